@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+# Everything runs from a virtual environment that the first target makes: python3, python3-venv and make are enough.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+IMAGE ?= kedastral:dev
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint check proto bench build docker clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	@touch $@
+
+setup: $(STAMP)  ## make the virtual environment and install into it
+
+demo: $(STAMP)  ## a day of load in minutes, in this terminal; nothing else needed
+	$(BIN)/kedastral demo
+
+test: $(STAMP)  ## the tests
+	$(BIN)/python -m pytest -q
+
+lint: $(STAMP)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: lint  ## lint, tests with coverage and its thresholds, generated code up to date
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -q
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+	$(BIN)/coverage report --include='kedastral/core/*,kedastral/models/*' --fail-under=90 >/dev/null
+	$(BIN)/coverage report --include='kedastral/adapters/*' --fail-under=90 >/dev/null
+	$(BIN)/coverage report --include='kedastral/storage/*' --fail-under=90 >/dev/null
+	$(BIN)/coverage report --include='kedastral/grpc_trio/*' --fail-under=90 >/dev/null
+
+proto: $(STAMP)  ## generate kedastral/_proto again
+	$(BIN)/python proto/generate.py
+
+bench: $(STAMP)  ## latencies as JSON, beside their budgets
+	$(BIN)/python -m benchmarks.latency
+
+build: $(STAMP)  ## the wheel and the source archive, in dist/
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check build
+	$(BIN)/python -m build --outdir dist .
+
+docker:  ## the container image
+	docker build --tag $(IMAGE) .
+
+clean:  ## remove all that the targets above made
+	rm -rf $(VENV) dist build htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
