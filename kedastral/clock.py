@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one place that knows wall-clock time; everything else is handed a `WallClock`.
+
+Two clocks run in the process: wall time, an aware UTC `datetime`, says which minute a forecast is for; Trio's clock
+(``trio.current_time()``, monotonic) says how long to wait. They are never mixed.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+import attrs
+import trio
+
+
+class WallClock(Protocol):
+    """Tells wall time, and how fast it runs."""
+
+    @property
+    def speed(self) -> float:
+        """Seconds of wall time that pass in one second of Trio's clock."""
+        ...
+
+    def now(self) -> datetime:
+        """The wall time, aware, in UTC."""
+        ...
+
+
+@attrs.frozen
+class SystemClock:
+    """The machine's own clock."""
+
+    speed: float = attrs.field(default=1.0, init=False)
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+@attrs.frozen
+class AcceleratedClock:
+    """A wall clock tied to Trio's, ``speed`` times as fast, beginning at ``start`` when Trio's clock shows ``origin``.
+
+    The demo lets a day pass in minutes with it; under Trio's virtual clock it makes wall time virtual too.
+    """
+
+    start: datetime
+    speed: float = attrs.field(default=1.0, validator=attrs.validators.gt(0))
+    origin: float = attrs.field(factory=trio.current_time)
+
+    def now(self) -> datetime:
+        return self.start + timedelta(seconds=(trio.current_time() - self.origin) * self.speed)

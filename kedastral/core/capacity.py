@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`plan_replicas`: from forecast load to the replicas that must be Ready, step by step."""
+
+import math
+from enum import StrEnum
+
+import attrs
+import numpy as np
+
+from kedastral.core.series import Floats, Ints, frozen_ints
+
+MOST_REPLICAS = 2**31 - 1
+"""Kubernetes counts replicas in 32 bits; with no maximum set, a plan ends there."""
+
+WHOLE_WITHIN = 1e-9
+"""A result this close (relative) to a whole number counts as that number: 3.0000000001 pods are 3, not 4."""
+
+
+class Rounding(StrEnum):
+    """How a fractional number of pods becomes a whole one; ``round`` takes a half up."""
+
+    CEIL = "ceil"
+    ROUND = "round"
+    FLOOR = "floor"
+
+
+@attrs.frozen
+class ReplicaBounds:
+    """The fewest and the most replicas; ``most`` 0 means no maximum."""
+
+    fewest: int = attrs.field(default=2, validator=attrs.validators.ge(0))
+    most: int = attrs.field(default=50, validator=attrs.validators.ge(0))
+
+    def __attrs_post_init__(self) -> None:
+        if self.most and self.fewest > self.most:
+            raise ValueError(f"the minimum ({self.fewest}) must not be above the maximum ({self.most})")
+
+    def clamp(self, replicas: float) -> int:
+        """``replicas``, a whole number or infinity, bound to the range."""
+        return int(min(max(replicas, self.fewest), self.most or MOST_REPLICAS))
+
+
+@attrs.frozen
+class PlanPolicy:
+    """How load becomes replicas; the settings of the planner.
+
+    ``target_per_pod`` is in units of load, ``down_max_pct`` in percent (0..100), ``prewarm_steps`` in steps.
+    """
+
+    target_per_pod: float = attrs.field(default=200.0, validator=attrs.validators.gt(0))
+    headroom: float = attrs.field(default=1.2, validator=attrs.validators.ge(1))
+    bounds: ReplicaBounds = attrs.field(factory=ReplicaBounds)
+    up_max_factor: float = attrs.field(default=2.0, validator=attrs.validators.gt(1))
+    down_max_pct: float = attrs.field(default=50.0, validator=[attrs.validators.ge(0), attrs.validators.le(100)])
+    prewarm_steps: int = attrs.field(default=2, validator=attrs.validators.ge(0))
+    rounding: Rounding = Rounding.CEIL
+
+
+def round_replicas(amount: float, rounding: Rounding = Rounding.CEIL) -> float:
+    """``amount`` of pods as a whole number (a float, since it may be infinite), see `WHOLE_WITHIN`."""
+    if not math.isfinite(amount):
+        return amount
+    nearest = math.floor(amount + 0.5)
+    if abs(amount - nearest) <= WHOLE_WITHIN * max(1.0, abs(amount)):
+        return float(nearest)
+    match rounding:
+        case Rounding.CEIL:
+            return float(math.ceil(amount))
+        case Rounding.FLOOR:
+            return float(math.floor(amount))
+        case Rounding.ROUND:
+            return float(nearest)
+
+
+def plan_replicas(values: Floats, policy: PlanPolicy, *, previous: int | None) -> Ints:
+    """The replicas that must be Ready during each step of the forecast.
+
+    ``values`` has shape (n,), finite and >= 0; ``previous`` is what the plan before this one wanted for now, or None
+    where there is none, and then the first step is not limited. The result has shape (n,), read-only, aligned with
+    ``values``: it is not shifted by any lead time. Needs O(n * prewarm_steps).
+    """
+    plan = np.empty(len(values), dtype=np.int64)
+    before = previous
+    for i, load in enumerate(_largest_ahead(values, policy.prewarm_steps)):
+        wanted = policy.bounds.clamp(round_replicas(_pods_for(load, policy), policy.rounding))
+        before = plan[i] = wanted if before is None else policy.bounds.clamp(limit_change(int(before), wanted, policy))
+    return frozen_ints(plan)
+
+
+def limit_change(before: int, wanted: int, policy: PlanPolicy) -> float:
+    """``wanted`` replicas, no further from ``before`` than one step may go."""
+    most = max(round_replicas(before * policy.up_max_factor), round_replicas(policy.up_max_factor))
+    fewest = round_replicas(before * (1 - policy.down_max_pct / 100), Rounding.FLOOR)
+    return min(max(wanted, fewest), most)
+
+
+def reactive_replicas(load: float, headroom: float, policy: PlanPolicy) -> int:
+    """The floor: what the newest observed ``load`` needs right now, bound to [min, max], exempt from change limits."""
+    return policy.bounds.clamp(round_replicas(load / policy.target_per_pod * headroom))
+
+
+def _pods_for(load: float, policy: PlanPolicy) -> float:
+    return load / policy.target_per_pod * policy.headroom
+
+
+def _largest_ahead(values: Floats, steps: int) -> list[float]:
+    """For each i the largest of values[i..i+steps]; beyond the end there is nothing to look at."""
+    return [float(values[i : i + steps + 1].max()) for i in range(len(values))]

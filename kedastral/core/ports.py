@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ports: what the services ask of the world, each a small interface with more than one implementation."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Protocol
+
+from kedastral.core.forecast import Forecast
+from kedastral.core.series import Series
+from kedastral.core.snapshot import Snapshot
+
+
+class MetricSource(Protocol):
+    """Where the load of one workload is read."""
+
+    @property
+    def name(self) -> str:
+        """A short name, a label of metrics."""
+        ...
+
+    async def history(self, now: datetime) -> Series:
+        """The load up to ``now`` over the source's window, newest last, holding at least one value.
+
+        Raises `kedastral.errors.SourceError`: unreachable, refused, unusable, or too old to forecast from.
+        """
+        ...
+
+
+class Model(Protocol):
+    """A forecast model that computes in the process: pure, same input, same output."""
+
+    @property
+    def name(self) -> str:
+        """The name it is chosen by."""
+        ...
+
+    def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
+        """The load over the ``steps`` steps of ``history.step`` seconds that begin at ``made_at``.
+
+        ``history`` may hold gaps, even be all gaps. Raises `kedastral.errors.ModelError` where no forecast can be made.
+        """
+        ...
+
+
+class Forecaster(Protocol):
+    """Turns history into a forecast, wherever it computes: a `Model` in the process, or one over HTTP."""
+
+    @property
+    def name(self) -> str:
+        """The name it is chosen by, a label of metrics."""
+        ...
+
+    async def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
+        """As `Model.forecast`; raises `kedastral.errors.ModelError`."""
+        ...
+
+
+class SnapshotReader(Protocol):
+    """Where the scaler and the snapshot server read; always from memory, so that no answer ever waits."""
+
+    def get(self, workload: str) -> Snapshot | None:
+        """The newest snapshot of ``workload``, or None."""
+        ...
+
+    def newest(self) -> Mapping[str, Snapshot]:
+        """The newest snapshot of every workload there is one for."""
+        ...
+
+
+class SnapshotStore(SnapshotReader, Protocol):
+    """Where the forecaster publishes."""
+
+    async def put(self, snapshot: Snapshot) -> bool:
+        """Keep ``snapshot`` unless a newer one of its workload is there already; says whether it was kept.
+
+        Raises `kedastral.errors.StoreError` for a snapshot without a workload's name, or when it cannot be kept.
+        """
+        ...

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Series`: load on a regular grid of time, gaps kept as NaN."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+def frozen_floats(values: Any) -> Floats:
+    """A read-only, one-dimensional float64 copy of ``values``; raises ValueError for any other shape."""
+    array = np.array(values, dtype=np.float64, copy=True)
+    if array.ndim != 1:
+        raise ValueError(f"values must be one-dimensional, got {array.ndim} dimensions")
+    array.flags.writeable = False
+    return array
+
+
+def frozen_ints(values: Any) -> Ints:
+    """A read-only, one-dimensional int64 copy of ``values``; raises ValueError for any other shape."""
+    array = np.array(values, dtype=np.int64, copy=True)
+    if array.ndim != 1:
+        raise ValueError(f"values must be one-dimensional, got {array.ndim} dimensions")
+    array.flags.writeable = False
+    return array
+
+
+def same_array(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    """Equality for attrs fields that hold arrays; a gap equals a gap."""
+    return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+
+
+def require_utc(_instance: object, attribute: "attrs.Attribute[datetime]", value: datetime) -> None:
+    """attrs validator: wall time is always aware and in UTC; raises ValueError."""
+    if value.tzinfo is None or value.utcoffset() != timedelta(0):
+        raise ValueError(f"{attribute.name} must be an aware UTC datetime, got {value!r}")
+
+
+def require_positive(_instance: object, attribute: "attrs.Attribute[float]", value: float) -> None:
+    """attrs validator: a duration is finite and above 0; raises ValueError."""
+    if not (np.isfinite(value) and value > 0):
+        raise ValueError(f"{attribute.name} must be a finite number above 0, got {value!r}")
+
+
+def align_down(moment: datetime, step: float) -> datetime:
+    """The newest point of the grid of ``step`` seconds (counted from the epoch) that is not after ``moment``."""
+    seconds = moment.timestamp()
+    return datetime.fromtimestamp(np.floor(seconds / step + 1e-9) * step, UTC)
+
+
+@attrs.frozen
+class Observation:
+    """One measured value of the load, and when it was measured."""
+
+    at: datetime = attrs.field(validator=require_utc)
+    value: float
+
+
+@attrs.frozen
+class Series:
+    """Load on a regular grid: ``values[i]`` was observed at ``start + i * step``.
+
+    ``values`` has shape (n,), float64, read-only; NaN marks a gap. ``step`` is in seconds.
+    """
+
+    start: datetime = attrs.field(validator=require_utc)
+    step: float = attrs.field(validator=require_positive)
+    values: Floats = attrs.field(converter=frozen_floats, eq=attrs.cmp_using(eq=same_array))
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def time_at(self, index: int) -> datetime:
+        """When ``values[index]`` was observed; ``index`` counts from 0 and may lie outside the series."""
+        return self.start + timedelta(seconds=index * self.step)
+
+    @property
+    def newest(self) -> Observation | None:
+        """The newest value that is not a gap, or None where all are gaps."""
+        known = np.flatnonzero(np.isfinite(self.values))
+        if not len(known):
+            return None
+        return Observation(self.time_at(int(known[-1])), float(self.values[known[-1]]))
+
+
+def series_from_points(points: Iterable[tuple[float, float]], start: datetime, end: datetime, step: float) -> Series:
+    """Lay ``(epoch seconds, value)`` points on the grid from ``start`` to ``end``, both included.
+
+    What is no measurement becomes a gap, never a number: NaN, infinite and negative values and points outside the
+    range. A point between two grid times goes to the nearer one; of several for one grid time, the last given counts.
+    """
+    first = start.timestamp()
+    size = round((end.timestamp() - first) / step) + 1
+    values = np.full(max(size, 0), np.nan)
+    for at, value in points:
+        position = (at - first) / step
+        if not np.isfinite(position):
+            continue
+        index = round(position)
+        if 0 <= index < size:
+            values[index] = value if np.isfinite(value) and value >= 0 else np.nan
+    return Series(start, step, values)
+
+
+def fill_gaps(values: Floats) -> Floats:
+    """``values`` with every gap carrying the value before it; gaps before the first value stay gaps."""
+    known = np.isfinite(values)
+    newest = np.maximum.accumulate(np.where(known, np.arange(len(values)), -1))
+    return np.where(newest >= 0, values[np.maximum(newest, 0)], np.nan)

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What KEDA is told at a moment, read from the plan: the one place that knows lead time."""
+
+import math
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+import attrs
+
+from kedastral.core.capacity import WHOLE_WITHIN
+from kedastral.core.snapshot import Snapshot
+
+
+class OnStale(StrEnum):
+    """What to answer when the newest snapshot is missing or too old."""
+
+    DEFAULT_MIN = "default-min"
+    RIDE_FORECAST = "ride-forecast"
+    ERROR = "error"
+
+
+@attrs.frozen
+class StalePolicy:
+    """When a snapshot is stale (``stale_after``, seconds of age) and what is answered then."""
+
+    stale_after: float = attrs.field(default=120.0, validator=attrs.validators.gt(0))
+    on_stale: OnStale = OnStale.DEFAULT_MIN
+    default_min: int = attrs.field(default=2, validator=attrs.validators.ge(0))
+
+    def is_stale(self, snapshot: Snapshot | None, now: datetime) -> bool:
+        """Whether there is no snapshot, or only one older than ``stale_after``."""
+        return snapshot is None or snapshot.age(now) > self.stale_after
+
+
+@attrs.frozen
+class Decision:
+    """The answer for one workload at one moment.
+
+    ``replicas`` is None where no number may be given, so that KEDA holds what it has; ``reason`` then says why.
+    ``trusted`` is False where the number is not read from a plan (``default-min``): the workload is not active then.
+    """
+
+    replicas: int | None
+    stale: bool
+    trusted: bool = True
+    reason: str = ""
+
+    def is_active(self, activation: float) -> bool:
+        """Whether KEDA should run the workload at all."""
+        return self.trusted and self.replicas is not None and self.replicas > activation
+
+
+def replicas_at(snapshot: Snapshot, now: datetime) -> int:
+    """The largest replicas over every step that ``[now, now + lead_time]`` touches, and not below the floor.
+
+    Scales up a lead time early, and never down before the need has passed. Both ends of the window count; past the
+    end of the plan its last element holds.
+    """
+    last = len(snapshot.replicas) - 1
+    first_touched = min(max(_step_at(snapshot, now), 0), last)
+    last_touched = min(max(_step_at(snapshot, now + timedelta(seconds=snapshot.lead_time)), 0), last)
+    planned = int(snapshot.replicas[first_touched : last_touched + 1].max())
+    return max(planned, snapshot.floor or 0)
+
+
+def wanted_for(snapshot: Snapshot | None, now: datetime) -> int | None:
+    """What ``snapshot``'s plan wants Ready at ``now`` itself; None where it has none or ``now`` lies outside it."""
+    if snapshot is None or not snapshot.made_at <= now < snapshot.ends_at:
+        return None
+    return int(snapshot.replicas[min(_step_at(snapshot, now), len(snapshot.replicas) - 1)])
+
+
+def decide(snapshot: Snapshot | None, now: datetime, policy: StalePolicy) -> Decision:
+    """What to tell KEDA at ``now``, by the newest snapshot there is and the policy for when it is stale."""
+    if snapshot is not None and not policy.is_stale(snapshot, now):
+        return Decision(replicas_at(snapshot, now), stale=False)
+    if policy.on_stale is OnStale.DEFAULT_MIN:
+        return Decision(policy.default_min, stale=True, trusted=False, reason=_staleness(snapshot, now))
+    if policy.on_stale is OnStale.RIDE_FORECAST and snapshot is not None and _covers_lead(snapshot, now):
+        return Decision(replicas_at(snapshot, now), stale=True)
+    return Decision(None, stale=True, reason=_staleness(snapshot, now))
+
+
+def _covers_lead(snapshot: Snapshot, now: datetime) -> bool:
+    return now + timedelta(seconds=snapshot.lead_time) < snapshot.ends_at
+
+
+def _step_at(snapshot: Snapshot, moment: datetime) -> int:
+    """The index of the step that holds ``moment``: below 0 before the plan, beyond its length after it."""
+    position = (moment - snapshot.made_at).total_seconds() / snapshot.forecast.step
+    return math.floor(position + WHOLE_WITHIN * max(1.0, abs(position)))
+
+
+def _staleness(snapshot: Snapshot | None, now: datetime) -> str:
+    if snapshot is None:
+        return "no forecast yet"
+    return f"the newest forecast is {snapshot.age(now):.0f} s old"

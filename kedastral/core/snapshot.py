@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Snapshot`: one forecast with its plan, and all that serving it needs."""
+
+from datetime import datetime, timedelta
+
+import attrs
+
+from kedastral.core.forecast import Forecast
+from kedastral.core.series import Ints, Observation, frozen_ints, require_positive, same_array
+
+
+@attrs.frozen
+class Snapshot:
+    """What the forecaster publishes for one workload at one tick.
+
+    ``replicas[i]`` must be Ready during the step of ``forecast.values[i]``; shape and alignment are the forecast's.
+    ``lead_time`` is in seconds. ``observed`` is the newest measurement the forecast saw, ``floor`` the replicas it
+    needs at once; None where the reactive floor is off.
+    """
+
+    workload: str
+    metric: str
+    forecast: Forecast
+    replicas: Ints = attrs.field(converter=frozen_ints, eq=attrs.cmp_using(eq=same_array))
+    lead_time: float = attrs.field(validator=require_positive)
+    observed: Observation | None = None
+    floor: int | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if len(self.replicas) != len(self.forecast.values):
+            raise ValueError(f"{len(self.replicas)} replicas for {len(self.forecast.values)} values")
+        if (self.replicas < 0).any():
+            raise ValueError("replicas must be >= 0")
+        if self.floor is not None and self.floor < 0:
+            raise ValueError("the floor must be >= 0")
+
+    @property
+    def made_at(self) -> datetime:
+        """When the forecast was made: the start of its first step."""
+        return self.forecast.made_at
+
+    @property
+    def ends_at(self) -> datetime:
+        """The end of the last step, not part of the plan any more."""
+        return self.made_at + timedelta(seconds=self.forecast.horizon)
+
+    def age(self, now: datetime) -> float:
+        """Seconds since it was made; 0 where the clocks differ and it seems to come from the future."""
+        return max(0.0, (now - self.made_at).total_seconds())
