@@ -22,7 +22,8 @@ def _require_loads(_instance: object, attribute: "attrs.Attribute[Floats]", valu
 class Forecast:
     """``values[i]`` is the load expected over ``[made_at + i * step, made_at + (i + 1) * step)``.
 
-    ``values`` has shape (horizon / step,); finite and >= 0 or the constructor raises ValueError. ``step`` is in seconds.
+    ``values`` has shape (horizon / step,); finite and >= 0, or the constructor raises ValueError. ``step`` is in
+    seconds.
     """
 
     made_at: datetime = attrs.field(validator=require_utc)

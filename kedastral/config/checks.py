@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must hold between settings; each check runs where all it needs is there and sound."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from kedastral.config.units import ListenAddress
+from kedastral.config.units import write_duration as span
+from kedastral.config.workload_settings import HTTP_MODEL
+from kedastral.core.capacity import WHOLE_WITHIN
+
+MOST_STEPS = 10_080
+"""A forecast of a week of minutes. Every step is planned at every tick and sent in every snapshot."""
+MOST_POINTS = 1_000_000
+"""Almost two years of minutes; more history than that is a mistake in a unit, not a wish."""
+SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
+
+Values = Mapping[str, Any]
+
+
+@attrs.frozen
+class CrossCheck:
+    """``find`` gives what is wrong, as a line without the remedy, or None; ``blames`` is the setting to change."""
+
+    blames: str
+    needs: tuple[str, ...]
+    find: Callable[[Values], str | None]
+
+
+def _step_fits(v: Values) -> str | None:
+    if v["step"] > v["horizon"]:
+        return f"must not be longer than the horizon ({span(v['horizon'])})"
+    return None
+
+
+def _whole_steps(v: Values) -> str | None:
+    ratio = v["horizon"] / v["step"]
+    if v["step"] <= v["horizon"] and abs(ratio - round(ratio)) > WHOLE_WITHIN * ratio:
+        return f"must be a whole multiple of the step ({span(v['step'])})"
+    return None
+
+
+def _few_steps(v: Values) -> str | None:
+    if v["horizon"] / v["step"] > MOST_STEPS:
+        return f"must be at most {MOST_STEPS} steps of {span(v['step'])}"
+    return None
+
+
+def _lead_in_horizon(v: Values) -> str | None:
+    if v["lead_time"] >= v["horizon"]:
+        return f"must be shorter than the horizon ({span(v['horizon'])})"
+    return None
+
+
+def _window_fits(v: Values) -> str | None:
+    if v["window"] is None:
+        return None
+    if v["window"] < v["step"]:
+        return f"must not be shorter than the step ({span(v['step'])})"
+    if v["window"] / v["step"] > MOST_POINTS:
+        return f"must be at most {MOST_POINTS} steps of {span(v['step'])}"
+    return None
+
+
+def _bounds_in_order(v: Values) -> str | None:
+    if v["max_replicas"] and v["min_replicas"] > v["max_replicas"]:
+        return f"must not be above --max ({v['max_replicas']})"
+    return None
+
+
+def _model_has_url(v: Values) -> str | None:
+    if v["model"] == HTTP_MODEL and v["model_url"] is None:
+        return "is required by the http model"
+    return None
+
+
+def _one_password(v: Values) -> str | None:
+    return "and PROM_PASSWORD exclude each other" if v["password_file"] and v["password"] else None
+
+
+def _one_token(v: Values) -> str | None:
+    return "and PROM_TOKEN exclude each other" if v["token_file"] and v["token"] else None
+
+
+def _one_login(v: Values) -> str | None:
+    if v["username"] and (v["token"] or v["token_file"]):
+        return "and a bearer token exclude each other"
+    if v["username"] and not (v["password"] or v["password_file"]):
+        return "needs a password: --prom-password-file or PROM_PASSWORD"
+    if (v["password"] or v["password_file"]) and not v["username"]:
+        return "is required with a password"
+    return None
+
+
+def _whole_certificate(v: Values) -> str | None:
+    if bool(v["cert_file"]) != bool(v["key_file"]):
+        return "and --prom-key-file go together"
+    return None
+
+
+def _separate_ports(v: Values) -> str | None:
+    http: ListenAddress = v["http_listen"]
+    grpc: ListenAddress = v["grpc_listen"]
+    if http.port and http.port == grpc.port and (http.host == grpc.host or "" in (http.host, grpc.host)):
+        return f"must not be the address of the gRPC server ({grpc})"
+    return None
+
+
+CHECKS: tuple[CrossCheck, ...] = (
+    CrossCheck("step", ("step", "horizon"), _step_fits),
+    CrossCheck("horizon", ("step", "horizon"), _whole_steps),
+    CrossCheck("horizon", ("step", "horizon"), _few_steps),
+    CrossCheck("lead_time", ("lead_time", "horizon"), _lead_in_horizon),
+    CrossCheck("window", ("window", "step"), _window_fits),
+    CrossCheck("min_replicas", ("min_replicas", "max_replicas"), _bounds_in_order),
+    CrossCheck("model_url", ("model", "model_url"), _model_has_url),
+    CrossCheck("password_file", ("password_file", "password"), _one_password),
+    CrossCheck("token_file", ("token_file", "token"), _one_token),
+    CrossCheck("username", ("username", "password", "password_file", "token", "token_file"), _one_login),
+    CrossCheck("cert_file", ("cert_file", "key_file"), _whole_certificate),
+    CrossCheck("http_listen", ("http_listen", "grpc_listen"), _separate_ports),
+)
+
+
+def find_conflicts(values: Values) -> Iterator[tuple[str, str]]:
+    """For each check that fails, the setting to blame and what is wrong with it."""
+    for check in CHECKS:
+        if all(name in values for name in check.needs):
+            wrong = check.find(values)
+            if wrong is not None:
+                yield check.blames, wrong

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`setting`: an attrs field that also says its flag, variable, unit, default and meaning."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import attrs
+
+Read = Callable[[str], Any]
+Check = Callable[[Any], None]
+_KEY = "kedastral.setting"
+_DEFAULTS = "kedastral.defaults"
+
+
+@attrs.frozen
+class Setting:
+    """One thing a user can set. ``default`` is the text a user would write; None means there is none."""
+
+    name: str
+    flag: str | None
+    env: str
+    default: str | None
+    read: Read
+    check: Check
+    meaning: str
+    required: bool = False
+    kind: str = "text"
+
+    @property
+    def shown(self) -> str:
+        """What the user calls it: the flag where there is one."""
+        return self.flag or self.env
+
+    @property
+    def remedy(self) -> str:
+        """How to set it."""
+        return f"{self.flag} or {self.env}" if self.flag else self.env
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether its value must never be shown."""
+        return self.kind == "secret"
+
+
+def _accept(_value: Any) -> None:
+    """The check of a setting whose reader says all there is to say."""
+
+
+def setting(
+    flag: str | None,
+    env: str,
+    read: Read,
+    meaning: str,
+    *,
+    default: str | None = None,
+    check: Check = _accept,
+    **more: Any,
+) -> Any:
+    """An attrs field for one setting; ``default`` is text and is read like any other value.
+
+    ``check`` raises ValueError with words that complete "must be ..."; the field's validator runs it too, so that a
+    value made in code is held to the same. ``more`` is ``required`` and ``kind`` of `Setting`.
+    """
+    template = Setting("", flag, env, default, read, check, meaning, **more)
+
+    def validate(_instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+        if value is None:
+            return
+        try:
+            check(value)
+        except ValueError as error:
+            raise ValueError(f"{attribute.name} must be {error}, got {value!r}") from error
+
+    metadata = {_KEY: template}
+    if template.required:
+        return attrs.field(validator=validate, metadata=metadata)
+    return attrs.field(
+        default=None if default is None else read(default), validator=validate, metadata=metadata, kw_only=True
+    )
+
+
+def group(kind: type[Any], **defaults: str) -> Any:
+    """An attrs field that holds a class of settings; ``defaults`` replaces default texts, by field name."""
+    return attrs.field(metadata={_DEFAULTS: defaults, "kind": kind}, kw_only=True)
+
+
+def groups_of(kind: type[Any]) -> Iterator[tuple[str, type[Any], Mapping[str, str]]]:
+    """The groups of a settings class: field name, class, replaced defaults."""
+    for field in attrs.fields(kind):
+        if _DEFAULTS in field.metadata:
+            yield field.name, field.metadata["kind"], field.metadata[_DEFAULTS]
+
+
+def settings_of(kind: type[Any], defaults: Mapping[str, str] | None = None) -> list[Setting]:
+    """Every setting of a settings class, those of its groups included, in the order they are written."""
+    found: list[Setting] = []
+    for field in attrs.fields(kind):
+        if _KEY in field.metadata:
+            template: Setting = field.metadata[_KEY]
+            replaced = (defaults or {}).get(field.name, template.default)
+            required = template.required and replaced is None
+            found.append(attrs.evolve(template, name=field.name, default=replaced, required=required))
+        elif _DEFAULTS in field.metadata:
+            found.extend(settings_of(field.metadata["kind"], field.metadata[_DEFAULTS]))
+    return found
+
+
+def above(limit: float) -> Check:
+    """A number greater than ``limit``."""
+
+    def check(value: Any) -> None:
+        if not value > limit:
+            raise ValueError(f"greater than {limit:g}")
+
+    return check
+
+
+def at_least(limit: float) -> Check:
+    """A number of ``limit`` or more."""
+
+    def check(value: Any) -> None:
+        if not value >= limit:
+            raise ValueError(f"at least {limit:g}")
+
+    return check
+
+
+def between(low: float, high: float) -> Check:
+    """A number from ``low`` to ``high``, both included."""
+
+    def check(value: Any) -> None:
+        if not low <= value <= high:
+            raise ValueError(f"between {low} and {high}")
+
+    return check

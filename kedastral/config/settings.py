@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every setting there is, by command: each command has one class here, made of groups of settings.
+
+A setting says its flag, variable, default, meaning, and why that default. Those of a workload are in
+`workload_settings`, of Prometheus in `source_settings`, of the process in `process_settings`;
+docs/configuration.md shows the same as a table, and a test keeps them equal.
+"""
+
+import attrs
+
+from kedastral.config.fields import group
+from kedastral.config.process_settings import (
+    DemoPace,
+    ForecasterListener,
+    LogSettings,
+    RemoteSettings,
+    RunListeners,
+    ScalerListeners,
+)
+from kedastral.config.source_settings import PrometheusSettings
+from kedastral.config.workload_settings import (
+    DefaultWorkload,
+    ForecastSettings,
+    FreshnessSettings,
+    PlanSettings,
+    ServingSettings,
+    StaleSettings,
+    WorkloadName,
+)
+
+
+@attrs.frozen(kw_only=True)
+class RunSettings:
+    """`kedastral run`."""
+
+    listeners: RunListeners = group(RunListeners)
+    name: WorkloadName = group(WorkloadName)
+    prometheus: PrometheusSettings = group(PrometheusSettings)
+    forecast: ForecastSettings = group(ForecastSettings)
+    plan: PlanSettings = group(PlanSettings)
+    serving: ServingSettings = group(ServingSettings)
+    stale: StaleSettings = group(StaleSettings)
+    logs: LogSettings = group(LogSettings)
+
+
+@attrs.frozen(kw_only=True)
+class ForecasterSettings:
+    """`kedastral forecaster`."""
+
+    listeners: ForecasterListener = group(ForecasterListener)
+    name: WorkloadName = group(WorkloadName)
+    prometheus: PrometheusSettings = group(PrometheusSettings)
+    forecast: ForecastSettings = group(ForecastSettings)
+    plan: PlanSettings = group(PlanSettings)
+    serving: ServingSettings = group(ServingSettings)
+    stale: FreshnessSettings = group(FreshnessSettings)
+    logs: LogSettings = group(LogSettings)
+
+
+@attrs.frozen(kw_only=True)
+class ScalerSettings:
+    """`kedastral scaler`."""
+
+    listeners: ScalerListeners = group(ScalerListeners)
+    remote: RemoteSettings = group(RemoteSettings)
+    name: DefaultWorkload = group(DefaultWorkload)
+    stale: StaleSettings = group(StaleSettings)
+    logs: LogSettings = group(LogSettings)
+
+
+@attrs.frozen(kw_only=True)
+class DemoSettings:
+    """`kedastral demo`."""
+
+    pace: DemoPace = group(DemoPace)
+    listeners: RunListeners = group(RunListeners)
+    name: WorkloadName = group(WorkloadName, workload="demo-shop")
+    forecast: ForecastSettings = group(ForecastSettings)
+    plan: PlanSettings = group(PlanSettings, target_per_pod="100")
+    serving: ServingSettings = group(ServingSettings)
+    stale: StaleSettings = group(StaleSettings)
+    logs: LogSettings = group(LogSettings, level="warn")

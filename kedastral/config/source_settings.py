@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of the metric source: where Prometheus is, and how to log in there."""
+
+from pathlib import Path
+
+import attrs
+
+from kedastral.config.fields import setting
+from kedastral.config.units import (
+    Header,
+    HttpUrl,
+    Name,
+    read_file_path,
+    read_headers,
+    read_name,
+    read_secret,
+    read_text,
+    read_url,
+)
+from kedastral.core.secret import Secret
+
+
+@attrs.frozen(kw_only=True)
+class PrometheusSettings:
+    """Where the load is read, and how to log in there."""
+
+    url: HttpUrl = setting(
+        "--prom-url",
+        "PROM_URL",
+        read_url,
+        "base address of Prometheus; a path prefix is kept",
+        required=True,
+        kind="URL",
+    )
+    query: str = setting(
+        "--prom-query",
+        "PROM_QUERY",
+        read_text,
+        "PromQL whose value is the load; several series are summed",
+        required=True,
+        kind="PromQL",
+    )
+    username: Name | None = setting(
+        "--prom-username", "PROM_USERNAME", read_name, "user for basic authentication", kind="name"
+    )
+    password_file: Path | None = setting(
+        "--prom-password-file",
+        "PROM_PASSWORD_FILE",
+        read_file_path,
+        "file that holds the password, read again as it is rotated",
+        kind="file",
+    )
+    password: Secret | None = setting(None, "PROM_PASSWORD", read_secret, "the password", kind="secret")
+    token_file: Path | None = setting(
+        "--prom-token-file",
+        "PROM_TOKEN_FILE",
+        read_file_path,
+        "file that holds a bearer token, read again as it is rotated",
+        kind="file",
+    )
+    token: Secret | None = setting(None, "PROM_TOKEN", read_secret, "the bearer token", kind="secret")
+    headers: tuple[Header, ...] = setting(
+        "--prom-header",
+        "PROM_HEADER",
+        read_headers,
+        "a header 'Name: value' to send, such as a tenant; repeatable (in the variable one a line)",
+        default="",
+        kind="header",
+    )
+    ca_file: Path | None = setting(
+        "--prom-ca-file", "PROM_CA_FILE", read_file_path, "certificates to trust instead of the system's", kind="file"
+    )
+    cert_file: Path | None = setting(
+        "--prom-cert-file", "PROM_CERT_FILE", read_file_path, "client certificate, for mutual TLS", kind="file"
+    )
+    key_file: Path | None = setting(
+        "--prom-key-file", "PROM_KEY_FILE", read_file_path, "key of the client certificate", kind="file"
+    )

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Forecast models and their registry. A new model is one file here and one line below."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import attrs
+
+from kedastral.core.ports import Model
+from kedastral.models.baseline import Baseline
+
+
+@attrs.frozen
+class ModelKind:
+    """How a model is made, and the history it wants unless told otherwise (``default_window``, seconds)."""
+
+    make: Callable[[], Model]
+    default_window: float
+
+
+MODELS: Mapping[str, ModelKind] = MappingProxyType(
+    {
+        Baseline.name: ModelKind(Baseline, default_window=30 * 60.0),
+    }
+)
+"""Every model that computes in the process, by the name that ``--model`` takes."""

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`baseline`: two exponential means, a little hour-of-day, and a ramp where load rises.
+
+Cheap, explainable, and the yardstick for other models. It has no season of its own to speak of and lags every ramp:
+docs/models.md says when that matters.
+"""
+
+import math
+from datetime import datetime, timedelta
+
+import attrs
+import numpy as np
+
+from kedastral.core.forecast import Forecast
+from kedastral.core.series import Floats, Series, fill_gaps
+from kedastral.errors import ModelError
+
+SHORT = 5 * 60.0
+LONG = 30 * 60.0
+SHORT_WEIGHT = 0.7
+"""Of the short mean; the long one has the rest, and keeps a single odd minute from moving the forecast far."""
+HOUR_WEIGHT = 0.2
+"""Of the mean of the hour; small, since an unadjusted hourly mean alone forecasts worse than the last value."""
+MOST_GROWTH = 1.5
+"""A rising forecast never exceeds this many times the last value."""
+
+
+@attrs.frozen
+class Baseline:
+    """``0.7 * EMA(5 min) + 0.3 * EMA(30 min)``, blended with the hour of the day where that has been seen before.
+
+    Needs O(n) in the length of the history.
+    """
+
+    name = "baseline"
+
+    def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
+        """See `kedastral.core.ports.Model.forecast`; raises ModelError where the history holds no value."""
+        carried = fill_gaps(history.values)
+        recent = carried[-_points_in(LONG, history.step) :]
+        recent = recent[np.isfinite(recent)]
+        if not len(recent):
+            raise ModelError("there is no history to forecast from", reason="no_history")
+        base = SHORT_WEIGHT * _ema(recent, SHORT, history.step) + (1 - SHORT_WEIGHT) * _ema(recent, LONG, history.step)
+        values = _blend_hours(base, history, made_at, steps)
+        if recent[-_points_in(SHORT, history.step) :].mean() > recent.mean():
+            last = recent[-1]
+            values = np.clip(np.maximum.accumulate(values), last, MOST_GROWTH * last)
+        return Forecast(made_at, history.step, values)
+
+
+def _points_in(span: float, step: float) -> int:
+    return max(1, round(span / step))
+
+
+def _ema(values: Floats, span: float, step: float) -> float:
+    """The newest exponential mean of span n = max(1, span / step): alpha = 2 / (n + 1), begun with the first value.
+
+    The recursion ``m += alpha * (x - m)``, unrolled into one weighted sum.
+    """
+    alpha = 2 / (max(1.0, span / step) + 1)
+    weights = alpha * (1 - alpha) ** np.arange(len(values) - 1, -1, -1)
+    weights[0] = (1 - alpha) ** (len(values) - 1)
+    return float(weights @ values)
+
+
+def _blend_hours(base: float, history: Series, made_at: datetime, steps: int) -> Floats:
+    """The base for every step, blended with the mean of the step's hour (UTC) where that is known."""
+    values = np.full(steps, base)
+    means: dict[tuple[int, int], float | None] = {}
+    hours = _HourMeans(history)
+    for i in range(steps):
+        at = made_at + timedelta(seconds=i * history.step)
+        key = (at.hour, at.weekday())
+        if key not in means:
+            means[key] = hours.mean(*key)
+        mean = means[key]
+        if mean is not None:
+            values[i] = (1 - HOUR_WEIGHT) * base + HOUR_WEIGHT * mean
+    return values
+
+
+class _HourMeans:
+    """The mean load of an hour of the day (UTC), from days that had it."""
+
+    def __init__(self, history: Series) -> None:
+        known = np.isfinite(history.values)
+        seconds = history.start.timestamp() + np.flatnonzero(known) * history.step
+        self._values = history.values[known]
+        self._hours = np.floor(seconds / 3600).astype(np.int64) % 24
+        self._days = np.floor(seconds / 86400).astype(np.int64)
+
+    def mean(self, hour: int, weekday: int) -> float | None:
+        """Of the same weekday (0 is Monday) where seen on two days, else of any day; None where seen on under two."""
+        in_hour = self._hours == hour
+        if len(np.unique(self._days[in_hour])) < 2:
+            return None
+        same_weekday = in_hour & ((self._days + 3) % 7 == weekday)  # day 0 of the epoch was a Thursday
+        chosen = same_weekday if len(np.unique(self._days[same_weekday])) >= 2 else in_hour
+        mean = float(self._values[chosen].mean())
+        return mean if math.isfinite(mean) else None
