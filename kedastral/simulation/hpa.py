@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Hpa`: the Horizontal Pod Autoscaler's decision, in the order and with the arithmetic Kubernetes publishes.
+
+Sources: "Horizontal Pod Autoscaling" in the Kubernetes documentation (algorithm details; configurable scaling
+behavior) and the controller's ``horizontal.go`` and ``replica_calculator.go``, for external metrics of type
+AverageValue, the ones KEDA makes.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+import attrs
+
+from kedastral.core.capacity import WHOLE_WITHIN, ReplicaBounds, round_replicas
+from kedastral.simulation.hpa_behavior import HpaBehavior, RateKind, RatePolicy, ScalingRules, SelectPolicy
+
+_Dated = tuple[float, int]
+
+
+@attrs.frozen
+class HpaMetric:
+    """One trigger's answer: the whole load and the load one pod should have, in the same unit.
+
+    ``value`` None means the trigger gave no answer this time.
+    """
+
+    value: float | None
+    target: float = attrs.field(default=1.0, validator=attrs.validators.gt(0))
+
+
+class Hpa:
+    """One autoscaler with its memory of past recommendations and scale events.
+
+    ``bounds`` as in the HPA's spec; KEDA never gives it a minimum below 1.
+    """
+
+    def __init__(self, behavior: HpaBehavior, bounds: ReplicaBounds) -> None:
+        self._behavior = behavior
+        self._bounds = attrs.evolve(bounds, fewest=max(1, bounds.fewest))
+        self._recommendations: deque[_Dated] | None = None
+        self._ups: deque[_Dated] = deque()
+        self._downs: deque[_Dated] = deque()
+
+    def recommend(self, now: float, current: int, metrics: Sequence[HpaMetric]) -> int:
+        """The replicas to have from ``now`` on (seconds; never goes back), with ``current`` replicas ordered so far.
+
+        At 0 replicas the autoscaler is switched off and answers 0; out of bounds it goes to the bound at once; without
+        one usable metric it holds. Otherwise: tolerance on each metric's ratio, ceil, the largest of all metrics,
+        stabilization, rate policies, bounds.
+        """
+        if self._recommendations is None:  # the controller begins with what it finds
+            self._recommendations = deque([(now, current)])
+        if current == 0:
+            return 0
+        wanted = self._bounds.clamp(current)
+        if wanted == current:
+            proposed = propose_replicas(metrics, current, self._behavior)
+            if proposed is None:
+                return current
+            stabilized = self._stabilize(self._recommendations, now, current, proposed)
+            wanted = self._bounds.clamp(self._limit_rate(now, current, stabilized))
+        self._remember_change(now, wanted - current)
+        return wanted
+
+    def _stabilize(self, recommendations: deque[_Dated], now: float, current: int, proposed: int) -> int:
+        """No higher than the lowest recommendation of the window up, no lower than the highest of the window down."""
+        up, down = self._behavior.up.stabilization_window, self._behavior.down.stabilization_window
+        _forget(recommendations, now - max(up, down))
+        lowest = min(_within(recommendations, now - up), default=proposed)
+        highest = max(_within(recommendations, now - down), default=proposed)
+        recommendations.append((now, proposed))
+        return min(max(current, min(lowest, proposed)), max(highest, proposed))
+
+    def _limit_rate(self, now: float, current: int, wanted: int) -> int:
+        if wanted == current:
+            return wanted
+        rules = self._behavior.up if wanted > current else self._behavior.down
+        if rules.select is SelectPolicy.DISABLED:
+            return current
+        if not rules.policies:
+            return wanted
+        if wanted > current:
+            return min(wanted, max(current, self._furthest(rules, now, current, up=True)))
+        return max(wanted, min(current, self._furthest(rules, now, current, up=False)))
+
+    def _furthest(self, rules: ScalingRules, now: float, current: int, *, up: bool) -> int:
+        """How far one direction's policies let go from where the pods were at the start of each policy's period."""
+        limits = [
+            _limit_of(policy, self._replicas_before(now - policy.period, current), up=up) for policy in rules.policies
+        ]
+        largest_change, smallest_change = (max, min) if up else (min, max)
+        return largest_change(limits) if rules.select is SelectPolicy.MAX else smallest_change(limits)
+
+    def _replicas_before(self, since: float, current: int) -> int:
+        return current - sum(_within(self._ups, since)) + sum(_within(self._downs, since))
+
+    def _remember_change(self, now: float, change: int) -> None:
+        since = now - max(self._behavior.up.longest_period, self._behavior.down.longest_period)
+        for events in (self._ups, self._downs):
+            _forget(events, since)
+        if change:
+            (self._ups if change > 0 else self._downs).append((now, abs(change)))
+
+
+def propose_replicas(metrics: Iterable[HpaMetric], current: int, behavior: HpaBehavior) -> int | None:
+    """The replicas the metrics ask for before anything slows it down; ``current`` > 0.
+
+    Each metric's ratio is value / (target * current); within the tolerance it proposes ``current``, else
+    ceil(value / target). The largest proposal wins. None, which holds the replicas, where no metric has a value, or
+    where one has none and the others would scale down.
+    """
+    proposals: list[int] = []
+    blind = False
+    for metric in metrics:
+        if metric.value is None:
+            blind = True
+        elif _is_tolerated(metric.value / (metric.target * current), behavior):
+            proposals.append(current)
+        else:
+            proposals.append(ReplicaBounds(0, 0).clamp(round_replicas(metric.value / metric.target)))
+    if not proposals or (blind and max(proposals) < current):
+        return None
+    return max(proposals)
+
+
+def _is_tolerated(ratio: float, behavior: HpaBehavior) -> bool:
+    # both ends count; the slack is for noise of binary fractions, the controller itself computes in whole thousandths
+    return 1 - behavior.down.tolerance - WHOLE_WITHIN <= ratio <= 1 + behavior.up.tolerance + WHOLE_WITHIN
+
+
+def _limit_of(policy: RatePolicy, before: int, *, up: bool) -> int:
+    """From ``before`` replicas, the furthest one policy lets go; the controller rounds up on the way up, else cuts."""
+    if policy.kind is RateKind.PODS:
+        return before + policy.value if up else before - policy.value
+    if up:
+        return math.ceil(before * (1 + policy.value / 100))
+    return int(before * (1 - policy.value / 100))
+
+
+def _within(dated: Iterable[_Dated], since: float) -> Iterable[int]:
+    """What is newer than ``since``; what is exactly as old as the window no longer counts, as in the controller."""
+    return (amount for at, amount in dated if at > since)
+
+
+def _forget(dated: deque[_Dated], since: float) -> None:
+    while dated and dated[0][0] <= since:
+        dated.popleft()
