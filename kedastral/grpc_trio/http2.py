@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The server's half of an HTTP/2 connection: h2, put right where it gets in the way, and joined to the writer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import trio
+from h2.config import H2Configuration
+from h2.connection import ConnectionInputs, H2Connection, H2ConnectionStateMachine
+from h2.errors import ErrorCodes
+from h2.events import Event
+from h2.exceptions import StreamClosedError
+from h2.settings import SettingCodes, Settings
+
+from kedastral.grpc_trio.limits import Limits
+from kedastral.grpc_trio.writer import Writer
+
+# Frames of the size every peer accepts, even where it allows larger ones: calls take turns between frames.
+_FRAME_BYTES = 2**14
+
+# RFC 7541's default. A peer may offer 4 GiB, and the encoder would fill them with our headers.
+_ENCODER_TABLE_BYTES = 4096
+
+# Closed streams are swept out of h2 when it knows twice as many streams as after the last sweep, and this many more.
+_SWEEP_SLACK = 64
+
+
+class _StateMachine(H2ConnectionStateMachine):
+    """Lets a connection live on after a GOAWAY, in either direction.
+
+    For h2 it is the end of all sending. RFC 9113 (6.8) has it announce the end of *new* streams, while those that
+    are open run to their end; that is what a graceful shutdown consists of.
+    """
+
+    def process_input(self, input_: ConnectionInputs) -> list[Event]:
+        if input_ in {ConnectionInputs.SEND_GOAWAY, ConnectionInputs.RECV_GOAWAY}:
+            return []
+        return super().process_input(input_)
+
+
+class _ServerH2(H2Connection):
+    def __init__(self, limits: Limits) -> None:
+        # Headers stay bytes: h2's own decoding lets one bad byte in a value escape as UnicodeDecodeError, which
+        # would cost the whole connection. Ours need no validation, they are built and checked by grpclib.
+        super().__init__(
+            H2Configuration(
+                client_side=False,
+                header_encoding=None,
+                validate_outbound_headers=False,
+                normalize_outbound_headers=False,
+            )
+        )
+        self.state_machine = _StateMachine()
+        self.local_settings = Settings(
+            client=False,
+            initial_values={
+                SettingCodes.MAX_CONCURRENT_STREAMS: limits.max_streams,
+                SettingCodes.MAX_HEADER_LIST_SIZE: limits.max_header_list_bytes,
+                SettingCodes.INITIAL_WINDOW_SIZE: limits.stream_window_bytes,
+                SettingCodes.ENABLE_PUSH: 0,
+            },
+        )
+        self.max_inbound_frame_size = self.local_settings.max_frame_size
+        self.decoder.max_header_list_size = limits.max_header_list_bytes
+        self._sweep_at = _SWEEP_SLACK
+
+    @property
+    def open_inbound_streams(self) -> int:
+        """Always 0, so that h2 refuses no stream itself.
+
+        h2 asks for every request and then walks over all streams, thousands of idle ones included, and if there are
+        too many it ends the connection with all of them. The connection counts its calls anyway and refuses the one
+        stream too many. What remains is the walk's side effect: it forgets closed streams.
+        """
+        if len(self.streams) >= self._sweep_at:
+            super().open_inbound_streams  # noqa: B018  # for its side effect
+            self._sweep_at = 2 * len(self.streams) + _SWEEP_SLACK
+        return 0
+
+    def clear_outbound_data_buffer(self) -> None:
+        """Keep what is queued: h2 would drop it when the peer says GOAWAY, although the peer still listens."""
+
+
+class Http2:
+    """Turns received bytes into h2 events, and calls into bytes for the writer.
+
+    Every method leaves the bytes it caused in the writer, so that nothing waits in h2 unsent. Methods that name a
+    stream raise ``h2.exceptions.ProtocolError`` (``StreamClosedError`` above all) if that stream is over.
+    """
+
+    def __init__(self, limits: Limits, writer: Writer) -> None:
+        self._h2 = _ServerH2(limits)
+        self._limits = limits
+        self._writer = writer
+        self._blocked: dict[int, trio.Event] = {}
+        self.frames_sent = 0
+        """HEADERS and DATA frames handed to the writer so far."""
+
+    def start(self) -> None:
+        """Send the server's preface: its settings, and a window for the connection as a whole."""
+        self._h2.initiate_connection()
+        extra = self._limits.connection_window_bytes - self._h2.inbound_flow_control_window
+        if extra > 0:
+            self._h2.increment_flow_control_window(extra)
+        self._flush()
+
+    def receive(self, data: bytes | bytearray) -> list[Event]:
+        """Feed received bytes; the events they complete, in order."""
+        try:
+            return self._h2.receive_data(data)
+        finally:
+            self._flush()
+
+    def is_open(self, stream_id: int) -> bool:
+        """Whether the stream can still be written to or reset."""
+        stream = self._h2.streams.get(stream_id)
+        return stream is not None and not stream.closed
+
+    async def send_headers(self, stream_id: int, headers: Iterable[tuple[str, str]], *, end_stream: bool) -> None:
+        """Send response headers or trailers, once the writer has room."""
+        await self._writer.wait_room()
+        if stream_id not in self._h2.streams:  # h2 would take it for a stream that we open
+            raise StreamClosedError(stream_id)
+        self._h2.send_headers(stream_id, list(headers), end_stream=end_stream)
+        self._count_sent()
+
+    async def send_some(self, stream_id: int, data: memoryview, *, end_stream: bool) -> int:
+        """Send as much of ``data`` as fits into one frame now; the number of bytes taken.
+
+        Waits for room in the writer and for the peer's flow-control windows. ``end_stream`` applies if all fits.
+        """
+        while True:
+            await self._writer.wait_room()
+            room = min(self._h2.local_flow_control_window(stream_id), self._h2.max_outbound_frame_size, _FRAME_BYTES)
+            if room > 0:  # a window can be negative after the peer made it smaller
+                break
+            await self._wait_for_window(stream_id)
+        size = min(room, len(data))
+        self._h2.send_data(stream_id, data[:size].tobytes(), end_stream=end_stream and size == len(data))
+        self._count_sent()
+        return size
+
+    async def _wait_for_window(self, stream_id: int) -> None:
+        event = self._blocked[stream_id] = trio.Event()
+        try:
+            await event.wait()
+        finally:
+            del self._blocked[stream_id]
+
+    def open_windows(self, stream_id: int | None) -> None:
+        """Wake whoever waits for the window of ``stream_id``, or for any window where that is 0 or None."""
+        if not stream_id:
+            for event in self._blocked.values():
+                event.set()
+        elif stream_id in self._blocked:
+            self._blocked[stream_id].set()
+
+    def limit_encoder(self) -> None:
+        """Keep the header compressor small, whatever the peer's settings allow."""
+        encoder = self._h2.encoder
+        encoder.header_table_size = min(encoder.header_table_size, _ENCODER_TABLE_BYTES)
+
+    def reset(self, stream_id: int, code: ErrorCodes) -> None:
+        """End a stream at once, in both directions; nothing happens if it is over."""
+        if self.is_open(stream_id):
+            self._h2.reset_stream(stream_id, error_code=code)
+            self._flush()
+
+    def acknowledge(self, size: int, stream_id: int) -> None:
+        """Let the peer send ``size`` bytes more, on this stream and on the connection."""
+        self._h2.acknowledge_received_data(size, stream_id)
+        self._flush()
+
+    def ping(self, payload: bytes) -> None:
+        """Ask the peer for a sign of life; ``payload`` has 8 bytes."""
+        self._h2.ping(payload)
+        self._flush()
+
+    def announce_end(self, code: ErrorCodes = ErrorCodes.NO_ERROR, reason: str = "") -> None:
+        """Send GOAWAY: streams above the highest one seen so far will not be served, the others go on."""
+        self._h2.close_connection(code, additional_data=reason.encode())
+        self._flush()
+
+    def _count_sent(self) -> None:
+        self.frames_sent += 1
+        self._flush()
+
+    def _flush(self) -> None:
+        self._writer.push(self._h2.data_to_send())
