@@ -15,6 +15,8 @@ MOST_REPLICAS = 2**31 - 1
 WHOLE_WITHIN = 1e-9
 """A result this close (relative) to a whole number counts as that number: 3.0000000001 pods are 3, not 4."""
 
+_FINITE = attrs.validators.lt(math.inf)
+
 
 class Rounding(StrEnum):
     """How a fractional number of pods becomes a whole one; ``round`` takes a half up."""
@@ -47,10 +49,10 @@ class PlanPolicy:
     ``target_per_pod`` is in units of load, ``down_max_pct`` in percent (0..100), ``prewarm_steps`` in steps.
     """
 
-    target_per_pod: float = attrs.field(default=200.0, validator=attrs.validators.gt(0))
-    headroom: float = attrs.field(default=1.2, validator=attrs.validators.ge(1))
+    target_per_pod: float = attrs.field(default=200.0, validator=[attrs.validators.gt(0), _FINITE])
+    headroom: float = attrs.field(default=1.2, validator=[attrs.validators.ge(1), _FINITE])
     bounds: ReplicaBounds = attrs.field(factory=ReplicaBounds)
-    up_max_factor: float = attrs.field(default=2.0, validator=attrs.validators.gt(1))
+    up_max_factor: float = attrs.field(default=2.0, validator=[attrs.validators.gt(1), _FINITE])
     down_max_pct: float = attrs.field(default=50.0, validator=[attrs.validators.ge(0), attrs.validators.le(100)])
     prewarm_steps: int = attrs.field(default=2, validator=attrs.validators.ge(0))
     rounding: Rounding = Rounding.CEIL
