@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Ticks`: the service's tick, replayed: history -> forecast -> plan -> snapshot."""
+
+from contextlib import suppress
+
+import attrs
+from attrs.validators import gt
+
+from kedastral.core.capacity import PlanPolicy, plan_replicas, reactive_replicas
+from kedastral.core.ports import Model
+from kedastral.core.serving import StalePolicy, wanted_for
+from kedastral.core.snapshot import Snapshot
+from kedastral.errors import ModelError
+from kedastral.simulation.policy import View
+
+
+@attrs.frozen
+class Reading:
+    """What each tick reads and forecasts, in seconds: ``window`` of history, ``horizon`` ahead, every ``interval``."""
+
+    window: float = attrs.field(default=1800.0, validator=gt(0))
+    horizon: float = attrs.field(default=1800.0, validator=gt(0))
+    interval: float = attrs.field(default=60.0, validator=gt(0))
+
+
+@attrs.frozen
+class Serving:
+    """How a snapshot is read; ``lead_time`` in seconds, ``reactive_headroom`` None turns the floor off."""
+
+    lead_time: float = attrs.field(default=300.0, validator=gt(0))
+    reactive_headroom: float | None = 1.1
+    stale: StalePolicy = attrs.field(factory=StalePolicy)
+
+    def __attrs_post_init__(self) -> None:
+        if self.reactive_headroom is not None and not self.reactive_headroom > 0:
+            raise ValueError(f"reactive_headroom must be above 0, got {self.reactive_headroom}")
+
+
+class Ticks:
+    """The forecast loop of one workload, with the newest snapshot it made."""
+
+    def __init__(self, model: Model, plan: PlanPolicy, reading: Reading, serving: Serving) -> None:
+        self._model = model
+        self._plan = plan
+        self._reading = reading
+        self._serving = serving
+        self._next_tick = 0.0
+        self._newest: Snapshot | None = None
+
+    def newest(self, view: View) -> Snapshot | None:
+        """The snapshot there is at ``view.now``, made now if a tick is due; a model that fails leaves the old one."""
+        if view.now >= self._next_tick:
+            self._next_tick = view.now + self._reading.interval
+            with suppress(ModelError):  # as in the service: the next tick tries again, and the old one grows stale
+                self._newest = self._make_snapshot(view)
+        return self._newest
+
+    def _make_snapshot(self, view: View) -> Snapshot:
+        history, at = view.history(self._reading.window), view.at
+        forecast = self._model.forecast(history, at, round(self._reading.horizon / view.step))
+        replicas = plan_replicas(forecast.values, self._plan, previous=wanted_for(self._newest, at))
+        observed, floor = history.newest, None
+        if observed is not None and self._serving.reactive_headroom is not None:
+            floor = reactive_replicas(observed.value, self._serving.reactive_headroom, self._plan)
+        return Snapshot("replay", "demand", forecast, replicas, self._serving.lead_time, observed, floor)

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Trial`: the demand a policy is put to, which part of it counts, and how much of it one pod takes."""
+
+import attrs
+import numpy as np
+from attrs.validators import ge, gt
+
+from kedastral.core.series import Floats, Series, fill_gaps
+
+
+def _require_demand(_instance: object, _attribute: "attrs.Attribute[Series]", demand: Series) -> None:
+    if not len(demand) or not np.isfinite(demand.values).all() or (demand.values < 0).any():
+        raise ValueError("demand must hold values, all finite and >= 0: fill its gaps first")
+
+
+@attrs.frozen
+class Trial:
+    """``demand`` without gaps; replayed from index ``begin`` on, judged from index ``judged_from`` on.
+
+    What lies before ``begin`` is history that policies see. ``target_per_pod`` is in units of the demand.
+    """
+
+    demand: Series = attrs.field(validator=_require_demand)
+    target_per_pod: float = attrs.field(validator=gt(0))
+    begin: int = attrs.field(default=0, validator=ge(0))
+    judged_from: int = attrs.field(default=0, validator=ge(0))
+
+    def __attrs_post_init__(self) -> None:
+        if not self.begin <= self.judged_from < len(self.demand):
+            raise ValueError(f"0 <= begin <= judged_from < {len(self.demand)} must hold")
+
+    @property
+    def judged(self) -> Series:
+        """The part of the demand that counts."""
+        return Series(self.demand.time_at(self.judged_from), self.demand.step, self.demand.values[self.judged_from :])
+
+
+@attrs.frozen
+class Scaling:
+    """How a trace in any unit becomes a trial of any size.
+
+    ``evaluated`` is the share of the trace, at its end, that is replayed; its first ``warm_up`` seconds are not judged.
+    One pod takes the 99.9th percentile of the judged part / ``peak_pods``.
+    """
+
+    evaluated: float = attrs.field(default=0.3, validator=[gt(0), attrs.validators.le(1)])
+    warm_up: float = attrs.field(default=86400.0, validator=ge(0))
+    peak_pods: float = attrs.field(default=40.0, validator=gt(0))
+
+
+def scale_trace(trace: Series, scaling: Scaling = Scaling()) -> Trial:
+    """A trial on the end of ``trace``; gaps carry the last value, gaps before the first value are cut off.
+
+    Raises ValueError where nothing is left to judge, or all of it is 0.
+    """
+    demand = _fill(trace)
+    begin = len(demand) - round(len(demand) * scaling.evaluated)
+    judged_from = begin + round(scaling.warm_up / demand.step)
+    if judged_from >= len(demand):
+        raise ValueError(f"{len(demand) - begin} steps leave nothing to judge after {scaling.warm_up:g} s of warm-up")
+    peak = _peak_of(demand.values[judged_from:])
+    if peak <= 0:
+        raise ValueError("the judged part of the trace is 0 throughout")
+    return Trial(demand, peak / scaling.peak_pods, begin, judged_from)
+
+
+def _fill(trace: Series) -> Series:
+    carried = fill_gaps(trace.values)
+    first = int(np.argmax(np.isfinite(carried))) if len(carried) else 0
+    return Series(trace.time_at(first), trace.step, carried[first:])
+
+
+def _peak_of(values: Floats) -> float:
+    """The 99.9th percentile, or the largest value where that is 0."""
+    return float(np.percentile(values, 99.9)) or float(values.max())
