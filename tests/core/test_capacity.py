@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From load to replicas: the rules of the plan by hand-worked numbers, and what holds for every plan."""
 
+import itertools
 import math
 from typing import Any
 
@@ -292,7 +293,7 @@ def test_neighbours_differ_by_no_more_than_the_limits(
     known = made if previous is None else [previous, *made]
     hair = 1 + 1e-8  # limits that are whole but for rounding
 
-    for before, after in zip(known, known[1:], strict=False):
+    for before, after in itertools.pairwise(known):
         most = max(math.ceil(before * by.up_max_factor * hair), math.ceil(by.up_max_factor), by.bounds.fewest)
         fewest = min(math.floor(before * (1 - by.down_max_pct / 100) / hair), by.bounds.most or MOST_REPLICAS)
         assert fewest <= after <= most

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A forecast is finite, not negative, in UTC and unchangeable, or there is none."""
+
+import math
+from datetime import UTC, datetime, timedelta, timezone
+
+import attrs
+import numpy as np
+import pytest
+
+from kedastral.core.forecast import Forecast
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def test_the_horizon_is_as_long_as_its_values() -> None:
+    assert Forecast(NOON, 60, [1, 2, 3]).horizon == 180
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_value_that_is_not_finite_is_refused(value: float) -> None:
+    with pytest.raises(ValueError, match="values must all be finite"):
+        Forecast(NOON, 60, [1, value])
+
+
+def test_a_negative_value_is_refused() -> None:
+    with pytest.raises(ValueError, match="values must all be >= 0"):
+        Forecast(NOON, 60, [1, -1e-12])
+
+
+def test_no_values_are_refused() -> None:
+    with pytest.raises(ValueError, match="values must not be empty"):
+        Forecast(NOON, 60, [])
+
+
+def test_two_dimensions_are_refused() -> None:
+    with pytest.raises(ValueError, match="one-dimensional"):
+        Forecast(NOON, 60, [[1, 2]])
+
+
+@pytest.mark.parametrize("step", [0, -60, math.nan, math.inf])
+def test_a_step_that_is_no_span_is_refused(step: float) -> None:
+    with pytest.raises(ValueError, match="step must be"):
+        Forecast(NOON, step, [1])
+
+
+def test_a_time_that_is_not_utc_is_refused() -> None:
+    for wrong in (NOON.replace(tzinfo=None), NOON.astimezone(timezone(timedelta(hours=-5)))):
+        with pytest.raises(ValueError, match="made_at must be an aware UTC datetime"):
+            Forecast(wrong, 60, [1])
+
+
+def test_values_cannot_be_changed() -> None:
+    values = np.array([1.0, 2.0])
+    made = Forecast(NOON, 60, values)
+    values[0] = 9
+
+    assert made.values.tolist() == [1, 2]
+    with pytest.raises(ValueError, match="read-only"):
+        made.values[0] = 9
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        made.step = 30  # type: ignore[misc]
+
+
+def test_equal_forecasts_are_equal() -> None:
+    assert Forecast(NOON, 60, [1, 2]) == Forecast(NOON, 60.0, (1.0, 2.0))
+    assert Forecast(NOON, 60, [1, 2]) != Forecast(NOON, 60, [1, 3])
+    assert Forecast(NOON, 60, [1, 2]) != Forecast(NOON, 60, [1])
