@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`Series`: load on a regular grid of time, gaps kept as NaN."""
 
+import math
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +12,10 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EDGE = 0.001
+"""Seconds by which a point may lie outside the range asked for: Prometheus rounds to milliseconds."""
 
 
 def frozen_floats(values: Any) -> Floats:
@@ -23,8 +28,11 @@ def frozen_floats(values: Any) -> Floats:
 
 
 def frozen_ints(values: Any) -> Ints:
-    """A read-only, one-dimensional int64 copy of ``values``; raises ValueError for any other shape."""
-    array = np.array(values, dtype=np.int64, copy=True)
+    """A read-only, one-dimensional int64 copy of ``values``; raises ValueError for other shapes and for fractions."""
+    array = np.array(values)
+    if array.size and not np.can_cast(array.dtype, np.int64):
+        raise ValueError("values must be whole numbers of at most 64 bits")
+    array = array.astype(np.int64)
     if array.ndim != 1:
         raise ValueError(f"values must be one-dimensional, got {array.ndim} dimensions")
     array.flags.writeable = False
@@ -43,15 +51,15 @@ def require_utc(_instance: object, attribute: "attrs.Attribute[datetime]", value
 
 
 def require_positive(_instance: object, attribute: "attrs.Attribute[float]", value: float) -> None:
-    """attrs validator: a duration is finite and above 0; raises ValueError."""
-    if not (np.isfinite(value) and value > 0):
-        raise ValueError(f"{attribute.name} must be a finite number above 0, got {value!r}")
+    """attrs validator: a duration is finite and above 0, with a microsecond the least; raises ValueError."""
+    if not 1e-6 <= value < math.inf:
+        raise ValueError(f"{attribute.name} must be a finite number above 0 (a microsecond at least), got {value!r}")
 
 
 def align_down(moment: datetime, step: float) -> datetime:
     """The newest point of the grid of ``step`` seconds (counted from the epoch) that is not after ``moment``."""
-    seconds = moment.timestamp()
-    return datetime.fromtimestamp(np.floor(seconds / step + 1e-9) * step, UTC)
+    apart = timedelta(seconds=step)
+    return EPOCH + (moment - EPOCH) // apart * apart
 
 
 @attrs.frozen
@@ -93,18 +101,16 @@ def series_from_points(points: Iterable[tuple[float, float]], start: datetime, e
     """Lay ``(epoch seconds, value)`` points on the grid from ``start`` to ``end``, both included.
 
     What is no measurement becomes a gap, never a number: NaN, infinite and negative values and points outside the
-    range. A point between two grid times goes to the nearer one; of several for one grid time, the last given counts.
+    range (by more than `EDGE`). A point between two grid times goes to the nearer one; of several for one grid time,
+    the last given counts.
     """
-    first = start.timestamp()
-    size = round((end.timestamp() - first) / step) + 1
-    values = np.full(max(size, 0), np.nan)
+    first, last = start.timestamp(), end.timestamp()
+    size = max(round((last - first) / step) + 1, 0)
+    values = np.full(size, np.nan)
     for at, value in points:
-        position = (at - first) / step
-        if not np.isfinite(position):
-            continue
-        index = round(position)
-        if 0 <= index < size:
-            values[index] = value if np.isfinite(value) and value >= 0 else np.nan
+        if size and first - EDGE <= at <= last + EDGE:
+            index = min(max(round((at - first) / step), 0), size - 1)
+            values[index] = value if 0 <= value < math.inf else np.nan
     return Series(start, step, values)
 
 

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What KEDA is told at a moment, read from the plan: the one place that knows lead time."""
 
-import math
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 import attrs
 
-from kedastral.core.capacity import WHOLE_WITHIN
 from kedastral.core.snapshot import Snapshot
 
 
@@ -87,8 +85,7 @@ def _covers_lead(snapshot: Snapshot, now: datetime) -> bool:
 
 def _step_at(snapshot: Snapshot, moment: datetime) -> int:
     """The index of the step that holds ``moment``: below 0 before the plan, beyond its length after it."""
-    position = (moment - snapshot.made_at).total_seconds() / snapshot.forecast.step
-    return math.floor(position + WHOLE_WITHIN * max(1.0, abs(position)))
+    return (moment - snapshot.made_at) // timedelta(seconds=snapshot.forecast.step)
 
 
 def _staleness(snapshot: Snapshot | None, now: datetime) -> str:

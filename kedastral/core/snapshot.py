@@ -33,6 +33,10 @@ class Snapshot:
             raise ValueError("replicas must be >= 0")
         if self.floor is not None and self.floor < 0:
             raise ValueError("the floor must be >= 0")
+        try:
+            _ = self.ends_at + timedelta(seconds=self.lead_time)
+        except OverflowError:
+            raise ValueError("the horizon and the lead time must end before the year 10000") from None
 
     @property
     def made_at(self) -> datetime:
