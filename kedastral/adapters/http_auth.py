@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Authentication whose secrets are read where they are used, since Kubernetes rotates the files they live in."""
+
+import base64
+from collections.abc import Generator
+from pathlib import Path
+
+import attrs
+import httpx
+
+from kedastral.adapters.http_client import one_line
+from kedastral.core.secret import Secret
+from kedastral.errors import SourceError
+
+LONGEST_SECRET = 64 * 1024
+
+
+@attrs.frozen
+class SecretText:
+    """A secret that was given, or the file it is read from each time.
+
+    Reading blocks: the file is a few bytes of a mounted volume, which costs less than a thread would.
+    """
+
+    what: str
+    given: Secret | None = None
+    file: Path | None = None
+
+    def read(self) -> str:
+        """The secret, without a trailing newline; raises SourceError naming the file, never the text."""
+        if self.file is None:
+            return self.given.reveal() if self.given is not None else ""
+        try:
+            with self.file.open("rb") as source:
+                content = source.read(LONGEST_SECRET + 1)
+            text = content.decode().rstrip("\r\n")
+        except OSError as error:
+            raise self._refuse(f"cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError:
+            raise self._refuse("is not UTF-8 text") from None  # the cause holds the secret
+        if not text or len(content) > LONGEST_SECRET:
+            raise self._refuse("is empty" if not text else f"is larger than {LONGEST_SECRET >> 10} KiB")
+        return text
+
+    def _refuse(self, why: str) -> SourceError:
+        return SourceError(f"the {self.what} file {one_line(str(self.file), 200)} {why}", reason="credentials")
+
+
+@attrs.frozen
+class BasicAuth(httpx.Auth):
+    """User and password (RFC 7617, UTF-8)."""
+
+    username: str
+    password: SecretText
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Raises SourceError where the password cannot be read."""
+        pair = f"{self.username}:{self.password.read()}"
+        request.headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+        yield request
+
+
+@attrs.frozen
+class BearerAuth(httpx.Auth):
+    """A bearer token (RFC 6750)."""
+
+    token: SecretText
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Raises SourceError where the token cannot be read, or is none that a header can carry."""
+        token = self.token.read()
+        if not (token.isascii() and token.isprintable() and token == token.strip()):
+            raise SourceError(f"the {self.token.what} holds characters that no header can carry", reason="credentials")
+        request.headers["Authorization"] = f"Bearer {token}"
+        yield request

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`InProcessForecaster`: a pure model behind the port that the services see."""
+
+from datetime import datetime
+
+import attrs
+import trio
+
+from kedastral.adapters.http_client import one_line
+from kedastral.core.forecast import Forecast
+from kedastral.core.ports import Model
+from kedastral.core.series import Series
+from kedastral.errors import ModelError
+
+
+@attrs.frozen
+class InProcessForecaster:
+    """A `kedastral.core.ports.Forecaster` that calls ``model`` right here: models are fast, or they go over HTTP."""
+
+    model: Model
+
+    @property
+    def name(self) -> str:
+        """The model's own name."""
+        return self.model.name
+
+    async def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
+        """See `kedastral.core.ports.Forecaster.forecast`.
+
+        Raises ModelError: the model's own, reason exception for whatever else it raises, bad_answer for a forecast
+        other than the one asked for. Whatever the model does, the process goes on.
+        """
+        await trio.lowlevel.checkpoint()
+        try:
+            made: object = self.model.forecast(history, made_at, steps)
+        except ModelError:
+            raise
+        except Exception as error:
+            words = one_line(f"{type(error).__name__}: {error}")
+            raise ModelError(f"model {self.name} raised {words}", reason="exception") from error
+        if not isinstance(made, Forecast):
+            raise self._misfit(f"a {type(made).__name__} where a Forecast was due")
+        if (made.made_at, made.step, len(made.values)) != (made_at, history.step, steps):
+            due = f"{steps} steps of {history.step:g} s from {made_at:%Y-%m-%dT%H:%M:%SZ}"
+            got = f"{len(made.values)} of {made.step:g} s from {made.made_at:%Y-%m-%dT%H:%M:%SZ}"
+            raise self._misfit(f"{got} where {due} were due")
+        return made
+
+    def _misfit(self, what: str) -> ModelError:
+        return ModelError(f"model {self.name} gave {what}", reason="bad_answer")

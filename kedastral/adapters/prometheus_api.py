@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asks Prometheus' query API: the request, its retries, and an error in one clear line for all that can go wrong."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import attrs
+import httpx
+import trio
+
+from kedastral.adapters.http_client import (
+    PLAIN,
+    AnswerEncodedError,
+    AnswerTooLargeError,
+    one_line,
+    read_bounded,
+    shown_url,
+    words_of,
+)
+from kedastral.adapters.prometheus_answer import Answer, RefusedError, error_words, parse_answer
+from kedastral.errors import SourceError
+
+RETRY_PAUSES = (0.1, 0.3)
+"""Seconds before each retry."""
+CONNECT_TIMEOUT = 2.0
+"""Seconds, for each attempt. Whoever calls bounds the whole."""
+BODY_LIMIT = 16 * 1024 * 1024
+"""Fifty series of 11,000 points, and about 100 MiB of memory once parsed; whoever has more should sum in PromQL."""
+QUERY_SHOWN = 200
+
+T = TypeVar("T")
+
+
+class NotServedError(SourceError):
+    """The endpoint is not there (404, 405, 501): what the URL points to does not serve this kind of query."""
+
+
+@attrs.frozen
+class Question:
+    """One request: ``endpoint`` below ``/api/v1/`` and its parameters, ``query`` among them."""
+
+    endpoint: str
+    params: dict[str, str]
+
+    @property
+    def shown_query(self) -> str:
+        """The query as logs may carry it."""
+        return one_line(self.params["query"], QUERY_SHOWN)
+
+
+@attrs.frozen
+class _Reply:
+    status: int
+    headers: httpx.Headers
+    body: bytes
+
+    @property
+    def is_worth_a_retry(self) -> bool:
+        return self.status == 429 or (self.status >= 500 and self.status != 501)
+
+
+@attrs.frozen
+class PrometheusApi:
+    """The query API behind ``client``, whose base URL is that of Prometheus."""
+
+    client: httpx.AsyncClient
+
+    async def ask(self, question: Question) -> Answer:
+        """A successful answer, after at most two retries: on connection errors, 429 and 5xx.
+
+        Raises NotServedError, or SourceError with reason unreachable, timeout (of the connection), http_status,
+        refused, bad_answer or credentials. Has no timeout of its own beyond that of the connection.
+        """
+        reply = await self._exchange(question)
+        if reply.status != 200:
+            raise self._status_error(question, reply)
+        try:
+            return self.read(question, lambda: parse_answer(reply.body))
+        except RefusedError as error:
+            raise self.error(question, self._quote(question, str(error)), "refused") from error
+
+    def read(self, question: Question, parse: Callable[[], T]) -> T:
+        """What ``parse`` makes of the answer to ``question``; whatever it raises is a SourceError, bad_answer."""
+        try:
+            return parse()
+        except RefusedError:
+            raise
+        except Exception as error:
+            what = self._quote(question, str(error) or type(error).__name__)
+            raise self.error(question, f"the answer cannot be used: {what}", "bad_answer") from error
+
+    def error(self, question: Question, what: str, reason: str, kind: type[SourceError] = SourceError) -> SourceError:
+        """A SourceError that says where, what and for which query."""
+        where = f"{shown_url(self.client.base_url)} ({question.endpoint})"
+        return kind(f"Prometheus at {where}: {what}; query: {question.shown_query}", reason=reason)
+
+    async def _exchange(self, question: Question) -> _Reply:
+        for pause in RETRY_PAUSES:
+            try:
+                reply = await self._attempt(question)
+            except httpx.TransportError:
+                pass
+            else:
+                if not reply.is_worth_a_retry:
+                    return reply
+            await trio.sleep(pause)
+        try:
+            return await self._attempt(question)
+        except httpx.TimeoutException as error:
+            raise self.error(question, f"no connection within {CONNECT_TIMEOUT:g} s", "timeout") from error
+        except httpx.HTTPError as error:
+            raise self.error(question, words_of(error), "unreachable") from error
+
+    async def _attempt(self, question: Question) -> _Reply:
+        """One request; httpx.TransportError is for the caller to retry."""
+        try:
+            async with self.client.stream(
+                "GET",
+                f"api/v1/{question.endpoint}",
+                params=question.params,
+                headers=PLAIN,
+                timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT),
+                follow_redirects=False,
+            ) as response:
+                return _Reply(response.status_code, response.headers, await _body_of(response))
+        except (AnswerTooLargeError, AnswerEncodedError) as error:
+            raise self.error(question, str(error), "bad_answer") from error
+        except httpx.InvalidURL as error:
+            length = len(question.params["query"])
+            raise self.error(question, f"a query of {length} characters makes no URL: {error}", "refused") from error
+        except UnicodeError as error:  # a host name that DNS cannot express; httpx lets it through
+            raise self.error(
+                question, f"the host name cannot be looked up: {words_of(error)}", "unreachable"
+            ) from error
+
+    def _status_error(self, question: Question, reply: _Reply) -> SourceError:
+        what = f"HTTP {reply.status}"
+        words = error_words(reply.body)
+        if words is not None:
+            what += f": {self._quote(question, words)}"
+        elif 300 <= reply.status < 400:
+            what += f", a redirect to {_target(reply)}: redirects are not followed, set the URL it should be"
+        elif reply.status in (401, 403):
+            what += ": the credentials were not accepted"
+        elif reply.status == 414:
+            what += ": the query is too long for a GET request"
+        if reply.status in (404, 405, 501):
+            return self.error(question, what, "http_status" if reply.status == 501 else "refused", NotServedError)
+        refused = 400 <= reply.status < 500 and reply.status != 429
+        return self.error(question, what, "refused" if refused else "http_status")
+
+    @staticmethod
+    def _quote(question: Question, words: str) -> str:
+        """Prometheus' own words, in which the query is cut as everywhere."""
+        return one_line(words.replace(question.params["query"], question.shown_query))
+
+
+async def _body_of(response: httpx.Response) -> bytes:
+    try:
+        return await read_bounded(response, BODY_LIMIT)
+    except (AnswerTooLargeError, AnswerEncodedError):
+        if response.status_code == 200:
+            raise
+        return b""  # the page of an error status only adds words to it
+
+
+def _target(reply: _Reply) -> str:
+    try:
+        return shown_url(httpx.URL(reply.headers.get("Location", "")))
+    except httpx.InvalidURL:
+        return "nowhere"

@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The series that a tick gets from Prometheus, or the one clear error."""
+
+import logging
+import math
+from datetime import datetime, timedelta
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from kedastral.adapters.prometheus import RangeQuery
+from kedastral.adapters.prometheus_memory import RANGE_AGAIN_AFTER
+from kedastral.errors import SourceError
+from tests.adapters.answers import END, STEP, Reply, Server, counting, error, matrix, reply, source_of, success
+
+T = END.timestamp()
+
+
+async def raised_by(server: Any, now: datetime = END, **more: Any) -> SourceError:
+    with pytest.raises(SourceError) as caught:
+        await source_of(server, **more).history(now)
+    return caught.value
+
+
+async def test_ten_points_become_ten_rows_increasing_and_numeric() -> None:
+    series = await source_of(Server(counting)).history(END)
+    times = [series.time_at(index) for index in range(len(series))]
+    assert len(series) == 10
+    assert times == sorted(set(times))
+    assert times[-1] == END
+    assert np.isfinite(series.values).all()
+    assert series.values.dtype == np.float64
+
+
+async def test_start_and_end_are_aligned_to_the_step_and_end_is_not_after_now() -> None:
+    server = Server(counting)
+    await source_of(server).history(END + timedelta(seconds=59.9))
+    assert dict(server.requests[0].url.params) == {
+        "query": "sum(rate(http_requests_total[2m]))",
+        "start": str(int(T - 9 * 60)),
+        "end": str(int(T)),
+        "step": "60",
+    }
+    assert server.requests[0].method == "GET"
+    assert server.requests[0].url.path == "/api/v1/query_range"
+
+
+@pytest.mark.parametrize(("window", "points"), [(59.0, 1), (60.0, 1), (119.0, 1), (600.0, 10), (0.3 * 3, 1)])
+def test_the_window_is_a_whole_number_of_points_and_never_none(window: float, points: int) -> None:
+    start, end = RangeQuery("up", window, 60.0, 120.0).grid(END)
+    assert (end - start).total_seconds() == (points - 1) * 60
+
+
+@pytest.mark.parametrize("wrong", [{"query": " "}, {"window": 0.0}, {"step": -1.0}, {"stale_after": math.nan}])
+def test_a_range_query_without_meaning_cannot_be_made(wrong: dict[str, Any]) -> None:
+    fields = {"query": "up", "window": 600.0, "step": 60.0, "stale_after": 120.0}
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        RangeQuery(**{**fields, **wrong})
+
+
+@given(points=st.integers(1, 60), chunk=st.integers(1, 70), late=st.floats(0, 59))
+async def test_any_window_gives_the_same_series_in_chunks_as_in_one_request(
+    points: int, chunk: int, late: float
+) -> None:
+    now = END + timedelta(seconds=late)
+    server = Server(counting)
+    in_chunks = await source_of(server, points=points, points_per_request=chunk).history(now)
+    assert in_chunks == await source_of(Server(counting), points=points).history(now)
+    assert len(in_chunks) == points
+    assert len(server.requests) == -(-points // chunk)
+
+
+async def test_no_request_asks_for_more_than_prometheus_gives() -> None:
+    server = Server(counting)
+    series = await source_of(server, points=14 * 24 * 60).history(END)
+    assert len(series) == 20160
+    sizes = [(float(r.url.params["end"]) - float(r.url.params["start"])) / STEP + 1 for r in server.requests]
+    assert sizes == [11000, 9160]
+
+
+async def test_a_server_that_gives_more_than_was_asked_for_changes_nothing_outside_the_chunk() -> None:
+    everything = matrix([(T - 60 * index, str(index)) for index in range(-5, 30)])
+    series = await source_of(Server(everything), points=10, points_per_request=3).history(END)
+    np.testing.assert_array_equal(series.values, range(9, -1, -1))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [matrix(), matrix([]), matrix([(T, "NaN")]), matrix([(T, "-1"), (T - 60, "+Inf")]), matrix([(T + 60, "1")])],
+)
+async def test_an_answer_without_one_finite_value_is_an_error(answer: Reply) -> None:
+    caught = await raised_by(Server(answer))
+    assert caught.reason == "empty"
+    assert "2023-11-14T22:11:00Z to 2023-11-14T22:20:00Z" in str(caught)
+
+
+async def test_a_newest_value_as_old_as_stale_after_and_a_step_still_counts() -> None:
+    answer = Server(matrix([(T - 180, "5")]))
+    assert (await source_of(answer).history(END)).newest.value == 5  # type: ignore[union-attr]
+
+
+async def test_a_newest_value_older_than_that_is_stale() -> None:
+    caught = await raised_by(Server(matrix([(T - 180, "5"), (T, "NaN")])), END + timedelta(seconds=1))
+    assert caught.reason == "stale"
+    assert "2023-11-14T22:17:00Z, 181 s ago, where 180 s is the most" in str(caught)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>login</html>",
+        b"[" * 100_000,
+        b'{"status":"success","data":{"resultType":"matrix","result":[{"metric":{}}]}}',
+        b'{"status":"success","data":{"resultType":"vector","result":[]}}',
+        b'{"status":"success","data":{"resultType":"matrix","result":[{"values":[[' + b"9" * 400 + b',"1"]]}]}}',
+        b'{"status":"success","data":{"resultType":"matrix","result":[{"values":[[' + b"9" * 5000 + b',"1"]]}]}}',
+    ],
+)
+async def test_whatever_the_parser_raises_is_a_source_error_with_its_cause(body: bytes) -> None:
+    caught = await raised_by(Server(reply(content=body)))
+    assert caught.reason == "bad_answer"
+    assert caught.__cause__ is not None
+    assert "\n" not in str(caught)
+
+
+async def test_history_has_ten_seconds_retries_included(autojump_clock: MockClock) -> None:
+    async def slow(_request: httpx.Request) -> httpx.Response:
+        await trio.sleep(4)
+        return httpx.Response(503)
+
+    began = trio.current_time()
+    caught = await raised_by(slow)
+    assert trio.current_time() - began == pytest.approx(10)
+    assert caught.reason == "timeout"
+    assert "no complete answer within 10 s" in str(caught)
+    assert isinstance(caught.__cause__, trio.TooSlowError)
+
+
+async def test_all_chunks_together_have_ten_seconds(autojump_clock: MockClock) -> None:
+    async def slow(request: httpx.Request) -> httpx.Response:
+        await trio.sleep(3)
+        return counting(request)
+
+    began = trio.current_time()
+    assert (await raised_by(slow, points=10, points_per_request=2)).reason == "timeout"
+    assert trio.current_time() - began == pytest.approx(10)
+
+
+async def test_a_body_that_drips_does_not_hold_the_tick(autojump_clock: MockClock) -> None:
+    class Dripping(httpx.AsyncByteStream):
+        async def __aiter__(self) -> Any:
+            while True:
+                await trio.sleep(1)
+                yield b" "
+
+    assert (await raised_by(Server(lambda _request: httpx.Response(200, stream=Dripping())))).reason == "timeout"
+
+
+async def test_the_callers_own_timeout_stays_the_callers(autojump_clock: MockClock) -> None:
+    async def slow(_request: httpx.Request) -> httpx.Response:
+        await trio.sleep(60)
+        raise AssertionError
+
+    with pytest.raises(trio.TooSlowError), trio.fail_after(3):
+        await source_of(slow).history(END)
+
+
+def instant(value: str = "7", at: float | None = None, kind: str = "vector") -> Reply:
+    """An answer of ``/query`` for the time asked, unless ``at`` is given."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        point = [float(request.url.params["time"]) if at is None else at, value]
+        return success(point if kind == "scalar" else [{"metric": {}, "value": point}], kind)(request)
+
+    return answer
+
+
+def only_instant(range_reply: Reply, instant_reply: Reply) -> Server:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return (range_reply if request.url.path.endswith("query_range") else instant_reply)(request)
+
+    return Server(answer)
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+@pytest.mark.parametrize("kind", ["vector", "scalar"])
+async def test_where_range_queries_are_not_served_one_value_per_tick_is_gathered(
+    autojump_clock: MockClock, status: int, kind: str
+) -> None:
+    server = only_instant(reply(status), instant(kind=kind))
+    source = source_of(server)
+    for tick in range(3):
+        series = await source.history(END + timedelta(minutes=tick, seconds=30))
+        assert len(series) == tick + 1
+        assert series.time_at(tick) == END + timedelta(minutes=tick)
+        np.testing.assert_array_equal(series.values, [7.0] * (tick + 1))
+    assert server.endpoints == ["query_range", "query", "query", "query"]
+    assert server.requests[1].url.params["time"] == str(int(T))
+
+
+async def test_a_gathered_series_never_outgrows_the_window(autojump_clock: MockClock) -> None:
+    source = source_of(only_instant(reply(404), instant()), points=4)
+    for tick in range(9):
+        series = await source.history(END + timedelta(minutes=tick))
+    assert len(series) == 4
+    assert series.time_at(3) == END + timedelta(minutes=8)
+
+
+async def test_a_tick_without_a_value_leaves_a_gap_in_what_is_gathered(autojump_clock: MockClock) -> None:
+    given = {0: "1", 1: "NaN", 3: "3"}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        tick = round((float(request.url.params["time"]) - T) / 60)
+        return instant(given[tick])(request)
+
+    source = source_of(only_instant(reply(404), answer))
+    for tick in given:
+        series = await source.history(END + timedelta(minutes=tick))
+    np.testing.assert_array_equal(series.values, [1, math.nan, math.nan, 3])
+
+
+async def test_an_instant_value_of_the_servers_own_now_counts_for_its_step(autojump_clock: MockClock) -> None:
+    source = source_of(only_instant(reply(404), instant(at=T + 59)))
+    np.testing.assert_array_equal((await source.history(END + timedelta(seconds=59))).values, [7])
+
+
+@pytest.mark.parametrize("at", [T - 31, T + 60, T - 3600, math.nan])
+async def test_an_instant_value_of_another_time_is_none(autojump_clock: MockClock, at: float) -> None:
+    body = f'{{"status":"success","data":{{"resultType":"scalar","result":[{at!r}, "7"]}}}}'.replace("nan", "NaN")
+    caught = await raised_by(only_instant(reply(404), reply(content=body.encode())))
+    assert caught.reason == "empty"
+
+
+async def test_range_queries_are_tried_again_now_and_then_and_taken_when_they_work(autojump_clock: MockClock) -> None:
+    served = [reply(404)]
+
+    def range_query(request: httpx.Request) -> httpx.Response:
+        return served[-1](request)
+
+    server = only_instant(range_query, instant())
+    source = source_of(server)
+    await source.history(END)
+    await trio.sleep(RANGE_AGAIN_AFTER + 1)
+    await source.history(END)
+    assert server.endpoints == ["query_range", "query", "query_range", "query"]
+    served.append(counting)
+    await source.history(END)
+    assert server.endpoints[4:] == ["query"]
+    await trio.sleep(RANGE_AGAIN_AFTER + 1)
+    assert len(await source.history(END)) == 10
+    assert server.endpoints[5:] == ["query_range"]
+    await source.history(END)
+    assert server.endpoints[6:] == ["query_range"]
+
+
+async def test_falling_back_is_logged_once(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+    source = source_of(only_instant(error(404, "unknown endpoint", "not_found"), instant()))
+    for _ in range(3):
+        await source.history(END)
+        await trio.sleep(RANGE_AGAIN_AFTER)
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "not_found: unknown endpoint" in record.getMessage()
+
+
+async def test_a_url_that_serves_neither_query_is_an_error_and_not_remembered() -> None:
+    server = Server(reply(404))
+    source = source_of(server)
+    for _ in range(2):
+        with pytest.raises(SourceError, match="HTTP 404") as caught:
+            await source.history(END)
+        assert caught.value.reason == "refused"
+    assert server.endpoints == ["query_range", "query"] * 2
+
+
+async def test_the_words_of_a_404_reach_the_log_when_the_instant_query_fails_too() -> None:
+    caught = await raised_by(Server(error(404, "no such tenant", "not_found")))
+    assert "HTTP 404: not_found: no such tenant" in str(caught)
+
+
+async def test_an_instant_matrix_is_refused(autojump_clock: MockClock) -> None:
+    caught = await raised_by(only_instant(reply(404), matrix([(T, "1")])))
+    assert caught.reason == "bad_answer"
+    assert "its result is a matrix" in str(caught)
+
+
+async def test_remarks_of_prometheus_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "kedastral.source")
+    answer = matrix([(T, "1")], warnings=["partial\nresponse", "partial\nresponse"], infos=["not a counter"])
+    source = source_of(Server(answer))
+    await source.history(END)
+    await source.history(END)
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", "Prometheus remarks: partial response"),
+        ("INFO", "Prometheus remarks: not a counter"),
+    ]
+
+
+async def test_ever_new_remarks_fill_neither_log_nor_memory(caplog: pytest.LogCaptureFixture) -> None:
+    ticks = iter(range(1000))
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        tick = next(ticks)
+        return matrix([(T, "1")], warnings=[f"warning {tick} {index}" for index in range(5000)])(request)
+
+    source = source_of(Server(answer))
+    for _ in range(30):
+        await source.history(END)
+    assert len(caplog.records) == 300
+    assert len(source._notices._seen) == 100

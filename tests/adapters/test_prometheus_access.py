@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where requests go and what proves who we are; and that secrets stay out of sight."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trustme
+
+from kedastral.adapters.prometheus_access import PrometheusAccess, open_prometheus_client
+from kedastral.adapters.prometheus_api import PrometheusApi, Question
+from kedastral.core.secret import Secret
+from kedastral.errors import ConfigError, SourceError
+from tests.adapters.answers import Server, client_of, failure, matrix, reply
+
+URL = "http://prom.example"
+QUESTION = Question("query_range", {"query": "up"})
+
+
+async def asked(access: PrometheusAccess) -> httpx.Request:
+    server = Server(matrix())
+    async with client_of(server, access) as client:
+        await PrometheusApi(client).ask(QUESTION)
+    return server.requests[0]
+
+
+async def raised_by(access: PrometheusAccess) -> SourceError:
+    with pytest.raises(SourceError) as caught:
+        await asked(access)
+    return caught.value
+
+
+def basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("base", "url"),
+    [
+        ("http://h", "http://h/api/v1/query_range?query=up"),
+        ("http://h/", "http://h/api/v1/query_range?query=up"),
+        ("https://h:9/prefix", "https://h:9/prefix/api/v1/query_range?query=up"),
+        ("http://h/a/b%20c/", "http://h/a/b%20c/api/v1/query_range?query=up"),
+        ("http://h/p?tenant=a#top", "http://h/p/api/v1/query_range?tenant=a&query=up"),
+        ("http://[::1]:9090/p", "http://[::1]:9090/p/api/v1/query_range?query=up"),
+    ],
+)
+async def test_a_prefix_and_parameters_of_the_base_url_are_kept(base: str, url: str) -> None:
+    assert str((await asked(PrometheusAccess(base))).url) == url
+
+
+async def test_without_credentials_none_are_sent() -> None:
+    assert "Authorization" not in (await asked(PrometheusAccess(URL))).headers
+
+
+async def test_user_and_password_are_sent_as_basic_authentication() -> None:
+    request = await asked(PrometheusAccess(URL, username="me", password=Secret("pä:ss")))
+    assert request.headers["Authorization"] == basic("me", "pä:ss")
+
+
+async def test_a_user_without_a_password_has_an_empty_one() -> None:
+    assert (await asked(PrometheusAccess(URL, username="me"))).headers["Authorization"] == basic("me", "")
+
+
+async def test_user_and_password_of_the_url_are_used_and_leave_the_url() -> None:
+    request = await asked(PrometheusAccess("http://me:p%40ss@h/p"))
+    assert request.headers["Authorization"] == basic("me", "p@ss")
+    assert str(request.url) == "http://h/p/api/v1/query_range?query=up"
+
+
+async def test_a_token_is_sent_as_bearer() -> None:
+    assert (await asked(PrometheusAccess(URL, token=Secret("abc.def")))).headers["Authorization"] == "Bearer abc.def"
+
+
+async def test_headers_are_sent() -> None:
+    assert (await asked(PrometheusAccess(URL, headers=(("X-Scope-OrgID", "t"),)))).headers["X-Scope-OrgID"] == "t"
+
+
+@pytest.mark.parametrize("kind", ["token", "password"])
+async def test_a_secret_file_is_read_again_at_each_request(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "secret"
+    access = PrometheusAccess(URL, username=None if kind == "token" else "me", **{f"{kind}_file": file})
+    server = Server(matrix())
+    async with client_of(server, access) as client:
+        for text in ("one\n", "two\r\n", "three"):
+            file.write_text(text)
+            await PrometheusApi(client).ask(QUESTION)
+    sent = [request.headers["Authorization"] for request in server.requests]
+    expected = ["one", "two", "three"]
+    assert sent == [f"Bearer {text}" if kind == "token" else basic("me", text) for text in expected]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "No such file"), (b"", "is empty"), (b"\n", "is empty"), (b"\xff\xfe", "UTF-8"), (b"x" * 70_000, "64 KiB")],
+)
+async def test_a_secret_file_without_a_secret_is_a_source_error_naming_it(
+    tmp_path: Path, content: bytes | None, words: str
+) -> None:
+    file = tmp_path / "token"
+    if content is not None:
+        file.write_bytes(content)
+    caught = await raised_by(PrometheusAccess(URL, token_file=file))
+    assert caught.reason == "credentials"
+    assert words in str(caught)
+    assert str(file) in str(caught)
+
+
+@pytest.mark.parametrize("token", ["two\nlines", "bell\a", "ü", "trailing "])
+async def test_a_token_that_no_header_can_carry_is_an_error_that_does_not_show_it(tmp_path: Path, token: str) -> None:
+    file = tmp_path / "token"
+    file.write_text(token)
+    caught = await raised_by(PrometheusAccess(URL, token_file=file))
+    assert caught.reason == "credentials"
+    assert token not in str(caught)
+
+
+@pytest.mark.parametrize("answer", [reply(401), reply(500), failure(httpx.ConnectError), reply(200, text="x")])
+@pytest.mark.usefixtures("autojump_clock")
+async def test_no_error_shows_a_secret(answer: Any, caplog: pytest.LogCaptureFixture) -> None:
+    access = PrometheusAccess(
+        "http://urluser:hush1@h/p?key=hush2", token=Secret("hush3"), headers=(("X-Api-Key", "hush4"),)
+    )
+    server = Server(answer)
+    async with client_of(server, access) as client:
+        with pytest.raises(SourceError) as caught:
+            await PrometheusApi(client).ask(QUESTION)
+    assert server.requests[0].headers["Authorization"] == "Bearer hush3"
+    assert "hush" not in str(caught.value)
+    assert "urluser" not in str(caught.value)
+    assert not [record for record in caplog.records if "hush" in record.getMessage() and record.name != "httpx"]
+
+
+def test_no_repr_shows_a_secret() -> None:
+    access = PrometheusAccess(
+        "http://u:hush1@h", username="me", password=Secret("hush2"), token=Secret("hush3"), headers=(("K", "hush4"),)
+    )
+    assert "hush" not in repr(access) + str(access) + f"{access.password} {access.token!r}"
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"username": "me", "password": Secret("a"), "password_file": "b"}, "a password or its file"),
+        ({"token": Secret("a"), "token_file": "b"}, "a token or its file"),
+        ({"password": Secret("a")}, "a password needs a username"),
+        ({"username": "me", "token": Secret("a")}, "a username or a token"),
+        ({"username": "a:b"}, "colon"),
+        ({"key_file": "k"}, "a certificate file"),
+        ({"headers": (("no space", "v"),)}, "'no space'"),
+        ({"headers": (("X", "hush\n"),)}, "'X'"),
+        ({"headers": (("X", "hush ü"),)}, "'X'"),
+        ({"headers": (("", "v"),)}, "header ''"),
+        ({"ca_file": "/nonexistent/ca.pem"}, "CA file /nonexistent/ca.pem cannot be loaded: No such file"),
+        ({"cert_file": "/nonexistent/cert.pem"}, "cert.pem cannot be loaded: No such file"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_in_a_line(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        open_prometheus_client(PrometheusAccess(URL, **fields))
+    [line] = caught.value.problems
+    assert words in line
+    assert "hush" not in line
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[", "h:9090", "/x", "ftp://h", "http://", "http:///x", "http://h:port", "http://h/" + "x" * 70_000]
+)
+def test_what_is_no_url_is_refused_in_a_line(url: str) -> None:
+    with pytest.raises(ConfigError, match="the URL cannot be used"):
+        open_prometheus_client(PrometheusAccess(url))
+
+
+def test_a_file_that_holds_no_certificate_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "x.pem"
+    file.write_text("no PEM")
+    for kind in ("ca_file", "cert_file"):
+        with pytest.raises(ConfigError, match=r"x\.pem cannot be loaded"):
+            open_prometheus_client(PrometheusAccess(URL, **{kind: file}))
+
+
+def test_certificates_are_loaded(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    ours = authority.issue_cert("us@example.org")
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    ours.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "both.pem"))
+    open_prometheus_client(PrometheusAccess(URL, ca_file=tmp_path / "ca.pem", cert_file=tmp_path / "both.pem"))

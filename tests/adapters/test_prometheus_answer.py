@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Prometheus' JSON as its documentation gives it, and as a broken server might."""
+
+import json
+import math
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kedastral.adapters.prometheus_answer import (
+    Answer,
+    RefusedError,
+    error_words,
+    instant_series,
+    parse_answer,
+    range_series,
+    sum_series,
+)
+
+GOLDEN = Path(__file__).parent / "golden"
+START = datetime(2023, 11, 14, 22, 14, tzinfo=UTC)
+T0 = START.timestamp()
+
+
+def golden(name: str) -> bytes:
+    return (GOLDEN / f"{name}.json").read_bytes()
+
+
+def matrix_answer(*series: Any) -> Answer:
+    return Answer("matrix", [{"metric": {}, "values": list(points)} for points in series])
+
+
+def test_several_series_are_summed_per_timestamp_and_absent_ones_skipped() -> None:
+    answer = parse_answer(golden("matrix"))
+    summed = sum_series(range_series(answer), START, START + timedelta(minutes=5), 60.0)
+    np.testing.assert_array_equal(summed.values, [11, 2.5, math.nan, 100, 7, math.nan])
+
+
+def test_warnings_and_infos_are_kept() -> None:
+    answer = parse_answer(golden("matrix"))
+    assert answer.warnings == ("exceeded maximum resolution",)
+    assert answer.infos[0].startswith("PromQL info")
+
+
+@pytest.mark.parametrize("warnings", [None, "text", 5, [1, None]])
+def test_warnings_of_another_shape_are_ignored(warnings: Any) -> None:
+    document = {"status": "success", "data": {"resultType": "matrix", "result": []}, "warnings": warnings}
+    assert parse_answer(json.dumps(document).encode()).warnings == ()
+
+
+def test_an_instant_vector_gives_one_point_per_series() -> None:
+    points = instant_series(parse_answer(golden("vector")))
+    assert [series[0][1] for series in points[:2]] == [1.5, 2.0]
+    assert math.isnan(points[2][0][1])
+    assert len(points) == 3
+
+
+def test_an_instant_scalar_is_one_point() -> None:
+    assert instant_series(parse_answer(golden("scalar"))) == [[(1700000040.123, 42.0)]]
+
+
+def test_the_servers_own_error_is_raised_in_its_words() -> None:
+    with pytest.raises(RefusedError, match='bad_data: invalid parameter "query": 1:5: parse error'):
+        parse_answer(golden("error"))
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"", b"[]", b"[" * 100_000, golden("matrix"), b'{"error":"x"}'])
+def test_a_body_without_an_error_has_no_error_words(body: bytes) -> None:
+    assert error_words(body) is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html></html>",
+        b"[]",
+        b"null",
+        b'{"status":"success"}',
+        b'{"status":"success","data":[]}',
+        b'{"status":"success","data":{"resultType":"matrix"}}',
+        b'{"data":{"resultType":"matrix","result":[]}}',
+        b'{"status":"success","data":{"resultType":"matrix","result":[]}',
+        b"\xff\xfe\xfd",
+    ],
+)
+def test_what_is_no_answer_is_refused(body: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse_answer(body)
+
+
+@pytest.mark.parametrize("kind", ["vector", "scalar", "string", "None"])
+def test_a_range_query_takes_only_a_matrix(kind: str) -> None:
+    with pytest.raises(ValueError, match=f"its result is a {kind}"):
+        range_series(Answer(kind, []))
+
+
+@pytest.mark.parametrize("kind", ["matrix", "string"])
+def test_an_instant_query_takes_only_a_vector_or_a_scalar(kind: str) -> None:
+    with pytest.raises(ValueError, match=f"its result is a {kind}"):
+        instant_series(Answer(kind, []))
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        None,
+        {},
+        ["x"],
+        [{}],
+        [{"metric": {}}],
+        [{"values": None}],
+        [{"values": [5]}],
+        [{"values": [[1]]}],
+        [{"values": [[1, "2", "3"]]}],
+        [{"values": [["1", "2"]]}],
+        [{"values": [[True, "2"]]}],
+        [{"values": [[None, "2"]]}],
+    ],
+)
+def test_a_matrix_of_another_shape_is_refused(result: Any) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        range_series(Answer("matrix", result))
+
+
+@pytest.mark.parametrize("value", ["", "x", "1_000", "0x10", "١", None, True, [], {}, "NaN", 10**400])
+def test_an_unparsable_value_is_a_gap(value: Any) -> None:
+    [[(at, number)]] = range_series(matrix_answer([[T0, value]]))
+    assert at == T0
+    assert math.isnan(number)
+
+
+def test_a_point_before_or_after_the_range_is_no_point_though_the_grid_is_near() -> None:
+    points = [(T0 - 25, 1.0), (T0 + 60 + 25, 2.0), (T0 - 60, 3.0), (T0 + 120, 4.0)]
+    summed = sum_series([points], START, START + timedelta(minutes=1), 60.0)
+    assert np.isnan(summed.values).all()
+
+
+def test_prometheus_rounding_to_milliseconds_does_not_put_a_point_outside() -> None:
+    summed = sum_series([[(T0 - 0.0005, 1.0), (T0 + 60.0005, 2.0)]], START, START + timedelta(minutes=1), 60.0)
+    np.testing.assert_array_equal(summed.values, [1, 2])
+
+
+def test_of_duplicate_timestamps_the_last_counts_even_where_it_is_a_gap() -> None:
+    points = [(T0, 1.0), (T0 + 60, 1.0), (T0, 5.0), (T0 + 60, math.nan)]
+    summed = sum_series([points], START, START + timedelta(minutes=1), 60.0)
+    np.testing.assert_array_equal(summed.values, [5, math.nan])
+
+
+def test_a_sum_that_overflows_is_a_gap() -> None:
+    summed = sum_series([[(T0, 1.7e308)], [(T0, 1.7e308)]], START, START, 60.0)
+    assert np.isnan(summed.values).all()
+
+
+SIZE = 8
+texts = st.sampled_from(["NaN", "+Inf", "-Inf", "-1", "-0.5", "x", "", None, True, "1e999"])
+good = st.floats(min_value=0, max_value=1e6)
+times = st.one_of(
+    st.integers(-3, SIZE + 3).map(lambda index: T0 + index * 60.0),
+    st.sampled_from([math.nan, math.inf, -math.inf, 1e300, T0 - 20, T0 + SIZE * 60.0]),
+)
+samples = st.tuples(times, st.one_of(texts, good))
+
+
+@given(st.lists(st.lists(samples, max_size=12), max_size=4))
+def test_no_gap_ever_reaches_the_series_as_a_number(series: list[list[tuple[float, Any]]]) -> None:
+    document = [[[at, str(value) if isinstance(value, float) else value] for at, value in points] for points in series]
+    end = START + timedelta(minutes=SIZE - 1)
+    summed = sum_series(range_series(matrix_answer(*document)), START, end, 60.0)
+    for index, got in enumerate(summed.values):
+        last_of_each = [[value for at, value in points if at == T0 + index * 60.0][-1:] for points in series]
+        due = [value for last in last_of_each for value in last if isinstance(value, float)]
+        if due:
+            assert got == pytest.approx(sum(due))
+        else:
+            assert math.isnan(got)
+
+
+@given(st.lists(samples, max_size=12, unique_by=lambda point: str(point[0])), st.randoms(use_true_random=False))
+def test_order_does_not_matter(points: list[tuple[float, Any]], random: Any) -> None:
+    shuffled = random.sample(points, len(points))
+    end = START + timedelta(minutes=SIZE - 1)
+    one, other = (
+        sum_series(range_series(matrix_answer(each)), START, end, 60.0)
+        for each in ([[at, value] for at, value in points], [[at, value] for at, value in shuffled])
+    )
+    assert one == other

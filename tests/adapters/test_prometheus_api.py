@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is asked again, what is an error at once, and what an error says."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+import trio
+from trio.testing import MockClock
+
+from kedastral.adapters.prometheus_access import PrometheusAccess
+from kedastral.adapters.prometheus_api import BODY_LIMIT, NotServedError, PrometheusApi, Question
+from kedastral.errors import SourceError
+from tests.adapters.answers import Reply, Server, client_of, error, failure, matrix, reply
+
+QUESTION = Question("query_range", {"query": "rate(x[1m])"})
+
+
+async def ask(server: Any, question: Question = QUESTION, access: PrometheusAccess | None = None) -> Any:
+    async with client_of(server, access) as client:
+        return await PrometheusApi(client).ask(question)
+
+
+async def raised_by(server: Any, question: Question = QUESTION, access: PrometheusAccess | None = None) -> SourceError:
+    with pytest.raises(SourceError) as caught:
+        await ask(server, question, access)
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "first",
+    [failure(httpx.ConnectError), failure(httpx.ReadError), failure(httpx.ConnectTimeout)]
+    + [failure(httpx.RemoteProtocolError)]
+    + [reply(status) for status in (429, 500, 502, 503, 599)],
+)
+async def test_what_may_pass_is_asked_twice_again_after_100_and_300_ms(autojump_clock: MockClock, first: Reply) -> None:
+    server = Server(first, first, matrix())
+    assert (await ask(server)).result == []
+    began = server.asked_at[0]
+    assert [at - began for at in server.asked_at] == pytest.approx([0, 0.1, 0.4])
+
+
+@pytest.mark.parametrize(
+    ("last", "reason"),
+    [
+        (failure(httpx.ConnectError), "unreachable"),
+        (failure(httpx.ReadError), "unreachable"),
+        (failure(httpx.ConnectTimeout), "timeout"),
+        (reply(429), "http_status"),
+        (reply(500), "http_status"),
+        (error(503, "query timed out", "timeout"), "http_status"),
+    ],
+)
+async def test_after_three_attempts_it_is_an_error(autojump_clock: MockClock, last: Reply, reason: str) -> None:
+    server = Server(last)
+    assert (await raised_by(server)).reason == reason
+    assert len(server.requests) == 3
+
+
+async def test_the_last_cause_is_chained(autojump_clock: MockClock) -> None:
+    caught = await raised_by(Server(failure(httpx.ConnectError)))
+    assert isinstance(caught.__cause__, httpx.ConnectError)
+    assert "a wire was cut" in str(caught)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 408, 414, 422, 501, 301, 302, 307, 204, 206])
+async def test_nothing_else_is_ever_asked_again(status: int) -> None:
+    server = Server(reply(status), matrix())
+    assert (await raised_by(server)).reason in ("refused", "http_status")
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+async def test_an_endpoint_that_is_not_served_can_be_told_from_other_errors(status: int) -> None:
+    assert isinstance(await raised_by(Server(reply(status))), NotServedError)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 422])
+async def test_a_refusal_carries_prometheus_own_words_and_the_query(status: int) -> None:
+    caught = await raised_by(Server(error(status, "parse error:\n unexpected end")))
+    assert caught.reason == "refused"
+    assert not isinstance(caught, NotServedError)
+    assert str(caught) == (
+        f"Prometheus at http://prom.example:9090 (query_range): HTTP {status}: bad_data: parse error: unexpected end; "
+        "query: rate(x[1m])"
+    )
+
+
+async def test_an_error_under_status_200_is_a_refusal() -> None:
+    caught = await raised_by(Server(error(200, "too many samples", "execution")))
+    assert caught.reason == "refused"
+    assert "execution: too many samples" in str(caught)
+
+
+async def test_words_of_a_5xx_reach_the_log(autojump_clock: MockClock) -> None:
+    assert "HTTP 503: timeout: query timed out" in str(
+        await raised_by(Server(error(503, "query timed out", "timeout")))
+    )
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_refusal_without_words_names_the_credentials(status: int) -> None:
+    assert "the credentials were not accepted" in str(await raised_by(Server(reply(status, text="Unauthorized"))))
+
+
+async def test_a_page_that_is_not_prometheus_is_not_quoted() -> None:
+    caught = await raised_by(Server(reply(400, text="you sent Authorization: Basic c2VjcmV0")))
+    assert str(caught).endswith("HTTP 400; query: rate(x[1m])")
+
+
+async def test_a_redirect_is_not_followed_and_says_where_to() -> None:
+    server = Server(reply(302, headers={"Location": "https://user:pw@sso.example/login?next=secret"}), matrix())
+    caught = await raised_by(server)
+    assert caught.reason == "http_status"
+    assert "a redirect to https://sso.example/login: redirects are not followed" in str(caught)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("location", [None, "http://[", "/graph"])
+async def test_a_redirect_to_nowhere_is_an_error_all_the_same(location: str | None) -> None:
+    headers = {} if location is None else {"Location": location}
+    assert (await raised_by(Server(reply(302, headers=headers)))).reason == "http_status"
+
+
+async def test_queries_are_cut_at_200_characters_and_kept_on_one_line() -> None:
+    query = "sum(\n" + "x" * 5000 + ")"
+    caught = await raised_by(Server(error(400, f"cannot parse {query}")), Question("query", {"query": query}))
+    assert "x" * 190 in str(caught)
+    assert "x" * 200 not in str(caught)
+
+
+async def test_long_words_of_prometheus_are_cut() -> None:
+    assert len(str(await raised_by(Server(error(422, "m" * 100_000))))) < 700
+
+
+async def test_a_query_that_fits_no_url_is_refused_and_not_sent() -> None:
+    server = Server(matrix())
+    caught = await raised_by(server, Question("query", {"query": "x" * 70_000}))
+    assert caught.reason == "refused"
+    assert "a query of 70000 characters" in str(caught)
+    assert server.requests == []
+
+
+async def test_a_query_too_long_for_a_proxy_says_so() -> None:
+    assert "too long for a GET request" in str(await raised_by(Server(reply(414))))
+
+
+async def test_a_host_name_that_dns_cannot_express_is_an_error_and_no_bug() -> None:
+    def lookup(_request: httpx.Request) -> httpx.Response:
+        raise UnicodeError("label empty or too long")
+
+    assert (await raised_by(Server(lookup))).reason == "unreachable"
+
+
+async def test_a_body_over_the_limit_is_not_read_to_its_end() -> None:
+    given = 0
+
+    class Endless(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            nonlocal given
+            while True:
+                given += 1
+                yield b" " * (1024 * 1024)
+                await trio.lowlevel.checkpoint()
+
+    caught = await raised_by(Server(lambda _request: httpx.Response(200, stream=Endless())))
+    assert caught.reason == "bad_answer"
+    assert "larger than 16 MiB" in str(caught)
+    assert given == BODY_LIMIT // (1024 * 1024) + 1
+
+
+async def test_nothing_compressed_is_asked_for_and_nothing_compressed_is_inflated() -> None:
+    def bomb(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=httpx.ByteStream(b"\x1f\x8b" * 100))
+
+    server = Server(bomb)
+    caught = await raised_by(server)
+    assert server.requests[0].headers["Accept-Encoding"] == "identity"
+    assert caught.reason == "bad_answer"
+    assert "encoded as gzip" in str(caught)
+
+
+async def test_an_error_status_whose_page_cannot_be_read_is_still_that_status() -> None:
+    def page(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(403, headers={"Content-Encoding": "br"}, stream=httpx.ByteStream(b"?"))
+
+    assert "HTTP 403" in str(await raised_by(Server(page)))
+
+
+async def test_each_attempt_has_two_seconds_to_connect_and_nothing_else_of_its_own() -> None:
+    server = Server(matrix())
+    await ask(server)
+    assert server.requests[0].extensions["timeout"] == {"connect": 2.0, "read": None, "write": None, "pool": None}
