@@ -9,7 +9,8 @@
     └── WorkloadError      expected at run time: touches one workload, retried at its next tick
         ├── SourceError    the load could not be read
         ├── ModelError     no forecast could be made
-        └── StoreError     the snapshot could not be kept
+        ├── StoreError     the snapshot could not be kept
+        └── RemoteError    the forecaster's snapshot could not be read
 
 Anything else that leaves a service is a bug, and ends the process loudly.
 """
@@ -62,3 +63,9 @@ class StoreError(WorkloadError):
     """The store refused or lost a snapshot."""
 
     component = "store"
+
+
+class RemoteError(WorkloadError):
+    """The split scaler could not read a snapshot from its forecaster."""
+
+    component = "client"

@@ -47,8 +47,10 @@ def load(kind: type[T], flags: Mapping[str, str], env: Mapping[str, str], unknow
     ``unknown`` are flags that were given and do not exist. Raises ConfigError with all problems at once.
     """
     known = settings_of(kind)
+    known_flags = {setting.flag for setting in known}
     reading = _Reading()
-    reading.problems += [_describe_unknown(flag, known) for flag in unknown]
+    strangers = [*unknown, *(flag for flag in flags if flag not in known_flags)]
+    reading.problems += [_describe_unknown(flag, known) for flag in strangers]
     for setting in known:
         _read_one(setting, flags, env, reading)
     by_name = {setting.name: setting for setting in known}

@@ -66,6 +66,10 @@ class SnapshotReader(Protocol):
         """The newest snapshot of every workload there is one for."""
         ...
 
+    async def follow(self, workload: str) -> None:
+        """Have ``workload``'s snapshots at hand from now on; a remote reader may wait a second for the first."""
+        ...
+
 
 class SnapshotStore(SnapshotReader, Protocol):
     """Where the forecaster publishes."""

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`App`: the parts of one process and the nursery they live in; `kedastral.compose` makes them."""
+
+import logging
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any
+
+import attrs
+import trio
+from grpclib.reflection.service import ServerReflection
+from hypercorn.config import Config as HypercornConfig
+from hypercorn.trio import serve as serve_hypercorn
+from quart_trio import QuartTrio
+
+from kedastral.clock import WallClock
+from kedastral.grpc_trio import Health, Server
+from kedastral.listening import describe_listener
+from kedastral.metrics import Metrics
+from kedastral.services.external_scaler import ExternalScaler
+from kedastral.services.forecaster import ForgivingTick
+from kedastral.services.readiness import Readiness
+from kedastral.services.ticker import run_ticker
+
+GRPC_GRACE = 5.0
+"""Seconds that calls in flight have to finish: KEDA gives one 3 s. The server needs up to 2 s more to say goodbye."""
+HTTP_GRACE = 1.5
+"""Seconds that HTTP requests have once gRPC has drained; an answer takes milliseconds."""
+STOP_WITHIN = 9.0
+"""Seconds from the signal to the end, whatever hangs: below the 10 s that are promised."""
+
+SCALER_SERVICE = "externalscaler.ExternalScaler"
+
+log = logging.getLogger("kedastral.app")
+
+Background = Callable[..., Awaitable[None]]
+
+
+@attrs.frozen
+class Ticking:
+    """A workload's tick, and how often it runs, in seconds of wall time."""
+
+    tick: ForgivingTick
+    interval: float
+
+
+@attrs.frozen
+class GrpcPart:
+    """KEDA's scaler, and the socket it is served on."""
+
+    scaler: ExternalScaler
+    listener: socket.socket
+    reflection: bool = False
+
+
+@attrs.frozen
+class HttpPart:
+    """The snapshot server (or the probes alone), and the socket it is served on."""
+
+    app: QuartTrio
+    listener: socket.socket
+
+
+@attrs.frozen(kw_only=True)
+class App:
+    """All the parts of one process; `run` gives them life.
+
+    ``background`` are further services that run until cancelled, each taking ``task_status``.
+    """
+
+    clock: WallClock
+    metrics: Metrics
+    readiness: Readiness
+    http: HttpPart
+    grpc: GrpcPart | None = None
+    ticking: Sequence[Ticking] = ()
+    background: Sequence[Background] = ()
+    stopping: trio.Event = attrs.field(factory=trio.Event)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve and tick until ``stopping`` is set, then drain and return, within `STOP_WITHIN` seconds.
+
+        Up: gRPC is bound before the first forecast. Down, inside out: unfinished ticks are abandoned, gRPC drains, and
+        HTTP answers until then and closes last. Whatever leaves a service leaves here too, and cancelling ends
+        everything at once.
+        """
+        http_may_close = trio.Event()
+        with trio.CancelScope() as limit:
+            async with trio.open_nursery() as http:
+                await http.start(serve_http, self.http, http_may_close)
+                self.readiness.mark_up("http")
+                async with trio.open_nursery() as grpc:
+                    if self.grpc is not None:
+                        await grpc.start(serve_grpc, self.grpc, self.stopping)
+                        self.readiness.mark_up("grpc")
+                    async with trio.open_nursery() as work:
+                        await self._start_work(work)
+                        task_status.started()
+                        await self.stopping.wait()
+                        limit.deadline = trio.current_time() + STOP_WITHIN
+                        self.readiness.begin_drain()
+                        work.cancel_scope.cancel()
+                http_may_close.set()
+        if limit.cancelled_caught:
+            log.error("not everything stopped within %g s", STOP_WITHIN)
+
+    async def _start_work(self, work: trio.Nursery) -> None:
+        for service in self.background:
+            await work.start(service)
+        for one in self.ticking:
+            missed = self.metrics.ticks_missed.labels(one.tick.loop.workload.name)
+            work.start_soon(run_ticker, one.tick.tick, one.interval / self.clock.speed, missed.inc)
+
+
+async def run_until_signal(app: App) -> None:
+    """Run ``app`` until SIGTERM or SIGINT has stopped it cleanly; a second signal exits at once."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(stop_on_signal, app.stopping)
+        await app.run()
+        nursery.cancel_scope.cancel()
+
+
+async def stop_on_signal(
+    stopping: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Set ``stopping`` at the first SIGTERM or SIGINT; at the second end the process with 128 + its number."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        async for number in signals:
+            if stopping.is_set():
+                os._exit(128 + number)
+            log.info("stopping: got %s", signal.Signals(number).name)
+            stopping.set()
+
+
+async def serve_grpc(
+    part: GrpcPart, stopping: trio.Event, *, task_status: trio.TaskStatus[object] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Serve KEDA's scaler and grpc.health.v1 until ``stopping`` is set; returns when all calls have ended."""
+    health = Health({"": True, SCALER_SERVICE: True})
+    services: list[Any] = [part.scaler, health]  # grpclib and grpc_trio each have a protocol for a service
+    server = Server(ServerReflection.extend(services) if part.reflection else services, on_call=part.scaler.count_call)
+    log.info("gRPC listens on %s", describe_listener(part.listener))
+    listener = trio.SocketListener(trio.socket.from_stdlib_socket(part.listener))
+    await server.serve([listener], shutdown=stopping, grace=GRPC_GRACE, task_status=task_status)
+
+
+async def serve_http(
+    part: HttpPart, may_close: trio.Event, *, task_status: trio.TaskStatus[object] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Serve HTTP until ``may_close`` is set; returns when the requests then in flight are answered."""
+    log.info("HTTP listens on %s", describe_listener(part.listener))
+    config = HypercornConfig()
+    config.bind = [f"fd://{part.listener.detach()}"]
+    config.errorlog = logging.getLogger("hypercorn.error")
+    config.graceful_timeout = HTTP_GRACE
+    config.include_server_header = False
+    serve = partial(serve_hypercorn, part.app, config, shutdown_trigger=may_close.wait)
+    await serve(task_status=task_status)

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands: run, forecaster, scaler, demo, validate."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeVar
+
+import click
+import trio
+from rich.console import Console
+from rich.table import Table
+
+from kedastral import __version__
+from kedastral.app import App, run_until_signal
+from kedastral.cli.options import HELP, given_flags, settings_options, unknown_flags
+from kedastral.compose import open_forecaster, open_run, open_scaler
+from kedastral.config.fields import settings_of
+from kedastral.config.loading import Loaded, load, show
+from kedastral.config.settings import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
+from kedastral.errors import BindError, ConfigError
+from kedastral.logs import configure_logging
+
+FAILED, MISUSED = 1, 2
+
+T = TypeVar("T")
+log = logging.getLogger("kedastral.app")
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Predictive autoscaling companion for KEDA: forecasts a workload's load from Prometheus, plans the replicas "
+    "it will need, and tells KEDA a lead time early.",
+    epilog="Every flag has an environment variable; a flag wins over its variable, which wins over the default.",
+)
+@click.version_option(__version__, prog_name="kedastral", message="%(prog)s %(version)s")
+def cli() -> None:
+    """The group that the commands hang from."""
+
+
+@cli.command(context_settings=HELP)
+@settings_options(RunSettings)
+@click.pass_context
+def run(context: click.Context, /, **_flags: object) -> None:
+    """Forecaster, snapshot server and KEDA scaler in one process."""
+    settings = _load(RunSettings, context).settings
+    _serve(settings.logs.level, settings.logs.format, lambda: open_run(settings))
+
+
+@cli.command(context_settings=HELP)
+@settings_options(ForecasterSettings)
+@click.pass_context
+def forecaster(context: click.Context, /, **_flags: object) -> None:
+    """The forecaster and its snapshot server alone; `scaler` reads it over HTTP."""
+    settings = _load(ForecasterSettings, context).settings
+    _serve(settings.logs.level, settings.logs.format, lambda: open_forecaster(settings))
+
+
+@cli.command(context_settings=HELP)
+@settings_options(ScalerSettings)
+@click.pass_context
+def scaler(context: click.Context, /, **_flags: object) -> None:
+    """The KEDA scaler alone, reading snapshots from a `forecaster`."""
+    settings = _load(ScalerSettings, context).settings
+    _serve(settings.logs.level, settings.logs.format, lambda: open_scaler(settings))
+
+
+@cli.command(context_settings=HELP)
+@settings_options(DemoSettings)
+@click.pass_context
+def demo(context: click.Context, /, **_flags: object) -> None:
+    """A day of realistic load in minutes, through the code of `run`; needs nothing else."""
+    from kedastral.cli.demo import run_demo  # noqa: PLC0415 - only the demo draws
+
+    settings = _load(DemoSettings, context).settings
+    configure_logging(settings.logs.level, settings.logs.format)
+    _exit_cleanly(run_demo, settings)
+
+
+COMMANDS: dict[str, type[Any]] = {
+    "run": RunSettings,
+    "forecaster": ForecasterSettings,
+    "scaler": ScalerSettings,
+    "demo": DemoSettings,
+}
+
+
+@cli.command(context_settings=HELP)
+@click.option("--command", type=click.Choice(list(COMMANDS)), default="run", help="Whose settings to check; run's.")
+@settings_options(*COMMANDS.values())
+@click.pass_context
+def validate(context: click.Context, /, command: str, **_flags: object) -> None:
+    """Check the settings and show what each one is and where it comes from; exit 2 if any is wrong."""
+    del context.params["command"]
+    loaded = _load(COMMANDS[command], context)
+    _print_settings(command, loaded)
+
+
+def main() -> None:
+    """The program. Exit code 0: all went well, 1: it failed, 2: it was told something wrong."""
+    try:
+        cli.main(standalone_mode=False)
+    except ConfigError as error:
+        _complain(*error.problems)
+        sys.exit(MISUSED)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(MISUSED)
+    except click.ClickException as error:
+        _complain(error.format_message().replace("\n", " "))
+        sys.exit(MISUSED)
+    except BindError as error:
+        _complain(str(error))
+        sys.exit(FAILED)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+
+
+def _load(kind: type[T], context: click.Context) -> Loaded[T]:
+    return load(kind, given_flags(context), os.environ, unknown_flags(context.args))
+
+
+def _serve(level: str, form: str, open_app: Callable[[], AbstractAsyncContextManager[App]]) -> None:
+    configure_logging(level, form)
+
+    async def serve() -> None:
+        async with open_app() as app:
+            log.info("kedastral %s", __version__)
+            await run_until_signal(app)
+        log.info("stopped")
+
+    _exit_cleanly(serve)
+
+
+def _exit_cleanly(main: Callable[..., Any], *arguments: object) -> None:
+    """Run ``main``; an error of ours is one line, a bug is a traceback in the log and a failed exit."""
+    try:
+        trio.run(main, *arguments, strict_exception_groups=True)
+    except (BindError, ConfigError):
+        raise
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        log.critical("the process ends: something unexpected left a service", exc_info=True)
+        sys.exit(FAILED)
+
+
+def _complain(*problems: str) -> None:
+    for problem in problems:
+        click.echo(f"kedastral: {problem}", err=True)
+
+
+def _print_settings(command: str, loaded: Loaded[Any]) -> None:
+    table = Table("setting", "value", "from", title=f"Settings of kedastral {command}")
+    for setting in settings_of(COMMANDS[command]):
+        given = loaded.given.get(setting.name)
+        origin = given.origin if given else "default"
+        table.add_row(setting.shown, show(setting, loaded.values[setting.name]), origin)
+    Console(soft_wrap=True).print(table)
+    click.echo("The settings are sound.")

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`RemoteSnapshots`: a forecaster's snapshots, read over HTTP in the background and answered from memory."""
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import attrs
+import httpx
+import trio
+
+from kedastral.adapters.http_client import (
+    PLAIN,
+    AnswerEncodedError,
+    AnswerTooLargeError,
+    one_line,
+    read_bounded,
+    shown_url,
+    words_of,
+)
+from kedastral.core.snapshot import Snapshot
+from kedastral.errors import RemoteError
+from kedastral.metrics import Metrics
+from kedastral.wire import WireError, read_snapshot
+
+REFRESH_EVERY = 5.0
+"""Seconds between two looks at a workload: a sixth of the default interval, so little is added to a forecast's age."""
+FIRST_WAIT = 1.0
+"""Seconds the very first question about a workload may wait; KEDA allows 3 s in all, with one retry."""
+FORGET_AFTER = 3600.0
+"""Seconds after which a workload that nobody asks for is not read any more."""
+ANSWER_WITHIN = 5.0
+"""Seconds for one whole answer."""
+MOST_WORKLOADS = 10_000
+MOST_AT_ONCE = 8
+MOST_BYTES = 8 * 2**20
+"""A snapshot of the longest forecast allowed is about 0.3 MB."""
+
+log = logging.getLogger("kedastral.client")
+
+
+@attrs.define
+class _Followed:
+    asked_at: float
+    snapshot: Snapshot | None = None
+    failing: bool = False
+
+
+@attrs.define(eq=False)
+class RemoteSnapshots:
+    """Reads the snapshots of the workloads it is asked for, every `REFRESH_EVERY` seconds, and keeps the newest.
+
+    While the forecaster cannot be reached the last snapshot stays, and goes stale by its age like any other. One
+    request per workload and refresh; memory grows with the workloads followed, of which there are `MOST_WORKLOADS`.
+    Those of ``always`` are read from the start, asked for or not.
+    """
+
+    http: httpx.AsyncClient
+    metrics: Metrics
+    always: Sequence[str] = ()
+    _followed: dict[str, _Followed] = attrs.field(factory=dict, init=False)
+    _limit: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(MOST_AT_ONCE), init=False)
+
+    def get(self, workload: str) -> Snapshot | None:
+        """See `kedastral.core.ports.SnapshotReader.get`."""
+        followed = self._followed.get(workload)
+        if followed is None:
+            return None
+        followed.asked_at = trio.current_time()
+        return followed.snapshot
+
+    def newest(self) -> Mapping[str, Snapshot]:
+        """See `kedastral.core.ports.SnapshotReader.newest`."""
+        return {name: one.snapshot for name, one in self._followed.items() if one.snapshot is not None}
+
+    async def follow(self, workload: str) -> None:
+        """See `kedastral.core.ports.SnapshotReader.follow`; raises RemoteError where too many are followed."""
+        if workload in self._followed:
+            return
+        if len(self._followed) >= MOST_WORKLOADS:
+            raise RemoteError(f"more than {MOST_WORKLOADS} workloads are asked for", reason="too_many_workloads")
+        self._followed[workload] = _Followed(trio.current_time())
+        with trio.move_on_after(FIRST_WAIT):
+            await self._refresh(workload)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep reading until cancelled. A failure is logged and counted, never raised."""
+        task_status.started()
+        while True:
+            for workload in self.always:
+                await self.follow(workload)
+            await trio.sleep(REFRESH_EVERY)
+            self._forget_unasked()
+            async with trio.open_nursery() as nursery:
+                for workload in self._followed:
+                    nursery.start_soon(self._refresh, workload)
+
+    async def _refresh(self, workload: str) -> None:
+        try:
+            async with self._limit:
+                snapshot = await self._read(workload)
+        except RemoteError as error:
+            self.metrics.count_error(error)
+            self._note(workload, error)
+            return
+        followed = self._followed.get(workload)
+        if followed is not None:
+            followed.snapshot = snapshot
+            self._note(workload, None)
+
+    async def _read(self, workload: str) -> Snapshot | None:
+        """The forecaster's newest snapshot; None where it has none (404), which is no failure."""
+        where = f"the forecaster at {shown_url(self.http.base_url)}"
+        try:
+            with trio.fail_after(ANSWER_WITHIN):
+                status, body = await self._fetch(workload)
+            if status == httpx.codes.NOT_FOUND:
+                return None
+            if status != httpx.codes.OK:
+                raise RemoteError(f"{where} answered {status}", reason="http_status")
+            return _expect(workload, read_snapshot(body))
+        except trio.TooSlowError as error:
+            raise RemoteError(f"{where} gave no answer within {ANSWER_WITHIN:g} s", reason="timeout") from error
+        except (httpx.HTTPError, UnicodeError) as error:
+            raise RemoteError(f"{where} cannot be reached: {words_of(error)}", reason="unreachable") from error
+        except (WireError, AnswerTooLargeError, AnswerEncodedError) as error:
+            words = one_line(str(error))
+            raise RemoteError(f"{where} gave what cannot be read: {words}", reason="bad_answer") from error
+
+    async def _fetch(self, workload: str) -> tuple[int, bytes]:
+        asked = {"params": {"workload": workload}, "headers": PLAIN, "timeout": None}
+        async with self.http.stream("GET", "forecast/current", **asked) as response:  # type: ignore[arg-type]
+            return response.status_code, await read_bounded(response, MOST_BYTES)
+
+    def _note(self, workload: str, error: RemoteError | None) -> None:
+        """One line when reading begins to fail and one when it works again, not one every few seconds."""
+        followed = self._followed.get(workload)
+        if followed is None or followed.failing == (error is not None):
+            return
+        followed.failing = error is not None
+        if error is not None:
+            log.warning("cannot read the snapshot: %s", error, extra={"workload": workload, "reason": error.reason})
+        else:
+            log.info("the snapshot can be read again", extra={"workload": workload})
+
+    def _forget_unasked(self) -> None:
+        oldest = trio.current_time() - FORGET_AFTER
+        for name in [name for name, one in self._followed.items() if one.asked_at < oldest]:
+            del self._followed[name]
+
+
+def _expect(workload: str, snapshot: Snapshot) -> Snapshot:
+    if snapshot.workload != workload:
+        raise WireError(f"it is about {snapshot.workload!r}, asked was {workload!r}")
+    return snapshot

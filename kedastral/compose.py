@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The composition root: settings -> parts -> `App`. Every part is made here, and handed what it needs."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import attrs
+
+from kedastral.adapters.http_client import open_client
+from kedastral.adapters.http_model import HttpForecaster, open_model_client
+from kedastral.adapters.in_process import InProcessForecaster
+from kedastral.adapters.prometheus import PrometheusSource, RangeQuery
+from kedastral.adapters.prometheus_access import PrometheusAccess, open_prometheus_client
+from kedastral.app import App, GrpcPart, HttpPart, Ticking
+from kedastral.client import RemoteSnapshots
+from kedastral.clock import SystemClock, WallClock
+from kedastral.config.settings import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
+from kedastral.config.source_settings import PrometheusSettings
+from kedastral.config.units import ListenAddress
+from kedastral.config.workload_settings import HTTP_MODEL, ForecastSettings
+from kedastral.core.ports import Forecaster, MetricSource
+from kedastral.core.serving import StalePolicy
+from kedastral.listening import open_listener
+from kedastral.metrics import Metrics
+from kedastral.models import MODELS
+from kedastral.services.external_scaler import ExternalScaler
+from kedastral.services.forecaster import ForecastLoop, ForgivingTick, Workload
+from kedastral.services.measured import MeasuredForecaster, MeasuredPlanner, MeasuredSource
+from kedastral.services.readiness import Readiness
+from kedastral.services.scaler import KnownWorkloads, Scaler
+from kedastral.services.snapshot_api import SnapshotView, create_app
+from kedastral.storage.memory import MemoryStore
+
+ForecastingSettings = RunSettings | ForecasterSettings | DemoSettings
+"""The settings of the commands that forecast."""
+
+
+@attrs.frozen
+class Common:
+    """What every part of one process shares, and the stack that closes it all in the end."""
+
+    clock: WallClock
+    stack: AsyncExitStack
+    metrics: Metrics = attrs.field(factory=Metrics)
+
+
+@asynccontextmanager
+async def open_run(settings: RunSettings) -> AsyncIterator[App]:
+    """`kedastral run`: forecaster, snapshot server and scaler in one. Raises BindError, ConfigError."""
+    async with AsyncExitStack() as stack:
+        common = Common(SystemClock(), stack)
+        source = await _open_prometheus(settings.prometheus, settings, stack)
+        yield await assemble_run(settings, source, common)
+
+
+@asynccontextmanager
+async def open_forecaster(settings: ForecasterSettings) -> AsyncIterator[App]:
+    """`kedastral forecaster`: forecasts and shows them over HTTP. Raises BindError, ConfigError."""
+    async with AsyncExitStack() as stack:
+        common = Common(SystemClock(), stack)
+        source = await _open_prometheus(settings.prometheus, settings, stack)
+        store = MemoryStore()
+        readiness = Readiness.of({"http"})
+        view = SnapshotView(store, StalePolicy(settings.stale.stale_after), common.clock)
+        yield App(
+            clock=common.clock,
+            metrics=common.metrics,
+            readiness=readiness,
+            http=_make_http(view, readiness, common, settings.listeners.http_listen, "--listen"),
+            ticking=[await _make_ticking(settings, source, store, common)],
+        )
+
+
+@asynccontextmanager
+async def open_scaler(settings: ScalerSettings) -> AsyncIterator[App]:
+    """`kedastral scaler`: answers KEDA from a forecaster's snapshots. Raises BindError, ConfigError."""
+    async with AsyncExitStack() as stack:
+        common = Common(SystemClock(), stack)
+        client = await stack.enter_async_context(open_client(settings.remote.forecaster_url))
+        default = settings.name.workload
+        reader = RemoteSnapshots(client, common.metrics, (default,) if default else ())
+        policy, readiness, listeners = settings.stale.policy(), Readiness.of({"http", "grpc"}), settings.listeners
+        scaler = Scaler(reader, policy, common.clock, KnownWorkloads(None, default))
+        grpc = _make_grpc(scaler, common, listeners.grpc_listen, "--listen", listeners.grpc_reflection)
+        view = SnapshotView(reader, policy, common.clock)
+        http = _make_http(view, readiness, common, listeners.http_listen, "--http-listen", serves_forecasts=False)
+        yield App(
+            clock=common.clock,
+            metrics=common.metrics,
+            readiness=readiness,
+            http=http,
+            grpc=grpc,
+            background=[reader.run, grpc.scaler.board.run],
+        )
+
+
+async def assemble_run(settings: RunSettings | DemoSettings, source: MetricSource, common: Common) -> App:
+    """The single process around any metric source; the demo uses it with one of its own."""
+    store = MemoryStore()
+    policy, readiness = settings.stale.policy(), Readiness.of({"http", "grpc"})
+    listeners = settings.listeners
+    scaler = Scaler(store, policy, common.clock, KnownWorkloads.only(settings.name.workload))
+    grpc = _make_grpc(scaler, common, listeners.grpc_listen, "--grpc-listen", listeners.grpc_reflection)
+    view = SnapshotView(store, policy, common.clock)
+    return App(
+        clock=common.clock,
+        metrics=common.metrics,
+        readiness=readiness,
+        http=_make_http(view, readiness, common, listeners.http_listen, "--http-listen"),
+        grpc=grpc,
+        ticking=[await _make_ticking(settings, source, store, common)],
+        background=[grpc.scaler.board.run],
+    )
+
+
+async def _open_prometheus(
+    prometheus: PrometheusSettings, settings: RunSettings | ForecasterSettings, stack: AsyncExitStack
+) -> MetricSource:
+    access = PrometheusAccess(
+        url=prometheus.url,
+        username=prometheus.username,
+        password=prometheus.password,
+        password_file=prometheus.password_file,
+        token=prometheus.token,
+        token_file=prometheus.token_file,
+        headers=prometheus.headers,
+        ca_file=prometheus.ca_file,
+        cert_file=prometheus.cert_file,
+        key_file=prometheus.key_file,
+    )
+    client = await stack.enter_async_context(open_prometheus_client(access))
+    forecast = settings.forecast
+    query = RangeQuery(prometheus.query, forecast.history_window, forecast.step, settings.stale.stale_after)
+    return PrometheusSource(client, query)
+
+
+async def _open_forecaster(forecast: ForecastSettings, stack: AsyncExitStack) -> Forecaster:
+    if forecast.model == HTTP_MODEL and forecast.model_url is not None:
+        client = await stack.enter_async_context(open_model_client(forecast.model_url))
+        return HttpForecaster(client, forecast.model_timeout)
+    return InProcessForecaster(MODELS[str(forecast.model)].make())
+
+
+async def _make_ticking(
+    settings: ForecastingSettings, source: MetricSource, store: MemoryStore, common: Common
+) -> Ticking:
+    serving = settings.serving
+    workload = Workload(
+        name=settings.name.workload,
+        metric=settings.forecast.metric,
+        steps=settings.forecast.steps,
+        lead_time=serving.lead_time,
+        policy=settings.plan.policy(),
+        reactive_headroom=serving.reactive_headroom if serving.reactive_floor else None,
+    )
+    loop = ForecastLoop(
+        workload=workload,
+        source=MeasuredSource(source, common.metrics),
+        forecaster=MeasuredForecaster(await _open_forecaster(settings.forecast, common.stack), common.metrics),
+        store=store,
+        clock=common.clock,
+        plan=MeasuredPlanner(common.metrics),
+    )
+    return Ticking(ForgivingTick(loop, common.metrics.count_error), settings.forecast.interval)
+
+
+def _make_grpc(scaler: Scaler, common: Common, address: ListenAddress, setting: str, reflection: bool) -> GrpcPart:
+    listener = open_listener(address, setting)
+    common.stack.callback(listener.close)
+    return GrpcPart(ExternalScaler(scaler, common.metrics), listener, reflection)
+
+
+def _make_http(
+    view: SnapshotView,
+    readiness: Readiness,
+    common: Common,
+    address: ListenAddress,
+    setting: str,
+    *,
+    serves_forecasts: bool = True,
+) -> HttpPart:
+    listener = open_listener(address, setting)
+    common.stack.callback(listener.close)
+    common.metrics.show_snapshots(view.reader, common.clock)
+    app = create_app(view, readiness, common.metrics.registry, serves_forecasts=serves_forecasts)
+    return HttpPart(app, listener)

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opening the sockets that servers listen on, before anything else starts, so that a port in use is one clear line."""
+
+import os
+import socket
+
+from kedastral.config.units import ListenAddress
+from kedastral.errors import BindError
+
+BACKLOG = 1024
+
+
+def open_listener(address: ListenAddress, setting: str) -> socket.socket:
+    """A listening TCP socket; an empty host is every IPv4 and IPv6 address, on one port also where that is 0.
+
+    ``setting`` is what the user calls the address. Raises BindError.
+    """
+    try:
+        if not address.host and socket.has_dualstack_ipv6():
+            listener = _listen_on_everything(address.port)
+        else:
+            listener = _listen_on(address.host or "0.0.0.0", address.port)  # noqa: S104 - what an empty host asks for
+    except OSError as error:
+        words = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror or error)
+        raise BindError(f"cannot listen on {address}: {words.lower()}; set another address with {setting}") from error
+    listener.setblocking(False)
+    return listener
+
+
+def _listen_on_everything(port: int) -> socket.socket:
+    try:
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG)
+    except OSError as error:
+        if isinstance(error, PermissionError) or _is_in_use(error):
+            raise
+        return _listen_on("0.0.0.0", port)  # noqa: S104 - IPv6 is switched off on this machine
+
+
+def _listen_on(host: str, port: int) -> socket.socket:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, _, _, _, at = found[0]
+    return socket.create_server(at[:2], family=family, backlog=BACKLOG)
+
+
+def _is_in_use(error: OSError) -> bool:
+    return error.errno is not None and os.strerror(error.errno) == "Address already in use"
+
+
+def describe_listener(listener: socket.socket) -> str:
+    """Where a socket listens, as ``host:port``; an empty host is every address."""
+    host, port = listener.getsockname()[:2]
+    return str(ListenAddress("" if host in ("::", "0.0.0.0") else host, port))  # noqa: S104 - compared, not bound

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""KEDA's ExternalScaler service: the five RPCs, each a decision of `Scaler` put into KEDA's messages."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import trio
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
+from grpclib.server import Stream
+
+from kedastral._proto.externalscaler_grpc import ExternalScalerBase
+from kedastral._proto.externalscaler_pb2 import (
+    GetMetricSpecResponse,
+    GetMetricsRequest,
+    GetMetricsResponse,
+    IsActiveResponse,
+    MetricSpec,
+    MetricValue,
+    ScaledObjectRef,
+)
+from kedastral.core.serving import Decision
+from kedastral.errors import RemoteError
+from kedastral.grpc_trio import FinishedCall
+from kedastral.metrics import Metrics
+from kedastral.services.activity import ActivityBoard
+from kedastral.services.scaler import BadTriggerError, Scaler, UnknownWorkloadError, read_activation
+
+METRIC_NAME = "desired_replicas"
+TARGET = 1
+"""With AverageValue and a target of 1 the HPA wants exactly as many replicas as the metric says."""
+
+log = logging.getLogger("kedastral.scaler")
+
+
+class ExternalScaler(ExternalScalerBase):
+    """Answers KEDA from memory. GetMetricSpec never fails; the others say why when they do."""
+
+    def __init__(self, scaler: Scaler, metrics: Metrics) -> None:
+        self._scaler = scaler
+        self._metrics = metrics
+        self.board = ActivityBoard(self._look)
+
+    async def IsActive(self, stream: Stream[ScaledObjectRef, IsActiveResponse]) -> None:  # noqa: N802 - KEDA's name
+        """Whether the plan wants more than ``activation`` replicas; never true on a stale plan under default-min."""
+        ref = await _receive(stream)
+        with _told_to_keda():
+            activation = read_activation(ref.scalerMetadata)
+            _, decision = await self._decide(ref.scalerMetadata)
+        await stream.send_message(IsActiveResponse(result=decision.is_active(activation)))
+
+    async def StreamIsActive(self, stream: Stream[ScaledObjectRef, IsActiveResponse]) -> None:  # noqa: N802
+        """The state at once, then every change; silent while nothing may be said."""
+        ref = await _receive(stream)
+        with _told_to_keda():
+            activation = read_activation(ref.scalerMetadata)
+            workload = await self._scaler.find(ref.scalerMetadata)
+        told: bool | None = None
+        with self.board.watch(workload, activation) as state:
+            while True:
+                told = await state.differs_from(told)
+                await stream.send_message(IsActiveResponse(result=told))
+
+    async def GetMetricSpec(self, stream: Stream[ScaledObjectRef, GetMetricSpecResponse]) -> None:  # noqa: N802
+        """One metric, the same for every workload: a failure here would take the object's other triggers with it."""
+        await _receive(stream)
+        await stream.send_message(_metric_spec())
+
+    async def StreamMetricSpec(self, stream: Stream[ScaledObjectRef, GetMetricSpecResponse]) -> None:  # noqa: N802
+        """The specs at once; they never change, so the stream is then silent until it is closed."""
+        await _receive(stream)
+        await stream.send_message(_metric_spec())
+        await trio.sleep_forever()
+
+    async def GetMetrics(self, stream: Stream[GetMetricsRequest, GetMetricsResponse]) -> None:  # noqa: N802
+        """Exactly one value (the HPA would sum several): the replicas wanted now."""
+        request = await _receive(stream)
+        with _told_to_keda():
+            workload, decision = await self._decide(request.scaledObjectRef.scalerMetadata)
+            replicas = _whole(decision)
+        self._metrics.returned_replicas.labels(workload).set(replicas)
+        value = MetricValue(metricName=METRIC_NAME, metricValue=replicas, metricValueFloat=float(replicas))
+        await stream.send_message(GetMetricsResponse(metricValues=[value]))
+
+    def count_call(self, call: FinishedCall) -> None:
+        """Count and log one finished gRPC call."""
+        method = call.method.rpartition("/")[2] if call.known else "unknown"
+        self._metrics.scaler_requests.labels(method, call.status.name).inc()
+        fields = {
+            "method": call.method[:200],
+            "status": call.status.name,
+            "duration": round(call.duration, 6),
+            "request_id": call.call_id,
+        }
+        log.debug("answered a call", extra=fields)
+
+    async def _decide(self, metadata: Mapping[str, str]) -> tuple[str, Decision]:
+        workload = await self._scaler.find(metadata)
+        decision = self._scaler.decide(workload)
+        if decision.stale:
+            self._metrics.stale_answers.inc()
+        _whole(decision)
+        return workload, decision
+
+    def _look(self, workload: str, activation: float) -> bool | None:
+        decision = self._scaler.decide(workload)
+        return None if decision.replicas is None else decision.is_active(activation)
+
+
+def _whole(decision: Decision) -> int:
+    """The replicas decided; UNAVAILABLE where there are none, so that KEDA holds and its fallback counts."""
+    if decision.replicas is None:
+        raise GRPCError(Status.UNAVAILABLE, decision.reason)
+    return decision.replicas
+
+
+def _metric_spec() -> GetMetricSpecResponse:
+    """Target 1 in both fields: KEDA before 2.17 knows only the integer one."""
+    return GetMetricSpecResponse(
+        metricSpecs=[MetricSpec(metricName=METRIC_NAME, targetSize=TARGET, targetSizeFloat=float(TARGET))]
+    )
+
+
+async def _receive(stream: Stream[Any, Any]) -> Any:
+    message = await stream.recv_message()
+    if message is None:
+        raise GRPCError(Status.INTERNAL, "the call carried no request message")
+    return message
+
+
+@contextmanager
+def _told_to_keda() -> Iterator[None]:
+    """What a ScaledObject got wrong, as the gRPC status that SPEC 6 gives it."""
+    try:
+        yield
+    except UnknownWorkloadError as error:
+        raise GRPCError(Status.NOT_FOUND, str(error)) from error
+    except BadTriggerError as error:
+        raise GRPCError(Status.INVALID_ARGUMENT, str(error)) from error
+    except RemoteError as error:
+        raise GRPCError(Status.RESOURCE_EXHAUSTED, str(error)) from error

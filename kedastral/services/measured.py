@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ports with a stopwatch around them, so that the tick itself need not know metrics."""
+
+from datetime import datetime
+
+import attrs
+
+from kedastral.core.capacity import PlanPolicy, plan_replicas
+from kedastral.core.forecast import Forecast
+from kedastral.core.ports import Forecaster, MetricSource
+from kedastral.core.series import Floats, Ints, Series
+from kedastral.metrics import Metrics, observe_seconds
+
+
+@attrs.frozen
+class MeasuredSource:
+    """A metric source whose readings are timed, the failed ones too."""
+
+    source: MetricSource
+    metrics: Metrics
+
+    @property
+    def name(self) -> str:
+        """The source's own name."""
+        return self.source.name
+
+    async def history(self, now: datetime) -> Series:
+        """See `MetricSource.history`."""
+        with observe_seconds(self.metrics.collect_seconds.labels(self.name).observe):
+            return await self.source.history(now)
+
+
+@attrs.frozen
+class MeasuredForecaster:
+    """A forecaster whose forecasts are timed, the failed ones too."""
+
+    forecaster: Forecaster
+    metrics: Metrics
+
+    @property
+    def name(self) -> str:
+        """The forecaster's own name."""
+        return self.forecaster.name
+
+    async def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
+        """See `Forecaster.forecast`."""
+        with observe_seconds(self.metrics.predict_seconds.labels(self.name).observe):
+            return await self.forecaster.forecast(history, made_at, steps)
+
+
+@attrs.frozen
+class MeasuredPlanner:
+    """`plan_replicas`, timed."""
+
+    metrics: Metrics
+
+    def __call__(self, values: Floats, policy: PlanPolicy, *, previous: int | None) -> Ints:
+        """See `plan_replicas`."""
+        with observe_seconds(self.metrics.plan_seconds.observe):
+            return plan_replicas(values, policy, previous=previous)

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The snapshot server's routes: /forecast/current, /healthz, /readyz and /metrics, all errors in one JSON shape."""
+
+import logging
+import uuid
+from time import perf_counter
+
+import attrs
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from quart import Response, g, request
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+
+from kedastral.clock import WallClock
+from kedastral.core.ports import SnapshotReader
+from kedastral.core.serving import StalePolicy
+from kedastral.core.snapshot import Snapshot
+from kedastral.services.readiness import Readiness
+from kedastral.wire import dump_json, write_snapshot
+
+STALE_HEADER = "X-Kedastral-Stale"
+REQUEST_ID_HEADER = "X-Request-Id"
+LONGEST_REQUEST_ID = 128
+
+log = logging.getLogger("kedastral.http")
+
+
+@attrs.frozen
+class SnapshotView:
+    """The snapshots that HTTP shows, and when one counts as stale."""
+
+    reader: SnapshotReader
+    policy: StalePolicy
+    clock: WallClock
+
+    def is_stale(self, snapshot: Snapshot) -> bool:
+        """Whether ``snapshot`` is stale by now."""
+        return self.policy.is_stale(snapshot, self.clock.now())
+
+    def any_stale(self) -> bool:
+        """Whether any workload's newest snapshot is stale by now."""
+        return any(self.is_stale(snapshot) for snapshot in self.reader.newest().values())
+
+
+def create_app(
+    view: SnapshotView, readiness: Readiness, registry: CollectorRegistry, *, serves_forecasts: bool = True
+) -> QuartTrio:
+    """The application; without ``serves_forecasts`` only the probes and the metrics."""
+    app = QuartTrio("kedastral", static_folder=None)
+    app.url_map.merge_slashes = False  # a redirect would be a page of HTML
+    app.url_map.redirect_defaults = False
+    app.config["PROPAGATE_EXCEPTIONS"] = False
+    if serves_forecasts:
+        _add_forecast(app, view)
+    _add_probes(app, view, readiness)
+    _add_metrics(app, registry)
+    _add_errors(app)
+    _add_request_log(app)
+    return app
+
+
+def _add_forecast(app: QuartTrio, view: SnapshotView) -> None:
+    @app.get("/forecast/current", provide_automatic_options=False)
+    async def show_forecast() -> Response:
+        workload = request.args.get("workload", "").strip()
+        if not workload:
+            return _error(400, "the query parameter workload is required")
+        snapshot = view.reader.get(workload)
+        if snapshot is None:
+            return _error(404, "snapshot not found")
+        response = _json(200, write_snapshot(snapshot))
+        return _mark_stale(response, stale=view.is_stale(snapshot))
+
+
+def _add_probes(app: QuartTrio, view: SnapshotView, readiness: Readiness) -> None:
+    @app.get("/healthz", provide_automatic_options=False)
+    async def show_health() -> Response:
+        return _mark_stale(_json(200, {"status": "ok"}), stale=view.any_stale())
+
+    @app.get("/readyz", provide_automatic_options=False)
+    async def show_readiness() -> Response:
+        obstacle = readiness.obstacle
+        return _error(503, obstacle) if obstacle else _json(200, {"status": "ready"})
+
+
+def _add_metrics(app: QuartTrio, registry: CollectorRegistry) -> None:
+    @app.get("/metrics", provide_automatic_options=False)
+    async def show_metrics() -> Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return Response(encode(registry), content_type=content_type)
+
+
+def _add_errors(app: QuartTrio) -> None:
+    @app.errorhandler(HTTPException)
+    async def show_http_error(error: HTTPException) -> Response:
+        status = error.code or 500
+        response = _error(status, (error.name or "error").lower())
+        for name, value in error.get_headers():
+            if name.lower() == "allow":
+                response.headers[name] = value
+        return response
+
+    @app.errorhandler(Exception)
+    async def show_bug(error: Exception) -> Response:
+        log.error("%s %s failed", request.method, request.path, exc_info=error)
+        return _error(500, "internal error")
+
+
+def _add_request_log(app: QuartTrio) -> None:
+    @app.before_request
+    async def begin() -> None:
+        g.began = perf_counter()
+        given = request.headers.get(REQUEST_ID_HEADER, "")
+        usable = given.isascii() and given.isprintable() and 0 < len(given) <= LONGEST_REQUEST_ID
+        g.request_id = given if usable else uuid.uuid4().hex
+
+    @app.after_request
+    async def finish(response: Response) -> Response:
+        if "request_id" in g:
+            response.headers[REQUEST_ID_HEADER] = g.request_id
+            fields = {
+                "method": request.method,
+                "path": request.path,
+                "status": response.status_code,
+                "duration": round(perf_counter() - g.began, 6),
+                "request_id": g.request_id,
+            }
+            log.debug("answered a request", extra=fields)
+        return response
+
+
+def _json(status: int, document: object) -> Response:
+    return Response(dump_json(document) + "\n", status=status, content_type="application/json")
+
+
+def _error(status: int, words: str) -> Response:
+    return _json(status, {"error": words})
+
+
+def _mark_stale(response: Response, *, stale: bool) -> Response:
+    if stale:
+        response.headers[STALE_HEADER] = "true"
+    return response

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Snapshots to JSON and back: the only place that knows camelCase."""
+
+import json
+import math
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+import attrs
+from cattrs import BaseValidationError, Converter
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+from cattrs.v import format_exception, transform_error
+
+from kedastral.core.forecast import Forecast
+from kedastral.core.series import Observation
+from kedastral.core.snapshot import Snapshot
+
+
+class WireError(ValueError):
+    """A document that is no snapshot; the message says where and why, each problem after the other."""
+
+
+@attrs.frozen(kw_only=True)
+class _SnapshotDocument:
+    """The snapshot as the wire has it. Fields are added, never renamed or removed."""
+
+    workload: str
+    metric: str
+    generated_at: datetime
+    step_seconds: float
+    horizon_seconds: float
+    values: tuple[float, ...]
+    desired_replicas: tuple[int, ...]
+    lead_time_seconds: float
+    observed_at: datetime | None = None
+    observed_value: float | None = None
+    reactive_replicas: int | None = None
+
+
+def write_time(moment: datetime) -> str:
+    """RFC 3339 in UTC: ``2026-11-22T04:27:14.123456Z``."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def read_time(text: object) -> datetime:
+    """An aware UTC datetime from RFC 3339; raises ValueError where there is no time zone."""
+    if not isinstance(text, str):
+        raise ValueError("must be an RFC 3339 time")
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            raise ValueError
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError("must be an RFC 3339 time with a time zone") from None
+
+
+def dump_json(document: object) -> str:
+    """JSON that is JSON: NaN and infinity raise ValueError instead of becoming words no parser knows."""
+    return json.dumps(document, allow_nan=False, separators=(",", ":"))
+
+
+def write_snapshot(snapshot: Snapshot) -> dict[str, Any]:
+    """The snapshot as SPEC 7 spells it, ready for `dump_json`."""
+    observed = snapshot.observed
+    document = _SnapshotDocument(
+        workload=snapshot.workload,
+        metric=snapshot.metric,
+        generated_at=snapshot.made_at,
+        step_seconds=snapshot.forecast.step,
+        horizon_seconds=snapshot.forecast.horizon,
+        values=tuple(snapshot.forecast.values.tolist()),
+        desired_replicas=tuple(snapshot.replicas.tolist()),
+        lead_time_seconds=snapshot.lead_time,
+        observed_at=observed.at if observed else None,
+        observed_value=observed.value if observed else None,
+        reactive_replicas=snapshot.floor,
+    )
+    written: dict[str, Any] = _converter.unstructure(document)
+    return written
+
+
+def read_snapshot(text: str | bytes) -> Snapshot:
+    """A snapshot from JSON; fields that are not known are skipped. Raises WireError with all that is wrong."""
+    try:
+        document = _converter.structure(json.loads(text, parse_constant=_refuse_constant), _SnapshotDocument)
+    except BaseValidationError as error:
+        raise WireError("; ".join(transform_error(error, path="snapshot", format_exception=_format))) from error
+    except (ValueError, RecursionError) as error:
+        raise WireError(f"not JSON: {error}") from error
+    try:
+        return _to_snapshot(document)
+    except (ValueError, OverflowError) as error:
+        raise WireError(f"not a snapshot: {error}") from error
+
+
+def _to_snapshot(document: _SnapshotDocument) -> Snapshot:
+    forecast = Forecast(document.generated_at, document.step_seconds, document.values)
+    if not math.isclose(document.horizon_seconds, forecast.horizon):
+        raise ValueError(f"horizonSeconds is {document.horizon_seconds:g}, the values reach {forecast.horizon:g}")
+    observed = None
+    if document.observed_at is not None and document.observed_value is not None:
+        observed = Observation(document.observed_at, document.observed_value)
+    return Snapshot(
+        document.workload, document.metric, forecast, document.desired_replicas, document.lead_time_seconds,
+        observed, document.reactive_replicas,
+    )  # fmt: skip
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def _refuse_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not JSON")
+
+
+def _read_number(value: Any, _type: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("must be a number")
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError("must be a finite number")
+    return number
+
+
+def _read_integer(value: Any, _type: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("must be a whole number")
+    return value
+
+
+def _read_string(value: Any, _type: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be a string")
+    return value
+
+
+def _format(error: BaseException, kind: type[Any] | None) -> str:
+    """cattrs' own words, but a reader's where the reader has spoken."""
+    return str(error) if isinstance(error, ValueError | OverflowError) else format_exception(error, kind)
+
+
+def _write_number(number: float) -> float | int:
+    """60 rather than 60.0, as every other program writes seconds."""
+    return int(number) if number.is_integer() and abs(number) < 2**53 else number
+
+
+def _make_converter() -> Converter:
+    converter = Converter()
+    converter.register_structure_hook(float, _read_number)
+    converter.register_structure_hook(int, _read_integer)
+    converter.register_structure_hook(str, _read_string)
+    converter.register_structure_hook(datetime, lambda value, _: read_time(value))
+    converter.register_unstructure_hook(datetime, write_time)
+    converter.register_unstructure_hook(float, _write_number)
+    names = {field.name: override(rename=_camel(field.name)) for field in attrs.fields(_SnapshotDocument)}
+    # cattrs takes the fields' overrides as keywords beside its own, which its types cannot say
+    unstructure = make_dict_unstructure_fn(
+        _SnapshotDocument,
+        converter,
+        _cattrs_omit_if_default=True,
+        **names,  # type: ignore[arg-type]
+    )
+    converter.register_unstructure_hook(_SnapshotDocument, unstructure)
+    structure = make_dict_structure_fn(_SnapshotDocument, converter, **names)  # type: ignore[arg-type]
+    converter.register_structure_hook(_SnapshotDocument, structure)
+    return converter
+
+
+_converter = _make_converter()
