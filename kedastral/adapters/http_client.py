@@ -104,5 +104,5 @@ def _causes(error: BaseException) -> Iterable[BaseException]:
         if isinstance(current, BaseExceptionGroup):
             current = current.exceptions[0]
         else:
-            current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+            current = current.__cause__ or current.__context__  # httpcore suppresses the context that says why
     return seen

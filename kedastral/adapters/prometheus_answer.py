@@ -15,9 +15,6 @@ from kedastral.core.series import Series, series_from_points
 Points = Sequence[tuple[float, float]]
 """One series: ``(epoch seconds, value)``, a value that cannot be parsed being NaN."""
 
-EDGE = 0.001
-"""Seconds by which a timestamp may lie outside the range asked for: Prometheus rounds to milliseconds."""
-
 
 @attrs.frozen
 class Answer:
@@ -80,14 +77,12 @@ def instant_series(answer: Answer) -> list[Points]:
 def sum_series(several: Iterable[Points], start: datetime, end: datetime, step: float) -> Series:
     """The sum of ``several`` on the grid from ``start`` to ``end``: absent values are skipped, all absent is a gap.
 
-    What is no measurement (`kedastral.core.series.series_from_points`) is absent, and so is a point outside the range.
+    What is no measurement is absent, and so is a point outside the range: `kedastral.core.series.series_from_points`.
     """
-    earliest, latest = start.timestamp() - EDGE, end.timestamp() + EDGE
     grid = series_from_points((), start, end, step)
     total, seen = np.zeros(len(grid)), np.zeros(len(grid), dtype=bool)
     for points in several:
-        inside = ((at, value) for at, value in points if earliest <= at <= latest)
-        values = series_from_points(inside, start, end, step).values
+        values = series_from_points(points, start, end, step).values
         known = np.isfinite(values)
         with np.errstate(over="ignore"):
             total[known] += values[known]

@@ -22,7 +22,7 @@ def reply(status: int = 200, **content: Any) -> Reply:
     return lambda _request: httpx.Response(status, **content)
 
 
-def failure(error: type[httpx.HTTPError]) -> Reply:
+def failure(error: type[httpx.TransportError]) -> Reply:
     def fail(request: httpx.Request) -> httpx.Response:
         raise error("a wire was cut", request=request)
 

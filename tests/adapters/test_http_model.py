@@ -141,7 +141,7 @@ async def test_an_error_status_or_a_redirect_is_an_error_and_never_asked_again(s
 @pytest.mark.parametrize(
     "error", [httpx.ConnectError, httpx.ReadError, httpx.RemoteProtocolError, httpx.WriteError, httpx.ProxyError]
 )
-async def test_a_broken_connection_is_an_error_and_never_tried_again(error: type[httpx.HTTPError]) -> None:
+async def test_a_broken_connection_is_an_error_and_never_tried_again(error: type[httpx.TransportError]) -> None:
     server = Server(failure(error), values(1, 2, 3))
     caught = await raised_by(server)
     assert caught.reason == "unreachable"

@@ -81,7 +81,9 @@ async def test_headers_are_sent() -> None:
 @pytest.mark.parametrize("kind", ["token", "password"])
 async def test_a_secret_file_is_read_again_at_each_request(tmp_path: Path, kind: str) -> None:
     file = tmp_path / "secret"
-    access = PrometheusAccess(URL, username=None if kind == "token" else "me", **{f"{kind}_file": file})
+    access = PrometheusAccess(URL, token_file=file)
+    if kind == "password":
+        access = PrometheusAccess(URL, username="me", password_file=file)
     server = Server(matrix())
     async with client_of(server, access) as client:
         for text in ("one\n", "two\r\n", "three"):
@@ -176,9 +178,9 @@ def test_what_is_no_url_is_refused_in_a_line(url: str) -> None:
 def test_a_file_that_holds_no_certificate_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "x.pem"
     file.write_text("no PEM")
-    for kind in ("ca_file", "cert_file"):
+    for access in (PrometheusAccess(URL, ca_file=file), PrometheusAccess(URL, cert_file=file)):
         with pytest.raises(ConfigError, match=r"x\.pem cannot be loaded"):
-            open_prometheus_client(PrometheusAccess(URL, **{kind: file}))
+            open_prometheus_client(access)
 
 
 def test_certificates_are_loaded(tmp_path: Path) -> None:

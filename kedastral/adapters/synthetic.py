@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`SyntheticSource`: a realistic load that nobody has to produce: daily shape, noise, a ramp and a flash."""
+
+import math
+from datetime import datetime, timedelta
+
+import attrs
+import numpy as np
+
+from kedastral.core.series import Series, align_down, require_positive
+
+DAY = 86400.0
+MINUTE = 60.0
+
+
+@attrs.frozen
+class SyntheticLoad:
+    """Requests per second of a shop, a pure function of time: the same moment always has the same load.
+
+    Every day has a quiet night, a morning rise and an evening peak; weekends are lighter. On top: a campaign that
+    doubles the load within ten minutes at 09:30 and fades over an hour and a half, a flash at 15:10 that nobody can
+    foresee (three times the load within two minutes, gone after twelve), and noise that differs from minute to minute.
+    """
+
+    peak: float = attrs.field(default=1500.0, validator=require_positive)
+    noise: float = 0.04
+    seed: int = 7
+
+    def at(self, moment: datetime) -> float:
+        """The load at ``moment``, in requests per second; > 0."""
+        seconds = moment.timestamp()
+        hour = seconds % DAY / 3600
+        weekend = 0.7 if moment.weekday() >= 5 else 1.0
+        load = self.peak * weekend * _daily_shape(hour) * _campaign(hour) * _flash(hour)
+        return load * (1 + self.noise * self._noise_of(math.floor(seconds / MINUTE)))
+
+    def _noise_of(self, minute: int) -> float:
+        """Standard normal, cut at three deviations; its own generator for each minute, so that any minute can be asked."""
+        drawn = np.random.default_rng((self.seed, minute)).standard_normal()
+        return float(np.clip(drawn, -3, 3))
+
+
+@attrs.frozen
+class SyntheticSource:
+    """A `kedastral.core.ports.MetricSource` over a `SyntheticLoad`, with as much history as anybody asks for.
+
+    ``window`` and ``step`` in seconds, as for Prometheus.
+    """
+
+    name = "synthetic"
+
+    load: SyntheticLoad
+    window: float = attrs.field(validator=require_positive)
+    step: float = attrs.field(validator=require_positive)
+
+    async def history(self, now: datetime) -> Series:
+        """See `kedastral.core.ports.MetricSource.history`; never fails."""
+        end = align_down(now, self.step)
+        points = max(1, int(self.window / self.step + 1e-9))
+        start = end - timedelta(seconds=(points - 1) * self.step)
+        # a value at t is the load of the step that ended at t, as rate() gives it
+        values = [self.load.at(start + timedelta(seconds=(i - 0.5) * self.step)) for i in range(points)]
+        return Series(start, self.step, values)
+
+
+def _daily_shape(hour: float) -> float:
+    """From 0.25 at four in the morning to about 1 at eight in the evening, with a hump before noon."""
+    slow = 0.6 - 0.35 * math.cos((hour - 4) / 24 * 2 * math.pi)
+    return slow + 0.15 * _bump(hour, 11, 1.6) + 0.22 * _bump(hour, 20, 1.4)
+
+
+def _campaign(hour: float) -> float:
+    """Doubles within ten minutes from 09:30, then fades over an hour and a half."""
+    since = (hour - 9.5) * 60
+    if since < 0:
+        return 1.0
+    return 1 + min(since / 10, 1.0) * math.exp(-max(since - 10, 0) / 45)
+
+
+def _flash(hour: float) -> float:
+    """Three times the load at 15:10, up within two minutes, down again from 15:20 on."""
+    since = (hour - 15 - 10 / 60) * 60
+    up, down = min(max(since / 2, 0.0), 1.0), min(max((12 - since) / 2, 0.0), 1.0)
+    return 1 + 2 * min(up, down)
+
+
+def _bump(hour: float, middle: float, width: float) -> float:
+    return math.exp(-(((hour - middle) / width) ** 2))

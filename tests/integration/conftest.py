@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real Prometheus that scrapes itself every second, for tests of what only a real one can tell."""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+REQUIRED = "KEDASTRAL_REQUIRE_INTEGRATION"
+READY_WITHIN = 30.0
+STOPPED_WITHIN = 10.0
+BIND_ATTEMPTS = 10
+
+CONFIG = """
+global:
+  scrape_interval: 1s
+  scrape_timeout: 1s
+scrape_configs:
+  - job_name: prometheus
+    static_configs:
+      - targets: ["127.0.0.1:{port}"]
+"""
+
+
+def require_program(name: str) -> str:
+    """The path of program ``name``; a test skips where it is not installed, or fails where that is forbidden."""
+    path = shutil.which(name)
+    if path is None and os.environ.get(REQUIRED):
+        pytest.fail(f"{name} is not installed, and {REQUIRED} is set")
+    if path is None:
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that was free just now; somebody else may take it before it is used."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(true: Callable[[], bool], within: float, what: str) -> None:
+    """Poll ``true`` until it is, at most ``within`` seconds."""
+    deadline = time.monotonic() + within
+    while not true():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} not within {within:g} s")
+        time.sleep(0.02)
+
+
+class PrometheusServer:
+    """A Prometheus with its data in ``home``. `start` and `stop` block; from a test that runs Trio use a thread."""
+
+    def __init__(self, program: str, home: Path) -> None:
+        self._program = program
+        self._home = home
+        self._port = 0
+        self._running: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """The base URL; it stays the same over `stop` and `start` unless somebody took the port meanwhile."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Start on the same data and return when queries are served."""
+        assert self._running is None, "it runs already"
+        for _ in range(BIND_ATTEMPTS):
+            self._port = self._port or free_port()
+            self._running = self._launch()
+            try:
+                wait_until(lambda: self._has_ended() or self._is_ready(), READY_WITHIN, "Prometheus was ready")
+            except BaseException:
+                self.stop()
+                raise
+            if not self._has_ended():
+                return
+            self._running = None
+            said = self._log.read_text()
+            if "address already in use" not in said:
+                raise AssertionError(f"Prometheus ended:\n{said}")
+            self._port = 0
+        raise AssertionError(f"no free port in {BIND_ATTEMPTS} attempts")
+
+    def stop(self) -> None:
+        """End it, gently and then not; the data stay. Stopping twice is fine."""
+        if self._running is None:
+            return
+        self._running.terminate()
+        try:
+            self._running.wait(STOPPED_WITHIN)
+        except subprocess.TimeoutExpired:
+            self._running.kill()
+            self._running.wait()
+        self._running = None
+
+    @property
+    def _log(self) -> Path:
+        return self._home / "prometheus.log"
+
+    def _launch(self) -> "subprocess.Popen[bytes]":
+        config = self._home / "prometheus.yml"
+        config.write_text(CONFIG.format(port=self._port))
+        with self._log.open("wb") as log:
+            return subprocess.Popen(
+                [
+                    self._program,
+                    f"--config.file={config}",
+                    f"--storage.tsdb.path={self._home / 'data'}",
+                    f"--web.listen-address=127.0.0.1:{self._port}",
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self._home,
+            )
+
+    def _has_ended(self) -> bool:
+        return self._running is None or self._running.poll() is not None
+
+    def _is_ready(self) -> bool:
+        # Who else listens on the port would answer too, but only ours says so in its log.
+        if "Server is ready to receive web requests" not in self._log.read_text():
+            return False
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with direct.open(f"{self.url}/-/ready", timeout=1) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+
+@pytest.fixture
+def prometheus_server(tmp_path: Path) -> Iterator[PrometheusServer]:
+    """A Prometheus that runs, and is stopped whatever happens."""
+    home = tmp_path / "prometheus"
+    home.mkdir()
+    server = PrometheusServer(require_program("prometheus"), home)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
