@@ -10,6 +10,7 @@ from enum import Enum
 import attrs
 import numpy as np
 
+from kedastral.core.capacity import WHOLE_WITHIN
 from kedastral.core.series import Floats, frozen_floats, same_array
 from kedastral.simulation.outcome import Outcome
 from kedastral.simulation.policy import Policy
@@ -63,14 +64,14 @@ class Curve:
 
     def cost_at(self, figure: float) -> float:
         """The lowest cost that reaches ``figure``: infinite where none does."""
-        reached = self.figures <= figure
+        reached = self.figures <= figure * (1 + WHOLE_WITHIN)  # exp(log(x)) is x but for noise
         if not reached.any():
             return float("inf")
         i = int(np.argmax(reached))
         if i == 0:
             return float(self.costs[0])
         below, above = np.log(self.figures[i]), np.log(self.figures[i - 1])
-        share = (above - np.log(figure)) / (above - below)
+        share = min(1.0, (above - np.log(figure)) / (above - below))
         return float(self.costs[i - 1] + share * (self.costs[i] - self.costs[i - 1]))
 
 
@@ -90,7 +91,7 @@ def sweep(
     make: Callable[[Trial, float], Policy],
     knobs: Iterable[float],
     trial: Trial,
-    cluster: Cluster = Cluster(),
+    cluster: Cluster,
 ) -> list[Point]:
     """One replay for each setting of the knob; ``make`` gives a fresh policy for the trial and the setting."""
     oracle = replay_oracle(trial, cluster)

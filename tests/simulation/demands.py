@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Demand and models for the tests, small enough to be followed by hand."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import attrs
+import numpy as np
+
+from kedastral.core.forecast import Forecast
+from kedastral.core.series import Series
+from kedastral.simulation.trial import Trial
+
+START = datetime(2025, 3, 3, tzinfo=UTC)  # a Monday
+TARGET = 10.0
+
+
+def series_of(values: Sequence[float], step: float = 60.0) -> Series:
+    return Series(START, step, np.asarray(values, dtype=float))
+
+
+def trial_of(values: Sequence[float], target: float = TARGET, step: float = 60.0) -> Trial:
+    return Trial(series_of(values, step), target)
+
+
+@attrs.frozen
+class LastValue:
+    """The newest value, for ever."""
+
+    name = "last-value"
+
+    def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
+        return Forecast(made_at, history.step, np.full(steps, history.values[-1]))
+
+
+@attrs.frozen
+class Clairvoyant:
+    """The demand as it will be; after its end, its last value."""
+
+    demand: Series
+    name = "clairvoyant"
+
+    def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
+        first = round((made_at - self.demand.start).total_seconds() / self.demand.step)
+        ahead = np.minimum(np.arange(first, first + steps), len(self.demand) - 1)
+        return Forecast(made_at, self.demand.step, self.demand.values[ahead])
