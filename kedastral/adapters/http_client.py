@@ -47,15 +47,21 @@ def open_client(
         raise ConfigError(["the URL cannot be used: it must read http://host or https://host"])
     if auth is None and given.userinfo:
         auth = httpx.BasicAuth(given.username, given.password)
-    return httpx.AsyncClient(
-        base_url=bare,
-        params=given.params,
-        auth=auth,
-        headers={"User-Agent": f"kedastral/{__version__}", **(headers or {})},
-        verify=verify,
-        transport=transport,
-        follow_redirects=False,
-    )
+    try:
+        return httpx.AsyncClient(
+            base_url=bare,
+            params=given.params,
+            auth=auth,
+            headers={"User-Agent": f"kedastral/{__version__}", **(headers or {})},
+            verify=verify,
+            transport=transport,
+            follow_redirects=False,
+        )
+    except (httpx.InvalidURL, ValueError, ImportError) as error:
+        words = one_line(str(error), 200)
+        raise ConfigError(
+            [f"the proxy named by the environment (HTTP_PROXY and such) cannot be used: {words}"]
+        ) from None
 
 
 async def read_bounded(response: httpx.Response, limit: int) -> bytes:

@@ -51,8 +51,8 @@ class Question:
 @attrs.frozen
 class _Reply:
     status: int
-    headers: httpx.Headers
     body: bytes
+    redirect: httpx.Request | None
 
     @property
     def is_worth_a_retry(self) -> bool:
@@ -122,7 +122,7 @@ class PrometheusApi:
                 timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT),
                 follow_redirects=False,
             ) as response:
-                return _Reply(response.status_code, response.headers, await _body_of(response))
+                return _Reply(response.status_code, await _body_of(response), response.next_request)
         except (AnswerTooLargeError, AnswerEncodedError) as error:
             raise self.error(question, str(error), "bad_answer") from error
         except httpx.InvalidURL as error:
@@ -138,8 +138,9 @@ class PrometheusApi:
         words = error_words(reply.body)
         if words is not None:
             what += f": {self._quote(question, words)}"
-        elif 300 <= reply.status < 400:
-            what += f", a redirect to {_target(reply)}: redirects are not followed, set the URL it should be"
+        elif reply.redirect is not None:
+            target = shown_url(reply.redirect.url)
+            what += f", a redirect to {target}: redirects are not followed, set the URL it should be"
         elif reply.status in (401, 403):
             what += ": the credentials were not accepted"
         elif reply.status == 414:
@@ -162,10 +163,3 @@ async def _body_of(response: httpx.Response) -> bytes:
         if response.status_code == 200:
             raise
         return b""  # the page of an error status only adds words to it
-
-
-def _target(reply: _Reply) -> str:
-    try:
-        return shown_url(httpx.URL(reply.headers.get("Location", "")))
-    except httpx.InvalidURL:
-        return "nowhere"

@@ -118,10 +118,18 @@ async def test_a_redirect_is_not_followed_and_says_where_to() -> None:
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("location", [None, "http://[", "/graph"])
-async def test_a_redirect_to_nowhere_is_an_error_all_the_same(location: str | None) -> None:
+@pytest.mark.parametrize(
+    ("location", "shown"), [("/graph", "a redirect to http://prom.example:9090/graph:"), (None, "HTTP 302; query")]
+)
+async def test_a_redirect_without_a_host_or_a_target_is_an_error_all_the_same(location: str | None, shown: str) -> None:
     headers = {} if location is None else {"Location": location}
-    assert (await raised_by(Server(reply(302, headers=headers)))).reason == "http_status"
+    caught = await raised_by(Server(reply(302, headers=headers)))
+    assert caught.reason == "http_status"
+    assert shown in str(caught)
+
+
+async def test_a_redirect_to_what_is_no_url_is_an_error_and_no_bug(autojump_clock: MockClock) -> None:
+    await raised_by(Server(reply(302, headers={"Location": "http://h:port"})))
 
 
 async def test_queries_are_cut_at_200_characters_and_kept_on_one_line() -> None:

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Words for logs, and a client that cannot be made."""
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kedastral.adapters.http_client import one_line, open_client, shown_url, words_of
+from kedastral.errors import ConfigError
+
+
+@given(st.text(max_size=400), st.integers(1, 50))
+def test_a_line_is_one_line_of_at_most_the_limit(text: str, limit: int) -> None:
+    line = one_line(text, limit)
+    assert len(line) <= limit
+    assert line.isprintable()
+    assert len(line.splitlines()) <= 1
+
+
+def test_a_short_line_is_left_as_it_is() -> None:
+    assert one_line("rate(x[1m]) > 0", 15) == "rate(x[1m]) > 0"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://me:hush@h:9/p/?key=hush#hush", "http://h:9/p"),
+        ("https://h", "https://h"),
+    ],
+)
+def test_a_shown_url_has_neither_user_nor_query(url: str, shown: str) -> None:
+    assert shown_url(httpx.URL(url)) == shown
+
+
+def test_the_words_are_those_of_the_deepest_cause_that_has_any() -> None:
+    group = ExceptionGroup("all attempts failed", [OSError(111, "Connection refused")])
+    outer = httpx.ConnectError("")
+    outer.__context__ = group
+    outer.__suppress_context__ = True
+    assert words_of(outer) == "[Errno 111] Connection refused"
+
+
+def test_an_error_without_words_is_named() -> None:
+    assert words_of(httpx.ReadError("")) == "ReadError"
+
+
+def test_causes_that_go_round_in_a_circle_end() -> None:
+    one, other = OSError("one"), OSError("other")
+    one.__context__, other.__context__ = other, one
+    assert words_of(one) == "other"
+
+
+def test_a_malformed_request_is_not_quoted_since_it_may_hold_a_secret() -> None:
+    assert "hush" not in words_of(httpx.LocalProtocolError("Illegal header value b'Bearer hush'"))
+
+
+@pytest.mark.parametrize("proxy", ["http://h:port", "gopher://h", "socks5://h"])
+def test_a_proxy_that_cannot_be_used_is_refused_in_a_line(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    with pytest.raises(ConfigError, match="the proxy named by the environment"):
+        open_client("http://prom.example")
