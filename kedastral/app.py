@@ -51,7 +51,7 @@ class Ticking:
 class GrpcPart:
     """KEDA's scaler, and the socket it is served on."""
 
-    scaler: ExternalScaler
+    service: ExternalScaler
     listener: socket.socket
     reflection: bool = False
 
@@ -141,8 +141,10 @@ async def serve_grpc(
 ) -> None:
     """Serve KEDA's scaler and grpc.health.v1 until ``stopping`` is set; returns when all calls have ended."""
     health = Health({"": True, SCALER_SERVICE: True})
-    services: list[Any] = [part.scaler, health]  # grpclib and grpc_trio each have a protocol for a service
-    server = Server(ServerReflection.extend(services) if part.reflection else services, on_call=part.scaler.count_call)
+    services: list[Any] = [part.service, health]  # grpclib and grpc_trio each have a protocol for a service
+    if part.reflection:
+        services = ServerReflection.extend(services)
+    server = Server(services, on_call=part.service.count_call)
     log.info("gRPC listens on %s", describe_listener(part.listener))
     listener = trio.SocketListener(trio.socket.from_stdlib_socket(part.listener))
     await server.serve([listener], shutdown=stopping, grace=GRPC_GRACE, task_status=task_status)

@@ -90,7 +90,7 @@ async def open_scaler(settings: ScalerSettings) -> AsyncIterator[App]:
             readiness=readiness,
             http=http,
             grpc=grpc,
-            background=[reader.run, grpc.scaler.board.run],
+            background=[reader.run, grpc.service.board.run],
         )
 
 
@@ -109,7 +109,7 @@ async def assemble_run(settings: RunSettings | DemoSettings, source: MetricSourc
         http=_make_http(view, readiness, common, listeners.http_listen, "--http-listen"),
         grpc=grpc,
         ticking=[await _make_ticking(settings, source, store, common)],
-        background=[grpc.scaler.board.run],
+        background=[grpc.service.board.run],
     )
 
 

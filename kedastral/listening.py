@@ -50,3 +50,9 @@ def describe_listener(listener: socket.socket) -> str:
     """Where a socket listens, as ``host:port``; an empty host is every address."""
     host, port = listener.getsockname()[:2]
     return str(ListenAddress("" if host in ("::", "0.0.0.0") else host, port))  # noqa: S104 - compared, not bound
+
+
+def port_of(listener: socket.socket) -> int:
+    """The port a socket listens on, also where any free one was asked for."""
+    port: int = listener.getsockname()[1]
+    return port

@@ -35,7 +35,7 @@ class SyntheticLoad:
         return load * (1 + self.noise * self._noise_of(math.floor(seconds / MINUTE)))
 
     def _noise_of(self, minute: int) -> float:
-        """Standard normal, cut at three deviations; its own generator for each minute, so that any minute can be asked."""
+        """Standard normal, cut at three deviations; a generator for each minute, so that any minute can be asked."""
         drawn = np.random.default_rng((self.seed, minute)).standard_normal()
         return float(np.clip(drawn, -3, 3))
 

@@ -78,5 +78,5 @@ class DemoSettings:
     forecast: ForecastSettings = group(ForecastSettings)
     plan: PlanSettings = group(PlanSettings, target_per_pod="100")
     serving: ServingSettings = group(ServingSettings)
-    stale: StaleSettings = group(StaleSettings)
+    stale: StaleSettings = group(StaleSettings, stale_after="15m")  # of the demo's time: two real seconds
     logs: LogSettings = group(LogSettings, level="warn")

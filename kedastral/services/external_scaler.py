@@ -39,7 +39,7 @@ class ExternalScaler(ExternalScalerBase):
     """Answers KEDA from memory. GetMetricSpec never fails; the others say why when they do."""
 
     def __init__(self, scaler: Scaler, metrics: Metrics) -> None:
-        self._scaler = scaler
+        self.scaler = scaler
         self._metrics = metrics
         self.board = ActivityBoard(self._look)
 
@@ -56,7 +56,7 @@ class ExternalScaler(ExternalScalerBase):
         ref = await _receive(stream)
         with _told_to_keda():
             activation = read_activation(ref.scalerMetadata)
-            workload = await self._scaler.find(ref.scalerMetadata)
+            workload = await self.scaler.find(ref.scalerMetadata)
         told: bool | None = None
         with self.board.watch(workload, activation) as state:
             while True:
@@ -97,15 +97,15 @@ class ExternalScaler(ExternalScalerBase):
         log.debug("answered a call", extra=fields)
 
     async def _decide(self, metadata: Mapping[str, str]) -> tuple[str, Decision]:
-        workload = await self._scaler.find(metadata)
-        decision = self._scaler.decide(workload)
+        workload = await self.scaler.find(metadata)
+        decision = self.scaler.decide(workload)
         if decision.stale:
             self._metrics.stale_answers.inc()
         _whole(decision)
         return workload, decision
 
     def _look(self, workload: str, activation: float) -> bool | None:
-        decision = self._scaler.decide(workload)
+        decision = self.scaler.decide(workload)
         return None if decision.replicas is None else decision.is_active(activation)
 
 

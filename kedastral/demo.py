@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo: `run` on an embedded source and a fast clock, and beside it two fleets of pods to compare.
+
+The forecast, the plan and what KEDA is told come from the very parts that `kedastral run` is made of. Simulated are
+only the load, and what a cluster would add: the HPA with Kubernetes' defaults, and pods that take time to start. Both
+fleets live under the same HPA and the same start-up; one is asked for by Kedastral, the other by a reactive metric.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import attrs
+import trio
+
+from kedastral.adapters.synthetic import SyntheticLoad, SyntheticSource
+from kedastral.app import App
+from kedastral.clock import AcceleratedClock
+from kedastral.compose import Common, assemble_run
+from kedastral.config.settings import DemoSettings
+from kedastral.core.capacity import ReplicaBounds
+from kedastral.core.serving import wanted_for
+from kedastral.core.snapshot import Snapshot
+from kedastral.listening import port_of
+from kedastral.services.scaler import Scaler
+from kedastral.simulation.hpa import Hpa, HpaMetric
+from kedastral.simulation.hpa_behavior import HpaBehavior
+from kedastral.simulation.pods import PodFleet
+
+BEGIN = datetime(2026, 3, 2, 8, 45, tzinfo=UTC)
+"""A Monday morning, three quarters of an hour before the campaign: the first minute shows a rise. Fixed, so that the
+demo's day is the same for everybody."""
+SYNC_PERIOD = 15.0
+"""Seconds between two decisions of the HPA, as in Kubernetes."""
+CONTROL_DELAY = 60.0
+"""Seconds of the lead time that KEDA, the HPA and the scheduler use up; the rest is the pod's own start."""
+MEASURED_BEFORE = timedelta(seconds=30)
+"""How old a reactive metric is: ``rate(...[1m])`` is the load of half a minute ago."""
+REACTIVE_UTILISATION = 0.8
+"""What the reactive HPA aims at: a target of 80 %, the usual setting."""
+
+
+@attrs.define
+class Fleet:
+    """One fleet under its HPA, and the account of how it has served the load."""
+
+    hpa: Hpa
+    pods: PodFleet
+    asked: int | None = None
+    ready: int = 0
+    missing: float = 0.0
+    missed: float = 0.0
+    short_seconds: float = 0.0
+    pod_seconds: float = 0.0
+
+    def sync(self, at: float, metric: HpaMetric) -> None:
+        """Let the HPA decide by ``metric`` at ``at`` seconds."""
+        self.pods.order(at, self.hpa.recommend(at, self.pods.ordered, [metric]))
+
+    def serve(self, at: float, load: float, target_per_pod: float, seconds: float) -> None:
+        """Serve ``load`` for ``seconds`` with the pods that are Ready at ``at``, and keep account."""
+        self.ready = self.pods.ready(at)
+        self.missing = max(0.0, load - self.ready * target_per_pod)
+        self.missed += self.missing * seconds
+        self.short_seconds += seconds if self.missing > 0 else 0.0
+        self.pod_seconds += self.pods.ordered * seconds
+
+
+@attrs.define
+class Comparison:
+    """Both fleets, moved on from one HPA sync to the next by `advance`; loads in requests per second."""
+
+    load: SyntheticLoad
+    target_per_pod: float
+    predictive: Fleet
+    reactive: Fleet
+    at: float = 0.0
+    load_now: float = 0.0
+    demand: float = 0.0
+
+    @classmethod
+    def begin(cls, load: SyntheticLoad, settings: DemoSettings) -> "Comparison":
+        """Both fleets with the pods that the load at the beginning needs."""
+        plan = settings.plan.policy()
+        start_seconds = max(settings.serving.lead_time - CONTROL_DELAY, settings.serving.lead_time / 2)
+        enough = plan.bounds.clamp(-(-load.at(BEGIN) // (plan.target_per_pod * REACTIVE_UTILISATION)))
+
+        bounds = ReplicaBounds(max(1, plan.bounds.fewest), plan.bounds.most)
+
+        def fleet(behavior: HpaBehavior) -> Fleet:
+            return Fleet(Hpa(behavior, bounds), PodFleet(enough, start_seconds))
+
+        tolerant = HpaBehavior.KUBERNETES
+        exact = attrs.evolve(
+            tolerant, up=attrs.evolve(tolerant.up, tolerance=0.0), down=attrs.evolve(tolerant.down, tolerance=0.0)
+        )
+        return cls(load, plan.target_per_pod, fleet(exact), fleet(tolerant))
+
+    def advance(self, told: int | None) -> None:
+        """One sync: ``told`` is what KEDA is told now, None for an error that makes the HPA hold."""
+        moment = BEGIN + timedelta(seconds=self.at)
+        self.load_now = self.load.at(moment)
+        measured = self.load.at(moment - MEASURED_BEFORE)
+        self.demand += self.load_now * SYNC_PERIOD
+        target = self.target_per_pod * REACTIVE_UTILISATION
+        self.predictive.asked, self.reactive.asked = told, int(-(-measured // target))
+        self.predictive.sync(self.at, HpaMetric(None if told is None else float(told)))
+        self.reactive.sync(self.at, HpaMetric(measured, target))
+        for fleet in (self.predictive, self.reactive):
+            fleet.serve(self.at, self.load_now, self.target_per_pod, SYNC_PERIOD)
+        self.at += SYNC_PERIOD
+
+    @property
+    def moment(self) -> datetime:
+        """The time of the newest sync."""
+        return BEGIN + timedelta(seconds=max(0.0, self.at - SYNC_PERIOD))
+
+
+@attrs.frozen
+class Demo:
+    """The running demo: the app of `run`, the clock it lives by, and the comparison beside it."""
+
+    app: App
+    scaler: Scaler
+    clock: AcceleratedClock
+    comparison: Comparison
+    workload: str
+    lead_time: float
+
+    @property
+    def ports(self) -> tuple[int, int]:
+        """Where HTTP and gRPC are served; to be asked before `App.run` hands the sockets on."""
+        assert self.app.grpc is not None  # noqa: S101 - made with a scaler
+        return port_of(self.app.http.listener), port_of(self.app.grpc.listener)
+
+    def snapshot(self) -> Snapshot | None:
+        """The newest snapshot, as served over HTTP."""
+        return self.scaler.reader.get(self.workload)
+
+    def told(self) -> int | None:
+        """What KEDA would be told right now."""
+        return self.scaler.decide(self.workload).replicas
+
+    def forecast_at_lead(self) -> float | None:
+        """The load expected a lead time from now."""
+        snapshot = self.snapshot()
+        at = self.clock.now() + timedelta(seconds=self.lead_time)
+        if snapshot is None or wanted_for(snapshot, at) is None:
+            return None
+        index = int((at - snapshot.made_at).total_seconds() / snapshot.forecast.step)
+        return float(snapshot.forecast.values[min(index, len(snapshot.forecast.values) - 1)])
+
+    async def compare(self, duration: float, on_sync: Callable[[], None]) -> None:
+        """Advance the comparison with the clock for ``duration`` seconds of its time, then return."""
+        while self.comparison.at < duration:
+            due = self.clock.origin + self.comparison.at / self.clock.speed
+            await trio.sleep_until(due)
+            if self.snapshot() is not None:
+                self.comparison.advance(self.told())
+                on_sync()
+            else:  # before the first forecast nobody asks
+                await trio.sleep(0.01)
+
+
+@asynccontextmanager
+async def open_demo(settings: DemoSettings) -> AsyncIterator[Demo]:
+    """Make the demo's parts. Raises BindError, ConfigError."""
+    async with AsyncExitStack() as stack:
+        load = SyntheticLoad(peak=15 * settings.plan.target_per_pod)
+        clock = AcceleratedClock(BEGIN, settings.pace.speed)
+        source = SyntheticSource(load, settings.forecast.history_window, settings.forecast.step)
+        app = await assemble_run(settings, source, Common(clock, stack))
+        if app.grpc is None:
+            raise AssertionError("the single process always has a scaler")
+        comparison = Comparison.begin(load, settings)
+        yield Demo(app, app.grpc.service.scaler, clock, comparison, settings.name.workload, settings.serving.lead_time)

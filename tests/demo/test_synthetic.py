@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo's load: a pure function of time with the shape it promises."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from kedastral.adapters.synthetic import SyntheticLoad, SyntheticSource
+
+MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
+
+
+def at(hours: float) -> datetime:
+    return MONDAY + timedelta(hours=hours)
+
+
+def test_the_same_moment_always_has_the_same_load() -> None:
+    assert SyntheticLoad().at(at(12.3)) == SyntheticLoad().at(at(12.3))
+
+
+def test_nights_are_quiet_and_evenings_are_busy() -> None:
+    load = SyntheticLoad(noise=0.0)
+    assert load.at(at(4)) < 0.3 * load.at(at(20))
+
+
+def test_the_campaign_doubles_the_load_within_ten_minutes() -> None:
+    load = SyntheticLoad(noise=0.0)
+    assert load.at(at(9.5 + 10 / 60)) / load.at(at(9.5)) == pytest.approx(2, rel=0.1)  # the day rises too
+
+
+def test_the_flash_triples_the_load_and_is_gone_after_twelve_minutes() -> None:
+    load = SyntheticLoad(noise=0.0)
+    before, high, after = (load.at(at(15 + minutes / 60)) for minutes in (10, 15, 23))
+    assert high / before == pytest.approx(3, rel=0.02)
+    assert after / before == pytest.approx(1, rel=0.02)
+
+
+def test_weekends_are_lighter() -> None:
+    load = SyntheticLoad(noise=0.0)
+    assert load.at(at(5 * 24 + 12)) == pytest.approx(0.7 * load.at(at(12)))
+
+
+async def test_history_ends_with_the_newest_full_step_and_has_the_window_asked_for() -> None:
+    source = SyntheticSource(SyntheticLoad(), window=1800.0, step=60.0)
+    history = await source.history(at(9) + timedelta(seconds=42))
+    assert len(history) == 30
+    assert history.time_at(29) == at(9)
+    assert (history.values > 0).all()
+
+
+async def test_history_is_what_the_load_was_and_does_not_depend_on_when_it_is_read() -> None:
+    source = SyntheticSource(SyntheticLoad(), window=600.0, step=60.0)
+    early, late = await source.history(at(9)), await source.history(at(9) + timedelta(minutes=4))
+    assert np.array_equal(early.values[4:], late.values[:-4])
