@@ -10,7 +10,7 @@ from h2.config import H2Configuration
 from h2.connection import ConnectionInputs, H2Connection, H2ConnectionStateMachine
 from h2.errors import ErrorCodes
 from h2.events import Event
-from h2.exceptions import StreamClosedError
+from h2.exceptions import FrameTooLargeError, StreamClosedError
 from h2.settings import SettingCodes, Settings
 
 from kedastral.grpc_trio.limits import Limits
@@ -77,6 +77,15 @@ class _ServerH2(H2Connection):
             super().open_inbound_streams  # noqa: B018  # for its side effect
             self._sweep_at = 2 * len(self.streams) + _SWEEP_SLACK
         return 0
+
+    def receive_data(self, data: bytes | bytearray) -> list[Event]:
+        """As h2 does it, but refuse a frame that is too long on its first bytes: h2 would wait for all 16 MiB of it."""
+        events = super().receive_data(data)
+        unfinished = self.incoming_buffer._data  # noqa: SLF001  # see test_private_names.py
+        if int.from_bytes(unfinished[:3].ljust(3, b"\0"), "big") > self.max_inbound_frame_size:
+            self.close_connection(ErrorCodes.FRAME_SIZE_ERROR)
+            raise FrameTooLargeError(f"a frame is longer than {self.max_inbound_frame_size} bytes")
+        return events
 
     def clear_outbound_data_buffer(self) -> None:
         """Keep what is queued: h2 would drop it when the peer says GOAWAY, although the peer still listens."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -47,6 +48,12 @@ async def never_end(stream: Any) -> None:
     await trio.sleep_forever()
 
 
+async def never_begin(stream: Any) -> None:
+    """Read the request, and send nothing ever."""
+    await stream.recv_message()
+    await trio.sleep_forever()
+
+
 class Scaler(ExternalScalerBase):
     """KEDA's contract as a sample: handlers are given by method name, others behave sensibly."""
 
@@ -69,7 +76,7 @@ class Scaler(ExternalScalerBase):
         await self._run("GetMetrics", _answer_metrics, stream)
 
     async def StreamMetricSpec(self, stream: Any) -> None:
-        await self._run("StreamMetricSpec", never_end, stream)
+        await self._run("StreamMetricSpec", never_begin, stream)
 
 
 async def _answer_active(stream: Any) -> None:
@@ -142,9 +149,10 @@ class Client:
         self.h2.initiate_connection()
 
     async def flush(self) -> None:
-        """Send what is queued."""
+        """Send what is queued; that the server has hung up shows when the client reads what it said before."""
         if data := self.h2.data_to_send():
-            await self.stream.send_all(data)
+            with contextlib.suppress(trio.BrokenResourceError):
+                await self.stream.send_all(data)
 
     def open(self, method: str = "GetMetricSpec", *, end: bool = False, **headers: str | bytes) -> int:
         """Queue the headers of a call; keyword ``grpc_timeout`` becomes header ``grpc-timeout``, None drops one."""
@@ -211,10 +219,7 @@ class Client:
             return False
         for event in self.h2.receive_data(bytes(data)):
             self._note(event)
-        try:
-            await self.flush()
-        except trio.BrokenResourceError:
-            pass  # the server hung up meanwhile; what it said before is still to be read
+        await self.flush()
         return True
 
     def _note(self, event: Event) -> None:
