@@ -72,11 +72,11 @@ def setting(
             raise ValueError(f"{attribute.name} must be {error}, got {value!r}") from error
 
     metadata = {_KEY: template}
+    harmless = template.kind != "header"  # a header's value may be a secret
     if template.required:
-        return attrs.field(validator=validate, metadata=metadata)
-    return attrs.field(
-        default=None if default is None else read(default), validator=validate, metadata=metadata, kw_only=True
-    )
+        return attrs.field(validator=validate, metadata=metadata, repr=harmless)
+    value = None if default is None else read(default)
+    return attrs.field(default=value, validator=validate, metadata=metadata, repr=harmless, kw_only=True)
 
 
 def group(kind: type[Any], **defaults: str) -> Any:

@@ -14,14 +14,15 @@ from kedastral.config.units import write_duration, write_value
 from kedastral.errors import ConfigError
 
 T = TypeVar("T")
-_CREDENTIALS = re.compile(r"://[^/@]*@")
+_CREDENTIALS = re.compile(r"^(.*?://)?.*@", re.DOTALL)
+_QUERY = re.compile(r"([?#]).*", re.DOTALL)
 
 
 @attrs.frozen
 class Given:
     """What was given for a setting, in words a user wrote, and where: ``--step``, ``STEP`` or the default."""
 
-    text: str
+    text: str = attrs.field(repr=False)
     origin: str
 
 
@@ -30,7 +31,7 @@ class Loaded(Generic[T]):
     """Settings, and for each by name the value and where it came from."""
 
     settings: T
-    values: Mapping[str, Any]
+    values: Mapping[str, Any] = attrs.field(repr=False)
     given: Mapping[str, Given]
 
 
@@ -106,9 +107,15 @@ def _describe(setting: Setting, wrong: str, given: Given | None) -> str:
     got = ""
     if given is not None and setting.kind not in ("secret", "header"):
         origin = "by default" if given.origin == "default" else f"from {given.origin}"
-        text = _CREDENTIALS.sub("://***@", given.text[:200])
-        got = f", got {text!r} {origin}"
+        got = f", got {_without_secrets(setting, given.text)[:200]!r} {origin}"
     return f"{setting.shown} {wrong}{got}; set it with {setting.remedy}"
+
+
+def _without_secrets(setting: Setting, text: str) -> str:
+    """``text`` that is or looks like a URL, without its user, password and query, however badly it is written."""
+    if setting.kind != "URL" and "://" not in text:
+        return text
+    return _QUERY.sub(r"\1***", _CREDENTIALS.sub(r"\1***@", text))
 
 
 def _describe_unknown(flag: str, known: Sequence[Setting]) -> str:

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NewType
@@ -44,13 +45,15 @@ class ListenAddress:
 
 
 def read_duration(text: str) -> Seconds:
-    """Seconds from ``30s``, ``5m``, ``1h30m``, ``14d``."""
+    """Seconds, to the millisecond, from ``30s``, ``5m``, ``1h30m``, ``14d``."""
     if not _DURATION.fullmatch(text):
         raise ValueError("a duration such as 30s, 5m, 1h30m or 14d")
-    seconds = sum(float(amount) * UNITS[unit] for amount, unit in _PART.findall(text))
+    seconds = sum(Decimal(amount) * Decimal(str(UNITS[unit])) for amount, unit in _PART.findall(text))
     if seconds > LONGEST:
         raise ValueError("a duration of at most ten years")
-    return Seconds(seconds)
+    if seconds * 1000 % 1:
+        raise ValueError("a duration of whole milliseconds")
+    return Seconds(float(seconds))
 
 
 def write_duration(seconds: float) -> str:
@@ -132,9 +135,9 @@ def read_listen_address(text: str) -> ListenAddress:
         host = host[1:-1]
     elif ":" in host:
         raise ValueError("an address such as :8080, 127.0.0.1:8080 or [::1]:8080")
-    if not colon or not port.isascii() or not port.isdigit() or any(c.isspace() for c in host):
+    if not colon or not port.isascii() or not port.isdigit() or " " in host or not host.isprintable():
         raise ValueError("an address such as :8080, 127.0.0.1:8080 or [::1]:8080")
-    if int(port) > 65535:
+    if len(port) > 5 or int(port) > 65535:
         raise ValueError("an address whose port is at most 65535")
     return ListenAddress(host, int(port))
 
@@ -182,7 +185,7 @@ def write_value(value: Any) -> str:
         case bool():
             return "true" if value else "false"
         case float():
-            return f"{value:g}"
+            return repr(value).removesuffix(".0")
         case tuple():
             return ", ".join(name for name, _ in value) or "none"
         case _:
