@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a setting comes from, and that no secret is ever shown on the way."""
+
+from typing import Any
+
+import attrs
+import pytest
+
+from kedastral.config.fields import Setting, above, at_least, between, settings_of
+from kedastral.config.loading import load, show
+from kedastral.config.settings import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
+from kedastral.config.workload_settings import PlanSettings
+from kedastral.errors import ConfigError
+
+NEEDED = {
+    "WORKLOAD": "shop",
+    "PROM_URL": "http://prometheus:9090",
+    "PROM_QUERY": "up",
+    "FORECASTER_URL": "http://f:8081",
+}
+
+
+def test_a_flag_wins_over_a_variable_which_wins_over_the_default() -> None:
+    by_default = load(RunSettings, {}, NEEDED)
+    by_variable = load(RunSettings, {}, NEEDED | {"HEADROOM": "1.5"})
+    by_flag = load(RunSettings, {"--headroom": "1.7"}, NEEDED | {"HEADROOM": "1.5"})
+
+    assert [loaded.settings.plan.headroom for loaded in (by_default, by_variable, by_flag)] == [1.2, 1.5, 1.7]
+    assert [loaded.given["headroom"].origin for loaded in (by_default, by_variable, by_flag)] == [
+        "default", "HEADROOM", "--headroom",
+    ]  # fmt: skip
+    assert by_flag.values["headroom"] == 1.7
+
+
+TWO_OF_A_KIND = {
+    "duration": ("2m", "3m"),
+    "number": ("11", "12"),
+    "integer": ("3", "4"),
+    "boolean": ("true", "false"),
+    "address": ("a:7777", "b:7777"),
+    "header": ("X-A: a", "X-A: b"),
+    "URL": ("http://a", "http://b/c"),
+    "file": ("/dev/null", "/dev/zero"),
+    "name": ("a", "b"),
+    "PromQL": ("a", "b"),
+    "secret": ("a", "b"),
+}
+CHOICES = {
+    "model": ("baseline", "http"),
+    "rounding": ("round", "floor"),
+    "on_stale": ("error", "ride-forecast"),
+    "level": ("debug", "error"),
+    "format": ("json", "text"),
+}
+COMPANIONS = {
+    "horizon": {"LEAD_TIME": "1s"},
+    "model": {"MODEL_URL": "http://model"},
+    "username": {"PROM_PASSWORD": "pw"},
+    "password": {"PROM_USERNAME": "joe"},
+    "password_file": {"PROM_USERNAME": "joe"},
+    "cert_file": {"PROM_KEY_FILE": "/dev/null"},
+    "key_file": {"PROM_CERT_FILE": "/dev/null"},
+}
+"""What else must be set for a setting to be accepted."""
+
+
+@pytest.mark.parametrize("setting", settings_of(RunSettings), ids=lambda setting: setting.shown)
+def test_every_setting_takes_flag_then_variable_then_default(setting: Setting) -> None:
+    one, other = CHOICES[setting.name] if setting.kind == "choice" else TWO_OF_A_KIND[setting.kind]
+    env = NEEDED | COMPANIONS.get(setting.name, {}) | {setting.env: one}
+
+    by_variable = load(RunSettings, {}, env)
+    assert by_variable.values[setting.name] == setting.read(one)
+    assert by_variable.given[setting.name].origin == setting.env
+    if setting.flag:
+        by_flag = load(RunSettings, {setting.flag: other}, env)
+        assert by_flag.values[setting.name] == setting.read(other)
+        assert by_flag.given[setting.name].origin == setting.flag
+    if not setting.required:
+        by_default = load(RunSettings, {}, NEEDED)
+        assert by_default.values[setting.name] == (None if setting.default is None else setting.read(setting.default))
+
+
+def test_a_flag_that_is_right_hides_a_variable_that_is_wrong() -> None:
+    assert load(RunSettings, {"--headroom": "1.7"}, NEEDED | {"HEADROOM": "nonsense"}).settings.plan.headroom == 1.7
+
+
+def test_variables_of_others_are_nobodys_business() -> None:
+    assert load(RunSettings, {}, NEEDED | {"PATH": "/bin", "HEADROOMS": "nonsense"})
+
+
+def test_a_default_of_the_demo_yields_to_a_variable() -> None:
+    assert load(DemoSettings, {}, {}).settings.plan.target_per_pod == 100
+    assert load(DemoSettings, {}, {"TARGET_PER_POD": "70"}).settings.plan.target_per_pod == 70
+
+
+# ---- secrets ----
+
+SECRETS = {
+    "PROM_TOKEN": "hush-token",
+    "PROM_HEADER": "Authorization: Bearer hush-header\nX-Scope-OrgID: hush-tenant",
+}
+
+
+def everything_shown(error: BaseException | None) -> str:
+    """What a traceback says of ``error`` and of all that led to it."""
+    if error is None:
+        return ""
+    return f"{error} {error!r}" + everything_shown(error.__cause__) + everything_shown(error.__context__)
+
+
+def test_secrets_come_from_the_environment_alone() -> None:
+    for kind in (RunSettings, ForecasterSettings):
+        secret = [setting for setting in settings_of(kind) if setting.is_secret]
+        assert [(setting.flag, setting.env) for setting in secret] == [(None, "PROM_PASSWORD"), (None, "PROM_TOKEN")]
+    settings = load(RunSettings, {}, NEEDED | {"PROM_USERNAME": "joe", "PROM_PASSWORD": "hush\n"}).settings
+    assert settings.prometheus.password is not None
+    assert settings.prometheus.password.reveal() == "hush"
+
+
+def test_settings_do_not_show_their_secrets() -> None:
+    login = {"PROM_USERNAME": "joe", "PROM_PASSWORD": "hush-password"}
+    for env in (SECRETS, login):
+        loaded = load(RunSettings, {}, NEEDED | env)
+
+        assert "hush" not in repr(loaded)
+        assert "hush" not in str(loaded.settings)
+        for setting in settings_of(RunSettings):
+            assert "hush" not in show(setting, loaded.values[setting.name])
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://joe:hush@prometheus:9090",
+        "http://joe:hush/hush@prometheus",
+        "http://joe:hush@hush@prometheus",
+        "http://joe:hush?hush#hush@prometheus",
+        "http://joe:hush" + "x" * 300 + "@prometheus",
+        "http://joe:hu\nhush@prometheus",
+        "joe:hush@prometheus:9090",
+        "ftp://joe:hush@prometheus",
+        "http://hush@prometheus",
+        "http://prometheus/?token=hush",
+        "http://prometheus/#hush",
+        "http://joe:hush@",
+    ],
+)
+@pytest.mark.parametrize("name", ["PROM_URL", "MODEL_URL"])
+def test_a_refused_url_does_not_show_its_secrets(name: str, url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(RunSettings, {}, NEEDED | {name: url})
+
+    assert "hush" not in everything_shown(caught.value)
+    assert "***" in str(caught.value)
+
+
+def test_a_url_given_for_another_setting_does_not_show_its_password() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(RunSettings, {"--http-listen": "http://joe:hush@prometheus"}, NEEDED)
+
+    assert "got 'http://***@prometheus' from --http-listen" in str(caught.value)
+
+
+def test_what_was_given_is_shown_as_it_was_where_nothing_is_secret() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(RunSettings, {"--prom-url": "prom:9090", "--step": "1@2?3"}, NEEDED)
+
+    assert "got 'prom:9090' from --prom-url" in str(caught.value)
+    assert "got '1@2?3' from --step" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"PROM_HEADER": "hush hush"},
+        {"PROM_HEADER": "X-A: hush\x00"},
+        {"PROM_PASSWORD": "hush", "PROM_TOKEN": "hush"},
+        {"PROM_TOKEN": "hush", "PROM_TOKEN_FILE": "/dev/null"},
+    ],
+)
+def test_a_refused_secret_is_not_shown(env: dict[str, str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(RunSettings, {}, NEEDED | env)
+
+    assert "hush" not in everything_shown(caught.value)
+
+
+@pytest.mark.parametrize("name", ["Authorization", "authorization", "Cookie", "Proxy-Authorization", "X-API-Key"])
+def test_a_header_that_carries_a_secret_must_not_be_a_flag(name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(RunSettings, {"--prom-header": f"X-A: 1\n{name}: hush"}, NEEDED)
+
+    assert caught.value.problems == (f"--prom-header must not carry a secret ({name}); give it with PROM_HEADER",)
+    assert "hush" not in everything_shown(caught.value)
+    headers = load(RunSettings, {}, NEEDED | {"PROM_HEADER": f"{name}: hush"}).settings.prometheus.headers
+    assert headers == ((name, "hush"),)
+
+
+def test_a_header_that_carries_none_may_be_a_flag() -> None:
+    loaded = load(RunSettings, {"--prom-header": "X-Scope-OrgID: tenant"}, NEEDED)
+
+    assert loaded.settings.prometheus.headers == (("X-Scope-OrgID", "tenant"),)
+
+
+# ---- values made in code, and shown ----
+
+
+def test_values_made_in_code_are_held_to_the_same() -> None:
+    with pytest.raises(ValueError, match=r"headroom must be at least 1, got 0\.5"):
+        PlanSettings(headroom=0.5)
+    with pytest.raises(ValueError, match=r"up_max_factor must be greater than 1, got nan"):
+        attrs.evolve(PlanSettings(), up_max_factor=float("nan"))
+
+
+@pytest.mark.parametrize("check", [above(1), at_least(2), between(2, 3)])
+def test_nan_passes_no_check(check: Any) -> None:
+    check(2.5)
+    with pytest.raises(ValueError, match=r"greater than 1|at least 2|between 2 and 3"):
+        check(float("nan"))
+
+
+def test_settings_are_shown_as_a_user_would_write_them() -> None:
+    loaded = load(RunSettings, {"--lead-time": "90s", "--target-per-pod": "1234567"}, NEEDED | SECRETS)
+    shown = {setting.name: show(setting, loaded.values[setting.name]) for setting in settings_of(RunSettings)}
+
+    assert shown["lead_time"] == "1m30s"
+    assert shown["target_per_pod"] == "1234567"
+    assert shown["reactive_floor"] == "true"
+    assert shown["http_listen"] == ":8081"
+    assert shown["rounding"] == "ceil"
+    assert shown["window"] == "none"
+    assert shown["token"] == "(hidden)"
+    assert shown["headers"] == "Authorization, X-Scope-OrgID"
+
+
+@pytest.mark.parametrize("kind", [RunSettings, ForecasterSettings, ScalerSettings, DemoSettings])
+def test_what_is_shown_can_be_given_again(kind: type[Any]) -> None:
+    loaded = load(kind, {}, NEEDED)
+    again = {
+        setting.env: show(setting, loaded.values[setting.name])
+        for setting in settings_of(kind)
+        if loaded.values[setting.name] not in (None, ())
+    }
+
+    assert load(kind, {}, again).settings == loaded.settings

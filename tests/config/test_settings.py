@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The settings there are: their flags, variables and defaults, command by command, as the contract has them."""
+
+from typing import Any
+
+import attrs
+import pytest
+
+from kedastral.config.fields import settings_of
+from kedastral.config.loading import load
+from kedastral.config.settings import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
+from kedastral.core.capacity import PlanPolicy, ReplicaBounds, Rounding
+from kedastral.core.serving import OnStale, StalePolicy
+
+NEEDED = {
+    "WORKLOAD": "shop",
+    "PROM_URL": "http://prometheus:9090",
+    "PROM_QUERY": "up",
+    "FORECASTER_URL": "http://f:8081",
+}
+COMMANDS: list[type[Any]] = [RunSettings, ForecasterSettings, ScalerSettings, DemoSettings]
+
+Table = dict[tuple[str | None, str], str | None]
+
+LOGS: Table = {("--log-level", "LOG_LEVEL"): "info", ("--log-format", "LOG_FORMAT"): "text"}
+STALE: Table = {
+    ("--stale-after", "STALE_AFTER"): "2m",
+    ("--on-stale", "ON_STALE"): "default-min",
+    ("--default-min", "DEFAULT_MIN"): "2",
+}
+FORECASTING: Table = {
+    ("--metric", "METRIC"): "http_rps",
+    ("--horizon", "HORIZON"): "30m",
+    ("--step", "STEP"): "1m",
+    ("--lead-time", "LEAD_TIME"): "5m",
+    ("--interval", "INTERVAL"): "30s",
+    ("--window", "WINDOW"): None,  # what the model wants
+    ("--model", "MODEL"): "baseline",
+    ("--model-url", "MODEL_URL"): None,
+    ("--model-timeout", "MODEL_TIMEOUT"): "5s",
+    ("--target-per-pod", "TARGET_PER_POD"): "200",
+    ("--headroom", "HEADROOM"): "1.2",
+    ("--min", "MIN_REPLICAS"): "2",
+    ("--max", "MAX_REPLICAS"): "50",
+    ("--up-max-factor", "UP_MAX_FACTOR"): "2.0",
+    ("--down-max-pct", "DOWN_MAX_PCT"): "50",
+    ("--prewarm-steps", "PREWARM_STEPS"): "2",
+    ("--rounding", "ROUNDING"): "ceil",
+    ("--reactive-floor", "REACTIVE_FLOOR"): "true",
+    ("--reactive-headroom", "REACTIVE_HEADROOM"): "1.1",
+}
+PROMETHEUS: Table = {
+    ("--prom-url", "PROM_URL"): None,
+    ("--prom-query", "PROM_QUERY"): None,
+    ("--prom-username", "PROM_USERNAME"): None,
+    ("--prom-password-file", "PROM_PASSWORD_FILE"): None,
+    (None, "PROM_PASSWORD"): None,
+    ("--prom-token-file", "PROM_TOKEN_FILE"): None,
+    (None, "PROM_TOKEN"): None,
+    ("--prom-header", "PROM_HEADER"): "",
+    ("--prom-ca-file", "PROM_CA_FILE"): None,
+    ("--prom-cert-file", "PROM_CERT_FILE"): None,
+    ("--prom-key-file", "PROM_KEY_FILE"): None,
+}
+REFLECTION: Table = {("--grpc-reflection", "GRPC_REFLECTION"): "false"}
+WORKLOAD: Table = {("--workload", "WORKLOAD"): None}
+RUN: Table = {
+    ("--http-listen", "FORECASTER_LISTEN"): ":8081",
+    ("--grpc-listen", "SCALER_LISTEN"): ":8080",
+    **(REFLECTION | WORKLOAD | FORECASTING | PROMETHEUS | STALE | LOGS),
+}
+FORECASTER: Table = {
+    ("--listen", "FORECASTER_LISTEN"): ":8081",
+    ("--stale-after", "STALE_AFTER"): "2m",
+    **(WORKLOAD | FORECASTING | PROMETHEUS | LOGS),
+}
+SCALER: Table = {
+    ("--listen", "SCALER_LISTEN"): ":8080",
+    ("--http-listen", "SCALER_HTTP_LISTEN"): ":8082",
+    ("--forecaster-url", "FORECASTER_URL"): None,
+    **(REFLECTION | WORKLOAD | STALE | LOGS),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "table"), [(RunSettings, RUN), (ForecasterSettings, FORECASTER), (ScalerSettings, SCALER)]
+)
+def test_flags_variables_and_defaults_are_those_of_the_contract(kind: type[Any], table: Table) -> None:
+    assert {(setting.flag, setting.env): setting.default for setting in settings_of(kind)} == table
+
+
+def test_defaults_are_read_into_the_values_they_say() -> None:
+    loaded = load(RunSettings, {}, NEEDED).settings
+
+    assert (str(loaded.listeners.http_listen), str(loaded.listeners.grpc_listen)) == (":8081", ":8080")
+    assert loaded.name.workload == "shop"
+    forecast = loaded.forecast
+    assert (forecast.metric, forecast.horizon, forecast.step, forecast.interval) == ("http_rps", 1800, 60, 30)
+    assert (forecast.model, forecast.model_url, forecast.model_timeout) == ("baseline", None, 5)
+    assert (forecast.steps, forecast.history_window) == (30, 1800)
+    assert loaded.plan.policy() == PlanPolicy(200, 1.2, ReplicaBounds(2, 50), 2, 50, 2, Rounding.CEIL)
+    serving = loaded.serving
+    assert (serving.lead_time, serving.reactive_floor, serving.reactive_headroom) == (300, True, 1.1)
+    assert loaded.stale.policy() == StalePolicy(120, OnStale.DEFAULT_MIN, 2)
+    assert (loaded.logs.level, loaded.logs.format) == ("info", "text")
+    assert loaded.prometheus.headers == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "required"),
+    [
+        (RunSettings, {"WORKLOAD", "PROM_URL", "PROM_QUERY"}),
+        (ForecasterSettings, {"WORKLOAD", "PROM_URL", "PROM_QUERY"}),
+        (ScalerSettings, {"FORECASTER_URL"}),
+        (DemoSettings, set()),
+    ],
+)
+def test_only_what_cannot_be_guessed_is_required(kind: type[Any], required: set[str]) -> None:
+    assert {setting.env for setting in settings_of(kind) if setting.required} == required
+    assert load(kind, {}, {env: NEEDED[env] for env in required})
+
+
+def test_the_planner_gets_what_was_set() -> None:
+    flags = {
+        "--target-per-pod": "70", "--headroom": "1.5", "--min": "1", "--max": "0", "--up-max-factor": "3",
+        "--down-max-pct": "25", "--prewarm-steps": "4", "--rounding": "round",
+    }  # fmt: skip
+
+    policy = load(RunSettings, flags, NEEDED).settings.plan.policy()
+
+    assert policy == PlanPolicy(70, 1.5, ReplicaBounds(1, 0), 3, 25, 4, Rounding.ROUND)
+
+
+def test_the_serving_rule_gets_what_was_set() -> None:
+    flags = {"--stale-after": "90s", "--on-stale": "ride-forecast", "--default-min": "7"}
+
+    assert load(ScalerSettings, flags, NEEDED).settings.stale.policy() == StalePolicy(90, OnStale.RIDE_FORECAST, 7)
+
+
+@pytest.mark.parametrize(
+    ("flags", "window"),
+    [
+        ({}, 1800),
+        ({"--window": "14d"}, 1_209_600),
+        ({"--model": "http", "--model-url": "http://model"}, 1800),
+        ({"--step": "1h", "--horizon": "24h"}, 3600),  # never less than one step
+    ],
+    ids=str,
+)
+def test_the_window_is_what_the_model_wants_unless_told(flags: dict[str, str], window: float) -> None:
+    assert load(RunSettings, flags, NEEDED).settings.forecast.history_window == window
+
+
+@pytest.mark.parametrize(("horizon", "step", "steps"), [("30m", "1m", 30), ("3s", "100ms", 30), ("1h", "7s500ms", 480)])
+def test_a_forecast_has_as_many_values_as_steps_fit_the_horizon(horizon: str, step: str, steps: int) -> None:
+    flags = {"--horizon": horizon, "--step": step, "--lead-time": "1s"}
+
+    assert load(RunSettings, flags, NEEDED).settings.forecast.steps == steps
+
+
+def test_the_split_commands_use_their_own_listen_flags() -> None:
+    forecaster = load(ForecasterSettings, {"--listen": ":1"}, NEEDED | {"SCALER_LISTEN": ":9"}).settings
+    scaler = load(
+        ScalerSettings, {"--listen": ":2", "--http-listen": ":3"}, NEEDED | {"FORECASTER_LISTEN": ":9"}
+    ).settings
+    by_env = load(ScalerSettings, {}, NEEDED | {"SCALER_LISTEN": ":4", "SCALER_HTTP_LISTEN": ":5"}).settings
+
+    assert forecaster.listeners.http_listen.port == 1
+    assert (scaler.listeners.grpc_listen.port, scaler.listeners.http_listen.port) == (2, 3)
+    assert (by_env.listeners.grpc_listen.port, by_env.listeners.http_listen.port) == (4, 5)
+    assert load(ForecasterSettings, {}, NEEDED | {"FORECASTER_LISTEN": ":6"}).settings.listeners.http_listen.port == 6
+
+
+def test_the_split_scaler_may_have_a_default_workload() -> None:
+    assert load(ScalerSettings, {}, {"FORECASTER_URL": "http://f"}).settings.name.workload is None
+    assert load(ScalerSettings, {"--workload": "shop"}, NEEDED).settings.name.workload == "shop"
+
+
+def test_the_demo_needs_nothing_and_differs_where_it_says() -> None:
+    demo = load(DemoSettings, {}, {}).settings
+
+    assert (demo.name.workload, demo.plan.target_per_pod, demo.logs.level) == ("demo-shop", 100, "warn")
+    assert (demo.pace.speed, demo.pace.duration) == (480, 86_400)
+
+
+@pytest.mark.parametrize("kind", COMMANDS)
+def test_names_flags_and_variables_are_there_once(kind: type[Any]) -> None:
+    known = settings_of(kind)
+
+    for called in ("name", "flag", "env"):
+        names = [getattr(setting, called) for setting in known if getattr(setting, called) is not None]
+        assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("kind", COMMANDS)
+def test_every_setting_says_what_it_is_for(kind: type[Any]) -> None:
+    for setting in settings_of(kind):
+        assert len(setting.meaning) > 5
+        assert setting.flag is None or setting.flag.startswith("--")
+        assert setting.env == setting.env.upper()
+
+
+@pytest.mark.parametrize("kind", COMMANDS)
+def test_a_setting_means_the_same_in_every_command(kind: type[Any]) -> None:
+    in_run = {setting.env: setting for setting in settings_of(RunSettings)}
+
+    for setting in settings_of(kind):
+        if setting.env in in_run and setting.env != "WORKLOAD":
+            assert setting.meaning == in_run[setting.env].meaning
+            assert setting.kind == in_run[setting.env].kind
+
+
+def test_settings_cannot_be_changed() -> None:
+    settings = load(RunSettings, {}, NEEDED).settings
+
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        settings.plan.headroom = 3  # type: ignore[misc]

@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every setting that cannot be run with gives one line: what must hold, what was given, and how to set it."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kedastral.config.fields import Setting, settings_of
+from kedastral.config.loading import load
+from kedastral.config.settings import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
+from kedastral.errors import ConfigError
+
+NEEDED = {
+    "WORKLOAD": "shop",
+    "PROM_URL": "http://prometheus:9090",
+    "PROM_QUERY": "sum(rate(http_requests_total[1m]))",
+    "FORECASTER_URL": "http://forecaster:8081",
+}
+RUN: dict[str, Setting] = {setting.flag or setting.env: setting for setting in settings_of(RunSettings)}
+
+DURATIONS = ["--horizon", "--step", "--lead-time", "--interval", "--window", "--model-timeout", "--stale-after"]
+NUMBERS = ["--target-per-pod", "--headroom", "--up-max-factor", "--down-max-pct", "--reactive-headroom"]
+INTEGERS = ["--min", "--max", "--prewarm-steps", "--default-min"]
+URLS = ["--prom-url", "--model-url"]
+ADDRESSES = ["--http-listen", "--grpc-listen"]
+CHOICES = {
+    "--model": "baseline, http",
+    "--rounding": "ceil, round, floor",
+    "--on-stale": "default-min, ride-forecast, error",
+    "--log-level": "debug, info, warn, error",
+    "--log-format": "text, json",
+}
+A_DURATION = "must be a duration such as 30s, 5m, 1h30m or 14d"
+AN_ADDRESS = "must be an address such as :8080, 127.0.0.1:8080 or [::1]:8080"
+A_URL = "must be an http:// or https:// URL"
+NO_NUMBER = ["nan", "NaN", "inf", "-inf", "Infinity", "1e999", "", "five", "1,2"]
+
+WRONG: list[tuple[str, str, str]] = [
+    # no span, or none at all
+    *((flag, text, A_DURATION) for flag in DURATIONS for text in ["", "-5m", "5", "5 m", "nan", "inf", "soon", "true"]),
+    *((flag, "0s", "must be greater than 0") for flag in DURATIONS),
+    *((flag, "0.4ms", "must be a duration of whole milliseconds") for flag in DURATIONS),
+    *((flag, "3661d", "must be a duration of at most ten years") for flag in DURATIONS),
+    # spans that do not fit each other: the defaults are a horizon of 30m, a step of 1m and a lead time of 5m
+    ("--step", "31m", "must not be longer than the horizon (30m)"),
+    ("--horizon", "30m30s", "must be a whole multiple of the step (1m)"),
+    ("--horizon", "8d", "must be at most 10080 steps of 1m"),
+    ("--lead-time", "30m", "must be shorter than the horizon (30m)"),
+    ("--lead-time", "1h", "must be shorter than the horizon (30m)"),
+    ("--window", "59s", "must not be shorter than the step (1m)"),
+    ("--window", "2000d", "must be at most 1000000 steps of 1m"),
+    # numbers
+    *((flag, text, "must be a finite number") for flag in NUMBERS for text in NO_NUMBER),
+    ("--target-per-pod", "0", "must be greater than 0"),
+    ("--target-per-pod", "-1", "must be greater than 0"),
+    ("--headroom", "0.99", "must be at least 1"),
+    ("--reactive-headroom", "0.99", "must be at least 1"),
+    ("--up-max-factor", "1", "must be greater than 1"),
+    ("--up-max-factor", "0.5", "must be greater than 1"),
+    ("--down-max-pct", "-0.1", "must be between 0 and 100"),
+    ("--down-max-pct", "100.1", "must be between 0 and 100"),
+    # whole numbers
+    *((flag, text, "must be a whole number") for flag in INTEGERS for text in [*NO_NUMBER, "5.9", "5.0", "1e3", "5_0"]),
+    ("--min", "-1", "must be between 0 and 2147483647"),
+    ("--max", "-1", "must be between 0 and 2147483647"),
+    ("--max", "2147483648", "must be between 0 and 2147483647"),
+    ("--default-min", "-1", "must be between 0 and 2147483647"),
+    ("--prewarm-steps", "-1", "must be at least 0"),
+    ("--min", "51", "must not be above --max (50)"),
+    # words
+    *(
+        (flag, text, "must be true or false")
+        for flag in ["--reactive-floor", "--grpc-reflection"]
+        for text in ["", "maybe"]
+    ),
+    *((flag, text, f"must be one of {words}") for flag, words in CHOICES.items() for text in ["", "none", "INFO"]),
+    *(
+        (flag, text, "must be a name, not empty")
+        for flag in ["--workload", "--metric", "--prom-username"]
+        for text in ["", " "]
+    ),
+    ("--workload", "a\nb", "must be a name without control characters"),
+    ("--prom-query", "", "must be text, not empty"),
+    ("--prom-query", " \n", "must be text, not empty"),
+    # addresses
+    *(
+        (flag, text, A_URL)
+        for flag in URLS
+        for text in ["", "prometheus:9090", "ftp://prometheus", "http://", "http://a b"]
+    ),
+    *((flag, text, AN_ADDRESS) for flag in ADDRESSES for text in ["", "8080", "host", "::1:80", ":http"]),
+    *((flag, ":65536", "must be an address whose port is at most 65535") for flag in ADDRESSES),
+    ("--http-listen", ":8080", "must not be the address of the gRPC server (:8080)"),
+    ("--http-listen", "127.0.0.1:8080", "must not be the address of the gRPC server (:8080)"),
+    # files
+    *(
+        (flag, "/does/not/exist", "must be a file that can be read (No such file or directory)")
+        for flag in [
+            "--prom-password-file",
+            "--prom-token-file",
+            "--prom-ca-file",
+            "--prom-cert-file",
+            "--prom-key-file",
+        ]
+    ),
+]
+
+
+def problems_of(
+    kind: type[Any], flags: dict[str, str], env: dict[str, str], unknown: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        load(kind, flags, env, unknown)
+    assert str(caught.value) == "\n".join(caught.value.problems)
+    return caught.value.problems
+
+
+def needed_but(env: str) -> dict[str, str]:
+    return {name: text for name, text in NEEDED.items() if name != env}
+
+
+@pytest.mark.parametrize(("flag", "text", "wrong"), WRONG)
+def test_a_wrong_flag_is_one_line(flag: str, text: str, wrong: str) -> None:
+    env = RUN[flag].env
+
+    assert problems_of(RunSettings, {flag: text}, NEEDED) == (
+        f"{flag} {wrong}, got {text!r} from {flag}; set it with {flag} or {env}",
+    )
+
+
+@pytest.mark.parametrize(("flag", "text", "wrong"), WRONG)
+def test_a_wrong_variable_is_one_line(flag: str, text: str, wrong: str) -> None:
+    env = RUN[flag].env
+
+    assert problems_of(RunSettings, {}, NEEDED | {env: text}) == (
+        f"{flag} {wrong}, got {text!r} from {env}; set it with {flag} or {env}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "flag", "env"),
+    [
+        (RunSettings, "--workload", "WORKLOAD"),
+        (RunSettings, "--prom-url", "PROM_URL"),
+        (RunSettings, "--prom-query", "PROM_QUERY"),
+        (ForecasterSettings, "--workload", "WORKLOAD"),
+        (ForecasterSettings, "--prom-url", "PROM_URL"),
+        (ForecasterSettings, "--prom-query", "PROM_QUERY"),
+        (ScalerSettings, "--forecaster-url", "FORECASTER_URL"),
+    ],
+)
+def test_what_is_required_and_missing_is_one_line(kind: type[Any], flag: str, env: str) -> None:
+    assert problems_of(kind, {}, needed_but(env)) == (f"{flag} is required; set it with {flag} or {env}",)
+
+
+def test_the_http_model_requires_its_url() -> None:
+    assert problems_of(RunSettings, {"--model": "http"}, NEEDED) == (
+        "--model-url is required by the http model; set it with --model-url or MODEL_URL",
+    )
+
+
+@pytest.mark.parametrize("default", ["2", "9"])
+def test_a_default_that_does_not_fit_says_that_it_is_one(default: str) -> None:
+    flags = {"--max": "1"} if default == "2" else {"--min": default, "--max": "1"}
+    origin = "by default" if default == "2" else "from --min"
+
+    assert problems_of(RunSettings, flags, NEEDED) == (
+        f"--min must not be above --max (1), got '{default}' {origin}; set it with --min or MIN_REPLICAS",
+    )
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"--min": "60", "--max": "0"},
+        {"--min": "50"},
+        {"--max": "2"},
+        {"--min": "0", "--max": "0"},
+        {"--step": "30m"},
+        {"--horizon": "7d"},
+        {"--lead-time": "29m59s"},
+        {"--window": "1m"},
+        {"--step": "100ms"},
+        {"--step": "7s", "--horizon": "12m50s"},
+        {"--headroom": "1"},
+        {"--down-max-pct": "0"},
+        {"--down-max-pct": "100"},
+        {"--prewarm-steps": "0"},
+        {"--default-min": "0"},
+        {"--http-listen": ":0", "--grpc-listen": ":0"},
+        {"--http-listen": "127.0.0.1:80", "--grpc-listen": "127.0.0.2:80"},
+        {"--model": "http", "--model-url": "http://model"},
+    ],
+    ids=str,
+)
+def test_what_lies_just_inside_is_accepted(flags: dict[str, str]) -> None:
+    step = flags.get("--step")
+    more = {"--horizon": "15m", "--lead-time": "1m"} if step == "100ms" else {}
+
+    assert load(RunSettings, more | flags, NEEDED)
+
+
+def test_all_problems_are_told_at_once() -> None:
+    problems = problems_of(
+        RunSettings,
+        {"--headroom": "0.5", "--min": "five", "--lead-time": "2h", "--model": "http"},
+        {"PROM_URL": "prometheus", "UP_MAX_FACTOR": "nan"},
+        ("--hedroom", "--frobnicate"),
+    )
+
+    assert sorted(line.split()[0] for line in problems) == [
+        "--frobnicate", "--headroom", "--hedroom", "--lead-time", "--min", "--model-url", "--prom-query", "--prom-url",
+        "--up-max-factor", "--workload",
+    ]  # fmt: skip
+
+
+def test_a_setting_that_cannot_be_read_is_not_compared_with_others() -> None:
+    problems = problems_of(RunSettings, {"--horizon": "long", "--step": "0s", "--max": "-1", "--min": "9"}, NEEDED)
+
+    assert [line.split()[0] for line in problems] == ["--horizon", "--step", "--max"]
+
+
+def test_an_unknown_flag_is_refused_and_the_nearest_named() -> None:
+    assert problems_of(RunSettings, {}, NEEDED, ("--headrom",)) == (
+        "--headrom is no setting of this command; did you mean --headroom?",
+    )
+    assert problems_of(RunSettings, {}, NEEDED, ("--xyzzy",)) == ("--xyzzy is no setting of this command; see --help",)
+
+
+@pytest.mark.parametrize("kind", [ForecasterSettings, ScalerSettings])
+def test_a_flag_of_another_command_is_unknown(kind: type[Any]) -> None:
+    assert problems_of(kind, {}, NEEDED, ("--grpc-listen",))[0].startswith(
+        "--grpc-listen is no setting of this command"
+    )
+
+
+@pytest.mark.parametrize(
+    ("env", "wrong"),
+    [
+        ({"PROM_PASSWORD": "x"}, "--prom-username is required with a password"),
+        ({"PROM_USERNAME": "joe"}, "--prom-username needs a password: --prom-password-file or PROM_PASSWORD"),
+        ({"PROM_USERNAME": "joe", "PROM_TOKEN": "x"}, "--prom-username and a bearer token exclude each other"),
+        (
+            {"PROM_PASSWORD": "x", "PROM_PASSWORD_FILE": "/dev/null", "PROM_USERNAME": "joe"},
+            "--prom-password-file and PROM_PASSWORD exclude each other",
+        ),
+        ({"PROM_TOKEN": "x", "PROM_TOKEN_FILE": "/dev/null"}, "--prom-token-file and PROM_TOKEN exclude"),
+        ({"PROM_CERT_FILE": "/dev/null"}, "--prom-cert-file and --prom-key-file go together"),
+        ({"PROM_KEY_FILE": "/dev/null"}, "--prom-cert-file and --prom-key-file go together"),
+        ({"PROM_PASSWORD": ""}, "PROM_PASSWORD must be text, not empty"),
+        ({"PROM_HEADER": "nonsense"}, "--prom-header must be headers written 'Name: value', one a line"),
+    ],
+    ids=str,
+)
+def test_a_login_that_cannot_work_is_one_line(env: dict[str, str], wrong: str) -> None:
+    problems = problems_of(RunSettings, {}, NEEDED | env)
+
+    assert len(problems) == 1
+    assert problems[0].startswith(wrong)
+    assert "; set it with " in problems[0]
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"PROM_USERNAME": "joe", "PROM_PASSWORD": "x"},
+        {"PROM_USERNAME": "joe", "PROM_PASSWORD_FILE": "/dev/null"},
+        {"PROM_TOKEN": "x"},
+        {"PROM_TOKEN_FILE": "/dev/null"},
+        {"PROM_CERT_FILE": "/dev/null", "PROM_KEY_FILE": "/dev/null", "PROM_CA_FILE": "/dev/null"},
+    ],
+    ids=str,
+)
+def test_a_login_that_can_work_is_accepted(env: dict[str, str]) -> None:
+    assert load(RunSettings, {}, NEEDED | env)
+
+
+TEXTS = (
+    st.text(max_size=30)
+    | st.text("0123456789.eE+-_smhdw:/[]@ ", max_size=30)
+    | st.from_regex(r"-?[0-9]{1,12}(\.[0-9]{1,6})?(ms|s|m|h|d|w)?", fullmatch=True)
+    | st.sampled_from([text for _, text, _ in WRONG])
+    | st.sampled_from(["9" * 5000, "0." + "0" * 400 + "1ms", "http://[", "http://[v1.x]", "//", "\x00"])
+)
+
+
+@pytest.mark.parametrize("kind", [RunSettings, ForecasterSettings, ScalerSettings, DemoSettings])
+@given(st.data())
+def test_any_text_gives_settings_or_one_line_for_each_problem(kind: type[Any], data: st.DataObject) -> None:
+    flags, env = {}, dict(NEEDED)
+    for setting in data.draw(st.lists(st.sampled_from(settings_of(kind)), min_size=1, max_size=4)):
+        text = data.draw(TEXTS)
+        if setting.flag and data.draw(st.booleans()):
+            flags[setting.flag] = text
+        else:
+            env[setting.env] = text
+
+    try:
+        loaded = load(kind, flags, env)
+    except ConfigError as error:
+        problems = error.problems
+    else:
+        assert isinstance(loaded.settings, kind)
+        return
+    assert problems
+    for line in problems:
+        assert line.isprintable()
+        assert "; set it with " in line or "; give it with " in line
+        assert len(line) < 600
