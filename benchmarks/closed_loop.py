@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Closed loop: what steering to a service level costs and keeps, on real traces, against a plain HPA.
+
+``python -m benchmarks.closed_loop --traces DIR`` replays every ``NAME.csv.gz`` of a folder through the product's own
+tick and prints the goals it is held against. The project carries no traces; without a folder it says so.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import attrs
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from benchmarks.closed_loop_goals import Goal, goals_of
+from benchmarks.closed_loop_study import LastValue, Study, foretell, read_trace, study
+from kedastral.config.units import read_duration
+from kedastral.core.ports import Model
+from kedastral.models import MODELS
+from kedastral.simulation.trial import Scaling, scale_trace
+
+
+@attrs.frozen
+class Job:
+    """One trace of the folder, and how it is put to the policies; leads in seconds."""
+
+    path: Path
+    model: str
+    leads: tuple[float, ...]
+    evaluated: float
+    cache: Path | None
+
+    @property
+    def name(self) -> str:
+        """The trace's."""
+        return self.path.name.removesuffix(".csv.gz")
+
+
+def run_job(job: Job) -> list[Study]:
+    """The studies of one trace, one for each lead time."""
+    trace = read_trace(job.path)
+    model, window = model_named(job.model)
+    cache = None if job.cache is None else job.cache / f"{job.name}-{job.model}-{job.evaluated:g}.npy"
+    foretold = foretell(model, scale_trace(trace, Scaling(evaluated=job.evaluated)), window, cache)
+    return [study(job.name, trace, foretold, lead, job.evaluated) for lead in job.leads]
+
+
+def model_named(name: str) -> tuple[Model, float]:
+    """A fresh model and the history it wants, in seconds."""
+    if name == LastValue.name:
+        return LastValue(), 1800.0
+    return MODELS[name].make(), MODELS[name].default_window
+
+
+def run_all(jobs: Sequence[Job], processes: int, console: Console) -> Iterator[Study]:
+    """Every study, as it is done, with a bar for whoever waits."""
+    with Progress(console=console) as progress, multiprocessing.get_context("spawn").Pool(processes) as pool:
+        bar = progress.add_task("traces", total=len(jobs))
+        for studies in pool.imap(run_job, jobs):
+            progress.advance(bar)
+            yield from studies
+
+
+def show(studies: Sequence[Study], goals: Sequence[Goal], console: Console) -> None:
+    """The figures trace by trace, and the goals."""
+    table = Table("trace", "lead", "level", "violation / budget", "cost / oracle", "events", "below q90, q95", "h")
+    for one in studies:
+        for level in one.levels:
+            if level.level >= 0.99:
+                spent = level.point.violation / (1 - level.level)
+                covered = ", ".join(f"{share:.3f}" for share in level.covered)
+                down = " (stood down)" if level.stood_down else ""
+                table.add_row(
+                    one.trace,
+                    f"{one.lead_time / 60:g} min",
+                    f"{level.level:g}",
+                    f"{spent:.2f}",
+                    f"{level.point.cost:.3f}",
+                    str(level.point.scale_events),
+                    covered,
+                    f"{level.factor:.2f}{down}",
+                )
+    console.print(table)
+    table = Table("goal", "stated", "measured", "met")
+    for goal in goals:
+        table.add_row(goal.name, goal.stated, goal.shown, "yes" if goal.met else "no")
+    console.print(table)
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.closed_loop", description=__doc__)
+    parser.add_argument("--traces", type=Path, default=os.environ.get("KEDASTRAL_TRACES"), help="folder of *.csv.gz")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this trace alone (repeatable)")
+    parser.add_argument("--model", default="baseline", choices=[LastValue.name, *MODELS])
+    parser.add_argument("--lead", action="append", type=read_duration, help="lead time (repeatable; 5m)")
+    parser.add_argument("--evaluated", action="append", default=[], metavar="NAME=SHARE", help="else 0.3")
+    parser.add_argument("--cache", type=Path, help="folder to keep forecasts in; yours to empty when a model changes")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--json", action="store_true", help="figures as JSON on standard output")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status 2 where there are no traces to read."""
+    options = parse_arguments(arguments)
+    paths = sorted(Path(options.traces).glob("*.csv.gz")) if options.traces else []
+    paths = [path for path in paths if not options.only or path.name.removesuffix(".csv.gz") in options.only]
+    if not paths:
+        print("no traces: give a folder of NAME.csv.gz with --traces DIR or KEDASTRAL_TRACES", file=sys.stderr)
+        return 2
+    shares = {name: float(share) for name, _, share in (entry.partition("=") for entry in options.evaluated)}
+    leads = tuple(options.lead or [300.0])
+    if options.cache is not None:
+        options.cache.mkdir(parents=True, exist_ok=True)
+    jobs = [
+        Job(path, options.model, leads, shares.get(path.name.removesuffix(".csv.gz"), 0.3), options.cache)
+        for path in paths
+    ]
+    console = Console(stderr=options.json, width=None if sys.stdout.isatty() else 140)
+    studies = list(run_all(jobs, options.jobs, console))
+    goals = [goal for lead in leads for goal in goals_of([one for one in studies if one.lead_time == lead], lead)]
+    if options.json:
+        print(
+            json.dumps({"studies": [attrs.asdict(one) for one in studies], "goals": [attrs.asdict(g) for g in goals]})
+        )
+    else:
+        show(studies, goals, console)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One trace put to every policy: the HPA at each target, and the forecaster steered to each service level.
+
+All replays go through the product's own tick and the simulation's rules. A forecaster is asked once for each minute
+of a trace; all policies, levels and sizes read the same forecasts.
+"""
+
+import csv
+import gzip
+from datetime import UTC, datetime
+from pathlib import Path
+
+import attrs
+import numpy as np
+
+from kedastral.core.capacity import PlanPolicy, ReplicaBounds
+from kedastral.core.forecast import Forecast
+from kedastral.core.ports import Model
+from kedastral.core.series import Floats, Series, series_from_points
+from kedastral.core.serving import StalePolicy
+from kedastral.core.steered import SteeredSettings
+from kedastral.core.steering import SteeringSettings
+from kedastral.core.warm_up import WARM_UP_STEPS
+from kedastral.simulation.curves import Point, point_of
+from kedastral.simulation.keda import KedaTiming
+from kedastral.simulation.outcome import Outcome
+from kedastral.simulation.policies.reactive import Reactive
+from kedastral.simulation.policies.steered import Steered
+from kedastral.simulation.policies.ticks import Reading
+from kedastral.simulation.replay import Cluster, replay, replay_oracle
+from kedastral.simulation.trial import Scaling, Trial, scale_trace
+
+LEVELS = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
+UTILISATIONS = tuple(round(0.05 * i, 2) for i in range(1, 20))
+BOUNDS = ReplicaBounds(1, 400)
+HORIZON_STEPS = 30
+
+
+@attrs.frozen
+class LastValue:
+    """The newest value, for ever: the forecaster that any other has to beat."""
+
+    name = "last-value"
+
+    def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
+        """See `kedastral.core.ports.Model.forecast`."""
+        return Forecast(made_at, history.step, np.full(steps, history.values[-1]))
+
+
+@attrs.frozen
+class Foretold:
+    """A model whose forecasts of one trace are already made: row i follows ``demand.values[first + i]``."""
+
+    name: str
+    demand: Series
+    first: int
+    rows: Floats = attrs.field(eq=False, repr=False)
+
+    def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
+        """See `kedastral.core.ports.Model.forecast`."""
+        row = round((made_at - self.demand.start).total_seconds() / self.demand.step) - 1 - self.first
+        if row < 0:
+            raise ValueError(f"no forecast was made for {made_at}")
+        return Forecast(made_at, history.step, self.rows[row, :steps])
+
+
+@attrs.frozen
+class Level:
+    """What one service level came to; ``covered`` are the shares below the calibrated quantiles, of the last day."""
+
+    level: float
+    point: Point
+    covered: tuple[float, ...]
+    factor: float
+    stood_down: bool
+
+
+@attrs.frozen
+class Study:
+    """All that was measured on one trace at one lead time; events at 200 pods as (steered, HPA-80)."""
+
+    trace: str
+    step: float
+    lead_time: float
+    levels: tuple[Level, ...]
+    hpa: tuple[Point, ...]
+    events_at_200: tuple[int, int]
+
+
+def read_trace(path: Path) -> Series:
+    """A ``NAME.csv.gz`` with header ``timestamp,value``; an empty value is a gap."""
+    with gzip.open(path, "rt", encoding="utf-8", newline="") as text:
+        rows = list(csv.DictReader(text))
+    dates = [datetime.fromisoformat(row["timestamp"]) for row in rows]
+    dates = [at if at.tzinfo else at.replace(tzinfo=UTC) for at in dates]
+    step = float(np.median(np.diff([at.timestamp() for at in dates])))
+    points = [(at.timestamp(), float(row["value"] or "nan")) for at, row in zip(dates, rows, strict=True)]
+    return series_from_points(points, dates[0].astimezone(UTC), dates[-1].astimezone(UTC), step)
+
+
+def foretell(model: Model, trial: Trial, window: float, cache: Path | None) -> Foretold:
+    """``model``'s forecast for every minute that is replayed, and for those it warms up on; read from ``cache``."""
+    demand = trial.demand
+    first = max(trial.begin - WARM_UP_STEPS - 1, 0)
+    if cache is not None and cache.exists():
+        return Foretold(model.name, demand, first, np.load(cache))
+    rows = np.empty((len(demand) - first, HORIZON_STEPS))
+    kept = max(1, round(window / demand.step))
+    for i in range(len(rows)):
+        seen = first + i + 1
+        begin = max(0, seen - kept)
+        history = Series(demand.time_at(begin), demand.step, demand.values[begin:seen])
+        rows[i] = model.forecast(history, demand.time_at(seen), HORIZON_STEPS).values
+    if cache is not None:
+        np.save(cache, rows)
+    return Foretold(model.name, demand, first, rows)
+
+
+def study(name: str, trace: Series, model: Foretold, lead_time: float, evaluated: float) -> Study:
+    """Every policy on one trace, at 40 pods at the peak, and what is compared at 200."""
+    trial = scale_trace(trace, Scaling(evaluated=evaluated))
+    cluster = cluster_for(trial, lead_time)
+    oracle = replay_oracle(trial, cluster)
+    levels = tuple(replay_level(level, model, trial, cluster, oracle) for level in LEVELS)
+    hpa = tuple(
+        point_of(target, replay(Reactive(trial.target_per_pod, target), trial, cluster), oracle)
+        for target in UTILISATIONS
+    )
+    large = scale_trace(trace, Scaling(evaluated=evaluated, peak_pods=200.0))
+    events = (
+        replay(steered(0.99, model, large, lead_time), large, cluster).scale_events,
+        replay(Reactive(large.target_per_pod, 0.8), large, cluster).scale_events,
+    )
+    return Study(name, trial.demand.step, lead_time, levels, hpa, events)
+
+
+def replay_level(level: float, model: Model, trial: Trial, cluster: Cluster, oracle: Outcome) -> Level:
+    """One replay, steered to ``level``."""
+    policy = steered(level, model, trial, cluster.lead_time)
+    point = point_of(level, replay(policy, trial, cluster), oracle)
+    if policy.state is None:
+        raise RuntimeError("nothing was replayed")
+    uncertainty, factor = policy.state.uncertainty, policy.state.steering.h
+    return Level(level, point, uncertainty.model.covered, factor or 1.0, uncertainty.standing_down)
+
+
+def steered(level: float, model: Model, trial: Trial, lead_time: float) -> Steered:
+    """The product, steered to ``level``."""
+    step = trial.demand.step
+    plan = PlanPolicy(trial.target_per_pod, bounds=BOUNDS)
+    settings = SteeredSettings(SteeringSettings(plan, level, lead_time, stale_after=2 * step))
+    horizon = settings.window(step) * step  # what lies beyond is never read in a replay that ticks every step
+    reading = Reading(window=86400.0, horizon=horizon, interval=step)
+    return Steered(model, settings, reading, StalePolicy(stale_after=2 * step))
+
+
+def cluster_for(trial: Trial, lead_time: float) -> Cluster:
+    """One decision a step; a lead is at least one step."""
+    step = trial.demand.step
+    return Cluster(max(lead_time, step), BOUNDS, KedaTiming(sync_period=step, polling_interval=step))

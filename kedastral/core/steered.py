@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`plan_steered`: one tick's plan from a point forecast, its uncertainty and the service level; pure.
+
+It ties together `kedastral.core.uncertainty` (how far the load may exceed the forecast), `kedastral.core.steering`
+(the factor that meets the service level) and `kedastral.core.capacity` (load to replicas, with its change limits and
+prewarm steps). What KEDA is told is still read from the plan by `kedastral.core.serving` alone: the steps that the
+lead time touches plus the prewarm steps are the window whose maximum is calibrated.
+"""
+
+import math
+
+import attrs
+import numpy as np
+
+from kedastral.core.capacity import PlanPolicy, ReplicaBounds, plan_replicas, reactive_replicas
+from kedastral.core.forecast import Forecast
+from kedastral.core.series import EPOCH, Floats, Ints, Series, frozen_floats, frozen_ints, same_array
+from kedastral.core.steering import Recommended, SteeringSettings, SteeringState, factor_of, judge, remember
+from kedastral.core.uncertainty import UncertaintyState, expect, observe, offset_of, upper_path
+
+FLOOR_UTILISATION = 0.95
+"""The reactive floor keeps pods at this share of their target, over h: it halves unserved load for 2 % of cost."""
+DOWN_BAND = 0.08
+"""A plan this little (relative) below what is served changes nothing: a third of the scale events for 0.3 % of cost."""
+DOWN_AFTER = 300.0
+"""Seconds for which less has to be wanted before it is served, the HPA's own window: 40 % of the scale events, and no
+dearer at the same service level, since a need that comes back within minutes finds its pods."""
+UP_EXTRA = 0.05
+"""On the way up this much more, in whole pods: spares the next few steps up, and is nothing below 20 pods."""
+STANDS_DOWN = "the forecast loses to the last value"
+
+
+@attrs.frozen
+class SteeredSettings:
+    """How a forecast with uncertainty becomes replicas.
+
+    ``headroom`` fixes the factor on the upper quantile; None steers it to the service level. ``reactive_headroom`` is
+    the floor's under a fixed headroom; None turns the floor off in either case.
+    """
+
+    steering: SteeringSettings
+    headroom: float | None = None
+    reactive_headroom: float | None = 1.1
+
+    @property
+    def policy(self) -> PlanPolicy:
+        """The planner's settings; its own headroom is not read."""
+        return self.steering.policy
+
+    def touched(self, step: float) -> int:
+        """The steps that ``[now, now + lead_time]`` touches: what `kedastral.core.serving.replicas_at` reads."""
+        return math.floor(self.steering.lead_time / step + 1e-9) + 1
+
+    def window(self, step: float) -> int:
+        """The steps whose largest load a plan made now must do for."""
+        return self.touched(step) + self.policy.prewarm_steps
+
+
+@attrs.frozen
+class SteeredState:
+    """What one workload carries from tick to tick; all of it numbers, so that it can be stored.
+
+    ``served`` is the newest recommendation; ``wanted`` what the plans of the last `DOWN_AFTER` seconds came to.
+    """
+
+    uncertainty: UncertaintyState = attrs.field(factory=UncertaintyState)
+    steering: SteeringState = attrs.field(factory=SteeringState)
+    served: int | None = None
+    wanted: tuple[Recommended, ...] = ()
+
+
+@attrs.frozen
+class SteeredPlan:
+    """One tick's plan: ``replicas`` and ``upper`` (load, before h) match the forecast's steps.
+
+    ``reason`` says why the model was not used; empty where it was.
+    """
+
+    replicas: Ints = attrs.field(converter=frozen_ints, eq=attrs.cmp_using(eq=same_array))
+    upper: Floats = attrs.field(converter=frozen_floats, eq=attrs.cmp_using(eq=same_array))
+    floor: int | None
+    factor: float
+    reason: str = ""
+
+
+def plan_steered(
+    state: SteeredState, history: Series, forecast: Forecast, settings: SteeredSettings, *, previous: int | None
+) -> tuple[SteeredState, SteeredPlan]:
+    """The plan of this tick, and the state for the next.
+
+    ``forecast`` was made from ``history``, its first value following the history's last; ``previous`` as in
+    `kedastral.core.capacity.plan_replicas`. Raises ValueError where the history holds no value.
+    """
+    newest = history.newest
+    if newest is None:
+        raise ValueError("there is no history to plan from")
+    step, made_at = history.step, (forecast.made_at - EPOCH).total_seconds()
+    touched = settings.touched(step)
+    state = learn(state, history, settings)
+    upper = _upper_of(state.uncertainty, history, forecast, newest.value)
+    factor = factor_of(state.steering, settings.steering) if settings.headroom is None else settings.headroom
+    floor = _floor_of(newest.value, factor, settings)
+    policy = attrs.evolve(settings.policy, headroom=1.0)
+    replicas = plan_replicas(upper * factor, policy, previous=previous)
+    wanted = _keep_wanted(state.wanted, made_at, wanted_of(replicas, floor, touched))
+    replicas, floor = calm(replicas, floor, state.served, wanted, policy.bounds)
+    served = wanted_of(replicas, floor, touched)
+    state = SteeredState(
+        expect(state.uncertainty, history, forecast.values, settings.window(step)),
+        remember(state.steering, made_at, served, step, settings.steering),
+        served,
+        wanted,
+    )
+    reason = STANDS_DOWN if state.uncertainty.standing_down else ""
+    return state, SteeredPlan(replicas, upper, floor, factor, reason)
+
+
+def learn(state: SteeredState, history: Series, settings: SteeredSettings) -> SteeredState:
+    """``state`` after what ``history`` shows of forecasts and plans made before; a fixed headroom is not steered."""
+    uncertainty = observe(state.uncertainty, history, settings.window(history.step))
+    steering = judge(state.steering, history, settings.steering)
+    if settings.headroom is not None:
+        steering = attrs.evolve(steering, h=state.steering.h)
+    return attrs.evolve(state, uncertainty=uncertainty, steering=steering)
+
+
+def wanted_of(replicas: Ints, floor: int | None, touched: int) -> int:
+    """What is served of a plan the moment it is made, as `kedastral.core.serving.replicas_at` reads it."""
+    return max(int(replicas[:touched].max()), floor or 0)
+
+
+def calm(
+    replicas: Ints,
+    floor: int | None,
+    served: int | None,
+    wanted: tuple[Recommended, ...],
+    bounds: ReplicaBounds,
+) -> tuple[Ints, int | None]:
+    """A plan and its floor with fewer scale events: down by much and for good, or not at all; up a little further.
+
+    ``wanted`` ends with what this plan comes to. Replicas held are put into the first step, so that the serving rule
+    reads them while this plan is the newest, and for one step at most.
+    """
+    now = wanted[-1].replicas
+    if served is None or now == served:
+        return replicas, floor
+    if now < served:
+        least = max(entry.replicas for entry in wanted)
+        held = replicas.copy()
+        held[0] = max(int(held[0]), bounds.clamp(served if least >= served * (1 - DOWN_BAND) else least))
+        return frozen_ints(held), floor
+    more = np.minimum(replicas + (replicas * UP_EXTRA).astype(np.int64), bounds.clamp(math.inf))
+    if floor is not None and floor > served:
+        floor = bounds.clamp(floor + math.floor(floor * UP_EXTRA))
+    return frozen_ints(np.where(replicas > served, more, replicas)), floor
+
+
+def _keep_wanted(wanted: tuple[Recommended, ...], at: float, replicas: int) -> tuple[Recommended, ...]:
+    kept = (entry for entry in wanted if at - DOWN_AFTER < entry.at < at)
+    return (*kept, Recommended(at, replicas))
+
+
+def _upper_of(uncertainty: UncertaintyState, history: Series, forecast: Forecast, newest: float) -> Floats:
+    if uncertainty.standing_down:
+        values, margins = np.full(len(forecast.values), newest), uncertainty.last.margins
+    else:
+        values, margins = forecast.values, uncertainty.model.margins
+    return upper_path(values, margins[0], offset_of(history))
+
+
+def _floor_of(newest: float, factor: float, settings: SteeredSettings) -> int | None:
+    if settings.reactive_headroom is None:
+        return None
+    headroom = factor / FLOOR_UTILISATION if settings.headroom is None else settings.reactive_headroom
+    return reactive_replicas(newest, headroom, settings.policy)
