@@ -7,7 +7,10 @@ from types import MappingProxyType
 import attrs
 
 from kedastral.core.ports import Model
+from kedastral.models.auto import AutoModel
 from kedastral.models.baseline import Baseline
+from kedastral.models.last_value import LastValue
+from kedastral.models.seasonal_naive import SeasonalNaive
 
 
 @attrs.frozen
@@ -21,6 +24,9 @@ class ModelKind:
 MODELS: Mapping[str, ModelKind] = MappingProxyType(
     {
         Baseline.name: ModelKind(Baseline, default_window=30 * 60.0),
+        AutoModel.name: ModelKind(AutoModel, default_window=14 * 86400.0),
+        SeasonalNaive.name: ModelKind(SeasonalNaive, default_window=8 * 86400.0),
+        LastValue.name: ModelKind(LastValue, default_window=30 * 60.0),
     }
 )
 """Every model that computes in the process, by the name that ``--model`` takes."""

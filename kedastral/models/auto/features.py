@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the ridge sees at an origin: recent levels, spread, seasons and the clock, as differences of logs.
+
+Every feature is 0 where nothing is known, and all but the clock's are 0 for a constant load.
+"""
+
+import numpy as np
+
+from kedastral.core.series import Floats, Ints
+from kedastral.models.auto.seasons import HOUR, Seasons
+from kedastral.models.auto.signal import DAY, MINUTE, Signal
+
+LEVEL = 5 * MINUTE
+"""The span of the level that everything is measured against; a single minute is mostly noise."""
+SPANS = tuple(minutes * MINUTE for minutes in (1, 2, 3, 8, 12, 20, 30, 45, 60, 120, 240, 1440))
+DAILY = (1, 2, 3, 4)
+HOURLY = (1, 2, 3, 4, 6, 12)
+"""Harmonics of the hour: half hours, 20, 15, 10 and 5 minutes, where cron jobs sit."""
+DAYS_BACK = np.arange(1, 8)
+WEEK_BACK = np.array([7])
+HOURS_BACK = np.arange(1, 13)
+
+
+def common_features(seasons: Seasons, rows: Ints) -> Floats:
+    """The features of origins ``rows`` (r,) that no horizon changes, shape (r, k)."""
+    signal = seasons.signal
+    level = signal.trailing(rows, signal.steps_in(LEVEL))
+    spans = dict.fromkeys(signal.steps_in(span) for span in SPANS)
+    columns = [signal.trailing(rows, steps) - level for steps in spans if steps != signal.steps_in(LEVEL)]
+    columns.append(_spread(signal, rows))
+    columns += _against_days(seasons, rows, level)
+    columns += [f(seasons.phase(rows, DAY / k)) for k in DAILY if seasons.has(DAY / k) for f in (np.sin, np.cos)]
+    columns += [f(seasons.phase(rows, HOUR / k)) for k in HOURLY if seasons.has(HOUR / k) for f in (np.sin, np.cos)]
+    return np.column_stack(columns)
+
+
+def horizon_features(seasons: Seasons, rows: Ints, ahead: Ints) -> Floats:
+    """The features of origins ``rows`` (r,) for ``ahead`` (r,) steps later, shape (r, m): what came on other days."""
+    signal = seasons.signal
+    columns = []
+    if seasons.has(DAY):
+        days = seasons.days_back(rows, DAYS_BACK)
+        fine, _ = increments(signal, days, ahead, MINUTE)
+        smooth, _ = increments(signal, days, ahead, 3 * LEVEL)
+        columns += [mean_known(fine), median_known(fine), mean_known(smooth), median_known(smooth)]
+        columns += [np.nan_to_num(smooth[:, 0]), np.nan_to_num(smooth[:, 6])]
+    if seasons.has(HOUR):
+        hours, _ = increments(signal, seasons.hours_back(rows, HOURS_BACK), ahead, MINUTE)
+        columns += [np.nan_to_num(hours[:, 0]), mean_known(hours[:, :6]), median_known(hours)]
+    return np.column_stack(columns) if columns else np.zeros((len(rows), 0))
+
+
+def increments(signal: Signal, lagged: Ints, ahead: Ints, span: float) -> tuple[Floats, Floats]:
+    """How the load went on from ``lagged`` (r, m): logs ``ahead`` (r,) steps later, over ``span`` s, less the level.
+
+    Also the level there. NaN where either is unknown or would lie after the newest step.
+    """
+    then = lagged + ahead[:, None]
+    seen = (lagged >= 0) & (then < len(signal))
+    safe, safe_then = np.where(seen, lagged, 0), np.where(seen, then, 0)
+    seen &= signal.known[safe] & signal.known[safe_then]
+    steps = signal.steps_in(span) // 2 * 2 + 1
+    level = signal.trailing(safe, signal.steps_in(LEVEL))
+    later = signal.around(safe_then, steps) if steps > 1 else signal.logs[safe_then]
+    return np.where(seen, later - level, np.nan), np.where(seen, level, np.nan)
+
+
+def mean_known(values: Floats) -> Floats:
+    """The mean of each row of ``values`` (r, m) without its NaN; 0 where there is nothing else."""
+    known = np.isfinite(values)
+    means: Floats = np.where(known, values, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    return means
+
+
+def median_known(values: Floats) -> Floats:
+    """The median of each row of ``values`` (r, m) without its NaN; 0 where there is nothing else."""
+    ordered = np.sort(values, axis=1)  # NaN last
+    count = np.isfinite(values).sum(axis=1)
+    rows = np.arange(len(values))
+    low, high = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, values.shape[1] - 1)
+    return np.where(count > 0, (ordered[rows, low] + ordered[rows, high]) / 2, 0.0)
+
+
+def _spread(signal: Signal, rows: Ints) -> Floats:
+    steps = signal.steps_in(30 * MINUTE)
+    window = signal.logs[np.maximum(rows[:, None] - np.arange(steps)[None, :], 0)]
+    spread: Floats = window.std(axis=1)
+    return spread
+
+
+def _against_days(seasons: Seasons, rows: Ints, level: Floats) -> list[Floats]:
+    """The level now less the level yesterday and a week ago."""
+    signal, columns = seasons.signal, []
+    if not seasons.has(DAY):
+        return []
+    lagged = seasons.days_back(rows, np.array([1, 7]))
+    for back in lagged.T:
+        safe = np.maximum(back, 0)
+        known = (back >= 0) & signal.known[safe]
+        then = signal.trailing(safe, signal.steps_in(LEVEL))
+        columns.append(np.where(known, level - then, 0.0))
+    return columns
