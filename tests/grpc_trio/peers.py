@@ -167,8 +167,7 @@ class Client:
             "content-type": "application/grpc",
         }
         for name, value in headers.items():
-            name = {"http_method": ":method"}.get(name, name.replace("_", "-"))
-            fields[name] = value
+            fields[{"http_method": ":method"}.get(name, name.replace("_", "-"))] = value
         chosen = [(name, value) for name, value in fields.items() if value is not None]
         self.h2.send_headers(stream_id, chosen, end_stream=end)
         return stream_id

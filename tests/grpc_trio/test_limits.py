@@ -28,7 +28,7 @@ def test_limits_are_above_zero(name: str, value: int) -> None:
     ],
 )
 def test_limits_that_contradict_each_other_or_http2_are_refused(values: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="must have room|HTTP/2 windows"):
+    with pytest.raises(ValueError, match=r"must have room|HTTP/2 windows"):
         Limits(**values)
 
 
