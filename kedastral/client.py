@@ -138,7 +138,8 @@ class RemoteSnapshots:
             return
         followed.failing = error is not None
         if error is not None:
-            log.warning("cannot read the snapshot: %s", error, extra={"workload": workload, "reason": error.reason})
+            fields = {"workload": workload, "reason": error.reason, "err": str(error)}
+            log.warning("cannot read the snapshot", extra=fields)
         else:
             log.info("the snapshot can be read again", extra={"workload": workload})
 

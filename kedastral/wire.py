@@ -47,7 +47,7 @@ def read_time(text: object) -> datetime:
     if not isinstance(text, str):
         raise ValueError("must be an RFC 3339 time")
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text.upper())  # RFC 3339 lets "t" and "z" be small
         if moment.tzinfo is None:
             raise ValueError
         return moment.astimezone(UTC)
