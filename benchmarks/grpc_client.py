@@ -9,8 +9,9 @@ do. Prints JSON: seconds of every call, and of them all.
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from time import perf_counter
+from typing import Any
 
 import grpc
 
@@ -20,7 +21,7 @@ METHOD = "/externalscaler.ExternalScaler/GetMetrics"
 WARM_UP = 200
 
 
-Ask = Callable[[], Awaitable[None]]
+Ask = Callable[[], Coroutine[Any, Any, None]]
 
 
 async def measure(way: str, port: int, amount: int, calls: int) -> tuple[list[float], float]:

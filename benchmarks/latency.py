@@ -52,7 +52,7 @@ KEDA_RATE = 350
 KEDA_CALLS = 2000
 MISSING = 2
 
-console = Console(stderr=True, soft_wrap=True)
+console = Console(stderr=True, width=None if sys.stderr.isatty() else 110)
 
 
 @attrs.frozen
