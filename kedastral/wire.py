@@ -144,7 +144,7 @@ def _format(error: BaseException, kind: type[Any] | None) -> str:
 
 def _write_number(number: float) -> float | int:
     """60 rather than 60.0, as every other program writes seconds."""
-    return int(number) if number.is_integer() and abs(number) < 2**53 else number
+    return int(number) if float(number).is_integer() and abs(number) < 2**53 else number
 
 
 def _make_converter() -> Converter:

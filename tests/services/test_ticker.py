@@ -8,6 +8,7 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from trio.testing import MockClock
 
 from kedastral.services.ticker import run_ticker
 
@@ -45,16 +46,14 @@ async def run_for(recorder: Recorder, interval: float) -> float:
 
 @pytest.mark.parametrize("interval", [0.1, 1 / 3, 30.0, 0.007])
 @pytest.mark.parametrize("lengths", [[0.0], [0.9], [0.0, 0.3, 0.99, 0.5]], ids=["instant", "long", "varying"])
-async def test_a_thousand_beats_do_not_drift(
-    autojump_clock: trio.testing.MockClock, interval: float, lengths: list[float]
-) -> None:
+async def test_a_thousand_beats_do_not_drift(autojump_clock: MockClock, interval: float, lengths: list[float]) -> None:
     recorder = Recorder(itertools.cycle(interval * length for length in lengths), beats=1000)
     origin = await run_for(recorder, interval)
     assert recorder.began == pytest.approx([origin + interval * beat for beat in range(1000)], rel=0, abs=1e-6)
     assert recorder.missed == []
 
 
-async def test_a_clock_far_from_zero_loses_no_beat(mock_clock: trio.testing.MockClock) -> None:
+async def test_a_clock_far_from_zero_loses_no_beat(mock_clock: MockClock) -> None:
     mock_clock.jump(12_345_678.9)
     mock_clock.autojump_threshold = 0
     recorder = Recorder(itertools.repeat(0.0), beats=1000)
@@ -70,7 +69,7 @@ async def test_the_first_beat_is_at_once(autojump_clock: MockClock) -> None:
 
 
 async def test_beats_missed_during_a_long_tick_are_skipped_and_counted(
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: MockClock,
 ) -> None:
     recorder = Recorder([0, 35, 0, 5, 10.5, 0], beats=6)
     origin = await run_for(recorder, 10)
@@ -101,7 +100,7 @@ def test_ticks_never_overlap_and_stay_on_the_grid(lengths: list[float], interval
         assert all(ended <= began for ended, began in zip(recorder.ended, recorder.began[1:], strict=False))
         assert [round(beat) for beat in beats] == [n + missed for n, missed in enumerate(recorder.missed_before)]
 
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
 @pytest.mark.parametrize("raises_at", [0, 3])
