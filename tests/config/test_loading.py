@@ -86,7 +86,9 @@ def test_a_flag_that_is_right_hides_a_variable_that_is_wrong() -> None:
 
 
 def test_variables_of_others_are_nobodys_business() -> None:
-    assert load(RunSettings, {}, NEEDED | {"PATH": "/bin", "HEADROOMS": "nonsense"})
+    others = {"PATH": "/bin", "HEADROOMS": "nonsense"}
+
+    assert load(RunSettings, {}, NEEDED | others).settings == load(RunSettings, {}, NEEDED).settings
 
 
 def test_a_default_of_the_demo_yields_to_a_variable() -> None:
