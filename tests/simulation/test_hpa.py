@@ -8,7 +8,7 @@ Source of the rules: kubernetes.io, "Horizontal Pod Autoscaling": "Algorithm det
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kedastral.core.capacity import ReplicaBounds
@@ -237,6 +237,7 @@ class TestRates:
         assert run(hpa, 1, [30.0] * 3, every=30.0) == [5, 5, 9]
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 300), min_size=1, max_size=40), st.integers(1, 50))
 def test_decisions_stay_in_bounds_and_grow_no_faster_than_allowed(wanted: list[float], current: int) -> None:
     hpa = Hpa(HpaBehavior.KUBERNETES, ReplicaBounds(1, 50))
@@ -247,6 +248,7 @@ def test_decisions_stay_in_bounds_and_grow_no_faster_than_allowed(wanted: list[f
         current = ordered
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 100), min_size=1, max_size=60), st.integers(1, 100))
 def test_stabilized_is_the_largest_of_the_last_five_minutes(wanted: list[int], current: int) -> None:
     # with tolerance 0 and no window up, an independent formula: max of the last 5 (what was found counts at 0 s)
