@@ -213,6 +213,16 @@ async def test_cancelling_from_outside_ends_everything_at_once(
     assert [f.status for f in rig.finished] == [Status.CANCELLED]
 
 
+async def test_both_sides_may_say_goodbye_at_once(start_server: StartServer, autojump_clock: object) -> None:
+    rig = await start_server(Scaler(IsActive=answer_after_two_seconds))
+    client = rig.connect()
+    stream_id = client.start("IsActive")
+    client.h2.close_connection()
+    rig.shutdown.set()
+    assert (await client.finish(stream_id)).reset == REFUSED_STREAM
+    await rig.stopped.wait()
+
+
 async def test_a_server_can_serve_again(start_server: StartServer, autojump_clock: object) -> None:
     server = Server([Scaler()])
     for _ in range(2):
