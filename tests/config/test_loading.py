@@ -172,6 +172,13 @@ def test_what_was_given_is_shown_as_it_was_where_nothing_is_secret() -> None:
     assert "got '1@2?3' from --step" in str(caught.value)
 
 
+def test_what_was_given_is_cut_where_it_is_long() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(RunSettings, {"--step": "x" * 5000}, NEEDED)
+
+    assert f"got '{'x' * 200}' from --step" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "env",
     [

@@ -113,6 +113,10 @@ def test_every_grid_time_finds_its_place(size: int, step: float) -> None:
     assert made.values.tolist() == list(range(size))
 
 
+def test_the_least_step_is_a_microsecond() -> None:
+    assert Series(NOON, 1e-6, [1, 2]).time_at(1) == NOON + timedelta(microseconds=1)
+
+
 def test_the_newest_value_is_the_last_that_is_no_gap() -> None:
     assert Series(NOON, 60, [1, 2, NAN]).newest == Observation(NOON + timedelta(minutes=1), 2.0)
     assert Series(NOON, 60, [1, 0]).newest == Observation(NOON + timedelta(minutes=1), 0.0)
