@@ -250,10 +250,10 @@ async def test_the_sample_model_speaks_the_protocol(sample_model: str) -> None:
 
 
 def test_the_example_question_has_the_fields_that_are_sent() -> None:
-    from kedastral.adapters.http_model import encode_question
+    from kedastral.wire import write_question
 
     history = Series(datetime(2026, 3, 2, 9, 14, tzinfo=UTC), 60.0, [801.5, 805.1])
-    sent = json.loads(encode_question(history, datetime(2026, 3, 2, 9, 15, 4, 98711, tzinfo=UTC), 30))
+    sent = json.loads(write_question(history, datetime(2026, 3, 2, 9, 15, 4, 98711, tzinfo=UTC), 30))
     example = json.loads(next(block.text for block in blocks(read(DOCS / "models.md")) if '"features"' in block.text))
     assert example == sent
 
