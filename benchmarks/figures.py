@@ -42,9 +42,10 @@ class Figure:
 
 
 def describe_machine(prometheus: str) -> dict[str, Any]:
-    """What the figures depend on."""
+    """What the figures depend on; the load average says how much else wanted the cores before the first of them."""
     return {
         "cores": os.cpu_count(),
+        "load_average_1m": round(os.getloadavg()[0], 1),
         "architecture": platform.machine(),
         "system": platform.system(),
         "python": platform.python_version(),

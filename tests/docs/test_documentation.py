@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 from grpclib.const import Status
@@ -249,11 +250,17 @@ async def test_the_sample_model_speaks_the_protocol(sample_model: str) -> None:
     assert forecast.values.tolist() == [160.0, 170.0, 180.0]
 
 
-def test_the_example_question_has_the_fields_that_are_sent() -> None:
-    from kedastral.wire import write_question
+async def test_the_example_question_is_what_is_sent() -> None:
+    sent = {}
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        sent.update(json.loads(await request.aread()))
+        return httpx.Response(200, json={"metric": "http_rps", "values": [1.0] * 30})
 
     history = Series(datetime(2026, 3, 2, 9, 14, tzinfo=UTC), 60.0, [801.5, 805.1])
-    sent = json.loads(write_question(history, datetime(2026, 3, 2, 9, 15, 4, 98711, tzinfo=UTC), 30))
+    made_at = datetime(2026, 3, 2, 9, 15, 4, 98711, tzinfo=UTC)
+    async with open_model_client("http://model.test", transport=httpx.MockTransport(answer)) as client:
+        await HttpForecaster(client, 5.0).forecast(history, made_at, 30)
     example = json.loads(next(block.text for block in blocks(read(DOCS / "models.md")) if '"features"' in block.text))
     assert example == sent
 
