@@ -305,6 +305,8 @@ FAILURES = {
     "a redirect": (say(302, b"", location="http://elsewhere/"), "http_status"),
     "no JSON": (say(200, b"<html>"), "bad_answer"),
     "other JSON": (say(200, b"[1, 2]"), "bad_answer"),
+    "null": (say(200, b"null"), "bad_answer"),
+    "an empty object": (say(200, b"{}"), "bad_answer"),
     "no text": (say(200, b"\xff\xfe\x00"), "bad_answer"),
     "nothing": (say(200, b""), "bad_answer"),
     "another workload": (say(200, OTHER + b'"values":[1],"desiredReplicas":[1],"leadTimeSeconds":30}'), "bad_answer"),
