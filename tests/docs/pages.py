@@ -99,7 +99,14 @@ def commands(page: str) -> Iterator[list[str]]:
 
 def _split(words: list[str]) -> Iterator[list[str]]:
     command: list[str] = []
+    redirected = False
     for word in words:
+        if word.startswith((">", "<")):
+            redirected = True
+            continue
+        if redirected:  # the file it goes to or comes from
+            redirected = False
+            continue
         if word in ("|", "&&", "||", ";", "&", ";;"):
             if command:
                 yield command
