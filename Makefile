@@ -4,11 +4,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-IMAGE ?= kedastral:dev
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' kedastral/__init__.py)
+IMAGE ?= kedastral:$(VERSION)
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check proto bench build docker clean
+.PHONY: help setup demo test lint check proto docs bench build docker clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +45,9 @@ check: lint  ## lint, tests with coverage and its thresholds, generated code up 
 
 proto: $(STAMP)  ## generate kedastral/_proto again
 	$(BIN)/python proto/generate.py
+
+docs: $(STAMP)  ## write the tables of docs/configuration.md again
+	$(BIN)/python docs/generate.py
 
 bench: $(STAMP)  ## latencies as JSON, beside their budgets
 	$(BIN)/python -m benchmarks.latency

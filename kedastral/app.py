@@ -6,18 +6,16 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import Any
 
 import attrs
 import trio
 from grpclib.reflection.service import ServerReflection
-from hypercorn.config import Config as HypercornConfig
-from hypercorn.trio import serve as serve_hypercorn
 from quart_trio import QuartTrio
 
 from kedastral.clock import WallClock
 from kedastral.grpc_trio import Health, Server
+from kedastral.http_server import serve_http
 from kedastral.listening import describe_listener
 from kedastral.metrics import Metrics
 from kedastral.services.external_scaler import ExternalScaler
@@ -27,8 +25,6 @@ from kedastral.services.ticker import run_ticker
 
 GRPC_GRACE = 5.0
 """Seconds that calls in flight have to finish: KEDA gives one 3 s. The server needs up to 2 s more to say goodbye."""
-HTTP_GRACE = 1.5
-"""Seconds that HTTP requests have once gRPC has drained; an answer takes milliseconds."""
 STOP_WITHIN = 9.0
 """Seconds from the signal to the end, whatever hangs: below the 10 s that are promised."""
 
@@ -90,7 +86,8 @@ class App:
         http_may_close = trio.Event()
         with trio.CancelScope() as limit:
             async with trio.open_nursery() as http:
-                await http.start(serve_http, self.http, http_may_close)
+                log.info("HTTP listens on %s", describe_listener(self.http.listener))
+                await http.start(serve_http, self.http.app, self.http.listener, http_may_close)
                 self.readiness.mark_up("http")
                 async with trio.open_nursery() as grpc:
                     if self.grpc is not None:
@@ -148,17 +145,3 @@ async def serve_grpc(
     log.info("gRPC listens on %s", describe_listener(part.listener))
     listener = trio.SocketListener(trio.socket.from_stdlib_socket(part.listener))
     await server.serve([listener], shutdown=stopping, grace=GRPC_GRACE, task_status=task_status)
-
-
-async def serve_http(
-    part: HttpPart, may_close: trio.Event, *, task_status: trio.TaskStatus[object] = trio.TASK_STATUS_IGNORED
-) -> None:
-    """Serve HTTP until ``may_close`` is set; returns when the requests then in flight are answered."""
-    log.info("HTTP listens on %s", describe_listener(part.listener))
-    config = HypercornConfig()
-    config.bind = [f"fd://{part.listener.detach()}"]
-    config.errorlog = logging.getLogger("hypercorn.error")
-    config.graceful_timeout = HTTP_GRACE
-    config.include_server_header = False
-    serve = partial(serve_hypercorn, part.app, config, shutdown_trigger=may_close.wait)
-    await serve(task_status=task_status)

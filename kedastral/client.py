@@ -43,6 +43,7 @@ class _Followed:
     asked_at: float
     snapshot: Snapshot | None = None
     failing: bool = False
+    looked: trio.Event = attrs.field(factory=trio.Event)
 
 
 @attrs.define(eq=False)
@@ -74,13 +75,18 @@ class RemoteSnapshots:
 
     async def follow(self, workload: str) -> None:
         """See `kedastral.core.ports.SnapshotReader.follow`; raises RemoteError where too many are followed."""
-        if workload in self._followed:
-            return
-        if len(self._followed) >= MOST_WORKLOADS:
-            raise RemoteError(f"more than {MOST_WORKLOADS} workloads are asked for", reason="too_many_workloads")
-        self._followed[workload] = _Followed(trio.current_time())
         with trio.move_on_after(FIRST_WAIT):
-            await self._refresh(workload)
+            followed = self._followed.get(workload)
+            if followed is not None:
+                await followed.looked.wait()
+                return
+            if len(self._followed) >= MOST_WORKLOADS:
+                raise RemoteError(f"more than {MOST_WORKLOADS} workloads are asked for", reason="too_many_workloads")
+            followed = self._followed[workload] = _Followed(trio.current_time())
+            try:
+                await self._refresh(workload)
+            finally:
+                followed.looked.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep reading until cancelled. A failure is logged and counted, never raised."""
@@ -120,7 +126,7 @@ class RemoteSnapshots:
             return _expect(workload, read_snapshot(body))
         except trio.TooSlowError as error:
             raise RemoteError(f"{where} gave no answer within {ANSWER_WITHIN:g} s", reason="timeout") from error
-        except (httpx.HTTPError, UnicodeError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise RemoteError(f"{where} cannot be reached: {words_of(error)}", reason="unreachable") from error
         except (WireError, AnswerTooLargeError, AnswerEncodedError) as error:
             words = one_line(str(error))
@@ -138,14 +144,16 @@ class RemoteSnapshots:
             return
         followed.failing = error is not None
         if error is not None:
-            log.warning("cannot read the snapshot: %s", error, extra={"workload": workload, "reason": error.reason})
+            fields = {"workload": workload, "reason": error.reason, "err": str(error)}
+            log.warning("cannot read the snapshot", extra=fields)
         else:
             log.info("the snapshot can be read again", extra={"workload": workload})
 
     def _forget_unasked(self) -> None:
         oldest = trio.current_time() - FORGET_AFTER
         for name in [name for name, one in self._followed.items() if one.asked_at < oldest]:
-            del self._followed[name]
+            if name not in self.always:
+                del self._followed[name]
 
 
 def _expect(workload: str, snapshot: Snapshot) -> Snapshot:

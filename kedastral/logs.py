@@ -50,7 +50,7 @@ def _name_fields(_logger: object, _method: str, event: Event) -> Event:
     record: logging.LogRecord = event["_record"]
     event["ts"] = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     event["level"] = "warn" if record.levelno == logging.WARNING else record.levelname.lower()
-    event["component"] = _component(record.name)
+    event.setdefault("component", _component(record.name))
     event["msg"] = event.pop("event")
     if record.exc_info and record.exc_info[1] is not None:
         event["err"] = "".join(traceback.format_exception(*record.exc_info)).strip()

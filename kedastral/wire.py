@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Snapshots to JSON and back: the only place that knows camelCase."""
+"""JSON and back, of snapshots and of what a model over HTTP is asked: the only place that knows camelCase."""
 
 import json
 import math
@@ -12,12 +12,12 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, overrid
 from cattrs.v import format_exception, transform_error
 
 from kedastral.core.forecast import Forecast
-from kedastral.core.series import Observation
+from kedastral.core.series import Observation, Series, fill_gaps
 from kedastral.core.snapshot import Snapshot
 
 
 class WireError(ValueError):
-    """A document that is no snapshot; the message says where and why, each problem after the other."""
+    """A document that is not what it should be; the message says where and why, each problem after the other."""
 
 
 @attrs.frozen(kw_only=True)
@@ -47,7 +47,7 @@ def read_time(text: object) -> datetime:
     if not isinstance(text, str):
         raise ValueError("must be an RFC 3339 time")
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text.upper())  # RFC 3339 lets "t" and "z" be small
         if moment.tzinfo is None:
             raise ValueError
         return moment.astimezone(UTC)
@@ -83,15 +83,61 @@ def write_snapshot(snapshot: Snapshot) -> dict[str, Any]:
 def read_snapshot(text: str | bytes) -> Snapshot:
     """A snapshot from JSON; fields that are not known are skipped. Raises WireError with all that is wrong."""
     try:
-        document = _converter.structure(json.loads(text, parse_constant=_refuse_constant), _SnapshotDocument)
-    except BaseValidationError as error:
-        raise WireError("; ".join(transform_error(error, path="snapshot", format_exception=_format))) from error
+        parsed = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise WireError(f"not JSON: {error}") from error
+    if not isinstance(parsed, dict):
+        raise WireError("not a snapshot: must be a JSON object")
     try:
-        return _to_snapshot(document)
+        return _to_snapshot(_converter.structure(parsed, _SnapshotDocument))
+    except BaseValidationError as error:
+        problems = transform_error(error, path="snapshot", format_exception=_format)
+        raise WireError("; ".join(map(_name_as_sent, problems))) from error
     except (ValueError, OverflowError) as error:
         raise WireError(f"not a snapshot: {error}") from error
+
+
+def write_question(history: Series, made_at: datetime, steps: int) -> bytes:
+    """The body of ``POST /predict``: one row per step, gaps filled forward, rows before the first value left out."""
+    rows = [
+        {"ts": write_time(at), "value": float(value), "hour": at.hour, "dayOfWeek": at.weekday()}
+        for at, value in ((history.time_at(index), value) for index, value in enumerate(fill_gaps(history.values)))
+        if math.isfinite(value)
+    ]
+    question = {
+        "now": write_time(made_at),
+        "horizonSeconds": _write_number(steps * history.step),
+        "stepSeconds": _write_number(history.step),
+        "features": rows,
+    }
+    return dump_json(question).encode()
+
+
+def read_answer(body: bytes, steps: int) -> list[float]:
+    """The ``steps`` finite numbers of a model's ``{"metric": "...", "values": [...]}``; raises ValueError.
+
+    Whether they can be loads is for `Forecast` to say. ``metric`` is not needed, since we know what we asked for;
+    other keys are left for later versions.
+    """
+    try:
+        answer = json.loads(body, parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise WireError("it is nested too deeply") from error
+    if not isinstance(answer, dict) or not isinstance(answer.get("values"), list):
+        raise WireError("it holds no list of values")
+    if not isinstance(answer.get("metric", ""), str):
+        raise WireError("its metric is no text")
+    values = answer["values"]
+    if len(values) != steps:
+        raise WireError(f"it holds {len(values)} values where {steps} were asked for")
+    return [_read_value(index, value) for index, value in enumerate(values)]
+
+
+def _read_value(index: int, value: object) -> float:
+    try:
+        return _read_number(value, float)
+    except (ValueError, OverflowError) as error:
+        raise WireError(f"values[{index}] {error}") from error
 
 
 def _to_snapshot(document: _SnapshotDocument) -> Snapshot:
@@ -142,9 +188,15 @@ def _format(error: BaseException, kind: type[Any] | None) -> str:
     return str(error) if isinstance(error, ValueError | OverflowError) else format_exception(error, kind)
 
 
+def _name_as_sent(problem: str) -> str:
+    """``... @ snapshot.step_seconds`` with the name that the document has: ``snapshot.stepSeconds``."""
+    words, at, path = problem.rpartition(" @ ")
+    return words + at + _camel(path)
+
+
 def _write_number(number: float) -> float | int:
     """60 rather than 60.0, as every other program writes seconds."""
-    return int(number) if number.is_integer() and abs(number) < 2**53 else number
+    return int(number) if float(number).is_integer() and abs(number) < 2**53 else number
 
 
 def _make_converter() -> Converter:

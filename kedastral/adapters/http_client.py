@@ -38,18 +38,12 @@ def open_client(
     Redirects are not followed: the operator named the server, and a header such as ``X-Api-Key`` would travel along to
     wherever an answer points. A redirect nearly always means that the URL is wrong, which is worth an error.
     """
-    try:
-        given = httpx.URL(url)
-        bare = given.copy_with(userinfo=b"", query=None, fragment=None)
-    except httpx.InvalidURL as error:
-        raise ConfigError([f"the URL cannot be used: {error}"]) from None
-    if given.scheme not in ("http", "https") or not given.host or "%" in given.host:
-        raise ConfigError(["the URL cannot be used: it must read http://host or https://host"])
+    given = _parse_base(url)
     if auth is None and given.userinfo:
         auth = httpx.BasicAuth(given.username, given.password)
     try:
         return httpx.AsyncClient(
-            base_url=bare,
+            base_url=given.copy_with(userinfo=b"", query=None, fragment=None),
             params=given.params,
             auth=auth,
             headers={"User-Agent": f"kedastral/{__version__}", **(headers or {})},
@@ -59,9 +53,17 @@ def open_client(
         )
     except (httpx.InvalidURL, ValueError, ImportError) as error:
         words = one_line(str(error), 200)
-        raise ConfigError(
-            [f"the proxy named by the environment (HTTP_PROXY and such) cannot be used: {words}"]
-        ) from None
+        raise ConfigError([f"the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used: {words}"]) from None
+
+
+def _parse_base(url: str) -> httpx.URL:
+    try:
+        given = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ConfigError([f"the URL cannot be used: {error}"]) from None
+    if given.scheme not in ("http", "https") or not given.host or "%" in given.host:
+        raise ConfigError(["the URL cannot be used: it must read http://host or https://host"])
+    return given
 
 
 async def read_bounded(response: httpx.Response, limit: int) -> bytes:

@@ -1,14 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`HttpForecaster`: a forecast from the user's own model, asked over HTTP."""
 
-import json
-import math
 from datetime import datetime
-from typing import Any
 
 import attrs
 import httpx
-import numpy as np
 import trio
 
 from kedastral.adapters.http_client import (
@@ -22,8 +18,9 @@ from kedastral.adapters.http_client import (
     words_of,
 )
 from kedastral.core.forecast import Forecast
-from kedastral.core.series import Series, fill_gaps, require_positive
+from kedastral.core.series import Series, require_positive
 from kedastral.errors import ModelError
+from kedastral.wire import read_answer, write_question
 
 ANSWER_LIMIT = 1024 * 1024
 
@@ -53,7 +50,7 @@ class HttpForecaster:
 
         Raises ModelError with reason unreachable, timeout, http_status (redirects included), too_large or bad_answer.
         """
-        question = encode_question(history, made_at, steps)
+        question = write_question(history, made_at, steps)
         try:
             with trio.fail_after(self.timeout):
                 status, body = await self._post(question)
@@ -67,7 +64,7 @@ class HttpForecaster:
             hint = ", and redirects are not followed" if 300 <= status < 400 else ""
             raise self._error(f"HTTP {status}{hint}", "http_status")
         try:
-            return Forecast(made_at, history.step, decode_answer(body, steps))
+            return Forecast(made_at, history.step, read_answer(body, steps))
         except Exception as error:
             raise self._error(f"the answer is no forecast: {one_line(str(error), 200)}", "bad_answer") from error
 
@@ -87,57 +84,3 @@ class HttpForecaster:
 
     def _error(self, what: str, reason: str) -> ModelError:
         return ModelError(f"model at {shown_url(self.client.base_url)}: {what}", reason=reason)
-
-
-def encode_question(history: Series, made_at: datetime, steps: int) -> bytes:
-    """The body of ``POST /predict``: one row per step, gaps filled forward, rows before the first value left out."""
-    rows = [
-        {"ts": _rfc3339(at), "value": float(value), "hour": at.hour, "dayOfWeek": at.weekday()}
-        for at, value in ((history.time_at(index), value) for index, value in enumerate(fill_gaps(history.values)))
-        if math.isfinite(value)
-    ]
-    question = {
-        "now": _rfc3339(made_at),
-        "horizonSeconds": _whole(steps * history.step),
-        "stepSeconds": _whole(history.step),
-        "features": rows,
-    }
-    return json.dumps(question, allow_nan=False).encode()
-
-
-def decode_answer(body: bytes, steps: int) -> list[float]:
-    """The ``steps`` values of ``{"metric": "...", "values": [...]}``; raises ValueError or worse.
-
-    ``metric`` is not needed, since we know what we asked for; other keys are left for later versions.
-    """
-    answer = json.loads(body, parse_constant=_refuse_constant)
-    if not isinstance(answer, dict) or not isinstance(answer.get("values"), list):
-        raise ValueError("it holds no list of values")
-    if not isinstance(answer.get("metric", ""), str):
-        raise ValueError("its metric is no text")
-    values = answer["values"]
-    if len(values) != steps:
-        raise ValueError(f"it holds {len(values)} values where {steps} were asked for")
-    return [_load(index, value) for index, value in enumerate(values)]
-
-
-def _load(index: int, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"values[{index}] is no number")
-    number = float(value)
-    if not (math.isfinite(number) and number >= 0):
-        raise ValueError(f"values[{index}] is {number}, where a load is finite and >= 0")
-    return number
-
-
-def _refuse_constant(text: str) -> float:
-    raise ValueError(f"{text} is not JSON")
-
-
-def _rfc3339(at: datetime) -> str:
-    return at.isoformat().replace("+00:00", "Z")
-
-
-def _whole(seconds: float) -> float:
-    """A whole number is written without a fraction: some JSON readers want an integer there."""
-    return int(seconds) if seconds == np.floor(seconds) else seconds

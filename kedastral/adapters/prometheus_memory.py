@@ -38,7 +38,6 @@ class InstantFallback:
 
     def turn_off(self) -> None:
         self._range_again_at = None
-        self._values.clear()
 
     def gather(self, value: float, start: datetime, end: datetime, step: float) -> Series:
         """What was gathered from ``start`` on, with ``value`` at ``end`` as the newest."""

@@ -78,14 +78,12 @@ class _ServerH2(H2Connection):
             self._sweep_at = 2 * len(self.streams) + _SWEEP_SLACK
         return 0
 
-    def receive_data(self, data: bytes | bytearray) -> list[Event]:
-        """As h2 does it, but refuse a frame that is too long on its first bytes: h2 would wait for all 16 MiB of it."""
-        events = super().receive_data(data)
+    def refuse_overlong_frame(self) -> None:
+        """Raise for a frame that is too long as soon as it begins; h2 would collect all 16 MiB of it before."""
         unfinished = self.incoming_buffer._data  # noqa: SLF001  # see test_private_names.py
         if int.from_bytes(unfinished[:3].ljust(3, b"\0"), "big") > self.max_inbound_frame_size:
             self.close_connection(ErrorCodes.FRAME_SIZE_ERROR)
             raise FrameTooLargeError(f"a frame is longer than {self.max_inbound_frame_size} bytes")
-        return events
 
     def clear_outbound_data_buffer(self) -> None:
         """Keep what is queued: h2 would drop it when the peer says GOAWAY, although the peer still listens."""
@@ -117,7 +115,9 @@ class Http2:
     def receive(self, data: bytes | bytearray) -> list[Event]:
         """Feed received bytes; the events they complete, in order."""
         try:
-            return self._h2.receive_data(data)
+            events = self._h2.receive_data(data)
+            self._h2.refuse_overlong_frame()
+            return events
         finally:
             self._flush()
 

@@ -73,7 +73,8 @@ class Server:
 
         Draining: connections that the kernel has accepted by then are still taken, later ones are not. Every client
         gets a GOAWAY, and REFUSED_STREAM for new calls, which it may safely repeat elsewhere. Streaming calls end with
-        OK, unary calls run to their end. ``grace`` seconds after ``shutdown``, what is left ends with UNAVAILABLE.
+        OK, unary calls run to their end. ``grace`` seconds after ``shutdown``, what is left ends with UNAVAILABLE, and
+        it returns at most two seconds later.
 
         Cancelling it ends everything at once: handlers are cancelled and clients see a broken connection. Calls cut
         off like this are reported as CANCELLED. A handler that shields itself from cancellation delays either end.

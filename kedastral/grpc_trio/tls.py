@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 
 import trio
 
@@ -27,8 +28,9 @@ async def agree_on_http2(transport: trio.abc.Stream, peer: Peer, limits: Limits)
         _log.warning("TLS handshake with %s failed: not done within %g s", peer, limits.handshake_timeout)
         return False
     except trio.BrokenResourceError as error:
-        # trio wraps the reason; OpenSSL's own text says most ("no shared cipher", "certificate required")
-        _log.warning("TLS handshake with %s failed: %s", peer, error.__cause__ or "the client hung up")
+        reason = error.__cause__  # OpenSSL's own words, such as "no shared cipher" or "unknown ca"
+        hung_up = reason is None or isinstance(reason, ssl.SSLEOFError)
+        _log.warning("TLS handshake with %s failed: %s", peer, "the client hung up" if hung_up else reason)
         return False
     if transport.selected_alpn_protocol() != "h2":
         _log.warning("TLS handshake with %s failed: no agreement on HTTP/2 (ALPN protocol h2)", peer)

@@ -86,8 +86,8 @@ class ForgivingTick:
         except WorkloadError as error:
             self.count_error(error)
             self._failing_since = self._failing_since or self.loop.clock.now()
-            fields = {"component": error.component, "workload": name, "reason": error.reason}
-            log.warning("no new forecast: %s", error, extra=fields, exc_info=_cause_of(error))
+            fields = {"component": error.component, "workload": name, "reason": error.reason, "err": str(error)}
+            log.warning("no new forecast", extra=fields, exc_info=_shown(error))
         else:
             log.debug("published a forecast", extra={"workload": name})
             if self._failing_since is not None:
@@ -95,6 +95,6 @@ class ForgivingTick:
                 self._failing_since = None
 
 
-def _cause_of(error: WorkloadError) -> BaseException | None:
+def _shown(error: WorkloadError) -> WorkloadError | None:
     """A model's own bug is shown with its traceback; an expected failure says all in its message."""
-    return error.__cause__ if error.reason == "exception" else None
+    return error if error.reason == "exception" else None

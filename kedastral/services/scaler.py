@@ -11,6 +11,9 @@ from kedastral.core.ports import SnapshotReader
 from kedastral.core.serving import Decision, StalePolicy, decide
 from kedastral.errors import KedastralError
 
+LONGEST_NAME = 500
+"""Characters of a workload's name that a ScaledObject may give where any name will do."""
+
 
 class UnknownWorkloadError(KedastralError):
     """The ScaledObject names a workload that is not configured."""
@@ -40,7 +43,9 @@ class KnownWorkloads:
                 raise BadTriggerError("the trigger must name its workload: set metadata 'workload'")
             return self.default
         if self.names is not None and name not in self.names:
-            raise UnknownWorkloadError(f"there is no workload {name!r} here")
+            raise UnknownWorkloadError(f"there is no workload {name[:80]!r} here")
+        if self.names is None and len(name) > LONGEST_NAME:
+            raise BadTriggerError(f"metadata 'workload' must have at most {LONGEST_NAME} characters")
         return name
 
 

@@ -3,6 +3,7 @@
 
 import logging
 import uuid
+from collections.abc import Callable
 from time import perf_counter
 
 import attrs
@@ -87,8 +88,16 @@ def _add_probes(app: QuartTrio, view: SnapshotView, readiness: Readiness) -> Non
 def _add_metrics(app: QuartTrio, registry: CollectorRegistry) -> None:
     @app.get("/metrics", provide_automatic_options=False)
     async def show_metrics() -> Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        encode, content_type = _choose_encoder(request.headers.get("Accept", ""))
         return Response(encode(registry), content_type=content_type)
+
+
+def _choose_encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
+    """The format the scraper asks for; the plain text one where it asks for what cannot be read."""
+    try:
+        return choose_encoder(accept)
+    except (TypeError, ValueError, IndexError):  # prometheus-client stumbles over versions that are no numbers
+        return choose_encoder("")
 
 
 def _add_errors(app: QuartTrio) -> None:

@@ -58,5 +58,5 @@ def test_a_malformed_request_is_not_quoted_since_it_may_hold_a_secret() -> None:
 @pytest.mark.parametrize("proxy", ["http://h:port", "gopher://h", "socks5://h"])
 def test_a_proxy_that_cannot_be_used_is_refused_in_a_line(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
     monkeypatch.setenv("HTTP_PROXY", proxy)
-    with pytest.raises(ConfigError, match="the proxy named by the environment"):
+    with pytest.raises(ConfigError, match="the proxy of HTTP_PROXY"):
         open_client("http://prom.example")

@@ -270,6 +270,19 @@ async def test_falling_back_is_logged_once(autojump_clock: MockClock, caplog: py
     assert "not_found: unknown endpoint" in record.getMessage()
 
 
+async def test_falling_back_again_is_logged_again(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+    served = iter([reply(404), counting, reply(404)])
+
+    def range_query(request: httpx.Request) -> httpx.Response:
+        return next(served)(request)
+
+    source = source_of(only_instant(range_query, instant()))
+    for _ in range(3):
+        await source.history(END)
+        await trio.sleep(RANGE_AGAIN_AFTER)
+    assert len(caplog.records) == 2
+
+
 async def test_a_url_that_serves_neither_query_is_an_error_and_not_remembered() -> None:
     server = Server(reply(404))
     source = source_of(server)

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 import trustme
+from cryptography.hazmat.primitives import serialization
 
 from kedastral.adapters.prometheus_access import PrometheusAccess, open_prometheus_client
 from kedastral.adapters.prometheus_api import PrometheusApi, Question
@@ -181,6 +182,19 @@ def test_a_file_that_holds_no_certificate_is_refused(tmp_path: Path) -> None:
     for access in (PrometheusAccess(URL, ca_file=file), PrometheusAccess(URL, cert_file=file)):
         with pytest.raises(ConfigError, match=r"x\.pem cannot be loaded"):
             open_prometheus_client(access)
+
+
+def test_a_key_that_wants_a_password_is_refused_and_nobody_is_asked(tmp_path: Path) -> None:
+    ours = trustme.CA().issue_cert("us@example.org")
+    ours.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
+    plain = serialization.load_pem_private_key(ours.private_key_pem.bytes(), None)
+    locked = serialization.BestAvailableEncryption(b"hush")
+    (tmp_path / "key.pem").write_bytes(
+        plain.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked)
+    )
+    access = PrometheusAccess(URL, cert_file=tmp_path / "cert.pem", key_file=tmp_path / "key.pem")
+    with pytest.raises(ConfigError, match=r"key\.pem cannot be loaded"):
+        open_prometheus_client(access)
 
 
 def test_certificates_are_loaded(tmp_path: Path) -> None:

@@ -86,7 +86,9 @@ def test_a_flag_that_is_right_hides_a_variable_that_is_wrong() -> None:
 
 
 def test_variables_of_others_are_nobodys_business() -> None:
-    assert load(RunSettings, {}, NEEDED | {"PATH": "/bin", "HEADROOMS": "nonsense"})
+    others = {"PATH": "/bin", "HEADROOMS": "nonsense"}
+
+    assert load(RunSettings, {}, NEEDED | others).settings == load(RunSettings, {}, NEEDED).settings
 
 
 def test_a_default_of_the_demo_yields_to_a_variable() -> None:
@@ -168,6 +170,13 @@ def test_what_was_given_is_shown_as_it_was_where_nothing_is_secret() -> None:
 
     assert "got 'prom:9090' from --prom-url" in str(caught.value)
     assert "got '1@2?3' from --step" in str(caught.value)
+
+
+def test_what_was_given_is_cut_where_it_is_long() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(RunSettings, {"--step": "x" * 5000}, NEEDED)
+
+    assert f"got '{'x' * 200}' from --step" in str(caught.value)
 
 
 @pytest.mark.parametrize(

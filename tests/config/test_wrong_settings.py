@@ -199,7 +199,7 @@ def test_what_lies_just_inside_is_accepted(flags: dict[str, str]) -> None:
     step = flags.get("--step")
     more = {"--horizon": "15m", "--lead-time": "1m"} if step == "100ms" else {}
 
-    assert load(RunSettings, more | flags, NEEDED)
+    assert isinstance(load(RunSettings, more | flags, NEEDED).settings, RunSettings)
 
 
 def test_all_problems_are_told_at_once() -> None:
@@ -274,7 +274,7 @@ def test_a_login_that_cannot_work_is_one_line(env: dict[str, str], wrong: str) -
     ids=str,
 )
 def test_a_login_that_can_work_is_accepted(env: dict[str, str]) -> None:
-    assert load(RunSettings, {}, NEEDED | env)
+    assert isinstance(load(RunSettings, {}, NEEDED | env).settings, RunSettings)
 
 
 TEXTS = (

@@ -25,7 +25,8 @@ every_model = pytest.mark.parametrize("name", MODELS)
 def day_of_load(minutes: int) -> Floats:
     """A load with a daily rise and fall, and a little unrest that is the same every time."""
     t = np.arange(minutes)
-    return 200 - 100 * np.cos(2 * np.pi * t / DAY) + 5 * np.sin(t * 1.7) + 3 * np.sin(t * 0.31)
+    load: Floats = 200 - 100 * np.cos(2 * np.pi * t / DAY) + 5 * np.sin(t * 1.7) + 3 * np.sin(t * 0.31)
+    return load
 
 
 def with_values(values: Floats, where: slice | int, value: float) -> Floats:

@@ -5,7 +5,6 @@ import itertools
 import math
 from typing import Any
 
-import attrs
 import numpy as np
 import pytest
 from hypothesis import given
@@ -39,7 +38,7 @@ def policy(
 
 
 def plan(values: Any, by: PlanPolicy, previous: int | None = None) -> list[int]:
-    return plan_replicas(np.asarray(values, dtype=np.float64), by, previous=previous).tolist()
+    return [int(count) for count in plan_replicas(np.asarray(values, dtype=np.float64), by, previous=previous)]
 
 
 def test_first_example_of_the_contract() -> None:
@@ -218,6 +217,17 @@ def test_the_plan_is_read_only() -> None:
         made[0] = 5
 
 
+def test_the_shrink_limit_is_exact_in_percent() -> None:
+    assert limit_change(10_000, 0, policy(down=1)) == 9900
+    assert limit_change(10_000, 0, policy(down=0.5)) == 9950
+    assert limit_change(10_000, 0, policy(down=99.99)) == 1
+
+
+def test_a_need_of_next_to_nothing_snaps_to_nothing() -> None:
+    assert round_replicas(0.9e-9) == 0
+    assert round_replicas(1.5e-9) == 1
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -240,7 +250,7 @@ def test_a_policy_that_cannot_plan_is_refused(wrong: dict[str, Any]) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_policy_of_no_number_is_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=name):
-        attrs.evolve(PlanPolicy(), **{name: value})
+        PlanPolicy(**{name: value})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("fewest", "most"), [(-1, 5), (0, -1), (6, 5)])

@@ -28,6 +28,10 @@ def test_a_negative_value_is_refused() -> None:
         Forecast(NOON, 60, [1, -1e-12])
 
 
+def test_no_load_at_all_is_a_forecast() -> None:
+    assert Forecast(NOON, 60, [0, 0.5]).values.tolist() == [0, 0.5]
+
+
 def test_no_values_are_refused() -> None:
     with pytest.raises(ValueError, match="values must not be empty"):
         Forecast(NOON, 60, [])

@@ -76,6 +76,7 @@ def test_a_point_at_no_time_is_left_out(at: float) -> None:
 
 def test_a_millisecond_beyond_the_range_is_rounding() -> None:
     assert on_minutes((-0.0009, 1), (240.0009, 5)) == [1, None, None, None, 5]
+    assert on_minutes((-0.0011, 1), (240.0011, 5)) == [None] * 5
 
 
 def test_a_point_between_grid_times_goes_to_the_nearer() -> None:
@@ -110,6 +111,10 @@ def test_every_grid_time_finds_its_place(size: int, step: float) -> None:
     )
 
     assert made.values.tolist() == list(range(size))
+
+
+def test_the_least_step_is_a_microsecond() -> None:
+    assert Series(NOON, 1e-6, [1, 2]).time_at(1) == NOON + timedelta(microseconds=1)
 
 
 def test_the_newest_value_is_the_last_that_is_no_gap() -> None:

@@ -47,6 +47,10 @@ def test_negative_replicas_are_refused() -> None:
         snapshot(floor=-1)
 
 
+def test_no_replicas_at_all_are_a_plan() -> None:
+    assert snapshot(replicas=[0, 0, 0], floor=0).floor == 0
+
+
 def test_a_fraction_of_a_replica_is_refused() -> None:
     with pytest.raises(ValueError, match="whole numbers"):
         snapshot(replicas=[1.5, 2, 3])

@@ -35,9 +35,10 @@ Handler = Callable[[Any], Awaitable[None]]
 
 
 async def echo_name(stream: Any) -> None:
-    """Answer GetMetricSpec with the name that was asked for."""
+    """Answer GetMetricSpec with the name that was asked for, as often as the metadata say."""
     request = await stream.recv_message()
-    spec = pb.MetricSpec(metricName=request.name, targetSize=1, targetSizeFloat=1.0)
+    name = request.name * int(request.scalerMetadata.get("repeat", "1"))
+    spec = pb.MetricSpec(metricName=name, targetSize=1, targetSizeFloat=1.0)
     await stream.send_message(pb.GetMetricSpecResponse(metricSpecs=[spec]))
 
 
@@ -166,8 +167,7 @@ class Client:
             "content-type": "application/grpc",
         }
         for name, value in headers.items():
-            name = {"http_method": ":method"}.get(name, name.replace("_", "-"))
-            fields[name] = value
+            fields[{"http_method": ":method"}.get(name, name.replace("_", "-"))] = value
         chosen = [(name, value) for name, value in fields.items() if value is not None]
         self.h2.send_headers(stream_id, chosen, end_stream=end)
         return stream_id

@@ -252,7 +252,7 @@ async def test_interceptors_of_grpclib_work(start_server: StartServer) -> None:
 
 
 async def test_two_services_with_the_same_method_are_refused() -> None:
-    with pytest.raises(ValueError, match="more than one service has /externalscaler.ExternalScaler/GetMetricSpec"):
+    with pytest.raises(ValueError, match="more than one service has /externalscaler"):
         Server([Scaler(), Scaler()])
 
 
@@ -375,13 +375,13 @@ async def wait_for_ever(stream: Any) -> None:
     await trio.sleep_forever()
 
 
-@pytest.mark.parametrize(("timeout", "seconds"), [("3S", 3.0), ("250m", 0.25), ("0n", 0.0), ("1H", 3600.0)])
+@pytest.mark.parametrize(("header", "seconds"), [("3S", 3.0), ("250m", 0.25), ("0n", 0.0), ("1H", 3600.0)])
 async def test_an_expired_deadline_ends_the_handler(
-    start_server: StartServer, autojump_clock: object, timeout: str, seconds: float
+    start_server: StartServer, autojump_clock: object, header: str, seconds: float
 ) -> None:
     rig = await start_server(Scaler(GetMetrics=wait_for_ever))
     client = rig.connect()
-    answer = await client.call("GetMetrics", grpc_timeout=timeout)
+    answer = await client.call("GetMetrics", grpc_timeout=header)
     assert (answer.status, answer.message) == (Status.DEADLINE_EXCEEDED, "the deadline expired")
     assert rig.finished[0].duration == pytest.approx(seconds, abs=0.1)
 

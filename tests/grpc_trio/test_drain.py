@@ -213,6 +213,24 @@ async def test_cancelling_from_outside_ends_everything_at_once(
     assert [f.status for f in rig.finished] == [Status.CANCELLED]
 
 
+async def test_what_was_asked_before_a_goodbye_is_answered(start_server: StartServer, autojump_clock: object) -> None:
+    client = (await start_server()).connect()
+    await client.call()
+    client.h2.ping(b"one more")
+    client.h2.close_connection()
+    await client.until(lambda: client.pongs == 1)
+
+
+async def test_both_sides_may_say_goodbye_at_once(start_server: StartServer, autojump_clock: object) -> None:
+    rig = await start_server(Scaler(IsActive=answer_after_two_seconds))
+    client = rig.connect()
+    stream_id = client.start("IsActive")
+    client.h2.close_connection()
+    rig.shutdown.set()
+    assert (await client.finish(stream_id)).reset == REFUSED_STREAM
+    await rig.stopped.wait()
+
+
 async def test_a_server_can_serve_again(start_server: StartServer, autojump_clock: object) -> None:
     server = Server([Scaler()])
     for _ in range(2):

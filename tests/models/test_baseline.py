@@ -3,6 +3,7 @@
 
 import itertools
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -32,10 +33,10 @@ def forecast(values: Any, *, step: float = 60, steps: int = 30, at: datetime = M
     history = Series(at - timedelta(seconds=len(values) * step), step, values)
     made = Baseline().forecast(history, at, steps)
     assert (made.made_at, made.step, len(made.values)) == (at, step, steps)
-    return made.values.tolist()
+    return [float(value) for value in made.values]
 
 
-def minutes_of(hours: dict[datetime, float], until: datetime, recent: float = 100.0) -> Series:
+def minutes_of(hours: Mapping[datetime, float], until: datetime, recent: float = 100.0) -> Series:
     """Minutes up to ``until``: ``recent`` in the last half hour, a constant in each of ``hours``, else gaps."""
     start = min(hours)
     values = np.full(round((until - start) / timedelta(minutes=1)), NAN)

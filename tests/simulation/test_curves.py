@@ -4,7 +4,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kedastral.simulation.curves import (
@@ -109,6 +109,7 @@ points_strategy = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(points_strategy, st.floats(0, 1))
 def test_a_curve_against_itself_is_even(points: list[Point], share: float) -> None:
     curve = curve_of(points, Figure.UNSERVED)
@@ -118,12 +119,14 @@ def test_a_curve_against_itself_is_even(points: list[Point], share: float) -> No
     assert cost_ratio_at_figure(points, reference, Figure.UNSERVED) <= 1 + 1e-6  # cheaper only along a plateau
 
 
+@settings(deadline=None)
 @given(points_strategy, st.floats(0.5, 5), st.floats(0, 2))
 def test_more_cost_is_never_worse(points: list[Point], cost: float, more: float) -> None:
     curve = curve_of(points, Figure.VIOLATION)
     assert curve.figure_at(cost + more) <= curve.figure_at(cost)
 
 
+@settings(deadline=None)
 @given(points_strategy, st.floats(1e-5, 1))
 def test_the_cost_of_a_figure_reaches_it(points: list[Point], figure: float) -> None:
     curve = curve_of(points, Figure.UNSERVED)

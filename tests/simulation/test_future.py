@@ -50,7 +50,7 @@ def decisions(policy: Policy, values: Sequence[float]) -> tuple[Floats, Floats]:
 
 
 @pytest.mark.parametrize("name", POLICIES)
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(demands, st.integers(1, 35), st.lists(st.floats(0, 300), min_size=48, max_size=48))
 def test_no_decision_before_a_change_of_the_future_changes(
     name: str, values: list[float], last: int, others: list[float]

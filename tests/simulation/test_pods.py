@@ -2,7 +2,7 @@
 """Pods start late and leave at once, pending ones first: worked by hand, and against a formula."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kedastral.simulation.pods import PodFleet
@@ -72,6 +72,7 @@ def test_impossible_fleets_are_refused() -> None:
         PodFleet(1, 0.0).order(0.0, -1)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=50), st.integers(1, 8), st.integers(0, 30))
 def test_ready_is_the_fewest_ordered_over_the_last_lead(orders: list[int], lead: int, first: int) -> None:
     # a pod that serves in minute m was wanted at the end of every minute m-lead .. m-1, and the other way round

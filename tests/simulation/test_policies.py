@@ -152,8 +152,9 @@ def test_remembered_forecasts_once() -> None:
     history = view_of([50.0]).history(600.0)
     first = model.forecast(history, START, 3)
     assert model.forecast(history, START, 3) is first
-    with pytest.raises(ModelError):
-        model.forecast(history, START, 4)
+    for other, steps in ((history, 4), (view_of([50.0, 60.0]).history(600.0), 3)):
+        with pytest.raises(ModelError):  # another moment: asks the model again, which fails
+            model.forecast(other, START, steps)
     assert model.name == "failing"
 
 

@@ -7,7 +7,7 @@ end: more pods then serve from minute m + 3, fewer from m + 1.
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
@@ -217,6 +217,7 @@ def test_no_demand_is_all_served() -> None:
 demands = st.lists(st.floats(0, 200), min_size=2, max_size=60)
 
 
+@settings(deadline=None)
 @given(demands, st.integers(1, 8))
 def test_the_oracle_serves_everything_at_no_more_than_any_constant_that_does(values: list[float], lead: int) -> None:
     # it begins with what its first leads need, as it could not order before
@@ -226,6 +227,7 @@ def test_the_oracle_serves_everything_at_no_more_than_any_constant_that_does(val
     assert oracle.pod_minutes <= 20 * (len(values) + 1)
 
 
+@settings(deadline=None)
 @given(demands, st.integers(1, 20))
 def test_unserved_is_zero_exactly_when_capacity_suffices_everywhere(values: list[float], replicas: int) -> None:
     outcome = replay(Fixed(replicas), trial_of(values), Cluster(first=replicas))
@@ -234,6 +236,7 @@ def test_unserved_is_zero_exactly_when_capacity_suffices_everywhere(values: list
     assert (outcome.violation_share == 0) is suffices
 
 
+@settings(deadline=None)
 @given(demands, st.integers(1, 20), st.integers(0, 5))
 def test_more_pods_never_serve_less(values: list[float], replicas: int, more: int) -> None:
     few = replay(Fixed(replicas), trial_of(values), Cluster(first=1))
@@ -241,6 +244,7 @@ def test_more_pods_never_serve_less(values: list[float], replicas: int, more: in
     assert (many.supply.unserved <= few.supply.unserved).all()
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 5)), max_size=40), st.integers(0, 6))
 def test_larger_orders_never_have_fewer_ready(orders: list[tuple[int, int]], start: int) -> None:
     few, many = PodFleet(3, 60.0 * start), PodFleet(3, 60.0 * start)
@@ -250,6 +254,7 @@ def test_larger_orders_never_have_fewer_ready(orders: list[tuple[int, int]], sta
         assert many.ready(60.0 * minute) >= few.ready(60.0 * minute)
 
 
+@settings(deadline=None)
 @given(demands, st.integers(1, 8))
 def test_the_replay_agrees_with_a_formula(values: list[float], lead: int) -> None:
     # ordered: ceil of the demand before; ready: the fewest ordered of the last lead minutes (see the fleet's own test)

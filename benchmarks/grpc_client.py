@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Times GetMetrics over one connection: ``python -m benchmarks.grpc_client closed|paced PORT CALLERS|RATE CALLS``.
+
+A process of its own, so that it shares no interpreter lock with what it measures. ``closed``: so many callers, each of
+which asks again once it has its answer. ``paced``: so many calls a second, whether answers come or not, as KEDA's polls
+do. Prints JSON: seconds of every call, and of them all.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Coroutine
+from time import perf_counter
+from typing import Any
+
+import grpc
+
+from kedastral._proto.externalscaler_pb2 import GetMetricsRequest, GetMetricsResponse, ScaledObjectRef
+
+METHOD = "/externalscaler.ExternalScaler/GetMetrics"
+WARM_UP = 200
+
+
+Ask = Callable[[], Coroutine[Any, Any, None]]
+
+
+async def measure(way: str, port: int, amount: int, calls: int) -> tuple[list[float], float]:
+    """Seconds of each of about ``calls`` calls, and from the first to the last answer."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = channel.unary_unary(
+            METHOD,
+            request_serializer=GetMetricsRequest.SerializeToString,
+            response_deserializer=GetMetricsResponse.FromString,
+        )
+        ref = ScaledObjectRef(name="bench", namespace="default", scalerMetadata={"workload": "bench"})
+        request = GetMetricsRequest(scaledObjectRef=ref, metricName="desired_replicas")
+        seconds: list[float] = []
+
+        async def ask() -> None:
+            began = perf_counter()
+            await call(request, timeout=30)
+            seconds.append(perf_counter() - began)
+
+        send = {"closed": send_closed, "paced": send_paced}[way]
+        await send(ask, amount, WARM_UP)
+        seconds.clear()
+        began = perf_counter()
+        await send(ask, amount, calls)
+        return seconds, perf_counter() - began
+
+
+async def send_closed(ask: Ask, callers: int, calls: int) -> None:
+    """``callers`` at once, each in turn."""
+
+    async def ask_again() -> None:
+        for _ in range(max(1, calls // callers)):
+            await ask()
+
+    await asyncio.gather(*(ask_again() for _ in range(callers)))
+
+
+async def send_paced(ask: Ask, rate: int, calls: int) -> None:
+    """``rate`` calls a second, at even distances."""
+    origin = perf_counter()
+    async with asyncio.TaskGroup() as tasks:
+        for i in range(calls):
+            await asyncio.sleep(max(0.0, origin + i / rate - perf_counter()))
+            tasks.create_task(ask())
+
+
+if __name__ == "__main__":
+    each, total = asyncio.run(measure(sys.argv[1], *map(int, sys.argv[2:5])))
+    json.dump({"seconds": each, "elapsed": total}, sys.stdout)

@@ -1,0 +1,485 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every store and every reader of snapshots must do, whichever implementation stands behind the port."""
+
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import attrs
+import httpx
+import pytest
+import trio
+from trio.testing import MockClock
+
+from kedastral import client as client_module
+from kedastral.client import ANSWER_WITHIN, FIRST_WAIT, REFRESH_EVERY, RemoteSnapshots
+from kedastral.core.ports import SnapshotReader, SnapshotStore
+from kedastral.core.serving import StalePolicy
+from kedastral.core.snapshot import Snapshot
+from kedastral.errors import RemoteError, StoreError
+from kedastral.metrics import Metrics
+from kedastral.services.readiness import Readiness
+from kedastral.services.snapshot_api import SnapshotView, create_app
+from kedastral.storage.memory import MemoryStore
+from tests.services.parts import START, make_snapshot, wall_clock
+
+STORES: dict[str, Callable[[], SnapshotStore]] = {
+    "memory": MemoryStore,
+    "memory with a ttl": lambda: MemoryStore(ttl=3600.0),
+}
+
+
+@pytest.fixture(params=STORES.values(), ids=STORES)
+def store(request: pytest.FixtureRequest) -> SnapshotStore:
+    made: SnapshotStore = request.param()
+    return made
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+async def test_what_was_put_is_found(autojump_clock: MockClock, store: SnapshotStore) -> None:
+    assert store.get("shop") is None
+    assert dict(store.newest()) == {}
+    snapshot = make_snapshot()
+    assert await store.put(snapshot) is True
+    await store.follow("shop")
+    assert store.get("shop") == snapshot
+    assert dict(store.newest()) == {"shop": snapshot}
+    assert store.get("SHOP") is None
+
+
+async def test_workloads_are_kept_apart(autojump_clock: MockClock, store: SnapshotStore) -> None:
+    names = ["a", "b", "a/b", "a b", "✓", "a" * 1000]
+    for name in names:
+        await store.put(make_snapshot(workload=name))
+    assert set(store.newest()) == set(names)
+    assert all(found is not None and found.workload == name for name in names for found in [store.get(name)])
+
+
+@pytest.mark.parametrize("name", ["", " ", "\t\n"])
+async def test_a_snapshot_of_no_workload_is_refused(autojump_clock: MockClock, store: SnapshotStore, name: str) -> None:
+    with pytest.raises(StoreError) as caught:
+        await store.put(make_snapshot(workload=name))
+    assert caught.value.reason == "no_workload"
+    assert dict(store.newest()) == {}
+
+
+async def test_an_older_snapshot_never_replaces_a_newer_one(autojump_clock: MockClock, store: SnapshotStore) -> None:
+    newer, older = make_snapshot(made_at=at(30)), make_snapshot(made_at=at(0))
+    assert await store.put(newer) is True
+    assert await store.put(older) is False
+    assert store.get("shop") is newer
+
+
+async def test_of_two_made_at_the_same_moment_the_later_put_counts(
+    autojump_clock: MockClock, store: SnapshotStore
+) -> None:
+    first, second = make_snapshot([1]), make_snapshot([2])
+    assert await store.put(first)
+    assert await store.put(second)
+    assert store.get("shop") is second
+
+
+async def test_the_newest_map_is_no_window_into_the_store(autojump_clock: MockClock, store: SnapshotStore) -> None:
+    await store.put(make_snapshot())
+    seen = store.newest()
+    await store.put(make_snapshot(workload="other"))
+    assert set(seen) == {"shop"}
+
+
+async def test_concurrent_writers_and_readers_see_whole_snapshots_that_never_go_back(
+    autojump_clock: MockClock, store: SnapshotStore
+) -> None:
+    names = [f"w{n}" for n in range(10)]
+
+    async def write(writer: int) -> None:
+        for n in range(100):
+            name = names[(writer + n) % len(names)]
+            await store.put(make_snapshot([writer, n], made_at=at(writer + 50 * n), workload=name))
+
+    async def read(reader: int) -> None:
+        seen: dict[str, datetime] = {}
+        for n in range(100):
+            await trio.lowlevel.checkpoint()
+            name = names[(reader + n) % len(names)]
+            for found in (store.get(name), store.newest().get(name)):
+                if found is None:
+                    continue
+                writer, count = found.replicas.tolist()
+                assert (found.workload, found.made_at) == (name, at(writer + 50 * count))
+                assert found.made_at >= seen.get(name, found.made_at)
+                seen[name] = found.made_at
+
+    async with trio.open_nursery() as nursery:
+        for number in range(50):
+            nursery.start_soon(write, number)
+            nursery.start_soon(read, number)
+    newest = dict.fromkeys(names, START)
+    for writer, n in itertools.product(range(50), range(100)):
+        name = names[(writer + n) % len(names)]
+        newest[name] = max(newest[name], at(writer + 50 * n))
+    assert {name: found.made_at for name, found in store.newest().items()} == newest
+
+
+async def test_a_snapshot_is_gone_a_ttl_after_it_was_put(autojump_clock: MockClock) -> None:
+    store = MemoryStore(ttl=60.0)
+    await store.put(make_snapshot())
+    await trio.sleep(59.999)
+    assert store.get("shop") is not None
+    assert set(store.newest()) == {"shop"}
+    await trio.sleep(0.002)
+    assert store.get("shop") is None
+    assert dict(store.newest()) == {}
+
+
+async def test_a_put_gives_back_the_memory_of_what_has_expired(autojump_clock: MockClock) -> None:
+    store = MemoryStore(ttl=60.0)
+    for n in range(1000):
+        await store.put(make_snapshot(workload=f"w{n}"))
+    await trio.sleep(30)
+    await store.put(make_snapshot(workload="w0", made_at=at(30)))
+    await trio.sleep(31)
+    await store.put(make_snapshot(workload="new"))
+    assert set(store._kept) == {"w0", "new"}
+
+
+async def test_a_newer_snapshot_lives_a_ttl_of_its_own(autojump_clock: MockClock) -> None:
+    store = MemoryStore(ttl=60.0)
+    await store.put(make_snapshot())
+    await trio.sleep(50)
+    await store.put(make_snapshot(made_at=at(50)))
+    await trio.sleep(50)
+    assert store.get("shop") is not None
+
+
+async def test_after_expiry_an_older_snapshot_is_welcome(autojump_clock: MockClock) -> None:
+    store = MemoryStore(ttl=60.0)
+    await store.put(make_snapshot(made_at=at(30)))
+    await trio.sleep(61)
+    assert await store.put(make_snapshot(made_at=at(0))) is True
+
+
+@pytest.mark.parametrize("ttl", [0.0, -1.0])
+def test_a_ttl_must_be_positive(ttl: float) -> None:
+    with pytest.raises(ValueError, match="ttl"):
+        MemoryStore(ttl=ttl)
+
+
+# --- readers: the stores themselves, and the split scaler's over HTTP ---
+
+
+@attrs.define
+class Forecaster:
+    """A forecaster's snapshot server behind a transport, and how it misbehaves today."""
+
+    store: MemoryStore = attrs.field(factory=MemoryStore)
+    asked: list[str] = attrs.field(factory=list)
+    answer: Callable[[httpx.Request], Awaitable[httpx.Response]] | None = None
+    transport: httpx.ASGITransport = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        view = SnapshotView(self.store, StalePolicy(), wall_clock())
+        self.transport = httpx.ASGITransport(create_app(view, Readiness.of(()), Metrics().registry))
+
+    async def respond(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request.url.params["workload"])
+        if self.answer is not None:
+            return await self.answer(request)
+        return await self.transport.handle_async_request(request)
+
+
+@attrs.define
+class Remote:
+    """A remote reader that runs, and the forecaster it reads."""
+
+    forecaster: Forecaster
+    reader: RemoteSnapshots
+    metrics: Metrics
+
+    @property
+    def errors(self) -> dict[str, float]:
+        """Failures counted, by reason."""
+        return {
+            sample.labels["reason"]: sample.value
+            for family in self.metrics.errors.collect()
+            for sample in family.samples
+            if sample.name == "kedastral_errors_total"
+        }
+
+
+@pytest.fixture
+async def remote(autojump_clock: MockClock) -> AsyncIterator[Remote]:
+    forecaster, metrics = Forecaster(), Metrics()
+    async with httpx.AsyncClient(
+        transport=httpx.MockTransport(forecaster.respond), base_url="http://forecaster:8081/"
+    ) as http:
+        reader = RemoteSnapshots(http, metrics)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(reader.run)
+            yield Remote(forecaster, reader, metrics)
+            nursery.cancel_scope.cancel()
+
+
+Put = Callable[[Snapshot], Awaitable[object]]
+
+
+@pytest.fixture(params=[*STORES, "remote"])
+def reader_and_put(request: pytest.FixtureRequest, remote: Remote) -> tuple[SnapshotReader, Put]:
+    """A reader, and how a snapshot gets to where it reads."""
+    if request.param == "remote":
+        return remote.reader, remote.forecaster.store.put
+    store = STORES[request.param]()
+    return store, store.put
+
+
+async def test_a_reader_has_what_it_follows(
+    autojump_clock: MockClock, reader_and_put: tuple[SnapshotReader, Put]
+) -> None:
+    reader, put = reader_and_put
+    snapshot = make_snapshot(values=[1.5, 2, 3, 4, 5, 1 / 3])
+    await put(snapshot)
+    await reader.follow("shop")
+    assert reader.get("shop") == snapshot
+    assert dict(reader.newest()) == {"shop": snapshot}
+
+
+async def test_a_reader_has_nothing_where_there_is_nothing_and_says_so_at_once(
+    autojump_clock: MockClock, reader_and_put: tuple[SnapshotReader, Put]
+) -> None:
+    reader, _ = reader_and_put
+    began = trio.current_time()
+    await reader.follow("nobody")
+    assert trio.current_time() == began
+    assert reader.get("nobody") is None
+    assert reader.get("never followed") is None
+    assert dict(reader.newest()) == {}
+
+
+async def test_a_reader_sees_newer_snapshots_within_seconds(
+    autojump_clock: MockClock, reader_and_put: tuple[SnapshotReader, Put]
+) -> None:
+    reader, put = reader_and_put
+    await reader.follow("shop")
+    for n in range(3):
+        snapshot = make_snapshot([n], made_at=at(30 * n))
+        await put(snapshot)
+        await trio.sleep(REFRESH_EVERY + 0.1)
+        assert reader.get("shop") == snapshot
+
+
+async def test_a_missing_snapshot_is_no_failure(autojump_clock: MockClock, remote: Remote) -> None:
+    await remote.reader.follow("shop")
+    await trio.sleep(3 * REFRESH_EVERY)
+    assert remote.errors == {}
+
+
+def refuse(error: Exception) -> Callable[[httpx.Request], Awaitable[httpx.Response]]:
+    async def answer(_request: httpx.Request) -> httpx.Response:
+        await trio.lowlevel.checkpoint()
+        raise error
+
+    return answer
+
+
+def say(status: int, body: bytes, **headers: str) -> Callable[[httpx.Request], Awaitable[httpx.Response]]:
+    async def answer(_request: httpx.Request) -> httpx.Response:
+        await trio.lowlevel.checkpoint()
+        return httpx.Response(status, content=body, headers=headers)
+
+    return answer
+
+
+async def hang(_request: httpx.Request) -> httpx.Response:
+    await trio.sleep_forever()
+    raise AssertionError
+
+
+OTHER = b'{"workload":"other","metric":"m","generatedAt":"2026-03-01T12:00:00Z","stepSeconds":60,"horizonSeconds":60,'
+FAILURES = {
+    "connection refused": (refuse(httpx.ConnectError("Connection refused")), "unreachable"),
+    "broken off": (refuse(httpx.RemoteProtocolError("peer closed")), "unreachable"),
+    "an error status": (say(503, b'{"error":"shutting down"}'), "http_status"),
+    "a redirect": (say(302, b"", location="http://elsewhere/"), "http_status"),
+    "no JSON": (say(200, b"<html>"), "bad_answer"),
+    "other JSON": (say(200, b"[1, 2]"), "bad_answer"),
+    "null": (say(200, b"null"), "bad_answer"),
+    "an empty object": (say(200, b"{}"), "bad_answer"),
+    "no text": (say(200, b"\xff\xfe\x00"), "bad_answer"),
+    "nothing": (say(200, b""), "bad_answer"),
+    "another workload": (say(200, OTHER + b'"values":[1],"desiredReplicas":[1],"leadTimeSeconds":30}'), "bad_answer"),
+    "too much": (say(200, b" " * (client_module.MOST_BYTES + 1)), "bad_answer"),
+    "no answer": (hang, "timeout"),
+}
+
+
+@pytest.mark.parametrize(("answer", "reason"), FAILURES.values(), ids=FAILURES)
+async def test_while_the_forecaster_fails_the_last_snapshot_stays_until_it_comes_back(
+    autojump_clock: MockClock, remote: Remote, answer: Any, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "kedastral.client")
+    first, second = make_snapshot(), make_snapshot(made_at=at(30))
+    await remote.forecaster.store.put(first)
+    await remote.reader.follow("shop")
+    remote.forecaster.answer = answer
+    await trio.sleep(10 * REFRESH_EVERY)
+    assert remote.reader.get("shop") == first
+    assert set(remote.errors) == {reason}
+    assert remote.errors[reason] >= 4
+    await remote.forecaster.store.put(second)
+    remote.forecaster.answer = None
+    await trio.sleep(REFRESH_EVERY + ANSWER_WITHIN + 0.1)
+    assert remote.reader.get("shop") == second
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert vars(caplog.records[0])["workload"] == "shop"
+    assert vars(caplog.records[0])["err"].startswith("the forecaster at http://forecaster:8081 ")
+
+
+async def test_a_snapshot_that_the_forecaster_lost_is_missing(autojump_clock: MockClock, remote: Remote) -> None:
+    await remote.forecaster.store.put(make_snapshot())
+    await remote.reader.follow("shop")
+    remote.forecaster.answer = say(404, b'{"error":"snapshot not found"}')
+    await trio.sleep(REFRESH_EVERY + 0.1)
+    assert remote.reader.get("shop") is None
+
+
+async def test_a_hung_forecaster_delays_the_first_question_by_a_second_at_most(
+    autojump_clock: MockClock, remote: Remote
+) -> None:
+    remote.forecaster.answer = hang
+    began = trio.current_time()
+    await remote.reader.follow("shop")
+    assert trio.current_time() - began <= FIRST_WAIT == 1.0
+    began = trio.current_time()
+    await remote.reader.follow("shop")
+    assert trio.current_time() == began
+
+
+async def test_whoever_asks_during_the_first_read_waits_for_it_too(autojump_clock: MockClock, remote: Remote) -> None:
+    snapshot = make_snapshot()
+
+    async def slowly(_request: httpx.Request) -> httpx.Response:
+        await trio.sleep(0.5)
+        remote.forecaster.answer = None
+        return await remote.forecaster.respond(_request)
+
+    await remote.forecaster.store.put(snapshot)
+    remote.forecaster.answer = slowly
+    found: list[Snapshot | None] = []
+
+    async def ask(after: float) -> None:
+        await trio.sleep(after)
+        await remote.reader.follow("shop")
+        found.append(remote.reader.get("shop"))
+
+    async with trio.open_nursery() as nursery:
+        for after in (0.0, 0.1, 0.2):
+            nursery.start_soon(ask, after)
+    assert found == [snapshot] * 3
+
+
+async def test_a_first_question_that_was_given_up_does_not_hold_up_the_next(
+    autojump_clock: MockClock, remote: Remote
+) -> None:
+    remote.forecaster.answer = hang
+    with trio.move_on_after(0.2):
+        await remote.reader.follow("shop")
+    began = trio.current_time()
+    await remote.reader.follow("shop")
+    assert trio.current_time() == began
+
+
+async def test_a_hung_forecaster_keeps_no_reader_from_another_workloads_snapshot(
+    autojump_clock: MockClock, remote: Remote
+) -> None:
+    good = remote.forecaster.respond
+
+    async def hang_for_some(request: httpx.Request) -> httpx.Response:
+        if request.url.params["workload"] == "hung":
+            await trio.sleep_forever()
+        remote.forecaster.answer = None
+        try:
+            return await good(request)
+        finally:
+            remote.forecaster.answer = hang_for_some
+
+    remote.forecaster.answer = hang_for_some
+    await remote.reader.follow("hung")
+    await remote.reader.follow("shop")
+    snapshot = make_snapshot()
+    await remote.forecaster.store.put(snapshot)
+    await trio.sleep(REFRESH_EVERY + ANSWER_WITHIN + 0.1)
+    assert remote.reader.get("shop") == snapshot
+
+
+async def test_a_name_that_fits_in_no_url_is_a_failure_and_no_bug(autojump_clock: MockClock, remote: Remote) -> None:
+    await remote.reader.follow("x" * 100_000)
+    await trio.sleep(2 * REFRESH_EVERY + 0.1)
+    assert remote.errors["unreachable"] >= 2
+
+
+async def test_what_nobody_asks_for_is_forgotten_and_what_is_asked_for_is_not(
+    autojump_clock: MockClock, remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "FORGET_AFTER", 60.0)
+    for name in ("asked", "unasked"):
+        await remote.forecaster.store.put(make_snapshot(workload=name))
+        await remote.reader.follow(name)
+    for _ in range(3):
+        await trio.sleep(30)
+        remote.reader.get("asked")
+    assert set(remote.reader.newest()) == {"asked"}
+    remote.forecaster.asked.clear()
+    await trio.sleep(REFRESH_EVERY)
+    assert remote.forecaster.asked == ["asked"]
+
+
+async def test_the_default_workload_is_read_unasked_and_never_forgotten(
+    autojump_clock: MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "FORGET_AFTER", 60.0)
+    forecaster = Forecaster()
+    await forecaster.store.put(make_snapshot())
+    transport = httpx.MockTransport(forecaster.respond)
+    async with httpx.AsyncClient(transport=transport, base_url="http://forecaster/") as http:
+        reader = RemoteSnapshots(http, Metrics(), always=("shop",))
+        await nursery.start(reader.run)
+        missing = 0
+        for _ in range(20):
+            await trio.sleep(REFRESH_EVERY * 1.5)
+            missing += "shop" not in reader.newest()
+        assert missing == 0
+        nursery.cancel_scope.cancel()
+
+
+async def test_too_many_workloads_are_refused_and_known_ones_still_followed(
+    autojump_clock: MockClock, remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "MOST_WORKLOADS", 2)
+    await remote.reader.follow("a")
+    await remote.reader.follow("b")
+    with pytest.raises(RemoteError) as caught:
+        await remote.reader.follow("c")
+    assert caught.value.reason == "too_many_workloads"
+    await remote.reader.follow("a")
+
+
+async def test_at_most_eight_requests_are_made_at_once(autojump_clock: MockClock, remote: Remote) -> None:
+    running = most = 0
+
+    async def count(_request: httpx.Request) -> httpx.Response:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await trio.sleep(0.1)
+        running -= 1
+        return httpx.Response(404)
+
+    remote.forecaster.answer = count
+    async with trio.open_nursery() as nursery:
+        for n in range(50):
+            nursery.start_soon(remote.reader.follow, f"w{n}")
+    await trio.sleep(3 * REFRESH_EVERY)
+    assert most == client_module.MOST_AT_ONCE

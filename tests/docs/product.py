@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the product has: settings, flags, metrics, endpoints, RPCs, reasons of errors; asked of the product itself."""
+
+import ast
+from collections.abc import Iterator
+
+import attrs
+import click
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics import MetricWrapperBase
+
+from kedastral._proto.externalscaler_grpc import ExternalScalerBase
+from kedastral.cli.main import COMMANDS, cli
+from kedastral.clock import SystemClock
+from kedastral.config.fields import settings_of
+from kedastral.core.serving import StalePolicy
+from kedastral.core.snapshot import Snapshot
+from kedastral.metrics import Metrics
+from kedastral.services.readiness import Readiness
+from kedastral.services.snapshot_api import SnapshotView, create_app
+from tests.docs.pages import ROOT
+
+
+@attrs.frozen
+class Metric:
+    """A metric as its exposition shows it."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+
+
+class NoSnapshots:
+    """A reader without a snapshot; a store would ask for Trio's clock, which only runs inside of Trio."""
+
+    def get(self, workload: str) -> None:
+        del workload
+
+    def newest(self) -> dict[str, Snapshot]:
+        return {}
+
+    async def follow(self, workload: str) -> None:
+        del workload
+
+
+def flags_of(command: str) -> set[str]:
+    """Every flag of a subcommand, ``--help`` included."""
+    found = cli.commands[command]
+    flags = {flag for parameter in found.params if isinstance(parameter, click.Option) for flag in parameter.opts}
+    return flags | {"--help", "-h"}
+
+
+def all_flags() -> set[str]:
+    """The flags of all commands together, and those of the program itself."""
+    return {flag for command in cli.commands for flag in flags_of(command)} | {"--version"}
+
+
+def all_variables() -> set[str]:
+    """Every environment variable that is a setting."""
+    return {setting.env for kind in COMMANDS.values() for setting in settings_of(kind)}
+
+
+def variables_of(command: str) -> set[str]:
+    """The environment variables of one command."""
+    return {setting.env for setting in settings_of(COMMANDS[command])}
+
+
+def metrics() -> set[Metric]:
+    """Every metric of ours; those of the Python client library are its own affair."""
+    metrics = Metrics()
+    metrics.show_snapshots(NoSnapshots(), SystemClock())
+    return set(_metrics_in(metrics.registry))
+
+
+def _metrics_in(registry: CollectorRegistry) -> Iterator[Metric]:
+    for collector in registry._collector_to_names:
+        of_all = collector._labelnames if isinstance(collector, MetricWrapperBase) else None
+        for family in collector.collect():
+            if family.name.startswith("kedastral_"):
+                labels = of_all if of_all is not None else family._labelnames  # type: ignore[attr-defined]
+                name = family.name + ("_total" if family.type == "counter" else "")
+                yield Metric(name, family.type, tuple(labels))
+
+
+def endpoints(*, serves_forecasts: bool = True) -> set[str]:
+    """The paths that the HTTP server answers."""
+    view = SnapshotView(NoSnapshots(), StalePolicy(), SystemClock())
+    app = create_app(view, Readiness.of(()), CollectorRegistry(), serves_forecasts=serves_forecasts)
+    return {rule.rule for rule in app.url_map.iter_rules()}
+
+
+def rpcs() -> set[str]:
+    """The RPCs of KEDA's contract."""
+    return {name for name in vars(ExternalScalerBase) if not name.startswith("_")}
+
+
+COMPONENTS = {"SourceError": "source", "ModelError": "model", "StoreError": "store", "RemoteError": "client"}
+
+
+def literal_reasons() -> set[tuple[str, str]]:
+    """Component and reason of every error that is raised with both written in one place."""
+    found = set()
+    for file in (ROOT / "kedastral").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in COMPONENTS:
+                for keyword in node.keywords:
+                    if keyword.arg == "reason" and isinstance(keyword.value, ast.Constant):
+                        found.add((COMPONENTS[node.func.id], str(keyword.value.value)))
+    return found

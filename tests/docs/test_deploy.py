@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The deployment examples and the image use what the product has, and fit how it starts and stops."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import yaml
+
+from kedastral.app import STOP_WITHIN
+from kedastral.config.loading import load
+from kedastral.config.settings import RunSettings
+from kedastral.services.external_scaler import TARGET
+from tests.docs import product
+from tests.docs.pages import ROOT, bare, read, tables
+
+DEPLOY = ROOT / "deploy"
+FILES = sorted((*DEPLOY.rglob("*.yaml"), *DEPLOY.rglob("*.yml")))
+PROMISED_DRAIN = 10
+PLAIN_PORTS = {"SCALER_LISTEN": 8080, "FORECASTER_LISTEN": 8081}
+PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
+names = [str(file.relative_to(DEPLOY)) for file in FILES]
+every_file = pytest.mark.parametrize("file", FILES, ids=names)
+
+
+def documents(file: Path) -> list[dict[str, Any]]:
+    return [document for document in yaml.safe_load_all(read(file)) if document]
+
+
+def one(kind: str, file: str) -> dict[str, Any]:
+    """The only document of a kind in a file of the examples."""
+    (found,) = [document for document in documents(DEPLOY / "examples" / file) if document["kind"] == kind]
+    return found
+
+
+@pytest.fixture
+def pod() -> dict[str, Any]:
+    """The pod of Kedastral's Deployment."""
+    spec: dict[str, Any] = one("Deployment", "deployment.yaml")["spec"]["template"]["spec"]
+    return spec
+
+
+@pytest.fixture
+def container(pod: dict[str, Any]) -> dict[str, Any]:
+    (only,) = pod["containers"]
+    return dict(only)
+
+
+@pytest.fixture
+def scaled_object() -> dict[str, Any]:
+    spec: dict[str, Any] = one("ScaledObject", "example-scaledobject.yaml")["spec"]
+    return spec
+
+
+def external_trigger(scaled_object: dict[str, Any]) -> dict[str, Any]:
+    (found,) = [trigger for trigger in scaled_object["triggers"] if trigger["type"].startswith("external")]
+    return dict(found)
+
+
+def variables(container: dict[str, Any]) -> dict[str, str]:
+    return {variable["name"]: variable["value"] for variable in container["env"]}
+
+
+# every file
+
+
+@every_file
+def test_files_parse_and_name_what_they_are(file: Path) -> None:
+    found = documents(file)
+    assert found
+    for document in found:
+        assert document["apiVersion"]
+        assert document["kind"]
+
+
+@every_file
+def test_metric_type_value_appears_nowhere(file: Path) -> None:
+    def types(node: Any) -> list[str]:
+        if isinstance(node, dict):
+            return [str(node[key]) for key in node if key == "metricType"] + [
+                t for v in node.values() for t in types(v)
+            ]
+        return [t for item in node for t in types(item)] if isinstance(node, list) else []
+
+    assert set(types(documents(file))) <= {"AverageValue"}
+
+
+def test_kustomizations_name_files_that_exist() -> None:
+    found = [file for file in FILES if file.name == "kustomization.yaml"]
+    assert found
+    for file in found:
+        for resource in documents(file)[0]["resources"]:
+            assert (file.parent / resource).exists(), resource
+
+
+# the Deployment
+
+
+def test_the_settings_of_the_deployment_exist_and_are_sound(container: dict[str, Any]) -> None:
+    (command,) = container["args"]
+    assert command == "run"
+    given = variables(container)
+    assert given.keys() <= product.variables_of(command)
+    load(RunSettings, {}, given)
+
+
+def test_the_deployments_ports_are_those_it_listens_on(container: dict[str, Any]) -> None:
+    settings = load(RunSettings, {}, variables(container)).settings
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"grpc": settings.listeners.grpc_listen.port, "http": settings.listeners.http_listen.port}
+    service = one("Service", "deployment.yaml")["spec"]["ports"]
+    assert {port["port"]: port["targetPort"] for port in service} == {number: name for name, number in ports.items()}
+
+
+def test_the_service_selects_the_pods() -> None:
+    labels = one("Deployment", "deployment.yaml")["spec"]["template"]["metadata"]["labels"]
+    assert one("Service", "deployment.yaml")["spec"]["selector"].items() <= labels.items()
+    for document in documents(DEPLOY / "production" / "availability.yaml"):
+        selector = document["spec"].get("selector") or document["spec"]["podSelector"]
+        assert selector["matchLabels"].items() <= labels.items()
+
+
+def test_the_network_policy_opens_the_ports_that_are_served() -> None:
+    (policy,) = [d for d in documents(DEPLOY / "production" / "availability.yaml") if d["kind"] == "NetworkPolicy"]
+    opened = {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]}
+    assert opened == set(PLAIN_PORTS.values())
+    from_keda = [rule for rule in policy["spec"]["ingress"] if {"port": PLAIN_PORTS["SCALER_LISTEN"]} in rule["ports"]]
+    assert all(rule.get("from") for rule in from_keda)
+
+
+def test_scrape_annotations_point_at_the_metrics(container: dict[str, Any]) -> None:
+    annotations = one("Deployment", "deployment.yaml")["spec"]["template"]["metadata"]["annotations"]
+    assert annotations["prometheus.io/path"] in product.endpoints()
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert int(annotations["prometheus.io/port"]) == ports["http"]
+
+
+@pytest.mark.parametrize("probe", PROBES)
+def test_probes_ask_an_endpoint_on_the_http_port(container: dict[str, Any], probe: str) -> None:
+    asked = container[probe]["httpGet"]
+    assert asked["port"] == "http"
+    assert asked["path"] in product.endpoints()
+
+
+def test_liveness_never_depends_on_readiness(container: dict[str, Any]) -> None:
+    assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
+    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+
+
+def test_the_grace_period_is_longer_than_the_drain(pod: dict[str, Any], container: dict[str, Any]) -> None:
+    assert STOP_WITHIN <= PROMISED_DRAIN < pod["terminationGracePeriodSeconds"]
+    assert "lifecycle" not in container, "a preStop hook takes time from the grace period: add it here"
+
+
+def test_pods_run_with_no_privileges(pod: dict[str, Any], container: dict[str, Any]) -> None:
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["runAsUser"] == image_user()
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["automountServiceAccountToken"] is False
+    own = container["securityContext"]
+    assert own["readOnlyRootFilesystem"] is True
+    assert own["allowPrivilegeEscalation"] is False
+    assert own["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_the_image_is_the_one_that_make_docker_builds(container: dict[str, Any]) -> None:
+    from kedastral import __version__
+
+    assert container["image"] == f"kedastral:{__version__}"
+    assert "IMAGE ?= kedastral:$(VERSION)" in read(ROOT / "Makefile")
+
+
+def test_no_scaler_is_gone_during_a_rollout() -> None:
+    update = one("Deployment", "deployment.yaml")["spec"]["strategy"]["rollingUpdate"]
+    assert update["maxUnavailable"] == 0
+
+
+# the ScaledObject
+
+
+def test_trigger_metadata_is_what_the_scaler_knows(scaled_object: dict[str, Any]) -> None:
+    rows = next(table for table in tables(read(ROOT / "docs" / "keda.md")) if "key" in table[0])
+    assert external_trigger(scaled_object)["metadata"].keys() <= {bare(row["key"]) for row in rows}
+
+
+def test_the_trigger_asks_the_service_for_the_configured_workload(
+    scaled_object: dict[str, Any], container: dict[str, Any]
+) -> None:
+    metadata = external_trigger(scaled_object)["metadata"]
+    namespace = documents(DEPLOY / "examples" / "kustomization.yaml")[0]["namespace"]
+    service = one("Service", "deployment.yaml")["metadata"]["name"]
+    assert metadata["scalerAddress"] == f"{service}.{namespace}.svc.cluster.local:{PLAIN_PORTS['SCALER_LISTEN']}"
+    assert metadata["workload"] == variables(container)["WORKLOAD"]
+
+
+def test_a_reactive_trigger_on_the_same_load_stands_beside_it(
+    scaled_object: dict[str, Any], container: dict[str, Any]
+) -> None:
+    (reactive,) = [trigger for trigger in scaled_object["triggers"] if trigger["type"] == "prometheus"]
+    given = variables(container)
+    assert reactive["metadata"]["query"] == given["PROM_QUERY"]
+    assert reactive["metadata"]["serverAddress"] == given["PROM_URL"]
+    assert float(reactive["metadata"]["threshold"]) <= float(given["TARGET_PER_POD"])
+
+
+def test_bounds_are_the_same_on_both_sides(scaled_object: dict[str, Any], container: dict[str, Any]) -> None:
+    given = variables(container)
+    assert scaled_object["minReplicaCount"] == int(given["MIN_REPLICAS"]) > 0
+    assert scaled_object["maxReplicaCount"] == int(given["MAX_REPLICAS"])
+
+
+def test_the_fallback_can_begin_and_lies_within_the_bounds(
+    scaled_object: dict[str, Any], container: dict[str, Any]
+) -> None:
+    assert variables(container)["ON_STALE"] in ("ride-forecast", "error"), "default-min never lets fallback begin"
+    replicas = scaled_object["fallback"]["replicas"]
+    assert scaled_object["minReplicaCount"] <= replicas <= scaled_object["maxReplicaCount"]
+
+
+def test_the_hpa_takes_the_answer_at_its_word(scaled_object: dict[str, Any]) -> None:
+    behavior = scaled_object["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    assert behavior["scaleUp"]["tolerance"] == 0
+    assert behavior["scaleDown"]["tolerance"] == 0
+    assert external_trigger(scaled_object)["metricType"] == "AverageValue"
+    assert TARGET == 1
+    assert "HPAConfigurableTolerance" in read(DEPLOY / "examples" / "example-scaledobject.yaml")
+
+
+def test_the_readme_shows_the_triggers_of_the_example(scaled_object: dict[str, Any]) -> None:
+    shown = re.search(r"```yaml\n(triggers:.*?)```", read(ROOT / "README.md"), re.DOTALL)
+    assert shown is not None
+    without_names = [{k: v for k, v in trigger.items() if k != "name"} for trigger in scaled_object["triggers"]]
+    assert yaml.safe_load(shown[1])["triggers"] == without_names
+
+
+def test_the_trial_prometheus_is_where_the_examples_look(container: dict[str, Any]) -> None:
+    service = one("Service", "prometheus-test-setup.yaml")
+    namespace = documents(DEPLOY / "examples" / "kustomization.yaml")[0]["namespace"]
+    port = service["spec"]["ports"][0]["port"]
+    address = f"http://{service['metadata']['name']}.{namespace}.svc.cluster.local:{port}"
+    assert variables(container)["PROM_URL"] == address
+    yaml.safe_load(one("ConfigMap", "prometheus-test-setup.yaml")["data"]["prometheus.yml"])
+
+
+# the image
+
+
+@attrs.frozen
+class Instruction:
+    """One instruction of the Dockerfile, in the stage (0 is the first) it belongs to."""
+
+    stage: int
+    word: str
+    rest: str
+
+
+def instructions() -> list[Instruction]:
+    text = re.sub(r"^\s*#.*\n", "", read(ROOT / "Dockerfile"), flags=re.MULTILINE).replace("\\\n", " ")
+    found: list[Instruction] = []
+    stage = -1
+    for line in filter(None, map(str.strip, text.splitlines())):
+        word, _, rest = line.partition(" ")
+        stage += word == "FROM"
+        found.append(Instruction(stage, word, " ".join(rest.split())))
+    return found
+
+
+def last_stage(word: str) -> list[str]:
+    found = instructions()
+    return [one.rest for one in found if one.stage == found[-1].stage and one.word == word]
+
+
+def image_user() -> int:
+    (user,) = last_stage("USER")
+    return int(user.partition(":")[0])
+
+
+def test_the_image_has_a_build_stage_and_a_slim_last_one() -> None:
+    bases = [instruction.rest.split()[0] for instruction in instructions() if instruction.word == "FROM"]
+    assert len(bases) == 2
+    assert all("slim" in base for base in bases)
+
+
+def test_the_image_runs_as_a_numeric_user_who_is_not_root() -> None:
+    assert image_user() > 0
+
+
+def test_the_image_starts_the_program_itself_so_that_it_gets_sigterm() -> None:
+    (entry,) = last_stage("ENTRYPOINT")
+    (arguments,) = last_stage("CMD")
+    words = [*json.loads(entry), *json.loads(arguments)]
+    assert words[0].endswith("/kedastral")
+    assert words[1] == "run"
+    assert not last_stage("STOPSIGNAL")
+
+
+def test_the_image_exposes_the_ports_that_are_listened_on_by_default() -> None:
+    (exposed,) = last_stage("EXPOSE")
+    from kedastral.cli.main import COMMANDS
+    from kedastral.config.fields import settings_of
+
+    defaults = {
+        setting.default for kind in COMMANDS.values() for setting in settings_of(kind) if setting.kind == "address"
+    }
+    assert {f":{port}" for port in exposed.split()} == defaults
+
+
+def test_nothing_is_built_or_cached_in_the_last_stage() -> None:
+    assert last_stage("COPY") == ["--from=build /app /app"]
+    assert last_stage("RUN") == ["python -m pip uninstall --yes pip"]
+    for instruction in instructions():
+        if instruction.word == "RUN" and ("pip wheel" in instruction.rest or " install " in instruction.rest):
+            assert "--no-cache-dir" in instruction.rest
+
+
+def test_what_the_image_is_made_of_is_there_and_not_ignored() -> None:
+    kept = {line[1:] for line in read(ROOT / ".dockerignore").splitlines() if line.startswith("!")}
+    copied = {
+        word.removeprefix("./")
+        for instruction in instructions()
+        if instruction.word == "COPY" and "--from" not in instruction.rest
+        for word in instruction.rest.split()[:-1]
+    }
+    assert copied == kept
+    assert all((ROOT / name).exists() for name in copied)
+
+
+def test_variables_of_the_image_are_not_settings_in_disguise() -> None:
+    names = {word.partition("=")[0] for line in last_stage("ENV") for word in line.split()}
+    assert all(name.startswith("PYTHON") or name in product.all_variables() for name in names)

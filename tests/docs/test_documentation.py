@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The documentation says what the product has, all of it, and nothing that it has not."""
+
+import importlib.util
+import itertools
+import json
+import re
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from grpclib.const import Status
+
+from kedastral.adapters.http_model import HttpForecaster, open_model_client
+from kedastral.cli.main import COMMANDS, cli
+from kedastral.config.fields import settings_of
+from kedastral.core.series import Series
+from kedastral.models import MODELS
+from kedastral.wire import read_snapshot, write_snapshot
+from tests.docs import product
+from tests.docs.pages import PAGES, ROOT, anchors, bare, blocks, commands, inline_code, links, prose, read, tables
+
+DOCS = ROOT / "docs"
+WITH_COMMANDS = [page for page in PAGES if list(commands(read(page)))]
+names = [str(page.relative_to(ROOT)) for page in PAGES]
+every_page = pytest.mark.parametrize("page", PAGES, ids=names)
+
+
+def load_generator() -> ModuleType:
+    """docs/generate.py, which is no part of a package."""
+    spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def table_of(page: Path, *columns: str) -> list[dict[str, str]]:
+    """The rows of all tables of a page that have these columns."""
+    return [row for table in tables(read(page)) for row in table if list(row)[: len(columns)] == list(columns)]
+
+
+# settings
+
+
+def test_settings_tables_are_what_the_generator_writes() -> None:
+    page = read(DOCS / "configuration.md")
+    assert load_generator().render(page) == page, "run `make docs`"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_setting_of_a_command_is_in_its_table_with_its_variable_and_default(command: str) -> None:
+    section = read(DOCS / "configuration.md").split(f"<!-- settings of {command} -->")[1].split("<!-- end -->")[0]
+    documented = {row["variable"]: row for row in tables(section)[0]}
+    settings = {f"`{setting.env}`": setting for setting in settings_of(COMMANDS[command])}
+    assert documented.keys() == settings.keys()
+    for variable, setting in settings.items():
+        row = documented[variable]
+        assert row["flag"] == (f"`{setting.flag}`" if setting.flag else "(none)")
+        assert setting.meaning.replace("|", "\\|") in row["meaning"]
+        if setting.default:
+            assert row["default"] == f"`{setting.default}`"
+        else:
+            assert row["default"] == ("required" if setting.required else "none")
+
+
+@every_page
+def test_flags_and_variables_in_prose_exist(page: Path) -> None:
+    flags, variables = product.all_flags(), product.all_variables()
+    statuses = {status.name for status in Status}
+    for piece in inline_code(read(page)):
+        if piece.startswith("--"):
+            assert re.split(r"[ =]", piece)[0] in flags, piece
+        for word in re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", piece):
+            assert word in variables | statuses, f"{word} in `{piece}`"
+        if assigned := re.match(r"([A-Z][A-Z_]+)=", piece):
+            assert assigned[1] in variables, piece
+
+
+@every_page
+def test_commands_of_ours_in_prose_exist(page: Path) -> None:
+    for piece in inline_code(read(page)):
+        if piece.startswith(("kedastral ", ".venv/bin/kedastral ", "make ")):
+            check_command(piece.split())
+
+
+# commands
+
+
+def check_command(words: list[str]) -> None:
+    """One command of a shell block, as far as it is ours: make targets, kedastral's subcommands and flags, paths."""
+    program = words[0].removeprefix(".venv/bin/")
+    if program == "make":
+        targets = re.findall(r"^([a-z-]+):", read(ROOT / "Makefile"), re.MULTILINE)
+        assert {word for word in words[1:] if word != "-s"} <= set(targets), " ".join(words)
+    elif program == "kedastral":
+        check_kedastral(words[1:])
+    elif program == "kubectl":
+        for flag, path in itertools.pairwise(words):
+            if flag in ("-f", "-k"):
+                assert (ROOT / path).exists(), path
+                assert flag == "-f" or (ROOT / path / "kustomization.yaml").exists(), path
+
+
+def check_kedastral(words: list[str]) -> None:
+    if words[0].startswith("-"):
+        assert set(words) <= {"--version", "--help"}
+        return
+    assert words[0] in cli.commands, words[0]
+    known = product.flags_of(words[0])
+    for word in words[1:]:
+        if word.startswith("-"):
+            assert word.partition("=")[0] in known, f"kedastral {words[0]} has no {word}"
+
+
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=[str(page.relative_to(ROOT)) for page in WITH_COMMANDS])
+def test_commands_in_shell_blocks_exist(page: Path) -> None:
+    for words in commands(read(page)):
+        check_command([word for word in words if not word.startswith("#")])
+
+
+def test_the_readme_has_the_two_commands_that_try_it() -> None:
+    assert ["make", "demo"] in [words[:2] for words in commands(read(ROOT / "README.md"))]
+    assert ["make", "test"] in [words[:2] for words in commands(read(ROOT / "README.md"))]
+
+
+def test_every_make_target_is_explained() -> None:
+    targets = set(re.findall(r"^([a-z]+):.*## ", read(ROOT / "Makefile"), re.MULTILINE)) - {"help"}
+    explained = {bare(row["target"]).removeprefix("make ") for row in table_of(ROOT / "CONTRIBUTING.md", "target")}
+    assert explained == targets
+
+
+def test_example_of_wrong_settings_is_what_validate_says() -> None:
+    page = read(DOCS / "configuration.md")
+    said = next(block.text for block in blocks(page) if "$ kedastral validate" in block.text)
+    for line in said.splitlines()[1:]:
+        assert line.startswith("kedastral: --")
+
+
+# metrics
+
+
+def test_every_metric_is_documented_with_its_type_and_labels() -> None:
+    documented = {
+        product.Metric(bare(row["name"]), row["type"], tuple(re.findall(r"`(\w+)`", row["labels"])))
+        for row in table_of(DOCS / "metrics.md", "name", "type", "labels")
+    }
+    assert documented == product.metrics()
+
+
+@every_page
+def test_metrics_that_are_named_exist(page: Path) -> None:
+    series: set[str] = set()
+    for metric in product.metrics():
+        parts = ("_bucket", "_sum", "_count") if metric.kind == "histogram" else ()
+        series |= {metric.name, *(metric.name + part for part in parts)}
+    for name in re.findall(r"\bkedastral_\w+", read(page)):
+        assert name in series | {"kedastral_client"}, name
+
+
+def test_every_reason_of_an_error_is_documented_under_its_component() -> None:
+    documented = {
+        (bare(row["component"]), reason)
+        for row in table_of(DOCS / "metrics.md", "component", "reasons")
+        for reason in re.findall(r"`(\w+)`", row["reasons"])
+    }
+    assert product.literal_reasons() <= documented
+    source = "\n".join(read(file) for file in (ROOT / "kedastral").rglob("*.py"))
+    for component, reason in documented:
+        assert f'"{reason}"' in source, f"{component}/{reason}"
+
+
+# HTTP and gRPC
+
+
+def test_every_endpoint_has_its_section() -> None:
+    sections = set(re.findall(r"^## `GET (/\S+)`$", read(DOCS / "http-api.md"), re.MULTILINE))
+    assert sections == product.endpoints()
+    assert product.endpoints() - product.endpoints(serves_forecasts=False) == {"/forecast/current"}, (
+        "http-api.md says that the scaler serves all but the first"
+    )
+
+
+def test_the_example_snapshot_is_one_and_its_fields_are_all_explained() -> None:
+    page = read(DOCS / "http-api.md")
+    example = json.loads(next(block.text for block in blocks(page) if '"desiredReplicas"' in block.text))
+    assert write_snapshot(read_snapshot(json.dumps(example))) == example
+    explained = {
+        name for row in table_of(DOCS / "http-api.md", "field") for name in re.findall(r"`(\w+)`", row["field"])
+    }
+    assert explained == example.keys()
+
+
+def test_every_rpc_is_documented() -> None:
+    assert {bare(row["RPC"]) for row in table_of(DOCS / "keda.md", "RPC")} == product.rpcs()
+
+
+def test_trigger_metadata_is_what_the_scaler_reads() -> None:
+    source = read(ROOT / "kedastral" / "services" / "scaler.py")
+    read_by_us = set(re.findall(r'metadata\.get\("(\w+)"', source))
+    assert {bare(row["key"]) for row in table_of(DOCS / "keda.md", "key")} == read_by_us | {"scalerAddress"}
+
+
+def test_stale_behaviours_are_all_in_the_readme() -> None:
+    rows = table_of(ROOT / "README.md", "`--on-stale`")
+    on_stale = next(setting for setting in settings_of(COMMANDS["run"]) if setting.name == "on_stale")
+    named = [re.findall(r"`([\w-]+)`", row["`--on-stale`"])[0] for row in rows]
+    for name in named:
+        on_stale.read(name)
+    assert len(named) == 3
+    assert f"`{on_stale.default}` (default)" in [row["`--on-stale`"] for row in rows]
+
+
+# models
+
+
+def test_every_model_has_its_section() -> None:
+    sections = set(re.findall(r"^## `(\w+)`$", read(DOCS / "models.md"), re.MULTILINE))
+    assert sections == MODELS.keys()
+
+
+@pytest.fixture
+def sample_model() -> Any:
+    """The address of the sample server of docs/models.md, running."""
+    code = next(block.text for block in blocks(read(DOCS / "models.md")) if block.language == "python")
+    space: dict[str, Any] = {"__name__": "sample"}
+    exec(compile(code, "docs/models.md", "exec"), space)
+    quiet = type("Quiet", (space["Model"],), {"log_message": lambda *_: None})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), quiet)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+async def test_the_sample_model_speaks_the_protocol(sample_model: str) -> None:
+    history = Series(datetime(2026, 3, 2, 9, tzinfo=UTC), 60.0, [100.0, 110.0, 120.0, 130.0, 140.0, 150.0])
+    async with open_model_client(sample_model) as client:
+        forecast = await HttpForecaster(client, 5.0).forecast(history, history.time_at(5), 3)
+    assert forecast.values.tolist() == [160.0, 170.0, 180.0]
+
+
+async def test_the_example_question_is_what_is_sent() -> None:
+    sent = {}
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        sent.update(json.loads(await request.aread()))
+        return httpx.Response(200, json={"metric": "http_rps", "values": [1.0] * 30})
+
+    history = Series(datetime(2026, 3, 2, 9, 14, tzinfo=UTC), 60.0, [801.5, 805.1])
+    made_at = datetime(2026, 3, 2, 9, 15, 4, 98711, tzinfo=UTC)
+    async with open_model_client("http://model.test", transport=httpx.MockTransport(answer)) as client:
+        await HttpForecaster(client, 5.0).forecast(history, made_at, 30)
+    example = json.loads(next(block.text for block in blocks(read(DOCS / "models.md")) if '"features"' in block.text))
+    assert example == sent
+
+
+# form
+
+
+@every_page
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in links(read(page)):
+        if target.startswith(("https://", "http://")):
+            continue
+        path, _, anchor = target.partition("#")
+        aim = (page.parent / path).resolve() if path else page
+        assert aim.exists(), target
+        assert aim.is_relative_to(ROOT), target
+        if anchor:
+            assert anchor in anchors(read(aim)), target
+
+
+PARSERS: dict[str, Callable[[str], object]] = {"json": json.loads, "yaml": yaml.safe_load}
+
+
+@every_page
+def test_examples_parse(page: Path) -> None:
+    for block in blocks(read(page)):
+        if block.language in PARSERS:
+            PARSERS[block.language](block.text)
+
+
+def test_pages_have_one_title() -> None:
+    for page in PAGES:
+        if not page.is_relative_to(ROOT / ".github"):  # a template has none
+            assert len(re.findall(r"^# ", prose(read(page)), re.MULTILINE)) == 1, page
+
+
+def test_every_guide_can_be_reached_from_the_readme() -> None:
+    reached, left = set(), [ROOT / "README.md"]
+    while left:
+        page = left.pop()
+        reached.add(page)
+        for target in links(read(page)):
+            aim = (page.parent / target.partition("#")[0]).resolve()
+            if aim.suffix == ".md" and aim.exists() and aim not in reached:
+                left.append(aim)
+    assert {page for page in PAGES if page.parent == DOCS} <= reached
+
+
+def test_the_layers_named_in_the_architecture_exist() -> None:
+    for piece in inline_code(read(DOCS / "architecture.md")):
+        if re.fullmatch(r"kedastral/[\w/]+(\.py)?", piece):
+            assert (ROOT / piece).exists(), piece

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A stand-in for Prometheus' API, in a thread of the test: a constant load, or silence."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+
+class StandIn(ThreadingHTTPServer):
+    """Answers range queries with ``load`` at every step; while ``silent`` is set it takes requests and says nothing."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.load = 700.0
+        self.silent = threading.Event()
+        self.asked = threading.Event()
+        self.ended = threading.Event()
+
+    @property
+    def url(self) -> str:
+        """The base URL."""
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: StandIn
+
+    def do_GET(self) -> None:
+        self.server.asked.set()
+        if self.server.silent.is_set():
+            self.server.ended.wait()
+            return
+        asked = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
+        body = json.dumps(answer_range(asked, self.server.load)).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
+def answer_range(asked: dict[str, str], load: float) -> dict[str, object]:
+    """What Prometheus would answer to ``asked`` if the load had always been ``load``."""
+    start, end, step = float(asked["start"]), float(asked["end"]), float(asked["step"])
+    points = [[start + n * step, str(load)] for n in range(round((end - start) / step) + 1)]
+    return {"status": "success", "data": {"resultType": "matrix", "result": [{"metric": {}, "values": points}]}}
+
+
+@contextmanager
+def open_stand_in() -> Iterator[StandIn]:
+    """A stand-in that serves while the block runs."""
+    server = StandIn()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.ended.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()

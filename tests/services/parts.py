@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small parts that the tests of the services are put together from."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+import attrs
+import numpy as np
+import trio
+
+from kedastral.clock import AcceleratedClock
+from kedastral.core.forecast import Forecast
+from kedastral.core.series import Observation, Series
+from kedastral.core.snapshot import Snapshot
+
+START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+def wall_clock() -> AcceleratedClock:
+    """Wall time that shows `START` now and then runs with Trio's clock."""
+    return AcceleratedClock(START)
+
+
+def make_snapshot(
+    replicas: Sequence[int] = (3, 5, 8, 6, 9, 9),
+    *,
+    workload: str = "shop",
+    made_at: datetime = START,
+    lead: float = 180,
+    floor: int | None = 4,
+    values: Sequence[float] | None = None,
+) -> Snapshot:
+    """A plan by the minute; with the default lead its largest element within the lead is 8 at first."""
+    loads = np.array(values if values is not None else [100.0 * n for n in replicas])
+    seen = Observation(made_at, 375.5) if floor is not None else None
+    return Snapshot(workload, "http_rps", Forecast(made_at, 60.0, loads), np.array(replicas), lead, seen, floor)
+
+
+@attrs.define
+class StubSource:
+    """A source that says or raises what it is told, one thing a reading and the last for ever."""
+
+    readings: list[Series | Exception]
+    asked: list[datetime] = attrs.field(factory=list)
+    name: str = "stub"
+
+    async def history(self, now: datetime) -> Series:
+        await trio.lowlevel.checkpoint()
+        self.asked.append(now)
+        reading = self.readings.pop(0) if len(self.readings) > 1 else self.readings[0]
+        if isinstance(reading, Exception):
+            raise reading
+        return reading
+
+
+@attrs.define
+class StubForecaster:
+    """A forecaster whose values, or failure, ``say`` chooses."""
+
+    say: Callable[[int], Sequence[float]]
+    asked: list[tuple[Series, datetime, int]] = attrs.field(factory=list)
+    name: str = "stub"
+
+    async def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
+        await trio.lowlevel.checkpoint()
+        self.asked.append((history, made_at, steps))
+        return Forecast(made_at, history.step, np.array(self.say(steps), dtype=float))
+
+
+def make_history(*values: float) -> Series:
+    """Load by the minute, the newest a minute before `START`."""
+    return Series(datetime(2026, 3, 1, 11, 60 - len(values), tzinfo=UTC), 60.0, np.array(values))

@@ -1,0 +1,369 @@
+# SPDX-License-Identifier: Apache-2.0
+"""KEDA's five calls, asked over HTTP/2 on memory streams: what each answers, and to whom it says no."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from grpclib.const import Status
+from trio.testing import MockClock
+
+from kedastral._proto import externalscaler_pb2 as pb
+from kedastral.clock import WallClock
+from kedastral.core.serving import OnStale, StalePolicy
+from kedastral.core.snapshot import Snapshot
+from kedastral.errors import RemoteError
+from kedastral.grpc_trio import Server
+from kedastral.metrics import Metrics
+from kedastral.services.activity import LOOK_EVERY
+from kedastral.services.external_scaler import ExternalScaler
+from kedastral.services.scaler import KnownWorkloads, Scaler
+from kedastral.storage.memory import MemoryStore
+from tests.grpc_trio.peers import Answer, Client, MemoryListener
+
+from .parts import make_snapshot, wall_clock
+
+STALE_AFTER = 120.0
+DATA_CALLS = ("GetMetrics", "IsActive", "StreamIsActive")
+Metadata = Mapping[str, str]
+
+
+@attrs.define
+class Keda:
+    """KEDA at one end, the scaler and its store at the other."""
+
+    listener: MemoryListener
+    store: MemoryStore
+    metrics: Metrics
+    clock: WallClock
+
+    def connect(self) -> Client:
+        """A connection of its own; the server ends those that are idle for a minute."""
+        return Client(self.listener.connect())
+
+    async def put(self, snapshot: Snapshot) -> None:
+        await self.store.put(attrs.evolve(snapshot, forecast=attrs.evolve(snapshot.forecast, made_at=self.clock.now())))
+
+    async def call(self, method: str, **metadata: str) -> Answer:
+        return await self.connect().call(method, make_request(method, metadata))
+
+    async def replicas(self, **metadata: str) -> float:
+        return read_replicas(await self.call("GetMetrics", **metadata))
+
+    async def active(self, **metadata: str) -> bool:
+        answer = await self.call("IsActive", **metadata)
+        assert answer.status is Status.OK
+        [message] = answer.read(pb.IsActiveResponse)
+        return bool(message.result)
+
+    def counted(self, name: str) -> dict[str, float]:
+        """The samples of a metric, by the values of their labels."""
+        return {
+            "/".join(sample.labels.values()): sample.value
+            for family in self.metrics.registry.collect()
+            for sample in family.samples
+            if sample.name == name
+        }
+
+
+def make_request(method: str, metadata: Metadata) -> Any:
+    ref = pb.ScaledObjectRef(name="web", namespace="prod", scalerMetadata=metadata)
+    return pb.GetMetricsRequest(scaledObjectRef=ref, metricName="desired_replicas") if method == "GetMetrics" else ref
+
+
+def read_replicas(answer: Answer) -> float:
+    """The one value; fails unless both of its fields say the same."""
+    assert answer.status is Status.OK
+    [message] = answer.read(pb.GetMetricsResponse)
+    [value] = message.metricValues
+    assert value.metricName == "desired_replicas"
+    assert value.metricValue == value.metricValueFloat
+    return float(value.metricValueFloat)
+
+
+@pytest.fixture
+def start(nursery: trio.Nursery) -> Any:
+    """``await start(workloads, policy)`` gives a `Keda` whose scaler runs."""
+
+    async def begin(
+        workloads: KnownWorkloads | None = None, policy: StalePolicy | None = None, reader: Any = None
+    ) -> Keda:
+        store, metrics, clock = MemoryStore(), Metrics(), wall_clock()
+        known = workloads or KnownWorkloads.only("shop")
+        service = ExternalScaler(Scaler(reader or store, policy or StalePolicy(STALE_AFTER), clock, known), metrics)
+        listener = MemoryListener()
+        server = Server([service], on_call=service.count_call)
+        nursery.start_soon(service.board.run)
+        nursery.start_soon(lambda: server.serve([listener], shutdown=trio.Event()))
+        return Keda(listener, store, metrics, clock)
+
+    return begin
+
+
+async def test_a_fresh_plan_is_told_at_its_largest_within_the_lead_and_default_min_once_stale(
+    autojump_clock: MockClock, start: Any
+) -> None:
+    keda = await start(policy=StalePolicy(STALE_AFTER, default_min=2))
+    await keda.put(make_snapshot([3, 5, 8, 6, 9, 9], lead=180, floor=4))
+    assert await keda.replicas() == 8
+    assert await keda.active() is True
+    await trio.sleep(STALE_AFTER + 0.001)
+    assert await keda.replicas() == 2
+    assert await keda.active() is False
+
+
+async def test_a_floor_above_the_plan_is_told(autojump_clock: MockClock, start: Any) -> None:
+    keda = await start()
+    await keda.put(make_snapshot([3, 5, 8, 6, 9, 9], floor=11))
+    assert await keda.replicas() == 11
+
+
+async def test_before_the_first_forecast_default_min_is_told_and_nothing_is_active(
+    autojump_clock: MockClock, start: Any
+) -> None:
+    keda = await start(policy=StalePolicy(STALE_AFTER, default_min=7))
+    assert await keda.replicas() == 7
+    assert await keda.active() is False
+
+
+async def test_zero_replicas_are_one_value_and_not_active(autojump_clock: MockClock, start: Any) -> None:
+    keda = await start()
+    await keda.put(make_snapshot([0, 0, 0], floor=0))
+    assert await keda.replicas() == 0
+    assert await keda.active() is False
+
+
+async def test_the_largest_number_of_replicas_fits_both_fields(autojump_clock: MockClock, start: Any) -> None:
+    keda = await start()
+    await keda.put(make_snapshot([2**31 - 1]))
+    assert await keda.replicas() == 2**31 - 1
+
+
+@pytest.mark.parametrize("on_stale", [OnStale.ERROR, OnStale.RIDE_FORECAST])
+async def test_without_a_forecast_keda_is_told_to_hold(
+    autojump_clock: MockClock, start: Any, on_stale: OnStale
+) -> None:
+    keda = await start(policy=StalePolicy(STALE_AFTER, on_stale))
+    for method in ("GetMetrics", "IsActive"):
+        answer = await keda.call(method)
+        assert (answer.status, answer.message) == (Status.UNAVAILABLE, "no forecast yet")
+        assert not answer.body
+
+
+async def test_under_error_a_stale_forecast_is_unavailable_with_its_age(autojump_clock: MockClock, start: Any) -> None:
+    keda = await start(policy=StalePolicy(STALE_AFTER, OnStale.ERROR))
+    await keda.put(make_snapshot())
+    assert await keda.active() is True
+    await trio.sleep(200)
+    for method in ("GetMetrics", "IsActive"):
+        answer = await keda.call(method)
+        assert (answer.status, answer.message) == (Status.UNAVAILABLE, "the newest forecast is 200 s old")
+
+
+async def test_under_ride_forecast_the_old_plan_is_read_while_it_covers_the_lead(
+    autojump_clock: MockClock, start: Any
+) -> None:
+    keda = await start(policy=StalePolicy(STALE_AFTER, OnStale.RIDE_FORECAST))
+    await keda.put(make_snapshot([3, 5, 8, 6, 9, 9], lead=60, floor=None))
+    await trio.sleep(190)
+    assert await keda.replicas() == 9
+    assert await keda.active() is True
+    await trio.sleep(110)
+    assert (await keda.call("GetMetrics")).status is Status.UNAVAILABLE
+
+
+@pytest.mark.parametrize("method", DATA_CALLS)
+async def test_an_unknown_workload_is_not_found(autojump_clock: MockClock, start: Any, method: str) -> None:
+    keda = await start()
+    answer = await keda.call(method, workload="nobody")
+    assert (answer.status, answer.message) == (Status.NOT_FOUND, "there is no workload 'nobody' here")
+
+
+@pytest.mark.parametrize("method", DATA_CALLS)
+async def test_an_endless_name_is_answered_briefly(autojump_clock: MockClock, start: Any, method: str) -> None:
+    keda = await start()
+    answer = await keda.call(method, workload="x" * 60_000)
+    assert answer.status is Status.NOT_FOUND
+    assert len(answer.message) < 200
+
+
+@pytest.mark.parametrize("method", DATA_CALLS)
+@pytest.mark.parametrize("given", [{}, {"workload": ""}, {"workload": "  "}])
+async def test_with_several_workloads_one_must_be_named(
+    autojump_clock: MockClock, start: Any, method: str, given: dict[str, str]
+) -> None:
+    keda = await start(KnownWorkloads.only("shop", "pay"))
+    answer = await keda.call(method, **given)
+    assert answer.status is Status.INVALID_ARGUMENT
+    assert "metadata 'workload'" in answer.message
+
+
+async def test_the_trigger_picks_its_workload(autojump_clock: MockClock, start: Any) -> None:
+    keda = await start(KnownWorkloads.only("shop", "pay"))
+    await keda.put(make_snapshot([3], workload="shop", floor=None))
+    await keda.put(make_snapshot([7], workload="pay", floor=None))
+    assert await keda.replicas(workload="shop") == 3
+    assert await keda.replicas(workload=" pay ", scalerAddress="kedastral:8080", other="x") == 7
+
+
+async def test_a_split_scaler_takes_any_workload_but_no_endless_name(autojump_clock: MockClock, start: Any) -> None:
+    keda = await start(KnownWorkloads(None, None))
+    assert await keda.replicas(workload="not yet forecast") == 2
+    for method in DATA_CALLS:
+        assert (await keda.call(method, workload="x" * 501)).status is Status.INVALID_ARGUMENT
+        assert (await keda.call(method)).status is Status.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("method", ["IsActive", "StreamIsActive"])
+@pytest.mark.parametrize("activation", ["", "many", "-1", "nan", "inf", "1,5", "0x10"])
+async def test_a_bad_activation_is_an_invalid_argument(
+    autojump_clock: MockClock, start: Any, method: str, activation: str
+) -> None:
+    keda = await start()
+    answer = await keda.call(method, activation=activation)
+    assert answer.status is Status.INVALID_ARGUMENT
+    assert "activation" in answer.message
+
+
+async def test_active_means_more_than_activation(autojump_clock: MockClock, start: Any) -> None:
+    keda = await start()
+    await keda.put(make_snapshot([8]))
+    answers = {activation: await keda.active(activation=activation) for activation in ("0", "7", "7.5", " 8 ", "9e3")}
+    assert answers == {"0": True, "7": True, "7.5": True, " 8 ": False, "9e3": False}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"workload": "nobody"}, {"activation": "many"}, {"workload": "x" * 60_000}],
+    ids=["none named", "unknown", "bad activation", "endless"],
+)
+@pytest.mark.parametrize("on_stale", OnStale)
+async def test_the_metric_spec_never_fails_and_never_waits(
+    autojump_clock: MockClock, start: Any, given: dict[str, str], on_stale: OnStale
+) -> None:
+    keda = await start(KnownWorkloads.only("shop", "pay"), StalePolicy(STALE_AFTER, on_stale))
+    began = trio.current_time()
+    answer = await keda.call("GetMetricSpec", **given)
+    client = keda.connect()
+    stream = client.start("StreamMetricSpec", make_request("StreamMetricSpec", given))
+    await client.until(lambda: bool(client.answers[stream].body))
+    for one in (answer, client.answers[stream]):
+        [message] = one.read(pb.GetMetricSpecResponse)
+        [spec] = message.metricSpecs
+        assert (spec.metricName, spec.targetSize, spec.targetSizeFloat) == ("desired_replicas", 1, 1.0)
+    assert answer.status is Status.OK
+    assert not client.answers[stream].ended
+    assert trio.current_time() == began
+
+
+async def test_the_activity_stream_tells_the_state_at_once_and_then_every_change(
+    autojump_clock: MockClock, start: Any
+) -> None:
+    keda = await start()
+    told: list[tuple[float, bool]] = []
+    origin = trio.current_time()
+    client = keda.connect()
+    stream = client.start("StreamIsActive", make_request("StreamIsActive", {"activation": "5"}))
+    answer = client.answers[stream]
+
+    async def listen() -> None:
+        while await client.read():
+            new = answer.read(pb.IsActiveResponse)[len(told) :]
+            told.extend((trio.current_time() - origin, message.result) for message in new)
+
+    await client.flush()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listen)
+        await trio.sleep(10.5)
+        await keda.put(make_snapshot([6], floor=None))
+        await trio.sleep(10)
+        await keda.put(make_snapshot([7], floor=None))
+        await trio.sleep(10)
+        await keda.put(make_snapshot([5], floor=None))
+        await trio.sleep(10)
+        await keda.put(make_snapshot([9], floor=None))
+        await trio.sleep(STALE_AFTER + 10)
+        nursery.cancel_scope.cancel()
+    assert [active for _, active in told] == [False, True, False, True, False]
+    assert [at for at, _ in told] == pytest.approx([0, 10.5, 30.5, 40.5, 40.5 + STALE_AFTER], abs=LOOK_EVERY + 0.01)
+
+
+async def test_the_activity_stream_is_silent_while_nothing_may_be_said(autojump_clock: MockClock, start: Any) -> None:
+    keda = await start(policy=StalePolicy(STALE_AFTER, OnStale.ERROR))
+    client = keda.connect()
+    stream = client.start("StreamIsActive", make_request("StreamIsActive", {}))
+    with trio.move_on_after(30):
+        await client.until(lambda: bool(client.answers[stream].body))
+    assert not client.answers[stream].body
+    await keda.put(make_snapshot())
+    with trio.fail_after(2 * LOOK_EVERY):
+        await client.until(lambda: bool(client.answers[stream].body))
+    [message] = client.answers[stream].read(pb.IsActiveResponse)
+    assert message.result is True
+
+
+async def test_calls_are_counted_by_method_and_status_and_by_nothing_a_client_chooses(
+    autojump_clock: MockClock, start: Any
+) -> None:
+    keda = await start()
+    await keda.put(make_snapshot())
+    await keda.replicas()
+    await keda.replicas()
+    await keda.call("GetMetrics", workload="nobody")
+    await keda.call("IsActive", activation="x")
+    await keda.call("GetMetricSpec")
+    for made_up in ("Nothing", "/made.up/Method", "/" + "x" * 5000):
+        await keda.connect().call(made_up, pb.ScaledObjectRef())
+    counted = keda.counted("kedastral_scaler_requests_total")
+    assert counted == {
+        "GetMetrics/OK": 2,
+        "GetMetrics/NOT_FOUND": 1,
+        "IsActive/INVALID_ARGUMENT": 1,
+        "GetMetricSpec/OK": 1,
+        "unknown/UNIMPLEMENTED": 3,
+    }
+
+
+async def test_stale_answers_and_the_number_told_last_are_counted(autojump_clock: MockClock, start: Any) -> None:
+    keda = await start()
+    await keda.replicas()
+    await keda.active()
+    assert keda.counted("kedastral_scaler_snapshot_stale_total") == {"": 2}
+    assert keda.counted("kedastral_scaler_returned_replicas") == {"shop": 2}
+    await keda.put(make_snapshot([8], floor=None))
+    await keda.replicas()
+    assert keda.counted("kedastral_scaler_snapshot_stale_total") == {"": 2}
+    assert keda.counted("kedastral_scaler_returned_replicas") == {"shop": 8}
+
+
+async def test_too_many_workloads_are_resource_exhausted(autojump_clock: MockClock, start: Any) -> None:
+    class Full(MemoryStore):
+        async def follow(self, workload: str) -> None:
+            raise RemoteError("more than 10000 workloads are asked for", reason="too_many_workloads")
+
+    keda = await start(reader=Full())
+    for method in DATA_CALLS:
+        assert (await keda.call(method)).status is Status.RESOURCE_EXHAUSTED
+
+
+async def test_a_bug_fails_its_call_and_leaves_its_traceback(
+    autojump_clock: MockClock, start: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Buggy(MemoryStore):
+        def get(self, workload: str) -> Any:
+            raise ZeroDivisionError("a bug")
+
+    keda = await start(reader=Buggy())
+    answer = await keda.call("GetMetrics")
+    assert (answer.status, answer.message) == (Status.INTERNAL, "internal error")
+    assert "ZeroDivisionError: a bug" in caplog.text
+    assert (await keda.call("GetMetricSpec")).status is Status.OK
+
+
+async def test_a_plan_made_in_the_future_is_fresh(autojump_clock: MockClock, start: Any) -> None:
+    keda = await start()
+    await keda.store.put(make_snapshot([4], made_at=keda.clock.now() + timedelta(seconds=5), floor=None))
+    assert await keda.replicas() == 4

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tick: what it publishes, what it leaves alone when something fails, and what it must not catch."""
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+import numpy as np
+import pytest
+import trio
+from trio.testing import MockClock
+
+from kedastral.clock import WallClock
+from kedastral.core.capacity import PlanPolicy, ReplicaBounds
+from kedastral.core.forecast import Forecast
+from kedastral.core.ports import SnapshotStore
+from kedastral.core.series import Observation, Series
+from kedastral.core.snapshot import Snapshot
+from kedastral.errors import ModelError, SourceError, StoreError, WorkloadError
+from kedastral.metrics import Metrics
+from kedastral.services.forecaster import ForecastLoop, ForgivingTick, Workload
+from kedastral.services.ticker import run_ticker
+from kedastral.storage.memory import MemoryStore
+
+from .parts import START, StubForecaster, StubSource, make_history, wall_clock
+
+POLICY = PlanPolicy(target_per_pod=100, headroom=1.2, bounds=ReplicaBounds(1, 50), prewarm_steps=0)
+
+
+class BrokenStore(MemoryStore):
+    """A store that keeps nothing."""
+
+    async def put(self, snapshot: Snapshot) -> bool:
+        raise StoreError(f"no room for {snapshot.workload}", reason="full")
+
+
+def make_loop(
+    readings: Sequence[Series | Exception] | None = None,
+    *,
+    name: str = "shop",
+    values: Sequence[float] | Exception = (400.0, 500.0, 1000.0),
+    store: SnapshotStore | None = None,
+    floor: float | None = 1.1,
+    clock: WallClock | None = None,
+) -> ForecastLoop:
+    def say(_steps: int) -> Sequence[float]:
+        if isinstance(values, Exception):
+            raise values
+        return values
+
+    return ForecastLoop(
+        workload=Workload(name, "http_rps", 3, 120.0, POLICY, floor),
+        source=StubSource(list(readings or [make_history(300.0, 375.0)])),
+        forecaster=StubForecaster(say),
+        store=store if store is not None else MemoryStore(),
+        clock=clock or wall_clock(),
+    )
+
+
+def errors_counted(metrics: Metrics) -> dict[tuple[str, str], float]:
+    return {
+        (sample.labels["component"], sample.labels["reason"]): sample.value
+        for family in metrics.errors.collect()
+        for sample in family.samples
+        if sample.name == "kedastral_errors_total"
+    }
+
+
+async def test_one_tick_publishes_forecast_plan_floor_and_lead(autojump_clock: MockClock) -> None:
+    loop = make_loop()
+    await loop.tick()
+    assert loop.store.get("shop") == Snapshot(
+        workload="shop",
+        metric="http_rps",
+        forecast=Forecast(START, 60.0, np.array([400.0, 500.0, 1000.0])),
+        replicas=np.array([5, 6, 12]),
+        lead_time=120.0,
+        observed=Observation(START - timedelta(minutes=1), 375.0),
+        floor=5,
+    )
+
+
+async def test_every_port_is_asked_about_the_same_moment(autojump_clock: MockClock) -> None:
+    loop = make_loop()
+    await trio.sleep(30)
+    await loop.tick()
+    now = loop.clock.now()
+    assert isinstance(loop.source, StubSource)
+    assert isinstance(loop.forecaster, StubForecaster)
+    assert loop.source.asked == [now]
+    assert loop.forecaster.asked == [(make_history(300.0, 375.0), now, 3)]
+
+
+async def test_the_plan_before_limits_the_first_step(autojump_clock: MockClock) -> None:
+    loop = make_loop(values=[100.0, 100.0, 100.0])
+    await loop.tick()  # wants 2
+    await trio.sleep(30)
+    loop = make_loop(values=[5000.0] * 3, store=loop.store, clock=loop.clock)
+    await loop.tick()
+    published = loop.store.get("shop")
+    assert published is not None
+    assert published.replicas.tolist() == [4, 8, 16]
+
+
+async def test_a_plan_that_is_over_limits_nothing(autojump_clock: MockClock) -> None:
+    loop = make_loop(values=[100.0, 100.0, 100.0])
+    await loop.tick()
+    await trio.sleep(180)
+    loop = make_loop(values=[3000.0] * 3, store=loop.store, clock=loop.clock)
+    await loop.tick()
+    published = loop.store.get("shop")
+    assert published is not None
+    assert published.replicas.tolist() == [36, 36, 36]
+
+
+async def test_without_the_reactive_floor_there_is_none_though_the_load_is_shown(autojump_clock: MockClock) -> None:
+    loop = make_loop(floor=None)
+    await loop.tick()
+    published = loop.store.get("shop")
+    assert published is not None
+    assert published.floor is None
+    assert published.observed is not None
+
+
+@pytest.mark.parametrize(
+    ("loop", "label"),
+    [
+        (lambda: make_loop([SourceError("Prometheus is away", reason="unreachable")]), ("source", "unreachable")),
+        (lambda: make_loop(values=ModelError("no idea", reason="bad_answer")), ("model", "bad_answer")),
+        (lambda: make_loop(store=BrokenStore()), ("store", "full")),
+    ],
+    ids=["source", "model", "store"],
+)
+async def test_an_expected_failure_publishes_nothing_and_is_logged_and_counted_once(
+    autojump_clock: MockClock,
+    loop: Callable[[], ForecastLoop],
+    label: tuple[str, str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    made = loop()
+    metrics = Metrics()
+    caplog.set_level(logging.INFO)
+    await ForgivingTick(made, metrics.count_error).tick()
+    assert made.store.get("shop") is None
+    assert errors_counted(metrics) == {label: 1}
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    fields = vars(record)
+    assert (fields["workload"], fields["component"], fields["reason"]) == ("shop", *label)
+
+
+async def test_the_words_of_a_failure_are_in_the_log(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop = make_loop([SourceError("Prometheus is away", reason="unreachable")])
+    await ForgivingTick(loop, Metrics().count_error).tick()
+    [record] = caplog.records
+    assert vars(record)["err"] == "Prometheus is away"
+    assert record.exc_info is None
+
+
+async def test_what_a_model_raised_is_logged_with_its_traceback(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError("in the model")
+
+    error = ModelError("model x raised ZeroDivisionError: in the model", reason="exception")
+    try:
+        fail()
+    except ZeroDivisionError as cause:
+        error.__cause__ = cause
+    await ForgivingTick(make_loop(values=error), Metrics().count_error).tick()
+    assert "in fail" in caplog.text
+    assert "ZeroDivisionError: in the model" in caplog.text
+
+
+async def test_an_old_snapshot_stays_while_ticks_fail_and_the_next_that_works_replaces_it(
+    autojump_clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    away = SourceError("away", reason="unreachable")
+    loop = make_loop([make_history(300.0), away, away, make_history(500.0)])
+    metrics = Metrics()
+    tick = ForgivingTick(loop, metrics.count_error).tick
+    await tick()
+    first = loop.store.get("shop")
+    for _ in range(2):
+        await trio.sleep(30)
+        await tick()
+        assert loop.store.get("shop") is first
+    await trio.sleep(30)
+    await tick()
+    newest = loop.store.get("shop")
+    assert newest is not None
+    assert first is not None
+    assert newest.age(first.made_at) == 0
+    assert newest.made_at > first.made_at
+    assert errors_counted(metrics) == {("source", "unreachable"): 2}
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING", "INFO"]
+    assert "forecasts again, after failing since 2026-03-01 12:00:30" in caplog.records[-1].getMessage()
+
+
+async def test_recovery_is_told_once(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    loop = make_loop([SourceError("away", reason="x"), make_history(1.0)])
+    tick = ForgivingTick(loop, Metrics().count_error).tick
+    for _ in range(3):
+        await tick()
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+async def test_one_workloads_failure_leaves_the_others_alone(autojump_clock: MockClock) -> None:
+    store, metrics = MemoryStore(), Metrics()
+    loops = [
+        make_loop(name="healthy", store=store),
+        make_loop([SourceError("away", reason="x"), make_history(1.0)], name="no-source", store=store),
+        make_loop(name="no-model", values=ModelError("never", reason="y"), store=store),
+        make_loop(name="no-store", store=BrokenStore()),
+    ]
+    async with trio.open_nursery() as nursery:
+        for loop in loops:
+            nursery.start_soon(run_ticker, ForgivingTick(loop, metrics.count_error).tick, 30.0)
+        await trio.sleep(15)
+        assert set(store.newest()) == {"healthy"}
+        await trio.sleep(30)
+        assert set(store.newest()) == {"healthy", "no-source"}
+        nursery.cancel_scope.cancel()
+    assert errors_counted(metrics) == {("source", "x"): 1, ("model", "y"): 2, ("store", "full"): 2}
+
+
+@pytest.mark.parametrize("where", ["source", "model", "store"])
+async def test_what_nobody_expected_leaves_the_tick(autojump_clock: MockClock, where: str) -> None:
+    bug = ZeroDivisionError("a bug")
+
+    class BuggyStore(MemoryStore):
+        async def put(self, snapshot: Snapshot) -> bool:
+            raise bug
+
+    loops = {
+        "source": lambda: make_loop([bug]),
+        "model": lambda: make_loop(values=bug),
+        "store": lambda: make_loop(store=BuggyStore()),
+    }
+    counted: list[WorkloadError] = []
+    loop = loops[where]()
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        await run_ticker(ForgivingTick(loop, counted.append).tick, 30.0)
+    assert counted == []
+    assert loop.store.get("shop") is None

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sockets that servers listen on: where asked, on every address where none is named, and one clear line if not."""
+
+import socket
+
+import pytest
+
+from kedastral.config.units import ListenAddress
+from kedastral.errors import BindError
+from kedastral.listening import describe_listener, open_listener
+
+
+def reaches(family: socket.AddressFamily, host: str, port: int) -> bool:
+    with socket.socket(family, socket.SOCK_STREAM) as client:
+        client.settimeout(10)
+        return client.connect_ex((host, port)) == 0
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_it_listens_where_asked_on_a_port_of_its_own(host: str) -> None:
+    with open_listener(ListenAddress(host, 0), "--listen") as listener:
+        assert not listener.getblocking()
+        assert listener.getsockname()[1] > 0
+        assert reaches(listener.family, listener.getsockname()[0], listener.getsockname()[1])
+
+
+def test_without_a_host_it_listens_on_ipv4_and_ipv6_alike() -> None:
+    with open_listener(ListenAddress("", 0), "--listen") as listener:
+        port = listener.getsockname()[1]
+        assert describe_listener(listener) == f":{port}"
+        assert reaches(socket.AF_INET, "127.0.0.1", port)
+        if listener.family == socket.AF_INET6:
+            assert reaches(socket.AF_INET6, "::1", port)
+
+
+def test_without_ipv6_it_listens_on_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    with open_listener(ListenAddress("", 0), "--listen") as listener:
+        assert listener.family == socket.AF_INET
+        assert describe_listener(listener) == f":{listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", ""])
+def test_a_port_in_use_is_one_line_with_the_remedy(host: str) -> None:
+    with open_listener(ListenAddress("", 0), "--listen") as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(BindError) as caught:
+            open_listener(ListenAddress(host, port), "--grpc-listen")
+    assert str(caught.value) == (
+        f"cannot listen on {host}:{port}: address already in use; set another address with --grpc-listen"
+    )
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid", "a" * 70 + ".example", "256.1.1.1"])
+def test_a_host_that_is_not_ours_is_one_line(host: str) -> None:
+    with pytest.raises(BindError, match=r"\Acannot listen on .*; set another address with --listen\Z") as caught:
+        open_listener(ListenAddress(host, 0), "--listen")
+    assert "\n" not in str(caught.value)
+    assert "errno" not in str(caught.value).lower()
+
+
+def test_an_ipv6_address_is_written_in_brackets() -> None:
+    try:
+        listener = open_listener(ListenAddress("::1", 0), "--listen")
+    except BindError:
+        pytest.skip("this machine has no IPv6")
+    with listener:
+        assert describe_listener(listener) == f"[::1]:{listener.getsockname()[1]}"
