@@ -19,7 +19,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.closed_loop_goals import Goal, goals_of
-from benchmarks.closed_loop_study import LastValue, Study, foretell, read_trace, study
+from benchmarks.closed_loop_study import Study, foretell, read_trace, study
 from kedastral.config.units import read_duration
 from kedastral.core.ports import Model
 from kedastral.models import MODELS
@@ -53,8 +53,6 @@ def run_job(job: Job) -> list[Study]:
 
 def model_named(name: str) -> tuple[Model, float]:
     """A fresh model and the history it wants, in seconds."""
-    if name == LastValue.name:
-        return LastValue(), 1800.0
     return MODELS[name].make(), MODELS[name].default_window
 
 
@@ -98,7 +96,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.closed_loop", description=__doc__)
     parser.add_argument("--traces", type=Path, default=os.environ.get("KEDASTRAL_TRACES"), help="folder of *.csv.gz")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this trace alone (repeatable)")
-    parser.add_argument("--model", default="baseline", choices=[LastValue.name, *MODELS])
+    parser.add_argument("--model", default="baseline", choices=[*MODELS])
     parser.add_argument("--lead", action="append", type=read_duration, help="lead time (repeatable; 5m)")
     parser.add_argument("--evaluated", action="append", default=[], metavar="NAME=SHARE", help="else 0.3")
     parser.add_argument("--cache", type=Path, help="folder to keep forecasts in; yours to empty when a model changes")

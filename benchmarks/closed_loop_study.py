@@ -37,17 +37,6 @@ HORIZON_STEPS = 30
 
 
 @attrs.frozen
-class LastValue:
-    """The newest value, for ever: the forecaster that any other has to beat."""
-
-    name = "last-value"
-
-    def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
-        """See `kedastral.core.ports.Model.forecast`."""
-        return Forecast(made_at, history.step, np.full(steps, history.values[-1]))
-
-
-@attrs.frozen
 class Foretold:
     """A model whose forecasts of one trace are already made: row i follows ``demand.values[first + i]``."""
 

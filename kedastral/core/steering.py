@@ -21,6 +21,8 @@ budget, so that rarer news counts for more, though not in full proportion."""
 LOWEST, HIGHEST = 0.7, 2.0
 """The bounds of h. Below, the reactive floor alone decides; above, pods no longer help: the lead time is wrong, or the
 load has jumps that nothing announces."""
+AT_CAP = 0.98
+"""Of `HIGHEST`, where h counts as at its cap: between two violations it comes down by that little."""
 FIRST, FIRST_STRICT, STRICT = 1.1, 1.2, 0.999
 """Where h begins, and where it begins from a service level of 0.999 on, which sees a violation too rarely to wait."""
 BUDGET_DAYS = 28
@@ -87,7 +89,7 @@ class SteeringState:
     @property
     def at_cap(self) -> bool:
         """Whether h is as high as it goes: the service level will be missed, and more pods are not the answer."""
-        return self.h is not None and self.h >= HIGHEST * (1 - WHOLE_WITHIN)
+        return self.h is not None and self.h >= AT_CAP * HIGHEST
 
     @property
     def minutes(self) -> float:

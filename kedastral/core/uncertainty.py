@@ -34,9 +34,11 @@ MOST_SURPRISE = 3.0
 """Residuals and margins end at e^3, twentyfold: beyond, a launch from nothing would be remembered for days."""
 OFFSET_OF_MEAN, OFFSET_OF_MOST = 0.05, 1e-3
 """The offset in the logarithm, of the last day's mean and of its maximum: what is far below both counts as nothing."""
+SCORE = 6 * 3600.0
+"""Half-life in seconds of the loss by which a model stands down: short enough to return the day it is right again."""
 ENOUGH_WINDOWS = 60
 """Windows seen before a model may be told to stand down: an hour of minutes."""
-LOSES, WINS = 1.03, 1.0
+LOSES, WINS = 1.1, 1.0
 """The model stands down where its loss exceeds this many times the last value's, and returns below the other."""
 
 
@@ -45,7 +47,7 @@ class Calibration:
     """What is known of one forecast's residuals; scales and loss are logarithmic.
 
     ``thresholds`` and ``covered``, the share of windows that stayed below each quantile of late, match `QUANTILES`.
-    ``loss`` is the pinball loss of the first quantile, a mean over about a day.
+    ``loss`` is the pinball loss of the first quantile, a mean over about `SCORE`.
     """
 
     fast: float = FIRST_SCALE
@@ -155,12 +157,13 @@ def _learn(calibration: Calibration, bet: Bet, largest: float, offset: float, st
     covered = [1.0 if largest <= upper * (1 + 1e-9) else 0.0 for upper in bet.uppers]
     day = _weight(SLOW, step, windows)
     beyond = _log_ratio(largest, bet.uppers[0], offset)
+    pinball = max(QUANTILES[0] * beyond, (QUANTILES[0] - 1) * beyond)
     return Calibration(
         fast=_towards(calibration.fast, residual, _weight(FAST, step, windows)),
         slow=_towards(calibration.slow, residual, day),
         thresholds=tuple(map(_move_threshold, calibration.thresholds, covered, QUANTILES)),
         covered=tuple(_towards(share, now, day) for share, now in zip(calibration.covered, covered, strict=True)),
-        loss=_towards(calibration.loss, max(QUANTILES[0] * beyond, (QUANTILES[0] - 1) * beyond), day),
+        loss=_towards(calibration.loss, pinball, _weight(SCORE, step, windows)),
         windows=windows,
     )
 

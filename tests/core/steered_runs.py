@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A workload driven tick by tick through the steered plan, with pods that take their lead time: for scripted days.
+
+The pods are worked out here, from the plain rule, and not by the code under test.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import attrs
+import numpy as np
+
+from kedastral.core.capacity import PlanPolicy, ReplicaBounds
+from kedastral.core.forecast import Forecast
+from kedastral.core.series import Floats, Ints, Series
+from kedastral.core.steered import SteeredSettings, SteeredState, plan_steered
+from kedastral.core.steering import SteeringSettings, factor_of
+
+START = datetime(2026, 3, 2, tzinfo=UTC)
+TARGET = 10.0
+DAY = 1440
+
+
+@attrs.frozen
+class Run:
+    """What happened, minute by minute; ``served`` is what was recommended at the end of the minute."""
+
+    short: Floats
+    factors: Floats
+    served: Ints
+    state: SteeredState
+
+    def minutes_short(self, first: int = 0, last: int | None = None) -> int:
+        """The minutes without enough pods in a part of the run."""
+        return int(self.short[first:last].sum())
+
+
+def drive(
+    loads: Sequence[float], level: float = 0.99, lead: int = 5, most: int = 400, *, observing: bool = False
+) -> Run:
+    """The last value as forecast, from the first minute on; NaN is a minute of which nothing is known.
+
+    A tick happens while the newest value is at most two minutes old, as the contract of the source says; the load
+    of an unknown minute is the one before it.
+    """
+    policy = PlanPolicy(TARGET, bounds=ReplicaBounds(1, most))
+    steering = SteeringSettings(policy, level, 60.0 * lead, observing=observing)
+    settings = SteeredSettings(steering)
+    known = np.asarray(loads, dtype=float)
+    real = Series(START, 60.0, known)
+    state = SteeredState()
+    short, factors, served = np.zeros(len(known)), np.zeros(len(known)), np.ones(len(known), dtype=np.int64)
+    load = 0.0
+    for minute in range(len(known)):
+        load = load if np.isnan(known[minute]) else float(known[minute])
+        ready = served[max(0, minute - lead) : minute].min(initial=400)
+        short[minute] = load > ready * TARGET + 1e-6
+        first = max(0, minute + 1 - DAY)
+        history = Series(real.time_at(first), 60.0, known[first : minute + 1])
+        served[minute] = served[minute - 1] if minute else 1
+        if np.isfinite(history.values[-3:]).any():
+            newest = history.newest
+            assert newest is not None
+            forecast = Forecast(real.time_at(minute + 1), 60.0, np.full(10, newest.value))
+            state, _ = plan_steered(state, history, forecast, settings, previous=None)
+            assert state.served is not None
+            served[minute] = state.served
+        factors[minute] = factor_of(state.steering, steering)
+    return Run(short, factors, served, state)

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The steered plan: what is served of it, what holds it, and what it falls back on."""
+
+import itertools
+import json
+from datetime import UTC, datetime, timedelta
+
+import attrs
+import cattrs
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kedastral.core.capacity import PlanPolicy, ReplicaBounds
+from kedastral.core.forecast import Forecast
+from kedastral.core.series import Series
+from kedastral.core.serving import replicas_at
+from kedastral.core.snapshot import Snapshot
+from kedastral.core.steered import (
+    DOWN_AFTER,
+    STANDS_DOWN,
+    SteeredPlan,
+    SteeredSettings,
+    SteeredState,
+    calm,
+    plan_steered,
+)
+from kedastral.core.steering import Recommended, SteeringSettings, SteeringState
+from kedastral.core.uncertainty import Calibration, UncertaintyState
+
+START = datetime(2026, 3, 2, tzinfo=UTC)
+POLICY = PlanPolicy(10.0, bounds=ReplicaBounds(1, 400), up_max_factor=100.0, down_max_pct=100.0)
+SETTINGS = SteeredSettings(SteeringSettings(POLICY, 0.99, 300.0))
+CERTAIN = UncertaintyState(Calibration(thresholds=(0.0, 0.0)), Calibration(thresholds=(0.0, 0.0)))
+STEPS = 30
+
+
+def tick(
+    seen: list[float],
+    ahead: list[float] | float,
+    state: SteeredState | None = None,
+    settings: SteeredSettings = SETTINGS,
+) -> tuple[SteeredState, SteeredPlan]:
+    history = Series(START, 60.0, np.array(seen))
+    made_at = history.time_at(len(history))
+    values = np.full(STEPS, ahead) if isinstance(ahead, float) else np.array(ahead)
+    state = SteeredState(CERTAIN) if state is None else state
+    return plan_steered(state, history, Forecast(made_at, 60.0, values), settings, previous=None)
+
+
+def test_load_and_factor_become_replicas() -> None:
+    state, plan = tick([100.0] * 3, 200.0)
+
+    assert plan.factor == 1.1
+    assert plan.replicas.tolist() == [22] * STEPS
+    assert plan.upper == pytest.approx([200.0] * STEPS)
+    assert plan.floor == 12  # 100 / 10 * 1.1 / 0.95
+    assert (state.served, plan.reason) == (22, "")
+
+
+def test_the_margin_of_the_first_quantile_is_added() -> None:
+    state = SteeredState(UncertaintyState(Calibration(fast=0.2, slow=0.2, thresholds=(1.0, 3.0))))
+    _, plan = tick([100.0] * 3, 200.0, state)
+
+    assert plan.upper == pytest.approx([205 * np.exp(0.2) - 5] * STEPS)
+
+
+def test_the_window_is_what_the_lead_time_touches_and_the_prewarm_steps() -> None:
+    ahead = [10.0] * 7 + [500.0] + [10.0] * 22
+    assert SETTINGS.window(60.0) == 8
+
+    assert tick([10.0], ahead)[0].served == 55  # the last step of the window
+    assert tick([10.0], [*ahead[:7], 10.0, 500.0, *ahead[9:]])[0].served == 2
+
+
+def test_a_fixed_headroom_multiplies_the_upper_quantile_and_keeps_its_floor() -> None:
+    settings = attrs.evolve(SETTINGS, headroom=1.5, reactive_headroom=1.3)
+    _, plan = tick([100.0] * 3, 90.0, settings=settings)
+
+    assert (plan.factor, plan.replicas[0], plan.floor) == (1.5, 14, 13)
+
+
+def test_a_fixed_headroom_is_not_steered_but_its_budget_is_told() -> None:
+    settings = attrs.evolve(SETTINGS, headroom=1.0)
+    state = SteeredState(CERTAIN)
+    for minute in range(1, 20):
+        state, plan = tick([10.0] * 5 + [100.0] * minute, 10.0, state, settings)
+
+    assert state.steering.h is None
+    assert plan.factor == 1.0
+    assert state.steering.minutes > 0
+
+
+def test_without_a_floor_there_is_none() -> None:
+    assert tick([100.0], 10.0, settings=attrs.evolve(SETTINGS, reactive_headroom=None))[1].floor is None
+
+
+def test_a_model_that_loses_is_replaced_by_the_last_value_and_says_so() -> None:
+    last = Calibration(thresholds=(0.0, 0.0), loss=0.1)
+    loses = UncertaintyState(Calibration(thresholds=(0.0, 0.0), loss=0.2), last, (), True)
+    state, plan = tick([100.0] * 3, 900.0, SteeredState(loses))
+
+    assert plan.reason == STANDS_DOWN
+    assert plan.upper == pytest.approx([100.0] * STEPS)
+    assert state.uncertainty.pending[0].model.largest == 900.0  # and is still judged
+
+
+def test_a_history_of_gaps_alone_cannot_be_planned_from() -> None:
+    with pytest.raises(ValueError, match="no history"):
+        tick([np.nan], 10.0)
+
+
+# -- calm --
+
+
+def calmed(served: int | None, *plan: int, recent: tuple[int, ...] = (), floor: int | None = None) -> list[int]:
+    now = max(*plan[:2], floor or 0)
+    wanted = tuple(Recommended(0.0, count) for count in (*recent, now))
+    replicas, floor = calm(np.array(plan), floor, served, wanted, POLICY.bounds)
+    return [*replicas.tolist(), floor or 0]
+
+
+def test_the_first_plan_is_taken_as_it_is() -> None:
+    assert calmed(None, 7, 8, 9) == [7, 8, 9, 0]
+
+
+def test_a_small_step_down_is_held_in_the_first_step_alone() -> None:
+    assert calmed(100, 92, 90, 50) == [100, 90, 50, 0]
+    assert calmed(100, 91, 90, 50) == [91, 90, 50, 0]
+
+
+def test_down_goes_as_far_as_the_last_minutes_wanted() -> None:
+    assert calmed(100, 50, 50, 50, recent=(60, 80, 70)) == [80, 50, 50, 0]
+    assert calmed(100, 50, 50, 50, recent=(95,)) == [100, 50, 50, 0]
+
+
+def test_up_goes_a_little_further() -> None:
+    assert calmed(10, 30, 100, 10) == [31, 105, 10, 0]
+    assert calmed(10, 11, 12, 10) == [11, 12, 10, 0]
+    assert calmed(10, 10, 10, 10, floor=100) == [10, 10, 10, 105]
+
+
+def test_never_above_the_most() -> None:
+    assert calmed(10, 400, 399, 10) == [400, 400, 10, 0]
+    assert calmed(430, 398, 10, 10) == [400, 10, 10, 0]  # the maximum was lowered
+
+
+def test_what_was_wanted_is_forgotten_after_a_while() -> None:
+    state = SteeredState(CERTAIN)
+    served = []
+    for minute in range(10):
+        state, _ = tick([100.0] * (1 + minute), 900.0 if minute < 2 else 300.0, state)
+        served.append(state.served)
+
+    # up at once, and down once less was wanted for the whole of DOWN_AFTER
+    assert served == [99, 99, 99, 99, 99, 99, 33, 33, 33, 33]
+    assert DOWN_AFTER == 300.0
+
+
+# -- the whole --
+
+
+def test_the_state_can_be_stored() -> None:
+    state, _ = tick([100.0] * 5, 200.0)
+    again = cattrs.structure(json.loads(json.dumps(cattrs.unstructure(state))), SteeredState)
+
+    assert again == state
+
+
+@given(
+    st.lists(st.floats(0, 1e5), min_size=12, max_size=30),
+    st.lists(st.floats(0, 1e5), min_size=STEPS, max_size=STEPS),
+    st.floats(0.7, 2.0),
+)
+def test_what_is_remembered_as_served_is_what_the_serving_rule_reads(
+    seen: list[float], ahead: list[float], h: float
+) -> None:
+    state = SteeredState(steering=SteeringState(h))
+    for minute in range(10, len(seen)):
+        state, plan = tick(seen[:minute], ahead, state)
+        made_at = START + timedelta(minutes=minute)
+        forecast = Forecast(made_at, 60.0, np.array(ahead))
+        snapshot = Snapshot("w", "m", forecast, plan.replicas, 300.0, None, plan.floor)
+
+        assert state.served == replicas_at(snapshot, made_at)
+        assert POLICY.bounds.clamp(state.served or 0) == state.served
+
+
+@given(st.lists(st.floats(0, 1e5), min_size=12, max_size=30), st.sampled_from([0.125, 2.0, 1024.0]))
+def test_the_unit_of_the_load_does_not_matter(seen: list[float], factor: float) -> None:
+    def served(scale: float) -> list[int | None]:
+        settings = SteeredSettings(SteeringSettings(attrs.evolve(POLICY, target_per_pod=8.0 * scale)))
+        state, all_served = SteeredState(), []
+        for minute in range(1, len(seen)):
+            history = [value * scale for value in seen[:minute]]
+            state, _ = tick(history, history[-1], state, settings)
+            all_served.append(state.served)
+        return all_served
+
+    pairs = itertools.zip_longest(served(1.0), served(factor))
+    assert all(a is not None and b is not None and abs(a - b) <= 1 for a, b in pairs)

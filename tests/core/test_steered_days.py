@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scripted days: what steering does when load shifts, goes quiet, comes from nothing, or is not measured at all."""
+
+import numpy as np
+import pytest
+
+from kedastral.core.series import Floats
+from kedastral.core.steering import HIGHEST, LOWEST
+from tests.core.steered_runs import DAY, TARGET, drive
+
+HOUR = 60
+
+
+def noisy(load: float, minutes: int, seed: int = 1, spread: float = 0.05) -> Floats:
+    return np.asarray(load * np.exp(np.random.default_rng(seed).normal(0, spread, minutes)))
+
+
+def test_a_shift_up_by_three_is_short_for_about_the_lead_time() -> None:
+    run = drive(np.concatenate([noisy(100, DAY), noisy(300, DAY, 2)]))
+
+    # the pods ordered as the first minute ends serve five minutes later
+    assert run.minutes_short(DAY, DAY + HOUR) <= 10
+    assert run.minutes_short(DAY + HOUR) <= 0.03 * DAY
+    assert run.factors.min() > LOWEST
+    assert run.factors.max() < 1.4
+
+
+def test_a_shift_down_by_three_gives_pods_back_within_minutes() -> None:
+    run = drive(np.concatenate([noisy(300, DAY), noisy(100, DAY, 2)]))
+
+    assert run.minutes_short(DAY, DAY + HOUR) <= 2
+    assert run.served[DAY + 8 : DAY + 20].max() < 0.6 * run.served[DAY - 1]
+    # the margin that the jump itself widened is gone within hours
+    assert run.served[DAY + 6 * HOUR :].mean() < 16
+    assert run.minutes_short(DAY) <= 0.03 * DAY
+
+
+def test_a_quiet_week_winds_nothing_down_and_the_return_does_not_pay_for_it() -> None:
+    busy = noisy(200, DAY)
+    quiet = noisy(2, 3 * DAY, 2)  # 1 %: one pod is more than enough
+    run = drive(np.concatenate([busy, quiet, noisy(200, DAY, 3)]))
+    back = 4 * DAY
+
+    # what is left of winding down: while the pods of the busy day are still there
+    assert run.factors[back - 1] == pytest.approx(run.factors[DAY - 1], rel=0.02)
+    assert run.served[DAY + HOUR : back].max() <= 2
+    assert run.minutes_short(back, back + HOUR) <= 10
+    assert run.minutes_short(back) <= 0.03 * DAY
+
+
+def test_a_launch_from_zero_is_short_for_about_the_lead_time() -> None:
+    run = drive(np.concatenate([np.zeros(DAY), noisy(300, DAY)]))
+
+    assert run.served[:DAY].max() == 1
+    assert run.minutes_short(0, DAY) == 0
+    assert run.minutes_short(DAY, DAY + HOUR) <= 10
+    assert run.served[DAY + 6 * HOUR :].mean() < 45  # not for long twice what is needed
+    assert run.factors.max() < 1.3
+
+
+def test_a_day_without_measurements_teaches_nothing() -> None:
+    missing = np.full(DAY, np.nan)
+    run = drive(np.concatenate([noisy(200, DAY), missing, noisy(200, DAY, 2)]))
+    gone, back = DAY + 5, 2 * DAY
+
+    assert np.ptp(run.factors[gone:back]) == 0.0
+    # nor do the first minutes after it, for which nothing was recommended a lead time before
+    assert run.factors[back + 2] == run.factors[gone]
+    assert run.minutes_short(back) <= 0.03 * DAY
+    assert run.state.steering.minutes == pytest.approx(2 * DAY, abs=20)
+
+
+def test_single_missing_minutes_change_little() -> None:
+    loads = noisy(200, 2 * DAY)
+    holed = loads.copy()
+    holed[np.random.default_rng(4).random(len(loads)) < 0.1] = np.nan
+    whole, run = drive(loads), drive(holed)
+
+    assert run.factors[-1] == pytest.approx(whole.factors[-1], rel=0.1)
+    assert run.minutes_short(DAY) <= 0.03 * DAY
+
+
+def test_at_the_maximum_the_factor_does_not_run_away() -> None:
+    run = drive(np.concatenate([noisy(100, DAY), noisy(500, DAY, 2)]), most=30)
+
+    assert run.minutes_short(DAY + HOUR) == DAY - HOUR
+    assert run.served[DAY + HOUR :].min() == 30
+    assert run.factors[-1] == pytest.approx(run.factors[DAY + HOUR], rel=0.01)
+
+
+def test_where_nothing_acts_on_it_the_factor_stays() -> None:
+    run = drive(np.concatenate([noisy(100, 200), noisy(300, 200, 2)]), observing=True)
+
+    assert np.ptp(run.factors) == 0.0
+    assert run.state.steering.spent == ()
+
+
+@pytest.mark.parametrize("level", [0.95, 0.99, 0.995])
+def test_the_stated_level_is_kept_on_noise_that_no_forecast_foresees(level: float) -> None:
+    run = drive(noisy(200, 6 * DAY, spread=0.15), level)
+
+    assert run.short[DAY:].mean() == pytest.approx(1 - level, rel=0.35)
+    assert run.factors.max() < HIGHEST
+    assert run.state.steering.minutes_short == pytest.approx(run.minutes_short(), abs=6)
+
+
+def test_jumps_that_nothing_announces_bring_the_factor_to_its_cap() -> None:
+    loads = noisy(20, 3 * DAY)
+    loads[:: 2 * HOUR] *= 20.0  # one minute in two hours: too rare for the quantile, too many for the level
+    run = drive(loads, 0.999)
+
+    assert run.state.steering.at_cap
+    assert run.served.max() <= 40 * 20 * HIGHEST / TARGET

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Steering: the rule by hand-worked numbers, every guard by itself, and the share of minutes it settles at."""
+
+import json
+import math
+from datetime import UTC, datetime
+
+import attrs
+import cattrs
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kedastral.core.capacity import PlanPolicy, ReplicaBounds
+from kedastral.core.series import Series
+from kedastral.core.steering import (
+    BUDGET_DAYS,
+    HIGHEST,
+    LOWEST,
+    Judged,
+    Recommended,
+    SteeringSettings,
+    SteeringState,
+    factor_of,
+    judge,
+    ready_during,
+    remember,
+    steer,
+)
+
+START = datetime(2026, 3, 2, tzinfo=UTC)
+ZERO = START.timestamp()
+SETTINGS = SteeringSettings(PlanPolicy(10.0, bounds=ReplicaBounds(1, 40)), 0.99, 300.0)
+ENOUGH, SHORT = Judged(ZERO, 1.0, 49.0, 5), Judged(ZERO, 1.0, 51.0, 5)
+
+
+def steered(outcome: Judged, settings: SteeringSettings = SETTINGS, h: float | None = 1.0) -> float | None:
+    return steer(SteeringState(h), outcome, settings).h
+
+
+def answers(*replicas: int, first: float = 0.0, apart: float = 60.0) -> tuple[Recommended, ...]:
+    return tuple(Recommended(ZERO + first + i * apart, count) for i, count in enumerate(replicas))
+
+
+def test_a_minute_short_of_pods_raises_the_factor_a_hundred_good_ones_take_it_back() -> None:
+    assert steered(SHORT) == pytest.approx(math.exp(0.015 * 0.99))
+    assert steered(ENOUGH) == pytest.approx(math.exp(-0.015 * 0.01))
+
+
+@pytest.mark.parametrize(("level", "rate"), [(0.9, 0.015 * 0.1**0.5), (0.99, 0.015), (0.9999, 0.15)])
+def test_rarer_violations_count_for_more(level: float, rate: float) -> None:
+    assert attrs.evolve(SETTINGS, service_level=level).rate == pytest.approx(rate)
+
+
+def test_longer_steps_count_for_their_minutes() -> None:
+    assert steered(attrs.evolve(SHORT, minutes=5.0)) == pytest.approx(math.exp(5 * 0.015 * 0.99))
+
+
+@pytest.mark.parametrize(("level", "first"), [(0.9, 1.1), (0.995, 1.1), (0.999, 1.2), (0.9999, 1.2)])
+def test_where_it_begins(level: float, first: float) -> None:
+    assert factor_of(SteeringState(), attrs.evolve(SETTINGS, service_level=level)) == first
+
+
+def test_load_at_exactly_what_the_pods_sustain_is_enough() -> None:
+    assert steered(attrs.evolve(ENOUGH, load=50.0)) == steered(ENOUGH)
+
+
+# -- guards --
+
+
+def test_a_good_minute_at_the_fewest_replicas_moves_nothing() -> None:
+    assert steered(attrs.evolve(ENOUGH, ready=1, load=0.0)) == 1.0
+
+
+def test_a_short_minute_at_the_fewest_replicas_does() -> None:
+    assert steered(attrs.evolve(SHORT, ready=1)) == steered(SHORT)
+
+
+@pytest.mark.parametrize("load", [0.0, 399.0, 401.0])
+def test_at_the_most_replicas_nothing_moves(load: float) -> None:
+    assert steered(attrs.evolve(ENOUGH, ready=40, load=load)) == 1.0
+
+
+def test_without_a_maximum_there_is_none_to_be_at() -> None:
+    settings = attrs.evolve(SETTINGS, policy=PlanPolicy(10.0, bounds=ReplicaBounds(1, 0)))
+
+    assert steered(attrs.evolve(SHORT, ready=40, load=401.0), settings) == steered(SHORT)
+
+
+def test_what_is_only_observed_neither_steers_nor_spends() -> None:
+    assert steer(SteeringState(1.0), SHORT, attrs.evolve(SETTINGS, observing=True)) == SteeringState(1.0)
+
+
+def test_minutes_that_do_not_steer_spend_all_the_same() -> None:
+    state = steer(SteeringState(1.0), attrs.evolve(SHORT, ready=40, load=401.0), SETTINGS)
+
+    assert (state.h, state.minutes_short) == (1.0, 1.0)
+
+
+def test_missing_values_are_not_judged() -> None:
+    state = SteeringState(1.0, ZERO, answers(*[1] * 8))
+    judged = judge(state, Series(START, 60.0, np.array([0.0, 90.0, np.nan, 90.0])), SETTINGS)
+
+    assert (judged.minutes, judged.judged_until) == (0.0, ZERO + 180)  # nor what no pod could have been ordered for
+    state = SteeringState(1.0, ZERO + 240, answers(*[1] * 9))
+    values = np.array([0.0] * 5 + [90.0, np.nan, 90.0])
+    assert judge(state, Series(START, 60.0, values), SETTINGS).minutes == 2.0
+
+
+def test_a_minute_served_from_a_stale_plan_is_not_judged() -> None:
+    # nothing was recommended for three minutes
+    before, after = answers(5, 5, 5), answers(5, 5, 5, first=300.0)
+
+    assert ready_during((*before, *after), ZERO + 420, 60.0, SETTINGS) is None
+
+
+def test_the_factor_stays_in_its_bounds_and_says_so() -> None:
+    assert steered(SHORT, h=HIGHEST) == HIGHEST
+    assert steered(ENOUGH, h=LOWEST) == LOWEST
+    assert SteeringState(HIGHEST).at_cap
+    assert SteeringState(1.97).at_cap  # it comes down a little between two violations
+    assert not SteeringState(1.9).at_cap
+    assert not SteeringState().at_cap
+
+
+# -- hindsight --
+
+
+def test_ready_is_the_fewest_recommended_since_a_pod_would_have_had_to_be_ordered() -> None:
+    # a lead of 5 minutes: what is ordered as minute 0 ends, at 60 s, serves from minute 5, at 300 s
+    recommended = answers(9, 4, 8, 7, 6, 5, 3)  # at 0, 60, ... 360 s
+
+    assert ready_during(recommended, ZERO + 300, 60.0, SETTINGS) == 4
+    assert ready_during(recommended, ZERO + 360, 60.0, SETTINGS) == 3
+
+
+def test_what_is_recommended_later_does_not_count() -> None:
+    assert ready_during(answers(9, 4, 8, 7, 6, 5, 1), ZERO + 300, 60.0, SETTINGS) == 4
+
+
+def test_nothing_is_known_before_the_first_lead_has_passed() -> None:
+    assert ready_during(answers(9, 9, 9, first=60.0), ZERO + 180, 60.0, SETTINGS) is None
+    assert ready_during((), ZERO, 60.0, SETTINGS) is None
+
+
+def test_what_was_in_force_when_the_lead_began_counts() -> None:
+    # recommended every 90 s: at 0, 90 ... and at 60 s still the first is in force
+    assert ready_during(answers(2, 7, 7, 7, apart=90.0), ZERO + 300, 60.0, SETTINGS) == 2
+
+
+def test_a_lead_of_one_step_looks_at_the_newest_alone() -> None:
+    settings = attrs.evolve(SETTINGS, lead_time=60.0)
+
+    assert ready_during(answers(2, 7, 8), ZERO + 120, 60.0, settings) == 8
+
+
+def test_every_value_is_judged_once() -> None:
+    state = SteeringState(1.0, ZERO + 240, answers(*[5] * 8))
+    history = Series(START, 60.0, np.full(7, 51.0))
+    once = judge(state, history, SETTINGS)
+
+    assert (once.minutes, once.minutes_short, once.judged_until) == (2.0, 2.0, ZERO + 360)
+    assert judge(once, history, SETTINGS) == once
+
+
+def test_the_past_before_the_first_tick_is_nobodys_doing() -> None:
+    state = judge(SteeringState(), Series(START, 60.0, np.full(60, 1e6)), SETTINGS)
+
+    assert (state.h, state.minutes, state.judged_until) == (None, 0.0, ZERO + 59 * 60)
+
+
+def test_answers_of_one_step_are_kept_as_the_fewest() -> None:
+    state = SteeringState()
+    for at, replicas in ((0, 5), (30, 4), (60, 9), (90, 11)):
+        state = remember(state, ZERO + at, replicas, 60.0, SETTINGS)
+
+    assert state.recommended == (Recommended(ZERO, 4), Recommended(ZERO + 60, 9))
+
+
+def test_only_what_can_still_be_judged_is_kept() -> None:
+    state = SteeringState()
+    for minute in range(1000):
+        state = remember(state, ZERO + 60.0 * minute, 5, 60.0, SETTINGS)
+
+    assert len(state.recommended) == 21  # the lead, 5 minutes, and a quarter of an hour
+
+
+# -- the budget --
+
+
+def test_the_budget_spent_is_told_over_four_weeks() -> None:
+    state = SteeringState()
+    for day in range(40):
+        for _ in range(99):
+            state = steer(state, attrs.evolve(ENOUGH, at=ZERO + 86400.0 * day), SETTINGS)
+        state = steer(state, attrs.evolve(SHORT, at=ZERO + 86400.0 * day), SETTINGS)
+
+    assert (state.minutes, state.minutes_short) == (BUDGET_DAYS * 100, BUDGET_DAYS)
+    assert state.budget_spent(SETTINGS) == pytest.approx(1.0)
+    assert state.budget_spent(attrs.evolve(SETTINGS, service_level=0.995)) == pytest.approx(2.0)
+
+
+def test_without_a_minute_judged_nothing_is_spent() -> None:
+    assert SteeringState().budget_spent(SETTINGS) == 0.0
+
+
+def test_the_state_can_be_stored() -> None:
+    state = attrs.evolve(steer(SteeringState(), SHORT, SETTINGS), recommended=answers(1, 2), judged_until=ZERO)
+    again = cattrs.structure(json.loads(json.dumps(cattrs.unstructure(state))), SteeringState)
+
+    assert again == state
+
+
+# -- in the long run --
+
+
+@pytest.mark.parametrize("level", [0.95, 0.99, 0.995])
+def test_the_share_of_short_minutes_settles_at_the_budget(level: float) -> None:
+    settings = attrs.evolve(SETTINGS, service_level=level)
+    rng = np.random.default_rng(1)
+    state, short = SteeringState(), 0
+    for load in 100 * np.exp(rng.normal(0, 0.15, 20_000)):
+        ready = math.ceil(100 * factor_of(state, settings) / 10)
+        state = steer(state, Judged(ZERO, 1.0, load, ready), settings)
+        short += load > ready * 10
+
+    assert short / 20_000 == pytest.approx(1 - level, rel=0.25)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1e9), st.integers(0, 60)), max_size=80), st.floats(0.5, 0.9999))
+def test_whatever_happens_the_factor_is_bounded(minutes: list[tuple[float, int]], level: float) -> None:
+    settings = attrs.evolve(SETTINGS, service_level=level)
+    state = SteeringState()
+    for load, ready in minutes:
+        state = steer(state, Judged(ZERO, 1.0, load, ready), settings)
+
+        assert LOWEST <= factor_of(state, settings) <= HIGHEST

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Uncertainty: calibrated on synthetic noise, quick to widen, taught nothing by gaps, and indifferent to the unit."""
+
+import json
+from datetime import UTC, datetime
+
+import attrs
+import cattrs
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kedastral.core.series import Series
+from kedastral.core.uncertainty import (
+    ENOUGH_WINDOWS,
+    MOST_SURPRISE,
+    QUANTILES,
+    Bet,
+    Calibration,
+    Pending,
+    UncertaintyState,
+    expect,
+    observe,
+    offset_of,
+    upper_path,
+)
+
+START = datetime(2026, 3, 2, tzinfo=UTC)
+STEPS = 10
+
+
+def series(values: object) -> Series:
+    return Series(START, 60.0, np.asarray(values, dtype=float))
+
+
+def run(
+    values: object, window: int = 4, state: UncertaintyState | None = None, *, bias: float = 1.0
+) -> UncertaintyState:
+    """A forecast of ``bias`` times the mean of the last ten values, minute by minute over the second half."""
+    array = np.asarray(values, dtype=float)
+    state = state or UncertaintyState()
+    for seen in range(len(array) // 2, len(array) + 1):
+        history = series(array[:seen])
+        state = observe(state, history, window)
+        known = array[max(0, seen - 10) : seen]
+        known = known[np.isfinite(known)]
+        if len(known):
+            state = expect(state, history, np.full(STEPS, bias * known.mean()), window)
+    return state
+
+
+def noise(size: int, spread: float = 0.2, seed: int = 1) -> np.ndarray:
+    return 100 * np.exp(np.random.default_rng(seed).normal(0, spread, size))
+
+
+def test_the_stated_share_of_windows_stays_below_each_quantile() -> None:
+    model = run(noise(6000)).model
+
+    assert model.windows > 2900
+    assert model.covered == pytest.approx(QUANTILES, abs=0.02)
+
+
+@pytest.mark.parametrize("bias", [0.5, 2.0])
+def test_a_forecast_that_is_always_wrong_by_a_factor_is_set_right(bias: float) -> None:
+    # too high by half of it: there the quantile lies below the forecast itself
+    assert run(noise(6000), bias=bias).model.covered == pytest.approx(QUANTILES, abs=0.04)
+
+
+def test_margins_widen_within_minutes_when_the_noise_does() -> None:
+    calm = noise(2000, 0.02)
+    before = run(calm).model.margins[0]
+    wild = np.concatenate([calm, 100 * np.exp(np.random.default_rng(2).normal(0, 0.4, 20))])
+    after = run(wild).model.margins[0]
+
+    assert after > 3 * before
+
+
+def test_margins_narrow_again_within_hours() -> None:
+    rng = np.random.default_rng(3)
+    burst = np.concatenate([noise(2000, 0.02), 100 * np.exp(rng.normal(0, 0.4, 60))])
+    state = run(burst)
+    after = run(np.concatenate([burst, noise(300, 0.02, 4)]))
+
+    assert after.model.margins[0] < 0.6 * state.model.margins[0]
+
+
+def test_nothing_is_learnt_before_a_window_has_ended() -> None:
+    history = series([10.0, 10.0])
+    state = expect(UncertaintyState(), history, np.full(STEPS, 10.0), 3)
+
+    assert observe(state, series([10.0, 10.0, 50.0, 50.0]), 3) == state
+    ended = observe(state, series([10.0, 10.0, 50.0, 50.0, 50.0]), 3)
+    assert (ended.model.windows, ended.pending) == (1, ())
+
+
+def test_the_largest_of_the_window_is_what_counts() -> None:
+    state = expect(UncertaintyState(), series([10.0]), np.array([5.0, 20.0, 5.0, 90.0]), 3)
+
+    assert state.pending[0].model.largest == 20.0  # the fourth value lies beyond the window
+    assert observe(state, series([10.0, 1.0, 1.0, 20.0]), 3).model.covered[0] > QUANTILES[0]
+
+
+def test_a_gap_in_the_window_teaches_nothing() -> None:
+    state = expect(UncertaintyState(), series([10.0]), np.full(STEPS, 10.0), 3)
+    observed = observe(state, series([10.0, np.nan, 90.0, 90.0]), 3)
+
+    assert observed == UncertaintyState()
+
+
+def test_a_window_before_the_history_teaches_nothing() -> None:
+    state = expect(UncertaintyState(), series([10.0]), np.full(STEPS, 10.0), 3)
+    later = Series(datetime(2026, 3, 3, tzinfo=UTC), 60.0, np.full(5, 70.0))
+
+    assert observe(state, later, 3) == UncertaintyState()
+
+
+def test_a_second_forecast_from_the_same_history_changes_nothing() -> None:
+    history = series([10.0, 12.0])
+    state = expect(UncertaintyState(), history, np.full(STEPS, 10.0), 3)
+
+    assert expect(state, history, np.full(STEPS, 99.0), 3) is state
+
+
+def test_no_load_at_all_gives_no_number_out_of_nothing() -> None:
+    state = run(np.zeros(400))
+
+    assert offset_of(series(np.zeros(10))) == 0.0
+    assert upper_path(np.zeros(3), state.model.margins[0], 0.0).tolist() == [0.0, 0.0, 0.0]
+    assert all(np.isfinite(state.model.margins))
+
+
+def test_a_launch_from_zero_is_surprising_only_so_far() -> None:
+    state = run(np.concatenate([np.zeros(400), np.full(20, 1e6)]))
+
+    assert state.model.margins[-1] <= MOST_SURPRISE
+    relaxed = run(np.concatenate([np.zeros(400), np.full(400, 1e6)]))
+    assert relaxed.model.margins[0] < 1.0
+
+
+def test_the_model_stands_down_while_it_loses_to_the_last_value_and_returns() -> None:
+    walk = 100 * np.exp(np.cumsum(np.random.default_rng(5).normal(0, 0.01, 4000)))
+    rng = np.random.default_rng(6)
+
+    def follow(state: UncertaintyState, first: int, last: int, error: float) -> UncertaintyState:
+        for seen in range(first, last):
+            history = series(walk[:seen])
+            state = observe(state, history, 4)
+            ahead = walk[seen : seen + 4] * np.exp(rng.normal(0, error))
+            state = expect(state, history, ahead, 4)
+        return state
+
+    assert not follow(UncertaintyState(), 100, 100 + ENOUGH_WINDOWS, 0.5).standing_down  # not enough seen
+    good = follow(UncertaintyState(), 100, 600, 0.0)
+    assert not good.standing_down
+    bad = follow(good, 600, 1200, 0.5)
+    assert bad.standing_down
+    assert not follow(bad, 1200, 3900, 0.0).standing_down
+
+
+def test_each_value_is_raised_and_the_largest_by_exactly_the_margin() -> None:
+    values = np.array([0.0, 4.0, 9.0])
+    raised = upper_path(values, np.log(2.0), 1.0)
+
+    assert raised == pytest.approx([1.0, 9.0, 19.0])
+
+
+def test_nothing_falls_below_zero() -> None:
+    assert upper_path(np.array([0.0, 1.0]), -1.0, 1.0).min() == 0.0
+
+
+def test_the_state_can_be_stored() -> None:
+    state = run(noise(300))
+    again = cattrs.structure(json.loads(json.dumps(cattrs.unstructure(state))), UncertaintyState)
+
+    assert again == state
+    assert len(state.pending) == 4
+    assert len(json.dumps(attrs.asdict(state))) < 2000
+
+
+loads = st.lists(st.one_of(st.floats(0, 1e6), st.just(float("nan"))), min_size=2, max_size=60)
+
+
+@settings(max_examples=60)
+@given(loads, st.integers(1, 6))
+def test_quantiles_never_cross(values: list[float], window: int) -> None:
+    state = run(values, window)
+
+    for calibration in (state.model, state.last):
+        assert list(calibration.margins) == sorted(calibration.margins)
+        assert all(np.isfinite(calibration.margins))
+    for pending in state.pending:
+        assert list(pending.model.uppers) == sorted(pending.model.uppers)
+
+
+@settings(max_examples=60)
+@given(loads, st.sampled_from([2.0**-20, 0.25, 2.0, 2.0**12]))
+def test_the_unit_of_the_load_does_not_matter(values: list[float], factor: float) -> None:
+    plain, scaled = run(values), run([value * factor for value in values])
+
+    assert scaled.model.margins == pytest.approx(plain.model.margins, rel=1e-6, abs=1e-9)
+    assert scaled.standing_down == plain.standing_down
+
+
+def test_thresholds_that_crossed_are_read_in_order() -> None:
+    assert Calibration(thresholds=(2.0, 1.0)).margins == pytest.approx((0.2, 0.2))
+
+
+def test_windows_seen_together_count_one_by_one() -> None:
+    bet = Bet(10.0, (12.0, 13.0))
+    pending = tuple(Pending(START.timestamp() + 60.0 * i, bet, bet) for i in range(1, 4))
+    state = observe(UncertaintyState(pending=pending), series(np.full(8, 10.0)), 2)
+
+    assert (state.model.windows, state.last.windows) == (3, 3)
