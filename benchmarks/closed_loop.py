@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import attrs
@@ -58,9 +59,13 @@ def model_named(name: str) -> tuple[Model, float]:
 
 def run_all(jobs: Sequence[Job], processes: int, console: Console) -> Iterator[Study]:
     """Every study, as it is done, with a bar for whoever waits."""
-    with Progress(console=console) as progress, multiprocessing.get_context("spawn").Pool(processes) as pool:
+    with Progress(console=console) as progress, ExitStack() as stack:
         bar = progress.add_task("traces", total=len(jobs))
-        for studies in pool.imap(run_job, jobs):
+        done: Iterator[list[Study]] = map(run_job, jobs)
+        if processes > 1:
+            pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(processes))
+            done = pool.imap(run_job, jobs)
+        for studies in done:
             progress.advance(bar)
             yield from studies
 

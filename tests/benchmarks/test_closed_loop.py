@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The closed loop on a small made-up trace: it runs from end to end, and its goals are worked out as stated."""
+
+import gzip
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.closed_loop import main
+from benchmarks.closed_loop_goals import goals_of
+from benchmarks.closed_loop_study import LEVELS, UTILISATIONS, Level, Study
+from kedastral.simulation.curves import Point
+
+STEP = timedelta(minutes=15)
+
+
+@pytest.fixture
+def traces(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(1)
+    hours = np.arange(480) / 4
+    loads = 100 + 60 * np.sin(hours * np.pi / 12) + rng.normal(0, 5, len(hours))
+    start = datetime(2026, 3, 2, tzinfo=UTC)
+    rows = [f"{(start + i * STEP).isoformat()},{'' if i == 40 else load:.6}" for i, load in enumerate(loads) if i != 40]
+    with gzip.open(tmp_path / "wave.csv.gz", "wt") as text:
+        text.write("\n".join(["timestamp,value", *rows]))
+    return tmp_path
+
+
+def test_a_folder_of_traces_is_put_to_every_policy(traces: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--traces", str(traces), "--model", "last-value", "--lead", "30m", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+
+    (one,) = document["studies"]
+    assert [level["level"] for level in one["levels"]] == list(LEVELS)
+    assert [point["knob"] for point in one["hpa"]] == list(UTILISATIONS)
+    assert all(level["point"]["cost"] >= 1 for level in one["levels"] if level["level"] >= 0.99)
+    assert any("service level 0.99 met" in goal["name"] for goal in document["goals"])
+
+
+def test_forecasts_are_kept_for_the_next_time(traces: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--traces", str(traces), "--model", "last-value", "--cache", str(traces / "kept"), "--json"]
+    figures = []
+    for _ in range(2):
+        assert main(arguments) == 0
+        figures.append(capsys.readouterr().out)
+
+    assert figures[0] == figures[1]
+    assert len(list((traces / "kept").iterdir())) == 1
+
+
+def test_without_traces_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--traces", str(tmp_path)]) == 2
+    assert "--traces" in capsys.readouterr().err
+
+
+def level(at: float, cost: float, violation: float) -> Level:
+    return Level(at, Point(at, cost, violation / 10, violation, 30), (0.9, 0.95), 1.0, False)
+
+
+def made_study(trace: str, spent: float) -> Study:
+    """Steered at ``spent`` times each budget for 1 + cost; the HPA pays twice that beyond the oracle."""
+    levels = tuple(level(at, 2 - at, (1 - at) * spent) for at in LEVELS)
+    hpa = tuple(Point(target, 3 - 2 * target, target / 10, target / 10, 20) for target in UTILISATIONS)
+    return Study(trace, 60.0, 300.0, levels, hpa, (50, 25))
+
+
+def test_the_goals_are_worked_out_as_stated() -> None:
+    goals = {goal.name: goal for goal in goals_of([made_study("a", 1.0), made_study("b", 1.6)], 300.0)}
+
+    met = goals["lead 5: service level 0.99 met"]
+    assert (met.measured, met.met, met.detail) == (0.5, False, "b 1.60x")
+    # a violation of 0.01 needs the HPA at 10 %, which costs 2.8
+    assert goals["lead 5: cost at 0.99 / best HPA per trace in hindsight"].measured == pytest.approx(1.01 / 2.8)
+    assert goals["lead 5: scale events / HPA-80's, 40 pods"].measured == pytest.approx(1.5)
+    assert goals["lead 5: scale events / HPA-80's, 200 pods"].measured == pytest.approx(2.0)
+    assert goals["lead 5: coverage of the 0.9 quantile, mean off by"].met
+    # at HPA-80's cost, 1.4, every level can be had: some 0.001 of the minutes against 0.08
+    assert goals["lead 5: violation at HPA-80's cost"].measured < 0.03
+    assert goals["lead 5: at HPA-80's cost, traces worse by over 5 %"].met
