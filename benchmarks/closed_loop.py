@@ -75,20 +75,19 @@ def show(studies: Sequence[Study], goals: Sequence[Goal], console: Console) -> N
     table = Table("trace", "lead", "level", "violation / budget", "cost / oracle", "events", "below q90, q95", "h")
     for one in studies:
         for level in one.levels:
-            if level.level >= 0.99:
-                spent = level.point.violation / (1 - level.level)
-                covered = ", ".join(f"{share:.3f}" for share in level.covered)
-                down = " (stood down)" if level.stood_down else ""
-                table.add_row(
-                    one.trace,
-                    f"{one.lead_time / 60:g} min",
-                    f"{level.level:g}",
-                    f"{spent:.2f}",
-                    f"{level.point.cost:.3f}",
-                    str(level.point.scale_events),
-                    covered,
-                    f"{level.factor:.2f}{down}",
-                )
+            spent = level.point.violation / (1 - level.level)
+            covered = ", ".join(f"{share:.3f}" for share in level.covered)
+            down = " (stood down)" if level.stood_down else ""
+            table.add_row(
+                one.trace,
+                f"{one.lead_time / 60:g} min",
+                f"{level.level:g}",
+                f"{spent:.2f}",
+                f"{level.point.cost:.3f}",
+                str(level.point.scale_events),
+                covered,
+                f"{level.factor:.2f}{down}",
+            )
     console.print(table)
     table = Table("goal", "stated", "measured", "met")
     for goal in goals:

@@ -40,6 +40,7 @@ def goals_of(studies: Sequence[Study], lead_time: float) -> list[Goal]:
     minutes = [one for one in studies if one.step <= 60.0]
     lead = f"lead {lead_time / 60:g}: "
     goals = [_met(studies, 0.99, 1.0), _met(studies, 0.995, 1.0), _met(studies, 0.999, 0.9)]
+    goals.append(_not_above(studies, 0.999))
     goals += _coverage(studies)
     if minutes:
         goals += [_cost(minutes, 0.99, 0.88), _cost(minutes, 0.995, 0.88), _cost(minutes, 0.999, 0.85)]
@@ -63,6 +64,12 @@ def hpa_at(one: Study, target: float) -> Point:
 
 def _spent(one: Study, level: float) -> float:
     return at_level(one, level).point.violation / (1 - level)
+
+
+def _not_above(studies: Sequence[Study], level: float) -> Goal:
+    above = [one.trace for one in studies if _spent(one, level) > 1.5]
+    kept = 1 - len(above) / len(studies)
+    return Goal(f"service level {level:g} kept", "traces at most at 1.5x", kept, kept >= 0.9, ", ".join(above))
 
 
 def _met(studies: Sequence[Study], level: float, share: float) -> Goal:
@@ -113,12 +120,8 @@ def _cost_as_kept(studies: Sequence[Study], level: float) -> Goal:
     return Goal(f"the same at {level:g}, HPA at the violation measured", "", mean, mean < 1, f"worst {max(ratios):.2f}")
 
 
-def _points(one: Study) -> list[Point]:
-    return [entry.point for entry in one.levels]
-
-
 def _at_equal_cost(studies: Sequence[Study], figure: Figure, stated: float) -> Goal:
-    ratios = [ratio_at_cost(_points(one), hpa_at(one, 0.8), figure) for one in studies]
+    ratios = [ratio_at_cost(one.factors, hpa_at(one, 0.8), figure) for one in studies]
     known = [ratio for ratio in ratios if math.isfinite(ratio)]
     mean = geometric_mean(known) if known else math.nan
     detail = "" if len(known) == len(ratios) else f"{len(ratios) - len(known)} traces where no level is as cheap"
@@ -126,7 +129,7 @@ def _at_equal_cost(studies: Sequence[Study], figure: Figure, stated: float) -> G
 
 
 def _pods(studies: Sequence[Study], target: float, stated: float) -> Goal:
-    steered = average_points([_points(one) for one in studies])
+    steered = average_points([one.factors for one in studies])
     reference = next(point for point in average_points([one.hpa for one in studies]) if point.knob == target)
     ratio = cost_ratio_at_figure(steered, reference, Figure.VIOLATION)
     return Goal(f"pod-hours at equal violation / HPA-{target:.0%}", f"<= {stated}", ratio, ratio <= stated)
@@ -144,7 +147,7 @@ def _events(studies: Sequence[Study], size: str, events_of: Callable[[Study], tu
 
 def _never_worse(studies: Sequence[Study]) -> Goal:
     ratios = {
-        one.trace: max(ratio_at_cost(_points(one), hpa_at(one, 0.8), figure) for figure in Figure) for one in studies
+        one.trace: max(ratio_at_cost(one.factors, hpa_at(one, 0.8), figure) for figure in Figure) for one in studies
     }
     worse = {name: ratio for name, ratio in ratios.items() if ratio > 1.05}
     detail = ", ".join(f"{name} {ratio:.2f}" for name, ratio in worse.items())

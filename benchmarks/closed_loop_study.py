@@ -18,7 +18,7 @@ from kedastral.core.forecast import Forecast
 from kedastral.core.ports import Model
 from kedastral.core.series import Floats, Series, series_from_points
 from kedastral.core.serving import StalePolicy
-from kedastral.core.steered import SteeredSettings
+from kedastral.core.steered import FLOOR_UTILISATION, SteeredSettings
 from kedastral.core.steering import SteeringSettings
 from kedastral.core.warm_up import WARM_UP_STEPS
 from kedastral.simulation.curves import Point, point_of
@@ -30,7 +30,9 @@ from kedastral.simulation.policies.ticks import Reading
 from kedastral.simulation.replay import Cluster, replay, replay_oracle
 from kedastral.simulation.trial import Scaling, Trial, scale_trace
 
-LEVELS = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
+LEVELS = (0.99, 0.995, 0.999)
+FACTORS = (0.7, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.35, 1.6)
+"""The factor h held fixed: the knob by which the forecaster is compared with the HPA at equal cost."""
 UTILISATIONS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 BOUNDS = ReplicaBounds(1, 400)
 HORIZON_STEPS = 30
@@ -66,12 +68,16 @@ class Level:
 
 @attrs.frozen
 class Study:
-    """All that was measured on one trace at one lead time; events at 200 pods as (steered, HPA-80)."""
+    """All that was measured on one trace at one lead time; events at 200 pods as (steered, HPA-80).
+
+    ``factors`` is the sweep of a fixed factor, ``hpa`` that of the target utilisation.
+    """
 
     trace: str
     step: float
     lead_time: float
     levels: tuple[Level, ...]
+    factors: tuple[Point, ...]
     hpa: tuple[Point, ...]
     events_at_200: tuple[int, int]
 
@@ -111,6 +117,9 @@ def study(name: str, trace: Series, model: Foretold, lead_time: float, evaluated
     cluster = cluster_for(trial, lead_time)
     oracle = replay_oracle(trial, cluster)
     levels = tuple(replay_level(level, model, trial, cluster, oracle) for level in LEVELS)
+    factors = tuple(
+        point_of(factor, replay(fixed(factor, model, trial, lead_time), trial, cluster), oracle) for factor in FACTORS
+    )
     hpa = tuple(
         point_of(target, replay(Reactive(trial.target_per_pod, target), trial, cluster), oracle)
         for target in UTILISATIONS
@@ -120,7 +129,7 @@ def study(name: str, trace: Series, model: Foretold, lead_time: float, evaluated
         replay(steered(0.99, model, large, lead_time), large, cluster).scale_events,
         replay(Reactive(large.target_per_pod, 0.8), large, cluster).scale_events,
     )
-    return Study(name, trial.demand.step, lead_time, levels, hpa, events)
+    return Study(name, trial.demand.step, lead_time, levels, factors, hpa, events)
 
 
 def replay_level(level: float, model: Model, trial: Trial, cluster: Cluster, oracle: Outcome) -> Level:
@@ -135,9 +144,21 @@ def replay_level(level: float, model: Model, trial: Trial, cluster: Cluster, ora
 
 def steered(level: float, model: Model, trial: Trial, lead_time: float) -> Steered:
     """The product, steered to ``level``."""
-    step = trial.demand.step
     plan = PlanPolicy(trial.target_per_pod, bounds=BOUNDS)
-    settings = SteeredSettings(SteeringSettings(plan, level, lead_time, stale_after=2 * step))
+    steering = SteeringSettings(plan, level, lead_time, stale_after=2 * trial.demand.step)
+    return ticking(model, SteeredSettings(steering), trial)
+
+
+def fixed(factor: float, model: Model, trial: Trial, lead_time: float) -> Steered:
+    """The product with h held at ``factor``, and the floor that goes with it."""
+    plan = PlanPolicy(trial.target_per_pod, bounds=BOUNDS)
+    steering = SteeringSettings(plan, 0.99, lead_time, stale_after=2 * trial.demand.step)
+    return ticking(model, SteeredSettings(steering, factor, factor / FLOOR_UTILISATION), trial)
+
+
+def ticking(model: Model, settings: SteeredSettings, trial: Trial) -> Steered:
+    """One tick a step."""
+    step = trial.demand.step
     horizon = settings.window(step) * step  # what lies beyond is never read in a replay that ticks every step
     reading = Reading(window=86400.0, horizon=horizon, interval=step)
     return Steered(model, settings, reading, StalePolicy(stale_after=2 * step))

@@ -16,7 +16,7 @@ from kedastral.core.capacity import PlanPolicy, ReplicaBounds, plan_replicas, re
 from kedastral.core.forecast import Forecast
 from kedastral.core.series import EPOCH, Floats, Ints, Series, frozen_floats, frozen_ints, same_array
 from kedastral.core.steering import Recommended, SteeringSettings, SteeringState, factor_of, judge, remember
-from kedastral.core.uncertainty import UncertaintyState, expect, observe, offset_of, upper_path
+from kedastral.core.uncertainty import MOST_SURPRISE, UncertaintyState, expect, observe, offset_of, upper_path
 
 FLOOR_UTILISATION = 0.95
 """The reactive floor keeps pods at this share of their target, over h: it halves unserved load for 2 % of cost."""
@@ -27,6 +27,9 @@ DOWN_AFTER = 300.0
 dearer at the same service level, since a need that comes back within minutes finds its pods."""
 UP_EXTRA = 0.05
 """On the way up this much more, in whole pods: spares the next few steps up, and is nothing below 20 pods."""
+WIDENS = 2.0
+"""From 0.999 on h widens the margin too, by this power of it: what is left to avoid then are the jumps, and a factor on
+a quiet load does little for them. At lower levels it costs more than it brings."""
 STANDS_DOWN = "the forecast loses to the last value"
 
 
@@ -46,6 +49,11 @@ class SteeredSettings:
     def policy(self) -> PlanPolicy:
         """The planner's settings; its own headroom is not read."""
         return self.steering.policy
+
+    def widening(self, factor: float) -> float:
+        """What a steered ``factor`` multiplies the margin by, besides multiplying the quantile: see `WIDENS`."""
+        strict = self.headroom is None and self.steering.is_strict
+        return float(max(factor, 1.0) ** WIDENS) if strict else 1.0
 
     def touched(self, step: float) -> int:
         """The steps that ``[now, now + lead_time]`` touches: what `kedastral.core.serving.replicas_at` reads."""
@@ -97,8 +105,9 @@ def plan_steered(
     step, made_at = history.step, (forecast.made_at - EPOCH).total_seconds()
     touched = settings.touched(step)
     state = learn(state, history, settings)
-    upper = _upper_of(state.uncertainty, history, forecast, newest.value)
     factor = factor_of(state.steering, settings.steering) if settings.headroom is None else settings.headroom
+    widened = settings.widening(factor)
+    upper = _upper_of(state.uncertainty, history, forecast.values, newest.value, widened)
     floor = _floor_of(newest.value, factor, settings)
     policy = attrs.evolve(settings.policy, headroom=1.0)
     replicas = plan_replicas(upper * factor, policy, previous=previous)
@@ -160,12 +169,11 @@ def _keep_wanted(wanted: tuple[Recommended, ...], at: float, replicas: int) -> t
     return (*kept, Recommended(at, replicas))
 
 
-def _upper_of(uncertainty: UncertaintyState, history: Series, forecast: Forecast, newest: float) -> Floats:
+def _upper_of(uncertainty: UncertaintyState, history: Series, values: Floats, newest: float, widened: float) -> Floats:
+    margin = uncertainty.model.margins[0]
     if uncertainty.standing_down:
-        values, margins = np.full(len(forecast.values), newest), uncertainty.last.margins
-    else:
-        values, margins = forecast.values, uncertainty.model.margins
-    return upper_path(values, margins[0], offset_of(history))
+        values, margin = np.full(len(values), newest), uncertainty.last.margins[0]
+    return upper_path(values, min(margin * widened, MOST_SURPRISE), offset_of(history))
 
 
 def _floor_of(newest: float, factor: float, settings: SteeredSettings) -> int | None:

@@ -51,6 +51,11 @@ class SteeringSettings:
         return 1 - self.service_level
 
     @property
+    def is_strict(self) -> bool:
+        """Whether the service level is a promise over weeks only: at 0.999, ten minutes in a week."""
+        return self.service_level >= STRICT - WHOLE_WITHIN
+
+    @property
     def rate(self) -> float:
         """How far log h moves for one minute short of pods."""
         return RATE * math.sqrt(0.01 / self.budget)
@@ -121,7 +126,7 @@ def factor_of(state: SteeringState, settings: SteeringSettings) -> float:
     """The h to plan with."""
     if state.h is not None:
         return state.h
-    return FIRST_STRICT if settings.service_level >= STRICT - WHOLE_WITHIN else FIRST
+    return FIRST_STRICT if settings.is_strict else FIRST
 
 
 def is_short(outcome: Judged, policy: PlanPolicy) -> bool:

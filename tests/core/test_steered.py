@@ -63,7 +63,17 @@ def test_the_margin_of_the_first_quantile_is_added() -> None:
     state = SteeredState(UncertaintyState(Calibration(fast=0.2, slow=0.2, thresholds=(1.0, 3.0))))
     _, plan = tick([100.0] * 3, 200.0, state)
 
-    assert plan.upper == pytest.approx([205 * np.exp(0.2) - 5] * STEPS)
+    assert plan.upper == pytest.approx([300 * np.exp(0.2) - 100] * STEPS)  # the day's mean is 100
+
+
+def test_a_strict_level_widens_the_margin_with_the_factor() -> None:
+    settings = attrs.evolve(SETTINGS, steering=attrs.evolve(SETTINGS.steering, service_level=0.999))
+    uncertainty = UncertaintyState(Calibration(fast=0.2, slow=0.2, thresholds=(1.0, 3.0)))
+    _, plan = tick([100.0] * 3, 200.0, SteeredState(uncertainty, SteeringState(1.5)), settings)
+
+    assert plan.upper[0] == pytest.approx(300 * np.exp(0.2 * 1.5**2) - 100)
+    _, plan = tick([100.0] * 3, 200.0, SteeredState(uncertainty, SteeringState(0.8)), settings)
+    assert plan.upper[0] == pytest.approx(300 * np.exp(0.2) - 100)
 
 
 def test_the_window_is_what_the_lead_time_touches_and_the_prewarm_steps() -> None:
