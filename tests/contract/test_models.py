@@ -57,6 +57,10 @@ HISTORIES: dict[str, tuple[float, Floats]] = {
     "five minutes": (300, day_of_load(14 * 288)),
     "an hour": (3600, day_of_load(14 * 24)),
     "an odd step": (97, day_of_load(500)),
+    "a day of seconds": (1, day_of_load(86400)),
+    "400 days": (300, day_of_load(400 * 288)),
+    "three times the level since a minute": (60, np.append(day_of_load(3 * DAY), 3 * day_of_load(DAY)[:1])),
+    "a third of the level since ten minutes": (60, np.append(day_of_load(3 * DAY), day_of_load(DAY)[:10] / 3)),
 }
 
 WITHOUT_VALUES: dict[str, tuple[float, Floats]] = {

@@ -21,30 +21,30 @@ SHORT, LONG, SHORT_SHARE = 5 * MINUTE, 30 * MINUTE, 0.7
 MOST_GROWTH = 1.5
 """A ridge never forecasts more than this many times the largest load of the window."""
 
-Ridges = Sequence[Ridge]
-"""One for each of `HALF_LIVES`, of one horizon."""
+Ridges = Sequence[Ridge | None]
+"""One for each of `HALF_LIVES`, of one horizon; None where it has not been fitted."""
 
 
-def forecasts(seasons: Seasons, rows: Ints, knots: Sequence[int], ridges: Sequence[Ridges | None]) -> Floats:
+def forecasts(seasons: Seasons, rows: Ints, knots: Sequence[int], ridges: Sequence[Ridges]) -> Floats:
     """The load at each of ``knots`` (k,) steps after each of ``rows`` (r,): shape (experts, k, r), experts as `NAMES`.
 
-    ``ridges`` are those of each knot, None where they have not been fitted: their forecasts are NaN.
+    ``ridges`` are those of each knot; those that have not been fitted forecast NaN.
     """
     origins, ahead = np.tile(rows, len(knots)), np.repeat(np.array(knots), len(rows))
     simple = _simple(seasons, origins, ahead).reshape(len(SIMPLE), len(knots), len(rows))
     learned = np.full((len(HALF_LIVES), len(knots), len(rows)), np.nan)
-    if any(ridges):
+    if any(ridge for fitted in ridges for ridge in fitted):
         common = common_features(seasons, rows)
         special = horizon_features(seasons, origins, ahead).reshape(len(knots), len(rows), -1)
         for k, fitted in enumerate(ridges):
-            if fitted is not None:
-                learned[:, k] = _learned(seasons.signal, rows, np.hstack([common, special[k]]), fitted)
+            learned[:, k] = _learned(seasons.signal, rows, np.hstack([common, special[k]]), fitted)
     return np.concatenate([simple, learned])
 
 
 def _learned(signal: Signal, rows: Ints, features: Floats, ridges: Ridges) -> Floats:
     most = float(signal.logs.max()) + np.log(MOST_GROWTH)
-    gains = np.stack([ridge.predict(features) for ridge in ridges])
+    unknown = np.full(len(rows), np.nan)
+    gains = np.stack([unknown if ridge is None else ridge.predict(features) for ridge in ridges])
     return signal.to_load(np.minimum(level_of(signal, rows) + gains, most))
 
 

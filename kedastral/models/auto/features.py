@@ -82,10 +82,10 @@ def median_known(values: Floats) -> Floats:
 
 
 def _spread(signal: Signal, rows: Ints) -> Floats:
+    """The standard deviation over half an hour."""
     steps = signal.steps_in(30 * MINUTE)
-    window = signal.logs[np.maximum(rows[:, None] - np.arange(steps)[None, :], 0)]
-    spread: Floats = window.std(axis=1)
-    return spread
+    variance = signal.trailing_squares(rows, steps) - signal.trailing(rows, steps) ** 2
+    return np.sqrt(np.maximum(variance, 0.0))
 
 
 def _against_days(seasons: Seasons, rows: Ints, level: Floats) -> list[Floats]:

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fitting the ridges of one horizon on the past of a `Seasons`."""
+"""Fitting a ridge on the past: which rows, what they are to foretell, and how much each counts."""
 
-from collections.abc import Sequence
-
+import attrs
 import numpy as np
 
 from kedastral.core.series import Floats, Ints
@@ -13,35 +12,43 @@ from kedastral.models.auto.signal import DAY, Signal
 
 HALF_LIVES = (7 * DAY, 1.5 * DAY)
 """Seconds after which the past counts half: a steady ridge, and one that follows what has changed lately."""
+REACH = 3
+"""Half-lives of the past that are fitted on; what lies before weighs too little to cost time."""
 LEAST_HISTORY = 6 * HOUR
 """Of history before a ridge is fitted at all."""
-MOST_ROWS = 5000
-"""Rows of a fit: more cost time and forecast no better."""
+MOST_ROWS = 2500
+"""Rows of a fit: twice as many take twice the time and forecast no better."""
+FEWEST_ROWS = 60
 VOLUME = 0.5
 """The power of the load that rows count by: errors at the peak cost more, errors at night still teach."""
-FEWEST_ROWS = 60
+GOLDEN = 0.6180339887498949
+"""Shifts each row within its stratum, so that rows see every minute of the hour: a stride of 5 would see twelve."""
 
 
-def fit_horizon(
-    seasons: Seasons, ahead: int, *, before: Sequence[Ridge] | None = None, held_out: int = 0, most: int = MOST_ROWS
-) -> tuple[Ridge, ...] | None:
-    """A ridge for each of `HALF_LIVES`, forecasting ``ahead`` steps, or None where the history is too short.
+@attrs.frozen
+class Fit:
+    """Which ridge: ``ahead`` steps, ``half_life`` seconds; the newest ``held_out`` steps are not seen."""
 
-    The newest ``held_out`` steps are not seen. ``before`` are the ridges so far, ``most`` the number of rows.
-    """
-    rows = _origins(seasons, ahead, held_out, most)
+    ahead: int
+    half_life: float
+    held_out: int = 0
+    most_rows: int = MOST_ROWS
+
+
+def fit(seasons: Seasons, what: Fit, before: Ridge | None = None) -> Ridge | None:
+    """The ridge, from the one ``before`` on where there is one; None where the history is too short."""
+    signal = seasons.signal
+    rows = _origins(signal, what)
     if rows is None:
         return None
-    signal = seasons.signal
-    features = np.hstack([common_features(seasons, rows), horizon_features(seasons, rows, np.full(len(rows), ahead))])
+    features = np.hstack(
+        [common_features(seasons, rows), horizon_features(seasons, rows, np.full(len(rows), what.ahead))]
+    )
     level = level_of(signal, rows)
-    target = signal.logs[rows + ahead] - level
-    known = signal.known[rows] & signal.known[rows + ahead]
-    ages = (rows[-1] - rows) * signal.step
-    volume = np.exp(VOLUME * level)
-    olds: Sequence[Ridge | None] = before or [None] * len(HALF_LIVES)
-    weighed = [known * volume * 0.5 ** (ages / half_life) for half_life in HALF_LIVES]
-    return tuple(fit_ridge(features, target, weight, old) for weight, old in zip(weighed, olds, strict=True))
+    target = signal.logs[rows + what.ahead] - level
+    known = signal.known[rows] & signal.known[rows + what.ahead]
+    fade = 0.5 ** ((rows[-1] - rows) * signal.step / what.half_life)
+    return fit_ridge(features, target, known * fade * np.exp(VOLUME * level), before)
 
 
 def level_of(signal: Signal, rows: Ints) -> Floats:
@@ -49,13 +56,17 @@ def level_of(signal: Signal, rows: Ints) -> Floats:
     return signal.trailing(rows, signal.steps_in(LEVEL))
 
 
-def _origins(seasons: Seasons, ahead: int, held_out: int, most: int) -> Ints | None:
+def _origins(signal: Signal, what: Fit) -> Ints | None:
     """Evenly spread origins whose future is known; the first half day has too little before it where there is more."""
-    signal = seasons.signal
-    last = len(signal) - 1 - held_out - ahead
-    first = signal.steps_in(DAY / 2) if last * signal.step > 2 * DAY else 1
-    if last * signal.step < LEAST_HISTORY - HOUR or last - first < FEWEST_ROWS:
+    last = len(signal) - 1 - what.held_out - what.ahead
+    if last * signal.step < LEAST_HISTORY - HOUR:
         return None
-    stride = -(-(last - first) // most)
-    rows: Ints = np.arange(last, first, -stride)[::-1]
+    first = signal.steps_in(DAY / 2) if last * signal.step > 2 * DAY else 1
+    first = max(first, last - signal.steps_in(REACH * what.half_life))
+    if last - first < FEWEST_ROWS:
+        return None
+    apart = max(1.0, (last - first) / what.most_rows)
+    k = np.arange(int((last - first) / apart))
+    shift = np.mod(k * GOLDEN, 1.0) if apart > 1 else 0.0
+    rows: Ints = (last - np.floor(apart * (k + shift))).astype(np.int64)[::-1]
     return rows

@@ -1,20 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Learner`: what the model keeps of one workload between ticks: ridges, scores, and forecasts not yet judged."""
+"""`Learner`: what the model keeps of one workload between ticks: the ridges, and the panel that judges all experts."""
 
-from collections import deque
-
-import attrs
 import numpy as np
 
-from kedastral.core.series import Floats
-from kedastral.models.auto.ensemble import no_scores
-from kedastral.models.auto.experts import NAMES, Ridges, forecasts
-from kedastral.models.auto.fitting import fit_horizon
+from kedastral.models.auto.experts import forecasts
+from kedastral.models.auto.fitting import HALF_LIVES, Fit, fit
+from kedastral.models.auto.panel import Answer, Panel
 from kedastral.models.auto.seasons import HOUR, Seasons
 from kedastral.models.auto.signal import DAY, MINUTE, Signal
 
-REFIT = 4 * HOUR
-"""Seconds between two fits of a horizon's ridges; daily fits forecast worse, more frequent ones no better."""
+REFIT = 6 * HOUR
+"""Seconds between two fits of a ridge; daily fits forecast worse, more frequent ones no better."""
 REPLAYED = DAY
 """How much of the past a new learner judges its experts on, with ridges that have not seen it."""
 REPLAY_EVERY = 5 * MINUTE
@@ -27,14 +23,6 @@ GROWTH = 2.0
 ENOUGH = 4 * DAY
 
 
-@attrs.frozen(eq=False)
-class Pending:
-    """What the experts said at ``end`` (epoch seconds), shape (experts, knots), to be compared with what came."""
-
-    end: float
-    loads: Floats
-
-
 class Learner:
     """The memory of one workload at the horizons ``knots``, in steps."""
 
@@ -43,15 +31,14 @@ class Learner:
         signal = seasons.signal
         held_out = min(signal.steps_in(REPLAYED), len(signal) // 4)
         self.knots = knots
-        self.scores = no_scores(len(NAMES), len(knots))
-        self._born_with = len(signal)
-        self._ridges: list[Ridges | None] = [
-            fit_horizon(seasons, ahead, held_out=held_out, most=FIRST_ROWS) for ahead in knots
-        ]
-        self._fitted = [-np.inf] * len(knots)
-        self._pending: deque[Pending] = deque()
-        self._replay(seasons, held_out)
         self._now = signal.end
+        self._born_with = len(signal)
+        self._ridges = [
+            [fit(seasons, Fit(ahead, half_life, held_out, FIRST_ROWS)) for half_life in HALF_LIVES] for ahead in knots
+        ]
+        self._fitted = np.full((len(knots), len(HALF_LIVES)), -np.inf)
+        self.panel = Panel(knots, signal.end - held_out * signal.step)
+        self._replay(seasons, held_out)
 
     def suits(self, signal: Signal) -> bool:
         """Whether what was learned still holds for ``signal``: no step back, no long pause, no history grown up."""
@@ -59,60 +46,33 @@ class Learner:
         return 0 <= signal.end - self._now <= LONGEST_PAUSE and not grown
 
     def learn(self, seasons: Seasons) -> None:
-        """Judge the forecasts whose time has come, and refit the horizon that is due; nothing if no time has passed."""
-        elapsed = seasons.signal.end - self._now
-        if elapsed <= 0:
-            return
-        self._now = seasons.signal.end
-        self._judge(seasons.signal, elapsed)
-        oldest = int(np.argmin(self._fitted))
-        if self._now - self._fitted[oldest] >= REFIT:
-            self._ridges[oldest] = fit_horizon(seasons, self.knots[oldest], before=self._ridges[oldest])
-            self._fitted[oldest] = self._now
-
-    def forecast(self, seasons: Seasons) -> Floats:
-        """What each expert says from now on, shape (experts, knots); remembered, to be judged."""
+        """Judge the forecasts whose time has come, and refit the ridge that is due; nothing if no time has passed."""
         signal = seasons.signal
-        loads = forecasts(seasons, np.array([len(signal) - 1]), self.knots, self._ridges)[:, :, 0]
-        if not self._pending or self._pending[-1].end < signal.end:
-            self._pending.append(Pending(signal.end, loads))
-        return loads
+        if signal.end <= self._now:
+            return
+        self._now = signal.end
+        self.panel.judge(signal, signal.end)
+        knot, kind = divmod(int(np.argmin(self._fitted)), len(HALF_LIVES))
+        if self._now - self._fitted[knot, kind] >= REFIT:
+            before = self._ridges[knot][kind]
+            self._ridges[knot][kind] = fit(seasons, Fit(self.knots[knot], HALF_LIVES[kind]), before)
+            self._fitted[knot, kind] = self._now
 
-    def _judge(self, signal: Signal, elapsed: float) -> None:
-        """Score what was said of the steps that have ended since the last tick; several of one horizon are averaged."""
-        passed = elapsed / signal.step
-        errors = np.zeros(self.scores.errors.shape)
-        counts = np.zeros(len(self.knots))
-        ahead = np.array(self.knots)
-        for said in self._pending:
-            age = round((signal.end - said.end) / signal.step)
-            due = np.flatnonzero((ahead <= age) & (ahead > age - passed))
-            rows = len(signal) - 1 - age + ahead[due]
-            due, rows = due[signal.known[rows]], rows[signal.known[rows]]
-            errors[:, due] += np.abs(said.loads[:, due] - signal.values[rows])
-            counts[due] += 1
-        errors[:, counts == 0] = np.nan
-        self.scores = self.scores.add(errors / np.maximum(counts, 1), elapsed)
-        self._forget(signal)
-
-    def _forget(self, signal: Signal) -> None:
-        while self._pending and signal.end - self._pending[0].end > self.knots[-1] * signal.step:
-            self._pending.popleft()
+    def forecast(self, seasons: Seasons) -> Answer:
+        """The load at each knot from now on."""
+        signal = seasons.signal
+        heard = forecasts(seasons, np.array([len(signal) - 1]), self.knots, self._ridges)
+        return self.panel.ask(heard[:, :, 0], signal.end)
 
     def _replay(self, seasons: Seasons, held_out: int) -> None:
-        """Judge the experts on the newest ``held_out`` steps, as if the learner had been there."""
+        """Go through the newest ``held_out`` steps as if the learner had been there, but for the very last."""
         signal = seasons.signal
-        every = signal.steps_in(REPLAY_EVERY)
-        rows = np.arange(len(signal) - 1, len(signal) - 1 - held_out, -every)[::-1]
+        rows = np.arange(len(signal) - 1, len(signal) - 1 - held_out, -signal.steps_in(REPLAY_EVERY))[::-1]
         if not len(rows):
             return
-        said = forecasts(seasons, rows, self.knots, self._ridges)
+        heard = forecasts(seasons, rows, self.knots, self._ridges)
         for i, row in enumerate(rows):
-            then = row + np.array(self.knots)
-            seen = then < len(signal)
-            then = np.where(seen, then, 0)
-            known = seen & signal.known[then]
-            errors = np.where(known, np.abs(said[:, :, i] - signal.values[then]), np.nan)
-            self.scores = self.scores.add(errors, every * signal.step)
-            self._pending.append(Pending(signal.end - (len(signal) - 1 - row) * signal.step, said[:, :, i]))
-        self._forget(signal)
+            now = signal.end - float(len(signal) - 1 - row) * signal.step
+            self.panel.judge(signal, now)
+            if now < signal.end:  # the forecast itself comes last
+                self.panel.ask(heard[:, :, i], now)

@@ -7,10 +7,10 @@ import attrs
 import numpy as np
 
 from kedastral.core.forecast import Forecast
-from kedastral.core.series import Floats, Series
+from kedastral.core.series import Series
 from kedastral.errors import ModelError
-from kedastral.models.auto.experts import NAMES
 from kedastral.models.auto.learner import Learner
+from kedastral.models.auto.panel import LAST, NAMES, Answer
 from kedastral.models.auto.seasons import seasons_of
 from kedastral.models.auto.signal import signal_of
 
@@ -68,11 +68,9 @@ class AutoModel:
             learner = self._learner = Learner(knots, seasons)
         self._tail = _tail_of(history)
         learner.learn(seasons)
-        loads = learner.forecast(seasons)
-        weights = learner.scores.weights(loads)
-        self._explanation = _explain(made_at, learner, weights, signal.step)
-        at_knots = np.where(weights > 0, weights * np.nan_to_num(loads), 0.0).sum(axis=0)
-        return Forecast(made_at, history.step, np.maximum(np.interp(ahead, knots, at_knots), 0.0))
+        answer = learner.forecast(seasons)
+        self._explanation = _explain(made_at, learner, answer, signal.step)
+        return Forecast(made_at, history.step, np.maximum(np.interp(ahead, knots, answer.loads), 0.0))
 
     def explain(self) -> Explanation | None:
         """The experts behind the newest forecast, or None before the first."""
@@ -102,11 +100,16 @@ def _knots_up_to(steps: int) -> tuple[int, ...]:
     return (*(knot for knot in KNOTS if knot < steps), steps)
 
 
-def _explain(made_at: datetime, learner: Learner, weights: Floats, step: float) -> Explanation:
-    errors = learner.scores.errors
-    relative = np.where(errors[0] > 0, errors / np.where(errors[0] > 0, errors[0], 1.0), np.nan)
+def _explain(made_at: datetime, learner: Learner, answer: Answer, step: float) -> Explanation:
+    errors = learner.panel.scores.errors
+    yardstick = errors[LAST]
     experts = [
-        ExpertView(name, ahead * step, float(weights[e, k]), float(relative[e, k]) if errors[0, k] > 0 else None)
+        ExpertView(
+            name,
+            ahead * step,
+            weight=float(answer.weights[e, k]),
+            error=float(errors[e, k] / yardstick[k]) if yardstick[k] > 0 else None,
+        )
         for k, ahead in enumerate(learner.knots)
         for e, name in enumerate(NAMES)
     ]

@@ -14,7 +14,7 @@ ROBUST = 1.0
 Low, since forecasts are judged by absolute errors, and load jumps more often than a normal law has it.
 """
 FIRST_ROUNDS = 4
-LATER_ROUNDS = 2
+LATER_ROUNDS = 1
 """Solutions a fit takes: reweighting goes on from the weights before, so that refits need fewer."""
 NORMAL = 1.4826
 """The standard deviation of a normal law over the median of its absolute values."""
@@ -45,7 +45,7 @@ def fit_ridge(features: Floats, target: Floats, importance: Floats, before: Ridg
     if before is None:
         weights, rounds = _solve(design, target, importance), FIRST_ROUNDS - 1
     else:
-        weights, rounds = np.where(np.isfinite(scale), before.weights * scale, 0.0), LATER_ROUNDS
+        weights, rounds = before.weights * np.where(np.isfinite(scale), scale, 0.0), LATER_ROUNDS
     for _ in range(rounds):
         weights = _solve(design, target, importance * _trust(target - design @ weights, importance))
     return Ridge(weights / scale)

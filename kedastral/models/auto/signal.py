@@ -43,6 +43,7 @@ class Signal:
     logs: Floats
     known: Bools
     _sums: Floats = attrs.field(repr=False)
+    _squares: Floats = attrs.field(repr=False)
 
     def __len__(self) -> int:
         return len(self.logs)
@@ -53,19 +54,23 @@ class Signal:
 
     def trailing(self, rows: Ints, steps: int) -> Floats:
         """The mean of ``logs`` over the ``steps`` that end with each of ``rows``; shorter where the history is."""
-        return self._mean(rows - steps + 1, rows + 1)
+        return self._mean(self._sums, rows - steps + 1, rows + 1)
+
+    def trailing_squares(self, rows: Ints, steps: int) -> Floats:
+        """The mean of the squared ``logs``, as `trailing`."""
+        return self._mean(self._squares, rows - steps + 1, rows + 1)
 
     def around(self, rows: Ints, steps: int) -> Floats:
         """The mean of ``logs`` over ``steps`` (odd) centred on each of ``rows``, cut at both ends of the history."""
-        return self._mean(rows - steps // 2, rows + steps // 2 + 1)
+        return self._mean(self._sums, rows - steps // 2, rows + steps // 2 + 1)
 
     def to_load(self, logs: Floats) -> Floats:
         """The inverse of the log scale; what lies below zero load is zero."""
         return np.maximum(self.unit * np.expm1(logs), 0.0)
 
-    def _mean(self, begin: Ints, end: Ints) -> Floats:
+    def _mean(self, sums: Floats, begin: Ints, end: Ints) -> Floats:
         begin, end = np.maximum(begin, 0), np.minimum(end, len(self))
-        means: Floats = (self._sums[end] - self._sums[begin]) / np.maximum(end - begin, 1)
+        means: Floats = (sums[end] - sums[begin]) / np.maximum(end - begin, 1)
         return means
 
 
@@ -90,8 +95,8 @@ def signal_of(history: Series, made_at: datetime) -> Signal | None:
     peak = float(carried.max())
     unit = max(MEAN_SHARE * float((carried / peak).mean()), PEAK_SHARE) * peak if peak > 0 else 1.0
     logs = np.log1p(carried / unit) if unit > 0 else np.zeros(len(carried))
-    sums = np.concatenate([[0.0], np.cumsum(logs)])
-    return Signal(made_at.timestamp(), step, unit, carried, logs, ages * step <= FRESH, sums)
+    known = ages * step <= FRESH
+    return Signal(made_at.timestamp(), step, unit, carried, logs, known, _running(logs), _running(logs**2))
 
 
 def cap_outliers(values: Floats, measured: Bools) -> Floats:
@@ -120,6 +125,10 @@ def _on_grid(history: Series) -> tuple[Floats, float]:
     counts = np.bincount(bins, measured)
     sums = np.bincount(bins, np.where(measured, values, 0.0))
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan), MINUTE
+
+
+def _running(values: Floats) -> Floats:
+    return np.concatenate([[0.0], np.cumsum(values)])
 
 
 def _ages(values: Floats) -> Ints:

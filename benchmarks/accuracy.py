@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far off forecasts are, 5 to 15 minutes ahead: ``python -m benchmarks.accuracy --traces DIR``.
+
+Origins every 30 minutes over the end of each trace; a forecast sees what lies before its origin, at most 14 days. The
+error is the WAPE, sum |forecast - load| / sum load, as a ratio to that of "it stays what it is". ``auto`` runs online:
+one fresh instance a trace begins at the first origin and ticks every `TICK` seconds, origins among them; in
+production it ticks every minute.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from datetime import timedelta
+from pathlib import Path
+
+import attrs
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from benchmarks.traces import MissingTracesError, Trace, find_traces, read_trace
+from kedastral.core.ports import Model
+from kedastral.core.series import Floats, Series
+from kedastral.models import MODELS
+from kedastral.models.auto import AutoModel
+from kedastral.models.baseline import Baseline
+from kedastral.models.last_value import LastValue
+
+WINDOW = 14 * 86400.0
+"""Seconds of history; the baseline has its own default, with which it forecasts better."""
+EVERY = 1800.0
+NEAREST, FURTHEST = 300.0, 900.0
+"""Seconds ahead, from and to which steps count; a step counts by its end."""
+HORIZON = 30
+"""Steps that every model forecasts, as in production."""
+TICK = 300.0
+AUTO, LAST, BASELINE = "auto", "last-value", "baseline"
+MISSING = 2
+
+console = Console(stderr=True, width=None if sys.stderr.isatty() else 110)
+
+
+@attrs.frozen
+class Errors:
+    """Of one model on one trace: ``absolute`` (origins,) is the sum of |forecast - load| at each origin."""
+
+    model: str
+    absolute: Floats
+
+
+@attrs.frozen
+class Judged:
+    """One trace: the summed load at each origin, and the errors of each model at the same origins."""
+
+    trace: str
+    load: Floats
+    errors: Mapping[str, Errors]
+
+    def ratio(self, model: str, to: str = LAST) -> float:
+        """The WAPE of ``model`` over that of ``to``."""
+        return float(self.errors[model].absolute.sum() / self.errors[to].absolute.sum())
+
+    def wape(self, model: str) -> float:
+        """sum |forecast - load| / sum load."""
+        return float(self.errors[model].absolute.sum() / self.load.sum())
+
+
+def judge_trace(file: Path, most: int | None) -> Judged:
+    """Every model on the trace in ``file``, at ``most`` origins evenly spread, or at all."""
+    trace = read_trace(file)
+    origins = origins_of(trace, most)
+    load = np.array([np.nansum(_ahead_of(trace, origin)) for origin in origins])
+    online = judge_online(AutoModel(), trace, origins)
+    plain = [judge(model, trace, origins) for model in (LastValue(), Baseline())]
+    return Judged(trace.name, load, {errors.model: errors for errors in (online, *plain)})
+
+
+def origins_of(trace: Trace, most: int | None) -> Sequence[int]:
+    """The indices of the first steps forecast: every half hour of the evaluated part."""
+    every = round(EVERY / trace.load.step)
+    origins = range(trace.begin, len(trace.load) - _last_step(trace), every)
+    if most is None or most >= len(origins):
+        return origins
+    return [origins[i] for i in np.linspace(0, len(origins) - 1, most).astype(int)]
+
+
+def judge(model: Model, trace: Trace, origins: Iterable[int]) -> Errors:
+    """The errors of a model that keeps nothing between forecasts."""
+    return Errors(model.name, np.array([_error_at(model, trace, origin) for origin in origins]))
+
+
+def judge_online(model: Model, trace: Trace, origins: Sequence[int]) -> Errors:
+    """The errors of a model that is asked every `TICK` seconds from the first origin on."""
+    every = max(1, round(TICK / trace.load.step))
+    wanted = set(origins)
+    ticks = sorted(wanted.union(range(origins[0], origins[-1], every)))
+    errors = [(_error_at(model, trace, tick), tick) for tick in ticks]
+    return Errors(model.name, np.array([error for error, tick in errors if tick in wanted]))
+
+
+def history_of(trace: Trace, origin: int, window: float) -> Series:
+    """The ``window`` seconds that are known just before ``origin``."""
+    first = max(0, origin - round(window / trace.load.step))
+    return Series(trace.load.time_at(first), trace.load.step, trace.load.values[first:origin])
+
+
+def _error_at(model: Model, trace: Trace, origin: int) -> float:
+    made_at = trace.load.start + timedelta(seconds=origin * trace.load.step)
+    window = min(WINDOW, MODELS[model.name].default_window)
+    made = model.forecast(history_of(trace, origin, window), made_at, HORIZON)
+    first, last = _first_step(trace), _last_step(trace)
+    return float(np.nansum(np.abs(made.values[first - 1 : last] - _ahead_of(trace, origin))))
+
+
+def _ahead_of(trace: Trace, origin: int) -> Floats:
+    return trace.load.values[origin + _first_step(trace) - 1 : origin + _last_step(trace)]
+
+
+def _first_step(trace: Trace) -> int:
+    return max(1, round(NEAREST / trace.load.step))
+
+
+def _last_step(trace: Trace) -> int:
+    return max(1, round(FURTHEST / trace.load.step))
+
+
+def geometric_mean(values: Iterable[float]) -> float:
+    """exp(mean(log(values)))."""
+    return float(np.exp(np.mean(np.log(list(values)))))
+
+
+def judge_all(files: Sequence[Path], most: int | None, jobs: int) -> list[Judged]:
+    """Every trace, in ``jobs`` processes, with a bar."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress, ProcessPoolExecutor(jobs) as pool:
+        task = progress.add_task("traces", total=len(files))
+        futures = [pool.submit(judge_trace, file, most) for file in files]
+        for _ in as_completed(futures):
+            progress.advance(task)
+    return [future.result() for future in futures]
+
+
+def table_of(results: Sequence[Judged]) -> Table:
+    """One line a trace, and the geometric mean."""
+    table = Table(title="WAPE 5 to 15 min ahead, as a ratio to last value")
+    table.add_column("trace")
+    for column in ("last value's WAPE", "auto", "baseline", "auto / the better of both"):
+        table.add_column(column, justify="right")
+    for judged in results:
+        row = (judged.wape(LAST), judged.ratio(AUTO), judged.ratio(BASELINE), against_the_better(judged))
+        table.add_row(judged.trace, *(f"{value:.3f}" for value in row))
+    means = [geometric_mean(judged.ratio(model) for judged in results) for model in (AUTO, BASELINE)]
+    worst = max(against_the_better(judged) for judged in results)
+    table.add_section()
+    table.add_row("geometric mean; worst", "", *(f"{mean:.3f}" for mean in means), f"{worst:.3f}")
+    return table
+
+
+def against_the_better(judged: Judged) -> float:
+    """The WAPE of ``auto`` over the smaller one of last value and baseline."""
+    return judged.ratio(AUTO) / min(1.0, judged.ratio(BASELINE))
+
+
+def as_json(results: Sequence[Judged]) -> str:
+    """The figures of the table."""
+    traces = {
+        judged.trace: {
+            "origins": len(judged.load),
+            "wape": {name: judged.wape(name) for name in judged.errors},
+            "ratioToLastValue": {name: judged.ratio(name) for name in judged.errors},
+        }
+        for judged in results
+    }
+    means = {name: geometric_mean(judged.ratio(name) for judged in results) for name in results[0].errors}
+    figures = {"geometricMean": means, "autoTickSeconds": TICK, "traces": traces}
+    return json.dumps(figures, indent=2, allow_nan=False)
+
+
+def main() -> int:
+    """Exit code 0, or 2 where there are no traces."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
+    given = os.environ.get("KEDASTRAL_TRACES")
+    parser.add_argument("--traces", type=Path, default=Path(given) if given else None, metavar="DIR")
+    parser.add_argument("--origins", type=int, default=None, metavar="N", help="at most N a trace; all by default")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes, 1 by default")
+    parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="write the figures there, too")
+    chosen = parser.parse_args()
+    try:
+        files = find_traces(chosen.traces)
+    except MissingTracesError as error:
+        console.print(str(error))
+        return MISSING
+    results = judge_all(files, chosen.origins, chosen.jobs)
+    Console(width=None if sys.stdout.isatty() else 110).print(table_of(results))
+    if chosen.json is not None:
+        chosen.json.write_text(as_json(results) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
