@@ -15,7 +15,7 @@ from rich.table import Table
 
 from kedastral import __version__
 from kedastral.app import App, run_until_signal
-from kedastral.cli.options import HELP, given_flags, settings_options, unknown_flags
+from kedastral.cli.options import HELP, given_flags, settings_options, unknown_flags, version_option
 from kedastral.compose import open_forecaster, open_run, open_scaler
 from kedastral.config.fields import settings_of
 from kedastral.config.loading import Loaded, load, show
@@ -35,7 +35,7 @@ log = logging.getLogger("kedastral.app")
     "it will need, and tells KEDA a lead time early.",
     epilog="Every flag has an environment variable; a flag wins over its variable, which wins over the default.",
 )
-@click.version_option(__version__, prog_name="kedastral", message="%(prog)s %(version)s")
+@version_option
 def cli() -> None:
     """The group that the commands hang from."""
 

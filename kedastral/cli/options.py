@@ -6,12 +6,16 @@ from typing import Any
 
 import click
 
+from kedastral import __version__
 from kedastral.config.fields import Setting, settings_of
 
 HELP = {"help_option_names": ["-h", "--help"], "ignore_unknown_options": True, "allow_extra_args": True}
 """Unknown flags are let through, so that they are reported beside every other problem and not instead of them."""
 
 Command = Callable[..., None]
+
+version_option = click.version_option(__version__, prog_name="kedastral", message="%(prog)s %(version)s")
+"""``--version``, the same on the program and on each of its commands."""
 
 
 def settings_options(*kinds: type[Any]) -> Callable[[Command], Command]:
@@ -21,7 +25,7 @@ def settings_options(*kinds: type[Any]) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         for setting in reversed(by_flag.values()):
             command = _option(setting)(command)
-        return command
+        return version_option(command)
 
     return decorate
 
