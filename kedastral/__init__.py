@@ -4,7 +4,7 @@
 The layers, each importing only from those below it (``tests/test_layers.py`` enforces it)::
 
     cli                        commands; the only place that prints or sets an exit code
-    demo                       the parts of `run` around a load of its own
+    demo  backtest             the parts of `run` around a load of its own; history replayed and judged
     compose  app               composition: settings -> parts -> one nursery
     services                   the tick, the snapshot server, the KEDA scaler; they see ports only
     adapters  storage  client  the ports' implementations: Prometheus, HTTP model, memory, remote forecaster

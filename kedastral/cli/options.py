@@ -31,7 +31,7 @@ def settings_options(*kinds: type[Any]) -> Callable[[Command], Command]:
 
 
 def given_flags(context: click.Context) -> dict[str, str]:
-    """The flags that were given, with their text; a repeated header is one line each."""
+    """The flags that were given, with their text; a repeated one is one line each."""
     given = {}
     for name, value in context.params.items():
         flag = "--" + name.replace("_", "-")
@@ -53,7 +53,7 @@ def _option(setting: Setting) -> Callable[[Command], Command]:
     extra: dict[str, Any] = {}
     if setting.kind == "boolean":  # --flag alone means true
         extra = {"is_flag": False, "flag_value": "true"}
-    elif setting.kind == "header":
+    elif setting.kind in ("header", "files"):
         extra = {"multiple": True}
     return click.option(
         setting.flag, setting.flag[2:].replace("-", "_"), metavar=setting.kind.upper(), help=_help(setting), **extra
