@@ -3,16 +3,19 @@
 
 The layers, each importing only from those below it (``tests/test_layers.py`` enforces it)::
 
-    cli                     commands; the only place that prints or sets an exit code
-    app   demo              composition: settings -> parts -> one nursery
-    services                the tick, the snapshot server, the KEDA scaler; they see ports only
-    adapters storage client the ports' implementations: Prometheus, HTTP model, memory, remote forecaster
-    config  wire  metrics   conversion at the edges: settings, JSON, Prometheus exposition
-    models                  forecast models, pure
-    core                    series, forecast, plan, serving rule, ports; pure
-    errors  clock  logs     what every layer may use
+    cli                        commands; the only place that prints or sets an exit code
+    demo  backtest             the parts of `run` around a load of its own; history replayed and judged
+    compose  app               composition: settings -> parts -> one nursery
+    services                   the tick, the snapshot server, the KEDA scaler; they see ports only
+    adapters  storage  client  the ports' implementations: Prometheus, HTTP model, memory, remote forecaster
+    listening  http_server     the sockets, and HTTP on one of them
+    config  wire  metrics      conversion at the edges: settings, JSON, Prometheus exposition
+    simulation                 the backtest's world: KEDA, the HPA and pods; pure
+    models                     forecast models, pure
+    core                       series, forecast, plan, serving rule, ports; pure
+    errors  clock  logs        what every layer may use
 
-    grpc_trio  _proto       gRPC on Trio and KEDA's generated contract; they know nothing of Kedastral
+    grpc_trio  _proto          gRPC on Trio and KEDA's generated contract; they know nothing of Kedastral
 
 To find your way: the tick is ``services/forecaster.py``, the nursery ``app.py``, the settings ``config/settings.py``.
 """

@@ -15,7 +15,7 @@ from kedastral.app import App, GrpcPart, HttpPart, Ticking
 from kedastral.client import RemoteSnapshots
 from kedastral.clock import SystemClock, WallClock
 from kedastral.config.settings import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
-from kedastral.config.source_settings import PrometheusSettings
+from kedastral.config.source_settings import PrometheusLogin, PrometheusSettings
 from kedastral.config.units import ListenAddress
 from kedastral.config.workload_settings import HTTP_MODEL, ForecastSettings
 from kedastral.core.ports import Forecaster, MetricSource
@@ -113,22 +113,26 @@ async def assemble_run(settings: RunSettings | DemoSettings, source: MetricSourc
     )
 
 
+def prometheus_access(url: str, login: PrometheusLogin) -> PrometheusAccess:
+    """The way to the Prometheus at ``url``, as the settings say."""
+    return PrometheusAccess(
+        url=url,
+        username=login.username,
+        password=login.password,
+        password_file=login.password_file,
+        token=login.token,
+        token_file=login.token_file,
+        headers=login.headers,
+        ca_file=login.ca_file,
+        cert_file=login.cert_file,
+        key_file=login.key_file,
+    )
+
+
 async def _open_prometheus(
     prometheus: PrometheusSettings, settings: RunSettings | ForecasterSettings, stack: AsyncExitStack
 ) -> MetricSource:
-    access = PrometheusAccess(
-        url=prometheus.url,
-        username=prometheus.username,
-        password=prometheus.password,
-        password_file=prometheus.password_file,
-        token=prometheus.token,
-        token_file=prometheus.token_file,
-        headers=prometheus.headers,
-        ca_file=prometheus.ca_file,
-        cert_file=prometheus.cert_file,
-        key_file=prometheus.key_file,
-    )
-    client = await stack.enter_async_context(open_prometheus_client(access))
+    client = await stack.enter_async_context(open_prometheus_client(prometheus_access(prometheus.url, prometheus)))
     forecast = settings.forecast
     query = RangeQuery(prometheus.query, forecast.history_window, forecast.step, settings.stale.stale_after)
     return PrometheusSource(client, query)

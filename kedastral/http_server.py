@@ -7,14 +7,20 @@ being written is enough), and waits for ever at the end for a client that does n
 
 import logging
 import socket
+from http import HTTPStatus
 
 import attrs
+import h11
+import hypercorn.protocol
 import trio
 from hypercorn.config import Config
+from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ASGIFramework, ConnectionState
 from hypercorn.utils import wrap_app
+
+from kedastral.wire import dump_json
 
 HTTP_GRACE = 1.5
 """Seconds that requests have to be answered once the server closes; an answer takes milliseconds."""
@@ -57,6 +63,26 @@ def _make_config() -> Config:
     config.errorlog = logging.getLogger("hypercorn.error")
     config.include_server_header = False
     return config
+
+
+class _JsonErrors(H11Protocol):
+    """HTTP/1.1 whose answer to what is no HTTP has the shape of all other errors."""
+
+    async def _send_error_response(self, status_code: int) -> None:
+        body = dump_json({"error": HTTPStatus(status_code).phrase.lower()}).encode() + b"\n"
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+            *self.config.response_headers("h11"),
+        ]
+        await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
+        await self._send_h11_event(h11.Data(data=body))
+        await self._send_h11_event(h11.EndOfMessage())
+
+
+# Hypercorn offers no other way in than the name it makes its connections by; the pin on its version guards both names.
+setattr(hypercorn.protocol, "H11Protocol", _JsonErrors)  # noqa: B010 - it is no public name, so types forbid it
 
 
 @attrs.define(eq=False)

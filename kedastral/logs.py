@@ -36,6 +36,7 @@ def configure_logging(level: str, form: str, stream: TextIO | None = None) -> No
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(LEVELS[level])
+    logging.captureWarnings(True)
     for name, least in _NOISY.items():
         logging.getLogger(name).setLevel(max(least, LEVELS[level]))
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The HTTP server on real sockets: hostile bytes cost one connection, and the end comes whatever clients do."""
 
+import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -118,6 +119,19 @@ async def test_hostile_bytes_cost_at_most_their_connection(site: Site, request_b
     with trio.fail_after(30):
         assert (await read_all(await site.say(GOOD))).endswith(b"\r\n\r\nfine\n")
     assert not site.closed.is_set()
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "words"),
+    [("no request", 400, "bad request"), ("no host", 400, "bad request"), ("headers too long", 431, "request header")],
+)
+async def test_what_is_no_http_is_answered_in_the_shape_of_all_errors(
+    site: Site, kind: str, status: int, words: str
+) -> None:
+    head, _, body = (await read_all(await site.say(HOSTILE[kind]))).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d" % status)
+    assert b"content-type: application/json" in head
+    assert json.loads(body)["error"].startswith(words)
 
 
 async def test_a_connection_that_raises_is_logged_and_the_others_go_on(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands: run, forecaster, scaler, demo, validate."""
+"""The commands: run, forecaster, scaler, demo, backtest, validate."""
 
 import logging
 import os
@@ -15,15 +15,15 @@ from rich.table import Table
 
 from kedastral import __version__
 from kedastral.app import App, run_until_signal
-from kedastral.cli.options import HELP, given_flags, settings_options, unknown_flags
+from kedastral.cli.options import HELP, given_flags, settings_options, unknown_flags, version_option
 from kedastral.compose import open_forecaster, open_run, open_scaler
 from kedastral.config.fields import settings_of
 from kedastral.config.loading import Loaded, load, show
-from kedastral.config.settings import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
+from kedastral.config.settings import BacktestSettings, DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
 from kedastral.errors import BindError, ConfigError
 from kedastral.logs import configure_logging
 
-FAILED, MISUSED = 1, 2
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 
 T = TypeVar("T")
 log = logging.getLogger("kedastral.app")
@@ -35,7 +35,7 @@ log = logging.getLogger("kedastral.app")
     "it will need, and tells KEDA a lead time early.",
     epilog="Every flag has an environment variable; a flag wins over its variable, which wins over the default.",
 )
-@click.version_option(__version__, prog_name="kedastral", message="%(prog)s %(version)s")
+@version_option
 def cli() -> None:
     """The group that the commands hang from."""
 
@@ -79,11 +79,27 @@ def demo(context: click.Context, /, **_flags: object) -> None:
     _exit_cleanly(run_demo, settings)
 
 
+@cli.command(context_settings=HELP)
+@settings_options(BacktestSettings)
+@click.pass_context
+def backtest(context: click.Context, /, **_flags: object) -> None:
+    """Replay history through the code of `run`, and say what it would have cost and served, beside a plain HPA."""
+    from kedastral.cli.backtest import run_backtest  # noqa: PLC0415 - only this command needs it
+
+    settings = _load(BacktestSettings, context).settings
+    try:
+        run_backtest(settings)
+    except KeyboardInterrupt:
+        _complain("interrupted; what was not finished is not written")
+        sys.exit(INTERRUPTED)
+
+
 COMMANDS: dict[str, type[Any]] = {
     "run": RunSettings,
     "forecaster": ForecasterSettings,
     "scaler": ScalerSettings,
     "demo": DemoSettings,
+    "backtest": BacktestSettings,
 }
 
 
@@ -115,7 +131,7 @@ def main() -> None:
         _complain(str(error))
         sys.exit(FAILED)
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 def _load(kind: type[T], context: click.Context) -> Loaded[T]:

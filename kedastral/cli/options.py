@@ -6,12 +6,16 @@ from typing import Any
 
 import click
 
+from kedastral import __version__
 from kedastral.config.fields import Setting, settings_of
 
 HELP = {"help_option_names": ["-h", "--help"], "ignore_unknown_options": True, "allow_extra_args": True}
 """Unknown flags are let through, so that they are reported beside every other problem and not instead of them."""
 
 Command = Callable[..., None]
+
+version_option = click.version_option(__version__, prog_name="kedastral", message="%(prog)s %(version)s")
+"""``--version``, the same on the program and on each of its commands."""
 
 
 def settings_options(*kinds: type[Any]) -> Callable[[Command], Command]:
@@ -21,13 +25,13 @@ def settings_options(*kinds: type[Any]) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         for setting in reversed(by_flag.values()):
             command = _option(setting)(command)
-        return command
+        return version_option(command)
 
     return decorate
 
 
 def given_flags(context: click.Context) -> dict[str, str]:
-    """The flags that were given, with their text; a repeated header is one line each."""
+    """The flags that were given, with their text; a repeated one is one line each."""
     given = {}
     for name, value in context.params.items():
         flag = "--" + name.replace("_", "-")
@@ -49,7 +53,7 @@ def _option(setting: Setting) -> Callable[[Command], Command]:
     extra: dict[str, Any] = {}
     if setting.kind == "boolean":  # --flag alone means true
         extra = {"is_flag": False, "flag_value": "true"}
-    elif setting.kind == "header":
+    elif setting.kind in ("header", "files"):
         extra = {"multiple": True}
     return click.option(
         setting.flag, setting.flag[2:].replace("-", "_"), metavar=setting.kind.upper(), help=_help(setting), **extra

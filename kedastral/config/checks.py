@@ -108,6 +108,20 @@ def _separate_ports(v: Values) -> str | None:
     return None
 
 
+def _one_history(v: Values) -> str | None:
+    if v["csv"] and v["url"]:
+        return "and --prom-url exclude each other"
+    if not v["csv"] and not v["url"]:
+        return "or --prom-url is required"
+    return None
+
+
+def _query_has_url(v: Values) -> str | None:
+    if v["csv"]:
+        return None
+    return "is required with --prom-url" if v["url"] and not v["query"] else None
+
+
 CHECKS: tuple[CrossCheck, ...] = (
     CrossCheck("step", ("step", "horizon"), _step_fits),
     CrossCheck("horizon", ("step", "horizon"), _whole_steps),
@@ -120,6 +134,8 @@ CHECKS: tuple[CrossCheck, ...] = (
     CrossCheck("token_file", ("token_file", "token"), _one_token),
     CrossCheck("username", ("username", "password", "password_file", "token", "token_file"), _one_login),
     CrossCheck("cert_file", ("cert_file", "key_file"), _whole_certificate),
+    CrossCheck("csv", ("csv", "url"), _one_history),
+    CrossCheck("query", ("csv", "url", "query"), _query_has_url),
     CrossCheck("http_listen", ("http_listen", "grpc_listen"), _separate_ports),
 )
 

@@ -2,12 +2,19 @@
 """Every setting there is, by command: each command has one class here, made of groups of settings.
 
 A setting says its flag, variable, default, meaning, and why that default. Those of a workload are in
-`workload_settings`, of Prometheus in `source_settings`, of the process in `process_settings`;
+`workload_settings`, of Prometheus in `source_settings`, of the process in `process_settings`, of a backtest alone in
+`backtest_settings`;
 docs/configuration.md shows the same as a table, and a test keeps them equal.
 """
 
 import attrs
 
+from kedastral.config.backtest_settings import (
+    BacktestOutput,
+    BacktestPlan,
+    BacktestRules,
+    HistorySettings,
+)
 from kedastral.config.fields import group
 from kedastral.config.process_settings import (
     DemoPace,
@@ -17,7 +24,7 @@ from kedastral.config.process_settings import (
     RunListeners,
     ScalerListeners,
 )
-from kedastral.config.source_settings import PrometheusSettings
+from kedastral.config.source_settings import PrometheusLogin, PrometheusSettings
 from kedastral.config.workload_settings import (
     DefaultWorkload,
     ForecastSettings,
@@ -80,3 +87,17 @@ class DemoSettings:
     serving: ServingSettings = group(ServingSettings)
     stale: StaleSettings = group(StaleSettings, stale_after="15m")  # of the demo's time: two real seconds
     logs: LogSettings = group(LogSettings, level="warn")
+
+
+@attrs.frozen(kw_only=True)
+class BacktestSettings:
+    """`kedastral backtest`."""
+
+    history: HistorySettings = group(HistorySettings)
+    login: PrometheusLogin = group(PrometheusLogin)
+    forecast: ForecastSettings = group(ForecastSettings)
+    plan: BacktestPlan = group(BacktestPlan, min_replicas="1", max_replicas="400")  # the rules policies are judged by
+    serving: ServingSettings = group(ServingSettings)
+    stale: StaleSettings = group(StaleSettings)
+    rules: BacktestRules = group(BacktestRules)
+    output: BacktestOutput = group(BacktestOutput)

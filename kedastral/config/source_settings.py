@@ -20,9 +20,9 @@ from kedastral.config.units import (
 from kedastral.core.secret import Secret
 
 
-@attrs.frozen(kw_only=True)
-class PrometheusSettings:
-    """Where the load is read, and how to log in there."""
+@attrs.frozen(kw_only=True, slots=False)  # of two bases only one may have slots
+class PrometheusQuery:
+    """Where the load is read."""
 
     url: HttpUrl = setting(
         "--prom-url",
@@ -40,6 +40,12 @@ class PrometheusSettings:
         required=True,
         kind="PromQL",
     )
+
+
+@attrs.frozen(kw_only=True)
+class PrometheusLogin:
+    """How to log in at Prometheus."""
+
     username: Name | None = setting(
         "--prom-username", "PROM_USERNAME", read_name, "user for basic authentication", kind="name"
     )
@@ -76,3 +82,8 @@ class PrometheusSettings:
     key_file: Path | None = setting(
         "--prom-key-file", "PROM_KEY_FILE", read_file_path, "key of the client certificate", kind="file"
     )
+
+
+@attrs.frozen(kw_only=True)
+class PrometheusSettings(PrometheusLogin, PrometheusQuery):
+    """Where the load is read, and how to log in there."""

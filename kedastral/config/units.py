@@ -5,6 +5,7 @@ Every reader raises ValueError whose message completes the sentence "must be ...
 """
 
 import math
+import os
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -164,6 +165,20 @@ def read_file_path(text: str) -> Path:
     return path
 
 
+def read_file_paths(text: str) -> tuple[Path, ...]:
+    """Files that are there and can be read, one a line."""
+    return tuple(read_file_path(line) for line in filter(None, map(str.strip, text.splitlines())))
+
+
+def read_output_path(text: str) -> Path:
+    """A file that can be written: its folder is there, and it is no folder itself."""
+    path = Path(text)
+    folder = path.parent
+    if "\0" in text or path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ValueError("a file in a folder that is there and can be written to")
+    return path
+
+
 def read_choice(kind: type[StrEnum]) -> Callable[[str], StrEnum]:
     """A reader of one of the words of ``kind``."""
 
@@ -186,6 +201,8 @@ def write_value(value: Any) -> str:
             return "true" if value else "false"
         case float():
             return repr(value).removesuffix(".0")
+        case (Path(), *_):
+            return ", ".join(map(str, value))
         case tuple():
             return ", ".join(name for name, _ in value) or "none"
         case _:

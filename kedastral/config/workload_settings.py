@@ -236,7 +236,7 @@ class ServingSettings:
         "--reactive-floor",
         "REACTIVE_FLOOR",
         read_boolean,
-        "never tell KEDA less than the newest measured load needs; halves unserved load for a few percent of cost",
+        "never tell KEDA less than the newest measured load needs, whatever the forecast says",
         default="true",
         kind="boolean",
     )

@@ -81,12 +81,13 @@ def plan_replicas(values: Floats, policy: PlanPolicy, *, previous: int | None) -
     where there is none, and then the first step is not limited. The result has shape (n,), read-only, aligned with
     ``values``: it is not shifted by any lead time. Needs O(n * prewarm_steps).
     """
-    plan = np.empty(len(values), dtype=np.int64)
+    wanted = _wanted_replicas(values, policy)
     before = previous
-    for i, load in enumerate(_largest_ahead(values, policy.prewarm_steps)):
-        wanted = policy.bounds.clamp(round_replicas(_pods_for(load, policy), policy.rounding))
-        before = plan[i] = wanted if before is None else policy.bounds.clamp(limit_change(int(before), wanted, policy))
-    return frozen_ints(plan)
+    for i, replicas in enumerate(wanted):
+        if before is not None and replicas != before:
+            replicas = policy.bounds.clamp(limit_change(before, replicas, policy))  # noqa: PLW2901 - the limited one
+        before = wanted[i] = replicas
+    return frozen_ints(wanted)
 
 
 def limit_change(before: int, wanted: int, policy: PlanPolicy) -> float:
@@ -101,10 +102,37 @@ def reactive_replicas(load: float, headroom: float, policy: PlanPolicy) -> int:
     return policy.bounds.clamp(round_replicas(load / policy.target_per_pod * headroom))
 
 
-def _pods_for(load: float, policy: PlanPolicy) -> float:
-    return load / policy.target_per_pod * policy.headroom
+def _wanted_replicas(values: Floats, policy: PlanPolicy) -> list[int]:
+    """What each step needs, rounded and bound, before the change limits; all steps at once, since every tick plans."""
+    with np.errstate(over="ignore"):  # a load too large for a float is one for the maximum
+        needs = _largest_ahead(values, policy.prewarm_steps) / policy.target_per_pod * policy.headroom
+    whole = _round_all(needs, policy.rounding)
+    most = policy.bounds.most or MOST_REPLICAS
+    bound: list[int] = np.minimum(np.maximum(whole, policy.bounds.fewest), most).astype(np.int64).tolist()
+    return bound
 
 
-def _largest_ahead(values: Floats, steps: int) -> list[float]:
+def _round_all(amounts: Floats, rounding: Rounding) -> Floats:
+    """`round_replicas` for many amounts."""
+    with np.errstate(invalid="ignore"):  # infinity minus infinity: never near, and infinity when rounded
+        nearest = np.floor(amounts + 0.5)
+        near = np.abs(amounts - nearest) <= WHOLE_WITHIN * np.maximum(1.0, np.abs(amounts))
+    match rounding:
+        case Rounding.CEIL:
+            rounded = np.ceil(amounts)
+        case Rounding.FLOOR:
+            rounded = np.floor(amounts)
+        case Rounding.ROUND:
+            rounded = nearest
+    return np.where(near, nearest, rounded)
+
+
+def _largest_ahead(values: Floats, steps: int) -> Floats:
     """For each i the largest of values[i..i+steps]; beyond the end there is nothing to look at."""
-    return [float(values[i : i + steps + 1].max()) for i in range(len(values))]
+    largest = values.copy()
+    reach = 1
+    while reach <= steps and reach < len(values):  # windows of 1, 2, 4, ...: each is two of the one before
+        width = min(reach, steps + 1 - reach)
+        np.maximum(largest[:-width], largest[width:].copy(), out=largest[:-width])
+        reach += width
+    return largest

@@ -32,9 +32,9 @@ class View:
         return self.start + timedelta(seconds=self.now)
 
     def history(self, window: float) -> Series:
-        """The demand of the last ``window`` seconds, each value dated by the begin of its step."""
+        """The demand of the last ``window`` seconds, each value dated by the end of its step, as in Prometheus."""
         first = max(0, len(self.seen) - round(window / self.step))
-        return Series(self.start + timedelta(seconds=first * self.step), self.step, self.seen[first:])
+        return Series(self.start + timedelta(seconds=(first + 1) * self.step), self.step, self.seen[first:])
 
 
 class Policy(Protocol):

@@ -100,6 +100,7 @@ async def test_all_deadlines_expiring_at_once_are_legal(start_server: StartServe
     for _ in range(3):
         ids = [client.start("StreamIsActive") for _ in range(500)]
         await client.until(lambda ids=ids: all(client.answers[i].body for i in ids))  # type: ignore[misc]
+        await trio.sleep(11)  # what was opened before the window counts in it
         for i in ids:
             client.h2.reset_stream(i, error_code=CANCEL)
         await client.flush()
@@ -133,6 +134,19 @@ async def test_one_stream_too_many_is_refused_and_the_others_go_on(start_server:
     await trio.testing.wait_all_tasks_blocked()
     assert (await client.call()).status is Status.OK
     assert [client.answers[i].ended for i in ids[1:]] == [False] * 4
+
+
+async def test_data_of_refused_streams_does_not_use_up_the_window(start_server: StartServer) -> None:
+    rig = await start_server(limits=Limits(max_streams=1, connection_window_bytes=65_536))
+    client = rig.connect()
+    stream_id = client.start("StreamIsActive")
+    await client.until(lambda: bool(client.answers[stream_id].body))
+    for i in range(3, 43, 2):
+        await send_raw(client, HeadersFrame(i, header_block(client), flags=["END_HEADERS"]), DataFrame(i, bytes(2**14)))
+        await trio.testing.wait_all_tasks_blocked()
+    client.h2.reset_stream(stream_id, error_code=CANCEL)
+    client.h2.get_next_available_stream_id = lambda: 43  # type: ignore[method-assign]
+    assert (await client.call()).status is Status.OK
 
 
 async def test_opening_streams_over_the_limit_for_ever_is_cut_off(
@@ -400,6 +414,18 @@ async def test_a_connection_that_dies_in_the_middle_cancels_its_calls(
     assert all(f.status is Status.CANCELLED for f in rig.finished)
     assert caplog.records == []
     await assert_alive(rig)
+
+
+async def test_calls_of_a_cut_off_client_are_cancelled_before_its_goodbye_is_written(
+    start_server: StartServer, mock_clock: object
+) -> None:
+    rig = await start_server()
+    client = rig.connect(trio.testing.lockstep_stream_pair)
+    client.start("StreamIsActive")
+    await send_raw(client, b"\xff" * 9)
+    await trio.testing.wait_all_tasks_blocked()
+    assert [f.status for f in rig.finished] == [Status.CANCELLED]  # although nobody has read the GOAWAY
+    await client.stream.aclose()
 
 
 async def test_connections_over_the_limit_are_turned_away(

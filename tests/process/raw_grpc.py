@@ -45,6 +45,7 @@ class RawClient:
         self._flush()
         self.streams: defaultdict[int, Stream] = defaultdict(Stream)
         self.closed = False
+        self._unread = b""
 
     def __enter__(self) -> "RawClient":
         return self
@@ -81,11 +82,14 @@ class RawClient:
             self.read()
 
     def read(self) -> None:
-        """Read once."""
+        """Read once, and take in whole frames one by one: `_note` must see a GOAWAY before h2 sees what follows it."""
         data = self._socket.recv(2**16)
         self.closed = not data
-        for event in self._h2.receive_data(data) if data else ():
-            self._note(event)
+        self._unread += data
+        while len(self._unread) >= (size := 9 + int.from_bytes(self._unread[:3])) and len(self._unread) >= 9:
+            frame, self._unread = self._unread[:size], self._unread[size:]
+            for event in self._h2.receive_data(frame):
+                self._note(event)
         self._flush()
 
     def _note(self, event: h2.events.Event) -> None:

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from email.message import Message
 from typing import Any
 
 import attrs
@@ -34,7 +35,7 @@ def wait_for(condition: Callable[[], Any], what: str) -> Any:
 
 @attrs.define
 class Answer:
-    """An HTTP answer."""
+    """An HTTP answer; the names of its headers are in lower case."""
 
     status: int
     body: str
@@ -124,7 +125,11 @@ def fetch(port: int, path: str) -> Answer:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE) as answer:
-            return Answer(answer.status, answer.read().decode(), dict(answer.headers))
+            return Answer(answer.status, answer.read().decode(), _lowered(answer.headers))
     except urllib.error.HTTPError as error:
         with error:
-            return Answer(error.code, error.read().decode(), dict(error.headers))
+            return Answer(error.code, error.read().decode(), _lowered(error.headers))
+
+
+def _lowered(headers: Message) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}

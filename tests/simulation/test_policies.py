@@ -61,12 +61,12 @@ class Failing:
         return LastValue().forecast(history, made_at, steps)
 
 
-def test_view_dates_values_by_the_begin_of_their_step() -> None:
+def test_view_dates_values_by_the_end_of_their_step() -> None:
     view = view_of([1, 2, 3, 4])
     assert view.at == START + timedelta(minutes=4)
     history = view.history(2 * MINUTE)
     assert history.values.tolist() == [3, 4]
-    assert (history.start, history.step) == (START + timedelta(minutes=2), MINUTE)
+    assert (history.start, history.step) == (START + timedelta(minutes=3), MINUTE)
     assert view.history(3600.0).values.tolist() == [1, 2, 3, 4]
 
 

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""History from Prometheus: days of load in one go, in chunks that the server accepts."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+import attrs
+import httpx
+import numpy as np
+import trio
+
+from kedastral.adapters.http_client import one_line
+from kedastral.adapters.prometheus import POINTS_PER_REQUEST, RangeQuery
+from kedastral.adapters.prometheus_answer import range_series, sum_series
+from kedastral.adapters.prometheus_api import PrometheusApi, Question
+from kedastral.core.series import Series
+from kedastral.errors import SourceError
+
+TIMEOUT = 60.0
+"""Seconds for each chunk, retries included; nobody waits for a tick here."""
+
+
+@attrs.frozen(eq=False)
+class PrometheusHistory:
+    """Reads ``asked.window`` seconds at once; its ``stale_after`` plays no part: old history is history."""
+
+    client: httpx.AsyncClient
+    asked: RangeQuery
+    points_per_request: int = attrs.field(default=POINTS_PER_REQUEST, validator=attrs.validators.ge(1))
+
+    async def read(self, now: datetime) -> Series:
+        """The load of the window that ends at ``now``, several series summed, with gaps where there was none.
+
+        Raises SourceError with a reason as `kedastral.adapters.prometheus.PrometheusSource.history`.
+        """
+        start, end = self.asked.grid(now)
+        parts = [await self._read_chunk(first, last) for first, last in self._chunks(start, end)]
+        series = Series(start, self.asked.step, np.concatenate([part.values for part in parts]))
+        if series.newest is None:
+            query = one_line(self.asked.query, 200)
+            raise SourceError(
+                f"Prometheus has no value from {start:%Y-%m-%dT%H:%MZ} to {end:%Y-%m-%dT%H:%MZ}; query: {query}",
+                reason="empty",
+            )
+        return series
+
+    async def _read_chunk(self, start: datetime, end: datetime) -> Series:
+        api = PrometheusApi(self.client)
+        question = Question(
+            "query_range",
+            {
+                "query": self.asked.query,
+                "start": f"{start.timestamp():.3f}",
+                "end": f"{end.timestamp():.3f}",
+                "step": f"{self.asked.step:.3f}",
+            },
+        )
+        try:
+            with trio.fail_after(TIMEOUT):
+                answer = await api.ask(question)
+        except trio.TooSlowError as error:
+            raise api.error(question, f"no complete answer within {TIMEOUT:g} s", "timeout") from error
+        return api.read(question, lambda: sum_series(range_series(answer), start, end, self.asked.step))
+
+    def _chunks(self, start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
+        step = timedelta(seconds=self.asked.step)
+        points = round((end - start) / step) + 1
+        for first in range(0, points, self.points_per_request):
+            yield start + first * step, start + (min(first + self.points_per_request, points) - 1) * step

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From settings to workloads that can be replayed: history read, put on the forecast's step, checked and scaled."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+import numpy as np
+import trio
+
+from kedastral.adapters.csv_history import read_csv_history
+from kedastral.adapters.prometheus import RangeQuery
+from kedastral.adapters.prometheus_access import open_prometheus_client
+from kedastral.adapters.prometheus_history import PrometheusHistory
+from kedastral.backtest.contest import Arena, Rules
+from kedastral.clock import SystemClock
+from kedastral.compose import prometheus_access
+from kedastral.config.backtest_settings import AUTO, HpaKind
+from kedastral.config.settings import BacktestSettings
+from kedastral.config.units import write_duration
+from kedastral.config.workload_settings import HTTP_MODEL
+from kedastral.core.capacity import WHOLE_WITHIN, PlanPolicy, ReplicaBounds
+from kedastral.core.series import Series, align_down
+from kedastral.errors import ConfigError, SourceError
+from kedastral.models import MODELS
+from kedastral.simulation.hpa_behavior import HpaBehavior
+from kedastral.simulation.keda import KedaTiming
+from kedastral.simulation.policies.remembered import Remembered
+from kedastral.simulation.policies.ticks import Reading, Serving
+from kedastral.simulation.replay import Cluster
+from kedastral.simulation.trial import Scaling, Trial, scale_trace
+
+
+def prepare_arenas(settings: BacktestSettings) -> list[Arena]:
+    """One arena a workload. Raises ConfigError, a line for each history that cannot be replayed, all at once."""
+    if settings.forecast.model == HTTP_MODEL:
+        raise ConfigError(["--model must be one that computes in the process for a backtest; got 'http'"])
+    arenas: list[Arena] = []
+    problems: list[str] = []
+    for name, load in _sources(settings):
+        try:
+            arenas.append(_prepare(name, load.read(), settings))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    return arenas
+
+
+@attrs.frozen
+class _CsvFile:
+    path: Path
+
+    def read(self) -> Series:
+        return read_csv_history(self.path)
+
+
+@attrs.frozen
+class _Query:
+    settings: BacktestSettings
+
+    def read(self) -> Series:
+        try:
+            return trio.run(self._ask)
+        except SourceError as error:
+            raise ConfigError([str(error)]) from error
+
+    async def _ask(self) -> Series:
+        history, step = self.settings.history, self.settings.forecast.step
+        assert history.url is not None  # noqa: S101 - the cross checks have seen to both
+        assert history.query is not None  # noqa: S101
+        asked = RangeQuery(history.query, history.days * 86400, step, step)
+        async with open_prometheus_client(prometheus_access(history.url, self.settings.login)) as client:
+            return await PrometheusHistory(client, asked).read(SystemClock().now())
+
+
+def _sources(settings: BacktestSettings) -> Iterator[tuple[str, _CsvFile | _Query]]:
+    history = settings.history
+    if not history.csv:
+        yield history.workload or "prometheus", _Query(settings)
+    names = _names_of(history.csv)
+    for path in history.csv:
+        yield (history.workload if history.workload and len(history.csv) == 1 else names[path]), _CsvFile(path)
+
+
+def _names_of(paths: tuple[Path, ...]) -> dict[Path, str]:
+    """File names without their endings, whole paths where two are the same."""
+    short = {path: path.name.removesuffix(".gz").removesuffix(".csv") for path in paths}
+    return {path: name if list(short.values()).count(name) == 1 else str(path) for path, name in short.items()}
+
+
+def _prepare(name: str, history: Series, settings: BacktestSettings) -> Arena:
+    series = _on_step(name, history, settings.forecast.step)
+    _require_fit(name, series.step, settings)
+    return Arena(name, _scale(name, series, settings), _model_of(settings), rules_of(settings, series.step))
+
+
+def _model_of(settings: BacktestSettings) -> Remembered:
+    return Remembered(MODELS[str(settings.forecast.model)].make())
+
+
+def _on_step(name: str, history: Series, step: float) -> Series:
+    """Finer history as means over the step; coarser history as it is."""
+    if history.step >= step - WHOLE_WITHIN:
+        return history
+    ratio = round(step / history.step)
+    if abs(ratio * history.step - step) > WHOLE_WITHIN * step:
+        got = write_duration(history.step)
+        raise ConfigError([f"{name}: --step must be a whole multiple of the history's step; got {got}"])
+    start = align_down(history.start, step)
+    before = round((history.start - start).total_seconds() / history.step)
+    after = -(before + len(history)) % ratio
+    whole = np.concatenate([np.full(before, np.nan), history.values, np.full(after, np.nan)]).reshape(-1, ratio)
+    known = np.isfinite(whole)
+    counts = known.sum(axis=1)
+    means = np.where(known, whole, 0.0).sum(axis=1) / np.maximum(counts, 1)
+    return Series(start, step, np.where(counts > 0, means, np.nan))
+
+
+def _require_fit(name: str, step: float, settings: BacktestSettings) -> None:
+    """What must hold between the history's step and the settings, which only now are both known."""
+    steps = settings.forecast.horizon / step
+    sync = _timing_of(settings).sync_period
+    got = f"got {write_duration(step)} from the history"
+    problems = []
+    if settings.serving.lead_time < step:
+        problems.append(f"{name}: --lead-time must be at least one step; {got}")
+    if abs(steps - round(steps)) > WHOLE_WITHIN * max(1.0, steps) or steps < 1:
+        problems.append(f"{name}: --horizon must be a whole multiple of the step; {got}")
+    if abs(round(step / sync) * sync - step) > WHOLE_WITHIN * step:
+        problems.append(f"{name}: the step must be a whole multiple of --sync-period; {got}")
+    if problems:
+        raise ConfigError(problems)
+
+
+def _scale(name: str, series: Series, settings: BacktestSettings) -> Trial:
+    rules, target = settings.rules, settings.plan.target_per_pod
+    try:
+        trial = scale_trace(series, Scaling(rules.evaluated, rules.warm_up))
+    except ValueError as error:
+        needed = (rules.warm_up + 10 * series.step) / rules.evaluated
+        span = f"{len(series) * series.step / 86400:.2g} days"
+        must = f"the history must be longer: at least {needed / 86400:.2g} days with load at their end"
+        hint = "or set --evaluated and --warm-up"
+        raise ConfigError([f"{name}: {must}, {hint}; got {span} ({error})"]) from error
+    return trial if target == AUTO else attrs.evolve(trial, target_per_pod=target)
+
+
+def rules_of(settings: BacktestSettings, step: float) -> Rules:
+    """The settings as the simulation takes them."""
+    forecast, serving, plan = settings.forecast, settings.serving, settings.plan
+    bounds = ReplicaBounds(plan.min_replicas, plan.max_replicas)
+    floor = serving.reactive_headroom if serving.reactive_floor else None
+    return Rules(
+        PlanPolicy(
+            1.0, plan.headroom, bounds, plan.up_max_factor, plan.down_max_pct, plan.prewarm_steps, plan.rounding
+        ),
+        Reading(max(forecast.history_window, step), forecast.horizon, forecast.interval),
+        Serving(serving.lead_time, floor, settings.stale.policy()),
+        Cluster(serving.lead_time, bounds, _timing_of(settings), _behavior_of(settings)),
+    )
+
+
+def _timing_of(settings: BacktestSettings) -> KedaTiming:
+    rules = settings.rules
+    default = KedaTiming.KUBERNETES if rules.hpa is HpaKind.KUBERNETES else KedaTiming()
+    return attrs.evolve(
+        default,
+        sync_period=rules.sync_period or default.sync_period,
+        polling_interval=rules.polling_interval or default.polling_interval,
+    )
+
+
+def _behavior_of(settings: BacktestSettings) -> HpaBehavior | None:
+    return HpaBehavior.KUBERNETES if settings.rules.hpa is HpaKind.KUBERNETES else None

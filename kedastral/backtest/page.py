@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report: one HTML page that needs nothing else, no script, no request, light and dark."""
+
+import base64
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from kedastral import __version__
+from kedastral.backtest.plots import Plot, plot_accuracy, plot_curves, plot_load, plot_replicas
+from kedastral.backtest.results import Results, WorkloadResults
+from kedastral.backtest.rows import FIGURES, FOOT, oracle_cells, policy_name, standing_cells
+from kedastral.backtest.shortages import Shortage, show_load
+from kedastral.backtest.style import STYLE
+from kedastral.backtest.verdict import Verdict
+from kedastral.config.units import write_duration
+
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+"""What the page may load: what it carries, and nothing else."""
+
+
+def write_page(results: Results) -> str:
+    """The whole page; needs matplotlib."""
+    names = ", ".join(workload.name for workload in results.workloads)
+    several = len(results.workloads) > 1
+    body = [
+        "<header><h1>Backtest</h1>",
+        f"<p class=sub>{escape(names)}</p></header>",
+        _verdict(results.verdict, level=2),
+        *([_overall(results)] if several else []),
+        *(_workload(workload, alone=not several) for workload in results.workloads),
+        _rules(),
+        f"<footer>kedastral {escape(__version__)}</footer>",
+    ]
+    return "\n".join(
+        [
+            "<!doctype html>",
+            '<html lang="en">',
+            "<head>",
+            '<meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            '<meta name="color-scheme" content="light dark">',
+            '<link rel="icon" href="data:,">',
+            f"<title>Backtest of {escape(names)}</title>",
+            f"<style>{STYLE}</style>",
+            "</head>",
+            "<body><main>",
+            *body,
+            "</main></body>",
+            "</html>\n",
+        ]
+    )
+
+
+def _verdict(verdict: Verdict, *, level: int) -> str:
+    flags = escape(" \\\n  ".join(["kedastral run", *verdict.flags]))
+    return (
+        f'<section class="verdict {verdict.outlook}" aria-label="Verdict"><h{level}>Verdict</h{level}>'
+        f"<p class=words>{escape(verdict.words)}</p><p>{escape(verdict.advice)}</p><pre>{flags}</pre></section>"
+    )
+
+
+def _overall(results: Results) -> str:
+    rows = [(policy_name(standing.contestant), *standing_cells(standing)) for standing in results.standings]
+    table = _table("All workloads: geometric means; hours, minutes summed", ("policy", *FIGURES), rows)
+    return f"<section><h2>All workloads</h2>{table}<p class=note>{escape(FOOT)}</p></section>"
+
+
+def _workload(workload: WorkloadResults, *, alone: bool) -> str:
+    contest = workload.contest
+    parts = [
+        f"<h2>{escape(workload.name)}</h2>",
+        f"<p>{escape(_setting(workload))}</p>",
+        "" if alone else _verdict(workload.verdict, level=3),
+        _figures(workload),
+        "<h3>Load and forecast</h3>",
+        _image(plot_load(contest)),
+        "<p class=note>The model gives no band of uncertainty, so none is drawn.</p>",
+        "<h3>Replicas</h3>",
+        _image(plot_replicas(contest)),
+        "<p class=note>Grey: pods needed. Line: pods ready. Red marks: minutes with load unserved.</p>",
+        "<h3>Cost against service</h3>",
+        _image(plot_curves(workload.standings)),
+        "<h3>Accuracy</h3>",
+        _image(plot_accuracy(workload.accuracy)),
+        "<h3>The worst ten minutes</h3>",
+        _worst(workload.worst),
+    ]
+    return f"<section>{''.join(parts)}</section>"
+
+
+def _setting(workload: WorkloadResults) -> str:
+    contest = workload.contest
+    judged, rules = contest.arena.trial.judged, contest.arena.rules
+    return (
+        f"Judged from {judged.start:%Y-%m-%d %H:%M} to {judged.time_at(len(judged)):%Y-%m-%d %H:%M} UTC in steps of "
+        f"{write_duration(judged.step)}. A pod sustains {show_load(contest.arena.trial.target_per_pod)} and takes "
+        f"{write_duration(rules.cluster.lead_time)} from the order until it serves; {rules.plan.bounds.fewest} to "
+        f"{rules.plan.bounds.most or 'any number of'} pods. Forecasts by {contest.arena.model.name}."
+    )
+
+
+def _figures(workload: WorkloadResults) -> str:
+    rows = [(policy_name(standing.contestant), *standing_cells(standing)) for standing in workload.standings]
+    rows.append(("oracle (sees the future)", *oracle_cells(workload.contest.oracle)))
+    return _table("Every policy at one setting", ("policy", *FIGURES), rows) + f"<p class=note>{escape(FOOT)}</p>"
+
+
+def _worst(worst: Sequence[Shortage]) -> str:
+    if not worst:
+        return "<p>No load went unserved.</p>"
+    rows = [
+        (
+            f"{one.at:%Y-%m-%d %H:%M}",
+            show_load(one.load),
+            f"{one.ready:g}",
+            show_load(one.unserved),
+            write_duration(one.lasted),
+            one.reason,
+        )
+        for one in worst
+    ]
+    head = ("UTC", "load", "pods ready", "unserved", "shortage lasted", "why")
+    return _table("Kedastral's worst minutes, one from each shortage", head, rows, words=(5,))
+
+
+def _rules() -> str:
+    return (
+        "<section><h2>What was simulated</h2><p>Every policy saw the load up to the minute it decided in, and no more; "
+        "only the oracle knew what was to come. Pods served one lead time after they were asked for. Load that found "
+        "no pod was lost, not queued. Node provisioning, failing pods and the effect of a shortage on the load itself "
+        "are left out.</p></section>"
+    )
+
+
+def _table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], words: Sequence[int] = ()) -> str:
+    """The first cell of each row is its header; columns in ``words`` hold text, the others figures."""
+    titles = "".join(f'<th scope="col"{_words(i, words)}>{escape(title)}</th>' for i, title in enumerate(head))
+    lines = []
+    for first, *cells in rows:
+        figures = "".join(f"<td{_words(i, words)}>{escape(cell)}</td>" for i, cell in enumerate(cells, 1))
+        lines.append(f'<tr><th scope="row">{escape(first)}</th>{figures}</tr>')
+    body = f"<caption>{escape(caption)}</caption><thead><tr>{titles}</tr></thead><tbody>{''.join(lines)}</tbody>"
+    return f'<div class=wide tabindex=0 role=region aria-label="{escape(caption)}"><table>{body}</table></div>'
+
+
+def _words(column: int, words: Sequence[int]) -> str:
+    return " class=text" if column == 0 or column in words else ""
+
+
+def _image(plot: Plot) -> str:
+    light, dark = (f"data:image/png;base64,{base64.b64encode(png).decode()}" for png in (plot.light, plot.dark))
+    return (
+        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
+        f'<img src="{light}" alt="{escape(plot.alt)}"></picture>'
+    )

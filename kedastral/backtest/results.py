@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Results`: all that came of a backtest, for the terminal, JSON and the report alike."""
+
+from collections.abc import Sequence
+
+import attrs
+
+from kedastral.backtest.accuracy import Accuracy, measure_accuracy
+from kedastral.backtest.comparison import Standing, overall, standings_of
+from kedastral.backtest.contest import Contest
+from kedastral.backtest.shortages import Shortage, find_worst
+from kedastral.backtest.verdict import Verdict, judge
+
+
+@attrs.frozen
+class WorkloadResults:
+    """One workload: who stands where, what to do, how good the forecasts were and what went worst."""
+
+    contest: Contest = attrs.field(repr=False)
+    standings: tuple[Standing, ...]
+    verdict: Verdict
+    accuracy: Accuracy
+    worst: tuple[Shortage, ...]
+
+    @property
+    def name(self) -> str:
+        """The workload's name."""
+        return self.contest.arena.name
+
+
+@attrs.frozen
+class Results:
+    """All workloads, and all of them together."""
+
+    workloads: tuple[WorkloadResults, ...]
+    standings: tuple[Standing, ...]
+    verdict: Verdict
+
+
+def conclude(contests: Sequence[Contest]) -> Results:
+    """What the contests mean."""
+    workloads = tuple(_conclude_one(contest) for contest in contests)
+    if len(workloads) == 1:
+        return Results(workloads, workloads[0].standings, workloads[0].verdict)
+    together = overall([workload.standings for workload in workloads])
+    return Results(workloads, tuple(together), judge(together, contests))
+
+
+def _conclude_one(contest: Contest) -> WorkloadResults:
+    standings = standings_of(contest)
+    return WorkloadResults(
+        contest,
+        tuple(standings),
+        judge(standings, [contest]),
+        measure_accuracy(contest.arena),
+        tuple(find_worst(contest.arena, contest.entry("kedastral").shown)),
+    )

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The figures of a policy as the cells of a table, the same in the terminal and in the report."""
+
+import math
+
+from kedastral.backtest.comparison import Standing
+from kedastral.backtest.contest import Contestant
+from kedastral.simulation.outcome import Outcome
+
+FIGURES = (
+    "cost / oracle",
+    "unserved %",
+    "minutes short",
+    "pod-hours",
+    "scale events",
+    "unserved x",
+    "minutes x",
+    "cost x",
+)
+FOOT = (
+    "unserved x, minutes x: at the pod-hours of the HPA at 80 %, as ratios to its own; cost x: the pod-hours it takes "
+    "to be short in as few minutes. Below 1 is better; - means that no setting gets there."
+)
+
+
+def policy_name(contestant: Contestant) -> str:
+    """The policy and its setting, as people would say it."""
+    shown = contestant.shown
+    return {
+        "kedastral": f"kedastral, headroom {shown:g}",
+        "hpa": f"HPA at {shown * 100:g} %",
+        "far-end": f"far end only, headroom {shown:g}",
+        "last-week": f"last week + HPA at {shown * 100:g} %",
+        "fixed": "fixed at the past peak",
+    }.get(contestant.name, f"{contestant.name} {shown:g}")
+
+
+def standing_cells(standing: Standing) -> tuple[str, ...]:
+    """One cell for each of `FIGURES`."""
+    point, comparison = standing.point, standing.comparison
+    return (
+        f"{point.cost:.3f}",
+        f"{point.unserved * 100:.3f}",
+        f"{standing.minutes:,.0f}",
+        f"{standing.pod_hours:,.0f}",
+        f"{point.scale_events:,}",
+        *(show_ratio(ratio) for ratio in (comparison.unserved, comparison.violation, comparison.cost)),
+    )
+
+
+def oracle_cells(oracle: Outcome) -> tuple[str, ...]:
+    """The same for the oracle, which is compared with nobody."""
+    unserved, minutes = oracle.unserved_share * 100, oracle.violation_minutes
+    return (
+        "1.000",
+        f"{unserved:.3f}",
+        f"{minutes:,.0f}",
+        f"{oracle.pod_hours:,.0f}",
+        f"{oracle.scale_events:,}",
+        "",
+        "",
+        "",
+    )
+
+
+def show_ratio(ratio: float) -> str:
+    """Two digits; a dash for what is out of reach."""
+    return f"{ratio:.2f}" if math.isfinite(ratio) else "-"

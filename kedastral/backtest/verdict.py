@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What to do, in words and flags: better than a plain HPA, as good as it, or worse."""
+
+import math
+from collections.abc import Sequence
+from enum import StrEnum
+
+import attrs
+
+from kedastral.backtest.comparison import REFERENCE, Comparison, Standing
+from kedastral.backtest.contest import Contest
+from kedastral.config.units import write_duration
+from kedastral.simulation.curves import Figure, Point
+
+CLEARLY = 0.9
+"""At equal cost, a ratio of service below this is clearly better, and above its inverse clearly worse."""
+CHEAPER = 0.97
+"""The same of cost at equal violation, where every percent is money."""
+SPARE = 1.25
+"""--max above the most pods the replay ever had."""
+
+
+class Outlook(StrEnum):
+    """How Kedastral stands to the HPA at 0.8."""
+
+    BETTER = "better"
+    EVEN = "even"
+    WORSE = "worse"
+
+
+@attrs.frozen
+class Verdict:
+    """``words`` is the honest sentence; ``advice`` says what to run, ``flags`` with which flags."""
+
+    outlook: Outlook
+    words: str
+    advice: str
+    flags: tuple[str, ...] = ()
+
+
+def judge(standings: Sequence[Standing], contests: Sequence[Contest]) -> Verdict:
+    """The verdict on Kedastral over the workloads of ``contests``."""
+    ours = next(standing for standing in standings if standing.contestant.name == "kedastral")
+    reference = next(standing for standing in standings if standing.contestant.name == REFERENCE)
+    outlook = outlook_of(ours.comparison)
+    chosen = choose_point(ours.points, reference.point)
+    flags = tuple(_flags(chosen.knob, contests))
+    return Verdict(outlook, _words(outlook, ours.comparison), _advise(outlook, chosen, reference.point, flags), flags)
+
+
+def outlook_of(comparison: Comparison) -> Outlook:
+    """Better or worse only where service at equal cost clearly is, or cost at equal violation with service agreeing."""
+    services = (comparison.unserved, comparison.violation)
+    if max(services) <= CLEARLY or (comparison.cost <= CHEAPER and max(services) <= 1):
+        return Outlook.BETTER
+    if min(services) >= 1 / CLEARLY or (comparison.cost >= 1 / CHEAPER and min(services) >= 1):
+        return Outlook.WORSE
+    return Outlook.EVEN
+
+
+def choose_point(points: Sequence[Point], reference: Point) -> Point:
+    """The cheapest point that serves at least as well as the reference; else the one with the fewest violations."""
+    fit = [point for point in points if all(_floored(point, f) <= _floored(reference, f) for f in Figure)]
+    if fit:
+        return min(fit, key=lambda point: point.cost)
+    return min(points, key=lambda point: (point.violation, point.unserved, point.cost))
+
+
+def _floored(point: Point, figure: Figure) -> float:
+    return max(figure.of(point), figure.value)
+
+
+def _words(outlook: Outlook, comparison: Comparison) -> str:
+    opening = {
+        Outlook.BETTER: "Kedastral does better here than a plain HPA at 0.8",
+        Outlook.EVEN: "A plain HPA at 0.8 does as well here",
+        Outlook.WORSE: "A plain HPA at 0.8 does better here",
+    }[outlook]
+    return f"{opening}: {_at_cost(comparison)}; {_at_violation(comparison)}."
+
+
+def _at_cost(comparison: Comparison) -> str:
+    if math.isinf(comparison.unserved):
+        return "Kedastral cannot be had for the HPA's pod-hours, its cheapest setting costs more"
+    return (
+        f"for the HPA's pod-hours Kedastral leaves {comparison.unserved:.2f} times the load unserved, "
+        f"and falls short in {comparison.violation:.2f} times the minutes"
+    )
+
+
+def _at_violation(comparison: Comparison) -> str:
+    if math.isinf(comparison.cost):
+        return "at no headroom tried does it fall short in as few minutes as the HPA"
+    return f"to fall short in no more minutes than the HPA it takes {comparison.cost:.2f} times the pod-hours"
+
+
+def _advise(outlook: Outlook, chosen: Point, reference: Point, flags: Sequence[str]) -> str:
+    paid = f"{chosen.cost / reference.cost:.2f} times the HPA's pod-hours"
+    seen = f"On this history that takes {paid}, with {chosen.violation:.2%} of the minutes short (HPA: "
+    seen += f"{reference.violation:.2%}) and {chosen.unserved:.3%} of the load unserved ({reference.unserved:.3%})."
+    line = " ".join(flags)
+    if outlook is Outlook.BETTER:
+        return f"Run Kedastral with {line}. {seen}"
+    stay = "Nothing is gained by a change" if outlook is Outlook.EVEN else "Stay with the HPA"
+    return f"{stay}; should you run Kedastral all the same, take {line}. {seen}"
+
+
+def _flags(headroom: float, contests: Sequence[Contest]) -> list[str]:
+    rules = contests[0].arena.rules
+    flags = [f"--headroom {headroom:g}", f"--lead-time {write_duration(rules.serving.lead_time)}"]
+    if len(contests) > 1:  # pods differ from workload to workload
+        return flags
+    peak = float(contests[0].point_at(headroom).supply.ordered.max())
+    flags += [f"--min {rules.plan.bounds.fewest}", f"--max {math.ceil(peak * SPARE)}"]
+    return [*flags, f"--target-per-pod {contests[0].arena.trial.target_per_pod:.6g}"]

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`kedastral backtest`: reads the history, replays everybody with a progress bar, prints tables and writes files."""
+
+import importlib.util
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from kedastral.backtest.contest import Arena, Contest, Contestant, contestants, hold_contest, total_weight
+from kedastral.backtest.document import write_json, write_timeline
+from kedastral.backtest.history import prepare_arenas
+from kedastral.backtest.outputs import write_whole
+from kedastral.backtest.results import Results, conclude
+from kedastral.cli.backtest_tables import print_results
+from kedastral.config.backtest_settings import BacktestOutput
+from kedastral.config.settings import BacktestSettings
+from kedastral.errors import ConfigError
+
+PLAIN_WIDTH = 120
+"""Of the tables where the output is no terminal."""
+
+
+def run_backtest(settings: BacktestSettings) -> None:
+    """All of it. Raises ConfigError for what the user must change; files are written last, each whole or not."""
+    _require_plots(settings.output)
+    arenas = prepare_arenas(settings)
+    results = conclude(_replay_all(arenas, settings.plan.headroom))
+    console = Console()
+    print_results(console if console.is_terminal else Console(width=PLAIN_WIDTH), results)
+    _write_files(settings.output, results)
+
+
+def _require_plots(output: BacktestOutput) -> None:
+    """Said before minutes of computing, not after."""
+    if output.report is not None and importlib.util.find_spec("matplotlib") is None:
+        raise ConfigError(["--report needs matplotlib for its plots; install it with: pip install 'kedastral[report]'"])
+
+
+def _replay_all(arenas: list[Arena], headroom: float) -> list[Contest]:
+    everyone = contestants(headroom)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("replaying", total=total_weight(everyone) * len(arenas))
+        return [_replay_one(arena, everyone, progress, task) for arena in arenas]
+
+
+def _replay_one(arena: Arena, everyone: Sequence[Contestant], progress: Progress, task: TaskID) -> Contest:
+    progress.update(task, description=f"replaying {arena.name}")
+    return hold_contest(arena, everyone, lambda weight: progress.advance(task, weight))
+
+
+def _write_files(output: BacktestOutput, results: Results) -> None:
+    if output.json is not None:
+        write_whole(output.json, write_json(results))
+    if output.timeline is not None:
+        write_whole(output.timeline, write_timeline(results))
+    if output.report is not None:
+        from kedastral.backtest.page import write_page  # noqa: PLC0415 - matplotlib is an extra
+
+        write_whole(output.report, write_page(results))

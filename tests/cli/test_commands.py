@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands as a user meets them: help, versions, every problem at once on a line of its own, no traceback."""
+
+import io
+import logging
+import os
+import runpy
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+
+import kedastral
+from kedastral.cli import main
+from kedastral.cli import main as main_function
+from kedastral.config.fields import settings_of
+from kedastral.config.settings import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
+
+KINDS = {"run": RunSettings, "forecaster": ForecasterSettings, "scaler": ScalerSettings, "demo": DemoSettings}
+COMMANDS = [*KINDS, "validate"]
+SOUND = ["--workload", "shop", "--prom-url", "http://prometheus:9090", "--prom-query", "sum(rate(x[1m]))"]
+
+
+@attrs.frozen
+class Outcome:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def problems(self) -> list[str]:
+        """The lines on standard error; fails unless each is one problem of ours."""
+        lines = self.err.splitlines()
+        assert all(line.startswith("kedastral: ") for line in lines), self.err
+        return [line.removeprefix("kedastral: ") for line in lines]
+
+
+@pytest.fixture(autouse=True)
+def clean_world(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No variable of the machine configures a command, and logging is left as it was."""
+    for kind in KINDS.values():
+        for setting in settings_of(kind):
+            monkeypatch.delenv(setting.env, raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    logging.captureWarnings(False)
+    root.handlers[:], root.level = handlers, level
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str, env: Mapping[str, str] | None = None) -> Outcome:
+    """Run the program in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with monkeypatch.context() as world, redirect_stdout(out), redirect_stderr(err):
+        world.setattr(sys, "argv", ["kedastral", *arguments])
+        for name, value in (env or {}).items():
+            world.setenv(name, value)
+        try:
+            main_function()
+            code: object = 0
+        except SystemExit as end:
+            code = end.code
+    assert "Traceback" not in err.getvalue()
+    return Outcome(int(str(code or 0)), out.getvalue(), err.getvalue())
+
+
+def test_the_version_is_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert call(monkeypatch, "--version") == Outcome(0, f"kedastral {kedastral.__version__}\n", "")
+
+
+def test_help_lists_every_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = call(monkeypatch, "--help")
+    assert outcome.code == 0
+    assert outcome.err == ""
+    assert all(f"\n  {command} " in outcome.out for command in COMMANDS)
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_shows_every_flag_with_its_variable_and_default(
+    monkeypatch: pytest.MonkeyPatch, command: str, flag: str
+) -> None:
+    outcome = call(monkeypatch, command, flag)
+    assert outcome.code == 0
+    assert outcome.err == ""
+    words = "".join(outcome.out.split())  # lines are broken at hyphens, too
+    for setting in settings_of(KINDS.get(command, RunSettings)):
+        if setting.flag:
+            assert setting.flag in words
+            assert f"[{setting.env}" in words
+            if setting.default and command in KINDS:
+                assert "".join(f"default {setting.default}]".split()) in words
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_version_is_told_by_every_command(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    assert call(monkeypatch, command, "--version") == Outcome(0, f"kedastral {kedastral.__version__}\n", "")
+
+
+def test_without_a_command_the_help_is_shown_as_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = call(monkeypatch)
+    assert outcome.code == 2
+    assert "Usage: " in outcome.err
+
+
+@pytest.mark.parametrize("word", ["walk", "ru", "RUN", "--nothing"])
+def test_an_unknown_command_is_one_line(monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+    outcome = call(monkeypatch, word)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert len(outcome.problems) == 1
+    assert word in outcome.err
+
+
+@pytest.mark.parametrize("command", ["run", "forecaster", "validate"])
+def test_what_is_required_is_asked_for_all_at_once(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    outcome = call(monkeypatch, command)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.problems == [
+        "--workload is required; set it with --workload or WORKLOAD",
+        "--prom-url is required; set it with --prom-url or PROM_URL",
+        "--prom-query is required; set it with --prom-query or PROM_QUERY",
+    ]
+
+
+def test_the_scaler_needs_its_forecaster(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = call(monkeypatch, "scaler")
+    assert outcome.code == 2
+    assert outcome.problems == ["--forecaster-url is required; set it with --forecaster-url or FORECASTER_URL"]
+
+
+@pytest.mark.parametrize("command", ["run", "forecaster", "validate"])
+def test_every_problem_is_told_at_once_a_line_each(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    wrong = ["--step", "fast", "--min", "5.9", "--unknown", "--headroom=0.5", "extra", "--horizen", "1h"]
+    outcome = call(monkeypatch, command, *SOUND, *wrong, env={"TARGET_PER_POD": "nan", "LOG_LEVEL": "loud"})
+    assert (outcome.code, outcome.out) == (2, "")
+    told = outcome.problems
+    for words in (
+        "--unknown is no setting of this command",
+        "--horizen is no setting of this command; did you mean --horizon?",
+        "--step must be a duration such as 30s, 5m, 1h30m or 14d, got 'fast' from --step; set it with --step or STEP",
+        "--min must be a whole number, got '5.9' from --min; set it with --min or MIN_REPLICAS",
+        "--headroom must be at least 1, got '0.5' from --headroom",
+        "--target-per-pod must be a finite number, got 'nan' from TARGET_PER_POD",
+        "--log-level must be one of debug, info, warn, error, got 'loud' from LOG_LEVEL",
+    ):
+        assert sum(line.startswith(words) for line in told) == 1, (words, told)
+
+
+def test_settings_that_do_not_fit_together_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = call(monkeypatch, "validate", *SOUND, "--lead-time", "1h", "--min", "9", "--max", "3")
+    assert outcome.code == 2
+    assert len(outcome.problems) == 2
+
+
+def test_a_flag_without_its_value_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = call(monkeypatch, "run", *SOUND, "--step")
+    assert outcome.code == 2
+    assert len(outcome.problems) == 1
+    assert "--step" in outcome.err
+
+
+def test_a_word_too_many_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = call(monkeypatch, "validate", *SOUND, "now")
+    assert outcome.code == 2
+    assert outcome.problems == ["now is no setting of this command; see --help"]
+
+
+def test_hostile_text_in_a_problem_stays_on_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = call(monkeypatch, "validate", *SOUND, "--step", "1m\nkedastral: all is well\x1b[2J")
+    assert outcome.code == 2
+    assert len(outcome.problems) == 1
+    assert "\x1b" not in outcome.err
+
+
+def test_validate_shows_each_setting_with_its_value_and_origin(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = call(monkeypatch, "validate", *SOUND, "--step", "30s", env={"STEP": "2m", "MAX_REPLICAS": "0"})
+    assert (outcome.code, outcome.err) == (0, "")
+    rows = {cells[0]: cells[1:] for line in outcome.out.splitlines() if len(cells := _cells(line)) == 3}
+    assert rows["--step"] == ["30s", "--step"]
+    assert rows["--max"] == ["0", "MAX_REPLICAS"]
+    assert rows["--horizon"] == ["30m", "default"]
+    assert rows["--prom-query"] == ["sum(rate(x[1m]))", "--prom-query"]
+    assert outcome.out.rstrip().endswith("The settings are sound.")
+    assert {setting.shown for setting in settings_of(RunSettings)} <= rows.keys()
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("│┃|").replace("┃", "│").split("│")]
+
+
+def test_validate_checks_the_settings_of_other_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["validate", "--command", "scaler", "--forecaster-url", "http://forecaster:8081", "--listen", ":9"]
+    outcome = call(monkeypatch, *arguments)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "http://forecaster:8081" in outcome.out
+    assert "--prom-url" not in outcome.out
+    assert call(monkeypatch, "validate", "--command", "scaler", *SOUND).code == 2
+
+
+def test_validate_never_shows_a_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("hush-file\n")
+    secrets = {"PROM_PASSWORD": "hush-password", "PROM_HEADER": "Authorization: hush-header\nX-Scope: hush-scope"}
+    outcome = call(monkeypatch, "validate", *SOUND, "--prom-username", "me", env=secrets)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "(hidden)" in outcome.out
+    assert "hush" not in outcome.out
+    token = call(monkeypatch, "validate", *SOUND, "--prom-token-file", str(tmp_path / "token"))
+    assert token.code == 0
+    assert "hush" not in token.out
+
+
+def test_a_problem_never_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["validate", "--workload", "shop", "--prom-query", "up", "--prom-url", "http://me:hush@prometheus"]
+    secrets = {"PROM_PASSWORD": "hush", "PROM_TOKEN": "hush", "PROM_HEADER": "hush", "PROM_USERNAME": "x"}
+    outcome = call(monkeypatch, *arguments, "--prom-header", "Authorization: Bearer hush", env=secrets)
+    assert outcome.code == 2
+    assert outcome.problems
+    assert "hush" not in outcome.err
+
+
+def test_a_bug_is_a_traceback_in_the_log_and_a_failed_exit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_settings: object) -> object:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(sys.modules["kedastral.cli.main"], "open_run", fail)
+    err = io.StringIO()
+    with redirect_stderr(err):
+        monkeypatch.setattr(sys, "argv", ["kedastral", "run", *SOUND, "--log-format", "json"])
+        with pytest.raises(SystemExit) as end:
+            main()
+    assert end.value.code == 1
+    [line] = err.getvalue().splitlines()
+    assert "ZeroDivisionError: a bug" in line
+    assert "the process ends" in line
+
+
+def test_an_interrupt_before_the_services_are_up_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_arguments: object, **_more: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trio, "run", interrupt)
+    assert call(monkeypatch, "run", *SOUND).code == 130
+
+
+def test_python_m_kedastral_is_the_same_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "argv", ["kedastral", "--version"])
+    with redirect_stdout(out):
+        runpy.run_module("kedastral", run_name="__main__")
+    assert out.getvalue() == f"kedastral {kedastral.__version__}\n"
+    assert os.environ["COLUMNS"] == "200"

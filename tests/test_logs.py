@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Logs: one line per event whatever is in it, the contract's fields, both formats, nothing secret, nothing endless."""
+
+import io
+import json
+import logging
+import re
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from kedastral.logs import LONGEST_QUERY, configure_logging, cut_query
+
+FORMATS = ("text", "json")
+log = logging.getLogger("kedastral.forecaster")
+
+
+@pytest.fixture(autouse=True)
+def restore_logging() -> Iterator[None]:
+    """Leave the root logger as it was found."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    quiet = {name: logging.getLogger(name).level for name in ("httpx", "httpcore", "hpack", "hypercorn")}
+    yield
+    logging.captureWarnings(False)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name, before in quiet.items():
+        logging.getLogger(name).setLevel(before)
+
+
+def start(form: str, level: str = "info") -> io.StringIO:
+    stream = io.StringIO()
+    configure_logging(level, form, stream)
+    return stream
+
+
+def read_json(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_a_line_of_json_has_the_contracts_fields_first() -> None:
+    stream = start("json")
+    log.warning("no new forecast", extra={"reason": "empty", "err": "no series", "workload": "shop"})
+    [event] = read_json(stream)
+    assert list(event) == ["ts", "level", "component", "workload", "msg", "err", "reason"]
+    at = datetime.fromisoformat(event.pop("ts"))
+    assert at.utcoffset() == timedelta(0)
+    assert event == {
+        "level": "warn",
+        "component": "forecaster",
+        "workload": "shop",
+        "msg": "no new forecast",
+        "err": "no series",
+        "reason": "empty",
+    }
+
+
+def test_a_line_of_text_has_the_same_fields() -> None:
+    stream = start("text")
+    log.warning("no new forecast", extra={"reason": "empty", "err": "no series", "workload": "shop"})
+    assert re.fullmatch(
+        r"ts=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z level=warn component=forecaster workload=shop"
+        r' msg="no new forecast" err="no series" reason=empty\n',
+        stream.getvalue(),
+    )
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_arguments_are_put_into_the_message(form: str) -> None:
+    stream = start(form)
+    log.info("got %s after %d s", "SIGTERM", 3)
+    assert "got SIGTERM after 3 s" in stream.getvalue()
+
+
+def boom() -> None:
+    raise ZeroDivisionError("first line\nsecond line")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_traceback_stays_on_the_line_of_its_event(form: str) -> None:
+    stream = start(form)
+    try:
+        boom()
+    except ZeroDivisionError:
+        log.exception("it failed")
+        log.exception("it failed", stack_info=True)
+    assert stream.getvalue().count("\n") == 2
+    for line in stream.getvalue().splitlines():
+        assert "in boom" in line
+        assert "ZeroDivisionError" in line
+
+
+def test_a_traceback_is_the_err_of_its_event() -> None:
+    stream = start("json")
+    try:
+        boom()
+    except ZeroDivisionError:
+        log.exception("it failed")
+    [event] = read_json(stream)
+    assert (event["level"], event["msg"]) == ("error", "it failed")
+    assert event["err"].startswith("Traceback (most recent call last)")
+    assert event["err"].endswith("ZeroDivisionError: first line\nsecond line")
+    assert "exc_info" not in event
+
+
+HOSTILE = [
+    'x"\nts=1 level=error msg="forged"',
+    "x\r\nforged",
+    "x\u2028forged\u2029forged\x85forged",
+    "\x1b[31mred\x1b[0m\x07\x00",
+    '{"level": "error"}',
+    "a=b c\\n",
+    "\udcff lone",
+    "",
+    " ",
+    "✓ bücher",
+    "\u202eright to left",
+]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
+def test_hostile_text_forges_no_line_and_no_field(form: str, text: str) -> None:
+    stream = start(form)
+    log.info("seen %s", text, extra={"workload": text, "path": text})
+    line = stream.getvalue()
+    assert len(line.splitlines()) == 1
+    assert all(char.isprintable() for char in line.rstrip("\n"))
+    if form == "json":
+        [event] = read_json(stream)
+        assert (event["workload"], event["path"], event["msg"]) == (text, text, f"seen {text}")
+        assert event["level"] == "info"
+    else:
+        outside = re.sub(r'"(?:[^"\\]|\\.)*"', "", line)
+        assert [part.partition("=")[0] for part in outside.split()] == [
+            "ts", "level", "component", "workload", "msg", "path",
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("level", "told"),
+    [
+        ("debug", ["debug", "info", "warn", "error", "critical"]),
+        ("info", ["info", "warn", "error", "critical"]),
+        ("warn", ["warn", "error", "critical"]),
+        ("error", ["error", "critical"]),
+    ],
+)
+@pytest.mark.parametrize("form", FORMATS)
+def test_only_the_level_asked_for_and_above_is_told(form: str, level: str, told: list[str]) -> None:
+    stream = start(form, level)
+    for number in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL):
+        log.log(number, "x")
+    assert re.findall(r'level"?[=:] ?"?(\w+)', stream.getvalue()) == told
+
+
+@pytest.mark.parametrize(
+    ("logger", "component"),
+    [
+        ("kedastral.forecaster", "forecaster"),
+        ("kedastral.app", "app"),
+        ("kedastral", "app"),
+        ("kedastral.grpc_trio.connection", "grpc"),
+        ("hypercorn.error", "http"),
+        ("quart.app", "http"),
+        ("trio.serve_listeners", "trio"),
+    ],
+)
+def test_every_logger_is_a_component(logger: str, component: str) -> None:
+    stream = start("json")
+    logging.getLogger(logger).error("x")
+    assert read_json(stream)[0]["component"] == component
+
+
+def test_an_event_may_name_the_component_that_failed() -> None:
+    stream = start("json")
+    log.warning("x", extra={"component": "source"})
+    assert read_json(stream)[0]["component"] == "source"
+
+
+@pytest.mark.parametrize("level", ["debug", "info"])
+def test_httpx_never_writes_urls_with_their_queries(level: str) -> None:
+    stream = start("json", level)
+    logging.getLogger("httpx").info("HTTP Request: GET http://p/api?query=secret")
+    logging.getLogger("hpack.hpack").debug("Decoded authorization: secret")
+    logging.getLogger("httpcore.http11").debug("send_request_headers authorization secret")
+    assert stream.getvalue() == ""
+
+
+def test_configuring_again_replaces_what_was_there() -> None:
+    first, second = start("json"), start("text")
+    log.info("once")
+    assert first.getvalue() == ""
+    assert second.getvalue().count("once") == 1
+
+
+def test_a_warning_of_a_library_is_one_line_too() -> None:
+    import warnings
+
+    stream = start("json")
+    warnings.simplefilter("always")  # pytest restores the filters
+    warnings.warn("overflow\nencountered", RuntimeWarning, stacklevel=1)
+    [event] = read_json(stream)
+    assert event["level"] == "warn"
+    assert "overflow" in event["msg"]
+
+
+def test_queries_are_cut_and_on_one_line() -> None:
+    assert cut_query("sum(\n  rate(x[1m])\n)") == "sum( rate(x[1m]) )"
+    assert cut_query("x" * LONGEST_QUERY) == "x" * LONGEST_QUERY
+    cut = cut_query("x" * (LONGEST_QUERY + 1))
+    assert len(cut) == LONGEST_QUERY == 200
+    assert cut.endswith("…")

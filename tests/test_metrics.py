@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The metrics: names, types and labels exactly as the contract has them, and values true at the scrape."""
+
+import pytest
+import trio
+from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from trio.testing import MockClock
+
+from kedastral.errors import ModelError, RemoteError, SourceError, StoreError
+from kedastral.metrics import Metrics, observe_seconds
+from kedastral.storage.memory import MemoryStore
+from tests.services.parts import make_snapshot, wall_clock
+
+CONTRACT = {
+    "kedastral_adapter_collect_seconds": ("histogram", {"adapter"}),
+    "kedastral_model_predict_seconds": ("histogram", {"model"}),
+    "kedastral_capacity_compute_seconds": ("histogram", set()),
+    "kedastral_forecast_age_seconds": ("gauge", {"workload"}),
+    "kedastral_desired_replicas": ("gauge", {"workload"}),
+    "kedastral_errors_total": ("counter", {"component", "reason"}),
+    "kedastral_scaler_requests_total": ("counter", {"method", "status"}),
+    "kedastral_scaler_snapshot_stale_total": ("counter", set()),
+    "kedastral_scaler_returned_replicas": ("gauge", {"workload"}),
+}
+MORE = {
+    "kedastral_ticks_missed_total": ("counter", {"workload"}),
+    "kedastral_build_info": ("gauge", {"version"}),
+}
+
+
+async def use_all() -> Metrics:
+    """Metrics each of which has been used once."""
+    metrics, store = Metrics(), MemoryStore()
+    await store.put(make_snapshot())
+    metrics.show_snapshots(store, wall_clock())
+    metrics.collect_seconds.labels("prometheus").observe(0.2)
+    metrics.predict_seconds.labels("baseline").observe(0.2)
+    metrics.plan_seconds.observe(0.2)
+    metrics.count_error(SourceError("away", reason="unreachable"))
+    metrics.ticks_missed.labels("shop").inc()
+    metrics.scaler_requests.labels("GetMetrics", "OK").inc()
+    metrics.stale_answers.inc()
+    metrics.returned_replicas.labels("shop").set(8)
+    return metrics
+
+
+def expose(metrics: Metrics) -> dict[str, Metric]:
+    """Our own families by the name they are scraped under."""
+    families = text_string_to_metric_families(generate_latest(metrics.registry).decode())
+    ours = [family for family in families if family.name.startswith("kedastral_")]
+    return {family.name + ("_total" if family.type == "counter" else ""): family for family in ours}
+
+
+async def test_names_types_and_labels_are_the_contracts(autojump_clock: MockClock) -> None:
+    families = {name: family for name, family in expose(await use_all()).items() if not name.endswith("_created")}
+    seen = {
+        name: (family.type, {label for sample in family.samples for label in sample.labels} - {"le"})
+        for name, family in families.items()
+    }
+    assert seen == {**CONTRACT, **MORE}
+
+
+async def test_every_metric_says_what_it_is(autojump_clock: MockClock) -> None:
+    assert all(family.documentation for family in expose(await use_all()).values())
+
+
+async def test_counters_end_in_total_and_nothing_else_does(autojump_clock: MockClock) -> None:
+    page = generate_latest((await use_all()).registry).decode()
+    for line in page.splitlines():
+        if line.startswith("# TYPE"):
+            _, _, name, kind = line.split()
+            assert name.endswith("_total") == (kind == "counter"), line
+
+
+async def test_age_and_replicas_are_those_of_the_scrape(autojump_clock: MockClock) -> None:
+    metrics = await use_all()
+
+    def read(name: str) -> list[tuple[dict[str, str], float]]:
+        return [(sample.labels, sample.value) for sample in expose(metrics)[name].samples]
+
+    shop = {"workload": "shop"}
+    assert read("kedastral_forecast_age_seconds") == [(shop, 0)]
+    assert read("kedastral_desired_replicas") == [(shop, 8)]
+    await trio.sleep(61)
+    assert read("kedastral_forecast_age_seconds") == [(shop, 61)]
+    assert read("kedastral_desired_replicas") == [(shop, 9)]
+
+
+async def test_a_workload_without_a_forecast_has_neither_age_nor_replicas(autojump_clock: MockClock) -> None:
+    metrics = Metrics()
+    metrics.show_snapshots(MemoryStore(), wall_clock())
+    families = expose(metrics)
+    assert families["kedastral_forecast_age_seconds"].samples == []
+    assert families["kedastral_desired_replicas"].samples == []
+
+
+async def test_any_name_of_a_workload_makes_a_page_that_can_be_read(autojump_clock: MockClock) -> None:
+    metrics, store = Metrics(), MemoryStore()
+    names = {'a"b', "a\\b", "a b", "✓", "{}", "x" * 1000}
+    for name in names:
+        await store.put(make_snapshot(workload=name))
+    metrics.show_snapshots(store, wall_clock())
+    assert {s.labels["workload"] for s in expose(metrics)["kedastral_desired_replicas"].samples} == names
+
+
+@pytest.mark.parametrize(
+    ("kind", "component"),
+    [(SourceError, "source"), (ModelError, "model"), (StoreError, "store"), (RemoteError, "client")],
+)
+def test_a_failure_is_counted_under_its_component_and_reason(
+    kind: type[SourceError | ModelError | StoreError | RemoteError], component: str
+) -> None:
+    metrics = Metrics()
+    for _ in range(3):
+        metrics.count_error(kind("words", reason="why"))
+    [sample] = [s for s in expose(metrics)["kedastral_errors_total"].samples if s.name.endswith("_total")]
+    assert (sample.labels, sample.value) == ({"component": component, "reason": "why"}, 3)
+
+
+def test_two_processes_worth_of_metrics_live_side_by_side() -> None:
+    one, two = Metrics(), Metrics()
+    one.stale_answers.inc()
+    assert one.registry.get_sample_value("kedastral_scaler_snapshot_stale_total") == 1
+    assert two.registry.get_sample_value("kedastral_scaler_snapshot_stale_total") == 0
+
+
+def test_the_process_itself_is_shown() -> None:
+    page = generate_latest(Metrics().registry).decode()
+    for name in ("process_cpu_seconds_total", "process_open_fds", "python_info", "python_gc_collections_total"):
+        assert f"\n{name}" in page
+
+
+def test_what_fails_is_timed_too() -> None:
+    seen: list[float] = []
+
+    def fail() -> None:
+        with observe_seconds(seen.append):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert len(seen) == 1
+    assert seen[0] >= 0
