@@ -8,6 +8,7 @@ Under Distribution Shift", 2021, applied to a factor instead of a quantile).
 """
 
 import math
+from datetime import datetime
 
 import attrs
 from attrs.validators import ge, gt, le, lt, optional
@@ -155,18 +156,20 @@ def steer(state: SteeringState, outcome: Judged, settings: SteeringSettings) -> 
 def judge(state: SteeringState, history: Series, settings: SteeringSettings) -> SteeringState:
     """``state`` steered by every value of ``history`` that was not judged before, oldest first.
 
-    A gap is not judged, nor a step for which it is not known what was served.
+    A gap is not judged, unless it is at the end and may still be filled, nor a step for which it is not known what was
+    served.
     """
-    start = (history.start - EPOCH).total_seconds()
-    until = state.judged_until
+    newest = history.newest
+    if newest is None:
+        return state
+    start, end, until = _epoch(history.start), _epoch(newest.at), state.judged_until
     first = len(history) if until is None else max(round((until - start) / history.step) + 1, 0)
     for i in range(first, len(history)):
         at, load = start + i * history.step, float(history.values[i])
         ready = ready_during(state.recommended, at, history.step, settings)
         if ready is not None and math.isfinite(load):
             state = steer(state, Judged(at, history.step / 60, load, ready), settings)
-    newest = start + (len(history) - 1) * history.step
-    return attrs.evolve(state, judged_until=newest if until is None else max(newest, until))
+    return attrs.evolve(state, judged_until=end if until is None else max(end, until))
 
 
 def ready_during(
@@ -210,3 +213,7 @@ def _spend(spent: tuple[DaySpent, ...], outcome: Judged, *, short: bool) -> tupl
         last = kept[-1]
         return (*kept[:-1], DaySpent(last.day, last.minutes + minutes, last.short + minutes * short))
     return (*kept, DaySpent(day, minutes, minutes * short))
+
+
+def _epoch(moment: datetime) -> float:
+    return (moment - EPOCH).total_seconds()

@@ -100,13 +100,15 @@ class UncertaintyState:
 def observe(state: UncertaintyState, history: Series, window: int) -> UncertaintyState:
     """``state`` after judging every window of ``window`` steps that ``history`` has seen the end of.
 
-    A window with a gap, or one that lies before the history, is forgotten: nothing is learnt from missing data.
+    A window with a gap, or one that lies before the history, is forgotten: nothing is learnt from missing data. It has
+    ended once its last value, or a later one, is known.
     """
     ended: list[Pending] = []
     pending: list[Pending] = []
-    end = _epoch(history.time_at(len(history)))
+    newest = history.newest
+    known = -math.inf if newest is None else _epoch(newest.at) + history.step / 2  # what is missing now may still come
     for bet in state.pending:
-        (ended if bet.begins + (window - 0.5) * history.step < end else pending).append(bet)
+        (ended if bet.begins + (window - 1) * history.step < known else pending).append(bet)
     if not ended:
         return state
     model, last, offset = state.model, state.last, offset_of(history)

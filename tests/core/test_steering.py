@@ -164,6 +164,15 @@ def test_every_value_is_judged_once() -> None:
     assert judge(once, history, SETTINGS) == once
 
 
+def test_a_value_that_comes_late_is_judged_when_it_comes() -> None:
+    state = SteeringState(1.0, ZERO + 240, answers(*[5] * 9))
+    late = judge(state, Series(START, 60.0, np.array([51.0] * 6 + [np.nan])), SETTINGS)
+    assert (late.minutes, late.judged_until) == (1.0, ZERO + 300)
+
+    assert judge(late, Series(START, 60.0, np.full(8, 51.0)), SETTINGS).minutes == 3.0
+    assert judge(late, Series(START, 60.0, np.full(8, np.nan)), SETTINGS) is late
+
+
 def test_the_past_before_the_first_tick_is_nobodys_doing() -> None:
     state = judge(SteeringState(), Series(START, 60.0, np.full(60, 1e6)), SETTINGS)
 

@@ -108,6 +108,14 @@ def test_a_gap_in_the_window_teaches_nothing() -> None:
     assert observed == UncertaintyState()
 
 
+def test_a_value_that_comes_late_is_waited_for() -> None:
+    state = expect(UncertaintyState(), series([10.0]), np.full(STEPS, 10.0), 3)
+
+    assert observe(state, series([10.0, 9.0, 9.0, np.nan]), 3) is state
+    assert observe(state, series([np.nan] * 4), 3) is state
+    assert observe(state, series([10.0, 9.0, 9.0, 9.0, np.nan]), 3).model.windows == 1
+
+
 def test_a_window_before_the_history_teaches_nothing() -> None:
     state = expect(UncertaintyState(), series([10.0]), np.full(STEPS, 10.0), 3)
     later = Series(datetime(2026, 3, 3, tzinfo=UTC), 60.0, np.full(5, 70.0))
