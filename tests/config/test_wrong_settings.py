@@ -26,7 +26,7 @@ INTEGERS = ["--min", "--max", "--prewarm-steps", "--default-min"]
 URLS = ["--prom-url", "--model-url"]
 ADDRESSES = ["--http-listen", "--grpc-listen"]
 CHOICES = {
-    "--model": "baseline, http",
+    "--model": "baseline, auto, seasonal-naive, last-value, http",
     "--rounding": "ceil, round, floor",
     "--on-stale": "default-min, ride-forecast, error",
     "--log-level": "debug, info, warn, error",

@@ -223,7 +223,7 @@ def test_stale_behaviours_are_all_in_the_readme() -> None:
 
 
 def test_every_model_has_its_section() -> None:
-    sections = set(re.findall(r"^## `(\w+)`$", read(DOCS / "models.md"), re.MULTILINE))
+    sections = set(re.findall(r"^## `([\w-]+)`$", read(DOCS / "models.md"), re.MULTILINE))
     assert sections == MODELS.keys()
 
 
