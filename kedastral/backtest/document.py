@@ -135,6 +135,7 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "words": verdict.words,
         "advice": verdict.advice,
         "flags": list(verdict.flags),
+        "remark": verdict.remark,
     }
 
 

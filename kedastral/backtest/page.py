@@ -53,10 +53,11 @@ def write_page(results: Results) -> str:
 
 
 def _verdict(verdict: Verdict, *, level: int) -> str:
+    remark = f"<p>{escape(verdict.remark)}</p>" if verdict.remark else ""
     flags = escape(" \\\n  ".join(["kedastral run", *verdict.flags]))
     return (
         f'<section class="verdict {verdict.outlook}" aria-label="Verdict"><h{level}>Verdict</h{level}>'
-        f"<p class=words>{escape(verdict.words)}</p><p>{escape(verdict.advice)}</p><pre>{flags}</pre></section>"
+        f"<p class=words>{escape(verdict.words)}</p><p>{escape(verdict.advice)}</p>{remark}<pre>{flags}</pre></section>"
     )
 
 

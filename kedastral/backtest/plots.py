@@ -88,7 +88,7 @@ def plot_load(contest: Contest) -> Plot:
             axes.plot(times, said[part], color=colour, lw=0.9, label="forecast, one lead time earlier")
             _date(axes)
             axes.set_ylim(bottom=0)
-        whole.legend(loc="upper left", ncols=2)
+        whole.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
         zoom.set_title("around the worst minute", loc="left")
 
     worst_at = f"{demand.time_at(worst):%Y-%m-%d %H:%M} UTC"
@@ -115,7 +115,7 @@ def plot_replicas(contest: Contest) -> Plot:
         _date(axes)
 
     shown = ", ".join(NAMES[entry.contestant.name] for entry in entries)
-    return _plot(1.15 * len(entries) + 0.6, draw, f"Pods ready over time against the pods needed, one panel each for "
+    return _plot(1.45 * len(entries) + 0.5, draw, f"Pods ready over time against the pods needed, one panel each for "
                  f"{shown}; minutes in which load went unserved are marked at the foot.")  # fmt: skip
 
 
@@ -132,10 +132,10 @@ def plot_curves(standings: tuple[Standing, ...]) -> Plot:
             words = "minutes in violation" if measure is Measure.VIOLATION else "load unserved"
             axes.set_title(f"{words}, percent", loc="left")
             axes.set_xlim(0.9, min(3.0, max(point.cost for one in standings for point in one.points) + 0.05))
-        figure.axes[1].legend(loc="upper right")
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(standings))
 
     names = ", ".join(NAMES[standing.contestant.name] for standing in standings)
-    return _plot(3.9, draw, f"Minutes in violation and load unserved against cost, a curve each for {names}; further "
+    return _plot(4.1, draw, f"Minutes in violation and load unserved against cost, a curve each for {names}; further "
                  f"down and further left is better. The settings shown in the tables are the large marks.")  # fmt: skip
 
 

@@ -74,7 +74,7 @@ def _words_on_load(arena: Arena, load: float, worst: int) -> str:
         return ""
     for steps in range(1, back + 1):  # the shortest time in which it rose most of the way
         if load >= RISE * before[-steps] and before[-steps] <= 1.1 * before.min():
-            return f"{_growth(before[-steps], load)} within {write_duration(steps * demand.step)}"
+            return f"{_growth(before[-steps], load)} within {say_span(steps * demand.step)}"
     if load >= RISE * before.mean():
         return f"a peak of {show_load(load)} over a mean of {show_load(before.mean())}"
     return ""
@@ -97,12 +97,20 @@ def _words_on_forecast(arena: Arena, outcome: Outcome, worst: int) -> str:
     if forecast is None:
         return "there was no forecast in time"
     said, came = float(forecast.values[min(ahead, len(forecast.values) - 1)]), float(outcome.demand.values[worst])
-    earlier = write_duration((ahead + 1) * outcome.demand.step)
+    earlier = say_span((ahead + 1) * outcome.demand.step)
     words = f"the forecast {earlier} earlier said {show_load(said)}, it came to {show_load(came)}"
     if said * arena.rules.plan.headroom < came:
         return words
     needed = round_replicas(came / outcome.target_per_pod)
     return f"{words}: enough with the headroom, but of {needed:.0f} pods {outcome.supply.ready[worst]:.0f} were ready"
+
+
+def say_span(seconds: float) -> str:
+    """A duration in words where it is a few minutes, as ``5 minutes``."""
+    minutes = round(seconds / 60)
+    if seconds != minutes * 60 or minutes > 90:
+        return write_duration(seconds)
+    return "1 minute" if minutes == 1 else f"{minutes} minutes"
 
 
 def show_load(load: float) -> str:

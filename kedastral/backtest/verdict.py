@@ -10,7 +10,7 @@ import attrs
 from kedastral.backtest.comparison import REFERENCE, Comparison, Standing
 from kedastral.backtest.contest import Contest
 from kedastral.config.units import write_duration
-from kedastral.simulation.curves import Figure, Point
+from kedastral.simulation.curves import Figure, Point, curve_of
 
 CLEARLY = 0.9
 """At equal cost, a ratio of service below this is clearly better, and above its inverse clearly worse."""
@@ -18,6 +18,15 @@ CHEAPER = 0.97
 """The same of cost at equal violation, where every percent is money."""
 SPARE = 1.25
 """--max above the most pods the replay ever had."""
+
+
+FAR_BETTER = 0.5
+"""What something simple must leave, of what Kedastral leaves at the same cost, to be worth a remark."""
+SIMPLE = {
+    "hpa": "a plain HPA with another target",
+    "last-week": "a trigger on last week's load beside the HPA",
+    "fixed": "a fixed number of pods",
+}
 
 
 class Outlook(StrEnum):
@@ -30,12 +39,16 @@ class Outlook(StrEnum):
 
 @attrs.frozen
 class Verdict:
-    """``words`` is the honest sentence; ``advice`` says what to run, ``flags`` with which flags."""
+    """``words`` is the honest sentence, ``advice`` says what to run, ``flags`` with which flags.
+
+    ``remark`` names something simpler that serves far better for its price, where there is any.
+    """
 
     outlook: Outlook
     words: str
     advice: str
     flags: tuple[str, ...] = ()
+    remark: str = ""
 
 
 def judge(standings: Sequence[Standing], contests: Sequence[Contest]) -> Verdict:
@@ -45,7 +58,8 @@ def judge(standings: Sequence[Standing], contests: Sequence[Contest]) -> Verdict
     outlook = outlook_of(ours.comparison)
     chosen = choose_point(ours.points, reference.point)
     flags = tuple(_flags(chosen.knob, contests))
-    return Verdict(outlook, _words(outlook, ours.comparison), _advise(outlook, chosen, reference.point, flags), flags)
+    advice = _advise(outlook, chosen, reference.point, flags)
+    return Verdict(outlook, _words(outlook, ours.comparison), advice, flags, _remark(standings, ours, reference.point))
 
 
 def outlook_of(comparison: Comparison) -> Outlook:
@@ -103,6 +117,27 @@ def _advise(outlook: Outlook, chosen: Point, reference: Point, flags: Sequence[s
         return f"Run Kedastral with {line}. {seen}"
     stay = "Nothing is gained by a change" if outlook is Outlook.EVEN else "Stay with the HPA"
     return f"{stay}; should you run Kedastral all the same, take {line}. {seen}"
+
+
+def _remark(standings: Sequence[Standing], ours: Standing, reference: Point) -> str:
+    """The cheapest setting of something simpler that leaves half of what Kedastral leaves for the same pod-hours."""
+    curves = {figure: curve_of(ours.points, figure) for figure in Figure}
+    found = [
+        (point, standing.contestant.name)
+        for standing in standings
+        if standing.contestant.name in SIMPLE
+        for point in standing.points
+        if point.cost >= curves[Figure.VIOLATION].costs[0]
+        and all(_floored(point, figure) <= FAR_BETTER * curves[figure].figure_at(point.cost) for figure in Figure)
+    ]
+    if not found:
+        return ""
+    point, name = min(found, key=lambda one: one[0].cost)
+    return (
+        f"Look at {SIMPLE[name]} too: at {point.cost / reference.cost:.2f} times the pod-hours of the HPA at 0.8 it "
+        f"falls short in {point.violation:.2%} of the minutes, where Kedastral would in "
+        f"{curves[Figure.VIOLATION].figure_at(point.cost):.2%}."
+    )
 
 
 def _flags(headroom: float, contests: Sequence[Contest]) -> list[str]:

@@ -29,6 +29,8 @@ def print_results(console: Console, results: Results) -> None:
     console.print(Text(FOOT, style="dim"))
     console.print(Text(results.verdict.words, style="bold"))
     console.print(Text(results.verdict.advice))
+    if results.verdict.remark:
+        console.print(Text(results.verdict.remark))
 
 
 def _table_of(workload: WorkloadResults) -> Table:
