@@ -19,12 +19,18 @@ from kedastral.config.source_settings import PrometheusLogin, PrometheusSettings
 from kedastral.config.units import ListenAddress
 from kedastral.config.workload_settings import HTTP_MODEL, ForecastSettings
 from kedastral.core.ports import Forecaster, MetricSource
+from kedastral.core.series import Series
 from kedastral.core.serving import StalePolicy
+from kedastral.core.steered import SteeredSettings
+from kedastral.core.steering import SteeringSettings
+from kedastral.core.uncertainty import UncertaintyState
+from kedastral.core.warm_up import warm_up
+from kedastral.core.workload import Workload
 from kedastral.listening import open_listener
 from kedastral.metrics import Metrics
 from kedastral.models import MODELS
 from kedastral.services.external_scaler import ExternalScaler
-from kedastral.services.forecaster import ForecastLoop, ForgivingTick, Workload
+from kedastral.services.forecaster import ForecastLoop, ForgivingTick, HeadroomPlanner, Planner, ServiceLevelPlanner
 from kedastral.services.measured import MeasuredForecaster, MeasuredPlanner, MeasuredSource
 from kedastral.services.readiness import Readiness
 from kedastral.services.scaler import KnownWorkloads, Scaler
@@ -142,30 +148,51 @@ async def _open_forecaster(forecast: ForecastSettings, stack: AsyncExitStack) ->
     if forecast.model == HTTP_MODEL and forecast.model_url is not None:
         client = await stack.enter_async_context(open_model_client(forecast.model_url))
         return HttpForecaster(client, forecast.model_timeout)
-    return InProcessForecaster(MODELS[str(forecast.model)].make())
+    kind = MODELS[str(forecast.model)]
+    return InProcessForecaster(kind.make(), in_thread=kind.heavy)
 
 
 async def _make_ticking(
     settings: ForecastingSettings, source: MetricSource, store: MemoryStore, common: Common
 ) -> Ticking:
-    serving = settings.serving
-    workload = Workload(
-        name=settings.name.workload,
-        metric=settings.forecast.metric,
-        steps=settings.forecast.steps,
-        lead_time=serving.lead_time,
-        policy=settings.plan.policy(),
-        reactive_headroom=serving.reactive_headroom if serving.reactive_floor else None,
-    )
+    workload = _workload_of(settings)
     loop = ForecastLoop(
         workload=workload,
         source=MeasuredSource(source, common.metrics),
         forecaster=MeasuredForecaster(await _open_forecaster(settings.forecast, common.stack), common.metrics),
         store=store,
         clock=common.clock,
-        plan=MeasuredPlanner(common.metrics),
+        planner=MeasuredPlanner(_make_planner(workload, settings.forecast), common.metrics),
     )
     return Ticking(ForgivingTick(loop, common.metrics.count_error), settings.forecast.interval)
+
+
+def _workload_of(settings: ForecastingSettings) -> Workload:
+    serving, policy = settings.serving, settings.plan.policy()
+    floor = serving.reactive_headroom if serving.reactive_floor else None
+    steering = SteeringSettings(policy, settings.level.service_level, serving.lead_time, settings.stale.stale_after)
+    kind = MODELS.get(str(settings.forecast.model))
+    return Workload(
+        name=settings.name.workload,
+        metric=settings.forecast.metric,
+        steps=settings.forecast.steps,
+        lead_time=serving.lead_time,
+        policy=policy,
+        reactive_headroom=floor,
+        steered=SteeredSettings(steering, settings.plan.headroom, floor) if kind is not None and kind.steered else None,
+    )
+
+
+def _make_planner(workload: Workload, forecast: ForecastSettings) -> Planner:
+    steered = workload.steered
+    if steered is None:
+        return HeadroomPlanner(workload)
+
+    def learn_uncertainty(history: Series) -> UncertaintyState:
+        model = MODELS[str(forecast.model)].make()
+        return warm_up(model, history, workload.steps, steered.window(history.step))
+
+    return ServiceLevelPlanner(workload, learn_uncertainty)
 
 
 def _make_grpc(scaler: Scaler, common: Common, address: ListenAddress, setting: str, reflection: bool) -> GrpcPart:

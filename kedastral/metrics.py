@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from time import perf_counter
 
 import attrs
@@ -16,6 +17,7 @@ from kedastral import __version__
 from kedastral.clock import WallClock
 from kedastral.core.ports import SnapshotReader
 from kedastral.core.serving import replicas_at
+from kedastral.core.snapshot import Snapshot
 from kedastral.errors import WorkloadError
 
 FAST_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -105,6 +107,21 @@ def observe_seconds(observe: Callable[[float], None]) -> Iterator[None]:
         observe(perf_counter() - began)
 
 
+SNAPSHOT_GAUGES = (
+    ("kedastral_forecast_age_seconds", "Age of the newest forecast"),
+    ("kedastral_desired_replicas", "Replicas wanted now, by the plan"),
+    ("kedastral_steering_factor", "Factor on the upper quantile that the service level is steered with"),
+    ("kedastral_service_level_target", "Share of minutes that is to have enough pods"),
+    ("kedastral_budget_spent_ratio", "Share of the minutes that may be short of pods that is spent, over four weeks"),
+    ("kedastral_short_minutes", "Minutes judged short of pods in hindsight, over four weeks"),
+    ("kedastral_steering_at_cap", "1 while the factor is as high as it goes, else 0"),
+    ("kedastral_standing_down", "1 while the forecast loses to the last value and is not used, else 0"),
+    ("kedastral_quantile_coverage_ratio", "Share of windows whose maximum stayed below the upper quantile, of late"),
+    ("kedastral_forecast_loss_ratio", "Loss of the upper quantile relative to that of the last value, of late"),
+)
+"""Gauges computed from the newest snapshot at each scrape; from the third on only where a service level is steered."""
+
+
 @attrs.frozen(eq=False)
 class _SnapshotCollector(Collector):
     reader: SnapshotReader
@@ -114,16 +131,35 @@ class _SnapshotCollector(Collector):
         return self._families()
 
     def collect(self) -> Iterable[Metric]:
-        age, desired = self._families()
+        families = self._families()
         now = self.clock.now()
         for workload, snapshot in self.reader.newest().items():
-            age.add_metric((workload,), snapshot.age(now))
-            desired.add_metric((workload,), replicas_at(snapshot, now))
-        return age, desired
+            for family, value in zip(families, _figures(snapshot, now), strict=True):
+                if value is not None:
+                    family.add_metric((workload,), value)
+        return families
 
     @staticmethod
-    def _families() -> tuple[GaugeMetricFamily, GaugeMetricFamily]:
-        return (
-            GaugeMetricFamily("kedastral_forecast_age_seconds", "Age of the newest forecast", labels=("workload",)),
-            GaugeMetricFamily("kedastral_desired_replicas", "Replicas wanted now, by the plan", labels=("workload",)),
-        )
+    def _families() -> list[GaugeMetricFamily]:
+        return [GaugeMetricFamily(name, words, labels=("workload",)) for name, words in SNAPSHOT_GAUGES]
+
+
+def _figures(snapshot: Snapshot, now: datetime) -> tuple[float | None, ...]:
+    """The value of each of `SNAPSHOT_GAUGES`; None where a snapshot has none."""
+    first = (snapshot.age(now), replicas_at(snapshot, now))
+    steered = snapshot.steered
+    if steered is None:
+        return (*first, *(None for _ in SNAPSHOT_GAUGES[2:]))
+    uncertainty, steering = steered.state.uncertainty, steered.state.steering
+    lost = uncertainty.last.loss
+    return (
+        *first,
+        steered.factor,
+        steered.service_level,
+        steered.budget_spent,
+        steering.minutes_short,
+        float(steered.at_cap),
+        float(uncertainty.standing_down),
+        uncertainty.model.covered[0],
+        uncertainty.model.loss / lost if lost > 0 else None,
+    )

@@ -35,6 +35,13 @@ class _SnapshotDocument:
     observed_at: datetime | None = None
     observed_value: float | None = None
     reactive_replicas: int | None = None
+    status: str = ""
+    reason: str = ""
+    upper_values: tuple[float, ...] = ()
+    service_level: float | None = None
+    steering_factor: float | None = None
+    budget_spent: float | None = None
+    at_cap: bool = False
 
 
 def write_time(moment: datetime) -> str:
@@ -62,7 +69,7 @@ def dump_json(document: object) -> str:
 
 def write_snapshot(snapshot: Snapshot) -> dict[str, Any]:
     """The snapshot as SPEC 7 spells it, ready for `dump_json`."""
-    observed = snapshot.observed
+    observed, steered = snapshot.observed, snapshot.steered
     document = _SnapshotDocument(
         workload=snapshot.workload,
         metric=snapshot.metric,
@@ -76,6 +83,17 @@ def write_snapshot(snapshot: Snapshot) -> dict[str, Any]:
         observed_value=observed.value if observed else None,
         reactive_replicas=snapshot.floor,
     )
+    if steered is not None:
+        document = attrs.evolve(
+            document,
+            status=steered.status,
+            reason=steered.reason,
+            upper_values=tuple(steered.upper.tolist()),
+            service_level=steered.service_level,
+            steering_factor=steered.factor,
+            budget_spent=steered.budget_spent,
+            at_cap=steered.at_cap,
+        )
     written: dict[str, Any] = _converter.unstructure(document)
     return written
 

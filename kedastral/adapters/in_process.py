@@ -15,9 +15,10 @@ from kedastral.errors import ModelError
 
 @attrs.frozen
 class InProcessForecaster:
-    """A `kedastral.core.ports.Forecaster` that calls ``model`` right here: models are fast, or they go over HTTP."""
+    """A `kedastral.core.ports.Forecaster` that calls ``model`` right here, or in a thread where that takes long."""
 
     model: Model
+    in_thread: bool = False
 
     @property
     def name(self) -> str:
@@ -32,7 +33,7 @@ class InProcessForecaster:
         """
         await trio.lowlevel.checkpoint()
         try:
-            made: object = self.model.forecast(history, made_at, steps)
+            made: object = await self._ask(history, made_at, steps)
         except ModelError:
             raise
         except Exception as error:
@@ -45,6 +46,12 @@ class InProcessForecaster:
             got = f"{len(made.values)} of {made.step:g} s from {made.made_at:%Y-%m-%dT%H:%M:%SZ}"
             raise self._misfit(f"{got} where {due} were due")
         return made
+
+    async def _ask(self, history: Series, made_at: datetime, steps: int) -> object:
+        if not self.in_thread:
+            return self.model.forecast(history, made_at, steps)
+        # abandoned when the process stops: it may then be in the middle of seconds of work
+        return await trio.to_thread.run_sync(self.model.forecast, history, made_at, steps, abandon_on_cancel=True)
 
     def _misfit(self, what: str) -> ModelError:
         return ModelError(f"model {self.name} gave {what}", reason="bad_answer")

@@ -32,6 +32,7 @@ from kedastral.config.workload_settings import (
     PlanSettings,
     ServingSettings,
     StaleSettings,
+    ServiceLevel,
     WorkloadName,
 )
 
@@ -45,6 +46,7 @@ class RunSettings:
     prometheus: PrometheusSettings = group(PrometheusSettings)
     forecast: ForecastSettings = group(ForecastSettings)
     plan: PlanSettings = group(PlanSettings)
+    level: ServiceLevel = group(ServiceLevel)
     serving: ServingSettings = group(ServingSettings)
     stale: StaleSettings = group(StaleSettings)
     logs: LogSettings = group(LogSettings)
@@ -59,6 +61,7 @@ class ForecasterSettings:
     prometheus: PrometheusSettings = group(PrometheusSettings)
     forecast: ForecastSettings = group(ForecastSettings)
     plan: PlanSettings = group(PlanSettings)
+    level: ServiceLevel = group(ServiceLevel)
     serving: ServingSettings = group(ServingSettings)
     stale: FreshnessSettings = group(FreshnessSettings)
     logs: LogSettings = group(LogSettings)
@@ -84,6 +87,7 @@ class DemoSettings:
     name: WorkloadName = group(WorkloadName, workload="demo-shop")
     forecast: ForecastSettings = group(ForecastSettings)
     plan: PlanSettings = group(PlanSettings, target_per_pod="100")
+    level: ServiceLevel = group(ServiceLevel)
     serving: ServingSettings = group(ServingSettings)
     stale: StaleSettings = group(StaleSettings, stale_after="15m")  # of the demo's time: two real seconds
     logs: LogSettings = group(LogSettings, level="warn")
@@ -97,6 +101,7 @@ class BacktestSettings:
     login: PrometheusLogin = group(PrometheusLogin)
     forecast: ForecastSettings = group(ForecastSettings)
     plan: BacktestPlan = group(BacktestPlan, min_replicas="1", max_replicas="400")  # the rules policies are judged by
+    level: ServiceLevel = group(ServiceLevel)
     serving: ServingSettings = group(ServingSettings)
     stale: StaleSettings = group(StaleSettings)
     rules: BacktestRules = group(BacktestRules)

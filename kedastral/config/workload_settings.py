@@ -220,6 +220,22 @@ class PlanSettings:
 
 
 @attrs.frozen(kw_only=True)
+class ServiceLevel:
+    """What is promised."""
+
+    service_level: float = setting(
+        "--service-level",
+        "SERVICE_LEVEL",
+        read_number,
+        "share of minutes that is to have enough pods; steers auto, unless --headroom is given. 0.999 is a promise "
+        "over weeks",
+        default="0.99",
+        check=between(0.5, 0.9999),
+        kind="number",
+    )
+
+
+@attrs.frozen(kw_only=True)
 class ServingSettings:
     """How the plan is read for KEDA."""
 

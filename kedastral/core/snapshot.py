@@ -7,6 +7,7 @@ import attrs
 
 from kedastral.core.forecast import Forecast
 from kedastral.core.series import Ints, Observation, frozen_ints, require_positive, same_array
+from kedastral.core.steered import SteeredReport
 
 
 @attrs.frozen
@@ -15,7 +16,8 @@ class Snapshot:
 
     ``replicas[i]`` must be Ready during the step of ``forecast.values[i]``; shape and alignment are the forecast's.
     ``lead_time`` is in seconds. ``observed`` is the newest measurement the forecast saw, ``floor`` the replicas it
-    needs at once; None where the reactive floor is off.
+    needs at once; None where the reactive floor is off. ``steered`` says how the service level is being met, and
+    carries what the next tick has to know; None where a fixed headroom plans.
     """
 
     workload: str
@@ -25,6 +27,7 @@ class Snapshot:
     lead_time: float = attrs.field(validator=require_positive)
     observed: Observation | None = None
     floor: int | None = None
+    steered: SteeredReport | None = None
 
     def __attrs_post_init__(self) -> None:
         if len(self.replicas) != len(self.forecast.values):

@@ -90,6 +90,39 @@ class SteeredPlan:
     factor: float
     reason: str = ""
 
+    def report(self, state: SteeredState, settings: "SteeredSettings") -> "SteeredReport":
+        """What the snapshot shows of this plan, with the ``state`` that goes on from it."""
+        steering = settings.steering
+        level = steering.service_level if settings.headroom is None else None
+        spent = state.steering.budget_spent(steering)
+        return SteeredReport(self.upper, self.factor, level, spent, state, self.reason)
+
+
+@attrs.frozen
+class SteeredReport:
+    """How a plan came about, for those who read it, and ``state``, which the next tick goes on from.
+
+    ``upper`` is the calibrated quantile of each step's load, before ``factor`` multiplies it. ``service_level`` is None
+    under a fixed headroom. ``budget_spent`` is 1 where all the minutes that may be short of pods have been.
+    """
+
+    upper: Floats = attrs.field(converter=frozen_floats, eq=attrs.cmp_using(eq=same_array))
+    factor: float
+    service_level: float | None
+    budget_spent: float
+    state: SteeredState
+    reason: str = ""
+
+    @property
+    def status(self) -> str:
+        """``ok``, or ``standing-down`` while the forecast is not used; ``reason`` then says why."""
+        return "standing-down" if self.state.uncertainty.standing_down else "ok"
+
+    @property
+    def at_cap(self) -> bool:
+        """Whether the factor is as high as it goes."""
+        return self.service_level is not None and self.state.steering.at_cap
+
 
 def plan_steered(
     state: SteeredState, history: Series, forecast: Forecast, settings: SteeredSettings, *, previous: int | None

@@ -15,16 +15,22 @@ from kedastral.models.seasonal_naive import SeasonalNaive
 
 @attrs.frozen
 class ModelKind:
-    """How a model is made, and the history it wants unless told otherwise (``default_window``, seconds)."""
+    """How a model is made, and the history it wants unless told otherwise (``default_window``, seconds).
+
+    A ``steered`` model's forecasts are planned by their uncertainty and a service level, the others' by a headroom. A
+    ``heavy`` one takes long enough that it computes in a thread.
+    """
 
     make: Callable[[], Model]
     default_window: float
+    steered: bool = False
+    heavy: bool = False
 
 
 MODELS: Mapping[str, ModelKind] = MappingProxyType(
     {
         Baseline.name: ModelKind(Baseline, default_window=30 * 60.0),
-        AutoModel.name: ModelKind(AutoModel, default_window=14 * 86400.0),
+        AutoModel.name: ModelKind(AutoModel, default_window=14 * 86400.0, steered=True, heavy=True),
         SeasonalNaive.name: ModelKind(SeasonalNaive, default_window=8 * 86400.0),
         LastValue.name: ModelKind(LastValue, default_window=30 * 60.0),
     }

@@ -7,40 +7,54 @@ from datetime import datetime
 from typing import Protocol
 
 import attrs
+import trio
 
 from kedastral.clock import WallClock
-from kedastral.core.capacity import PlanPolicy, plan_replicas, reactive_replicas
 from kedastral.core.forecast import Forecast
 from kedastral.core.ports import Forecaster, MetricSource, SnapshotStore
-from kedastral.core.series import Floats, Ints, Observation
-from kedastral.core.serving import wanted_for
+from kedastral.core.series import Series
 from kedastral.core.snapshot import Snapshot
+from kedastral.core.steered import SteeredState
+from kedastral.core.uncertainty import UncertaintyState
+from kedastral.core.workload import Workload, plan_by_headroom, plan_by_service_level
 from kedastral.errors import WorkloadError
 
 log = logging.getLogger("kedastral.forecaster")
 
 
-@attrs.frozen
-class Workload:
-    """What is forecast and how it is planned.
-
-    ``steps`` is the length of the forecast, ``lead_time`` in seconds; ``reactive_headroom`` None turns the floor off.
-    """
-
-    name: str
-    metric: str
-    steps: int
-    lead_time: float
-    policy: PlanPolicy
-    reactive_headroom: float | None = 1.1
-
-
 class Planner(Protocol):
-    """`kedastral.core.capacity.plan_replicas`, or the same with something around it."""
+    """Turns a forecast into the snapshot to publish."""
 
-    def __call__(self, values: Floats, policy: PlanPolicy, *, previous: int | None) -> Ints:
-        """See `plan_replicas`."""
+    async def plan(self, history: Series, forecast: Forecast, previous: Snapshot | None) -> Snapshot:
+        """The snapshot that follows ``previous``, the one published before, if there is one."""
         ...
+
+
+@attrs.frozen
+class HeadroomPlanner:
+    """Plans with a fixed headroom."""
+
+    workload: Workload
+
+    async def plan(self, history: Series, forecast: Forecast, previous: Snapshot | None) -> Snapshot:
+        """See `Planner.plan`."""
+        return plan_by_headroom(self.workload, history, forecast, previous)
+
+
+@attrs.frozen
+class ServiceLevelPlanner:
+    """Plans by uncertainty, steered to a service level. ``warm_up`` learns the uncertainty from a history, slowly."""
+
+    workload: Workload
+    warm_up: Callable[[Series], UncertaintyState]
+
+    async def plan(self, history: Series, forecast: Forecast, previous: Snapshot | None) -> Snapshot:
+        """See `Planner.plan`; the very first plan takes seconds, in a thread, so that KEDA need not wait."""
+        begun = SteeredState()
+        if previous is None or previous.steered is None:
+            learnt = await trio.to_thread.run_sync(self.warm_up, history, abandon_on_cancel=True)
+            begun = SteeredState(learnt)
+        return plan_by_service_level(self.workload, history, forecast, previous, lambda: begun)
 
 
 @attrs.frozen
@@ -52,22 +66,19 @@ class ForecastLoop:
     forecaster: Forecaster
     store: SnapshotStore
     clock: WallClock
-    plan: Planner = plan_replicas
+    planner: Planner = attrs.field()
+
+    @planner.default
+    def _plan_by_headroom(self) -> Planner:
+        return HeadroomPlanner(self.workload)
 
     async def tick(self) -> None:
         """Publish one new snapshot. Raises WorkloadError where something expected fails; then nothing is published."""
         now = self.clock.now()
         history = await self.source.history(now)
         forecast = await self.forecaster.forecast(history, now, self.workload.steps)
-        previous = wanted_for(self.store.get(self.workload.name), now)
-        replicas = self.plan(forecast.values, self.workload.policy, previous=previous)
-        await self.store.put(self._snapshot(forecast, replicas, history.newest))
-
-    def _snapshot(self, forecast: Forecast, replicas: Ints, observed: Observation | None) -> Snapshot:
-        workload, floor = self.workload, None
-        if observed is not None and workload.reactive_headroom is not None:
-            floor = reactive_replicas(observed.value, workload.reactive_headroom, workload.policy)
-        return Snapshot(workload.name, workload.metric, forecast, replicas, workload.lead_time, observed, floor)
+        snapshot = await self.planner.plan(history, forecast, self.store.get(self.workload.name))
+        await self.store.put(snapshot)
 
 
 @attrs.define

@@ -5,11 +5,12 @@ from datetime import datetime
 
 import attrs
 
-from kedastral.core.capacity import PlanPolicy, plan_replicas
 from kedastral.core.forecast import Forecast
 from kedastral.core.ports import Forecaster, MetricSource
-from kedastral.core.series import Floats, Ints, Series
+from kedastral.core.series import Series
+from kedastral.core.snapshot import Snapshot
 from kedastral.metrics import Metrics, observe_seconds
+from kedastral.services.forecaster import Planner
 
 
 @attrs.frozen
@@ -50,11 +51,12 @@ class MeasuredForecaster:
 
 @attrs.frozen
 class MeasuredPlanner:
-    """`plan_replicas`, timed."""
+    """A planner whose plans are timed."""
 
+    planner: Planner
     metrics: Metrics
 
-    def __call__(self, values: Floats, policy: PlanPolicy, *, previous: int | None) -> Ints:
-        """See `plan_replicas`."""
+    async def plan(self, history: Series, forecast: Forecast, previous: Snapshot | None) -> Snapshot:
+        """See `Planner.plan`."""
         with observe_seconds(self.metrics.plan_seconds.observe):
-            return plan_replicas(values, policy, previous=previous)
+            return await self.planner.plan(history, forecast, previous)

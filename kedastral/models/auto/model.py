@@ -6,7 +6,7 @@ from datetime import UTC, datetime, tzinfo
 import attrs
 import numpy as np
 
-from kedastral.core.forecast import Forecast
+from kedastral.core.forecast import ExpertView, Forecast
 from kedastral.core.series import Series
 from kedastral.errors import ModelError
 from kedastral.models.auto.learner import Learner
@@ -18,19 +18,6 @@ KNOTS = (1, 2, 3, 5, 7, 10, 14, 20, 30, 45, 70, 110, 170, 260, 400, 620, 1000)
 """Steps ahead at which the load is forecast; between them the forecast is a line. Dense where lead times lie."""
 TAIL = 16
 """Newest values that a history must share with the one before it to be of the same workload."""
-
-
-@attrs.frozen
-class ExpertView:
-    """One expert at one horizon, ``ahead`` seconds: its weight 0..1 and its recent mean absolute error.
-
-    ``error`` is relative to that of the last value at that horizon, None where nothing has been judged yet.
-    """
-
-    name: str
-    ahead: float
-    weight: float
-    error: float | None
 
 
 @attrs.frozen
@@ -70,7 +57,12 @@ class AutoModel:
         learner.learn(seasons)
         answer = learner.forecast(seasons)
         self._explanation = _explain(made_at, learner, answer, signal.step)
-        return Forecast(made_at, history.step, np.maximum(np.interp(ahead, knots, answer.loads), 0.0))
+        return Forecast(
+            made_at,
+            history.step,
+            np.maximum(np.interp(ahead, knots, answer.loads), 0.0),
+            self._explanation.experts,
+        )
 
     def explain(self) -> Explanation | None:
         """The experts behind the newest forecast, or None before the first."""
