@@ -29,7 +29,7 @@ def write_table(settings: type[Any]) -> str:
 
 def _row(setting: Setting) -> str:
     flag = f"`{setting.flag}`" if setting.flag else "(none)"
-    default = f"`{setting.default}`" if setting.default else "required" if setting.required else "none"
+    default = f"`{setting.shown_default}`" if setting.shown_default else "required" if setting.required else "none"
     cells = (flag, f"`{setting.env}`", setting.kind, default, setting.meaning)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 

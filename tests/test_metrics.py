@@ -27,6 +27,15 @@ CONTRACT = {
 MORE = {
     "kedastral_ticks_missed_total": ("counter", {"workload"}),
     "kedastral_build_info": ("gauge", {"version"}),
+    # without samples here, since this snapshot is not steered
+    "kedastral_steering_factor": ("gauge", set()),
+    "kedastral_service_level_target": ("gauge", set()),
+    "kedastral_budget_spent_ratio": ("gauge", set()),
+    "kedastral_short_minutes": ("gauge", set()),
+    "kedastral_steering_at_cap": ("gauge", set()),
+    "kedastral_standing_down": ("gauge", set()),
+    "kedastral_quantile_coverage_ratio": ("gauge", set()),
+    "kedastral_forecast_loss_ratio": ("gauge", set()),
 }
 
 

@@ -40,7 +40,7 @@ class SyntheticLoad:
         return float(np.clip(drawn, -3, 3))
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class SyntheticSource:
     """A `kedastral.core.ports.MetricSource` over a `SyntheticLoad`, with as much history as anybody asks for.
 
@@ -52,15 +52,22 @@ class SyntheticSource:
     load: SyntheticLoad
     window: float = attrs.field(validator=require_positive)
     step: float = attrs.field(validator=require_positive)
+    _known: dict[datetime, float] = attrs.field(factory=dict, init=False, repr=False)
 
     async def history(self, now: datetime) -> Series:
         """See `kedastral.core.ports.MetricSource.history`; never fails."""
         end = align_down(now, self.step)
         points = max(1, int(self.window / self.step + 1e-9))
         start = end - timedelta(seconds=(points - 1) * self.step)
-        # a value at t is the load of the step that ended at t, as rate() gives it
-        values = [self.load.at(start + timedelta(seconds=(i - 0.5) * self.step)) for i in range(points)]
+        times = [start + timedelta(seconds=i * self.step) for i in range(points)]
+        values = [self._known.get(at) or self._measure(at) for at in times]
+        self._known.clear()  # what has left the window is not asked for again
+        self._known.update(zip(times, values, strict=True))
         return Series(start, self.step, values)
+
+    def _measure(self, at: datetime) -> float:
+        """The value at ``at``: the load of the step that ended there, as rate() gives it."""
+        return self.load.at(at - timedelta(seconds=self.step / 2))
 
 
 def _daily_shape(hour: float) -> float:

@@ -153,7 +153,7 @@ def rules_of(settings: BacktestSettings, step: float) -> Rules:
     floor = serving.reactive_headroom if serving.reactive_floor else None
     return Rules(
         PlanPolicy(
-            1.0, plan.headroom, bounds, plan.up_max_factor, plan.down_max_pct, plan.prewarm_steps, plan.rounding
+            1.0, plan.fixed_headroom, bounds, plan.up_max_factor, plan.down_max_pct, plan.prewarm_steps, plan.rounding
         ),
         Reading(max(forecast.history_window, step), forecast.horizon, forecast.interval),
         Serving(serving.lead_time, floor, settings.stale.policy()),

@@ -25,7 +25,7 @@ def run_backtest(settings: BacktestSettings) -> None:
     """All of it. Raises ConfigError for what the user must change; files are written last, each whole or not."""
     _require_plots(settings.output)
     arenas = prepare_arenas(settings)
-    results = conclude(_replay_all(arenas, settings.plan.headroom))
+    results = conclude(_replay_all(arenas, settings.plan.fixed_headroom))
     console = Console()
     print_results(console if console.is_terminal else Console(width=PLAIN_WIDTH), results)
     _write_files(settings.output, results)

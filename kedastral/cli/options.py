@@ -64,6 +64,6 @@ def _help(setting: Setting) -> str:
     notes = [setting.env]
     if setting.required:
         notes.append("required")
-    elif setting.default:
-        notes.append(f"default {setting.default}")
+    elif setting.shown_default:
+        notes.append(f"default {setting.shown_default}")
     return f"{setting.meaning[0].upper()}{setting.meaning[1:]}.  [{'; '.join(notes)}]"

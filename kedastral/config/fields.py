@@ -14,7 +14,10 @@ _DEFAULTS = "kedastral.defaults"
 
 @attrs.frozen
 class Setting:
-    """One thing a user can set. ``default`` is the text a user would write; None means there is none."""
+    """One thing a user can set. ``default`` is the text a user would write; None means there is none.
+
+    ``default_words`` is what is said of the default where code finds it, since it depends on other settings.
+    """
 
     name: str
     flag: str | None
@@ -25,6 +28,12 @@ class Setting:
     meaning: str
     required: bool = False
     kind: str = "text"
+    default_words: str | None = None
+
+    @property
+    def shown_default(self) -> str | None:
+        """The default as documentation and help show it."""
+        return self.default if self.default is not None else self.default_words
 
     @property
     def shown(self) -> str:
@@ -59,7 +68,7 @@ def setting(
     """An attrs field for one setting; ``default`` is text and is read like any other value.
 
     ``check`` raises ValueError with words that complete "must be ..."; the field's validator runs it too, so that a
-    value made in code is held to the same. ``more`` is ``required`` and ``kind`` of `Setting`.
+    value made in code is held to the same. ``more`` is ``required``, ``kind`` and ``default_words`` of `Setting`.
     """
     template = Setting("", flag, env, default, read, check, meaning, **more)
 

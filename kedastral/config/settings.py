@@ -2,9 +2,8 @@
 """Every setting there is, by command: each command has one class here, made of groups of settings.
 
 A setting says its flag, variable, default, meaning, and why that default. Those of a workload are in
-`workload_settings`, of Prometheus in `source_settings`, of the process in `process_settings`, of a backtest alone in
-`backtest_settings`;
-docs/configuration.md shows the same as a table, and a test keeps them equal.
+`workload_settings` and `serving_settings`, of Prometheus in `source_settings`, of the process in `process_settings`,
+of a backtest alone in `backtest_settings`; docs/configuration.md shows the same as tables, and a test keeps them equal.
 """
 
 import attrs
@@ -24,15 +23,17 @@ from kedastral.config.process_settings import (
     RunListeners,
     ScalerListeners,
 )
+from kedastral.config.serving_settings import (
+    FreshnessSettings,
+    ServiceLevel,
+    ServingSettings,
+    StaleSettings,
+)
 from kedastral.config.source_settings import PrometheusLogin, PrometheusSettings
 from kedastral.config.workload_settings import (
     DefaultWorkload,
     ForecastSettings,
-    FreshnessSettings,
     PlanSettings,
-    ServingSettings,
-    StaleSettings,
-    ServiceLevel,
     WorkloadName,
 )
 

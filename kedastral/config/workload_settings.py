@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of one workload: what is forecast, how load becomes replicas, and how the plan is served."""
+"""Settings of one workload: what is forecast, and how load becomes replicas."""
 
 from enum import StrEnum
 
@@ -10,7 +10,6 @@ from kedastral.config.units import (
     HttpUrl,
     Name,
     Seconds,
-    read_boolean,
     read_choice,
     read_duration,
     read_integer,
@@ -19,10 +18,10 @@ from kedastral.config.units import (
     read_url,
 )
 from kedastral.core.capacity import MOST_REPLICAS, PlanPolicy, ReplicaBounds, Rounding
-from kedastral.core.serving import OnStale, StalePolicy
 from kedastral.models import MODELS
 
 HTTP_MODEL = "http"
+DEFAULT_HEADROOM = 1.2
 ModelName = StrEnum("ModelName", {name: name for name in (*MODELS, HTTP_MODEL)})  # type: ignore[misc]
 
 
@@ -91,7 +90,7 @@ class ForecastSettings:
         "--window",
         "WINDOW",
         read_duration,
-        "how much history the model sees; by default what the model wants: 30m for baseline and http",
+        "how much history the model sees; by default what the model wants: 14d for auto, 30m for baseline and http",
         check=above(0),
         kind="duration",
     )
@@ -143,12 +142,13 @@ class PlanSettings:
         check=above(0),
         kind="number",
     )
-    headroom: float = setting(
+    headroom: float | None = setting(
         "--headroom",
         "HEADROOM",
         read_number,
-        "multiplier on the forecast load: 1.2 leaves a sixth of each pod free",
-        default="1.2",
+        "multiplier on the forecast load: 1.2 leaves a sixth of each pod free. auto is steered to the service level "
+        "instead, unless this is given; then it multiplies the upper quantile",
+        default_words="1.2",
         check=at_least(1),
         kind="number",
     )
@@ -206,104 +206,19 @@ class PlanSettings:
         kind="choice",
     )
 
+    @property
+    def fixed_headroom(self) -> float:
+        """The headroom of models that are not steered."""
+        return DEFAULT_HEADROOM if self.headroom is None else self.headroom
+
     def policy(self) -> PlanPolicy:
         """The planner's own value."""
         return PlanPolicy(
             self.target_per_pod,
-            self.headroom,
+            self.fixed_headroom,
             ReplicaBounds(self.min_replicas, self.max_replicas),
             self.up_max_factor,
             self.down_max_pct,
             self.prewarm_steps,
             self.rounding,
         )
-
-
-@attrs.frozen(kw_only=True)
-class ServiceLevel:
-    """What is promised."""
-
-    service_level: float = setting(
-        "--service-level",
-        "SERVICE_LEVEL",
-        read_number,
-        "share of minutes that is to have enough pods; steers auto, unless --headroom is given. 0.999 is a promise "
-        "over weeks",
-        default="0.99",
-        check=between(0.5, 0.9999),
-        kind="number",
-    )
-
-
-@attrs.frozen(kw_only=True)
-class ServingSettings:
-    """How the plan is read for KEDA."""
-
-    lead_time: Seconds = setting(
-        "--lead-time",
-        "LEAD_TIME",
-        read_duration,
-        "from asking for a pod to the pod Ready, KEDA's and the HPA's delays included; replicas are told this early",
-        default="5m",
-        check=above(0),
-        kind="duration",
-    )
-    reactive_floor: bool = setting(
-        "--reactive-floor",
-        "REACTIVE_FLOOR",
-        read_boolean,
-        "never tell KEDA less than the newest measured load needs, whatever the forecast says",
-        default="true",
-        kind="boolean",
-    )
-    reactive_headroom: float = setting(
-        "--reactive-headroom",
-        "REACTIVE_HEADROOM",
-        read_number,
-        "multiplier on the newest load for that floor",
-        default="1.1",
-        check=at_least(1),
-        kind="number",
-    )
-
-
-@attrs.frozen(kw_only=True)
-class FreshnessSettings:
-    """When a forecast is stale, for those who only report it."""
-
-    stale_after: Seconds = setting(
-        "--stale-after",
-        "STALE_AFTER",
-        read_duration,
-        "age at which a forecast, or the newest measurement, is stale",
-        default="2m",
-        check=above(0),
-        kind="duration",
-    )
-
-
-@attrs.frozen(kw_only=True)
-class StaleSettings(FreshnessSettings):
-    """When a forecast is stale, and what KEDA is told then."""
-
-    on_stale: OnStale = setting(
-        "--on-stale",
-        "ON_STALE",
-        read_choice(OnStale),
-        "what KEDA is told then: the default minimum, the old plan while it lasts, or an error so that KEDA holds",
-        default="default-min",
-        kind="choice",
-    )
-    default_min: int = setting(
-        "--default-min",
-        "DEFAULT_MIN",
-        read_integer,
-        "replicas told when stale under default-min",
-        default="2",
-        check=between(0, MOST_REPLICAS),
-        kind="integer",
-    )
-
-    def policy(self) -> StalePolicy:
-        """The serving rule's own value."""
-        return StalePolicy(self.stale_after, self.on_stale, self.default_min)

@@ -165,7 +165,8 @@ def judge(state: SteeringState, history: Series, settings: SteeringSettings) -> 
     start, end, until = _epoch(history.start), _epoch(newest.at), state.judged_until
     first = len(history) if until is None else max(round((until - start) / history.step) + 1, 0)
     for i in range(first, len(history)):
-        at, load = start + i * history.step, float(history.values[i])
+        # a value is dated by the end of the step it is the load of, as in Prometheus
+        at, load = start + (i - 1) * history.step, float(history.values[i])
         ready = ready_during(state.recommended, at, history.step, settings)
         if ready is not None and math.isfinite(load):
             state = steer(state, Judged(at, history.step / 60, load, ready), settings)

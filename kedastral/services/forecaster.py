@@ -54,7 +54,21 @@ class ServiceLevelPlanner:
         if previous is None or previous.steered is None:
             learnt = await trio.to_thread.run_sync(self.warm_up, history, abandon_on_cancel=True)
             begun = SteeredState(learnt)
-        return plan_by_service_level(self.workload, history, forecast, previous, lambda: begun)
+        snapshot = plan_by_service_level(self.workload, history, forecast, previous, lambda: begun)
+        self._tell_change(previous, snapshot)
+        return snapshot
+
+    def _tell_change(self, previous: Snapshot | None, snapshot: Snapshot) -> None:
+        """Say when the forecast stops being used, and when it is used again."""
+        report = snapshot.steered
+        before = previous.steered.status if previous is not None and previous.steered is not None else "ok"
+        if report is None or report.status == before:
+            return
+        fields = {"workload": self.workload.name, "status": report.status}
+        if report.reason:
+            log.warning("standing down: %s; what was measured last is planned for instead", report.reason, extra=fields)
+        else:
+            log.info("the forecast wins against the last value again, and is used", extra=fields)
 
 
 @attrs.frozen

@@ -22,14 +22,20 @@ NEEDED = {
 
 def test_a_flag_wins_over_a_variable_which_wins_over_the_default() -> None:
     by_default = load(RunSettings, {}, NEEDED)
-    by_variable = load(RunSettings, {}, NEEDED | {"HEADROOM": "1.5"})
-    by_flag = load(RunSettings, {"--headroom": "1.7"}, NEEDED | {"HEADROOM": "1.5"})
+    by_variable = load(RunSettings, {}, NEEDED | {"TARGET_PER_POD": "150"})
+    by_flag = load(RunSettings, {"--target-per-pod": "170"}, NEEDED | {"TARGET_PER_POD": "150"})
 
-    assert [loaded.settings.plan.headroom for loaded in (by_default, by_variable, by_flag)] == [1.2, 1.5, 1.7]
-    assert [loaded.given["headroom"].origin for loaded in (by_default, by_variable, by_flag)] == [
-        "default", "HEADROOM", "--headroom",
+    assert [loaded.settings.plan.target_per_pod for loaded in (by_default, by_variable, by_flag)] == [200, 150, 170]
+    assert [loaded.given["target_per_pod"].origin for loaded in (by_default, by_variable, by_flag)] == [
+        "default", "TARGET_PER_POD", "--target-per-pod",
     ]  # fmt: skip
-    assert by_flag.values["headroom"] == 1.7
+    assert by_flag.values["target_per_pod"] == 170
+
+
+def test_a_headroom_that_is_not_given_is_the_usual_one_for_models_that_are_not_steered() -> None:
+    assert load(RunSettings, {}, NEEDED).settings.plan.headroom is None
+    assert load(RunSettings, {}, NEEDED).settings.plan.policy().headroom == 1.2
+    assert load(RunSettings, {"--headroom": "1.5"}, NEEDED).settings.plan.policy().headroom == 1.5
 
 
 TWO_OF_A_KIND = {
@@ -51,6 +57,7 @@ CHOICES = {
     "on_stale": ("error", "ride-forecast"),
     "level": ("debug", "error"),
     "format": ("json", "text"),
+    "service_level": ("0.995", "0.9"),
 }
 COMPANIONS = {
     "horizon": {"LEAD_TIME": "1s"},
@@ -66,7 +73,7 @@ COMPANIONS = {
 
 @pytest.mark.parametrize("setting", settings_of(RunSettings), ids=lambda setting: setting.shown)
 def test_every_setting_takes_flag_then_variable_then_default(setting: Setting) -> None:
-    one, other = CHOICES[setting.name] if setting.kind == "choice" else TWO_OF_A_KIND[setting.kind]
+    one, other = CHOICES.get(setting.name) or TWO_OF_A_KIND[setting.kind]
     env = NEEDED | COMPANIONS.get(setting.name, {}) | {setting.env: one}
 
     by_variable = load(RunSettings, {}, env)

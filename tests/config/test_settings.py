@@ -39,7 +39,8 @@ FORECASTING: Table = {
     ("--model-url", "MODEL_URL"): None,
     ("--model-timeout", "MODEL_TIMEOUT"): "5s",
     ("--target-per-pod", "TARGET_PER_POD"): "200",
-    ("--headroom", "HEADROOM"): "1.2",
+    ("--headroom", "HEADROOM"): None,  # 1.2 for models that are not steered
+    ("--service-level", "SERVICE_LEVEL"): "0.99",
     ("--min", "MIN_REPLICAS"): "2",
     ("--max", "MAX_REPLICAS"): "50",
     ("--up-max-factor", "UP_MAX_FACTOR"): "2.0",

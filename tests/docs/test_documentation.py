@@ -66,8 +66,8 @@ def test_every_setting_of_a_command_is_in_its_table_with_its_variable_and_defaul
         row = documented[variable]
         assert row["flag"] == (f"`{setting.flag}`" if setting.flag else "(none)")
         assert setting.meaning.replace("|", "\\|") in row["meaning"]
-        if setting.default:
-            assert row["default"] == f"`{setting.default}`"
+        if setting.shown_default:
+            assert row["default"] == f"`{setting.shown_default}`"
         else:
             assert row["default"] == ("required" if setting.required else "none")
 
