@@ -6,10 +6,11 @@ from contextlib import suppress
 import attrs
 from attrs.validators import gt
 
-from kedastral.core.capacity import PlanPolicy, plan_replicas, reactive_replicas
+from kedastral.core.capacity import PlanPolicy
 from kedastral.core.ports import Model
-from kedastral.core.serving import StalePolicy, wanted_for
+from kedastral.core.serving import StalePolicy
 from kedastral.core.snapshot import Snapshot
+from kedastral.core.workload import Workload, plan_by_headroom
 from kedastral.errors import ModelError
 from kedastral.simulation.policy import View
 
@@ -37,7 +38,7 @@ class Serving:
 
 
 class Ticks:
-    """The forecast loop of one workload, with the newest snapshot it made."""
+    """The forecast loop of one workload, with the newest snapshot it made; the plan is the service's own."""
 
     def __init__(self, model: Model, plan: PlanPolicy, reading: Reading, serving: Serving) -> None:
         self._model = model
@@ -56,10 +57,7 @@ class Ticks:
         return self._newest
 
     def _make_snapshot(self, view: View) -> Snapshot:
-        history, at = view.history(self._reading.window), view.at
-        forecast = self._model.forecast(history, at, round(self._reading.horizon / view.step))
-        replicas = plan_replicas(forecast.values, self._plan, previous=wanted_for(self._newest, at))
-        observed, floor = history.newest, None
-        if observed is not None and self._serving.reactive_headroom is not None:
-            floor = reactive_replicas(observed.value, self._serving.reactive_headroom, self._plan)
-        return Snapshot("replay", "demand", forecast, replicas, self._serving.lead_time, observed, floor)
+        history, steps = view.history(self._reading.window), round(self._reading.horizon / view.step)
+        floor = self._serving.reactive_headroom
+        workload = Workload("replay", "demand", steps, self._serving.lead_time, self._plan, floor)
+        return plan_by_headroom(workload, history, self._model.forecast(history, view.at, steps), self._newest)
