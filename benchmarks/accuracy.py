@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from benchmarks.peers import installed_peers
 from benchmarks.traces import MissingTracesError, Trace, find_traces, read_trace
 from kedastral.core.ports import Model
 from kedastral.core.series import Floats, Series
@@ -59,24 +60,34 @@ class Judged:
     trace: str
     load: Floats
     errors: Mapping[str, Errors]
+    sampled: Sequence[int]
+    peers: Mapping[str, Errors]
 
     def ratio(self, model: str, to: str = LAST) -> float:
         """The WAPE of ``model`` over that of ``to``."""
         return float(self.errors[model].absolute.sum() / self.errors[to].absolute.sum())
+
+    def peer_ratio(self, peer: str) -> float:
+        """The WAPE of ``auto`` over that of ``peer``, at the origins that both have."""
+        ours = self.errors[AUTO].absolute[list(self.sampled)].sum()
+        return float(ours / self.peers[peer].absolute.sum())
 
     def wape(self, model: str) -> float:
         """sum |forecast - load| / sum load."""
         return float(self.errors[model].absolute.sum() / self.load.sum())
 
 
-def judge_trace(file: Path, most: int | None) -> Judged:
-    """Every model on the trace in ``file``, at ``most`` origins evenly spread, or at all."""
+def judge_trace(file: Path, most: int | None, peer_origins: int) -> Judged:
+    """Every model on the trace in ``file``, at ``most`` origins evenly spread, or at all; peers at a few of them."""
     trace = read_trace(file)
     origins = origins_of(trace, most)
     load = np.array([np.nansum(_ahead_of(trace, origin)) for origin in origins])
     online = judge_online(AutoModel(), trace, origins)
     plain = [judge(model, trace, origins) for model in (LastValue(), Baseline())]
-    return Judged(trace.name, load, {errors.model: errors for errors in (online, *plain)})
+    sampled = sorted(set(np.linspace(0, len(origins) - 1, peer_origins).astype(int).tolist()))
+    chosen = [origins[i] for i in sampled]
+    peers = {peer.name: judge(peer, trace, chosen) for peer in installed_peers()} if chosen else {}
+    return Judged(trace.name, load, {errors.model: errors for errors in (online, *plain)}, sampled, peers)
 
 
 def origins_of(trace: Trace, most: int | None) -> Sequence[int]:
@@ -110,7 +121,8 @@ def history_of(trace: Trace, origin: int, window: float) -> Series:
 
 def _error_at(model: Model, trace: Trace, origin: int) -> float:
     made_at = trace.load.start + timedelta(seconds=origin * trace.load.step)
-    window = min(WINDOW, MODELS[model.name].default_window)
+    kind = MODELS.get(model.name)
+    window = WINDOW if kind is None else min(WINDOW, kind.default_window)
     made = model.forecast(history_of(trace, origin, window), made_at, HORIZON)
     first, last = _first_step(trace), _last_step(trace)
     return float(np.nansum(np.abs(made.values[first - 1 : last] - _ahead_of(trace, origin))))
@@ -133,12 +145,12 @@ def geometric_mean(values: Iterable[float]) -> float:
     return float(np.exp(np.mean(np.log(list(values)))))
 
 
-def judge_all(files: Sequence[Path], most: int | None, jobs: int) -> list[Judged]:
+def judge_all(files: Sequence[Path], most: int | None, peer_origins: int, jobs: int) -> list[Judged]:
     """Every trace, in ``jobs`` processes, with a bar."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress, ProcessPoolExecutor(jobs) as pool:
         task = progress.add_task("traces", total=len(files))
-        futures = [pool.submit(judge_trace, file, most) for file in files]
+        futures = [pool.submit(judge_trace, file, most, peer_origins) for file in files]
         for _ in as_completed(futures):
             progress.advance(task)
     return [future.result() for future in futures]
@@ -160,6 +172,20 @@ def table_of(results: Sequence[Judged]) -> Table:
     return table
 
 
+def peer_table_of(results: Sequence[Judged]) -> Table:
+    """``auto`` over each peer, at the peers' origins."""
+    table = Table(title=f"WAPE of auto over that of each peer, at {len(results[0].sampled)} origins a trace")
+    table.add_column("trace")
+    for peer in results[0].peers:
+        table.add_column(peer, justify="right")
+    for judged in results:
+        table.add_row(judged.trace, *(f"{judged.peer_ratio(peer):.3f}" for peer in judged.peers))
+    table.add_section()
+    means = [geometric_mean(judged.peer_ratio(peer) for judged in results) for peer in results[0].peers]
+    table.add_row("geometric mean", *(f"{mean:.3f}" for mean in means))
+    return table
+
+
 def against_the_better(judged: Judged) -> float:
     """The WAPE of ``auto`` over the smaller one of last value and baseline."""
     return judged.ratio(AUTO) / min(1.0, judged.ratio(BASELINE))
@@ -171,6 +197,8 @@ def as_json(results: Sequence[Judged]) -> str:
         judged.trace: {
             "origins": len(judged.load),
             "wape": {name: judged.wape(name) for name in judged.errors},
+            "autoOverPeers": {peer: judged.peer_ratio(peer) for peer in judged.peers},
+            "peerOrigins": len(judged.sampled),
             "ratioToLastValue": {name: judged.ratio(name) for name in judged.errors},
         }
         for judged in results
@@ -186,6 +214,7 @@ def main() -> int:
     given = os.environ.get("KEDASTRAL_TRACES")
     parser.add_argument("--traces", type=Path, default=Path(given) if given else None, metavar="DIR")
     parser.add_argument("--origins", type=int, default=None, metavar="N", help="at most N a trace; all by default")
+    parser.add_argument("--peers", type=int, default=0, metavar="N", help="N origins of each trace for peers; 0: none")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes, 1 by default")
     parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="write the figures there, too")
     chosen = parser.parse_args()
@@ -194,8 +223,11 @@ def main() -> int:
     except MissingTracesError as error:
         console.print(str(error))
         return MISSING
-    results = judge_all(files, chosen.origins, chosen.jobs)
-    Console(width=None if sys.stdout.isatty() else 110).print(table_of(results))
+    results = judge_all(files, chosen.origins, chosen.peers, chosen.jobs)
+    output = Console(width=None if sys.stdout.isatty() else 110)
+    output.print(table_of(results))
+    if results[0].peers:
+        output.print(peer_table_of(results))
     if chosen.json is not None:
         chosen.json.write_text(as_json(results) + "\n", encoding="utf-8")
     return 0

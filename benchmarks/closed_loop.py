@@ -20,11 +20,11 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.closed_loop_goals import Goal, goals_of
-from benchmarks.closed_loop_study import Study, foretell, read_trace, study
+from benchmarks.closed_loop_study import Study, foretell, study, trial_of
+from benchmarks.traces import MissingTracesError, find_traces, read_trace
 from kedastral.config.units import read_duration
 from kedastral.core.ports import Model
 from kedastral.models import MODELS
-from kedastral.simulation.trial import Scaling, scale_trace
 
 
 @attrs.frozen
@@ -34,22 +34,16 @@ class Job:
     path: Path
     model: str
     leads: tuple[float, ...]
-    evaluated: float
     cache: Path | None
-
-    @property
-    def name(self) -> str:
-        """The trace's."""
-        return self.path.name.removesuffix(".csv.gz")
 
 
 def run_job(job: Job) -> list[Study]:
     """The studies of one trace, one for each lead time."""
     trace = read_trace(job.path)
     model, window = model_named(job.model)
-    cache = None if job.cache is None else job.cache / f"{job.name}-{job.model}-{job.evaluated:g}.npy"
-    foretold = foretell(model, scale_trace(trace, Scaling(evaluated=job.evaluated)), window, cache)
-    return [study(job.name, trace, foretold, lead, job.evaluated) for lead in job.leads]
+    cache = None if job.cache is None else job.cache / f"{trace.name}-{job.model}.npy"
+    foretold = foretell(model, trial_of(trace), window, cache)
+    return [study(trace, foretold, lead) for lead in job.leads]
 
 
 def model_named(name: str) -> tuple[Model, float]:
@@ -102,7 +96,6 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this trace alone (repeatable)")
     parser.add_argument("--model", default="baseline", choices=[*MODELS])
     parser.add_argument("--lead", action="append", type=read_duration, help="lead time (repeatable; 5m)")
-    parser.add_argument("--evaluated", action="append", default=[], metavar="NAME=SHARE", help="else 0.3")
     parser.add_argument("--cache", type=Path, help="folder to keep forecasts in; yours to empty when a model changes")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--json", action="store_true", help="figures as JSON on standard output")
@@ -112,19 +105,16 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 2 where there are no traces to read."""
     options = parse_arguments(arguments)
-    paths = sorted(Path(options.traces).glob("*.csv.gz")) if options.traces else []
-    paths = [path for path in paths if not options.only or path.name.removesuffix(".csv.gz") in options.only]
-    if not paths:
-        print("no traces: give a folder of NAME.csv.gz with --traces DIR or KEDASTRAL_TRACES", file=sys.stderr)
+    try:
+        paths = find_traces(Path(options.traces) if options.traces else None)
+    except MissingTracesError as missing:
+        print(missing, file=sys.stderr)
         return 2
-    shares = {name: float(share) for name, _, share in (entry.partition("=") for entry in options.evaluated)}
     leads = tuple(options.lead or [300.0])
     if options.cache is not None:
         options.cache.mkdir(parents=True, exist_ok=True)
-    jobs = [
-        Job(path, options.model, leads, shares.get(path.name.removesuffix(".csv.gz"), 0.3), options.cache)
-        for path in paths
-    ]
+    chosen = [path for path in paths if not options.only or path.name.removesuffix(".csv.gz") in options.only]
+    jobs = [Job(path, options.model, leads, options.cache) for path in chosen]
     console = Console(stderr=options.json, width=None if sys.stdout.isatty() else 140)
     studies = list(run_all(jobs, options.jobs, console))
     goals = [goal for lead in leads for goal in goals_of([one for one in studies if one.lead_time == lead], lead)]

@@ -5,18 +5,17 @@ All replays go through the product's own tick and the simulation's rules. A fore
 of a trace; all policies, levels and sizes read the same forecasts.
 """
 
-import csv
-import gzip
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import attrs
 import numpy as np
 
+from benchmarks.traces import Trace
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
 from kedastral.core.ports import Model
-from kedastral.core.series import Floats, Series, series_from_points
+from kedastral.core.series import Floats, Series
 from kedastral.core.serving import StalePolicy
 from kedastral.core.steered import FLOOR_UTILISATION, SteeredSettings
 from kedastral.core.steering import SteeringSettings
@@ -82,17 +81,6 @@ class Study:
     events_at_200: tuple[int, int]
 
 
-def read_trace(path: Path) -> Series:
-    """A ``NAME.csv.gz`` with header ``timestamp,value``; an empty value is a gap."""
-    with gzip.open(path, "rt", encoding="utf-8", newline="") as text:
-        rows = list(csv.DictReader(text))
-    dates = [datetime.fromisoformat(row["timestamp"]) for row in rows]
-    dates = [at if at.tzinfo else at.replace(tzinfo=UTC) for at in dates]
-    step = float(np.median(np.diff([at.timestamp() for at in dates])))
-    points = [(at.timestamp(), float(row["value"] or "nan")) for at, row in zip(dates, rows, strict=True)]
-    return series_from_points(points, dates[0].astimezone(UTC), dates[-1].astimezone(UTC), step)
-
-
 def foretell(model: Model, trial: Trial, window: float, cache: Path | None) -> Foretold:
     """``model``'s forecast for every minute that is replayed, and for those it warms up on; read from ``cache``."""
     demand = trial.demand
@@ -104,16 +92,22 @@ def foretell(model: Model, trial: Trial, window: float, cache: Path | None) -> F
     for i in range(len(rows)):
         seen = first + i + 1
         begin = max(0, seen - kept)
-        history = Series(demand.time_at(begin), demand.step, demand.values[begin:seen])
+        history = Series(demand.time_at(begin + 1), demand.step, demand.values[begin:seen])
         rows[i] = model.forecast(history, demand.time_at(seen), HORIZON_STEPS).values
     if cache is not None:
         np.save(cache, rows)
     return Foretold(model.name, demand, first, rows)
 
 
-def study(name: str, trace: Series, model: Foretold, lead_time: float, evaluated: float) -> Study:
+def trial_of(trace: Trace, peak_pods: float = 40.0) -> Trial:
+    """The evaluated part of a trace, of a size."""
+    evaluated = 1 - trace.begin / len(trace.load)
+    return scale_trace(trace.load, Scaling(evaluated=evaluated, peak_pods=peak_pods))
+
+
+def study(trace: Trace, model: Foretold, lead_time: float) -> Study:
     """Every policy on one trace, at 40 pods at the peak, and what is compared at 200."""
-    trial = scale_trace(trace, Scaling(evaluated=evaluated))
+    trial = trial_of(trace)
     cluster = cluster_for(trial, lead_time)
     oracle = replay_oracle(trial, cluster)
     levels = tuple(replay_level(level, model, trial, cluster, oracle) for level in LEVELS)
@@ -124,12 +118,12 @@ def study(name: str, trace: Series, model: Foretold, lead_time: float, evaluated
         point_of(target, replay(Reactive(trial.target_per_pod, target), trial, cluster), oracle)
         for target in UTILISATIONS
     )
-    large = scale_trace(trace, Scaling(evaluated=evaluated, peak_pods=200.0))
+    large = trial_of(trace, peak_pods=200.0)
     events = (
         replay(steered(0.99, model, large, lead_time), large, cluster).scale_events,
         replay(Reactive(large.target_per_pod, 0.8), large, cluster).scale_events,
     )
-    return Study(name, trial.demand.step, lead_time, levels, factors, hpa, events)
+    return Study(trace.name, trial.demand.step, lead_time, levels, factors, hpa, events)
 
 
 def replay_level(level: float, model: Model, trial: Trial, cluster: Cluster, oracle: Outcome) -> Level:

@@ -115,7 +115,7 @@ class SteeringState:
 
 @attrs.frozen
 class Judged:
-    """One step that has ended: its ``load`` and the pods that were ``ready`` for it, of what was recommended."""
+    """One step that has ended, begun ``at``: its ``load``, and the pods ``ready`` for it, of what was recommended."""
 
     at: float
     minutes: float
@@ -165,8 +165,7 @@ def judge(state: SteeringState, history: Series, settings: SteeringSettings) -> 
     start, end, until = _epoch(history.start), _epoch(newest.at), state.judged_until
     first = len(history) if until is None else max(round((until - start) / history.step) + 1, 0)
     for i in range(first, len(history)):
-        # a value is dated by the end of the step it is the load of, as in Prometheus
-        at, load = start + (i - 1) * history.step, float(history.values[i])
+        at, load = start + (i - 1) * history.step, float(history.values[i])  # a value is dated by the end of its step
         ready = ready_during(state.recommended, at, history.step, settings)
         if ready is not None and math.isfinite(load):
             state = steer(state, Judged(at, history.step / 60, load, ready), settings)

@@ -25,7 +25,7 @@ def warm_up(model: Model, history: Series, steps: int, window: int, most: int = 
             continue
         state = observe(state, past, window)
         try:
-            forecast = model.forecast(past, past.time_at(seen), steps)
+            forecast = model.forecast(past, past.time_at(seen - 1), steps)
         except ModelError:
             continue
         state = expect(state, past, forecast.values, window)

@@ -56,7 +56,7 @@ def drive(
         ready = served[max(0, minute - lead) : minute].min(initial=400)
         short[minute] = load > ready * TARGET + 1e-6
         first = max(0, minute + 1 - DAY)
-        history = Series(real.time_at(first), 60.0, known[first : minute + 1])
+        history = Series(real.time_at(first + 1), 60.0, known[first : minute + 1])
         served[minute] = served[minute - 1] if minute else 1
         if np.isfinite(history.values[-3:]).any():
             newest = history.newest

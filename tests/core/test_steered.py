@@ -43,7 +43,7 @@ def tick(
     settings: SteeredSettings = SETTINGS,
 ) -> tuple[SteeredState, SteeredPlan]:
     history = Series(START, 60.0, np.array(seen))
-    made_at = history.time_at(len(history))
+    made_at = history.time_at(len(history) - 1)
     values = np.full(STEPS, ahead) if isinstance(ahead, float) else np.array(ahead)
     state = SteeredState(CERTAIN) if state is None else state
     return plan_steered(state, history, Forecast(made_at, 60.0, values), settings, previous=None)
@@ -189,7 +189,7 @@ def test_what_is_remembered_as_served_is_what_the_serving_rule_reads(
     state = SteeredState(steering=SteeringState(h))
     for minute in range(10, len(seen)):
         state, plan = tick(seen[:minute], ahead, state)
-        made_at = START + timedelta(minutes=minute)
+        made_at = START + timedelta(minutes=minute - 1)
         forecast = Forecast(made_at, 60.0, np.array(ahead))
         snapshot = Snapshot("w", "m", forecast, plan.replicas, 300.0, None, plan.floor)
 

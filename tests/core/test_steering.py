@@ -3,7 +3,7 @@
 
 import json
 import math
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import attrs
 import cattrs
@@ -31,6 +31,7 @@ from kedastral.core.steering import (
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 ZERO = START.timestamp()
+FIRST_DATED = START + timedelta(minutes=1)  # the value of the minute that begins at START
 SETTINGS = SteeringSettings(PlanPolicy(10.0, bounds=ReplicaBounds(1, 40)), 0.99, 300.0)
 ENOUGH, SHORT = Judged(ZERO, 1.0, 49.0, 5), Judged(ZERO, 1.0, 51.0, 5)
 
@@ -99,13 +100,13 @@ def test_minutes_that_do_not_steer_spend_all_the_same() -> None:
 
 
 def test_missing_values_are_not_judged() -> None:
-    state = SteeringState(1.0, ZERO, answers(*[1] * 8))
-    judged = judge(state, Series(START, 60.0, np.array([0.0, 90.0, np.nan, 90.0])), SETTINGS)
+    state = SteeringState(1.0, ZERO + 60, answers(*[1] * 8))
+    judged = judge(state, Series(FIRST_DATED, 60.0, np.array([0.0, 90.0, np.nan, 90.0])), SETTINGS)
 
-    assert (judged.minutes, judged.judged_until) == (0.0, ZERO + 180)  # nor what no pod could have been ordered for
-    state = SteeringState(1.0, ZERO + 240, answers(*[1] * 9))
+    assert (judged.minutes, judged.judged_until) == (0.0, ZERO + 240)  # nor what no pod could have been ordered for
+    state = SteeringState(1.0, ZERO + 300, answers(*[1] * 9))
     values = np.array([0.0] * 5 + [90.0, np.nan, 90.0])
-    assert judge(state, Series(START, 60.0, values), SETTINGS).minutes == 2.0
+    assert judge(state, Series(FIRST_DATED, 60.0, values), SETTINGS).minutes == 2.0
 
 
 def test_a_minute_served_from_a_stale_plan_is_not_judged() -> None:
@@ -156,27 +157,27 @@ def test_a_lead_of_one_step_looks_at_the_newest_alone() -> None:
 
 
 def test_every_value_is_judged_once() -> None:
-    state = SteeringState(1.0, ZERO + 240, answers(*[5] * 8))
-    history = Series(START, 60.0, np.full(7, 51.0))
+    state = SteeringState(1.0, ZERO + 300, answers(*[5] * 8))
+    history = Series(FIRST_DATED, 60.0, np.full(7, 51.0))
     once = judge(state, history, SETTINGS)
 
-    assert (once.minutes, once.minutes_short, once.judged_until) == (2.0, 2.0, ZERO + 360)
+    assert (once.minutes, once.minutes_short, once.judged_until) == (2.0, 2.0, ZERO + 420)
     assert judge(once, history, SETTINGS) == once
 
 
 def test_a_value_that_comes_late_is_judged_when_it_comes() -> None:
-    state = SteeringState(1.0, ZERO + 240, answers(*[5] * 9))
-    late = judge(state, Series(START, 60.0, np.array([51.0] * 6 + [np.nan])), SETTINGS)
-    assert (late.minutes, late.judged_until) == (1.0, ZERO + 300)
+    state = SteeringState(1.0, ZERO + 300, answers(*[5] * 9))
+    late = judge(state, Series(FIRST_DATED, 60.0, np.array([51.0] * 6 + [np.nan])), SETTINGS)
+    assert (late.minutes, late.judged_until) == (1.0, ZERO + 360)
 
-    assert judge(late, Series(START, 60.0, np.full(8, 51.0)), SETTINGS).minutes == 3.0
-    assert judge(late, Series(START, 60.0, np.full(8, np.nan)), SETTINGS) is late
+    assert judge(late, Series(FIRST_DATED, 60.0, np.full(8, 51.0)), SETTINGS).minutes == 3.0
+    assert judge(late, Series(FIRST_DATED, 60.0, np.full(8, np.nan)), SETTINGS) is late
 
 
 def test_the_past_before_the_first_tick_is_nobodys_doing() -> None:
-    state = judge(SteeringState(), Series(START, 60.0, np.full(60, 1e6)), SETTINGS)
+    state = judge(SteeringState(), Series(FIRST_DATED, 60.0, np.full(60, 1e6)), SETTINGS)
 
-    assert (state.h, state.minutes, state.judged_until) == (None, 0.0, ZERO + 59 * 60)
+    assert (state.h, state.minutes, state.judged_until) == (None, 0.0, ZERO + 60 * 60)
 
 
 def test_answers_of_one_step_are_kept_as_the_fewest() -> None:
