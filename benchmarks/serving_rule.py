@@ -31,11 +31,14 @@ from kedastral.simulation.policy import Policy, Together
 from kedastral.simulation.replay import Cluster, replay, replay_oracle
 from kedastral.simulation.trial import Scaling, Trial, scale_trace
 
-HEADROOMS = (0.8, 0.9, 1.0, 1.1, 1.2, 1.35, 1.6, 2.0)
+HEADROOMS = (0.8, 0.95, 1.1, 1.25, 1.45, 1.8)
 """Coarse, and below 1 too, which the setting does not allow: else some curves would begin beyond the HPA's cost."""
 UTILISATION = 0.8
 BOUNDS = ReplicaBounds(1, 400)
 FLOOR = 1.1
+"""The floor's own headroom, `--reactive-headroom`, which stays where it is as the plan's headroom is swept."""
+GROWING = 1 / 0.95
+"""The same as a share of the plan's headroom, in the row whose floor grows with it."""
 MINUTE = 60.0
 WORLD_CUP_SHARE = 0.5
 """Of the World Cup's trace that is replayed: its matches lie there. Of all others the last 30 %."""
@@ -51,11 +54,12 @@ class Reader:
     name: str
     window: bool
     floor: bool
+    grows: bool = False
 
     def make(self, model: Remembered, trial: Trial, headroom: float) -> Policy:
         """The policy at a headroom, however small: a pod 1 / headroom as large stands in for it."""
         plan = PlanPolicy(trial.target_per_pod / headroom, 1.0, BOUNDS)
-        floor = FLOOR / headroom if self.floor else None  # of the plan's pods, which are 1 / headroom as large
+        floor = (GROWING if self.grows else FLOOR / headroom) if self.floor else None  # of pods 1 / headroom as large
         if self.window:
             return Kedastral(model, plan, serving=Serving(reactive_headroom=floor))
         far_end = FarEnd(model, plan)
@@ -70,6 +74,7 @@ READERS = (
     Reader("the whole window", window=True, floor=False),
     Reader("far end, and the floor", window=False, floor=True),
     Reader("window and floor: v0.1 as built", window=True, floor=True),
+    Reader("window, and a floor at headroom / 0.95", window=True, floor=True, grows=True),
 )
 
 

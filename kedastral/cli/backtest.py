@@ -45,7 +45,8 @@ def _replay_all(arenas: list[Arena], headroom: float) -> list[Contest]:
         TextColumn("{task.percentage:>3.0f} %"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("replaying", total=total_weight(everyone) * len(arenas))
         return [_replay_one(arena, everyone, progress, task) for arena in arenas]
 
