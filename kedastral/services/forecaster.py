@@ -13,7 +13,7 @@ from kedastral.core.capacity import PlanPolicy, plan_replicas, reactive_replicas
 from kedastral.core.forecast import Forecast
 from kedastral.core.ports import Forecaster, MetricSource, SnapshotStore
 from kedastral.core.series import Floats, Ints, Observation
-from kedastral.core.serving import wanted_for
+from kedastral.core.serving import replicas_at, wanted_for
 from kedastral.core.snapshot import Snapshot
 from kedastral.errors import WorkloadError
 
@@ -77,6 +77,7 @@ class ForgivingTick:
     loop: ForecastLoop
     count_error: Callable[[WorkloadError], None]
     _failing_since: datetime | None = attrs.field(default=None, init=False)
+    _published: bool = attrs.field(default=False, init=False)
 
     async def tick(self) -> None:
         """`ForecastLoop.tick`, with WorkloadError turned into a line in the log."""
@@ -91,8 +92,19 @@ class ForgivingTick:
         else:
             log.debug("published a forecast", extra={"workload": name})
             if self._failing_since is not None:
-                log.info("forecasts again, after failing since %s", self._failing_since, extra={"workload": name})
+                since = f"{self._failing_since:%Y-%m-%dT%H:%M:%SZ}"
+                log.info("forecasts again, after failing since %s", since, extra={"workload": name})
                 self._failing_since = None
+            self._note_first()
+
+    def _note_first(self) -> None:
+        snapshot = self.loop.store.get(self.loop.workload.name)
+        if self._published or snapshot is None:
+            return
+        self._published = True
+        load, replicas = snapshot.forecast.values[0], replicas_at(snapshot, self.loop.clock.now())
+        words = "first forecast: load %.6g, replicas for KEDA %d"
+        log.info(words, load, replicas, extra={"workload": snapshot.workload})
 
 
 def _shown(error: WorkloadError) -> WorkloadError | None:
