@@ -3,6 +3,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from enum import Enum, auto
 
 import attrs
 import httpx
@@ -38,11 +39,19 @@ MOST_BYTES = 8 * 2**20
 log = logging.getLogger("kedastral.client")
 
 
+class _Look(Enum):
+    """How the last look at a workload ended."""
+
+    FOUND = auto()
+    ABSENT = auto()
+    FAILED = auto()
+
+
 @attrs.define
 class _Followed:
     asked_at: float
     snapshot: Snapshot | None = None
-    failing: bool = False
+    ended: _Look = _Look.FOUND
     looked: trio.Event = attrs.field(factory=trio.Event)
 
 
@@ -50,7 +59,8 @@ class _Followed:
 class RemoteSnapshots:
     """Reads the snapshots of the workloads it is asked for, every `REFRESH_EVERY` seconds, and keeps the newest.
 
-    While the forecaster cannot be reached the last snapshot stays, and goes stale by its age like any other. One
+    While the forecaster cannot be reached, or has none (it was restarted), the last snapshot stays, and goes stale by
+    its age like any other. One
     request per workload and refresh; memory grows with the workloads followed, of which there are `MOST_WORKLOADS`.
     Those of ``always`` are read from the start, asked for or not.
     """
@@ -106,12 +116,12 @@ class RemoteSnapshots:
                 snapshot = await self._read(workload)
         except RemoteError as error:
             self.metrics.count_error(error)
-            self._note(workload, error)
+            self._note(workload, _Look.FAILED, error)
             return
         followed = self._followed.get(workload)
         if followed is not None:
-            followed.snapshot = snapshot
-            self._note(workload, None)
+            followed.snapshot = snapshot or followed.snapshot
+            self._note(workload, _Look.FOUND if snapshot else _Look.ABSENT)
 
     async def _read(self, workload: str) -> Snapshot | None:
         """The forecaster's newest snapshot; None where it has none (404), which is no failure."""
@@ -137,17 +147,21 @@ class RemoteSnapshots:
         async with self.http.stream("GET", "forecast/current", **asked) as response:  # type: ignore[arg-type]
             return response.status_code, await read_bounded(response, MOST_BYTES)
 
-    def _note(self, workload: str, error: RemoteError | None) -> None:
-        """One line when reading begins to fail and one when it works again, not one every few seconds."""
+    def _note(self, workload: str, ended: _Look, error: RemoteError | None = None) -> None:
+        """One line when looks begin to end differently, not one every few seconds."""
         followed = self._followed.get(workload)
-        if followed is None or followed.failing == (error is not None):
+        if followed is None or followed.ended is ended:
             return
-        followed.failing = error is not None
+        before, followed.ended = followed.ended, ended
+        fields = {"workload": workload}
         if error is not None:
-            fields = {"workload": workload, "reason": error.reason, "err": str(error)}
-            log.warning("cannot read the snapshot", extra=fields)
+            log.warning("cannot read the snapshot", extra={**fields, "reason": error.reason, "err": str(error)})
+        elif ended is _Look.ABSENT:
+            log.info("the forecaster is reachable, but has no forecast of %s yet", workload, extra=fields)
+        elif before is _Look.ABSENT:
+            log.info("the forecaster has a forecast of %s now", workload, extra=fields)
         else:
-            log.info("the snapshot can be read again", extra={"workload": workload})
+            log.info("the snapshot can be read again", extra=fields)
 
     def _forget_unasked(self) -> None:
         oldest = trio.current_time() - FORGET_AFTER

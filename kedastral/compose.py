@@ -14,6 +14,7 @@ from kedastral.adapters.prometheus_access import PrometheusAccess, open_promethe
 from kedastral.app import App, GrpcPart, HttpPart, Ticking
 from kedastral.client import RemoteSnapshots
 from kedastral.clock import SystemClock, WallClock
+from kedastral.config.fields import remedy_of
 from kedastral.config.settings import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
 from kedastral.config.source_settings import PrometheusLogin, PrometheusSettings
 from kedastral.config.units import ListenAddress
@@ -72,7 +73,9 @@ async def open_forecaster(settings: ForecasterSettings) -> AsyncIterator[App]:
             clock=common.clock,
             metrics=common.metrics,
             readiness=readiness,
-            http=_make_http(view, readiness, common, settings.listeners.http_listen, "--listen"),
+            http=_make_http(
+                view, readiness, common, settings.listeners.http_listen, remedy_of(settings, "http_listen")
+            ),
             ticking=[await _make_ticking(settings, source, store, common)],
         )
 
@@ -87,9 +90,13 @@ async def open_scaler(settings: ScalerSettings) -> AsyncIterator[App]:
         reader = RemoteSnapshots(client, common.metrics, (default,) if default else ())
         policy, readiness, listeners = settings.stale.policy(), Readiness.of({"http", "grpc"}), settings.listeners
         scaler = Scaler(reader, policy, common.clock, KnownWorkloads(None, default))
-        grpc = _make_grpc(scaler, common, listeners.grpc_listen, "--listen", listeners.grpc_reflection)
+        grpc = _make_grpc(
+            scaler, common, listeners.grpc_listen, remedy_of(settings, "grpc_listen"), listeners.grpc_reflection
+        )
         view = SnapshotView(reader, policy, common.clock)
-        http = _make_http(view, readiness, common, listeners.http_listen, "--http-listen", serves_forecasts=False)
+        http = _make_http(
+            view, readiness, common, listeners.http_listen, remedy_of(settings, "http_listen"), serves_forecasts=False
+        )
         yield App(
             clock=common.clock,
             metrics=common.metrics,
@@ -106,13 +113,15 @@ async def assemble_run(settings: RunSettings | DemoSettings, source: MetricSourc
     policy, readiness = settings.stale.policy(), Readiness.of({"http", "grpc"})
     listeners = settings.listeners
     scaler = Scaler(store, policy, common.clock, KnownWorkloads.only(settings.name.workload))
-    grpc = _make_grpc(scaler, common, listeners.grpc_listen, "--grpc-listen", listeners.grpc_reflection)
+    grpc = _make_grpc(
+        scaler, common, listeners.grpc_listen, remedy_of(settings, "grpc_listen"), listeners.grpc_reflection
+    )
     view = SnapshotView(store, policy, common.clock)
     return App(
         clock=common.clock,
         metrics=common.metrics,
         readiness=readiness,
-        http=_make_http(view, readiness, common, listeners.http_listen, "--http-listen"),
+        http=_make_http(view, readiness, common, listeners.http_listen, remedy_of(settings, "http_listen")),
         grpc=grpc,
         ticking=[await _make_ticking(settings, source, store, common)],
         background=[grpc.service.board.run],

@@ -14,7 +14,7 @@ BACKLOG = 1024
 def open_listener(address: ListenAddress, setting: str) -> socket.socket:
     """A listening TCP socket; an empty host is every IPv4 and IPv6 address, on one port also where that is 0.
 
-    ``setting`` is what the user calls the address. Raises BindError.
+    ``setting`` is how the user sets the address. Raises BindError.
     """
     try:
         if not address.host and socket.has_dualstack_ipv6():

@@ -145,6 +145,8 @@ class PrometheusApi:
             what += ": the credentials were not accepted"
         elif reply.status == 414:
             what += ": the query is too long for a GET request"
+        elif reply.status == 404:
+            what += ": is --prom-url the base address?"
         if reply.status in (404, 405, 501):
             return self.error(question, what, "http_status" if reply.status == 501 else "refused", NotServedError)
         refused = 400 <= reply.status < 500 and reply.status != 429

@@ -114,6 +114,11 @@ def settings_of(kind: type[Any], defaults: Mapping[str, str] | None = None) -> l
     return found
 
 
+def remedy_of(settings: object, name: str) -> str:
+    """How to set the setting ``name`` of an instance of a settings class."""
+    return next(setting.remedy for setting in settings_of(type(settings)) if setting.name == name)
+
+
 def above(limit: float) -> Check:
     """A number greater than ``limit``."""
 

@@ -34,7 +34,7 @@ class StalePolicy:
 class Decision:
     """The answer for one workload at one moment.
 
-    ``replicas`` is None where no number may be given, so that KEDA holds what it has; ``reason`` then says why.
+    ``replicas`` is None where no number may be given, so that KEDA holds what it has. ``reason`` says why it is stale.
     ``trusted`` is False where the number is not read from a plan (``default-min``): the workload is not active then.
     """
 
@@ -75,7 +75,7 @@ def decide(snapshot: Snapshot | None, now: datetime, policy: StalePolicy) -> Dec
     if policy.on_stale is OnStale.DEFAULT_MIN:
         return Decision(policy.default_min, stale=True, trusted=False, reason=_staleness(snapshot, now))
     if policy.on_stale is OnStale.RIDE_FORECAST and snapshot is not None and _covers_lead(snapshot, now):
-        return Decision(replicas_at(snapshot, now), stale=True)
+        return Decision(replicas_at(snapshot, now), stale=True, reason=_staleness(snapshot, now))
     return Decision(None, stale=True, reason=_staleness(snapshot, now))
 
 

@@ -27,8 +27,10 @@ from kedastral.grpc_trio import FinishedCall
 from kedastral.metrics import Metrics
 from kedastral.services.activity import ActivityBoard
 from kedastral.services.scaler import BadTriggerError, Scaler, UnknownWorkloadError, read_activation
+from kedastral.services.stale_log import StaleLog
 
 METRIC_NAME = "desired_replicas"
+METHODS = ("IsActive", "StreamIsActive", "GetMetricSpec", "StreamMetricSpec", "GetMetrics")
 TARGET = 1
 """With AverageValue and a target of 1 the HPA wants exactly as many replicas as the metric says."""
 
@@ -41,6 +43,9 @@ class ExternalScaler(ExternalScalerBase):
     def __init__(self, scaler: Scaler, metrics: Metrics) -> None:
         self.scaler = scaler
         self._metrics = metrics
+        self._stale_log = StaleLog(scaler.policy.on_stale)
+        for method in METHODS:  # so that an alert on what KEDA never asks finds a zero, not nothing
+            metrics.scaler_requests.labels(method, Status.OK.name)
         self.board = ActivityBoard(self._look)
 
     async def IsActive(self, stream: Stream[ScaledObjectRef, IsActiveResponse]) -> None:  # noqa: N802 - KEDA's name
@@ -101,6 +106,7 @@ class ExternalScaler(ExternalScalerBase):
         decision = self.scaler.decide(workload)
         if decision.stale:
             self._metrics.stale_answers.inc()
+        self._stale_log.note(workload, decision)
         _whole(decision)
         return workload, decision
 

@@ -13,6 +13,7 @@ from kedastral.clock import WallClock
 from kedastral.core.forecast import Forecast
 from kedastral.core.ports import Forecaster, MetricSource, SnapshotStore
 from kedastral.core.series import Series
+from kedastral.core.serving import replicas_at
 from kedastral.core.snapshot import Snapshot
 from kedastral.core.steered import SteeredState
 from kedastral.core.uncertainty import UncertaintyState
@@ -102,6 +103,7 @@ class ForgivingTick:
     loop: ForecastLoop
     count_error: Callable[[WorkloadError], None]
     _failing_since: datetime | None = attrs.field(default=None, init=False)
+    _published: bool = attrs.field(default=False, init=False)
 
     async def tick(self) -> None:
         """`ForecastLoop.tick`, with WorkloadError turned into a line in the log."""
@@ -116,8 +118,19 @@ class ForgivingTick:
         else:
             log.debug("published a forecast", extra={"workload": name})
             if self._failing_since is not None:
-                log.info("forecasts again, after failing since %s", self._failing_since, extra={"workload": name})
+                since = f"{self._failing_since:%Y-%m-%dT%H:%M:%SZ}"
+                log.info("forecasts again, after failing since %s", since, extra={"workload": name})
                 self._failing_since = None
+            self._note_first()
+
+    def _note_first(self) -> None:
+        snapshot = self.loop.store.get(self.loop.workload.name)
+        if self._published or snapshot is None:
+            return
+        self._published = True
+        load, replicas = snapshot.forecast.values[0], replicas_at(snapshot, self.loop.clock.now())
+        words = "first forecast: load %.6g, replicas for KEDA %d"
+        log.info(words, load, replicas, extra={"workload": snapshot.workload})
 
 
 def _shown(error: WorkloadError) -> WorkloadError | None:

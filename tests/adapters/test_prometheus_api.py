@@ -77,6 +77,12 @@ async def test_an_endpoint_that_is_not_served_can_be_told_from_other_errors(stat
     assert isinstance(await raised_by(Server(reply(status))), NotServedError)
 
 
+async def test_a_404_that_is_not_prometheus_own_asks_for_the_base_address() -> None:
+    assert "HTTP 404: is --prom-url the base address?; query" in str(await raised_by(Server(reply(404))))
+    assert "base address" not in str(await raised_by(Server(error(404, "no such tenant"))))
+    assert "base address" not in str(await raised_by(Server(reply(405))))
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 422])
 async def test_a_refusal_carries_prometheus_own_words_and_the_query(status: int) -> None:
     caught = await raised_by(Server(error(status, "parse error:\n unexpected end")))

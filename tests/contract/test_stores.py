@@ -337,12 +337,26 @@ async def test_while_the_forecaster_fails_the_last_snapshot_stays_until_it_comes
     assert vars(caplog.records[0])["err"].startswith("the forecaster at http://forecaster:8081 ")
 
 
-async def test_a_snapshot_that_the_forecaster_lost_is_missing(autojump_clock: MockClock, remote: Remote) -> None:
-    await remote.forecaster.store.put(make_snapshot())
+async def test_a_snapshot_that_the_forecaster_lost_stays_until_there_is_a_newer_one(
+    autojump_clock: MockClock, remote: Remote, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "kedastral.client")
+    first, second = make_snapshot(), make_snapshot(made_at=at(60))
+    await remote.forecaster.store.put(first)
     await remote.reader.follow("shop")
-    remote.forecaster.answer = say(404, b'{"error":"snapshot not found"}')
-    await trio.sleep(REFRESH_EVERY + 0.1)
-    assert remote.reader.get("shop") is None
+    for answer in (refuse(httpx.ConnectError("restarting")), say(404, b'{"error":"snapshot not found"}')):
+        remote.forecaster.answer = answer
+        await trio.sleep(3 * REFRESH_EVERY)
+        assert remote.reader.get("shop") == first
+    remote.forecaster.answer = None
+    await remote.forecaster.store.put(second)
+    await trio.sleep(3 * REFRESH_EVERY)
+    assert remote.reader.get("shop") == second
+    assert [record.getMessage() for record in caplog.records] == [
+        "cannot read the snapshot",
+        "the forecaster is reachable, but has no forecast of shop yet",
+        "the forecaster has a forecast of shop now",
+    ]
 
 
 async def test_a_hung_forecaster_delays_the_first_question_by_a_second_at_most(

@@ -174,7 +174,7 @@ def test_a_stale_plan_is_ridden_while_it_covers_the_lead() -> None:
     policy = StalePolicy(120, OnStale.RIDE_FORECAST)
     made = snapshot([2, 2, 2, 2, 2, 6, 3, 3, 3, 3], lead=120, floor=1)  # ends after 600 s
 
-    assert decide(made, after(180), policy) == Decision(6, stale=True)
+    assert decide(made, after(180), policy) == Decision(6, stale=True, reason="the newest forecast is 180 s old")
     assert decide(made, after(180), policy).is_active(0)
     last = decide(made, after(480) - MICROSECOND, policy)
     assert last == Decision(3, stale=True)

@@ -196,16 +196,15 @@ def test_forecaster_and_scaler_apart_answer_as_run_does(prometheus: StandIn) -> 
                 assert process.wait() == 0
 
 
-@pytest.mark.parametrize("flag", ["--http-listen", "--grpc-listen"])
-def test_a_port_in_use_is_one_line_and_a_failed_exit(prometheus: StandIn, flag: str) -> None:
+@pytest.mark.parametrize(("flag", "env"), [("--http-listen", "FORECASTER_LISTEN"), ("--grpc-listen", "SCALER_LISTEN")])
+def test_a_port_in_use_is_one_line_and_a_failed_exit(prometheus: StandIn, flag: str, env: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         source = {"--workload": "shop", "--prom-url": prometheus.url, "--prom-query": "up"}
         with Process("run", {**LISTEN, **source, flag: address}) as process:
             assert process.wait() == 1
-            assert process.lines == [
-                f"kedastral: cannot listen on {address}: address already in use; set another address with {flag}\n"
-            ]
+            words = f"address already in use; set another address with {flag} or {env}"
+            assert process.lines == [f"kedastral: cannot listen on {address}: {words}\n"]
 
 
 def test_hostile_text_reaches_the_log_as_one_line(prometheus: StandIn) -> None:

@@ -12,12 +12,14 @@ from grpclib.const import Status
 from trio.testing import MockClock
 
 from kedastral._proto import externalscaler_pb2 as pb
+from kedastral._proto.externalscaler_grpc import ExternalScalerBase
 from kedastral.clock import WallClock
-from kedastral.core.serving import OnStale, StalePolicy
+from kedastral.core.serving import Decision, OnStale, StalePolicy
 from kedastral.core.snapshot import Snapshot
 from kedastral.errors import RemoteError
 from kedastral.grpc_trio import Server
 from kedastral.metrics import Metrics
+from kedastral.services import stale_log
 from kedastral.services.activity import LOOK_EVERY
 from kedastral.services.external_scaler import ExternalScaler
 from kedastral.services.scaler import KnownWorkloads, Scaler
@@ -321,10 +323,75 @@ async def test_calls_are_counted_by_method_and_status_and_by_nothing_a_client_ch
     assert counted == {
         "GetMetrics/OK": 2,
         "GetMetrics/NOT_FOUND": 1,
+        "IsActive/OK": 0,
         "IsActive/INVALID_ARGUMENT": 1,
+        "StreamIsActive/OK": 0,
         "GetMetricSpec/OK": 1,
+        "StreamMetricSpec/OK": 0,
         "unknown/UNIMPLEMENTED": 3,
     }
+
+
+async def test_calls_that_never_came_are_counted_as_zero(autojump_clock: MockClock, start: Any) -> None:
+    counted = (await start()).counted("kedastral_scaler_requests_total")
+    assert counted == {f"{method}/OK": 0 for method in vars(ExternalScalerBase) if not method.startswith("_")}
+
+
+@pytest.mark.parametrize(
+    ("policy", "told"),
+    [
+        (OnStale.DEFAULT_MIN, ["2 (default-min); the newest forecast is 142 s old"]),
+        (OnStale.ERROR, ["UNAVAILABLE, so that it holds (error); the newest forecast is 142 s old"]),
+        (
+            OnStale.RIDE_FORECAST,
+            [
+                "8 (ride-forecast); the newest forecast is 142 s old",
+                "UNAVAILABLE, so that it holds (ride-forecast); the newest forecast is 342 s old",
+            ],
+        ),
+    ],
+)
+async def test_when_answers_begin_to_be_stale_and_when_they_are_fresh_again_is_told_once(
+    autojump_clock: MockClock, start: Any, caplog: pytest.LogCaptureFixture, policy: OnStale, told: list[str]
+) -> None:
+    caplog.set_level("INFO", "kedastral.scaler")
+    keda = await start(policy=StalePolicy(STALE_AFTER, policy))
+    await keda.put(make_snapshot([3, 5, 8, 6, 9, 9], lead=60, floor=None))
+    await keda.call("GetMetrics")
+    assert caplog.records == []
+    for wait in (142, 200):
+        await trio.sleep(wait)
+        for method in ("GetMetrics", "IsActive", "GetMetrics"):
+            await keda.call(method)
+            await keda.call(method, workload="nobody")
+    await keda.put(make_snapshot([7], floor=None))
+    for _ in range(3):
+        await keda.call("GetMetrics")
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        *(("WARNING", f"no fresh forecast: KEDA is told {words}") for words in told),
+        ("INFO", "a fresh forecast again: KEDA is told 7"),
+    ]
+    assert {vars(record)["workload"] for record in caplog.records} == {"shop"}
+
+
+async def test_a_first_answer_without_a_forecast_is_told_for_each_workload(
+    autojump_clock: MockClock, start: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    keda = await start(KnownWorkloads.only("a", "b"))
+    for workload in ("a", "b", "a", "b"):
+        await keda.replicas(workload=workload)
+    said = "no fresh forecast: KEDA is told 2 (default-min); no forecast yet"
+    assert [(vars(record)["workload"], record.getMessage()) for record in caplog.records] == [("a", said), ("b", said)]
+
+
+def test_only_so_many_stale_workloads_are_remembered(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(stale_log, "MOST_REMEMBERED", 2)
+    log, stale = stale_log.StaleLog(OnStale.DEFAULT_MIN), Decision(2, stale=True, reason="no forecast yet")
+    for workload in ("a", "b", "c", "b", "c", "a"):
+        log.note(workload, stale)
+    assert [vars(record)["workload"] for record in caplog.records] == ["a", "b", "c", "a"]
 
 
 async def test_stale_answers_and_the_number_told_last_are_counted(autojump_clock: MockClock, start: Any) -> None:

@@ -15,6 +15,7 @@ from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
 from kedastral.core.ports import SnapshotStore
 from kedastral.core.series import Observation, Series
+from kedastral.core.serving import replicas_at
 from kedastral.core.snapshot import Snapshot
 from kedastral.errors import ModelError, SourceError, StoreError, WorkloadError
 from kedastral.metrics import Metrics
@@ -198,8 +199,8 @@ async def test_an_old_snapshot_stays_while_ticks_fail_and_the_next_that_works_re
     assert newest.age(first.made_at) == 0
     assert newest.made_at > first.made_at
     assert errors_counted(metrics) == {("source", "unreachable"): 2}
-    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING", "INFO"]
-    assert "forecasts again, after failing since 2026-03-01 12:00:30" in caplog.records[-1].getMessage()
+    assert [record.levelname for record in caplog.records] == ["INFO", "WARNING", "WARNING", "INFO"]
+    assert caplog.records[-1].getMessage() == "forecasts again, after failing since 2026-03-01T12:00:30Z"
 
 
 async def test_recovery_is_told_once(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
@@ -208,7 +209,24 @@ async def test_recovery_is_told_once(autojump_clock: MockClock, caplog: pytest.L
     tick = ForgivingTick(loop, Metrics().count_error).tick
     for _ in range(3):
         await tick()
-    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    said = [record.getMessage() for record in caplog.records]
+    assert [words.split(",")[0] for words in said] == ["no new forecast", "forecasts again", "first forecast: load 400"]
+
+
+async def test_the_first_forecast_is_told_once_with_what_it_means(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    loop = make_loop()
+    tick = ForgivingTick(loop, Metrics().count_error).tick
+    for _ in range(3):
+        await tick()
+    [record] = caplog.records
+    snapshot = loop.store.get("shop")
+    assert snapshot is not None
+    load, replicas = snapshot.forecast.values[0], replicas_at(snapshot, snapshot.made_at)
+    assert record.getMessage() == f"first forecast: load {load:g}, replicas for KEDA {replicas}"
+    assert vars(record)["workload"] == "shop"
 
 
 async def test_one_workloads_failure_leaves_the_others_alone(autojump_clock: MockClock) -> None:
