@@ -9,6 +9,8 @@ import numpy as np
 
 from kedastral.core.capacity import PlanPolicy
 from kedastral.core.ports import Model
+from kedastral.core.steered import SteeredSettings
+from kedastral.core.steering import SteeringSettings
 from kedastral.simulation.curves import Point, point_of
 from kedastral.simulation.outcome import Outcome
 from kedastral.simulation.policies.far_end import FarEnd
@@ -16,6 +18,7 @@ from kedastral.simulation.policies.fixed import Fixed
 from kedastral.simulation.policies.last_week import LastWeek
 from kedastral.simulation.policies.predictive import Kedastral
 from kedastral.simulation.policies.reactive import Reactive
+from kedastral.simulation.policies.steered import Steered
 from kedastral.simulation.policies.ticks import Reading, Serving
 from kedastral.simulation.policy import Policy, Together
 from kedastral.simulation.replay import Cluster, replay, replay_oracle
@@ -24,15 +27,22 @@ from kedastral.simulation.trial import Trial
 REFERENCE_UTILISATION = 0.8
 """The plain HPA that everything is compared with: a target of 80 %, the usual setting."""
 HEADROOMS = (1.0, 1.05, 1.1, 1.2, 1.3, 1.45, 1.6, 1.8, 2.1)
+SERVICE_LEVELS = (0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 UTILISATIONS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 SHARES_OF_PEAK = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 
 
 @attrs.frozen
 class Rules:
-    """What all workloads of a backtest share; ``plan`` is a template, its target is each workload's own."""
+    """What all workloads of a backtest share; ``plan`` is a template, its target is each workload's own.
+
+    ``service_level`` is what the model is steered to; None where a headroom plans. A ``calibrated`` model's headroom
+    multiplies the upper quantile, any other's the forecast.
+    """
 
     plan: PlanPolicy
+    calibrated: bool = False
+    service_level: float | None = None
     reading: Reading = attrs.field(factory=Reading)
     serving: Serving = attrs.field(factory=Serving)
     cluster: Cluster = attrs.field(factory=Cluster)
@@ -109,10 +119,16 @@ class Contest:
         return replay(entry.contestant.make(self.arena, knob), self.arena.trial, self.arena.rules.cluster)
 
 
-def contestants(headroom: float, *, swept: bool = True) -> tuple[Contestant, ...]:
-    """All there are; ``headroom`` is the one of the settings. Unswept, each is replayed at the setting shown only."""
+def contestants(headroom: float, service_level: float | None = None, *, swept: bool = True) -> tuple[Contestant, ...]:
+    """All there are, at the ``headroom`` of the settings; with a ``service_level`` Kedastral is steered to that.
+
+    Unswept, each is replayed at the setting shown only.
+    """
+    ours = Contestant("kedastral", "headroom", headroom, HEADROOMS, _make_kedastral, weight=8.0)
+    if service_level is not None:
+        ours = Contestant("kedastral", "service level", service_level, SERVICE_LEVELS, _make_steered, weight=20.0)
     everyone = (
-        Contestant("kedastral", "headroom", headroom, HEADROOMS, _make_kedastral, weight=8.0),
+        ours,
         Contestant("hpa", "utilisation", REFERENCE_UTILISATION, UTILISATIONS, _make_hpa),
         Contestant("far-end", "headroom", headroom, HEADROOMS, _make_far_end, weight=8.0),
         Contestant("last-week", "utilisation", REFERENCE_UTILISATION, UTILISATIONS, _make_last_week, weight=1.5),
@@ -148,7 +164,21 @@ def _enter(arena: Arena, contestant: Contestant, oracle: Outcome, advance: Calla
 
 
 def _make_kedastral(arena: Arena, headroom: float) -> Policy:
+    if arena.rules.calibrated:
+        return _make_calibrated(arena, SteeringSettings(arena.plan(1.0)), headroom)
     return Kedastral(arena.model, arena.plan(headroom), arena.rules.reading, arena.rules.serving)
+
+
+def _make_steered(arena: Arena, service_level: float) -> Policy:
+    return _make_calibrated(arena, SteeringSettings(arena.plan(1.0), service_level), None)
+
+
+def _make_calibrated(arena: Arena, steering: SteeringSettings, headroom: float | None) -> Policy:
+    """The policy of a model whose forecasts are planned by their uncertainty, as ``kedastral run`` does."""
+    serving = arena.rules.serving
+    timed = attrs.evolve(steering, lead_time=serving.lead_time, stale_after=serving.stale.stale_after)
+    settings = SteeredSettings(timed, headroom, serving.reactive_headroom)
+    return Steered(arena.model, settings, arena.rules.reading, serving.stale)
 
 
 def _make_far_end(arena: Arena, headroom: float) -> Policy:

@@ -151,10 +151,13 @@ def rules_of(settings: BacktestSettings, step: float) -> Rules:
     forecast, serving, plan = settings.forecast, settings.serving, settings.plan
     bounds = ReplicaBounds(plan.min_replicas, plan.max_replicas)
     floor = serving.reactive_headroom if serving.reactive_floor else None
+    calibrated = MODELS[str(forecast.model)].steered
     return Rules(
         PlanPolicy(
             1.0, plan.fixed_headroom, bounds, plan.up_max_factor, plan.down_max_pct, plan.prewarm_steps, plan.rounding
         ),
+        calibrated,
+        settings.level.service_level if calibrated and plan.headroom is None else None,
         Reading(max(forecast.history_window, step), forecast.horizon, forecast.interval),
         Serving(serving.lead_time, floor, settings.stale.policy()),
         Cluster(serving.lead_time, bounds, _timing_of(settings), _behavior_of(settings)),

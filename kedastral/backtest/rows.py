@@ -27,7 +27,7 @@ def policy_name(contestant: Contestant) -> str:
     """The policy and its setting, as people would say it."""
     shown = contestant.shown
     return {
-        "kedastral": f"kedastral, headroom {shown:g}",
+        "kedastral": f"kedastral, {contestant.knob} {shown:g}",
         "hpa": f"HPA at {shown * 100:g} %",
         "far-end": f"far end only, headroom {shown:g}",
         "last-week": f"last week + HPA at {shown * 100:g} %",

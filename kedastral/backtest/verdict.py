@@ -104,7 +104,7 @@ def _at_cost(comparison: Comparison) -> str:
 
 def _at_violation(comparison: Comparison) -> str:
     if math.isinf(comparison.cost):
-        return "at no headroom tried does it fall short in as few minutes as the HPA"
+        return "at no setting tried does it fall short in as few minutes as the HPA"
     return f"to fall short in no more minutes than the HPA it takes {comparison.cost:.2f} times the pod-hours"
 
 
@@ -140,11 +140,14 @@ def _remark(standings: Sequence[Standing], ours: Standing, reference: Point) -> 
     )
 
 
-def _flags(headroom: float, contests: Sequence[Contest]) -> list[str]:
+def _flags(setting: float, contests: Sequence[Contest]) -> list[str]:
     rules = contests[0].arena.rules
-    flags = [f"--headroom {headroom:g}", f"--lead-time {write_duration(rules.serving.lead_time)}"]
+    flags = [
+        f"--{contests[0].entry('kedastral').contestant.knob.replace(' ', '-')} {setting:g}",
+        f"--lead-time {write_duration(rules.serving.lead_time)}",
+    ]
     if len(contests) > 1:  # pods differ from workload to workload
         return flags
-    peak = float(contests[0].point_at(headroom).supply.ordered.max())
+    peak = float(contests[0].point_at(setting).supply.ordered.max())
     flags += [f"--min {rules.plan.bounds.fewest}", f"--max {math.ceil(peak * SPARE)}"]
     return [*flags, f"--target-per-pod {contests[0].arena.trial.target_per_pod:.6g}"]

@@ -38,7 +38,7 @@ def _require_plots(output: BacktestOutput) -> None:
 
 
 def _replay_all(arenas: list[Arena], headroom: float) -> list[Contest]:
-    everyone = contestants(headroom)
+    everyone = contestants(headroom, arenas[0].rules.service_level)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
