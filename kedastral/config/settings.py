@@ -7,6 +7,8 @@ A setting says its flag, variable, default, meaning, and why that default. Those
 docs/configuration.md shows the same as a table, and a test keeps them equal.
 """
 
+from typing import Any
+
 import attrs
 
 from kedastral.config.backtest_settings import (
@@ -101,3 +103,13 @@ class BacktestSettings:
     stale: StaleSettings = group(StaleSettings)
     rules: BacktestRules = group(BacktestRules)
     output: BacktestOutput = group(BacktestOutput)
+
+
+BY_COMMAND: dict[str, type[Any]] = {
+    "run": RunSettings,
+    "forecaster": ForecasterSettings,
+    "scaler": ScalerSettings,
+    "demo": DemoSettings,
+    "backtest": BacktestSettings,
+}
+"""The settings of each command."""
