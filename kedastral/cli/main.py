@@ -12,6 +12,7 @@ import click
 import trio
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from kedastral import __version__
 from kedastral.app import App, run_until_signal
@@ -19,11 +20,23 @@ from kedastral.cli.options import HELP, given_flags, settings_options, unknown_f
 from kedastral.compose import open_forecaster, open_run, open_scaler
 from kedastral.config.fields import settings_of
 from kedastral.config.loading import Loaded, load, show
-from kedastral.config.settings import BacktestSettings, DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
+from kedastral.config.settings import (
+    BY_COMMAND,
+    BacktestSettings,
+    DemoSettings,
+    ForecasterSettings,
+    RunSettings,
+    ScalerSettings,
+)
 from kedastral.errors import BindError, ConfigError
 from kedastral.logs import configure_logging
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+KEY_SETTINGS = (
+    "workload", "url", "forecaster_url", "model", "lead_time", "interval", "stale_after", "on_stale",
+)  # fmt: skip
+SOURCES = {"url": "Prometheus", "model_url": "The model", "forecaster_url": "The forecaster"}
+"""Whom a process asks, by the setting that says where it is."""
 
 T = TypeVar("T")
 log = logging.getLogger("kedastral.app")
@@ -45,8 +58,7 @@ def cli() -> None:
 @click.pass_context
 def run(context: click.Context, /, **_flags: object) -> None:
     """Forecaster, snapshot server and KEDA scaler in one process."""
-    settings = _load(RunSettings, context).settings
-    _serve(settings.logs.level, settings.logs.format, lambda: open_run(settings))
+    _serve(_load(RunSettings, context), open_run)
 
 
 @cli.command(context_settings=HELP)
@@ -54,8 +66,7 @@ def run(context: click.Context, /, **_flags: object) -> None:
 @click.pass_context
 def forecaster(context: click.Context, /, **_flags: object) -> None:
     """The forecaster and its snapshot server alone; `scaler` reads it over HTTP."""
-    settings = _load(ForecasterSettings, context).settings
-    _serve(settings.logs.level, settings.logs.format, lambda: open_forecaster(settings))
+    _serve(_load(ForecasterSettings, context), open_forecaster)
 
 
 @cli.command(context_settings=HELP)
@@ -63,8 +74,7 @@ def forecaster(context: click.Context, /, **_flags: object) -> None:
 @click.pass_context
 def scaler(context: click.Context, /, **_flags: object) -> None:
     """The KEDA scaler alone, reading snapshots from a `forecaster`."""
-    settings = _load(ScalerSettings, context).settings
-    _serve(settings.logs.level, settings.logs.format, lambda: open_scaler(settings))
+    _serve(_load(ScalerSettings, context), open_scaler)
 
 
 @cli.command(context_settings=HELP)
@@ -94,13 +104,7 @@ def backtest(context: click.Context, /, **_flags: object) -> None:
         sys.exit(INTERRUPTED)
 
 
-COMMANDS: dict[str, type[Any]] = {
-    "run": RunSettings,
-    "forecaster": ForecasterSettings,
-    "scaler": ScalerSettings,
-    "demo": DemoSettings,
-    "backtest": BacktestSettings,
-}
+COMMANDS: dict[str, type[Any]] = BY_COMMAND
 
 
 @cli.command(context_settings=HELP)
@@ -138,16 +142,26 @@ def _load(kind: type[T], context: click.Context) -> Loaded[T]:
     return load(kind, given_flags(context), os.environ, unknown_flags(context.args))
 
 
-def _serve(level: str, form: str, open_app: Callable[[], AbstractAsyncContextManager[App]]) -> None:
-    configure_logging(level, form)
+def _serve(loaded: Loaded[T], open_app: Callable[[T], AbstractAsyncContextManager[App]]) -> None:
+    settings: Any = loaded.settings
+    configure_logging(settings.logs.level, settings.logs.format)
 
     async def serve() -> None:
-        async with open_app() as app:
-            log.info("kedastral %s", __version__)
+        async with open_app(loaded.settings) as app:
+            log.info("kedastral %s", __version__, extra=_key_settings(loaded))
+            for warning in loaded.warnings:
+                log.warning(warning)
             await run_until_signal(app)
         log.info("stopped")
 
     _exit_cleanly(serve)
+
+
+def _key_settings(loaded: Loaded[Any]) -> dict[str, str]:
+    """The settings that say most about a process, as fields of its first line."""
+    known = {setting.name: setting for setting in settings_of(type(loaded.settings))}
+    values = loaded.values
+    return {name: show(known[name], values[name]) for name in KEY_SETTINGS if values.get(name) is not None}
 
 
 def _exit_cleanly(main: Callable[..., Any], *arguments: object) -> None:
@@ -169,10 +183,23 @@ def _complain(*problems: str) -> None:
 
 
 def _print_settings(command: str, loaded: Loaded[Any]) -> None:
-    table = Table("setting", "value", "from", title=f"Settings of kedastral {command}")
+    rows = []
     for setting in settings_of(COMMANDS[command]):
         given = loaded.given.get(setting.name)
-        origin = given.origin if given else "default"
-        table.add_row(setting.shown, show(setting, loaded.values[setting.name]), origin)
-    Console(soft_wrap=True).print(table)
-    click.echo("The settings are sound.")
+        value = "".join(c if c.isprintable() else " " for c in show(setting, loaded.values[setting.name]))
+        rows.append((setting.shown, value, given.origin if given else "default"))
+    console = Console()
+    if console.is_terminal:
+        table = Table(title=f"Settings of kedastral {command}")
+        for name in ("setting", "value", "from"):
+            table.add_column(name, overflow="fold")
+        for row in rows:
+            table.add_row(*map(Text, row))
+        console.print(table)
+    else:
+        for name, value, origin in rows:
+            click.echo(f"{name} = {value} (from {origin})" if origin != "default" else f"{name} = {value} (default)")
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}")
+    asked = [source for name, source in SOURCES.items() if loaded.values.get(name) is not None]
+    click.echo(" ".join(["The settings are sound.", *(f"{source} was not asked." for source in asked)]))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What must hold between settings; each check runs where all it needs is there and sound."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -10,6 +10,7 @@ from kedastral.config.units import ListenAddress
 from kedastral.config.units import write_duration as span
 from kedastral.config.workload_settings import HTTP_MODEL
 from kedastral.core.capacity import WHOLE_WITHIN
+from kedastral.core.serving import OnStale
 
 MOST_STEPS = 10_080
 """A forecast of a week of minutes. Every step is planned at every tick and sent in every snapshot."""
@@ -140,9 +141,28 @@ CHECKS: tuple[CrossCheck, ...] = (
 )
 
 
-def find_conflicts(values: Values) -> Iterator[tuple[str, str]]:
+def _fresh_between_ticks(v: Values) -> str | None:
+    if v["stale_after"] <= v["interval"]:
+        return f"is not longer than the interval ({span(v['interval'])}), so that forecasts go stale between two ticks"
+    return None
+
+
+def _default_not_below_min(v: Values) -> str | None:
+    if v["on_stale"] is OnStale.DEFAULT_MIN and v["default_min"] < v["min_replicas"]:
+        return f"is below --min ({v['min_replicas']}), so that a stale forecast asks for fewer replicas than any plan"
+    return None
+
+
+WARNINGS: tuple[CrossCheck, ...] = (
+    CrossCheck("stale_after", ("stale_after", "interval"), _fresh_between_ticks),
+    CrossCheck("default_min", ("on_stale", "default_min", "min_replicas"), _default_not_below_min),
+)
+"""What can be run with, and is hardly what anybody wants."""
+
+
+def find_conflicts(values: Values, checks: Sequence[CrossCheck] = CHECKS) -> Iterator[tuple[str, str]]:
     """For each check that fails, the setting to blame and what is wrong with it."""
-    for check in CHECKS:
+    for check in checks:
         if all(name in values for name in check.needs):
             wrong = check.find(values)
             if wrong is not None:

@@ -8,10 +8,14 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
-from kedastral.config.checks import SECRET_HEADERS, find_conflicts
+from kedastral.config.checks import SECRET_HEADERS, WARNINGS, find_conflicts
 from kedastral.config.fields import Setting, groups_of, settings_of
+from kedastral.config.settings import BY_COMMAND
 from kedastral.config.units import write_duration, write_value
 from kedastral.errors import ConfigError
+
+NEAR = 0.75
+"""How much alike two flags must be for one to be taken for a slip of the other; 1 is equal."""
 
 T = TypeVar("T")
 _CREDENTIALS = re.compile(r"^(.*?://)?.*@", re.DOTALL)
@@ -28,11 +32,12 @@ class Given:
 
 @attrs.frozen
 class Loaded(Generic[T]):
-    """Settings, and for each by name the value and where it came from."""
+    """Settings, and for each by name the value and where it came from; ``warnings`` are lines about odd ones."""
 
     settings: T
     values: Mapping[str, Any] = attrs.field(repr=False)
     given: Mapping[str, Given]
+    warnings: tuple[str, ...] = ()
 
 
 @attrs.define
@@ -59,7 +64,9 @@ def load(kind: type[T], flags: Mapping[str, str], env: Mapping[str, str], unknow
         reading.problems.append(_describe(by_name[name], wrong, reading.given.get(name)))
     if reading.problems:
         raise ConfigError(reading.problems)
-    return Loaded(_build(kind, reading.values), reading.values, reading.given)
+    odd = find_conflicts(reading.values, WARNINGS)
+    warnings = tuple(_describe(by_name[name], words, reading.given.get(name)) for name, words in odd)
+    return Loaded(_build(kind, reading.values), reading.values, reading.given, warnings)
 
 
 def _read_one(setting: Setting, flags: Mapping[str, str], env: Mapping[str, str], reading: _Reading) -> None:
@@ -119,8 +126,15 @@ def _without_secrets(setting: Setting, text: str) -> str:
 
 
 def _describe_unknown(flag: str, known: Sequence[Setting]) -> str:
-    near = difflib.get_close_matches(flag, [s.flag for s in known if s.flag], n=1)
-    return f"{flag} is no setting of this command" + (f"; did you mean {near[0]}?" if near else "; see --help")
+    owners = [command for command, kind in BY_COMMAND.items() if flag in {s.flag for s in settings_of(kind)}]
+    near = difflib.get_close_matches(flag, [s.flag for s in known if s.flag], n=1, cutoff=NEAR)
+    if owners:
+        hint = (
+            f"it belongs to {', '.join(owners[:-1])} and {owners[-1]}" if owners[1:] else f"it belongs to {owners[0]}"
+        )
+    else:
+        hint = f"did you mean {near[0]}?" if near else "see --help"
+    return f"{flag} is no setting of this command; {hint}"
 
 
 def _build(kind: type[T], values: Mapping[str, Any]) -> T:

@@ -6,6 +6,8 @@ A setting says its flag, variable, default, meaning, and why that default. Those
 of a backtest alone in `backtest_settings`; docs/configuration.md shows the same as tables, and a test keeps them equal.
 """
 
+from typing import Any
+
 import attrs
 
 from kedastral.config.backtest_settings import (
@@ -107,3 +109,13 @@ class BacktestSettings:
     stale: StaleSettings = group(StaleSettings)
     rules: BacktestRules = group(BacktestRules)
     output: BacktestOutput = group(BacktestOutput)
+
+
+BY_COMMAND: dict[str, type[Any]] = {
+    "run": RunSettings,
+    "forecaster": ForecasterSettings,
+    "scaler": ScalerSettings,
+    "demo": DemoSettings,
+    "backtest": BacktestSettings,
+}
+"""The settings of each command."""

@@ -2,12 +2,13 @@
 """The commands as a user meets them: help, versions, every problem at once on a line of its own, no traceback."""
 
 import io
+import json
 import logging
 import os
 import runpy
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import attrs
@@ -182,17 +183,78 @@ def test_hostile_text_in_a_problem_stays_on_its_line(monkeypatch: pytest.MonkeyP
 def test_validate_shows_each_setting_with_its_value_and_origin(monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = call(monkeypatch, "validate", *SOUND, "--step", "30s", env={"STEP": "2m", "MAX_REPLICAS": "0"})
     assert (outcome.code, outcome.err) == (0, "")
-    rows = {cells[0]: cells[1:] for line in outcome.out.splitlines() if len(cells := _cells(line)) == 3}
-    assert rows["--step"] == ["30s", "--step"]
-    assert rows["--max"] == ["0", "MAX_REPLICAS"]
-    assert rows["--horizon"] == ["30m", "default"]
-    assert rows["--prom-query"] == ["sum(rate(x[1m]))", "--prom-query"]
-    assert outcome.out.rstrip().endswith("The settings are sound.")
-    assert {setting.shown for setting in settings_of(RunSettings)} <= rows.keys()
+    rows = dict(line.split(" = ", 1) for line in outcome.out.splitlines()[:-1])
+    assert rows["--step"] == "30s (from --step)"
+    assert rows["--max"] == "0 (from MAX_REPLICAS)"
+    assert rows["--horizon"] == "30m (default)"
+    assert rows["--prom-query"] == "sum(rate(x[1m])) (from --prom-query)"
+    assert outcome.out.splitlines()[-1] == "The settings are sound. Prometheus was not asked."
+    assert {setting.shown for setting in settings_of(RunSettings)} == rows.keys()
 
 
-def _cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.strip("│┃|").replace("┃", "│").split("│")]
+QUERY = 'sum(rate(http_requests_total{path=~"/[a-z]+/[b]x[/b]",code!~"5.."}[1m]))' + " + 0 * sum(up)" * 20
+
+
+def test_validate_cuts_no_value_where_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = call(monkeypatch, "validate", *SOUND, "--prom-query", QUERY + "\n+ 1", env={"COLUMNS": "40"})
+    assert f"--prom-query = {QUERY} + 1 (from --prom-query)" in outcome.out.splitlines()
+
+
+def test_validate_cuts_no_value_in_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal()
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr(sys, "argv", ["kedastral", "validate", *SOUND, "--prom-query", QUERY])
+    with redirect_stdout(screen):
+        main_function()
+    cells = [line.split("│")[2] for line in screen.getvalue().splitlines() if line.count("│") == 4]
+    assert "".join(QUERY.split()) in "".join("".join(cells).split())
+    assert "…" not in screen.getvalue()
+
+
+ODD = ["--stale-after", "30s", "--min", "3"]
+STALE_WORDS = (
+    "--stale-after is not longer than the interval (30s), so that forecasts go stale between two ticks, "
+    "got '30s' from --stale-after; set it with --stale-after or STALE_AFTER"
+)
+MIN_WORDS = (
+    "--default-min is below --min (3), so that a stale forecast asks for fewer replicas than any plan, "
+    "got '2' by default; set it with --default-min or DEFAULT_MIN"
+)
+ODD_WORDS = [STALE_WORDS, MIN_WORDS]
+
+
+def test_validate_warns_of_settings_that_are_sound_but_odd(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = call(monkeypatch, "validate", *SOUND, *ODD)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.splitlines()[-3:-1] == [f"warning: {words}" for words in ODD_WORDS]
+
+
+def test_a_process_begins_with_its_key_settings_and_its_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def end_at_once(_app: object) -> None:
+        await trio.lowlevel.checkpoint()
+
+    @asynccontextmanager
+    async def open_nothing(_settings: object) -> AsyncIterator[None]:
+        yield
+
+    for command in ("run", "scaler"):
+        monkeypatch.setattr(sys.modules["kedastral.cli.main"], f"open_{command}", open_nothing)
+    monkeypatch.setattr(sys.modules["kedastral.cli.main"], "run_until_signal", end_at_once)
+    outcome = call(monkeypatch, "run", *SOUND, *ODD, "--lead-time", "4m", "--log-format", "json")
+    first, *warnings, _ = [json.loads(line) for line in outcome.err.splitlines()]
+    told = {"workload": "shop", "url": "http://prometheus:9090", "lead_time": "4m", "interval": "30s"}
+    assert first.items() >= (told | {"stale_after": "30s", "on_stale": "default-min"}).items()
+    assert first["model"]
+    assert [(one["level"], one["msg"]) for one in warnings] == [("warn", words) for words in ODD_WORDS]
+    outcome = call(monkeypatch, "scaler", "--forecaster-url", "http://f:8081", "--log-format", "json")
+    first = json.loads(outcome.err.splitlines()[0])
+    assert first["forecaster_url"] == "http://f:8081"
+    assert "workload" not in first
 
 
 def test_validate_checks_the_settings_of_other_commands(monkeypatch: pytest.MonkeyPatch) -> None:

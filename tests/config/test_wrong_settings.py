@@ -229,11 +229,36 @@ def test_an_unknown_flag_is_refused_and_the_nearest_named() -> None:
     assert problems_of(RunSettings, {}, NEEDED, ("--xyzzy",)) == ("--xyzzy is no setting of this command; see --help",)
 
 
-@pytest.mark.parametrize("kind", [ForecasterSettings, ScalerSettings])
-def test_a_flag_of_another_command_is_unknown(kind: type[Any]) -> None:
-    assert problems_of(kind, {}, NEEDED, ("--grpc-listen",))[0].startswith(
-        "--grpc-listen is no setting of this command"
-    )
+@pytest.mark.parametrize(
+    ("kind", "flag", "hint"),
+    [
+        (ForecasterSettings, "--grpc-listen", "it belongs to run and demo"),
+        (ForecasterSettings, "--on-stale", "it belongs to run, scaler, demo and backtest"),
+        (ScalerSettings, "--log", "see --help"),
+        (RunSettings, "--forecaster-url", "it belongs to scaler"),
+        (RunSettings, "--model-uri", "did you mean --model-url?"),
+    ],
+)
+def test_a_flag_of_another_command_names_those_it_belongs_to(kind: type[Any], flag: str, hint: str) -> None:
+    assert problems_of(kind, {}, NEEDED, (flag,)) == (f"{flag} is no setting of this command; {hint}",)
+
+
+@pytest.mark.parametrize(
+    ("flags", "odd"),
+    [
+        ({}, []),
+        ({"--stale-after": "30s"}, ["--stale-after"]),
+        ({"--stale-after": "31s"}, []),
+        ({"--min": "3"}, ["--default-min"]),
+        ({"--min": "3", "--default-min": "3"}, []),
+        ({"--min": "3", "--on-stale": "error"}, []),
+    ],
+    ids=str,
+)
+def test_sound_settings_that_are_odd_are_warned_of(flags: dict[str, str], odd: list[str]) -> None:
+    warnings = load(RunSettings, flags, NEEDED).warnings
+    assert [words.split()[0] for words in warnings] == odd
+    assert all("; set it with " in words for words in warnings)
 
 
 @pytest.mark.parametrize(

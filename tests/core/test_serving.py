@@ -177,7 +177,7 @@ def test_a_stale_plan_is_ridden_while_it_covers_the_lead() -> None:
     assert decide(made, after(180), policy) == Decision(6, stale=True, reason="the newest forecast is 180 s old")
     assert decide(made, after(180), policy).is_active(0)
     last = decide(made, after(480) - MICROSECOND, policy)
-    assert last == Decision(3, stale=True)
+    assert last == Decision(3, stale=True, reason="the newest forecast is 480 s old")
     over = decide(made, after(480), policy)
     assert over.replicas is None
     assert over.stale

@@ -203,7 +203,8 @@ def test_a_reactive_trigger_on_the_same_load_stands_beside_it(
     given = variables(container)
     assert reactive["metadata"]["query"] == given["PROM_QUERY"]
     assert reactive["metadata"]["serverAddress"] == given["PROM_URL"]
-    assert float(reactive["metadata"]["threshold"]) <= float(given["TARGET_PER_POD"])
+    plan = load(RunSettings, {}, given).settings.plan
+    assert float(reactive["metadata"]["threshold"]) == round(plan.target_per_pod / plan.headroom)
 
 
 def test_bounds_are_the_same_on_both_sides(scaled_object: dict[str, Any], container: dict[str, Any]) -> None:

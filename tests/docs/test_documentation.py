@@ -20,6 +20,7 @@ from grpclib.const import Status
 
 from kedastral.adapters.http_model import HttpForecaster, open_model_client
 from kedastral.cli.main import COMMANDS, cli
+from kedastral.config.checks import WARNINGS
 from kedastral.config.fields import settings_of
 from kedastral.core.series import Series
 from kedastral.models import MODELS
@@ -164,6 +165,22 @@ def test_metrics_that_are_named_exist(page: Path) -> None:
         series |= {metric.name, *(metric.name + part for part in parts)}
     for name in re.findall(r"\bkedastral_\w+", read(page)):
         assert name in series | {"kedastral_client"}, name
+
+
+def test_alerts_on_what_is_absent_name_what_they_miss() -> None:
+    page = read(DOCS / "metrics.md")
+    [rules] = [yaml.safe_load(block.text) for block in blocks(page) if block.language == "yaml"]
+    by_name = {rule["alert"]: rule["expr"] for group in rules["groups"] for rule in group["rules"]}
+    assert "absent(kedastral_scaler_requests_total" in by_name["KedastralNotAsked"]
+    assert "workload=" in by_name["KedastralNoForecast"]
+    for block in blocks(page):
+        assert "absent(kedastral_forecast_age_seconds)" not in block.text
+
+
+def test_every_warning_of_settings_is_documented() -> None:
+    rows = table_of(DOCS / "configuration.md", "warning", "why")
+    warned = {"--" + check.blames.replace("_", "-") for check in WARNINGS}
+    assert {re.findall(r"`(--[\w-]+)", row["warning"])[0] for row in rows} == warned
 
 
 def test_every_reason_of_an_error_is_documented_under_its_component() -> None:
