@@ -204,7 +204,7 @@ def test_a_reactive_trigger_on_the_same_load_stands_beside_it(
     assert reactive["metadata"]["query"] == given["PROM_QUERY"]
     assert reactive["metadata"]["serverAddress"] == given["PROM_URL"]
     plan = load(RunSettings, {}, given).settings.plan
-    assert float(reactive["metadata"]["threshold"]) == round(plan.target_per_pod / plan.headroom)
+    assert float(reactive["metadata"]["threshold"]) == round(plan.target_per_pod / plan.fixed_headroom)
 
 
 def test_bounds_are_the_same_on_both_sides(scaled_object: dict[str, Any], container: dict[str, Any]) -> None:
