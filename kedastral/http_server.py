@@ -5,7 +5,9 @@ Hypercorn's own ``serve`` lets an exception of one connection end them all (a br
 being written is enough), and waits for ever at the end for a client that does not read. So it accepts and ends here.
 """
 
+import errno
 import logging
+import os
 import socket
 from http import HTTPStatus
 
@@ -14,6 +16,9 @@ import h11
 import hypercorn.protocol
 import trio
 from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.events import Body, EndBody, Response
+from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
@@ -24,6 +29,18 @@ from kedastral.wire import dump_json
 
 HTTP_GRACE = 1.5
 """Seconds that requests have to be answered once the server closes; an answer takes milliseconds."""
+KEEP_ALIVE = 10.0
+"""Seconds that a connection may stay open with no request on it; longer than httpx keeps one, so that no client of
+ours writes to a connection that closes under it."""
+MOST_CONNECTIONS = 512
+"""Connections at once; they share the limit of open files with gRPC, which must not starve for them."""
+
+# Seconds for a connection's bookkeeping once its request is answered; only a connection that is lost needs any.
+_BOOKKEEPING = 1.0
+
+# What accept() says when the machine, not the listener, is at its end; it gets better when connections close.
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_EXHAUSTED_PAUSE = 0.1
 
 log = logging.getLogger("kedastral.http")
 
@@ -33,15 +50,19 @@ async def serve_http(
     listener: socket.socket,
     may_close: trio.Event,
     *,
+    keep_alive: float = KEEP_ALIVE,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve ``app`` on ``listener``, which it closes, until ``may_close`` is set, then drain and return.
+
+    A connection is closed when it has been idle for ``keep_alive`` seconds; beyond `MOST_CONNECTIONS` they are turned
+    away.
 
     Draining: nothing new is accepted, idle connections close at once, requests in flight have `HTTP_GRACE` seconds.
     Cancelling it cuts every connection off. Raises what ``accept`` raises, except where the system is short of
     resources, which is logged and tried again.
     """
-    session = _Session(wrap_app(app, 0, "asgi"))
+    session = _Session(wrap_app(app, 0, "asgi"), _make_config(keep_alive))
     accepting = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
     async with trio.open_nursery() as timers:
         async with trio.open_nursery() as connections, trio.open_nursery() as acceptors:
@@ -55,34 +76,100 @@ async def serve_http(
 
 
 async def _accept(session: "_Session", listener: trio.SocketListener, connections: trio.Nursery) -> None:
-    await trio.serve_listeners(session.serve_connection, [listener], handler_nursery=connections)
+    """Accept until cancelled; a machine at its end is one line in the log, and another when it has recovered."""
+    exhausted = False
+    async with listener:
+        while True:
+            try:
+                stream = await listener.accept()
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    raise
+                if not exhausted:
+                    log.error("no connection can be accepted: %s", os.strerror(error.errno))  # noqa: TRY400 - it says all
+                exhausted = True
+                await trio.sleep(_EXHAUSTED_PAUSE)
+            else:
+                if exhausted:
+                    log.info("connections are accepted again")
+                exhausted = False
+                session.take(stream, connections)
 
 
-def _make_config() -> Config:
+def _make_config(keep_alive: float) -> Config:
     config = Config()
+    config.keep_alive_timeout = keep_alive
     config.errorlog = logging.getLogger("hypercorn.error")
     config.include_server_header = False
     return config
 
 
+# How Hypercorn answers by itself, without the application.
+_BODILESS = [(b"content-length", b"0"), (b"connection", b"close")]
+
+
 class _JsonErrors(H11Protocol):
-    """HTTP/1.1 whose answer to what is no HTTP has the shape of all other errors."""
+    """HTTP/1.1 whose own answers, to what is no HTTP or never got to the application, have the shape of all errors."""
+
+    _is_over = False
 
     async def _send_error_response(self, status_code: int) -> None:
-        body = dump_json({"error": HTTPStatus(status_code).phrase.lower()}).encode() + b"\n"
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"connection", b"close"),
-            *self.config.response_headers("h11"),
-        ]
+        body, headers = _make_error(status_code)
+        headers += self.config.response_headers("h11")
         await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
         await self._send_h11_event(h11.Data(data=body))
         await self._send_h11_event(h11.EndOfMessage())
 
+    async def stream_send(self, event: StreamEvent) -> None:
+        if isinstance(event, Response) and event.headers == _BODILESS:
+            self._is_over = True
+            body, headers = _make_error(event.status_code)
+            await super().stream_send(Response(event.stream_id, headers, event.status_code))
+            if self.stream is not None and self.stream.scope.get("method") != "HEAD":
+                await super().stream_send(Body(event.stream_id, body))
+        else:
+            await super().stream_send(event)
+            if isinstance(event, EndBody) and self._is_over:
+                await self.send(Closed())  # a handshake that it refuses would else stay open
+
+
+def _make_error(status: int) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """The body of an error, and the headers that go with it."""
+    body = dump_json({"error": HTTPStatus(status).phrase.lower()}).encode() + b"\n"
+    return body, [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
+
 
 # Hypercorn offers no other way in than the name it makes its connections by; the pin on its version guards both names.
 setattr(hypercorn.protocol, "H11Protocol", _JsonErrors)  # noqa: B010 - it is no public name, so types forbid it
+
+
+class _Connection(TCPServer):
+    """A connection that hears of the end of each request, and so closes when it should.
+
+    Quart-Trio cancels its own task while Hypercorn, in that task, is telling the connection that the request is over.
+    And Hypercorn would wait for a next request, for as long as it keeps idle connections, where the client has gone.
+    """
+
+    _client_is_gone = False
+
+    async def protocol_send(self, event: Event) -> None:
+        if isinstance(event, RawData):  # shields itself where it must, and may wait for the client
+            await super().protocol_send(event)
+            return
+        with trio.move_on_after(_BOOKKEEPING) as scope:
+            scope.shield = True
+            await super().protocol_send(event)
+            if self._client_is_gone:
+                await self.idle_task.stop()
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        self._client_is_gone = True
+        await self.idle_task.stop()
 
 
 @attrs.define(eq=False)
@@ -90,16 +177,28 @@ class _Session:
     """One run of a server: what Hypercorn wants for each connection, and the connections that are open."""
 
     app: AppWrapper
-    config: Config = attrs.field(factory=_make_config)
+    config: Config
     context: WorkerContext = attrs.field(factory=lambda: WorkerContext(None))
     _open: set[trio.SocketStream] = attrs.field(factory=set, init=False)
+    _full: bool = attrs.field(default=False, init=False)
+
+    def take(self, stream: trio.SocketStream, connections: trio.Nursery) -> None:
+        """Serve a new connection in ``connections``, or close it where there are too many."""
+        if len(self._open) < MOST_CONNECTIONS:
+            self._full = False
+            self._open.add(stream)
+            connections.start_soon(self.serve_connection, stream)
+            return
+        if not self._full:
+            log.warning("connections are turned away, %d are open", len(self._open))
+        self._full = True
+        stream.socket.close()
 
     async def serve_connection(self, stream: trio.SocketStream) -> None:
         """Serve one connection. Whatever goes wrong on it is logged here and ends with it."""
-        self._open.add(stream)
         try:
             # its type asks for TLS, its code takes both
-            await TCPServer(self.app, self.config, self.context, ConnectionState({}), stream).run()  # type: ignore[arg-type]
+            await _Connection(self.app, self.config, self.context, ConnectionState({}), stream).run()  # type: ignore[arg-type]
         except* Exception:  # whatever bytes did it, the other connections go on
             log.warning("a connection failed", exc_info=True)
         finally:

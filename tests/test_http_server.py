@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The HTTP server on real sockets: hostile bytes cost one connection, and the end comes whatever clients do."""
 
+import errno
 import json
 import logging
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 import attrs
@@ -12,9 +14,16 @@ import trio
 import trio.testing
 from hypercorn.trio.tcp_server import TCPServer
 
+from kedastral import http_server
 from kedastral.config.units import ListenAddress
+from kedastral.core.serving import StalePolicy
 from kedastral.http_server import HTTP_GRACE, serve_http
 from kedastral.listening import open_listener
+from kedastral.metrics import Metrics
+from kedastral.services.readiness import Readiness
+from kedastral.services.snapshot_api import SnapshotView, create_app
+from kedastral.storage.memory import MemoryStore
+from tests.services.parts import wall_clock
 
 GOOD = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 HEAD = b" HTTP/1.1\r\nHost: x\r\n"
@@ -47,13 +56,15 @@ HOSTILE = {
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Answers at once, ``/big`` with 64 MiB, and ``/slow`` as soon as the test allows."""
+    """Answers at once, ``/big`` with 64 MiB, ``/none`` not at all, and ``/slow`` as soon as the test allows."""
     if scope["type"] == "websocket":
         await send({"type": "websocket.close"})
         return
     if scope["path"] == "/slow":
         scope["app_state"].asked.set()
         await scope["app_state"].allowed.wait()
+    if scope["path"] == "/none":
+        return
     body = b"x" * 2**26 if scope["path"] == "/big" else b"fine\n"
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
     await send({"type": "http.response.body", "body": body})
@@ -134,6 +145,24 @@ async def test_what_is_no_http_is_answered_in_the_shape_of_all_errors(
     assert json.loads(body)["error"].startswith(words)
 
 
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [(HOSTILE["websocket without a key"], 400), (HOSTILE["websocket"], 403), (GOOD.replace(b"healthz", b"none"), 500)],
+)
+async def test_what_hypercorn_answers_by_itself_has_the_shape_of_all_errors(
+    site: Site, request_bytes: bytes, status: int
+) -> None:
+    head, _, body = (await read_all(await site.say(request_bytes))).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d" % status)
+    assert b"content-type: application/json" in head
+    assert list(json.loads(body)) == ["error"]
+    head, _, body = (await read_all(await site.say(GOOD.replace(b"GET /healthz", b"HEAD /none")))).partition(
+        b"\r\n\r\n"
+    )
+    assert head.startswith(b"HTTP/1.1 500")
+    assert body == b""
+
+
 async def test_a_connection_that_raises_is_logged_and_the_others_go_on(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -195,3 +224,119 @@ async def test_a_client_that_does_not_read_or_an_answer_that_never_comes_cannot_
     with trio.fail_after(30):
         await site.closed.wait()
     assert trio.current_time() - began < HTTP_GRACE + 2
+
+
+# --- with the application itself: Quart-Trio ends its own task with each request ---
+
+KEEPING = GOOD.replace(b"Connection: close\r\n", b"")
+
+
+@attrs.define
+class RealSite:
+    """A server of the real application, that is told what to do through sockets and ``may_close`` alone."""
+
+    listener: Any
+    keep_alive: float
+    may_close: trio.Event = attrs.field(factory=trio.Event)
+    closed: trio.Event = attrs.field(factory=trio.Event)
+
+    async def run(self, task_status: Any) -> None:
+        view = SnapshotView(MemoryStore(), StalePolicy(), wall_clock())
+        application: Any = create_app(view, Readiness.of(()), Metrics().registry)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(
+                partial(serve_http, application, self.listener, self.may_close, keep_alive=self.keep_alive)
+            )
+            task_status.started()
+        self.closed.set()
+
+    async def say(self, request: bytes) -> trio.SocketStream:
+        stream = await trio.open_tcp_stream("127.0.0.1", self.listener.getsockname()[1])
+        await stream.send_all(request)
+        return stream
+
+
+async def start_real(nursery: trio.Nursery, keep_alive: float) -> RealSite:
+    made = RealSite(open_listener(ListenAddress("127.0.0.1", 0), "--http-listen"), keep_alive)
+    await nursery.start(made.run)
+    return made
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [GOOD, GOOD.replace(b"GET", b"HEAD"), b"GET /healthz HTTP/1.0\r\n\r\n", GOOD.replace(b"healthz", b"nope")],
+)
+async def test_the_connection_closes_when_the_request_asked_for_that(
+    nursery: trio.Nursery, request_bytes: bytes
+) -> None:
+    site = await start_real(nursery, keep_alive=3600)
+    async with await site.say(request_bytes) as client:
+        assert (await read_all(client)).startswith(b"HTTP/1.1 ")
+    site.may_close.set()
+
+
+async def test_a_connection_serves_many_requests_and_closes_once_it_was_idle_for_long(nursery: trio.Nursery) -> None:
+    site = await start_real(nursery, keep_alive=0.2)
+    async with await site.say(KEEPING * 20) as client:
+        assert (await read_all(client)).count(b"HTTP/1.1 200") == 20
+    site.may_close.set()
+
+
+async def test_clients_that_keep_their_connections_do_not_delay_the_end(nursery: trio.Nursery) -> None:
+    site = await start_real(nursery, keep_alive=3600)
+    clients = [await site.say(KEEPING) for _ in range(20)]
+    for client in clients:
+        assert (await client.receive_some()).startswith(b"HTTP/1.1 200")
+    began = trio.current_time()
+    site.may_close.set()
+    with trio.fail_after(30):
+        await site.closed.wait()
+    assert trio.current_time() - began < HTTP_GRACE
+    for client in clients:
+        await client.aclose()
+
+
+async def test_too_many_connections_are_turned_away_with_one_line_and_room_comes_back(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(http_server, "MOST_CONNECTIONS", 3)
+    site = await start_real(nursery, keep_alive=3600)
+    kept = [await site.say(KEEPING) for _ in range(3)]
+    for client in kept:
+        assert (await client.receive_some()).startswith(b"HTTP/1.1 200")
+    for _ in range(5):
+        async with await site.say(b"") as client:
+            assert await read_all(client) == b""
+    assert [record.getMessage() for record in caplog.records] == ["connections are turned away, 3 are open"]
+    for client in kept:
+        await client.aclose()
+    answer = b""
+    with trio.fail_after(30):
+        while not answer:  # until the server has seen that they are gone
+            async with await site.say(GOOD) as client:
+                answer = await read_all(client)
+    assert answer.startswith(b"HTTP/1.1 200")
+    site.may_close.set()
+
+
+async def test_a_machine_out_of_files_is_one_line_and_another_when_it_has_recovered(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "kedastral.http")
+    monkeypatch.setattr(http_server, "_EXHAUSTED_PAUSE", 0.001)
+    good, refusals = trio.SocketListener.accept, iter([OSError(errno.EMFILE, "")] * 5)
+
+    async def accept(self: trio.SocketListener) -> trio.SocketStream:
+        for error in refusals:
+            raise error
+        return await good(self)
+
+    monkeypatch.setattr(trio.SocketListener, "accept", accept)
+    site = await start_real(nursery, keep_alive=3600)
+    async with await site.say(GOOD) as client:
+        assert (await read_all(client)).startswith(b"HTTP/1.1 200")
+    assert [record.getMessage() for record in caplog.records if record.levelno > logging.DEBUG] == [
+        "no connection can be accepted: Too many open files",
+        "connections are accepted again",
+    ]
+    site.may_close.set()
