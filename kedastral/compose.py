@@ -158,7 +158,7 @@ async def _open_forecaster(forecast: ForecastSettings, stack: AsyncExitStack) ->
         client = await stack.enter_async_context(open_model_client(forecast.model_url))
         return HttpForecaster(client, forecast.model_timeout)
     kind = MODELS[str(forecast.model)]
-    return InProcessForecaster(kind.make(), in_thread=kind.heavy)
+    return InProcessForecaster(kind.make(forecast.timezone), in_thread=kind.heavy)
 
 
 async def _make_ticking(
@@ -198,7 +198,7 @@ def _make_planner(workload: Workload, forecast: ForecastSettings) -> Planner:
         return HeadroomPlanner(workload)
 
     def learn_uncertainty(history: Series) -> UncertaintyState:
-        model = MODELS[str(forecast.model)].make()
+        model = MODELS[str(forecast.model)].make(forecast.timezone)
         return warm_up(model, history, workload.steps, steered.window(history.step))
 
     return ServiceLevelPlanner(workload, learn_uncertainty)

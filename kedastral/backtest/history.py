@@ -96,7 +96,7 @@ def _prepare(name: str, history: Series, settings: BacktestSettings) -> Arena:
 
 
 def _model_of(settings: BacktestSettings) -> Remembered:
-    return Remembered(MODELS[str(settings.forecast.model)].make())
+    return Remembered(MODELS[str(settings.forecast.model)].make(settings.forecast.timezone))
 
 
 def _on_step(name: str, history: Series, step: float) -> Series:

@@ -14,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NewType
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 import attrs
 
@@ -104,6 +105,14 @@ def read_text(text: str) -> str:
     if not text.strip():
         raise ValueError("text, not empty")
     return text.strip()
+
+
+def read_zone(text: str) -> ZoneInfo:
+    """A time zone by its name in the IANA database."""
+    try:
+        return ZoneInfo(text)
+    except (ValueError, OSError, KeyError):  # ZoneInfoNotFoundError is a KeyError
+        raise ValueError("a time zone such as UTC or Europe/Berlin") from None
 
 
 def read_secret(text: str) -> Secret:

@@ -2,6 +2,7 @@
 """Settings of one workload: what is forecast, and how load becomes replicas."""
 
 from enum import StrEnum
+from zoneinfo import ZoneInfo
 
 import attrs
 
@@ -16,6 +17,7 @@ from kedastral.config.units import (
     read_name,
     read_number,
     read_url,
+    read_zone,
 )
 from kedastral.core.capacity import MOST_REPLICAS, PlanPolicy, ReplicaBounds, Rounding
 from kedastral.models import MODELS
@@ -101,6 +103,14 @@ class ForecastSettings:
         "which model forecasts; http asks the one at --model-url",
         default="baseline",
         kind="choice",
+    )
+    timezone: ZoneInfo = setting(
+        "--timezone",
+        "TIMEZONE",
+        read_zone,
+        "whose days and weeks the load follows, changes of the clock included; auto looks at it",
+        default="UTC",
+        kind="time zone",
     )
     model_url: HttpUrl | None = setting(
         "--model-url", "MODEL_URL", read_url, "address of your own model; {model-url}/predict is asked", kind="URL"

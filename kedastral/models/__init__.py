@@ -2,6 +2,7 @@
 """Forecast models and their registry. A new model is one file here and one line below."""
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, tzinfo
 from types import MappingProxyType
 
 import attrs
@@ -17,22 +18,27 @@ from kedastral.models.seasonal_naive import SeasonalNaive
 class ModelKind:
     """How a model is made, and the history it wants unless told otherwise (``default_window``, seconds).
 
-    A ``steered`` model's forecasts are planned by their uncertainty and a service level, the others' by a headroom. A
-    ``heavy`` one takes long enough that it computes in a thread.
+    ``maker`` takes the time zone whose days the seasons follow. A ``steered`` model's forecasts are planned by their
+    uncertainty and a service level, the others' by a headroom. A ``heavy`` one takes long enough that it computes in a
+    thread.
     """
 
-    make: Callable[[], Model]
+    maker: Callable[[tzinfo], Model]
     default_window: float
     steered: bool = False
     heavy: bool = False
 
+    def make(self, timezone: tzinfo = UTC) -> Model:
+        """A new one, for one workload."""
+        return self.maker(timezone)
+
 
 MODELS: Mapping[str, ModelKind] = MappingProxyType(
     {
-        Baseline.name: ModelKind(Baseline, default_window=30 * 60.0),
+        Baseline.name: ModelKind(lambda _: Baseline(), default_window=30 * 60.0),
         AutoModel.name: ModelKind(AutoModel, default_window=14 * 86400.0, steered=True, heavy=True),
-        SeasonalNaive.name: ModelKind(SeasonalNaive, default_window=8 * 86400.0),
-        LastValue.name: ModelKind(LastValue, default_window=30 * 60.0),
+        SeasonalNaive.name: ModelKind(lambda _: SeasonalNaive(), default_window=8 * 86400.0),
+        LastValue.name: ModelKind(lambda _: LastValue(), default_window=30 * 60.0),
     }
 )
 """Every model that computes in the process, by the name that ``--model`` takes."""

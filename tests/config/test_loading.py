@@ -50,6 +50,7 @@ TWO_OF_A_KIND = {
     "name": ("a", "b"),
     "PromQL": ("a", "b"),
     "secret": ("a", "b"),
+    "time zone": ("Europe/Berlin", "Asia/Tokyo"),
 }
 CHOICES = {
     "model": ("baseline", "http"),

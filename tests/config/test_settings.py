@@ -36,6 +36,7 @@ FORECASTING: Table = {
     ("--interval", "INTERVAL"): "30s",
     ("--window", "WINDOW"): None,  # what the model wants
     ("--model", "MODEL"): "baseline",
+    ("--timezone", "TIMEZONE"): "UTC",
     ("--model-url", "MODEL_URL"): None,
     ("--model-timeout", "MODEL_TIMEOUT"): "5s",
     ("--target-per-pod", "TARGET_PER_POD"): "200",

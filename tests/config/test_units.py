@@ -26,6 +26,7 @@ from kedastral.config.units import (
     read_secret,
     read_text,
     read_url,
+    read_zone,
     write_duration,
     write_value,
 )
@@ -384,3 +385,9 @@ def test_a_number_that_is_written_reads_the_same(value: float) -> None:
 @given(st.booleans())
 def test_a_boolean_that_is_written_reads_the_same(value: bool) -> None:
     assert read_boolean(write_value(value)) is value
+
+
+def test_a_time_zone_is_one_that_exists() -> None:
+    assert read_zone("Europe/Berlin").key == "Europe/Berlin"
+    for text in ("", "Europe/Atlantis", "../../etc/passwd", "/etc/localtime", "a\x00b", "Europe"):
+        assert refuses(read_zone, text) == "a time zone such as UTC or Europe/Berlin"
