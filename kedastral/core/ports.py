@@ -77,6 +77,8 @@ class SnapshotStore(SnapshotReader, Protocol):
     async def put(self, snapshot: Snapshot) -> bool:
         """Keep ``snapshot`` unless a newer one of its workload is there already; says whether it was kept.
 
+        Newer by more than a little skew is from before the clock was set back, and does not count.
+
         Raises `kedastral.errors.StoreError` for a snapshot without a workload's name, or when it cannot be kept.
         """
         ...

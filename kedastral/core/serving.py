@@ -26,8 +26,8 @@ class StalePolicy:
     default_min: int = attrs.field(default=2, validator=attrs.validators.ge(0))
 
     def is_stale(self, snapshot: Snapshot | None, now: datetime) -> bool:
-        """Whether there is no snapshot, or only one older than ``stale_after``."""
-        return snapshot is None or snapshot.age(now) > self.stale_after
+        """Whether there is no snapshot, or only one made more than ``stale_after`` ago, or from now: a wrong clock."""
+        return snapshot is None or abs((now - snapshot.made_at).total_seconds()) > self.stale_after
 
 
 @attrs.frozen
@@ -80,7 +80,7 @@ def decide(snapshot: Snapshot | None, now: datetime, policy: StalePolicy) -> Dec
 
 
 def _covers_lead(snapshot: Snapshot, now: datetime) -> bool:
-    return now + timedelta(seconds=snapshot.lead_time) < snapshot.ends_at
+    return snapshot.made_at <= now and now + timedelta(seconds=snapshot.lead_time) < snapshot.ends_at
 
 
 def _step_at(snapshot: Snapshot, moment: datetime) -> int:
@@ -91,4 +91,7 @@ def _step_at(snapshot: Snapshot, moment: datetime) -> int:
 def _staleness(snapshot: Snapshot | None, now: datetime) -> str:
     if snapshot is None:
         return "no forecast yet"
+    ahead = (snapshot.made_at - now).total_seconds()
+    if ahead > 0:
+        return f"the newest forecast is from {ahead:.0f} s in the future: a clock was set back, or clocks differ"
     return f"the newest forecast is {snapshot.age(now):.0f} s old"

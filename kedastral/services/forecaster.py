@@ -18,7 +18,7 @@ from kedastral.core.snapshot import Snapshot
 from kedastral.core.steered import SteeredState
 from kedastral.core.uncertainty import UncertaintyState
 from kedastral.core.workload import Workload, plan_by_headroom, plan_by_service_level
-from kedastral.errors import WorkloadError
+from kedastral.errors import StoreError, WorkloadError
 
 log = logging.getLogger("kedastral.forecaster")
 
@@ -93,7 +93,8 @@ class ForecastLoop:
         history = await self.source.history(now)
         forecast = await self.forecaster.forecast(history, now, self.workload.steps)
         snapshot = await self.planner.plan(history, forecast, self.store.get(self.workload.name))
-        await self.store.put(snapshot)
+        if not await self.store.put(snapshot):
+            raise StoreError("the store has a newer forecast already: the clock was set back a little", reason="older")
 
 
 @attrs.define

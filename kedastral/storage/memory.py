@@ -22,9 +22,14 @@ class MemoryStore:
 
     Reads and writes cost O(1); `newest` costs O(workloads). Expired snapshots are never shown, and their memory is
     given back by the next `put`: at most one snapshot per workload is held, whatever happens.
+
+    A snapshot that is older than the one kept is refused, unless by more than ``most_skew`` seconds: one process ticks
+    a workload in order, so that can only come from a clock that was set back, and the one kept was made in what is the
+    future by now. Refusing then would be for as long as the clock was set back by.
     """
 
     ttl: float | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.gt(0)))
+    most_skew: float = attrs.field(default=60.0, validator=attrs.validators.ge(0))
     _kept: dict[str, _Kept] = attrs.field(factory=dict, init=False)
 
     async def put(self, snapshot: Snapshot) -> bool:
@@ -34,7 +39,7 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         self._drop_expired()
         before = self.get(snapshot.workload)
-        if before is not None and before.made_at > snapshot.made_at:
+        if before is not None and 0 < (before.made_at - snapshot.made_at).total_seconds() <= self.most_skew:
             return False
         expires_at = float("inf") if self.ttl is None else trio.current_time() + self.ttl
         # removed first, so that the order of the dict is the order of expiry

@@ -74,6 +74,17 @@ async def test_an_older_snapshot_never_replaces_a_newer_one(autojump_clock: Mock
     assert store.get("shop") is newer
 
 
+async def test_after_the_clock_was_set_back_new_snapshots_are_kept(
+    autojump_clock: MockClock, store: SnapshotStore
+) -> None:
+    before, after = make_snapshot(made_at=at(60)), make_snapshot(made_at=at(-0.001))
+    assert await store.put(before) is True
+    assert await store.put(make_snapshot(made_at=at(0))) is False
+    assert await store.put(after) is True
+    assert store.get("shop") is after
+    assert await store.put(make_snapshot(made_at=at(30))) is True
+
+
 async def test_of_two_made_at_the_same_moment_the_later_put_counts(
     autojump_clock: MockClock, store: SnapshotStore
 ) -> None:
@@ -98,7 +109,7 @@ async def test_concurrent_writers_and_readers_see_whole_snapshots_that_never_go_
     async def write(writer: int) -> None:
         for n in range(100):
             name = names[(writer + n) % len(names)]
-            await store.put(make_snapshot([writer, n], made_at=at(writer + 50 * n), workload=name))
+            await store.put(make_snapshot([writer, n], made_at=at((writer + 50 * n) / 100), workload=name))
 
     async def read(reader: int) -> None:
         seen: dict[str, datetime] = {}
@@ -109,7 +120,7 @@ async def test_concurrent_writers_and_readers_see_whole_snapshots_that_never_go_
                 if found is None:
                     continue
                 writer, count = found.replicas.tolist()
-                assert (found.workload, found.made_at) == (name, at(writer + 50 * count))
+                assert (found.workload, found.made_at) == (name, at((writer + 50 * count) / 100))
                 assert found.made_at >= seen.get(name, found.made_at)
                 seen[name] = found.made_at
 
@@ -120,7 +131,7 @@ async def test_concurrent_writers_and_readers_see_whole_snapshots_that_never_go_
     newest = dict.fromkeys(names, START)
     for writer, n in itertools.product(range(50), range(100)):
         name = names[(writer + n) % len(names)]
-        newest[name] = max(newest[name], at(writer + 50 * n))
+        newest[name] = max(newest[name], at((writer + 50 * n) / 100))
     assert {name: found.made_at for name, found in store.newest().items()} == newest
 
 

@@ -146,8 +146,19 @@ def test_a_plan_is_fresh_up_to_the_very_second(on_stale: OnStale) -> None:
     assert policy.is_stale(made, after(120) + MICROSECOND)
 
 
-def test_a_plan_from_a_clock_ahead_is_fresh() -> None:
-    assert decide(snapshot([3, 8]), after(-3600), StalePolicy()) == Decision(3, stale=False)
+def test_a_plan_from_a_clock_a_little_ahead_is_fresh() -> None:
+    assert decide(snapshot([3, 8]), after(-120), StalePolicy(120)) == Decision(3, stale=False)
+
+
+@pytest.mark.parametrize("on_stale", OnStale)
+def test_a_plan_from_further_ahead_than_plans_are_fresh_for_is_stale_and_not_ridden(on_stale: OnStale) -> None:
+    policy, now = StalePolicy(120, on_stale, default_min=2), after(-120) - MICROSECOND
+
+    assert policy.is_stale(snapshot([30] * 30), now)
+    told = decide(snapshot([30] * 30), now, policy)
+    assert told.stale
+    assert told.replicas == (2 if on_stale is OnStale.DEFAULT_MIN else None)
+    assert told.reason == "the newest forecast is from 120 s in the future: a clock was set back, or clocks differ"
 
 
 def test_a_fresh_plan_holds_past_its_end() -> None:

@@ -3,8 +3,9 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+import attrs
 import numpy as np
 import pytest
 import trio
@@ -267,3 +268,33 @@ async def test_what_nobody_expected_leaves_the_tick(autojump_clock: MockClock, w
         await run_ticker(ForgivingTick(loop, counted.append).tick, 30.0)
     assert counted == []
     assert loop.store.get("shop") is None
+
+
+@attrs.define
+class SetClock:
+    """A wall clock that the test sets."""
+
+    shown: datetime = START
+    speed: float = 1.0
+
+    def now(self) -> datetime:
+        return self.shown
+
+
+async def test_a_clock_set_back_a_little_is_told_and_set_back_far_it_publishes_again(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, metrics = SetClock(), Metrics()
+    tick = ForgivingTick(make_loop(clock=clock), metrics.count_error)
+    await tick.tick()
+    clock.shown = START - timedelta(seconds=30)
+    await tick.tick()
+    assert errors_counted(metrics) == {("store", "older"): 1}
+    [record] = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "set back" in vars(record)["err"]
+    clock.shown = START - timedelta(minutes=10)
+    await tick.tick()
+    published = tick.loop.store.get("shop")
+    assert published is not None
+    assert published.made_at == clock.shown
+    assert errors_counted(metrics) == {("store", "older"): 1}
