@@ -10,8 +10,10 @@ import attrs
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from quart import Response, g, request
+from quart.wrappers.base import BaseRequestWebsocket
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import MapAdapter
 
 from kedastral.clock import WallClock
 from kedastral.core.ports import SnapshotReader
@@ -44,11 +46,26 @@ class SnapshotView:
         return any(self.is_stale(snapshot) for snapshot in self.reader.newest().values())
 
 
+class _Application(QuartTrio):
+    """Serves whatever host a client asks for, also one that cannot be: Werkzeug would fail on it before any route."""
+
+    def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
+        if request is None:
+            return super().create_url_adapter(None)
+        return self.url_map.bind(
+            "kedastral",
+            # by "ws" it knows a websocket, for which there is no route
+            url_scheme=request.scheme,
+            path_info=request.path,
+            default_method=request.method,
+        )
+
+
 def create_app(
     view: SnapshotView, readiness: Readiness, registry: CollectorRegistry, *, serves_forecasts: bool = True
 ) -> QuartTrio:
     """The application; without ``serves_forecasts`` only the probes and the metrics."""
-    app = QuartTrio("kedastral", static_folder=None)
+    app = _Application("kedastral", static_folder=None)
     app.url_map.merge_slashes = False  # a redirect would be a page of HTML
     app.url_map.redirect_defaults = False
     app.config["PROPAGATE_EXCEPTIONS"] = False

@@ -308,3 +308,15 @@ async def test_an_unusable_request_id_is_replaced(autojump_clock: MockClock, giv
     made = [(await client.get("/nowhere", headers={"X-Request-Id": given})).headers["X-Request-Id"] for _ in range(2)]
     assert made[0] != made[1]
     assert all(len(one) == 32 and one.isalnum() for one in made)
+
+
+@pytest.mark.parametrize("host", ["a..b", "..", "x" * 300, "a b", "", "xn--\xc3", "a:99999999"])
+async def test_every_host_is_served(autojump_clock: MockClock, host: str) -> None:
+    site = Site()
+    response = await site.client.get("/healthz", headers={"Host": host})
+    assert response.status_code == 200
+    response = await site.client.get("/nope", headers={"Host": host})
+    assert response.status_code == 404
+    assert await read_error(response) == "not found"
+    response = await site.client.post("/metrics", headers={"Host": host})
+    assert response.status_code == 405
