@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 import attrs
 
+from kedastral.core.capacity import MOST_REPLICAS
 from kedastral.core.forecast import Forecast
 from kedastral.core.series import Ints, Observation, frozen_ints, require_positive, same_array
 from kedastral.core.steered import SteeredReport
@@ -36,6 +37,8 @@ class Snapshot:
             raise ValueError("replicas must be >= 0")
         if self.floor is not None and self.floor < 0:
             raise ValueError("the floor must be >= 0")
+        if max(self.replicas.max(initial=0), self.floor or 0) > MOST_REPLICAS:
+            raise ValueError(f"replicas and the floor must be <= {MOST_REPLICAS}")
         try:
             _ = self.ends_at + timedelta(seconds=self.lead_time)
         except OverflowError:

@@ -47,6 +47,14 @@ def test_negative_replicas_are_refused() -> None:
         snapshot(floor=-1)
 
 
+def test_more_replicas_than_kubernetes_can_count_are_refused() -> None:
+    assert snapshot(replicas=[2**31 - 1] * 3, floor=2**31 - 1).floor == 2**31 - 1
+    with pytest.raises(ValueError, match="<= 2147483647"):
+        snapshot(replicas=[1, 2**31, 1])
+    with pytest.raises(ValueError, match="<= 2147483647"):
+        snapshot(floor=10**400)
+
+
 def test_no_replicas_at_all_are_a_plan() -> None:
     assert snapshot(replicas=[0, 0, 0], floor=0).floor == 0
 
