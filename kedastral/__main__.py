@@ -1,7 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m kedastral``."""
+"""The way in: of the command ``kedastral`` and of ``python -m kedastral``. It imports nothing heavy before `main`."""
 
-from kedastral.cli import main
+import os
+import signal
+import sys
+from functools import partial
+
+SERVICES = {"run", "forecaster", "scaler", "demo"}
+"""The commands that SIGTERM ends with success."""
+
+
+def main() -> None:
+    """The program, which a signal ends at once, and cleanly, from the first moment until the command has its own way.
+
+    The first process of a container ignores every signal that it does not handle, and loading takes a second.
+    """
+    serves = sys.argv[1:2] and sys.argv[1] in SERVICES
+    signal.signal(signal.SIGTERM, partial(_exit, 0 if serves else 128 + signal.SIGTERM))
+    signal.signal(signal.SIGINT, partial(_exit, 128 + signal.SIGINT))
+    from kedastral.cli import main as run_command  # noqa: PLC0415 - see above
+
+    if not serves:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    run_command()
+
+
+def _exit(code: int, _number: int, _frame: object) -> None:
+    os._exit(code)
+
 
 if __name__ == "__main__":
     main()
