@@ -35,16 +35,24 @@ class SystemClock:
         return datetime.now(UTC)
 
 
-@attrs.frozen
+@attrs.define
 class AcceleratedClock:
     """A wall clock tied to Trio's, ``speed`` times as fast, beginning at ``start`` when Trio's clock shows ``origin``.
+
+    With ``origin`` None it stands at ``start`` until `begin`.
 
     The demo lets a day pass in minutes with it; under Trio's virtual clock it makes wall time virtual too.
     """
 
     start: datetime
     speed: float = attrs.field(default=1.0, validator=attrs.validators.gt(0))
-    origin: float = attrs.field(factory=trio.current_time)
+    origin: float | None = attrs.field(factory=trio.current_time)
+
+    def begin(self) -> None:
+        """Run from ``start`` on, from now on."""
+        self.origin = trio.current_time()
 
     def now(self) -> datetime:
+        if self.origin is None:
+            return self.start
         return self.start + timedelta(seconds=(trio.current_time() - self.origin) * self.speed)

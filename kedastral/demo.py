@@ -150,16 +150,19 @@ class Demo:
         index = int((at - snapshot.made_at).total_seconds() / snapshot.forecast.step)
         return float(snapshot.forecast.values[min(index, len(snapshot.forecast.values) - 1)])
 
+    async def learn(self) -> None:
+        """Wait for the app's first forecast, which may take a model seconds, and only then let the clock run."""
+        while self.snapshot() is None:  # noqa: ASYNC110 - the store has no event for it, nobody else needs one
+            await trio.sleep(0.02)
+        self.clock.begin()
+
     async def compare(self, duration: float, on_sync: Callable[[], None]) -> None:
         """Advance the comparison with the clock for ``duration`` seconds of its time, then return."""
+        began = trio.current_time() if self.clock.origin is None else self.clock.origin
         while self.comparison.at < duration:
-            due = self.clock.origin + self.comparison.at / self.clock.speed
-            await trio.sleep_until(due)
-            if self.snapshot() is not None:
-                self.comparison.advance(self.told())
-                on_sync()
-            else:  # before the first forecast nobody asks
-                await trio.sleep(0.01)
+            await trio.sleep_until(began + self.comparison.at / self.clock.speed)
+            self.comparison.advance(self.told())
+            on_sync()
 
 
 @asynccontextmanager
@@ -167,7 +170,7 @@ async def open_demo(settings: DemoSettings) -> AsyncIterator[Demo]:
     """Make the demo's parts. Raises BindError, ConfigError."""
     async with AsyncExitStack() as stack:
         load = SyntheticLoad(peak=15 * settings.plan.target_per_pod)
-        clock = AcceleratedClock(BEGIN, settings.pace.speed)
+        clock = AcceleratedClock(BEGIN, settings.pace.speed, origin=None)  # until the first forecast is made
         source = SyntheticSource(load, settings.forecast.history_window, settings.forecast.step)
         app = await assemble_run(settings, source, Common(clock, stack))
         if app.grpc is None:

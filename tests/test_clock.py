@@ -40,6 +40,15 @@ async def test_it_stands_still_while_trios_clock_does(autojump_clock: MockClock)
     assert clock.now() == START
 
 
+async def test_it_may_stand_at_its_start_until_it_is_told_to_begin(autojump_clock: MockClock) -> None:
+    clock = AcceleratedClock(START, speed=2.0, origin=None)
+    await trio.sleep(100)
+    assert clock.now() == START
+    clock.begin()
+    await trio.sleep(10)
+    assert clock.now() == START + timedelta(seconds=20)
+
+
 @pytest.mark.parametrize("speed", [0.0, -1.0])
 async def test_a_clock_that_stands_or_runs_backwards_is_refused(speed: float) -> None:
     with pytest.raises(ValueError, match="speed"):

@@ -2,7 +2,9 @@
 """`SyntheticSource`: a realistic load that nobody has to produce: daily shape, noise, a ramp and a flash."""
 
 import math
-from datetime import datetime, timedelta
+from collections import deque
+from datetime import UTC, datetime
+from typing import ClassVar
 
 import attrs
 import numpy as np
@@ -18,8 +20,9 @@ class SyntheticLoad:
     """Requests per second of a shop, a pure function of time: the same moment always has the same load.
 
     Every day has a quiet night, a morning rise and an evening peak; weekends are lighter. On top: a campaign that
-    doubles the load within ten minutes at 09:30 and fades over an hour and a half, a flash at 15:10 that nobody can
-    foresee (three times the load within two minutes, gone after twelve), and noise that differs from minute to minute.
+    doubles the load within ten minutes at 09:30, every day, and fades over an hour and a half; a flash that nobody can
+    foresee, at another time each day (three times the load within two minutes, gone after twelve); and noise that
+    differs from minute to minute.
     """
 
     peak: float = attrs.field(default=1500.0, validator=require_positive)
@@ -31,8 +34,18 @@ class SyntheticLoad:
         seconds = moment.timestamp()
         hour = seconds % DAY / 3600
         weekend = 0.7 if moment.weekday() >= 5 else 1.0
-        load = self.peak * weekend * _daily_shape(hour) * _campaign(hour) * _flash(hour)
+        load = (
+            self.peak
+            * weekend
+            * _daily_shape(hour)
+            * _campaign(hour)
+            * _flash(hour - self._flash_at(math.floor(seconds / DAY)))
+        )
         return load * (1 + self.noise * self._noise_of(math.floor(seconds / MINUTE)))
+
+    def _flash_at(self, day: int) -> float:
+        """The hour, 11 to 19, at which the flash of a ``day`` (counted from the epoch) begins."""
+        return float(np.random.default_rng((self.seed, day, 1)).uniform(11, 19))
 
     def _noise_of(self, minute: int) -> float:
         """Standard normal, cut at three deviations; a generator for each minute, so that any minute can be asked."""
@@ -40,34 +53,38 @@ class SyntheticLoad:
         return float(np.clip(drawn, -3, 3))
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class SyntheticSource:
     """A `kedastral.core.ports.MetricSource` over a `SyntheticLoad`, with as much history as anybody asks for.
 
-    ``window`` and ``step`` in seconds, as for Prometheus.
+    ``window`` and ``step`` in seconds, as for Prometheus. What was computed is kept while it is in the window.
     """
 
-    name = "synthetic"
+    name: ClassVar[str] = "synthetic"
 
     load: SyntheticLoad
     window: float = attrs.field(validator=require_positive)
     step: float = attrs.field(validator=require_positive)
-    _known: dict[datetime, float] = attrs.field(factory=dict, init=False, repr=False)
+    _known: deque[float] = attrs.field(factory=deque, init=False, repr=False)
+    _ends: int = attrs.field(default=0, init=False, repr=False)
 
     async def history(self, now: datetime) -> Series:
         """See `kedastral.core.ports.MetricSource.history`; never fails."""
-        end = align_down(now, self.step)
         points = max(1, int(self.window / self.step + 1e-9))
-        start = end - timedelta(seconds=(points - 1) * self.step)
-        times = [start + timedelta(seconds=i * self.step) for i in range(points)]
-        values = [self._known.get(at) or self._measure(at) for at in times]
-        self._known.clear()  # what has left the window is not asked for again
-        self._known.update(zip(times, values, strict=True))
-        return Series(start, self.step, values)
+        newest = round(align_down(now, self.step).timestamp() / self.step)
+        if not 0 <= newest - self._ends <= points:  # the first time, or far from what is known
+            self._known.clear()
+            self._ends = newest - points
+        for place in range(self._ends + 1, newest + 1):
+            self._known.append(self._measure(place))
+        while len(self._known) > points:
+            self._known.popleft()
+        self._ends = newest
+        return Series(datetime.fromtimestamp((newest - points + 1) * self.step, UTC), self.step, list(self._known))
 
-    def _measure(self, at: datetime) -> float:
-        """The value at ``at``: the load of the step that ended there, as rate() gives it."""
-        return self.load.at(at - timedelta(seconds=self.step / 2))
+    def _measure(self, place: int) -> float:
+        """The value at ``place * step`` seconds: the load of the step that ended there, as rate() gives it."""
+        return self.load.at(datetime.fromtimestamp((place - 0.5) * self.step, UTC))
 
 
 def _daily_shape(hour: float) -> float:
@@ -84,9 +101,9 @@ def _campaign(hour: float) -> float:
     return 1 + min(since / 10, 1.0) * math.exp(-max(since - 10, 0) / 45)
 
 
-def _flash(hour: float) -> float:
-    """Three times the load at 15:10, up within two minutes, down again from 15:20 on."""
-    since = (hour - 15 - 10 / 60) * 60
+def _flash(hours: float) -> float:
+    """Three times the load, ``hours`` after it began: up within two minutes, down again from the tenth on."""
+    since = hours * 60
     up, down = min(max(since / 2, 0.0), 1.0), min(max((12 - since) / 2, 0.0), 1.0)
     return 1 + 2 * min(up, down)
 

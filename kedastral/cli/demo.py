@@ -33,6 +33,8 @@ async def run_demo(settings: DemoSettings) -> None:
         screen = _Screen(demo, settings)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_run_app, demo, nursery.cancel_scope)
+            with console.status(f"{settings.forecast.model} is learning from the history of the demo's load …"):
+                await demo.learn()
             if console.is_terminal:
                 await _draw_live(console, demo, settings, screen)
             else:

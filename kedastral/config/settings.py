@@ -88,7 +88,7 @@ class DemoSettings:
     pace: DemoPace = group(DemoPace)
     listeners: RunListeners = group(RunListeners)
     name: WorkloadName = group(WorkloadName, workload="demo-shop")
-    forecast: ForecastSettings = group(ForecastSettings)
+    forecast: ForecastSettings = group(ForecastSettings, model="auto")  # its source has history from the start
     plan: PlanSettings = group(PlanSettings, target_per_pod="100")
     level: ServiceLevel = group(ServiceLevel)
     serving: ServingSettings = group(ServingSettings)

@@ -7,13 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 
 import pytest
 
-from kedastral.adapters.synthetic import SyntheticLoad
+from kedastral.adapters.synthetic import SyntheticLoad, SyntheticSource
 from kedastral.config.loading import load
 from kedastral.config.settings import DemoSettings
-from kedastral.demo import SYNC_PERIOD, Comparison, Demo, open_demo
+from kedastral.demo import BEGIN, SYNC_PERIOD, Comparison, Demo, open_demo
+from kedastral.models import MODELS
 
 ANY_PORT = {"--http-listen": "127.0.0.1:0", "--grpc-listen": "127.0.0.1:0"}
 COMMAND = [sys.executable, "-m", "kedastral", "demo", "--http-listen=127.0.0.1:0", "--grpc-listen=127.0.0.1:0"]
@@ -62,9 +64,24 @@ async def test_the_demo_asks_the_scaler_that_also_answers_keda() -> None:
         assert demo.app.grpc is not None
         assert demo.scaler is demo.app.grpc.service.scaler
         assert demo.told() == settings.stale.default_min  # no forecast yet
+        assert demo.clock.now() == BEGIN  # time stands still until there is one
         await demo.app.ticking[0].tick.tick()
+        await demo.learn()
         assert demo.forecast_at_lead() is not None
         assert demo.told() == demo.scaler.decide("demo-shop").replicas
+
+
+async def test_the_forecast_rises_before_the_load_does_within_the_demos_first_minute() -> None:
+    settings = load(DemoSettings, {}, {}).settings
+    demand = SyntheticLoad(peak=15 * settings.plan.target_per_pod)
+    before = BEGIN + timedelta(minutes=30)  # a quarter of an hour before the campaign
+    assert (before - BEGIN).total_seconds() / settings.pace.speed < 60
+    source = SyntheticSource(demand, settings.forecast.history_window, settings.forecast.step)
+    history = await source.history(before)
+    values = MODELS[str(settings.forecast.model)].make().forecast(history, before, settings.forecast.steps).values
+    assert history.newest is not None
+    assert demand.at(before) < 1.2 * history.values[-30:].mean()  # it is still calm
+    assert values[27:].mean() > 1.6 * history.newest.value
 
 
 @pytest.mark.process
