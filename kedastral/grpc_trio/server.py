@@ -84,8 +84,8 @@ class Server:
         session = _Session(self._services, self._limits, self._numbers)
         async with trio.open_nursery() as timers:
             async with trio.open_nursery() as connections:
+                timers.start_soon(session.enforce_grace, shutdown, grace, connections.cancel_scope)
                 await session.accept_until(shutdown, listeners, connections, task_status)
-                timers.start_soon(session.enforce_grace, grace, connections.cancel_scope)
             timers.cancel_scope.cancel()
 
 
@@ -134,8 +134,9 @@ class _Session:
             for acceptor in acceptors:
                 acceptor.stop()
 
-    async def enforce_grace(self, grace: float, connections: trio.CancelScope) -> None:
-        """After ``grace`` seconds end what is left, politely at first."""
+    async def enforce_grace(self, shutdown: trio.Event, grace: float, connections: trio.CancelScope) -> None:
+        """``grace`` seconds after ``shutdown`` end what is left, politely at first."""
+        await shutdown.wait()
         await trio.sleep(grace)
         _log.warning("%d connections are still busy after %g s of grace", len(self._open), grace)
         for connection in self._open:

@@ -255,9 +255,52 @@ async def test_a_client_may_say_goodbye_first(start_server: StartServer, autojum
     assert trio.current_time() - began < 2
 
 
-async def test_accept_errors_of_an_exhausted_system_are_logged_and_survived(
+async def test_clients_that_keep_connecting_do_not_delay_the_end(autojump_clock: object) -> None:
+    class Storm(MemoryListener):
+        async def accept(self) -> trio.abc.Stream:
+            await trio.sleep(0.005)
+            client, ours = trio.testing.memory_stream_pair()
+            await client.aclose()
+            return ours
+
+    listener, shutdown = Storm(), trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.cancel_scope.deadline = 30
+        nursery.start_soon(partial(Server([Scaler()]).serve, [listener], shutdown=shutdown))
+        await trio.sleep(1)
+        shutdown.set()
+    assert listener.closed
+    assert trio.current_time() < 1 + 0.6
+
+
+async def test_the_grace_begins_with_the_shutdown_also_while_the_backlog_is_emptied(autojump_clock: object) -> None:
+    class Late(MemoryListener):
+        async def accept(self) -> trio.abc.Stream:
+            await trio.sleep(0.005)
+            return await super().accept() if trio.current_time() < 1 else trio.testing.memory_stream_pair()[1]
+
+    async def hang(stream: Any) -> None:
+        await stream.recv_message()
+        await trio.sleep_forever()
+
+    listener, shutdown = Late(), trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.cancel_scope.deadline = 30
+        serve = Server([Scaler(IsActive=hang)], limits=Limits(max_connections=2)).serve
+        nursery.start_soon(partial(serve, [listener], shutdown=shutdown, grace=1))
+        client = Client(listener.connect())
+        client.start("IsActive", pb.ScaledObjectRef())
+        nursery.start_soon(client.until_closed)
+        await trio.sleep(1)
+        shutdown.set()
+    assert trio.current_time() < 1 + 1 + 2 + 0.1
+
+
+async def test_accept_errors_of_an_exhausted_system_are_logged_once_and_survived(
     nursery: trio.Nursery, autojump_clock: object, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
+
     class Exhausted(MemoryListener):
         failures = 3
 
@@ -270,7 +313,10 @@ async def test_accept_errors_of_an_exhausted_system_are_logged_and_survived(
     listener = Exhausted()
     await nursery.start(partial(Server([Scaler()]).serve, [listener], shutdown=trio.Event()))
     assert (await Client(listener.connect()).call()).status is Status.OK
-    assert [r.getMessage() for r in caplog.records] == ["no connection can be accepted: Too many open files"] * 3
+    assert [r.getMessage() for r in caplog.records] == [
+        "no connection can be accepted: Too many open files",
+        "connections are accepted again",
+    ]
     assert caplog.records[0].levelno == logging.ERROR
 
 
