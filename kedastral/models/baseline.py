@@ -34,6 +34,7 @@ class Baseline:
 
     name = "baseline"
 
+    @np.errstate(over="ignore", invalid="ignore")  # a load too large for a float: the forecast is refused for it
     def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
         """See `kedastral.core.ports.Model.forecast`; raises ModelError where the history holds no value."""
         carried = fill_gaps(history.values)

@@ -287,6 +287,11 @@ def test_a_constant_load_is_forecast_to_stay(load: float, step: float, points: i
     assert forecast([load] * points, step=step) == pytest.approx([load] * 30, rel=1e-12)
 
 
+@pytest.mark.parametrize("values", [[1e308] * 60 * 72, [1e308] * 60, [1e306 * n for n in range(110)]])
+def test_loads_near_the_end_of_the_floats_are_forecast_without_a_warning(values: list[float]) -> None:
+    assert min(forecast(values)) > 0.7e308
+
+
 def test_the_history_is_left_alone() -> None:
     history = Series(MONDAY, 60, [1.0, NAN, 3.0])
     Baseline().forecast(history, MONDAY + HOUR, 5)
