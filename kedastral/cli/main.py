@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands: run, forecaster, scaler, demo, backtest, validate."""
 
+import errno
 import logging
 import os
 import sys
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, TypeVar
 
 import click
@@ -121,12 +122,24 @@ def validate(context: click.Context, /, command: str, **_flags: object) -> None:
 def main() -> None:
     """The program. Exit code 0: all went well, 1: it failed, 2: it was told something wrong."""
     try:
+        _run_command()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _complain(f"cannot write: {os.strerror(error.errno).lower()}")
+        sys.exit(FAILED)
+    finally:
+        _let_go_of_outputs()
+
+
+def _run_command() -> None:
+    try:
         cli.main(standalone_mode=False)
     except ConfigError as error:
         _complain(*error.problems)
         sys.exit(MISUSED)
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
+        _tell(error.format_message())
         sys.exit(MISUSED)
     except click.ClickException as error:
         _complain(error.format_message().replace("\n", " "))
@@ -179,7 +192,24 @@ def _exit_cleanly(main: Callable[..., Any], *arguments: object) -> None:
 
 def _complain(*problems: str) -> None:
     for problem in problems:
-        click.echo(f"kedastral: {problem}", err=True)
+        _tell(f"kedastral: {problem}")
+
+
+def _tell(words: str) -> None:
+    """Say it on stderr; where nobody can hear it, the exit code says enough."""
+    with suppress(OSError, ValueError):
+        click.echo(words, err=True)
+
+
+def _let_go_of_outputs() -> None:
+    """Write out what is left, and drop it where that fails: the interpreter would end with a code of its own for it."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _print_settings(command: str, loaded: Loaded[Any]) -> None:

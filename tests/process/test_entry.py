@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Signals in the first second, while the program still loads."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -49,3 +50,38 @@ def test_a_signal_while_the_program_loads_ends_it_at_once_and_silently(
 def test_the_console_script_and_the_module_are_the_same_way_in() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert project["scripts"] == {"kedastral": "kedastral.__main__:main"}
+
+
+FLAGS = ["--workload", "shop", "--prom-url", "http://prometheus:9090", "--prom-query", "up"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "redirection", "code"),
+    [
+        (["validate", *FLAGS], ">&-", 0),
+        (["validate", *FLAGS], "2>/dev/full", 0),
+        (["validate", *FLAGS], ">/dev/full", 1),
+        (["--version"], ">/dev/full", 1),
+        (["run"], "2>&-", 2),
+        (["run"], "2>/dev/full", 2),
+        (["run", "--nope"], "2>/dev/full", 2),
+        (["--nope"], "2>/dev/full", 2),
+        ([], "2>/dev/full", 2),
+    ],
+)
+def test_the_exit_code_is_right_where_an_output_takes_nothing(
+    arguments: list[str], redirection: str, code: int
+) -> None:
+    command = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-m", "kedastral", *arguments]
+    ended = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    assert ended.returncode == code
+    assert b"Traceback" not in ended.stderr
+
+
+def test_a_reader_that_has_gone_costs_no_traceback() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "kedastral", "validate", *FLAGS]
+    ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, timeout=60, check=False)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (1, b"")
