@@ -99,7 +99,9 @@ class PrometheusSource:
     async def _read_chunk(self, start: datetime, end: datetime) -> Series:
         question = self._range_question(start, end)
         answer = await self._ask(question)
-        return self._api.read(question, lambda: sum_series(range_series(answer), start, end, self.asked.step))
+        return await self._api.read_apart(
+            question, lambda: sum_series(range_series(answer), start, end, self.asked.step), answer.size
+        )
 
     async def _read_instant(self, start: datetime, end: datetime) -> Series:
         question = Question("query", {"query": self.asked.query, "time": _seconds(end.timestamp())})

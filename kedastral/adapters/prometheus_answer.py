@@ -18,12 +18,13 @@ Points = Sequence[tuple[float, float]]
 
 @attrs.frozen
 class Answer:
-    """A successful answer, its result not yet looked into."""
+    """A successful answer of ``size`` bytes, its result not yet looked into."""
 
     result_type: str
     result: Any
     warnings: tuple[str, ...] = ()
     infos: tuple[str, ...] = ()
+    size: int = attrs.field(default=0, eq=False)
 
 
 class RefusedError(Exception):
@@ -41,7 +42,11 @@ def parse_answer(body: bytes) -> Answer:
     if document.get("status") != "success" or not isinstance(data, dict) or "result" not in data:
         raise ValueError("the JSON holds no result")
     return Answer(
-        str(data.get("resultType")), data["result"], _texts(document.get("warnings")), _texts(document.get("infos"))
+        str(data.get("resultType")),
+        data["result"],
+        _texts(document.get("warnings")),
+        _texts(document.get("infos")),
+        len(body),
     )
 
 

@@ -26,6 +26,8 @@ CONNECT_TIMEOUT = 2.0
 """Seconds, for each attempt. Whoever calls bounds the whole."""
 BODY_LIMIT = 16 * 1024 * 1024
 """Fifty series of 11,000 points, and about 100 MiB of memory once parsed; whoever has more should sum in PromQL."""
+LARGE = 2**20
+"""Bytes of an answer that takes longer to read than a call of KEDA should have to wait: 0.1 s a MiB."""
 QUERY_SHOWN = 200
 
 T = TypeVar("T")
@@ -75,7 +77,7 @@ class PrometheusApi:
         if reply.status != 200:
             raise self._status_error(question, reply)
         try:
-            return self.read(question, lambda: parse_answer(reply.body))
+            return await self.read_apart(question, lambda: parse_answer(reply.body), len(reply.body))
         except RefusedError as error:
             raise self.error(question, self._quote(question, str(error)), "refused") from error
 
@@ -88,6 +90,12 @@ class PrometheusApi:
         except Exception as error:
             what = self._quote(question, str(error) or type(error).__name__)
             raise self.error(question, f"the answer cannot be used: {what}", "bad_answer") from error
+
+    async def read_apart(self, question: Question, parse: Callable[[], T], size: int) -> T:
+        """`read`, in a thread where ``size``, of the answer in bytes, is large: nobody else has to wait for it then."""
+        if size <= LARGE:
+            return self.read(question, parse)
+        return await trio.to_thread.run_sync(self.read, question, parse, abandon_on_cancel=True)
 
     def error(self, question: Question, what: str, reason: str, kind: type[SourceError] = SourceError) -> SourceError:
         """A SourceError that says where, what and for which query."""

@@ -3,6 +3,7 @@
 
 import logging
 import math
+import threading
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
+from kedastral.adapters import prometheus, prometheus_api
 from kedastral.adapters.prometheus import RangeQuery
 from kedastral.adapters.prometheus_memory import RANGE_AGAIN_AFTER
 from kedastral.errors import SourceError
@@ -82,6 +84,28 @@ async def test_no_request_asks_for_more_than_prometheus_gives() -> None:
     assert len(series) == 20160
     sizes = [(float(r.url.params["end"]) - float(r.url.params["start"])) / STEP + 1 for r in server.requests]
     assert sizes == [11000, 9160]
+
+
+async def test_a_large_answer_is_read_in_a_thread_so_that_nobody_else_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+
+    def watch(good: Any) -> Any:
+        def watched(*arguments: Any) -> Any:
+            threads.append(threading.get_ident())
+            return good(*arguments)
+
+        return watched
+
+    monkeypatch.setattr(prometheus_api, "parse_answer", watch(prometheus_api.parse_answer))
+    monkeypatch.setattr(prometheus, "sum_series", watch(prometheus.sum_series))
+    small = await source_of(Server(counting)).history(END)
+    assert set(threads) == {threading.get_ident()}
+    threads.clear()
+    monkeypatch.setattr(prometheus_api, "LARGE", 100)
+    assert await source_of(Server(counting)).history(END) == small
+    assert len(threads) == 2
+    assert threading.get_ident() not in threads
+    assert (await raised_by(Server(reply(200, content=b"[" * 200)))).reason == "bad_answer"
 
 
 async def test_a_server_that_gives_more_than_was_asked_for_changes_nothing_outside_the_chunk() -> None:
