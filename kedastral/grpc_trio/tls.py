@@ -29,7 +29,7 @@ async def agree_on_http2(transport: trio.abc.Stream, peer: Peer, limits: Limits)
         return False
     except trio.BrokenResourceError as error:
         reason = error.__cause__  # OpenSSL's own words, such as "no shared cipher" or "unknown ca"
-        hung_up = reason is None or isinstance(reason, ssl.SSLEOFError)
+        hung_up = reason is None or isinstance(reason, ssl.SSLEOFError | ssl.SSLZeroReturnError)
         _log.warning("TLS handshake with %s failed: %s", peer, "the client hung up" if hung_up else reason)
         return False
     if transport.selected_alpn_protocol() != "h2":
