@@ -28,7 +28,7 @@ def installed_peers() -> Sequence[Model]:
     if importlib.util.find_spec("lightgbm"):
         peers.append(LightGbm())
     if importlib.util.find_spec("statsforecast"):
-        peers += [Statistical("theta", "DynamicOptimizedTheta"), Statistical("holt-winters", "HoltWinters")]
+        peers += [Statistical("theta", "DynamicOptimizedTheta"), Statistical("holt", "Holt")]
     return peers
 
 
@@ -63,7 +63,7 @@ class LightGbm:
 
 @attrs.frozen
 class Statistical:
-    """A model of statsforecast on the last three days; a season of a day where it takes one."""
+    """A model of statsforecast on the last three days, without a season: one of 1,440 minutes takes it minutes."""
 
     name: str
     model: str
