@@ -108,10 +108,11 @@ def plot_replicas(contest: Contest) -> Plot:
             axes.fill_between(times, needed, color=theme.load, alpha=0.45, lw=0, step="mid")
             axes.plot(times, outcome.supply.ready, color=theme.lines[name], lw=0.9, drawstyle="steps-mid")
             short = outcome.supply.unserved > 0
-            marks = np.full(int(short.sum()), 0.0)
-            axes.plot(times[short], marks, ls="", marker="|", ms=9, color=theme.alarm, clip_on=False)
+            if short.any():  # marks of nothing that are not clipped would have the layout make room for them
+                marks = np.zeros(int(short.sum()))
+                axes.plot(times[short], marks, ls="", marker="|", ms=9, color=theme.alarm, clip_on=False)
             axes.set_title(f"{NAMES[name]}, {entry.contestant.knob} {entry.contestant.shown:g}", loc="left")
-            axes.set_ylim(bottom=0)
+        axes.set_ylim(bottom=0)  # shared, so only once every line is drawn: it ends the scaling
         _date(axes)
 
     shown = ", ".join(NAMES[entry.contestant.name] for entry in entries)

@@ -143,6 +143,7 @@ def _remark(standings: Sequence[Standing], ours: Standing, reference: Point) -> 
 def _flags(setting: float, contests: Sequence[Contest]) -> list[str]:
     rules = contests[0].arena.rules
     flags = [
+        f"--model {contests[0].arena.model.name}",
         f"--{contests[0].entry('kedastral').contestant.knob.replace(' ', '-')} {setting:g}",
         f"--lead-time {write_duration(rules.serving.lead_time)}",
     ]

@@ -176,7 +176,7 @@ def test_an_hpa_that_does_as_well_is_said_to() -> None:
     assert verdict.outlook is Outlook.EVEN
     assert verdict.words.startswith("A plain HPA at 0.8 does as well here: ")
     assert verdict.advice.startswith("Nothing is gained by a change; should you run Kedastral all the same, take ")
-    assert verdict.flags[:2] == ("--headroom 1.2", "--lead-time 5m")
+    assert verdict.flags[:3] == ("--model baseline", "--headroom 1.2", "--lead-time 5m")
 
 
 def test_what_is_better_is_recommended_with_its_flags() -> None:
@@ -184,7 +184,7 @@ def test_what_is_better_is_recommended_with_its_flags() -> None:
     standings, contest = contest_with(good, {})
     verdict = judge(standings, [contest])
     assert verdict.outlook is Outlook.BETTER
-    assert verdict.advice.startswith("Run Kedastral with --headroom 1.1 --lead-time 5m --min 1 --max ")
+    assert verdict.advice.startswith("Run Kedastral with --model baseline --headroom 1.1 --lead-time 5m --min 1 --max ")
 
 
 def test_something_simpler_that_serves_far_better_is_remarked_on() -> None:
