@@ -30,6 +30,9 @@ from kedastral.simulation.policies.ticks import Reading, Serving
 from kedastral.simulation.replay import Cluster
 from kedastral.simulation.trial import Scaling, Trial, scale_trace
 
+MOST_GAPS = 0.5
+"""The share of the judged steps that may be gaps: what is carried over more than half of them is no history."""
+
 
 def prepare_arenas(settings: BacktestSettings) -> list[Arena]:
     """One arena a workload. Raises ConfigError, a line for each history that cannot be replayed, all at once."""
@@ -143,6 +146,9 @@ def _scale(name: str, series: Series, settings: BacktestSettings) -> Trial:
         must = f"the history must be longer: at least {needed / 86400:.2g} days with load at their end"
         hint = "or set --evaluated and --warm-up"
         raise ConfigError([f"{name}: {must}, {hint}; got {span} ({error})"]) from error
+    if trial.gaps > len(trial.judged) * MOST_GAPS:
+        must = f"at least {1 - MOST_GAPS:.0%} of the judged steps must have a value"
+        raise ConfigError([f"{name}: {must}; got {len(trial.judged) - trial.gaps} of {len(trial.judged)}"])
     return trial if target == AUTO else attrs.evolve(trial, target_per_pod=target)
 
 

@@ -16,6 +16,8 @@ CLEARLY = 0.9
 """At equal cost, a ratio of service below this is clearly better, and above its inverse clearly worse."""
 CHEAPER = 0.97
 """The same of cost at equal violation, where every percent is money."""
+ROUNDED = 1e-6
+"""What interpolation may add to a ratio of 1: as good is not worse."""
 SPARE = 1.25
 """--max above the most pods the replay ever had."""
 
@@ -65,9 +67,9 @@ def judge(standings: Sequence[Standing], contests: Sequence[Contest]) -> Verdict
 def outlook_of(comparison: Comparison) -> Outlook:
     """Better or worse only where service at equal cost clearly is, or cost at equal violation with service agreeing."""
     services = (comparison.unserved, comparison.violation)
-    if max(services) <= CLEARLY or (comparison.cost <= CHEAPER and max(services) <= 1):
+    if max(services) <= CLEARLY or (comparison.cost <= CHEAPER and max(services) <= 1 + ROUNDED):
         return Outlook.BETTER
-    if min(services) >= 1 / CLEARLY or (comparison.cost >= 1 / CHEAPER and min(services) >= 1):
+    if min(services) >= 1 / CLEARLY or (comparison.cost >= 1 / CHEAPER and min(services) >= 1 - ROUNDED):
         return Outlook.WORSE
     return Outlook.EVEN
 

@@ -24,6 +24,7 @@ PLAIN_WIDTH = 120
 def run_backtest(settings: BacktestSettings) -> None:
     """All of it. Raises ConfigError for what the user must change; files are written last, each whole or not."""
     _require_plots(settings.output)
+    _require_separate_files(settings)
     arenas = prepare_arenas(settings)
     results = conclude(_replay_all(arenas, settings.plan.fixed_headroom))
     console = Console()
@@ -35,6 +36,21 @@ def _require_plots(output: BacktestOutput) -> None:
     """Said before minutes of computing, not after."""
     if output.report is not None and importlib.util.find_spec("matplotlib") is None:
         raise ConfigError(["--report needs matplotlib for its plots; install it with: pip install 'kedastral[report]'"])
+
+
+def _require_separate_files(settings: BacktestSettings) -> None:
+    """No output may take the place of the history, nor of another output, under whatever name."""
+    output = settings.output
+    taken = {path.resolve(): f"--csv {path}" for path in settings.history.csv}
+    problems = []
+    for flag, path in (("--json", output.json), ("--timeline", output.timeline), ("--report", output.report)):
+        if path is None:
+            continue
+        if path.resolve() in taken:
+            problems.append(f"{flag} must be a file of its own, got {str(path)!r}, which is {taken[path.resolve()]}")
+        taken.setdefault(path.resolve(), f"{flag} {path}")
+    if problems:
+        raise ConfigError(problems)
 
 
 def _replay_all(arenas: list[Arena], headroom: float) -> list[Contest]:

@@ -43,9 +43,10 @@ def _table_of(workload: WorkloadResults) -> Table:
 def _title(contest: Contest) -> str:
     trial, rules = contest.arena.trial, contest.arena.rules
     judged = trial.judged
+    gaps = f", {trial.gaps} of {len(judged)} steps were gaps" if trial.gaps else ""
     return (
         f"{contest.arena.name}: {write_duration(len(judged) * judged.step)} from {judged.start:%Y-%m-%d %H:%M} UTC, "
-        f"{trial.target_per_pod:.4g} a pod, lead {write_duration(rules.cluster.lead_time)}"
+        f"{trial.target_per_pod:.4g} a pod, lead {write_duration(rules.cluster.lead_time)}{gaps}"
     )
 
 

@@ -17,13 +17,15 @@ def _require_demand(_instance: object, _attribute: "attrs.Attribute[Series]", de
 class Trial:
     """``demand`` without gaps; replayed from index ``begin`` on, judged from index ``judged_from`` on.
 
-    What lies before ``begin`` is history that policies see. ``target_per_pod`` is in units of the demand.
+    What lies before ``begin`` is history that policies see. ``target_per_pod`` is in units of the demand. ``gaps`` of
+    the judged steps carry the value before them.
     """
 
     demand: Series = attrs.field(validator=_require_demand)
     target_per_pod: float = attrs.field(validator=gt(0))
     begin: int = attrs.field(default=0, validator=ge(0))
     judged_from: int = attrs.field(default=0, validator=ge(0))
+    gaps: int = attrs.field(default=0, validator=ge(0))
 
     def __attrs_post_init__(self) -> None:
         if not self.begin <= self.judged_from < len(self.demand):
@@ -61,7 +63,8 @@ def scale_trace(trace: Series, scaling: Scaling = Scaling()) -> Trial:
     peak = _peak_of(demand.values[judged_from:])
     if peak <= 0:
         raise ValueError("the judged part of the trace is 0 throughout")
-    return Trial(demand, peak / scaling.peak_pods, begin, judged_from)
+    gaps = int(np.isnan(trace.values[len(trace) - len(demand) + judged_from :]).sum())
+    return Trial(demand, peak / scaling.peak_pods, begin, judged_from, gaps)
 
 
 def _fill(trace: Series) -> Series:

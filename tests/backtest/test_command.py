@@ -212,6 +212,35 @@ def test_a_wrong_setting_is_one_line_and_exit_2(
     assert len(ended.err.splitlines()) == 1, ended.err
 
 
+def test_no_output_takes_the_place_of_the_history_or_of_another(
+    monkeypatch: pytest.MonkeyPatch, history: Path, tmp_path: Path
+) -> None:
+    link, before = tmp_path / "link.csv", history.read_bytes()
+    link.symlink_to(history)
+    ended = call(
+        monkeypatch, "--csv", history, "--json", link, "--timeline", tmp_path / "a", "--report", tmp_path / "a"
+    )
+    assert ended.code == 2
+    assert [line.split(" must be a file of its own")[0] for line in ended.err.splitlines()] == [
+        "kedastral: --json", "kedastral: --report",
+    ]  # fmt: skip
+    assert history.read_bytes() == before
+
+
+def test_gaps_are_told_and_more_of_them_than_history_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    values: list[float | None] = list(wave(432))
+    values[-10:-5] = [None] * 5
+    ended = call(monkeypatch, "--csv", write_csv(tmp_path / "few.csv", values), *SHORT)
+    assert ended.code == 0
+    assert "5 of 118 steps were gaps" in ended.out.replace("\n", " ")
+    values[-90:-5] = [None] * 85
+    ended = call(monkeypatch, "--csv", write_csv(tmp_path / "many.csv", values), *SHORT)
+    assert ended.code == 2
+    assert "at least 50% of the judged steps must have a value; got 33 of 118" in ended.err
+
+
 def test_a_report_without_matplotlib_is_refused_before_anything_is_computed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

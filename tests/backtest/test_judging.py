@@ -142,6 +142,8 @@ def test_numbers_and_spans_read_well() -> None:
         (0.95, 0.95, 0.99, Outlook.EVEN),
         (0.95, 0.95, 0.95, Outlook.BETTER),
         (1.0, 1.0, 1.0, Outlook.EVEN),
+        (1.0, 1.0 + 9e-16, 0.9, Outlook.BETTER),  # what interpolation leaves of 1
+        (1.0 - 3e-16, 1.0, 1.1, Outlook.WORSE),
         (1.05, 1.05, 1.02, Outlook.EVEN),
         (1.05, 1.05, 1.1, Outlook.WORSE),
         (1.3, 1.2, 1.0, Outlook.WORSE),
