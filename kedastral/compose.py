@@ -30,11 +30,12 @@ from kedastral.core.workload import Workload
 from kedastral.listening import open_listener
 from kedastral.metrics import Metrics
 from kedastral.models import MODELS
+from kedastral.services.directory import FixedDirectory, RemoteDirectory
 from kedastral.services.external_scaler import ExternalScaler
 from kedastral.services.forecaster import ForecastLoop, ForgivingTick, HeadroomPlanner, Planner, ServiceLevelPlanner
 from kedastral.services.measured import MeasuredForecaster, MeasuredPlanner, MeasuredSource
 from kedastral.services.readiness import Readiness
-from kedastral.services.scaler import KnownWorkloads, Scaler
+from kedastral.services.scaler import Scaler
 from kedastral.services.snapshot_api import SnapshotView, create_app
 from kedastral.storage.memory import MemoryStore
 
@@ -68,7 +69,8 @@ async def open_forecaster(settings: ForecasterSettings) -> AsyncIterator[App]:
         source = await _open_prometheus(settings.prometheus, settings, stack)
         store = MemoryStore()
         readiness = Readiness.of({"http"})
-        view = SnapshotView(store, StalePolicy(settings.stale.stale_after), common.clock)
+        stale = StalePolicy(settings.stale.stale_after)
+        view = SnapshotView(store, lambda _: stale, common.clock)
         yield App(
             clock=common.clock,
             metrics=common.metrics,
@@ -89,11 +91,11 @@ async def open_scaler(settings: ScalerSettings) -> AsyncIterator[App]:
         default = settings.name.workload
         reader = RemoteSnapshots(client, common.metrics, (default,) if default else ())
         policy, readiness, listeners = settings.stale.policy(), Readiness.of({"http", "grpc"}), settings.listeners
-        scaler = Scaler(reader, policy, common.clock, KnownWorkloads(None, default))
+        scaler = Scaler(reader, common.clock, RemoteDirectory(reader, policy, default))
         grpc = _make_grpc(
             scaler, common, listeners.grpc_listen, remedy_of(settings, "grpc_listen"), listeners.grpc_reflection
         )
-        view = SnapshotView(reader, policy, common.clock)
+        view = SnapshotView(reader, scaler.policy_of, common.clock)
         http = _make_http(
             view, readiness, common, listeners.http_listen, remedy_of(settings, "http_listen"), serves_forecasts=False
         )
@@ -112,11 +114,11 @@ async def assemble_run(settings: RunSettings | DemoSettings, source: MetricSourc
     store = MemoryStore()
     policy, readiness = settings.stale.policy(), Readiness.of({"http", "grpc"})
     listeners = settings.listeners
-    scaler = Scaler(store, policy, common.clock, KnownWorkloads.only(settings.name.workload))
+    scaler = Scaler(store, common.clock, FixedDirectory.of(settings.name.workload, policy=policy))
     grpc = _make_grpc(
         scaler, common, listeners.grpc_listen, remedy_of(settings, "grpc_listen"), listeners.grpc_reflection
     )
-    view = SnapshotView(store, policy, common.clock)
+    view = SnapshotView(store, scaler.policy_of, common.clock)
     return App(
         clock=common.clock,
         metrics=common.metrics,

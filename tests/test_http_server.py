@@ -241,7 +241,7 @@ class RealSite:
     closed: trio.Event = attrs.field(factory=trio.Event)
 
     async def run(self, task_status: Any) -> None:
-        view = SnapshotView(MemoryStore(), StalePolicy(), wall_clock())
+        view = SnapshotView(MemoryStore(), lambda _: StalePolicy(), wall_clock())
         application: Any = create_app(view, Readiness.of(()), Metrics().registry)
         async with trio.open_nursery() as nursery:
             await nursery.start(

@@ -2,7 +2,7 @@
 """KEDA's ExternalScaler service: the five RPCs, each a decision of `Scaler` put into KEDA's messages."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,7 +26,8 @@ from kedastral.errors import RemoteError
 from kedastral.grpc_trio import FinishedCall
 from kedastral.metrics import Metrics
 from kedastral.services.activity import ActivityBoard
-from kedastral.services.scaler import BadTriggerError, Scaler, UnknownWorkloadError, read_activation
+from kedastral.services.directory import BadTriggerError, ObjectRef, TooManyWorkloadsError, UnknownWorkloadError
+from kedastral.services.scaler import Scaler, read_activation
 from kedastral.services.stale_log import StaleLog
 
 METRIC_NAME = "desired_replicas"
@@ -43,7 +44,7 @@ class ExternalScaler(ExternalScalerBase):
     def __init__(self, scaler: Scaler, metrics: Metrics) -> None:
         self.scaler = scaler
         self._metrics = metrics
-        self._stale_log = StaleLog(scaler.policy.on_stale)
+        self._stale_log = StaleLog()
         for method in METHODS:  # so that an alert on what KEDA never asks finds a zero, not nothing
             metrics.scaler_requests.labels(method, Status.OK.name)
         self.board = ActivityBoard(self._look)
@@ -53,7 +54,7 @@ class ExternalScaler(ExternalScalerBase):
         ref = await _receive(stream)
         with _told_to_keda():
             activation = read_activation(ref.scalerMetadata)
-            _, decision = await self._decide(ref.scalerMetadata)
+            _, decision = await self._decide(ref)
         await stream.send_message(IsActiveResponse(result=decision.is_active(activation)))
 
     async def StreamIsActive(self, stream: Stream[ScaledObjectRef, IsActiveResponse]) -> None:  # noqa: N802
@@ -61,7 +62,7 @@ class ExternalScaler(ExternalScalerBase):
         ref = await _receive(stream)
         with _told_to_keda():
             activation = read_activation(ref.scalerMetadata)
-            workload = await self.scaler.find(ref.scalerMetadata)
+            workload = await self.scaler.find(_object_of(ref))
         told: bool | None = None
         with self.board.watch(workload, activation) as state:
             while True:
@@ -83,7 +84,7 @@ class ExternalScaler(ExternalScalerBase):
         """Exactly one value (the HPA would sum several): the replicas wanted now."""
         request = await _receive(stream)
         with _told_to_keda():
-            workload, decision = await self._decide(request.scaledObjectRef.scalerMetadata)
+            workload, decision = await self._decide(request.scaledObjectRef)
             replicas = _whole(decision)
         self._metrics.returned_replicas.labels(workload).set(replicas)
         value = MetricValue(metricName=METRIC_NAME, metricValue=replicas, metricValueFloat=float(replicas))
@@ -101,12 +102,12 @@ class ExternalScaler(ExternalScalerBase):
         }
         log.debug("answered a call", extra=fields)
 
-    async def _decide(self, metadata: Mapping[str, str]) -> tuple[str, Decision]:
-        workload = await self.scaler.find(metadata)
+    async def _decide(self, ref: ScaledObjectRef) -> tuple[str, Decision]:
+        workload = await self.scaler.find(_object_of(ref))
         decision = self.scaler.decide(workload)
         if decision.stale:
             self._metrics.stale_answers.inc()
-        self._stale_log.note(workload, decision)
+        self._stale_log.note(workload, decision, self.scaler.policy_of(workload))
         _whole(decision)
         return workload, decision
 
@@ -129,6 +130,10 @@ def _metric_spec() -> GetMetricSpecResponse:
     )
 
 
+def _object_of(ref: ScaledObjectRef) -> ObjectRef:
+    return ObjectRef(ref.name, ref.namespace, ref.scalerMetadata)
+
+
 async def _receive(stream: Stream[Any, Any]) -> Any:
     message = await stream.recv_message()
     if message is None:
@@ -145,5 +150,5 @@ def _told_to_keda() -> Iterator[None]:
         raise GRPCError(Status.NOT_FOUND, str(error)) from error
     except BadTriggerError as error:
         raise GRPCError(Status.INVALID_ARGUMENT, str(error)) from error
-    except RemoteError as error:
+    except (RemoteError, TooManyWorkloadsError) as error:
         raise GRPCError(Status.RESOURCE_EXHAUSTED, str(error)) from error

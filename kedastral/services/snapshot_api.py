@@ -31,15 +31,15 @@ log = logging.getLogger("kedastral.http")
 
 @attrs.frozen
 class SnapshotView:
-    """The snapshots that HTTP shows, and when one counts as stale."""
+    """The snapshots that HTTP shows, and by workload when one counts as stale."""
 
     reader: SnapshotReader
-    policy: StalePolicy
+    policy_of: Callable[[str], StalePolicy]
     clock: WallClock
 
     def is_stale(self, snapshot: Snapshot) -> bool:
         """Whether ``snapshot`` is stale by now."""
-        return self.policy.is_stale(snapshot, self.clock.now())
+        return self.policy_of(snapshot.workload).is_stale(snapshot, self.clock.now())
 
     def any_stale(self) -> bool:
         """Whether any workload's newest snapshot is stale by now."""

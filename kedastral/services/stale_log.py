@@ -5,7 +5,7 @@ import logging
 
 import attrs
 
-from kedastral.core.serving import Decision, OnStale
+from kedastral.core.serving import Decision, StalePolicy
 
 MOST_REMEMBERED = 10_000
 """Workloads; beyond that the one that has been stale longest is forgotten, and would be told once more."""
@@ -17,17 +17,16 @@ log = logging.getLogger("kedastral.scaler")
 class StaleLog:
     """Remembers of each workload that is answered stale whether KEDA gets a number, and speaks when that changes."""
 
-    on_stale: OnStale
     _numbered: dict[str, bool] = attrs.field(factory=dict, init=False)
 
-    def note(self, workload: str, decision: Decision) -> None:
-        """Log what is new about ``decision``, an answer about ``workload``."""
+    def note(self, workload: str, decision: Decision, policy: StalePolicy) -> None:
+        """Log what is new about ``decision``, an answer about ``workload`` by ``policy``."""
         if decision.stale:
-            self._note_stale(workload, decision)
+            self._note_stale(workload, decision, policy)
         elif self._numbered.pop(workload, None) is not None:
             log.info("a fresh forecast again: KEDA is told %d", decision.replicas, extra={"workload": workload})
 
-    def _note_stale(self, workload: str, decision: Decision) -> None:
+    def _note_stale(self, workload: str, decision: Decision, policy: StalePolicy) -> None:
         numbered = decision.replicas is not None
         if self._numbered.get(workload) is numbered:
             return
@@ -36,4 +35,4 @@ class StaleLog:
             del self._numbered[next(iter(self._numbered))]
         told = str(decision.replicas) if numbered else "UNAVAILABLE, so that it holds"
         words = "no fresh forecast: KEDA is told %s (%s); %s"
-        log.warning(words, told, self.on_stale, decision.reason, extra={"workload": workload})
+        log.warning(words, told, policy.on_stale, decision.reason, extra={"workload": workload})

@@ -347,7 +347,7 @@ def busy(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
     words = [sys.executable, "-m", "kedastral", "backtest", "--csv", str(history)]
     words += ["--json", str(tmp_path / "out" / "figures.json"), "--report", str(tmp_path / "out" / "report.html")]
     (tmp_path / "out").mkdir()
-    # not measured: KeyboardInterrupt inside the tracer of coverage leaves its lock taken, and the process waits for ever
+    # not measured: KeyboardInterrupt inside the tracer of coverage leaves its lock taken, and the process waits
     unmeasured = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     running = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=unmeasured)
     yield running

@@ -192,7 +192,7 @@ class Forecaster:
     transport: httpx.ASGITransport = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        view = SnapshotView(self.store, StalePolicy(), wall_clock())
+        view = SnapshotView(self.store, lambda _: StalePolicy(), wall_clock())
         self.transport = httpx.ASGITransport(create_app(view, Readiness.of(()), Metrics().registry))
 
     async def respond(self, request: httpx.Request) -> httpx.Response:

@@ -84,7 +84,7 @@ def _metrics_in(registry: CollectorRegistry) -> Iterator[Metric]:
 
 def endpoints(*, serves_forecasts: bool = True) -> set[str]:
     """The paths that the HTTP server answers."""
-    view = SnapshotView(NoSnapshots(), StalePolicy(), SystemClock())
+    view = SnapshotView(NoSnapshots(), lambda _: StalePolicy(), SystemClock())
     app = create_app(view, Readiness.of(()), CollectorRegistry(), serves_forecasts=serves_forecasts)
     return {rule.rule for rule in app.url_map.iter_rules()}
 

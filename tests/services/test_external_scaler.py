@@ -21,8 +21,9 @@ from kedastral.grpc_trio import Server
 from kedastral.metrics import Metrics
 from kedastral.services import stale_log
 from kedastral.services.activity import LOOK_EVERY
+from kedastral.services.directory import FixedDirectory, RemoteDirectory
 from kedastral.services.external_scaler import ExternalScaler
-from kedastral.services.scaler import KnownWorkloads, Scaler
+from kedastral.services.scaler import Scaler
 from kedastral.storage.memory import MemoryStore
 from tests.grpc_trio.peers import Answer, Client, MemoryListener
 
@@ -91,11 +92,14 @@ def start(nursery: trio.Nursery) -> Any:
     """``await start(workloads, policy)`` gives a `Keda` whose scaler runs."""
 
     async def begin(
-        workloads: KnownWorkloads | None = None, policy: StalePolicy | None = None, reader: Any = None
+        workloads: tuple[str, ...] = ("shop",), policy: StalePolicy | None = None, reader: Any = None
     ) -> Keda:
         store, metrics, clock = MemoryStore(), Metrics(), wall_clock()
-        known = workloads or KnownWorkloads.only("shop")
-        service = ExternalScaler(Scaler(reader or store, policy or StalePolicy(STALE_AFTER), clock, known), metrics)
+        policy = policy or StalePolicy(STALE_AFTER)
+        directory = (
+            FixedDirectory(frozenset(workloads), policy) if workloads else RemoteDirectory(reader or store, policy)
+        )
+        service = ExternalScaler(Scaler(reader or store, clock, directory), metrics)
         listener = MemoryListener()
         server = Server([service], on_call=service.count_call)
         nursery.start_soon(service.board.run)
@@ -197,14 +201,14 @@ async def test_an_endless_name_is_answered_briefly(autojump_clock: MockClock, st
 async def test_with_several_workloads_one_must_be_named(
     autojump_clock: MockClock, start: Any, method: str, given: dict[str, str]
 ) -> None:
-    keda = await start(KnownWorkloads.only("shop", "pay"))
+    keda = await start(("shop", "pay"))
     answer = await keda.call(method, **given)
     assert answer.status is Status.INVALID_ARGUMENT
     assert "metadata 'workload'" in answer.message
 
 
 async def test_the_trigger_picks_its_workload(autojump_clock: MockClock, start: Any) -> None:
-    keda = await start(KnownWorkloads.only("shop", "pay"))
+    keda = await start(("shop", "pay"))
     await keda.put(make_snapshot([3], workload="shop", floor=None))
     await keda.put(make_snapshot([7], workload="pay", floor=None))
     assert await keda.replicas(workload="shop") == 3
@@ -212,7 +216,7 @@ async def test_the_trigger_picks_its_workload(autojump_clock: MockClock, start: 
 
 
 async def test_a_split_scaler_takes_any_workload_but_no_endless_name(autojump_clock: MockClock, start: Any) -> None:
-    keda = await start(KnownWorkloads(None, None))
+    keda = await start(())
     assert await keda.replicas(workload="not yet forecast") == 2
     for method in DATA_CALLS:
         assert (await keda.call(method, workload="x" * 501)).status is Status.INVALID_ARGUMENT
@@ -246,7 +250,7 @@ async def test_active_means_more_than_activation(autojump_clock: MockClock, star
 async def test_the_metric_spec_never_fails_and_never_waits(
     autojump_clock: MockClock, start: Any, given: dict[str, str], on_stale: OnStale
 ) -> None:
-    keda = await start(KnownWorkloads.only("shop", "pay"), StalePolicy(STALE_AFTER, on_stale))
+    keda = await start(("shop", "pay"), StalePolicy(STALE_AFTER, on_stale))
     began = trio.current_time()
     answer = await keda.call("GetMetricSpec", **given)
     client = keda.connect()
@@ -377,7 +381,7 @@ async def test_when_answers_begin_to_be_stale_and_when_they_are_fresh_again_is_t
 async def test_a_first_answer_without_a_forecast_is_told_for_each_workload(
     autojump_clock: MockClock, start: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    keda = await start(KnownWorkloads.only("a", "b"))
+    keda = await start(("a", "b"))
     for workload in ("a", "b", "a", "b"):
         await keda.replicas(workload=workload)
     said = "no fresh forecast: KEDA is told 2 (default-min); no forecast yet"
@@ -388,9 +392,9 @@ def test_only_so_many_stale_workloads_are_remembered(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(stale_log, "MOST_REMEMBERED", 2)
-    log, stale = stale_log.StaleLog(OnStale.DEFAULT_MIN), Decision(2, stale=True, reason="no forecast yet")
+    log, stale = stale_log.StaleLog(), Decision(2, stale=True, reason="no forecast yet")
     for workload in ("a", "b", "c", "b", "c", "a"):
-        log.note(workload, stale)
+        log.note(workload, stale, StalePolicy())
     assert [vars(record)["workload"] for record in caplog.records] == ["a", "b", "c", "a"]
 
 
@@ -411,9 +415,9 @@ async def test_too_many_workloads_are_resource_exhausted(autojump_clock: MockClo
         async def follow(self, workload: str) -> None:
             raise RemoteError("more than 10000 workloads are asked for", reason="too_many_workloads")
 
-    keda = await start(reader=Full())
+    keda = await start((), reader=Full())
     for method in DATA_CALLS:
-        assert (await keda.call(method)).status is Status.RESOURCE_EXHAUSTED
+        assert (await keda.call(method, workload="shop")).status is Status.RESOURCE_EXHAUSTED
 
 
 async def test_a_bug_fails_its_call_and_leaves_its_traceback(

@@ -39,7 +39,7 @@ class Site:
     app: QuartTrio = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        view = SnapshotView(self.store, StalePolicy(STALE_AFTER), self.clock)
+        view = SnapshotView(self.store, lambda _: StalePolicy(STALE_AFTER), self.clock)
         self.metrics.show_snapshots(self.store, self.clock)
         self.app = create_app(view, self.readiness, self.metrics.registry, serves_forecasts=self.serves_forecasts)
 
@@ -273,7 +273,7 @@ async def test_a_bug_fails_its_request_and_leaves_its_traceback(
     autojump_clock: MockClock, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     site = Site(readiness=Readiness.of(()))
-    view = SnapshotView(BuggyStore(), StalePolicy(STALE_AFTER), site.clock)
+    view = SnapshotView(BuggyStore(), lambda _: StalePolicy(STALE_AFTER), site.clock)
     metrics = Metrics()
     metrics.show_snapshots(view.reader, site.clock)
     client = create_app(view, site.readiness, metrics.registry).test_client()

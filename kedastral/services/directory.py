@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Directory`: which workload a ScaledObject means, and what holds for it when its forecast is stale."""
+
+from collections.abc import Collection, Mapping
+from typing import Protocol
+
+import attrs
+
+from kedastral.core.ports import SnapshotReader
+from kedastral.core.serving import StalePolicy
+from kedastral.errors import KedastralError
+
+LONGEST_NAME = 500
+"""Characters of a workload's name that a ScaledObject may give where any name will do."""
+SHOWN = 80
+MOST_SHOWN = 5
+
+
+class UnknownWorkloadError(KedastralError):
+    """The ScaledObject names a workload that is not configured."""
+
+
+class BadTriggerError(KedastralError):
+    """The ScaledObject's trigger metadata cannot be used; the message says what to change."""
+
+
+class TooManyWorkloadsError(KedastralError):
+    """ScaledObjects have brought as many workloads as they may."""
+
+
+@attrs.frozen
+class ObjectRef:
+    """The ScaledObject that KEDA asks for, and the metadata of its trigger."""
+
+    name: str = ""
+    namespace: str = ""
+    metadata: Mapping[str, str] = attrs.field(factory=dict)
+
+    @property
+    def workload(self) -> str:
+        """The workload that the trigger names, or nothing."""
+        return self.metadata.get("workload", "").strip()
+
+
+class Directory(Protocol):
+    """All that the scaler has to know of the workloads there are."""
+
+    async def find(self, ref: ObjectRef) -> str:
+        """The key of the workload that is meant, its snapshots at hand.
+
+        Raises UnknownWorkloadError, BadTriggerError, TooManyWorkloadsError, and RemoteError of a remote reader.
+        """
+        ...
+
+    def policy_of(self, workload: str) -> StalePolicy:
+        """What holds for ``workload`` when its forecast is stale."""
+        ...
+
+
+@attrs.frozen
+class FixedDirectory:
+    """Workloads that are known from the start and answered alike; a single one is the default."""
+
+    keys: frozenset[str]
+    policy: StalePolicy = attrs.field(factory=StalePolicy)
+
+    @classmethod
+    def of(cls, *keys: str, policy: StalePolicy | None = None) -> "FixedDirectory":
+        """The directory of ``keys``."""
+        return cls(frozenset(keys), policy or StalePolicy())
+
+    async def find(self, ref: ObjectRef) -> str:
+        """See `Directory.find`."""
+        return pick_workload(ref, self.keys)
+
+    def policy_of(self, workload: str) -> StalePolicy:
+        """See `Directory.policy_of`."""
+        return self.policy
+
+
+@attrs.frozen
+class RemoteDirectory:
+    """Any workload, since only the remote forecaster knows which there are; ``default`` where none is named.
+
+    A bare name is looked for in the ScaledObject's namespace first, then as it stands.
+    """
+
+    reader: SnapshotReader
+    policy: StalePolicy
+    default: str | None = None
+
+    async def find(self, ref: ObjectRef) -> str:
+        """See `Directory.find`."""
+        name = ref.workload
+        if not name:
+            if self.default is None:
+                raise _unnamed()
+            name = self.default
+        if len(name) + len(ref.namespace) > LONGEST_NAME:
+            raise BadTriggerError(f"metadata 'workload' must have at most {LONGEST_NAME} characters")
+        if "/" not in name and ref.namespace:
+            await self.reader.follow(f"{ref.namespace}/{name}")
+            if self.reader.get(f"{ref.namespace}/{name}") is not None:
+                return f"{ref.namespace}/{name}"
+        await self.reader.follow(name)
+        return name
+
+    def policy_of(self, workload: str) -> StalePolicy:
+        """See `Directory.policy_of`."""
+        return self.policy
+
+
+def pick_workload(ref: ObjectRef, keys: Collection[str]) -> str:
+    """The key that ``ref`` means of ``keys``, which are ``namespace/name`` or a name alone.
+
+    A name is looked for in the ScaledObject's namespace, then among those without one, never in another's: that has
+    to be said in full. Where none is named, there must be one alone.
+    """
+    name = ref.workload
+    if not name:
+        if len(keys) == 1:
+            return next(iter(keys))
+        raise _unnamed()
+    for key in (f"{ref.namespace}/{name}", name):
+        if key in keys:
+            return key
+    elsewhere = sorted(key for key in keys if key.rpartition("/")[2] == name)
+    if len(elsewhere) > 1:
+        shown = ", ".join(key[:SHOWN] for key in elsewhere[:MOST_SHOWN])
+        raise BadTriggerError(f"metadata 'workload' must say which {name[:SHOWN]!r}: {shown}")
+    hint = f"; there is {elsewhere[0][:SHOWN]!r}, to be named in full" if elsewhere else ""
+    raise UnknownWorkloadError(f"there is no workload {name[:SHOWN]!r} here{hint}")
+
+
+def _unnamed() -> BadTriggerError:
+    return BadTriggerError("the trigger must name its workload: set metadata 'workload'")

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which workload a ScaledObject means."""
+
+from typing import Any
+
+import pytest
+
+from kedastral.core.serving import StalePolicy
+from kedastral.services.directory import (
+    BadTriggerError,
+    FixedDirectory,
+    ObjectRef,
+    RemoteDirectory,
+    UnknownWorkloadError,
+    pick_workload,
+)
+
+KEYS = frozenset({"a/shop", "b/shop", "b/pay", "shop", "search", "a/cart", "c/cart"})
+
+
+def of(workload: str | None, namespace: str = "a") -> ObjectRef:
+    return ObjectRef("web", namespace, {} if workload is None else {"workload": workload})
+
+
+@pytest.mark.parametrize(
+    ("workload", "namespace", "key"),
+    [
+        ("shop", "a", "a/shop"),
+        ("shop", "b", "b/shop"),
+        ("shop", "elsewhere", "shop"),
+        (" shop ", "a", "a/shop"),
+        ("search", "a", "search"),
+        ("b/pay", "a", "b/pay"),
+        ("b/shop", "a", "b/shop"),
+        ("shop", "", "shop"),
+    ],
+)
+def test_a_name_is_found_in_the_own_namespace_then_without_one(workload: str, namespace: str, key: str) -> None:
+    assert pick_workload(of(workload, namespace), KEYS) == key
+
+
+def test_another_namespaces_workload_must_be_named_in_full() -> None:
+    with pytest.raises(UnknownWorkloadError, match="there is 'b/pay', to be named in full"):
+        pick_workload(of("pay"), KEYS)
+    with pytest.raises(BadTriggerError, match="must say which 'cart': a/cart, c/cart"):
+        pick_workload(of("cart", "b"), KEYS)
+
+
+@pytest.mark.parametrize("workload", ["nobody", "a/nobody", "a/", "/", "x" * 70_000])
+def test_an_unknown_name_is_said_so_briefly(workload: str) -> None:
+    with pytest.raises(UnknownWorkloadError) as caught:
+        pick_workload(of(workload), KEYS)
+    assert len(str(caught.value)) < 200
+
+
+def test_a_single_workload_needs_no_name_and_several_do() -> None:
+    assert pick_workload(of(None), {"a/shop"}) == "a/shop"
+    for keys in (KEYS, frozenset[str]()):
+        with pytest.raises(BadTriggerError, match="set metadata 'workload'"):
+            pick_workload(of("  "), keys)
+
+
+async def test_a_fixed_directory_answers_all_alike() -> None:
+    policy = StalePolicy(7.0)
+    directory = FixedDirectory.of("shop", policy=policy)
+    assert await directory.find(of(None)) == "shop"
+    assert directory.policy_of("shop") is policy
+
+
+class Remote:
+    """A reader with the snapshots of ``there``, which remembers what it was to follow."""
+
+    def __init__(self, *there: str) -> None:
+        self.there = there
+        self.followed: list[str] = []
+
+    def get(self, workload: str) -> Any:
+        return object() if workload in self.there else None
+
+    def newest(self) -> dict[str, Any]:
+        return {}
+
+    async def follow(self, workload: str) -> None:
+        self.followed.append(workload)
+
+
+@pytest.mark.parametrize(
+    ("there", "named", "key", "followed"),
+    [
+        (["a/shop", "shop"], "shop", "a/shop", ["a/shop"]),
+        (["shop"], "shop", "shop", ["a/shop", "shop"]),
+        ([], "shop", "shop", ["a/shop", "shop"]),
+        (["shop"], "b/shop", "b/shop", ["b/shop"]),
+        (["a/fallback"], None, "a/fallback", ["a/fallback"]),
+    ],
+)
+async def test_a_split_scaler_looks_in_the_own_namespace_first(
+    there: list[str], named: str | None, key: str, followed: list[str]
+) -> None:
+    reader = Remote(*there)
+    assert await RemoteDirectory(reader, StalePolicy(), "fallback").find(of(named)) == key
+    assert reader.followed == followed
