@@ -2,7 +2,8 @@
 """`RemoteSnapshots`: a forecaster's snapshots, read over HTTP in the background and answered from memory."""
 
 import logging
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
 
 import attrs
@@ -18,6 +19,7 @@ from kedastral.adapters.http_client import (
     shown_url,
     words_of,
 )
+from kedastral.clock import SystemClock, WallClock
 from kedastral.core.snapshot import Snapshot
 from kedastral.errors import RemoteError
 from kedastral.metrics import Metrics
@@ -33,6 +35,13 @@ ANSWER_WITHIN = 5.0
 """Seconds for one whole answer."""
 MOST_WORKLOADS = 10_000
 MOST_AT_ONCE = 8
+ABSENT_AT_A_TIME = 200
+"""Workloads without a forecast that one refresh looks at. Names that nobody forecasts must not delay the others, and a
+thousand that wait for their first forecast are still seen within half a minute of it."""
+ABSENT_AT_ONCE = 2
+"""Of `MOST_AT_ONCE`, the most that may be spent on those."""
+MOST_SKEW = 60.0
+"""Seconds by which clocks may differ; a snapshot from further in the future was made before a clock was set back."""
 MOST_BYTES = 8 * 2**20
 """A snapshot of the longest forecast allowed is about 0.3 MB."""
 
@@ -50,6 +59,7 @@ class _Look(Enum):
 @attrs.define
 class _Followed:
     asked_at: float
+    looked_at: float = -math.inf
     snapshot: Snapshot | None = None
     ended: _Look = _Look.FOUND
     looked: trio.Event = attrs.field(factory=trio.Event)
@@ -60,14 +70,16 @@ class RemoteSnapshots:
     """Reads the snapshots of the workloads it is asked for, every `REFRESH_EVERY` seconds, and keeps the newest.
 
     While the forecaster cannot be reached, or has none (it was restarted), the last snapshot stays, and goes stale by
-    its age like any other. One
-    request per workload and refresh; memory grows with the workloads followed, of which there are `MOST_WORKLOADS`.
-    Those of ``always`` are read from the start, asked for or not.
+    its age like any other. So it does while another forecaster, behind the same address, has an older one. One request
+    per workload and refresh, but for those without a forecast: of these `ABSENT_AT_A_TIME`, taken in turn. Memory grows
+    with the workloads followed, of which there are `MOST_WORKLOADS`. Those of ``always`` are read from the start, asked
+    for or not.
     """
 
     http: httpx.AsyncClient
     metrics: Metrics
     always: Sequence[str] = ()
+    clock: WallClock = attrs.field(factory=SystemClock)
     _followed: dict[str, _Followed] = attrs.field(factory=dict, init=False)
     _limit: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(MOST_AT_ONCE), init=False)
 
@@ -101,16 +113,37 @@ class RemoteSnapshots:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep reading until cancelled. A failure is logged and counted, never raised."""
         task_status.started()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_reading, self._present, trio.CapacityLimiter(MOST_AT_ONCE))
+            nursery.start_soon(self._keep_reading, self._absent, trio.CapacityLimiter(ABSENT_AT_ONCE))
+
+    async def _keep_reading(self, choose: Callable[[], Sequence[str]], limit: trio.CapacityLimiter) -> None:
         while True:
             for workload in self.always:
                 await self.follow(workload)
             await trio.sleep(REFRESH_EVERY)
             self._forget_unasked()
             async with trio.open_nursery() as nursery:
-                for workload in self._followed:
-                    nursery.start_soon(self._refresh, workload)
+                for workload in choose():
+                    nursery.start_soon(self._refresh_within, limit, workload)
+
+    def _present(self) -> Sequence[str]:
+        return [name for name, one in self._followed.items() if one.snapshot is not None]
+
+    def _absent(self) -> Sequence[str]:
+        """Some that have no forecast yet, the longest unseen first."""
+        absent = [name for name, one in self._followed.items() if one.snapshot is None]
+        return sorted(absent, key=lambda name: self._followed[name].looked_at)[:ABSENT_AT_A_TIME]
+
+    async def _refresh_within(self, limit: trio.CapacityLimiter, workload: str) -> None:
+        async with limit:
+            await self._refresh(workload)
 
     async def _refresh(self, workload: str) -> None:
+        followed = self._followed.get(workload)
+        if followed is None:
+            return
+        followed.looked_at = trio.current_time()
         try:
             async with self._limit:
                 snapshot = await self._read(workload)
@@ -118,10 +151,16 @@ class RemoteSnapshots:
             self.metrics.count_error(error)
             self._note(workload, _Look.FAILED, error)
             return
-        followed = self._followed.get(workload)
-        if followed is not None:
-            followed.snapshot = snapshot or followed.snapshot
+        if workload in self._followed:
+            if snapshot is not None and self._supersedes(snapshot, followed.snapshot):
+                followed.snapshot = snapshot
             self._note(workload, _Look.FOUND if snapshot else _Look.ABSENT)
+
+    def _supersedes(self, snapshot: Snapshot, before: Snapshot | None) -> bool:
+        """Whether to keep ``snapshot``: unless older, and what is newer was not made in what is the future by now."""
+        if before is None or snapshot.made_at >= before.made_at:
+            return True
+        return (before.made_at - self.clock.now()).total_seconds() > MOST_SKEW
 
     async def _read(self, workload: str) -> Snapshot | None:
         """The forecaster's newest snapshot; None where it has none (404), which is no failure."""

@@ -227,7 +227,7 @@ async def remote(autojump_clock: MockClock) -> AsyncIterator[Remote]:
     async with httpx.AsyncClient(
         transport=httpx.MockTransport(forecaster.respond), base_url="http://forecaster:8081/"
     ) as http:
-        reader = RemoteSnapshots(http, metrics)
+        reader = RemoteSnapshots(http, metrics, clock=wall_clock())
         async with trio.open_nursery() as nursery:
             await nursery.start(reader.run)
             yield Remote(forecaster, reader, metrics)
@@ -508,3 +508,65 @@ async def test_at_most_eight_requests_are_made_at_once(autojump_clock: MockClock
             nursery.start_soon(remote.reader.follow, f"w{n}")
     await trio.sleep(3 * REFRESH_EVERY)
     assert most == client_module.MOST_AT_ONCE
+
+
+async def test_of_two_forecasters_behind_one_address_the_newer_snapshot_stays(
+    autojump_clock: MockClock, remote: Remote
+) -> None:
+    replicas = [MemoryStore(), MemoryStore()]
+    for store, age in zip(replicas, (0, 300), strict=True):
+        await store.put(make_snapshot([age], made_at=at(-age)))
+
+    async def answer_in_turn(request: httpx.Request) -> httpx.Response:
+        replicas.reverse()
+        view = SnapshotView(replicas[0], StalePolicy(), wall_clock())
+        app = create_app(view, Readiness.of(()), Metrics().registry)
+        return await httpx.ASGITransport(app).handle_async_request(request)
+
+    remote.forecaster.answer = answer_in_turn
+    await remote.reader.follow("shop")
+    seen = []
+    for _ in range(6):
+        await trio.sleep(REFRESH_EVERY + 0.1)
+        snapshot = remote.reader.get("shop")
+        assert snapshot is not None
+        seen.append(snapshot.made_at)
+    assert seen == [at(0)] * 6
+
+
+async def test_after_the_clock_was_set_back_an_older_snapshot_replaces_one_from_the_future(
+    autojump_clock: MockClock, remote: Remote
+) -> None:
+    await remote.forecaster.store.put(make_snapshot(made_at=at(3600)))
+    await remote.reader.follow("shop")
+    after = make_snapshot([7], made_at=at(0))
+    await remote.forecaster.store.put(after)
+    await trio.sleep(REFRESH_EVERY + 0.1)
+    assert remote.reader.get("shop") == after
+
+
+async def test_names_that_nobody_forecasts_do_not_delay_the_others(
+    autojump_clock: MockClock, remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "ABSENT_AT_A_TIME", 20)
+
+    async def answer_slowly(request: httpx.Request) -> httpx.Response:
+        if request.url.params["workload"] != "shop":
+            await trio.sleep(0.9)
+            return httpx.Response(404)
+        return await remote.forecaster.transport.handle_async_request(request)
+
+    await remote.forecaster.store.put(make_snapshot())
+    await remote.reader.follow("shop")
+    remote.forecaster.answer = answer_slowly
+    async with trio.open_nursery() as nursery:
+        for n in range(200):
+            nursery.start_soon(remote.reader.follow, f"unknown {n}")
+    remote.forecaster.asked.clear()
+    for n in range(1, 20):
+        newer = make_snapshot(made_at=at(30 * n))
+        await remote.forecaster.store.put(newer)
+        await trio.sleep(REFRESH_EVERY + 1)
+        assert remote.reader.get("shop") == newer
+    others = [name for name in remote.forecaster.asked if name != "shop"]
+    assert len(others) == len(set(others)) > 100, "each in its turn"
