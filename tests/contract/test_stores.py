@@ -519,7 +519,7 @@ async def test_of_two_forecasters_behind_one_address_the_newer_snapshot_stays(
 
     async def answer_in_turn(request: httpx.Request) -> httpx.Response:
         replicas.reverse()
-        view = SnapshotView(replicas[0], StalePolicy(), wall_clock())
+        view = SnapshotView(replicas[0], lambda _: StalePolicy(), wall_clock())
         app = create_app(view, Readiness.of(()), Metrics().registry)
         return await httpx.ASGITransport(app).handle_async_request(request)
 
