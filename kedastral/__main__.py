@@ -8,6 +8,9 @@ from functools import partial
 
 SERVICES = {"run", "forecaster", "scaler", "demo"}
 """The commands that SIGTERM ends with success."""
+ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""What numpy's linear algebra reads as it is loaded. A forecast's matrices are small: more threads than one make it
+several times slower where the cores are busy, and take memory. What the environment says already wins."""
 
 
 def main() -> None:
@@ -18,6 +21,8 @@ def main() -> None:
     serves = sys.argv[1:2] and sys.argv[1] in SERVICES
     signal.signal(signal.SIGTERM, partial(_exit, 0 if serves else 128 + signal.SIGTERM))
     signal.signal(signal.SIGINT, partial(_exit, 128 + signal.SIGINT))
+    for name in ONE_THREAD:
+        os.environ.setdefault(name, "1")
     from kedastral.cli import main as run_command  # noqa: PLC0415 - see above
 
     if not serves:

@@ -9,6 +9,7 @@
     └── WorkloadError      expected at run time: touches one workload, retried at its next tick
         ├── SourceError    the load could not be read
         ├── ModelError     no forecast could be made
+        │   └── NotLearntError   the model has to learn from the history first
         ├── StoreError     the snapshot could not be kept
         └── RemoteError    the forecaster's snapshot could not be read
 
@@ -57,6 +58,10 @@ class ModelError(WorkloadError):
     """The model gave no forecast that can be used."""
 
     component = "model"
+
+
+class NotLearntError(ModelError):
+    """The model has to learn from this history first, which takes too long for a tick."""
 
 
 class StoreError(WorkloadError):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ports: what the services ask of the world, each a small interface with more than one implementation."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from kedastral.core.forecast import Forecast
 from kedastral.core.series import Series
@@ -38,6 +38,22 @@ class Model(Protocol):
         """The load over the ``steps`` steps of ``history.step`` seconds that begin at ``made_at``.
 
         ``history`` may hold gaps, even be all gaps. Raises `kedastral.errors.ModelError` where no forecast can be made.
+        """
+        ...
+
+
+@runtime_checkable
+class LearningModel(Model, Protocol):
+    """A model that learns from a history once, slowly, and then forecasts quickly as the history goes on."""
+
+    def recall(self, history: Series, made_at: datetime, steps: int) -> Forecast:
+        """As `forecast`, but raises `kedastral.errors.NotLearntError` where it would have to learn first."""
+        ...
+
+    def learn(self, history: Series, made_at: datetime, steps: int) -> Sequence[Forecast]:
+        """Learn, and give what it would have forecast in the last hours, oldest first, one for each of their steps.
+
+        Each is made without the load that it forecasts. Raises `kedastral.errors.ModelError` as `forecast`.
         """
         ...
 

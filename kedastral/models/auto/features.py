@@ -45,7 +45,9 @@ def horizon_features(seasons: Seasons, rows: Ints, ahead: Ints) -> Floats:
         columns += [mean_known(fine), median_known(fine), mean_known(smooth), median_known(smooth)]
         columns += [np.nan_to_num(smooth[:, 0]), np.nan_to_num(smooth[:, 6])]
     if seasons.has(HOUR):
-        hours, _ = increments(signal, seasons.hours_back(rows, HOURS_BACK), ahead, MINUTE)
+        back = seasons.hours_back(rows, HOURS_BACK)
+        back = np.where(back + ahead[:, None] <= rows[:, None], back, -1)  # what went on from there is known by now
+        hours, _ = increments(signal, back, ahead, MINUTE)
         columns += [np.nan_to_num(hours[:, 0]), mean_known(hours[:, :6]), median_known(hours)]
     return np.column_stack(columns) if columns else np.zeros((len(rows), 0))
 

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`Learner`: what the model keeps of one workload between ticks: the ridges, and the panel that judges all experts."""
 
+import attrs
 import numpy as np
 
+from kedastral.core.series import Floats, Ints
 from kedastral.models.auto.experts import forecasts
 from kedastral.models.auto.fitting import HALF_LIVES, Fit, fit
 from kedastral.models.auto.panel import Answer, Panel
@@ -14,6 +16,8 @@ REFIT = 6 * HOUR
 REPLAYED = DAY
 """How much of the past a new learner judges its experts on, with ridges that have not seen it."""
 REPLAY_EVERY = 5 * MINUTE
+REPLAYED_CLOSELY = 6 * HOUR
+"""The newest part of it is replayed step by step: what was said then tells how far the load may exceed a forecast."""
 FIRST_ROWS = 2000
 """Rows of the fits of a new learner, which come all at once; each is made anew with more at the ticks that follow."""
 LONGEST_PAUSE = DAY
@@ -23,13 +27,20 @@ GROWTH = 2.0
 ENOUGH = 4 * DAY
 
 
+@attrs.frozen(eq=False)
+class Recalled:
+    """What would have been said at ``at`` (epoch seconds): ``loads`` (knots,)."""
+
+    at: float
+    loads: Floats
+
+
 class Learner:
     """The memory of one workload at the horizons ``knots``, in steps."""
 
     def __init__(self, knots: tuple[int, ...], seasons: Seasons) -> None:
-        """Fit ridges on all but the newest part of the history, and judge all experts on that part."""
-        signal = seasons.signal
-        held_out = min(signal.steps_in(REPLAYED), len(signal) // 4)
+        """Fit ridges on all but the newest part of the history, for `replay` to judge all experts on that part."""
+        signal, held_out = seasons.signal, _held_out(seasons.signal)
         self.knots = knots
         self._now = signal.end
         self._born_with = len(signal)
@@ -38,7 +49,24 @@ class Learner:
         ]
         self._fitted = np.full((len(knots), len(HALF_LIVES)), -np.inf)
         self.panel = Panel(knots, signal.end - held_out * signal.step)
-        self._replay(seasons, held_out)
+
+    def replay(self, seasons: Seasons) -> tuple[Recalled, ...]:
+        """Go once through what the ridges have not seen, but for the very last step, as if the learner had been there.
+
+        ``seasons`` are those that the learner was made with.
+        """
+        signal = seasons.signal
+        rows = _replayed_rows(signal, _held_out(signal))
+        if not len(rows):
+            return ()
+        heard = forecasts(seasons, rows, self.knots, self._ridges)
+        said = []
+        for i, row in enumerate(rows):
+            now = signal.end - float(len(signal) - 1 - row) * signal.step
+            self.panel.judge(signal, now)
+            if now < signal.end:  # the forecast itself comes last
+                said.append(Recalled(now, self.panel.ask(heard[:, :, i], now).loads))
+        return tuple(said)
 
     def suits(self, signal: Signal) -> bool:
         """Whether what was learned still holds for ``signal``: no step back, no long pause, no history grown up."""
@@ -64,15 +92,14 @@ class Learner:
         heard = forecasts(seasons, np.array([len(signal) - 1]), self.knots, self._ridges)
         return self.panel.ask(heard[:, :, 0], signal.end)
 
-    def _replay(self, seasons: Seasons, held_out: int) -> None:
-        """Go through the newest ``held_out`` steps as if the learner had been there, but for the very last."""
-        signal = seasons.signal
-        rows = np.arange(len(signal) - 1, len(signal) - 1 - held_out, -signal.steps_in(REPLAY_EVERY))[::-1]
-        if not len(rows):
-            return
-        heard = forecasts(seasons, rows, self.knots, self._ridges)
-        for i, row in enumerate(rows):
-            now = signal.end - float(len(signal) - 1 - row) * signal.step
-            self.panel.judge(signal, now)
-            if now < signal.end:  # the forecast itself comes last
-                self.panel.ask(heard[:, :, i], now)
+
+def _held_out(signal: Signal) -> int:
+    return min(signal.steps_in(REPLAYED), len(signal) // 4)
+
+
+def _replayed_rows(signal: Signal, held_out: int) -> Ints:
+    """The newest ``held_out`` steps: each of the last hours, and one every `REPLAY_EVERY` before."""
+    back = np.arange(held_out)
+    every = signal.steps_in(REPLAY_EVERY)
+    rows: Ints = len(signal) - 1 - back[(back < signal.steps_in(REPLAYED_CLOSELY)) | (back % every == 0)][::-1]
+    return rows

@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """`AutoModel`: experts from last value to ridge, weighed by how well each has forecast this workload lately."""
 
-from datetime import UTC, datetime, tzinfo
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta, tzinfo
 
 import attrs
 import numpy as np
 
 from kedastral.core.forecast import ExpertView, Forecast
-from kedastral.core.series import Series
-from kedastral.errors import ModelError
-from kedastral.models.auto.learner import Learner
+from kedastral.core.series import Floats, Series
+from kedastral.errors import ModelError, NotLearntError
+from kedastral.models.auto.learner import REPLAYED_CLOSELY, Learner, Recalled
 from kedastral.models.auto.panel import LAST, NAMES, Answer
-from kedastral.models.auto.seasons import seasons_of
-from kedastral.models.auto.signal import signal_of
+from kedastral.models.auto.seasons import Seasons, seasons_of
+from kedastral.models.auto.signal import Signal, signal_of
 
 KNOTS = (1, 2, 3, 5, 7, 10, 14, 20, 30, 45, 70, 110, 170, 260, 400, 620, 1000)
 """Steps ahead at which the load is forecast; between them the forecast is a line. Dense where lead times lie."""
@@ -26,6 +27,28 @@ class Explanation:
 
     made_at: datetime
     experts: tuple[ExpertView, ...]
+
+
+@attrs.frozen(eq=False)
+class _Seen:
+    """What a forecast is made from: ``history`` as it was given, and as the model sees it."""
+
+    history: Series
+    made_at: datetime
+    steps: int
+    signal: Signal
+    seasons: Seasons
+
+    @property
+    def knots(self) -> tuple[int, ...]:
+        """The horizons to forecast, in steps of the signal."""
+        return _knots_up_to(int(np.ceil(self.steps * self.history.step / self.signal.step)))
+
+    def spread(self, loads: Floats) -> Floats:
+        """``loads`` (knots,) as one for each step of the forecast: what lies between two knots lies on a line."""
+        ahead = (np.arange(self.steps) + 0.5) * (self.history.step / self.signal.step) + 0.5
+        values: Floats = np.maximum(np.interp(ahead, self.knots, loads), 0.0)
+        return values
 
 
 class AutoModel:
@@ -43,30 +66,63 @@ class AutoModel:
         self._explanation: Explanation | None = None
 
     def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
-        """See `kedastral.core.ports.Model.forecast`; raises ModelError where the last 14 days hold no value."""
-        signal = signal_of(history, made_at)
-        if signal is None:
-            raise ModelError("there is no history of the last 14 days to forecast from", reason="no_history")
-        ahead = (np.arange(steps) + 0.5) * (history.step / signal.step) + 0.5
-        knots = _knots_up_to(int(np.ceil(steps * history.step / signal.step)))
-        seasons = seasons_of(signal, self._zone)
-        learner = self._learner
-        if learner is None or learner.knots != knots or not learner.suits(signal) or not self._continues(history):
-            learner = self._learner = Learner(knots, seasons)
-        self._tail = _tail_of(history)
-        learner.learn(seasons)
-        answer = learner.forecast(seasons)
-        self._explanation = _explain(made_at, learner, answer, signal.step)
-        return Forecast(
-            made_at,
-            history.step,
-            np.maximum(np.interp(ahead, knots, answer.loads), 0.0),
-            self._explanation.experts,
-        )
+        """See `kedastral.core.ports.Model.forecast`; learns first where it must, which takes a good tenth of a second.
+
+        Raises ModelError where the last 14 days hold no value.
+        """
+        seen = self._look(history, made_at, steps)
+        learner = self._learnt_from(seen)
+        if learner is None:
+            learner, _ = self._learn(seen)
+        return self._say(seen, learner)
+
+    def recall(self, history: Series, made_at: datetime, steps: int) -> Forecast:
+        """See `kedastral.core.ports.LearningModel.recall`."""
+        seen = self._look(history, made_at, steps)
+        learner = self._learnt_from(seen)
+        if learner is None:
+            raise NotLearntError("the model has not learnt from this history yet", reason="learning")
+        return self._say(seen, learner)
+
+    def learn(self, history: Series, made_at: datetime, steps: int) -> Sequence[Forecast]:
+        """See `kedastral.core.ports.LearningModel.learn`: those of the last six hours, one a step."""
+        seen = self._look(history, made_at, steps)
+        _, replayed = self._learn(seen)
+        closely = made_at.timestamp() - REPLAYED_CLOSELY
+        return [
+            Forecast(made_at - timedelta(seconds=seen.signal.end - past.at), history.step, seen.spread(past.loads))
+            for past in replayed
+            if past.at > closely
+        ]
 
     def explain(self) -> Explanation | None:
         """The experts behind the newest forecast, or None before the first."""
         return self._explanation
+
+    def _look(self, history: Series, made_at: datetime, steps: int) -> "_Seen":
+        signal = signal_of(history, made_at)
+        if signal is None:
+            raise ModelError("there is no history of the last 14 days to forecast from", reason="no_history")
+        return _Seen(history, made_at, steps, signal, seasons_of(signal, self._zone))
+
+    def _learnt_from(self, seen: "_Seen") -> Learner | None:
+        """What was learned from this history before; None where it cannot be gone on from."""
+        learner = self._learner
+        if learner is None or learner.knots != seen.knots or not learner.suits(seen.signal):
+            return None
+        return learner if self._continues(seen.history) else None
+
+    def _learn(self, seen: "_Seen") -> tuple[Learner, Sequence[Recalled]]:
+        self._learner = learner = Learner(seen.knots, seen.seasons)
+        self._tail = _tail_of(seen.history)
+        return learner, learner.replay(seen.seasons)
+
+    def _say(self, seen: "_Seen", learner: Learner) -> Forecast:
+        self._tail = _tail_of(seen.history)
+        learner.learn(seen.seasons)
+        answer = learner.forecast(seen.seasons)
+        self._explanation = _explain(seen.made_at, learner, answer, seen.signal.step)
+        return Forecast(seen.made_at, seen.history.step, seen.spread(answer.loads), self._explanation.experts)
 
     def _continues(self, history: Series) -> bool:
         """Whether ``history`` is the one of the call before, gone on: most of the newest values then are in it."""

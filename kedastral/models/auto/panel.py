@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`Panel`: the experts' forecasts put together by what each was worth, and judged as the load comes in."""
 
+from bisect import bisect_right
 from collections import deque
 
 import attrs
@@ -48,6 +49,7 @@ class Panel:
         self._drift = Drift.none(len(CORRECTED), len(knots))
         self._surprise = Surprise()
         self._said: deque[Said] = deque()
+        self._knots = knots
         self._ahead = np.array(knots)
         self._now = now
 
@@ -93,7 +95,10 @@ class Panel:
         counts = np.zeros(len(self._ahead))
         for said in self._said:
             age = round((now - said.end) / signal.step)
-            due = np.flatnonzero((self._ahead <= age) & (self._ahead > age - passed))
+            first, last = bisect_right(self._knots, age - passed), bisect_right(self._knots, age)
+            if first == last:
+                continue
+            due = np.arange(first, last)
             rows = newest - age + self._ahead[due]
             due, rows = due[signal.known[rows]], rows[signal.known[rows]]
             errors[:, due] += signal.values[rows] - said.loads[:, due]

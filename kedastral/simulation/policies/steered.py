@@ -51,7 +51,7 @@ class Steered:
         steps = round(self._reading.horizon / view.step)
         if self.state is None:
             window = self._settings.window(view.step)
-            self.state = SteeredState(warm_up(self._model, history, steps, window))
+            self.state = SteeredState(warm_up(self._model, history, steps, window, made_at=at))
         forecast = self._model.forecast(history, at, steps)
         previous = wanted_for(self._newest, at)
         self.state, plan = plan_steered(self.state, history, forecast, self._settings, previous=previous)

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Warming up: a model that learns tells what it would have said, and that is judged as if it had been there."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from kedastral.core.ports import LearningModel
+from kedastral.core.series import Floats, Series
+from kedastral.core.warm_up import forecast_again, judge_past, warm_up
+from kedastral.errors import ModelError, NotLearntError
+from kedastral.models import MODELS
+from kedastral.models.auto import AutoModel
+from kedastral.models.last_value import LastValue
+
+NOW = datetime(2026, 3, 9, 8, 17, 3, 250_000, tzinfo=UTC)
+STEPS, WINDOW = 30, 8
+
+
+def history_of(values: Floats, step: float = 60.0) -> Series:
+    return Series(NOW - timedelta(seconds=(len(values) - 0.5) * step), step, values)
+
+
+def noisy(minutes: int) -> Floats:
+    t = np.arange(minutes)
+    noise = np.exp(0.1 * np.random.default_rng(5).standard_normal(minutes))
+    return np.asarray((200 - 100 * np.cos(2 * np.pi * t / 1440)) * noise)
+
+
+def test_what_a_model_would_have_said_does_not_know_the_load_it_forecasts() -> None:
+    load = noisy(3 * 1440)
+    changed = load.copy()
+    changed[-60:] *= 3
+
+    before = AutoModel().learn(history_of(load), NOW, STEPS)
+    after = AutoModel().learn(history_of(changed), NOW, STEPS)
+
+    early = [f for f in before if f.made_at < NOW - timedelta(minutes=61)]
+    assert len(early) > 250
+    for one, other in zip(early, after, strict=False):
+        assert one.made_at == other.made_at
+        # the scale of the logarithm, from the mean of the whole history, is all that may differ
+        assert one.values == pytest.approx(other.values, rel=0.02)
+
+
+@pytest.mark.parametrize("step", [10.0, 60.0, 300.0])
+def test_learning_tells_as_much_as_forecasting_again_does(step: float) -> None:
+    history = history_of(noisy(round(3 * 86400 / step)), step)
+    model = AutoModel()
+
+    told = warm_up(model, history, STEPS, WINDOW, made_at=NOW)
+    again = judge_past(forecast_again(AutoModel(), history, STEPS, 200), history, WINDOW)
+
+    assert isinstance(model, LearningModel)
+    assert told.model.windows > 50
+    assert told.model.margins[0] == pytest.approx(again.model.margins[0], rel=0.5)
+    assert told.last.margins[0] == pytest.approx(again.last.margins[0], rel=0.5)
+
+
+def test_what_was_learnt_is_forecast_with_and_otherwise_it_has_to_learn_first() -> None:
+    history, model = history_of(noisy(1440)), AutoModel()
+
+    with pytest.raises(NotLearntError):
+        model.recall(history, NOW, STEPS)
+    model.learn(history, NOW, STEPS)
+
+    assert model.recall(history, NOW, STEPS) == AutoModel().forecast(history, NOW, STEPS)
+    with pytest.raises(NotLearntError):
+        model.recall(history_of(noisy(1440)[::-1]), NOW, STEPS)
+
+
+@pytest.mark.parametrize("values", [np.array([]), np.full(50, np.nan)])
+def test_nothing_can_be_learnt_from_nothing(values: Floats) -> None:
+    with pytest.raises(ModelError):
+        warm_up(AutoModel(), history_of(values), STEPS, WINDOW, made_at=NOW)
+    assert warm_up(LastValue(), history_of(values), STEPS, WINDOW).last.windows == 0
+
+
+def test_a_history_that_ends_before_now_is_judged_where_it_was_measured() -> None:
+    load = noisy(1440)
+    history = Series(NOW - timedelta(minutes=1440 + 3), 60.0, load)  # three minutes late
+
+    state = warm_up(AutoModel(), history, STEPS, WINDOW, made_at=NOW)
+
+    assert state.model.windows > 300
+    assert 0.02 < state.model.margins[0] < 0.5
+
+
+def test_only_models_that_keep_what_they_learn_are_learning_models() -> None:
+    assert [name for name, kind in MODELS.items() if isinstance(kind.make(), LearningModel)] == ["auto"]
