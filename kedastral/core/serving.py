@@ -17,6 +17,19 @@ class OnStale(StrEnum):
     ERROR = "error"
 
 
+class Activity(StrEnum):
+    """What a stream of external-push may say of a workload.
+
+    Some versions of KEDA put a workload to sleep when a stream says false, so that is said of a plan only: ``assumed``
+    is what IsActive answers under ``default-min``, ``held`` that it answers UNAVAILABLE; a stream says neither.
+    """
+
+    ACTIVE = "active"
+    INACTIVE = "inactive"
+    ASSUMED = "assumed"
+    HELD = "held"
+
+
 @attrs.frozen
 class StalePolicy:
     """When a snapshot is stale (``stale_after``, seconds of age) and what is answered then."""
@@ -46,6 +59,14 @@ class Decision:
     def is_active(self, activation: float) -> bool:
         """Whether KEDA should run the workload at all."""
         return self.trusted and self.replicas is not None and self.replicas > activation
+
+    def activity(self, activation: float) -> Activity:
+        """The same, and whether it is a plan that says so."""
+        if self.replicas is None:
+            return Activity.HELD
+        if not self.trusted:
+            return Activity.ASSUMED
+        return Activity.ACTIVE if self.is_active(activation) else Activity.INACTIVE
 
 
 def replicas_at(snapshot: Snapshot, now: datetime) -> int:

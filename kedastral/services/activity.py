@@ -8,6 +8,8 @@ from typing import NoReturn
 import attrs
 import trio
 
+from kedastral.core.serving import Activity
+
 LOOK_EVERY = 1.0
 """Seconds between two looks at what is watched; little beside a lead time of minutes."""
 
@@ -17,17 +19,42 @@ Watched = tuple[str, float]
 
 @attrs.define
 class ActivityState:
-    """The state of one watched pair; None while nothing may be said, and `changed` is set when it changes."""
+    """The state of one watched pair, and `changed` is set when it changes."""
 
-    active: bool | None
+    activity: Activity
     watchers: int = 0
     changed: trio.Event = attrs.field(factory=trio.Event)
 
-    async def differs_from(self, told: bool | None) -> bool:
-        """Wait until there is a state to tell other than ``told``, and return it."""
-        while self.active is None or self.active == told:
+    async def differs_from(self, seen: Activity | None) -> Activity:
+        """Wait until the state is another than ``seen``, and return it."""
+        while self.activity is seen:
             await self.changed.wait()
-        return self.active
+        return self.activity
+
+
+@attrs.define
+class ActivityNews:
+    """What one stream has to say: the state, once there is a plan to know it by, and then every change."""
+
+    state: ActivityState
+    _seen: Activity | None = attrs.field(default=None, init=False)
+    _told: Activity | None = attrs.field(default=None, init=False)
+    _assumed: bool = attrs.field(default=False, init=False)
+
+    async def next(self) -> bool:
+        """Wait for something to tell. False is only told of a plan that says so, never for want of one.
+
+        True is told once more where IsActive has been answering false meanwhile, by ``default-min``: the workload may
+        be asleep.
+        """
+        while True:
+            self._seen = await self.state.differs_from(self._seen)
+            self._assumed |= self._seen is Activity.ASSUMED
+            if self._seen in (Activity.ASSUMED, Activity.HELD):
+                continue
+            if self._seen is not self._told or (self._assumed and self._seen is Activity.ACTIVE):
+                self._told, self._assumed = self._seen, False
+                return self._told is Activity.ACTIVE
 
 
 @attrs.frozen
@@ -37,7 +64,7 @@ class ActivityBoard:
     An idle stream costs its own suspended task and no timer; a look costs O(watched pairs).
     """
 
-    is_active: Callable[[str, float], bool | None]
+    activity_of: Callable[[str, float], Activity]
     _states: dict[Watched, ActivityState] = attrs.field(factory=dict, init=False)
 
     @contextmanager
@@ -46,7 +73,7 @@ class ActivityBoard:
         key = (workload, activation)
         state = self._states.get(key)
         if state is None:
-            state = self._states[key] = ActivityState(self.is_active(*key))
+            state = self._states[key] = ActivityState(self.activity_of(*key))
         state.watchers += 1
         try:
             yield state
@@ -65,8 +92,8 @@ class ActivityBoard:
     def look(self) -> None:
         """Bring every watched state up to date, and wake those whose state has changed."""
         for key, state in self._states.items():
-            active = self.is_active(*key)
-            if active != state.active:
-                state.active = active
+            activity = self.activity_of(*key)
+            if activity is not state.activity:
+                state.activity = activity
                 state.changed.set()
                 state.changed = trio.Event()

@@ -21,11 +21,11 @@ from kedastral._proto.externalscaler_pb2 import (
     MetricValue,
     ScaledObjectRef,
 )
-from kedastral.core.serving import Decision
+from kedastral.core.serving import Activity, Decision
 from kedastral.errors import RemoteError
 from kedastral.grpc_trio import FinishedCall
 from kedastral.metrics import Metrics
-from kedastral.services.activity import ActivityBoard
+from kedastral.services.activity import ActivityBoard, ActivityNews
 from kedastral.services.directory import BadTriggerError, ObjectRef, TooManyWorkloadsError, UnknownWorkloadError
 from kedastral.services.scaler import Scaler, read_activation
 from kedastral.services.stale_log import StaleLog
@@ -58,16 +58,15 @@ class ExternalScaler(ExternalScalerBase):
         await stream.send_message(IsActiveResponse(result=decision.is_active(activation)))
 
     async def StreamIsActive(self, stream: Stream[ScaledObjectRef, IsActiveResponse]) -> None:  # noqa: N802
-        """The state at once, then every change; silent while nothing may be said."""
+        """The state at once, then every change; silent while there is no plan to know it by."""
         ref = await _receive(stream)
         with _told_to_keda():
             activation = read_activation(ref.scalerMetadata)
             workload = await self.scaler.find(_object_of(ref))
-        told: bool | None = None
         with self.board.watch(workload, activation) as state:
+            news = ActivityNews(state)
             while True:
-                told = await state.differs_from(told)
-                await stream.send_message(IsActiveResponse(result=told))
+                await stream.send_message(IsActiveResponse(result=await news.next()))
 
     async def GetMetricSpec(self, stream: Stream[ScaledObjectRef, GetMetricSpecResponse]) -> None:  # noqa: N802
         """One metric, the same for every workload: a failure here would take the object's other triggers with it."""
@@ -111,9 +110,8 @@ class ExternalScaler(ExternalScalerBase):
         _whole(decision)
         return workload, decision
 
-    def _look(self, workload: str, activation: float) -> bool | None:
-        decision = self.scaler.decide(workload)
-        return None if decision.replicas is None else decision.is_active(activation)
+    def _look(self, workload: str, activation: float) -> Activity:
+        return self.scaler.decide(workload).activity(activation)
 
 
 def _whole(decision: Decision) -> int:

@@ -1,51 +1,67 @@
 # SPDX-License-Identifier: Apache-2.0
 """The activity board: each watched pair is looked at once, and every watcher hears of every change."""
 
+import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from kedastral.services.activity import LOOK_EVERY, ActivityBoard
+from kedastral.core.serving import Activity
+from kedastral.services.activity import LOOK_EVERY, ActivityBoard, ActivityNews
+
+ACTIVE, INACTIVE, ASSUMED, HELD = Activity.ACTIVE, Activity.INACTIVE, Activity.ASSUMED, Activity.HELD
 
 
 class World:
     """What is active, and how often that was asked."""
 
     def __init__(self) -> None:
-        self.active: dict[str, bool | None] = {}
+        self.active: dict[str, Activity] = {}
         self.looks = 0
 
-    def look(self, workload: str, activation: float) -> bool | None:
+    def look(self, workload: str, activation: float) -> Activity:
         del activation
         self.looks += 1
-        return self.active.get(workload)
+        return self.active.get(workload, HELD)
 
 
 async def listen(board: ActivityBoard, workload: str, heard: list[bool]) -> None:
-    told = None
     with board.watch(workload, 0) as state:
+        news = ActivityNews(state)
         while True:
-            told = await state.differs_from(told)
-            heard.append(told)
+            heard.append(await news.next())
 
 
 async def test_the_state_is_there_at_once() -> None:
     world = World()
-    world.active["shop"] = False
+    world.active["shop"] = INACTIVE
     with ActivityBoard(world.look).watch("shop", 0) as state:
-        assert await state.differs_from(None) is False
+        assert await ActivityNews(state).next() is False
 
 
-async def test_every_watcher_hears_every_change_once(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+@pytest.mark.parametrize(
+    ("states", "told"),
+    [
+        ((HELD, ACTIVE, ACTIVE, HELD, ACTIVE, INACTIVE, HELD, INACTIVE, ACTIVE), [True, False, True]),
+        ((ASSUMED, HELD, ASSUMED), []),
+        ((ASSUMED, ACTIVE, ASSUMED, ACTIVE), [True, True]),
+        ((INACTIVE, ASSUMED, INACTIVE, ASSUMED, ACTIVE), [False, True]),
+        ((ACTIVE, ASSUMED, INACTIVE, ACTIVE), [True, False, True]),
+        ((ACTIVE, ASSUMED, HELD, ACTIVE, HELD, ACTIVE), [True, True]),
+    ],
+)
+async def test_every_watcher_hears_every_change_once_and_nothing_for_want_of_a_plan(
+    autojump_clock: MockClock, nursery: trio.Nursery, states: tuple[Activity, ...], told: list[bool]
+) -> None:
     world = World()
     board = ActivityBoard(world.look)
     await nursery.start(board.run)
     heard: list[list[bool]] = [[] for _ in range(100)]
     for one in heard:
         nursery.start_soon(listen, board, "shop", one)
-    for state in (None, True, True, None, True, False, None, False, True):
+    for state in states:
         world.active["shop"] = state
         await trio.sleep(2 * LOOK_EVERY)
-    assert heard == [[True, False, True]] * 100
+    assert heard == [told] * 100
 
 
 async def test_a_pair_is_looked_at_once_however_many_watch_it(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
@@ -60,9 +76,9 @@ async def test_a_pair_is_looked_at_once_however_many_watch_it(autojump_clock: Mo
 
 
 async def test_activations_are_watched_apart() -> None:
-    board = ActivityBoard(lambda _, activation: activation < 5)
+    board = ActivityBoard(lambda _, activation: ACTIVE if activation < 5 else INACTIVE)
     with board.watch("shop", 1) as low, board.watch("shop", 9) as high:
-        assert (low.active, high.active) == (True, False)
+        assert (low.activity, high.activity) == (ACTIVE, INACTIVE)
 
 
 async def test_what_nobody_watches_any_more_is_forgotten(autojump_clock: MockClock) -> None:
@@ -87,6 +103,6 @@ async def test_one_watcher_leaving_keeps_the_others_informed(autojump_clock: Moc
     await wait_all_tasks_blocked()
     with board.watch("shop", 0):
         pass
-    world.active["shop"] = True
+    world.active["shop"] = ACTIVE
     await trio.sleep(2 * LOOK_EVERY)
     assert heard == [True]

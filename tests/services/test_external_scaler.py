@@ -280,6 +280,7 @@ async def test_the_activity_stream_tells_the_state_at_once_and_then_every_change
             new = answer.read(pb.IsActiveResponse)[len(told) :]
             told.extend((trio.current_time() - origin, message.result) for message in new)
 
+    await keda.put(make_snapshot([5], floor=None))
     await client.flush()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(listen)
@@ -292,13 +293,22 @@ async def test_the_activity_stream_tells_the_state_at_once_and_then_every_change
         await trio.sleep(10)
         await keda.put(make_snapshot([9], floor=None))
         await trio.sleep(STALE_AFTER + 10)
+        assert await keda.active(activation="5") is False
+        await keda.put(make_snapshot([9], floor=None))
+        await trio.sleep(10)
         nursery.cancel_scope.cancel()
-    assert [active for _, active in told] == [False, True, False, True, False]
-    assert [at for at, _ in told] == pytest.approx([0, 10.5, 30.5, 40.5, 40.5 + STALE_AFTER], abs=LOOK_EVERY + 0.01)
+    assert [active for _, active in told] == [False, True, False, True, True], (
+        "true once more where KEDA was told false"
+    )
+    again = 40.5 + STALE_AFTER + 10
+    assert [at for at, _ in told] == pytest.approx([0, 10.5, 30.5, 40.5, again], abs=LOOK_EVERY + 0.01)
 
 
-async def test_the_activity_stream_is_silent_while_nothing_may_be_said(autojump_clock: MockClock, start: Any) -> None:
-    keda = await start(policy=StalePolicy(STALE_AFTER, OnStale.ERROR))
+@pytest.mark.parametrize("on_stale", OnStale)
+async def test_the_activity_stream_is_silent_without_a_plan_also_under_default_min(
+    autojump_clock: MockClock, start: Any, on_stale: OnStale
+) -> None:
+    keda = await start(policy=StalePolicy(STALE_AFTER, on_stale))
     client = keda.connect()
     stream = client.start("StreamIsActive", make_request("StreamIsActive", {}))
     with trio.move_on_after(30):
