@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How hypothesis works here: the same examples at every run, so that a green commit stays green on any machine.
+
+``HYPOTHESIS_PROFILE=explore`` looks for new ones. No deadline in either: the first example of a test may import much.
+"""
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("same", deadline=None, derandomize=True, database=None)
+settings.register_profile("explore", deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
