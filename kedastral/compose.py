@@ -15,8 +15,9 @@ from kedastral.app import App, GrpcPart, HttpPart, Ticking
 from kedastral.client import RemoteSnapshots
 from kedastral.clock import SystemClock, WallClock
 from kedastral.config.fields import remedy_of
+from kedastral.config.fleet_settings import WorkloadSettings
 from kedastral.config.settings import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
-from kedastral.config.source_settings import PrometheusLogin, PrometheusSettings
+from kedastral.config.source_settings import PrometheusLogin
 from kedastral.config.units import ListenAddress
 from kedastral.config.workload_settings import HTTP_MODEL, ForecastSettings
 from kedastral.core.ports import Forecaster, MetricSource
@@ -27,6 +28,7 @@ from kedastral.core.steering import SteeringSettings
 from kedastral.core.uncertainty import UncertaintyState
 from kedastral.core.warm_up import warm_up
 from kedastral.core.workload import Workload
+from kedastral.errors import ConfigError
 from kedastral.listening import open_listener
 from kedastral.metrics import Metrics
 from kedastral.models import MODELS
@@ -57,7 +59,7 @@ async def open_run(settings: RunSettings) -> AsyncIterator[App]:
     """`kedastral run`: forecaster, snapshot server and scaler in one. Raises BindError, ConfigError."""
     async with AsyncExitStack() as stack:
         common = Common(SystemClock(), stack)
-        source = await _open_prometheus(settings.prometheus, settings, stack)
+        source = await _open_prometheus(settings, stack)
         yield await assemble_run(settings, source, common)
 
 
@@ -66,7 +68,7 @@ async def open_forecaster(settings: ForecasterSettings) -> AsyncIterator[App]:
     """`kedastral forecaster`: forecasts and shows them over HTTP. Raises BindError, ConfigError."""
     async with AsyncExitStack() as stack:
         common = Common(SystemClock(), stack)
-        source = await _open_prometheus(settings.prometheus, settings, stack)
+        source = await _open_prometheus(settings, stack)
         store = MemoryStore()
         readiness = Readiness.of({"http"})
         stale = StalePolicy(settings.stale.stale_after)
@@ -114,7 +116,7 @@ async def assemble_run(settings: RunSettings | DemoSettings, source: MetricSourc
     store = MemoryStore()
     policy, readiness = settings.stale.policy(), Readiness.of({"http", "grpc"})
     listeners = settings.listeners
-    scaler = Scaler(store, common.clock, FixedDirectory.of(settings.name.workload, policy=policy))
+    scaler = Scaler(store, common.clock, FixedDirectory.of(_name_of(settings), policy=policy))
     grpc = _make_grpc(
         scaler, common, listeners.grpc_listen, remedy_of(settings, "grpc_listen"), listeners.grpc_reflection
     )
@@ -146,12 +148,23 @@ def prometheus_access(url: str, login: PrometheusLogin) -> PrometheusAccess:
     )
 
 
-async def _open_prometheus(
-    prometheus: PrometheusSettings, settings: RunSettings | ForecasterSettings, stack: AsyncExitStack
-) -> MetricSource:
-    client = await stack.enter_async_context(open_prometheus_client(prometheus_access(prometheus.url, prometheus)))
-    forecast = settings.forecast
-    query = RangeQuery(prometheus.query, forecast.history_window, forecast.step, settings.stale.stale_after)
+def _name_of(settings: ForecastingSettings) -> str:
+    return settings.name.workload if isinstance(settings, DemoSettings) else _only_workload(settings).key
+
+
+def _only_workload(settings: RunSettings | ForecasterSettings) -> WorkloadSettings:
+    workloads = list(settings.fleet.settings.workloads.values())
+    if len(workloads) != 1:
+        raise ConfigError([f"--config names {len(workloads)} workloads; this version runs one"])
+    return workloads[0]
+
+
+async def _open_prometheus(settings: RunSettings | ForecasterSettings, stack: AsyncExitStack) -> MetricSource:
+    workload = _only_workload(settings)
+    data = settings.fleet.settings.sources[workload.data_source]
+    client = await stack.enter_async_context(open_prometheus_client(prometheus_access(data.url, data.login)))
+    forecast = workload.forecast
+    query = RangeQuery(workload.query, forecast.history_window, forecast.step, workload.stale.stale_after)
     return PrometheusSource(client, query)
 
 
@@ -184,7 +197,7 @@ def _workload_of(settings: ForecastingSettings) -> Workload:
     steering = SteeringSettings(policy, settings.level.service_level, serving.lead_time, settings.stale.stale_after)
     kind = MODELS.get(str(settings.forecast.model))
     return Workload(
-        name=settings.name.workload,
+        name=_name_of(settings),
         metric=settings.forecast.metric,
         steps=settings.forecast.steps,
         lead_time=serving.lead_time,

@@ -17,6 +17,7 @@ class Setting:
     """One thing a user can set. ``default`` is the text a user would write; None means there is none.
 
     ``default_words`` is what is said of the default where code finds it, since it depends on other settings.
+    ``unless`` names settings of which any one, when given, makes a required one optional.
     """
 
     name: str
@@ -29,6 +30,13 @@ class Setting:
     required: bool = False
     kind: str = "text"
     default_words: str | None = None
+    unless: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """What a file and a ScaledObject call it: the flag in camel case."""
+        first, *rest = (self.flag or "").removeprefix("--").split("-")
+        return first + "".join(word.capitalize() for word in rest)
 
     @property
     def shown_default(self) -> str | None:
@@ -68,7 +76,8 @@ def setting(
     """An attrs field for one setting; ``default`` is text and is read like any other value.
 
     ``check`` raises ValueError with words that complete "must be ..."; the field's validator runs it too, so that a
-    value made in code is held to the same. ``more`` is ``required``, ``kind`` and ``default_words`` of `Setting`.
+    value made in code is held to the same. ``more`` is ``required``, ``unless``, ``kind`` and ``default_words`` of
+    `Setting`.
     """
     template = Setting("", flag, env, default, read, check, meaning, **more)
 
@@ -82,7 +91,7 @@ def setting(
 
     metadata = {_KEY: template}
     harmless = template.kind != "header"  # a header's value may be a secret
-    if template.required:
+    if template.required and not template.unless:
         return attrs.field(validator=validate, metadata=metadata, repr=harmless)
     value = None if default is None else read(default)
     return attrs.field(default=value, validator=validate, metadata=metadata, repr=harmless, kw_only=True)
@@ -90,7 +99,8 @@ def setting(
 
 def group(kind: type[Any], **defaults: str) -> Any:
     """An attrs field that holds a class of settings; ``defaults`` replaces default texts, by field name."""
-    return attrs.field(metadata={_DEFAULTS: defaults, "kind": kind}, kw_only=True)
+    default = attrs.NOTHING if defaults else attrs.Factory(kind)
+    return attrs.field(default=default, metadata={_DEFAULTS: defaults, "kind": kind}, kw_only=True)
 
 
 def groups_of(kind: type[Any]) -> Iterator[tuple[str, type[Any], Mapping[str, str]]]:
@@ -119,31 +129,34 @@ def remedy_of(settings: object, name: str) -> str:
     return next(setting.remedy for setting in settings_of(type(settings)) if setting.name == name)
 
 
-def above(limit: float) -> Check:
+@attrs.frozen
+class Limits:
+    """A check that a number lies between ``low`` and ``high``; ``open_low`` when ``low`` itself is too little."""
+
+    low: float
+    high: float | None = None
+    open_low: bool = False
+
+    def __call__(self, value: Any) -> None:
+        """Raises ValueError; NaN lies nowhere."""
+        if self.open_low and not value > self.low:
+            raise ValueError(f"greater than {self.low:g}")
+        if self.high is None and not self.open_low and not value >= self.low:
+            raise ValueError(f"at least {self.low:g}")
+        if self.high is not None and not self.low <= value <= self.high:
+            raise ValueError(f"between {self.low} and {self.high}")
+
+
+def above(limit: float) -> Limits:
     """A number greater than ``limit``."""
-
-    def check(value: Any) -> None:
-        if not value > limit:
-            raise ValueError(f"greater than {limit:g}")
-
-    return check
+    return Limits(limit, open_low=True)
 
 
-def at_least(limit: float) -> Check:
+def at_least(limit: float) -> Limits:
     """A number of ``limit`` or more."""
-
-    def check(value: Any) -> None:
-        if not value >= limit:
-            raise ValueError(f"at least {limit:g}")
-
-    return check
+    return Limits(limit)
 
 
-def between(low: float, high: float) -> Check:
+def between(low: float, high: float) -> Limits:
     """A number from ``low`` to ``high``, both included."""
-
-    def check(value: Any) -> None:
-        if not low <= value <= high:
-            raise ValueError(f"between {low} and {high}")
-
-    return check
+    return Limits(low, high)

@@ -6,13 +6,15 @@ from types import MappingProxyType
 
 import attrs
 
+from kedastral.config.fields import above, between, group, setting
 from kedastral.config.serving_settings import ServiceLevel, ServingSettings, StaleSettings
 from kedastral.config.source_settings import PrometheusLogin
-from kedastral.config.units import HttpUrl, Name
+from kedastral.config.units import HttpUrl, Name, Seconds, read_duration, read_integer, read_number
 from kedastral.config.workload_settings import ForecastSettings, PlanSettings
 
 DEFAULT_SOURCE = "default"
 """The data source that flags and the environment describe."""
+BY_FLAGS = "flags and variables"
 
 
 def key_of(workload: str, namespace: str | None = None) -> str:
@@ -24,18 +26,20 @@ def key_of(workload: str, namespace: str | None = None) -> str:
 class WorkloadSettings:
     """One workload: what is forecast, from where, and how it is planned and served.
 
-    ``data_source`` is the name of one of the fleet's sources.
+    ``data_source`` is the name of one of the fleet's sources; ``origin`` says where it was configured. A setting in
+    one of the groups is a key of ForecastPolicy documents and of trigger metadata, without more ado.
     """
 
     workload: Name
     namespace: Name | None = None
     data_source: str = DEFAULT_SOURCE
     query: str
-    forecast: ForecastSettings = attrs.field(factory=ForecastSettings)
-    plan: PlanSettings = attrs.field(factory=PlanSettings)
-    level: ServiceLevel = attrs.field(factory=ServiceLevel)
-    serving: ServingSettings = attrs.field(factory=ServingSettings)
-    stale: StaleSettings = attrs.field(factory=StaleSettings)
+    origin: str = attrs.field(default=BY_FLAGS, eq=False)
+    forecast: ForecastSettings = group(ForecastSettings)
+    plan: PlanSettings = group(PlanSettings)
+    level: ServiceLevel = group(ServiceLevel)
+    serving: ServingSettings = group(ServingSettings)
+    stale: StaleSettings = group(StaleSettings)
 
     @property
     def key(self) -> str:
@@ -43,8 +47,41 @@ class WorkloadSettings:
         return key_of(self.workload, self.namespace)
 
 
+@attrs.frozen(kw_only=True, slots=False)  # of two bases only one may have slots
+class SourceLimits:
+    """How hard a data source may be asked. These have no flags; in their place stands the path in a document."""
+
+    timeout: Seconds = setting(
+        "timeout",
+        "",
+        read_duration,
+        "how long one request may take, its retries included",
+        default="10s",
+        check=above(0),
+        kind="duration",
+    )
+    max_concurrent: int = setting(
+        "limits.maxConcurrent",
+        "",
+        read_integer,
+        "most requests at a time",
+        default="8",
+        check=between(1, 1000),
+        kind="integer",
+    )
+    max_per_second: float = setting(
+        "limits.maxPerSecond",
+        "",
+        read_number,
+        "most requests a second, on average",
+        default="50",
+        check=between(0.01, 10_000),
+        kind="number",
+    )
+
+
 @attrs.frozen(kw_only=True)
-class DataSourceSettings:
+class DataSourceSettings(SourceLimits):
     """One Prometheus: where it is, how to log in, and how hard it may be asked.
 
     ``timeout`` bounds one request, in seconds. ``namespaces`` are those whose ScaledObjects may use it; None is all.
@@ -53,10 +90,8 @@ class DataSourceSettings:
     name: str = DEFAULT_SOURCE
     url: HttpUrl
     login: PrometheusLogin = attrs.field(factory=PrometheusLogin)
-    timeout: float = 10.0
-    max_concurrent: int = 8
-    max_per_second: float = 50.0
     namespaces: frozenset[str] | None = None
+    origin: str = attrs.field(default=BY_FLAGS, eq=False)
 
 
 def _frozen_sources(given: Mapping[str, DataSourceSettings]) -> Mapping[str, DataSourceSettings]:

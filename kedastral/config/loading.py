@@ -1,33 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From flags and the environment to settings: a flag wins over a variable, which wins over the default."""
+"""From flags, the environment and files to settings: a flag wins over a variable, then the file, then the default."""
 
 import difflib
-import re
-from collections.abc import Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Generic, TypeVar, cast
 
 import attrs
 
-from kedastral.config.checks import SECRET_HEADERS, WARNINGS, find_conflicts
-from kedastral.config.fields import Setting, groups_of, settings_of
+from kedastral.config.assembly import Process
+from kedastral.config.checks import WARNINGS
+from kedastral.config.fields import Setting, settings_of
+from kedastral.config.fleet import FleetOrigin, limit_problems
+from kedastral.config.keys import NEAR, SOURCE_SETTINGS, WORKLOAD_SETTINGS
+from kedastral.config.reading import Given, Reading, build, default_of, describe, describe_conflicts, read_given
 from kedastral.config.settings import BY_COMMAND
 from kedastral.config.units import write_duration, write_value
 from kedastral.errors import ConfigError
 
-NEAR = 0.75
-"""How much alike two flags must be for one to be taken for a slip of the other; 1 is equal."""
-
 T = TypeVar("T")
-_CREDENTIALS = re.compile(r"^(.*?://)?.*@", re.DOTALL)
-_QUERY = re.compile(r"([?#]).*", re.DOTALL)
-
-
-@attrs.frozen
-class Given:
-    """What was given for a setting, in words a user wrote, and where: ``--step``, ``STEP`` or the default."""
-
-    text: str = attrs.field(repr=False)
-    origin: str
+OF_FLEETS = frozenset(
+    {"workload", "query"} | {setting.name for setting in (*SOURCE_SETTINGS, *WORKLOAD_SETTINGS) if setting.env}
+)
+"""Settings that are about workloads and data sources; where a command has a fleet, they are judged there."""
 
 
 @attrs.frozen
@@ -40,89 +34,81 @@ class Loaded(Generic[T]):
     warnings: tuple[str, ...] = ()
 
 
-@attrs.define
-class _Reading:
-    values: dict[str, Any] = attrs.field(factory=dict)
-    given: dict[str, Given] = attrs.field(factory=dict)
-    problems: list[str] = attrs.field(factory=list)
-
-
 def load(kind: type[T], flags: Mapping[str, str], env: Mapping[str, str], unknown: Sequence[str] = ()) -> Loaded[T]:
-    """Settings of class ``kind`` from ``flags`` (by flag) and ``env`` (by variable).
+    """Settings of class ``kind`` from ``flags`` (by flag) and ``env`` (by variable; an empty one is not given).
 
-    ``unknown`` are flags that were given and do not exist. Raises ConfigError with all problems at once.
+    ``unknown`` are flags that were given and do not exist. Reads the files that the settings name. Raises ConfigError
+    with all problems at once.
     """
-    known = settings_of(kind)
-    known_flags = {setting.flag for setting in known}
-    reading = _Reading()
+    known = {setting.name: setting for setting in settings_of(kind)}
+    known_flags = {setting.flag for setting in known.values()}
+    reading = Reading()
     strangers = [*unknown, *(flag for flag in flags if flag not in known_flags)]
-    reading.problems += [_describe_unknown(flag, known) for flag in strangers]
-    for setting in known:
+    reading.problems += [_describe_unknown(flag, list(known.values())) for flag in strangers]
+    for setting in known.values():
         _read_one(setting, flags, env, reading)
-    by_name = {setting.name: setting for setting in known}
-    for name, wrong in find_conflicts(reading.values):
-        reading.problems.append(_describe(by_name[name], wrong, reading.given.get(name)))
-    if reading.problems:
-        raise ConfigError(reading.problems)
-    odd = find_conflicts(reading.values, WARNINGS)
-    warnings = tuple(_describe(by_name[name], words, reading.given.get(name)) for name, words in odd)
-    return Loaded(_build(kind, reading.values), reading.values, reading.given, warnings)
+    reading.problems += _find_missing(known.values(), reading)
+    has_fleet = any(field.name == "fleet" for field in attrs.fields(cast("type[attrs.AttrsInstance]", kind)))
+    own = reading
+    if has_fleet:
+        own = Reading({name: value for name, value in reading.values.items() if name not in OF_FLEETS}, reading.given)
+    reading.problems += describe_conflicts(known, own)
+    warnings = tuple(describe_conflicts(known, own, WARNINGS))
+    if not has_fleet:
+        if reading.problems:
+            raise ConfigError(reading.problems)
+        return Loaded(build(kind, reading.values), reading.values, reading.given, warnings)
+    fleet, problems = _origin_of(known, reading, env).read_as_far_as_possible()
+    problems = [*reading.problems, *problems]
+    if fleet is None or problems:
+        raise ConfigError(limit_problems(problems))
+    settings = build(kind, reading.values, fleet=fleet)
+    return Loaded(settings, reading.values, reading.given, (*warnings, *fleet.warnings))
 
 
-def _read_one(setting: Setting, flags: Mapping[str, str], env: Mapping[str, str], reading: _Reading) -> None:
+def _origin_of(known: Mapping[str, Setting], reading: Reading, env: Mapping[str, str]) -> FleetOrigin:
+    given = {
+        name: given
+        for name, given in reading.given.items()
+        if name in OF_FLEETS and name in reading.values and not given.is_default
+    }
+    process = Process(
+        given=given,
+        known=frozenset(known),
+        unknown=frozenset(name for name in known if name in OF_FLEETS and name not in reading.values),
+        has_files="config" in reading.given,
+        takes_scaledobjects=bool(reading.values.get("allow_scaledobject_workloads")),
+    )
+    return FleetOrigin(process, reading.values.get("config"), env)
+
+
+def _read_one(setting: Setting, flags: Mapping[str, str], env: Mapping[str, str], reading: Reading) -> None:
     given = _find(setting, flags, env)
     if given is None:
-        if setting.required:
-            reading.problems.append(_describe(setting, "is required", None))
-        else:
-            reading.values[setting.name] = None
-        return
-    reading.given[setting.name] = given
-    try:
-        value = setting.read(given.text)
-        setting.check(value)
-    except ValueError as error:
-        reading.problems.append(_describe(setting, f"must be {error}", given))
-        return
-    exposed = _exposed_secret(setting, value, given)
-    if exposed:
-        reading.problems.append(exposed)
-        return
-    reading.values[setting.name] = value
+        reading.values[setting.name] = None
+    else:
+        read_given(setting, given, reading)
 
 
 def _find(setting: Setting, flags: Mapping[str, str], env: Mapping[str, str]) -> Given | None:
     if setting.flag is not None and setting.flag in flags:
         return Given(flags[setting.flag], setting.flag)
-    if setting.env in env:
+    if env.get(setting.env):  # an empty variable is how templates leave one out
         return Given(env[setting.env], setting.env)
-    if setting.default is not None:
-        return Given(setting.default, "default")
-    return None
+    return default_of(setting)
 
 
-def _exposed_secret(setting: Setting, value: Any, given: Given) -> str | None:
-    """A flag's value can be read by everyone who can list processes: no secret may be in one."""
-    if setting.kind == "header" and given.origin == setting.flag:
-        secret = [name for name, _ in value if name.lower() in SECRET_HEADERS]
-        if secret:
-            return f"{setting.flag} must not carry a secret ({secret[0]}); give it with {setting.env}"
-    return None
-
-
-def _describe(setting: Setting, wrong: str, given: Given | None) -> str:
-    got = ""
-    if given is not None and setting.kind not in ("secret", "header"):
-        origin = "by default" if given.origin == "default" else f"from {given.origin}"
-        got = f", got {_without_secrets(setting, given.text)[:200]!r} {origin}"
-    return f"{setting.shown} {wrong}{got}; set it with {setting.remedy}"
-
-
-def _without_secrets(setting: Setting, text: str) -> str:
-    """``text`` that is or looks like a URL, without its user, password and query, however badly it is written."""
-    if setting.kind != "URL" and "://" not in text:
-        return text
-    return _QUERY.sub(r"\1***", _CREDENTIALS.sub(r"\1***@", text))
+def _find_missing(known: Iterable[Setting], reading: Reading) -> list[str]:
+    """Lines about what is required and not given; such a setting has no value."""
+    missing = []
+    for setting in known:
+        if not setting.required or setting.name in reading.given:
+            continue
+        replaced = [name for name in setting.unless if name in reading.given]
+        if any(name not in reading.values or reading.values[name] for name in replaced):
+            continue
+        missing.append(describe(setting, "is required", None))
+    return missing
 
 
 def _describe_unknown(flag: str, known: Sequence[Setting]) -> str:
@@ -135,13 +121,6 @@ def _describe_unknown(flag: str, known: Sequence[Setting]) -> str:
     else:
         hint = f"did you mean {near[0]}?" if near else "see --help"
     return f"{flag} is no setting of this command; {hint}"
-
-
-def _build(kind: type[T], values: Mapping[str, Any]) -> T:
-    groups = {}
-    for name, group_kind, _ in groups_of(kind):
-        groups[name] = group_kind(**{field.name: values[field.name] for field in attrs.fields(group_kind)})
-    return kind(**groups)
 
 
 def show(setting: Setting, value: Any) -> str:

@@ -2,6 +2,7 @@
 """Settings of the process itself: where it listens, what it logs, where the split scaler reads."""
 
 from enum import StrEnum
+from pathlib import Path
 
 import attrs
 
@@ -9,11 +10,15 @@ from kedastral.config.fields import above, between, setting
 from kedastral.config.units import (
     HttpUrl,
     ListenAddress,
+    Name,
     Seconds,
     read_boolean,
     read_choice,
+    read_config_path,
     read_duration,
+    read_integer,
     read_listen_address,
+    read_names,
     read_number,
     read_url,
 )
@@ -107,6 +112,51 @@ class RemoteSettings:
         "address of the forecaster's snapshot server",
         required=True,
         kind="URL",
+    )
+
+
+@attrs.frozen(kw_only=True)
+class ConfigFiles:
+    """Where workloads and data sources are configured beside flags and the environment."""
+
+    config: Path | None = setting(
+        "--config",
+        "KEDASTRAL_CONFIG",
+        read_config_path,
+        "file, or folder of *.yaml and *.yml, with DataSource and ForecastPolicy documents",
+        kind="path",
+    )
+
+
+@attrs.frozen(kw_only=True)
+class ScaledObjectSettings:
+    """Whether ScaledObjects may bring workloads of their own, how many, and from where."""
+
+    allow_scaledobject_workloads: bool = setting(
+        "--allow-scaledobject-workloads",
+        "ALLOW_SCALEDOBJECT_WORKLOADS",
+        read_boolean,
+        "let trigger metadata describe workloads: its query runs with the rights of the data source it names; off, "
+        "since whoever may write a ScaledObject could then read every metric there",
+        default="false",
+        kind="boolean",
+    )
+    max_scaledobject_workloads: int = setting(
+        "--max-scaledobject-workloads",
+        "MAX_SCALEDOBJECT_WORKLOADS",
+        read_integer,
+        "most workloads that ScaledObjects may bring, all together; each costs memory and requests to Prometheus",
+        default="1000",
+        check=between(1, 1_000_000),
+        kind="integer",
+    )
+    scaledobject_namespaces: tuple[Name, ...] = setting(
+        "--scaledobject-namespaces",
+        "SCALEDOBJECT_NAMESPACES",
+        read_names,
+        "namespaces whose ScaledObjects may bring workloads, separated by commas; none given: all",
+        default="",
+        kind="names",
     )
 
 

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every setting there is, by command: each command has one class here, made of groups of settings.
 
+What a process forecasts is its ``fleet``: the workloads that flags, variables and files describe, each with settings
+of its own. The groups beside it are what flags and variables say.
+
 A setting says its flag, variable, default, meaning, and why that default. Those of a workload are in
 `workload_settings` and `serving_settings`, of Prometheus in `source_settings`, of the process in `process_settings`,
 of a backtest alone in `backtest_settings`; docs/configuration.md shows the same as tables, and a test keeps them equal.
@@ -17,12 +20,15 @@ from kedastral.config.backtest_settings import (
     HistorySettings,
 )
 from kedastral.config.fields import group
+from kedastral.config.fleet import Fleet
 from kedastral.config.process_settings import (
+    ConfigFiles,
     DemoPace,
     ForecasterListener,
     LogSettings,
     RemoteSettings,
     RunListeners,
+    ScaledObjectSettings,
     ScalerListeners,
 )
 from kedastral.config.serving_settings import (
@@ -34,6 +40,7 @@ from kedastral.config.serving_settings import (
 from kedastral.config.source_settings import PrometheusLogin, PrometheusSettings
 from kedastral.config.workload_settings import (
     DefaultWorkload,
+    FlagWorkload,
     ForecastSettings,
     PlanSettings,
     WorkloadName,
@@ -44,8 +51,11 @@ from kedastral.config.workload_settings import (
 class RunSettings:
     """`kedastral run`."""
 
+    fleet: Fleet
     listeners: RunListeners = group(RunListeners)
-    name: WorkloadName = group(WorkloadName)
+    config: ConfigFiles = group(ConfigFiles)
+    scaled_objects: ScaledObjectSettings = group(ScaledObjectSettings)
+    name: FlagWorkload = group(FlagWorkload)
     prometheus: PrometheusSettings = group(PrometheusSettings)
     forecast: ForecastSettings = group(ForecastSettings)
     plan: PlanSettings = group(PlanSettings)
@@ -59,8 +69,10 @@ class RunSettings:
 class ForecasterSettings:
     """`kedastral forecaster`."""
 
+    fleet: Fleet
     listeners: ForecasterListener = group(ForecasterListener)
-    name: WorkloadName = group(WorkloadName)
+    config: ConfigFiles = group(ConfigFiles)
+    name: FlagWorkload = group(FlagWorkload)
     prometheus: PrometheusSettings = group(PrometheusSettings)
     forecast: ForecastSettings = group(ForecastSettings)
     plan: PlanSettings = group(PlanSettings)

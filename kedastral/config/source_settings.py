@@ -22,22 +22,24 @@ from kedastral.core.secret import Secret
 
 @attrs.frozen(kw_only=True, slots=False)  # of two bases only one may have slots
 class PrometheusQuery:
-    """Where the load is read."""
+    """Where the load is read; both are there unless files or ScaledObjects name the workloads."""
 
-    url: HttpUrl = setting(
+    url: HttpUrl | None = setting(
         "--prom-url",
         "PROM_URL",
         read_url,
         "base address of Prometheus; a path prefix is kept",
         required=True,
+        unless=("config",),
         kind="URL",
     )
-    query: str = setting(
+    query: str | None = setting(
         "--prom-query",
         "PROM_QUERY",
         read_text,
         "PromQL whose value is the load; several series are summed",
         required=True,
+        unless=("config", "allow_scaledobject_workloads"),
         kind="PromQL",
     )
 

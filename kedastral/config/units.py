@@ -7,7 +7,6 @@ Every reader raises ValueError whose message completes the sentence "must be ...
 import math
 import os
 import re
-from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -188,17 +187,52 @@ def read_output_path(text: str) -> Path:
     return path
 
 
-def read_choice(kind: type[StrEnum]) -> Callable[[str], StrEnum]:
+@attrs.frozen
+class ReadChoice:
     """A reader of one of the words of ``kind``."""
 
-    def read(text: str) -> StrEnum:
-        try:
-            return kind(text)
-        except ValueError:
-            words = [str(word) for word in kind]
-            raise ValueError("one of " + ", ".join(words)) from None
+    kind: type[StrEnum]
 
-    return read
+    @property
+    def words(self) -> list[str]:
+        """Every word there is."""
+        return [str(word) for word in self.kind]
+
+    def __call__(self, text: str) -> StrEnum:
+        """The word, or ValueError."""
+        try:
+            return self.kind(text)
+        except ValueError:
+            raise ValueError("one of " + ", ".join(self.words)) from None
+
+
+def read_choice(kind: type[StrEnum]) -> ReadChoice:
+    """A reader of one of the words of ``kind``."""
+    return ReadChoice(kind)
+
+
+def read_key_part(text: str) -> Name:
+    """A name that can be part of ``namespace/name``."""
+    name = read_name(text)
+    if "/" in name:
+        raise ValueError("a name without /")
+    return name
+
+
+def read_names(text: str) -> tuple[Name, ...]:
+    """Names, separated by commas or line ends."""
+    return tuple(read_key_part(name) for name in re.split(r"[,\n]", text) if name.strip())
+
+
+def read_config_path(text: str) -> Path:
+    """A file or a folder that is there."""
+    path = Path(text)
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:
+        words = getattr(error, "strerror", None) or error
+        raise ValueError(f"a file or a folder that is there ({words})") from error
+    return path
 
 
 def write_value(value: Any) -> str:
@@ -210,9 +244,12 @@ def write_value(value: Any) -> str:
             return "true" if value else "false"
         case float():
             return repr(value).removesuffix(".0")
-        case (Path(), *_):
-            return ", ".join(map(str, value))
         case tuple():
-            return ", ".join(name for name, _ in value) or "none"
+            return _write_several(value)
         case _:
             return str(value)
+
+
+def _write_several(values: tuple[Any, ...]) -> str:
+    """Paths and names; of headers their names alone."""
+    return ", ".join(value[0] if isinstance(value, tuple) else str(value) for value in values) or "none"

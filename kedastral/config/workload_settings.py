@@ -42,6 +42,21 @@ class WorkloadName:
 
 
 @attrs.frozen(kw_only=True)
+class FlagWorkload:
+    """The workload that flags and the environment describe, where they describe one."""
+
+    workload: Name | None = setting(
+        "--workload",
+        "WORKLOAD",
+        read_name,
+        "key of the workload that the settings here describe; a ScaledObject names it in its trigger metadata",
+        required=True,
+        unless=("config", "allow_scaledobject_workloads"),
+        kind="name",
+    )
+
+
+@attrs.frozen(kw_only=True)
 class DefaultWorkload:
     """Which workload the split scaler answers for when a ScaledObject names none."""
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a setting comes from, and that no secret is ever shown on the way."""
 
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -12,6 +13,7 @@ from kedastral.config.settings import DemoSettings, ForecasterSettings, RunSetti
 from kedastral.config.workload_settings import PlanSettings
 from kedastral.errors import ConfigError
 
+EXAMPLES = Path(__file__).resolve().parents[2] / "deploy" / "examples"
 NEEDED = {
     "WORKLOAD": "shop",
     "PROM_URL": "http://prometheus:9090",
@@ -51,6 +53,8 @@ TWO_OF_A_KIND = {
     "PromQL": ("a", "b"),
     "secret": ("a", "b"),
     "time zone": ("Europe/Berlin", "Asia/Tokyo"),
+    "names": ("a", "a,b"),
+    "path": (str(EXAMPLES / "example-forecastpolicy.yaml"), str(EXAMPLES / "example-datasource.yaml")),
 }
 CHOICES = {
     "model": ("baseline", "http"),

@@ -66,15 +66,21 @@ PROMETHEUS: Table = {
 }
 REFLECTION: Table = {("--grpc-reflection", "GRPC_REFLECTION"): "false"}
 WORKLOAD: Table = {("--workload", "WORKLOAD"): None}
+FILES: Table = {("--config", "KEDASTRAL_CONFIG"): None}
+SCALED_OBJECTS: Table = {
+    ("--allow-scaledobject-workloads", "ALLOW_SCALEDOBJECT_WORKLOADS"): "false",
+    ("--max-scaledobject-workloads", "MAX_SCALEDOBJECT_WORKLOADS"): "1000",
+    ("--scaledobject-namespaces", "SCALEDOBJECT_NAMESPACES"): "",
+}
 RUN: Table = {
     ("--http-listen", "FORECASTER_LISTEN"): ":8081",
     ("--grpc-listen", "SCALER_LISTEN"): ":8080",
-    **(REFLECTION | WORKLOAD | FORECASTING | PROMETHEUS | STALE | LOGS),
+    **(REFLECTION | FILES | SCALED_OBJECTS | WORKLOAD | FORECASTING | PROMETHEUS | STALE | LOGS),
 }
 FORECASTER: Table = {
     ("--listen", "FORECASTER_LISTEN"): ":8081",
     ("--stale-after", "STALE_AFTER"): "2m",
-    **(WORKLOAD | FORECASTING | PROMETHEUS | LOGS),
+    **(FILES | WORKLOAD | FORECASTING | PROMETHEUS | LOGS),
 }
 SCALER: Table = {
     ("--listen", "SCALER_LISTEN"): ":8080",

@@ -130,13 +130,23 @@ def test_a_wrong_flag_is_one_line(flag: str, text: str, wrong: str) -> None:
     )
 
 
-@pytest.mark.parametrize(("flag", "text", "wrong"), WRONG)
+@pytest.mark.parametrize(("flag", "text", "wrong"), [row for row in WRONG if row[1]])
 def test_a_wrong_variable_is_one_line(flag: str, text: str, wrong: str) -> None:
     env = RUN[flag].env
 
     assert problems_of(RunSettings, {}, NEEDED | {env: text}) == (
         f"{flag} {wrong}, got {text!r} from {env}; set it with {flag} or {env}",
     )
+
+
+@pytest.mark.parametrize("setting", RUN.values(), ids=lambda setting: setting.env)
+def test_an_empty_variable_is_not_given(setting: Setting) -> None:
+    env = NEEDED | {setting.env: ""}
+
+    if setting.required:
+        assert problems_of(RunSettings, {}, env) == (f"{setting.flag} is required; set it with {setting.remedy}",)
+    else:
+        assert load(RunSettings, {}, env).settings == load(RunSettings, {}, NEEDED).settings
 
 
 @pytest.mark.parametrize(
@@ -274,7 +284,7 @@ def test_sound_settings_that_are_odd_are_warned_of(flags: dict[str, str], odd: l
         ({"PROM_TOKEN": "x", "PROM_TOKEN_FILE": "/dev/null"}, "--prom-token-file and PROM_TOKEN exclude"),
         ({"PROM_CERT_FILE": "/dev/null"}, "--prom-cert-file and --prom-key-file go together"),
         ({"PROM_KEY_FILE": "/dev/null"}, "--prom-cert-file and --prom-key-file go together"),
-        ({"PROM_PASSWORD": ""}, "PROM_PASSWORD must be text, not empty"),
+        ({"PROM_PASSWORD": " "}, "PROM_PASSWORD must be text, not empty"),
         ({"PROM_HEADER": "nonsense"}, "--prom-header must be headers written 'Name: value', one a line"),
     ],
     ids=str,

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A ScaledObject's trigger metadata as a workload: its words are those of a ForecastPolicy, and never an address."""
+
+import difflib
+from collections.abc import Mapping
+
+import attrs
+
+from kedastral.config.fields import Setting
+from kedastral.config.fleet_settings import DEFAULT_SOURCE, DataSourceSettings, WorkloadSettings, key_of
+from kedastral.config.keys import NEAR, QUERY, WORKLOAD_SETTINGS, Place
+from kedastral.config.reading import Given, Reading, read_given
+from kedastral.config.settling import Layers, build_workload, settle_workload
+from kedastral.config.units import Name, read_key_part, write_duration
+from kedastral.config.workload_settings import ForecastSettings
+from kedastral.errors import ConfigError
+
+HERE = "trigger metadata"
+SHORTEST_INTERVAL = 5.0
+"""Seconds. KEDA and the HPA ask every 15 s or more seldom: oftener only costs the others."""
+MOST_POINTS = 50_000
+"""Steps of history: a month of minutes. Memory is shared by all who may write a ScaledObject."""
+ADDRESSES = frozenset({"model_url"})
+"""Settings that only the operator makes: a query's author must not choose where Kedastral connects to."""
+OWN = frozenset({"workload", "dataSource", "activation"})
+KEDA = frozenset({"scalerAddress", "enableTLS", "unsafeSsl", "tlsCertFile", "caCert", "tlsClientCert", "tlsClientKey"})
+"""What KEDA's external scaler reads itself; it hands on the whole metadata."""
+FROM_ENV = "FromEnv"
+"""KEDA hands on ``queryFromEnv`` with the value of that variable of the target's container."""
+
+SETTINGS: tuple[Setting, ...] = tuple(
+    setting for setting in (attrs.evolve(QUERY), *WORKLOAD_SETTINGS) if setting.name not in ADDRESSES
+)
+BY_KEY: Mapping[str, Setting] = {"query" if s.name == "query" else s.key: s for s in SETTINGS}
+PLACE = Place(HERE, SETTINGS, {setting.name: key for key, setting in BY_KEY.items()})
+
+
+def describes_a_workload(metadata: Mapping[str, str]) -> bool:
+    """Whether metadata mean a workload of their own, rather than naming one that is configured."""
+    return any(_plain(key) in ("query", "dataSource", *BY_KEY) for key in metadata)
+
+
+def read_workload(
+    sources: Mapping[str, DataSourceSettings],
+    process: Mapping[str, Given],
+    owner: tuple[str, str],
+    metadata: Mapping[str, str],
+) -> WorkloadSettings:
+    """The workload of the ScaledObject ``owner``, its namespace and name; ``process`` holds what it does not say.
+
+    Raises ConfigError with all problems at once.
+    """
+    namespace, name = owner
+    own = Reading()
+    _read_settings(metadata, own)
+    workload = _read_name("workload", metadata.get("workload", name), own)
+    source = _find_source(sources, namespace, metadata.get("dataSource"), own)
+    under = {} if "workload" in process else {key: given for key, given in process.items() if key != "query"}
+    settled = settle_workload(Layers(own, PLACE, under=under), f"of {key_of(name, namespace)}")
+    problems = [*own.problems, *settled.problems]
+    if problems or workload is None or source is None:
+        raise ConfigError(problems)
+    built = build_workload(
+        settled.reading.values,
+        workload=workload,
+        namespace=Name(namespace) if namespace else None,
+        data_source=source,
+        origin=f"ScaledObject {key_of(name, namespace)}",
+    )
+    excess = _find_excess(built.forecast)
+    if excess:
+        raise ConfigError(excess)
+    return built
+
+
+def _plain(key: str) -> str:
+    return key.removesuffix(FROM_ENV)
+
+
+def _read_settings(metadata: Mapping[str, str], own: Reading) -> None:
+    for given_key, text in metadata.items():
+        key = _plain(given_key)
+        if key in OWN or key in KEDA:
+            continue
+        if key != given_key and key in metadata:
+            own.problems.append(f"{HERE}: {key} and {given_key} exclude each other; take one away")
+        elif key in BY_KEY:
+            read_given(BY_KEY[key], Given(text, HERE, given_key), own)
+        elif key in ("modelUrl", "url", "serverAddress"):
+            own.problems.append(f"{HERE}: {key} must not stand there; addresses are configured where Kedastral runs")
+        else:
+            own.problems.append(f"{HERE}: {_shown(given_key)} is unknown; {_hint(key)}")
+
+
+def _hint(key: str) -> str:
+    words = {word.lower(): word for word in (*BY_KEY, *OWN, *KEDA)}
+    near = difflib.get_close_matches(key.lower(), words, n=1, cutoff=NEAR)
+    return f"did you mean {words[near[0]]}?" if near else f"there are {', '.join(('workload', 'dataSource', *BY_KEY))}"
+
+
+def _shown(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text[:100])
+
+
+def _read_name(key: str, text: str, own: Reading) -> Name | None:
+    try:
+        return read_key_part(text)
+    except ValueError as error:
+        own.problems.append(f"{HERE}: {key} must be {error}, got {text[:100]!r}; change it there")
+        return None
+
+
+def _find_source(
+    sources: Mapping[str, DataSourceSettings], namespace: str, wanted: str | None, own: Reading
+) -> str | None:
+    allowed = [name for name, s in sources.items() if s.namespaces is None or namespace in s.namespaces]
+    shown = f"there {'is' if len(allowed) == 1 else 'are'} {', '.join(allowed[:20])}" if allowed else "there is none"
+    if wanted is not None:
+        if wanted in allowed:
+            return wanted
+        # one that is there and not allowed is told of as one that is not there: its name is nobody else's business
+        own.problems.append(
+            f"{HERE}: dataSource must be one that namespace {namespace} may use, got {_shown(wanted)!r}; {shown}"
+        )
+        return None
+    if DEFAULT_SOURCE in allowed or len(allowed) == 1:
+        return DEFAULT_SOURCE if DEFAULT_SOURCE in allowed else allowed[0]
+    own.problems.append(f"{HERE}: dataSource is required; {shown} for namespace {namespace}")
+    return None
+
+
+def _find_excess(forecast: ForecastSettings) -> list[str]:
+    """What one ScaledObject may not take from all the others."""
+    problems = []
+    if forecast.interval < SHORTEST_INTERVAL:
+        problems.append(f"{HERE}: interval must be at least {write_duration(SHORTEST_INTERVAL)}; change it there")
+    if forecast.history_window / forecast.step > MOST_POINTS:
+        problems.append(
+            f"{HERE}: window must be at most {MOST_POINTS} steps of {write_duration(forecast.step)}, "
+            f"got {write_duration(forecast.history_window)!r}; change it there"
+        )
+    return problems

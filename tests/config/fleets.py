@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configurations written out, and what becomes of them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from kedastral.config.fleet import Fleet
+from kedastral.config.loading import load
+from kedastral.config.settings import RunSettings
+from kedastral.errors import ConfigError
+
+SOURCE = """
+apiVersion: kedastral.io/v1alpha1
+kind: DataSource
+metadata:
+  name: prom
+spec:
+  url: http://prometheus:9090
+"""
+POLICY = """
+apiVersion: kedastral.io/v1alpha1
+kind: ForecastPolicy
+metadata:
+  name: web
+  namespace: shop
+spec:
+  query: up
+"""
+
+
+def policy(name: str = "web", namespace: str | None = None, **spec: str) -> str:
+    """A ForecastPolicy; ``spec`` is given as the words of a file."""
+    where = f", namespace: {namespace}" if namespace else ""
+    lines = "".join(f"\n  {key}: {text}" for key, text in ({"query": "up"} | spec).items())
+    return f"apiVersion: kedastral.io/v1alpha1\nkind: ForecastPolicy\nmetadata: {{name: {name}{where}}}\nspec:{lines}\n"
+
+
+def source(name: str = "prom", more: str = "") -> str:
+    """A DataSource; ``more`` are lines of its spec."""
+    return (
+        f"apiVersion: kedastral.io/v1alpha1\nkind: DataSource\nmetadata: {{name: {name}}}\n"
+        f"spec:\n  url: http://{name}:9090\n{more}"
+    )
+
+
+def write(folder: Path, *documents: str, name: str = "config.yaml") -> Path:
+    """A file with ``documents``."""
+    path = folder / name
+    path.write_text("\n---\n".join(documents), encoding="utf-8")
+    return path
+
+
+def load_fleet(path: Path, flags: Mapping[str, str] | None = None, env: Mapping[str, str] | None = None) -> Fleet:
+    """What `run` makes of the configuration at ``path``."""
+    return load(RunSettings, {"--config": str(path), **(flags or {})}, env or {}).settings.fleet
+
+
+def problems_of(
+    path: Path, flags: Mapping[str, str] | None = None, env: Mapping[str, str] | None = None
+) -> tuple[str, ...]:
+    """The lines with which the configuration at ``path`` is refused, its folder left out."""
+    with pytest.raises(ConfigError) as caught:
+        load_fleet(path, flags, env)
+    folder = path if path.is_dir() else path.parent
+    return tuple(line.replace(f"{folder}/", "") for line in caught.value.problems)
