@@ -13,7 +13,7 @@ from cattrs.v import format_exception, transform_error
 
 from kedastral.core.forecast import Forecast
 from kedastral.core.series import Observation, Series, fill_gaps
-from kedastral.core.snapshot import Snapshot
+from kedastral.core.snapshot import Mode, Snapshot
 
 
 class WireError(ValueError):
@@ -42,6 +42,7 @@ class _SnapshotDocument:
     steering_factor: float | None = None
     budget_spent: float | None = None
     at_cap: bool = False
+    mode: str = ""
 
 
 def write_time(moment: datetime) -> str:
@@ -82,6 +83,7 @@ def write_snapshot(snapshot: Snapshot) -> dict[str, Any]:
         observed_at=observed.at if observed else None,
         observed_value=observed.value if observed else None,
         reactive_replicas=snapshot.floor,
+        mode=snapshot.mode,
     )
     if steered is not None:
         document = attrs.evolve(
@@ -167,7 +169,7 @@ def _to_snapshot(document: _SnapshotDocument) -> Snapshot:
         observed = Observation(document.observed_at, document.observed_value)
     return Snapshot(
         document.workload, document.metric, forecast, document.desired_replicas, document.lead_time_seconds,
-        observed, document.reactive_replicas,
+        observed, document.reactive_replicas, mode=Mode(document.mode or Mode.SCALE),
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kedastral.core.forecast import Forecast
 from kedastral.core.series import Observation
-from kedastral.core.snapshot import Snapshot
+from kedastral.core.snapshot import Mode, Snapshot
 from kedastral.wire import WireError, dump_json, read_snapshot, read_time, write_snapshot, write_time
 
 MADE_AT = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -29,6 +29,7 @@ DOCUMENT: dict[str, Any] = {
     "observedAt": "2026-03-01T11:59:00Z",
     "observedValue": 375.25,
     "reactiveReplicas": 5,
+    "mode": "scale",
 }
 SNAPSHOT = Snapshot(
     workload="shop",
@@ -57,6 +58,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         lead_time=draw(st.sampled_from([0.5, 60.0, 300.0, 1e6])),
         observed=draw(st.none() | st.builds(Observation, moments, loads)),
         floor=draw(st.none() | st.integers(0, 2**31 - 1)),
+        mode=draw(st.sampled_from(Mode)),
     )
 
 
@@ -69,6 +71,15 @@ def test_the_names_are_exactly_the_contracts() -> None:
     assert write_snapshot(SNAPSHOT) == DOCUMENT
     assert list(write_snapshot(SNAPSHOT)) == list(DOCUMENT)
     assert read_snapshot(json.dumps(DOCUMENT)) == SNAPSHOT
+
+
+def test_what_is_only_observed_says_so_and_an_older_forecaster_scales() -> None:
+    observed = attrs.evolve(SNAPSHOT, mode=Mode.OBSERVE)
+    assert write_snapshot(observed) == DOCUMENT | {"mode": "observe"}
+    older = {name: value for name, value in DOCUMENT.items() if name != "mode"}
+    assert read_snapshot(json.dumps(older)) == SNAPSHOT
+    with pytest.raises(WireError, match="dream"):
+        read_snapshot(json.dumps(DOCUMENT | {"mode": "dream"}))
 
 
 def test_what_is_not_there_is_left_out() -> None:
@@ -116,7 +127,7 @@ def test_a_field_of_a_wrong_kind_is_refused_by_its_name(field: str, value: Any) 
         read_snapshot(json.dumps({**DOCUMENT, field: value}))
 
 
-OPTIONAL = {"observedAt", "observedValue", "reactiveReplicas"}
+OPTIONAL = {"observedAt", "observedValue", "reactiveReplicas", "mode"}
 
 
 @pytest.mark.parametrize("field", [name for name in DOCUMENT if name not in OPTIONAL])

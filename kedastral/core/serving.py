@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import attrs
 
-from kedastral.core.snapshot import Snapshot
+from kedastral.core.snapshot import Mode, Snapshot
 
 
 class OnStale(StrEnum):
@@ -32,11 +32,15 @@ class Activity(StrEnum):
 
 @attrs.frozen
 class StalePolicy:
-    """When a snapshot is stale (``stale_after``, seconds of age) and what is answered then."""
+    """When a snapshot is stale (``stale_after``, seconds of age) and what is answered then.
+
+    In ``mode`` observe the answer is 0 and inactive, stale or not, so that another trigger decides alone.
+    """
 
     stale_after: float = attrs.field(default=120.0, validator=attrs.validators.gt(0))
     on_stale: OnStale = OnStale.DEFAULT_MIN
     default_min: int = attrs.field(default=2, validator=attrs.validators.ge(0))
+    mode: Mode = Mode.SCALE
 
     def is_stale(self, snapshot: Snapshot | None, now: datetime) -> bool:
         """Whether there is no snapshot, or only one made more than ``stale_after`` ago, or from now: a wrong clock."""
@@ -49,12 +53,14 @@ class Decision:
 
     ``replicas`` is None where no number may be given, so that KEDA holds what it has. ``reason`` says why it is stale.
     ``trusted`` is False where the number is not read from a plan (``default-min``): the workload is not active then.
+    ``mode`` observe gives 0, whatever is planned.
     """
 
     replicas: int | None
     stale: bool
     trusted: bool = True
     reason: str = ""
+    mode: Mode = Mode.SCALE
 
     def is_active(self, activation: float) -> bool:
         """Whether KEDA should run the workload at all."""
@@ -90,7 +96,14 @@ def wanted_for(snapshot: Snapshot | None, now: datetime) -> int | None:
 
 
 def decide(snapshot: Snapshot | None, now: datetime, policy: StalePolicy) -> Decision:
-    """What to tell KEDA at ``now``, by the newest snapshot there is and the policy for when it is stale."""
+    """What to tell KEDA at ``now``, by the newest snapshot there is and the policy for when it is stale.
+
+    What is only observed, by the policy or by the snapshot of a forecaster elsewhere, is 0 and inactive: never an
+    error, which would keep the object's other triggers from scaling down.
+    """
+    if policy.mode is Mode.OBSERVE or (snapshot is not None and snapshot.mode is Mode.OBSERVE):
+        stale = policy.is_stale(snapshot, now)
+        return Decision(0, stale=stale, reason=_staleness(snapshot, now) if stale else "", mode=Mode.OBSERVE)
     if snapshot is not None and not policy.is_stale(snapshot, now):
         return Decision(replicas_at(snapshot, now), stale=False)
     if policy.on_stale is OnStale.DEFAULT_MIN:

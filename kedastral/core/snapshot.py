@@ -2,6 +2,7 @@
 """`Snapshot`: one forecast with its plan, and all that serving it needs."""
 
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 import attrs
 
@@ -11,6 +12,13 @@ from kedastral.core.series import Ints, Observation, frozen_ints, require_positi
 from kedastral.core.steered import SteeredReport
 
 
+class Mode(StrEnum):
+    """Whether KEDA is told what is planned, or all is only forecast, planned, measured and shown."""
+
+    SCALE = "scale"
+    OBSERVE = "observe"
+
+
 @attrs.frozen
 class Snapshot:
     """What the forecaster publishes for one workload at one tick.
@@ -18,7 +26,8 @@ class Snapshot:
     ``replicas[i]`` must be Ready during the step of ``forecast.values[i]``; shape and alignment are the forecast's.
     ``lead_time`` is in seconds. ``observed`` is the newest measurement the forecast saw, ``floor`` the replicas it
     needs at once; None where the reactive floor is off. ``steered`` says how the service level is being met, and
-    carries what the next tick has to know; None where a fixed headroom plans.
+    carries what the next tick has to know; None where a fixed headroom plans. ``mode`` is that of the workload, so that
+    a scaler in another process knows it.
     """
 
     workload: str
@@ -29,6 +38,7 @@ class Snapshot:
     observed: Observation | None = None
     floor: int | None = None
     steered: SteeredReport | None = None
+    mode: Mode = Mode.SCALE
 
     def __attrs_post_init__(self) -> None:
         if len(self.replicas) != len(self.forecast.values):

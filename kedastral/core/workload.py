@@ -9,7 +9,7 @@ from kedastral.core.capacity import PlanPolicy, plan_replicas, reactive_replicas
 from kedastral.core.forecast import Forecast
 from kedastral.core.series import Series
 from kedastral.core.serving import wanted_for
-from kedastral.core.snapshot import Snapshot
+from kedastral.core.snapshot import Mode, Snapshot
 from kedastral.core.steered import SteeredSettings, SteeredState, plan_steered
 
 
@@ -18,7 +18,8 @@ class Workload:
     """One workload's part of the settings.
 
     ``steps`` is the length of the forecast, ``lead_time`` in seconds; ``reactive_headroom`` None turns the floor off.
-    ``steered`` None plans with the policy's fixed headroom, else by uncertainty and service level.
+    ``steered`` None plans with the policy's fixed headroom, else by uncertainty and service level. In ``mode`` observe
+    the plan is shown and KEDA is told 0.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Workload:
     policy: PlanPolicy
     reactive_headroom: float | None = 1.1
     steered: SteeredSettings | None = None
+    mode: Mode = Mode.SCALE
 
 
 def plan_by_headroom(workload: Workload, history: Series, forecast: Forecast, previous: Snapshot | None) -> Snapshot:
@@ -37,7 +39,9 @@ def plan_by_headroom(workload: Workload, history: Series, forecast: Forecast, pr
     observed, floor = history.newest, None
     if observed is not None and workload.reactive_headroom is not None:
         floor = reactive_replicas(observed.value, workload.reactive_headroom, workload.policy)
-    return Snapshot(workload.name, workload.metric, forecast, replicas, workload.lead_time, observed, floor)
+    return Snapshot(
+        workload.name, workload.metric, forecast, replicas, workload.lead_time, observed, floor, mode=workload.mode
+    )
 
 
 def plan_by_service_level(
@@ -58,5 +62,5 @@ def plan_by_service_level(
     state, plan = plan_steered(carried, history, forecast, workload.steered, previous=before)
     return Snapshot(
         workload.name, workload.metric, forecast, plan.replicas, workload.lead_time, history.newest, plan.floor,
-        steered=plan.report(state, workload.steered),
+        steered=plan.report(state, workload.steered), mode=workload.mode,
     )  # fmt: skip

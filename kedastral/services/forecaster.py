@@ -14,7 +14,7 @@ from kedastral.core.forecast import Forecast
 from kedastral.core.ports import Forecaster, MetricSource, SnapshotStore
 from kedastral.core.series import Series
 from kedastral.core.serving import replicas_at
-from kedastral.core.snapshot import Snapshot
+from kedastral.core.snapshot import Mode, Snapshot
 from kedastral.core.steered import SteeredState
 from kedastral.core.uncertainty import UncertaintyState
 from kedastral.core.workload import Workload, plan_by_headroom, plan_by_service_level
@@ -105,10 +105,12 @@ class ForgivingTick:
     count_error: Callable[[WorkloadError], None]
     _failing_since: datetime | None = attrs.field(default=None, init=False)
     _published: bool = attrs.field(default=False, init=False)
+    _began: bool = attrs.field(default=False, init=False)
 
     async def tick(self) -> None:
         """`ForecastLoop.tick`, with WorkloadError turned into a line in the log."""
         name = self.loop.workload.name
+        self._tell_mode()
         try:
             await self.loop.tick()
         except WorkloadError as error:
@@ -124,6 +126,15 @@ class ForgivingTick:
                 self._failing_since = None
             self._note_first()
 
+    def _tell_mode(self) -> None:
+        if not self._began and self.loop.workload.mode is Mode.OBSERVE:
+            words = (
+                "mode observe: KEDA is told 0, whatever is planned. Alone this trigger would scale to the minimum: "
+                "the ScaledObject needs a second one, which then decides alone"
+            )
+            log.warning(words, extra={"workload": self.loop.workload.name})
+        self._began = True
+
     def _note_first(self) -> None:
         snapshot = self.loop.store.get(self.loop.workload.name)
         if self._published or snapshot is None:
@@ -131,6 +142,8 @@ class ForgivingTick:
         self._published = True
         load, replicas = snapshot.forecast.values[0], replicas_at(snapshot, self.loop.clock.now())
         words = "first forecast: load %.6g, replicas for KEDA %d"
+        if snapshot.mode is Mode.OBSERVE:
+            words += ", which is only shown (observe)"
         log.info(words, load, replicas, extra={"workload": snapshot.workload})
 
 

@@ -6,6 +6,7 @@ import logging
 import attrs
 
 from kedastral.core.serving import Decision, StalePolicy
+from kedastral.core.snapshot import Mode
 
 MOST_REMEMBERED = 10_000
 """Workloads; beyond that the one that has been stale longest is forgotten, and would be told once more."""
@@ -34,5 +35,6 @@ class StaleLog:
         if len(self._numbered) > MOST_REMEMBERED:
             del self._numbered[next(iter(self._numbered))]
         told = str(decision.replicas) if numbered else "UNAVAILABLE, so that it holds"
+        rule = Mode.OBSERVE if decision.mode is Mode.OBSERVE else policy.on_stale
         words = "no fresh forecast: KEDA is told %s (%s); %s"
-        log.warning(words, told, policy.on_stale, decision.reason, extra={"workload": workload})
+        log.warning(words, told, rule, decision.reason, extra={"workload": workload})

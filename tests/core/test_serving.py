@@ -3,6 +3,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import attrs
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,8 +11,8 @@ from hypothesis import strategies as st
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds, plan_replicas
 from kedastral.core.forecast import Forecast
-from kedastral.core.serving import Decision, OnStale, StalePolicy, decide, replicas_at, wanted_for
-from kedastral.core.snapshot import Snapshot
+from kedastral.core.serving import Activity, Decision, OnStale, StalePolicy, decide, replicas_at, wanted_for
+from kedastral.core.snapshot import Mode, Snapshot
 
 MADE_AT = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -216,6 +217,36 @@ def test_under_error_a_stale_plan_gives_no_number() -> None:
     assert decision.replicas is None
     assert not decision.is_active(0)
     assert decision.reason
+
+
+@pytest.mark.parametrize("on_stale", OnStale)
+@pytest.mark.parametrize("seconds", [0, 120, 121, 10_000, -500])
+def test_what_is_only_observed_is_zero_and_inactive_stale_or_not(on_stale: OnStale, seconds: float) -> None:
+    """Never UNAVAILABLE, which would keep another trigger from scaling down."""
+    policy = StalePolicy(120, on_stale, default_min=3)
+    observed = attrs.evolve(snapshot([9] * 30, floor=5), mode=Mode.OBSERVE)
+
+    for decision in (
+        decide(observed, after(seconds), policy),
+        decide(snapshot([9] * 30), after(seconds), attrs.evolve(policy, mode=Mode.OBSERVE)),
+        decide(None, after(seconds), attrs.evolve(policy, mode=Mode.OBSERVE)),
+    ):
+        assert decision.replicas == 0
+        assert not decision.is_active(0)
+        assert decision.activity(0) is Activity.INACTIVE
+        assert decision.mode is Mode.OBSERVE
+    assert decide(observed, after(seconds), policy).stale == policy.is_stale(observed, after(seconds))
+    assert replicas_at(observed, after(0)) == 9, "what would have been told"
+
+
+def test_a_stream_may_say_false_of_a_plan_only() -> None:
+    made = snapshot([3] * 30)
+
+    assert decide(made, MADE_AT, StalePolicy()).activity(2) is Activity.ACTIVE
+    assert decide(made, MADE_AT, StalePolicy()).activity(3) is Activity.INACTIVE
+    assert decide(made, after(500), StalePolicy()).activity(0) is Activity.ASSUMED
+    assert decide(made, after(500), StalePolicy(on_stale=OnStale.ERROR)).activity(0) is Activity.HELD
+    assert decide(made, after(500), StalePolicy(on_stale=OnStale.RIDE_FORECAST)).activity(3) is Activity.INACTIVE
 
 
 def test_a_workload_is_active_above_its_activation_only() -> None:

@@ -15,7 +15,7 @@ from kedastral._proto import externalscaler_pb2 as pb
 from kedastral._proto.externalscaler_grpc import ExternalScalerBase
 from kedastral.clock import WallClock
 from kedastral.core.serving import Decision, OnStale, StalePolicy
-from kedastral.core.snapshot import Snapshot
+from kedastral.core.snapshot import Mode, Snapshot
 from kedastral.errors import RemoteError
 from kedastral.grpc_trio import Server
 from kedastral.metrics import Metrics
@@ -418,6 +418,40 @@ async def test_stale_answers_and_the_number_told_last_are_counted(autojump_clock
     await keda.replicas()
     assert keda.counted("kedastral_scaler_snapshot_stale_total") == {"": 2}
     assert keda.counted("kedastral_scaler_returned_replicas") == {"shop": 8}
+
+
+@pytest.mark.parametrize("on_stale", OnStale)
+@pytest.mark.parametrize("known_by", ["the settings", "the snapshot"])
+async def test_what_is_only_observed_is_zero_and_inactive_and_shown(
+    autojump_clock: MockClock, start: Any, on_stale: OnStale, known_by: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    told_by_settings = known_by == "the settings"
+    policy = StalePolicy(STALE_AFTER, on_stale, mode=Mode.OBSERVE if told_by_settings else Mode.SCALE)
+    keda = await start(policy=policy)
+    keda.metrics.show_snapshots(keda.store, keda.clock)
+    mode = Mode.SCALE if told_by_settings else Mode.OBSERVE
+    await keda.put(attrs.evolve(make_snapshot([3, 5, 8, 6, 9, 9], lead=180, floor=4), mode=mode))
+    for wait in (0, STALE_AFTER + 30, 3600):
+        await trio.sleep(wait)
+        assert await keda.replicas() == 0
+        assert await keda.active() is False
+        client = keda.connect()
+        stream = client.start("StreamIsActive", make_request("StreamIsActive", {}))
+        await client.until(lambda: bool(client.answers[stream].body))  # noqa: B023 - called at once
+        assert [message.result for message in client.answers[stream].read(pb.IsActiveResponse)] == [False]
+    assert keda.counted("kedastral_desired_replicas") == {"shop": 9}, "what would have been told"
+    assert keda.counted("kedastral_scaler_returned_replicas") == {"shop": 0}
+    assert [record.getMessage() for record in caplog.records] == [
+        "no fresh forecast: KEDA is told 0 (observe); the newest forecast is 150 s old"
+    ]
+
+
+async def test_what_is_only_observed_is_zero_before_the_first_forecast_too(
+    autojump_clock: MockClock, start: Any
+) -> None:
+    keda = await start(policy=StalePolicy(STALE_AFTER, OnStale.ERROR, mode=Mode.OBSERVE))
+    assert await keda.replicas() == 0
+    assert await keda.active() is False
 
 
 async def test_too_many_workloads_are_resource_exhausted(autojump_clock: MockClock, start: Any) -> None:

@@ -17,10 +17,10 @@ from kedastral.core.forecast import Forecast
 from kedastral.core.ports import SnapshotStore
 from kedastral.core.series import Observation, Series
 from kedastral.core.serving import replicas_at
-from kedastral.core.snapshot import Snapshot
+from kedastral.core.snapshot import Mode, Snapshot
 from kedastral.errors import ModelError, SourceError, StoreError, WorkloadError
 from kedastral.metrics import Metrics
-from kedastral.services.forecaster import ForecastLoop, ForgivingTick, Workload
+from kedastral.services.forecaster import ForecastLoop, ForgivingTick, HeadroomPlanner, Workload
 from kedastral.services.ticker import run_ticker
 from kedastral.storage.memory import MemoryStore
 
@@ -228,6 +228,30 @@ async def test_the_first_forecast_is_told_once_with_what_it_means(
     load, replicas = snapshot.forecast.values[0], replicas_at(snapshot, snapshot.made_at)
     assert record.getMessage() == f"first forecast: load {load:g}, replicas for KEDA {replicas}"
     assert vars(record)["workload"] == "shop"
+
+
+async def test_what_is_only_observed_says_at_the_start_that_it_needs_a_second_trigger(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "kedastral.forecaster")
+    loop = make_loop([SourceError("away", reason="x"), make_history(1.0)])
+    observed = attrs.evolve(loop.workload, mode=Mode.OBSERVE)
+    tick = ForgivingTick(attrs.evolve(loop, workload=observed, planner=HeadroomPlanner(observed)), _forget)
+    for _ in range(3):
+        await tick.tick()
+    said = [record.getMessage() for record in caplog.records]
+    assert said[0].startswith("mode observe: KEDA is told 0, whatever is planned.")
+    assert "second" in said[0]
+    assert "scale to the minimum" in said[0]
+    assert [words for words in said[1:] if "minimum" in words] == []
+    assert said[-1].endswith("which is only shown (observe)")
+    snapshot = loop.store.get("shop")
+    assert snapshot is not None
+    assert snapshot.mode is Mode.OBSERVE
+
+
+def _forget(_error: WorkloadError) -> None:
+    pass
 
 
 async def test_one_workloads_failure_leaves_the_others_alone(autojump_clock: MockClock) -> None:

@@ -82,6 +82,7 @@ async def test_after_one_tick_the_forecast_and_its_plan_are_shown_in_full(autoju
         "observedAt": "2026-03-01T11:59:00Z",
         "observedValue": 300,
         "reactiveReplicas": 2,
+        "mode": "scale",
     }
 
 

@@ -267,3 +267,39 @@ def test_impossible_rules_are_refused(wrong: dict[str, float]) -> None:
 
 def test_an_infinite_value_ends_at_the_maximum() -> None:
     assert run(Hpa(HpaBehavior.DIRECT, BOUNDS), 5, [math.inf]) == [400]
+
+
+# --- a trigger that is only observed beside one that is not ---
+
+OBSERVED = HpaMetric(0.0)  # what Kedastral answers in mode observe
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 1e6), st.booleans()), min_size=1, max_size=40),
+    st.integers(1, 400),
+    st.sampled_from([HpaBehavior.KUBERNETES, HpaBehavior.UNLIMITED, HpaBehavior.DIRECT]),
+)
+def test_beside_a_trigger_that_answers_zero_the_other_one_decides_alone(
+    answers: list[tuple[float, bool]], first: int, behavior: HpaBehavior
+) -> None:
+    """Also where the other one fails: then nobody scales down, as nobody would without the first."""
+    alone, beside = Hpa(behavior, BOUNDS), Hpa(behavior, BOUNDS)
+    ordered_alone = ordered_beside = first
+    for i, (load, answered) in enumerate(answers):
+        reactive = HpaMetric(load if answered else None, 100.0)
+        ordered_alone = alone.recommend(15.0 * i, ordered_alone, [reactive])
+        ordered_beside = beside.recommend(15.0 * i, ordered_beside, [OBSERVED, reactive])
+        assert ordered_beside == ordered_alone
+
+
+def test_beside_a_trigger_that_fails_the_other_one_only_scales_up() -> None:
+    """Why observe answers 0 and no error."""
+    failing, calm, busy = HpaMetric(None), HpaMetric(200.0, 100.0), HpaMetric(2000.0, 100.0)
+    assert propose_replicas([calm], 10, HpaBehavior.DIRECT) == 2
+    assert propose_replicas([OBSERVED, calm], 10, HpaBehavior.DIRECT) == 2
+    assert propose_replicas([failing, calm], 10, HpaBehavior.DIRECT) is None
+    assert propose_replicas([failing, busy], 10, HpaBehavior.DIRECT) == 20
+
+
+def test_alone_a_trigger_that_answers_zero_scales_to_the_minimum() -> None:
+    assert run(Hpa(HpaBehavior.DIRECT, BOUNDS), 10, [0.0]) == [BOUNDS.fewest]
