@@ -10,10 +10,10 @@ from typing import Any
 import attrs
 import numpy as np
 
-from kedastral.core.series import Series, series_from_points
+from kedastral.core.series import Floats, Series, series_from_arrays
 
-Points = Sequence[tuple[float, float]]
-"""One series: ``(epoch seconds, value)``, a value that cannot be parsed being NaN."""
+Points = Sequence[tuple[float, float]] | Floats
+"""One series: rows of ``(epoch seconds, value)``, a value that cannot be parsed being NaN."""
 
 
 @attrs.frozen
@@ -32,8 +32,11 @@ class RefusedError(Exception):
 
 
 def parse_answer(body: bytes) -> Answer:
-    """Raises RefusedError for ``status: error``, ValueError or worse for what is no answer."""
-    document = json.loads(body)
+    """Raises RefusedError for ``status: error``, ValueError or worse for what is no answer.
+
+    Each series becomes an array as soon as it is read: as lists, many would take ten times the memory at once.
+    """
+    document = json.loads(body, object_hook=_pack_values)
     if not isinstance(document, dict):
         raise ValueError("the JSON is no object")
     if document.get("status") == "error":
@@ -65,7 +68,7 @@ def range_series(answer: Answer) -> list[Points]:
     """The series of a range query; raises ValueError."""
     if answer.result_type != "matrix":
         raise ValueError(f"its result is a {answer.result_type}, where a range query gives a matrix")
-    return [[_point(pair) for pair in _samples(entry)] for entry in _entries(answer.result)]
+    return [_points(_samples(entry)) for entry in _entries(answer.result)]
 
 
 def instant_series(answer: Answer) -> list[Points]:
@@ -84,10 +87,11 @@ def sum_series(several: Iterable[Points], start: datetime, end: datetime, step: 
 
     What is no measurement is absent, and so is a point outside the range: `kedastral.core.series.series_from_points`.
     """
-    grid = series_from_points((), start, end, step)
-    total, seen = np.zeros(len(grid)), np.zeros(len(grid), dtype=bool)
+    size = len(series_from_arrays(np.empty(0), np.empty(0), start, end, step))
+    total, seen = np.zeros(size), np.zeros(size, dtype=bool)
     for points in several:
-        values = series_from_points(points, start, end, step).values
+        laid = np.asarray(points, dtype=np.float64).reshape(-1, 2)
+        values = series_from_arrays(laid[:, 0], laid[:, 1], start, end, step).values
         known = np.isfinite(values)
         with np.errstate(over="ignore"):
             total[known] += values[known]
@@ -104,12 +108,44 @@ def _entries(result: Any) -> Iterator[dict[str, Any]]:
         yield entry
 
 
-def _samples(entry: dict[str, Any]) -> list[Any]:
+def _samples(entry: dict[str, Any]) -> "list[Any] | Floats":
     # A series of native histograms has no values, and is no load.
     samples = entry.get("values", [] if "histograms" in entry else None)
-    if not isinstance(samples, list):
+    if not isinstance(samples, list | np.ndarray):
         raise ValueError("a series holds no list of values")
     return samples
+
+
+def _points(samples: "list[Any] | Floats") -> Points:
+    if isinstance(samples, np.ndarray):
+        return samples
+    packed = _pack(samples)
+    return [_point(pair) for pair in samples] if packed is None else packed
+
+
+def _pack_values(entry: dict[str, Any]) -> dict[str, Any]:
+    samples = entry.get("values")
+    if isinstance(samples, list):
+        packed = _pack(samples)
+        if packed is not None:
+            entry["values"] = packed
+    return entry
+
+
+def _pack(samples: list[Any]) -> Floats | None:
+    """``samples`` as an array of shape (n, 2), or None where one of them is not as Prometheus writes it.
+
+    It says the same as `_point` for each, in a fifth of the time.
+    """
+    if not samples or set(map(type, samples)) != {list} or set(map(len, samples)) != {2}:
+        return None
+    times, texts = [sample[0] for sample in samples], [sample[1] for sample in samples]
+    if not set(map(type, times)) <= {int, float} or set(map(type, texts)) != {str} or not _is_plain("".join(texts)):
+        return None
+    try:
+        return np.array([times, list(map(float, texts))], dtype=np.float64).T
+    except (ValueError, OverflowError):
+        return None
 
 
 def _point(pair: Any) -> tuple[float, float]:
@@ -125,12 +161,17 @@ def _number(value: Any) -> float:
     """Prometheus writes numbers as text, so that NaN and infinities survive JSON."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return math.nan
-    if isinstance(value, str) and (not value.isascii() or "_" in value):
-        return math.nan  # Python's float() takes 1_000 and other scripts' digits; Prometheus writes neither
+    if isinstance(value, str) and not _is_plain(value):
+        return math.nan
     try:
         return float(value)
     except (ValueError, OverflowError):
         return math.nan
+
+
+def _is_plain(text: str) -> bool:
+    """False where Python's float() may take what Prometheus never writes: 1_000, or other scripts' digits."""
+    return text.isascii() and "_" not in text
 
 
 def _texts(value: Any) -> tuple[str, ...]:

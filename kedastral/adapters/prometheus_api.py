@@ -25,9 +25,9 @@ RETRY_PAUSES = (0.1, 0.3)
 CONNECT_TIMEOUT = 2.0
 """Seconds, for each attempt. Whoever calls bounds the whole."""
 BODY_LIMIT = 16 * 1024 * 1024
-"""Fifty series of 11,000 points, and about 100 MiB of memory once parsed; whoever has more should sum in PromQL."""
-LARGE = 2**20
-"""Bytes of an answer that takes longer to read than a call of KEDA should have to wait: 0.1 s a MiB."""
+"""Fifty series of 11,000 points, and about 30 MiB of memory once parsed; whoever has more should sum in PromQL."""
+LARGE = 2**17
+"""Bytes of an answer that takes longer to read than a call of KEDA should have to wait: 30 ms a MiB."""
 QUERY_SHOWN = 200
 
 T = TypeVar("T")

@@ -104,13 +104,23 @@ def series_from_points(points: Iterable[tuple[float, float]], start: datetime, e
     range (by more than `EDGE`). A point between two grid times goes to the nearer one; of several for one grid time,
     the last given counts.
     """
+    laid = np.array(list(points), dtype=np.float64).reshape(-1, 2)
+    return series_from_arrays(laid[:, 0], laid[:, 1], start, end, step)
+
+
+def series_from_arrays(times: Floats, given: Floats, start: datetime, end: datetime, step: float) -> Series:
+    """`series_from_points` for points whose times and values are two arrays of one length."""
     first, last = start.timestamp(), end.timestamp()
     size = max(round((last - first) / step) + 1, 0)
     values = np.full(size, np.nan)
-    for at, value in points:
-        if size and first - EDGE <= at <= last + EDGE:
-            index = min(max(round((at - first) / step), 0), size - 1)
-            values[index] = value if 0 <= value < math.inf else np.nan
+    inside = (times >= first - EDGE) & (times <= last + EDGE)
+    if size and inside.any():
+        places = np.clip(np.rint((times[inside] - first) / step), 0, size - 1).astype(np.int64)
+        kept = given[inside]
+        if (np.diff(places) <= 0).any():  # several for one place, perhaps: numpy does not promise which one stays
+            places, latest = np.unique(places[::-1], return_index=True)
+            kept = kept[::-1][latest]
+        values[places] = np.where((kept >= 0) & (kept < math.inf), kept, np.nan)
     return Series(start, step, values)
 
 

@@ -3,6 +3,7 @@
 
 import json
 import math
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kedastral.adapters import prometheus_answer
 from kedastral.adapters.prometheus_answer import (
     Answer,
     RefusedError,
@@ -179,6 +181,52 @@ def test_no_gap_ever_reaches_the_series_as_a_number(series: list[list[tuple[floa
             assert got == pytest.approx(sum(due))
         else:
             assert math.isnan(got)
+
+
+odd_times = st.one_of(st.integers(-(10**12), 10**12), st.floats(allow_nan=False), st.booleans(), st.none(), st.text())
+odd_values = st.one_of(texts, st.floats().map(repr), st.text(max_size=5), st.integers(), st.lists(st.integers()))
+odd_samples = st.one_of(
+    st.tuples(st.integers(0, 2 * 10**9), st.floats().map(repr)).map(list),
+    st.tuples(odd_times, odd_values).map(list),
+    st.lists(st.integers(), max_size=3),
+    st.text(min_size=2, max_size=2),
+)
+
+
+@given(st.lists(odd_samples, max_size=6))
+def test_a_series_read_at_once_says_what_its_samples_say_one_by_one(values: list[Any]) -> None:
+    document = {"status": "success", "data": {"resultType": "matrix", "result": [{"metric": {}, "values": values}]}}
+    try:
+        due = [prometheus_answer._point(pair) for pair in json.loads(json.dumps(values))]
+    except ValueError:
+        with pytest.raises(ValueError, match="sample"):
+            range_series(parse_answer(json.dumps(document).encode()))
+        return
+    [got] = range_series(parse_answer(json.dumps(document).encode()))
+    np.testing.assert_array_equal(np.array(got).reshape(-1, 2), np.array(due).reshape(-1, 2))
+
+
+@pytest.mark.parametrize("label", ["x", [[1, "2"]]])
+def test_a_label_called_values_is_no_series(label: Any) -> None:
+    result = [{"metric": {"values": label}, "values": [[T0, "5"]]}]
+    document = {"status": "success", "data": {"resultType": "matrix", "result": result}}
+    [[point]] = range_series(parse_answer(json.dumps(document).encode()))
+    assert tuple(point) == (T0, 5.0)
+
+
+def test_many_series_take_the_memory_of_their_numbers_and_not_that_of_their_lists() -> None:
+    values = [[int(T0) + 60 * index, "123.456"] for index in range(500)]
+    document = {"status": "success", "data": {"resultType": "matrix", "result": [{"values": values}] * 40}}
+    body = json.dumps(document).encode()
+    tracemalloc.start()
+    try:
+        series = range_series(parse_answer(body))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    numbers = 40 * 500 * 16
+    assert sum(np.asarray(points).nbytes for points in series) == numbers
+    assert peak < 4 * numbers + len(body)
 
 
 @given(st.lists(samples, max_size=12, unique_by=lambda point: str(point[0])), st.randoms(use_true_random=False))
