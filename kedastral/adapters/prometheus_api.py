@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Asks Prometheus' query API: the request, its retries, and an error in one clear line for all that can go wrong."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import attrs
@@ -63,9 +63,10 @@ class _Reply:
 
 @attrs.frozen
 class PrometheusApi:
-    """The query API behind ``client``, whose base URL is that of Prometheus."""
+    """The query API behind ``client``, whose base URL is that of Prometheus; each attempt waits for its ``turn``."""
 
     client: httpx.AsyncClient
+    turn: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
 
     async def ask(self, question: Question) -> Answer:
         """A successful answer, after at most two retries: on connection errors, 429 and 5xx.
@@ -121,6 +122,7 @@ class PrometheusApi:
 
     async def _attempt(self, question: Question) -> _Reply:
         """One request; httpx.TransportError is for the caller to retry."""
+        await self.turn()
         try:
             async with self.client.stream(
                 "GET",

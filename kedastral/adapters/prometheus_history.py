@@ -10,10 +10,9 @@ import numpy as np
 import trio
 
 from kedastral.adapters.http_client import one_line
-from kedastral.adapters.prometheus import POINTS_PER_REQUEST, RangeQuery
-from kedastral.adapters.prometheus_answer import range_series, sum_series
-from kedastral.adapters.prometheus_api import PrometheusApi, Question
-from kedastral.core.series import Series
+from kedastral.adapters.prometheus_api import PrometheusApi
+from kedastral.adapters.prometheus_range import POINTS_PER_REQUEST, RangeQuery
+from kedastral.core.series import Floats, Series
 from kedastral.errors import SourceError
 
 TIMEOUT = 60.0
@@ -35,7 +34,7 @@ class PrometheusHistory:
         """
         start, end = self.asked.grid(now)
         parts = [await self._read_chunk(first, last) for first, last in self._chunks(start, end)]
-        series = Series(start, self.asked.step, np.concatenate([part.values for part in parts]))
+        series = Series(start, self.asked.step, np.concatenate(parts))
         if series.newest is None:
             query = one_line(self.asked.query, 200)
             raise SourceError(
@@ -44,23 +43,15 @@ class PrometheusHistory:
             )
         return series
 
-    async def _read_chunk(self, start: datetime, end: datetime) -> Series:
+    async def _read_chunk(self, start: datetime, end: datetime) -> Floats:
         api = PrometheusApi(self.client)
-        question = Question(
-            "query_range",
-            {
-                "query": self.asked.query,
-                "start": f"{start.timestamp():.3f}",
-                "end": f"{end.timestamp():.3f}",
-                "step": f"{self.asked.step:.3f}",
-            },
-        )
+        question = self.asked.question(start, end)
         try:
             with trio.fail_after(TIMEOUT):
                 answer = await api.ask(question)
         except trio.TooSlowError as error:
             raise api.error(question, f"no complete answer within {TIMEOUT:g} s", "timeout") from error
-        return api.read(question, lambda: sum_series(range_series(answer), start, end, self.asked.step))
+        return api.read(question, lambda: self.asked.values(answer, start, end))
 
     def _chunks(self, start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
         step = timedelta(seconds=self.asked.step)

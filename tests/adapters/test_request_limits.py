@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The limits of a data source: how many at once, how many a second, and who goes first."""
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from kedastral.adapters.request_limits import HURRIED_IN_A_ROW, Allowance, RequestLimits
+
+
+class Queue:
+    """Tasks that ask one data source, and the order and the times in which they were let through."""
+
+    def __init__(self, limits: RequestLimits, lasting: float = 0.0) -> None:
+        self.limits = limits
+        self.lasting = lasting
+        self.now = self.most = 0
+        self.order: list[str] = []
+        self.times: list[float] = []
+
+    async def ask(self, name: str, hurried: bool = True) -> None:
+        async with self.limits.place(hurried=hurried):
+            self.now += 1
+            self.most = max(self.most, self.now)
+            try:
+                await self.limits.turn(hurried=hurried)
+                self.order.append(name)
+                self.times.append(trio.current_time())
+                await trio.sleep(self.lasting)
+            finally:
+                self.now -= 1
+
+
+@pytest.mark.parametrize("places", [1, 3, 8])
+async def test_no_more_than_so_many_at_once_and_none_is_forgotten(autojump_clock: MockClock, places: int) -> None:
+    queue = Queue(RequestLimits(max_concurrent=places), lasting=1.0)
+    async with trio.open_nursery() as nursery:
+        for index in range(20):
+            nursery.start_soon(queue.ask, str(index), index % 3 > 0)
+    assert queue.most == places
+    assert len(queue.order) == 20
+
+
+async def test_so_many_a_second_and_never_in_bursts(autojump_clock: MockClock) -> None:
+    queue = Queue(RequestLimits(max_per_second=10))
+    await trio.sleep(100)
+    async with trio.open_nursery() as nursery:
+        for index in range(31):
+            nursery.start_soon(queue.ask, str(index))
+    gaps = [after - before for before, after in pairwise(queue.times)]
+    assert gaps == pytest.approx([0.1] * 30)
+    assert queue.times[0] == pytest.approx(queue.times[-1] - 3)
+
+
+async def test_first_come_first_served(autojump_clock: MockClock) -> None:
+    queue = Queue(RequestLimits(max_concurrent=2, max_per_second=5), lasting=1.0)
+    async with trio.open_nursery() as nursery:
+        for index in range(12):
+            nursery.start_soon(queue.ask, f"{index:02}")
+            await wait_all_tasks_blocked()
+    assert queue.order == sorted(queue.order)
+
+
+async def test_a_small_request_overtakes_the_backfill_of_a_starting_fleet(autojump_clock: MockClock) -> None:
+    queue = Queue(RequestLimits(max_concurrent=8, max_per_second=2))
+    async with trio.open_nursery() as nursery:
+        for index in range(100):
+            nursery.start_soon(queue.ask, f"backfill {index}", False)
+        await trio.sleep(5.2)
+        began, before = trio.current_time(), len(queue.order)
+        await queue.ask("steady")
+        assert trio.current_time() - began <= 2 / 2
+        assert len(queue.order) - before <= 2
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_backfill_leaves_places_for_others(autojump_clock: MockClock) -> None:
+    queue = Queue(RequestLimits(max_concurrent=8), lasting=1000.0)
+    async with trio.open_nursery() as nursery:
+        for index in range(20):
+            nursery.start_soon(queue.ask, f"backfill {index}", False)
+        await trio.sleep(1)
+        assert queue.now == 4
+        with trio.fail_after(1):
+            async with queue.limits.place(hurried=True):
+                pass
+        nursery.cancel_scope.cancel()
+
+
+async def test_however_many_are_in_a_hurry_the_backfill_is_not_starved(autojump_clock: MockClock) -> None:
+    queue = Queue(RequestLimits(max_per_second=1))
+
+    async def hurry_again_and_again(name: str) -> None:
+        while True:
+            await queue.ask(name)
+
+    async with trio.open_nursery() as nursery:
+        for index in range(20):
+            nursery.start_soon(hurry_again_and_again, f"steady {index}")
+        await trio.sleep(10)
+        await queue.ask("backfill", False)
+        overtaken = queue.order[11:].index("backfill")
+        nursery.cancel_scope.cancel()
+    assert HURRIED_IN_A_ROW - 1 <= overtaken <= HURRIED_IN_A_ROW + 1
+
+
+@given(
+    tasks=st.lists(st.tuples(st.booleans(), st.floats(0, 5), st.floats(0, 3)), max_size=30),
+    places=st.integers(1, 4),
+    rate=st.floats(0.5, 100),
+)
+def test_whoever_gives_up_takes_nothing_along(tasks: list[tuple[bool, float, float]], places: int, rate: float) -> None:
+    queue = Queue(RequestLimits(places, rate), lasting=0.3)
+
+    async def give_up(hurried: bool, begin: float, patience: float) -> None:
+        await trio.sleep(begin)
+        with trio.move_on_after(patience):
+            await queue.ask("x", hurried)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            for task in tasks:
+                nursery.start_soon(give_up, *task)
+        assert queue.limits.waiting == 0
+        with trio.fail_after(1 / rate + 0.4):
+            await queue.ask("last", False)
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert queue.most <= places
+    assert all(b - a >= 1 / rate - 1e-9 for a, b in pairwise(queue.times))
+
+
+async def test_how_many_wait_can_be_told(autojump_clock: MockClock) -> None:
+    limits = RequestLimits(max_concurrent=2, max_per_second=1)
+    queue = Queue(limits)
+    assert limits.waiting == 0
+    async with trio.open_nursery() as nursery:
+        for index in range(5):
+            nursery.start_soon(queue.ask, str(index))
+        await trio.sleep(0.5)
+        assert limits.waiting == 4
+    assert limits.waiting == 0
+
+
+async def test_without_numbers_nobody_waits(autojump_clock: MockClock) -> None:
+    queue = Queue(RequestLimits())
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for index in range(100):
+            nursery.start_soon(queue.ask, str(index), bool(index % 2))
+    assert trio.current_time() == began
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"max_concurrent": number} for number in (0, 1.5, math.nan)),
+        *({"max_per_second": number} for number in (0.0, -1.0, math.nan)),
+    ],
+)
+def test_limits_that_let_nobody_through_cannot_be_made(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        RequestLimits(**wrong)
+
+
+async def test_an_allowance_does_not_run_while_it_is_stopped(autojump_clock: MockClock) -> None:
+    allowance = Allowance(10.0)
+    with allowance.running():
+        await trio.sleep(4)
+        with allowance.stopped():
+            await trio.sleep(1000)
+        await trio.sleep(1)
+    assert allowance.left == pytest.approx(5)
+    began = trio.current_time()
+    with pytest.raises(trio.TooSlowError), allowance.running():
+        await trio.sleep(100)
+    assert trio.current_time() - began == pytest.approx(5)
+    assert allowance.left == 0
+
+
+def test_an_allowance_that_never_ran_cannot_be_stopped() -> None:
+    with pytest.raises(RuntimeError), Allowance(1.0).stopped():
+        pass

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kept history says what a full reading would have said, whatever happened between the ticks."""
+
+import math
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kedastral.core.kept_history import KeptHistory, Stretch
+
+NAN = math.nan
+
+
+class Server:
+    """Holds the load of each point; a point's value may come ``late`` steps after its time, and is another before."""
+
+    def __init__(self, late: int) -> None:
+        self.late = late
+
+    def value(self, point: int, now: int) -> float:
+        if point > now:
+            return 999.0  # what a server says of the future: nothing to rely on
+        delay = (point * 7919) % (self.late + 1)
+        if now - point >= delay:
+            return NAN if point % 5 == 0 else float(point % 1000)
+        return NAN if point % 2 else 500.0
+
+    def read(self, stretch: Stretch, now: int) -> np.ndarray:
+        return np.array([self.value(point, now) for point in range(stretch.first, stretch.last + 1)])
+
+
+def fill(kept: KeptHistory, server: Server, now: int, chunk: int, most: int = sys.maxsize) -> list[Stretch]:
+    """Read up to ``most`` chunks; gives what was read."""
+    read: list[Stretch] = []
+    while len(read) < most and (stretch := kept.next_unread(chunk)) is not None:
+        kept.lay(stretch, server.read(stretch, now))
+        read.append(stretch)
+    return read
+
+
+@given(
+    window=st.integers(1, 40),
+    overlap=st.integers(1, 6),
+    chunk=st.integers(1, 50),
+    start=st.integers(-50, 10**6),
+    ticks=st.lists(st.tuples(st.integers(-12, 60) | st.integers(0, 2), st.integers(0, 4)), max_size=25),
+)
+def test_after_any_past_it_is_what_a_full_reading_would_give(
+    window: int, overlap: int, chunk: int, start: int, ticks: list[tuple[int, int]]
+) -> None:
+    overlap = min(overlap, window)
+    kept, server, now = KeptHistory(window, overlap), Server(overlap), start
+    for moved, chunks in ticks:
+        now += moved
+        kept.move_to(now)
+        fill(kept, server, now, chunk, chunks)
+        part = kept.newest_part()
+        due = server.read(Stretch(now - window + 1, now), now)
+        np.testing.assert_array_equal(part, due[window - len(part) :])
+    kept.move_to(now)
+    fill(kept, server, now, chunk)
+    assert kept.unread == 0
+    np.testing.assert_array_equal(kept.newest_part(), server.read(Stretch(now - window + 1, now), now))
+
+
+def read_to(now: int, window: int = 100, overlap: int = 3) -> tuple[KeptHistory, Server]:
+    kept, server = KeptHistory(window, overlap), Server(overlap)
+    kept.move_to(now)
+    fill(kept, server, now, 1000)
+    return kept, server
+
+
+def test_the_first_reading_is_in_chunks_newest_first() -> None:
+    kept = KeptHistory(10, 3)
+    kept.move_to(1000)
+    assert fill(kept, Server(0), 1000, 4) == [Stretch(997, 1000), Stretch(993, 996), Stretch(991, 992)]
+
+
+def test_until_all_is_read_the_newest_part_ends_at_the_first_hole() -> None:
+    kept = KeptHistory(10, 3)
+    kept.move_to(1000)
+    fill(kept, Server(0), 1000, 4, 1)
+    assert len(kept.newest_part()) == 4
+    assert kept.unread == 6
+
+
+def test_afterwards_only_the_new_points_and_the_overlap_are_read() -> None:
+    kept, server = read_to(1000)
+    kept.move_to(1000)
+    assert fill(kept, server, 1000, 50) == [Stretch(998, 1000)]
+    kept.move_to(1002)
+    assert fill(kept, server, 1002, 50) == [Stretch(998, 1002)]
+
+
+def test_after_an_outage_the_missing_stretch_is_read_and_not_everything() -> None:
+    kept, server = read_to(1000)
+    for now in range(1001, 1040):
+        kept.move_to(now)  # and nothing could be read
+    assert fill(kept, server, 1039, 30) == [Stretch(1010, 1039), Stretch(998, 1009)]
+
+
+@pytest.mark.parametrize("moved", [100, 101, 5000, -4, -5000])
+def test_after_a_pause_as_long_as_the_window_and_a_clock_set_back_it_starts_afresh(moved: int) -> None:
+    kept, _ = read_to(1000)
+    kept.move_to(1000 + moved)
+    assert kept.unread == 100
+
+
+@pytest.mark.parametrize("back", [1, 2, 3])
+def test_a_clock_set_back_within_the_overlap_costs_no_new_beginning(back: int) -> None:
+    kept, server = read_to(1000)
+    now = 1000 - back
+    kept.move_to(now)
+    assert fill(kept, server, now, 50) == [Stretch(now - 2, now), Stretch(901 - back, 900)]
+
+
+def test_a_value_that_vanishes_from_the_overlap_is_a_gap() -> None:
+    kept, _ = read_to(1001)
+    stretch = Stretch(999, 1001)
+    kept.lay(stretch, np.array([1.0, NAN, 3.0]))
+    np.testing.assert_array_equal(kept.newest_part()[-3:], [1.0, NAN, 3.0])
+
+
+def test_what_float32_cannot_hold_is_a_gap_and_the_rest_is_close() -> None:
+    kept = KeptHistory(4, 1)
+    kept.move_to(3)
+    kept.lay(Stretch(0, 3), np.array([1e39, 0.1, 1e-60, 3.4e38]))
+    np.testing.assert_allclose(kept.newest_part(), [NAN, 0.1, 0.0, 3.4e38], rtol=1e-7)
+
+
+def test_what_was_read_for_another_window_does_not_get_in() -> None:
+    kept = KeptHistory(3, 1)
+    kept.move_to(10)
+    kept.lay(Stretch(5, 12), np.arange(5.0, 13.0))
+    np.testing.assert_array_equal(kept.newest_part(), [8, 9, 10])
+    kept.move_to(20)
+    kept.lay(Stretch(8, 10), np.arange(3.0))
+    kept.lay(Stretch(30, 49), np.arange(20.0))
+    assert kept.unread == 3
+
+
+def test_two_weeks_of_minutes_take_81_kilobytes_and_never_more() -> None:
+    kept, server = read_to(30_000, window=20_160)
+    for now in range(30_001, 30_050):
+        kept.move_to(now)
+        fill(kept, server, now, 11_000)
+    arrays = [getattr(kept, name) for name in kept.__slots__ if isinstance(getattr(kept, name, None), np.ndarray)]
+    assert sum(array.nbytes for array in arrays) == 80_640
+    assert all(array.base is None for array in arrays)
+
+
+@pytest.mark.parametrize(("window", "overlap"), [(0, 1), (1, 0), (1, -5)])
+def test_a_history_of_nothing_cannot_be_kept(window: int, overlap: int) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        KeptHistory(window, overlap)
+
+
+def test_values_that_are_no_answer_to_the_stretch_are_refused() -> None:
+    kept = KeptHistory(3, 1)
+    with pytest.raises(ValueError, match="nowhere yet"):
+        kept.lay(Stretch(1, 1), np.zeros(1))
+    kept.move_to(1)
+    with pytest.raises(ValueError, match="2 values for 1 points"):
+        kept.lay(Stretch(1, 1), np.zeros(2))
