@@ -13,7 +13,7 @@ The layers, each importing only from those below it (``tests/test_layers.py`` en
     simulation                 the backtest's world: KEDA, the HPA and pods; pure
     models                     forecast models, pure
     core                       series, forecast, plan, serving rule, ports; pure
-    errors  clock  logs        what every layer may use
+    errors  clock  logs  tls   what every layer may use
 
     grpc_trio  _proto          gRPC on Trio and KEDA's generated contract; they know nothing of Kedastral
 

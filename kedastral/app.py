@@ -5,7 +5,9 @@ import logging
 import os
 import signal
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -45,19 +47,21 @@ class Ticking:
 
 @attrs.frozen
 class GrpcPart:
-    """KEDA's scaler, and the socket it is served on."""
+    """KEDA's scaler, and the socket it is served on; without ``tls`` in plain text."""
 
     service: ExternalScaler
     listener: socket.socket
     reflection: bool = False
+    tls: ssl.SSLContext | None = None
 
 
 @attrs.frozen
 class HttpPart:
-    """The snapshot server (or the probes alone), and the socket it is served on."""
+    """The snapshot server (or the probes alone), and the socket it is served on; without ``tls`` in plain text."""
 
     app: QuartTrio
     listener: socket.socket
+    tls: ssl.SSLContext | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -86,8 +90,9 @@ class App:
         http_may_close = trio.Event()
         with trio.CancelScope() as limit:
             async with trio.open_nursery() as http:
-                log.info("HTTP listens on %s", describe_listener(self.http.listener))
-                await http.start(serve_http, self.http.app, self.http.listener, http_may_close)
+                part = self.http
+                log.info("HTTP listens on %s%s", describe_listener(part.listener), " with TLS" if part.tls else "")
+                await http.start(partial(serve_http, part.app, part.listener, http_may_close, tls=part.tls))
                 self.readiness.mark_up("http")
                 async with trio.open_nursery() as grpc:
                     if self.grpc is not None:
@@ -142,6 +147,7 @@ async def serve_grpc(
     if part.reflection:
         services = ServerReflection.extend(services)
     server = Server(services, on_call=part.service.count_call)
-    log.info("gRPC listens on %s", describe_listener(part.listener))
-    listener = trio.SocketListener(trio.socket.from_stdlib_socket(part.listener))
+    log.info("gRPC listens on %s%s", describe_listener(part.listener), " with TLS" if part.tls else "")
+    plain = trio.SocketListener(trio.socket.from_stdlib_socket(part.listener))
+    listener = plain if part.tls is None else trio.SSLListener(plain, part.tls)
     await server.serve([listener], shutdown=stopping, grace=GRPC_GRACE, task_status=task_status)

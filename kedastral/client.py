@@ -21,7 +21,7 @@ from kedastral.adapters.http_client import (
 )
 from kedastral.clock import SystemClock, WallClock
 from kedastral.core.snapshot import Snapshot
-from kedastral.errors import RemoteError
+from kedastral.errors import RemoteError, SourceError
 from kedastral.metrics import Metrics
 from kedastral.wire import WireError, read_snapshot
 
@@ -170,11 +170,15 @@ class RemoteSnapshots:
                 status, body = await self._fetch(workload)
             if status == httpx.codes.NOT_FOUND:
                 return None
+            if status == httpx.codes.UNAUTHORIZED:
+                raise RemoteError(f"{where} answered 401: it asks for its token", reason="http_status")
             if status != httpx.codes.OK:
                 raise RemoteError(f"{where} answered {status}", reason="http_status")
             return _expect(workload, read_snapshot(body))
         except trio.TooSlowError as error:
             raise RemoteError(f"{where} gave no answer within {ANSWER_WITHIN:g} s", reason="timeout") from error
+        except SourceError as error:  # the token's file is read anew for each request
+            raise RemoteError(str(error), reason="credentials") from error
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise RemoteError(f"{where} cannot be reached: {words_of(error)}", reason="unreachable") from error
         except (WireError, AnswerTooLargeError, AnswerEncodedError) as error:

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The composition root: settings -> parts -> `App`. Every part is made here, and handed what it needs."""
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 import attrs
+import httpx
 
+from kedastral.adapters.http_auth import BearerAuth, find_token, read_token
 from kedastral.adapters.http_client import open_client
 from kedastral.adapters.http_model import HttpForecaster, open_model_client
 from kedastral.adapters.in_process import InProcessForecaster
@@ -18,7 +22,7 @@ from kedastral.config.fields import remedy_of
 from kedastral.config.fleet_settings import WorkloadSettings
 from kedastral.config.settings import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
 from kedastral.config.source_settings import PrometheusLogin
-from kedastral.config.units import ListenAddress
+from kedastral.config.tls_settings import GrpcTls, HttpAccess
 from kedastral.config.workload_settings import HTTP_MODEL, ForecastSettings
 from kedastral.core.ports import Forecaster, MetricSource
 from kedastral.core.series import Series
@@ -39,7 +43,9 @@ from kedastral.services.measured import MeasuredForecaster, MeasuredPlanner, Mea
 from kedastral.services.readiness import Readiness
 from kedastral.services.scaler import Scaler
 from kedastral.services.snapshot_api import SnapshotView, create_app
+from kedastral.services.token_gate import TokenGate
 from kedastral.storage.memory import MemoryStore
+from kedastral.tls import RotatingContext, TlsFiles, make_client_context, make_server_context
 
 ForecastingSettings = RunSettings | ForecasterSettings | DemoSettings
 """The settings of the commands that forecast."""
@@ -77,9 +83,7 @@ async def open_forecaster(settings: ForecasterSettings) -> AsyncIterator[App]:
             clock=common.clock,
             metrics=common.metrics,
             readiness=readiness,
-            http=_make_http(
-                view, readiness, common, settings.listeners.http_listen, remedy_of(settings, "http_listen")
-            ),
+            http=_make_http(view, readiness, common, settings, settings.http_access),
             ticking=[await _make_ticking(settings, source, store, common)],
         )
 
@@ -89,18 +93,14 @@ async def open_scaler(settings: ScalerSettings) -> AsyncIterator[App]:
     """`kedastral scaler`: answers KEDA from a forecaster's snapshots. Raises BindError, ConfigError."""
     async with AsyncExitStack() as stack:
         common = Common(SystemClock(), stack)
-        client = await stack.enter_async_context(open_client(settings.remote.forecaster_url))
+        client = await stack.enter_async_context(_open_remote(settings))
         default = settings.name.workload
         reader = RemoteSnapshots(client, common.metrics, (default,) if default else ())
-        policy, readiness, listeners = settings.stale.policy(), Readiness.of({"http", "grpc"}), settings.listeners
+        policy, readiness = settings.stale.policy(), Readiness.of({"http", "grpc"})
         scaler = Scaler(reader, common.clock, RemoteDirectory(reader, policy, default))
-        grpc = _make_grpc(
-            scaler, common, listeners.grpc_listen, remedy_of(settings, "grpc_listen"), listeners.grpc_reflection
-        )
+        grpc = _make_grpc(scaler, common, settings, settings.grpc_tls.files)
         view = SnapshotView(reader, scaler.policy_of, common.clock)
-        http = _make_http(
-            view, readiness, common, listeners.http_listen, remedy_of(settings, "http_listen"), serves_forecasts=False
-        )
+        http = _make_http(view, readiness, common, settings, settings.http_access, serves_forecasts=False)
         yield App(
             clock=common.clock,
             metrics=common.metrics,
@@ -115,17 +115,18 @@ async def assemble_run(settings: RunSettings | DemoSettings, source: MetricSourc
     """The single process around any metric source; the demo uses it with one of its own."""
     store = MemoryStore()
     policy, readiness = settings.stale.policy(), Readiness.of({"http", "grpc"})
-    listeners = settings.listeners
     scaler = Scaler(store, common.clock, FixedDirectory.of(_name_of(settings), policy=policy))
-    grpc = _make_grpc(
-        scaler, common, listeners.grpc_listen, remedy_of(settings, "grpc_listen"), listeners.grpc_reflection
+    # the demo is for looking at: plain text for everybody
+    tls, access = (
+        (settings.grpc_tls, settings.http_access) if isinstance(settings, RunSettings) else (GrpcTls(), HttpAccess())
     )
+    grpc = _make_grpc(scaler, common, settings, tls.files)
     view = SnapshotView(store, scaler.policy_of, common.clock)
     return App(
         clock=common.clock,
         metrics=common.metrics,
         readiness=readiness,
-        http=_make_http(view, readiness, common, listeners.http_listen, remedy_of(settings, "http_listen")),
+        http=_make_http(view, readiness, common, settings, access),
         grpc=grpc,
         ticking=[await _make_ticking(settings, source, store, common)],
         background=[grpc.service.board.run],
@@ -219,23 +220,44 @@ def _make_planner(workload: Workload, forecast: ForecastSettings) -> Planner:
     return ServiceLevelPlanner(workload, learn_uncertainty)
 
 
-def _make_grpc(scaler: Scaler, common: Common, address: ListenAddress, setting: str, reflection: bool) -> GrpcPart:
-    listener = open_listener(address, setting)
+def _make_grpc(
+    scaler: Scaler, common: Common, settings: RunSettings | DemoSettings | ScalerSettings, files: TlsFiles | None
+) -> GrpcPart:
+    tls = _make_server_tls("gRPC", files, "h2")
+    listener = open_listener(settings.listeners.grpc_listen, remedy_of(settings, "grpc_listen"))
     common.stack.callback(listener.close)
-    return GrpcPart(ExternalScaler(scaler, common.metrics), listener, reflection)
+    return GrpcPart(ExternalScaler(scaler, common.metrics), listener, settings.listeners.grpc_reflection, tls)
+
+
+def _make_server_tls(server: str, files: TlsFiles | None, protocol: str) -> ssl.SSLContext | None:
+    return None if files is None else RotatingContext(server, files, partial(make_server_context, alpn=[protocol]))
 
 
 def _make_http(
     view: SnapshotView,
     readiness: Readiness,
     common: Common,
-    address: ListenAddress,
-    setting: str,
+    settings: ForecastingSettings | ScalerSettings,
+    access: HttpAccess,
     *,
     serves_forecasts: bool = True,
 ) -> HttpPart:
-    listener = open_listener(address, setting)
+    tls = _make_server_tls("HTTP", access.files, "http/1.1")
+    token = find_token("HTTP token", access.http_token, access.http_token_file)
+    gate = None if token is None else TokenGate(partial(read_token, token))
+    listener = open_listener(settings.listeners.http_listen, remedy_of(settings, "http_listen"))
     common.stack.callback(listener.close)
     common.metrics.show_snapshots(view.reader, common.clock)
-    app = create_app(view, readiness, common.metrics.registry, serves_forecasts=serves_forecasts)
-    return HttpPart(app, listener)
+    app = create_app(view, readiness, common.metrics.registry, serves_forecasts=serves_forecasts, gate=gate)
+    return HttpPart(app, listener, tls)
+
+
+def _open_remote(settings: ScalerSettings) -> httpx.AsyncClient:
+    access = settings.remote_access
+    token = find_token("forecaster token", access.forecaster_token, access.forecaster_token_file)
+    make = partial(make_client_context, public=httpx.create_ssl_context)
+    return open_client(
+        settings.remote.forecaster_url,
+        auth=None if token is None else BearerAuth(token),
+        verify=RotatingContext("the forecaster", access.files, make) if access.files != TlsFiles() else True,
+    )

@@ -9,6 +9,7 @@ import errno
 import logging
 import os
 import socket
+import ssl
 from http import HTTPStatus
 
 import attrs
@@ -25,6 +26,8 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ASGIFramework, ConnectionState
 from hypercorn.utils import wrap_app
 
+from kedastral.grpc_trio.peer import Peer
+from kedastral.grpc_trio.tls import FailureLog, HandshakeError, peek, shake_hands, speaks_tls, tell_failure
 from kedastral.wire import dump_json
 
 HTTP_GRACE = 1.5
@@ -32,6 +35,8 @@ HTTP_GRACE = 1.5
 KEEP_ALIVE = 10.0
 """Seconds that a connection may stay open with no request on it; longer than httpx keeps one, so that no client of
 ours writes to a connection that closes under it."""
+HANDSHAKE_WITHIN = 10.0
+"""Seconds for a TLS handshake: enough for a slow link, too little to hoard connections."""
 MOST_CONNECTIONS = 512
 """Connections at once; they share the limit of open files with gRPC, which must not starve for them."""
 
@@ -51,9 +56,12 @@ async def serve_http(
     may_close: trio.Event,
     *,
     keep_alive: float = KEEP_ALIVE,
+    tls: ssl.SSLContext | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve ``app`` on ``listener``, which it closes, until ``may_close`` is set, then drain and return.
+
+    With ``tls`` it serves HTTPS, HTTP/1.1 only. A client that will not agree on TLS is one line in the log.
 
     A connection is closed when it has been idle for ``keep_alive`` seconds; beyond `MOST_CONNECTIONS` they are turned
     away.
@@ -62,7 +70,7 @@ async def serve_http(
     Cancelling it cuts every connection off. Raises what ``accept`` raises, except where the system is short of
     resources, which is logged and tried again.
     """
-    session = _Session(wrap_app(app, 0, "asgi"), _make_config(keep_alive))
+    session = _Session(wrap_app(app, 0, "asgi"), _make_config(keep_alive), tls)
     accepting = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
     async with trio.open_nursery() as timers:
         async with trio.open_nursery() as connections, trio.open_nursery() as acceptors:
@@ -166,7 +174,12 @@ class _Connection(TCPServer):
             if self._client_is_gone:
                 await self.idle_task.stop()
 
+    failures: FailureLog | None = None
+    """Where a client is told of that speaks TLS though this is plain HTTP."""
+
     async def _read_data(self) -> None:
+        if self.failures is not None and speaks_tls(await peek(self.stream, 2)):
+            self.failures.tell(Peer(self.stream), "the client speaks TLS, and this port does not")
         await super()._read_data()
         self._client_is_gone = True
         await self.idle_task.stop()
@@ -178,6 +191,8 @@ class _Session:
 
     app: AppWrapper
     config: Config
+    tls: ssl.SSLContext | None = None
+    failures: FailureLog = attrs.field(factory=lambda: FailureLog(log))
     context: WorkerContext = attrs.field(factory=lambda: WorkerContext(None))
     _open: set[trio.SocketStream] = attrs.field(factory=set, init=False)
     _full: bool = attrs.field(default=False, init=False)
@@ -197,13 +212,29 @@ class _Session:
     async def serve_connection(self, stream: trio.SocketStream) -> None:
         """Serve one connection. Whatever goes wrong on it is logged here and ends with it."""
         try:
-            # its type asks for TLS, its code takes both
-            await _Connection(self.app, self.config, self.context, ConnectionState({}), stream).run()  # type: ignore[arg-type]
+            if (transport := await self._secure(stream)) is not None:
+                # its type asks for TLS, its code takes both
+                connection = _Connection(self.app, self.config, self.context, ConnectionState({}), transport)  # type: ignore[arg-type]
+                connection.failures = None if self.tls else self.failures
+                await connection.run()
         except* Exception:  # whatever bytes did it, the other connections go on
             log.warning("a connection failed", exc_info=True)
         finally:
             self._open.discard(stream)
             stream.socket.close()
+
+    async def _secure(self, stream: trio.SocketStream) -> trio.abc.Stream | None:
+        """What to talk HTTP on; None where the client will not be served."""
+        if self.tls is None:
+            return stream
+        # compatible: without a goodbye, for which closing would have to wait
+        transport = trio.SSLStream(stream, self.tls, server_side=True, https_compatible=True)
+        try:
+            await shake_hands(transport, HANDSHAKE_WITHIN)
+        except HandshakeError as error:
+            tell_failure(error, Peer(transport), self.failures)
+            return None
+        return transport
 
     async def cut_off(self, may_close: trio.Event, connections: trio.CancelScope) -> None:
         """End what still runs `HTTP_GRACE` seconds after ``may_close``, or at once when cancelled.

@@ -10,7 +10,7 @@ import httpx
 
 from kedastral.adapters.http_client import one_line
 from kedastral.core.secret import Secret
-from kedastral.errors import SourceError
+from kedastral.errors import ConfigError, SourceError
 
 LONGEST_SECRET = 64 * 1024
 
@@ -68,8 +68,25 @@ class BearerAuth(httpx.Auth):
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Raises SourceError where the token cannot be read, or is none that a header can carry."""
-        token = self.token.read()
-        if not (token.isascii() and token.isprintable() and token == token.strip()):
-            raise SourceError(f"the {self.token.what} holds characters that no header can carry", reason="credentials")
-        request.headers["Authorization"] = f"Bearer {token}"
+        request.headers["Authorization"] = f"Bearer {read_token(self.token)}"
         yield request
+
+
+def read_token(text: SecretText) -> str:
+    """A bearer token; raises SourceError where it cannot be read, or is none that a header can carry."""
+    token = text.read()
+    if not (token.isascii() and token.isprintable() and token == token.strip()):
+        raise SourceError(f"the {text.what} holds characters that no header can carry", reason="credentials")
+    return token
+
+
+def find_token(what: str, given: Secret | None, file: Path | None) -> SecretText | None:
+    """The token that was given, if any; raises ConfigError where it cannot be used as it is now."""
+    if given is None and file is None:
+        return None
+    text = SecretText(what, given, file)
+    try:
+        read_token(text)
+    except SourceError as error:
+        raise ConfigError([str(error)]) from error
+    return text

@@ -3,6 +3,7 @@
 
 import re
 import ssl
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -12,6 +13,7 @@ from kedastral.adapters.http_auth import BasicAuth, BearerAuth, SecretText
 from kedastral.adapters.http_client import open_client
 from kedastral.core.secret import Secret
 from kedastral.errors import ConfigError
+from kedastral.tls import RotatingContext, TlsFiles, make_client_context
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A token of RFC 9110, section 5.6.2."""
@@ -27,7 +29,7 @@ class PrometheusAccess:
 
     ``url`` is the base URL, a path prefix included. Of each secret give the text or the file it is read from at every
     request; a user or a token, not both. ``headers`` are sent with each request. ``ca_file`` replaces the public
-    authorities; ``cert_file`` and ``key_file`` are our own side of mutual TLS, both PEM, read when the client opens.
+    authorities; ``cert_file`` and ``key_file`` are our own side of mutual TLS, both PEM, taken up as they are rotated.
     """
 
     url: str = attrs.field(repr=False)
@@ -93,21 +95,5 @@ def _auth_of(access: PrometheusAccess) -> httpx.Auth | None:
 def _tls_of(access: PrometheusAccess) -> ssl.SSLContext | bool:
     if access.ca_file is None and access.cert_file is None:
         return True
-    context = httpx.create_ssl_context()
-    if access.ca_file is not None:
-        try:
-            context = ssl.create_default_context(cafile=access.ca_file)
-        except OSError as error:
-            raise ConfigError([f"Prometheus: CA file {access.ca_file} cannot be loaded: {_words(error)}"]) from error
-    if access.cert_file is not None:
-        try:
-            # An empty password makes an encrypted key an error; without one OpenSSL would ask on the terminal.
-            context.load_cert_chain(access.cert_file, access.key_file, password="")
-        except OSError as error:
-            files = " and ".join(str(path) for path in (access.cert_file, access.key_file) if path is not None)
-            raise ConfigError([f"Prometheus: certificate {files} cannot be loaded: {_words(error)}"]) from error
-    return context
-
-
-def _words(error: OSError) -> str:
-    return error.strerror or "it is no PEM file that fits"
+    files = TlsFiles(access.cert_file, access.key_file, access.ca_file)
+    return RotatingContext("Prometheus", files, partial(make_client_context, public=httpx.create_ssl_context))

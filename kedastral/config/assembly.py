@@ -103,7 +103,7 @@ class Assembly:
             ]
             return
         settled = settle_source(Layers(over=given, unknown=self.process.unknown))
-        self.problems += settled.problems
+        self._take(settled)
         if "url" in given or "url" in self.process.unknown:
             self._places[SOURCE, DEFAULT_SOURCE] = "--prom-url"
         if _is_whole(settled, SOURCE_SETTINGS) and settled.reading.values["url"] is not None:
@@ -111,7 +111,7 @@ class Assembly:
 
     def _add_source(self, document: Document) -> None:
         settled = settle_source(Layers(document.reading, source_place(document.place)))
-        self.problems += settled.problems
+        self._take(settled)
         name = document.name
         if name is None or self._is_taken(SOURCE, name, f"data source {name}", document.place):
             return

@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 
+from kedastral.config import tls_checks as tls
 from kedastral.config.units import ListenAddress
 from kedastral.config.units import write_duration as span
 from kedastral.config.workload_settings import HTTP_MODEL
@@ -95,12 +96,6 @@ def _one_login(v: Values) -> str | None:
     return None
 
 
-def _whole_certificate(v: Values) -> str | None:
-    if bool(v["cert_file"]) != bool(v["key_file"]):
-        return "and --prom-key-file go together"
-    return None
-
-
 def _separate_ports(v: Values) -> str | None:
     http: ListenAddress = v["http_listen"]
     grpc: ListenAddress = v["grpc_listen"]
@@ -134,10 +129,32 @@ CHECKS: tuple[CrossCheck, ...] = (
     CrossCheck("password_file", ("password_file", "password"), _one_password),
     CrossCheck("token_file", ("token_file", "token"), _one_token),
     CrossCheck("username", ("username", "password", "password_file", "token", "token_file"), _one_login),
-    CrossCheck("cert_file", ("cert_file", "key_file"), _whole_certificate),
+    CrossCheck("cert_file", ("cert_file", "key_file"), tls.go_together("cert_file", "key_file", "--prom-key-file")),
+    CrossCheck("ca_file", ("ca_file",), tls.holds_authorities("ca_file")),
     CrossCheck("csv", ("csv", "url"), _one_history),
     CrossCheck("query", ("csv", "url", "query"), _query_has_url),
     CrossCheck("http_listen", ("http_listen", "grpc_listen"), _separate_ports),
+    *(
+        CrossCheck(f"{who}_cert_file", (f"{who}_cert_file", f"{who}_key_file"), find)
+        for who, find in (
+            ("grpc", tls.go_together("grpc_cert_file", "grpc_key_file", "--grpc-tls-key-file")),
+            ("http", tls.go_together("http_cert_file", "http_key_file", "--http-tls-key-file")),
+            ("forecaster", tls.go_together("forecaster_cert_file", "forecaster_key_file", "--forecaster-key-file")),
+        )
+    ),
+    *(CrossCheck(name, (name,), tls.holds_authorities(name)) for name in ("grpc_client_ca_file", "forecaster_ca_file")),
+    CrossCheck(
+        "grpc_client_ca_file",
+        ("grpc_client_ca_file", "grpc_cert_file"),
+        tls.needs("grpc_client_ca_file", "grpc_cert_file", "--grpc-tls-cert-file"),
+    ),
+    *(
+        CrossCheck(f"{who}_token_file", (f"{who}_token_file", f"{who}_token"), find)
+        for who, find in (
+            ("http", tls.exclude_each_other("http_token_file", "http_token", "HTTP_TOKEN")),
+            ("forecaster", tls.exclude_each_other("forecaster_token_file", "forecaster_token", "FORECASTER_TOKEN")),
+        )
+    ),
 )
 
 
@@ -156,6 +173,23 @@ def _default_not_below_min(v: Values) -> str | None:
 WARNINGS: tuple[CrossCheck, ...] = (
     CrossCheck("stale_after", ("stale_after", "interval"), _fresh_between_ticks),
     CrossCheck("default_min", ("on_stale", "default_min", "min_replicas"), _default_not_below_min),
+    *(
+        CrossCheck(cert, (cert, key), tls.is_in_date(cert, key, for_client=for_client))
+        for cert, key, for_client in (
+            ("grpc_cert_file", "grpc_key_file", False),
+            ("http_cert_file", "http_key_file", False),
+            ("forecaster_cert_file", "forecaster_key_file", True),
+            ("cert_file", "key_file", True),
+        )
+    ),
+    *(
+        CrossCheck(name, (name, "http_cert_file"), tls.stays_secret(name, "http_cert_file"))
+        for name in ("http_token_file", "http_token")
+    ),
+    *(
+        CrossCheck(name, (name, "forecaster_url"), tls.is_used(name))
+        for name in ("forecaster_ca_file", "forecaster_cert_file", "forecaster_token_file", "forecaster_token")
+    ),
 )
 """What can be run with, and is hardly what anybody wants."""
 

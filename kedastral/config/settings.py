@@ -6,7 +6,8 @@ of its own. The groups beside it are what flags and variables say.
 
 A setting says its flag, variable, default, meaning, and why that default. Those of a workload are in
 `workload_settings` and `serving_settings`, of Prometheus in `source_settings`, of the process in `process_settings`,
-of a backtest alone in `backtest_settings`; docs/configuration.md shows the same as tables, and a test keeps them equal.
+of TLS in `tls_settings`, of a backtest alone in `backtest_settings`; docs/configuration.md shows the same as tables,
+and a test keeps them equal.
 """
 
 from typing import Any
@@ -38,6 +39,7 @@ from kedastral.config.serving_settings import (
     StaleSettings,
 )
 from kedastral.config.source_settings import PrometheusLogin, PrometheusSettings
+from kedastral.config.tls_settings import GrpcTls, HttpAccess, RemoteAccess
 from kedastral.config.workload_settings import (
     DefaultWorkload,
     FlagWorkload,
@@ -53,6 +55,8 @@ class RunSettings:
 
     fleet: Fleet
     listeners: RunListeners = group(RunListeners)
+    grpc_tls: GrpcTls = group(GrpcTls)
+    http_access: HttpAccess = group(HttpAccess)
     config: ConfigFiles = group(ConfigFiles)
     scaled_objects: ScaledObjectSettings = group(ScaledObjectSettings)
     name: FlagWorkload = group(FlagWorkload)
@@ -71,6 +75,7 @@ class ForecasterSettings:
 
     fleet: Fleet
     listeners: ForecasterListener = group(ForecasterListener)
+    http_access: HttpAccess = group(HttpAccess)
     config: ConfigFiles = group(ConfigFiles)
     name: FlagWorkload = group(FlagWorkload)
     prometheus: PrometheusSettings = group(PrometheusSettings)
@@ -87,7 +92,10 @@ class ScalerSettings:
     """`kedastral scaler`."""
 
     listeners: ScalerListeners = group(ScalerListeners)
+    grpc_tls: GrpcTls = group(GrpcTls)
+    http_access: HttpAccess = group(HttpAccess)
     remote: RemoteSettings = group(RemoteSettings)
+    remote_access: RemoteAccess = group(RemoteAccess)
     name: DefaultWorkload = group(DefaultWorkload)
     stale: StaleSettings = group(StaleSettings)
     logs: LogSettings = group(LogSettings)

@@ -76,10 +76,18 @@ class PrometheusLogin:
         kind="header",
     )
     ca_file: Path | None = setting(
-        "--prom-ca-file", "PROM_CA_FILE", read_file_path, "certificates to trust instead of the system's", kind="file"
+        "--prom-ca-file",
+        "PROM_CA_FILE",
+        read_file_path,
+        "certificates to trust instead of the system's, read again as they are rotated",
+        kind="file",
     )
     cert_file: Path | None = setting(
-        "--prom-cert-file", "PROM_CERT_FILE", read_file_path, "client certificate, for mutual TLS", kind="file"
+        "--prom-cert-file",
+        "PROM_CERT_FILE",
+        read_file_path,
+        "client certificate, for mutual TLS, read again as it is rotated",
+        kind="file",
     )
     key_file: Path | None = setting(
         "--prom-key-file", "PROM_KEY_FILE", read_file_path, "key of the client certificate", kind="file"

@@ -22,6 +22,7 @@ from kedastral.grpc_trio.limits import Limits
 from kedastral.grpc_trio.messages import Messages, ReceiveBudget
 from kedastral.grpc_trio.peer import ConnectionRecord, Peer
 from kedastral.grpc_trio.stream import TransportStream
+from kedastral.grpc_trio.tls import speaks_tls
 from kedastral.grpc_trio.writer import Writer
 
 _log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class Connection:
 
     def __init__(self, transport: trio.abc.Stream, services: Services, limits: Limits, number: int) -> None:
         self.peer = Peer(transport)
+        self.spoke_tls = False
         self._transport = transport
         self._services = services
         self._limits = limits
@@ -123,7 +125,9 @@ class Connection:
                 self._http2.announce_end(ErrorCodes.ENHANCE_YOUR_CALM, str(error))
                 return
             except ProtocolError as error:  # h2 has queued the GOAWAY
-                _log.info("%s is cut off: %s", self.peer, error)
+                self.spoke_tls = not self._greeted and speaks_tls(data)
+                if not self.spoke_tls:
+                    _log.info("%s is cut off: %s", self.peer, error)
                 return
             await self._writer.wait_room(_READING_TOLERANCE)
 
@@ -187,7 +191,7 @@ class Connection:
     async def _watch_silence(self, connection: trio.CancelScope) -> None:
         while True:
             await trio.sleep_until(self._heard_at + self._limits.keepalive_time)
-            if trio.current_time() - self._heard_at < self._limits.keepalive_time:
+            if trio.current_time() < self._heard_at + self._limits.keepalive_time:  # the very sum that was slept until
                 continue
             heard_at = self._heard_at
             self._http2.ping(b"areyouup")

@@ -23,6 +23,14 @@ class Peer:
         """The remote address as the socket gives it, ``(host, port)`` first; None where there is no socket."""
         return self._address
 
+    @property
+    def host(self) -> str:
+        """The remote address without its port; ``unknown`` where there is none."""
+        match self._address:
+            case (str(host), *_):
+                return host
+        return "unknown"
+
     def cert(self) -> dict[str, Any] | None:
         """The client's certificate as ``ssl.SSLSocket.getpeercert`` gives it; None without TLS."""
         return None if self._tls is None else self._tls.getpeercert()

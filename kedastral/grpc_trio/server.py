@@ -17,7 +17,7 @@ from kedastral.grpc_trio.accept import Acceptor
 from kedastral.grpc_trio.calls import FinishedCall, Services
 from kedastral.grpc_trio.connection import Connection
 from kedastral.grpc_trio.limits import Limits
-from kedastral.grpc_trio.tls import agree_on_http2
+from kedastral.grpc_trio.tls import FailureLog, agree_on_http2
 
 _log = logging.getLogger(__name__)
 
@@ -108,6 +108,7 @@ class _Session:
         self._numbers = numbers
         self._open: set[Connection] = set()
         self._draining = False
+        self._failures = FailureLog(_log)
 
     async def accept_until(
         self,
@@ -163,8 +164,10 @@ class _Session:
     async def _talk(self, connection: Connection, transport: trio.abc.Stream) -> None:
         """Serve one connection. Whatever goes wrong on it is logged here and ends with it."""
         try:
-            if await agree_on_http2(transport, connection.peer, self._limits):
+            if await agree_on_http2(transport, connection.peer, self._limits, self._failures):
                 await connection.serve()
+                if connection.spoke_tls:
+                    self._failures.tell(connection.peer, "the client speaks TLS, and this port does not")
         except* trio.TooSlowError:
             _log.info("%s stopped reading and is cut off", connection.peer)
         except* (trio.BrokenResourceError, trio.ClosedResourceError):

@@ -20,11 +20,14 @@ from kedastral.core.ports import SnapshotReader
 from kedastral.core.serving import StalePolicy
 from kedastral.core.snapshot import Snapshot
 from kedastral.services.readiness import Readiness
+from kedastral.services.token_gate import TokenGate
 from kedastral.wire import dump_json, write_snapshot
 
 STALE_HEADER = "X-Kedastral-Stale"
 REQUEST_ID_HEADER = "X-Request-Id"
 LONGEST_REQUEST_ID = 128
+PROBES = frozenset({"/healthz", "/readyz"})
+"""Whoever starts and stops the pod asks these, and has no token."""
 
 log = logging.getLogger("kedastral.http")
 
@@ -62,9 +65,14 @@ class _Application(QuartTrio):
 
 
 def create_app(
-    view: SnapshotView, readiness: Readiness, registry: CollectorRegistry, *, serves_forecasts: bool = True
+    view: SnapshotView,
+    readiness: Readiness,
+    registry: CollectorRegistry,
+    *,
+    serves_forecasts: bool = True,
+    gate: TokenGate | None = None,
 ) -> QuartTrio:
-    """The application; without ``serves_forecasts`` only the probes and the metrics."""
+    """The application; without ``serves_forecasts`` only the probes and the metrics. The probes pass every ``gate``."""
     app = _Application("kedastral", static_folder=None)
     app.url_map.merge_slashes = False  # a redirect would be a page of HTML
     app.url_map.redirect_defaults = False
@@ -75,6 +83,8 @@ def create_app(
     _add_metrics(app, registry)
     _add_errors(app)
     _add_request_log(app)
+    if gate is not None:
+        _add_gate(app, gate)
     return app
 
 
@@ -153,6 +163,18 @@ def _add_request_log(app: QuartTrio) -> None:
                 "request_id": g.request_id,
             }
             log.debug("answered a request", extra=fields)
+        return response
+
+
+def _add_gate(app: QuartTrio, gate: TokenGate) -> None:
+    @app.before_request
+    async def refuse() -> Response | None:
+        refusal = None if request.path in PROBES else gate.refuse(request.headers.get("Authorization"))
+        if refusal is None:
+            return None
+        response = _error(refusal.status, refusal.words)
+        if refusal.challenge is not None:
+            response.headers["WWW-Authenticate"] = refusal.challenge
         return response
 
 

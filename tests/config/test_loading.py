@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a setting comes from, and that no secret is ever shown on the way."""
 
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from kedastral.config.loading import load, show
 from kedastral.config.settings import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
 from kedastral.config.workload_settings import PlanSettings
 from kedastral.errors import ConfigError
+from tests.certificates import Authority
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "deploy" / "examples"
 NEEDED = {
@@ -70,16 +73,40 @@ COMPANIONS = {
     "username": {"PROM_PASSWORD": "pw"},
     "password": {"PROM_USERNAME": "joe"},
     "password_file": {"PROM_USERNAME": "joe"},
-    "cert_file": {"PROM_KEY_FILE": "/dev/null"},
-    "key_file": {"PROM_CERT_FILE": "/dev/null"},
+    "cert_file": {"PROM_KEY_FILE": "key"},
+    "key_file": {"PROM_CERT_FILE": "cert"},
+    "grpc_cert_file": {"GRPC_TLS_KEY_FILE": "key"},
+    "grpc_key_file": {"GRPC_TLS_CERT_FILE": "cert"},
+    "grpc_client_ca_file": {"GRPC_TLS_CERT_FILE": "cert", "GRPC_TLS_KEY_FILE": "key"},
+    "http_cert_file": {"HTTP_TLS_KEY_FILE": "key"},
+    "http_key_file": {"HTTP_TLS_CERT_FILE": "cert"},
 }
-"""What else must be set for a setting to be accepted."""
+"""What else must be set for a setting to be accepted; ``cert`` and ``key`` stand for files that belong together."""
+
+
+@pytest.fixture(scope="module")
+def pems(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str]]:
+    """Of each kind of file that TLS needs two with the same content."""
+    authority = Authority(tmp_path_factory.mktemp("tls"))
+    files = authority.issue("shop")
+    found = {}
+    for kind, path in {"cert": files.cert, "key": files.key, "ca": authority.file}.items():
+        assert path is not None
+        found[kind] = (str(path), str(shutil.copy(path, authority.folder / f"other-{kind}.pem")))
+    return found
 
 
 @pytest.mark.parametrize("setting", settings_of(RunSettings), ids=lambda setting: setting.shown)
-def test_every_setting_takes_flag_then_variable_then_default(setting: Setting) -> None:
+def test_every_setting_takes_flag_then_variable_then_default(
+    setting: Setting, pems: dict[str, tuple[str, str]]
+) -> None:
     one, other = CHOICES.get(setting.name) or TWO_OF_A_KIND[setting.kind]
-    env = NEEDED | COMPANIONS.get(setting.name, {}) | {setting.env: one}
+    if found := re.search(r"(cert|key|ca)_file$", setting.name):
+        one, other = pems[found[1]]
+    companions = {
+        env: pems[text][0] if text in pems else text for env, text in COMPANIONS.get(setting.name, {}).items()
+    }
+    env = NEEDED | companions | {setting.env: one}
 
     by_variable = load(RunSettings, {}, env)
     assert by_variable.values[setting.name] == setting.read(one)
@@ -126,7 +153,9 @@ def everything_shown(error: BaseException | None) -> str:
 def test_secrets_come_from_the_environment_alone() -> None:
     for kind in (RunSettings, ForecasterSettings):
         secret = [setting for setting in settings_of(kind) if setting.is_secret]
-        assert [(setting.flag, setting.env) for setting in secret] == [(None, "PROM_PASSWORD"), (None, "PROM_TOKEN")]
+        assert [(setting.flag, setting.env) for setting in secret] == [
+            (None, "HTTP_TOKEN"), (None, "PROM_PASSWORD"), (None, "PROM_TOKEN"),
+        ]  # fmt: skip
     settings = load(RunSettings, {}, NEEDED | {"PROM_USERNAME": "joe", "PROM_PASSWORD": "hush\n"}).settings
     assert settings.prometheus.password is not None
     assert settings.prometheus.password.reveal() == "hush"

@@ -65,6 +65,24 @@ PROMETHEUS: Table = {
     ("--prom-key-file", "PROM_KEY_FILE"): None,
 }
 REFLECTION: Table = {("--grpc-reflection", "GRPC_REFLECTION"): "false"}
+GRPC_TLS: Table = {
+    ("--grpc-tls-cert-file", "GRPC_TLS_CERT_FILE"): None,
+    ("--grpc-tls-key-file", "GRPC_TLS_KEY_FILE"): None,
+    ("--grpc-tls-client-ca-file", "GRPC_TLS_CLIENT_CA_FILE"): None,
+}
+HTTP_ACCESS: Table = {
+    ("--http-tls-cert-file", "HTTP_TLS_CERT_FILE"): None,
+    ("--http-tls-key-file", "HTTP_TLS_KEY_FILE"): None,
+    ("--http-token-file", "HTTP_TOKEN_FILE"): None,
+    (None, "HTTP_TOKEN"): None,
+}
+REMOTE_ACCESS: Table = {
+    ("--forecaster-ca-file", "FORECASTER_CA_FILE"): None,
+    ("--forecaster-cert-file", "FORECASTER_CERT_FILE"): None,
+    ("--forecaster-key-file", "FORECASTER_KEY_FILE"): None,
+    ("--forecaster-token-file", "FORECASTER_TOKEN_FILE"): None,
+    (None, "FORECASTER_TOKEN"): None,
+}
 WORKLOAD: Table = {("--workload", "WORKLOAD"): None}
 FILES: Table = {("--config", "KEDASTRAL_CONFIG"): None}
 SCALED_OBJECTS: Table = {
@@ -75,18 +93,29 @@ SCALED_OBJECTS: Table = {
 RUN: Table = {
     ("--http-listen", "FORECASTER_LISTEN"): ":8081",
     ("--grpc-listen", "SCALER_LISTEN"): ":8080",
-    **(REFLECTION | FILES | SCALED_OBJECTS | WORKLOAD | FORECASTING | PROMETHEUS | STALE | LOGS),
+    **(
+        REFLECTION
+        | GRPC_TLS
+        | HTTP_ACCESS
+        | FILES
+        | SCALED_OBJECTS
+        | WORKLOAD
+        | FORECASTING
+        | PROMETHEUS
+        | STALE
+        | LOGS
+    ),
 }
 FORECASTER: Table = {
     ("--listen", "FORECASTER_LISTEN"): ":8081",
     ("--stale-after", "STALE_AFTER"): "2m",
-    **(FILES | WORKLOAD | FORECASTING | PROMETHEUS | LOGS),
+    **(HTTP_ACCESS | FILES | WORKLOAD | FORECASTING | PROMETHEUS | LOGS),
 }
 SCALER: Table = {
     ("--listen", "SCALER_LISTEN"): ":8080",
     ("--http-listen", "SCALER_HTTP_LISTEN"): ":8082",
     ("--forecaster-url", "FORECASTER_URL"): None,
-    **(REFLECTION | WORKLOAD | STALE | LOGS),
+    **(REFLECTION | GRPC_TLS | HTTP_ACCESS | REMOTE_ACCESS | WORKLOAD | STALE | LOGS),
 }
 
 

@@ -304,7 +304,6 @@ def test_a_login_that_cannot_work_is_one_line(env: dict[str, str], wrong: str) -
         {"PROM_USERNAME": "joe", "PROM_PASSWORD_FILE": "/dev/null"},
         {"PROM_TOKEN": "x"},
         {"PROM_TOKEN_FILE": "/dev/null"},
-        {"PROM_CERT_FILE": "/dev/null", "PROM_KEY_FILE": "/dev/null", "PROM_CA_FILE": "/dev/null"},
     ],
     ids=str,
 )

@@ -15,7 +15,7 @@ from kedastral.config.loading import load
 from kedastral.config.settings import RunSettings
 from kedastral.services.external_scaler import TARGET
 from tests.docs import product
-from tests.docs.pages import ROOT, bare, read, tables
+from tests.docs.pages import ROOT, bare, blocks, read, tables
 
 DEPLOY = ROOT / "deploy"
 FILES = sorted((*DEPLOY.rglob("*.yaml"), *DEPLOY.rglob("*.yml")))
@@ -244,6 +244,70 @@ def test_the_trial_prometheus_is_where_the_examples_look(container: dict[str, An
     address = f"http://{service['metadata']['name']}.{namespace}.svc.cluster.local:{port}"
     assert variables(container)["PROM_URL"] == address
     yaml.safe_load(one("ConfigMap", "prometheus-test-setup.yaml")["data"]["prometheus.yml"])
+
+
+# TLS
+
+
+@pytest.fixture
+def tls_pod() -> dict[str, Any]:
+    """What the patch for TLS says of the pod."""
+    [patch] = documents(DEPLOY / "production" / "tls" / "deployment.yaml")
+    assert patch["metadata"]["name"] == one("Deployment", "deployment.yaml")["metadata"]["name"]
+    spec: dict[str, Any] = patch["spec"]["template"]["spec"]
+    return spec
+
+
+def test_tls_files_lie_where_the_secret_is_mounted(tls_pod: dict[str, Any], container: dict[str, Any]) -> None:
+    [patched] = tls_pod["containers"]
+    assert patched["name"] == container["name"]
+    given = variables(patched)
+    assert given.keys() <= product.variables_of("run")
+    assert {"GRPC_TLS_CERT_FILE", "GRPC_TLS_KEY_FILE", "GRPC_TLS_CLIENT_CA_FILE"} <= given.keys()
+    [mount] = patched["volumeMounts"]
+    assert "subPath" not in mount, "the kubelet does not update it"
+    assert {Path(path).parent for path in given.values()} == {Path(mount["mountPath"])}
+    assert {Path(path).name for path in given.values()} == {"tls.crt", "tls.key", "ca.crt"}
+    [volume] = tls_pod["volumes"]
+    assert volume["name"] == mount["name"]
+    assert volume["secret"]["secretName"] in read(DEPLOY / "production" / "tls" / "kustomization.yaml")
+
+
+@pytest.mark.parametrize("probe", PROBES)
+def test_probes_speak_tls_where_http_does(tls_pod: dict[str, Any], probe: str) -> None:
+    [patched] = tls_pod["containers"]
+    assert patched[probe] == {"httpGet": {"scheme": "HTTPS"}}
+
+
+def test_tls_is_a_patch_on_top_of_production() -> None:
+    [kustomization] = documents(DEPLOY / "production" / "tls" / "kustomization.yaml")
+    assert kustomization["resources"] == [".."]
+    assert [patch["path"] for patch in kustomization["patches"]] == ["deployment.yaml"]
+
+
+def recipe(kind: str) -> dict[str, Any]:
+    """The block of docs/keda.md's section on TLS that has this key, or is of this kind."""
+    section = read(ROOT / "docs" / "keda.md").partition("\n## TLS\n")[2]
+    found = [yaml.safe_load(block.text) for block in blocks(section) if block.language == "yaml"]
+    [only] = [document for document in found if document.get("kind") == kind or kind in document]
+    return dict(only)
+
+
+def test_keda_gets_its_side_of_tls_by_a_trigger_authentication() -> None:
+    [authentication] = documents(DEPLOY / "production" / "tls" / "trigger-authentication.yaml")
+    assert authentication == recipe("TriggerAuthentication")
+    given = {entry["parameter"]: entry["key"] for entry in authentication["spec"]["secretTargetRef"]}
+    assert given == {"caCert": "ca.crt", "tlsClientCert": "tls.crt", "tlsClientKey": "tls.key"}
+
+
+def test_the_trigger_of_the_tls_recipe_is_the_examples_with_tls(scaled_object: dict[str, Any]) -> None:
+    [trigger] = recipe("triggers")["triggers"]
+    plain = {key: value for key, value in external_trigger(scaled_object).items() if key != "name"}
+    assert trigger.pop("authenticationRef") == {"name": recipe("TriggerAuthentication")["metadata"]["name"]}
+    assert trigger["metadata"].pop("enableTLS") == "true", "KEDA's metadata are strings"
+    assert trigger == plain
+    host = plain["metadata"]["scalerAddress"].partition(":")[0]
+    assert host in read(DEPLOY / "production" / "tls" / "kustomization.yaml")
 
 
 # the image

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TLS from files: contexts for our servers and clients that take up new certificates as the files are rotated."""
+
+import logging
+import ssl
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import trio
+
+from kedastral.errors import ConfigError
+
+LOOK_EVERY = 1.0
+"""Seconds between two looks at the files at most; each is a few KiB, read when somebody connects."""
+LARGEST_FILE = 2**20
+"""Bytes of one file; the authorities of a whole operating system are a quarter of that."""
+
+_EXPIRED = {9: "is not valid yet", 10: "has expired"}
+"""OpenSSL's verify codes X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED."""
+
+log = logging.getLogger("kedastral.tls")
+
+
+@attrs.frozen
+class TlsFiles:
+    """PEM files: who we are (``cert`` with its chain, and ``key`` unless it stands in the same file), whom we trust."""
+
+    cert: Path | None = None
+    key: Path | None = None
+    ca: Path | None = None
+
+    def read(self) -> tuple[bytes | None, ...]:
+        """What they hold; None for a file that is not named or cannot be read."""
+        return tuple(_read(path) for path in (self.cert, self.key, self.ca))
+
+    def __str__(self) -> str:
+        return " and ".join(str(path) for path in (self.cert, self.key, self.ca) if path is not None)
+
+
+def _read(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        with path.open("rb") as file:
+            return file.read(LARGEST_FILE)
+    except OSError:
+        return None
+
+
+def make_server_context(files: TlsFiles, alpn: Sequence[str]) -> ssl.SSLContext:
+    """For a server: TLS 1.2 and later; where ``files`` name authorities, a client must have a certificate of theirs.
+
+    Raises ConfigError.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(list(alpn))
+    _load(context, files)
+    if files.ca is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def make_client_context(files: TlsFiles, public: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+    """For a client, with a certificate if there is one; ``public`` trusts the world's authorities, for want of others.
+
+    Raises ConfigError.
+    """
+    context = public() if files.ca is None else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
+    _load(context, files)
+    return context
+
+
+def _load(context: ssl.SSLContext, files: TlsFiles) -> None:
+    faults = []
+    if files.cert is not None and (words := _load_certificate(context, files.cert, files.key)):
+        both = f"{files.cert} and {files.key}" if files.key is not None else str(files.cert)
+        faults.append(f"certificate {both} cannot be loaded: {words}")
+    if files.ca is not None and (words := _load_authorities(context, files.ca)):
+        faults.append(f"CA file {files.ca} cannot be loaded: {words}")
+    if faults:
+        raise ConfigError(faults)
+
+
+def _load_certificate(context: ssl.SSLContext, cert: Path, key: Path | None) -> str | None:
+    try:
+        # An empty password makes an encrypted key an error; without one OpenSSL would ask on the terminal.
+        context.load_cert_chain(cert, key, password="")
+    except OSError as error:
+        return _words_of(error)
+    return None
+
+
+def _load_authorities(context: ssl.SSLContext, ca: Path) -> str | None:
+    try:
+        context.load_verify_locations(ca)
+    except OSError as error:
+        return _words_of(error)
+    return None
+
+
+def _words_of(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        mismatch = error.reason == "KEY_VALUES_MISMATCH"
+        return "the key does not belong to the certificate" if mismatch else "it is no PEM file that fits"
+    return error.strerror or "it is no PEM file that fits"
+
+
+def find_fault_of_pair(cert: Path, key: Path | None) -> str | None:
+    """Why a certificate and its key cannot be used, in words; None where they can."""
+    return _load_certificate(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), cert, key)
+
+
+def find_fault_of_authorities(ca: Path) -> str | None:
+    """Why a file of authorities cannot be used, in words; None where it can."""
+    return _load_authorities(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ca)
+
+
+def find_expiry(cert: Path, key: Path | None, *, for_client: bool = False) -> str | None:
+    """ "has expired" or "is not valid yet" where that is so of a certificate that can be loaded.
+
+    The standard library shows the dates of no certificate but that of a peer, so one is made of it: a handshake in
+    memory, in which one side trusts exactly this certificate.
+    """
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    judge, other = (server, client) if for_client else (client, server)
+    other.verify_mode = ssl.CERT_NONE
+    try:
+        for context in (server, client):
+            context.load_cert_chain(cert, key, password="")
+        judge.load_verify_locations(cert)
+        judge.verify_mode = ssl.CERT_REQUIRED
+        judge.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+        _shake_hands_in_memory(server, client)
+    except ssl.SSLCertVerificationError as error:
+        return _EXPIRED.get(error.verify_code)
+    except OSError:
+        return None  # another fault, which others tell
+    return None
+
+
+def _shake_hands_in_memory(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = (client.wrap_bio(down, up), server.wrap_bio(up, down, server_side=True))
+    for _ in range(4):  # a handshake of TLS 1.3 takes three turns
+        for end in ends:
+            try:
+                end.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+
+
+class RotatingContext(ssl.SSLContext):
+    """A context whose every handshake uses the newest files; connections that are open keep what they have.
+
+    It makes a new context when the files have changed and hands each handshake on to the newest, since to load a pair
+    into a context in use would break it halfway. Files that cannot be used, half written ones among them, change
+    nothing; where a later look still finds the same, it is one line in the log. ``make`` raises ConfigError, which
+    leaves here only at the start. To be used in a Trio program.
+    """
+
+    # the base class would take the arguments for its own
+    def __new__(cls, *_arguments: Any) -> "RotatingContext":
+        return super().__new__(cls, ssl.PROTOCOL_TLS_CLIENT)
+
+    def __init__(self, what: str, files: TlsFiles, make: Callable[[TlsFiles], ssl.SSLContext]) -> None:
+        self._what, self._files, self._make = what, files, make
+        self._alpn: list[str] | None = None
+        self._loaded = files.read()
+        try:
+            self._current = make(files)
+        except ConfigError as error:
+            raise ConfigError([f"{what}: {problem}" for problem in error.problems]) from error
+        self._refused: tuple[bytes | None, ...] | None = None
+        self._complained = False
+        self._looked_at: float | None = None
+
+    def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
+        """For the handshakes from now on; httpcore sets them for each connection."""
+        self._alpn = list(alpn_protocols)
+        self._current.set_alpn_protocols(self._alpn)
+
+    def wrap_bio(self, *arguments: Any, **options: Any) -> ssl.SSLObject:
+        """See `ssl.SSLContext.wrap_bio`."""
+        now = trio.current_time()
+        if self._looked_at is None or now - self._looked_at >= LOOK_EVERY:
+            self._looked_at = now
+            self._look()
+        return self._current.wrap_bio(*arguments, **options)
+
+    def _look(self) -> None:
+        found = self._files.read()
+        if found == self._loaded:
+            self._refused = None
+            return
+        if found == self._refused and self._complained:
+            return
+        try:
+            fresh = self._make(self._files)
+        except ConfigError as error:
+            self._refuse(found, str(error))
+            return
+        if self._files.read() != found:  # they are being written: the next look will find them whole
+            return
+        if self._alpn is not None:
+            fresh.set_alpn_protocols(self._alpn)
+        self._current, self._loaded, self._refused = fresh, found, None
+        log.info("%s: new certificates are taken up from %s", self._what, self._files)
+
+    def _refuse(self, found: tuple[bytes | None, ...], why: str) -> None:
+        if found != self._refused:
+            self._refused, self._complained = found, False
+            return
+        self._complained = True
+        log.warning("%s: new certificates cannot be used, the old ones stay: %s", self._what, why.replace("\n", "; "))
