@@ -17,6 +17,7 @@ from rich.text import Text
 
 from kedastral import __version__
 from kedastral.app import App, run_until_signal
+from kedastral.cli.fleet_table import one_line, print_fleet
 from kedastral.cli.options import HELP, given_flags, settings_options, unknown_flags, version_option
 from kedastral.compose import open_forecaster, open_run, open_scaler
 from kedastral.config.fields import settings_of
@@ -34,7 +35,7 @@ from kedastral.logs import configure_logging
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 KEY_SETTINGS = (
-    "workload", "url", "forecaster_url", "model", "lead_time", "interval", "stale_after", "on_stale",
+    "config", "workload", "url", "forecaster_url", "model", "lead_time", "interval", "stale_after", "on_stale",
 )  # fmt: skip
 SOURCES = {"url": "Prometheus", "model_url": "The model", "forecaster_url": "The forecaster"}
 """Whom a process asks, by the setting that says where it is."""
@@ -216,7 +217,7 @@ def _print_settings(command: str, loaded: Loaded[Any]) -> None:
     rows = []
     for setting in settings_of(COMMANDS[command]):
         given = loaded.given.get(setting.name)
-        value = "".join(c if c.isprintable() else " " for c in show(setting, loaded.values[setting.name]))
+        value = one_line(show(setting, loaded.values[setting.name]))
         rows.append((setting.shown, value, given.origin if given else "default"))
     console = Console()
     if console.is_terminal:
@@ -229,7 +230,12 @@ def _print_settings(command: str, loaded: Loaded[Any]) -> None:
     else:
         for name, value, origin in rows:
             click.echo(f"{name} = {value} (from {origin})" if origin != "default" else f"{name} = {value} (default)")
+    if loaded.values.get("config") is not None:
+        print_fleet(console, loaded.settings.fleet.settings)
     for warning in loaded.warnings:
-        click.echo(f"warning: {warning}")
-    asked = [source for name, source in SOURCES.items() if loaded.values.get(name) is not None]
+        click.echo(f"warning: {one_line(warning)}")
+    named = {name for name in SOURCES if loaded.values.get(name) is not None}
+    if getattr(loaded.settings, "fleet", None) is not None and loaded.settings.fleet.settings.sources:
+        named.add("url")
+    asked = [source for name, source in SOURCES.items() if name in named]
     click.echo(" ".join(["The settings are sound.", *(f"{source} was not asked." for source in asked)]))

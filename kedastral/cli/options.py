@@ -63,7 +63,11 @@ def _option(setting: Setting) -> Callable[[Command], Command]:
 def _help(setting: Setting) -> str:
     notes = [setting.env]
     if setting.required:
-        notes.append("required")
+        notes.append(f"required without {_flag(setting.unless[0])}" if setting.unless else "required")
     elif setting.shown_default:
         notes.append(f"default {setting.shown_default}")
     return f"{setting.meaning[0].upper()}{setting.meaning[1:]}.  [{'; '.join(notes)}]"
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Puts flags and documents together: every data source, every workload, and that they fit each other. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -71,7 +71,7 @@ class Assembly:
     workloads: dict[str, WorkloadSettings] = attrs.field(factory=dict)
     problems: list[str] = attrs.field(factory=list)
     warnings: list[str] = attrs.field(factory=list)
-    _places: dict[tuple[str, str], str] = attrs.field(factory=dict)
+    _places: dict[str, dict[str, str]] = attrs.field(factory=lambda: {SOURCE: {}, POLICY: {}})
     """Where each source and each workload was found first, by kind and name; those that are not sound too."""
     _overridden: dict[str, list[str]] = attrs.field(factory=dict)
 
@@ -105,7 +105,7 @@ class Assembly:
         settled = settle_source(Layers(over=given, unknown=self.process.unknown))
         self._take(settled)
         if "url" in given or "url" in self.process.unknown:
-            self._places[SOURCE, DEFAULT_SOURCE] = "--prom-url"
+            self._places[SOURCE][DEFAULT_SOURCE] = "--prom-url"
         if _is_whole(settled, SOURCE_SETTINGS) and settled.reading.values["url"] is not None:
             self.sources[DEFAULT_SOURCE] = build_source(settled.reading.values)
 
@@ -141,7 +141,7 @@ class Assembly:
     def _add_flags_workload(self) -> None:
         process = self.process
         name = process.workload
-        if not process.describes_a_workload or (POLICY, name) in self._places:
+        if not process.describes_a_workload or name in self._places[POLICY]:
             return
         settled = settle_workload(Layers(over=process.over(name), unknown=process.unknown), needs_query=False)
         self._take(settled)
@@ -165,14 +165,14 @@ class Assembly:
         ]
 
     def _is_taken(self, kind: str, name: str, shown: str, place: str) -> bool:
-        first = self._places.setdefault((kind, name), place)
+        first = self._places[kind].setdefault(name, place)
         if first is not place:
             self.problems.append(f"{place}: {shown} is there already, from {first}; give one another name")
             return True
         return False
 
     def _find_source(self, document: Document) -> str | None:
-        names = [name for kind, name in self._places if kind == SOURCE]
+        names = self._places[SOURCE]
         if "data_source" in document.reading.given and document.refers is None:
             return None
         if document.refers is not None:
@@ -186,7 +186,7 @@ class Assembly:
         return self._choose_source(names, f"{document.place}: spec.dataSource")
 
     def _flags_choice(self) -> str | None:
-        names = [name for kind, name in self._places if kind == SOURCE]
+        names = self._places[SOURCE]
         if DEFAULT_SOURCE in names or len(names) == 1 or "url" in self.process.unknown:
             return self._choose_source(names, "")
         if self.process.has_files:
@@ -196,13 +196,14 @@ class Assembly:
             )
         return None
 
-    def _choose_source(self, names: Sequence[str], shown: str) -> str | None:
+    def _choose_source(self, names: Collection[str], shown: str) -> str | None:
         """The one of the flags, else the only one."""
         if DEFAULT_SOURCE in names:
             return DEFAULT_SOURCE
         if len(names) == 1:
-            return names[0]
-        choice = f"name one of {', '.join(names[:20])} there" if names else "add a DataSource document, or --prom-url"
+            return next(iter(names))
+        some = ", ".join(list(names)[:20])
+        choice = f"name one of {some} there" if names else "add a DataSource document, or --prom-url"
         if "url" not in self.process.unknown:
             self.problems.append(f"{shown} is required; {choice}")
         return None

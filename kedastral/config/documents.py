@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """DataSource and ForecastPolicy documents: from a tree of YAML to what was given in them, and all that is wrong."""
 
+import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import attrs
@@ -8,7 +9,17 @@ import attrs
 from kedastral.config.config_files import ConfigFile, printable
 from kedastral.config.fields import Setting
 from kedastral.config.headers import read_header_rows
-from kedastral.config.keys import API_VERSION, POLICY, POLICY_KEYS, SECRET_KEYS, SOURCE, SOURCE_KEYS, Keys, suggest
+from kedastral.config.keys import (
+    API_VERSION,
+    NEAR,
+    POLICY,
+    POLICY_KEYS,
+    SECRET_KEYS,
+    SOURCE,
+    SOURCE_KEYS,
+    Keys,
+    suggest,
+)
 from kedastral.config.reading import MOST_SHOWN, Given, Reading, read_given, without_secrets
 from kedastral.config.units import Name, read_key_part
 from kedastral.config.yaml_text import Kind, Node, Rows, Scalar, Table, YamlError, name_of, read_documents
@@ -69,27 +80,39 @@ def _read_document(place: str, node: Node, env: Mapping[str, str]) -> Document:
     if not isinstance(node, Table):
         document.refuse("it", f"must be a mapping with apiVersion, kind, metadata and spec; it is {name_of(node)}")
         return document
+    document.kind = _read_kind(document, node) or ""
+    if not document.kind:
+        return document  # whatever else is in it, it was not meant for us
     known = ("apiVersion", "kind", "metadata", "spec")
     entries = dict(_known_entries(document, node, "", (*known, *IGNORED), known))
-    _require_word(document, entries, "apiVersion", (API_VERSION,))
-    document.kind = _require_word(document, entries, "kind", (SOURCE, POLICY)) or ""
     _read_metadata(document, entries.get("metadata"))
-    if document.kind:
-        spec = entries.get("spec")
-        if isinstance(spec, Table):
-            _read_spec(document, spec, env)
-        else:
-            document.refuse("spec", "is required; see deploy/examples" if spec is None else "must be a mapping")
+    spec = entries.get("spec")
+    if isinstance(spec, Table):
+        _read_spec(document, spec, env)
+    else:
+        document.refuse(
+            "spec", "is required; set it there" if spec is None else f"must be a mapping, not {name_of(spec)}"
+        )
     return document
 
 
-def _require_word(document: Document, entries: Mapping[str, Node], key: str, words: Sequence[str]) -> str | None:
-    node = entries.get(key)
-    if isinstance(node, Scalar) and node.text in words:
-        return node.text
-    got = f", got {node.text[:100]!r}" if isinstance(node, Scalar) else ""
-    document.refuse(key, f"must be {' or '.join(words)}{got}; change it there")
-    return None
+def _read_kind(document: Document, node: Table) -> str | None:
+    """The kind that is written, or nearly written, there; what is wrong with it is told."""
+    version, kind = (_word(node.entries.get(key)) for key in ("apiVersion", "kind"))
+    near = difflib.get_close_matches(kind, (SOURCE, POLICY), n=1, cutoff=NEAR)
+    if version != API_VERSION:
+        document.refuse("apiVersion", f"must be {API_VERSION}{_got(version)}; change it there")
+    if kind not in (SOURCE, POLICY) and (near or version in (API_VERSION, "")):
+        document.refuse("kind", f"must be {SOURCE} or {POLICY}{_got(kind)}; change it there")
+    return near[0] if near else None
+
+
+def _word(node: Node | None) -> str:
+    return printable(node.text)[:100] if isinstance(node, Scalar) else ""
+
+
+def _got(word: str) -> str:
+    return f", got {word!r}" if word else ""
 
 
 def _read_metadata(document: Document, node: Node | None) -> None:
@@ -101,7 +124,9 @@ def _read_metadata(document: Document, node: Node | None) -> None:
         document.name = _read_name(document, "metadata.name", entries["name"])
     else:
         document.refuse("metadata.name", "is required; set it there")
-    if "namespace" in entries:
+    if "namespace" in entries and document.kind == SOURCE:
+        document.refuse("metadata.namespace", "must not stand there: all may use a source, or spec.allowedNamespaces")
+    elif "namespace" in entries:
         document.namespace = _read_name(document, "metadata.namespace", entries["namespace"])
 
 

@@ -57,6 +57,11 @@ def test_settings_tables_are_what_the_generator_writes() -> None:
     assert load_generator().render(page) == page, "run `make docs`"
 
 
+def test_crds_are_what_the_generator_writes() -> None:
+    written = load_generator().write_crds()
+    assert {path: read(path) for path in (ROOT / "deploy" / "crds").iterdir()} == written, "run `make docs`"
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_setting_of_a_command_is_in_its_table_with_its_variable_and_default(command: str) -> None:
     section = read(DOCS / "configuration.md").split(f"<!-- settings of {command} -->")[1].split("<!-- end -->")[0]
@@ -70,7 +75,9 @@ def test_every_setting_of_a_command_is_in_its_table_with_its_variable_and_defaul
         if setting.shown_default:
             assert row["default"] == f"`{setting.shown_default}`"
         else:
-            assert row["default"] == ("required" if setting.required else "none")
+            assert row["default"].partition(",")[0] == ("required" if setting.required else "none")
+        for name in setting.unless:
+            assert f"`--{name.replace('_', '-')}`" in row["default"] or name not in {s.name for s in settings.values()}
 
 
 @every_page
@@ -299,7 +306,7 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in anchors(read(aim)), target
 
 
-PARSERS: dict[str, Callable[[str], object]] = {"json": json.loads, "yaml": yaml.safe_load}
+PARSERS: dict[str, Callable[[str], object]] = {"json": json.loads, "yaml": lambda text: list(yaml.safe_load_all(text))}
 
 
 @every_page
