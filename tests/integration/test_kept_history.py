@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much Kedastral asks of a real Prometheus, counted by Prometheus' own metrics."""
+
+import math
+import re
+import time
+import urllib.parse
+import urllib.request
+from datetime import UTC, datetime, timedelta
+
+import attrs
+import numpy as np
+import pytest
+
+from kedastral.adapters.prometheus import PrometheusSource, RangeQuery
+from kedastral.adapters.prometheus_access import PrometheusAccess, open_prometheus_client
+from kedastral.adapters.request_limits import RequestLimits
+from tests.integration.conftest import PrometheusServer, wait_until
+from tests.process.running import ANY_PORT, Process, fetch, wait_for
+
+pytestmark = pytest.mark.integration
+
+QUERY = "vector(1)"
+"""Each point of its answer is as many bytes as any other, so that bytes count points."""
+OVERLAP = 60
+"""Points at a step of one second: a minute."""
+WINDOW = 25_000
+CALIBRATION = 2
+"""Requests."""
+
+
+@attrs.frozen
+class Asked:
+    """Range queries that Prometheus has answered, and the bytes and refusals of its answers."""
+
+    requests: int
+    refused: int
+    size: int
+
+    def since(self, before: "Asked") -> "Asked":
+        return Asked(self.requests - before.requests, self.refused - before.refused, self.size - before.size)
+
+
+def get(url: str) -> str:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with direct.open(url, timeout=10) as answer:
+        return str(answer.read().decode())
+
+
+def read_meter(url: str) -> Asked:
+    text = get(f"{url}/metrics")
+    handler = r'handler="/api/v1/query_range"'
+    codes = re.findall(rf'^prometheus_http_requests_total{{code="(\d+)",{handler}}} (\S+)$', text, re.MULTILINE)
+    sizes = re.findall(rf"^prometheus_http_response_size_bytes_sum{{{handler}}} (\S+)$", text, re.MULTILINE)
+    return Asked(
+        int(sum(float(count) for _, count in codes)),
+        int(sum(float(count) for code, count in codes if code != "200")),
+        int(sum(map(float, sizes))),
+    )
+
+
+@attrs.frozen
+class PointMeter:
+    """Tells points from bytes: ``around`` those of an answer that are no points, ``each`` those of a point."""
+
+    url: str
+    around: float
+    each: float
+
+    @classmethod
+    def calibrated(cls, url: str) -> "PointMeter":
+        """Asks for 1 and for 101 points itself."""
+        sizes = []
+        for points in (1, 101):
+            times = urllib.parse.urlencode({"query": QUERY, "start": 1_790_000_000, "end": 1_789_999_999 + points})
+            sizes.append(len(get(f"{url}/api/v1/query_range?{times}&step=1")))
+        each = (sizes[1] - sizes[0]) / 100
+        return cls(url, sizes[0] - each, each)
+
+    def points(self, asked: Asked) -> float:
+        return (asked.size - asked.requests * self.around) / self.each
+
+
+def meter_at(url: str, requests: int) -> Asked:
+    """What has been asked, as soon as that many requests are counted: a moment after they were answered."""
+    wait_until(lambda: read_meter(url).requests >= requests, 10, f"request {requests} was counted")
+    return read_meter(url)
+
+
+async def test_a_steady_tick_costs_the_new_points_and_the_overlap_and_a_backfill_the_window(
+    prometheus_server: PrometheusServer,
+) -> None:
+    url = prometheus_server.url
+    meter = PointMeter.calibrated(url)
+    now, before = datetime.now(UTC), meter_at(url, CALIBRATION)
+    async with open_prometheus_client(PrometheusAccess(url)) as client:
+        source = PrometheusSource(client, RangeQuery(QUERY, WINDOW, 1.0, 60.0), limits=RequestLimits(8, 50))
+
+        async def cost(*ticks: float, requests: int) -> tuple[int, float]:
+            """What ticks these seconds apart cost: requests and points."""
+            nonlocal now, before
+            for apart in ticks:
+                now += timedelta(seconds=apart)
+                series = await source.history(now)
+                np.testing.assert_array_equal(series.values, np.ones(WINDOW))
+            total = meter_at(url, before.requests + requests)
+            asked, before = total.since(before), total
+            assert asked.refused == 0
+            return asked.requests, meter.points(asked)
+
+        assert await cost(0, requests=3) == (3, WINDOW)
+        assert await cost(*[2] * 10, requests=10) == (10, 10 * (2 + OVERLAP))
+        assert await cost(0, 0, requests=2) == (2, 2 * OVERLAP)
+        assert await cost(500, requests=1) == (1, 500 + OVERLAP)
+        assert await cost(12_000, requests=2) == (2, 12_000 + OVERLAP)
+        assert await cost(WINDOW + 1, requests=3) == (3, WINDOW)
+
+
+@pytest.mark.process
+def test_a_running_kedastral_asks_for_no_more(prometheus_server: PrometheusServer) -> None:
+    url = prometheus_server.url
+    meter = PointMeter.calibrated(url)
+    flags = {"--http-listen": ANY_PORT, "--grpc-listen": ANY_PORT, "--workload": "w", "--prom-query": QUERY}
+    flags |= {"--prom-url": url, "--step": "1s", "--interval": "1s", "--window": "30m", "--horizon": "60s"}
+    with Process("run", {**flags, "--lead-time": "10s"}) as kedastral:
+        [port] = kedastral.ports("HTTP")
+
+        def ticks() -> int:
+            text = fetch(port, "/metrics").body
+            found = re.search(r"^kedastral_adapter_collect_seconds_count\S* (\S+)$", text, re.MULTILINE)
+            return int(float(found[1])) if found else 0
+
+        wait_for(ticks, "a first tick")
+        first, began = ticks(), time.monotonic()
+        before = read_meter(url)
+        wait_for(lambda: ticks() >= first + 6, "six more ticks")
+        asked = read_meter(url).since(before)
+        most = ticks() - first + 1
+        passed = math.ceil(time.monotonic() - began) + 2
+    assert asked.refused == 0
+    assert 5 <= asked.requests <= most
+    assert meter.points(asked) <= most * OVERLAP + passed
