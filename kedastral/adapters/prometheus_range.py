@@ -2,6 +2,7 @@
 """Range queries: what is read over which window, and `KeptRange`, which reads each point of it once."""
 
 import logging
+import math
 from datetime import datetime, timedelta
 
 import attrs
@@ -18,9 +19,9 @@ from kedastral.errors import SourceError
 POINTS_PER_REQUEST = 11_000
 """What Prometheus gives per series at most."""
 OVERLAP_POINTS = 3
-"""Points that are read again at each tick, because samples may come late ..."""
-OVERLAP_SECONDS = 60.0
-"""... and at least those of a minute: remote writes and rules are not faster because the step is short."""
+"""Points that are read again at each tick, at the least: samples may come late."""
+LATE_SECONDS = 3600.0
+"""How long points without a value are read again while there is none after them: a remote write catches up."""
 SMALL = 1_000
 """Points of a request that may be made in a hurry, and that is never divided."""
 BACKFILL_PATIENCE = 5.0
@@ -50,8 +51,8 @@ class RangeQuery:
 
     @property
     def overlap(self) -> int:
-        """The newest points that are read again at each tick."""
-        return min(self.points, max(OVERLAP_POINTS, int(OVERLAP_SECONDS / self.step)))
+        """The newest points that are read again at each tick: all that are not too old to forecast from."""
+        return min(self.points, max(OVERLAP_POINTS, math.ceil(self.stale_after / self.step - 1e-9) + 1))
 
     def grid(self, now: datetime) -> tuple[datetime, datetime]:
         """The first and the last of the window's points, which end with the newest <= ``now``."""
@@ -86,7 +87,7 @@ class KeptRange:
 
     @_kept.default
     def _keep_nothing_yet(self) -> KeptHistory:
-        return KeptHistory(self.asked.points, self.asked.overlap)
+        return KeptHistory(self.asked.points, self.asked.overlap, int(LATE_SECONDS / self.asked.step))
 
     @_chunk.default
     def _largest_chunk(self) -> int:
@@ -98,7 +99,7 @@ class KeptRange:
         Whatever was read stays, however this ends. Raises as `Reading.ask` where the newest points cannot be read.
         """
         self._kept.move_to(self.asked.number_of(end))
-        await self._read_next(reading, end, Allowance(float("inf")))
+        await self._read_next(reading, end, Allowance(math.inf))
         await self._read_older(reading, end)
         values = self._kept.newest_part()
         return Series(end - timedelta(seconds=(len(values) - 1) * self.asked.step), self.asked.step, values)

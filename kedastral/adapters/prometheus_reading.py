@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`Reading`: the requests of one tick to Prometheus, which share ten seconds and keep to the data source's limits."""
 
+import math
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -43,7 +44,7 @@ class Reading:
         Raises as `PrometheusApi.ask`, SourceError with reason timeout when the seconds are over, and trio.TooSlowError
         when those of ``waiting`` are over before a request could be sent.
         """
-        waiting = waiting or Allowance(float("inf"))
+        waiting = waiting or Allowance(math.inf)
         with waiting.running():
             async with self.limits.place(hurried=hurried):
                 with waiting.stopped():

@@ -35,11 +35,13 @@ class KeptHistory:
 
     Points are numbered from the epoch, one a step. The caller moves the window on, reads what is unread, newest first,
     and lays it in. Whenever the window moves, the newest ``overlap`` points become unread again: samples may have come
-    late. What a later reading says replaces all of an earlier one, also where it has a gap now.
+    late. Where the newest points were gaps, up to ``patience`` of them, the overlap begins before those: what is late
+    then mostly comes all at once. What is read later replaces all of what was read before, also where it has a gap now.
     """
 
     window: int = attrs.field(validator=_require_one)
     overlap: int = attrs.field(validator=_require_one)
+    patience: int = 0
     _newest: int | None = attrs.field(default=None, init=False)
     _settled: int = attrs.field(default=0, init=False)
     _ring: Kept = attrs.field(init=False, repr=False)
@@ -91,7 +93,8 @@ class KeptHistory:
             kept = values[first - stretch.first : last - stretch.first + 1].astype(np.float32)
         kept[~np.isfinite(kept)] = np.nan
         self._lay(first, kept)
-        self._settled = max(self._settled, last - self.overlap)
+        if last == self._newest:
+            self._settled = max(self._settled, last - self._gaps_at_the_end() - self.overlap)
 
     def newest_part(self) -> Kept:
         """The values that end with the newest point, back to the first unread one; shape (n,), NaN is a gap."""
@@ -103,6 +106,12 @@ class KeptHistory:
     def unread(self) -> int:
         """How many points of the window have yet to be read."""
         return int(np.count_nonzero(self._ring < 0))
+
+    def _gaps_at_the_end(self) -> int:
+        """How many of the newest points are gaps, up to ``patience``."""
+        newest_first = self._in_order()[::-1][: self.patience]
+        known = np.flatnonzero(~np.isnan(newest_first))
+        return int(known[0]) if len(known) else len(newest_first)
 
     @property
     def _oldest(self) -> int:

@@ -109,10 +109,41 @@ async def test_a_steady_tick_asks_for_the_new_points_and_the_overlap() -> None:
     assert source.progress == 1
 
 
-@pytest.mark.parametrize(("step", "overlap"), [(60.0, 3), (300.0, 3), (30.0, 3), (15.0, 4), (1.0, 60), (0.5, 120)])
-def test_the_overlap_is_three_points_and_a_minute(step: float, overlap: int) -> None:
+@pytest.mark.parametrize(("step", "overlap"), [(60.0, 3), (300.0, 3), (50.0, 4), (15.0, 9), (1.0, 121), (0.5, 241)])
+def test_the_overlap_is_three_points_and_all_that_are_not_stale(step: float, overlap: int) -> None:
     assert RangeQuery("up", 1e6, step, 120.0).overlap == overlap
     assert RangeQuery("up", 2 * step, step, 120.0).overlap == 2
+
+
+async def test_samples_that_are_all_late_are_read_when_they_come() -> None:
+    def lagging(request: httpx.Request) -> httpx.Response:
+        start, end = (int(request.url.params[key]) for key in ("start", "end"))
+        return matrix([(at, str(at // 60 % 1000)) for at in range(start, min(end, T + sent * 60) + 1, 60)])(request)
+
+    sent = 0
+    server = Server(lagging)
+    source = source_of(server, points=300)
+    await source.history(END)
+    for at in range(1, 50):
+        if at <= 3:
+            await source.history(minutes(at))
+        else:
+            with pytest.raises(SourceError, match="the newest value is of"):
+                await source.history(minutes(at))
+    assert asked(server)[-1] == (-2, 49)
+    sent = 50
+    assert await source.history(minutes(50)) == await source_of(Server(counting), points=300).history(minutes(50))
+    await source.history(minutes(51))
+    assert asked(server)[-1] == (48, 51)
+
+
+async def test_a_query_without_values_is_not_read_all_over_again_at_each_tick() -> None:
+    server = Server(matrix())
+    source = source_of(server, points=20_160)
+    for at in (0, 1):
+        with pytest.raises(SourceError):
+            await source.history(minutes(at))
+    assert asked(server) == [(-10_999, 0), (-20_159, -11_000), (-62, 1)]
 
 
 async def test_after_an_outage_only_the_missing_stretch_is_read(autojump_clock: MockClock) -> None:

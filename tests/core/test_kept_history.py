@@ -44,15 +44,16 @@ def fill(kept: KeptHistory, server: Server, now: int, chunk: int, most: int = sy
 @given(
     window=st.integers(1, 40),
     overlap=st.integers(1, 6),
+    patience=st.sampled_from([0, 1, 5, 30, 100]),
     chunk=st.integers(1, 50),
     start=st.integers(-50, 10**6),
     ticks=st.lists(st.tuples(st.integers(-12, 60) | st.integers(0, 2), st.integers(0, 4)), max_size=25),
 )
 def test_after_any_past_it_is_what_a_full_reading_would_give(
-    window: int, overlap: int, chunk: int, start: int, ticks: list[tuple[int, int]]
+    window: int, overlap: int, patience: int, chunk: int, start: int, ticks: list[tuple[int, int]]
 ) -> None:
     overlap = min(overlap, window)
-    kept, server, now = KeptHistory(window, overlap), Server(overlap), start
+    kept, server, now = KeptHistory(window, overlap, patience), Server(overlap), start
     for moved, chunks in ticks:
         now += moved
         kept.move_to(now)
@@ -115,6 +116,20 @@ def test_a_clock_set_back_within_the_overlap_costs_no_new_beginning(back: int) -
     now = 1000 - back
     kept.move_to(now)
     assert fill(kept, server, now, 50) == [Stretch(now - 2, now), Stretch(901 - back, 900)]
+
+
+def test_gaps_at_the_end_are_read_again_with_the_overlap_before_them_up_to_a_limit() -> None:
+    kept = KeptHistory(100, 3, 10)
+    kept.move_to(1000)
+    kept.lay(Stretch(901, 1000), np.ones(100))
+    for now, first in ((1001, 998), (1002, 998), (1010, 998), (1011, 998), (1012, 999)):
+        kept.move_to(now)
+        assert kept.next_unread(100) == Stretch(first, now)
+        kept.lay(Stretch(first, now), np.where(np.arange(first, now + 1) <= 1000, 1.0, NAN))
+    kept.move_to(1013)
+    kept.lay(Stretch(1000, 1013), np.ones(14))
+    kept.move_to(1014)
+    assert kept.next_unread(100) == Stretch(1011, 1014)
 
 
 def test_a_value_that_vanishes_from_the_overlap_is_a_gap() -> None:

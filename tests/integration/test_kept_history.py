@@ -22,8 +22,8 @@ pytestmark = pytest.mark.integration
 
 QUERY = "vector(1)"
 """Each point of its answer is as many bytes as any other, so that bytes count points."""
-OVERLAP = 60
-"""Points at a step of one second: a minute."""
+OVERLAP = 61
+"""Points at a step of one second that are not stale after a minute."""
 WINDOW = 25_000
 CALIBRATION = 2
 """Requests."""
@@ -121,7 +121,14 @@ def test_a_running_kedastral_asks_for_no_more(prometheus_server: PrometheusServe
     url = prometheus_server.url
     meter = PointMeter.calibrated(url)
     flags = {"--http-listen": ANY_PORT, "--grpc-listen": ANY_PORT, "--workload": "w", "--prom-query": QUERY}
-    flags |= {"--prom-url": url, "--step": "1s", "--interval": "1s", "--window": "30m", "--horizon": "60s"}
+    flags |= {
+        "--prom-url": url,
+        "--step": "1s",
+        "--interval": "1s",
+        "--window": "30m",
+        "--horizon": "60s",
+        "--stale-after": "1m",
+    }
     with Process("run", {**flags, "--lead-time": "10s"}) as kedastral:
         [port] = kedastral.ports("HTTP")
 
