@@ -229,10 +229,11 @@ class _Session:
             return stream
         # compatible: without a goodbye, for which closing would have to wait
         transport = trio.SSLStream(stream, self.tls, server_side=True, https_compatible=True)
+        peer = Peer(stream)
         try:
             await shake_hands(transport, HANDSHAKE_WITHIN)
         except HandshakeError as error:
-            tell_failure(error, Peer(transport), self.failures)
+            tell_failure(error, peer, self.failures)
             return None
         return transport
 

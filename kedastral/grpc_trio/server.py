@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import trio
@@ -158,7 +159,8 @@ class _Session:
             await self._talk(connection, transport)
         finally:
             self._open.discard(connection)
-            with trio.move_on_after(_CLOSING):
+            # to say goodbye Trio finishes even a handshake that was never begun, which fails where the client is gone
+            with trio.move_on_after(_CLOSING), suppress(trio.BrokenResourceError):
                 await transport.aclose()
 
     async def _talk(self, connection: Connection, transport: trio.abc.Stream) -> None:

@@ -128,7 +128,7 @@ async def peek(stream: trio.abc.Stream, size: int) -> bytes:
 def _words_of(reason: BaseException | None) -> str:
     match reason:
         case None | ssl.SSLEOFError() | ssl.SSLZeroReturnError():
-            return "the client hung up"
+            return "the client hung up, as one does that does not trust our certificate"
         case ssl.SSLCertVerificationError():
             return f"the client's certificate is refused: {reason.verify_message}"
         case ssl.SSLError(reason=str(name)) if "_ALERT_" in name:  # such as TLSV1_ALERT_UNKNOWN_CA

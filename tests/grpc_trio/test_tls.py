@@ -17,6 +17,8 @@ from grpclib.const import Status
 
 from kedastral._proto import externalscaler_pb2 as pb
 from kedastral.grpc_trio import Limits, Server
+from kedastral.grpc_trio.peer import Peer
+from kedastral.grpc_trio.tls import FailureLog
 
 from .conftest import StartServer
 from .peers import Client, MemoryListener, Rig, Scaler
@@ -180,7 +182,8 @@ async def test_a_client_that_hangs_up_is_one_clear_line(
     rig = await start_tls(authority.server())
     await rig.listener.connect().aclose()
     await trio.testing.wait_all_tasks_blocked()
-    assert [r.getMessage() for r in caplog.records] == ["TLS handshake with unknown failed: the client hung up"]
+    [line] = caplog.messages
+    assert line.startswith("TLS handshake with unknown failed: the client hung up")
 
 
 async def test_a_handshake_that_takes_for_ever_is_given_up(
@@ -212,3 +215,49 @@ async def test_a_plain_server_told_to_speak_tls_says_so(start_server: StartServe
     with pytest.raises((trio.BrokenResourceError, EOFError)):
         await connect(rig, authority.client()).call()
     assert (await rig.connect().call()).status is Status.OK
+
+
+class StubPeer(Peer):
+    """Somebody with an address."""
+
+    def __init__(self, host: str, port: int = 1) -> None:
+        self._tls, self._address = None, (host, port)
+
+
+async def test_the_same_failure_of_the_same_host_is_one_line_a_minute(
+    mock_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures = FailureLog(logging.getLogger(LOGGER))
+    for port in range(100):
+        failures.tell(StubPeer("10.0.0.1", port), "it does")
+    failures.tell(StubPeer("10.0.0.1"), "it does not")
+    failures.tell(StubPeer("10.0.0.2"), "it does")
+    assert caplog.messages == [
+        "TLS handshake with 10.0.0.1:0 failed: it does",
+        "TLS handshake with 10.0.0.1:1 failed: it does not",
+        "TLS handshake with 10.0.0.2:1 failed: it does",
+    ]
+    mock_clock.jump(60)
+    failures.tell(StubPeer("10.0.0.1"), "it does")
+    assert caplog.messages[3:] == [
+        "TLS handshakes failed 99 times more in the same minute",
+        "TLS handshake with 10.0.0.1:1 failed: it does",
+    ]
+
+
+async def test_a_scan_from_everywhere_does_not_fill_the_log(
+    mock_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures = FailureLog(logging.getLogger(LOGGER))
+    for host in range(10_000):
+        failures.tell(StubPeer(f"10.0.{host // 256}.{host % 256}"), "it does")
+    assert len(caplog.records) == 20
+
+
+async def test_a_client_learns_why_it_is_not_served(authority: Authority, start_tls: StartTls) -> None:
+    rig = await start_tls(authority.server(mutual=True))
+    client = connect(rig, authority.client())
+    with pytest.raises((trio.BrokenResourceError, EOFError)):
+        await client.call()
+    with pytest.raises(trio.BrokenResourceError):
+        await client.stream.receive_some()
