@@ -5,7 +5,7 @@ The layers, each importing only from those below it (``tests/test_layers.py`` en
 
     cli                        commands; the only place that prints or sets an exit code
     demo  backtest             the parts of `run` around a load of its own; history replayed and judged
-    compose  app               composition: settings -> parts -> one nursery
+    compose  members  app      composition: settings -> parts -> one nursery
     services                   the tick, the snapshot server, the KEDA scaler; they see ports only
     adapters  storage  client  the ports' implementations: Prometheus, HTTP model, memory, remote forecaster
     listening  http_server     the sockets, and HTTP on one of them

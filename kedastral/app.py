@@ -19,11 +19,8 @@ from kedastral.clock import WallClock
 from kedastral.grpc_trio import Health, Server
 from kedastral.http_server import serve_http
 from kedastral.listening import describe_listener
-from kedastral.metrics import Metrics
 from kedastral.services.external_scaler import ExternalScaler
-from kedastral.services.forecaster import ForgivingTick
 from kedastral.services.readiness import Readiness
-from kedastral.services.ticker import run_ticker
 
 GRPC_GRACE = 5.0
 """Seconds that calls in flight have to finish: KEDA gives one 3 s. The server needs up to 2 s more to say goodbye."""
@@ -35,14 +32,6 @@ SCALER_SERVICE = "externalscaler.ExternalScaler"
 log = logging.getLogger("kedastral.app")
 
 Background = Callable[..., Awaitable[None]]
-
-
-@attrs.frozen
-class Ticking:
-    """A workload's tick, and how often it runs, in seconds of wall time."""
-
-    tick: ForgivingTick
-    interval: float
 
 
 @attrs.frozen
@@ -68,16 +57,16 @@ class HttpPart:
 class App:
     """All the parts of one process; `run` gives them life.
 
-    ``background`` are further services that run until cancelled, each taking ``task_status``.
+    ``background`` are the services that run until cancelled, each taking ``task_status``: the fleet's tickers and
+    whatever keeps things up to date. ``read_again`` reads the configuration anew; None where there are no files.
     """
 
     clock: WallClock
-    metrics: Metrics
     readiness: Readiness
     http: HttpPart
     grpc: GrpcPart | None = None
-    ticking: Sequence[Ticking] = ()
     background: Sequence[Background] = ()
+    read_again: Callable[[], None] | None = None
     stopping: trio.Event = attrs.field(factory=trio.Event)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -99,7 +88,8 @@ class App:
                         await grpc.start(serve_grpc, self.grpc, self.stopping)
                         self.readiness.mark_up("grpc")
                     async with trio.open_nursery() as work:
-                        await self._start_work(work)
+                        for service in self.background:
+                            await work.start(service)
                         task_status.started()
                         await self.stopping.wait()
                         limit.deadline = trio.current_time() + STOP_WITHIN
@@ -109,18 +99,12 @@ class App:
         if limit.cancelled_caught:
             log.error("not everything stopped within %g s", STOP_WITHIN)
 
-    async def _start_work(self, work: trio.Nursery) -> None:
-        for service in self.background:
-            await work.start(service)
-        for one in self.ticking:
-            missed = self.metrics.ticks_missed.labels(one.tick.loop.workload.name)
-            work.start_soon(run_ticker, one.tick.tick, one.interval / self.clock.speed, missed.inc)
-
 
 async def run_until_signal(app: App) -> None:
     """Run ``app`` until SIGTERM or SIGINT has stopped it cleanly; a second signal exits at once."""
     async with trio.open_nursery() as nursery:
         await nursery.start(stop_on_signal, app.stopping)
+        await nursery.start(read_again_on_hangup, app.read_again)
         await app.run()
         nursery.cancel_scope.cancel()
 
@@ -136,6 +120,19 @@ async def stop_on_signal(
                 os._exit(128 + number)
             log.info("stopping: got %s", signal.Signals(number).name)
             stopping.set()
+
+
+async def read_again_on_hangup(
+    read_again: Callable[[], None] | None, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """At each SIGHUP have the configuration read again; where there are no files, say so and go on."""
+    with trio.open_signal_receiver(signal.SIGHUP) as hangups:
+        task_status.started()
+        async for _ in hangups:
+            if read_again is None:
+                log.warning("got SIGHUP, but there is no configuration file to read again")
+            else:
+                read_again()
 
 
 async def serve_grpc(

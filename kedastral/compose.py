@@ -11,36 +11,27 @@ import httpx
 
 from kedastral.adapters.http_auth import BearerAuth, find_token, read_token
 from kedastral.adapters.http_client import open_client
-from kedastral.adapters.http_model import HttpForecaster, open_model_client
-from kedastral.adapters.in_process import InProcessForecaster
-from kedastral.adapters.prometheus import PrometheusSource, RangeQuery
-from kedastral.adapters.prometheus_access import PrometheusAccess, open_prometheus_client
-from kedastral.app import App, GrpcPart, HttpPart, Ticking
+from kedastral.app import App, GrpcPart, HttpPart
 from kedastral.client import RemoteSnapshots
 from kedastral.clock import SystemClock, WallClock
+from kedastral.config.config_watch import look_at
 from kedastral.config.fields import remedy_of
-from kedastral.config.fleet_settings import WorkloadSettings
+from kedastral.config.fleet import ConfiguredFleet
+from kedastral.config.fleet_settings import FleetSettings, WorkloadSettings
+from kedastral.config.metadata import describes_a_workload
+from kedastral.config.process_settings import ScaledObjectSettings
 from kedastral.config.settings import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
-from kedastral.config.source_settings import PrometheusLogin
 from kedastral.config.tls_settings import GrpcTls, HttpAccess
-from kedastral.config.workload_settings import HTTP_MODEL, ForecastSettings
-from kedastral.core.ports import Forecaster, MetricSource
-from kedastral.core.series import Series
-from kedastral.core.serving import StalePolicy
-from kedastral.core.steered import SteeredSettings
-from kedastral.core.steering import SteeringSettings
-from kedastral.core.uncertainty import UncertaintyState
-from kedastral.core.warm_up import warm_up
-from kedastral.core.workload import Workload
 from kedastral.errors import ConfigError
 from kedastral.listening import open_listener
+from kedastral.members import DataSources, MemberBuilder, OpenSource, no_source
 from kedastral.metrics import Metrics
-from kedastral.models import MODELS
-from kedastral.services.directory import FixedDirectory, RemoteDirectory
+from kedastral.services.adoption import Adoption, FleetDirectory
+from kedastral.services.directory import ObjectRef, RemoteDirectory
 from kedastral.services.external_scaler import ExternalScaler
-from kedastral.services.forecaster import ForecastLoop, ForgivingTick, HeadroomPlanner, Planner, ServiceLevelPlanner
-from kedastral.services.measured import MeasuredForecaster, MeasuredPlanner, MeasuredSource
+from kedastral.services.fleet import Changes, Fleet, Member
 from kedastral.services.readiness import Readiness
+from kedastral.services.reload import Reloader
 from kedastral.services.scaler import Scaler
 from kedastral.services.snapshot_api import SnapshotView, create_app
 from kedastral.services.token_gate import TokenGate
@@ -60,13 +51,69 @@ class Common:
     metrics: Metrics = attrs.field(factory=Metrics)
 
 
+@attrs.define
+class TriggerReader:
+    """Reads what ScaledObjects say of their workloads, by the newest configuration."""
+
+    configured: ConfiguredFleet
+    namespaces: frozenset[str]
+
+    def read(self, ref: ObjectRef) -> WorkloadSettings:
+        """The workload that ``ref`` brings. Raises ConfigError with all that is wrong with its metadata."""
+        if self.namespaces and ref.namespace not in self.namespaces:
+            raise ConfigError([f"ScaledObjects of namespace {ref.namespace!r} may not bring workloads here"])
+        return self.configured.workload_from_metadata(ref.namespace, ref.name, ref.metadata)
+
+
+@attrs.frozen
+class Forecasting:
+    """The forecasting half of a process: a fleet, the directory of its workloads, and what makes its members."""
+
+    fleet: Fleet
+    directory: FleetDirectory
+    builder: MemberBuilder
+
+    def adopt(self, rules: ScaledObjectSettings, configured: ConfiguredFleet) -> TriggerReader:
+        """Take in the workloads that ScaledObjects bring, by ``rules``."""
+
+        def make(settings: WorkloadSettings, before: Member | None) -> Member:
+            return self.builder.build(settings, before)
+
+        reader = TriggerReader(configured, frozenset(rules.scaledobject_namespaces))
+        self.directory.adoption = Adoption(reader.read, make, rules.max_scaledobject_workloads)
+        return reader
+
+    def apply(self, settings: FleetSettings) -> Changes:
+        """Make the fleet what ``settings`` say; what ScaledObjects brought stays, as far as it still can.
+
+        Raises ConfigError, and then nothing has changed.
+        """
+        builder = self.builder
+        undo = builder.sources.replace(settings.sources)
+        try:
+            changes = self.fleet.apply(
+                settings.workloads,
+                lambda key, member: builder.build(settings.workloads[key], member),
+                self.directory.configured,
+            )
+        except ConfigError:
+            undo()
+            raise
+        self.directory.hand_over(settings.workloads)
+        self.directory.read_again()
+        return changes
+
+
 @asynccontextmanager
 async def open_run(settings: RunSettings) -> AsyncIterator[App]:
     """`kedastral run`: forecaster, snapshot server and scaler in one. Raises BindError, ConfigError."""
     async with AsyncExitStack() as stack:
         common = Common(SystemClock(), stack)
-        source = await _open_prometheus(settings, stack)
-        yield await assemble_run(settings, source, common)
+        forecasting = begin_forecasting(settings.fleet.settings, common)
+        rules, reader = settings.scaled_objects, None
+        if rules.allow_scaledobject_workloads:
+            reader = forecasting.adopt(rules, settings.fleet)
+        yield watch_files(assemble_run(settings, forecasting, common), forecasting, settings.fleet, reader)
 
 
 @asynccontextmanager
@@ -74,18 +121,16 @@ async def open_forecaster(settings: ForecasterSettings) -> AsyncIterator[App]:
     """`kedastral forecaster`: forecasts and shows them over HTTP. Raises BindError, ConfigError."""
     async with AsyncExitStack() as stack:
         common = Common(SystemClock(), stack)
-        source = await _open_prometheus(settings, stack)
-        store = MemoryStore()
-        readiness = Readiness.of({"http"})
-        stale = StalePolicy(settings.stale.stale_after)
-        view = SnapshotView(store, lambda _: stale, common.clock)
-        yield App(
+        forecasting = begin_forecasting(settings.fleet.settings, common)
+        fleet, readiness = forecasting.fleet, Readiness.of({"http"})
+        view = SnapshotView(fleet.store, forecasting.directory.policy_of, common.clock)
+        app = App(
             clock=common.clock,
-            metrics=common.metrics,
             readiness=readiness,
             http=_make_http(view, readiness, common, settings, settings.http_access),
-            ticking=[await _make_ticking(settings, source, store, common)],
+            background=[fleet.run],
         )
+        yield watch_files(app, forecasting, settings.fleet)
 
 
 @asynccontextmanager
@@ -103,7 +148,6 @@ async def open_scaler(settings: ScalerSettings) -> AsyncIterator[App]:
         http = _make_http(view, readiness, common, settings, settings.http_access, serves_forecasts=False)
         yield App(
             clock=common.clock,
-            metrics=common.metrics,
             readiness=readiness,
             http=http,
             grpc=grpc,
@@ -111,113 +155,71 @@ async def open_scaler(settings: ScalerSettings) -> AsyncIterator[App]:
         )
 
 
-async def assemble_run(settings: RunSettings | DemoSettings, source: MetricSource, common: Common) -> App:
-    """The single process around any metric source; the demo uses it with one of its own."""
-    store = MemoryStore()
-    policy, readiness = settings.stale.policy(), Readiness.of({"http", "grpc"})
-    scaler = Scaler(store, common.clock, FixedDirectory.of(_name_of(settings), policy=policy))
+def begin_forecasting(configured: FleetSettings, common: Common, open_source: OpenSource = no_source) -> Forecasting:
+    """A fleet of what is ``configured``; ``open_source`` gives a workload a source other than Prometheus."""
+    store, metrics = MemoryStore(), common.metrics
+    builder = MemberBuilder(store, common.clock, metrics, DataSources(), open_source)
+    common.stack.push_async_callback(builder.sources.close)
+    fleet = Fleet(store, metrics, common.clock.speed)
+    forecasting = Forecasting(fleet, FleetDirectory(fleet, describes_a_workload), builder)
+    forecasting.apply(configured)
+    return forecasting
+
+
+def assemble_run(settings: RunSettings | DemoSettings, forecasting: Forecasting, common: Common) -> App:
+    """The single process around a forecasting half; the demo uses it with a source of its own."""
+    fleet, directory, readiness = forecasting.fleet, forecasting.directory, Readiness.of({"http", "grpc"})
     # the demo is for looking at: plain text for everybody
     tls, access = (
         (settings.grpc_tls, settings.http_access) if isinstance(settings, RunSettings) else (GrpcTls(), HttpAccess())
     )
-    grpc = _make_grpc(scaler, common, settings, tls.files)
-    view = SnapshotView(store, scaler.policy_of, common.clock)
+    grpc = _make_grpc(Scaler(fleet.store, common.clock, directory), common, settings, tls.files)
+    view = SnapshotView(fleet.store, directory.policy_of, common.clock)
     return App(
         clock=common.clock,
-        metrics=common.metrics,
         readiness=readiness,
         http=_make_http(view, readiness, common, settings, access),
         grpc=grpc,
-        ticking=[await _make_ticking(settings, source, store, common)],
-        background=[grpc.service.board.run],
+        background=[fleet.run, directory.run, grpc.service.board.run],
     )
 
 
-def prometheus_access(url: str, login: PrometheusLogin) -> PrometheusAccess:
-    """The way to the Prometheus at ``url``, as the settings say."""
-    return PrometheusAccess(
-        url=url,
-        username=login.username,
-        password=login.password,
-        password_file=login.password_file,
-        token=login.token,
-        token_file=login.token_file,
-        headers=login.headers,
-        ca_file=login.ca_file,
-        cert_file=login.cert_file,
-        key_file=login.key_file,
+def watch_files(
+    app: App, forecasting: Forecasting, configured: ConfiguredFleet, reader: TriggerReader | None = None
+) -> App:
+    """``app``, whose fleet follows its files where it has any."""
+    path = configured.origin.path
+    if path is None:
+        return app
+
+    def apply(read: ConfiguredFleet) -> Changes:
+        before = None if reader is None else reader.configured
+        if reader is not None:
+            reader.configured = read
+        try:
+            return forecasting.apply(read.settings)
+        except ConfigError:
+            if reader is not None and before is not None:
+                reader.configured = before
+            raise
+
+    metrics = forecasting.fleet.metrics
+    reloader = Reloader(partial(look_at, path), configured.read_again, apply, metrics, app.readiness)
+    return attrs.evolve(app, background=[*app.background, reloader.run], read_again=reloader.ask)
+
+
+def demo_fleet(settings: DemoSettings) -> FleetSettings:
+    """The one workload of the demo; it reads no data source."""
+    workload = WorkloadSettings(
+        workload=settings.name.workload,
+        query="the demo's own load",
+        forecast=settings.forecast,
+        plan=settings.plan,
+        level=settings.level,
+        serving=settings.serving,
+        stale=settings.stale,
     )
-
-
-def _name_of(settings: ForecastingSettings) -> str:
-    return settings.name.workload if isinstance(settings, DemoSettings) else _only_workload(settings).key
-
-
-def _only_workload(settings: RunSettings | ForecasterSettings) -> WorkloadSettings:
-    workloads = list(settings.fleet.settings.workloads.values())
-    if len(workloads) != 1:
-        raise ConfigError([f"--config names {len(workloads)} workloads; this version runs one"])
-    return workloads[0]
-
-
-async def _open_prometheus(settings: RunSettings | ForecasterSettings, stack: AsyncExitStack) -> MetricSource:
-    workload = _only_workload(settings)
-    data = settings.fleet.settings.sources[workload.data_source]
-    client = await stack.enter_async_context(open_prometheus_client(prometheus_access(data.url, data.login)))
-    forecast = workload.forecast
-    query = RangeQuery(workload.query, forecast.history_window, forecast.step, workload.stale.stale_after)
-    return PrometheusSource(client, query)
-
-
-async def _open_forecaster(forecast: ForecastSettings, stack: AsyncExitStack) -> Forecaster:
-    if forecast.model == HTTP_MODEL and forecast.model_url is not None:
-        client = await stack.enter_async_context(open_model_client(forecast.model_url))
-        return HttpForecaster(client, forecast.model_timeout)
-    kind = MODELS[str(forecast.model)]
-    return InProcessForecaster(kind.make(forecast.timezone), in_thread=kind.heavy)
-
-
-async def _make_ticking(
-    settings: ForecastingSettings, source: MetricSource, store: MemoryStore, common: Common
-) -> Ticking:
-    workload = _workload_of(settings)
-    loop = ForecastLoop(
-        workload=workload,
-        source=MeasuredSource(source, common.metrics),
-        forecaster=MeasuredForecaster(await _open_forecaster(settings.forecast, common.stack), common.metrics),
-        store=store,
-        clock=common.clock,
-        planner=MeasuredPlanner(_make_planner(workload, settings.forecast), common.metrics),
-    )
-    return Ticking(ForgivingTick(loop, common.metrics.count_error), settings.forecast.interval)
-
-
-def _workload_of(settings: ForecastingSettings) -> Workload:
-    serving, policy = settings.serving, settings.plan.policy()
-    floor = serving.reactive_headroom if serving.reactive_floor else None
-    steering = SteeringSettings(policy, settings.level.service_level, serving.lead_time, settings.stale.stale_after)
-    kind = MODELS.get(str(settings.forecast.model))
-    return Workload(
-        name=_name_of(settings),
-        metric=settings.forecast.metric,
-        steps=settings.forecast.steps,
-        lead_time=serving.lead_time,
-        policy=policy,
-        reactive_headroom=floor,
-        steered=SteeredSettings(steering, settings.plan.headroom, floor) if kind is not None and kind.steered else None,
-    )
-
-
-def _make_planner(workload: Workload, forecast: ForecastSettings) -> Planner:
-    steered = workload.steered
-    if steered is None:
-        return HeadroomPlanner(workload)
-
-    def learn_uncertainty(history: Series) -> UncertaintyState:
-        model = MODELS[str(forecast.model)].make(forecast.timezone)
-        return warm_up(model, history, workload.steps, steered.window(history.step))
-
-    return ServiceLevelPlanner(workload, learn_uncertainty)
+    return FleetSettings(sources={}, workloads={workload.key: workload})
 
 
 def _make_grpc(

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo: `run` on an embedded source and a fast clock, and beside it two fleets of pods to compare.
+"""The demo: `run` on an embedded source and a fast clock, and beside it two Deployments to compare.
 
 The forecast, the plan and what KEDA is told come from the very parts that `kedastral run` is made of. Simulated are
 only the load, and what a cluster would add: the HPA with Kubernetes' defaults, and pods that take time to start. Both
-fleets live under the same HPA and the same start-up; one is asked for by Kedastral, the other by a reactive metric.
+Deployments have the same HPA and the same start-up; one is asked for by Kedastral, the other by a reactive metric.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -16,12 +16,13 @@ import trio
 from kedastral.adapters.synthetic import SyntheticLoad, SyntheticSource
 from kedastral.app import App
 from kedastral.clock import AcceleratedClock
-from kedastral.compose import Common, assemble_run
+from kedastral.compose import Common, assemble_run, begin_forecasting, demo_fleet
 from kedastral.config.settings import DemoSettings
 from kedastral.core.capacity import ReplicaBounds
 from kedastral.core.serving import wanted_for
 from kedastral.core.snapshot import Snapshot
 from kedastral.listening import port_of
+from kedastral.services.fleet import Fleet
 from kedastral.services.scaler import Scaler
 from kedastral.simulation.hpa import Hpa, HpaMetric
 from kedastral.simulation.hpa_behavior import HpaBehavior
@@ -41,8 +42,8 @@ REACTIVE_UTILISATION = 0.8
 
 
 @attrs.define
-class Fleet:
-    """One fleet under its HPA, and the account of how it has served the load."""
+class Deployment:
+    """One Deployment under its HPA, and the account of how it has served the load."""
 
     hpa: Hpa
     pods: PodFleet
@@ -68,33 +69,33 @@ class Fleet:
 
 @attrs.define
 class Comparison:
-    """Both fleets, moved on from one HPA sync to the next by `advance`; loads in requests per second."""
+    """Both Deployments, moved on from one HPA sync to the next by `advance`; loads in requests per second."""
 
     load: SyntheticLoad
     target_per_pod: float
-    predictive: Fleet
-    reactive: Fleet
+    predictive: Deployment
+    reactive: Deployment
     at: float = 0.0
     load_now: float = 0.0
     demand: float = 0.0
 
     @classmethod
     def begin(cls, load: SyntheticLoad, settings: DemoSettings) -> "Comparison":
-        """Both fleets with the pods that the load at the beginning needs."""
+        """Both Deployments with the pods that the load at the beginning needs."""
         plan = settings.plan.policy()
         start_seconds = max(settings.serving.lead_time - CONTROL_DELAY, settings.serving.lead_time / 2)
         enough = plan.bounds.clamp(-(-load.at(BEGIN) // (plan.target_per_pod * REACTIVE_UTILISATION)))
 
         bounds = ReplicaBounds(max(1, plan.bounds.fewest), plan.bounds.most)
 
-        def fleet(behavior: HpaBehavior) -> Fleet:
-            return Fleet(Hpa(behavior, bounds), PodFleet(enough, start_seconds))
+        def deployment(behavior: HpaBehavior) -> Deployment:
+            return Deployment(Hpa(behavior, bounds), PodFleet(enough, start_seconds))
 
         tolerant = HpaBehavior.KUBERNETES
         exact = attrs.evolve(
             tolerant, up=attrs.evolve(tolerant.up, tolerance=0.0), down=attrs.evolve(tolerant.down, tolerance=0.0)
         )
-        return cls(load, plan.target_per_pod, fleet(exact), fleet(tolerant))
+        return cls(load, plan.target_per_pod, deployment(exact), deployment(tolerant))
 
     def advance(self, told: int | None) -> None:
         """One sync: ``told`` is what KEDA is told now, None for an error that makes the HPA hold."""
@@ -106,8 +107,8 @@ class Comparison:
         self.predictive.asked, self.reactive.asked = told, int(-(-measured // target))
         self.predictive.sync(self.at, HpaMetric(None if told is None else float(told)))
         self.reactive.sync(self.at, HpaMetric(measured, target))
-        for fleet in (self.predictive, self.reactive):
-            fleet.serve(self.at, self.load_now, self.target_per_pod, SYNC_PERIOD)
+        for one in (self.predictive, self.reactive):
+            one.serve(self.at, self.load_now, self.target_per_pod, SYNC_PERIOD)
         self.at += SYNC_PERIOD
 
     @property
@@ -121,6 +122,7 @@ class Demo:
     """The running demo: the app of `run`, the clock it lives by, and the comparison beside it."""
 
     app: App
+    fleet: Fleet
     scaler: Scaler
     clock: AcceleratedClock
     comparison: Comparison
@@ -172,8 +174,11 @@ async def open_demo(settings: DemoSettings) -> AsyncIterator[Demo]:
         load = SyntheticLoad(peak=15 * settings.plan.target_per_pod)
         clock = AcceleratedClock(BEGIN, settings.pace.speed, origin=None)  # until the first forecast is made
         source = SyntheticSource(load, settings.forecast.history_window, settings.forecast.step)
-        app = await assemble_run(settings, source, Common(clock, stack))
+        common = Common(clock, stack)
+        forecasting = begin_forecasting(demo_fleet(settings), common, lambda _: source)
+        app = assemble_run(settings, forecasting, common)
         if app.grpc is None:
             raise AssertionError("the single process always has a scaler")
         comparison = Comparison.begin(load, settings)
-        yield Demo(app, app.grpc.service.scaler, clock, comparison, settings.name.workload, settings.serving.lead_time)
+        scaler, serving = app.grpc.service.scaler, settings.serving
+        yield Demo(app, forecasting.fleet, scaler, clock, comparison, settings.name.workload, serving.lead_time)

@@ -2,7 +2,7 @@
 """Every metric there is: names, labels and meaning. docs/metrics.md lists them, and a test keeps both equal."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from time import perf_counter
 
@@ -34,6 +34,9 @@ class Metrics:
     plan_seconds: Histogram = attrs.field(init=False)
     errors: Counter = attrs.field(init=False)
     ticks_missed: Counter = attrs.field(init=False)
+    tick_lag_seconds: Histogram = attrs.field(init=False)
+    reloads: Counter = attrs.field(init=False)
+    reload_worked: Gauge = attrs.field(init=False)
     scaler_requests: Counter = attrs.field(init=False)
     stale_answers: Counter = attrs.field(init=False)
     returned_replicas: Gauge = attrs.field(init=False)
@@ -59,6 +62,19 @@ class Metrics:
     @ticks_missed.default
     def _make_ticks_missed(self) -> Counter:
         return self._counter("kedastral_ticks_missed", "Beats skipped because a tick took too long", "workload")
+
+    @tick_lag_seconds.default
+    def _make_tick_lag_seconds(self) -> Histogram:
+        return self._histogram("kedastral_tick_lag_seconds", "How long after its beat a tick began")
+
+    @reloads.default
+    def _make_reloads(self) -> Counter:
+        return self._counter("kedastral_config_reloads", "Times the configuration was read again", "result")
+
+    @reload_worked.default
+    def _make_reload_worked(self) -> Gauge:
+        name, words = "kedastral_config_last_reload_successful", "Whether the configuration could be read the last time"
+        return Gauge(name, words, registry=self.registry)
 
     @scaler_requests.default
     def _make_scaler_requests(self) -> Counter:
@@ -91,6 +107,12 @@ class Metrics:
     def count_error(self, error: WorkloadError) -> None:
         """Count an expected failure under its component and reason."""
         self.errors.labels(error.component, error.reason).inc()
+
+    def forget_workload(self, workload: str) -> None:
+        """Show nothing more of ``workload``, which is gone."""
+        for labelled in (self.ticks_missed, self.returned_replicas):
+            with suppress(KeyError):  # older prometheus-clients mind what is not there
+                labelled.remove(workload)
 
     def show_snapshots(self, reader: SnapshotReader, clock: WallClock) -> None:
         """Expose age and replicas of every snapshot that ``reader`` has, computed at each scrape."""

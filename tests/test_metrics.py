@@ -26,6 +26,9 @@ CONTRACT = {
 }
 MORE = {
     "kedastral_ticks_missed_total": ("counter", {"workload"}),
+    "kedastral_tick_lag_seconds": ("histogram", set()),
+    "kedastral_config_reloads_total": ("counter", {"result"}),
+    "kedastral_config_last_reload_successful": ("gauge", set()),
     "kedastral_build_info": ("gauge", {"version"}),
     # without samples here, since this snapshot is not steered
     "kedastral_steering_factor": ("gauge", set()),
@@ -49,6 +52,8 @@ async def use_all() -> Metrics:
     metrics.plan_seconds.observe(0.2)
     metrics.count_error(SourceError("away", reason="unreachable"))
     metrics.ticks_missed.labels("shop").inc()
+    metrics.tick_lag_seconds.observe(0.01)
+    metrics.reloads.labels("success").inc()
     metrics.scaler_requests.labels("GetMetrics", "OK").inc()
     metrics.stale_answers.inc()
     metrics.returned_replicas.labels("shop").set(8)

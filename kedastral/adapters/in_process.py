@@ -15,10 +15,13 @@ from kedastral.errors import ModelError
 
 @attrs.frozen
 class InProcessForecaster:
-    """A `kedastral.core.ports.Forecaster` that calls ``model`` right here, or in a thread where that takes long."""
+    """A `kedastral.core.ports.Forecaster` that calls ``model`` right here, or in a thread where that takes long.
+
+    ``computing`` limits how many threads compute at once; None is right here.
+    """
 
     model: Model
-    in_thread: bool = False
+    computing: trio.CapacityLimiter | None = None
 
     @property
     def name(self) -> str:
@@ -48,10 +51,12 @@ class InProcessForecaster:
         return made
 
     async def _ask(self, history: Series, made_at: datetime, steps: int) -> object:
-        if not self.in_thread:
+        if self.computing is None:
             return self.model.forecast(history, made_at, steps)
         # abandoned when the process stops: it may then be in the middle of seconds of work
-        return await trio.to_thread.run_sync(self.model.forecast, history, made_at, steps, abandon_on_cancel=True)
+        return await trio.to_thread.run_sync(
+            self.model.forecast, history, made_at, steps, abandon_on_cancel=True, limiter=self.computing
+        )
 
     def _misfit(self, what: str) -> ModelError:
         return ModelError(f"model {self.name} gave {what}", reason="bad_answer")

@@ -14,7 +14,6 @@ from kedastral.adapters.prometheus_access import open_prometheus_client
 from kedastral.adapters.prometheus_history import PrometheusHistory
 from kedastral.backtest.contest import Arena, Rules
 from kedastral.clock import SystemClock
-from kedastral.compose import prometheus_access
 from kedastral.config.backtest_settings import AUTO, HpaKind
 from kedastral.config.settings import BacktestSettings
 from kedastral.config.units import write_duration
@@ -22,6 +21,7 @@ from kedastral.config.workload_settings import HTTP_MODEL
 from kedastral.core.capacity import WHOLE_WITHIN, PlanPolicy, ReplicaBounds
 from kedastral.core.series import Series, align_down
 from kedastral.errors import ConfigError, SourceError
+from kedastral.members import prometheus_access
 from kedastral.models import MODELS
 from kedastral.simulation.hpa_behavior import HpaBehavior
 from kedastral.simulation.keda import KedaTiming

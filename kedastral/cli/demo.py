@@ -15,7 +15,7 @@ from rich.text import Text
 from kedastral.app import run_until_signal
 from kedastral.config.settings import DemoSettings
 from kedastral.core.snapshot import Snapshot
-from kedastral.demo import REACTIVE_UTILISATION, SYNC_PERIOD, Demo, Fleet, open_demo
+from kedastral.demo import REACTIVE_UTILISATION, SYNC_PERIOD, Demo, Deployment, open_demo
 
 FRAMES_PER_SECOND = 6
 LINE_EVERY = timedelta(minutes=30)
@@ -100,8 +100,8 @@ class _Screen:
         now = self._demo.comparison
         if round(now.at / SYNC_PERIOD) % round(COLUMN_SECONDS / SYNC_PERIOD) == 0:
             self._loads.append(now.load_now)
-            for kept, fleet in zip(self._capacity, (now.predictive, now.reactive), strict=True):
-                kept.append(fleet.ready * now.target_per_pod)
+            for kept, one in zip(self._capacity, (now.predictive, now.reactive), strict=True):
+                kept.append(one.ready * now.target_per_pod)
 
     def render(self) -> Group:
         """The whole picture, from the newest state."""
@@ -134,10 +134,10 @@ class _Screen:
             column.justify = "right"
         table.add_row("load now", *[f"{now.load_now:,.0f}/s"] * 2)
         table.add_row("forecast at the lead", "-" if ahead is None else f"{ahead:,.0f}/s", "-")
-        fleets = (now.predictive, now.reactive)
-        table.add_row("replicas asked for", *("held" if f.asked is None else str(f.asked) for f in fleets))
-        table.add_row("pods Ready", *(str(f.ready) for f in fleets))
-        table.add_row("load not served now", *(_worry(f.missing, f"{f.missing:,.0f}/s") for f in fleets))
+        both = (now.predictive, now.reactive)
+        table.add_row("replicas asked for", *("held" if f.asked is None else str(f.asked) for f in both))
+        table.add_row("pods Ready", *(str(f.ready) for f in both))
+        table.add_row("load not served now", *(_worry(f.missing, f"{f.missing:,.0f}/s") for f in both))
         for label, *cells in _totals(demo):
             table.add_row(label, *cells)
         return table
@@ -150,10 +150,10 @@ class _Screen:
 def _totals(demo: Demo) -> list[tuple[str, str, str]]:
     now = demo.comparison
     demand = now.demand or 1.0
-    rows: list[tuple[str, Callable[[Fleet], str]]] = [
-        ("load not served so far", lambda fleet: f"{fleet.missed / demand:.2%}"),
-        ("minutes short of pods", lambda fleet: f"{fleet.short_seconds / 60:,.0f}"),
-        ("pod-hours", lambda fleet: f"{fleet.pod_seconds / 3600:,.0f}"),
+    rows: list[tuple[str, Callable[[Deployment], str]]] = [
+        ("load not served so far", lambda one: f"{one.missed / demand:.2%}"),
+        ("minutes short of pods", lambda one: f"{one.short_seconds / 60:,.0f}"),
+        ("pod-hours", lambda one: f"{one.pod_seconds / 3600:,.0f}"),
     ]
     return [(label, show(now.predictive), show(now.reactive)) for label, show in rows]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Fleet`: what a process forecasts, from flags, the environment and files, and the way to read it again.
+"""`ConfiguredFleet`: what a process forecasts, from flags, the environment and files, and the way to read it again.
 
 Flags and variables about a workload are about the one that ``--workload`` names. Where files or ScaledObjects name
 the workloads and ``--workload`` none, they are about all of them: they win over files, as everywhere, and hold for
@@ -35,14 +35,14 @@ class FleetOrigin:
     path: Path | None = None
     env: Mapping[str, str] = attrs.field(factory=dict, converter=_frozen, repr=False, eq=False)
 
-    def read(self) -> "Fleet":
+    def read(self) -> "ConfiguredFleet":
         """Read the files, now. Blocks for as long as that takes; raises ConfigError with all problems at once."""
         fleet, problems = self.read_as_far_as_possible()
         if fleet is None or problems:
             raise ConfigError(limit_problems(problems))
         return fleet
 
-    def read_as_far_as_possible(self) -> "tuple[Fleet | None, list[str]]":
+    def read_as_far_as_possible(self) -> "tuple[ConfiguredFleet | None, list[str]]":
         """The fleet, or all the problems that there are."""
         try:
             files = read_config_files(self.path) if self.path is not None else []
@@ -54,18 +54,18 @@ class FleetOrigin:
         if problems or self.process.unknown:
             return None, problems
         settings = FleetSettings(sources=assembly.sources, workloads=assembly.workloads)
-        return Fleet(settings, self, tuple(dict.fromkeys(assembly.warnings))), []
+        return ConfiguredFleet(settings, self, tuple(dict.fromkeys(assembly.warnings))), []
 
 
 @attrs.frozen
-class Fleet:
+class ConfiguredFleet:
     """What a process forecasts; ``warnings`` are lines about what is odd in it."""
 
     settings: FleetSettings
     origin: FleetOrigin = attrs.field(eq=False)
     warnings: tuple[str, ...] = attrs.field(default=(), eq=False)
 
-    def read_again(self) -> "Fleet":
+    def read_again(self) -> "ConfiguredFleet":
         """The same flags and variables, and the files as they are now. Blocks; raises ConfigError."""
         return self.origin.read()
 

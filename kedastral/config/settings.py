@@ -21,7 +21,7 @@ from kedastral.config.backtest_settings import (
     HistorySettings,
 )
 from kedastral.config.fields import group
-from kedastral.config.fleet import Fleet
+from kedastral.config.fleet import ConfiguredFleet
 from kedastral.config.process_settings import (
     ConfigFiles,
     DemoPace,
@@ -53,7 +53,7 @@ from kedastral.config.workload_settings import (
 class RunSettings:
     """`kedastral run`."""
 
-    fleet: Fleet
+    fleet: ConfiguredFleet
     listeners: RunListeners = group(RunListeners)
     grpc_tls: GrpcTls = group(GrpcTls)
     http_access: HttpAccess = group(HttpAccess)
@@ -73,7 +73,7 @@ class RunSettings:
 class ForecasterSettings:
     """`kedastral forecaster`."""
 
-    fleet: Fleet
+    fleet: ConfiguredFleet
     listeners: ForecasterListener = group(ForecasterListener)
     http_access: HttpAccess = group(HttpAccess)
     config: ConfigFiles = group(ConfigFiles)

@@ -98,3 +98,7 @@ class SnapshotStore(SnapshotReader, Protocol):
         Raises `kedastral.errors.StoreError` for a snapshot without a workload's name, or when it cannot be kept.
         """
         ...
+
+    def forget(self, workload: str) -> None:
+        """Keep nothing of ``workload`` any more; nothing where there is nothing."""
+        ...

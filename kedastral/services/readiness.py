@@ -12,6 +12,7 @@ class Readiness:
 
     _waiting: set[str]
     _draining: bool = attrs.field(default=False, init=False)
+    _warnings: dict[str, str] = attrs.field(factory=dict, init=False)
 
     @classmethod
     def of(cls, services: Iterable[str]) -> "Readiness":
@@ -25,6 +26,18 @@ class Readiness:
     def begin_drain(self) -> None:
         """The process is stopping: never ready again."""
         self._draining = True
+
+    def warn(self, about: str, words: str | None) -> None:
+        """Say ``words`` of what is not as it should be, though traffic may come all the same; None takes it back."""
+        if words is None:
+            self._warnings.pop(about, None)
+        else:
+            self._warnings[about] = words
+
+    @property
+    def warnings(self) -> list[str]:
+        """All that `warn` was told and that still holds."""
+        return [f"{about}: {words}" for about, words in self._warnings.items()]
 
     @property
     def obstacle(self) -> str | None:

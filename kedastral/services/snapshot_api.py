@@ -109,7 +109,10 @@ def _add_probes(app: QuartTrio, view: SnapshotView, readiness: Readiness) -> Non
     @app.get("/readyz", provide_automatic_options=False)
     async def show_readiness() -> Response:
         obstacle = readiness.obstacle
-        return _error(503, obstacle) if obstacle else _json(200, {"status": "ready"})
+        if obstacle:
+            return _error(503, obstacle)
+        warnings = {"warnings": readiness.warnings} if readiness.warnings else {}
+        return _json(200, {"status": "ready", **warnings})
 
 
 def _add_metrics(app: QuartTrio, registry: CollectorRegistry) -> None:

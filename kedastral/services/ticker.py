@@ -3,29 +3,49 @@
 
 import math
 from collections.abc import Awaitable, Callable
-from typing import NoReturn
 
 import trio
 
 
-def _ignore(_missed: int) -> None:
+def _ignore(_count: float) -> None:
     pass
 
 
 async def run_ticker(
-    tick: Callable[[], Awaitable[object]], interval: float, on_missed: Callable[[int], None] = _ignore
-) -> NoReturn:
-    """Await ``tick()`` at once and then at every whole multiple of ``interval`` seconds, until cancelled.
+    tick: Callable[[], Awaitable[object]],
+    interval: float,
+    on_missed: Callable[[int], None] = _ignore,
+    *,
+    offset: float = 0.0,
+    until: trio.Event | None = None,
+    on_lag: Callable[[float], None] = _ignore,
+) -> None:
+    """Await ``tick()`` at once and then at every beat of ``interval`` seconds, until cancelled.
 
-    Beats lie on a fixed grid from the start: a tick that takes long does not move those after it. While one runs none
-    begins; the beats it covers are skipped, and ``on_missed`` is told how many. Whatever ``tick`` raises leaves here.
+    Beats lie on a fixed grid that begins ``offset`` seconds from the start, so that many tickers need not beat
+    together: a tick that takes long does not move those after it. While one runs none begins; the beats it covers are
+    skipped, and ``on_missed`` is told how many. ``on_lag`` is told how many seconds after its beat each tick begins.
+    Returns between two ticks once ``until`` is set. Whatever ``tick`` raises leaves here.
     """
-    origin = trio.current_time()
+    origin = trio.current_time() + offset
     beat = 0
-    while True:
-        await trio.sleep_until(origin + beat * interval)
+    if offset:
+        await tick()
+        beat = max(math.floor((trio.current_time() - origin) / interval) + 1, 0)
+    while await _sleep_until(origin + beat * interval, until):
+        on_lag(max(trio.current_time() - (origin + beat * interval), 0.0))
         await tick()
         due = math.floor((trio.current_time() - origin) / interval) + 1
         if due > beat + 1:
             on_missed(due - beat - 1)
         beat = max(due, beat + 1)
+
+
+async def _sleep_until(moment: float, until: trio.Event | None) -> bool:
+    """Sleep, and say whether to go on; ``until`` ends the sleep early."""
+    if until is None:
+        await trio.sleep_until(moment)
+        return True
+    with trio.move_on_at(moment):
+        await until.wait()
+    return not until.is_set()

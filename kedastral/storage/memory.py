@@ -47,6 +47,10 @@ class MemoryStore:
         self._kept[snapshot.workload] = _Kept(snapshot, expires_at)
         return True
 
+    def forget(self, workload: str) -> None:
+        """See `kedastral.core.ports.SnapshotStore.forget`."""
+        self._kept.pop(workload, None)
+
     def get(self, workload: str) -> Snapshot | None:
         """See `kedastral.core.ports.SnapshotReader.get`."""
         kept = self._kept.get(workload)

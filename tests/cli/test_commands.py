@@ -239,7 +239,7 @@ def test_a_process_begins_with_its_key_settings_and_its_warnings(monkeypatch: py
         await trio.lowlevel.checkpoint()
 
     @asynccontextmanager
-    async def open_nothing(_settings: object) -> AsyncIterator[None]:
+    async def open_nothing(*_settings: object) -> AsyncIterator[None]:
         yield
 
     for command in ("run", "scaler"):
@@ -288,7 +288,7 @@ def test_a_problem_never_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_bug_is_a_traceback_in_the_log_and_a_failed_exit(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_settings: object) -> object:
+    def fail(*_settings: object) -> object:
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(sys.modules["kedastral.cli.main"], "open_run", fail)

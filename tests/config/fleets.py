@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kedastral.config.fleet import Fleet
+from kedastral.config.fleet import ConfiguredFleet
 from kedastral.config.loading import load
 from kedastral.config.settings import RunSettings
 from kedastral.errors import ConfigError
@@ -52,7 +52,9 @@ def write(folder: Path, *documents: str, name: str = "config.yaml") -> Path:
     return path
 
 
-def load_fleet(path: Path, flags: Mapping[str, str] | None = None, env: Mapping[str, str] | None = None) -> Fleet:
+def load_fleet(
+    path: Path, flags: Mapping[str, str] | None = None, env: Mapping[str, str] | None = None
+) -> ConfiguredFleet:
     """What `run` makes of the configuration at ``path``."""
     return load(RunSettings, {"--config": str(path), **(flags or {})}, env or {}).settings.fleet
 

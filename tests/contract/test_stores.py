@@ -51,6 +51,17 @@ async def test_what_was_put_is_found(autojump_clock: MockClock, store: SnapshotS
     assert store.get("SHOP") is None
 
 
+async def test_what_is_forgotten_is_gone_and_may_come_again(autojump_clock: MockClock, store: SnapshotStore) -> None:
+    for name in ("shop", "pay"):
+        await store.put(make_snapshot(workload=name))
+    store.forget("shop")
+    store.forget("nobody")
+    assert store.get("shop") is None
+    assert set(store.newest()) == {"pay"}
+    assert await store.put(make_snapshot(workload="shop")) is True
+    assert set(store.newest()) == {"pay", "shop"}
+
+
 async def test_workloads_are_kept_apart(autojump_clock: MockClock, store: SnapshotStore) -> None:
     names = ["a", "b", "a/b", "a b", "✓", "a" * 1000]
     for name in names:

@@ -65,7 +65,7 @@ async def test_the_demo_asks_the_scaler_that_also_answers_keda() -> None:
         assert demo.scaler is demo.app.grpc.service.scaler
         assert demo.told() == settings.stale.default_min  # no forecast yet
         assert demo.clock.now() == BEGIN  # time stands still until there is one
-        await demo.app.ticking[0].tick.tick()
+        await demo.fleet.members["demo-shop"].tick()
         await demo.learn()
         assert demo.forecast_at_lead() is not None
         assert demo.told() == demo.scaler.decide("demo-shop").replicas

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`MemberBuilder`: one workload's settings -> the parts of its tick; what still fits is taken over from before."""
+
+from collections.abc import Callable, Mapping
+
+import attrs
+import httpx
+import trio
+
+from kedastral.adapters.http_model import HttpForecaster, open_model_client
+from kedastral.adapters.in_process import InProcessForecaster
+from kedastral.adapters.prometheus import PrometheusSource, RangeQuery
+from kedastral.adapters.prometheus_access import PrometheusAccess, open_prometheus_client
+from kedastral.adapters.request_limits import RequestLimits
+from kedastral.clock import WallClock
+from kedastral.config.fleet_settings import DataSourceSettings, WorkloadSettings
+from kedastral.config.source_settings import PrometheusLogin
+from kedastral.config.workload_settings import HTTP_MODEL, ForecastSettings
+from kedastral.core.ports import Forecaster, MetricSource, SnapshotStore
+from kedastral.core.series import Series
+from kedastral.core.steered import SteeredSettings
+from kedastral.core.steering import SteeringSettings
+from kedastral.core.uncertainty import UncertaintyState
+from kedastral.core.warm_up import warm_up
+from kedastral.core.workload import Workload
+from kedastral.metrics import Metrics
+from kedastral.models import MODELS
+from kedastral.services.fleet import Member
+from kedastral.services.forecaster import ForecastLoop, ForgivingTick, HeadroomPlanner, Planner, ServiceLevelPlanner
+from kedastral.services.measured import MeasuredForecaster, MeasuredPlanner, MeasuredSource
+
+COMPUTING = 2
+"""Models that compute at once, in threads: more would only wait for the same interpreter."""
+
+OpenSource = Callable[[WorkloadSettings], MetricSource]
+
+
+def no_source(settings: WorkloadSettings) -> MetricSource:
+    """Stands for: read the data source that the settings name."""
+    raise NotImplementedError
+
+
+@attrs.define(eq=False)
+class Connection:
+    """The way to one Prometheus, shared by ``users`` members that read it."""
+
+    settings: DataSourceSettings
+    client: httpx.AsyncClient
+    limits: RequestLimits
+    users: int = 0
+
+    @classmethod
+    def open(cls, settings: DataSourceSettings) -> "Connection":
+        """A new one. Raises ConfigError where the settings cannot be used."""
+        limits = RequestLimits(settings.max_concurrent, settings.max_per_second)
+        return cls(settings, open_prometheus_client(prometheus_access(settings.url, settings.login)), limits)
+
+
+@attrs.define(eq=False)
+class DataSources:
+    """The connections to every Prometheus; one that is configured otherwise is kept until its last user is gone."""
+
+    _named: dict[str, Connection] = attrs.field(factory=dict, init=False)
+    _retired: list[Connection] = attrs.field(factory=list, init=False)
+
+    def replace(self, settings: Mapping[str, DataSourceSettings]) -> Callable[[], None]:
+        """Use ``settings`` from now on; what is given back undoes it.
+
+        Raises ConfigError, and changes nothing, where one of them cannot be used.
+        """
+        before = self._named
+        self._named = {name: _same(before.get(name), one) or Connection.open(one) for name, one in settings.items()}
+        gone = [connection for name, connection in before.items() if self._named.get(name) is not connection]
+        self._retired += gone
+
+        def undo() -> None:
+            self._retired = [one for one in self._retired if one not in gone]
+            self._retired += [one for name, one in self._named.items() if before.get(name) is not one]
+            self._named = before
+
+        return undo
+
+    def use(self, name: str) -> Connection:
+        """The connection called ``name``, for one more user. Raises KeyError where there is none."""
+        connection = self._named[name]
+        connection.users += 1
+        return connection
+
+    async def leave(self, connection: Connection) -> None:
+        """One user of ``connection`` is gone."""
+        connection.users -= 1
+        await self.close_unused()
+
+    async def close_unused(self) -> None:
+        """Close what is configured no more and has no user."""
+        unused = [one for one in self._retired if not one.users]
+        self._retired = [one for one in self._retired if one.users]
+        for connection in unused:
+            await connection.client.aclose()
+
+    async def close(self) -> None:
+        """Close all of them, used or not."""
+        everyone, self._named, self._retired = [*self._named.values(), *self._retired], {}, []
+        for connection in everyone:
+            await connection.client.aclose()
+
+
+@attrs.frozen(eq=False)
+class Parts:
+    """What a member is made of: what its successor may take over, and what that depends on."""
+
+    read_from: tuple[object, ...]
+    source: MetricSource
+    forecast_by: tuple[object, ...]
+    forecaster: Forecaster
+    connection: Connection | None
+    model_client: httpx.AsyncClient | None
+
+
+@attrs.frozen(eq=False)
+class MemberBuilder:
+    """Makes members that publish to ``store``."""
+
+    store: SnapshotStore
+    clock: WallClock
+    metrics: Metrics
+    sources: DataSources = attrs.field(factory=DataSources)
+    open_source: OpenSource = no_source
+    computing: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(COMPUTING))
+
+    def build(self, settings: WorkloadSettings, before: Member | None = None) -> Member:
+        """A member for ``settings`` that goes on where ``before`` was. Raises ConfigError, and then nothing is open.
+
+        History is kept while what is read stays the same; what the model has learnt while its settings do as well.
+        """
+        parts = self._parts_of(settings, None if before is None else before.parts)
+        workload = workload_of(settings)
+        loop = ForecastLoop(
+            workload=workload,
+            source=MeasuredSource(parts.source, self.metrics),
+            forecaster=MeasuredForecaster(parts.forecaster, self.metrics),
+            store=self.store,
+            clock=self.clock,
+            planner=MeasuredPlanner(make_planner(workload, settings.forecast), self.metrics),
+        )
+
+        async def close(successor: Member | None) -> None:
+            if parts.connection is not None:
+                await self.sources.leave(parts.connection)
+            taken_over = successor is not None and successor.parts.model_client is parts.model_client
+            if parts.model_client is not None and not taken_over:
+                await parts.model_client.aclose()
+
+        tick = ForgivingTick(loop, self.metrics.count_error).tick
+        return Member(settings.key, settings, tick, settings.forecast.interval, settings.stale.policy(), close, parts)
+
+    def _parts_of(self, settings: WorkloadSettings, before: Parts | None) -> Parts:
+        forecast = settings.forecast
+        connection = self.sources.use(settings.data_source) if self.open_source is no_source else None
+        asked = RangeQuery(settings.query, forecast.history_window, forecast.step, settings.stale.stale_after)
+        read_from = (connection, asked)
+        forecast_by = (forecast.model, forecast.model_url, forecast.model_timeout, forecast.timezone, read_from)
+        if before is not None and before.read_from == read_from:
+            source = before.source
+        elif connection is not None:
+            timeout = connection.settings.timeout
+            source = PrometheusSource(connection.client, asked, limits=connection.limits, timeout=timeout)
+        else:
+            source = self.open_source(settings)
+        if before is not None and before.forecast_by == forecast_by:
+            forecaster, client = before.forecaster, before.model_client
+        else:
+            forecaster, client = self._open_forecaster(forecast)
+        return Parts(read_from, source, forecast_by, forecaster, connection, client)
+
+    def _open_forecaster(self, forecast: ForecastSettings) -> tuple[Forecaster, httpx.AsyncClient | None]:
+        if forecast.model == HTTP_MODEL and forecast.model_url is not None:
+            client = open_model_client(forecast.model_url)
+            return HttpForecaster(client, forecast.model_timeout), client
+        kind = MODELS[str(forecast.model)]
+        limiter = self.computing if kind.heavy else None
+        return InProcessForecaster(kind.make(forecast.timezone), limiter), None
+
+
+def prometheus_access(url: str, login: PrometheusLogin) -> PrometheusAccess:
+    """The way to the Prometheus at ``url``, as the settings say."""
+    return PrometheusAccess(
+        url=url,
+        username=login.username,
+        password=login.password,
+        password_file=login.password_file,
+        token=login.token,
+        token_file=login.token_file,
+        headers=login.headers,
+        ca_file=login.ca_file,
+        cert_file=login.cert_file,
+        key_file=login.key_file,
+    )
+
+
+def _same(connection: Connection | None, settings: DataSourceSettings) -> Connection | None:
+    return connection if connection is not None and connection.settings == settings else None
+
+
+def workload_of(settings: WorkloadSettings) -> Workload:
+    """The core's own value of one workload's settings."""
+    serving, policy = settings.serving, settings.plan.policy()
+    floor = serving.reactive_headroom if serving.reactive_floor else None
+    steering = SteeringSettings(policy, settings.level.service_level, serving.lead_time, settings.stale.stale_after)
+    kind = MODELS.get(str(settings.forecast.model))
+    return Workload(
+        name=settings.key,
+        metric=settings.forecast.metric,
+        steps=settings.forecast.steps,
+        lead_time=serving.lead_time,
+        policy=policy,
+        reactive_headroom=floor,
+        steered=SteeredSettings(steering, settings.plan.headroom, floor) if kind is not None and kind.steered else None,
+    )
+
+
+def make_planner(workload: Workload, forecast: ForecastSettings) -> Planner:
+    """How the workload's forecasts become plans: steered to a service level, or by a fixed headroom."""
+    steered = workload.steered
+    if steered is None:
+        return HeadroomPlanner(workload)
+
+    def learn_uncertainty(history: Series) -> UncertaintyState:
+        model = MODELS[str(forecast.model)].make(forecast.timezone)
+        return warm_up(model, history, workload.steps, steered.window(history.step))
+
+    return ServiceLevelPlanner(workload, learn_uncertainty)

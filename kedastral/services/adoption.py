@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`FleetDirectory`: finds a ScaledObject's workload among the fleet's, and takes in those that ScaledObjects bring."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
+
+import attrs
+import trio
+
+from kedastral.core.serving import OnStale, StalePolicy
+from kedastral.errors import ConfigError
+from kedastral.services.directory import BadTriggerError, ObjectRef, TooManyWorkloadsError, pick_workload
+from kedastral.services.fleet import Fleet, Member
+
+FORGET_AFTER = 3600.0
+"""Seconds after which a ScaledObject's workload that KEDA does not ask for is forgotten; KEDA polls every 30."""
+SWEEP_EVERY = 60.0
+FLAPS_WITHIN = 60.0
+"""Seconds within which metadata that were replaced and come back are two triggers taking turns, no change of mind."""
+OFF = (
+    "the trigger metadata describe a workload of their own, which is switched off here: start kedastral with "
+    "--allow-scaledobject-workloads, or name a configured one in metadata 'workload' and leave the rest away"
+)
+
+log = logging.getLogger("kedastral.fleet")
+
+
+class Described(Protocol):
+    """Settings of one workload, as far as they matter here."""
+
+    @property
+    def key(self) -> str:
+        """What it is known by."""
+        ...
+
+
+D = TypeVar("D", bound=Described)
+
+
+@attrs.define
+class _Adopted:
+    """A workload that a ScaledObject brought, and the metadata it was made from."""
+
+    owner: tuple[str, str]
+    ref: ObjectRef
+    asked_at: float
+    replaced: ObjectRef | None = None
+    replaced_at: float = 0.0
+
+
+@attrs.frozen
+class Adoption(Generic[D]):
+    """How ScaledObjects bring workloads: ``read`` their metadata, ``make`` a member of that, ``most`` at a time.
+
+    ``read`` raises ConfigError for metadata that cannot be used.
+    """
+
+    read: Callable[[ObjectRef], D]
+    make: Callable[[D, Member | None], Member]
+    most: int
+
+
+@attrs.define(eq=False)
+class FleetDirectory:
+    """A `kedastral.services.directory.Directory` over a fleet; without ``adoption`` ScaledObjects bring nothing.
+
+    ``describes`` says whether metadata mean a workload of their own, rather than naming one that is configured.
+
+    A question costs O(1), and the reading of its metadata when they are new.
+    """
+
+    fleet: Fleet
+    describes: Callable[[Mapping[str, str]], bool]
+    adoption: Adoption[Any] | None = None
+    _adopted: dict[str, _Adopted] = attrs.field(factory=dict, init=False)
+    _keys: dict[tuple[str, str, str], str] = attrs.field(factory=dict, init=False)
+
+    async def find(self, ref: ObjectRef) -> str:
+        """See `kedastral.services.directory.Directory.find`."""
+        await trio.lowlevel.checkpoint()
+        if self.describes(ref.metadata):
+            return self._find_adopted(ref)
+        members = self.fleet.members
+        if not ref.workload:
+            return pick_workload(ref, self.configured)
+        key = pick_workload(ref, members.keys())
+        self._note_asked(key)
+        return key
+
+    def policy_of(self, workload: str) -> StalePolicy:
+        """See `kedastral.services.directory.Directory.policy_of`; of one that is gone nothing is known."""
+        self._note_asked(workload)
+        member = self.fleet.members.get(workload)
+        return StalePolicy(on_stale=OnStale.ERROR) if member is None else member.policy
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
+        """Forget those that nobody asks for, until cancelled."""
+        task_status.started()
+        while True:
+            await trio.sleep(SWEEP_EVERY)
+            self.forget_unasked()
+
+    def forget_unasked(self) -> None:
+        """Let go of the workloads that were not asked for lately."""
+        now = trio.current_time()
+        for key in [key for key, one in self._adopted.items() if now - one.asked_at >= FORGET_AFTER]:
+            log.info("forgotten: KEDA has not asked for it in an hour", extra={"workload": key})
+            self._let_go(key)
+
+    def read_again(self) -> None:
+        """Make every ScaledObject's workload anew, as far as what it refers to has changed."""
+        for key, one in list(self._adopted.items()):
+            try:
+                self._adopt(one.ref)
+            except (ConfigError, BadTriggerError) as error:
+                log.warning("a ScaledObject's workload cannot be kept", extra={"workload": key, "err": str(error)})
+                self._let_go(key)
+
+    @property
+    def configured(self) -> frozenset[str]:
+        """The keys that no ScaledObject brought."""
+        return frozenset(self.fleet.members.keys() - self._adopted.keys())
+
+    def hand_over(self, keys: Iterable[str]) -> None:
+        """Have nothing more to do with ``keys``, which are configured from now on; their members stay."""
+        for key in self._adopted.keys() & set(keys):
+            self._drop(key)
+
+    def _find_adopted(self, ref: ObjectRef) -> str:
+        if self.adoption is None:
+            raise BadTriggerError(OFF)
+        known = self._keys.get((ref.namespace, ref.name, ref.workload))
+        if known is not None and self._adopted[known].ref.metadata == ref.metadata:
+            self._note_asked(known)
+            return known
+        try:
+            return self._adopt(attrs.evolve(ref, metadata=dict(ref.metadata)))
+        except ConfigError as error:
+            raise BadTriggerError("; ".join(error.problems)) from error
+
+    def _adopt(self, ref: ObjectRef) -> str:
+        assert self.adoption is not None  # noqa: S101 - only called with one
+        settings: Described = self.adoption.read(ref)
+        key, now = settings.key, trio.current_time()
+        before, member = self._adopted.get(key), self.fleet.members.get(key)
+        self._require_free(key, ref, settings)
+        if member is None or member.settings != settings:
+            self.fleet.put(self.adoption.make(settings, member))
+            words = "taken in" if member is None else "changed"
+            log.info("%s, as ScaledObject %s/%s says", words, ref.namespace, ref.name, extra={"workload": key})
+        if before is None:
+            self._adopted[key] = _Adopted((ref.namespace, ref.name), ref, now)
+        elif before.owner == (ref.namespace, ref.name) and before.ref.metadata != ref.metadata:
+            before.replaced, before.replaced_at, before.ref = before.ref, now, ref
+        self._keys[ref.namespace, ref.name, ref.workload] = key
+        self._note_asked(key)
+        return key
+
+    def _require_free(self, key: str, ref: ObjectRef, settings: Described) -> None:
+        """Raise unless ``ref`` may bring the workload with ``key``."""
+        before, member = self._adopted.get(key), self.fleet.members.get(key)
+        if member is not None and before is None:
+            raise BadTriggerError(
+                f"workload {key!r} is configured here already: leave all metadata but 'workload' away to use it"
+            )
+        if before is None:
+            if self.adoption is not None and len(self._adopted) >= self.adoption.most:
+                raise TooManyWorkloadsError(f"ScaledObjects have brought {self.adoption.most} workloads already")
+            return
+        if member is None or member.settings == settings:
+            return
+        if before.owner != (ref.namespace, ref.name):
+            raise BadTriggerError(
+                f"workload {key!r} is described otherwise by ScaledObject {'/'.join(before.owner)}: give this one "
+                "another name with metadata 'workload'"
+            )
+        lately = trio.current_time() - before.replaced_at < FLAPS_WITHIN
+        if before.replaced is not None and lately and before.replaced.metadata == ref.metadata:
+            raise BadTriggerError(
+                f"two triggers of this ScaledObject bring a workload {key!r}: name each with metadata 'workload'"
+            )
+
+    def _note_asked(self, key: str) -> None:
+        one = self._adopted.get(key)
+        if one is not None:
+            one.asked_at = trio.current_time()
+
+    def _let_go(self, key: str) -> None:
+        self._drop(key)
+        self.fleet.remove(key)
+
+    def _drop(self, key: str) -> None:
+        del self._adopted[key]
+        self._keys = {ref: named for ref, named in self._keys.items() if named != key}

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Fleet`: the workloads of one running process, a ticker each; they come, change and go while it runs."""
+
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import attrs
+import trio
+
+from kedastral.core.ports import SnapshotStore
+from kedastral.core.serving import StalePolicy
+from kedastral.metrics import Metrics
+from kedastral.services.ticker import run_ticker
+
+log = logging.getLogger("kedastral.fleet")
+
+
+@attrs.frozen(eq=False)
+class Member:
+    """One workload as it runs now: its tick, how often, in seconds of wall time, and what holds when it is stale.
+
+    ``settings`` are what it was made from: equal ones need no new member. ``close`` gives back what it alone uses, and
+    is told who comes after it, None for nobody.
+    """
+
+    key: str
+    settings: object
+    tick: Callable[[], Awaitable[None]]
+    interval: float
+    policy: StalePolicy
+    close: Callable[["Member | None"], Awaitable[None]]
+    parts: Any = None
+
+
+Make = Callable[[str, Member | None], Member]
+"""Makes the member with a key, after the one that had it before."""
+
+
+@attrs.frozen
+class Changes:
+    """What `Fleet.apply` did, by key."""
+
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.changed or self.removed)
+
+
+@attrs.define
+class _Seat:
+    """A key's place: who sits in it now, and the event that makes the ticker look again."""
+
+    member: Member | None
+    look_again: trio.Event = attrs.field(factory=trio.Event)
+
+
+@attrs.define(eq=False)
+class Fleet:
+    """Runs a ticker for every member, spread over the interval so that they do not all tick at once.
+
+    A member that is replaced finishes its tick, and its successor ticks next, at once: never two of one workload at a
+    time, so that what a successor takes over of its parts is its own. One that is removed finishes its tick too, and
+    its snapshot is forgotten.
+    """
+
+    store: SnapshotStore
+    metrics: Metrics
+    speed: float = 1.0
+    _members: dict[str, Member] = attrs.field(factory=dict, init=False)
+    _seats: dict[str, _Seat] = attrs.field(factory=dict, init=False)
+    _nursery: trio.Nursery | None = attrs.field(default=None, init=False)
+
+    @property
+    def members(self) -> Mapping[str, Member]:
+        """All members by key."""
+        return MappingProxyType(self._members)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Tick for all members, those that are put later too, until cancelled. What leaves a tick leaves here."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            for key in self._seats:
+                nursery.start_soon(self._live, key)
+            task_status.started()
+            await trio.sleep_forever()
+
+    def put(self, member: Member) -> None:
+        """Take ``member`` in, in the place of the one with its key, if there is one."""
+        self._members[member.key] = member
+        seat = self._seats.get(member.key)
+        if seat is not None:
+            seat.member = member
+            seat.look_again.set()
+            return
+        self._seats[member.key] = _Seat(member)
+        if self._nursery is not None:
+            self._nursery.start_soon(self._live, member.key)
+
+    def remove(self, key: str) -> None:
+        """Let the member with ``key`` go; its snapshot is forgotten at once."""
+        del self._members[key]
+        self.store.forget(key)
+        self._seats[key].member = None
+        self._seats[key].look_again.set()
+        if self._nursery is None:
+            del self._seats[key]
+
+    def apply(self, wanted: Mapping[str, object], make: Make, among: Iterable[str]) -> Changes:
+        """Make the members with the keys ``among`` those that are ``wanted``, settings by key.
+
+        Equal settings leave a member as it is. ``make`` gives a new member for a key, before anything is changed: what
+        it raises leaves the fleet as it was.
+        """
+        before = set(among)
+        changed = {key for key in wanted if key in self._members and self._members[key].settings != wanted[key]}
+        added = [key for key in wanted if key not in self._members]
+        made = [make(key, self._members.get(key)) for key in (*added, *sorted(changed))]
+        removed = sorted(before - set(wanted))
+        for member in made:
+            self.put(member)
+        for key in removed:
+            self.remove(key)
+        return Changes(tuple(added), tuple(sorted(changed)), tuple(removed))
+
+    async def _live(self, key: str) -> None:
+        seat = self._seats[key]
+        while (member := seat.member) is not None:
+            seat.look_again = trio.Event()
+            await run_ticker(
+                member.tick,
+                member.interval / self.speed,
+                self.metrics.ticks_missed.labels(key).inc,
+                offset=spread(key) * member.interval / self.speed if len(self._seats) > 1 else 0.0,
+                until=seat.look_again,
+                on_lag=self.metrics.tick_lag_seconds.observe,
+            )
+            await member.close(seat.member)
+        # from here to the end nothing waits: whoever puts the key again finds either this seat's loop or none
+        del self._seats[key]
+        self.store.forget(key)
+        self.metrics.forget_workload(key)
+
+
+def spread(key: str) -> float:
+    """Where in the interval ``key`` ticks, from 0 up to 1: the same in every process, even over many keys."""
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=6).digest()) / 2**48

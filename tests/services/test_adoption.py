@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Workloads that ScaledObjects bring: taken in, changed, refused, forgotten; on the virtual clock."""
+
+from collections.abc import Mapping
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock
+
+from kedastral.core.serving import OnStale, StalePolicy
+from kedastral.errors import ConfigError
+from kedastral.metrics import Metrics
+from kedastral.services.adoption import FORGET_AFTER, SWEEP_EVERY, Adoption, FleetDirectory
+from kedastral.services.directory import BadTriggerError, ObjectRef, TooManyWorkloadsError, UnknownWorkloadError
+from kedastral.services.fleet import Fleet, Member
+from kedastral.storage.memory import MemoryStore
+
+
+@attrs.frozen
+class Said:
+    """What metadata say of a workload."""
+
+    key: str
+    query: str
+    source: str = "main"
+
+
+def describes(metadata: Mapping[str, str]) -> bool:
+    return "query" in metadata
+
+
+@attrs.define
+class Rig:
+    """A directory that takes in what ScaledObjects bring, and remembers what was read and made."""
+
+    sources: set[str] = attrs.field(factory=lambda: {"main"})
+    most: int = 3
+    read: list[ObjectRef] = attrs.field(factory=list)
+    made: list[tuple[Said, object]] = attrs.field(factory=list)
+    fleet: Fleet = attrs.field(factory=lambda: Fleet(MemoryStore(), Metrics()))
+    directory: FleetDirectory = attrs.field(init=False)
+
+    @directory.default
+    def _make_directory(self) -> FleetDirectory:
+        return FleetDirectory(self.fleet, describes, Adoption(self.read_metadata, self.make, self.most))
+
+    def read_metadata(self, ref: ObjectRef) -> Said:
+        self.read.append(ref)
+        source = ref.metadata.get("dataSource", "main")
+        if source not in self.sources:
+            raise ConfigError([f"dataSource must be one of the configured ones, got {source!r}", "and more"])
+        return Said(f"{ref.namespace}/{ref.workload or ref.name}", ref.metadata["query"], source)
+
+    def make(self, said: Said, before: Member | None) -> Member:
+        self.made.append((said, None if before is None else before.settings))
+        return self.member(said.key, said)
+
+    def member(self, key: str, settings: object) -> Member:
+        async def tick() -> None:
+            await trio.lowlevel.checkpoint()
+
+        async def close(_successor: Member | None) -> None:
+            await trio.lowlevel.checkpoint()
+
+        return Member(key, settings, tick, 30.0, StalePolicy(7.0), close)
+
+    async def ask(self, name: str = "web", namespace: str = "a", **metadata: str) -> str:
+        return await self.directory.find(ObjectRef(name, namespace, metadata))
+
+
+@pytest.fixture
+async def rig(nursery: trio.Nursery) -> Rig:
+    rig = Rig()
+    await nursery.start(rig.fleet.run)
+    await nursery.start(rig.directory.run)
+    return rig
+
+
+async def test_a_scaled_object_brings_its_workload_at_the_first_question(autojump_clock: MockClock, rig: Rig) -> None:
+    assert await rig.ask(query="up") == "a/web"
+    assert await rig.ask(query="up", workload="shop") == "a/shop"
+    assert set(rig.fleet.members) == {"a/web", "a/shop"}
+    assert rig.directory.policy_of("a/web") == StalePolicy(7.0)
+
+
+async def test_the_same_metadata_are_read_once(autojump_clock: MockClock, rig: Rig) -> None:
+    for _ in range(5):
+        await rig.ask(query="up")
+    assert len(rig.read) == len(rig.made) == 1
+
+
+async def test_changed_metadata_change_the_workload(autojump_clock: MockClock, rig: Rig) -> None:
+    await rig.ask(query="up")
+    await rig.ask(query="down")
+    assert rig.made[1] == (Said("a/web", "down"), Said("a/web", "up"))
+    await rig.ask(query="down", activation="3")  # read again, but nothing of the workload has changed
+    assert len(rig.made) == 2
+
+
+async def test_what_nobody_asks_for_is_forgotten_after_an_hour_and_may_come_again(
+    autojump_clock: MockClock, rig: Rig
+) -> None:
+    rig.fleet.put(rig.member("configured", 1))
+    await rig.ask(query="up")
+    await rig.ask(query="up", workload="busy")
+    for _ in range(int(FORGET_AFTER / 30) - 1):
+        await trio.sleep(30)
+        assert "a/web" in rig.fleet.members
+        await rig.ask(query="up", workload="busy")
+    await trio.sleep(2 * SWEEP_EVERY)
+    assert set(rig.fleet.members) == {"a/busy", "configured"}
+    assert await rig.ask(query="up") == "a/web"
+
+
+async def test_an_open_stream_keeps_its_workload(autojump_clock: MockClock, rig: Rig) -> None:
+    await rig.ask(query="up")
+    for _ in range(3 * int(FORGET_AFTER / 60)):
+        await trio.sleep(60)
+        rig.directory.policy_of("a/web")  # as each look at a watched stream does
+    assert "a/web" in rig.fleet.members
+
+
+async def test_of_a_workload_that_is_gone_nothing_is_said(autojump_clock: MockClock, rig: Rig) -> None:
+    assert rig.directory.policy_of("a/gone").on_stale is OnStale.ERROR
+
+
+@pytest.mark.parametrize("metadata", [{"query": "up"}, {"query": "up", "workload": "shop"}])
+async def test_switched_off_a_query_is_refused_with_the_remedy(
+    autojump_clock: MockClock, metadata: Mapping[str, str]
+) -> None:
+    rig = Rig()
+    directory = FleetDirectory(rig.fleet, describes)
+    rig.fleet.put(rig.member("shop", 1))
+    with pytest.raises(BadTriggerError, match="--allow-scaledobject-workloads"):
+        await directory.find(ObjectRef("web", "a", metadata))
+    assert await directory.find(ObjectRef("web", "a", {"workload": "shop"})) == "shop"
+
+
+async def test_metadata_that_cannot_be_used_are_refused_with_every_problem(autojump_clock: MockClock, rig: Rig) -> None:
+    with pytest.raises(BadTriggerError, match=r"dataSource must be one of .* got 'other'; and more"):
+        await rig.ask(query="up", dataSource="other")
+    assert not rig.fleet.members
+    await rig.ask(query="up")
+    with pytest.raises(BadTriggerError):
+        await rig.ask(query="up", dataSource="other")
+    assert set(rig.fleet.members) == {"a/web"}  # the one before goes on
+
+
+async def test_there_are_only_so_many(autojump_clock: MockClock, rig: Rig) -> None:
+    for number in range(3):
+        await rig.ask(f"web-{number}", query="up")
+    with pytest.raises(TooManyWorkloadsError, match="3 workloads already"):
+        await rig.ask("web-3", query="up")
+    assert await rig.ask("web-1", query="other") == "a/web-1"
+
+
+async def test_a_configured_workload_is_never_replaced(autojump_clock: MockClock, rig: Rig) -> None:
+    rig.fleet.put(rig.member("a/shop", 1))
+    with pytest.raises(BadTriggerError, match="is configured here already"):
+        await rig.ask(query="up", workload="shop")
+    assert await rig.ask(workload="shop") == "a/shop"
+
+
+async def test_two_scaled_objects_share_a_workload_only_if_they_say_the_same(
+    autojump_clock: MockClock, rig: Rig
+) -> None:
+    assert await rig.ask("web", query="up", workload="shop") == "a/shop"
+    assert await rig.ask("api", query="up", workload="shop") == "a/shop"
+    with pytest.raises(BadTriggerError, match="described otherwise by ScaledObject a/web"):
+        await rig.ask("api", query="down", workload="shop")
+    assert await rig.ask("api", "b", query="down", workload="shop") == "b/shop"
+
+
+async def test_two_triggers_that_take_turns_are_told_to_name_their_workloads(
+    autojump_clock: MockClock, rig: Rig
+) -> None:
+    await rig.ask(query="up")
+    await rig.ask(query="down")
+    with pytest.raises(BadTriggerError, match="two triggers of this ScaledObject"):
+        await rig.ask(query="up")
+    await trio.sleep(61)
+    assert await rig.ask(query="up") == "a/web"  # a change of mind
+
+
+async def test_the_default_is_the_only_configured_one(autojump_clock: MockClock, rig: Rig) -> None:
+    await rig.ask(query="up")
+    with pytest.raises(BadTriggerError, match="must name its workload"):
+        await rig.ask("other")
+    rig.fleet.put(rig.member("shop", 1))
+    assert await rig.ask("other") == "shop"
+    with pytest.raises(UnknownWorkloadError):
+        await rig.ask("other", workload="nobody")
+
+
+async def test_read_again_those_that_cannot_be_any_more_are_let_go(autojump_clock: MockClock, rig: Rig) -> None:
+    rig.sources.add("spare")
+    await rig.ask("web", query="up")
+    await rig.ask("api", query="up", dataSource="spare")
+    rig.sources.remove("spare")
+    rig.directory.read_again()
+    assert set(rig.fleet.members) == {"a/web"}
+    with pytest.raises(BadTriggerError):
+        await rig.ask("api", query="up", dataSource="spare")
+
+
+async def test_one_that_is_configured_from_now_on_is_handed_over(autojump_clock: MockClock, rig: Rig) -> None:
+    await rig.ask(query="up")
+    rig.directory.hand_over(["a/web", "a/other"])
+    assert rig.directory.configured == {"a/web"}
+    await trio.sleep(FORGET_AFTER + SWEEP_EVERY + 1)
+    assert set(rig.fleet.members) == {"a/web"}
+    with pytest.raises(BadTriggerError, match="is configured here already"):
+        await rig.ask(query="up")

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fleet: a ticker for each workload, spread, replaced and removed while it runs, on the virtual clock."""
+
+import attrs
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from kedastral.core.serving import StalePolicy
+from kedastral.metrics import Metrics
+from kedastral.services.fleet import Changes, Fleet, Member, spread
+from kedastral.storage.memory import MemoryStore
+
+from .parts import make_snapshot
+
+
+@attrs.define
+class Diary:
+    """What happened in a fleet: ticks begun and ended, members closed, each with its time."""
+
+    ticked: list[tuple[str, object, float]] = attrs.field(factory=list)
+    closed: list[tuple[str, object, object]] = attrs.field(factory=list)
+    running: set[str] = attrs.field(factory=set)
+
+    def of(self, key: str) -> list[float]:
+        return [at for ticked, _, at in self.ticked if ticked == key]
+
+
+@attrs.define
+class Rig:
+    """A fleet that writes a diary."""
+
+    diary: Diary = attrs.field(factory=Diary)
+    store: MemoryStore = attrs.field(factory=MemoryStore)
+    metrics: Metrics = attrs.field(factory=Metrics)
+    fleet: Fleet = attrs.field(init=False)
+
+    @fleet.default
+    def _make_fleet(self) -> Fleet:
+        return Fleet(self.store, self.metrics)
+
+    def member(self, key: str, settings: object = 1, *, interval: float = 30.0, lasts: float = 0.0) -> Member:
+        async def tick() -> None:
+            assert key not in self.diary.running, "two ticks of one workload at a time"
+            self.diary.running.add(key)
+            self.diary.ticked.append((key, settings, trio.current_time()))
+            await trio.sleep(lasts)
+            await self.store.put(make_snapshot(workload=key))
+            self.diary.running.discard(key)
+
+        async def close(successor: Member | None) -> None:
+            self.diary.closed.append((key, settings, None if successor is None else successor.settings))
+
+        return Member(key, settings, tick, interval, StalePolicy(), close)
+
+    def make(self, key: str, _before: Member | None) -> Member:
+        raise AssertionError(f"{key} needs no new member")
+
+
+@pytest.fixture
+async def rig(nursery: trio.Nursery) -> Rig:
+    rig = Rig()
+    await nursery.start(rig.fleet.run)
+    return rig
+
+
+async def test_a_thousand_workloads_tick_each_interval_and_not_all_at_once(autojump_clock: MockClock, rig: Rig) -> None:
+    began = trio.current_time()
+    for number in range(1000):
+        rig.fleet.put(rig.member(f"shop-{number}"))
+    await trio.sleep(305)
+    for number in range(1000):
+        ticked = rig.diary.of(f"shop-{number}")
+        assert ticked[0] == began  # the first at once
+        offset = spread(f"shop-{number}") * 30
+        assert ticked[1:] == pytest.approx([began + offset + 30 * beat for beat in range(len(ticked) - 1)])
+        assert len(ticked) in (11, 12)
+    in_second = [0] * 305
+    for _, _, at in rig.diary.ticked:
+        in_second[int(at - began)] += 1
+    assert max(in_second[1:]) < 70  # 33 on average
+
+
+async def test_a_workload_alone_ticks_on_whole_intervals(autojump_clock: MockClock, rig: Rig) -> None:
+    began = trio.current_time()
+    rig.fleet.put(rig.member("shop"))
+    await trio.sleep(100)
+    assert rig.diary.of("shop") == [began, began + 30, began + 60, began + 90]
+
+
+async def test_a_slow_workload_delays_no_other(autojump_clock: MockClock, rig: Rig) -> None:
+    rig.fleet.put(rig.member("slow", lasts=1000.0))
+    rig.fleet.put(rig.member("quick"))
+    await trio.sleep(301)
+    assert len(rig.diary.of("slow")) == 1
+    assert len(rig.diary.of("quick")) >= 10
+
+
+async def test_what_is_there_before_the_run_ticks_as_soon_as_it_runs(autojump_clock: MockClock) -> None:
+    rig = Rig()
+    rig.fleet.put(rig.member("shop"))
+    rig.fleet.put(rig.member("pay"))
+    rig.fleet.remove("pay")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(rig.fleet.run)
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    assert [key for key, _, _ in rig.diary.ticked] == ["shop"]
+
+
+async def test_a_successor_ticks_at_once_and_never_beside_its_predecessor(autojump_clock: MockClock, rig: Rig) -> None:
+    began = trio.current_time()
+    rig.fleet.put(rig.member("shop", "old", lasts=10.0))
+    await trio.sleep(3)
+    rig.fleet.put(rig.member("shop", "new"))
+    await trio.sleep(20)
+    assert rig.diary.ticked == [("shop", "old", began), ("shop", "new", began + 10)]
+    assert rig.diary.closed == [("shop", "old", "new")]
+    await trio.sleep(10)
+    rig.fleet.put(rig.member("shop", "newest"))
+    await trio.sleep(0.5)
+    assert rig.diary.ticked[-1] == ("shop", "newest", began + 33)
+
+
+async def test_what_is_removed_is_forgotten_at_once_and_after_its_tick(autojump_clock: MockClock, rig: Rig) -> None:
+    rig.fleet.put(rig.member("shop", lasts=10.0))
+    await trio.sleep(35)
+    assert rig.store.get("shop") is not None
+    rig.metrics.returned_replicas.labels("shop").set(3)
+    rig.fleet.remove("shop")  # in the middle of its second tick, which will still publish
+    assert rig.store.get("shop") is None
+    assert "shop" not in rig.fleet.members
+    await trio.sleep(6)
+    assert rig.store.get("shop") is None
+    assert rig.diary.closed == [("shop", 1, None)]
+    assert 'workload="shop"' not in str([list(family.samples) for family in rig.metrics.registry.collect()])
+    await trio.sleep(100)
+    assert len(rig.diary.of("shop")) == 2
+
+
+async def test_one_that_comes_back_before_its_tick_has_ended_lives_on(autojump_clock: MockClock, rig: Rig) -> None:
+    began = trio.current_time()
+    rig.fleet.put(rig.member("shop", "old", lasts=10.0))
+    await trio.sleep(3)
+    rig.fleet.remove("shop")
+    rig.fleet.put(rig.member("shop", "new"))
+    await trio.sleep(50)
+    assert rig.diary.ticked[:2] == [("shop", "old", began), ("shop", "new", began + 10)]
+    assert len(rig.diary.ticked) == 3
+    assert rig.store.get("shop") is not None
+
+
+async def test_equal_settings_leave_a_member_as_it_is(autojump_clock: MockClock, rig: Rig) -> None:
+    for key in ("a", "b", "brought"):
+        rig.fleet.put(rig.member(key, "same"))
+    a, brought = rig.fleet.members["a"], rig.fleet.members["brought"]
+
+    def make(key: str, before: Member | None) -> Member:
+        assert (before is None) is (key == "c")
+        return rig.member(key, wanted[key])
+
+    wanted: dict[str, object] = {"a": "same", "c": "new"}
+    assert rig.fleet.apply(wanted, make, {"a", "b"}) == Changes(added=("c",), removed=("b",))
+    assert rig.fleet.members["a"] is a
+    assert rig.fleet.members["brought"] is brought
+    wanted = {"a": "other", "c": "new"}
+    assert rig.fleet.apply(wanted, make, {"a", "c"}) == Changes(changed=("a",))
+    assert not rig.fleet.apply(wanted, rig.make, {"a", "c"})
+
+
+async def test_what_cannot_be_made_changes_nothing(autojump_clock: MockClock, rig: Rig) -> None:
+    rig.fleet.put(rig.member("a"))
+    rig.fleet.put(rig.member("b"))
+
+    def fail(key: str, _before: Member | None) -> Member:
+        if key == "d":
+            raise ValueError("d cannot be")
+        return rig.member(key)
+
+    with pytest.raises(ValueError, match="d cannot be"):
+        rig.fleet.apply({"a": 2, "c": 1, "d": 1}, fail, {"a", "b"})
+    assert {key: member.settings for key, member in rig.fleet.members.items()} == {"a": 1, "b": 1}
+
+
+async def test_the_lag_of_every_beat_is_observed(autojump_clock: MockClock, rig: Rig) -> None:
+    rig.fleet.put(rig.member("shop"))
+    await trio.sleep(100)
+    [count] = [
+        sample.value
+        for family in rig.metrics.registry.collect()
+        for sample in family.samples
+        if sample.name == "kedastral_tick_lag_seconds_count"
+    ]
+    assert count == 4
+
+
+async def test_what_leaves_a_tick_leaves_the_fleet(autojump_clock: MockClock) -> None:
+    rig = Rig()
+
+    async def explode() -> None:
+        raise ZeroDivisionError("a bug")
+
+    rig.fleet.put(attrs.evolve(rig.member("shop"), tick=explode))
+    with pytest.RaisesGroup(ZeroDivisionError):
+        await rig.fleet.run()
+
+
+@given(st.text())
+def test_a_place_in_the_interval_is_the_keys_alone(key: str) -> None:
+    assert 0 <= spread(key) < 1
+    assert spread(key) == spread(key)
+
+
+def test_places_are_spread_evenly() -> None:
+    counts = [0] * 10
+    for number in range(10_000):
+        counts[int(spread(f"team/shop-{number}") * 10)] += 1
+    assert min(counts) > 850
+    assert max(counts) < 1150

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration read again: when its files differ and hold still, when asked; a broken one changes nothing."""
+
+import logging
+from collections.abc import Callable
+
+import attrs
+import pytest
+import trio
+
+from kedastral.errors import ConfigError
+from kedastral.metrics import Metrics
+from kedastral.services import reload
+from kedastral.services.fleet import Changes
+from kedastral.services.readiness import Readiness
+from kedastral.services.reload import Reloader
+
+
+@attrs.define
+class Files:
+    """Files of one text; ``seen`` counts the looks."""
+
+    text: str = "first"
+    looks: int = 0
+    loads: int = 0
+    applied: list[str] = attrs.field(factory=list)
+
+    def look(self) -> object:
+        self.looks += 1
+        return self.text
+
+    def load(self) -> str:
+        self.loads += 1
+        if "broken" in self.text:
+            raise ConfigError([f"{self.text}: spec.query is required", "spec.step must be a duration"])
+        return self.text
+
+    def apply(self, text: str) -> Changes:
+        if "refused" in text:
+            raise ConfigError(["the certificate cannot be loaded"])
+        self.applied.append(text)
+        return Changes(added=("a/shop",)) if text == "second" else Changes()
+
+
+@attrs.define
+class Rig:
+    files: Files
+    metrics: Metrics
+    readiness: Readiness
+    reloader: Reloader[str]
+
+    def counted(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name, labels)
+
+
+@pytest.fixture
+def rig() -> Rig:
+    files, metrics, readiness = Files(), Metrics(), Readiness.of(())
+    return Rig(files, metrics, readiness, Reloader(files.look, files.load, files.apply, metrics, readiness))
+
+
+@pytest.fixture
+async def running(monkeypatch: pytest.MonkeyPatch, rig: Rig, nursery: trio.Nursery) -> Rig:
+    """Looks follow each other at once: looking happens in a thread, which no virtual clock waits for."""
+    monkeypatch.setattr(reload, "LOOK_EVERY", 0.001)
+    await nursery.start(rig.reloader.run)
+    return rig
+
+
+async def until(condition: Callable[[], object]) -> None:
+    with trio.fail_after(30):
+        while not condition():  # noqa: ASYNC110 - many things are waited for, none has an event
+            await trio.sleep(0.001)
+
+
+async def test_nothing_is_read_while_nothing_differs(running: Rig) -> None:
+    await until(lambda: running.files.looks > 20)
+    assert running.files.loads == 0
+
+
+async def test_a_change_is_read_and_told(running: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    running.files.text = "second"
+    await until(lambda: running.files.applied)
+    looks = running.files.looks
+    await until(lambda: running.files.looks > looks + 20)
+    assert running.files.applied == ["second"]
+    assert running.counted("kedastral_config_reloads_total", result="success") == 1
+    assert running.counted("kedastral_config_last_reload_successful") == 1
+    assert [record.getMessage() for record in caplog.records] == ["the configuration was read again: 1 added"]
+    assert vars(caplog.records[0])["added"] == "a/shop"
+
+
+async def test_what_still_changes_is_not_read_before_it_holds_still(rig: Rig, nursery: trio.Nursery) -> None:
+    texts = iter(["first", "half", "more", "whole", "whole", "whole"])
+    read: list[str] = []
+
+    def look() -> str:
+        rig.files.text = next(texts, "whole")
+        return rig.files.text
+
+    reloader = Reloader(look, lambda: read.append(rig.files.text), lambda _: Changes(), rig.metrics, rig.readiness)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reload, "LOOK_EVERY", 0.001)
+        await nursery.start(reloader.run)
+        await until(lambda: read)
+    assert read == ["whole"]
+
+
+async def test_whoever_asks_has_it_read_at_once_and_without_a_change(rig: Rig, nursery: trio.Nursery) -> None:
+    await nursery.start(rig.reloader.run)  # with its own pace of seconds
+    rig.reloader.ask()
+    await until(lambda: rig.files.applied)
+    assert rig.files.applied == ["first"]
+
+
+@pytest.mark.parametrize("text", ["broken", "refused"])
+async def test_a_broken_configuration_changes_nothing_and_is_told_once(
+    rig: Rig, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    rig.files.text = text
+    for _ in range(3):
+        await rig.reloader.reload()
+    assert rig.files.applied == []
+    assert rig.counted("kedastral_config_reloads_total", result="failure") == 3
+    assert rig.counted("kedastral_config_last_reload_successful") == 0
+    assert len(caplog.records) == (2 if text == "broken" else 1)
+    assert all("the one before stays: " in record.getMessage() for record in caplog.records)
+    [warning] = rig.readiness.warnings
+    assert warning.startswith("configuration: the one that is in force is older than its files: ")
+    assert rig.readiness.obstacle is None
+
+
+async def test_once_it_is_mended_the_warning_is_gone_and_the_next_failure_is_told_again(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    for text in ("refused", "second", "refused"):
+        rig.files.text = text
+        await rig.reloader.reload()
+    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
+    rig.files.text = "second"
+    await rig.reloader.reload()
+    assert rig.readiness.warnings == []
+    assert rig.counted("kedastral_config_last_reload_successful") == 1
+
+
+async def test_a_bug_leaves(rig: Rig) -> None:
+    reloader: Reloader[str] = Reloader(rig.files.look, lambda: 1 / 0, rig.files.apply, rig.metrics, rig.readiness)  # type: ignore[arg-type, return-value]
+    with pytest.raises(ZeroDivisionError):
+        await reloader.reload()
