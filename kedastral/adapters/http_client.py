@@ -100,8 +100,19 @@ def words_of(error: BaseException) -> str:
     """The words of the deepest cause that has any: on Trio the outer errors of a failed TLS handshake are empty."""
     if isinstance(error, httpx.LocalProtocolError):
         return "the request is malformed"  # its own words may quote a header
-    words = [str(cause) for cause in _causes(error)]
+    words = [_words_of_tls(cause) if isinstance(cause, ssl.SSLError) else str(cause) for cause in _causes(error)]
     return one_line(next((text for text in reversed(words) if text), type(error).__name__))
+
+
+def _words_of_tls(error: ssl.SSLError) -> str:
+    """OpenSSL's words without its codes and line numbers."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is refused: {error.verify_message}"
+    if error.reason in ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG"):
+        return "it does not speak TLS"
+    if "_ALERT_" in (error.reason or ""):  # such as TLSV13_ALERT_CERTIFICATE_REQUIRED
+        return f"it refuses us: {error.reason.partition('_ALERT_')[2].replace('_', ' ').lower()}"
+    return f"TLS failed: {(error.reason or str(error)).replace('_', ' ').lower()}"
 
 
 def _causes(error: BaseException) -> Iterable[BaseException]:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Words for logs, and a client that cannot be made."""
 
+import ssl
+
 import httpx
 import pytest
 from hypothesis import given
@@ -60,3 +62,29 @@ def test_a_proxy_that_cannot_be_used_is_refused_in_a_line(monkeypatch: pytest.Mo
     monkeypatch.setenv("HTTP_PROXY", proxy)
     with pytest.raises(ConfigError, match="the proxy of HTTP_PROXY"):
         open_client("http://prom.example")
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("WRONG_VERSION_NUMBER", "it does not speak TLS"),
+        ("TLSV13_ALERT_CERTIFICATE_REQUIRED", "it refuses us: certificate required"),
+        ("UNSAFE_LEGACY_RENEGOTIATION_DISABLED", "TLS failed: unsafe legacy renegotiation disabled"),
+        ("", "TLS failed: x"),
+    ],
+)
+def test_failures_of_tls_are_told_without_codes(reason: str, words: str) -> None:
+    cause = ssl.SSLError(1, "x")
+    cause.reason = reason
+    if not reason:
+        cause.strerror = "x"
+        cause.args = ("x",)
+    outer = httpx.ConnectError("")
+    outer.__cause__ = cause
+    assert words_of(outer) == words
+
+
+def test_a_certificate_that_is_refused_is_told_with_the_reason() -> None:
+    cause = ssl.SSLCertVerificationError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] (_ssl.c:1006)")
+    cause.verify_message = "certificate has expired"
+    assert words_of(cause) == "its certificate is refused: certificate has expired"

@@ -11,9 +11,11 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 
 from kedastral.adapters.prometheus_access import PrometheusAccess, open_prometheus_client
+from kedastral.adapters.prometheus_access import _tls_of as tls_of
 from kedastral.adapters.prometheus_api import PrometheusApi, Question
 from kedastral.core.secret import Secret
 from kedastral.errors import ConfigError, SourceError
+from kedastral.tls import RotatingContext
 from tests.adapters.answers import Server, client_of, failure, matrix, reply
 
 URL = "http://prom.example"
@@ -203,3 +205,10 @@ def test_certificates_are_loaded(tmp_path: Path) -> None:
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     ours.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "both.pem"))
     open_prometheus_client(PrometheusAccess(URL, ca_file=tmp_path / "ca.pem", cert_file=tmp_path / "both.pem"))
+
+
+def test_rotated_certificates_are_taken_up(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_bytes(trustme.CA().cert_pem.bytes())
+    tls = tls_of(PrometheusAccess(URL, ca_file=tmp_path / "ca.pem"))
+    assert isinstance(tls, RotatingContext)  # tests/test_tls.py tells what that does
+    assert tls_of(PrometheusAccess(URL)) is True

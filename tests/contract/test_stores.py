@@ -2,8 +2,10 @@
 """What every store and every reader of snapshots must do, whichever implementation stands behind the port."""
 
 import itertools
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -13,6 +15,7 @@ import trio
 from trio.testing import MockClock
 
 from kedastral import client as client_module
+from kedastral.adapters.http_auth import BearerAuth, SecretText
 from kedastral.client import ANSWER_WITHIN, FIRST_WAIT, REFRESH_EVERY, RemoteSnapshots
 from kedastral.core.ports import SnapshotReader, SnapshotStore
 from kedastral.core.serving import StalePolicy
@@ -581,3 +584,29 @@ async def test_names_that_nobody_forecasts_do_not_delay_the_others(
         assert remote.reader.get("shop") == newer
     others = [name for name in remote.forecaster.asked if name != "shop"]
     assert len(others) == len(set(others)) > 100, "each in its turn"
+
+
+async def test_a_token_that_cannot_be_read_is_a_failure_of_that_look_alone(
+    autojump_clock: MockClock, nursery: trio.Nursery, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    token = tmp_path / "token"
+    forecaster, metrics = Forecaster(), Metrics()
+    await forecaster.store.put(make_snapshot())
+    auth = BearerAuth(SecretText("forecaster token", file=token))
+    transport = httpx.MockTransport(forecaster.respond)
+    async with httpx.AsyncClient(transport=transport, base_url="http://forecaster/", auth=auth) as http:
+        reader = RemoteSnapshots(http, metrics, always=("shop",))
+        await nursery.start(reader.run)
+        await trio.sleep(REFRESH_EVERY * 2.5)
+        assert reader.get("shop") is None
+        [record] = [record for record in caplog.records if record.levelno >= logging.WARNING]
+        assert vars(record)["reason"] == "credentials"
+        assert vars(record)["err"] == f"the forecaster token file {token} cannot be read: No such file or directory"
+        write_token(token)
+        await trio.sleep(REFRESH_EVERY)
+        assert reader.get("shop") is not None
+        nursery.cancel_scope.cancel()
+
+
+def write_token(path: Path) -> None:
+    path.write_text("open-sesame")

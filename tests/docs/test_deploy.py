@@ -282,7 +282,12 @@ def test_probes_speak_tls_where_http_does(tls_pod: dict[str, Any], probe: str) -
 def test_tls_is_a_patch_on_top_of_production() -> None:
     [kustomization] = documents(DEPLOY / "production" / "tls" / "kustomization.yaml")
     assert kustomization["resources"] == [".."]
-    assert [patch["path"] for patch in kustomization["patches"]] == ["deployment.yaml"]
+    assert [patch["path"] for patch in kustomization["patches"]] == ["deployment.yaml", "service.yaml"]
+    [service] = documents(DEPLOY / "production" / "tls" / "service.yaml")
+    plain = one("Service", "deployment.yaml")
+    assert service["metadata"]["name"] == plain["metadata"]["name"]
+    assert [port["port"] for port in service["spec"]["ports"]] == [port["port"] for port in plain["spec"]["ports"]]
+    assert {port["appProtocol"] for port in service["spec"]["ports"]} == {"https"}
 
 
 def recipe(kind: str) -> dict[str, Any]:
