@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The series that a tick gets from Prometheus, or the one clear error."""
 
+import gc
 import logging
 import math
 import threading
@@ -112,6 +113,28 @@ async def test_a_server_that_gives_more_than_was_asked_for_changes_nothing_outsi
     everything = matrix([(T - 60 * index, str(index)) for index in range(-5, 30)])
     series = await source_of(Server(everything), points=10, points_per_request=3).history(END)
     np.testing.assert_array_equal(series.values, range(9, -1, -1))
+
+
+async def test_large_answers_are_read_one_at_a_time_and_without_garbage_collections(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(prometheus_api, "LARGE", 0)
+    parse, reading, seen = prometheus_api.parse_answer, threading.Lock(), []
+
+    def watched(body: bytes) -> Any:
+        assert reading.acquire(blocking=False)
+        try:
+            seen.append(gc.isenabled())
+            return parse(body)
+        finally:
+            reading.release()
+
+    monkeypatch.setattr(prometheus_api, "parse_answer", watched)
+    async with trio.open_nursery() as nursery:
+        for _ in range(8):
+            nursery.start_soon(source_of(Server(counting), points=3000).history, END)
+    assert seen == [False] * 8
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize(
