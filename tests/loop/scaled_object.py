@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`ScaledObject`: what KEDA and the HPA make of a trigger's answers: polls, fallback, cooldown, replicas.
+
+Written from KEDA's documentation ("Scaling Deployments", "Fallback", "External Scalers") and from what its scale
+executor, its fallback and its scale handler do (main, August 2026). The HPA is `kedastral.simulation.hpa`.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+import attrs
+
+from kedastral.core.capacity import ReplicaBounds
+from kedastral.simulation.hpa import Hpa, HpaMetric
+from kedastral.simulation.hpa_behavior import HpaBehavior, ScalingRules
+
+
+class FallbackBehavior(StrEnum):
+    """``fallback.behavior``, those that make a number of their own."""
+
+    STATIC = "static"
+    CURRENT = "currentReplicas"
+    CURRENT_IF_HIGHER = "currentReplicasIfHigher"
+    CURRENT_IF_LOWER = "currentReplicasIfLower"
+
+
+@attrs.frozen
+class Fallback:
+    """``spec.fallback``."""
+
+    replicas: int = 6
+    failure_threshold: int = 3
+    behavior: FallbackBehavior = FallbackBehavior.CURRENT_IF_HIGHER
+
+    def replicas_for(self, current: int) -> int:
+        """What is wanted in place of an answer, with ``current`` replicas."""
+        match self.behavior:
+            case FallbackBehavior.STATIC:
+                return self.replicas
+            case FallbackBehavior.CURRENT:
+                return current
+            case FallbackBehavior.CURRENT_IF_HIGHER:
+                return max(current, self.replicas)
+            case FallbackBehavior.CURRENT_IF_LOWER:
+                return min(current, self.replicas)
+
+
+@attrs.frozen
+class TriggerAnswer:
+    """What one look at a trigger brought. ``value`` None: an error; ``reached`` False: not even the metric's name."""
+
+    value: float | None = None
+    active: bool = False
+    target: float = 1.0
+    reached: bool = True
+
+
+RECOMMENDED = HpaBehavior(
+    up=attrs.evolve(HpaBehavior.KUBERNETES.up, tolerance=0.0),
+    down=attrs.evolve(HpaBehavior.KUBERNETES.down, tolerance=0.0),
+)
+"""The HPA's own defaults but for the tolerance: what docs/keda.md recommends."""
+PROMPT = HpaBehavior(up=RECOMMENDED.up, down=ScalingRules(tolerance=0.0))
+"""As `RECOMMENDED`, but comes down at once: nothing hides a wrong answer."""
+
+
+@attrs.frozen
+class ScaledObjectSpec:
+    """``spec`` of a ScaledObject, times in seconds; the defaults are KEDA's but for ``bounds``."""
+
+    bounds: ReplicaBounds = attrs.field(factory=lambda: ReplicaBounds(2, 50))
+    fallback: Fallback | None = None
+    polling_interval: float = 30.0
+    cooldown: float = 300.0
+    behavior: HpaBehavior = RECOMMENDED
+
+
+class ScaledObject:
+    """One ScaledObject, its HPA and the replicas of its Deployment; ``changes`` are these by time, the first at 0."""
+
+    def __init__(self, spec: ScaledObjectSpec, first: int) -> None:
+        self.spec = spec
+        self.changes: list[tuple[float, int]] = [(0.0, first)]
+        self._hpa = Hpa(spec.behavior, spec.bounds)
+        self._failures: dict[int, int] = {}
+        self._last_active: float | None = None
+
+    @property
+    def replicas(self) -> int:
+        """The Deployment's, now."""
+        return self.changes[-1][1]
+
+    def poll(self, now: float, answers: Sequence[TriggerAnswer]) -> None:
+        """KEDA's own scaling, between 0 and what the HPA may do."""
+        given = [self._use_fallback(i, answer) for i, answer in enumerate(answers)]
+        failed = any(value is None for value, _ in given)
+        if any(in_fallback or answer.active for answer, (_, in_fallback) in zip(answers, given, strict=True)):
+            self._note_active(now, failed=failed)
+        elif not failed or (self.spec.fallback is not None and self.spec.fallback.replicas == 0):
+            self._note_inactive(now)
+
+    def push(self, now: float) -> None:
+        """external-push has said true."""
+        self._note_active(now, failed=False)
+
+    def sync(self, now: float, answers: Sequence[TriggerAnswer]) -> None:
+        """One decision of the HPA."""
+        metrics = [HpaMetric(self._use_fallback(i, answer)[0], answer.target) for i, answer in enumerate(answers)]
+        self._set(now, self._hpa.recommend(now, self.replicas, metrics))
+
+    def _use_fallback(self, trigger: int, answer: TriggerAnswer) -> tuple[float | None, bool]:
+        """The value KEDA goes on with, and whether it is the fallback's; failures to reach anything are not counted."""
+        if not answer.reached:
+            return None, False
+        if answer.value is not None:
+            self._failures[trigger] = 0
+            return answer.value, False
+        self._failures[trigger] = self._failures.get(trigger, 0) + 1
+        fallback = self.spec.fallback
+        if fallback is None or self._failures[trigger] <= fallback.failure_threshold:
+            return None, False
+        return fallback.replicas_for(self.replicas) * answer.target, True
+
+    def _note_active(self, now: float, *, failed: bool) -> None:
+        if self.replicas == 0:
+            self._set(now, max(1, self.spec.bounds.fewest))
+        elif failed:  # some triggers are active and others failed: the cooldown is not put off
+            return
+        self._last_active = now
+
+    def _note_inactive(self, now: float) -> None:
+        cooled = self._last_active is None or self._last_active + self.spec.cooldown < now
+        if self.spec.bounds.fewest == 0 and self.replicas > 0:
+            if cooled:
+                self._set(now, 0)
+        elif self.replicas < self.spec.bounds.fewest:
+            self._set(now, self.spec.bounds.fewest)
+
+    def _set(self, now: float, replicas: int) -> None:
+        if replicas != self.replicas:
+            self.changes.append((now, replicas))

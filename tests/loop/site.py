@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Site`: Kedastral as it runs, ticks and gRPC server, in virtual time; its parts can be taken away and come back."""
+
+import math
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import attrs
+import trio
+
+from kedastral.adapters.in_process import InProcessForecaster
+from kedastral.clock import AcceleratedClock
+from kedastral.core.capacity import PlanPolicy, ReplicaBounds
+from kedastral.core.forecast import Forecast
+from kedastral.core.series import Series
+from kedastral.core.serving import StalePolicy, replicas_at
+from kedastral.core.snapshot import Snapshot
+from kedastral.core.workload import Workload
+from kedastral.errors import ModelError, SourceError
+from kedastral.grpc_trio import Server
+from kedastral.metrics import Metrics
+from kedastral.services.directory import FixedDirectory
+from kedastral.services.external_scaler import ExternalScaler
+from kedastral.services.forecaster import ForecastLoop, ForgivingTick
+from kedastral.services.scaler import Scaler
+from kedastral.services.ticker import run_ticker
+from kedastral.storage.memory import MemoryStore
+from tests.grpc_trio.peers import MemoryListener
+from tests.services.parts import START, wall_clock
+
+from .keda import Unreachable
+
+STEP, HORIZON, LEAD, INTERVAL = 60.0, 1800.0, 300.0, 30.0
+TARGET = 100.0
+Load = Callable[[float], float]
+"""The load by seconds since the start."""
+Span = tuple[float, float]
+
+
+def within(spans: tuple[Span, ...], moment: float) -> bool:
+    """Whether ``moment`` lies in one of ``spans``, their ends left out."""
+    return any(begin <= moment < end for begin, end in spans)
+
+
+@attrs.frozen
+class Outages:
+    """When what is away, in seconds since the start."""
+
+    prometheus: tuple[Span, ...] = ()
+    model: tuple[Span, ...] = ()
+    kedastral: tuple[Span, ...] = ()
+
+
+@attrs.frozen
+class LoadSource:
+    """Prometheus with half an hour of the load by the minute, or away."""
+
+    load: Load
+    away: tuple[Span, ...] = ()
+    name: str = "loop"
+
+    async def history(self, now: datetime) -> Series:
+        """See `kedastral.core.ports.MetricSource.history`."""
+        await trio.lowlevel.checkpoint()
+        seconds = (now - START).total_seconds()
+        if within(self.away, seconds):
+            raise SourceError("Prometheus is away", reason="unreachable")
+        newest = math.floor(seconds / STEP)
+        ends = range(newest - 29, newest + 1)
+        return Series(START + timedelta(seconds=ends[0] * STEP), STEP, [self.load((end - 0.5) * STEP) for end in ends])
+
+
+@attrs.frozen
+class Foresight:
+    """A model that knows the load, so that it is KEDA's answers that are tested and not a model; or fails."""
+
+    load: Load
+    away: tuple[Span, ...] = ()
+    name: str = "foresight"
+
+    def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
+        """See `kedastral.core.ports.Model.forecast`."""
+        seconds = (made_at - START).total_seconds()
+        if within(self.away, seconds):
+            raise ModelError("the model is away", reason="unreachable")
+        return Forecast(made_at, history.step, [self.load(seconds + (i + 0.5) * STEP) for i in range(steps)])
+
+
+@attrs.define
+class RecordingStore(MemoryStore):
+    """Remembers every plan that was published, and when."""
+
+    published: list[tuple[float, Snapshot]] = attrs.field(factory=list, init=False)
+
+    async def put(self, snapshot: Snapshot) -> bool:
+        """See `kedastral.core.ports.SnapshotStore.put`."""
+        kept = await super().put(snapshot)
+        if kept:
+            self.published.append((trio.current_time(), snapshot))
+        return kept
+
+    def lose(self) -> None:
+        """As a process that starts anew."""
+        self._kept.clear()
+
+
+@attrs.define(eq=False)
+class Site:
+    """One workload, "shop", from its load to KEDA's answers."""
+
+    load: Load
+    policy: StalePolicy
+    outages: Outages = attrs.field(factory=Outages)
+    bounds: ReplicaBounds = attrs.field(factory=lambda: ReplicaBounds(2, 50))
+    clock: AcceleratedClock = attrs.field(factory=wall_clock, init=False)
+    store: RecordingStore = attrs.field(factory=RecordingStore, init=False)
+    listener: MemoryListener | None = attrs.field(default=None, init=False)
+    service: ExternalScaler = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        scaler = Scaler(self.store, self.clock, FixedDirectory.of("shop", policy=self.policy))
+        self.service = ExternalScaler(scaler, Metrics())
+
+    def connect(self) -> trio.abc.Stream:
+        """A new connection to the gRPC server; raises Unreachable while there is none."""
+        if self.listener is None or self.listener.closed:
+            raise Unreachable
+        return self.listener.connect()
+
+    async def run(self) -> None:
+        """Tick and serve until cancelled; nothing at all happens while Kedastral is away."""
+        ends = sorted({0.0, math.inf, *(moment for span in self.outages.kedastral for moment in span)})
+        for begin, end in zip(ends, ends[1:], strict=False):
+            with trio.move_on_at(end):
+                if within(self.outages.kedastral, begin):
+                    await trio.sleep_forever()
+                await self._live()
+
+    async def _live(self) -> None:
+        self.store.lose()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.service.board.run)
+            nursery.start_soon(self._serve)
+            nursery.start_soon(run_ticker, self.make_tick().tick, INTERVAL)
+
+    async def _serve(self) -> None:
+        listener = self.listener = MemoryListener()
+        server = Server([self.service], on_call=self.service.count_call)
+        try:
+            await server.serve([listener], shutdown=trio.Event())
+        finally:
+            self.listener = None
+
+    def make_tick(self) -> ForgivingTick:
+        """The workload's tick."""
+        policy = PlanPolicy(TARGET, 1.2, self.bounds, up_max_factor=100.0, down_max_pct=100.0, prewarm_steps=0)
+        loop = ForecastLoop(
+            workload=Workload("shop", "rps", round(HORIZON / STEP), LEAD, policy, 1.1, mode=self.policy.mode),
+            source=LoadSource(self.load, self.outages.prometheus),
+            forecaster=InProcessForecaster(Foresight(self.load, self.outages.model)),
+            store=self.store,
+            clock=self.clock,
+        )
+        return ForgivingTick(loop, lambda _: None)
+
+
+@attrs.define
+class Wanted:
+    """The last good plan, read by wall clock, second by second and in order."""
+
+    published: list[tuple[float, Snapshot]]
+    _next: int = attrs.field(default=0, init=False)
+
+    def at(self, second: float) -> int | None:
+        """The replicas it wants told; None where there is no plan, or none that covers the lead any more."""
+        while self._next < len(self.published) and self.published[self._next][0] <= second:
+            self._next += 1
+        if not self._next:
+            return None
+        snapshot, now = self.published[self._next - 1][1], START + timedelta(seconds=second)
+        covered = now + timedelta(seconds=snapshot.lead_time) < snapshot.ends_at
+        return replicas_at(snapshot, now) if covered else None
