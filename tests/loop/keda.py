@@ -22,7 +22,7 @@ RECONNECT_AFTER = 2.0
 """Seconds before a stream that ended is opened again; KEDA doubles them up to a minute after each error."""
 
 
-class Unreachable(Exception):
+class UnreachableError(Exception):
     """Nobody listens, or the connection broke."""
 
 
@@ -71,7 +71,7 @@ class ExternalTrigger:
         for _ in range(2):
             try:
                 return await read()
-            except (Unreachable, ValueError):
+            except (UnreachableError, ValueError):
                 continue
         return None
 
@@ -92,10 +92,10 @@ class ExternalTrigger:
         try:
             self._client = self._client or Client(self.connect())
             answer = await self._client.call(method, message)
-        except (EOFError, trio.BrokenResourceError, Unreachable) as error:
+        except (EOFError, trio.BrokenResourceError, UnreachableError) as error:
             self._client = None
             self._note("unreachable")
-            raise Unreachable from error
+            raise UnreachableError from error
         except trio.Cancelled:
             self._client = None
             raise
@@ -124,7 +124,7 @@ class ExternalTrigger:
                         heard += 1
                         if message.result:
                             woken()
-            except Unreachable:
+            except UnreachableError:
                 pass
             await trio.sleep(RECONNECT_AFTER)
 

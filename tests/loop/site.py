@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`Site`: Kedastral as it runs, ticks and gRPC server, in virtual time; its parts can be taken away and come back."""
 
+import itertools
 import math
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -28,7 +29,7 @@ from kedastral.storage.memory import MemoryStore
 from tests.grpc_trio.peers import MemoryListener
 from tests.services.parts import START, wall_clock
 
-from .keda import Unreachable
+from .keda import UnreachableError
 
 STEP, HORIZON, LEAD, INTERVAL = 60.0, 1800.0, 300.0, 30.0
 TARGET = 100.0
@@ -122,15 +123,15 @@ class Site:
         self.service = ExternalScaler(scaler, Metrics())
 
     def connect(self) -> trio.abc.Stream:
-        """A new connection to the gRPC server; raises Unreachable while there is none."""
+        """A new connection to the gRPC server; raises UnreachableError while there is none."""
         if self.listener is None or self.listener.closed:
-            raise Unreachable
+            raise UnreachableError
         return self.listener.connect()
 
     async def run(self) -> None:
         """Tick and serve until cancelled; nothing at all happens while Kedastral is away."""
         ends = sorted({0.0, math.inf, *(moment for span in self.outages.kedastral for moment in span)})
-        for begin, end in zip(ends, ends[1:], strict=False):
+        for begin, end in itertools.pairwise(ends):
             with trio.move_on_at(end):
                 if within(self.outages.kedastral, begin):
                     await trio.sleep_forever()
