@@ -24,7 +24,7 @@ from kedastral.config.reading import MOST_SHOWN, Given, Reading, read_given, wit
 from kedastral.config.units import Name, read_key_part
 from kedastral.config.yaml_text import Kind, Node, Rows, Scalar, Table, YamlError, name_of, read_documents
 
-LEAVES = {POLICY: {"workload", "dataSource"}, SOURCE: {"headers", "allowedNamespaces"}}
+LEAVES = {POLICY: ("workload", "dataSource"), SOURCE: ("headers", "allowedNamespaces")}
 """Keys of a spec that are no settings."""
 IGNORED = {"status"}
 METADATA = ("name", "namespace", "labels", "annotations")
@@ -117,7 +117,8 @@ def _got(word: str) -> str:
 
 def _read_metadata(document: Document, node: Node | None) -> None:
     if not isinstance(node, Table):
-        document.refuse("metadata.name", "is required; set it there")
+        wrong = "is required" if node is None else f"must be a mapping, not {name_of(node)}"
+        document.refuse("metadata", f"{wrong}; set metadata.name there")
         return
     entries = dict(_known_entries(document, node, "metadata.", (*METADATA, *FROM_CLUSTER), METADATA))
     if "name" in entries:
@@ -133,7 +134,7 @@ def _read_metadata(document: Document, node: Node | None) -> None:
 def _read_spec(document: Document, spec: Table, env: Mapping[str, str]) -> None:
     keys = POLICY_KEYS if document.kind == POLICY else SOURCE_KEYS
     secrets: Keys = {} if document.kind == POLICY else SECRET_KEYS
-    leaves = {*keys, *secrets, *((key,) for key in LEAVES[document.kind])}
+    leaves = [*keys, *secrets, *((key,) for key in LEAVES[document.kind])]
     for path, node in _find_leaves(document, spec, leaves):
         where = "spec." + ".".join(path)
         if path in keys:
@@ -210,6 +211,12 @@ def _read_setting(document: Document, setting: Setting, where: str, node: Node) 
 NATIVE = {"integer": {Kind.INTEGER}, "number": {Kind.INTEGER, Kind.NUMBER}, "boolean": {Kind.BOOLEAN}}
 """The kinds of settings that YAML has types for; all others are text."""
 
+PLAIN = {
+    "integer": "a plain whole number, without quotes",
+    "number": "a plain number, without quotes",
+    "boolean": "true or false, without quotes",
+}
+
 
 def find_wrong_type(setting: Setting, node: Node) -> str | None:
     """What is wrong with the type of a value, if something is; a number in quotes is text, and text is no number."""
@@ -226,7 +233,7 @@ def find_wrong_type(setting: Setting, node: Node) -> str | None:
     except ValueError as error:
         must = str(error)
     else:
-        must = "written in quotes" if Kind.TEXT in wanted else "written without quotes"
+        must = PLAIN.get(setting.kind, "text, written in quotes")
     return f"must be {must}, got the {node.kind} {shown!r}; change it there"
 
 

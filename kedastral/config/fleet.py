@@ -48,8 +48,9 @@ class FleetOrigin:
             files = read_config_files(self.path) if self.path is not None else []
         except ConfigError as error:
             return None, list(error.problems)
+        knows_files = self.path is not None or not self.process.has_files
         documents, problems = read_config_documents(files, self.env)
-        assembly = Assembly.of(self.process, documents, has_all=not problems)
+        assembly = Assembly.of(self.process, documents, has_all=not problems and knows_files)
         problems += assembly.problems
         if problems or self.process.unknown:
             return None, problems

@@ -14,7 +14,7 @@ from kedastral.config.source_settings import PrometheusLogin, PrometheusQuery
 
 API_VERSION = "kedastral.io/v1alpha1"
 POLICY, SOURCE = "ForecastPolicy", "DataSource"
-NEAR = 0.75
+NEAR = 0.65
 """How much alike two words must be for one to be taken for a slip of the other; 1 is equal."""
 _NAMES = re.compile(r"--[a-z][a-z-]*|\b[A-Z]+(?:_[A-Z]+)+\b")
 

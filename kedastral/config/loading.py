@@ -11,13 +11,15 @@ from kedastral.config.assembly import Process
 from kedastral.config.checks import WARNINGS
 from kedastral.config.fields import Setting, settings_of
 from kedastral.config.fleet import FleetOrigin, limit_problems
-from kedastral.config.keys import NEAR, SOURCE_SETTINGS, WORKLOAD_SETTINGS
+from kedastral.config.keys import SOURCE_SETTINGS, WORKLOAD_SETTINGS
 from kedastral.config.reading import Given, Reading, build, default_of, describe, describe_conflicts, read_given
 from kedastral.config.settings import BY_COMMAND
 from kedastral.config.units import write_duration, write_value
 from kedastral.errors import ConfigError
 
 T = TypeVar("T")
+NEAR = 0.75
+"""How much alike two flags must be for one to be taken for a slip of the other; 1 is equal."""
 OF_FLEETS = frozenset(
     {"workload", "query"} | {setting.name for setting in (*SOURCE_SETTINGS, *WORKLOAD_SETTINGS) if setting.env}
 )

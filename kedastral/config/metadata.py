@@ -56,7 +56,7 @@ def read_workload(
     workload = _read_name("workload", metadata.get("workload", name), own)
     source = _find_source(sources, namespace, metadata.get("dataSource"), own)
     under = {} if "workload" in process else {key: given for key, given in process.items() if key != "query"}
-    settled = settle_workload(Layers(own, PLACE, under=under), f"of {key_of(name, namespace)}")
+    settled = settle_workload(Layers(own, PLACE, under=under), f"of {_shown(key_of(name, namespace))}")
     problems = [*own.problems, *settled.problems]
     if problems or workload is None or source is None:
         raise ConfigError(problems)
@@ -120,12 +120,12 @@ def _find_source(
             return wanted
         # one that is there and not allowed is told of as one that is not there: its name is nobody else's business
         own.problems.append(
-            f"{HERE}: dataSource must be one that namespace {namespace} may use, got {_shown(wanted)!r}; {shown}"
+            f"{HERE}: dataSource must be one that namespace {_shown(namespace)} may use, got {_shown(wanted)!r}; {shown}"
         )
         return None
     if DEFAULT_SOURCE in allowed or len(allowed) == 1:
         return DEFAULT_SOURCE if DEFAULT_SOURCE in allowed else allowed[0]
-    own.problems.append(f"{HERE}: dataSource is required; {shown} for namespace {namespace}")
+    own.problems.append(f"{HERE}: dataSource is required; {shown} for namespace {_shown(namespace)}")
     return None
 
 

@@ -18,10 +18,15 @@ MOST_DEPTH = 20
 MOST_NODES = 200_000
 """Values of one file. A thousand policies with every setting there is have a fifth of it."""
 
+MOST_WORDS = 200
+"""Characters that are told of what the parser says."""
+
 _NOTHING = re.compile(r"|~|null|Null|NULL")
 _BOOLEAN = re.compile(r"true|True|TRUE|false|False|FALSE|yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF")
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
-_NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_NUMBER = re.compile(
+    r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+)
 _PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times as fast, and not everywhere
 
 
@@ -88,12 +93,9 @@ def read_documents(content: bytes) -> list[Node | None]:
     except YamlError:
         raise
     except yaml.MarkedYAMLError as error:
-        raise YamlError(_words(error)) from error
-    except (yaml.YAMLError, ValueError, IndexError, RecursionError) as error:  # the parser's own slips are among them
-        raise YamlError(f"is no YAML ({' '.join(str(error).split())[:MOST_WORDS]})") from error
-
-
-MOST_WORDS = 200
+        raise YamlError(_words(error, text)) from error
+    except (yaml.YAMLError, ValueError, OverflowError, IndexError) as error:  # the parser's own slips are among them
+        raise YamlError(f"is no YAML ({_plain(str(error))})") from error
 
 
 def _decode(content: bytes) -> str:
@@ -108,12 +110,18 @@ def _decode(content: bytes) -> str:
     return text
 
 
-def _words(error: yaml.MarkedYAMLError) -> str:
-    line = f"line {error.problem_mark.line + 1}: " if error.problem_mark is not None else ""
-    why = " ".join((error.problem or str(error)).split())[:MOST_WORDS]
-    why = "".join(c if c.isprintable() else "?" for c in why)
-    tab = "; indent with spaces, not tabs" if "'\\t'" in why or "tab" in why else ""
-    return f"is no YAML ({line}{why}{tab})"
+def _words(error: yaml.MarkedYAMLError, text: str) -> str:
+    where, tab = "", ""
+    if error.problem_mark is not None:
+        number = error.problem_mark.line
+        line = next(iter(text.splitlines()[number : number + 1]), "")
+        where = f"line {number + 1}: "
+        tab = "; indent with spaces, not tabs" if "\t" in line[: len(line) - len(line.lstrip())] else ""
+    return f"is no YAML ({where}{_plain(error.problem or str(error))}{tab})"
+
+
+def _plain(words: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in " ".join(words.split()))[:MOST_WORDS]
 
 
 @attrs.define

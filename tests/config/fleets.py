@@ -11,6 +11,7 @@ from kedastral.config.loading import load
 from kedastral.config.settings import RunSettings
 from kedastral.errors import ConfigError
 
+EXAMPLES = Path(__file__).resolve().parents[2] / "deploy" / "examples"
 SOURCE = """
 apiVersion: kedastral.io/v1alpha1
 kind: DataSource

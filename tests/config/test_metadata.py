@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trigger metadata as a workload: the words of a ForecastPolicy, KEDA's own beside them, and no address."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kedastral.config.fleet import Fleet
+from kedastral.config.fleet_settings import WorkloadSettings
+from kedastral.config.loading import load
+from kedastral.config.metadata import BY_KEY, describes_a_workload
+from kedastral.config.settings import RunSettings
+from kedastral.errors import ConfigError
+from tests.config.fleets import load_fleet, policy, source, write
+
+ALLOW = {"--allow-scaledobject-workloads": "true"}
+FROM_KEDA = {"scalerAddress": "kedastral:8080", "enableTLS": "true", "unsafeSsl": "false", "activation": "3"}
+TENANT = source("tenant", "  allowedNamespaces: [shop]\n")
+
+
+def fleet_of(flags: dict[str, str] | None = None) -> Fleet:
+    return load(RunSettings, {"--prom-url": "http://p", **ALLOW, **(flags or {})}, {}).settings.fleet
+
+
+def read(metadata: dict[str, str], flags: dict[str, str] | None = None) -> WorkloadSettings:
+    return fleet_of(flags).workload_from_metadata("shop", "web", metadata)
+
+
+def problems_of(metadata: dict[str, str], fleet: Fleet | None = None, namespace: str = "shop") -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        (fleet or fleet_of()).workload_from_metadata(namespace, "web", metadata)
+    assert all(line.isprintable() for line in caught.value.problems)
+    return list(caught.value.problems)
+
+
+def test_a_query_is_enough() -> None:
+    workload = read({"query": "up", **FROM_KEDA})
+    assert (workload.key, workload.query, workload.data_source) == ("shop/web", "up", "default")
+    assert workload.origin == "ScaledObject shop/web"
+
+
+def test_every_setting_is_said_in_the_words_of_a_policy() -> None:
+    workload = read(
+        {
+            "query": "up", "workload": "api", "targetPerPod": "50", "leadTime": "2m", "serviceLevel": "0.95",
+            "min": "1", "reactiveFloor": "false", "onStale": "error", "timezone": "Europe/Berlin", "model": "auto",
+        }
+    )  # fmt: skip
+    assert workload.key == "shop/api"
+    assert (workload.plan.target_per_pod, workload.plan.min_replicas) == (50, 1)
+    assert (workload.serving.lead_time, workload.serving.reactive_floor) == (120, False)
+    assert (workload.forecast.model, workload.stale.on_stale) == ("auto", "error")
+
+
+def test_keda_may_have_taken_a_value_from_a_variable() -> None:
+    assert read({"queryFromEnv": "up", "targetPerPodFromEnv": "70"}).plan.target_per_pod == 70
+    assert problems_of({"query": "up", "queryFromEnv": "up"}) == [
+        "trigger metadata: query and queryFromEnv exclude each other; take one away"
+    ]
+
+
+def test_the_same_metadata_are_the_same_workload() -> None:
+    assert read({"query": "up", "min": "1"}) == read({"min": "1", "query": "up", "scalerAddress": "other"})
+
+
+def test_flags_hold_where_metadata_say_nothing() -> None:
+    flags = {"--lead-time": "4m", "--min": "3"}
+    workload = read({"query": "up", "min": "1"}, flags)
+    assert (workload.serving.lead_time, workload.plan.min_replicas) == (240, 1)
+
+
+def test_flags_beside_a_named_workload_are_about_that_one_alone() -> None:
+    workload = read({"query": "up"}, {"--lead-time": "4m", "--workload": "own", "--prom-query": "down"})
+    assert (workload.serving.lead_time, workload.query) == (300, "up")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "wrong"),
+    [
+        ({"targetPerPod": "x"}, "targetPerPod must be a finite number, got 'x'; change it there"),
+        ({"min": "5.9"}, "min must be a whole number, got '5.9'; change it there"),
+        ({"min": "9", "max": "3"}, "min must not be above max (3), got '9'; change it there"),
+        ({"leadTime": "1h"}, "leadTime must be shorter than the horizon (30m), got '1h'; change it there"),
+        ({"leadTimeFromEnv": ""}, "leadTimeFromEnv must be a duration such as 30s, 5m, 1h30m or 14d, got ''"),
+        ({"query": " "}, "query must be text, not empty, got ' '; change it there"),
+        ({"workload": "a/b"}, "workload must be a name without /, got 'a/b'; change it there"),
+        ({"targetPerPodd": "5"}, "targetPerPodd is unknown; did you mean targetPerPod?"),
+        ({"scalerAdress": "5"}, "scalerAdress is unknown; did you mean scalerAddress?"),
+        ({"lead_time": "5m"}, "lead_time is unknown; did you mean leadTime?"),
+        ({"x\ny": "5"}, "x?y is unknown; there are workload, dataSource, query"),
+        ({"interval": "1s"}, "interval must be at least 5s; change it there"),
+        ({"window": "60d"}, "window must be at most 50000 steps of 1m, got '60d'; change it there"),
+        ({"step": "1s", "model": "auto"}, "window must be at most 50000 steps of 1s, got '14d'; change it there"),
+        ({"modelUrl": "http://evil"}, "modelUrl must not stand there; addresses are configured where Kedastral runs"),
+        ({"serverAddress": "http://evil"}, "serverAddress must not stand there; addresses are configured"),
+        ({"url": "http://evil"}, "url must not stand there; addresses are configured where Kedastral runs"),
+        ({"dataSource": "x"}, "dataSource must be one that namespace shop may use, got 'x'; there is default"),
+    ],
+    ids=str,
+)
+def test_a_bad_value_is_one_line_in_the_words_of_the_metadata(metadata: dict[str, str], wrong: str) -> None:
+    [problem] = problems_of({"query": "up"} | metadata)
+    assert problem.startswith(f"trigger metadata: {wrong}")
+
+
+def test_the_model_over_http_is_the_operators_to_allow() -> None:
+    [problem] = problems_of({"query": "up", "model": "http"})
+    assert problem.startswith("--model-url is required by the http model; set it with --model-url")
+    workload = read({"query": "up", "model": "http"}, {"--model-url": "http://m"})
+    assert workload.forecast.model_url == "http://m"
+
+
+def test_all_problems_come_at_once() -> None:
+    assert len(problems_of({"targetPerPod": "x", "minn": "1", "dataSource": "y", "modelUrl": "z"})) == 5
+
+
+def test_only_sources_that_allow_the_namespace_can_be_used(tmp_path: Path) -> None:
+    fleet = load_fleet(write(tmp_path, TENANT, source("open"), policy(dataSource="open")), ALLOW)
+    assert fleet.workload_from_metadata("shop", "web", {"query": "up", "dataSource": "tenant"}).data_source == "tenant"
+    assert fleet.workload_from_metadata("other", "web", {"query": "up"}).data_source == "open"
+    assert problems_of({"query": "up", "dataSource": "tenant"}, fleet, "other") == [
+        "trigger metadata: dataSource must be one that namespace other may use, got 'tenant'; there is open"
+    ]
+    assert problems_of({"query": "up"}, fleet) == [
+        "trigger metadata: dataSource is required; there are tenant, open for namespace shop"
+    ]
+
+
+def test_a_namespace_without_a_source_is_told_so(tmp_path: Path) -> None:
+    fleet = load_fleet(write(tmp_path, TENANT), ALLOW)
+    assert problems_of({"query": "up"}, fleet, "other") == [
+        "trigger metadata: dataSource is required; there is none for namespace other"
+    ]
+
+
+def test_metadata_that_only_name_a_workload_describe_none() -> None:
+    assert not describes_a_workload({"workload": "web", **FROM_KEDA})
+    for key in (*BY_KEY, "dataSource", "queryFromEnv"):
+        assert describes_a_workload({"workload": "web", key: "x"})
+
+
+FLEET = fleet_of()
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*BY_KEY, "dataSource", "workload", "activation", "scalerAddress"]) | st.text(max_size=20),
+        st.text(max_size=20) | st.sampled_from(["5", "5m", "1e999", "auto", "true", "UTC", "http", "\ud800"]),
+    ),
+    st.text(max_size=10),
+)
+def test_any_metadata_are_a_workload_or_lines_about_it(metadata: dict[str, str], namespace: str) -> None:
+    try:
+        workload = FLEET.workload_from_metadata(namespace, "web", metadata)
+    except ConfigError as error:
+        problems = error.problems
+    else:
+        assert workload.data_source == "default"
+        return
+    assert problems
+    assert all(line.isprintable() and len(line) < 900 for line in problems)
