@@ -9,10 +9,10 @@ IMAGE ?= kedastral:$(VERSION)
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check proto docs bench build docker clean
+.PHONY: help setup demo test configurations lint check proto docs bench build docker clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +27,9 @@ demo: $(STAMP)  ## a day of load in minutes, in this terminal; nothing else need
 
 test: $(STAMP)  ## the tests
 	$(BIN)/python -m pytest -q
+
+configurations: $(STAMP)  ## 10,000 generated configurations, each loaded or refused; three minutes
+	CONFIGURATIONS=10000 $(BIN)/python -m pytest -q tests/config/test_generated_configurations.py
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -119,9 +119,8 @@ def _find_source(
         if wanted in allowed:
             return wanted
         # one that is there and not allowed is told of as one that is not there: its name is nobody else's business
-        own.problems.append(
-            f"{HERE}: dataSource must be one that namespace {_shown(namespace)} may use, got {_shown(wanted)!r}; {shown}"
-        )
+        wrong = f"must be one that namespace {_shown(namespace)} may use, got {_shown(wanted)!r}"
+        own.problems.append(f"{HERE}: dataSource {wrong}; {shown}")
         return None
     if DEFAULT_SOURCE in allowed or len(allowed) == 1:
         return DEFAULT_SOURCE if DEFAULT_SOURCE in allowed else allowed[0]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kedastral.config.fleet import Fleet
+from kedastral.config.fleet import ConfiguredFleet
 from kedastral.config.fleet_settings import WorkloadSettings
 from kedastral.config.loading import load
 from kedastral.config.metadata import BY_KEY, describes_a_workload
@@ -20,7 +20,7 @@ FROM_KEDA = {"scalerAddress": "kedastral:8080", "enableTLS": "true", "unsafeSsl"
 TENANT = source("tenant", "  allowedNamespaces: [shop]\n")
 
 
-def fleet_of(flags: dict[str, str] | None = None) -> Fleet:
+def fleet_of(flags: dict[str, str] | None = None) -> ConfiguredFleet:
     return load(RunSettings, {"--prom-url": "http://p", **ALLOW, **(flags or {})}, {}).settings.fleet
 
 
@@ -28,7 +28,7 @@ def read(metadata: dict[str, str], flags: dict[str, str] | None = None) -> Workl
     return fleet_of(flags).workload_from_metadata("shop", "web", metadata)
 
 
-def problems_of(metadata: dict[str, str], fleet: Fleet | None = None, namespace: str = "shop") -> list[str]:
+def problems_of(metadata: dict[str, str], fleet: ConfiguredFleet | None = None, namespace: str = "shop") -> list[str]:
     with pytest.raises(ConfigError) as caught:
         (fleet or fleet_of()).workload_from_metadata(namespace, "web", metadata)
     assert all(line.isprintable() for line in caught.value.problems)

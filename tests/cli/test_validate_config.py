@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`kedastral validate --config`: lists what the files hold, or every problem in them."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_commands import call
+from tests.config.fleets import EXAMPLES, policy, source, write
+
+LOGIN = "  auth: {username: joe, passwordEnv: PW}\n"
+
+
+def test_workloads_and_sources_are_listed_a_line_each(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = write(tmp_path, source("prom", LOGIN), policy("web", "shop", leadTime="2m", max="0"), policy("api", min="3"))
+    for command in ("run", "forecaster"):
+        outcome = call(monkeypatch, "validate", "--command", command, "--config", str(path), env={"PW": "hush"})
+        assert (outcome.code, outcome.err) == (0, "")
+        *lines, warning, last = outcome.out.splitlines()[-6:]
+        words = [line.partition(" (from ") for line in lines[:3]]
+        assert [before for before, _, _ in words] == [
+            "data source prom: url http://prom:9090, login basic, requests at a time 8, a second 50",
+            "workload shop/web: data source prom, model baseline, target per pod 200, lead time 2m, replicas 2 to any",
+            "workload api: data source prom, model baseline, target per pod 200, lead time 5m, replicas 3 to 50",
+        ]
+        assert [origin for _, _, origin in words] == [f"{path}, document {number})" for number in (1, 2, 3)]
+        assert lines[3] == "2 workloads, 1 data source."
+        assert warning.startswith(f"warning: {path}, document 3: spec.defaultMin is below spec.min (3)")
+        assert last == "The settings are sound. Prometheus was not asked."
+        assert "hush" not in outcome.out
+
+
+def test_a_terminal_shows_tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    outcome = call(monkeypatch, "validate", "--config", str(write(tmp_path, source(), policy("web", "shop"))))
+    assert outcome.code == 0
+    assert "shop/web" in outcome.out
+    assert "data source" in outcome.out
+
+
+def test_all_problems_of_all_files_end_it_with_2(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = write(tmp_path, source(), policy(min="x"), policy("y", leadTme="5m"))
+    outcome = call(monkeypatch, "validate", "--config", str(path), "--log-level", "loud")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert len(outcome.problems) == 3
+    assert call(monkeypatch, "run", "--config", str(path)).code == 2
+
+
+def test_a_folder_is_given_by_the_variable_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("example-datasource.yaml", "example-forecastpolicy.yaml"):
+        (tmp_path / name).write_text((EXAMPLES / name).read_text())
+    outcome = call(monkeypatch, "validate", env={"KEDASTRAL_CONFIG": str(tmp_path), "WORKLOAD": ""})
+    assert outcome.code == 0
+    assert f"--config = {tmp_path} (from KEDASTRAL_CONFIG)" in outcome.out
+    assert "1 workload, 1 data source." in outcome.out
+
+
+def test_commands_without_a_fleet_know_no_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = str(write(tmp_path, source(), policy()))
+    outcome = call(monkeypatch, "validate", "--command", "scaler", "--forecaster-url", "http://f", "--config", path)
+    assert outcome.problems == ["--config is no setting of this command; it belongs to run and forecaster"]
