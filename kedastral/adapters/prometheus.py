@@ -48,8 +48,11 @@ class PrometheusSource:
 
     @property
     def progress(self) -> float:
-        """The share of the window that has been read, gaps included: below 1 the backfill goes on."""
-        return self._range.progress
+        """The share of the window that has been read, gaps included: below 1 the backfill goes on.
+
+        1 as well where there is no backfill, because range queries are not served.
+        """
+        return 1.0 if self._fallback.is_in_use else self._range.progress
 
     async def history(self, now: datetime) -> Series:
         """The window up to ``now``, several series summed; it may hold gaps, but not only gaps.

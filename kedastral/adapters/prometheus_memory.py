@@ -31,6 +31,11 @@ class InstantFallback:
     def is_on(self) -> bool:
         return self._range_again_at is not None and trio.current_time() < self._range_again_at
 
+    @property
+    def is_in_use(self) -> bool:
+        """Whether the newest reading was of an instant value; needs no clock."""
+        return self._range_again_at is not None
+
     def turn_on(self, error: NotServedError) -> None:
         if self._range_again_at is None:
             log.warning("range queries are not served, gathering one value per tick instead: %s", error)

@@ -348,6 +348,18 @@ async def test_one_history_goes_on_in_the_next_for_the_model() -> None:
         model.forecast(history, minutes(at), 30)
 
 
+async def test_without_range_queries_there_is_no_backfill_to_wait_for(autojump_clock: MockClock) -> None:
+    async def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/query_range"):
+            return httpx.Response(404)
+        return success([{"metric": {}, "value": [float(request.url.params["time"]), "7"]}], "vector")(request)
+
+    source = source_of(answer)
+    assert source.progress == 0
+    await source.history(END)
+    assert source.progress == 1
+
+
 async def test_a_kept_history_is_taken_up_again_after_instant_values(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -366,6 +378,7 @@ async def test_a_kept_history_is_taken_up_again_after_instant_values(
     await source.history(END)
     served[0] = False
     assert len(await source.history(minutes(1))) == 1
+    assert source.progress == 1
     served[0] = True
     await trio.sleep(700)
     assert len(await source.history(minutes(12))) == 100
