@@ -3,13 +3,14 @@
 
 A process of its own, so that it shares no interpreter lock with what it measures. ``closed``: so many callers, each of
 which asks again once it has its answer. ``paced``: so many calls a second, whether answers come or not, as KEDA's polls
-do. Prints JSON: seconds of every call, and of them all.
+do. Standard input may name the workloads to ask for in turn. Prints JSON: seconds of every call, and of them all.
 """
 
 import asyncio
+import itertools
 import json
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -24,21 +25,22 @@ WARM_UP = 200
 Ask = Callable[[], Coroutine[Any, Any, None]]
 
 
-async def measure(way: str, port: int, amount: int, calls: int) -> tuple[list[float], float]:
-    """Seconds of each of about ``calls`` calls, and from the first to the last answer."""
+async def measure(
+    way: str, port: int, amount: int, calls: int, workloads: Sequence[str] = ("bench",)
+) -> tuple[list[float], float]:
+    """Seconds of each of about ``calls`` calls, and from the first to the last answer; ``workloads`` take turns."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         call = channel.unary_unary(
             METHOD,
             request_serializer=GetMetricsRequest.SerializeToString,
             response_deserializer=GetMetricsResponse.FromString,
         )
-        ref = ScaledObjectRef(name="bench", namespace="default", scalerMetadata={"workload": "bench"})
-        request = GetMetricsRequest(scaledObjectRef=ref, metricName="desired_replicas")
+        requests = itertools.cycle([make_request(workload) for workload in workloads])
         seconds: list[float] = []
 
         async def ask() -> None:
             began = perf_counter()
-            await call(request, timeout=30)
+            await call(next(requests), timeout=30)
             seconds.append(perf_counter() - began)
 
         send = {"closed": send_closed, "paced": send_paced}[way]
@@ -47,6 +49,12 @@ async def measure(way: str, port: int, amount: int, calls: int) -> tuple[list[fl
         began = perf_counter()
         await send(ask, amount, calls)
         return seconds, perf_counter() - began
+
+
+def make_request(workload: str) -> GetMetricsRequest:
+    """KEDA's question for ``workload``."""
+    ref = ScaledObjectRef(name="bench", namespace="default", scalerMetadata={"workload": workload})
+    return GetMetricsRequest(scaledObjectRef=ref, metricName="desired_replicas")
 
 
 async def send_closed(ask: Ask, callers: int, calls: int) -> None:
@@ -69,5 +77,6 @@ async def send_paced(ask: Ask, rate: int, calls: int) -> None:
 
 
 if __name__ == "__main__":
-    each, total = asyncio.run(measure(sys.argv[1], *map(int, sys.argv[2:5])))
+    given = [] if sys.stdin.isatty() else sys.stdin.read().split()
+    each, total = asyncio.run(measure(sys.argv[1], *map(int, sys.argv[2:5]), given or ["bench"]))
     json.dump({"seconds": each, "elapsed": total}, sys.stdout)

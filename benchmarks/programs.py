@@ -52,7 +52,7 @@ def running_prometheus(home: Path) -> Iterator[str]:
     command = [
         program, f"--config.file={config}", f"--storage.tsdb.path={data}", f"--web.listen-address=127.0.0.1:{port}",
     ]  # fmt: skip
-    with _running(command, home / "prometheus.log", lambda: _answers(f"http://127.0.0.1:{port}/-/ready")):
+    with running(command, home / "prometheus.log", lambda: answers(f"http://127.0.0.1:{port}/-/ready")):
         yield f"http://127.0.0.1:{port}"
 
 
@@ -66,7 +66,7 @@ def running_kedastral(home: Path, prometheus: str) -> Iterator[tuple[int, int]]:
         "--workload", WORKLOAD, "--prom-url", prometheus, "--prom-query", QUERY,
     ]  # fmt: skip
     url = f"http://127.0.0.1:{http}/forecast/current?workload={WORKLOAD}"
-    with _running(command, home / "kedastral.log", lambda: _answers(url)):
+    with running(command, home / "kedastral.log", lambda: answers(url)):
         yield http, grpc
 
 
@@ -78,7 +78,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def _running(command: list[str], log: Path, is_ready: Callable[[], bool]) -> Iterator[None]:
+def running(command: list[str], log: Path, is_ready: Callable[[], bool]) -> Iterator[int]:
+    """The process id of ``command``, whose output goes to ``log``, once it is ready; stopped in the end."""
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
     try:
@@ -87,7 +88,7 @@ def _running(command: list[str], log: Path, is_ready: Callable[[], bool]) -> Ite
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{command[0]} did not start:\n{log.read_text(errors='replace')}")
             time.sleep(0.05)
-        yield
+        yield process.pid
     finally:
         process.terminate()
         try:
@@ -97,7 +98,8 @@ def _running(command: list[str], log: Path, is_ready: Callable[[], bool]) -> Ite
             process.wait()
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether ``url`` is there."""
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with direct.open(url, timeout=1) as answer:

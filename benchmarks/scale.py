@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many workloads in one process on one core: ``make bench-scale``. A table, and JSON with ``--json FILE``.
+
+For 10, 100 and 1,000 workloads of model auto, each with 14 days of minutes and an interval of 30 s: how long until all
+are read and learnt, what a process of them needs of memory and of its core, and how quickly GetMetrics is answered over
+one connection meanwhile, at 350 calls a second. Prometheus is `benchmarks.load_server`; `kedastral run` is pinned to
+one core where `taskset` is there, everything else to the others.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.figures import describe_machine, percentile
+from benchmarks.programs import answers, free_port, running
+
+SIZES = (10, 100, 1000)
+RATE = 350
+"""Calls a second: about what KEDA and the HPA ask for a thousand ScaledObjects."""
+WINDOW_POINTS = 14 * 1440
+INTERVAL = 30.0
+BACKFILL_WITHIN = 600.0
+RSS_BUDGET = 1024.0
+P99_BUDGET_MS = 20.0
+LIMITS = {"maxConcurrent": 8, "maxPerSecond": 50}
+"""The defaults of a DataSource."""
+
+console = Console(stderr=True, width=None if sys.stderr.isatty() else 120)
+
+
+@attrs.frozen
+class Measured:
+    """What was seen of a process with so many workloads; seconds, MiB and milliseconds."""
+
+    workloads: int
+    first_forecasts: float
+    backfilled: float
+    learnt: float
+    rss: float
+    cpu_share: float
+    ticks_expected: float
+    ticks_done: float
+    ticks_missed: float
+    points_per_request: float
+    most_at_once: int
+    most_in_a_second: int
+    calls: int
+    p50_ms: float
+    p99_ms: float
+    worst_ms: float
+
+
+@attrs.frozen
+class Site:
+    """A running `kedastral run` and its stand-in."""
+
+    pid: int
+    http: int
+    grpc: int
+    server: int
+
+    def scrape(self) -> dict[str, float]:
+        """Sums over all labels of every sample of ours, and the number of samples under ``name#``."""
+        text = _get(self.http, "/metrics").decode()
+        sums: dict[str, float] = {}
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
+                sums[sample.name + "#"] = sums.get(sample.name + "#", 0.0) + 1
+        return sums
+
+    def stats(self) -> dict[str, int]:
+        """What the stand-in was asked."""
+        found: dict[str, int] = json.loads(_get(self.server, "/stats"))
+        return found
+
+    def rss_mib(self) -> float:
+        """Resident memory, now."""
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    def cpu_seconds(self) -> float:
+        """Processor time so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def measure(size: int, steady: float) -> Measured:
+    """Run ``size`` workloads until all are learnt, then for ``steady`` seconds under calls."""
+    with tempfile.TemporaryDirectory(prefix="kedastral-scale-") as folder, _running_site(Path(folder), size) as site:
+        began = time.monotonic()
+        first = _wait(lambda: site.scrape().get("kedastral_desired_replicas#", 0) >= size, began)
+        backfilled = _wait(lambda: site.stats()["points"] >= size * WINDOW_POINTS, began)
+        learnt = _wait(lambda: site.scrape().get("kedastral_learning", 0.0) == 0, began)
+        time.sleep(INTERVAL)
+        before, stats, cpu, at = site.scrape(), site.stats(), site.cpu_seconds(), time.monotonic()
+        seconds = _call(site.grpc, size, round(RATE * steady))
+        after, asked, elapsed = site.scrape(), site.stats(), time.monotonic() - at
+        ordered = sorted(seconds)
+        done = "kedastral_capacity_compute_seconds_count"
+        requests = asked["requests"] - stats["requests"]
+        return Measured(
+            workloads=size,
+            first_forecasts=first,
+            backfilled=backfilled,
+            learnt=learnt,
+            rss=site.rss_mib(),
+            cpu_share=(site.cpu_seconds() - cpu) / elapsed,
+            ticks_expected=size * elapsed / INTERVAL,
+            ticks_done=after[done] - before[done],
+            ticks_missed=after["kedastral_ticks_missed_total"] - before["kedastral_ticks_missed_total"],
+            points_per_request=(asked["points"] - stats["points"]) / max(1, requests),
+            most_at_once=asked["most_at_once"],
+            most_in_a_second=asked["most_in_a_second"],
+            calls=len(ordered),
+            p50_ms=percentile(ordered, 0.5) * 1000,
+            p99_ms=percentile(ordered, 0.99) * 1000,
+            worst_ms=ordered[-1] * 1000,
+        )
+
+
+@contextmanager
+def _running_site(home: Path, size: int) -> Iterator[Site]:
+    server, http, grpc = free_port(), free_port(), free_port()
+    (home / "fleet.yaml").write_text(_write_fleet(size, server), encoding="utf-8")
+    command = [
+        sys.executable, "-m", "kedastral", "run", "--config", str(home / "fleet.yaml"), "--log-level", "warn",
+        "--http-listen", f"127.0.0.1:{http}", "--grpc-listen", f"127.0.0.1:{grpc}",
+    ]  # fmt: skip
+    stand_in = [*_pinned("1-"), sys.executable, "-m", "benchmarks.load_server", str(server)]
+    log = home / "kedastral.log"
+    with (
+        running(stand_in, home / "server.log", lambda: answers(f"http://127.0.0.1:{server}/stats")),
+        running([*_pinned("0"), *command], log, lambda: answers(f"http://127.0.0.1:{http}/readyz")) as pid,
+    ):
+        yield Site(pid, http, grpc, server)
+        said = log.read_text(errors="replace")
+        if said.strip():
+            console.print(f"[dim]it logged {len(said.splitlines())} lines, the first: {said.splitlines()[0][:200]}[/]")
+
+
+def _pinned(cores: str) -> list[str]:
+    """To run what follows on these cores, of which there must be two."""
+    last = (os.cpu_count() or 1) - 1
+    if shutil.which("taskset") is None or last < 1:
+        return []
+    return ["taskset", "-c", f"1-{last}" if cores == "1-" else cores]
+
+
+def _write_fleet(size: int, server: int) -> str:
+    documents: list[dict[str, Any]] = [
+        {
+            "apiVersion": "kedastral.io/v1alpha1",
+            "kind": "DataSource",
+            "metadata": {"name": "bench"},
+            "spec": {"url": f"http://127.0.0.1:{server}", "limits": LIMITS},
+        }
+    ]
+    documents += [
+        {
+            "apiVersion": "kedastral.io/v1alpha1",
+            "kind": "ForecastPolicy",
+            "metadata": {"name": _name(number), "namespace": "bench"},
+            "spec": {"query": f'sum(load{{shop="{number}"}})', "model": "auto", "window": "14d", "targetPerPod": 50},
+        }
+        for number in range(size)
+    ]
+    return "\n---\n".join(json.dumps(document) for document in documents)  # JSON is YAML
+
+
+def _name(number: int) -> str:
+    return f"shop-{number:04d}"
+
+
+def _call(port: int, size: int, calls: int) -> list[float]:
+    """Seconds of each of ``calls`` calls, at `RATE`."""
+    command = [
+        *_pinned("1-"),
+        sys.executable,
+        "-m",
+        "benchmarks.grpc_client",
+        "paced",
+        str(port),
+        str(RATE),
+        str(calls),
+    ]
+    names = [f"bench/{_name(number)}" for number in range(size)]
+    ended = subprocess.run(command, input="\n".join(names), check=True, capture_output=True, text=True)
+    seconds: list[float] = json.loads(ended.stdout)["seconds"]
+    return seconds
+
+
+def _wait(condition: Any, began: float) -> float:
+    """Seconds since ``began`` at which ``condition`` came true; fails after an hour."""
+    while not condition():
+        if time.monotonic() - began > 3600:
+            raise RuntimeError("it does not come to an end")
+        time.sleep(1.0)
+    return time.monotonic() - began
+
+
+def _get(port: int, path: str) -> bytes:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with direct.open(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
+        body: bytes = answer.read()
+    return body
+
+
+def show(rows: list[Measured]) -> None:
+    """The table, with what grows with each workload, and the budgets."""
+    table = Table(title="Many workloads in one process on one core", title_justify="left")
+    table.add_column("")
+    for row in rows:
+        table.add_column(f"{row.workloads:,}", justify="right")
+    table.add_column("budget at 1,000", justify="right")
+    lines = [
+        ("first forecast of all, s", lambda r: f"{r.first_forecasts:.0f}", ""),
+        ("history of all read, s", lambda r: f"{r.backfilled:.0f}", f"{BACKFILL_WITHIN:.0f}"),
+        ("all learnt, s", lambda r: f"{r.learnt:.0f}", ""),
+        ("memory, MiB", lambda r: f"{r.rss:.0f}", f"{RSS_BUDGET:.0f}"),
+        ("share of the core", lambda r: f"{r.cpu_share:.0%}", "100%"),
+        ("ticks, of those due", lambda r: f"{r.ticks_done:.0f} of {r.ticks_expected:.0f}", "all"),
+        ("beats missed", lambda r: f"{r.ticks_missed:.0f}", "0"),
+        ("points per request", lambda r: f"{r.points_per_request:.1f}", ""),
+        ("requests at once / in a second", lambda r: f"{r.most_at_once} / {r.most_in_a_second}", "8 / 50"),
+        ("GetMetrics p50, ms", lambda r: f"{r.p50_ms:.1f}", ""),
+        ("GetMetrics p99, ms", lambda r: f"{r.p99_ms:.1f}", f"{P99_BUDGET_MS:.0f}"),
+        ("GetMetrics worst, ms", lambda r: f"{r.worst_ms:.1f}", ""),
+    ]
+    for words, write, budget in lines:
+        table.add_row(words, *(write(row) for row in rows), budget)
+    console.print(table)
+    if len(rows) > 1:
+        first, last = rows[0], rows[-1]
+        more = last.workloads - first.workloads
+        kib, cpu = (last.rss - first.rss) * 1024 / more, (last.cpu_share - first.cpu_share) / more
+        console.print(
+            f"Each workload more: {kib:.0f} KiB of memory, {cpu * INTERVAL * 1000:.1f} ms of the core a tick."
+        )
+
+
+def main() -> int:
+    """The benchmark as a program; exit code 1 where a budget at 1,000 workloads is not met."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="numbers of workloads")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of steady calls")
+    parser.add_argument("--json", type=Path, help="file for all figures")
+    options = parser.parse_args()
+    rows = []
+    for size in options.sizes:
+        console.print(f"{size:,} workloads …")
+        rows.append(measure(size, options.seconds))
+    show(rows)
+    if options.json:
+        document = {"machine": describe_machine("stand-in"), "figures": [attrs.asdict(row) for row in rows]}
+        options.json.write_text(json.dumps(document, indent=2), encoding="utf-8")
+    last = rows[-1]
+    met = last.rss < RSS_BUDGET and last.p99_ms < P99_BUDGET_MS and last.backfilled < BACKFILL_WITHIN
+    return 0 if met and not last.ticks_missed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
