@@ -18,6 +18,7 @@ from kedastral.config.source_settings import PrometheusLogin
 from kedastral.config.workload_settings import HTTP_MODEL, ForecastSettings
 from kedastral.core.ports import Forecaster, MetricSource, SnapshotStore
 from kedastral.core.series import Series
+from kedastral.core.snapshot import Mode
 from kedastral.core.steered import SteeredSettings
 from kedastral.core.steering import SteeringSettings
 from kedastral.core.uncertainty import UncertaintyState
@@ -152,7 +153,7 @@ class MemberBuilder:
                 await parts.model_client.aclose()
 
         tick = ForgivingTick(loop, self.metrics.count_error).tick
-        return Member(settings.key, settings, tick, settings.forecast.interval, settings.stale.policy(), close, parts)
+        return Member(settings.key, settings, tick, settings.forecast.interval, settings.policy(), close, parts)
 
     def _parts_of(self, settings: WorkloadSettings, before: Parts | None) -> Parts:
         forecast = settings.forecast
@@ -206,7 +207,13 @@ def workload_of(settings: WorkloadSettings) -> Workload:
     """The core's own value of one workload's settings."""
     serving, policy = settings.serving, settings.plan.policy()
     floor = serving.reactive_headroom if serving.reactive_floor else None
-    steering = SteeringSettings(policy, settings.level.service_level, serving.lead_time, settings.stale.stale_after)
+    steering = SteeringSettings(
+        policy,
+        settings.level.service_level,
+        serving.lead_time,
+        settings.stale.stale_after,
+        observing=serving.mode is Mode.OBSERVE,
+    )
     kind = MODELS.get(str(settings.forecast.model))
     return Workload(
         name=settings.key,
@@ -216,6 +223,7 @@ def workload_of(settings: WorkloadSettings) -> Workload:
         policy=policy,
         reactive_headroom=floor,
         steered=SteeredSettings(steering, settings.plan.headroom, floor) if kind is not None and kind.steered else None,
+        mode=serving.mode,
     )
 
 

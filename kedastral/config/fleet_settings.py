@@ -11,6 +11,7 @@ from kedastral.config.serving_settings import ServiceLevel, ServingSettings, Sta
 from kedastral.config.source_settings import PrometheusLogin
 from kedastral.config.units import HttpUrl, Name, Seconds, read_duration, read_integer, read_number
 from kedastral.config.workload_settings import ForecastSettings, PlanSettings
+from kedastral.core.serving import StalePolicy
 
 DEFAULT_SOURCE = "default"
 """The data source that flags and the environment describe."""
@@ -45,6 +46,10 @@ class WorkloadSettings:
     def key(self) -> str:
         """See `key_of`."""
         return key_of(self.workload, self.namespace)
+
+    def policy(self) -> StalePolicy:
+        """What KEDA is told when the forecast is stale, and whether it is told what is planned at all."""
+        return attrs.evolve(self.stale.policy(), mode=self.serving.mode)
 
 
 @attrs.frozen(kw_only=True, slots=False)  # of two bases only one may have slots

@@ -7,6 +7,7 @@ from kedastral.config.fields import above, at_least, between, setting
 from kedastral.config.units import Seconds, read_boolean, read_choice, read_duration, read_integer, read_number
 from kedastral.core.capacity import MOST_REPLICAS
 from kedastral.core.serving import OnStale, StalePolicy
+from kedastral.core.snapshot import Mode
 
 
 @attrs.frozen(kw_only=True)
@@ -26,7 +27,7 @@ class ServiceLevel:
 
 
 @attrs.frozen(kw_only=True)
-class ServingSettings:
+class LeadSettings:
     """How the plan is read for KEDA."""
 
     lead_time: Seconds = setting(
@@ -54,6 +55,21 @@ class ServingSettings:
         default="1.1",
         check=at_least(1),
         kind="number",
+    )
+
+
+@attrs.frozen(kw_only=True)
+class ServingSettings(LeadSettings):
+    """How the plan is read for KEDA, and whether KEDA is told."""
+
+    mode: Mode = setting(
+        "--mode",
+        "MODE",
+        read_choice(Mode),
+        "what KEDA is told: by scale what is planned; by observe always 0, while all is forecast, planned, measured "
+        "and shown: a second trigger then decides alone, and without one the workload would go to its minimum",
+        default="scale",
+        kind="choice",
     )
 
 

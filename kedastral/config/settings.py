@@ -34,6 +34,7 @@ from kedastral.config.process_settings import (
 )
 from kedastral.config.serving_settings import (
     FreshnessSettings,
+    LeadSettings,
     ServiceLevel,
     ServingSettings,
     StaleSettings,
@@ -125,7 +126,7 @@ class BacktestSettings:
     forecast: ForecastSettings = group(ForecastSettings)
     plan: BacktestPlan = group(BacktestPlan, min_replicas="1", max_replicas="400")  # the rules policies are judged by
     level: ServiceLevel = group(ServiceLevel)
-    serving: ServingSettings = group(ServingSettings)
+    serving: LeadSettings = group(LeadSettings)
     stale: StaleSettings = group(StaleSettings)
     rules: BacktestRules = group(BacktestRules)
     output: BacktestOutput = group(BacktestOutput)

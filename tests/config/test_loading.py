@@ -66,6 +66,7 @@ CHOICES = {
     "level": ("debug", "error"),
     "format": ("json", "text"),
     "service_level": ("0.995", "0.9"),
+    "mode": ("observe", "scale"),
 }
 COMPANIONS = {
     "horizon": {"LEAD_TIME": "1s"},

@@ -50,6 +50,7 @@ FORECASTING: Table = {
     ("--rounding", "ROUNDING"): "ceil",
     ("--reactive-floor", "REACTIVE_FLOOR"): "true",
     ("--reactive-headroom", "REACTIVE_HEADROOM"): "1.1",
+    ("--mode", "MODE"): "scale",
 }
 PROMETHEUS: Table = {
     ("--prom-url", "PROM_URL"): None,

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the settings of a workload become."""
+
+import attrs
+
+from kedastral.config.fleet_settings import WorkloadSettings
+from kedastral.config.loading import load
+from kedastral.config.settings import RunSettings
+from kedastral.core.serving import OnStale
+from kedastral.core.snapshot import Mode
+from kedastral.members import workload_of
+
+NEEDED = {"WORKLOAD": "shop", "PROM_URL": "http://prometheus:9090", "PROM_QUERY": "sum(rate(requests[1m]))"}
+
+
+def settings_with(**env: str) -> WorkloadSettings:
+    """A workload as flags and variables describe it."""
+    given = load(RunSettings, {}, NEEDED | {"MODEL": "auto"} | env).settings
+    same = ("forecast", "plan", "level", "serving", "stale")
+    return WorkloadSettings(workload="shop", query="q", **{name: getattr(given, name) for name in same})
+
+
+def test_what_is_only_observed_is_known_to_the_tick_to_the_scaler_and_to_the_steering() -> None:
+    settings = settings_with(MODE="observe", ON_STALE="error")
+    workload, policy = workload_of(settings), settings.policy()
+    assert workload.mode is Mode.OBSERVE
+    assert workload.steered is not None
+    assert workload.steered.steering.observing, "what nobody acts on must not move the factor"
+    assert policy == attrs.evolve(settings.stale.policy(), mode=Mode.OBSERVE)
+    assert policy.on_stale is OnStale.ERROR
+
+
+def test_by_default_keda_is_told_what_is_planned() -> None:
+    workload, policy = workload_of(settings_with()), settings_with().policy()
+    assert (workload.mode, policy.mode) == (Mode.SCALE, Mode.SCALE)
+    assert workload.steered is not None
+    assert not workload.steered.steering.observing
