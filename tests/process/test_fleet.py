@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One process, many workloads: files edited while KEDA asks, SIGHUP, and workloads that ScaledObjects bring."""
+
+import itertools
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import grpc
+import pytest
+
+from kedastral._proto import externalscaler_pb2 as pb
+
+from .raw_grpc import SERVICE
+from .running import ANY_PORT, PATIENCE, QUICK, Process, fetch, wait_for
+from .stand_in import StandIn, open_stand_in
+
+pytestmark = pytest.mark.process
+
+LISTEN = {"--http-listen": ANY_PORT, "--grpc-listen": ANY_PORT}
+SPEC = "horizon: 60s, step: 1s, interval: 1s, leadTime: 10s, window: 30s, model: baseline, headroom: 1"
+RATE = 100
+"""Calls a second."""
+
+
+@pytest.fixture
+def prometheus() -> Iterator[StandIn]:
+    with open_stand_in() as server:
+        yield server
+
+
+def write_source(prometheus: StandIn) -> str:
+    return (
+        "apiVersion: kedastral.io/v1alpha1\nkind: DataSource\n"
+        f"metadata: {{name: main}}\nspec: {{url: '{prometheus.url}'}}\n"
+    )
+
+
+def write_policy(name: str, target: float, namespace: str = "prod") -> str:
+    return (
+        "---\napiVersion: kedastral.io/v1alpha1\nkind: ForecastPolicy\n"
+        f"metadata: {{name: {name}, namespace: {namespace}}}\n"
+        f"spec: {{query: up, targetPerPod: {target:g}, reactiveFloor: false, {SPEC}}}\n"
+    )
+
+
+@attrs.define
+class Keda:
+    """Calls over one connection; `keep_asking` does so in a thread, and remembers what went wrong."""
+
+    port: int
+    channel: Any = attrs.field(init=False)
+    failures: list[str] = attrs.field(factory=list)
+    answers: dict[str, list[int]] = attrs.field(factory=dict)
+    done: threading.Event = attrs.field(factory=threading.Event)
+
+    def __attrs_post_init__(self) -> None:
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}")
+
+    def ask(self, method: str, kind: Any, **metadata: str) -> Any:
+        ref = pb.ScaledObjectRef(name="web", namespace="prod", scalerMetadata=metadata)
+        request = pb.GetMetricsRequest(scaledObjectRef=ref) if method == "GetMetrics" else ref
+        serialize = type(request).SerializeToString
+        call = self.channel.unary_unary(
+            SERVICE + method, request_serializer=serialize, response_deserializer=kind.FromString
+        )
+        return call(request, timeout=PATIENCE, wait_for_ready=True)
+
+    def replicas(self, **metadata: str) -> int:
+        [value] = self.ask("GetMetrics", pb.GetMetricsResponse, **metadata).metricValues
+        return int(value.metricValue)
+
+    def keep_asking(self, *workloads: str) -> None:
+        began = time.monotonic()
+        for count, workload in enumerate(itertools.cycle(workloads)):
+            if self.done.wait(max(0.0, began + count / RATE - time.monotonic())):
+                return
+            try:
+                self.answers.setdefault(workload, []).append(self.replicas(workload=workload))
+            except grpc.RpcError as error:
+                self.failures.append(f"{workload}: {error}")
+
+
+def swap(folder: Path, version: str, *documents: str) -> None:
+    """As the kubelet changes a ConfigMap: a new folder, and a link that is renamed over the old one."""
+    new = folder / f"..{version}"
+    new.mkdir()
+    (new / "fleet.yaml").write_text("".join(documents))
+    (folder / "..next").symlink_to(new.name)
+    (folder / "..next").rename(folder / "..data")
+    if not (folder / "fleet.yaml").is_symlink():
+        (folder / "fleet.yaml").symlink_to("..data/fleet.yaml")
+
+
+def test_files_are_edited_under_a_hundred_calls_a_second_and_no_call_fails(prometheus: StandIn, tmp_path: Path) -> None:
+    source = write_source(prometheus)  # a load of 700
+    swap(tmp_path, "1", source, write_policy("shop", 100), write_policy("pay", 350))
+    with Process("run", {**LISTEN, "--config": str(tmp_path)}) as process:
+        http, port = process.ports("HTTP", "gRPC")
+        keda = Keda(port)
+        for workload in ("shop", "pay"):
+            wait_for(
+                lambda workload=workload: fetch(http, f"/forecast/current?workload=prod/{workload}").status == 200,
+                workload,
+            )
+        asking = threading.Thread(target=keda.keep_asking, args=("shop", "pay"))
+        asking.start()
+        try:
+            swap(tmp_path, "2", source, write_policy("shop", 100), write_policy("pay", 70), write_policy("cart", 50))
+            wait_for(lambda: fetch(http, "/forecast/current?workload=prod/cart").status == 200, "a new workload")
+            wait_for(lambda: keda.answers["pay"][-1] == 10, "the changed target")
+            swap(tmp_path, "3", source, write_policy("shop", 100), "---\nkind: Nonsense\n")
+            process.wait_for_log("the one before stays")
+            ready = fetch(http, "/readyz")
+            assert ready.status == 200
+            assert "Nonsense" in ready.document["warnings"][0]
+            assert fetch(http, "/forecast/current?workload=prod/cart").status == 200
+            swap(tmp_path, "4", source, write_policy("shop", 100), write_policy("pay", 70))
+            wait_for(lambda: fetch(http, "/forecast/current?workload=prod/cart").status == 404, "a workload gone")
+            wait_for(lambda: "warnings" not in fetch(http, "/readyz").document, "the end of the warning")
+        finally:
+            keda.done.set()
+            asking.join()
+        assert keda.failures == []
+        assert set(keda.answers["shop"]) == {7}
+        assert set(keda.answers["pay"]) == {2, 10}
+        assert (
+            sum(
+                event["msg"].startswith("first forecast")
+                for event in process.log
+                if event.get("workload") == "prod/shop"
+            )
+            == 1
+        )
+        told = [event["msg"] for event in process.log if "the one before stays" in event["msg"]]
+        assert len(told) == len(set(told))
+        metrics = fetch(http, "/metrics").body
+        assert 'kedastral_config_reloads_total{result="success"} 2.0' in metrics
+        assert "cart" not in metrics
+        process.signal(signal.SIGTERM)
+        assert process.wait() == 0
+
+
+def test_a_hangup_has_the_files_read_at_once(prometheus: StandIn, tmp_path: Path) -> None:
+    file = tmp_path / "fleet.yaml"
+    file.write_text(write_source(prometheus) + write_policy("shop", 100))
+    with Process("forecaster", {"--listen": ANY_PORT, "--config": str(file)}) as process:
+        process.ports("HTTP")
+        process.wait_for_log("first forecast")
+        process.signal(signal.SIGHUP)
+        process.wait_for_log("the configuration was read again: no workload changed")
+
+
+def test_a_hangup_ends_no_process_that_has_no_files(prometheus: StandIn) -> None:
+    source = {"--workload": "shop", "--prom-url": prometheus.url, "--prom-query": "up"}
+    with Process("run", {**LISTEN, **source, **QUICK}) as process:
+        process.ports("gRPC")
+        process.signal(signal.SIGHUP)
+        process.wait_for_log("there is no configuration file to read again")
+        process.signal(signal.SIGTERM)
+        assert process.wait() == 0
+
+
+def test_a_scaled_object_brings_its_workload(prometheus: StandIn, tmp_path: Path) -> None:
+    file = tmp_path / "sources.yaml"
+    file.write_text(write_source(prometheus))
+    metadata = {
+        "scalerAddress": "kedastral:8080",
+        "query": "up",
+        "dataSource": "main",
+        "targetPerPod": "100",
+        "headroom": "1",
+        "reactiveFloor": "false",
+        "model": "baseline",
+        "horizon": "60s",
+        "step": "1s",
+        "interval": "5s",
+        "leadTime": "10s",
+        "window": "30s",
+    }
+    flags = {**LISTEN, "--config": str(file), "--allow-scaledobject-workloads": "true"}
+    with Process("run", flags) as process:
+        http, port = process.ports("HTTP", "gRPC")
+        keda = Keda(port)
+        assert keda.replicas(**metadata) == 2  # the default minimum, until the first forecast
+        wait_for(lambda: keda.replicas(**metadata) == 7, "a plan")
+        assert fetch(http, "/forecast/current?workload=prod/web").status == 200
+        wait_for(lambda: keda.replicas(**(metadata | {"targetPerPod": "70"})) == 10, "the changed target")
+        for method, kind in (("GetMetrics", pb.GetMetricsResponse), ("IsActive", pb.IsActiveResponse)):
+            with pytest.raises(grpc.RpcError) as caught:
+                keda.ask(method, kind, **(metadata | {"targetPerPod": "many", "dataSource": "other"}))
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert "targetPerPod" in caught.value.details()
+            assert "dataSource" in caught.value.details()
+        [spec] = keda.ask(
+            "GetMetricSpec", pb.GetMetricSpecResponse, **(metadata | {"targetPerPod": "many"})
+        ).metricSpecs
+        assert spec.metricName == "desired_replicas"

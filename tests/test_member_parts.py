@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From settings to the parts of a workload's tick, and what a change of settings leaves as it was."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import attrs
+import pytest
+
+from kedastral.adapters.http_model import HttpForecaster
+from kedastral.config.fleet_settings import DataSourceSettings, WorkloadSettings
+from kedastral.config.serving_settings import ServiceLevel, ServingSettings, StaleSettings
+from kedastral.config.units import HttpUrl, Name
+from kedastral.config.workload_settings import ForecastSettings, ModelName, PlanSettings
+from kedastral.errors import ConfigError
+from kedastral.members import DataSources, MemberBuilder, Parts
+from kedastral.metrics import Metrics
+from kedastral.services.fleet import Member
+from kedastral.storage.memory import MemoryStore
+from tests.services.parts import wall_clock
+
+MAIN = DataSourceSettings(name="main", url=HttpUrl("http://prometheus:9090"))
+SPARE = DataSourceSettings(name="spare", url=HttpUrl("http://spare:9090"))
+
+
+def shop(**changes: Any) -> WorkloadSettings:
+    """The settings of a workload; ``changes`` by the field of the group they are in."""
+    forecast = {"model": ModelName("auto"), **{k: v for k, v in changes.items() if k in FORECAST}}
+    return WorkloadSettings(
+        workload=Name("shop"),
+        namespace=Name("prod"),
+        data_source=changes.get("data_source", "main"),
+        query=changes.get("query", "up"),
+        forecast=ForecastSettings(**forecast),
+        plan=PlanSettings(target_per_pod=changes.get("target_per_pod", 200.0)),
+        level=ServiceLevel(service_level=changes.get("service_level", 0.99)),
+        serving=ServingSettings(),
+        stale=StaleSettings(stale_after=changes.get("stale_after", 120.0)),
+    )
+
+
+FORECAST = {field.name for field in attrs.fields(ForecastSettings)}
+
+
+@pytest.fixture
+async def builder() -> AsyncIterator[MemberBuilder]:
+    sources = DataSources()
+    sources.replace({"main": MAIN, "spare": SPARE})
+    yield MemberBuilder(MemoryStore(), wall_clock(), Metrics(), sources)
+    await sources.close()
+
+
+def parts(member: Member) -> Parts:
+    found: Parts = member.parts
+    return found
+
+
+@pytest.mark.parametrize(
+    ("changes", "keeps_history", "keeps_model"),
+    [
+        ({}, True, True),
+        ({"target_per_pod": 50.0}, True, True),
+        ({"service_level": 0.999}, True, True),
+        ({"interval": 60.0}, True, True),
+        ({"horizon": 3600.0}, True, True),
+        ({"model": ModelName("baseline"), "window": 14 * 86400.0}, True, False),
+        ({"timezone": ZoneInfo("Europe/Berlin")}, True, False),
+        ({"query": "down"}, False, False),
+        ({"window": 86400.0}, False, False),
+        ({"step": 30.0}, False, False),
+        ({"stale_after": 60.0}, False, False),
+        ({"data_source": "spare"}, False, False),
+    ],
+)
+async def test_what_a_change_leaves_as_it_was(
+    builder: MemberBuilder, changes: dict[str, Any], keeps_history: bool, keeps_model: bool
+) -> None:
+    before = builder.build(shop())
+    after = builder.build(shop(**changes), before)
+    assert (parts(after).source is parts(before).source) is keeps_history
+    assert (parts(after).forecaster is parts(before).forecaster) is keeps_model
+    assert after.key == "prod/shop"
+
+
+async def test_a_data_source_configured_otherwise_is_read_anew_and_the_old_way_closed_after_its_last_user(
+    builder: MemberBuilder,
+) -> None:
+    first, second = builder.build(shop()), builder.build(shop(query="other"))
+    old = parts(first).connection
+    assert old is not None
+    builder.sources.replace({"main": attrs.evolve(MAIN, max_concurrent=1), "spare": SPARE})
+    after = builder.build(shop(), first)
+    assert parts(after).connection is not old
+    assert parts(after).source is not parts(first).source
+    await first.close(after)
+    assert not old.client.is_closed
+    await second.close(None)
+    assert old.client.is_closed
+    now = parts(after).connection
+    assert now is not None
+    assert not now.client.is_closed
+
+
+async def test_a_source_that_is_in_use_and_configured_stays_open(builder: MemberBuilder) -> None:
+    member = builder.build(shop())
+    await member.close(None)
+    connection = builder.sources.use("main")
+    assert connection is parts(member).connection
+    assert not connection.client.is_closed
+
+
+async def test_a_replacement_can_be_undone(builder: MemberBuilder) -> None:
+    before = builder.sources.use("main")
+    undo = builder.sources.replace({"main": attrs.evolve(MAIN, timeout=1.0)})
+    undo()
+    assert builder.sources.use("main") is before
+    assert builder.sources.use("spare").settings == SPARE
+    await builder.sources.close_unused()
+    assert not before.client.is_closed
+
+
+async def test_a_source_that_cannot_be_used_replaces_nothing(builder: MemberBuilder) -> None:
+    before = builder.sources.use("main")
+    broken = attrs.evolve(MAIN, url=HttpUrl("http://%zz"))
+    with pytest.raises(ConfigError):
+        builder.sources.replace({"main": broken})
+    assert builder.sources.use("main") is before
+
+
+async def test_the_way_to_an_own_model_is_closed_with_its_last_member(builder: MemberBuilder) -> None:
+    model = {"model": ModelName("http"), "model_url": HttpUrl("http://model:80"), "window": 1800.0}
+    first = builder.build(shop(**model))
+    client = parts(first).model_client
+    assert client is not None
+    assert isinstance(parts(first).forecaster, HttpForecaster)
+    second = builder.build(shop(**model, target_per_pod=50.0), first)
+    await first.close(second)
+    assert not client.is_closed
+    third = builder.build(shop(**{**model, "model_url": HttpUrl("http://other:80")}), second)
+    await second.close(third)
+    assert client.is_closed
+    await third.close(None)
+
+
+async def test_a_member_answers_by_its_own_stale_settings_and_ticks_by_its_own_interval(
+    builder: MemberBuilder,
+) -> None:
+    member = builder.build(shop(stale_after=7.0, interval=11.0))
+    assert member.policy.stale_after == 7.0
+    assert member.interval == 11.0
