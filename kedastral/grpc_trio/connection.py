@@ -56,7 +56,7 @@ class Connection:
         self._meter = AbuseMeter(limits, self._calls.__len__)
         self._reading = trio.CancelScope()
         self._heard_at = trio.current_time()
-        self._greeted = self._started = self._draining = self._leaving = False
+        self._greeted = self._settled = self._draining = self._leaving = False
         self._reactions: dict[type[events.Event], Callable[[Any], None]] = {
             events.RequestReceived: self._start_call,
             events.DataReceived: self._pass_data,
@@ -64,6 +64,7 @@ class Connection:
             events.StreamReset: self._abandon_call,
             events.WindowUpdated: lambda event: self._http2.open_windows(event.stream_id),
             events.RemoteSettingsChanged: self._apply_settings,
+            events.SettingsAcknowledged: lambda _: self._settle(),
             events.PingReceived: lambda _: self._meter.count_ping(self._http2.frames_sent),
             events.PriorityUpdated: lambda _: self._meter.count_idle_frame(),
             events.UnknownFrameReceived: lambda _: self._meter.count_idle_frame(),
@@ -77,9 +78,6 @@ class Connection:
         transport raises when it breaks, and ``trio.TooSlowError`` if the peer stops reading, in exception groups.
         """
         self._http2.start()
-        self._started = True
-        if self._draining:
-            self._http2.announce_end()
         async with trio.open_nursery() as self._nursery:
             nursery = self._nursery
             nursery.start_soon(self._writer.run)
@@ -101,7 +99,7 @@ class Connection:
         if self._draining:
             return
         self._draining = True
-        if self._started:
+        if self._settled:
             self._http2.announce_end()
         for call in self._calls.values():
             if call.streams_responses:
@@ -179,6 +177,16 @@ class Connection:
         self._meter.count_idle_frame()
         self._http2.limit_encoder()
         self._http2.open_windows(None)
+
+    def _settle(self) -> None:
+        """The client has taken in the server's preface, and may be told to go.
+
+        Earlier grpcio would find the connection ready and over at the same time, and try it again in a loop, which
+        takes 200 MB of memory a second until the connection closes.
+        """
+        if self._draining and not self._settled:
+            self._http2.announce_end()
+        self._settled = True
 
     def _let_leave(self, _: Any) -> None:
         self._leaving = True

@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 from grpclib.const import Status
+from h2.events import ConnectionTerminated, RemoteSettingsChanged
 
 from kedastral._proto import externalscaler_pb2 as pb
 from kedastral.grpc_trio import Health, Limits, Server
@@ -179,9 +180,33 @@ async def test_connections_in_the_backlog_are_told_to_go_elsewhere(
     for client in clients:
         stream_id = client.start()
         await client.until(lambda client=client: bool(client.goaways))  # type: ignore[misc]
-        assert client.goaways[0].last_stream_id == 0
         assert (await client.finish(stream_id)).reset == REFUSED_STREAM
         await client.stream.aclose()
+    await done.wait()
+
+
+async def test_a_client_is_told_to_go_once_it_has_taken_in_the_settings(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    # grpcio loops on a connection that begins with GOAWAY, and takes 200 MB a second until it is closed
+    listener, shutdown, done = MemoryListener(), trio.Event(), trio.Event()
+    client = Client(listener.connect())
+    stream_id = client.start()
+    shutdown.set()
+
+    async def serve() -> None:
+        await Server([Scaler()]).serve([listener], shutdown=shutdown)
+        done.set()
+
+    nursery.start_soon(serve)
+    await client.flush()
+    await trio.testing.wait_all_tasks_blocked()
+    events = client.h2.receive_data(bytes(await client.stream.receive_some()))
+    assert any(isinstance(event, RemoteSettingsChanged) for event in events)
+    assert not any(isinstance(event, ConnectionTerminated) for event in events)
+    await client.until(lambda: bool(client.goaways))
+    assert client.answers[stream_id].reset in (None, REFUSED_STREAM)
+    await client.until_closed()
     await done.wait()
 
 
