@@ -176,6 +176,16 @@ async def test_the_newest_chunk_is_read_first_and_an_error_in_an_older_one_loses
     assert [record.getMessage()[:32] for record in caplog.records] == ["the history is read in part, the"]
 
 
+async def test_a_history_read_in_part_is_told_again_at_the_next_backfill(caplog: pytest.LogCaptureFixture) -> None:
+    server = Server(counting, reply(400), counting)
+    source = source_of(server, points=10, points_per_request=5)
+    assert len(await source.history(END)) == 5
+    assert len(await source.history(END)) == 10
+    server.replies[:] = [counting, reply(400), counting]
+    assert len(await source.history(minutes(100))) == 5
+    assert len(caplog.records) == 2
+
+
 async def test_a_tick_that_is_cancelled_or_out_of_time_loses_nothing(autojump_clock: MockClock) -> None:
     waits = [0.0, 0.0, 30.0, 0.0, 0.0, 30.0, 0.0, 0.0]
     server = Server(counting)
@@ -247,6 +257,13 @@ async def test_waiting_for_the_limits_does_not_count_as_asking(autojump_clock: M
         await source.history(END)
     assert trio.current_time() - began == pytest.approx(102)
     assert [at - server.asked_at[0] for at in server.asked_at] == pytest.approx([0, 1, 2])
+
+
+async def test_waiting_for_the_turn_of_a_retry_does_not_count_either(autojump_clock: MockClock) -> None:
+    server = Server(reply(503), reply(503), counting)
+    began = trio.current_time()
+    await source_of(server, limits=RequestLimits(max_per_second=0.1)).history(END)
+    assert trio.current_time() - began == pytest.approx(20)
 
 
 async def hold(limits: RequestLimits, seconds: float, hurried: bool = True) -> None:
