@@ -28,7 +28,7 @@ demo: $(STAMP)  ## a day of load in minutes, in this terminal; nothing else need
 test: $(STAMP)  ## the tests
 	$(BIN)/python -m pytest -q
 
-configurations: $(STAMP)  ## 10,000 generated configurations, each loaded or refused; three minutes
+configurations: $(STAMP)  ## 10,000 generated configurations, each loaded or refused; four minutes
 	CONFIGURATIONS=10000 $(BIN)/python -m pytest -q tests/config/test_generated_configurations.py
 
 lint: $(STAMP)  ## ruff and mypy

@@ -63,6 +63,7 @@ SOURCE_WRONG = {
     "auth: {password: hush}": "spec.auth.password must not stand in a file; use passwordFile or passwordEnv",
     "auth: {token: hush}": "spec.auth.token must not stand in a file; use tokenFile or tokenEnv",
     "auth: {passwordEnv: hush}": "spec.auth.passwordEnv must name a variable that is set and not empty; set it",
+    "auth: {passwordEnv: EMPTY}": "spec.auth.passwordEnv must name a variable that is set and not empty; set it",
     "auth: {passwordEnv: 5}": "spec.auth.passwordEnv must be the name of a variable; it is a whole number",
     "auth: {username: joe}": (
         "spec.auth.username needs a password: spec.auth.passwordFile or spec.auth.passwordEnv, got 'joe'"
@@ -138,7 +139,7 @@ def test_a_wrong_line_of_a_policy_is_told(tmp_path: Path, line: str) -> None:
 
 @pytest.mark.parametrize("line", SOURCE_WRONG)
 def test_a_wrong_line_of_a_source_is_told(tmp_path: Path, line: str) -> None:
-    [problem] = problems_of(write(tmp_path, source("s", f"  {line}\n"), policy()), env={"SET": "hush"})
+    [problem] = problems_of(write(tmp_path, source("s", f"  {line}\n"), policy()), env={"SET": "hush", "EMPTY": " "})
     assert problem.startswith(f"config.yaml, document 1: {SOURCE_WRONG[line]}")
     assert "hush" not in problem
 
