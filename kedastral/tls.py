@@ -104,10 +104,13 @@ def _load_authorities(context: ssl.SSLContext, ca: Path) -> str | None:
 
 
 def _words_of(error: OSError) -> str:
-    if isinstance(error, ssl.SSLError):
-        mismatch = error.reason == "KEY_VALUES_MISMATCH"
-        return "the key does not belong to the certificate" if mismatch else "it is no PEM file that fits"
-    return error.strerror or "it is no PEM file that fits"
+    reason = getattr(error, "reason", None) or ""  # OpenSSL's, in capitals
+    if reason == "KEY_VALUES_MISMATCH":
+        return "the key does not belong to the certificate"
+    if "_TOO_" in reason:  # such as EE_KEY_TOO_SMALL, CA_MD_TOO_WEAK
+        return reason.replace("_", " ").lower()
+    unreadable = not isinstance(error, ssl.SSLError) and error.strerror
+    return unreadable or "it is no PEM file that fits"
 
 
 def find_fault_of_pair(cert: Path, key: Path | None) -> str | None:

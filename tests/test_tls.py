@@ -11,6 +11,11 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from kedastral.errors import ConfigError
 from kedastral.tls import (
@@ -244,6 +249,18 @@ def test_at_the_start_files_that_cannot_be_used_are_an_error_that_says_whose(aut
     swap_key(files, authority)
     with pytest.raises(ConfigError, match=r"^gRPC: certificate .* the key does not belong to the certificate$"):
         RotatingContext("gRPC", files, MAKE)
+
+
+def test_a_key_that_is_too_short_is_told_as_such(tmp_path: Path) -> None:
+    key = rsa.generate_private_key(65537, 1024)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "shop")])
+    now = datetime.now(UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1)).sign(key, SHA256())
+    files = TlsFiles(tmp_path / "tls.crt", tmp_path / "tls.key")
+    (tmp_path / "tls.crt").write_bytes(made.public_bytes(Encoding.PEM))
+    (tmp_path / "tls.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    with pytest.raises(ConfigError, match="ee key too small"):
+        MAKE(files)
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
