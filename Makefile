@@ -49,8 +49,9 @@ check: lint  ## lint, tests with coverage and its thresholds, generated code up 
 proto: $(STAMP)  ## generate kedastral/_proto again
 	$(BIN)/python proto/generate.py
 
-docs: $(STAMP)  ## write the tables of docs/configuration.md again
+docs: $(STAMP)  ## write the tables of docs/configuration.md and the timelines of docs/keda.md again
 	$(BIN)/python docs/generate.py
+	$(BIN)/python -m tests.loop.timelines
 
 bench: $(STAMP)  ## latencies as JSON, beside their budgets
 	$(BIN)/python -m benchmarks.latency

@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every ScaledObject and trigger that the project shows, on its pages and in deploy/, is one that KEDA reads well."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import pytest
+import yaml
+
+from kedastral.config.keys import POLICY_KEYS
+from kedastral.core.forecast import Forecast
+from kedastral.core.serving import OnStale, StalePolicy, decide
+from kedastral.core.snapshot import Mode, Snapshot
+from tests.docs.pages import PAGES, ROOT, bare, blocks, read, tables
+from tests.loop import timelines
+from tests.services.parts import START
+
+KEDA_PAGE = ROOT / "docs" / "keda.md"
+OURS = ("external", "external-push")
+KEDAS_KEYS = {"scalerAddress", "enableTLS"}
+"""What KEDA itself reads of an external trigger's metadata; ``unsafeSsl`` too, which nobody should set."""
+NEVER_TAKES_PODS = {"currentReplicas", "currentReplicasIfHigher"}
+TLS_PARAMETERS = {"caCert", "tlsClientCert", "tlsClientKey"}
+Yaml = dict[str, Any]
+
+
+@attrs.frozen
+class Example:
+    """One YAML document, and where it stands."""
+
+    place: str
+    document: Yaml
+
+    @property
+    def spec(self) -> Yaml:
+        """The spec of a ScaledObject, or a list of triggers alone."""
+        found: Yaml = self.document.get("spec", self.document)
+        return found
+
+    @property
+    def triggers(self) -> list[Yaml]:
+        """All triggers."""
+        return list(self.spec.get("triggers", ()))
+
+    @property
+    def ours(self) -> list[Yaml]:
+        """Those that ask Kedastral."""
+        return [trigger for trigger in self.triggers if trigger["type"] in OURS]
+
+
+def documents_of(text: str, place: str) -> Iterator[Example]:
+    for n, document in enumerate(yaml.safe_load_all(text)):
+        if isinstance(document, dict):
+            yield Example(f"{place}-{n}", document)
+
+
+def all_examples() -> Iterator[Example]:
+    for page in PAGES:
+        for n, block in enumerate(blocks(read(page))):
+            if block.language in ("yaml", "yml"):
+                yield from documents_of(block.text, f"{page.relative_to(ROOT)}-{n}")
+    for file in sorted((ROOT / "deploy").rglob("*.y*ml")):
+        yield from documents_of(read(file), str(file.relative_to(ROOT)))
+
+
+EXAMPLES = list(all_examples())
+SCALING = [example for example in EXAMPLES if example.triggers]
+OBJECTS = [example for example in SCALING if example.document.get("kind") == "ScaledObject"]
+every_trigger = pytest.mark.parametrize(
+    "trigger",
+    [trigger for example in SCALING for trigger in example.triggers],
+    ids=[f"{example.place}-{trigger['type']}" for example in SCALING for trigger in example.triggers],
+)
+every_object = pytest.mark.parametrize("example", OBJECTS, ids=[example.place for example in OBJECTS])
+
+
+def types_below(node: Any) -> Iterator[str]:
+    """Every ``metricType`` in a document."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == "metricType":
+                yield str(value)
+            yield from types_below(value)
+    elif isinstance(node, list):
+        for item in node:
+            yield from types_below(item)
+
+
+def test_there_is_a_recipe_for_each_way_to_use_it() -> None:
+    here = [example for example in OBJECTS if example.place.startswith("docs/keda.md")]
+    kinds = {
+        "predictive and reactive": lambda e: (
+            len(e.triggers) == 2 and "scalingModifiers" not in e.spec.get("advanced", {})
+        ),
+        "predictive alone": lambda e: len(e.triggers) == 1 and e.spec["minReplicaCount"] > 0,
+        "from zero": lambda e: e.spec["minReplicaCount"] == 0,
+        "one formula": lambda e: "scalingModifiers" in e.spec.get("advanced", {}),
+        "tolerance": lambda e: "tolerance" in str(e.spec.get("advanced", {})),
+        "fallback": lambda e: "fallback" in e.spec,
+    }
+    assert {name for name, fits in kinds.items() if any(map(fits, here))} == set(kinds)
+    assert any(example.document.get("kind") == "TriggerAuthentication" for example in EXAMPLES)
+    assert any("authenticationRef" in trigger for example in SCALING for trigger in example.ours)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=[example.place for example in EXAMPLES])
+def test_nothing_is_ever_of_metric_type_value(example: Example) -> None:
+    assert set(types_below(example.document)) <= {"AverageValue"}
+
+
+@every_trigger
+def test_a_trigger_says_where_to_ask_and_only_what_is_read(trigger: Yaml) -> None:
+    if trigger["type"] not in OURS:
+        return
+    metadata = trigger["metadata"]
+    table = next(table for table in tables(read(KEDA_PAGE)) if list(table[0]) == ["key", "meaning"])
+    known = {bare(row["key"]) for row in table} | KEDAS_KEYS | {key[0] for key in POLICY_KEYS}
+    assert metadata.keys() <= known
+    assert "unsafeSsl" not in metadata
+    assert re.fullmatch(r"[a-z0-9.-]+:\d+", metadata["scalerAddress"])
+    assert trigger["metricType"] == "AverageValue"
+    assert all(isinstance(value, str) for value in metadata.values()), "trigger metadata are text"
+    assert float(metadata.get("activation", "0")) >= 0
+
+
+@every_object
+def test_a_scaled_object_says_its_bounds_and_asks_at_a_sensible_pace(example: Example) -> None:
+    spec = example.spec
+    assert 0 <= spec["minReplicaCount"] < spec["maxReplicaCount"], "KEDA's default minimum is 0: say which is meant"
+    assert 10 <= spec.get("pollingInterval", 30) <= 60
+    assert spec.get("cooldownPeriod", 300) >= 60
+    assert spec["scaleTargetRef"]["name"]
+
+
+@every_object
+def test_where_only_kedastral_is_asked_there_is_a_fallback_that_takes_no_pods(example: Example) -> None:
+    if len(example.ours) < len(example.triggers) and "fallback" not in example.spec:
+        return
+    fallback, spec = example.spec["fallback"], example.spec
+    modified = "scalingModifiers" in spec.get("advanced", {})
+    assert fallback["behavior"] in ({"scalingModifiers"} if modified else NEVER_TAKES_PODS)
+    assert 0 < fallback["replicas"] <= spec["maxReplicaCount"], "0 makes an error of KEDA's an inactive workload"
+    assert fallback["replicas"] >= spec["minReplicaCount"]
+    assert fallback["failureThreshold"] >= 1
+
+
+@every_object
+def test_from_zero_a_stream_wakes_the_workload(example: Example) -> None:
+    if example.spec["minReplicaCount"] == 0:
+        assert [trigger["type"] for trigger in example.ours] == ["external-push"]
+        assert "scalingModifiers" not in example.spec.get("advanced", {}), "a formula that fails is inactive"
+
+
+@every_object
+def test_tolerances_are_zero_and_say_where_they_need_a_feature_gate(example: Example) -> None:
+    behavior = example.spec.get("advanced", {}).get("horizontalPodAutoscalerConfig", {}).get("behavior")
+    if behavior is None:
+        return
+    assert {behavior[way]["tolerance"] for way in ("scaleUp", "scaleDown")} == {0}
+    place = ROOT / re.sub(r"(-\d+)+$", "", example.place)
+    assert "HPAConfigurableTolerance" in read(place)
+
+
+# formulas
+
+
+@attrs.define
+class Formula:
+    """The part of KEDA's expression language that a recipe needs: ``max``, ``min``, ``??``, + - * /, names, numbers."""
+
+    tokens: list[str]
+
+    @classmethod
+    def of(cls, text: str) -> "Formula":
+        tokens = re.findall(r"\d+\.?\d*|\w+|\?\?|[-+*/(),]", text)
+        assert "".join(tokens) == text.replace(" ", ""), text
+        return cls(tokens)
+
+    def value(self, names: Mapping[str, float | None]) -> float | None:
+        """What it comes to; a name without a value is nil, and so is all that is reckoned with it but by ``??``."""
+        rest = list(self.tokens)
+        result = self._sum(rest, names)
+        assert not rest, rest
+        return result
+
+    def _sum(self, rest: list[str], names: Mapping[str, float | None]) -> float | None:
+        left = self._product(rest, names)
+        while rest and rest[0] in "+-":
+            sign, right = (1 if rest.pop(0) == "+" else -1), self._product(rest, names)
+            left = None if left is None or right is None else left + sign * right
+        return left
+
+    def _product(self, rest: list[str], names: Mapping[str, float | None]) -> float | None:
+        left = self._choice(rest, names)
+        while rest and rest[0] in "*/":
+            times, right = rest.pop(0) == "*", self._choice(rest, names)
+            left = None if left is None or right is None else left * right if times else left / right
+        return left
+
+    def _choice(self, rest: list[str], names: Mapping[str, float | None]) -> float | None:
+        left = self._atom(rest, names)
+        while rest and rest[0] == "??":
+            rest.pop(0)
+            right = self._atom(rest, names)
+            left = right if left is None else left
+        return left
+
+    def _atom(self, rest: list[str], names: Mapping[str, float | None]) -> float | None:
+        token = rest.pop(0)
+        if token == "(" or token in ("max", "min"):
+            if token != "(":
+                assert rest.pop(0) == "("
+            values = [self._sum(rest, names)]
+            while rest[0] == ",":
+                rest.pop(0)
+                values.append(self._sum(rest, names))
+            assert rest.pop(0) == ")"
+            present = [value for value in values if value is not None]
+            return None if len(present) < len(values) else (min if token == "min" else max)(present)
+        return float(token) if token[0].isdigit() else names[token]
+
+
+@every_object
+def test_a_formula_takes_the_larger_of_both_and_goes_on_without_kedastral(example: Example) -> None:
+    modifiers = example.spec.get("advanced", {}).get("scalingModifiers")
+    if modifiers is None:
+        return
+    predicted, reactive = example.triggers
+    assert predicted in example.ours
+    one, other, formula = predicted["name"], reactive["name"], Formula.of(modifiers["formula"])
+    threshold = float(reactive["metadata"]["threshold"])
+    assert (modifiers["target"], modifiers["metricType"]) == ("1", "AverageValue")
+    assert formula.value({one: 20.0, other: 5 * threshold}) == 20
+    assert formula.value({one: 3.0, other: 5 * threshold}) == 5
+    assert formula.value({one: None, other: 5 * threshold}) == 5, "once it has failed long enough"
+    assert formula.value({one: 20.0, other: None}) is None, "then KEDA holds"
+    assert formula.value({one: None, other: None}) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [("1 + 2 * 3", 7), ("(1 + 2) * 3", 9), ("max(a ?? 0, b / 100)", 5), ("min(b, 3)", 3), ("a ?? b ?? 1", 500)],
+)
+def test_the_formulas_are_read_as_written(text: str, result: float) -> None:
+    assert Formula.of(text).value({"a": None, "b": 500.0}) == result
+
+
+def test_a_trigger_authentication_gives_what_kedas_external_scaler_reads() -> None:
+    found = [example for example in EXAMPLES if example.document.get("kind") == "TriggerAuthentication"]
+    assert found
+    for example in found:
+        references = example.spec["secretTargetRef"]
+        assert {reference["parameter"] for reference in references} <= TLS_PARAMETERS
+        assert all(reference["name"] and reference["key"] for reference in references)
+    for example in SCALING:
+        for trigger in example.ours:
+            if "authenticationRef" in trigger:
+                assert trigger["metadata"]["enableTLS"] == "true"
+                assert trigger["authenticationRef"]["name"] in {one.document["metadata"]["name"] for one in found}
+
+
+# which answer, when
+
+STALE_AFTER, LEAD, HORIZON = 120.0, 300.0, 1800.0
+AGES = {
+    "fresh": (0.0, STALE_AFTER),
+    "stale, the last plan covers now + lead time": (STALE_AFTER + 1, HORIZON - LEAD - 1),
+    "stale, the last plan is used up": (HORIZON - LEAD, 10 * HORIZON),
+    "stale": (STALE_AFTER + 1, 10 * HORIZON),
+    "no forecast since the start": (math.nan,),
+    "`--mode observe`, fresh or stale": (0.0, HORIZON, math.nan),
+}
+ANSWERS = {
+    "the plan": 7,
+    "the last plan": 7,
+    "UNAVAILABLE": None,
+    "`--default-min`": 3,
+    "0": 0,
+}
+ACTIVE = {"as the plan says": True, "UNAVAILABLE": None, "false": False}
+STREAM = {"as the plan says": ("active",), "silent": ("held", "assumed"), "false": ("inactive",)}
+
+
+def answer_table() -> list[dict[str, str]]:
+    return next(table for table in tables(read(KEDA_PAGE)) if "situation" in table[0])
+
+
+@pytest.mark.parametrize("row", answer_table(), ids=lambda row: f"{row['situation']} {row['`--on-stale`']}")
+def test_the_table_of_answers_is_what_is_answered(row: dict[str, str]) -> None:
+    if row["GetMetrics"] == "no answer":
+        return
+    made = Snapshot("shop", "rps", Forecast(START, 60.0, np.full(30, 700.0)), [7] * 30, LEAD)
+    named = re.findall(r"[a-z-]+", row["`--on-stale`"])
+    for on_stale in OnStale if named == ["any"] else [OnStale(name) for name in named if name != "or"]:
+        mode = Mode.OBSERVE if "observe" in row["situation"] else Mode.SCALE
+        policy = StalePolicy(STALE_AFTER, on_stale, default_min=3, mode=mode)
+        for age in AGES[row["situation"]]:
+            missing = math.isnan(age)
+            now = START + timedelta(seconds=0 if missing else age)
+            decision = decide(None if missing else made, now, policy)
+            assert decision.replicas == ANSWERS[row["GetMetrics"]]
+            told = None if decision.replicas is None else decision.is_active(0)
+            assert told is ACTIVE[row["IsActive"]]
+            assert decision.activity(0).value in STREAM[row["StreamIsActive"]]
+
+
+def test_every_policy_is_in_the_table_for_every_age() -> None:
+    rows = [row for row in answer_table() if "stale" in row["situation"] and "observe" not in row["situation"]]
+    assert {name for row in rows for name in re.findall(r"[a-z-]+", row["`--on-stale`"])} == {*OnStale}
+
+
+# the timelines
+
+
+@pytest.mark.parametrize("name", timelines.SCENES)
+async def test_a_timeline_is_what_happens(autojump_clock: object, name: str) -> None:
+    scene = await timelines.SCENES[name]()
+    drawn = timelines.FOLDER / f"{name}.svg"
+    assert read(drawn) == timelines.draw(scene), "run `make docs`"
+    assert f"](timelines/{name}.svg)" in read(KEDA_PAGE)
+
+
+def test_no_timeline_is_left_over() -> None:
+    assert {Path(file).stem for file in timelines.FOLDER.iterdir()} == set(timelines.SCENES)
