@@ -10,6 +10,7 @@ The layers, each importing only from those below it (``tests/test_layers.py`` en
     adapters  storage  client  the ports' implementations: Prometheus, HTTP model, memory, remote forecaster
     listening  http_server     the sockets, and HTTP on one of them
     config  wire  metrics      conversion at the edges: settings, JSON, Prometheus exposition
+    snapshot_metrics           what the snapshots say of themselves
     simulation                 the backtest's world: KEDA, the HPA and pods; pure
     models                     forecast models, pure
     core                       series, forecast, plan, serving rule, ports; pure

@@ -128,7 +128,7 @@ async def open_forecaster(settings: ForecasterSettings) -> AsyncIterator[App]:
             clock=common.clock,
             readiness=readiness,
             http=_make_http(view, readiness, common, settings, settings.http_access),
-            background=[fleet.run],
+            background=[forecasting.builder.learning.run, fleet.run],
         )
         yield watch_files(app, forecasting, settings.fleet)
 
@@ -180,7 +180,7 @@ def assemble_run(settings: RunSettings | DemoSettings, forecasting: Forecasting,
         readiness=readiness,
         http=_make_http(view, readiness, common, settings, access),
         grpc=grpc,
-        background=[fleet.run, directory.run, grpc.service.board.run],
+        background=[forecasting.builder.learning.run, fleet.run, directory.run, grpc.service.board.run],
     )
 
 

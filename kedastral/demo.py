@@ -21,6 +21,7 @@ from kedastral.config.settings import DemoSettings
 from kedastral.core.capacity import ReplicaBounds
 from kedastral.core.serving import wanted_for
 from kedastral.core.snapshot import Snapshot
+from kedastral.core.standing import Status
 from kedastral.listening import port_of
 from kedastral.services.fleet import Fleet
 from kedastral.services.scaler import Scaler
@@ -153,10 +154,14 @@ class Demo:
         return float(snapshot.forecast.values[min(index, len(snapshot.forecast.values) - 1)])
 
     async def learn(self) -> None:
-        """Wait for the app's first forecast, which may take a model seconds, and only then let the clock run."""
-        while self.snapshot() is None:  # noqa: ASYNC110 - the store has no event for it, nobody else needs one
+        """Wait for the app's first forecast, which may take a model a second, and only then let the clock run."""
+        while self._is_learning():  # noqa: ASYNC110 - the store has no event for it, nobody else needs one
             await trio.sleep(0.02)
         self.clock.begin()
+
+    def _is_learning(self) -> bool:
+        snapshot = self.snapshot()
+        return snapshot is None or snapshot.standing.status is Status.LEARNING
 
     async def compare(self, duration: float, on_sync: Callable[[], None]) -> None:
         """Advance the comparison with the clock for ``duration`` seconds of its time, then return."""

@@ -2,21 +2,22 @@
 """`MemberBuilder`: one workload's settings -> the parts of its tick; what still fits is taken over from before."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 
 import attrs
 import httpx
 import trio
 
 from kedastral.adapters.http_model import HttpForecaster, open_model_client
-from kedastral.adapters.in_process import InProcessForecaster
+from kedastral.adapters.in_process import InProcessForecaster, Recalled
 from kedastral.adapters.prometheus import PrometheusSource, RangeQuery
 from kedastral.adapters.prometheus_access import PrometheusAccess, open_prometheus_client
 from kedastral.adapters.request_limits import RequestLimits
 from kedastral.clock import WallClock
 from kedastral.config.fleet_settings import DataSourceSettings, WorkloadSettings
 from kedastral.config.source_settings import PrometheusLogin
-from kedastral.config.workload_settings import HTTP_MODEL, ForecastSettings
-from kedastral.core.ports import Forecaster, MetricSource, SnapshotStore
+from kedastral.config.workload_settings import HTTP_MODEL
+from kedastral.core.ports import Forecaster, LearningModel, MetricSource, SnapshotStore
 from kedastral.core.series import Series
 from kedastral.core.snapshot import Mode
 from kedastral.core.steered import SteeredSettings
@@ -24,10 +25,11 @@ from kedastral.core.steering import SteeringSettings
 from kedastral.core.uncertainty import UncertaintyState
 from kedastral.core.warm_up import warm_up
 from kedastral.core.workload import Workload
-from kedastral.metrics import Metrics
+from kedastral.metrics import Metrics, observe_seconds
 from kedastral.models import MODELS
 from kedastral.services.fleet import Member
 from kedastral.services.forecaster import ForecastLoop, ForgivingTick, HeadroomPlanner, Planner, ServiceLevelPlanner
+from kedastral.services.learning import LearningForecaster, LearningQueue
 from kedastral.services.measured import MeasuredForecaster, MeasuredPlanner, MeasuredSource
 
 COMPUTING = 2
@@ -128,6 +130,7 @@ class MemberBuilder:
     sources: DataSources = attrs.field(factory=DataSources)
     open_source: OpenSource = no_source
     computing: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(COMPUTING))
+    learning: LearningQueue = attrs.field(factory=LearningQueue)
 
     def build(self, settings: WorkloadSettings, before: Member | None = None) -> Member:
         """A member for ``settings`` that goes on where ``before`` was. Raises ConfigError, and then nothing is open.
@@ -142,7 +145,7 @@ class MemberBuilder:
             forecaster=MeasuredForecaster(parts.forecaster, self.metrics),
             store=self.store,
             clock=self.clock,
-            planner=MeasuredPlanner(make_planner(workload, settings.forecast), self.metrics),
+            planner=MeasuredPlanner(make_planner(workload, parts.forecaster), self.metrics),
         )
 
         async def close(successor: Member | None) -> None:
@@ -171,16 +174,27 @@ class MemberBuilder:
         if before is not None and before.forecast_by == forecast_by:
             forecaster, client = before.forecaster, before.model_client
         else:
-            forecaster, client = self._open_forecaster(forecast)
+            forecaster, client = self._open_forecaster(settings)
         return Parts(read_from, source, forecast_by, forecaster, connection, client)
 
-    def _open_forecaster(self, forecast: ForecastSettings) -> tuple[Forecaster, httpx.AsyncClient | None]:
+    def _open_forecaster(self, settings: WorkloadSettings) -> tuple[Forecaster, httpx.AsyncClient | None]:
+        forecast = settings.forecast
         if forecast.model == HTTP_MODEL and forecast.model_url is not None:
             client = open_model_client(forecast.model_url)
             return HttpForecaster(client, forecast.model_timeout), client
         kind = MODELS[str(forecast.model)]
-        limiter = self.computing if kind.heavy else None
-        return InProcessForecaster(kind.make(forecast.timezone), limiter), None
+        model, steered = kind.make(forecast.timezone), workload_of(settings).steered
+        if steered is not None and isinstance(model, LearningModel):
+            return self._begin_learning(model, steered), None
+        return InProcessForecaster(model, self.computing if kind.heavy else None), None
+
+    def _begin_learning(self, model: LearningModel, steered: SteeredSettings) -> Forecaster:
+        def learn(history: Series, made_at: datetime, steps: int) -> UncertaintyState:
+            window, touched = steered.window(history.step), steered.touched(history.step)
+            with observe_seconds(self.metrics.learn_seconds.labels(model.name).observe):
+                return warm_up(model, history, steps, window, touched=touched, made_at=made_at)
+
+        return LearningForecaster(InProcessForecaster(Recalled(model), self.computing), learn, self.learning)
 
 
 def prometheus_access(url: str, login: PrometheusLogin) -> PrometheusAccess:
@@ -227,14 +241,8 @@ def workload_of(settings: WorkloadSettings) -> Workload:
     )
 
 
-def make_planner(workload: Workload, forecast: ForecastSettings) -> Planner:
+def make_planner(workload: Workload, forecaster: Forecaster) -> Planner:
     """How the workload's forecasts become plans: steered to a service level, or by a fixed headroom."""
-    steered = workload.steered
-    if steered is None:
-        return HeadroomPlanner(workload)
-
-    def learn_uncertainty(history: Series) -> UncertaintyState:
-        model = MODELS[str(forecast.model)].make(forecast.timezone)
-        return warm_up(model, history, workload.steps, steered.window(history.step))
-
-    return ServiceLevelPlanner(workload, learn_uncertainty)
+    if workload.steered is not None and isinstance(forecaster, LearningForecaster):
+        return ServiceLevelPlanner(workload, forecaster.learnt)
+    return HeadroomPlanner(workload)

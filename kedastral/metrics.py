@@ -1,24 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every metric there is: names, labels and meaning. docs/metrics.md lists them, and a test keeps both equal."""
+"""Every metric but those of snapshots: names, labels and meaning; docs/metrics.md lists them, and a test checks it."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from time import perf_counter
 
 import attrs
 from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, PlatformCollector
 from prometheus_client import ProcessCollector as _ProcessCollector
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
 from kedastral import __version__
 from kedastral.clock import WallClock
 from kedastral.core.ports import SnapshotReader
-from kedastral.core.serving import replicas_at
-from kedastral.core.snapshot import Snapshot
 from kedastral.errors import WorkloadError
+from kedastral.snapshot_metrics import SnapshotCollector
 
 FAST_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds, from a plan's tenths of a millisecond to the 10 s that a source may take at most."""
@@ -31,6 +26,7 @@ class Metrics:
     registry: CollectorRegistry = attrs.field(factory=lambda: CollectorRegistry(auto_describe=True))
     collect_seconds: Histogram = attrs.field(init=False)
     predict_seconds: Histogram = attrs.field(init=False)
+    learn_seconds: Histogram = attrs.field(init=False)
     plan_seconds: Histogram = attrs.field(init=False)
     errors: Counter = attrs.field(init=False)
     ticks_missed: Counter = attrs.field(init=False)
@@ -48,6 +44,10 @@ class Metrics:
     @predict_seconds.default
     def _make_predict_seconds(self) -> Histogram:
         return self._histogram("kedastral_model_predict_seconds", "Time to make a forecast", "model")
+
+    @learn_seconds.default
+    def _make_learn_seconds(self) -> Histogram:
+        return self._histogram("kedastral_model_learn_seconds", "Time to learn from a history first", "model")
 
     @plan_seconds.default
     def _make_plan_seconds(self) -> Histogram:
@@ -116,7 +116,7 @@ class Metrics:
 
     def show_snapshots(self, reader: SnapshotReader, clock: WallClock) -> None:
         """Expose age and replicas of every snapshot that ``reader`` has, computed at each scrape."""
-        self.registry.register(_SnapshotCollector(reader, clock))
+        self.registry.register(SnapshotCollector(reader, clock))
 
 
 @contextmanager
@@ -127,61 +127,3 @@ def observe_seconds(observe: Callable[[float], None]) -> Iterator[None]:
         yield
     finally:
         observe(perf_counter() - began)
-
-
-SNAPSHOT_GAUGES = (
-    ("kedastral_forecast_age_seconds", "Age of the newest forecast"),
-    ("kedastral_desired_replicas", "Replicas wanted now, by the plan"),
-    ("kedastral_steering_factor", "Factor on the upper quantile that the service level is steered with"),
-    ("kedastral_service_level_target", "Share of minutes that is to have enough pods"),
-    ("kedastral_budget_spent_ratio", "Share of the minutes that may be short of pods that is spent, over four weeks"),
-    ("kedastral_short_minutes", "Minutes judged short of pods in hindsight, over four weeks"),
-    ("kedastral_steering_at_cap", "1 while the factor is as high as it goes, else 0"),
-    ("kedastral_standing_down", "1 while the forecast loses to the last value and is not used, else 0"),
-    ("kedastral_quantile_coverage_ratio", "Share of windows whose maximum stayed below the upper quantile, of late"),
-    ("kedastral_forecast_loss_ratio", "Loss of the upper quantile relative to that of the last value, of late"),
-)
-"""Gauges computed from the newest snapshot at each scrape; from the third on only where a service level is steered."""
-
-
-@attrs.frozen(eq=False)
-class _SnapshotCollector(Collector):
-    reader: SnapshotReader
-    clock: WallClock
-
-    def describe(self) -> Iterable[Metric]:
-        return self._families()
-
-    def collect(self) -> Iterable[Metric]:
-        families = self._families()
-        now = self.clock.now()
-        for workload, snapshot in self.reader.newest().items():
-            for family, value in zip(families, _figures(snapshot, now), strict=True):
-                if value is not None:
-                    family.add_metric((workload,), value)
-        return families
-
-    @staticmethod
-    def _families() -> list[GaugeMetricFamily]:
-        return [GaugeMetricFamily(name, words, labels=("workload",)) for name, words in SNAPSHOT_GAUGES]
-
-
-def _figures(snapshot: Snapshot, now: datetime) -> tuple[float | None, ...]:
-    """The value of each of `SNAPSHOT_GAUGES`; None where a snapshot has none."""
-    first = (snapshot.age(now), replicas_at(snapshot, now))
-    steered = snapshot.steered
-    if steered is None:
-        return (*first, *(None for _ in SNAPSHOT_GAUGES[2:]))
-    uncertainty, steering = steered.state.uncertainty, steered.state.steering
-    lost = uncertainty.last.loss
-    return (
-        *first,
-        steered.factor,
-        steered.service_level,
-        steered.budget_spent,
-        steering.minutes_short,
-        float(steered.at_cap),
-        float(uncertainty.standing_down),
-        uncertainty.model.covered[0],
-        uncertainty.model.loss / lost if lost > 0 else None,
-    )

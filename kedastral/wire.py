@@ -14,10 +14,21 @@ from cattrs.v import format_exception, transform_error
 from kedastral.core.forecast import Forecast
 from kedastral.core.series import Observation, Series, fill_gaps
 from kedastral.core.snapshot import Mode, Snapshot
+from kedastral.core.standing import OK, Standing, Status
 
 
 class WireError(ValueError):
     """A document that is not what it should be; the message says where and why, each problem after the other."""
+
+
+@attrs.frozen(kw_only=True)
+class _ExpertDocument:
+    """An expert of the forecast, at the horizon next to the lead time."""
+
+    name: str
+    ahead_seconds: float
+    weight: float
+    error: float | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -43,6 +54,7 @@ class _SnapshotDocument:
     budget_spent: float | None = None
     at_cap: bool = False
     mode: str = ""
+    experts: tuple[_ExpertDocument, ...] = ()
 
 
 def write_time(moment: datetime) -> str:
@@ -84,12 +96,16 @@ def write_snapshot(snapshot: Snapshot) -> dict[str, Any]:
         observed_value=observed.value if observed else None,
         reactive_replicas=snapshot.floor,
         mode=snapshot.mode,
+        experts=tuple(
+            _ExpertDocument(name=one.name, ahead_seconds=one.ahead, weight=one.weight, error=one.error)
+            for one in snapshot.forecast.experts_at(snapshot.lead_time)
+        ),
     )
+    if steered is not None or not snapshot.standing.is_ok:
+        document = attrs.evolve(document, status=snapshot.standing.status, reason=snapshot.standing.reason)
     if steered is not None:
         document = attrs.evolve(
             document,
-            status=steered.status,
-            reason=steered.reason,
             upper_values=tuple(steered.upper.tolist()),
             service_level=steered.service_level,
             steering_factor=steered.factor,
@@ -169,8 +185,13 @@ def _to_snapshot(document: _SnapshotDocument) -> Snapshot:
         observed = Observation(document.observed_at, document.observed_value)
     return Snapshot(
         document.workload, document.metric, forecast, document.desired_replicas, document.lead_time_seconds,
-        observed, document.reactive_replicas, mode=Mode(document.mode or Mode.SCALE),
+        observed, document.reactive_replicas, mode=Mode(document.mode or Mode.SCALE), standing=_standing_of(document),
     )  # fmt: skip
+
+
+def _standing_of(document: _SnapshotDocument) -> Standing:
+    """A status that a later version may have added is not known here, and shown as ok."""
+    return Standing(Status(document.status), document.reason) if document.status in set(Status) else OK
 
 
 def _camel(name: str) -> str:
@@ -227,17 +248,18 @@ def _make_converter() -> Converter:
     converter.register_structure_hook(datetime, lambda value, _: read_time(value))
     converter.register_unstructure_hook(datetime, write_time)
     converter.register_unstructure_hook(float, _write_number)
-    names = {field.name: override(rename=_camel(field.name)) for field in attrs.fields(_SnapshotDocument)}
-    # cattrs takes the fields' overrides as keywords beside its own, which its types cannot say
-    unstructure = make_dict_unstructure_fn(
-        _SnapshotDocument,
-        converter,
-        _cattrs_omit_if_default=True,
-        **names,  # type: ignore[arg-type]
-    )
-    converter.register_unstructure_hook(_SnapshotDocument, unstructure)
-    structure = make_dict_structure_fn(_SnapshotDocument, converter, **names)  # type: ignore[arg-type]
-    converter.register_structure_hook(_SnapshotDocument, structure)
+    for document in (_ExpertDocument, _SnapshotDocument):
+        names = {field.name: override(rename=_camel(field.name)) for field in attrs.fields(document)}
+        # cattrs takes the fields' overrides as keywords beside its own, which its types cannot say
+        unstructure = make_dict_unstructure_fn(
+            document,
+            converter,
+            _cattrs_omit_if_default=True,
+            **names,  # type: ignore[arg-type]
+        )
+        converter.register_unstructure_hook(document, unstructure)
+        structure = make_dict_structure_fn(document, converter, **names)  # type: ignore[arg-type]
+        converter.register_structure_hook(document, structure)
     return converter
 
 

@@ -30,6 +30,8 @@ MORE = {
     "kedastral_config_reloads_total": ("counter", {"result"}),
     "kedastral_config_last_reload_successful": ("gauge", set()),
     "kedastral_build_info": ("gauge", {"version"}),
+    "kedastral_forecast_status": ("gauge", {"workload", "status"}),
+    "kedastral_model_learn_seconds": ("histogram", {"model"}),
     # without samples here, since this snapshot is not steered
     "kedastral_steering_factor": ("gauge", set()),
     "kedastral_service_level_target": ("gauge", set()),
@@ -39,6 +41,12 @@ MORE = {
     "kedastral_standing_down": ("gauge", set()),
     "kedastral_quantile_coverage_ratio": ("gauge", set()),
     "kedastral_forecast_loss_ratio": ("gauge", set()),
+    "kedastral_lead_error_ratio": ("gauge", set()),
+    "kedastral_expert_weight_ratio": ("gauge", set()),
+    "kedastral_expert_error_ratio": ("gauge", set()),
+    "kedastral_needed_pod_seconds_total": ("counter", set()),
+    "kedastral_unserved_pod_seconds_total": ("counter", set()),
+    "kedastral_spare_pod_seconds_total": ("counter", set()),
 }
 
 
@@ -49,6 +57,7 @@ async def use_all() -> Metrics:
     metrics.show_snapshots(store, wall_clock())
     metrics.collect_seconds.labels("prometheus").observe(0.2)
     metrics.predict_seconds.labels("baseline").observe(0.2)
+    metrics.learn_seconds.labels("auto").observe(0.2)
     metrics.plan_seconds.observe(0.2)
     metrics.count_error(SourceError("away", reason="unreachable"))
     metrics.ticks_missed.labels("shop").inc()

@@ -8,7 +8,7 @@ import trio
 
 from kedastral.adapters.http_client import one_line
 from kedastral.core.forecast import Forecast
-from kedastral.core.ports import Model
+from kedastral.core.ports import LearningModel, Model
 from kedastral.core.series import Series
 from kedastral.errors import ModelError
 
@@ -60,3 +60,19 @@ class InProcessForecaster:
 
     def _misfit(self, what: str) -> ModelError:
         return ModelError(f"model {self.name} gave {what}", reason="bad_answer")
+
+
+@attrs.frozen
+class Recalled:
+    """A `kedastral.core.ports.LearningModel` that forecasts from what it has learnt, and never learns by itself."""
+
+    model: LearningModel
+
+    @property
+    def name(self) -> str:
+        """The model's own name."""
+        return self.model.name
+
+    def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
+        """See `LearningModel.recall`."""
+        return self.model.recall(history, made_at, steps)

@@ -6,7 +6,8 @@ from datetime import datetime
 import attrs
 import numpy as np
 
-from kedastral.core.series import Floats, frozen_floats, require_positive, require_utc, same_array
+from kedastral.core.series import Floats, Series, frozen_floats, require_positive, require_utc, same_array
+from kedastral.core.standing import OK, Standing
 
 
 def _require_loads(_instance: object, attribute: "attrs.Attribute[Floats]", values: Floats) -> None:
@@ -36,15 +37,32 @@ class Forecast:
     """``values[i]`` is the load expected over ``[made_at + i * step, made_at + (i + 1) * step)``.
 
     ``values`` has shape (horizon / step,); finite and >= 0, or the constructor raises ValueError. ``step`` is in
-    seconds. ``experts`` says whose forecast it is, where a model is made of several.
+    seconds. ``experts`` says whose forecast it is, where a model is made of several. ``standing`` says why it is
+    none of the model's: the last value stands in then.
     """
 
     made_at: datetime = attrs.field(validator=require_utc)
     step: float = attrs.field(validator=require_positive)
     values: Floats = attrs.field(converter=frozen_floats, validator=_require_loads, eq=attrs.cmp_using(eq=same_array))
     experts: tuple[ExpertView, ...] = ()
+    standing: Standing = OK
 
     @property
     def horizon(self) -> float:
         """How far the forecast reaches, in seconds."""
         return self.step * len(self.values)
+
+    def experts_at(self, ahead: float) -> tuple[ExpertView, ...]:
+        """The experts at the horizon nearest to ``ahead`` seconds; none where there are none."""
+        if not self.experts:
+            return ()
+        nearest = min((expert.ahead for expert in self.experts), key=lambda each: abs(each - ahead))
+        return tuple(expert for expert in self.experts if expert.ahead == nearest)
+
+
+def stand_in(history: Series, made_at: datetime, steps: int, standing: Standing) -> Forecast:
+    """What is forecast while the model gives none: the newest value goes on. Raises ValueError where there is none."""
+    newest = history.newest
+    if newest is None:
+        raise ValueError("there is no value to go on from")
+    return Forecast(made_at, history.step, np.full(steps, newest.value), standing=standing)

@@ -89,6 +89,15 @@ class Series:
         return self.start + timedelta(seconds=index * self.step)
 
     @property
+    def first(self) -> Observation | None:
+        """The first value that is not a gap, or None where all are gaps."""
+        known = np.isfinite(self.values)
+        if not known.any():
+            return None
+        index = int(known.argmax())
+        return Observation(self.time_at(index), float(self.values[index]))
+
+    @property
     def newest(self) -> Observation | None:
         """The newest value that is not a gap, or None where all are gaps."""
         known = np.flatnonzero(np.isfinite(self.values))

@@ -9,6 +9,7 @@ import attrs
 from kedastral.core.capacity import MOST_REPLICAS
 from kedastral.core.forecast import Forecast
 from kedastral.core.series import Ints, Observation, frozen_ints, require_positive, same_array
+from kedastral.core.standing import OK, Standing
 from kedastral.core.steered import SteeredReport
 
 
@@ -27,7 +28,7 @@ class Snapshot:
     ``lead_time`` is in seconds. ``observed`` is the newest measurement the forecast saw, ``floor`` the replicas it
     needs at once; None where the reactive floor is off. ``steered`` says how the service level is being met, and
     carries what the next tick has to know; None where a fixed headroom plans. ``mode`` is that of the workload, so that
-    a scaler in another process knows it.
+    a scaler in another process knows it. ``standing`` says whether the model's forecast is what is planned for.
     """
 
     workload: str
@@ -39,6 +40,7 @@ class Snapshot:
     floor: int | None = None
     steered: SteeredReport | None = None
     mode: Mode = Mode.SCALE
+    standing: Standing = OK
 
     def __attrs_post_init__(self) -> None:
         if len(self.replicas) != len(self.forecast.values):

@@ -80,6 +80,24 @@ class DaySpent:
 
 
 @attrs.frozen
+class Account:
+    """Pod-minutes: ``needed`` for the load, of them ``unserved``; ``spare`` were there for nothing."""
+
+    needed: float = 0.0
+    unserved: float = 0.0
+    spare: float = 0.0
+
+    def add(self, outcome: "Judged", target_per_pod: float) -> "Account":
+        """With one step more."""
+        pods = outcome.load / target_per_pod
+        return Account(
+            self.needed + pods * outcome.minutes,
+            self.unserved + max(pods - outcome.ready, 0.0) * outcome.minutes,
+            self.spare + max(outcome.ready - pods, 0.0) * outcome.minutes,
+        )
+
+
+@attrs.frozen
 class SteeringState:
     """All that is remembered from tick to tick; part of the snapshot, so that it survives a restart.
 
@@ -91,6 +109,7 @@ class SteeringState:
     judged_until: float | None = None
     recommended: tuple[Recommended, ...] = ()
     spent: tuple[DaySpent, ...] = ()
+    account: Account = attrs.field(factory=Account)
 
     @property
     def at_cap(self) -> bool:
@@ -144,7 +163,8 @@ def steer(state: SteeringState, outcome: Judged, settings: SteeringSettings) -> 
     if settings.observing:
         return state
     short = is_short(outcome, settings.policy)
-    state = attrs.evolve(state, spent=_spend(state.spent, outcome, short=short))
+    account = state.account.add(outcome, settings.policy.target_per_pod)
+    state = attrs.evolve(state, spent=_spend(state.spent, outcome, short=short), account=account)
     bounds = settings.policy.bounds
     if (outcome.ready <= bounds.fewest and not short) or (bounds.most and outcome.ready >= bounds.most):
         return state

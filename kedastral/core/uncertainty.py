@@ -49,7 +49,8 @@ class Calibration:
     """What is known of one forecast's residuals; scales and loss are logarithmic.
 
     ``thresholds`` and ``covered``, the share of windows that stayed below each quantile of late, match `QUANTILES`.
-    ``loss`` is the pinball loss of the first quantile, a mean over about `SCORE`.
+    ``loss`` is the pinball loss of the first quantile, a mean over about `SCORE`; so is ``error``, of how far off the
+    forecast of the value a lead time ahead was, in units of load.
     """
 
     fast: float = FIRST_SCALE
@@ -58,6 +59,7 @@ class Calibration:
     covered: tuple[float, ...] = QUANTILES
     loss: float = 0.0
     windows: int = 0
+    error: float = 0.0
 
     @property
     def margins(self) -> tuple[float, ...]:
@@ -72,19 +74,35 @@ class Calibration:
 
 @attrs.frozen
 class Bet:
-    """What a forecast said of a window's maximum: its ``largest`` value and the quantiles, in units of load."""
+    """What a forecast said of a window's maximum: its ``largest`` value and the quantiles, in units of load.
+
+    ``at_lead`` is what it said of the value that comes a lead time ahead.
+    """
 
     largest: float
     uppers: tuple[float, ...]
+    at_lead: float
 
 
 @attrs.frozen
 class Pending:
-    """A window whose maximum is still to be seen; its first value will be dated ``begins`` (epoch seconds)."""
+    """A window whose maximum is still to be seen; its first value will be dated ``begins`` (epoch seconds).
+
+    ``lead`` is the index in it of the value that comes a lead time ahead.
+    """
 
     begins: float
+    lead: int
     model: Bet
     last: Bet
+
+
+@attrs.frozen
+class Outcome:
+    """What a window came to: its ``largest`` load, and that ``at_lead``."""
+
+    largest: float
+    at_lead: float
 
 
 @attrs.frozen
@@ -113,29 +131,33 @@ def observe(state: UncertaintyState, history: Series, window: int) -> Uncertaint
         return state
     model, last, offset = state.model, state.last, offset_of(history)
     for bet in ended:
-        largest = _largest_of(history, bet.begins, window)
-        if largest is not None:
-            model = _learn(model, bet.model, largest, offset, history.step)
-            last = _learn(last, bet.last, largest, offset, history.step)
+        seen = _seen_of(history, bet.begins, window)
+        if seen is not None:
+            outcome = Outcome(float(seen.max()), float(seen[min(bet.lead, window - 1)]))
+            model = _learn(model, bet.model, outcome, offset, history.step)
+            last = _learn(last, bet.last, outcome, offset, history.step)
     return UncertaintyState(model, last, tuple(pending), _stands_down(model, last, down=state.standing_down))
 
 
-def expect(state: UncertaintyState, history: Series, values: Floats, window: int) -> UncertaintyState:
+def expect(
+    state: UncertaintyState, history: Series, values: Floats, window: int, touched: int | None = None
+) -> UncertaintyState:
     """``state`` with the forecast ``values``, made from ``history``, to be judged once its window has been seen.
 
-    ``values[0]`` forecasts the value that follows ``history``. One window begins at each step: a second forecast from
-    the same history changes nothing.
+    ``values[0]`` forecasts the value that follows ``history``. The first ``touched`` steps of the window, by default
+    all of it, are those that the lead time touches. One window begins at each step: a second forecast from the same
+    history changes nothing.
     """
     begins = _epoch(history.time_at(len(history)))
     newest = history.newest
     if newest is None or (state.pending and state.pending[-1].begins >= begins - history.step / 2):
         return state
-    offset = offset_of(history)
+    offset, lead = offset_of(history), min(touched or window, len(values)) - 1
     bets = (
-        _bet(state.model, float(values[:window].max()), offset),
-        _bet(state.last, newest.value, offset),
+        _bet(state.model, float(values[:window].max()), float(values[lead]), offset),
+        _bet(state.last, newest.value, newest.value, offset),
     )
-    return attrs.evolve(state, pending=(*state.pending, Pending(begins, *bets)))
+    return attrs.evolve(state, pending=(*state.pending, Pending(begins, lead, *bets)))
 
 
 def upper_path(values: Floats, margin: float, offset: float) -> Floats:
@@ -150,25 +172,27 @@ def offset_of(history: Series) -> float:
     return max(OFFSET_OF_MEAN * float(recent.mean()), OFFSET_OF_MOST * float(recent.max())) if len(recent) else 0.0
 
 
-def _bet(calibration: Calibration, largest: float, offset: float) -> Bet:
+def _bet(calibration: Calibration, largest: float, at_lead: float, offset: float) -> Bet:
     uppers = (max((largest + offset) * math.exp(margin) - offset, 0.0) for margin in calibration.margins)
-    return Bet(largest, tuple(uppers))
+    return Bet(largest, tuple(uppers), at_lead)
 
 
-def _learn(calibration: Calibration, bet: Bet, largest: float, offset: float, step: float) -> Calibration:
-    windows = calibration.windows + 1
+def _learn(calibration: Calibration, bet: Bet, seen: Outcome, offset: float, step: float) -> Calibration:
+    windows, largest = calibration.windows + 1, seen.largest
     residual = abs(_log_ratio(largest, bet.largest, offset))
     covered = [1.0 if largest <= upper * (1 + 1e-9) else 0.0 for upper in bet.uppers]
     day = _weight(SLOW, step, windows)
     beyond = _log_ratio(largest, bet.uppers[0], offset)
     pinball = max(QUANTILES[0] * beyond, (QUANTILES[0] - 1) * beyond)
+    score = _weight(SCORE, step, windows)
     return Calibration(
         fast=_towards(calibration.fast, residual, _weight(FAST, step, windows)),
         slow=_towards(calibration.slow, residual, day),
         thresholds=tuple(map(_move_threshold, calibration.thresholds, covered, QUANTILES)),
         covered=tuple(_towards(share, now, day) for share, now in zip(calibration.covered, covered, strict=True)),
-        loss=_towards(calibration.loss, pinball, _weight(SCORE, step, windows)),
+        loss=_towards(calibration.loss, pinball, score),
         windows=windows,
+        error=_towards(calibration.error, abs(seen.at_lead - bet.at_lead), score),
     )
 
 
@@ -195,11 +219,11 @@ def _log_ratio(seen: float, forecast: float, offset: float) -> float:
     return min(max(math.log((seen + offset) / (forecast + offset)), -MOST_SURPRISE), MOST_SURPRISE)
 
 
-def _largest_of(history: Series, begins: float, window: int) -> float | None:
+def _seen_of(history: Series, begins: float, window: int) -> Floats | None:
+    """The values of a window; None where one of them is not known."""
     first = round((begins - _epoch(history.start)) / history.step)
     values = history.values[first : first + window] if first >= 0 else history.values[:0]
-    largest = float(values.max()) if len(values) == window else math.nan
-    return largest if math.isfinite(largest) else None
+    return values if len(values) == window and np.isfinite(values).all() else None
 
 
 def _epoch(moment: datetime) -> float:

@@ -26,6 +26,7 @@ def warm_up(
     steps: int,
     window: int,
     *,
+    touched: int | None = None,
     made_at: datetime | None = None,
     most: int = WARM_UP_STEPS,
 ) -> UncertaintyState:
@@ -35,18 +36,24 @@ def warm_up(
     where it cannot. Any other forecasts ``most`` times at most.
     """
     if not isinstance(model, LearningModel):
-        return judge_past(forecast_again(model, history, steps, most), history, window)
-    return judge_past(model.learn(history, made_at or history.time_at(len(history) - 1), steps), history, window)
+        return judge_past(forecast_again(model, history, steps, most), history, window, touched)
+    learnt = model.learn(history, made_at or history.time_at(len(history) - 1), steps)
+    return judge_past(learnt, history, window, touched)
 
 
-def judge_past(forecasts: Iterable[Forecast], history: Series, window: int) -> UncertaintyState:
-    """The state of one who has made ``forecasts``, oldest first, while ``history`` came in."""
+def judge_past(
+    forecasts: Iterable[Forecast], history: Series, window: int, touched: int | None = None
+) -> UncertaintyState:
+    """The state of one who has made ``forecasts``, oldest first, while ``history`` came in.
+
+    ``window`` and ``touched`` as in `kedastral.core.uncertainty.expect`.
+    """
     state, reach = UncertaintyState(), math.ceil(SEEN / history.step) + window
     for forecast in forecasts:
         seen = math.floor((forecast.made_at - history.start).total_seconds() / history.step + 1e-6) + 1
         past = _cut(history, max(seen - reach, 0), seen)
         if np.isfinite(past.values).any():
-            state = expect(observe(state, past, window), past, forecast.values, window)
+            state = expect(observe(state, past, window), past, forecast.values, window, touched)
     return state
 
 

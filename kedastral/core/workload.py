@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`Workload`: what is forecast and how it is planned; and `plan_by_headroom`, the plan of a fixed headroom."""
 
-from collections.abc import Callable
-
 import attrs
 
 from kedastral.core.capacity import PlanPolicy, plan_replicas, reactive_replicas
@@ -10,7 +8,9 @@ from kedastral.core.forecast import Forecast
 from kedastral.core.series import Series
 from kedastral.core.serving import wanted_for
 from kedastral.core.snapshot import Mode, Snapshot
+from kedastral.core.standing import Standing
 from kedastral.core.steered import SteeredSettings, SteeredState, plan_steered
+from kedastral.core.uncertainty import UncertaintyState
 
 
 @attrs.frozen
@@ -36,12 +36,31 @@ def plan_by_headroom(workload: Workload, history: Series, forecast: Forecast, pr
     """The snapshot to publish after ``previous``: the forecast times a fixed headroom, over a reactive floor."""
     before = wanted_for(previous, forecast.made_at)
     replicas = plan_replicas(forecast.values, workload.policy, previous=before)
-    observed, floor = history.newest, None
-    if observed is not None and workload.reactive_headroom is not None:
-        floor = reactive_replicas(observed.value, workload.reactive_headroom, workload.policy)
     return Snapshot(
-        workload.name, workload.metric, forecast, replicas, workload.lead_time, observed, floor, mode=workload.mode
-    )
+        workload.name, workload.metric, forecast, replicas, workload.lead_time, history.newest,
+        _floor_of(workload, history), mode=workload.mode,
+    )  # fmt: skip
+
+
+def _floor_of(workload: Workload, history: Series) -> int | None:
+    observed = history.newest
+    if observed is None or workload.reactive_headroom is None:
+        return None
+    return reactive_replicas(observed.value, workload.reactive_headroom, workload.policy)
+
+
+def keep_plan(workload: Workload, history: Series, previous: Snapshot, standing: Standing) -> Snapshot:
+    """``previous`` with a floor that rises with the newest load, for where no forecast can be made.
+
+    The forecast and its plan stay what they were and when they were made, so that they grow stale like any other; the
+    floor needs no forecast. It does not fall: the last one stays while an old plan is read. ``standing`` says what is
+    wrong.
+    """
+    observed = history.newest or previous.observed
+    floor = _floor_of(workload, history)
+    if floor is not None and previous.floor is not None:
+        floor = max(floor, previous.floor)
+    return attrs.evolve(previous, observed=observed, floor=floor, standing=standing, mode=workload.mode)
 
 
 def plan_by_service_level(
@@ -49,18 +68,21 @@ def plan_by_service_level(
     history: Series,
     forecast: Forecast,
     previous: Snapshot | None,
-    begin: Callable[[], SteeredState],
+    learnt: UncertaintyState | None = None,
 ) -> Snapshot:
-    """The snapshot to publish after ``previous``, whose state it carries on; ``begin`` gives one where there is none.
+    """The snapshot to publish after ``previous``, whose state it carries on.
 
+    ``learnt`` is the uncertainty that the model's past tells of; it counts where it has seen more than the state has.
     Raises ValueError where ``workload.steered`` is not set or the history holds no value.
     """
     if workload.steered is None:
         raise ValueError(f"{workload.name} is not steered to a service level")
     before = wanted_for(previous, forecast.made_at)
-    carried = previous.steered.state if previous is not None and previous.steered is not None else begin()
+    carried = previous.steered.state if previous is not None and previous.steered is not None else SteeredState()
+    if learnt is not None and learnt.model.windows > carried.uncertainty.model.windows:
+        carried = attrs.evolve(carried, uncertainty=learnt)
     state, plan = plan_steered(carried, history, forecast, workload.steered, previous=before)
     return Snapshot(
         workload.name, workload.metric, forecast, plan.replicas, workload.lead_time, history.newest, plan.floor,
-        steered=plan.report(state, workload.steered), mode=workload.mode,
+        steered=plan.report(state, workload.steered), mode=workload.mode, standing=plan.standing,
     )  # fmt: skip

@@ -7,20 +7,22 @@ from datetime import datetime
 from typing import Protocol
 
 import attrs
-import trio
 
 from kedastral.clock import WallClock
-from kedastral.core.forecast import Forecast
+from kedastral.core.forecast import Forecast, stand_in
 from kedastral.core.ports import Forecaster, MetricSource, SnapshotStore
 from kedastral.core.series import Series
 from kedastral.core.serving import replicas_at
 from kedastral.core.snapshot import Mode, Snapshot
-from kedastral.core.steered import SteeredState
+from kedastral.core.standing import OK, Standing, Status, model_failed
 from kedastral.core.uncertainty import UncertaintyState
-from kedastral.core.workload import Workload, plan_by_headroom, plan_by_service_level
-from kedastral.errors import StoreError, WorkloadError
+from kedastral.core.workload import Workload, keep_plan, plan_by_headroom, plan_by_service_level
+from kedastral.errors import ModelError, StoreError, WorkloadError
 
 log = logging.getLogger("kedastral.forecaster")
+
+STARTING = {Status.LEARNING, Status.TOO_LITTLE_HISTORY}
+"""What is no cause for worry: it passes."""
 
 
 class Planner(Protocol):
@@ -28,6 +30,12 @@ class Planner(Protocol):
 
     async def plan(self, history: Series, forecast: Forecast, previous: Snapshot | None) -> Snapshot:
         """The snapshot that follows ``previous``, the one published before, if there is one."""
+        ...
+
+    async def plan_without_model(
+        self, history: Series, made_at: datetime, failure: ModelError, previous: Snapshot | None
+    ) -> Snapshot | None:
+        """What to publish while the model fails; None for nothing."""
         ...
 
 
@@ -41,35 +49,43 @@ class HeadroomPlanner:
         """See `Planner.plan`."""
         return plan_by_headroom(self.workload, history, forecast, previous)
 
+    async def plan_without_model(
+        self, history: Series, made_at: datetime, failure: ModelError, previous: Snapshot | None
+    ) -> Snapshot | None:
+        """See `Planner.plan_without_model`: the floor rises with the load, over a plan that grows old."""
+        return None if previous is None else keep_plan(self.workload, history, previous, model_failed(failure))
+
 
 @attrs.frozen
 class ServiceLevelPlanner:
-    """Plans by uncertainty, steered to a service level. ``warm_up`` learns the uncertainty from a history, slowly."""
+    """Plans by uncertainty, steered to a service level. ``learnt`` is what the model's past tells of the former."""
 
     workload: Workload
-    warm_up: Callable[[Series], UncertaintyState]
+    learnt: Callable[[], UncertaintyState | None]
 
     async def plan(self, history: Series, forecast: Forecast, previous: Snapshot | None) -> Snapshot:
-        """See `Planner.plan`; the very first plan takes seconds, in a thread, so that KEDA need not wait."""
-        begun = SteeredState()
-        if previous is None or previous.steered is None:
-            learnt = await trio.to_thread.run_sync(self.warm_up, history, abandon_on_cancel=True)
-            begun = SteeredState(learnt)
-        snapshot = plan_by_service_level(self.workload, history, forecast, previous, lambda: begun)
-        self._tell_change(previous, snapshot)
+        """See `Planner.plan`."""
+        snapshot = plan_by_service_level(self.workload, history, forecast, previous, self.learnt())
+        self._tell_change(OK if previous is None else previous.standing, snapshot.standing)
         return snapshot
 
-    def _tell_change(self, previous: Snapshot | None, snapshot: Snapshot) -> None:
+    async def plan_without_model(
+        self, history: Series, made_at: datetime, failure: ModelError, previous: Snapshot | None
+    ) -> Snapshot | None:
+        """See `Planner.plan_without_model`: the last value is planned for, with a margin of its own."""
+        forecast = stand_in(history, made_at, self.workload.steps, model_failed(failure))
+        return await self.plan(history, forecast, previous)
+
+    def _tell_change(self, before: Standing, now: Standing) -> None:
         """Say when the forecast stops being used, and when it is used again."""
-        report = snapshot.steered
-        before = previous.steered.status if previous is not None and previous.steered is not None else "ok"
-        if report is None or report.status == before:
+        if now.status is before.status:
             return
-        fields = {"workload": self.workload.name, "status": report.status}
-        if report.reason:
-            log.warning("standing down: %s; what was measured last is planned for instead", report.reason, extra=fields)
-        else:
-            log.info("the forecast wins against the last value again, and is used", extra=fields)
+        fields = {"workload": self.workload.name, "status": now.status}
+        if now.is_ok:
+            log.info("the forecast is what is planned for now", extra=fields)
+            return
+        level = logging.INFO if now.status in STARTING else logging.WARNING
+        log.log(level, "%s: %s; the last value is planned for until then", now.status, now.reason, extra=fields)
 
 
 @attrs.frozen
@@ -88,12 +104,22 @@ class ForecastLoop:
         return HeadroomPlanner(self.workload)
 
     async def tick(self) -> None:
-        """Publish one new snapshot. Raises WorkloadError where something expected fails; then nothing is published."""
+        """Publish one new snapshot. Raises WorkloadError where something expected fails.
+
+        Then nothing is published; only where it was the model that failed, what can be planned without it.
+        """
         now = self.clock.now()
         history = await self.source.history(now)
-        forecast = await self.forecaster.forecast(history, now, self.workload.steps)
-        snapshot = await self.planner.plan(history, forecast, self.store.get(self.workload.name))
-        if not await self.store.put(snapshot):
+        previous = self.store.get(self.workload.name)
+        try:
+            forecast = await self.forecaster.forecast(history, now, self.workload.steps)
+        except ModelError as error:  # the floor needs no forecast
+            await self._publish(await self.planner.plan_without_model(history, now, error, previous))
+            raise
+        await self._publish(await self.planner.plan(history, forecast, previous))
+
+    async def _publish(self, snapshot: Snapshot | None) -> None:
+        if snapshot is not None and not await self.store.put(snapshot):
             raise StoreError("the store has a newer forecast already: the clock was set back a little", reason="older")
 
 
@@ -137,7 +163,7 @@ class ForgivingTick:
 
     def _note_first(self) -> None:
         snapshot = self.loop.store.get(self.loop.workload.name)
-        if self._published or snapshot is None:
+        if self._published or snapshot is None or snapshot.standing.status is Status.LEARNING:
             return
         self._published = True
         load, replicas = snapshot.forecast.values[0], replicas_at(snapshot, self.loop.clock.now())

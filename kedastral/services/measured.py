@@ -9,6 +9,7 @@ from kedastral.core.forecast import Forecast
 from kedastral.core.ports import Forecaster, MetricSource
 from kedastral.core.series import Series
 from kedastral.core.snapshot import Snapshot
+from kedastral.errors import ModelError
 from kedastral.metrics import Metrics, observe_seconds
 from kedastral.services.forecaster import Planner
 
@@ -60,3 +61,9 @@ class MeasuredPlanner:
         """See `Planner.plan`."""
         with observe_seconds(self.metrics.plan_seconds.observe):
             return await self.planner.plan(history, forecast, previous)
+
+    async def plan_without_model(
+        self, history: Series, made_at: datetime, failure: ModelError, previous: Snapshot | None
+    ) -> Snapshot | None:
+        """See `Planner.plan_without_model`."""
+        return await self.planner.plan_without_model(history, made_at, failure, previous)

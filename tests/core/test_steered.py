@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
-from kedastral.core.forecast import Forecast
+from kedastral.core.forecast import Forecast, stand_in
 from kedastral.core.series import Series
 from kedastral.core.serving import replicas_at
 from kedastral.core.snapshot import Snapshot
+from kedastral.core.standing import OK, STANDS_DOWN, learning_from
 from kedastral.core.steered import (
     DOWN_AFTER,
-    STANDS_DOWN,
     SteeredPlan,
     SteeredSettings,
     SteeredState,
@@ -31,7 +31,7 @@ from kedastral.core.uncertainty import Calibration, UncertaintyState
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 POLICY = PlanPolicy(10.0, bounds=ReplicaBounds(1, 400), up_max_factor=100.0, down_max_pct=100.0)
-SETTINGS = SteeredSettings(SteeringSettings(POLICY, 0.99, 300.0))
+SETTINGS = SteeredSettings(SteeringSettings(POLICY, 0.99, 300.0), least_history=0.0)
 CERTAIN = UncertaintyState(Calibration(thresholds=(0.0, 0.0)), Calibration(thresholds=(0.0, 0.0)))
 STEPS = 30
 
@@ -56,7 +56,7 @@ def test_load_and_factor_become_replicas() -> None:
     assert plan.replicas.tolist() == [22] * STEPS
     assert plan.upper == pytest.approx([200.0] * STEPS)
     assert plan.floor == 12  # 100 / 10 * 1.1 / 0.95
-    assert (state.served, plan.reason) == (22, "")
+    assert (state.served, plan.standing) == (22, OK)
 
 
 def test_the_margin_of_the_first_quantile_is_added() -> None:
@@ -111,7 +111,7 @@ def test_a_model_that_loses_is_replaced_by_the_last_value_and_says_so() -> None:
     loses = UncertaintyState(Calibration(thresholds=(0.0, 0.0), loss=0.2), last, (), True)
     state, plan = tick([100.0] * 3, 900.0, SteeredState(loses))
 
-    assert plan.reason == STANDS_DOWN
+    assert plan.standing == STANDS_DOWN
     assert plan.upper == pytest.approx([100.0] * STEPS)
     assert state.uncertainty.pending[0].model.largest == 900.0  # and is still judged
 
@@ -210,3 +210,24 @@ def test_the_unit_of_the_load_does_not_matter(seen: list[float], factor: float) 
 
     pairs = itertools.zip_longest(served(1.0), served(factor))
     assert all(a is not None and b is not None and abs(a - b) <= 1 for a, b in pairs)
+
+
+@pytest.mark.parametrize(("minutes", "status"), [(1, "too-little-history"), (119, "too-little-history"), (120, "ok")])
+def test_the_model_leads_from_two_hours_of_history_on(minutes: int, status: str) -> None:
+    settings = attrs.evolve(SETTINGS, least_history=7200.0)
+    _, plan = tick([np.nan] * 30 + [100.0] * minutes, 900.0, settings=settings)
+
+    assert plan.standing.status == status
+    assert plan.replicas[0] == (99 if status == "ok" else 11)
+
+
+def test_what_stands_in_for_a_forecast_is_planned_with_the_last_values_margin_and_not_judged() -> None:
+    history = Series(START, 60.0, np.full(200, 100.0))
+    learning = learning_from(history)
+    wide = UncertaintyState(Calibration(thresholds=(9.0, 9.0)), Calibration(thresholds=(0.0, 0.0)))
+    made = stand_in(history, history.time_at(199), STEPS, learning)
+    state, plan = plan_steered(SteeredState(wide), history, made, SETTINGS, previous=None)
+
+    assert plan.standing == learning
+    assert plan.replicas.tolist() == [11] * STEPS
+    assert state.uncertainty.pending == ()

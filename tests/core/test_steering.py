@@ -18,6 +18,7 @@ from kedastral.core.steering import (
     BUDGET_DAYS,
     HIGHEST,
     LOWEST,
+    Account,
     Judged,
     Recommended,
     SteeringSettings,
@@ -246,3 +247,9 @@ def test_whatever_happens_the_factor_is_bounded(minutes: list[tuple[float, int]]
         state = steer(state, Judged(ZERO, 1.0, load, ready), settings)
 
         assert LOWEST <= factor_of(state, settings) <= HIGHEST
+
+
+def test_pods_that_were_needed_missing_and_spare_are_counted() -> None:
+    account = Account().add(Judged(0.0, 1.0, 50.0, 3), 10.0).add(Judged(60.0, 0.5, 20.0, 6), 10.0)
+
+    assert account == Account(needed=5 + 1, unserved=2.0, spare=2.0)

@@ -215,8 +215,20 @@ def test_thresholds_that_crossed_are_read_in_order() -> None:
 
 
 def test_windows_seen_together_count_one_by_one() -> None:
-    bet = Bet(10.0, (12.0, 13.0))
-    pending = tuple(Pending(START.timestamp() + 60.0 * i, bet, bet) for i in range(1, 4))
+    bet = Bet(10.0, (12.0, 13.0), 10.0)
+    pending = tuple(Pending(START.timestamp() + 60.0 * i, 1, bet, bet) for i in range(1, 4))
     state = observe(UncertaintyState(pending=pending), series(np.full(8, 10.0)), 2)
 
     assert (state.model.windows, state.last.windows) == (3, 3)
+
+
+def test_the_error_at_the_lead_is_kept_beside_that_of_the_last_value() -> None:
+    load = np.arange(1.0, 61.0)  # each step one more
+    state = UncertaintyState()
+    for seen in range(1, len(load) + 1):
+        history = series(load[:seen])
+        state = expect(observe(state, history, 5), history, load[seen - 1] + np.arange(1.0, 11.0) + 0.5, 5, touched=3)
+
+    # always half a unit too high, and three steps behind
+    assert state.model.error / state.last.error == pytest.approx(0.5 / 3)
+    assert state.last.error == pytest.approx(3.0, rel=0.05)

@@ -10,6 +10,7 @@ import time
 from datetime import timedelta
 
 import pytest
+import trio
 
 from kedastral.adapters.synthetic import SyntheticLoad, SyntheticSource
 from kedastral.config.loading import load
@@ -65,10 +66,13 @@ async def test_the_demo_asks_the_scaler_that_also_answers_keda() -> None:
         assert demo.scaler is demo.app.grpc.service.scaler
         assert demo.told() == settings.stale.default_min  # no forecast yet
         assert demo.clock.now() == BEGIN  # time stands still until there is one
-        await demo.fleet.members["demo-shop"].tick()
-        await demo.learn()
-        assert demo.forecast_at_lead() is not None
-        assert demo.told() == demo.scaler.decide("demo-shop").replicas
+        async with trio.open_nursery() as nursery:
+            for service in demo.app.background:
+                await nursery.start(service)
+            await demo.learn()
+            assert demo.forecast_at_lead() is not None
+            assert demo.told() == demo.scaler.decide("demo-shop").replicas
+            nursery.cancel_scope.cancel()
 
 
 async def test_the_forecast_rises_before_the_load_does_within_the_demos_first_minute() -> None:

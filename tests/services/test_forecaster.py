@@ -18,6 +18,7 @@ from kedastral.core.ports import SnapshotStore
 from kedastral.core.series import Observation, Series
 from kedastral.core.serving import replicas_at
 from kedastral.core.snapshot import Mode, Snapshot
+from kedastral.core.standing import OK, Standing, Status
 from kedastral.errors import ModelError, SourceError, StoreError, WorkloadError
 from kedastral.metrics import Metrics
 from kedastral.services.forecaster import ForecastLoop, ForgivingTick, HeadroomPlanner, Workload
@@ -322,3 +323,49 @@ async def test_a_clock_set_back_a_little_is_told_and_set_back_far_it_publishes_a
     assert published is not None
     assert published.made_at == clock.shown
     assert errors_counted(metrics) == {("store", "older"): 1}
+
+
+async def test_while_the_model_fails_the_plan_grows_old_and_the_floor_rises_with_the_load(
+    autojump_clock: MockClock,
+) -> None:
+    def say(_steps: int) -> Sequence[float]:
+        if failing:
+            raise ModelError("values[1] must be a finite number", reason="bad_answer")
+        return [400.0] * 3
+
+    failing = False
+    loop = attrs.evolve(
+        make_loop([make_history(each) for each in (300.0, 900.0, 200.0, 100.0)]), forecaster=StubForecaster(say)
+    )
+    metrics = Metrics()
+    tick = ForgivingTick(loop, metrics.count_error).tick
+    await tick()
+    first = loop.store.get("shop")
+    assert first is not None
+    failing = True
+    await trio.sleep(30)
+    await tick()
+
+    held = loop.store.get("shop")
+    assert held is not None
+    assert (held.forecast, held.replicas.tolist()) == (first.forecast, first.replicas.tolist())
+    assert held.age(loop.clock.now()) == 30
+    assert (first.floor, held.floor) == (4, 10)
+    assert held.observed is not None
+    assert held.observed.value == 900
+    assert held.standing == Standing(Status.MODEL_FAILED, "the model failed: values[1] must be a finite number")
+    assert replicas_at(held, loop.clock.now()) == 10
+    assert errors_counted(metrics) == {("model", "bad_answer"): 1}
+
+    await trio.sleep(30)
+    await tick()
+    held = loop.store.get("shop")
+    assert held is not None
+    assert held.floor == 10  # the last floor stays while an old plan is read
+
+    failing = False
+    await trio.sleep(30)
+    await tick()
+    again = loop.store.get("shop")
+    assert again is not None
+    assert (again.standing, again.floor, again.age(loop.clock.now())) == (OK, 2, 0)

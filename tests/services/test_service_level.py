@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tick of a workload that is steered to a service level: warmed up once, carried on from snapshot to snapshot."""
+"""The tick of a workload that is steered to a service level: learnt once, carried on from snapshot to snapshot."""
 
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import attrs
 import numpy as np
@@ -10,12 +10,17 @@ import pytest
 
 from kedastral.adapters.in_process import InProcessForecaster
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
+from kedastral.core.forecast import Forecast
+from kedastral.core.ports import Forecaster
 from kedastral.core.series import Series
-from kedastral.core.steered import STANDS_DOWN, SteeredSettings
-from kedastral.core.steering import SteeringSettings
-from kedastral.core.uncertainty import UncertaintyState
+from kedastral.core.standing import OK, STANDS_DOWN, Standing, Status
+from kedastral.core.steered import SteeredSettings
+from kedastral.core.steering import Account, SteeringSettings, SteeringState
+from kedastral.core.uncertainty import Calibration, UncertaintyState
 from kedastral.core.workload import Workload
+from kedastral.errors import ModelError
 from kedastral.metrics import Metrics
+from kedastral.models.auto import AutoModel
 from kedastral.models.last_value import LastValue
 from kedastral.services.forecaster import ForecastLoop, ServiceLevelPlanner
 from kedastral.storage.memory import MemoryStore
@@ -30,45 +35,109 @@ WORKLOAD = Workload("shop", "rps", 30, 300.0, POLICY, steered=SteeredSettings(St
 class Source:
     """Half a day of noisy minutes up to the moment asked for."""
 
+    minutes: int = 720
     name: str = "stub"
 
-    async def history(self, now):  # type: ignore[no-untyped-def]
-        values = 1000 * np.exp(np.random.default_rng(3).normal(0, 0.05, 720))
-        return Series(now - timedelta(minutes=719), 60.0, values)
+    async def history(self, now: datetime) -> Series:
+        values = 1000 * np.exp(np.random.default_rng(3).normal(0, 0.05, self.minutes))
+        return Series(now - timedelta(minutes=self.minutes - 1), 60.0, values)
+
+
+def shown_by(loop: ForecastLoop, name: str, **labels: str) -> float | None:
+    metrics = Metrics()
+    metrics.show_snapshots(loop.store, loop.clock)
+    return metrics.registry.get_sample_value(f"kedastral_{name}", {"workload": "shop", **labels})
 
 
 @attrs.define
-class WarmUp:
-    """Counts how often the uncertainty is learnt from the past."""
+class Failing:
+    """A forecaster that fails from its second forecast on, as often as told."""
 
-    state: UncertaintyState = attrs.field(factory=UncertaintyState)
-    times: int = 0
+    times: int = 1
+    asked: int = 0
+    name: str = "failing"
 
-    def __call__(self, history: Series) -> UncertaintyState:
-        self.times += 1
-        return self.state
-
-
-def loop_with(warm_up: WarmUp, workload: Workload = WORKLOAD) -> ForecastLoop:
-    planner = ServiceLevelPlanner(workload, warm_up)
-    return ForecastLoop(workload, Source(), InProcessForecaster(LastValue()), MemoryStore(), wall_clock(), planner)
+    async def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
+        self.asked += 1
+        if 1 < self.asked <= 1 + self.times:
+            raise ModelError("the model gave NaN", reason="bad_answer")
+        return Forecast(made_at, history.step, np.full(steps, 2000.0))
 
 
-async def test_the_first_tick_learns_from_the_past_and_later_ones_carry_on() -> None:
-    warm_up = WarmUp()
-    loop = loop_with(warm_up)
+def loop_with(
+    learnt: UncertaintyState | None = None,
+    workload: Workload = WORKLOAD,
+    source: "Source | None" = None,
+    forecaster: Forecaster | None = None,
+) -> ForecastLoop:
+    planner = ServiceLevelPlanner(workload, lambda: learnt)
+    forecaster = forecaster or InProcessForecaster(LastValue())
+    return ForecastLoop(workload, source or Source(), forecaster, MemoryStore(), wall_clock(), planner)
+
+
+async def test_what_was_learnt_is_where_the_state_begins_and_later_ticks_carry_on() -> None:
+    loop = loop_with(UncertaintyState(Calibration(windows=50, slow=0.7)))
     for _ in range(3):
         await loop.tick()
     snapshot = loop.store.get("shop")
     assert snapshot is not None
     assert snapshot.steered is not None
-    assert warm_up.times == 1
+    assert snapshot.steered.state.uncertainty.model.slow == 0.7
     assert snapshot.steered.state.served is not None
-    assert (snapshot.steered.service_level, snapshot.steered.status) == (0.99, "ok")
+    assert (snapshot.steered.service_level, snapshot.standing) == (0.99, OK)
+
+
+async def test_a_state_that_has_seen_more_than_was_learnt_is_kept() -> None:
+    first = loop_with(UncertaintyState(Calibration(windows=50, slow=0.7)))
+    await first.tick()
+    again = attrs.evolve(first, planner=ServiceLevelPlanner(WORKLOAD, lambda: UncertaintyState(Calibration(windows=9))))
+    await again.tick()
+    snapshot = again.store.get("shop")
+    assert snapshot is not None
+    assert snapshot.steered is not None
+    assert snapshot.steered.state.uncertainty.model.slow == 0.7
+
+
+async def test_too_little_history_is_said_and_the_last_value_planned_for(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    loop = loop_with(source=Source(minutes=45), forecaster=Failing(0))
+    for _ in range(2):
+        await loop.tick()
+    snapshot = loop.store.get("shop")
+    assert snapshot is not None
+    document = write_snapshot(snapshot)
+    words = "not enough history: have 45 min, need 2 h"
+    assert (document["status"], document["reason"]) == ("too-little-history", words)
+    assert document["upperValues"][0] < 1500  # the forecast is 2000, the load about 1000
+    assert [record.levelno for record in caplog.records if words in record.getMessage()] == [logging.INFO]
+    assert shown_by(loop, "standing_down") == 1
+
+
+async def test_a_model_that_fails_leaves_the_last_value_to_be_planned_for_and_the_reason_to_be_seen(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    loop = loop_with(forecaster=Failing(2))
+    await loop.tick()
+    for _ in range(2):
+        with pytest.raises(ModelError):
+            await loop.tick()
+    snapshot = loop.store.get("shop")
+    assert snapshot is not None
+    assert snapshot.standing == Standing(Status.MODEL_FAILED, "the model failed: the model gave NaN")
+    assert snapshot.floor is not None
+    assert snapshot.forecast.values.max() < 1500
+    assert len([record for record in caplog.records if "the model gave NaN" in record.getMessage()]) == 1
+
+    await loop.tick()
+    snapshot = loop.store.get("shop")
+    assert snapshot is not None
+    assert snapshot.standing == OK
+    assert "the forecast is what is planned for now" in caplog.text
 
 
 async def test_the_plan_covers_the_upper_quantile_times_the_factor() -> None:
-    loop = loop_with(WarmUp())
+    loop = loop_with()
     await loop.tick()
     snapshot = loop.store.get("shop")
     assert snapshot is not None
@@ -80,7 +149,7 @@ async def test_the_plan_covers_the_upper_quantile_times_the_factor() -> None:
 
 async def test_an_explicit_headroom_takes_the_place_of_the_steering() -> None:
     fixed = attrs.evolve(WORKLOAD, steered=SteeredSettings(SteeringSettings(POLICY), headroom=1.3))
-    loop = loop_with(WarmUp(), fixed)
+    loop = loop_with(workload=fixed)
     await loop.tick()
     snapshot = loop.store.get("shop")
     assert snapshot is not None
@@ -92,31 +161,60 @@ async def test_an_explicit_headroom_takes_the_place_of_the_steering() -> None:
 async def test_standing_down_is_said_in_the_log_the_snapshot_and_the_metrics(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    loop = loop_with(WarmUp(UncertaintyState(standing_down=True)))
+    loop = loop_with(UncertaintyState(Calibration(windows=1), standing_down=True))
     await loop.tick()
     snapshot = loop.store.get("shop")
     assert snapshot is not None
     document = write_snapshot(snapshot)
-    assert (document["status"], document["reason"]) == ("standing-down", STANDS_DOWN)
-    assert [record.levelno for record in caplog.records if STANDS_DOWN in record.getMessage()] == [logging.WARNING]
-    metrics = Metrics()
-    metrics.show_snapshots(loop.store, loop.clock)
-    assert metrics.registry.get_sample_value("kedastral_standing_down", {"workload": "shop"}) == 1
+    assert (document["status"], document["reason"]) == ("standing-down", STANDS_DOWN.reason)
+    assert [record.levelno for record in caplog.records if STANDS_DOWN.reason in record.getMessage()] == [
+        logging.WARNING
+    ]
+    assert shown_by(loop, "standing_down") == 1
+    shown = {status: shown_by(loop, "forecast_status", status=status) for status in Status}
+    assert {status for status in Status if shown[status] == 1} == {Status.STANDING_DOWN}
+    assert set(shown.values()) == {0, 1}
 
 
 async def test_the_account_of_the_service_level_is_in_the_snapshot_and_the_metrics() -> None:
-    loop = loop_with(WarmUp())
+    loop = loop_with()
     await loop.tick()
     snapshot = loop.store.get("shop")
     assert snapshot is not None
     document = write_snapshot(snapshot)
     assert len(document["upperValues"]) == len(document["values"]) == 30
     assert (document["serviceLevel"], document["budgetSpent"], document["status"]) == (0.99, 0, "ok")
-    metrics = Metrics()
-    metrics.show_snapshots(loop.store, loop.clock)
     shown = {
-        name: metrics.registry.get_sample_value(f"kedastral_{name}", {"workload": "shop"})
+        name: shown_by(loop, name)
         for name in ("service_level_target", "budget_spent_ratio", "steering_at_cap", "standing_down")
     }
     assert shown == {"service_level_target": 0.99, "budget_spent_ratio": 0, "steering_at_cap": 0, "standing_down": 0}
-    assert metrics.registry.get_sample_value("kedastral_steering_factor", {"workload": "shop"}) == pytest.approx(1.1)
+    assert shown_by(loop, "steering_factor") == pytest.approx(1.1)
+
+
+async def test_what_was_there_and_what_was_needed_is_counted_in_hindsight() -> None:
+    loop = loop_with()
+    await loop.tick()
+    account = Account(needed=10.0, unserved=2.0, spare=4.0)
+    snapshot = loop.store.get("shop")
+    assert snapshot is not None
+    assert snapshot.steered is not None
+    state = attrs.evolve(snapshot.steered.state, steering=SteeringState(account=account))
+    await loop.store.put(attrs.evolve(snapshot, steered=attrs.evolve(snapshot.steered, state=state)))
+    shown = [shown_by(loop, f"{what}_pod_seconds_total") for what in ("needed", "unserved", "spare")]
+    assert shown == [600, 120, 240]
+
+
+async def test_the_experts_at_the_lead_are_in_the_snapshot_and_the_metrics() -> None:
+    loop = loop_with(forecaster=InProcessForecaster(AutoModel()))
+    await loop.tick()
+    snapshot = loop.store.get("shop")
+    assert snapshot is not None
+    experts = write_snapshot(snapshot)["experts"]
+    assert {expert["aheadSeconds"] for expert in experts} == {300}
+    assert {expert["name"] for expert in experts} >= {"last-value", "means", "day-5m", "ridge-7d"}
+    assert sum(expert["weight"] for expert in experts) == pytest.approx(1)
+    [last] = [expert for expert in experts if expert["name"] == "last-value"]
+    assert last["error"] == 1
+    assert shown_by(loop, "expert_weight_ratio", expert="last-value") == last["weight"]
+    assert shown_by(loop, "expert_error_ratio", expert="last-value") == 1

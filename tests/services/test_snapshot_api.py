@@ -173,7 +173,9 @@ async def test_the_metrics_page_computes_age_and_replicas_as_it_is_read(autojump
 
     async def read() -> list[str]:
         page = await (await site.client.get("/metrics")).get_data(as_text=True)
-        return [line for line in page.splitlines() if line.startswith(("kedastral_forecast_", "kedastral_desired_"))]
+        return [
+            line for line in page.splitlines() if line.startswith(("kedastral_forecast_age_", "kedastral_desired_"))
+        ]
 
     assert await read() == [
         'kedastral_forecast_age_seconds{workload="shop"} 0.0',

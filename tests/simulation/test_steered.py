@@ -79,13 +79,20 @@ def test_warming_up_is_bounded_and_passes_over_failures_and_gaps() -> None:
     assert warm_up(Moody(), series_of([np.nan] * 9), 10, 3).last.windows == 0
 
 
-def test_a_model_that_fails_leaves_the_old_plan_until_it_is_stale() -> None:
+def test_where_a_model_fails_the_last_value_is_planned_for() -> None:
     policy = Steered(Moody(), SETTINGS, READING, StalePolicy(60.0, OnStale.ERROR))
-    seen = np.array([50.0, 50.0, 13.0, 13.0])
-    values = [policy.ask(View(START, 60.0, 60.0 * n, seen[:n], 5))[0].value for n in range(1, 5)]
+    seen = np.array([50.0, 50.0, 13.0, 13.0, 13.0, 13.0, 13.0, 13.0, 13.0])
+    values = [policy.ask(View(START, 60.0, 60.0 * n, seen[:n], 5))[0].value for n in range(1, 10)]
 
     assert values[1] == values[2]
-    assert values[3] is None
+    last = values[-1]
+    assert last is not None
+    assert 2 <= last < 8
+
+
+def test_without_any_measurement_the_old_plan_grows_stale() -> None:
+    policy = Steered(LastValue(), SETTINGS, READING, StalePolicy(60.0, OnStale.ERROR))
+    assert policy.ask(View(START, 60.0, 60.0, np.array([np.nan]), 5))[0].value is None
 
 
 def test_between_ticks_the_plan_is_read_again() -> None:

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`Ticks`: the service's tick, replayed: history -> forecast -> plan -> snapshot."""
 
-from contextlib import suppress
-
 import attrs
 from attrs.validators import gt
 
@@ -10,7 +8,8 @@ from kedastral.core.capacity import PlanPolicy
 from kedastral.core.ports import Model
 from kedastral.core.serving import StalePolicy
 from kedastral.core.snapshot import Snapshot
-from kedastral.core.workload import Workload, plan_by_headroom
+from kedastral.core.standing import model_failed
+from kedastral.core.workload import Workload, keep_plan, plan_by_headroom
 from kedastral.errors import ModelError
 from kedastral.simulation.policy import View
 
@@ -52,12 +51,15 @@ class Ticks:
         """The snapshot there is at ``view.now``, made now if a tick is due; a model that fails leaves the old one."""
         if view.now >= self._next_tick:
             self._next_tick = view.now + self._reading.interval
-            with suppress(ModelError):  # as in the service: the next tick tries again, and the old one grows stale
-                self._newest = self._make_snapshot(view)
+            self._newest = self._make_snapshot(view)
         return self._newest
 
-    def _make_snapshot(self, view: View) -> Snapshot:
+    def _make_snapshot(self, view: View) -> Snapshot | None:
         history, steps = view.history(self._reading.window), round(self._reading.horizon / view.step)
         floor = self._serving.reactive_headroom
         workload = Workload("replay", "demand", steps, self._serving.lead_time, self._plan, floor)
-        return plan_by_headroom(workload, history, self._model.forecast(history, view.at, steps), self._newest)
+        try:
+            forecast = self._model.forecast(history, view.at, steps)
+        except ModelError as error:  # as in the service: the next tick tries again, and the old plan grows stale
+            return self._newest and keep_plan(workload, history, self._newest, model_failed(error))
+        return plan_by_headroom(workload, history, forecast, self._newest)

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Learning off the tick: the last value stands in until a lesson is over, and lessons wait for each other."""
+
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+from kedastral.adapters.in_process import InProcessForecaster, Recalled
+from kedastral.core.forecast import Forecast
+from kedastral.core.series import Series
+from kedastral.core.standing import OK, Standing, Status
+from kedastral.core.uncertainty import UncertaintyState
+from kedastral.errors import ModelError, NotLearntError
+from kedastral.models.auto import AutoModel
+from kedastral.services.learning import LearningForecaster, LearningQueue
+from tests.services.parts import START, make_history
+
+HISTORY = make_history(*range(100, 150))
+LEARNING = Standing(Status.LEARNING, "learning from 50 min of history")
+
+
+@attrs.define
+class Pupil:
+    """Forecasts 7 once it has learnt; its lessons last until ``may_end`` is set, and end as ``ending`` says."""
+
+    may_end: threading.Event = attrs.field(factory=threading.Event)
+    ending: Callable[[], UncertaintyState] = UncertaintyState
+    name: str = "pupil"
+    lessons: int = 0
+    knows: bool = False
+
+    def learn(self, _history: Series, _made_at: datetime, _steps: int) -> UncertaintyState:
+        self.lessons += 1
+        assert self.may_end.wait(10)
+        outcome = self.ending()
+        self.knows = True
+        return outcome
+
+    async def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
+        if not self.knows:
+            raise NotLearntError("not yet", reason="learning")
+        return Forecast(made_at, history.step, [7.0] * steps)
+
+
+@asynccontextmanager
+async def running(queue: LearningQueue) -> AsyncIterator[LearningQueue]:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(queue.run)
+        yield queue
+        nursery.cancel_scope.cancel()
+
+
+def taught(pupil: Pupil, queue: LearningQueue) -> LearningForecaster:
+    return LearningForecaster(pupil, pupil.learn, queue)
+
+
+async def ask(forecaster: LearningForecaster) -> Forecast:
+    return await forecaster.forecast(HISTORY, START, 3)
+
+
+async def ask_until_learnt(forecaster: LearningForecaster) -> Forecast:
+    with trio.fail_after(10):
+        while not (made := await ask(forecaster)).standing.is_ok:  # noqa: ASYNC110
+            await trio.sleep(0.001)  # as the ticks of a workload come
+    return made
+
+
+async def test_until_a_lesson_is_over_the_last_value_stands_in_and_then_the_model_forecasts() -> None:
+    pupil, busy = Pupil(), Pupil()
+    async with running(LearningQueue()) as queue:
+        await ask_briefly(taught(busy, queue))  # so that nobody waits for the pupil
+        forecaster = taught(pupil, queue)
+
+        made = await ask(forecaster)
+        assert (made.values.tolist(), made.standing) == ([149.0] * 3, LEARNING)
+        assert (await ask(forecaster)).standing == LEARNING
+        assert forecaster.learnt() is None
+
+        busy.may_end.set()
+        pupil.may_end.set()
+        made = await ask_until_learnt(forecaster)
+        assert (made.values.tolist(), made.standing) == ([7.0] * 3, OK)
+        assert forecaster.learnt() == UncertaintyState()
+        assert pupil.lessons == 1
+
+
+async def ask_briefly(forecaster: LearningForecaster) -> None:
+    """Have a lesson begin, without the patience of one who is alone."""
+    with trio.move_on_after(0):
+        await ask(forecaster)
+
+
+async def test_whoever_learns_alone_has_the_forecast_at_once() -> None:
+    pupil = Pupil()
+    pupil.may_end.set()
+    async with running(LearningQueue()) as queue:
+        assert (await ask(taught(pupil, queue))).standing == OK
+
+
+async def test_lessons_wait_for_a_slot_in_their_order() -> None:
+    first, second = Pupil(), Pupil()
+    async with running(LearningQueue(trio.CapacityLimiter(1))) as queue:
+        forecasters = [taught(first, queue), taught(second, queue)]
+        await ask_briefly(forecasters[0])
+        assert not queue.is_idle
+        await ask(forecasters[1])
+        await trio.testing.wait_all_tasks_blocked()
+        assert second.lessons == 0
+        second.may_end.set()
+        first.may_end.set()
+        for forecaster in forecasters:
+            await ask_until_learnt(forecaster)
+        assert (first.lessons, second.lessons) == (1, 1)
+        assert queue.is_idle
+
+
+async def test_a_lesson_that_fails_is_a_model_error_once_and_is_tried_again() -> None:
+    def fail() -> UncertaintyState:
+        raise ZeroDivisionError("in the lesson")
+
+    pupil = Pupil(ending=fail)
+    pupil.may_end.set()
+    async with running(LearningQueue()) as queue:
+        forecaster = taught(pupil, queue)
+        with pytest.raises(ModelError, match="learning raised ZeroDivisionError: in the lesson") as caught:
+            await ask(forecaster)
+        assert caught.value.reason == "exception"
+        pupil.ending = UncertaintyState
+        assert (await ask(forecaster)).standing == OK
+        assert pupil.lessons == 2
+
+
+async def test_auto_learns_here_and_forecasts_as_it_would_by_itself() -> None:
+    model = AutoModel()
+
+    def learn(history: Series, made_at: datetime, steps: int) -> UncertaintyState:
+        model.learn(history, made_at, steps)
+        return UncertaintyState()
+
+    async with running(LearningQueue()) as queue:
+        forecaster = LearningForecaster(InProcessForecaster(Recalled(model), trio.CapacityLimiter(1)), learn, queue)
+        assert await ask_until_learnt(forecaster) == AutoModel().forecast(HISTORY, START, 3)
