@@ -2,7 +2,6 @@
 """Puts flags and documents together: every data source, every workload, and that they fit each other. Pure."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -20,46 +19,20 @@ from kedastral.config.keys import (
     source_place,
     suggest,
 )
+from kedastral.config.process import Process
 from kedastral.config.reading import Given, describe
-from kedastral.config.settling import Layers, Settled, build_source, build_workload, settle_source, settle_workload
+from kedastral.config.settling import (
+    Layers,
+    Line,
+    Settled,
+    build_source,
+    build_workload,
+    say_together,
+    settle_source,
+    settle_workload,
+)
 
 _LOGIN = {setting.name: setting for setting in SOURCE_SETTINGS if setting.env and setting.name != "url"}
-_OF_WORKLOADS: Mapping[str, Setting] = {setting.name: setting for setting in WORKLOAD_SETTINGS}
-
-
-def _frozen(given: Mapping[str, Given]) -> Mapping[str, Given]:
-    return MappingProxyType(dict(given))
-
-
-@attrs.frozen
-class Process:
-    """What flags and variables say of workloads and data sources, by the name of the setting.
-
-    ``unknown`` are settings that were given and cannot be read, ``known`` all that the command has. ``has_files`` and
-    ``takes_scaledobjects``: workloads may come from there too.
-    """
-
-    given: Mapping[str, Given] = attrs.field(converter=_frozen)
-    known: frozenset[str] = frozenset()
-    unknown: frozenset[str] = frozenset()
-    has_files: bool = False
-    takes_scaledobjects: bool = False
-
-    @property
-    def describes_a_workload(self) -> bool:
-        """Whether flags and variables are about one workload, rather than about all there are."""
-        return "workload" in self.given or not (self.has_files or self.takes_scaledobjects)
-
-    @property
-    def workload(self) -> str | None:
-        """The workload that they name."""
-        return self.given["workload"].text.strip() if "workload" in self.given else None
-
-    def over(self, key: str | None) -> Mapping[str, Given]:
-        """What wins over the document of the workload ``key``."""
-        if self.describes_a_workload and key != self.workload:
-            return {}
-        return {name: given for name, given in self.given.items() if name in _OF_WORKLOADS or name == "query"}
 
 
 @attrs.define
@@ -73,6 +46,8 @@ class Assembly:
     warnings: list[str] = attrs.field(factory=list)
     _places: dict[str, dict[str, str]] = attrs.field(factory=lambda: {SOURCE: {}, POLICY: {}})
     """Where each source and each workload was found first, by kind and name; those that are not sound too."""
+    _conflicts: list[Line] = attrs.field(factory=list)
+    _oddities: list[Line] = attrs.field(factory=list)
     _overridden: dict[str, list[str]] = attrs.field(factory=dict)
 
     @classmethod
@@ -88,6 +63,8 @@ class Assembly:
                 made._add_policy(document)
         made._add_flags_workload()
         made._check_flags()
+        made.problems += say_together(made._conflicts)
+        made.warnings += say_together(made._oddities)
         if has_all and not made.problems:
             made._check_not_empty()
         return made
@@ -159,10 +136,10 @@ class Assembly:
             self.workloads[name] = build_workload(values, workload=name, data_source=source)
 
     def _take(self, settled: Settled) -> None:
-        self.problems += settled.problems
-        self.warnings += [
-            line for name, line in settled.warnings if self.process.has_files or name in self.process.known
-        ]
+        self.problems += settled.reading.problems
+        self._conflicts += settled.conflicts
+        process = self.process
+        self._oddities += [line for line in settled.oddities if process.has_files or line.name in process.known]
 
     def _is_taken(self, kind: str, name: str, shown: str, place: str) -> bool:
         first = self._places[kind].setdefault(name, place)

@@ -12,11 +12,12 @@ from types import MappingProxyType
 
 import attrs
 
-from kedastral.config.assembly import Assembly, Process
+from kedastral.config.assembly import Assembly
 from kedastral.config.config_files import read_config_files
 from kedastral.config.documents import read_config_documents
 from kedastral.config.fleet_settings import FleetSettings, WorkloadSettings
 from kedastral.config.metadata import read_workload
+from kedastral.config.process import Process
 from kedastral.errors import ConfigError
 
 MOST_PROBLEMS = 200

@@ -65,9 +65,10 @@ class Place:
     settings: tuple[Setting, ...] = attrs.field(repr=False)
     paths: Mapping[str, str] = attrs.field(repr=False)
 
-    def translate(self, words: str) -> str:
-        """``words`` about settings with the names that they have here, instead of flags and variables."""
-        names = {name: self.paths[s.name] for s in self.settings for name in (s.flag, s.env) if s.name in self.paths}
+    def translate(self, words: str, but: Collection[str] = ()) -> str:
+        """``words`` about settings with the names that they have here, for all ``but`` some, not those of flags."""
+        here = [setting for setting in self.settings if setting.name in self.paths and setting.name not in but]
+        names = {name: self.paths[setting.name] for setting in here for name in (setting.flag, setting.env)}
         return _NAMES.sub(lambda found: names.get(found[0], found[0]), words)
 
 

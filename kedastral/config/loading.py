@@ -7,11 +7,11 @@ from typing import Any, Generic, TypeVar, cast
 
 import attrs
 
-from kedastral.config.assembly import Process
 from kedastral.config.checks import WARNINGS
 from kedastral.config.fields import Setting, settings_of
 from kedastral.config.fleet import FleetOrigin, limit_problems
 from kedastral.config.keys import SOURCE_SETTINGS, WORKLOAD_SETTINGS
+from kedastral.config.process import Process
 from kedastral.config.reading import Given, Reading, build, default_of, describe, describe_conflicts, read_given
 from kedastral.config.settings import BY_COMMAND
 from kedastral.config.units import write_duration, write_value

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What holds for one workload or data source in the end: the flag, the variable, the document or the default."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
 
-from kedastral.config.checks import WARNINGS, find_conflicts
+from kedastral.config.checks import CHECKS, WARNINGS, CrossCheck, find_conflicts
 from kedastral.config.fields import Setting
 from kedastral.config.fleet_settings import DataSourceSettings, WorkloadSettings
 from kedastral.config.keys import QUERY, SOURCE_SETTINGS, WORKLOAD_SETTINGS, Place
@@ -16,17 +16,40 @@ from kedastral.config.source_settings import PrometheusLogin
 NOTHING: Reading = Reading()
 
 
+@attrs.frozen
+class Line:
+    """What is wrong or odd, and the setting to blame; ``whose``, where a flag is to blame for one of many."""
+
+    name: str
+    words: str
+    whose: str = ""
+
+
+def say_together(lines: Iterable[Line]) -> list[str]:
+    """The words of ``lines``, each once: a flag that is wrong for a thousand workloads is one problem."""
+    whose: dict[str, list[str]] = {}
+    for line in lines:
+        whose.setdefault(line.words, []).append(line.whose)
+    return [words + _of_whom(owners) for words, owners in whose.items()]
+
+
+def _of_whom(owners: Sequence[str]) -> str:
+    more = f", and {len(owners) - 1} more" if owners[1:] else ""
+    return f" ({owners[0]}{more})" if owners[0] else ""
+
+
 @attrs.define
 class Settled:
-    """What holds, the lines about what cannot, and those about what is odd, each with the setting to blame."""
+    """What holds; ``conflicts`` are about what does not go together, ``oddities`` about what hardly is meant."""
 
     reading: Reading = attrs.field(factory=Reading)
-    warnings: list[tuple[str, str]] = attrs.field(factory=list)
+    conflicts: list[Line] = attrs.field(factory=list)
+    oddities: list[Line] = attrs.field(factory=list)
 
     @property
     def problems(self) -> list[str]:
         """One line each."""
-        return self.reading.problems
+        return [*self.reading.problems, *say_together(self.conflicts)]
 
 
 @attrs.frozen
@@ -51,8 +74,8 @@ def settle(settings: Iterable[Setting], layers: Layers, whose: str = "") -> Sett
     for setting in known.values():
         if setting.name not in layers.unknown:
             _settle_one(setting, layers, settled.reading)
-    settled.reading.problems += [line for _, line in _describe_all(known, settled, layers, whose, find_conflicts)]
-    settled.warnings += _describe_all(known, settled, layers, whose, lambda values: find_conflicts(values, WARNINGS))
+    settled.conflicts += _describe_all(known, settled, layers, whose, CHECKS)
+    settled.oddities += _describe_all(known, settled, layers, whose, WARNINGS)
     return settled
 
 
@@ -89,19 +112,14 @@ def _assumed(setting: Setting, place: Place | None, text: str) -> Given:
 
 
 def _describe_all(
-    known: Mapping[str, Setting],
-    settled: Settled,
-    layers: Layers,
-    whose: str,
-    find: Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]],
-) -> list[tuple[str, str]]:
-    lines = []
-    for name, wrong in find(settled.reading.values):
-        given = settled.reading.given.get(name)
-        elsewhere = layers.place is not None and (given is None or given.path is None)
-        words = layers.place.translate(wrong) if layers.place is not None and not elsewhere else wrong
-        lines.append((name, describe(known[name], words, given) + (f" ({whose})" if elsewhere and whose else "")))
-    return lines
+    known: Mapping[str, Setting], settled: Settled, layers: Layers, whose: str, checks: Sequence[CrossCheck]
+) -> Iterator[Line]:
+    place, given = layers.place, settled.reading.given
+    from_flags = {name for name in known if name in given and given[name].path is None}
+    for name, wrong in find_conflicts(settled.reading.values, checks):
+        words = wrong if place is None else place.translate(wrong, from_flags)
+        is_own = place is None or (name in given and name not in from_flags)
+        yield Line(name, describe(known[name], words, given.get(name)), "" if is_own else whose)
 
 
 def settle_workload(layers: Layers, whose: str = "", *, needs_query: bool = True) -> Settled:

@@ -185,6 +185,20 @@ def test_a_flag_that_breaks_a_workload_of_a_file_names_both(tmp_path: Path) -> N
     )
 
 
+def test_a_flag_that_is_wrong_for_many_workloads_is_one_line(tmp_path: Path) -> None:
+    path = write(tmp_path, source(), *(policy(f"w{number}") for number in range(500)))
+    [problem] = problems_of(path, {"--lead-time": "1h"})
+    assert problem.endswith("LEAD_TIME (w0 in config.yaml, document 2, and 499 more)")
+    [warning] = load_fleet(path, {"--stale-after": "10s"}).warnings
+    assert warning.endswith(f"STALE_AFTER (w0 in {path}, document 2, and 499 more)")
+
+
+def test_a_flag_is_called_by_its_name_where_it_breaks_the_line_of_a_file(tmp_path: Path) -> None:
+    assert problems_of(write(tmp_path, source(), policy(min="3")), {"--max": "2"}) == (
+        "config.yaml, document 2: spec.min must not be above --max (2), got '3'; change it there",
+    )
+
+
 def test_a_flag_that_does_not_fit_the_defaults_may_fit_the_files(tmp_path: Path) -> None:
     path = write(tmp_path, source(), policy(horizon="1h"))
     assert load_fleet(path, {"--lead-time": "40m"}).settings.workloads["web"].serving.lead_time == 2400
