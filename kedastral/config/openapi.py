@@ -6,12 +6,12 @@ from typing import Any
 
 from kedastral.config.fields import Limits, Setting
 from kedastral.config.keys import API_VERSION, POLICY, POLICY_KEYS, SECRET_KEYS, SOURCE, SOURCE_KEYS, Keys, policy_place
-from kedastral.config.units import ReadChoice
+from kedastral.config.units import LONGEST_NAME, ReadChoice
 
 Schema = dict[str, Any]
 
 DURATION = r"^([0-9]+(\.[0-9]+)?(ms|[smhdw]))+$"
-NAME = {"type": "string", "minLength": 1, "pattern": "^[^/]+$"}
+NAME = {"type": "string", "minLength": 1, "maxLength": LONGEST_NAME, "pattern": "^[^/]+$"}
 PLURALS = {POLICY: "forecastpolicies", SOURCE: "datasources"}
 SHORT = {POLICY: "fp", SOURCE: "kds"}
 SCOPES = {POLICY: "Namespaced", SOURCE: "Cluster"}

@@ -26,6 +26,8 @@ Header = tuple[str, str]
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 LONGEST = timedelta(days=3660).total_seconds()
+LONGEST_NAME = 253
+"""Of an object in Kubernetes. Names are labels of metrics and parts of URLs."""
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhdw]))+", re.ASCII)
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])", re.ASCII)
 _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
@@ -216,6 +218,8 @@ def read_key_part(text: str) -> Name:
     name = read_name(text)
     if "/" in name:
         raise ValueError("a name without /")
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"a name of at most {LONGEST_NAME} characters")
     return name
 
 

@@ -47,7 +47,9 @@ def faults(value: Any, rule: dict[str, Any], path: str = "") -> Iterator[str]:
         for index, item in enumerate(value):
             yield from faults(item, rule["items"], f"{path}[{index}]")
     elif isinstance(value, str):
-        fits = len(value) >= rule.get("minLength", 0) and re.search(rule.get("pattern", ""), value)
+        fits = rule.get("minLength", 0) <= len(value) <= rule.get("maxLength", len(value)) and re.search(
+            rule.get("pattern", ""), value
+        )
         if not fits or value not in rule.get("enum", [value]):
             yield f"{path}: text"
     elif not isinstance(value, bool):
@@ -101,7 +103,7 @@ VALUES: list[Any] = [
     0, 1, -1, 2, 5, 50, 1001, 2**31, 0.5, 0.99, 1.0, 1.5, 100.5, 1e300, True, False, "", " x", "5", "5.9", "5m", "90s",
     "0s", "1h", "1h30m", "5 m", "auto", "http", "ceil", "error", "UTC", "http://x:1", "ftp://x", "true", "web", "a/b",
     [], ["a"], [5], {}, {"a": 1}, {"name": "a"}, [{"name": "a", "value": "b"}], [{"name": "a", "value": 5}],
-    [{"value": "b"}],
+    [{"value": "b"}], "x" * 254, ["x" * 254],
 ]  # fmt: skip
 LATER = (
     "must be a time zone", "file that can be read", "must name a variable", "an http:// or https:// URL",
