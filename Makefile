@@ -9,7 +9,7 @@ IMAGE ?= kedastral:$(VERSION)
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test configurations lint check proto docs bench build docker clean
+.PHONY: help setup demo test configurations lint check proto docs bench bench-scale build docker clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ docs: $(STAMP)  ## write the tables of docs/configuration.md and the timelines o
 
 bench: $(STAMP)  ## latencies as JSON, beside their budgets
 	$(BIN)/python -m benchmarks.latency
+
+bench-scale: $(STAMP)  ## up to a thousand workloads in one process, beside the budgets; half an hour
+	$(BIN)/python -m benchmarks.scale
 
 build: $(STAMP)  ## the wheel and the source archive, in dist/
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check build

@@ -137,7 +137,7 @@ def _measure_http(port: int) -> Figure:
 def _measure_grpc(name: str, way: str, *numbers: int) -> Figure:
     console.print(f"measuring: {name}")
     command = [sys.executable, "-m", "benchmarks.grpc_client", way, *map(str, numbers)]
-    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=120)
+    said = subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=120)
     measured = json.loads(said.stdout)
     return Figure(name, measured["seconds"], GET_METRICS_MS, measured["elapsed"])
 
