@@ -14,7 +14,7 @@ from kedastral.clock import AcceleratedClock
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
 from kedastral.core.series import Series
-from kedastral.core.serving import StalePolicy, replicas_at
+from kedastral.core.serving import StalePolicy
 from kedastral.core.snapshot import Snapshot
 from kedastral.core.workload import Workload
 from kedastral.errors import ModelError, SourceError
@@ -167,17 +167,20 @@ class Site:
 
 @attrs.define
 class Wanted:
-    """The last good plan, read by wall clock, second by second and in order."""
+    """The last good plan, read by wall clock, second by second and in order; worked out here once more, on purpose."""
 
     published: list[tuple[float, Snapshot]]
     _next: int = attrs.field(default=0, init=False)
+    _plan: list[int] = attrs.field(factory=list, init=False)
 
     def at(self, second: float) -> int | None:
         """The replicas it wants told; None where there is no plan, or none that covers the lead any more."""
         while self._next < len(self.published) and self.published[self._next][0] <= second:
+            self._plan = self.published[self._next][1].replicas.tolist()
             self._next += 1
         if not self._next:
             return None
-        snapshot, now = self.published[self._next - 1][1], START + timedelta(seconds=second)
-        covered = now + timedelta(seconds=snapshot.lead_time) < snapshot.ends_at
-        return replicas_at(snapshot, now) if covered else None
+        snapshot = self.published[self._next - 1][1]
+        age = second - (snapshot.made_at - START).total_seconds()
+        first, last = int(age // STEP), int((age + LEAD) // STEP)
+        return max(*self._plan[first : last + 1], snapshot.floor or 0) if last < len(self._plan) else None
