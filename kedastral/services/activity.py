@@ -13,13 +13,19 @@ from kedastral.core.serving import Activity
 LOOK_EVERY = 1.0
 """Seconds between two looks at what is watched; little beside a lead time of minutes."""
 
-Watched = tuple[str, float]
-"""A workload and the activation above which it is active."""
+
+@attrs.frozen
+class Watched:
+    """A workload, the activation above which it is active, and the namespace of those who asked for it."""
+
+    workload: str
+    activation: float
+    namespace: str = ""
 
 
 @attrs.define
 class ActivityState:
-    """The state of one watched pair, and `changed` is set when it changes."""
+    """The state of what is watched, and `changed` is set when it changes."""
 
     activity: Activity
     watchers: int = 0
@@ -59,21 +65,20 @@ class ActivityNews:
 
 @attrs.frozen
 class ActivityBoard:
-    """One task looks at all that is watched, each pair once, however many streams watch it.
+    """One task looks at all that is watched, each once, however many streams watch it.
 
-    An idle stream costs its own suspended task and no timer; a look costs O(watched pairs).
+    An idle stream costs its own suspended task and no timer; a look costs O(what is watched).
     """
 
-    activity_of: Callable[[str, float], Activity]
+    activity_of: Callable[[Watched], Activity]
     _states: dict[Watched, ActivityState] = attrs.field(factory=dict, init=False)
 
     @contextmanager
-    def watch(self, workload: str, activation: float) -> Iterator[ActivityState]:
+    def watch(self, key: Watched) -> Iterator[ActivityState]:
         """The state of a workload, kept true while the block runs."""
-        key = (workload, activation)
         state = self._states.get(key)
         if state is None:
-            state = self._states[key] = ActivityState(self.activity_of(*key))
+            state = self._states[key] = ActivityState(self.activity_of(key))
         state.watchers += 1
         try:
             yield state
@@ -92,7 +97,7 @@ class ActivityBoard:
     def look(self) -> None:
         """Bring every watched state up to date, and wake those whose state has changed."""
         for key, state in self._states.items():
-            activity = self.activity_of(*key)
+            activity = self.activity_of(key)
             if activity is not state.activity:
                 state.activity = activity
                 state.changed.set()

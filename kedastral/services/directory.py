@@ -56,6 +56,10 @@ class Directory(Protocol):
         """What holds for ``workload`` when its forecast is stale."""
         ...
 
+    def still_meant(self, workload: str, namespace: str) -> str:
+        """The key that is meant by now, where ``find`` once gave ``workload`` to a ScaledObject of ``namespace``."""
+        ...
+
 
 @attrs.frozen
 class FixedDirectory:
@@ -76,6 +80,11 @@ class FixedDirectory:
     def policy_of(self, workload: str) -> StalePolicy:
         """See `Directory.policy_of`."""
         return self.policy
+
+    def still_meant(self, workload: str, namespace: str) -> str:
+        """See `Directory.still_meant`."""
+        del namespace
+        return workload
 
 
 @attrs.frozen
@@ -100,7 +109,7 @@ class RemoteDirectory:
             raise BadTriggerError(f"metadata 'workload' must have at most {LONGEST_NAME} characters")
         if "/" not in name and ref.namespace:
             await self.reader.follow(f"{ref.namespace}/{name}")
-            if self.reader.get(f"{ref.namespace}/{name}") is not None:
+            if self.still_meant(name, ref.namespace) != name:
                 return f"{ref.namespace}/{name}"
         await self.reader.follow(name)
         return name
@@ -108,6 +117,12 @@ class RemoteDirectory:
     def policy_of(self, workload: str) -> StalePolicy:
         """See `Directory.policy_of`."""
         return self.policy
+
+    def still_meant(self, workload: str, namespace: str) -> str:
+        """See `Directory.still_meant`: a stream may have been opened before the forecaster had a forecast."""
+        key = f"{namespace}/{workload}"
+        own = "/" not in workload and namespace and self.reader.get(key) is not None
+        return key if own else workload
 
 
 def pick_workload(ref: ObjectRef, keys: Collection[str]) -> str:

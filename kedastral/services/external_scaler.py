@@ -25,7 +25,7 @@ from kedastral.core.serving import Activity, Decision
 from kedastral.errors import RemoteError
 from kedastral.grpc_trio import FinishedCall
 from kedastral.metrics import Metrics
-from kedastral.services.activity import ActivityBoard, ActivityNews
+from kedastral.services.activity import ActivityBoard, ActivityNews, Watched
 from kedastral.services.directory import BadTriggerError, ObjectRef, TooManyWorkloadsError, UnknownWorkloadError
 from kedastral.services.scaler import Scaler, read_activation
 from kedastral.services.stale_log import StaleLog
@@ -63,7 +63,7 @@ class ExternalScaler(ExternalScalerBase):
         with _told_to_keda():
             activation = read_activation(ref.scalerMetadata)
             workload = await self.scaler.find(_object_of(ref))
-        with self.board.watch(workload, activation) as state:
+        with self.board.watch(Watched(workload, activation, ref.namespace)) as state:
             news = ActivityNews(state)
             while True:
                 await stream.send_message(IsActiveResponse(result=await news.next()))
@@ -110,8 +110,9 @@ class ExternalScaler(ExternalScalerBase):
         _whole(decision)
         return workload, decision
 
-    def _look(self, workload: str, activation: float) -> Activity:
-        return self.scaler.decide(workload).activity(activation)
+    def _look(self, watched: Watched) -> Activity:
+        workload = self.scaler.directory.still_meant(watched.workload, watched.namespace)
+        return self.scaler.decide(workload).activity(watched.activation)
 
 
 def _whole(decision: Decision) -> int:

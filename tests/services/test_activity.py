@@ -6,7 +6,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from kedastral.core.serving import Activity
-from kedastral.services.activity import LOOK_EVERY, ActivityBoard, ActivityNews
+from kedastral.services.activity import LOOK_EVERY, ActivityBoard, ActivityNews, Watched
 
 ACTIVE, INACTIVE, ASSUMED, HELD = Activity.ACTIVE, Activity.INACTIVE, Activity.ASSUMED, Activity.HELD
 
@@ -18,14 +18,13 @@ class World:
         self.active: dict[str, Activity] = {}
         self.looks = 0
 
-    def look(self, workload: str, activation: float) -> Activity:
-        del activation
+    def look(self, watched: Watched) -> Activity:
         self.looks += 1
-        return self.active.get(workload, HELD)
+        return self.active.get(watched.workload, HELD)
 
 
 async def listen(board: ActivityBoard, workload: str, heard: list[bool]) -> None:
-    with board.watch(workload, 0) as state:
+    with board.watch(Watched(workload, 0)) as state:
         news = ActivityNews(state)
         while True:
             heard.append(await news.next())
@@ -34,7 +33,7 @@ async def listen(board: ActivityBoard, workload: str, heard: list[bool]) -> None
 async def test_the_state_is_there_at_once() -> None:
     world = World()
     world.active["shop"] = INACTIVE
-    with ActivityBoard(world.look).watch("shop", 0) as state:
+    with ActivityBoard(world.look).watch(Watched("shop", 0)) as state:
         assert await ActivityNews(state).next() is False
 
 
@@ -76,8 +75,8 @@ async def test_a_pair_is_looked_at_once_however_many_watch_it(autojump_clock: Mo
 
 
 async def test_activations_are_watched_apart() -> None:
-    board = ActivityBoard(lambda _, activation: ACTIVE if activation < 5 else INACTIVE)
-    with board.watch("shop", 1) as low, board.watch("shop", 9) as high:
+    board = ActivityBoard(lambda watched: ACTIVE if watched.activation < 5 else INACTIVE)
+    with board.watch(Watched("shop", 1)) as low, board.watch(Watched("shop", 9)) as high:
         assert (low.activity, high.activity) == (ACTIVE, INACTIVE)
 
 
@@ -101,7 +100,7 @@ async def test_one_watcher_leaving_keeps_the_others_informed(autojump_clock: Moc
     heard: list[bool] = []
     nursery.start_soon(listen, board, "shop", heard)
     await wait_all_tasks_blocked()
-    with board.watch("shop", 0):
+    with board.watch(Watched("shop", 0)):
         pass
     world.active["shop"] = ACTIVE
     await trio.sleep(2 * LOOK_EVERY)

@@ -321,6 +321,20 @@ async def test_the_activity_stream_is_silent_without_a_plan_also_under_default_m
     assert message.result is True
 
 
+async def test_a_stream_that_was_opened_before_the_first_forecast_finds_the_workload_of_its_namespace(
+    autojump_clock: MockClock, start: Any
+) -> None:
+    """The split scaler cannot know by which name there will be a forecast."""
+    keda = await start((), StalePolicy(STALE_AFTER, OnStale.ERROR))
+    client = keda.connect()
+    stream = client.start("StreamIsActive", make_request("StreamIsActive", {"workload": "shop"}))
+    with trio.move_on_after(5):
+        await client.until(lambda: bool(client.answers[stream].body))
+    await keda.put(make_snapshot([7], workload="prod/shop"))
+    with trio.fail_after(2 * LOOK_EVERY):
+        await client.until(lambda: bool(client.answers[stream].body))
+
+
 async def test_calls_are_counted_by_method_and_status_and_by_nothing_a_client_chooses(
     autojump_clock: MockClock, start: Any
 ) -> None:
