@@ -3,8 +3,8 @@
 
 For 10, 100 and 1,000 workloads of model auto, each with 14 days of minutes and an interval of 30 s: how long until all
 are read and learnt, what a process of them needs of memory and of its core, and how quickly GetMetrics is answered over
-one connection meanwhile, at 350 calls a second. Prometheus is `benchmarks.load_server`; `kedastral run` is pinned to
-one core where `taskset` is there, everything else to the others.
+one connection meanwhile, at 350 calls a second, while the metrics are scraped every 15 s. Prometheus is
+`benchmarks.load_server`; `kedastral run` is pinned to one core where `taskset` is there, all else to the others.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ RATE = 350
 """Calls a second: about what KEDA and the HPA ask for a thousand ScaledObjects."""
 WINDOW_POINTS = 14 * 1440
 INTERVAL = 30.0
+SCRAPE_EVERY = 15.0
 BACKFILL_WITHIN = 600.0
 RSS_BUDGET = 1024.0
 P99_BUDGET_MS = 20.0
@@ -105,10 +107,11 @@ def measure(size: int, steady: float) -> Measured:
         began = time.monotonic()
         first = _wait(lambda: site.scrape().get("kedastral_desired_replicas#", 0) >= size, began)
         backfilled = _wait(lambda: site.stats()["points"] >= size * WINDOW_POINTS, began)
-        learnt = _wait(lambda: site.scrape().get("kedastral_learning", 0.0) == 0, began)
+        learnt = _wait(lambda: site.scrape().get("kedastral_standing_down", 0.0) == 0, began)
         time.sleep(INTERVAL)
         before, stats, cpu, at = site.scrape(), site.stats(), site.cpu_seconds(), time.monotonic()
-        seconds = _call(site.grpc, size, round(RATE * steady))
+        with _scraping(site):
+            seconds = _call(site.grpc, size, round(RATE * steady))
         after, asked, elapsed = site.scrape(), site.stats(), time.monotonic() - at
         ordered = sorted(seconds)
         done = "kedastral_capacity_compute_seconds_count"
@@ -131,6 +134,24 @@ def measure(size: int, steady: float) -> Measured:
             p99_ms=percentile(ordered, 0.99) * 1000,
             worst_ms=ordered[-1] * 1000,
         )
+
+
+@contextmanager
+def _scraping(site: Site) -> Iterator[None]:
+    """Scrape the metrics every `SCRAPE_EVERY` seconds, as a Prometheus does, while the block runs."""
+    done = threading.Event()
+
+    def scrape() -> None:
+        while not done.wait(SCRAPE_EVERY):
+            site.scrape()
+
+    thread = threading.Thread(target=scrape)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 @contextmanager

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """`SnapshotCollector`: what the newest snapshots say of themselves, as metrics computed at each scrape."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
 import attrs
+import trio
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -67,11 +68,27 @@ class SnapshotCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """See `Collector.collect`."""
-        families, now = _families(), self.clock.now()
-        for workload, snapshot in self.reader.newest().items():
+        families = _families()
+        # what is read of the store and of the clock is Trio's, though a scrape may be written in a thread
+        snapshots, now = trio.from_thread.run_sync(self._look) if _in_worker_thread() else self._look()
+        for workload, snapshot in snapshots.items():
             for name, labels, value in _samples(snapshot, now):
                 families[name].add_metric((workload, *labels), value)
         return families.values()
+
+    def _look(self) -> tuple[Mapping[str, Snapshot], datetime]:
+        return self.reader.newest(), self.clock.now()
+
+
+def _in_worker_thread() -> bool:
+    """Whether this is a thread that Trio waits for."""
+    if trio.lowlevel.in_trio_run():
+        return False
+    try:
+        trio.from_thread.check_cancelled()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _families() -> dict[str, GaugeMetricFamily | CounterMetricFamily]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from time import perf_counter
 
 import attrs
+import trio
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from quart import Response, g, request
@@ -26,6 +27,8 @@ from kedastral.wire import dump_json, write_snapshot
 STALE_HEADER = "X-Kedastral-Stale"
 REQUEST_ID_HEADER = "X-Request-Id"
 LONGEST_REQUEST_ID = 128
+FEW = 20
+"""Workloads whose metrics are written in passing; those of a thousand take a second, which KEDA must not wait for."""
 PROBES = frozenset({"/healthz", "/readyz"})
 """Whoever starts and stops the pod asks these, and has no token."""
 
@@ -80,7 +83,7 @@ def create_app(
     if serves_forecasts:
         _add_forecast(app, view)
     _add_probes(app, view, readiness)
-    _add_metrics(app, registry)
+    _add_metrics(app, view, registry)
     _add_errors(app)
     _add_request_log(app)
     if gate is not None:
@@ -115,11 +118,15 @@ def _add_probes(app: QuartTrio, view: SnapshotView, readiness: Readiness) -> Non
         return _json(200, {"status": "ready", **warnings})
 
 
-def _add_metrics(app: QuartTrio, registry: CollectorRegistry) -> None:
+def _add_metrics(app: QuartTrio, view: SnapshotView, registry: CollectorRegistry) -> None:
     @app.get("/metrics", provide_automatic_options=False)
     async def show_metrics() -> Response:
         encode, content_type = _choose_encoder(request.headers.get("Accept", ""))
-        return Response(encode(registry), content_type=content_type)
+        if len(view.reader.newest()) > FEW:
+            page = await trio.to_thread.run_sync(encode, registry, abandon_on_cancel=True)
+        else:
+            page = encode(registry)
+        return Response(page, content_type=content_type)
 
 
 def _choose_encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:

@@ -3,11 +3,13 @@
 
 import json
 import logging
+import threading
 from typing import Any
 
 import attrs
 import pytest
 import trio
+from prometheus_client import CollectorRegistry, generate_latest
 from quart import typing as quart_typing
 from quart_trio import QuartTrio
 from trio.testing import MockClock
@@ -16,6 +18,7 @@ from kedastral.clock import WallClock
 from kedastral.core.capacity import PlanPolicy
 from kedastral.core.serving import StalePolicy
 from kedastral.metrics import Metrics
+from kedastral.services import snapshot_api
 from kedastral.services.forecaster import ForecastLoop, Workload
 from kedastral.services.readiness import Readiness
 from kedastral.services.snapshot_api import SnapshotView, create_app
@@ -323,3 +326,20 @@ async def test_every_host_is_served(autojump_clock: MockClock, host: str) -> Non
     assert await read_error(response) == "not found"
     response = await site.client.post("/metrics", headers={"Host": host})
     assert response.status_code == 405
+
+
+async def test_the_metrics_of_many_workloads_are_written_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    site, writers = Site(), []
+
+    def write(registry: CollectorRegistry) -> bytes:
+        writers.append(threading.current_thread())
+        return generate_latest(registry)
+
+    monkeypatch.setattr(snapshot_api, "_choose_encoder", lambda _accept: (write, "text/plain"))
+    for number in range(snapshot_api.FEW + 1):
+        await site.store.put(make_snapshot(workload=f"shop-{number}"))
+        response = await site.client.get("/metrics")
+        page = await response.get_data(as_text=True)
+        assert f'kedastral_desired_replicas{{workload="shop-{number}"}}' in page
+    assert set(writers[:-1]) == {threading.main_thread()}
+    assert writers[-1] is not threading.main_thread()
