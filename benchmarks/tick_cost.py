@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one tick of ``auto`` costs, on one core: ``python -m benchmarks.tick_cost``. JSON with ``--json``.
+
+Forecast and plan from a history in memory, as `kedastral run` makes them at every tick; no Prometheus, no network. Time
+is the thread's own CPU time. Held is what a workload keeps between two ticks: history, model and plan. The peak is
+what one tick takes beyond that while it runs. Both as tracemalloc counts them.
+"""
+
+import argparse
+import gc
+import json
+import os
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")  # as `kedastral.__main__` does, before numpy is loaded
+
+import attrs
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from kedastral.core.capacity import PlanPolicy, ReplicaBounds
+from kedastral.core.series import Floats, Series
+from kedastral.core.steered import SteeredSettings
+from kedastral.core.steering import SteeringSettings
+from kedastral.core.warm_up import warm_up
+from kedastral.core.workload import Workload, plan_by_service_level
+from kedastral.models.auto import AutoModel
+
+NOW = datetime(2026, 3, 9, 8, 0, tzinfo=UTC)
+STEPS, TICKS, SETTLING = 30, 60, 20
+"""Ticks that are timed, after those in which the ridges are fitted anew one by one."""
+TICK_MS, HELD_MB, PEAK_MB = 10.0, 0.7, 8.0
+"""The budgets at 14 days of minutes."""
+MB = 1e6
+CASES = ((60.0, 7), (60.0, 14), (60.0, 28), (60.0, 56), (10.0, 14), (1.0, 14))
+"""Step in seconds, and days of history."""
+
+
+@attrs.frozen
+class Cost:
+    """Of one kind of history: milliseconds of ``first`` learning and of ticks, megabytes held and beyond that."""
+
+    step: float
+    days: int
+    first_ms: float
+    p50_ms: float
+    p95_ms: float
+    held_mb: float
+    peak_mb: float
+
+
+class Life:
+    """One workload that ticks once a minute on a load of its own."""
+
+    def __init__(self, step: float, days: int) -> None:
+        self.step, self.points, self.at = step, round(days * 86400 / step), 0
+        policy = PlanPolicy(100.0, bounds=ReplicaBounds(2, 50))
+        self.steered = SteeredSettings(SteeringSettings(policy))
+        self.workload = Workload("w", "m", STEPS, 300.0, policy, steered=self.steered)
+        self.model, self.snapshot = AutoModel(), None  # type: AutoModel, Snapshot | None
+        self.history = self._read()
+
+    def learn(self) -> None:
+        """The first learning, and the first tick."""
+        window, touched = self.steered.window(self.step), self.steered.touched(self.step)
+        learnt = warm_up(self.model, self.history, STEPS, window, touched=touched, made_at=self.now)
+        forecast = self.model.recall(self.history, self.now, STEPS)
+        self.snapshot = plan_by_service_level(self.workload, self.history, forecast, None, learnt)
+
+    def read(self) -> None:
+        """A minute later."""
+        self.at += 1
+        self.history = self._read()
+
+    def tick(self) -> None:
+        """Forecast and plan."""
+        forecast = self.model.recall(self.history, self.now, STEPS)
+        self.snapshot = plan_by_service_level(self.workload, self.history, forecast, self.snapshot)
+
+    @property
+    def now(self) -> datetime:
+        """The moment of the tick."""
+        return NOW + timedelta(minutes=self.at)
+
+    def _read(self) -> Series:
+        start = self.now - timedelta(seconds=(self.points - 1) * self.step)
+        return Series(start, self.step, load_at(start.timestamp() + np.arange(self.points) * self.step))
+
+
+def load_at(seconds: Floats) -> Floats:
+    """A day, a week, a job each hour, and noise that is the same whenever it is looked at."""
+    day, week = 2 * np.pi * seconds / 86400, 2 * np.pi * seconds / 604800
+    noise = np.sin(seconds * 12.9898) * 43758.5453
+    jobs = np.where(np.mod(seconds, 3600) < 300, 200.0, 0.0)
+    load: Floats = (1000 - 500 * np.cos(day) - 100 * np.cos(week) + jobs) * (0.95 + 0.1 * (noise - np.floor(noise)))
+    return load
+
+
+def measure(step: float, days: int, ticks: int = TICKS, settling: int = SETTLING) -> Cost:
+    """Live through the first learning and ``ticks`` ticks, twice: by the clock, and by the bytes."""
+    life = Life(step, days)
+    first = _timed(life.learn)
+    spent = []
+    for tick in range(settling + ticks):
+        life.read()
+        spent.append(_timed(life.tick))
+    p50, p95 = np.percentile(spent[settling:], [50, 95])
+    held, peak = _bytes_of(step, days, settling)
+    return Cost(step, days, first * 1e3, float(p50) * 1e3, float(p95) * 1e3, held / MB, peak / MB)
+
+
+def _bytes_of(step: float, days: int, ticks: int) -> tuple[int, int]:
+    Life(3600.0, 2).learn()  # what is loaded once is not a workload's
+    gc.collect()
+    tracemalloc.start()
+    try:
+        life = Life(step, days)
+        life.learn()
+        peak = 0
+        for _ in range(ticks):
+            life.read()
+            gc.collect()
+            before = tracemalloc.get_traced_memory()[0]
+            tracemalloc.reset_peak()
+            life.tick()
+            peak = max(peak, tracemalloc.get_traced_memory()[1] - before)
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0], peak
+    finally:
+        tracemalloc.stop()
+
+
+def _timed(work: Callable[[], None]) -> float:
+    began = time.thread_time()
+    work()
+    return time.thread_time() - began
+
+
+def table_of(costs: list[Cost]) -> Table:
+    """One line for each kind of history."""
+    table = Table(title=f"one tick of auto; budget at 14 d of minutes: {TICK_MS:g} ms, {HELD_MB:g} MB, {PEAK_MB:g} MB")
+    table.add_column("history")
+    for name in ("first learning ms", "tick p50 ms", "p95 ms", "held MB", "more in a tick MB"):
+        table.add_column(name, justify="right")
+    for one in costs:
+        figures = (one.first_ms, one.p50_ms, one.p95_ms, one.held_mb, one.peak_mb)
+        table.add_row(f"{one.days} d of {one.step:g} s", *(f"{figure:.2f}" for figure in figures))
+    return table
+
+
+def main() -> int:
+    """Exit code 0, or 1 where 14 days of minutes are over a budget."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tick_cost", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="figures on standard output instead of a table")
+    parser.add_argument("--minutes-only", action="store_true", help="leave out steps finer than a minute")
+    chosen = parser.parse_args()
+    costs = [measure(step, days) for step, days in CASES if step >= 60 or not chosen.minutes_only]
+    if chosen.json:
+        print(json.dumps([attrs.asdict(cost) for cost in costs], indent=2, allow_nan=False))
+    else:
+        Console(width=None if sys.stdout.isatty() else 110).print(table_of(costs))
+    [usual] = [cost for cost in costs if (cost.step, cost.days) == (60.0, 14)]
+    return int(usual.p95_ms > TICK_MS or usual.held_mb > HELD_MB or usual.peak_mb > PEAK_MB)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

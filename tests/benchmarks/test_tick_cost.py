@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark of a tick's cost measures what it says it does."""
+
+from benchmarks.tick_cost import Life, measure
+
+
+def test_what_a_workload_holds_is_its_history_and_not_much_more() -> None:
+    cost = measure(60.0, 3, ticks=2, settling=2)
+
+    history = 3 * 1440 * 8 / 1e6
+    assert history < cost.held_mb < history + 0.3
+    assert cost.peak_mb > 0
+    assert 0 < cost.p50_ms <= cost.p95_ms
+
+
+def test_every_tick_plans_a_minute_later_from_what_was_learnt() -> None:
+    life = Life(60.0, 3)
+    life.learn()
+    life.read()
+    life.tick()
+
+    assert life.snapshot is not None
+    assert life.snapshot.made_at == life.now
+    assert life.snapshot.standing.is_ok
+    assert life.snapshot.steered is not None
+    assert life.snapshot.steered.state.uncertainty.model.windows > 300
