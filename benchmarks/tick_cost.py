@@ -9,15 +9,11 @@ what one tick takes beyond that while it runs. Both as tracemalloc counts them.
 import argparse
 import gc
 import json
-import os
 import sys
 import time
 import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-
-for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")  # as `kedastral.__main__` does, before numpy is loaded
 
 import attrs
 import numpy as np
@@ -107,7 +103,7 @@ def measure(step: float, days: int, ticks: int = TICKS, settling: int = SETTLING
     life = Life(step, days)
     first = _timed(life.learn)
     spent = []
-    for tick in range(settling + ticks):
+    for _ in range(settling + ticks):
         life.read()
         spent.append(_timed(life.tick))
     p50, p95 = np.percentile(spent[settling:], [50, 95])
