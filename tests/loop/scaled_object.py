@@ -104,8 +104,15 @@ class ScaledObject:
         self._note_active(now, failed=False)
 
     def sync(self, now: float, answers: Sequence[TriggerAnswer]) -> None:
-        """One decision of the HPA."""
-        metrics = [HpaMetric(self._use_fallback(i, answer)[0], answer.target) for i, answer in enumerate(answers)]
+        """One decision of the HPA.
+
+        Before any external metric KEDA asks every trigger of the object for its spec: one that cannot be reached fails
+        the others, those of type prometheus included.
+        """
+        given = [self._use_fallback(i, answer)[0] for i, answer in enumerate(answers)]
+        if not all(answer.reached for answer in answers):
+            given = [None] * len(answers)
+        metrics = [HpaMetric(value, answer.target) for value, answer in zip(given, answers, strict=True)]
         self._set(now, self._hpa.recommend(now, self.replicas, metrics))
 
     def _use_fallback(self, trigger: int, answer: TriggerAnswer) -> tuple[float | None, bool]:

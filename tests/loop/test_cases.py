@@ -66,6 +66,25 @@ async def test_while_kedastral_is_gone_the_replicas_hold_and_fallback_never_begi
     assert [change for change in played.changes if change[0] > 600] == []
 
 
+@pytest.mark.parametrize("gone", [True, False])
+async def test_while_kedastral_is_gone_no_external_trigger_of_the_object_scales(
+    autojump_clock: MockClock, gone: bool
+) -> None:
+    """An error, which is answered, leaves the others alone; a scaler that is not there does not."""
+
+    def rising(second: float) -> float:
+        return 500.0 if second < 3600 else 2000.0
+
+    away = (1800.0, 5400.0)
+    outages = Outages(kedastral=(away,)) if gone else Outages(prometheus=(away,))
+    site = Site(rising, StalePolicy(STALE_AFTER, OnStale.ERROR), outages)
+    reactive = ReactiveTrigger(lambda: rising(trio.current_time()), 90.0)
+    played = await play(site, ScaledObjectSpec(behavior=PROMPT), 1.6, beside=lambda: [reactive])
+    assert played.replicas(3599) == 6
+    assert played.replicas(5300) == (6 if gone else 23)
+    assert played.replicas(5500) == 24
+
+
 def morning(second: float) -> float:
     """Nothing, then half an hour's load of 10 pods at once."""
     return 1000.0 if HOUR <= second < 1.5 * HOUR else 0.0
