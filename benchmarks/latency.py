@@ -37,8 +37,10 @@ from kedastral.clock import SystemClock
 from kedastral.core.capacity import PlanPolicy
 from kedastral.core.ports import MetricSource
 from kedastral.core.series import Series
-from kedastral.models.baseline import Baseline
-from kedastral.services.forecaster import ForecastLoop, Workload
+from kedastral.core.steered import SteeredSettings
+from kedastral.core.steering import SteeringSettings
+from kedastral.models.auto import AutoModel
+from kedastral.services.forecaster import ForecastLoop, ServiceLevelPlanner, Workload
 from kedastral.storage.memory import MemoryStore
 
 TICK_MS, PROMETHEUS_MS, GET_METRICS_MS = 500.0, 300.0, 20.0
@@ -100,8 +102,12 @@ async def _read_now(source: MetricSource) -> object:
 
 
 def _make_loop(source: MetricSource) -> ForecastLoop:
-    workload = Workload(WORKLOAD, "load", steps=30, lead_time=300, policy=PlanPolicy())
-    return ForecastLoop(workload, source, InProcessForecaster(Baseline()), MemoryStore(), SystemClock())
+    policy = PlanPolicy()
+    steered = SteeredSettings(SteeringSettings(policy))
+    workload = Workload(WORKLOAD, "load", steps=30, lead_time=300, policy=policy, steered=steered)
+    forecaster = InProcessForecaster(AutoModel(), trio.CapacityLimiter(1))
+    planner = ServiceLevelPlanner(workload, lambda: None)
+    return ForecastLoop(workload, source, forecaster, MemoryStore(), SystemClock(), planner)
 
 
 async def _time(name: str, call: Callable[[], Awaitable[object]], budget_ms: float) -> Figure:

@@ -116,7 +116,7 @@ class ForecastSettings:
         "MODEL",
         read_choice(ModelName),
         "which model forecasts; http asks the one at --model-url",
-        default="baseline",
+        default="auto",
         kind="choice",
     )
     timezone: ZoneInfo = setting(

@@ -20,8 +20,8 @@ def test_workloads_and_sources_are_listed_a_line_each(monkeypatch: pytest.Monkey
         words = [line.partition(" (from ") for line in lines[:3]]
         assert [before for before, _, _ in words] == [
             "data source prom: url http://prom:9090, login basic, requests at a time 8, a second 50",
-            "workload shop/web: data source prom, model baseline, target per pod 200, lead time 2m, replicas 2 to any",
-            "workload api: data source prom, model baseline, target per pod 200, lead time 5m, replicas 3 to 50",
+            "workload shop/web: data source prom, model auto, target per pod 200, lead time 2m, replicas 2 to any",
+            "workload api: data source prom, model auto, target per pod 200, lead time 5m, replicas 3 to 50",
         ]
         assert [origin for _, _, origin in words] == [f"{path}, document {number})" for number in (1, 2, 3)]
         assert lines[3] == "2 workloads, 1 data source."

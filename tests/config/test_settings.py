@@ -35,7 +35,7 @@ FORECASTING: Table = {
     ("--lead-time", "LEAD_TIME"): "5m",
     ("--interval", "INTERVAL"): "30s",
     ("--window", "WINDOW"): None,  # what the model wants
-    ("--model", "MODEL"): "baseline",
+    ("--model", "MODEL"): "auto",
     ("--timezone", "TIMEZONE"): "UTC",
     ("--model-url", "MODEL_URL"): None,
     ("--model-timeout", "MODEL_TIMEOUT"): "5s",
@@ -136,8 +136,8 @@ def test_defaults_are_read_into_the_values_they_say() -> None:
     assert forecast.metric == "http_rps"
     spans: list[float] = [forecast.horizon, forecast.step, forecast.interval, forecast.model_timeout]
     assert spans == [1800, 60, 30, 5]
-    assert [forecast.model, forecast.model_url] == ["baseline", None]
-    assert (forecast.steps, forecast.history_window) == (30, 1800)
+    assert [forecast.model, forecast.model_url] == ["auto", None]
+    assert (forecast.steps, forecast.history_window) == (30, 1_209_600)
     assert loaded.plan.policy() == PlanPolicy(200, 1.2, ReplicaBounds(2, 50), 2, 50, 2, Rounding.CEIL)
     serving = loaded.serving
     assert [serving.lead_time, serving.reactive_headroom] == [300, 1.1]
@@ -181,10 +181,11 @@ def test_the_serving_rule_gets_what_was_set() -> None:
 @pytest.mark.parametrize(
     ("flags", "window"),
     [
-        ({}, 1800),
-        ({"--window": "14d"}, 1_209_600),
+        ({}, 1_209_600),
+        ({"--window": "7d"}, 604_800),
+        ({"--model": "baseline"}, 1800),
         ({"--model": "http", "--model-url": "http://model"}, 1800),
-        ({"--step": "1h", "--horizon": "24h"}, 3600),  # never less than one step
+        ({"--model": "baseline", "--step": "1h", "--horizon": "24h"}, 3600),  # never less than one step
     ],
     ids=str,
 )

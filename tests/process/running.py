@@ -21,7 +21,8 @@ PATIENCE = 60.0
 """Seconds that anything may take on a busy machine before a test gives up."""
 ANY_PORT = "127.0.0.1:0"
 LISTENS = re.compile(r"(gRPC|HTTP) listens on 127\.0\.0\.1:(\d+)")
-QUICK = {"--horizon": "60s", "--step": "1s", "--interval": "1s", "--lead-time": "10s", "--window": "30s"}
+QUICK = {"--horizon": "60s", "--step": "1s", "--interval": "1s", "--lead-time": "10s"}
+QUICK |= {"--model": "baseline", "--window": "30s"}
 
 
 def wait_for(condition: Callable[[], Any], what: str) -> Any:
