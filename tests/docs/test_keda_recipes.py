@@ -3,7 +3,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from kedastral.core.serving import OnStale, StalePolicy, decide
 from kedastral.core.snapshot import Mode, Snapshot
 from tests.docs.pages import PAGES, ROOT, bare, blocks, read, tables
 from tests.loop import timelines
+from tests.loop.formula import Formula
 from tests.services.parts import START
 
 KEDA_PAGE = ROOT / "docs" / "keda.md"
@@ -168,62 +169,6 @@ def test_tolerances_are_zero_and_say_where_they_need_a_feature_gate(example: Exa
 
 
 # formulas
-
-
-@attrs.define
-class Formula:
-    """The part of KEDA's expression language that a recipe needs: ``max``, ``min``, ``??``, + - * /, names, numbers."""
-
-    tokens: list[str]
-
-    @classmethod
-    def of(cls, text: str) -> "Formula":
-        tokens = re.findall(r"\d+\.?\d*|\w+|\?\?|[-+*/(),]", text)
-        assert "".join(tokens) == text.replace(" ", ""), text
-        return cls(tokens)
-
-    def value(self, names: Mapping[str, float | None]) -> float | None:
-        """What it comes to; a name without a value is nil, and so is all that is reckoned with it but by ``??``."""
-        rest = list(self.tokens)
-        result = self._sum(rest, names)
-        assert not rest, rest
-        return result
-
-    def _sum(self, rest: list[str], names: Mapping[str, float | None]) -> float | None:
-        left = self._product(rest, names)
-        while rest and rest[0] in "+-":
-            sign, right = (1 if rest.pop(0) == "+" else -1), self._product(rest, names)
-            left = None if left is None or right is None else left + sign * right
-        return left
-
-    def _product(self, rest: list[str], names: Mapping[str, float | None]) -> float | None:
-        left = self._choice(rest, names)
-        while rest and rest[0] in "*/":
-            times, right = rest.pop(0) == "*", self._choice(rest, names)
-            left = None if left is None or right is None else left * right if times else left / right
-        return left
-
-    def _choice(self, rest: list[str], names: Mapping[str, float | None]) -> float | None:
-        left = self._atom(rest, names)
-        while rest and rest[0] == "??":
-            rest.pop(0)
-            right = self._atom(rest, names)
-            left = right if left is None else left
-        return left
-
-    def _atom(self, rest: list[str], names: Mapping[str, float | None]) -> float | None:
-        token = rest.pop(0)
-        if token == "(" or token in ("max", "min"):
-            if token != "(":
-                assert rest.pop(0) == "("
-            values = [self._sum(rest, names)]
-            while rest[0] == ",":
-                rest.pop(0)
-                values.append(self._sum(rest, names))
-            assert rest.pop(0) == ")"
-            present = [value for value in values if value is not None]
-            return None if len(present) < len(values) else (min if token == "min" else max)(present)
-        return float(token) if token[0].isdigit() else names[token]
 
 
 @every_object

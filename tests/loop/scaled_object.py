@@ -5,7 +5,7 @@ Written from KEDA's documentation ("Scaling Deployments", "Fallback", "External 
 executor, its fallback and its scale handler do (main, August 2026). The HPA is `kedastral.simulation.hpa`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 
 import attrs
@@ -73,6 +73,8 @@ class ScaledObjectSpec:
     polling_interval: float = 30.0
     cooldown: float = 300.0
     behavior: HpaBehavior = RECOMMENDED
+    formula: Callable[[Sequence[float | None]], float | None] | None = None
+    """Of scalingModifiers with target 1 and ``fallback.behavior: scalingModifiers``: one value of all the triggers."""
 
 
 class ScaledObject:
@@ -92,6 +94,10 @@ class ScaledObject:
 
     def poll(self, now: float, answers: Sequence[TriggerAnswer]) -> None:
         """KEDA's own scaling, between 0 and what the HPA may do."""
+        if self.spec.formula is not None:
+            if self._compose(answers):
+                self._note_active(now, failed=False)
+            return
         given = [self._use_fallback(i, answer) for i, answer in enumerate(answers)]
         failed = any(value is None for value, _ in given)
         if any(in_fallback or answer.active for answer, (_, in_fallback) in zip(answers, given, strict=True)):
@@ -109,6 +115,9 @@ class ScaledObject:
         Before any external metric KEDA asks every trigger of the object for its spec: one that cannot be reached fails
         the others, those of type prometheus included.
         """
+        if self.spec.formula is not None:
+            self._set(now, self._hpa.recommend(now, self.replicas, [HpaMetric(self._compose(answers))]))
+            return
         given = [self._use_fallback(i, answer)[0] for i, answer in enumerate(answers)]
         if not all(answer.reached for answer in answers):
             given = [None] * len(answers)
@@ -116,7 +125,7 @@ class ScaledObject:
         self._set(now, self._hpa.recommend(now, self.replicas, metrics))
 
     def _use_fallback(self, trigger: int, answer: TriggerAnswer) -> tuple[float | None, bool]:
-        """The value KEDA goes on with, and whether it is the fallback's; failures to reach anything are not counted."""
+        """The value KEDA goes on with, and whether it is the fallback's; what is not reached is not counted."""
         if not answer.reached:
             return None, False
         if answer.value is not None:
@@ -127,6 +136,17 @@ class ScaledObject:
         if fallback is None or self._failures[trigger] <= fallback.failure_threshold:
             return None, False
         return fallback.replicas_for(self.replicas) * answer.target, True
+
+    def _compose(self, answers: Sequence[TriggerAnswer]) -> float | None:
+        """The formula's value, a trigger that has failed for longer than the threshold being nil; None is an error."""
+        assert self.spec.formula is not None
+        assert self.spec.fallback is not None
+        for i, answer in enumerate(answers):
+            if answer.reached:
+                self._failures[i] = 0 if answer.value is not None else self._failures.get(i, 0) + 1
+        threshold = self.spec.fallback.failure_threshold
+        failed = [answer.value is None and self._failures.get(i, 0) <= threshold for i, answer in enumerate(answers)]
+        return None if any(failed) else self.spec.formula([answer.value for answer in answers])
 
     def _note_active(self, now: float, *, failed: bool) -> None:
         if self.replicas == 0:

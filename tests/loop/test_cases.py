@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import trio
+import yaml
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 from trio.testing import MockClock
@@ -13,7 +14,9 @@ from kedastral.core.capacity import ReplicaBounds
 from kedastral.core.serving import OnStale, StalePolicy
 from kedastral.core.snapshot import Mode
 from kedastral.simulation.pods import PodFleet
+from tests.docs.pages import ROOT, blocks, read
 
+from .formula import Formula
 from .keda import Keda, ReactiveTrigger
 from .play import Played, play
 from .scaled_object import PROMPT, RECOMMENDED, Fallback, FallbackBehavior, ScaledObject, ScaledObjectSpec
@@ -64,6 +67,40 @@ async def test_while_kedastral_is_gone_the_replicas_hold_and_fallback_never_begi
     played = await play(site, ScaledObjectSpec(fallback=Fallback(20), behavior=PROMPT), 2.1)
     assert [what for _, what in played.said] == [12.0, "unreachable", 12.0]
     assert [change for change in played.changes if change[0] > 600] == []
+
+
+def formula_recipe() -> dict[str, Any]:
+    """The ScaledObject of docs/keda.md that makes one metric of two triggers."""
+    page = read(ROOT / "docs" / "keda.md")
+    specs = [yaml.safe_load(block.text).get("spec", {}) for block in blocks(page) if block.language == "yaml"]
+    [spec] = [spec for spec in specs if "scalingModifiers" in spec.get("advanced", {})]
+    return dict(spec)
+
+
+@pytest.mark.parametrize("kedastral_is_gone", [False, True])
+async def test_a_formula_goes_on_without_kedastral_once_the_last_plan_has_nothing_more_to_say(
+    autojump_clock: MockClock, kedastral_is_gone: bool
+) -> None:
+    recipe = formula_recipe()
+    formula = Formula.of(recipe["advanced"]["scalingModifiers"]["formula"])
+    names = [trigger["name"] for trigger in recipe["triggers"]]
+    spec = ScaledObjectSpec(
+        fallback=Fallback(recipe["fallback"]["replicas"], recipe["fallback"]["failureThreshold"]),
+        behavior=PROMPT,
+        formula=lambda values: formula.value(dict(zip(names, values, strict=True))),
+    )
+    away = ((1800.0, 5400.0),)
+    site = Site(steady, RIDE, Outages(kedastral=away) if kedastral_is_gone else Outages(prometheus=away))
+    threshold = float(recipe["triggers"][1]["metadata"]["threshold"])
+    played = await play(site, spec, 1.6, beside=lambda: [ReactiveTrigger(lambda: 1000.0, threshold)])
+    changes = [change for change in played.changes if change[0] > 600]
+    if kedastral_is_gone:
+        assert changes == [], "KEDA does not get as far as the formula"
+        return
+    (down, reactive), (back, predicted) = changes
+    assert LAST + HORIZON <= down <= LAST + HORIZON + 30, "not before the last plan has passed"
+    assert (reactive, predicted) == (6, 12)
+    assert back < 5420
 
 
 @pytest.mark.parametrize("gone", [True, False])
