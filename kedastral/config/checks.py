@@ -12,6 +12,8 @@ from kedastral.config.units import write_duration as span
 from kedastral.config.workload_settings import HTTP_MODEL
 from kedastral.core.capacity import WHOLE_WITHIN
 from kedastral.core.serving import OnStale
+from kedastral.core.steered import LEAST_HISTORY
+from kedastral.core.steering import STRICT
 
 MOST_STEPS = 10_080
 """A forecast of a week of minutes. Every step is planned at every tick and sent in every snapshot."""
@@ -170,7 +172,22 @@ def _default_not_below_min(v: Values) -> str | None:
     return None
 
 
+def _promised_for_less_than_weeks(v: Values) -> str | None:
+    if v["model"] == "auto" and v["service_level"] >= STRICT - WHOLE_WITHIN:
+        minutes = (1 - v["service_level"]) * 7 * 1440
+        return f"is a promise over weeks: {minutes:.2g} min a week may be short of pods, and one surprise is that"
+    return None
+
+
+def _window_lets_auto_lead(v: Values) -> str | None:
+    if v["model"] == "auto" and v["window"] is not None and v["window"] < LEAST_HISTORY:
+        return f"is shorter than {span(LEAST_HISTORY)}, so that auto never leads and the last value is planned for"
+    return None
+
+
 WARNINGS: tuple[CrossCheck, ...] = (
+    CrossCheck("service_level", ("service_level", "model"), _promised_for_less_than_weeks),
+    CrossCheck("window", ("window", "model"), _window_lets_auto_lead),
     CrossCheck("stale_after", ("stale_after", "interval"), _fresh_between_ticks),
     CrossCheck("default_min", ("on_stale", "default_min", "min_replicas"), _default_not_below_min),
     *(

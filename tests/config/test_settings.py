@@ -257,3 +257,17 @@ def test_settings_cannot_be_changed() -> None:
 
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         settings.plan.headroom = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"--service-level": "0.999"}, "10 min a week may be short of pods"),
+        ({"--service-level": "0.9999"}, "1 min a week"),
+        ({"--window": "90m"}, "is shorter than 2h, so that auto never leads"),
+    ],
+)
+def test_what_auto_cannot_keep_is_warned_of(flags: dict[str, str], words: str) -> None:
+    [warning] = load(RunSettings, flags, NEEDED).warnings
+    assert words in warning
+    assert load(RunSettings, {**flags, "--model": "baseline"}, NEEDED).warnings == ()
