@@ -10,7 +10,13 @@ import trio
 
 from kedastral.core.serving import OnStale, StalePolicy
 from kedastral.errors import ConfigError
-from kedastral.services.directory import BadTriggerError, ObjectRef, TooManyWorkloadsError, pick_workload
+from kedastral.services.directory import (
+    BadTriggerError,
+    ObjectRef,
+    TooManyWorkloadsError,
+    UnknownWorkloadError,
+    pick_workload,
+)
 from kedastral.services.fleet import Fleet, Member
 
 FORGET_AFTER = 3600.0
@@ -18,6 +24,8 @@ FORGET_AFTER = 3600.0
 SWEEP_EVERY = 60.0
 FLAPS_WITHIN = 60.0
 """Seconds within which metadata that were replaced and come back are two triggers taking turns, no change of mind."""
+QUERIES = ("query", "queryFromEnv")
+"""Metadata that make a workload of a ScaledObject's own; other words of a workload beside a name are not read."""
 OFF = (
     "the trigger metadata describe a workload of their own, which is switched off here: start kedastral with "
     "--allow-scaledobject-workloads, or name a configured one in metadata 'workload' and leave the rest away"
@@ -79,12 +87,16 @@ class FleetDirectory:
     async def find(self, ref: ObjectRef) -> str:
         """See `kedastral.services.directory.Directory.find`."""
         await trio.lowlevel.checkpoint()
-        if self.describes(ref.metadata):
+        if self.adoption is not None and any(key in ref.metadata for key in QUERIES):
             return self._find_adopted(ref)
-        members = self.fleet.members
-        if not ref.workload:
-            return pick_workload(ref, self.configured)
-        key = pick_workload(ref, members.keys())
+        try:
+            key = pick_workload(ref, self.fleet.members.keys() if ref.workload else self.configured)
+        except (UnknownWorkloadError, BadTriggerError) as error:
+            if not self.describes(ref.metadata):
+                raise
+            if self.adoption is None:
+                raise BadTriggerError(OFF) from error
+            return self._find_adopted(ref)  # without a query: it will say all that is missing
         self._note_asked(key)
         return key
 
@@ -133,8 +145,6 @@ class FleetDirectory:
             self._drop(key)
 
     def _find_adopted(self, ref: ObjectRef) -> str:
-        if self.adoption is None:
-            raise BadTriggerError(OFF)
         known = self._keys.get((ref.namespace, ref.name, ref.workload))
         if known is not None and self._adopted[known].ref.metadata == ref.metadata:
             self._note_asked(known)

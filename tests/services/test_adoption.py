@@ -27,7 +27,7 @@ class Said:
 
 
 def describes(metadata: Mapping[str, str]) -> bool:
-    return "query" in metadata
+    return "query" in metadata or "leadTime" in metadata
 
 
 @attrs.define
@@ -131,10 +131,18 @@ async def test_switched_off_a_query_is_refused_with_the_remedy(
 ) -> None:
     rig = Rig()
     directory = FleetDirectory(rig.fleet, describes)
-    rig.fleet.put(rig.member("shop", 1))
+    rig.fleet.put(rig.member("pay", 1))
+    rig.fleet.put(rig.member("cart", 1))
     with pytest.raises(BadTriggerError, match="--allow-scaledobject-workloads"):
         await directory.find(ObjectRef("web", "a", metadata))
-    assert await directory.find(ObjectRef("web", "a", {"workload": "shop"})) == "shop"
+
+
+async def test_what_stands_beside_a_configured_name_is_not_read(autojump_clock: MockClock, rig: Rig) -> None:
+    rig.fleet.put(rig.member("pay", 1))
+    off = FleetDirectory(rig.fleet, describes)
+    assert await off.find(ObjectRef("web", "a", {"workload": "pay", "query": "up", "leadTime": "10m"})) == "pay"
+    assert await rig.ask(workload="pay", leadTime="10m") == "pay"
+    assert not rig.read
 
 
 async def test_metadata_that_cannot_be_used_are_refused_with_every_problem(autojump_clock: MockClock, rig: Rig) -> None:
