@@ -23,6 +23,8 @@ from kedastral.config.fields import settings_of
 from kedastral.config.settings import BacktestSettings
 from tests.backtest.loads import SHORT, STEP, call, wave, write_csv
 
+BASELINE = ("--model", "baseline")
+"""Planned by a headroom, whose figures the tests know."""
 POLICIES = ["kedastral", "hpa", "far-end", "last-week", "fixed"]
 
 
@@ -38,7 +40,7 @@ def history(tmp_path: Path) -> Path:
 
 
 def test_a_table_a_verdict_and_flags_are_printed(monkeypatch: pytest.MonkeyPatch, history: Path) -> None:
-    ended = call(monkeypatch, "--csv", history, *SHORT)
+    ended = call(monkeypatch, "--csv", history, *SHORT, *BASELINE)
     assert ended.code == 0
     assert "shop: 19h40m from 2026-03-04 04:20 UTC" in ended.out
     for name in ("kedastral, headroom 1.2", "HPA at 80 %", "far end only", "last week + HPA", "fixed", "oracle"):
@@ -68,7 +70,7 @@ def test_every_figure_is_in_the_json(monkeypatch: pytest.MonkeyPatch, history: P
 
 def test_the_timeline_says_what_everybody_did(monkeypatch: pytest.MonkeyPatch, history: Path, tmp_path: Path) -> None:
     target, figures = tmp_path / "timeline.csv", tmp_path / "figures.json"
-    assert call(monkeypatch, "--csv", history, *SHORT, "--timeline", target, "--json", figures).code == 0
+    assert call(monkeypatch, "--csv", history, *SHORT, *BASELINE, "--timeline", target, "--json", figures).code == 0
     with target.open() as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0])[:7] == ["timestamp", "policy", "demand", "recommended", "ordered", "ready", "unserved"]
