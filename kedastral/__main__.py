@@ -11,6 +11,9 @@ SERVICES = {"run", "forecaster", "scaler", "demo"}
 ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """What numpy's linear algebra reads as it is loaded. A forecast's matrices are small: more threads than one make it
 several times slower where the cores are busy, and take memory. What the environment says already wins."""
+SWITCH_EVERY = 0.0005
+"""Seconds for which a thread that computes keeps the interpreter when the event loop wants it, as each of KEDA's calls
+does several times: with Python's 5 ms they would wait for several forecasts."""
 
 
 def main() -> None:
@@ -21,6 +24,7 @@ def main() -> None:
     serves = sys.argv[1:2] and sys.argv[1] in SERVICES
     signal.signal(signal.SIGTERM, partial(_exit, 0 if serves else 128 + signal.SIGTERM))
     signal.signal(signal.SIGINT, partial(_exit, 128 + signal.SIGINT))
+    sys.setswitchinterval(SWITCH_EVERY)
     for name in ONE_THREAD:
         os.environ.setdefault(name, "1")
     from kedastral.cli import main as run_command  # noqa: PLC0415 - see above

@@ -314,6 +314,7 @@ def test_an_interrupt_before_the_services_are_up_is_quiet(monkeypatch: pytest.Mo
 def test_python_m_kedastral_is_the_same_program(monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
     monkeypatch.setattr(sys, "argv", ["kedastral", "--version"])
+    monkeypatch.delitem(sys.modules, "kedastral.__main__", raising=False)  # runpy minds that somebody imported it
     with redirect_stdout(out):
         runpy.run_module("kedastral", run_name="__main__")
     assert out.getvalue() == f"kedastral {kedastral.__version__}\n"

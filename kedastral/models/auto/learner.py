@@ -13,13 +13,16 @@ from kedastral.models.auto.signal import DAY, MINUTE, Signal
 
 REFIT = 6 * HOUR
 """Seconds between two fits of a ridge; daily fits forecast worse, more frequent ones no better."""
+FIT_EVERY = 3 * MINUTE
+"""Seconds between any two fits: one costs several times as much as all else in a tick, and in a process of a thousand
+workloads that began together they are all due at once."""
 REPLAYED = DAY
 """How much of the past a new learner judges its experts on, with ridges that have not seen it."""
 REPLAY_EVERY = 5 * MINUTE
 REPLAYED_CLOSELY = 6 * HOUR
 """The newest part of it is replayed step by step: what was said then tells how far the load may exceed a forecast."""
 FIRST_ROWS = 2000
-"""Rows of the fits of a new learner, which come all at once; each is made anew with more at the ticks that follow."""
+"""Rows of the fits of a new learner, which come all at once; each is made anew with more in the hour that follows."""
 LONGEST_PAUSE = DAY
 """Seconds between two ticks after which to start afresh."""
 GROWTH = 2.0
@@ -48,6 +51,7 @@ class Learner:
             [fit(seasons, Fit(ahead, half_life, held_out, FIRST_ROWS)) for half_life in HALF_LIVES] for ahead in knots
         ]
         self._fitted = np.full((len(knots), len(HALF_LIVES)), -np.inf)
+        self._newest_fit = -np.inf
         self.panel = Panel(knots, signal.end - held_out * signal.step)
 
     def replay(self, seasons: Seasons) -> tuple[Recalled, ...]:
@@ -81,10 +85,10 @@ class Learner:
         self._now = signal.end
         self.panel.judge(signal, signal.end)
         knot, kind = divmod(int(np.argmin(self._fitted)), len(HALF_LIVES))
-        if self._now - self._fitted[knot, kind] >= REFIT:
+        if self._now - self._newest_fit >= FIT_EVERY and self._now - self._fitted[knot, kind] >= REFIT:
             before = self._ridges[knot][kind]
             self._ridges[knot][kind] = fit(seasons, Fit(self.knots[knot], HALF_LIVES[kind]), before)
-            self._fitted[knot, kind] = self._now
+            self._fitted[knot, kind] = self._newest_fit = self._now
 
     def forecast(self, seasons: Seasons) -> Answer:
         """The load at each knot from now on."""
