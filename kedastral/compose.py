@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The composition root: settings -> parts -> `App`. Every part is made here, and handed what it needs."""
 
+import logging
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -37,6 +38,8 @@ from kedastral.services.snapshot_api import SnapshotView, create_app
 from kedastral.services.token_gate import TokenGate
 from kedastral.storage.memory import MemoryStore
 from kedastral.tls import RotatingContext, TlsFiles, make_client_context, make_server_context
+
+log = logging.getLogger("kedastral.config")
 
 ForecastingSettings = RunSettings | ForecasterSettings | DemoSettings
 """The settings of the commands that forecast."""
@@ -192,16 +195,23 @@ def watch_files(
     if path is None:
         return app
 
+    told = list(configured.warnings)
+
     def apply(read: ConfiguredFleet) -> Changes:
         before = None if reader is None else reader.configured
         if reader is not None:
             reader.configured = read
         try:
-            return forecasting.apply(read.settings)
+            changes = forecasting.apply(read.settings)
         except ConfigError:
             if reader is not None and before is not None:
                 reader.configured = before
             raise
+        for warning in read.warnings:
+            if warning not in told:
+                log.warning(warning)
+        told[:] = read.warnings
+        return changes
 
     metrics = forecasting.fleet.metrics
     reloader = Reloader(partial(look_at, path), configured.read_again, apply, metrics, app.readiness)

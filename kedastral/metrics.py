@@ -74,7 +74,9 @@ class Metrics:
     @reload_worked.default
     def _make_reload_worked(self) -> Gauge:
         name, words = "kedastral_config_last_reload_successful", "Whether the configuration could be read the last time"
-        return Gauge(name, words, registry=self.registry)
+        gauge = Gauge(name, words, registry=self.registry)
+        gauge.set(1)  # where there are no files, nothing is older than they are
+        return gauge
 
     @scaler_requests.default
     def _make_scaler_requests(self) -> Counter:

@@ -22,6 +22,8 @@ from kedastral.services.fleet import Fleet, Member
 FORGET_AFTER = 3600.0
 """Seconds after which a ScaledObject's workload that KEDA does not ask for is forgotten; KEDA polls every 30."""
 SWEEP_EVERY = 60.0
+FIRST_WAIT = 1.0
+"""Seconds that the first questions about a new workload may wait for its first forecast."""
 FLAPS_WITHIN = 60.0
 """Seconds within which metadata that were replaced and come back are two triggers taking turns, no change of mind."""
 QUERIES = ("query", "queryFromEnv")
@@ -53,6 +55,7 @@ class _Adopted:
     owner: tuple[str, str]
     ref: ObjectRef
     asked_at: float
+    began_at: float
     replaced: ObjectRef | None = None
     replaced_at: float = 0.0
 
@@ -88,7 +91,7 @@ class FleetDirectory:
         """See `kedastral.services.directory.Directory.find`."""
         await trio.lowlevel.checkpoint()
         if self.adoption is not None and any(key in ref.metadata for key in QUERIES):
-            return self._find_adopted(ref)
+            return await self._wait_for_first(self._find_adopted(ref))
         try:
             key = pick_workload(ref, self.fleet.members.keys() if ref.workload else self.configured)
         except (UnknownWorkloadError, BadTriggerError) as error:
@@ -144,6 +147,17 @@ class FleetDirectory:
         for key in self._adopted.keys() & set(keys):
             self._drop(key)
 
+    async def _wait_for_first(self, key: str) -> str:
+        """Wait a moment for the first forecast of one that was only just taken in, as after a restart it is again.
+
+        KEDA would be told the default minimum meanwhile. Its questions have 3 s in all.
+        """
+        began = self._adopted[key].began_at
+        with trio.move_on_at(began + FIRST_WAIT):
+            while self.fleet.store.get(key) is None:  # noqa: ASYNC110 - the store has no event for it
+                await trio.sleep(FIRST_WAIT / 50)
+        return key
+
     def _find_adopted(self, ref: ObjectRef) -> str:
         known = self._keys.get((ref.namespace, ref.name, ref.workload))
         if known is not None and self._adopted[known].ref.metadata == ref.metadata:
@@ -165,7 +179,7 @@ class FleetDirectory:
             words = "taken in" if member is None else "changed"
             log.info("%s, as ScaledObject %s/%s says", words, ref.namespace, ref.name, extra={"workload": key})
         if before is None:
-            self._adopted[key] = _Adopted((ref.namespace, ref.name), ref, now)
+            self._adopted[key] = _Adopted((ref.namespace, ref.name), ref, now, now)
         elif before.owner == (ref.namespace, ref.name) and before.ref.metadata != ref.metadata:
             before.replaced, before.replaced_at, before.ref = before.ref, now, ref
         self._keys[ref.namespace, ref.name, ref.workload] = key

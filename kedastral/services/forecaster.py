@@ -123,6 +123,10 @@ class ForecastLoop:
             raise StoreError("the store has a newer forecast already: the clock was set back a little", reason="older")
 
 
+TELL_AGAIN = 600.0
+"""Seconds after which a failure that lasts is told again; of a thousand workloads each tick it would be a flood."""
+
+
 @attrs.define
 class ForgivingTick:
     """The one place where expected failures of a workload are caught: logged, counted, and left to the next tick."""
@@ -130,6 +134,7 @@ class ForgivingTick:
     loop: ForecastLoop
     count_error: Callable[[WorkloadError], None]
     _failing_since: datetime | None = attrs.field(default=None, init=False)
+    _told: tuple[tuple[str, str], datetime] | None = attrs.field(default=None, init=False)
     _published: bool = attrs.field(default=False, init=False)
     _began: bool = attrs.field(default=False, init=False)
 
@@ -142,15 +147,26 @@ class ForgivingTick:
         except WorkloadError as error:
             self.count_error(error)
             self._failing_since = self._failing_since or self.loop.clock.now()
-            fields = {"component": error.component, "workload": name, "reason": error.reason, "err": str(error)}
-            log.warning("no new forecast", extra=fields, exc_info=_shown(error))
+            self._tell_failure(error)
         else:
             log.debug("published a forecast", extra={"workload": name})
             if self._failing_since is not None:
                 since = f"{self._failing_since:%Y-%m-%dT%H:%M:%SZ}"
                 log.info("forecasts again, after failing since %s", since, extra={"workload": name})
-                self._failing_since = None
+                self._failing_since = self._told = None
             self._note_first()
+
+    def _tell_failure(self, error: WorkloadError) -> None:
+        """One line when a failure begins or becomes another, and one every `TELL_AGAIN` seconds while it lasts."""
+        name, now = self.loop.workload.name, self.loop.clock.now()
+        what = (error.component, error.reason)
+        told = self._told
+        news = told is None or told[0] != what or (now - told[1]).total_seconds() >= TELL_AGAIN
+        if news:
+            self._told = (what, now)
+        fields = {"component": error.component, "workload": name, "reason": error.reason, "err": str(error)}
+        level = logging.WARNING if news else logging.DEBUG
+        log.log(level, "no new forecast", extra=fields, exc_info=_shown(error) if news else None)
 
     def _tell_mode(self) -> None:
         if not self._began and self.loop.workload.mode is Mode.OBSERVE:

@@ -37,7 +37,6 @@ class Reloader(Generic[T]):
     _told: str | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.metrics.reload_worked.set(1)
         for result in ("success", "failure"):
             self.metrics.reloads.labels(result)
 
@@ -54,6 +53,8 @@ class Reloader(Generic[T]):
             seen = await self._look()
             if not asked and seen != read:
                 seen = await self._settle(seen)
+            if asked:
+                self._told = None  # whoever asks is answered, though it is the same as before
             if asked or seen != read:
                 read = seen
                 await self.reload()

@@ -186,8 +186,7 @@ def test_a_scaled_object_brings_its_workload(prometheus: StandIn, tmp_path: Path
     with Process("run", flags) as process:
         http, port = process.ports("HTTP", "gRPC")
         keda = Keda(port)
-        assert keda.replicas(**metadata) == 2  # the default minimum, until the first forecast
-        wait_for(lambda: keda.replicas(**metadata) == 7, "a plan")
+        assert keda.replicas(**metadata) == 7  # the first question waits for the first forecast
         assert fetch(http, "/forecast/current?workload=prod/web").status == 200
         wait_for(lambda: keda.replicas(**(metadata | {"targetPerPod": "70"})) == 10, "the changed target")
         for method, kind in (("GetMetrics", pb.GetMetricsResponse), ("IsActive", pb.IsActiveResponse)):

@@ -16,6 +16,8 @@ from kedastral.services.directory import BadTriggerError, ObjectRef, TooManyWork
 from kedastral.services.fleet import Fleet, Member
 from kedastral.storage.memory import MemoryStore
 
+from .parts import make_snapshot
+
 
 @attrs.frozen
 class Said:
@@ -220,3 +222,19 @@ async def test_one_that_is_configured_from_now_on_is_handed_over(autojump_clock:
     assert set(rig.fleet.members) == {"a/web"}
     with pytest.raises(BadTriggerError, match="is configured here already"):
         await rig.ask(query="up")
+
+
+async def test_the_first_question_waits_a_moment_for_the_first_forecast(autojump_clock: MockClock, rig: Rig) -> None:
+    async def publish_soon() -> None:
+        await trio.sleep(0.3)
+        await rig.fleet.store.put(make_snapshot(workload="a/web"))
+
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(publish_soon)
+        await rig.ask(query="up")
+        assert 0.3 <= trio.current_time() - began < 0.4
+        await rig.ask("slow", query="up")
+        assert trio.current_time() - began == pytest.approx(1.3, abs=0.1)
+        await rig.ask("slow", query="up")  # but not at every question
+        assert trio.current_time() - began == pytest.approx(1.3, abs=0.1)

@@ -201,8 +201,21 @@ async def test_an_old_snapshot_stays_while_ticks_fail_and_the_next_that_works_re
     assert newest.age(first.made_at) == 0
     assert newest.made_at > first.made_at
     assert errors_counted(metrics) == {("source", "unreachable"): 2}
-    assert [record.levelname for record in caplog.records] == ["INFO", "WARNING", "WARNING", "INFO"]
+    assert [record.levelname for record in caplog.records] == ["INFO", "WARNING", "INFO"]
     assert caplog.records[-1].getMessage() == "forecasts again, after failing since 2026-03-01T12:00:30Z"
+
+
+async def test_a_failure_that_lasts_is_told_when_it_begins_when_it_changes_and_every_ten_minutes(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    away, empty = SourceError("away", reason="unreachable"), SourceError("no series", reason="empty")
+    loop = make_loop([*[away] * 22, empty])
+    tick = ForgivingTick(loop, Metrics().count_error).tick
+    for _ in range(24):
+        await tick()
+        await trio.sleep(30)
+    told = [vars(record)["reason"] for record in caplog.records]
+    assert told == ["unreachable", "unreachable", "empty"]  # at 0, 600 and 660 s
 
 
 async def test_recovery_is_told_once(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:

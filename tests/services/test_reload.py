@@ -148,3 +148,13 @@ async def test_a_bug_leaves(rig: Rig) -> None:
     reloader: Reloader[str] = Reloader(rig.files.look, lambda: 1 / 0, rig.files.apply, rig.metrics, rig.readiness)  # type: ignore[arg-type, return-value]
     with pytest.raises(ZeroDivisionError):
         await reloader.reload()
+
+
+async def test_whoever_asks_is_told_though_it_is_broken_as_before(
+    rig: Rig, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.files.text = "refused"
+    await nursery.start(rig.reloader.run)
+    for told in (1, 2):
+        rig.reloader.ask()
+        await until(lambda told=told: len(caplog.records) == told)
