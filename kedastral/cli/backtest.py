@@ -20,6 +20,9 @@ from kedastral.errors import ConfigError
 PLAIN_WIDTH = 120
 """Of the tables where the output is no terminal."""
 
+LEAST_WIDTH = 40
+"""Of the tables in a terminal; one that is narrower wraps the lines itself, and still shows every figure."""
+
 
 def run_backtest(settings: BacktestSettings) -> None:
     """All of it. Raises ConfigError for what the user must change; files are written last, each whole or not."""
@@ -28,7 +31,7 @@ def run_backtest(settings: BacktestSettings) -> None:
     arenas = prepare_arenas(settings)
     results = conclude(_replay_all(arenas, settings.plan.fixed_headroom))
     console = Console()
-    print_results(console if console.is_terminal else Console(width=PLAIN_WIDTH), results)
+    print_results(Console(width=max(console.width, LEAST_WIDTH) if console.is_terminal else PLAIN_WIDTH), results)
     _write_files(settings.output, results)
 
 

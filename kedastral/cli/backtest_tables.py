@@ -15,17 +15,30 @@ from kedastral.backtest.results import Results, WorkloadResults
 from kedastral.backtest.rows import FIGURES, FOOT, oracle_cells, policy_name, standing_cells
 from kedastral.config.units import write_duration
 
+Row = tuple[str, ...]
+"""A policy's name and one cell for each of `FIGURES`."""
+NARROWEST_NAME = 12
+BETWEEN = 3
+"""Characters between two columns."""
+BLOCKS = (
+    (range(8),),
+    (range(5), range(5, 8)),
+    (range(3), range(3, 5), range(5, 8)),
+    tuple(range(i, i + 1) for i in range(8)),
+)
+"""How the columns of `FIGURES` may be split into tables below each other, the widest first: no figure is ever cut."""
+
 
 def print_results(console: Console, results: Results) -> None:
     """A table a workload, one of all together, and the verdict."""
     several = len(results.workloads) > 1
     for workload in results.workloads:
-        console.print(_table_of(workload))
+        _print_workload(console, workload)
         console.print(Text(_forecast_words(workload), style="dim"))
         if several:
             console.print(Text(workload.verdict.words))
     if several:
-        console.print(_table(f"all {len(results.workloads)} workloads", results.standings))
+        print_tables(console, f"all {len(results.workloads)} workloads", _rows_of(results.standings))
     console.print(Text(FOOT, style="dim"))
     console.print(Text(results.verdict.words, style="bold"))
     console.print(Text(results.verdict.advice))
@@ -33,11 +46,10 @@ def print_results(console: Console, results: Results) -> None:
         console.print(Text(results.verdict.remark))
 
 
-def _table_of(workload: WorkloadResults) -> Table:
+def _print_workload(console: Console, workload: WorkloadResults) -> None:
     contest = workload.contest
-    table = _table(_title(contest), workload.standings)
-    table.add_row("oracle (sees the future)", *oracle_cells(contest.oracle))
-    return table
+    oracle = ("oracle (sees the future)", *oracle_cells(contest.oracle))
+    print_tables(console, _title(contest), [*_rows_of(workload.standings), oracle])
 
 
 def _title(contest: Contest) -> str:
@@ -50,13 +62,41 @@ def _title(contest: Contest) -> str:
     )
 
 
-def _table(title: str, standings: Sequence[Standing]) -> Table:
-    table = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("policy", no_wrap=True)
-    for column in FIGURES:
-        table.add_column(column, justify="right")
-    for standing in standings:
-        table.add_row(policy_name(standing.contestant), *standing_cells(standing))
+def _rows_of(standings: Sequence[Standing]) -> list[Row]:
+    return [(policy_name(standing.contestant), *standing_cells(standing)) for standing in standings]
+
+
+def print_tables(console: Console, title: str, rows: Sequence[Row]) -> None:
+    """One table where the console is wide enough for every figure, else several below each other."""
+    console.print(Text(title, style="bold"))
+    blocks = next(
+        (blocks for blocks in BLOCKS if all(_width(rows, one) <= console.width for one in blocks)), BLOCKS[-1]
+    )
+    for columns in blocks:
+        console.print(_table(rows, columns))
+
+
+def _width(rows: Sequence[Row], columns: Sequence[int]) -> int:
+    """The characters that a table with a wrapped name needs; rich would rather cut than say so."""
+    return NARROWEST_NAME + 2 + sum(_widest(rows, column) + BETWEEN for column in columns)
+
+
+def _widest(rows: Sequence[Row], column: int) -> int:
+    return max(len(line) for line in (*_heading(column).split("\n"), *(row[column + 1] for row in rows)))
+
+
+def _heading(column: int) -> str:
+    return FIGURES[column].replace(" ", "\n", 1)
+
+
+def _table(rows: Sequence[Row], columns: Sequence[int]) -> Table:
+    """Some figures of every policy. Where the console is narrow, the policy's name is wrapped, and no figure."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("policy", overflow="fold", min_width=NARROWEST_NAME)
+    for column in columns:
+        table.add_column(_heading(column), justify="right", no_wrap=True, min_width=_widest(rows, column))
+    for row in rows:
+        table.add_row(row[0], *(row[column + 1] for column in columns))
     return table
 
 
