@@ -18,7 +18,8 @@ from tests.docs import product
 from tests.docs.pages import ROOT, bare, blocks, read, tables
 
 DEPLOY = ROOT / "deploy"
-FILES = sorted((*DEPLOY.rglob("*.yaml"), *DEPLOY.rglob("*.yml")))
+RULES = DEPLOY / "prometheus"  # files of Prometheus' own, no objects: tests/docs/test_alerts.py
+FILES = sorted(file for file in (*DEPLOY.rglob("*.yaml"), *DEPLOY.rglob("*.yml")) if RULES not in file.parents)
 PROMISED_DRAIN = 10
 PLAIN_PORTS = {"SCALER_LISTEN": 8080, "FORECASTER_LISTEN": 8081}
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
@@ -244,6 +245,19 @@ def test_the_trial_prometheus_is_where_the_examples_look(container: dict[str, An
     address = f"http://{service['metadata']['name']}.{namespace}.svc.cluster.local:{port}"
     assert variables(container)["PROM_URL"] == address
     yaml.safe_load(one("ConfigMap", "prometheus-test-setup.yaml")["data"]["prometheus.yml"])
+
+
+def test_the_trial_prometheus_obeys_every_annotation_of_ours() -> None:
+    [job] = yaml.safe_load(one("ConfigMap", "prometheus-test-setup.yaml")["data"]["prometheus.yml"])["scrape_configs"]
+    obeyed = {label for rule in job["relabel_configs"] for label in rule["source_labels"]}
+    [patch] = documents(DEPLOY / "production" / "tls" / "deployment.yaml")
+    given = {
+        annotation
+        for deployment in (one("Deployment", "deployment.yaml"), patch)
+        for annotation in deployment["spec"]["template"]["metadata"]["annotations"]
+    }
+    assert "prometheus.io/scheme" in given
+    assert {f"__meta_kubernetes_pod_annotation_{re.sub(r'[^a-z]', '_', name)}" for name in given} <= obeyed
 
 
 # TLS
