@@ -9,10 +9,9 @@ import attrs
 import httpx
 
 from kedastral.adapters.http_client import one_line
+from kedastral.config.secret_files import fits_header, read_secret_file
 from kedastral.core.secret import Secret
 from kedastral.errors import ConfigError, SourceError
-
-LONGEST_SECRET = 64 * 1024
 
 
 @attrs.frozen
@@ -31,19 +30,10 @@ class SecretText:
         if self.file is None:
             return self.given.reveal() if self.given is not None else ""
         try:
-            with self.file.open("rb") as source:
-                content = source.read(LONGEST_SECRET + 1)
-            text = content.decode().rstrip("\r\n")
-        except OSError as error:
-            raise self._refuse(f"cannot be read: {error.strerror}") from error
-        except UnicodeDecodeError:
-            raise self._refuse("is not UTF-8 text") from None  # the cause holds the secret
-        if not text or len(content) > LONGEST_SECRET:
-            raise self._refuse("is empty" if not text else f"is larger than {LONGEST_SECRET >> 10} KiB")
-        return text
-
-    def _refuse(self, why: str) -> SourceError:
-        return SourceError(f"the {self.what} file {one_line(str(self.file), 200)} {why}", reason="credentials")
+            return read_secret_file(self.file)
+        except ValueError as error:
+            shown = one_line(str(self.file), 200)
+            raise SourceError(f"the {self.what} file {shown} {error}", reason="credentials") from error.__cause__
 
 
 @attrs.frozen
@@ -75,7 +65,7 @@ class BearerAuth(httpx.Auth):
 def read_token(text: SecretText) -> str:
     """A bearer token; raises SourceError where it cannot be read, or is none that a header can carry."""
     token = text.read()
-    if not (token.isascii() and token.isprintable() and token == token.strip()):
+    if not fits_header(token):
         raise SourceError(f"the {text.what} holds characters that no header can carry", reason="credentials")
     return token
 

@@ -142,7 +142,8 @@ def _scale(name: str, series: Series, settings: BacktestSettings) -> Trial:
         trial = scale_trace(series, Scaling(rules.evaluated, rules.warm_up))
     except ValueError as error:
         needed = (rules.warm_up + 10 * series.step) / rules.evaluated
-        span = f"{len(series) * series.step / 86400:.2g} days"
+        known = np.flatnonzero(np.isfinite(series.values))  # Prometheus is asked for days, and may have minutes
+        span = write_duration((len(series) - int(known[0])) * series.step) if len(known) else "none"
         must = f"the history must be longer: at least {needed / 86400:.2g} days with load at their end"
         hint = "or set --evaluated and --warm-up"
         raise ConfigError([f"{name}: {must}, {hint}; got {span} ({error})"]) from error

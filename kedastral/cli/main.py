@@ -48,7 +48,8 @@ log = logging.getLogger("kedastral.app")
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Predictive autoscaling companion for KEDA: forecasts a workload's load from Prometheus, plans the replicas "
     "it will need, and tells KEDA a lead time early.",
-    epilog="Every flag has an environment variable; a flag wins over its variable, which wins over the default.",
+    epilog="Every flag has an environment variable; a flag wins over its variable, which wins over "
+    "the files of --config, which win over the default.",
 )
 @version_option
 def cli() -> None:

@@ -26,11 +26,29 @@ Values = Mapping[str, Any]
 
 @attrs.frozen
 class CrossCheck:
-    """``find`` gives what is wrong, as a line without the remedy, or None; ``blames`` is the setting to change."""
+    """``find`` gives what is wrong, as a line without the remedy, or None; ``blames`` is the setting to change.
+
+    ``remedy`` says what to do where it is something else than to set that one; the value then says nothing, and is not
+    shown.
+    """
 
     blames: str
     needs: tuple[str, ...]
     find: Callable[[Values], str | None]
+    remedy: str = ""
+
+
+@attrs.frozen
+class Conflict:
+    """A check that failed: the setting to blame, what is wrong with it, and the check's own remedy, if it has one."""
+
+    blames: str
+    wrong: str
+    remedy: str = ""
+
+
+TAKE_ONE_AWAY = "take one away"
+GIVE_BOTH = "give both, or neither"
 
 
 def _step_fits(v: Values) -> str | None:
@@ -89,13 +107,17 @@ def _one_token(v: Values) -> str | None:
 
 
 def _one_login(v: Values) -> str | None:
-    if v["username"] and (v["token"] or v["token_file"]):
-        return "and a bearer token exclude each other"
-    if v["username"] and not (v["password"] or v["password_file"]):
-        return "needs a password: --prom-password-file or PROM_PASSWORD"
-    if (v["password"] or v["password_file"]) and not v["username"]:
-        return "is required with a password"
+    return "and a bearer token exclude each other" if v["username"] and (v["token"] or v["token_file"]) else None
+
+
+def _name_has_password(v: Values) -> str | None:
+    if v["username"] and not (v["password"] or v["password_file"] or v["token"] or v["token_file"]):
+        return "needs a password"
     return None
+
+
+def _password_has_name(v: Values) -> str | None:
+    return "is required with a password" if (v["password"] or v["password_file"]) and not v["username"] else None
 
 
 def _separate_ports(v: Values) -> str | None:
@@ -107,11 +129,11 @@ def _separate_ports(v: Values) -> str | None:
 
 
 def _one_history(v: Values) -> str | None:
-    if v["csv"] and v["url"]:
-        return "and --prom-url exclude each other"
-    if not v["csv"] and not v["url"]:
-        return "or --prom-url is required"
-    return None
+    return "and --prom-url exclude each other" if v["csv"] and v["url"] else None
+
+
+def _some_history(v: Values) -> str | None:
+    return "or --prom-url is required" if not v["csv"] and not v["url"] else None
 
 
 def _query_has_url(v: Values) -> str | None:
@@ -120,6 +142,7 @@ def _query_has_url(v: Values) -> str | None:
     return "is required with --prom-url" if v["url"] and not v["query"] else None
 
 
+_LOGIN = ("username", "password", "password_file", "token", "token_file")
 CHECKS: tuple[CrossCheck, ...] = (
     CrossCheck("step", ("step", "horizon"), _step_fits),
     CrossCheck("horizon", ("step", "horizon"), _whole_steps),
@@ -128,34 +151,45 @@ CHECKS: tuple[CrossCheck, ...] = (
     CrossCheck("window", ("window", "step"), _window_fits),
     CrossCheck("min_replicas", ("min_replicas", "max_replicas"), _bounds_in_order),
     CrossCheck("model_url", ("model", "model_url"), _model_has_url),
-    CrossCheck("password_file", ("password_file", "password"), _one_password),
-    CrossCheck("token_file", ("token_file", "token"), _one_token),
-    CrossCheck("username", ("username", "password", "password_file", "token", "token_file"), _one_login),
-    CrossCheck("cert_file", ("cert_file", "key_file"), tls.go_together("cert_file", "key_file", "--prom-key-file")),
-    CrossCheck("ca_file", ("ca_file",), tls.holds_authorities("ca_file")),
-    CrossCheck("csv", ("csv", "url"), _one_history),
-    CrossCheck("query", ("csv", "url", "query"), _query_has_url),
-    CrossCheck("http_listen", ("http_listen", "grpc_listen"), _separate_ports),
+    CrossCheck("password_file", ("password_file", "password"), _one_password, TAKE_ONE_AWAY),
+    CrossCheck("token_file", ("token_file", "token"), _one_token, TAKE_ONE_AWAY),
+    CrossCheck("username", _LOGIN, _one_login, TAKE_ONE_AWAY),
+    CrossCheck("username", _LOGIN, _name_has_password, "set --prom-password-file or PROM_PASSWORD"),
+    CrossCheck("username", _LOGIN, _password_has_name),
     *(
-        CrossCheck(f"{who}_cert_file", (f"{who}_cert_file", f"{who}_key_file"), find)
-        for who, find in (
-            ("grpc", tls.go_together("grpc_cert_file", "grpc_key_file", "--grpc-tls-key-file")),
-            ("http", tls.go_together("http_cert_file", "http_key_file", "--http-tls-key-file")),
-            ("forecaster", tls.go_together("forecaster_cert_file", "forecaster_key_file", "--forecaster-key-file")),
+        check
+        for cert, key, key_flag in (
+            ("cert_file", "key_file", "--prom-key-file"),
+            ("grpc_cert_file", "grpc_key_file", "--grpc-tls-key-file"),
+            ("http_cert_file", "http_key_file", "--http-tls-key-file"),
+            ("forecaster_cert_file", "forecaster_key_file", "--forecaster-key-file"),
+        )
+        for check in (
+            CrossCheck(cert, (cert, key), tls.go_together(cert, key, key_flag), GIVE_BOTH),
+            CrossCheck(cert, (cert, key), tls.fit_each_other(cert, key, key_flag)),
         )
     ),
-    *(CrossCheck(name, (name,), tls.holds_authorities(name)) for name in ("grpc_client_ca_file", "forecaster_ca_file")),
+    *(
+        CrossCheck(name, (name,), tls.holds_authorities(name))
+        for name in ("ca_file", "grpc_client_ca_file", "forecaster_ca_file")
+    ),
+    *(
+        CrossCheck(name, (name,), tls.holds_secret(name), "write it into that file, or name another one")
+        for name in ("password_file", "token_file", "http_token_file", "forecaster_token_file")
+    ),
+    CrossCheck("csv", ("csv", "url"), _one_history, TAKE_ONE_AWAY),
+    CrossCheck("csv", ("csv", "url"), _some_history, "give one of them"),
+    CrossCheck("query", ("csv", "url", "query"), _query_has_url),
+    CrossCheck("http_listen", ("http_listen", "grpc_listen"), _separate_ports),
     CrossCheck(
         "grpc_client_ca_file",
         ("grpc_client_ca_file", "grpc_cert_file"),
         tls.needs("grpc_client_ca_file", "grpc_cert_file", "--grpc-tls-cert-file"),
+        "set that too, with its key",
     ),
     *(
-        CrossCheck(f"{who}_token_file", (f"{who}_token_file", f"{who}_token"), find)
-        for who, find in (
-            ("http", tls.exclude_each_other("http_token_file", "http_token", "HTTP_TOKEN")),
-            ("forecaster", tls.exclude_each_other("forecaster_token_file", "forecaster_token", "FORECASTER_TOKEN")),
-        )
+        CrossCheck(file, (file, given), tls.exclude_each_other(file, given, given.upper()), TAKE_ONE_AWAY)
+        for file, given in (("http_token_file", "http_token"), ("forecaster_token_file", "forecaster_token"))
     ),
 )
 
@@ -185,13 +219,25 @@ def _window_lets_auto_lead(v: Values) -> str | None:
     return None
 
 
+def _namespaces_are_used(v: Values) -> str | None:
+    if v["scaledobject_namespaces"] and not v["allow_scaledobject_workloads"]:
+        return "is not used, since --allow-scaledobject-workloads is not set"
+    return None
+
+
 WARNINGS: tuple[CrossCheck, ...] = (
     CrossCheck("service_level", ("service_level", "model"), _promised_for_less_than_weeks),
     CrossCheck("window", ("window", "model"), _window_lets_auto_lead),
     CrossCheck("stale_after", ("stale_after", "interval"), _fresh_between_ticks),
     CrossCheck("default_min", ("on_stale", "default_min", "min_replicas"), _default_not_below_min),
+    CrossCheck(
+        "scaledobject_namespaces",
+        ("scaledobject_namespaces", "allow_scaledobject_workloads"),
+        _namespaces_are_used,
+        "set that too, or take this away",
+    ),
     *(
-        CrossCheck(cert, (cert, key), tls.is_in_date(cert, key, for_client=for_client))
+        CrossCheck(cert, (cert, key), tls.is_in_date(cert, key, for_client=for_client), "renew it")
         for cert, key, for_client in (
             ("grpc_cert_file", "grpc_key_file", False),
             ("http_cert_file", "http_key_file", False),
@@ -200,21 +246,21 @@ WARNINGS: tuple[CrossCheck, ...] = (
         )
     ),
     *(
-        CrossCheck(name, (name, "http_cert_file"), tls.stays_secret(name, "http_cert_file"))
+        CrossCheck(name, (name, "http_cert_file"), tls.stays_secret(name, "http_cert_file"), "set that and its key")
         for name in ("http_token_file", "http_token")
     ),
     *(
-        CrossCheck(name, (name, "forecaster_url"), tls.is_used(name))
+        CrossCheck(name, (name, "forecaster_url"), tls.is_used(name), "take it away, or change the address")
         for name in ("forecaster_ca_file", "forecaster_cert_file", "forecaster_token_file", "forecaster_token")
     ),
 )
 """What can be run with, and is hardly what anybody wants."""
 
 
-def find_conflicts(values: Values, checks: Sequence[CrossCheck] = CHECKS) -> Iterator[tuple[str, str]]:
-    """For each check that fails, the setting to blame and what is wrong with it."""
+def find_conflicts(values: Values, checks: Sequence[CrossCheck] = CHECKS) -> Iterator[Conflict]:
+    """What each check that fails says."""
     for check in checks:
         if all(name in values for name in check.needs):
             wrong = check.find(values)
             if wrong is not None:
-                yield check.blames, wrong
+                yield Conflict(check.blames, wrong, check.remedy)

@@ -58,7 +58,7 @@ def _find_files(path: Path) -> Iterator[tuple[str, Path]]:
         words = getattr(error, "strerror", None) or error
         raise ConfigError([f"{printable(str(path))}: cannot be read ({words}); set it with --config"]) from error
     if not names:
-        raise ConfigError([f"{printable(str(path))}: holds no file that ends in .yaml or .yml; set it with --config"])
+        raise ConfigError([f"{printable(str(path))}: holds no file that ends in .yaml or .yml; put one there"])
     if len(names) > MOST_FILES:
         raise ConfigError([f"{printable(str(path))}: must hold at most {MOST_FILES} files, got {len(names)}"])
     for name in names:

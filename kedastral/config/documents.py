@@ -35,6 +35,10 @@ FROM_CLUSTER = {
 """What Kubernetes adds to metadata; ``kubectl get -o yaml`` shows it, and it says nothing to us."""
 INLINE_SECRETS = {("auth", "password"): "passwordFile or passwordEnv", ("auth", "token"): "tokenFile or tokenEnv"}
 
+OF_ALL_NAMESPACES = (
+    "must not be given: a DataSource holds for all namespaces; to restrict it, list them in spec.allowedNamespaces"
+)
+
 
 @attrs.define
 class Document:
@@ -100,11 +104,22 @@ def _read_kind(document: Document, node: Table) -> str | None:
     """The kind that is written, or nearly written, there; what is wrong with it is told."""
     version, kind = (_word(node.entries.get(key)) for key in ("apiVersion", "kind"))
     near = difflib.get_close_matches(kind, (SOURCE, POLICY), n=1, cutoff=NEAR)
+    if not near and _is_foreign(version, node):
+        shown = f" but a {kind} of {version}" if kind and version else ""
+        document.refuse("it", f"is no document of Kedastral's{shown}; keep it out of the folder")
+        return None
     if version != API_VERSION:
         document.refuse("apiVersion", f"must be {API_VERSION}{_got(version)}; change it there")
     if kind not in (SOURCE, POLICY) and (near or version in (API_VERSION, "")):
         document.refuse("kind", f"must be {SOURCE} or {POLICY}{_got(kind)}; change it there")
     return near[0] if near else None
+
+
+def _is_foreign(version: str, node: Table) -> bool:
+    """Whether a document was meant for somebody else, such as a Deployment or a kustomization.yaml."""
+    if not version:
+        return not {"apiVersion", "kind", "spec"} & set(node.entries)
+    return not version.lower().startswith("kedastral")
 
 
 def _word(node: Node | None) -> str:
@@ -126,7 +141,7 @@ def _read_metadata(document: Document, node: Node | None) -> None:
     else:
         document.refuse("metadata.name", "is required; set it there")
     if "namespace" in entries and document.kind == SOURCE:
-        document.refuse("metadata.namespace", "must not stand there: all may use a source, or spec.allowedNamespaces")
+        document.refuse("metadata.namespace", OF_ALL_NAMESPACES)
     elif "namespace" in entries:
         document.namespace = _read_name(document, "metadata.namespace", entries["namespace"])
 

@@ -25,6 +25,8 @@ ADDRESSES = frozenset({"model_url"})
 OWN = frozenset({"workload", "dataSource", "activation"})
 KEDA = frozenset({"scalerAddress", "enableTLS", "unsafeSsl", "tlsCertFile", "caCert", "tlsClientCert", "tlsClientKey"})
 """What KEDA's external scaler reads itself; it hands on the whole metadata."""
+BESIDE = frozenset({"type", "metricType", "authenticationRef", "useCachedMetrics"})
+"""Keys of a trigger itself."""
 FROM_ENV = "FromEnv"
 """KEDA hands on ``queryFromEnv`` with the value of that variable of the target's container."""
 
@@ -88,6 +90,8 @@ def _read_settings(metadata: Mapping[str, str], own: Reading) -> None:
             read_given(BY_KEY[key], Given(text, HERE, given_key), own)
         elif key in ("modelUrl", "url", "serverAddress"):
             own.problems.append(f"{HERE}: {key} must not stand there; addresses are configured where Kedastral runs")
+        elif key in BESIDE:
+            own.problems.append(f"{HERE}: {key} must not stand there; it belongs beside metadata, where type stands")
         else:
             own.problems.append(f"{HERE}: {_shown(given_key)} is unknown; {_hint(key)}")
 

@@ -77,9 +77,13 @@ def _exposed_secret(setting: Setting, value: Any, given: Given) -> str | None:
     return None
 
 
-def describe(setting: Setting, wrong: str, given: Given | None) -> str:
-    """The line about a setting: what must hold, what was given, and how to set it."""
-    if given is not None and given.path is not None:
+def describe(setting: Setting, wrong: str, given: Given | None, remedy: str = "") -> str:
+    """The line about a setting: what must hold, what was given, and how to set it, or the ``remedy`` that was found."""
+    has_place = given is not None and given.path is not None
+    if remedy:
+        shown = f"{given.origin}: {given.path}" if given is not None and has_place else setting.shown
+        return f"{shown} {wrong}; {remedy}"
+    if given is not None and has_place:
         remedy = "set it there" if given.assumed else "change it there"
         return f"{given.origin}: {given.path} {wrong}{_got(setting, given)}; {remedy}"
     return f"{setting.shown} {wrong}{_got(setting, given)}; set it with {setting.remedy}"
@@ -105,8 +109,8 @@ def describe_conflicts(
     known: Mapping[str, Setting], reading: Reading, checks: Sequence[CrossCheck] = CHECKS
 ) -> Iterator[str]:
     """A line for each of ``checks`` that the values read fail."""
-    for name, wrong in find_conflicts(reading.values, checks):
-        yield describe(known[name], wrong, reading.given.get(name))
+    for found in find_conflicts(reading.values, checks):
+        yield describe(known[found.blames], found.wrong, reading.given.get(found.blames), found.remedy)
 
 
 def build(kind: type[T], values: Mapping[str, Any], **more: Any) -> T:

@@ -116,10 +116,11 @@ def _describe_all(
 ) -> Iterator[Line]:
     place, given = layers.place, settled.reading.given
     from_flags = {name for name in known if name in given and given[name].path is None}
-    for name, wrong in find_conflicts(settled.reading.values, checks):
-        words = wrong if place is None else place.translate(wrong, from_flags)
+    for found in find_conflicts(settled.reading.values, checks):
+        name = found.blames
+        words, remedy = (t if place is None else place.translate(t, from_flags) for t in (found.wrong, found.remedy))
         is_own = place is None or (name in given and name not in from_flags)
-        yield Line(name, describe(known[name], words, given.get(name)), "" if is_own else whose)
+        yield Line(name, describe(known[name], words, given.get(name), remedy), "" if is_own else whose)
 
 
 def settle_workload(layers: Layers, whose: str = "", *, needs_query: bool = True) -> Settled:

@@ -5,18 +5,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from kedastral.config.secret_files import find_fault_of_secret
 from kedastral.tls import find_expiry, find_fault_of_authorities, find_fault_of_pair
 
 Find = Callable[[Mapping[str, Any]], str | None]
 
 
 def go_together(cert: str, key: str, key_flag: str) -> Find:
-    """A certificate and its key are given both or not at all, and belong to each other."""
+    """A certificate and its key are given both or not at all."""
+    return lambda v: f"and {key_flag} go together" if bool(v[cert]) != bool(v[key]) else None
+
+
+def fit_each_other(cert: str, key: str, key_flag: str) -> Find:
+    """A certificate and its key belong to each other."""
 
     def find(v: Mapping[str, Any]) -> str | None:
-        if bool(v[cert]) != bool(v[key]):
-            return f"and {key_flag} go together"
-        fault = find_fault_of_pair(v[cert], v[key]) if v[cert] else None
+        fault = find_fault_of_pair(v[cert], v[key]) if v[cert] and v[key] else None
         return f"and {key_flag} cannot be used together: {fault}" if fault else None
 
     return find
@@ -29,6 +33,17 @@ def holds_authorities(name: str) -> Find:
         path: Path | None = v[name]
         fault = find_fault_of_authorities(path) if path else None
         return f"cannot be used: {fault}" if fault else None
+
+    return find
+
+
+def holds_secret(name: str) -> Find:
+    """A file of a token or a password holds one that can be sent; the file is read again at every use."""
+
+    def find(v: Mapping[str, Any]) -> str | None:
+        path: Path | None = v[name]
+        fault = find_fault_of_secret(path, in_header="token" in name) if path else None
+        return f"cannot be used: {path} {fault}" if fault else None
 
     return find
 

@@ -77,7 +77,7 @@ def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path: Path) -> None
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    assert problems_with(tmp_path) == (f"{tmp_path}: holds no file that ends in .yaml or .yml; set it with --config",)
+    assert problems_with(tmp_path) == (f"{tmp_path}: holds no file that ends in .yaml or .yml; put one there",)
     assert len(problems_with(tmp_path / "nothing")) == 1
 
 

@@ -66,12 +66,14 @@ SOURCE_WRONG = {
     "auth: {passwordEnv: EMPTY}": "spec.auth.passwordEnv must name a variable that is set and not empty; set it",
     "auth: {passwordEnv: 5}": "spec.auth.passwordEnv must be the name of a variable; it is a whole number",
     "auth: {username: joe}": (
-        "spec.auth.username needs a password: spec.auth.passwordFile or spec.auth.passwordEnv, got 'joe'"
+        "spec.auth.username needs a password; set spec.auth.passwordFile or spec.auth.passwordEnv"
     ),
     "auth: {passwordEnv: SET}": "spec.auth.username is required with a password; set it there",
     "auth: {user: joe}": "spec.auth.user is unknown; did you mean username?",
     "tls: {caFile: /nowhere}": "spec.tls.caFile must be a file that can be read (No such file or directory)",
-    "tls: {keyFile: /dev/null}": "spec.tls.certFile and spec.tls.keyFile go together; set it there",
+    "tls: {keyFile: /dev/null}": "spec.tls.certFile and spec.tls.keyFile go together; give both, or neither",
+    "auth: {tokenFile: /dev/null}": "spec.auth.tokenFile cannot be used: /dev/null is empty; write it into that file",
+    "auth: {username: joe, passwordFile: /dev/null}": "spec.auth.passwordFile cannot be used: /dev/null is empty",
     "timeout: 10": "spec.timeout must be a duration such as",
     "timeout: 0s": "spec.timeout must be greater than 0, got '0s'; change it there",
     "limits: {maxConcurrent: 0}": "spec.limits.maxConcurrent must be between 1 and 1000, got '0'; change it there",
@@ -102,8 +104,11 @@ SOURCE_WRONG = {
 WHOLE_WRONG = {
     "[1]": "it must be a mapping with apiVersion, kind, metadata and spec; it is a list",
     "hush": "it must be a mapping with apiVersion, kind, metadata and spec; it is text",
-    "a: 1": "apiVersion must be kedastral.io/v1alpha1; change it there",
-    "{apiVersion: v1, kind: Secret, data: {a: hush}}": "apiVersion must be kedastral.io/v1alpha1, got 'v1'",
+    "a: 1": "it is no document of Kedastral's; keep it out of the folder",
+    "{apiVersion: v1, kind: Secret, data: {a: hush}}": (
+        "it is no document of Kedastral's but a Secret of v1; keep it out of the folder"
+    ),
+    "spec: {query: up}": "apiVersion must be kedastral.io/v1alpha1; change it there",
     policy("x").replace("v1alpha1", "v1"): "apiVersion must be kedastral.io/v1alpha1, got 'kedastral.io/v1'",
     policy("x").replace("kind: ForecastPolicy", "kind: ForcastPolicy"): (
         "kind must be DataSource or ForecastPolicy, got 'ForcastPolicy'; change it there"
@@ -123,7 +128,8 @@ WHOLE_WRONG = {
     policy("x").partition("spec")[0]: "spec is required; set it there",
     policy("x").replace("spec:\n  query: up", "spec: []"): "spec must be a mapping, not a list",
     source("x").replace("{name: x}", "{name: x, namespace: y}"): (
-        "metadata.namespace must not stand there: all may use a source, or spec.allowedNamespaces"
+        "metadata.namespace must not be given: a DataSource holds for all namespaces; to restrict it, list them in "
+        "spec.allowedNamespaces"
     ),
     source("x").replace("url: http://x:9090", "timeout: 5s"): "spec.url is required; set it there",
     source("x").replace("http://x:9090", "http://joe:hush@x"): "spec.url must be a URL without user and password in it",

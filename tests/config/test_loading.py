@@ -87,11 +87,13 @@ COMPANIONS = {
 
 @pytest.fixture(scope="module")
 def pems(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str]]:
-    """Of each kind of file that TLS needs two with the same content."""
+    """Of each kind of file whose content is looked at two with the same content."""
     authority = Authority(tmp_path_factory.mktemp("tls"))
     files = authority.issue("shop")
     found = {}
-    for kind, path in {"cert": files.cert, "key": files.key, "ca": authority.file}.items():
+    secret = authority.folder / "secret"
+    secret.write_text("hush\n")
+    for kind, path in {"cert": files.cert, "key": files.key, "ca": authority.file, "secret": secret}.items():
         assert path is not None
         found[kind] = (str(path), str(shutil.copy(path, authority.folder / f"other-{kind}.pem")))
     return found
@@ -104,6 +106,8 @@ def test_every_setting_takes_flag_then_variable_then_default(
     one, other = CHOICES.get(setting.name) or TWO_OF_A_KIND[setting.kind]
     if found := re.search(r"(cert|key|ca)_file$", setting.name):
         one, other = pems[found[1]]
+    elif re.search(r"(token|password)_file$", setting.name):
+        one, other = pems["secret"]
     companions = {
         env: pems[text][0] if text in pems else text for env, text in COMPANIONS.get(setting.name, {}).items()
     }

@@ -93,6 +93,7 @@ def test_flags_beside_a_named_workload_are_about_that_one_alone() -> None:
         ({"interval": "1s"}, "interval must be at least 5s; change it there"),
         ({"window": "60d"}, "window must be at most 50000 steps of 1m, got '60d'; change it there"),
         ({"step": "1s", "model": "auto"}, "window must be at most 50000 steps of 1s, got '14d'; change it there"),
+        ({"metricType": "Value"}, "metricType must not stand there; it belongs beside metadata, where type stands"),
         ({"modelUrl": "http://evil"}, "modelUrl must not stand there; addresses are configured where Kedastral runs"),
         ({"serverAddress": "http://evil"}, "serverAddress must not stand there; addresses are configured"),
         ({"url": "http://evil"}, "url must not stand there; addresses are configured where Kedastral runs"),

@@ -21,8 +21,13 @@ def pems(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     expired = authority.issue("shop", to="expired", not_after=EXPIRED)
     empty = authority.folder / "empty.pem"
     empty.touch()
+    token = authority.folder / "token"
+    token.write_text("open-sesame\n")
+    split = authority.folder / "split"
+    split.write_text("open\nsesame\n")
     found = {
         "cert": good.cert, "key": good.key, "other-key": other.key, "ca": authority.file, "empty": empty,
+        "token": token, "split": split,
         "expired-cert": expired.cert, "expired-key": expired.key,
     }  # fmt: skip
     return {name: str(path) for name, path in found.items()}
@@ -37,7 +42,7 @@ def problems_of(kind: type[Any], env: dict[str, str], pems: dict[str, str]) -> l
 @pytest.mark.parametrize(
     ("kind", "env", "wrong"),
     [
-        (RunSettings, {"GRPC_TLS_CERT_FILE": "cert"}, "--grpc-tls-cert-file and --grpc-tls-key-file go together"),
+        (RunSettings, {"GRPC_TLS_CERT_FILE": "cert"}, "--grpc-tls-cert-file and --grpc-tls-key-file go together; give"),
         (RunSettings, {"GRPC_TLS_KEY_FILE": "key"}, "--grpc-tls-cert-file and --grpc-tls-key-file go together"),
         (RunSettings, {"HTTP_TLS_CERT_FILE": "cert"}, "--http-tls-cert-file and --http-tls-key-file go together"),
         (
@@ -56,21 +61,30 @@ def problems_of(kind: type[Any], env: dict[str, str], pems: dict[str, str]) -> l
             "--prom-cert-file and --prom-key-file cannot be used together: the key does not belong",
         ),
         (RunSettings, {"PROM_CA_FILE": "empty"}, "--prom-ca-file cannot be used: it is no PEM file that fits"),
-        (RunSettings, {"GRPC_TLS_CLIENT_CA_FILE": "ca"}, "--grpc-tls-client-ca-file needs --grpc-tls-cert-file"),
+        (
+            RunSettings,
+            {"GRPC_TLS_CLIENT_CA_FILE": "ca"},
+            "--grpc-tls-client-ca-file needs --grpc-tls-cert-file; set that too",
+        ),
         (
             RunSettings,
             {"GRPC_TLS_CERT_FILE": "cert", "GRPC_TLS_KEY_FILE": "key", "GRPC_TLS_CLIENT_CA_FILE": "empty"},
             "--grpc-tls-client-ca-file cannot be used: it is no PEM file that fits",
         ),
         (RunSettings, {"GRPC_TLS_CERT_FILE": "/nonexistent"}, "--grpc-tls-cert-file must be a file that can be read"),
-        (RunSettings, {"HTTP_TOKEN": "x", "HTTP_TOKEN_FILE": "ca"}, "--http-token-file and HTTP_TOKEN exclude"),
+        (RunSettings, {"HTTP_TOKEN": "x", "HTTP_TOKEN_FILE": "token"}, "--http-token-file and HTTP_TOKEN exclude"),
         (ScalerSettings, {"FORECASTER_CERT_FILE": "cert"}, "--forecaster-cert-file and --forecaster-key-file go"),
         (ScalerSettings, {"FORECASTER_CA_FILE": "empty"}, "--forecaster-ca-file cannot be used: it is no PEM"),
         (
             ScalerSettings,
-            {"FORECASTER_TOKEN": "x", "FORECASTER_TOKEN_FILE": "ca"},
-            "--forecaster-token-file and FORECASTER_TOKEN exclude each other",
+            {"FORECASTER_TOKEN": "x", "FORECASTER_TOKEN_FILE": "token"},
+            "--forecaster-token-file and FORECASTER_TOKEN exclude each other; take one away",
         ),
+        (RunSettings, {"HTTP_TOKEN_FILE": "empty"}, "--http-token-file cannot be used: "),
+        (RunSettings, {"HTTP_TOKEN_FILE": "split"}, "--http-token-file cannot be used: "),
+        (RunSettings, {"PROM_TOKEN_FILE": "empty"}, "--prom-token-file cannot be used: "),
+        (RunSettings, {"PROM_USERNAME": "joe", "PROM_PASSWORD_FILE": "empty"}, "--prom-password-file cannot be used: "),
+        (ScalerSettings, {"FORECASTER_TOKEN_FILE": "empty"}, "--forecaster-token-file cannot be used: "),
     ],
     ids=str,
 )
@@ -79,7 +93,8 @@ def test_tls_that_cannot_work_is_one_line(
 ) -> None:
     [problem] = problems_of(kind, env, pems)
     assert problem.startswith(wrong)
-    assert "; set it with --" in problem
+    assert "; " in problem
+    assert ("; set it with --" in problem) == (", got " in problem)
 
 
 def test_all_that_is_wrong_is_told_at_once(pems: dict[str, str]) -> None:
@@ -126,11 +141,11 @@ def test_tls_that_can_hardly_be_meant_is_warned_of(
     assert len(loaded.warnings) == len(words)
     for warning, expected in zip(loaded.warnings, words, strict=True):
         assert warning.startswith(expected)
-        assert "; set it with " in warning
+        assert "; " in warning
 
 
 def test_secrets_show_in_no_problem_and_no_warning(pems: dict[str, str]) -> None:
-    env = {"HTTP_TOKEN": "hush-token", "HTTP_TOKEN_FILE": pems["ca"]}
+    env = {"HTTP_TOKEN": "hush-token", "HTTP_TOKEN_FILE": pems["token"]}
     assert "hush-token" not in "".join(problems_of(RunSettings, env, pems))
     assert "hush-token" not in "".join(load(RunSettings, {}, NEEDED | {"HTTP_TOKEN": "hush-token"}).warnings)
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every setting that cannot be run with gives one line: what must hold, what was given, and how to set it."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -271,17 +272,38 @@ def test_sound_settings_that_are_odd_are_warned_of(flags: dict[str, str], odd: l
     assert all("; set it with " in words for words in warnings)
 
 
+@pytest.fixture
+def token(tmp_path: Path) -> str:
+    """A file that holds a token."""
+    path = tmp_path / "token"
+    path.write_text("open-sesame\n")
+    return str(path)
+
+
+def test_namespaces_of_scaled_objects_that_are_not_allowed_are_warned_of() -> None:
+    flags = {"--scaledobject-namespaces": "shop"}
+    [warning] = load(RunSettings, flags, NEEDED).warnings
+    assert warning == (
+        "--scaledobject-namespaces is not used, since --allow-scaledobject-workloads is not set; set that too, or take "
+        "this away"
+    )
+    assert load(RunSettings, {**flags, "--allow-scaledobject-workloads": "true"}, NEEDED).warnings == ()
+
+
 @pytest.mark.parametrize(
     ("env", "wrong"),
     [
         ({"PROM_PASSWORD": "x"}, "--prom-username is required with a password"),
-        ({"PROM_USERNAME": "joe"}, "--prom-username needs a password: --prom-password-file or PROM_PASSWORD"),
-        ({"PROM_USERNAME": "joe", "PROM_TOKEN": "x"}, "--prom-username and a bearer token exclude each other"),
+        ({"PROM_USERNAME": "joe"}, "--prom-username needs a password; set --prom-password-file or PROM_PASSWORD"),
         (
-            {"PROM_PASSWORD": "x", "PROM_PASSWORD_FILE": "/dev/null", "PROM_USERNAME": "joe"},
+            {"PROM_USERNAME": "joe", "PROM_TOKEN": "x"},
+            "--prom-username and a bearer token exclude each other; take one away",
+        ),
+        (
+            {"PROM_PASSWORD": "x", "PROM_PASSWORD_FILE": __file__, "PROM_USERNAME": "joe"},
             "--prom-password-file and PROM_PASSWORD exclude each other",
         ),
-        ({"PROM_TOKEN": "x", "PROM_TOKEN_FILE": "/dev/null"}, "--prom-token-file and PROM_TOKEN exclude"),
+        ({"PROM_TOKEN": "x", "PROM_TOKEN_FILE": "TOKEN"}, "--prom-token-file and PROM_TOKEN exclude"),
         ({"PROM_CERT_FILE": "/dev/null"}, "--prom-cert-file and --prom-key-file go together"),
         ({"PROM_KEY_FILE": "/dev/null"}, "--prom-cert-file and --prom-key-file go together"),
         ({"PROM_PASSWORD": " "}, "PROM_PASSWORD must be text, not empty"),
@@ -289,26 +311,29 @@ def test_sound_settings_that_are_odd_are_warned_of(flags: dict[str, str], odd: l
     ],
     ids=str,
 )
-def test_a_login_that_cannot_work_is_one_line(env: dict[str, str], wrong: str) -> None:
-    problems = problems_of(RunSettings, {}, NEEDED | env)
+def test_a_login_that_cannot_work_is_one_line(env: dict[str, str], wrong: str, token: str) -> None:
+    problems = problems_of(
+        RunSettings, {}, NEEDED | {name: token if text == "TOKEN" else text for name, text in env.items()}
+    )
 
     assert len(problems) == 1
     assert problems[0].startswith(wrong)
-    assert "; set it with " in problems[0]
+    assert "; " in problems[0]
 
 
 @pytest.mark.parametrize(
     "env",
     [
         {"PROM_USERNAME": "joe", "PROM_PASSWORD": "x"},
-        {"PROM_USERNAME": "joe", "PROM_PASSWORD_FILE": "/dev/null"},
+        {"PROM_USERNAME": "joe", "PROM_PASSWORD_FILE": __file__},
         {"PROM_TOKEN": "x"},
-        {"PROM_TOKEN_FILE": "/dev/null"},
+        {"PROM_TOKEN_FILE": "TOKEN"},
     ],
     ids=str,
 )
-def test_a_login_that_can_work_is_accepted(env: dict[str, str]) -> None:
-    assert isinstance(load(RunSettings, {}, NEEDED | env).settings, RunSettings)
+def test_a_login_that_can_work_is_accepted(env: dict[str, str], token: str) -> None:
+    given = {name: token if text == "TOKEN" else text for name, text in env.items()}
+    assert isinstance(load(RunSettings, {}, NEEDED | given).settings, RunSettings)
 
 
 TEXTS = (
@@ -341,5 +366,5 @@ def test_any_text_gives_settings_or_one_line_for_each_problem(kind: type[Any], d
     assert problems
     for line in problems:
         assert line.isprintable()
-        assert "; set it with " in line or "; give it with " in line
+        assert "; " in line
         assert len(line) < 600
