@@ -12,7 +12,17 @@ from kedastral.config.fleet_settings import DataSourceSettings, FleetSettings, W
 from kedastral.config.units import write_duration, write_value
 
 SOURCE_COLUMNS = ("data source", "url", "login", "requests at a time", "a second", "from")
-WORKLOAD_COLUMNS = ("workload", "data source", "model", "target per pod", "lead time", "replicas", "from")
+WORKLOAD_COLUMNS = (
+    "workload",
+    "data source",
+    "model",
+    "target per pod",
+    "lead time",
+    "replicas",
+    "mode",
+    "on stale",
+    "from",
+)
 
 
 def print_fleet(console: Console, fleet: FleetSettings) -> None:
@@ -44,9 +54,16 @@ def _workload_cells(workload: WorkloadSettings) -> tuple[str, ...]:
     plan = workload.plan
     bounds = f"{plan.min_replicas} to {plan.max_replicas or 'any'}"
     return (
-        workload.key, workload.data_source, str(workload.forecast.model), write_value(plan.target_per_pod),
-        write_duration(workload.serving.lead_time), bounds, workload.origin,
+        workload.key, workload.data_source, str(workload.forecast.model),
+        write_value(plan.target_per_pod) + _remark(workload, "target_per_pod"),
+        write_duration(workload.serving.lead_time) + _remark(workload, "lead_time"),
+        bounds, str(workload.serving.mode), str(workload.stale.on_stale), workload.origin,
     )  # fmt: skip
+
+
+def _remark(workload: WorkloadSettings, name: str) -> str:
+    """Said of the two that differ from workload to workload: what nobody gave is a guess."""
+    return " (not given)" if name in workload.by_default else ""
 
 
 def _print_lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

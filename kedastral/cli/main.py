@@ -18,6 +18,7 @@ from rich.text import Text
 from kedastral import __version__
 from kedastral.app import App, run_until_signal
 from kedastral.cli.fleet_table import one_line, print_fleet
+from kedastral.cli.in_effect import show_in_effect
 from kedastral.cli.options import HELP, given_flags, settings_options, unknown_flags, version_option
 from kedastral.compose import open_forecaster, open_run, open_scaler
 from kedastral.config.fields import settings_of
@@ -218,7 +219,7 @@ def _print_settings(command: str, loaded: Loaded[Any]) -> None:
     rows = []
     for setting in settings_of(COMMANDS[command]):
         given = loaded.given.get(setting.name)
-        value = one_line(show(setting, loaded.values[setting.name]))
+        value = one_line(show_in_effect(setting, loaded.settings, loaded.values[setting.name]))
         rows.append((setting.shown, value, given.origin if given else "default"))
     console = Console()
     if console.is_terminal:

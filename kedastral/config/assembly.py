@@ -113,6 +113,7 @@ class Assembly:
                 namespace=document.namespace,
                 data_source=source,
                 origin=document.place,
+                by_default=settled.by_default,
             )
 
     def _add_flags_workload(self) -> None:
@@ -133,7 +134,9 @@ class Assembly:
         source = self._flags_choice()
         if source and "query" in process.given and _is_whole(settled, WORKLOAD_SETTINGS):
             values = {**settled.reading.values, "query": QUERY.read(process.given["query"].text)}
-            self.workloads[name] = build_workload(values, workload=name, data_source=source)
+            self.workloads[name] = build_workload(
+                values, workload=name, data_source=source, by_default=settled.by_default
+            )
 
     def _take(self, settled: Settled) -> None:
         self.problems += settled.reading.problems

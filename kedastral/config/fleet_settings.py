@@ -28,7 +28,8 @@ class WorkloadSettings:
     """One workload: what is forecast, from where, and how it is planned and served.
 
     ``data_source`` is the name of one of the fleet's sources; ``origin`` says where it was configured. A setting in
-    one of the groups is a key of ForecastPolicy documents and of trigger metadata, without more ado.
+    one of the groups is a key of ForecastPolicy documents and of trigger metadata, without more ado. ``by_default``
+    are the names of those that nobody gave.
     """
 
     workload: Name
@@ -36,6 +37,7 @@ class WorkloadSettings:
     data_source: str = DEFAULT_SOURCE
     query: str
     origin: str = attrs.field(default=BY_FLAGS, eq=False)
+    by_default: frozenset[str] = attrs.field(default=frozenset(), eq=False, repr=False)
     forecast: ForecastSettings = group(ForecastSettings)
     plan: PlanSettings = group(PlanSettings)
     level: ServiceLevel = group(ServiceLevel)

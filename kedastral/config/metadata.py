@@ -68,6 +68,7 @@ def read_workload(
         namespace=Name(namespace) if namespace else None,
         data_source=source,
         origin=f"ScaledObject {key_of(name, namespace)}",
+        by_default=settled.by_default,
     )
     excess = _find_excess(built.forecast)
     if excess:

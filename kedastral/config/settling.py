@@ -51,6 +51,11 @@ class Settled:
         """One line each."""
         return [*self.reading.problems, *say_together(self.conflicts)]
 
+    @property
+    def by_default(self) -> frozenset[str]:
+        """The names of the settings that nobody gave."""
+        return frozenset(name for name, given in self.reading.given.items() if given.is_default)
+
 
 @attrs.frozen
 class Layers:
@@ -135,7 +140,7 @@ def settle_source(layers: Layers) -> Settled:
 
 
 def build_workload(values: Mapping[str, Any], **more: Any) -> WorkloadSettings:
-    """The settings of a workload; ``more`` is its name, namespace, data source and origin."""
+    """The settings of a workload; ``more`` is its name, namespace, data source, origin and ``by_default``."""
     return build(WorkloadSettings, values, query=values["query"], **more)
 
 

@@ -195,6 +195,21 @@ def test_validate_shows_each_setting_with_its_value_and_origin(monkeypatch: pyte
 QUERY = 'sum(rate(http_requests_total{path=~"/[a-z]+/[b]x[/b]",code!~"5.."}[1m]))' + " + 0 * sum(up)" * 20
 
 
+@pytest.mark.parametrize(
+    ("flags", "headroom", "window"),
+    [
+        ((), "none (steered to the service level) (default)", "14d (what auto wants) (default)"),
+        (("--model", "baseline"), "1.2 (default)", "30m (what baseline wants) (default)"),
+        (("--headroom", "1.5", "--window", "2d"), "1.5 (from --headroom)", "2d (from --window)"),
+    ],
+)
+def test_validate_shows_what_is_in_effect(
+    monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], headroom: str, window: str
+) -> None:
+    lines = call(monkeypatch, "validate", *SOUND, *flags).out.splitlines()
+    assert {f"--headroom = {headroom}", f"--window = {window}"} <= set(lines)
+
+
 def test_validate_cuts_no_value_where_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = call(monkeypatch, "validate", *SOUND, "--prom-query", QUERY + "\n+ 1", env={"COLUMNS": "40"})
     assert f"--prom-query = {QUERY} + 1 (from --prom-query)" in outcome.out.splitlines()

@@ -11,8 +11,17 @@ from tests.config.fleets import EXAMPLES, policy, source, write
 LOGIN = "  auth: {username: joe, passwordEnv: PW}\n"
 
 
+WEB = "workload shop/web: data source prom, model auto, target per pod 200 (not given), lead time 2m, replicas 2 to any"
+API = "workload api: data source prom, model auto, target per pod 40, lead time 5m (not given), replicas 3 to 50"
+
+
 def test_workloads_and_sources_are_listed_a_line_each(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    path = write(tmp_path, source("prom", LOGIN), policy("web", "shop", leadTime="2m", max="0"), policy("api", min="3"))
+    path = write(
+        tmp_path,
+        source("prom", LOGIN),
+        policy("web", "shop", leadTime="2m", max="0"),
+        policy("api", min="3", targetPerPod="40", mode="observe"),
+    )
     for command in ("run", "forecaster"):
         outcome = call(monkeypatch, "validate", "--command", command, "--config", str(path), env={"PW": "hush"})
         assert (outcome.code, outcome.err) == (0, "")
@@ -20,8 +29,8 @@ def test_workloads_and_sources_are_listed_a_line_each(monkeypatch: pytest.Monkey
         words = [line.partition(" (from ") for line in lines[:3]]
         assert [before for before, _, _ in words] == [
             "data source prom: url http://prom:9090, login basic, requests at a time 8, a second 50",
-            "workload shop/web: data source prom, model auto, target per pod 200, lead time 2m, replicas 2 to any",
-            "workload api: data source prom, model auto, target per pod 200, lead time 5m, replicas 3 to 50",
+            f"{WEB}, mode scale, on stale default-min",
+            f"{API}, mode observe, on stale default-min",
         ]
         assert [origin for _, _, origin in words] == [f"{path}, document {number})" for number in (1, 2, 3)]
         assert lines[3] == "2 workloads, 1 data source."
