@@ -25,6 +25,11 @@ def noisy(load: float, minutes: int, seed: int = 1) -> Floats:
     return np.asarray(load * np.exp(np.random.default_rng(seed).normal(0, 0.05, minutes)))
 
 
+def on_and_off(minutes: int) -> Floats:
+    """Forty pods' worth of load for two hours, two pods' for the next two."""
+    return noisy(20, minutes) * np.where(np.arange(minutes) // (2 * HOUR) % 2, 1.0, 20.0)
+
+
 def scripted() -> Mapping[str, Floats]:
     """The load of each script by the minute; NaN is not measured."""
     return {
@@ -34,6 +39,7 @@ def scripted() -> Mapping[str, Floats]:
             [noisy(200, DAY), noisy(2, 7 * DAY, 2), noisy(200, DAY, 3)]
         ),
         "a launch from zero": np.concatenate([np.zeros(DAY), noisy(300, DAY)]),
+        "on and off every two hours": on_and_off(8 * DAY),
         "a day without measurements": np.concatenate([noisy(200, DAY), np.full(DAY, np.nan), noisy(200, DAY, 2)]),
     }
 
@@ -74,7 +80,7 @@ def plot(loads: Mapping[str, Floats], runs: Mapping[str, Run], file: Path) -> No
             above.set_ylabel("pods")
             below.plot(hours[::every], run.factors[::every], color="#b8621b", lw=1.0)
             below.set_title("h", loc="left")
-            below.set_ylim(0.85, 1.25)
+            below.set_ylim(0.85, 1.35)
         axes[0][0].legend(loc="upper left")
         for each in axes[-1]:
             each.set_xlabel("hours")

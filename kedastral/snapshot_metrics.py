@@ -32,6 +32,7 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "kedastral_short_minutes": ("Minutes judged short of pods in hindsight, over four weeks", ()),
     "kedastral_steering_at_cap": ("1 while the factor is as high as it goes, else 0", ()),
+    "kedastral_steering_hold_seconds": ("How long the pods of a load that has gone are kept", ()),
     "kedastral_standing_down": ("1 while something else than the model's forecast is planned for, else 0", ()),
     "kedastral_quantile_coverage_ratio": (
         "Share of windows whose maximum stayed below the upper quantile, of late",
@@ -122,6 +123,7 @@ def _steered_samples(steered: SteeredReport) -> Iterator[Sample]:
     yield "kedastral_budget_spent_ratio", (), steered.budget_spent
     yield "kedastral_short_minutes", (), steering.minutes_short
     yield "kedastral_steering_at_cap", (), float(steered.at_cap)
+    yield "kedastral_steering_hold_seconds", (), steered.hold or 0.0
     yield "kedastral_quantile_coverage_ratio", (), model.covered[0]
     if last.loss > 0:
         yield "kedastral_forecast_loss_ratio", (), model.loss / last.loss

@@ -53,6 +53,7 @@ class _SnapshotDocument:
     steering_factor: float | None = None
     budget_spent: float | None = None
     at_cap: bool = False
+    hold_seconds: float | None = None
     mode: str = ""
     experts: tuple[_ExpertDocument, ...] = ()
 
@@ -111,6 +112,7 @@ def write_snapshot(snapshot: Snapshot) -> dict[str, Any]:
             steering_factor=steered.factor,
             budget_spent=steered.budget_spent,
             at_cap=steered.at_cap,
+            hold_seconds=steered.hold,
         )
     written: dict[str, Any] = _converter.unstructure(document)
     return written

@@ -38,6 +38,7 @@ MORE = {
     "kedastral_budget_spent_ratio": ("gauge", set()),
     "kedastral_short_minutes": ("gauge", set()),
     "kedastral_steering_at_cap": ("gauge", set()),
+    "kedastral_steering_hold_seconds": ("gauge", set()),
     "kedastral_standing_down": ("gauge", set()),
     "kedastral_quantile_coverage_ratio": ("gauge", set()),
     "kedastral_forecast_loss_ratio": ("gauge", set()),

@@ -14,6 +14,7 @@ import numpy as np
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds, plan_replicas, reactive_replicas
 from kedastral.core.forecast import Forecast
+from kedastral.core.holding import SHORTEST_HOLD, held_load
 from kedastral.core.series import EPOCH, Floats, Ints, Series, frozen_floats, frozen_ints, same_array
 from kedastral.core.standing import OK, STANDS_DOWN, Standing, span_of, too_little
 from kedastral.core.steering import Recommended, SteeringSettings, SteeringState, factor_of, judge, remember
@@ -126,6 +127,12 @@ class SteeredReport:
     state: SteeredState
 
     @property
+    def hold(self) -> float | None:
+        """The seconds for which the largest load of late keeps its pods; None where nothing is held."""
+        hold = self.state.steering.hold
+        return hold if self.service_level is not None and hold > SHORTEST_HOLD else None
+
+    @property
     def at_cap(self) -> bool:
         """Whether the factor is as high as it goes."""
         return self.service_level is not None and self.state.steering.at_cap
@@ -153,6 +160,8 @@ def plan_steered(
     else:
         upper = _upper_of(state.uncertainty.last, history, np.full(len(forecast.values), newest.value), widened)
     floor = _floor_of(newest.value, factor, settings)
+    if floor is not None and settings.headroom is None:
+        floor = max(floor, _held_floor(history, state.steering.hold, settings.policy))
     policy = attrs.evolve(settings.policy, headroom=1.0)
     replicas = plan_replicas(upper * factor, policy, previous=previous)
     wanted = _keep_wanted(state.wanted, made_at, wanted_of(replicas, floor, touched))
@@ -184,7 +193,7 @@ def learn(state: SteeredState, history: Series, settings: SteeredSettings) -> St
     uncertainty = observe(state.uncertainty, history, settings.window(history.step))
     steering = judge(state.steering, history, settings.steering)
     if settings.headroom is not None:
-        steering = attrs.evolve(steering, h=state.steering.h)
+        steering = attrs.evolve(steering, h=state.steering.h, hold=state.steering.hold)
     return attrs.evolve(state, uncertainty=uncertainty, steering=steering)
 
 
@@ -233,3 +242,7 @@ def _floor_of(newest: float, factor: float, settings: SteeredSettings) -> int | 
         return None
     headroom = factor / FLOOR_UTILISATION if settings.headroom is None else settings.reactive_headroom
     return reactive_replicas(newest, headroom, settings.policy)
+
+
+def _held_floor(history: Series, hold: float, policy: PlanPolicy) -> int:
+    return reactive_replicas(held_load(history, hold), 1 / FLOOR_UTILISATION, policy)

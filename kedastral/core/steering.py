@@ -14,6 +14,7 @@ import attrs
 from attrs.validators import ge, gt, le, lt, optional
 
 from kedastral.core.capacity import WHOLE_WITHIN, PlanPolicy
+from kedastral.core.holding import LONGEST_HOLD, SHORTEST_HOLD, held_load, next_hold
 from kedastral.core.series import EPOCH, Series
 
 RATE = 0.015
@@ -101,11 +102,12 @@ class Account:
 class SteeringState:
     """All that is remembered from tick to tick; part of the snapshot, so that it survives a restart.
 
-    ``h`` multiplies the upper quantile; None until the first tick. ``judged_until`` is the date of the newest value
-    judged, in epoch seconds.
+    ``h`` multiplies the upper quantile; None until the first tick. ``hold`` is that of `kedastral.core.holding`, in
+    seconds. ``judged_until`` is the date of the newest value judged, in epoch seconds.
     """
 
     h: float | None = attrs.field(default=None, validator=optional([ge(LOWEST), le(HIGHEST)]))
+    hold: float = attrs.field(default=SHORTEST_HOLD, validator=[ge(SHORTEST_HOLD), le(LONGEST_HOLD)], kw_only=True)
     judged_until: float | None = None
     recommended: tuple[Recommended, ...] = ()
     spent: tuple[DaySpent, ...] = ()
@@ -134,12 +136,16 @@ class SteeringState:
 
 @attrs.frozen
 class Judged:
-    """One step that has ended, begun ``at``: its ``load``, and the pods ``ready`` for it, of what was recommended."""
+    """One step that has ended, begun ``at``: its ``load``, and the pods ``ready`` for it, of what was recommended.
+
+    ``known`` is the load for which the longest hold would have kept pods.
+    """
 
     at: float
     minutes: float
     load: float
     ready: int
+    known: float = 0.0
 
 
 def factor_of(state: SteeringState, settings: SteeringSettings) -> float:
@@ -154,11 +160,17 @@ def is_short(outcome: Judged, policy: PlanPolicy) -> bool:
     return outcome.load > outcome.ready * policy.target_per_pod * (1 + WHOLE_WITHIN)
 
 
-def steer(state: SteeringState, outcome: Judged, settings: SteeringSettings) -> SteeringState:
-    """``state`` after one step whose outcome is known: the budget, and h unless a guard holds it.
+def is_return(outcome: Judged, h: float, policy: PlanPolicy) -> bool:
+    """Whether it was short by more than raising ``h`` to its cap would add, where a longer hold would add more."""
+    at_most = min(outcome.load, outcome.known) * h / HIGHEST
+    return is_short(attrs.evolve(outcome, load=at_most), policy)
 
-    h stays where it could not have mattered: at the fewest replicas with enough pods (a quiet week would wind it down,
-    and the return pay for it), at the most replicas, and where nothing acts on what is recommended.
+
+def steer(state: SteeringState, outcome: Judged, settings: SteeringSettings) -> SteeringState:
+    """``state`` after one step whose outcome is known: the budget, and h and the hold unless a guard keeps them.
+
+    They stay where they could not have mattered: at the fewest replicas with enough pods (a quiet week would wind them
+    down, and the return pay for it), at the most replicas, and where nothing acts on what is recommended.
     """
     if settings.observing:
         return state
@@ -168,9 +180,10 @@ def steer(state: SteeringState, outcome: Judged, settings: SteeringSettings) -> 
     bounds = settings.policy.bounds
     if (outcome.ready <= bounds.fewest and not short) or (bounds.most and outcome.ready >= bounds.most):
         return state
-    change = settings.rate * outcome.minutes * (short - settings.budget)
-    h = factor_of(state, settings) * math.exp(change)
-    return attrs.evolve(state, h=min(max(h, LOWEST), HIGHEST))
+    h, change = factor_of(state, settings), settings.rate * outcome.minutes * (short - settings.budget)
+    returned = is_return(outcome, h, settings.policy)
+    hold = next_hold(state.hold, outcome.minutes, settings.budget, settings.lead_time, returned=returned)
+    return attrs.evolve(state, h=min(max(h * math.exp(change), LOWEST), HIGHEST), hold=hold)
 
 
 def judge(state: SteeringState, history: Series, settings: SteeringSettings) -> SteeringState:
@@ -188,7 +201,8 @@ def judge(state: SteeringState, history: Series, settings: SteeringSettings) -> 
         at, load = start + (i - 1) * history.step, float(history.values[i])  # a value is dated by the end of its step
         ready = ready_during(state.recommended, at, history.step, settings)
         if ready is not None and math.isfinite(load):
-            state = steer(state, Judged(at, history.step / 60, load, ready), settings)
+            known = _known_before(history, i, settings) if load > ready * settings.policy.target_per_pod else 0.0
+            state = steer(state, Judged(at, history.step / 60, load, ready, known), settings)
     return attrs.evolve(state, judged_until=end if until is None else max(end, until))
 
 
@@ -224,6 +238,12 @@ def remember(state: SteeringState, at: float, replicas: int, step: float, settin
     else:
         kept.append(Recommended(at, replicas))
     return attrs.evolve(state, recommended=tuple(kept))
+
+
+def _known_before(history: Series, i: int, settings: SteeringSettings) -> float:
+    """What the longest hold would have kept pods for in step ``i``, by what was known when they had to be ordered."""
+    seen = max(i + 1 - max(math.ceil(settings.lead_time / history.step - WHOLE_WITHIN), 1), 0)
+    return held_load(attrs.evolve(history, values=history.values[:seen]), LONGEST_HOLD)
 
 
 def _spend(spent: tuple[DaySpent, ...], outcome: Judged, *, short: bool) -> tuple[DaySpent, ...]:

@@ -102,6 +102,25 @@ def test_a_fixed_headroom_is_not_steered_but_its_budget_is_told() -> None:
     assert state.steering.minutes > 0
 
 
+def test_pods_are_held_for_the_largest_load_of_late() -> None:
+    held = SteeredState(CERTAIN, SteeringState(1.0, hold=3600.0))
+    seen = [380.0, 380.0, *[10.0] * 30]
+
+    assert tick(seen, 10.0, held)[1].floor == 40  # at 95 % of what they sustain
+    assert tick([*seen, *[10.0] * 30], 10.0, held)[1].floor == 2
+    assert tick(seen, 10.0, SteeredState(CERTAIN, SteeringState(1.0)))[1].floor == 2
+
+
+def test_without_a_floor_or_under_a_fixed_headroom_nothing_is_held() -> None:
+    held = SteeredState(CERTAIN, SteeringState(1.0, hold=3600.0))
+    seen = [380.0, 380.0, *[10.0] * 30]
+
+    assert tick(seen, 10.0, held, attrs.evolve(SETTINGS, reactive_headroom=None))[1].floor is None
+    state, plan = tick(seen, 10.0, held, attrs.evolve(SETTINGS, headroom=1.0, reactive_headroom=1.0))
+    assert plan.floor == 1
+    assert plan.report(state, attrs.evolve(SETTINGS, headroom=1.0)).hold is None
+
+
 def test_without_a_floor_there_is_none() -> None:
     assert tick([100.0], 10.0, settings=attrs.evolve(SETTINGS, reactive_headroom=None))[1].floor is None
 

@@ -104,6 +104,17 @@ def test_the_stated_level_is_kept_on_noise_that_no_forecast_foresees(level: floa
     assert run.state.steering.minutes_short == pytest.approx(run.minutes_short(), abs=6)
 
 
+def test_load_that_is_on_or_off_for_hours_keeps_its_pods_once_the_budget_is_spent() -> None:
+    loads = noisy(20, 8 * DAY)
+    for on in range(0, len(loads), 4 * HOUR):  # twenty-fold for two hours, after two hours of nothing
+        loads[on : on + 2 * HOUR] *= 20.0
+    run = drive(loads)
+
+    assert run.short[:DAY].mean() > 0.01
+    assert run.short[2 * DAY :].mean() <= 0.015
+    assert run.factors.max() < HIGHEST  # which would not have helped
+
+
 def test_jumps_that_nothing_announces_bring_the_factor_to_its_cap() -> None:
     loads = noisy(20, 3 * DAY)
     loads[:: 2 * HOUR] *= 20.0  # one minute in two hours: too rare for the quantile, too many for the level

@@ -84,6 +84,38 @@ def test_at_the_most_replicas_nothing_moves(load: float) -> None:
     assert steered(attrs.evolve(ENOUGH, ready=40, load=load)) == 1.0
 
 
+@pytest.mark.parametrize(
+    ("h", "load", "known", "longer"),
+    [
+        (1.0, 99.0, 200.0, False),
+        (1.0, 101.0, 200.0, True),
+        (2.0, 51.0, 60.0, True),
+        (1.0, 200.0, 101.0, True),  # not all of it, but more than h would have brought
+        (1.0, 200.0, 99.0, False),
+    ],
+)
+def test_a_minute_short_by_more_than_the_factor_could_add_lengthens_the_hold_if_such_load_is_known(
+    h: float, load: float, known: float, longer: bool
+) -> None:
+    state = SteeringState(h, hold=600.0)
+    assert (steer(state, attrs.evolve(SHORT, load=load, known=known), SETTINGS).hold > 600.0) == longer
+
+
+@pytest.mark.parametrize(("seen", "longer"), [((90.0, 90.0), True), ((90.0, 1.0), False), ((1.0, 1.0), False)])
+def test_what_is_known_is_what_had_lasted_when_pods_had_to_be_ordered(seen: tuple[float, ...], longer: bool) -> None:
+    state = SteeringState(1.0, ZERO + 60 * 7, answers(*[2] * 8), hold=600.0)
+    history = Series(FIRST_DATED, 60.0, np.array([*seen, 1.0, 1.0, 90.0, 90.0, 90.0, 90.0]))
+    assert (judge(state, history, SETTINGS).hold > 600.0) == longer
+
+
+def test_a_good_minute_shortens_the_hold_unless_a_guard_keeps_it() -> None:
+    state = SteeringState(1.0, hold=600.0)
+    assert steer(state, ENOUGH, SETTINGS).hold < 600.0
+    assert steer(state, attrs.evolve(ENOUGH, ready=1, load=9.0), SETTINGS).hold == 600.0
+    assert steer(state, attrs.evolve(SHORT, ready=40, load=4e3), SETTINGS).hold == 600.0
+    assert steer(state, ENOUGH, attrs.evolve(SETTINGS, observing=True)).hold == 600.0
+
+
 def test_without_a_maximum_there_is_none_to_be_at() -> None:
     settings = attrs.evolve(SETTINGS, policy=PlanPolicy(10.0, bounds=ReplicaBounds(1, 0)))
 

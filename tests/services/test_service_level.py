@@ -190,6 +190,22 @@ async def test_the_account_of_the_service_level_is_in_the_snapshot_and_the_metri
     }
     assert shown == {"service_level_target": 0.99, "budget_spent_ratio": 0, "steering_at_cap": 0, "standing_down": 0}
     assert shown_by(loop, "steering_factor") == pytest.approx(1.1)
+    assert "holdSeconds" not in document
+    assert shown_by(loop, "steering_hold_seconds") == 0
+
+
+async def test_pods_that_are_held_say_for_how_long() -> None:
+    loop = loop_with()
+    await loop.tick()
+    snapshot = loop.store.get("shop")
+    assert snapshot is not None
+    assert snapshot.steered is not None
+    state = attrs.evolve(snapshot.steered.state, steering=SteeringState(1.5, hold=7200.0))
+    await loop.store.put(attrs.evolve(snapshot, steered=attrs.evolve(snapshot.steered, state=state)))
+    kept = loop.store.get("shop")
+    assert kept is not None
+    assert write_snapshot(kept)["holdSeconds"] == 7200
+    assert shown_by(loop, "steering_hold_seconds") == 7200
 
 
 async def test_what_was_there_and_what_was_needed_is_counted_in_hindsight() -> None:
