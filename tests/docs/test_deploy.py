@@ -11,8 +11,10 @@ import pytest
 import yaml
 
 from kedastral.app import STOP_WITHIN
+from kedastral.config.keys import QUERY, SOURCE_SETTINGS, WORKLOAD_SETTINGS
 from kedastral.config.loading import load
 from kedastral.config.settings import RunSettings
+from kedastral.core.serving import OnStale
 from kedastral.services.external_scaler import TARGET
 from tests.docs import product
 from tests.docs.pages import ROOT, bare, blocks, read, tables
@@ -93,7 +95,9 @@ def test_kustomizations_name_files_that_exist() -> None:
     found = [file for file in FILES if file.name == "kustomization.yaml"]
     assert found
     for file in found:
-        for resource in documents(file)[0]["resources"]:
+        [kustomization] = documents(file)
+        generated = [name for one in kustomization.get("configMapGenerator", ()) for name in one["files"]]
+        for resource in (*kustomization["resources"], *generated):
             assert (file.parent / resource).exists(), resource
 
 
@@ -258,6 +262,61 @@ def test_the_trial_prometheus_obeys_every_annotation_of_ours() -> None:
     }
     assert "prometheus.io/scheme" in given
     assert {f"__meta_kubernetes_pod_annotation_{re.sub(r'[^a-z]', '_', name)}" for name in given} <= obeyed
+
+
+def test_the_values_that_are_yours_are_counted_and_the_lead_time_is_one() -> None:
+    text = read(DEPLOY / "examples" / "deployment.yaml")
+    yours = re.findall(r"name: (\w+)  # yours", text)
+    assert {"WORKLOAD", "PROM_URL", "PROM_QUERY", "TARGET_PER_POD", "LEAD_TIME"} == set(yours)
+    assert 'set the five values marked "yours"' in text
+
+
+# the fleet
+
+FLEET = DEPLOY / "fleet"
+
+
+def parts_of(file: Path, kind: str) -> dict[str, Any]:
+    [found] = [document for document in documents(file) if document["kind"] == kind]
+    return found
+
+
+def test_the_fleets_deployment_is_the_examples_but_for_what_it_is_told() -> None:
+    example, fleet = DEPLOY / "examples" / "deployment.yaml", FLEET / "deployment.yaml"
+    assert parts_of(fleet, "Service") == parts_of(example, "Service")
+    deployments = [parts_of(file, "Deployment") for file in (example, fleet)]
+    for deployment in deployments:
+        pod = deployment["spec"]["template"]["spec"]
+        pod.pop("volumes", None)
+        for key in ("args", "env", "resources", "volumeMounts"):
+            pod["containers"][0].pop(key, None)
+    assert deployments[0] == deployments[1]
+
+
+def test_no_variable_of_the_fleet_wins_over_its_files() -> None:
+    pod = parts_of(FLEET / "deployment.yaml", "Deployment")["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    given = variables(container)
+    assert given.keys() <= product.variables_of("run")
+    assert not given.keys() & {setting.env for setting in (*WORKLOAD_SETTINGS, *SOURCE_SETTINGS, QUERY)}
+    assert "WORKLOAD" not in given
+    command, flag, folder = container["args"]
+    [mount] = container["volumeMounts"]
+    assert (command, flag, folder) == ("run", "--config", mount["mountPath"])
+    assert "subPath" not in mount, "the kubelet does not update it"
+    fleet = load(RunSettings, {"--config": str(FLEET / "config")}, given).settings.fleet
+    assert not fleet.warnings
+    assert len(fleet.settings.workloads) > 1
+    assert {one.stale.on_stale for one in fleet.settings.workloads.values()} == {OnStale.RIDE_FORECAST}
+
+
+def test_the_fleets_files_are_all_mounted_and_change_in_place() -> None:
+    [kustomization] = documents(FLEET / "kustomization.yaml")
+    [generator] = kustomization["configMapGenerator"]
+    assert {f"config/{file.name}" for file in (FLEET / "config").iterdir()} == set(generator["files"])
+    [volume] = parts_of(FLEET / "deployment.yaml", "Deployment")["spec"]["template"]["spec"]["volumes"]
+    assert volume["configMap"]["name"] == generator["name"]
+    assert kustomization["generatorOptions"]["disableNameSuffixHash"], "another name is a rollout"
 
 
 # TLS

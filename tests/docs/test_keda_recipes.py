@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 import yaml
 
-from kedastral.config.keys import POLICY_KEYS
+from kedastral.config.fleet_settings import DataSourceSettings
+from kedastral.config.metadata import BY_KEY, OWN, read_workload
+from kedastral.config.units import HttpUrl
 from kedastral.core.forecast import Forecast
 from kedastral.core.serving import OnStale, StalePolicy, decide
 from kedastral.core.snapshot import Mode, Snapshot
@@ -99,6 +101,7 @@ def test_there_is_a_recipe_for_each_way_to_use_it() -> None:
         "predictive and reactive": lambda e: (
             len(e.triggers) == 2 and "scalingModifiers" not in e.spec.get("advanced", {})
         ),
+        "workload along": lambda e: any("query" in trigger["metadata"] for trigger in e.ours),
         "predictive alone": lambda e: len(e.triggers) == 1 and e.spec["minReplicaCount"] > 0,
         "from zero": lambda e: e.spec["minReplicaCount"] == 0,
         "one formula": lambda e: "scalingModifiers" in e.spec.get("advanced", {}),
@@ -121,13 +124,23 @@ def test_a_trigger_says_where_to_ask_and_only_what_is_read(trigger: Yaml) -> Non
         return
     metadata = trigger["metadata"]
     table = next(table for table in tables(read(KEDA_PAGE)) if list(table[0]) == ["key", "meaning"])
-    known = {bare(row["key"]) for row in table} | KEDAS_KEYS | {key[0] for key in POLICY_KEYS}
+    known = {bare(row["key"]) for row in table} | KEDAS_KEYS | BY_KEY.keys() | OWN
     assert metadata.keys() <= known
     assert "unsafeSsl" not in metadata
     assert re.fullmatch(r"[a-z0-9.-]+:\d+", metadata["scalerAddress"])
     assert trigger["metricType"] == "AverageValue"
     assert all(isinstance(value, str) for value in metadata.values()), "trigger metadata are text"
     assert float(metadata.get("activation", "0")) >= 0
+
+
+def test_triggers_that_bring_their_workload_are_read_and_never_take_pods_for_want_of_data() -> None:
+    bringing = [trigger["metadata"] for one in SCALING for trigger in one.ours if "query" in trigger["metadata"]]
+    assert len(bringing) == 3, "configuration.md, keda.md and deploy/examples each show one"
+    sources = {"prometheus": DataSourceSettings(url=HttpUrl("http://prometheus:9090"))}
+    made = [read_workload(sources, {}, ("shop", "checkout"), metadata) for metadata in bringing]
+    assert {one.key for one in made} == {"shop/checkout"}
+    assert {one.stale.on_stale for one in made} == {OnStale.RIDE_FORECAST}
+    assert made[0] == made[1] == made[2]
 
 
 @every_object
