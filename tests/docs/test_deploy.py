@@ -99,6 +99,7 @@ def test_kustomizations_name_files_that_exist() -> None:
         generated = [name for one in kustomization.get("configMapGenerator", ()) for name in one["files"]]
         for resource in (*kustomization["resources"], *generated):
             assert (file.parent / resource).exists(), resource
+            assert (file.parent / resource).resolve() not in file.parents, "kustomize refuses a base around itself"
 
 
 # the Deployment
@@ -254,7 +255,7 @@ def test_the_trial_prometheus_is_where_the_examples_look(container: dict[str, An
 def test_the_trial_prometheus_obeys_every_annotation_of_ours() -> None:
     [job] = yaml.safe_load(one("ConfigMap", "prometheus-test-setup.yaml")["data"]["prometheus.yml"])["scrape_configs"]
     obeyed = {label for rule in job["relabel_configs"] for label in rule["source_labels"]}
-    [patch] = documents(DEPLOY / "production" / "tls" / "deployment.yaml")
+    [patch] = documents(DEPLOY / "production-tls" / "deployment.yaml")
     given = {
         annotation
         for deployment in (one("Deployment", "deployment.yaml"), patch)
@@ -325,7 +326,7 @@ def test_the_fleets_files_are_all_mounted_and_change_in_place() -> None:
 @pytest.fixture
 def tls_pod() -> dict[str, Any]:
     """What the patch for TLS says of the pod."""
-    [patch] = documents(DEPLOY / "production" / "tls" / "deployment.yaml")
+    [patch] = documents(DEPLOY / "production-tls" / "deployment.yaml")
     assert patch["metadata"]["name"] == one("Deployment", "deployment.yaml")["metadata"]["name"]
     spec: dict[str, Any] = patch["spec"]["template"]["spec"]
     return spec
@@ -343,7 +344,7 @@ def test_tls_files_lie_where_the_secret_is_mounted(tls_pod: dict[str, Any], cont
     assert {Path(path).name for path in given.values()} == {"tls.crt", "tls.key", "ca.crt"}
     [volume] = tls_pod["volumes"]
     assert volume["name"] == mount["name"]
-    assert volume["secret"]["secretName"] in read(DEPLOY / "production" / "tls" / "kustomization.yaml")
+    assert volume["secret"]["secretName"] in read(DEPLOY / "production-tls" / "kustomization.yaml")
 
 
 @pytest.mark.parametrize("probe", PROBES)
@@ -353,10 +354,10 @@ def test_probes_speak_tls_where_http_does(tls_pod: dict[str, Any], probe: str) -
 
 
 def test_tls_is_a_patch_on_top_of_production() -> None:
-    [kustomization] = documents(DEPLOY / "production" / "tls" / "kustomization.yaml")
-    assert kustomization["resources"] == [".."]
+    [kustomization] = documents(DEPLOY / "production-tls" / "kustomization.yaml")
+    assert kustomization["resources"] == ["../production"]
     assert [patch["path"] for patch in kustomization["patches"]] == ["deployment.yaml", "service.yaml"]
-    [service] = documents(DEPLOY / "production" / "tls" / "service.yaml")
+    [service] = documents(DEPLOY / "production-tls" / "service.yaml")
     plain = one("Service", "deployment.yaml")
     assert service["metadata"]["name"] == plain["metadata"]["name"]
     assert [port["port"] for port in service["spec"]["ports"]] == [port["port"] for port in plain["spec"]["ports"]]
@@ -372,7 +373,7 @@ def recipe(kind: str) -> dict[str, Any]:
 
 
 def test_keda_gets_its_side_of_tls_by_a_trigger_authentication() -> None:
-    [authentication] = documents(DEPLOY / "production" / "tls" / "trigger-authentication.yaml")
+    [authentication] = documents(DEPLOY / "production-tls" / "trigger-authentication.yaml")
     assert authentication == recipe("TriggerAuthentication")
     given = {entry["parameter"]: entry["key"] for entry in authentication["spec"]["secretTargetRef"]}
     assert given == {"caCert": "ca.crt", "tlsClientCert": "tls.crt", "tlsClientKey": "tls.key"}
@@ -385,7 +386,7 @@ def test_the_trigger_of_the_tls_recipe_is_the_examples_with_tls(scaled_object: d
     assert trigger["metadata"].pop("enableTLS") == "true", "KEDA's metadata are strings"
     assert trigger == plain
     host = plain["metadata"]["scalerAddress"].partition(":")[0]
-    assert host in read(DEPLOY / "production" / "tls" / "kustomization.yaml")
+    assert host in read(DEPLOY / "production-tls" / "kustomization.yaml")
 
 
 # the image
