@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from kedastral import __version__
+from kedastral.backtest.contest import Contest
 from kedastral.backtest.plots import Plot, plot_accuracy, plot_curves, plot_load, plot_replicas
 from kedastral.backtest.results import Results, WorkloadResults
 from kedastral.backtest.rows import FIGURES, FOOT, oracle_cells, policy_name, standing_cells
 from kedastral.backtest.shortages import Shortage, show_load
 from kedastral.backtest.style import STYLE
-from kedastral.backtest.verdict import Verdict
+from kedastral.backtest.verdict import Outlook, Verdict
 from kedastral.config.units import write_duration
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -54,11 +55,17 @@ def write_page(results: Results) -> str:
 
 def _verdict(verdict: Verdict, *, level: int) -> str:
     remark = f"<p>{escape(verdict.remark)}</p>" if verdict.remark else ""
-    flags = escape(" \\\n  ".join(["kedastral run", *verdict.flags]))
+    command = f"<pre>{escape(_command(verdict))}</pre>" if verdict.outlook is Outlook.BETTER else ""
     return (
         f'<section class="verdict {verdict.outlook}" aria-label="Verdict"><h{level}>Verdict</h{level}>'
-        f"<p class=words>{escape(verdict.words)}</p><p>{escape(verdict.advice)}</p>{remark}<pre>{flags}</pre></section>"
+        f"<p class=words>{escape(verdict.words)}</p><p>{escape(verdict.advice)}</p>{remark}{command}</section>"
     )
+
+
+def _command(verdict: Verdict) -> str:
+    """What to run, with words in capitals for what a backtest does not know."""
+    words = ("kedastral run", "--workload NAME", "--prom-url http://PROMETHEUS:9090", "--prom-query 'QUERY'")
+    return " \\\n  ".join([*words, *verdict.flags])
 
 
 def _overall(results: Results) -> str:
@@ -76,7 +83,7 @@ def _workload(workload: WorkloadResults, *, alone: bool) -> str:
         _figures(workload),
         "<h3>Load and forecast</h3>",
         _image(plot_load(contest)),
-        "<p class=note>The model gives no band of uncertainty, so none is drawn.</p>",
+        f"<p class=note>{escape(_band(contest))}</p>",
         "<h3>Replicas</h3>",
         _image(plot_replicas(contest)),
         "<p class=note>Grey: pods needed. Line: pods ready. Red marks: minutes with load unserved.</p>",
@@ -84,10 +91,17 @@ def _workload(workload: WorkloadResults, *, alone: bool) -> str:
         _image(plot_curves(workload.standings)),
         "<h3>Accuracy</h3>",
         _image(plot_accuracy(workload.accuracy)),
-        "<h3>The worst ten minutes</h3>",
+        "<h3>The worst shortages</h3>",
         _worst(workload.worst),
     ]
     return f"<section>{''.join(parts)}</section>"
+
+
+def _band(contest: Contest) -> str:
+    name = contest.arena.model.name
+    if contest.arena.rules.calibrated:
+        return f"The forecast of {name} alone; the band of uncertainty around it, which is planned for, is not drawn."
+    return f"{name} gives no band of uncertainty, so none is drawn."
 
 
 def _setting(workload: WorkloadResults) -> str:
@@ -122,7 +136,7 @@ def _worst(worst: Sequence[Shortage]) -> str:
         for one in worst
     ]
     head = ("UTC", "load", "pods ready", "unserved", "shortage lasted", "why")
-    return _table("Kedastral's worst minutes, one from each shortage", head, rows, words=(5,))
+    return _table("The worst step of each of Kedastral's worst shortages", head, rows, words=(5,))
 
 
 def _rules() -> str:

@@ -18,6 +18,7 @@ from kedastral.backtest.accuracy import Accuracy
 from kedastral.backtest.comparison import Standing
 from kedastral.backtest.contest import Contest
 from kedastral.backtest.foresight import forecast_in_time
+from kedastral.backtest.rows import policy_name
 from kedastral.core.series import Floats, Series
 from kedastral.simulation.curves import Figure as Measure
 from kedastral.simulation.curves import curve_of
@@ -111,7 +112,7 @@ def plot_replicas(contest: Contest) -> Plot:
             if short.any():  # marks of nothing that are not clipped would have the layout make room for them
                 marks = np.zeros(int(short.sum()))
                 axes.plot(times[short], marks, ls="", marker="|", ms=9, color=theme.alarm, clip_on=False)
-            axes.set_title(f"{NAMES[name]}, {entry.contestant.knob} {entry.contestant.shown:g}", loc="left")
+            axes.set_title(policy_name(entry.contestant), loc="left")
         axes.set_ylim(bottom=0)  # shared, so only once every line is drawn: it ends the scaling
         _date(axes)
 

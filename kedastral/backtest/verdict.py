@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import attrs
 
-from kedastral.backtest.comparison import REFERENCE, Comparison, Standing
+from kedastral.backtest.comparison import REFERENCE, Comparison, Standing, compare
 from kedastral.backtest.contest import Contest
 from kedastral.config.units import write_duration
 from kedastral.simulation.curves import Figure, Point, curve_of
@@ -22,6 +22,8 @@ SPARE = 1.25
 """--max above the most pods the replay ever had."""
 
 
+USABLE = 0.05
+"""The most minutes short, as a share, that anybody would run with."""
 FAR_BETTER = 0.5
 """What something simple must leave, of what Kedastral leaves at the same cost, to be worth a remark."""
 SIMPLE = {
@@ -32,7 +34,7 @@ SIMPLE = {
 
 
 class Outlook(StrEnum):
-    """How Kedastral stands to the HPA at 0.8."""
+    """How Kedastral stands to the HPA at 80 %."""
 
     BETTER = "better"
     EVEN = "even"
@@ -57,11 +59,13 @@ def judge(standings: Sequence[Standing], contests: Sequence[Contest]) -> Verdict
     """The verdict on Kedastral over the workloads of ``contests``."""
     ours = next(standing for standing in standings if standing.contestant.name == "kedastral")
     reference = next(standing for standing in standings if standing.contestant.name == REFERENCE)
-    outlook = outlook_of(ours.comparison)
-    chosen = choose_point(ours.points, reference.point)
+    hpa = choose_hpa(reference.points, reference.point)
+    comparison = ours.comparison if hpa == reference.point else compare(ours.points, hpa)
+    outlook = outlook_of(comparison)
+    chosen = choose_point(ours.points, hpa)
     flags = tuple(_flags(chosen.knob, contests))
-    advice = _advise(outlook, chosen, reference.point, flags)
-    return Verdict(outlook, _words(outlook, ours.comparison), advice, flags, _remark(standings, ours, reference.point))
+    words = _caveat(ours, reference.point, hpa) + _words(outlook, comparison, hpa)
+    return Verdict(outlook, words, _advise(outlook, chosen, hpa, flags), flags, _remark(standings, ours, hpa))
 
 
 def outlook_of(comparison: Comparison) -> Outlook:
@@ -72,6 +76,33 @@ def outlook_of(comparison: Comparison) -> Outlook:
     if min(services) >= 1 / CLEARLY or (comparison.cost >= 1 / CHEAPER and min(services) >= 1 - ROUNDED):
         return Outlook.WORSE
     return Outlook.EVEN
+
+
+def choose_hpa(points: Sequence[Point], usual: Point) -> Point:
+    """What to compare with: the ``usual`` setting; where nobody could run that, the highest utilisation one could.
+
+    Where there is none, the setting with the fewest minutes short.
+    """
+    if usual.violation <= USABLE:
+        return usual
+    fit = [point for point in points if point.violation <= USABLE]
+    return max(fit, key=lambda point: point.knob) if fit else min(points, key=lambda point: point.violation)
+
+
+def _caveat(ours: Standing, usual: Point, hpa: Point) -> str:
+    """What must be said first where the usual setting of the HPA is of no use here."""
+    if usual.violation <= USABLE:
+        return ""
+    our_share = curve_of(ours.points, Figure.VIOLATION).figure_at(usual.cost)
+    who = "it is not" if our_share <= USABLE else "neither it nor Kedastral at its pod-hours is"
+    opening = f"{_name(usual)} is short in {usual.violation:.1%} of the minutes here: {who} usable at this target. "
+    if hpa.violation > USABLE:
+        opening += "No lower utilisation is either; look at the target, the lead time and --max. "
+    return opening
+
+
+def _name(hpa: Point) -> str:
+    return f"A plain HPA at {hpa.knob * 100:g} %"
 
 
 def choose_point(points: Sequence[Point], reference: Point) -> Point:
@@ -86,11 +117,11 @@ def _floored(point: Point, figure: Figure) -> float:
     return max(figure.of(point), figure.value)
 
 
-def _words(outlook: Outlook, comparison: Comparison) -> str:
+def _words(outlook: Outlook, comparison: Comparison, hpa: Point) -> str:
     opening = {
-        Outlook.BETTER: "Kedastral does better here than a plain HPA at 0.8",
-        Outlook.EVEN: "A plain HPA at 0.8 does as well here",
-        Outlook.WORSE: "A plain HPA at 0.8 does better here",
+        Outlook.BETTER: f"Kedastral does better here than a{_name(hpa)[1:]}",
+        Outlook.EVEN: f"{_name(hpa)} does as well here",
+        Outlook.WORSE: f"{_name(hpa)} does better here",
     }[outlook]
     return f"{opening}: {_at_cost(comparison)}; {_at_violation(comparison)}."
 
@@ -136,8 +167,8 @@ def _remark(standings: Sequence[Standing], ours: Standing, reference: Point) -> 
         return ""
     point, name = min(found, key=lambda one: one[0].cost)
     return (
-        f"Look at {SIMPLE[name]} too: at {point.cost / reference.cost:.2f} times the pod-hours of the HPA at 0.8 it "
-        f"falls short in {point.violation:.2%} of the minutes, where Kedastral would in "
+        f"Look at {SIMPLE[name]} too: at {point.cost / reference.cost:.2f} times the pod-hours of the HPA at "
+        f"{reference.knob * 100:g} % it falls short in {point.violation:.2%} of the minutes, where Kedastral would in "
         f"{curves[Figure.VIOLATION].figure_at(point.cost):.2%}."
     )
 

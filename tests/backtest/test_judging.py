@@ -176,7 +176,7 @@ def test_an_hpa_that_does_as_well_is_said_to() -> None:
     standings, contest = contest_with([attrs.evolve(POINT, knob=1.2)], {})
     verdict = judge(standings, [contest])
     assert verdict.outlook is Outlook.EVEN
-    assert verdict.words.startswith("A plain HPA at 0.8 does as well here: ")
+    assert verdict.words.startswith("A plain HPA at 80 % does as well here: ")
     assert verdict.advice.startswith("Nothing is gained by a change; should you run Kedastral all the same, take ")
     assert verdict.flags[:3] == ("--model baseline", "--headroom 1.2", "--lead-time 5m")
 
@@ -189,12 +189,34 @@ def test_what_is_better_is_recommended_with_its_flags() -> None:
     assert verdict.advice.startswith("Run Kedastral with --model baseline --headroom 1.1 --lead-time 5m --min 1 --max ")
 
 
+def test_an_hpa_that_nobody_could_run_is_compared_at_a_lower_utilisation() -> None:
+    hpa = [Point(0.5, 1.5, 0.01, 0.03), Point(0.6, 1.3, 0.05, 0.04), Point(0.8, 1.0, 0.1, 0.2)]
+    ours = [Point(1.2, 1.0, 0.1, 0.1), Point(1.4, 1.2, 0.01, 0.01)]
+    standings, contest = contest_with(ours, {"hpa": hpa})
+    verdict = judge(standings, [contest])
+    assert verdict.words.startswith(
+        "A plain HPA at 80 % is short in 20.0% of the minutes here: neither it nor Kedastral at its pod-hours is "
+        "usable at this target. Kedastral does better here than a plain HPA at 60 %: "
+    )
+    assert "HPA: 4.00%" in verdict.advice
+
+
+def test_where_no_hpa_could_be_run_that_is_said_first() -> None:
+    hpa = [Point(0.5, 1.5, 0.01, 0.06), Point(0.8, 1.0, 0.1, 0.2)]
+    standings, contest = contest_with([Point(1.2, 1.0, 0.001, 0.01)], {"hpa": hpa})
+    words = judge(standings, [contest]).words
+    assert words.startswith(
+        "A plain HPA at 80 % is short in 20.0% of the minutes here: it is not usable at this target. "
+        "No lower utilisation is either; "
+    )
+
+
 def test_something_simpler_that_serves_far_better_is_remarked_on() -> None:
     fixed = [Point(1.0, 1.3, 0.001, 0.001)]
     standings, contest = contest_with([attrs.evolve(POINT, knob=1.2)], {"fixed": fixed})
     assert judge(standings, [contest]).remark == (
-        "Look at a fixed number of pods too: at 1.08 times the pod-hours of the HPA at 0.8 it falls short in 0.10% of "
-        "the minutes, where Kedastral would in 2.00%."
+        "Look at a fixed number of pods too: at 1.08 times the pod-hours of the HPA at 80 % it falls short in 0.10% "
+        "of the minutes, where Kedastral would in 2.00%."
     )
 
 
