@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data sources and workloads as `validate` lists them: tables in a terminal, else a line each."""
+"""Data sources and workloads as `validate` lists them: tables in a wide terminal, else a line each."""
 
 from collections.abc import Sequence
 
@@ -24,13 +24,16 @@ WORKLOAD_COLUMNS = (
     "from",
 )
 
+LEAST_WIDTH = 110
+"""Of a terminal that is shown tables; in a narrower one they would break words, and lines are easier to read."""
+
 
 def print_fleet(console: Console, fleet: FleetSettings) -> None:
     """All of it; no secret and no query, which may be long."""
     sources = [_source_cells(source) for source in fleet.sources.values()]
     workloads = [_workload_cells(workload) for workload in fleet.workloads.values()]
     for columns, rows in ((SOURCE_COLUMNS, sources), (WORKLOAD_COLUMNS, workloads)):
-        if not console.is_terminal:
+        if not console.is_terminal or console.width < LEAST_WIDTH:
             _print_lines(columns, rows)
         elif rows:
             _print_table(console, columns, rows)

@@ -174,7 +174,7 @@ CHECKS: tuple[CrossCheck, ...] = (
         for name in ("ca_file", "grpc_client_ca_file", "forecaster_ca_file")
     ),
     *(
-        CrossCheck(name, (name,), tls.holds_secret(name), "write it into that file, or name another one")
+        CrossCheck(name, (name,), tls.holds_secret(name), "write the secret into that file, or name another one")
         for name in ("password_file", "token_file", "http_token_file", "forecaster_token_file")
     ),
     CrossCheck("csv", ("csv", "url"), _one_history, TAKE_ONE_AWAY),

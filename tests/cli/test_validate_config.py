@@ -48,6 +48,13 @@ def test_a_terminal_shows_tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert "data source" in outcome.out
 
 
+def test_a_narrow_terminal_shows_lines_that_break_no_word(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    path = str(write(tmp_path, source(), policy("web", "shop", leadTime="2m", max="0")))
+    outcome = call(monkeypatch, "validate", "--config", path, env={"COLUMNS": "80"})
+    assert f"{WEB}, mode scale, on stale default-min (from {path}, document 2)" in outcome.out.splitlines()
+
+
 def test_all_problems_of_all_files_end_it_with_2(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = write(tmp_path, source(), policy(min="x"), policy("y", leadTme="5m"))
     outcome = call(monkeypatch, "validate", "--config", str(path), "--log-level", "loud")

@@ -72,7 +72,7 @@ SOURCE_WRONG = {
     "auth: {user: joe}": "spec.auth.user is unknown; did you mean username?",
     "tls: {caFile: /nowhere}": "spec.tls.caFile must be a file that can be read (No such file or directory)",
     "tls: {keyFile: /dev/null}": "spec.tls.certFile and spec.tls.keyFile go together; give both, or neither",
-    "auth: {tokenFile: /dev/null}": "spec.auth.tokenFile cannot be used: /dev/null is empty; write it into that file",
+    "auth: {tokenFile: /dev/null}": "spec.auth.tokenFile cannot be used: /dev/null is empty; write the secret into",
     "auth: {username: joe, passwordFile: /dev/null}": "spec.auth.passwordFile cannot be used: /dev/null is empty",
     "timeout: 10": "spec.timeout must be a duration such as",
     "timeout: 0s": "spec.timeout must be greater than 0, got '0s'; change it there",
