@@ -29,6 +29,7 @@ FIRST, FIRST_STRICT, STRICT = 1.1, 1.2, 0.999
 """Where h begins, and where it begins from a service level of 0.999 on, which sees a violation too rarely to wait."""
 BUDGET_DAYS = 28
 """The budget is told over the last four weeks: whole weeks, and enough of them for 0.999 to have a meaning."""
+DAY_MINUTES = 1440.0
 KEPT_BEYOND_LEAD = 900.0
 """Seconds for which recommendations are kept beyond the lead time: measurements that come late can be judged."""
 
@@ -129,9 +130,11 @@ class SteeringState:
         return sum(day.short for day in self.spent)
 
     def budget_spent(self, settings: SteeringSettings) -> float:
-        """The share of the budget of the minutes judged that is spent: 1 is all of it, 2 is twice what was promised."""
-        allowed = self.minutes * settings.budget
-        return self.minutes_short / allowed if allowed > 0 else 0.0
+        """The share of the budget of the minutes judged that is spent: 1 is all of it, 2 is twice what was promised.
+
+        The budget is a day's at least: of the first minutes a single short one would be a hundred times their own.
+        """
+        return self.minutes_short / (max(self.minutes, DAY_MINUTES) * settings.budget)
 
 
 @attrs.frozen

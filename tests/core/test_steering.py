@@ -248,6 +248,12 @@ def test_without_a_minute_judged_nothing_is_spent() -> None:
     assert SteeringState().budget_spent(SETTINGS) == 0.0
 
 
+def test_a_short_minute_just_after_the_start_is_held_against_the_budget_of_a_day() -> None:
+    state = steer(steer(SteeringState(), ENOUGH, SETTINGS), SHORT, SETTINGS)
+    assert (state.minutes, state.minutes_short) == (2, 1)
+    assert state.budget_spent(SETTINGS) == pytest.approx(1 / (1440 * 0.01))
+
+
 def test_the_state_can_be_stored() -> None:
     state = attrs.evolve(steer(SteeringState(), SHORT, SETTINGS), recommended=answers(1, 2), judged_until=ZERO)
     again = cattrs.structure(json.loads(json.dumps(cattrs.unstructure(state))), SteeringState)
