@@ -83,7 +83,7 @@ class Forecasting:
             return self.builder.build(settings, before)
 
         reader = TriggerReader(configured, frozenset(rules.scaledobject_namespaces))
-        self.directory.adoption = Adoption(reader.read, make, rules.max_scaledobject_workloads)
+        self.directory.adoption = Adoption(reader.read, make, rules.max_scaledobject_workloads, self.builder.fits)
         return reader
 
     def apply(self, settings: FleetSettings) -> Changes:
@@ -98,6 +98,7 @@ class Forecasting:
                 settings.workloads,
                 lambda key, member: builder.build(settings.workloads[key], member),
                 self.directory.configured,
+                builder.fits,
             )
         except ConfigError:
             undo()

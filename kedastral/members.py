@@ -89,6 +89,10 @@ class DataSources:
         connection.users += 1
         return connection
 
+    def is_current(self, name: str, connection: Connection) -> bool:
+        """Whether ``connection`` is the one that is called ``name`` now."""
+        return self._named.get(name) is connection
+
     async def leave(self, connection: Connection) -> None:
         """One user of ``connection`` is gone."""
         connection.users -= 1
@@ -157,6 +161,12 @@ class MemberBuilder:
 
         tick = ForgivingTick(loop, self.metrics.count_error).tick
         return Member(settings.key, settings, tick, settings.forecast.interval, settings.policy(), close, parts)
+
+    def fits(self, member: Member, settings: WorkloadSettings) -> bool:
+        """Whether ``member`` is what `build` would make: of equal settings, and reading the source as it is now."""
+        connection = member.parts.connection
+        same = connection is None or self.sources.is_current(settings.data_source, connection)
+        return bool(member.settings == settings and same)
 
     def _parts_of(self, settings: WorkloadSettings, before: Parts | None) -> Parts:
         forecast = settings.forecast

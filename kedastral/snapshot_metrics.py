@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`SnapshotCollector`: what the newest snapshots say of themselves, as metrics computed at each scrape."""
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from typing import Any
 
 import attrs
 import trio
@@ -16,6 +18,9 @@ from kedastral.core.serving import replicas_at
 from kedastral.core.snapshot import Snapshot
 from kedastral.core.standing import Status
 from kedastral.core.steered import SteeredReport
+
+AT_ONCE, REST = 20, 0.001
+"""Samples written before a rest, and its seconds: KEDA's calls are answered while a thousand workloads are written."""
 
 Sample = tuple[str, tuple[str, ...], float]
 """The name of a metric, its labels after the workload's, and the value."""
@@ -69,16 +74,29 @@ class SnapshotCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """See `Collector.collect`."""
-        families = _families()
+        families, apart = _families(), _in_worker_thread()
         # what is read of the store and of the clock is Trio's, though a scrape may be written in a thread
-        snapshots, now = trio.from_thread.run_sync(self._look) if _in_worker_thread() else self._look()
+        snapshots, now = trio.from_thread.run_sync(self._look) if apart else self._look()
         for workload, snapshot in snapshots.items():
             for name, labels, value in _samples(snapshot, now):
                 families[name].add_metric((workload, *labels), value)
+        if apart:
+            for family in families.values():
+                family.samples = _Unhurried(family.samples)
         return families.values()
 
     def _look(self) -> tuple[Mapping[str, Snapshot], datetime]:
         return self.reader.newest(), self.clock.now()
+
+
+class _Unhurried(list[Any]):
+    """Samples that leave the interpreter to the event loop again and again while they are written."""
+
+    def __iter__(self) -> Iterator[Any]:
+        for number, sample in enumerate(super().__iter__()):
+            if number % AT_ONCE == 0:
+                time.sleep(REST)
+            yield sample
 
 
 def _in_worker_thread() -> bool:

@@ -149,3 +149,13 @@ async def test_a_member_answers_by_its_own_stale_settings_and_ticks_by_its_own_i
     member = builder.build(shop(stale_after=7.0, interval=11.0))
     assert member.policy.stale_after == 7.0
     assert member.interval == 11.0
+
+
+async def test_a_member_fits_until_its_settings_or_its_data_source_change(builder: MemberBuilder) -> None:
+    member = builder.build(shop())
+    assert builder.fits(member, shop())
+    assert not builder.fits(member, shop(target_per_pod=50.0))
+    builder.sources.replace({"main": MAIN, "spare": attrs.evolve(SPARE, timeout=1.0)})
+    assert builder.fits(member, shop())
+    builder.sources.replace({"main": attrs.evolve(MAIN, url=HttpUrl("http://elsewhere:9090")), "spare": SPARE})
+    assert not builder.fits(member, shop())

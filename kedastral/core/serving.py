@@ -34,13 +34,14 @@ class Activity(StrEnum):
 class StalePolicy:
     """When a snapshot is stale (``stale_after``, seconds of age) and what is answered then.
 
-    In ``mode`` observe the answer is 0 and inactive, stale or not, so that another trigger decides alone.
+    In ``mode`` observe the answer is 0 and inactive, stale or not, so that another trigger decides alone; None is the
+    snapshot's own mode, for those who do not know the workload's settings.
     """
 
     stale_after: float = attrs.field(default=120.0, validator=attrs.validators.gt(0))
     on_stale: OnStale = OnStale.DEFAULT_MIN
     default_min: int = attrs.field(default=2, validator=attrs.validators.ge(0))
-    mode: Mode = Mode.SCALE
+    mode: Mode | None = None
 
     def is_stale(self, snapshot: Snapshot | None, now: datetime) -> bool:
         """Whether there is no snapshot, or only one made more than ``stale_after`` ago, or from now: a wrong clock."""
@@ -101,7 +102,8 @@ def decide(snapshot: Snapshot | None, now: datetime, policy: StalePolicy) -> Dec
     What is only observed, by the policy or by the snapshot of a forecaster elsewhere, is 0 and inactive: never an
     error, which would keep the object's other triggers from scaling down.
     """
-    if policy.mode is Mode.OBSERVE or (snapshot is not None and snapshot.mode is Mode.OBSERVE):
+    mode = policy.mode or (Mode.SCALE if snapshot is None else snapshot.mode)
+    if mode is Mode.OBSERVE:
         stale = policy.is_stale(snapshot, now)
         return Decision(0, stale=stale, reason=_staleness(snapshot, now) if stale else "", mode=Mode.OBSERVE)
     if snapshot is not None and not policy.is_stale(snapshot, now):

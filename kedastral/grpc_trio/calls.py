@@ -24,6 +24,9 @@ from kedastral.grpc_trio.stream import TransportStream
 
 _log = logging.getLogger(__name__)
 
+LONGEST_MESSAGE = 1500
+"""Characters of a grpc-message: encoding a header takes the square of its length, and clients take 8 KiB or so."""
+
 _current_call_id: ContextVar[str | None] = ContextVar("kedastral_grpc_call_id", default=None)
 
 
@@ -185,9 +188,12 @@ class Call:
 
     async def _send_status(self, path: str, stream: Stream[Any, Any], error: GRPCError | None) -> None:
         error = error or GRPCError(Status.OK)
+        message = error.message
+        if message is not None and len(message) > LONGEST_MESSAGE:
+            message = message[: LONGEST_MESSAGE - 1] + "…"
         try:
             await stream.send_trailing_metadata(
-                status=error.status, status_message=error.message, status_details=error.details
+                status=error.status, status_message=message, status_details=error.details
             )
         except ProtocolError:
             raise

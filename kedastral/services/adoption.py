@@ -2,7 +2,7 @@
 """`FleetDirectory`: finds a ScaledObject's workload among the fleet's, and takes in those that ScaledObjects bring."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 import attrs
@@ -17,15 +17,17 @@ from kedastral.services.directory import (
     UnknownWorkloadError,
     pick_workload,
 )
-from kedastral.services.fleet import Fleet, Member
+from kedastral.services.fleet import Fleet, Member, has_settings
 
 FORGET_AFTER = 3600.0
 """Seconds after which a ScaledObject's workload that KEDA does not ask for is forgotten; KEDA polls every 30."""
 SWEEP_EVERY = 60.0
 FIRST_WAIT = 1.0
 """Seconds that the first questions about a new workload may wait for its first forecast."""
+MOST_REPLACED = 20
 FLAPS_WITHIN = 60.0
 """Seconds within which metadata that were replaced and come back are two triggers taking turns, no change of mind."""
+MOST_TOLD, LONGEST_TOLD = 8, 300
 QUERIES = ("query", "queryFromEnv")
 """Metadata that make a workload of a ScaledObject's own; other words of a workload beside a name are not read."""
 OFF = (
@@ -56,8 +58,7 @@ class _Adopted:
     ref: ObjectRef
     asked_at: float
     began_at: float
-    replaced: ObjectRef | None = None
-    replaced_at: float = 0.0
+    replaced: list[tuple[float, ObjectRef]] = attrs.field(factory=list)
 
 
 @attrs.frozen
@@ -70,6 +71,7 @@ class Adoption(Generic[D]):
     read: Callable[[ObjectRef], D]
     make: Callable[[D, Member | None], Member]
     most: int
+    fits: Callable[[Member, D], bool] = has_settings
 
 
 @attrs.define(eq=False)
@@ -100,12 +102,11 @@ class FleetDirectory:
             if self.adoption is None:
                 raise BadTriggerError(OFF) from error
             return self._find_adopted(ref)  # without a query: it will say all that is missing
-        self._note_asked(key)
+        self.note_asked(key)
         return key
 
     def policy_of(self, workload: str) -> StalePolicy:
         """See `kedastral.services.directory.Directory.policy_of`; of one that is gone nothing is known."""
-        self._note_asked(workload)
         member = self.fleet.members.get(workload)
         return StalePolicy(on_stale=OnStale.ERROR) if member is None else member.policy
 
@@ -132,7 +133,9 @@ class FleetDirectory:
         """Make every ScaledObject's workload anew, as far as what it refers to has changed."""
         for key, one in list(self._adopted.items()):
             try:
+                asked_at = one.asked_at
                 self._adopt(one.ref)
+                one.asked_at = asked_at  # it was not KEDA who asked
             except (ConfigError, BadTriggerError) as error:
                 log.warning("a ScaledObject's workload cannot be kept", extra={"workload": key, "err": str(error)})
                 self._let_go(key)
@@ -161,12 +164,12 @@ class FleetDirectory:
     def _find_adopted(self, ref: ObjectRef) -> str:
         known = self._keys.get((ref.namespace, ref.name, ref.workload))
         if known is not None and self._adopted[known].ref.metadata == ref.metadata:
-            self._note_asked(known)
+            self.note_asked(known)
             return known
         try:
             return self._adopt(attrs.evolve(ref, metadata=dict(ref.metadata)))
         except ConfigError as error:
-            raise BadTriggerError("; ".join(error.problems)) from error
+            raise BadTriggerError("; ".join(_first(error.problems))) from error
 
     def _adopt(self, ref: ObjectRef) -> str:
         assert self.adoption is not None  # noqa: S101 - only called with one
@@ -174,16 +177,17 @@ class FleetDirectory:
         key, now = settings.key, trio.current_time()
         before, member = self._adopted.get(key), self.fleet.members.get(key)
         self._require_free(key, ref, settings)
-        if member is None or member.settings != settings:
+        if member is None or not self.adoption.fits(member, settings):
             self.fleet.put(self.adoption.make(settings, member))
             words = "taken in" if member is None else "changed"
             log.info("%s, as ScaledObject %s/%s says", words, ref.namespace, ref.name, extra={"workload": key})
         if before is None:
             self._adopted[key] = _Adopted((ref.namespace, ref.name), ref, now, now)
         elif before.owner == (ref.namespace, ref.name) and before.ref.metadata != ref.metadata:
-            before.replaced, before.replaced_at, before.ref = before.ref, now, ref
+            before.replaced = [*_lately(before.replaced, now), (now, before.ref)]
+            before.ref = ref
         self._keys[ref.namespace, ref.name, ref.workload] = key
-        self._note_asked(key)
+        self.note_asked(key)
         return key
 
     def _require_free(self, key: str, ref: ObjectRef, settings: Described) -> None:
@@ -204,13 +208,13 @@ class FleetDirectory:
                 f"workload {key!r} is described otherwise by ScaledObject {'/'.join(before.owner)}: give this one "
                 "another name with metadata 'workload'"
             )
-        lately = trio.current_time() - before.replaced_at < FLAPS_WITHIN
-        if before.replaced is not None and lately and before.replaced.metadata == ref.metadata:
+        if any(one.metadata == ref.metadata for _, one in _lately(before.replaced, trio.current_time())):
             raise BadTriggerError(
-                f"two triggers of this ScaledObject bring a workload {key!r}: name each with metadata 'workload'"
+                f"several triggers of this ScaledObject bring a workload {key!r}: name each with metadata 'workload'"
             )
 
-    def _note_asked(self, key: str) -> None:
+    def note_asked(self, key: str) -> None:
+        """See `kedastral.services.directory.Directory.note_asked`."""
         one = self._adopted.get(key)
         if one is not None:
             one.asked_at = trio.current_time()
@@ -222,3 +226,13 @@ class FleetDirectory:
     def _drop(self, key: str) -> None:
         del self._adopted[key]
         self._keys = {ref: named for ref, named in self._keys.items() if named != key}
+
+
+def _lately(replaced: list[tuple[float, ObjectRef]], now: float) -> list[tuple[float, ObjectRef]]:
+    return [(at, ref) for at, ref in replaced if now - at < FLAPS_WITHIN][-MOST_REPLACED:]
+
+
+def _first(problems: Sequence[str]) -> list[str]:
+    """What an event of KEDA can show of ``problems``: the first ones, and how many more there are."""
+    more = [f"and {len(problems) - MOST_TOLD} more"] if len(problems) > MOST_TOLD else []
+    return [*(problem[:LONGEST_TOLD] for problem in problems[:MOST_TOLD]), *more]

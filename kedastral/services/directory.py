@@ -56,6 +56,10 @@ class Directory(Protocol):
         """What holds for ``workload`` when its forecast is stale."""
         ...
 
+    def note_asked(self, workload: str) -> None:
+        """KEDA asks for ``workload``, or has a stream of it open: only that keeps one that a ScaledObject brought."""
+        ...
+
     def still_meant(self, workload: str, namespace: str) -> str:
         """The key that is meant by now, where ``find`` once gave ``workload`` to a ScaledObject of ``namespace``."""
         ...
@@ -76,6 +80,9 @@ class FixedDirectory:
     async def find(self, ref: ObjectRef) -> str:
         """See `Directory.find`."""
         return pick_workload(ref, self.keys)
+
+    def note_asked(self, workload: str) -> None:
+        """See `Directory.note_asked`."""
 
     def policy_of(self, workload: str) -> StalePolicy:
         """See `Directory.policy_of`."""
@@ -113,6 +120,9 @@ class RemoteDirectory:
                 return f"{ref.namespace}/{name}"
         await self.reader.follow(name)
         return name
+
+    def note_asked(self, workload: str) -> None:
+        """See `Directory.note_asked`."""
 
     def policy_of(self, workload: str) -> StalePolicy:
         """See `Directory.policy_of`."""

@@ -35,6 +35,11 @@ class Member:
     parts: Any = None
 
 
+def has_settings(member: Member, settings: object) -> bool:
+    """Whether ``member`` was made from equal settings."""
+    return member.settings == settings
+
+
 Make = Callable[[str, Member | None], Member]
 """Makes the member with a key, after the one that had it before."""
 
@@ -110,14 +115,20 @@ class Fleet:
         if self._nursery is None:
             del self._seats[key]
 
-    def apply(self, wanted: Mapping[str, object], make: Make, among: Iterable[str]) -> Changes:
+    def apply(
+        self,
+        wanted: Mapping[str, object],
+        make: Make,
+        among: Iterable[str],
+        fits: Callable[[Member, Any], bool] = has_settings,
+    ) -> Changes:
         """Make the members with the keys ``among`` those that are ``wanted``, settings by key.
 
-        Equal settings leave a member as it is. ``make`` gives a new member for a key, before anything is changed: what
-        it raises leaves the fleet as it was.
+        A member that still ``fits`` stays as it is. ``make`` gives a new member for a key, before anything is changed:
+        what it raises leaves the fleet as it was.
         """
         before = set(among)
-        changed = {key for key in wanted if key in self._members and self._members[key].settings != wanted[key]}
+        changed = {key for key in wanted if key in self._members and not fits(self._members[key], wanted[key])}
         added = [key for key in wanted if key not in self._members]
         made = [make(key, self._members.get(key)) for key in (*added, *sorted(changed))]
         removed = sorted(before - set(wanted))

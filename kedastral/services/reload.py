@@ -15,6 +15,7 @@ from kedastral.services.readiness import Readiness
 
 LOOK_EVERY = 2.0
 """Seconds between two looks; what differs is read once two looks agree, so that no half-written file is."""
+MOST_LOOKS = 10
 ABOUT = "configuration"
 
 T = TypeVar("T")
@@ -47,6 +48,7 @@ class Reloader(Generic[T]):
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
         """Watch until cancelled."""
         read = await self._look()
+        await self.reload(quiet=True)  # what was changed between the first reading and now
         task_status.started()
         while True:
             asked = await self._wait()
@@ -59,13 +61,18 @@ class Reloader(Generic[T]):
                 read = seen
                 await self.reload()
 
-    async def reload(self) -> None:
-        """Load and apply once; a ConfigError is told once, counted, and shown by the readiness."""
+    async def reload(self, *, quiet: bool = False) -> None:
+        """Load and apply once; a ConfigError is told once, counted, and shown by the readiness.
+
+        Where it is ``quiet`` and nothing has changed, nothing is told.
+        """
         try:
             loaded = await trio.to_thread.run_sync(self.load, abandon_on_cancel=True)
             changes = self.apply(loaded)
         except ConfigError as error:
             self._note_failure(error)
+            return
+        if quiet and not changes:
             return
         self.metrics.reloads.labels("success").inc()
         self.metrics.reload_worked.set(1)
@@ -85,12 +92,13 @@ class Reloader(Generic[T]):
         return await trio.to_thread.run_sync(self.look, abandon_on_cancel=True)
 
     async def _settle(self, seen: object) -> object:
-        """Look until two looks agree."""
-        while True:
+        """Look until two looks agree, as long as one may wait for that."""
+        for _ in range(MOST_LOOKS):
             await trio.sleep(LOOK_EVERY / 2)
             before, seen = seen, await self._look()
-            if seen == before:
-                return seen
+            if seen == before or self._asked.is_set():
+                break
+        return seen
 
     def _note_failure(self, error: ConfigError) -> None:
         self.metrics.reloads.labels("failure").inc()

@@ -38,6 +38,7 @@ class Scaler:
 
     def decide(self, workload: str) -> Decision:
         """What to tell KEDA about ``workload`` now."""
+        self.directory.note_asked(workload)
         return decide(self.reader.get(workload), self.now(), self.policy_of(workload))
 
     def policy_of(self, workload: str) -> StalePolicy:

@@ -312,3 +312,11 @@ def test_every_decision_has_a_number_or_a_reason(
 
     assert decision.replicas is not None or (decision.stale and decision.reason)
     assert decision.trusted or decision.stale
+
+
+def test_a_workload_that_is_scaled_again_is_told_its_last_plan_though_that_was_only_observed() -> None:
+    policy = StalePolicy(120.0, OnStale.RIDE_FORECAST, mode=Mode.SCALE)
+    observed = attrs.evolve(snapshot([9] * 30, floor=5), mode=Mode.OBSERVE)
+    assert decide(observed, after(0), policy).replicas == 9
+    assert decide(observed, after(300), policy).replicas == 9
+    assert decide(observed, after(0), attrs.evolve(policy, mode=None)).replicas == 0

@@ -119,7 +119,7 @@ async def test_an_open_stream_keeps_its_workload(autojump_clock: MockClock, rig:
     await rig.ask(query="up")
     for _ in range(3 * int(FORGET_AFTER / 60)):
         await trio.sleep(60)
-        rig.directory.policy_of("a/web")  # as each look at a watched stream does
+        rig.directory.note_asked("a/web")  # as each look at a watched stream does
     assert "a/web" in rig.fleet.members
 
 
@@ -187,7 +187,7 @@ async def test_two_triggers_that_take_turns_are_told_to_name_their_workloads(
 ) -> None:
     await rig.ask(query="up")
     await rig.ask(query="down")
-    with pytest.raises(BadTriggerError, match="two triggers of this ScaledObject"):
+    with pytest.raises(BadTriggerError, match="several triggers of this ScaledObject"):
         await rig.ask(query="up")
     await trio.sleep(61)
     assert await rig.ask(query="up") == "a/web"  # a change of mind
@@ -238,3 +238,30 @@ async def test_the_first_question_waits_a_moment_for_the_first_forecast(autojump
         assert trio.current_time() - began == pytest.approx(1.3, abs=0.1)
         await rig.ask("slow", query="up")  # but not at every question
         assert trio.current_time() - began == pytest.approx(1.3, abs=0.1)
+
+
+async def test_three_triggers_that_take_turns_are_found_out_too(autojump_clock: MockClock, rig: Rig) -> None:
+    for query in ("a", "b", "c"):
+        await rig.ask(query=query)
+    for query in ("a", "b"):
+        with pytest.raises(BadTriggerError, match="several triggers"):
+            await rig.ask(query=query)
+
+
+async def test_nobody_but_keda_keeps_a_workload(autojump_clock: MockClock, rig: Rig) -> None:
+    await rig.ask(query="up")
+    for _ in range(int(FORGET_AFTER / 60) + 3):
+        await trio.sleep(60)
+        rig.directory.policy_of("a/web")  # as a probe or a page of HTTP does
+        rig.directory.read_again()
+    assert not rig.fleet.members
+
+
+async def test_a_hundred_problems_are_told_in_few_words(autojump_clock: MockClock, rig: Rig) -> None:
+    def refuse(_ref: ObjectRef) -> Said:
+        raise ConfigError([f"key-{number} is unknown" + "!" * 1000 for number in range(100)])
+
+    directory = FleetDirectory(rig.fleet, describes, Adoption(refuse, rig.make, 3))
+    with pytest.raises(BadTriggerError, match="and 92 more") as caught:
+        await directory.find(ObjectRef("web", "a", {"query": "up"}))
+    assert len(str(caught.value)) < 3000

@@ -440,7 +440,7 @@ async def test_what_is_only_observed_is_zero_and_inactive_and_shown(
     autojump_clock: MockClock, start: Any, on_stale: OnStale, known_by: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     told_by_settings = known_by == "the settings"
-    policy = StalePolicy(STALE_AFTER, on_stale, mode=Mode.OBSERVE if told_by_settings else Mode.SCALE)
+    policy = StalePolicy(STALE_AFTER, on_stale, mode=Mode.OBSERVE if told_by_settings else None)
     keda = await start(policy=policy)
     keda.metrics.show_snapshots(keda.store, keda.clock)
     mode = Mode.SCALE if told_by_settings else Mode.OBSERVE
