@@ -139,12 +139,19 @@ class SteeredReport:
 
 
 def plan_steered(
-    state: SteeredState, history: Series, forecast: Forecast, settings: SteeredSettings, *, previous: int | None
+    state: SteeredState,
+    history: Series,
+    forecast: Forecast,
+    settings: SteeredSettings,
+    *,
+    previous: int | None,
+    least: Ints | None = None,
 ) -> tuple[SteeredState, SteeredPlan]:
     """The plan of this tick, and the state for the next.
 
     ``forecast`` was made from ``history``, its first value following the history's last; ``previous`` as in
-    `kedastral.core.capacity.plan_replicas`. Raises ValueError where the history holds no value.
+    `kedastral.core.capacity.plan_replicas`. ``least`` are replicas that no step goes below, where some are to be kept.
+    Raises ValueError where the history holds no value.
     """
     newest = history.newest
     if newest is None:
@@ -154,18 +161,16 @@ def plan_steered(
     state = learn(state, history, settings)
     standing = standing_of(state.uncertainty, history, forecast, settings.least_history)
     factor = factor_of(state.steering, settings.steering) if settings.headroom is None else settings.headroom
-    widened = settings.widening(factor)
-    if standing.is_ok:
-        upper = _upper_of(state.uncertainty.model, history, forecast.values, widened)
-    else:
-        upper = _upper_of(state.uncertainty.last, history, np.full(len(forecast.values), newest.value), widened)
-    floor = _floor_of(newest.value, factor, settings)
-    if floor is not None and settings.headroom is None:
-        floor = max(floor, _held_floor(history, state.steering.hold, settings.policy))
+    calibration, values = state.uncertainty.model, forecast.values
+    if not standing.is_ok:
+        calibration, values = state.uncertainty.last, np.full(len(forecast.values), newest.value)
+    upper = _upper_of(calibration, history, values, settings.widening(factor))
+    floor = _floor_of(history, factor, state.steering.hold, settings)
     policy = attrs.evolve(settings.policy, headroom=1.0)
     replicas = plan_replicas(upper * factor, policy, previous=previous)
     wanted = _keep_wanted(state.wanted, made_at, wanted_of(replicas, floor, touched))
     replicas, floor = calm(replicas, floor, state.served, wanted, policy.bounds)
+    replicas = replicas if least is None else frozen_ints(np.maximum(replicas, least))
     served = wanted_of(replicas, floor, touched)
     uncertainty = state.uncertainty
     if forecast.standing.is_ok:  # what stands in is no forecast of the model's
@@ -237,12 +242,11 @@ def _upper_of(calibration: Calibration, history: Series, values: Floats, widened
     return upper_path(values, min(calibration.margins[0] * widened, MOST_SURPRISE), offset_of(history))
 
 
-def _floor_of(newest: float, factor: float, settings: SteeredSettings) -> int | None:
-    if settings.reactive_headroom is None:
+def _floor_of(history: Series, factor: float, hold: float, settings: SteeredSettings) -> int | None:
+    """What the newest load needs at once, and, where the service level is steered, what the hold keeps."""
+    if settings.reactive_headroom is None or history.newest is None:
         return None
-    headroom = factor / FLOOR_UTILISATION if settings.headroom is None else settings.reactive_headroom
-    return reactive_replicas(newest, headroom, settings.policy)
-
-
-def _held_floor(history: Series, hold: float, policy: PlanPolicy) -> int:
-    return reactive_replicas(held_load(history, hold), 1 / FLOOR_UTILISATION, policy)
+    if settings.headroom is not None:
+        return reactive_replicas(history.newest.value, settings.reactive_headroom, settings.policy)
+    needed = reactive_replicas(history.newest.value, factor / FLOOR_UTILISATION, settings.policy)
+    return max(needed, reactive_replicas(held_load(history, hold), 1 / FLOOR_UTILISATION, settings.policy))

@@ -6,7 +6,7 @@ import attrs
 from kedastral.core.capacity import PlanPolicy, plan_replicas, reactive_replicas
 from kedastral.core.forecast import Forecast
 from kedastral.core.series import Series
-from kedastral.core.serving import wanted_for
+from kedastral.core.serving import rest_of, wanted_for
 from kedastral.core.snapshot import Mode, Snapshot
 from kedastral.core.standing import Standing
 from kedastral.core.steered import SteeredSettings, SteeredState, plan_steered
@@ -81,7 +81,10 @@ def plan_by_service_level(
     carried = previous.steered.state if previous is not None and previous.steered is not None else SteeredState()
     if learnt is not None and learnt.model.windows > carried.uncertainty.model.windows:
         carried = attrs.evolve(carried, uncertainty=learnt)
-    state, plan = plan_steered(carried, history, forecast, workload.steered, previous=before)
+    least = None
+    if previous is not None and not forecast.standing.is_ok:  # what stands in takes back nothing that a model has said
+        least = rest_of(previous, forecast, workload.policy.bounds)
+    state, plan = plan_steered(carried, history, forecast, workload.steered, previous=before, least=least)
     return Snapshot(
         workload.name, workload.metric, forecast, plan.replicas, workload.lead_time, history.newest, plan.floor,
         steered=plan.report(state, workload.steered), mode=workload.mode, standing=plan.standing,

@@ -13,6 +13,7 @@ from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
 from kedastral.core.ports import Forecaster
 from kedastral.core.series import Series
+from kedastral.core.snapshot import Snapshot
 from kedastral.core.standing import OK, STANDS_DOWN, Standing, Status
 from kedastral.core.steered import SteeredSettings
 from kedastral.core.steering import Account, SteeringSettings, SteeringState
@@ -134,6 +135,36 @@ async def test_a_model_that_fails_leaves_the_last_value_to_be_planned_for_and_th
     assert snapshot is not None
     assert snapshot.standing == OK
     assert "the forecast is what is planned for now" in caplog.text
+
+
+@attrs.frozen
+class Rising:
+    """A forecaster that sees a rise to come."""
+
+    name: str = "rising"
+
+    async def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
+        return Forecast(made_at, history.step, np.linspace(1000.0, 3000.0, steps))
+
+
+async def test_what_a_model_has_said_is_not_taken_back_while_the_last_value_stands_in() -> None:
+    clock = wall_clock()
+    begun = loop_with(forecaster=Rising())
+    await begun.tick()
+    good = begun.store.get("shop")
+    assert good is not None
+    assert good.replicas[25] > 2 * good.replicas[0]
+    failure = ModelError("it broke", reason="exception")
+    snapshot: Snapshot | None = good
+    for minutes in range(1, 30):
+        now = clock.now() + timedelta(minutes=minutes)
+        history = await Source().history(now)
+        snapshot = await begun.planner.plan_without_model(history, now, failure, snapshot)
+        assert snapshot is not None
+        rest = good.replicas[minutes:]
+        assert (snapshot.replicas[: len(rest)] >= rest).all()
+        assert snapshot.replicas.max() == max(rest.max(), snapshot.replicas[0])  # and it grows no further by itself
+        assert snapshot.replicas[len(rest) :].max() < good.replicas[25]
 
 
 async def test_the_plan_covers_the_upper_quantile_times_the_factor() -> None:
