@@ -19,7 +19,7 @@ from kedastral.config.config_watch import look_at
 from kedastral.config.fields import remedy_of
 from kedastral.config.fleet import ConfiguredFleet
 from kedastral.config.fleet_settings import FleetSettings, WorkloadSettings
-from kedastral.config.metadata import describes_a_workload
+from kedastral.config.metadata import brings_a_workload, describes_a_workload
 from kedastral.config.process_settings import ScaledObjectSettings
 from kedastral.config.settings import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
 from kedastral.config.tls_settings import GrpcTls, HttpAccess
@@ -30,7 +30,7 @@ from kedastral.metrics import Metrics
 from kedastral.services.adoption import Adoption, FleetDirectory
 from kedastral.services.directory import ObjectRef, RemoteDirectory
 from kedastral.services.external_scaler import ExternalScaler
-from kedastral.services.fleet import Changes, Fleet, Member
+from kedastral.services.fleet import Changes, Fleet
 from kedastral.services.readiness import Readiness
 from kedastral.services.reload import Reloader
 from kedastral.services.scaler import Scaler
@@ -78,16 +78,12 @@ class Forecasting:
 
     def adopt(self, rules: ScaledObjectSettings, configured: ConfiguredFleet) -> TriggerReader:
         """Take in the workloads that ScaledObjects bring, by ``rules``."""
-
-        def make(settings: WorkloadSettings, before: Member | None) -> Member:
-            return self.builder.build(settings, before)
-
-        reader = TriggerReader(configured, frozenset(rules.scaledobject_namespaces))
-        self.directory.adoption = Adoption(reader.read, make, rules.max_scaledobject_workloads, self.builder.fits)
+        reader, builder = TriggerReader(configured, frozenset(rules.scaledobject_namespaces)), self.builder
+        self.directory.adoption = Adoption(reader.read, builder.build, rules.max_scaledobject_workloads, builder.fits)
         return reader
 
     def apply(self, settings: FleetSettings) -> Changes:
-        """Make the fleet what ``settings`` say; what ScaledObjects brought stays, as far as it still can.
+        """Make the fleet what ``settings`` say; what ScaledObjects brought stays.
 
         Raises ConfigError, and then nothing has changed.
         """
@@ -104,7 +100,6 @@ class Forecasting:
             undo()
             raise
         self.directory.hand_over(settings.workloads)
-        self.directory.read_again()
         return changes
 
 
@@ -165,7 +160,7 @@ def begin_forecasting(configured: FleetSettings, common: Common, open_source: Op
     builder = MemberBuilder(store, common.clock, metrics, DataSources(), open_source)
     common.stack.push_async_callback(builder.sources.close)
     fleet = Fleet(store, metrics, common.clock.speed)
-    forecasting = Forecasting(fleet, FleetDirectory(fleet, describes_a_workload), builder)
+    forecasting = Forecasting(fleet, FleetDirectory(fleet, brings_a_workload, describes_a_workload), builder)
     forecasting.apply(configured)
     return forecasting
 
@@ -199,15 +194,10 @@ def watch_files(
     told = list(configured.warnings)
 
     def apply(read: ConfiguredFleet) -> Changes:
-        before = None if reader is None else reader.configured
+        changes = forecasting.apply(read.settings)
         if reader is not None:
             reader.configured = read
-        try:
-            changes = forecasting.apply(read.settings)
-        except ConfigError:
-            if reader is not None and before is not None:
-                reader.configured = before
-            raise
+            forecasting.directory.read_again()
         for warning in read.warnings:
             if warning not in told:
                 log.warning(warning)

@@ -6,6 +6,8 @@ from typing import Any
 
 import attrs
 
+from kedastral.config.units import read_file_path
+
 Read = Callable[[str], Any]
 Check = Callable[[Any], None]
 _KEY = "kedastral.setting"
@@ -95,6 +97,11 @@ def setting(
         return attrs.field(validator=validate, metadata=metadata, repr=harmless)
     value = None if default is None else read(default)
     return attrs.field(default=value, validator=validate, metadata=metadata, repr=harmless, kw_only=True)
+
+
+def file_setting(flag: str, env: str, meaning: str) -> Any:
+    """A `setting` that is the path of a file which can be read; none by default."""
+    return setting(flag, env, read_file_path, meaning, kind="file")
 
 
 def group(kind: type[Any], **defaults: str) -> Any:

@@ -37,6 +37,11 @@ BY_KEY: Mapping[str, Setting] = {"query" if s.name == "query" else s.key: s for 
 PLACE = Place(HERE, SETTINGS, {setting.name: key for key, setting in BY_KEY.items()})
 
 
+def brings_a_workload(metadata: Mapping[str, str]) -> bool:
+    """Whether metadata hold a query: other words of a workload beside the name of a configured one are not read."""
+    return any(_plain(key) == "query" for key in metadata)
+
+
 def describes_a_workload(metadata: Mapping[str, str]) -> bool:
     """Whether metadata mean a workload of their own, rather than naming one that is configured."""
     return any(_plain(key) in ("query", "dataSource", *BY_KEY) for key in metadata)

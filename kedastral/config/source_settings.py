@@ -5,12 +5,11 @@ from pathlib import Path
 
 import attrs
 
-from kedastral.config.fields import setting
+from kedastral.config.fields import file_setting, setting
 from kedastral.config.units import (
     Header,
     HttpUrl,
     Name,
-    read_file_path,
     read_headers,
     read_name,
     read_secret,
@@ -51,20 +50,12 @@ class PrometheusLogin:
     username: Name | None = setting(
         "--prom-username", "PROM_USERNAME", read_name, "user for basic authentication", kind="name"
     )
-    password_file: Path | None = setting(
-        "--prom-password-file",
-        "PROM_PASSWORD_FILE",
-        read_file_path,
-        "file that holds the password, read again as it is rotated",
-        kind="file",
+    password_file: Path | None = file_setting(
+        "--prom-password-file", "PROM_PASSWORD_FILE", "file that holds the password, read again as it is rotated"
     )
     password: Secret | None = setting(None, "PROM_PASSWORD", read_secret, "the password", kind="secret")
-    token_file: Path | None = setting(
-        "--prom-token-file",
-        "PROM_TOKEN_FILE",
-        read_file_path,
-        "file that holds a bearer token, read again as it is rotated",
-        kind="file",
+    token_file: Path | None = file_setting(
+        "--prom-token-file", "PROM_TOKEN_FILE", "file that holds a bearer token, read again as it is rotated"
     )
     token: Secret | None = setting(None, "PROM_TOKEN", read_secret, "the bearer token", kind="secret")
     headers: tuple[Header, ...] = setting(
@@ -75,23 +66,15 @@ class PrometheusLogin:
         default="",
         kind="header",
     )
-    ca_file: Path | None = setting(
+    ca_file: Path | None = file_setting(
         "--prom-ca-file",
         "PROM_CA_FILE",
-        read_file_path,
         "certificates to trust instead of the system's, read again as they are rotated",
-        kind="file",
     )
-    cert_file: Path | None = setting(
-        "--prom-cert-file",
-        "PROM_CERT_FILE",
-        read_file_path,
-        "client certificate, for mutual TLS, read again as it is rotated",
-        kind="file",
+    cert_file: Path | None = file_setting(
+        "--prom-cert-file", "PROM_CERT_FILE", "client certificate, for mutual TLS, read again as it is rotated"
     )
-    key_file: Path | None = setting(
-        "--prom-key-file", "PROM_KEY_FILE", read_file_path, "key of the client certificate", kind="file"
-    )
+    key_file: Path | None = file_setting("--prom-key-file", "PROM_KEY_FILE", "key of the client certificate")
 
 
 @attrs.frozen(kw_only=True)

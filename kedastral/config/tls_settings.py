@@ -5,8 +5,8 @@ from pathlib import Path
 
 import attrs
 
-from kedastral.config.fields import setting
-from kedastral.config.units import read_file_path, read_secret
+from kedastral.config.fields import file_setting, setting
+from kedastral.config.units import read_secret
 from kedastral.core.secret import Secret
 from kedastral.tls import TlsFiles
 
@@ -15,22 +15,16 @@ from kedastral.tls import TlsFiles
 class GrpcTls:
     """TLS of the gRPC server."""
 
-    grpc_cert_file: Path | None = setting(
+    grpc_cert_file: Path | None = file_setting(
         "--grpc-tls-cert-file",
         "GRPC_TLS_CERT_FILE",
-        read_file_path,
         "certificate of the gRPC server with its chain, read again as it is rotated; without it gRPC is plain text",
-        kind="file",
     )
-    grpc_key_file: Path | None = setting(
-        "--grpc-tls-key-file", "GRPC_TLS_KEY_FILE", read_file_path, "key of that certificate", kind="file"
-    )
-    grpc_client_ca_file: Path | None = setting(
+    grpc_key_file: Path | None = file_setting("--grpc-tls-key-file", "GRPC_TLS_KEY_FILE", "key of that certificate")
+    grpc_client_ca_file: Path | None = file_setting(
         "--grpc-tls-client-ca-file",
         "GRPC_TLS_CLIENT_CA_FILE",
-        read_file_path,
         "authorities of which a gRPC client must have a certificate (mutual TLS); without it any client is served",
-        kind="file",
     )
 
     @property
@@ -45,22 +39,16 @@ class GrpcTls:
 class HttpAccess:
     """TLS of the HTTP server, and the token that its clients need."""
 
-    http_cert_file: Path | None = setting(
+    http_cert_file: Path | None = file_setting(
         "--http-tls-cert-file",
         "HTTP_TLS_CERT_FILE",
-        read_file_path,
         "certificate of the HTTP server with its chain, read again as it is rotated; without it HTTP is plain text",
-        kind="file",
     )
-    http_key_file: Path | None = setting(
-        "--http-tls-key-file", "HTTP_TLS_KEY_FILE", read_file_path, "key of that certificate", kind="file"
-    )
-    http_token_file: Path | None = setting(
+    http_key_file: Path | None = file_setting("--http-tls-key-file", "HTTP_TLS_KEY_FILE", "key of that certificate")
+    http_token_file: Path | None = file_setting(
         "--http-token-file",
         "HTTP_TOKEN_FILE",
-        read_file_path,
         "file that holds the bearer token that all HTTP but the probes asks for, read again as it is rotated",
-        kind="file",
     )
     http_token: Secret | None = setting(None, "HTTP_TOKEN", read_secret, "that token itself", kind="secret")
 
@@ -74,33 +62,23 @@ class HttpAccess:
 class RemoteAccess:
     """How the split scaler makes sure of its forecaster, and proves who it is."""
 
-    forecaster_ca_file: Path | None = setting(
+    forecaster_ca_file: Path | None = file_setting(
         "--forecaster-ca-file",
         "FORECASTER_CA_FILE",
-        read_file_path,
         "certificates to trust instead of the system's, read again as they are rotated",
-        kind="file",
     )
-    forecaster_cert_file: Path | None = setting(
+    forecaster_cert_file: Path | None = file_setting(
         "--forecaster-cert-file",
         "FORECASTER_CERT_FILE",
-        read_file_path,
         "client certificate, for mutual TLS, read again as it is rotated",
-        kind="file",
     )
-    forecaster_key_file: Path | None = setting(
-        "--forecaster-key-file",
-        "FORECASTER_KEY_FILE",
-        read_file_path,
-        "key of the client certificate",
-        kind="file",
+    forecaster_key_file: Path | None = file_setting(
+        "--forecaster-key-file", "FORECASTER_KEY_FILE", "key of the client certificate"
     )
-    forecaster_token_file: Path | None = setting(
+    forecaster_token_file: Path | None = file_setting(
         "--forecaster-token-file",
         "FORECASTER_TOKEN_FILE",
-        read_file_path,
         "file that holds the bearer token of the forecaster, read again as it is rotated",
-        kind="file",
     )
     forecaster_token: Secret | None = setting(
         None, "FORECASTER_TOKEN", read_secret, "the bearer token of the forecaster", kind="secret"

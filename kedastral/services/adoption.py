@@ -28,8 +28,6 @@ MOST_REPLACED = 20
 FLAPS_WITHIN = 60.0
 """Seconds within which metadata that were replaced and come back are two triggers taking turns, no change of mind."""
 MOST_TOLD, LONGEST_TOLD = 8, 300
-QUERIES = ("query", "queryFromEnv")
-"""Metadata that make a workload of a ScaledObject's own; other words of a workload beside a name are not read."""
 OFF = (
     "the trigger metadata describe a workload of their own, which is switched off here: start kedastral with "
     "--allow-scaledobject-workloads, or name a configured one in metadata 'workload' and leave the rest away"
@@ -78,12 +76,14 @@ class Adoption(Generic[D]):
 class FleetDirectory:
     """A `kedastral.services.directory.Directory` over a fleet; without ``adoption`` ScaledObjects bring nothing.
 
-    ``describes`` says whether metadata mean a workload of their own, rather than naming one that is configured.
+    ``brings`` says whether metadata make a workload of the ScaledObject's own, ``describes`` whether they try to: the
+    latter only matters where no configured one is meant.
 
     A question costs O(1), and the reading of its metadata when they are new.
     """
 
     fleet: Fleet
+    brings: Callable[[Mapping[str, str]], bool]
     describes: Callable[[Mapping[str, str]], bool]
     adoption: Adoption[Any] | None = None
     _adopted: dict[str, _Adopted] = attrs.field(factory=dict, init=False)
@@ -92,7 +92,7 @@ class FleetDirectory:
     async def find(self, ref: ObjectRef) -> str:
         """See `kedastral.services.directory.Directory.find`."""
         await trio.lowlevel.checkpoint()
-        if self.adoption is not None and any(key in ref.metadata for key in QUERIES):
+        if self.adoption is not None and self.brings(ref.metadata):
             return await self._wait_for_first(self._find_adopted(ref))
         try:
             key = pick_workload(ref, self.fleet.members.keys() if ref.workload else self.configured)

@@ -22,7 +22,7 @@ log = logging.getLogger("kedastral.fleet")
 class Member:
     """One workload as it runs now: its tick, how often, in seconds of wall time, and what holds when it is stale.
 
-    ``settings`` are what it was made from: equal ones need no new member. ``close`` gives back what it alone uses, and
+    ``settings`` are what it was made from. ``close`` gives back what it alone uses, and
     is told who comes after it, None for nobody.
     """
 

@@ -28,6 +28,10 @@ class Said:
     source: str = "main"
 
 
+def brings(metadata: Mapping[str, str]) -> bool:
+    return "query" in metadata
+
+
 def describes(metadata: Mapping[str, str]) -> bool:
     return "query" in metadata or "leadTime" in metadata
 
@@ -45,7 +49,7 @@ class Rig:
 
     @directory.default
     def _make_directory(self) -> FleetDirectory:
-        return FleetDirectory(self.fleet, describes, Adoption(self.read_metadata, self.make, self.most))
+        return FleetDirectory(self.fleet, brings, describes, Adoption(self.read_metadata, self.make, self.most))
 
     def read_metadata(self, ref: ObjectRef) -> Said:
         self.read.append(ref)
@@ -132,7 +136,7 @@ async def test_switched_off_a_query_is_refused_with_the_remedy(
     autojump_clock: MockClock, metadata: Mapping[str, str]
 ) -> None:
     rig = Rig()
-    directory = FleetDirectory(rig.fleet, describes)
+    directory = FleetDirectory(rig.fleet, brings, describes)
     rig.fleet.put(rig.member("pay", 1))
     rig.fleet.put(rig.member("cart", 1))
     with pytest.raises(BadTriggerError, match="--allow-scaledobject-workloads"):
@@ -141,7 +145,7 @@ async def test_switched_off_a_query_is_refused_with_the_remedy(
 
 async def test_what_stands_beside_a_configured_name_is_not_read(autojump_clock: MockClock, rig: Rig) -> None:
     rig.fleet.put(rig.member("pay", 1))
-    off = FleetDirectory(rig.fleet, describes)
+    off = FleetDirectory(rig.fleet, brings, describes)
     assert await off.find(ObjectRef("web", "a", {"workload": "pay", "query": "up", "leadTime": "10m"})) == "pay"
     assert await rig.ask(workload="pay", leadTime="10m") == "pay"
     assert not rig.read
@@ -261,7 +265,7 @@ async def test_a_hundred_problems_are_told_in_few_words(autojump_clock: MockCloc
     def refuse(_ref: ObjectRef) -> Said:
         raise ConfigError([f"key-{number} is unknown" + "!" * 1000 for number in range(100)])
 
-    directory = FleetDirectory(rig.fleet, describes, Adoption(refuse, rig.make, 3))
+    directory = FleetDirectory(rig.fleet, brings, describes, Adoption(refuse, rig.make, 3))
     with pytest.raises(BadTriggerError, match="and 92 more") as caught:
         await directory.find(ObjectRef("web", "a", {"query": "up"}))
     assert len(str(caught.value)) < 3000
