@@ -20,9 +20,9 @@ TIMELINE = ("timestamp", "policy", "demand", "recommended", "ordered", "ready", 
 
 
 def write_json(results: Results) -> str:
-    """Every figure; null where there is none (a ratio that no setting reaches)."""
+    """Every figure; null where there is none: a ratio out of reach, a verdict over workloads that are set apart."""
     document = {
-        "verdict": _verdict(results.verdict),
+        "verdict": None if results.verdict is None else _verdict(results.verdict),
         "policies": [_standing(standing) for standing in results.standings],
         "workloads": [_workload(workload) for workload in results.workloads],
     }

@@ -1,27 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """From settings to workloads that can be replayed: history read, put on the forecast's step, checked and scaled."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import attrs
 import numpy as np
-import trio
 
-from kedastral.adapters.csv_history import read_csv_history
-from kedastral.adapters.prometheus import RangeQuery
-from kedastral.adapters.prometheus_access import open_prometheus_client
-from kedastral.adapters.prometheus_history import PrometheusHistory
 from kedastral.backtest.contest import Arena, Rules
-from kedastral.clock import SystemClock
-from kedastral.config.backtest_settings import AUTO, HpaKind
+from kedastral.backtest.subjects import Replayed, Subject, find_subjects, read_loads
+from kedastral.config.backtest_settings import AUTO, BacktestRules, HpaKind
 from kedastral.config.settings import BacktestSettings
 from kedastral.config.units import write_duration
-from kedastral.config.workload_settings import HTTP_MODEL
+from kedastral.config.workload_settings import ForecastSettings
 from kedastral.core.capacity import WHOLE_WITHIN, PlanPolicy, ReplicaBounds
 from kedastral.core.series import Series, align_down
-from kedastral.errors import ConfigError, SourceError
-from kedastral.members import prometheus_access
+from kedastral.errors import ConfigError
 from kedastral.models import MODELS
 from kedastral.simulation.hpa_behavior import HpaBehavior
 from kedastral.simulation.keda import KedaTiming
@@ -36,13 +27,14 @@ MOST_GAPS = 0.5
 
 def prepare_arenas(settings: BacktestSettings) -> list[Arena]:
     """One arena a workload. Raises ConfigError, a line for each history that cannot be replayed, all at once."""
-    if settings.forecast.model == HTTP_MODEL:
-        raise ConfigError(["--model must be one that computes in the process for a backtest; got 'http'"])
+    subjects = find_subjects(settings)
+    loads, problems = read_loads(subjects)
     arenas: list[Arena] = []
-    problems: list[str] = []
-    for name, load in _sources(settings):
+    for subject, load in zip(subjects, loads, strict=True):
+        if load is None:
+            continue
         try:
-            arenas.append(_prepare(name, load.read(), settings))
+            arenas.append(_prepare(subject, load, settings.rules))
         except ConfigError as error:
             problems += error.problems
     if problems:
@@ -50,56 +42,16 @@ def prepare_arenas(settings: BacktestSettings) -> list[Arena]:
     return arenas
 
 
-@attrs.frozen
-class _CsvFile:
-    path: Path
-
-    def read(self) -> Series:
-        return read_csv_history(self.path)
-
-
-@attrs.frozen
-class _Query:
-    settings: BacktestSettings
-
-    def read(self) -> Series:
-        try:
-            return trio.run(self._ask)
-        except SourceError as error:
-            raise ConfigError([str(error)]) from error
-
-    async def _ask(self) -> Series:
-        history, step = self.settings.history, self.settings.forecast.step
-        assert history.url is not None  # noqa: S101 - the cross checks have seen to both
-        assert history.query is not None  # noqa: S101
-        asked = RangeQuery(history.query, history.days * 86400, step, step)
-        async with open_prometheus_client(prometheus_access(history.url, self.settings.login)) as client:
-            return await PrometheusHistory(client, asked).read(SystemClock().now())
-
-
-def _sources(settings: BacktestSettings) -> Iterator[tuple[str, _CsvFile | _Query]]:
-    history = settings.history
-    if not history.csv:
-        yield history.workload or "prometheus", _Query(settings)
-    names = _names_of(history.csv)
-    for path in history.csv:
-        yield (history.workload if history.workload and len(history.csv) == 1 else names[path]), _CsvFile(path)
-
-
-def _names_of(paths: tuple[Path, ...]) -> dict[Path, str]:
-    """File names without their endings, whole paths where two are the same."""
-    short = {path: path.name.removesuffix(".gz").removesuffix(".csv") for path in paths}
-    return {path: name if list(short.values()).count(name) == 1 else str(path) for path, name in short.items()}
-
-
-def _prepare(name: str, history: Series, settings: BacktestSettings) -> Arena:
+def _prepare(subject: Subject, history: Series, rules: BacktestRules) -> Arena:
+    name, settings = subject.name, subject.settings
     series = _on_step(name, history, settings.forecast.step)
-    _require_fit(name, series.step, settings)
-    return Arena(name, _scale(name, series, settings), _model_of(settings), rules_of(settings, series.step))
+    _require_fit(name, series.step, settings, rules)
+    trial = _scale(name, series, settings.plan.target_per_pod, rules)
+    return Arena(name, trial, _model_of(settings.forecast), rules_of(settings, rules, series.step))
 
 
-def _model_of(settings: BacktestSettings) -> Remembered:
-    return Remembered(MODELS[str(settings.forecast.model)].make(settings.forecast.timezone))
+def _model_of(forecast: ForecastSettings) -> Remembered:
+    return Remembered(MODELS[str(forecast.model)].make(forecast.timezone))
 
 
 def _on_step(name: str, history: Series, step: float) -> Series:
@@ -120,10 +72,10 @@ def _on_step(name: str, history: Series, step: float) -> Series:
     return Series(start, step, np.where(counts > 0, means, np.nan))
 
 
-def _require_fit(name: str, step: float, settings: BacktestSettings) -> None:
+def _require_fit(name: str, step: float, settings: Replayed, rules: BacktestRules) -> None:
     """What must hold between the history's step and the settings, which only now are both known."""
     steps = settings.forecast.horizon / step
-    sync = _timing_of(settings).sync_period
+    sync = _timing_of(rules).sync_period
     got = f"got {write_duration(step)} from the history"
     problems = []
     if settings.serving.lead_time < step:
@@ -136,8 +88,7 @@ def _require_fit(name: str, step: float, settings: BacktestSettings) -> None:
         raise ConfigError(problems)
 
 
-def _scale(name: str, series: Series, settings: BacktestSettings) -> Trial:
-    rules, target = settings.rules, settings.plan.target_per_pod
+def _scale(name: str, series: Series, target: float, rules: BacktestRules) -> Trial:
     try:
         trial = scale_trace(series, Scaling(rules.evaluated, rules.warm_up))
     except ValueError as error:
@@ -153,7 +104,7 @@ def _scale(name: str, series: Series, settings: BacktestSettings) -> Trial:
     return trial if target == AUTO else attrs.evolve(trial, target_per_pod=target)
 
 
-def rules_of(settings: BacktestSettings, step: float) -> Rules:
+def rules_of(settings: Replayed, rules: BacktestRules, step: float) -> Rules:
     """The settings as the simulation takes them."""
     forecast, serving, plan = settings.forecast, settings.serving, settings.plan
     bounds = ReplicaBounds(plan.min_replicas, plan.max_replicas)
@@ -167,12 +118,11 @@ def rules_of(settings: BacktestSettings, step: float) -> Rules:
         settings.level.service_level if calibrated and plan.headroom is None else None,
         Reading(max(forecast.history_window, step), forecast.horizon, forecast.interval),
         Serving(serving.lead_time, floor, settings.stale.policy()),
-        Cluster(serving.lead_time, bounds, _timing_of(settings), _behavior_of(settings)),
+        Cluster(serving.lead_time, bounds, _timing_of(rules), _behavior_of(rules)),
     )
 
 
-def _timing_of(settings: BacktestSettings) -> KedaTiming:
-    rules = settings.rules
+def _timing_of(rules: BacktestRules) -> KedaTiming:
     default = KedaTiming.KUBERNETES if rules.hpa is HpaKind.KUBERNETES else KedaTiming()
     return attrs.evolve(
         default,
@@ -181,5 +131,5 @@ def _timing_of(settings: BacktestSettings) -> KedaTiming:
     )
 
 
-def _behavior_of(settings: BacktestSettings) -> HpaBehavior | None:
-    return HpaBehavior.KUBERNETES if settings.rules.hpa is HpaKind.KUBERNETES else None
+def _behavior_of(rules: BacktestRules) -> HpaBehavior | None:
+    return HpaBehavior.KUBERNETES if rules.hpa is HpaKind.KUBERNETES else None

@@ -9,7 +9,7 @@ from kedastral import __version__
 from kedastral.backtest.contest import Contest
 from kedastral.backtest.plots import Plot, plot_accuracy, plot_curves, plot_load, plot_replicas
 from kedastral.backtest.results import Results, WorkloadResults
-from kedastral.backtest.rows import FIGURES, FOOT, oracle_cells, policy_name, standing_cells
+from kedastral.backtest.rows import FIGURES, FOOT, NOT_ALIKE, OF_EACH, oracle_cells, policy_name, standing_cells
 from kedastral.backtest.shortages import Shortage, show_load
 from kedastral.backtest.style import STYLE
 from kedastral.backtest.verdict import Outlook, Verdict
@@ -26,8 +26,9 @@ def write_page(results: Results) -> str:
     body = [
         "<header><h1>Backtest</h1>",
         f"<p class=sub>{escape(names)}</p></header>",
-        _verdict(results.verdict, level=2),
-        *([_overall(results)] if several else []),
+        _verdict(results.verdict, level=2) if results.verdict else f"<p class=words>{escape(NOT_ALIKE)}</p>",
+        *([_of_each(results)] if several else []),
+        *([_overall(results)] if several and results.standings else []),
         *(_workload(workload, alone=not several) for workload in results.workloads),
         _rules(),
         f"<footer>kedastral {escape(__version__)}</footer>",
@@ -66,6 +67,14 @@ def _command(verdict: Verdict) -> str:
     """What to run, with words in capitals for what a backtest does not know."""
     words = ("kedastral run", "--workload NAME", "--prom-url http://PROMETHEUS:9090", "--prom-query 'QUERY'")
     return " \\\n  ".join([*words, *verdict.flags])
+
+
+def _of_each(results: Results) -> str:
+    rows = [
+        (f"{one.name}, {one.ours.contestant.knob} {one.ours.contestant.shown:g}", *standing_cells(one.ours))
+        for one in results.workloads
+    ]
+    return f"<section><h2>Each workload</h2>{_table(OF_EACH, ('workload', *FIGURES), rows)}</section>"
 
 
 def _overall(results: Results) -> str:

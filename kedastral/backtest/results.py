@@ -27,14 +27,19 @@ class WorkloadResults:
         """The workload's name."""
         return self.contest.arena.name
 
+    @property
+    def ours(self) -> Standing:
+        """Where Kedastral stands, at the settings given."""
+        return next(standing for standing in self.standings if standing.contestant.name == "kedastral")
+
 
 @attrs.frozen
 class Results:
-    """All workloads, and all of them together."""
+    """All workloads, and all of them together: no ``standings`` and no ``verdict`` where their settings differ."""
 
     workloads: tuple[WorkloadResults, ...]
     standings: tuple[Standing, ...]
-    verdict: Verdict
+    verdict: Verdict | None
 
 
 def conclude(contests: Sequence[Contest]) -> Results:
@@ -42,8 +47,23 @@ def conclude(contests: Sequence[Contest]) -> Results:
     workloads = tuple(_conclude_one(contest) for contest in contests)
     if len(workloads) == 1:
         return Results(workloads, workloads[0].standings, workloads[0].verdict)
+    if not _are_alike(contests):
+        return Results(workloads, (), None)
     together = overall([workload.standings for workload in workloads])
     return Results(workloads, tuple(together), judge(together, contests))
+
+
+def _are_alike(contests: Sequence[Contest]) -> bool:
+    """Whether one verdict can be about all: the same policies, swept alike, by one model and one lead time."""
+    settings = {
+        (
+            tuple(entry.contestant for entry in contest.entries),
+            contest.arena.model.name,
+            contest.arena.rules.serving.lead_time,
+        )
+        for contest in contests
+    }
+    return len(settings) == 1
 
 
 def _conclude_one(contest: Contest) -> WorkloadResults:

@@ -23,6 +23,11 @@ FOOT = (
 )
 
 
+OF_EACH = "Kedastral on each workload, at that one's own settings"
+"""What the table is called that has a row for each workload."""
+NOT_ALIKE = "The workloads differ in their settings: there is no verdict on all of them together, each has its own."
+
+
 def policy_name(contestant: Contestant) -> str:
     """The policy and its setting, as people would say it."""
     shown = contestant.shown

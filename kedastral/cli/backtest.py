@@ -5,6 +5,7 @@ import importlib.util
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from kedastral.backtest.contest import Arena, Contest, Contestant, contestants, hold_contest, total_weight
@@ -29,7 +30,7 @@ def run_backtest(settings: BacktestSettings) -> None:
     _require_plots(settings.output)
     _require_separate_files(settings)
     arenas = prepare_arenas(settings)
-    results = conclude(_replay_all(arenas, settings.plan.fixed_headroom))
+    results = conclude(_replay_all(arenas))
     console = Console()
     print_results(Console(width=max(console.width, LEAST_WIDTH) if console.is_terminal else PLAIN_WIDTH), results)
     _write_files(settings.output, results)
@@ -38,7 +39,7 @@ def run_backtest(settings: BacktestSettings) -> None:
 def _require_plots(output: BacktestOutput) -> None:
     """Said before minutes of computing, not after."""
     if output.report is not None and importlib.util.find_spec("matplotlib") is None:
-        raise ConfigError(["--report needs matplotlib for its plots; install it with: pip install 'kedastral[report]'"])
+        raise ConfigError(["--report needs matplotlib for its plots; install it with: pip install matplotlib"])
 
 
 def _require_separate_files(settings: BacktestSettings) -> None:
@@ -56,8 +57,8 @@ def _require_separate_files(settings: BacktestSettings) -> None:
         raise ConfigError(problems)
 
 
-def _replay_all(arenas: list[Arena], headroom: float) -> list[Contest]:
-    everyone = contestants(headroom, arenas[0].rules.service_level)
+def _replay_all(arenas: list[Arena]) -> list[Contest]:
+    entered = [(arena, contestants(arena.rules.plan.headroom, arena.rules.service_level)) for arena in arenas]
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -66,12 +67,12 @@ def _replay_all(arenas: list[Arena], headroom: float) -> list[Contest]:
     )
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("replaying", total=total_weight(everyone) * len(arenas))
-        return [_replay_one(arena, everyone, progress, task) for arena in arenas]
+        task = progress.add_task("replaying", total=sum(total_weight(everyone) for _, everyone in entered))
+        return [_replay_one(arena, everyone, progress, task) for arena, everyone in entered]
 
 
 def _replay_one(arena: Arena, everyone: Sequence[Contestant], progress: Progress, task: TaskID) -> Contest:
-    progress.update(task, description=f"replaying {arena.name}")
+    progress.update(task, description=f"replaying {escape(arena.name)}")
     return hold_contest(arena, everyone, lambda weight: progress.advance(task, weight))
 
 

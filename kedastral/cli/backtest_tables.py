@@ -12,7 +12,8 @@ from rich.text import Text
 from kedastral.backtest.comparison import Standing
 from kedastral.backtest.contest import Contest
 from kedastral.backtest.results import Results, WorkloadResults
-from kedastral.backtest.rows import FIGURES, FOOT, oracle_cells, policy_name, standing_cells
+from kedastral.backtest.rows import FIGURES, FOOT, NOT_ALIKE, OF_EACH, oracle_cells, policy_name, standing_cells
+from kedastral.backtest.verdict import Verdict
 from kedastral.config.units import write_duration
 
 Row = tuple[str, ...]
@@ -38,12 +39,21 @@ def print_results(console: Console, results: Results) -> None:
         if several:
             console.print(Text(workload.verdict.words))
     if several:
+        print_tables(console, OF_EACH, [_row_of(workload) for workload in results.workloads], "workload")
+    if several and results.standings:
         print_tables(console, f"all {len(results.workloads)} workloads", _rows_of(results.standings))
     console.print(Text(FOOT, style="dim"))
-    console.print(Text(results.verdict.words, style="bold"))
-    console.print(Text(results.verdict.advice))
-    if results.verdict.remark:
-        console.print(Text(results.verdict.remark))
+    _print_verdict(console, results.verdict)
+
+
+def _print_verdict(console: Console, verdict: Verdict | None) -> None:
+    if verdict is None:
+        console.print(Text(NOT_ALIKE, style="bold"))
+        return
+    console.print(Text(verdict.words, style="bold"))
+    console.print(Text(verdict.advice))
+    if verdict.remark:
+        console.print(Text(verdict.remark))
 
 
 def _print_workload(console: Console, workload: WorkloadResults) -> None:
@@ -62,18 +72,24 @@ def _title(contest: Contest) -> str:
     )
 
 
+def _row_of(workload: WorkloadResults) -> Row:
+    """One workload among several: what Kedastral would have done."""
+    ours = workload.ours
+    return (f"{workload.name}, {ours.contestant.knob} {ours.contestant.shown:g}", *standing_cells(ours))
+
+
 def _rows_of(standings: Sequence[Standing]) -> list[Row]:
     return [(policy_name(standing.contestant), *standing_cells(standing)) for standing in standings]
 
 
-def print_tables(console: Console, title: str, rows: Sequence[Row]) -> None:
+def print_tables(console: Console, title: str, rows: Sequence[Row], whose: str = "policy") -> None:
     """One table where the console is wide enough for every figure, else several below each other."""
     console.print(Text(title, style="bold"))
     blocks = next(
         (blocks for blocks in BLOCKS if all(_width(rows, one) <= console.width for one in blocks)), BLOCKS[-1]
     )
     for columns in blocks:
-        console.print(_table(rows, columns))
+        console.print(_table(rows, columns, whose))
 
 
 def _width(rows: Sequence[Row], columns: Sequence[int]) -> int:
@@ -89,14 +105,14 @@ def _heading(column: int) -> str:
     return FIGURES[column].replace(" ", "\n", 1)
 
 
-def _table(rows: Sequence[Row], columns: Sequence[int]) -> Table:
-    """Some figures of every policy. Where the console is narrow, the policy's name is wrapped, and no figure."""
+def _table(rows: Sequence[Row], columns: Sequence[int], whose: str) -> Table:
+    """Some figures of every row. Where the console is narrow, the name of the row is wrapped, and no figure."""
     table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("policy", overflow="fold", min_width=NARROWEST_NAME)
+    table.add_column(whose, overflow="fold", min_width=NARROWEST_NAME)
     for column in columns:
         table.add_column(_heading(column), justify="right", no_wrap=True, min_width=_widest(rows, column))
     for row in rows:
-        table.add_row(row[0], *(row[column + 1] for column in columns))
+        table.add_row(Text(row[0]), *(row[column + 1] for column in columns))
     return table
 
 

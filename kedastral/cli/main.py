@@ -5,7 +5,7 @@ import errno
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, TypeVar
 
@@ -100,9 +100,11 @@ def backtest(context: click.Context, /, **_flags: object) -> None:
     """Replay history through the code of `run`, and say what it would have cost and served, beside a plain HPA."""
     from kedastral.cli.backtest import run_backtest  # noqa: PLC0415 - only this command needs it
 
-    settings = _load(BacktestSettings, context).settings
+    loaded = _load(BacktestSettings, context)
+    if loaded.settings.fleet is not None:
+        _tell_warnings(loaded.settings.fleet.warnings)
     try:
-        run_backtest(settings)
+        run_backtest(loaded.settings)
     except KeyboardInterrupt:
         _complain("interrupted; what was not finished is not written")
         sys.exit(INTERRUPTED)
@@ -196,6 +198,11 @@ def _exit_cleanly(main: Callable[..., Any], *arguments: object) -> None:
 def _complain(*problems: str) -> None:
     for problem in problems:
         _tell(f"kedastral: {problem}")
+
+
+def _tell_warnings(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        _tell(f"kedastral: warning: {one_line(warning)}")
 
 
 def _tell(words: str) -> None:

@@ -85,7 +85,8 @@ class HistorySettings:
         "--workload",
         "WORKLOAD",
         read_name,
-        "what the tables call a single workload; by default the name of its file, or prometheus",
+        "with --config the ForecastPolicy that is replayed, by default each of them; else what the tables call a "
+        "single workload, by default the name of its file, or prometheus",
         kind="name",
     )
 
@@ -171,6 +172,6 @@ class BacktestOutput:
         "--report",
         "BACKTEST_REPORT",
         read_output_path,
-        "file for a report with plots, as one HTML page that needs nothing else; wants kedastral[report]",
+        "file for a report with plots, as one HTML page that needs nothing else; wants matplotlib",
         kind="file",
     )

@@ -6,7 +6,7 @@ the workloads and ``--workload`` none, they are about all of them: they win over
 ScaledObjects that do not say otherwise.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -14,7 +14,7 @@ import attrs
 
 from kedastral.config.assembly import Assembly
 from kedastral.config.config_files import read_config_files
-from kedastral.config.documents import read_config_documents
+from kedastral.config.documents import Document, read_config_documents
 from kedastral.config.fleet_settings import FleetSettings, WorkloadSettings
 from kedastral.config.metadata import read_workload
 from kedastral.config.process import Process
@@ -46,15 +46,25 @@ class FleetOrigin:
     def read_as_far_as_possible(self) -> "tuple[ConfiguredFleet | None, list[str]]":
         """The fleet, or all the problems that there are."""
         try:
-            files = read_config_files(self.path) if self.path is not None else []
+            documents, problems = self.read_documents()
         except ConfigError as error:
             return None, list(error.problems)
+        return self.assemble(documents, problems)
+
+    def read_documents(self) -> tuple[list[Document], list[str]]:
+        """The documents of the files as they are now, and all problems; ConfigError where a file cannot be read."""
+        files = read_config_files(self.path) if self.path is not None else []
+        return read_config_documents(files, self.env)
+
+    def assemble(
+        self, documents: Sequence[Document], problems: Sequence[str]
+    ) -> "tuple[ConfiguredFleet | None, list[str]]":
+        """The fleet of ``documents``, in which ``problems`` were found, or all the problems that there are."""
         knows_files = self.path is not None or not self.process.has_files
-        documents, problems = read_config_documents(files, self.env)
         assembly = Assembly.of(self.process, documents, has_all=not problems and knows_files)
-        problems += assembly.problems
-        if problems or self.process.unknown:
-            return None, problems
+        everything = [*problems, *assembly.problems]
+        if everything or self.process.unknown:
+            return None, everything
         settings = FleetSettings(sources=assembly.sources, workloads=assembly.workloads)
         return ConfiguredFleet(settings, self, tuple(dict.fromkeys(assembly.warnings))), []
 

@@ -3,7 +3,7 @@
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 import attrs
 
@@ -13,7 +13,8 @@ from kedastral.config.fleet import FleetOrigin, limit_problems
 from kedastral.config.keys import SOURCE_SETTINGS, WORKLOAD_SETTINGS
 from kedastral.config.process import Process
 from kedastral.config.reading import Given, Reading, build, default_of, describe, describe_conflicts, read_given
-from kedastral.config.settings import BY_COMMAND
+from kedastral.config.replayed_fleet import read_to_replay
+from kedastral.config.settings import BY_COMMAND, BacktestSettings
 from kedastral.config.units import write_duration, write_value
 from kedastral.errors import ConfigError
 
@@ -50,7 +51,7 @@ def load(kind: type[T], flags: Mapping[str, str], env: Mapping[str, str], unknow
     for setting in known.values():
         _read_one(setting, flags, env, reading)
     reading.problems += _find_missing(known.values(), reading)
-    has_fleet = any(field.name == "fleet" for field in attrs.fields(cast("type[attrs.AttrsInstance]", kind)))
+    has_fleet = _has_fleet(kind, reading)
     own = reading
     if has_fleet:
         own = Reading({name: value for name, value in reading.values.items() if name not in OF_FLEETS}, reading.given)
@@ -60,12 +61,19 @@ def load(kind: type[T], flags: Mapping[str, str], env: Mapping[str, str], unknow
         if reading.problems:
             raise ConfigError(reading.problems)
         return Loaded(build(kind, reading.values), reading.values, reading.given, warnings)
-    fleet, problems = _origin_of(known, reading, env).read_as_far_as_possible()
+    origin = _origin_of(known, reading, env)
+    fleet, problems = read_to_replay(origin) if kind is BacktestSettings else origin.read_as_far_as_possible()
     problems = [*reading.problems, *problems]
     if fleet is None or problems:
         raise ConfigError(limit_problems(problems))
     settings = build(kind, reading.values, fleet=fleet)
     return Loaded(settings, reading.values, reading.given, (*warnings, *fleet.warnings))
+
+
+def _has_fleet(kind: type[Any], reading: Reading) -> bool:
+    """Whether workloads are described: by all that forecast, and by a backtest where files are given."""
+    field = next((field for field in attrs.fields(kind) if field.name == "fleet"), None)
+    return field is not None and (field.default is attrs.NOTHING or "config" in reading.given)
 
 
 def _origin_of(known: Mapping[str, Setting], reading: Reading, env: Mapping[str, str]) -> FleetOrigin:

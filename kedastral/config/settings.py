@@ -119,8 +119,10 @@ class DemoSettings:
 
 @attrs.frozen(kw_only=True)
 class BacktestSettings:
-    """`kedastral backtest`."""
+    """`kedastral backtest`; with ``fleet`` the workloads of files are replayed, by settings of their own."""
 
+    fleet: ConfiguredFleet | None = None
+    config: ConfigFiles = group(ConfigFiles)
     history: HistorySettings = group(HistorySettings)
     login: PrometheusLogin = group(PrometheusLogin)
     forecast: ForecastSettings = group(ForecastSettings)

@@ -253,7 +253,7 @@ def test_a_report_without_matplotlib_is_refused_before_anything_is_computed(
     ended = call(monkeypatch, "--csv", empty, "--report", tmp_path / "report.html")
     assert (ended.code, ended.err) == (
         2,
-        "kedastral: --report needs matplotlib for its plots; install it with: pip install 'kedastral[report]'\n",
+        "kedastral: --report needs matplotlib for its plots; install it with: pip install matplotlib\n",
     )
 
 
