@@ -57,7 +57,7 @@ class Life:
     def __init__(self, step: float, days: int) -> None:
         self.step, self.points, self.at = step, round(days * 86400 / step), 0
         policy = PlanPolicy(100.0, bounds=ReplicaBounds(2, 50))
-        self.steered = SteeredSettings(SteeringSettings(policy))
+        self.steered = SteeredSettings(SteeringSettings(policy), interval=60.0)
         self.workload = Workload("w", "m", STEPS, 300.0, policy, steered=self.steered)
         self.model, self.snapshot = AutoModel(), None  # type: AutoModel, Snapshot | None
         self.history = self._read()

@@ -238,6 +238,7 @@ def workload_of(settings: WorkloadSettings) -> Workload:
         settings.stale.stale_after,
         observing=serving.mode is Mode.OBSERVE,
     )
+    steered = SteeredSettings(steering, settings.plan.headroom, floor, interval=settings.forecast.interval)
     kind = MODELS.get(str(settings.forecast.model))
     return Workload(
         name=settings.key,
@@ -246,7 +247,7 @@ def workload_of(settings: WorkloadSettings) -> Workload:
         lead_time=serving.lead_time,
         policy=policy,
         reactive_headroom=floor,
-        steered=SteeredSettings(steering, settings.plan.headroom, floor) if kind is not None and kind.steered else None,
+        steered=steered if kind is not None and kind.steered else None,
         mode=serving.mode,
     )
 

@@ -5,11 +5,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 import attrs
-import numpy as np
 
-from kedastral.core.capacity import ReplicaBounds
-from kedastral.core.forecast import Forecast
-from kedastral.core.series import Ints, frozen_ints
 from kedastral.core.snapshot import Mode, Snapshot
 
 
@@ -93,26 +89,17 @@ def replicas_at(snapshot: Snapshot, now: datetime) -> int:
     return max(planned, snapshot.floor or 0)
 
 
+def told_until(snapshot: Snapshot, now: datetime) -> int:
+    """What was read of ``snapshot`` last before ``now``, stale or not, while its plan covered the lead time."""
+    covered = snapshot.ends_at - timedelta(seconds=snapshot.lead_time)
+    return replicas_at(snapshot, max(min(now, covered) - timedelta(microseconds=1), snapshot.made_at))
+
+
 def wanted_for(snapshot: Snapshot | None, now: datetime) -> int | None:
     """What ``snapshot``'s plan wants Ready at ``now`` itself; None where it has none or ``now`` lies outside it."""
     if snapshot is None or not snapshot.made_at <= now < snapshot.ends_at:
         return None
     return int(snapshot.replicas[min(_step_at(snapshot, now), len(snapshot.replicas) - 1)])
-
-
-def rest_of(snapshot: Snapshot, forecast: Forecast, bounds: ReplicaBounds) -> Ints:
-    """What ``snapshot``'s plan wants during each step of ``forecast``: the larger where a step touches two of its own.
-
-    Past its end it wants nothing; all of it lies within ``bounds`` but for that.
-    """
-    step = timedelta(seconds=forecast.step)
-    rest = []
-    for number in range(len(forecast.values)):
-        begin = forecast.made_at + number * step
-        first, last = _step_at(snapshot, begin), _step_at(snapshot, begin + step - timedelta(microseconds=1))
-        touched = snapshot.replicas[max(first, 0) : max(last + 1, 0)]
-        rest.append(bounds.clamp(int(touched.max())) if len(touched) else 0)
-    return frozen_ints(np.array(rest))
 
 
 def decide(snapshot: Snapshot | None, now: datetime, policy: StalePolicy) -> Decision:

@@ -12,7 +12,8 @@ import math
 import attrs
 import numpy as np
 
-from kedastral.core.capacity import PlanPolicy, ReplicaBounds, plan_replicas, reactive_replicas
+from kedastral.core.calming import Before, calm, hold, keep_wanted, steps_held, wanted_of
+from kedastral.core.capacity import PlanPolicy, plan_replicas, reactive_replicas
 from kedastral.core.forecast import Forecast
 from kedastral.core.holding import SHORTEST_HOLD, held_load
 from kedastral.core.series import EPOCH, Floats, Ints, Series, frozen_floats, frozen_ints, same_array
@@ -27,16 +28,10 @@ from kedastral.core.uncertainty import (
     offset_of,
     upper_path,
 )
+from kedastral.core.unheld import Unheld
 
 FLOOR_UTILISATION = 0.95
 """The reactive floor keeps pods at this share of their target, over h: it halves unserved load for 2 % of cost."""
-DOWN_BAND = 0.08
-"""A plan this little (relative) below what is served changes nothing: a third of the scale events for 0.3 % of cost."""
-DOWN_AFTER = 300.0
-"""Seconds for which less has to be wanted before it is served, the HPA's own window: 40 % of the scale events, and no
-dearer at the same service level, since a need that comes back within minutes finds its pods."""
-UP_EXTRA = 0.05
-"""On the way up this much more, in whole pods: spares the next few steps up, and is nothing below 20 pods."""
 WIDENS = 2.0
 """From 0.999 on h widens the margin too, by this power of it: what is left to avoid then are the jumps, and a factor on
 a quiet load does little for them. At lower levels it costs more than it brings."""
@@ -45,19 +40,23 @@ LEAST_HISTORY = 2 * 3600.0
 its error over the traces at 10 min to 1 h, 0.96 at 2 h, 0.93 at 6 h), and nobody could tell yet whether it loses."""
 
 
+NOTHING_BEFORE = Before()
+
+
 @attrs.frozen
 class SteeredSettings:
     """How a forecast with uncertainty becomes replicas.
 
     ``headroom`` fixes the factor on the upper quantile; None steers it to the service level. ``reactive_headroom`` is
     the floor's under a fixed headroom; None turns the floor off in either case. With less than ``least_history``
-    seconds of history the last value is planned for.
+    seconds of history the last value is planned for. ``interval`` are the seconds between two ticks, None for a step.
     """
 
     steering: SteeringSettings
     headroom: float | None = None
     reactive_headroom: float | None = 1.1
     least_history: float = LEAST_HISTORY
+    interval: float | None = None
 
     @property
     def policy(self) -> PlanPolicy:
@@ -82,13 +81,16 @@ class SteeredSettings:
 class SteeredState:
     """What one workload carries from tick to tick; all of it numbers, so that it can be stored.
 
-    ``served`` is the newest recommendation; ``wanted`` what the plans of the last `DOWN_AFTER` seconds came to.
+    ``served`` is the newest recommendation; ``wanted`` what the plans of late came to, see
+    `kedastral.core.calming.keep_wanted`; ``unheld`` is the newest plan, ``said`` the newest of a model's forecast.
     """
 
     uncertainty: UncertaintyState = attrs.field(factory=UncertaintyState)
     steering: SteeringState = attrs.field(factory=SteeringState)
     served: int | None = None
     wanted: tuple[Recommended, ...] = ()
+    unheld: Unheld | None = None
+    said: Unheld | None = None
 
 
 @attrs.frozen
@@ -139,25 +141,16 @@ class SteeredReport:
 
 
 def plan_steered(
-    state: SteeredState,
-    history: Series,
-    forecast: Forecast,
-    settings: SteeredSettings,
-    *,
-    previous: int | None,
-    least: Ints | None = None,
+    state: SteeredState, history: Series, forecast: Forecast, settings: SteeredSettings, before: Before = NOTHING_BEFORE
 ) -> tuple[SteeredState, SteeredPlan]:
     """The plan of this tick, and the state for the next.
 
-    ``forecast`` was made from ``history``, its first value following the history's last; ``previous`` as in
-    `kedastral.core.capacity.plan_replicas`. ``least`` are replicas that no step goes below, where some are to be kept.
-    Raises ValueError where the history holds no value.
+    ``forecast`` was made from ``history``, its first value following the history's last. ``before.wanted`` is the
+    ``previous`` of `kedastral.core.capacity.plan_replicas`. Raises ValueError where the history holds no value.
     """
     newest = history.newest
     if newest is None:
         raise ValueError("there is no history to plan from")
-    step, made_at = history.step, (forecast.made_at - EPOCH).total_seconds()
-    touched = settings.touched(step)
     state = learn(state, history, settings)
     standing = standing_of(state.uncertainty, history, forecast, settings.least_history)
     factor = factor_of(state.steering, settings.steering) if settings.headroom is None else settings.headroom
@@ -167,21 +160,39 @@ def plan_steered(
     upper = _upper_of(calibration, history, values, settings.widening(factor))
     floor = _floor_of(history, factor, state.steering.hold, settings)
     policy = attrs.evolve(settings.policy, headroom=1.0)
-    replicas = plan_replicas(upper * factor, policy, previous=previous)
-    wanted = _keep_wanted(state.wanted, made_at, wanted_of(replicas, floor, touched))
-    replicas, floor = calm(replicas, floor, state.served, wanted, policy.bounds)
-    replicas = replicas if least is None else frozen_ints(np.maximum(replicas, least))
-    served = wanted_of(replicas, floor, touched)
-    uncertainty = state.uncertainty
+    replicas = plan_replicas(upper * factor, policy, previous=before.wanted)
+    state, replicas, floor = _serve(state, forecast, replicas, floor, settings, before)
     if forecast.standing.is_ok:  # what stands in is no forecast of the model's
-        uncertainty = expect(uncertainty, history, forecast.values, settings.window(step), touched)
-    state = SteeredState(
-        uncertainty,
-        remember(state.steering, made_at, served, step, settings.steering),
-        served,
-        wanted,
-    )
+        window, touched = settings.window(history.step), settings.touched(history.step)
+        state = attrs.evolve(state, uncertainty=expect(state.uncertainty, history, forecast.values, window, touched))
     return state, SteeredPlan(replicas, upper, floor, factor, standing)
+
+
+def _serve(
+    state: SteeredState,
+    forecast: Forecast,
+    replicas: Ints,
+    floor: int | None,
+    settings: SteeredSettings,
+    before: Before,
+) -> tuple[SteeredState, Ints, int | None]:
+    """The plan as it is published, its floor, and the state that remembers what is served of it."""
+    step, at = forecast.step, (forecast.made_at - EPOCH).total_seconds()
+    touched, interval = settings.touched(step), settings.interval or step
+    told = state.served if before.told is None else before.told
+    news = [wanted_of(replicas, floor, touched)]
+    if told is not None and (state.served is None or told > state.served):
+        news.insert(0, told)  # the plan before has come to more since it was made, and wants it as much as this one
+    wanted = keep_wanted(state.wanted, at, interval, *news)
+    calmed = calm(replicas, floor, told, wanted, settings.policy.bounds)
+    plan = calmed.replicas if before.rest is None else np.maximum(calmed.replicas, before.rest)
+    served = max(wanted_of(plan, calmed.floor, touched), calmed.held)
+    published = hold(plan, served, touched, steps_held(step, interval)) if served > (calmed.floor or 0) else plan
+    steering = remember(state.steering, at, served, step, settings.steering)
+    unheld = Unheld.of(forecast.made_at, step, plan)
+    said = unheld if forecast.standing.is_ok else state.said
+    state = attrs.evolve(state, steering=steering, served=served, wanted=wanted, unheld=unheld, said=said)
+    return state, published, calmed.floor
 
 
 def standing_of(uncertainty: UncertaintyState, history: Series, forecast: Forecast, least: float) -> Standing:
@@ -200,42 +211,6 @@ def learn(state: SteeredState, history: Series, settings: SteeredSettings) -> St
     if settings.headroom is not None:
         steering = attrs.evolve(steering, h=state.steering.h, hold=state.steering.hold)
     return attrs.evolve(state, uncertainty=uncertainty, steering=steering)
-
-
-def wanted_of(replicas: Ints, floor: int | None, touched: int) -> int:
-    """What is served of a plan the moment it is made, as `kedastral.core.serving.replicas_at` reads it."""
-    return max(int(replicas[:touched].max()), floor or 0)
-
-
-def calm(
-    replicas: Ints,
-    floor: int | None,
-    served: int | None,
-    wanted: tuple[Recommended, ...],
-    bounds: ReplicaBounds,
-) -> tuple[Ints, int | None]:
-    """A plan and its floor with fewer scale events: down by much and for good, or not at all; up a little further.
-
-    ``wanted`` ends with what this plan comes to. Replicas held are put into the first step, so that the serving rule
-    reads them while this plan is the newest, and for one step at most.
-    """
-    now = wanted[-1].replicas
-    if served is None or now == served:
-        return replicas, floor
-    if now < served:
-        least = max(entry.replicas for entry in wanted)
-        held = replicas.copy()
-        held[0] = max(int(held[0]), bounds.clamp(served if least >= served * (1 - DOWN_BAND) else least))
-        return frozen_ints(held), floor
-    more = np.minimum(replicas + (replicas * UP_EXTRA).astype(np.int64), bounds.clamp(math.inf))
-    if floor is not None and floor > served:
-        floor = bounds.clamp(floor + math.floor(floor * UP_EXTRA))
-    return frozen_ints(np.where(replicas > served, more, replicas)), floor
-
-
-def _keep_wanted(wanted: tuple[Recommended, ...], at: float, replicas: int) -> tuple[Recommended, ...]:
-    kept = (entry for entry in wanted if at - DOWN_AFTER < entry.at < at)
-    return (*kept, Recommended(at, replicas))
 
 
 def _upper_of(calibration: Calibration, history: Series, values: Floats, widened: float) -> Floats:

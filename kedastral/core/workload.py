@@ -3,14 +3,16 @@
 
 import attrs
 
-from kedastral.core.capacity import PlanPolicy, plan_replicas, reactive_replicas
+from kedastral.core.calming import Before
+from kedastral.core.capacity import PlanPolicy, ReplicaBounds, plan_replicas, reactive_replicas
 from kedastral.core.forecast import Forecast
 from kedastral.core.series import Series
-from kedastral.core.serving import rest_of, wanted_for
+from kedastral.core.serving import told_until, wanted_for
 from kedastral.core.snapshot import Mode, Snapshot
 from kedastral.core.standing import Standing
 from kedastral.core.steered import SteeredSettings, SteeredState, plan_steered
 from kedastral.core.uncertainty import UncertaintyState
+from kedastral.core.unheld import Unheld
 
 
 @attrs.frozen
@@ -77,15 +79,31 @@ def plan_by_service_level(
     """
     if workload.steered is None:
         raise ValueError(f"{workload.name} is not steered to a service level")
-    before = wanted_for(previous, forecast.made_at)
-    carried = previous.steered.state if previous is not None and previous.steered is not None else SteeredState()
+    carried = _carried_from(previous)
+    before = _before(carried, previous, forecast, workload.policy.bounds)
     if learnt is not None and learnt.model.windows > carried.uncertainty.model.windows:
         carried = attrs.evolve(carried, uncertainty=learnt)
-    least = None
-    if previous is not None and not forecast.standing.is_ok:  # what stands in takes back nothing that a model has said
-        least = rest_of(previous, forecast, workload.policy.bounds)
-    state, plan = plan_steered(carried, history, forecast, workload.steered, previous=before, least=least)
+    state, plan = plan_steered(carried, history, forecast, workload.steered, before)
     return Snapshot(
         workload.name, workload.metric, forecast, plan.replicas, workload.lead_time, history.newest, plan.floor,
         steered=plan.report(state, workload.steered), mode=workload.mode, standing=plan.standing,
     )  # fmt: skip
+
+
+def _carried_from(previous: Snapshot | None) -> SteeredState:
+    """The state that goes on; a plan by headroom, if that is what was there, is one a model has made."""
+    if previous is None:
+        return SteeredState()
+    if previous.steered is not None:
+        return previous.steered.state
+    plan = Unheld.of(previous.made_at, previous.forecast.step, previous.replicas)
+    return SteeredState(unheld=plan, said=plan)
+
+
+def _before(state: SteeredState, previous: Snapshot | None, forecast: Forecast, bounds: ReplicaBounds) -> Before:
+    """What the plan before says as ``forecast`` is planned; what stands in for a model takes back nothing it said."""
+    at = forecast.made_at
+    wanted = None if state.unheld is None else state.unheld.wanted_at(at)
+    told = None if previous is None else told_until(previous, at)
+    rest = None if forecast.standing.is_ok or state.said is None else state.said.rest_for(forecast, bounds)
+    return Before(wanted, told, rest)

@@ -62,7 +62,7 @@ def drive(
             newest = history.newest
             assert newest is not None
             forecast = Forecast(real.time_at(minute + 1), 60.0, np.full(10, newest.value))
-            state, _ = plan_steered(state, history, forecast, settings, previous=None)
+            state, _ = plan_steered(state, history, forecast, settings)
             assert state.served is not None
             served[minute] = state.served
         factors[minute] = factor_of(state.steering, steering)

@@ -19,14 +19,12 @@ from kedastral.core.serving import replicas_at
 from kedastral.core.snapshot import Snapshot
 from kedastral.core.standing import OK, STANDS_DOWN, learning_from
 from kedastral.core.steered import (
-    DOWN_AFTER,
     SteeredPlan,
     SteeredSettings,
     SteeredState,
-    calm,
     plan_steered,
 )
-from kedastral.core.steering import Recommended, SteeringSettings, SteeringState
+from kedastral.core.steering import SteeringSettings, SteeringState
 from kedastral.core.uncertainty import Calibration, UncertaintyState
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -46,7 +44,7 @@ def tick(
     made_at = history.time_at(len(history) - 1)
     values = np.full(STEPS, ahead) if isinstance(ahead, float) else np.array(ahead)
     state = SteeredState(CERTAIN) if state is None else state
-    return plan_steered(state, history, Forecast(made_at, 60.0, values), settings, previous=None)
+    return plan_steered(state, history, Forecast(made_at, 60.0, values), settings)
 
 
 def test_load_and_factor_become_replicas() -> None:
@@ -140,56 +138,6 @@ def test_a_history_of_gaps_alone_cannot_be_planned_from() -> None:
         tick([np.nan], 10.0)
 
 
-# -- calm --
-
-
-def calmed(served: int | None, *plan: int, recent: tuple[int, ...] = (), floor: int | None = None) -> list[int]:
-    now = max(*plan[:2], floor or 0)
-    wanted = tuple(Recommended(0.0, count) for count in (*recent, now))
-    replicas, floor = calm(np.array(plan), floor, served, wanted, POLICY.bounds)
-    return [*replicas.tolist(), floor or 0]
-
-
-def test_the_first_plan_is_taken_as_it_is() -> None:
-    assert calmed(None, 7, 8, 9) == [7, 8, 9, 0]
-
-
-def test_a_small_step_down_is_held_in_the_first_step_alone() -> None:
-    assert calmed(100, 92, 90, 50) == [100, 90, 50, 0]
-    assert calmed(100, 91, 90, 50) == [91, 90, 50, 0]
-
-
-def test_down_goes_as_far_as_the_last_minutes_wanted() -> None:
-    assert calmed(100, 50, 50, 50, recent=(60, 80, 70)) == [80, 50, 50, 0]
-    assert calmed(100, 50, 50, 50, recent=(95,)) == [100, 50, 50, 0]
-
-
-def test_up_goes_a_little_further() -> None:
-    assert calmed(10, 30, 100, 10) == [31, 105, 10, 0]
-    assert calmed(10, 11, 12, 10) == [11, 12, 10, 0]
-    assert calmed(10, 10, 10, 10, floor=100) == [10, 10, 10, 105]
-
-
-def test_never_above_the_most() -> None:
-    assert calmed(10, 400, 399, 10) == [400, 400, 10, 0]
-    assert calmed(430, 398, 10, 10) == [400, 10, 10, 0]  # the maximum was lowered
-
-
-def test_what_was_wanted_is_forgotten_after_a_while() -> None:
-    state = SteeredState(CERTAIN)
-    served = []
-    for minute in range(10):
-        state, _ = tick([100.0] * (1 + minute), 900.0 if minute < 2 else 300.0, state)
-        served.append(state.served)
-
-    # up at once, and down once less was wanted for the whole of DOWN_AFTER
-    assert served == [99, 99, 99, 99, 99, 99, 33, 33, 33, 33]
-    assert DOWN_AFTER == 300.0
-
-
-# -- the whole --
-
-
 def test_the_state_can_be_stored() -> None:
     state, _ = tick([100.0] * 5, 200.0)
     again = cattrs.structure(json.loads(json.dumps(cattrs.unstructure(state))), SteeredState)
@@ -245,7 +193,7 @@ def test_what_stands_in_for_a_forecast_is_planned_with_the_last_values_margin_an
     learning = learning_from(history)
     wide = UncertaintyState(Calibration(thresholds=(9.0, 9.0)), Calibration(thresholds=(0.0, 0.0)))
     made = stand_in(history, history.time_at(199), STEPS, learning)
-    state, plan = plan_steered(SteeredState(wide), history, made, SETTINGS, previous=None)
+    state, plan = plan_steered(SteeredState(wide), history, made, SETTINGS)
 
     assert plan.standing == learning
     assert plan.replicas.tolist() == [11] * STEPS

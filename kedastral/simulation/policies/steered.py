@@ -4,6 +4,8 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+import attrs
+
 from kedastral.core.forecast import Forecast, stand_in
 from kedastral.core.ports import Model
 from kedastral.core.series import Series
@@ -35,7 +37,7 @@ class Steered:
     ) -> None:
         self.name = f"steered-{model.name}"
         self._model = model
-        self._settings = settings
+        self._settings = attrs.evolve(settings, interval=reading.interval)
         self._reading = reading
         self._stale = stale
         self._next_tick = 0.0
