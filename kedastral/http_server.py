@@ -17,7 +17,7 @@ import h11
 import hypercorn.protocol
 import trio
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event, RawData
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.events import Body, EndBody, Response
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import H11Protocol
@@ -27,6 +27,7 @@ from hypercorn.typing import AppWrapper, ASGIFramework, ConnectionState
 from hypercorn.utils import wrap_app
 
 from kedastral.grpc_trio.peer import Peer
+from kedastral.grpc_trio.room import Guest, Room
 from kedastral.grpc_trio.tls import FailureLog, HandshakeError, peek, shake_hands, speaks_tls, tell_failure
 from kedastral.wire import dump_json
 
@@ -35,10 +36,12 @@ HTTP_GRACE = 1.5
 KEEP_ALIVE = 10.0
 """Seconds that a connection may stay open with no request on it; longer than httpx keeps one, so that no client of
 ours writes to a connection that closes under it."""
-HANDSHAKE_WITHIN = 10.0
+HANDSHAKE_WITHIN = 5.0
 """Seconds for a TLS handshake: enough for a slow link, too little to hoard connections."""
 MOST_CONNECTIONS = 512
 """Connections at once; they share the limit of open files with gRPC, which must not starve for them."""
+MOST_WAITING = 256
+"""Of them, those without a request; one more, and the one that has waited longest is dropped."""
 
 # Seconds for a connection's bookkeeping once its request is answered; only a connection that is lost needs any.
 _BOOKKEEPING = 1.0
@@ -63,8 +66,9 @@ async def serve_http(
 
     With ``tls`` it serves HTTPS, HTTP/1.1 only. A client that will not agree on TLS is one line in the log.
 
-    A connection is closed when it has been idle for ``keep_alive`` seconds; beyond `MOST_CONNECTIONS` they are turned
-    away.
+    A connection is closed when it has been idle for ``keep_alive`` seconds. Beyond `MOST_WAITING` idle ones, or
+    `MOST_CONNECTIONS` of all, the one that has been idle for longest makes room for a new one; where none is idle, that
+    is turned away.
 
     Draining: nothing new is accepted, idle connections close at once, requests in flight have `HTTP_GRACE` seconds.
     Cancelling it cuts every connection off. Raises what ``accept`` raises, except where the system is short of
@@ -171,11 +175,15 @@ class _Connection(TCPServer):
         with trio.move_on_after(_BOOKKEEPING) as scope:
             scope.shield = True
             await super().protocol_send(event)
+            if isinstance(event, Updated) and self.guest is not None:
+                (self.guest.wait if event.idle else self.guest.hear)()
             if self._client_is_gone:
                 await self.idle_task.stop()
 
     failures: FailureLog | None = None
     """Where a client is told of that speaks TLS though this is plain HTTP."""
+    guest: Guest | None = None
+    """Its place, which is safe while there is a request."""
 
     async def _read_data(self) -> None:
         if self.failures is not None and speaks_tls(await peek(self.stream, 2)):
@@ -195,32 +203,34 @@ class _Session:
     failures: FailureLog = attrs.field(factory=lambda: FailureLog(log))
     context: WorkerContext = attrs.field(factory=lambda: WorkerContext(None))
     _open: set[trio.SocketStream] = attrs.field(factory=set, init=False)
-    _full: bool = attrs.field(default=False, init=False)
+    _room: Room = attrs.field(factory=lambda: Room(log, MOST_CONNECTIONS, MOST_WAITING), init=False)
 
     def take(self, stream: trio.SocketStream, connections: trio.Nursery) -> None:
-        """Serve a new connection in ``connections``, or close it where there are too many."""
-        if len(self._open) < MOST_CONNECTIONS:
-            self._full = False
-            self._open.add(stream)
-            connections.start_soon(self.serve_connection, stream)
+        """Serve a new connection in ``connections``, or close it where there is no room."""
+        while_there_is_room = trio.CancelScope()
+        guest = self._room.take(Peer(stream).host, while_there_is_room.cancel)
+        if guest is None:
+            stream.socket.close()
             return
-        if not self._full:
-            log.warning("connections are turned away, %d are open", len(self._open))
-        self._full = True
-        stream.socket.close()
+        self._open.add(stream)
+        connections.start_soon(self.serve_connection, stream, guest, while_there_is_room)
 
-    async def serve_connection(self, stream: trio.SocketStream) -> None:
+    async def serve_connection(
+        self, stream: trio.SocketStream, guest: Guest, while_there_is_room: trio.CancelScope
+    ) -> None:
         """Serve one connection. Whatever goes wrong on it is logged here and ends with it."""
         try:
-            if (transport := await self._secure(stream)) is not None:
-                # its type asks for TLS, its code takes both
-                connection = _Connection(self.app, self.config, self.context, ConnectionState({}), transport)  # type: ignore[arg-type]
-                connection.failures = None if self.tls else self.failures
-                await connection.run()
+            with while_there_is_room:
+                if (transport := await self._secure(stream)) is not None:
+                    # its type asks for TLS, its code takes both
+                    connection = _Connection(self.app, self.config, self.context, ConnectionState({}), transport)  # type: ignore[arg-type]
+                    connection.failures, connection.guest = None if self.tls else self.failures, guest
+                    await connection.run()
         except* Exception:  # whatever bytes did it, the other connections go on
             log.warning("a connection failed", exc_info=True)
         finally:
             self._open.discard(stream)
+            guest.leave()
             stream.socket.close()
 
     async def _secure(self, stream: trio.SocketStream) -> trio.abc.Stream | None:

@@ -296,26 +296,54 @@ async def test_clients_that_keep_their_connections_do_not_delay_the_end(nursery:
         await client.aclose()
 
 
-async def test_too_many_connections_are_turned_away_with_one_line_and_room_comes_back(
+async def test_too_many_busy_connections_are_turned_away_with_one_line_and_room_comes_back(
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(http_server, "MOST_CONNECTIONS", 3)
-    site = await start_real(nursery, keep_alive=3600)
-    kept = [await site.say(KEEPING) for _ in range(3)]
-    for client in kept:
-        assert (await client.receive_some()).startswith(b"HTTP/1.1 200")
+    listener = open_listener(ListenAddress("127.0.0.1", 0), "--http-listen")
+    site = Site(listener.getsockname()[1])
+    await nursery.start(site.run, listener)
+    for _ in range(3):
+        await site.say(b"GET /slow" + HEAD + b"\r\n")
+        with trio.fail_after(30):
+            await site.asked.wait()
+        site.asked = trio.Event()
     for _ in range(5):
-        async with await site.say(b"") as client:
-            assert await read_all(client) == b""
-    assert [record.getMessage() for record in caplog.records] == ["connections are turned away, 3 are open"]
-    for client in kept:
-        await client.aclose()
+        assert await read_all(await site.say(b"")) == b""
+    words = "connections are turned away: 3 are open; the newest is from 127.0.0.1"
+    assert [record.getMessage() for record in caplog.records] == [words]
+    site.allowed.set()
     answer = b""
     with trio.fail_after(30):
-        while not answer:  # until the server has seen that they are gone
-            async with await site.say(GOOD) as client:
-                answer = await read_all(client)
+        while not answer:  # until those before have been answered
+            answer = await read_all(await site.say(GOOD))
     assert answer.startswith(b"HTTP/1.1 200")
+    for client in site.clients:
+        client.socket.close()
+    site.may_close.set()
+
+
+@pytest.mark.parametrize("idle", [b"", b"GET /healthz HTT", KEEPING], ids=["silent", "half a request", "answered"])
+async def test_connections_without_a_request_keep_nobody_out(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, idle: bytes
+) -> None:
+    monkeypatch.setattr(http_server, "MOST_WAITING", 20)
+    site = await start_real(nursery, keep_alive=3600)
+    crowd = []
+    for _ in range(100):
+        crowd.append(await site.say(idle))
+        if idle == KEEPING:
+            assert (await crowd[-1].receive_some()).startswith(b"HTTP/1.1 200")
+    async with await site.say(GOOD) as client:
+        assert (await read_all(client)).startswith(b"HTTP/1.1 200")
+    [line] = [record.getMessage() for record in caplog.records]
+    assert line.startswith(
+        "connections that wait for their client to speak are dropped for new ones, oldest first: 20 "
+    )
+    for stream in crowd[:80]:
+        await read_all(stream)  # until the server hangs up
+    for stream in crowd:
+        await stream.aclose()
     site.may_close.set()
 
 

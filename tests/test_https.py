@@ -204,3 +204,21 @@ async def test_the_end_does_not_wait_for_a_handshake_that_never_comes(site: Site
     with trio.fail_after(PATIENCE):
         await site.closed.wait()
     stream.socket.close()
+
+
+async def test_a_thousand_handshakes_that_are_never_finished_lock_nobody_out(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    crowd = []
+    for number in range(1000):
+        stream = await trio.open_tcp_stream("127.0.0.1", site.port)
+        if number % 2:
+            await stream.send_all(b"\x16\x03\x01")
+        crowd.append(stream)
+    async with site.client() as client:
+        assert (await client.get(site.url)).text == "https 1.1"
+    words = "connections that wait for their client to speak are dropped for new ones"
+    assert len([line for line in caplog.messages if line.startswith(words)]) == 1
+    assert len(caplog.messages) <= 2  # the other is of handshakes that took too long
+    for stream in crowd:
+        stream.socket.close()

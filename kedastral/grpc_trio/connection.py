@@ -39,11 +39,16 @@ _FAREWELL = 1.0
 
 
 class Connection:
-    """Serves HTTP/2 on ``transport`` until either side ends it; ``number`` tells it from others in call ids."""
+    """Serves HTTP/2 on ``transport`` until either side ends it; ``number`` tells it from others in call ids.
+
+    ``on_greeting`` is called when the client's preface is complete. ``spoke_tls`` and ``was_silent`` say afterwards why
+    it never came.
+    """
 
     def __init__(self, transport: trio.abc.Stream, services: Services, limits: Limits, number: int) -> None:
         self.peer = Peer(transport)
-        self.spoke_tls = False
+        self.on_greeting: Callable[[], None] = lambda: None
+        self.spoke_tls = self.was_silent = False
         self._transport = transport
         self._services = services
         self._limits = limits
@@ -86,8 +91,7 @@ class Connection:
                 self._reading.deadline = trio.current_time() + self._limits.handshake_timeout
                 self._leave_if_idle()
                 await self._read()
-            if not self._greeted and self._reading.cancelled_caught:
-                _log.info("%s did not speak HTTP/2 within %g s", self.peer, self._limits.handshake_timeout)
+            self.was_silent = not self._greeted and self._reading.cancelled_caught
             for call in self._calls.values():
                 call.abandon()
             with trio.move_on_after(_FAREWELL):
@@ -172,6 +176,7 @@ class Connection:
     def _apply_settings(self, _: events.RemoteSettingsChanged) -> None:
         if not self._greeted:  # the client's preface is complete, it may take its time from here on
             self._greeted = True
+            self.on_greeting()
             self._reading.deadline = math.inf
             self._leave_if_idle()
         self._meter.count_idle_frame()

@@ -29,8 +29,12 @@ class Limits:
     """
 
     max_connections: int = _count(1_000)
-    """Connections at the same time; later ones are closed at once. A client library holds one or two, so 1,000 is
-    far above need and still below the usual limit of 1,024 file descriptors."""
+    """Connections at the same time; later ones are closed at once, unless others still wait for their client. A client
+    library holds one or two, so 1,000 is far above need and still below the usual limit of 1,024 file descriptors."""
+
+    max_waiting: int = _count(256)
+    """Connections whose TLS handshake or HTTP/2 preface is not complete, at the same time; one more, and the oldest of
+    them is dropped. Both take milliseconds, and files are left for other things: 1,000 of them must lock nobody out."""
 
     max_streams: int = _count(10_000)
     """Calls at the same time on one connection (SETTINGS_MAX_CONCURRENT_STREAMS). Clients such as KEDA put everything
@@ -57,7 +61,7 @@ class Limits:
     send_buffer_bytes: int = _count(2**18)
     """Unsent bytes of a connection at which its handlers pause in ``send_message``; twice a large socket buffer."""
 
-    handshake_timeout: float = _seconds(10.0)
+    handshake_timeout: float = _seconds(5.0)
     """Seconds for the TLS handshake, and again for the HTTP/2 preface: enough for a slow link, too little to hoard
     connections."""
 

@@ -18,7 +18,8 @@ from kedastral.grpc_trio.accept import Acceptor
 from kedastral.grpc_trio.calls import FinishedCall, Services
 from kedastral.grpc_trio.connection import Connection
 from kedastral.grpc_trio.limits import Limits
-from kedastral.grpc_trio.tls import FailureLog, agree_on_http2
+from kedastral.grpc_trio.room import Room
+from kedastral.grpc_trio.tls import FailureLog, SilenceLog, agree_on_http2
 
 _log = logging.getLogger(__name__)
 
@@ -109,7 +110,8 @@ class _Session:
         self._numbers = numbers
         self._open: set[Connection] = set()
         self._draining = False
-        self._failures = FailureLog(_log)
+        self._failures, self._silences = FailureLog(_log), SilenceLog(_log)
+        self._room = Room(_log, limits.max_connections, limits.max_waiting)
 
     async def accept_until(
         self,
@@ -147,18 +149,24 @@ class _Session:
         connections.cancel()
 
     async def _serve_connection(self, transport: trio.abc.Stream) -> None:
-        if len(self._open) >= self._limits.max_connections:
-            _log.warning("a connection is turned away, %d are open", len(self._open))
+        connection = Connection(transport, self._services, self._limits, next(self._numbers))
+        while_there_is_room = trio.CancelScope()
+        guest = self._room.take(connection.peer.host, while_there_is_room.cancel)
+        if guest is None:
             await trio.aclose_forcefully(transport)
             return
-        connection = Connection(transport, self._services, self._limits, next(self._numbers))
+        connection.on_greeting = guest.hear
         self._open.add(connection)
         if self._draining:
             connection.drain()
         try:
-            await self._talk(connection, transport)
+            with while_there_is_room:
+                await self._talk(connection, transport)
         finally:
             self._open.discard(connection)
+            guest.leave()
+            if while_there_is_room.cancelled_caught:
+                await trio.aclose_forcefully(transport)
             # to say goodbye Trio finishes even a handshake that was never begun, which fails where the client is gone
             with trio.move_on_after(_CLOSING), suppress(trio.BrokenResourceError):
                 await transport.aclose()
@@ -168,6 +176,9 @@ class _Session:
         try:
             if await agree_on_http2(transport, connection.peer, self._limits, self._failures):
                 await connection.serve()
+                if connection.was_silent:
+                    within = self._limits.handshake_timeout
+                    self._silences.tell(connection.peer, f"did not speak HTTP/2 within {within:g} s")
                 if connection.spoke_tls:
                     self._failures.tell(connection.peer, "the client speaks TLS, and this port does not")
         except* trio.TooSlowError:

@@ -47,6 +47,10 @@ class HandshakeError(Exception):
 class FailureLog:
     """Tells of clients that cannot be talked to: once a minute for each host and reason, and of no more than 20."""
 
+    line = "TLS handshake with %s failed: %s"
+    more = "TLS handshakes failed %d times more in the same minute"
+    level = logging.WARNING
+
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
         self._told: set[tuple[object, str]] = set()
@@ -54,7 +58,7 @@ class FailureLog:
         self._began = trio.current_time()
 
     def tell(self, peer: Peer, words: str) -> None:
-        """One line that begins with ``words``, unless it would be one too many."""
+        """One line with ``words``, unless it would be one too many."""
         if trio.current_time() - self._began >= _QUIET:
             self._begin_anew()
         what = (peer.host, words)
@@ -62,14 +66,22 @@ class FailureLog:
             self._untold += 1
             return
         self._told.add(what)
-        self._log.warning("TLS handshake with %s failed: %s", peer, words)
+        self._log.log(self.level, self.line, peer, words)
 
     def _begin_anew(self) -> None:
         if self._untold:
-            self._log.warning("TLS handshakes failed %d times more in the same minute", self._untold)
+            self._log.log(self.level, self.more, self._untold)
         self._told.clear()
         self._untold = 0
         self._began = trio.current_time()
+
+
+class SilenceLog(FailureLog):
+    """The same of clients that connect and do not speak HTTP/2."""
+
+    line = "%s %s"
+    more = "%d connections more in the same minute did not speak HTTP/2"
+    level = logging.INFO
 
 
 async def agree_on_http2(transport: trio.abc.Stream, peer: Peer, limits: Limits, failures: FailureLog) -> bool:

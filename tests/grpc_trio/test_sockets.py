@@ -217,3 +217,22 @@ async def test_peers_have_names(tmp_path: Any) -> None:
         await client.call()
         await client.stream.aclose()
     assert server.finished[0].peer.startswith("[::1]:")
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+async def test_a_thousand_connections_that_say_nothing_lock_nobody_out(secure: bool) -> None:
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("test").configure_cert(context)
+    context.set_alpn_protocols(["h2"])
+    credentials = grpc.ssl_channel_credentials(authority.cert_pem.bytes()) if secure else None
+
+    def ask(port: int) -> None:
+        with connect(port, credentials) as call:
+            call("GetMetrics", pb.GetMetricsRequest(), pb.GetMetricsResponse, timeout=20)
+
+    async with run_server(tls=context if secure else None) as server:
+        crowd = [await trio.open_tcp_stream("127.0.0.1", server.port) for _ in range(1000)]
+        await trio.to_thread.run_sync(ask, server.port)
+        for stream in crowd:
+            stream.socket.close()
