@@ -8,6 +8,8 @@ from functools import partial
 
 SERVICES = {"run", "forecaster", "scaler", "demo"}
 """The commands that SIGTERM ends with success."""
+STAY = SERVICES - {"demo"}
+"""The commands that SIGHUP has read their files again. The demo ends with its terminal, until it can say otherwise."""
 ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """What numpy's linear algebra reads as it is loaded. A forecast's matrices are small: more threads than one make it
 several times slower where the cores are busy, and take memory. What the environment says already wins."""
@@ -24,6 +26,8 @@ def main() -> None:
     serves = sys.argv[1:2] and sys.argv[1] in SERVICES
     signal.signal(signal.SIGTERM, partial(_exit, 0 if serves else 128 + signal.SIGTERM))
     signal.signal(signal.SIGINT, partial(_exit, 128 + signal.SIGINT))
+    if sys.argv[1:2] and sys.argv[1] in STAY:
+        signal.signal(signal.SIGHUP, _go_on)
     sys.setswitchinterval(SWITCH_EVERY)
     for name in ONE_THREAD:
         os.environ.setdefault(name, "1")
@@ -32,6 +36,10 @@ def main() -> None:
     if not serves:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     run_command()
+
+
+def _go_on(_number: int, _frame: object) -> None:
+    """Files that change before the command listens for this are read once more when it does: there is nothing to do."""
 
 
 def _exit(code: int, _number: int, _frame: object) -> None:

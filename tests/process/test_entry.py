@@ -47,6 +47,20 @@ def test_a_signal_while_the_program_loads_ends_it_at_once_and_silently(
     assert (ended.returncode, ended.stdout, ended.stderr) == (code, b"", b"")
 
 
+@pytest.mark.parametrize("module", ["kedastral.cli", "trio", "kedastral.compose"])
+@pytest.mark.parametrize(
+    ("command", "goes_on"), [("run", True), ("forecaster", True), ("scaler", True), ("demo", False)]
+)
+def test_a_hangup_while_the_program_loads_ends_no_service(command: str, goes_on: bool, module: str) -> None:
+    number = str(int(signal.SIGHUP))
+    words = [command, number, module, "--nope"]
+    ended = subprocess.run(
+        [sys.executable, "-c", SIGNAL_WHILE_LOADING, *words], capture_output=True, timeout=60, check=False
+    )
+    assert ended.returncode == (2 if goes_on else -signal.SIGHUP)
+    assert (b"--nope is no setting of this command" in ended.stderr) is goes_on
+
+
 def test_the_console_script_and_the_module_are_the_same_way_in() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert project["scripts"] == {"kedastral": "kedastral.__main__:main"}

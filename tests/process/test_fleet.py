@@ -155,6 +155,25 @@ def test_a_hangup_has_the_files_read_at_once(prometheus: StandIn, tmp_path: Path
         process.wait_for_log("the configuration was read again: no workload changed")
 
 
+def is_caught(process: Process, number: signal.Signals) -> bool:
+    """Whether ``process`` has a handler for the signal."""
+    status = Path(f"/proc/{process.popen.pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+
+
+def test_a_hangup_in_the_first_moment_ends_no_process_and_loses_no_change(prometheus: StandIn, tmp_path: Path) -> None:
+    file = tmp_path / "fleet.yaml"
+    file.write_text(write_source(prometheus) + write_policy("shop", 100))
+    with Process("forecaster", {"--listen": ANY_PORT, "--config": str(file)}) as process:
+        wait_for(lambda: is_caught(process, signal.SIGHUP), "the handler of SIGHUP")
+        file.write_text(write_source(prometheus) + write_policy("pay", 100))
+        process.signal(signal.SIGHUP)
+        [http] = process.ports("HTTP")
+        wait_for(lambda: fetch(http, "/forecast/current?workload=prod/pay").status == 200, "the changed file")
+        assert fetch(http, "/forecast/current?workload=prod/shop").status == 404
+
+
 def test_a_hangup_ends_no_process_that_has_no_files(prometheus: StandIn) -> None:
     source = {"--workload": "shop", "--prom-url": prometheus.url, "--prom-query": "up"}
     with Process("run", {**LISTEN, **source, **QUICK}) as process:
