@@ -5,7 +5,8 @@ The layers, each importing only from those below it (``tests/test_layers.py`` en
 
     cli                        commands; the only place that prints or sets an exit code
     demo  backtest             the parts of `run` around a load of its own; history replayed and judged
-    compose  members  app      composition: settings -> parts -> one nursery
+    compose  forecasting       composition: settings -> parts -> one nursery; how files are followed
+    members  app               the parts of each workload; the nursery
     services                   the tick, the snapshot server, the KEDA scaler; they see ports only
     adapters  storage  client  the ports' implementations: Prometheus, HTTP model, memory, remote forecaster
     listening  http_server     the sockets, and HTTP on one of them

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The composition root: settings -> parts -> `App`. Every part is made here, and handed what it needs."""
 
-import logging
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,17 +19,16 @@ from kedastral.config.fields import remedy_of
 from kedastral.config.fleet import ConfiguredFleet
 from kedastral.config.fleet_settings import FleetSettings, WorkloadSettings
 from kedastral.config.metadata import brings_a_workload, describes_a_workload
-from kedastral.config.process_settings import ScaledObjectSettings
 from kedastral.config.settings import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
 from kedastral.config.tls_settings import GrpcTls, HttpAccess
-from kedastral.errors import ConfigError
+from kedastral.forecasting import Following, Forecasting, TriggerReader
 from kedastral.listening import open_listener
 from kedastral.members import DataSources, MemberBuilder, OpenSource, no_source
 from kedastral.metrics import Metrics
-from kedastral.services.adoption import Adoption, FleetDirectory
-from kedastral.services.directory import ObjectRef, RemoteDirectory
+from kedastral.services.adoption import FleetDirectory
+from kedastral.services.directory import RemoteDirectory
 from kedastral.services.external_scaler import ExternalScaler
-from kedastral.services.fleet import Changes, Fleet
+from kedastral.services.fleet import Fleet
 from kedastral.services.readiness import Readiness
 from kedastral.services.reload import Reloader
 from kedastral.services.scaler import Scaler
@@ -38,8 +36,6 @@ from kedastral.services.snapshot_api import SnapshotView, create_app
 from kedastral.services.token_gate import TokenGate
 from kedastral.storage.memory import MemoryStore
 from kedastral.tls import RotatingContext, TlsFiles, make_client_context, make_server_context
-
-log = logging.getLogger("kedastral.config")
 
 ForecastingSettings = RunSettings | ForecasterSettings | DemoSettings
 """The settings of the commands that forecast."""
@@ -52,55 +48,6 @@ class Common:
     clock: WallClock
     stack: AsyncExitStack
     metrics: Metrics = attrs.field(factory=Metrics)
-
-
-@attrs.define
-class TriggerReader:
-    """Reads what ScaledObjects say of their workloads, by the newest configuration."""
-
-    configured: ConfiguredFleet
-    namespaces: frozenset[str]
-
-    def read(self, ref: ObjectRef) -> WorkloadSettings:
-        """The workload that ``ref`` brings. Raises ConfigError with all that is wrong with its metadata."""
-        if self.namespaces and ref.namespace not in self.namespaces:
-            raise ConfigError([f"ScaledObjects of namespace {ref.namespace!r} may not bring workloads here"])
-        return self.configured.workload_from_metadata(ref.namespace, ref.name, ref.metadata)
-
-
-@attrs.frozen
-class Forecasting:
-    """The forecasting half of a process: a fleet, the directory of its workloads, and what makes its members."""
-
-    fleet: Fleet
-    directory: FleetDirectory
-    builder: MemberBuilder
-
-    def adopt(self, rules: ScaledObjectSettings, configured: ConfiguredFleet) -> TriggerReader:
-        """Take in the workloads that ScaledObjects bring, by ``rules``."""
-        reader, builder = TriggerReader(configured, frozenset(rules.scaledobject_namespaces)), self.builder
-        self.directory.adoption = Adoption(reader.read, builder.build, rules.max_scaledobject_workloads, builder.fits)
-        return reader
-
-    def apply(self, settings: FleetSettings) -> Changes:
-        """Make the fleet what ``settings`` say; what ScaledObjects brought stays.
-
-        Raises ConfigError, and then nothing has changed.
-        """
-        builder = self.builder
-        undo = builder.sources.replace(settings.sources)
-        try:
-            changes = self.fleet.apply(
-                settings.workloads,
-                lambda key, member: builder.build(settings.workloads[key], member),
-                self.directory.configured,
-                builder.fits,
-            )
-        except ConfigError:
-            undo()
-            raise
-        self.directory.hand_over(settings.workloads)
-        return changes
 
 
 @asynccontextmanager
@@ -161,7 +108,7 @@ def begin_forecasting(configured: FleetSettings, common: Common, open_source: Op
     common.stack.push_async_callback(builder.sources.close)
     fleet = Fleet(store, metrics, common.clock.speed)
     forecasting = Forecasting(fleet, FleetDirectory(fleet, brings_a_workload, describes_a_workload), builder)
-    forecasting.apply(configured)
+    forecasting.begin(configured)
     return forecasting
 
 
@@ -190,22 +137,9 @@ def watch_files(
     path = configured.origin.path
     if path is None:
         return app
-
-    told = list(configured.warnings)
-
-    def apply(read: ConfiguredFleet) -> Changes:
-        changes = forecasting.apply(read.settings)
-        if reader is not None:
-            reader.configured = read
-            forecasting.directory.read_again()
-        for warning in read.warnings:
-            if warning not in told:
-                log.warning(warning)
-        told[:] = read.warnings
-        return changes
-
+    following = Following(forecasting, configured.warnings, reader)
     metrics = forecasting.fleet.metrics
-    reloader = Reloader(partial(look_at, path), configured.read_again, apply, metrics, app.readiness)
+    reloader = Reloader(partial(look_at, path), configured.read_again, following.follow, metrics, app.readiness)
     return attrs.evolve(app, background=[*app.background, reloader.run], read_again=reloader.ask)
 
 

@@ -31,6 +31,7 @@ from kedastral.config.settling import (
     settle_source,
     settle_workload,
 )
+from kedastral.config.unhurried import Rest, no_rest
 
 _LOGIN = {setting.name: setting for setting in SOURCE_SETTINGS if setting.env and setting.name != "url"}
 
@@ -51,7 +52,7 @@ class Assembly:
     _overridden: dict[str, list[str]] = attrs.field(factory=dict)
 
     @classmethod
-    def of(cls, process: Process, documents: Sequence[Document], *, has_all: bool) -> "Assembly":
+    def of(cls, process: Process, documents: Sequence[Document], *, has_all: bool, rest: Rest = no_rest) -> "Assembly":
         """All of it; unless ``has_all``, something was not readable and what is missing may be there."""
         made = cls(process)
         made._add_flags_source()
@@ -59,6 +60,7 @@ class Assembly:
             if document.kind == SOURCE:
                 made._add_source(document)
         for document in documents:
+            rest()
             if document.kind == POLICY:
                 made._add_policy(document)
         made._add_flags_workload()

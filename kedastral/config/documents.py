@@ -21,6 +21,7 @@ from kedastral.config.keys import (
     suggest,
 )
 from kedastral.config.reading import MOST_SHOWN, Given, Reading, read_given, without_secrets
+from kedastral.config.unhurried import Rest, no_rest
 from kedastral.config.units import Name, read_key_part
 from kedastral.config.yaml_text import Kind, Node, Rows, Scalar, Table, YamlError, name_of, read_documents
 
@@ -61,17 +62,20 @@ class Document:
         self.reading.problems.append(f"{self.place}: {printable(path)} {wrong}")
 
 
-def read_config_documents(files: Sequence[ConfigFile], env: Mapping[str, str]) -> tuple[list[Document], list[str]]:
+def read_config_documents(
+    files: Sequence[ConfigFile], env: Mapping[str, str], rest: Rest = no_rest
+) -> tuple[list[Document], list[str]]:
     """Every document of ``files``, sound or not, and all problems; ``env`` has the secrets that they refer to."""
     documents: list[Document] = []
     problems: list[str] = []
     for file in files:
         try:
-            nodes = read_documents(file.content)
+            nodes = read_documents(file.content, rest)
         except YamlError as error:
             problems.append(f"{file.name}: {error}")
             continue
         for number, node in enumerate(nodes, start=1):
+            rest()
             if node is not None:
                 document = _read_document(f"{file.name}, document {number}", node, env)
                 documents.append(document)

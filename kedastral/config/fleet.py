@@ -13,11 +13,12 @@ from types import MappingProxyType
 import attrs
 
 from kedastral.config.assembly import Assembly
-from kedastral.config.config_files import read_config_files
+from kedastral.config.config_files import ConfigFile, read_config_files
 from kedastral.config.documents import Document, read_config_documents
 from kedastral.config.fleet_settings import FleetSettings, WorkloadSettings
 from kedastral.config.metadata import read_workload
 from kedastral.config.process import Process
+from kedastral.config.unhurried import Rest, Rests, no_rest, uncollected
 from kedastral.errors import ConfigError
 
 MOST_PROBLEMS = 200
@@ -36,9 +37,14 @@ class FleetOrigin:
     path: Path | None = None
     env: Mapping[str, str] = attrs.field(factory=dict, converter=_frozen, repr=False, eq=False)
 
-    def read(self) -> "ConfiguredFleet":
-        """Read the files, now. Blocks for as long as that takes; raises ConfigError with all problems at once."""
-        fleet, problems = self.read_as_far_as_possible()
+    def read_beside_others(self) -> "ConfiguredFleet":
+        """Read the files, now, in a thread whose process has other things to do meanwhile.
+
+        Raises ConfigError with all problems at once.
+        """
+        files, rest = self._read_files(), Rests()
+        with uncollected():
+            fleet, problems = self.assemble(*read_config_documents(files, self.env, rest), rest)
         if fleet is None or problems:
             raise ConfigError(limit_problems(problems))
         return fleet
@@ -53,15 +59,17 @@ class FleetOrigin:
 
     def read_documents(self) -> tuple[list[Document], list[str]]:
         """The documents of the files as they are now, and all problems; ConfigError where a file cannot be read."""
-        files = read_config_files(self.path) if self.path is not None else []
-        return read_config_documents(files, self.env)
+        return read_config_documents(self._read_files(), self.env)
+
+    def _read_files(self) -> list[ConfigFile]:
+        return read_config_files(self.path) if self.path is not None else []
 
     def assemble(
-        self, documents: Sequence[Document], problems: Sequence[str]
+        self, documents: Sequence[Document], problems: Sequence[str], rest: Rest = no_rest
     ) -> "tuple[ConfiguredFleet | None, list[str]]":
         """The fleet of ``documents``, in which ``problems`` were found, or all the problems that there are."""
         knows_files = self.path is not None or not self.process.has_files
-        assembly = Assembly.of(self.process, documents, has_all=not problems and knows_files)
+        assembly = Assembly.of(self.process, documents, has_all=not problems and knows_files, rest=rest)
         everything = [*problems, *assembly.problems]
         if everything or self.process.unknown:
             return None, everything
@@ -79,7 +87,7 @@ class ConfiguredFleet:
 
     def read_again(self) -> "ConfiguredFleet":
         """The same flags and variables, and the files as they are now. Blocks; raises ConfigError."""
-        return self.origin.read()
+        return self.origin.read_beside_others()
 
     def workload_from_metadata(self, namespace: str, name: str, metadata: Mapping[str, str]) -> WorkloadSettings:
         """The workload that a ScaledObject's trigger describes; ``name`` is the ScaledObject's own.

@@ -13,6 +13,8 @@ from typing import Any
 import attrs
 import yaml
 
+from kedastral.config.unhurried import Rest, no_rest
+
 MOST_DEPTH = 20
 """How deep lists and mappings may lie in each other; nothing that is meant is half as deep."""
 MOST_NODES = 200_000
@@ -85,11 +87,11 @@ class YamlError(ValueError):
     """The text is no YAML that is accepted here; the message says why and, where it can, in which line."""
 
 
-def read_documents(content: bytes) -> list[Node | None]:
+def read_documents(content: bytes, rest: Rest = no_rest) -> list[Node | None]:
     """The documents of a file, in order; None is one that holds nothing. Raises YamlError."""
     text = _decode(content)
     try:
-        return list(_Builder(yaml.parse(text, Loader=_PARSER)).documents())
+        return list(_Builder(yaml.parse(text, Loader=_PARSER), rest).documents())
     except YamlError:
         raise
     except yaml.MarkedYAMLError as error:
@@ -129,12 +131,14 @@ class _Builder:
     """Turns events into trees. Its recursion is bounded by `MOST_DEPTH`."""
 
     events: Iterator[Any]
+    rest: Rest = no_rest
     anchors: dict[str, Node | None] = attrs.field(factory=dict)
     nodes: int = 0
 
     def documents(self) -> Iterator[Node | None]:
         for event in self.events:
             if isinstance(event, yaml.DocumentStartEvent):
+                self.rest()
                 self.anchors = {}
                 node = self._node(next(self.events), 0)
                 yield None if isinstance(node, Scalar) and node.kind is Kind.NOTHING else node

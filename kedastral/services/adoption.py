@@ -10,6 +10,7 @@ import trio
 
 from kedastral.core.serving import OnStale, StalePolicy
 from kedastral.errors import ConfigError
+from kedastral.services.changeover import Pieces
 from kedastral.services.directory import (
     BadTriggerError,
     ObjectRef,
@@ -129,9 +130,13 @@ class FleetDirectory:
             log.info("forgotten: KEDA has not asked for it in an hour", extra={"workload": key})
             self._let_go(key)
 
-    def read_again(self) -> None:
+    async def read_again(self) -> None:
         """Make every ScaledObject's workload anew, as far as what it refers to has changed."""
+        pieces = Pieces()
         for key, one in list(self._adopted.items()):
+            await pieces.rest()
+            if self._adopted.get(key) is not one:  # gone meanwhile
+                continue
             try:
                 asked_at = one.asked_at
                 self._adopt(one.ref)

@@ -3,7 +3,7 @@
 
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -38,22 +38,6 @@ class Member:
 def has_settings(member: Member, settings: object) -> bool:
     """Whether ``member`` was made from equal settings."""
     return member.settings == settings
-
-
-Make = Callable[[str, Member | None], Member]
-"""Makes the member with a key, after the one that had it before."""
-
-
-@attrs.frozen
-class Changes:
-    """What `Fleet.apply` did, by key."""
-
-    added: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.added or self.changed or self.removed)
 
 
 @attrs.define
@@ -114,29 +98,6 @@ class Fleet:
         self._seats[key].look_again.set()
         if self._nursery is None:
             del self._seats[key]
-
-    def apply(
-        self,
-        wanted: Mapping[str, object],
-        make: Make,
-        among: Iterable[str],
-        fits: Callable[[Member, Any], bool] = has_settings,
-    ) -> Changes:
-        """Make the members with the keys ``among`` those that are ``wanted``, settings by key.
-
-        A member that still ``fits`` stays as it is. ``make`` gives a new member for a key, before anything is changed:
-        what it raises leaves the fleet as it was.
-        """
-        before = set(among)
-        changed = {key for key in wanted if key in self._members and not fits(self._members[key], wanted[key])}
-        added = [key for key in wanted if key not in self._members]
-        made = [make(key, self._members.get(key)) for key in (*added, *sorted(changed))]
-        removed = sorted(before - set(wanted))
-        for member in made:
-            self.put(member)
-        for key in removed:
-            self.remove(key)
-        return Changes(tuple(added), tuple(sorted(changed)), tuple(removed))
 
     async def _live(self, key: str) -> None:
         seat = self._seats[key]

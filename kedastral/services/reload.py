@@ -2,7 +2,7 @@
 """`Reloader`: reads the configuration again when its files change, or when asked to; a broken one changes nothing."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Generic, NoReturn, TypeVar
 
 import attrs
@@ -10,7 +10,7 @@ import trio
 
 from kedastral.errors import ConfigError
 from kedastral.metrics import Metrics
-from kedastral.services.fleet import Changes
+from kedastral.services.changeover import Changes
 from kedastral.services.readiness import Readiness
 
 LOOK_EVERY = 2.0
@@ -31,7 +31,7 @@ class Reloader(Generic[T]):
 
     look: Callable[[], object]
     load: Callable[[], T]
-    apply: Callable[[T], Changes]
+    apply: Callable[[T], Awaitable[Changes]]
     metrics: Metrics
     readiness: Readiness
     _asked: trio.Event = attrs.field(factory=trio.Event, init=False)
@@ -68,7 +68,7 @@ class Reloader(Generic[T]):
         """
         try:
             loaded = await trio.to_thread.run_sync(self.load, abandon_on_cancel=True)
-            changes = self.apply(loaded)
+            changes = await self.apply(loaded)
         except ConfigError as error:
             self._note_failure(error)
             return

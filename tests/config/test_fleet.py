@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many workloads and data sources: from files, beside flags, and read again."""
 
+import gc
 from pathlib import Path
 
 import pytest
 import trustme
 
+from kedastral.config import unhurried
 from kedastral.config.fleet_settings import WorkloadSettings
 from kedastral.config.loading import load
 from kedastral.config.settings import ForecasterSettings, RunSettings
@@ -261,3 +263,25 @@ def test_reading_what_is_broken_again_raises_all_problems_and_changes_nothing(tm
 def test_flags_alone_read_again_are_the_same() -> None:
     fleet = load(RunSettings, FLAGS, {}).settings.fleet
     assert fleet.read_again() == fleet
+
+
+def test_reading_again_leaves_the_interpreter_to_others_and_garbage_lying(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 3 * unhurried.AT_ONCE
+    fleet = load_fleet(write(tmp_path, source(), *(policy(f"w{number}") for number in range(count))))
+    collecting: list[bool] = []
+    monkeypatch.setattr(unhurried.time, "sleep", lambda _seconds: collecting.append(gc.isenabled()))
+    assert gc.isenabled()
+    assert len(fleet.read_again().settings.workloads) == count
+    assert gc.isenabled()
+    assert len(collecting) >= 9  # parsed, read and put together
+    assert not any(collecting)
+
+
+def test_garbage_is_collected_again_though_nothing_could_be_read(tmp_path: Path) -> None:
+    fleet = load_fleet(write(tmp_path, source(), policy("a")))
+    write(tmp_path, "{")
+    with pytest.raises(ConfigError):
+        fleet.read_again()
+    assert gc.isenabled()

@@ -212,7 +212,7 @@ async def test_read_again_those_that_cannot_be_any_more_are_let_go(autojump_cloc
     await rig.ask("web", query="up")
     await rig.ask("api", query="up", dataSource="spare")
     rig.sources.remove("spare")
-    rig.directory.read_again()
+    await rig.directory.read_again()
     assert set(rig.fleet.members) == {"a/web"}
     with pytest.raises(BadTriggerError):
         await rig.ask("api", query="up", dataSource="spare")
@@ -257,7 +257,7 @@ async def test_nobody_but_keda_keeps_a_workload(autojump_clock: MockClock, rig: 
     for _ in range(int(FORGET_AFTER / 60) + 3):
         await trio.sleep(60)
         rig.directory.policy_of("a/web")  # as a probe or a page of HTTP does
-        rig.directory.read_again()
+        await rig.directory.read_again()
     assert not rig.fleet.members
 
 

@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from kedastral.core.serving import StalePolicy
 from kedastral.metrics import Metrics
-from kedastral.services.fleet import Changes, Fleet, Member, spread
+from kedastral.services.fleet import Fleet, Member, spread
 from kedastral.storage.memory import MemoryStore
 
 from .parts import make_snapshot
@@ -150,38 +150,6 @@ async def test_one_that_comes_back_before_its_tick_has_ended_lives_on(autojump_c
     assert rig.diary.ticked[:2] == [("shop", "old", began), ("shop", "new", began + 10)]
     assert len(rig.diary.ticked) == 3
     assert rig.store.get("shop") is not None
-
-
-async def test_equal_settings_leave_a_member_as_it_is(autojump_clock: MockClock, rig: Rig) -> None:
-    for key in ("a", "b", "brought"):
-        rig.fleet.put(rig.member(key, "same"))
-    a, brought = rig.fleet.members["a"], rig.fleet.members["brought"]
-
-    def make(key: str, before: Member | None) -> Member:
-        assert (before is None) is (key == "c")
-        return rig.member(key, wanted[key])
-
-    wanted: dict[str, object] = {"a": "same", "c": "new"}
-    assert rig.fleet.apply(wanted, make, {"a", "b"}) == Changes(added=("c",), removed=("b",))
-    assert rig.fleet.members["a"] is a
-    assert rig.fleet.members["brought"] is brought
-    wanted = {"a": "other", "c": "new"}
-    assert rig.fleet.apply(wanted, make, {"a", "c"}) == Changes(changed=("a",))
-    assert not rig.fleet.apply(wanted, rig.make, {"a", "c"})
-
-
-async def test_what_cannot_be_made_changes_nothing(autojump_clock: MockClock, rig: Rig) -> None:
-    rig.fleet.put(rig.member("a"))
-    rig.fleet.put(rig.member("b"))
-
-    def fail(key: str, _before: Member | None) -> Member:
-        if key == "d":
-            raise ValueError("d cannot be")
-        return rig.member(key)
-
-    with pytest.raises(ValueError, match="d cannot be"):
-        rig.fleet.apply({"a": 2, "c": 1, "d": 1}, fail, {"a", "b"})
-    assert {key: member.settings for key, member in rig.fleet.members.items()} == {"a": 1, "b": 1}
 
 
 async def test_the_lag_of_every_beat_is_observed(autojump_clock: MockClock, rig: Rig) -> None:

@@ -11,7 +11,7 @@ import trio
 from kedastral.errors import ConfigError
 from kedastral.metrics import Metrics
 from kedastral.services import reload
-from kedastral.services.fleet import Changes
+from kedastral.services.changeover import Changes
 from kedastral.services.readiness import Readiness
 from kedastral.services.reload import Reloader
 
@@ -35,7 +35,8 @@ class Files:
             raise ConfigError([f"{self.text}: spec.query is required", "spec.step must be a duration"])
         return self.text
 
-    def apply(self, text: str) -> Changes:
+    async def apply(self, text: str) -> Changes:
+        await trio.lowlevel.checkpoint()
         if "refused" in text:
             raise ConfigError(["the certificate cannot be loaded"])
         self.applied.append(text)
@@ -99,7 +100,11 @@ async def test_what_still_changes_is_not_read_before_it_holds_still(rig: Rig, nu
         rig.files.text = next(texts, "whole")
         return rig.files.text
 
-    reloader = Reloader(look, lambda: read.append(rig.files.text), lambda _: Changes(), rig.metrics, rig.readiness)
+    async def apply(_: object) -> Changes:
+        await trio.lowlevel.checkpoint()
+        return Changes()
+
+    reloader = Reloader(look, lambda: read.append(rig.files.text), apply, rig.metrics, rig.readiness)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reload, "LOOK_EVERY", 0.001)
         await nursery.start(reloader.run)

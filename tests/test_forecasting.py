@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was read again is put into effect: workloads, data sources, what ScaledObjects brought; or nothing is."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import datetime
+from pathlib import Path
+
+import attrs
+import pytest
+
+from kedastral.clock import SystemClock
+from kedastral.compose import Common, begin_forecasting
+from kedastral.config.fleet import ConfiguredFleet
+from kedastral.config.fleet_settings import WorkloadSettings
+from kedastral.config.process_settings import ScaledObjectSettings
+from kedastral.core.series import Series
+from kedastral.errors import ConfigError
+from kedastral.forecasting import Following, Forecasting
+from kedastral.members import MemberBuilder
+from kedastral.services import adoption
+from kedastral.services.changeover import Changes
+from kedastral.services.directory import ObjectRef
+from kedastral.services.fleet import Member
+from tests.config.fleets import load_fleet, policy, source, write
+
+LOW = {"min": "3", "defaultMin": "1"}
+"""Settings that are warned of."""
+
+
+@attrs.frozen
+class Nothing:
+    """A source that is never read: the fleet of these tests does not run."""
+
+    name = "nothing"
+
+    async def history(self, now: datetime) -> Series:
+        raise NotImplementedError
+
+
+@attrs.frozen
+class Rig:
+    folder: Path
+    forecasting: Forecasting
+    following: Following
+
+    def read(self, *documents: str) -> ConfiguredFleet:
+        return load_fleet(write(self.folder, *documents))
+
+    @property
+    def settings(self) -> dict[str, WorkloadSettings]:
+        """Of every member, by key."""
+        members = self.forecasting.fleet.members
+        return {key: one.settings for key, one in members.items() if isinstance(one.settings, WorkloadSettings)}
+
+
+@pytest.fixture
+async def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
+    monkeypatch.setattr(adoption, "FIRST_WAIT", 0.0)  # nothing ticks: no first forecast will come
+    async with AsyncExitStack() as stack:
+        configured = load_fleet(write(tmp_path, source(), policy("a"), policy("b")))
+        forecasting = begin_forecasting(configured.settings, Common(SystemClock(), stack), lambda _: Nothing())
+        reader = forecasting.adopt(ScaledObjectSettings(), configured)
+        yield Rig(tmp_path, forecasting, Following(forecasting, configured.warnings, reader))
+
+
+async def bring(rig: Rig, **metadata: str) -> str:
+    return await rig.forecasting.directory.find(ObjectRef("own", "shop", metadata))
+
+
+async def test_the_fleet_becomes_what_was_read(rig: Rig) -> None:
+    read = rig.read(source(), policy("a", min="5"), policy("c"))
+    assert await rig.following.follow(read) == Changes(added=("c",), changed=("a",), removed=("b",))
+    assert rig.settings["a"].plan.min_replicas == 5
+    assert not await rig.following.follow(read)
+
+
+async def test_what_scaled_objects_brought_follows_the_new_data_sources(rig: Rig) -> None:
+    key = await bring(rig, query="up")
+    assert rig.settings[key].data_source == "prom"
+    await rig.following.follow(rig.read(source("other"), policy("a")))
+    assert rig.settings[key].data_source == "other"
+
+
+async def test_one_that_files_describe_from_now_on_is_theirs(rig: Rig) -> None:
+    key = await bring(rig, query="up")
+    assert key not in rig.forecasting.directory.configured
+    await rig.following.follow(rig.read(source(), policy("own", "shop", min="7")))
+    assert rig.settings[key].plan.min_replicas == 7
+    assert rig.forecasting.directory.configured == {key}
+
+
+async def test_what_cannot_be_put_into_effect_leaves_all_as_it_was(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    key, before = await bring(rig, query="up"), rig.settings
+    build = MemberBuilder.build
+
+    def refuse(self: MemberBuilder, settings: WorkloadSettings, member: Member | None = None) -> Member:
+        if settings.workload == "c":
+            raise ConfigError(["the certificate cannot be loaded"])
+        return build(self, settings, member)
+
+    monkeypatch.setattr(MemberBuilder, "build", refuse)
+    read = rig.read(source("other"), policy("a", min="5"), policy("c", **LOW))
+    with pytest.raises(ConfigError, match="the certificate"):
+        await rig.following.follow(read)
+    assert rig.settings == before
+    assert rig.settings[key].data_source == "prom"
+    assert rig.following.reader is not None
+    assert list(rig.following.reader.configured.settings.sources) == ["prom"]
+    assert rig.following.told == ()
+
+
+async def test_a_warning_is_told_once_for_as_long_as_it_holds(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    low, fine = rig.read(source(), policy("a", **LOW)), rig.read(source(), policy("a"))
+    for read, told in ((low, 1), (low, 1), (fine, 1), (low, 2)):
+        await rig.following.follow(read)
+        assert len([one for one in caplog.records if one.levelno == logging.WARNING]) == told
