@@ -13,6 +13,7 @@ from kedastral.config.reading import Given, Reading, read_given
 from kedastral.config.settling import Layers, build_workload, settle_workload
 from kedastral.config.units import Name, read_key_part, write_duration
 from kedastral.config.workload_settings import ForecastSettings
+from kedastral.core.trigger import find_said, find_said_twice, plain_key, said_key
 from kedastral.errors import ConfigError
 
 HERE = "trigger metadata"
@@ -27,8 +28,6 @@ KEDA = frozenset({"scalerAddress", "enableTLS", "unsafeSsl", "tlsCertFile", "caC
 """What KEDA's external scaler reads itself; it hands on the whole metadata."""
 BESIDE = frozenset({"type", "metricType", "authenticationRef", "useCachedMetrics"})
 """Keys of a trigger itself."""
-FROM_ENV = "FromEnv"
-"""KEDA hands on ``queryFromEnv`` with the value of that variable of the target's container."""
 
 SETTINGS: tuple[Setting, ...] = tuple(
     setting for setting in (attrs.evolve(QUERY), *WORKLOAD_SETTINGS) if setting.name not in ADDRESSES
@@ -39,12 +38,12 @@ PLACE = Place(HERE, SETTINGS, {setting.name: key for key, setting in BY_KEY.item
 
 def brings_a_workload(metadata: Mapping[str, str]) -> bool:
     """Whether metadata hold a query: other words of a workload beside the name of a configured one are not read."""
-    return any(_plain(key) == "query" for key in metadata)
+    return any(plain_key(key) == "query" for key in metadata)
 
 
 def describes_a_workload(metadata: Mapping[str, str]) -> bool:
     """Whether metadata mean a workload of their own, rather than naming one that is configured."""
-    return any(_plain(key) in ("query", "dataSource", *BY_KEY) for key in metadata)
+    return any(plain_key(key) in ("query", "dataSource", *BY_KEY) for key in metadata)
 
 
 def read_workload(
@@ -60,8 +59,9 @@ def read_workload(
     namespace, name = owner
     own = Reading()
     _read_settings(metadata, own)
-    workload = _read_name("workload", metadata.get("workload", name), own)
-    source = _find_source(sources, namespace, metadata.get("dataSource"), own)
+    said = find_said(metadata, "workload")
+    workload = _read_name(said_key(metadata, "workload"), name if said is None else said, own)
+    source = _find_source(sources, namespace, metadata, own)
     under = {} if "workload" in process else {key: given for key, given in process.items() if key != "query"}
     settled = settle_workload(Layers(own, PLACE, under=under), f"of {_shown(key_of(name, namespace))}")
     problems = [*own.problems, *settled.problems]
@@ -81,17 +81,16 @@ def read_workload(
     return built
 
 
-def _plain(key: str) -> str:
-    return key.removesuffix(FROM_ENV)
-
-
 def _read_settings(metadata: Mapping[str, str], own: Reading) -> None:
     for given_key, text in metadata.items():
-        key = _plain(given_key)
-        if key in OWN or key in KEDA:
+        key = plain_key(given_key)
+        if key in KEDA:
             continue
-        if key != given_key and key in metadata:
-            own.problems.append(f"{HERE}: {key} and {given_key} exclude each other; take one away")
+        twice = find_said_twice(metadata, key)
+        if twice is not None and key != given_key:
+            own.problems.append(f"{HERE}: {_shown(twice)}")
+        elif key in OWN:
+            continue
         elif key in BY_KEY:
             read_given(BY_KEY[key], Given(text, HERE, given_key), own)
         elif key in ("modelUrl", "url", "serverAddress"):
@@ -121,8 +120,9 @@ def _read_name(key: str, text: str, own: Reading) -> Name | None:
 
 
 def _find_source(
-    sources: Mapping[str, DataSourceSettings], namespace: str, wanted: str | None, own: Reading
+    sources: Mapping[str, DataSourceSettings], namespace: str, metadata: Mapping[str, str], own: Reading
 ) -> str | None:
+    wanted = find_said(metadata, "dataSource")
     allowed = [name for name, s in sources.items() if s.namespaces is None or namespace in s.namespaces]
     shown = f"there {'is' if len(allowed) == 1 else 'are'} {', '.join(allowed[:20])}" if allowed else "there is none"
     if wanted is not None:
@@ -130,7 +130,7 @@ def _find_source(
             return wanted
         # one that is there and not allowed is told of as one that is not there: its name is nobody else's business
         wrong = f"must be one that namespace {_shown(namespace)} may use, got {_shown(wanted)!r}"
-        own.problems.append(f"{HERE}: dataSource {wrong}; {shown}")
+        own.problems.append(f"{HERE}: {said_key(metadata, 'dataSource')} {wrong}; {shown}")
         return None
     if DEFAULT_SOURCE in allowed or len(allowed) == 1:
         return DEFAULT_SOURCE if DEFAULT_SOURCE in allowed else allowed[0]

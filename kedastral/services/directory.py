@@ -8,6 +8,7 @@ import attrs
 
 from kedastral.core.ports import SnapshotReader
 from kedastral.core.serving import StalePolicy
+from kedastral.core.trigger import find_said, find_said_twice
 from kedastral.errors import KedastralError
 
 LONGEST_NAME = 500
@@ -39,7 +40,7 @@ class ObjectRef:
     @property
     def workload(self) -> str:
         """The workload that the trigger names, or nothing."""
-        return self.metadata.get("workload", "").strip()
+        return (find_said(self.metadata, "workload") or "").strip()
 
 
 class Directory(Protocol):
@@ -107,6 +108,7 @@ class RemoteDirectory:
 
     async def find(self, ref: ObjectRef) -> str:
         """See `Directory.find`."""
+        require_said_once(ref.metadata, "workload")
         name = ref.workload
         if not name:
             if self.default is None:
@@ -141,6 +143,7 @@ def pick_workload(ref: ObjectRef, keys: Collection[str]) -> str:
     A name is looked for in the ScaledObject's namespace, then among those without one, never in another's: that has
     to be said in full. Where none is named, there must be one alone.
     """
+    require_said_once(ref.metadata, "workload")
     name = ref.workload
     if not name:
         if len(keys) == 1:
@@ -155,6 +158,13 @@ def pick_workload(ref: ObjectRef, keys: Collection[str]) -> str:
         raise BadTriggerError(f"metadata 'workload' must say which {name[:SHOWN]!r}: {shown}")
     hint = f"; there is {elsewhere[0][:SHOWN]!r}, to be named in full" if elsewhere else ""
     raise UnknownWorkloadError(f"there is no workload {name[:SHOWN]!r} here{hint}")
+
+
+def require_said_once(metadata: Mapping[str, str], key: str) -> None:
+    """Raise BadTriggerError where ``metadata`` have both a value for ``key`` and one of a variable."""
+    twice = find_said_twice(metadata, key)
+    if twice is not None:
+        raise BadTriggerError(f"metadata: {twice}")
 
 
 def _unnamed() -> BadTriggerError:

@@ -9,18 +9,22 @@ import attrs
 from kedastral.clock import WallClock
 from kedastral.core.ports import SnapshotReader
 from kedastral.core.serving import Decision, StalePolicy, decide
-from kedastral.services.directory import BadTriggerError, Directory, ObjectRef
+from kedastral.core.trigger import find_said, said_key
+from kedastral.services.directory import BadTriggerError, Directory, ObjectRef, require_said_once
 
 
 def read_activation(metadata: Mapping[str, str]) -> float:
     """The trigger's ``activation``: active above so many replicas. Raises BadTriggerError unless a number >= 0."""
-    text = metadata.get("activation", "0").strip()
+    require_said_once(metadata, "activation")
+    said = find_said(metadata, "activation")
+    text = "0" if said is None else said.strip()
     try:
         activation = float(text)
     except ValueError:
         activation = -1.0
     if not 0 <= activation < float("inf"):
-        raise BadTriggerError(f"metadata 'activation' must be a number of at least 0, got {text[:40]!r}")
+        key = said_key(metadata, "activation")
+        raise BadTriggerError(f"metadata {key!r} must be a number of at least 0, got {text[:40]!r}")
     return activation
 
 

@@ -54,11 +54,23 @@ def test_every_setting_is_said_in_the_words_of_a_policy() -> None:
     assert (workload.forecast.model, workload.stale.on_stale) == ("auto", "error")
 
 
-def test_keda_may_have_taken_a_value_from_a_variable() -> None:
+def test_keda_may_have_taken_any_value_from_a_variable(tmp_path: Path) -> None:
     assert read({"queryFromEnv": "up", "targetPerPodFromEnv": "70"}).plan.target_per_pod == 70
-    assert problems_of({"query": "up", "queryFromEnv": "up"}) == [
-        "trigger metadata: query and queryFromEnv exclude each other; take one away"
-    ]
+    fleet = load_fleet(write(tmp_path, source("one"), source("two"), policy(dataSource="one")), ALLOW)
+    metadata = {"queryFromEnv": "up", "dataSourceFromEnv": "two", "workloadFromEnv": "api", "activationFromEnv": "3"}
+    workload = fleet.workload_from_metadata("shop", "web", metadata)
+    assert (workload.key, workload.data_source) == ("shop/api", "two")
+
+
+@pytest.mark.parametrize("key", ["query", "dataSource", "workload", "activation", "targetPerPod"])
+def test_a_value_and_one_of_a_variable_are_one_too_many(key: str) -> None:
+    metadata = {"query": "up"} | dict.fromkeys((key, key + "FromEnv"), "5" if key == "targetPerPod" else "default")
+    assert problems_of(metadata) == [f"trigger metadata: {key} and {key}FromEnv exclude each other; take one away"]
+
+
+def test_what_is_wrong_with_a_value_of_a_variable_is_told_by_its_key() -> None:
+    problems = problems_of({"query": "up", "workloadFromEnv": "a/b", "dataSourceFromEnv": "x", "minFromEnv": "no"})
+    assert [line.split()[2] for line in problems] == ["minFromEnv", "workloadFromEnv", "dataSourceFromEnv"]
 
 
 def test_the_same_metadata_are_the_same_workload() -> None:
@@ -138,7 +150,8 @@ def test_a_namespace_without_a_source_is_told_so(tmp_path: Path) -> None:
 
 def test_metadata_that_only_name_a_workload_describe_none() -> None:
     assert not describes_a_workload({"workload": "web", **FROM_KEDA})
-    for key in (*BY_KEY, "dataSource", "queryFromEnv"):
+    assert not describes_a_workload({"workloadFromEnv": "web", "activationFromEnv": "3", **FROM_KEDA})
+    for key in (*BY_KEY, "dataSource", "queryFromEnv", "dataSourceFromEnv"):
         assert describes_a_workload({"workload": "web", key: "x"})
 
 
@@ -147,7 +160,12 @@ FLEET = fleet_of()
 
 @given(
     st.dictionaries(
-        st.sampled_from([*BY_KEY, "dataSource", "workload", "activation", "scalerAddress"]) | st.text(max_size=20),
+        st.builds(
+            str.__add__,
+            st.sampled_from([*BY_KEY, "dataSource", "workload", "activation", "scalerAddress"]),
+            st.sampled_from(["", "FromEnv"]),
+        )
+        | st.text(max_size=20),
         st.text(max_size=20) | st.sampled_from(["5", "5m", "1e999", "auto", "true", "UTC", "http", "\ud800"]),
     ),
     st.text(max_size=10),

@@ -39,6 +39,12 @@ def test_a_name_is_found_in_the_own_namespace_then_without_one(workload: str, na
     assert pick_workload(of(workload, namespace), KEYS) == key
 
 
+def test_keda_may_have_taken_the_name_from_a_variable() -> None:
+    assert pick_workload(ObjectRef("web", "a", {"workloadFromEnv": "shop"}), KEYS) == "a/shop"
+    with pytest.raises(BadTriggerError, match="workload and workloadFromEnv exclude each other; take one away"):
+        pick_workload(ObjectRef("web", "a", {"workload": "shop", "workloadFromEnv": "shop"}), KEYS)
+
+
 def test_another_namespaces_workload_must_be_named_in_full() -> None:
     with pytest.raises(UnknownWorkloadError, match="there is 'b/pay', to be named in full"):
         pick_workload(of("pay"), KEYS)

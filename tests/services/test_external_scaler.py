@@ -234,6 +234,18 @@ async def test_a_bad_activation_is_an_invalid_argument(
     assert "activation" in answer.message
 
 
+async def test_keda_may_have_taken_name_and_activation_from_variables(autojump_clock: MockClock, start: Any) -> None:
+    keda = await start(("shop", "pay"))
+    await keda.put(make_snapshot([8], workload="pay"))
+    assert await keda.replicas(workloadFromEnv="pay") == 8
+    activations = ("7", "8")
+    assert [await keda.active(workload="pay", activationFromEnv=text) for text in activations] == [True, False]
+    answer = await keda.call("IsActive", workload="pay", activationFromEnv="many")
+    assert (answer.status, "'activationFromEnv' must be a number" in answer.message) == (Status.INVALID_ARGUMENT, True)
+    answer = await keda.call("IsActive", workload="pay", activationFromEnv="1", activation="1")
+    assert (answer.status, "exclude each other" in answer.message) == (Status.INVALID_ARGUMENT, True)
+
+
 async def test_active_means_more_than_activation(autojump_clock: MockClock, start: Any) -> None:
     keda = await start()
     await keda.put(make_snapshot([8]))
