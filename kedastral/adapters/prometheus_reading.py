@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`Reading`: the requests of one tick to Prometheus, which share ten seconds and keep to the data source's limits."""
 
-import math
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -12,7 +11,7 @@ import trio
 from kedastral.adapters.prometheus_answer import Answer
 from kedastral.adapters.prometheus_api import PrometheusApi, Question
 from kedastral.adapters.prometheus_memory import Notices
-from kedastral.adapters.request_limits import Allowance, RequestLimits
+from kedastral.adapters.request_limits import Allowance, RequestLimits, Turn
 
 T = TypeVar("T")
 
@@ -44,18 +43,18 @@ class Reading:
         Raises as `PrometheusApi.ask`, SourceError with reason timeout when the seconds are over, and trio.TooSlowError
         when those of ``waiting`` are over before a request could be sent.
         """
-        waiting = waiting or Allowance(math.inf)
-        with waiting.running():
-            async with self.limits.place(hurried=hurried):
-                with waiting.stopped():
-                    return await self._ask_in_time(question, parse, hurried)
 
-    async def _ask_in_time(self, question: Question, parse: Callable[[Answer], T], hurried: bool) -> T:
-        async def turn() -> None:
+        async def request(turn: Turn) -> T:
+            return await self._ask_in_time(question, parse, turn)
+
+        return await self.limits.ask(request, waiting, hurried=hurried)
+
+    async def _ask_in_time(self, question: Question, parse: Callable[[Answer], T], turn: Turn) -> T:
+        async def wait_for_turn() -> None:
             with self._asking.stopped():
-                await self.limits.turn(hurried=hurried)
+                await turn()
 
-        api = PrometheusApi(self.client, turn)
+        api = PrometheusApi(self.client, wait_for_turn)
         try:
             with self._asking.running():
                 answer = await api.ask(question)

@@ -2,14 +2,20 @@
 """`RequestLimits`: how hard one data source may be asked, by all who read from it together."""
 
 import math
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
+from functools import partial
+from typing import TypeVar
 
 import attrs
 import trio
 
+from kedastral.adapters.request_places import Asking, Places
+
 HURRIED_IN_A_ROW = 7
 """Requests in a hurry that may overtake one that is not, so that however many there are, nobody waits for ever."""
+
+T = TypeVar("T")
 
 
 def _require_places(_instance: object, attribute: "attrs.Attribute[float]", value: float) -> None:
@@ -60,6 +66,10 @@ class _Pace:
             self._taken = False
 
 
+Turn = Callable[[], Awaitable[None]]
+"""Waits until one more request may be sent."""
+
+
 @attrs.define(eq=False)
 class RequestLimits:
     """At most ``max_concurrent`` requests at once, and one each ``1 / max_per_second`` seconds; never in bursts.
@@ -67,34 +77,70 @@ class RequestLimits:
     One object for each data source, shared by all sources that read from it. The small requests of steady ticks are in
     a hurry; those of a backfill have half of the places at most, and are overtaken (`HURRIED_IN_A_ROW`). Otherwise
     first come, first served. Either limit may be infinite.
+
+    Who takes unusually long while others wait gives way, and queues for a quarter of the places, which are kept for
+    such as long as there are any: they are all asked in their turn, and however many there are, they keep nobody else
+    waiting.
     """
 
     max_concurrent: float = attrs.field(default=math.inf, validator=_require_places)
     max_per_second: float = attrs.field(default=math.inf, validator=_require_above_zero)
-    _all: trio.CapacityLimiter = attrs.field(init=False, repr=False)
-    _patient: trio.CapacityLimiter = attrs.field(init=False, repr=False)
+    _all: Places = attrs.field(init=False, repr=False)
+    _open: Places = attrs.field(init=False, repr=False)
+    _patient: Places = attrs.field(init=False, repr=False)
+    _apart: Places = attrs.field(init=False, repr=False)
+    _gave_way: int = attrs.field(default=0, init=False, repr=False)
     _pace: _Pace = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        places = self.max_concurrent if math.isinf(self.max_concurrent) else int(self.max_concurrent)
-        self._all, self._patient = trio.CapacityLimiter(places), trio.CapacityLimiter(max(1, places // 2))
+        total = self.max_concurrent
+        self._all, self._open = Places(total), Places(total)
+        self._patient, self._apart = Places(_share(total, 2)), Places(_share(total, 4))
         self._pace = _Pace(1 / self.max_per_second)
 
     @property
     def waiting(self) -> int:
         """How many wait for a place or for their turn."""
-        places = sum(limiter.statistics().tasks_waiting for limiter in (self._all, self._patient))
-        return places + self._pace.waiting
+        return sum(one.waiting for one in (self._all, self._open, self._patient, self._apart, self._pace))
+
+    async def ask(
+        self, request: Callable[[Turn], Awaitable[T]], waiting: "Allowance | None" = None, *, hurried: bool
+    ) -> T:
+        """What ``request`` gives, once there is a place for it; it has to wait for its turn before each attempt.
+
+        Where it has to give way it is cancelled, and made once more. Raises what it raises, and trio.TooSlowError when
+        the seconds of ``waiting`` are over before there is a place.
+        """
+        waiting = waiting or Allowance(math.inf)
+        places = self._open if hurried else self._patient
+        asking = Asking(partial(self._pace.keep, hurried=hurried), places.look_again)
+        with waiting.running():
+            async with nullcontext() if hurried else self._patient.one(), self._open.one(), self._all.one():
+                with waiting.stopped(), places.on_trial(asking), asking.scope:
+                    return await places.note(asking, request(asking.turn))
+        with waiting.running():
+            async with self._place_apart():
+                with waiting.stopped():
+                    again = attrs.evolve(asking)
+                    return await places.note(again, request(again.turn))
 
     @asynccontextmanager
-    async def place(self, *, hurried: bool) -> AsyncIterator[None]:
-        """One of the places, for a request with all its retries and until its answer is read; waits for it."""
-        async with nullcontext() if hurried else self._patient, self._all:
-            yield
+    async def _place_apart(self) -> AsyncIterator[None]:
+        """One of the places that nobody else may have while this waits or asks."""
+        self._gave_way += 1
+        self._open.resize(max(1, self.max_concurrent - self._apart.total))
+        only_one = self.max_concurrent == 1  # which cannot be kept: then all queue for it, one of these at a time
+        try:
+            async with self._apart.one(), self._open.one() if only_one else nullcontext(), self._all.one():
+                yield
+        finally:
+            self._gave_way -= 1
+            if not self._gave_way:
+                self._open.resize(self.max_concurrent)
 
-    async def turn(self, *, hurried: bool) -> None:
-        """Wait until one more request may be sent."""
-        await self._pace.keep(hurried=hurried)
+
+def _share(places: float, part: int) -> float:
+    return places if math.isinf(places) else max(1, places // part)
 
 
 @attrs.define(eq=False)

@@ -17,7 +17,7 @@ from trio.testing import MockClock
 
 from kedastral.adapters.prometheus import PrometheusSource
 from kedastral.adapters.prometheus_range import BACKFILL_PATIENCE, SMALL, RangeQuery
-from kedastral.adapters.request_limits import RequestLimits
+from kedastral.adapters.request_limits import RequestLimits, Turn
 from kedastral.core.series import Series
 from kedastral.errors import SourceError
 from kedastral.models.auto.model import AutoModel
@@ -267,8 +267,10 @@ async def test_waiting_for_the_turn_of_a_retry_does_not_count_either(autojump_cl
 
 
 async def hold(limits: RequestLimits, seconds: float, hurried: bool = True) -> None:
-    async with limits.place(hurried=hurried):
+    async def request(_turn: Turn) -> None:
         await trio.sleep(seconds)
+
+    await limits.ask(request, hurried=hurried)
 
 
 async def test_the_time_of_a_reading_can_be_set(autojump_clock: MockClock) -> None:

@@ -2,6 +2,7 @@
 """The limits of a data source: how many at once, how many a second, and who goes first."""
 
 import math
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from kedastral.adapters.request_limits import HURRIED_IN_A_ROW, Allowance, RequestLimits
+from kedastral.adapters.request_limits import HURRIED_IN_A_ROW, Allowance, RequestLimits, Turn
+from kedastral.adapters.request_places import TRIAL
 
 
 class Queue:
@@ -25,21 +27,23 @@ class Queue:
         self.times: list[float] = []
 
     async def ask(self, name: str, hurried: bool = True) -> None:
-        async with self.limits.place(hurried=hurried):
+        async def request(turn: Turn) -> None:
             self.now += 1
             self.most = max(self.most, self.now)
             try:
-                await self.limits.turn(hurried=hurried)
+                await turn()
                 self.order.append(name)
                 self.times.append(trio.current_time())
                 await trio.sleep(self.lasting)
             finally:
                 self.now -= 1
 
+        await self.limits.ask(request, hurried=hurried)
+
 
 @pytest.mark.parametrize("places", [1, 3, 8])
 async def test_no_more_than_so_many_at_once_and_none_is_forgotten(autojump_clock: MockClock, places: int) -> None:
-    queue = Queue(RequestLimits(max_concurrent=places), lasting=1.0)
+    queue = Queue(RequestLimits(max_concurrent=places), lasting=0.5)
     async with trio.open_nursery() as nursery:
         for index in range(20):
             nursery.start_soon(queue.ask, str(index), index % 3 > 0)
@@ -59,7 +63,7 @@ async def test_so_many_a_second_and_never_in_bursts(autojump_clock: MockClock) -
 
 
 async def test_first_come_first_served(autojump_clock: MockClock) -> None:
-    queue = Queue(RequestLimits(max_concurrent=2, max_per_second=5), lasting=1.0)
+    queue = Queue(RequestLimits(max_concurrent=2, max_per_second=5), lasting=0.5)
     async with trio.open_nursery() as nursery:
         for index in range(12):
             nursery.start_soon(queue.ask, f"{index:02}")
@@ -85,11 +89,10 @@ async def test_the_backfill_leaves_places_for_others(autojump_clock: MockClock) 
     async with trio.open_nursery() as nursery:
         for index in range(20):
             nursery.start_soon(queue.ask, f"backfill {index}", False)
-        await trio.sleep(1)
+        await trio.sleep(TRIAL / 2)
         assert queue.now == 4
         with trio.fail_after(1):
-            async with queue.limits.place(hurried=True):
-                pass
+            await queue.limits.ask(lambda turn: turn(), hurried=True)
         nursery.cancel_scope.cancel()
 
 
@@ -112,11 +115,14 @@ async def test_however_many_are_in_a_hurry_the_backfill_is_not_starved(autojump_
 
 @given(
     tasks=st.lists(st.tuples(st.booleans(), st.floats(0, 5), st.floats(0, 3)), max_size=30),
-    places=st.integers(1, 4),
+    places=st.integers(1, 5),
     rate=st.floats(0.5, 100),
+    lasting=st.sampled_from([0.3, 2.0]),
 )
-def test_whoever_gives_up_takes_nothing_along(tasks: list[tuple[bool, float, float]], places: int, rate: float) -> None:
-    queue = Queue(RequestLimits(places, rate), lasting=0.3)
+def test_whoever_gives_up_takes_nothing_along(
+    tasks: list[tuple[bool, float, float]], places: int, rate: float, lasting: float
+) -> None:
+    queue = Queue(RequestLimits(places, rate), lasting)
 
     async def give_up(hurried: bool, begin: float, patience: float) -> None:
         await trio.sleep(begin)
@@ -128,12 +134,28 @@ def test_whoever_gives_up_takes_nothing_along(tasks: list[tuple[bool, float, flo
             for task in tasks:
                 nursery.start_soon(give_up, *task)
         assert queue.limits.waiting == 0
-        with trio.fail_after(1 / rate + 0.4):
+        with trio.fail_after(1 / rate + lasting + 0.1):
             await queue.ask("last", False)
+        await fill(queue.limits, places)
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
     assert queue.most <= places
     assert all(b - a >= 1 / rate - 1e-9 for a, b in pairwise(queue.times))
+
+
+async def fill(limits: RequestLimits, places: int) -> None:
+    """Have all of the places in use at once."""
+    here = 0
+
+    async def request(_turn: Turn) -> None:
+        nonlocal here
+        here += 1
+        await trio.sleep(TRIAL / 10)
+        assert here == places
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(places):
+            nursery.start_soon(partial(limits.ask, request, hurried=True))
 
 
 async def test_how_many_wait_can_be_told(autojump_clock: MockClock) -> None:
