@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every HTTP call of ours shares: the client, reading an answer within bounds, words for errors and logs."""
 
+import socket
 import ssl
 from collections.abc import Iterable, Mapping
 
@@ -100,8 +101,18 @@ def words_of(error: BaseException) -> str:
     """The words of the deepest cause that has any: on Trio the outer errors of a failed TLS handshake are empty."""
     if isinstance(error, httpx.LocalProtocolError):
         return "the request is malformed"  # its own words may quote a header
-    words = [_words_of_tls(cause) if isinstance(cause, ssl.SSLError) else str(cause) for cause in _causes(error)]
+    words = [_own_words(cause) for cause in _causes(error)]
     return one_line(next((text for text in reversed(words) if text), type(error).__name__))
+
+
+def _own_words(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLError):
+        return _words_of_tls(error)
+    if isinstance(error, socket.gaierror):
+        return f"its host name cannot be looked up ({(error.strerror or str(error)).lower()})"
+    if isinstance(error, OSError) and error.errno and error.strerror:  # its own text begins with the number
+        return error.strerror.lower()
+    return str(error)
 
 
 def _words_of_tls(error: ssl.SSLError) -> str:

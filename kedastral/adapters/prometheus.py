@@ -97,7 +97,8 @@ class PrometheusSource:
         if age > oldest:
             when = f"{series.newest.at:%Y-%m-%dT%H:%M:%SZ}"
             raise SourceError(
-                f"the newest value is of {when}, {age:.0f} s ago, where {oldest:g} s is the most; query: {query}",
+                f"the newest value, of {when}, is {age:.0f} s old, more than the {oldest:g} s of --stale-after and a "
+                f"step; query: {query}",
                 reason="stale",
             )
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Words for logs, and a client that cannot be made."""
 
+import socket
 import ssl
 
 import httpx
@@ -40,7 +41,13 @@ def test_the_words_are_those_of_the_deepest_cause_that_has_any() -> None:
     outer = httpx.ConnectError("")
     outer.__context__ = group
     outer.__suppress_context__ = True
-    assert words_of(outer) == "[Errno 111] Connection refused"
+    assert words_of(outer) == "connection refused"
+
+
+def test_a_host_that_is_not_found_is_told_without_numbers() -> None:
+    error = httpx.ConnectError("[Errno -2] Name or service not known")
+    error.__cause__ = socket.gaierror(-2, "Name or service not known")
+    assert words_of(error) == "its host name cannot be looked up (name or service not known)"
 
 
 def test_an_error_without_words_is_named() -> None:

@@ -128,7 +128,7 @@ async def test_samples_that_are_all_late_are_read_when_they_come() -> None:
         if at <= 3:
             await source.history(minutes(at))
         else:
-            with pytest.raises(SourceError, match="the newest value is of"):
+            with pytest.raises(SourceError, match="the newest value, of"):
                 await source.history(minutes(at))
     assert asked(server)[-1] == (-2, 49)
     sent = 50
