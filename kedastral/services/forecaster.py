@@ -141,7 +141,7 @@ class ForgivingTick:
     async def tick(self) -> None:
         """`ForecastLoop.tick`, with WorkloadError turned into a line in the log."""
         name = self.loop.workload.name
-        self._tell_mode()
+        self._begin()
         try:
             await self.loop.tick()
         except WorkloadError as error:
@@ -168,18 +168,25 @@ class ForgivingTick:
         level = logging.WARNING if news else logging.DEBUG
         log.log(level, "no new forecast", extra=fields, exc_info=_shown(error) if news else None)
 
-    def _tell_mode(self) -> None:
-        if not self._began and self.loop.workload.mode is Mode.OBSERVE:
+    def _begin(self) -> None:
+        if self._began:
+            return
+        self._began = True
+        self._published = self._has_published()  # as another, which made way for this one as the settings changed
+        if self.loop.workload.mode is Mode.OBSERVE:
             words = (
                 "mode observe: KEDA is told 0, whatever is planned. Alone this trigger would scale to the minimum: "
                 "the ScaledObject needs a second one, which then decides alone"
             )
             log.warning(words, extra={"workload": self.loop.workload.name})
-        self._began = True
+
+    def _has_published(self) -> bool:
+        snapshot = self.loop.store.get(self.loop.workload.name)
+        return snapshot is not None and snapshot.standing.status is not Status.LEARNING
 
     def _note_first(self) -> None:
         snapshot = self.loop.store.get(self.loop.workload.name)
-        if self._published or snapshot is None or snapshot.standing.status is Status.LEARNING:
+        if self._published or snapshot is None or not self._has_published():
             return
         self._published = True
         load, replicas = snapshot.forecast.values[0], replicas_at(snapshot, self.loop.clock.now())

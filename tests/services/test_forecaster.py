@@ -244,6 +244,16 @@ async def test_the_first_forecast_is_told_once_with_what_it_means(
     assert vars(record)["workload"] == "shop"
 
 
+async def test_a_workload_whose_settings_changed_has_no_first_forecast_once_more(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    loop = make_loop()
+    for _ in range(3):
+        await ForgivingTick(loop, Metrics().count_error).tick()
+    assert len(caplog.records) == 1
+
+
 async def test_what_is_only_observed_says_at_the_start_that_it_needs_a_second_trigger(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
