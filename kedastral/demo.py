@@ -113,6 +113,11 @@ class Comparison:
         self.at += SYNC_PERIOD
 
     @property
+    def event(self) -> str | None:
+        """What the newest sync saw besides an ordinary day; None for nothing."""
+        return self.load.event_at(self.moment)
+
+    @property
     def moment(self) -> datetime:
         """The time of the newest sync."""
         return BEGIN + timedelta(seconds=max(0.0, self.at - SYNC_PERIOD))

@@ -13,6 +13,9 @@ from kedastral.core.series import Series, align_down, require_positive
 
 DAY = 86400.0
 MINUTE = 60.0
+CAMPAIGN_AT = 9.5
+"""The hour at which the campaign begins, every day."""
+FLASH = 12 * MINUTE
 
 
 @attrs.frozen
@@ -42,6 +45,16 @@ class SyntheticLoad:
             * _flash(hour - self._flash_at(math.floor(seconds / DAY)))
         )
         return load * (1 + self.noise * self._noise_of(math.floor(seconds / MINUTE)))
+
+    def event_at(self, moment: datetime) -> str | None:
+        """What is going on at ``moment`` besides an ordinary day, in words; None for nothing."""
+        seconds = moment.timestamp()
+        hour = seconds % DAY / 3600
+        if 0 <= hour - self._flash_at(math.floor(seconds / DAY)) < FLASH / 3600:
+            return "a flash that nobody can foresee: three times the load for ten minutes"
+        if 0 <= hour - CAMPAIGN_AT < 1.5:
+            return "the campaign of every day: twice the load within ten minutes, which history shows"
+        return None
 
     def _flash_at(self, day: int) -> float:
         """The hour, 11 to 19, at which the flash of a ``day`` (counted from the epoch) begins."""
@@ -95,7 +108,7 @@ def _daily_shape(hour: float) -> float:
 
 def _campaign(hour: float) -> float:
     """Doubles within ten minutes from 09:30, then fades over an hour and a half."""
-    since = (hour - 9.5) * 60
+    since = (hour - CAMPAIGN_AT) * 60
     if since < 0:
         return 1.0
     return 1 + min(since / 10, 1.0) * math.exp(-max(since - 10, 0) / 45)
@@ -104,7 +117,7 @@ def _campaign(hour: float) -> float:
 def _flash(hours: float) -> float:
     """Three times the load, ``hours`` after it began: up within two minutes, down again from the tenth on."""
     since = hours * 60
-    up, down = min(max(since / 2, 0.0), 1.0), min(max((12 - since) / 2, 0.0), 1.0)
+    up, down = min(max(since / 2, 0.0), 1.0), min(max((FLASH / MINUTE - since) / 2, 0.0), 1.0)
     return 1 + 2 * min(up, down)
 
 

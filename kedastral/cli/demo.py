@@ -64,10 +64,14 @@ async def _refresh_forever(live: Live, screen: "_Screen") -> None:
 
 async def _write_lines(console: Console, demo: Demo, settings: DemoSettings) -> None:
     written: datetime | None = None
+    told: str | None = None
 
     def write() -> None:
-        nonlocal written
-        moment = demo.comparison.moment
+        nonlocal written, told
+        moment, event = demo.comparison.moment, demo.comparison.event
+        if event is not None and event != told:
+            console.print(f"{moment:%a %H:%M}  begins: {event}", soft_wrap=True, highlight=False)
+        told = event
         if written is None or moment - written >= LINE_EVERY:
             written = moment
             console.print(_line(demo), soft_wrap=True, highlight=False)
@@ -112,6 +116,8 @@ class _Screen:
             f"  {demo.clock.speed:g} times as fast as life · model {self._settings.forecast.model}",
             f" · lead time {demo.lead_time / 60:g} min",
         )
+        if now.event is not None:
+            head.append(f"\n {now.event}", "bold yellow")
         if snapshot is None:
             return Group(head, Text("waiting for the first forecast …"))
         return Group(head, self._chart(), self._table(), self._foot())

@@ -42,6 +42,17 @@ def test_the_flash_triples_the_load_and_is_gone_after_twelve_minutes_at_another_
     assert len(set(begins)) == 5
 
 
+def test_what_goes_on_is_named_while_it_does() -> None:
+    load = SyntheticLoad(noise=0.0)
+    minutes = [load.event_at(at(minute / 60)) for minute in range(1440)]
+    flash = [minute for minute, event in enumerate(minutes) if event is not None and "flash" in event]
+    assert len(flash) == 12
+    assert load.at(at(flash[5] / 60)) > 2.5 * load.at(at((flash[0] - 1) / 60))
+    campaign = [minute for minute, event in enumerate(minutes) if event is not None and "campaign" in event]
+    assert campaign[0] == 570
+    assert minutes[0] is None
+
+
 def test_weekends_are_lighter() -> None:
     load = SyntheticLoad(noise=0.0)
     assert load.at(at(5 * 24 + 8)) == pytest.approx(0.7 * load.at(at(8)))
