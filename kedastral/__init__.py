@@ -12,6 +12,7 @@ The layers, each importing only from those below it (``tests/test_layers.py`` en
     listening  http_server     the sockets, and HTTP on one of them
     config  wire  metrics      conversion at the edges: settings, JSON, Prometheus exposition
     snapshot_metrics           what the snapshots say of themselves
+    failure_metrics            who has none that is new, and why
     simulation                 the backtest's world: KEDA, the HPA and pods; pure
     models                     forecast models, pure
     core                       series, forecast, plan, serving rule, ports; pure

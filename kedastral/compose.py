@@ -107,6 +107,7 @@ def begin_forecasting(configured: FleetSettings, common: Common, open_source: Op
     builder = MemberBuilder(store, common.clock, metrics, DataSources(), open_source)
     common.stack.push_async_callback(builder.sources.close)
     fleet = Fleet(store, metrics, common.clock.speed)
+    metrics.show_failures(fleet.failing)
     forecasting = Forecasting(fleet, FleetDirectory(fleet, brings_a_workload, describes_a_workload), builder)
     forecasting.begin(configured)
     return forecasting

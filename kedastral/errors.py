@@ -8,6 +8,7 @@
     ├── BindError          a port cannot be had; exit code 1
     └── WorkloadError      expected at run time: touches one workload, retried at its next tick
         ├── SourceError    the load could not be read
+        │   └── QueryError       because of how it is asked for: whoever wrote the query must change it
         ├── ModelError     no forecast could be made
         │   └── NotLearntError   the model has to learn from the history first
         ├── StoreError     the snapshot could not be kept
@@ -52,6 +53,14 @@ class SourceError(WorkloadError):
     """The load could not be read, or what came back cannot be forecast from."""
 
     component = "source"
+
+
+class QueryError(SourceError):
+    """The query itself is refused; ``refusal`` says how, without the address of who refuses it."""
+
+    def __init__(self, message: str, *, reason: str, refusal: str) -> None:
+        super().__init__(message, reason=reason)
+        self.refusal = refusal
 
 
 class ModelError(WorkloadError):

@@ -17,6 +17,7 @@ from kedastral.clock import WallClock
 from kedastral.config.fleet_settings import DataSourceSettings, WorkloadSettings
 from kedastral.config.source_settings import PrometheusLogin
 from kedastral.config.workload_settings import HTTP_MODEL
+from kedastral.core.failure import LastFailure
 from kedastral.core.ports import Forecaster, LearningModel, MetricSource, SnapshotStore
 from kedastral.core.series import Series
 from kedastral.core.snapshot import Mode
@@ -25,6 +26,7 @@ from kedastral.core.steering import SteeringSettings
 from kedastral.core.uncertainty import UncertaintyState
 from kedastral.core.warm_up import warm_up
 from kedastral.core.workload import Workload
+from kedastral.errors import WorkloadError
 from kedastral.metrics import Metrics, observe_seconds
 from kedastral.models import MODELS
 from kedastral.services.fleet import Member
@@ -159,8 +161,14 @@ class MemberBuilder:
             if parts.model_client is not None and not taken_over:
                 await parts.model_client.aclose()
 
-        tick = ForgivingTick(loop, self.metrics.count_error).tick
-        return Member(settings.key, settings, tick, settings.forecast.interval, settings.policy(), close, parts)
+        failed = LastFailure()
+
+        def note(error: WorkloadError) -> None:
+            self.metrics.count_error(error)
+            failed.note(error, self.clock.now())
+
+        tick = ForgivingTick(loop, note).tick
+        return Member(settings.key, settings, tick, settings.forecast.interval, settings.policy(), close, parts, failed)
 
     def fits(self, member: Member, settings: WorkloadSettings) -> bool:
         """Whether ``member`` is what `build` would make: of equal settings, and reading the source as it is now."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every metric but those of snapshots: names, labels and meaning; docs/metrics.md lists them, and a test checks it."""
+"""Every metric but those of snapshots and failures: names, labels, meaning; docs/metrics.md lists them, tests check."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from time import perf_counter
 
@@ -11,8 +11,10 @@ from prometheus_client import ProcessCollector as _ProcessCollector
 
 from kedastral import __version__
 from kedastral.clock import WallClock
+from kedastral.core.failure import Failure
 from kedastral.core.ports import SnapshotReader
 from kedastral.errors import WorkloadError
+from kedastral.failure_metrics import FailureCollector
 from kedastral.snapshot_metrics import SnapshotCollector
 
 FAST_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -115,6 +117,10 @@ class Metrics:
         for labelled in (self.ticks_missed, self.returned_replicas):
             with suppress(KeyError):  # older prometheus-clients mind what is not there
                 labelled.remove(workload)
+
+    def show_failures(self, look: Callable[[], Mapping[str, Failure]]) -> None:
+        """Expose the workloads that fail, which ``look`` gives at each scrape."""
+        self.registry.register(FailureCollector(look))
 
     def show_snapshots(self, reader: SnapshotReader, clock: WallClock) -> None:
         """Expose age and replicas of every snapshot that ``reader`` has, computed at each scrape."""

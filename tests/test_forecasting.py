@@ -8,8 +8,11 @@ from datetime import datetime
 from pathlib import Path
 
 import attrs
+import httpx
 import pytest
 
+from kedastral import members
+from kedastral.adapters.prometheus_access import open_prometheus_client
 from kedastral.clock import SystemClock
 from kedastral.compose import Common, begin_forecasting
 from kedastral.config.fleet import ConfiguredFleet
@@ -23,6 +26,7 @@ from kedastral.services import adoption
 from kedastral.services.changeover import Changes
 from kedastral.services.directory import ObjectRef
 from kedastral.services.fleet import Member
+from kedastral.services.scaler import Scaler
 from tests.config.fleets import load_fleet, policy, source, write
 
 LOW = {"min": "3", "defaultMin": "1"}
@@ -116,3 +120,26 @@ async def test_a_warning_is_told_once_for_as_long_as_it_holds(rig: Rig, caplog: 
     for read, told in ((low, 1), (low, 1), (fine, 1), (low, 2)):
         await rig.following.follow(read)
         assert len([one for one in caplog.records if one.levelno == logging.WARNING]) == told
+
+
+async def test_a_refused_query_is_known_of_its_workload_to_the_metrics_and_to_keda(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(400, json={"status": "error", "errorType": "bad_data", "error": "parse error"})
+
+    transport = httpx.MockTransport(refuse)
+    monkeypatch.setattr(
+        members, "open_prometheus_client", lambda access: open_prometheus_client(access, transport=transport)
+    )
+    configured = load_fleet(write(tmp_path, source(), policy("a", query="'bad('")))
+    async with AsyncExitStack() as stack:
+        common = Common(SystemClock(), stack)
+        forecasting = begin_forecasting(configured.settings, common)
+        await forecasting.fleet.members["a"].tick()
+        labels = {"workload": "a", "component": "source", "reason": "refused"}
+        assert common.metrics.registry.get_sample_value("kedastral_workload_failing", labels) == 1
+        scaler = Scaler(forecasting.fleet.store, common.clock, forecasting.directory)
+        assert scaler.decide("a").reason == (
+            "no forecast yet; Prometheus refuses the query: HTTP 400: bad_data: parse error"
+        )

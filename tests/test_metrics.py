@@ -8,6 +8,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from trio.testing import MockClock
 
+from kedastral.core.failure import Failure
 from kedastral.errors import ModelError, RemoteError, SourceError, StoreError
 from kedastral.metrics import Metrics, observe_seconds
 from kedastral.storage.memory import MemoryStore
@@ -25,6 +26,7 @@ CONTRACT = {
     "kedastral_scaler_returned_replicas": ("gauge", {"workload"}),
 }
 MORE = {
+    "kedastral_workload_failing": ("gauge", {"workload", "component", "reason"}),
     "kedastral_ticks_missed_total": ("counter", {"workload"}),
     "kedastral_tick_lag_seconds": ("histogram", set()),
     "kedastral_config_reloads_total": ("counter", {"result"}),
@@ -56,6 +58,7 @@ async def use_all() -> Metrics:
     metrics, store = Metrics(), MemoryStore()
     await store.put(make_snapshot())
     metrics.show_snapshots(store, wall_clock())
+    metrics.show_failures(lambda: {"shop": Failure(wall_clock().now(), "source", "refused")})
     metrics.collect_seconds.labels("prometheus").observe(0.2)
     metrics.predict_seconds.labels("baseline").observe(0.2)
     metrics.learn_seconds.labels("auto").observe(0.2)

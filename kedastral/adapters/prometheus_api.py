@@ -19,7 +19,7 @@ from kedastral.adapters.http_client import (
     words_of,
 )
 from kedastral.adapters.prometheus_answer import Answer, RefusedError, error_words, parse_answer
-from kedastral.errors import SourceError
+from kedastral.errors import QueryError, SourceError
 
 RETRY_PAUSES = (0.1, 0.3)
 """Seconds before each retry."""
@@ -30,6 +30,8 @@ BODY_LIMIT = 16 * 1024 * 1024
 LARGE = 2**17
 """Bytes of an answer that takes longer to read than a call of KEDA should have to wait: 30 ms a MiB."""
 QUERY_SHOWN = 200
+OF_THE_QUERY = (400, 414, 422)
+"""Statuses by which Prometheus refuses the query itself: it cannot be parsed, sent or executed."""
 
 _one_at_a_time: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("kedastral_large_answers")
 
@@ -182,6 +184,9 @@ class PrometheusApi:
             what += ": is --prom-url the base address?"
         if reply.status in (404, 405, 501):
             return self.error(question, what, "http_status" if reply.status == 501 else "refused", NotServedError)
+        if reply.status in OF_THE_QUERY and (words is not None or reply.status == 414):
+            message = str(self.error(question, what, "refused"))
+            return QueryError(message, reason="refused", refusal=what)
         refused = 400 <= reply.status < 500 and reply.status != 429
         return self.error(question, what, "refused" if refused else "http_status")
 

@@ -8,6 +8,7 @@ from typing import Any, Generic, NoReturn, Protocol, TypeVar
 import attrs
 import trio
 
+from kedastral.core.failure import Failure
 from kedastral.core.serving import OnStale, StalePolicy
 from kedastral.errors import ConfigError
 from kedastral.services.changeover import Pieces
@@ -94,7 +95,9 @@ class FleetDirectory:
         """See `kedastral.services.directory.Directory.find`."""
         await trio.lowlevel.checkpoint()
         if self.adoption is not None and self.brings(ref.metadata):
-            return await self._wait_for_first(self._find_adopted(ref))
+            key = await self._wait_for_first(self._find_adopted(ref))
+            self._require_query(key)
+            return key
         try:
             key = pick_workload(ref, self.fleet.members.keys() if ref.workload else self.configured)
         except (UnknownWorkloadError, BadTriggerError) as error:
@@ -110,6 +113,11 @@ class FleetDirectory:
         """See `kedastral.services.directory.Directory.policy_of`; of one that is gone nothing is known."""
         member = self.fleet.members.get(workload)
         return StalePolicy(on_stale=OnStale.ERROR) if member is None else member.policy
+
+    def failure_of(self, workload: str) -> Failure | None:
+        """See `kedastral.services.directory.Directory.failure_of`."""
+        member = self.fleet.members.get(workload)
+        return None if member is None else member.failed.current(self.fleet.store.get(workload))
 
     def still_meant(self, workload: str, namespace: str) -> str:
         """See `kedastral.services.directory.Directory.still_meant`."""
@@ -162,9 +170,15 @@ class FleetDirectory:
         """
         began = self._adopted[key].began_at
         with trio.move_on_at(began + FIRST_WAIT):
-            while self.fleet.store.get(key) is None:  # noqa: ASYNC110 - the store has no event for it
+            while self.fleet.store.get(key) is None and self.failure_of(key) is None:  # noqa: ASYNC110 - no event
                 await trio.sleep(FIRST_WAIT / 50)
         return key
+
+    def _require_query(self, key: str) -> None:
+        """Raise where Prometheus refuses a query that has never given a forecast: it is wrong as other metadata are."""
+        failure = self.failure_of(key)
+        if failure is not None and failure.refusal and self.fleet.store.get(key) is None:
+            raise BadTriggerError(failure.words)
 
     def _find_adopted(self, ref: ObjectRef) -> str:
         known = self._keys.get((ref.namespace, ref.name, ref.workload))

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import attrs
 
+from kedastral.core.failure import Failure
 from kedastral.core.ports import SnapshotReader
 from kedastral.core.serving import StalePolicy
 from kedastral.core.trigger import find_said, find_said_twice
@@ -57,6 +58,10 @@ class Directory(Protocol):
         """What holds for ``workload`` when its forecast is stale."""
         ...
 
+    def failure_of(self, workload: str) -> Failure | None:
+        """Why there is no newer forecast of ``workload``, where that is known."""
+        ...
+
     def note_asked(self, workload: str) -> None:
         """KEDA asks for ``workload``, or has a stream of it open: only that keeps one that a ScaledObject brought."""
         ...
@@ -88,6 +93,11 @@ class FixedDirectory:
     def policy_of(self, workload: str) -> StalePolicy:
         """See `Directory.policy_of`."""
         return self.policy
+
+    def failure_of(self, workload: str) -> Failure | None:
+        """See `Directory.failure_of`."""
+        del workload
+        return None
 
     def still_meant(self, workload: str, namespace: str) -> str:
         """See `Directory.still_meant`."""
@@ -129,6 +139,11 @@ class RemoteDirectory:
     def policy_of(self, workload: str) -> StalePolicy:
         """See `Directory.policy_of`."""
         return self.policy
+
+    def failure_of(self, workload: str) -> Failure | None:
+        """See `Directory.failure_of`: the forecaster's log and metrics say it."""
+        del workload
+        return None
 
     def still_meant(self, workload: str, namespace: str) -> str:
         """See `Directory.still_meant`: a stream may have been opened before the forecaster had a forecast."""

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import trio
 
+from kedastral.core.failure import Failure, LastFailure
 from kedastral.core.ports import SnapshotStore
 from kedastral.core.serving import StalePolicy
 from kedastral.metrics import Metrics
@@ -23,7 +24,7 @@ class Member:
     """One workload as it runs now: its tick, how often, in seconds of wall time, and what holds when it is stale.
 
     ``settings`` are what it was made from. ``close`` gives back what it alone uses, and
-    is told who comes after it, None for nobody.
+    is told who comes after it, None for nobody. ``failed`` is why its newest tick gave no forecast.
     """
 
     key: str
@@ -33,6 +34,7 @@ class Member:
     policy: StalePolicy
     close: Callable[["Member | None"], Awaitable[None]]
     parts: Any = None
+    failed: LastFailure = attrs.field(factory=LastFailure)
 
 
 def has_settings(member: Member, settings: object) -> bool:
@@ -68,6 +70,11 @@ class Fleet:
     def members(self) -> Mapping[str, Member]:
         """All members by key."""
         return MappingProxyType(self._members)
+
+    def failing(self) -> Mapping[str, Failure]:
+        """Why they fail, by key, of all members that do now."""
+        found = ((key, member.failed.current(self.store.get(key))) for key, member in list(self._members.items()))
+        return {key: failure for key, failure in found if failure is not None}
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Tick for all members, those that are put later too, until cancelled. What leaves a tick leaves here."""

@@ -43,7 +43,11 @@ class Scaler:
     def decide(self, workload: str) -> Decision:
         """What to tell KEDA about ``workload`` now."""
         self.directory.note_asked(workload)
-        return decide(self.reader.get(workload), self.now(), self.policy_of(workload))
+        decision = decide(self.reader.get(workload), self.now(), self.policy_of(workload))
+        failure = self.directory.failure_of(workload) if decision.stale else None
+        if failure is None:
+            return decision
+        return attrs.evolve(decision, reason=f"{decision.reason}; {failure.words}")
 
     def policy_of(self, workload: str) -> StalePolicy:
         """What holds for ``workload`` when its forecast is stale."""

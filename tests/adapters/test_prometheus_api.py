@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from kedastral.adapters.prometheus_access import PrometheusAccess
 from kedastral.adapters.prometheus_api import BODY_LIMIT, NotServedError, PrometheusApi, Question
-from kedastral.errors import SourceError
+from kedastral.errors import QueryError, SourceError
 from tests.adapters.answers import Reply, Server, client_of, error, failure, matrix, reply
 
 QUESTION = Question("query_range", {"query": "rate(x[1m])"})
@@ -92,6 +92,23 @@ async def test_a_refusal_carries_prometheus_own_words_and_the_query(status: int)
         f"Prometheus at http://prom.example:9090 (query_range): HTTP {status}: bad_data: parse error: unexpected end; "
         "query: rate(x[1m])"
     )
+
+
+@pytest.mark.parametrize(
+    ("status", "is_about_it"), [(400, True), (422, True), (401, False), (404, False), (503, False)]
+)
+async def test_what_is_wrong_with_the_query_is_said_without_the_address(
+    autojump_clock: MockClock, status: int, is_about_it: bool
+) -> None:
+    caught = await raised_by(Server(error(status, "parse error:\n unexpected end")))
+    assert isinstance(caught, QueryError) is is_about_it
+    if isinstance(caught, QueryError):
+        assert caught.refusal == f"HTTP {status}: bad_data: parse error: unexpected end"
+
+
+async def test_a_400_that_is_not_prometheus_own_is_not_about_the_query() -> None:
+    assert not isinstance(await raised_by(Server(reply(400, text="<html>"))), QueryError)
+    assert isinstance(await raised_by(Server(reply(414))), QueryError)
 
 
 async def test_an_error_under_status_200_is_a_refusal() -> None:

@@ -69,6 +69,7 @@ def metrics() -> set[Metric]:
     """Every metric of ours; those of the Python client library are its own affair."""
     metrics = Metrics()
     metrics.show_snapshots(NoSnapshots(), SystemClock())
+    metrics.show_failures(dict)
     return set(_metrics_in(metrics.registry))
 
 

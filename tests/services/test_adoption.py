@@ -9,14 +9,14 @@ import trio
 from trio.testing import MockClock
 
 from kedastral.core.serving import OnStale, StalePolicy
-from kedastral.errors import ConfigError
+from kedastral.errors import ConfigError, QueryError, SourceError
 from kedastral.metrics import Metrics
 from kedastral.services.adoption import FORGET_AFTER, SWEEP_EVERY, Adoption, FleetDirectory
 from kedastral.services.directory import BadTriggerError, ObjectRef, TooManyWorkloadsError, UnknownWorkloadError
 from kedastral.services.fleet import Fleet, Member
 from kedastral.storage.memory import MemoryStore
 
-from .parts import make_snapshot
+from .parts import make_snapshot, wall_clock
 
 
 @attrs.frozen
@@ -269,3 +269,43 @@ async def test_a_hundred_problems_are_told_in_few_words(autojump_clock: MockCloc
     with pytest.raises(BadTriggerError, match="and 92 more") as caught:
         await directory.find(ObjectRef("web", "a", {"query": "up"}))
     assert len(str(caught.value)) < 3000
+
+
+def refused(rig: Rig, key: str = "a/web") -> None:
+    error = QueryError("at http://prom", reason="refused", refusal="HTTP 400: bad_data: parse error")
+    rig.fleet.members[key].failed.note(error, wall_clock().now())
+
+
+async def test_the_owner_is_told_how_a_query_is_refused_until_there_is_a_forecast(
+    autojump_clock: MockClock, rig: Rig
+) -> None:
+    await rig.ask(query="up(")
+    refused(rig)
+    with pytest.raises(BadTriggerError, match="Prometheus refuses the query: HTTP 400: bad_data: parse error"):
+        await rig.ask(query="up(")
+    await rig.fleet.store.put(make_snapshot(workload="a/web"))
+    assert await rig.ask(query="up(") == "a/web"  # a forecast is worth more than why there is no newer one
+
+
+async def test_a_query_that_was_changed_is_not_blamed_for_the_one_before(autojump_clock: MockClock, rig: Rig) -> None:
+    await rig.ask(query="up(")
+    refused(rig)
+    assert await rig.ask(query="up") == "a/web"
+
+
+async def test_nobody_waits_for_the_first_forecast_of_what_has_failed(autojump_clock: MockClock, rig: Rig) -> None:
+    began = trio.current_time()
+
+    async def fail_soon() -> None:
+        await trio.sleep(0.3)
+        rig.fleet.members["a/web"].failed.note(SourceError("away", reason="unreachable"), wall_clock().now())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fail_soon)
+        assert await rig.ask(query="up") == "a/web"
+    assert 0.3 <= trio.current_time() - began < 0.4
+    failure = rig.directory.failure_of("a/web")
+    assert failure is not None
+    assert failure.words == "the newest attempt failed (source: unreachable)"
+    assert rig.fleet.failing() == {"a/web": failure}
+    assert rig.directory.failure_of("a/gone") is None

@@ -14,6 +14,7 @@ from trio.testing import MockClock
 from kedastral._proto import externalscaler_pb2 as pb
 from kedastral._proto.externalscaler_grpc import ExternalScalerBase
 from kedastral.clock import WallClock
+from kedastral.core.failure import Failure
 from kedastral.core.serving import Decision, OnStale, StalePolicy
 from kedastral.core.snapshot import Mode, Snapshot
 from kedastral.errors import RemoteError
@@ -221,6 +222,23 @@ async def test_a_split_scaler_takes_any_workload_but_no_endless_name(autojump_cl
     for method in DATA_CALLS:
         assert (await keda.call(method, workload="x" * 501)).status is Status.INVALID_ARGUMENT
         assert (await keda.call(method)).status is Status.INVALID_ARGUMENT
+
+
+async def test_keda_is_told_why_there_is_no_forecast(autojump_clock: MockClock) -> None:
+    clock, failure = wall_clock(), Failure(wall_clock().now(), "source", "refused", "HTTP 400: bad_data: parse error")
+
+    class Failing(FixedDirectory):
+        def failure_of(self, workload: str) -> Failure | None:
+            return failure
+
+    policy = StalePolicy(STALE_AFTER, OnStale.ERROR)
+    store = MemoryStore()
+    decision = Scaler(store, clock, Failing(frozenset({"shop"}), policy)).decide("shop")
+    assert decision.replicas is None
+    assert decision.reason == "no forecast yet; Prometheus refuses the query: HTTP 400: bad_data: parse error"
+    fresh = make_snapshot([8])
+    await store.put(attrs.evolve(fresh, forecast=attrs.evolve(fresh.forecast, made_at=clock.now())))
+    assert Scaler(store, clock, Failing(frozenset({"shop"}), policy)).decide("shop").reason == ""
 
 
 @pytest.mark.parametrize("method", ["IsActive", "StreamIsActive"])
