@@ -35,3 +35,9 @@ def test_by_default_keda_is_told_what_is_planned() -> None:
     assert (workload.mode, policy.mode) == (Mode.SCALE, Mode.SCALE)
     assert workload.steered is not None
     assert not workload.steered.steering.observing
+
+
+def test_the_plan_knows_how_long_it_has_to_last() -> None:
+    workload = workload_of(settings_with(INTERVAL="7m", STALE_AFTER="10m"))
+    assert workload.steered is not None
+    assert workload.steered.interval == 420.0
