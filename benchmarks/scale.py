@@ -145,7 +145,7 @@ def _scraping(site: Site) -> Iterator[None]:
 
     def scrape() -> None:
         while not done.wait(SCRAPE_EVERY):
-            site.scrape()
+            _get(site.http, "/metrics")  # not parsed: that would take a second of the core that the callers use
 
     thread = threading.Thread(target=scrape)
     thread.start()

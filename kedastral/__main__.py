@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The way in: of the command ``kedastral`` and of ``python -m kedastral``. It imports nothing heavy before `main`."""
 
+import gc
 import os
 import signal
 import sys
@@ -16,6 +17,10 @@ several times slower where the cores are busy, and take memory. What the environ
 SWITCH_EVERY = 0.0005
 """Seconds for which a thread that computes keeps the interpreter when the event loop wants it, as each of KEDA's calls
 does several times: with Python's 5 ms they would wait for several forecasts."""
+FULL_COLLECTION_AFTER = 1000
+"""Collections of the middle generation before one of everything: that one looks at every object of every workload while
+all else waits, half a second with a thousand of them, every few seconds with Python's 10. Garbage nearly always dies
+young, and what does not waits some minutes."""
 
 
 def main() -> None:
@@ -29,6 +34,7 @@ def main() -> None:
     if sys.argv[1:2] and sys.argv[1] in STAY:
         signal.signal(signal.SIGHUP, _go_on)
     sys.setswitchinterval(SWITCH_EVERY)
+    gc.set_threshold(*gc.get_threshold()[:2], FULL_COLLECTION_AFTER)
     for name in ONE_THREAD:
         os.environ.setdefault(name, "1")
     from kedastral.cli import main as run_command  # noqa: PLC0415 - see above

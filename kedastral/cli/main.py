@@ -2,6 +2,7 @@
 """The commands: run, forecaster, scaler, demo, backtest, validate."""
 
 import errno
+import gc
 import logging
 import os
 import sys
@@ -169,6 +170,7 @@ def _serve(loaded: Loaded[T], open_app: Callable[[T], AbstractAsyncContextManage
             log.info("kedastral %s", __version__, extra=_key_settings(loaded))
             for warning in loaded.warnings:
                 log.warning(warning)
+            gc.freeze()  # what was loaded stays: no garbage collection need look at it again
             await run_until_signal(app)
         log.info("stopped")
 

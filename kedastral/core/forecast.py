@@ -2,6 +2,7 @@
 """`Forecast`: what a model says the load will be."""
 
 from datetime import datetime
+from typing import Any
 
 import attrs
 import numpy as np
@@ -32,6 +33,41 @@ class ExpertView:
     error: float | None
 
 
+def _frozen_table(values: Any) -> Floats:
+    """A read-only float64 copy of a table."""
+    table = np.array(values, dtype=np.float64, copy=True, ndmin=2)
+    table.flags.writeable = False
+    return table
+
+
+@attrs.frozen
+class Experts:
+    """The experts of an ensemble, at every horizon that it knows.
+
+    ``names`` (experts,); ``ahead`` (horizons,) in seconds; ``weights`` and ``errors`` (experts, horizons), as in
+    `ExpertView`, NaN where nothing has been judged; other shapes raise ValueError. They are tables, not a view of each,
+    since every garbage collection looks at every object, and a thousand workloads have a forecast each.
+    """
+
+    names: tuple[str, ...]
+    ahead: Floats = attrs.field(converter=frozen_floats, eq=attrs.cmp_using(eq=same_array))
+    weights: Floats = attrs.field(converter=_frozen_table, eq=attrs.cmp_using(eq=same_array))
+    errors: Floats = attrs.field(converter=_frozen_table, eq=attrs.cmp_using(eq=same_array))
+
+    def __attrs_post_init__(self) -> None:
+        shape = (len(self.names), len(self.ahead))
+        if not self.weights.shape == self.errors.shape == shape or 0 in shape:
+            raise ValueError(f"weights and errors must have shape {shape}, and hold something")
+
+    def at(self, ahead: float) -> tuple[ExpertView, ...]:
+        """Each expert at the horizon nearest to ``ahead`` seconds."""
+        k = int(np.abs(self.ahead - ahead).argmin())
+        return tuple(
+            ExpertView(name, float(self.ahead[k]), float(weight), None if np.isnan(error) else float(error))
+            for name, weight, error in zip(self.names, self.weights[:, k], self.errors[:, k], strict=True)
+        )
+
+
 @attrs.frozen
 class Forecast:
     """``values[i]`` is the load expected over ``[made_at + i * step, made_at + (i + 1) * step)``.
@@ -44,7 +80,7 @@ class Forecast:
     made_at: datetime = attrs.field(validator=require_utc)
     step: float = attrs.field(validator=require_positive)
     values: Floats = attrs.field(converter=frozen_floats, validator=_require_loads, eq=attrs.cmp_using(eq=same_array))
-    experts: tuple[ExpertView, ...] = ()
+    experts: Experts | None = None
     standing: Standing = OK
 
     @property
@@ -54,10 +90,7 @@ class Forecast:
 
     def experts_at(self, ahead: float) -> tuple[ExpertView, ...]:
         """The experts at the horizon nearest to ``ahead`` seconds; none where there are none."""
-        if not self.experts:
-            return ()
-        nearest = min((expert.ahead for expert in self.experts), key=lambda each: abs(each - ahead))
-        return tuple(expert for expert in self.experts if expert.ahead == nearest)
+        return () if self.experts is None else self.experts.at(ahead)
 
 
 def stand_in(history: Series, made_at: datetime, steps: int, standing: Standing) -> Forecast:

@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 import pytest
 
-from kedastral.core.forecast import Forecast
+from kedastral.core.forecast import Experts, ExpertView, Forecast
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -70,3 +70,24 @@ def test_equal_forecasts_are_equal() -> None:
     assert Forecast(NOON, 60, [1, 2]) == Forecast(NOON, 60.0, (1.0, 2.0))
     assert Forecast(NOON, 60, [1, 2]) != Forecast(NOON, 60, [1, 3])
     assert Forecast(NOON, 60, [1, 2]) != Forecast(NOON, 60, [1])
+
+
+# ---- the experts behind a forecast ----
+
+EXPERTS = Experts(("last", "ridge"), np.array([60.0, 600.0]), [[0.75, 0.25], [0.25, 0.75]], [[1, 1], [np.nan, 0.5]])
+
+
+def test_experts_are_shown_at_the_nearest_horizon() -> None:
+    forecast = Forecast(NOON, 60.0, np.ones(10), EXPERTS)
+    assert forecast.experts_at(400) == (ExpertView("last", 600, 0.25, 1), ExpertView("ridge", 600, 0.75, 0.5))
+    assert Forecast(NOON, 60.0, np.ones(10)).experts_at(400) == ()
+
+
+def test_an_expert_that_was_never_judged_has_no_error() -> None:
+    assert [expert.error for expert in EXPERTS.at(0)] == [1, None]
+
+
+@pytest.mark.parametrize(("names", "ahead"), [(("last",), [60.0, 600.0]), (("last", "ridge"), [60.0]), ((), [])])
+def test_experts_of_another_shape_are_refused(names: tuple[str, ...], ahead: list[float]) -> None:
+    with pytest.raises(ValueError, match="shape"):
+        Experts(names, np.array(ahead), EXPERTS.weights, EXPERTS.errors)

@@ -9,6 +9,6 @@ In the order in which a forecast comes about::
     learner.py    what is kept between ticks            model.py     the model
 """
 
-from kedastral.models.auto.model import AutoModel, Explanation
+from kedastral.models.auto.model import AutoModel
 
-__all__ = ["AutoModel", "Explanation"]
+__all__ = ["AutoModel"]

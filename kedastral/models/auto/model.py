@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 import attrs
 import numpy as np
 
-from kedastral.core.forecast import ExpertView, Forecast
+from kedastral.core.forecast import Experts, Forecast
 from kedastral.core.series import Floats, Series
 from kedastral.errors import ModelError, NotLearntError
 from kedastral.models.auto.learner import REPLAYED_CLOSELY, Learner, Recalled
@@ -19,14 +19,6 @@ KNOTS = (1, 2, 3, 5, 7, 10, 14, 20, 30, 45, 70, 110, 170, 260, 400, 620, 1000)
 """Steps ahead at which the load is forecast; between them the forecast is a line. Dense where lead times lie."""
 TAIL = 16
 """Newest values that a history must share with the one before it to be of the same workload."""
-
-
-@attrs.frozen
-class Explanation:
-    """Why the newest forecast is what it is."""
-
-    made_at: datetime
-    experts: tuple[ExpertView, ...]
 
 
 @attrs.frozen(eq=False)
@@ -63,7 +55,6 @@ class AutoModel:
         self._zone = timezone
         self._learner: Learner | None = None
         self._tail: Series | None = None
-        self._explanation: Explanation | None = None
 
     def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
         """See `kedastral.core.ports.Model.forecast`; learns first where it must, which takes a good tenth of a second.
@@ -95,10 +86,6 @@ class AutoModel:
             if past.at > closely
         ]
 
-    def explain(self) -> Explanation | None:
-        """The experts behind the newest forecast, or None before the first."""
-        return self._explanation
-
     def _look(self, history: Series, made_at: datetime, steps: int) -> "_Seen":
         signal = signal_of(history, made_at)
         if signal is None:
@@ -121,8 +108,8 @@ class AutoModel:
         self._tail = _tail_of(seen.history)
         learner.learn(seen.seasons)
         answer = learner.forecast(seen.seasons)
-        self._explanation = _explain(seen.made_at, learner, answer, seen.signal.step)
-        return Forecast(seen.made_at, seen.history.step, seen.spread(answer.loads), self._explanation.experts)
+        experts = _experts_of(learner, answer, seen.signal.step)
+        return Forecast(seen.made_at, seen.history.step, seen.spread(answer.loads), experts)
 
     def _continues(self, history: Series) -> bool:
         """Whether ``history`` is the one of the call before, gone on: most of the newest values then are in it."""
@@ -148,17 +135,9 @@ def _knots_up_to(steps: int) -> tuple[int, ...]:
     return (*(knot for knot in KNOTS if knot < steps), steps)
 
 
-def _explain(made_at: datetime, learner: Learner, answer: Answer, step: float) -> Explanation:
-    errors = learner.panel.scores.errors
-    yardstick = errors[LAST]
-    experts = [
-        ExpertView(
-            name,
-            ahead * step,
-            weight=float(answer.weights[e, k]),
-            error=float(errors[e, k] / yardstick[k]) if yardstick[k] > 0 else None,
-        )
-        for k, ahead in enumerate(learner.knots)
-        for e, name in enumerate(NAMES)
-    ]
-    return Explanation(made_at, tuple(experts))
+def _experts_of(learner: Learner, answer: Answer, step: float) -> Experts:
+    """Whose ``answer`` it is, at every knot."""
+    errors = learner.panel.scores.errors[: len(NAMES)]
+    relative = np.full_like(errors, np.nan)
+    np.divide(errors, errors[LAST], out=relative, where=errors[LAST] > 0)
+    return Experts(tuple(NAMES), np.multiply(learner.knots, step), answer.weights, relative)
