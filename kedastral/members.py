@@ -34,8 +34,8 @@ from kedastral.services.forecaster import ForecastLoop, ForgivingTick, HeadroomP
 from kedastral.services.learning import LearningForecaster, LearningQueue
 from kedastral.services.measured import MeasuredForecaster, MeasuredPlanner, MeasuredSource
 
-COMPUTING = 2
-"""Models that compute at once, in threads: more would only wait for the same interpreter."""
+COMPUTING = 1
+"""Models that compute at once, in a thread: more would only wait for the interpreter, and the event loop for them."""
 
 OpenSource = Callable[[WorkloadSettings], MetricSource]
 

@@ -20,7 +20,8 @@ from kedastral.core.standing import Status
 from kedastral.core.steered import SteeredReport
 
 AT_ONCE, REST = 20, 0.001
-"""Samples written before a rest, and its seconds: KEDA's calls are answered while a thousand workloads are written."""
+"""Workloads looked at, and samples written, before a rest, and its seconds: KEDA's calls are answered while a thousand
+workloads are shown."""
 
 Sample = tuple[str, tuple[str, ...], float]
 """The name of a metric, its labels after the workload's, and the value."""
@@ -77,7 +78,9 @@ class SnapshotCollector(Collector):
         families, apart = _families(), _in_worker_thread()
         # what is read of the store and of the clock is Trio's, though a scrape may be written in a thread
         snapshots, now = trio.from_thread.run_sync(self._look) if apart else self._look()
-        for workload, snapshot in snapshots.items():
+        for number, (workload, snapshot) in enumerate(snapshots.items()):
+            if apart and number % AT_ONCE == 0:
+                time.sleep(REST)
             for name, labels, value in _samples(snapshot, now):
                 families[name].add_metric((workload, *labels), value)
         if apart:
