@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every HTTP call of ours shares: the client, reading an answer within bounds, words for errors and logs."""
 
+import os
 import socket
 import ssl
 from collections.abc import Iterable, Mapping
@@ -110,8 +111,8 @@ def _own_words(error: BaseException) -> str:
         return _words_of_tls(error)
     if isinstance(error, socket.gaierror):
         return f"its host name cannot be looked up ({(error.strerror or str(error)).lower()})"
-    if isinstance(error, OSError) and error.errno and error.strerror:  # its own text begins with the number
-        return error.strerror.lower()
+    if isinstance(error, OSError) and (error.errno or 0) > 0:  # its own text has the number, and the address once more
+        return os.strerror(error.errno).lower()
     return str(error)
 
 

@@ -37,7 +37,9 @@ def test_a_shown_url_has_neither_user_nor_query(url: str, shown: str) -> None:
 
 
 def test_the_words_are_those_of_the_deepest_cause_that_has_any() -> None:
-    group = ExceptionGroup("all attempts failed", [OSError(111, "Connection refused")])
+    group = ExceptionGroup(
+        "all attempts failed", [OSError(111, "error connecting to ('127.0.0.1', 9): Connection refused")]
+    )
     outer = httpx.ConnectError("")
     outer.__context__ = group
     outer.__suppress_context__ = True
