@@ -111,9 +111,9 @@ def _own_words(error: BaseException) -> str:
         return _words_of_tls(error)
     if isinstance(error, socket.gaierror):
         return f"its host name cannot be looked up ({(error.strerror or str(error)).lower()})"
-    if isinstance(error, OSError) and (error.errno or 0) > 0:  # its own text has the number, and the address once more
-        return os.strerror(error.errno).lower()
-    return str(error)
+    number = error.errno if isinstance(error, OSError) else None
+    # the text of the error has the number, and the address once more
+    return os.strerror(number).lower() if number is not None and number > 0 else str(error)
 
 
 def _words_of_tls(error: ssl.SSLError) -> str:
