@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 
 import attrs
 import httpx
@@ -144,22 +145,15 @@ class MemberBuilder:
         History is kept while what is read stays the same; what the model has learnt while its settings do as well.
         """
         parts = self._parts_of(settings, None if before is None else before.parts)
-        workload = workload_of(settings)
+        workload, source = workload_of(settings), MeasuredSource(parts.source, self.metrics)
         loop = ForecastLoop(
             workload=workload,
-            source=MeasuredSource(parts.source, self.metrics),
+            source=source,
             forecaster=MeasuredForecaster(parts.forecaster, self.metrics),
             store=self.store,
             clock=self.clock,
             planner=MeasuredPlanner(make_planner(workload, parts.forecaster), self.metrics),
         )
-
-        async def close(successor: Member | None) -> None:
-            if parts.connection is not None:
-                await self.sources.leave(parts.connection)
-            taken_over = successor is not None and successor.parts.model_client is parts.model_client
-            if parts.model_client is not None and not taken_over:
-                await parts.model_client.aclose()
 
         failed = LastFailure()
 
@@ -167,14 +161,29 @@ class MemberBuilder:
             self.metrics.count_error(error)
             failed.note(error, self.clock.now())
 
-        tick = ForgivingTick(loop, note).tick
-        return Member(settings.key, settings, tick, settings.forecast.interval, settings.policy(), close, parts, failed)
+        return Member(
+            key=settings.key,
+            settings=settings,
+            tick=ForgivingTick(loop, note).tick,
+            interval=settings.forecast.interval,
+            policy=settings.policy(),
+            close=partial(self._close, parts),
+            parts=parts,
+            failed=failed,
+            reads_in_vain=lambda successor: source.is_reading and not _passes_on(parts, "source", successor),
+        )
 
     def fits(self, member: Member, settings: WorkloadSettings) -> bool:
         """Whether ``member`` is what `build` would make: of equal settings, and reading the source as it is now."""
         connection = member.parts.connection
         same = connection is None or self.sources.is_current(settings.data_source, connection)
         return bool(member.settings == settings and same)
+
+    async def _close(self, parts: Parts, successor: Member | None) -> None:
+        if parts.connection is not None:
+            await self.sources.leave(parts.connection)
+        if parts.model_client is not None and not _passes_on(parts, "model_client", successor):
+            await parts.model_client.aclose()
 
     def _parts_of(self, settings: WorkloadSettings, before: Parts | None) -> Parts:
         forecast = settings.forecast
@@ -233,6 +242,11 @@ def prometheus_access(url: str, login: PrometheusLogin) -> PrometheusAccess:
 
 def _same(connection: Connection | None, settings: DataSourceSettings) -> Connection | None:
     return connection if connection is not None and connection.settings == settings else None
+
+
+def _passes_on(parts: Parts, name: str, successor: Member | None) -> bool:
+    """Whether the ``successor`` of a member has its part of that ``name`` too."""
+    return successor is not None and getattr(successor.parts, name) is getattr(parts, name)
 
 
 def workload_of(settings: WorkloadSettings) -> Workload:

@@ -6,9 +6,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import attrs
+import httpx
 import pytest
+import trio
+from trio.testing import MockClock
 
 from kedastral.adapters.http_model import HttpForecaster
+from kedastral.adapters.prometheus_access import PrometheusAccess, open_prometheus_client
 from kedastral.config.fleet_settings import DataSourceSettings, WorkloadSettings
 from kedastral.config.serving_settings import ServiceLevel, ServingSettings, StaleSettings
 from kedastral.config.units import HttpUrl, Name
@@ -16,8 +20,9 @@ from kedastral.config.workload_settings import ForecastSettings, ModelName, Plan
 from kedastral.errors import ConfigError
 from kedastral.members import DataSources, MemberBuilder, Parts
 from kedastral.metrics import Metrics
-from kedastral.services.fleet import Member
+from kedastral.services.fleet import Fleet, Member
 from kedastral.storage.memory import MemoryStore
+from tests.adapters.answers import matrix
 from tests.services.parts import wall_clock
 
 MAIN = DataSourceSettings(name="main", url=HttpUrl("http://prometheus:9090"))
@@ -159,3 +164,80 @@ async def test_a_member_fits_until_its_settings_or_its_data_source_change(builde
     assert builder.fits(member, shop())
     builder.sources.replace({"main": attrs.evolve(MAIN, url=HttpUrl("http://elsewhere:9090")), "spare": SPARE})
     assert not builder.fits(member, shop())
+
+
+class Servers:
+    """A Prometheus that hangs at ``prometheus``, and one that answers at ``spare``."""
+
+    def __init__(self) -> None:
+        self.asked: dict[str, int] = {}
+        self.clients: list[httpx.AsyncClient] = []
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.asked[request.url.host] = self.asked.get(request.url.host, 0) + 1
+        if request.url.host == "prometheus":
+            await trio.sleep_forever()
+        times = [float(request.url.params["end"]) - 60 * back for back in range(30)]
+        return matrix([(at, "7") for at in times])(request)
+
+    def open(self, access: PrometheusAccess) -> httpx.AsyncClient:
+        client = open_prometheus_client(access, transport=httpx.MockTransport(self))
+        self.clients.append(client)
+        return client
+
+
+@pytest.fixture
+def servers(monkeypatch: pytest.MonkeyPatch) -> Servers:
+    servers = Servers()
+    monkeypatch.setattr("kedastral.members.open_prometheus_client", servers.open)
+    return servers
+
+
+def light(number: int, **changes: Any) -> WorkloadSettings:
+    made = shop(model=ModelName("baseline"), window=1800.0, **changes)
+    return attrs.evolve(made, workload=Name(f"shop-{number}"))
+
+
+async def test_forty_workloads_moved_off_a_prometheus_that_hangs_tick_at_the_new_one_at_once(
+    autojump_clock: MockClock, nursery: trio.Nursery, servers: Servers
+) -> None:
+    clock = wall_clock()
+    store, sources = MemoryStore(), DataSources()
+    sources.replace({"main": MAIN, "spare": SPARE})
+    builder = MemberBuilder(store, clock, Metrics(), sources)
+    fleet = Fleet(store, builder.metrics)
+    await nursery.start(fleet.run)
+    for number in range(40):
+        fleet.put(builder.build(light(number)))
+    await trio.sleep(5)
+    assert not store.newest()
+    for target in (100.0, 50.0):  # changed a second time before the first change was seen
+        for number in range(40):
+            key = light(number).key
+            fleet.put(builder.build(light(number, data_source="spare", target_per_pod=target), fleet.members[key]))
+    await trio.sleep(1)
+    assert len(store.newest()) == 40
+    sources.replace({"spare": SPARE})
+    await sources.close_unused()
+    assert [client.is_closed for client in servers.clients] == [True, False]
+    asked = servers.asked["prometheus"]
+    await trio.sleep(60)
+    assert servers.asked["prometheus"] == asked
+
+
+async def test_a_reading_goes_on_where_the_successor_reads_the_same(
+    autojump_clock: MockClock, nursery: trio.Nursery, servers: Servers
+) -> None:
+    sources = DataSources()
+    sources.replace({"main": MAIN, "spare": SPARE})
+    builder = MemberBuilder(MemoryStore(), wall_clock(), Metrics(), sources)
+    before = builder.build(light(1))
+    same, other = builder.build(light(1, target_per_pod=7.0), before), builder.build(light(1, query="other"), before)
+    assert not before.reads_in_vain(None)
+    nursery.start_soon(before.tick)
+    await trio.sleep(1)
+    assert not before.reads_in_vain(same)
+    assert before.reads_in_vain(other)
+    assert before.reads_in_vain(None)
+    await trio.sleep(20)
+    assert not before.reads_in_vain(None)

@@ -3,6 +3,7 @@
 
 import hashlib
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -19,12 +20,18 @@ from kedastral.services.ticker import run_ticker
 log = logging.getLogger("kedastral.fleet")
 
 
+def _never(_successor: "Member | None") -> bool:
+    return False
+
+
 @attrs.frozen(eq=False)
 class Member:
     """One workload as it runs now: its tick, how often, in seconds of wall time, and what holds when it is stale.
 
-    ``settings`` are what it was made from. ``close`` gives back what it alone uses, and
-    is told who comes after it, None for nobody. ``failed`` is why its newest tick gave no forecast.
+    ``settings`` are what it was made from. ``close`` gives back what it alone uses, and is told who comes after it,
+    None for nobody. ``failed`` is why its newest tick gave no forecast. ``reads_in_vain`` is told who comes after it
+    too, and says whether the tick that is under way, if any, only reads what that one has no use for: then it may be
+    cancelled.
     """
 
     key: str
@@ -35,6 +42,7 @@ class Member:
     close: Callable[["Member | None"], Awaitable[None]]
     parts: Any = None
     failed: LastFailure = attrs.field(factory=LastFailure)
+    reads_in_vain: Callable[["Member | None"], bool] = _never
 
 
 def has_settings(member: Member, settings: object) -> bool:
@@ -44,10 +52,30 @@ def has_settings(member: Member, settings: object) -> bool:
 
 @attrs.define
 class _Seat:
-    """A key's place: who sits in it now, and the event that makes the ticker look again."""
+    """A key's place: who sits in it now, None for nobody, and who sat there before and is not closed yet, oldest first.
+
+    Where a ticker runs for one of the latter, it is the oldest's.
+    """
 
     member: Member | None
+    displaced: deque[Member] = attrs.field(factory=deque)
     look_again: trio.Event = attrs.field(factory=trio.Event)
+    ticking: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+
+    def give_to(self, successor: Member | None) -> None:
+        """Let ``successor`` sit here, and the ticker of the one before end with its tick, or at once."""
+        if self.member is not None:
+            self.displaced.append(self.member)
+        self.member = successor
+        self.look_again.set()
+        if self.displaced and self.displaced[0].reads_in_vain(successor):
+            self.ticking.cancel()
+
+    async def close_displaced(self) -> None:
+        """Close all that sat here before, each for the one after it, those that never ticked too."""
+        while self.displaced:
+            gone = self.displaced.popleft()
+            await gone.close(self.displaced[0] if self.displaced else self.member)
 
 
 @attrs.define(eq=False)
@@ -55,8 +83,8 @@ class Fleet:
     """Runs a ticker for every member, spread over the interval so that they do not all tick at once.
 
     A member that is replaced finishes its tick, and its successor ticks next, at once: never two of one workload at a
-    time, so that what a successor takes over of its parts is its own. One that is removed finishes its tick too, and
-    its snapshot is forgotten.
+    time, so that what a successor takes over of its parts is its own. Only a reading that is in vain is given up: it
+    may hang where the successor does not read. So it is with one that is removed, and its snapshot is forgotten.
     """
 
     store: SnapshotStore
@@ -90,8 +118,7 @@ class Fleet:
         self._members[member.key] = member
         seat = self._seats.get(member.key)
         if seat is not None:
-            seat.member = member
-            seat.look_again.set()
+            seat.give_to(member)
             return
         self._seats[member.key] = _Seat(member)
         if self._nursery is not None:
@@ -101,24 +128,23 @@ class Fleet:
         """Let the member with ``key`` go; its snapshot is forgotten at once."""
         del self._members[key]
         self.store.forget(key)
-        self._seats[key].member = None
-        self._seats[key].look_again.set()
-        if self._nursery is None:
-            del self._seats[key]
+        self._seats[key].give_to(None)
 
     async def _live(self, key: str) -> None:
         seat = self._seats[key]
+        await seat.close_displaced()
         while (member := seat.member) is not None:
             seat.look_again = trio.Event()
-            await run_ticker(
-                member.tick,
-                member.interval / self.speed,
-                self.metrics.ticks_missed.labels(key).inc,
-                offset=spread(key) * member.interval / self.speed if len(self._seats) > 1 else 0.0,
-                until=seat.look_again,
-                on_lag=self.metrics.tick_lag_seconds.observe,
-            )
-            await member.close(seat.member)
+            with trio.CancelScope() as seat.ticking:
+                await run_ticker(
+                    member.tick,
+                    member.interval / self.speed,
+                    self.metrics.ticks_missed.labels(key).inc,
+                    offset=spread(key) * member.interval / self.speed if len(self._seats) > 1 else 0.0,
+                    until=seat.look_again,
+                    on_lag=self.metrics.tick_lag_seconds.observe,
+                )
+            await seat.close_displaced()
         # from here to the end nothing waits: whoever puts the key again finds either this seat's loop or none
         del self._seats[key]
         self.store.forget(key)

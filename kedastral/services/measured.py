@@ -14,12 +14,13 @@ from kedastral.metrics import Metrics, observe_seconds
 from kedastral.services.forecaster import Planner
 
 
-@attrs.frozen
+@attrs.define
 class MeasuredSource:
-    """A metric source whose readings are timed, the failed ones too."""
+    """A metric source whose readings are timed, the failed ones too; it knows whether one is under way."""
 
     source: MetricSource
     metrics: Metrics
+    is_reading: bool = attrs.field(default=False, init=False)
 
     @property
     def name(self) -> str:
@@ -28,8 +29,12 @@ class MeasuredSource:
 
     async def history(self, now: datetime) -> Series:
         """See `MetricSource.history`."""
-        with observe_seconds(self.metrics.collect_seconds.labels(self.name).observe):
-            return await self.source.history(now)
+        self.is_reading = True
+        try:
+            with observe_seconds(self.metrics.collect_seconds.labels(self.name).observe):
+                return await self.source.history(now)
+        finally:
+            self.is_reading = False
 
 
 @attrs.frozen

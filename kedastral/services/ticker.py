@@ -24,21 +24,27 @@ async def run_ticker(
 
     Beats lie on a fixed grid that begins ``offset`` seconds from the start, so that many tickers need not beat
     together: a tick that takes long does not move those after it. While one runs none begins; the beats it covers are
-    skipped, and ``on_missed`` is told how many. ``on_lag`` is told how many seconds after its beat each tick begins.
-    Returns between two ticks once ``until`` is set. Whatever ``tick`` raises leaves here.
+    skipped, and ``on_missed`` is told how many, also where it is cancelled. ``on_lag`` is told how many seconds after
+    its beat each tick begins. Returns between two ticks once ``until`` is set. Whatever ``tick`` raises leaves here.
     """
     origin = trio.current_time() + offset
+
+    async def tick_and_count(beat: int) -> int:
+        """The tick of a beat; gives the next one, of those that it did not cover."""
+        try:
+            await tick()
+        finally:
+            due = math.floor((trio.current_time() - origin) / interval) + 1
+            if due > beat + 1:
+                on_missed(due - beat - 1)
+        return max(due, beat + 1)
+
     beat = 0
     if offset:
-        await tick()
-        beat = max(math.floor((trio.current_time() - origin) / interval) + 1, 0)
+        beat = await tick_and_count(-1)
     while await _sleep_until(origin + beat * interval, until):
         on_lag(max(trio.current_time() - (origin + beat * interval), 0.0))
-        await tick()
-        due = math.floor((trio.current_time() - origin) / interval) + 1
-        if due > beat + 1:
-            on_missed(due - beat - 1)
-        beat = max(due, beat + 1)
+        beat = await tick_and_count(beat)
 
 
 async def _sleep_until(moment: float, until: trio.Event | None) -> bool:

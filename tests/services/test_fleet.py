@@ -35,25 +35,31 @@ class Rig:
     diary: Diary = attrs.field(factory=Diary)
     store: MemoryStore = attrs.field(factory=MemoryStore)
     metrics: Metrics = attrs.field(factory=Metrics)
+    closing: float = 0.0
     fleet: Fleet = attrs.field(init=False)
 
     @fleet.default
     def _make_fleet(self) -> Fleet:
         return Fleet(self.store, self.metrics)
 
-    def member(self, key: str, settings: object = 1, *, interval: float = 30.0, lasts: float = 0.0) -> Member:
+    def member(
+        self, key: str, settings: object = 1, *, interval: float = 30.0, lasts: float = 0.0, in_vain: bool = False
+    ) -> Member:
         async def tick() -> None:
             assert key not in self.diary.running, "two ticks of one workload at a time"
             self.diary.running.add(key)
             self.diary.ticked.append((key, settings, trio.current_time()))
-            await trio.sleep(lasts)
-            await self.store.put(make_snapshot(workload=key))
-            self.diary.running.discard(key)
+            try:
+                await trio.sleep(lasts)
+                await self.store.put(make_snapshot(workload=key))
+            finally:
+                self.diary.running.discard(key)
 
         async def close(successor: Member | None) -> None:
+            await trio.sleep(self.closing)
             self.diary.closed.append((key, settings, None if successor is None else successor.settings))
 
-        return Member(key, settings, tick, interval, StalePolicy(), close)
+        return Member(key, settings, tick, interval, StalePolicy(), close, reads_in_vain=lambda _successor: in_vain)
 
     def make(self, key: str, _before: Member | None) -> Member:
         raise AssertionError(f"{key} needs no new member")
@@ -122,6 +128,87 @@ async def test_a_successor_ticks_at_once_and_never_beside_its_predecessor(autoju
     rig.fleet.put(rig.member("shop", "newest"))
     await trio.sleep(0.5)
     assert rig.diary.ticked[-1] == ("shop", "newest", began + 33)
+
+
+async def test_a_tick_that_reads_in_vain_is_given_up_and_the_successor_ticks_at_once(
+    autojump_clock: MockClock, rig: Rig
+) -> None:
+    began = trio.current_time()
+    rig.fleet.put(rig.member("shop", "old", lasts=1000.0, in_vain=True))
+    await trio.sleep(65)
+    rig.fleet.put(rig.member("shop", "new", lasts=10.0))
+    await trio.sleep(1)
+    assert rig.diary.ticked == [("shop", "old", began), ("shop", "new", began + 65)]
+    assert rig.diary.closed == [("shop", "old", "new")]
+    assert rig.store.get("shop") is None
+    assert missed(rig, "shop") == 2
+    await trio.sleep(10)
+    assert rig.store.get("shop") is not None
+    rig.fleet.put(rig.member("pay", lasts=1000.0, in_vain=True))
+    await trio.sleep(1)
+    rig.fleet.remove("pay")
+    await trio.sleep(1)
+    assert rig.diary.closed[1:] == [("pay", 1, None)]
+
+
+def missed(rig: Rig, key: str) -> float:
+    return rig.metrics.registry.get_sample_value("kedastral_ticks_missed_total", {"workload": key}) or 0.0
+
+
+async def test_whoever_is_replaced_before_it_ticked_is_closed_too(autojump_clock: MockClock, rig: Rig) -> None:
+    rig.closing = 5.0
+    rig.fleet.put(rig.member("shop", "first", lasts=100.0))
+    await trio.sleep(1)
+    for settings in ("second", "third"):
+        rig.fleet.put(rig.member("shop", settings))
+    await trio.sleep(101)  # the first is being closed
+    rig.fleet.put(rig.member("shop", "fourth"))
+    await trio.sleep(20)
+    assert rig.diary.closed == [
+        ("shop", "first", "second"),
+        ("shop", "second", "third"),
+        ("shop", "third", "fourth"),
+    ]
+    assert [settings for _, settings, _ in rig.diary.ticked] == ["first", "fourth"]
+
+
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(["put", "put", "remove"]), st.floats(0, 20), st.sampled_from([0.0, 15.0]), st.booleans()
+        ),
+        max_size=12,
+    ),
+    closing=st.sampled_from([0.0, 3.0]),
+)
+def test_whatever_comes_and_goes_everyone_is_closed_once_and_in_order(
+    steps: list[tuple[str, float, float, bool]], closing: float
+) -> None:
+    rig = Rig()
+    rig.closing = closing
+    put: list[object] = []
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            for number, (what, wait, lasts, in_vain) in enumerate(steps):
+                if number == 2:
+                    await nursery.start(rig.fleet.run)
+                if what == "put":
+                    rig.fleet.put(rig.member("shop", number, lasts=lasts, in_vain=in_vain))
+                    put.append(number)
+                elif "shop" in rig.fleet.members:
+                    rig.fleet.remove("shop")
+                await trio.sleep(wait)
+            if len(steps) <= 2:
+                await nursery.start(rig.fleet.run)
+            if "shop" in rig.fleet.members:
+                rig.fleet.remove("shop")
+            await trio.sleep(100)
+            nursery.cancel_scope.cancel()
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert [settings for _, settings, _ in rig.diary.closed] == put
+    assert rig.store.get("shop") is None
 
 
 async def test_what_is_removed_is_forgotten_at_once_and_after_its_tick(autojump_clock: MockClock, rig: Rig) -> None:

@@ -78,6 +78,21 @@ async def test_beats_missed_during_a_long_tick_are_skipped_and_counted(
     assert recorder.missed == [3, 1]
 
 
+async def test_beats_missed_before_the_grid_began_or_by_a_tick_that_was_cancelled_count_too(
+    autojump_clock: MockClock,
+) -> None:
+    missed: list[int] = []
+    lengths = iter([27, 1000])
+
+    async def tick() -> None:
+        await trio.sleep(next(lengths))
+
+    with trio.move_on_after(62):
+        await run_ticker(tick, 10, missed.append, offset=5)
+    # the first tick covers the beats at 5, 15 and 25 s; that of 35 s, cancelled at 62 s, those at 45 and 55 s
+    assert missed == [3, 2]
+
+
 async def test_missed_beats_need_not_be_counted(autojump_clock: MockClock) -> None:
     recorder = Recorder([25, 0], beats=2)
     async with trio.open_nursery() as nursery:
