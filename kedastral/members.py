@@ -180,6 +180,8 @@ class MemberBuilder:
         return bool(member.settings == settings and same)
 
     async def _close(self, parts: Parts, successor: Member | None) -> None:
+        if isinstance(parts.forecaster, LearningForecaster) and not _passes_on(parts, "forecaster", successor):
+            parts.forecaster.drop_lesson()
         if parts.connection is not None:
             await self.sources.leave(parts.connection)
         if parts.model_client is not None and not _passes_on(parts, "model_client", successor):

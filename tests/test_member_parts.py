@@ -17,13 +17,15 @@ from kedastral.config.fleet_settings import DataSourceSettings, WorkloadSettings
 from kedastral.config.serving_settings import ServiceLevel, ServingSettings, StaleSettings
 from kedastral.config.units import HttpUrl, Name
 from kedastral.config.workload_settings import ForecastSettings, ModelName, PlanSettings
+from kedastral.core.uncertainty import UncertaintyState
 from kedastral.errors import ConfigError
 from kedastral.members import DataSources, MemberBuilder, Parts
 from kedastral.metrics import Metrics
 from kedastral.services.fleet import Fleet, Member
+from kedastral.services.learning import LearningForecaster, Lesson
 from kedastral.storage.memory import MemoryStore
 from tests.adapters.answers import matrix
-from tests.services.parts import wall_clock
+from tests.services.parts import START, make_history, wall_clock
 
 MAIN = DataSourceSettings(name="main", url=HttpUrl("http://prometheus:9090"))
 SPARE = DataSourceSettings(name="spare", url=HttpUrl("http://spare:9090"))
@@ -146,6 +148,26 @@ async def test_the_way_to_an_own_model_is_closed_with_its_last_member(builder: M
     await second.close(third)
     assert client.is_closed
     await third.close(None)
+
+
+async def test_what_was_to_be_learnt_is_dropped_with_the_last_member_that_would_use_it(builder: MemberBuilder) -> None:
+    first = builder.build(shop())
+    forecaster = parts(first).forecaster
+    assert isinstance(forecaster, LearningForecaster)
+    builder.learning.put(Lesson(UncertaintyState))  # so that the forecaster does not wait for its own
+    await forecaster.forecast(make_history(*range(100, 150)), START, 3)
+    second = builder.build(shop(target_per_pod=50.0), first)
+    await first.close(second)
+    async with trio.open_nursery() as nursery:
+        lesson = forecaster._lesson
+        assert lesson is not None
+        assert not lesson.wanted.cancel_called
+        await second.close(builder.build(shop(query="other"), second))
+        await nursery.start(builder.learning.run)
+        with trio.fail_after(10):
+            await lesson.done.wait()
+        assert lesson.outcome is None
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_member_answers_by_its_own_stale_settings_and_ticks_by_its_own_interval(

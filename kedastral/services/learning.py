@@ -30,10 +30,11 @@ is slow, and run in a thread."""
 
 @attrs.define(eq=False)
 class Lesson:
-    """One piece of learning: its ``outcome`` or its ``failure`` once it is ``done``."""
+    """One piece of learning: its ``outcome`` or its ``failure`` once it is ``done``; neither where it was dropped."""
 
     learn: Callable[[], UncertaintyState]
     done: trio.Event = attrs.field(factory=trio.Event)
+    wanted: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     outcome: UncertaintyState | None = None
     failure: ModelError | None = None
 
@@ -54,7 +55,7 @@ class LearningQueue:
     @property
     def is_idle(self) -> bool:
         """Whether a lesson put now would begin at once."""
-        return self._waiting < self.slots.total_tokens
+        return max(self._waiting, self.slots.borrowed_tokens) < self.slots.total_tokens  # a dropped one may go on
 
     def put(self, lesson: Lesson) -> None:
         """Have ``lesson`` learnt in its turn."""
@@ -70,8 +71,9 @@ class LearningQueue:
 
     async def _learn(self, lesson: Lesson) -> None:
         try:
-            # abandoned when the process stops: it may then be in the middle of its work
-            lesson.outcome = await trio.to_thread.run_sync(lesson.learn, limiter=self.slots, abandon_on_cancel=True)
+            with lesson.wanted:
+                # abandoned when dropped, or when the process stops: it may then be in the middle of its work
+                lesson.outcome = await trio.to_thread.run_sync(lesson.learn, limiter=self.slots, abandon_on_cancel=True)
         except ModelError as error:
             lesson.failure = error
         except Exception as error:  # noqa: BLE001 - whatever a model raises is an error of that model
@@ -103,6 +105,11 @@ class LearningForecaster:
     def learnt(self) -> UncertaintyState | None:
         """What the newest lesson told of the model's uncertainty; None before the first."""
         return self._learnt
+
+    def drop_lesson(self) -> None:
+        """Have nothing learnt any more: nobody will ask for a forecast. What has begun ends by itself, for nothing."""
+        if self._lesson is not None:
+            self._lesson.wanted.cancel()
 
     async def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
         """See `kedastral.core.ports.Forecaster.forecast`; raises the ModelError of a lesson that failed, once."""

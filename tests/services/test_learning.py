@@ -146,3 +146,48 @@ async def test_auto_learns_here_and_forecasts_as_it_would_by_itself() -> None:
     async with running(LearningQueue()) as queue:
         forecaster = LearningForecaster(InProcessForecaster(Recalled(model), trio.CapacityLimiter(1)), learn, queue)
         assert await ask_until_learnt(forecaster) == AutoModel().forecast(HISTORY, START, 3)
+
+
+async def test_the_lessons_of_workloads_that_are_gone_are_not_learnt() -> None:
+    first, gone, last = Pupil(), Pupil(), Pupil()
+    async with running(LearningQueue(trio.CapacityLimiter(1))) as queue:
+        forecasters = [taught(pupil, queue) for pupil in (first, gone, last)]
+        for forecaster in forecasters:
+            await ask_briefly(forecaster)
+        await trio.testing.wait_all_tasks_blocked()
+        forecasters[1].drop_lesson()
+        await trio.testing.wait_all_tasks_blocked()
+        assert queue.slots.statistics().tasks_waiting == 1, "nothing of it is kept"
+        first.may_end.set()
+        last.may_end.set()
+        await ask_until_learnt(forecasters[2])
+        assert [pupil.lessons for pupil in (first, gone, last)] == [1, 0, 1]
+        assert queue.is_idle
+        assert (await ask(forecasters[1])).standing == LEARNING, "whoever asks all the same learns anew"
+
+
+async def test_a_lesson_that_is_dropped_half_way_keeps_its_slot_until_it_has_ended() -> None:
+    gone, after = Pupil(), Pupil()
+    after.may_end.set()
+    async with running(LearningQueue(trio.CapacityLimiter(1))) as queue:
+        forecasters = [taught(gone, queue), taught(after, queue)]
+        await ask_briefly(forecasters[0])
+        with trio.fail_after(10):
+            while not gone.lessons:  # noqa: ASYNC110
+                await trio.sleep(0.001)  # until the thread has begun
+        forecasters[0].drop_lesson()
+        await trio.testing.wait_all_tasks_blocked()
+        assert not queue.is_idle
+        await ask_briefly(forecasters[1])
+        await trio.testing.wait_all_tasks_blocked()
+        assert after.lessons == 0
+        gone.may_end.set()
+        await ask_until_learnt(forecasters[1])
+        assert forecasters[0].learnt() is None
+
+
+async def test_nothing_under_way_is_nothing_to_drop() -> None:
+    pupil = Pupil(knows=True)
+    forecaster = taught(pupil, LearningQueue())
+    forecaster.drop_lesson()
+    assert (await ask(forecaster)).standing == OK
