@@ -2,7 +2,8 @@
 """Closed loop: what steering to a service level costs and keeps, on real traces, against a plain HPA.
 
 ``python -m benchmarks.closed_loop --traces DIR`` replays every ``NAME.csv.gz`` of a folder through the product's own
-tick and prints the goals it is held against. The project carries no traces; without a folder it says so.
+tick and prints the goals it is held against: how `auto` does, and how the last value and the baseline of version 0.1 do
+in its place. The project carries no traces; without a folder it says so.
 """
 
 import argparse
@@ -10,7 +11,7 @@ import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -20,30 +21,37 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.closed_loop_goals import Goal, goals_of
-from benchmarks.closed_loop_study import Study, foretell, study, trial_of
-from benchmarks.traces import MissingTracesError, find_traces, read_trace
+from benchmarks.closed_loop_study import Foretold, Study, foretell, study, trial_of
+from benchmarks.traces import MissingTracesError, Trace, find_traces, read_trace
 from kedastral.config.units import read_duration
 from kedastral.core.ports import Model
 from kedastral.models import MODELS
 
+COMPARED = ("auto", "last-value", "baseline")
+"""The model that the goals are meant for, and those that it has to beat."""
+
 
 @attrs.frozen
 class Job:
-    """One trace of the folder, and how it is put to the policies; leads in seconds."""
+    """One trace of the folder, and what is put to it; leads in seconds."""
 
     path: Path
-    model: str
+    models: tuple[str, ...]
     leads: tuple[float, ...]
     cache: Path | None
 
 
 def run_job(job: Job) -> list[Study]:
-    """The studies of one trace, one for each lead time."""
+    """The studies of one trace, one for each model and lead time."""
     trace = read_trace(job.path)
-    model, window = model_named(job.model)
-    cache = None if job.cache is None else job.cache / f"{trace.name}-{job.model}.npy"
-    foretold = foretell(model, trial_of(trace), window, cache)
-    return [study(trace, foretold, lead) for lead in job.leads]
+    foretold = [forecast_all(trace, name, job.cache) for name in job.models]
+    return [one for lead in job.leads for one in study(trace, foretold, lead)]
+
+
+def forecast_all(trace: Trace, name: str, folder: Path | None) -> Foretold:
+    """What the model says at every minute of a trace; kept in ``folder``."""
+    model, window = model_named(name)
+    return foretell(model, trial_of(trace), window, None if folder is None else folder / f"{trace.name}-{name}.npy")
 
 
 def model_named(name: str) -> tuple[Model, float]:
@@ -64,9 +72,20 @@ def run_all(jobs: Sequence[Job], processes: int, console: Console) -> Iterator[S
             yield from studies
 
 
-def show(studies: Sequence[Study], goals: Sequence[Goal], console: Console) -> None:
-    """The figures trace by trace, and the goals."""
-    table = Table("trace", "lead", "level", "violation / budget", "cost / oracle", "events", "below q90, q95", "h")
+def show(studies: Sequence[Study], goals: Mapping[str, Sequence[Goal]], console: Console) -> None:
+    """The figures trace by trace, and the goals, each model in a column; the first is held to them."""
+    columns = (
+        "trace",
+        "lead",
+        "model",
+        "level",
+        "violation / budget",
+        "cost / oracle",
+        "events",
+        "below q90, q95",
+        "h",
+    )
+    table = Table(*columns)
     for one in studies:
         for level in one.levels:
             spent = level.point.violation / (1 - level.level)
@@ -75,6 +94,7 @@ def show(studies: Sequence[Study], goals: Sequence[Goal], console: Console) -> N
             table.add_row(
                 one.trace,
                 f"{one.lead_time / 60:g} min",
+                one.model,
                 f"{level.level:g}",
                 f"{spent:.2f}",
                 f"{level.point.cost:.3f}",
@@ -83,9 +103,11 @@ def show(studies: Sequence[Study], goals: Sequence[Goal], console: Console) -> N
                 f"{level.factor:.2f}{down}",
             )
     console.print(table)
-    table = Table("goal", "stated", "measured", "met")
-    for goal in goals:
-        table.add_row(goal.name, goal.stated, goal.shown, "yes" if goal.met else "no")
+    ours, *others = goals
+    table = Table("goal", "stated", ours, "met", *others)
+    for goal, *theirs in zip(*goals.values(), strict=True):
+        met = "" if not goal.stated else "yes" if goal.met else "no"
+        table.add_row(goal.name, goal.stated, goal.shown, met, *(other.figure for other in theirs))
     console.print(table)
 
 
@@ -94,7 +116,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.closed_loop", description=__doc__)
     parser.add_argument("--traces", type=Path, default=os.environ.get("KEDASTRAL_TRACES"), help="folder of *.csv.gz")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this trace alone (repeatable)")
-    parser.add_argument("--model", default="baseline", choices=[*MODELS])
+    parser.add_argument("--model", action="append", choices=[*MODELS], help=f"repeatable ({', '.join(COMPARED)})")
     parser.add_argument("--lead", action="append", type=read_duration, help="lead time (repeatable; 5m)")
     parser.add_argument("--cache", type=Path, help="folder to keep forecasts in; yours to empty when a model changes")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
@@ -110,18 +132,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MissingTracesError as missing:
         print(missing, file=sys.stderr)
         return 2
-    leads = tuple(options.lead or [300.0])
+    leads, models = tuple(options.lead or [300.0]), tuple(dict.fromkeys(options.model or COMPARED))
     if options.cache is not None:
         options.cache.mkdir(parents=True, exist_ok=True)
     chosen = [path for path in paths if not options.only or path.name.removesuffix(".csv.gz") in options.only]
-    jobs = [Job(path, options.model, leads, options.cache) for path in chosen]
+    jobs = [Job(path, models, leads, options.cache) for path in chosen]
     console = Console(stderr=options.json, width=None if sys.stdout.isatty() else 140)
     studies = list(run_all(jobs, options.jobs, console))
-    goals = [goal for lead in leads for goal in goals_of([one for one in studies if one.lead_time == lead], lead)]
+    goals = {
+        model: [
+            goal
+            for lead in leads
+            for goal in goals_of([one for one in studies if one.model == model and one.lead_time == lead], lead)
+        ]
+        for model in models
+    }
     if options.json:
-        print(
-            json.dumps({"studies": [attrs.asdict(one) for one in studies], "goals": [attrs.asdict(g) for g in goals]})
-        )
+        measured = {model: [attrs.asdict(goal) for goal in those] for model, those in goals.items()}
+        print(json.dumps({"studies": [attrs.asdict(one) for one in studies], "goals": measured}))
     else:
         show(studies, goals, console)
     return 0

@@ -29,10 +29,14 @@ class Goal:
     detail: str = ""
 
     @property
+    def figure(self) -> str:
+        """The figure alone."""
+        return "-" if math.isnan(self.measured) else f"{self.measured:.3f}"
+
+    @property
     def shown(self) -> str:
         """The figure, and what explains it."""
-        figure = "-" if math.isnan(self.measured) else f"{self.measured:.3f}"
-        return f"{figure}  {self.detail}".strip()
+        return f"{self.figure}  {self.detail}".strip()
 
 
 def goals_of(studies: Sequence[Study], lead_time: float) -> list[Goal]:

@@ -5,6 +5,7 @@ All replays go through the product's own tick and the simulation's rules. A fore
 of a trace; all policies, levels and sizes read the same forecasts.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -67,12 +68,13 @@ class Level:
 
 @attrs.frozen
 class Study:
-    """All that was measured on one trace at one lead time; events at 200 pods as (steered, HPA-80).
+    """All that was measured of one model on one trace at one lead time; events at 200 pods as (steered, HPA-80).
 
     ``factors`` is the sweep of a fixed factor, ``hpa`` that of the target utilisation.
     """
 
     trace: str
+    model: str
     step: float
     lead_time: float
     levels: tuple[Level, ...]
@@ -105,25 +107,32 @@ def trial_of(trace: Trace, peak_pods: float = 40.0) -> Trial:
     return scale_trace(trace.load, Scaling(evaluated=evaluated, peak_pods=peak_pods))
 
 
-def study(trace: Trace, model: Foretold, lead_time: float) -> Study:
-    """Every policy on one trace, at 40 pods at the peak, and what is compared at 200."""
-    trial = trial_of(trace)
+def study(trace: Trace, models: Sequence[Foretold], lead_time: float) -> list[Study]:
+    """Each model and the HPA on one trace, at 40 pods at the peak, and what is compared at 200."""
+    trial, large = trial_of(trace), trial_of(trace, peak_pods=200.0)
     cluster = cluster_for(trial, lead_time)
     oracle = replay_oracle(trial, cluster)
-    levels = tuple(replay_level(level, model, trial, cluster, oracle) for level in LEVELS)
-    factors = tuple(
-        point_of(factor, replay(fixed(factor, model, trial, lead_time), trial, cluster), oracle) for factor in FACTORS
-    )
     hpa = tuple(
         point_of(target, replay(Reactive(trial.target_per_pod, target), trial, cluster), oracle)
         for target in UTILISATIONS
     )
-    large = trial_of(trace, peak_pods=200.0)
-    events = (
-        replay(steered(0.99, model, large, lead_time), large, cluster).scale_events,
-        replay(Reactive(large.target_per_pod, 0.8), large, cluster).scale_events,
-    )
-    return Study(trace.name, trial.demand.step, lead_time, levels, factors, hpa, events)
+    events = replay(Reactive(large.target_per_pod, 0.8), large, cluster).scale_events
+    return [
+        Study(
+            trace=trace.name,
+            model=model.name,
+            step=trial.demand.step,
+            lead_time=lead_time,
+            levels=tuple(replay_level(level, model, trial, cluster, oracle) for level in LEVELS),
+            factors=tuple(
+                point_of(factor, replay(fixed(factor, model, trial, lead_time), trial, cluster), oracle)
+                for factor in FACTORS
+            ),
+            hpa=hpa,
+            events_at_200=(replay(steered(0.99, model, large, lead_time), large, cluster).scale_events, events),
+        )
+        for model in models
+    ]
 
 
 def replay_level(level: float, model: Model, trial: Trial, cluster: Cluster, oracle: Outcome) -> Level:

@@ -38,7 +38,24 @@ def test_a_folder_of_traces_is_put_to_every_policy(traces: Path, capsys: pytest.
     assert [point["knob"] for point in one["hpa"]] == list(UTILISATIONS)
     assert [point["knob"] for point in one["factors"]] == list(FACTORS)
     assert all(level["point"]["cost"] >= 1 for level in one["levels"])
-    assert any("service level 0.99 met" in goal["name"] for goal in document["goals"])
+    assert any("service level 0.99 met" in goal["name"] for goal in document["goals"]["last-value"])
+
+
+def test_models_stand_side_by_side_under_the_same_goals(traces: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--traces", str(traces), "--lead", "30m", "--model", "last-value", "--model", "seasonal-naive"]
+    assert main([*arguments, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+
+    ours, theirs = document["studies"]
+    assert (ours["model"], theirs["model"]) == ("last-value", "seasonal-naive")
+    assert ours["hpa"] == theirs["hpa"]
+    assert ours["factors"] != theirs["factors"]
+    names = [[goal["name"] for goal in goals] for goals in document["goals"].values()]
+    assert names[0] == names[1]
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "seasonal-naive" in shown
+    assert "met" in shown
 
 
 def test_forecasts_are_kept_for_the_next_time(traces: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,7 +83,7 @@ def made_study(trace: str, spent: float) -> Study:
     levels = tuple(level(at, 2 - at, (1 - at) * spent) for at in LEVELS)
     hpa = tuple(Point(target, 3 - 2 * target, target / 10, target / 10, 20) for target in UTILISATIONS)
     factors = tuple(Point(factor, factor + 0.2, 0.01 / factor, 0.02 / factor, 30) for factor in FACTORS)
-    return Study(trace, 60.0, 300.0, levels, factors, hpa, (50, 25))
+    return Study(trace, "auto", 60.0, 300.0, levels, factors, hpa, (50, 25))
 
 
 def test_the_goals_are_worked_out_as_stated() -> None:
