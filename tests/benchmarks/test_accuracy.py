@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The accuracy benchmark on a small made-up trace: it runs from end to end, and its goals are worked out as stated."""
+
+import gzip
+import json
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.accuracy import Errors, Judged, goals_of, main
+
+STEP = timedelta(minutes=5)
+
+
+@pytest.fixture
+def traces(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(1)
+    hours = np.arange(600) / 12
+    loads = 100 + 60 * np.sin(hours * np.pi / 12) + rng.normal(0, 5, len(hours))
+    start = datetime(2026, 3, 2, tzinfo=UTC)
+    rows = [f"{(start + i * STEP).isoformat()},{load:.6}" for i, load in enumerate(loads)]
+    with gzip.open(tmp_path / "wave.csv.gz", "wt") as text:
+        text.write("\n".join(["timestamp,value", *rows]))
+    return tmp_path
+
+
+def test_a_folder_of_traces_is_judged(
+    traces: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = traces / "figures.json"
+    monkeypatch.setattr(sys, "argv", ["accuracy", "--traces", str(traces), "--origins", "4", "--json", str(file)])
+    assert main() == 0
+
+    figures = json.loads(file.read_text())
+    assert figures["traces"]["wave"]["origins"] == 4
+    assert figures["geometricMean"]["last-value"] == 1
+    shown = capsys.readouterr().out
+    assert "wave" in shown
+    assert "WAPE / last value's" in shown
+
+
+def judged(trace: str, auto: float, baseline: float, *, lightgbm: float, theta: float, holt: float) -> Judged:
+    """Two origins, of which the peers have the second; the first is ten times as large."""
+    both = np.array([10.0, 1.0])
+    mine = {name: Errors(name, both * error) for name, error in (("auto", auto), ("baseline", baseline))}
+    peers = {"lightgbm": lightgbm, "theta": theta, "holt": holt}
+    return Judged(
+        trace,
+        both * 100,
+        {**mine, "last-value": Errors("last-value", both)},
+        [1],
+        {name: Errors(name, np.array([error])) for name, error in peers.items()},
+    )
+
+
+def test_the_goals_are_worked_out_as_stated() -> None:
+    results = [
+        judged("calm", 0.4, 0.8, lightgbm=0.5, theta=0.8, holt=0.5),
+        judged("wild", 0.9, 0.6, lightgbm=0.9, theta=0.9, holt=2.0),
+    ]
+    measured = {goal.name: (goal.measured, goal.detail) for goal in goals_of(results)}
+
+    assert measured["WAPE / last value's"][0] == pytest.approx(0.6)
+    assert measured["/ the better of last value and baseline, worst trace"] == (pytest.approx(1.5), "wild")
+    assert measured["/ LightGBM's, the same origins"][0] == pytest.approx(0.8**0.5)
+    # theta's errors have the smaller mean, sqrt(0.72) against holt's 1
+    assert measured["/ the best classical library's, the same origins"] == (
+        pytest.approx((0.36 / 0.72) ** 0.5),
+        "theta",
+    )
+
+
+def test_without_traces_it_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["accuracy", "--traces", str(tmp_path)])
+    assert main() == 2
+    assert "no traces" in capsys.readouterr().err
