@@ -13,6 +13,7 @@ The layers, each importing only from those below it (``tests/test_layers.py`` en
     config  wire  metrics      conversion at the edges: settings, JSON, Prometheus exposition
     snapshot_metrics           what the snapshots say of themselves
     failure_metrics            who has none that is new, and why
+    scrape_thread              what both of them read while a thread writes the page
     simulation                 the backtest's world: KEDA, the HPA and pods; pure
     models                     forecast models, pure
     core                       series, forecast, plan, serving rule, ports; pure

@@ -9,6 +9,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from kedastral.core.failure import Failure
+from kedastral.scrape_thread import look_from_here
 
 NAME = "kedastral_workload_failing"
 WORDS = "1 while the newest tick of a workload gave no forecast; nothing for the others"
@@ -28,6 +29,6 @@ class FailureCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """See `Collector.collect`."""
         family = GaugeMetricFamily(NAME, WORDS, labels=LABELS)
-        for workload, failure in self.look().items():
+        for workload, failure in look_from_here(self.look).items():
             family.add_metric((workload, failure.component, failure.reason), 1.0)
         return [family]

@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 import attrs
-import trio
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -18,6 +17,7 @@ from kedastral.core.serving import replicas_at
 from kedastral.core.snapshot import Snapshot
 from kedastral.core.standing import Status
 from kedastral.core.steered import SteeredReport
+from kedastral.scrape_thread import in_worker_thread, look_from_here
 
 AT_ONCE, REST = 20, 0.001
 """Workloads looked at, and samples written, before a rest, and its seconds: KEDA's calls are answered while a thousand
@@ -75,9 +75,8 @@ class SnapshotCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """See `Collector.collect`."""
-        families, apart = _families(), _in_worker_thread()
-        # what is read of the store and of the clock is Trio's, though a scrape may be written in a thread
-        snapshots, now = trio.from_thread.run_sync(self._look) if apart else self._look()
+        families, apart = _families(), in_worker_thread()
+        snapshots, now = look_from_here(self._look)
         for number, (workload, snapshot) in enumerate(snapshots.items()):
             if apart and number % AT_ONCE == 0:
                 time.sleep(REST)
@@ -100,17 +99,6 @@ class _Unhurried(list[Any]):
             if number % AT_ONCE == 0:
                 time.sleep(REST)
             yield sample
-
-
-def _in_worker_thread() -> bool:
-    """Whether this is a thread that Trio waits for."""
-    if trio.lowlevel.in_trio_run():
-        return False
-    try:
-        trio.from_thread.check_cancelled()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _families() -> dict[str, GaugeMetricFamily | CounterMetricFamily]:

@@ -16,6 +16,7 @@ from trio.testing import MockClock
 
 from kedastral.clock import WallClock
 from kedastral.core.capacity import PlanPolicy
+from kedastral.core.failure import Failure
 from kedastral.core.serving import StalePolicy
 from kedastral.metrics import Metrics
 from kedastral.services import snapshot_api
@@ -335,11 +336,17 @@ async def test_the_metrics_of_many_workloads_are_written_in_a_thread(monkeypatch
         writers.append(threading.current_thread())
         return generate_latest(registry)
 
+    def find_failing() -> dict[str, Failure]:
+        assert site.store.get("shop-0") is not None, "the store goes by Trio's clock"
+        return {"shop-0": Failure(site.clock.now(), "source", "refused")}
+
+    site.metrics.show_failures(find_failing)
     monkeypatch.setattr(snapshot_api, "_choose_encoder", lambda _accept: (write, "text/plain"))
     for number in range(snapshot_api.FEW + 1):
         await site.store.put(make_snapshot(workload=f"shop-{number}"))
         response = await site.client.get("/metrics")
         page = await response.get_data(as_text=True)
         assert f'kedastral_desired_replicas{{workload="shop-{number}"}}' in page
+        assert 'kedastral_workload_failing{component="source",reason="refused",workload="shop-0"} 1' in page
     assert set(writers[:-1]) == {threading.main_thread()}
     assert writers[-1] is not threading.main_thread()
