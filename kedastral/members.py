@@ -86,9 +86,13 @@ class DataSources:
 
         return undo
 
+    def find(self, name: str) -> Connection:
+        """The connection called ``name``. Raises KeyError where there is none."""
+        return self._named[name]
+
     def use(self, name: str) -> Connection:
-        """The connection called ``name``, for one more user. Raises KeyError where there is none."""
-        connection = self._named[name]
+        """`find`, for one more user."""
+        connection = self.find(name)
         connection.users += 1
         return connection
 
@@ -189,7 +193,7 @@ class MemberBuilder:
 
     def _parts_of(self, settings: WorkloadSettings, before: Parts | None) -> Parts:
         forecast = settings.forecast
-        connection = self.sources.use(settings.data_source) if self.open_source is no_source else None
+        connection = self.sources.find(settings.data_source) if self.open_source is no_source else None
         asked = RangeQuery(settings.query, forecast.history_window, forecast.step, settings.stale.stale_after)
         read_from = (connection, asked)
         forecast_by = (forecast.model, forecast.model_url, forecast.model_timeout, forecast.timezone, read_from)
@@ -204,6 +208,8 @@ class MemberBuilder:
             forecaster, client = before.forecaster, before.model_client
         else:
             forecaster, client = self._open_forecaster(settings)
+        if connection is not None:  # nothing can fail any more
+            self.sources.use(settings.data_source)
         return Parts(read_from, source, forecast_by, forecaster, connection, client)
 
     def _open_forecaster(self, settings: WorkloadSettings) -> tuple[Forecaster, httpx.AsyncClient | None]:

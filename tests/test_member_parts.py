@@ -135,6 +135,15 @@ async def test_a_source_that_cannot_be_used_replaces_nothing(builder: MemberBuil
     assert builder.sources.use("main") is before
 
 
+async def test_a_member_that_cannot_be_made_uses_no_source(builder: MemberBuilder) -> None:
+    before = builder.sources.find("main")
+    with pytest.raises(ConfigError):
+        builder.build(shop(model=ModelName("http"), model_url=HttpUrl("http://%zz"), window=1800.0))
+    builder.sources.replace({})
+    await builder.sources.close_unused()
+    assert before.client.is_closed
+
+
 async def test_the_way_to_an_own_model_is_closed_with_its_last_member(builder: MemberBuilder) -> None:
     model = {"model": ModelName("http"), "model_url": HttpUrl("http://model:80"), "window": 1800.0}
     first = builder.build(shop(**model))

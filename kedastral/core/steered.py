@@ -36,8 +36,8 @@ WIDENS = 2.0
 """From 0.999 on h widens the margin too, by this power of it: what is left to avoid then are the jumps, and a factor on
 a quiet load does little for them. At lower levels it costs more than it brings."""
 LEAST_HISTORY = 2 * 3600.0
-"""Seconds of history from which on the model leads. Before, it forecasts no better than the last value (0.99 to 1.01 of
-its error over the traces at 10 min to 1 h, 0.96 at 2 h, 0.93 at 6 h), and nobody could tell yet whether it loses."""
+"""Seconds of history from which on the model leads. Before, it forecasts hardly better than the last value, and nobody
+could tell yet whether it loses."""
 
 
 NOTHING_BEFORE = Before()
