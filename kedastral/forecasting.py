@@ -17,6 +17,8 @@ from kedastral.services.directory import ObjectRef
 from kedastral.services.fleet import Fleet
 
 log = logging.getLogger("kedastral.config")
+MOST_TOLD = 10_000
+"""Workloads whose warnings are remembered, so that they are not told again; many more than may be there at once."""
 
 
 @attrs.define
@@ -25,12 +27,25 @@ class TriggerReader:
 
     configured: ConfiguredFleet
     namespaces: frozenset[str]
+    _told: dict[str, tuple[str, ...]] = attrs.field(factory=dict, init=False)
 
     def read(self, ref: ObjectRef) -> WorkloadSettings:
         """The workload that ``ref`` brings. Raises ConfigError with all that is wrong with its metadata."""
         if self.namespaces and ref.namespace not in self.namespaces:
             raise ConfigError([f"ScaledObjects of namespace {ref.namespace!r} may not bring workloads here"])
-        return self.configured.workload_from_metadata(ref.namespace, ref.name, ref.metadata)
+        read = self.configured.workload_from_metadata(ref.namespace, ref.name, ref.metadata)
+        self._tell(read)
+        return read
+
+    def _tell(self, read: WorkloadSettings) -> None:
+        """Log what is odd, once: KEDA brings the same again and again."""
+        if self._told.get(read.key, ()) == read.oddities:
+            return
+        if len(self._told) >= MOST_TOLD:
+            self._told.clear()
+        self._told[read.key] = read.oddities
+        for words in read.oddities:
+            log.warning("%s: %s", read.origin, words)
 
 
 @attrs.frozen

@@ -143,3 +143,19 @@ async def test_a_refused_query_is_known_of_its_workload_to_the_metrics_and_to_ke
         assert scaler.decide("a").reason == (
             "no forecast yet; Prometheus refuses the query: HTTP 400: bad_data: parse error"
         )
+
+
+async def test_what_is_odd_in_metadata_is_logged_once(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(2):
+        await bring(rig, query="up", model="baseline", serviceLevel="0.9")
+        await rig.following.follow(rig.read(source(), policy("a")))
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        (
+            "ScaledObject shop/own: trigger metadata: serviceLevel is not used, since baseline plans by headroom; it "
+            "steers auto; take it away, or change that"
+        ),
+        (
+            "ScaledObject shop/own: targetPerPod is not given, so that 200 is assumed: the load of one pod decides "
+            "almost everything; set it there"
+        ),
+    ]

@@ -2,6 +2,7 @@
 """What must hold between settings; each check runs where all it needs is there and sound."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import StrEnum
 from typing import Any
 
 import attrs
@@ -11,9 +12,6 @@ from kedastral.config.units import ListenAddress
 from kedastral.config.units import write_duration as span
 from kedastral.config.workload_settings import HTTP_MODEL
 from kedastral.core.capacity import WHOLE_WITHIN
-from kedastral.core.serving import OnStale
-from kedastral.core.steered import LEAST_HISTORY
-from kedastral.core.steering import STRICT
 
 MOST_STEPS = 10_080
 """A forecast of a week of minutes. Every step is planned at every tick and sent in every snapshot."""
@@ -24,27 +22,41 @@ SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "x
 Values = Mapping[str, Any]
 
 
+class Said(StrEnum):
+    """Who says what a setting is."""
+
+    GIVEN = "given"
+    LEFT_OUT = "left out"
+    """A document that could say it, and does not."""
+    DEFAULT = "default"
+
+
 @attrs.frozen
 class CrossCheck:
     """``find`` gives what is wrong, as a line without the remedy, or None; ``blames`` is the setting to change.
 
     ``remedy`` says what to do where it is something else than to set that one; the value then says nothing, and is not
-    shown.
+    shown. ``only`` of values that somebody said, or of those that a document leaves out, where it is one of these.
     """
 
     blames: str
     needs: tuple[str, ...]
     find: Callable[[Values], str | None]
     remedy: str = ""
+    only: Said | None = None
 
 
 @attrs.frozen
 class Conflict:
-    """A check that failed: the setting to blame, what is wrong with it, and the check's own remedy, if it has one."""
+    """A check that failed: the setting to blame, what is wrong with it, and the check's own remedy, if it has one.
+
+    ``left_out``: what is wrong is that nobody says anything.
+    """
 
     blames: str
     wrong: str
     remedy: str = ""
+    left_out: bool = False
 
 
 TAKE_ONE_AWAY = "take one away"
@@ -194,73 +206,12 @@ CHECKS: tuple[CrossCheck, ...] = (
 )
 
 
-def _fresh_between_ticks(v: Values) -> str | None:
-    if v["stale_after"] <= v["interval"]:
-        return f"is not longer than the interval ({span(v['interval'])}), so that forecasts go stale between two ticks"
-    return None
-
-
-def _default_not_below_min(v: Values) -> str | None:
-    if v["on_stale"] is OnStale.DEFAULT_MIN and v["default_min"] < v["min_replicas"]:
-        return f"is below --min ({v['min_replicas']}), so that a stale forecast asks for fewer replicas than any plan"
-    return None
-
-
-def _promised_for_less_than_weeks(v: Values) -> str | None:
-    if v["model"] == "auto" and v["service_level"] >= STRICT - WHOLE_WITHIN:
-        minutes = (1 - v["service_level"]) * 7 * 1440
-        return f"is a promise over weeks: {minutes:.2g} min a week may be short of pods, and one surprise is that"
-    return None
-
-
-def _window_lets_auto_lead(v: Values) -> str | None:
-    if v["model"] == "auto" and v["window"] is not None and v["window"] < LEAST_HISTORY:
-        return f"is shorter than {span(LEAST_HISTORY)}, so that auto never leads and the last value is planned for"
-    return None
-
-
-def _namespaces_are_used(v: Values) -> str | None:
-    if v["scaledobject_namespaces"] and not v["allow_scaledobject_workloads"]:
-        return "is not used, since --allow-scaledobject-workloads is not set"
-    return None
-
-
-WARNINGS: tuple[CrossCheck, ...] = (
-    CrossCheck("service_level", ("service_level", "model"), _promised_for_less_than_weeks),
-    CrossCheck("window", ("window", "model"), _window_lets_auto_lead),
-    CrossCheck("stale_after", ("stale_after", "interval"), _fresh_between_ticks),
-    CrossCheck("default_min", ("on_stale", "default_min", "min_replicas"), _default_not_below_min),
-    CrossCheck(
-        "scaledobject_namespaces",
-        ("scaledobject_namespaces", "allow_scaledobject_workloads"),
-        _namespaces_are_used,
-        "set that too, or take this away",
-    ),
-    *(
-        CrossCheck(cert, (cert, key), tls.is_in_date(cert, key, for_client=for_client), "renew it")
-        for cert, key, for_client in (
-            ("grpc_cert_file", "grpc_key_file", False),
-            ("http_cert_file", "http_key_file", False),
-            ("forecaster_cert_file", "forecaster_key_file", True),
-            ("cert_file", "key_file", True),
-        )
-    ),
-    *(
-        CrossCheck(name, (name, "http_cert_file"), tls.stays_secret(name, "http_cert_file"), "set that and its key")
-        for name in ("http_token_file", "http_token")
-    ),
-    *(
-        CrossCheck(name, (name, "forecaster_url"), tls.is_used(name), "take it away, or change the address")
-        for name in ("forecaster_ca_file", "forecaster_cert_file", "forecaster_token_file", "forecaster_token")
-    ),
-)
-"""What can be run with, and is hardly what anybody wants."""
-
-
-def find_conflicts(values: Values, checks: Sequence[CrossCheck] = CHECKS) -> Iterator[Conflict]:
-    """What each check that fails says."""
+def find_conflicts(
+    values: Values, said: Callable[[str], Said], checks: Sequence[CrossCheck] = CHECKS
+) -> Iterator[Conflict]:
+    """What each check that fails says; ``said`` tells who says what a setting is."""
     for check in checks:
-        if all(name in values for name in check.needs):
+        if all(name in values for name in check.needs) and check.only in (None, said(check.blames)):
             wrong = check.find(values)
             if wrong is not None:
-                yield Conflict(check.blames, wrong, check.remedy)
+                yield Conflict(check.blames, wrong, check.remedy, check.only is Said.LEFT_OUT)

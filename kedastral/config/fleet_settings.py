@@ -29,7 +29,7 @@ class WorkloadSettings:
 
     ``data_source`` is the name of one of the fleet's sources; ``origin`` says where it was configured. A setting in
     one of the groups is a key of ForecastPolicy documents and of trigger metadata, without more ado. ``by_default``
-    are the names of those that nobody gave.
+    are the names of those that nobody gave; ``oddities`` are lines about what is odd in metadata it was read from.
     """
 
     workload: Name
@@ -38,6 +38,7 @@ class WorkloadSettings:
     query: str
     origin: str = attrs.field(default=BY_FLAGS, eq=False)
     by_default: frozenset[str] = attrs.field(default=frozenset(), eq=False, repr=False)
+    oddities: tuple[str, ...] = attrs.field(default=(), eq=False, repr=False)
     forecast: ForecastSettings = group(ForecastSettings)
     plan: PlanSettings = group(PlanSettings)
     level: ServiceLevel = group(ServiceLevel)

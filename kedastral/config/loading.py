@@ -7,10 +7,10 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
-from kedastral.config.checks import WARNINGS
 from kedastral.config.fields import Setting, settings_of
 from kedastral.config.fleet import FleetOrigin, limit_problems
 from kedastral.config.keys import SOURCE_SETTINGS, WORKLOAD_SETTINGS
+from kedastral.config.oddities import WARNINGS
 from kedastral.config.process import Process
 from kedastral.config.reading import Given, Reading, build, default_of, describe, describe_conflicts, read_given
 from kedastral.config.replayed_fleet import read_to_replay

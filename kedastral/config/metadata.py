@@ -10,7 +10,7 @@ from kedastral.config.fields import Setting
 from kedastral.config.fleet_settings import DEFAULT_SOURCE, DataSourceSettings, WorkloadSettings, key_of
 from kedastral.config.keys import NEAR, QUERY, WORKLOAD_SETTINGS, Place
 from kedastral.config.reading import Given, Reading, read_given
-from kedastral.config.settling import Layers, build_workload, settle_workload
+from kedastral.config.settling import Layers, Settled, build_workload, settle_workload
 from kedastral.config.units import Name, read_key_part, write_duration
 from kedastral.config.workload_settings import ForecastSettings
 from kedastral.core.trigger import find_said, find_said_twice, plain_key, said_key
@@ -74,6 +74,7 @@ def read_workload(
         data_source=source,
         origin=f"ScaledObject {key_of(name, namespace)}",
         by_default=settled.by_default,
+        oddities=_find_own_oddities(settled),
     )
     excess = _find_excess(built.forecast)
     if excess:
@@ -136,6 +137,12 @@ def _find_source(
         return DEFAULT_SOURCE if DEFAULT_SOURCE in allowed else allowed[0]
     own.problems.append(f"{HERE}: dataSource is required; {shown} for namespace {_shown(namespace)}")
     return None
+
+
+def _find_own_oddities(settled: Settled) -> tuple[str, ...]:
+    """What is odd in the metadata themselves; of the process's flags it was told when it started."""
+    given = settled.reading.given
+    return tuple(line.words for line in settled.oddities if line.name in given and given[line.name].path is not None)
 
 
 def _find_excess(forecast: ForecastSettings) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from kedastral.config.checks import CHECKS, SECRET_HEADERS, CrossCheck, find_conflicts
+from kedastral.config.checks import CHECKS, SECRET_HEADERS, CrossCheck, Said, find_conflicts
 from kedastral.config.fields import Setting, groups_of
 
 BY_DEFAULT = "default"
@@ -45,6 +45,13 @@ class Reading:
     values: dict[str, Any] = attrs.field(factory=dict)
     given: dict[str, Given] = attrs.field(factory=dict)
     problems: list[str] = attrs.field(factory=list)
+
+    def who_said(self, name: str) -> Said:
+        """Who says what the setting ``name`` is."""
+        given = self.given.get(name)
+        if given is None or not given.is_default:
+            return Said.DEFAULT if given is None else Said.GIVEN
+        return Said.LEFT_OUT if given.assumed else Said.DEFAULT
 
 
 def read_given(setting: Setting, given: Given, reading: Reading) -> None:
@@ -109,7 +116,7 @@ def describe_conflicts(
     known: Mapping[str, Setting], reading: Reading, checks: Sequence[CrossCheck] = CHECKS
 ) -> Iterator[str]:
     """A line for each of ``checks`` that the values read fail."""
-    for found in find_conflicts(reading.values, checks):
+    for found in find_conflicts(reading.values, reading.who_said, checks):
         yield describe(known[found.blames], found.wrong, reading.given.get(found.blames), found.remedy)
 
 

@@ -18,8 +18,8 @@ class ServiceLevel:
         "--service-level",
         "SERVICE_LEVEL",
         read_number,
-        "share of minutes that is to have enough pods; steers auto, unless --headroom is given. 0.999 is a promise "
-        "over weeks",
+        "share of minutes that is to have enough pods, 0.5 to 0.9999; steers auto, unless --headroom is given. 0.999 "
+        "is a promise over weeks",
         default="0.99",
         check=between(0.5, 0.9999),
         kind="number",
@@ -51,7 +51,8 @@ class LeadSettings:
         "--reactive-headroom",
         "REACTIVE_HEADROOM",
         read_number,
-        "multiplier on the newest load for that floor",
+        "multiplier on the newest load for that floor. It counts under a fixed headroom: with --headroom, or a model "
+        "other than auto; a steered floor follows the steering",
         default="1.1",
         check=at_least(1),
         kind="number",

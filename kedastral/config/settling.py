@@ -6,10 +6,11 @@ from typing import Any
 
 import attrs
 
-from kedastral.config.checks import CHECKS, WARNINGS, CrossCheck, find_conflicts
+from kedastral.config.checks import CHECKS, CrossCheck, find_conflicts
 from kedastral.config.fields import Setting
 from kedastral.config.fleet_settings import DataSourceSettings, WorkloadSettings
 from kedastral.config.keys import QUERY, SOURCE_SETTINGS, WORKLOAD_SETTINGS, Place
+from kedastral.config.oddities import WARNINGS
 from kedastral.config.reading import BY_DEFAULT, Given, Reading, build, default_of, describe, read_given
 from kedastral.config.source_settings import PrometheusLogin
 
@@ -121,9 +122,12 @@ def _describe_all(
 ) -> Iterator[Line]:
     place, given = layers.place, settled.reading.given
     from_flags = {name for name in known if name in given and given[name].path is None}
-    for found in find_conflicts(settled.reading.values, checks):
+    for found in find_conflicts(settled.reading.values, settled.reading.who_said, checks):
         name = found.blames
         words, remedy = (t if place is None else place.translate(t, from_flags) for t in (found.wrong, found.remedy))
+        if found.left_out and place is not None:  # one line, however many leave it out
+            yield Line(name, f"{place.paths[name]} {words}; {remedy}", whose)
+            continue
         is_own = place is None or (name in given and name not in from_flags)
         yield Line(name, describe(known[name], words, given.get(name), remedy), "" if is_own else whose)
 

@@ -11,7 +11,7 @@ from tests.config.fleets import EXAMPLES, policy, source, write
 LOGIN = "  auth: {username: joe, passwordEnv: PW}\n"
 
 
-WEB = "workload shop/web: data source prom, model auto, target per pod 200 (not given), lead time 2m, replicas 2 to any"
+WEB = "workload shop/web: data source prom, model auto, target per pod 200, lead time 2m, replicas 2 to any"
 API = "workload api: data source prom, model auto, target per pod 40, lead time 5m (not given), replicas 3 to 50"
 
 

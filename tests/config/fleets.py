@@ -34,7 +34,8 @@ spec:
 def policy(name: str = "web", namespace: str | None = None, **spec: str) -> str:
     """A ForecastPolicy; ``spec`` is given as the words of a file."""
     where = f", namespace: {namespace}" if namespace else ""
-    lines = "".join(f"\n  {key}: {text}" for key, text in ({"query": "up"} | spec).items())
+    given = {"query": "up", "targetPerPod": "200"} | spec
+    lines = "".join(f"\n  {key}: {text}" for key, text in given.items())
     return f"apiVersion: kedastral.io/v1alpha1\nkind: ForecastPolicy\nmetadata: {{name: {name}{where}}}\nspec:{lines}\n"
 
 

@@ -126,7 +126,7 @@ WHOLE_WRONG = {
     policy("x").replace("  query: up\n", "  min: 5\n"): "spec.query is required; set it there",
     policy("x", query="' '"): "spec.query must be text, not empty, got ' '; change it there",
     policy("x").partition("spec")[0]: "spec is required; set it there",
-    policy("x").replace("spec:\n  query: up", "spec: []"): "spec must be a mapping, not a list",
+    policy("x").replace("spec:\n  query: up\n  targetPerPod: 200", "spec: []"): "spec must be a mapping, not a list",
     source("x").replace("{name: x}", "{name: x, namespace: y}"): (
         "metadata.namespace must not be given: a DataSource holds for all namespaces; to restrict it, list them in "
         "spec.allowedNamespaces"

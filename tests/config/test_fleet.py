@@ -285,3 +285,23 @@ def test_garbage_is_collected_again_though_nothing_could_be_read(tmp_path: Path)
     with pytest.raises(ConfigError):
         fleet.read_again()
     assert gc.isenabled()
+
+
+def test_a_target_that_documents_leave_out_is_one_warning(tmp_path: Path) -> None:
+    bare = "apiVersion: kedastral.io/v1alpha1\nkind: ForecastPolicy\nmetadata: {name: w%d}\nspec: {query: up}\n"
+    path = write(tmp_path, source(), *(bare % number for number in range(500)), policy("told", targetPerPod="50"))
+    [warning] = load_fleet(path).warnings
+    assert warning == (
+        "spec.targetPerPod is not given, so that 200 is assumed: the load of one pod decides almost everything; set it "
+        f"there (w0 in {path}, document 2, and 499 more)"
+    )
+    assert load_fleet(path, {"--target-per-pod": "70"}).warnings[1:] == ()
+
+
+def test_what_does_nothing_in_a_document_has_the_names_of_the_document(tmp_path: Path) -> None:
+    path = write(tmp_path, source(), policy(model="baseline", serviceLevel="0.95", reactiveFloor="false"))
+    [warning] = load_fleet(path).warnings
+    assert warning.endswith(
+        "spec.serviceLevel is not used, since baseline plans by spec.headroom; it steers auto; take it away, or "
+        "change that"
+    )

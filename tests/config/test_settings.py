@@ -270,4 +270,27 @@ def test_settings_cannot_be_changed() -> None:
 def test_what_auto_cannot_keep_is_warned_of(flags: dict[str, str], words: str) -> None:
     [warning] = load(RunSettings, flags, NEEDED).warnings
     assert words in warning
-    assert load(RunSettings, {**flags, "--model": "baseline"}, NEEDED).warnings == ()
+    others = load(RunSettings, {**flags, "--model": "baseline"}, NEEDED).warnings
+    assert not any(words in other for other in others)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"--reactive-headroom": "1.5"}, "is not used, since auto steers the floor too"),
+        ({"--reactive-headroom": "1.5", "--reactive-floor": "false"}, "is not used, since --reactive-floor is off"),
+        ({"--reactive-headroom": "1.5", "--headroom": "1.3"}, ""),
+        ({"--reactive-headroom": "1.5", "--model": "baseline"}, ""),
+        ({"--service-level": "0.95", "--headroom": "1.3"}, "is not used, since --headroom is given"),
+        ({"--service-level": "0.95", "--model": "baseline"}, "is not used, since baseline plans by --headroom"),
+        ({"--service-level": "0.95"}, ""),
+        ({"--model": "baseline"}, ""),
+        ({"--headroom": "1.3"}, ""),
+        ({"--model-url": "http://model:9000"}, "is not used, since --model is auto"),
+        ({"--model-url": "http://model:9000", "--model": "http"}, ""),
+    ],
+    ids=str,
+)
+def test_a_setting_that_does_nothing_is_warned_of_where_somebody_gave_it(flags: dict[str, str], words: str) -> None:
+    warnings = load(RunSettings, flags, NEEDED).warnings
+    assert [words in warning and next(iter(flags)) in warning for warning in warnings] == ([True] if words else [])

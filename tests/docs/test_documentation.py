@@ -20,8 +20,8 @@ from grpclib.const import Status
 
 from kedastral.adapters.http_model import HttpForecaster, open_model_client
 from kedastral.cli.main import COMMANDS, cli
-from kedastral.config.checks import WARNINGS
 from kedastral.config.fields import settings_of
+from kedastral.config.oddities import WARNINGS
 from kedastral.core.series import Series
 from kedastral.models import MODELS
 from kedastral.wire import read_snapshot, write_snapshot
