@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`LastFailure`: why a workload's newest tick gave no forecast, in words that whoever asks for it may read."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 
 import attrs
 
@@ -10,6 +12,28 @@ from kedastral.errors import QueryError, WorkloadError
 
 LONGEST = 300
 """Characters of what is told of a refusal: KEDA shows it in an event."""
+
+WORDS: Mapping[tuple[str, str], str] = MappingProxyType(
+    {
+        ("source", "unreachable"): "its Prometheus cannot be reached",
+        ("source", "timeout"): "its Prometheus did not answer in time",
+        ("source", "http_status"): "its Prometheus answered with an error",
+        ("source", "refused"): "its Prometheus refuses the request",
+        ("source", "bad_answer"): "what its Prometheus answered is nothing to forecast from",
+        ("source", "credentials"): "the credentials for its Prometheus cannot be read",
+        ("source", "empty"): "the query matched nothing",
+        ("source", "stale"): "the newest value of the query is too old",
+        ("model", "unreachable"): "its model cannot be reached",
+        ("model", "timeout"): "its model did not answer in time",
+        ("model", "http_status"): "its model answered with an error",
+        ("model", "too_large"): "its model answered too much",
+        ("model", "bad_answer"): "what its model gave is no forecast",
+        ("model", "exception"): "its model failed",
+        ("model", "no_history"): "there is no history to forecast from",
+        ("store", "older"): "there is a later forecast already: the clock was set back",
+    }
+)
+"""What the components and reasons of the metrics mean to whoever has the workload."""
 
 
 @attrs.frozen
@@ -29,7 +53,8 @@ class Failure:
         """One line, without addresses: those are the operator's business."""
         if self.refusal:
             return f"Prometheus refuses the query: {self.refusal}"
-        return f"the newest attempt failed ({self.component}: {self.reason})"
+        words = WORDS.get((self.component, self.reason), "the newest attempt failed")
+        return f"{words} ({self.component}: {self.reason})"
 
     def is_over(self, newest: Snapshot | None) -> bool:
         """Whether the ``newest`` snapshot is of a later tick, which then did not fail."""

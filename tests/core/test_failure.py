@@ -36,11 +36,17 @@ def test_a_failure_of_the_tick_that_published_something_else_in_place_of_the_mod
     assert failed.current(snapshot_of(NOW)) is not None
 
 
+def test_a_failure_that_has_no_words_of_its_own_is_told_by_its_reason() -> None:
+    assert Failure(NOW, "source", "new").words == "the newest attempt failed (source: new)"
+
+
 def test_only_a_refused_query_is_told_in_the_words_of_prometheus() -> None:
     failed = LastFailure()
     failed.note(SourceError("no answer from http://secret.example", reason="timeout"), NOW)
     assert failed.value is not None
-    assert failed.value.words == "the newest attempt failed (source: timeout)"
+    assert failed.value.words == "its Prometheus did not answer in time (source: timeout)"
+    failed.note(SourceError("no series at http://secret.example", reason="empty"), NOW)
+    assert failed.value.words == "the query matched nothing (source: empty)"
     failed.note(QueryError("at http://secret.example: HTTP 400", reason="refused", refusal="HTTP 400: no" * 99), NOW)
     assert failed.value.words.startswith("Prometheus refuses the query: HTTP 400: no")
     assert len(failed.value.words) < LONGEST + 50

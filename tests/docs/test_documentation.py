@@ -22,6 +22,7 @@ from kedastral.adapters.http_model import HttpForecaster, open_model_client
 from kedastral.cli.main import COMMANDS, cli
 from kedastral.config.fields import settings_of
 from kedastral.config.oddities import WARNINGS
+from kedastral.core.failure import WORDS
 from kedastral.core.series import Series
 from kedastral.models import MODELS
 from kedastral.wire import read_snapshot, write_snapshot
@@ -198,6 +199,8 @@ def test_every_reason_of_an_error_is_documented_under_its_component() -> None:
         for reason in re.findall(r"`(\w+)`", row["reasons"])
     }
     assert product.literal_reasons() <= documented
+    told = {(component, reason) for component, reason in documented if component in ("source", "model")}
+    assert told == {pair for pair in WORDS if pair[0] != "store"}
     source = "\n".join(read(file) for file in (ROOT / "kedastral").rglob("*.py"))
     for component, reason in documented:
         assert f'"{reason}"' in source, f"{component}/{reason}"

@@ -306,6 +306,6 @@ async def test_nobody_waits_for_the_first_forecast_of_what_has_failed(autojump_c
     assert 0.3 <= trio.current_time() - began < 0.4
     failure = rig.directory.failure_of("a/web")
     assert failure is not None
-    assert failure.words == "the newest attempt failed (source: unreachable)"
+    assert failure.words == "its Prometheus cannot be reached (source: unreachable)"
     assert rig.fleet.failing() == {"a/web": failure}
     assert rig.directory.failure_of("a/gone") is None
