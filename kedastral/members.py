@@ -159,7 +159,8 @@ class MemberBuilder:
             planner=MeasuredPlanner(make_planner(workload, parts.forecaster), self.metrics),
         )
 
-        failed = LastFailure()
+        asks_the_same = before is not None and before.parts.source is parts.source
+        failed = LastFailure(before.failed.since if before is not None and asks_the_same else self.clock.now())
 
         def note(error: WorkloadError) -> None:
             self.metrics.count_error(error)

@@ -135,6 +135,13 @@ async def test_a_source_that_cannot_be_used_replaces_nothing(builder: MemberBuil
     assert builder.sources.use("main") is before
 
 
+async def test_a_member_knows_since_when_its_query_is_asked(autojump_clock: MockClock, builder: MemberBuilder) -> None:
+    first = builder.build(shop())
+    await trio.sleep(3600)
+    assert builder.build(shop(target_per_pod=7.0), first).failed.since == first.failed.since
+    assert builder.build(shop(query="down"), first).failed.since == builder.clock.now() != first.failed.since
+
+
 async def test_a_member_that_cannot_be_made_uses_no_source(builder: MemberBuilder) -> None:
     before = builder.sources.find("main")
     with pytest.raises(ConfigError):

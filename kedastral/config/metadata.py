@@ -33,6 +33,10 @@ SETTINGS: tuple[Setting, ...] = tuple(
     setting for setting in (attrs.evolve(QUERY), *WORKLOAD_SETTINGS) if setting.name not in ADDRESSES
 )
 BY_KEY: Mapping[str, Setting] = {"query" if s.name == "query" else s.key: s for s in SETTINGS}
+NEARLY = 0.8
+"""How like a word of a workload another one is, from 0 to 1, to be taken for a mistake."""
+_WORDS = tuple(key.lower() for key in ("dataSource", *BY_KEY))
+_OTHERS = frozenset(key.lower() for key in (*KEDA, "workload", "activation"))
 PLACE = Place(HERE, SETTINGS, {setting.name: key for key, setting in BY_KEY.items()})
 
 
@@ -42,8 +46,12 @@ def brings_a_workload(metadata: Mapping[str, str]) -> bool:
 
 
 def describes_a_workload(metadata: Mapping[str, str]) -> bool:
-    """Whether metadata mean a workload of their own, rather than naming one that is configured."""
-    return any(plain_key(key) in ("query", "dataSource", *BY_KEY) for key in metadata)
+    """Whether metadata mean a workload of their own, rather than naming one that is configured.
+
+    A word that is nearly right counts too: whoever wrote it is told the right one, and not another workload's replicas.
+    """
+    words = {plain_key(key).lower() for key in metadata} - _OTHERS
+    return any(difflib.get_close_matches(word, _WORDS, n=1, cutoff=NEARLY) for word in words)
 
 
 def read_workload(

@@ -63,8 +63,12 @@ class Failure:
 
 @attrs.define
 class LastFailure:
-    """The newest failure of one member of a fleet; its successor, which may ask otherwise, begins without one."""
+    """The newest failure of one member of a fleet; its successor, which may ask otherwise, begins without one.
 
+    ``since`` is when what it asks now was asked first.
+    """
+
+    since: datetime | None = None
     value: Failure | None = None
 
     def note(self, error: WorkloadError, at: datetime) -> None:
@@ -75,3 +79,12 @@ class LastFailure:
     def current(self, newest: Snapshot | None) -> Failure | None:
         """The failure, unless a tick has succeeded since."""
         return None if self.value is None or self.value.is_over(newest) else self.value
+
+    def refused_from_the_start(self, newest: Snapshot | None) -> Failure | None:
+        """The failure, where the query is refused and what is asked now has never given a forecast: it is wrong.
+
+        A query that has worked may be refused for a while, by series that are there twice: its plan goes on.
+        """
+        failure = self.current(newest)
+        worked = newest is not None and (self.since is None or newest.made_at >= self.since)
+        return None if failure is None or not failure.refusal or worked else failure

@@ -173,15 +173,15 @@ def steer(state: SteeringState, outcome: Judged, settings: SteeringSettings) -> 
     """``state`` after one step whose outcome is known: the budget, and h and the hold unless a guard keeps them.
 
     They stay where they could not have mattered: at the fewest replicas with enough pods (a quiet week would wind them
-    down, and the return pay for it), at the most replicas, and where nothing acts on what is recommended.
+    down, and the return pay for it), at the most replicas, and where nothing acts on what is recommended: what that
+    would have come to is measured all the same.
     """
-    if settings.observing:
-        return state
     short = is_short(outcome, settings.policy)
     account = state.account.add(outcome, settings.policy.target_per_pod)
     state = attrs.evolve(state, spent=_spend(state.spent, outcome, short=short), account=account)
     bounds = settings.policy.bounds
-    if (outcome.ready <= bounds.fewest and not short) or (bounds.most and outcome.ready >= bounds.most):
+    without_effect = (outcome.ready <= bounds.fewest and not short) or (bounds.most and outcome.ready >= bounds.most)
+    if settings.observing or without_effect:
         return state
     h, change = factor_of(state, settings), settings.rate * outcome.minutes * (short - settings.budget)
     returned = is_return(outcome, h, settings.policy)

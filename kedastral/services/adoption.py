@@ -2,7 +2,7 @@
 """`FleetDirectory`: finds a ScaledObject's workload among the fleet's, and takes in those that ScaledObjects bring."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 import attrs
@@ -99,7 +99,7 @@ class FleetDirectory:
             self._require_query(key)
             return key
         try:
-            key = pick_workload(ref, self.fleet.members.keys() if ref.workload else self.configured)
+            key = pick_workload(ref, self.fleet.members.keys() if ref.workload else self._by_default(ref))
         except (UnknownWorkloadError, BadTriggerError) as error:
             if not self.describes(ref.metadata):
                 raise
@@ -108,6 +108,10 @@ class FleetDirectory:
             return self._find_adopted(ref)  # without a query: it will say all that is missing
         self.note_asked(key)
         return key
+
+    def _by_default(self, ref: ObjectRef) -> Collection[str]:
+        """What ``ref`` may mean that names nothing: who describes a workload does not mean somebody else's."""
+        return () if self.describes(ref.metadata) else self.configured
 
     def policy_of(self, workload: str) -> StalePolicy:
         """See `kedastral.services.directory.Directory.policy_of`; of one that is gone nothing is known."""
@@ -176,8 +180,9 @@ class FleetDirectory:
 
     def _require_query(self, key: str) -> None:
         """Raise where Prometheus refuses a query that has never given a forecast: it is wrong as other metadata are."""
-        failure = self.failure_of(key)
-        if failure is not None and failure.refusal and self.fleet.store.get(key) is None:
+        member = self.fleet.members.get(key)
+        failure = None if member is None else member.failed.refused_from_the_start(self.fleet.store.get(key))
+        if failure is not None:
             raise BadTriggerError(failure.words)
 
     def _find_adopted(self, ref: ObjectRef) -> str:

@@ -155,6 +155,11 @@ def test_metadata_that_only_name_a_workload_describe_none() -> None:
         assert describes_a_workload({"workload": "web", key: "x"})
 
 
+@pytest.mark.parametrize(("key", "meant"), [("Query", True), ("qurey", True), ("targetPerPods", True), ("team", False)])
+def test_a_word_that_is_nearly_right_describes_a_workload_too(key: str, meant: bool) -> None:
+    assert describes_a_workload({key: "x", **FROM_KEDA}) == meant
+
+
 FLEET = fleet_of()
 
 

@@ -50,3 +50,19 @@ def test_only_a_refused_query_is_told_in_the_words_of_prometheus() -> None:
     failed.note(QueryError("at http://secret.example: HTTP 400", reason="refused", refusal="HTTP 400: no" * 99), NOW)
     assert failed.value.words.startswith("Prometheus refuses the query: HTTP 400: no")
     assert len(failed.value.words) < LONGEST + 50
+
+
+def test_a_query_is_wrong_that_is_refused_before_it_ever_gave_a_forecast() -> None:
+    failed = LastFailure(since=NOW)
+    assert failed.refused_from_the_start(None) is None
+    failed.note(QueryError("HTTP 400", reason="refused", refusal="HTTP 400"), NOW + timedelta(minutes=5))
+    before, since = snapshot_of(NOW - timedelta(seconds=1)), snapshot_of(NOW + timedelta(seconds=1))
+    assert failed.refused_from_the_start(None) is failed.value
+    assert failed.refused_from_the_start(before) is failed.value, "that was another query's"
+    assert failed.refused_from_the_start(since) is None, "what has worked may be refused for a while"
+
+
+def test_a_source_that_is_away_says_nothing_of_the_query() -> None:
+    failed = LastFailure(since=NOW)
+    failed.note(SourceError("no answer", reason="timeout"), NOW)
+    assert failed.refused_from_the_start(None) is None

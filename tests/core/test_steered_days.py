@@ -92,7 +92,7 @@ def test_where_nothing_acts_on_it_the_factor_stays() -> None:
     run = drive(np.concatenate([noisy(100, 200), noisy(300, 200, 2)]), observing=True)
 
     assert np.ptp(run.factors) == 0.0
-    assert run.state.steering.spent == ()
+    assert run.state.steering.minutes_short > 0, "what it would have come to is measured"
 
 
 @pytest.mark.parametrize("level", [0.95, 0.99, 0.995])

@@ -122,8 +122,11 @@ def test_without_a_maximum_there_is_none_to_be_at() -> None:
     assert steered(attrs.evolve(SHORT, ready=40, load=401.0), settings) == steered(SHORT)
 
 
-def test_what_is_only_observed_neither_steers_nor_spends() -> None:
-    assert steer(SteeringState(1.0), SHORT, attrs.evolve(SETTINGS, observing=True)) == SteeringState(1.0)
+def test_what_is_only_observed_is_measured_and_steers_nothing() -> None:
+    observed = steer(SteeringState(1.0), SHORT, attrs.evolve(SETTINGS, observing=True))
+    acted_on = steer(SteeringState(1.0), SHORT, SETTINGS)
+    assert (observed.h, observed.hold) == (1.0, SteeringState().hold)
+    assert (observed.spent, observed.account) == (acted_on.spent, acted_on.account)
 
 
 def test_minutes_that_do_not_steer_spend_all_the_same() -> None:

@@ -2,6 +2,7 @@
 """Workloads that ScaledObjects bring: taken in, changed, refused, forgotten; on the virtual clock."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 
 import attrs
 import pytest
@@ -143,6 +144,17 @@ async def test_switched_off_a_query_is_refused_with_the_remedy(
         await directory.find(ObjectRef("web", "a", metadata))
 
 
+@pytest.mark.parametrize("metadata", [{"query": "up"}, {"leadTime": "10m"}])
+async def test_who_describes_a_workload_is_not_told_of_the_only_one_there_is(
+    autojump_clock: MockClock, rig: Rig, metadata: Mapping[str, str]
+) -> None:
+    rig.fleet.put(rig.member("pay", 1))
+    off = FleetDirectory(rig.fleet, brings, describes)
+    assert await off.find(ObjectRef("web", "a", {})) == "pay"
+    with pytest.raises(BadTriggerError, match="--allow-scaledobject-workloads"):
+        await off.find(ObjectRef("web", "a", metadata))
+
+
 async def test_what_stands_beside_a_configured_name_is_not_read(autojump_clock: MockClock, rig: Rig) -> None:
     rig.fleet.put(rig.member("pay", 1))
     off = FleetDirectory(rig.fleet, brings, describes)
@@ -274,6 +286,18 @@ async def test_a_hundred_problems_are_told_in_few_words(autojump_clock: MockCloc
 def refused(rig: Rig, key: str = "a/web") -> None:
     error = QueryError("at http://prom", reason="refused", refusal="HTTP 400: bad_data: parse error")
     rig.fleet.members[key].failed.note(error, wall_clock().now())
+
+
+async def test_the_owner_is_told_that_a_changed_query_is_refused_though_the_one_before_gave_a_forecast(
+    autojump_clock: MockClock, rig: Rig
+) -> None:
+    snapshot = make_snapshot(workload="a/web")
+    await rig.fleet.store.put(snapshot)
+    await rig.ask(query="up(")
+    rig.fleet.members["a/web"].failed.since = snapshot.made_at + timedelta(seconds=1)
+    refused(rig)
+    with pytest.raises(BadTriggerError, match="Prometheus refuses the query"):
+        await rig.ask(query="up(")
 
 
 async def test_the_owner_is_told_how_a_query_is_refused_until_there_is_a_forecast(
