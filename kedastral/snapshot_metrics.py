@@ -29,6 +29,8 @@ Sample = tuple[str, tuple[str, ...], float]
 GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "kedastral_forecast_age_seconds": ("Age of the newest forecast", ()),
     "kedastral_desired_replicas": ("Replicas wanted now, by the plan", ()),
+    "kedastral_observed_load": ("The newest load that the newest forecast saw", ()),
+    "kedastral_forecast_load": ("Load that is forecast for now + lead time", ()),
     "kedastral_forecast_status": ("1 for the status that the forecast has, 0 for the others", ("status",)),
     "kedastral_steering_factor": ("Factor on the upper quantile that the service level is steered with", ()),
     "kedastral_service_level_target": ("Share of minutes that is to have enough pods", ()),
@@ -112,6 +114,11 @@ def _families() -> dict[str, GaugeMetricFamily | CounterMetricFamily]:
 def _samples(snapshot: Snapshot, now: datetime) -> Iterator[Sample]:
     yield "kedastral_forecast_age_seconds", (), snapshot.age(now)
     yield "kedastral_desired_replicas", (), replicas_at(snapshot, now)
+    if snapshot.observed is not None:
+        yield "kedastral_observed_load", (), snapshot.observed.value
+    ahead = snapshot.forecast.value_at((now - snapshot.made_at).total_seconds() + snapshot.lead_time)
+    if ahead is not None:
+        yield "kedastral_forecast_load", (), ahead
     for status in Status:
         yield "kedastral_forecast_status", (status,), float(snapshot.standing.status is status)
     if snapshot.steered is not None:

@@ -32,6 +32,8 @@ MORE = {
     "kedastral_config_reloads_total": ("counter", {"result"}),
     "kedastral_config_last_reload_successful": ("gauge", set()),
     "kedastral_build_info": ("gauge", {"version"}),
+    "kedastral_observed_load": ("gauge", {"workload"}),
+    "kedastral_forecast_load": ("gauge", {"workload"}),
     "kedastral_forecast_status": ("gauge", {"workload", "status"}),
     "kedastral_model_learn_seconds": ("histogram", {"model"}),
     # without samples here, since this snapshot is not steered
@@ -113,6 +115,23 @@ async def test_age_and_replicas_are_those_of_the_scrape(autojump_clock: MockCloc
     await trio.sleep(61)
     assert read("kedastral_forecast_age_seconds") == [(shop, 61)]
     assert read("kedastral_desired_replicas") == [(shop, 9)]
+
+
+async def test_the_load_is_the_newest_measured_and_what_is_forecast_for_a_lead_time_from_now(
+    autojump_clock: MockClock,
+) -> None:
+    metrics, store, clock = Metrics(), MemoryStore(), wall_clock()
+    await store.put(make_snapshot([1] * 4, made_at=clock.now(), lead=120, values=[1, 2, 3, 4]))
+    metrics.show_snapshots(store, clock)
+
+    def read(name: str) -> list[float]:
+        return [sample.value for sample in expose(metrics)[name].samples]
+
+    assert (read("kedastral_observed_load"), read("kedastral_forecast_load")) == ([375.5], [3.0])
+    await trio.sleep(60)
+    assert (read("kedastral_observed_load"), read("kedastral_forecast_load")) == ([375.5], [4.0])
+    await trio.sleep(60)
+    assert read("kedastral_forecast_load") == [], "the forecast does not reach so far"
 
 
 async def test_a_workload_without_a_forecast_has_neither_age_nor_replicas(autojump_clock: MockClock) -> None:

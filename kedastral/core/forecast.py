@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`Forecast`: what a model says the load will be."""
 
+import math
 from datetime import datetime
 from typing import Any
 
@@ -87,6 +88,11 @@ class Forecast:
     def horizon(self) -> float:
         """How far the forecast reaches, in seconds."""
         return self.step * len(self.values)
+
+    def value_at(self, ahead: float) -> float | None:
+        """The load expected ``ahead`` seconds after it was made; None before that and after the last step."""
+        index = math.floor(ahead / self.step)
+        return float(self.values[index]) if 0 <= index < len(self.values) else None
 
     def experts_at(self, ahead: float) -> tuple[ExpertView, ...]:
         """The experts at the horizon nearest to ``ahead`` seconds; none where there are none."""

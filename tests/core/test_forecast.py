@@ -17,6 +17,13 @@ def test_the_horizon_is_as_long_as_its_values() -> None:
     assert Forecast(NOON, 60, [1, 2, 3]).horizon == 180
 
 
+@pytest.mark.parametrize(
+    ("ahead", "value"), [(-1, None), (0, 1.0), (59.9, 1.0), (60, 2.0), (179.9, 3.0), (180, None), (1e9, None)]
+)
+def test_a_value_is_that_of_the_step_it_lies_in_and_none_outside(ahead: float, value: float | None) -> None:
+    assert Forecast(NOON, 60, [1, 2, 3]).value_at(ahead) == value
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_value_that_is_not_finite_is_refused(value: float) -> None:
     with pytest.raises(ValueError, match="values must all be finite"):
