@@ -37,13 +37,26 @@ def test_every_alert_asks_for_metrics_and_labels_that_exist(rule: dict[str, Any]
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 def test_every_alert_waits_a_while_and_says_what_is_wrong(rule: dict[str, Any]) -> None:
-    assert re.fullmatch(r"\d+m", rule["for"])
+    assert re.fullmatch(r"\d+[mhd]", rule["for"])
     assert rule["annotations"]["summary"]
 
 
 def test_the_alerts_are_those_of_the_page() -> None:
     [shown] = [block.text for block in blocks(read(ROOT / "docs" / "metrics.md")) if block.language == "yaml"]
     assert {name: rule for name, rule in rules_of(shown).items() if name not in FOR_ONE_WORKLOAD} == RULES
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_every_alert_says_how_urgent_it_is(rule: dict[str, Any]) -> None:
+    assert rule["labels"].keys() == {"severity"}
+    assert rule["labels"]["severity"] in ("critical", "warning", "info")
+
+
+def test_an_alert_of_a_metric_of_workloads_names_the_workload() -> None:
+    for rule in RULES.values():
+        names = re.findall(r"kedastral_\w+", rule["expr"])
+        if all("workload" in LABELS[name] for name in names):
+            assert "{{ $labels.workload }}" in rule["annotations"]["summary"]
 
 
 def test_no_alert_is_about_a_workload_that_others_do_not_have() -> None:
