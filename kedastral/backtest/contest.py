@@ -50,12 +50,17 @@ class Rules:
 
 @attrs.frozen
 class Arena:
-    """One workload, ready to be replayed. ``model`` should remember its forecasts: every knob asks for the same."""
+    """One workload, ready to be replayed. ``model`` should remember its forecasts: every knob asks for the same.
+
+    ``sized_by_peak`` where the target per pod was made from the load, ``in_files`` where a ForecastPolicy is replayed.
+    """
 
     name: str
     trial: Trial
     model: Model
     rules: Rules
+    sized_by_peak: bool = False
+    in_files: bool = False
 
     def plan(self, headroom: float) -> PlanPolicy:
         """The plan for this workload's pods."""

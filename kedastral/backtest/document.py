@@ -12,6 +12,7 @@ from typing import Any
 from kedastral.backtest.accuracy import Accuracy
 from kedastral.backtest.comparison import Standing
 from kedastral.backtest.contest import Contest
+from kedastral.backtest.promise import Promise
 from kedastral.backtest.results import Results, WorkloadResults
 from kedastral.backtest.verdict import Verdict
 from kedastral.simulation.outcome import Outcome
@@ -63,6 +64,7 @@ def _workload(workload: WorkloadResults) -> dict[str, Any]:
         "workload": workload.name,
         **_trial(contest),
         "verdict": _verdict(workload.verdict),
+        "promise": None if workload.promise is None else _promise(workload.promise),
         "policies": [_standing(standing) for standing in workload.standings],
         "accuracy": _accuracy(workload.accuracy),
         "worst": [
@@ -90,6 +92,17 @@ def _trial(contest: Contest) -> dict[str, Any]:
         "minReplicas": rules.plan.bounds.fewest,
         "maxReplicas": rules.plan.bounds.most,
         "oraclePodHours": contest.oracle.pod_hours,
+    }
+
+
+def _promise(promise: Promise) -> dict[str, Any]:
+    return {
+        "serviceLevel": promise.level,
+        "reached": promise.reached,
+        "kept": promise.is_kept,
+        "minutesShort": promise.short,
+        "minutesJudged": promise.judged,
+        "budgetMinutes": promise.budget,
     }
 
 
@@ -135,6 +148,8 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "words": verdict.words,
         "advice": verdict.advice,
         "flags": list(verdict.flags),
+        "spec": list(verdict.spec),
+        "caution": verdict.caution,
         "remark": verdict.remark,
     }
 

@@ -7,6 +7,7 @@ import numpy as np
 from kedastral.backtest.contest import Arena, Rules
 from kedastral.backtest.subjects import Replayed, Subject, find_subjects, read_loads
 from kedastral.config.backtest_settings import AUTO, BacktestRules, HpaKind
+from kedastral.config.fleet_settings import WorkloadSettings
 from kedastral.config.settings import BacktestSettings
 from kedastral.config.units import write_duration
 from kedastral.config.workload_settings import ForecastSettings
@@ -47,7 +48,14 @@ def _prepare(subject: Subject, history: Series, rules: BacktestRules) -> Arena:
     series = _on_step(name, history, settings.forecast.step)
     _require_fit(name, series.step, settings, rules)
     trial = _scale(name, series, settings.plan.target_per_pod, rules)
-    return Arena(name, trial, _model_of(settings.forecast), rules_of(settings, rules, series.step))
+    return Arena(
+        name,
+        trial,
+        _model_of(settings.forecast),
+        rules_of(settings, rules, series.step),
+        sized_by_peak=settings.plan.target_per_pod == AUTO,
+        in_files=isinstance(settings, WorkloadSettings),
+    )
 
 
 def _model_of(forecast: ForecastSettings) -> Remembered:

@@ -9,7 +9,17 @@ from kedastral import __version__
 from kedastral.backtest.contest import Contest
 from kedastral.backtest.plots import Plot, plot_accuracy, plot_curves, plot_load, plot_replicas
 from kedastral.backtest.results import Results, WorkloadResults
-from kedastral.backtest.rows import FIGURES, FOOT, NOT_ALIKE, OF_EACH, oracle_cells, policy_name, standing_cells
+from kedastral.backtest.rows import (
+    AS_SET,
+    FIGURES,
+    FOOT,
+    NOT_ALIKE,
+    OF_EACH,
+    oracle_cells,
+    policy_name,
+    standing_cells,
+    workload_name,
+)
 from kedastral.backtest.shortages import Shortage, show_load
 from kedastral.backtest.style import STYLE
 from kedastral.backtest.verdict import Outlook, Verdict
@@ -65,15 +75,15 @@ def _verdict(verdict: Verdict, *, level: int) -> str:
 
 def _command(verdict: Verdict) -> str:
     """What to run, with words in capitals for what a backtest does not know."""
+    caution = [f"# {verdict.caution}"] if verdict.caution else []
+    if verdict.spec:
+        return "\n".join([*caution, "spec:", *(f"  {line}" for line in verdict.spec)])
     words = ("kedastral run", "--workload NAME", "--prom-url http://PROMETHEUS:9090", "--prom-query 'QUERY'")
-    return " \\\n  ".join([*words, *verdict.flags])
+    return "\n".join([*caution, " \\\n  ".join([*words, *verdict.flags])])
 
 
 def _of_each(results: Results) -> str:
-    rows = [
-        (f"{one.name}, {one.ours.contestant.knob} {one.ours.contestant.shown:g}", *standing_cells(one.ours))
-        for one in results.workloads
-    ]
+    rows = [(workload_name(one), *standing_cells(one.ours)) for one in results.workloads]
     return f"<section><h2>Each workload</h2>{_table(OF_EACH, ('workload', *FIGURES), rows)}</section>"
 
 
@@ -98,6 +108,7 @@ def _workload(workload: WorkloadResults, *, alone: bool) -> str:
         "<p class=note>Grey: pods needed. Line: pods ready. Red marks: minutes with load unserved.</p>",
         "<h3>Cost against service</h3>",
         _image(plot_curves(workload.standings)),
+        f"<p class=note>{AS_SET}: where the curves cross the vertical line through the HPA's large mark.</p>",
         "<h3>Accuracy</h3>",
         _image(plot_accuracy(workload.accuracy)),
         "<h3>The worst shortages</h3>",
@@ -127,7 +138,9 @@ def _setting(workload: WorkloadResults) -> str:
 def _figures(workload: WorkloadResults) -> str:
     rows = [(policy_name(standing.contestant), *standing_cells(standing)) for standing in workload.standings]
     rows.append(("oracle (sees the future)", *oracle_cells(workload.contest.oracle)))
-    return _table("Every policy at one setting", ("policy", *FIGURES), rows) + f"<p class=note>{escape(FOOT)}</p>"
+    promise = "" if workload.promise is None else f"<p>Kedastral: {escape(workload.promise.words)}.</p>"
+    table = _table(AS_SET, ("policy", *FIGURES), rows)
+    return f"{table}{promise}<p class=note>{escape(FOOT)}</p>"
 
 
 def _worst(worst: Sequence[Shortage]) -> str:

@@ -8,19 +8,24 @@ import attrs
 from kedastral.backtest.accuracy import Accuracy, measure_accuracy
 from kedastral.backtest.comparison import Standing, overall, standings_of
 from kedastral.backtest.contest import Contest
+from kedastral.backtest.promise import Promise, promise_of
 from kedastral.backtest.shortages import Shortage, find_worst
 from kedastral.backtest.verdict import Verdict, judge
 
 
 @attrs.frozen
 class WorkloadResults:
-    """One workload: who stands where, what to do, how good the forecasts were and what went worst."""
+    """One workload: who stands where, what to do, how good the forecasts were and what went worst.
+
+    ``promise`` is what came of the service level; None where a headroom plans.
+    """
 
     contest: Contest = attrs.field(repr=False)
     standings: tuple[Standing, ...]
     verdict: Verdict
     accuracy: Accuracy
     worst: tuple[Shortage, ...]
+    promise: Promise | None = None
 
     @property
     def name(self) -> str:
@@ -74,4 +79,5 @@ def _conclude_one(contest: Contest) -> WorkloadResults:
         judge(standings, [contest]),
         measure_accuracy(contest.arena),
         tuple(find_worst(contest.arena, contest.entry("kedastral").shown)),
+        promise_of(contest),
     )

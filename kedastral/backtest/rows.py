@@ -5,6 +5,8 @@ import math
 
 from kedastral.backtest.comparison import Standing
 from kedastral.backtest.contest import Contestant
+from kedastral.backtest.promise import show_minutes, show_percent
+from kedastral.backtest.results import WorkloadResults
 from kedastral.simulation.outcome import Outcome
 
 FIGURES = (
@@ -17,6 +19,8 @@ FIGURES = (
     "minutes x",
     "cost x",
 )
+AS_SET = "Each policy as it is set; the verdict compares at the same cost"
+"""What must be said beside every table: two rows differ in cost and in service at once."""
 FOOT = (
     "unserved x, minutes x: at the pod-hours of the HPA at 80 %, as ratios to its own; cost x: the pod-hours it takes "
     "to be short in as few minutes. Below 1 is better; - means that no setting gets there."
@@ -38,6 +42,15 @@ def policy_name(contestant: Contestant) -> str:
         "last-week": f"last week + HPA at {shown * 100:g} %",
         "fixed": "fixed at the past peak",
     }.get(contestant.name, f"{contestant.name} {shown:g}")
+
+
+def workload_name(workload: WorkloadResults) -> str:
+    """The workload, Kedastral's setting there, and what came of the promise if that is one."""
+    ours, promise = workload.ours, workload.promise
+    setting = f"{workload.name}, {ours.contestant.knob} {ours.contestant.shown:g}"
+    if promise is None:
+        return setting
+    return f"{setting}: {show_percent(promise.reached)} % reached, budget {show_minutes(promise.budget)} min"
 
 
 def standing_cells(standing: Standing) -> tuple[str, ...]:

@@ -7,20 +7,18 @@ from enum import StrEnum
 
 import attrs
 
+from kedastral.backtest.advice import as_flags, as_spec, caution_on, settings_to_run
 from kedastral.backtest.comparison import REFERENCE, Comparison, Standing, compare
 from kedastral.backtest.contest import Contest
-from kedastral.config.units import write_duration
+from kedastral.backtest.promise import explain_too_little
 from kedastral.simulation.curves import Figure, Point, curve_of
 
 CLEARLY = 0.9
 """At equal cost, a ratio of service below this is clearly better, and above its inverse clearly worse."""
 CHEAPER = 0.97
 """The same of cost at equal violation, where every percent is money."""
-ROUNDED = 1e-6
-"""What interpolation may add to a ratio of 1: as good is not worse."""
-SPARE = 1.25
-"""--max above the most pods the replay ever had."""
-
+ROUNDED = 0.005
+"""What is shown as a ratio of 1.00: as good is neither better nor worse."""
 
 USABLE = 0.05
 """The most minutes short, as a share, that anybody would run with."""
@@ -39,13 +37,16 @@ class Outlook(StrEnum):
     BETTER = "better"
     EVEN = "even"
     WORSE = "worse"
+    TOO_LITTLE = "too-little"
+    """What was judged is not enough to tell."""
 
 
 @attrs.frozen
 class Verdict:
     """``words`` is the honest sentence, ``advice`` says what to run, ``flags`` with which flags.
 
-    ``remark`` names something simpler that serves far better for its price, where there is any.
+    ``remark`` names something simpler that serves far better for its price, where there is any. ``spec`` are the same
+    settings as lines of a ForecastPolicy's spec, where that is what was replayed; ``caution`` is to stand beside them.
     """
 
     outlook: Outlook
@@ -53,6 +54,8 @@ class Verdict:
     advice: str
     flags: tuple[str, ...] = ()
     remark: str = ""
+    spec: tuple[str, ...] = ()
+    caution: str = ""
 
 
 def judge(standings: Sequence[Standing], contests: Sequence[Contest]) -> Verdict:
@@ -61,11 +64,22 @@ def judge(standings: Sequence[Standing], contests: Sequence[Contest]) -> Verdict
     reference = next(standing for standing in standings if standing.contestant.name == REFERENCE)
     hpa = choose_hpa(reference.points, reference.point)
     comparison = ours.comparison if hpa == reference.point else compare(ours.points, hpa)
-    outlook = outlook_of(comparison)
-    chosen = choose_point(ours.points, hpa)
-    flags = tuple(_flags(chosen.knob, contests))
-    words = _caveat(ours, reference.point, hpa) + _words(outlook, comparison, hpa)
-    return Verdict(outlook, words, _advise(outlook, chosen, hpa, flags), flags, _remark(standings, ours, hpa))
+    too_little = explain_too_little(contests)
+    outlook = Outlook.TOO_LITTLE if too_little else outlook_of(comparison)
+    chosen = ours.point if _is_promise(ours) else choose_point(ours.points, hpa)
+    settings, caution = settings_to_run(chosen.knob, contests), caution_on(contests)
+    flags, spec = as_flags(settings), as_spec(settings) if contests[0].arena.in_files else []
+    line = f"{', '.join(spec)} in the spec of the ForecastPolicy" if spec else " ".join(flags)
+    seen = f"{_seen(chosen, hpa)}{_level_like(ours, hpa)}{f' {caution}.' if caution else ''}"
+    return Verdict(
+        outlook,
+        too_little + _caveat(ours, reference.point, hpa) + _words(outlook, comparison, hpa),
+        f"{_advise(outlook, line)} {seen}",
+        tuple(flags),
+        "" if too_little else _remark(standings, ours, hpa),
+        tuple(spec),
+        caution,
+    )
 
 
 def outlook_of(comparison: Comparison) -> Outlook:
@@ -107,10 +121,14 @@ def _name(hpa: Point) -> str:
 
 def choose_point(points: Sequence[Point], reference: Point) -> Point:
     """The cheapest point that serves at least as well as the reference; else the one with the fewest violations."""
-    fit = [point for point in points if all(_floored(point, f) <= _floored(reference, f) for f in Figure)]
+    fit = [point for point in points if _serves_as(point, reference)]
     if fit:
         return min(fit, key=lambda point: point.cost)
     return min(points, key=lambda point: (point.violation, point.unserved, point.cost))
+
+
+def _serves_as(point: Point, reference: Point) -> bool:
+    return all(_floored(point, figure) <= _floored(reference, figure) for figure in Figure)
 
 
 def _floored(point: Point, figure: Figure) -> float:
@@ -118,11 +136,18 @@ def _floored(point: Point, figure: Figure) -> float:
 
 
 def _words(outlook: Outlook, comparison: Comparison, hpa: Point) -> str:
+    """Where both serve alike, the words are about the cost alone."""
+    name, alike = _name(hpa), all(abs(s - 1) < ROUNDED for s in (comparison.unserved, comparison.violation))
     opening = {
-        Outlook.BETTER: f"Kedastral does better here than a{_name(hpa)[1:]}",
-        Outlook.EVEN: f"{_name(hpa)} does as well here",
-        Outlook.WORSE: f"{_name(hpa)} does better here",
+        Outlook.BETTER: f"Kedastral does better here than a{name[1:]}, compared at the same cost",
+        Outlook.EVEN: f"{name} does as well here, compared at the same cost",
+        Outlook.WORSE: f"{name} does better here, compared at the same cost",
+        Outlook.TOO_LITTLE: f"As far as it goes, beside a{name[1:]} and compared at the same cost",
     }[outlook]
+    if alike and outlook is Outlook.BETTER:
+        opening = f"Kedastral serves as well here as a{name[1:]}, for fewer pod-hours"
+    if alike and outlook is Outlook.WORSE:
+        opening = f"{name} serves as well here as Kedastral, for fewer pod-hours"
     return f"{opening}: {_at_cost(comparison)}; {_at_violation(comparison)}."
 
 
@@ -141,15 +166,39 @@ def _at_violation(comparison: Comparison) -> str:
     return f"to fall short in no more minutes than the HPA it takes {comparison.cost:.2f} times the pod-hours"
 
 
-def _advise(outlook: Outlook, chosen: Point, reference: Point, flags: Sequence[str]) -> str:
-    paid = f"{chosen.cost / reference.cost:.2f} times the HPA's pod-hours"
-    seen = f"On this history that takes {paid}, with {chosen.violation:.2%} of the minutes short (HPA: "
-    seen += f"{reference.violation:.2%}) and {chosen.unserved:.3%} of the load unserved ({reference.unserved:.3%})."
-    line = " ".join(flags)
+def _is_promise(ours: Standing) -> bool:
+    """A service level is what the user promised, and no knob for us to turn."""
+    return ours.contestant.knob == "service level"
+
+
+def _seen(chosen: Point, reference: Point) -> str:
+    return (
+        f"On this history that takes {chosen.cost / reference.cost:.2f} times the HPA's pod-hours, with "
+        f"{chosen.violation:.2%} of the minutes short (HPA: {reference.violation:.2%}) and {chosen.unserved:.3%} of "
+        f"the load unserved ({reference.unserved:.3%})."
+    )
+
+
+def _level_like(ours: Standing, reference: Point) -> str:
+    """The level that serves as the HPA does as it is set, where the one that was asked for serves less."""
+    if not _is_promise(ours) or _serves_as(ours.point, reference):
+        return ""
+    like = choose_point(ours.points, reference)
+    if not _serves_as(like, reference):
+        return ""
+    paid = f"{like.cost / reference.cost:.2f} times its pod-hours"
+    return f" To serve as that HPA does as it is set would take a service level of {like.knob:g}, at {paid}."
+
+
+def _advise(outlook: Outlook, line: str) -> str:
     if outlook is Outlook.BETTER:
-        return f"Run Kedastral with {line}. {seen}"
-    stay = "Nothing is gained by a change" if outlook is Outlook.EVEN else "Stay with the HPA"
-    return f"{stay}; should you run Kedastral all the same, take {line}. {seen}"
+        return f"Run Kedastral with {line}."
+    stay = {
+        Outlook.EVEN: "Nothing is gained by a change",
+        Outlook.WORSE: "Stay with the HPA",
+        Outlook.TOO_LITTLE: "Judge more of it before you decide",
+    }[outlook]
+    return f"{stay}; should you run Kedastral all the same, take {line}."
 
 
 def _remark(standings: Sequence[Standing], ours: Standing, reference: Point) -> str:
@@ -171,17 +220,3 @@ def _remark(standings: Sequence[Standing], ours: Standing, reference: Point) -> 
         f"{reference.knob * 100:g} % it falls short in {point.violation:.2%} of the minutes, where Kedastral would in "
         f"{curves[Figure.VIOLATION].figure_at(point.cost):.2%}."
     )
-
-
-def _flags(setting: float, contests: Sequence[Contest]) -> list[str]:
-    rules = contests[0].arena.rules
-    flags = [
-        f"--model {contests[0].arena.model.name}",
-        f"--{contests[0].entry('kedastral').contestant.knob.replace(' ', '-')} {setting:g}",
-        f"--lead-time {write_duration(rules.serving.lead_time)}",
-    ]
-    if len(contests) > 1:  # pods differ from workload to workload
-        return flags
-    peak = float(contests[0].point_at(setting).supply.ordered.max())
-    flags += [f"--min {rules.plan.bounds.fewest}", f"--max {math.ceil(peak * SPARE)}"]
-    return [*flags, f"--target-per-pod {contests[0].arena.trial.target_per_pod:.6g}"]

@@ -12,7 +12,17 @@ from rich.text import Text
 from kedastral.backtest.comparison import Standing
 from kedastral.backtest.contest import Contest
 from kedastral.backtest.results import Results, WorkloadResults
-from kedastral.backtest.rows import FIGURES, FOOT, NOT_ALIKE, OF_EACH, oracle_cells, policy_name, standing_cells
+from kedastral.backtest.rows import (
+    AS_SET,
+    FIGURES,
+    FOOT,
+    NOT_ALIKE,
+    OF_EACH,
+    oracle_cells,
+    policy_name,
+    standing_cells,
+    workload_name,
+)
 from kedastral.backtest.verdict import Verdict
 from kedastral.config.units import write_duration
 
@@ -60,6 +70,9 @@ def _print_workload(console: Console, workload: WorkloadResults) -> None:
     contest = workload.contest
     oracle = ("oracle (sees the future)", *oracle_cells(contest.oracle))
     print_tables(console, _title(contest), [*_rows_of(workload.standings), oracle])
+    console.print(Text(f"{AS_SET}.", style="dim"))
+    if workload.promise is not None:
+        console.print(Text(f"kedastral: {workload.promise.words}"))
 
 
 def _title(contest: Contest) -> str:
@@ -74,8 +87,7 @@ def _title(contest: Contest) -> str:
 
 def _row_of(workload: WorkloadResults) -> Row:
     """One workload among several: what Kedastral would have done."""
-    ours = workload.ours
-    return (f"{workload.name}, {ours.contestant.knob} {ours.contestant.shown:g}", *standing_cells(ours))
+    return (workload_name(workload), *standing_cells(workload.ours))
 
 
 def _rows_of(standings: Sequence[Standing]) -> list[Row]:

@@ -46,7 +46,25 @@ def test_a_table_a_verdict_and_flags_are_printed(monkeypatch: pytest.MonkeyPatch
     for name in ("kedastral, headroom 1.2", "HPA at 80 %", "far end only", "last week + HPA", "fixed", "oracle"):
         assert name in ended.out
     words = " ".join(ended.out.split())
+    assert "Each policy as it is set; the verdict compares at the same cost." in words
+    assert "from the load's peak, not measured on your pods" in words
+    assert "promised" not in words
     assert re.search(r"--headroom [\d.]+ --lead-time 20m --min 1 --max \d+ --target-per-pod [\d.]+", words)
+
+
+def test_a_promise_is_told_with_what_came_of_it(monkeypatch: pytest.MonkeyPatch, history: Path, tmp_path: Path) -> None:
+    target, report = tmp_path / "figures.json", tmp_path / "report.html"
+    flags = ("--service-level", "0.95", "--target-per-pod", "7.5", "--json", target, "--report", report)
+    ended = call(monkeypatch, "--csv", history, *SHORT, *flags)
+    promise = json.loads(target.read_text())["workloads"][0]["promise"]
+    assert (promise["serviceLevel"], promise["minutesJudged"]) == (0.95, 1180)
+    assert promise["reached"] == pytest.approx(1 - promise["minutesShort"] / 1180)
+    said = f"0.95 promised, [0-9.]+ % reached: {promise['minutesShort']:.0f} of 1,180 minutes short, budget 59"
+    assert re.search(said, " ".join(ended.out.split()))
+    assert re.search(said, report.read_text())
+    assert report.read_text().count("Each policy as it is set; the verdict compares at the same cost") >= 2
+    assert "--service-level 0.95 " in " ".join(ended.out.split())
+    assert "not measured" not in ended.out
 
 
 def test_every_figure_is_in_the_json(monkeypatch: pytest.MonkeyPatch, history: Path, tmp_path: Path) -> None:
@@ -64,7 +82,7 @@ def test_every_figure_is_in_the_json(monkeypatch: pytest.MonkeyPatch, history: P
         assert both["podHours"] == pytest.approx(ours["podHours"] + theirs["podHours"])
     hpa = next(one for one in first if one["policy"] == "hpa")
     assert hpa["againstHpa80"]["costAtEqualViolation"] <= 1.0
-    assert document["verdict"]["outlook"] in {"better", "even", "worse"}
+    assert document["verdict"]["outlook"] in {"better", "even", "worse", "too-little"}
 
 
 def test_the_timeline_says_what_everybody_did(monkeypatch: pytest.MonkeyPatch, history: Path, tmp_path: Path) -> None:

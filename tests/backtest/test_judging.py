@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a backtest makes of replays: nobody sees the future, the verdict follows the curves, reasons are in words."""
 
+import functools
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -12,6 +13,7 @@ from kedastral.backtest.accuracy import measure_accuracy
 from kedastral.backtest.comparison import Comparison, Standing, overall, standings_of
 from kedastral.backtest.contest import Arena, Contest, Rules, contestants, hold_contest
 from kedastral.backtest.foresight import forecast_in_time
+from kedastral.backtest.promise import Promise, promise_of, show_percent
 from kedastral.backtest.shortages import explain, find_worst, say_span, show_load
 from kedastral.backtest.verdict import Outlook, choose_point, judge, outlook_of
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
@@ -161,10 +163,17 @@ def test_the_cheapest_setting_that_serves_as_well_is_recommended() -> None:
     assert choose_point(points[:2], attrs.evolve(POINT, violation=0.01)).knob == 1.2
 
 
+@functools.cache
+def enough_judged() -> Contest:
+    """A thousand minutes, of which a promise of 0.99 allows ten to be short."""
+    return hold_contest(arena_of(noisy(1, 1000)), contestants(1.2, swept=False))
+
+
 def contest_with(kedastral: Sequence[Point], others: dict[str, Sequence[Point]]) -> tuple[list[Standing], Contest]:
     """A small contest whose points are replaced by ``kedastral``'s and ``others``."""
-    contest = hold_contest(arena_of(noisy(1, 60)), contestants(1.2, swept=False))
-    given = {"kedastral": kedastral, "hpa": [attrs.evolve(POINT, knob=0.8)], **others}
+    contest = enough_judged()
+    usual = [attrs.evolve(POINT, knob=0.8)]
+    given = {"kedastral": kedastral, "hpa": usual, "last-week": usual, **others}
     entries = tuple(
         attrs.evolve(entry, points=tuple(given.get(entry.contestant.name, entry.points))) for entry in contest.entries
     )
@@ -176,7 +185,7 @@ def test_an_hpa_that_does_as_well_is_said_to() -> None:
     standings, contest = contest_with([attrs.evolve(POINT, knob=1.2)], {})
     verdict = judge(standings, [contest])
     assert verdict.outlook is Outlook.EVEN
-    assert verdict.words.startswith("A plain HPA at 80 % does as well here: ")
+    assert verdict.words.startswith("A plain HPA at 80 % does as well here, compared at the same cost: ")
     assert verdict.advice.startswith("Nothing is gained by a change; should you run Kedastral all the same, take ")
     assert verdict.flags[:3] == ("--model baseline", "--headroom 1.2", "--lead-time 5m")
 
@@ -196,7 +205,8 @@ def test_an_hpa_that_nobody_could_run_is_compared_at_a_lower_utilisation() -> No
     verdict = judge(standings, [contest])
     assert verdict.words.startswith(
         "A plain HPA at 80 % is short in 20.0% of the minutes here: neither it nor Kedastral at its pod-hours is "
-        "usable at this target. Kedastral does better here than a plain HPA at 60 %: "
+        "usable at this target. Kedastral does better here than a plain HPA at 60 %, compared at the same "
+        "cost: "
     )
     assert "HPA: 4.00%" in verdict.advice
 
@@ -224,6 +234,77 @@ def test_what_is_cheaper_than_any_setting_of_kedastral_is_not_held_against_it() 
     fixed = [Point(1.0, 1.0, 0.5, 0.5)]
     standings, contest = contest_with([attrs.evolve(POINT, knob=1.2)], {"fixed": fixed})
     assert judge(standings, [contest]).remark == ""
+
+
+def judged_steered(minutes: int, ours: Sequence[Point], **marks: bool) -> tuple[list[Standing], Contest]:
+    """Kedastral steered to 0.995, with the points given for its levels, over some minutes."""
+    rules = attrs.evolve(RULES, calibrated=True, service_level=0.995)
+    arena = attrs.evolve(arena_of(noisy(1, minutes), model=LastValue(), rules=rules), **marks)
+    held = hold_contest(arena, contestants(1.2, 0.995, swept=False))
+    given = {"kedastral": ours, "hpa": [attrs.evolve(POINT, knob=0.8)]}
+    entries = tuple(
+        attrs.evolve(entry, points=tuple(given.get(entry.contestant.name, entry.points))) for entry in held.entries
+    )
+    contest = attrs.evolve(held, entries=entries)
+    return standings_of(contest), contest
+
+
+LEVELS = [Point(0.995, 0.9, 0.02, 0.03), Point(0.999, 1.3, 0.001, 0.001)]
+
+
+def test_the_level_that_was_asked_for_is_advised_whatever_serves_best() -> None:
+    standings, contest = judged_steered(2000, LEVELS)
+    verdict = judge(standings, [contest])
+    assert verdict.flags[1] == "--service-level 0.995"
+    assert "To serve as that HPA does as it is set would take a service level of 0.999, at 1.08 times" in verdict.advice
+
+
+def test_a_policy_of_files_is_advised_by_keys_and_a_made_up_pod_with_caution() -> None:
+    standings, contest = judged_steered(2000, LEVELS, in_files=True, sized_by_peak=True)
+    verdict = judge(standings, [contest])
+    assert verdict.spec[:3] == ("model: last-value", "serviceLevel: 0.995", "leadTime: 5m")
+    assert verdict.spec[-1] == "targetPerPod: 10"
+    assert ", ".join(verdict.spec) + " in the spec of the ForecastPolicy" in verdict.advice
+    assert "--service-level" not in verdict.advice
+    assert verdict.advice.endswith("targetPerPod is from the load's peak, not measured on your pods.")
+
+
+def test_what_is_too_little_to_tell_is_no_verdict() -> None:
+    standings, contest = judged_steered(288, [Point(0.995, 1.1, 0.0001, 0.0002)])
+    verdict = judge(standings, [contest])
+    assert verdict.outlook is Outlook.TOO_LITTLE
+    assert verdict.words.startswith(
+        "Too little was judged to tell: in 4h48m a promise of 0.995 allows 1.4 minutes short, and for a verdict it "
+        "must be 10, which takes 1d9h20m: 2 days of history with this --evaluated and --warm-up. As far as it goes, "
+    )
+    assert verdict.advice.startswith("Judge more of it before you decide; ")
+    standings, contest = judged_steered(2000, [Point(0.995, 1.1, 0.0001, 0.0002)])
+    assert judge(standings, [contest]).outlook is Outlook.BETTER
+
+
+@pytest.mark.parametrize(
+    ("cost", "said"),
+    [
+        (1.1, "Kedastral serves as well here as a plain HPA at 80 %, for fewer pod-hours: "),
+        (1.3, "A plain HPA at 80 % serves as well here as Kedastral, for fewer pod-hours: "),
+    ],
+)
+def test_what_serves_alike_is_told_apart_by_cost_alone(cost: float, said: str) -> None:
+    standings, contest = contest_with([attrs.evolve(POINT, knob=1.2)], {})
+    ours = attrs.evolve(standings[0], comparison=Comparison(1.001, 0.999, cost / 1.2))
+    assert judge([ours, *standings[1:]], [contest]).words.startswith(said)
+
+
+def test_a_promise_is_told_with_its_budget() -> None:
+    promise = Promise(0.995, 2880, 33)
+    assert promise.words == "0.995 promised, 98.85 % reached: 33 of 2,880 minutes short, budget 14"
+    assert not promise.is_kept
+    assert Promise(0.99, 1000, 10).is_kept
+    assert show_percent(1 - 1e-6) == "99.99"
+    _, contest = judged_steered(288, LEVELS)
+    made = promise_of(contest)
+    assert made == Promise(0.995, 288, contest.entry("kedastral").shown.violation_minutes)
+    assert promise_of(enough_judged()) is None
 
 
 def test_over_workloads_ratios_are_geometric_means_and_hours_are_summed() -> None:
