@@ -17,10 +17,10 @@ several times slower where the cores are busy, and take memory. What the environ
 SWITCH_EVERY = 0.0005
 """Seconds for which a thread that computes keeps the interpreter when the event loop wants it, as each of KEDA's calls
 does several times: with Python's 5 ms they would wait for several forecasts."""
-FULL_COLLECTION_AFTER = 1000
-"""Collections of the middle generation before one of everything: that one looks at every object of every workload while
-all else waits, half a second with a thousand of them, every few seconds with Python's 10. Garbage nearly always dies
-young, and what does not waits some minutes."""
+FULL_COLLECTION_AFTER = 100
+"""Collections of the middle generation before one of everything, which looks at every object of every workload while
+all else waits: with a thousand of them every few seconds with Python's 10. Garbage nearly always dies young; what does
+not, the remains of a connection above all, is some megabytes by then."""
 
 
 def main() -> None:

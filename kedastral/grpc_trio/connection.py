@@ -38,6 +38,10 @@ _READING_TOLERANCE = 4
 _FAREWELL = 1.0
 
 
+def _do_nothing() -> None:
+    pass
+
+
 class Connection:
     """Serves HTTP/2 on ``transport`` until either side ends it; ``number`` tells it from others in call ids.
 
@@ -47,7 +51,7 @@ class Connection:
 
     def __init__(self, transport: trio.abc.Stream, services: Services, limits: Limits, number: int) -> None:
         self.peer = Peer(transport)
-        self.on_greeting: Callable[[], None] = lambda: None
+        self.on_greeting: Callable[[], None] = _do_nothing
         self.spoke_tls = self.was_silent = False
         self._transport = transport
         self._services = services
@@ -82,6 +86,20 @@ class Connection:
         Does not close the transport. Cancelling it cancels all calls and sends nothing more. Raises what the
         transport raises when it breaks, and ``trio.TooSlowError`` if the peer stops reading, in exception groups.
         """
+        try:
+            await self._serve()
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Break the circles of references: full garbage collections are rare, and connections may be many."""
+        self._reactions.clear()
+        self._calls.clear()
+        self._http2.forget()
+        self.on_greeting = _do_nothing
+        vars(self).pop("_nursery", None)
+
+    async def _serve(self) -> None:
         self._http2.start()
         async with trio.open_nursery() as self._nursery:
             nursery = self._nursery
