@@ -88,16 +88,20 @@ class App:
                         await grpc.start(serve_grpc, self.grpc, self.stopping)
                         self.readiness.mark_up("grpc")
                     async with trio.open_nursery() as work:
-                        for service in self.background:
-                            await work.start(service)
-                        task_status.started()
-                        await self.stopping.wait()
+                        work.start_soon(self._start_background, work, task_status)
+                        await self.stopping.wait()  # which may come while a service still reads its files
                         limit.deadline = trio.current_time() + STOP_WITHIN
                         self.readiness.begin_drain()
                         work.cancel_scope.cancel()
                 http_may_close.set()
         if limit.cancelled_caught:
             log.error("not everything stopped within %g s", STOP_WITHIN)
+
+    async def _start_background(self, work: trio.Nursery, task_status: trio.TaskStatus[None]) -> None:
+        """Start the services in ``work``, one after the other."""
+        for service in self.background:
+            await work.start(service)
+        task_status.started()
 
 
 async def run_until_signal(app: App) -> None:

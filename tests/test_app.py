@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process is told to stop, at whatever moment: not ready from then on, and gone in time, on the virtual clock."""
+
+import socket
+import threading
+from collections.abc import Callable
+
+import pytest
+import trio
+from quart_trio import QuartTrio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from kedastral.app import STOP_WITHIN, App, Background, HttpPart
+from kedastral.clock import SystemClock
+from kedastral.metrics import Metrics
+from kedastral.services.changeover import Changes
+from kedastral.services.readiness import Readiness
+from kedastral.services.reload import Reloader
+
+
+def make_app(*background: Background) -> App:
+    listener = socket.create_server(("127.0.0.1", 0))
+    http = HttpPart(QuartTrio(__name__), listener)
+    return App(clock=SystemClock(), readiness=Readiness.of({"http"}), http=http, background=background)
+
+
+async def start_for_long(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    await trio.sleep(1000 * STOP_WITHIN)
+    task_status.started()
+
+
+async def stop(app: App, nursery: trio.Nursery) -> None:
+    """Stop ``app``, which runs in ``nursery``, and see it end."""
+    app.stopping.set()
+    with trio.fail_after(STOP_WITHIN):
+        await wait_all_tasks_blocked()
+        assert app.readiness.obstacle == "shutting down"
+        while nursery.child_tasks:  # noqa: ASYNC110 - a nursery has no event
+            await trio.sleep(STOP_WITHIN / 100)
+
+
+async def run(app: App) -> None:
+    """Without a word to whoever waits for the start: there may be none."""
+    await app.run()
+
+
+async def test_it_starts_with_all_its_services_and_stops(autojump_clock: MockClock) -> None:
+    async def start_and_run(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        started.append(len(started))
+        task_status.started()
+        await trio.sleep_forever()
+
+    started: list[int] = []
+    app = make_app(start_and_run, start_and_run)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(app.run)
+        assert started == [0, 1]
+        assert app.readiness.obstacle is None
+        await stop(app, nursery)
+
+
+async def test_it_stops_while_a_service_still_starts(autojump_clock: MockClock) -> None:
+    app = make_app(start_for_long)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, app)
+        await wait_all_tasks_blocked()
+        await stop(app, nursery)
+
+
+@pytest.mark.parametrize("blocks", ["look", "load"])
+async def test_it_stops_while_the_files_are_read_once_more(autojump_clock: MockClock, blocks: str) -> None:
+    reading, may_end = trio.Event(), threading.Event()
+
+    def block() -> None:
+        trio.from_thread.run_sync(reading.set)
+        may_end.wait()
+
+    def pass_by() -> None:
+        pass
+
+    async def apply(_: object) -> Changes:
+        await trio.lowlevel.checkpoint()
+        return Changes()
+
+    parts: dict[str, Callable[[], None]] = {"look": pass_by, "load": pass_by, blocks: block}
+    reloader = Reloader(parts["look"], parts["load"], apply, Metrics(), Readiness.of(()))
+    app = make_app(reloader.run)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run, app)
+            await reading.wait()
+            await stop(app, nursery)
+    finally:
+        may_end.set()
