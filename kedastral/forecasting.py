@@ -87,6 +87,8 @@ class Forecasting:
         except ConfigError:
             undo()
             raise
+        finally:
+            await builder.sources.close_unused()  # with no user there is none whose leaving would do it
 
 
 @attrs.define

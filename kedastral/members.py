@@ -67,21 +67,22 @@ class DataSources:
     """The connections to every Prometheus; one that is configured otherwise is kept until its last user is gone."""
 
     _named: dict[str, Connection] = attrs.field(factory=dict, init=False)
+    _left_out: list[Connection] = attrs.field(factory=list, init=False)
     _retired: list[Connection] = attrs.field(factory=list, init=False)
 
     def replace(self, settings: Mapping[str, DataSourceSettings]) -> Callable[[], None]:
-        """Use ``settings`` from now on; what is given back undoes it.
+        """Use ``settings`` from now on; what is given back undoes it, until `close_unused` is called.
 
         Raises ConfigError, and changes nothing, where one of them cannot be used.
         """
         before = self._named
         self._named = {name: _same(before.get(name), one) or Connection.open(one) for name, one in settings.items()}
         gone = [connection for name, connection in before.items() if self._named.get(name) is not connection]
-        self._retired += gone
+        self._left_out += gone
 
         def undo() -> None:
-            self._retired = [one for one in self._retired if one not in gone]
-            self._retired += [one for name, one in self._named.items() if before.get(name) is not one]
+            self._left_out = [one for one in self._left_out if one not in gone]
+            self._left_out += [one for name, one in self._named.items() if before.get(name) is not one]
             self._named = before
 
         return undo
@@ -103,10 +104,14 @@ class DataSources:
     async def leave(self, connection: Connection) -> None:
         """One user of ``connection`` is gone."""
         connection.users -= 1
-        await self.close_unused()
+        await self._close_retired()
 
     async def close_unused(self) -> None:
-        """Close what is configured no more and has no user."""
+        """Close what is configured no more, now or with its last user; the newest replacement stays."""
+        self._retired, self._left_out = [*self._retired, *self._left_out], []
+        await self._close_retired()
+
+    async def _close_retired(self) -> None:
         unused = [one for one in self._retired if not one.users]
         self._retired = [one for one in self._retired if one.users]
         for connection in unused:
@@ -114,7 +119,8 @@ class DataSources:
 
     async def close(self) -> None:
         """Close all of them, used or not."""
-        everyone, self._named, self._retired = [*self._named.values(), *self._retired], {}, []
+        everyone = [*self._named.values(), *self._left_out, *self._retired]
+        self._named, self._left_out, self._retired = {}, [], []
         for connection in everyone:
             await connection.client.aclose()
 

@@ -3,7 +3,7 @@
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from datetime import datetime
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from kedastral import members
-from kedastral.adapters.prometheus_access import open_prometheus_client
+from kedastral.adapters.prometheus_access import PrometheusAccess, open_prometheus_client
 from kedastral.clock import SystemClock
 from kedastral.compose import Common, begin_forecasting
 from kedastral.config.fleet import ConfiguredFleet
@@ -113,6 +113,29 @@ async def test_what_cannot_be_put_into_effect_leaves_all_as_it_was(rig: Rig, mon
     assert rig.following.reader is not None
     assert list(rig.following.reader.configured.settings.sources) == ["prom"]
     assert rig.following.told == ()
+
+
+@pytest.mark.parametrize("works", [True, False], ids=["it works", "it is undone"])
+async def test_a_data_source_that_nobody_uses_is_closed_once_it_is_configured_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, works: bool
+) -> None:
+    def open_one(access: PrometheusAccess) -> httpx.AsyncClient:
+        clients.append(open_prometheus_client(access))
+        return clients[-1]
+
+    clients: list[httpx.AsyncClient] = []
+    monkeypatch.setattr(members, "open_prometheus_client", open_one)
+    configured = load_fleet(write(tmp_path, source(), source("spare"), policy("a", dataSource="prom")))
+    async with AsyncExitStack() as stack:
+        forecasting = begin_forecasting(configured.settings, Common(SystemClock(), stack))
+        following = Following(forecasting, configured.warnings)
+        changed = [source(), source("spare", "  timeout: 7s\n"), policy("a", dataSource="prom")]
+        if not works:
+            changed.append(policy("b", dataSource="spare", model="http", modelUrl="'http://%zz'", window="2h"))
+        read = load_fleet(write(tmp_path, *changed))
+        with nullcontext() if works else pytest.raises(ConfigError):
+            await following.follow(read)
+        assert [client.is_closed for client in clients] == [False, works, not works]
 
 
 async def test_a_warning_is_told_once_for_as_long_as_it_holds(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:

@@ -97,6 +97,7 @@ async def test_a_data_source_configured_otherwise_is_read_anew_and_the_old_way_c
     old = parts(first).connection
     assert old is not None
     builder.sources.replace({"main": attrs.evolve(MAIN, max_concurrent=1), "spare": SPARE})
+    await builder.sources.close_unused()
     after = builder.build(shop(), first)
     assert parts(after).connection is not old
     assert parts(after).source is not parts(first).source
@@ -125,6 +126,19 @@ async def test_a_replacement_can_be_undone(builder: MemberBuilder) -> None:
     assert builder.sources.use("spare").settings == SPARE
     await builder.sources.close_unused()
     assert not before.client.is_closed
+
+
+async def test_a_replacement_can_be_undone_though_a_user_of_what_it_left_out_is_gone_meanwhile(
+    builder: MemberBuilder,
+) -> None:
+    before = builder.sources.use("main")
+    undo = builder.sources.replace({"main": attrs.evolve(MAIN, timeout=1.0)})
+    left_out = builder.sources.find("main")
+    await builder.sources.leave(before)
+    undo()
+    await builder.sources.close_unused()
+    assert builder.sources.find("main") is before
+    assert [before.client.is_closed, left_out.client.is_closed] == [False, True]
 
 
 async def test_a_source_that_cannot_be_used_replaces_nothing(builder: MemberBuilder) -> None:
