@@ -26,6 +26,7 @@ def write_json(results: Results) -> str:
         "verdict": None if results.verdict is None else _verdict(results.verdict),
         "policies": [_standing(standing) for standing in results.standings],
         "workloads": [_workload(workload) for workload in results.workloads],
+        "failed": [{"workload": one.name, "reason": one.reason} for one in results.failed],
     }
     return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 

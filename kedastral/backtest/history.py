@@ -5,7 +5,7 @@ import attrs
 import numpy as np
 
 from kedastral.backtest.contest import Arena, Rules
-from kedastral.backtest.subjects import Replayed, Subject, find_subjects, read_loads
+from kedastral.backtest.subjects import Asked, Failed, Replayed, Subject, find_subjects, read_loads
 from kedastral.config.backtest_settings import AUTO, BacktestRules, HpaKind
 from kedastral.config.fleet_settings import WorkloadSettings
 from kedastral.config.settings import BacktestSettings
@@ -26,21 +26,36 @@ MOST_GAPS = 0.5
 """The share of the judged steps that may be gaps: what is carried over more than half of them is no history."""
 
 
-def prepare_arenas(settings: BacktestSettings) -> list[Arena]:
-    """One arena a workload. Raises ConfigError, a line for each history that cannot be replayed, all at once."""
+class _UnfitHistoryError(ConfigError):
+    """A history that cannot be replayed, whatever the settings."""
+
+
+def prepare_arenas(settings: BacktestSettings) -> tuple[list[Arena], list[Failed]]:
+    """One arena a workload; of several whose data sources are asked, those that have no history failed.
+
+    Raises ConfigError, a line for each setting and file that cannot be replayed, all at once; and where the only
+    workload has no history.
+    """
     subjects = find_subjects(settings)
-    loads, problems = read_loads(subjects)
+    loads, problems, failed = read_loads(subjects)
+    if len(subjects) == 1:
+        problems += [one.reason for one in failed]
     arenas: list[Arena] = []
     for subject, load in zip(subjects, loads, strict=True):
         if load is None:
             continue
         try:
             arenas.append(_prepare(subject, load, settings.rules))
+        except _UnfitHistoryError as error:
+            if len(subjects) > 1 and isinstance(subject.load, Asked):
+                failed.append(Failed(subject.name, str(error).removeprefix(f"{subject.name}: ")))
+            else:
+                problems += error.problems
         except ConfigError as error:
             problems += error.problems
     if problems:
         raise ConfigError(problems)
-    return arenas
+    return arenas, failed
 
 
 def _prepare(subject: Subject, history: Series, rules: BacktestRules) -> Arena:
@@ -105,10 +120,10 @@ def _scale(name: str, series: Series, target: float, rules: BacktestRules) -> Tr
         span = write_duration((len(series) - int(known[0])) * series.step) if len(known) else "none"
         must = f"the history must be longer: at least {needed / 86400:.2g} days with load at their end"
         hint = "or set --evaluated and --warm-up"
-        raise ConfigError([f"{name}: {must}, {hint}; got {span} ({error})"]) from error
+        raise _UnfitHistoryError([f"{name}: {must}, {hint}; got {span} ({error})"]) from error
     if trial.gaps > len(trial.judged) * MOST_GAPS:
         must = f"at least {1 - MOST_GAPS:.0%} of the judged steps must have a value"
-        raise ConfigError([f"{name}: {must}; got {len(trial.judged) - trial.gaps} of {len(trial.judged)}"])
+        raise _UnfitHistoryError([f"{name}: {must}; got {len(trial.judged) - trial.gaps} of {len(trial.judged)}"])
     return trial if target == AUTO else attrs.evolve(trial, target_per_pod=target)
 
 

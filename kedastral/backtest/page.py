@@ -15,6 +15,7 @@ from kedastral.backtest.rows import (
     FOOT,
     NOT_ALIKE,
     OF_EACH,
+    failed_row,
     oracle_cells,
     policy_name,
     standing_cells,
@@ -37,7 +38,7 @@ def write_page(results: Results) -> str:
         "<header><h1>Backtest</h1>",
         f"<p class=sub>{escape(names)}</p></header>",
         _verdict(results.verdict, level=2) if results.verdict else f"<p class=words>{escape(NOT_ALIKE)}</p>",
-        *([_of_each(results)] if several else []),
+        *([_of_each(results)] if several or results.failed else []),
         *([_overall(results)] if several and results.standings else []),
         *(_workload(workload, alone=not several) for workload in results.workloads),
         _rules(),
@@ -84,6 +85,7 @@ def _command(verdict: Verdict) -> str:
 
 def _of_each(results: Results) -> str:
     rows = [(workload_name(one), *standing_cells(one.ours)) for one in results.workloads]
+    rows += [failed_row(one) for one in results.failed]
     return f"<section><h2>Each workload</h2>{_table(OF_EACH, ('workload', *FIGURES), rows)}</section>"
 
 

@@ -10,6 +10,7 @@ from kedastral.backtest.comparison import Standing, overall, standings_of
 from kedastral.backtest.contest import Contest
 from kedastral.backtest.promise import Promise, promise_of
 from kedastral.backtest.shortages import Shortage, find_worst
+from kedastral.backtest.subjects import Failed
 from kedastral.backtest.verdict import Verdict, judge
 
 
@@ -40,15 +41,23 @@ class WorkloadResults:
 
 @attrs.frozen
 class Results:
-    """All workloads, and all of them together: no ``standings`` and no ``verdict`` where their settings differ."""
+    """All workloads, and all of them together: no ``standings`` and no ``verdict`` where their settings differ.
+
+    ``failed`` are those that could not be replayed.
+    """
 
     workloads: tuple[WorkloadResults, ...]
     standings: tuple[Standing, ...]
     verdict: Verdict | None
+    failed: tuple[Failed, ...] = ()
 
 
-def conclude(contests: Sequence[Contest]) -> Results:
-    """What the contests mean."""
+def conclude(contests: Sequence[Contest], failed: Sequence[Failed] = ()) -> Results:
+    """What the contests mean; ``failed`` are the workloads that had none."""
+    return attrs.evolve(_conclude(contests), failed=tuple(failed))
+
+
+def _conclude(contests: Sequence[Contest]) -> Results:
     workloads = tuple(_conclude_one(contest) for contest in contests)
     if len(workloads) == 1:
         return Results(workloads, workloads[0].standings, workloads[0].verdict)

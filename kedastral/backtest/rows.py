@@ -7,6 +7,7 @@ from kedastral.backtest.comparison import Standing
 from kedastral.backtest.contest import Contestant
 from kedastral.backtest.promise import show_minutes, show_percent
 from kedastral.backtest.results import WorkloadResults
+from kedastral.backtest.subjects import Failed
 from kedastral.simulation.outcome import Outcome
 
 FIGURES = (
@@ -51,6 +52,11 @@ def workload_name(workload: WorkloadResults) -> str:
     if promise is None:
         return setting
     return f"{setting}: {show_percent(promise.reached)} % reached, budget {show_minutes(promise.budget)} min"
+
+
+def failed_row(failed: Failed) -> tuple[str, ...]:
+    """The row of a workload that was not replayed: the reason, and no figure."""
+    return (f"{failed.name} was not replayed: {failed.reason}", *("-" for _ in FIGURES))
 
 
 def standing_cells(standing: Standing) -> tuple[str, ...]:

@@ -118,11 +118,20 @@ def _names_of(paths: tuple[Path, ...]) -> dict[Path, str]:
     return {path: name if list(short.values()).count(name) == 1 else str(path) for path, name in short.items()}
 
 
-def read_loads(subjects: Sequence[Subject]) -> tuple[list[Series | None], list[str]]:
-    """The load of each, None where it cannot be read, and a line for each of those."""
+@attrs.frozen
+class Failed:
+    """A workload that could not be replayed, and why: the others are."""
+
+    name: str
+    reason: str
+
+
+def read_loads(subjects: Sequence[Subject]) -> tuple[list[Series | None], list[str], list[Failed]]:
+    """The load of each, None where it cannot be read; a line for each file, a reason for each refused question."""
     problems: list[str] = []
+    failed: list[Failed] = []
     asked = {one.load.source.name: one.load.source for one in subjects if isinstance(one.load, Asked)}
-    answers = trio.run(_ask_all, subjects, asked, problems) if asked else {}
+    answers = trio.run(_ask_all, subjects, asked, failed) if asked else {}
     loads: list[Series | None] = []
     for subject in subjects:
         if isinstance(subject.load, Asked):
@@ -133,11 +142,11 @@ def read_loads(subjects: Sequence[Subject]) -> tuple[list[Series | None], list[s
         except ConfigError as error:
             loads.append(None)
             problems += error.problems
-    return loads, problems
+    return loads, problems, failed
 
 
 async def _ask_all(
-    subjects: Sequence[Subject], asked: Mapping[str, DataSourceSettings], problems: list[str]
+    subjects: Sequence[Subject], asked: Mapping[str, DataSourceSettings], failed: list[Failed]
 ) -> dict[str, Series]:
     """What the data sources answer, by the name of the subject: one question after the other, as each allows."""
     answers: dict[str, Series] = {}
@@ -151,7 +160,7 @@ async def _ask_all(
                 try:
                     answers[subject.name] = await history.read(now)
                 except SourceError as error:
-                    problems.append(str(error) if len(subjects) == 1 else f"{subject.name}: {error}")
+                    failed.append(Failed(subject.name, str(error)))
     finally:
         await sources.close()
     return answers

@@ -25,15 +25,22 @@ LEAST_WIDTH = 40
 """Of the tables in a terminal; one that is narrower wraps the lines itself, and still shows every figure."""
 
 
-def run_backtest(settings: BacktestSettings) -> None:
-    """All of it. Raises ConfigError for what the user must change; files are written last, each whole or not."""
+def run_backtest(settings: BacktestSettings) -> list[str]:
+    """All of it; a line for each of several workloads that could not be replayed, while the others were.
+
+    Raises ConfigError for what the user must change; files are written last, each whole or not.
+    """
     _require_plots(settings.output)
     _require_separate_files(settings)
-    arenas = prepare_arenas(settings)
-    results = conclude(_replay_all(arenas))
+    arenas, failed = prepare_arenas(settings)
+    lines = [f"{one.name}: {one.reason}" for one in failed]
+    if not arenas:
+        return lines
+    results = conclude(_replay_all(arenas), failed)
     console = Console()
     print_results(Console(width=max(console.width, LEAST_WIDTH) if console.is_terminal else PLAIN_WIDTH), results)
     _write_files(settings.output, results)
+    return lines
 
 
 def _require_plots(output: BacktestOutput) -> None:

@@ -18,6 +18,7 @@ from kedastral.backtest.rows import (
     FOOT,
     NOT_ALIKE,
     OF_EACH,
+    failed_row,
     oracle_cells,
     policy_name,
     standing_cells,
@@ -48,10 +49,12 @@ def print_results(console: Console, results: Results) -> None:
         console.print(Text(_forecast_words(workload), style="dim"))
         if several:
             console.print(Text(workload.verdict.words))
-    if several:
-        print_tables(console, OF_EACH, [_row_of(workload) for workload in results.workloads], "workload")
+    if several or results.failed:
+        rows = [*(_row_of(workload) for workload in results.workloads), *(failed_row(one) for one in results.failed)]
+        print_tables(console, OF_EACH, rows, "workload")
     if several and results.standings:
-        print_tables(console, f"all {len(results.workloads)} workloads", _rows_of(results.standings))
+        which = f"the {len(results.workloads)} that were replayed" if results.failed else None
+        print_tables(console, which or f"all {len(results.workloads)} workloads", _rows_of(results.standings))
     console.print(Text(FOOT, style="dim"))
     _print_verdict(console, results.verdict)
 

@@ -105,10 +105,13 @@ def backtest(context: click.Context, /, **_flags: object) -> None:
     if loaded.settings.fleet is not None:
         _tell_warnings(loaded.settings.fleet.warnings)
     try:
-        run_backtest(loaded.settings)
+        failed = run_backtest(loaded.settings)
     except KeyboardInterrupt:
         _complain("interrupted; what was not finished is not written")
         sys.exit(INTERRUPTED)
+    if failed:
+        _complain(*failed)
+        sys.exit(FAILED)
 
 
 COMMANDS: dict[str, type[Any]] = BY_COMMAND

@@ -235,25 +235,75 @@ def test_a_file_of_history_is_replayed_with_the_settings_of_a_policy(
     ]
 
 
-def test_whom_prometheus_refuses_is_told_by_name(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, prometheus: Prometheus
-) -> None:
+@pytest.fixture
+def partly_refusing(monkeypatch: pytest.MonkeyPatch, prometheus: Prometheus) -> None:
+    """Refuses the query ``bad(``, has an hour of ``new``, and cannot be reached at http://gone."""
     answer = prometheus.answer
 
-    def refuse_one(request: httpx.Request) -> httpx.Response:
+    def refuse_some(request: httpx.Request) -> httpx.Response:
+        if request.url.host == "gone":
+            raise httpx.ConnectError("connection refused", request=request)
         if request.url.params["query"] == "bad(":
             return httpx.Response(400, json={"status": "error", "errorType": "bad_data", "error": "parse error"})
-        return answer(request)
+        served = answer(request)
+        if request.url.params["query"] == "new":
+            document = served.json()
+            result = document["data"]["result"][0]
+            result["values"] = result["values"][-6:]
+            return httpx.Response(200, json=document)
+        return served
 
     monkeypatch.setattr(
         members,
         "open_prometheus_client",
-        lambda access: open_prometheus_client(access, transport=httpx.MockTransport(refuse_one)),
+        lambda access: open_prometheus_client(access, transport=httpx.MockTransport(refuse_some)),
     )
-    path = write(tmp_path, source(), policy("web", **SHORT, query="'bad('"), policy("api", **SHORT))
+
+
+@pytest.mark.usefixtures("partly_refusing")
+def test_whoever_cannot_be_replayed_is_told_beside_those_that_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = write(
+        tmp_path,
+        source(),
+        source("gone"),
+        policy("web", **SHORT, query="'bad('", dataSource="prom"),
+        policy("api", **SHORT, dataSource="prom"),
+        policy("till", **SHORT, dataSource="gone"),
+        policy("cart", **SHORT, query="new", dataSource="prom"),
+    )
+    target, report = tmp_path / "figures.json", tmp_path / "report.html"
+    ended = call(monkeypatch, "--config", path, *RULES, "--json", target, "--report", report)
+    assert ended.code == 1
+    lines = [line.removeprefix("kedastral: ") for line in ended.err.splitlines()]
+    assert [line.partition(": ")[0] for line in lines] == ["web", "till", "cart"]
+    assert "HTTP 400: bad_data: parse error" in lines[0]
+    assert "http://gone:9090" in lines[1]
+    assert "the history must be longer" in lines[2]
+    _, _, table = ended.out.partition("Kedastral on each workload")
+    places = [table.index(name) for name in ("api, headroom 1.2", "web was not", "till was not", "cart was not")]
+    assert places == sorted(places)
+    document = json.loads(target.read_text())
+    assert [one["workload"] for one in document["workloads"]] == ["api"]
+    assert [f"{one['workload']}: {one['reason']}" for one in document["failed"]] == lines
+    assert "web was not replayed: Prometheus at " in report.read_text()
+
+
+@pytest.mark.usefixtures("partly_refusing")
+def test_where_nobody_can_be_replayed_there_are_reasons_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    bad = {**SHORT, "query": "'bad('"}
+    path, target = write(tmp_path, source(), policy("web", **bad), policy("api", **bad)), tmp_path / "figures.json"
+    ended = call(monkeypatch, "--config", path, *RULES, "--json", target)
+    assert (ended.code, ended.out, len(ended.err.splitlines())) == (1, "", 2)
+    assert not target.exists()
+
+
+@pytest.mark.usefixtures("partly_refusing")
+def test_a_wrong_setting_of_one_still_stops_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = write(tmp_path, source(), policy("web", **SHORT), policy("api", **{**SHORT, "leadTime": "5m"}))
     (problem,) = refused(monkeypatch, "--config", path)
-    assert problem.startswith("web: Prometheus at http://prom:9090")
-    assert "HTTP 400: bad_data: parse error" in problem
+    assert problem.startswith("api: --lead-time must be at least one step")
 
 
 def test_a_model_elsewhere_is_not_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
