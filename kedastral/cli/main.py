@@ -62,7 +62,10 @@ def cli() -> None:
 @settings_options(RunSettings)
 @click.pass_context
 def run(context: click.Context, /, **_flags: object) -> None:
-    """Forecaster, snapshot server and KEDA scaler in one process."""
+    """Forecaster, snapshot server and KEDA scaler in one process.
+
+    --workload, --prom-url and --prom-query describe one workload; --config names files that describe many.
+    """
     _serve(_load(RunSettings, context), open_run)
 
 
@@ -70,7 +73,10 @@ def run(context: click.Context, /, **_flags: object) -> None:
 @settings_options(ForecasterSettings)
 @click.pass_context
 def forecaster(context: click.Context, /, **_flags: object) -> None:
-    """The forecaster and its snapshot server alone; `scaler` reads it over HTTP."""
+    """The forecaster and its snapshot server alone; `scaler` reads it over HTTP.
+
+    --workload, --prom-url and --prom-query describe one workload; --config names files that describe many.
+    """
     _serve(_load(ForecasterSettings, context), open_forecaster)
 
 
@@ -98,7 +104,10 @@ def demo(context: click.Context, /, **_flags: object) -> None:
 @settings_options(BacktestSettings)
 @click.pass_context
 def backtest(context: click.Context, /, **_flags: object) -> None:
-    """Replay history through the code of `run`, and say what it would have cost and served, beside a plain HPA."""
+    """Replay history through the code of `run`, and say what it would have cost and served, beside a plain HPA.
+
+    The history is that of --csv, of --prom-url and --prom-query, or of the policies of --config.
+    """
     from kedastral.cli.backtest import run_backtest  # noqa: PLC0415 - only this command needs it
 
     loaded = _load(BacktestSettings, context)
@@ -184,7 +193,9 @@ def _key_settings(loaded: Loaded[Any]) -> dict[str, str]:
     """The settings that say most about a process, as fields of its first line."""
     known = {setting.name: setting for setting in settings_of(type(loaded.settings))}
     values = loaded.values
-    return {name: show(known[name], values[name]) for name in KEY_SETTINGS if values.get(name) is not None}
+    shown = {name: show(known[name], values[name]) for name in KEY_SETTINGS if values.get(name) is not None}
+    fleet = getattr(loaded.settings, "fleet", None)
+    return shown if fleet is None else {**shown, "workloads": str(len(fleet.settings.workloads))}
 
 
 def _exit_cleanly(main: Callable[..., Any], *arguments: object) -> None:

@@ -145,7 +145,7 @@ def _one_history(v: Values) -> str | None:
 
 
 def _some_history(v: Values) -> str | None:
-    return "or --prom-url is required" if not v["csv"] and not v["url"] else None
+    return "or --prom-url is required, or --config" if not v["csv"] and not v["url"] else None
 
 
 def _query_has_url(v: Values) -> str | None:

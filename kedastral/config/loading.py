@@ -109,15 +109,18 @@ def _find(setting: Setting, flags: Mapping[str, str], env: Mapping[str, str]) ->
 
 
 def _find_missing(known: Iterable[Setting], reading: Reading) -> list[str]:
-    """Lines about what is required and not given; such a setting has no value."""
-    missing = []
-    for setting in known:
-        if not setting.required or setting.name in reading.given:
+    """Lines about what is required and not given; such a setting has no value. Files may say all of it."""
+    missing: list[str] = []
+    required = [setting for setting in known if setting.required]
+    for_files = all("config" in setting.unless and setting.name not in reading.given for setting in required)
+    for setting in required:
+        if setting.name in reading.given:
             continue
         replaced = [name for name in setting.unless if name in reading.given]
         if any(name not in reading.values or reading.values[name] for name in replaced):
             continue
-        missing.append(describe(setting, "is required", None))
+        files = f"set it with {setting.remedy}, or name files of workloads with --config"
+        missing.append(describe(setting, "is required", None, "" if missing or not for_files else files))
     return missing
 
 
