@@ -23,7 +23,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from benchmarks.peers import installed_peers
-from benchmarks.traces import MissingTracesError, Trace, find_traces, read_trace
+from benchmarks.traces import Trace, TracesError, UnreadableTracesError, find_traces, read_trace, require_readable
+from kedastral.config.units import write_duration
 from kedastral.core.ports import Model
 from kedastral.core.series import Floats, Series
 from kedastral.models import MODELS
@@ -102,6 +103,20 @@ def origins_of(trace: Trace, most: int | None) -> Sequence[int]:
     if most is None or most >= len(origins):
         return origins
     return [origins[i] for i in np.linspace(0, len(origins) - 1, most).astype(int)]
+
+
+def require_origins(files: Iterable[Path]) -> None:
+    """Raises UnreadableTracesError, a line for each trace that leaves nothing to judge."""
+    problems = []
+    for file in files:
+        trace = read_trace(file)
+        if trace.load.step > FURTHEST:
+            got = write_duration(trace.load.step)
+            problems.append(f"{file}: its step must be at most {write_duration(FURTHEST)}; got {got}")
+        elif not origins_of(trace, None):
+            problems.append(f"{file}: it must be longer, or nothing is left to judge; got {len(trace.load)} steps")
+    if problems:
+        raise UnreadableTracesError("\n".join(problems))
 
 
 def judge(model: Model, trace: Trace, origins: Iterable[int]) -> Errors:
@@ -251,7 +266,7 @@ def as_json(results: Sequence[Judged]) -> str:
 
 
 def main() -> int:
-    """Exit code 0, or 2 where there are no traces."""
+    """Exit code 0, or 2 where there are no traces, or some that cannot be judged."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
     given = os.environ.get("KEDASTRAL_TRACES")
     parser.add_argument("--traces", type=Path, default=Path(given) if given else None, metavar="DIR")
@@ -262,8 +277,10 @@ def main() -> int:
     chosen = parser.parse_args()
     try:
         files = find_traces(chosen.traces)
-    except MissingTracesError as error:
-        console.print(str(error))
+        require_readable(files)
+        require_origins(files)
+    except TracesError as error:
+        print(error, file=sys.stderr)
         return MISSING
     results = judge_all(files, chosen.origins, chosen.peers, chosen.jobs)
     output = Console(width=None if sys.stdout.isatty() else 110)

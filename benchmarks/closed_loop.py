@@ -22,7 +22,7 @@ from rich.table import Table
 
 from benchmarks.closed_loop_goals import Goal, goals_of
 from benchmarks.closed_loop_study import Foretold, Study, foretell, study, trial_of
-from benchmarks.traces import MissingTracesError, Trace, find_traces, read_trace
+from benchmarks.traces import Trace, TracesError, find_traces, read_trace, require_readable
 from kedastral.config.units import read_duration
 from kedastral.core.ports import Model
 from kedastral.models import MODELS
@@ -129,13 +129,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
     try:
         paths = find_traces(Path(options.traces) if options.traces else None)
-    except MissingTracesError as missing:
-        print(missing, file=sys.stderr)
+        chosen = [path for path in paths if not options.only or path.name.removesuffix(".csv.gz") in options.only]
+        require_readable(chosen)
+    except TracesError as wrong:
+        print(wrong, file=sys.stderr)
         return 2
     leads, models = tuple(options.lead or [300.0]), tuple(dict.fromkeys(options.model or COMPARED))
     if options.cache is not None:
         options.cache.mkdir(parents=True, exist_ok=True)
-    chosen = [path for path in paths if not options.only or path.name.removesuffix(".csv.gz") in options.only]
     jobs = [Job(path, models, leads, options.cache) for path in chosen]
     console = Console(stderr=options.json, width=None if sys.stdout.isatty() else 140)
     studies = list(run_all(jobs, options.jobs, console))

@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Traces of load as files: ``NAME.csv.gz``, ``timestamp,value``, ISO 8601, an empty value is a gap."""
+"""Traces of load as files: ``NAME.csv.gz``, ``timestamp,value``, read as `kedastral backtest --csv` reads them."""
 
-import csv
-import gzip
-import math
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import attrs
-import numpy as np
 
-from kedastral.core.series import Series, series_from_points
+from kedastral.adapters.csv_history import read_csv_history
+from kedastral.core.series import Series
+from kedastral.errors import ConfigError
 
 EVALUATED = 0.3
 """The share of a trace, at its end, that is evaluated."""
@@ -20,8 +17,16 @@ WORLD_CUP_EVALUATED = 0.5
 """The matches begin in the middle of this one."""
 
 
-class MissingTracesError(Exception):
+class TracesError(Exception):
+    """The traces cannot be used; the words are a line for each."""
+
+
+class MissingTracesError(TracesError):
     """There is no folder of traces, or nothing in it."""
+
+
+class UnreadableTracesError(TracesError):
+    """Some of them cannot be read."""
 
 
 @attrs.frozen
@@ -43,17 +48,21 @@ def find_traces(folder: Path | None) -> Sequence[Path]:
     return files
 
 
+def require_readable(files: Sequence[Path]) -> None:
+    """Said before minutes of computing, not after: raises UnreadableTracesError, a line for each that is wrong."""
+    problems: list[str] = []
+    for file in files:
+        try:
+            read_trace(file)
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise UnreadableTracesError("\n".join(problems))
+
+
 def read_trace(file: Path) -> Trace:
-    """The trace in ``file``, on the grid of its most frequent distance in time."""
-    points = []
-    with gzip.open(file, "rt", newline="") as lines:
-        for row in csv.DictReader(lines):
-            at = datetime.fromisoformat(row["timestamp"]).astimezone(UTC).timestamp()
-            points.append((at, float(row["value"]) if row["value"] else math.nan))
-    times = np.array([at for at, _ in points])
-    step = float(np.median(np.diff(times)))
-    start, end = (datetime.fromtimestamp(at, UTC) for at in (times[0], times[-1]))
-    load = series_from_points(points, start, end, step)
+    """The trace in ``file``, on the grid of its most frequent distance in time. Raises ConfigError, one line."""
+    load = read_csv_history(file)
     name = file.name.removesuffix(".csv.gz")
     share = WORLD_CUP_EVALUATED if name.startswith(WORLD_CUP) else EVALUATED
     return Trace(name, load, len(load) - round(len(load) * share))

@@ -14,6 +14,7 @@ from kedastral.backtest.comparison import Standing
 from kedastral.backtest.contest import Contest
 from kedastral.backtest.promise import Promise
 from kedastral.backtest.results import Results, WorkloadResults
+from kedastral.backtest.rows import short_name
 from kedastral.backtest.verdict import Verdict
 from kedastral.simulation.outcome import Outcome
 
@@ -38,16 +39,17 @@ def write_timeline(results: Results) -> str:
     writer.writerow(TIMELINE)
     for workload in results.workloads:
         contest = workload.contest
-        for outcome in (*(entry.shown for entry in contest.entries), contest.oracle):
-            writer.writerows(_rows(outcome, workload.name))
+        for entry in contest.entries:
+            writer.writerows(_rows(entry.shown, short_name(entry.contestant), workload.name))
+        writer.writerows(_rows(contest.oracle, "oracle", workload.name))
     return text.getvalue()
 
 
-def _rows(outcome: Outcome, name: str) -> Iterator[list[object]]:
+def _rows(outcome: Outcome, policy: str, name: str) -> Iterator[list[object]]:
     supply = outcome.supply
     arrays = (outcome.demand.values, supply.recommended, supply.ordered, supply.ready, supply.unserved)
     for i, values in enumerate(zip(*(array.tolist() for array in arrays), strict=True)):
-        yield [_moment(outcome.demand.time_at(i)), outcome.policy, *map(_cell, values), name]
+        yield [_moment(outcome.demand.time_at(i)), policy, *map(_cell, values), name]
 
 
 def _cell(value: float) -> str:

@@ -99,14 +99,19 @@ def _require_fit(name: str, step: float, settings: Replayed, rules: BacktestRule
     """What must hold between the history's step and the settings, which only now are both known."""
     steps = settings.forecast.horizon / step
     sync = _timing_of(rules).sync_period
-    got = f"got {write_duration(step)} from the history"
+    horizon, lead_time = settings.forecast.horizon, settings.serving.lead_time
+    found = f"steps of {write_duration(step)} in the history"
     problems = []
-    if settings.serving.lead_time < step:
-        problems.append(f"{name}: --lead-time must be at least one step; {got}")
+    if lead_time < step:
+        problems.append(f"{name}: --lead-time must be at least one step; got {write_duration(lead_time)}, and {found}")
     if abs(steps - round(steps)) > WHOLE_WITHIN * max(1.0, steps) or steps < 1:
-        problems.append(f"{name}: --horizon must be a whole multiple of the step; {got}")
+        problems.append(
+            f"{name}: --horizon must be a whole multiple of the step; got {write_duration(horizon)}, and {found}"
+        )
     if abs(round(step / sync) * sync - step) > WHOLE_WITHIN * step:
-        problems.append(f"{name}: the step must be a whole multiple of --sync-period; {got}")
+        problems.append(
+            f"{name}: the step must be a whole multiple of --sync-period; got {write_duration(sync)}, and {found}"
+        )
     if problems:
         raise ConfigError(problems)
 
@@ -115,16 +120,26 @@ def _scale(name: str, series: Series, target: float, rules: BacktestRules) -> Tr
     try:
         trial = scale_trace(series, Scaling(rules.evaluated, rules.warm_up))
     except ValueError as error:
-        needed = (rules.warm_up + 10 * series.step) / rules.evaluated
-        known = np.flatnonzero(np.isfinite(series.values))  # Prometheus is asked for days, and may have minutes
-        span = write_duration((len(series) - int(known[0])) * series.step) if len(known) else "none"
-        must = f"the history must be longer: at least {needed / 86400:.2g} days with load at their end"
-        hint = "or set --evaluated and --warm-up"
-        raise _UnfitHistoryError([f"{name}: {must}, {hint}; got {span} ({error})"]) from error
+        raise _unfit(name, series, rules) from error
     if trial.gaps > len(trial.judged) * MOST_GAPS:
         must = f"at least {1 - MOST_GAPS:.0%} of the judged steps must have a value"
         raise _UnfitHistoryError([f"{name}: {must}; got {len(trial.judged) - trial.gaps} of {len(trial.judged)}"])
     return trial if target == AUTO else attrs.evolve(trial, target_per_pod=target)
+
+
+def _unfit(name: str, series: Series, rules: BacktestRules) -> _UnfitHistoryError:
+    """Why nothing is left to judge, with the remedy. Prometheus is asked for days, and may have minutes."""
+    known = np.flatnonzero(np.isfinite(series.values))
+    length = len(series) - int(known[0]) if len(known) else 0
+    replayed = round(length * rules.evaluated)
+    hint = "or set --evaluated and --warm-up"
+    if replayed > round(rules.warm_up / series.step):
+        return _UnfitHistoryError([f"{name}: the judged part of the history is 0 throughout; give another, {hint}"])
+    needed = (rules.warm_up + 10 * series.step) / rules.evaluated
+    must = f"the history must be longer: at least {needed / 86400:.2g} days with load at their end"
+    span = write_duration(length * series.step) if length else "none"
+    spent = f"{write_duration(replayed * series.step)} of it replayed, {write_duration(rules.warm_up)} of warm-up"
+    return _UnfitHistoryError([f"{name}: {must}, {hint}; got {span} ({spent})"])
 
 
 def rules_of(settings: Replayed, rules: BacktestRules, step: float) -> Rules:

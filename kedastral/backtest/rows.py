@@ -45,6 +45,11 @@ def policy_name(contestant: Contestant) -> str:
     }.get(contestant.name, f"{contestant.name} {shown:g}")
 
 
+def short_name(contestant: Contestant) -> str:
+    """The policy as the tables call it, without its headroom or service level."""
+    return policy_name(contestant).partition(",")[0]
+
+
 def workload_name(workload: WorkloadResults) -> str:
     """The workload, Kedastral's setting there, and what came of the promise if that is one."""
     ours, promise = workload.ours, workload.promise

@@ -95,12 +95,13 @@ def test_the_timeline_says_what_everybody_did(monkeypatch: pytest.MonkeyPatch, h
     for row in rows:
         by_policy.setdefault(row["policy"], []).append(row)
     assert {len(of_one) for of_one in by_policy.values()} == {118}
-    assert list(by_policy)[:2] == ["kedastral-baseline", "hpa-80"]
+    assert list(by_policy)[2:] == ["far end only", "last week + HPA at 80 %", "fixed at the past peak", "oracle"]
+    assert list(by_policy)[:2] == ["kedastral", "HPA at 80 %"]
     one = json.loads(figures.read_text())["workloads"][0]
-    unserved = sum(float(row["unserved"]) for row in by_policy["hpa-80"])
-    demand = sum(float(row["demand"]) for row in by_policy["hpa-80"])
+    unserved = sum(float(row["unserved"]) for row in by_policy["HPA at 80 %"])
+    demand = sum(float(row["demand"]) for row in by_policy["HPA at 80 %"])
     assert unserved / demand == pytest.approx(one["policies"][1]["unserved"])
-    pods = sum(float(row["ordered"]) for row in by_policy["hpa-80"]) * STEP / 3600
+    pods = sum(float(row["ordered"]) for row in by_policy["HPA at 80 %"]) * STEP / 3600
     assert pods == pytest.approx(one["policies"][1]["podHours"])
 
 
@@ -171,7 +172,10 @@ WRONG = {
         "line 5: rows must be whole multiples of the step (600 s)",
     ),
     "too short": (rows("0,1", "600,1", "1200,1"), "the history must be longer"),
-    "gaps before a little": (rows(*(f"{i * 600},{1 if i > 50 else ''}" for i in range(54))), "; got 30m ("),
+    "gaps before a little": (
+        rows(*(f"{i * 600},{1 if i > 50 else ''}" for i in range(54))),
+        "; got 30m (10m of it replayed, 2h of warm-up)",
+    ),
     "only gaps": (rows("0,", "600,", "1200,"), "must hold at least one value; got only gaps"),
     "broken gzip": (b"\x1f\x8bnot gzip", "must be a file that can be read, plain or gzipped"),
     "half of a gzip": (gzip.compress(rows(*(f"{i * 600},1" for i in range(500))))[:-20], "plain or gzipped"),
@@ -216,7 +220,7 @@ def test_every_wrong_history_is_named_at_once(monkeypatch: pytest.MonkeyPatch, t
         (("--csv", "HISTORY", "--json", "/no/such/folder/x"), "--json must be a file in a folder that is there"),
         (("--csv", "HISTORY", "--hpa", "magic"), "--hpa must be one of unlimited, kubernetes"),
         (("--csv", "HISTORY", "--model", "http", "--model-url", "http://m.test"), "--model must be one that computes"),
-        (("--csv", "HISTORY", "--lead-time", "5m"), "--lead-time must be at least one step"),
+        (("--csv", "HISTORY", "--lead-time", "5m"), "at least one step; got 5m, and steps of 10m in the history"),
         (("--csv", "HISTORY", "--horizon", "25m", "--lead-time", "20m"), "--horizon must be a whole multiple"),
         (("--csv", "HISTORY", "--lead-time", "20m", "--sync-period", "7m"), "a whole multiple of --sync-period"),
         (("--csv", "HISTORY", "--lead-tine", "5m"), "did you mean --lead-time?"),

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import closed_loop
 from benchmarks.accuracy import Errors, Judged, goals_of, main
+from benchmarks.traces import read_trace
 
 STEP = timedelta(minutes=5)
 
@@ -40,6 +42,44 @@ def test_a_folder_of_traces_is_judged(
     shown = capsys.readouterr().out
     assert "wave" in shown
     assert "WAPE / last value's" in shown
+
+
+def write_trace(path: Path, *rows: str) -> None:
+    with gzip.open(path, "wt") as text:
+        text.write("\n".join(["timestamp,value", *rows]))
+
+
+def test_epoch_seconds_are_read_as_iso_times_are(tmp_path: Path) -> None:
+    start = datetime(2026, 3, 2, tzinfo=UTC)
+    write_trace(tmp_path / "iso.csv.gz", *(f"{(start + i * STEP).isoformat()},{i}" for i in range(10)))
+    write_trace(tmp_path / "epoch.csv.gz", *(f"{(start + i * STEP).timestamp():.0f},{i}" for i in range(10)))
+    iso, epoch = (read_trace(tmp_path / name).load for name in ("iso.csv.gz", "epoch.csv.gz"))
+    assert (iso.start, iso.step, iso.values.tolist()) == (epoch.start, epoch.step, epoch.values.tolist())
+
+
+def test_traces_that_cannot_be_read_are_a_line_each(
+    traces: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_trace(traces / "a.csv.gz", "yesterday,1", "today,2")
+    (traces / "b.csv.gz").write_bytes(b"\x1f\x8bnot gzip")
+    for program in (main, lambda: closed_loop.main(["--traces", str(traces)])):
+        monkeypatch.setattr(sys, "argv", ["accuracy", "--traces", str(traces)])
+        assert program() == 2
+        first, second = capsys.readouterr().err.splitlines()
+        assert "a.csv.gz, line 2: a timestamp must be ISO 8601 or seconds since 1970; got 'yesterday'" in first
+        assert "b.csv.gz: must be a file that can be read" in second
+
+
+def test_traces_with_nothing_to_judge_are_a_line_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_trace(tmp_path / "hours.csv.gz", *(f"{i * 3600},1" for i in range(500)))
+    write_trace(tmp_path / "short.csv.gz", "0,1", "60,2")
+    monkeypatch.setattr(sys, "argv", ["accuracy", "--traces", str(tmp_path)])
+    assert main() == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert "its step must be at most 15m; got 1h" in first
+    assert "nothing is left to judge; got 2 steps" in second
 
 
 def judged(trace: str, auto: float, baseline: float, *, lightgbm: float, theta: float, holt: float) -> Judged:
