@@ -166,7 +166,7 @@ class MemberBuilder:
         )
 
         asks_the_same = before is not None and before.parts.source is parts.source
-        failed = LastFailure(before.failed.since if before is not None and asks_the_same else self.clock.now())
+        failed = LastFailure(before is not None and asks_the_same and before.failed.answered)
 
         def note(error: WorkloadError) -> None:
             self.metrics.count_error(error)
@@ -175,7 +175,7 @@ class MemberBuilder:
         return Member(
             key=settings.key,
             settings=settings,
-            tick=ForgivingTick(loop, note).tick,
+            tick=ForgivingTick(loop, note, failed.note_success).tick,
             interval=settings.forecast.interval,
             policy=settings.policy(),
             close=partial(self._close, parts),

@@ -2,6 +2,7 @@
 """From settings to the parts of a workload's tick, and what a change of settings leaves as it was."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,14 +19,14 @@ from kedastral.config.serving_settings import ServiceLevel, ServingSettings, Sta
 from kedastral.config.units import HttpUrl, Name
 from kedastral.config.workload_settings import ForecastSettings, ModelName, PlanSettings
 from kedastral.core.uncertainty import UncertaintyState
-from kedastral.errors import ConfigError
+from kedastral.errors import ConfigError, SourceError
 from kedastral.members import DataSources, MemberBuilder, Parts
 from kedastral.metrics import Metrics
 from kedastral.services.fleet import Fleet, Member
 from kedastral.services.learning import LearningForecaster, Lesson
 from kedastral.storage.memory import MemoryStore
 from tests.adapters.answers import matrix
-from tests.services.parts import START, make_history, wall_clock
+from tests.services.parts import START, StubSource, make_history, wall_clock
 
 MAIN = DataSourceSettings(name="main", url=HttpUrl("http://prometheus:9090"))
 SPARE = DataSourceSettings(name="spare", url=HttpUrl("http://spare:9090"))
@@ -149,11 +150,28 @@ async def test_a_source_that_cannot_be_used_replaces_nothing(builder: MemberBuil
     assert builder.sources.use("main") is before
 
 
-async def test_a_member_knows_since_when_its_query_is_asked(autojump_clock: MockClock, builder: MemberBuilder) -> None:
+async def test_a_member_knows_whether_its_query_was_ever_answered(builder: MemberBuilder) -> None:
     first = builder.build(shop())
-    await trio.sleep(3600)
-    assert builder.build(shop(target_per_pod=7.0), first).failed.since == first.failed.since
-    assert builder.build(shop(query="down"), first).failed.since == builder.clock.now() != first.failed.since
+    assert not first.failed.answered
+    first.failed.note_success()
+    assert builder.build(shop(target_per_pod=7.0), first).failed.answered
+    assert not builder.build(shop(query="down"), first).failed.answered
+
+
+async def test_a_member_that_ticks_again_fails_no_more_though_the_clock_was_set_back(
+    autojump_clock: MockClock, builder: MemberBuilder
+) -> None:
+    def read(_: WorkloadSettings) -> StubSource:
+        return StubSource([SourceError("away", reason="timeout"), make_history(*[7.0] * 30)])
+
+    clock = wall_clock()
+    member = attrs.evolve(builder, open_source=read, clock=clock).build(light(1))
+    await member.tick()
+    assert member.failed.value is not None
+    clock.start -= timedelta(hours=1)
+    await member.tick()
+    assert builder.store.get(member.key) is not None
+    assert member.failed.value is None
 
 
 async def test_a_member_that_cannot_be_made_uses_no_source(builder: MemberBuilder) -> None:

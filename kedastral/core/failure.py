@@ -8,7 +8,7 @@ from types import MappingProxyType
 import attrs
 
 from kedastral.core.snapshot import Snapshot
-from kedastral.errors import QueryError, WorkloadError
+from kedastral.errors import QueryError, SourceError, WorkloadError
 
 LONGEST = 300
 """Characters of what is told of a refusal: KEDA shows it in an event."""
@@ -56,35 +56,32 @@ class Failure:
         words = WORDS.get((self.component, self.reason), "the newest attempt failed")
         return f"{words} ({self.component}: {self.reason})"
 
-    def is_over(self, newest: Snapshot | None) -> bool:
-        """Whether the ``newest`` snapshot is of a later tick, which then did not fail."""
-        return newest is not None and newest.made_at > self.at
-
 
 @attrs.define
 class LastFailure:
-    """The newest failure of one member of a fleet; its successor, which may ask otherwise, begins without one.
+    """Why the newest tick of one member of a fleet failed; its successor, which may ask otherwise, begins without one.
 
-    ``since`` is when what it asks now was asked first.
+    It holds until a tick succeeds, whatever the clock shows by then. ``answered`` says whether what is asked now was
+    ever answered.
     """
 
-    since: datetime | None = None
+    answered: bool = False
     value: Failure | None = None
 
     def note(self, error: WorkloadError, at: datetime) -> None:
-        """Remember ``error``."""
+        """Remember ``error``. Where it is not the source's, that has answered."""
         refusal = error.refusal[:LONGEST] if isinstance(error, QueryError) else ""
         self.value = Failure(at, error.component, error.reason, refusal)
+        self.answered = self.answered or not isinstance(error, SourceError)
 
-    def current(self, newest: Snapshot | None) -> Failure | None:
-        """The failure, unless a tick has succeeded since."""
-        return None if self.value is None or self.value.is_over(newest) else self.value
+    def note_success(self) -> None:
+        """The newest tick gave a forecast."""
+        self.value, self.answered = None, True
 
     def refused_from_the_start(self, newest: Snapshot | None) -> Failure | None:
-        """The failure, where the query is refused and what is asked now has never given a forecast: it is wrong.
+        """The failure, where the query is refused and has never given anything to plan for: it is wrong.
 
-        A query that has worked may be refused for a while, by series that are there twice: its plan goes on.
+        A query that has worked may be refused for a while, by series that are there twice: the ``newest`` plan goes on.
         """
-        failure = self.current(newest)
-        worked = newest is not None and (self.since is None or newest.made_at >= self.since)
+        failure, worked = self.value, self.answered and newest is not None
         return None if failure is None or not failure.refusal or worked else failure

@@ -121,7 +121,7 @@ class FleetDirectory:
     def failure_of(self, workload: str) -> Failure | None:
         """See `kedastral.services.directory.Directory.failure_of`."""
         member = self.fleet.members.get(workload)
-        return None if member is None else member.failed.current(self.fleet.store.get(workload))
+        return None if member is None else member.failed.value
 
     def still_meant(self, workload: str, namespace: str) -> str:
         """See `kedastral.services.directory.Directory.still_meant`."""

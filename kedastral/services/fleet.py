@@ -101,7 +101,7 @@ class Fleet:
 
     def failing(self) -> Mapping[str, Failure]:
         """Why they fail, by key, of all members that do now."""
-        found = ((key, member.failed.current(self.store.get(key))) for key, member in list(self._members.items()))
+        found = ((key, member.failed.value) for key, member in list(self._members.items()))
         return {key: failure for key, failure in found if failure is not None}
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -127,12 +127,17 @@ TELL_AGAIN = 600.0
 """Seconds after which a failure that lasts is told again; of a thousand workloads each tick it would be a flood."""
 
 
+def _nothing() -> None:
+    pass
+
+
 @attrs.define
 class ForgivingTick:
     """The one place where expected failures of a workload are caught: logged, counted, and left to the next tick."""
 
     loop: ForecastLoop
     count_error: Callable[[WorkloadError], None]
+    note_success: Callable[[], None] = _nothing
     _failing_since: datetime | None = attrs.field(default=None, init=False)
     _told: tuple[tuple[str, str], datetime] | None = attrs.field(default=None, init=False)
     _published: bool = attrs.field(default=False, init=False)
@@ -149,6 +154,7 @@ class ForgivingTick:
             self._failing_since = self._failing_since or self.loop.clock.now()
             self._tell_failure(error)
         else:
+            self.note_success()
             log.debug("published a forecast", extra={"workload": name})
             if self._failing_since is not None:
                 since = f"{self._failing_since:%Y-%m-%dT%H:%M:%SZ}"

@@ -13,6 +13,7 @@ from trio.testing import MockClock
 
 from kedastral.clock import WallClock
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
+from kedastral.core.failure import LastFailure
 from kedastral.core.forecast import Forecast
 from kedastral.core.ports import SnapshotStore
 from kedastral.core.series import Observation, Series
@@ -346,6 +347,23 @@ async def test_a_clock_set_back_a_little_is_told_and_set_back_far_it_publishes_a
     assert published is not None
     assert published.made_at == clock.shown
     assert errors_counted(metrics) == {("store", "older"): 1}
+
+
+async def test_a_tick_whose_model_fails_is_no_success_whatever_it_publishes(autojump_clock: MockClock) -> None:
+    def say(steps: int) -> Sequence[float]:
+        if len(ticks) in (1, 2):
+            raise ModelError("no idea", reason="bad_answer")
+        return [400.0] * steps
+
+    failed, ticks = LastFailure(), list[bool]()
+    loop = attrs.evolve(make_loop(), forecaster=StubForecaster(say))
+    tick = ForgivingTick(loop, lambda error: failed.note(error, loop.clock.now()), failed.note_success).tick
+    while len(ticks) < 4:
+        await tick()
+        ticks.append(failed.value is None)
+        assert loop.store.get("shop") is not None
+        await trio.sleep(30)
+    assert ticks == [True, False, False, True]
 
 
 async def test_while_the_model_fails_the_plan_grows_old_and_the_floor_rises_with_the_load(
