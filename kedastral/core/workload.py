@@ -55,14 +55,21 @@ def keep_plan(workload: Workload, history: Series, previous: Snapshot, standing:
     """``previous`` with a floor that rises with the newest load, for where no forecast can be made.
 
     The forecast and its plan stay what they were and when they were made, so that they grow stale like any other; the
-    floor needs no forecast. It does not fall: the last one stays while an old plan is read. ``standing`` says what is
-    wrong.
+    floor needs no forecast. It does not fall: the last one stays while an old plan is read. Where the settings have
+    changed since, the bounds and the lead time are those of ``workload``. ``standing`` says what is wrong.
     """
-    observed = history.newest or previous.observed
-    floor = _floor_of(workload, history)
+    bounds, floor = workload.policy.bounds, _floor_of(workload, history)
     if floor is not None and previous.floor is not None:
-        floor = max(floor, previous.floor)
-    return attrs.evolve(previous, observed=observed, floor=floor, standing=standing, mode=workload.mode)
+        floor = bounds.clamp(max(floor, previous.floor))
+    return attrs.evolve(
+        previous,
+        observed=history.newest or previous.observed,
+        replicas=[bounds.clamp(each) for each in previous.replicas.tolist()],
+        lead_time=workload.lead_time,
+        floor=floor,
+        standing=standing,
+        mode=workload.mode,
+    )
 
 
 def plan_by_service_level(
