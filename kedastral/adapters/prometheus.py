@@ -27,8 +27,9 @@ class PrometheusSource:
     """A `kedastral.core.ports.MetricSource` on the query API behind ``client`` (`open_prometheus_client`).
 
     Reads its window once, in chunks of ``points_per_request``, newest first; afterwards what is new, and an overlap for
-    samples that came late. Where the server has no range queries, one instant value per tick. ``limits`` are shared by
-    the sources that read from the same server; a reading has ``timeout`` seconds, waiting for its turn not counted.
+    samples that came late. Where the server has no range queries, one instant value per tick; where it had them, that
+    is an error at first, and what was read goes on with such values if it lasts. ``limits`` are shared by the sources
+    that read from the same server; a reading has ``timeout`` seconds, waiting for its turn not counted.
     """
 
     name = "prometheus"
@@ -74,6 +75,8 @@ class PrometheusSource:
         try:
             series = await self._range.read(reading, end)
         except NotServedError as error:
+            if self._fallback.is_worth_waiting(self.asked.stale_after / 2):
+                raise  # a proxy's mistake, most likely; the plan made from the answer before is not stale yet
             series = await self._read_instant(reading, start, end)
             self._fallback.turn_on(error)  # only now that the other query is served: a wrong URL serves neither
         else:
@@ -83,7 +86,7 @@ class PrometheusSource:
     async def _read_instant(self, reading: Reading, start: datetime, end: datetime) -> Series:
         question = Question("query", {"query": self.asked.query, "time": in_seconds(end.timestamp())})
         value = await reading.ask(question, lambda answer: _instant_value(answer, end, self.asked.step), hurried=True)
-        return self._fallback.gather(value, start, end, self.asked.step)
+        return self._range.continued_by(self._fallback.gather(value, start, end, self.asked.step))
 
     def _require_fresh(self, series: Series, now: datetime) -> None:
         query = one_line(self.asked.query, 200)

@@ -14,7 +14,7 @@ from kedastral.adapters.prometheus_api import NotServedError
 from kedastral.core.series import Series, series_from_points
 
 RANGE_AGAIN_AFTER = 600.0
-"""Seconds until range queries are tried again where they were not served."""
+"""Seconds until range queries are tried again where they were never served."""
 NOTICES_REMEMBERED = 100
 NOTICES_PER_ANSWER = 10
 
@@ -23,9 +23,13 @@ log = logging.getLogger("kedastral.source")
 
 @attrs.define
 class InstantFallback:
-    """Instant values gathered into a short series while range queries are not served."""
+    """Instant values gathered into a short series while range queries are not served.
+
+    Where they were served before, they are tried again at each tick.
+    """
 
     _range_again_at: float | None = None
+    _range_worked_at: float | None = None
     _values: dict[float, float] = attrs.field(factory=dict)
 
     def is_on(self) -> bool:
@@ -36,13 +40,17 @@ class InstantFallback:
         """Whether the newest reading was of an instant value; needs no clock."""
         return self._range_again_at is not None
 
+    def is_worth_waiting(self, seconds: float) -> bool:
+        """Whether a range query was answered in the last ``seconds``: that one is not served is a passing mistake."""
+        return self._range_worked_at is not None and trio.current_time() < self._range_worked_at + seconds
+
     def turn_on(self, error: NotServedError) -> None:
         if self._range_again_at is None:
             log.warning("range queries are not served, gathering one value per tick instead: %s", error)
-        self._range_again_at = trio.current_time() + RANGE_AGAIN_AFTER
+        self._range_again_at = trio.current_time() + (RANGE_AGAIN_AFTER if self._range_worked_at is None else 0.0)
 
     def turn_off(self) -> None:
-        self._range_again_at = None
+        self._range_again_at, self._range_worked_at = None, trio.current_time()
 
     def gather(self, value: float, start: datetime, end: datetime, step: float) -> Series:
         """What was gathered from ``start`` on, with ``value`` at ``end`` as the newest."""

@@ -6,6 +6,7 @@ import math
 from datetime import datetime, timedelta
 
 import attrs
+import numpy as np
 import trio
 
 from kedastral.adapters.prometheus_answer import Answer, range_series, sum_series
@@ -103,6 +104,18 @@ class KeptRange:
         await self._read_older(reading, end)
         values = self._kept.newest_part()
         return Series(end - timedelta(seconds=(len(values) - 1) * self.asked.step), self.asked.step, values)
+
+    def continued_by(self, gathered: Series) -> Series:
+        """All that is kept of the window, and where it has no value ``gathered``, which ends with the same point."""
+        known = self._kept.known_part()
+        if not len(known):
+            return gathered
+        size = max(len(known), len(gathered))
+        values = np.full(size, np.nan)
+        values[size - len(known) :] = known
+        newest = values[size - len(gathered) :]
+        np.copyto(newest, gathered.values, where=np.isnan(newest))
+        return Series(gathered.time_at(len(gathered) - size), self.asked.step, values)
 
     async def _read_older(self, reading: Reading, end: datetime) -> None:
         waiting = Allowance(BACKFILL_PATIENCE)

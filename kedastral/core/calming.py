@@ -31,7 +31,8 @@ BEATS = 2.0
 class Before:
     """What the plan before says, as another is made: ``wanted`` is Ready now, ``told`` what KEDA was told last.
 
-    ``rest`` are replicas for each step of the new plan that it may not take back, where it is no forecast of a model's.
+    ``rest`` are replicas for each step of the new plan: what is left of the newest that a model's forecast led to. What
+    stands in for a forecast takes none of it back.
     """
 
     wanted: int | None = None

@@ -102,6 +102,13 @@ class KeptHistory:
         unread = np.flatnonzero(values < 0)
         return values[unread[-1] + 1 :] if len(unread) else values
 
+    def known_part(self) -> Kept:
+        """The values from the oldest point that has been read to the newest; what is unread among them is a gap."""
+        values = self._in_order()
+        read = np.flatnonzero(~(values < 0))
+        values[values < 0] = np.nan
+        return values[read[0] if len(read) else len(values) :]
+
     @property
     def unread(self) -> int:
         """How many points of the window have yet to be read."""

@@ -31,6 +31,11 @@ class Standing:
         """Whether the model's own forecast is what is planned for."""
         return self.status is Status.OK
 
+    @property
+    def may_take_back(self) -> bool:
+        """Whether a plan may want less than a model's plan before: by a newer forecast, or since those lose."""
+        return self.status in (Status.OK, Status.STANDING_DOWN)
+
 
 OK = Standing()
 STANDS_DOWN = Standing(Status.STANDING_DOWN, "the forecast loses to the last value")

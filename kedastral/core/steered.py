@@ -82,7 +82,8 @@ class SteeredState:
     """What one workload carries from tick to tick; all of it numbers, so that it can be stored.
 
     ``served`` is the newest recommendation; ``wanted`` what the plans of late came to, see
-    `kedastral.core.calming.keep_wanted`; ``unheld`` is the newest plan, ``said`` the newest of a model's forecast.
+    `kedastral.core.calming.keep_wanted`; ``unheld`` is the newest plan, ``said`` the newest that a model's
+    forecast led to, None once that was found to lose.
     """
 
     uncertainty: UncertaintyState = attrs.field(factory=UncertaintyState)
@@ -161,7 +162,10 @@ def plan_steered(
     floor = _floor_of(history, factor, state.steering.hold, settings)
     policy = attrs.evolve(settings.policy, headroom=1.0)
     replicas = plan_replicas(upper * factor, policy, previous=before.wanted)
-    state, replicas, floor = _serve(state, forecast, replicas, floor, settings, before)
+    rest = None if standing.may_take_back else before.rest
+    state, replicas, floor = _serve(state, forecast, replicas, floor, settings, attrs.evolve(before, rest=rest))
+    if standing.may_take_back:
+        state = attrs.evolve(state, said=state.unheld if standing.is_ok else None)
     if forecast.standing.is_ok:  # what stands in is no forecast of the model's
         window, touched = settings.window(history.step), settings.touched(history.step)
         state = attrs.evolve(state, uncertainty=expect(state.uncertainty, history, forecast.values, window, touched))
@@ -190,8 +194,7 @@ def _serve(
     published = hold(plan, served, touched, steps_held(step, interval)) if served > (calmed.floor or 0) else plan
     steering = remember(state.steering, at, served, step, settings.steering)
     unheld = Unheld.of(forecast.made_at, step, plan)
-    said = unheld if forecast.standing.is_ok else state.said
-    state = attrs.evolve(state, steering=steering, served=served, wanted=wanted, unheld=unheld, said=said)
+    state = attrs.evolve(state, steering=steering, served=served, wanted=wanted, unheld=unheld)
     return state, published, calmed.floor
 
 

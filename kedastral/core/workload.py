@@ -108,9 +108,9 @@ def _carried_from(previous: Snapshot | None) -> SteeredState:
 
 
 def _before(state: SteeredState, previous: Snapshot | None, forecast: Forecast, bounds: ReplicaBounds) -> Before:
-    """What the plan before says as ``forecast`` is planned; what stands in for a model takes back nothing it said."""
+    """What the plan before says as ``forecast`` is planned, and what is left of what a model said."""
     at = forecast.made_at
     wanted = None if state.unheld is None else state.unheld.wanted_at(at)
     told = None if previous is None else told_until(previous, at)
-    rest = None if forecast.standing.is_ok or state.said is None else state.said.rest_for(forecast, bounds)
+    rest = None if state.said is None else state.said.rest_for(forecast, bounds)
     return Before(wanted, told, rest)

@@ -319,13 +319,13 @@ async def test_falling_back_is_logged_once(autojump_clock: MockClock, caplog: py
 
 
 async def test_falling_back_again_is_logged_again(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
-    served = iter([reply(404), counting, reply(404)])
+    served = iter([reply(404), counting, reply(404), reply(404)])
 
     def range_query(request: httpx.Request) -> httpx.Response:
         return next(served)(request)
 
     source = source_of(only_instant(range_query, instant()))
-    for _ in range(3):
+    for _ in range(4):
         await source.history(END)
         await trio.sleep(RANGE_AGAIN_AFTER)
     assert len(caplog.records) == 2

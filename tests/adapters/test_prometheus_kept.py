@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The source reads its window once, then what is new: whatever happens meanwhile, it says what a full reading would."""
 
-import logging
 import math
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any
 
 import httpx
 import numpy as np
@@ -379,26 +377,80 @@ async def test_without_range_queries_there_is_no_backfill_to_wait_for(autojump_c
     assert source.progress == 1
 
 
-async def test_a_kept_history_is_taken_up_again_after_instant_values(
+class Mistaken:
+    """A server that at times denies one of its endpoints; ``asked`` are those it was asked for, in turn."""
+
+    def __init__(self, status: int = 404) -> None:
+        self.status = status
+        self.denied: set[str] = set()
+        self.asked: list[str] = []
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        endpoint = request.url.path.rpartition("/")[2]
+        self.asked.append(endpoint)
+        if endpoint in self.denied:
+            return httpx.Response(self.status)
+        if endpoint == "query_range":
+            return counting(request)
+        at = float(request.url.params["time"])
+        return success([{"metric": {}, "value": [at, str(at // 60 % 1000)]}], "vector")(request)
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+async def test_a_range_that_is_denied_once_after_it_was_served_costs_a_tick_and_no_history(
+    autojump_clock: MockClock, status: int
+) -> None:
+    server = Mistaken(status)
+    source = source_of(server, points=100)
+    await source.history(END)
+    await trio.sleep(30)
+    server.denied = {"query_range"}
+    with pytest.raises(SourceError, match=f"HTTP {status}"):
+        await source.history(minutes(0.5))
+    await trio.sleep(30)
+    server.denied = set()
+    assert await source.history(minutes(1)) == await source_of(server, points=100).history(minutes(1))
+    assert set(server.asked) == {"query_range"}
+
+
+async def test_a_range_that_stays_denied_is_gone_on_with_by_instant_values_until_it_is_served(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.ERROR)
-    served = [True]
-
-    async def answer(request: httpx.Request) -> httpx.Response:
-        if request.url.path.endswith("/query"):
-            point = [float(request.url.params["time"]), "7"]
-            return success([{"metric": {}, "value": point}], "vector")(request)
-        ranges.append(request)
-        return counting(request) if served[0] else httpx.Response(404)
-
-    ranges: list[Any] = []
-    source = source_of(answer, points=100)
+    server = Mistaken()
+    source = source_of(server, points=100)
     await source.history(END)
-    served[0] = False
-    assert len(await source.history(minutes(1))) == 1
-    assert source.progress == 1
-    served[0] = True
-    await trio.sleep(700)
-    assert len(await source.history(minutes(12))) == 100
-    assert int(ranges[-1].url.params["start"]) == T - 120
+    server.denied = {"query_range"}
+    for at in range(1, 6):
+        await trio.sleep(60)
+        got = await source.history(minutes(at))
+        assert len(got) == 100
+        assert got.newest is not None
+        assert got.newest.at == minutes(at)
+        gaps = np.isnan(got.values)
+        assert (got.values == np.arange(T // 60 + at - 99, T // 60 + at + 1) % 1000)[~gaps].all()
+        assert gaps.sum() <= OVERLAP  # what was to be read again
+    assert len(caplog.records) == 1
+    server.denied = set()
+    assert await source.history(minutes(5.5)) == await source_of(server, points=100).history(minutes(5.5))
+    assert server.asked[-3:] == ["query", "query_range", "query_range"]
+
+
+async def test_an_instant_query_that_fails_too_is_the_error_of_that_tick(autojump_clock: MockClock) -> None:
+    server = Mistaken()
+    source = source_of(server, points=100)
+    await source.history(END)
+    server.denied = {"query_range", "query"}
+    await trio.sleep(300)
+    with pytest.raises(SourceError, match="HTTP 404"):
+        await source.history(minutes(5))
+    server.denied = {"query_range"}
+    assert len(await source.history(minutes(5))) == 100
+
+
+async def test_when_all_that_was_kept_is_too_old_there_are_instant_values_alone(autojump_clock: MockClock) -> None:
+    server = Mistaken()
+    source = source_of(server, points=100)
+    await source.history(END)
+    server.denied = {"query_range"}
+    await trio.sleep(7200)
+    assert (await source.history(minutes(120))).values.tolist() == [(T // 60 + 120) % 1000]

@@ -80,7 +80,8 @@ def test_warming_up_is_bounded_and_passes_over_failures_and_gaps() -> None:
 
 
 def test_where_a_model_fails_the_last_value_is_planned_for_once_what_the_model_said_has_passed() -> None:
-    policy = Steered(Moody(), SETTINGS, READING, StalePolicy(60.0, OnStale.ERROR))
+    leads = attrs.evolve(SETTINGS, least_history=0.0)
+    policy = Steered(Moody(), leads, READING, StalePolicy(60.0, OnStale.ERROR))
     seen = np.array([50.0, 50.0, *[13.0] * 20])
     values = [policy.ask(View(START, 60.0, 60.0 * n, seen[:n], 5))[0].value for n in range(1, len(seen) + 1)]
 
