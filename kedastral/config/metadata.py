@@ -13,7 +13,15 @@ from kedastral.config.reading import Given, Reading, read_given
 from kedastral.config.settling import Layers, Settled, build_workload, settle_workload
 from kedastral.config.units import Name, read_key_part, write_duration
 from kedastral.config.workload_settings import ForecastSettings
-from kedastral.core.trigger import find_said, find_said_twice, plain_key, said_key
+from kedastral.core.trigger import (
+    describe_got,
+    find_said,
+    find_said_twice,
+    is_of_variable,
+    plain_key,
+    read_said,
+    said_key,
+)
 from kedastral.errors import ConfigError
 
 HERE = "trigger metadata"
@@ -91,7 +99,7 @@ def read_workload(
 
 
 def _read_settings(metadata: Mapping[str, str], own: Reading) -> None:
-    for given_key, text in metadata.items():
+    for given_key in metadata:
         key = plain_key(given_key)
         if key in KEDA:
             continue
@@ -101,7 +109,8 @@ def _read_settings(metadata: Mapping[str, str], own: Reading) -> None:
         elif key in OWN:
             continue
         elif key in BY_KEY:
-            read_given(BY_KEY[key], Given(text, HERE, given_key), own)
+            text, hidden = read_said(metadata, given_key), is_of_variable(given_key)
+            read_given(BY_KEY[key], Given(text, HERE, given_key, hidden=hidden), own)
         elif key in ("modelUrl", "url", "serverAddress"):
             own.problems.append(f"{HERE}: {key} must not stand there; addresses are configured where Kedastral runs")
         elif key in BESIDE:
@@ -124,7 +133,7 @@ def _read_name(key: str, text: str, own: Reading) -> Name | None:
     try:
         return read_key_part(text)
     except ValueError as error:
-        own.problems.append(f"{HERE}: {key} must be {error}, got {text[:100]!r}; change it there")
+        own.problems.append(f"{HERE}: {key} must be {error}{describe_got(key, text)}; change it there")
         return None
 
 
@@ -138,8 +147,9 @@ def _find_source(
         if wanted in allowed:
             return wanted
         # one that is there and not allowed is told of as one that is not there: its name is nobody else's business
-        wrong = f"must be one that namespace {_shown(namespace)} may use, got {_shown(wanted)!r}"
-        own.problems.append(f"{HERE}: {said_key(metadata, 'dataSource')} {wrong}; {shown}")
+        key = said_key(metadata, "dataSource")
+        wrong = f"must be one that namespace {_shown(namespace)} may use{describe_got(key, _shown(wanted))}"
+        own.problems.append(f"{HERE}: {key} {wrong}; {shown}")
         return None
     if DEFAULT_SOURCE in allowed or len(allowed) == 1:
         return DEFAULT_SOURCE if DEFAULT_SOURCE in allowed else allowed[0]

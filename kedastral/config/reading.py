@@ -24,13 +24,14 @@ class Given:
     """What was given for a setting, in words a user wrote, and where.
 
     ``origin`` is a flag, a variable, `BY_DEFAULT`, or the document that holds it; ``path`` leads to it in a document.
-    ``assumed``: the document does not say it, but could.
+    ``assumed``: the document does not say it, but could. ``hidden``: nobody who reads an error may see the text.
     """
 
     text: str = attrs.field(repr=False)
     origin: str
     path: str | None = None
     assumed: bool = False
+    hidden: bool = False
 
     @property
     def is_default(self) -> bool:
@@ -97,7 +98,7 @@ def describe(setting: Setting, wrong: str, given: Given | None, remedy: str = ""
 
 
 def _got(setting: Setting, given: Given | None) -> str:
-    if given is None or setting.kind in ("secret", "header"):
+    if given is None or given.hidden or setting.kind in ("secret", "header"):
         return ""
     shown = repr(without_secrets(given.text, is_url=setting.kind == "URL")[:MOST_SHOWN])
     if given.path is not None:

@@ -3,7 +3,8 @@
 
 KEDA looks up the variable that ``queryFromEnv`` names, in a container of the scale target, and hands on
 ``queryFromEnv`` with the value: the key keeps its ending. Where the variable is not there, or is empty, it hands on
-nothing at all.
+nothing at all. Such a value often ends in a line end, as of a Secret; and it may be one that whoever reads an error,
+which KEDA puts into an event, must not see: then the variable named was the wrong one.
 """
 
 from collections.abc import Mapping
@@ -21,9 +22,25 @@ def said_key(metadata: Mapping[str, str], key: str) -> str:
     return key if key in metadata or key + FROM_ENV not in metadata else key + FROM_ENV
 
 
+def is_of_variable(key: str) -> bool:
+    """Whether the value of ``key`` stood in a variable: it is not shown to anybody."""
+    return key.endswith(FROM_ENV)
+
+
+def read_said(metadata: Mapping[str, str], key: str) -> str:
+    """The value of ``key``, which is there as it stands; of a variable without what is blank around it."""
+    return metadata[key].strip() if is_of_variable(key) else metadata[key]
+
+
 def find_said(metadata: Mapping[str, str], key: str) -> str | None:
     """What ``metadata`` say for ``key``, if anything."""
-    return metadata.get(said_key(metadata, key))
+    said = said_key(metadata, key)
+    return read_said(metadata, said) if said in metadata else None
+
+
+def describe_got(key: str, text: str, most: int = 100) -> str:
+    """``, got ...`` to end what is wrong with the value of ``key``, with at most so many characters of it, or none."""
+    return "" if is_of_variable(key) else f", got {text[:most]!r}"
 
 
 def find_said_twice(metadata: Mapping[str, str], key: str) -> str | None:

@@ -9,7 +9,7 @@ import attrs
 from kedastral.core.failure import Failure
 from kedastral.core.ports import SnapshotReader
 from kedastral.core.serving import StalePolicy
-from kedastral.core.trigger import find_said, find_said_twice
+from kedastral.core.trigger import find_said, find_said_twice, is_of_variable, said_key
 from kedastral.errors import KedastralError
 
 LONGEST_NAME = 500
@@ -172,7 +172,9 @@ def pick_workload(ref: ObjectRef, keys: Collection[str]) -> str:
         shown = ", ".join(key[:SHOWN] for key in elsewhere[:MOST_SHOWN])
         raise BadTriggerError(f"metadata 'workload' must say which {name[:SHOWN]!r}: {shown}")
     hint = f"; there is {elsewhere[0][:SHOWN]!r}, to be named in full" if elsewhere else ""
-    raise UnknownWorkloadError(f"there is no workload {name[:SHOWN]!r} here{hint}")
+    key = said_key(ref.metadata, "workload")
+    shown = f"by the name that {key!r} gives" if is_of_variable(key) else repr(name[:SHOWN])
+    raise UnknownWorkloadError(f"there is no workload {shown} here{hint}")
 
 
 def require_said_once(metadata: Mapping[str, str], key: str) -> None:

@@ -9,7 +9,7 @@ import attrs
 from kedastral.clock import WallClock
 from kedastral.core.ports import SnapshotReader
 from kedastral.core.serving import Decision, StalePolicy, decide
-from kedastral.core.trigger import find_said, said_key
+from kedastral.core.trigger import describe_got, find_said, said_key
 from kedastral.services.directory import BadTriggerError, Directory, ObjectRef, require_said_once
 
 
@@ -24,7 +24,7 @@ def read_activation(metadata: Mapping[str, str]) -> float:
         activation = -1.0
     if not 0 <= activation < float("inf"):
         key = said_key(metadata, "activation")
-        raise BadTriggerError(f"metadata {key!r} must be a number of at least 0, got {text[:40]!r}")
+        raise BadTriggerError(f"metadata {key!r} must be a number of at least 0{describe_got(key, text, 40)}")
     return activation
 
 

@@ -73,6 +73,22 @@ def test_what_is_wrong_with_a_value_of_a_variable_is_told_by_its_key() -> None:
     assert [line.split()[2] for line in problems] == ["minFromEnv", "workloadFromEnv", "dataSourceFromEnv"]
 
 
+def test_what_is_blank_around_the_value_of_a_variable_is_no_part_of_it() -> None:
+    values = {"query": "up", "targetPerPod": "100", "leadTime": "2m", "model": "auto", "onStale": "error", "max": "9"}
+    values |= {"workload": "api", "dataSource": "default", "activation": "3", "timezone": "UTC", "reactiveFloor": "no"}
+    for text in (" {} ", "{}\n"):
+        assert read({f"{key}FromEnv": text.format(value) for key, value in values.items()}) == read(values)
+
+
+def test_the_value_of_a_variable_is_never_shown_where_it_is_wrong() -> None:
+    keys = [key for key in (*BY_KEY, "dataSource", "workload") if key not in ("query", "metric")]
+    lines = problems_of({"query": "up"} | {f"{key}FromEnv": "s3/cret" for key in keys})
+    assert [key for key in keys if not any(f" {key}FromEnv must be " in line for line in lines)] == []
+    assert "s3" not in "".join(lines)
+    [line] = problems_of({"query": "up", "leadTimeFromEnv": "1h"})
+    assert line == "trigger metadata: leadTimeFromEnv must be shorter than the horizon (30m); change it there"
+
+
 def test_the_same_metadata_are_the_same_workload() -> None:
     assert read({"query": "up", "min": "1"}) == read({"min": "1", "query": "up", "scalerAddress": "other"})
 
@@ -95,7 +111,7 @@ def test_flags_beside_a_named_workload_are_about_that_one_alone() -> None:
         ({"min": "5.9"}, "min must be a whole number, got '5.9'; change it there"),
         ({"min": "9", "max": "3"}, "min must not be above max (3), got '9'; change it there"),
         ({"leadTime": "1h"}, "leadTime must be shorter than the horizon (30m), got '1h'; change it there"),
-        ({"leadTimeFromEnv": ""}, "leadTimeFromEnv must be a duration such as 30s, 5m, 1h30m or 14d, got ''"),
+        ({"leadTimeFromEnv": ""}, "leadTimeFromEnv must be a duration such as 30s, 5m, 1h30m or 14d; change it there"),
         ({"query": " "}, "query must be text, not empty, got ' '; change it there"),
         ({"workload": "a/b"}, "workload must be a name without /, got 'a/b'; change it there"),
         ({"targetPerPodd": "5"}, "targetPerPodd is unknown; did you mean targetPerPod?"),

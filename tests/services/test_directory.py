@@ -41,6 +41,9 @@ def test_a_name_is_found_in_the_own_namespace_then_without_one(workload: str, na
 
 def test_keda_may_have_taken_the_name_from_a_variable() -> None:
     assert pick_workload(ObjectRef("web", "a", {"workloadFromEnv": "shop"}), KEYS) == "a/shop"
+    with pytest.raises(UnknownWorkloadError, match="no workload by the name that 'workloadFromEnv' gives") as caught:
+        pick_workload(ObjectRef("web", "a", {"workloadFromEnv": "s3cret"}), KEYS)
+    assert "s3cret" not in str(caught.value)
     with pytest.raises(BadTriggerError, match="workload and workloadFromEnv exclude each other; take one away"):
         pick_workload(ObjectRef("web", "a", {"workload": "shop", "workloadFromEnv": "shop"}), KEYS)
 
