@@ -10,6 +10,7 @@ import trio
 
 from kedastral.core.failure import Failure
 from kedastral.core.serving import OnStale, StalePolicy
+from kedastral.core.trigger import is_of_variable, said_key
 from kedastral.errors import ConfigError
 from kedastral.services.changeover import Pieces
 from kedastral.services.directory import (
@@ -121,7 +122,7 @@ class FleetDirectory:
     def failure_of(self, workload: str) -> Failure | None:
         """See `kedastral.services.directory.Directory.failure_of`."""
         member = self.fleet.members.get(workload)
-        return None if member is None else member.failed.value
+        return None if member is None or member.failed.value is None else self._as_shown(workload, member.failed.value)
 
     def still_meant(self, workload: str, namespace: str) -> str:
         """See `kedastral.services.directory.Directory.still_meant`."""
@@ -183,7 +184,13 @@ class FleetDirectory:
         member = self.fleet.members.get(key)
         failure = None if member is None else member.failed.refused_from_the_start(self.fleet.store.get(key))
         if failure is not None:
-            raise BadTriggerError(failure.words)
+            raise BadTriggerError(self._as_shown(key, failure).words)
+
+    def _as_shown(self, key: str, failure: Failure) -> Failure:
+        """``failure`` without what Prometheus says of a query that stood in a variable: it quotes the query."""
+        adopted = self._adopted.get(key)
+        hidden = adopted is not None and is_of_variable(said_key(adopted.ref.metadata, "query"))
+        return attrs.evolve(failure, refusal="") if hidden else failure
 
     def _find_adopted(self, ref: ObjectRef) -> str:
         known = self._keys.get((ref.namespace, ref.name, ref.workload))

@@ -9,6 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from kedastral.core.serving import OnStale, StalePolicy
+from kedastral.core.trigger import find_said
 from kedastral.errors import ConfigError, QueryError, SourceError
 from kedastral.metrics import Metrics
 from kedastral.services.adoption import FORGET_AFTER, SWEEP_EVERY, Adoption, FleetDirectory
@@ -29,7 +30,7 @@ class Said:
 
 
 def brings(metadata: Mapping[str, str]) -> bool:
-    return "query" in metadata
+    return "query" in metadata or "queryFromEnv" in metadata
 
 
 def describes(metadata: Mapping[str, str]) -> bool:
@@ -56,7 +57,7 @@ class Rig:
         source = ref.metadata.get("dataSource", "main")
         if source not in self.sources:
             raise ConfigError([f"dataSource must be one of the configured ones, got {source!r}", "and more"])
-        return Said(f"{ref.namespace}/{ref.workload or ref.name}", ref.metadata["query"], source)
+        return Said(f"{ref.namespace}/{ref.workload or ref.name}", str(find_said(ref.metadata, "query")), source)
 
     def make(self, said: Said, before: Member | None) -> Member:
         self.made.append((said, None if before is None else before.settings))
@@ -309,6 +310,18 @@ async def test_the_owner_is_told_how_a_query_is_refused_until_there_is_a_forecas
     rig.fleet.members["a/web"].failed.note_success()
     refused(rig)
     assert await rig.ask(query="up(") == "a/web"  # a forecast is worth more than why there is no newer one
+
+
+async def test_of_a_query_that_stood_in_a_variable_nothing_is_told_that_quotes_it(
+    autojump_clock: MockClock, rig: Rig
+) -> None:
+    await rig.ask(queryFromEnv="up(")
+    refused(rig)
+    with pytest.raises(BadTriggerError, match=r"^its Prometheus refuses the request \(source: refused\)$"):
+        await rig.ask(queryFromEnv="up(")
+    failure = rig.directory.failure_of("a/web")
+    assert failure is not None
+    assert "parse error" not in failure.words
 
 
 async def test_a_query_that_was_changed_is_not_blamed_for_the_one_before(autojump_clock: MockClock, rig: Rig) -> None:
