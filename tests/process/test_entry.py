@@ -13,7 +13,8 @@ import pytest
 pytestmark = pytest.mark.process
 
 SIGNAL_WHILE_LOADING = """
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored
 class Finder:
     def find_spec(name, path, target=None):
         if name == sys.argv[3]:
