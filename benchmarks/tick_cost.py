@@ -29,8 +29,13 @@ from kedastral.core.workload import Workload, plan_by_service_level
 from kedastral.models.auto import AutoModel
 
 NOW = datetime(2026, 3, 9, 8, 0, tzinfo=UTC)
-STEPS, TICKS, SETTLING = 30, 60, 20
-"""Ticks that are timed, after those in which the ridges are fitted anew one by one."""
+STEPS, INTERVAL = 30, 30.0
+"""Steps that are forecast, and seconds between two ticks: the defaults."""
+SETTLING, TICKS = 120, 720
+"""The hour in which the ridges are fitted anew one by one, and the six hours that are timed, after which each has been
+fitted once more."""
+WEIGHED = 20
+"""Ticks whose bytes are counted, which is slow."""
 TICK_MS, HELD_MB, PEAK_MB = 10.0, 0.7, 8.0
 """The budgets at 14 days of minutes."""
 MB = 1e6
@@ -52,12 +57,12 @@ class Cost:
 
 
 class Life:
-    """One workload that ticks once a minute on a load of its own."""
+    """One workload that ticks at the default interval on a load of its own."""
 
     def __init__(self, step: float, days: int) -> None:
         self.step, self.points, self.at = step, round(days * 86400 / step), 0
         policy = PlanPolicy(100.0, bounds=ReplicaBounds(2, 50))
-        self.steered = SteeredSettings(SteeringSettings(policy), interval=60.0)
+        self.steered = SteeredSettings(SteeringSettings(policy), interval=INTERVAL)
         self.workload = Workload("w", "m", STEPS, 300.0, policy, steered=self.steered)
         self.model, self.snapshot = AutoModel(), None  # type: AutoModel, Snapshot | None
         self.history = self._read()
@@ -70,7 +75,7 @@ class Life:
         self.snapshot = plan_by_service_level(self.workload, self.history, forecast, None, learnt)
 
     def read(self) -> None:
-        """A minute later."""
+        """An interval later."""
         self.at += 1
         self.history = self._read()
 
@@ -82,10 +87,11 @@ class Life:
     @property
     def now(self) -> datetime:
         """The moment of the tick."""
-        return NOW + timedelta(minutes=self.at)
+        return NOW + timedelta(seconds=self.at * INTERVAL)
 
     def _read(self) -> Series:
-        start = self.now - timedelta(seconds=(self.points - 1) * self.step)
+        end = self.now - (self.now - NOW) % timedelta(seconds=self.step)  # steps lie on a grid, ticks between them too
+        start = end - timedelta(seconds=(self.points - 1) * self.step)
         return Series(start, self.step, load_at(start.timestamp() + np.arange(self.points) * self.step))
 
 
@@ -107,7 +113,7 @@ def measure(step: float, days: int, ticks: int = TICKS, settling: int = SETTLING
         life.read()
         spent.append(_timed(life.tick))
     p50, p95 = np.percentile(spent[settling:], [50, 95])
-    held, peak = _bytes_of(step, days, settling)
+    held, peak = _bytes_of(step, days, min(ticks, WEIGHED))
     return Cost(step, days, first * 1e3, float(p50) * 1e3, float(p95) * 1e3, held / MB, peak / MB)
 
 

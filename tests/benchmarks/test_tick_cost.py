@@ -13,7 +13,7 @@ def test_what_a_workload_holds_is_its_history_and_not_much_more() -> None:
     assert 0 < cost.p50_ms <= cost.p95_ms
 
 
-def test_every_tick_plans_a_minute_later_from_what_was_learnt() -> None:
+def test_every_tick_plans_an_interval_later_from_what_was_learnt() -> None:
     life = Life(60.0, 3)
     life.learn()
     life.read()
