@@ -24,13 +24,13 @@ from rich.table import Table
 
 from benchmarks.peers import installed_peers
 from benchmarks.traces import Trace, TracesError, UnreadableTracesError, find_traces, read_trace, require_readable
-from kedastral.config.units import write_duration
 from kedastral.core.ports import Model
 from kedastral.core.series import Floats, Series
 from kedastral.models import MODELS
 from kedastral.models.auto import AutoModel
 from kedastral.models.baseline import Baseline
-from kedastral.models.last_value import LastValue
+from kedastral.models.naive import LastValue
+from kedastral.settings.types import write_duration
 
 WINDOW = 14 * 86400.0
 """Seconds of history; the baseline has its own default, with which it forecasts better."""

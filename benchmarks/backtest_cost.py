@@ -15,12 +15,12 @@ import attrs
 import numpy as np
 
 from benchmarks.figures import describe_machine
-from kedastral.backtest.contest import Arena, Rules, contestants, hold_contest
+from kedastral.backtest.comparison import Rules, Scenario, compare_policies, contestants
 from kedastral.backtest.results import conclude
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.series import Series
 from kedastral.models import MODELS
-from kedastral.simulation.policies.remembered import Remembered
+from kedastral.simulation.policies import Remembered
 from kedastral.simulation.trial import Scaling, scale_trace
 
 DAY = 1440
@@ -54,11 +54,11 @@ def made_up_load(days: int, seed: int) -> Series:
     return Series(datetime(2026, 1, 5, tzinfo=UTC), 60.0, np.maximum(0.0, wave * bursts))
 
 
-def make_arena(load: Series, evaluated: float) -> Arena:
+def make_arena(load: Series, evaluated: float) -> Scenario:
     """As the command makes it, with its defaults."""
     rules = Rules(PlanPolicy(headroom=HEADROOM, bounds=ReplicaBounds(1, 400)))
     trial = scale_trace(load, Scaling(evaluated=evaluated))
-    return Arena("made-up", trial, Remembered(MODELS["baseline"].make()), rules)
+    return Scenario("made-up", trial, Remembered(MODELS["baseline"].make()), rules)
 
 
 @attrs.frozen
@@ -73,7 +73,7 @@ def time_case(case: Case) -> Spent:
     """What all policies take, the oracle included."""
     arenas = [make_arena(made_up_load(case.days, seed), case.evaluated) for seed in range(case.workloads)]
     wall, cpu = perf_counter(), process_time()
-    conclude([hold_contest(arena, contestants(HEADROOM, swept=False)) for arena in arenas])
+    conclude([compare_policies(arena, contestants(HEADROOM, swept=False)) for arena in arenas])
     return Spent(perf_counter() - wall, process_time() - cpu)
 
 

@@ -23,9 +23,9 @@ from rich.table import Table
 from benchmarks.closed_loop_goals import Goal, goals_of
 from benchmarks.closed_loop_study import Foretold, Study, foretell, study, trial_of
 from benchmarks.traces import Trace, TracesError, find_traces, read_trace, require_readable
-from kedastral.config.units import read_duration
 from kedastral.core.ports import Model
 from kedastral.models import MODELS
+from kedastral.settings.types import read_duration
 
 COMPARED = ("auto", "last-value", "baseline")
 """The model that the goals are meant for, and those that it has to beat."""

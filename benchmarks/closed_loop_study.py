@@ -15,19 +15,15 @@ import numpy as np
 from benchmarks.traces import Trace
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
+from kedastral.core.planning.calibration import WARM_UP_STEPS
+from kedastral.core.planning.service_level import FLOOR_UTILISATION, ServiceLevelSettings, SteeringSettings
 from kedastral.core.ports import Model
 from kedastral.core.series import Floats, Series
 from kedastral.core.serving import StalePolicy
-from kedastral.core.steered import FLOOR_UTILISATION, SteeredSettings
-from kedastral.core.steering import SteeringSettings
-from kedastral.core.warm_up import WARM_UP_STEPS
+from kedastral.simulation.cluster import KedaTiming
 from kedastral.simulation.curves import Point, point_of
-from kedastral.simulation.keda import KedaTiming
-from kedastral.simulation.outcome import Outcome
-from kedastral.simulation.policies.reactive import Reactive
-from kedastral.simulation.policies.steered import Steered
-from kedastral.simulation.policies.ticks import Reading
-from kedastral.simulation.replay import Cluster, replay, replay_oracle
+from kedastral.simulation.policies import ForecastSchedule, Reactive, ServiceLevelPolicy
+from kedastral.simulation.replay import Cluster, Outcome, replay, replay_oracle
 from kedastral.simulation.trial import Scaling, Trial, scale_trace
 
 LEVELS = (0.99, 0.995, 0.999)
@@ -141,30 +137,30 @@ def replay_level(level: float, model: Model, trial: Trial, cluster: Cluster, ora
     point = point_of(level, replay(policy, trial, cluster), oracle)
     if policy.state is None:
         raise RuntimeError("nothing was replayed")
-    uncertainty, factor = policy.state.uncertainty, policy.state.steering.h
+    uncertainty, factor = policy.state.uncertainty, policy.state.steering.safety_factor
     return Level(level, point, uncertainty.model.covered, factor or 1.0, uncertainty.standing_down)
 
 
-def steered(level: float, model: Model, trial: Trial, lead_time: float) -> Steered:
+def steered(level: float, model: Model, trial: Trial, lead_time: float) -> ServiceLevelPolicy:
     """The product, steered to ``level``."""
     plan = PlanPolicy(trial.target_per_pod, bounds=BOUNDS)
     steering = SteeringSettings(plan, level, lead_time, stale_after=2 * trial.demand.step)
-    return ticking(model, SteeredSettings(steering), trial)
+    return ticking(model, ServiceLevelSettings(steering), trial)
 
 
-def fixed(factor: float, model: Model, trial: Trial, lead_time: float) -> Steered:
+def fixed(factor: float, model: Model, trial: Trial, lead_time: float) -> ServiceLevelPolicy:
     """The product with h held at ``factor``, and the floor that goes with it."""
     plan = PlanPolicy(trial.target_per_pod, bounds=BOUNDS)
     steering = SteeringSettings(plan, 0.99, lead_time, stale_after=2 * trial.demand.step)
-    return ticking(model, SteeredSettings(steering, factor, factor / FLOOR_UTILISATION), trial)
+    return ticking(model, ServiceLevelSettings(steering, factor, factor / FLOOR_UTILISATION), trial)
 
 
-def ticking(model: Model, settings: SteeredSettings, trial: Trial) -> Steered:
+def ticking(model: Model, settings: ServiceLevelSettings, trial: Trial) -> ServiceLevelPolicy:
     """One tick a step."""
     step = trial.demand.step
     horizon = settings.window(step) * step  # what lies beyond is never read in a replay that ticks every step
-    reading = Reading(window=86400.0, horizon=horizon, interval=step)
-    return Steered(model, settings, reading, StalePolicy(stale_after=2 * step))
+    reading = ForecastSchedule(window=86400.0, horizon=horizon, interval=step)
+    return ServiceLevelPolicy(model, settings, reading, StalePolicy(stale_after=2 * step))
 
 
 def cluster_for(trial: Trial, lead_time: float) -> Cluster:

@@ -31,17 +31,16 @@ from benchmarks.programs import (
     running_prometheus,
 )
 from kedastral.adapters.in_process import InProcessForecaster
-from kedastral.adapters.prometheus import PrometheusSource, RangeQuery
-from kedastral.adapters.prometheus_access import PrometheusAccess, open_prometheus_client
+from kedastral.adapters.prometheus.access import PrometheusAccess, open_prometheus_client
+from kedastral.adapters.prometheus.source import PrometheusSource, RangeQuery
 from kedastral.clock import SystemClock
 from kedastral.core.capacity import PlanPolicy
+from kedastral.core.planning.service_level import ServiceLevelSettings, SteeringSettings
 from kedastral.core.ports import MetricSource
 from kedastral.core.series import Series
-from kedastral.core.steered import SteeredSettings
-from kedastral.core.steering import SteeringSettings
 from kedastral.models.auto import AutoModel
-from kedastral.services.forecaster import ForecastLoop, ServiceLevelPlanner, Workload
-from kedastral.storage.memory import MemoryStore
+from kedastral.serving.store import MemoryStore
+from kedastral.workloads.tick import ForecastLoop, ServiceLevelPlanner, Workload
 
 TICK_MS, PROMETHEUS_MS, GET_METRICS_MS = 500.0, 300.0, 20.0
 """The budgets, each of a p95."""
@@ -103,8 +102,8 @@ async def _read_now(source: MetricSource) -> object:
 
 def _make_loop(source: MetricSource) -> ForecastLoop:
     policy = PlanPolicy()
-    steered = SteeredSettings(SteeringSettings(policy))
-    workload = Workload(WORKLOAD, "load", steps=30, lead_time=300, policy=policy, steered=steered)
+    steered = ServiceLevelSettings(SteeringSettings(policy))
+    workload = Workload(WORKLOAD, "load", steps=30, lead_time=300, policy=policy, service_level=steered)
     forecaster = InProcessForecaster(AutoModel(), trio.CapacityLimiter(1))
     planner = ServiceLevelPlanner(workload, lambda: None)
     return ForecastLoop(workload, source, forecaster, MemoryStore(), SystemClock(), planner)

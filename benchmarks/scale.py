@@ -164,10 +164,10 @@ def _running_site(home: Path, size: int) -> Iterator[Site]:
         sys.executable, "-m", "kedastral", "run", "--config", str(home / "fleet.yaml"), "--log-level", "warn",
         "--http-listen", f"127.0.0.1:{http}", "--grpc-listen", f"127.0.0.1:{grpc}",
     ]  # fmt: skip
-    stand_in = [*_pinned("1-"), sys.executable, "-m", "benchmarks.load_server", str(server)]
+    fallback_forecast = [*_pinned("1-"), sys.executable, "-m", "benchmarks.load_server", str(server)]
     log = home / "kedastral.log"
     with (
-        running(stand_in, home / "server.log", lambda: answers(f"http://127.0.0.1:{server}/stats")),
+        running(fallback_forecast, home / "server.log", lambda: answers(f"http://127.0.0.1:{server}/stats")),
         running([*_pinned("0"), *command], log, lambda: answers(f"http://127.0.0.1:{http}/readyz")) as pid,
     ):
         yield Site(pid, http, grpc, server)

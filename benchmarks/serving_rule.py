@@ -16,20 +16,15 @@ import attrs
 from rich.console import Console
 from rich.progress import track
 
-from kedastral.adapters.csv_history import read_csv_history
+from kedastral.adapters.csv import read_csv_history
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.series import Series
 from kedastral.models import MODELS
 from kedastral.simulation.curves import Figure, Point, geometric_mean, point_of, ratio_at_cost, sweep
-from kedastral.simulation.hpa_behavior import HpaBehavior
-from kedastral.simulation.policies.far_end import FarEnd
-from kedastral.simulation.policies.predictive import Kedastral
-from kedastral.simulation.policies.reactive import Reactive
-from kedastral.simulation.policies.remembered import Remembered
-from kedastral.simulation.policies.ticks import Serving
-from kedastral.simulation.policy import Policy, Together
+from kedastral.simulation.hpa import HpaBehavior
+from kedastral.simulation.policies import FarEnd, Kedastral, Reactive, Remembered, Serving
 from kedastral.simulation.replay import Cluster, replay, replay_oracle
-from kedastral.simulation.trial import Scaling, Trial, scale_trace
+from kedastral.simulation.trial import Policy, Scaling, Together, Trial, scale_trace
 
 HEADROOMS = (0.8, 0.95, 1.1, 1.25, 1.45, 1.8)
 """Coarse, and below 1 too, which the setting does not allow: else some curves would begin beyond the HPA's cost."""

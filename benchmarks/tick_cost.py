@@ -21,11 +21,10 @@ from rich.console import Console
 from rich.table import Table
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
+from kedastral.core.planning.calibration import warm_up
+from kedastral.core.planning.planner import Workload, plan_by_service_level
+from kedastral.core.planning.service_level import ServiceLevelSettings, SteeringSettings
 from kedastral.core.series import Floats, Series
-from kedastral.core.steered import SteeredSettings
-from kedastral.core.steering import SteeringSettings
-from kedastral.core.warm_up import warm_up
-from kedastral.core.workload import Workload, plan_by_service_level
 from kedastral.models.auto import AutoModel
 
 NOW = datetime(2026, 3, 9, 8, 0, tzinfo=UTC)
@@ -62,15 +61,15 @@ class Life:
     def __init__(self, step: float, days: int) -> None:
         self.step, self.points, self.at = step, round(days * 86400 / step), 0
         policy = PlanPolicy(100.0, bounds=ReplicaBounds(2, 50))
-        self.steered = SteeredSettings(SteeringSettings(policy), interval=INTERVAL)
-        self.workload = Workload("w", "m", STEPS, 300.0, policy, steered=self.steered)
+        self.steered = ServiceLevelSettings(SteeringSettings(policy), interval=INTERVAL)
+        self.workload = Workload("w", "m", STEPS, 300.0, policy, service_level=self.steered)
         self.model, self.snapshot = AutoModel(), None  # type: AutoModel, Snapshot | None
         self.history = self._read()
 
     def learn(self) -> None:
         """The first learning, and the first tick."""
-        window, touched = self.steered.window(self.step), self.steered.touched(self.step)
-        learnt = warm_up(self.model, self.history, STEPS, window, touched=touched, made_at=self.now)
+        window, lead_steps = self.steered.window(self.step), self.steered.lead_steps(self.step)
+        learnt = warm_up(self.model, self.history, STEPS, window, lead_steps=lead_steps, made_at=self.now)
         forecast = self.model.recall(self.history, self.now, STEPS)
         self.snapshot = plan_by_service_level(self.workload, self.history, forecast, None, learnt)
 

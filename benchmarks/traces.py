@@ -6,7 +6,7 @@ from pathlib import Path
 
 import attrs
 
-from kedastral.adapters.csv_history import read_csv_history
+from kedastral.adapters.csv import read_csv_history
 from kedastral.core.series import Series
 from kedastral.errors import ConfigError
 

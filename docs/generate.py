@@ -13,10 +13,10 @@ from typing import Any
 
 import yaml
 
+from docs.crds import PLURALS, Schema, make_crd, make_spec_schema
 from kedastral.cli.main import COMMANDS
-from kedastral.config.fields import Setting, settings_of
-from kedastral.config.keys import POLICY, SOURCE
-from kedastral.config.openapi import PLURALS, Schema, make_crd, make_spec_schema
+from kedastral.settings.schema import Setting, settings_of
+from kedastral.settings.sources import POLICY, SOURCE
 
 PAGE = Path(__file__).resolve().parent / "configuration.md"
 CRDS = PAGE.parents[1] / "deploy" / "crds"

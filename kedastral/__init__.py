@@ -1,27 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kedastral forecasts a workload's load and tells KEDA the replicas it will need, a lead time early.
 
-The layers, each importing only from those below it (``tests/test_layers.py`` enforces it)::
+Each layer imports only from those below it (``tests/test_layers.py``)::
 
-    cli                        commands; the only place that prints or sets an exit code
-    demo  backtest             the parts of `run` around a load of its own; history replayed and judged
-    compose  forecasting       composition: settings -> parts -> one nursery; how files are followed
-    members  app               the parts of each workload; the nursery
-    services                   the tick, the snapshot server, the KEDA scaler; they see ports only
-    adapters  storage  client  the ports' implementations: Prometheus, HTTP model, memory, remote forecaster
-    listening  http_server     the sockets, and HTTP on one of them
-    config  wire  metrics      conversion at the edges: settings, JSON, Prometheus exposition
-    snapshot_metrics           what the snapshots say of themselves
-    failure_metrics            who has none that is new, and why
-    scrape_thread              what both of them read while a thread writes the page
-    simulation                 the backtest's world: KEDA, the HPA and pods; pure
-    models                     forecast models, pure
-    core                       series, forecast, plan, serving rule, ports; pure
-    errors  clock  logs  tls   what every layer may use
+    cli                               commands; the only place that prints or sets an exit code
+    demo backtest                     `run` on a load of its own; history replayed and judged
+    compose app                       settings become parts; the nursery
+    workloads                         the tick, and the fleet of workloads
+    serving                           KEDA's scaler, the HTTP API, the store, metrics
+    adapters                          Prometheus, the model over HTTP, CSV
+    settings simulation wire          flags, variables, files; KEDA, HPA and pods; JSON
+    models                            forecast models, pure
+    core                              series, forecast, plan, serving rule, ports; pure
+    errors clock logs secrets tls cooperative     shared by all layers
+    grpclib_trio trio_connections _proto          gRPC on Trio, KEDA's contract; independent of the rest
 
-    grpc_trio  _proto          gRPC on Trio and KEDA's generated contract; they know nothing of Kedastral
-
-To find your way: the tick is ``services/forecaster.py``, the nursery ``app.py``, the settings ``config/settings.py``.
+The nursery: app.py. The tick: workloads/tick.py. The settings: settings/declarations.py. The plan:
+core/planning/planner.py. KEDA's answer: core/serving.py, and serving/scaler.py around it.
 """
 
 __version__ = "0.1.0"

@@ -16,11 +16,11 @@ from grpclib.reflection.service import ServerReflection
 from quart_trio import QuartTrio
 
 from kedastral.clock import WallClock
-from kedastral.grpc_trio import Health, Server
-from kedastral.http_server import serve_http
-from kedastral.listening import describe_listener
-from kedastral.services.external_scaler import ExternalScaler
-from kedastral.services.readiness import Readiness
+from kedastral.grpclib_trio import Health, Server
+from kedastral.serving.http_server import serve_http
+from kedastral.serving.listening import describe_listener
+from kedastral.serving.scaler import ExternalScaler
+from kedastral.serving.snapshot_api import Readiness
 
 GRPC_GRACE = 5.0
 """Seconds that calls in flight have to finish: KEDA gives one 3 s. The server needs up to 2 s more to say goodbye."""
@@ -144,7 +144,7 @@ async def serve_grpc(
 ) -> None:
     """Serve KEDA's scaler and grpc.health.v1 until ``stopping`` is set; returns when all calls have ended."""
     health = Health({"": True, SCALER_SERVICE: True})
-    services: list[Any] = [part.service, health]  # grpclib and grpc_trio each have a protocol for a service
+    services: list[Any] = [part.service, health]  # grpclib and grpclib_trio each have a protocol for a service
     if part.reflection:
         services = ServerReflection.extend(services)
     server = Server(services, on_call=part.service.count_call)

@@ -9,33 +9,33 @@ from functools import partial
 import attrs
 import httpx
 
-from kedastral.adapters.http_auth import BearerAuth, find_token, read_token
-from kedastral.adapters.http_client import open_client
+from kedastral.adapters.http import BearerAuth, find_token, open_client, read_token
 from kedastral.app import App, GrpcPart, HttpPart
-from kedastral.client import RemoteSnapshots
 from kedastral.clock import SystemClock, WallClock
-from kedastral.config.config_watch import look_at
-from kedastral.config.fields import remedy_of
-from kedastral.config.fleet import ConfiguredFleet
-from kedastral.config.fleet_settings import FleetSettings, WorkloadSettings
-from kedastral.config.metadata import brings_a_workload, describes_a_workload
-from kedastral.config.settings import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
-from kedastral.config.tls_settings import GrpcTls, HttpAccess
-from kedastral.forecasting import Following, Forecasting, TriggerReader
-from kedastral.listening import open_listener
-from kedastral.members import DataSources, MemberBuilder, OpenSource, no_source
-from kedastral.metrics import Metrics
-from kedastral.services.adoption import FleetDirectory
-from kedastral.services.directory import RemoteDirectory
-from kedastral.services.external_scaler import ExternalScaler
-from kedastral.services.fleet import Fleet
-from kedastral.services.readiness import Readiness
-from kedastral.services.reload import Reloader
-from kedastral.services.scaler import Scaler
-from kedastral.services.snapshot_api import SnapshotView, create_app
-from kedastral.services.token_gate import TokenGate
-from kedastral.storage.memory import MemoryStore
+from kedastral.serving.listening import open_listener
+from kedastral.serving.metrics import Metrics
+from kedastral.serving.remote import RemoteSnapshots
+from kedastral.serving.scaler import ExternalScaler, Scaler
+from kedastral.serving.snapshot_api import Readiness, SnapshotView, TokenGate, create_app
+from kedastral.serving.store import MemoryStore
+from kedastral.settings.declarations import FleetSettings, GrpcTls, HttpAccess, WorkloadSettings
+from kedastral.settings.files import look_at
+from kedastral.settings.resolve import (
+    ConfiguredFleet,
+    DemoSettings,
+    ForecasterSettings,
+    RunSettings,
+    ScalerSettings,
+    brings_a_workload,
+    describes_a_workload,
+)
+from kedastral.settings.schema import remedy_of
 from kedastral.tls import RotatingContext, TlsFiles, make_client_context, make_server_context
+from kedastral.workloads.fleet import Fleet
+from kedastral.workloads.reload import Following, Forecasting, Reloader, TriggerReader
+from kedastral.workloads.resolver import RemoteResolver
+from kedastral.workloads.runner import DataSources, OpenSource, RunnerBuilder, no_source
+from kedastral.workloads.scaledobject_workloads import FleetResolver
 
 ForecastingSettings = RunSettings | ForecasterSettings | DemoSettings
 """The settings of the commands that forecast."""
@@ -88,7 +88,7 @@ async def open_scaler(settings: ScalerSettings) -> AsyncIterator[App]:
         default = settings.name.workload
         reader = RemoteSnapshots(client, common.metrics, (default,) if default else ())
         policy, readiness = settings.stale.policy(), Readiness.of({"http", "grpc"})
-        scaler = Scaler(reader, common.clock, RemoteDirectory(reader, policy, default))
+        scaler = Scaler(reader, common.clock, RemoteResolver(reader, policy, default))
         grpc = _make_grpc(scaler, common, settings, settings.grpc_tls.files)
         view = SnapshotView(reader, scaler.policy_of, common.clock)
         http = _make_http(view, readiness, common, settings, settings.http_access, serves_forecasts=False)
@@ -104,11 +104,11 @@ async def open_scaler(settings: ScalerSettings) -> AsyncIterator[App]:
 def begin_forecasting(configured: FleetSettings, common: Common, open_source: OpenSource = no_source) -> Forecasting:
     """A fleet of what is ``configured``; ``open_source`` gives a workload a source other than Prometheus."""
     store, metrics = MemoryStore(), common.metrics
-    builder = MemberBuilder(store, common.clock, metrics, DataSources(), open_source)
+    builder = RunnerBuilder(store, common.clock, metrics, DataSources(), open_source)
     common.stack.push_async_callback(builder.sources.close)
     fleet = Fleet(store, metrics, common.clock.speed)
     metrics.show_failures(fleet.failing)
-    forecasting = Forecasting(fleet, FleetDirectory(fleet, brings_a_workload, describes_a_workload), builder)
+    forecasting = Forecasting(fleet, FleetResolver(fleet, brings_a_workload, describes_a_workload), builder)
     forecasting.begin(configured)
     return forecasting
 

@@ -17,17 +17,16 @@ from kedastral.adapters.synthetic import SyntheticLoad, SyntheticSource
 from kedastral.app import App
 from kedastral.clock import AcceleratedClock
 from kedastral.compose import Common, assemble_run, begin_forecasting, demo_fleet
-from kedastral.config.settings import DemoSettings
 from kedastral.core.capacity import ReplicaBounds
+from kedastral.core.planning.status import StatusCode
 from kedastral.core.serving import wanted_for
 from kedastral.core.snapshot import Snapshot
-from kedastral.core.standing import Status
-from kedastral.listening import port_of
-from kedastral.services.fleet import Fleet
-from kedastral.services.scaler import Scaler
-from kedastral.simulation.hpa import Hpa, HpaMetric
-from kedastral.simulation.hpa_behavior import HpaBehavior
-from kedastral.simulation.pods import PodFleet
+from kedastral.serving.listening import port_of
+from kedastral.serving.scaler import Scaler
+from kedastral.settings.resolve import DemoSettings
+from kedastral.simulation.cluster import PodFleet
+from kedastral.simulation.hpa import Hpa, HpaBehavior, HpaMetric
+from kedastral.workloads.fleet import Fleet
 
 BEGIN = datetime(2026, 3, 2, 8, 45, tzinfo=UTC)
 """A Monday morning, three quarters of an hour before the campaign: the first minute shows a rise. Fixed, so that the
@@ -69,7 +68,7 @@ class Deployment:
 
 
 @attrs.define
-class Comparison:
+class DemoComparison:
     """Both Deployments, moved on from one HPA sync to the next by `advance`; loads in requests per second."""
 
     load: SyntheticLoad
@@ -81,13 +80,13 @@ class Comparison:
     demand: float = 0.0
 
     @classmethod
-    def begin(cls, load: SyntheticLoad, settings: DemoSettings) -> "Comparison":
+    def begin(cls, load: SyntheticLoad, settings: DemoSettings) -> "DemoComparison":
         """Both Deployments with the pods that the load at the beginning needs."""
         plan = settings.plan.policy()
         start_seconds = max(settings.serving.lead_time - CONTROL_DELAY, settings.serving.lead_time / 2)
         enough = plan.bounds.clamp(-(-load.at(BEGIN) // (plan.target_per_pod * REACTIVE_UTILISATION)))
 
-        bounds = ReplicaBounds(max(1, plan.bounds.fewest), plan.bounds.most)
+        bounds = ReplicaBounds(max(1, plan.bounds.min), plan.bounds.max)
 
         def deployment(behavior: HpaBehavior) -> Deployment:
             return Deployment(Hpa(behavior, bounds), PodFleet(enough, start_seconds))
@@ -131,7 +130,7 @@ class Demo:
     fleet: Fleet
     scaler: Scaler
     clock: AcceleratedClock
-    comparison: Comparison
+    comparison: DemoComparison
     workload: str
     lead_time: float
 
@@ -166,7 +165,7 @@ class Demo:
 
     def _is_learning(self) -> bool:
         snapshot = self.snapshot()
-        return snapshot is None or snapshot.standing.status is Status.LEARNING
+        return snapshot is None or snapshot.status.code is StatusCode.LEARNING
 
     async def compare(self, duration: float, on_sync: Callable[[], None]) -> None:
         """Advance the comparison with the clock for ``duration`` seconds of its time, then return."""
@@ -189,6 +188,6 @@ async def open_demo(settings: DemoSettings) -> AsyncIterator[Demo]:
         app = assemble_run(settings, forecasting, common)
         if app.grpc is None:
             raise AssertionError("the single process always has a scaler")
-        comparison = Comparison.begin(load, settings)
+        comparison = DemoComparison.begin(load, settings)
         scaler, serving = app.grpc.service.scaler, settings.serving
         yield Demo(app, forecasting.fleet, scaler, clock, comparison, settings.name.workload, serving.lead_time)

@@ -1,20 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can go wrong, and what the caller is to do about it.
+"""What can go wrong, and what the caller does about it.
 
 ::
 
     KedastralError
-    ├── ConfigError        the user must change something; exit code 2
-    ├── BindError          a port cannot be had; exit code 1
-    └── WorkloadError      expected at run time: touches one workload, retried at its next tick
-        ├── SourceError    the load could not be read
-        │   └── QueryError       because of how it is asked for: whoever wrote the query must change it
-        ├── ModelError     no forecast could be made
-        │   └── NotLearntError   the model has to learn from the history first
-        ├── StoreError     the snapshot could not be kept
-        └── RemoteError    the forecaster's snapshot could not be read
+    ├── ConfigError               the user must change the settings; exit code 2
+    │   └── UnfitHistoryError     `backtest` cannot replay this history
+    ├── BindError                 a port is not available; exit code 1
+    ├── BadTriggerError           a ScaledObject's trigger metadata are wrong: INVALID_ARGUMENT
+    ├── UnknownWorkloadError      a ScaledObject names a workload that does not exist: NOT_FOUND
+    ├── TooManyWorkloadsError     ScaledObjects brought as many workloads as allowed: RESOURCE_EXHAUSTED
+    └── WorkloadError             expected at run time: affects one workload, which retries at its next tick
+        ├── SourceError           the load could not be read
+        │   ├── QueryError        Prometheus rejects the query; whoever wrote it must change it
+        │   └── NotServedError    the server has no range queries
+        ├── ModelError            no forecast could be made
+        │   └── NotFittedError    the model must be fitted to the history first
+        ├── StoreError            the snapshot could not be kept
+        └── RemoteError           the forecaster's snapshot could not be read
 
-Anything else that leaves a service is a bug, and ends the process loudly.
+Any other exception that leaves a service is a bug and ends the process.
 """
 
 from collections.abc import Sequence
@@ -69,7 +74,7 @@ class ModelError(WorkloadError):
     component = "model"
 
 
-class NotLearntError(ModelError):
+class NotFittedError(ModelError):
     """The model has to learn from this history first, which takes too long for a tick."""
 
 
@@ -83,3 +88,23 @@ class RemoteError(WorkloadError):
     """The split scaler could not read a snapshot from its forecaster."""
 
     component = "client"
+
+
+class UnknownWorkloadError(KedastralError):
+    """The ScaledObject names a workload that is not configured."""
+
+
+class BadTriggerError(KedastralError):
+    """The ScaledObject's trigger metadata cannot be used; the message says what to change."""
+
+
+class TooManyWorkloadsError(KedastralError):
+    """ScaledObjects have brought as many workloads as they may."""
+
+
+class NotServedError(SourceError):
+    """The endpoint is not there (404, 405, 501): what the URL points to does not serve this kind of query."""
+
+
+class UnfitHistoryError(ConfigError):
+    """A history that cannot be replayed, whatever the settings."""

@@ -60,10 +60,10 @@ def _name_fields(_logger: object, _method: str, event: Event) -> Event:
 
 
 def _component(logger: str) -> str:
-    """``kedastral.grpc_trio.connection`` is ``grpc``; a library is known by what it does for us."""
+    """``kedastral.grpclib_trio.connection`` is ``grpc``; a library is known by what it does for us."""
     first, *rest = logger.split(".")
     if first == "kedastral" and rest:
-        return "grpc" if rest[0] == "grpc_trio" else rest[0]
+        return "grpc" if rest[0] == "grpclib_trio" else rest[0]
     return _COMPONENTS.get(first, first)
 
 

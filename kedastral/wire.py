@@ -12,9 +12,9 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, overrid
 from cattrs.v import format_exception, transform_error
 
 from kedastral.core.forecast import Forecast
+from kedastral.core.planning.status import OK, ForecastStatus, StatusCode
 from kedastral.core.series import Observation, Series, fill_gaps
 from kedastral.core.snapshot import Mode, Snapshot
-from kedastral.core.standing import OK, Standing, Status
 
 
 class WireError(ValueError):
@@ -83,7 +83,7 @@ def dump_json(document: object) -> str:
 
 def write_snapshot(snapshot: Snapshot) -> dict[str, Any]:
     """The snapshot as SPEC 7 spells it, ready for `dump_json`."""
-    observed, steered = snapshot.observed, snapshot.steered
+    observed, steered = snapshot.observed, snapshot.service_level
     document = _SnapshotDocument(
         workload=snapshot.workload,
         metric=snapshot.metric,
@@ -102,13 +102,13 @@ def write_snapshot(snapshot: Snapshot) -> dict[str, Any]:
             for one in snapshot.forecast.experts_at(snapshot.lead_time)
         ),
     )
-    if steered is not None or not snapshot.standing.is_ok:
-        document = attrs.evolve(document, status=snapshot.standing.status, reason=snapshot.standing.reason)
+    if steered is not None or not snapshot.status.is_ok:
+        document = attrs.evolve(document, status=snapshot.status.code, reason=snapshot.status.reason)
     if steered is not None:
         document = attrs.evolve(
             document,
             upper_values=tuple(steered.upper.tolist()),
-            service_level=steered.service_level,
+            service_level=steered.level,
             steering_factor=steered.factor,
             budget_spent=steered.budget_spent,
             at_cap=steered.at_cap,
@@ -187,13 +187,13 @@ def _to_snapshot(document: _SnapshotDocument) -> Snapshot:
         observed = Observation(document.observed_at, document.observed_value)
     return Snapshot(
         document.workload, document.metric, forecast, document.desired_replicas, document.lead_time_seconds,
-        observed, document.reactive_replicas, mode=Mode(document.mode or Mode.SCALE), standing=_standing_of(document),
+        observed, document.reactive_replicas, mode=Mode(document.mode or Mode.SCALE), status=_status_of(document),
     )  # fmt: skip
 
 
-def _standing_of(document: _SnapshotDocument) -> Standing:
+def _status_of(document: _SnapshotDocument) -> ForecastStatus:
     """A status that a later version may have added is not known here, and shown as ok."""
-    return Standing(Status(document.status), document.reason) if document.status in set(Status) else OK
+    return ForecastStatus(StatusCode(document.status), document.reason) if document.status in set(StatusCode) else OK
 
 
 def _camel(name: str) -> str:

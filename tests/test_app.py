@@ -12,10 +12,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from kedastral.app import STOP_WITHIN, App, Background, HttpPart
 from kedastral.clock import SystemClock
-from kedastral.metrics import Metrics
-from kedastral.services.changeover import Changes
-from kedastral.services.readiness import Readiness
-from kedastral.services.reload import Reloader
+from kedastral.serving.metrics import Metrics
+from kedastral.serving.snapshot_api import Readiness
+from kedastral.workloads.fleet import Changes
+from kedastral.workloads.reload import Reloader
 
 
 def make_app(*background: Background) -> App:

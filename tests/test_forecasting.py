@@ -11,22 +11,20 @@ import attrs
 import httpx
 import pytest
 
-from kedastral import members
-from kedastral.adapters.prometheus_access import PrometheusAccess, open_prometheus_client
+from kedastral.adapters.prometheus.access import PrometheusAccess, open_prometheus_client
 from kedastral.clock import SystemClock
 from kedastral.compose import Common, begin_forecasting
-from kedastral.config.fleet import ConfiguredFleet
-from kedastral.config.fleet_settings import WorkloadSettings
-from kedastral.config.process_settings import ScaledObjectSettings
 from kedastral.core.series import Series
+from kedastral.core.trigger import ObjectRef
 from kedastral.errors import ConfigError
-from kedastral.forecasting import Following, Forecasting
-from kedastral.members import MemberBuilder
-from kedastral.services import adoption
-from kedastral.services.changeover import Changes
-from kedastral.services.directory import ObjectRef
-from kedastral.services.fleet import Member
-from kedastral.services.scaler import Scaler
+from kedastral.serving.scaler import Scaler
+from kedastral.settings.declarations import ScaledObjectSettings, WorkloadSettings
+from kedastral.settings.resolve import ConfiguredFleet
+from kedastral.workloads import runner as members
+from kedastral.workloads import scaledobject_workloads as adoption
+from kedastral.workloads.fleet import Changes, WorkloadRunner
+from kedastral.workloads.reload import Following, Forecasting
+from kedastral.workloads.runner import RunnerBuilder
 from tests.config.fleets import load_fleet, policy, source, write
 
 LOW = {"min": "3", "defaultMin": "1"}
@@ -97,14 +95,14 @@ async def test_one_that_files_describe_from_now_on_is_theirs(rig: Rig) -> None:
 
 async def test_what_cannot_be_put_into_effect_leaves_all_as_it_was(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     key, before = await bring(rig, query="up"), rig.settings
-    build = MemberBuilder.build
+    build = RunnerBuilder.build
 
-    def refuse(self: MemberBuilder, settings: WorkloadSettings, member: Member | None = None) -> Member:
+    def refuse(self: RunnerBuilder, settings: WorkloadSettings, member: WorkloadRunner | None = None) -> WorkloadRunner:
         if settings.workload == "c":
             raise ConfigError(["the certificate cannot be loaded"])
         return build(self, settings, member)
 
-    monkeypatch.setattr(MemberBuilder, "build", refuse)
+    monkeypatch.setattr(RunnerBuilder, "build", refuse)
     read = rig.read(source("other"), policy("a", min="5"), policy("c", **LOW))
     with pytest.raises(ConfigError, match="the certificate"):
         await rig.following.follow(read)

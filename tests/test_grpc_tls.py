@@ -15,10 +15,10 @@ import trio
 import trio.testing
 
 from kedastral._proto import externalscaler_pb2 as pb
-from kedastral.grpc_trio import Server
+from kedastral.grpclib_trio import Server
 from kedastral.tls import LOOK_EVERY, RotatingContext, TlsFiles, make_server_context
 from tests.certificates import EXPIRED, Authority
-from tests.grpc_trio.peers import SERVICE, Scaler
+from tests.grpclib_trio.peers import SERVICE, Scaler
 
 PATIENCE = 30.0
 REF = pb.ScaledObjectRef(name="web")

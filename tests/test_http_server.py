@@ -14,15 +14,14 @@ import trio
 import trio.testing
 from hypercorn.trio.tcp_server import TCPServer
 
-from kedastral import http_server
-from kedastral.config.units import ListenAddress
 from kedastral.core.serving import StalePolicy
-from kedastral.http_server import HTTP_GRACE, serve_http
-from kedastral.listening import open_listener
-from kedastral.metrics import Metrics
-from kedastral.services.readiness import Readiness
-from kedastral.services.snapshot_api import SnapshotView, create_app
-from kedastral.storage.memory import MemoryStore
+from kedastral.serving import http_server
+from kedastral.serving.http_server import HTTP_GRACE, serve_http
+from kedastral.serving.listening import open_listener
+from kedastral.serving.metrics import Metrics
+from kedastral.serving.snapshot_api import Readiness, SnapshotView, create_app
+from kedastral.serving.store import MemoryStore
+from kedastral.settings.types import ListenAddress
 from tests.services.parts import wall_clock
 
 GOOD = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"

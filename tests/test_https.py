@@ -15,9 +15,9 @@ import pytest
 import trio
 import trio.testing
 
-from kedastral.config.units import ListenAddress
-from kedastral.http_server import serve_http
-from kedastral.listening import open_listener
+from kedastral.serving.http_server import serve_http
+from kedastral.serving.listening import open_listener
+from kedastral.settings.types import ListenAddress
 from kedastral.tls import RotatingContext, make_server_context
 from tests.certificates import EXPIRED, Authority
 

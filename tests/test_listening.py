@@ -5,9 +5,9 @@ import socket
 
 import pytest
 
-from kedastral.config.units import ListenAddress
 from kedastral.errors import BindError
-from kedastral.listening import describe_listener, open_listener
+from kedastral.serving.listening import describe_listener, open_listener
+from kedastral.settings.types import ListenAddress
 
 
 def reaches(family: socket.AddressFamily, host: str, port: int) -> bool:

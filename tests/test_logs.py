@@ -163,7 +163,7 @@ def test_only_the_level_asked_for_and_above_is_told(form: str, level: str, told:
         ("kedastral.forecaster", "forecaster"),
         ("kedastral.app", "app"),
         ("kedastral", "app"),
-        ("kedastral.grpc_trio.connection", "grpc"),
+        ("kedastral.grpclib_trio.connection", "grpc"),
         ("hypercorn.error", "http"),
         ("quart.app", "http"),
         ("trio.serve_listeners", "trio"),

@@ -13,18 +13,25 @@ import trio
 from trio.testing import MockClock
 
 from kedastral.adapters.http_model import HttpForecaster
-from kedastral.adapters.prometheus_access import PrometheusAccess, open_prometheus_client
-from kedastral.config.fleet_settings import DataSourceSettings, WorkloadSettings
-from kedastral.config.serving_settings import ServiceLevel, ServingSettings, StaleSettings
-from kedastral.config.units import HttpUrl, Name
-from kedastral.config.workload_settings import ForecastSettings, ModelName, PlanSettings
-from kedastral.core.uncertainty import UncertaintyState
+from kedastral.adapters.prometheus.access import PrometheusAccess, open_prometheus_client
+from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.errors import ConfigError, SourceError
-from kedastral.members import DataSources, MemberBuilder, Parts
-from kedastral.metrics import Metrics
-from kedastral.services.fleet import Fleet, Member
-from kedastral.services.learning import LearningForecaster, Lesson
-from kedastral.storage.memory import MemoryStore
+from kedastral.serving.metrics import Metrics
+from kedastral.serving.store import MemoryStore
+from kedastral.settings.declarations import (
+    DataSourceSettings,
+    ForecastSettings,
+    ModelName,
+    PlanSettings,
+    ServiceLevel,
+    ServingSettings,
+    StaleSettings,
+    WorkloadSettings,
+)
+from kedastral.settings.types import HttpUrl, Name
+from kedastral.workloads.fleet import Fleet, WorkloadRunner
+from kedastral.workloads.runner import DataSources, Parts, RunnerBuilder
+from kedastral.workloads.training import TrainedForecaster, TrainingJob
 from tests.adapters.answers import matrix
 from tests.services.parts import START, StubSource, make_history, wall_clock
 
@@ -52,14 +59,14 @@ FORECAST = {field.name for field in attrs.fields(ForecastSettings)}
 
 
 @pytest.fixture
-async def builder() -> AsyncIterator[MemberBuilder]:
+async def builder() -> AsyncIterator[RunnerBuilder]:
     sources = DataSources()
     sources.replace({"main": MAIN, "spare": SPARE})
-    yield MemberBuilder(MemoryStore(), wall_clock(), Metrics(), sources)
+    yield RunnerBuilder(MemoryStore(), wall_clock(), Metrics(), sources)
     await sources.close()
 
 
-def parts(member: Member) -> Parts:
+def parts(member: WorkloadRunner) -> Parts:
     found: Parts = member.parts
     return found
 
@@ -82,7 +89,7 @@ def parts(member: Member) -> Parts:
     ],
 )
 async def test_what_a_change_leaves_as_it_was(
-    builder: MemberBuilder, changes: dict[str, Any], keeps_history: bool, keeps_model: bool
+    builder: RunnerBuilder, changes: dict[str, Any], keeps_history: bool, keeps_model: bool
 ) -> None:
     before = builder.build(shop())
     after = builder.build(shop(**changes), before)
@@ -92,7 +99,7 @@ async def test_what_a_change_leaves_as_it_was(
 
 
 async def test_a_data_source_configured_otherwise_is_read_anew_and_the_old_way_closed_after_its_last_user(
-    builder: MemberBuilder,
+    builder: RunnerBuilder,
 ) -> None:
     first, second = builder.build(shop()), builder.build(shop(query="other"))
     old = parts(first).connection
@@ -111,7 +118,7 @@ async def test_a_data_source_configured_otherwise_is_read_anew_and_the_old_way_c
     assert not now.client.is_closed
 
 
-async def test_a_source_that_is_in_use_and_configured_stays_open(builder: MemberBuilder) -> None:
+async def test_a_source_that_is_in_use_and_configured_stays_open(builder: RunnerBuilder) -> None:
     member = builder.build(shop())
     await member.close(None)
     connection = builder.sources.use("main")
@@ -119,7 +126,7 @@ async def test_a_source_that_is_in_use_and_configured_stays_open(builder: Member
     assert not connection.client.is_closed
 
 
-async def test_a_replacement_can_be_undone(builder: MemberBuilder) -> None:
+async def test_a_replacement_can_be_undone(builder: RunnerBuilder) -> None:
     before = builder.sources.use("main")
     undo = builder.sources.replace({"main": attrs.evolve(MAIN, timeout=1.0)})
     undo()
@@ -130,7 +137,7 @@ async def test_a_replacement_can_be_undone(builder: MemberBuilder) -> None:
 
 
 async def test_a_replacement_can_be_undone_though_a_user_of_what_it_left_out_is_gone_meanwhile(
-    builder: MemberBuilder,
+    builder: RunnerBuilder,
 ) -> None:
     before = builder.sources.use("main")
     undo = builder.sources.replace({"main": attrs.evolve(MAIN, timeout=1.0)})
@@ -142,7 +149,7 @@ async def test_a_replacement_can_be_undone_though_a_user_of_what_it_left_out_is_
     assert [before.client.is_closed, left_out.client.is_closed] == [False, True]
 
 
-async def test_a_source_that_cannot_be_used_replaces_nothing(builder: MemberBuilder) -> None:
+async def test_a_source_that_cannot_be_used_replaces_nothing(builder: RunnerBuilder) -> None:
     before = builder.sources.use("main")
     broken = attrs.evolve(MAIN, url=HttpUrl("http://%zz"))
     with pytest.raises(ConfigError):
@@ -150,7 +157,7 @@ async def test_a_source_that_cannot_be_used_replaces_nothing(builder: MemberBuil
     assert builder.sources.use("main") is before
 
 
-async def test_a_member_knows_whether_its_query_was_ever_answered(builder: MemberBuilder) -> None:
+async def test_a_member_knows_whether_its_query_was_ever_answered(builder: RunnerBuilder) -> None:
     first = builder.build(shop())
     assert not first.failed.answered
     first.failed.note_success()
@@ -159,7 +166,7 @@ async def test_a_member_knows_whether_its_query_was_ever_answered(builder: Membe
 
 
 async def test_a_member_that_ticks_again_fails_no_more_though_the_clock_was_set_back(
-    autojump_clock: MockClock, builder: MemberBuilder
+    autojump_clock: MockClock, builder: RunnerBuilder
 ) -> None:
     def read(_: WorkloadSettings) -> StubSource:
         return StubSource([SourceError("away", reason="timeout"), make_history(*[7.0] * 30)])
@@ -174,7 +181,7 @@ async def test_a_member_that_ticks_again_fails_no_more_though_the_clock_was_set_
     assert member.failed.value is None
 
 
-async def test_a_member_that_cannot_be_made_uses_no_source(builder: MemberBuilder) -> None:
+async def test_a_member_that_cannot_be_made_uses_no_source(builder: RunnerBuilder) -> None:
     before = builder.sources.find("main")
     with pytest.raises(ConfigError):
         builder.build(shop(model=ModelName("http"), model_url=HttpUrl("http://%zz"), window=1800.0))
@@ -183,7 +190,7 @@ async def test_a_member_that_cannot_be_made_uses_no_source(builder: MemberBuilde
     assert before.client.is_closed
 
 
-async def test_the_way_to_an_own_model_is_closed_with_its_last_member(builder: MemberBuilder) -> None:
+async def test_the_way_to_an_own_model_is_closed_with_its_last_member(builder: RunnerBuilder) -> None:
     model = {"model": ModelName("http"), "model_url": HttpUrl("http://model:80"), "window": 1800.0}
     first = builder.build(shop(**model))
     client = parts(first).model_client
@@ -198,11 +205,11 @@ async def test_the_way_to_an_own_model_is_closed_with_its_last_member(builder: M
     await third.close(None)
 
 
-async def test_what_was_to_be_learnt_is_dropped_with_the_last_member_that_would_use_it(builder: MemberBuilder) -> None:
+async def test_what_was_to_be_learnt_is_dropped_with_the_last_member_that_would_use_it(builder: RunnerBuilder) -> None:
     first = builder.build(shop())
     forecaster = parts(first).forecaster
-    assert isinstance(forecaster, LearningForecaster)
-    builder.learning.put(Lesson(UncertaintyState))  # so that the forecaster does not wait for its own
+    assert isinstance(forecaster, TrainedForecaster)
+    builder.learning.put(TrainingJob(UncertaintyState))  # so that the forecaster does not wait for its own
     await forecaster.forecast(make_history(*range(100, 150)), START, 3)
     second = builder.build(shop(target_per_pod=50.0), first)
     await first.close(second)
@@ -219,14 +226,14 @@ async def test_what_was_to_be_learnt_is_dropped_with_the_last_member_that_would_
 
 
 async def test_a_member_answers_by_its_own_stale_settings_and_ticks_by_its_own_interval(
-    builder: MemberBuilder,
+    builder: RunnerBuilder,
 ) -> None:
     member = builder.build(shop(stale_after=7.0, interval=11.0))
     assert member.policy.stale_after == 7.0
     assert member.interval == 11.0
 
 
-async def test_a_member_fits_until_its_settings_or_its_data_source_change(builder: MemberBuilder) -> None:
+async def test_a_member_fits_until_its_settings_or_its_data_source_change(builder: RunnerBuilder) -> None:
     member = builder.build(shop())
     assert builder.fits(member, shop())
     assert not builder.fits(member, shop(target_per_pod=50.0))
@@ -259,7 +266,7 @@ class Servers:
 @pytest.fixture
 def servers(monkeypatch: pytest.MonkeyPatch) -> Servers:
     servers = Servers()
-    monkeypatch.setattr("kedastral.members.open_prometheus_client", servers.open)
+    monkeypatch.setattr("kedastral.workloads.runner.open_prometheus_client", servers.open)
     return servers
 
 
@@ -274,7 +281,7 @@ async def test_forty_workloads_moved_off_a_prometheus_that_hangs_tick_at_the_new
     clock = wall_clock()
     store, sources = MemoryStore(), DataSources()
     sources.replace({"main": MAIN, "spare": SPARE})
-    builder = MemberBuilder(store, clock, Metrics(), sources)
+    builder = RunnerBuilder(store, clock, Metrics(), sources)
     fleet = Fleet(store, builder.metrics)
     await nursery.start(fleet.run)
     for number in range(40):
@@ -300,7 +307,7 @@ async def test_a_reading_goes_on_where_the_successor_reads_the_same(
 ) -> None:
     sources = DataSources()
     sources.replace({"main": MAIN, "spare": SPARE})
-    builder = MemberBuilder(MemoryStore(), wall_clock(), Metrics(), sources)
+    builder = RunnerBuilder(MemoryStore(), wall_clock(), Metrics(), sources)
     before = builder.build(light(1))
     same, other = builder.build(light(1, target_per_pod=7.0), before), builder.build(light(1, query="other"), before)
     assert not before.reads_in_vain(None)

@@ -3,12 +3,11 @@
 
 import attrs
 
-from kedastral.config.fleet_settings import WorkloadSettings
-from kedastral.config.loading import load
-from kedastral.config.settings import RunSettings
 from kedastral.core.serving import OnStale
 from kedastral.core.snapshot import Mode
-from kedastral.members import workload_of
+from kedastral.settings.declarations import WorkloadSettings
+from kedastral.settings.resolve import RunSettings, load
+from kedastral.workloads.runner import workload_of
 
 NEEDED = {"WORKLOAD": "shop", "PROM_URL": "http://prometheus:9090", "PROM_QUERY": "sum(rate(requests[1m]))"}
 
@@ -24,8 +23,8 @@ def test_what_is_only_observed_is_known_to_the_tick_to_the_scaler_and_to_the_ste
     settings = settings_with(MODE="observe", ON_STALE="error")
     workload, policy = workload_of(settings), settings.policy()
     assert workload.mode is Mode.OBSERVE
-    assert workload.steered is not None
-    assert workload.steered.steering.observing, "what nobody acts on must not move the factor"
+    assert workload.service_level is not None
+    assert workload.service_level.steering.observing, "what nobody acts on must not move the factor"
     assert policy == attrs.evolve(settings.stale.policy(), mode=Mode.OBSERVE)
     assert policy.on_stale is OnStale.ERROR
 
@@ -33,11 +32,11 @@ def test_what_is_only_observed_is_known_to_the_tick_to_the_scaler_and_to_the_ste
 def test_by_default_keda_is_told_what_is_planned() -> None:
     workload, policy = workload_of(settings_with()), settings_with().policy()
     assert (workload.mode, policy.mode) == (Mode.SCALE, Mode.SCALE)
-    assert workload.steered is not None
-    assert not workload.steered.steering.observing
+    assert workload.service_level is not None
+    assert not workload.service_level.steering.observing
 
 
 def test_the_plan_knows_how_long_it_has_to_last() -> None:
     workload = workload_of(settings_with(INTERVAL="7m", STALE_AFTER="10m"))
-    assert workload.steered is not None
-    assert workload.steered.interval == 420.0
+    assert workload.service_level is not None
+    assert workload.service_level.interval == 420.0

@@ -18,14 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from kedastral.errors import ConfigError
-from kedastral.tls import (
-    LOOK_EVERY,
-    RotatingContext,
-    TlsFiles,
-    find_expiry,
-    make_client_context,
-    make_server_context,
-)
+from kedastral.tls import LOOK_EVERY, RotatingContext, TlsFiles, find_expiry, make_client_context, make_server_context
 from tests.certificates import EXPIRED, Authority, mount_secret
 
 MAKE = partial(make_server_context, alpn=["h2"])

@@ -7,7 +7,7 @@ import attrs
 import httpx
 import trio
 
-from kedastral.adapters.http_client import (
+from kedastral.adapters.http import (
     PLAIN,
     AnswerEncodedError,
     AnswerTooLargeError,

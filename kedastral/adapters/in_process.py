@@ -6,9 +6,9 @@ from datetime import datetime
 import attrs
 import trio
 
-from kedastral.adapters.http_client import one_line
+from kedastral.adapters.http import one_line
 from kedastral.core.forecast import Forecast
-from kedastral.core.ports import LearningModel, Model
+from kedastral.core.ports import Model, TrainableModel
 from kedastral.core.series import Series
 from kedastral.errors import ModelError
 
@@ -63,10 +63,10 @@ class InProcessForecaster:
 
 
 @attrs.frozen
-class Recalled:
-    """A `kedastral.core.ports.LearningModel` that forecasts from what it has learnt, and never learns by itself."""
+class InferenceOnly:
+    """A `kedastral.core.ports.TrainableModel` that forecasts from what it has learnt, and never learns by itself."""
 
-    model: LearningModel
+    model: TrainableModel
 
     @property
     def name(self) -> str:
@@ -74,5 +74,5 @@ class Recalled:
         return self.model.name
 
     def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
-        """See `LearningModel.recall`."""
+        """See `TrainableModel.recall`."""
         return self.model.recall(history, made_at, steps)

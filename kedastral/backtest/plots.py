@@ -14,11 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 
-from kedastral.backtest.accuracy import Accuracy
-from kedastral.backtest.comparison import Standing
-from kedastral.backtest.contest import Contest
-from kedastral.backtest.foresight import forecast_in_time
-from kedastral.backtest.rows import policy_name
+from kedastral.backtest.comparison import Accuracy, PolicyComparison, PolicyResult, forecast_in_time
+from kedastral.backtest.results import policy_name
 from kedastral.core.series import Floats, Series
 from kedastral.simulation.curves import Figure as Measure
 from kedastral.simulation.curves import curve_of
@@ -73,7 +70,7 @@ class Plot:
     dark: bytes = attrs.field(repr=False)
 
 
-def plot_load(contest: Contest) -> Plot:
+def plot_load(contest: PolicyComparison) -> Plot:
     """The judged load with the forecast that came in time, whole and around the worst minute."""
     demand, said = contest.arena.trial.judged, forecast_in_time(contest.arena)
     worst = int(np.argmax(contest.entry("kedastral").shown.supply.unserved))
@@ -97,7 +94,7 @@ def plot_load(contest: Contest) -> Plot:
                  f"around {worst_at}, the worst minute.")  # fmt: skip
 
 
-def plot_replicas(contest: Contest) -> Plot:
+def plot_replicas(contest: PolicyComparison) -> Plot:
     """One panel a policy: the pods needed, those ready, and where load went unserved."""
     entries = contest.entries
 
@@ -121,7 +118,7 @@ def plot_replicas(contest: Contest) -> Plot:
                  f"{shown}; minutes in which load went unserved are marked at the foot.")  # fmt: skip
 
 
-def plot_curves(standings: tuple[Standing, ...]) -> Plot:
+def plot_curves(standings: tuple[PolicyResult, ...]) -> Plot:
     """Service against cost, one curve a policy."""
 
     def draw(figure: Figure, theme: Theme) -> None:
@@ -160,7 +157,7 @@ def plot_accuracy(accuracy: Accuracy) -> Plot:
                  "that of repeating the last value.")  # fmt: skip
 
 
-def _draw_curve(axes: Axes, standing: Standing, measure: Measure, theme: Theme) -> None:
+def _draw_curve(axes: Axes, standing: PolicyResult, measure: Measure, theme: Theme) -> None:
     name = standing.contestant.name
     colour, mark = theme.lines[name], MARKS[name]
     curve = curve_of(standing.points, measure)

@@ -7,11 +7,10 @@ from datetime import datetime
 import attrs
 import numpy as np
 
-from kedastral.backtest.contest import Arena
-from kedastral.backtest.foresight import forecast_after, lead_steps
-from kedastral.config.units import write_duration
+from kedastral.backtest.comparison import Scenario, forecast_after, lead_steps
 from kedastral.core.capacity import round_replicas
-from kedastral.simulation.outcome import Outcome
+from kedastral.settings.types import write_duration
+from kedastral.simulation.replay import Outcome
 
 WORST = 10
 LOOK_BACK = 900.0
@@ -32,7 +31,7 @@ class Shortage:
     reason: str
 
 
-def find_worst(arena: Arena, outcome: Outcome, most: int = WORST) -> list[Shortage]:
+def find_worst(arena: Scenario, outcome: Outcome, most: int = WORST) -> list[Shortage]:
     """The ``most`` worst shortages, by the load their worst step left unserved, the worst first."""
     spans = sorted(_spans(outcome), key=lambda span: -outcome.supply.unserved[span[0] : span[1]].max())
     return [_describe(arena, outcome, first, end) for first, end in spans[:most]]
@@ -45,7 +44,7 @@ def _spans(outcome: Outcome) -> Iterator[tuple[int, int]]:
     return ((int(first), int(end)) for first, end in edges.reshape(-1, 2))
 
 
-def _describe(arena: Arena, outcome: Outcome, first: int, end: int) -> Shortage:
+def _describe(arena: Scenario, outcome: Outcome, first: int, end: int) -> Shortage:
     worst = first + int(np.argmax(outcome.supply.unserved[first:end]))
     return Shortage(
         at=outcome.demand.time_at(worst),
@@ -57,16 +56,16 @@ def _describe(arena: Arena, outcome: Outcome, first: int, end: int) -> Shortage:
     )
 
 
-def explain(arena: Arena, outcome: Outcome, worst: int) -> str:
+def explain(arena: Scenario, outcome: Outcome, worst: int) -> str:
     """Why step ``worst`` of the judged part was short: what the load did, and what had been forecast."""
-    most = arena.rules.plan.bounds.most
+    most = arena.rules.plan.bounds.max
     if most and outcome.supply.ready[worst] >= most:
         return f"all {most} pods that --max allows were there"
     words = [_words_on_load(arena, outcome.demand.values[worst], worst), _words_on_forecast(arena, outcome, worst)]
     return "; ".join(word for word in words if word)
 
 
-def _words_on_load(arena: Arena, load: float, worst: int) -> str:
+def _words_on_load(arena: Scenario, load: float, worst: int) -> str:
     demand, place = arena.trial.demand, arena.trial.judged_from + worst
     back = min(place, round(LOOK_BACK / demand.step))
     before = demand.values[place - back : place]
@@ -91,7 +90,7 @@ def _growth(before: float, load: float) -> str:
     return f"the load rose by {ratio - 1:.0%}"
 
 
-def _words_on_forecast(arena: Arena, outcome: Outcome, worst: int) -> str:
+def _words_on_forecast(arena: Scenario, outcome: Outcome, worst: int) -> str:
     ahead, place = lead_steps(arena) - 1, arena.trial.judged_from + worst
     forecast = forecast_after(arena, place - ahead) if place > ahead else None
     if forecast is None:

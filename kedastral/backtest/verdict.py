@@ -7,11 +7,142 @@ from enum import StrEnum
 
 import attrs
 
-from kedastral.backtest.advice import as_flags, as_spec, caution_on, settings_to_run
-from kedastral.backtest.comparison import REFERENCE, Comparison, Standing, compare
-from kedastral.backtest.contest import Contest
-from kedastral.backtest.promise import explain_too_little
+from kedastral.backtest.comparison import REFERENCE, HpaComparison, PolicyComparison, PolicyResult, compare
+from kedastral.settings.types import write_duration
 from kedastral.simulation.curves import Figure, Point, curve_of
+
+# --- Whether the promised service level was reached, and whether enough was judged to tell.
+
+LEAST_BUDGET = 10.0
+"""Minutes that a promise must allow in what is judged, for a verdict.
+
+A count of n independent minutes has a standard error of sqrt(n) (Poisson): of 10 a third, and less says nothing of a
+difference of a tenth. Minutes short come in clumps, so that this is the least.
+"""
+USUAL_LEVEL = 0.99
+"""What is promised where a headroom plans: the default of --service-level."""
+
+
+@attrs.frozen
+class SloResult:
+    """A service ``level`` 0..1 over ``judged`` minutes, of which ``short`` had too few pods."""
+
+    level: float
+    judged: float
+    short: float
+
+    @property
+    def budget(self) -> float:
+        """The minutes that may be short."""
+        return (1 - self.level) * self.judged
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether no more were short than may be."""
+        return self.short <= self.budget + 1e-9
+
+    @property
+    def reached(self) -> float:
+        """The share of minutes with enough pods, 0..1."""
+        return 1 - self.short / self.judged
+
+    @property
+    def words(self) -> str:
+        """The promise and what came of it, as one line."""
+        return (
+            f"{self.level:g} promised, {show_percent(self.reached)} % reached: {self.short:,.0f} of {self.judged:,.0f} "
+            f"minutes short, budget {show_minutes(self.budget)}"
+        )
+
+
+def slo_result_of(contest: PolicyComparison) -> SloResult | None:
+    """What came of the level that Kedastral is steered to on one workload; None where a headroom plans."""
+    level = contest.arena.rules.service_level
+    if level is None:
+        return None
+    return SloResult(level, judged_minutes([contest]), contest.entry("kedastral").shown.violation_minutes)
+
+
+def judged_minutes(contests: Sequence[PolicyComparison]) -> float:
+    """The minutes that count, of all workloads together."""
+    return sum(len(judged) * judged.step / 60 for judged in (contest.arena.trial.judged for contest in contests))
+
+
+def explain_too_little(contests: Sequence[PolicyComparison]) -> str:
+    """Why what was judged is too little for a verdict, with the remedy; nothing where it is enough."""
+    level = contests[0].arena.rules.service_level or USUAL_LEVEL
+    judged, wanted = judged_minutes(contests), LEAST_BUDGET / (1 - level)
+    if judged >= wanted - 1e-6:
+        return ""
+    trial = contests[0].arena.trial
+    share, warm_up = 1 - trial.begin / len(trial.demand), (trial.judged_from - trial.begin) * trial.demand.step
+    days = math.ceil((math.ceil(wanted) * 60 / len(contests) + warm_up) / share / 86400)
+    return (
+        f"Too little was judged to tell: in {write_duration(judged * 60)} a promise of {level:g} allows "
+        f"{show_minutes((1 - level) * judged)} minutes short, and for a verdict it must be {LEAST_BUDGET:g}, which "
+        f"takes {write_duration(math.ceil(round(wanted, 6)) * 60)}: {days} days of history with this --evaluated and "
+        "--warm-up. "
+    )
+
+
+def show_percent(share: float) -> str:
+    """Two digits, rounded down: what is not all is not 100."""
+    return f"{math.floor(round(share * 1e4, 6)) / 100:.6g}"
+
+
+def show_minutes(minutes: float) -> str:
+    """Whole minutes, and tenths below ten."""
+    return f"{minutes:,.0f}" if minutes >= 10 else f"{minutes:.1f}"
+
+
+# --- What to run: the settings as flags, or as keys of a ForecastPolicy where the workload came from files.
+
+SPARE = 1.25
+"""--max above the most pods the replay ever had."""
+CAUTION = "from the load's peak, not measured on your pods"
+"""Of a target per pod that nobody gave."""
+
+Setting = tuple[str, str, str]
+"""A flag, the key of a ForecastPolicy's spec for the same, and its value."""
+
+
+def settings_to_run(knob: float, contests: Sequence[PolicyComparison]) -> list[Setting]:
+    """The settings of Kedastral at one setting of its knob; those of the pods for one workload only."""
+    arena = contests[0].arena
+    rules, name = arena.rules, contests[0].entry("kedastral").contestant.knob
+    settings = [
+        ("--model", "model", arena.model.name),
+        (f"--{name.replace(' ', '-')}", {"service level": "serviceLevel"}.get(name, name), f"{knob:g}"),
+        ("--lead-time", "leadTime", write_duration(rules.serving.lead_time)),
+    ]
+    if len(contests) > 1:  # pods differ from workload to workload
+        return settings
+    peak = float(contests[0].point_at(knob).supply.ordered.max())
+    return [
+        *settings,
+        ("--min", "min", f"{rules.plan.bounds.min}"),
+        ("--max", "max", f"{math.ceil(peak * SPARE)}"),
+        ("--target-per-pod", "targetPerPod", f"{arena.trial.target_per_pod:.6g}"),
+    ]
+
+
+def as_flags(settings: Sequence[Setting]) -> list[str]:
+    """For `kedastral run` without files."""
+    return [f"{flag} {value}" for flag, _, value in settings]
+
+
+def as_spec(settings: Sequence[Setting]) -> list[str]:
+    """For the ``spec`` of a ForecastPolicy, a line each."""
+    return [f"{key}: {value}" for _, key, value in settings]
+
+
+def caution_on(contests: Sequence[PolicyComparison]) -> str:
+    """What is to be said of the target per pod among the settings, if anything."""
+    if len(contests) > 1 or not contests[0].arena.sized_by_peak:
+        return ""
+    target = "targetPerPod" if contests[0].arena.in_files else "--target-per-pod"
+    return f"{target} is {CAUTION}"
+
 
 CLEARLY = 0.9
 """At equal cost, a ratio of service below this is clearly better, and above its inverse clearly worse."""
@@ -58,7 +189,7 @@ class Verdict:
     caution: str = ""
 
 
-def judge(standings: Sequence[Standing], contests: Sequence[Contest]) -> Verdict:
+def judge(standings: Sequence[PolicyResult], contests: Sequence[PolicyComparison]) -> Verdict:
     """The verdict on Kedastral over the workloads of ``contests``."""
     ours = next(standing for standing in standings if standing.contestant.name == "kedastral")
     reference = next(standing for standing in standings if standing.contestant.name == REFERENCE)
@@ -82,7 +213,7 @@ def judge(standings: Sequence[Standing], contests: Sequence[Contest]) -> Verdict
     )
 
 
-def outlook_of(comparison: Comparison) -> Outlook:
+def outlook_of(comparison: HpaComparison) -> Outlook:
     """Better or worse only where service at equal cost clearly is, or cost at equal violation with service agreeing."""
     services = (comparison.unserved, comparison.violation)
     if max(services) <= CLEARLY or (comparison.cost <= CHEAPER and max(services) <= 1 + ROUNDED):
@@ -103,7 +234,7 @@ def choose_hpa(points: Sequence[Point], usual: Point) -> Point:
     return max(fit, key=lambda point: point.knob) if fit else min(points, key=lambda point: point.violation)
 
 
-def _caveat(ours: Standing, usual: Point, hpa: Point) -> str:
+def _caveat(ours: PolicyResult, usual: Point, hpa: Point) -> str:
     """What must be said first where the usual setting of the HPA is of no use here."""
     if usual.violation <= USABLE:
         return ""
@@ -135,7 +266,7 @@ def _floored(point: Point, figure: Figure) -> float:
     return max(figure.of(point), figure.value)
 
 
-def _words(outlook: Outlook, comparison: Comparison, hpa: Point) -> str:
+def _words(outlook: Outlook, comparison: HpaComparison, hpa: Point) -> str:
     """Where both serve alike, the words are about the cost alone."""
     name, alike = _name(hpa), all(abs(s - 1) < ROUNDED for s in (comparison.unserved, comparison.violation))
     opening = {
@@ -151,7 +282,7 @@ def _words(outlook: Outlook, comparison: Comparison, hpa: Point) -> str:
     return f"{opening}: {_at_cost(comparison)}; {_at_violation(comparison)}."
 
 
-def _at_cost(comparison: Comparison) -> str:
+def _at_cost(comparison: HpaComparison) -> str:
     if math.isinf(comparison.unserved):
         return "Kedastral cannot be had for the HPA's pod-hours, its cheapest setting costs more"
     return (
@@ -160,13 +291,13 @@ def _at_cost(comparison: Comparison) -> str:
     )
 
 
-def _at_violation(comparison: Comparison) -> str:
+def _at_violation(comparison: HpaComparison) -> str:
     if math.isinf(comparison.cost):
         return "at no setting tried does it fall short in as few minutes as the HPA"
     return f"to fall short in no more minutes than the HPA it takes {comparison.cost:.2f} times the pod-hours"
 
 
-def _is_promise(ours: Standing) -> bool:
+def _is_promise(ours: PolicyResult) -> bool:
     """A service level is what the user promised, and no knob for us to turn."""
     return ours.contestant.knob == "service level"
 
@@ -179,7 +310,7 @@ def _seen(chosen: Point, reference: Point) -> str:
     )
 
 
-def _level_like(ours: Standing, reference: Point) -> str:
+def _level_like(ours: PolicyResult, reference: Point) -> str:
     """The level that serves as the HPA does as it is set, where the one that was asked for serves less."""
     if not _is_promise(ours) or _serves_as(ours.point, reference):
         return ""
@@ -201,7 +332,7 @@ def _advise(outlook: Outlook, line: str) -> str:
     return f"{stay}; should you run Kedastral all the same, take {line}."
 
 
-def _remark(standings: Sequence[Standing], ours: Standing, reference: Point) -> str:
+def _remark(standings: Sequence[PolicyResult], ours: PolicyResult, reference: Point) -> str:
     """The cheapest setting of something simpler that leaves half of what Kedastral leaves for the same pod-hours."""
     curves = {figure: curve_of(ours.points, figure) for figure in Figure}
     found = [

@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from kedastral.app import run_until_signal
-from kedastral.config.settings import DemoSettings
 from kedastral.core.snapshot import Snapshot
 from kedastral.demo import REACTIVE_UTILISATION, SYNC_PERIOD, Demo, Deployment, open_demo
+from kedastral.settings.resolve import DemoSettings
 
 FRAMES_PER_SECOND = 6
 LINE_EVERY = timedelta(minutes=30)

@@ -9,7 +9,7 @@ import numpy as np
 
 from kedastral.core.series import Floats, Ints, frozen_ints
 
-MOST_REPLICAS = 2**31 - 1
+MAX_REPLICAS = 2**31 - 1
 """Kubernetes counts replicas in 32 bits; with no maximum set, a plan ends there."""
 
 WHOLE_WITHIN = 1e-9
@@ -28,18 +28,18 @@ class Rounding(StrEnum):
 
 @attrs.frozen
 class ReplicaBounds:
-    """The fewest and the most replicas; ``most`` 0 means no maximum."""
+    """The fewest and the most replicas; ``max`` 0 means no maximum."""
 
-    fewest: int = attrs.field(default=2, validator=attrs.validators.ge(0))
-    most: int = attrs.field(default=50, validator=attrs.validators.ge(0))
+    min: int = attrs.field(default=2, validator=attrs.validators.ge(0))
+    max: int = attrs.field(default=50, validator=attrs.validators.ge(0))
 
     def __attrs_post_init__(self) -> None:
-        if self.most and self.fewest > self.most:
-            raise ValueError(f"the minimum ({self.fewest}) must not be above the maximum ({self.most})")
+        if self.max and self.min > self.max:
+            raise ValueError(f"the minimum ({self.min}) must not be above the maximum ({self.max})")
 
     def clamp(self, replicas: float) -> int:
         """``replicas``, a whole number or infinity, bound to the range."""
-        return int(min(max(replicas, self.fewest), self.most or MOST_REPLICAS))
+        return int(min(max(replicas, self.min), self.max or MAX_REPLICAS))
 
 
 @attrs.frozen
@@ -107,8 +107,8 @@ def _wanted_replicas(values: Floats, policy: PlanPolicy) -> list[int]:
     with np.errstate(over="ignore"):  # a load too large for a float is one for the maximum
         needs = _largest_ahead(values, policy.prewarm_steps) / policy.target_per_pod * policy.headroom
     whole = _round_all(needs, policy.rounding)
-    most = policy.bounds.most or MOST_REPLICAS
-    bound: list[int] = np.minimum(np.maximum(whole, policy.bounds.fewest), most).astype(np.int64).tolist()
+    most = policy.bounds.max or MAX_REPLICAS
+    bound: list[int] = np.minimum(np.maximum(whole, policy.bounds.min), most).astype(np.int64).tolist()
     return bound
 
 

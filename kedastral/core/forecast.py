@@ -8,8 +8,8 @@ from typing import Any
 import attrs
 import numpy as np
 
+from kedastral.core.planning.status import OK, ForecastStatus
 from kedastral.core.series import Floats, Series, frozen_floats, require_positive, require_utc, same_array
-from kedastral.core.standing import OK, Standing
 
 
 def _require_loads(_instance: object, attribute: "attrs.Attribute[Floats]", values: Floats) -> None:
@@ -74,7 +74,7 @@ class Forecast:
     """``values[i]`` is the load expected over ``[made_at + i * step, made_at + (i + 1) * step)``.
 
     ``values`` has shape (horizon / step,); finite and >= 0, or the constructor raises ValueError. ``step`` is in
-    seconds. ``experts`` says whose forecast it is, where a model is made of several. ``standing`` says why it is
+    seconds. ``experts`` says whose forecast it is, where a model is made of several. ``status`` says why it is
     none of the model's: the last value stands in then.
     """
 
@@ -82,7 +82,7 @@ class Forecast:
     step: float = attrs.field(validator=require_positive)
     values: Floats = attrs.field(converter=frozen_floats, validator=_require_loads, eq=attrs.cmp_using(eq=same_array))
     experts: Experts | None = None
-    standing: Standing = OK
+    status: ForecastStatus = OK
 
     @property
     def horizon(self) -> float:
@@ -99,9 +99,9 @@ class Forecast:
         return () if self.experts is None else self.experts.at(ahead)
 
 
-def stand_in(history: Series, made_at: datetime, steps: int, standing: Standing) -> Forecast:
+def fallback_forecast(history: Series, made_at: datetime, steps: int, status: ForecastStatus) -> Forecast:
     """What is forecast while the model gives none: the newest value goes on. Raises ValueError where there is none."""
     newest = history.newest
     if newest is None:
         raise ValueError("there is no value to go on from")
-    return Forecast(made_at, history.step, np.full(steps, newest.value), standing=standing)
+    return Forecast(made_at, history.step, np.full(steps, newest.value), status=status)

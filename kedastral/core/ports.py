@@ -6,8 +6,11 @@ from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 from kedastral.core.forecast import Forecast
+from kedastral.core.planning.status import Failure
 from kedastral.core.series import Series
+from kedastral.core.serving import StalePolicy
 from kedastral.core.snapshot import Snapshot
+from kedastral.core.trigger import ObjectRef
 
 
 class MetricSource(Protocol):
@@ -43,11 +46,11 @@ class Model(Protocol):
 
 
 @runtime_checkable
-class LearningModel(Model, Protocol):
+class TrainableModel(Model, Protocol):
     """A model that learns from a history once, slowly, and then forecasts quickly as the history goes on."""
 
     def recall(self, history: Series, made_at: datetime, steps: int) -> Forecast:
-        """As `forecast`, but raises `kedastral.errors.NotLearntError` where it would have to learn first."""
+        """As `forecast`, but raises `kedastral.errors.NotFittedError` where it would have to learn first."""
         ...
 
     def learn(self, history: Series, made_at: datetime, steps: int) -> Sequence[Forecast]:
@@ -101,4 +104,31 @@ class SnapshotStore(SnapshotReader, Protocol):
 
     def forget(self, workload: str) -> None:
         """Keep nothing of ``workload`` any more; nothing where there is nothing."""
+        ...
+
+
+class WorkloadResolver(Protocol):
+    """All that the scaler has to know of the workloads there are."""
+
+    async def find(self, ref: ObjectRef) -> str:
+        """The key of the workload that is meant, its snapshots at hand.
+
+        Raises UnknownWorkloadError, BadTriggerError, TooManyWorkloadsError, and RemoteError of a remote reader.
+        """
+        ...
+
+    def policy_of(self, workload: str) -> StalePolicy:
+        """What holds for ``workload`` when its forecast is stale."""
+        ...
+
+    def failure_of(self, workload: str) -> Failure | None:
+        """Why there is no newer forecast of ``workload``, where that is known."""
+        ...
+
+    def note_asked(self, workload: str) -> None:
+        """KEDA asks for ``workload``, or has a stream of it open: only that keeps one that a ScaledObject brought."""
+        ...
+
+    def still_meant(self, workload: str, namespace: str) -> str:
+        """The key that is meant by now, where ``find`` once gave ``workload`` to a ScaledObject of ``namespace``."""
         ...

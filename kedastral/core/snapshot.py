@@ -6,11 +6,11 @@ from enum import StrEnum
 
 import attrs
 
-from kedastral.core.capacity import MOST_REPLICAS
+from kedastral.core.capacity import MAX_REPLICAS
 from kedastral.core.forecast import Forecast
+from kedastral.core.planning.service_level import ServiceLevelReport
+from kedastral.core.planning.status import OK, ForecastStatus
 from kedastral.core.series import Ints, Observation, frozen_ints, require_positive, same_array
-from kedastral.core.standing import OK, Standing
-from kedastral.core.steered import SteeredReport
 
 
 class Mode(StrEnum):
@@ -26,9 +26,9 @@ class Snapshot:
 
     ``replicas[i]`` must be Ready during the step of ``forecast.values[i]``; shape and alignment are the forecast's.
     ``lead_time`` is in seconds. ``observed`` is the newest measurement the forecast saw, ``floor`` the replicas it
-    needs at once; None where the reactive floor is off. ``steered`` says how the service level is being met, and
+    needs at once; None where the reactive floor is off. ``service_level`` says how the service level is being met, and
     carries what the next tick has to know; None where a fixed headroom plans. ``mode`` is that of the workload, so that
-    a scaler in another process knows it. ``standing`` says whether the model's forecast is what is planned for.
+    a scaler in another process knows it. ``status`` says whether the model's forecast is what is planned for.
     """
 
     workload: str
@@ -38,9 +38,9 @@ class Snapshot:
     lead_time: float = attrs.field(validator=require_positive)
     observed: Observation | None = None
     floor: int | None = None
-    steered: SteeredReport | None = None
+    service_level: ServiceLevelReport | None = None
     mode: Mode = Mode.SCALE
-    standing: Standing = OK
+    status: ForecastStatus = OK
 
     def __attrs_post_init__(self) -> None:
         if len(self.replicas) != len(self.forecast.values):
@@ -49,8 +49,8 @@ class Snapshot:
             raise ValueError("replicas must be >= 0")
         if self.floor is not None and self.floor < 0:
             raise ValueError("the floor must be >= 0")
-        if max(self.replicas.max(initial=0), self.floor or 0) > MOST_REPLICAS:
-            raise ValueError(f"replicas and the floor must be <= {MOST_REPLICAS}")
+        if max(self.replicas.max(initial=0), self.floor or 0) > MAX_REPLICAS:
+            raise ValueError(f"replicas and the floor must be <= {MAX_REPLICAS}")
         try:
             _ = self.ends_at + timedelta(seconds=self.lead_time)
         except OverflowError:

@@ -9,6 +9,10 @@ which KEDA puts into an event, must not see: then the variable named was the wro
 
 from collections.abc import Mapping
 
+import attrs
+
+from kedastral.errors import BadTriggerError
+
 FROM_ENV = "FromEnv"
 
 
@@ -48,3 +52,24 @@ def find_said_twice(metadata: Mapping[str, str], key: str) -> str | None:
     if key in metadata and key + FROM_ENV in metadata:
         return f"{key} and {key}{FROM_ENV} exclude each other; take one away"
     return None
+
+
+@attrs.frozen
+class ObjectRef:
+    """The ScaledObject that KEDA asks for, and the metadata of its trigger."""
+
+    name: str = ""
+    namespace: str = ""
+    metadata: Mapping[str, str] = attrs.field(factory=dict)
+
+    @property
+    def workload(self) -> str:
+        """The workload that the trigger names, or nothing."""
+        return (find_said(self.metadata, "workload") or "").strip()
+
+
+def require_said_once(metadata: Mapping[str, str], key: str) -> None:
+    """Raise BadTriggerError where ``metadata`` have both a value for ``key`` and one of a variable."""
+    twice = find_said_twice(metadata, key)
+    if twice is not None:
+        raise BadTriggerError(f"metadata: {twice}")

@@ -10,8 +10,7 @@ import attrs
 from kedastral.core.ports import Model
 from kedastral.models.auto import AutoModel
 from kedastral.models.baseline import Baseline
-from kedastral.models.last_value import LastValue
-from kedastral.models.seasonal_naive import SeasonalNaive
+from kedastral.models.naive import LastValue, SeasonalNaive
 
 
 @attrs.frozen
@@ -25,7 +24,7 @@ class ModelKind:
 
     maker: Callable[[tzinfo], Model]
     default_window: float
-    steered: bool = False
+    plans_by_service_level: bool = False
     heavy: bool = False
 
     def make(self, timezone: tzinfo = UTC) -> Model:
@@ -36,7 +35,7 @@ class ModelKind:
 MODELS: Mapping[str, ModelKind] = MappingProxyType(
     {
         Baseline.name: ModelKind(lambda _: Baseline(), default_window=30 * 60.0),
-        AutoModel.name: ModelKind(AutoModel, default_window=14 * 86400.0, steered=True, heavy=True),
+        AutoModel.name: ModelKind(AutoModel, default_window=14 * 86400.0, plans_by_service_level=True, heavy=True),
         SeasonalNaive.name: ModelKind(lambda _: SeasonalNaive(), default_window=8 * 86400.0),
         LastValue.name: ModelKind(lambda _: LastValue(), default_window=30 * 60.0),
     }

@@ -12,10 +12,8 @@ import numpy as np
 
 from kedastral.core.capacity import WHOLE_WITHIN
 from kedastral.core.series import Floats, frozen_floats, same_array
-from kedastral.simulation.outcome import Outcome
-from kedastral.simulation.policy import Policy
-from kedastral.simulation.replay import Cluster, replay, replay_oracle
-from kedastral.simulation.trial import Trial
+from kedastral.simulation.replay import Cluster, Outcome, replay, replay_oracle
+from kedastral.simulation.trial import Policy, Trial
 
 
 class Figure(Enum):

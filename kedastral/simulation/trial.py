@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """`Trial`: the demand a policy is put to, which part of it counts, and how much of it one pod takes."""
 
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+
 import attrs
 import numpy as np
 from attrs.validators import ge, gt
 
 from kedastral.core.series import Floats, Series, fill_gaps
+from kedastral.simulation.hpa import HpaBehavior, HpaMetric
 
 
 def _require_demand(_instance: object, _attribute: "attrs.Attribute[Series]", demand: Series) -> None:
@@ -76,3 +81,65 @@ def _fill(trace: Series) -> Series:
 def _peak_of(values: Floats) -> float:
     """The 99.9th percentile, or the largest value where that is 0."""
     return float(np.percentile(values, 99.9)) or float(values.max())
+
+
+# --- `Policy`: what is asked for replicas, and `View`: all it may know when it answers.
+
+
+@attrs.frozen
+class View:
+    """What a policy sees at ``now``, seconds from ``start``: the demand of every step that has ended, nothing later.
+
+    ``seen`` has shape (steps ended,), read-only: ``seen[i]`` is the demand over ``[i * step, (i + 1) * step)`` seconds.
+    ``ordered`` are the pods asked for so far.
+    """
+
+    start: datetime
+    step: float
+    now: float
+    seen: Floats
+    ordered: int
+
+    @property
+    def at(self) -> datetime:
+        """``now`` as wall time."""
+        return self.start + timedelta(seconds=self.now)
+
+    def history(self, window: float) -> Series:
+        """The demand of the last ``window`` seconds, each value dated by the end of its step, as in Prometheus."""
+        first = max(0, len(self.seen) - round(window / self.step))
+        return Series(self.start + timedelta(seconds=(first + 1) * self.step), self.step, self.seen[first:])
+
+
+class Policy(Protocol):
+    """Answers what the HPA is fed with, as a KEDA trigger does; may keep state, so each replay makes its own."""
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        ...
+
+    @property
+    def behavior(self) -> HpaBehavior:
+        """The HPA it is deployed with, unless a replay says otherwise."""
+        ...
+
+    def ask(self, view: View) -> Sequence[HpaMetric]:
+        """One metric a trigger; a policy that knows replicas answers them with a target of 1.
+
+        A metric without a value is a trigger that failed, which holds the replicas or keeps them from going down.
+        """
+        ...
+
+
+@attrs.frozen
+class Together:
+    """Several triggers on one ScaledObject: the HPA takes the largest of what they ask for."""
+
+    name: str
+    policies: tuple[Policy, ...]
+    behavior: HpaBehavior = HpaBehavior.UNLIMITED
+
+    def ask(self, view: View) -> Sequence[HpaMetric]:
+        """See `Policy.ask`."""
+        return [metric for policy in self.policies for metric in policy.ask(view)]

@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import trio
 
-from kedastral.adapters.prometheus import PrometheusSource, RangeQuery
-from kedastral.adapters.prometheus_access import PrometheusAccess, open_prometheus_client
+from kedastral.adapters.prometheus.access import PrometheusAccess, open_prometheus_client
+from kedastral.adapters.prometheus.source import PrometheusSource, RangeQuery
 
 STEP = 60.0
 END = datetime(2023, 11, 14, 22, 20, tzinfo=UTC)

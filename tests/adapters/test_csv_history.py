@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kedastral.adapters import csv_history
-from kedastral.adapters.csv_history import read_csv_history
+from kedastral.adapters import csv as csv_history
+from kedastral.adapters.csv import read_csv_history
 from kedastral.core.series import Series
 from kedastral.errors import ConfigError
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kedastral.adapters.http_client import one_line, open_client, shown_url, words_of
+from kedastral.adapters.http import one_line, open_client, shown_url, words_of
 from kedastral.errors import ConfigError
 
 

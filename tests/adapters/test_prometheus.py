@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from kedastral.adapters import prometheus_api, prometheus_range
-from kedastral.adapters.prometheus import RangeQuery
-from kedastral.adapters.prometheus_memory import RANGE_AGAIN_AFTER
+from kedastral.adapters.prometheus import api as prometheus_api
+from kedastral.adapters.prometheus import range_queries as prometheus_range
+from kedastral.adapters.prometheus.source import RANGE_AGAIN_AFTER, RangeQuery
 from kedastral.errors import SourceError
 from tests.adapters.answers import END, STEP, Reply, Server, counting, error, matrix, reply, source_of, success
 

@@ -10,11 +10,11 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 
-from kedastral.adapters.prometheus_access import PrometheusAccess, open_prometheus_client
-from kedastral.adapters.prometheus_access import _tls_of as tls_of
-from kedastral.adapters.prometheus_api import PrometheusApi, Question
-from kedastral.core.secret import Secret
+from kedastral.adapters.prometheus.access import PrometheusAccess, open_prometheus_client
+from kedastral.adapters.prometheus.access import _tls_of as tls_of
+from kedastral.adapters.prometheus.api import PrometheusApi, Question
 from kedastral.errors import ConfigError, SourceError
+from kedastral.secrets import Secret
 from kedastral.tls import RotatingContext
 from tests.adapters.answers import Server, client_of, failure, matrix, reply
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kedastral.adapters import prometheus_answer
-from kedastral.adapters.prometheus_answer import (
-    Answer,
+from kedastral.adapters.prometheus import answer as prometheus_answer
+from kedastral.adapters.prometheus.answer import (
+    QueryResponse,
     RefusedError,
     error_words,
     instant_series,
@@ -33,8 +33,8 @@ def golden(name: str) -> bytes:
     return (GOLDEN / f"{name}.json").read_bytes()
 
 
-def matrix_answer(*series: Any) -> Answer:
-    return Answer("matrix", [{"metric": {}, "values": list(points)} for points in series])
+def matrix_answer(*series: Any) -> QueryResponse:
+    return QueryResponse("matrix", [{"metric": {}, "values": list(points)} for points in series])
 
 
 def test_several_series_are_summed_per_timestamp_and_absent_ones_skipped() -> None:
@@ -99,13 +99,13 @@ def test_what_is_no_answer_is_refused(body: bytes) -> None:
 @pytest.mark.parametrize("kind", ["vector", "scalar", "string", "None"])
 def test_a_range_query_takes_only_a_matrix(kind: str) -> None:
     with pytest.raises(ValueError, match=f"its result is a {kind}"):
-        range_series(Answer(kind, []))
+        range_series(QueryResponse(kind, []))
 
 
 @pytest.mark.parametrize("kind", ["matrix", "string"])
 def test_an_instant_query_takes_only_a_vector_or_a_scalar(kind: str) -> None:
     with pytest.raises(ValueError, match=f"its result is a {kind}"):
-        instant_series(Answer(kind, []))
+        instant_series(QueryResponse(kind, []))
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_an_instant_query_takes_only_a_vector_or_a_scalar(kind: str) -> None:
 )
 def test_a_matrix_of_another_shape_is_refused(result: Any) -> None:
     with pytest.raises(ValueError, match=r"."):
-        range_series(Answer("matrix", result))
+        range_series(QueryResponse("matrix", result))
 
 
 @pytest.mark.parametrize("value", ["", "x", "1_000", "0x10", "١", None, True, [], {}, "NaN", 10**400])

@@ -9,9 +9,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from kedastral.adapters.prometheus_access import PrometheusAccess
-from kedastral.adapters.prometheus_api import BODY_LIMIT, NotServedError, PrometheusApi, Question
-from kedastral.errors import QueryError, SourceError
+from kedastral.adapters.prometheus.access import PrometheusAccess
+from kedastral.adapters.prometheus.api import BODY_LIMIT, PrometheusApi, Question
+from kedastral.errors import NotServedError, QueryError, SourceError
 from tests.adapters.answers import Reply, Server, client_of, error, failure, matrix, reply
 
 QUESTION = Question("query_range", {"query": "rate(x[1m])"})

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from kedastral.adapters.prometheus import PrometheusSource
-from kedastral.adapters.prometheus_range import BACKFILL_PATIENCE, SMALL, RangeQuery
-from kedastral.adapters.request_limits import RequestLimits, Turn
+from kedastral.adapters.prometheus.limits import RequestLimits, Turn
+from kedastral.adapters.prometheus.range_queries import BACKFILL_PATIENCE, SMALL, RangeQuery
+from kedastral.adapters.prometheus.source import PrometheusSource
 from kedastral.core.series import Series
 from kedastral.errors import SourceError
 from kedastral.models.auto.model import AutoModel

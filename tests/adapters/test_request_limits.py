@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from kedastral.adapters.request_limits import HURRIED_IN_A_ROW, Allowance, RequestLimits, Turn
-from kedastral.adapters.request_places import TRIAL
+from kedastral.adapters.prometheus.limits import HURRIED_IN_A_ROW, TRIAL, RequestLimits, TimeBudget, Turn
 
 
 class Queue:
@@ -192,7 +191,7 @@ def test_limits_that_let_nobody_through_cannot_be_made(wrong: dict[str, Any]) ->
 
 
 async def test_an_allowance_does_not_run_while_it_is_stopped(autojump_clock: MockClock) -> None:
-    allowance = Allowance(10.0)
+    allowance = TimeBudget(10.0)
     with allowance.running():
         await trio.sleep(4)
         with allowance.stopped():
@@ -207,5 +206,5 @@ async def test_an_allowance_does_not_run_while_it_is_stopped(autojump_clock: Moc
 
 
 def test_an_allowance_that_never_ran_cannot_be_stopped() -> None:
-    with pytest.raises(RuntimeError), Allowance(1.0).stopped():
+    with pytest.raises(RuntimeError), TimeBudget(1.0).stopped():
         pass

@@ -12,12 +12,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from kedastral.adapters.prometheus import TIMEOUT
-from kedastral.adapters.request_limits import RequestLimits, Turn
-from kedastral.adapters.request_places import TRIAL
+from kedastral.adapters.prometheus.limits import TRIAL, RequestLimits, Turn
+from kedastral.adapters.prometheus.source import TIMEOUT
 from kedastral.errors import SourceError
-from kedastral.services.fleet import spread
-from kedastral.services.ticker import run_ticker
+from kedastral.workloads.fleet import spread
+from kedastral.workloads.ticker import run_ticker
 from tests.adapters.answers import END, counting, source_of
 
 INTERVAL = 30.0

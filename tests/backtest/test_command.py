@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from kedastral.backtest import outputs
-from kedastral.config.fields import settings_of
-from kedastral.config.settings import BacktestSettings
+from kedastral.backtest import results as outputs
+from kedastral.settings.resolve import BacktestSettings
+from kedastral.settings.schema import settings_of
 from tests.backtest.loads import SHORT, STEP, call, wave, write_csv
 
 BASELINE = ("--model", "baseline")

@@ -12,10 +12,10 @@ import attrs
 import httpx
 import pytest
 
-from kedastral import members
-from kedastral.adapters.prometheus_access import open_prometheus_client
-from kedastral.config.fields import settings_of
-from kedastral.config.settings import BacktestSettings
+from kedastral.adapters.prometheus.access import open_prometheus_client
+from kedastral.settings.resolve import BacktestSettings
+from kedastral.settings.schema import settings_of
+from kedastral.workloads import runner as members
 from tests.backtest.loads import STEP, Ended, call, wave, write_csv
 from tests.config.fleets import policy, source, write
 

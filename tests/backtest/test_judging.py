@@ -9,20 +9,28 @@ import attrs
 import numpy as np
 import pytest
 
-from kedastral.backtest.accuracy import measure_accuracy
-from kedastral.backtest.comparison import Comparison, Standing, overall, standings_of
-from kedastral.backtest.contest import Arena, Contest, Rules, contestants, hold_contest
-from kedastral.backtest.foresight import forecast_in_time
-from kedastral.backtest.promise import Promise, promise_of, show_percent
+from kedastral.backtest.comparison import (
+    HpaComparison,
+    PolicyComparison,
+    PolicyResult,
+    Rules,
+    Scenario,
+    compare_policies,
+    contestants,
+    forecast_in_time,
+    measure_accuracy,
+    overall,
+    standings_of,
+)
 from kedastral.backtest.shortages import explain, find_worst, say_span, show_load
-from kedastral.backtest.verdict import Outlook, choose_point, judge, outlook_of
+from kedastral.backtest.verdict import Outlook, SloResult, choose_point, judge, outlook_of, show_percent, slo_result_of
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
 from kedastral.core.ports import Model
 from kedastral.core.series import Series
 from kedastral.models import MODELS
 from kedastral.simulation.curves import Point
-from kedastral.simulation.policies.remembered import Remembered
+from kedastral.simulation.policies import Remembered
 from kedastral.simulation.trial import Trial
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -39,9 +47,9 @@ class LastValue:
         return Forecast(made_at, history.step, np.full(steps, history.values[-1]))
 
 
-def arena_of(values: Sequence[float], begin: int = 0, model: Model | None = None, rules: Rules = RULES) -> Arena:
+def arena_of(values: Sequence[float], begin: int = 0, model: Model | None = None, rules: Rules = RULES) -> Scenario:
     trial = Trial(Series(START, 60.0, np.asarray(values, dtype=float)), 10.0, begin, begin)
-    return Arena("shop", trial, model or Remembered(MODELS["baseline"].make()), rules)
+    return Scenario("shop", trial, model or Remembered(MODELS["baseline"].make()), rules)
 
 
 def noisy(seed: int, steps: int = 400) -> np.ndarray:
@@ -50,10 +58,10 @@ def noisy(seed: int, steps: int = 400) -> np.ndarray:
 
 
 def test_whoever_takes_part_decides_alike_until_the_future_differs() -> None:
-    calm = noisy(1)
-    wild = calm.copy()
+    stabilize = noisy(1)
+    wild = stabilize.copy()
     wild[300:] = noisy(2)[300:] * 3
-    held = [hold_contest(arena_of(values), contestants(1.2)) for values in (calm, wild)]
+    held = [compare_policies(arena_of(values), contestants(1.2)) for values in (stabilize, wild)]
     for ours, theirs in zip(held[0].entries, held[1].entries, strict=True):
         for one, other in zip(ours.shown.supply.recommended[:299], theirs.shown.supply.recommended[:299], strict=True):
             assert one == other or (np.isnan(one) and np.isnan(other)), ours.contestant.name
@@ -66,24 +74,24 @@ def test_whoever_takes_part_decides_alike_until_the_future_differs() -> None:
 
 
 def test_a_forecast_in_time_knows_nothing_after_its_lead() -> None:
-    calm = noisy(1)
-    wild = calm.copy()
+    stabilize = noisy(1)
+    wild = stabilize.copy()
     wild[300:] *= 3
-    said = [forecast_in_time(arena_of(values, begin=100)) for values in (calm, wild)]
+    said = [forecast_in_time(arena_of(values, begin=100)) for values in (stabilize, wild)]
     # pods for step 303 were ordered at the end of step 298 at the latest: lead 5, the newest load seen is 5 before
     assert np.array_equal(said[0][: 305 - 100 - 1], said[1][: 305 - 100 - 1])
     assert not np.array_equal(said[0], said[1])
 
 
 def test_the_fixed_number_of_pods_comes_from_before_the_replay() -> None:
-    contest = hold_contest(arena_of([100.0] * 50 + [1000.0] * 50, begin=50), contestants(1.2, swept=False))
+    contest = compare_policies(arena_of([100.0] * 50 + [1000.0] * 50, begin=50), contestants(1.2, swept=False))
     assert set(contest.entry("fixed").shown.supply.ordered.tolist()[6:]) == {10.0}  # once those of the start are gone
 
 
 def test_all_settings_are_replayed_and_each_is_told() -> None:
     heard: list[float] = []
     everyone = contestants(1.25)
-    contest = hold_contest(arena_of(noisy(1, 60)), everyone, heard.append)
+    contest = compare_policies(arena_of(noisy(1, 60)), everyone, heard.append)
     assert len(heard) == sum(len(one.settings) for one in everyone)
     assert [point.knob for point in contest.entry("kedastral").points][4:6] == [1.25, 1.3]
 
@@ -105,7 +113,7 @@ def test_nothing_is_said_of_accuracy_without_load() -> None:
 
 def test_a_load_that_doubles_is_the_reason_and_so_is_the_forecast() -> None:
     arena = arena_of([1205.0] * 60 + [1600.0, 2000.0, 2410.0, 2410.0] + [2410.0] * 40, begin=30, model=LastValue())
-    outcome = hold_contest(arena, contestants(1.2, swept=False)).entry("kedastral").shown
+    outcome = compare_policies(arena, contestants(1.2, swept=False)).entry("kedastral").shown
     assert explain(arena, outcome, 62 - 30) == (
         "the load doubled within 3 minutes; the forecast 5 minutes earlier said 1,205, it came to 2,410"
     )
@@ -115,7 +123,7 @@ def test_pods_at_their_maximum_are_the_reason() -> None:
     rules = attrs.evolve(RULES, plan=attrs.evolve(RULES.plan, bounds=ReplicaBounds(1, 5)))
     rules = attrs.evolve(rules, cluster=attrs.evolve(rules.cluster, bounds=ReplicaBounds(1, 5)))
     arena = arena_of([100.0] * 60, begin=30, rules=rules)
-    outcome = hold_contest(arena, contestants(1.2, swept=False)).entry("kedastral").shown
+    outcome = compare_policies(arena, contestants(1.2, swept=False)).entry("kedastral").shown
     assert {one.reason for one in find_worst(arena, outcome)} == {"all 5 pods that --max allows were there"}
     assert find_worst(arena, outcome)[0].lasted == 30 * 60
 
@@ -125,7 +133,7 @@ def test_the_worst_come_first_and_one_from_each_shortage() -> None:
     for at, height in ((40, 300.0), (80, 900.0), (81, 900.0), (120, 600.0)):
         values[at] = height
     arena = arena_of(values, begin=30, model=LastValue())
-    outcome = hold_contest(arena, contestants(1.2, swept=False)).entry("kedastral").shown
+    outcome = compare_policies(arena, contestants(1.2, swept=False)).entry("kedastral").shown
     worst = find_worst(arena, outcome, most=2)
     assert [one.load for one in worst] == [900.0, 600.0]
     assert [one.lasted for one in worst] == [120.0, 60.0]
@@ -153,7 +161,7 @@ def test_numbers_and_spans_read_well() -> None:
     ],
 )
 def test_the_outlook_follows_the_curves(unserved: float, violation: float, cost: float, outlook: Outlook) -> None:
-    assert outlook_of(Comparison(unserved, violation, cost)) is outlook
+    assert outlook_of(HpaComparison(unserved, violation, cost)) is outlook
 
 
 def test_the_cheapest_setting_that_serves_as_well_is_recommended() -> None:
@@ -164,12 +172,14 @@ def test_the_cheapest_setting_that_serves_as_well_is_recommended() -> None:
 
 
 @functools.cache
-def enough_judged() -> Contest:
+def enough_judged() -> PolicyComparison:
     """A thousand minutes, of which a promise of 0.99 allows ten to be short."""
-    return hold_contest(arena_of(noisy(1, 1000)), contestants(1.2, swept=False))
+    return compare_policies(arena_of(noisy(1, 1000)), contestants(1.2, swept=False))
 
 
-def contest_with(kedastral: Sequence[Point], others: dict[str, Sequence[Point]]) -> tuple[list[Standing], Contest]:
+def contest_with(
+    kedastral: Sequence[Point], others: dict[str, Sequence[Point]]
+) -> tuple[list[PolicyResult], PolicyComparison]:
     """A small contest whose points are replaced by ``kedastral``'s and ``others``."""
     contest = enough_judged()
     usual = [attrs.evolve(POINT, knob=0.8)]
@@ -236,11 +246,11 @@ def test_what_is_cheaper_than_any_setting_of_kedastral_is_not_held_against_it() 
     assert judge(standings, [contest]).remark == ""
 
 
-def judged_steered(minutes: int, ours: Sequence[Point], **marks: bool) -> tuple[list[Standing], Contest]:
+def judged_steered(minutes: int, ours: Sequence[Point], **marks: bool) -> tuple[list[PolicyResult], PolicyComparison]:
     """Kedastral steered to 0.995, with the points given for its levels, over some minutes."""
     rules = attrs.evolve(RULES, calibrated=True, service_level=0.995)
     arena = attrs.evolve(arena_of(noisy(1, minutes), model=LastValue(), rules=rules), **marks)
-    held = hold_contest(arena, contestants(1.2, 0.995, swept=False))
+    held = compare_policies(arena, contestants(1.2, 0.995, swept=False))
     given = {"kedastral": ours, "hpa": [attrs.evolve(POINT, knob=0.8)]}
     entries = tuple(
         attrs.evolve(entry, points=tuple(given.get(entry.contestant.name, entry.points))) for entry in held.entries
@@ -291,20 +301,20 @@ def test_what_is_too_little_to_tell_is_no_verdict() -> None:
 )
 def test_what_serves_alike_is_told_apart_by_cost_alone(cost: float, said: str) -> None:
     standings, contest = contest_with([attrs.evolve(POINT, knob=1.2)], {})
-    ours = attrs.evolve(standings[0], comparison=Comparison(1.001, 0.999, cost / 1.2))
+    ours = attrs.evolve(standings[0], comparison=HpaComparison(1.001, 0.999, cost / 1.2))
     assert judge([ours, *standings[1:]], [contest]).words.startswith(said)
 
 
 def test_a_promise_is_told_with_its_budget() -> None:
-    promise = Promise(0.995, 2880, 33)
+    promise = SloResult(0.995, 2880, 33)
     assert promise.words == "0.995 promised, 98.85 % reached: 33 of 2,880 minutes short, budget 14"
     assert not promise.is_kept
-    assert Promise(0.99, 1000, 10).is_kept
+    assert SloResult(0.99, 1000, 10).is_kept
     assert show_percent(1 - 1e-6) == "99.99"
     _, contest = judged_steered(288, LEVELS)
-    made = promise_of(contest)
-    assert made == Promise(0.995, 288, contest.entry("kedastral").shown.violation_minutes)
-    assert promise_of(enough_judged()) is None
+    made = slo_result_of(contest)
+    assert made == SloResult(0.995, 288, contest.entry("kedastral").shown.violation_minutes)
+    assert slo_result_of(enough_judged()) is None
 
 
 def test_over_workloads_ratios_are_geometric_means_and_hours_are_summed() -> None:

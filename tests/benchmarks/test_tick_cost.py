@@ -21,6 +21,6 @@ def test_every_tick_plans_an_interval_later_from_what_was_learnt() -> None:
 
     assert life.snapshot is not None
     assert life.snapshot.made_at == life.now
-    assert life.snapshot.standing.is_ok
-    assert life.snapshot.steered is not None
-    assert life.snapshot.steered.state.uncertainty.model.windows > 300
+    assert life.snapshot.status.is_ok
+    assert life.snapshot.service_level is not None
+    assert life.snapshot.service_level.state.uncertainty.model.windows > 300

@@ -6,7 +6,7 @@ import io
 import pytest
 from rich.console import Console
 
-from kedastral.cli.backtest_tables import print_tables
+from kedastral.cli.backtest import print_tables
 
 FIGURES = ("1.234", "12.345", "123,456", "12,345,678", "3,456", "0.12", "7.89", "4.56")
 ROWS = [("kedastral, service level 0.999", *FIGURES), ("last week + HPA at 80 %", *FIGURES)]

@@ -18,8 +18,8 @@ import trio
 import kedastral
 from kedastral.cli import main
 from kedastral.cli import main as main_function
-from kedastral.config.fields import settings_of
-from kedastral.config.settings import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
+from kedastral.settings.resolve import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
+from kedastral.settings.schema import settings_of
 
 KINDS = {"run": RunSettings, "forecaster": ForecasterSettings, "scaler": ScalerSettings, "demo": DemoSettings}
 COMMANDS = [*KINDS, "validate"]

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kedastral.config.fleet import ConfiguredFleet
-from kedastral.config.loading import load
-from kedastral.config.settings import RunSettings
 from kedastral.errors import ConfigError
+from kedastral.settings.resolve import ConfiguredFleet, RunSettings, load
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "deploy" / "examples"
 SOURCE = """

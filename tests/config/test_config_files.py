@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kedastral.config.config_files import LARGEST_FILE, read_config_files
 from kedastral.errors import ConfigError
+from kedastral.settings.files import LARGEST_FILE, read_config_files
 
 
 def names_in(path: Path) -> list[str]:

@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from kedastral.config.config_files import ConfigFile
-from kedastral.config.documents import read_config_documents
-from kedastral.config.fields import settings_of
-from kedastral.config.fleet_settings import WorkloadSettings
-from kedastral.config.keys import POLICY, SOURCE
-from kedastral.config.openapi import PLURALS
+from docs.crds import PLURALS
+from kedastral.settings.declarations import WorkloadSettings
+from kedastral.settings.files import ConfigFile, read_config_documents
+from kedastral.settings.schema import settings_of
+from kedastral.settings.sources import POLICY, SOURCE
 from tests.config.fleets import EXAMPLES
 
 CRDS = EXAMPLES.parent / "crds"

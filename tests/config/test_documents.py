@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kedastral.config.keys import POLICY_KEYS, SOURCE_KEYS, WORKLOAD_SETTINGS
+from kedastral.settings.sources import POLICY_KEYS, SOURCE_KEYS, WORKLOAD_SETTINGS
 from tests.config.fleets import load_fleet, policy, problems_of, source, write
 
 POLICY_WRONG = {

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 import trustme
 
-from kedastral.config import unhurried
-from kedastral.config.fleet_settings import WorkloadSettings
-from kedastral.config.loading import load
-from kedastral.config.settings import ForecasterSettings, RunSettings
+from kedastral import cooperative as unhurried
 from kedastral.errors import ConfigError
+from kedastral.settings.declarations import WorkloadSettings
+from kedastral.settings.resolve import ForecasterSettings, RunSettings, load
 from tests.config.fleets import EXAMPLES, load_fleet, policy, problems_of, source, write
 
 FLAGS = {"--workload": "web", "--prom-url": "http://p:9090", "--prom-query": "up"}

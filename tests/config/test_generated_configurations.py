@@ -15,9 +15,9 @@ import yaml
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from kedastral.config.keys import API_VERSION, POLICY, POLICY_KEYS, SOURCE, SOURCE_KEYS
-from kedastral.config.units import ReadChoice
 from kedastral.errors import ConfigError
+from kedastral.settings.sources import API_VERSION, POLICY, POLICY_KEYS, SOURCE, SOURCE_KEYS
+from kedastral.settings.types import ReadChoice
 from tests.config.fleets import load_fleet, policy, source
 
 EXAMPLES = int(os.environ.get("CONFIGURATIONS", "200"))

@@ -9,11 +9,10 @@ from typing import Any
 import attrs
 import pytest
 
-from kedastral.config.fields import Setting, above, at_least, between, settings_of
-from kedastral.config.loading import load, show
-from kedastral.config.settings import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
-from kedastral.config.workload_settings import PlanSettings
 from kedastral.errors import ConfigError
+from kedastral.settings.declarations import PlanSettings
+from kedastral.settings.resolve import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings, load, show
+from kedastral.settings.schema import Setting, above, at_least, between, settings_of
 from tests.certificates import Authority
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "deploy" / "examples"

@@ -7,12 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kedastral.config.fleet import ConfiguredFleet
-from kedastral.config.fleet_settings import WorkloadSettings
-from kedastral.config.loading import load
-from kedastral.config.metadata import BY_KEY, describes_a_workload
-from kedastral.config.settings import RunSettings
 from kedastral.errors import ConfigError
+from kedastral.settings.declarations import WorkloadSettings
+from kedastral.settings.resolve import BY_KEY, ConfiguredFleet, RunSettings, describes_a_workload, load
 from tests.config.fleets import load_fleet, policy, source, write
 
 ALLOW = {"--allow-scaledobject-workloads": "true"}

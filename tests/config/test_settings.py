@@ -6,11 +6,10 @@ from typing import Any
 import attrs
 import pytest
 
-from kedastral.config.fields import settings_of
-from kedastral.config.loading import load
-from kedastral.config.settings import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds, Rounding
 from kedastral.core.serving import OnStale, StalePolicy
+from kedastral.settings.resolve import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings, load
+from kedastral.settings.schema import settings_of
 
 NEEDED = {
     "WORKLOAD": "shop",

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kedastral.config.units import (
+from kedastral.settings.types import (
     ListenAddress,
     read_boolean,
     read_choice,

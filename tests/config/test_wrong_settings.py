@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kedastral.config.fields import Setting, settings_of
-from kedastral.config.loading import load
-from kedastral.config.settings import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
 from kedastral.errors import ConfigError
+from kedastral.settings.resolve import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings, load
+from kedastral.settings.schema import Setting, settings_of
 
 NEEDED = {
     "WORKLOAD": "shop",

@@ -4,8 +4,8 @@
 import pytest
 import yaml
 
-from kedastral.config import yaml_text
-from kedastral.config.yaml_text import Kind, Node, Rows, Scalar, Table, YamlError, read_documents
+from kedastral.settings import yaml as yaml_text
+from kedastral.settings.yaml import Kind, Node, Rows, Scalar, Table, YamlError, read_documents
 
 PARSERS = [yaml.SafeLoader, *([yaml.CSafeLoader] if hasattr(yaml, "CSafeLoader") else [])]
 

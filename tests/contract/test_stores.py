@@ -14,17 +14,16 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from kedastral import client as client_module
-from kedastral.adapters.http_auth import BearerAuth, SecretText
-from kedastral.client import ANSWER_WITHIN, FIRST_WAIT, REFRESH_EVERY, RemoteSnapshots
+from kedastral.adapters.http import BearerAuth, SecretText
 from kedastral.core.ports import SnapshotReader, SnapshotStore
 from kedastral.core.serving import StalePolicy
 from kedastral.core.snapshot import Snapshot
 from kedastral.errors import RemoteError, StoreError
-from kedastral.metrics import Metrics
-from kedastral.services.readiness import Readiness
-from kedastral.services.snapshot_api import SnapshotView, create_app
-from kedastral.storage.memory import MemoryStore
+from kedastral.serving import remote as client_module
+from kedastral.serving.metrics import Metrics
+from kedastral.serving.remote import ANSWER_WITHIN, FIRST_WAIT, REFRESH_EVERY, RemoteSnapshots
+from kedastral.serving.snapshot_api import Readiness, SnapshotView, create_app
+from kedastral.serving.store import MemoryStore
 from tests.services.parts import START, make_snapshot, wall_clock
 
 STORES: dict[str, Callable[[], SnapshotStore]] = {

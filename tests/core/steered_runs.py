@@ -12,9 +12,14 @@ import numpy as np
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
+from kedastral.core.planning.service_level import (
+    ServiceLevelSettings,
+    ServiceLevelState,
+    SteeringSettings,
+    plan_for_service_level,
+    safety_factor_of,
+)
 from kedastral.core.series import Floats, Ints, Series
-from kedastral.core.steered import SteeredSettings, SteeredState, plan_steered
-from kedastral.core.steering import SteeringSettings, factor_of
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 TARGET = 10.0
@@ -28,7 +33,7 @@ class Run:
     short: Floats
     factors: Floats
     served: Ints
-    state: SteeredState
+    state: ServiceLevelState
 
     def minutes_short(self, first: int = 0, last: int | None = None) -> int:
         """The minutes without enough pods in a part of the run."""
@@ -45,10 +50,10 @@ def drive(
     """
     policy = PlanPolicy(TARGET, bounds=ReplicaBounds(1, most))
     steering = SteeringSettings(policy, level, 60.0 * lead, observing=observing)
-    settings = SteeredSettings(steering)
+    settings = ServiceLevelSettings(steering)
     known = np.asarray(loads, dtype=float)
     real = Series(START, 60.0, known)
-    state = SteeredState()
+    state = ServiceLevelState()
     short, factors, served = np.zeros(len(known)), np.zeros(len(known)), np.ones(len(known), dtype=np.int64)
     load = 0.0
     for minute in range(len(known)):
@@ -62,8 +67,8 @@ def drive(
             newest = history.newest
             assert newest is not None
             forecast = Forecast(real.time_at(minute + 1), 60.0, np.full(10, newest.value))
-            state, _ = plan_steered(state, history, forecast, settings)
+            state, _ = plan_for_service_level(state, history, forecast, settings)
             assert state.served is not None
             served[minute] = state.served
-        factors[minute] = factor_of(state.steering, steering)
+        factors[minute] = safety_factor_of(state.steering, steering)
     return Run(short, factors, served, state)

@@ -6,17 +6,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kedastral.core.calming import DOWN_AFTER, Calmed, calm, hold, keep_wanted, steps_held
 from kedastral.core.capacity import ReplicaBounds
-from kedastral.core.steering import Recommended
+from kedastral.core.planning.stabilization import (
+    DOWN_AFTER,
+    Recommendation,
+    StabilizedPlan,
+    hold,
+    keep_wanted,
+    stabilize,
+    steps_held,
+)
 
 BOUNDS = ReplicaBounds(1, 400)
 
 
-def calmed(served: int | None, *plan: int, recent: tuple[int, ...] = (), floor: int | None = None) -> Calmed:
+def calmed(served: int | None, *plan: int, recent: tuple[int, ...] = (), floor: int | None = None) -> StabilizedPlan:
     now = max(*plan[:2], floor or 0)
-    wanted = tuple(Recommended(0.0, count) for count in (*recent, now))
-    return calm(np.array(plan), floor, served, wanted, BOUNDS)
+    wanted = tuple(Recommendation(0.0, count) for count in (*recent, now))
+    return stabilize(np.array(plan), floor, served, wanted, BOUNDS)
 
 
 def planned(served: int | None, *plan: int) -> list[int]:
@@ -55,20 +62,22 @@ def test_never_above_the_most() -> None:
 
 
 def test_what_is_held_fills_up_the_steps_after_the_last_that_is_as_high() -> None:
-    assert hold(np.array([5, 5, 5, 5, 5, 5]), 9, touched=2, steps=4).tolist() == [9, 9, 9, 9, 5, 5]
-    assert hold(np.array([9, 5, 5, 5, 5, 5]), 9, touched=2, steps=4).tolist() == [9, 9, 9, 9, 5, 5]
-    assert hold(np.array([5, 9, 5, 5, 5, 5]), 9, touched=2, steps=4).tolist() == [5, 9, 9, 9, 5, 5]
-    assert hold(np.array([5, 9, 5, 12, 5, 5]), 9, touched=2, steps=4).tolist() == [5, 9, 9, 12, 5, 5]
-    assert hold(np.array([5, 5, 5, 5, 9, 5]), 9, touched=5, steps=4).tolist() == [5, 5, 5, 5, 9, 5]
-    assert hold(np.array([5, 5]), 9, touched=2, steps=4).tolist() == [9, 9]
+    assert hold(np.array([5, 5, 5, 5, 5, 5]), 9, lead_steps=2, steps=4).tolist() == [9, 9, 9, 9, 5, 5]
+    assert hold(np.array([9, 5, 5, 5, 5, 5]), 9, lead_steps=2, steps=4).tolist() == [9, 9, 9, 9, 5, 5]
+    assert hold(np.array([5, 9, 5, 5, 5, 5]), 9, lead_steps=2, steps=4).tolist() == [5, 9, 9, 9, 5, 5]
+    assert hold(np.array([5, 9, 5, 12, 5, 5]), 9, lead_steps=2, steps=4).tolist() == [5, 9, 9, 12, 5, 5]
+    assert hold(np.array([5, 5, 5, 5, 9, 5]), 9, lead_steps=5, steps=4).tolist() == [5, 5, 5, 5, 9, 5]
+    assert hold(np.array([5, 5]), 9, lead_steps=2, steps=4).tolist() == [9, 9]
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=20), st.integers(1, 20), st.integers(1, 20), st.integers(0, 9))
-def test_no_window_that_begins_while_it_is_held_is_lower(plan: list[int], touched: int, steps: int, kept: int) -> None:
-    served = max(plan[:touched]) + kept
-    held = hold(np.array(plan), served, touched, steps)
+def test_no_window_that_begins_while_it_is_held_is_lower(
+    plan: list[int], lead_steps: int, steps: int, kept: int
+) -> None:
+    served = max(plan[:lead_steps]) + kept
+    held = hold(np.array(plan), served, lead_steps, steps)
 
-    windows = [held[i : i + touched] for i in range(min(steps, len(plan)))]
+    windows = [held[i : i + lead_steps] for i in range(min(steps, len(plan)))]
     assert all(window.max() >= served for window in windows)
     assert windows[0].max() == served  # and it adds nothing to what is served now
     assert (held >= plan).all()
@@ -88,7 +97,7 @@ def test_it_is_held_for_five_minutes_and_a_missed_beat(step: float, interval: fl
 
 def wanted_over(*moments: float, interval: float = 30.0) -> list[int]:
     """What is kept after plans at these moments, which wanted 0, 1, 2, ..."""
-    wanted: tuple[Recommended, ...] = ()
+    wanted: tuple[Recommendation, ...] = ()
     for count, at in enumerate(moments):
         wanted = keep_wanted(wanted, at, interval, count)
     return [entry.replicas for entry in wanted]
@@ -121,4 +130,4 @@ def test_a_clock_that_is_set_back_takes_nothing_away() -> None:
 
 
 def test_several_may_be_wanted_at_once() -> None:
-    assert keep_wanted((), 10.0, 30.0, 7, 5) == (Recommended(10.0, 7), Recommended(10.0, 5))
+    assert keep_wanted((), 10.0, 30.0, 7, 5) == (Recommendation(10.0, 7), Recommendation(10.0, 5))

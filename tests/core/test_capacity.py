@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kedastral.core.capacity import (
-    MOST_REPLICAS,
+    MAX_REPLICAS,
     PlanPolicy,
     ReplicaBounds,
     Rounding,
@@ -48,7 +48,7 @@ def test_first_example_of_the_contract() -> None:
 
 
 def test_second_example_of_the_contract() -> None:
-    by = PlanPolicy(target_per_pod=50, headroom=1.2, bounds=ReplicaBounds(fewest=1), prewarm_steps=0)
+    by = PlanPolicy(target_per_pod=50, headroom=1.2, bounds=ReplicaBounds(min=1), prewarm_steps=0)
 
     assert plan([120, 130, 125, 140, 100], by, previous=2) == [3, 4, 3, 4, 3]
 
@@ -176,7 +176,7 @@ def test_no_load_needs_no_pods() -> None:
     assert plan([5e-324], policy(target=1e300)) == [0]
 
 
-@pytest.mark.parametrize("previous", [None, 0, MOST_REPLICAS])
+@pytest.mark.parametrize("previous", [None, 0, MAX_REPLICAS])
 @pytest.mark.parametrize("rounding", Rounding)
 @pytest.mark.parametrize(("load", "target"), [(1e308, 1e-308), (1e308, 5e-324), (1.7e308, 200.0), (3e9, 1.0)])
 def test_a_plan_ends_where_kubernetes_counts_no_further(
@@ -184,9 +184,9 @@ def test_a_plan_ends_where_kubernetes_counts_no_further(
 ) -> None:
     by = policy(target, headroom=1e308, up=1e308, rounding=rounding)
 
-    assert plan([load, load], by, previous) == [MOST_REPLICAS, MOST_REPLICAS]
-    assert reactive_replicas(load, 1e308, by) == MOST_REPLICAS
-    assert MOST_REPLICAS == 2**31 - 1
+    assert plan([load, load], by, previous) == [MAX_REPLICAS, MAX_REPLICAS]
+    assert reactive_replicas(load, 1e308, by) == MAX_REPLICAS
+    assert MAX_REPLICAS == 2**31 - 1
 
 
 def test_huge_loads_end_at_the_maximum() -> None:
@@ -255,7 +255,7 @@ def test_a_policy_of_no_number_is_refused(name: str, value: float) -> None:
 
 @pytest.mark.parametrize(("fewest", "most"), [(-1, 5), (0, -1), (6, 5)])
 def test_bounds_out_of_order_are_refused(fewest: int, most: int) -> None:
-    with pytest.raises(ValueError, match=r"minimum|fewest|most"):
+    with pytest.raises(ValueError, match=r"minimum|min|max"):
         ReplicaBounds(fewest, most)
 
 
@@ -283,8 +283,8 @@ def test_every_plan_is_aligned_bound_and_read_only(values: list[float], by: Plan
 
     assert made.shape == (len(values),)
     assert not made.flags.writeable
-    assert made.min() >= by.bounds.fewest
-    assert made.max() <= (by.bounds.most or MOST_REPLICAS)
+    assert made.min() >= by.bounds.min
+    assert made.max() <= (by.bounds.max or MAX_REPLICAS)
 
 
 @given(st.lists(st.tuples(loads, loads), min_size=1, max_size=12), policies)
@@ -304,8 +304,8 @@ def test_neighbours_differ_by_no_more_than_the_limits(
     hair = 1 + 1e-8  # limits that are whole but for rounding
 
     for before, after in itertools.pairwise(known):
-        most = max(math.ceil(before * by.up_max_factor * hair), math.ceil(by.up_max_factor), by.bounds.fewest)
-        fewest = min(math.floor(before * (1 - by.down_max_pct / 100) / hair), by.bounds.most or MOST_REPLICAS)
+        most = max(math.ceil(before * by.up_max_factor * hair), math.ceil(by.up_max_factor), by.bounds.min)
+        fewest = min(math.floor(before * (1 - by.down_max_pct / 100) / hair), by.bounds.max or MAX_REPLICAS)
         assert fewest <= after <= most
 
 
@@ -318,6 +318,6 @@ def test_the_same_input_gives_the_same_plan(values: list[float], by: PlanPolicy,
 def test_the_floor_covers_the_load_it_is_for(load: float, by: PlanPolicy) -> None:
     floor = reactive_replicas(load, 1.0, by)
 
-    assert by.bounds.fewest <= floor <= (by.bounds.most or MOST_REPLICAS)
-    if floor < (by.bounds.most or MOST_REPLICAS):
+    assert by.bounds.min <= floor <= (by.bounds.max or MAX_REPLICAS)
+    if floor < (by.bounds.max or MAX_REPLICAS):
         assert floor * by.target_per_pod >= load * (1 - 1e-8) - 1e-8 * by.target_per_pod

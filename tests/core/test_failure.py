@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from kedastral.core.failure import LONGEST, Failure, LastFailure
+from kedastral.core.planning.status import LONGEST, Failure, LastFailure
 from kedastral.errors import ModelError, QueryError, SourceError
 from tests.services.parts import make_snapshot
 
@@ -43,10 +43,10 @@ def test_only_a_refused_query_is_told_in_the_words_of_prometheus() -> None:
 
 def test_a_query_is_wrong_that_is_refused_before_it_ever_gave_a_forecast() -> None:
     failed, plan = LastFailure(), make_snapshot()
-    assert failed.refused_from_the_start(None) is None
+    assert failed.refused_from_the_start(has_plan=False) is None
     failed.note(REFUSED, NOW)
-    assert failed.refused_from_the_start(None) is failed.value
-    assert failed.refused_from_the_start(plan) is failed.value, "that was another query's"
+    assert failed.refused_from_the_start(has_plan=False) is failed.value
+    assert failed.refused_from_the_start(has_plan=plan is not None) is failed.value, "that was another query's"
 
 
 @pytest.mark.parametrize("answer", ["forecast", "no forecast"])
@@ -58,11 +58,11 @@ def test_a_query_that_was_answered_may_be_refused_for_a_while(answer: str) -> No
     else:
         failed.note(ModelError("it raised", reason="exception"), NOW)
     failed.note(REFUSED, NOW)
-    assert failed.refused_from_the_start(plan) is None
-    assert failed.refused_from_the_start(None) is failed.value, "there is no plan that goes on"
+    assert failed.refused_from_the_start(has_plan=plan is not None) is None
+    assert failed.refused_from_the_start(has_plan=False) is failed.value, "there is no plan that goes on"
 
 
 def test_a_source_that_is_away_says_nothing_of_the_query() -> None:
     failed = LastFailure()
     failed.note(SourceError("no answer", reason="timeout"), NOW)
-    assert failed.refused_from_the_start(None) is None
+    assert failed.refused_from_the_start(has_plan=False) is None

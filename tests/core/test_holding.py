@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kedastral.core.holding import LENGTHENS, LONGEST_HOLD, SHORTEST_HOLD, held_load, next_hold
+from kedastral.core.planning.service_level import LENGTHENS, MAX_PEAK_HOLD, MIN_PEAK_HOLD, next_peak_hold, peak_load
 from kedastral.core.series import Series
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -19,46 +19,46 @@ def series(*values: float, step: float = 60.0) -> Series:
 
 
 def test_one_jump_lengthens_it_and_the_minutes_that_pay_for_it_shorten_it_again() -> None:
-    hold = SHORTEST_HOLD
+    hold = MIN_PEAK_HOLD
     for _ in range(5):
-        hold = next_hold(hold, 1.0, 0.01, 300.0, returned=True)
-    assert hold == pytest.approx(SHORTEST_HOLD * LENGTHENS, rel=0.03)
+        hold = next_peak_hold(hold, 1.0, 0.01, 300.0, returned=True)
+    assert hold == pytest.approx(MIN_PEAK_HOLD * LENGTHENS, rel=0.03)
     for _ in range(495):
-        hold = next_hold(hold, 1.0, 0.01, 300.0, returned=False)
-    assert hold == pytest.approx(SHORTEST_HOLD)
+        hold = next_peak_hold(hold, 1.0, 0.01, 300.0, returned=False)
+    assert hold == pytest.approx(MIN_PEAK_HOLD)
 
 
 @pytest.mark.parametrize("lead", [1.0, 30.0, 60.0, 600.0])
 def test_a_jump_is_short_for_a_lead_time_and_at_least_a_minute(lead: float) -> None:
-    longer = next_hold(600.0, max(lead / 60, 1.0), 1e-9, lead, returned=True)
+    longer = next_peak_hold(600.0, max(lead / 60, 1.0), 1e-9, lead, returned=True)
     assert longer == pytest.approx(600.0 * LENGTHENS)
 
 
 @given(st.lists(st.booleans(), max_size=200), st.sampled_from([0.1, 0.01, 0.001]), st.sampled_from([1 / 60, 1.0, 5.0]))
 def test_it_stays_within_its_bounds(minutes: list[bool], budget: float, length: float) -> None:
-    hold = SHORTEST_HOLD
+    hold = MIN_PEAK_HOLD
     for returned in minutes:
-        hold = next_hold(hold, length, budget, 300.0, returned=returned)
-        assert SHORTEST_HOLD <= hold <= LONGEST_HOLD
+        hold = next_peak_hold(hold, length, budget, 300.0, returned=returned)
+        assert MIN_PEAK_HOLD <= hold <= MAX_PEAK_HOLD
 
 
 def test_at_its_shortest_nothing_is_held() -> None:
-    assert held_load(series(9.0, 9.0, 9.0), SHORTEST_HOLD) == 0.0
+    assert peak_load(series(9.0, 9.0, 9.0), MIN_PEAK_HOLD) == 0.0
 
 
 def test_the_largest_load_of_the_last_seconds_is_held() -> None:
     seen = series(80.0, 80.0, 50.0, 50.0, *[1.0] * 9)
-    assert held_load(seen, 660.0) == 50.0  # eleven minutes
-    assert held_load(seen, 540.0) == 1.0
-    assert held_load(seen, LONGEST_HOLD) == 80.0  # as far back as is known
+    assert peak_load(seen, 660.0) == 50.0  # eleven minutes
+    assert peak_load(seen, 540.0) == 1.0
+    assert peak_load(seen, MAX_PEAK_HOLD) == 80.0  # as far back as is known
 
 
 def test_a_single_value_may_be_a_mistake_and_is_not_held() -> None:
-    assert held_load(series(2.0, 2.0, 1e6, 2.0, 2.0), 3600.0) == 2.0
-    assert held_load(series(2.0, 2.0, 1e6, np.nan, 2.0), 3600.0) == 2.0
+    assert peak_load(series(2.0, 2.0, 1e6, 2.0, 2.0), 3600.0) == 2.0
+    assert peak_load(series(2.0, 2.0, 1e6, np.nan, 2.0), 3600.0) == 2.0
 
 
 def test_missing_values_hold_nothing() -> None:
-    assert held_load(series(np.nan, np.nan), 3600.0) == 0.0
-    assert held_load(series(np.nan, 4.0, 6.0, np.nan), 3600.0) == 4.0
-    assert held_load(series(5.0), 3600.0) == 0.0
+    assert peak_load(series(np.nan, np.nan), 3600.0) == 0.0
+    assert peak_load(series(np.nan, 4.0, 6.0, np.nan), 3600.0) == 4.0
+    assert peak_load(series(5.0), 3600.0) == 0.0

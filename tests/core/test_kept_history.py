@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kedastral.core.kept_history import KeptHistory, Stretch
+from kedastral.core.history_cache import HistoryCache, Stretch
 
 NAN = math.nan
 
@@ -32,7 +32,7 @@ class Server:
         return np.array([self.value(point, now) for point in range(stretch.first, stretch.last + 1)])
 
 
-def fill(kept: KeptHistory, server: Server, now: int, chunk: int, most: int = sys.maxsize) -> list[Stretch]:
+def fill(kept: HistoryCache, server: Server, now: int, chunk: int, most: int = sys.maxsize) -> list[Stretch]:
     """Read up to ``most`` chunks; gives what was read."""
     read: list[Stretch] = []
     while len(read) < most and (stretch := kept.next_unread(chunk)) is not None:
@@ -53,7 +53,7 @@ def test_after_any_past_it_is_what_a_full_reading_would_give(
     window: int, overlap: int, patience: int, chunk: int, start: int, ticks: list[tuple[int, int]]
 ) -> None:
     overlap = min(overlap, window)
-    kept, server, now = KeptHistory(window, overlap, patience), Server(overlap), start
+    kept, server, now = HistoryCache(window, overlap, patience), Server(overlap), start
     for moved, chunks in ticks:
         now += moved
         kept.move_to(now)
@@ -67,21 +67,21 @@ def test_after_any_past_it_is_what_a_full_reading_would_give(
     np.testing.assert_array_equal(kept.newest_part(), server.read(Stretch(now - window + 1, now), now))
 
 
-def read_to(now: int, window: int = 100, overlap: int = 3) -> tuple[KeptHistory, Server]:
-    kept, server = KeptHistory(window, overlap), Server(overlap)
+def read_to(now: int, window: int = 100, overlap: int = 3) -> tuple[HistoryCache, Server]:
+    kept, server = HistoryCache(window, overlap), Server(overlap)
     kept.move_to(now)
     fill(kept, server, now, 1000)
     return kept, server
 
 
 def test_the_first_reading_is_in_chunks_newest_first() -> None:
-    kept = KeptHistory(10, 3)
+    kept = HistoryCache(10, 3)
     kept.move_to(1000)
     assert fill(kept, Server(0), 1000, 4) == [Stretch(997, 1000), Stretch(993, 996), Stretch(991, 992)]
 
 
 def test_until_all_is_read_the_newest_part_ends_at_the_first_hole() -> None:
-    kept = KeptHistory(10, 3)
+    kept = HistoryCache(10, 3)
     kept.move_to(1000)
     fill(kept, Server(0), 1000, 4, 1)
     assert len(kept.newest_part()) == 4
@@ -119,7 +119,7 @@ def test_a_clock_set_back_within_the_overlap_costs_no_new_beginning(back: int) -
 
 
 def test_gaps_at_the_end_are_read_again_with_the_overlap_before_them_up_to_a_limit() -> None:
-    kept = KeptHistory(100, 3, 10)
+    kept = HistoryCache(100, 3, 10)
     kept.move_to(1000)
     kept.lay(Stretch(901, 1000), np.ones(100))
     for now, first in ((1001, 998), (1002, 998), (1010, 998), (1011, 998), (1012, 999)):
@@ -140,14 +140,14 @@ def test_a_value_that_vanishes_from_the_overlap_is_a_gap() -> None:
 
 
 def test_what_float32_cannot_hold_is_a_gap_and_the_rest_is_close() -> None:
-    kept = KeptHistory(4, 1)
+    kept = HistoryCache(4, 1)
     kept.move_to(3)
     kept.lay(Stretch(0, 3), np.array([1e39, 0.1, 1e-60, 3.4e38]))
     np.testing.assert_allclose(kept.newest_part(), [NAN, 0.1, 0.0, 3.4e38], rtol=1e-7)
 
 
 def test_what_was_read_for_another_window_does_not_get_in() -> None:
-    kept = KeptHistory(3, 1)
+    kept = HistoryCache(3, 1)
     kept.move_to(10)
     kept.lay(Stretch(5, 12), np.arange(5.0, 13.0))
     np.testing.assert_array_equal(kept.newest_part(), [8, 9, 10])
@@ -170,11 +170,11 @@ def test_two_weeks_of_minutes_take_81_kilobytes_and_never_more() -> None:
 @pytest.mark.parametrize(("window", "overlap"), [(0, 1), (1, 0), (1, -5)])
 def test_a_history_of_nothing_cannot_be_kept(window: int, overlap: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        KeptHistory(window, overlap)
+        HistoryCache(window, overlap)
 
 
 def test_values_that_are_no_answer_to_the_stretch_are_refused() -> None:
-    kept = KeptHistory(3, 1)
+    kept = HistoryCache(3, 1)
     with pytest.raises(ValueError, match="nowhere yet"):
         kept.lay(Stretch(1, 1), np.zeros(1))
     kept.move_to(1)

@@ -8,18 +8,19 @@ import numpy as np
 import pytest
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
-from kedastral.core.forecast import Forecast, stand_in
+from kedastral.core.forecast import Forecast, fallback_forecast
+from kedastral.core.planning.planner import Workload, plan_by_service_level
+from kedastral.core.planning.service_level import ServiceLevelSettings, SteeringSettings
+from kedastral.core.planning.status import StatusCode, learning_from, model_failed
+from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.series import Series
 from kedastral.core.snapshot import Snapshot
-from kedastral.core.standing import Status, learning_from, model_failed
-from kedastral.core.steered import SteeredSettings
-from kedastral.core.steering import SteeringSettings
-from kedastral.core.uncertainty import Calibration, UncertaintyState
-from kedastral.core.workload import Workload, plan_by_service_level
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 POLICY = PlanPolicy(100.0, bounds=ReplicaBounds(2, 50))
-WORKLOAD = Workload("shop", "rps", 30, 300.0, POLICY, steered=SteeredSettings(SteeringSettings(POLICY, 0.99, 300.0)))
+WORKLOAD = Workload(
+    "shop", "rps", 30, 300.0, POLICY, service_level=ServiceLevelSettings(SteeringSettings(POLICY, 0.99, 300.0))
+)
 RISE = 12
 """The step of the first forecast from which on it says six times the load."""
 LOSES = UncertaintyState(Calibration(windows=10**6), standing_down=True)
@@ -32,33 +33,33 @@ class Ticks:
     minute: int = 0
     snapshot: Snapshot | None = None
 
-    def plan(self, kind: Status, load: float = 500.0) -> Snapshot:
+    def plan(self, kind: StatusCode, load: float = 500.0) -> Snapshot:
         """The plan of one minute, in which the forecast stands as ``kind`` says, and is of the last value but once."""
         made_at = START + timedelta(minutes=self.minute)
-        points = 60 if kind is Status.TOO_LITTLE_HISTORY else 200
+        points = 60 if kind is StatusCode.TOO_LITTLE_HISTORY else 200
         history = Series(made_at - timedelta(minutes=points - 1), 60.0, np.full(points, load))
         values = np.full(30, load)
         values[RISE:] *= 1 if self.minute else 6
         forecast = Forecast(made_at, 60.0, values)
-        if kind is Status.LEARNING:
-            forecast = stand_in(history, made_at, 30, learning_from(history))
-        if kind is Status.MODEL_FAILED:
-            forecast = stand_in(history, made_at, 30, model_failed(ValueError("it broke")))
-        learnt = LOSES if kind is Status.STANDING_DOWN else None
+        if kind is StatusCode.LEARNING:
+            forecast = fallback_forecast(history, made_at, 30, learning_from(history))
+        if kind is StatusCode.MODEL_FAILED:
+            forecast = fallback_forecast(history, made_at, 30, model_failed(ValueError("it broke")))
+        learnt = LOSES if kind is StatusCode.STANDING_DOWN else None
         self.snapshot = plan_by_service_level(WORKLOAD, history, forecast, self.snapshot, learnt)
-        assert self.snapshot.standing.status is kind
+        assert self.snapshot.status.code is kind
         self.minute += 1
         return self.snapshot
 
 
-NOT_USED = [Status.TOO_LITTLE_HISTORY, Status.LEARNING, Status.MODEL_FAILED]
+NOT_USED = [StatusCode.TOO_LITTLE_HISTORY, StatusCode.LEARNING, StatusCode.MODEL_FAILED]
 
 
 @pytest.mark.parametrize("first", NOT_USED)
 @pytest.mark.parametrize("then", NOT_USED)
-def test_what_a_model_has_said_stays_whatever_stands_in_for_it(first: Status, then: Status) -> None:
+def test_what_a_model_has_said_stays_whatever_stands_in_for_it(first: StatusCode, then: StatusCode) -> None:
     ticks = Ticks()
-    said = ticks.plan(Status.OK).replicas
+    said = ticks.plan(StatusCode.OK).replicas
     assert said[RISE] > 3 * said[0]
     for minute in range(1, 30):
         plan = ticks.plan(first if minute % 2 else then).replicas
@@ -68,25 +69,25 @@ def test_what_a_model_has_said_stays_whatever_stands_in_for_it(first: Status, th
 
 def test_a_forecast_that_is_used_again_takes_back_what_was_said() -> None:
     ticks = Ticks()
-    ticks.plan(Status.OK)
-    ticks.plan(Status.TOO_LITTLE_HISTORY)
-    low = ticks.plan(Status.OK).replicas.max()
-    assert ticks.plan(Status.MODEL_FAILED).replicas.max() == low < 20
+    ticks.plan(StatusCode.OK)
+    ticks.plan(StatusCode.TOO_LITTLE_HISTORY)
+    low = ticks.plan(StatusCode.OK).replicas.max()
+    assert ticks.plan(StatusCode.MODEL_FAILED).replicas.max() == low < 20
 
 
 def test_a_forecast_that_loses_takes_back_what_was_said_for_good() -> None:
     ticks = Ticks()
-    ticks.plan(Status.OK)
-    low = ticks.plan(Status.STANDING_DOWN).replicas.max()
+    ticks.plan(StatusCode.OK)
+    low = ticks.plan(StatusCode.STANDING_DOWN).replicas.max()
     assert low < 20
     for kind in NOT_USED:
         assert ticks.plan(kind).replicas.max() == low
 
 
-@pytest.mark.parametrize("not_used", [Status.TOO_LITTLE_HISTORY, Status.STANDING_DOWN])
-def test_what_was_planned_for_the_last_value_counts_as_said_by_nobody(not_used: Status) -> None:
+@pytest.mark.parametrize("not_used", [StatusCode.TOO_LITTLE_HISTORY, StatusCode.STANDING_DOWN])
+def test_what_was_planned_for_the_last_value_counts_as_said_by_nobody(not_used: StatusCode) -> None:
     ticks = Ticks(minute=1)
     high = ticks.plan(not_used, load=3000.0).replicas.max()
     for _ in range(7):
-        plan = ticks.plan(Status.MODEL_FAILED)
+        plan = ticks.plan(StatusCode.MODEL_FAILED)
     assert plan.replicas.max() < high / 3

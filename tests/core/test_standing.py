@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
+from kedastral.core.planning.status import OK, learning_from, model_failed, span_of, too_little, write_span
 from kedastral.core.series import Series
-from kedastral.core.standing import OK, learning_from, model_failed, span_of, too_little, write_span
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 

@@ -13,23 +13,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
-from kedastral.core.forecast import Forecast, stand_in
+from kedastral.core.forecast import Forecast, fallback_forecast
+from kedastral.core.planning.service_level import (
+    ServiceLevelPlan,
+    ServiceLevelSettings,
+    ServiceLevelState,
+    SteeringSettings,
+    SteeringState,
+    plan_for_service_level,
+)
+from kedastral.core.planning.status import OK, STANDS_DOWN, learning_from
+from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.series import Series
 from kedastral.core.serving import replicas_at
 from kedastral.core.snapshot import Snapshot
-from kedastral.core.standing import OK, STANDS_DOWN, learning_from
-from kedastral.core.steered import (
-    SteeredPlan,
-    SteeredSettings,
-    SteeredState,
-    plan_steered,
-)
-from kedastral.core.steering import SteeringSettings, SteeringState
-from kedastral.core.uncertainty import Calibration, UncertaintyState
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 POLICY = PlanPolicy(10.0, bounds=ReplicaBounds(1, 400), up_max_factor=100.0, down_max_pct=100.0)
-SETTINGS = SteeredSettings(SteeringSettings(POLICY, 0.99, 300.0), least_history=0.0)
+SETTINGS = ServiceLevelSettings(SteeringSettings(POLICY, 0.99, 300.0), least_history=0.0)
 CERTAIN = UncertaintyState(Calibration(thresholds=(0.0, 0.0)), Calibration(thresholds=(0.0, 0.0)))
 STEPS = 30
 
@@ -37,14 +38,14 @@ STEPS = 30
 def tick(
     seen: list[float],
     ahead: list[float] | float,
-    state: SteeredState | None = None,
-    settings: SteeredSettings = SETTINGS,
-) -> tuple[SteeredState, SteeredPlan]:
+    state: ServiceLevelState | None = None,
+    settings: ServiceLevelSettings = SETTINGS,
+) -> tuple[ServiceLevelState, ServiceLevelPlan]:
     history = Series(START, 60.0, np.array(seen))
     made_at = history.time_at(len(history) - 1)
     values = np.full(STEPS, ahead) if isinstance(ahead, float) else np.array(ahead)
-    state = SteeredState(CERTAIN) if state is None else state
-    return plan_steered(state, history, Forecast(made_at, 60.0, values), settings)
+    state = ServiceLevelState(CERTAIN) if state is None else state
+    return plan_for_service_level(state, history, Forecast(made_at, 60.0, values), settings)
 
 
 def test_load_and_factor_become_replicas() -> None:
@@ -54,11 +55,11 @@ def test_load_and_factor_become_replicas() -> None:
     assert plan.replicas.tolist() == [22] * STEPS
     assert plan.upper == pytest.approx([200.0] * STEPS)
     assert plan.floor == 12  # 100 / 10 * 1.1 / 0.95
-    assert (state.served, plan.standing) == (22, OK)
+    assert (state.served, plan.status) == (22, OK)
 
 
 def test_the_margin_of_the_first_quantile_is_added() -> None:
-    state = SteeredState(UncertaintyState(Calibration(fast=0.2, slow=0.2, thresholds=(1.0, 3.0))))
+    state = ServiceLevelState(UncertaintyState(Calibration(fast=0.2, slow=0.2, thresholds=(1.0, 3.0))))
     _, plan = tick([100.0] * 3, 200.0, state)
 
     assert plan.upper == pytest.approx([300 * np.exp(0.2) - 100] * STEPS)  # the day's mean is 100
@@ -67,10 +68,10 @@ def test_the_margin_of_the_first_quantile_is_added() -> None:
 def test_a_strict_level_widens_the_margin_with_the_factor() -> None:
     settings = attrs.evolve(SETTINGS, steering=attrs.evolve(SETTINGS.steering, service_level=0.999))
     uncertainty = UncertaintyState(Calibration(fast=0.2, slow=0.2, thresholds=(1.0, 3.0)))
-    _, plan = tick([100.0] * 3, 200.0, SteeredState(uncertainty, SteeringState(1.5)), settings)
+    _, plan = tick([100.0] * 3, 200.0, ServiceLevelState(uncertainty, SteeringState(1.5)), settings)
 
     assert plan.upper[0] == pytest.approx(300 * np.exp(0.2 * 1.5**2) - 100)
-    _, plan = tick([100.0] * 3, 200.0, SteeredState(uncertainty, SteeringState(0.8)), settings)
+    _, plan = tick([100.0] * 3, 200.0, ServiceLevelState(uncertainty, SteeringState(0.8)), settings)
     assert plan.upper[0] == pytest.approx(300 * np.exp(0.2) - 100)
 
 
@@ -91,26 +92,26 @@ def test_a_fixed_headroom_multiplies_the_upper_quantile_and_keeps_its_floor() ->
 
 def test_a_fixed_headroom_is_not_steered_but_its_budget_is_told() -> None:
     settings = attrs.evolve(SETTINGS, headroom=1.0)
-    state = SteeredState(CERTAIN)
+    state = ServiceLevelState(CERTAIN)
     for minute in range(1, 20):
         state, plan = tick([10.0] * 5 + [100.0] * minute, 10.0, state, settings)
 
-    assert state.steering.h is None
+    assert state.steering.safety_factor is None
     assert plan.factor == 1.0
     assert state.steering.minutes > 0
 
 
 def test_pods_are_held_for_the_largest_load_of_late() -> None:
-    held = SteeredState(CERTAIN, SteeringState(1.0, hold=3600.0))
+    held = ServiceLevelState(CERTAIN, SteeringState(1.0, peak_hold=3600.0))
     seen = [380.0, 380.0, *[10.0] * 30]
 
     assert tick(seen, 10.0, held)[1].floor == 40  # at 95 % of what they sustain
     assert tick([*seen, *[10.0] * 30], 10.0, held)[1].floor == 2
-    assert tick(seen, 10.0, SteeredState(CERTAIN, SteeringState(1.0)))[1].floor == 2
+    assert tick(seen, 10.0, ServiceLevelState(CERTAIN, SteeringState(1.0)))[1].floor == 2
 
 
 def test_without_a_floor_or_under_a_fixed_headroom_nothing_is_held() -> None:
-    held = SteeredState(CERTAIN, SteeringState(1.0, hold=3600.0))
+    held = ServiceLevelState(CERTAIN, SteeringState(1.0, peak_hold=3600.0))
     seen = [380.0, 380.0, *[10.0] * 30]
 
     assert tick(seen, 10.0, held, attrs.evolve(SETTINGS, reactive_headroom=None))[1].floor is None
@@ -126,9 +127,9 @@ def test_without_a_floor_there_is_none() -> None:
 def test_a_model_that_loses_is_replaced_by_the_last_value_and_says_so() -> None:
     last = Calibration(thresholds=(0.0, 0.0), loss=0.1)
     loses = UncertaintyState(Calibration(thresholds=(0.0, 0.0), loss=0.2), last, (), True)
-    state, plan = tick([100.0] * 3, 900.0, SteeredState(loses))
+    state, plan = tick([100.0] * 3, 900.0, ServiceLevelState(loses))
 
-    assert plan.standing == STANDS_DOWN
+    assert plan.status == STANDS_DOWN
     assert plan.upper == pytest.approx([100.0] * STEPS)
     assert state.uncertainty.pending[0].model.largest == 900.0  # and is still judged
 
@@ -140,7 +141,7 @@ def test_a_history_of_gaps_alone_cannot_be_planned_from() -> None:
 
 def test_the_state_can_be_stored() -> None:
     state, _ = tick([100.0] * 5, 200.0)
-    again = cattrs.structure(json.loads(json.dumps(cattrs.unstructure(state))), SteeredState)
+    again = cattrs.structure(json.loads(json.dumps(cattrs.unstructure(state))), ServiceLevelState)
 
     assert again == state
 
@@ -153,7 +154,7 @@ def test_the_state_can_be_stored() -> None:
 def test_what_is_remembered_as_served_is_what_the_serving_rule_reads(
     seen: list[float], ahead: list[float], h: float
 ) -> None:
-    state = SteeredState(steering=SteeringState(h))
+    state = ServiceLevelState(steering=SteeringState(h))
     for minute in range(10, len(seen)):
         state, plan = tick(seen[:minute], ahead, state)
         made_at = START + timedelta(minutes=minute - 1)
@@ -167,8 +168,8 @@ def test_what_is_remembered_as_served_is_what_the_serving_rule_reads(
 @given(st.lists(st.floats(0, 1e5), min_size=12, max_size=30), st.sampled_from([0.125, 2.0, 1024.0]))
 def test_the_unit_of_the_load_does_not_matter(seen: list[float], factor: float) -> None:
     def served(scale: float) -> list[int | None]:
-        settings = SteeredSettings(SteeringSettings(attrs.evolve(POLICY, target_per_pod=8.0 * scale)))
-        state, all_served = SteeredState(), []
+        settings = ServiceLevelSettings(SteeringSettings(attrs.evolve(POLICY, target_per_pod=8.0 * scale)))
+        state, all_served = ServiceLevelState(), []
         for minute in range(1, len(seen)):
             history = [value * scale for value in seen[:minute]]
             state, _ = tick(history, history[-1], state, settings)
@@ -184,7 +185,7 @@ def test_the_model_leads_from_two_hours_of_history_on(minutes: int, status: str)
     settings = attrs.evolve(SETTINGS, least_history=7200.0)
     _, plan = tick([np.nan] * 30 + [100.0] * minutes, 900.0, settings=settings)
 
-    assert plan.standing.status == status
+    assert plan.status.code == status
     assert plan.replicas[0] == (99 if status == "ok" else 11)
 
 
@@ -192,9 +193,9 @@ def test_what_stands_in_for_a_forecast_is_planned_with_the_last_values_margin_an
     history = Series(START, 60.0, np.full(200, 100.0))
     learning = learning_from(history)
     wide = UncertaintyState(Calibration(thresholds=(9.0, 9.0)), Calibration(thresholds=(0.0, 0.0)))
-    made = stand_in(history, history.time_at(199), STEPS, learning)
-    state, plan = plan_steered(SteeredState(wide), history, made, SETTINGS)
+    made = fallback_forecast(history, history.time_at(199), STEPS, learning)
+    state, plan = plan_for_service_level(ServiceLevelState(wide), history, made, SETTINGS)
 
-    assert plan.standing == learning
+    assert plan.status == learning
     assert plan.replicas.tolist() == [11] * STEPS
     assert state.uncertainty.pending == ()

@@ -4,8 +4,8 @@
 import numpy as np
 import pytest
 
+from kedastral.core.planning.service_level import HIGHEST, LOWEST
 from kedastral.core.series import Floats
-from kedastral.core.steering import HIGHEST, LOWEST
 from tests.core.steered_runs import DAY, TARGET, drive
 
 HOUR = 60

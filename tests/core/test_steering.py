@@ -13,22 +13,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
-from kedastral.core.series import Series
-from kedastral.core.steering import (
+from kedastral.core.planning.service_level import (
     BUDGET_DAYS,
     HIGHEST,
     LOWEST,
     Account,
     Judged,
-    Recommended,
     SteeringSettings,
     SteeringState,
-    factor_of,
     judge,
     ready_during,
     remember,
+    safety_factor_of,
     steer,
 )
+from kedastral.core.planning.stabilization import Recommendation
+from kedastral.core.series import Series
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 ZERO = START.timestamp()
@@ -38,11 +38,11 @@ ENOUGH, SHORT = Judged(ZERO, 1.0, 49.0, 5), Judged(ZERO, 1.0, 51.0, 5)
 
 
 def steered(outcome: Judged, settings: SteeringSettings = SETTINGS, h: float | None = 1.0) -> float | None:
-    return steer(SteeringState(h), outcome, settings).h
+    return steer(SteeringState(h), outcome, settings).safety_factor
 
 
-def answers(*replicas: int, first: float = 0.0, apart: float = 60.0) -> tuple[Recommended, ...]:
-    return tuple(Recommended(ZERO + first + i * apart, count) for i, count in enumerate(replicas))
+def answers(*replicas: int, first: float = 0.0, apart: float = 60.0) -> tuple[Recommendation, ...]:
+    return tuple(Recommendation(ZERO + first + i * apart, count) for i, count in enumerate(replicas))
 
 
 def test_a_minute_short_of_pods_raises_the_factor_a_hundred_good_ones_take_it_back() -> None:
@@ -61,7 +61,7 @@ def test_longer_steps_count_for_their_minutes() -> None:
 
 @pytest.mark.parametrize(("level", "first"), [(0.9, 1.1), (0.995, 1.1), (0.999, 1.2), (0.9999, 1.2)])
 def test_where_it_begins(level: float, first: float) -> None:
-    assert factor_of(SteeringState(), attrs.evolve(SETTINGS, service_level=level)) == first
+    assert safety_factor_of(SteeringState(), attrs.evolve(SETTINGS, service_level=level)) == first
 
 
 def test_load_at_exactly_what_the_pods_sustain_is_enough() -> None:
@@ -97,23 +97,23 @@ def test_at_the_most_replicas_nothing_moves(load: float) -> None:
 def test_a_minute_short_by_more_than_the_factor_could_add_lengthens_the_hold_if_such_load_is_known(
     h: float, load: float, known: float, longer: bool
 ) -> None:
-    state = SteeringState(h, hold=600.0)
-    assert (steer(state, attrs.evolve(SHORT, load=load, known=known), SETTINGS).hold > 600.0) == longer
+    state = SteeringState(h, peak_hold=600.0)
+    assert (steer(state, attrs.evolve(SHORT, load=load, known=known), SETTINGS).peak_hold > 600.0) == longer
 
 
 @pytest.mark.parametrize(("seen", "longer"), [((90.0, 90.0), True), ((90.0, 1.0), False), ((1.0, 1.0), False)])
 def test_what_is_known_is_what_had_lasted_when_pods_had_to_be_ordered(seen: tuple[float, ...], longer: bool) -> None:
-    state = SteeringState(1.0, ZERO + 60 * 7, answers(*[2] * 8), hold=600.0)
+    state = SteeringState(1.0, ZERO + 60 * 7, answers(*[2] * 8), peak_hold=600.0)
     history = Series(FIRST_DATED, 60.0, np.array([*seen, 1.0, 1.0, 90.0, 90.0, 90.0, 90.0]))
-    assert (judge(state, history, SETTINGS).hold > 600.0) == longer
+    assert (judge(state, history, SETTINGS).peak_hold > 600.0) == longer
 
 
 def test_a_good_minute_shortens_the_hold_unless_a_guard_keeps_it() -> None:
-    state = SteeringState(1.0, hold=600.0)
-    assert steer(state, ENOUGH, SETTINGS).hold < 600.0
-    assert steer(state, attrs.evolve(ENOUGH, ready=1, load=9.0), SETTINGS).hold == 600.0
-    assert steer(state, attrs.evolve(SHORT, ready=40, load=4e3), SETTINGS).hold == 600.0
-    assert steer(state, ENOUGH, attrs.evolve(SETTINGS, observing=True)).hold == 600.0
+    state = SteeringState(1.0, peak_hold=600.0)
+    assert steer(state, ENOUGH, SETTINGS).peak_hold < 600.0
+    assert steer(state, attrs.evolve(ENOUGH, ready=1, load=9.0), SETTINGS).peak_hold == 600.0
+    assert steer(state, attrs.evolve(SHORT, ready=40, load=4e3), SETTINGS).peak_hold == 600.0
+    assert steer(state, ENOUGH, attrs.evolve(SETTINGS, observing=True)).peak_hold == 600.0
 
 
 def test_without_a_maximum_there_is_none_to_be_at() -> None:
@@ -125,14 +125,14 @@ def test_without_a_maximum_there_is_none_to_be_at() -> None:
 def test_what_is_only_observed_is_measured_and_steers_nothing() -> None:
     observed = steer(SteeringState(1.0), SHORT, attrs.evolve(SETTINGS, observing=True))
     acted_on = steer(SteeringState(1.0), SHORT, SETTINGS)
-    assert (observed.h, observed.hold) == (1.0, SteeringState().hold)
+    assert (observed.safety_factor, observed.peak_hold) == (1.0, SteeringState().peak_hold)
     assert (observed.spent, observed.account) == (acted_on.spent, acted_on.account)
 
 
 def test_minutes_that_do_not_steer_spend_all_the_same() -> None:
     state = steer(SteeringState(1.0), attrs.evolve(SHORT, ready=40, load=401.0), SETTINGS)
 
-    assert (state.h, state.minutes_short) == (1.0, 1.0)
+    assert (state.safety_factor, state.minutes_short) == (1.0, 1.0)
 
 
 def test_missing_values_are_not_judged() -> None:
@@ -213,7 +213,7 @@ def test_a_value_that_comes_late_is_judged_when_it_comes() -> None:
 def test_the_past_before_the_first_tick_is_nobodys_doing() -> None:
     state = judge(SteeringState(), Series(FIRST_DATED, 60.0, np.full(60, 1e6)), SETTINGS)
 
-    assert (state.h, state.minutes, state.judged_until) == (None, 0.0, ZERO + 60 * 60)
+    assert (state.safety_factor, state.minutes, state.judged_until) == (None, 0.0, ZERO + 60 * 60)
 
 
 def test_answers_of_one_step_are_kept_as_the_fewest() -> None:
@@ -221,7 +221,7 @@ def test_answers_of_one_step_are_kept_as_the_fewest() -> None:
     for at, replicas in ((0, 5), (30, 4), (60, 9), (90, 11)):
         state = remember(state, ZERO + at, replicas, 60.0, SETTINGS)
 
-    assert state.recommended == (Recommended(ZERO, 4), Recommended(ZERO + 60, 9))
+    assert state.recommended == (Recommendation(ZERO, 4), Recommendation(ZERO + 60, 9))
 
 
 def test_only_what_can_still_be_judged_is_kept() -> None:
@@ -273,7 +273,7 @@ def test_the_share_of_short_minutes_settles_at_the_budget(level: float) -> None:
     rng = np.random.default_rng(1)
     state, short = SteeringState(), 0
     for load in 100 * np.exp(rng.normal(0, 0.15, 20_000)):
-        ready = math.ceil(100 * factor_of(state, settings) / 10)
+        ready = math.ceil(100 * safety_factor_of(state, settings) / 10)
         state = steer(state, Judged(ZERO, 1.0, load, ready), settings)
         short += load > ready * 10
 
@@ -287,7 +287,7 @@ def test_whatever_happens_the_factor_is_bounded(minutes: list[tuple[float, int]]
     for load, ready in minutes:
         state = steer(state, Judged(ZERO, 1.0, load, ready), settings)
 
-        assert LOWEST <= factor_of(state, settings) <= HIGHEST
+        assert LOWEST <= safety_factor_of(state, settings) <= HIGHEST
 
 
 def test_pods_that_were_needed_missing_and_spare_are_counted() -> None:

@@ -11,16 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kedastral.core.calming import DOWN_AFTER, DOWN_BAND
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
-from kedastral.core.forecast import Forecast, stand_in
+from kedastral.core.forecast import Forecast, fallback_forecast
+from kedastral.core.planning.planner import Workload, plan_by_service_level
+from kedastral.core.planning.service_level import ServiceLevelSettings, SteeringSettings
+from kedastral.core.planning.stabilization import DOWN_AFTER, DOWN_BAND
+from kedastral.core.planning.status import model_failed
 from kedastral.core.series import Series
 from kedastral.core.serving import replicas_at
 from kedastral.core.snapshot import Snapshot
-from kedastral.core.standing import model_failed
-from kedastral.core.steered import SteeredSettings
-from kedastral.core.steering import SteeringSettings
-from kedastral.core.workload import Workload, plan_by_service_level
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 POLICY = PlanPolicy(10.0, bounds=ReplicaBounds(1, 400))
@@ -53,12 +52,12 @@ class Told:
 
     def tick(self, second: int, *, fails: bool) -> None:
         steering = SteeringSettings(POLICY, 0.99, LEAD)
-        steered = SteeredSettings(steering, least_history=0.0, interval=float(self.interval))
-        workload = Workload("shop", "rps", round(HORIZON / self.step), LEAD, POLICY, steered=steered)
+        steered = ServiceLevelSettings(steering, least_history=0.0, interval=float(self.interval))
+        workload = Workload("shop", "rps", round(HORIZON / self.step), LEAD, POLICY, service_level=steered)
         newest = second // self.step
         ends = np.arange(newest - 599, newest + 1) * self.step
         history = Series(at(float(ends[0])), self.step, [self.measured(end) for end in ends])
-        forecast = stand_in(history, at(second), workload.steps, model_failed(ValueError("it broke")))
+        forecast = fallback_forecast(history, at(second), workload.steps, model_failed(ValueError("it broke")))
         if not fails:
             values = forecast.values if self.ahead is None else self.ahead(second, history)
             forecast = Forecast(at(second), self.step, np.asarray(values, dtype=float))
@@ -134,8 +133,8 @@ def test_whatever_is_forecast_less_is_told_at_ticks_alone_and_only_what_nobody_w
     for second in range(0, 1200, interval):
         told.run(interval)
         assert told.snapshot is not None
-        assert told.snapshot.steered is not None
-        wanted.append((second, told.snapshot.steered.state.wanted[-1].replicas))
+        assert told.snapshot.service_level is not None
+        wanted.append((second, told.snapshot.service_level.state.wanted[-1].replicas))
 
     for second in falls(told.by_second):
         assert second % interval == 0

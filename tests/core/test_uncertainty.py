@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kedastral.core.series import Series
-from kedastral.core.uncertainty import (
+from kedastral.core.planning.uncertainty import (
     ENOUGH_WINDOWS,
     MOST_SURPRISE,
     QUANTILES,
@@ -25,6 +24,7 @@ from kedastral.core.uncertainty import (
     offset_of,
     upper_path,
 )
+from kedastral.core.series import Series
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 STEPS = 10
@@ -68,9 +68,9 @@ def test_a_forecast_that_is_always_wrong_by_a_factor_is_set_right(bias: float) -
 
 
 def test_margins_widen_within_minutes_when_the_noise_does() -> None:
-    calm = noise(2000, 0.02)
-    before = run(calm).model.margins[0]
-    wild = np.concatenate([calm, 100 * np.exp(np.random.default_rng(2).normal(0, 0.4, 20))])
+    stabilize = noise(2000, 0.02)
+    before = run(stabilize).model.margins[0]
+    wild = np.concatenate([stabilize, 100 * np.exp(np.random.default_rng(2).normal(0, 0.4, 20))])
     after = run(wild).model.margins[0]
 
     assert after > 3 * before
@@ -227,7 +227,9 @@ def test_the_error_at_the_lead_is_kept_beside_that_of_the_last_value() -> None:
     state = UncertaintyState()
     for seen in range(1, len(load) + 1):
         history = series(load[:seen])
-        state = expect(observe(state, history, 5), history, load[seen - 1] + np.arange(1.0, 11.0) + 0.5, 5, touched=3)
+        state = expect(
+            observe(state, history, 5), history, load[seen - 1] + np.arange(1.0, 11.0) + 0.5, 5, lead_steps=3
+        )
 
     # always half a unit too high, and three steps behind
     assert state.model.error / state.last.error == pytest.approx(0.5 / 3)

@@ -8,10 +8,10 @@ import pytest
 
 from kedastral.core.capacity import ReplicaBounds
 from kedastral.core.forecast import Forecast
-from kedastral.core.unheld import Unheld
+from kedastral.core.planning.stabilization import UnstabilizedPlan
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-PLAN = Unheld.of(START, 60.0, np.array([3, 5, 8, 6, 9, 2]))
+PLAN = UnstabilizedPlan.of(START, 60.0, np.array([3, 5, 8, 6, 9, 2]))
 BOUNDS = ReplicaBounds(1, 50)
 
 

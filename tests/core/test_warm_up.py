@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from kedastral.core.ports import LearningModel
+from kedastral.core.planning.calibration import forecast_again, judge_past, warm_up
+from kedastral.core.ports import TrainableModel
 from kedastral.core.series import Floats, Series
-from kedastral.core.warm_up import forecast_again, judge_past, warm_up
-from kedastral.errors import ModelError, NotLearntError
+from kedastral.errors import ModelError, NotFittedError
 from kedastral.models import MODELS
 from kedastral.models.auto import AutoModel
-from kedastral.models.last_value import LastValue
+from kedastral.models.naive import LastValue
 
 NOW = datetime(2026, 3, 9, 8, 17, 3, 250_000, tzinfo=UTC)
 STEPS, WINDOW = 30, 8
@@ -52,7 +52,7 @@ def test_learning_tells_as_much_as_forecasting_again_does(step: float) -> None:
     told = warm_up(model, history, STEPS, WINDOW, made_at=NOW)
     again = judge_past(forecast_again(AutoModel(), history, STEPS, 200), history, WINDOW)
 
-    assert isinstance(model, LearningModel)
+    assert isinstance(model, TrainableModel)
     assert told.model.windows > 50
     assert told.model.margins[0] == pytest.approx(again.model.margins[0], rel=0.5)
     assert told.last.margins[0] == pytest.approx(again.last.margins[0], rel=0.5)
@@ -61,12 +61,12 @@ def test_learning_tells_as_much_as_forecasting_again_does(step: float) -> None:
 def test_what_was_learnt_is_forecast_with_and_otherwise_it_has_to_learn_first() -> None:
     history, model = history_of(noisy(1440)), AutoModel()
 
-    with pytest.raises(NotLearntError):
+    with pytest.raises(NotFittedError):
         model.recall(history, NOW, STEPS)
     model.learn(history, NOW, STEPS)
 
     assert model.recall(history, NOW, STEPS) == AutoModel().forecast(history, NOW, STEPS)
-    with pytest.raises(NotLearntError):
+    with pytest.raises(NotFittedError):
         model.recall(history_of(noisy(1440)[::-1]), NOW, STEPS)
 
 
@@ -88,4 +88,4 @@ def test_a_history_that_ends_before_now_is_judged_where_it_was_measured() -> Non
 
 
 def test_only_models_that_keep_what_they_learn_are_learning_models() -> None:
-    assert [name for name, kind in MODELS.items() if isinstance(kind.make(), LearningModel)] == ["auto"]
+    assert [name for name, kind in MODELS.items() if isinstance(kind.make(), TrainableModel)] == ["auto"]

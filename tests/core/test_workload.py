@@ -9,11 +9,11 @@ import pytest
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
+from kedastral.core.planning.planner import Workload, keep_plan, plan_by_headroom
+from kedastral.core.planning.status import model_failed
 from kedastral.core.series import Series
 from kedastral.core.serving import replicas_at
 from kedastral.core.snapshot import Snapshot
-from kedastral.core.standing import model_failed
-from kedastral.core.workload import Workload, keep_plan, plan_by_headroom
 from kedastral.errors import ModelError
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
@@ -40,7 +40,7 @@ def test_a_kept_plan_is_the_plan_as_it_was() -> None:
     before = plan()
     kept = keep_plan(WORKLOAD, history_of(1000), before, FAILED)
     assert kept.replicas.tolist() == before.replicas.tolist()
-    assert attrs.evolve(kept, replicas=before.replicas, standing=before.standing) == before
+    assert attrs.evolve(kept, replicas=before.replicas, status=before.status) == before
 
 
 @pytest.mark.parametrize(

@@ -13,19 +13,18 @@ import pytest
 import trio
 
 from kedastral.adapters.synthetic import SyntheticLoad, SyntheticSource
-from kedastral.config.loading import load
-from kedastral.config.settings import DemoSettings
-from kedastral.demo import BEGIN, SYNC_PERIOD, Comparison, Demo, open_demo
+from kedastral.demo import BEGIN, SYNC_PERIOD, Demo, DemoComparison, open_demo
 from kedastral.models import MODELS
+from kedastral.settings.resolve import DemoSettings, load
 
 ANY_PORT = {"--http-listen": "127.0.0.1:0", "--grpc-listen": "127.0.0.1:0"}
 COMMAND = [sys.executable, "-m", "kedastral", "demo", "--http-listen=127.0.0.1:0", "--grpc-listen=127.0.0.1:0"]
 
 
-def begin(**flags: str) -> Comparison:
+def begin(**flags: str) -> DemoComparison:
     given = {"--" + name.replace("_", "-"): value for name, value in flags.items()}
     settings = load(DemoSettings, given, {}).settings
-    return Comparison.begin(SyntheticLoad(peak=1500.0, noise=0.0), settings)
+    return DemoComparison.begin(SyntheticLoad(peak=1500.0, noise=0.0), settings)
 
 
 def test_what_is_not_served_is_demand_above_the_ready_pods() -> None:

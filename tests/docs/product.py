@@ -12,12 +12,11 @@ from prometheus_client.metrics import MetricWrapperBase
 from kedastral._proto.externalscaler_grpc import ExternalScalerBase
 from kedastral.cli.main import COMMANDS, cli
 from kedastral.clock import SystemClock
-from kedastral.config.fields import settings_of
 from kedastral.core.serving import StalePolicy
 from kedastral.core.snapshot import Snapshot
-from kedastral.metrics import Metrics
-from kedastral.services.readiness import Readiness
-from kedastral.services.snapshot_api import SnapshotView, create_app
+from kedastral.serving.metrics import Metrics
+from kedastral.serving.snapshot_api import Readiness, SnapshotView, create_app
+from kedastral.settings.schema import settings_of
 from tests.docs.pages import ROOT
 
 

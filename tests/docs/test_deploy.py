@@ -11,11 +11,10 @@ import pytest
 import yaml
 
 from kedastral.app import STOP_WITHIN
-from kedastral.config.keys import QUERY, SOURCE_SETTINGS, WORKLOAD_SETTINGS
-from kedastral.config.loading import load
-from kedastral.config.settings import RunSettings
 from kedastral.core.serving import OnStale
-from kedastral.services.external_scaler import TARGET
+from kedastral.serving.scaler import TARGET
+from kedastral.settings.resolve import RunSettings, load
+from kedastral.settings.sources import QUERY, SOURCE_SETTINGS, WORKLOAD_SETTINGS
 from tests.docs import product
 from tests.docs.pages import ROOT, bare, blocks, read, tables
 
@@ -444,7 +443,7 @@ def test_the_image_starts_the_program_itself_so_that_it_gets_sigterm() -> None:
 def test_the_image_exposes_the_ports_that_are_listened_on_by_default() -> None:
     (exposed,) = last_stage("EXPOSE")
     from kedastral.cli.main import COMMANDS
-    from kedastral.config.fields import settings_of
+    from kedastral.settings.schema import settings_of
 
     defaults = {
         setting.default for kind in COMMANDS.values() for setting in settings_of(kind) if setting.kind == "address"

@@ -20,11 +20,11 @@ from grpclib.const import Status
 
 from kedastral.adapters.http_model import HttpForecaster, open_model_client
 from kedastral.cli.main import COMMANDS, cli
-from kedastral.config.fields import settings_of
-from kedastral.config.oddities import WARNINGS
-from kedastral.core.failure import WORDS
+from kedastral.core.planning.status import WORDS
 from kedastral.core.series import Series
 from kedastral.models import MODELS
+from kedastral.settings.rules import WARNINGS
+from kedastral.settings.schema import settings_of
 from kedastral.wire import read_snapshot, write_snapshot
 from tests.docs import product
 from tests.docs.pages import PAGES, ROOT, anchors, bare, blocks, commands, inline_code, links, prose, read, tables
@@ -232,7 +232,7 @@ def test_every_rpc_is_documented() -> None:
 
 
 def test_trigger_metadata_is_what_the_scaler_reads() -> None:
-    source = "".join(read(ROOT / "kedastral" / "services" / name) for name in ("scaler.py", "directory.py"))
+    source = "".join(read(ROOT / "kedastral" / name) for name in ("serving/scaler.py", "core/trigger.py"))
     read_by_us = set(re.findall(r'find_said\((?:self\.)?metadata, "(\w+)"', source))
     assert {bare(row["key"]) for row in table_of(DOCS / "keda.md", "key")} == read_by_us | {"scalerAddress"}
 

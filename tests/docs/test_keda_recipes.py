@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import yaml
 
-from kedastral.config.fleet_settings import DataSourceSettings
-from kedastral.config.metadata import BY_KEY, OWN, read_workload
-from kedastral.config.units import HttpUrl
 from kedastral.core.forecast import Forecast
 from kedastral.core.serving import OnStale, StalePolicy, decide
 from kedastral.core.snapshot import Mode, Snapshot
+from kedastral.settings.declarations import DataSourceSettings
+from kedastral.settings.resolve import BY_KEY, OWN, read_workload
+from kedastral.settings.types import HttpUrl
 from tests.docs.pages import PAGES, ROOT, bare, blocks, read, tables
 from tests.loop import timelines
 from tests.loop.formula import Formula

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kedastral.adapters.prometheus import RangeQuery
-from kedastral.adapters.prometheus_access import PrometheusAccess, open_prometheus_client
-from kedastral.adapters.prometheus_history import PrometheusHistory
+from kedastral.adapters.prometheus.access import PrometheusAccess, open_prometheus_client
+from kedastral.adapters.prometheus.range_queries import PrometheusHistory
+from kedastral.adapters.prometheus.source import RangeQuery
 from tests.backtest.loads import SHORT, call, wave
 from tests.integration.conftest import PrometheusServer, require_program
 

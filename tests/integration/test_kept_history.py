@@ -12,11 +12,11 @@ import attrs
 import numpy as np
 import pytest
 
-from kedastral.adapters.prometheus import PrometheusSource, RangeQuery
-from kedastral.adapters.prometheus_access import PrometheusAccess, open_prometheus_client
-from kedastral.adapters.request_limits import RequestLimits
+from kedastral.adapters.prometheus.access import PrometheusAccess, open_prometheus_client
+from kedastral.adapters.prometheus.limits import RequestLimits
+from kedastral.adapters.prometheus.source import PrometheusSource, RangeQuery
 from tests.integration.conftest import PrometheusServer, wait_until
-from tests.process.running import ANY_PORT, Process, fetch, wait_for
+from tests.process.running import ANY_PORT, ProcessInput, fetch, wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -129,7 +129,7 @@ def test_a_running_kedastral_asks_for_no_more(prometheus_server: PrometheusServe
         "--horizon": "60s",
         "--stale-after": "1m",
     }
-    with Process("run", {**flags, "--lead-time": "10s"}) as kedastral:
+    with ProcessInput("run", {**flags, "--lead-time": "10s"}) as kedastral:
         [port] = kedastral.ports("HTTP")
 
         def ticks() -> int:

@@ -18,12 +18,12 @@ import pytest
 import trio
 import trustme
 
-from kedastral.adapters.prometheus import PrometheusSource, RangeQuery
-from kedastral.adapters.prometheus_access import PrometheusAccess, open_prometheus_client
-from kedastral.adapters.prometheus_api import PrometheusApi, Question
-from kedastral.core.secret import Secret
+from kedastral.adapters.prometheus.access import PrometheusAccess, open_prometheus_client
+from kedastral.adapters.prometheus.api import PrometheusApi, Question
+from kedastral.adapters.prometheus.source import PrometheusSource, RangeQuery
 from kedastral.core.series import Series
 from kedastral.errors import SourceError
+from kedastral.secrets import Secret
 from tests.integration.conftest import PrometheusServer, free_port
 
 pytestmark = pytest.mark.integration
@@ -166,7 +166,7 @@ class StandIn:
 
 
 @pytest.fixture
-async def stand_in(nursery: trio.Nursery) -> AsyncIterator[StandIn]:
+async def fallback_forecast(nursery: trio.Nursery) -> AsyncIterator[StandIn]:
     authority = trustme.CA()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("localhost").configure_cert(context)
@@ -212,30 +212,32 @@ async def read_with(access: PrometheusAccess) -> Series:
 
 
 @pytest.fixture
-def ca_file(stand_in: StandIn, tmp_path: Path) -> Path:
+def ca_file(fallback_forecast: StandIn, tmp_path: Path) -> Path:
     path = tmp_path / "ca.pem"
-    stand_in.authority.cert_pem.write_to_path(str(path))
+    fallback_forecast.authority.cert_pem.write_to_path(str(path))
     return path
 
 
-async def test_the_right_password_over_tls_is_let_in(stand_in: StandIn, ca_file: Path) -> None:
-    series = await read_with(PrometheusAccess(stand_in.url, "me", Secret("right"), ca_file=ca_file))
+async def test_the_right_password_over_tls_is_let_in(fallback_forecast: StandIn, ca_file: Path) -> None:
+    series = await read_with(PrometheusAccess(fallback_forecast.url, "me", Secret("right"), ca_file=ca_file))
     assert series.values[-1] == 1
-    assert stand_in.seen == [None]
+    assert fallback_forecast.seen == [None]
 
 
-async def test_a_wrong_password_is_refused_without_showing_it(stand_in: StandIn, ca_file: Path) -> None:
+async def test_a_wrong_password_is_refused_without_showing_it(fallback_forecast: StandIn, ca_file: Path) -> None:
     with pytest.raises(SourceError, match="HTTP 401: the credentials were not accepted") as caught:
-        await read_with(PrometheusAccess(stand_in.url, "me", Secret("hush"), ca_file=ca_file))
+        await read_with(PrometheusAccess(fallback_forecast.url, "me", Secret("hush"), ca_file=ca_file))
     assert caught.value.reason == "refused"
     assert "hush" not in str(caught.value)
-    assert len(stand_in.seen) == 1
+    assert len(fallback_forecast.seen) == 1
 
 
-async def test_a_password_file_that_was_rotated_is_read_again(stand_in: StandIn, ca_file: Path, tmp_path: Path) -> None:
+async def test_a_password_file_that_was_rotated_is_read_again(
+    fallback_forecast: StandIn, ca_file: Path, tmp_path: Path
+) -> None:
     file = tmp_path / "password"
     file.write_text("wrong\n")
-    access = PrometheusAccess(stand_in.url, "me", password_file=file, ca_file=ca_file)
+    access = PrometheusAccess(fallback_forecast.url, "me", password_file=file, ca_file=ca_file)
     async with open_prometheus_client(access) as client:
         source = PrometheusSource(client, RangeQuery("up", window=600.0, step=60.0, stale_after=120.0))
         with pytest.raises(SourceError, match="HTTP 401"):
@@ -244,21 +246,23 @@ async def test_a_password_file_that_was_rotated_is_read_again(stand_in: StandIn,
         assert (await source.history(datetime.now(UTC))).values[-1] == 1
 
 
-async def test_a_server_whose_authority_is_not_trusted_is_not_talked_to(stand_in: StandIn) -> None:
+async def test_a_server_whose_authority_is_not_trusted_is_not_talked_to(fallback_forecast: StandIn) -> None:
     with pytest.raises(SourceError, match="its certificate is refused: ") as caught:
-        await read_with(PrometheusAccess(stand_in.url, "me", Secret("right")))
+        await read_with(PrometheusAccess(fallback_forecast.url, "me", Secret("right")))
     assert caught.value.reason == "unreachable"
-    assert stand_in.seen == []
+    assert fallback_forecast.seen == []
 
 
-async def test_our_own_certificate_is_shown(stand_in: StandIn, ca_file: Path, tmp_path: Path) -> None:
-    ours = stand_in.authority.issue_cert("kedastral@example.org")
+async def test_our_own_certificate_is_shown(fallback_forecast: StandIn, ca_file: Path, tmp_path: Path) -> None:
+    ours = fallback_forecast.authority.issue_cert("kedastral@example.org")
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     ours.cert_chain_pems[0].write_to_path(str(cert))
     ours.private_key_pem.write_to_path(str(key))
-    access = PrometheusAccess(stand_in.url, "me", Secret("right"), ca_file=ca_file, cert_file=cert, key_file=key)
+    access = PrometheusAccess(
+        fallback_forecast.url, "me", Secret("right"), ca_file=ca_file, cert_file=cert, key_file=key
+    )
     await read_with(access)
-    assert stand_in.seen == ["kedastral@example.org"]
+    assert fallback_forecast.seen == ["kedastral@example.org"]
 
 
 async def test_nobody_listening_is_one_clear_line() -> None:

@@ -11,7 +11,7 @@ import pytest
 from kedastral._proto import externalscaler_pb2 as pb
 from tests.integration.conftest import PrometheusServer
 from tests.process.raw_grpc import SERVICE
-from tests.process.running import ANY_PORT, PATIENCE, Answer, Process, fetch, wait_for
+from tests.process.running import ANY_PORT, PATIENCE, Answer, ProcessInput, fetch, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.process]
 
@@ -51,7 +51,7 @@ def ask_replicas(channel: grpc.Channel) -> int:
 
 
 def test_it_forecasts_from_prometheus_and_outlives_its_restart(prometheus_server: PrometheusServer) -> None:
-    with Process("run", {**FLAGS, "--prom-url": prometheus_server.url}) as kedastral:
+    with ProcessInput("run", {**FLAGS, "--prom-url": prometheus_server.url}) as kedastral:
         grpc_port, http_port = kedastral.ports("gRPC", "HTTP")
         first = wait_for(lambda: newest(http_port), "a forecast").document
         assert len(first["values"]) == len(first["desiredReplicas"]) == 60

@@ -10,7 +10,7 @@ import trio
 from grpclib.const import Status
 
 from kedastral._proto import externalscaler_pb2 as pb
-from tests.grpc_trio.peers import Answer, Client
+from tests.grpclib_trio.peers import Answer, Client
 
 from .scaled_object import ScaledObject, TriggerAnswer
 

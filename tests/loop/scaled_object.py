@@ -11,8 +11,7 @@ from enum import StrEnum
 import attrs
 
 from kedastral.core.capacity import ReplicaBounds
-from kedastral.simulation.hpa import Hpa, HpaMetric
-from kedastral.simulation.hpa_behavior import HpaBehavior, ScalingRules
+from kedastral.simulation.hpa import Hpa, HpaBehavior, HpaMetric, ScalingRules
 
 
 class FallbackBehavior(StrEnum):
@@ -150,18 +149,18 @@ class ScaledObject:
 
     def _note_active(self, now: float, *, failed: bool) -> None:
         if self.replicas == 0:
-            self._set(now, max(1, self.spec.bounds.fewest))
+            self._set(now, max(1, self.spec.bounds.min))
         elif failed:  # some triggers are active and others failed: the cooldown is not put off
             return
         self._last_active = now
 
     def _note_inactive(self, now: float) -> None:
         cooled = self._last_active is None or self._last_active + self.spec.cooldown < now
-        if self.spec.bounds.fewest == 0 and self.replicas > 0:
+        if self.spec.bounds.min == 0 and self.replicas > 0:
             if cooled:
                 self._set(now, 0)
-        elif self.replicas < self.spec.bounds.fewest:
-            self._set(now, self.spec.bounds.fewest)
+        elif self.replicas < self.spec.bounds.min:
+            self._set(now, self.spec.bounds.min)
 
     def _set(self, now: float, replicas: int) -> None:
         if replicas != self.replicas:

@@ -13,20 +13,19 @@ from kedastral.adapters.in_process import InProcessForecaster
 from kedastral.clock import AcceleratedClock
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
+from kedastral.core.planning.planner import Workload
 from kedastral.core.series import Series
 from kedastral.core.serving import StalePolicy
 from kedastral.core.snapshot import Snapshot
-from kedastral.core.workload import Workload
 from kedastral.errors import ModelError, SourceError
-from kedastral.grpc_trio import Server
-from kedastral.metrics import Metrics
-from kedastral.services.directory import FixedDirectory
-from kedastral.services.external_scaler import ExternalScaler
-from kedastral.services.forecaster import ForecastLoop, ForgivingTick
-from kedastral.services.scaler import Scaler
-from kedastral.services.ticker import run_ticker
-from kedastral.storage.memory import MemoryStore
-from tests.grpc_trio.peers import MemoryListener
+from kedastral.grpclib_trio import Server
+from kedastral.serving.metrics import Metrics
+from kedastral.serving.scaler import ExternalScaler, Scaler
+from kedastral.serving.store import MemoryStore
+from kedastral.workloads.resolver import FixedResolver
+from kedastral.workloads.tick import ForecastLoop, GuardedTick
+from kedastral.workloads.ticker import run_ticker
+from tests.grpclib_trio.peers import MemoryListener
 from tests.services.parts import START, wall_clock
 
 from .keda import UnreachableError
@@ -119,7 +118,7 @@ class Site:
     service: ExternalScaler = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        scaler = Scaler(self.store, self.clock, FixedDirectory.of("shop", policy=self.policy))
+        scaler = Scaler(self.store, self.clock, FixedResolver.of("shop", policy=self.policy))
         self.service = ExternalScaler(scaler, Metrics())
 
     def connect(self) -> trio.abc.Stream:
@@ -152,7 +151,7 @@ class Site:
         finally:
             self.listener = None
 
-    def make_tick(self) -> ForgivingTick:
+    def make_tick(self) -> GuardedTick:
         """The workload's tick."""
         policy = PlanPolicy(TARGET, 1.2, self.bounds, up_max_factor=100.0, down_max_pct=100.0, prewarm_steps=0)
         loop = ForecastLoop(
@@ -162,7 +161,7 @@ class Site:
             store=self.store,
             clock=self.clock,
         )
-        return ForgivingTick(loop, lambda _: None)
+        return GuardedTick(loop, lambda _: None)
 
 
 @attrs.define

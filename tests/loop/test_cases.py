@@ -13,7 +13,7 @@ from trio.testing import MockClock
 from kedastral.core.capacity import ReplicaBounds
 from kedastral.core.serving import OnStale, StalePolicy
 from kedastral.core.snapshot import Mode
-from kedastral.simulation.pods import PodFleet
+from kedastral.simulation.cluster import PodFleet
 from tests.docs.pages import ROOT, blocks, read
 
 from .formula import Formula

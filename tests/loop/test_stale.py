@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from kedastral._proto import externalscaler_pb2 as pb
 from kedastral.core.serving import OnStale, StalePolicy
-from tests.grpc_trio.peers import Client
+from tests.grpclib_trio.peers import Client
 
 from .site import HORIZON, LEAD, Outages, Site
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kedastral.core.series import Floats, Series
 from kedastral.errors import ModelError
 from kedastral.models.auto import AutoModel
-from kedastral.models.auto.panel import NAMES
+from kedastral.models.auto.ensemble import NAMES
 
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
 DAY = 1440

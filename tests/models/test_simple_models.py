@@ -8,8 +8,7 @@ import pytest
 
 from kedastral.core.series import Series
 from kedastral.errors import ModelError
-from kedastral.models.last_value import LastValue
-from kedastral.models.seasonal_naive import SeasonalNaive
+from kedastral.models.naive import LastValue, SeasonalNaive
 
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
 HOURS = 3600.0

@@ -48,7 +48,7 @@ class Answer:
         return json.loads(self.body)
 
 
-class Process:
+class ProcessInput:
     """``kedastral COMMAND`` with flags, logging JSON; use it in a ``with``, which kills it if it still runs."""
 
     def __init__(self, command: str, flags: Mapping[str, str], env: Mapping[str, str] | None = None) -> None:
@@ -65,7 +65,7 @@ class Process:
         self._reading = threading.Thread(target=self._read, daemon=True)
         self._reading.start()
 
-    def __enter__(self) -> "Process":
+    def __enter__(self) -> "ProcessInput":
         return self
 
     def __exit__(self, *_error: object) -> None:

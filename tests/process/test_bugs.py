@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import trio
 
-from kedastral import app, http_server
-from kedastral.adapters.prometheus import PrometheusSource
+from kedastral import app
+from kedastral.adapters.prometheus.source import PrometheusSource
 from kedastral.cli import main
-from kedastral.grpc_trio import Server
-from kedastral.services.activity import ActivityBoard
+from kedastral.grpclib_trio import Server
+from kedastral.serving import http_server
+from kedastral.serving.activity import ActivityNotifier
 
 from .running import ANY_PORT
 
@@ -36,7 +37,7 @@ async def fail_later(*_arguments: Any, task_status: Any, **_more: Any) -> None:
     ("holder", "name", "bug"),
     [
         (PrometheusSource, "history", fail),
-        (ActivityBoard, "run", fail_later),
+        (ActivityNotifier, "run", fail_later),
         (Server, "serve", fail_later),
         (Server, "serve", fail),
         (app, "serve_http", fail_later),

@@ -16,7 +16,7 @@ import pytest
 from kedastral._proto import externalscaler_pb2 as pb
 
 from .raw_grpc import SERVICE
-from .running import ANY_PORT, PATIENCE, QUICK, Process, fetch, wait_for
+from .running import ANY_PORT, PATIENCE, QUICK, ProcessInput, fetch, wait_for
 from .stand_in import StandIn, open_stand_in
 
 pytestmark = pytest.mark.process
@@ -99,7 +99,7 @@ def swap(folder: Path, version: str, *documents: str) -> None:
 def test_files_are_edited_under_a_hundred_calls_a_second_and_no_call_fails(prometheus: StandIn, tmp_path: Path) -> None:
     source = write_source(prometheus)  # a load of 700
     swap(tmp_path, "1", source, write_policy("shop", 100), write_policy("pay", 350))
-    with Process("run", {**LISTEN, "--config": str(tmp_path)}) as process:
+    with ProcessInput("run", {**LISTEN, "--config": str(tmp_path)}) as process:
         http, port = process.ports("HTTP", "gRPC")
         keda = Keda(port)
         for workload in ("shop", "pay"):
@@ -148,14 +148,14 @@ def test_files_are_edited_under_a_hundred_calls_a_second_and_no_call_fails(prome
 def test_a_hangup_has_the_files_read_at_once(prometheus: StandIn, tmp_path: Path) -> None:
     file = tmp_path / "fleet.yaml"
     file.write_text(write_source(prometheus) + write_policy("shop", 100))
-    with Process("forecaster", {"--listen": ANY_PORT, "--config": str(file)}) as process:
+    with ProcessInput("forecaster", {"--listen": ANY_PORT, "--config": str(file)}) as process:
         process.ports("HTTP")
         process.wait_for_log("first forecast")
         process.signal(signal.SIGHUP)
         process.wait_for_log("the configuration was read again: no workload changed")
 
 
-def is_caught(process: Process, number: signal.Signals) -> bool:
+def is_caught(process: ProcessInput, number: signal.Signals) -> bool:
     """Whether ``process`` has a handler for the signal."""
     status = Path(f"/proc/{process.popen.pid}/status").read_text()
     caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
@@ -165,7 +165,7 @@ def is_caught(process: Process, number: signal.Signals) -> bool:
 def test_a_hangup_in_the_first_moment_ends_no_process_and_loses_no_change(prometheus: StandIn, tmp_path: Path) -> None:
     file = tmp_path / "fleet.yaml"
     file.write_text(write_source(prometheus) + write_policy("shop", 100))
-    with Process("forecaster", {"--listen": ANY_PORT, "--config": str(file)}) as process:
+    with ProcessInput("forecaster", {"--listen": ANY_PORT, "--config": str(file)}) as process:
         wait_for(lambda: is_caught(process, signal.SIGHUP), "the handler of SIGHUP")
         file.write_text(write_source(prometheus) + write_policy("pay", 100))
         process.signal(signal.SIGHUP)
@@ -176,7 +176,7 @@ def test_a_hangup_in_the_first_moment_ends_no_process_and_loses_no_change(promet
 
 def test_a_hangup_ends_no_process_that_has_no_files(prometheus: StandIn) -> None:
     source = {"--workload": "shop", "--prom-url": prometheus.url, "--prom-query": "up"}
-    with Process("run", {**LISTEN, **source, **QUICK}) as process:
+    with ProcessInput("run", {**LISTEN, **source, **QUICK}) as process:
         process.ports("gRPC")
         process.signal(signal.SIGHUP)
         process.wait_for_log("there is no configuration file to read again")
@@ -202,7 +202,7 @@ def test_a_scaled_object_brings_its_workload(prometheus: StandIn, tmp_path: Path
         "window": "30s",
     }
     flags = {**LISTEN, "--config": str(file), "--allow-scaledobject-workloads": "true"}
-    with Process("run", flags) as process:
+    with ProcessInput("run", flags) as process:
         http, port = process.ports("HTTP", "gRPC")
         keda = Keda(port)
         assert keda.replicas(**metadata) == 7  # the first question waits for the first forecast

@@ -14,7 +14,7 @@ import pytest
 from kedastral._proto import externalscaler_pb2 as pb
 
 from .raw_grpc import SERVICE, RawClient, frame
-from .running import ANY_PORT, PATIENCE, QUICK, Process, fetch, wait_for
+from .running import ANY_PORT, PATIENCE, QUICK, ProcessInput, fetch, wait_for
 from .stand_in import StandIn, open_stand_in
 
 pytestmark = pytest.mark.process
@@ -32,9 +32,9 @@ def prometheus() -> Iterator[StandIn]:
         yield server
 
 
-def run(prometheus: StandIn, **env: str) -> Process:
+def run(prometheus: StandIn, **env: str) -> ProcessInput:
     source = {"--workload": "shop", "--prom-url": prometheus.url, "--prom-query": "up", "--target-per-pod": "100"}
-    return Process("run", {**LISTEN, **source, **QUICK}, env)
+    return ProcessInput("run", {**LISTEN, **source, **QUICK}, env)
 
 
 def ask(port: int, method: str, request: Any, kind: Any) -> Any:
@@ -171,12 +171,12 @@ def test_a_source_that_fails_is_logged_and_tried_again(prometheus: StandIn) -> N
 
 def test_forecaster_and_scaler_apart_answer_as_run_does(prometheus: StandIn) -> None:
     source = {"--workload": "shop", "--prom-url": prometheus.url, "--prom-query": "up", "--target-per-pod": "100"}
-    with Process("forecaster", {"--listen": ANY_PORT, **source, **QUICK}) as forecaster:
+    with ProcessInput("forecaster", {"--listen": ANY_PORT, **source, **QUICK}) as forecaster:
         (forecaster_port,) = forecaster.ports("HTTP")
         forecast(forecaster_port)
         url = f"http://127.0.0.1:{forecaster_port}"
         flags = {"--listen": ANY_PORT, "--http-listen": ANY_PORT, "--forecaster-url": url, "--workload": "shop"}
-        with Process("scaler", flags) as scaler, run(prometheus) as whole:
+        with ProcessInput("scaler", flags) as scaler, run(prometheus) as whole:
             grpc_port, http_port = scaler.ports("gRPC", "HTTP")
             whole_grpc_port, whole_http_port = whole.ports("gRPC", "HTTP")
             forecast(whole_http_port)
@@ -201,7 +201,7 @@ def test_a_port_in_use_is_one_line_and_a_failed_exit(prometheus: StandIn, flag: 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         source = {"--workload": "shop", "--prom-url": prometheus.url, "--prom-query": "up"}
-        with Process("run", {**LISTEN, **source, flag: address}) as process:
+        with ProcessInput("run", {**LISTEN, **source, flag: address}) as process:
             assert process.wait() == 1
             words = f"address already in use; set another address with {flag} or {env}"
             assert process.lines == [f"kedastral: cannot listen on {address}: {words}\n"]

@@ -16,7 +16,7 @@ from kedastral.tls import TlsFiles
 from tests.certificates import EXPIRED, Authority, mount_secret
 
 from .raw_grpc import SERVICE
-from .running import ANY_PORT, PATIENCE, QUICK, Process, wait_for
+from .running import ANY_PORT, PATIENCE, QUICK, ProcessInput, wait_for
 from .stand_in import StandIn, open_stand_in
 
 pytestmark = pytest.mark.process
@@ -109,7 +109,7 @@ def replicas(channel: grpc.Channel) -> int:
 
 def test_run_serves_both_over_tls_and_asks_for_its_token(prometheus: StandIn, site: Site) -> None:
     listen = {"--http-listen": ANY_PORT, "--grpc-listen": ANY_PORT}
-    with Process("run", {**listen, **source(prometheus), **site.grpc_flags(), **site.http_flags()}) as process:
+    with ProcessInput("run", {**listen, **source(prometheus), **site.grpc_flags(), **site.http_flags()}) as process:
         grpc_port, http_port = process.ports("gRPC", "HTTP")
         assert site.wait_for_forecast(http_port)["values"][0] == pytest.approx(700)
         with site.channel(grpc_port) as kept:
@@ -161,11 +161,11 @@ def remote_flags(site: Site, port: int, **changed: str) -> dict[str, str]:
 
 
 def test_the_split_pair_works_over_tls_with_a_token(prometheus: StandIn, site: Site, tmp_path: Path) -> None:
-    with Process("forecaster", {"--listen": ANY_PORT, **source(prometheus), **site.http_flags()}) as forecaster:
+    with ProcessInput("forecaster", {"--listen": ANY_PORT, **source(prometheus), **site.http_flags()}) as forecaster:
         [forecaster_port] = forecaster.ports("HTTP")
         site.wait_for_forecast(forecaster_port)
         flags = remote_flags(site, forecaster_port)
-        with Process("scaler", {**flags, **site.grpc_flags()}) as scaler:
+        with ProcessInput("scaler", {**flags, **site.grpc_flags()}) as scaler:
             [grpc_port] = scaler.ports("gRPC")
             with site.channel(grpc_port) as channel:
                 assert replicas(channel) == 9
@@ -192,14 +192,14 @@ def test_a_forecaster_that_cannot_be_trusted_or_does_not_trust_is_one_line(
         mount_secret(site.mounted, site.authority.issue("127.0.0.1", to="expired", not_after=EXPIRED))
     elif wrong == "plain":
         flags = {}
-    with Process("forecaster", {"--listen": ANY_PORT, **source(prometheus), **flags}) as forecaster:
+    with ProcessInput("forecaster", {"--listen": ANY_PORT, **source(prometheus), **flags}) as forecaster:
         [port] = forecaster.ports("HTTP")
         remote = remote_flags(site, port)
         if wrong == "token":
             Path(remote["--forecaster-token-file"]).write_text("open-barley")
         elif wrong == "authority":
             remote["--forecaster-ca-file"] = str(Authority(tmp_path / "other").file)
-        with Process("scaler", remote) as scaler:
+        with ProcessInput("scaler", remote) as scaler:
             failure = scaler.wait_for_log("cannot read the snapshot")
             assert words in failure["err"]
             assert "\n" not in failure["err"]
@@ -217,7 +217,7 @@ def test_at_the_start_each_thing_wrong_with_tls_is_one_line(prometheus: StandIn,
         "--http-tls-cert-file": str(good.cert),
         "--prom-ca-file": "/dev/null",
     }
-    with Process("run", {**source(prometheus), **flags}) as process:
+    with ProcessInput("run", {**source(prometheus), **flags}) as process:
         assert process.wait() == 2
         assert len(process.lines) == 3
         assert all(line.startswith("kedastral: --") for line in process.lines)
@@ -226,7 +226,7 @@ def test_at_the_start_each_thing_wrong_with_tls_is_one_line(prometheus: StandIn,
 def test_a_token_that_cannot_be_used_is_one_line(prometheus: StandIn, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("\n")
     listen = {"--http-listen": ANY_PORT, "--grpc-listen": ANY_PORT}
-    with Process("run", {**listen, **source(prometheus), "--http-token-file": str(tmp_path / "token")}) as process:
+    with ProcessInput("run", {**listen, **source(prometheus), "--http-token-file": str(tmp_path / "token")}) as process:
         assert process.wait() == 2
         [line] = process.lines
         assert line.startswith(f"kedastral: --http-token-file cannot be used: {tmp_path / 'token'} is empty; ")

@@ -6,7 +6,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from kedastral.core.serving import Activity
-from kedastral.services.activity import LOOK_EVERY, ActivityBoard, ActivityNews, Watched
+from kedastral.serving.activity import LOOK_EVERY, ActivityNews, ActivityNotifier, Watched
 
 ACTIVE, INACTIVE, ASSUMED, HELD = Activity.ACTIVE, Activity.INACTIVE, Activity.ASSUMED, Activity.HELD
 
@@ -23,7 +23,7 @@ class World:
         return self.active.get(watched.workload, HELD)
 
 
-async def listen(board: ActivityBoard, workload: str, heard: list[bool]) -> None:
+async def listen(board: ActivityNotifier, workload: str, heard: list[bool]) -> None:
     with board.watch(Watched(workload, 0)) as state:
         news = ActivityNews(state)
         while True:
@@ -33,7 +33,7 @@ async def listen(board: ActivityBoard, workload: str, heard: list[bool]) -> None
 async def test_the_state_is_there_at_once() -> None:
     world = World()
     world.active["shop"] = INACTIVE
-    with ActivityBoard(world.look).watch(Watched("shop", 0)) as state:
+    with ActivityNotifier(world.look).watch(Watched("shop", 0)) as state:
         assert await ActivityNews(state).next() is False
 
 
@@ -52,7 +52,7 @@ async def test_every_watcher_hears_every_change_once_and_nothing_for_want_of_a_p
     autojump_clock: MockClock, nursery: trio.Nursery, states: tuple[Activity, ...], told: list[bool]
 ) -> None:
     world = World()
-    board = ActivityBoard(world.look)
+    board = ActivityNotifier(world.look)
     await nursery.start(board.run)
     heard: list[list[bool]] = [[] for _ in range(100)]
     for one in heard:
@@ -65,7 +65,7 @@ async def test_every_watcher_hears_every_change_once_and_nothing_for_want_of_a_p
 
 async def test_a_pair_is_looked_at_once_however_many_watch_it(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     world = World()
-    board = ActivityBoard(world.look)
+    board = ActivityNotifier(world.look)
     for _ in range(50):
         nursery.start_soon(listen, board, "shop", [])
     await wait_all_tasks_blocked()
@@ -75,14 +75,14 @@ async def test_a_pair_is_looked_at_once_however_many_watch_it(autojump_clock: Mo
 
 
 async def test_activations_are_watched_apart() -> None:
-    board = ActivityBoard(lambda watched: ACTIVE if watched.activation < 5 else INACTIVE)
+    board = ActivityNotifier(lambda watched: ACTIVE if watched.activation < 5 else INACTIVE)
     with board.watch(Watched("shop", 1)) as low, board.watch(Watched("shop", 9)) as high:
         assert (low.activity, high.activity) == (ACTIVE, INACTIVE)
 
 
 async def test_what_nobody_watches_any_more_is_forgotten(autojump_clock: MockClock) -> None:
     world = World()
-    board = ActivityBoard(world.look)
+    board = ActivityNotifier(world.look)
     async with trio.open_nursery() as watchers:
         for n in range(10):
             watchers.start_soon(listen, board, f"w{n % 2}", [])
@@ -95,7 +95,7 @@ async def test_what_nobody_watches_any_more_is_forgotten(autojump_clock: MockClo
 
 async def test_one_watcher_leaving_keeps_the_others_informed(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     world = World()
-    board = ActivityBoard(world.look)
+    board = ActivityNotifier(world.look)
     await nursery.start(board.run)
     heard: list[bool] = []
     nursery.start_soon(listen, board, "shop", heard)

@@ -9,13 +9,19 @@ import trio
 from trio.testing import MockClock
 
 from kedastral.core.serving import OnStale, StalePolicy
-from kedastral.core.trigger import find_said
-from kedastral.errors import ConfigError, QueryError, SourceError
-from kedastral.metrics import Metrics
-from kedastral.services.adoption import FORGET_AFTER, SWEEP_EVERY, Adoption, FleetDirectory
-from kedastral.services.directory import BadTriggerError, ObjectRef, TooManyWorkloadsError, UnknownWorkloadError
-from kedastral.services.fleet import Fleet, Member
-from kedastral.storage.memory import MemoryStore
+from kedastral.core.trigger import ObjectRef, find_said
+from kedastral.errors import (
+    BadTriggerError,
+    ConfigError,
+    QueryError,
+    SourceError,
+    TooManyWorkloadsError,
+    UnknownWorkloadError,
+)
+from kedastral.serving.metrics import Metrics
+from kedastral.serving.store import MemoryStore
+from kedastral.workloads.fleet import Fleet, WorkloadRunner
+from kedastral.workloads.scaledobject_workloads import FORGET_AFTER, SWEEP_EVERY, Adoption, FleetResolver
 
 from .parts import make_snapshot, wall_clock
 
@@ -46,11 +52,11 @@ class Rig:
     read: list[ObjectRef] = attrs.field(factory=list)
     made: list[tuple[Said, object]] = attrs.field(factory=list)
     fleet: Fleet = attrs.field(factory=lambda: Fleet(MemoryStore(), Metrics()))
-    directory: FleetDirectory = attrs.field(init=False)
+    directory: FleetResolver = attrs.field(init=False)
 
     @directory.default
-    def _make_directory(self) -> FleetDirectory:
-        return FleetDirectory(self.fleet, brings, describes, Adoption(self.read_metadata, self.make, self.most))
+    def _make_directory(self) -> FleetResolver:
+        return FleetResolver(self.fleet, brings, describes, Adoption(self.read_metadata, self.make, self.most))
 
     def read_metadata(self, ref: ObjectRef) -> Said:
         self.read.append(ref)
@@ -59,18 +65,18 @@ class Rig:
             raise ConfigError([f"dataSource must be one of the configured ones, got {source!r}", "and more"])
         return Said(f"{ref.namespace}/{ref.workload or ref.name}", str(find_said(ref.metadata, "query")), source)
 
-    def make(self, said: Said, before: Member | None) -> Member:
+    def make(self, said: Said, before: WorkloadRunner | None) -> WorkloadRunner:
         self.made.append((said, None if before is None else before.settings))
         return self.member(said.key, said)
 
-    def member(self, key: str, settings: object) -> Member:
+    def member(self, key: str, settings: object) -> WorkloadRunner:
         async def tick() -> None:
             await trio.lowlevel.checkpoint()
 
-        async def close(_successor: Member | None) -> None:
+        async def close(_successor: WorkloadRunner | None) -> None:
             await trio.lowlevel.checkpoint()
 
-        return Member(key, settings, tick, 30.0, StalePolicy(7.0), close)
+        return WorkloadRunner(key, settings, tick, 30.0, StalePolicy(7.0), close)
 
     async def ask(self, name: str = "web", namespace: str = "a", **metadata: str) -> str:
         return await self.directory.find(ObjectRef(name, namespace, metadata))
@@ -137,7 +143,7 @@ async def test_switched_off_a_query_is_refused_with_the_remedy(
     autojump_clock: MockClock, metadata: Mapping[str, str]
 ) -> None:
     rig = Rig()
-    directory = FleetDirectory(rig.fleet, brings, describes)
+    directory = FleetResolver(rig.fleet, brings, describes)
     rig.fleet.put(rig.member("pay", 1))
     rig.fleet.put(rig.member("cart", 1))
     with pytest.raises(BadTriggerError, match="--allow-scaledobject-workloads"):
@@ -149,7 +155,7 @@ async def test_who_describes_a_workload_is_not_told_of_the_only_one_there_is(
     autojump_clock: MockClock, rig: Rig, metadata: Mapping[str, str]
 ) -> None:
     rig.fleet.put(rig.member("pay", 1))
-    off = FleetDirectory(rig.fleet, brings, describes)
+    off = FleetResolver(rig.fleet, brings, describes)
     assert await off.find(ObjectRef("web", "a", {})) == "pay"
     with pytest.raises(BadTriggerError, match="--allow-scaledobject-workloads"):
         await off.find(ObjectRef("web", "a", metadata))
@@ -157,7 +163,7 @@ async def test_who_describes_a_workload_is_not_told_of_the_only_one_there_is(
 
 async def test_what_stands_beside_a_configured_name_is_not_read(autojump_clock: MockClock, rig: Rig) -> None:
     rig.fleet.put(rig.member("pay", 1))
-    off = FleetDirectory(rig.fleet, brings, describes)
+    off = FleetResolver(rig.fleet, brings, describes)
     assert await off.find(ObjectRef("web", "a", {"workload": "pay", "query": "up", "leadTime": "10m"})) == "pay"
     assert await rig.ask(workload="pay", leadTime="10m") == "pay"
     assert not rig.read
@@ -277,7 +283,7 @@ async def test_a_hundred_problems_are_told_in_few_words(autojump_clock: MockCloc
     def refuse(_ref: ObjectRef) -> Said:
         raise ConfigError([f"key-{number} is unknown" + "!" * 1000 for number in range(100)])
 
-    directory = FleetDirectory(rig.fleet, brings, describes, Adoption(refuse, rig.make, 3))
+    directory = FleetResolver(rig.fleet, brings, describes, Adoption(refuse, rig.make, 3))
     with pytest.raises(BadTriggerError, match="and 92 more") as caught:
         await directory.find(ObjectRef("web", "a", {"query": "up"}))
     assert len(str(caught.value)) < 3000

@@ -10,11 +10,10 @@ import trio
 
 from kedastral.core.serving import StalePolicy
 from kedastral.errors import ConfigError
-from kedastral.metrics import Metrics
-from kedastral.services import changeover
-from kedastral.services.changeover import Changes, change_over
-from kedastral.services.fleet import Fleet, Member, has_settings
-from kedastral.storage.memory import MemoryStore
+from kedastral.serving.metrics import Metrics
+from kedastral.serving.store import MemoryStore
+from kedastral.workloads import fleet as changeover
+from kedastral.workloads.fleet import Changes, Fleet, WorkloadRunner, has_settings, reconcile
 
 
 @attrs.define
@@ -26,21 +25,21 @@ class Rig:
     settled: list[str] = attrs.field(factory=list)
     closed: list[tuple[object, object]] = attrs.field(factory=list)
 
-    def member(self, key: str, settings: object) -> Member:
-        async def close(successor: Member | None) -> None:
+    def member(self, key: str, settings: object) -> WorkloadRunner:
+        async def close(successor: WorkloadRunner | None) -> None:
             await trio.lowlevel.checkpoint()
             self.closed.append((settings, None if successor is None else successor.settings))
 
-        return Member(key, settings, trio.lowlevel.checkpoint, 30.0, StalePolicy(), close)
+        return WorkloadRunner(key, settings, trio.lowlevel.checkpoint, 30.0, StalePolicy(), close)
 
     async def change(
-        self, wanted: Mapping[str, Any], among: Iterable[str] = (), make: Callable[..., Member] | None = None
+        self, wanted: Mapping[str, Any], among: Iterable[str] = (), make: Callable[..., WorkloadRunner] | None = None
     ) -> Changes:
-        def make_one(key: str, _before: Member | None) -> Member:
+        def make_one(key: str, _before: WorkloadRunner | None) -> WorkloadRunner:
             self.made.append(key)
             return self.member(key, wanted[key])
 
-        return await change_over(self.fleet, wanted, make or make_one, among, has_settings, self.settled.append)
+        return await reconcile(self.fleet, wanted, make or make_one, among, has_settings, self.settled.append)
 
     @property
     def settings(self) -> dict[str, object]:
@@ -69,7 +68,7 @@ async def test_what_cannot_be_made_changes_nothing_and_leaves_nothing_open(rig: 
     for key in ("a", "b"):
         rig.fleet.put(rig.member(key, 1))
 
-    def fail(key: str, _before: Member | None) -> Member:
+    def fail(key: str, _before: WorkloadRunner | None) -> WorkloadRunner:
         if key == "d":
             raise ConfigError(["d cannot be"])
         return rig.member(key, f"new {key}")
@@ -104,7 +103,7 @@ async def test_whoever_is_quicker_with_a_key_is_followed_not_overlooked(
     """A ScaledObject brings a workload after the files' own was made, and before it is put."""
     befores: list[object] = []
 
-    def make(key: str, before: Member | None) -> Member:
+    def make(key: str, before: WorkloadRunner | None) -> WorkloadRunner:
         befores.append(None if before is None else before.settings)
         if key == "last":
             rig.fleet.put(rig.member("first", "of a ScaledObject"))
@@ -121,7 +120,7 @@ async def test_whoever_is_quicker_with_a_key_is_followed_not_overlooked(
 async def test_one_that_went_meanwhile_is_made_again(rig: Rig) -> None:
     rig.fleet.put(rig.member("kept", "kept"))
 
-    def make(key: str, _before: Member | None) -> Member:
+    def make(key: str, _before: WorkloadRunner | None) -> WorkloadRunner:
         if key == "new":
             rig.fleet.remove("kept")  # it was a ScaledObject's, and KEDA no longer asked
         return rig.member(key, key)

@@ -6,14 +6,9 @@ from typing import Any
 import pytest
 
 from kedastral.core.serving import StalePolicy
-from kedastral.services.directory import (
-    BadTriggerError,
-    FixedDirectory,
-    ObjectRef,
-    RemoteDirectory,
-    UnknownWorkloadError,
-    pick_workload,
-)
+from kedastral.core.trigger import ObjectRef
+from kedastral.errors import BadTriggerError, UnknownWorkloadError
+from kedastral.workloads.resolver import FixedResolver, RemoteResolver, pick_workload
 
 KEYS = frozenset({"a/shop", "b/shop", "b/pay", "shop", "search", "a/cart", "c/cart"})
 
@@ -71,7 +66,7 @@ def test_a_single_workload_needs_no_name_and_several_do() -> None:
 
 async def test_a_fixed_directory_answers_all_alike() -> None:
     policy = StalePolicy(7.0)
-    directory = FixedDirectory.of("shop", policy=policy)
+    directory = FixedResolver.of("shop", policy=policy)
     assert await directory.find(of(None)) == "shop"
     assert directory.policy_of("shop") is policy
 
@@ -107,5 +102,5 @@ async def test_a_split_scaler_looks_in_the_own_namespace_first(
     there: list[str], named: str | None, key: str, followed: list[str]
 ) -> None:
     reader = Remote(*there)
-    assert await RemoteDirectory(reader, StalePolicy(), "fallback").find(of(named)) == key
+    assert await RemoteResolver(reader, StalePolicy(), "fallback").find(of(named)) == key
     assert reader.followed == followed

@@ -14,19 +14,18 @@ from trio.testing import MockClock
 from kedastral._proto import externalscaler_pb2 as pb
 from kedastral._proto.externalscaler_grpc import ExternalScalerBase
 from kedastral.clock import WallClock
-from kedastral.core.failure import Failure
+from kedastral.core.planning.status import Failure
 from kedastral.core.serving import Decision, OnStale, StalePolicy
 from kedastral.core.snapshot import Mode, Snapshot
 from kedastral.errors import RemoteError
-from kedastral.grpc_trio import Server
-from kedastral.metrics import Metrics
-from kedastral.services import stale_log
-from kedastral.services.activity import LOOK_EVERY
-from kedastral.services.directory import FixedDirectory, RemoteDirectory
-from kedastral.services.external_scaler import ExternalScaler
-from kedastral.services.scaler import Scaler
-from kedastral.storage.memory import MemoryStore
-from tests.grpc_trio.peers import Answer, Client, MemoryListener
+from kedastral.grpclib_trio import Server
+from kedastral.serving import scaler as stale_log
+from kedastral.serving.activity import LOOK_EVERY
+from kedastral.serving.metrics import Metrics
+from kedastral.serving.scaler import ExternalScaler, Scaler
+from kedastral.serving.store import MemoryStore
+from kedastral.workloads.resolver import FixedResolver, RemoteResolver
+from tests.grpclib_trio.peers import Answer, Client, MemoryListener
 
 from .parts import make_snapshot, wall_clock
 
@@ -98,7 +97,7 @@ def start(nursery: trio.Nursery) -> Any:
         store, metrics, clock = MemoryStore(), Metrics(), wall_clock()
         policy = policy or StalePolicy(STALE_AFTER)
         directory = (
-            FixedDirectory(frozenset(workloads), policy) if workloads else RemoteDirectory(reader or store, policy)
+            FixedResolver(frozenset(workloads), policy) if workloads else RemoteResolver(reader or store, policy)
         )
         service = ExternalScaler(Scaler(reader or store, clock, directory), metrics)
         listener = MemoryListener()
@@ -227,7 +226,7 @@ async def test_a_split_scaler_takes_any_workload_but_no_endless_name(autojump_cl
 async def test_keda_is_told_why_there_is_no_forecast(autojump_clock: MockClock) -> None:
     clock, failure = wall_clock(), Failure(wall_clock().now(), "source", "refused", "HTTP 400: bad_data: parse error")
 
-    class Failing(FixedDirectory):
+    class Failing(FixedResolver):
         def failure_of(self, workload: str) -> Failure | None:
             return failure
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from kedastral.core.serving import StalePolicy
-from kedastral.metrics import Metrics
-from kedastral.services.fleet import Fleet, Member, spread
-from kedastral.storage.memory import MemoryStore
+from kedastral.serving.metrics import Metrics
+from kedastral.serving.store import MemoryStore
+from kedastral.workloads.fleet import Fleet, WorkloadRunner, spread
 
 from .parts import make_snapshot
 
@@ -44,7 +44,7 @@ class Rig:
 
     def member(
         self, key: str, settings: object = 1, *, interval: float = 30.0, lasts: float = 0.0, in_vain: bool = False
-    ) -> Member:
+    ) -> WorkloadRunner:
         async def tick() -> None:
             assert key not in self.diary.running, "two ticks of one workload at a time"
             self.diary.running.add(key)
@@ -55,13 +55,15 @@ class Rig:
             finally:
                 self.diary.running.discard(key)
 
-        async def close(successor: Member | None) -> None:
+        async def close(successor: WorkloadRunner | None) -> None:
             await trio.sleep(self.closing)
             self.diary.closed.append((key, settings, None if successor is None else successor.settings))
 
-        return Member(key, settings, tick, interval, StalePolicy(), close, reads_in_vain=lambda _successor: in_vain)
+        return WorkloadRunner(
+            key, settings, tick, interval, StalePolicy(), close, reads_in_vain=lambda _successor: in_vain
+        )
 
-    def make(self, key: str, _before: Member | None) -> Member:
+    def make(self, key: str, _before: WorkloadRunner | None) -> WorkloadRunner:
         raise AssertionError(f"{key} needs no new member")
 
 

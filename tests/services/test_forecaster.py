@@ -13,18 +13,17 @@ from trio.testing import MockClock
 
 from kedastral.clock import WallClock
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
-from kedastral.core.failure import LastFailure
 from kedastral.core.forecast import Forecast
+from kedastral.core.planning.status import OK, ForecastStatus, LastFailure, StatusCode
 from kedastral.core.ports import SnapshotStore
 from kedastral.core.series import Observation, Series
 from kedastral.core.serving import replicas_at
 from kedastral.core.snapshot import Mode, Snapshot
-from kedastral.core.standing import OK, Standing, Status
 from kedastral.errors import ModelError, SourceError, StoreError, WorkloadError
-from kedastral.metrics import Metrics
-from kedastral.services.forecaster import ForecastLoop, ForgivingTick, HeadroomPlanner, Workload
-from kedastral.services.ticker import run_ticker
-from kedastral.storage.memory import MemoryStore
+from kedastral.serving.metrics import Metrics
+from kedastral.serving.store import MemoryStore
+from kedastral.workloads.tick import ForecastLoop, GuardedTick, HeadroomPlanner, Workload
+from kedastral.workloads.ticker import run_ticker
 
 from .parts import START, StubForecaster, StubSource, make_history, wall_clock
 
@@ -144,7 +143,7 @@ async def test_an_expected_failure_publishes_nothing_and_is_logged_and_counted_o
     made = loop()
     metrics = Metrics()
     caplog.set_level(logging.INFO)
-    await ForgivingTick(made, metrics.count_error).tick()
+    await GuardedTick(made, metrics.count_error).tick()
     assert made.store.get("shop") is None
     assert errors_counted(metrics) == {label: 1}
     [record] = caplog.records
@@ -157,7 +156,7 @@ async def test_the_words_of_a_failure_are_in_the_log(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     loop = make_loop([SourceError("Prometheus is away", reason="unreachable")])
-    await ForgivingTick(loop, Metrics().count_error).tick()
+    await GuardedTick(loop, Metrics().count_error).tick()
     [record] = caplog.records
     assert vars(record)["err"] == "Prometheus is away"
     assert record.exc_info is None
@@ -174,7 +173,7 @@ async def test_what_a_model_raised_is_logged_with_its_traceback(
         fail()
     except ZeroDivisionError as cause:
         error.__cause__ = cause
-    await ForgivingTick(make_loop(values=error), Metrics().count_error).tick()
+    await GuardedTick(make_loop(values=error), Metrics().count_error).tick()
     assert "in fail" in caplog.text
     assert "ZeroDivisionError: in the model" in caplog.text
 
@@ -187,7 +186,7 @@ async def test_an_old_snapshot_stays_while_ticks_fail_and_the_next_that_works_re
     away = SourceError("away", reason="unreachable")
     loop = make_loop([make_history(300.0), away, away, make_history(500.0)])
     metrics = Metrics()
-    tick = ForgivingTick(loop, metrics.count_error).tick
+    tick = GuardedTick(loop, metrics.count_error).tick
     await tick()
     first = loop.store.get("shop")
     for _ in range(2):
@@ -211,7 +210,7 @@ async def test_a_failure_that_lasts_is_told_when_it_begins_when_it_changes_and_e
 ) -> None:
     away, empty = SourceError("away", reason="unreachable"), SourceError("no series", reason="empty")
     loop = make_loop([*[away] * 22, empty])
-    tick = ForgivingTick(loop, Metrics().count_error).tick
+    tick = GuardedTick(loop, Metrics().count_error).tick
     for _ in range(24):
         await tick()
         await trio.sleep(30)
@@ -222,7 +221,7 @@ async def test_a_failure_that_lasts_is_told_when_it_begins_when_it_changes_and_e
 async def test_recovery_is_told_once(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     loop = make_loop([SourceError("away", reason="x"), make_history(1.0)])
-    tick = ForgivingTick(loop, Metrics().count_error).tick
+    tick = GuardedTick(loop, Metrics().count_error).tick
     for _ in range(3):
         await tick()
     said = [record.getMessage() for record in caplog.records]
@@ -234,7 +233,7 @@ async def test_the_first_forecast_is_told_once_with_what_it_means(
 ) -> None:
     caplog.set_level(logging.INFO)
     loop = make_loop()
-    tick = ForgivingTick(loop, Metrics().count_error).tick
+    tick = GuardedTick(loop, Metrics().count_error).tick
     for _ in range(3):
         await tick()
     [record] = caplog.records
@@ -251,7 +250,7 @@ async def test_a_workload_whose_settings_changed_has_no_first_forecast_once_more
     caplog.set_level(logging.INFO)
     loop = make_loop()
     for _ in range(3):
-        await ForgivingTick(loop, Metrics().count_error).tick()
+        await GuardedTick(loop, Metrics().count_error).tick()
     assert len(caplog.records) == 1
 
 
@@ -261,7 +260,7 @@ async def test_what_is_only_observed_says_at_the_start_that_it_needs_a_second_tr
     caplog.set_level("INFO", "kedastral.forecaster")
     loop = make_loop([SourceError("away", reason="x"), make_history(1.0)])
     observed = attrs.evolve(loop.workload, mode=Mode.OBSERVE)
-    tick = ForgivingTick(attrs.evolve(loop, workload=observed, planner=HeadroomPlanner(observed)), _forget)
+    tick = GuardedTick(attrs.evolve(loop, workload=observed, planner=HeadroomPlanner(observed)), _forget)
     for _ in range(3):
         await tick.tick()
     said = [record.getMessage() for record in caplog.records]
@@ -289,7 +288,7 @@ async def test_one_workloads_failure_leaves_the_others_alone(autojump_clock: Moc
     ]
     async with trio.open_nursery() as nursery:
         for loop in loops:
-            nursery.start_soon(run_ticker, ForgivingTick(loop, metrics.count_error).tick, 30.0)
+            nursery.start_soon(run_ticker, GuardedTick(loop, metrics.count_error).tick, 30.0)
         await trio.sleep(15)
         assert set(store.newest()) == {"healthy"}
         await trio.sleep(30)
@@ -314,7 +313,7 @@ async def test_what_nobody_expected_leaves_the_tick(autojump_clock: MockClock, w
     counted: list[WorkloadError] = []
     loop = loops[where]()
     with pytest.raises(ZeroDivisionError, match="a bug"):
-        await run_ticker(ForgivingTick(loop, counted.append).tick, 30.0)
+        await run_ticker(GuardedTick(loop, counted.append).tick, 30.0)
     assert counted == []
     assert loop.store.get("shop") is None
 
@@ -334,7 +333,7 @@ async def test_a_clock_set_back_a_little_is_told_and_set_back_far_it_publishes_a
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock, metrics = SetClock(), Metrics()
-    tick = ForgivingTick(make_loop(clock=clock), metrics.count_error)
+    tick = GuardedTick(make_loop(clock=clock), metrics.count_error)
     await tick.tick()
     clock.shown = START - timedelta(seconds=30)
     await tick.tick()
@@ -357,7 +356,7 @@ async def test_a_tick_whose_model_fails_is_no_success_whatever_it_publishes(auto
 
     failed, ticks = LastFailure(), list[bool]()
     loop = attrs.evolve(make_loop(), forecaster=StubForecaster(say))
-    tick = ForgivingTick(loop, lambda error: failed.note(error, loop.clock.now()), failed.note_success).tick
+    tick = GuardedTick(loop, lambda error: failed.note(error, loop.clock.now()), failed.note_success).tick
     while len(ticks) < 4:
         await tick()
         ticks.append(failed.value is None)
@@ -379,7 +378,7 @@ async def test_while_the_model_fails_the_plan_grows_old_and_the_floor_rises_with
         make_loop([make_history(each) for each in (300.0, 900.0, 200.0, 100.0)]), forecaster=StubForecaster(say)
     )
     metrics = Metrics()
-    tick = ForgivingTick(loop, metrics.count_error).tick
+    tick = GuardedTick(loop, metrics.count_error).tick
     await tick()
     first = loop.store.get("shop")
     assert first is not None
@@ -394,7 +393,7 @@ async def test_while_the_model_fails_the_plan_grows_old_and_the_floor_rises_with
     assert (first.floor, held.floor) == (4, 10)
     assert held.observed is not None
     assert held.observed.value == 900
-    assert held.standing == Standing(Status.MODEL_FAILED, "the model failed: values[1] must be a finite number")
+    assert held.status == ForecastStatus(StatusCode.MODEL_FAILED, "the model failed: values[1] must be a finite number")
     assert replicas_at(held, loop.clock.now()) == 10
     assert errors_counted(metrics) == {("model", "bad_answer"): 1}
 
@@ -409,4 +408,4 @@ async def test_while_the_model_fails_the_plan_grows_old_and_the_floor_rises_with
     await tick()
     again = loop.store.get("shop")
     assert again is not None
-    assert (again.standing, again.floor, again.age(loop.clock.now())) == (OK, 2, 0)
+    assert (again.status, again.floor, again.age(loop.clock.now())) == (OK, 2, 0)

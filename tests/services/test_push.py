@@ -12,14 +12,13 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from kedastral._proto import externalscaler_pb2 as pb
 from kedastral.clock import WallClock
 from kedastral.core.serving import StalePolicy
-from kedastral.grpc_trio import Server
-from kedastral.metrics import Metrics
-from kedastral.services.activity import LOOK_EVERY
-from kedastral.services.directory import FixedDirectory
-from kedastral.services.external_scaler import ExternalScaler
-from kedastral.services.scaler import Scaler
-from kedastral.storage.memory import MemoryStore
-from tests.grpc_trio.peers import Answer, Client, MemoryListener
+from kedastral.grpclib_trio import Server
+from kedastral.serving.activity import LOOK_EVERY
+from kedastral.serving.metrics import Metrics
+from kedastral.serving.scaler import ExternalScaler, Scaler
+from kedastral.serving.store import MemoryStore
+from kedastral.workloads.resolver import FixedResolver
+from tests.grpclib_trio.peers import Answer, Client, MemoryListener
 
 from .parts import make_snapshot, wall_clock
 
@@ -71,7 +70,7 @@ async def site(autojump_clock: MockClock, nursery: trio.Nursery) -> AsyncIterato
         trio.Event(),
     )
     names = ("shop", *(f"w{n}" for n in range(OBJECTS)))
-    service = ExternalScaler(Scaler(store, clock, FixedDirectory.of(*names, policy=StalePolicy(3600))), Metrics())
+    service = ExternalScaler(Scaler(store, clock, FixedResolver.of(*names, policy=StalePolicy(3600))), Metrics())
     server = Server([service], on_call=service.count_call)
 
     async def serve() -> None:

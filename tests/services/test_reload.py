@@ -9,11 +9,11 @@ import pytest
 import trio
 
 from kedastral.errors import ConfigError
-from kedastral.metrics import Metrics
-from kedastral.services import reload
-from kedastral.services.changeover import Changes
-from kedastral.services.readiness import Readiness
-from kedastral.services.reload import Reloader
+from kedastral.serving.metrics import Metrics
+from kedastral.serving.snapshot_api import Readiness
+from kedastral.workloads import reload
+from kedastral.workloads.fleet import Changes
+from kedastral.workloads.reload import Reloader
 
 
 @attrs.define

@@ -11,25 +11,24 @@ import pytest
 from kedastral.adapters.in_process import InProcessForecaster
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
+from kedastral.core.planning.planner import Workload
+from kedastral.core.planning.service_level import Account, ServiceLevelSettings, SteeringSettings, SteeringState
+from kedastral.core.planning.status import OK, STANDS_DOWN, ForecastStatus, StatusCode
+from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.ports import Forecaster
 from kedastral.core.series import Series
 from kedastral.core.snapshot import Snapshot
-from kedastral.core.standing import OK, STANDS_DOWN, Standing, Status
-from kedastral.core.steered import SteeredSettings
-from kedastral.core.steering import Account, SteeringSettings, SteeringState
-from kedastral.core.uncertainty import Calibration, UncertaintyState
-from kedastral.core.workload import Workload
 from kedastral.errors import ModelError
-from kedastral.metrics import Metrics
 from kedastral.models.auto import AutoModel
-from kedastral.models.last_value import LastValue
-from kedastral.services.forecaster import ForecastLoop, ServiceLevelPlanner
-from kedastral.storage.memory import MemoryStore
+from kedastral.models.naive import LastValue
+from kedastral.serving.metrics import Metrics
+from kedastral.serving.store import MemoryStore
 from kedastral.wire import write_snapshot
+from kedastral.workloads.tick import ForecastLoop, ServiceLevelPlanner
 from tests.services.parts import wall_clock
 
 POLICY = PlanPolicy(100.0, bounds=ReplicaBounds(1, 50))
-WORKLOAD = Workload("shop", "rps", 30, 300.0, POLICY, steered=SteeredSettings(SteeringSettings(POLICY)))
+WORKLOAD = Workload("shop", "rps", 30, 300.0, POLICY, service_level=ServiceLevelSettings(SteeringSettings(POLICY)))
 
 
 @attrs.define
@@ -82,10 +81,10 @@ async def test_what_was_learnt_is_where_the_state_begins_and_later_ticks_carry_o
         await loop.tick()
     snapshot = loop.store.get("shop")
     assert snapshot is not None
-    assert snapshot.steered is not None
-    assert snapshot.steered.state.uncertainty.model.slow == 0.7
-    assert snapshot.steered.state.served is not None
-    assert (snapshot.steered.service_level, snapshot.standing) == (0.99, OK)
+    assert snapshot.service_level is not None
+    assert snapshot.service_level.state.uncertainty.model.slow == 0.7
+    assert snapshot.service_level.state.served is not None
+    assert (snapshot.service_level.level, snapshot.status) == (0.99, OK)
 
 
 async def test_a_state_that_has_seen_more_than_was_learnt_is_kept() -> None:
@@ -95,8 +94,8 @@ async def test_a_state_that_has_seen_more_than_was_learnt_is_kept() -> None:
     await again.tick()
     snapshot = again.store.get("shop")
     assert snapshot is not None
-    assert snapshot.steered is not None
-    assert snapshot.steered.state.uncertainty.model.slow == 0.7
+    assert snapshot.service_level is not None
+    assert snapshot.service_level.state.uncertainty.model.slow == 0.7
 
 
 async def test_too_little_history_is_said_and_the_last_value_planned_for(caplog: pytest.LogCaptureFixture) -> None:
@@ -125,7 +124,7 @@ async def test_a_model_that_fails_leaves_the_last_value_to_be_planned_for_and_th
             await loop.tick()
     snapshot = loop.store.get("shop")
     assert snapshot is not None
-    assert snapshot.standing == Standing(Status.MODEL_FAILED, "the model failed: the model gave NaN")
+    assert snapshot.status == ForecastStatus(StatusCode.MODEL_FAILED, "the model failed: the model gave NaN")
     assert snapshot.floor is not None
     assert snapshot.forecast.values.max() < 1500
     assert len([record for record in caplog.records if "the model gave NaN" in record.getMessage()]) == 1
@@ -133,7 +132,7 @@ async def test_a_model_that_fails_leaves_the_last_value_to_be_planned_for_and_th
     await loop.tick()
     snapshot = loop.store.get("shop")
     assert snapshot is not None
-    assert snapshot.standing == OK
+    assert snapshot.status == OK
     assert "the forecast is what is planned for now" in caplog.text
 
 
@@ -172,20 +171,20 @@ async def test_the_plan_covers_the_upper_quantile_times_the_factor() -> None:
     await loop.tick()
     snapshot = loop.store.get("shop")
     assert snapshot is not None
-    assert snapshot.steered is not None
-    assert (snapshot.steered.upper >= snapshot.forecast.values).all()
-    needed = np.ceil(snapshot.steered.upper * snapshot.steered.factor / POLICY.target_per_pod)
+    assert snapshot.service_level is not None
+    assert (snapshot.service_level.upper >= snapshot.forecast.values).all()
+    needed = np.ceil(snapshot.service_level.upper * snapshot.service_level.factor / POLICY.target_per_pod)
     assert (snapshot.replicas >= np.minimum(needed, 50)).all()
 
 
 async def test_an_explicit_headroom_takes_the_place_of_the_steering() -> None:
-    fixed = attrs.evolve(WORKLOAD, steered=SteeredSettings(SteeringSettings(POLICY), headroom=1.3))
+    fixed = attrs.evolve(WORKLOAD, service_level=ServiceLevelSettings(SteeringSettings(POLICY), headroom=1.3))
     loop = loop_with(workload=fixed)
     await loop.tick()
     snapshot = loop.store.get("shop")
     assert snapshot is not None
-    assert snapshot.steered is not None
-    assert (snapshot.steered.factor, snapshot.steered.service_level) == (1.3, None)
+    assert snapshot.service_level is not None
+    assert (snapshot.service_level.factor, snapshot.service_level.level) == (1.3, None)
     assert "serviceLevel" not in write_snapshot(snapshot)
 
 
@@ -202,8 +201,8 @@ async def test_standing_down_is_said_in_the_log_the_snapshot_and_the_metrics(
         logging.WARNING
     ]
     assert shown_by(loop, "standing_down") == 1
-    shown = {status: shown_by(loop, "forecast_status", status=status) for status in Status}
-    assert {status for status in Status if shown[status] == 1} == {Status.STANDING_DOWN}
+    shown = {status: shown_by(loop, "forecast_status", status=status) for status in StatusCode}
+    assert {status for status in StatusCode if shown[status] == 1} == {StatusCode.STANDING_DOWN}
     assert set(shown.values()) == {0, 1}
 
 
@@ -230,9 +229,9 @@ async def test_pods_that_are_held_say_for_how_long() -> None:
     await loop.tick()
     snapshot = loop.store.get("shop")
     assert snapshot is not None
-    assert snapshot.steered is not None
-    state = attrs.evolve(snapshot.steered.state, steering=SteeringState(1.5, hold=7200.0))
-    await loop.store.put(attrs.evolve(snapshot, steered=attrs.evolve(snapshot.steered, state=state)))
+    assert snapshot.service_level is not None
+    state = attrs.evolve(snapshot.service_level.state, steering=SteeringState(1.5, peak_hold=7200.0))
+    await loop.store.put(attrs.evolve(snapshot, service_level=attrs.evolve(snapshot.service_level, state=state)))
     kept = loop.store.get("shop")
     assert kept is not None
     assert write_snapshot(kept)["holdSeconds"] == 7200
@@ -245,9 +244,9 @@ async def test_what_was_there_and_what_was_needed_is_counted_in_hindsight() -> N
     account = Account(needed=10.0, unserved=2.0, spare=4.0)
     snapshot = loop.store.get("shop")
     assert snapshot is not None
-    assert snapshot.steered is not None
-    state = attrs.evolve(snapshot.steered.state, steering=SteeringState(account=account))
-    await loop.store.put(attrs.evolve(snapshot, steered=attrs.evolve(snapshot.steered, state=state)))
+    assert snapshot.service_level is not None
+    state = attrs.evolve(snapshot.service_level.state, steering=SteeringState(account=account))
+    await loop.store.put(attrs.evolve(snapshot, service_level=attrs.evolve(snapshot.service_level, state=state)))
     shown = [shown_by(loop, f"{what}_pod_seconds_total") for what in ("needed", "unserved", "spare")]
     assert shown == [600, 120, 240]
 

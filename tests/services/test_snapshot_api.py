@@ -16,14 +16,13 @@ from trio.testing import MockClock
 
 from kedastral.clock import WallClock
 from kedastral.core.capacity import PlanPolicy
-from kedastral.core.failure import Failure
+from kedastral.core.planning.status import Failure
 from kedastral.core.serving import StalePolicy
-from kedastral.metrics import Metrics
-from kedastral.services import snapshot_api
-from kedastral.services.forecaster import ForecastLoop, Workload
-from kedastral.services.readiness import Readiness
-from kedastral.services.snapshot_api import SnapshotView, create_app
-from kedastral.storage.memory import MemoryStore
+from kedastral.serving import snapshot_api
+from kedastral.serving.metrics import Metrics
+from kedastral.serving.snapshot_api import Readiness, SnapshotView, create_app
+from kedastral.serving.store import MemoryStore
+from kedastral.workloads.tick import ForecastLoop, Workload
 
 from .parts import StubForecaster, StubSource, make_history, make_snapshot, wall_clock
 

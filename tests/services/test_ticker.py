@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from kedastral.services.ticker import run_ticker
+from kedastral.workloads.ticker import run_ticker
 
 
 class Recorder:

@@ -9,15 +9,13 @@ from typing import Any
 import pytest
 from quart_trio import QuartTrio
 
-from kedastral.adapters.http_auth import SecretText, find_token, read_token
-from kedastral.core.secret import Secret
+from kedastral.adapters.http import SecretText, find_token, read_token
 from kedastral.core.serving import StalePolicy
 from kedastral.errors import ConfigError
-from kedastral.metrics import Metrics
-from kedastral.services.readiness import Readiness
-from kedastral.services.snapshot_api import SnapshotView, create_app
-from kedastral.services.token_gate import TokenGate
-from kedastral.storage.memory import MemoryStore
+from kedastral.secrets import Secret
+from kedastral.serving.metrics import Metrics
+from kedastral.serving.snapshot_api import Readiness, SnapshotView, TokenGate, create_app
+from kedastral.serving.store import MemoryStore
 
 from .parts import make_snapshot, wall_clock
 

@@ -18,7 +18,7 @@ from kedastral.simulation.curves import (
     ratio_at_cost,
     sweep,
 )
-from kedastral.simulation.policies.fixed import Fixed
+from kedastral.simulation.policies import Fixed
 from kedastral.simulation.replay import Cluster
 from tests.simulation.demands import trial_of
 

@@ -12,18 +12,11 @@ from hypothesis import strategies as st
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.series import Floats
 from kedastral.models.baseline import Baseline
-from kedastral.simulation.hpa import HpaMetric
-from kedastral.simulation.hpa_behavior import HpaBehavior
-from kedastral.simulation.keda import KedaTiming
-from kedastral.simulation.policies.far_end import FarEnd
-from kedastral.simulation.policies.fixed import Fixed
-from kedastral.simulation.policies.last_week import LastWeek
-from kedastral.simulation.policies.oracle import Oracle
-from kedastral.simulation.policies.predictive import Kedastral
-from kedastral.simulation.policies.reactive import Reactive
-from kedastral.simulation.policies.remembered import Remembered
-from kedastral.simulation.policy import Policy, Together, View
+from kedastral.simulation.cluster import KedaTiming
+from kedastral.simulation.hpa import HpaBehavior, HpaMetric
+from kedastral.simulation.policies import FarEnd, Fixed, Kedastral, LastWeek, Oracle, Reactive, Remembered
 from kedastral.simulation.replay import Cluster, replay
+from kedastral.simulation.trial import Policy, Together, View
 from tests.simulation.demands import TARGET, trial_of
 
 STEP = 21600.0  # long, so that a week is 28 steps
@@ -65,8 +58,8 @@ def test_no_decision_before_a_change_of_the_future_changes(
 
 def test_the_oracle_does_see_it() -> None:
     # else the test above would prove nothing
-    calm, rising = [20.0] * 40, [20.0] * 20 + [90.0] * 20
-    recommended, _ = decisions(Oracle(calm, TARGET, 2), calm)
+    stabilize, rising = [20.0] * 40, [20.0] * 20 + [90.0] * 20
+    recommended, _ = decisions(Oracle(stabilize, TARGET, 2), stabilize)
     foreseen, _ = decisions(Oracle(rising, TARGET, 2), rising)
     # minute 18, at its end, sees minutes 19 and 20
     assert (recommended[18], foreseen[17], foreseen[18]) == (2, 2, 9)

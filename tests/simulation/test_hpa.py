@@ -12,8 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kedastral.core.capacity import ReplicaBounds
-from kedastral.simulation.hpa import Hpa, HpaMetric, propose_replicas
-from kedastral.simulation.hpa_behavior import HpaBehavior, RateKind, RatePolicy, ScalingRules, SelectPolicy
+from kedastral.simulation.hpa import (
+    Hpa,
+    HpaBehavior,
+    HpaMetric,
+    RateKind,
+    RatePolicy,
+    ScalingRules,
+    SelectPolicy,
+    propose_replicas,
+)
 
 BOUNDS = ReplicaBounds(1, 400)
 
@@ -294,12 +302,12 @@ def test_beside_a_trigger_that_answers_zero_the_other_one_decides_alone(
 
 def test_beside_a_trigger_that_fails_the_other_one_only_scales_up() -> None:
     """Why observe answers 0 and no error."""
-    failing, calm, busy = HpaMetric(None), HpaMetric(200.0, 100.0), HpaMetric(2000.0, 100.0)
-    assert propose_replicas([calm], 10, HpaBehavior.DIRECT) == 2
-    assert propose_replicas([OBSERVED, calm], 10, HpaBehavior.DIRECT) == 2
-    assert propose_replicas([failing, calm], 10, HpaBehavior.DIRECT) is None
+    failing, stabilize, busy = HpaMetric(None), HpaMetric(200.0, 100.0), HpaMetric(2000.0, 100.0)
+    assert propose_replicas([stabilize], 10, HpaBehavior.DIRECT) == 2
+    assert propose_replicas([OBSERVED, stabilize], 10, HpaBehavior.DIRECT) == 2
+    assert propose_replicas([failing, stabilize], 10, HpaBehavior.DIRECT) is None
     assert propose_replicas([failing, busy], 10, HpaBehavior.DIRECT) == 20
 
 
 def test_alone_a_trigger_that_answers_zero_scales_to_the_minimum() -> None:
-    assert run(Hpa(HpaBehavior.DIRECT, BOUNDS), 10, [0.0]) == [BOUNDS.fewest]
+    assert run(Hpa(HpaBehavior.DIRECT, BOUNDS), 10, [0.0]) == [BOUNDS.min]

@@ -8,10 +8,9 @@ import attrs
 import numpy as np
 
 from kedastral.core.capacity import ReplicaBounds
-from kedastral.simulation.hpa import HpaMetric
-from kedastral.simulation.hpa_behavior import HpaBehavior
-from kedastral.simulation.keda import Autoscaler, KedaTiming
-from kedastral.simulation.policy import View
+from kedastral.simulation.cluster import Autoscaler, KedaTiming
+from kedastral.simulation.hpa import HpaBehavior, HpaMetric
+from kedastral.simulation.trial import View
 from tests.simulation.demands import START
 
 POLL_30_SYNC_15 = KedaTiming(sync_period=15.0, polling_interval=30.0)

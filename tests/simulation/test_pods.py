@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kedastral.simulation.pods import PodFleet
+from kedastral.simulation.cluster import PodFleet
 
 MINUTE = 60.0
 

@@ -12,15 +12,18 @@ from kedastral.core.series import Series
 from kedastral.core.serving import OnStale, StalePolicy
 from kedastral.errors import ModelError
 from kedastral.simulation.hpa import HpaMetric
-from kedastral.simulation.policies.far_end import FarEnd
-from kedastral.simulation.policies.fixed import Fixed
-from kedastral.simulation.policies.last_week import LastWeek
-from kedastral.simulation.policies.oracle import Oracle
-from kedastral.simulation.policies.predictive import Kedastral
-from kedastral.simulation.policies.reactive import Reactive
-from kedastral.simulation.policies.remembered import Remembered
-from kedastral.simulation.policies.ticks import Reading, Serving
-from kedastral.simulation.policy import Policy, Together, View
+from kedastral.simulation.policies import (
+    FarEnd,
+    Fixed,
+    ForecastSchedule,
+    Kedastral,
+    LastWeek,
+    Oracle,
+    Reactive,
+    Remembered,
+    Serving,
+)
+from kedastral.simulation.trial import Policy, Together, View
 from tests.simulation.demands import START, LastValue
 
 MINUTE = 60.0
@@ -121,12 +124,12 @@ def test_far_end_reads_one_step_and_no_floor() -> None:
 
 
 def test_far_end_beyond_its_plan_has_no_answer() -> None:
-    assert asked(FarEnd(Ramp(), PLAN, Reading(horizon=180.0), lead_time=180.0), view_of([38])) is None
+    assert asked(FarEnd(Ramp(), PLAN, ForecastSchedule(horizon=180.0), lead_time=180.0), view_of([38])) is None
 
 
 def test_between_two_ticks_the_old_plan_is_read_on() -> None:
     # a tick every 2 minutes; plan 1, 2, 3, ... of minute 1, read a minute later: steps 1 .. 4 of it, so 5
-    policy = Kedastral(Ramp(), PLAN, Reading(interval=120.0), Serving(180.0, None))
+    policy = Kedastral(Ramp(), PLAN, ForecastSchedule(interval=120.0), Serving(180.0, None))
     assert [asked(policy, view_of([1.0] * ended)) for ended in (1, 2, 3)] == [4, 5, 4]
 
 

@@ -11,16 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
-from kedastral.simulation.hpa_behavior import HpaBehavior
-from kedastral.simulation.keda import KedaTiming
-from kedastral.simulation.outcome import Outcome
-from kedastral.simulation.pods import PodFleet
-from kedastral.simulation.policies.far_end import FarEnd
-from kedastral.simulation.policies.fixed import Fixed
-from kedastral.simulation.policies.predictive import Kedastral
-from kedastral.simulation.policies.reactive import Reactive
-from kedastral.simulation.policies.ticks import Reading, Serving
-from kedastral.simulation.replay import Cluster, replay, replay_oracle
+from kedastral.simulation.cluster import KedaTiming, PodFleet
+from kedastral.simulation.hpa import HpaBehavior
+from kedastral.simulation.policies import FarEnd, Fixed, ForecastSchedule, Kedastral, Reactive, Serving
+from kedastral.simulation.replay import Cluster, Outcome, replay, replay_oracle
 from kedastral.simulation.trial import Trial
 from tests.simulation.demands import TARGET, Clairvoyant, series_of, trial_of
 
@@ -126,7 +120,7 @@ def test_without_pod_start_an_order_serves_in_the_next_minute() -> None:
 PLAN = PlanPolicy(
     TARGET, headroom=1.0, bounds=ReplicaBounds(1, 400), up_max_factor=10.0, down_max_pct=100.0, prewarm_steps=0
 )
-HALF_AN_HOUR = Reading(window=600.0, horizon=600.0)
+HALF_AN_HOUR = ForecastSchedule(window=600.0, horizon=600.0)
 STEP_UP_AND_DOWN = [20.0] * 6 + [50.0] * 4 + [20.0] * 4
 
 

@@ -11,11 +11,10 @@ from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.series import Series
 from kedastral.core.serving import StalePolicy, decide
 from kedastral.models.baseline import Baseline
-from kedastral.services.forecaster import ForecastLoop, Workload
-from kedastral.simulation.policies.predictive import Kedastral
-from kedastral.simulation.policies.ticks import Reading, Serving
-from kedastral.simulation.policy import View
-from kedastral.storage.memory import MemoryStore
+from kedastral.serving.store import MemoryStore
+from kedastral.simulation.policies import ForecastSchedule, Kedastral, Serving
+from kedastral.simulation.trial import View
+from kedastral.workloads.tick import ForecastLoop, Workload
 from tests.simulation.demands import START
 
 PLAN = PlanPolicy(10.0, headroom=1.2, bounds=ReplicaBounds(1, 400), up_max_factor=1.5, down_max_pct=20.0)
@@ -39,7 +38,7 @@ class Now:
 async def test_the_replay_answers_what_the_service_would() -> None:
     minutes = np.arange(240)
     demand = 100 + 80 * np.sin(minutes / 20) + np.where(minutes % 60 < 5, 150.0, 0.0)
-    policy = Kedastral(Baseline(), PLAN, Reading(1800.0, 1800.0), Serving(300.0, 1.1))
+    policy = Kedastral(Baseline(), PLAN, ForecastSchedule(1800.0, 1800.0), Serving(300.0, 1.1))
     shown, store = Now(View(START, 60.0, 60.0, demand[:1], 1)), MemoryStore()
     loop = ForecastLoop(Workload("w", "m", 30, 300.0, PLAN, 1.1), shown, InProcessForecaster(Baseline()), store, shown)
     for ended in range(1, len(demand) + 1):

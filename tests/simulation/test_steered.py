@@ -12,22 +12,20 @@ from hypothesis import strategies as st
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
+from kedastral.core.planning.calibration import warm_up
+from kedastral.core.planning.service_level import ServiceLevelSettings, SteeringSettings
 from kedastral.core.series import Series
 from kedastral.core.serving import OnStale, StalePolicy
-from kedastral.core.steered import SteeredSettings
-from kedastral.core.steering import SteeringSettings
-from kedastral.core.warm_up import warm_up
 from kedastral.errors import ModelError
 from kedastral.models.baseline import Baseline
-from kedastral.simulation.policies.steered import Steered
-from kedastral.simulation.policies.ticks import Reading
-from kedastral.simulation.policy import View
+from kedastral.simulation.policies import ForecastSchedule, ServiceLevelPolicy
 from kedastral.simulation.replay import Cluster, replay
+from kedastral.simulation.trial import View
 from tests.simulation.demands import START, TARGET, LastValue, series_of, trial_of
 
-SETTINGS = SteeredSettings(SteeringSettings(PlanPolicy(TARGET, bounds=ReplicaBounds(1, 400)), 0.95, 180.0))
+SETTINGS = ServiceLevelSettings(SteeringSettings(PlanPolicy(TARGET, bounds=ReplicaBounds(1, 400)), 0.95, 180.0))
 CLUSTER = Cluster(lead_time=180.0)
-READING = Reading(window=7200.0, horizon=600.0)
+READING = ForecastSchedule(window=7200.0, horizon=600.0)
 
 
 class Moody:
@@ -41,8 +39,8 @@ class Moody:
         return LastValue().forecast(history, made_at, steps)
 
 
-def fresh(model: object = None) -> Steered:
-    return Steered(model or Baseline(), SETTINGS, READING)  # type: ignore[arg-type]
+def fresh(model: object = None) -> ServiceLevelPolicy:
+    return ServiceLevelPolicy(model or Baseline(), SETTINGS, READING)  # type: ignore[arg-type]
 
 
 def test_the_minutes_it_finds_short_in_hindsight_are_those_of_the_cluster() -> None:
@@ -81,7 +79,7 @@ def test_warming_up_is_bounded_and_passes_over_failures_and_gaps() -> None:
 
 def test_where_a_model_fails_the_last_value_is_planned_for_once_what_the_model_said_has_passed() -> None:
     leads = attrs.evolve(SETTINGS, least_history=0.0)
-    policy = Steered(Moody(), leads, READING, StalePolicy(60.0, OnStale.ERROR))
+    policy = ServiceLevelPolicy(Moody(), leads, READING, StalePolicy(60.0, OnStale.ERROR))
     seen = np.array([50.0, 50.0, *[13.0] * 20])
     values = [policy.ask(View(START, 60.0, 60.0 * n, seen[:n], 5))[0].value for n in range(1, len(seen) + 1)]
 
@@ -93,7 +91,7 @@ def test_where_a_model_fails_the_last_value_is_planned_for_once_what_the_model_s
 
 
 def test_without_any_measurement_the_old_plan_grows_stale() -> None:
-    policy = Steered(LastValue(), SETTINGS, READING, StalePolicy(60.0, OnStale.ERROR))
+    policy = ServiceLevelPolicy(LastValue(), SETTINGS, READING, StalePolicy(60.0, OnStale.ERROR))
     assert policy.ask(View(START, 60.0, 60.0, np.array([np.nan]), 5))[0].value is None
 
 
@@ -113,7 +111,7 @@ demands = st.lists(st.floats(0, 300), min_size=30, max_size=40)
 def supply(values: Sequence[float], target: float = TARGET) -> tuple[list[float], list[float]]:
     plan = PlanPolicy(target, bounds=ReplicaBounds(1, 400))
     steered = attrs.evolve(SETTINGS, steering=attrs.evolve(SETTINGS.steering, policy=plan))
-    outcome = replay(Steered(LastValue(), steered, READING), trial_of(values, target), CLUSTER)
+    outcome = replay(ServiceLevelPolicy(LastValue(), steered, READING), trial_of(values, target), CLUSTER)
     return outcome.supply.recommended.tolist(), outcome.supply.ordered.tolist()
 
 

@@ -6,10 +6,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from kedastral.core.series import Floats, Ints
-from kedastral.models.auto.features import common_features, horizon_features, increments, mean_known, median_known
-from kedastral.models.auto.fitting import HALF_LIVES, level_of
-from kedastral.models.auto.ridge import Ridge
-from kedastral.models.auto.seasons import Seasons
+from kedastral.models.auto.features import (
+    Seasons,
+    common_features,
+    horizon_features,
+    increments,
+    mean_known,
+    median_known,
+)
+from kedastral.models.auto.ridge import HALF_LIVES, Ridge, level_of
 from kedastral.models.auto.signal import DAY, MINUTE, Signal
 
 PROFILES = (5 * MINUTE, 20 * MINUTE, 60 * MINUTE)

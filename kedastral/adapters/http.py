@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every HTTP call of ours shares: the client, reading an answer within bounds, words for errors and logs."""
+
+import base64
+import os
+import socket
+import ssl
+from collections.abc import Generator, Iterable, Mapping
+from pathlib import Path
+
+import attrs
+import httpx
+import trio
+
+from kedastral import __version__
+from kedastral.errors import ConfigError, SourceError
+from kedastral.secrets import Secret, fits_header, read_secret_file
+
+PLAIN = {"Accept": "application/json", "Accept-Encoding": "identity"}
+"""Sent with every request: an answer that is never inflated cannot be a decompression bomb."""
+SHOWN_TEXT = 500
+"""The most characters of somebody else's words that one log line carries."""
+
+
+class AnswerTooLargeError(ValueError):
+    """An answer's body exceeds the limit; no more than the limit was read."""
+
+
+class AnswerEncodedError(ValueError):
+    """An answer came compressed though that was not asked for."""
+
+
+def open_client(
+    url: str,
+    *,
+    auth: httpx.Auth | None = None,
+    headers: Mapping[str, str] | None = None,
+    verify: ssl.SSLContext | bool = True,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> httpx.AsyncClient:
+    """A client for paths below ``url``: its path prefix and query parameters are kept, its user and password become
+    basic authentication unless ``auth`` is given. Close it, or use it in ``async with``. Raises ConfigError.
+
+    Redirects are not followed: the operator named the server, and a header such as ``X-Api-Key`` would travel along to
+    wherever an answer points. A redirect nearly always means that the URL is wrong, which is worth an error.
+    """
+    given = _parse_base(url)
+    if auth is None and given.userinfo:
+        auth = httpx.BasicAuth(given.username, given.password)
+    try:
+        return httpx.AsyncClient(
+            base_url=given.copy_with(userinfo=b"", query=None, fragment=None),
+            params=given.params,
+            auth=auth,
+            headers={"User-Agent": f"kedastral/{__version__}", **(headers or {})},
+            verify=verify,
+            transport=transport,
+            follow_redirects=False,
+        )
+    except (httpx.InvalidURL, ValueError, ImportError) as error:
+        words = one_line(str(error), 200)
+        raise ConfigError([f"the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used: {words}"]) from None
+
+
+def _parse_base(url: str) -> httpx.URL:
+    try:
+        given = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ConfigError([f"the URL cannot be used: {error}"]) from None
+    if given.scheme not in ("http", "https") or not given.host or "%" in given.host:
+        raise ConfigError(["the URL cannot be used: it must read http://host or https://host"])
+    return given
+
+
+async def read_bounded(response: httpx.Response, limit: int) -> bytes:
+    """The body of a streamed answer; raises AnswerTooLargeError as soon as it exceeds ``limit`` bytes."""
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise AnswerEncodedError(f"the answer is encoded as {one_line(encoding, 40)}, which was not asked for")
+    body = bytearray()
+    # Leaving the loop would abandon httpx's nested generators to the garbage collector; a cancellation unwinds them.
+    with trio.CancelScope() as reading:
+        async for chunk in response.aiter_bytes():
+            if len(body) + len(chunk) > limit:
+                reading.cancel()
+            else:
+                body += chunk
+    if reading.cancel_called:
+        raise AnswerTooLargeError(f"the answer is larger than {limit >> 20} MiB")
+    return bytes(body)
+
+
+def shown_url(url: httpx.URL) -> str:
+    """``url`` for a message: no user, no password, no query."""
+    return one_line(str(url.copy_with(userinfo=b"", query=None, fragment=None)).rstrip("/"), 200)
+
+
+def one_line(text: str, limit: int = SHOWN_TEXT) -> str:
+    """``text`` on one line without control characters, cut to ``limit`` characters."""
+    line = "".join(char if char.isprintable() else " " for char in text[: 4 * limit])
+    line = " ".join(line.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def words_of(error: BaseException) -> str:
+    """The words of the deepest cause that has any: on Trio the outer errors of a failed TLS handshake are empty."""
+    if isinstance(error, httpx.LocalProtocolError):
+        return "the request is malformed"  # its own words may quote a header
+    words = [_own_words(cause) for cause in _causes(error)]
+    return one_line(next((text for text in reversed(words) if text), type(error).__name__))
+
+
+def _own_words(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLError):
+        return _words_of_tls(error)
+    if isinstance(error, socket.gaierror):
+        return f"its host name cannot be looked up ({(error.strerror or str(error)).lower()})"
+    number = error.errno if isinstance(error, OSError) else None
+    # the text of the error has the number, and the address once more
+    return os.strerror(number).lower() if number is not None and number > 0 else str(error)
+
+
+def _words_of_tls(error: ssl.SSLError) -> str:
+    """OpenSSL's words without its codes and line numbers."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is refused: {error.verify_message}"
+    if error.reason in ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG"):
+        return "it does not speak TLS"
+    if "_ALERT_" in (error.reason or ""):  # such as TLSV13_ALERT_CERTIFICATE_REQUIRED
+        return f"it refuses us: {error.reason.partition('_ALERT_')[2].replace('_', ' ').lower()}"
+    return f"TLS failed: {(error.reason or str(error)).replace('_', ' ').lower()}"
+
+
+def _causes(error: BaseException) -> Iterable[BaseException]:
+    seen: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in seen:
+        seen.append(current)
+        if isinstance(current, BaseExceptionGroup):
+            current = current.exceptions[0]
+        else:
+            current = current.__cause__ or current.__context__  # httpcore suppresses the context that says why
+    return seen
+
+
+# --- Authentication whose secrets are read where they are used, since Kubernetes rotates the files they live in.
+
+
+@attrs.frozen
+class SecretText:
+    """A secret that was given, or the file it is read from each time.
+
+    Reading blocks: the file is a few bytes of a mounted volume, which costs less than a thread would.
+    """
+
+    what: str
+    given: Secret | None = None
+    file: Path | None = None
+
+    def read(self) -> str:
+        """The secret, without a trailing newline; raises SourceError naming the file, never the text."""
+        if self.file is None:
+            return self.given.reveal() if self.given is not None else ""
+        try:
+            return read_secret_file(self.file)
+        except ValueError as error:
+            shown = one_line(str(self.file), 200)
+            raise SourceError(f"the {self.what} file {shown} {error}", reason="credentials") from error.__cause__
+
+
+@attrs.frozen
+class BasicAuth(httpx.Auth):
+    """User and password (RFC 7617, UTF-8)."""
+
+    username: str
+    password: SecretText
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Raises SourceError where the password cannot be read."""
+        pair = f"{self.username}:{self.password.read()}"
+        request.headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+        yield request
+
+
+@attrs.frozen
+class BearerAuth(httpx.Auth):
+    """A bearer token (RFC 6750)."""
+
+    token: SecretText
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Raises SourceError where the token cannot be read, or is none that a header can carry."""
+        request.headers["Authorization"] = f"Bearer {read_token(self.token)}"
+        yield request
+
+
+def read_token(text: SecretText) -> str:
+    """A bearer token; raises SourceError where it cannot be read, or is none that a header can carry."""
+    token = text.read()
+    if not fits_header(token):
+        raise SourceError(f"the {text.what} holds characters that no header can carry", reason="credentials")
+    return token
+
+
+def find_token(what: str, given: Secret | None, file: Path | None) -> SecretText | None:
+    """The token that was given, if any; raises ConfigError where it cannot be used as it is now."""
+    if given is None and file is None:
+        return None
+    text = SecretText(what, given, file)
+    try:
+        read_token(text)
+    except SourceError as error:
+        raise ConfigError([str(error)]) from error
+    return text

@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is replayed: each workload's name and settings, and where its load comes from."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import attrs
+import numpy as np
+import trio
+
+from kedastral.adapters.csv import read_csv_history
+from kedastral.adapters.prometheus.range_queries import TIMEOUT, PrometheusHistory
+from kedastral.adapters.prometheus.source import RangeQuery
+from kedastral.backtest.comparison import Rules, Scenario
+from kedastral.clock import SystemClock
+from kedastral.core.capacity import WHOLE_WITHIN, PlanPolicy, ReplicaBounds
+from kedastral.core.series import Series, align_down
+from kedastral.errors import ConfigError, SourceError, UnfitHistoryError
+from kedastral.models import MODELS
+from kedastral.settings.declarations import (
+    AUTO,
+    HTTP_MODEL,
+    BacktestRules,
+    DataSourceSettings,
+    ForecastSettings,
+    HpaKind,
+    LeadSettings,
+    PlanSettings,
+    ServiceLevel,
+    StaleSettings,
+    WorkloadSettings,
+)
+from kedastral.settings.resolve import BacktestSettings
+from kedastral.settings.types import Seconds, write_duration
+from kedastral.simulation.cluster import KedaTiming
+from kedastral.simulation.hpa import HpaBehavior
+from kedastral.simulation.policies import ForecastSchedule, Remembered, Serving
+from kedastral.simulation.replay import Cluster
+from kedastral.simulation.trial import Scaling, Trial, scale_trace
+from kedastral.workloads.runner import DataSourceConnection, DataSources
+
+DAY = 86400.0
+
+
+class Replayed(Protocol):
+    """The settings of one workload, as far as they are replayed; those of flags and those of files have them."""
+
+    @property
+    def forecast(self) -> ForecastSettings:
+        """What is forecast, and by which model."""
+        ...
+
+    @property
+    def plan(self) -> PlanSettings:
+        """How load becomes replicas."""
+        ...
+
+    @property
+    def level(self) -> ServiceLevel:
+        """What is promised."""
+        ...
+
+    @property
+    def serving(self) -> LeadSettings:
+        """How the plan is read."""
+        ...
+
+    @property
+    def stale(self) -> StaleSettings:
+        """What holds when it is old."""
+        ...
+
+
+@attrs.frozen
+class Asked:
+    """A query, and the data source it is put to; ``window`` seconds of history up to now."""
+
+    source: DataSourceSettings
+    query: str
+    window: float
+
+
+@attrs.frozen
+class Subject:
+    """One workload: ``load`` is the file that holds it, or what Prometheus is asked."""
+
+    name: str
+    settings: Replayed
+    load: Path | Asked
+
+
+def find_subjects(settings: BacktestSettings) -> list[Subject]:
+    """All that are replayed. Raises ConfigError for those that cannot be."""
+    subjects = _of_flags(settings) if settings.fleet is None else _of_files(settings, settings.fleet.settings.workloads)
+    wrong = [one for one in subjects if one.settings.forecast.model == HTTP_MODEL]
+    if wrong:
+        must = "--model must be one that computes in the process for a backtest; got 'http'"
+        whose = "" if settings.fleet is None else f" for {', '.join(one.name for one in wrong[:20])}"
+        raise ConfigError([must + whose])
+    return subjects
+
+
+def _of_flags(settings: BacktestSettings) -> list[Subject]:
+    history = settings.history
+    if not history.csv:
+        assert history.url is not None  # noqa: S101 - the cross checks have seen to both
+        assert history.query is not None  # noqa: S101
+        source = DataSourceSettings(url=history.url, login=settings.login, timeout=Seconds(TIMEOUT))
+        return [Subject(history.workload or "prometheus", settings, Asked(source, history.query, history.days * DAY))]
+    names = _names_of(history.csv)
+    alone = history.workload if len(history.csv) == 1 else None
+    return [Subject(alone or names[path], settings, path) for path in history.csv]
+
+
+def _of_files(settings: BacktestSettings, workloads: Mapping[str, WorkloadSettings]) -> list[Subject]:
+    """Workloads with their own queries; where CSV files are given, they are the load of the one workload there is."""
+    history, fleet = settings.history, settings.fleet
+    assert fleet is not None  # noqa: S101 - only called with one
+    if not history.csv:
+        sources = fleet.settings.sources
+        return [
+            Subject(key, one, Asked(sources[one.data_source], one.query, history.days * DAY))
+            for key, one in workloads.items()
+        ]
+    if len(workloads) != 1:
+        some = ", ".join(list(workloads)[:20])
+        raise ConfigError([f"--csv is the load of one workload: name it with --workload; --config has {some}"])
+    key, one = next(iter(workloads.items()))
+    names = _names_of(history.csv)
+    return [Subject(key if len(history.csv) == 1 else names[path], one, path) for path in history.csv]
+
+
+def _names_of(paths: tuple[Path, ...]) -> dict[Path, str]:
+    """File names without their endings, whole paths where two are the same."""
+    short = {path: path.name.removesuffix(".gz").removesuffix(".csv") for path in paths}
+    return {path: name if list(short.values()).count(name) == 1 else str(path) for path, name in short.items()}
+
+
+@attrs.frozen
+class Failed:
+    """A workload that could not be replayed, and why: the others are."""
+
+    name: str
+    reason: str
+
+
+def read_loads(subjects: Sequence[Subject]) -> tuple[list[Series | None], list[str], list[Failed]]:
+    """The load of each, None where it cannot be read; a line for each file, a reason for each refused question."""
+    problems: list[str] = []
+    failed: list[Failed] = []
+    asked = {one.load.source.name: one.load.source for one in subjects if isinstance(one.load, Asked)}
+    answers = trio.run(_ask_all, subjects, asked, failed) if asked else {}
+    loads: list[Series | None] = []
+    for subject in subjects:
+        if isinstance(subject.load, Asked):
+            loads.append(answers.get(subject.name))
+            continue
+        try:
+            loads.append(read_csv_history(subject.load))
+        except ConfigError as error:
+            loads.append(None)
+            problems += error.problems
+    return loads, problems, failed
+
+
+async def _ask_all(
+    subjects: Sequence[Subject], asked: Mapping[str, DataSourceSettings], failed: list[Failed]
+) -> dict[str, Series]:
+    """What the data sources answer, by the name of the subject: one question after the other, as each allows."""
+    answers: dict[str, Series] = {}
+    sources, now = DataSources(), SystemClock().now()
+    sources.replace(asked)
+    try:
+        for subject in subjects:
+            if isinstance(subject.load, Asked):
+                connection, step = sources.use(subject.load.source.name), subject.settings.forecast.step
+                history = _history_of(subject.load, step, connection)
+                try:
+                    answers[subject.name] = await history.read(now)
+                except SourceError as error:
+                    failed.append(Failed(subject.name, str(error)))
+    finally:
+        await sources.close()
+    return answers
+
+
+def _history_of(asked: Asked, step: float, connection: DataSourceConnection) -> PrometheusHistory:
+    query = RangeQuery(asked.query, asked.window, step, step)
+    return PrometheusHistory(connection.client, query, limits=connection.limits, timeout=connection.settings.timeout)
+
+
+# --- From settings to workloads that can be replayed: history read, put on the forecast's step, checked and scaled.
+
+MOST_GAPS = 0.5
+"""The share of the judged steps that may be gaps: what is carried over more than half of them is no history."""
+
+
+def prepare_arenas(settings: BacktestSettings) -> tuple[list[Scenario], list[Failed]]:
+    """One arena a workload; of several whose data sources are asked, those that have no history failed.
+
+    Raises ConfigError, a line for each setting and file that cannot be replayed, all at once; and where the only
+    workload has no history.
+    """
+    subjects = find_subjects(settings)
+    loads, problems, failed = read_loads(subjects)
+    if len(subjects) == 1:
+        problems += [one.reason for one in failed]
+    arenas: list[Scenario] = []
+    for subject, load in zip(subjects, loads, strict=True):
+        if load is None:
+            continue
+        try:
+            arenas.append(_prepare(subject, load, settings.rules))
+        except UnfitHistoryError as error:
+            if len(subjects) > 1 and isinstance(subject.load, Asked):
+                failed.append(Failed(subject.name, str(error).removeprefix(f"{subject.name}: ")))
+            else:
+                problems += error.problems
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    return arenas, failed
+
+
+def _prepare(subject: Subject, history: Series, rules: BacktestRules) -> Scenario:
+    name, settings = subject.name, subject.settings
+    series = _on_step(name, history, settings.forecast.step)
+    _require_fit(name, series.step, settings, rules)
+    trial = _scale(name, series, settings.plan.target_per_pod, rules)
+    return Scenario(
+        name,
+        trial,
+        _model_of(settings.forecast),
+        rules_of(settings, rules, series.step),
+        sized_by_peak=settings.plan.target_per_pod == AUTO,
+        in_files=isinstance(settings, WorkloadSettings),
+    )
+
+
+def _model_of(forecast: ForecastSettings) -> Remembered:
+    return Remembered(MODELS[str(forecast.model)].make(forecast.timezone))
+
+
+def _on_step(name: str, history: Series, step: float) -> Series:
+    """Finer history as means over the step; coarser history as it is."""
+    if history.step >= step - WHOLE_WITHIN:
+        return history
+    ratio = round(step / history.step)
+    if abs(ratio * history.step - step) > WHOLE_WITHIN * step:
+        got = write_duration(history.step)
+        raise ConfigError([f"{name}: --step must be a whole multiple of the history's step; got {got}"])
+    start = align_down(history.start, step)
+    before = round((history.start - start).total_seconds() / history.step)
+    after = -(before + len(history)) % ratio
+    whole = np.concatenate([np.full(before, np.nan), history.values, np.full(after, np.nan)]).reshape(-1, ratio)
+    known = np.isfinite(whole)
+    counts = known.sum(axis=1)
+    means = np.where(known, whole, 0.0).sum(axis=1) / np.maximum(counts, 1)
+    return Series(start, step, np.where(counts > 0, means, np.nan))
+
+
+def _require_fit(name: str, step: float, settings: Replayed, rules: BacktestRules) -> None:
+    """What must hold between the history's step and the settings, which only now are both known."""
+    steps = settings.forecast.horizon / step
+    sync = _timing_of(rules).sync_period
+    horizon, lead_time = settings.forecast.horizon, settings.serving.lead_time
+    found = f"steps of {write_duration(step)} in the history"
+    problems = []
+    if lead_time < step:
+        problems.append(f"{name}: --lead-time must be at least one step; got {write_duration(lead_time)}, and {found}")
+    if abs(steps - round(steps)) > WHOLE_WITHIN * max(1.0, steps) or steps < 1:
+        problems.append(
+            f"{name}: --horizon must be a whole multiple of the step; got {write_duration(horizon)}, and {found}"
+        )
+    if abs(round(step / sync) * sync - step) > WHOLE_WITHIN * step:
+        problems.append(
+            f"{name}: the step must be a whole multiple of --sync-period; got {write_duration(sync)}, and {found}"
+        )
+    if problems:
+        raise ConfigError(problems)
+
+
+def _scale(name: str, series: Series, target: float, rules: BacktestRules) -> Trial:
+    try:
+        trial = scale_trace(series, Scaling(rules.evaluated, rules.warm_up))
+    except ValueError as error:
+        raise _unfit(name, series, rules) from error
+    if trial.gaps > len(trial.judged) * MOST_GAPS:
+        must = f"at least {1 - MOST_GAPS:.0%} of the judged steps must have a value"
+        raise UnfitHistoryError([f"{name}: {must}; got {len(trial.judged) - trial.gaps} of {len(trial.judged)}"])
+    return trial if target == AUTO else attrs.evolve(trial, target_per_pod=target)
+
+
+def _unfit(name: str, series: Series, rules: BacktestRules) -> UnfitHistoryError:
+    """Why nothing is left to judge, with the remedy. Prometheus is asked for days, and may have minutes."""
+    known = np.flatnonzero(np.isfinite(series.values))
+    length = len(series) - int(known[0]) if len(known) else 0
+    replayed = round(length * rules.evaluated)
+    hint = "or set --evaluated and --warm-up"
+    if replayed > round(rules.warm_up / series.step):
+        return UnfitHistoryError([f"{name}: the judged part of the history is 0 throughout; give another, {hint}"])
+    needed = (rules.warm_up + 10 * series.step) / rules.evaluated
+    must = f"the history must be longer: at least {needed / 86400:.2g} days with load at their end"
+    span = write_duration(length * series.step) if length else "none"
+    spent = f"{write_duration(replayed * series.step)} of it replayed, {write_duration(rules.warm_up)} of warm-up"
+    return UnfitHistoryError([f"{name}: {must}, {hint}; got {span} ({spent})"])
+
+
+def rules_of(settings: Replayed, rules: BacktestRules, step: float) -> Rules:
+    """The settings as the simulation takes them."""
+    forecast, serving, plan = settings.forecast, settings.serving, settings.plan
+    bounds = ReplicaBounds(plan.min_replicas, plan.max_replicas)
+    floor = serving.reactive_headroom if serving.reactive_floor else None
+    calibrated = MODELS[str(forecast.model)].plans_by_service_level
+    return Rules(
+        PlanPolicy(
+            1.0, plan.fixed_headroom, bounds, plan.up_max_factor, plan.down_max_pct, plan.prewarm_steps, plan.rounding
+        ),
+        calibrated,
+        settings.level.service_level if calibrated and plan.headroom is None else None,
+        ForecastSchedule(max(forecast.history_window, step), forecast.horizon, forecast.interval),
+        Serving(serving.lead_time, floor, settings.stale.policy()),
+        Cluster(serving.lead_time, bounds, _timing_of(rules), _behavior_of(rules)),
+    )
+
+
+def _timing_of(rules: BacktestRules) -> KedaTiming:
+    default = KedaTiming.KUBERNETES if rules.hpa is HpaKind.KUBERNETES else KedaTiming()
+    return attrs.evolve(
+        default,
+        sync_period=rules.sync_period or default.sync_period,
+        polling_interval=rules.polling_interval or default.polling_interval,
+    )
+
+
+def _behavior_of(rules: BacktestRules) -> HpaBehavior | None:
+    return HpaBehavior.KUBERNETES if rules.hpa is HpaKind.KUBERNETES else None

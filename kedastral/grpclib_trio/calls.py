@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One call from its headers to its trailers: finds the handler, runs it, and turns its end into a status."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
+from typing import Any, cast
+
+import attrs
+import grpclib.protocol
+import trio
+from grpclib.const import Handler, Status
+from grpclib.encoding.base import GRPC_CONTENT_TYPE
+from grpclib.events import _DispatchServerEvents
+from grpclib.exceptions import GRPCError
+from grpclib.metadata import Deadline, decode_metadata, encode_grpc_message
+from grpclib.server import Stream
+from h2.errors import ErrorCodes
+from h2.exceptions import ProtocolError
+
+from kedastral.grpclib_trio.messages import DetailsCodec, MessageCodec
+from kedastral.grpclib_trio.transport import TransportStream
+
+# --- Reads the headers of a call: what is asked for, until when, or why it cannot be answered.
+
+Headers = list[tuple[str, str]]
+
+# A deadline further away than this is none: clients without one send years, and clocks overflow on them.
+_FAR_AWAY = 365 * 24 * 3600.0
+
+# Characters of a peer's own words that an answer repeats: clients accept about 8 KiB of trailers.
+_ECHOED = 200
+
+
+@attrs.frozen
+class Request:
+    """A call that a handler can answer."""
+
+    path: str
+    handler: Handler
+    metadata: Any
+    deadline: Deadline | None
+    content_type: str
+    user_agent: str | None
+
+    @property
+    def timeout(self) -> float:
+        """Seconds from now until the deadline, infinite where there is none."""
+        return math.inf if self.deadline is None else self.deadline.time_remaining()
+
+
+@attrs.frozen
+class Refusal:
+    """A call that ends with its headers: the HTTP status, and the gRPC status for those who speak it."""
+
+    path: str
+    known: bool
+    http_status: int
+    status: Status
+    message: str
+    extra: tuple[tuple[str, str], ...] = ()
+
+    def to_headers(self) -> Headers:
+        """The complete answer. Without its content-type, grpc-go reports UNKNOWN and not the status."""
+        return [
+            (":status", str(self.http_status)),
+            ("content-type", GRPC_CONTENT_TYPE),
+            ("grpc-status", str(self.status.value)),
+            ("grpc-message", encode_grpc_message(self.message)),
+            *self.extra,
+        ]
+
+
+def read_request(raw: Iterable[tuple[bytes, bytes]], routes: Mapping[str, Handler]) -> Request | Refusal:
+    """Tell from the headers whether ``routes`` has an answer. Never raises: headers come from anybody."""
+    # hostile bytes may be in any value; those that matter here are ASCII, and the rest is for reading only
+    headers = [(name.decode("ascii", "replace"), value.decode("utf-8", "replace")) for name, value in raw]
+    fields = dict(headers)
+    path = fields.get(":path", "")
+    if refusal := _check_fields(fields, path, known=path in routes):
+        return refusal
+    try:
+        deadline = _read_deadline(headers)
+        metadata = decode_metadata(headers)
+    except (ValueError, OverflowError):
+        text = "the grpc-timeout header or a -bin header is malformed"
+        return Refusal(path, path in routes, 200, Status.INVALID_ARGUMENT, text)
+    return Request(path, routes[path], metadata, deadline, fields["content-type"], fields.get("user-agent"))
+
+
+def _check_fields(fields: Mapping[str, str], path: str, *, known: bool) -> Refusal | None:
+    if fields.get(":method") != "POST":
+        return Refusal(path, known, 405, Status.UNKNOWN, "gRPC calls are POST requests", (("allow", "POST"),))
+    if not _is_protobuf(fields.get("content-type", "")):
+        return Refusal(path, known, 415, Status.UNKNOWN, f"content-type must be {GRPC_CONTENT_TYPE}+proto")
+    if fields.get("grpc-encoding", "identity") != "identity":
+        text = "compressed requests are not supported"
+        return Refusal(path, known, 200, Status.UNIMPLEMENTED, text, (("grpc-accept-encoding", "identity"),))
+    if not known:
+        return Refusal(path, known, 200, Status.UNIMPLEMENTED, f"there is no method {path[:_ECHOED]}")
+    return None
+
+
+def _is_protobuf(content_type: str) -> bool:
+    base, _, subtype = content_type.partition(";")[0].strip().lower().partition("+")
+    return base == GRPC_CONTENT_TYPE and subtype in {"", "proto"}
+
+
+def _read_deadline(headers: Headers) -> Deadline | None:
+    deadline: Deadline | None = Deadline.from_headers(headers)
+    return None if deadline is None or deadline.time_remaining() > _FAR_AWAY else deadline
+
+
+_log = logging.getLogger(__name__)
+
+LONGEST_MESSAGE = 1500
+"""Characters of a grpc-message: encoding a header takes the square of its length, and clients take 8 KiB or so."""
+
+_current_call_id: ContextVar[str | None] = ContextVar("kedastral_grpc_call_id", default=None)
+
+
+def current_call_id() -> str | None:
+    """The ``FinishedCall.call_id`` of the call whose handler is running; None outside of handlers.
+
+    Tasks that a handler starts inherit it, so log lines of a call can be told from those of others.
+    """
+    return _current_call_id.get()
+
+
+@attrs.frozen(kw_only=True)
+class FinishedCall:
+    """What became of one call, refused and cancelled ones included."""
+
+    method: str
+    """The path as the client sent it, such as ``/package.Service/Method``: anything, if it is not ``known``."""
+
+    known: bool
+    """Whether a service of this server has that method; take the path for a metric's label only if so."""
+
+    status: Status
+    """The status sent to the client. CANCELLED where the client, or the connection, went away before one was."""
+
+    duration: float
+    """Seconds from the headers to the end."""
+
+    peer: str
+    """The client as ``host:port``."""
+
+    call_id: str
+    """Unique within a server: number of the connection, then number of the stream, as in ``3-17``."""
+
+
+@attrs.frozen
+class Services:
+    """What answers the calls of every connection: handlers by path, grpclib's interceptors, and who hears of the end.
+
+    ``on_call`` is called synchronously in the server's task and must be quick. An exception it raises is logged with
+    its traceback and changes nothing for the call or the server.
+    """
+
+    routes: Mapping[str, Handler]
+    dispatch: _DispatchServerEvents
+    on_call: Callable[[FinishedCall], None] | None = None
+    codec: MessageCodec = attrs.field(factory=MessageCodec)
+    details_codec: DetailsCodec = attrs.field(factory=DetailsCodec)
+
+    def report(self, finished: FinishedCall) -> None:
+        """Log the end of a call and tell ``on_call``."""
+        _log.debug("%s ended with %s after %.3f s", finished.method, finished.status.name, finished.duration)
+        if self.on_call is None:
+            return
+        try:
+            self.on_call(finished)
+        except Exception:  # noqa: BLE001  # the embedding application's bug must not end calls
+            _log.exception("on_call failed for %r", finished)
+
+
+class Call:
+    """Answers one request. :meth:`run` is its task; the other methods may be called from other tasks at any time."""
+
+    def __init__(
+        self, services: Services, stream: TransportStream, call_id: str, headers: Iterable[tuple[bytes, bytes]]
+    ) -> None:
+        self.stream = stream
+        self._services = services
+        self._id = call_id
+        self._request = read_request(headers, services.routes)
+        self._began = trio.current_time()
+        self._handling = trio.CancelScope()
+        self._client_waits = trio.CancelScope()
+        # what to say if the handler is cancelled: without further orders, that was its deadline
+        self._verdict: GRPCError | None = GRPCError(Status.DEADLINE_EXCEEDED, "the deadline expired")
+        self._unsent = Status.CANCELLED
+
+    @property
+    def streams_responses(self) -> bool:
+        """Whether the call may have many responses, and so no end of its own."""
+        return isinstance(self._request, Request) and self._request.handler.cardinality.server_streaming
+
+    def end(self, error: GRPCError | None) -> None:
+        """Cancel the handler and send ``error``, or OK if it is None."""
+        self._verdict = error
+        self._handling.cancel()
+
+    def abandon(self) -> None:
+        """Cancel everything: nobody waits for an answer any more."""
+        self._client_waits.cancel()
+
+    async def run(self) -> None:
+        """Answer, and report. Raises nothing but cancellation: whatever goes wrong costs this call only."""
+        _current_call_id.set(self._id)
+        try:
+            with self._client_waits:
+                await self._answer(self._request)
+        except ProtocolError:
+            _log.debug("call %s: the stream ended before its answer", self._id, exc_info=True)
+        except Exception:  # noqa: BLE001  # whatever it was, the other calls go on
+            _log.exception("call %s: no answer could be sent", self._id)
+            self._unsent = Status.INTERNAL  # as which clients read the RST_STREAM that follows
+        finally:
+            self._close()
+
+    async def _answer(self, request: Request | Refusal) -> None:
+        if isinstance(request, Refusal):
+            await self.stream.send_headers(request.to_headers(), end_stream=True)
+            return
+        stream = self._wrap(request)
+        error = await self._run_handler(request, stream)
+        if self.stream.sent_status is None and not self.stream.was_reset:
+            await self._send_status(request.path, stream, error)
+
+    def _wrap(self, request: Request) -> Stream[Any, Any]:
+        kind = request.handler
+        self.stream.request.required = not kind.cardinality.client_streaming
+        stream: Stream[Any, Any] = Stream(
+            cast("grpclib.protocol.Stream", self.stream),  # its shape, see test_private_names.py
+            request.path,
+            kind.cardinality,
+            kind.request_type,
+            kind.reply_type,
+            codec=self._services.codec,
+            status_details_codec=self._services.details_codec,
+            dispatch=self._services.dispatch,
+            deadline=request.deadline,
+            user_agent=request.user_agent,
+        )
+        return stream
+
+    async def _run_handler(self, request: Request, stream: Stream[Any, Any]) -> GRPCError | None:
+        """Run the handler to its end; what to tell the client, None being OK."""
+        self._handling.deadline = trio.current_time() + request.timeout
+        try:
+            with self._handling:
+                stream.metadata, handler = await self._services.dispatch.recv_request(
+                    request.metadata,
+                    request.handler.func,
+                    method_name=request.path,
+                    deadline=request.deadline,
+                    content_type=request.content_type,
+                    user_agent=request.user_agent,
+                    peer=stream.peer,
+                )
+                await handler(stream)
+        except Exception as error:  # noqa: BLE001  # a handler's bug must not reach the other calls
+            return self._explain(request.path, error)
+        return self._verdict if self._handling.cancelled_caught else None
+
+    def _explain(self, path: str, error: Exception) -> GRPCError:
+        while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]  # raised inside a handler's own nursery
+        if isinstance(error, GRPCError):
+            return error
+        if isinstance(error, ProtocolError) and not self.stream.closable:
+            raise error  # the client left while the handler was shielded
+        _log.error("call %s: the handler of %s failed", self._id, path, exc_info=error)
+        return GRPCError(Status.INTERNAL, "internal error")
+
+    async def _send_status(self, path: str, stream: Stream[Any, Any], error: GRPCError | None) -> None:
+        error = error or GRPCError(Status.OK)
+        message = error.message
+        if message is not None and len(message) > LONGEST_MESSAGE:
+            message = message[: LONGEST_MESSAGE - 1] + "…"
+        try:
+            await stream.send_trailing_metadata(
+                status=error.status, status_message=message, status_details=error.details
+            )
+        except ProtocolError:
+            raise
+        except Exception:  # noqa: BLE001  # no response from a unary method, bad details: the handler's bugs as well
+            _log.exception("call %s: %s ended without a valid answer", self._id, path)
+            await stream.send_trailing_metadata(status=Status.INTERNAL, status_message="internal error")
+
+    def _close(self) -> None:
+        status = self.stream.sent_status or self._unsent
+        try:
+            # trailers are out: the client need not send the rest; otherwise there will be no answer
+            answered = self.stream.sent_status is not None
+            self.stream.reset_nowait(ErrorCodes.NO_ERROR if answered else ErrorCodes.INTERNAL_ERROR)
+            self.stream.request.close()
+        except ProtocolError:
+            _log.debug("call %s: the connection is over", self._id, exc_info=True)
+        known = isinstance(self._request, Request) or self._request.known
+        self._services.report(
+            FinishedCall(
+                method=self._request.path,
+                known=known,
+                status=status,
+                duration=trio.current_time() - self._began,
+                peer=str(self.stream.connection.get_peer()),
+                call_id=self._id,
+            )
+        )

@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The server's half of an HTTP/2 connection: h2, put right where it gets in the way, and joined to the writer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import trio
+from h2.config import H2Configuration
+from h2.connection import ConnectionInputs, H2Connection, H2ConnectionStateMachine
+from h2.errors import ErrorCodes
+from h2.events import Event
+from h2.exceptions import FrameTooLargeError, StreamClosedError
+from h2.settings import SettingCodes, Settings
+
+from kedastral.grpclib_trio.limits import Limits
+
+# --- The one task of a connection that writes to its transport.
+
+
+class Writer:
+    """Collects bytes from everybody and sends them from a single task.
+
+    Nothing else may call ``send_all``: two callers would collide, and one that is cancelled in the middle leaves
+    half a frame on the wire. ``high_water`` is in bytes, ``timeout`` in seconds per write.
+    """
+
+    def __init__(self, transport: trio.abc.SendStream, high_water: int, timeout: float) -> None:
+        self._transport = transport
+        self._high_water = high_water
+        self._timeout = timeout
+        self._waiting = bytearray()
+        self._in_flight = 0
+        self._filled = trio.Event()
+        self._sent = trio.Event()
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that were handed in and have not left yet."""
+        return len(self._waiting) + self._in_flight
+
+    def push(self, data: bytes) -> None:
+        """Queue ``data``; never blocks. Who produces a lot awaits :meth:`wait_room` first."""
+        if data:
+            self._waiting += data
+            self._filled.set()
+
+    async def wait_room(self, tolerance: int = 1) -> None:
+        """Return once the backlog is at most ``tolerance`` times the high-water mark."""
+        # a full checkpoint per frame would cost more than the frame: the task yields when the buffer is full
+        await trio.lowlevel.checkpoint_if_cancelled()
+        await self._wait_below(tolerance * self._high_water)
+
+    async def wait_flushed(self) -> None:
+        """Return once everything that was pushed has been handed to the transport."""
+        await self._wait_below(0)
+
+    async def _wait_below(self, size: int) -> None:
+        while self.backlog > size:
+            await self._sent.wait()
+
+    async def run(self) -> None:
+        """Write until cancelled.
+
+        Raises ``trio.TooSlowError`` if the peer stopped reading, and what ``send_all`` raises if it is gone.
+        """
+        while True:
+            await self._filled.wait()
+            self._filled = trio.Event()
+            data, self._waiting = self._waiting, bytearray()
+            self._in_flight = len(data)
+            with trio.fail_after(self._timeout):
+                await self._transport.send_all(data)
+            self._in_flight = 0
+            sent, self._sent = self._sent, trio.Event()
+            sent.set()
+
+
+# --- Counts the cheap things a peer can ask for without end, and says when it is enough.
+
+
+class AbuseError(Exception):
+    """The peer did something more often than any honest client; its connection has to end."""
+
+
+class AbuseMeter:
+    """What one connection's peer did in the current window of ``limits.abuse_window`` seconds.
+
+    Windows follow each other without overlap: at worst a peer gets twice the limit around a border, for which
+    the meter needs a few integers instead of a history that an attacker could grow. ``count_open`` tells how many
+    streams are open now.
+    """
+
+    def __init__(self, limits: Limits, count_open: Callable[[], int]) -> None:
+        self._limits = limits
+        self._count_open = count_open
+        self._frames_sent = 0
+        self._most_open = 0
+        self._begin_window()
+
+    def count_opening(self) -> None:
+        """Note that a stream was opened: everything that is open together may later be reset together."""
+        self._roll()
+        self._most_open = max(self._most_open, self._count_open())
+
+    def count_reset(self) -> None:
+        """Note a stream that ended by RST_STREAM, or was refused."""
+        self._roll()
+        self._resets += 1
+        if self._resets > self._limits.max_resets + self._most_open:
+            raise AbuseError(f"{self._resets} streams reset within {self._limits.abuse_window:g} s")
+
+    def count_ping(self, frames_sent: int) -> None:
+        """Note a PING; ``frames_sent`` is the number of HEADERS and DATA frames ever sent to the peer."""
+        self._roll()
+        if frames_sent != self._frames_sent:
+            self._frames_sent, self._pings = frames_sent, 0
+        self._pings += 1
+        if self._pings > self._limits.max_pings:
+            raise AbuseError(f"{self._pings} PINGs in a row within {self._limits.abuse_window:g} s")
+
+    def count_idle_frame(self) -> None:
+        """Note a frame that costs work and carries nothing."""
+        self._roll()
+        self._idle_frames += 1
+        if self._idle_frames > self._limits.max_idle_frames:
+            raise AbuseError(f"{self._idle_frames} empty frames within {self._limits.abuse_window:g} s")
+
+    def _roll(self) -> None:
+        if trio.current_time() - self._since >= self._limits.abuse_window:
+            self._begin_window()
+
+    def _begin_window(self) -> None:
+        self._since = trio.current_time()
+        self._most_open = self._count_open()
+        self._resets = self._pings = self._idle_frames = 0
+
+
+# Frames of the size every peer accepts, even where it allows larger ones: calls take turns between frames.
+_FRAME_BYTES = 2**14
+
+# RFC 7541's default. A peer may offer 4 GiB, and the encoder would fill them with our headers.
+_ENCODER_TABLE_BYTES = 4096
+
+# Closed streams are swept out of h2 when it knows twice as many streams as after the last sweep, and this many more.
+_SWEEP_SLACK = 64
+
+
+class _StateMachine(H2ConnectionStateMachine):
+    """Lets a connection live on after a GOAWAY, in either direction.
+
+    For h2 it is the end of all sending. RFC 9113 (6.8) has it announce the end of *new* streams, while those that
+    are open run to their end; that is what a graceful shutdown consists of.
+    """
+
+    def process_input(self, input_: ConnectionInputs) -> list[Event]:
+        if input_ in {ConnectionInputs.SEND_GOAWAY, ConnectionInputs.RECV_GOAWAY}:
+            return []
+        return super().process_input(input_)
+
+
+class _ServerH2(H2Connection):
+    def __init__(self, limits: Limits) -> None:
+        # Headers stay bytes: h2's own decoding lets one bad byte in a value escape as UnicodeDecodeError, which
+        # would cost the whole connection. Ours need no validation, they are built and checked by grpclib.
+        super().__init__(
+            H2Configuration(
+                client_side=False,
+                header_encoding=None,
+                validate_outbound_headers=False,
+                normalize_outbound_headers=False,
+            )
+        )
+        self.state_machine = _StateMachine()
+        self.local_settings = Settings(
+            client=False,
+            initial_values={
+                SettingCodes.MAX_CONCURRENT_STREAMS: limits.max_streams,
+                SettingCodes.MAX_HEADER_LIST_SIZE: limits.max_header_list_bytes,
+                SettingCodes.INITIAL_WINDOW_SIZE: limits.stream_window_bytes,
+                SettingCodes.ENABLE_PUSH: 0,
+            },
+        )
+        self.max_inbound_frame_size = self.local_settings.max_frame_size
+        self.decoder.max_header_list_size = limits.max_header_list_bytes
+        self._sweep_at = _SWEEP_SLACK
+
+    @property
+    def open_inbound_streams(self) -> int:
+        """Always 0, so that h2 refuses no stream itself.
+
+        h2 asks for every request and then walks over all streams, thousands of idle ones included, and if there are
+        too many it ends the connection with all of them. The connection counts its calls anyway and refuses the one
+        stream too many. What remains is the walk's side effect: it forgets closed streams.
+        """
+        if len(self.streams) >= self._sweep_at:
+            super().open_inbound_streams  # noqa: B018  # for its side effect
+            self._sweep_at = 2 * len(self.streams) + _SWEEP_SLACK
+        return 0
+
+    def refuse_overlong_frame(self) -> None:
+        """Raise for a frame that is too long as soon as it begins; h2 would collect all 16 MiB of it before."""
+        unfinished = self.incoming_buffer._data  # noqa: SLF001  # see test_private_names.py
+        if int.from_bytes(unfinished[:3].ljust(3, b"\0"), "big") > self.max_inbound_frame_size:
+            self.close_connection(ErrorCodes.FRAME_SIZE_ERROR)
+            raise FrameTooLargeError(f"a frame is longer than {self.max_inbound_frame_size} bytes")
+
+    def clear_outbound_data_buffer(self) -> None:
+        """Keep what is queued: h2 would drop it when the peer says GOAWAY, although the peer still listens."""
+
+
+class Http2:
+    """Turns received bytes into h2 events, and calls into bytes for the writer.
+
+    Every method leaves the bytes it caused in the writer, so that nothing waits in h2 unsent. Methods that name a
+    stream raise ``h2.exceptions.ProtocolError`` (``StreamClosedError`` above all) if that stream is over.
+    """
+
+    def __init__(self, limits: Limits, writer: Writer) -> None:
+        self._h2 = _ServerH2(limits)
+        self._limits = limits
+        self._writer = writer
+        self._blocked: dict[int, trio.Event] = {}
+        self.frames_sent = 0
+        """HEADERS and DATA frames handed to the writer so far."""
+
+    def start(self) -> None:
+        """Send the server's preface: its settings, and a window for the connection as a whole."""
+        self._h2.initiate_connection()
+        extra = self._limits.connection_window_bytes - self._h2.inbound_flow_control_window
+        if extra > 0:
+            self._h2.increment_flow_control_window(extra)
+        self._flush()
+
+    def forget(self) -> None:
+        """End of all use. h2 refers to itself: without this it would wait for a full garbage collection, 20 KB each."""
+        vars(self._h2).clear()
+        self._blocked.clear()
+
+    def receive(self, data: bytes | bytearray) -> list[Event]:
+        """Feed received bytes; the events they complete, in order."""
+        try:
+            events = self._h2.receive_data(data)
+            self._h2.refuse_overlong_frame()
+            return events
+        finally:
+            self._flush()
+
+    def is_open(self, stream_id: int) -> bool:
+        """Whether the stream can still be written to or reset."""
+        stream = self._h2.streams.get(stream_id)
+        return stream is not None and not stream.closed
+
+    async def send_headers(self, stream_id: int, headers: Iterable[tuple[str, str]], *, end_stream: bool) -> None:
+        """Send response headers or trailers, once the writer has room."""
+        await self._writer.wait_room()
+        if stream_id not in self._h2.streams:  # h2 would take it for a stream that we open
+            raise StreamClosedError(stream_id)
+        self._h2.send_headers(stream_id, list(headers), end_stream=end_stream)
+        self._count_sent()
+
+    async def send_some(self, stream_id: int, data: memoryview, *, end_stream: bool) -> int:
+        """Send as much of ``data`` as fits into one frame now; the number of bytes taken.
+
+        Waits for room in the writer and for the peer's flow-control windows. ``end_stream`` applies if all fits.
+        """
+        while True:
+            await self._writer.wait_room()
+            room = min(self._h2.local_flow_control_window(stream_id), self._h2.max_outbound_frame_size, _FRAME_BYTES)
+            if room > 0:  # a window can be negative after the peer made it smaller
+                break
+            await self._wait_for_window(stream_id)
+        size = min(room, len(data))
+        self._h2.send_data(stream_id, data[:size].tobytes(), end_stream=end_stream and size == len(data))
+        self._count_sent()
+        return size
+
+    async def _wait_for_window(self, stream_id: int) -> None:
+        event = self._blocked[stream_id] = trio.Event()
+        try:
+            await event.wait()
+        finally:
+            del self._blocked[stream_id]
+
+    def open_windows(self, stream_id: int | None) -> None:
+        """Wake whoever waits for the window of ``stream_id``, or for any window where that is 0 or None."""
+        if not stream_id:
+            for event in self._blocked.values():
+                event.set()
+        elif stream_id in self._blocked:
+            self._blocked[stream_id].set()
+
+    def limit_encoder(self) -> None:
+        """Keep the header compressor small, whatever the peer's settings allow."""
+        encoder = self._h2.encoder
+        encoder.header_table_size = min(encoder.header_table_size, _ENCODER_TABLE_BYTES)
+
+    def reset(self, stream_id: int, code: ErrorCodes) -> None:
+        """End a stream at once, in both directions; nothing happens if it is over."""
+        if self.is_open(stream_id):
+            self._h2.reset_stream(stream_id, error_code=code)
+            self._flush()
+
+    def acknowledge(self, size: int, stream_id: int) -> None:
+        """Let the peer send ``size`` bytes more, on this stream and on the connection."""
+        self._h2.acknowledge_received_data(size, stream_id)
+        self._flush()
+
+    def ping(self, payload: bytes) -> None:
+        """Ask the peer for a sign of life; ``payload`` has 8 bytes."""
+        self._h2.ping(payload)
+        self._flush()
+
+    def announce_end(self, code: ErrorCodes = ErrorCodes.NO_ERROR, reason: str = "") -> None:
+        """Send GOAWAY: streams above the highest one seen so far will not be served, the others go on."""
+        self._h2.close_connection(code, additional_data=reason.encode())
+        self._flush()
+
+    def _count_sent(self) -> None:
+        self.frames_sent += 1
+        self._flush()
+
+    def _flush(self) -> None:
+        self._writer.push(self._h2.data_to_send())

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Puts the messages of a request together again, out of whatever pieces DATA frames bring them in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import trio
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import DecodeError, Message
+from grpclib.const import Status
+from grpclib.encoding.base import StatusDetailsCodecBase
+from grpclib.encoding.proto import ProtoCodec
+from grpclib.exceptions import GRPCError
+
+# --- How messages and error details become bytes, and back.
+
+
+class MessageCodec(ProtoCodec):
+    """grpclib's protobuf codec, with bytes that do not parse as the caller's mistake instead of a bug of ours."""
+
+    def decode(self, data: bytes, message_type: Any) -> Any:
+        """Parse ``data``; raises ``GRPCError`` with INTERNAL, as grpc-go answers, if it is no such message."""
+        try:
+            return super().decode(data, message_type)
+        except DecodeError as error:
+            raise GRPCError(Status.INTERNAL, f"the request is not a {message_type.DESCRIPTOR.full_name}") from error
+
+
+def _field(number: int, payload: bytes) -> bytes:
+    size, varint = len(payload), bytearray()
+    while size > 0x7F:
+        varint.append(size & 0x7F | 0x80)
+        size >>= 7
+    return bytes([number << 3 | 2, *varint, size]) + payload
+
+
+class DetailsCodec(StatusDetailsCodecBase):
+    """Writes ``GRPCError.details``, a sequence of messages, as ``google.rpc.Status``.
+
+    grpclib's own codec needs the package googleapis-common-protos for this single message of three fields
+    (https://github.com/googleapis/googleapis/blob/master/google/rpc/status.proto).
+    """
+
+    def encode(self, status: Status, message: str | None, details: Sequence[Message]) -> bytes:
+        """The bytes of ``google.rpc.Status{code = 1, message = 2, details = 3}``."""
+        encoded = bytes([1 << 3, status.value]) + _field(2, (message or "").encode())
+        for detail in details:
+            packed = AnyMessage()
+            packed.Pack(detail)
+            encoded += _field(3, packed.SerializeToString())
+        return encoded
+
+    def decode(self, status: Status, message: str | None, data: bytes) -> Any:
+        """Servers do not read details."""
+        raise NotImplementedError
+
+
+# Every gRPC message is preceded by one byte that says whether it is compressed, and four with its length.
+PREFIX_BYTES = 5
+
+
+class ReceiveBudget:
+    """Bytes that the requests of one connection occupy together, and how many they may."""
+
+    def __init__(self, limit: int) -> None:
+        self._left = limit
+
+    def take(self, size: int) -> bool:
+        """Reserve ``size`` bytes; False, reserving nothing, if that is too much."""
+        if size > self._left:
+            return False
+        self._left -= size
+        return True
+
+    def give_back(self, size: int) -> None:
+        """Free what was taken."""
+        self._left += size
+
+
+class Messages:
+    """The request of one call, read the way grpclib reads: a prefix, then as many bytes as it announced.
+
+    All waiting happens before a prefix is given out, for the whole message. So a handler that is cancelled while it
+    waits has taken nothing, and its next read begins at a message again. ``acknowledge(size)`` is called when the
+    peer may send more: as soon as somebody waits for it, not when it arrives.
+    """
+
+    def __init__(self, budget: ReceiveBudget, max_message: int, acknowledge: Callable[[int], None]) -> None:
+        self._budget = budget
+        self._max_message = max_message
+        self._acknowledge = acknowledge
+        self._buffer = bytearray()
+        self._unacknowledged = 0
+        self._arrived = trio.Event()
+        self._inside = False
+        self._overflow = False
+        self._none_read = True
+        self.ended = False
+        """Whether the peer has finished sending."""
+        self.required = False
+        """Whether ending without any message is an error, as it is where a method takes exactly one."""
+
+    def feed(self, data: bytes, flow_size: int) -> None:
+        """Append received bytes; ``flow_size`` is what they cost of the flow-control window, padding included."""
+        self._unacknowledged += flow_size
+        if self._budget.take(len(data)):
+            self._buffer += data
+        else:
+            self._overflow = True
+        self._arrived.set()
+
+    def end(self) -> None:
+        """Note that nothing more will come."""
+        self.ended = True
+        self._arrived.set()
+
+    def close(self) -> None:
+        """Forget what was not read, and give the room back to the connection's other calls."""
+        self._take(len(self._buffer))
+        self.acknowledge_arrived()
+
+    async def read(self, size: int) -> bytes:
+        """A prefix (``size`` 5) or the message it announced; ``b""`` for a prefix after the last message.
+
+        Raises ``GRPCError`` for what is too large, compressed, cut short, or missing.
+        """
+        if not self._inside and not await self._wait_for_message():
+            return b""
+        self._inside = not self._inside
+        self._none_read = False
+        return self._take(size)
+
+    async def _wait_for_message(self) -> bool:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while len(self._buffer) < self._size_needed():
+            if self.ended:
+                return self._check_end()
+            self.acknowledge_arrived()
+            self._arrived = trio.Event()
+            await self._arrived.wait()
+        self.acknowledge_arrived()
+        return True
+
+    def _size_needed(self) -> int:
+        if self._overflow:
+            raise GRPCError(Status.RESOURCE_EXHAUSTED, "too much request data is waiting on this connection")
+        if len(self._buffer) < PREFIX_BYTES:
+            return PREFIX_BYTES
+        if self._buffer[0]:
+            raise GRPCError(Status.INTERNAL, "message marked as compressed without a grpc-encoding header")
+        length = int.from_bytes(self._buffer[1:PREFIX_BYTES], "big")
+        if length > self._max_message:
+            text = f"message of {length} bytes is larger than the limit of {self._max_message}"
+            raise GRPCError(Status.RESOURCE_EXHAUSTED, text)
+        return PREFIX_BYTES + length
+
+    def _check_end(self) -> bool:
+        if self._buffer:
+            raise GRPCError(Status.INTERNAL, "the request ended in the middle of a message")
+        if self.required and self._none_read:
+            # the status that gRPC's statuscodes.md gives to a wrong number of requests
+            raise GRPCError(Status.UNIMPLEMENTED, "the method takes one request message, none was sent")
+        return False
+
+    def _take(self, size: int) -> bytes:
+        taken = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        self._budget.give_back(len(taken))
+        return taken
+
+    def acknowledge_arrived(self) -> None:
+        """Open the peer's window by everything that arrived since the last time."""
+        if self._unacknowledged:
+            size, self._unacknowledged = self._unacknowledged, 0
+            self._acknowledge(size)

@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every metric but those of snapshots and failures: names, labels, meaning; docs/metrics.md lists them, tests check."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from time import perf_counter
+from typing import Any
+
+import attrs
+from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, PlatformCollector
+from prometheus_client import ProcessCollector as _ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from kedastral import __version__
+from kedastral.clock import WallClock
+from kedastral.cooperative import in_worker_thread, look_from_here
+from kedastral.core.planning.service_level import ServiceLevelReport
+from kedastral.core.planning.status import Failure, StatusCode
+from kedastral.core.ports import SnapshotReader
+from kedastral.core.serving import replicas_at
+from kedastral.core.snapshot import Snapshot
+from kedastral.errors import WorkloadError
+
+FAST_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Seconds, from a plan's tenths of a millisecond to the 10 s that a source may take at most."""
+
+
+@attrs.frozen(eq=False)
+class Metrics:
+    """The metrics of one process; a registry of its own, so that two can live side by side in a test."""
+
+    registry: CollectorRegistry = attrs.field(factory=lambda: CollectorRegistry(auto_describe=True))
+    collect_seconds: Histogram = attrs.field(init=False)
+    predict_seconds: Histogram = attrs.field(init=False)
+    learn_seconds: Histogram = attrs.field(init=False)
+    plan_seconds: Histogram = attrs.field(init=False)
+    errors: Counter = attrs.field(init=False)
+    ticks_missed: Counter = attrs.field(init=False)
+    tick_lag_seconds: Histogram = attrs.field(init=False)
+    reloads: Counter = attrs.field(init=False)
+    reload_worked: Gauge = attrs.field(init=False)
+    scaler_requests: Counter = attrs.field(init=False)
+    stale_answers: Counter = attrs.field(init=False)
+    returned_replicas: Gauge = attrs.field(init=False)
+
+    @collect_seconds.default
+    def _make_collect_seconds(self) -> Histogram:
+        return self._histogram("kedastral_adapter_collect_seconds", "Time to read the load", "adapter")
+
+    @predict_seconds.default
+    def _make_predict_seconds(self) -> Histogram:
+        return self._histogram("kedastral_model_predict_seconds", "Time to make a forecast", "model")
+
+    @learn_seconds.default
+    def _make_learn_seconds(self) -> Histogram:
+        return self._histogram("kedastral_model_learn_seconds", "Time to learn from a history first", "model")
+
+    @plan_seconds.default
+    def _make_plan_seconds(self) -> Histogram:
+        return self._histogram("kedastral_capacity_compute_seconds", "Time to plan replicas from a forecast")
+
+    @errors.default
+    def _make_errors(self) -> Counter:
+        return self._counter(
+            "kedastral_errors", "Failures of one workload, retried at its next tick", "component", "reason"
+        )
+
+    @ticks_missed.default
+    def _make_ticks_missed(self) -> Counter:
+        return self._counter("kedastral_ticks_missed", "Beats skipped because a tick took too long", "workload")
+
+    @tick_lag_seconds.default
+    def _make_tick_lag_seconds(self) -> Histogram:
+        return self._histogram("kedastral_tick_lag_seconds", "How long after its beat a tick began")
+
+    @reloads.default
+    def _make_reloads(self) -> Counter:
+        return self._counter("kedastral_config_reloads", "Times the configuration was read again", "result")
+
+    @reload_worked.default
+    def _make_reload_worked(self) -> Gauge:
+        name, words = "kedastral_config_last_reload_successful", "Whether the configuration could be read the last time"
+        gauge = Gauge(name, words, registry=self.registry)
+        gauge.set(1)  # where there are no files, nothing is older than they are
+        return gauge
+
+    @scaler_requests.default
+    def _make_scaler_requests(self) -> Counter:
+        return self._counter("kedastral_scaler_requests", "gRPC calls answered", "method", "status")
+
+    @stale_answers.default
+    def _make_stale_answers(self) -> Counter:
+        return self._counter("kedastral_scaler_snapshot_stale", "Answers given while the snapshot was missing or stale")
+
+    @returned_replicas.default
+    def _make_returned_replicas(self) -> Gauge:
+        name, words = "kedastral_scaler_returned_replicas", "The last number of replicas given to KEDA"
+        return Gauge(name, words, ("workload",), registry=self.registry)
+
+    def __attrs_post_init__(self) -> None:
+        _ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        build = Gauge(
+            "kedastral_build_info", "Always 1; the label says what runs", ("version",), registry=self.registry
+        )
+        build.labels(__version__).set(1)
+
+    def _histogram(self, name: str, words: str, *labels: str) -> Histogram:
+        return Histogram(name, words, labels, buckets=FAST_BUCKETS, registry=self.registry)
+
+    def _counter(self, name: str, words: str, *labels: str) -> Counter:
+        return Counter(name, words, labels, registry=self.registry)
+
+    def count_error(self, error: WorkloadError) -> None:
+        """Count an expected failure under its component and reason."""
+        self.errors.labels(error.component, error.reason).inc()
+
+    def forget_workload(self, workload: str) -> None:
+        """Show nothing more of ``workload``, which is gone."""
+        for labelled in (self.ticks_missed, self.returned_replicas):
+            with suppress(KeyError):  # older prometheus-clients mind what is not there
+                labelled.remove(workload)
+
+    def show_failures(self, look: Callable[[], Mapping[str, Failure]]) -> None:
+        """Expose the workloads that fail, which ``look`` gives at each scrape."""
+        self.registry.register(FailureCollector(look))
+
+    def show_snapshots(self, reader: SnapshotReader, clock: WallClock) -> None:
+        """Expose age and replicas of every snapshot that ``reader`` has, computed at each scrape."""
+        self.registry.register(SnapshotCollector(reader, clock))
+
+
+@contextmanager
+def observe_seconds(observe: Callable[[float], None]) -> Iterator[None]:
+    """Time the block, however it ends."""
+    began = perf_counter()
+    try:
+        yield
+    finally:
+        observe(perf_counter() - began)
+
+
+# --- `FailureCollector`: which workloads fail now and why, computed at each scrape.
+
+NAME = "kedastral_workload_failing"
+WORDS = "1 while the newest tick of a workload gave no forecast; nothing for the others"
+LABELS = ("workload", "component", "reason")
+
+
+@attrs.frozen(eq=False)
+class FailureCollector(Collector):
+    """Shows what ``look`` gives: the workloads that fail. They are few, or all of a dead Prometheus."""
+
+    look: Callable[[], Mapping[str, Failure]]
+
+    def describe(self) -> Iterable[Metric]:
+        """See `Collector.describe`."""
+        return [GaugeMetricFamily(NAME, WORDS, labels=LABELS)]
+
+    def collect(self) -> Iterable[Metric]:
+        """See `Collector.collect`."""
+        family = GaugeMetricFamily(NAME, WORDS, labels=LABELS)
+        for workload, failure in look_from_here(self.look).items():
+            family.add_metric((workload, failure.component, failure.reason), 1.0)
+        return [family]
+
+
+# --- `SnapshotCollector`: what the newest snapshots say of themselves, as metrics computed at each scrape.
+
+AT_ONCE, REST = 20, 0.001
+"""Workloads looked at, and samples written, before a rest, and its seconds: KEDA's calls are answered while a thousand
+workloads are shown."""
+
+Sample = tuple[str, tuple[str, ...], float]
+"""The name of a metric, its labels after the workload's, and the value."""
+
+GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "kedastral_forecast_age_seconds": ("Age of the newest forecast", ()),
+    "kedastral_desired_replicas": ("Replicas wanted now, by the plan", ()),
+    "kedastral_observed_load": ("The newest load that the newest forecast saw", ()),
+    "kedastral_forecast_load": ("Load that is forecast for now + lead time", ()),
+    "kedastral_forecast_status": ("1 for the status that the forecast has, 0 for the others", ("status",)),
+    "kedastral_steering_factor": ("Factor on the upper quantile that the service level is steered with", ()),
+    "kedastral_service_level_target": ("Share of minutes that is to have enough pods", ()),
+    "kedastral_budget_spent_ratio": (
+        "Share of the minutes that may be short of pods that is spent, over four weeks",
+        (),
+    ),
+    "kedastral_short_minutes": ("Minutes judged short of pods in hindsight, over four weeks", ()),
+    "kedastral_steering_at_cap": ("1 while the factor is as high as it goes, else 0", ()),
+    "kedastral_steering_hold_seconds": ("How long the pods of a load that has gone are kept", ()),
+    "kedastral_standing_down": ("1 while something else than the model's forecast is planned for, else 0", ()),
+    "kedastral_quantile_coverage_ratio": (
+        "Share of windows whose maximum stayed below the upper quantile, of late",
+        (),
+    ),
+    "kedastral_forecast_loss_ratio": ("Loss of the upper quantile relative to that of the last value, of late", ()),
+    "kedastral_lead_error_ratio": ("Error a lead time ahead relative to that of the last value, of late", ()),
+    "kedastral_expert_weight_ratio": ("How much an expert counts in the forecast a lead time ahead", ("expert",)),
+    "kedastral_expert_error_ratio": (
+        "Error of an expert a lead time ahead relative to that of the last value, of late",
+        ("expert",),
+    ),
+}
+"""Words and labels beside ``workload``; from `kedastral_steering_factor` on only where a service level is steered."""
+
+COUNTERS = {
+    "kedastral_needed_pod_seconds": "Pods that the load needed, judged in hindsight",
+    "kedastral_unserved_pod_seconds": "Pods that the load needed and were not there, judged in hindsight",
+    "kedastral_spare_pod_seconds": "Pods that were there and the load did not need, judged in hindsight",
+}
+"""They begin with the process, or with what a store kept of it."""
+
+
+@attrs.frozen(eq=False)
+class SnapshotCollector(Collector):
+    """Shows every snapshot that ``reader`` has, at the time of ``clock``."""
+
+    reader: SnapshotReader
+    clock: WallClock
+
+    def describe(self) -> Iterable[Metric]:
+        """See `Collector.describe`."""
+        return _families().values()
+
+    def collect(self) -> Iterable[Metric]:
+        """See `Collector.collect`."""
+        families, apart = _families(), in_worker_thread()
+        snapshots, now = look_from_here(self._look)
+        for number, (workload, snapshot) in enumerate(snapshots.items()):
+            if apart and number % AT_ONCE == 0:
+                time.sleep(REST)
+            for name, labels, value in _samples(snapshot, now):
+                families[name].add_metric((workload, *labels), value)
+        if apart:
+            for family in families.values():
+                family.samples = _Unhurried(family.samples)
+        return families.values()
+
+    def _look(self) -> tuple[Mapping[str, Snapshot], datetime]:
+        return self.reader.newest(), self.clock.now()
+
+
+class _Unhurried(list[Any]):
+    """Samples that leave the interpreter to the event loop again and again while they are written."""
+
+    def __iter__(self) -> Iterator[Any]:
+        for number, sample in enumerate(super().__iter__()):
+            if number % AT_ONCE == 0:
+                time.sleep(REST)
+            yield sample
+
+
+def _families() -> dict[str, GaugeMetricFamily | CounterMetricFamily]:
+    families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {
+        name: GaugeMetricFamily(name, words, labels=("workload", *labels)) for name, (words, labels) in GAUGES.items()
+    }
+    families.update({name: CounterMetricFamily(name, words, labels=("workload",)) for name, words in COUNTERS.items()})
+    return families
+
+
+def _samples(snapshot: Snapshot, now: datetime) -> Iterator[Sample]:
+    yield "kedastral_forecast_age_seconds", (), snapshot.age(now)
+    yield "kedastral_desired_replicas", (), replicas_at(snapshot, now)
+    if snapshot.observed is not None:
+        yield "kedastral_observed_load", (), snapshot.observed.value
+    ahead = snapshot.forecast.value_at((now - snapshot.made_at).total_seconds() + snapshot.lead_time)
+    if ahead is not None:
+        yield "kedastral_forecast_load", (), ahead
+    for status in StatusCode:
+        yield "kedastral_forecast_status", (status,), float(snapshot.status.code is status)
+    if snapshot.service_level is not None:
+        yield "kedastral_standing_down", (), float(not snapshot.status.is_ok)
+        yield from _steered_samples(snapshot.service_level)
+    for expert in snapshot.forecast.experts_at(snapshot.lead_time):
+        yield "kedastral_expert_weight_ratio", (expert.name,), expert.weight
+        if expert.error is not None:
+            yield "kedastral_expert_error_ratio", (expert.name,), expert.error
+
+
+def _steered_samples(steered: ServiceLevelReport) -> Iterator[Sample]:
+    model, last = steered.state.uncertainty.model, steered.state.uncertainty.last
+    steering = steered.state.steering
+    yield "kedastral_steering_factor", (), steered.factor
+    if steered.level is not None:
+        yield "kedastral_service_level_target", (), steered.level
+    yield "kedastral_budget_spent_ratio", (), steered.budget_spent
+    yield "kedastral_short_minutes", (), steering.minutes_short
+    yield "kedastral_steering_at_cap", (), float(steered.at_cap)
+    yield "kedastral_steering_hold_seconds", (), steered.hold or 0.0
+    yield "kedastral_quantile_coverage_ratio", (), model.covered[0]
+    if last.loss > 0:
+        yield "kedastral_forecast_loss_ratio", (), model.loss / last.loss
+    if last.error > 0:
+        yield "kedastral_lead_error_ratio", (), model.error / last.error
+    yield "kedastral_needed_pod_seconds", (), steering.account.needed * 60
+    yield "kedastral_unserved_pod_seconds", (), steering.account.unserved * 60
+    yield "kedastral_spare_pod_seconds", (), steering.account.spare * 60

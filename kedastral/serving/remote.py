@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`RemoteSnapshots`: a forecaster's snapshots, read over HTTP in the background and answered from memory."""
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum, auto
+
+import attrs
+import httpx
+import trio
+
+from kedastral.adapters.http import (
+    PLAIN,
+    AnswerEncodedError,
+    AnswerTooLargeError,
+    one_line,
+    read_bounded,
+    shown_url,
+    words_of,
+)
+from kedastral.clock import SystemClock, WallClock
+from kedastral.core.snapshot import Snapshot
+from kedastral.errors import RemoteError, SourceError
+from kedastral.serving.metrics import Metrics
+from kedastral.wire import WireError, read_snapshot
+
+REFRESH_EVERY = 5.0
+"""Seconds between two looks at a workload: a sixth of the default interval, so little is added to a forecast's age."""
+FIRST_WAIT = 1.0
+"""Seconds the very first question about a workload may wait; KEDA allows 3 s in all, with one retry."""
+FORGET_AFTER = 3600.0
+"""Seconds after which a workload that nobody asks for is not read any more."""
+ANSWER_WITHIN = 5.0
+"""Seconds for one whole answer."""
+MOST_WORKLOADS = 10_000
+MOST_AT_ONCE = 8
+ABSENT_AT_A_TIME = 200
+"""Workloads without a forecast that one refresh looks at. Names that nobody forecasts must not delay the others, and a
+thousand that wait for their first forecast are still seen within half a minute of it."""
+ABSENT_AT_ONCE = 2
+"""Of `MOST_AT_ONCE`, the most that may be spent on those."""
+MOST_SKEW = 60.0
+"""Seconds by which clocks may differ; a snapshot from further in the future was made before a clock was set back."""
+MOST_BYTES = 8 * 2**20
+"""A snapshot of the longest forecast allowed is about 0.3 MB."""
+
+log = logging.getLogger("kedastral.client")
+
+
+class _Look(Enum):
+    """How the last look at a workload ended."""
+
+    FOUND = auto()
+    ABSENT = auto()
+    FAILED = auto()
+
+
+@attrs.define
+class _Followed:
+    asked_at: float
+    looked_at: float = -math.inf
+    snapshot: Snapshot | None = None
+    ended: _Look = _Look.FOUND
+    looked: trio.Event = attrs.field(factory=trio.Event)
+
+
+@attrs.define(eq=False)
+class RemoteSnapshots:
+    """Reads the snapshots of the workloads it is asked for, every `REFRESH_EVERY` seconds, and keeps the newest.
+
+    While the forecaster cannot be reached, or has none (it was restarted), the last snapshot stays, and goes stale by
+    its age like any other. So it does while another forecaster, behind the same address, has an older one. One request
+    per workload and refresh, but for those without a forecast: of these `ABSENT_AT_A_TIME`, taken in turn. Memory grows
+    with the workloads followed, of which there are `MOST_WORKLOADS`. Those of ``always`` are read from the start, asked
+    for or not.
+    """
+
+    http: httpx.AsyncClient
+    metrics: Metrics
+    always: Sequence[str] = ()
+    clock: WallClock = attrs.field(factory=SystemClock)
+    _followed: dict[str, _Followed] = attrs.field(factory=dict, init=False)
+    _limit: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(MOST_AT_ONCE), init=False)
+
+    def get(self, workload: str) -> Snapshot | None:
+        """See `kedastral.core.ports.SnapshotReader.get`."""
+        followed = self._followed.get(workload)
+        if followed is None:
+            return None
+        followed.asked_at = trio.current_time()
+        return followed.snapshot
+
+    def newest(self) -> Mapping[str, Snapshot]:
+        """See `kedastral.core.ports.SnapshotReader.newest`."""
+        return {name: one.snapshot for name, one in self._followed.items() if one.snapshot is not None}
+
+    async def follow(self, workload: str) -> None:
+        """See `kedastral.core.ports.SnapshotReader.follow`; raises RemoteError where too many are followed."""
+        with trio.move_on_after(FIRST_WAIT):
+            followed = self._followed.get(workload)
+            if followed is not None:
+                await followed.looked.wait()
+                return
+            if len(self._followed) >= MOST_WORKLOADS:
+                raise RemoteError(f"more than {MOST_WORKLOADS} workloads are asked for", reason="too_many_workloads")
+            followed = self._followed[workload] = _Followed(trio.current_time())
+            try:
+                await self._refresh(workload)
+            finally:
+                followed.looked.set()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep reading until cancelled. A failure is logged and counted, never raised."""
+        task_status.started()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_reading, self._present, trio.CapacityLimiter(MOST_AT_ONCE))
+            nursery.start_soon(self._keep_reading, self._absent, trio.CapacityLimiter(ABSENT_AT_ONCE))
+
+    async def _keep_reading(self, choose: Callable[[], Sequence[str]], limit: trio.CapacityLimiter) -> None:
+        while True:
+            for workload in self.always:
+                await self.follow(workload)
+            await trio.sleep(REFRESH_EVERY)
+            self._forget_unasked()
+            async with trio.open_nursery() as nursery:
+                for workload in choose():
+                    nursery.start_soon(self._refresh_within, limit, workload)
+
+    def _present(self) -> Sequence[str]:
+        return [name for name, one in self._followed.items() if one.snapshot is not None]
+
+    def _absent(self) -> Sequence[str]:
+        """Some that have no forecast yet, the longest unseen first."""
+        absent = [name for name, one in self._followed.items() if one.snapshot is None]
+        return sorted(absent, key=lambda name: self._followed[name].looked_at)[:ABSENT_AT_A_TIME]
+
+    async def _refresh_within(self, limit: trio.CapacityLimiter, workload: str) -> None:
+        async with limit:
+            await self._refresh(workload)
+
+    async def _refresh(self, workload: str) -> None:
+        followed = self._followed.get(workload)
+        if followed is None:
+            return
+        followed.looked_at = trio.current_time()
+        try:
+            async with self._limit:
+                snapshot = await self._read(workload)
+        except RemoteError as error:
+            self.metrics.count_error(error)
+            self._note(workload, _Look.FAILED, error)
+            return
+        if workload in self._followed:
+            if snapshot is not None and self._supersedes(snapshot, followed.snapshot):
+                followed.snapshot = snapshot
+            self._note(workload, _Look.FOUND if snapshot else _Look.ABSENT)
+
+    def _supersedes(self, snapshot: Snapshot, before: Snapshot | None) -> bool:
+        """Whether to keep ``snapshot``: unless older, and what is newer was not made in what is the future by now."""
+        if before is None or snapshot.made_at >= before.made_at:
+            return True
+        return (before.made_at - self.clock.now()).total_seconds() > MOST_SKEW
+
+    async def _read(self, workload: str) -> Snapshot | None:
+        """The forecaster's newest snapshot; None where it has none (404), which is no failure."""
+        where = f"the forecaster at {shown_url(self.http.base_url)}"
+        try:
+            with trio.fail_after(ANSWER_WITHIN):
+                status, body = await self._fetch(workload)
+            if status == httpx.codes.NOT_FOUND:
+                return None
+            if status == httpx.codes.UNAUTHORIZED:
+                raise RemoteError(f"{where} answered 401: it asks for its token", reason="http_status")
+            if status != httpx.codes.OK:
+                raise RemoteError(f"{where} answered {status}", reason="http_status")
+            return _expect(workload, read_snapshot(body))
+        except trio.TooSlowError as error:
+            raise RemoteError(f"{where} gave no answer within {ANSWER_WITHIN:g} s", reason="timeout") from error
+        except SourceError as error:  # the token's file is read anew for each request
+            raise RemoteError(str(error), reason="credentials") from error
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+            raise RemoteError(f"{where} cannot be reached: {words_of(error)}", reason="unreachable") from error
+        except (WireError, AnswerTooLargeError, AnswerEncodedError) as error:
+            words = one_line(str(error))
+            raise RemoteError(f"{where} gave what cannot be read: {words}", reason="bad_answer") from error
+
+    async def _fetch(self, workload: str) -> tuple[int, bytes]:
+        asked = {"params": {"workload": workload}, "headers": PLAIN, "timeout": None}
+        async with self.http.stream("GET", "forecast/current", **asked) as response:  # type: ignore[arg-type]
+            return response.status_code, await read_bounded(response, MOST_BYTES)
+
+    def _note(self, workload: str, ended: _Look, error: RemoteError | None = None) -> None:
+        """One line when looks begin to end differently, not one every few seconds."""
+        followed = self._followed.get(workload)
+        if followed is None or followed.ended is ended:
+            return
+        before, followed.ended = followed.ended, ended
+        fields = {"workload": workload}
+        if error is not None:
+            log.warning("cannot read the snapshot", extra={**fields, "reason": error.reason, "err": str(error)})
+        elif ended is _Look.ABSENT:
+            log.info("the forecaster is reachable, but has no forecast of %s yet", workload, extra=fields)
+        elif before is _Look.ABSENT:
+            log.info("the forecaster has a forecast of %s now", workload, extra=fields)
+        else:
+            log.info("the snapshot can be read again", extra=fields)
+
+    def _forget_unasked(self) -> None:
+        oldest = trio.current_time() - FORGET_AFTER
+        for name in [name for name, one in self._followed.items() if one.asked_at < oldest]:
+            if name not in self.always:
+                del self._followed[name]
+
+
+def _expect(workload: str, snapshot: Snapshot) -> Snapshot:
+    if snapshot.workload != workload:
+        raise WireError(f"it is about {snapshot.workload!r}, asked was {workload!r}")
+    return snapshot

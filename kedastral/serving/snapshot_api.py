@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The snapshot server's routes: /forecast/current, /healthz, /readyz and /metrics, all errors in one JSON shape."""
+
+import hmac
+import logging
+import uuid
+from collections.abc import Callable, Iterable
+from time import perf_counter
+
+import attrs
+import trio
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from quart import Response, g, request
+from quart.wrappers.base import BaseRequestWebsocket
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import MapAdapter
+
+from kedastral.clock import WallClock
+from kedastral.core.ports import SnapshotReader
+from kedastral.core.serving import StalePolicy
+from kedastral.core.snapshot import Snapshot
+from kedastral.errors import SourceError
+from kedastral.wire import dump_json, write_snapshot
+
+# --- `Readiness`: whether the process may be sent traffic, and if not, why.
+
+
+@attrs.define
+class Readiness:
+    """Ready when every one of ``services`` is up and draining has not begun."""
+
+    _waiting: set[str]
+    _draining: bool = attrs.field(default=False, init=False)
+    _warnings: dict[str, str] = attrs.field(factory=dict, init=False)
+
+    @classmethod
+    def of(cls, services: Iterable[str]) -> "Readiness":
+        """Not ready until each of ``services`` has been marked up."""
+        return cls(set(services))
+
+    def mark_up(self, service: str) -> None:
+        """``service`` takes requests now."""
+        self._waiting.discard(service)
+
+    def begin_drain(self) -> None:
+        """The process is stopping: never ready again."""
+        self._draining = True
+
+    def warn(self, about: str, words: str | None) -> None:
+        """Say ``words`` of what is not as it should be, though traffic may come all the same; None takes it back."""
+        if words is None:
+            self._warnings.pop(about, None)
+        else:
+            self._warnings[about] = words
+
+    @property
+    def warnings(self) -> list[str]:
+        """All that `warn` was told and that still holds."""
+        return [f"{about}: {words}" for about, words in self._warnings.items()]
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why not ready, in words; None when ready."""
+        if self._draining:
+            return "shutting down"
+        if self._waiting:
+            return "starting: waiting for " + ", ".join(sorted(self._waiting))
+        return None
+
+
+# --- `TokenGate`: who may read over HTTP where a bearer token (RFC 6750) is asked for.
+
+log = logging.getLogger("kedastral.http")
+
+
+@attrs.frozen
+class TokenRefusal:
+    """An answer to who may not read: status, words, and what to do (the header WWW-Authenticate)."""
+
+    status: int
+    words: str
+    challenge: str | None = None
+
+
+@attrs.define
+class TokenGate:
+    """``read`` gives the token of this moment, or raises SourceError, and then nobody may read."""
+
+    read: Callable[[], str]
+    _broken: bool = attrs.field(default=False, init=False)
+
+    def refuse(self, authorization: str | None) -> TokenRefusal | None:
+        """None for who shows the token, in a header Authorization; compared in constant time."""
+        try:
+            token = self.read()
+        except SourceError as error:
+            if not self._broken:
+                log.warning("nobody may read over HTTP: %s", error)
+            self._broken = True
+            return TokenRefusal(503, "the token cannot be read")
+        if self._broken:
+            log.info("the token can be read again")
+        self._broken = False
+        scheme, _, shown = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer":
+            return TokenRefusal(401, "a bearer token is required", "Bearer")
+        if not hmac.compare_digest(shown.strip().encode(errors="surrogateescape"), token.encode()):
+            return TokenRefusal(401, "the bearer token is wrong", 'Bearer error="invalid_token"')
+        return None
+
+
+STALE_HEADER = "X-Kedastral-Stale"
+REQUEST_ID_HEADER = "X-Request-Id"
+LONGEST_REQUEST_ID = 128
+FEW = 20
+"""Workloads whose metrics are written in passing; those of a thousand take a second, which KEDA must not wait for."""
+PROBES = frozenset({"/healthz", "/readyz"})
+"""Whoever starts and stops the pod asks these, and has no token."""
+
+
+@attrs.frozen
+class SnapshotView:
+    """The snapshots that HTTP shows, and by workload when one counts as stale."""
+
+    reader: SnapshotReader
+    policy_of: Callable[[str], StalePolicy]
+    clock: WallClock
+
+    def is_stale(self, snapshot: Snapshot) -> bool:
+        """Whether ``snapshot`` is stale by now."""
+        return self.policy_of(snapshot.workload).is_stale(snapshot, self.clock.now())
+
+    def any_stale(self) -> bool:
+        """Whether any workload's newest snapshot is stale by now."""
+        return any(self.is_stale(snapshot) for snapshot in self.reader.newest().values())
+
+
+class _Application(QuartTrio):
+    """Serves whatever host a client asks for, also one that cannot be: Werkzeug would fail on it before any route."""
+
+    def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
+        if request is None:
+            return super().create_url_adapter(None)
+        return self.url_map.bind(
+            "kedastral",
+            # by "ws" it knows a websocket, for which there is no route
+            url_scheme=request.scheme,
+            path_info=request.path,
+            default_method=request.method,
+        )
+
+
+def create_app(
+    view: SnapshotView,
+    readiness: Readiness,
+    registry: CollectorRegistry,
+    *,
+    serves_forecasts: bool = True,
+    gate: TokenGate | None = None,
+) -> QuartTrio:
+    """The application; without ``serves_forecasts`` only the probes and the metrics. The probes pass every ``gate``."""
+    app = _Application("kedastral", static_folder=None)
+    app.url_map.merge_slashes = False  # a redirect would be a page of HTML
+    app.url_map.redirect_defaults = False
+    app.config["PROPAGATE_EXCEPTIONS"] = False
+    if serves_forecasts:
+        _add_forecast(app, view)
+    _add_probes(app, view, readiness)
+    _add_metrics(app, view, registry)
+    _add_errors(app)
+    _add_request_log(app)
+    if gate is not None:
+        _add_gate(app, gate)
+    return app
+
+
+def _add_forecast(app: QuartTrio, view: SnapshotView) -> None:
+    @app.get("/forecast/current", provide_automatic_options=False)
+    async def show_forecast() -> Response:
+        workload = request.args.get("workload", "").strip()
+        if not workload:
+            return _error(400, "the query parameter workload is required")
+        snapshot = view.reader.get(workload)
+        if snapshot is None:
+            return _error(404, "snapshot not found")
+        response = _json(200, write_snapshot(snapshot))
+        return _mark_stale(response, stale=view.is_stale(snapshot))
+
+
+def _add_probes(app: QuartTrio, view: SnapshotView, readiness: Readiness) -> None:
+    @app.get("/healthz", provide_automatic_options=False)
+    async def show_health() -> Response:
+        return _mark_stale(_json(200, {"status": "ok"}), stale=view.any_stale())
+
+    @app.get("/readyz", provide_automatic_options=False)
+    async def show_readiness() -> Response:
+        obstacle = readiness.obstacle
+        if obstacle:
+            return _error(503, obstacle)
+        warnings = {"warnings": readiness.warnings} if readiness.warnings else {}
+        return _json(200, {"status": "ready", **warnings})
+
+
+def _add_metrics(app: QuartTrio, view: SnapshotView, registry: CollectorRegistry) -> None:
+    @app.get("/metrics", provide_automatic_options=False)
+    async def show_metrics() -> Response:
+        encode, content_type = _choose_encoder(request.headers.get("Accept", ""))
+        if len(view.reader.newest()) > FEW:
+            page = await trio.to_thread.run_sync(encode, registry, abandon_on_cancel=True)
+        else:
+            page = encode(registry)
+        return Response(page, content_type=content_type)
+
+
+def _choose_encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
+    """The format the scraper asks for; the plain text one where it asks for what cannot be read."""
+    try:
+        return choose_encoder(accept)
+    except (TypeError, ValueError, IndexError):  # prometheus-client stumbles over versions that are no numbers
+        return choose_encoder("")
+
+
+def _add_errors(app: QuartTrio) -> None:
+    @app.errorhandler(HTTPException)
+    async def show_http_error(error: HTTPException) -> Response:
+        status = error.code or 500
+        response = _error(status, (error.name or "error").lower())
+        for name, value in error.get_headers():
+            if name.lower() == "allow":
+                response.headers[name] = value
+        return response
+
+    @app.errorhandler(Exception)
+    async def show_bug(error: Exception) -> Response:
+        log.error("%s %s failed", request.method, request.path, exc_info=error)
+        return _error(500, "internal error")
+
+
+def _add_request_log(app: QuartTrio) -> None:
+    @app.before_request
+    async def begin() -> None:
+        g.began = perf_counter()
+        given = request.headers.get(REQUEST_ID_HEADER, "")
+        usable = given.isascii() and given.isprintable() and 0 < len(given) <= LONGEST_REQUEST_ID
+        g.request_id = given if usable else uuid.uuid4().hex
+
+    @app.after_request
+    async def finish(response: Response) -> Response:
+        if "request_id" in g:
+            response.headers[REQUEST_ID_HEADER] = g.request_id
+            fields = {
+                "method": request.method,
+                "path": request.path,
+                "status": response.status_code,
+                "duration": round(perf_counter() - g.began, 6),
+                "request_id": g.request_id,
+            }
+            log.debug("answered a request", extra=fields)
+        return response
+
+
+def _add_gate(app: QuartTrio, gate: TokenGate) -> None:
+    @app.before_request
+    async def refuse() -> Response | None:
+        refusal = None if request.path in PROBES else gate.refuse(request.headers.get("Authorization"))
+        if refusal is None:
+            return None
+        response = _error(refusal.status, refusal.words)
+        if refusal.challenge is not None:
+            response.headers["WWW-Authenticate"] = refusal.challenge
+        return response
+
+
+def _json(status: int, document: object) -> Response:
+    return Response(dump_json(document) + "\n", status=status, content_type="application/json")
+
+
+def _error(status: int, words: str) -> Response:
+    return _json(status, {"error": words})
+
+
+def _mark_stale(response: Response, *, stale: bool) -> Response:
+    if stale:
+        response.headers[STALE_HEADER] = "true"
+    return response

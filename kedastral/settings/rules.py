@@ -1,0 +1,418 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must hold between the settings of TLS and of tokens; `kedastral.settings.rules` lists these with all others."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from kedastral.core.capacity import WHOLE_WITHIN
+from kedastral.core.planning.service_level import LEAST_HISTORY, STRICT
+from kedastral.core.serving import OnStale
+from kedastral.models import MODELS
+from kedastral.secrets import find_fault_of_secret
+from kedastral.settings.declarations import HTTP_MODEL
+from kedastral.settings.types import ListenAddress
+from kedastral.settings.types import write_duration as span
+from kedastral.tls import find_expiry, find_fault_of_authorities, find_fault_of_pair
+
+Find = Callable[[Mapping[str, Any]], str | None]
+
+
+def go_together(cert: str, key: str, key_flag: str) -> Find:
+    """A certificate and its key are given both or not at all."""
+    return lambda v: f"and {key_flag} go together" if bool(v[cert]) != bool(v[key]) else None
+
+
+def fit_each_other(cert: str, key: str, key_flag: str) -> Find:
+    """A certificate and its key belong to each other."""
+
+    def find(v: Mapping[str, Any]) -> str | None:
+        fault = find_fault_of_pair(v[cert], v[key]) if v[cert] and v[key] else None
+        return f"and {key_flag} cannot be used together: {fault}" if fault else None
+
+    return find
+
+
+def holds_authorities(name: str) -> Find:
+    """A CA file holds certificates."""
+
+    def find(v: Mapping[str, Any]) -> str | None:
+        path: Path | None = v[name]
+        fault = find_fault_of_authorities(path) if path else None
+        return f"cannot be used: {fault}" if fault else None
+
+    return find
+
+
+def holds_secret(name: str) -> Find:
+    """A file of a token or a password holds one that can be sent; the file is read again at every use."""
+
+    def find(v: Mapping[str, Any]) -> str | None:
+        path: Path | None = v[name]
+        fault = find_fault_of_secret(path, in_header="token" in name) if path else None
+        return f"cannot be used: {path} {fault}" if fault else None
+
+    return find
+
+
+def needs(name: str, other: str, other_flag: str) -> Find:
+    """One setting means nothing without another."""
+    return lambda v: f"needs {other_flag}" if v[name] and not v[other] else None
+
+
+def exclude_each_other(name: str, other: str, other_name: str) -> Find:
+    """A secret comes from one place."""
+    return lambda v: f"and {other_name} exclude each other" if v[name] and v[other] else None
+
+
+def is_in_date(cert: str, key: str, *, for_client: bool = False) -> Find:
+    """A certificate is valid at this moment."""
+
+    def find(v: Mapping[str, Any]) -> str | None:
+        if not (v[cert] and v[key]) or find_fault_of_pair(v[cert], v[key]):
+            return None
+        words = find_expiry(v[cert], v[key], for_client=for_client)
+        return f"holds a certificate that {words}, so that nobody will accept it" if words else None
+
+    return find
+
+
+def stays_secret(token: str, cert: str) -> Find:
+    """A token does not travel in plain text to our server."""
+
+    def find(v: Mapping[str, Any]) -> str | None:
+        if v[token] and not v[cert]:
+            return "is sent in plain text by its clients, since --http-tls-cert-file is not set"
+        return None
+
+    return find
+
+
+def is_used(name: str) -> Find:
+    """What belongs to TLS, or should not be seen, is given for an https:// forecaster."""
+
+    def find(v: Mapping[str, Any]) -> str | None:
+        if not v[name] or str(v["forecaster_url"]).startswith("https://"):
+            return None
+        if "token" in name:
+            return "is sent in plain text, since --forecaster-url is no https:// address"
+        return "is not used, since --forecaster-url is no https:// address"
+
+    return find
+
+
+# --- What must hold between settings; each check runs where all it needs is there and sound.
+
+MOST_STEPS = 10_080
+"""A forecast of a week of minutes. Every step is planned at every tick and sent in every snapshot."""
+MOST_POINTS = 1_000_000
+"""Almost two years of minutes; more history than that is a mistake in a unit, not a wish."""
+SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
+
+Values = Mapping[str, Any]
+
+
+class Origin(StrEnum):
+    """Who says what a setting is."""
+
+    GIVEN = "given"
+    LEFT_OUT = "left out"
+    """A document that could say it, and does not."""
+    DEFAULT = "default"
+
+
+@attrs.frozen
+class CrossCheck:
+    """``find`` gives what is wrong, as a line without the remedy, or None; ``blames`` is the setting to change.
+
+    ``remedy`` says what to do where it is something else than to set that one; the value then says nothing, and is not
+    shown. ``only`` of values that somebody said, or of those that a document leaves out, where it is one of these.
+    """
+
+    blames: str
+    needs: tuple[str, ...]
+    find: Callable[[Values], str | None]
+    remedy: str = ""
+    only: Origin | None = None
+
+
+@attrs.frozen
+class Conflict:
+    """A check that failed: the setting to blame, what is wrong with it, and the check's own remedy, if it has one.
+
+    ``left_out``: what is wrong is that nobody says anything.
+    """
+
+    blames: str
+    wrong: str
+    remedy: str = ""
+    left_out: bool = False
+
+
+TAKE_ONE_AWAY = "take one away"
+GIVE_BOTH = "give both, or neither"
+
+
+def _step_fits(v: Values) -> str | None:
+    if v["step"] > v["horizon"]:
+        return f"must not be longer than the horizon ({span(v['horizon'])})"
+    return None
+
+
+def _whole_steps(v: Values) -> str | None:
+    ratio = v["horizon"] / v["step"]
+    if v["step"] <= v["horizon"] and abs(ratio - round(ratio)) > WHOLE_WITHIN * ratio:
+        return f"must be a whole multiple of the step ({span(v['step'])})"
+    return None
+
+
+def _few_steps(v: Values) -> str | None:
+    if v["horizon"] / v["step"] > MOST_STEPS:
+        return f"must be at most {MOST_STEPS} steps of {span(v['step'])}"
+    return None
+
+
+def _lead_in_horizon(v: Values) -> str | None:
+    if v["lead_time"] >= v["horizon"]:
+        return f"must be shorter than the horizon ({span(v['horizon'])})"
+    return None
+
+
+def _window_fits(v: Values) -> str | None:
+    if v["window"] is None:
+        return None
+    if v["window"] < v["step"]:
+        return f"must not be shorter than the step ({span(v['step'])})"
+    if v["window"] / v["step"] > MOST_POINTS:
+        return f"must be at most {MOST_POINTS} steps of {span(v['step'])}"
+    return None
+
+
+def _bounds_in_order(v: Values) -> str | None:
+    if v["max_replicas"] and v["min_replicas"] > v["max_replicas"]:
+        return f"must not be above --max ({v['max_replicas']})"
+    return None
+
+
+def _model_has_url(v: Values) -> str | None:
+    if v["model"] == HTTP_MODEL and v["model_url"] is None:
+        return "is required by the http model"
+    return None
+
+
+def _one_password(v: Values) -> str | None:
+    return "and PROM_PASSWORD exclude each other" if v["password_file"] and v["password"] else None
+
+
+def _one_token(v: Values) -> str | None:
+    return "and PROM_TOKEN exclude each other" if v["token_file"] and v["token"] else None
+
+
+def _one_login(v: Values) -> str | None:
+    return "and a bearer token exclude each other" if v["username"] and (v["token"] or v["token_file"]) else None
+
+
+def _name_has_password(v: Values) -> str | None:
+    if v["username"] and not (v["password"] or v["password_file"] or v["token"] or v["token_file"]):
+        return "needs a password"
+    return None
+
+
+def _password_has_name(v: Values) -> str | None:
+    return "is required with a password" if (v["password"] or v["password_file"]) and not v["username"] else None
+
+
+def _separate_ports(v: Values) -> str | None:
+    http: ListenAddress = v["http_listen"]
+    grpc: ListenAddress = v["grpc_listen"]
+    if http.port and http.port == grpc.port and (http.host == grpc.host or "" in (http.host, grpc.host)):
+        return f"must not be the address of the gRPC server ({grpc})"
+    return None
+
+
+def _one_history(v: Values) -> str | None:
+    return "and --prom-url exclude each other" if v["csv"] and v["url"] else None
+
+
+def _some_history(v: Values) -> str | None:
+    return "or --prom-url is required, or --config" if not v["csv"] and not v["url"] else None
+
+
+def _query_has_url(v: Values) -> str | None:
+    if v["csv"]:
+        return None
+    return "is required with --prom-url" if v["url"] and not v["query"] else None
+
+
+_LOGIN = ("username", "password", "password_file", "token", "token_file")
+CHECKS: tuple[CrossCheck, ...] = (
+    CrossCheck("step", ("step", "horizon"), _step_fits),
+    CrossCheck("horizon", ("step", "horizon"), _whole_steps),
+    CrossCheck("horizon", ("step", "horizon"), _few_steps),
+    CrossCheck("lead_time", ("lead_time", "horizon"), _lead_in_horizon),
+    CrossCheck("window", ("window", "step"), _window_fits),
+    CrossCheck("min_replicas", ("min_replicas", "max_replicas"), _bounds_in_order),
+    CrossCheck("model_url", ("model", "model_url"), _model_has_url),
+    CrossCheck("password_file", ("password_file", "password"), _one_password, TAKE_ONE_AWAY),
+    CrossCheck("token_file", ("token_file", "token"), _one_token, TAKE_ONE_AWAY),
+    CrossCheck("username", _LOGIN, _one_login, TAKE_ONE_AWAY),
+    CrossCheck("username", _LOGIN, _name_has_password, "set --prom-password-file or PROM_PASSWORD"),
+    CrossCheck("username", _LOGIN, _password_has_name),
+    *(
+        check
+        for cert, key, key_flag in (
+            ("cert_file", "key_file", "--prom-key-file"),
+            ("grpc_cert_file", "grpc_key_file", "--grpc-tls-key-file"),
+            ("http_cert_file", "http_key_file", "--http-tls-key-file"),
+            ("forecaster_cert_file", "forecaster_key_file", "--forecaster-key-file"),
+        )
+        for check in (
+            CrossCheck(cert, (cert, key), go_together(cert, key, key_flag), GIVE_BOTH),
+            CrossCheck(cert, (cert, key), fit_each_other(cert, key, key_flag)),
+        )
+    ),
+    *(
+        CrossCheck(name, (name,), holds_authorities(name))
+        for name in ("ca_file", "grpc_client_ca_file", "forecaster_ca_file")
+    ),
+    *(
+        CrossCheck(name, (name,), holds_secret(name), "write the secret into that file, or name another one")
+        for name in ("password_file", "token_file", "http_token_file", "forecaster_token_file")
+    ),
+    CrossCheck("csv", ("csv", "url"), _one_history, TAKE_ONE_AWAY),
+    CrossCheck("csv", ("csv", "url"), _some_history, "give one of them"),
+    CrossCheck("query", ("csv", "url", "query"), _query_has_url),
+    CrossCheck("http_listen", ("http_listen", "grpc_listen"), _separate_ports),
+    CrossCheck(
+        "grpc_client_ca_file",
+        ("grpc_client_ca_file", "grpc_cert_file"),
+        needs("grpc_client_ca_file", "grpc_cert_file", "--grpc-tls-cert-file"),
+        "set that too, with its key",
+    ),
+    *(
+        CrossCheck(file, (file, given), exclude_each_other(file, given, given.upper()), TAKE_ONE_AWAY)
+        for file, given in (("http_token_file", "http_token"), ("forecaster_token_file", "forecaster_token"))
+    ),
+)
+
+
+def find_conflicts(
+    values: Values, said: Callable[[str], Origin], checks: Sequence[CrossCheck] = CHECKS
+) -> Iterator[Conflict]:
+    """What each check that fails says; ``said`` tells who says what a setting is."""
+    for check in checks:
+        if all(name in values for name in check.needs) and check.only in (None, said(check.blames)):
+            wrong = check.find(values)
+            if wrong is not None:
+                yield Conflict(check.blames, wrong, check.remedy, check.only is Origin.LEFT_OUT)
+
+
+# --- What can be run with, and is hardly what anybody wants: the warnings about settings.
+
+
+def _fresh_between_ticks(v: Values) -> str | None:
+    if v["stale_after"] <= v["interval"]:
+        return f"is not longer than the interval ({span(v['interval'])}), so that forecasts go stale between two ticks"
+    return None
+
+
+def _default_not_below_min(v: Values) -> str | None:
+    if v["on_stale"] is OnStale.DEFAULT_MIN and v["default_min"] < v["min_replicas"]:
+        return f"is below --min ({v['min_replicas']}), so that a stale forecast asks for fewer replicas than any plan"
+    return None
+
+
+def _promised_for_less_than_weeks(v: Values) -> str | None:
+    if v["model"] == "auto" and v["service_level"] >= STRICT - WHOLE_WITHIN:
+        minutes = (1 - v["service_level"]) * 7 * 1440
+        return f"is a promise over weeks: {minutes:.2g} min a week may be short of pods, and one surprise is that"
+    return None
+
+
+def _window_lets_auto_lead(v: Values) -> str | None:
+    if v["model"] == "auto" and v["window"] is not None and v["window"] < LEAST_HISTORY:
+        return f"is shorter than {span(LEAST_HISTORY)}, so that auto never leads and the last value is planned for"
+    return None
+
+
+def _namespaces_are_used(v: Values) -> str | None:
+    if v["scaledobject_namespaces"] and not v["allow_scaledobject_workloads"]:
+        return "is not used, since --allow-scaledobject-workloads is not set"
+    return None
+
+
+def _is_steered(v: Values) -> bool:
+    kind = MODELS.get(str(v["model"]))
+    return kind is not None and kind.plans_by_service_level
+
+
+def _floor_has_headroom(v: Values) -> str | None:
+    if not v["reactive_floor"]:
+        return "is not used, since --reactive-floor is off"
+    if _is_steered(v) and v["headroom"] is None:
+        return f"is not used, since {v['model']} steers the floor too; it counts with --headroom, or with another model"
+    return None
+
+
+def _level_steers(v: Values) -> str | None:
+    if not _is_steered(v):
+        return f"is not used, since {v['model']} plans by --headroom; it steers auto"
+    if v["headroom"] is not None:
+        return "is not used, since --headroom is given, which takes the place of the steered factor"
+    return None
+
+
+def _url_has_model(v: Values) -> str | None:
+    return None if v["model"] == HTTP_MODEL else f"is not used, since --model is {v['model']}"
+
+
+def _target_is_said(v: Values) -> str | None:
+    return f"is not given, so that {v['target_per_pod']:g} is assumed: the load of one pod decides almost everything"
+
+
+TAKE_AWAY = "take it away, or change that"
+WARNINGS: tuple[CrossCheck, ...] = (
+    CrossCheck("service_level", ("service_level", "model"), _promised_for_less_than_weeks),
+    CrossCheck("window", ("window", "model"), _window_lets_auto_lead),
+    CrossCheck("stale_after", ("stale_after", "interval"), _fresh_between_ticks),
+    CrossCheck("default_min", ("on_stale", "default_min", "min_replicas"), _default_not_below_min),
+    CrossCheck(
+        "scaledobject_namespaces",
+        ("scaledobject_namespaces", "allow_scaledobject_workloads"),
+        _namespaces_are_used,
+        "set that too, or take this away",
+    ),
+    CrossCheck(
+        "reactive_headroom",
+        ("reactive_headroom", "reactive_floor", "headroom", "model"),
+        _floor_has_headroom,
+        TAKE_AWAY,
+        only=Origin.GIVEN,
+    ),
+    CrossCheck("service_level", ("service_level", "headroom", "model"), _level_steers, TAKE_AWAY, only=Origin.GIVEN),
+    CrossCheck(
+        "model_url", ("model_url", "model"), _url_has_model, "set that to http, or take this away", Origin.GIVEN
+    ),
+    CrossCheck("target_per_pod", ("target_per_pod",), _target_is_said, "set it there", only=Origin.LEFT_OUT),
+    *(
+        CrossCheck(cert, (cert, key), is_in_date(cert, key, for_client=for_client), "renew it")
+        for cert, key, for_client in (
+            ("grpc_cert_file", "grpc_key_file", False),
+            ("http_cert_file", "http_key_file", False),
+            ("forecaster_cert_file", "forecaster_key_file", True),
+            ("cert_file", "key_file", True),
+        )
+    ),
+    *(
+        CrossCheck(name, (name, "http_cert_file"), stays_secret(name, "http_cert_file"), "set that and its key")
+        for name in ("http_token_file", "http_token")
+    ),
+    *(
+        CrossCheck(name, (name, "forecaster_url"), is_used(name), "take it away, or change the address")
+        for name in ("forecaster_ca_file", "forecaster_cert_file", "forecaster_token_file", "forecaster_token")
+    ),
+)
+"""What can be run with, and is hardly what anybody wants."""

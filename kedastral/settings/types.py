@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kinds of value a setting can have, and how each is read from text, strictly.
+
+Every reader raises ValueError whose message completes the sentence "must be ...".
+"""
+
+import math
+import os
+import re
+from datetime import timedelta
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NewType
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+import attrs
+
+from kedastral.secrets import Secret
+
+Seconds = NewType("Seconds", float)
+HttpUrl = NewType("HttpUrl", str)
+Name = NewType("Name", str)
+Header = tuple[str, str]
+
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+LONGEST = timedelta(days=3660).total_seconds()
+LONGEST_NAME = 253
+"""Of an object in Kubernetes. Names are labels of metrics and parts of URLs."""
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhdw]))+", re.ASCII)
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])", re.ASCII)
+_INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
+
+
+@attrs.frozen
+class ListenAddress:
+    """Where a server listens; an empty ``host`` is every IPv4 and IPv6 address, ``port`` 0 any free port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def read_duration(text: str) -> Seconds:
+    """Seconds, to the millisecond, from ``30s``, ``5m``, ``1h30m``, ``14d``."""
+    if not _DURATION.fullmatch(text):
+        raise ValueError("a duration such as 30s, 5m, 1h30m or 14d")
+    seconds = sum(Decimal(amount) * Decimal(str(UNITS[unit])) for amount, unit in _PART.findall(text))
+    if seconds > LONGEST:
+        raise ValueError("a duration of at most ten years")
+    if seconds * 1000 % 1:
+        raise ValueError("a duration of whole milliseconds")
+    return Seconds(float(seconds))
+
+
+def write_duration(seconds: float) -> str:
+    """The shortest way to write a duration: 5400 is ``1h30m``."""
+    rest = round(seconds * 1000)
+    text = ""
+    for unit in ("d", "h", "m", "s", "ms"):
+        amount, rest = divmod(rest, round(UNITS[unit] * 1000))
+        text += f"{amount}{unit}" if amount else ""
+    return text or "0s"
+
+
+def read_integer(text: str) -> int:
+    """A whole number, written as one: ``5.9`` and ``5_000`` are none."""
+    if not _INTEGER.fullmatch(text):
+        raise ValueError("a whole number")
+    return int(text)
+
+
+def read_number(text: str) -> float:
+    """A finite number; NaN and infinity are none."""
+    if not _NUMBER.fullmatch(text) or not math.isfinite(float(text)):
+        raise ValueError("a finite number")
+    return float(text)
+
+
+def read_boolean(text: str) -> bool:
+    """``true`` or ``false``, or one of their usual other spellings."""
+    word = text.lower()
+    if word not in _TRUE | _FALSE:
+        raise ValueError("true or false")
+    return word in _TRUE
+
+
+def read_name(text: str) -> Name:
+    """Text that says something, without control characters; spaces around it are dropped."""
+    name = text.strip()
+    if not name:
+        raise ValueError("a name, not empty")
+    if not name.isprintable():
+        raise ValueError("a name without control characters")
+    return Name(name)
+
+
+def read_text(text: str) -> str:
+    """Any text that is not blank, over several lines where it wants to (a query may)."""
+    if not text.strip():
+        raise ValueError("text, not empty")
+    return text.strip()
+
+
+def read_zone(text: str) -> ZoneInfo:
+    """A time zone by its name in the IANA database."""
+    try:
+        return ZoneInfo(text)
+    except (ValueError, OSError, KeyError):  # ZoneInfoNotFoundError is a KeyError
+        raise ValueError("a time zone such as UTC or Europe/Berlin") from None
+
+
+def read_secret(text: str) -> Secret:
+    """A secret, without the line end that files and variables often carry."""
+    if not text.strip():
+        raise ValueError("text, not empty")
+    return Secret(text.strip())
+
+
+def read_url(text: str) -> HttpUrl:
+    """An http or https address, without credentials in it, which would end up in logs and process lists."""
+    try:
+        url = urlsplit(text)
+        usable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not text.isprintable() or " " in text:
+        raise ValueError("an http:// or https:// URL")
+    if "@" in url.netloc:
+        raise ValueError("a URL without user and password in it (they have settings of their own)")
+    if url.query or url.fragment:
+        raise ValueError("a URL without ?query and #fragment")
+    return HttpUrl(text.rstrip("/"))
+
+
+def read_listen_address(text: str) -> ListenAddress:
+    """``:8080`` (all addresses), ``127.0.0.1:8080``, ``[::1]:8080`` or ``localhost:8080``."""
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError("an address such as :8080, 127.0.0.1:8080 or [::1]:8080")
+    if not colon or not port.isascii() or not port.isdigit() or " " in host or not host.isprintable():
+        raise ValueError("an address such as :8080, 127.0.0.1:8080 or [::1]:8080")
+    if len(port) > 5 or int(port) > 65535:
+        raise ValueError("an address whose port is at most 65535")
+    return ListenAddress(host, int(port))
+
+
+def read_headers(text: str) -> tuple[Header, ...]:
+    """``Name: value``, one a line."""
+    headers = []
+    for line in filter(None, map(str.strip, text.splitlines())):
+        name, colon, value = line.partition(":")
+        if not colon or not _HEADER_NAME.fullmatch(name) or not value.strip().isprintable() or not value.isascii():
+            raise ValueError("headers written 'Name: value', one a line")
+        headers.append((name, value.strip()))
+    return tuple(headers)
+
+
+def read_file_path(text: str) -> Path:
+    """A file that is there and can be read."""
+    path = Path(text)
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"a file that can be read ({getattr(error, 'strerror', None) or error})") from error
+    return path
+
+
+def read_file_paths(text: str) -> tuple[Path, ...]:
+    """Files that are there and can be read, one a line."""
+    return tuple(read_file_path(line) for line in filter(None, map(str.strip, text.splitlines())))
+
+
+def read_output_path(text: str) -> Path:
+    """A file that can be written: its folder is there, and it is no folder itself."""
+    path = Path(text)
+    folder = path.parent
+    if "\0" in text or path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ValueError("a file in a folder that is there and can be written to")
+    return path
+
+
+@attrs.frozen
+class ReadChoice:
+    """A reader of one of the words of ``kind``."""
+
+    kind: type[StrEnum]
+
+    @property
+    def words(self) -> list[str]:
+        """Every word there is."""
+        return [str(word) for word in self.kind]
+
+    def __call__(self, text: str) -> StrEnum:
+        """The word, or ValueError."""
+        try:
+            return self.kind(text)
+        except ValueError:
+            raise ValueError("one of " + ", ".join(self.words)) from None
+
+
+def read_choice(kind: type[StrEnum]) -> ReadChoice:
+    """A reader of one of the words of ``kind``."""
+    return ReadChoice(kind)
+
+
+def read_key_part(text: str) -> Name:
+    """A name that can be part of ``namespace/name``."""
+    name = read_name(text)
+    if "/" in name:
+        raise ValueError("a name without /")
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"a name of at most {LONGEST_NAME} characters")
+    return name
+
+
+def read_names(text: str) -> tuple[Name, ...]:
+    """Names, separated by commas or line ends."""
+    return tuple(read_key_part(name) for name in re.split(r"[,\n]", text) if name.strip())
+
+
+def read_config_path(text: str) -> Path:
+    """A file or a folder that is there."""
+    path = Path(text)
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:
+        words = getattr(error, "strerror", None) or error
+        raise ValueError(f"a file or a folder that is there ({words})") from error
+    return path
+
+
+def write_value(value: Any) -> str:
+    """A setting's value as a person would write it."""
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "true" if value else "false"
+        case float():
+            return repr(value).removesuffix(".0")
+        case tuple():
+            return _write_several(value)
+        case _:
+            return str(value)
+
+
+def _write_several(values: tuple[Any, ...]) -> str:
+    """Paths and names; of headers their names alone."""
+    return ", ".join(value[0] if isinstance(value, tuple) else str(value) for value in values) or "none"

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`PodFleet`: the pods of one workload; a new one serves only after it has started."""
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from typing import ClassVar
+
+import attrs
+from attrs.validators import ge, gt
+
+from kedastral.core.capacity import ReplicaBounds, round_replicas
+from kedastral.simulation.hpa import Hpa, HpaBehavior, HpaMetric
+from kedastral.simulation.trial import Policy, View
+
+
+class PodFleet:
+    """Pods ordered, of which some are ready and the others pending, oldest order first.
+
+    A pod ordered at ``now`` is ready from ``now + start_seconds`` on. A scale-down acts at once and takes pending pods
+    first, of these the newest first: they are what a ReplicaSet deletes first.
+    """
+
+    def __init__(self, ready: int, start_seconds: float) -> None:
+        """``ready`` pods, all started. Raises ValueError where either is below 0."""
+        if ready < 0 or start_seconds < 0:
+            raise ValueError(f"ready pods ({ready}) and start_seconds ({start_seconds}) must be >= 0")
+        self._start_seconds = start_seconds
+        self._started = ready
+        self._ordered = ready
+        self._pending: deque[tuple[float, int]] = deque()  # ready time, number of pods
+
+    @property
+    def ordered(self) -> int:
+        """All pods that were asked for and not taken back: what is paid for."""
+        return self._ordered
+
+    def ready(self, now: float) -> int:
+        """The pods that serve at ``now`` (seconds; never goes back)."""
+        while self._pending and self._pending[0][0] <= now:
+            self._started += self._pending.popleft()[1]
+        return self._started
+
+    def pending(self, now: float) -> int:
+        """The pods ordered that do not serve yet at ``now``."""
+        return self._ordered - self.ready(now)
+
+    def ready_times(self, now: float) -> tuple[float, ...]:
+        """When each pod still pending at ``now`` will be ready, soonest first."""
+        self.ready(now)
+        return tuple(at for at, pods in self._pending for _ in range(pods))
+
+    def order(self, now: float, replicas: int) -> None:
+        """Scale to ``replicas`` pods at ``now``. Raises ValueError below 0."""
+        if replicas < 0:
+            raise ValueError(f"replicas must be >= 0, got {replicas}")
+        self.ready(now)
+        if replicas > self._ordered:
+            self._pending.append((now + self._start_seconds, replicas - self._ordered))
+        surplus = self._ordered - replicas
+        while surplus > 0 and self._pending:
+            at, pods = self._pending.pop()
+            if pods > surplus:
+                self._pending.append((at, pods - surplus))
+            surplus -= min(pods, surplus)
+        self._started -= max(surplus, 0)
+        self._ordered = replicas
+
+
+# --- `Autoscaler`: KEDA's polling and the HPA's syncs between a policy and the pods.
+
+
+@attrs.frozen
+class KedaTiming:
+    """How often anything happens, in seconds; by default one decision a minute, the rules policies are judged by.
+
+    The HPA decides every ``sync_period``. KEDA polls every ``polling_interval``: it then wakes a workload from zero,
+    puts one that was inactive for ``cooldown`` to sleep, and, with ``cached_metrics`` (``useCachedMetrics``),
+    refreshes the values that the HPA gets in between; without, each sync asks the trigger itself.
+    """
+
+    sync_period: float = attrs.field(default=60.0, validator=gt(0))
+    polling_interval: float = attrs.field(default=60.0, validator=gt(0))
+    cooldown: float = attrs.field(default=300.0, validator=ge(0))
+    cached_metrics: bool = False
+
+    KUBERNETES: ClassVar["KedaTiming"]
+    """As installed: HPA syncs every 15 s, KEDA polls every 30 s."""
+
+
+KedaTiming.KUBERNETES = KedaTiming(sync_period=15.0, polling_interval=30.0)
+
+
+class Autoscaler:
+    """One ScaledObject: asks its policy, decides as KEDA and the HPA do."""
+
+    def __init__(self, policy: Policy, behavior: HpaBehavior, bounds: ReplicaBounds, timing: KedaTiming) -> None:
+        self._policy = policy
+        self._hpa = Hpa(behavior, bounds)
+        self._may_sleep = bounds.min == 0
+        self._timing = timing
+        self._next_poll = -math.inf
+        self._last_active = -math.inf
+        self._metrics: Sequence[HpaMetric] = ()
+
+    @property
+    def recommended(self) -> float:
+        """The replicas the policy last asked for, before KEDA and the HPA; NaN where it gave no value."""
+        wanted = (round_replicas(metric.value / metric.target) for metric in self._metrics if metric.value is not None)
+        return max(wanted, default=math.nan)
+
+    def decide(self, view: View) -> int:
+        """The replicas to have ordered from ``view.now`` on; to be called every ``sync_period``."""
+        polled = view.now >= self._next_poll
+        if polled:
+            self._next_poll = view.now + self._timing.polling_interval
+        if polled or not self._timing.cached_metrics:
+            self._metrics = self._policy.ask(view)
+        if polled and self._may_sleep:
+            woken = self._wake_or_sleep(view.now, view.ordered)
+            if woken is not None:
+                return woken
+        return self._hpa.recommend(view.now, view.ordered, self._metrics)
+
+    def _wake_or_sleep(self, now: float, ordered: int) -> int | None:
+        """KEDA's own scaling between 0 and 1, which no HPA does; None where it leaves the replicas alone."""
+        if any(metric.value is not None and metric.value > 0 for metric in self._metrics):
+            self._last_active = now
+            return 1 if ordered == 0 else None
+        failing = any(metric.value is None for metric in self._metrics)
+        if ordered > 0 and not failing and self._last_active + self._timing.cooldown < now:
+            return 0
+        return None
