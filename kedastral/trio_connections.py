@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Takes connections from a listener, and from its backlog when it is time to stop."""
+"""What every server on Trio needs around its protocol: accept connections, limit their number, complete TLS handshakes.
+
+The gRPC server and the HTTP server both use it. It knows neither of them, nor anything else of Kedastral.
+"""
 
 from __future__ import annotations
 
@@ -7,30 +10,95 @@ import errno
 import logging
 import math
 import os
+import socket
+import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import trio
 
-_log = logging.getLogger(__name__)
+QUIET_PERIOD = 60.0
+"""Seconds between two log lines on the same matter: whoever opens a thousand connections must not fill the log."""
 
-# What accept() says when the machine, not the listener, is at its end; it gets better when connections close.
+MAX_FAILURE_LINES = 20
+"""Lines that a `FailureLog` writes in one quiet period: somebody who scans ports must not fill the log."""
+
+ACCEPT_PAUSE = 0.1
+"""Seconds until the next attempt where the system has no file descriptor or buffer left for a connection."""
+
+# Errors of accept() that name the system, not the listener. They pass once other connections close.
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-_EXHAUSTED_PAUSE = 0.1
 
-# A listener with connections in its backlog gives them out at once; after this many seconds without, it has none.
-_LAST_CALL = 0.01
+# A listener with connections in its backlog returns them at once. After this many seconds without one, it has none.
+_BACKLOG_WAIT = 0.01
 
-# Seconds for emptying the backlog in all: clients that keep connecting must not keep the server from its end.
-_LAST_CALLS = 0.5
+# Seconds for the whole backlog: clients that keep connecting must not keep the server from its end.
+_BACKLOG_LIMIT = 0.5
+
+# Seconds for the alert that tells a client why its handshake failed. A client that does not read sees the end anyway.
+_ALERT_TIMEOUT = 1.0
+
+StreamT = TypeVar("StreamT", bound=trio.abc.Stream)
 
 
-class Acceptor:
-    """Hands every connection of ``listener`` to ``take``, which must not block."""
+class Peer:
+    """The other end of a connection: its address, its certificate, and a name for the log.
 
-    def __init__(self, listener: trio.abc.Listener[Any], take: Callable[[trio.abc.Stream], None]) -> None:
+    The address is read once: a socket forgets it as soon as the other side hangs up. The methods are those that
+    ``grpclib.server.Stream.peer`` has.
+    """
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._tls = stream if isinstance(stream, trio.SSLStream) else None
+        self._address = _read_address(stream.transport_stream if isinstance(stream, trio.SSLStream) else stream)
+
+    def addr(self) -> Any:
+        """The remote address as the socket gives it, ``(host, port)`` first; None where there is no socket."""
+        return self._address
+
+    @property
+    def host(self) -> str:
+        """The remote address without its port; ``unknown`` where there is none."""
+        match self._address:
+            case (str(host), *_):
+                return host
+        return "unknown"
+
+    def cert(self) -> dict[str, Any] | None:
+        """The client's certificate as ``ssl.SSLSocket.getpeercert`` gives it; None without TLS."""
+        return None if self._tls is None else self._tls.getpeercert()
+
+    def __str__(self) -> str:
+        """``host:port``, the path of a Unix socket, or ``unknown``."""
+        match self._address:
+            case (str(host), int(port), *_):
+                return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            case str(path) if path:
+                return path
+        return "unknown"
+
+
+def _read_address(stream: trio.abc.Stream) -> Any:
+    if not isinstance(stream, trio.SocketStream):
+        return None
+    try:
+        return stream.socket.getpeername()
+    except OSError:  # the client hung up between accept and now; reading will say so
+        return None
+
+
+class Acceptor(Generic[StreamT]):
+    """Passes every connection of ``listener`` to ``on_connection``, which must not block.
+
+    Where the system is out of file descriptors or memory, it logs one line, pauses, and tries again.
+    """
+
+    def __init__(
+        self, listener: trio.abc.Listener[StreamT], on_connection: Callable[[StreamT], None], log: logging.Logger
+    ) -> None:
         self._listener = listener
-        self._take = take
+        self._on_connection = on_connection
+        self._log = log
         self._until_stopped = trio.CancelScope()
         self._exhausted = False
 
@@ -38,114 +106,226 @@ class Acceptor:
         """Accept until :meth:`stop`, empty the backlog, close the listener and return.
 
         The kernel tells clients that they are connected before anybody accepts them. Those in the backlog when a
-        listening socket closes get a reset instead of an answer, so they are taken first, for half a second at most.
+        listening socket closes get a reset instead of an answer, so they are accepted first, for half a second at most.
+        Cancelling it closes the listener at once. Raises what ``accept`` raises, except where resources are short.
         """
         async with self._listener:
             with self._until_stopped:
                 while True:
                     await self._accept_one()
-            with trio.move_on_after(_LAST_CALLS):
-                last_call = trio.CancelScope()
-                while not last_call.cancelled_caught:
-                    with trio.move_on_after(_LAST_CALL) as last_call:
+            with trio.move_on_after(_BACKLOG_LIMIT):
+                next_one = trio.CancelScope()
+                while not next_one.cancelled_caught:
+                    with trio.move_on_after(_BACKLOG_WAIT) as next_one:
                         await self._accept_one()
 
     def stop(self) -> None:
-        """Let :meth:`run` come to its end."""
+        """Let :meth:`run` finish."""
         self._until_stopped.cancel()
 
     async def _accept_one(self) -> None:
         try:
-            transport = await self._listener.accept()
+            stream = await self._listener.accept()
         except OSError as error:
             if error.errno not in _EXHAUSTED:
                 raise
             if not self._exhausted:
-                _log.error("no connection can be accepted: %s", os.strerror(error.errno))
+                self._log.error("no connection can be accepted: %s", os.strerror(error.errno))
             self._exhausted = True
-            await trio.sleep(_EXHAUSTED_PAUSE)
+            await trio.sleep(ACCEPT_PAUSE)
         else:
             if self._exhausted:
-                _log.info("connections are accepted again")
+                self._log.info("connections are accepted again")
             self._exhausted = False
-            self._take(transport)
-
-
-# --- How many connections there may be, and which goes where there is no room: the one that has been silent
-# longest.
-
-# Seconds between two lines on the same matter: whoever opens a thousand connections must not fill the log as well.
-_QUIET = 60.0
+            self._on_connection(stream)
 
 
 class ConnectionSlot:
-    """One connection that is open; it waits for its client until it is told that the client has spoken."""
+    """The place of one open connection. It is idle at first, until :meth:`mark_busy`.
 
-    def __init__(self, room: ConnectionLimiter, drop: Callable[[], None]) -> None:
-        self._room = room
-        self.drop = drop
+    Serve the connection inside ``scope``: it is cancelled when the slot goes to a newer connection.
+    """
 
-    def hear(self) -> None:
-        """The client has said what it wants: the connection stays until :meth:`leave`."""
-        self._room.waiting.pop(self, None)
+    def __init__(self, limiter: ConnectionLimiter) -> None:
+        self.scope = trio.CancelScope()
+        self._limiter = limiter
 
-    def wait(self) -> None:
-        """The client has been answered and may say something else, as one of many that may."""
-        if self in self._room.open:
-            self._room.waiting[self] = None
+    def mark_busy(self) -> None:
+        """The client has sent what it was waited for: the slot is safe until :meth:`mark_idle` or :meth:`release`."""
+        self._limiter.idle.pop(self, None)
 
-    def leave(self) -> None:
+    def mark_idle(self) -> None:
+        """The client has its answer and may send more. Nothing happens where the slot is released."""
+        if self in self._limiter.open:
+            self._limiter.idle[self] = None
+
+    def release(self) -> None:
         """The connection is closed."""
-        self._room.open.discard(self)
-        self._room.waiting.pop(self, None)
+        self._limiter.open.discard(self)
+        self._limiter.idle.pop(self, None)
 
 
 class ConnectionLimiter:
-    """Room for ``most`` connections, of which ``most_waiting`` may wait for their clients to speak.
+    """Slots for ``max_open`` connections, of which ``max_idle`` may wait for their clients.
 
-    Who comes when it is full takes the place of the one that has waited longest, so that connections which say nothing,
-    however many, keep nobody out. Only where all the others are busy the newcomer is turned away.
+    Where they are all taken, a new connection gets the slot of the one that has been idle longest. So connections that
+    send nothing, however many, lock nobody out. Only where every other connection is busy is a new one refused.
     """
 
-    def __init__(self, log: logging.Logger, most: int, most_waiting: int) -> None:
+    def __init__(self, log: logging.Logger, max_open: int, max_idle: int) -> None:
         self.open: set[ConnectionSlot] = set()
-        self.waiting: dict[ConnectionSlot, None] = {}
-        self._most = most
-        self._most_waiting = most_waiting
-        self._dropped = _Tally(
-            log, "connections that wait for their client to speak are dropped for new ones, oldest first"
-        )
-        self._refused = _Tally(log, "connections are turned away")
+        self.idle: dict[ConnectionSlot, None] = {}  # the longest idle first
+        self._max_open = max_open
+        self._max_idle = max_idle
+        self._dropped = _ThrottledWarning(log, "idle connections are dropped for new ones, the longest idle first")
+        self._refused = _ThrottledWarning(log, "new connections are refused")
 
-    def take(self, host: str, drop: Callable[[], None]) -> ConnectionSlot | None:
-        """A place for a connection from ``host``, None if there is none; ``drop`` is called to let it go at once."""
-        if len(self.open) >= self._most or len(self.waiting) >= self._most_waiting:
-            if not self.waiting:
+    def admit(self, host: str) -> ConnectionSlot | None:
+        """A slot for a connection from ``host``; None if there is none."""
+        if len(self.open) >= self._max_open or len(self.idle) >= self._max_idle:
+            if not self.idle:
                 self._refused.note(f"{len(self.open)} are open", host)
                 return None
-            self._dropped.note(f"{len(self.waiting)} wait, {len(self.open)} are open", host)
-            oldest = next(iter(self.waiting))
-            oldest.leave()
-            oldest.drop()
-        guest = ConnectionSlot(self, drop)
-        self.open.add(guest)
-        self.waiting[guest] = None
-        return guest
+            self._dropped.note(f"{len(self.idle)} are idle, {len(self.open)} are open", host)
+            longest_idle = next(iter(self.idle))
+            longest_idle.release()
+            longest_idle.scope.cancel()
+        slot = ConnectionSlot(self)
+        self.open.add(slot)
+        self.idle[slot] = None
+        return slot
 
 
-class _Tally:
-    """Tells of something at once, and then once a minute how often it was."""
+class _ThrottledWarning:
+    """Warns of an event at once, then once per quiet period with the number of events."""
 
-    def __init__(self, log: logging.Logger, words: str) -> None:
+    def __init__(self, log: logging.Logger, event: str) -> None:
         self._log = log
-        self._words = words
+        self._event = event
         self._times = 0
-        self._told_at = -math.inf
+        self._logged_at = -math.inf
 
     def note(self, state: str, host: str) -> None:
         self._times += 1
-        if trio.current_time() - self._told_at < _QUIET:
+        if trio.current_time() - self._logged_at < QUIET_PERIOD:
             return
         times = f", {self._times} since the last such line" if self._times > 1 else ""
-        self._log.warning("%s: %s; the newest is from %s%s", self._words, state, host, times)
-        self._times, self._told_at = 0, trio.current_time()
+        self._log.warning("%s: %s; the newest is from %s%s", self._event, state, host, times)
+        self._times, self._logged_at = 0, trio.current_time()
+
+
+class FailureLog:
+    """Logs clients that cannot be served: one line a minute for each host and reason, at most 20 lines a minute.
+
+    ``line`` takes the peer and the reason, ``more`` the number of failures that were not logged.
+    """
+
+    def __init__(
+        self,
+        log: logging.Logger,
+        level: int = logging.WARNING,
+        line: str = "TLS handshake with %s failed: %s",
+        more: str = "TLS handshakes failed %d times more in the same minute",
+    ) -> None:
+        self.log = log
+        self._level = level
+        self._line = line
+        self._more = more
+        self._logged: set[tuple[str, str]] = set()
+        self._omitted = 0
+        self._began = trio.current_time()
+
+    def report(self, peer: Peer, reason: str) -> None:
+        """Log one line, unless it would be one too many."""
+        if trio.current_time() - self._began >= QUIET_PERIOD:
+            self._begin_anew()
+        failure = (peer.host, reason)
+        if failure in self._logged or len(self._logged) >= MAX_FAILURE_LINES:
+            self._omitted += 1
+            return
+        self._logged.add(failure)
+        self.log.log(self._level, self._line, peer, reason)
+
+    def _begin_anew(self) -> None:
+        if self._omitted:
+            self.log.log(self._level, self._more, self._omitted)
+        self._logged.clear()
+        self._omitted = 0
+        self._began = trio.current_time()
+
+
+async def complete_handshake(
+    stream: trio.SSLStream[Any], peer: Peer, within: float, failures: FailureLog, *, alpn: str | None = None
+) -> bool:
+    """Do the server's side of a TLS handshake ``within`` seconds. False, and a line in ``failures``, if it fails.
+
+    With ``alpn`` it also fails where both sides did not agree on that application protocol. A client that connects and
+    hangs up without a byte is no failure: it is a probe that looks whether the port is open.
+    """
+    try:
+        with trio.fail_after(within):
+            if not await peek(stream.transport_stream, 1):
+                failures.log.debug("%s connected, sent nothing and hung up", peer)
+                return False
+            await stream.do_handshake()
+    except trio.TooSlowError:
+        failures.report(peer, f"not complete within {within:g} s")
+        return False
+    except trio.BrokenResourceError as error:
+        reason = _explain(error.__cause__)
+        await _send_alert(stream)
+        failures.report(peer, reason)
+        return False
+    if alpn is not None and stream.selected_alpn_protocol() != alpn:
+        failures.report(peer, f"no agreement on the ALPN protocol {alpn}")
+        return False
+    return True
+
+
+def starts_tls(data: bytes | bytearray) -> bool:
+    """Whether the first bytes of a client begin a TLS handshake."""
+    return data[:2] == b"\x16\x03"
+
+
+async def peek(stream: trio.abc.Stream, size: int) -> bytes:
+    """Wait for the client's first bytes and leave them unread. Empty where none will come.
+
+    Only sockets can do that. Of other streams it reports that something might come.
+    """
+    if not isinstance(stream, trio.SocketStream):
+        return b"?"
+    try:
+        return await stream.socket.recv(size, socket.MSG_PEEK)
+    except (OSError, trio.ClosedResourceError):
+        return b""
+
+
+_REASONS = {
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the client gave no certificate, and one is required",
+    "HTTP_REQUEST": "the client speaks HTTP without TLS",
+    "WRONG_VERSION_NUMBER": "the client does not speak TLS",
+    "UNSUPPORTED_PROTOCOL": "the client offers no version of TLS that is served",
+}
+
+
+def _explain(cause: BaseException | None) -> str:
+    match cause:
+        case None | ssl.SSLEOFError() | ssl.SSLZeroReturnError():
+            return "the client hung up; it may not trust this server's certificate"
+        case ssl.SSLCertVerificationError():
+            return f"the client's certificate is refused: {cause.verify_message}"
+        case ssl.SSLError(reason=str(name)) if "_ALERT_" in name:  # such as TLSV1_ALERT_UNKNOWN_CA
+            return f"the client refuses: {name.partition('_ALERT_')[2].replace('_', ' ').lower()}"
+        case ssl.SSLError(reason=str(name)):
+            return _REASONS.get(name, name.replace("_", " ").lower())
+    return str(cause)
+
+
+async def _send_alert(stream: trio.SSLStream[Any]) -> None:
+    """Send the alert that OpenSSL has written. Trio leaves it unsent, and the client would see a broken connection."""
+    alert = stream._outgoing.read()  # noqa: SLF001  # Trio offers no other way; docs/upstream.md
+    with trio.move_on_after(_ALERT_TIMEOUT):
+        try:
+            await stream.transport_stream.send_all(alert)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return

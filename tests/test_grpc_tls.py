@@ -155,14 +155,14 @@ async def test_a_client_that_does_not_trust_us_is_one_line(
     rig = await open_rig()
     assert "CERTIFICATE_VERIFY_FAILED" in await meet(rig.channel(trusted=Authority(tmp_path / "other")))
     [line] = await lines_of(caplog)
-    assert line.endswith("failed: the client hung up, as one does that does not trust our certificate")
+    assert line.endswith("failed: the client hung up; it may not trust this server's certificate")
 
 
 async def test_our_expired_certificate_is_one_line(open_rig: OpenRig, caplog: pytest.LogCaptureFixture) -> None:
     rig = await open_rig(not_after=EXPIRED)
     assert "CERTIFICATE_VERIFY_FAILED" in await meet(rig.channel())
     [line] = await lines_of(caplog)
-    assert line.endswith("failed: the client hung up, as one does that does not trust our certificate")
+    assert line.endswith("failed: the client hung up; it may not trust this server's certificate")
 
 
 async def test_a_client_that_wants_another_name_is_told_by_itself(open_rig: OpenRig) -> None:

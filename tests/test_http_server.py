@@ -14,6 +14,7 @@ import trio
 import trio.testing
 from hypercorn.trio.tcp_server import TCPServer
 
+from kedastral import trio_connections
 from kedastral.core.serving import StalePolicy
 from kedastral.serving import http_server
 from kedastral.serving.http_server import HTTP_GRACE, serve_http
@@ -295,10 +296,10 @@ async def test_clients_that_keep_their_connections_do_not_delay_the_end(nursery:
         await client.aclose()
 
 
-async def test_too_many_busy_connections_are_turned_away_with_one_line_and_room_comes_back(
+async def test_too_many_busy_connections_are_refused_with_one_line_and_room_comes_back(
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(http_server, "MOST_CONNECTIONS", 3)
+    monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 3)
     listener = open_listener(ListenAddress("127.0.0.1", 0), "--http-listen")
     site = Site(listener.getsockname()[1])
     await nursery.start(site.run, listener)
@@ -309,7 +310,7 @@ async def test_too_many_busy_connections_are_turned_away_with_one_line_and_room_
         site.asked = trio.Event()
     for _ in range(5):
         assert await read_all(await site.say(b"")) == b""
-    words = "connections are turned away: 3 are open; the newest is from 127.0.0.1"
+    words = "new connections are refused: 3 are open; the newest is from 127.0.0.1"
     assert [record.getMessage() for record in caplog.records] == [words]
     site.allowed.set()
     answer = b""
@@ -326,7 +327,7 @@ async def test_too_many_busy_connections_are_turned_away_with_one_line_and_room_
 async def test_connections_without_a_request_keep_nobody_out(
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, idle: bytes
 ) -> None:
-    monkeypatch.setattr(http_server, "MOST_WAITING", 20)
+    monkeypatch.setattr(http_server, "MAX_IDLE_CONNECTIONS", 20)
     site = await start_real(nursery, keep_alive=3600)
     crowd = []
     for _ in range(100):
@@ -336,9 +337,7 @@ async def test_connections_without_a_request_keep_nobody_out(
     async with await site.say(GOOD) as client:
         assert (await read_all(client)).startswith(b"HTTP/1.1 200")
     [line] = [record.getMessage() for record in caplog.records]
-    assert line.startswith(
-        "connections that wait for their client to speak are dropped for new ones, oldest first: 20 "
-    )
+    assert line.startswith("idle connections are dropped for new ones, the longest idle first: 20 ")
     for stream in crowd[:80]:
         await read_all(stream)  # until the server hangs up
     for stream in crowd:
@@ -350,7 +349,7 @@ async def test_a_machine_out_of_files_is_one_line_and_another_when_it_has_recove
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "kedastral.http")
-    monkeypatch.setattr(http_server, "_EXHAUSTED_PAUSE", 0.001)
+    monkeypatch.setattr(trio_connections, "ACCEPT_PAUSE", 0.001)
     good, refusals = trio.SocketListener.accept, iter([OSError(errno.EMFILE, "")] * 5)
 
     async def accept(self: trio.SocketListener) -> trio.SocketStream:

@@ -217,7 +217,7 @@ async def test_a_thousand_handshakes_that_are_never_finished_lock_nobody_out(
         crowd.append(stream)
     async with site.client() as client:
         assert (await client.get(site.url)).text == "https 1.1"
-    words = "connections that wait for their client to speak are dropped for new ones"
+    words = "idle connections are dropped for new ones"
     assert len([line for line in caplog.messages if line.startswith(words)]) == 1
     assert len(caplog.messages) <= 2  # the other is of handshakes that took too long
     for stream in crowd:

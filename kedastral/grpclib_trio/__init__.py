@@ -1,20 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A gRPC server on Trio: HTTP/2 by h2, the service layer by grpclib, nothing of asyncio at run time.
+"""A gRPC server on Trio: HTTP/2 by h2, services by grpclib, no asyncio at run time. README.md beside it explains it.
 
-The layers, each of which knows those below it::
+Each module imports only from those below it::
 
-    server        Server: accepts (accept, tls), hands out connections, drains
-    connection    one client: its frames, its calls, its keepalive, its misdeeds (abuse)
-    calls         one call: headers (requests) -> grpclib.server.Stream -> handler -> trailers
-    stream        the transport below grpclib.server.Stream; messages, codecs, peer
-    http2         h2 joined to the writer; flow control
-    writer        the only task of a connection that writes
-    limits        how much of everything
+    server        Server: accepts, serves and drains connections
+    connection    one connection: its frames, its calls, its keepalive
+    calls         one call: headers -> grpclib.server.Stream -> handler -> trailers
+    transport     what grpclib.server.Stream needs below it
+    messages      the messages of a request; codecs
+    http2         h2, the task that writes, flow control, limits on abuse
+    limits        every limit, with its reason
 
     health        grpc.health.v1, a service like any other
-
-Reflection is grpclib's own: ``Server(ServerReflection.extend(services))`` with
-``grpclib.reflection.service.ServerReflection``. It is off unless asked for: it tells strangers what there is to call.
 """
 
 from kedastral.grpclib_trio.calls import FinishedCall, current_call_id

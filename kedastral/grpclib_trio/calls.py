@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One call from its headers to its trailers: finds the handler, runs it, and turns its end into a status."""
+"""One call, from its headers to its trailers: reads the request, runs its handler, sends the status."""
 
 from __future__ import annotations
 
@@ -24,102 +24,20 @@ from h2.exceptions import ProtocolError
 from kedastral.grpclib_trio.messages import DetailsCodec, MessageCodec
 from kedastral.grpclib_trio.transport import TransportStream
 
-# --- Reads the headers of a call: what is asked for, until when, or why it cannot be answered.
-
 Headers = list[tuple[str, str]]
 
-# A deadline further away than this is none: clients without one send years, and clocks overflow on them.
-_FAR_AWAY = 365 * 24 * 3600.0
+MAX_STATUS_MESSAGE = 1500
+"""Characters of a grpc-message: encoding a header takes the square of its length, and clients take about 8 KiB."""
 
-# Characters of a peer's own words that an answer repeats: clients accept about 8 KiB of trailers.
-_ECHOED = 200
+# A deadline further away than this counts as none: clients without one send years, and clocks overflow on them.
+_MAX_TIMEOUT = 365 * 24 * 3600.0
 
-
-@attrs.frozen
-class Request:
-    """A call that a handler can answer."""
-
-    path: str
-    handler: Handler
-    metadata: Any
-    deadline: Deadline | None
-    content_type: str
-    user_agent: str | None
-
-    @property
-    def timeout(self) -> float:
-        """Seconds from now until the deadline, infinite where there is none."""
-        return math.inf if self.deadline is None else self.deadline.time_remaining()
-
-
-@attrs.frozen
-class Refusal:
-    """A call that ends with its headers: the HTTP status, and the gRPC status for those who speak it."""
-
-    path: str
-    known: bool
-    http_status: int
-    status: Status
-    message: str
-    extra: tuple[tuple[str, str], ...] = ()
-
-    def to_headers(self) -> Headers:
-        """The complete answer. Without its content-type, grpc-go reports UNKNOWN and not the status."""
-        return [
-            (":status", str(self.http_status)),
-            ("content-type", GRPC_CONTENT_TYPE),
-            ("grpc-status", str(self.status.value)),
-            ("grpc-message", encode_grpc_message(self.message)),
-            *self.extra,
-        ]
-
-
-def read_request(raw: Iterable[tuple[bytes, bytes]], routes: Mapping[str, Handler]) -> Request | Refusal:
-    """Tell from the headers whether ``routes`` has an answer. Never raises: headers come from anybody."""
-    # hostile bytes may be in any value; those that matter here are ASCII, and the rest is for reading only
-    headers = [(name.decode("ascii", "replace"), value.decode("utf-8", "replace")) for name, value in raw]
-    fields = dict(headers)
-    path = fields.get(":path", "")
-    if refusal := _check_fields(fields, path, known=path in routes):
-        return refusal
-    try:
-        deadline = _read_deadline(headers)
-        metadata = decode_metadata(headers)
-    except (ValueError, OverflowError):
-        text = "the grpc-timeout header or a -bin header is malformed"
-        return Refusal(path, path in routes, 200, Status.INVALID_ARGUMENT, text)
-    return Request(path, routes[path], metadata, deadline, fields["content-type"], fields.get("user-agent"))
-
-
-def _check_fields(fields: Mapping[str, str], path: str, *, known: bool) -> Refusal | None:
-    if fields.get(":method") != "POST":
-        return Refusal(path, known, 405, Status.UNKNOWN, "gRPC calls are POST requests", (("allow", "POST"),))
-    if not _is_protobuf(fields.get("content-type", "")):
-        return Refusal(path, known, 415, Status.UNKNOWN, f"content-type must be {GRPC_CONTENT_TYPE}+proto")
-    if fields.get("grpc-encoding", "identity") != "identity":
-        text = "compressed requests are not supported"
-        return Refusal(path, known, 200, Status.UNIMPLEMENTED, text, (("grpc-accept-encoding", "identity"),))
-    if not known:
-        return Refusal(path, known, 200, Status.UNIMPLEMENTED, f"there is no method {path[:_ECHOED]}")
-    return None
-
-
-def _is_protobuf(content_type: str) -> bool:
-    base, _, subtype = content_type.partition(";")[0].strip().lower().partition("+")
-    return base == GRPC_CONTENT_TYPE and subtype in {"", "proto"}
-
-
-def _read_deadline(headers: Headers) -> Deadline | None:
-    deadline: Deadline | None = Deadline.from_headers(headers)
-    return None if deadline is None or deadline.time_remaining() > _FAR_AWAY else deadline
-
+# Characters of a path that an answer repeats: clients accept about 8 KiB of trailers.
+_MAX_ECHO = 200
 
 _log = logging.getLogger(__name__)
 
-LONGEST_MESSAGE = 1500
-"""Characters of a grpc-message: encoding a header takes the square of its length, and clients take 8 KiB or so."""
-
-_current_call_id: ContextVar[str | None] = ContextVar("kedastral_grpc_call_id", default=None)
+_current_call_id: ContextVar[str | None] = ContextVar("grpclib_trio_call_id", default=None)
 
 
 def current_call_id() -> str | None:
@@ -132,7 +50,7 @@ def current_call_id() -> str | None:
 
 @attrs.frozen(kw_only=True)
 class FinishedCall:
-    """What became of one call, refused and cancelled ones included."""
+    """The outcome of one call, refused and cancelled ones included."""
 
     method: str
     """The path as the client sent it, such as ``/package.Service/Method``: anything, if it is not ``known``."""
@@ -155,13 +73,13 @@ class FinishedCall:
 
 @attrs.frozen
 class Services:
-    """What answers the calls of every connection: handlers by path, grpclib's interceptors, and who hears of the end.
+    """What the calls of all connections share: handlers by path, grpclib's interceptors, codecs, and ``on_call``.
 
     ``on_call`` is called synchronously in the server's task and must be quick. An exception it raises is logged with
     its traceback and changes nothing for the call or the server.
     """
 
-    routes: Mapping[str, Handler]
+    handlers: Mapping[str, Handler]
     dispatch: _DispatchServerEvents
     on_call: Callable[[FinishedCall], None] | None = None
     codec: MessageCodec = attrs.field(factory=MessageCodec)
@@ -178,6 +96,85 @@ class Services:
             _log.exception("on_call failed for %r", finished)
 
 
+@attrs.frozen
+class Request:
+    """A call that a handler can answer."""
+
+    path: str
+    handler: Handler
+    metadata: Any
+    deadline: Deadline | None
+    content_type: str
+    user_agent: str | None
+
+    @property
+    def timeout(self) -> float:
+        """Seconds from now until the deadline, infinite where there is none."""
+        return math.inf if self.deadline is None else self.deadline.time_remaining()
+
+
+@attrs.frozen
+class Refusal:
+    """A call that is answered with a trailers-only response: its HTTP status, and its gRPC status and message."""
+
+    path: str
+    known: bool
+    http_status: int
+    status: Status
+    message: str
+    extra: tuple[tuple[str, str], ...] = ()
+
+    def to_headers(self) -> Headers:
+        """The complete response. Without its content-type, grpc-go reports UNKNOWN instead of the status."""
+        return [
+            (":status", str(self.http_status)),
+            ("content-type", GRPC_CONTENT_TYPE),
+            ("grpc-status", str(self.status.value)),
+            ("grpc-message", encode_grpc_message(self.message)),
+            *self.extra,
+        ]
+
+
+def read_request(raw: Iterable[tuple[bytes, bytes]], handlers: Mapping[str, Handler]) -> Request | Refusal:
+    """Read the headers of a call, for which ``handlers`` may have no method. Never raises, whatever the headers."""
+    # any value may hold hostile bytes; the names are ASCII, and so are the values that count here
+    headers = [(name.decode("ascii", "replace"), value.decode("utf-8", "replace")) for name, value in raw]
+    fields = dict(headers)
+    path = fields.get(":path", "")
+    if refusal := _check_fields(fields, path, known=path in handlers):
+        return refusal
+    try:
+        deadline = _read_deadline(headers)
+        metadata = decode_metadata(headers)
+    except (ValueError, OverflowError):
+        text = "the grpc-timeout header or a -bin header is malformed"
+        return Refusal(path, path in handlers, 200, Status.INVALID_ARGUMENT, text)
+    return Request(path, handlers[path], metadata, deadline, fields["content-type"], fields.get("user-agent"))
+
+
+def _check_fields(fields: Mapping[str, str], path: str, *, known: bool) -> Refusal | None:
+    if fields.get(":method") != "POST":
+        return Refusal(path, known, 405, Status.UNKNOWN, "gRPC calls are POST requests", (("allow", "POST"),))
+    if not _is_protobuf(fields.get("content-type", "")):
+        return Refusal(path, known, 415, Status.UNKNOWN, f"content-type must be {GRPC_CONTENT_TYPE}+proto")
+    if fields.get("grpc-encoding", "identity") != "identity":
+        text = "compressed requests are not supported"
+        return Refusal(path, known, 200, Status.UNIMPLEMENTED, text, (("grpc-accept-encoding", "identity"),))
+    if not known:
+        return Refusal(path, known, 200, Status.UNIMPLEMENTED, f"there is no method {path[:_MAX_ECHO]}")
+    return None
+
+
+def _is_protobuf(content_type: str) -> bool:
+    base, _, subtype = content_type.partition(";")[0].strip().lower().partition("+")
+    return base == GRPC_CONTENT_TYPE and subtype in {"", "proto"}
+
+
+def _read_deadline(headers: Headers) -> Deadline | None:
+    deadline: Deadline | None = Deadline.from_headers(headers)
+    return None if deadline is None or deadline.time_remaining() > _MAX_TIMEOUT else deadline
+
+
 class Call:
     """Answers one request. :meth:`run` is its task; the other methods may be called from other tasks at any time."""
 
@@ -187,39 +184,39 @@ class Call:
         self.stream = stream
         self._services = services
         self._id = call_id
-        self._request = read_request(headers, services.routes)
-        self._began = trio.current_time()
-        self._handling = trio.CancelScope()
-        self._client_waits = trio.CancelScope()
-        # what to say if the handler is cancelled: without further orders, that was its deadline
-        self._verdict: GRPCError | None = GRPCError(Status.DEADLINE_EXCEEDED, "the deadline expired")
-        self._unsent = Status.CANCELLED
+        self._request = read_request(headers, services.handlers)
+        self._started_at = trio.current_time()
+        self._handler_scope = trio.CancelScope()
+        self._call_scope = trio.CancelScope()
+        # what to send if the handler is cancelled; unless `end` says otherwise, its deadline expired
+        self._cancel_status: GRPCError | None = GRPCError(Status.DEADLINE_EXCEEDED, "the deadline expired")
+        self._unsent_status = Status.CANCELLED
 
     @property
     def streams_responses(self) -> bool:
-        """Whether the call may have many responses, and so no end of its own."""
+        """Whether the call may have many responses, and so may never end by itself."""
         return isinstance(self._request, Request) and self._request.handler.cardinality.server_streaming
 
     def end(self, error: GRPCError | None) -> None:
         """Cancel the handler and send ``error``, or OK if it is None."""
-        self._verdict = error
-        self._handling.cancel()
+        self._cancel_status = error
+        self._handler_scope.cancel()
 
     def abandon(self) -> None:
-        """Cancel everything: nobody waits for an answer any more."""
-        self._client_waits.cancel()
+        """Cancel everything: the client does not wait for an answer any more."""
+        self._call_scope.cancel()
 
     async def run(self) -> None:
-        """Answer, and report. Raises nothing but cancellation: whatever goes wrong costs this call only."""
+        """Answer the call and report it. Raises nothing but cancellation: whatever goes wrong costs this call only."""
         _current_call_id.set(self._id)
         try:
-            with self._client_waits:
+            with self._call_scope:
                 await self._answer(self._request)
         except ProtocolError:
             _log.debug("call %s: the stream ended before its answer", self._id, exc_info=True)
         except Exception:  # noqa: BLE001  # whatever it was, the other calls go on
             _log.exception("call %s: no answer could be sent", self._id)
-            self._unsent = Status.INTERNAL  # as which clients read the RST_STREAM that follows
+            self._unsent_status = Status.INTERNAL  # clients read the RST_STREAM that follows as this
         finally:
             self._close()
 
@@ -227,20 +224,20 @@ class Call:
         if isinstance(request, Refusal):
             await self.stream.send_headers(request.to_headers(), end_stream=True)
             return
-        stream = self._wrap(request)
+        stream = self._make_stream(request)
         error = await self._run_handler(request, stream)
         if self.stream.sent_status is None and not self.stream.was_reset:
             await self._send_status(request.path, stream, error)
 
-    def _wrap(self, request: Request) -> Stream[Any, Any]:
-        kind = request.handler
-        self.stream.request.required = not kind.cardinality.client_streaming
+    def _make_stream(self, request: Request) -> Stream[Any, Any]:
+        handler = request.handler
+        self.stream.request.required = not handler.cardinality.client_streaming
         stream: Stream[Any, Any] = Stream(
             cast("grpclib.protocol.Stream", self.stream),  # its shape, see test_private_names.py
             request.path,
-            kind.cardinality,
-            kind.request_type,
-            kind.reply_type,
+            handler.cardinality,
+            handler.request_type,
+            handler.reply_type,
             codec=self._services.codec,
             status_details_codec=self._services.details_codec,
             dispatch=self._services.dispatch,
@@ -250,10 +247,10 @@ class Call:
         return stream
 
     async def _run_handler(self, request: Request, stream: Stream[Any, Any]) -> GRPCError | None:
-        """Run the handler to its end; what to tell the client, None being OK."""
-        self._handling.deadline = trio.current_time() + request.timeout
+        """Run the handler to its end. Returns the status for the client, None for OK."""
+        self._handler_scope.deadline = trio.current_time() + request.timeout
         try:
-            with self._handling:
+            with self._handler_scope:
                 stream.metadata, handler = await self._services.dispatch.recv_request(
                     request.metadata,
                     request.handler.func,
@@ -265,10 +262,10 @@ class Call:
                 )
                 await handler(stream)
         except Exception as error:  # noqa: BLE001  # a handler's bug must not reach the other calls
-            return self._explain(request.path, error)
-        return self._verdict if self._handling.cancelled_caught else None
+            return self._to_status(request.path, error)
+        return self._cancel_status if self._handler_scope.cancelled_caught else None
 
-    def _explain(self, path: str, error: Exception) -> GRPCError:
+    def _to_status(self, path: str, error: Exception) -> GRPCError:
         while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
             error = error.exceptions[0]  # raised inside a handler's own nursery
         if isinstance(error, GRPCError):
@@ -281,8 +278,8 @@ class Call:
     async def _send_status(self, path: str, stream: Stream[Any, Any], error: GRPCError | None) -> None:
         error = error or GRPCError(Status.OK)
         message = error.message
-        if message is not None and len(message) > LONGEST_MESSAGE:
-            message = message[: LONGEST_MESSAGE - 1] + "…"
+        if message is not None and len(message) > MAX_STATUS_MESSAGE:
+            message = message[: MAX_STATUS_MESSAGE - 1] + "…"
         try:
             await stream.send_trailing_metadata(
                 status=error.status, status_message=message, status_details=error.details
@@ -294,7 +291,7 @@ class Call:
             await stream.send_trailing_metadata(status=Status.INTERNAL, status_message="internal error")
 
     def _close(self) -> None:
-        status = self.stream.sent_status or self._unsent
+        status = self.stream.sent_status or self._unsent_status
         try:
             # trailers are out: the client need not send the rest; otherwise there will be no answer
             answered = self.stream.sent_status is not None
@@ -308,7 +305,7 @@ class Call:
                 method=self._request.path,
                 known=known,
                 status=status,
-                duration=trio.current_time() - self._began,
+                duration=trio.current_time() - self._started_at,
                 peer=str(self.stream.connection.get_peer()),
                 call_id=self._id,
             )

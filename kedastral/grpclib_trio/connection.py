@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One client: reads its frames, starts its calls, makes sure that it is alive and behaves, and lets it go."""
+"""One connection: reads its frames, starts its calls, checks that the client is alive, and drains it at the end."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from h2.exceptions import ProtocolError
 from kedastral.grpclib_trio.calls import Call, Services
 from kedastral.grpclib_trio.http2 import AbuseError, AbuseMeter, Http2, Writer
 from kedastral.grpclib_trio.limits import Limits
-from kedastral.grpclib_trio.messages import Messages, ReceiveBudget
-from kedastral.grpclib_trio.tls import speaks_tls
-from kedastral.grpclib_trio.transport import ConnectionRecord, Peer, TransportStream
+from kedastral.grpclib_trio.messages import ReceiveBudget, RequestReader
+from kedastral.grpclib_trio.transport import ConnectionRecord, TransportStream
+from kedastral.trio_connections import Peer, starts_tls
 
 _log = logging.getLogger(__name__)
 
 _RECEIVE_BYTES = 2**16
 
-# Replies to control frames cannot wait like handlers do. With this many times the send buffer of them unsent, reading
-# pauses; not earlier, as a peer may be unable to read before it has written.
-_READING_TOLERANCE = 4
+# Reading pauses when this many times the send buffer is unsent: replies to control frames cannot wait as handlers do.
+# It does not pause earlier, since a peer may be unable to read before it has written.
+_CONTROL_BACKLOG = 4
 
-# Seconds for the last words: writing what is queued, and hearing the client hang up after a GOAWAY. Closing a socket
-# that has unread bytes destroys what is on its way to the client, the GOAWAY included.
-_FAREWELL = 1.0
+# Seconds for writing what is queued at the end, and for the client to hang up after a GOAWAY. Closing a socket that has
+# unread bytes destroys what is on its way to the client, the GOAWAY included.
+_CLOSE_TIMEOUT = 1.0
 
 
 def _do_nothing() -> None:
@@ -40,15 +40,15 @@ def _do_nothing() -> None:
 
 
 class Connection:
-    """Serves HTTP/2 on ``transport`` until either side ends it; ``number`` tells it from others in call ids.
+    """Serves HTTP/2 on ``transport`` until either side ends it. ``number`` is the first part of its calls' ids.
 
-    ``on_greeting`` is called when the client's preface is complete. ``spoke_tls`` and ``was_silent`` say afterwards why
-    it never came.
+    ``on_preface`` is called when the client's preface is complete. If that never came, ``spoke_tls`` and ``was_silent``
+    give the reason afterwards.
     """
 
     def __init__(self, transport: trio.abc.Stream, services: Services, limits: Limits, number: int) -> None:
         self.peer = Peer(transport)
-        self.on_greeting: Callable[[], None] = _do_nothing
+        self.on_preface: Callable[[], None] = _do_nothing
         self.spoke_tls = self.was_silent = False
         self._transport = transport
         self._services = services
@@ -61,20 +61,20 @@ class Connection:
         self._calls: dict[int, Call] = {}
         self._meter = AbuseMeter(limits, self._calls.__len__)
         self._reading = trio.CancelScope()
-        self._heard_at = trio.current_time()
-        self._greeted = self._settled = self._draining = self._leaving = False
-        self._reactions: dict[type[events.Event], Callable[[Any], None]] = {
+        self._received_at = trio.current_time()
+        self._preface_received = self._settings_acknowledged = self._draining = self._goaway_received = False
+        self._on_event: dict[type[events.Event], Callable[[Any], None]] = {
             events.RequestReceived: self._start_call,
-            events.DataReceived: self._pass_data,
+            events.DataReceived: self._receive_data,
             events.StreamEnded: self._end_request,
             events.StreamReset: self._abandon_call,
             events.WindowUpdated: lambda event: self._http2.open_windows(event.stream_id),
             events.RemoteSettingsChanged: self._apply_settings,
-            events.SettingsAcknowledged: lambda _: self._settle(),
+            events.SettingsAcknowledged: self._note_settings_ack,
             events.PingReceived: lambda _: self._meter.count_ping(self._http2.frames_sent),
             events.PriorityUpdated: lambda _: self._meter.count_idle_frame(),
             events.UnknownFrameReceived: lambda _: self._meter.count_idle_frame(),
-            events.ConnectionTerminated: self._let_leave,
+            events.ConnectionTerminated: self._note_goaway,
         }
 
     async def serve(self) -> None:
@@ -86,14 +86,14 @@ class Connection:
         try:
             await self._serve()
         finally:
-            self._let_go()
+            self._break_cycles()
 
-    def _let_go(self) -> None:
-        """Break the circles of references: full garbage collections are rare, and connections may be many."""
-        self._reactions.clear()
+    def _break_cycles(self) -> None:
+        """Break reference cycles: full garbage collections are rare, and connections may be many."""
+        self._on_event.clear()
         self._calls.clear()
-        self._http2.forget()
-        self.on_greeting = _do_nothing
+        self._http2.discard()
+        self.on_preface = _do_nothing
         vars(self).pop("_nursery", None)
 
     async def _serve(self) -> None:
@@ -101,29 +101,29 @@ class Connection:
         async with trio.open_nursery() as self._nursery:
             nursery = self._nursery
             nursery.start_soon(self._writer.run)
-            nursery.start_soon(self._watch_silence, nursery.cancel_scope)
+            nursery.start_soon(self._keep_alive, nursery.cancel_scope)
             with self._reading:
                 self._reading.deadline = trio.current_time() + self._limits.handshake_timeout
-                self._leave_if_idle()
+                self._close_if_idle()
                 await self._read()
-            self.was_silent = not self._greeted and self._reading.cancelled_caught
+            self.was_silent = not self._preface_received and self._reading.cancelled_caught
             for call in self._calls.values():
                 call.abandon()
-            with trio.move_on_after(_FAREWELL):
+            with trio.move_on_after(_CLOSE_TIMEOUT):
                 await self._writer.wait_flushed()
             nursery.cancel_scope.cancel()
 
     def drain(self) -> None:
-        """Let the client go: GOAWAY, no new streams, streaming calls end with OK, unary ones go on."""
+        """Send GOAWAY and refuse new streams. Streaming calls end with OK, unary calls go on."""
         if self._draining:
             return
         self._draining = True
-        if self._settled:
+        if self._settings_acknowledged:
             self._http2.announce_end()
         for call in self._calls.values():
             if call.streams_responses:
                 call.end(None)
-        self._leave_if_idle()
+        self._close_if_idle()
 
     def end_calls(self, error: GRPCError) -> None:
         """End every call that is left with ``error``."""
@@ -132,21 +132,21 @@ class Connection:
 
     async def _read(self) -> None:
         while data := await self._transport.receive_some(_RECEIVE_BYTES):
-            self._heard_at = trio.current_time()
+            self._received_at = trio.current_time()
             try:
                 for event in self._http2.receive(data):
-                    if reaction := self._reactions.get(type(event)):
-                        reaction(event)
+                    if react := self._on_event.get(type(event)):
+                        react(event)
             except AbuseError as error:
                 _log.warning("%s is cut off: %s", self.peer, error)
                 self._http2.announce_end(ErrorCodes.ENHANCE_YOUR_CALM, str(error))
                 return
             except ProtocolError as error:  # h2 has queued the GOAWAY
-                self.spoke_tls = not self._greeted and speaks_tls(data)
+                self.spoke_tls = not self._preface_received and starts_tls(data)
                 if not self.spoke_tls:
                     _log.info("%s is cut off: %s", self.peer, error)
                 return
-            await self._writer.wait_room(_READING_TOLERANCE)
+            await self._writer.wait_room(_CONTROL_BACKLOG)
 
     def _start_call(self, event: events.RequestReceived) -> None:
         if self._draining:
@@ -157,7 +157,7 @@ class Connection:
             self._meter.count_reset()
             return
         acknowledge = partial(self._http2.acknowledge, stream_id=event.stream_id)
-        request = Messages(self._budget, self._limits.max_message_bytes, acknowledge)
+        request = RequestReader(self._budget, self._limits.max_message_bytes, acknowledge)
         stream = TransportStream(event.stream_id, self._http2, self._record, request)
         call = Call(self._services, stream, f"{self._number}-{event.stream_id}", event.headers)
         self._calls[event.stream_id] = call
@@ -169,9 +169,9 @@ class Connection:
             await call.run()
         finally:
             self._calls.pop(stream_id, None)
-            self._leave_if_idle()
+            self._close_if_idle()
 
-    def _pass_data(self, event: events.DataReceived) -> None:
+    def _receive_data(self, event: events.DataReceived) -> None:
         if not event.data and event.stream_ended is None:
             self._meter.count_idle_frame()
         if call := self._calls.get(event.stream_id):
@@ -189,41 +189,42 @@ class Connection:
         self._meter.count_reset()
 
     def _apply_settings(self, _: events.RemoteSettingsChanged) -> None:
-        if not self._greeted:  # the client's preface is complete, it may take its time from here on
-            self._greeted = True
-            self.on_greeting()
+        if not self._preface_received:  # the client's preface ends with its first SETTINGS; now it may be silent
+            self._preface_received = True
+            self.on_preface()
             self._reading.deadline = math.inf
-            self._leave_if_idle()
+            self._close_if_idle()
         self._meter.count_idle_frame()
         self._http2.limit_encoder()
         self._http2.open_windows(None)
 
-    def _settle(self) -> None:
-        """The client has taken in the server's preface, and may be told to go.
+    def _note_settings_ack(self, _: events.SettingsAcknowledged) -> None:
+        """The client has read the server's preface: a GOAWAY may follow.
 
-        Earlier grpcio would find the connection ready and over at the same time, and try it again in a loop, which
-        takes 200 MB of memory a second until the connection closes.
+        If it came earlier, grpcio would find the connection ready and over at the same time and reconnect in a loop,
+        which takes 200 MB of memory a second until the connection closes.
         """
-        if self._draining and not self._settled:
+        if self._draining and not self._settings_acknowledged:
             self._http2.announce_end()
-        self._settled = True
+        self._settings_acknowledged = True
 
-    def _let_leave(self, _: Any) -> None:
-        self._leaving = True
-        self._leave_if_idle()
+    def _note_goaway(self, _: events.ConnectionTerminated) -> None:
+        self._goaway_received = True
+        self._close_if_idle()
 
-    def _leave_if_idle(self) -> None:
-        if (self._draining or self._leaving) and not self._calls:
-            self._reading.deadline = min(self._reading.deadline, trio.current_time() + _FAREWELL)
+    def _close_if_idle(self) -> None:
+        if (self._draining or self._goaway_received) and not self._calls:
+            self._reading.deadline = min(self._reading.deadline, trio.current_time() + _CLOSE_TIMEOUT)
 
-    async def _watch_silence(self, connection: trio.CancelScope) -> None:
+    async def _keep_alive(self, connection: trio.CancelScope) -> None:
         while True:
-            await trio.sleep_until(self._heard_at + self._limits.keepalive_time)
-            if trio.current_time() < self._heard_at + self._limits.keepalive_time:  # the very sum that was slept until
+            await trio.sleep_until(self._received_at + self._limits.keepalive_time)
+            # written as the sum above is, so that rounding cannot differ
+            if trio.current_time() < self._received_at + self._limits.keepalive_time:
                 continue
-            heard_at = self._heard_at
+            received_at = self._received_at
             self._http2.ping(b"areyouup")
             await trio.sleep(self._limits.keepalive_timeout)
-            if self._heard_at == heard_at:
+            if self._received_at == received_at:
                 _log.info("%s did not answer a PING within %g s", self.peer, self._limits.keepalive_timeout)
                 connection.cancel()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The server's half of an HTTP/2 connection: h2, put right where it gets in the way, and joined to the writer."""
+"""The server's side of HTTP/2: the task that writes, the limits on abuse, and h2 with its corrections."""
 
 from __future__ import annotations
 
@@ -15,14 +15,21 @@ from h2.settings import SettingCodes, Settings
 
 from kedastral.grpclib_trio.limits import Limits
 
-# --- The one task of a connection that writes to its transport.
+# Frames of the size every peer accepts, even where it allows larger ones: calls take turns between frames.
+_FRAME_BYTES = 2**14
+
+# RFC 7541's default. A peer may offer 4 GiB, and the encoder would fill them with our headers.
+_ENCODER_TABLE_BYTES = 4096
+
+# Closed streams are swept out of h2 when it knows twice as many streams as after the last sweep, and this many more.
+_SWEEP_SLACK = 64
 
 
 class Writer:
-    """Collects bytes from everybody and sends them from a single task.
+    """Collects bytes from all tasks of a connection and sends them from a single one.
 
-    Nothing else may call ``send_all``: two callers would collide, and one that is cancelled in the middle leaves
-    half a frame on the wire. ``high_water`` is in bytes, ``timeout`` in seconds per write.
+    Nothing else may call ``send_all``: two callers would collide, and one that is cancelled halfway leaves half a
+    frame on the wire. ``high_water`` is in bytes, ``timeout`` in seconds per write.
     """
 
     def __init__(self, transport: trio.abc.SendStream, high_water: int, timeout: float) -> None:
@@ -36,20 +43,20 @@ class Writer:
 
     @property
     def backlog(self) -> int:
-        """Bytes that were handed in and have not left yet."""
+        """Bytes that were pushed and are not sent yet."""
         return len(self._waiting) + self._in_flight
 
     def push(self, data: bytes) -> None:
-        """Queue ``data``; never blocks. Who produces a lot awaits :meth:`wait_room` first."""
+        """Queue ``data``; never blocks. Tasks that produce much await :meth:`wait_room` first."""
         if data:
             self._waiting += data
             self._filled.set()
 
-    async def wait_room(self, tolerance: int = 1) -> None:
-        """Return once the backlog is at most ``tolerance`` times the high-water mark."""
+    async def wait_room(self, marks: int = 1) -> None:
+        """Return once the backlog is at most ``marks`` times the high-water mark."""
         # a full checkpoint per frame would cost more than the frame: the task yields when the buffer is full
         await trio.lowlevel.checkpoint_if_cancelled()
-        await self._wait_below(tolerance * self._high_water)
+        await self._wait_below(marks * self._high_water)
 
     async def wait_flushed(self) -> None:
         """Return once everything that was pushed has been handed to the transport."""
@@ -76,38 +83,35 @@ class Writer:
             sent.set()
 
 
-# --- Counts the cheap things a peer can ask for without end, and says when it is enough.
-
-
 class AbuseError(Exception):
-    """The peer did something more often than any honest client; its connection has to end."""
+    """The peer did something more often than any honest client does; its connection has to end."""
 
 
 class AbuseMeter:
-    """What one connection's peer did in the current window of ``limits.abuse_window`` seconds.
+    """Counts the cheap things that the peer of one connection asks for, in windows of ``limits.abuse_window`` seconds.
 
-    Windows follow each other without overlap: at worst a peer gets twice the limit around a border, for which
-    the meter needs a few integers instead of a history that an attacker could grow. ``count_open`` tells how many
-    streams are open now.
+    Windows follow each other without overlap. At worst a peer gets twice the limit around a border; in return the
+    meter needs a few integers instead of a history that an attacker could grow. ``count_open`` returns the number of
+    streams that are open now.
     """
 
     def __init__(self, limits: Limits, count_open: Callable[[], int]) -> None:
         self._limits = limits
         self._count_open = count_open
         self._frames_sent = 0
-        self._most_open = 0
+        self._max_open = 0
         self._begin_window()
 
     def count_opening(self) -> None:
         """Note that a stream was opened: everything that is open together may later be reset together."""
         self._roll()
-        self._most_open = max(self._most_open, self._count_open())
+        self._max_open = max(self._max_open, self._count_open())
 
     def count_reset(self) -> None:
         """Note a stream that ended by RST_STREAM, or was refused."""
         self._roll()
         self._resets += 1
-        if self._resets > self._limits.max_resets + self._most_open:
+        if self._resets > self._limits.max_resets + self._max_open:
             raise AbuseError(f"{self._resets} streams reset within {self._limits.abuse_window:g} s")
 
     def count_ping(self, frames_sent: int) -> None:
@@ -132,25 +136,15 @@ class AbuseMeter:
 
     def _begin_window(self) -> None:
         self._since = trio.current_time()
-        self._most_open = self._count_open()
+        self._max_open = self._count_open()
         self._resets = self._pings = self._idle_frames = 0
 
 
-# Frames of the size every peer accepts, even where it allows larger ones: calls take turns between frames.
-_FRAME_BYTES = 2**14
-
-# RFC 7541's default. A peer may offer 4 GiB, and the encoder would fill them with our headers.
-_ENCODER_TABLE_BYTES = 4096
-
-# Closed streams are swept out of h2 when it knows twice as many streams as after the last sweep, and this many more.
-_SWEEP_SLACK = 64
-
-
 class _StateMachine(H2ConnectionStateMachine):
-    """Lets a connection live on after a GOAWAY, in either direction.
+    """Keeps a connection open after a GOAWAY, in either direction.
 
-    For h2 it is the end of all sending. RFC 9113 (6.8) has it announce the end of *new* streams, while those that
-    are open run to their end; that is what a graceful shutdown consists of.
+    h2 refuses to send anything after it. By RFC 9113, 6.8, a GOAWAY ends *new* streams only, and those that are open
+    run to their end: that is a graceful shutdown.
     """
 
     def process_input(self, input_: ConnectionInputs) -> list[Event]:
@@ -199,14 +193,14 @@ class _ServerH2(H2Connection):
         return 0
 
     def refuse_overlong_frame(self) -> None:
-        """Raise for a frame that is too long as soon as it begins; h2 would collect all 16 MiB of it before."""
+        """Raise as soon as a frame begins that is too long; h2 would first collect all of it, up to 16 MiB."""
         unfinished = self.incoming_buffer._data  # noqa: SLF001  # see test_private_names.py
         if int.from_bytes(unfinished[:3].ljust(3, b"\0"), "big") > self.max_inbound_frame_size:
             self.close_connection(ErrorCodes.FRAME_SIZE_ERROR)
             raise FrameTooLargeError(f"a frame is longer than {self.max_inbound_frame_size} bytes")
 
     def clear_outbound_data_buffer(self) -> None:
-        """Keep what is queued: h2 would drop it when the peer says GOAWAY, although the peer still listens."""
+        """Keep what is queued: h2 would drop it when the peer sends GOAWAY, although the peer still reads."""
 
 
 class Http2:
@@ -232,8 +226,8 @@ class Http2:
             self._h2.increment_flow_control_window(extra)
         self._flush()
 
-    def forget(self) -> None:
-        """End of all use. h2 refers to itself: without this it would wait for a full garbage collection, 20 KB each."""
+    def discard(self) -> None:
+        """Free h2, which refers to itself: otherwise its 20 KB would stay until a full garbage collection."""
         vars(self._h2).clear()
         self._blocked.clear()
 
@@ -259,8 +253,8 @@ class Http2:
         self._h2.send_headers(stream_id, list(headers), end_stream=end_stream)
         self._count_sent()
 
-    async def send_some(self, stream_id: int, data: memoryview, *, end_stream: bool) -> int:
-        """Send as much of ``data`` as fits into one frame now; the number of bytes taken.
+    async def send_frame(self, stream_id: int, data: memoryview, *, end_stream: bool) -> int:
+        """Send as much of ``data`` as fits into one DATA frame now; returns the number of bytes sent.
 
         Waits for room in the writer and for the peer's flow-control windows. ``end_stream`` applies if all fits.
         """
@@ -283,7 +277,7 @@ class Http2:
             del self._blocked[stream_id]
 
     def open_windows(self, stream_id: int | None) -> None:
-        """Wake whoever waits for the window of ``stream_id``, or for any window where that is 0 or None."""
+        """Wake the call that waits for the window of ``stream_id``; all calls where that is 0 or None."""
         if not stream_id:
             for event in self._blocked.values():
                 event.set()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Puts the messages of a request together again, out of whatever pieces DATA frames bring them in."""
+"""Messages: joins the pieces that DATA frames bring, and turns bytes into protobuf messages and back."""
 
 from __future__ import annotations
 
@@ -13,49 +13,6 @@ from grpclib.const import Status
 from grpclib.encoding.base import StatusDetailsCodecBase
 from grpclib.encoding.proto import ProtoCodec
 from grpclib.exceptions import GRPCError
-
-# --- How messages and error details become bytes, and back.
-
-
-class MessageCodec(ProtoCodec):
-    """grpclib's protobuf codec, with bytes that do not parse as the caller's mistake instead of a bug of ours."""
-
-    def decode(self, data: bytes, message_type: Any) -> Any:
-        """Parse ``data``; raises ``GRPCError`` with INTERNAL, as grpc-go answers, if it is no such message."""
-        try:
-            return super().decode(data, message_type)
-        except DecodeError as error:
-            raise GRPCError(Status.INTERNAL, f"the request is not a {message_type.DESCRIPTOR.full_name}") from error
-
-
-def _field(number: int, payload: bytes) -> bytes:
-    size, varint = len(payload), bytearray()
-    while size > 0x7F:
-        varint.append(size & 0x7F | 0x80)
-        size >>= 7
-    return bytes([number << 3 | 2, *varint, size]) + payload
-
-
-class DetailsCodec(StatusDetailsCodecBase):
-    """Writes ``GRPCError.details``, a sequence of messages, as ``google.rpc.Status``.
-
-    grpclib's own codec needs the package googleapis-common-protos for this single message of three fields
-    (https://github.com/googleapis/googleapis/blob/master/google/rpc/status.proto).
-    """
-
-    def encode(self, status: Status, message: str | None, details: Sequence[Message]) -> bytes:
-        """The bytes of ``google.rpc.Status{code = 1, message = 2, details = 3}``."""
-        encoded = bytes([1 << 3, status.value]) + _field(2, (message or "").encode())
-        for detail in details:
-            packed = AnyMessage()
-            packed.Pack(detail)
-            encoded += _field(3, packed.SerializeToString())
-        return encoded
-
-    def decode(self, status: Status, message: str | None, data: bytes) -> Any:
-        """Servers do not read details."""
-        raise NotImplementedError
-
 
 # Every gRPC message is preceded by one byte that says whether it is compressed, and four with its length.
 PREFIX_BYTES = 5
@@ -75,16 +32,16 @@ class ReceiveBudget:
         return True
 
     def give_back(self, size: int) -> None:
-        """Free what was taken."""
+        """Free ``size`` bytes that were taken."""
         self._left += size
 
 
-class Messages:
-    """The request of one call, read the way grpclib reads: a prefix, then as many bytes as it announced.
+class RequestReader:
+    """The request of one call, read as grpclib reads: a prefix, then as many bytes as it announced.
 
-    All waiting happens before a prefix is given out, for the whole message. So a handler that is cancelled while it
-    waits has taken nothing, and its next read begins at a message again. ``acknowledge(size)`` is called when the
-    peer may send more: as soon as somebody waits for it, not when it arrives.
+    It waits for the whole message before it returns the prefix. So a handler that is cancelled while it waits has
+    consumed nothing, and its next read begins at a message again. ``acknowledge(size)`` is called when the peer may
+    send more: as soon as a handler waits for it, not when data arrive.
     """
 
     def __init__(self, budget: ReceiveBudget, max_message: int, acknowledge: Callable[[int], None]) -> None:
@@ -94,7 +51,7 @@ class Messages:
         self._buffer = bytearray()
         self._unacknowledged = 0
         self._arrived = trio.Event()
-        self._inside = False
+        self._prefix_read = False
         self._overflow = False
         self._none_read = True
         self.ended = False
@@ -126,9 +83,9 @@ class Messages:
 
         Raises ``GRPCError`` for what is too large, compressed, cut short, or missing.
         """
-        if not self._inside and not await self._wait_for_message():
+        if not self._prefix_read and not await self._wait_for_message():
             return b""
-        self._inside = not self._inside
+        self._prefix_read = not self._prefix_read
         self._none_read = False
         return self._take(size)
 
@@ -175,3 +132,44 @@ class Messages:
         if self._unacknowledged:
             size, self._unacknowledged = self._unacknowledged, 0
             self._acknowledge(size)
+
+
+class MessageCodec(ProtoCodec):
+    """grpclib's protobuf codec, for which bytes that do not parse are the client's mistake, not a bug of the server."""
+
+    def decode(self, data: bytes, message_type: Any) -> Any:
+        """Parse ``data``. Raises ``GRPCError`` with INTERNAL, as grpc-go answers, if it is not such a message."""
+        try:
+            return super().decode(data, message_type)
+        except DecodeError as error:
+            raise GRPCError(Status.INTERNAL, f"the request is not a {message_type.DESCRIPTOR.full_name}") from error
+
+
+def _encode_field(number: int, payload: bytes) -> bytes:
+    """A length-delimited field of the protobuf wire format."""
+    size, varint = len(payload), bytearray()
+    while size > 0x7F:
+        varint.append(size & 0x7F | 0x80)
+        size >>= 7
+    return bytes([number << 3 | 2, *varint, size]) + payload
+
+
+class DetailsCodec(StatusDetailsCodecBase):
+    """Writes ``GRPCError.details``, a sequence of messages, as ``google.rpc.Status``.
+
+    grpclib's own codec needs the package googleapis-common-protos for this single message of three fields
+    (https://github.com/googleapis/googleapis/blob/master/google/rpc/status.proto).
+    """
+
+    def encode(self, status: Status, message: str | None, details: Sequence[Message]) -> bytes:
+        """The bytes of ``google.rpc.Status{code = 1, message = 2, details = 3}``."""
+        encoded = bytes([1 << 3, status.value]) + _encode_field(2, (message or "").encode())
+        for detail in details:
+            packed = AnyMessage()
+            packed.Pack(detail)
+            encoded += _encode_field(3, packed.SerializeToString())
+        return encoded
+
+    def decode(self, status: Status, message: str | None, data: bytes) -> Any:
+        """Not implemented: only clients read details."""
+        raise NotImplementedError

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accepts connections, gives each a task of its own, and lets all of them go when it is told to."""
+"""The server: accepts connections, serves each in a task of its own, and drains all of them at the end."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ from grpclib.exceptions import GRPCError
 from kedastral.grpclib_trio.calls import FinishedCall, Services
 from kedastral.grpclib_trio.connection import Connection
 from kedastral.grpclib_trio.limits import Limits
-from kedastral.grpclib_trio.tls import FailureLog, SilenceLog, agree_on_http2
-from kedastral.trio_connections import Acceptor, ConnectionLimiter
+from kedastral.trio_connections import Acceptor, ConnectionLimiter, FailureLog, complete_handshake
 
 _log = logging.getLogger(__name__)
 
-# Seconds after the grace limit for the last trailers to be written; what hangs even then is cancelled.
-_LAST_WORDS = 2.0
+# Seconds after the grace limit for the last trailers to be written; calls that hang even then are cancelled.
+_TRAILERS_GRACE = 2.0
 
-# Seconds for closing a transport politely (TLS says goodbye); the peer may not listen any more.
-_CLOSING = 1.0
+# Seconds for closing a transport, which with TLS sends close_notify; the peer may not read any more.
+_CLOSE_TIMEOUT = 1.0
 
 Listener = trio.abc.Listener[Any]
 
@@ -55,7 +54,7 @@ class Server:
         on_call: Callable[[FinishedCall], None] | None = None,
     ) -> None:
         self.__dispatch__ = _DispatchServerEvents()  # the name under which grpclib.events.listen looks for it
-        self._services = Services(_collect_routes(services), self.__dispatch__, on_call)
+        self._services = Services(_collect_handlers(services), self.__dispatch__, on_call)
         self._limits = limits or Limits()
         self._numbers = itertools.count(1)
 
@@ -90,14 +89,14 @@ class Server:
             timers.cancel_scope.cancel()
 
 
-def _collect_routes(services: Iterable[Servable]) -> dict[str, Handler]:
-    routes: dict[str, Handler] = {}
+def _collect_handlers(services: Iterable[Servable]) -> dict[str, Handler]:
+    handlers: dict[str, Handler] = {}
     for service in services:
         mapping = service.__mapping__()
-        if twice := routes.keys() & mapping.keys():
+        if twice := handlers.keys() & mapping.keys():
             raise ValueError(f"more than one service has {min(twice)}")
-        routes |= mapping
-    return routes
+        handlers |= mapping
+    return handlers
 
 
 class _Session:
@@ -109,8 +108,11 @@ class _Session:
         self._numbers = numbers
         self._open: set[Connection] = set()
         self._draining = False
-        self._failures, self._silences = FailureLog(_log), SilenceLog(_log)
-        self._room = ConnectionLimiter(_log, limits.max_connections, limits.max_waiting)
+        self._limiter = ConnectionLimiter(_log, limits.max_connections, limits.max_waiting)
+        self._handshake_failures = FailureLog(_log)
+        self._not_http2 = FailureLog(
+            _log, logging.INFO, "%s %s", "%d connections more in the same minute did not speak HTTP/2"
+        )
 
     async def accept_until(
         self,
@@ -121,10 +123,10 @@ class _Session:
     ) -> None:
         """Accept until ``shutdown``, start draining, and return when the backlogs are empty."""
 
-        def take(transport: trio.abc.Stream) -> None:
+        def start_connection(transport: trio.abc.Stream) -> None:
             connections.start_soon(self._serve_connection, transport)
 
-        acceptors = [Acceptor(listener, take) for listener in listeners]
+        acceptors = [Acceptor(listener, start_connection, _log) for listener in listeners]
         async with trio.open_nursery() as nursery:
             for acceptor in acceptors:
                 nursery.start_soon(acceptor.run)
@@ -138,51 +140,57 @@ class _Session:
                 acceptor.stop()
 
     async def enforce_grace(self, shutdown: trio.Event, grace: float, connections: trio.CancelScope) -> None:
-        """``grace`` seconds after ``shutdown`` end what is left, politely at first."""
+        """``grace`` seconds after ``shutdown`` end the calls that are left, then cancel what still runs."""
         await shutdown.wait()
         await trio.sleep(grace)
         _log.warning("%d connections are still busy after %g s of grace", len(self._open), grace)
         for connection in self._open:
             connection.end_calls(GRPCError(Status.UNAVAILABLE, "the server is shutting down"))
-        await trio.sleep(_LAST_WORDS)
+        await trio.sleep(_TRAILERS_GRACE)
         connections.cancel()
 
     async def _serve_connection(self, transport: trio.abc.Stream) -> None:
         connection = Connection(transport, self._services, self._limits, next(self._numbers))
-        while_there_is_room = trio.CancelScope()
-        guest = self._room.take(connection.peer.host, while_there_is_room.cancel)
-        if guest is None:
+        slot = self._limiter.admit(connection.peer.host)
+        if slot is None:
             await trio.aclose_forcefully(transport)
             return
-        connection.on_greeting = guest.hear
+        connection.on_preface = slot.mark_busy
         self._open.add(connection)
         if self._draining:
             connection.drain()
         try:
-            with while_there_is_room:
-                await self._talk(connection, transport)
+            with slot.scope:
+                await self._serve_or_log(connection, transport)
         finally:
             self._open.discard(connection)
-            guest.leave()
-            if while_there_is_room.cancelled_caught:
+            slot.release()
+            if slot.scope.cancelled_caught:
                 await trio.aclose_forcefully(transport)
-            # to say goodbye Trio finishes even a handshake that was never begun, which fails where the client is gone
-            with trio.move_on_after(_CLOSING), suppress(trio.BrokenResourceError):
+            # to send close_notify Trio finishes even a handshake that never began, which fails if the client is gone
+            with trio.move_on_after(_CLOSE_TIMEOUT), suppress(trio.BrokenResourceError):
                 await transport.aclose()
 
-    async def _talk(self, connection: Connection, transport: trio.abc.Stream) -> None:
+    async def _serve_or_log(self, connection: Connection, transport: trio.abc.Stream) -> None:
         """Serve one connection. Whatever goes wrong on it is logged here and ends with it."""
         try:
-            if await agree_on_http2(transport, connection.peer, self._limits, self._failures):
+            if await self._agree_on_http2(connection, transport):
                 await connection.serve()
                 if connection.was_silent:
                     within = self._limits.handshake_timeout
-                    self._silences.tell(connection.peer, f"did not speak HTTP/2 within {within:g} s")
+                    self._not_http2.report(connection.peer, f"did not speak HTTP/2 within {within:g} s")
                 if connection.spoke_tls:
-                    self._failures.tell(connection.peer, "the client speaks TLS, and this port does not")
+                    self._handshake_failures.report(connection.peer, "the client speaks TLS, and this port does not")
         except* trio.TooSlowError:
             _log.info("%s stopped reading and is cut off", connection.peer)
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             _log.debug("%s broke the connection", connection.peer)
         except* Exception:  # noqa: BLE001  # hostile bytes that confuse h2, too, cost one connection
             _log.exception("the connection of %s failed", connection.peer)
+
+    async def _agree_on_http2(self, connection: Connection, transport: trio.abc.Stream) -> bool:
+        """With TLS, agree on HTTP/2 in the handshake. Without, gRPC clients know beforehand that it is spoken here."""
+        if not isinstance(transport, trio.SSLStream):
+            return True
+        within = self._limits.handshake_timeout
+        return await complete_handshake(transport, connection.peer, within, self._handshake_failures, alpn="h2")

@@ -444,7 +444,7 @@ async def test_connections_over_the_limit_are_turned_away(
     await second.call()
     for _ in range(3):
         await rig.connect().until_closed()
-    assert caplog.messages == ["connections are turned away: 2 are open; the newest is from unknown"]
+    assert caplog.messages == ["new connections are refused: 2 are open; the newest is from unknown"]
     await first.stream.aclose()
     await trio.testing.wait_all_tasks_blocked()
     await assert_alive(rig)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-import ssl
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ import h2.connection
 import h2.frame_buffer
 import pytest
 import trio
-import trio.testing
 from grpclib.const import Cardinality, Handler, Status
 from grpclib.events import RecvRequest, _DispatchServerEvents, listen
 from h2.connection import ConnectionInputs, H2Connection, H2ConnectionStateMachine
@@ -132,13 +130,8 @@ def test_h2s_frame_buffer_keeps_the_unfinished_frame_in_data() -> None:
     assert isinstance(H2Connection().incoming_buffer, h2.frame_buffer.FrameBuffer)
 
 
-def test_trio_keeps_what_tls_has_still_to_send_in_outgoing() -> None:
-    stream = trio.SSLStream(trio.testing.memory_stream_pair()[0], ssl.create_default_context(), server_hostname="test")
-    assert isinstance(stream._outgoing, ssl.MemoryBIO)
-
-
 def test_the_package_leans_on_no_other_private_name() -> None:
-    allowed = {"_DispatchServerEvents", "_data", "_outgoing"}
+    allowed = {"_DispatchServerEvents", "_data"}
     found = set()
     for path in PACKAGE.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

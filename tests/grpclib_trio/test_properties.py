@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kedastral._proto import externalscaler_pb2 as pb
 from kedastral.grpclib_trio import Server
-from kedastral.grpclib_trio.messages import Messages, ReceiveBudget
+from kedastral.grpclib_trio.messages import ReceiveBudget, RequestReader
 
 from .peers import Answer, Client, Rig, Scaler, frame_message
 
@@ -99,7 +99,7 @@ def test_messages_survive_any_cutting_and_every_byte_is_acknowledged(
     async def main() -> None:
         acknowledged: list[int] = []
         budget = ReceiveBudget(10_000)
-        messages = Messages(budget, 50, acknowledged.append)
+        messages = RequestReader(budget, 50, acknowledged.append)
         data = b"".join(frame_message(body) for body in bodies)
         borders = [0, *sorted(min(c, len(data)) for c in cuts), len(data)]
         received: list[bytes] = []

@@ -14,8 +14,8 @@ from kedastral import app
 from kedastral.adapters.prometheus.source import PrometheusSource
 from kedastral.cli import main
 from kedastral.grpclib_trio import Server
-from kedastral.serving import http_server
 from kedastral.serving.activity import ActivityNotifier
+from kedastral.trio_connections import Acceptor
 
 from .running import ANY_PORT
 
@@ -41,10 +41,10 @@ async def fail_later(*_arguments: Any, task_status: Any, **_more: Any) -> None:
         (Server, "serve", fail_later),
         (Server, "serve", fail),
         (app, "serve_http", fail_later),
-        (http_server, "_accept", fail),
+        (Acceptor, "run", fail),
         (app, "stop_on_signal", fail_later),
     ],
-    ids=["a tick", "the board", "gRPC", "gRPC's start", "HTTP", "accepting HTTP", "the signal task"],
+    ids=["a tick", "the board", "gRPC", "gRPC's start", "HTTP", "accepting", "the signal task"],
 )
 def test_it_ends_the_process_with_its_traceback_in_the_log(
     monkeypatch: pytest.MonkeyPatch, holder: Any, name: str, bug: Any
