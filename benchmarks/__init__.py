@@ -3,7 +3,7 @@
 
 import os
 
-from kedastral.__main__ import ONE_THREAD
+from kedastral.cooperative import ONE_THREAD
 
 for _name in ONE_THREAD:  # as in the program, before numpy is loaded
     os.environ.setdefault(_name, "1")

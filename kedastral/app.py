@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`App`: the parts of one process and the nursery they live in; `kedastral.compose` makes them."""
+"""`App`: the nursery that all services of one process run in, and how they drain; compose.py makes the parts."""
 
 import logging
 import os
 import signal
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Protocol
 
 import attrs
 import trio
@@ -16,7 +16,7 @@ from grpclib.reflection.service import ServerReflection
 from quart_trio import QuartTrio
 
 from kedastral.clock import WallClock
-from kedastral.grpclib_trio import Health, Server
+from kedastral.grpclib_trio import Health, Servable, Server
 from kedastral.serving.http_server import serve_http
 from kedastral.serving.listening import describe_listener
 from kedastral.serving.scaler import ExternalScaler
@@ -24,19 +24,25 @@ from kedastral.serving.snapshot_api import Readiness
 
 GRPC_GRACE = 5.0
 """Seconds that calls in flight have to finish: KEDA gives one 3 s. The server needs up to 2 s more to say goodbye."""
-STOP_WITHIN = 9.0
+MAX_STOP_SECONDS = 9.0
 """Seconds from the signal to the end, whatever hangs: below the 10 s that are promised."""
 
 SCALER_SERVICE = "externalscaler.ExternalScaler"
 
 log = logging.getLogger("kedastral.app")
 
-Background = Callable[..., Awaitable[None]]
+
+class Service(Protocol):
+    """Runs until cancelled, in a task of its own; calls ``task_status.started()`` once it is ready."""
+
+    async def __call__(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run; an exception ends the process."""
+        ...
 
 
 @attrs.frozen
 class GrpcPart:
-    """KEDA's scaler, and the socket it is served on; without ``tls`` in plain text."""
+    """KEDA's scaler, and the socket that it is served on; in plain text without ``tls``."""
 
     service: ExternalScaler
     listener: socket.socket
@@ -46,7 +52,7 @@ class GrpcPart:
 
 @attrs.frozen
 class HttpPart:
-    """The snapshot server (or the probes alone), and the socket it is served on; without ``tls`` in plain text."""
+    """The snapshot server, or the probes alone, and the socket that it is served on; in plain text without ``tls``."""
 
     app: QuartTrio
     listener: socket.socket
@@ -55,22 +61,22 @@ class HttpPart:
 
 @attrs.frozen(kw_only=True)
 class App:
-    """All the parts of one process; `run` gives them life.
+    """All the parts of one process; `run` opens the nursery.
 
-    ``background`` are the services that run until cancelled, each taking ``task_status``: the fleet's tickers and
-    whatever keeps things up to date. ``read_again`` reads the configuration anew; None where there are no files.
+    ``background`` are the services beside HTTP and gRPC: the fleet's tickers above all. ``request_reload`` has the
+    configuration read again; None where there are no files.
     """
 
     clock: WallClock
     readiness: Readiness
     http: HttpPart
     grpc: GrpcPart | None = None
-    background: Sequence[Background] = ()
-    read_again: Callable[[], None] | None = None
+    background: Sequence[Service] = ()
+    request_reload: Callable[[], None] | None = None
     stopping: trio.Event = attrs.field(factory=trio.Event)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve and tick until ``stopping`` is set, then drain and return, within `STOP_WITHIN` seconds.
+        """Serve and tick until ``stopping`` is set, then drain and return, within `MAX_STOP_SECONDS` seconds.
 
         Up: gRPC is bound before the first forecast. Down, inside out: unfinished ticks are abandoned, gRPC drains, and
         HTTP answers until then and closes last. Whatever leaves a service leaves here too, and cancelling ends
@@ -90,12 +96,12 @@ class App:
                     async with trio.open_nursery() as work:
                         work.start_soon(self._start_background, work, task_status)
                         await self.stopping.wait()  # which may come while a service still reads its files
-                        limit.deadline = trio.current_time() + STOP_WITHIN
+                        limit.deadline = trio.current_time() + MAX_STOP_SECONDS
                         self.readiness.begin_drain()
                         work.cancel_scope.cancel()
                 http_may_close.set()
         if limit.cancelled_caught:
-            log.error("not everything stopped within %g s", STOP_WITHIN)
+            log.error("not everything stopped within %g s", MAX_STOP_SECONDS)
 
     async def _start_background(self, work: trio.Nursery, task_status: trio.TaskStatus[None]) -> None:
         """Start the services in ``work``, one after the other."""
@@ -108,7 +114,7 @@ async def run_until_signal(app: App) -> None:
     """Run ``app`` until SIGTERM or SIGINT has stopped it cleanly; a second signal exits at once."""
     async with trio.open_nursery() as nursery:
         await nursery.start(stop_on_signal, app.stopping)
-        await nursery.start(read_again_on_hangup, app.read_again)
+        await nursery.start(reload_on_hangup, app.request_reload)
         await app.run()
         nursery.cancel_scope.cancel()
 
@@ -126,17 +132,17 @@ async def stop_on_signal(
             stopping.set()
 
 
-async def read_again_on_hangup(
-    read_again: Callable[[], None] | None, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+async def reload_on_hangup(
+    request_reload: Callable[[], None] | None, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """At each SIGHUP have the configuration read again; where there are no files, say so and go on."""
+    """Request a reload at each SIGHUP; log a warning where there are no files."""
     with trio.open_signal_receiver(signal.SIGHUP) as hangups:
         task_status.started()
         async for _ in hangups:
-            if read_again is None:
+            if request_reload is None:
                 log.warning("got SIGHUP, but there is no configuration file to read again")
             else:
-                read_again()
+                request_reload()
 
 
 async def serve_grpc(
@@ -144,7 +150,7 @@ async def serve_grpc(
 ) -> None:
     """Serve KEDA's scaler and grpc.health.v1 until ``stopping`` is set; returns when all calls have ended."""
     health = Health({"": True, SCALER_SERVICE: True})
-    services: list[Any] = [part.service, health]  # grpclib and grpclib_trio each have a protocol for a service
+    services: Sequence[Servable] = [part.service, health]
     if part.reflection:
         services = ServerReflection.extend(services)
     server = Server(services, on_call=part.service.count_call)

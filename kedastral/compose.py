@@ -26,16 +26,14 @@ from kedastral.settings.resolve import (
     ForecasterSettings,
     RunSettings,
     ScalerSettings,
-    brings_a_workload,
-    describes_a_workload,
 )
 from kedastral.settings.schema import remedy_of
 from kedastral.tls import RotatingContext, TlsFiles, make_client_context, make_server_context
 from kedastral.workloads.fleet import Fleet
-from kedastral.workloads.reload import Following, Forecasting, Reloader, TriggerReader
+from kedastral.workloads.reload import Forecasting, Reloader
 from kedastral.workloads.resolver import RemoteResolver
-from kedastral.workloads.runner import DataSources, OpenSource, RunnerBuilder, no_source
-from kedastral.workloads.scaledobject_workloads import FleetResolver
+from kedastral.workloads.runner import DataSources, OpenSource, RunnerBuilder
+from kedastral.workloads.scaledobject_workloads import FleetResolver, TriggerReader
 
 ForecastingSettings = RunSettings | ForecasterSettings | DemoSettings
 """The settings of the commands that forecast."""
@@ -43,7 +41,7 @@ ForecastingSettings = RunSettings | ForecasterSettings | DemoSettings
 
 @attrs.frozen
 class Common:
-    """What every part of one process shares, and the stack that closes it all in the end."""
+    """What the parts of one process share, and the stack that closes them in the end."""
 
     clock: WallClock
     stack: AsyncExitStack
@@ -55,11 +53,10 @@ async def open_run(settings: RunSettings) -> AsyncIterator[App]:
     """`kedastral run`: forecaster, snapshot server and scaler in one. Raises BindError, ConfigError."""
     async with AsyncExitStack() as stack:
         common = Common(SystemClock(), stack)
-        forecasting = begin_forecasting(settings.fleet.settings, common)
-        rules, reader = settings.scaled_objects, None
-        if rules.allow_scaledobject_workloads:
-            reader = forecasting.adopt(rules, settings.fleet)
-        yield watch_files(assemble_run(settings, forecasting, common), forecasting, settings.fleet, reader)
+        forecasting = make_forecasting(settings.fleet.settings, common)
+        if settings.scaled_objects.allow_scaledobject_workloads:
+            forecasting.resolver.reader = TriggerReader(settings.fleet, settings.scaled_objects)
+        yield reload_files(make_run_app(settings, forecasting, common), forecasting, settings.fleet)
 
 
 @asynccontextmanager
@@ -67,16 +64,16 @@ async def open_forecaster(settings: ForecasterSettings) -> AsyncIterator[App]:
     """`kedastral forecaster`: forecasts and shows them over HTTP. Raises BindError, ConfigError."""
     async with AsyncExitStack() as stack:
         common = Common(SystemClock(), stack)
-        forecasting = begin_forecasting(settings.fleet.settings, common)
+        forecasting = make_forecasting(settings.fleet.settings, common)
         fleet, readiness = forecasting.fleet, Readiness.of({"http"})
-        view = SnapshotView(fleet.store, forecasting.directory.policy_of, common.clock)
+        view = SnapshotView(fleet.store, forecasting.resolver.policy_of, common.clock)
         app = App(
             clock=common.clock,
             readiness=readiness,
             http=_make_http(view, readiness, common, settings, settings.http_access),
-            background=[forecasting.builder.learning.run, fleet.run],
+            background=[forecasting.builder.training.run, fleet.run],
         )
-        yield watch_files(app, forecasting, settings.fleet)
+        yield reload_files(app, forecasting, settings.fleet)
 
 
 @asynccontextmanager
@@ -90,58 +87,55 @@ async def open_scaler(settings: ScalerSettings) -> AsyncIterator[App]:
         policy, readiness = settings.stale.policy(), Readiness.of({"http", "grpc"})
         scaler = Scaler(reader, common.clock, RemoteResolver(reader, policy, default))
         grpc = _make_grpc(scaler, common, settings, settings.grpc_tls.files)
-        view = SnapshotView(reader, scaler.policy_of, common.clock)
+        view = SnapshotView(reader, scaler.resolver.policy_of, common.clock)
         http = _make_http(view, readiness, common, settings, settings.http_access, serves_forecasts=False)
         yield App(
             clock=common.clock,
             readiness=readiness,
             http=http,
             grpc=grpc,
-            background=[reader.run, grpc.service.board.run],
+            background=[reader.run],
         )
 
 
-def begin_forecasting(configured: FleetSettings, common: Common, open_source: OpenSource = no_source) -> Forecasting:
-    """A fleet of what is ``configured``; ``open_source`` gives a workload a source other than Prometheus."""
+def make_forecasting(configured: FleetSettings, common: Common, open_source: OpenSource | None = None) -> Forecasting:
+    """The forecasting half of a process; ``open_source`` gives a workload a source other than Prometheus."""
     store, metrics = MemoryStore(), common.metrics
     builder = RunnerBuilder(store, common.clock, metrics, DataSources(), open_source)
     common.stack.push_async_callback(builder.sources.close)
     fleet = Fleet(store, metrics, common.clock.speed)
     metrics.show_failures(fleet.failing)
-    forecasting = Forecasting(fleet, FleetResolver(fleet, brings_a_workload, describes_a_workload), builder)
-    forecasting.begin(configured)
+    forecasting = Forecasting(fleet, FleetResolver(fleet, builder), builder)
+    forecasting.start(configured)
     return forecasting
 
 
-def assemble_run(settings: RunSettings | DemoSettings, forecasting: Forecasting, common: Common) -> App:
-    """The single process around a forecasting half; the demo uses it with a source of its own."""
-    fleet, directory, readiness = forecasting.fleet, forecasting.directory, Readiness.of({"http", "grpc"})
-    # the demo is for looking at: plain text for everybody
+def make_run_app(settings: RunSettings | DemoSettings, forecasting: Forecasting, common: Common) -> App:
+    """`kedastral run` around its forecasting half; the demo uses it with a metric source of its own."""
+    fleet, resolver, readiness = forecasting.fleet, forecasting.resolver, Readiness.of({"http", "grpc"})
+    # the demo has neither TLS nor a token
     tls, access = (
         (settings.grpc_tls, settings.http_access) if isinstance(settings, RunSettings) else (GrpcTls(), HttpAccess())
     )
-    grpc = _make_grpc(Scaler(fleet.store, common.clock, directory), common, settings, tls.files)
-    view = SnapshotView(fleet.store, directory.policy_of, common.clock)
+    grpc = _make_grpc(Scaler(fleet.store, common.clock, resolver), common, settings, tls.files)
+    view = SnapshotView(fleet.store, resolver.policy_of, common.clock)
     return App(
         clock=common.clock,
         readiness=readiness,
         http=_make_http(view, readiness, common, settings, access),
         grpc=grpc,
-        background=[forecasting.builder.learning.run, fleet.run, directory.run, grpc.service.board.run],
+        background=[forecasting.builder.training.run, fleet.run, resolver.run],
     )
 
 
-def watch_files(
-    app: App, forecasting: Forecasting, configured: ConfiguredFleet, reader: TriggerReader | None = None
-) -> App:
-    """``app``, whose fleet follows its files where it has any."""
-    path = configured.origin.path
+def reload_files(app: App, forecasting: Forecasting, configured: ConfiguredFleet) -> App:
+    """``app``, and where it has configuration files, a reloader that applies their changes."""
+    path, forecasting.warnings = configured.origin.path, configured.warnings
     if path is None:
         return app
-    following = Following(forecasting, configured.warnings, reader)
     metrics = forecasting.fleet.metrics
-    reloader = Reloader(partial(look_at, path), configured.read_again, following.follow, metrics, app.readiness)
-    return attrs.evolve(app, background=[*app.background, reloader.run], read_again=reloader.ask)
+    reloader = Reloader(partial(look_at, path), configured.read_again, forecasting.apply, metrics, app.readiness)
+    return attrs.evolve(app, background=[*app.background, reloader.run], request_reload=reloader.request)
 
 
 def demo_fleet(settings: DemoSettings) -> FleetSettings:

@@ -16,7 +16,7 @@ import trio
 from kedastral.adapters.synthetic import SyntheticLoad, SyntheticSource
 from kedastral.app import App
 from kedastral.clock import AcceleratedClock
-from kedastral.compose import Common, assemble_run, begin_forecasting, demo_fleet
+from kedastral.compose import Common, demo_fleet, make_forecasting, make_run_app
 from kedastral.core.capacity import ReplicaBounds
 from kedastral.core.planning.status import StatusCode
 from kedastral.core.serving import wanted_for
@@ -159,8 +159,8 @@ class Demo:
 
     async def learn(self) -> None:
         """Wait for the app's first forecast, which may take a model a second, and only then let the clock run."""
-        while self._is_learning():  # noqa: ASYNC110 - the store has no event for it, nobody else needs one
-            await trio.sleep(0.02)
+        while self._is_learning():
+            await self.fleet.store.wait_for_change(self.workload)
         self.clock.begin()
 
     def _is_learning(self) -> bool:
@@ -184,8 +184,8 @@ async def open_demo(settings: DemoSettings) -> AsyncIterator[Demo]:
         clock = AcceleratedClock(BEGIN, settings.pace.speed, origin=None)  # until the first forecast is made
         source = SyntheticSource(load, settings.forecast.history_window, settings.forecast.step)
         common = Common(clock, stack)
-        forecasting = begin_forecasting(demo_fleet(settings), common, lambda _: source)
-        app = assemble_run(settings, forecasting, common)
+        forecasting = make_forecasting(demo_fleet(settings), common, lambda _: source)
+        app = make_run_app(settings, forecasting, common)
         if app.grpc is None:
             raise AssertionError("the single process always has a scaler")
         comparison = DemoComparison.begin(load, settings)

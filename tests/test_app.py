@@ -10,7 +10,7 @@ import trio
 from quart_trio import QuartTrio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from kedastral.app import STOP_WITHIN, App, Background, HttpPart
+from kedastral.app import MAX_STOP_SECONDS, App, HttpPart, Service
 from kedastral.clock import SystemClock
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.snapshot_api import Readiness
@@ -18,25 +18,25 @@ from kedastral.workloads.fleet import Changes
 from kedastral.workloads.reload import Reloader
 
 
-def make_app(*background: Background) -> App:
+def make_app(*background: Service) -> App:
     listener = socket.create_server(("127.0.0.1", 0))
     http = HttpPart(QuartTrio(__name__), listener)
     return App(clock=SystemClock(), readiness=Readiness.of({"http"}), http=http, background=background)
 
 
 async def start_for_long(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-    await trio.sleep(1000 * STOP_WITHIN)
+    await trio.sleep(1000 * MAX_STOP_SECONDS)
     task_status.started()
 
 
 async def stop(app: App, nursery: trio.Nursery) -> None:
     """Stop ``app``, which runs in ``nursery``, and see it end."""
     app.stopping.set()
-    with trio.fail_after(STOP_WITHIN):
+    with trio.fail_after(MAX_STOP_SECONDS):
         await wait_all_tasks_blocked()
         assert app.readiness.obstacle == "shutting down"
         while nursery.child_tasks:  # noqa: ASYNC110 - a nursery has no event
-            await trio.sleep(STOP_WITHIN / 100)
+            await trio.sleep(MAX_STOP_SECONDS / 100)
 
 
 async def run(app: App) -> None:

@@ -23,7 +23,7 @@ from kedastral.serving.metrics import Metrics
 from kedastral.serving.snapshot_api import Readiness, SnapshotView, create_app
 from kedastral.serving.store import MemoryStore
 from kedastral.settings.types import ListenAddress
-from tests.services.parts import wall_clock
+from tests.parts import wall_clock
 
 GOOD = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 HEAD = b" HTTP/1.1\r\nHost: x\r\n"

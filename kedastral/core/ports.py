@@ -85,8 +85,15 @@ class SnapshotReader(Protocol):
         """The newest snapshot of every workload there is one for."""
         ...
 
-    async def follow(self, workload: str) -> None:
-        """Have ``workload``'s snapshots at hand from now on; a remote reader may wait a second for the first."""
+    async def track(self, workload: str) -> None:
+        """Keep ``workload``'s snapshots in memory from now on; a remote reader may wait a second for the first."""
+        ...
+
+    async def wait_for_change(self, *workloads: str) -> None:
+        """Wait until the newest snapshot of one of ``workloads`` becomes another one, or is forgotten.
+
+        Only what changes after the call counts. Nothing is missed between `get` and a call that follows at once.
+        """
         ...
 
 
@@ -125,10 +132,10 @@ class WorkloadResolver(Protocol):
         """Why there is no newer forecast of ``workload``, where that is known."""
         ...
 
-    def note_asked(self, workload: str) -> None:
-        """KEDA asks for ``workload``, or has a stream of it open: only that keeps one that a ScaledObject brought."""
+    def keep_alive(self, workload: str) -> None:
+        """Note that KEDA asks for ``workload``, or has a stream of it open; else a ScaledObject's own is removed."""
         ...
 
-    def still_meant(self, workload: str, namespace: str) -> str:
-        """The key that is meant by now, where ``find`` once gave ``workload`` to a ScaledObject of ``namespace``."""
+    def current_key(self, workload: str, namespace: str) -> str:
+        """The key meant now, where `find` returned ``workload`` earlier to a ScaledObject of ``namespace``."""
         ...

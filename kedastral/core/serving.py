@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What KEDA is told at a moment, read from the plan: the one place that knows lead time."""
 
+import math
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -119,6 +120,23 @@ def decide(snapshot: Snapshot | None, now: datetime, policy: StalePolicy) -> Dec
     if policy.on_stale is OnStale.RIDE_FORECAST and snapshot is not None and _covers_lead(snapshot, now):
         return Decision(replicas_at(snapshot, now), stale=True, reason=_staleness(snapshot, now))
     return Decision(None, stale=True, reason=_staleness(snapshot, now))
+
+
+def seconds_unchanged(snapshot: Snapshot | None, now: datetime, policy: StalePolicy) -> float:
+    """Seconds after ``now`` for which `decide` answers the same, unless another snapshot comes; may be infinite.
+
+    The answer changes where the plan's next step begins or comes within the lead time, and where the snapshot becomes
+    stale, or ceases to be from the future or to cover the lead time.
+    """
+    if snapshot is None:
+        return math.inf
+    age, step, lead = (now - snapshot.made_at).total_seconds(), snapshot.forecast.step, snapshot.lead_time
+    next_steps = (math.floor(age / step) + 1) * step, (math.floor((age + lead) / step) + 1) * step - lead
+    covered = (snapshot.ends_at - snapshot.made_at).total_seconds() - lead
+    if age == policy.stale_after:
+        return 0.0  # at its very end it is not stale yet
+    changes = (*next_steps, 0.0, covered, policy.stale_after, -policy.stale_after)
+    return min((change - age for change in changes if change > age), default=math.inf)
 
 
 def _covers_lead(snapshot: Snapshot, now: datetime) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -33,7 +33,7 @@ Listener = trio.abc.Listener[Any]
 class Servable(Protocol):
     """A service: an instance of a subclass of the ``...Base`` class that grpclib's protoc plugin generates."""
 
-    def __mapping__(self) -> dict[str, Handler]:
+    def __mapping__(self) -> Mapping[str, Handler]:
         """Handlers by path."""
         ...
 
@@ -95,7 +95,7 @@ def _collect_handlers(services: Iterable[Servable]) -> dict[str, Handler]:
         mapping = service.__mapping__()
         if twice := handlers.keys() & mapping.keys():
             raise ValueError(f"more than one service has {min(twice)}")
-        handlers |= mapping
+        handlers.update(mapping)
     return handlers
 
 

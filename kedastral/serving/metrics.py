@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every metric but those of snapshots and failures: names, labels, meaning; docs/metrics.md lists them, tests check."""
+"""Every metric of Kedastral: those that code counts and times, then those computed at each scrape.
 
-import time
+docs/metrics.md lists them all, and a test compares.
+"""
+
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from time import perf_counter
-from typing import Any
 
 import attrs
 from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, PlatformCollector
@@ -14,10 +15,11 @@ from prometheus_client import ProcessCollector as _ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 from kedastral import __version__
 from kedastral.clock import WallClock
-from kedastral.cooperative import in_worker_thread, look_from_here
+from kedastral.cooperative import call_in_trio, in_worker_thread, with_rests
 from kedastral.core.planning.service_level import ServiceLevelReport
 from kedastral.core.planning.status import Failure, StatusCode
 from kedastral.core.ports import SnapshotReader
@@ -126,9 +128,9 @@ class Metrics:
             with suppress(KeyError):  # older prometheus-clients mind what is not there
                 labelled.remove(workload)
 
-    def show_failures(self, look: Callable[[], Mapping[str, Failure]]) -> None:
-        """Expose the workloads that fail, which ``look`` gives at each scrape."""
-        self.registry.register(FailureCollector(look))
+    def show_failures(self, failing: Callable[[], Mapping[str, Failure]]) -> None:
+        """Expose the workloads that fail, which ``failing`` returns at each scrape."""
+        self.registry.register(FailureCollector(failing))
 
     def show_snapshots(self, reader: SnapshotReader, clock: WallClock) -> None:
         """Expose age and replicas of every snapshot that ``reader`` has, computed at each scrape."""
@@ -145,38 +147,30 @@ def observe_seconds(observe: Callable[[float], None]) -> Iterator[None]:
         observe(perf_counter() - began)
 
 
-# --- `FailureCollector`: which workloads fail now and why, computed at each scrape.
-
-NAME = "kedastral_workload_failing"
-WORDS = "1 while the newest tick of a workload gave no forecast; nothing for the others"
-LABELS = ("workload", "component", "reason")
-
-
 @attrs.frozen(eq=False)
 class FailureCollector(Collector):
-    """Shows what ``look`` gives: the workloads that fail. They are few, or all of a dead Prometheus."""
+    """Shows the workloads that fail at the scrape, which ``failing`` returns: few, or all of a dead Prometheus."""
 
-    look: Callable[[], Mapping[str, Failure]]
+    failing: Callable[[], Mapping[str, Failure]]
 
     def describe(self) -> Iterable[Metric]:
         """See `Collector.describe`."""
-        return [GaugeMetricFamily(NAME, WORDS, labels=LABELS)]
+        return [self._family()]
 
     def collect(self) -> Iterable[Metric]:
         """See `Collector.collect`."""
-        family = GaugeMetricFamily(NAME, WORDS, labels=LABELS)
-        for workload, failure in look_from_here(self.look).items():
+        family = self._family()
+        for workload, failure in call_in_trio(self.failing).items():
             family.add_metric((workload, failure.component, failure.reason), 1.0)
         return [family]
 
+    @staticmethod
+    def _family() -> GaugeMetricFamily:
+        words = "1 while the newest tick of a workload gave no forecast; nothing for the others"
+        return GaugeMetricFamily("kedastral_workload_failing", words, labels=("workload", "component", "reason"))
 
-# --- `SnapshotCollector`: what the newest snapshots say of themselves, as metrics computed at each scrape.
 
-AT_ONCE, REST = 20, 0.001
-"""Workloads looked at, and samples written, before a rest, and its seconds: KEDA's calls are answered while a thousand
-workloads are shown."""
-
-Sample = tuple[str, tuple[str, ...], float]
+Value = tuple[str, tuple[str, ...], float]
 """The name of a metric, its labels after the workload's, and the value."""
 
 GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -230,30 +224,25 @@ class SnapshotCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """See `Collector.collect`."""
-        families, apart = _families(), in_worker_thread()
-        snapshots, now = look_from_here(self._look)
-        for number, (workload, snapshot) in enumerate(snapshots.items()):
-            if apart and number % AT_ONCE == 0:
-                time.sleep(REST)
-            for name, labels, value in _samples(snapshot, now):
+        families, in_thread = _families(), in_worker_thread()
+        snapshots, now = call_in_trio(self._read)
+        for workload, snapshot in with_rests(snapshots.items()) if in_thread else snapshots.items():
+            for name, labels, value in _values(snapshot, now):
                 families[name].add_metric((workload, *labels), value)
-        if apart:
+        if in_thread:
             for family in families.values():
-                family.samples = _Unhurried(family.samples)
+                family.samples = _RestingSamples(family.samples)
         return families.values()
 
-    def _look(self) -> tuple[Mapping[str, Snapshot], datetime]:
+    def _read(self) -> tuple[Mapping[str, Snapshot], datetime]:
         return self.reader.newest(), self.clock.now()
 
 
-class _Unhurried(list[Any]):
-    """Samples that leave the interpreter to the event loop again and again while they are written."""
+class _RestingSamples(list[Sample]):
+    """Samples that prometheus-client writes with rests, so that KEDA is answered meanwhile."""
 
-    def __iter__(self) -> Iterator[Any]:
-        for number, sample in enumerate(super().__iter__()):
-            if number % AT_ONCE == 0:
-                time.sleep(REST)
-            yield sample
+    def __iter__(self) -> Iterator[Sample]:
+        return with_rests(super().__iter__())
 
 
 def _families() -> dict[str, GaugeMetricFamily | CounterMetricFamily]:
@@ -264,7 +253,7 @@ def _families() -> dict[str, GaugeMetricFamily | CounterMetricFamily]:
     return families
 
 
-def _samples(snapshot: Snapshot, now: datetime) -> Iterator[Sample]:
+def _values(snapshot: Snapshot, now: datetime) -> Iterator[Value]:
     yield "kedastral_forecast_age_seconds", (), snapshot.age(now)
     yield "kedastral_desired_replicas", (), replicas_at(snapshot, now)
     if snapshot.observed is not None:
@@ -276,23 +265,23 @@ def _samples(snapshot: Snapshot, now: datetime) -> Iterator[Sample]:
         yield "kedastral_forecast_status", (status,), float(snapshot.status.code is status)
     if snapshot.service_level is not None:
         yield "kedastral_standing_down", (), float(not snapshot.status.is_ok)
-        yield from _steered_samples(snapshot.service_level)
+        yield from _service_level_values(snapshot.service_level)
     for expert in snapshot.forecast.experts_at(snapshot.lead_time):
         yield "kedastral_expert_weight_ratio", (expert.name,), expert.weight
         if expert.error is not None:
             yield "kedastral_expert_error_ratio", (expert.name,), expert.error
 
 
-def _steered_samples(steered: ServiceLevelReport) -> Iterator[Sample]:
-    model, last = steered.state.uncertainty.model, steered.state.uncertainty.last
-    steering = steered.state.steering
-    yield "kedastral_steering_factor", (), steered.factor
-    if steered.level is not None:
-        yield "kedastral_service_level_target", (), steered.level
-    yield "kedastral_budget_spent_ratio", (), steered.budget_spent
+def _service_level_values(report: ServiceLevelReport) -> Iterator[Value]:
+    model, last = report.state.uncertainty.model, report.state.uncertainty.last
+    steering = report.state.steering
+    yield "kedastral_steering_factor", (), report.factor
+    if report.level is not None:
+        yield "kedastral_service_level_target", (), report.level
+    yield "kedastral_budget_spent_ratio", (), report.budget_spent
     yield "kedastral_short_minutes", (), steering.minutes_short
-    yield "kedastral_steering_at_cap", (), float(steered.at_cap)
-    yield "kedastral_steering_hold_seconds", (), steered.hold or 0.0
+    yield "kedastral_steering_at_cap", (), float(report.at_cap)
+    yield "kedastral_steering_hold_seconds", (), report.hold or 0.0
     yield "kedastral_quantile_coverage_ratio", (), model.covered[0]
     if last.loss > 0:
         yield "kedastral_forecast_loss_ratio", (), model.loss / last.loss

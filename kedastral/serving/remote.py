@@ -23,6 +23,7 @@ from kedastral.clock import SystemClock, WallClock
 from kedastral.core.snapshot import Snapshot
 from kedastral.errors import RemoteError, SourceError
 from kedastral.serving.metrics import Metrics
+from kedastral.serving.store import ChangeEvents
 from kedastral.wire import WireError, read_snapshot
 
 REFRESH_EVERY = 5.0
@@ -57,7 +58,7 @@ class _Look(Enum):
 
 
 @attrs.define
-class _Followed:
+class _Tracked:
     asked_at: float
     looked_at: float = -math.inf
     snapshot: Snapshot | None = None
@@ -72,7 +73,7 @@ class RemoteSnapshots:
     While the forecaster cannot be reached, or has none (it was restarted), the last snapshot stays, and goes stale by
     its age like any other. So it does while another forecaster, behind the same address, has an older one. One request
     per workload and refresh, but for those without a forecast: of these `ABSENT_AT_A_TIME`, taken in turn. Memory grows
-    with the workloads followed, of which there are `MOST_WORKLOADS`. Those of ``always`` are read from the start, asked
+    with the workloads tracked, of which there are `MOST_WORKLOADS`. Those of ``always`` are read from the start, asked
     for or not.
     """
 
@@ -80,35 +81,40 @@ class RemoteSnapshots:
     metrics: Metrics
     always: Sequence[str] = ()
     clock: WallClock = attrs.field(factory=SystemClock)
-    _followed: dict[str, _Followed] = attrs.field(factory=dict, init=False)
+    _tracked: dict[str, _Tracked] = attrs.field(factory=dict, init=False)
+    _changes: ChangeEvents = attrs.field(factory=ChangeEvents, init=False)
     _limit: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(MOST_AT_ONCE), init=False)
 
     def get(self, workload: str) -> Snapshot | None:
         """See `kedastral.core.ports.SnapshotReader.get`."""
-        followed = self._followed.get(workload)
-        if followed is None:
+        tracked = self._tracked.get(workload)
+        if tracked is None:
             return None
-        followed.asked_at = trio.current_time()
-        return followed.snapshot
+        tracked.asked_at = trio.current_time()
+        return tracked.snapshot
 
     def newest(self) -> Mapping[str, Snapshot]:
         """See `kedastral.core.ports.SnapshotReader.newest`."""
-        return {name: one.snapshot for name, one in self._followed.items() if one.snapshot is not None}
+        return {name: one.snapshot for name, one in self._tracked.items() if one.snapshot is not None}
 
-    async def follow(self, workload: str) -> None:
-        """See `kedastral.core.ports.SnapshotReader.follow`; raises RemoteError where too many are followed."""
+    async def track(self, workload: str) -> None:
+        """See `kedastral.core.ports.SnapshotReader.track`; raises RemoteError where too many are tracked."""
         with trio.move_on_after(FIRST_WAIT):
-            followed = self._followed.get(workload)
-            if followed is not None:
-                await followed.looked.wait()
+            tracked = self._tracked.get(workload)
+            if tracked is not None:
+                await tracked.looked.wait()
                 return
-            if len(self._followed) >= MOST_WORKLOADS:
+            if len(self._tracked) >= MOST_WORKLOADS:
                 raise RemoteError(f"more than {MOST_WORKLOADS} workloads are asked for", reason="too_many_workloads")
-            followed = self._followed[workload] = _Followed(trio.current_time())
+            tracked = self._tracked[workload] = _Tracked(trio.current_time())
             try:
                 await self._refresh(workload)
             finally:
-                followed.looked.set()
+                tracked.looked.set()
+
+    async def wait_for_change(self, *workloads: str) -> None:
+        """See `kedastral.core.ports.SnapshotReader.wait_for_change`."""
+        await self._changes.wait(*workloads)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep reading until cancelled. A failure is logged and counted, never raised."""
@@ -120,7 +126,7 @@ class RemoteSnapshots:
     async def _keep_reading(self, choose: Callable[[], Sequence[str]], limit: trio.CapacityLimiter) -> None:
         while True:
             for workload in self.always:
-                await self.follow(workload)
+                await self.track(workload)
             await trio.sleep(REFRESH_EVERY)
             self._forget_unasked()
             async with trio.open_nursery() as nursery:
@@ -128,22 +134,22 @@ class RemoteSnapshots:
                     nursery.start_soon(self._refresh_within, limit, workload)
 
     def _present(self) -> Sequence[str]:
-        return [name for name, one in self._followed.items() if one.snapshot is not None]
+        return [name for name, one in self._tracked.items() if one.snapshot is not None]
 
     def _absent(self) -> Sequence[str]:
         """Some that have no forecast yet, the longest unseen first."""
-        absent = [name for name, one in self._followed.items() if one.snapshot is None]
-        return sorted(absent, key=lambda name: self._followed[name].looked_at)[:ABSENT_AT_A_TIME]
+        absent = [name for name, one in self._tracked.items() if one.snapshot is None]
+        return sorted(absent, key=lambda name: self._tracked[name].looked_at)[:ABSENT_AT_A_TIME]
 
     async def _refresh_within(self, limit: trio.CapacityLimiter, workload: str) -> None:
         async with limit:
             await self._refresh(workload)
 
     async def _refresh(self, workload: str) -> None:
-        followed = self._followed.get(workload)
-        if followed is None:
+        tracked = self._tracked.get(workload)
+        if tracked is None:
             return
-        followed.looked_at = trio.current_time()
+        tracked.looked_at = trio.current_time()
         try:
             async with self._limit:
                 snapshot = await self._read(workload)
@@ -151,9 +157,11 @@ class RemoteSnapshots:
             self.metrics.count_error(error)
             self._note(workload, _Look.FAILED, error)
             return
-        if workload in self._followed:
-            if snapshot is not None and self._supersedes(snapshot, followed.snapshot):
-                followed.snapshot = snapshot
+        if workload in self._tracked:
+            if snapshot is not None and self._supersedes(snapshot, tracked.snapshot):
+                changed, tracked.snapshot = snapshot != tracked.snapshot, snapshot
+                if changed:
+                    self._changes.notify(workload)
             self._note(workload, _Look.FOUND if snapshot else _Look.ABSENT)
 
     def _supersedes(self, snapshot: Snapshot, before: Snapshot | None) -> bool:
@@ -192,10 +200,10 @@ class RemoteSnapshots:
 
     def _note(self, workload: str, ended: _Look, error: RemoteError | None = None) -> None:
         """One line when looks begin to end differently, not one every few seconds."""
-        followed = self._followed.get(workload)
-        if followed is None or followed.ended is ended:
+        tracked = self._tracked.get(workload)
+        if tracked is None or tracked.ended is ended:
             return
-        before, followed.ended = followed.ended, ended
+        before, tracked.ended = tracked.ended, ended
         fields = {"workload": workload}
         if error is not None:
             log.warning("cannot read the snapshot", extra={**fields, "reason": error.reason, "err": str(error)})
@@ -208,9 +216,10 @@ class RemoteSnapshots:
 
     def _forget_unasked(self) -> None:
         oldest = trio.current_time() - FORGET_AFTER
-        for name in [name for name, one in self._followed.items() if one.asked_at < oldest]:
+        for name in [name for name, one in self._tracked.items() if one.asked_at < oldest]:
             if name not in self.always:
-                del self._followed[name]
+                del self._tracked[name]
+                self._changes.notify(name)
 
 
 def _expect(workload: str, snapshot: Snapshot) -> Snapshot:

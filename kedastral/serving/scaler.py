@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`StaleLog`: one line when KEDA's answers about a workload begin to be stale, and one when they are fresh again."""
+"""KEDA's External Scaler: `Scaler` decides how many replicas KEDA is told, `ExternalScaler` answers the five RPCs."""
 
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
-from typing import Any
+from typing import TypeVar
 
 import attrs
 import trio
@@ -25,104 +24,63 @@ from kedastral._proto.externalscaler_pb2 import (
 )
 from kedastral.clock import WallClock
 from kedastral.core.ports import SnapshotReader, WorkloadResolver
-from kedastral.core.serving import Activity, Decision, StalePolicy, decide
+from kedastral.core.serving import Activity, Decision, StalePolicy, decide, seconds_unchanged
 from kedastral.core.snapshot import Mode
 from kedastral.core.trigger import ObjectRef, describe_got, find_said, require_said_once, said_key
 from kedastral.errors import BadTriggerError, RemoteError, TooManyWorkloadsError, UnknownWorkloadError
 from kedastral.grpclib_trio import FinishedCall
-from kedastral.serving.activity import ActivityNews, ActivityNotifier, Watched
 from kedastral.serving.metrics import Metrics
-
-MOST_REMEMBERED = 10_000
-"""Workloads; beyond that the one that has been stale longest is forgotten, and would be told once more."""
-
-log = logging.getLogger("kedastral.scaler")
-
-
-@attrs.frozen
-class StaleLog:
-    """Remembers of each workload that is answered stale whether KEDA gets a number, and speaks when that changes."""
-
-    _numbered: dict[str, bool] = attrs.field(factory=dict, init=False)
-
-    def note(self, workload: str, decision: Decision, policy: StalePolicy) -> None:
-        """Log what is new about ``decision``, an answer about ``workload`` by ``policy``."""
-        if decision.stale:
-            self._note_stale(workload, decision, policy)
-        elif self._numbered.pop(workload, None) is not None:
-            log.info("a fresh forecast again: KEDA is told %d", decision.replicas, extra={"workload": workload})
-
-    def _note_stale(self, workload: str, decision: Decision, policy: StalePolicy) -> None:
-        numbered = decision.replicas is not None
-        if self._numbered.get(workload) is numbered:
-            return
-        self._numbered[workload] = numbered
-        if len(self._numbered) > MOST_REMEMBERED:
-            del self._numbered[next(iter(self._numbered))]
-        told = str(decision.replicas) if numbered else "UNAVAILABLE, so that it holds"
-        rule = Mode.OBSERVE if decision.mode is Mode.OBSERVE else policy.on_stale
-        words = "no fresh forecast: KEDA is told %s (%s); %s"
-        log.warning(words, told, rule, decision.reason, extra={"workload": workload})
-
-
-# --- `Scaler`: what KEDA is told, decided from memory: how many replicas, active or not.
-
-
-def read_activation(metadata: Mapping[str, str]) -> float:
-    """The trigger's ``activation``: active above so many replicas. Raises BadTriggerError unless a number >= 0."""
-    require_said_once(metadata, "activation")
-    said = find_said(metadata, "activation")
-    text = "0" if said is None else said.strip()
-    try:
-        activation = float(text)
-    except ValueError:
-        activation = -1.0
-    if not 0 <= activation < float("inf"):
-        key = said_key(metadata, "activation")
-        raise BadTriggerError(f"metadata {key!r} must be a number of at least 0{describe_got(key, text, 40)}")
-    return activation
-
-
-@attrs.frozen
-class Scaler:
-    """Decides for every workload, at any moment, without waiting for anything."""
-
-    reader: SnapshotReader
-    clock: WallClock
-    directory: WorkloadResolver
-
-    async def find(self, ref: ObjectRef) -> str:
-        """The workload a ScaledObject means, its snapshots at hand. Raises as `WorkloadResolver.find`."""
-        return await self.directory.find(ref)
-
-    def decide(self, workload: str) -> Decision:
-        """What to tell KEDA about ``workload`` now."""
-        self.directory.note_asked(workload)
-        decision = decide(self.reader.get(workload), self.now(), self.policy_of(workload))
-        failure = self.directory.failure_of(workload) if decision.stale else None
-        if failure is None:
-            return decision
-        return attrs.evolve(decision, reason=f"{decision.reason}; {failure.words}")
-
-    def policy_of(self, workload: str) -> StalePolicy:
-        """What holds for ``workload`` when its forecast is stale."""
-        return self.directory.policy_of(workload)
-
-    def now(self) -> datetime:
-        """The wall time that decisions are made at."""
-        return self.clock.now()
-
-
-# --- KEDA's ExternalScaler service: the five RPCs, each a decision of `Scaler` put into KEDA's messages.
 
 METRIC_NAME = "desired_replicas"
 METHODS = ("IsActive", "StreamIsActive", "GetMetricSpec", "StreamMetricSpec", "GetMetrics")
 TARGET = 1
 """With AverageValue and a target of 1 the HPA wants exactly as many replicas as the metric says."""
+MAX_SILENCE = 60.0
+"""Seconds after which a silent stream looks at its workload in any case: it keeps it alive, and a clock may be set."""
+MARGIN = 0.01
+"""Seconds by which a stream looks after the moment that it waits for."""
+MAX_STALE_REMEMBERED = 10_000
+"""Workloads; beyond that the one that has been stale longest is forgotten, and would be logged once more."""
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+log = logging.getLogger("kedastral.scaler")
+
+
+@attrs.frozen
+class Scaler:
+    """Decides what KEDA is told: `kedastral.core.serving.decide` with the newest snapshot, now. Nothing is awaited."""
+
+    reader: SnapshotReader
+    clock: WallClock
+    resolver: WorkloadResolver
+
+    async def find(self, ref: ObjectRef) -> str:
+        """The key of the workload that a ScaledObject means. Raises as `WorkloadResolver.find`."""
+        return await self.resolver.find(ref)
+
+    def decide(self, workload: str) -> Decision:
+        """What to tell KEDA about ``workload`` now."""
+        self.resolver.keep_alive(workload)
+        decision = decide(self.reader.get(workload), self.clock.now(), self.resolver.policy_of(workload))
+        failure = self.resolver.failure_of(workload) if decision.stale else None
+        if failure is None:
+            return decision
+        return attrs.evolve(decision, reason=f"{decision.reason}; {failure.words}")
+
+    async def wait_for_change(self, workload: str, namespace: str) -> None:
+        """Wait until `decide` may answer otherwise: by a new snapshot, or by the passing of time.
+
+        ``namespace`` is the ScaledObject's: a split scaler may find the workload there later.
+        """
+        policy = self.resolver.policy_of(workload)
+        seconds = seconds_unchanged(self.reader.get(workload), self.clock.now(), policy) / self.clock.speed
+        with trio.move_on_after(min(seconds + MARGIN, MAX_SILENCE)):
+            await self.reader.wait_for_change(workload, f"{namespace}/{workload}")
 
 
 class ExternalScaler(ExternalScalerBase):
-    """Answers KEDA from memory. GetMetricSpec never fails; the others say why when they do."""
+    """KEDA's five RPCs, answered from memory. GetMetricSpec never fails; the others say why when they do."""
 
     def __init__(self, scaler: Scaler, metrics: Metrics) -> None:
         self.scaler = scaler
@@ -130,26 +88,32 @@ class ExternalScaler(ExternalScalerBase):
         self._stale_log = StaleLog()
         for method in METHODS:  # so that an alert on what KEDA never asks finds a zero, not nothing
             metrics.scaler_requests.labels(method, Status.OK.name)
-        self.board = ActivityNotifier(self._look)
 
     async def IsActive(self, stream: Stream[ScaledObjectRef, IsActiveResponse]) -> None:  # noqa: N802 - KEDA's name
         """Whether the plan wants more than ``activation`` replicas; never true on a stale plan under default-min."""
         ref = await _receive(stream)
-        with _told_to_keda():
+        with _errors_as_status():
             activation = read_activation(ref.scalerMetadata)
             _, decision = await self._decide(ref)
         await stream.send_message(IsActiveResponse(result=decision.is_active(activation)))
 
     async def StreamIsActive(self, stream: Stream[ScaledObjectRef, IsActiveResponse]) -> None:  # noqa: N802
-        """The state at once, then every change; silent while there is no plan to know it by."""
+        """The state at once, then every change; silent while there is no plan to know it by.
+
+        A silent stream is a suspended task: it wakes for a new snapshot, and when the plan's next step is due.
+        """
         ref = await _receive(stream)
-        with _told_to_keda():
+        with _errors_as_status():
             activation = read_activation(ref.scalerMetadata)
-            workload = await self.scaler.find(_object_of(ref))
-        with self.board.watch(Watched(workload, activation, ref.namespace)) as state:
-            news = ActivityNews(state)
-            while True:
-                await stream.send_message(IsActiveResponse(result=await news.next()))
+            found = await self.scaler.find(_object_of(ref))
+        updates = ActivityUpdates()
+        while True:
+            workload = self.scaler.resolver.current_key(found, ref.namespace)
+            active = updates.note(self.scaler.decide(workload).activity(activation))
+            if active is not None:
+                await stream.send_message(IsActiveResponse(result=active))
+            else:  # looked at a moment ago, with nothing awaited since
+                await self.scaler.wait_for_change(workload, ref.namespace)
 
     async def GetMetricSpec(self, stream: Stream[ScaledObjectRef, GetMetricSpecResponse]) -> None:  # noqa: N802
         """One metric, the same for every workload: a failure here would take the object's other triggers with it."""
@@ -165,9 +129,9 @@ class ExternalScaler(ExternalScalerBase):
     async def GetMetrics(self, stream: Stream[GetMetricsRequest, GetMetricsResponse]) -> None:  # noqa: N802
         """Exactly one value (the HPA would sum several): the replicas wanted now."""
         request = await _receive(stream)
-        with _told_to_keda():
+        with _errors_as_status():
             workload, decision = await self._decide(request.scaledObjectRef)
-            replicas = _whole(decision)
+            replicas = _require_replicas(decision)
         self._metrics.returned_replicas.labels(workload).set(replicas)
         value = MetricValue(metricName=METRIC_NAME, metricValue=replicas, metricValueFloat=float(replicas))
         await stream.send_message(GetMetricsResponse(metricValues=[value]))
@@ -185,20 +149,81 @@ class ExternalScaler(ExternalScalerBase):
         log.debug("answered a call", extra=fields)
 
     async def _decide(self, ref: ScaledObjectRef) -> tuple[str, Decision]:
+        """The workload that is meant, and what to tell KEDA of it, counted and logged where it is stale."""
         workload = await self.scaler.find(_object_of(ref))
         decision = self.scaler.decide(workload)
         if decision.stale:
             self._metrics.stale_answers.inc()
-        self._stale_log.note(workload, decision, self.scaler.policy_of(workload))
-        _whole(decision)
+        self._stale_log.note(workload, decision, self.scaler.resolver.policy_of(workload))
+        _require_replicas(decision)
         return workload, decision
 
-    def _look(self, watched: Watched) -> Activity:
-        workload = self.scaler.directory.still_meant(watched.workload, watched.namespace)
-        return self.scaler.decide(workload).activity(watched.activation)
+
+@attrs.define
+class ActivityUpdates:
+    """What one StreamIsActive tells KEDA: the state, once there is a plan to know it by, and then every change."""
+
+    _told: Activity | None = attrs.field(default=None, init=False)
+    _assumed: bool = attrs.field(default=False, init=False)
+
+    def note(self, activity: Activity) -> bool | None:
+        """What to tell KEDA, now that ``activity`` is the state; None for nothing.
+
+        Inactive is only told of a plan that says so, never for want of one. Active is told once more where IsActive has
+        been answering inactive meanwhile, by ``default-min``: the workload may be asleep.
+        """
+        self._assumed |= activity is Activity.ASSUMED
+        if activity in (Activity.ASSUMED, Activity.HELD):
+            return None
+        if activity is self._told and not (self._assumed and activity is Activity.ACTIVE):
+            return None
+        self._told, self._assumed = activity, False
+        return activity is Activity.ACTIVE
 
 
-def _whole(decision: Decision) -> int:
+@attrs.frozen
+class StaleLog:
+    """Logs when KEDA's answers about a workload begin to be stale, when they are fresh again, and nothing between."""
+
+    _with_number: dict[str, bool] = attrs.field(factory=dict, init=False)
+    """By stale workload: whether KEDA gets a number, or UNAVAILABLE."""
+
+    def note(self, workload: str, decision: Decision, policy: StalePolicy) -> None:
+        """Log what is new about ``decision``, an answer about ``workload`` by ``policy``."""
+        if decision.stale:
+            self._note_stale(workload, decision, policy)
+        elif self._with_number.pop(workload, None) is not None:
+            log.info("a fresh forecast again: KEDA is told %d", decision.replicas, extra={"workload": workload})
+
+    def _note_stale(self, workload: str, decision: Decision, policy: StalePolicy) -> None:
+        has_number = decision.replicas is not None
+        if self._with_number.get(workload) is has_number:
+            return
+        self._with_number[workload] = has_number
+        if len(self._with_number) > MAX_STALE_REMEMBERED:
+            del self._with_number[next(iter(self._with_number))]
+        told = str(decision.replicas) if has_number else "UNAVAILABLE, so that it holds"
+        rule = Mode.OBSERVE if decision.mode is Mode.OBSERVE else policy.on_stale
+        words = "no fresh forecast: KEDA is told %s (%s); %s"
+        log.warning(words, told, rule, decision.reason, extra={"workload": workload})
+
+
+def read_activation(metadata: Mapping[str, str]) -> float:
+    """The trigger's ``activation``: active above so many replicas. Raises BadTriggerError unless a number >= 0."""
+    require_said_once(metadata, "activation")
+    said = find_said(metadata, "activation")
+    text = "0" if said is None else said.strip()
+    try:
+        activation = float(text)
+    except ValueError:
+        activation = -1.0
+    if not 0 <= activation < float("inf"):
+        key = said_key(metadata, "activation")
+        raise BadTriggerError(f"metadata {key!r} must be a number of at least 0{describe_got(key, text, 40)}")
+    return activation
+
+
+def _require_replicas(decision: Decision) -> int:
     """The replicas decided; UNAVAILABLE where there are none, so that KEDA holds and its fallback counts."""
     if decision.replicas is None:
         raise GRPCError(Status.UNAVAILABLE, decision.reason)
@@ -216,7 +241,7 @@ def _object_of(ref: ScaledObjectRef) -> ObjectRef:
     return ObjectRef(ref.name, ref.namespace, ref.scalerMetadata)
 
 
-async def _receive(stream: Stream[Any, Any]) -> Any:
+async def _receive(stream: Stream[Request, Response]) -> Request:
     message = await stream.recv_message()
     if message is None:
         raise GRPCError(Status.INTERNAL, "the call carried no request message")
@@ -224,8 +249,8 @@ async def _receive(stream: Stream[Any, Any]) -> Any:
 
 
 @contextmanager
-def _told_to_keda() -> Iterator[None]:
-    """What a ScaledObject got wrong, as the gRPC status that SPEC 6 gives it."""
+def _errors_as_status() -> Iterator[None]:
+    """Turn what is wrong with a ScaledObject into the gRPC status that KEDA understands."""
     try:
         yield
     except UnknownWorkloadError as error:

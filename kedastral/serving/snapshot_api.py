@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The snapshot server's routes: /forecast/current, /healthz, /readyz and /metrics, all errors in one JSON shape."""
+"""The HTTP API: /forecast/current, /healthz, /readyz and /metrics; whether the process is ready, and who may read.
+
+Every error is ``{"error": "..."}``, the framework's own too.
+"""
 
 import hmac
 import logging
@@ -24,7 +27,15 @@ from kedastral.core.snapshot import Snapshot
 from kedastral.errors import SourceError
 from kedastral.wire import dump_json, write_snapshot
 
-# --- `Readiness`: whether the process may be sent traffic, and if not, why.
+log = logging.getLogger("kedastral.http")
+
+STALE_HEADER = "X-Kedastral-Stale"
+REQUEST_ID_HEADER = "X-Request-Id"
+MAX_REQUEST_ID_LENGTH = 128
+MAX_WRITTEN_AT_ONCE = 20
+"""Workloads whose metrics are written on the event loop; those of a thousand take a second, and KEDA would wait."""
+PROBES = frozenset({"/healthz", "/readyz"})
+"""Paths that need no token: the kubelet asks them."""
 
 
 @attrs.define
@@ -49,7 +60,7 @@ class Readiness:
         self._draining = True
 
     def warn(self, about: str, words: str | None) -> None:
-        """Say ``words`` of what is not as it should be, though traffic may come all the same; None takes it back."""
+        """Show the warning ``words`` ``about`` something, while traffic may come all the same; None takes it back."""
         if words is None:
             self._warnings.pop(about, None)
         else:
@@ -57,7 +68,7 @@ class Readiness:
 
     @property
     def warnings(self) -> list[str]:
-        """All that `warn` was told and that still holds."""
+        """All warnings that still hold."""
         return [f"{about}: {words}" for about, words in self._warnings.items()]
 
     @property
@@ -70,14 +81,9 @@ class Readiness:
         return None
 
 
-# --- `TokenGate`: who may read over HTTP where a bearer token (RFC 6750) is asked for.
-
-log = logging.getLogger("kedastral.http")
-
-
 @attrs.frozen
 class TokenRefusal:
-    """An answer to who may not read: status, words, and what to do (the header WWW-Authenticate)."""
+    """The answer to a request without the token; ``challenge`` is the header WWW-Authenticate."""
 
     status: int
     words: str
@@ -86,13 +92,16 @@ class TokenRefusal:
 
 @attrs.define
 class TokenGate:
-    """``read`` gives the token of this moment, or raises SourceError, and then nobody may read."""
+    """Lets only those read who show the bearer token (RFC 6750).
+
+    ``read`` returns the token of this moment. It may raise SourceError, and then nobody may read.
+    """
 
     read: Callable[[], str]
     _broken: bool = attrs.field(default=False, init=False)
 
     def refuse(self, authorization: str | None) -> TokenRefusal | None:
-        """None for who shows the token, in a header Authorization; compared in constant time."""
+        """None where the header ``authorization`` shows the token; compared in constant time."""
         try:
             token = self.read()
         except SourceError as error:
@@ -109,15 +118,6 @@ class TokenGate:
         if not hmac.compare_digest(shown.strip().encode(errors="surrogateescape"), token.encode()):
             return TokenRefusal(401, "the bearer token is wrong", 'Bearer error="invalid_token"')
         return None
-
-
-STALE_HEADER = "X-Kedastral-Stale"
-REQUEST_ID_HEADER = "X-Request-Id"
-LONGEST_REQUEST_ID = 128
-FEW = 20
-"""Workloads whose metrics are written in passing; those of a thousand take a second, which KEDA must not wait for."""
-PROBES = frozenset({"/healthz", "/readyz"})
-"""Whoever starts and stops the pod asks these, and has no token."""
 
 
 @attrs.frozen
@@ -138,14 +138,14 @@ class SnapshotView:
 
 
 class _Application(QuartTrio):
-    """Serves whatever host a client asks for, also one that cannot be: Werkzeug would fail on it before any route."""
+    """Serves any Host header, also one that is no host name: Werkzeug would fail on that before any route."""
 
     def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
         if request is None:
             return super().create_url_adapter(None)
         return self.url_map.bind(
             "kedastral",
-            # by "ws" it knows a websocket, for which there is no route
+            # a websocket has the scheme "ws", for which there is no route
             url_scheme=request.scheme,
             path_info=request.path,
             default_method=request.method,
@@ -207,7 +207,7 @@ def _add_metrics(app: QuartTrio, view: SnapshotView, registry: CollectorRegistry
     @app.get("/metrics", provide_automatic_options=False)
     async def show_metrics() -> Response:
         encode, content_type = _choose_encoder(request.headers.get("Accept", ""))
-        if len(view.reader.newest()) > FEW:
+        if len(view.reader.newest()) > MAX_WRITTEN_AT_ONCE:
             page = await trio.to_thread.run_sync(encode, registry, abandon_on_cancel=True)
         else:
             page = encode(registry)
@@ -243,7 +243,7 @@ def _add_request_log(app: QuartTrio) -> None:
     async def begin() -> None:
         g.began = perf_counter()
         given = request.headers.get(REQUEST_ID_HEADER, "")
-        usable = given.isascii() and given.isprintable() and 0 < len(given) <= LONGEST_REQUEST_ID
+        usable = given.isascii() and given.isprintable() and 0 < len(given) <= MAX_REQUEST_ID_LENGTH
         g.request_id = given if usable else uuid.uuid4().hex
 
     @app.after_request

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`MemoryStore`: snapshots in the process itself, the newest of each workload."""
+"""`MemoryStore`: the newest snapshot of each workload, in the memory of the process.
+
+What any store must do is `kedastral.core.ports.SnapshotStore`; tests/contract/test_stores.py checks it.
+"""
 
 from collections.abc import Mapping
 
@@ -9,65 +12,73 @@ import trio
 from kedastral.core.snapshot import Snapshot
 from kedastral.errors import StoreError
 
+MAX_SKEW = 60.0
+"""Seconds by which a snapshot may be older than the one kept and is refused. A workload is ticked in order: only a
+clock set back makes an older one; if it is set back by more, the one kept is from the future by now."""
 
-@attrs.frozen
-class _Kept:
-    snapshot: Snapshot
-    expires_at: float
+
+@attrs.frozen(eq=False)
+class ChangeEvents:
+    """Wakes the tasks that wait for a change of a workload's newest snapshot; O(1) for each workload and waiter."""
+
+    _waiting: dict[str, set[trio.Event]] = attrs.field(factory=dict, init=False)
+
+    async def wait(self, *workloads: str) -> None:
+        """Wait for the next `notify` of one of ``workloads``."""
+        event = trio.Event()
+        for workload in workloads:
+            self._waiting.setdefault(workload, set()).add(event)
+        try:
+            await event.wait()
+        finally:
+            for workload in workloads:
+                waiting = self._waiting.get(workload, set())
+                waiting.discard(event)
+                if not waiting:
+                    self._waiting.pop(workload, None)
+
+    def notify(self, workload: str) -> None:
+        """Wake all that wait for ``workload``."""
+        for event in self._waiting.get(workload, ()):
+            event.set()
 
 
 @attrs.define(eq=False)
 class MemoryStore:
-    """The newest snapshot of each workload; with a ``ttl`` (seconds) only for that long after it was put.
+    """The newest snapshot of each workload. Reads and writes cost O(1); `newest` costs O(workloads)."""
 
-    Reads and writes cost O(1); `newest` costs O(workloads). Expired snapshots are never shown, and their memory is
-    given back by the next `put`: at most one snapshot per workload is held, whatever happens.
-
-    A snapshot that is older than the one kept is refused, unless by more than ``most_skew`` seconds: one process ticks
-    a workload in order, so that can only come from a clock that was set back, and the one kept was made in what is the
-    future by now. Refusing then would be for as long as the clock was set back by.
-    """
-
-    ttl: float | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.gt(0)))
-    most_skew: float = attrs.field(default=60.0, validator=attrs.validators.ge(0))
-    _kept: dict[str, _Kept] = attrs.field(factory=dict, init=False)
+    _snapshots: dict[str, Snapshot] = attrs.field(factory=dict, init=False)
+    _changes: ChangeEvents = attrs.field(factory=ChangeEvents, init=False)
 
     async def put(self, snapshot: Snapshot) -> bool:
         """See `kedastral.core.ports.SnapshotStore.put`."""
-        if not snapshot.workload.strip():
+        workload = snapshot.workload
+        if not workload.strip():
             raise StoreError("a snapshot must name its workload", reason="no_workload")
         await trio.lowlevel.checkpoint()
-        self._drop_expired()
-        before = self.get(snapshot.workload)
-        if before is not None and 0 < (before.made_at - snapshot.made_at).total_seconds() <= self.most_skew:
+        before = self.get(workload)
+        if before is not None and 0 < (before.made_at - snapshot.made_at).total_seconds() <= MAX_SKEW:
             return False
-        expires_at = float("inf") if self.ttl is None else trio.current_time() + self.ttl
-        # removed first, so that the order of the dict is the order of expiry
-        self._kept.pop(snapshot.workload, None)
-        self._kept[snapshot.workload] = _Kept(snapshot, expires_at)
+        self._snapshots[workload] = snapshot
+        self._changes.notify(workload)
         return True
 
     def forget(self, workload: str) -> None:
         """See `kedastral.core.ports.SnapshotStore.forget`."""
-        self._kept.pop(workload, None)
+        if self._snapshots.pop(workload, None) is not None:
+            self._changes.notify(workload)
 
     def get(self, workload: str) -> Snapshot | None:
         """See `kedastral.core.ports.SnapshotReader.get`."""
-        kept = self._kept.get(workload)
-        return kept.snapshot if kept is not None and trio.current_time() < kept.expires_at else None
+        return self._snapshots.get(workload)
 
     def newest(self) -> Mapping[str, Snapshot]:
         """See `kedastral.core.ports.SnapshotReader.newest`."""
-        now = trio.current_time()
-        return {name: kept.snapshot for name, kept in self._kept.items() if now < kept.expires_at}
+        return dict(self._snapshots)
 
-    async def follow(self, workload: str) -> None:
-        """See `kedastral.core.ports.SnapshotReader.follow`; everything is here already."""
+    async def track(self, workload: str) -> None:
+        """See `kedastral.core.ports.SnapshotReader.track`; everything is in memory already."""
 
-    def _drop_expired(self) -> None:
-        now = trio.current_time()
-        while self._kept:
-            oldest = next(iter(self._kept))
-            if now < self._kept[oldest].expires_at:
-                return
-            del self._kept[oldest]
+    async def wait_for_change(self, *workloads: str) -> None:
+        """See `kedastral.core.ports.SnapshotReader.wait_for_change`."""
+        await self._changes.wait(*workloads)

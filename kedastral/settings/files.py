@@ -3,7 +3,7 @@
 
 import difflib
 import stat
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -106,7 +106,7 @@ def printable(text: str) -> str:
 # --- `look_at`: what differs when a configuration's files do, without reading them.
 
 
-def look_at(path: Path) -> object:
+def look_at(path: Path) -> Hashable:
     """Name, place, size and time of every file at ``path``, a file or a folder; a link counts as what it leads to.
 
     What cannot be looked at differs from what can. Kubernetes swaps a link when a ConfigMap changes: the place differs.

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
-from kedastral.cooperative import Rest, Rests, no_rest, uncollected
+from kedastral.cooperative import Rest, Rests, no_rest, without_garbage_collection
 from kedastral.core.trigger import (
     describe_got,
     find_said,
@@ -601,7 +601,7 @@ class FleetOrigin:
         Raises ConfigError with all problems at once.
         """
         files, rest = self._read_files(), Rests()
-        with uncollected():
+        with without_garbage_collection():
             fleet, problems = self.assemble(*read_config_documents(files, self.env, rest), rest)
         if fleet is None or problems:
             raise ConfigError(limit_problems(problems))

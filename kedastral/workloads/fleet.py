@@ -1,154 +1,124 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Fleet`: the workloads of one running process, a ticker each; they come, change and go while it runs."""
+"""`Fleet` runs a ticker for each workload of the process; `reconcile` makes a running fleet what is configured."""
 
 import hashlib
-import logging
-import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any
 
 import attrs
 import trio
 
-from kedastral.core.planning.status import Failure, LastFailure
+from kedastral.cooperative import TimeSlice
+from kedastral.core.planning.status import Failure
 from kedastral.core.ports import SnapshotStore
-from kedastral.core.serving import StalePolicy
 from kedastral.errors import ConfigError
 from kedastral.serving.metrics import Metrics
+from kedastral.settings.declarations import WorkloadSettings
+from kedastral.workloads.runner import RunnerBuilder, WorkloadRunner
 from kedastral.workloads.ticker import run_ticker
-
-log = logging.getLogger("kedastral.fleet")
-
-
-def _never(_successor: "WorkloadRunner | None") -> bool:
-    return False
-
-
-@attrs.frozen(eq=False)
-class WorkloadRunner:
-    """One workload as it runs now: its tick, how often, in seconds of wall time, and what holds when it is stale.
-
-    ``settings`` are what it was made from. ``close`` gives back what it alone uses, and is told who comes after it,
-    None for nobody. ``failed`` is why its newest tick gave no forecast. ``reads_in_vain`` is told who comes after it
-    too, and says whether the tick that is under way, if any, only reads what that one has no use for: then it may be
-    cancelled.
-    """
-
-    key: str
-    settings: object
-    tick: Callable[[], Awaitable[None]]
-    interval: float
-    policy: StalePolicy
-    close: Callable[["WorkloadRunner | None"], Awaitable[None]]
-    parts: Any = None
-    failed: LastFailure = attrs.field(factory=LastFailure)
-    reads_in_vain: Callable[["WorkloadRunner | None"], bool] = _never
-
-
-def has_settings(member: WorkloadRunner, settings: object) -> bool:
-    """Whether ``member`` was made from equal settings."""
-    return member.settings == settings
 
 
 @attrs.define
 class Slot:
-    """A key's place: who sits in it now, None for nobody, and who sat there before and is not closed yet, oldest first.
+    """The place of one key: its runner (None: removed), and those it replaced that are not closed yet, oldest first.
 
-    Where a ticker runs for one of the latter, it is the oldest's.
+    At most one ticker runs for a key: where one runs for a replaced runner, it is the oldest of them.
     """
 
-    member: WorkloadRunner | None
-    displaced: deque[WorkloadRunner] = attrs.field(factory=deque)
-    look_again: trio.Event = attrs.field(factory=trio.Event)
+    runner: WorkloadRunner | None
+    replaced: deque[WorkloadRunner] = attrs.field(factory=deque)
+    changed: trio.Event = attrs.field(factory=trio.Event)
     ticking: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
-    def give_to(self, successor: WorkloadRunner | None) -> None:
-        """Let ``successor`` sit here, and the ticker of the one before end with its tick, or at once."""
-        if self.member is not None:
-            self.displaced.append(self.member)
-        self.member = successor
-        self.look_again.set()
-        if self.displaced and self.displaced[0].reads_in_vain(successor):
+    def replace(self, successor: WorkloadRunner | None) -> None:
+        """Put ``successor`` here. The ticker of the one before ends with its tick, or at once if it reads in vain."""
+        if self.runner is not None:
+            self.replaced.append(self.runner)
+        self.runner = successor
+        self.changed.set()
+        if self.replaced and self.replaced[0].reads_in_vain(successor):
             self.ticking.cancel()
 
-    async def close_displaced(self) -> None:
-        """Close all that sat here before, each for the one after it, those that never ticked too."""
-        while self.displaced:
-            gone = self.displaced.popleft()
-            await gone.close(self.displaced[0] if self.displaced else self.member)
+    async def close_replaced(self) -> None:
+        """Close all replaced runners, those that never ticked too, each with the one that came after it."""
+        while self.replaced:
+            closing = self.replaced.popleft()
+            await closing.close(self.replaced[0] if self.replaced else self.runner)
 
 
 @attrs.define(eq=False)
 class Fleet:
-    """Runs a ticker for every member, spread over the interval so that they do not all tick at once.
+    """Runs a ticker for each workload, spread over the interval so that they do not all tick at once.
 
-    A member that is replaced finishes its tick, and its successor ticks next, at once: never two of one workload at a
-    time, so that what a successor takes over of its parts is its own. Only a reading that is in vain is given up: it
-    may hang where the successor does not read. So it is with one that is removed, and its snapshot is forgotten.
+    A runner that is replaced finishes its tick, and its successor ticks at once afterwards: two of one workload never
+    tick at the same time, so that the parts they share need no lock. A tick is only cancelled while it reads a history
+    that the successor does not use, since it may hang there. The same holds for a workload that is removed; its
+    snapshot is forgotten.
     """
 
     store: SnapshotStore
     metrics: Metrics
     speed: float = 1.0
-    _members: dict[str, WorkloadRunner] = attrs.field(factory=dict, init=False)
-    _seats: dict[str, Slot] = attrs.field(factory=dict, init=False)
+    _runners: dict[str, WorkloadRunner] = attrs.field(factory=dict, init=False)
+    _slots: dict[str, Slot] = attrs.field(factory=dict, init=False)
     _nursery: trio.Nursery | None = attrs.field(default=None, init=False)
 
     @property
-    def members(self) -> Mapping[str, WorkloadRunner]:
-        """All members by key."""
-        return MappingProxyType(self._members)
+    def runners(self) -> Mapping[str, WorkloadRunner]:
+        """The current runner of each workload, by key."""
+        return MappingProxyType(self._runners)
 
     def failing(self) -> Mapping[str, Failure]:
-        """Why they fail, by key, of all members that do now."""
-        found = ((key, member.failed.value) for key, member in list(self._members.items()))
+        """The failures of the workloads whose newest tick gave no forecast, by key."""
+        found = ((key, runner.failed.value) for key, runner in list(self._runners.items()))
         return {key: failure for key, failure in found if failure is not None}
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Tick for all members, those that are put later too, until cancelled. What leaves a tick leaves here."""
+        """Tick for all runners, those put later too, until cancelled. Whatever leaves a tick leaves here."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            for key in self._seats:
-                nursery.start_soon(self._live, key)
+            for key in self._slots:
+                nursery.start_soon(self._run_slot, key)
             task_status.started()
             await trio.sleep_forever()
 
-    def put(self, member: WorkloadRunner) -> None:
-        """Take ``member`` in, in the place of the one with its key, if there is one."""
-        self._members[member.key] = member
-        seat = self._seats.get(member.key)
-        if seat is not None:
-            seat.give_to(member)
+    def put(self, runner: WorkloadRunner) -> None:
+        """Add ``runner``, or replace the one with its key."""
+        key = runner.key
+        self._runners[key] = runner
+        slot = self._slots.get(key)
+        if slot is not None:
+            slot.replace(runner)
             return
-        self._seats[member.key] = Slot(member)
+        self._slots[key] = Slot(runner)
         if self._nursery is not None:
-            self._nursery.start_soon(self._live, member.key)
+            self._nursery.start_soon(self._run_slot, key)
 
     def remove(self, key: str) -> None:
-        """Let the member with ``key`` go; its snapshot is forgotten at once."""
-        del self._members[key]
+        """Remove the runner with ``key``; its snapshot is forgotten at once."""
+        del self._runners[key]
         self.store.forget(key)
-        self._seats[key].give_to(None)
+        self._slots[key].replace(None)
 
-    async def _live(self, key: str) -> None:
-        seat = self._seats[key]
-        await seat.close_displaced()
-        while (member := seat.member) is not None:
-            seat.look_again = trio.Event()
-            with trio.CancelScope() as seat.ticking:
+    async def _run_slot(self, key: str) -> None:
+        slot = self._slots[key]
+        await slot.close_replaced()
+        while (runner := slot.runner) is not None:
+            slot.changed = trio.Event()
+            interval = runner.interval / self.speed
+            with trio.CancelScope() as slot.ticking:
                 await run_ticker(
-                    member.tick,
-                    member.interval / self.speed,
+                    runner.tick_once,
+                    interval,
                     self.metrics.ticks_missed.labels(key).inc,
-                    offset=spread(key) * member.interval / self.speed if len(self._seats) > 1 else 0.0,
-                    until=seat.look_again,
+                    offset=spread(key) * interval if len(self._slots) > 1 else 0.0,
+                    until=slot.changed,
                     on_lag=self.metrics.tick_lag_seconds.observe,
                 )
-            await seat.close_displaced()
-        # from here to the end nothing waits: whoever puts the key again finds either this seat's loop or none
-        del self._seats[key]
+            await slot.close_replaced()
+        # from here to the end nothing waits: whoever puts the key again finds either this slot's loop or no slot
+        del self._slots[key]
         self.store.forget(key)
         self.metrics.forget_workload(key)
 
@@ -156,16 +126,6 @@ class Fleet:
 def spread(key: str) -> float:
     """Where in the interval ``key`` ticks, from 0 up to 1: the same in every process, even over many keys."""
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=6).digest()) / 2**48
-
-
-# --- `reconcile`: a running fleet becomes what is wanted, in pieces between which KEDA is answered.
-
-AT_ONCE = 0.001
-"""Seconds of work before everybody else has a turn. With thousands of workloads all of it takes a second."""
-
-
-Make = Callable[[str, WorkloadRunner | None], WorkloadRunner]
-"""Makes the member with a key, after the one that had it before."""
 
 
 @attrs.frozen
@@ -180,78 +140,63 @@ class Changes:
         return bool(self.added or self.changed or self.removed)
 
 
-@attrs.define
-class TimeSlice:
-    """Long work on the event loop, in pieces of `AT_ONCE`; ask for a `rest` between any two of its steps."""
-
-    _began: float = attrs.field(factory=time.perf_counter, init=False)
-
-    async def rest(self) -> None:
-        """Let the others run if it has been long enough."""
-        if time.perf_counter() - self._began >= AT_ONCE:
-            await trio.lowlevel.checkpoint()
-            self._began = time.perf_counter()
-
-
 @attrs.frozen
-class _Made:
-    """A member that is to come after ``before``."""
+class _Built:
+    """A new runner, and the one it was built to replace."""
 
-    member: WorkloadRunner
+    runner: WorkloadRunner
     before: WorkloadRunner | None
 
 
 async def reconcile(
     fleet: Fleet,
-    wanted: Mapping[str, Any],
-    make: Make,
-    among: Iterable[str],
-    fits: Callable[[WorkloadRunner, Any], bool],
-    resolve: Callable[[str], None],
+    builder: RunnerBuilder,
+    wanted: Mapping[str, WorkloadSettings],
+    before: Iterable[str],
+    on_configured: Callable[[str], None],
 ) -> Changes:
-    """Make the members of ``fleet`` with the keys ``among`` those that are ``wanted``, settings by key.
+    """Make the workloads of ``fleet`` with the keys ``before`` those that are ``wanted``, settings by key.
 
-    A member that still ``fits`` stays as it is; ``resolve`` hears of each wanted key that is there. Others may put
-    members meanwhile. All new members are made before the first is put: a ConfigError of ``make`` leaves the fleet as
-    it was. Not to be called twice at a time.
+    A runner that is current stays as it is. ``on_configured`` is called with each wanted key once it is there. Others
+    may put and remove runners meanwhile (ScaledObjects do), and KEDA is answered between any two steps. All new runners
+    are built before the first is put: a ConfigError leaves the fleet as it was. One call at a time.
     """
-    gone = set(among) - set(wanted)
-    made = await _make_all(fleet, wanted, make, fits)
+    obsolete = set(before) - set(wanted)
+    built = await _build_all(fleet, builder, wanted)
     added: list[str] = []
     changed: list[str] = []
     for key, settings in wanted.items():
-        before = fleet.members.get(key)
-        one = made.pop(key, None)
-        if one is not None and one.before is not before:  # a ScaledObject was quicker
-            await one.member.close(before)
-            one = None
-        if one is None and (before is None or not fits(before, settings)):
-            one = _Made(make(key, before), before)
-        if one is not None:
-            (added if before is None else changed).append(key)
-            fleet.put(one.member)
-        resolve(key)
-        await trio.lowlevel.checkpoint()  # each newcomer's first tick has a turn of its own
-    removed = sorted(key for key in gone if key in fleet.members)
+        now = fleet.runners.get(key)
+        new = built.pop(key, None)
+        if new is not None and new.before is not now:  # a ScaledObject was quicker
+            await new.runner.close(now)
+            new = None
+        if new is None and (now is None or not builder.is_current(now, settings)):
+            new = _Built(builder.build(settings, now), now)
+        if new is not None:
+            (added if now is None else changed).append(key)
+            fleet.put(new.runner)
+        on_configured(key)
+        await trio.lowlevel.checkpoint()  # each new runner's first tick has a turn of its own
+    removed = sorted(key for key in obsolete if key in fleet.runners)
     for key in removed:
         fleet.remove(key)
         await trio.lowlevel.checkpoint()
     return Changes(tuple(added), tuple(sorted(changed)), tuple(removed))
 
 
-async def _make_all(
-    fleet: Fleet, wanted: Mapping[str, Any], make: Make, fits: Callable[[WorkloadRunner, Any], bool]
-) -> dict[str, _Made]:
-    made: dict[str, _Made] = {}
-    pieces = TimeSlice()
+async def _build_all(fleet: Fleet, builder: RunnerBuilder, wanted: Mapping[str, WorkloadSettings]) -> dict[str, _Built]:
+    """New runners for all keys whose runner is missing or not current. On a ConfigError none stays open."""
+    built: dict[str, _Built] = {}
+    time_slice = TimeSlice()
     try:
         for key, settings in wanted.items():
-            await pieces.rest()
-            before = fleet.members.get(key)
-            if before is None or not fits(before, settings):
-                made[key] = _Made(make(key, before), before)
+            await time_slice.rest()
+            now = fleet.runners.get(key)
+            if now is None or not builder.is_current(now, settings):
+                built[key] = _Built(builder.build(settings, now), now)
     except ConfigError:
-        for one in made.values():
-            await one.member.close(one.before)
+        for new in built.values():
+            await new.runner.close(new.before)
         raise
-    return made
+    return built

@@ -1,75 +1,139 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Reloader`: reads the configuration again when its files change, or when asked to; a broken one changes nothing."""
+"""Applying the configuration: `Forecasting` puts one into effect, `Reloader` reads it again when its files change."""
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Generic, NoReturn, TypeVar
 
 import attrs
 import trio
 
-from kedastral.core.trigger import ObjectRef
+from kedastral.cooperative import TimeSlice
 from kedastral.errors import ConfigError
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.snapshot_api import Readiness
-from kedastral.settings.declarations import FleetSettings, ScaledObjectSettings, WorkloadSettings
+from kedastral.settings.declarations import FleetSettings
 from kedastral.settings.resolve import ConfiguredFleet
-from kedastral.workloads.fleet import Changes, Fleet, TimeSlice, reconcile
+from kedastral.workloads.fleet import Changes, Fleet, reconcile
 from kedastral.workloads.runner import RunnerBuilder
-from kedastral.workloads.scaledobject_workloads import Adoption, FleetResolver
+from kedastral.workloads.scaledobject_workloads import FleetResolver
 
-LOOK_EVERY = 2.0
-"""Seconds between two looks; what differs is read once two looks agree, so that no half-written file is."""
-MOST_LOOKS = 10
-ABOUT = "configuration"
+CHECK_EVERY = 2.0
+"""Seconds between two checks of the files. A change is read once two checks agree, never half written."""
+MAX_CHECKS = 10
+"""Checks that may differ before a change is read all the same."""
+MAX_KEYS_LOGGED = 20
+MAX_WARNING_LENGTH = 2000
+SUBJECT = "configuration"
 
 T = TypeVar("T")
 log = logging.getLogger("kedastral.config")
 
 
-@attrs.define(eq=False)
-class Reloader(Generic[T]):
-    """Watches by ``look``, which gives something that differs when the files do; ``load`` and ``look`` may block.
+@attrs.define
+class Forecasting:
+    """The forecasting half of a process: the fleet, the resolver of its workloads, and the builder of its runners.
 
-    ``load`` raises ConfigError with all problems; so may ``apply``, which puts what was loaded into effect.
+    ``warnings`` are those of the configuration in force.
     """
 
-    look: Callable[[], object]
+    fleet: Fleet
+    resolver: FleetResolver
+    builder: RunnerBuilder
+    warnings: Sequence[str] = ()
+
+    def start(self, settings: FleetSettings) -> None:
+        """Put the first configuration into effect, before the fleet runs. Raises ConfigError."""
+        self.builder.sources.replace(settings.sources)
+        for workload in settings.workloads.values():
+            self.fleet.put(self.builder.build(workload))
+
+    async def apply(self, configured: ConfiguredFleet) -> Changes:
+        """Put ``configured`` into effect while the fleet runs, for the workloads of ScaledObjects too.
+
+        Raises ConfigError, and then the configuration before is still in force.
+        """
+        reader, before = self.resolver.reader, None
+        if reader is not None:  # at the same moment as the data sources: KEDA asks meanwhile
+            before, reader.configured = reader.configured, configured
+        try:
+            changes = await self._reconcile(configured.settings)
+        except ConfigError:
+            if reader is not None and before is not None:
+                reader.configured = before
+                await self.resolver.reread()
+            raise
+        await self.resolver.reread()
+        await self._warn(configured.warnings)
+        return changes
+
+    async def _reconcile(self, settings: FleetSettings) -> Changes:
+        resolver, sources = self.resolver, self.builder.sources
+        undo = sources.replace(settings.sources)
+        try:
+            return await reconcile(
+                self.fleet, self.builder, settings.workloads, resolver.configured, resolver.unregister
+            )
+        except ConfigError:
+            undo()
+            raise
+        finally:
+            await sources.close_unused()  # those that no workload uses: no release will close them
+
+    async def _warn(self, warnings: Sequence[str]) -> None:
+        """Log the warnings that are new."""
+        known, time_slice = set(self.warnings), TimeSlice()
+        self.warnings = warnings
+        for warning in warnings:
+            await time_slice.rest()
+            if warning not in known:
+                log.warning(warning)
+
+
+@attrs.define(eq=False)
+class Reloader(Generic[T]):
+    """Reads the configuration again when its files change, or when asked to; one that cannot be used changes nothing.
+
+    ``fingerprint`` returns something that differs when the files do. ``load`` raises ConfigError with all problems, as
+    ``apply`` may, which puts what was loaded into effect. The first two may block.
+    """
+
+    fingerprint: Callable[[], Hashable]
     load: Callable[[], T]
     apply: Callable[[T], Awaitable[Changes]]
     metrics: Metrics
     readiness: Readiness
-    _asked: trio.Event = attrs.field(factory=trio.Event, init=False)
-    _told: str | None = attrs.field(default=None, init=False)
+    _requested: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _logged: str | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         for result in ("success", "failure"):
             self.metrics.reloads.labels(result)
 
-    def ask(self) -> None:
-        """Read the configuration now, changed or not."""
-        self._asked.set()
+    def request(self) -> None:
+        """Have the configuration read now, changed or not."""
+        self._requested.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
-        """Watch until cancelled."""
-        read = await self._look()
+        """Watch the files until cancelled."""
+        applied = await self._check()
         await self.reload(quiet=True)  # what was changed between the first reading and now
         task_status.started()
         while True:
-            asked = await self._wait()
-            seen = await self._look()
-            if not asked and seen != read:
-                seen = await self._settle(seen)
-            if asked:
-                self._told = None  # whoever asks is answered, though it is the same as before
-            if asked or seen != read:
-                read = seen
+            requested = await self._wait()
+            found = await self._check()
+            if not requested and found != applied:
+                found = await self._settle(found)
+            if requested:
+                self._logged = None  # whoever asks is answered, though the problems are the same as before
+            if requested or found != applied:
+                applied = found
                 await self.reload()
 
     async def reload(self, *, quiet: bool = False) -> None:
-        """Load and apply once; a ConfigError is told once, counted, and shown by the readiness.
+        """Load and apply once. A ConfigError is logged once, counted, and shown by the readiness.
 
-        Where it is ``quiet`` and nothing has changed, nothing is told.
+        With ``quiet`` a reload that changes nothing is neither logged nor counted.
         """
         try:
             loaded = await trio.to_thread.run_sync(self.load, abandon_on_cancel=True)
@@ -81,153 +145,42 @@ class Reloader(Generic[T]):
             return
         self.metrics.reloads.labels("success").inc()
         self.metrics.reload_worked.set(1)
-        self.readiness.warn(ABOUT, None)
-        self._told = None
-        fields = {name: ", ".join(keys[:20]) for name, keys in attrs.asdict(changes).items() if keys}
-        log.info("the configuration was read again: %s", _in_words(changes), extra=fields)
+        self.readiness.warn(SUBJECT, None)
+        self._logged = None
+        fields = {name: ", ".join(keys[:MAX_KEYS_LOGGED]) for name, keys in attrs.asdict(changes).items() if keys}
+        log.info("the configuration was read again: %s", _describe(changes), extra=fields)
 
     async def _wait(self) -> bool:
-        """Wait for the next look; True where somebody asked."""
-        with trio.move_on_after(LOOK_EVERY):
-            await self._asked.wait()
-        asked, self._asked = self._asked.is_set(), trio.Event()
-        return asked
+        """Wait for the next check; True where a reload was requested."""
+        with trio.move_on_after(CHECK_EVERY):
+            await self._requested.wait()
+        requested, self._requested = self._requested.is_set(), trio.Event()
+        return requested
 
-    async def _look(self) -> object:
-        return await trio.to_thread.run_sync(self.look, abandon_on_cancel=True)
+    async def _check(self) -> Hashable:
+        return await trio.to_thread.run_sync(self.fingerprint, abandon_on_cancel=True)
 
-    async def _settle(self, seen: object) -> object:
-        """Look until two looks agree, as long as one may wait for that."""
-        for _ in range(MOST_LOOKS):
-            await trio.sleep(LOOK_EVERY / 2)
-            before, seen = seen, await self._look()
-            if seen == before or self._asked.is_set():
+    async def _settle(self, found: Hashable) -> Hashable:
+        """Check until two checks agree, at most `MAX_CHECKS` times."""
+        for _ in range(MAX_CHECKS):
+            await trio.sleep(CHECK_EVERY / 2)
+            before, found = found, await self._check()
+            if found == before or self._requested.is_set():
                 break
-        return seen
+        return found
 
     def _note_failure(self, error: ConfigError) -> None:
         self.metrics.reloads.labels("failure").inc()
         self.metrics.reload_worked.set(0)
         words = "; ".join(error.problems)
-        self.readiness.warn(ABOUT, f"the one that is in force is older than its files: {words[:2000]}")
-        if words != self._told:
+        self.readiness.warn(SUBJECT, f"the one that is in force is older than its files: {words[:MAX_WARNING_LENGTH]}")
+        if words != self._logged:
             for problem in error.problems:
                 log.error("the configuration cannot be used, the one before stays: %s", problem)
-        self._told = words
+        self._logged = words
 
 
-def _in_words(changes: Changes) -> str:
+def _describe(changes: Changes) -> str:
     if not changes:
         return "no workload changed"
     return ", ".join(f"{len(keys)} {name}" for name, keys in attrs.asdict(changes).items() if keys)
-
-
-# --- `Forecasting`: the forecasting half of a process, and how it follows the configuration while it runs.
-
-MOST_TOLD = 10_000
-"""Workloads whose warnings are remembered, so that they are not told again; many more than may be there at once."""
-
-
-@attrs.define
-class TriggerReader:
-    """Reads what ScaledObjects say of their workloads, by the newest configuration."""
-
-    configured: ConfiguredFleet
-    namespaces: frozenset[str]
-    _told: dict[str, tuple[str, ...]] = attrs.field(factory=dict, init=False)
-
-    def read(self, ref: ObjectRef) -> WorkloadSettings:
-        """The workload that ``ref`` brings. Raises ConfigError with all that is wrong with its metadata."""
-        if self.namespaces and ref.namespace not in self.namespaces:
-            raise ConfigError([f"ScaledObjects of namespace {ref.namespace!r} may not bring workloads here"])
-        read = self.configured.workload_from_metadata(ref.namespace, ref.name, ref.metadata)
-        self._tell(read)
-        return read
-
-    def _tell(self, read: WorkloadSettings) -> None:
-        """Log what is odd, once: KEDA brings the same again and again."""
-        if self._told.get(read.key, ()) == read.warnings:
-            return
-        if len(self._told) >= MOST_TOLD:
-            self._told.clear()
-        self._told[read.key] = read.warnings
-        for words in read.warnings:
-            log.warning("%s: %s", read.origin, words)
-
-
-@attrs.frozen
-class Forecasting:
-    """A fleet, the directory of its workloads, and what makes its members."""
-
-    fleet: Fleet
-    directory: FleetResolver
-    builder: RunnerBuilder
-
-    def begin(self, settings: FleetSettings) -> None:
-        """Take in the workloads that are configured. Raises ConfigError."""
-        self.builder.sources.replace(settings.sources)
-        for workload in settings.workloads.values():
-            self.fleet.put(self.builder.build(workload))
-
-    def adopt(self, rules: ScaledObjectSettings, configured: ConfiguredFleet) -> TriggerReader:
-        """Take in the workloads that ScaledObjects bring, by ``rules``."""
-        reader, builder = TriggerReader(configured, frozenset(rules.scaledobject_namespaces)), self.builder
-        self.directory.adoption = Adoption(reader.read, builder.build, rules.max_scaledobject_workloads, builder.fits)
-        return reader
-
-    async def change(self, settings: FleetSettings) -> Changes:
-        """Make the fleet what ``settings`` say, while it runs; what ScaledObjects brought stays.
-
-        Raises ConfigError, and then nothing has changed.
-        """
-        builder, directory = self.builder, self.directory
-        undo = builder.sources.replace(settings.sources)
-        try:
-            return await reconcile(
-                self.fleet,
-                settings.workloads,
-                lambda key, member: builder.build(settings.workloads[key], member),
-                directory.configured,
-                builder.fits,
-                lambda key: directory.hand_over((key,)),
-            )
-        except ConfigError:
-            undo()
-            raise
-        finally:
-            await builder.sources.close_unused()  # with no user there is none whose leaving would do it
-
-
-@attrs.define
-class Following:
-    """Puts what was read again into effect; ``told`` are the warnings of what is in force."""
-
-    forecasting: Forecasting
-    told: Sequence[str]
-    reader: TriggerReader | None = None
-
-    async def follow(self, read: ConfiguredFleet) -> Changes:
-        """Make all of it so. Raises ConfigError, and then what was in force is again."""
-        reader, before = self.reader, None
-        if reader is not None:  # from the moment that its data sources are used: KEDA asks meanwhile
-            before, reader.configured = reader.configured, read
-        try:
-            changes = await self.forecasting.change(read.settings)
-        except ConfigError:
-            if reader is not None and before is not None:
-                reader.configured = before
-                await self.forecasting.directory.read_again()
-            raise
-        if reader is not None:
-            await self.forecasting.directory.read_again()
-        await self._tell(read.warnings)
-        return changes
-
-    async def _tell(self, warnings: Sequence[str]) -> None:
-        """Log those that are new."""
-        known, pieces = set(self.told), TimeSlice()
-        self.told = warnings
-        for warning in warnings:
-            await pieces.rest()
-            if warning not in known:
-                log.warning(warning)

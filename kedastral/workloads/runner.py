@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`RunnerBuilder`: one workload's settings -> the parts of its tick; what still fits is taken over from before."""
+"""`RunnerBuilder` makes a `WorkloadRunner`, one workload as it runs, from its settings; what still fits is reused."""
 
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime, tzinfo
 from functools import partial
 
 import attrs
@@ -22,12 +22,12 @@ from kedastral.core.planning.status import LastFailure
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.ports import Forecaster, MetricSource, SnapshotStore, TrainableModel
 from kedastral.core.series import Series
+from kedastral.core.serving import StalePolicy
 from kedastral.core.snapshot import Mode
 from kedastral.errors import WorkloadError
 from kedastral.models import MODELS
 from kedastral.serving.metrics import Metrics, observe_seconds
 from kedastral.settings.declarations import HTTP_MODEL, DataSourceSettings, PrometheusLogin, WorkloadSettings
-from kedastral.workloads.fleet import WorkloadRunner
 from kedastral.workloads.tick import (
     ForecastLoop,
     GuardedTick,
@@ -40,20 +40,16 @@ from kedastral.workloads.tick import (
 )
 from kedastral.workloads.training import TrainedForecaster, TrainingQueue
 
-COMPUTING = 1
+MAX_COMPUTING_THREADS = 1
 """Models that compute at once, in a thread: more would only wait for the interpreter, and the event loop for them."""
 
 OpenSource = Callable[[WorkloadSettings], MetricSource]
-
-
-def no_source(settings: WorkloadSettings) -> MetricSource:
-    """Stands for: read the data source that the settings name."""
-    raise NotImplementedError
+"""Opens a metric source other than Prometheus, as the demo does."""
 
 
 @attrs.define(eq=False)
 class DataSourceConnection:
-    """The way to one Prometheus, shared by ``users`` members that read it."""
+    """An HTTP client and the request limits of one Prometheus, shared by the ``users`` workloads that read it."""
 
     settings: DataSourceSettings
     client: httpx.AsyncClient
@@ -62,60 +58,60 @@ class DataSourceConnection:
 
     @classmethod
     def open(cls, settings: DataSourceSettings) -> "DataSourceConnection":
-        """A new one. Raises ConfigError where the settings cannot be used."""
+        """Open a connection. Raises ConfigError where the settings cannot be used."""
         limits = RequestLimits(settings.max_concurrent, settings.max_per_second)
         return cls(settings, open_prometheus_client(prometheus_access(settings.url, settings.login)), limits)
 
 
 @attrs.define(eq=False)
 class DataSources:
-    """The connections to every Prometheus; one that is configured otherwise is kept until its last user is gone."""
+    """The connections to every Prometheus. One whose settings change is closed when its last user is gone."""
 
     _named: dict[str, DataSourceConnection] = attrs.field(factory=dict, init=False)
-    _left_out: list[DataSourceConnection] = attrs.field(factory=list, init=False)
+    _replaced: list[DataSourceConnection] = attrs.field(factory=list, init=False)
     _retired: list[DataSourceConnection] = attrs.field(factory=list, init=False)
 
     def replace(self, settings: Mapping[str, DataSourceSettings]) -> Callable[[], None]:
-        """Use ``settings`` from now on; what is given back undoes it, until `close_unused` is called.
+        """Use ``settings`` from now on. Returns a function that undoes this, as long as `close_unused` is not called.
 
         Raises ConfigError, and changes nothing, where one of them cannot be used.
         """
         before = self._named
         self._named = {
-            name: _same(before.get(name), one) or DataSourceConnection.open(one) for name, one in settings.items()
+            name: _unchanged(before.get(name), one) or DataSourceConnection.open(one) for name, one in settings.items()
         }
         gone = [connection for name, connection in before.items() if self._named.get(name) is not connection]
-        self._left_out += gone
+        self._replaced += gone
 
         def undo() -> None:
-            self._left_out = [one for one in self._left_out if one not in gone]
-            self._left_out += [one for name, one in self._named.items() if before.get(name) is not one]
+            self._replaced = [one for one in self._replaced if one not in gone]
+            self._replaced += [one for name, one in self._named.items() if before.get(name) is not one]
             self._named = before
 
         return undo
 
     def find(self, name: str) -> DataSourceConnection:
-        """The connection called ``name``. Raises KeyError where there is none."""
+        """The connection to the data source ``name``. Raises KeyError where there is none."""
         return self._named[name]
 
     def use(self, name: str) -> DataSourceConnection:
-        """`find`, for one more user."""
+        """As `find`, and count one more user."""
         connection = self.find(name)
         connection.users += 1
         return connection
 
     def is_current(self, name: str, connection: DataSourceConnection) -> bool:
-        """Whether ``connection`` is the one that is called ``name`` now."""
+        """Whether ``connection`` is the one to the data source ``name`` as it is configured now."""
         return self._named.get(name) is connection
 
-    async def leave(self, connection: DataSourceConnection) -> None:
-        """One user of ``connection`` is gone."""
+    async def release(self, connection: DataSourceConnection) -> None:
+        """Count one user of ``connection`` less; the last one closes it where it is not configured any more."""
         connection.users -= 1
         await self._close_retired()
 
     async def close_unused(self) -> None:
-        """Close what is configured no more, now or with its last user; the newest replacement stays."""
-        self._retired, self._left_out = [*self._retired, *self._left_out], []
+        """Close what is not configured any more, now or with its last user. The newest `replace` is final."""
+        self._retired, self._replaced = [*self._retired, *self._replaced], []
         await self._close_retired()
 
     async def _close_retired(self) -> None:
@@ -125,43 +121,102 @@ class DataSources:
             await connection.client.aclose()
 
     async def close(self) -> None:
-        """Close all of them, used or not."""
-        everyone = [*self._named.values(), *self._left_out, *self._retired]
-        self._named, self._left_out, self._retired = {}, [], []
+        """Close all connections, used or not."""
+        everyone = [*self._named.values(), *self._replaced, *self._retired]
+        self._named, self._replaced, self._retired = {}, [], []
         for connection in everyone:
             await connection.client.aclose()
 
 
-@attrs.frozen(eq=False)
-class Parts:
-    """What a member is made of: what its successor may take over, and what that depends on."""
+@attrs.frozen
+class SourceIdentity:
+    """All that a metric source and its history depend on."""
 
-    read_from: tuple[object, ...]
-    source: MetricSource
-    forecast_by: tuple[object, ...]
-    forecaster: Forecaster
     connection: DataSourceConnection | None
-    model_client: httpx.AsyncClient | None
+    query: RangeQuery
+
+
+@attrs.frozen
+class ForecasterIdentity:
+    """All that a forecaster, and what it has learnt, depend on."""
+
+    model: str
+    url: str | None
+    timeout: float
+    timezone: tzinfo
+    source: SourceIdentity
+
+
+@attrs.frozen(eq=False)
+class RunnerParts:
+    """What a workload runs on, and what that depends on: a successor with an equal identity takes the part over."""
+
+    source_identity: SourceIdentity
+    source: MetricSource
+    forecaster_identity: ForecasterIdentity
+    forecaster: Forecaster
+    model_client: httpx.AsyncClient | None = None
+
+
+@attrs.frozen(eq=False)
+class WorkloadRunner:
+    """One workload as it runs now, made from ``settings``; a change of settings makes a successor.
+
+    ``close(successor)`` releases what the successor (None: nobody) does not take over. ``reads_in_vain(successor)``
+    says whether a tick that is under way is still reading a history that the successor does not use: it may then be
+    cancelled. ``failed`` is why the newest tick gave no forecast; ``ticked`` is set when the first tick has ended.
+    """
+
+    settings: WorkloadSettings
+    parts: RunnerParts
+    tick: Callable[[], Awaitable[None]]
+    close: Callable[["WorkloadRunner | None"], Awaitable[None]]
+    reads_in_vain: Callable[["WorkloadRunner | None"], bool]
+    failed: LastFailure = attrs.field(factory=LastFailure)
+    ticked: trio.Event = attrs.field(factory=trio.Event)
+    policy: StalePolicy = attrs.field(init=False)
+
+    @policy.default
+    def _make_policy(self) -> StalePolicy:
+        return self.settings.policy()
+
+    @property
+    def key(self) -> str:
+        """The workload's key: ``namespace/name``, or a name alone."""
+        return self.settings.key
+
+    @property
+    def interval(self) -> float:
+        """Seconds of wall time between two ticks."""
+        return self.settings.forecast.interval
+
+    async def tick_once(self) -> None:
+        """`tick`, and set ``ticked`` however it ends."""
+        try:
+            await self.tick()
+        finally:
+            self.ticked.set()
 
 
 @attrs.frozen(eq=False)
 class RunnerBuilder:
-    """Makes members that publish to ``store``."""
+    """Makes runners that publish to ``store``. They read Prometheus, or what ``open_source`` opens."""
 
     store: SnapshotStore
     clock: WallClock
     metrics: Metrics
     sources: DataSources = attrs.field(factory=DataSources)
-    open_source: OpenSource = no_source
-    computing: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(COMPUTING))
-    learning: TrainingQueue = attrs.field(factory=TrainingQueue)
+    open_source: OpenSource | None = None
+    computing: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(MAX_COMPUTING_THREADS))
+    training: TrainingQueue = attrs.field(factory=TrainingQueue)
 
     def build(self, settings: WorkloadSettings, before: WorkloadRunner | None = None) -> WorkloadRunner:
-        """A member for ``settings`` that goes on where ``before`` was. Raises ConfigError, and then nothing is open.
+        """A runner for ``settings`` that goes on where ``before`` was. Raises ConfigError, and then nothing is open.
 
-        History is kept while what is read stays the same; what the model has learnt while its settings do as well.
+        History is kept while the query, its data source and its window stay the same; what the model has learnt while
+        the model does as well.
         """
-        parts = self._parts_of(settings, None if before is None else before.parts)
+        parts = self._make_parts(settings, None if before is None else before.parts)
         workload, source = workload_of(settings), MeasuredSource(parts.source, self.metrics)
         loop = ForecastLoop(
             workload=workload,
@@ -171,60 +226,70 @@ class RunnerBuilder:
             clock=self.clock,
             planner=MeasuredPlanner(make_planner(workload, parts.forecaster), self.metrics),
         )
+        answered = before is not None and before.parts.source is parts.source and before.failed.answered
+        failed = LastFailure(answered)
 
-        asks_the_same = before is not None and before.parts.source is parts.source
-        failed = LastFailure(before is not None and asks_the_same and before.failed.answered)
-
-        def note(error: WorkloadError) -> None:
+        def note_failure(error: WorkloadError) -> None:
             self.metrics.count_error(error)
             failed.note(error, self.clock.now())
 
+        def reads_in_vain(successor: WorkloadRunner | None) -> bool:
+            return source.is_reading and (successor is None or successor.parts.source is not parts.source)
+
         return WorkloadRunner(
-            key=settings.key,
             settings=settings,
-            tick=GuardedTick(loop, note, failed.note_success).tick,
-            interval=settings.forecast.interval,
-            policy=settings.policy(),
-            close=partial(self._close, parts),
             parts=parts,
+            tick=GuardedTick(loop, note_failure, failed.note_success).tick,
+            close=partial(self._close, parts),
+            reads_in_vain=reads_in_vain,
             failed=failed,
-            reads_in_vain=lambda successor: source.is_reading and not _passes_on(parts, "source", successor),
         )
 
-    def fits(self, member: WorkloadRunner, settings: WorkloadSettings) -> bool:
-        """Whether ``member`` is what `build` would make: of equal settings, and reading the source as it is now."""
-        connection = member.parts.connection
-        same = connection is None or self.sources.is_current(settings.data_source, connection)
-        return bool(member.settings == settings and same)
+    def is_current(self, runner: WorkloadRunner, settings: WorkloadSettings) -> bool:
+        """Whether ``runner`` is what `build` would make: of equal settings, reading the source as configured now."""
+        connection = runner.parts.source_identity.connection
+        same_source = connection is None or self.sources.is_current(settings.data_source, connection)
+        return same_source and runner.settings == settings
 
-    async def _close(self, parts: Parts, successor: WorkloadRunner | None) -> None:
-        if isinstance(parts.forecaster, TrainedForecaster) and not _passes_on(parts, "forecaster", successor):
+    async def _close(self, parts: RunnerParts, successor: WorkloadRunner | None) -> None:
+        kept = None if successor is None else successor.parts
+        if isinstance(parts.forecaster, TrainedForecaster) and (
+            kept is None or kept.forecaster is not parts.forecaster
+        ):
             parts.forecaster.drop_lesson()
-        if parts.connection is not None:
-            await self.sources.leave(parts.connection)
-        if parts.model_client is not None and not _passes_on(parts, "model_client", successor):
-            await parts.model_client.aclose()
+        if parts.source_identity.connection is not None:
+            await self.sources.release(parts.source_identity.connection)
+        client = parts.model_client
+        if client is not None and (kept is None or kept.model_client is not client):
+            await client.aclose()
 
-    def _parts_of(self, settings: WorkloadSettings, before: Parts | None) -> Parts:
+    def _make_parts(self, settings: WorkloadSettings, before: RunnerParts | None) -> RunnerParts:
         forecast = settings.forecast
-        connection = self.sources.find(settings.data_source) if self.open_source is no_source else None
-        asked = RangeQuery(settings.query, forecast.history_window, forecast.step, settings.stale.stale_after)
-        read_from = (connection, asked)
-        forecast_by = (forecast.model, forecast.model_url, forecast.model_timeout, forecast.timezone, read_from)
-        if before is not None and before.read_from == read_from:
+        connection = self.sources.find(settings.data_source) if self.open_source is None else None
+        query = RangeQuery(settings.query, forecast.history_window, forecast.step, settings.stale.stale_after)
+        source_identity = SourceIdentity(connection, query)
+        forecaster_identity = ForecasterIdentity(
+            forecast.model, forecast.model_url, forecast.model_timeout, forecast.timezone, source_identity
+        )
+        if before is not None and before.source_identity == source_identity:
             source = before.source
-        elif connection is not None:
-            timeout = connection.settings.timeout
-            source = PrometheusSource(connection.client, asked, limits=connection.limits, timeout=timeout)
         else:
-            source = self.open_source(settings)
-        if before is not None and before.forecast_by == forecast_by:
+            source = self._open_source(settings, source_identity)
+        if before is not None and before.forecaster_identity == forecaster_identity:
             forecaster, client = before.forecaster, before.model_client
         else:
             forecaster, client = self._open_forecaster(settings)
-        if connection is not None:  # nothing can fail any more
+        if connection is not None:  # counted last, when nothing can fail any more
             self.sources.use(settings.data_source)
-        return Parts(read_from, source, forecast_by, forecaster, connection, client)
+        return RunnerParts(source_identity, source, forecaster_identity, forecaster, client)
+
+    def _open_source(self, settings: WorkloadSettings, identity: SourceIdentity) -> MetricSource:
+        connection = identity.connection
+        if connection is not None:
+            timeout = connection.settings.timeout
+            return PrometheusSource(connection.client, identity.query, limits=connection.limits, timeout=timeout)
+        assert self.open_source is not None  # noqa: S101 - without one there is a connection
+        return self.open_source(settings)
 
     def _open_forecaster(self, settings: WorkloadSettings) -> tuple[Forecaster, httpx.AsyncClient | None]:
         forecast = settings.forecast
@@ -232,22 +297,22 @@ class RunnerBuilder:
             client = open_model_client(forecast.model_url)
             return HttpForecaster(client, forecast.model_timeout), client
         kind = MODELS[str(forecast.model)]
-        model, steered = kind.make(forecast.timezone), workload_of(settings).service_level
-        if steered is not None and isinstance(model, TrainableModel):
-            return self._begin_learning(model, steered), None
+        model, service_level = kind.make(forecast.timezone), workload_of(settings).service_level
+        if service_level is not None and isinstance(model, TrainableModel):
+            return self._make_trained(model, service_level), None
         return InProcessForecaster(model, self.computing if kind.heavy else None), None
 
-    def _begin_learning(self, model: TrainableModel, steered: ServiceLevelSettings) -> Forecaster:
+    def _make_trained(self, model: TrainableModel, service_level: ServiceLevelSettings) -> Forecaster:
         def learn(history: Series, made_at: datetime, steps: int) -> UncertaintyState:
-            window, lead_steps = steered.window(history.step), steered.lead_steps(history.step)
+            window, lead_steps = service_level.window(history.step), service_level.lead_steps(history.step)
             with observe_seconds(self.metrics.learn_seconds.labels(model.name).observe):
                 return warm_up(model, history, steps, window, lead_steps=lead_steps, made_at=made_at)
 
-        return TrainedForecaster(InProcessForecaster(InferenceOnly(model), self.computing), learn, self.learning)
+        return TrainedForecaster(InProcessForecaster(InferenceOnly(model), self.computing), learn, self.training)
 
 
 def prometheus_access(url: str, login: PrometheusLogin) -> PrometheusAccess:
-    """The way to the Prometheus at ``url``, as the settings say."""
+    """How to reach the Prometheus at ``url`` and log in."""
     return PrometheusAccess(
         url=url,
         username=login.username,
@@ -262,17 +327,12 @@ def prometheus_access(url: str, login: PrometheusLogin) -> PrometheusAccess:
     )
 
 
-def _same(connection: DataSourceConnection | None, settings: DataSourceSettings) -> DataSourceConnection | None:
+def _unchanged(connection: DataSourceConnection | None, settings: DataSourceSettings) -> DataSourceConnection | None:
     return connection if connection is not None and connection.settings == settings else None
 
 
-def _passes_on(parts: Parts, name: str, successor: WorkloadRunner | None) -> bool:
-    """Whether the ``successor`` of a member has its part of that ``name`` too."""
-    return successor is not None and getattr(successor.parts, name) is getattr(parts, name)
-
-
 def workload_of(settings: WorkloadSettings) -> Workload:
-    """The core's own value of one workload's settings."""
+    """The settings of one workload as the core's planning knows them."""
     serving, policy = settings.serving, settings.plan.policy()
     floor = serving.reactive_headroom if serving.reactive_floor else None
     steering = SteeringSettings(
@@ -282,7 +342,7 @@ def workload_of(settings: WorkloadSettings) -> Workload:
         settings.stale.stale_after,
         observing=serving.mode is Mode.OBSERVE,
     )
-    steered = ServiceLevelSettings(steering, settings.plan.headroom, floor, interval=settings.forecast.interval)
+    service_level = ServiceLevelSettings(steering, settings.plan.headroom, floor, interval=settings.forecast.interval)
     kind = MODELS.get(str(settings.forecast.model))
     return Workload(
         name=settings.key,
@@ -291,13 +351,13 @@ def workload_of(settings: WorkloadSettings) -> Workload:
         lead_time=serving.lead_time,
         policy=policy,
         reactive_headroom=floor,
-        service_level=steered if kind is not None and kind.plans_by_service_level else None,
+        service_level=service_level if kind is not None and kind.plans_by_service_level else None,
         mode=serving.mode,
     )
 
 
 def make_planner(workload: Workload, forecaster: Forecaster) -> Planner:
-    """How the workload's forecasts become plans: steered to a service level, or by a fixed headroom."""
+    """The planner of the workload: by its service level where its model learns, else by a fixed headroom."""
     if workload.service_level is not None and isinstance(forecaster, TrainedForecaster):
         return ServiceLevelPlanner(workload, forecaster.learnt)
     return HeadroomPlanner(workload)

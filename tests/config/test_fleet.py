@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from kedastral import cooperative as unhurried
+from kedastral import cooperative
 from kedastral.errors import ConfigError
 from kedastral.settings.declarations import WorkloadSettings
 from kedastral.settings.resolve import ForecasterSettings, RunSettings, load
@@ -267,10 +267,10 @@ def test_flags_alone_read_again_are_the_same() -> None:
 def test_reading_again_leaves_the_interpreter_to_others_and_garbage_lying(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    count = 3 * unhurried.AT_ONCE
+    count = 3 * cooperative.STEPS_BEFORE_REST
     fleet = load_fleet(write(tmp_path, source(), *(policy(f"w{number}") for number in range(count))))
     collecting: list[bool] = []
-    monkeypatch.setattr(unhurried.time, "sleep", lambda _seconds: collecting.append(gc.isenabled()))
+    monkeypatch.setattr(cooperative.time, "sleep", lambda _seconds: collecting.append(gc.isenabled()))
     assert gc.isenabled()
     assert len(fleet.read_again().settings.workloads) == count
     assert gc.isenabled()

@@ -24,11 +24,10 @@ from kedastral.serving.metrics import Metrics
 from kedastral.serving.remote import ANSWER_WITHIN, FIRST_WAIT, REFRESH_EVERY, RemoteSnapshots
 from kedastral.serving.snapshot_api import Readiness, SnapshotView, create_app
 from kedastral.serving.store import MemoryStore
-from tests.services.parts import START, make_snapshot, wall_clock
+from tests.parts import START, make_snapshot, wall_clock
 
 STORES: dict[str, Callable[[], SnapshotStore]] = {
     "memory": MemoryStore,
-    "memory with a ttl": lambda: MemoryStore(ttl=3600.0),
 }
 
 
@@ -47,7 +46,7 @@ async def test_what_was_put_is_found(autojump_clock: MockClock, store: SnapshotS
     assert dict(store.newest()) == {}
     snapshot = make_snapshot()
     assert await store.put(snapshot) is True
-    await store.follow("shop")
+    await store.track("shop")
     assert store.get("shop") == snapshot
     assert dict(store.newest()) == {"shop": snapshot}
     assert store.get("SHOP") is None
@@ -148,50 +147,6 @@ async def test_concurrent_writers_and_readers_see_whole_snapshots_that_never_go_
     assert {name: found.made_at for name, found in store.newest().items()} == newest
 
 
-async def test_a_snapshot_is_gone_a_ttl_after_it_was_put(autojump_clock: MockClock) -> None:
-    store = MemoryStore(ttl=60.0)
-    await store.put(make_snapshot())
-    await trio.sleep(59.999)
-    assert store.get("shop") is not None
-    assert set(store.newest()) == {"shop"}
-    await trio.sleep(0.002)
-    assert store.get("shop") is None
-    assert dict(store.newest()) == {}
-
-
-async def test_a_put_gives_back_the_memory_of_what_has_expired(autojump_clock: MockClock) -> None:
-    store = MemoryStore(ttl=60.0)
-    for n in range(1000):
-        await store.put(make_snapshot(workload=f"w{n}"))
-    await trio.sleep(30)
-    await store.put(make_snapshot(workload="w0", made_at=at(30)))
-    await trio.sleep(31)
-    await store.put(make_snapshot(workload="new"))
-    assert set(store._kept) == {"w0", "new"}
-
-
-async def test_a_newer_snapshot_lives_a_ttl_of_its_own(autojump_clock: MockClock) -> None:
-    store = MemoryStore(ttl=60.0)
-    await store.put(make_snapshot())
-    await trio.sleep(50)
-    await store.put(make_snapshot(made_at=at(50)))
-    await trio.sleep(50)
-    assert store.get("shop") is not None
-
-
-async def test_after_expiry_an_older_snapshot_is_welcome(autojump_clock: MockClock) -> None:
-    store = MemoryStore(ttl=60.0)
-    await store.put(make_snapshot(made_at=at(30)))
-    await trio.sleep(61)
-    assert await store.put(make_snapshot(made_at=at(0))) is True
-
-
-@pytest.mark.parametrize("ttl", [0.0, -1.0])
-def test_a_ttl_must_be_positive(ttl: float) -> None:
-    with pytest.raises(ValueError, match="ttl"):
-        MemoryStore(ttl=ttl)
-
-
 # --- readers: the stores themselves, and the split scaler's over HTTP ---
 
 
@@ -265,7 +220,7 @@ async def test_a_reader_has_what_it_follows(
     reader, put = reader_and_put
     snapshot = make_snapshot(values=[1.5, 2, 3, 4, 5, 1 / 3])
     await put(snapshot)
-    await reader.follow("shop")
+    await reader.track("shop")
     assert reader.get("shop") == snapshot
     assert dict(reader.newest()) == {"shop": snapshot}
 
@@ -275,7 +230,7 @@ async def test_a_reader_has_nothing_where_there_is_nothing_and_says_so_at_once(
 ) -> None:
     reader, _ = reader_and_put
     began = trio.current_time()
-    await reader.follow("nobody")
+    await reader.track("nobody")
     assert trio.current_time() == began
     assert reader.get("nobody") is None
     assert reader.get("never followed") is None
@@ -286,7 +241,7 @@ async def test_a_reader_sees_newer_snapshots_within_seconds(
     autojump_clock: MockClock, reader_and_put: tuple[SnapshotReader, Put]
 ) -> None:
     reader, put = reader_and_put
-    await reader.follow("shop")
+    await reader.track("shop")
     for n in range(3):
         snapshot = make_snapshot([n], made_at=at(30 * n))
         await put(snapshot)
@@ -294,8 +249,65 @@ async def test_a_reader_sees_newer_snapshots_within_seconds(
         assert reader.get("shop") == snapshot
 
 
+async def wait_and_note(reader: SnapshotReader, workloads: tuple[str, ...], woken: list[float]) -> None:
+    await reader.wait_for_change(*workloads)
+    woken.append(trio.current_time())
+
+
+@pytest.mark.parametrize("workloads", [("shop",), ("pay", "shop")])
+async def test_a_reader_wakes_everybody_who_waits_for_a_change_once_and_nobody_for_another_workload(
+    autojump_clock: MockClock,
+    nursery: trio.Nursery,
+    reader_and_put: tuple[SnapshotReader, Put],
+    workloads: tuple[str, ...],
+) -> None:
+    reader, put = reader_and_put
+    for name in ("shop", "pay", "other"):
+        await reader.track(name)
+    woken: list[float] = []
+    for _ in range(3):
+        nursery.start_soon(wait_and_note, reader, workloads, woken)
+    await put(make_snapshot(workload="other"))
+    await trio.sleep(3 * REFRESH_EVERY)
+    assert woken == []
+    await put(make_snapshot())
+    await trio.sleep(REFRESH_EVERY + 0.1)
+    assert len(woken) == 3
+    nursery.start_soon(wait_and_note, reader, workloads, woken)
+    await trio.sleep(3 * REFRESH_EVERY)
+    assert len(woken) == 3, "what was there before the call is no change"
+    await put(make_snapshot(made_at=at(30)))
+    await trio.sleep(REFRESH_EVERY + 0.1)
+    assert len(woken) == 4
+
+
+async def test_whoever_waits_no_longer_leaves_nothing_behind(
+    autojump_clock: MockClock, reader_and_put: tuple[SnapshotReader, Put]
+) -> None:
+    reader, _ = reader_and_put
+    with trio.move_on_after(1):
+        await reader.wait_for_change("shop", "pay")
+    assert isinstance(reader, MemoryStore | RemoteSnapshots)
+    assert not reader._changes._waiting
+
+
+async def test_a_store_tells_that_a_snapshot_was_forgotten(
+    autojump_clock: MockClock, nursery: trio.Nursery, store: SnapshotStore
+) -> None:
+    await store.put(make_snapshot())
+    woken: list[float] = []
+    nursery.start_soon(wait_and_note, store, ("shop",), woken)
+    await trio.sleep(1)
+    store.forget("nobody")
+    await trio.sleep(1)
+    assert woken == []
+    store.forget("shop")
+    await trio.sleep(1)
+    assert len(woken) == 1
+
+
 async def test_a_missing_snapshot_is_no_failure(autojump_clock: MockClock, remote: Remote) -> None:
-    await remote.reader.follow("shop")
+    await remote.reader.track("shop")
     await trio.sleep(3 * REFRESH_EVERY)
     assert remote.errors == {}
 
@@ -346,7 +358,7 @@ async def test_while_the_forecaster_fails_the_last_snapshot_stays_until_it_comes
     caplog.set_level("INFO", "kedastral.client")
     first, second = make_snapshot(), make_snapshot(made_at=at(30))
     await remote.forecaster.store.put(first)
-    await remote.reader.follow("shop")
+    await remote.reader.track("shop")
     remote.forecaster.answer = answer
     await trio.sleep(10 * REFRESH_EVERY)
     assert remote.reader.get("shop") == first
@@ -367,7 +379,7 @@ async def test_a_snapshot_that_the_forecaster_lost_stays_until_there_is_a_newer_
     caplog.set_level("INFO", "kedastral.client")
     first, second = make_snapshot(), make_snapshot(made_at=at(60))
     await remote.forecaster.store.put(first)
-    await remote.reader.follow("shop")
+    await remote.reader.track("shop")
     for answer in (refuse(httpx.ConnectError("restarting")), say(404, b'{"error":"snapshot not found"}')):
         remote.forecaster.answer = answer
         await trio.sleep(3 * REFRESH_EVERY)
@@ -388,10 +400,10 @@ async def test_a_hung_forecaster_delays_the_first_question_by_a_second_at_most(
 ) -> None:
     remote.forecaster.answer = hang
     began = trio.current_time()
-    await remote.reader.follow("shop")
+    await remote.reader.track("shop")
     assert trio.current_time() - began <= FIRST_WAIT == 1.0
     began = trio.current_time()
-    await remote.reader.follow("shop")
+    await remote.reader.track("shop")
     assert trio.current_time() == began
 
 
@@ -409,7 +421,7 @@ async def test_whoever_asks_during_the_first_read_waits_for_it_too(autojump_cloc
 
     async def ask(after: float) -> None:
         await trio.sleep(after)
-        await remote.reader.follow("shop")
+        await remote.reader.track("shop")
         found.append(remote.reader.get("shop"))
 
     async with trio.open_nursery() as nursery:
@@ -423,9 +435,9 @@ async def test_a_first_question_that_was_given_up_does_not_hold_up_the_next(
 ) -> None:
     remote.forecaster.answer = hang
     with trio.move_on_after(0.2):
-        await remote.reader.follow("shop")
+        await remote.reader.track("shop")
     began = trio.current_time()
-    await remote.reader.follow("shop")
+    await remote.reader.track("shop")
     assert trio.current_time() == began
 
 
@@ -444,8 +456,8 @@ async def test_a_hung_forecaster_keeps_no_reader_from_another_workloads_snapshot
             remote.forecaster.answer = hang_for_some
 
     remote.forecaster.answer = hang_for_some
-    await remote.reader.follow("hung")
-    await remote.reader.follow("shop")
+    await remote.reader.track("hung")
+    await remote.reader.track("shop")
     snapshot = make_snapshot()
     await remote.forecaster.store.put(snapshot)
     await trio.sleep(REFRESH_EVERY + ANSWER_WITHIN + 0.1)
@@ -453,7 +465,7 @@ async def test_a_hung_forecaster_keeps_no_reader_from_another_workloads_snapshot
 
 
 async def test_a_name_that_fits_in_no_url_is_a_failure_and_no_bug(autojump_clock: MockClock, remote: Remote) -> None:
-    await remote.reader.follow("x" * 100_000)
+    await remote.reader.track("x" * 100_000)
     await trio.sleep(2 * REFRESH_EVERY + 0.1)
     assert remote.errors["unreachable"] >= 2
 
@@ -464,7 +476,7 @@ async def test_what_nobody_asks_for_is_forgotten_and_what_is_asked_for_is_not(
     monkeypatch.setattr(client_module, "FORGET_AFTER", 60.0)
     for name in ("asked", "unasked"):
         await remote.forecaster.store.put(make_snapshot(workload=name))
-        await remote.reader.follow(name)
+        await remote.reader.track(name)
     for _ in range(3):
         await trio.sleep(30)
         remote.reader.get("asked")
@@ -496,12 +508,12 @@ async def test_too_many_workloads_are_refused_and_known_ones_still_followed(
     autojump_clock: MockClock, remote: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_module, "MOST_WORKLOADS", 2)
-    await remote.reader.follow("a")
-    await remote.reader.follow("b")
+    await remote.reader.track("a")
+    await remote.reader.track("b")
     with pytest.raises(RemoteError) as caught:
-        await remote.reader.follow("c")
+        await remote.reader.track("c")
     assert caught.value.reason == "too_many_workloads"
-    await remote.reader.follow("a")
+    await remote.reader.track("a")
 
 
 async def test_at_most_eight_requests_are_made_at_once(autojump_clock: MockClock, remote: Remote) -> None:
@@ -518,7 +530,7 @@ async def test_at_most_eight_requests_are_made_at_once(autojump_clock: MockClock
     remote.forecaster.answer = count
     async with trio.open_nursery() as nursery:
         for n in range(50):
-            nursery.start_soon(remote.reader.follow, f"w{n}")
+            nursery.start_soon(remote.reader.track, f"w{n}")
     await trio.sleep(3 * REFRESH_EVERY)
     assert most == client_module.MOST_AT_ONCE
 
@@ -537,7 +549,7 @@ async def test_of_two_forecasters_behind_one_address_the_newer_snapshot_stays(
         return await httpx.ASGITransport(app).handle_async_request(request)
 
     remote.forecaster.answer = answer_in_turn
-    await remote.reader.follow("shop")
+    await remote.reader.track("shop")
     seen = []
     for _ in range(6):
         await trio.sleep(REFRESH_EVERY + 0.1)
@@ -551,7 +563,7 @@ async def test_after_the_clock_was_set_back_an_older_snapshot_replaces_one_from_
     autojump_clock: MockClock, remote: Remote
 ) -> None:
     await remote.forecaster.store.put(make_snapshot(made_at=at(3600)))
-    await remote.reader.follow("shop")
+    await remote.reader.track("shop")
     after = make_snapshot([7], made_at=at(0))
     await remote.forecaster.store.put(after)
     await trio.sleep(REFRESH_EVERY + 0.1)
@@ -570,11 +582,11 @@ async def test_names_that_nobody_forecasts_do_not_delay_the_others(
         return await remote.forecaster.transport.handle_async_request(request)
 
     await remote.forecaster.store.put(make_snapshot())
-    await remote.reader.follow("shop")
+    await remote.reader.track("shop")
     remote.forecaster.answer = answer_slowly
     async with trio.open_nursery() as nursery:
         for n in range(200):
-            nursery.start_soon(remote.reader.follow, f"unknown {n}")
+            nursery.start_soon(remote.reader.track, f"unknown {n}")
     remote.forecaster.asked.clear()
     for n in range(1, 20):
         newer = make_snapshot(made_at=at(30 * n))

@@ -7,7 +7,7 @@ import pytest
 
 from kedastral.core.planning.status import LONGEST, Failure, LastFailure
 from kedastral.errors import ModelError, QueryError, SourceError
-from tests.services.parts import make_snapshot
+from tests.parts import make_snapshot
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 REFUSED = QueryError("HTTP 400", reason="refused", refusal="HTTP 400")

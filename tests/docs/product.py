@@ -38,8 +38,11 @@ class NoSnapshots:
     def newest(self) -> dict[str, Snapshot]:
         return {}
 
-    async def follow(self, workload: str) -> None:
+    async def track(self, workload: str) -> None:
         del workload
+
+    async def wait_for_change(self, *workloads: str) -> None:
+        raise NotImplementedError
 
 
 def flags_of(command: str) -> set[str]:

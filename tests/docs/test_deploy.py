@@ -10,7 +10,7 @@ import attrs
 import pytest
 import yaml
 
-from kedastral.app import STOP_WITHIN
+from kedastral.app import MAX_STOP_SECONDS
 from kedastral.core.serving import OnStale
 from kedastral.serving.scaler import TARGET
 from kedastral.settings.resolve import RunSettings, load
@@ -156,7 +156,7 @@ def test_liveness_never_depends_on_readiness(container: dict[str, Any]) -> None:
 
 
 def test_the_grace_period_is_longer_than_the_drain(pod: dict[str, Any], container: dict[str, Any]) -> None:
-    assert STOP_WITHIN <= PROMISED_DRAIN < pod["terminationGracePeriodSeconds"]
+    assert MAX_STOP_SECONDS <= PROMISED_DRAIN < pod["terminationGracePeriodSeconds"]
     assert "lifecycle" not in container, "a preStop hook takes time from the grace period: add it here"
 
 

@@ -22,7 +22,7 @@ from kedastral.settings.types import HttpUrl
 from tests.docs.pages import PAGES, ROOT, bare, blocks, read, tables
 from tests.loop import timelines
 from tests.loop.formula import Formula
-from tests.services.parts import START
+from tests.parts import START
 
 KEDA_PAGE = ROOT / "docs" / "keda.md"
 OURS = ("external", "external-push")

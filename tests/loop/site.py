@@ -22,11 +22,10 @@ from kedastral.grpclib_trio import Server
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.scaler import ExternalScaler, Scaler
 from kedastral.serving.store import MemoryStore
-from kedastral.workloads.resolver import FixedResolver
 from kedastral.workloads.tick import ForecastLoop, GuardedTick
 from kedastral.workloads.ticker import run_ticker
 from tests.grpclib_trio.peers import MemoryListener
-from tests.services.parts import START, wall_clock
+from tests.parts import START, FixedResolver, wall_clock
 
 from .keda import UnreachableError
 
@@ -101,7 +100,7 @@ class RecordingStore(MemoryStore):
 
     def lose(self) -> None:
         """As a process that starts anew."""
-        self._kept.clear()
+        self._snapshots.clear()
 
 
 @attrs.define(eq=False)
@@ -139,7 +138,6 @@ class Site:
     async def _live(self) -> None:
         self.store.lose()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.service.board.run)
             nursery.start_soon(self._serve)
             nursery.start_soon(run_ticker, self.make_tick().tick, INTERVAL)
 

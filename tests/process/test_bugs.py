@@ -14,8 +14,8 @@ from kedastral import app
 from kedastral.adapters.prometheus.source import PrometheusSource
 from kedastral.cli import main
 from kedastral.grpclib_trio import Server
-from kedastral.serving.activity import ActivityNotifier
 from kedastral.trio_connections import Acceptor
+from kedastral.workloads.scaledobject_workloads import FleetResolver
 
 from .running import ANY_PORT
 
@@ -37,14 +37,14 @@ async def fail_later(*_arguments: Any, task_status: Any, **_more: Any) -> None:
     ("holder", "name", "bug"),
     [
         (PrometheusSource, "history", fail),
-        (ActivityNotifier, "run", fail_later),
+        (FleetResolver, "run", fail_later),
         (Server, "serve", fail_later),
         (Server, "serve", fail),
         (app, "serve_http", fail_later),
         (Acceptor, "run", fail),
         (app, "stop_on_signal", fail_later),
     ],
-    ids=["a tick", "the board", "gRPC", "gRPC's start", "HTTP", "accepting", "the signal task"],
+    ids=["a tick", "the resolver", "gRPC", "gRPC's start", "HTTP", "accepting", "the signal task"],
 )
 def test_it_ends_the_process_with_its_traceback_in_the_log(
     monkeypatch: pytest.MonkeyPatch, holder: Any, name: str, bug: Any

@@ -24,8 +24,7 @@ from kedastral.serving.metrics import Metrics
 from kedastral.serving.store import MemoryStore
 from kedastral.workloads.tick import ForecastLoop, GuardedTick, HeadroomPlanner, Workload
 from kedastral.workloads.ticker import run_ticker
-
-from .parts import START, StubForecaster, StubSource, make_history, wall_clock
+from tests.parts import START, StubForecaster, StubSource, make_history, wall_clock
 
 POLICY = PlanPolicy(target_per_pod=100, headroom=1.2, bounds=ReplicaBounds(1, 50), prewarm_steps=0)
 

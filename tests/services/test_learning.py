@@ -19,7 +19,7 @@ from kedastral.core.series import Series
 from kedastral.errors import ModelError, NotFittedError
 from kedastral.models.auto import AutoModel
 from kedastral.workloads.training import TrainedForecaster, TrainingQueue
-from tests.services.parts import START, make_history
+from tests.parts import START, make_history
 
 HISTORY = make_history(*range(100, 150))
 LEARNING = ForecastStatus(StatusCode.LEARNING, "learning from 50 min of history")

@@ -25,7 +25,7 @@ from kedastral.serving.metrics import Metrics
 from kedastral.serving.store import MemoryStore
 from kedastral.wire import write_snapshot
 from kedastral.workloads.tick import ForecastLoop, ServiceLevelPlanner
-from tests.services.parts import wall_clock
+from tests.parts import wall_clock
 
 POLICY = PlanPolicy(100.0, bounds=ReplicaBounds(1, 50))
 WORKLOAD = Workload("shop", "rps", 30, 300.0, POLICY, service_level=ServiceLevelSettings(SteeringSettings(POLICY)))

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Asks Prometheus' query API: the request, its retries, and an error in one clear line for all that can go wrong."""
 
-import gc
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
@@ -21,6 +20,7 @@ from kedastral.adapters.http import (
 )
 from kedastral.adapters.prometheus.answer import QueryResponse, RefusedError, error_words, parse_answer
 from kedastral.adapters.prometheus.limits import RequestLimits, TimeBudget, Turn
+from kedastral.cooperative import without_garbage_collection
 from kedastral.errors import NotServedError, QueryError, SourceError
 
 RETRY_PAUSES = (0.1, 0.3)
@@ -112,14 +112,8 @@ class PrometheusApi:
         )
 
     def _read_uncollected(self, question: Question, parse: Callable[[], T]) -> T:
-        # So many lists at once set off one garbage collection after the other, each over all that the process holds.
-        was_on = gc.isenabled()
-        gc.disable()
-        try:
+        with without_garbage_collection():
             return self.read(question, parse)
-        finally:
-            if was_on:
-                gc.enable()
 
     def error(self, question: Question, what: str, reason: str, kind: type[SourceError] = SourceError) -> SourceError:
         """A SourceError that says where, what and for which query."""

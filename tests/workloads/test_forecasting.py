@@ -13,18 +13,18 @@ import pytest
 
 from kedastral.adapters.prometheus.access import PrometheusAccess, open_prometheus_client
 from kedastral.clock import SystemClock
-from kedastral.compose import Common, begin_forecasting
+from kedastral.compose import Common, make_forecasting
 from kedastral.core.series import Series
 from kedastral.core.trigger import ObjectRef
 from kedastral.errors import ConfigError
 from kedastral.serving.scaler import Scaler
 from kedastral.settings.declarations import ScaledObjectSettings, WorkloadSettings
 from kedastral.settings.resolve import ConfiguredFleet
-from kedastral.workloads import runner as members
-from kedastral.workloads import scaledobject_workloads as adoption
-from kedastral.workloads.fleet import Changes, WorkloadRunner
-from kedastral.workloads.reload import Following, Forecasting
-from kedastral.workloads.runner import RunnerBuilder
+from kedastral.workloads import runner, scaledobject_workloads
+from kedastral.workloads.fleet import Changes
+from kedastral.workloads.reload import Forecasting
+from kedastral.workloads.runner import RunnerBuilder, WorkloadRunner
+from kedastral.workloads.scaledobject_workloads import TriggerReader
 from tests.config.fleets import load_fleet, policy, source, write
 
 LOW = {"min": "3", "defaultMin": "1"}
@@ -45,52 +45,50 @@ class Nothing:
 class Rig:
     folder: Path
     forecasting: Forecasting
-    following: Following
 
     def read(self, *documents: str) -> ConfiguredFleet:
         return load_fleet(write(self.folder, *documents))
 
     @property
     def settings(self) -> dict[str, WorkloadSettings]:
-        """Of every member, by key."""
-        members = self.forecasting.fleet.members
-        return {key: one.settings for key, one in members.items() if isinstance(one.settings, WorkloadSettings)}
+        """Of every workload, by key."""
+        return {key: one.settings for key, one in self.forecasting.fleet.runners.items()}
 
 
 @pytest.fixture
 async def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
-    monkeypatch.setattr(adoption, "FIRST_WAIT", 0.0)  # nothing ticks: no first forecast will come
+    monkeypatch.setattr(scaledobject_workloads, "FIRST_WAIT", 0.0)  # nothing ticks: no first forecast will come
     async with AsyncExitStack() as stack:
         configured = load_fleet(write(tmp_path, source(), policy("a"), policy("b")))
-        forecasting = begin_forecasting(configured.settings, Common(SystemClock(), stack), lambda _: Nothing())
-        reader = forecasting.adopt(ScaledObjectSettings(), configured)
-        yield Rig(tmp_path, forecasting, Following(forecasting, configured.warnings, reader))
+        forecasting = make_forecasting(configured.settings, Common(SystemClock(), stack), lambda _: Nothing())
+        forecasting.resolver.reader = TriggerReader(configured, ScaledObjectSettings())
+        yield Rig(tmp_path, forecasting)
 
 
 async def bring(rig: Rig, **metadata: str) -> str:
-    return await rig.forecasting.directory.find(ObjectRef("own", "shop", metadata))
+    return await rig.forecasting.resolver.find(ObjectRef("own", "shop", metadata))
 
 
 async def test_the_fleet_becomes_what_was_read(rig: Rig) -> None:
     read = rig.read(source(), policy("a", min="5"), policy("c"))
-    assert await rig.following.follow(read) == Changes(added=("c",), changed=("a",), removed=("b",))
+    assert await rig.forecasting.apply(read) == Changes(added=("c",), changed=("a",), removed=("b",))
     assert rig.settings["a"].plan.min_replicas == 5
-    assert not await rig.following.follow(read)
+    assert not await rig.forecasting.apply(read)
 
 
 async def test_what_scaled_objects_brought_follows_the_new_data_sources(rig: Rig) -> None:
     key = await bring(rig, query="up")
     assert rig.settings[key].data_source == "prom"
-    await rig.following.follow(rig.read(source("other"), policy("a")))
+    await rig.forecasting.apply(rig.read(source("other"), policy("a")))
     assert rig.settings[key].data_source == "other"
 
 
 async def test_one_that_files_describe_from_now_on_is_theirs(rig: Rig) -> None:
     key = await bring(rig, query="up")
-    assert key not in rig.forecasting.directory.configured
-    await rig.following.follow(rig.read(source(), policy("own", "shop", min="7")))
+    assert key not in rig.forecasting.resolver.configured
+    await rig.forecasting.apply(rig.read(source(), policy("own", "shop", min="7")))
     assert rig.settings[key].plan.min_replicas == 7
-    assert rig.forecasting.directory.configured == {key}
+    assert rig.forecasting.resolver.configured == {key}
 
 
 async def test_what_cannot_be_put_into_effect_leaves_all_as_it_was(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,12 +103,12 @@ async def test_what_cannot_be_put_into_effect_leaves_all_as_it_was(rig: Rig, mon
     monkeypatch.setattr(RunnerBuilder, "build", refuse)
     read = rig.read(source("other"), policy("a", min="5"), policy("c", **LOW))
     with pytest.raises(ConfigError, match="the certificate"):
-        await rig.following.follow(read)
+        await rig.forecasting.apply(read)
     assert rig.settings == before
     assert rig.settings[key].data_source == "prom"
-    assert rig.following.reader is not None
-    assert list(rig.following.reader.configured.settings.sources) == ["prom"]
-    assert rig.following.told == ()
+    assert rig.forecasting.resolver.reader is not None
+    assert list(rig.forecasting.resolver.reader.configured.settings.sources) == ["prom"]
+    assert rig.forecasting.warnings == ()
 
 
 @pytest.mark.parametrize("works", [True, False], ids=["it works", "it is undone"])
@@ -122,24 +120,23 @@ async def test_a_data_source_that_nobody_uses_is_closed_once_it_is_configured_ot
         return clients[-1]
 
     clients: list[httpx.AsyncClient] = []
-    monkeypatch.setattr(members, "open_prometheus_client", open_one)
+    monkeypatch.setattr(runner, "open_prometheus_client", open_one)
     configured = load_fleet(write(tmp_path, source(), source("spare"), policy("a", dataSource="prom")))
     async with AsyncExitStack() as stack:
-        forecasting = begin_forecasting(configured.settings, Common(SystemClock(), stack))
-        following = Following(forecasting, configured.warnings)
+        forecasting = make_forecasting(configured.settings, Common(SystemClock(), stack))
         changed = [source(), source("spare", "  timeout: 7s\n"), policy("a", dataSource="prom")]
         if not works:
             changed.append(policy("b", dataSource="spare", model="http", modelUrl="'http://%zz'", window="2h"))
         read = load_fleet(write(tmp_path, *changed))
         with nullcontext() if works else pytest.raises(ConfigError):
-            await following.follow(read)
+            await forecasting.apply(read)
         assert [client.is_closed for client in clients] == [False, works, not works]
 
 
 async def test_a_warning_is_told_once_for_as_long_as_it_holds(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     low, fine = rig.read(source(), policy("a", **LOW)), rig.read(source(), policy("a"))
     for read, told in ((low, 1), (low, 1), (fine, 1), (low, 2)):
-        await rig.following.follow(read)
+        await rig.forecasting.apply(read)
         assert len([one for one in caplog.records if one.levelno == logging.WARNING]) == told
 
 
@@ -151,16 +148,16 @@ async def test_a_refused_query_is_known_of_its_workload_to_the_metrics_and_to_ke
 
     transport = httpx.MockTransport(refuse)
     monkeypatch.setattr(
-        members, "open_prometheus_client", lambda access: open_prometheus_client(access, transport=transport)
+        runner, "open_prometheus_client", lambda access: open_prometheus_client(access, transport=transport)
     )
     configured = load_fleet(write(tmp_path, source(), policy("a", query="'bad('")))
     async with AsyncExitStack() as stack:
         common = Common(SystemClock(), stack)
-        forecasting = begin_forecasting(configured.settings, common)
-        await forecasting.fleet.members["a"].tick()
+        forecasting = make_forecasting(configured.settings, common)
+        await forecasting.fleet.runners["a"].tick()
         labels = {"workload": "a", "component": "source", "reason": "refused"}
         assert common.metrics.registry.get_sample_value("kedastral_workload_failing", labels) == 1
-        scaler = Scaler(forecasting.fleet.store, common.clock, forecasting.directory)
+        scaler = Scaler(forecasting.fleet.store, common.clock, forecasting.resolver)
         assert scaler.decide("a").reason == (
             "no forecast yet; Prometheus refuses the query: HTTP 400: bad_data: parse error"
         )
@@ -169,7 +166,7 @@ async def test_a_refused_query_is_known_of_its_workload_to_the_metrics_and_to_ke
 async def test_what_is_odd_in_metadata_is_logged_once(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(2):
         await bring(rig, query="up", model="baseline", serviceLevel="0.9")
-        await rig.following.follow(rig.read(source(), policy("a")))
+        await rig.forecasting.apply(rig.read(source(), policy("a")))
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
         (
             "ScaledObject shop/own: trigger metadata: serviceLevel is not used, since baseline plans by headroom; it "

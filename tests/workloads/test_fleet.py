@@ -8,20 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from kedastral.core.serving import StalePolicy
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.store import MemoryStore
-from kedastral.workloads.fleet import Fleet, WorkloadRunner, spread
+from kedastral.workloads.fleet import Fleet, spread
+from kedastral.workloads.runner import WorkloadRunner
+from tests.parts import make_snapshot
 
-from .parts import make_snapshot
+from .runners import make_runner, make_settings, query_of
 
 
 @attrs.define
 class Diary:
-    """What happened in a fleet: ticks begun and ended, members closed, each with its time."""
+    """What happened in a fleet: ticks begun (key, query, time), and runners closed (key, query, the next query)."""
 
-    ticked: list[tuple[str, object, float]] = attrs.field(factory=list)
-    closed: list[tuple[str, object, object]] = attrs.field(factory=list)
+    ticked: list[tuple[str, str, float]] = attrs.field(factory=list)
+    closed: list[tuple[str, str, str | None]] = attrs.field(factory=list)
     running: set[str] = attrs.field(factory=set)
 
     def of(self, key: str) -> list[float]:
@@ -42,13 +43,13 @@ class Rig:
     def _make_fleet(self) -> Fleet:
         return Fleet(self.store, self.metrics)
 
-    def member(
-        self, key: str, settings: object = 1, *, interval: float = 30.0, lasts: float = 0.0, in_vain: bool = False
+    def runner(
+        self, key: str, query: str = "up", *, interval: float = 30.0, lasts: float = 0.0, in_vain: bool = False
     ) -> WorkloadRunner:
         async def tick() -> None:
             assert key not in self.diary.running, "two ticks of one workload at a time"
             self.diary.running.add(key)
-            self.diary.ticked.append((key, settings, trio.current_time()))
+            self.diary.ticked.append((key, query, trio.current_time()))
             try:
                 await trio.sleep(lasts)
                 await self.store.put(make_snapshot(workload=key))
@@ -57,14 +58,9 @@ class Rig:
 
         async def close(successor: WorkloadRunner | None) -> None:
             await trio.sleep(self.closing)
-            self.diary.closed.append((key, settings, None if successor is None else successor.settings))
+            self.diary.closed.append((key, query, query_of(successor)))
 
-        return WorkloadRunner(
-            key, settings, tick, interval, StalePolicy(), close, reads_in_vain=lambda _successor: in_vain
-        )
-
-    def make(self, key: str, _before: WorkloadRunner | None) -> WorkloadRunner:
-        raise AssertionError(f"{key} needs no new member")
+        return make_runner(make_settings(key, query, interval=interval), tick, close, in_vain=in_vain)
 
 
 @pytest.fixture
@@ -77,7 +73,7 @@ async def rig(nursery: trio.Nursery) -> Rig:
 async def test_a_thousand_workloads_tick_each_interval_and_not_all_at_once(autojump_clock: MockClock, rig: Rig) -> None:
     began = trio.current_time()
     for number in range(1000):
-        rig.fleet.put(rig.member(f"shop-{number}"))
+        rig.fleet.put(rig.runner(f"shop-{number}"))
     await trio.sleep(305)
     for number in range(1000):
         ticked = rig.diary.of(f"shop-{number}")
@@ -93,14 +89,14 @@ async def test_a_thousand_workloads_tick_each_interval_and_not_all_at_once(autoj
 
 async def test_a_workload_alone_ticks_on_whole_intervals(autojump_clock: MockClock, rig: Rig) -> None:
     began = trio.current_time()
-    rig.fleet.put(rig.member("shop"))
+    rig.fleet.put(rig.runner("shop"))
     await trio.sleep(100)
     assert rig.diary.of("shop") == [began, began + 30, began + 60, began + 90]
 
 
 async def test_a_slow_workload_delays_no_other(autojump_clock: MockClock, rig: Rig) -> None:
-    rig.fleet.put(rig.member("slow", lasts=1000.0))
-    rig.fleet.put(rig.member("quick"))
+    rig.fleet.put(rig.runner("slow", lasts=1000.0))
+    rig.fleet.put(rig.runner("quick"))
     await trio.sleep(301)
     assert len(rig.diary.of("slow")) == 1
     assert len(rig.diary.of("quick")) >= 10
@@ -108,8 +104,8 @@ async def test_a_slow_workload_delays_no_other(autojump_clock: MockClock, rig: R
 
 async def test_what_is_there_before_the_run_ticks_as_soon_as_it_runs(autojump_clock: MockClock) -> None:
     rig = Rig()
-    rig.fleet.put(rig.member("shop"))
-    rig.fleet.put(rig.member("pay"))
+    rig.fleet.put(rig.runner("shop"))
+    rig.fleet.put(rig.runner("pay"))
     rig.fleet.remove("pay")
     async with trio.open_nursery() as nursery:
         await nursery.start(rig.fleet.run)
@@ -120,14 +116,14 @@ async def test_what_is_there_before_the_run_ticks_as_soon_as_it_runs(autojump_cl
 
 async def test_a_successor_ticks_at_once_and_never_beside_its_predecessor(autojump_clock: MockClock, rig: Rig) -> None:
     began = trio.current_time()
-    rig.fleet.put(rig.member("shop", "old", lasts=10.0))
+    rig.fleet.put(rig.runner("shop", "old", lasts=10.0))
     await trio.sleep(3)
-    rig.fleet.put(rig.member("shop", "new"))
+    rig.fleet.put(rig.runner("shop", "new"))
     await trio.sleep(20)
     assert rig.diary.ticked == [("shop", "old", began), ("shop", "new", began + 10)]
     assert rig.diary.closed == [("shop", "old", "new")]
     await trio.sleep(10)
-    rig.fleet.put(rig.member("shop", "newest"))
+    rig.fleet.put(rig.runner("shop", "newest"))
     await trio.sleep(0.5)
     assert rig.diary.ticked[-1] == ("shop", "newest", began + 33)
 
@@ -136,9 +132,9 @@ async def test_a_tick_that_reads_in_vain_is_given_up_and_the_successor_ticks_at_
     autojump_clock: MockClock, rig: Rig
 ) -> None:
     began = trio.current_time()
-    rig.fleet.put(rig.member("shop", "old", lasts=1000.0, in_vain=True))
+    rig.fleet.put(rig.runner("shop", "old", lasts=1000.0, in_vain=True))
     await trio.sleep(65)
-    rig.fleet.put(rig.member("shop", "new", lasts=10.0))
+    rig.fleet.put(rig.runner("shop", "new", lasts=10.0))
     await trio.sleep(1)
     assert rig.diary.ticked == [("shop", "old", began), ("shop", "new", began + 65)]
     assert rig.diary.closed == [("shop", "old", "new")]
@@ -146,11 +142,11 @@ async def test_a_tick_that_reads_in_vain_is_given_up_and_the_successor_ticks_at_
     assert missed(rig, "shop") == 2
     await trio.sleep(10)
     assert rig.store.get("shop") is not None
-    rig.fleet.put(rig.member("pay", lasts=1000.0, in_vain=True))
+    rig.fleet.put(rig.runner("pay", lasts=1000.0, in_vain=True))
     await trio.sleep(1)
     rig.fleet.remove("pay")
     await trio.sleep(1)
-    assert rig.diary.closed[1:] == [("pay", 1, None)]
+    assert rig.diary.closed[1:] == [("pay", "up", None)]
 
 
 def missed(rig: Rig, key: str) -> float:
@@ -159,19 +155,19 @@ def missed(rig: Rig, key: str) -> float:
 
 async def test_whoever_is_replaced_before_it_ticked_is_closed_too(autojump_clock: MockClock, rig: Rig) -> None:
     rig.closing = 5.0
-    rig.fleet.put(rig.member("shop", "first", lasts=100.0))
+    rig.fleet.put(rig.runner("shop", "first", lasts=100.0))
     await trio.sleep(1)
-    for settings in ("second", "third"):
-        rig.fleet.put(rig.member("shop", settings))
+    for query in ("second", "third"):
+        rig.fleet.put(rig.runner("shop", query))
     await trio.sleep(101)  # the first is being closed
-    rig.fleet.put(rig.member("shop", "fourth"))
+    rig.fleet.put(rig.runner("shop", "fourth"))
     await trio.sleep(20)
     assert rig.diary.closed == [
         ("shop", "first", "second"),
         ("shop", "second", "third"),
         ("shop", "third", "fourth"),
     ]
-    assert [settings for _, settings, _ in rig.diary.ticked] == ["first", "fourth"]
+    assert [query for _, query, _ in rig.diary.ticked] == ["first", "fourth"]
 
 
 @given(
@@ -188,7 +184,7 @@ def test_whatever_comes_and_goes_everyone_is_closed_once_and_in_order(
 ) -> None:
     rig = Rig()
     rig.closing = closing
-    put: list[object] = []
+    put: list[str] = []
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
@@ -196,34 +192,34 @@ def test_whatever_comes_and_goes_everyone_is_closed_once_and_in_order(
                 if number == 2:
                     await nursery.start(rig.fleet.run)
                 if what == "put":
-                    rig.fleet.put(rig.member("shop", number, lasts=lasts, in_vain=in_vain))
-                    put.append(number)
-                elif "shop" in rig.fleet.members:
+                    rig.fleet.put(rig.runner("shop", str(number), lasts=lasts, in_vain=in_vain))
+                    put.append(str(number))
+                elif "shop" in rig.fleet.runners:
                     rig.fleet.remove("shop")
                 await trio.sleep(wait)
             if len(steps) <= 2:
                 await nursery.start(rig.fleet.run)
-            if "shop" in rig.fleet.members:
+            if "shop" in rig.fleet.runners:
                 rig.fleet.remove("shop")
             await trio.sleep(100)
             nursery.cancel_scope.cancel()
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
-    assert [settings for _, settings, _ in rig.diary.closed] == put
+    assert [query for _, query, _ in rig.diary.closed] == put
     assert rig.store.get("shop") is None
 
 
 async def test_what_is_removed_is_forgotten_at_once_and_after_its_tick(autojump_clock: MockClock, rig: Rig) -> None:
-    rig.fleet.put(rig.member("shop", lasts=10.0))
+    rig.fleet.put(rig.runner("shop", lasts=10.0))
     await trio.sleep(35)
     assert rig.store.get("shop") is not None
     rig.metrics.returned_replicas.labels("shop").set(3)
     rig.fleet.remove("shop")  # in the middle of its second tick, which will still publish
     assert rig.store.get("shop") is None
-    assert "shop" not in rig.fleet.members
+    assert "shop" not in rig.fleet.runners
     await trio.sleep(6)
     assert rig.store.get("shop") is None
-    assert rig.diary.closed == [("shop", 1, None)]
+    assert rig.diary.closed == [("shop", "up", None)]
     assert 'workload="shop"' not in str([list(family.samples) for family in rig.metrics.registry.collect()])
     await trio.sleep(100)
     assert len(rig.diary.of("shop")) == 2
@@ -231,10 +227,10 @@ async def test_what_is_removed_is_forgotten_at_once_and_after_its_tick(autojump_
 
 async def test_one_that_comes_back_before_its_tick_has_ended_lives_on(autojump_clock: MockClock, rig: Rig) -> None:
     began = trio.current_time()
-    rig.fleet.put(rig.member("shop", "old", lasts=10.0))
+    rig.fleet.put(rig.runner("shop", "old", lasts=10.0))
     await trio.sleep(3)
     rig.fleet.remove("shop")
-    rig.fleet.put(rig.member("shop", "new"))
+    rig.fleet.put(rig.runner("shop", "new"))
     await trio.sleep(50)
     assert rig.diary.ticked[:2] == [("shop", "old", began), ("shop", "new", began + 10)]
     assert len(rig.diary.ticked) == 3
@@ -242,7 +238,7 @@ async def test_one_that_comes_back_before_its_tick_has_ended_lives_on(autojump_c
 
 
 async def test_the_lag_of_every_beat_is_observed(autojump_clock: MockClock, rig: Rig) -> None:
-    rig.fleet.put(rig.member("shop"))
+    rig.fleet.put(rig.runner("shop"))
     await trio.sleep(100)
     [count] = [
         sample.value
@@ -259,7 +255,7 @@ async def test_what_leaves_a_tick_leaves_the_fleet(autojump_clock: MockClock) ->
     async def explode() -> None:
         raise ZeroDivisionError("a bug")
 
-    rig.fleet.put(attrs.evolve(rig.member("shop"), tick=explode))
+    rig.fleet.put(attrs.evolve(rig.runner("shop"), tick=explode))
     with pytest.RaisesGroup(ZeroDivisionError):
         await rig.fleet.run()
 

@@ -16,8 +16,7 @@ from kedastral.secrets import Secret
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.snapshot_api import Readiness, SnapshotView, TokenGate, create_app
 from kedastral.serving.store import MemoryStore
-
-from .parts import make_snapshot, wall_clock
+from tests.parts import make_snapshot, wall_clock
 
 SHOWN = ("/forecast/current?workload=shop", "/metrics")
 

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Workloads that ScaledObjects bring: taken in, changed, refused, forgotten; on the virtual clock."""
+"""Workloads that ScaledObjects describe: registered, changed, refused, removed; on the virtual clock."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 import attrs
 import pytest
 import trio
 from trio.testing import MockClock
 
-from kedastral.core.serving import OnStale, StalePolicy
+from kedastral.core.serving import OnStale
 from kedastral.core.trigger import ObjectRef, find_said
 from kedastral.errors import (
     BadTriggerError,
@@ -20,122 +21,135 @@ from kedastral.errors import (
 )
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.store import MemoryStore
-from kedastral.workloads.fleet import Fleet, WorkloadRunner
-from kedastral.workloads.scaledobject_workloads import FORGET_AFTER, SWEEP_EVERY, Adoption, FleetResolver
+from kedastral.settings.declarations import ScaledObjectSettings, WorkloadSettings
+from kedastral.settings.resolve import RunSettings, load
+from kedastral.workloads.fleet import Fleet
+from kedastral.workloads.runner import WorkloadRunner
+from kedastral.workloads.scaledobject_workloads import REMOVE_AFTER, SWEEP_EVERY, FleetResolver, TriggerReader
+from tests.parts import make_snapshot, wall_clock
 
-from .parts import make_snapshot, wall_clock
+from .runners import StubBuilder, make_runner, make_settings
 
-
-@attrs.frozen
-class Said:
-    """What metadata say of a workload."""
-
-    key: str
-    query: str
-    source: str = "main"
+GIVEN = {"WORKLOAD": "shop", "PROM_URL": "http://prometheus:9090", "PROM_QUERY": "up"}
+CONFIGURED = load(RunSettings, {}, GIVEN).settings.fleet
 
 
-def brings(metadata: Mapping[str, str]) -> bool:
-    return "query" in metadata or "queryFromEnv" in metadata
+@attrs.define
+class StubReader(TriggerReader):
+    """Reads by ``say``."""
 
+    say: Callable[[ObjectRef], WorkloadSettings] = attrs.field(kw_only=True)
 
-def describes(metadata: Mapping[str, str]) -> bool:
-    return "query" in metadata or "leadTime" in metadata
+    def read(self, ref: ObjectRef) -> WorkloadSettings:
+        return self.say(ref)
 
 
 @attrs.define
 class Rig:
-    """A directory that takes in what ScaledObjects bring, and remembers what was read and made."""
+    """A resolver that registers what ScaledObjects describe, and remembers what was read; all runners ``tick``."""
 
     sources: set[str] = attrs.field(factory=lambda: {"main"})
-    most: int = 3
+    max_workloads: int = 3
     read: list[ObjectRef] = attrs.field(factory=list)
-    made: list[tuple[Said, object]] = attrs.field(factory=list)
     fleet: Fleet = attrs.field(factory=lambda: Fleet(MemoryStore(), Metrics()))
-    directory: FleetResolver = attrs.field(init=False)
+    tick: Callable[[str], Awaitable[None]] = attrs.field()
+    builder: StubBuilder = attrs.field(init=False)
+    resolver: FleetResolver = attrs.field(init=False)
 
-    @directory.default
-    def _make_directory(self) -> FleetResolver:
-        return FleetResolver(self.fleet, brings, describes, Adoption(self.read_metadata, self.make, self.most))
+    @tick.default
+    def _tick_without_a_word(self) -> Callable[[str], Awaitable[None]]:
+        async def tick(_key: str) -> None:
+            await trio.lowlevel.checkpoint()
 
-    def read_metadata(self, ref: ObjectRef) -> Said:
+        return tick
+
+    @builder.default
+    def _make_builder(self) -> StubBuilder:
+        return StubBuilder.of(lambda settings, _before: self.runner(settings.key, settings.query))
+
+    @resolver.default
+    def _make_resolver(self) -> FleetResolver:
+        return FleetResolver(self.fleet, self.builder, self.reader(self.read_metadata))
+
+    def reader(self, say: Callable[[ObjectRef], WorkloadSettings]) -> TriggerReader:
+        return StubReader(CONFIGURED, ScaledObjectSettings(max_scaledobject_workloads=self.max_workloads), say=say)
+
+    def read_metadata(self, ref: ObjectRef) -> WorkloadSettings:
         self.read.append(ref)
         source = ref.metadata.get("dataSource", "main")
         if source not in self.sources:
             raise ConfigError([f"dataSource must be one of the configured ones, got {source!r}", "and more"])
-        return Said(f"{ref.namespace}/{ref.workload or ref.name}", str(find_said(ref.metadata, "query")), source)
+        return make_settings(f"{ref.namespace}/{ref.workload or ref.name}", str(find_said(ref.metadata, "query")))
 
-    def make(self, said: Said, before: WorkloadRunner | None) -> WorkloadRunner:
-        self.made.append((said, None if before is None else before.settings))
-        return self.member(said.key, said)
+    def runner(self, key: str, query: str = "configured") -> WorkloadRunner:
+        return make_runner(make_settings(key, query), partial(self._tick, key))
 
-    def member(self, key: str, settings: object) -> WorkloadRunner:
-        async def tick() -> None:
-            await trio.lowlevel.checkpoint()
+    async def _tick(self, key: str) -> None:
+        await self.tick(key)
 
-        async def close(_successor: WorkloadRunner | None) -> None:
-            await trio.lowlevel.checkpoint()
-
-        return WorkloadRunner(key, settings, tick, 30.0, StalePolicy(7.0), close)
+    @property
+    def built(self) -> list[tuple[str, str | None]]:
+        """The queries of all runners that were built, and those before them."""
+        return [(settings.query, before) for settings, before in self.builder.built]
 
     async def ask(self, name: str = "web", namespace: str = "a", **metadata: str) -> str:
-        return await self.directory.find(ObjectRef(name, namespace, metadata))
+        return await self.resolver.find(ObjectRef(name, namespace, metadata))
 
 
 @pytest.fixture
 async def rig(nursery: trio.Nursery) -> Rig:
     rig = Rig()
     await nursery.start(rig.fleet.run)
-    await nursery.start(rig.directory.run)
+    await nursery.start(rig.resolver.run)
     return rig
 
 
 async def test_a_scaled_object_brings_its_workload_at_the_first_question(autojump_clock: MockClock, rig: Rig) -> None:
     assert await rig.ask(query="up") == "a/web"
     assert await rig.ask(query="up", workload="shop") == "a/shop"
-    assert set(rig.fleet.members) == {"a/web", "a/shop"}
-    assert rig.directory.policy_of("a/web") == StalePolicy(7.0)
+    assert set(rig.fleet.runners) == {"a/web", "a/shop"}
+    assert rig.resolver.policy_of("a/web").stale_after == 7.0
 
 
 async def test_the_same_metadata_are_read_once(autojump_clock: MockClock, rig: Rig) -> None:
     for _ in range(5):
         await rig.ask(query="up")
-    assert len(rig.read) == len(rig.made) == 1
+    assert len(rig.read) == len(rig.built) == 1
 
 
 async def test_changed_metadata_change_the_workload(autojump_clock: MockClock, rig: Rig) -> None:
     await rig.ask(query="up")
     await rig.ask(query="down")
-    assert rig.made[1] == (Said("a/web", "down"), Said("a/web", "up"))
+    assert rig.built == [("up", None), ("down", "up")]
     await rig.ask(query="down", activation="3")  # read again, but nothing of the workload has changed
-    assert len(rig.made) == 2
+    assert len(rig.built) == 2
 
 
 async def test_what_nobody_asks_for_is_forgotten_after_an_hour_and_may_come_again(
     autojump_clock: MockClock, rig: Rig
 ) -> None:
-    rig.fleet.put(rig.member("configured", 1))
+    rig.fleet.put(rig.runner("configured"))
     await rig.ask(query="up")
     await rig.ask(query="up", workload="busy")
-    for _ in range(int(FORGET_AFTER / 30) - 1):
+    for _ in range(int(REMOVE_AFTER / 30) - 1):
         await trio.sleep(30)
-        assert "a/web" in rig.fleet.members
+        assert "a/web" in rig.fleet.runners
         await rig.ask(query="up", workload="busy")
     await trio.sleep(2 * SWEEP_EVERY)
-    assert set(rig.fleet.members) == {"a/busy", "configured"}
+    assert set(rig.fleet.runners) == {"a/busy", "configured"}
     assert await rig.ask(query="up") == "a/web"
 
 
 async def test_an_open_stream_keeps_its_workload(autojump_clock: MockClock, rig: Rig) -> None:
     await rig.ask(query="up")
-    for _ in range(3 * int(FORGET_AFTER / 60)):
+    for _ in range(3 * int(REMOVE_AFTER / 60)):
         await trio.sleep(60)
-        rig.directory.note_asked("a/web")  # as each look at a watched stream does
-    assert "a/web" in rig.fleet.members
+        rig.resolver.keep_alive("a/web")  # as each look at a watched stream does
+    assert "a/web" in rig.fleet.runners
 
 
 async def test_of_a_workload_that_is_gone_nothing_is_said(autojump_clock: MockClock, rig: Rig) -> None:
-    assert rig.directory.policy_of("a/gone").on_stale is OnStale.ERROR
+    assert rig.resolver.policy_of("a/gone").on_stale is OnStale.ERROR
 
 
 @pytest.mark.parametrize("metadata", [{"query": "up"}, {"query": "up", "workload": "shop"}])
@@ -143,27 +157,27 @@ async def test_switched_off_a_query_is_refused_with_the_remedy(
     autojump_clock: MockClock, metadata: Mapping[str, str]
 ) -> None:
     rig = Rig()
-    directory = FleetResolver(rig.fleet, brings, describes)
-    rig.fleet.put(rig.member("pay", 1))
-    rig.fleet.put(rig.member("cart", 1))
+    resolver = FleetResolver(rig.fleet, rig.builder)
+    rig.fleet.put(rig.runner("pay"))
+    rig.fleet.put(rig.runner("cart"))
     with pytest.raises(BadTriggerError, match="--allow-scaledobject-workloads"):
-        await directory.find(ObjectRef("web", "a", metadata))
+        await resolver.find(ObjectRef("web", "a", metadata))
 
 
 @pytest.mark.parametrize("metadata", [{"query": "up"}, {"leadTime": "10m"}])
 async def test_who_describes_a_workload_is_not_told_of_the_only_one_there_is(
     autojump_clock: MockClock, rig: Rig, metadata: Mapping[str, str]
 ) -> None:
-    rig.fleet.put(rig.member("pay", 1))
-    off = FleetResolver(rig.fleet, brings, describes)
+    rig.fleet.put(rig.runner("pay"))
+    off = FleetResolver(rig.fleet, rig.builder)
     assert await off.find(ObjectRef("web", "a", {})) == "pay"
     with pytest.raises(BadTriggerError, match="--allow-scaledobject-workloads"):
         await off.find(ObjectRef("web", "a", metadata))
 
 
 async def test_what_stands_beside_a_configured_name_is_not_read(autojump_clock: MockClock, rig: Rig) -> None:
-    rig.fleet.put(rig.member("pay", 1))
-    off = FleetResolver(rig.fleet, brings, describes)
+    rig.fleet.put(rig.runner("pay"))
+    off = FleetResolver(rig.fleet, rig.builder)
     assert await off.find(ObjectRef("web", "a", {"workload": "pay", "query": "up", "leadTime": "10m"})) == "pay"
     assert await rig.ask(workload="pay", leadTime="10m") == "pay"
     assert not rig.read
@@ -172,11 +186,11 @@ async def test_what_stands_beside_a_configured_name_is_not_read(autojump_clock: 
 async def test_metadata_that_cannot_be_used_are_refused_with_every_problem(autojump_clock: MockClock, rig: Rig) -> None:
     with pytest.raises(BadTriggerError, match=r"dataSource must be one of .* got 'other'; and more"):
         await rig.ask(query="up", dataSource="other")
-    assert not rig.fleet.members
+    assert not rig.fleet.runners
     await rig.ask(query="up")
     with pytest.raises(BadTriggerError):
         await rig.ask(query="up", dataSource="other")
-    assert set(rig.fleet.members) == {"a/web"}  # the one before goes on
+    assert set(rig.fleet.runners) == {"a/web"}  # the one before goes on
 
 
 async def test_there_are_only_so_many(autojump_clock: MockClock, rig: Rig) -> None:
@@ -188,7 +202,7 @@ async def test_there_are_only_so_many(autojump_clock: MockClock, rig: Rig) -> No
 
 
 async def test_a_configured_workload_is_never_replaced(autojump_clock: MockClock, rig: Rig) -> None:
-    rig.fleet.put(rig.member("a/shop", 1))
+    rig.fleet.put(rig.runner("a/shop"))
     with pytest.raises(BadTriggerError, match="is configured here already"):
         await rig.ask(query="up", workload="shop")
     assert await rig.ask(workload="shop") == "a/shop"
@@ -219,7 +233,7 @@ async def test_the_default_is_the_only_configured_one(autojump_clock: MockClock,
     await rig.ask(query="up")
     with pytest.raises(BadTriggerError, match="must name its workload"):
         await rig.ask("other")
-    rig.fleet.put(rig.member("shop", 1))
+    rig.fleet.put(rig.runner("shop"))
     assert await rig.ask("other") == "shop"
     with pytest.raises(UnknownWorkloadError):
         await rig.ask("other", workload="nobody")
@@ -230,36 +244,36 @@ async def test_read_again_those_that_cannot_be_any_more_are_let_go(autojump_cloc
     await rig.ask("web", query="up")
     await rig.ask("api", query="up", dataSource="spare")
     rig.sources.remove("spare")
-    await rig.directory.read_again()
-    assert set(rig.fleet.members) == {"a/web"}
+    await rig.resolver.reread()
+    assert set(rig.fleet.runners) == {"a/web"}
     with pytest.raises(BadTriggerError):
         await rig.ask("api", query="up", dataSource="spare")
 
 
 async def test_one_that_is_configured_from_now_on_is_handed_over(autojump_clock: MockClock, rig: Rig) -> None:
     await rig.ask(query="up")
-    rig.directory.hand_over(["a/web", "a/other"])
-    assert rig.directory.configured == {"a/web"}
-    await trio.sleep(FORGET_AFTER + SWEEP_EVERY + 1)
-    assert set(rig.fleet.members) == {"a/web"}
+    for key in ("a/web", "a/other"):
+        rig.resolver.unregister(key)
+    assert rig.resolver.configured == {"a/web"}
+    await trio.sleep(REMOVE_AFTER + SWEEP_EVERY + 1)
+    assert set(rig.fleet.runners) == {"a/web"}
     with pytest.raises(BadTriggerError, match="is configured here already"):
         await rig.ask(query="up")
 
 
 async def test_the_first_question_waits_a_moment_for_the_first_forecast(autojump_clock: MockClock, rig: Rig) -> None:
-    async def publish_soon() -> None:
-        await trio.sleep(0.3)
-        await rig.fleet.store.put(make_snapshot(workload="a/web"))
+    async def tick(key: str) -> None:
+        await trio.sleep(0.3 if key == "a/web" else 100)
+        await rig.fleet.store.put(make_snapshot(workload=key))
 
+    rig.tick = tick
     began = trio.current_time()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(publish_soon)
-        await rig.ask(query="up")
-        assert 0.3 <= trio.current_time() - began < 0.4
-        await rig.ask("slow", query="up")
-        assert trio.current_time() - began == pytest.approx(1.3, abs=0.1)
-        await rig.ask("slow", query="up")  # but not at every question
-        assert trio.current_time() - began == pytest.approx(1.3, abs=0.1)
+    await rig.ask(query="up")
+    assert 0.3 <= trio.current_time() - began < 0.4
+    await rig.ask("slow", query="up")
+    assert trio.current_time() - began == pytest.approx(1.3, abs=0.1)
+    await rig.ask("slow", query="up")  # but not at every question
+    assert trio.current_time() - began == pytest.approx(1.3, abs=0.1)
 
 
 async def test_three_triggers_that_take_turns_are_found_out_too(autojump_clock: MockClock, rig: Rig) -> None:
@@ -272,26 +286,26 @@ async def test_three_triggers_that_take_turns_are_found_out_too(autojump_clock: 
 
 async def test_nobody_but_keda_keeps_a_workload(autojump_clock: MockClock, rig: Rig) -> None:
     await rig.ask(query="up")
-    for _ in range(int(FORGET_AFTER / 60) + 3):
+    for _ in range(int(REMOVE_AFTER / 60) + 3):
         await trio.sleep(60)
-        rig.directory.policy_of("a/web")  # as a probe or a page of HTTP does
-        await rig.directory.read_again()
-    assert not rig.fleet.members
+        rig.resolver.policy_of("a/web")  # as a probe or a page of HTTP does
+        await rig.resolver.reread()
+    assert not rig.fleet.runners
 
 
 async def test_a_hundred_problems_are_told_in_few_words(autojump_clock: MockClock, rig: Rig) -> None:
-    def refuse(_ref: ObjectRef) -> Said:
+    def refuse(_ref: ObjectRef) -> WorkloadSettings:
         raise ConfigError([f"key-{number} is unknown" + "!" * 1000 for number in range(100)])
 
-    directory = FleetResolver(rig.fleet, brings, describes, Adoption(refuse, rig.make, 3))
+    resolver = FleetResolver(rig.fleet, rig.builder, rig.reader(refuse))
     with pytest.raises(BadTriggerError, match="and 92 more") as caught:
-        await directory.find(ObjectRef("web", "a", {"query": "up"}))
+        await resolver.find(ObjectRef("web", "a", {"query": "up"}))
     assert len(str(caught.value)) < 3000
 
 
 def refused(rig: Rig, key: str = "a/web") -> None:
     error = QueryError("at http://prom", reason="refused", refusal="HTTP 400: bad_data: parse error")
-    rig.fleet.members[key].failed.note(error, wall_clock().now())
+    rig.fleet.runners[key].failed.note(error, wall_clock().now())
 
 
 async def test_the_owner_is_told_that_a_changed_query_is_refused_though_the_one_before_gave_a_forecast(
@@ -313,7 +327,7 @@ async def test_the_owner_is_told_how_a_query_is_refused_until_there_is_a_forecas
     with pytest.raises(BadTriggerError, match="Prometheus refuses the query: HTTP 400: bad_data: parse error"):
         await rig.ask(query="up(")
     await rig.fleet.store.put(make_snapshot(workload="a/web"))
-    rig.fleet.members["a/web"].failed.note_success()
+    rig.fleet.runners["a/web"].failed.note_success()
     refused(rig)
     assert await rig.ask(query="up(") == "a/web"  # a forecast is worth more than why there is no newer one
 
@@ -325,7 +339,7 @@ async def test_of_a_query_that_stood_in_a_variable_nothing_is_told_that_quotes_i
     refused(rig)
     with pytest.raises(BadTriggerError, match=r"^its Prometheus refuses the request \(source: refused\)$"):
         await rig.ask(queryFromEnv="up(")
-    failure = rig.directory.failure_of("a/web")
+    failure = rig.resolver.failure_of("a/web")
     assert failure is not None
     assert "parse error" not in failure.words
 
@@ -339,16 +353,15 @@ async def test_a_query_that_was_changed_is_not_blamed_for_the_one_before(autojum
 async def test_nobody_waits_for_the_first_forecast_of_what_has_failed(autojump_clock: MockClock, rig: Rig) -> None:
     began = trio.current_time()
 
-    async def fail_soon() -> None:
+    async def tick(key: str) -> None:
         await trio.sleep(0.3)
-        rig.fleet.members["a/web"].failed.note(SourceError("away", reason="unreachable"), wall_clock().now())
+        rig.fleet.runners[key].failed.note(SourceError("away", reason="unreachable"), wall_clock().now())
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(fail_soon)
-        assert await rig.ask(query="up") == "a/web"
+    rig.tick = tick
+    assert await rig.ask(query="up") == "a/web"
     assert 0.3 <= trio.current_time() - began < 0.4
-    failure = rig.directory.failure_of("a/web")
+    failure = rig.resolver.failure_of("a/web")
     assert failure is not None
     assert failure.words == "its Prometheus cannot be reached (source: unreachable)"
     assert rig.fleet.failing() == {"a/web": failure}
-    assert rig.directory.failure_of("a/gone") is None
+    assert rig.resolver.failure_of("a/gone") is None

@@ -19,15 +19,13 @@ from kedastral.core.serving import Decision, OnStale, StalePolicy
 from kedastral.core.snapshot import Mode, Snapshot
 from kedastral.errors import RemoteError
 from kedastral.grpclib_trio import Server
-from kedastral.serving import scaler as stale_log
-from kedastral.serving.activity import LOOK_EVERY
+from kedastral.serving import scaler as scaler_module
 from kedastral.serving.metrics import Metrics
-from kedastral.serving.scaler import ExternalScaler, Scaler
+from kedastral.serving.scaler import MARGIN, ExternalScaler, Scaler
 from kedastral.serving.store import MemoryStore
-from kedastral.workloads.resolver import FixedResolver, RemoteResolver
+from kedastral.workloads.resolver import RemoteResolver
 from tests.grpclib_trio.peers import Answer, Client, MemoryListener
-
-from .parts import make_snapshot, wall_clock
+from tests.parts import FixedResolver, make_snapshot, wall_clock
 
 STALE_AFTER = 120.0
 DATA_CALLS = ("GetMetrics", "IsActive", "StreamIsActive")
@@ -96,13 +94,10 @@ def start(nursery: trio.Nursery) -> Any:
     ) -> Keda:
         store, metrics, clock = MemoryStore(), Metrics(), wall_clock()
         policy = policy or StalePolicy(STALE_AFTER)
-        directory = (
-            FixedResolver(frozenset(workloads), policy) if workloads else RemoteResolver(reader or store, policy)
-        )
-        service = ExternalScaler(Scaler(reader or store, clock, directory), metrics)
+        resolver = FixedResolver(frozenset(workloads), policy) if workloads else RemoteResolver(reader or store, policy)
+        service = ExternalScaler(Scaler(reader or store, clock, resolver), metrics)
         listener = MemoryListener()
         server = Server([service], on_call=service.count_call)
-        nursery.start_soon(service.board.run)
         nursery.start_soon(lambda: server.serve([listener], shutdown=trio.Event()))
         return Keda(listener, store, metrics, clock)
 
@@ -331,7 +326,7 @@ async def test_the_activity_stream_tells_the_state_at_once_and_then_every_change
         "true once more where KEDA was told false"
     )
     again = 40.5 + STALE_AFTER + 10
-    assert [at for at, _ in told] == pytest.approx([0, 10.5, 30.5, 40.5, again], abs=LOOK_EVERY + 0.01)
+    assert [at for at, _ in told] == pytest.approx([0, 10.5, 30.5, 40.5, again], abs=0.01 + MARGIN)
 
 
 @pytest.mark.parametrize("on_stale", OnStale)
@@ -345,7 +340,7 @@ async def test_the_activity_stream_is_silent_without_a_plan_also_under_default_m
         await client.until(lambda: bool(client.answers[stream].body))
     assert not client.answers[stream].body
     await keda.put(make_snapshot())
-    with trio.fail_after(2 * LOOK_EVERY):
+    with trio.fail_after(2 * MARGIN):
         await client.until(lambda: bool(client.answers[stream].body))
     [message] = client.answers[stream].read(pb.IsActiveResponse)
     assert message.result is True
@@ -361,7 +356,7 @@ async def test_a_stream_that_was_opened_before_the_first_forecast_finds_the_work
     with trio.move_on_after(5):
         await client.until(lambda: bool(client.answers[stream].body))
     await keda.put(make_snapshot([7], workload="prod/shop"))
-    with trio.fail_after(2 * LOOK_EVERY):
+    with trio.fail_after(2 * MARGIN):
         await client.until(lambda: bool(client.answers[stream].body))
 
 
@@ -445,8 +440,8 @@ async def test_a_first_answer_without_a_forecast_is_told_for_each_workload(
 def test_only_so_many_stale_workloads_are_remembered(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(stale_log, "MOST_REMEMBERED", 2)
-    log, stale = stale_log.StaleLog(), Decision(2, stale=True, reason="no forecast yet")
+    monkeypatch.setattr(scaler_module, "MAX_STALE_REMEMBERED", 2)
+    log, stale = scaler_module.StaleLog(), Decision(2, stale=True, reason="no forecast yet")
     for workload in ("a", "b", "c", "b", "c", "a"):
         log.note(workload, stale, StalePolicy())
     assert [vars(record)["workload"] for record in caplog.records] == ["a", "b", "c", "a"]
@@ -500,7 +495,7 @@ async def test_what_is_only_observed_is_zero_before_the_first_forecast_too(
 
 async def test_too_many_workloads_are_resource_exhausted(autojump_clock: MockClock, start: Any) -> None:
     class Full(MemoryStore):
-        async def follow(self, workload: str) -> None:
+        async def track(self, workload: str) -> None:
             raise RemoteError("more than 10000 workloads are asked for", reason="too_many_workloads")
 
     keda = await start((), reader=Full())

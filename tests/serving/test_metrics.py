@@ -12,7 +12,7 @@ from kedastral.core.planning.status import Failure
 from kedastral.errors import ModelError, RemoteError, SourceError, StoreError
 from kedastral.serving.metrics import Metrics, observe_seconds
 from kedastral.serving.store import MemoryStore
-from tests.services.parts import make_snapshot, wall_clock
+from tests.parts import make_snapshot, wall_clock
 
 CONTRACT = {
     "kedastral_adapter_collect_seconds": ("histogram", {"adapter"}),

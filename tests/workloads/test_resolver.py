@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which workload a ScaledObject means."""
 
-from typing import Any
-
 import pytest
 
 from kedastral.core.serving import StalePolicy
+from kedastral.core.snapshot import Snapshot
 from kedastral.core.trigger import ObjectRef
 from kedastral.errors import BadTriggerError, UnknownWorkloadError
-from kedastral.workloads.resolver import FixedResolver, RemoteResolver, pick_workload
+from kedastral.workloads.resolver import RemoteResolver, pick_workload
+from tests.parts import make_snapshot
 
 KEYS = frozenset({"a/shop", "b/shop", "b/pay", "shop", "search", "a/cart", "c/cart"})
 
@@ -64,32 +64,28 @@ def test_a_single_workload_needs_no_name_and_several_do() -> None:
             pick_workload(of("  "), keys)
 
 
-async def test_a_fixed_directory_answers_all_alike() -> None:
-    policy = StalePolicy(7.0)
-    directory = FixedResolver.of("shop", policy=policy)
-    assert await directory.find(of(None)) == "shop"
-    assert directory.policy_of("shop") is policy
-
-
 class Remote:
-    """A reader with the snapshots of ``there``, which remembers what it was to follow."""
+    """A reader with the snapshots of ``there``, which remembers what it was to track."""
 
     def __init__(self, *there: str) -> None:
         self.there = there
-        self.followed: list[str] = []
+        self.tracked: list[str] = []
 
-    def get(self, workload: str) -> Any:
-        return object() if workload in self.there else None
+    def get(self, workload: str) -> Snapshot | None:
+        return make_snapshot(workload=workload) if workload in self.there else None
 
-    def newest(self) -> dict[str, Any]:
+    def newest(self) -> dict[str, Snapshot]:
         return {}
 
-    async def follow(self, workload: str) -> None:
-        self.followed.append(workload)
+    async def track(self, workload: str) -> None:
+        self.tracked.append(workload)
+
+    async def wait_for_change(self, *workloads: str) -> None:
+        raise NotImplementedError
 
 
 @pytest.mark.parametrize(
-    ("there", "named", "key", "followed"),
+    ("there", "named", "key", "tracked"),
     [
         (["a/shop", "shop"], "shop", "a/shop", ["a/shop"]),
         (["shop"], "shop", "shop", ["a/shop", "shop"]),
@@ -99,8 +95,8 @@ class Remote:
     ],
 )
 async def test_a_split_scaler_looks_in_the_own_namespace_first(
-    there: list[str], named: str | None, key: str, followed: list[str]
+    there: list[str], named: str | None, key: str, tracked: list[str]
 ) -> None:
     reader = Remote(*there)
     assert await RemoteResolver(reader, StalePolicy(), "fallback").find(of(named)) == key
-    assert reader.followed == followed
+    assert reader.tracked == tracked

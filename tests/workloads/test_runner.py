@@ -29,11 +29,11 @@ from kedastral.settings.declarations import (
     WorkloadSettings,
 )
 from kedastral.settings.types import HttpUrl, Name
-from kedastral.workloads.fleet import Fleet, WorkloadRunner
-from kedastral.workloads.runner import DataSources, Parts, RunnerBuilder
+from kedastral.workloads.fleet import Fleet
+from kedastral.workloads.runner import DataSources, RunnerBuilder
 from kedastral.workloads.training import TrainedForecaster, TrainingJob
 from tests.adapters.answers import matrix
-from tests.services.parts import START, StubSource, make_history, wall_clock
+from tests.parts import START, StubSource, make_history, wall_clock
 
 MAIN = DataSourceSettings(name="main", url=HttpUrl("http://prometheus:9090"))
 SPARE = DataSourceSettings(name="spare", url=HttpUrl("http://spare:9090"))
@@ -66,11 +66,6 @@ async def builder() -> AsyncIterator[RunnerBuilder]:
     await sources.close()
 
 
-def parts(member: WorkloadRunner) -> Parts:
-    found: Parts = member.parts
-    return found
-
-
 @pytest.mark.parametrize(
     ("changes", "keeps_history", "keeps_model"),
     [
@@ -93,8 +88,8 @@ async def test_what_a_change_leaves_as_it_was(
 ) -> None:
     before = builder.build(shop())
     after = builder.build(shop(**changes), before)
-    assert (parts(after).source is parts(before).source) is keeps_history
-    assert (parts(after).forecaster is parts(before).forecaster) is keeps_model
+    assert (after.parts.source is before.parts.source) is keeps_history
+    assert (after.parts.forecaster is before.parts.forecaster) is keeps_model
     assert after.key == "prod/shop"
 
 
@@ -102,27 +97,27 @@ async def test_a_data_source_configured_otherwise_is_read_anew_and_the_old_way_c
     builder: RunnerBuilder,
 ) -> None:
     first, second = builder.build(shop()), builder.build(shop(query="other"))
-    old = parts(first).connection
+    old = first.parts.source_identity.connection
     assert old is not None
     builder.sources.replace({"main": attrs.evolve(MAIN, max_concurrent=1), "spare": SPARE})
     await builder.sources.close_unused()
     after = builder.build(shop(), first)
-    assert parts(after).connection is not old
-    assert parts(after).source is not parts(first).source
+    assert after.parts.source_identity.connection is not old
+    assert after.parts.source is not first.parts.source
     await first.close(after)
     assert not old.client.is_closed
     await second.close(None)
     assert old.client.is_closed
-    now = parts(after).connection
+    now = after.parts.source_identity.connection
     assert now is not None
     assert not now.client.is_closed
 
 
 async def test_a_source_that_is_in_use_and_configured_stays_open(builder: RunnerBuilder) -> None:
-    member = builder.build(shop())
-    await member.close(None)
+    runner = builder.build(shop())
+    await runner.close(None)
     connection = builder.sources.use("main")
-    assert connection is parts(member).connection
+    assert connection is runner.parts.source_identity.connection
     assert not connection.client.is_closed
 
 
@@ -136,17 +131,17 @@ async def test_a_replacement_can_be_undone(builder: RunnerBuilder) -> None:
     assert not before.client.is_closed
 
 
-async def test_a_replacement_can_be_undone_though_a_user_of_what_it_left_out_is_gone_meanwhile(
+async def test_a_replacement_can_be_undone_though_a_user_of_what_it_replaced_is_gone_meanwhile(
     builder: RunnerBuilder,
 ) -> None:
     before = builder.sources.use("main")
     undo = builder.sources.replace({"main": attrs.evolve(MAIN, timeout=1.0)})
-    left_out = builder.sources.find("main")
-    await builder.sources.leave(before)
+    replaced = builder.sources.find("main")
+    await builder.sources.release(before)
     undo()
     await builder.sources.close_unused()
     assert builder.sources.find("main") is before
-    assert [before.client.is_closed, left_out.client.is_closed] == [False, True]
+    assert [before.client.is_closed, replaced.client.is_closed] == [False, True]
 
 
 async def test_a_source_that_cannot_be_used_replaces_nothing(builder: RunnerBuilder) -> None:
@@ -157,7 +152,7 @@ async def test_a_source_that_cannot_be_used_replaces_nothing(builder: RunnerBuil
     assert builder.sources.use("main") is before
 
 
-async def test_a_member_knows_whether_its_query_was_ever_answered(builder: RunnerBuilder) -> None:
+async def test_a_runner_knows_whether_its_query_was_ever_answered(builder: RunnerBuilder) -> None:
     first = builder.build(shop())
     assert not first.failed.answered
     first.failed.note_success()
@@ -165,23 +160,23 @@ async def test_a_member_knows_whether_its_query_was_ever_answered(builder: Runne
     assert not builder.build(shop(query="down"), first).failed.answered
 
 
-async def test_a_member_that_ticks_again_fails_no_more_though_the_clock_was_set_back(
+async def test_a_runner_that_ticks_again_fails_no_more_though_the_clock_was_set_back(
     autojump_clock: MockClock, builder: RunnerBuilder
 ) -> None:
     def read(_: WorkloadSettings) -> StubSource:
         return StubSource([SourceError("away", reason="timeout"), make_history(*[7.0] * 30)])
 
     clock = wall_clock()
-    member = attrs.evolve(builder, open_source=read, clock=clock).build(light(1))
-    await member.tick()
-    assert member.failed.value is not None
+    runner = attrs.evolve(builder, open_source=read, clock=clock).build(light(1))
+    await runner.tick()
+    assert runner.failed.value is not None
     clock.start -= timedelta(hours=1)
-    await member.tick()
-    assert builder.store.get(member.key) is not None
-    assert member.failed.value is None
+    await runner.tick()
+    assert builder.store.get(runner.key) is not None
+    assert runner.failed.value is None
 
 
-async def test_a_member_that_cannot_be_made_uses_no_source(builder: RunnerBuilder) -> None:
+async def test_a_runner_that_cannot_be_made_uses_no_source(builder: RunnerBuilder) -> None:
     before = builder.sources.find("main")
     with pytest.raises(ConfigError):
         builder.build(shop(model=ModelName("http"), model_url=HttpUrl("http://%zz"), window=1800.0))
@@ -190,12 +185,12 @@ async def test_a_member_that_cannot_be_made_uses_no_source(builder: RunnerBuilde
     assert before.client.is_closed
 
 
-async def test_the_way_to_an_own_model_is_closed_with_its_last_member(builder: RunnerBuilder) -> None:
+async def test_the_way_to_an_own_model_is_closed_with_its_last_runner(builder: RunnerBuilder) -> None:
     model = {"model": ModelName("http"), "model_url": HttpUrl("http://model:80"), "window": 1800.0}
     first = builder.build(shop(**model))
-    client = parts(first).model_client
+    client = first.parts.model_client
     assert client is not None
-    assert isinstance(parts(first).forecaster, HttpForecaster)
+    assert isinstance(first.parts.forecaster, HttpForecaster)
     second = builder.build(shop(**model, target_per_pod=50.0), first)
     await first.close(second)
     assert not client.is_closed
@@ -205,11 +200,11 @@ async def test_the_way_to_an_own_model_is_closed_with_its_last_member(builder: R
     await third.close(None)
 
 
-async def test_what_was_to_be_learnt_is_dropped_with_the_last_member_that_would_use_it(builder: RunnerBuilder) -> None:
+async def test_what_was_to_be_learnt_is_dropped_with_the_last_runner_that_would_use_it(builder: RunnerBuilder) -> None:
     first = builder.build(shop())
-    forecaster = parts(first).forecaster
+    forecaster = first.parts.forecaster
     assert isinstance(forecaster, TrainedForecaster)
-    builder.learning.put(TrainingJob(UncertaintyState))  # so that the forecaster does not wait for its own
+    builder.training.put(TrainingJob(UncertaintyState))  # so that the forecaster does not wait for its own
     await forecaster.forecast(make_history(*range(100, 150)), START, 3)
     second = builder.build(shop(target_per_pod=50.0), first)
     await first.close(second)
@@ -218,29 +213,29 @@ async def test_what_was_to_be_learnt_is_dropped_with_the_last_member_that_would_
         assert lesson is not None
         assert not lesson.wanted.cancel_called
         await second.close(builder.build(shop(query="other"), second))
-        await nursery.start(builder.learning.run)
+        await nursery.start(builder.training.run)
         with trio.fail_after(10):
             await lesson.done.wait()
         assert lesson.outcome is None
         nursery.cancel_scope.cancel()
 
 
-async def test_a_member_answers_by_its_own_stale_settings_and_ticks_by_its_own_interval(
+async def test_a_runner_answers_by_its_own_stale_settings_and_ticks_by_its_own_interval(
     builder: RunnerBuilder,
 ) -> None:
-    member = builder.build(shop(stale_after=7.0, interval=11.0))
-    assert member.policy.stale_after == 7.0
-    assert member.interval == 11.0
+    runner = builder.build(shop(stale_after=7.0, interval=11.0))
+    assert runner.policy.stale_after == 7.0
+    assert runner.interval == 11.0
 
 
-async def test_a_member_fits_until_its_settings_or_its_data_source_change(builder: RunnerBuilder) -> None:
-    member = builder.build(shop())
-    assert builder.fits(member, shop())
-    assert not builder.fits(member, shop(target_per_pod=50.0))
+async def test_a_runner_fits_until_its_settings_or_its_data_source_change(builder: RunnerBuilder) -> None:
+    runner = builder.build(shop())
+    assert builder.is_current(runner, shop())
+    assert not builder.is_current(runner, shop(target_per_pod=50.0))
     builder.sources.replace({"main": MAIN, "spare": attrs.evolve(SPARE, timeout=1.0)})
-    assert builder.fits(member, shop())
+    assert builder.is_current(runner, shop())
     builder.sources.replace({"main": attrs.evolve(MAIN, url=HttpUrl("http://elsewhere:9090")), "spare": SPARE})
-    assert not builder.fits(member, shop())
+    assert not builder.is_current(runner, shop())
 
 
 class Servers:
@@ -291,7 +286,7 @@ async def test_forty_workloads_moved_off_a_prometheus_that_hangs_tick_at_the_new
     for target in (100.0, 50.0):  # changed a second time before the first change was seen
         for number in range(40):
             key = light(number).key
-            fleet.put(builder.build(light(number, data_source="spare", target_per_pod=target), fleet.members[key]))
+            fleet.put(builder.build(light(number, data_source="spare", target_per_pod=target), fleet.runners[key]))
     await trio.sleep(1)
     assert len(store.newest()) == 40
     sources.replace({"spare": SPARE})

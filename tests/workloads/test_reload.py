@@ -25,7 +25,7 @@ class Files:
     loads: int = 0
     applied: list[str] = attrs.field(factory=list)
 
-    def look(self) -> object:
+    def look(self) -> str:
         self.looks += 1
         return self.text
 
@@ -63,7 +63,7 @@ def rig() -> Rig:
 @pytest.fixture
 async def running(monkeypatch: pytest.MonkeyPatch, rig: Rig, nursery: trio.Nursery) -> Rig:
     """Looks follow each other at once: looking happens in a thread, which no virtual clock waits for."""
-    monkeypatch.setattr(reload, "LOOK_EVERY", 0.001)
+    monkeypatch.setattr(reload, "CHECK_EVERY", 0.001)
     await nursery.start(rig.reloader.run)
     return rig
 
@@ -106,7 +106,7 @@ async def test_what_still_changes_is_not_read_before_it_holds_still(rig: Rig, nu
 
     reloader = Reloader(look, lambda: read.append(rig.files.text), apply, rig.metrics, rig.readiness)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reload, "LOOK_EVERY", 0.001)
+        patch.setattr(reload, "CHECK_EVERY", 0.001)
         await nursery.start(reloader.run)
         await until(lambda: "whole" in read)
     assert "half" not in read
@@ -115,7 +115,7 @@ async def test_what_still_changes_is_not_read_before_it_holds_still(rig: Rig, nu
 
 async def test_whoever_asks_has_it_read_at_once_and_without_a_change(rig: Rig, nursery: trio.Nursery) -> None:
     await nursery.start(rig.reloader.run)  # with its own pace of seconds
-    rig.reloader.ask()
+    rig.reloader.request()
     await until(lambda: rig.files.applied == ["first", "first"])
 
 
@@ -161,5 +161,5 @@ async def test_whoever_asks_is_told_though_it_is_broken_as_before(
     rig.files.text = "refused"
     await nursery.start(rig.reloader.run)
     for told in (2, 3):
-        rig.reloader.ask()
+        rig.reloader.request()
         await until(lambda told=told: len(caplog.records) == told)

@@ -23,8 +23,7 @@ from kedastral.serving.metrics import Metrics
 from kedastral.serving.snapshot_api import Readiness, SnapshotView, create_app
 from kedastral.serving.store import MemoryStore
 from kedastral.workloads.tick import ForecastLoop, Workload
-
-from .parts import StubForecaster, StubSource, make_history, make_snapshot, wall_clock
+from tests.parts import StubForecaster, StubSource, make_history, make_snapshot, wall_clock
 
 ROUTES = ("/forecast/current", "/healthz", "/readyz", "/metrics")
 STALE_AFTER = 120.0
@@ -341,7 +340,7 @@ async def test_the_metrics_of_many_workloads_are_written_in_a_thread(monkeypatch
 
     site.metrics.show_failures(find_failing)
     monkeypatch.setattr(snapshot_api, "_choose_encoder", lambda _accept: (write, "text/plain"))
-    for number in range(snapshot_api.FEW + 1):
+    for number in range(snapshot_api.MAX_WRITTEN_AT_ONCE + 1):
         await site.store.put(make_snapshot(workload=f"shop-{number}"))
         response = await site.client.get("/metrics")
         page = await response.get_data(as_text=True)

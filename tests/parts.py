@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small parts that the tests of the services are put together from."""
+"""Small parts that tests are put together from."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -10,8 +10,12 @@ import trio
 
 from kedastral.clock import AcceleratedClock
 from kedastral.core.forecast import Forecast
+from kedastral.core.planning.status import Failure
 from kedastral.core.series import Observation, Series
+from kedastral.core.serving import StalePolicy
 from kedastral.core.snapshot import Snapshot
+from kedastral.core.trigger import ObjectRef
+from kedastral.workloads.resolver import pick_workload
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -70,3 +74,31 @@ class StubForecaster:
 def make_history(*values: float) -> Series:
     """Load by the minute, the newest a minute before `START`."""
     return Series(datetime(2026, 3, 1, 11, 60 - len(values), tzinfo=UTC), 60.0, np.array(values))
+
+
+@attrs.frozen
+class FixedResolver:
+    """A `kedastral.core.ports.WorkloadResolver` of workloads that are known from the start and answered alike."""
+
+    keys: frozenset[str]
+    policy: StalePolicy = attrs.field(factory=StalePolicy)
+
+    @classmethod
+    def of(cls, *keys: str, policy: StalePolicy | None = None) -> "FixedResolver":
+        return cls(frozenset(keys), policy or StalePolicy())
+
+    async def find(self, ref: ObjectRef) -> str:
+        await trio.lowlevel.checkpoint()
+        return pick_workload(ref, self.keys)
+
+    def keep_alive(self, workload: str) -> None:
+        pass
+
+    def policy_of(self, workload: str) -> StalePolicy:
+        return self.policy
+
+    def failure_of(self, workload: str) -> Failure | None:
+        return None
+
+    def current_key(self, workload: str, namespace: str) -> str:
+        return workload
