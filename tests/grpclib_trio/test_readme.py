@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The example in the package's README runs as it stands, and an independent client gets its answer."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import grpc
+from google.protobuf.wrappers_pb2 import StringValue
+
+import kedastral.grpclib_trio
+
+PACKAGE = Path(kedastral.grpclib_trio.__file__).parent
+PATIENCE = 30.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_the_example_answers_grpcio_and_ends_at_sigterm(tmp_path: Path) -> None:
+    [example] = re.findall(r"^```python\n(.*?)^```$", (PACKAGE / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    program, port = tmp_path / "greeter.py", free_port()
+    program.write_text(example)
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parents[1])}
+    with subprocess.Popen([sys.executable, str(program), str(port)], env=environment) as server:
+        try:
+            with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+                greet = channel.unary_unary(
+                    "/demo.Greeter/Greet",
+                    request_serializer=StringValue.SerializeToString,
+                    response_deserializer=StringValue.FromString,
+                )
+                answer = greet(StringValue(value="Trio"), wait_for_ready=True, timeout=PATIENCE)
+                assert answer.value == "Hello, Trio"
+                server.send_signal(signal.SIGTERM)
+                assert server.wait(PATIENCE) == 0
+        finally:
+            server.kill()
