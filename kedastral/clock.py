@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one place that knows wall-clock time; everything else is handed a `WallClock`.
+"""The only module that reads wall-clock time; everything else is given a `WallClock`.
 
 Two clocks run in the process: wall time, an aware UTC `datetime`, says which minute a forecast is for; Trio's clock
 (``trio.current_time()``, monotonic) says how long to wait. They are never mixed.

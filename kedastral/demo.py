@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo: `run` on an embedded source and a fast clock, and beside it two Deployments to compare.
 
-The forecast, the plan and what KEDA is told come from the very parts that `kedastral run` is made of. Simulated are
-only the load, and what a cluster would add: the HPA with Kubernetes' defaults, and pods that take time to start. Both
-Deployments have the same HPA and the same start-up; one is asked for by Kedastral, the other by a reactive metric.
+The forecast, the plan and the answer to KEDA come from the parts of `kedastral run` itself. Only the load is simulated,
+and what a cluster would add: the HPA with Kubernetes' defaults, and pods that take time to start. Both Deployments have
+the same HPA and the same start-up; one is scaled by Kedastral, the other by a reactive metric.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -43,7 +43,7 @@ REACTIVE_UTILISATION = 0.8
 
 @attrs.define
 class Deployment:
-    """One Deployment under its HPA, and the account of how it has served the load."""
+    """One Deployment under its HPA, and how well it has served the load so far."""
 
     hpa: Hpa
     pods: PodFleet
@@ -59,7 +59,7 @@ class Deployment:
         self.pods.order(at, self.hpa.recommend(at, self.pods.ordered, [metric]))
 
     def serve(self, at: float, load: float, target_per_pod: float, seconds: float) -> None:
-        """Serve ``load`` for ``seconds`` with the pods that are Ready at ``at``, and keep account."""
+        """Serve ``load`` for ``seconds`` with the pods that are Ready at ``at``, and add up what was missing."""
         self.ready = self.pods.ready(at)
         self.missing = max(0.0, load - self.ready * target_per_pod)
         self.missed += self.missing * seconds
@@ -69,7 +69,7 @@ class Deployment:
 
 @attrs.define
 class DemoComparison:
-    """Both Deployments, moved on from one HPA sync to the next by `advance`; loads in requests per second."""
+    """Both Deployments, simulated from one HPA sync to the next by `advance`; loads in requests per second."""
 
     load: SyntheticLoad
     target_per_pod: float
@@ -97,15 +97,15 @@ class DemoComparison:
         )
         return cls(load, plan.target_per_pod, deployment(exact), deployment(tolerant))
 
-    def advance(self, told: int | None) -> None:
-        """One sync: ``told`` is what KEDA is told now, None for an error that makes the HPA hold."""
+    def advance(self, replicas: int | None) -> None:
+        """Simulate one sync of both HPAs: KEDA is given ``replicas``, None for an error that makes the HPA hold."""
         moment = BEGIN + timedelta(seconds=self.at)
         self.load_now = self.load.at(moment)
         measured = self.load.at(moment - MEASURED_BEFORE)
         self.demand += self.load_now * SYNC_PERIOD
         target = self.target_per_pod * REACTIVE_UTILISATION
-        self.predictive.asked, self.reactive.asked = told, int(-(-measured // target))
-        self.predictive.sync(self.at, HpaMetric(None if told is None else float(told)))
+        self.predictive.asked, self.reactive.asked = replicas, int(-(-measured // target))
+        self.predictive.sync(self.at, HpaMetric(None if replicas is None else float(replicas)))
         self.reactive.sync(self.at, HpaMetric(measured, target))
         for one in (self.predictive, self.reactive):
             one.serve(self.at, self.load_now, self.target_per_pod, SYNC_PERIOD)
@@ -124,7 +124,7 @@ class DemoComparison:
 
 @attrs.frozen
 class Demo:
-    """The running demo: the app of `run`, the clock it lives by, and the comparison beside it."""
+    """The running demo: the app of `run`, its clock, and the comparison beside it."""
 
     app: App
     fleet: Fleet
@@ -136,7 +136,7 @@ class Demo:
 
     @property
     def ports(self) -> tuple[int, int]:
-        """Where HTTP and gRPC are served; to be asked before `App.run` hands the sockets on."""
+        """The ports of HTTP and gRPC; read them before `App.run` takes the sockets over."""
         assert self.app.grpc is not None  # noqa: S101 - made with a scaler
         return port_of(self.app.http.listener), port_of(self.app.grpc.listener)
 
@@ -144,8 +144,8 @@ class Demo:
         """The newest snapshot, as served over HTTP."""
         return self.scaler.reader.get(self.workload)
 
-    def told(self) -> int | None:
-        """What KEDA would be told right now."""
+    def replicas_for_keda(self) -> int | None:
+        """The replicas that KEDA would be given right now; None for an error."""
         return self.scaler.decide(self.workload).replicas
 
     def forecast_at_lead(self) -> float | None:
@@ -157,8 +157,8 @@ class Demo:
         index = int((at - snapshot.made_at).total_seconds() / snapshot.forecast.step)
         return float(snapshot.forecast.values[min(index, len(snapshot.forecast.values) - 1)])
 
-    async def learn(self) -> None:
-        """Wait for the app's first forecast, which may take a model a second, and only then let the clock run."""
+    async def wait_for_forecast(self) -> None:
+        """Wait for the app's first forecast, which may take a model a second, and only then start the clock."""
         while self._is_learning():
             await self.fleet.store.wait_for_change(self.workload)
         self.clock.begin()
@@ -172,7 +172,7 @@ class Demo:
         began = trio.current_time() if self.clock.origin is None else self.clock.origin
         while self.comparison.at < duration:
             await trio.sleep_until(began + self.comparison.at / self.clock.speed)
-            self.comparison.advance(self.told())
+            self.comparison.advance(self.replicas_for_keda())
             on_sync()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can go wrong, and what the caller does about it.
+"""All errors that Kedastral raises on purpose, as one tree, and what each means for the user.
 
 ::
 
@@ -19,32 +19,49 @@
         ├── StoreError            the snapshot could not be kept
         └── RemoteError           the forecaster's snapshot could not be read
 
-Any other exception that leaves a service is a bug and ends the process.
+Modules that know nothing of workloads raise ValueErrors of their own (`WireError`, `YamlError`); their callers turn
+these into one of the above. Any other exception that leaves a service is a bug and ends the process.
 """
 
 from collections.abc import Sequence
 
 
 class KedastralError(Exception):
-    """Root of all that Kedastral raises on purpose."""
+    """The root of all errors that Kedastral raises on purpose."""
 
 
 class ConfigError(KedastralError):
-    """Settings that cannot be run with; ``problems`` holds one line for each, all of them at once."""
+    """The settings cannot be used; ``problems`` has one line for each problem, all of them at once."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
 
 
+class UnfitHistoryError(ConfigError):
+    """`backtest` cannot replay this history, whatever the settings."""
+
+
 class BindError(KedastralError):
-    """An address cannot be listened on."""
+    """The process cannot listen on an address."""
+
+
+class BadTriggerError(KedastralError):
+    """The ScaledObject's trigger metadata cannot be used; the message says what to change."""
+
+
+class UnknownWorkloadError(KedastralError):
+    """The ScaledObject names a workload that does not exist."""
+
+
+class TooManyWorkloadsError(KedastralError):
+    """ScaledObjects describe as many workloads as allowed already."""
 
 
 class WorkloadError(KedastralError):
     """Something expected failed for one workload; its next tick tries again.
 
-    ``component`` and ``reason`` are short and of a fixed set: they are labels of ``kedastral_errors_total``.
+    ``component`` and ``reason`` are short words of a fixed set: labels of ``kedastral_errors_total``.
     """
 
     component = "forecaster"
@@ -55,27 +72,31 @@ class WorkloadError(KedastralError):
 
 
 class SourceError(WorkloadError):
-    """The load could not be read, or what came back cannot be forecast from."""
+    """The load could not be read, or the answer cannot be forecast from."""
 
     component = "source"
 
 
 class QueryError(SourceError):
-    """The query itself is refused; ``refusal`` says how, without the address of who refuses it."""
+    """Prometheus rejects the query itself; ``refusal`` is its reason, without its address."""
 
     def __init__(self, message: str, *, reason: str, refusal: str) -> None:
         super().__init__(message, reason=reason)
         self.refusal = refusal
 
 
+class NotServedError(SourceError):
+    """The endpoint is missing (404, 405, 501): the server does not offer this kind of query."""
+
+
 class ModelError(WorkloadError):
-    """The model gave no forecast that can be used."""
+    """The model returned no usable forecast."""
 
     component = "model"
 
 
 class NotFittedError(ModelError):
-    """The model has to learn from this history first, which takes too long for a tick."""
+    """The model must be fitted to this history first, which takes too long for a tick."""
 
 
 class StoreError(WorkloadError):
@@ -88,23 +109,3 @@ class RemoteError(WorkloadError):
     """The split scaler could not read a snapshot from its forecaster."""
 
     component = "client"
-
-
-class UnknownWorkloadError(KedastralError):
-    """The ScaledObject names a workload that is not configured."""
-
-
-class BadTriggerError(KedastralError):
-    """The ScaledObject's trigger metadata cannot be used; the message says what to change."""
-
-
-class TooManyWorkloadsError(KedastralError):
-    """ScaledObjects have brought as many workloads as they may."""
-
-
-class NotServedError(SourceError):
-    """The endpoint is not there (404, 405, 501): what the URL points to does not serve this kind of query."""
-
-
-class UnfitHistoryError(ConfigError):
-    """A history that cannot be replayed, whatever the settings."""

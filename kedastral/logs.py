@@ -2,7 +2,7 @@
 """Logs: one line per event on standard error, as logfmt for people or JSON for machines.
 
 Every module logs through the standard library (``logging.getLogger("kedastral.<component>")``, further fields in
-``extra``); here its records, and those of the libraries, become lines of ``ts, level, component, workload, msg, err``.
+``extra``). This module formats its records, and those of the libraries: ``ts, level, component, workload, msg, err``.
 """
 
 import logging
@@ -16,7 +16,7 @@ import structlog
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 FIRST_KEYS = ("ts", "level", "component", "workload", "msg", "err")
-LONGEST_QUERY = 200
+MAX_QUERY_LENGTH = 200
 _COMPONENTS = {"hypercorn": "http", "kedastral": "app", "quart": "http"}
 _NOISY = dict.fromkeys(("httpx", "httpcore", "hpack", "hypercorn"), logging.WARNING)
 """httpx logs whole URLs, queries included, at info; hpack every header at debug; hypercorn what `app` says already."""
@@ -42,9 +42,9 @@ def configure_logging(level: str, form: str, stream: TextIO | None = None) -> No
 
 
 def cut_query(query: str) -> str:
-    """A query as a log may show it: on one line, at most `LONGEST_QUERY` characters."""
+    """A query as a log may show it: on one line, at most `MAX_QUERY_LENGTH` characters."""
     line = " ".join(query.split())
-    return line if len(line) <= LONGEST_QUERY else line[: LONGEST_QUERY - 1] + "…"
+    return line if len(line) <= MAX_QUERY_LENGTH else line[: MAX_QUERY_LENGTH - 1] + "…"
 
 
 def _name_fields(_logger: object, _method: str, event: Event) -> Event:

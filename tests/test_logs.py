@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kedastral.logs import LONGEST_QUERY, configure_logging, cut_query
+from kedastral.logs import MAX_QUERY_LENGTH, configure_logging, cut_query
 
 FORMATS = ("text", "json")
 log = logging.getLogger("kedastral.forecaster")
@@ -210,7 +210,7 @@ def test_a_warning_of_a_library_is_one_line_too() -> None:
 
 def test_queries_are_cut_and_on_one_line() -> None:
     assert cut_query("sum(\n  rate(x[1m])\n)") == "sum( rate(x[1m]) )"
-    assert cut_query("x" * LONGEST_QUERY) == "x" * LONGEST_QUERY
-    cut = cut_query("x" * (LONGEST_QUERY + 1))
-    assert len(cut) == LONGEST_QUERY == 200
+    assert cut_query("x" * MAX_QUERY_LENGTH) == "x" * MAX_QUERY_LENGTH
+    cut = cut_query("x" * (MAX_QUERY_LENGTH + 1))
+    assert len(cut) == MAX_QUERY_LENGTH == 200
     assert cut.endswith("…")

@@ -34,7 +34,7 @@ async def run_demo(settings: DemoSettings) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_run_app, demo, nursery.cancel_scope)
             with console.status(f"{settings.forecast.model} is learning from the history of the demo's load …"):
-                await demo.learn()
+                await demo.wait_for_forecast()
             if console.is_terminal:
                 await _draw_live(console, demo, settings, screen)
             else:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opening the sockets that servers listen on, before anything else starts, so that a port in use is one clear line."""
+"""Opens the sockets that servers listen on, before anything else starts: a port in use is one clear error line."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ BACKLOG = 1024
 
 
 def open_listener(address: ListenAddress, setting: str) -> socket.socket:
-    """A listening TCP socket; an empty host is every IPv4 and IPv6 address, on one port also where that is 0.
+    """Open a listening TCP socket. An empty host means all IPv4 and IPv6 addresses, on the same port even if it is 0.
 
     ``setting`` is how the user sets the address. Raises BindError.
     """

@@ -63,14 +63,14 @@ async def test_the_demo_asks_the_scaler_that_also_answers_keda() -> None:
         assert isinstance(demo, Demo)
         assert demo.app.grpc is not None
         assert demo.scaler is demo.app.grpc.service.scaler
-        assert demo.told() == settings.stale.default_min  # no forecast yet
+        assert demo.replicas_for_keda() == settings.stale.default_min  # no forecast yet
         assert demo.clock.now() == BEGIN  # time stands still until there is one
         async with trio.open_nursery() as nursery:
             for service in demo.app.background:
                 await nursery.start(service)
-            await demo.learn()
+            await demo.wait_for_forecast()
             assert demo.forecast_at_lead() is not None
-            assert demo.told() == demo.scaler.decide("demo-shop").replicas
+            assert demo.replicas_for_keda() == demo.scaler.decide("demo-shop").replicas
             nursery.cancel_scope.cancel()
 
 
