@@ -29,7 +29,7 @@ test: $(STAMP)  ## the tests
 	$(BIN)/python -m pytest -q
 
 configurations: $(STAMP)  ## 10,000 generated configurations, each loaded or refused; four minutes
-	CONFIGURATIONS=10000 $(BIN)/python -m pytest -q tests/config/test_generated_configurations.py
+	CONFIGURATIONS=10000 $(BIN)/python -m pytest -q tests/settings/test_generated_configurations.py
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .
@@ -50,7 +50,7 @@ proto: $(STAMP)  ## generate kedastral/_proto again
 	$(BIN)/python proto/generate.py
 
 docs: $(STAMP)  ## write the tables of docs/configuration.md and the timelines of docs/keda.md again
-	$(BIN)/python docs/generate.py
+	$(BIN)/python -m docs.generate
 	$(BIN)/python -m tests.loop.timelines
 
 bench: $(STAMP)  ## latencies as JSON, beside their budgets

@@ -4,7 +4,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from kedastral.settings.schema import NumberRange, Setting
+from kedastral.settings.schema import Setting
 from kedastral.settings.sources import (
     API_VERSION,
     POLICY,
@@ -13,7 +13,7 @@ from kedastral.settings.sources import (
     SOURCE,
     SOURCE_KEYS,
     Keys,
-    policy_place,
+    place_in,
 )
 from kedastral.settings.types import LONGEST_NAME, ReadChoice
 
@@ -93,7 +93,6 @@ def _policy_schema() -> Schema:
 
 
 def _source_schema() -> Schema:
-
     schema = _object_of(SOURCE_KEYS)
     auth = schema["properties"]["auth"]
     for path, setting in SECRET_KEYS.items():
@@ -154,19 +153,18 @@ def _schema_of(setting: Setting) -> Schema:
 
 
 def _words(setting: Setting, keys: Keys) -> str:
-    return policy_place("").translate(setting.meaning) if keys is POLICY_KEYS else setting.meaning
+    return place_in(POLICY).translate(setting.meaning) if keys is POLICY_KEYS else setting.meaning
 
 
 def _bounds(setting: Setting) -> Schema:
-    check = setting.check
-    if not isinstance(check, NumberRange):
+    if setting.bounds is None:
         return {}
-    bounds: Schema = {"minimum": check.low}
-    if check.open_low:
-        bounds["exclusiveMinimum"] = True
-    if check.high is not None:
-        bounds["maximum"] = check.high
-    return bounds
+    schema: Schema = {"minimum": setting.bounds.low}
+    if setting.bounds.open_low:
+        schema["exclusiveMinimum"] = True
+    if setting.bounds.high is not None:
+        schema["maximum"] = setting.bounds.high
+    return schema
 
 
 def _described(schema: Schema, meaning: str, default: str | None) -> Schema:

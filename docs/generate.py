@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes what the settings themselves say: ``python docs/generate.py`` (`make docs`).
+"""Writes the parts of the documentation that the settings define: ``python -m docs.generate`` (`make docs`).
 
 In docs/configuration.md, what stands between ``<!-- settings of COMMAND -->`` or ``<!-- keys of KIND -->`` and the next
 ``<!-- end -->`` is replaced; the prose stays. The files of deploy/crds are written as a whole.
@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from docs.crds import PLURALS, Schema, make_crd, make_spec_schema
-from kedastral.cli.main import COMMANDS
+from kedastral.settings.declarations import BY_COMMAND
 from kedastral.settings.schema import Setting, settings_of
 from kedastral.settings.sources import POLICY, SOURCE
 
@@ -36,7 +36,7 @@ def render(page: str) -> str:
 
     def table(found: re.Match[str]) -> str:
         name = found["name"]
-        rows = write_table(COMMANDS[name]) if found["what"] == "settings" else write_keys(name)
+        rows = write_table(BY_COMMAND[name]) if found["what"] == "settings" else write_keys(name)
         return found[1] + rows + found[4]
 
     return _TABLE.sub(table, page)

@@ -18,15 +18,18 @@ from kedastral.serving.remote import RemoteSnapshots
 from kedastral.serving.scaler import ExternalScaler, Scaler
 from kedastral.serving.snapshot_api import Readiness, SnapshotView, TokenGate, create_app
 from kedastral.serving.store import MemoryStore
-from kedastral.settings.declarations import FleetSettings, GrpcTls, HttpAccess, WorkloadSettings
-from kedastral.settings.files import look_at
-from kedastral.settings.resolve import (
+from kedastral.settings.declarations import (
     ConfiguredFleet,
     DemoSettings,
+    FleetSettings,
     ForecasterSettings,
+    GrpcTls,
+    HttpAccess,
     RunSettings,
     ScalerSettings,
+    WorkloadSettings,
 )
+from kedastral.settings.files import look_at
 from kedastral.settings.schema import remedy_of
 from kedastral.tls import RotatingContext, TlsFiles, make_client_context, make_server_context
 from kedastral.workloads.fleet import Fleet
@@ -130,7 +133,7 @@ def make_run_app(settings: RunSettings | DemoSettings, forecasting: Forecasting,
 
 def reload_files(app: App, forecasting: Forecasting, configured: ConfiguredFleet) -> App:
     """``app``, and where it has configuration files, a reloader that applies their changes."""
-    path, forecasting.warnings = configured.origin.path, configured.warnings
+    path, forecasting.warnings = configured.path, configured.warnings
     if path is None:
         return app
     metrics = forecasting.fleet.metrics

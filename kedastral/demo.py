@@ -23,7 +23,7 @@ from kedastral.core.serving import wanted_for
 from kedastral.core.snapshot import Snapshot
 from kedastral.serving.listening import port_of
 from kedastral.serving.scaler import Scaler
-from kedastral.settings.resolve import DemoSettings
+from kedastral.settings.declarations import DemoSettings
 from kedastral.simulation.cluster import PodFleet
 from kedastral.simulation.hpa import Hpa, HpaBehavior, HpaMetric
 from kedastral.workloads.fleet import Fleet

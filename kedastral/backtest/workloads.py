@@ -19,9 +19,9 @@ from kedastral.core.series import Series, align_down
 from kedastral.errors import ConfigError, SourceError, UnfitHistoryError
 from kedastral.models import MODELS
 from kedastral.settings.declarations import (
-    AUTO,
     HTTP_MODEL,
     BacktestRules,
+    BacktestSettings,
     DataSourceSettings,
     ForecastSettings,
     HpaKind,
@@ -31,8 +31,7 @@ from kedastral.settings.declarations import (
     StaleSettings,
     WorkloadSettings,
 )
-from kedastral.settings.resolve import BacktestSettings
-from kedastral.settings.types import Seconds, write_duration
+from kedastral.settings.types import AUTO, Seconds, write_duration
 from kedastral.simulation.cluster import KedaTiming
 from kedastral.simulation.hpa import HpaBehavior
 from kedastral.simulation.policies import ForecastSchedule, Remembered, Serving

@@ -4,6 +4,7 @@
 import importlib.util
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich import box
 from rich.console import Console
@@ -42,8 +43,7 @@ from kedastral.backtest.results import (
 from kedastral.backtest.verdict import Verdict
 from kedastral.backtest.workloads import prepare_arenas
 from kedastral.errors import ConfigError
-from kedastral.settings.declarations import BacktestOutput
-from kedastral.settings.resolve import BacktestSettings
+from kedastral.settings.declarations import BacktestOutput, BacktestSettings
 from kedastral.settings.types import write_duration
 
 # --- The tables of a backtest, and its verdict, as a terminal shows them.
@@ -194,7 +194,7 @@ def _require_plots(output: BacktestOutput) -> None:
 def _require_separate_files(settings: BacktestSettings) -> None:
     """No output may take the place of the history, nor of another output, under whatever name."""
     output = settings.output
-    taken = {path.resolve(): f"--csv {path}" for path in settings.history.csv}
+    taken: dict[Path, str] = {path.resolve(): f"--csv {path}" for path in settings.history.csv}
     problems = []
     for flag, path in (("--json", output.json), ("--timeline", output.timeline), ("--report", output.report)):
         if path is None:

@@ -15,7 +15,7 @@ from rich.text import Text
 from kedastral.app import run_until_signal
 from kedastral.core.snapshot import Snapshot
 from kedastral.demo import REACTIVE_UTILISATION, SYNC_PERIOD, Demo, Deployment, open_demo
-from kedastral.settings.resolve import DemoSettings
+from kedastral.settings.declarations import DemoSettings
 
 FRAMES_PER_SECOND = 6
 LINE_EVERY = timedelta(minutes=30)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands: run, forecaster, scaler, demo, backtest, validate."""
+"""The commands run, forecaster, scaler, demo, backtest and validate; what they print on errors, and exit codes."""
 
 import errno
 import gc
@@ -12,35 +12,36 @@ from typing import Any, TypeVar
 
 import click
 import trio
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from kedastral import __version__
 from kedastral.app import App, run_until_signal
-from kedastral.cli.validate import one_line, print_fleet, show_in_effect
+from kedastral.cli.validate import one_line, print_settings
 from kedastral.compose import open_forecaster, open_run, open_scaler
 from kedastral.errors import BindError, ConfigError
 from kedastral.logs import configure_logging
-from kedastral.settings.resolve import (
+from kedastral.settings.declarations import (
     BY_COMMAND,
     BacktestSettings,
     DemoSettings,
     ForecasterSettings,
-    Loaded,
     RunSettings,
     ScalerSettings,
-    load,
-    show,
 )
+from kedastral.settings.resolve import Loaded, load, show
 from kedastral.settings.schema import Setting, settings_of
-
-# --- Settings as click options: every flag, with its variable and default in the help text.
 
 HELP = {"help_option_names": ["-h", "--help"], "ignore_unknown_options": True, "allow_extra_args": True}
 """Unknown flags are let through, so that they are reported beside every other problem and not instead of them."""
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+KEY_SETTINGS = (
+    "config", "workload", "url", "forecaster_url", "model", "lead_time", "interval", "stale_after", "on_stale",
+)  # fmt: skip
+"""What the first line of a process's log shows."""
 
 Command = Callable[..., None]
+T = TypeVar("T")
+Served = TypeVar("Served", RunSettings, ForecasterSettings, ScalerSettings)
+log = logging.getLogger("kedastral.app")
 
 version_option = click.version_option(__version__, prog_name="kedastral", message="%(prog)s %(version)s")
 """``--version``, the same on the program and on each of its commands."""
@@ -71,7 +72,7 @@ def given_flags(context: click.Context) -> dict[str, str]:
 
 
 def unknown_flags(arguments: Sequence[str]) -> list[str]:
-    """The flags among what click could not place; the words after them are taken to be their values."""
+    """The flags among the arguments that click does not know; the words after them are taken for their values."""
     flags = [word.partition("=")[0] for word in arguments if word.startswith("-")]
     return flags or list(arguments[:1])
 
@@ -101,17 +102,6 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-FAILED, MISUSED, INTERRUPTED = 1, 2, 130
-KEY_SETTINGS = (
-    "config", "workload", "url", "forecaster_url", "model", "lead_time", "interval", "stale_after", "on_stale",
-)  # fmt: skip
-SOURCES = {"url": "Prometheus", "model_url": "The model", "forecaster_url": "The forecaster"}
-"""Whom a process asks, by the setting that says where it is."""
-
-T = TypeVar("T")
-log = logging.getLogger("kedastral.app")
-
-
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Predictive autoscaling companion for KEDA: forecasts a workload's load from Prometheus, plans the replicas "
@@ -121,7 +111,7 @@ log = logging.getLogger("kedastral.app")
 )
 @version_option
 def cli() -> None:
-    """The group that the commands hang from."""
+    """The program; its commands follow."""
 
 
 @cli.command(context_settings=HELP)
@@ -177,8 +167,8 @@ def backtest(context: click.Context, /, **_flags: object) -> None:
     from kedastral.cli.backtest import run_backtest  # noqa: PLC0415 - only this command needs it
 
     loaded = _load(BacktestSettings, context)
-    if loaded.settings.fleet is not None:
-        _tell_warnings(loaded.settings.fleet.warnings)
+    if loaded.fleet is not None:
+        _tell_warnings(loaded.fleet.warnings)
     try:
         failed = run_backtest(loaded.settings)
     except KeyboardInterrupt:
@@ -189,22 +179,24 @@ def backtest(context: click.Context, /, **_flags: object) -> None:
         sys.exit(FAILED)
 
 
-COMMANDS: dict[str, type[Any]] = BY_COMMAND
-
-
 @cli.command(context_settings=HELP)
-@click.option("--command", type=click.Choice(list(COMMANDS)), default="run", help="Whose settings to check; run's.")
-@settings_options(*COMMANDS.values())
+@click.option(
+    "--command",
+    type=click.Choice(list(BY_COMMAND)),
+    default="run",
+    show_default=True,
+    help="The command whose settings to check.",
+)
+@settings_options(*BY_COMMAND.values())
 @click.pass_context
 def validate(context: click.Context, /, command: str, **_flags: object) -> None:
     """Check the settings and show what each one is and where it comes from; exit 2 if any is wrong."""
     del context.params["command"]
-    loaded = _load(COMMANDS[command], context)
-    _print_settings(command, loaded)
+    print_settings(command, _load(BY_COMMAND[command], context))
 
 
 def main() -> None:
-    """The program. Exit code 0: all went well, 1: it failed, 2: it was told something wrong."""
+    """The program. Exit code 0: success; 1: it failed; 2: wrong options or configuration; 130: interrupted."""
     try:
         _run_command()
     except OSError as error:
@@ -213,7 +205,7 @@ def main() -> None:
         _complain(f"cannot write: {os.strerror(error.errno).lower()}")
         sys.exit(FAILED)
     finally:
-        _let_go_of_outputs()
+        _flush_outputs()
 
 
 def _run_command() -> None:
@@ -239,9 +231,8 @@ def _load(kind: type[T], context: click.Context) -> Loaded[T]:
     return load(kind, given_flags(context), os.environ, unknown_flags(context.args))
 
 
-def _serve(loaded: Loaded[T], open_app: Callable[[T], AbstractAsyncContextManager[App]]) -> None:
-    settings: Any = loaded.settings
-    configure_logging(settings.logs.level, settings.logs.format)
+def _serve(loaded: Loaded[Served], open_app: Callable[[Served], AbstractAsyncContextManager[App]]) -> None:
+    configure_logging(loaded.settings.logs.level, loaded.settings.logs.format)
 
     async def serve() -> None:
         async with open_app(loaded.settings) as app:
@@ -260,17 +251,14 @@ def _key_settings(loaded: Loaded[Any]) -> dict[str, str]:
     known = {setting.name: setting for setting in settings_of(type(loaded.settings))}
     values = loaded.values
     shown = {name: show(known[name], values[name]) for name in KEY_SETTINGS if values.get(name) is not None}
-    fleet = getattr(loaded.settings, "fleet", None)
-    return shown if fleet is None else {**shown, "workloads": str(len(fleet.settings.workloads))}
+    return shown if loaded.fleet is None else {**shown, "workloads": str(len(loaded.fleet.settings.workloads))}
 
 
 def _exit_cleanly(main: Callable[..., Any], *arguments: object) -> None:
-    """Run ``main``; an error of ours is one line, a bug is a traceback in the log and a failed exit."""
+    """Run ``main``; an expected error is left to the caller, a bug is a traceback in the log and a failed exit."""
     try:
         trio.run(main, *arguments, strict_exception_groups=True)
-    except (BindError, ConfigError):
-        raise
-    except KeyboardInterrupt:
+    except (BindError, ConfigError, KeyboardInterrupt):
         raise
     except BaseException:
         log.critical("the process ends: something unexpected left a service", exc_info=True)
@@ -288,13 +276,13 @@ def _tell_warnings(warnings: Sequence[str]) -> None:
 
 
 def _tell(words: str) -> None:
-    """Say it on stderr; where nobody can hear it, the exit code says enough."""
+    """Write it to stderr; where that is closed, the exit code says enough."""
     with suppress(OSError, ValueError):
         click.echo(words, err=True)
 
 
-def _let_go_of_outputs() -> None:
-    """Write out what is left, and drop it where that fails: the interpreter would end with a code of its own for it."""
+def _flush_outputs() -> None:
+    """Write out what is left, and drop it where that fails: the interpreter would change the exit code for it."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
@@ -302,31 +290,3 @@ def _let_go_of_outputs() -> None:
         except (OSError, ValueError):
             with suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _print_settings(command: str, loaded: Loaded[Any]) -> None:
-    rows = []
-    for setting in settings_of(COMMANDS[command]):
-        given = loaded.given.get(setting.name)
-        value = one_line(show_in_effect(setting, loaded.settings, loaded.values[setting.name]))
-        rows.append((setting.shown, value, given.origin if given else "default"))
-    console = Console()
-    if console.is_terminal:
-        table = Table(title=f"Settings of kedastral {command}")
-        for name in ("setting", "value", "from"):
-            table.add_column(name, overflow="fold")
-        for row in rows:
-            table.add_row(*map(Text, row))
-        console.print(table)
-    else:
-        for name, value, origin in rows:
-            click.echo(f"{name} = {value} (from {origin})" if origin != "default" else f"{name} = {value} (default)")
-    if loaded.values.get("config") is not None:
-        print_fleet(console, loaded.settings.fleet.settings)
-    for warning in loaded.warnings:
-        click.echo(f"warning: {one_line(warning)}")
-    named = {name for name in SOURCES if loaded.values.get(name) is not None}
-    if getattr(loaded.settings, "fleet", None) is not None and loaded.settings.fleet.settings.sources:
-        named.add("url")
-    asked = [source for name, source in SOURCES.items() if name in named]
-    click.echo(" ".join(["The settings are sound.", *(f"{source} was not asked." for source in asked)]))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data sources and workloads as `validate` lists them: tables in a wide terminal, else a line each."""
+"""What `validate` prints: each setting with its origin, data sources, workloads and warnings."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -14,11 +14,11 @@ from kedastral.settings.declarations import (
     DEFAULT_HEADROOM,
     DataSourceSettings,
     FleetSettings,
-    ForecastSettings,
     WorkloadSettings,
+    default_window,
 )
-from kedastral.settings.resolve import show
-from kedastral.settings.schema import Setting
+from kedastral.settings.resolve import Loaded, show
+from kedastral.settings.schema import Setting, settings_of
 from kedastral.settings.types import write_duration, write_value
 
 SOURCE_COLUMNS = ("data source", "url", "login", "requests at a time", "a second", "from")
@@ -35,11 +35,35 @@ WORKLOAD_COLUMNS = (
 )
 
 LEAST_WIDTH = 110
-"""Of a terminal that is shown tables; in a narrower one they would break words, and lines are easier to read."""
+"""Columns of a terminal that is shown tables of workloads; in a narrower one they would break words."""
+ASKED = {"url": "Prometheus", "model_url": "The model", "forecaster_url": "The forecaster"}
+"""Whom a process asks, by the setting that says where it is."""
 
 
-def print_fleet(console: Console, fleet: FleetSettings) -> None:
-    """All of it; no secret and no query, which may be long."""
+def print_settings(command: str, loaded: Loaded[Any]) -> None:
+    """Everything that ``command`` was given; no secret and no query of a file, which may be long."""
+    console = Console()
+    rows = [
+        (setting.shown, one_line(_show_in_effect(setting, loaded.values)), loaded.origin_of(setting.name))
+        for setting in settings_of(type(loaded.settings))
+    ]
+    if console.is_terminal:
+        _print_table(console, ("setting", "value", "from"), rows, f"Settings of kedastral {command}")
+    else:
+        for name, value, origin in rows:
+            click.echo(f"{name} = {value} (from {origin})" if origin != "default" else f"{name} = {value} (default)")
+    if loaded.fleet is not None and loaded.fleet.path is not None:
+        _print_fleet(console, loaded.fleet.settings)
+    for warning in loaded.warnings:
+        click.echo(f"warning: {one_line(warning)}")
+    has_sources = loaded.fleet is not None and loaded.fleet.settings.sources
+    asked = [
+        who for name, who in ASKED.items() if loaded.values.get(name) is not None or (name == "url" and has_sources)
+    ]
+    click.echo(" ".join(["The settings are sound.", *(f"{who} was not asked." for who in asked)]))
+
+
+def _print_fleet(console: Console, fleet: FleetSettings) -> None:
     sources = [_source_cells(source) for source in fleet.sources.values()]
     workloads = [_workload_cells(workload) for workload in fleet.workloads.values()]
     for columns, rows in ((SOURCE_COLUMNS, sources), (WORKLOAD_COLUMNS, workloads)):
@@ -75,7 +99,7 @@ def _workload_cells(workload: WorkloadSettings) -> tuple[str, ...]:
 
 
 def _remark(workload: WorkloadSettings, name: str) -> str:
-    """Said of the two that differ from workload to workload: what nobody gave is a guess."""
+    """Marks a value that nobody gave, for the two settings that differ from workload to workload."""
     return " (not given)" if name in workload.by_default else ""
 
 
@@ -85,8 +109,8 @@ def _print_lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         click.echo(one_line(f"{columns[0]} {first}: {words} (from {origin})"))
 
 
-def _print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = Table()
+def _print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+    table = Table(title=title or None)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
@@ -98,22 +122,17 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-# --- What `validate` shows of a setting that nobody gave and whose default follows from others.
-
-
-def show_in_effect(setting: Setting, settings: Any, value: Any) -> str:
-    """The value of ``setting`` in ``settings``, a settings class; where it is none, what holds instead."""
-    forecast: ForecastSettings | None = getattr(settings, "forecast", None)
-    if value is None and forecast is not None and setting.name == "headroom":
-        return show_headroom(str(forecast.model), value)
-    if value is None and forecast is not None and setting.name == "window":
-        return f"{write_duration(forecast.history_window)} (what {forecast.model} wants)"
+def _show_in_effect(setting: Setting, values: Mapping[str, Any]) -> str:
+    """The value of ``setting`` among ``values``; where it has none, what follows from the other settings."""
+    value, model = values[setting.name], values.get("model")
+    if value is None and model is not None and setting.name == "headroom":
+        return _describe_headroom(str(model))
+    if value is None and model is not None and setting.name == "window":
+        return f"{write_duration(default_window(str(model), values['step']))} (what {model} wants)"
     return show(setting, value)
 
 
-def show_headroom(model: str, headroom: float | None) -> str:
-    """The headroom that a model's forecasts are planned with."""
-    if headroom is not None:
-        return write_value(headroom)
+def _describe_headroom(model: str) -> str:
+    """The headroom that a model's forecasts are planned with by default."""
     steered = model in MODELS and MODELS[model].plans_by_service_level
     return "none (steered to the service level)" if steered else write_value(DEFAULT_HEADROOM)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What must hold between the settings of TLS and of tokens; `kedastral.settings.rules` lists these with all others."""
+"""What must hold between settings, and what is worth a warning; each rule runs where all that it needs is there."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
@@ -18,7 +18,59 @@ from kedastral.settings.types import ListenAddress
 from kedastral.settings.types import write_duration as span
 from kedastral.tls import find_expiry, find_fault_of_authorities, find_fault_of_pair
 
-Find = Callable[[Mapping[str, Any]], str | None]
+MOST_STEPS = 10_080
+"""A forecast of a week of minutes. Every step is planned at every tick and sent in every snapshot."""
+MOST_POINTS = 1_000_000
+"""Almost two years of minutes; more history than that is a mistake in a unit, not a wish."""
+SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
+
+Values = Mapping[str, Any]
+Find = Callable[[Values], str | None]
+"""What is wrong between values, as words that follow the name of the setting to blame; None where nothing is."""
+
+
+class Origin(StrEnum):
+    """Who says what a setting is."""
+
+    GIVEN = "given"
+    LEFT_OUT = "left out"
+    """A document that could say it, and does not."""
+    DEFAULT = "default"
+
+
+@attrs.frozen
+class Rule:
+    """``find`` looks at the values of ``needs``; ``blames`` is the setting to change where it finds something.
+
+    ``remedy`` says what to do where that is not to set the one that is blamed; its value is not shown then. With
+    ``only`` the rule is about values that somebody gave, or about those that a document leaves out.
+    """
+
+    blames: str
+    needs: tuple[str, ...]
+    find: Find
+    remedy: str = ""
+    only: Origin | None = None
+
+
+@attrs.frozen
+class Conflict:
+    """A rule that is broken, and what is wrong with the setting that it blames."""
+
+    rule: Rule
+    wrong: str
+
+
+def find_conflicts(values: Values, origin_of: Callable[[str], Origin], rules: Sequence[Rule]) -> Iterator[Conflict]:
+    """The ``rules`` that ``values`` break; ``origin_of`` tells who says what a setting is."""
+    for rule in rules:
+        if all(name in values for name in rule.needs) and rule.only in (None, origin_of(rule.blames)):
+            wrong = rule.find(values)
+            if wrong is not None:
+                yield Conflict(rule, wrong)
+
+
+# Rules about files: certificates, keys, tokens and passwords.
 
 
 def go_together(cert: str, key: str, key_flag: str) -> Find:
@@ -29,7 +81,7 @@ def go_together(cert: str, key: str, key_flag: str) -> Find:
 def fit_each_other(cert: str, key: str, key_flag: str) -> Find:
     """A certificate and its key belong to each other."""
 
-    def find(v: Mapping[str, Any]) -> str | None:
+    def find(v: Values) -> str | None:
         fault = find_fault_of_pair(v[cert], v[key]) if v[cert] and v[key] else None
         return f"and {key_flag} cannot be used together: {fault}" if fault else None
 
@@ -39,7 +91,7 @@ def fit_each_other(cert: str, key: str, key_flag: str) -> Find:
 def holds_authorities(name: str) -> Find:
     """A CA file holds certificates."""
 
-    def find(v: Mapping[str, Any]) -> str | None:
+    def find(v: Values) -> str | None:
         path: Path | None = v[name]
         fault = find_fault_of_authorities(path) if path else None
         return f"cannot be used: {fault}" if fault else None
@@ -50,7 +102,7 @@ def holds_authorities(name: str) -> Find:
 def holds_secret(name: str) -> Find:
     """A file of a token or a password holds one that can be sent; the file is read again at every use."""
 
-    def find(v: Mapping[str, Any]) -> str | None:
+    def find(v: Values) -> str | None:
         path: Path | None = v[name]
         fault = find_fault_of_secret(path, in_header="token" in name) if path else None
         return f"cannot be used: {path} {fault}" if fault else None
@@ -71,7 +123,7 @@ def exclude_each_other(name: str, other: str, other_name: str) -> Find:
 def is_in_date(cert: str, key: str, *, for_client: bool = False) -> Find:
     """A certificate is valid at this moment."""
 
-    def find(v: Mapping[str, Any]) -> str | None:
+    def find(v: Values) -> str | None:
         if not (v[cert] and v[key]) or find_fault_of_pair(v[cert], v[key]):
             return None
         words = find_expiry(v[cert], v[key], for_client=for_client)
@@ -83,7 +135,7 @@ def is_in_date(cert: str, key: str, *, for_client: bool = False) -> Find:
 def stays_secret(token: str, cert: str) -> Find:
     """A token does not travel in plain text to our server."""
 
-    def find(v: Mapping[str, Any]) -> str | None:
+    def find(v: Values) -> str | None:
         if v[token] and not v[cert]:
             return "is sent in plain text by its clients, since --http-tls-cert-file is not set"
         return None
@@ -94,7 +146,7 @@ def stays_secret(token: str, cert: str) -> Find:
 def is_used(name: str) -> Find:
     """What belongs to TLS, or should not be seen, is given for an https:// forecaster."""
 
-    def find(v: Mapping[str, Any]) -> str | None:
+    def find(v: Values) -> str | None:
         if not v[name] or str(v["forecaster_url"]).startswith("https://"):
             return None
         if "token" in name:
@@ -104,53 +156,7 @@ def is_used(name: str) -> Find:
     return find
 
 
-# --- What must hold between settings; each check runs where all it needs is there and sound.
-
-MOST_STEPS = 10_080
-"""A forecast of a week of minutes. Every step is planned at every tick and sent in every snapshot."""
-MOST_POINTS = 1_000_000
-"""Almost two years of minutes; more history than that is a mistake in a unit, not a wish."""
-SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
-
-Values = Mapping[str, Any]
-
-
-class Origin(StrEnum):
-    """Who says what a setting is."""
-
-    GIVEN = "given"
-    LEFT_OUT = "left out"
-    """A document that could say it, and does not."""
-    DEFAULT = "default"
-
-
-@attrs.frozen
-class CrossCheck:
-    """``find`` gives what is wrong, as a line without the remedy, or None; ``blames`` is the setting to change.
-
-    ``remedy`` says what to do where it is something else than to set that one; the value then says nothing, and is not
-    shown. ``only`` of values that somebody said, or of those that a document leaves out, where it is one of these.
-    """
-
-    blames: str
-    needs: tuple[str, ...]
-    find: Callable[[Values], str | None]
-    remedy: str = ""
-    only: Origin | None = None
-
-
-@attrs.frozen
-class Conflict:
-    """A check that failed: the setting to blame, what is wrong with it, and the check's own remedy, if it has one.
-
-    ``left_out``: what is wrong is that nobody says anything.
-    """
-
-    blames: str
-    wrong: str
-    remedy: str = ""
-    left_out: bool = False
-
+# Rules: what must hold between settings.
 
 TAKE_ONE_AWAY = "take one away"
 GIVE_BOTH = "give both, or neither"
@@ -203,14 +209,6 @@ def _model_has_url(v: Values) -> str | None:
     return None
 
 
-def _one_password(v: Values) -> str | None:
-    return "and PROM_PASSWORD exclude each other" if v["password_file"] and v["password"] else None
-
-
-def _one_token(v: Values) -> str | None:
-    return "and PROM_TOKEN exclude each other" if v["token_file"] and v["token"] else None
-
-
 def _one_login(v: Values) -> str | None:
     return "and a bearer token exclude each other" if v["username"] and (v["token"] or v["token_file"]) else None
 
@@ -248,69 +246,63 @@ def _query_has_url(v: Values) -> str | None:
 
 
 _LOGIN = ("username", "password", "password_file", "token", "token_file")
-CHECKS: tuple[CrossCheck, ...] = (
-    CrossCheck("step", ("step", "horizon"), _step_fits),
-    CrossCheck("horizon", ("step", "horizon"), _whole_steps),
-    CrossCheck("horizon", ("step", "horizon"), _few_steps),
-    CrossCheck("lead_time", ("lead_time", "horizon"), _lead_in_horizon),
-    CrossCheck("window", ("window", "step"), _window_fits),
-    CrossCheck("min_replicas", ("min_replicas", "max_replicas"), _bounds_in_order),
-    CrossCheck("model_url", ("model", "model_url"), _model_has_url),
-    CrossCheck("password_file", ("password_file", "password"), _one_password, TAKE_ONE_AWAY),
-    CrossCheck("token_file", ("token_file", "token"), _one_token, TAKE_ONE_AWAY),
-    CrossCheck("username", _LOGIN, _one_login, TAKE_ONE_AWAY),
-    CrossCheck("username", _LOGIN, _name_has_password, "set --prom-password-file or PROM_PASSWORD"),
-    CrossCheck("username", _LOGIN, _password_has_name),
+RULES: tuple[Rule, ...] = (
+    Rule("step", ("step", "horizon"), _step_fits),
+    Rule("horizon", ("step", "horizon"), _whole_steps),
+    Rule("horizon", ("step", "horizon"), _few_steps),
+    Rule("lead_time", ("lead_time", "horizon"), _lead_in_horizon),
+    Rule("window", ("window", "step"), _window_fits),
+    Rule("min_replicas", ("min_replicas", "max_replicas"), _bounds_in_order),
+    Rule("model_url", ("model", "model_url"), _model_has_url),
+    Rule(
+        "password_file",
+        ("password_file", "password"),
+        exclude_each_other("password_file", "password", "PROM_PASSWORD"),
+        TAKE_ONE_AWAY,
+    ),
+    Rule("token_file", ("token_file", "token"), exclude_each_other("token_file", "token", "PROM_TOKEN"), TAKE_ONE_AWAY),
+    Rule("username", _LOGIN, _one_login, TAKE_ONE_AWAY),
+    Rule("username", _LOGIN, _name_has_password, "set --prom-password-file or PROM_PASSWORD"),
+    Rule("username", _LOGIN, _password_has_name),
     *(
-        check
+        rule
         for cert, key, key_flag in (
             ("cert_file", "key_file", "--prom-key-file"),
             ("grpc_cert_file", "grpc_key_file", "--grpc-tls-key-file"),
             ("http_cert_file", "http_key_file", "--http-tls-key-file"),
             ("forecaster_cert_file", "forecaster_key_file", "--forecaster-key-file"),
         )
-        for check in (
-            CrossCheck(cert, (cert, key), go_together(cert, key, key_flag), GIVE_BOTH),
-            CrossCheck(cert, (cert, key), fit_each_other(cert, key, key_flag)),
+        for rule in (
+            Rule(cert, (cert, key), go_together(cert, key, key_flag), GIVE_BOTH),
+            Rule(cert, (cert, key), fit_each_other(cert, key, key_flag)),
         )
     ),
     *(
-        CrossCheck(name, (name,), holds_authorities(name))
+        Rule(name, (name,), holds_authorities(name))
         for name in ("ca_file", "grpc_client_ca_file", "forecaster_ca_file")
     ),
     *(
-        CrossCheck(name, (name,), holds_secret(name), "write the secret into that file, or name another one")
+        Rule(name, (name,), holds_secret(name), "write the secret into that file, or name another one")
         for name in ("password_file", "token_file", "http_token_file", "forecaster_token_file")
     ),
-    CrossCheck("csv", ("csv", "url"), _one_history, TAKE_ONE_AWAY),
-    CrossCheck("csv", ("csv", "url"), _some_history, "give one of them"),
-    CrossCheck("query", ("csv", "url", "query"), _query_has_url),
-    CrossCheck("http_listen", ("http_listen", "grpc_listen"), _separate_ports),
-    CrossCheck(
+    Rule("csv", ("csv", "url"), _one_history, TAKE_ONE_AWAY),
+    Rule("csv", ("csv", "url"), _some_history, "give one of them"),
+    Rule("query", ("csv", "url", "query"), _query_has_url),
+    Rule("http_listen", ("http_listen", "grpc_listen"), _separate_ports),
+    Rule(
         "grpc_client_ca_file",
         ("grpc_client_ca_file", "grpc_cert_file"),
         needs("grpc_client_ca_file", "grpc_cert_file", "--grpc-tls-cert-file"),
         "set that too, with its key",
     ),
     *(
-        CrossCheck(file, (file, given), exclude_each_other(file, given, given.upper()), TAKE_ONE_AWAY)
+        Rule(file, (file, given), exclude_each_other(file, given, given.upper()), TAKE_ONE_AWAY)
         for file, given in (("http_token_file", "http_token"), ("forecaster_token_file", "forecaster_token"))
     ),
 )
 
 
-def find_conflicts(
-    values: Values, said: Callable[[str], Origin], checks: Sequence[CrossCheck] = CHECKS
-) -> Iterator[Conflict]:
-    """What each check that fails says; ``said`` tells who says what a setting is."""
-    for check in checks:
-        if all(name in values for name in check.needs) and check.only in (None, said(check.blames)):
-            wrong = check.find(values)
-            if wrong is not None:
-                yield Conflict(check.blames, wrong, check.remedy, check.only is Origin.LEFT_OUT)
-
-
-# --- What can be run with, and is hardly what anybody wants: the warnings about settings.
+# Warnings: what can be run with, and is hardly what anybody wants.
 
 
 def _fresh_between_ticks(v: Values) -> str | None:
@@ -374,31 +366,29 @@ def _target_is_said(v: Values) -> str | None:
 
 
 TAKE_AWAY = "take it away, or change that"
-WARNINGS: tuple[CrossCheck, ...] = (
-    CrossCheck("service_level", ("service_level", "model"), _promised_for_less_than_weeks),
-    CrossCheck("window", ("window", "model"), _window_lets_auto_lead),
-    CrossCheck("stale_after", ("stale_after", "interval"), _fresh_between_ticks),
-    CrossCheck("default_min", ("on_stale", "default_min", "min_replicas"), _default_not_below_min),
-    CrossCheck(
+WARNINGS: tuple[Rule, ...] = (
+    Rule("service_level", ("service_level", "model"), _promised_for_less_than_weeks),
+    Rule("window", ("window", "model"), _window_lets_auto_lead),
+    Rule("stale_after", ("stale_after", "interval"), _fresh_between_ticks),
+    Rule("default_min", ("on_stale", "default_min", "min_replicas"), _default_not_below_min),
+    Rule(
         "scaledobject_namespaces",
         ("scaledobject_namespaces", "allow_scaledobject_workloads"),
         _namespaces_are_used,
         "set that too, or take this away",
     ),
-    CrossCheck(
+    Rule(
         "reactive_headroom",
         ("reactive_headroom", "reactive_floor", "headroom", "model"),
         _floor_has_headroom,
         TAKE_AWAY,
         only=Origin.GIVEN,
     ),
-    CrossCheck("service_level", ("service_level", "headroom", "model"), _level_steers, TAKE_AWAY, only=Origin.GIVEN),
-    CrossCheck(
-        "model_url", ("model_url", "model"), _url_has_model, "set that to http, or take this away", Origin.GIVEN
-    ),
-    CrossCheck("target_per_pod", ("target_per_pod",), _target_is_said, "set it there", only=Origin.LEFT_OUT),
+    Rule("service_level", ("service_level", "headroom", "model"), _level_steers, TAKE_AWAY, only=Origin.GIVEN),
+    Rule("model_url", ("model_url", "model"), _url_has_model, "set that to http, or take this away", Origin.GIVEN),
+    Rule("target_per_pod", ("target_per_pod",), _target_is_said, "set it there", only=Origin.LEFT_OUT),
     *(
-        CrossCheck(cert, (cert, key), is_in_date(cert, key, for_client=for_client), "renew it")
+        Rule(cert, (cert, key), is_in_date(cert, key, for_client=for_client), "renew it")
         for cert, key, for_client in (
             ("grpc_cert_file", "grpc_key_file", False),
             ("http_cert_file", "http_key_file", False),
@@ -407,11 +397,11 @@ WARNINGS: tuple[CrossCheck, ...] = (
         )
     ),
     *(
-        CrossCheck(name, (name, "http_cert_file"), stays_secret(name, "http_cert_file"), "set that and its key")
+        Rule(name, (name, "http_cert_file"), stays_secret(name, "http_cert_file"), "set that and its key")
         for name in ("http_token_file", "http_token")
     ),
     *(
-        CrossCheck(name, (name, "forecaster_url"), is_used(name), "take it away, or change the address")
+        Rule(name, (name, "forecaster_url"), is_used(name), "take it away, or change the address")
         for name in ("forecaster_ca_file", "forecaster_cert_file", "forecaster_token_file", "forecaster_token")
     ),
 )

@@ -1,151 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`setting`: an attrs field that also says its flag, variable, unit, default and meaning."""
+"""What a setting is: an attrs field that also has a default, a meaning, bounds, a flag and a variable.
+
+`setting` declares one: the reader follows from the annotation, the flag and the variable from the attribute's name. The
+class needs ``field_transformer=declare``, which puts that together; `settings_of` lists what was declared.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import attrs
 
-from kedastral.settings.types import read_file_path
+from kedastral.settings.types import value_type
 
-Read = Callable[[str], Any]
-Check = Callable[[Any], None]
-_KEY = "kedastral.setting"
-_DEFAULTS = "kedastral.defaults"
-
-
-@attrs.frozen
-class Setting:
-    """One thing a user can set. ``default`` is the text a user would write; None means there is none.
-
-    ``default_words`` is what is said of the default where code finds it, since it depends on other settings.
-    ``unless`` names settings of which any one, when given, makes a required one optional.
-    """
-
-    name: str
-    flag: str | None
-    env: str
-    default: str | None
-    read: Read
-    check: Check
-    meaning: str
-    required: bool = False
-    kind: str = "text"
-    default_words: str | None = None
-    unless: tuple[str, ...] = ()
-
-    @property
-    def key(self) -> str:
-        """What a file and a ScaledObject call it: the flag in camel case."""
-        first, *rest = (self.flag or "").removeprefix("--").split("-")
-        return first + "".join(word.capitalize() for word in rest)
-
-    @property
-    def shown_default(self) -> str | None:
-        """The default as documentation and help show it."""
-        return self.default if self.default is not None else self.default_words
-
-    @property
-    def shown(self) -> str:
-        """What the user calls it: the flag where there is one."""
-        return self.flag or self.env
-
-    @property
-    def remedy(self) -> str:
-        """How to set it."""
-        return f"{self.flag} or {self.env}" if self.flag else self.env
-
-    @property
-    def is_secret(self) -> bool:
-        """Whether its value must never be shown."""
-        return self.kind == "secret"
-
-
-def _accept(_value: Any) -> None:
-    """The check of a setting whose reader says all there is to say."""
-
-
-def setting(
-    flag: str | None,
-    env: str,
-    read: Read,
-    meaning: str,
-    *,
-    default: str | None = None,
-    check: Check = _accept,
-    **more: Any,
-) -> Any:
-    """An attrs field for one setting; ``default`` is text and is read like any other value.
-
-    ``check`` raises ValueError with words that complete "must be ..."; the field's validator runs it too, so that a
-    value made in code is held to the same. ``more`` is ``required``, ``unless``, ``kind`` and ``default_words`` of
-    `Setting`.
-    """
-    template = Setting("", flag, env, default, read, check, meaning, **more)
-
-    def validate(_instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-        if value is None:
-            return
-        try:
-            check(value)
-        except ValueError as error:
-            raise ValueError(f"{attribute.name} must be {error}, got {value!r}") from error
-
-    metadata = {_KEY: template}
-    harmless = template.kind != "header"  # a header's value may be a secret
-    if template.required and not template.unless:
-        return attrs.field(validator=validate, metadata=metadata, repr=harmless)
-    value = None if default is None else read(default)
-    return attrs.field(default=value, validator=validate, metadata=metadata, repr=harmless, kw_only=True)
-
-
-def file_setting(flag: str, env: str, meaning: str) -> Any:
-    """A `setting` that is the path of a file which can be read; none by default."""
-    return setting(flag, env, read_file_path, meaning, kind="file")
-
-
-def group(kind: type[Any], **defaults: str) -> Any:
-    """An attrs field that holds a class of settings; ``defaults`` replaces default texts, by field name."""
-    default = attrs.NOTHING if defaults else attrs.Factory(kind)
-    return attrs.field(default=default, metadata={_DEFAULTS: defaults, "kind": kind}, kw_only=True)
-
-
-def groups_of(kind: type[Any]) -> Iterator[tuple[str, type[Any], Mapping[str, str]]]:
-    """The groups of a settings class: field name, class, replaced defaults."""
-    for field in attrs.fields(kind):
-        if _DEFAULTS in field.metadata:
-            yield field.name, field.metadata["kind"], field.metadata[_DEFAULTS]
-
-
-def settings_of(kind: type[Any], defaults: Mapping[str, str] | None = None) -> list[Setting]:
-    """Every setting of a settings class, those of its groups included, in the order they are written."""
-    found: list[Setting] = []
-    for field in attrs.fields(kind):
-        if _KEY in field.metadata:
-            template: Setting = field.metadata[_KEY]
-            replaced = (defaults or {}).get(field.name, template.default)
-            required = template.required and replaced is None
-            found.append(attrs.evolve(template, name=field.name, default=replaced, required=required))
-        elif _DEFAULTS in field.metadata:
-            found.extend(settings_of(field.metadata["kind"], field.metadata[_DEFAULTS]))
-    return found
-
-
-def remedy_of(settings: object, name: str) -> str:
-    """How to set the setting ``name`` of an instance of a settings class."""
-    return next(setting.remedy for setting in settings_of(type(settings)) if setting.name == name)
+_DECLARED, _SETTING, _GROUP, _DEFAULTS, _DESCRIBED = "declared", "setting", "group", "defaults", "described"
 
 
 @attrs.frozen
 class NumberRange:
-    """A check that a number lies between ``low`` and ``high``; ``open_low`` when ``low`` itself is too little."""
+    """The numbers between ``low`` and ``high``; ``open_low`` where ``low`` itself is too small."""
 
     low: float
     high: float | None = None
     open_low: bool = False
 
-    def __call__(self, value: Any) -> None:
-        """Raises ValueError; NaN lies nowhere."""
+    def check(self, value: float) -> None:
+        """Raises ValueError for a value outside; NaN is outside of everything."""
         if self.open_low and not value > self.low:
             raise ValueError(f"greater than {self.low:g}")
         if self.high is None and not self.open_low and not value >= self.low:
@@ -167,3 +47,153 @@ def at_least(limit: float) -> NumberRange:
 def between(low: float, high: float) -> NumberRange:
     """A number from ``low`` to ``high``, both included."""
     return NumberRange(low, high)
+
+
+@attrs.frozen
+class Setting:
+    """One thing a user can set. ``default`` is the text a user would write; None means there is none.
+
+    ``kind`` is the name of its type in documentation. ``default_note`` is shown for a default that depends on other
+    settings. ``unless`` names settings of which any one, when given, makes a required one optional. ``path`` is where
+    it stands below ``spec`` of a document. ``flag`` is None and ``env`` empty where there is none.
+    """
+
+    name: str
+    kind: str
+    read: Callable[[str], Any]
+    default: str | None
+    meaning: str
+    bounds: NumberRange | None
+    flag: str | None
+    env: str
+    path: tuple[str, ...]
+    required: bool = False
+    unless: tuple[str, ...] = ()
+    default_note: str | None = None
+
+    def parse(self, text: str) -> Any:
+        """The value of ``text``. Raises ValueError with words that complete "must be ..."."""
+        value = self.read(text)
+        if self.bounds is not None:
+            self.bounds.check(value)
+        return value
+
+    @cached_property
+    def default_value(self) -> Any:
+        """The value of the default; None where there is none."""
+        return None if self.default is None else self.parse(self.default)
+
+    @property
+    def key(self) -> str:
+        """What documents and trigger metadata call it."""
+        return self.path[-1]
+
+    @property
+    def shown_default(self) -> str | None:
+        """The default as documentation and help show it."""
+        return self.default if self.default is not None else self.default_note
+
+    @property
+    def shown(self) -> str:
+        """What the user calls it: the flag where there is one."""
+        return self.flag or self.env
+
+    @property
+    def remedy(self) -> str:
+        """How to set it."""
+        return f"{self.flag} or {self.env}" if self.flag else self.env
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether its value must never be shown."""
+        return self.kind == "secret"
+
+
+def setting(default: str | None, meaning: str, bounds: NumberRange | None = None, **stated: Any) -> Any:
+    """An attrs field that is a setting. ``default`` is text and is read like any other value; None means none.
+
+    A value outside of ``bounds`` is refused, whoever gives it. ``stated`` are fields of `Setting` that do not follow
+    from the annotation and the name: ``flag`` and ``env`` (empty: there is none), ``path`` (with dots), ``required``,
+    ``unless`` and ``default_note``. A variable follows from the flag, which follows from the name; a secret has none.
+    """
+    return attrs.field(metadata={_DECLARED: {"default": default, "meaning": meaning, "bounds": bounds, **stated}})
+
+
+def like(declared: Any, **changes: Any) -> Any:
+    """The same setting for another command, with ``changes`` to what was declared."""
+    return attrs.field(metadata={_DECLARED: {**declared.metadata[_DECLARED], **changes}})
+
+
+def declare(_class: type, fields: "list[attrs.Attribute[Any]]") -> "list[attrs.Attribute[Any]]":
+    """The ``field_transformer`` of a class with settings."""
+    return [_declare_one(field) if _DECLARED in field.metadata else field for field in fields]
+
+
+def _declare_one(field: "attrs.Attribute[Any]") -> "attrs.Attribute[Any]":
+    made = _make_setting(field.name, field.type, field.metadata[_DECLARED])
+
+    def validate(_instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+        try:
+            if value is not None and made.bounds is not None:
+                made.bounds.check(value)
+        except ValueError as error:
+            raise ValueError(f"{attribute.name} must be {error}, got {value!r}") from error
+
+    must_be_given = made.required and not made.unless
+    return field.evolve(
+        default=attrs.NOTHING if must_be_given else made.default_value,
+        validator=None if made.bounds is None else validate,
+        metadata={_SETTING: made},
+        repr=made.kind != "header",  # a header's value may be a secret
+    )
+
+
+def _make_setting(name: str, annotation: object, declared: Mapping[str, Any]) -> Setting:
+    kind = value_type(annotation)
+    flag = declared.get("flag", "" if kind.name == "secret" else "--" + name.replace("_", "-"))
+    words = (flag.removeprefix("--") or name.replace("_", "-")).split("-")
+    path = declared.get("path") or words[0] + "".join(word.capitalize() for word in words[1:])
+    derived = {
+        "flag": flag or None,
+        "env": declared.get("env", "_".join(words).upper()),
+        "path": tuple(path.split(".")),
+    }
+    return Setting(name=name, kind=kind.name, read=kind.read, **{**declared, **derived})
+
+
+def group(kind: type[Any], **defaults: str) -> Any:
+    """An attrs field that holds a class of settings; ``defaults`` replaces default texts, by field name."""
+    default = attrs.NOTHING if defaults else attrs.Factory(kind)
+    return attrs.field(default=default, metadata={_GROUP: kind, _DEFAULTS: defaults})
+
+
+def described_by(*kinds: type[Any], optional: bool = False) -> Any:
+    """An attrs field that holds what the settings of ``kinds`` describe, rather than their values."""
+    return attrs.field(default=None if optional else attrs.NOTHING, metadata={_DESCRIBED: kinds})
+
+
+def groups_of(kind: type[Any]) -> Iterator[tuple[str, type[Any]]]:
+    """The groups of a settings class: field name and class."""
+    for field in attrs.fields(kind):
+        if _GROUP in field.metadata:
+            yield field.name, field.metadata[_GROUP]
+
+
+def settings_of(kind: type[Any], defaults: Mapping[str, str] | None = None) -> list[Setting]:
+    """Every setting of a settings class, those of its groups included, in the order they are written."""
+    found: list[Setting] = []
+    for field in attrs.fields(kind):
+        if _SETTING in field.metadata:
+            made: Setting = field.metadata[_SETTING]
+            replaced = (defaults or {}).get(field.name)
+            found.append(made if replaced is None else attrs.evolve(made, default=replaced, required=False))
+        elif _GROUP in field.metadata:
+            found += settings_of(field.metadata[_GROUP], field.metadata[_DEFAULTS])
+        for described in field.metadata.get(_DESCRIBED, ()):
+            found += settings_of(described)
+    return found
+
+
+def remedy_of(settings: object, name: str) -> str:
+    """How to set the setting ``name`` of an instance of a settings class."""
+    return next(setting.remedy for setting in settings_of(type(settings)) if setting.name == name)

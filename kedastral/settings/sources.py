@@ -1,93 +1,177 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each setting is called in documents and in trigger metadata, derived from the settings themselves."""
+"""What flags, environment, documents and trigger metadata say of settings: raw values, each with its origin.
+
+A `Layer` is what one of them says. `kedastral.settings.resolve` decides which layer wins.
+"""
 
 import difflib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 
+from kedastral.cooperative import Rest, no_rest
+from kedastral.core.trigger import (
+    describe_got,
+    find_said,
+    find_said_twice,
+    is_of_variable,
+    plain_key,
+    read_said,
+    said_key,
+)
 from kedastral.settings.declarations import PrometheusLogin, PrometheusQuery, SourceLimits, WorkloadSettings
-from kedastral.settings.rules import CHECKS, SECRET_HEADERS, CrossCheck, Origin, find_conflicts
-from kedastral.settings.schema import Setting, groups_of, settings_of
+from kedastral.settings.files import ConfigFile, printable
+from kedastral.settings.rules import SECRET_HEADERS
+from kedastral.settings.schema import Setting, settings_of
+from kedastral.settings.types import Header, Name, read_headers, read_key_part
+from kedastral.settings.yaml import Kind, Node, Rows, Scalar, Table, YamlError, name_of, read_documents
 
 API_VERSION = "kedastral.io/v1alpha1"
 POLICY, SOURCE = "ForecastPolicy", "DataSource"
 NEAR = 0.65
 """How much alike two words must be for one to be taken for a slip of the other; 1 is equal."""
-_NAMES = re.compile(r"--[a-z][a-z-]*|\b[A-Z]+(?:_[A-Z]+)+\b")
+MOST_SHOWN = 200
+"""Characters that are shown of a value."""
+_CREDENTIALS = re.compile(r"^(.*?://)?.*@", re.DOTALL)
+_URL_QUERY = re.compile(r"([?#]).*", re.DOTALL)
 
-Keys = Mapping[tuple[str, ...], Setting]
-"""Settings by where they stand below ``spec``."""
 
-_QUERY_KEY = {setting.name: setting for setting in settings_of(PrometheusQuery)}
-_LOGIN = {setting.name: setting for setting in settings_of(PrometheusLogin)}
+# Which settings can be said where.
+
+_ASKED = {setting.name: setting for setting in settings_of(PrometheusQuery)}
+QUERY = attrs.evolve(_ASKED["query"], required=True, unless=())
 WORKLOAD_SETTINGS: tuple[Setting, ...] = tuple(settings_of(WorkloadSettings))
 """Every setting of one workload but its name, its data source and its query."""
-QUERY = attrs.evolve(_QUERY_KEY["query"], required=True)
-
+POLICY_SETTINGS = (QUERY, *WORKLOAD_SETTINGS)
 SOURCE_SETTINGS: tuple[Setting, ...] = (
-    attrs.evolve(_QUERY_KEY["url"], required=True),
-    *_LOGIN.values(),
+    attrs.evolve(_ASKED["url"], required=True, unless=()),
+    *settings_of(PrometheusLogin),
     *settings_of(SourceLimits),
 )
 """Every setting of one data source."""
 
-_NAMED: dict[tuple[str, ...], Setting] = {(setting.key,): setting for setting in WORKLOAD_SETTINGS}
-POLICY_KEYS: Keys = MappingProxyType({("query",): QUERY} | _NAMED)
-SOURCE_KEYS: Keys = MappingProxyType(
-    {
-        ("url",): SOURCE_SETTINGS[0],
-        ("auth", "username"): _LOGIN["username"],
-        ("auth", "passwordFile"): _LOGIN["password_file"],
-        ("auth", "tokenFile"): _LOGIN["token_file"],
-        ("tls", "caFile"): _LOGIN["ca_file"],
-        ("tls", "certFile"): _LOGIN["cert_file"],
-        ("tls", "keyFile"): _LOGIN["key_file"],
-    }
-    | {tuple(setting.flag.split(".")): setting for setting in settings_of(SourceLimits) if setting.flag}
-)
-SECRET_KEYS: Keys = MappingProxyType(
-    {("auth", "passwordEnv"): _LOGIN["password"], ("auth", "tokenEnv"): _LOGIN["token"]}
-)
+Keys = Mapping[tuple[str, ...], Setting]
+"""Settings by where they stand below ``spec``."""
+
+
+def _keys(settings: Iterable[Setting]) -> Keys:
+    return MappingProxyType({setting.path: setting for setting in settings})
+
+
+HEADERS = "headers"
+POLICY_KEYS: Keys = _keys(POLICY_SETTINGS)
+SOURCE_KEYS: Keys = _keys(s for s in SOURCE_SETTINGS if not s.is_secret and s.name != HEADERS)
+SECRET_KEYS: Keys = _keys(setting for setting in SOURCE_SETTINGS if setting.is_secret)
 """Where a document names the variable that holds a secret."""
+
+
+# Raw values, and the lines about what is wrong with them.
+
+
+@attrs.frozen
+class RawValue:
+    """What was given for a setting, in words a user wrote, and where.
+
+    ``origin`` is a flag, a variable, a document such as ``web.yaml, document 2``, or the trigger metadata; ``path``
+    leads to it in these, ``line`` is its line in the file. ``hidden``: nobody who reads an error may see the text.
+    """
+
+    text: str = attrs.field(repr=False)
+    origin: str
+    path: str = ""
+    line: int = 0
+    hidden: bool = False
+
+
+@attrs.frozen
+class Value:
+    """A raw value that was read."""
+
+    value: Any = attrs.field(repr=False)
+    raw: RawValue
+
+
+@attrs.frozen
+class Invalid:
+    """A raw value that cannot be used; ``problem`` is the line about it."""
+
+    raw: RawValue
+    problem: str
 
 
 @attrs.frozen
 class SourceLocation:
-    """Where settings were written down other than as flags: a document, or trigger metadata.
+    """A place where settings can be written other than as flags: a document, or trigger metadata.
 
-    ``paths`` leads to each setting there, by its name; ``settings`` are all that can stand there.
+    ``paths`` leads to each setting there, by name; ``settings`` are those that have a flag or a variable too.
     """
 
     words: str
     settings: tuple[Setting, ...] = attrs.field(repr=False)
     paths: Mapping[str, str] = attrs.field(repr=False)
+    line: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.words} (line {self.line})" if self.line else self.words
 
     def translate(self, words: str, but: Collection[str] = ()) -> str:
-        """``words`` about settings with the names that they have here, for all ``but`` some, not those of flags."""
+        """``words`` about settings with the names they have here, except for those in ``but``, which flags set."""
         here = [setting for setting in self.settings if setting.name in self.paths and setting.name not in but]
         names = {name: self.paths[setting.name] for setting in here for name in (setting.flag, setting.env)}
-        return _NAMES.sub(lambda found: names.get(found[0], found[0]), words)
+        return _FLAG_OR_VARIABLE.sub(lambda found: names.get(found[0], found[0]), words)
 
 
-def _paths_of(keys: Keys) -> Mapping[str, str]:
-    return MappingProxyType({setting.name: "spec." + ".".join(path) for path, setting in keys.items()})
+_FLAG_OR_VARIABLE = re.compile(r"--[a-z][a-z-]*|\b[A-Z]+(?:_[A-Z]+)+\b")
 
 
-POLICY_PATHS, SOURCE_PATHS = _paths_of(POLICY_KEYS), _paths_of({**SOURCE_KEYS, **SECRET_KEYS})
+def _paths(settings: Iterable[Setting]) -> Mapping[str, str]:
+    return MappingProxyType({setting.name: "spec." + ".".join(setting.path) for setting in settings})
 
 
-def policy_place(words: str) -> SourceLocation:
-    """A ForecastPolicy document, such as ``web.yaml, document 2``."""
-    return SourceLocation(words, (QUERY, *WORKLOAD_SETTINGS), POLICY_PATHS)
+_PATHS = {POLICY: _paths(POLICY_SETTINGS), SOURCE: _paths(s for s in SOURCE_SETTINGS if s.name != HEADERS)}
+_SETTINGS = {POLICY: POLICY_SETTINGS, SOURCE: SOURCE_SETTINGS}
 
 
-def source_place(words: str) -> SourceLocation:
-    """A DataSource document."""
-    return SourceLocation(words, SOURCE_SETTINGS, SOURCE_PATHS)
+def place_in(kind: str, words: str = "", line: int = 0) -> SourceLocation:
+    """A document of ``kind``, such as ``web.yaml, document 2``, that begins in ``line``."""
+    return SourceLocation(words, _SETTINGS.get(kind, ()), _PATHS.get(kind, {}), line)
+
+
+def describe(
+    setting: Setting, wrong: str, raw: RawValue | None, place: SourceLocation | None = None, remedy: str = ""
+) -> str:
+    """The line about a setting: where it is, what must hold, what was given, and how to set it, or the ``remedy``.
+
+    Where ``raw`` is None nobody said anything, though ``place`` could have.
+    """
+    if raw is not None and raw.path:
+        where = f"{raw.origin} (line {raw.line})" if raw.line else raw.origin
+        shown, got, usual = f"{where}: {raw.path}", f", got {_shown_text(setting, raw.text)}", "change it there"
+    elif raw is None and place is not None and setting.name in place.paths:
+        shown, usual = f"{place}: {place.paths[setting.name]}", "set it there"
+        got = f", got {_shown_text(setting, setting.default)} by default" if setting.default else ""
+    else:
+        shown, usual = setting.shown, f"set it with {setting.remedy}"
+        text, origin = (setting.default, "by default") if raw is None else (raw.text, f"from {raw.origin}")
+        got = "" if text is None else f", got {_shown_text(setting, text)} {origin}"
+    if remedy or setting.kind in ("secret", "header") or (raw is not None and raw.hidden):
+        got = ""
+    return f"{shown} {wrong}{got}; {remedy or usual}"
+
+
+def _shown_text(setting: Setting, text: str) -> str:
+    return repr(without_secrets(text, is_url=setting.kind == "URL")[:MOST_SHOWN])
+
+
+def without_secrets(text: str, *, is_url: bool = False) -> str:
+    """``text`` that is or looks like a URL, without its user, password and query, however badly it is written."""
+    if not is_url and "://" not in text:
+        return text
+    return _URL_QUERY.sub(r"\1***", _CREDENTIALS.sub(r"\1***@", text))
 
 
 def suggest(key: str, known: Iterable[str]) -> str:
@@ -98,162 +182,519 @@ def suggest(key: str, known: Iterable[str]) -> str:
     return f"did you mean {by_letters[near[0]]}?" if near else f"there are {', '.join(everything)}"
 
 
-# --- One setting at a time: from the text that was given for it to its value, or to a line that says what is wrong.
-
-BY_DEFAULT = "default"
-MOST_SHOWN = 200
-"""Characters of a value that are shown of what was given."""
-
-T = TypeVar("T")
-_CREDENTIALS = re.compile(r"^(.*?://)?.*@", re.DOTALL)
-_QUERY = re.compile(r"([?#]).*", re.DOTALL)
-
-
-@attrs.frozen
-class RawValue:
-    """What was given for a setting, in words a user wrote, and where.
-
-    ``origin`` is a flag, a variable, `BY_DEFAULT`, or the document that holds it; ``path`` leads to it in a document.
-    ``assumed``: the document does not say it, but could. ``hidden``: nobody who reads an error may see the text.
-    """
-
-    text: str = attrs.field(repr=False)
-    origin: str
-    path: str | None = None
-    assumed: bool = False
-    hidden: bool = False
-
-    @property
-    def is_default(self) -> bool:
-        """Whether nobody said it."""
-        return self.assumed or self.origin == BY_DEFAULT
+# Layers: what flags, the environment, one document or the metadata of one trigger say.
 
 
 @attrs.define
-class ParsedValues:
-    """What was read so far: values that are sound by name, what was given for each, and lines about the rest."""
+class Layer:
+    """What one source says, by the name of the setting; each value is read once, when it is first asked for."""
 
-    values: dict[str, Any] = attrs.field(factory=dict)
-    given: dict[str, RawValue] = attrs.field(factory=dict)
-    problems: list[str] = attrs.field(factory=list)
+    raw: dict[str, RawValue] = attrs.field(factory=dict)
+    _parsed: dict[str, Value | Invalid] = attrs.field(factory=dict, repr=False)
 
-    def who_said(self, name: str) -> Origin:
-        """Who says what the setting ``name`` is."""
-        given = self.given.get(name)
-        if given is None or not given.is_default:
-            return Origin.DEFAULT if given is None else Origin.GIVEN
-        return Origin.LEFT_OUT if given.assumed else Origin.DEFAULT
+    def find(self, setting: Setting) -> Value | Invalid | None:
+        """What it says of ``setting``; None where it says nothing."""
+        found = self._parsed.get(setting.name)
+        if found is None and setting.name in self.raw:
+            found = self._parsed[setting.name] = parse(setting, self.raw[setting.name])
+        return found
+
+    def put(self, name: str, raw: RawValue, found: Value | Invalid) -> None:
+        """Say ``found`` of the setting ``name``."""
+        self.raw[name], self._parsed[name] = raw, found
+
+    def without(self, names: Collection[str]) -> "Layer":
+        """The same but for ``names``."""
+        return Layer({name: raw for name, raw in self.raw.items() if name not in names})
+
+    @property
+    def problems(self) -> list[str]:
+        """The lines about what was read and cannot be used."""
+        return [found.problem for found in self._parsed.values() if isinstance(found, Invalid)]
 
 
-def read_given(setting: Setting, given: RawValue, reading: ParsedValues) -> None:
-    """Add the value of ``setting`` to ``reading``, or a problem."""
-    reading.given[setting.name] = given
+def parse(setting: Setting, raw: RawValue) -> Value | Invalid:
+    """The value of ``raw``, or what is wrong with it."""
     try:
-        value = setting.read(given.text)
-        setting.check(value)
+        value = setting.parse(raw.text)
     except ValueError as error:
-        reading.problems.append(describe(setting, f"must be {error}", given))
-        return
-    exposed = _exposed_secret(setting, value, given)
-    if exposed:
-        reading.problems.append(exposed)
-        return
-    reading.values[setting.name] = value
-
-
-def default_of(setting: Setting) -> RawValue | None:
-    """What holds where nothing is given; None where nothing does."""
-    return None if setting.default is None else RawValue(setting.default, BY_DEFAULT)
-
-
-def _exposed_secret(setting: Setting, value: Any, given: RawValue) -> str | None:
-    """A flag's value can be read by everyone who can list processes: no secret may be in one."""
-    if setting.kind == "header" and given.origin == setting.flag:
+        return Invalid(raw, describe(setting, f"must be {error}", raw))
+    if setting.kind == "header" and raw.origin == setting.flag:
+        # whoever can list processes can read a flag's value
         secret = [name for name, _ in value if name.lower() in SECRET_HEADERS]
         if secret:
-            return f"{setting.flag} must not carry a secret ({secret[0]}); give it with {setting.env}"
-    return None
+            return Invalid(raw, f"{setting.flag} must not carry a secret ({secret[0]}); give it with {setting.env}")
+    return Value(value, raw)
 
 
-def describe(setting: Setting, wrong: str, given: RawValue | None, remedy: str = "") -> str:
-    """The line about a setting: what must hold, what was given, and how to set it, or the ``remedy`` that was found."""
-    has_place = given is not None and given.path is not None
-    if remedy:
-        shown = f"{given.origin}: {given.path}" if given is not None and has_place else setting.shown
-        return f"{shown} {wrong}; {remedy}"
-    if given is not None and has_place:
-        remedy = "set it there" if given.assumed else "change it there"
-        return f"{given.origin}: {given.path} {wrong}{_got(setting, given)}; {remedy}"
-    return f"{setting.shown} {wrong}{_got(setting, given)}; set it with {setting.remedy}"
+def read_flags(known: Iterable[Setting], flags: Mapping[str, str]) -> Layer:
+    """What the command line says; ``flags`` are texts by flag."""
+    return Layer({s.name: RawValue(flags[s.flag], s.flag) for s in known if s.flag is not None and s.flag in flags})
 
 
-def _got(setting: Setting, given: RawValue | None) -> str:
-    if given is None or given.hidden or setting.kind in ("secret", "header"):
-        return ""
-    shown = repr(without_secrets(given.text, is_url=setting.kind == "URL")[:MOST_SHOWN])
-    if given.path is not None:
-        return "" if given.assumed and not given.text else f", got {shown}" + (" by default" if given.assumed else "")
-    return f", got {shown} " + ("by default" if given.is_default else f"from {given.origin}")
+def read_environment(known: Iterable[Setting], env: Mapping[str, str]) -> Layer:
+    """What the environment says; an empty variable says nothing, since templates leave one out like that."""
+    return Layer({s.name: RawValue(env[s.env], s.env) for s in known if env.get(s.env)})
 
 
-def without_secrets(text: str, *, is_url: bool = False) -> str:
-    """``text`` that is or looks like a URL, without its user, password and query, however badly it is written."""
-    if not is_url and "://" not in text:
-        return text
-    return _QUERY.sub(r"\1***", _CREDENTIALS.sub(r"\1***@", text))
+# Documents: from a tree of YAML to what it says, and all that is wrong with it.
+
+_METADATA = ("name", "namespace", "labels", "annotations")
+_FROM_CLUSTER = {
+    "creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "finalizers", "generateName", "generation",
+    "managedFields", "ownerReferences", "resourceVersion", "selfLink", "uid",
+}  # fmt: skip
+"""What Kubernetes adds to metadata; ``kubectl get -o yaml`` shows it, and it does not matter here."""
+_TOP = ("apiVersion", "kind", "metadata", "spec")
+_OTHER_KEYS = {POLICY: ("workload", "dataSource"), SOURCE: (HEADERS, "allowedNamespaces")}
+"""Keys of a spec that are not plain settings."""
+_INLINE_SECRETS = {"password": "passwordFile or passwordEnv", "token": "tokenFile or tokenEnv"}
+_OF_ALL_NAMESPACES = (
+    "must not be given: a DataSource holds for all namespaces; to restrict it, list them in spec.allowedNamespaces"
+)
 
 
-def describe_conflicts(
-    known: Mapping[str, Setting], reading: ParsedValues, checks: Sequence[CrossCheck] = CHECKS
-) -> Iterator[str]:
-    """A line for each of ``checks`` that the values read fail."""
-    for found in find_conflicts(reading.values, reading.who_said, checks):
-        yield describe(known[found.blames], found.wrong, reading.given.get(found.blames), found.remedy)
+@attrs.define
+class Document:
+    """What one document says. ``place`` is its file, number and first line, ``layer`` holds its settings.
 
-
-def build(kind: type[T], values: Mapping[str, Any], **more: Any) -> T:
-    """A settings class from the values of its settings; ``more`` are its fields that are no groups."""
-    groups = {}
-    for name, group_kind, _ in groups_of(kind):
-        groups[name] = group_kind(**{field.name: values[field.name] for field in attrs.fields(group_kind)})
-    return kind(**groups, **more)
-
-
-# --- `ProcessInput`: what flags and variables say of workloads and data sources, and of which workload they say it.
-
-_OF_WORKLOADS = frozenset({"query", *(setting.name for setting in WORKLOAD_SETTINGS)})
-
-
-def _frozen(given: Mapping[str, RawValue]) -> Mapping[str, RawValue]:
-    return MappingProxyType(dict(given))
-
-
-@attrs.frozen
-class ProcessInput:
-    """What flags and variables say of workloads and data sources, by the name of the setting.
-
-    ``unknown`` are settings that were given and cannot be read, ``known`` all that the command has. ``has_files`` and
-    ``takes_scaledobjects``: workloads may come from there too.
+    ``name`` is None where it has none that can be used; then ``problems`` says so. ``refers`` is the data source that a
+    policy names, ``refers_badly`` says that it names one in a way that cannot be read. ``namespaces`` are those that a
+    source allows.
     """
 
-    given: Mapping[str, RawValue] = attrs.field(converter=_frozen)
-    known: frozenset[str] = frozenset()
-    unknown: frozenset[str] = frozenset()
-    has_files: bool = False
-    takes_scaledobjects: bool = False
+    kind: str
+    place: SourceLocation
+    name: Name | None = None
+    namespace: Name | None = None
+    refers: Name | None = None
+    refers_line: int = 0
+    refers_badly: bool = False
+    namespaces: frozenset[str] | None = None
+    layer: Layer = attrs.field(factory=Layer)
+    problems: list[str] = attrs.field(factory=list)
 
-    @property
-    def describes_a_workload(self) -> bool:
-        """Whether flags and variables are about one workload, rather than about all there are."""
-        return "workload" in self.given or not (self.has_files or self.takes_scaledobjects)
+    def refuse(self, path: str, wrong: str, line: int) -> None:
+        """Add a problem with what stands at ``path``, in ``line``."""
+        self.problems.append(f"{self.place.words} (line {line}): {printable(path)} {wrong}")
 
-    @property
-    def workload(self) -> str | None:
-        """The workload that they name."""
-        return self.given["workload"].text.strip() if "workload" in self.given else None
+    def refuse_setting(self, setting: Setting, raw: RawValue, wrong: str) -> None:
+        """Add a problem with the value of ``setting``, which then has none."""
+        self.refuse(raw.path, wrong, raw.line)
+        self.layer.put(setting.name, raw, Invalid(raw, self.problems[-1]))
 
-    def over(self, key: str | None) -> Mapping[str, RawValue]:
-        """What wins over the document of the workload ``key``."""
-        if self.describes_a_workload and key != self.workload:
-            return {}
-        return {name: given for name, given in self.given.items() if name in _OF_WORKLOADS}
+    def take(self, setting: Setting, raw: RawValue) -> None:
+        """Read the value of ``setting``."""
+        found = parse(setting, raw)
+        self.layer.put(setting.name, raw, found)
+        if isinstance(found, Invalid):
+            self.problems.append(found.problem)
+
+
+def read_config_documents(
+    files: Sequence[ConfigFile], env: Mapping[str, str], rest: Rest = no_rest
+) -> tuple[list[Document], list[str]]:
+    """Every document of ``files``, sound or not, and all problems; ``env`` has the secrets that they refer to."""
+    documents: list[Document] = []
+    problems: list[str] = []
+    for file in files:
+        try:
+            nodes = read_documents(file.content, rest)
+        except YamlError as error:
+            problems.append(f"{file.name}: {error}")
+            continue
+        for number, node in enumerate(nodes, start=1):
+            rest()
+            if node is not None:
+                document = _read_document(f"{file.name}, document {number}", node, env)
+                documents.append(document)
+                problems += document.problems
+    return documents, problems
+
+
+def _read_document(words: str, node: Node, env: Mapping[str, str]) -> Document:
+    document = Document("", place_in("", words, node.line))
+    if not isinstance(node, Table):
+        wrong = f"must be a mapping with apiVersion, kind, metadata and spec; it is {name_of(node)}"
+        document.refuse("it", wrong, node.line)
+        return document
+    document.kind = _read_kind(document, node)
+    if not document.kind:
+        return document  # whatever else is in it, it was not meant for us
+    document.place = place_in(document.kind, words, node.lines.get("spec", node.line))
+    entries = dict(_known_entries(document, node, "", (*_TOP, "status"), _TOP))
+    _read_metadata(document, entries.get("metadata"), node.lines.get("metadata", node.line))
+    spec, line = entries.get("spec"), node.lines.get("spec", node.line)
+    if isinstance(spec, Table):
+        _read_spec(document, spec, env)
+    elif spec is None:
+        document.refuse("spec", "is required; set it there", line)
+    else:
+        document.refuse("spec", f"must be a mapping, not {name_of(spec)}", line)
+    return document
+
+
+def _read_kind(document: Document, node: Table) -> str:
+    """The kind that is written, or nearly written, there, else nothing; what is wrong with it is reported."""
+    version, kind = (_word(node.entries.get(key)) for key in ("apiVersion", "kind"))
+    near = difflib.get_close_matches(kind, (SOURCE, POLICY), n=1, cutoff=NEAR)
+    if not near and _is_foreign(version, node):
+        shown = f" but a {kind} of {version}" if kind and version else ""
+        document.refuse("it", f"is no document of Kedastral's{shown}; keep it out of the folder", node.line)
+        return ""
+    if version != API_VERSION:
+        line = node.lines.get("apiVersion", node.line)
+        document.refuse("apiVersion", f"must be {API_VERSION}{_got(version)}; change it there", line)
+    if kind not in (SOURCE, POLICY) and (near or version in (API_VERSION, "")):
+        line = node.lines.get("kind", node.line)
+        document.refuse("kind", f"must be {SOURCE} or {POLICY}{_got(kind)}; change it there", line)
+    return near[0] if near else ""
+
+
+def _is_foreign(version: str, node: Table) -> bool:
+    """Whether a document was meant for somebody else, such as a Deployment or a kustomization.yaml."""
+    if not version:
+        return not {"apiVersion", "kind", "spec"} & set(node.entries)
+    return not version.lower().startswith("kedastral")
+
+
+def _word(node: Node | None) -> str:
+    return printable(node.text)[:100] if isinstance(node, Scalar) else ""
+
+
+def _got(word: str) -> str:
+    return f", got {word!r}" if word else ""
+
+
+def _read_metadata(document: Document, node: Node | None, line: int) -> None:
+    if not isinstance(node, Table):
+        wrong = "is required" if node is None else f"must be a mapping, not {name_of(node)}"
+        document.refuse("metadata", f"{wrong}; set metadata.name there", line)
+        return
+    entries = dict(_known_entries(document, node, "metadata.", (*_METADATA, *_FROM_CLUSTER), _METADATA))
+    if "name" in entries:
+        document.name = _read_name(document, "metadata.name", entries["name"], node.lines["name"])
+    else:
+        document.refuse("metadata.name", "is required; set it there", line)
+    if "namespace" in entries and document.kind == SOURCE:
+        document.refuse("metadata.namespace", _OF_ALL_NAMESPACES, node.lines["namespace"])
+    elif "namespace" in entries:
+        where = node.lines["namespace"]
+        document.namespace = _read_name(document, "metadata.namespace", entries["namespace"], where)
+
+
+def _read_spec(document: Document, spec: Table, env: Mapping[str, str]) -> None:
+    keys = POLICY_KEYS if document.kind == POLICY else SOURCE_KEYS
+    secrets: Keys = {} if document.kind == POLICY else SECRET_KEYS
+    leaves = {*keys, *secrets, *((key,) for key in _OTHER_KEYS[document.kind])}
+    shown = [*keys, *secrets, *((key,) for key in _OTHER_KEYS[document.kind])]
+    for path, node, line in _find_leaves(document, spec, (leaves, shown)):
+        where = "spec." + ".".join(path)
+        if path in keys:
+            _read_setting(document, keys[path], RawValue("", document.place.words, where, line), node)
+        elif path in secrets:
+            _read_secret(document, secrets[path], RawValue("", document.place.words, where, line), node, env)
+        else:
+            _read_other(document, path[0], line, node, env)
+
+
+def _read_other(document: Document, key: str, line: int, node: Node, env: Mapping[str, str]) -> None:
+    where = f"spec.{key}"
+    match key:
+        case "workload":
+            document.name = _read_name(document, where, node, line) or document.name
+        case "dataSource":
+            document.refers, document.refers_line = _read_name(document, where, node, line), line
+            document.refers_badly = document.refers is None
+        case "allowedNamespaces":
+            document.namespaces = _read_names(document, where, node, line)
+        case _:
+            raw = RawValue("", document.place.words, where, line)
+            document.layer.put(HEADERS, raw, Value(_read_headers(document, node, line, env), raw))
+
+
+def _find_leaves(
+    document: Document,
+    table: Table,
+    leaves: tuple[Collection[tuple[str, ...]], Sequence[tuple[str, ...]]],
+    prefix: tuple[str, ...] = (),
+) -> Iterator[tuple[tuple[str, ...], Node, int]]:
+    """Where each known value of a spec stands, its node and its line; what is not known is refused.
+
+    ``leaves`` are all paths there are, for looking up and in the order in which they are shown.
+    """
+    known = _known_below(leaves[1], prefix)
+    dotted = ".".join(("spec", *prefix)) + "."
+    for key, node in _known_entries(document, table, dotted, known, known):
+        path = (*prefix, key)
+        if path in leaves[0]:
+            yield path, node, table.lines[key]
+        elif isinstance(node, Table):
+            yield from _find_leaves(document, node, leaves, path)
+        else:
+            document.refuse(dotted + key, f"must be a mapping; it is {name_of(node)}", table.lines[key])
+
+
+def _known_below(leaves: Sequence[tuple[str, ...]], prefix: tuple[str, ...]) -> list[str]:
+    depth = len(prefix)
+    return list(dict.fromkeys(leaf[depth] for leaf in leaves if leaf[:depth] == prefix))
+
+
+def _known_entries(
+    document: Document, table: Table, prefix: str, known: Collection[str], shown: Collection[str]
+) -> Iterator[tuple[str, Node]]:
+    for key, line in table.repeated.items():
+        document.refuse(prefix + key[:100], "stands there twice; take one away", line)
+    for key, node in table.entries.items():
+        if key in known:
+            yield key, node
+        elif prefix == "spec.auth." and key in _INLINE_SECRETS:
+            wrong = f"must not stand in a file; use {_INLINE_SECRETS[key]}"
+            document.refuse(prefix + key, wrong, table.lines[key])
+        else:
+            document.refuse(prefix + key[:100], f"is unknown; {suggest(key[:100], shown)}", table.lines[key])
+
+
+def _read_setting(document: Document, setting: Setting, raw: RawValue, node: Node) -> None:
+    wrong = _find_wrong_type(setting, node)
+    if wrong is not None:
+        document.refuse_setting(setting, raw, wrong)
+    elif isinstance(node, Scalar):
+        document.take(setting, attrs.evolve(raw, text=node.text))
+
+
+_NATIVE = {"integer": {Kind.INTEGER}, "number": {Kind.INTEGER, Kind.NUMBER}, "boolean": {Kind.BOOLEAN}}
+"""The kinds of settings that YAML has types for; all others are text."""
+_PLAIN = {
+    "integer": "a plain whole number, without quotes",
+    "number": "a plain number, without quotes",
+    "boolean": "true or false, without quotes",
+}
+
+
+def _find_wrong_type(setting: Setting, node: Node) -> str | None:
+    """What is wrong with the type of a value, if something is; a number in quotes is text, and text is no number."""
+    if not isinstance(node, Scalar):
+        return f"must be a single value; it is {name_of(node)}"
+    if node.kind is Kind.NOTHING:
+        return "has no value; give it one, or take the line away"
+    if node.kind in _NATIVE.get(setting.kind, {Kind.TEXT}):
+        return None
+    try:
+        setting.read(node.text)
+    except ValueError as error:
+        must = str(error)
+    else:
+        must = _PLAIN.get(setting.kind, "text, written in quotes")
+    return f"must be {must}, got the {node.kind} {_shown_text(setting, node.text)}; change it there"
+
+
+def _read_secret(document: Document, setting: Setting, raw: RawValue, node: Node, env: Mapping[str, str]) -> None:
+    if not isinstance(node, Scalar) or node.kind is not Kind.TEXT:
+        document.refuse_setting(setting, raw, f"must be the name of a variable; it is {name_of(node)}")
+        return
+    text = env.get(node.text.strip(), "")
+    if not text.strip():  # what stands there may be the secret itself: it is not shown
+        wrong = "must name a variable that is set and not empty; set it where Kedastral runs"
+        document.refuse_setting(setting, raw, wrong)
+        return
+    document.take(setting, attrs.evolve(raw, text=text))
+
+
+def _read_name(document: Document, where: str, node: Node, line: int) -> Name | None:
+    if not isinstance(node, Scalar) or node.kind is not Kind.TEXT:
+        document.refuse(where, _not_text(node), line)
+        return None
+    try:
+        return read_key_part(node.text)
+    except ValueError as error:
+        document.refuse(where, f"must be {error}, got {node.text[:100]!r}; change it there", line)
+        return None
+
+
+def _not_text(node: Node) -> str:
+    quotes = "; put it in quotes" if isinstance(node, Scalar) and node.kind is not Kind.NOTHING else ""
+    return f"must be text; it is {name_of(node)}{quotes}"
+
+
+def _read_names(document: Document, where: str, node: Node, line: int) -> frozenset[str] | None:
+    if not isinstance(node, Rows):
+        document.refuse(where, f"must be a list of names; it is {name_of(node)}", line)
+        return None
+    names = [_read_name(document, f"{where}[{index}]", item, item.line) for index, item in enumerate(node.items)]
+    return frozenset(name for name in names if name is not None)
+
+
+# Headers of a data source: rows of ``name`` and one of ``value``, ``valueEnv`` and ``valueFile``.
+
+LARGEST_VALUE = 64 * 1024
+_VALUES = ("value", "valueEnv", "valueFile")
+
+
+class HeaderError(ValueError):
+    """What is wrong with one row; ``key`` is where in it."""
+
+    def __init__(self, key: str, words: str) -> None:
+        super().__init__(words)
+        self.key = key
+
+
+def _read_headers(document: Document, node: Node, line: int, env: Mapping[str, str]) -> tuple[Header, ...]:
+    """The headers that are sound; the rest is reported without its values."""
+    where = f"spec.{HEADERS}"
+    if not isinstance(node, Rows):
+        document.refuse(where, f"must be a list of name and value; it is {name_of(node)}", line)
+        return ()
+    headers: list[Header] = []
+    for index, row in enumerate(node.items):
+        try:
+            headers.append(_read_row(row, env))
+        except HeaderError as error:
+            at = row.lines.get(error.key[1:], row.line) if isinstance(row, Table) else row.line
+            document.refuse(f"{where}[{index}]{error.key[:100]}", str(error), at)
+    return tuple(headers)
+
+
+def _read_row(row: Node, env: Mapping[str, str]) -> Header:
+    if not isinstance(row, Table):
+        raise HeaderError("", f"must be a mapping of name and value; it is {name_of(row)}")
+    for key in (*row.repeated, *row.entries):
+        if key in row.repeated:
+            raise HeaderError(f".{key}", "stands there twice; take one away")
+        if key not in ("name", *_VALUES):
+            raise HeaderError(f".{key}", f"is unknown; {suggest(key[:100], ('name', *_VALUES))}")
+    texts = dict(_read_texts(row))
+    name = texts.pop("name", None)
+    if name is None:
+        raise HeaderError(".name", "is required; set it there")
+    if len(texts) != 1:
+        raise HeaderError("", "must have one of value, valueEnv and valueFile")
+    ((key, text),) = texts.items()
+    if key == "value" and name.strip().lower() in SECRET_HEADERS:
+        raise HeaderError(".value", "must not carry a secret; use valueEnv or valueFile")
+    return _make_header(name.strip(), _find_value(key, text, env), key)
+
+
+def _read_texts(row: Table) -> Iterator[tuple[str, str]]:
+    for key, node in row.entries.items():
+        if not isinstance(node, Scalar) or node.kind is not Kind.TEXT:
+            raise HeaderError(f".{key}", _not_text(node))
+        yield key, node.text
+
+
+def _find_value(key: str, text: str, env: Mapping[str, str]) -> str:
+    if key == "valueEnv":
+        if not env.get(text, "").strip():
+            wrong = "must name a variable that is set and not empty; set it where Kedastral runs"
+            raise HeaderError(".valueEnv", wrong)
+        return env[text].strip()
+    if key == "valueFile":
+        try:
+            with Path(text).open("rb") as file:
+                return file.read(LARGEST_VALUE).decode().strip()
+        except (OSError, ValueError) as error:
+            words = (error.strerror if isinstance(error, OSError) else None) or "it is not UTF-8 text"
+            raise HeaderError(".valueFile", f"must be a file that can be read ({words}); change it there") from None
+    return text
+
+
+def _make_header(name: str, value: str, key: str) -> Header:
+    try:
+        headers = read_headers(f"{name}: {value}")
+    except ValueError:
+        headers = ()
+    if len(headers) != 1 or headers[0][0] != name:
+        where = "" if key == "value" else f".{key}"
+        raise HeaderError(where, "must be a name and a value that HTTP can carry in a line")
+    return headers[0]
+
+
+# A ScaledObject's trigger metadata: the words of a ForecastPolicy, beside KEDA's own, and never an address.
+
+IN_METADATA = "trigger metadata"
+_ADDRESSES = frozenset({"model_url"})
+"""Settings that only the operator makes: a query's author must not choose where Kedastral connects to."""
+OWN_KEYS = frozenset({"workload", "dataSource", "activation"})
+_KEDA_KEYS = frozenset(
+    {"scalerAddress", "enableTLS", "unsafeSsl", "tlsCertFile", "caCert", "tlsClientCert", "tlsClientKey"}
+)
+"""What KEDA's external scaler reads itself; it hands on the whole metadata."""
+_BESIDE = frozenset({"type", "metricType", "authenticationRef", "useCachedMetrics"})
+"""Keys of a trigger itself."""
+
+METADATA_KEYS: Mapping[str, Setting] = {
+    setting.key: setting for setting in POLICY_SETTINGS if setting.name not in _ADDRESSES
+}
+"""The settings that metadata can make, by key."""
+METADATA = SourceLocation(
+    IN_METADATA, tuple(METADATA_KEYS.values()), {setting.name: key for key, setting in METADATA_KEYS.items()}
+)
+_NEARLY = 0.8
+"""How like a word of a workload another one is, from 0 to 1, to be taken for a mistake."""
+_WORKLOAD_WORDS = tuple(key.lower() for key in ("dataSource", *METADATA_KEYS))
+_OTHER_WORDS = frozenset(key.lower() for key in (*_KEDA_KEYS, "workload", "activation"))
+
+
+def brings_a_workload(metadata: Mapping[str, str]) -> bool:
+    """Whether metadata hold a query: other words of a workload beside the name of a configured one are not read."""
+    return any(plain_key(key) == "query" for key in metadata)
+
+
+def describes_a_workload(metadata: Mapping[str, str]) -> bool:
+    """Whether metadata mean a workload of their own, rather than naming one that is configured.
+
+    A misspelt word counts too: its author is told the right one, and does not get another workload's replicas.
+    """
+    words = {plain_key(key).lower() for key in metadata} - _OTHER_WORDS
+    return any(difflib.get_close_matches(word, _WORKLOAD_WORDS, n=1, cutoff=_NEARLY) for word in words)
+
+
+def read_metadata(metadata: Mapping[str, str]) -> tuple[Layer, list[str]]:
+    """What metadata say of settings, and all that is wrong with their keys and values."""
+    layer = Layer()
+    problems: list[str] = []
+    for given_key in metadata:
+        key = plain_key(given_key)
+        if key in _KEDA_KEYS:
+            continue
+        twice = find_said_twice(metadata, key)
+        if twice is not None and key != given_key:
+            problems.append(f"{IN_METADATA}: {one_line(twice)}")
+        elif key in METADATA_KEYS:
+            setting, text = METADATA_KEYS[key], read_said(metadata, given_key)
+            raw = RawValue(text, IN_METADATA, given_key, hidden=is_of_variable(given_key))
+            found = parse(setting, raw)
+            layer.put(setting.name, raw, found)
+            problems += [found.problem] if isinstance(found, Invalid) else []
+        elif key not in OWN_KEYS:
+            problems.append(f"{IN_METADATA}: {_refuse_key(key, given_key)}")
+    return layer, problems
+
+
+def _refuse_key(key: str, given_key: str) -> str:
+    if key in ("modelUrl", "url", "serverAddress"):
+        return f"{key} must not stand there; addresses are configured where Kedastral runs"
+    if key in _BESIDE:
+        return f"{key} must not stand there; it belongs beside metadata, where type stands"
+    words = {word.lower(): word for word in (*METADATA_KEYS, *OWN_KEYS, *_KEDA_KEYS)}
+    near = difflib.get_close_matches(key.lower(), words, n=1, cutoff=NEAR)
+    all_keys = ", ".join(("workload", "dataSource", *METADATA_KEYS))
+    hint = f"did you mean {words[near[0]]}?" if near else f"there are {all_keys}"
+    return f"{one_line(given_key)} is unknown; {hint}"
+
+
+def read_workload_name(metadata: Mapping[str, str], default: str, problems: list[str]) -> Name | None:
+    """The name that metadata give their workload, else ``default``; what is wrong with it is added to ``problems``."""
+    said = find_said(metadata, "workload")
+    text = default if said is None else said
+    try:
+        return read_key_part(text)
+    except ValueError as error:
+        key = said_key(metadata, "workload")
+        problems.append(f"{IN_METADATA}: {key} must be {error}{describe_got(key, text)}; change it there")
+        return None
+
+
+def one_line(text: str) -> str:
+    """``text`` of somebody else's, short and on one line."""
+    return "".join(c if c.isprintable() else "?" for c in text[:100])

@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kinds of value a setting can have, and how each is read from text, strictly.
+"""The types of value a setting can have, and how each is read from text, strictly.
 
-Every reader raises ValueError whose message completes the sentence "must be ...".
+A setting's annotation is its type; `value_type` finds the reader for it. Every reader raises ValueError whose message
+completes the sentence "must be ...".
 """
 
 import math
 import os
 import re
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, NewType
+from types import UnionType
+from typing import Any, NewType, Union, get_args, get_origin
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -22,6 +25,12 @@ from kedastral.secrets import Secret
 Seconds = NewType("Seconds", float)
 HttpUrl = NewType("HttpUrl", str)
 Name = NewType("Name", str)
+PromQL = NewType("PromQL", str)
+PodTarget = NewType("PodTarget", float)
+"""The load that one pod sustains: a number, or `AUTO`."""
+InputFile = NewType("InputFile", Path)
+OutputFile = NewType("OutputFile", Path)
+ConfigPath = NewType("ConfigPath", Path)
 Header = tuple[str, str]
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -70,17 +79,37 @@ def write_duration(seconds: float) -> str:
 
 
 def read_integer(text: str) -> int:
-    """A whole number, written as one: ``5.9`` and ``5_000`` are none."""
+    """A whole number in plain digits: ``5.9`` and ``5_000`` are refused."""
     if not _INTEGER.fullmatch(text):
         raise ValueError("a whole number")
     return int(text)
 
 
 def read_number(text: str) -> float:
-    """A finite number; NaN and infinity are none."""
+    """A finite number; NaN and infinity are refused."""
     if not _NUMBER.fullmatch(text) or not math.isfinite(float(text)):
         raise ValueError("a finite number")
     return float(text)
+
+
+class Auto(float):
+    """As large as the history says; infinite, so that no plan takes it for a number."""
+
+    def __repr__(self) -> str:
+        return "auto"
+
+
+AUTO = Auto("inf")
+
+
+def read_pod_target(text: str) -> PodTarget:
+    """A finite number, or ``auto``."""
+    if text == "auto":
+        return PodTarget(AUTO)
+    try:
+        return PodTarget(read_number(text))
+    except ValueError:
+        raise ValueError("a finite number, or auto") from None
 
 
 def read_boolean(text: str) -> bool:
@@ -92,7 +121,7 @@ def read_boolean(text: str) -> bool:
 
 
 def read_name(text: str) -> Name:
-    """Text that says something, without control characters; spaces around it are dropped."""
+    """A name that is not blank, without control characters; spaces around it are dropped."""
     name = text.strip()
     if not name:
         raise ValueError("a name, not empty")
@@ -101,11 +130,11 @@ def read_name(text: str) -> Name:
     return Name(name)
 
 
-def read_text(text: str) -> str:
-    """Any text that is not blank, over several lines where it wants to (a query may)."""
+def read_query(text: str) -> PromQL:
+    """Any text that is not blank; a query may have several lines."""
     if not text.strip():
         raise ValueError("text, not empty")
-    return text.strip()
+    return PromQL(text.strip())
 
 
 def read_zone(text: str) -> ZoneInfo:
@@ -164,9 +193,9 @@ def read_headers(text: str) -> tuple[Header, ...]:
     return tuple(headers)
 
 
-def read_file_path(text: str) -> Path:
+def read_file_path(text: str) -> InputFile:
     """A file that is there and can be read."""
-    path = Path(text)
+    path = InputFile(Path(text))
     try:
         with path.open("rb") as file:
             file.read(1)
@@ -175,14 +204,14 @@ def read_file_path(text: str) -> Path:
     return path
 
 
-def read_file_paths(text: str) -> tuple[Path, ...]:
+def read_file_paths(text: str) -> tuple[InputFile, ...]:
     """Files that are there and can be read, one a line."""
     return tuple(read_file_path(line) for line in filter(None, map(str.strip, text.splitlines())))
 
 
-def read_output_path(text: str) -> Path:
-    """A file that can be written: its folder is there, and it is no folder itself."""
-    path = Path(text)
+def read_output_path(text: str) -> OutputFile:
+    """A file that can be written: its folder exists, and it is not a folder itself."""
+    path = OutputFile(Path(text))
     folder = path.parent
     if "\0" in text or path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise ValueError("a file in a folder that is there and can be written to")
@@ -208,11 +237,6 @@ class ReadChoice:
             raise ValueError("one of " + ", ".join(self.words)) from None
 
 
-def read_choice(kind: type[StrEnum]) -> ReadChoice:
-    """A reader of one of the words of ``kind``."""
-    return ReadChoice(kind)
-
-
 def read_key_part(text: str) -> Name:
     """A name that can be part of ``namespace/name``."""
     name = read_name(text)
@@ -228,15 +252,53 @@ def read_names(text: str) -> tuple[Name, ...]:
     return tuple(read_key_part(name) for name in re.split(r"[,\n]", text) if name.strip())
 
 
-def read_config_path(text: str) -> Path:
+def read_config_path(text: str) -> ConfigPath:
     """A file or a folder that is there."""
-    path = Path(text)
+    path = ConfigPath(Path(text))
     try:
         path.stat()
     except (OSError, ValueError) as error:
         words = getattr(error, "strerror", None) or error
         raise ValueError(f"a file or a folder that is there ({words})") from error
     return path
+
+
+@attrs.frozen
+class ValueType:
+    """A type of value: its name in documentation, and its reader."""
+
+    name: str
+    read: Callable[[str], Any]
+
+
+_TYPES: Mapping[object, ValueType] = {
+    bool: ValueType("boolean", read_boolean),
+    int: ValueType("integer", read_integer),
+    float: ValueType("number", read_number),
+    PodTarget: ValueType("number", read_pod_target),
+    Seconds: ValueType("duration", read_duration),
+    ZoneInfo: ValueType("time zone", read_zone),
+    Name: ValueType("name", read_name),
+    tuple[Name, ...]: ValueType("names", read_names),
+    PromQL: ValueType("PromQL", read_query),
+    HttpUrl: ValueType("URL", read_url),
+    ListenAddress: ValueType("address", read_listen_address),
+    Secret: ValueType("secret", read_secret),
+    tuple[Header, ...]: ValueType("header", read_headers),
+    InputFile: ValueType("file", read_file_path),
+    tuple[InputFile, ...]: ValueType("files", read_file_paths),
+    OutputFile: ValueType("file", read_output_path),
+    ConfigPath: ValueType("path", read_config_path),
+}
+
+
+def value_type(annotation: object) -> ValueType:
+    """The type of a setting that is annotated so; ``X | None`` is read as ``X``, a StrEnum is a choice of its words."""
+    is_union = get_origin(annotation) in (Union, UnionType)
+    [plain] = [part for part in get_args(annotation) if part is not type(None)] if is_union else [annotation]
+    if isinstance(plain, type) and issubclass(plain, StrEnum):
+        return ValueType("choice", ReadChoice(plain))
+    return _TYPES[plain]
 
 
 def write_value(value: Any) -> str:
@@ -255,5 +317,5 @@ def write_value(value: Any) -> str:
 
 
 def _write_several(values: tuple[Any, ...]) -> str:
-    """Paths and names; of headers their names alone."""
+    """Paths and names; of headers only the names, since values may be secrets."""
     return ", ".join(value[0] if isinstance(value, tuple) else str(value) for value in values) or "none"

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""YAML, strictly: plain trees with places, no tags, no duplicate keys, no bombs, and never a surprise.
+"""YAML, strictly: plain trees in which everything has its line, without tags, duplicate keys or expansion bombs.
 
-It reads the parser's events itself. A value keeps the text it was written as, so that settings are read from files by
-the same readers as from flags; an alias is the very tree that its anchor marks and is never copied.
+A value keeps the text it was written as, so that settings are read from files by the same readers as from flags. An
+alias is the very tree that its anchor marks and is never copied.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
 
 import attrs
 import yaml
@@ -19,17 +18,14 @@ MOST_DEPTH = 20
 """How deep lists and mappings may lie in each other; nothing that is meant is half as deep."""
 MOST_NODES = 200_000
 """Values of one file. A thousand policies with every setting there is have a fifth of it."""
-
 MOST_WORDS = 200
-"""Characters that are told of what the parser says."""
+"""Characters that are shown of the parser's message."""
+PARSER_DEPTH = 1000
+"""Levels that libyaml is trusted with: PyYAML follows them by recursion in C, and older versions have no limit."""
 
-_NOTHING = re.compile(r"|~|null|Null|NULL")
-_BOOLEAN = re.compile(r"true|True|TRUE|false|False|FALSE|yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF")
-_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
-_NUMBER = re.compile(
-    r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
-)
-_PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times as fast, and not everywhere
+_TOO_DEEP = f"must not be nested deeper than {MOST_DEPTH} levels"
+_BRACKET = re.compile(r"[\[\]{}]")
+_INDENT = re.compile(rf"^[ ?:-]{{{PARSER_DEPTH}}}", re.MULTILINE)
 
 
 class Kind(StrEnum):
@@ -42,12 +38,23 @@ class Kind(StrEnum):
     NOTHING = "nothing"
 
 
+_PLAIN_KINDS = {
+    Kind.NOTHING: re.compile(r"|~|null|Null|NULL"),
+    Kind.BOOLEAN: re.compile(r"true|True|TRUE|false|False|FALSE|yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF"),
+    Kind.INTEGER: re.compile(r"[-+]?(0|[1-9][0-9]*)"),
+    Kind.NUMBER: re.compile(
+        r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+    ),
+}
+
+
 @attrs.frozen
 class Scalar:
     """A value as it was written."""
 
     kind: Kind
     text: str
+    line: int
 
 
 @attrs.frozen(eq=False)
@@ -55,14 +62,17 @@ class Rows:
     """A list."""
 
     items: tuple["Node", ...]
+    line: int
 
 
 @attrs.frozen(eq=False)
 class Table:
-    """A mapping; ``repeated`` are keys that stand in it more than once."""
+    """A mapping; ``lines`` are those of its keys, ``repeated`` the keys that it has more than once, with the line."""
 
-    entries: dict[str, "Node"]
-    repeated: tuple[str, ...] = ()
+    entries: Mapping[str, "Node"]
+    lines: Mapping[str, int]
+    line: int
+    repeated: Mapping[str, int]
 
 
 Node = Scalar | Rows | Table
@@ -84,22 +94,55 @@ def name_of(node: Node) -> str:
 
 
 class YamlError(ValueError):
-    """The text is no YAML that is accepted here; the message says why and, where it can, in which line."""
+    """The text is not YAML that is accepted here; the message says why and, where it can, in which line."""
+
+
+class _Untagged:
+    """Gives a value without a tag its `Kind` for one, so that whatever else stands there was written by somebody."""
+
+    def resolve(self, kind: type[yaml.Node], value: str, implicit: tuple[bool, bool]) -> Kind:
+        """Called by PyYAML for every value without a tag; ``implicit[0]`` where it is neither quoted nor a block."""
+        if kind is yaml.ScalarNode and implicit[0]:
+            for plain, pattern in _PLAIN_KINDS.items():
+                if pattern.fullmatch(value):
+                    return plain
+        return Kind.TEXT
+
+
+class _PythonLoader(_Untagged, yaml.SafeLoader):
+    pass
+
+
+_LOADER: type[yaml.SafeLoader] | type["yaml.CSafeLoader"] = _PythonLoader
+if hasattr(yaml, "CSafeLoader"):  # libyaml is ten times as fast, and not everywhere
+
+    class _CLoader(_Untagged, yaml.CSafeLoader):
+        pass
+
+    _LOADER = _CLoader
 
 
 def read_documents(content: bytes, rest: Rest = no_rest) -> list[Node | None]:
     """The documents of a file, in order; None is one that holds nothing. Raises YamlError."""
     text = _decode(content)
+    _require_shallow(text)
     try:
-        return list(_Builder(yaml.parse(text, Loader=_PARSER), rest).documents())
+        documents: list[Node | None] = []
+        builder = _Builder()
+        for root in yaml.compose_all(text, Loader=_LOADER):
+            rest()
+            documents.append(builder.build_document(root))
     except YamlError:
         raise
+    except RecursionError as error:
+        raise YamlError(_TOO_DEEP) from error
     except yaml.MarkedYAMLError as error:
         if "nesting depth" in str(error):  # newer versions of libyaml have a limit of their own
-            raise YamlError(f"must not be nested deeper than {MOST_DEPTH} levels") from error
-        raise YamlError(_words(error, text)) from error
-    except (yaml.YAMLError, ValueError, OverflowError, IndexError) as error:  # the parser's own slips are among them
-        raise YamlError(f"is no YAML ({_plain(str(error))})") from error
+            raise YamlError(_TOO_DEEP) from error
+        raise YamlError(_describe(error, text)) from error
+    except (yaml.YAMLError, ValueError, OverflowError, IndexError) as error:  # the parser's own bugs are among them
+        raise YamlError(f"is not YAML ({_one_line(str(error))})") from error
+    return documents
 
 
 def _decode(content: bytes) -> str:
@@ -108,111 +151,90 @@ def _decode(content: bytes) -> str:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise YamlError(f"must be UTF-8 text; byte {error.start + 1} is none") from None
+        raise YamlError(f"must be UTF-8 text; byte {error.start + 1} is not") from None
     if "\0" in text:
         raise YamlError(f"must be text; line {text[: text.index(chr(0))].count(chr(10)) + 1} holds a NUL")
     return text
 
 
-def _words(error: yaml.MarkedYAMLError, text: str) -> str:
+def _require_shallow(text: str) -> None:
+    """Refuse what may be nested too deep for the parser: brackets that stay open, or a line that is indented so far."""
+    depth = 0
+    for bracket in _BRACKET.finditer(text):
+        depth = depth + 1 if bracket[0] in "[{" else max(0, depth - 1)
+        if depth > PARSER_DEPTH:
+            raise YamlError(_TOO_DEEP)
+    if _INDENT.search(text):
+        raise YamlError(_TOO_DEEP)
+
+
+def _describe(error: yaml.MarkedYAMLError, text: str) -> str:
     where, tab = "", ""
     if error.problem_mark is not None:
         number = error.problem_mark.line
         line = next(iter(text.splitlines()[number : number + 1]), "")
         where = f"line {number + 1}: "
         tab = "; indent with spaces, not tabs" if "\t" in line[: len(line) - len(line.lstrip())] else ""
-    return f"is no YAML ({where}{_plain(error.problem or str(error))}{tab})"
+    return f"is not YAML ({where}{_one_line(error.problem or str(error))}{tab})"
 
 
-def _plain(words: str) -> str:
+def _one_line(words: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in " ".join(words.split()))[:MOST_WORDS]
 
 
 @attrs.define
 class _Builder:
-    """Turns events into trees. Its recursion is bounded by `MOST_DEPTH`."""
+    """Turns PyYAML's nodes into trees. Its recursion is bounded by `MOST_DEPTH`."""
 
-    events: Iterator[Any]
-    rest: Rest = no_rest
-    anchors: dict[str, Node | None] = attrs.field(factory=dict)
     nodes: int = 0
+    _made: dict[int, Node | None] = attrs.field(factory=dict)
+    """The trees of one document by the identity of PyYAML's node; None while one is built."""
 
-    def documents(self) -> Iterator[Node | None]:
-        for event in self.events:
-            if isinstance(event, yaml.DocumentStartEvent):
-                self.rest()
-                self.anchors = {}
-                node = self._node(next(self.events), 0)
-                yield None if isinstance(node, Scalar) and node.kind is Kind.NOTHING else node
+    def build_document(self, root: yaml.Node) -> Node | None:
+        self._made = {}
+        node = self._build(root, 0)
+        return None if isinstance(node, Scalar) and node.kind is Kind.NOTHING else node
 
-    def _node(self, event: Any, depth: int) -> Node:
+    def _build(self, node: yaml.Node, depth: int) -> Node:
         self.nodes += 1
-        line = event.start_mark.line + 1
+        line = node.start_mark.line + 1
         if self.nodes > MOST_NODES:
             raise YamlError(f"must hold at most {MOST_NODES} values; split it")
         if depth > MOST_DEPTH:
-            raise YamlError(f"must not be nested deeper than {MOST_DEPTH} levels (line {line})")
-        if isinstance(event, yaml.AliasEvent):
-            return self._alias(event.anchor, line)
-        if event.tag is not None and event.tag != "!":
-            raise YamlError(f"must not hold tags such as !{event.tag.rpartition(':')[2][:40]!r} (line {line})")
-        if event.anchor is not None:
-            self.anchors[event.anchor] = None
-        node = self._build(event, depth)
-        if event.anchor is not None:
-            self.anchors[event.anchor] = node
-        return node
+            raise YamlError(f"{_TOO_DEEP} (line {line})")
+        if id(node) in self._made:  # an alias
+            made = self._made[id(node)]
+            if made is None:
+                raise YamlError(f"must not hold a value that holds itself (line {line})")
+            return made
+        if not isinstance(node.tag, Kind):
+            raise YamlError(f"must not hold tags such as !{node.tag.rpartition(':')[2][:40]!r} (line {line})")
+        self._made[id(node)] = None
+        made = self._made[id(node)] = self._build_new(node, line, depth)
+        return made
 
-    def _alias(self, anchor: Any, line: int) -> Node:
-        if anchor not in self.anchors:
-            raise YamlError(f"must not use the alias *{anchor[:40]} before its anchor (line {line})")
-        node = self.anchors[anchor]
-        if node is None:
-            raise YamlError(f"must not hold a value that holds itself, *{anchor[:40]} (line {line})")
-        return node
+    def _build_new(self, node: yaml.Node, line: int, depth: int) -> Node:
+        if isinstance(node, yaml.SequenceNode):
+            return Rows(tuple(self._build(item, depth + 1) for item in node.value), line)
+        if isinstance(node, yaml.MappingNode):
+            return self._build_table(node, line, depth)
+        text: str = node.value
+        if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
+            raise YamlError(f"must not hold half a character (line {line})")
+        return Scalar(Kind(node.tag), text, line)
 
-    def _build(self, event: Any, depth: int) -> Node:
-        if isinstance(event, yaml.ScalarEvent):
-            return _scalar(event)
-        if isinstance(event, yaml.SequenceStartEvent):
-            return Rows(tuple(self._items(depth, yaml.SequenceEndEvent)))
-        return self._table(depth)
-
-    def _items(self, depth: int, end: type[Any]) -> Iterator[Node]:
-        for event in self.events:
-            if isinstance(event, end):
-                return
-            yield self._node(event, depth + 1)
-
-    def _table(self, depth: int) -> Table:
+    def _build_table(self, node: yaml.MappingNode, line: int, depth: int) -> Table:
         entries: dict[str, Node] = {}
-        repeated: list[str] = []
-        for event in self.events:
-            if isinstance(event, yaml.MappingEndEvent):
-                break
-            if not isinstance(event, yaml.ScalarEvent):
-                raise YamlError(f"must have plain words for keys (line {event.start_mark.line + 1})")
-            node = self._node(event, depth + 1)
-            key = node.text if isinstance(node, Scalar) else ""
-            value = self._node(next(self.events), depth + 1)
-            if key in entries:
-                repeated.append(key)
-            entries[key] = value
-        return Table(entries, tuple(dict.fromkeys(repeated)))
-
-
-def _scalar(event: Any) -> Scalar:
-    text: str = event.value
-    if any("\ud800" <= c <= "\udfff" for c in text) if not text.isascii() else False:
-        raise YamlError(f"must not hold half a character (line {event.start_mark.line + 1})")
-    if event.style:  # quoted, or a block: text whatever it says
-        return Scalar(Kind.TEXT, text)
-    for kind, pattern in (
-        (Kind.NOTHING, _NOTHING),
-        (Kind.BOOLEAN, _BOOLEAN),
-        (Kind.INTEGER, _INTEGER),
-        (Kind.NUMBER, _NUMBER),
-    ):
-        if pattern.fullmatch(text):
-            return Scalar(kind, text)
-    return Scalar(Kind.TEXT, text)
+        lines: dict[str, int] = {}
+        repeated: dict[str, int] = {}
+        for name, value in node.value:
+            at = name.start_mark.line + 1
+            if not isinstance(name, yaml.ScalarNode) or id(name) in self._made:
+                raise YamlError(f"must have plain words for keys (line {at})")
+            key = self._build(name, depth + 1)
+            made = self._build(value, depth + 1)
+            if isinstance(key, Scalar):
+                if key.text in entries:
+                    repeated[key.text] = at
+                entries[key.text], lines[key.text] = made, at
+        return Table(entries, lines, line, repeated)

@@ -13,8 +13,8 @@ from kedastral.core.planning.status import Failure
 from kedastral.core.serving import OnStale, StalePolicy
 from kedastral.core.trigger import ObjectRef, is_of_variable, said_key
 from kedastral.errors import BadTriggerError, ConfigError, TooManyWorkloadsError, UnknownWorkloadError
-from kedastral.settings.declarations import ScaledObjectSettings, WorkloadSettings
-from kedastral.settings.resolve import ConfiguredFleet, brings_a_workload, describes_a_workload
+from kedastral.settings.declarations import ConfiguredFleet, ScaledObjectSettings, WorkloadSettings
+from kedastral.settings.sources import brings_a_workload, describes_a_workload
 from kedastral.workloads.fleet import Fleet
 from kedastral.workloads.resolver import pick_workload
 from kedastral.workloads.runner import RunnerBuilder

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from kedastral.backtest import results as outputs
-from kedastral.settings.resolve import BacktestSettings
+from kedastral.settings.declarations import BacktestSettings
 from kedastral.settings.schema import settings_of
 from tests.backtest.loads import SHORT, STEP, call, wave, write_csv
 

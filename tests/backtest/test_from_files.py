@@ -13,11 +13,11 @@ import httpx
 import pytest
 
 from kedastral.adapters.prometheus.access import open_prometheus_client
-from kedastral.settings.resolve import BacktestSettings
+from kedastral.settings.declarations import BacktestSettings
 from kedastral.settings.schema import settings_of
 from kedastral.workloads import runner as members
 from tests.backtest.loads import STEP, Ended, call, wave, write_csv
-from tests.config.fleets import policy, source, write
+from tests.settings.fleets import policy, source, write
 
 SHORT = {"step": "10m", "leadTime": "20m", "horizon": "1h", "window": "2h", "model": "baseline"}
 """A policy's settings that fit a history of few steps, and are computed quickly."""
@@ -185,8 +185,9 @@ def test_a_name_of_several_policies_must_be_whole(monkeypatch: pytest.MonkeyPatc
 def test_what_is_wrong_with_the_files_is_told_as_run_tells_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = write(tmp_path, source(), policy("web", dataSource="prem"), policy("api", leadTme="5m"))
     problems = refused(monkeypatch, "--config", path, "--workload", "web")
-    assert f"{path}, document 2: spec.dataSource must name a DataSource, got 'prem'; did you mean prom?" in problems
-    assert f"{path}, document 3: spec.leadTme is unknown; did you mean leadTime?" in problems
+    misspelt = "spec.dataSource must name a DataSource, got 'prem'; did you mean prom?"
+    assert f"{path}, document 2 (line 14): {misspelt}" in problems
+    assert f"{path}, document 3 (line 23): spec.leadTme is unknown; did you mean leadTime?" in problems
 
 
 @pytest.mark.parametrize("variable", [False, True])

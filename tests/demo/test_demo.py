@@ -15,7 +15,8 @@ import trio
 from kedastral.adapters.synthetic import SyntheticLoad, SyntheticSource
 from kedastral.demo import BEGIN, SYNC_PERIOD, Demo, DemoComparison, open_demo
 from kedastral.models import MODELS
-from kedastral.settings.resolve import DemoSettings, load
+from kedastral.settings.declarations import DemoSettings
+from kedastral.settings.resolve import load
 
 ANY_PORT = {"--http-listen": "127.0.0.1:0", "--grpc-listen": "127.0.0.1:0"}
 COMMAND = [sys.executable, "-m", "kedastral", "demo", "--http-listen=127.0.0.1:0", "--grpc-listen=127.0.0.1:0"]

@@ -10,12 +10,13 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
 from kedastral._proto.externalscaler_grpc import ExternalScalerBase
-from kedastral.cli.main import COMMANDS, cli
+from kedastral.cli.main import cli
 from kedastral.clock import SystemClock
 from kedastral.core.serving import StalePolicy
 from kedastral.core.snapshot import Snapshot
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.snapshot_api import Readiness, SnapshotView, create_app
+from kedastral.settings.declarations import BY_COMMAND
 from kedastral.settings.schema import settings_of
 from tests.docs.pages import ROOT
 
@@ -59,12 +60,12 @@ def all_flags() -> set[str]:
 
 def all_variables() -> set[str]:
     """Every environment variable that is a setting."""
-    return {setting.env for kind in COMMANDS.values() for setting in settings_of(kind)}
+    return {setting.env for kind in BY_COMMAND.values() for setting in settings_of(kind)}
 
 
 def variables_of(command: str) -> set[str]:
     """The environment variables of one command."""
-    return {setting.env for setting in settings_of(COMMANDS[command])}
+    return {setting.env for setting in settings_of(BY_COMMAND[command])}
 
 
 def metrics() -> set[Metric]:

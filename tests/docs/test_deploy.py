@@ -13,10 +13,12 @@ import yaml
 from kedastral.app import MAX_STOP_SECONDS
 from kedastral.core.serving import OnStale
 from kedastral.serving.scaler import TARGET
-from kedastral.settings.resolve import RunSettings, load
+from kedastral.settings.declarations import BY_COMMAND, RunSettings
+from kedastral.settings.resolve import load
 from kedastral.settings.sources import QUERY, SOURCE_SETTINGS, WORKLOAD_SETTINGS
 from tests.docs import product
 from tests.docs.pages import ROOT, bare, blocks, read, tables
+from tests.settings.fleets import workload_of
 
 DEPLOY = ROOT / "deploy"
 RULES = DEPLOY / "prometheus"  # files of Prometheus' own, no objects: tests/docs/test_alerts.py
@@ -208,7 +210,7 @@ def test_a_reactive_trigger_on_the_same_load_stands_beside_it(
     given = variables(container)
     assert reactive["metadata"]["query"] == given["PROM_QUERY"]
     assert reactive["metadata"]["serverAddress"] == given["PROM_URL"]
-    plan = load(RunSettings, {}, given).settings.plan
+    plan = workload_of({}, given).plan
     assert float(reactive["metadata"]["threshold"]) == round(plan.target_per_pod / plan.fixed_headroom)
 
 
@@ -442,11 +444,10 @@ def test_the_image_starts_the_program_itself_so_that_it_gets_sigterm() -> None:
 
 def test_the_image_exposes_the_ports_that_are_listened_on_by_default() -> None:
     (exposed,) = last_stage("EXPOSE")
-    from kedastral.cli.main import COMMANDS
     from kedastral.settings.schema import settings_of
 
     defaults = {
-        setting.default for kind in COMMANDS.values() for setting in settings_of(kind) if setting.kind == "address"
+        setting.default for kind in BY_COMMAND.values() for setting in settings_of(kind) if setting.kind == "address"
     }
     assert {f":{port}" for port in exposed.split()} == defaults
 

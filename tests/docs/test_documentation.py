@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The documentation says what the product has, all of it, and nothing that it has not."""
 
-import importlib.util
 import itertools
 import json
 import re
@@ -10,7 +9,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from http.server import ThreadingHTTPServer
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import httpx
@@ -18,11 +16,13 @@ import pytest
 import yaml
 from grpclib.const import Status
 
+from docs import generate
 from kedastral.adapters.http_model import HttpForecaster, open_model_client
-from kedastral.cli.main import COMMANDS, cli
+from kedastral.cli.main import cli
 from kedastral.core.planning.status import WORDS
 from kedastral.core.series import Series
 from kedastral.models import MODELS
+from kedastral.settings.declarations import BY_COMMAND
 from kedastral.settings.rules import WARNINGS
 from kedastral.settings.schema import settings_of
 from kedastral.wire import read_snapshot, write_snapshot
@@ -35,16 +35,6 @@ names = [str(page.relative_to(ROOT)) for page in PAGES]
 every_page = pytest.mark.parametrize("page", PAGES, ids=names)
 
 
-def load_generator() -> ModuleType:
-    """docs/generate.py, which is no part of a package."""
-    spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def table_of(page: Path, *columns: str) -> list[dict[str, str]]:
     """The rows of all tables of a page that have these columns."""
     return [row for table in tables(read(page)) for row in table if list(row)[: len(columns)] == list(columns)]
@@ -55,19 +45,19 @@ def table_of(page: Path, *columns: str) -> list[dict[str, str]]:
 
 def test_settings_tables_are_what_the_generator_writes() -> None:
     page = read(DOCS / "configuration.md")
-    assert load_generator().render(page) == page, "run `make docs`"
+    assert generate.render(page) == page, "run `make docs`"
 
 
 def test_crds_are_what_the_generator_writes() -> None:
-    written = load_generator().write_crds()
+    written = generate.write_crds()
     assert {path: read(path) for path in (ROOT / "deploy" / "crds").iterdir()} == written, "run `make docs`"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", BY_COMMAND)
 def test_every_setting_of_a_command_is_in_its_table_with_its_variable_and_default(command: str) -> None:
     section = read(DOCS / "configuration.md").split(f"<!-- settings of {command} -->")[1].split("<!-- end -->")[0]
     documented = {row["variable"]: row for row in tables(section)[0]}
-    settings = {f"`{setting.env}`": setting for setting in settings_of(COMMANDS[command])}
+    settings = {f"`{setting.env}`": setting for setting in settings_of(BY_COMMAND[command])}
     assert documented.keys() == settings.keys()
     for variable, setting in settings.items():
         row = documented[variable]
@@ -187,7 +177,7 @@ def test_alerts_on_what_is_absent_name_what_they_miss() -> None:
 
 def test_every_warning_of_settings_is_documented() -> None:
     rows = table_of(DOCS / "configuration.md", "warning", "why")
-    shown = {setting.name: setting.shown for kind in COMMANDS.values() for setting in settings_of(kind)}
+    shown = {setting.name: setting.shown for kind in BY_COMMAND.values() for setting in settings_of(kind)}
     documented = {name for row in rows for name in re.findall(r"`(--[\w-]+|[A-Z_]+)`", row["warning"])}
     assert {shown[check.blames] for check in WARNINGS} <= documented
 
@@ -239,7 +229,7 @@ def test_trigger_metadata_is_what_the_scaler_reads() -> None:
 
 def test_stale_behaviours_are_all_in_the_readme() -> None:
     rows = table_of(ROOT / "README.md", "`--on-stale`")
-    on_stale = next(setting for setting in settings_of(COMMANDS["run"]) if setting.name == "on_stale")
+    on_stale = next(setting for setting in settings_of(BY_COMMAND["run"]) if setting.name == "on_stale")
     named = [re.findall(r"`([\w-]+)`", row["`--on-stale`"])[0] for row in rows]
     for name in named:
         on_stale.read(name)

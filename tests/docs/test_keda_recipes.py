@@ -17,7 +17,8 @@ from kedastral.core.forecast import Forecast
 from kedastral.core.serving import OnStale, StalePolicy, decide
 from kedastral.core.snapshot import Mode, Snapshot
 from kedastral.settings.declarations import DataSourceSettings
-from kedastral.settings.resolve import BY_KEY, OWN, read_workload
+from kedastral.settings.resolve import ProcessInput, read_workload
+from kedastral.settings.sources import METADATA_KEYS, OWN_KEYS
 from kedastral.settings.types import HttpUrl
 from tests.docs.pages import PAGES, ROOT, bare, blocks, read, tables
 from tests.loop import timelines
@@ -124,7 +125,7 @@ def test_a_trigger_says_where_to_ask_and_only_what_is_read(trigger: Yaml) -> Non
         return
     metadata = trigger["metadata"]
     table = next(table for table in tables(read(KEDA_PAGE)) if list(table[0]) == ["key", "meaning"])
-    known = {bare(row["key"]) for row in table} | KEDAS_KEYS | BY_KEY.keys() | OWN
+    known = {bare(row["key"]) for row in table} | KEDAS_KEYS | METADATA_KEYS.keys() | OWN_KEYS
     assert metadata.keys() <= known
     assert "unsafeSsl" not in metadata
     assert re.fullmatch(r"[a-z0-9.-]+:\d+", metadata["scalerAddress"])
@@ -137,7 +138,7 @@ def test_triggers_that_bring_their_workload_are_read_and_never_take_pods_for_wan
     bringing = [trigger["metadata"] for one in SCALING for trigger in one.ours if "query" in trigger["metadata"]]
     assert len(bringing) == 3, "configuration.md, keda.md and deploy/examples each show one"
     sources = {"prometheus": DataSourceSettings(url=HttpUrl("http://prometheus:9090"))}
-    made = [read_workload(sources, {}, ("shop", "checkout"), metadata) for metadata in bringing]
+    made = [read_workload(sources, ProcessInput(), "shop", "checkout", metadata) for metadata in bringing]
     assert {one.key for one in made} == {"shop/checkout"}
     assert {one.stale.on_stale for one in made} == {OnStale.RIDE_FORECAST}
     assert made[0] == made[1] == made[2]

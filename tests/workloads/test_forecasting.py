@@ -18,14 +18,13 @@ from kedastral.core.series import Series
 from kedastral.core.trigger import ObjectRef
 from kedastral.errors import ConfigError
 from kedastral.serving.scaler import Scaler
-from kedastral.settings.declarations import ScaledObjectSettings, WorkloadSettings
-from kedastral.settings.resolve import ConfiguredFleet
+from kedastral.settings.declarations import ConfiguredFleet, ScaledObjectSettings, WorkloadSettings
 from kedastral.workloads import runner, scaledobject_workloads
 from kedastral.workloads.fleet import Changes
 from kedastral.workloads.reload import Forecasting
 from kedastral.workloads.runner import RunnerBuilder, WorkloadRunner
 from kedastral.workloads.scaledobject_workloads import TriggerReader
-from tests.config.fleets import load_fleet, policy, source, write
+from tests.settings.fleets import load_fleet, policy, source, write
 
 LOW = {"min": "3", "defaultMin": "1"}
 """Settings that are warned of."""

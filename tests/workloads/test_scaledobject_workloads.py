@@ -21,8 +21,8 @@ from kedastral.errors import (
 )
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.store import MemoryStore
-from kedastral.settings.declarations import ScaledObjectSettings, WorkloadSettings
-from kedastral.settings.resolve import RunSettings, load
+from kedastral.settings.declarations import RunSettings, ScaledObjectSettings, WorkloadSettings
+from kedastral.settings.resolve import load
 from kedastral.workloads.fleet import Fleet
 from kedastral.workloads.runner import WorkloadRunner
 from kedastral.workloads.scaledobject_workloads import REMOVE_AFTER, SWEEP_EVERY, FleetResolver, TriggerReader

@@ -5,8 +5,8 @@ import attrs
 
 from kedastral.core.serving import OnStale
 from kedastral.core.snapshot import Mode
-from kedastral.settings.declarations import WorkloadSettings
-from kedastral.settings.resolve import RunSettings, load
+from kedastral.settings.declarations import RunSettings, WorkloadSettings
+from kedastral.settings.resolve import load
 from kedastral.workloads.runner import workload_of
 
 NEEDED = {"WORKLOAD": "shop", "PROM_URL": "http://prometheus:9090", "PROM_QUERY": "sum(rate(requests[1m]))"}
@@ -14,9 +14,8 @@ NEEDED = {"WORKLOAD": "shop", "PROM_URL": "http://prometheus:9090", "PROM_QUERY"
 
 def settings_with(**env: str) -> WorkloadSettings:
     """A workload as flags and variables describe it."""
-    given = load(RunSettings, {}, NEEDED | {"MODEL": "auto"} | env).settings
-    same = ("forecast", "plan", "level", "serving", "stale")
-    return WorkloadSettings(workload="shop", query="q", **{name: getattr(given, name) for name in same})
+    [workload] = load(RunSettings, {}, NEEDED | {"MODEL": "auto"} | env).settings.fleet.settings.workloads.values()
+    return workload
 
 
 def test_what_is_only_observed_is_known_to_the_tick_to_the_scaler_and_to_the_steering() -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from kedastral.errors import ConfigError
 from kedastral.settings.sources import API_VERSION, POLICY, POLICY_KEYS, SOURCE, SOURCE_KEYS
 from kedastral.settings.types import ReadChoice
-from tests.config.fleets import load_fleet, policy, source
+from tests.settings.fleets import load_fleet, policy, source
 
 EXAMPLES = int(os.environ.get("CONFIGURATIONS", "200"))
 LONGEST_LINE = 2000

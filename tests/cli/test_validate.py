@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_commands import call
-from tests.config.fleets import EXAMPLES, policy, source, write
+from tests.settings.fleets import EXAMPLES, policy, source, write
 
 LOGIN = "  auth: {username: joe, passwordEnv: PW}\n"
 
@@ -34,7 +34,7 @@ def test_workloads_and_sources_are_listed_a_line_each(monkeypatch: pytest.Monkey
         ]
         assert [origin for _, _, origin in words] == [f"{path}, document {number})" for number in (1, 2, 3)]
         assert lines[3] == "2 workloads, 1 data source."
-        assert warning.startswith(f"warning: {path}, document 3: spec.defaultMin is below spec.min (3)")
+        assert warning.startswith(f"warning: {path}, document 3 (line 22): spec.defaultMin is below spec.min (3)")
         assert last == "The settings are sound. Prometheus was not asked."
         assert "hush" not in outcome.out
 

@@ -8,8 +8,10 @@ import pytest
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds, Rounding
 from kedastral.core.serving import OnStale, StalePolicy
-from kedastral.settings.resolve import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings, load
+from kedastral.settings.declarations import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
+from kedastral.settings.resolve import load
 from kedastral.settings.schema import settings_of
+from tests.settings.fleets import workload_of
 
 NEEDED = {
     "WORKLOAD": "shop",
@@ -130,20 +132,21 @@ def test_defaults_are_read_into_the_values_they_say() -> None:
     loaded = load(RunSettings, {}, NEEDED).settings
 
     assert (str(loaded.listeners.http_listen), str(loaded.listeners.grpc_listen)) == (":8081", ":8080")
-    assert loaded.name.workload == "shop"
-    forecast = loaded.forecast
+    [workload] = loaded.fleet.settings.workloads.values()
+    assert workload.workload == "shop"
+    forecast = workload.forecast
     assert forecast.metric == "http_rps"
     spans: list[float] = [forecast.horizon, forecast.step, forecast.interval, forecast.model_timeout]
     assert spans == [1800, 60, 30, 5]
     assert [forecast.model, forecast.model_url] == ["auto", None]
     assert (forecast.steps, forecast.history_window) == (30, 1_209_600)
-    assert loaded.plan.policy() == PlanPolicy(200, 1.2, ReplicaBounds(2, 50), 2, 50, 2, Rounding.CEIL)
-    serving = loaded.serving
+    assert workload.plan.policy() == PlanPolicy(200, 1.2, ReplicaBounds(2, 50), 2, 50, 2, Rounding.CEIL)
+    serving = workload.serving
     assert [serving.lead_time, serving.reactive_headroom] == [300, 1.1]
     assert serving.reactive_floor is True
-    assert loaded.stale.policy() == StalePolicy(120, OnStale.DEFAULT_MIN, 2)
+    assert workload.stale.policy() == StalePolicy(120, OnStale.DEFAULT_MIN, 2)
     assert (loaded.logs.level, loaded.logs.format) == ("info", "text")
-    assert loaded.prometheus.headers == ()
+    assert loaded.fleet.settings.sources["default"].login.headers == ()
 
 
 @pytest.mark.parametrize(
@@ -166,7 +169,7 @@ def test_the_planner_gets_what_was_set() -> None:
         "--down-max-pct": "25", "--prewarm-steps": "4", "--rounding": "round",
     }  # fmt: skip
 
-    policy = load(RunSettings, flags, NEEDED).settings.plan.policy()
+    policy = workload_of(flags, NEEDED).plan.policy()
 
     assert policy == PlanPolicy(70, 1.5, ReplicaBounds(1, 0), 3, 25, 4, Rounding.ROUND)
 
@@ -189,14 +192,14 @@ def test_the_serving_rule_gets_what_was_set() -> None:
     ids=str,
 )
 def test_the_window_is_what_the_model_wants_unless_told(flags: dict[str, str], window: float) -> None:
-    assert load(RunSettings, flags, NEEDED).settings.forecast.history_window == window
+    assert workload_of(flags, NEEDED).forecast.history_window == window
 
 
 @pytest.mark.parametrize(("horizon", "step", "steps"), [("30m", "1m", 30), ("3s", "100ms", 30), ("1h", "7s500ms", 480)])
 def test_a_forecast_has_as_many_values_as_steps_fit_the_horizon(horizon: str, step: str, steps: int) -> None:
     flags = {"--horizon": horizon, "--step": step, "--lead-time": "1s"}
 
-    assert load(RunSettings, flags, NEEDED).settings.forecast.steps == steps
+    assert workload_of(flags, NEEDED).forecast.steps == steps
 
 
 def test_the_split_commands_use_their_own_listen_flags() -> None:
@@ -252,10 +255,10 @@ def test_a_setting_means_the_same_in_every_command(kind: type[Any]) -> None:
 
 
 def test_settings_cannot_be_changed() -> None:
-    settings = load(RunSettings, {}, NEEDED).settings
+    workload = workload_of({}, NEEDED)
 
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        settings.plan.headroom = 3  # type: ignore[misc]
+        workload.plan.headroom = 3  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(

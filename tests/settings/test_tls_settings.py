@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from kedastral.errors import ConfigError
-from kedastral.settings.resolve import RunSettings, ScalerSettings, load
+from kedastral.settings.declarations import RunSettings, ScalerSettings
+from kedastral.settings.resolve import load
 from tests.certificates import EXPIRED, Authority
 
 NEEDED = {"WORKLOAD": "shop", "PROM_URL": "http://p:9090", "PROM_QUERY": "up", "FORECASTER_URL": "https://f:8081"}

@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 
 from kedastral.settings.types import (
     ListenAddress,
+    Name,
+    ReadChoice,
+    Seconds,
+    ValueType,
     read_boolean,
-    read_choice,
     read_duration,
     read_file_path,
     read_headers,
@@ -23,10 +26,11 @@ from kedastral.settings.types import (
     read_listen_address,
     read_name,
     read_number,
+    read_query,
     read_secret,
-    read_text,
     read_url,
     read_zone,
+    value_type,
     write_duration,
     write_value,
 )
@@ -206,8 +210,8 @@ def test_a_name_with_control_characters_is_refused(text: str) -> None:
 
 
 def test_a_query_may_have_several_lines() -> None:
-    assert read_text("\nsum(\n  rate(x[1m])\n)\n") == "sum(\n  rate(x[1m])\n)"
-    assert refuses(read_text, " \n ") == "text, not empty"
+    assert read_query("\nsum(\n  rate(x[1m])\n)\n") == "sum(\n  rate(x[1m])\n)"
+    assert refuses(read_query, " \n ") == "text, not empty"
 
 
 def test_a_secret_is_read_without_its_line_end() -> None:
@@ -351,9 +355,9 @@ class Colour(StrEnum):
 
 
 def test_a_choice_is_one_of_its_words() -> None:
-    assert read_choice(Colour)("dark-blue") is Colour.DARK_BLUE
+    assert ReadChoice(Colour)("dark-blue") is Colour.DARK_BLUE
     for text in ("", "RED", "DARK_BLUE", "green", "red "):
-        assert refuses(read_choice(Colour), text) == "one of red, dark-blue"
+        assert refuses(ReadChoice(Colour), text) == "one of red, dark-blue"
 
 
 @pytest.mark.parametrize(
@@ -391,3 +395,10 @@ def test_a_time_zone_is_one_that_exists() -> None:
     assert read_zone("Europe/Berlin").key == "Europe/Berlin"
     for text in ("", "Europe/Atlantis", "../../etc/passwd", "/etc/localtime", "a\x00b", "Europe"):
         assert refuses(read_zone, text) == "a time zone such as UTC or Europe/Berlin"
+
+
+def test_the_reader_of_a_setting_is_that_of_its_annotation() -> None:
+    assert value_type(Seconds) == ValueType("duration", read_duration)
+    assert value_type(Name | None) == ValueType("name", read_name)
+    assert value_type(float | None) == ValueType("number", read_number)
+    assert value_type(Colour) == ValueType("choice", ReadChoice(Colour))

@@ -10,10 +10,18 @@ import attrs
 import pytest
 
 from kedastral.errors import ConfigError
-from kedastral.settings.declarations import PlanSettings
-from kedastral.settings.resolve import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings, load, show
-from kedastral.settings.schema import Setting, above, at_least, between, settings_of
+from kedastral.settings.declarations import (
+    DemoSettings,
+    ForecasterSettings,
+    PlanSettings,
+    PrometheusLogin,
+    RunSettings,
+    ScalerSettings,
+)
+from kedastral.settings.resolve import load, show
+from kedastral.settings.schema import NumberRange, Setting, above, at_least, between, settings_of
 from tests.certificates import Authority
+from tests.settings.fleets import workload_of
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "deploy" / "examples"
 NEEDED = {
@@ -29,17 +37,17 @@ def test_a_flag_wins_over_a_variable_which_wins_over_the_default() -> None:
     by_variable = load(RunSettings, {}, NEEDED | {"TARGET_PER_POD": "150"})
     by_flag = load(RunSettings, {"--target-per-pod": "170"}, NEEDED | {"TARGET_PER_POD": "150"})
 
-    assert [loaded.settings.plan.target_per_pod for loaded in (by_default, by_variable, by_flag)] == [200, 150, 170]
-    assert [loaded.given["target_per_pod"].origin for loaded in (by_default, by_variable, by_flag)] == [
+    assert [loaded.values["target_per_pod"] for loaded in (by_default, by_variable, by_flag)] == [200, 150, 170]
+    assert [loaded.origin_of("target_per_pod") for loaded in (by_default, by_variable, by_flag)] == [
         "default", "TARGET_PER_POD", "--target-per-pod",
     ]  # fmt: skip
     assert by_flag.values["target_per_pod"] == 170
 
 
 def test_a_headroom_that_is_not_given_is_the_usual_one_for_models_that_are_not_steered() -> None:
-    assert load(RunSettings, {}, NEEDED).settings.plan.headroom is None
-    assert load(RunSettings, {}, NEEDED).settings.plan.policy().headroom == 1.2
-    assert load(RunSettings, {"--headroom": "1.5"}, NEEDED).settings.plan.policy().headroom == 1.5
+    assert workload_of({}, NEEDED).plan.headroom is None
+    assert workload_of({}, NEEDED).plan.policy().headroom == 1.2
+    assert workload_of({"--headroom": "1.5"}, NEEDED).plan.policy().headroom == 1.5
 
 
 TWO_OF_A_KIND = {
@@ -125,7 +133,7 @@ def test_every_setting_takes_flag_then_variable_then_default(
 
 
 def test_a_flag_that_is_right_hides_a_variable_that_is_wrong() -> None:
-    assert load(RunSettings, {"--headroom": "1.7"}, NEEDED | {"HEADROOM": "nonsense"}).settings.plan.headroom == 1.7
+    assert workload_of({"--headroom": "1.7"}, NEEDED | {"HEADROOM": "nonsense"}).plan.headroom == 1.7
 
 
 def test_variables_of_others_are_nobodys_business() -> None:
@@ -147,6 +155,10 @@ SECRETS = {
 }
 
 
+def login_of(flags: dict[str, str], env: dict[str, str]) -> PrometheusLogin:
+    return load(RunSettings, flags, env).settings.fleet.settings.sources["default"].login
+
+
 def everything_shown(error: BaseException | None) -> str:
     """What a traceback says of ``error`` and of all that led to it."""
     if error is None:
@@ -160,9 +172,9 @@ def test_secrets_come_from_the_environment_alone() -> None:
         assert [(setting.flag, setting.env) for setting in secret] == [
             (None, "HTTP_TOKEN"), (None, "PROM_PASSWORD"), (None, "PROM_TOKEN"),
         ]  # fmt: skip
-    settings = load(RunSettings, {}, NEEDED | {"PROM_USERNAME": "joe", "PROM_PASSWORD": "hush\n"}).settings
-    assert settings.prometheus.password is not None
-    assert settings.prometheus.password.reveal() == "hush"
+    login = login_of({}, NEEDED | {"PROM_USERNAME": "joe", "PROM_PASSWORD": "hush\n"})
+    assert login.password is not None
+    assert login.password.reveal() == "hush"
 
 
 def test_settings_do_not_show_their_secrets() -> None:
@@ -247,14 +259,13 @@ def test_a_header_that_carries_a_secret_must_not_be_a_flag(name: str) -> None:
 
     assert caught.value.problems == (f"--prom-header must not carry a secret ({name}); give it with PROM_HEADER",)
     assert "hush" not in everything_shown(caught.value)
-    headers = load(RunSettings, {}, NEEDED | {"PROM_HEADER": f"{name}: hush"}).settings.prometheus.headers
-    assert headers == ((name, "hush"),)
+    assert login_of({}, NEEDED | {"PROM_HEADER": f"{name}: hush"}).headers == ((name, "hush"),)
 
 
 def test_a_header_that_carries_none_may_be_a_flag() -> None:
-    loaded = load(RunSettings, {"--prom-header": "X-Scope-OrgID: tenant"}, NEEDED)
+    login = login_of({"--prom-header": "X-Scope-OrgID: tenant"}, NEEDED)
 
-    assert loaded.settings.prometheus.headers == (("X-Scope-OrgID", "tenant"),)
+    assert login.headers == (("X-Scope-OrgID", "tenant"),)
 
 
 # ---- values made in code, and shown ----
@@ -267,11 +278,11 @@ def test_values_made_in_code_are_held_to_the_same() -> None:
         attrs.evolve(PlanSettings(), up_max_factor=float("nan"))
 
 
-@pytest.mark.parametrize("check", [above(1), at_least(2), between(2, 3)])
-def test_nan_passes_no_check(check: Any) -> None:
-    check(2.5)
+@pytest.mark.parametrize("bounds", [above(1), at_least(2), between(2, 3)])
+def test_nan_passes_no_check(bounds: NumberRange) -> None:
+    bounds.check(2.5)
     with pytest.raises(ValueError, match=r"greater than 1|at least 2|between 2 and 3"):
-        check(float("nan"))
+        bounds.check(float("nan"))
 
 
 def test_settings_are_shown_as_a_user_would_write_them() -> None:

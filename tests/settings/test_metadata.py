@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kedastral.errors import ConfigError
-from kedastral.settings.declarations import WorkloadSettings
-from kedastral.settings.resolve import BY_KEY, ConfiguredFleet, RunSettings, describes_a_workload, load
-from tests.config.fleets import load_fleet, policy, source, write
+from kedastral.settings.declarations import ConfiguredFleet, RunSettings, WorkloadSettings
+from kedastral.settings.resolve import load
+from kedastral.settings.sources import METADATA_KEYS, describes_a_workload
+from tests.settings.fleets import load_fleet, policy, source, write
 
 ALLOW = {"--allow-scaledobject-workloads": "true"}
 FROM_KEDA = {"scalerAddress": "kedastral:8080", "enableTLS": "true", "unsafeSsl": "false", "activation": "3"}
@@ -78,7 +79,7 @@ def test_what_is_blank_around_the_value_of_a_variable_is_no_part_of_it() -> None
 
 
 def test_the_value_of_a_variable_is_never_shown_where_it_is_wrong() -> None:
-    keys = [key for key in (*BY_KEY, "dataSource", "workload") if key not in ("query", "metric")]
+    keys = [key for key in (*METADATA_KEYS, "dataSource", "workload") if key not in ("query", "metric")]
     lines = problems_of({"query": "up"} | {f"{key}FromEnv": "s3/cret" for key in keys})
     assert [key for key in keys if not any(f" {key}FromEnv must be " in line for line in lines)] == []
     assert "s3" not in "".join(lines)
@@ -164,7 +165,7 @@ def test_a_namespace_without_a_source_is_told_so(tmp_path: Path) -> None:
 def test_metadata_that_only_name_a_workload_describe_none() -> None:
     assert not describes_a_workload({"workload": "web", **FROM_KEDA})
     assert not describes_a_workload({"workloadFromEnv": "web", "activationFromEnv": "3", **FROM_KEDA})
-    for key in (*BY_KEY, "dataSource", "queryFromEnv", "dataSourceFromEnv"):
+    for key in (*METADATA_KEYS, "dataSource", "queryFromEnv", "dataSourceFromEnv"):
         assert describes_a_workload({"workload": "web", key: "x"})
 
 
@@ -180,7 +181,7 @@ FLEET = fleet_of()
     st.dictionaries(
         st.builds(
             str.__add__,
-            st.sampled_from([*BY_KEY, "dataSource", "workload", "activation", "scalerAddress"]),
+            st.sampled_from([*METADATA_KEYS, "dataSource", "workload", "activation", "scalerAddress"]),
             st.sampled_from(["", "FromEnv"]),
         )
         | st.text(max_size=20),

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kedastral.errors import ConfigError
-from kedastral.settings.resolve import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings, load
+from kedastral.settings.declarations import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
+from kedastral.settings.resolve import load
 from kedastral.settings.schema import Setting, settings_of
 
 NEEDED = {

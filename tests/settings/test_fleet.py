@@ -9,9 +9,10 @@ import trustme
 
 from kedastral import cooperative
 from kedastral.errors import ConfigError
-from kedastral.settings.declarations import WorkloadSettings
-from kedastral.settings.resolve import ForecasterSettings, RunSettings, load
-from tests.config.fleets import EXAMPLES, load_fleet, policy, problems_of, source, write
+from kedastral.settings.declarations import ForecasterSettings, RunSettings, WorkloadSettings
+from kedastral.settings.resolve import load
+from kedastral.settings.schema import settings_of
+from tests.settings.fleets import EXAMPLES, load_fleet, policy, problems_of, source, write
 
 FLAGS = {"--workload": "web", "--prom-url": "http://p:9090", "--prom-query": "up"}
 
@@ -31,10 +32,11 @@ def test_flags_alone_are_a_fleet_of_one() -> None:
 
 
 def test_the_fleet_of_one_has_the_settings_of_the_process() -> None:
-    settings = load(RunSettings, FLAGS | {"--model": "auto", "--min": "1", "--service-level": "0.9"}, {}).settings
-    workload = settings.fleet.settings.workloads["web"]
-    assert (workload.forecast, workload.plan, workload.level) == (settings.forecast, settings.plan, settings.level)
-    assert (workload.serving, workload.stale) == (settings.serving, settings.stale)
+    loaded = load(RunSettings, FLAGS | {"--model": "auto", "--min": "1", "--service-level": "0.9"}, {})
+    workload = loaded.settings.fleet.settings.workloads["web"]
+    for group in (workload.forecast, workload.plan, workload.level, workload.serving, workload.stale):
+        for setting in settings_of(type(group)):
+            assert getattr(group, setting.name) == loaded.values[setting.name]
 
 
 def test_the_examples_load() -> None:

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configurations written out, and what becomes of them."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from kedastral.errors import ConfigError
-from kedastral.settings.resolve import ConfiguredFleet, RunSettings, load
+from kedastral.settings.declarations import ConfiguredFleet, ForecasterSettings, RunSettings, WorkloadSettings
+from kedastral.settings.resolve import load
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "deploy" / "examples"
 SOURCE = """
@@ -59,7 +61,15 @@ def load_fleet(
     return load(RunSettings, {"--config": str(path), **(flags or {})}, env or {}).settings.fleet
 
 
-def problems_of(
+def workload_of(
+    flags: Mapping[str, str], env: Mapping[str, str], kind: type[RunSettings | ForecasterSettings] = RunSettings
+) -> WorkloadSettings:
+    """The one workload that flags and variables describe."""
+    [workload] = load(kind, flags, env).settings.fleet.settings.workloads.values()
+    return workload
+
+
+def problems_with_lines(
     path: Path, flags: Mapping[str, str] | None = None, env: Mapping[str, str] | None = None
 ) -> tuple[str, ...]:
     """The lines with which the configuration at ``path`` is refused, its folder left out."""
@@ -67,3 +77,15 @@ def problems_of(
         load_fleet(path, flags, env)
     folder = path if path.is_dir() else path.parent
     return tuple(line.replace(f"{folder}/", "") for line in caught.value.problems)
+
+
+def problems_of(
+    path: Path, flags: Mapping[str, str] | None = None, env: Mapping[str, str] | None = None
+) -> tuple[str, ...]:
+    """The same without the numbers of lines."""
+    return tuple(without_line_numbers(line) for line in problems_with_lines(path, flags, env))
+
+
+def without_line_numbers(text: str) -> str:
+    """``text`` about documents without the lines in their files."""
+    return re.sub(r" \(line \d+\)", "", text)

@@ -7,12 +7,12 @@ import yaml
 from kedastral.settings import yaml as yaml_text
 from kedastral.settings.yaml import Kind, Node, Rows, Scalar, Table, YamlError, read_documents
 
-PARSERS = [yaml.SafeLoader, *([yaml.CSafeLoader] if hasattr(yaml, "CSafeLoader") else [])]
+PARSERS = [yaml_text._PythonLoader, *([yaml_text._CLoader] if hasattr(yaml, "CSafeLoader") else [])]
 
 
 @pytest.fixture(params=PARSERS, ids=lambda parser: parser.__name__, autouse=True)
 def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(yaml_text, "_PARSER", request.param)
+    monkeypatch.setattr(yaml_text, "_LOADER", request.param)
 
 
 def table(text: str) -> dict[str, Node]:
@@ -56,7 +56,7 @@ def test_an_alias_is_what_its_anchor_marks() -> None:
 def test_keys_that_stand_twice_are_named() -> None:
     [node] = read_documents(b"a: 1\nb: 2\na: 3\na: 4\n")
     assert isinstance(node, Table)
-    assert node.repeated == ("a",)
+    assert node.repeated == {"a": 4}
 
 
 def bomb(levels: int) -> str:
@@ -73,23 +73,23 @@ def test_a_bomb_is_a_small_tree() -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"a: \xff", "must be UTF-8 text; byte 4 is none"),
+        (b"a: \xff", "must be UTF-8 text; byte 4 is not"),
         (b"a: 1\nb: \x00", "must be text; line 2 holds a NUL"),
         ("a: 1".encode("utf-16"), "must be UTF-8 text; this is UTF-16 or UTF-32"),
-        (b"a: \x1b", "is no YAML"),
-        (b"a: b: c", "is no YAML (line 1"),
-        (b"a:\n\tb: 1", "is no YAML (line 2"),
-        (b"a: [1", "is no YAML"),
-        (b"a: 'x", "is no YAML"),
-        (b'a: "\\UFFFFFFFF"', "is no YAML"),
-        (b'a: "\\xZZ"', "is no YAML"),
-        (b"%YAML 9.9\n---\na: 1", "is no YAML"),
-        (b"%YAML " + b"9" * 5000 + b".1\n---\na: 1", "is no YAML"),
+        (b"a: \x1b", "is not YAML"),
+        (b"a: b: c", "is not YAML (line 1"),
+        (b"a:\n\tb: 1", "is not YAML (line 2"),
+        (b"a: [1", "is not YAML"),
+        (b"a: 'x", "is not YAML"),
+        (b'a: "\\UFFFFFFFF"', "is not YAML"),
+        (b'a: "\\xZZ"', "is not YAML"),
+        (b"%YAML 9.9\n---\na: 1", "is not YAML"),
+        (b"%YAML " + b"9" * 5000 + b".1\n---\na: 1", "is not YAML"),
         (b"a: !!python/object:os.system {}", "must not hold tags"),
         (b"a: !!str 5", "must not hold tags"),
         (b"!x\na: 1", "must not hold tags"),
-        (b"a: *x", "before its anchor"),
-        (b"a: &x 1\n---\nb: *x", "before its anchor"),
+        (b"a: *x", "found undefined alias"),
+        (b"a: &x 1\n---\nb: *x", "found undefined alias"),
         (b"a: &x [*x]", "that holds itself"),
         (b"? [a]\n: 1", "plain words for keys (line 1)"),
         (b"? {a: 1}\n: 1", "plain words for keys"),

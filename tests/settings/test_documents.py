@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kedastral.settings.sources import POLICY_KEYS, SOURCE_KEYS, WORKLOAD_SETTINGS
-from tests.config.fleets import load_fleet, policy, problems_of, source, write
+from tests.settings.fleets import load_fleet, policy, problems_of, problems_with_lines, source, write
 
 POLICY_WRONG = {
     # types
@@ -138,7 +138,8 @@ WHOLE_WRONG = {
 
 @pytest.mark.parametrize("line", POLICY_WRONG)
 def test_a_wrong_line_of_a_policy_is_told(tmp_path: Path, line: str) -> None:
-    [problem] = problems_of(write(tmp_path, source(), policy() + f"  {line}\n"))
+    path = write(tmp_path, source(), policy() + f"  {line}\n")
+    [problem] = problems_of(path)
     assert problem.startswith(f"config.yaml, document 2: {POLICY_WRONG[line]}")
     assert "hush" not in problem
 
@@ -148,6 +149,39 @@ def test_a_wrong_line_of_a_source_is_told(tmp_path: Path, line: str) -> None:
     [problem] = problems_of(write(tmp_path, source("s", f"  {line}\n"), policy()), env={"SET": "hush", "EMPTY": " "})
     assert problem.startswith(f"config.yaml, document 1: {SOURCE_WRONG[line]}")
     assert "hush" not in problem
+
+
+@pytest.mark.parametrize("line", POLICY_WRONG)
+def test_a_wrong_line_of_a_policy_is_told_with_its_number(tmp_path: Path, line: str) -> None:
+    path = write(tmp_path, source(), policy() + f"  {line}\n")
+    lines = path.read_text().splitlines()
+    is_default = "by default" in POLICY_WRONG[line] or "is required" in POLICY_WRONG[line]
+    number = len(lines) - lines[::-1].index("spec:") if is_default else len(lines)
+    [problem] = problems_with_lines(path)
+    assert problem.startswith(f"config.yaml, document 2 (line {number}): spec.")
+
+
+def test_lines_are_counted_through_all_documents_of_a_file(tmp_path: Path) -> None:
+    more = """\
+  limits:
+    maxConcurrent: 0
+  headers:
+    - name: X
+      value: x
+    - name: Y
+      vaule: y
+  allowedNamespaces:
+    - a
+    - 5
+"""
+    problems = problems_with_lines(write(tmp_path, source("s", more), "a: 1", "- b"))
+    assert [line[: line.index(")")] for line in problems] == [
+        "config.yaml, document 1 (line 7",
+        "config.yaml, document 1 (line 12",
+        "config.yaml, document 1 (line 15",
+        "config.yaml, document 2 (line 18",
+        "config.yaml, document 3 (line 20",
+    ]
 
 
 @pytest.mark.parametrize("text", WHOLE_WRONG, ids=range(len(WHOLE_WRONG)))

@@ -11,10 +11,10 @@ import yaml
 
 from docs.crds import PLURALS
 from kedastral.settings.declarations import WorkloadSettings
-from kedastral.settings.files import ConfigFile, read_config_documents
+from kedastral.settings.files import ConfigFile
 from kedastral.settings.schema import settings_of
-from kedastral.settings.sources import POLICY, SOURCE
-from tests.config.fleets import EXAMPLES
+from kedastral.settings.sources import POLICY, SOURCE, read_config_documents
+from tests.settings.fleets import EXAMPLES
 
 CRDS = EXAMPLES.parent / "crds"
 TYPES: dict[str, tuple[type, ...]] = {
