@@ -78,9 +78,9 @@ class App:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve and tick until ``stopping`` is set, then drain and return, within `MAX_STOP_SECONDS` seconds.
 
-        Up: gRPC is bound before the first forecast. Down, inside out: unfinished ticks are abandoned, gRPC drains, and
-        HTTP answers until then and closes last. Whatever leaves a service leaves here too, and cancelling ends
-        everything at once.
+        It starts from the outside in: HTTP, gRPC (bound before the first forecast), then the background services. It
+        drains from the inside out: unfinished ticks are abandoned, gRPC finishes its calls, and HTTP answers until then
+        and closes last. An exception of a service leaves here too, and cancelling ends everything at once.
         """
         http_may_close = trio.Event()
         with trio.CancelScope() as limit:

@@ -27,30 +27,30 @@ from kedastral.serving.store import ChangeEvents
 from kedastral.wire import WireError, read_snapshot
 
 REFRESH_EVERY = 5.0
-"""Seconds between two looks at a workload: a sixth of the default interval, so little is added to a forecast's age."""
+"""Seconds between two reads of a workload: a sixth of the default interval, so little is added to a forecast's age."""
 FIRST_WAIT = 1.0
 """Seconds the very first question about a workload may wait; KEDA allows 3 s in all, with one retry."""
 FORGET_AFTER = 3600.0
 """Seconds after which a workload that nobody asks for is not read any more."""
 ANSWER_WITHIN = 5.0
 """Seconds for one whole answer."""
-MOST_WORKLOADS = 10_000
-MOST_AT_ONCE = 8
-ABSENT_AT_A_TIME = 200
-"""Workloads without a forecast that one refresh looks at. Names that nobody forecasts must not delay the others, and a
-thousand that wait for their first forecast are still seen within half a minute of it."""
-ABSENT_AT_ONCE = 2
-"""Of `MOST_AT_ONCE`, the most that may be spent on those."""
-MOST_SKEW = 60.0
+MAX_WORKLOADS = 10_000
+MAX_CONCURRENT = 8
+MAX_ABSENT_PER_REFRESH = 200
+"""Workloads without a forecast that one refresh reads. Names that nobody forecasts must not delay the others, and the
+first forecast of a thousand is still seen within half a minute."""
+MAX_ABSENT_CONCURRENT = 2
+"""Of `MAX_CONCURRENT`, the requests that may be spent on those."""
+MAX_SKEW = 60.0
 """Seconds by which clocks may differ; a snapshot from further in the future was made before a clock was set back."""
-MOST_BYTES = 8 * 2**20
+MAX_BYTES = 8 * 2**20
 """A snapshot of the longest forecast allowed is about 0.3 MB."""
 
 log = logging.getLogger("kedastral.client")
 
 
-class _Look(Enum):
-    """How the last look at a workload ended."""
+class _Result(Enum):
+    """How the last read of a workload ended."""
 
     FOUND = auto()
     ABSENT = auto()
@@ -60,10 +60,10 @@ class _Look(Enum):
 @attrs.define
 class _Tracked:
     asked_at: float
-    looked_at: float = -math.inf
+    read_at: float = -math.inf
     snapshot: Snapshot | None = None
-    ended: _Look = _Look.FOUND
-    looked: trio.Event = attrs.field(factory=trio.Event)
+    ended: _Result = _Result.FOUND
+    was_read: trio.Event = attrs.field(factory=trio.Event)
 
 
 @attrs.define(eq=False)
@@ -71,10 +71,9 @@ class RemoteSnapshots:
     """Reads the snapshots of the workloads it is asked for, every `REFRESH_EVERY` seconds, and keeps the newest.
 
     While the forecaster cannot be reached, or has none (it was restarted), the last snapshot stays, and goes stale by
-    its age like any other. So it does while another forecaster, behind the same address, has an older one. One request
-    per workload and refresh, but for those without a forecast: of these `ABSENT_AT_A_TIME`, taken in turn. Memory grows
-    with the workloads tracked, of which there are `MOST_WORKLOADS`. Those of ``always`` are read from the start, asked
-    for or not.
+    its age like any other; likewise while another forecaster, behind the same address, has an older one. Workloads
+    without a forecast are read in turn, `MAX_ABSENT_PER_REFRESH` at each refresh, all others at every one. Memory grows
+    with the workloads tracked, at most `MAX_WORKLOADS`. Those of ``always`` are read from the start, asked for or not.
     """
 
     http: httpx.AsyncClient
@@ -83,7 +82,7 @@ class RemoteSnapshots:
     clock: WallClock = attrs.field(factory=SystemClock)
     _tracked: dict[str, _Tracked] = attrs.field(factory=dict, init=False)
     _changes: ChangeEvents = attrs.field(factory=ChangeEvents, init=False)
-    _limit: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(MOST_AT_ONCE), init=False)
+    _limit: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(MAX_CONCURRENT), init=False)
 
     def get(self, workload: str) -> Snapshot | None:
         """See `kedastral.core.ports.SnapshotReader.get`."""
@@ -102,15 +101,15 @@ class RemoteSnapshots:
         with trio.move_on_after(FIRST_WAIT):
             tracked = self._tracked.get(workload)
             if tracked is not None:
-                await tracked.looked.wait()
+                await tracked.was_read.wait()
                 return
-            if len(self._tracked) >= MOST_WORKLOADS:
-                raise RemoteError(f"more than {MOST_WORKLOADS} workloads are asked for", reason="too_many_workloads")
+            if len(self._tracked) >= MAX_WORKLOADS:
+                raise RemoteError(f"more than {MAX_WORKLOADS} workloads are asked for", reason="too_many_workloads")
             tracked = self._tracked[workload] = _Tracked(trio.current_time())
             try:
                 await self._refresh(workload)
             finally:
-                tracked.looked.set()
+                tracked.was_read.set()
 
     async def wait_for_change(self, *workloads: str) -> None:
         """See `kedastral.core.ports.SnapshotReader.wait_for_change`."""
@@ -120,8 +119,8 @@ class RemoteSnapshots:
         """Keep reading until cancelled. A failure is logged and counted, never raised."""
         task_status.started()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._keep_reading, self._present, trio.CapacityLimiter(MOST_AT_ONCE))
-            nursery.start_soon(self._keep_reading, self._absent, trio.CapacityLimiter(ABSENT_AT_ONCE))
+            nursery.start_soon(self._keep_reading, self._present, trio.CapacityLimiter(MAX_CONCURRENT))
+            nursery.start_soon(self._keep_reading, self._absent, trio.CapacityLimiter(MAX_ABSENT_CONCURRENT))
 
     async def _keep_reading(self, choose: Callable[[], Sequence[str]], limit: trio.CapacityLimiter) -> None:
         while True:
@@ -139,7 +138,7 @@ class RemoteSnapshots:
     def _absent(self) -> Sequence[str]:
         """Some that have no forecast yet, the longest unseen first."""
         absent = [name for name, one in self._tracked.items() if one.snapshot is None]
-        return sorted(absent, key=lambda name: self._tracked[name].looked_at)[:ABSENT_AT_A_TIME]
+        return sorted(absent, key=lambda name: self._tracked[name].read_at)[:MAX_ABSENT_PER_REFRESH]
 
     async def _refresh_within(self, limit: trio.CapacityLimiter, workload: str) -> None:
         async with limit:
@@ -149,26 +148,26 @@ class RemoteSnapshots:
         tracked = self._tracked.get(workload)
         if tracked is None:
             return
-        tracked.looked_at = trio.current_time()
+        tracked.read_at = trio.current_time()
         try:
             async with self._limit:
                 snapshot = await self._read(workload)
         except RemoteError as error:
             self.metrics.count_error(error)
-            self._note(workload, _Look.FAILED, error)
+            self._note(workload, _Result.FAILED, error)
             return
         if workload in self._tracked:
             if snapshot is not None and self._supersedes(snapshot, tracked.snapshot):
                 changed, tracked.snapshot = snapshot != tracked.snapshot, snapshot
                 if changed:
                     self._changes.notify(workload)
-            self._note(workload, _Look.FOUND if snapshot else _Look.ABSENT)
+            self._note(workload, _Result.FOUND if snapshot else _Result.ABSENT)
 
     def _supersedes(self, snapshot: Snapshot, before: Snapshot | None) -> bool:
         """Whether to keep ``snapshot``: unless older, and what is newer was not made in what is the future by now."""
         if before is None or snapshot.made_at >= before.made_at:
             return True
-        return (before.made_at - self.clock.now()).total_seconds() > MOST_SKEW
+        return (before.made_at - self.clock.now()).total_seconds() > MAX_SKEW
 
     async def _read(self, workload: str) -> Snapshot | None:
         """The forecaster's newest snapshot; None where it has none (404), which is no failure."""
@@ -196,10 +195,10 @@ class RemoteSnapshots:
     async def _fetch(self, workload: str) -> tuple[int, bytes]:
         asked = {"params": {"workload": workload}, "headers": PLAIN, "timeout": None}
         async with self.http.stream("GET", "forecast/current", **asked) as response:  # type: ignore[arg-type]
-            return response.status_code, await read_bounded(response, MOST_BYTES)
+            return response.status_code, await read_bounded(response, MAX_BYTES)
 
-    def _note(self, workload: str, ended: _Look, error: RemoteError | None = None) -> None:
-        """One line when looks begin to end differently, not one every few seconds."""
+    def _note(self, workload: str, ended: _Result, error: RemoteError | None = None) -> None:
+        """Log when reads begin to end differently, not every few seconds."""
         tracked = self._tracked.get(workload)
         if tracked is None or tracked.ended is ended:
             return
@@ -207,9 +206,9 @@ class RemoteSnapshots:
         fields = {"workload": workload}
         if error is not None:
             log.warning("cannot read the snapshot", extra={**fields, "reason": error.reason, "err": str(error)})
-        elif ended is _Look.ABSENT:
+        elif ended is _Result.ABSENT:
             log.info("the forecaster is reachable, but has no forecast of %s yet", workload, extra=fields)
-        elif before is _Look.ABSENT:
+        elif before is _Result.ABSENT:
             log.info("the forecaster has a forecast of %s now", workload, extra=fields)
         else:
             log.info("the snapshot can be read again", extra=fields)

@@ -346,7 +346,7 @@ FAILURES = {
     "no text": (say(200, b"\xff\xfe\x00"), "bad_answer"),
     "nothing": (say(200, b""), "bad_answer"),
     "another workload": (say(200, OTHER + b'"values":[1],"desiredReplicas":[1],"leadTimeSeconds":30}'), "bad_answer"),
-    "too much": (say(200, b" " * (client_module.MOST_BYTES + 1)), "bad_answer"),
+    "too much": (say(200, b" " * (client_module.MAX_BYTES + 1)), "bad_answer"),
     "no answer": (hang, "timeout"),
 }
 
@@ -507,7 +507,7 @@ async def test_the_default_workload_is_read_unasked_and_never_forgotten(
 async def test_too_many_workloads_are_refused_and_known_ones_still_followed(
     autojump_clock: MockClock, remote: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "MOST_WORKLOADS", 2)
+    monkeypatch.setattr(client_module, "MAX_WORKLOADS", 2)
     await remote.reader.track("a")
     await remote.reader.track("b")
     with pytest.raises(RemoteError) as caught:
@@ -532,7 +532,7 @@ async def test_at_most_eight_requests_are_made_at_once(autojump_clock: MockClock
         for n in range(50):
             nursery.start_soon(remote.reader.track, f"w{n}")
     await trio.sleep(3 * REFRESH_EVERY)
-    assert most == client_module.MOST_AT_ONCE
+    assert most == client_module.MAX_CONCURRENT
 
 
 async def test_of_two_forecasters_behind_one_address_the_newer_snapshot_stays(
@@ -573,7 +573,7 @@ async def test_after_the_clock_was_set_back_an_older_snapshot_replaces_one_from_
 async def test_names_that_nobody_forecasts_do_not_delay_the_others(
     autojump_clock: MockClock, remote: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "ABSENT_AT_A_TIME", 20)
+    monkeypatch.setattr(client_module, "MAX_ABSENT_PER_REFRESH", 20)
 
     async def answer_slowly(request: httpx.Request) -> httpx.Response:
         if request.url.params["workload"] != "shop":
