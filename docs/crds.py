@@ -15,12 +15,12 @@ from kedastral.settings.sources import (
     Keys,
     place_in,
 )
-from kedastral.settings.types import LONGEST_NAME, ReadChoice
+from kedastral.settings.types import MAX_NAME_LENGTH, ReadChoice
 
 Schema = dict[str, Any]
 
 DURATION = r"^([0-9]+(\.[0-9]+)?(ms|[smhdw]))+$"
-NAME = {"type": "string", "minLength": 1, "maxLength": LONGEST_NAME, "pattern": "^[^/]+$"}
+NAME = {"type": "string", "minLength": 1, "maxLength": MAX_NAME_LENGTH, "pattern": "^[^/]+$"}
 PLURALS = {POLICY: "forecastpolicies", SOURCE: "datasources"}
 SHORT = {POLICY: "fp", SOURCE: "kds"}
 SCOPES = {POLICY: "Namespaced", SOURCE: "Cluster"}

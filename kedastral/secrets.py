@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Secret`: text that never shows itself in a log, a traceback or a page."""
+"""Secrets: text that never shows itself in a log, a traceback or a page, and the files that hold it."""
 
 from pathlib import Path
 
@@ -20,24 +20,22 @@ class Secret:
         return "Secret(hidden)"
 
 
-# --- Files that hold one password or token: how they are read, at the start and at every use, and what may be in
-# them.
-
-LONGEST_SECRET = 64 * 1024
+MAX_SECRET = 64 * 1024
+"""Bytes of a file that holds a password or a token."""
 
 
 def read_secret_file(file: Path) -> str:
     """The secret, without a trailing newline; raises ValueError with words about the file, never with the text."""
     try:
         with file.open("rb") as source:
-            content = source.read(LONGEST_SECRET + 1)
+            content = source.read(MAX_SECRET + 1)
         text = content.decode().rstrip("\r\n")
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:
         raise ValueError("is not UTF-8 text") from None  # the cause holds the secret
-    if not text or len(content) > LONGEST_SECRET:
-        raise ValueError("is empty" if not text else f"is larger than {LONGEST_SECRET >> 10} KiB")
+    if not text or len(content) > MAX_SECRET:
+        raise ValueError("is empty" if not text else f"is larger than {MAX_SECRET >> 10} KiB")
     return text
 
 

@@ -34,7 +34,7 @@ WORKLOAD_COLUMNS = (
     "from",
 )
 
-LEAST_WIDTH = 110
+MIN_WIDTH = 110
 """Columns of a terminal that is shown tables of workloads; in a narrower one they would break words."""
 ASKED = {"url": "Prometheus", "model_url": "The model", "forecaster_url": "The forecaster"}
 """Whom a process asks, by the setting that says where it is."""
@@ -67,7 +67,7 @@ def _print_fleet(console: Console, fleet: FleetSettings) -> None:
     sources = [_source_cells(source) for source in fleet.sources.values()]
     workloads = [_workload_cells(workload) for workload in fleet.workloads.values()]
     for columns, rows in ((SOURCE_COLUMNS, sources), (WORKLOAD_COLUMNS, workloads)):
-        if not console.is_terminal or console.width < LEAST_WIDTH:
+        if not console.is_terminal or console.width < MIN_WIDTH:
             _print_lines(columns, rows)
         elif rows:
             _print_table(console, columns, rows)

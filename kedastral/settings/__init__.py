@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings: what there is (`settings`), and how flags and the environment become them (`loading`)."""
+"""Settings: what there is (`declarations`), who says what (`sources`), and what holds in the end (`resolve`)."""

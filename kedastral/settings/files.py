@@ -9,9 +9,9 @@ import attrs
 
 from kedastral.errors import ConfigError
 
-LARGEST_FILE = 1024 * 1024
+MAX_FILE_SIZE = 1024 * 1024
 """Bytes. Kubernetes keeps no larger ConfigMap."""
-MOST_FILES = 1000
+MAX_FILES = 1000
 SUFFIXES = (".yaml", ".yml")
 
 
@@ -26,7 +26,7 @@ class ConfigFile:
 def read_config_files(path: Path) -> list[ConfigFile]:
     """The file at ``path``, or those of that folder that end in .yaml or .yml, by name; hidden ones are left alone.
 
-    Raises ConfigError with every file that cannot be read, or is larger than `LARGEST_FILE`.
+    Raises ConfigError with every file that cannot be read, or is larger than `MAX_FILE_SIZE`.
     """
     files: list[ConfigFile] = []
     problems: list[str] = []
@@ -59,8 +59,8 @@ def _find_files(path: Path) -> Iterator[tuple[str, Path]]:
         raise ConfigError([f"{printable(str(path))}: cannot be read ({words}); set it with --config"]) from error
     if not names:
         raise ConfigError([f"{printable(str(path))}: holds no file that ends in .yaml or .yml; put one there"])
-    if len(names) > MOST_FILES:
-        raise ConfigError([f"{printable(str(path))}: must hold at most {MOST_FILES} files, got {len(names)}"])
+    if len(names) > MAX_FILES:
+        raise ConfigError([f"{printable(str(path))}: must hold at most {MAX_FILES} files, got {len(names)}"])
     for name in names:
         yield printable(str(path / name)), folder / name
 
@@ -70,9 +70,9 @@ def _read_bounded(file: Path) -> bytes:
     if not stat.S_ISREG(file.stat().st_mode):  # opening a pipe would wait for its writer
         raise ValueError("must be a file; it is a folder, a pipe or a device")
     with file.open("rb") as source:
-        content = source.read(LARGEST_FILE + 1)
-    if len(content) > LARGEST_FILE:
-        raise ValueError(f"must be at most {LARGEST_FILE >> 20} MiB; split it")
+        content = source.read(MAX_FILE_SIZE + 1)
+    if len(content) > MAX_FILE_SIZE:
+        raise ValueError(f"must be at most {MAX_FILE_SIZE >> 20} MiB; split it")
     return content
 
 

@@ -60,7 +60,7 @@ from kedastral.settings.sources import (
 from kedastral.settings.types import AUTO, Name, write_duration, write_value
 
 T = TypeVar("T")
-MOST_PROBLEMS = 200
+MAX_PROBLEMS = 200
 """Lines that are shown of one configuration; whoever has more reads no further."""
 
 
@@ -362,7 +362,7 @@ class _FleetBuilder:
         if document.refers in names:
             return document.refers
         hint = suggest(document.refers, names) if names else "there is none"
-        where = f"{document.place.words} (line {document.refers_line})"
+        where = document.place.at(document.refers_line)
         self._refuse(f"{where}: spec.dataSource must name a DataSource, got {document.refers[:100]!r}; {hint}")
         return None
 
@@ -461,15 +461,15 @@ class FleetReader:
 
 def limit_problems(problems: Sequence[str]) -> list[str]:
     """The first of too many problems, and how many more there are."""
-    left = len(problems) - MOST_PROBLEMS
-    return [*problems[:MOST_PROBLEMS], f"and {left} more problems"] if left > 0 else list(problems)
+    left = len(problems) - MAX_PROBLEMS
+    return [*problems[:MAX_PROBLEMS], f"and {left} more problems"] if left > 0 else list(problems)
 
 
 # A ScaledObject's trigger metadata.
 
-SHORTEST_INTERVAL = 5.0
+MIN_INTERVAL = 5.0
 """Seconds. KEDA and the HPA ask every 15 s or less often: a shorter interval only costs the others."""
-MOST_POINTS = 50_000
+MAX_POINTS = 50_000
 """Steps of history: a month of minutes. Memory is shared by all who may write a ScaledObject."""
 
 
@@ -540,12 +540,12 @@ def _find_allowed_source(
 def _find_excess(forecast: ForecastSettings) -> list[str]:
     """What one ScaledObject may not take from all the others."""
     problems = []
-    if forecast.interval < SHORTEST_INTERVAL:
-        must = f"must be at least {write_duration(SHORTEST_INTERVAL)}"
+    if forecast.interval < MIN_INTERVAL:
+        must = f"must be at least {write_duration(MIN_INTERVAL)}"
         problems.append(f"{IN_METADATA}: interval {must}; change it there")
-    if forecast.history_window / forecast.step > MOST_POINTS:
+    if forecast.history_window / forecast.step > MAX_POINTS:
         problems.append(
-            f"{IN_METADATA}: window must be at most {MOST_POINTS} steps of {write_duration(forecast.step)}, "
+            f"{IN_METADATA}: window must be at most {MAX_POINTS} steps of {write_duration(forecast.step)}, "
             f"got {write_duration(forecast.history_window)!r}; change it there"
         )
     return problems
@@ -671,7 +671,7 @@ def show(setting: Setting, value: Any) -> str:
 # A backtest: what `run` would make of the same files, flags and variables, with two differences. ``--workload`` chooses
 # one workload, and ``--prom-url`` is the way to the data sources of the files from where the backtest runs.
 
-MOST_SHOWN = 20
+MAX_NAMED = 20
 """Workloads that are named to whoever names one that is not there."""
 
 
@@ -745,11 +745,11 @@ def _choose(process: ProcessInput, keys: Sequence[str]) -> tuple[list[str], Proc
     if len(named) == 1:
         return [], attrs.evolve(process, workload=named[0])
     if named:
-        wrong = f"must say which {name[:100]!r}: {', '.join(named[:MOST_SHOWN])}"
+        wrong = f"must say which {name[:100]!r}: {', '.join(named[:MAX_NAMED])}"
     else:
         known = list(dict.fromkeys(key for key in keys if key))
-        more = f" and {len(known) - MOST_SHOWN} more" if len(known) > MOST_SHOWN else ""
-        there = f"there are {', '.join(known[:MOST_SHOWN])}{more}" if known else "there is none"
+        more = f" and {len(known) - MAX_NAMED} more" if len(known) > MAX_NAMED else ""
+        there = f"there are {', '.join(known[:MAX_NAMED])}{more}" if known else "there is none"
         near = suggest(name, known) if known else ""
         wrong = f"must name a ForecastPolicy of the files, got {name[:100]!r}; {near if '?' in near else there}"
     # the files are judged all the same, as though no flag were about a workload

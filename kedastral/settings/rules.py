@@ -18,9 +18,9 @@ from kedastral.settings.types import ListenAddress
 from kedastral.settings.types import write_duration as span
 from kedastral.tls import find_expiry, find_fault_of_authorities, find_fault_of_pair
 
-MOST_STEPS = 10_080
+MAX_STEPS = 10_080
 """A forecast of a week of minutes. Every step is planned at every tick and sent in every snapshot."""
-MOST_POINTS = 1_000_000
+MAX_POINTS = 1_000_000
 """Almost two years of minutes; more history than that is a mistake in a unit, not a wish."""
 SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
 
@@ -150,8 +150,8 @@ def is_used(name: str) -> Find:
         if not v[name] or str(v["forecaster_url"]).startswith("https://"):
             return None
         if "token" in name:
-            return "is sent in plain text, since --forecaster-url is no https:// address"
-        return "is not used, since --forecaster-url is no https:// address"
+            return "is sent in plain text, since --forecaster-url is not an https:// address"
+        return "is not used, since --forecaster-url is not an https:// address"
 
     return find
 
@@ -176,8 +176,8 @@ def _whole_steps(v: Values) -> str | None:
 
 
 def _few_steps(v: Values) -> str | None:
-    if v["horizon"] / v["step"] > MOST_STEPS:
-        return f"must be at most {MOST_STEPS} steps of {span(v['step'])}"
+    if v["horizon"] / v["step"] > MAX_STEPS:
+        return f"must be at most {MAX_STEPS} steps of {span(v['step'])}"
     return None
 
 
@@ -192,8 +192,8 @@ def _window_fits(v: Values) -> str | None:
         return None
     if v["window"] < v["step"]:
         return f"must not be shorter than the step ({span(v['step'])})"
-    if v["window"] / v["step"] > MOST_POINTS:
-        return f"must be at most {MOST_POINTS} steps of {span(v['step'])}"
+    if v["window"] / v["step"] > MAX_POINTS:
+        return f"must be at most {MAX_POINTS} steps of {span(v['step'])}"
     return None
 
 
@@ -239,7 +239,7 @@ def _some_history(v: Values) -> str | None:
     return "or --prom-url is required, or --config" if not v["csv"] and not v["url"] else None
 
 
-def _query_has_url(v: Values) -> str | None:
+def _url_has_query(v: Values) -> str | None:
     if v["csv"]:
         return None
     return "is required with --prom-url" if v["url"] and not v["query"] else None
@@ -287,7 +287,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule("csv", ("csv", "url"), _one_history, TAKE_ONE_AWAY),
     Rule("csv", ("csv", "url"), _some_history, "give one of them"),
-    Rule("query", ("csv", "url", "query"), _query_has_url),
+    Rule("query", ("csv", "url", "query"), _url_has_query),
     Rule("http_listen", ("http_listen", "grpc_listen"), _separate_ports),
     Rule(
         "grpc_client_ca_file",

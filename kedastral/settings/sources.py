@@ -7,6 +7,7 @@ A `Layer` is what one of them says. `kedastral.settings.resolve` decides which l
 import difflib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -34,7 +35,7 @@ API_VERSION = "kedastral.io/v1alpha1"
 POLICY, SOURCE = "ForecastPolicy", "DataSource"
 NEAR = 0.65
 """How much alike two words must be for one to be taken for a slip of the other; 1 is equal."""
-MOST_SHOWN = 200
+MAX_SHOWN = 200
 """Characters that are shown of a value."""
 _CREDENTIALS = re.compile(r"^(.*?://)?.*@", re.DOTALL)
 _URL_QUERY = re.compile(r"([?#]).*", re.DOTALL)
@@ -116,7 +117,11 @@ class SourceLocation:
     line: int = 0
 
     def __str__(self) -> str:
-        return f"{self.words} (line {self.line})" if self.line else self.words
+        return self.at(self.line)
+
+    def at(self, line: int) -> str:
+        """A line in it, as messages call it."""
+        return f"{self.words} (line {line})" if line else self.words
 
     def translate(self, words: str, but: Collection[str] = ()) -> str:
         """``words`` about settings with the names they have here, except for those in ``but``, which flags set."""
@@ -164,7 +169,7 @@ def describe(
 
 
 def _shown_text(setting: Setting, text: str) -> str:
-    return repr(without_secrets(text, is_url=setting.kind == "URL")[:MOST_SHOWN])
+    return repr(without_secrets(text, is_url=setting.kind == "URL")[:MAX_SHOWN])
 
 
 def without_secrets(text: str, *, is_url: bool = False) -> str:
@@ -246,8 +251,11 @@ _FROM_CLUSTER = {
 }  # fmt: skip
 """What Kubernetes adds to metadata; ``kubectl get -o yaml`` shows it, and it does not matter here."""
 _TOP = ("apiVersion", "kind", "metadata", "spec")
-_OTHER_KEYS = {POLICY: ("workload", "dataSource"), SOURCE: (HEADERS, "allowedNamespaces")}
-"""Keys of a spec that are not plain settings."""
+_SPEC_PATHS: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    POLICY: (*POLICY_KEYS, ("workload",), ("dataSource",)),
+    SOURCE: (*SOURCE_KEYS, *SECRET_KEYS, (HEADERS,), ("allowedNamespaces",)),
+}
+"""Where something can stand below ``spec``, by kind."""
 _INLINE_SECRETS = {"password": "passwordFile or passwordEnv", "token": "tokenFile or tokenEnv"}
 _OF_ALL_NAMESPACES = (
     "must not be given: a DataSource holds for all namespaces; to restrict it, list them in spec.allowedNamespaces"
@@ -276,7 +284,7 @@ class Document:
 
     def refuse(self, path: str, wrong: str, line: int) -> None:
         """Add a problem with what stands at ``path``, in ``line``."""
-        self.problems.append(f"{self.place.words} (line {line}): {printable(path)} {wrong}")
+        self.problems.append(f"{self.place.at(line)}: {printable(path)} {wrong}")
 
     def refuse_setting(self, setting: Setting, raw: RawValue, wrong: str) -> None:
         """Add a problem with the value of ``setting``, which then has none."""
@@ -386,14 +394,12 @@ def _read_metadata(document: Document, node: Node | None, line: int) -> None:
 def _read_spec(document: Document, spec: Table, env: Mapping[str, str]) -> None:
     keys = POLICY_KEYS if document.kind == POLICY else SOURCE_KEYS
     secrets: Keys = {} if document.kind == POLICY else SECRET_KEYS
-    leaves = {*keys, *secrets, *((key,) for key in _OTHER_KEYS[document.kind])}
-    shown = [*keys, *secrets, *((key,) for key in _OTHER_KEYS[document.kind])]
-    for path, node, line in _find_leaves(document, spec, (leaves, shown)):
-        where = "spec." + ".".join(path)
+    for path, node, line in _find_leaves(document, spec):
+        raw = RawValue("", document.place.words, "spec." + ".".join(path), line)
         if path in keys:
-            _read_setting(document, keys[path], RawValue("", document.place.words, where, line), node)
+            _read_setting(document, keys[path], raw, node)
         elif path in secrets:
-            _read_secret(document, secrets[path], RawValue("", document.place.words, where, line), node, env)
+            _read_secret(document, secrets[path], raw, node, env)
         else:
             _read_other(document, path[0], line, node, env)
 
@@ -414,30 +420,25 @@ def _read_other(document: Document, key: str, line: int, node: Node, env: Mappin
 
 
 def _find_leaves(
-    document: Document,
-    table: Table,
-    leaves: tuple[Collection[tuple[str, ...]], Sequence[tuple[str, ...]]],
-    prefix: tuple[str, ...] = (),
+    document: Document, table: Table, prefix: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], Node, int]]:
-    """Where each known value of a spec stands, its node and its line; what is not known is refused.
-
-    ``leaves`` are all paths there are, for looking up and in the order in which they are shown.
-    """
-    known = _known_below(leaves[1], prefix)
-    dotted = ".".join(("spec", *prefix)) + "."
+    """Where each known value of a spec stands, its node and its line; what is not known is refused."""
+    leaves, dotted = _SPEC_PATHS[document.kind], ".".join(("spec", *prefix, ""))
+    known = _keys_below(document.kind, prefix)
     for key, node in _known_entries(document, table, dotted, known, known):
         path = (*prefix, key)
-        if path in leaves[0]:
+        if path in leaves:
             yield path, node, table.lines[key]
         elif isinstance(node, Table):
-            yield from _find_leaves(document, node, leaves, path)
+            yield from _find_leaves(document, node, path)
         else:
             document.refuse(dotted + key, f"must be a mapping; it is {name_of(node)}", table.lines[key])
 
 
-def _known_below(leaves: Sequence[tuple[str, ...]], prefix: tuple[str, ...]) -> list[str]:
+@cache
+def _keys_below(kind: str, prefix: tuple[str, ...]) -> tuple[str, ...]:
     depth = len(prefix)
-    return list(dict.fromkeys(leaf[depth] for leaf in leaves if leaf[:depth] == prefix))
+    return tuple(dict.fromkeys(path[depth] for path in _SPEC_PATHS[kind] if path[:depth] == prefix))
 
 
 def _known_entries(
@@ -527,7 +528,7 @@ def _read_names(document: Document, where: str, node: Node, line: int) -> frozen
 
 # Headers of a data source: rows of ``name`` and one of ``value``, ``valueEnv`` and ``valueFile``.
 
-LARGEST_VALUE = 64 * 1024
+MAX_VALUE_SIZE = 64 * 1024
 _VALUES = ("value", "valueEnv", "valueFile")
 
 
@@ -591,7 +592,7 @@ def _find_value(key: str, text: str, env: Mapping[str, str]) -> str:
     if key == "valueFile":
         try:
             with Path(text).open("rb") as file:
-                return file.read(LARGEST_VALUE).decode().strip()
+                return file.read(MAX_VALUE_SIZE).decode().strip()
         except (OSError, ValueError) as error:
             words = (error.strerror if isinstance(error, OSError) else None) or "it is not UTF-8 text"
             raise HeaderError(".valueFile", f"must be a file that can be read ({words}); change it there") from None

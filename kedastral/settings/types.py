@@ -34,8 +34,8 @@ ConfigPath = NewType("ConfigPath", Path)
 Header = tuple[str, str]
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-LONGEST = timedelta(days=3660).total_seconds()
-LONGEST_NAME = 253
+MAX_DURATION = timedelta(days=3660).total_seconds()
+MAX_NAME_LENGTH = 253
 """Of an object in Kubernetes. Names are labels of metrics and parts of URLs."""
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhdw]))+", re.ASCII)
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])", re.ASCII)
@@ -61,7 +61,7 @@ def read_duration(text: str) -> Seconds:
     if not _DURATION.fullmatch(text):
         raise ValueError("a duration such as 30s, 5m, 1h30m or 14d")
     seconds = sum(Decimal(amount) * Decimal(str(UNITS[unit])) for amount, unit in _PART.findall(text))
-    if seconds > LONGEST:
+    if seconds > MAX_DURATION:
         raise ValueError("a duration of at most ten years")
     if seconds * 1000 % 1:
         raise ValueError("a duration of whole milliseconds")
@@ -242,8 +242,8 @@ def read_key_part(text: str) -> Name:
     name = read_name(text)
     if "/" in name:
         raise ValueError("a name without /")
-    if len(name) > LONGEST_NAME:
-        raise ValueError(f"a name of at most {LONGEST_NAME} characters")
+    if len(name) > MAX_NAME_LENGTH:
+        raise ValueError(f"a name of at most {MAX_NAME_LENGTH} characters")
     return name
 
 

@@ -14,16 +14,16 @@ import yaml
 
 from kedastral.cooperative import Rest, no_rest
 
-MOST_DEPTH = 20
+MAX_DEPTH = 20
 """How deep lists and mappings may lie in each other; nothing that is meant is half as deep."""
-MOST_NODES = 200_000
+MAX_NODES = 200_000
 """Values of one file. A thousand policies with every setting there is have a fifth of it."""
-MOST_WORDS = 200
+MAX_MESSAGE = 200
 """Characters that are shown of the parser's message."""
 PARSER_DEPTH = 1000
 """Levels that libyaml is trusted with: PyYAML follows them by recursion in C, and older versions have no limit."""
 
-_TOO_DEEP = f"must not be nested deeper than {MOST_DEPTH} levels"
+_TOO_DEEP = f"must not be nested deeper than {MAX_DEPTH} levels"
 _BRACKET = re.compile(r"[\[\]{}]")
 _INDENT = re.compile(rf"^[ ?:-]{{{PARSER_DEPTH}}}", re.MULTILINE)
 
@@ -179,12 +179,12 @@ def _describe(error: yaml.MarkedYAMLError, text: str) -> str:
 
 
 def _one_line(words: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in " ".join(words.split()))[:MOST_WORDS]
+    return "".join(c if c.isprintable() else "?" for c in " ".join(words.split()))[:MAX_MESSAGE]
 
 
 @attrs.define
 class _Builder:
-    """Turns PyYAML's nodes into trees. Its recursion is bounded by `MOST_DEPTH`."""
+    """Turns PyYAML's nodes into trees. Its recursion is bounded by `MAX_DEPTH`."""
 
     nodes: int = 0
     _made: dict[int, Node | None] = attrs.field(factory=dict)
@@ -198,9 +198,9 @@ class _Builder:
     def _build(self, node: yaml.Node, depth: int) -> Node:
         self.nodes += 1
         line = node.start_mark.line + 1
-        if self.nodes > MOST_NODES:
-            raise YamlError(f"must hold at most {MOST_NODES} values; split it")
-        if depth > MOST_DEPTH:
+        if self.nodes > MAX_NODES:
+            raise YamlError(f"must hold at most {MAX_NODES} values; split it")
+        if depth > MAX_DEPTH:
             raise YamlError(f"{_TOO_DEEP} (line {line})")
         if id(node) in self._made:  # an alias
             made = self._made[id(node)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kedastral.errors import ConfigError
-from kedastral.settings.files import LARGEST_FILE, read_config_files
+from kedastral.settings.files import MAX_FILE_SIZE, read_config_files
 
 
 def names_in(path: Path) -> list[str]:
@@ -58,7 +58,7 @@ def test_a_configmap_is_read_once_and_as_of_one_moment(tmp_path: Path) -> None:
 
 def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "large.yaml"
-    path.write_bytes(b"#" * LARGEST_FILE)
+    path.write_bytes(b"#" * MAX_FILE_SIZE)
     assert len(read_config_files(path)) == 1
     path.write_bytes(b"#" * (10 * 1024 * 1024))
     assert problems_with(path) == (f"{path}: must be at most 1 MiB; split it",)

@@ -17,7 +17,7 @@ from tests.settings.fleets import EXAMPLES, load_fleet, policy, problems_of, sou
 FLAGS = {"--workload": "web", "--prom-url": "http://p:9090", "--prom-query": "up"}
 
 
-# ---- what there is ----
+# what there is
 
 
 def test_flags_alone_are_a_fleet_of_one() -> None:
@@ -100,7 +100,7 @@ def test_what_kubernetes_adds_to_an_object_is_ignored(tmp_path: Path) -> None:
     assert list(load_fleet(path).settings.workloads) == ["web"]
 
 
-# ---- which source ----
+# which source
 
 
 def test_a_workload_reads_the_source_it_names_else_that_of_the_flags_else_the_only_one(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_source_that_is_broken_is_still_one_that_is_named(tmp_path: Path) -> N
     )
 
 
-# ---- which of two wins ----
+# which of two wins
 
 
 def spans(fleet_of: dict[str, WorkloadSettings]) -> dict[str, float]:
@@ -207,7 +207,7 @@ def test_a_flag_that_does_not_fit_the_defaults_may_fit_the_files(tmp_path: Path)
     assert load_fleet(path, {"--lead-time": "40m"}).settings.workloads["web"].serving.lead_time == 2400
 
 
-# ---- nothing at all ----
+# nothing at all
 
 
 def test_files_without_a_workload_are_refused_unless_scaledobjects_bring_them(tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_a_config_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     )
 
 
-# ---- read again ----
+# read again
 
 
 def test_reading_again_sees_the_files_of_now_and_the_flags_of_then(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from kedastral.settings.types import ReadChoice
 from tests.settings.fleets import load_fleet, policy, source
 
 EXAMPLES = int(os.environ.get("CONFIGURATIONS", "200"))
-LONGEST_LINE = 2000
+MAX_LINE_LENGTH = 2000
 
 KEYS = sorted({part for path in (*POLICY_KEYS, *SOURCE_KEYS) for part in path})
 OTHER_KEYS = [
@@ -178,4 +178,4 @@ def test_any_configuration_loads_or_is_refused_in_lines(contents: list[bytes], f
             assert all(key == workload.key for key, workload in fleet.settings.workloads.items())
             return
     assert problems
-    assert all(line and line.isprintable() and len(line) < LONGEST_LINE for line in problems)
+    assert all(line and line.isprintable() and len(line) < MAX_LINE_LENGTH for line in problems)

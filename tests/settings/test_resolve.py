@@ -147,7 +147,7 @@ def test_a_default_of_the_demo_yields_to_a_variable() -> None:
     assert load(DemoSettings, {}, {"TARGET_PER_POD": "70"}).settings.plan.target_per_pod == 70
 
 
-# ---- secrets ----
+# secrets
 
 SECRETS = {
     "PROM_TOKEN": "hush-token",
@@ -268,7 +268,7 @@ def test_a_header_that_carries_none_may_be_a_flag() -> None:
     assert login.headers == (("X-Scope-OrgID", "tenant"),)
 
 
-# ---- values made in code, and shown ----
+# values made in code, and shown
 
 
 def test_values_made_in_code_are_held_to_the_same() -> None:

@@ -127,8 +127,8 @@ def test_all_that_is_wrong_is_told_at_once(pems: dict[str, str]) -> None:
             ScalerSettings,
             {"FORECASTER_TOKEN": "x", "FORECASTER_CA_FILE": "ca", "FORECASTER_URL": "http://f"},
             [
-                "--forecaster-ca-file is not used, since --forecaster-url is no https:// address",
-                "FORECASTER_TOKEN is sent in plain text, since --forecaster-url is no https:// address",
+                "--forecaster-ca-file is not used, since --forecaster-url is not an https:// address",
+                "FORECASTER_TOKEN is sent in plain text, since --forecaster-url is not an https:// address",
             ],
         ),
     ],
