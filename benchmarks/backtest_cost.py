@@ -15,8 +15,9 @@ import attrs
 import numpy as np
 
 from benchmarks.figures import describe_machine
-from kedastral.backtest.comparison import Rules, Scenario, compare_policies, contestants
-from kedastral.backtest.results import conclude
+from kedastral.backtest.comparison import compare_policies, policies_to_compare
+from kedastral.backtest.results import evaluate
+from kedastral.backtest.workloads import ReplaySettings, Scenario
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.series import Series
 from kedastral.models import MODELS
@@ -54,11 +55,11 @@ def made_up_load(days: int, seed: int) -> Series:
     return Series(datetime(2026, 1, 5, tzinfo=UTC), 60.0, np.maximum(0.0, wave * bursts))
 
 
-def make_arena(load: Series, evaluated: float) -> Scenario:
+def make_scenario(load: Series, evaluated: float) -> Scenario:
     """As the command makes it, with its defaults."""
-    rules = Rules(PlanPolicy(headroom=HEADROOM, bounds=ReplicaBounds(1, 400)))
+    settings = ReplaySettings(PlanPolicy(headroom=HEADROOM, bounds=ReplicaBounds(1, 400)))
     trial = scale_trace(load, Scaling(evaluated=evaluated))
-    return Scenario("made-up", trial, Remembered(MODELS["baseline"].make()), rules)
+    return Scenario("made-up", trial, Remembered(MODELS["baseline"].make()), settings)
 
 
 @attrs.frozen
@@ -71,9 +72,9 @@ class Spent:
 
 def time_case(case: Case) -> Spent:
     """What all policies take, the oracle included."""
-    arenas = [make_arena(made_up_load(case.days, seed), case.evaluated) for seed in range(case.workloads)]
+    scenarios = [make_scenario(made_up_load(case.days, seed), case.evaluated) for seed in range(case.workloads)]
     wall, cpu = perf_counter(), process_time()
-    conclude([compare_policies(arena, contestants(HEADROOM, swept=False)) for arena in arenas])
+    evaluate([compare_policies(scenario, policies_to_compare(HEADROOM, swept=False)) for scenario in scenarios])
     return Spent(perf_counter() - wall, process_time() - cpu)
 
 

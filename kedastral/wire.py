@@ -196,7 +196,8 @@ def _status_of(document: _SnapshotDocument) -> ForecastStatus:
     return ForecastStatus(StatusCode(document.status), document.reason) if document.status in set(StatusCode) else OK
 
 
-def _camel(name: str) -> str:
+def camel_case(name: str) -> str:
+    """``lead_time_seconds`` as ``leadTimeSeconds``."""
     first, *rest = name.split("_")
     return first + "".join(word.capitalize() for word in rest)
 
@@ -234,7 +235,7 @@ def _format(error: BaseException, kind: type[Any] | None) -> str:
 def _name_as_sent(problem: str) -> str:
     """``... @ snapshot.step_seconds`` with the name that the document has: ``snapshot.stepSeconds``."""
     words, at, path = problem.rpartition(" @ ")
-    return words + at + _camel(path)
+    return words + at + camel_case(path)
 
 
 def _write_number(number: float) -> float | int:
@@ -251,7 +252,7 @@ def _make_converter() -> Converter:
     converter.register_unstructure_hook(datetime, write_time)
     converter.register_unstructure_hook(float, _write_number)
     for document in (_ExpertDocument, _SnapshotDocument):
-        names = {field.name: override(rename=_camel(field.name)) for field in attrs.fields(document)}
+        names = {field.name: override(rename=camel_case(field.name)) for field in attrs.fields(document)}
         # cattrs takes the fields' overrides as keywords beside its own, which its types cannot say
         unstructure = make_dict_unstructure_fn(
             document,

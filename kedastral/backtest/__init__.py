@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A backtest: history in, policies replayed on it over their knobs, and what that means in figures, words and plots.
+"""Replays history with Kedastral and with today's policies, and says what the difference means. Data flows one way::
 
-::
+settings -> workloads -> comparison -> verdict -> results -> tables, report
+workloads.py   the settings and the history, ready to replay    verdict.py   what to run, and why it was short
+comparison.py  the policies replayed, swept and compared        results.py   all of it, as JSON and as a timeline
+tables.py      cells for the terminal and the report            report.py    the HTML page, with plots.py
 
-    history.py      settings -> series             contest.py     who is replayed, at which knobs, and the results
-    foresight.py    forecasts, made again          comparison.py  at equal cost, at equal violation; several workloads
-    accuracy.py     how wrong, by horizon          shortages.py   the worst minutes, each with its reason
-    verdict.py      what to do, in words           advice.py      with which flags, or keys of a ForecastPolicy
-    promise.py      was it kept, can one tell      document.py    JSON and the timeline
-    page.py         the report, with plots.py      outputs.py     files that are whole or not there
 """

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Curves compared with the plain HPA: at its cost, and at its violation; for one workload and over several."""
+"""Replays Kedastral and the policies people use today on one workload, and compares each with a plain HPA.
+
+Two policies at one setting each differ in cost and in service at once. So each policy is swept over its knob, which
+makes a curve of service against cost, and curves are compared: at equal cost, and at equal violation.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -7,10 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 import attrs
 import numpy as np
 
-from kedastral.core.capacity import PlanPolicy
+from kedastral.backtest.workloads import Scenario
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.service_level import ServiceLevelSettings, SteeringSettings
-from kedastral.core.ports import Model
 from kedastral.core.series import Floats, frozen_floats
 from kedastral.errors import ModelError
 from kedastral.simulation.curves import (
@@ -22,23 +25,14 @@ from kedastral.simulation.curves import (
     point_of,
     ratio_at_cost,
 )
-from kedastral.simulation.policies import (
-    FarEnd,
-    Fixed,
-    ForecastSchedule,
-    Kedastral,
-    LastWeek,
-    Reactive,
-    ServiceLevelPolicy,
-    Serving,
-)
-from kedastral.simulation.replay import Cluster, Outcome, replay, replay_oracle
-from kedastral.simulation.trial import Policy, Together, Trial, View
+from kedastral.simulation.policies import FarEnd, Fixed, Kedastral, LastWeek, Reactive, ServiceLevelPolicy
+from kedastral.simulation.replay import Outcome, replay, replay_oracle
+from kedastral.simulation.trial import Policy, Together, View
 
-# --- Who is replayed, at which settings of its knob, and what comes of it on one workload.
-
-REFERENCE_UTILISATION = 0.8
-"""The plain HPA that everything is compared with: a target of 80 %, the usual setting."""
+KEDASTRAL, HPA = "kedastral", "hpa"
+"""Names of policies. Every policy is compared with the plain HPA."""
+HPA_UTILISATION = 0.8
+"""The target of the plain HPA: the usual 80 %."""
 HEADROOMS = (1.0, 1.05, 1.1, 1.2, 1.3, 1.45, 1.6, 1.8, 2.1)
 SERVICE_LEVELS = (0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 UTILISATIONS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -46,51 +40,15 @@ SHARES_OF_PEAK = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 
 
 @attrs.frozen
-class Rules:
-    """What all workloads of a backtest share; ``plan`` is a template, its target is each workload's own.
+class SweptPolicy:
+    """A policy and the ``settings`` of its knob to replay. ``shown`` is the setting in the tables.
 
-    ``service_level`` is what the model is steered to; None where a headroom plans. A ``calibrated`` model's headroom
-    multiplies the upper quantile, any other's the forecast.
-    """
-
-    plan: PlanPolicy
-    calibrated: bool = False
-    service_level: float | None = None
-    reading: ForecastSchedule = attrs.field(factory=ForecastSchedule)
-    serving: Serving = attrs.field(factory=Serving)
-    cluster: Cluster = attrs.field(factory=Cluster)
-
-
-@attrs.frozen
-class Scenario:
-    """One workload, ready to be replayed. ``model`` should remember its forecasts: every knob asks for the same.
-
-    ``sized_by_peak`` where the target per pod was made from the load, ``in_files`` where a ForecastPolicy is replayed.
+    ``title`` is the name for people. ``make`` builds the policy for a scenario and a setting. ``weight`` is the
+    relative time that one replay takes.
     """
 
     name: str
-    trial: Trial
-    model: Model
-    rules: Rules
-    sized_by_peak: bool = False
-    in_files: bool = False
-
-    def plan(self, headroom: float) -> PlanPolicy:
-        """The plan for this workload's pods."""
-        return attrs.evolve(self.rules.plan, target_per_pod=self.trial.target_per_pod, headroom=headroom)
-
-    @property
-    def past_peak(self) -> float:
-        """The 99.9th percentile of what came before the replay; of its first step, where nothing did."""
-        before = self.trial.demand.values[: max(1, self.trial.begin)]
-        return float(np.percentile(before, 99.9))
-
-
-@attrs.frozen
-class Contestant:
-    """A policy with a knob; ``shown`` is the setting that tables show, ``weight`` its share of the time."""
-
-    name: str
+    title: str
     knob: str
     shown: float
     knobs: tuple[float, ...]
@@ -99,166 +57,282 @@ class Contestant:
 
     @property
     def settings(self) -> tuple[float, ...]:
-        """All settings that are replayed, ascending, the one that is shown among them."""
+        """All settings to replay, ascending, including the one that is shown."""
         return tuple(sorted({*self.knobs, self.shown}))
+
+    @property
+    def label(self) -> str:
+        """The policy and its setting, as the tables show them."""
+        setting = {"utilisation": f" at {self.shown * 100:g} %", "share of the past peak": " at the past peak"}
+        return self.title + setting.get(self.knob, f", {self.knob} {self.shown:g}")
+
+    @property
+    def short_label(self) -> str:
+        """The label without a headroom or service level."""
+        return self.label.partition(",")[0]
 
 
 @attrs.frozen
-class Entry:
-    """What came of one contestant: its sweep, and the whole outcome at the setting that is shown."""
+class ReplayedPolicy:
+    """The replays of one policy: a point for each setting, and the whole outcome at the setting that is shown."""
 
-    contestant: Contestant
+    policy: SweptPolicy
     points: tuple[Point, ...]
     shown: Outcome = attrs.field(repr=False)
 
     @property
     def point(self) -> Point:
-        """The point that is shown."""
-        return next(point for point in self.points if point.knob == self.contestant.shown)
+        """The point at the setting that is shown."""
+        return _shown_point(self.policy, self.points)
 
 
 @attrs.frozen
 class PolicyComparison:
-    """All contestants on one workload, and the oracle that cost is told against."""
+    """All policies replayed on one workload, and the oracle, whose cost is the unit of theirs."""
 
-    arena: Scenario
+    scenario: Scenario
     oracle: Outcome = attrs.field(repr=False)
-    entries: tuple[Entry, ...]
+    replayed: tuple[ReplayedPolicy, ...]
 
-    def entry(self, name: str) -> Entry:
-        """The entry of a contestant; raises StopIteration where it did not take part."""
-        return next(entry for entry in self.entries if entry.contestant.name == name)
+    def find(self, name: str) -> ReplayedPolicy:
+        """The replays of one policy. Raises StopIteration where it was not replayed."""
+        return next(one for one in self.replayed if one.policy.name == name)
 
-    def point_at(self, knob: float, name: str = "kedastral") -> Outcome:
-        """A contestant replayed once more, at any setting of its knob."""
-        entry = self.entry(name)
-        if knob == entry.contestant.shown:
-            return entry.shown
-        return replay(entry.contestant.make(self.arena, knob), self.arena.trial, self.arena.rules.cluster)
+    @property
+    def kedastral(self) -> ReplayedPolicy:
+        """The replays of Kedastral."""
+        return self.find(KEDASTRAL)
+
+    def replay_kedastral(self, setting: float) -> Outcome:
+        """The outcome of Kedastral at any setting of its knob, replayed again unless it is the one shown."""
+        ours = self.kedastral
+        if setting == ours.policy.shown:
+            return ours.shown
+        return _replay(ours.policy, self.scenario, setting)
 
 
-def contestants(headroom: float, service_level: float | None = None, *, swept: bool = True) -> tuple[Contestant, ...]:
-    """All there are, at the ``headroom`` of the settings; with a ``service_level`` Kedastral is steered to that.
+def policies_to_compare(
+    headroom: float, service_level: float | None = None, *, swept: bool = True
+) -> tuple[SweptPolicy, ...]:
+    """All policies, at the ``headroom`` of the settings. Kedastral is steered to the ``service_level`` where given.
 
-    Unswept, each is replayed at the setting shown only.
+    With ``swept`` false, each policy is replayed only at the setting that is shown.
     """
-    ours = Contestant("kedastral", "headroom", headroom, HEADROOMS, _make_kedastral, weight=8.0)
+    ours = SweptPolicy(KEDASTRAL, "kedastral", "headroom", headroom, HEADROOMS, _make_kedastral, weight=8.0)
     if service_level is not None:
-        ours = Contestant("kedastral", "service level", service_level, SERVICE_LEVELS, _make_steered, weight=20.0)
-    everyone = (
+        ours = SweptPolicy(
+            KEDASTRAL, "kedastral", "service level", service_level, SERVICE_LEVELS, _make_steered, weight=20.0
+        )
+    policies = (
         ours,
-        Contestant("hpa", "utilisation", REFERENCE_UTILISATION, UTILISATIONS, _make_hpa),
-        Contestant("far-end", "headroom", headroom, HEADROOMS, _make_far_end, weight=8.0),
-        Contestant("last-week", "utilisation", REFERENCE_UTILISATION, UTILISATIONS, _make_last_week, weight=1.5),
-        Contestant("fixed", "share of the past peak", 1.0, SHARES_OF_PEAK, _make_fixed),
+        SweptPolicy(HPA, "HPA", "utilisation", HPA_UTILISATION, UTILISATIONS, _make_hpa),
+        SweptPolicy("far-end", "far end only", "headroom", headroom, HEADROOMS, _make_far_end, weight=8.0),
+        SweptPolicy(
+            "last-week", "last week + HPA", "utilisation", HPA_UTILISATION, UTILISATIONS, _make_last_week, weight=1.5
+        ),
+        SweptPolicy("fixed", "fixed", "share of the past peak", 1.0, SHARES_OF_PEAK, _make_fixed),
     )
-    return everyone if swept else tuple(attrs.evolve(one, knobs=()) for one in everyone)
+    return policies if swept else tuple(attrs.evolve(one, knobs=()) for one in policies)
 
 
 def compare_policies(
-    arena: Scenario, everyone: Sequence[Contestant], advance: Callable[[float], None] = lambda _: None
+    scenario: Scenario, policies: Sequence[SweptPolicy], advance: Callable[[float], None] = lambda _: None
 ) -> PolicyComparison:
-    """Replay everyone at every setting; ``advance`` hears the weight of each replay that is done."""
-    oracle = replay_oracle(arena.trial, arena.rules.cluster)
-    entries = tuple(_enter(arena, contestant, oracle, advance) for contestant in everyone)
-    return PolicyComparison(arena, oracle, entries)
+    """Replay every policy at every setting. ``advance`` is called with the weight of each replay when it is done."""
+    oracle = replay_oracle(scenario.trial, scenario.settings.cluster)
+    replayed = tuple(_sweep(scenario, policy, oracle, advance) for policy in policies)
+    return PolicyComparison(scenario, oracle, replayed)
 
 
-def total_weight(everyone: Iterable[Contestant]) -> float:
-    """What `compare_policies` tells ``advance`` in all."""
-    return sum(contestant.weight * len(contestant.settings) for contestant in everyone)
+def total_weight(policies: Iterable[SweptPolicy]) -> float:
+    """The sum of the weights that `compare_policies` passes to ``advance``."""
+    return sum(policy.weight * len(policy.settings) for policy in policies)
 
 
-def _enter(arena: Scenario, contestant: Contestant, oracle: Outcome, advance: Callable[[float], None]) -> Entry:
+def _sweep(
+    scenario: Scenario, policy: SweptPolicy, oracle: Outcome, advance: Callable[[float], None]
+) -> ReplayedPolicy:
     points: list[Point] = []
     shown = oracle
-    for knob in contestant.settings:
-        outcome = replay(contestant.make(arena, knob), arena.trial, arena.rules.cluster)
-        points.append(point_of(knob, outcome, oracle))
-        if knob == contestant.shown:
+    for setting in policy.settings:
+        outcome = _replay(policy, scenario, setting)
+        points.append(point_of(setting, outcome, oracle))
+        if setting == policy.shown:
             shown = outcome
-        advance(contestant.weight)
-    return Entry(contestant, tuple(points), shown)
+        advance(policy.weight)
+    return ReplayedPolicy(policy, tuple(points), shown)
 
 
-def _make_kedastral(arena: Scenario, headroom: float) -> Policy:
-    if arena.rules.calibrated:
-        return _make_calibrated(arena, SteeringSettings(arena.plan(1.0)), headroom)
-    return Kedastral(arena.model, arena.plan(headroom), arena.rules.reading, arena.rules.serving)
+def _replay(policy: SweptPolicy, scenario: Scenario, setting: float) -> Outcome:
+    return replay(policy.make(scenario, setting), scenario.trial, scenario.settings.cluster)
 
 
-def _make_steered(arena: Scenario, service_level: float) -> Policy:
-    return _make_calibrated(arena, SteeringSettings(arena.plan(1.0), service_level), None)
+def _shown_point(policy: SweptPolicy, points: Sequence[Point]) -> Point:
+    return next(point for point in points if point.knob == policy.shown)
 
 
-def _make_calibrated(arena: Scenario, steering: SteeringSettings, headroom: float | None) -> Policy:
-    """The policy of a model whose forecasts are planned by their uncertainty, as ``kedastral run`` does."""
-    serving = arena.rules.serving
+def _make_kedastral(scenario: Scenario, headroom: float) -> Policy:
+    if scenario.settings.calibrated:
+        return _make_calibrated(scenario, SteeringSettings(scenario.plan(1.0)), headroom)
+    settings = scenario.settings
+    return Kedastral(scenario.model, scenario.plan(headroom), settings.schedule, settings.serving)
+
+
+def _make_steered(scenario: Scenario, service_level: float) -> Policy:
+    return _make_calibrated(scenario, SteeringSettings(scenario.plan(1.0), service_level), None)
+
+
+def _make_calibrated(scenario: Scenario, steering: SteeringSettings, headroom: float | None) -> Policy:
+    """The policy of a model whose plan follows the uncertainty of its forecasts, as in ``kedastral run``."""
+    serving = scenario.settings.serving
     timed = attrs.evolve(steering, lead_time=serving.lead_time, stale_after=serving.stale.stale_after)
     settings = ServiceLevelSettings(timed, headroom, serving.reactive_headroom)
-    return ServiceLevelPolicy(arena.model, settings, arena.rules.reading, serving.stale)
+    return ServiceLevelPolicy(scenario.model, settings, scenario.settings.schedule, serving.stale)
 
 
-def _make_far_end(arena: Scenario, headroom: float) -> Policy:
-    return FarEnd(arena.model, arena.plan(headroom), arena.rules.reading, arena.rules.serving.lead_time)
+def _make_far_end(scenario: Scenario, headroom: float) -> Policy:
+    settings = scenario.settings
+    return FarEnd(scenario.model, scenario.plan(headroom), settings.schedule, settings.serving.lead_time)
 
 
-def _make_hpa(arena: Scenario, utilisation: float) -> Policy:
-    return Reactive(arena.trial.target_per_pod, utilisation)
+def _make_hpa(scenario: Scenario, utilisation: float) -> Policy:
+    return Reactive(scenario.trial.target_per_pod, utilisation)
 
 
-def _make_last_week(arena: Scenario, utilisation: float) -> Policy:
-    """As people deploy it: beside a plain trigger, which alone decides until there is a week of history."""
-    triggers = (LastWeek(arena.trial.target_per_pod, utilisation), Reactive(arena.trial.target_per_pod, utilisation))
+def _make_last_week(scenario: Scenario, utilisation: float) -> Policy:
+    """A trigger on last week's load beside a plain one, which decides alone until there is a week of history."""
+    target = scenario.trial.target_per_pod
+    triggers = (LastWeek(target, utilisation), Reactive(target, utilisation))
     return Together(f"last-week-{utilisation * 100:g}", triggers)
 
 
-def _make_fixed(arena: Scenario, share: float) -> Policy:
-    return Fixed(max(1, math.ceil(arena.past_peak / arena.trial.target_per_pod * share)))
+def _make_fixed(scenario: Scenario, share: float) -> Policy:
+    return Fixed(max(1, math.ceil(scenario.past_peak / scenario.trial.target_per_pod * share)))
 
 
-# --- What the model said at a moment of the replay, asked again; a model that remembers answers at once.
+@attrs.frozen
+class HpaComparison:
+    """A policy's curve against the plain HPA, as ratios. Below 1 is better; infinite where the curve does not reach.
+
+    The first two are the policy's figure at the HPA's cost, the last its cost at the HPA's share of minutes short.
+    """
+
+    unserved_at_equal_cost: float
+    violation_at_equal_cost: float
+    cost_at_equal_violation: float
 
 
-def forecast_after(arena: Scenario, ended: int) -> Forecast | None:
-    """The forecast made when ``ended`` steps had ended, from these alone; None where the model had none."""
-    demand, reading = arena.trial.demand, arena.rules.reading
+@attrs.frozen
+class PolicyResult:
+    """The result of one policy on one workload or on all: its point in the tables, its sweep, and the comparison.
+
+    ``pod_hours`` and ``minutes`` (with too few pods) are sums over the workloads.
+    """
+
+    policy: SweptPolicy
+    point: Point
+    points: tuple[Point, ...]
+    pod_hours: float
+    minutes: float
+    against_hpa: HpaComparison
+
+
+def compare_with_hpa(points: Sequence[Point], hpa: Point) -> HpaComparison:
+    """One sweep against one point of the HPA."""
+    return HpaComparison(
+        ratio_at_cost(points, hpa, Figure.UNSERVED),
+        ratio_at_cost(points, hpa, Figure.VIOLATION),
+        cost_ratio_at_figure(points, hpa, Figure.VIOLATION),
+    )
+
+
+def results_of(comparison: PolicyComparison) -> list[PolicyResult]:
+    """The result of every policy on one workload."""
+    hpa = comparison.find(HPA).point
+    return [
+        PolicyResult(
+            one.policy,
+            one.point,
+            one.points,
+            one.shown.pod_hours,
+            one.shown.violation_minutes,
+            compare_with_hpa(one.points, hpa),
+        )
+        for one in comparison.replayed
+    ]
+
+
+def average_results(workloads: Sequence[Sequence[PolicyResult]]) -> list[PolicyResult]:
+    """The result of every policy over several workloads, each with the same policies in the same order.
+
+    Ratios at equal cost are geometric means of the workloads' ratios; the ratio at equal violation is that of the
+    averaged curves. Pod-hours and minutes are sums.
+    """
+    by_policy = list(zip(*workloads, strict=True))
+    averaged = [average_points([result.points for result in results]) for results in by_policy]
+    place = next(i for i, results in enumerate(by_policy) if results[0].policy.name == HPA)
+    hpa = _shown_point(by_policy[place][0].policy, averaged[place])
+    return [_average(results, tuple(points), hpa) for results, points in zip(by_policy, averaged, strict=True)]
+
+
+def _average(results: Sequence[PolicyResult], points: tuple[Point, ...], hpa: Point) -> PolicyResult:
+    policy = results[0].policy
+    return PolicyResult(
+        policy,
+        _shown_point(policy, points),
+        points,
+        sum(result.pod_hours for result in results),
+        sum(result.minutes for result in results),
+        HpaComparison(
+            geometric_mean(result.against_hpa.unserved_at_equal_cost for result in results),
+            geometric_mean(result.against_hpa.violation_at_equal_cost for result in results),
+            cost_ratio_at_figure(points, hpa, Figure.VIOLATION),
+        ),
+    )
+
+
+def forecast_after(scenario: Scenario, ended: int) -> Forecast | None:
+    """The forecast made when ``ended`` steps had ended, from these alone; None where the model could not forecast.
+
+    The model is asked again, which is cheap for one that caches its forecasts.
+    """
+    demand, schedule = scenario.trial.demand, scenario.settings.schedule
     view = View(demand.start, demand.step, ended * demand.step, demand.values[:ended], 0)
     try:
-        return arena.model.forecast(view.history(reading.window), view.at, round(reading.horizon / demand.step))
+        return scenario.model.forecast(view.history(schedule.window), view.at, round(schedule.horizon / demand.step))
     except ModelError:
         return None
 
 
-def lead_steps(arena: Scenario) -> int:
+def lead_steps(scenario: Scenario) -> int:
     """Steps between the newest load that a forecast saw and the first step that pods ordered on it can serve."""
-    return max(1, round(arena.rules.cluster.lead_time / arena.trial.demand.step))
+    return max(1, round(scenario.settings.cluster.lead_time / scenario.trial.demand.step))
 
 
-def forecast_in_time(arena: Scenario) -> Floats:
-    """For each judged step what the last forecast said from which pods could still be ordered for it; NaN for none."""
-    trial, ahead = arena.trial, lead_steps(arena) - 1
-    said = np.full(len(trial.judged), np.nan)
-    for i in range(len(said)):
-        forecast = forecast_after(arena, trial.judged_from + i - ahead) if trial.judged_from + i > ahead else None
+def forecasts_in_time(scenario: Scenario) -> Floats:
+    """For each judged step, the last forecast that was early enough to order pods for it; NaN where there was none."""
+    trial, ahead = scenario.trial, lead_steps(scenario) - 1
+    loads = np.full(len(trial.judged), np.nan)
+    for i in range(len(loads)):
+        place = trial.judged_from + i
+        forecast = forecast_after(scenario, place - ahead) if place > ahead else None
         if forecast is not None:
-            said[i] = forecast.values[min(ahead, len(forecast.values) - 1)]
-    return said
+            loads[i] = forecast.values[min(ahead, len(forecast.values) - 1)]
+    return loads
 
 
-# --- How wrong the forecasts were, by how far they looked ahead, beside simply repeating the last value.
-
-EVERY = 1800.0
-"""Seconds between two origins."""
+ORIGIN_INTERVAL = 1800.0
+"""Seconds between two forecasts whose accuracy is measured."""
 NEAR, FAR = 300.0, 900.0
-"""The range, in seconds ahead, that one figure stands for."""
+"""The range, in seconds ahead, that `Accuracy.ratio` covers."""
 
 
 @attrs.frozen(eq=False)
 class Accuracy:
-    """WAPE, sum(|forecast - load|) / sum(load), of each step ahead, over origins every 30 minutes of the judged part.
+    """The error of each step ahead as WAPE, sum(|forecast - load|) / sum(load), over a forecast every 30 minutes.
 
-    ``ahead`` in seconds to the end of the step; all of shape (steps,), NaN where there was no load to compare with.
+    ``ahead`` is in seconds to the end of the step; ``last_value`` is the error of repeating the last value. All have
+    shape (steps,), with NaN where there was no load.
     """
 
     ahead: Floats = attrs.field(converter=frozen_floats)
@@ -267,7 +341,7 @@ class Accuracy:
 
     @property
     def ratio(self) -> float:
-        """The model's error 5 to 15 minutes ahead over that of the last value; NaN where nothing can be said."""
+        """The model's error 5 to 15 minutes ahead over that of the last value; NaN where it is not defined."""
         near = (self.ahead >= NEAR) & (self.ahead <= FAR)
         ours, theirs = self.model[near], self.last_value[near]
         if not len(ours) or not np.isfinite(ours).all() or not theirs.sum() > 0:
@@ -275,13 +349,13 @@ class Accuracy:
         return float(ours.mean() / theirs.mean())
 
 
-def measure_accuracy(arena: Scenario) -> Accuracy:
+def measure_accuracy(scenario: Scenario) -> Accuracy:
     """The model's errors on the judged part of one workload."""
-    demand, steps = arena.trial.demand, round(arena.rules.reading.horizon / arena.trial.demand.step)
-    stride = max(1, round(EVERY / demand.step))
+    demand, steps = scenario.trial.demand, round(scenario.settings.schedule.horizon / scenario.trial.demand.step)
+    stride = max(1, round(ORIGIN_INTERVAL / demand.step))
     errors, naive, loads = np.zeros(steps), np.zeros(steps), np.zeros(steps)
-    for ended in range(max(1, arena.trial.judged_from), len(demand) - steps + 1, stride):
-        forecast = forecast_after(arena, ended)
+    for ended in range(max(1, scenario.trial.judged_from), len(demand) - steps + 1, stride):
+        forecast = forecast_after(scenario, ended)
         if forecast is None:
             continue
         came = demand.values[ended : ended + steps]
@@ -291,98 +365,3 @@ def measure_accuracy(arena: Scenario) -> Accuracy:
     with np.errstate(invalid="ignore", divide="ignore"):
         shares = [np.where(loads > 0, wrong / loads, np.nan) for wrong in (errors, naive)]
     return Accuracy(np.arange(1, steps + 1) * demand.step, *shares)
-
-
-REFERENCE = "hpa"
-
-
-@attrs.frozen
-class HpaComparison:
-    """A policy's curve against the HPA at 80 %, as ratios; below 1 is better, infinite where the curve does not reach.
-
-    ``unserved`` and ``violation`` at the HPA's cost; ``cost`` at its minutes in violation.
-    """
-
-    unserved: float
-    violation: float
-    cost: float
-
-
-@attrs.frozen
-class PolicyResult:
-    """One contestant over one workload or all: the point shown, its sweep and how it compares.
-
-    ``pod_hours`` and ``minutes`` (in violation) are sums over the workloads.
-    """
-
-    contestant: Contestant
-    point: Point
-    points: tuple[Point, ...]
-    pod_hours: float
-    minutes: float
-    comparison: HpaComparison
-
-
-def compare(points: Sequence[Point], reference: Point) -> HpaComparison:
-    """One sweep against one point."""
-    return HpaComparison(
-        ratio_at_cost(points, reference, Figure.UNSERVED),
-        ratio_at_cost(points, reference, Figure.VIOLATION),
-        cost_ratio_at_figure(points, reference, Figure.VIOLATION),
-    )
-
-
-def standings_of(contest: PolicyComparison) -> list[PolicyResult]:
-    """Everybody's standing on one workload."""
-    reference = contest.entry(REFERENCE).point
-    return [
-        PolicyResult(
-            entry.contestant,
-            entry.point,
-            entry.points,
-            entry.shown.pod_hours,
-            entry.shown.violation_minutes,
-            compare(entry.points, reference),
-        )
-        for entry in contest.entries
-    ]
-
-
-def overall(several: Sequence[Sequence[PolicyResult]]) -> list[PolicyResult]:
-    """Over workloads: geometric means, at equal cost of each workload's ratio, at equal violation of the mean curves.
-
-    Hours and minutes are summed.
-    """
-    swept = [average_points([standing.points for standing in of_one]) for of_one in zip(*several, strict=True)]
-    everyone = [standing.contestant for standing in several[0]]
-    place = next(i for i, contestant in enumerate(everyone) if contestant.name == REFERENCE)
-    reference = _shown(everyone[place], swept[place])
-    return [
-        _merge(of_one, tuple(points), reference)
-        for of_one, points in zip(zip(*several, strict=True), swept, strict=True)
-    ]
-
-
-def _merge(of_one: Sequence[PolicyResult], points: tuple[Point, ...], reference: Point) -> PolicyResult:
-    contestant = of_one[0].contestant
-    comparison = HpaComparison(
-        _mean_ratio(standing.comparison.unserved for standing in of_one),
-        _mean_ratio(standing.comparison.violation for standing in of_one),
-        cost_ratio_at_figure(points, reference, Figure.VIOLATION),
-    )
-    return PolicyResult(
-        contestant,
-        _shown(contestant, points),
-        points,
-        sum(standing.pod_hours for standing in of_one),
-        sum(standing.minutes for standing in of_one),
-        comparison,
-    )
-
-
-def _shown(contestant: Contestant, points: Sequence[Point]) -> Point:
-    return next(point for point in points if point.knob == contestant.shown)
-
-
-def _mean_ratio(ratios: Iterable[float]) -> float:
-    return geometric_mean(ratios)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report's plots, each drawn twice, for light and for dark pages, as PNG; needs matplotlib (Agg, no window)."""
+"""Draws the report's plots as PNG, each for light and for dark pages. Needs matplotlib (Agg, no window)."""
 
 import io
 from collections.abc import Callable, Iterator, Mapping
@@ -14,8 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 
-from kedastral.backtest.comparison import Accuracy, PolicyComparison, PolicyResult, forecast_in_time
-from kedastral.backtest.results import policy_name
+from kedastral.backtest.comparison import Accuracy, PolicyComparison, PolicyResult, forecasts_in_time
 from kedastral.core.series import Floats, Series
 from kedastral.simulation.curves import Figure as Measure
 from kedastral.simulation.curves import curve_of
@@ -23,19 +22,12 @@ from kedastral.simulation.curves import curve_of
 WIDTH, DPI = 9.6, 130
 ZOOM = 6 * 3600.0
 """Seconds around the worst minute that the second panel shows."""
-NAMES = {
-    "kedastral": "Kedastral",
-    "hpa": "HPA",
-    "far-end": "far end only",
-    "last-week": "last week + HPA",
-    "fixed": "fixed",
-}
 MARKS = {"kedastral": "o", "hpa": "s", "far-end": "^", "last-week": "D", "fixed": "x"}
 
 
 @attrs.frozen
 class Theme:
-    """Colours of one kind of page; ``lines`` by policy, told apart by lightness too."""
+    """The colours of a light or a dark page; ``lines`` by policy, which differ in lightness too."""
 
     ink: str
     faint: str
@@ -63,17 +55,17 @@ Draw = Callable[[Figure, Theme], None]
 
 @attrs.frozen
 class Plot:
-    """One plot as PNG, for a light and for a dark page, and what it shows for who cannot see it."""
+    """One plot as PNG, for a light and for a dark page. ``alt`` describes it for readers who cannot see it."""
 
     alt: str
     light: bytes = attrs.field(repr=False)
     dark: bytes = attrs.field(repr=False)
 
 
-def plot_load(contest: PolicyComparison) -> Plot:
-    """The judged load with the forecast that came in time, whole and around the worst minute."""
-    demand, said = contest.arena.trial.judged, forecast_in_time(contest.arena)
-    worst = int(np.argmax(contest.entry("kedastral").shown.supply.unserved))
+def plot_load(comparison: PolicyComparison) -> Plot:
+    """The judged load with the forecast made one lead time earlier: all, and the hours around the worst."""
+    demand, forecasts = comparison.scenario.trial.judged, forecasts_in_time(comparison.scenario)
+    worst = int(np.argmax(comparison.kedastral.shown.supply.unserved))
     half = round(ZOOM / 2 / demand.step)
     near = slice(max(0, worst - half), worst + half)
 
@@ -83,7 +75,7 @@ def plot_load(contest: PolicyComparison) -> Plot:
             times = _times(demand)[part]
             axes.fill_between(times, demand.values[part], color=theme.load, alpha=0.45, lw=0, label="load")
             colour = theme.lines["kedastral"]
-            axes.plot(times, said[part], color=colour, lw=0.9, label="forecast, one lead time earlier")
+            axes.plot(times, forecasts[part], color=colour, lw=0.9, label="forecast, one lead time earlier")
             _date(axes)
             axes.set_ylim(bottom=0)
         whole.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
@@ -94,52 +86,52 @@ def plot_load(contest: PolicyComparison) -> Plot:
                  f"around {worst_at}, the worst minute.")  # fmt: skip
 
 
-def plot_replicas(contest: PolicyComparison) -> Plot:
-    """One panel a policy: the pods needed, those ready, and where load went unserved."""
-    entries = contest.entries
+def plot_replicas(comparison: PolicyComparison) -> Plot:
+    """One panel for each policy: the pods needed, the pods ready, and the minutes with load unserved."""
+    replayed = comparison.replayed
 
     def draw(figure: Figure, theme: Theme) -> None:
-        for axes, entry in zip(figure.subplots(len(entries), 1, sharex=True, sharey=True), entries, strict=True):
-            outcome, name = entry.shown, entry.contestant.name
+        for axes, one in zip(figure.subplots(len(replayed), 1, sharex=True, sharey=True), replayed, strict=True):
+            outcome, name = one.shown, one.policy.name
             times = _times(outcome.demand)
             needed = np.ceil(outcome.demand.values / outcome.target_per_pod)
             axes.fill_between(times, needed, color=theme.load, alpha=0.45, lw=0, step="mid")
             axes.plot(times, outcome.supply.ready, color=theme.lines[name], lw=0.9, drawstyle="steps-mid")
             short = outcome.supply.unserved > 0
-            if short.any():  # marks of nothing that are not clipped would have the layout make room for them
+            if short.any():  # an empty line that is not clipped makes the layout leave room for it
                 marks = np.zeros(int(short.sum()))
                 axes.plot(times[short], marks, ls="", marker="|", ms=9, color=theme.alarm, clip_on=False)
-            axes.set_title(policy_name(entry.contestant), loc="left")
-        axes.set_ylim(bottom=0)  # shared, so only once every line is drawn: it ends the scaling
+            axes.set_title(one.policy.label, loc="left")
+        axes.set_ylim(bottom=0)  # only after every line is drawn: it ends the scaling of the shared axis
         _date(axes)
 
-    shown = ", ".join(NAMES[entry.contestant.name] for entry in entries)
-    return _plot(1.45 * len(entries) + 0.5, draw, f"Pods ready over time against the pods needed, one panel each for "
-                 f"{shown}; minutes in which load went unserved are marked at the foot.")  # fmt: skip
+    shown = ", ".join(one.policy.title for one in replayed)
+    return _plot(1.45 * len(replayed) + 0.5, draw, f"Pods ready over time against the pods needed, one panel each for "
+                 f"{shown}; minutes with load unserved are marked at the bottom.")  # fmt: skip
 
 
-def plot_curves(standings: tuple[PolicyResult, ...]) -> Plot:
-    """Service against cost, one curve a policy."""
+def plot_curves(results: tuple[PolicyResult, ...]) -> Plot:
+    """Service against cost, one curve for each policy."""
 
     def draw(figure: Figure, theme: Theme) -> None:
         panels = zip(figure.subplots(1, 2), (Measure.VIOLATION, Measure.UNSERVED), strict=True)
         for axes, measure in panels:
-            for standing in standings:
-                _draw_curve(axes, standing, measure, theme)
+            for result in results:
+                _draw_curve(axes, result, measure, theme)
             axes.set_yscale("log")
             axes.set_xlabel("pod-hours, as a ratio to the oracle's")
             words = "minutes in violation" if measure is Measure.VIOLATION else "load unserved"
             axes.set_title(f"{words}, percent", loc="left")
-            axes.set_xlim(0.9, min(3.0, max(point.cost for one in standings for point in one.points) + 0.05))
-        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(standings))
+            axes.set_xlim(0.9, min(3.0, max(point.cost for one in results for point in one.points) + 0.05))
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(results))
 
-    names = ", ".join(NAMES[standing.contestant.name] for standing in standings)
+    names = ", ".join(result.policy.title for result in results)
     return _plot(4.1, draw, f"Minutes in violation and load unserved against cost, a curve each for {names}; further "
                  f"down and further left is better. The settings shown in the tables are the large marks.")  # fmt: skip
 
 
 def plot_accuracy(accuracy: Accuracy) -> Plot:
-    """The error by how far the forecast looked ahead."""
+    """The error of the forecast by how far it looked ahead."""
 
     def draw(figure: Figure, theme: Theme) -> None:
         axes = figure.subplots()
@@ -157,13 +149,13 @@ def plot_accuracy(accuracy: Accuracy) -> Plot:
                  "that of repeating the last value.")  # fmt: skip
 
 
-def _draw_curve(axes: Axes, standing: PolicyResult, measure: Measure, theme: Theme) -> None:
-    name = standing.contestant.name
+def _draw_curve(axes: Axes, result: PolicyResult, measure: Measure, theme: Theme) -> None:
+    name = result.policy.name
     colour, mark = theme.lines[name], MARKS[name]
-    curve = curve_of(standing.points, measure)
-    axes.plot(curve.costs, curve.figures * 100, color=colour, marker=mark, ms=4, lw=1.3, label=NAMES[name])
-    shown = max(measure.of(standing.point), measure.value) * 100
-    axes.plot([standing.point.cost], [shown], color=colour, marker=mark, ms=9, mew=2)
+    curve = curve_of(result.points, measure)
+    axes.plot(curve.costs, curve.figures * 100, color=colour, marker=mark, ms=4, lw=1.3, label=result.policy.title)
+    shown = max(measure.of(result.point), measure.value) * 100
+    axes.plot([result.point.cost], [shown], color=colour, marker=mark, ms=9, mew=2)
 
 
 def _plot(height: float, draw: Draw, alt: str) -> Plot:

@@ -1,31 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What to do, in words and flags: better than a plain HPA, as good as it, or worse."""
+"""Says what a comparison means: whether the service level was kept, what to run, and why pods were missing."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from enum import StrEnum
 
 import attrs
+import numpy as np
 
-from kedastral.backtest.comparison import REFERENCE, HpaComparison, PolicyComparison, PolicyResult, compare
+from kedastral.backtest.comparison import (
+    HPA,
+    KEDASTRAL,
+    HpaComparison,
+    PolicyComparison,
+    PolicyResult,
+    compare_with_hpa,
+    forecast_after,
+    lead_steps,
+)
+from kedastral.backtest.workloads import Scenario
+from kedastral.core.capacity import round_replicas
 from kedastral.settings.types import write_duration
 from kedastral.simulation.curves import Figure, Point, curve_of
+from kedastral.simulation.replay import Outcome
 
-# --- Whether the promised service level was reached, and whether enough was judged to tell.
+MIN_BUDGET = 10.0
+"""Minutes that the service level must allow to be short, over all that was judged, before there is a verdict.
 
-LEAST_BUDGET = 10.0
-"""Minutes that a promise must allow in what is judged, for a verdict.
-
-A count of n independent minutes has a standard error of sqrt(n) (Poisson): of 10 a third, and less says nothing of a
-difference of a tenth. Minutes short come in clumps, so that this is the least.
+A count of n independent minutes has a standard error of sqrt(n) (Poisson). For 10 minutes that is a third; with fewer,
+a difference of a tenth means nothing. Short minutes come in clumps, so 10 is the least.
 """
-USUAL_LEVEL = 0.99
-"""What is promised where a headroom plans: the default of --service-level."""
+DEFAULT_LEVEL = 0.99
+"""The service level to assume where a headroom plans: the default of --service-level."""
 
 
 @attrs.frozen
 class SloResult:
-    """A service ``level`` 0..1 over ``judged`` minutes, of which ``short`` had too few pods."""
+    """The result of a service ``level`` 0..1: ``short`` of the ``judged`` minutes had too few pods."""
 
     level: float
     judged: float
@@ -38,7 +50,7 @@ class SloResult:
 
     @property
     def is_kept(self) -> bool:
-        """Whether no more were short than may be."""
+        """Whether the minutes short are within the budget."""
         return self.short <= self.budget + 1e-9
 
     @property
@@ -48,45 +60,46 @@ class SloResult:
 
     @property
     def words(self) -> str:
-        """The promise and what came of it, as one line."""
+        """The service level and its result, as one line."""
         return (
-            f"{self.level:g} promised, {show_percent(self.reached)} % reached: {self.short:,.0f} of {self.judged:,.0f} "
-            f"minutes short, budget {show_minutes(self.budget)}"
+            f"service level {self.level:g}: {show_percent(self.reached)} % reached; {self.short:,.0f} of "
+            f"{self.judged:,.0f} minutes short, budget {show_minutes(self.budget)}"
         )
 
 
-def slo_result_of(contest: PolicyComparison) -> SloResult | None:
-    """What came of the level that Kedastral is steered to on one workload; None where a headroom plans."""
-    level = contest.arena.rules.service_level
+def slo_result_of(comparison: PolicyComparison) -> SloResult | None:
+    """The result of the service level on one workload; None where a headroom plans."""
+    level = comparison.scenario.settings.service_level
     if level is None:
         return None
-    return SloResult(level, judged_minutes([contest]), contest.entry("kedastral").shown.violation_minutes)
+    return SloResult(level, judged_minutes([comparison]), comparison.kedastral.shown.violation_minutes)
 
 
-def judged_minutes(contests: Sequence[PolicyComparison]) -> float:
-    """The minutes that count, of all workloads together."""
-    return sum(len(judged) * judged.step / 60 for judged in (contest.arena.trial.judged for contest in contests))
+def judged_minutes(comparisons: Sequence[PolicyComparison]) -> float:
+    """The minutes that were judged, summed over the workloads."""
+    parts = (comparison.scenario.trial.judged for comparison in comparisons)
+    return sum(len(judged) * judged.step / 60 for judged in parts)
 
 
-def explain_too_little(contests: Sequence[PolicyComparison]) -> str:
-    """Why what was judged is too little for a verdict, with the remedy; nothing where it is enough."""
-    level = contests[0].arena.rules.service_level or USUAL_LEVEL
-    judged, wanted = judged_minutes(contests), LEAST_BUDGET / (1 - level)
-    if judged >= wanted - 1e-6:
+def explain_too_little(comparisons: Sequence[PolicyComparison]) -> str:
+    """Why too little was judged for a verdict, and how much history is needed; empty where there is enough."""
+    level = comparisons[0].scenario.settings.service_level or DEFAULT_LEVEL
+    judged, needed = judged_minutes(comparisons), MIN_BUDGET / (1 - level)
+    if judged >= needed - 1e-6:
         return ""
-    trial = contests[0].arena.trial
+    trial = comparisons[0].scenario.trial
     share, warm_up = 1 - trial.begin / len(trial.demand), (trial.judged_from - trial.begin) * trial.demand.step
-    days = math.ceil((math.ceil(wanted) * 60 / len(contests) + warm_up) / share / 86400)
+    days = math.ceil((math.ceil(needed) * 60 / len(comparisons) + warm_up) / share / 86400)
     return (
-        f"Too little was judged to tell: in {write_duration(judged * 60)} a promise of {level:g} allows "
-        f"{show_minutes((1 - level) * judged)} minutes short, and for a verdict it must be {LEAST_BUDGET:g}, which "
-        f"takes {write_duration(math.ceil(round(wanted, 6)) * 60)}: {days} days of history with this --evaluated and "
+        f"Too little history was judged for a verdict: in {write_duration(judged * 60)} a service level of {level:g} "
+        f"allows {show_minutes((1 - level) * judged)} minutes short. A verdict needs {MIN_BUDGET:g}, which takes "
+        f"{write_duration(math.ceil(round(needed, 6)) * 60)}: {days} days of history with this --evaluated and "
         "--warm-up. "
     )
 
 
 def show_percent(share: float) -> str:
-    """Two digits, rounded down: what is not all is not 100."""
+    """A share as percent with two digits, rounded down, so that only all is 100."""
     return f"{math.floor(round(share * 1e4, 6)) / 100:.6g}"
 
 
@@ -95,138 +108,89 @@ def show_minutes(minutes: float) -> str:
     return f"{minutes:,.0f}" if minutes >= 10 else f"{minutes:.1f}"
 
 
-# --- What to run: the settings as flags, or as keys of a ForecastPolicy where the workload came from files.
-
-SPARE = 1.25
-"""--max above the most pods the replay ever had."""
-CAUTION = "from the load's peak, not measured on your pods"
-"""Of a target per pod that nobody gave."""
-
-Setting = tuple[str, str, str]
-"""A flag, the key of a ForecastPolicy's spec for the same, and its value."""
-
-
-def settings_to_run(knob: float, contests: Sequence[PolicyComparison]) -> list[Setting]:
-    """The settings of Kedastral at one setting of its knob; those of the pods for one workload only."""
-    arena = contests[0].arena
-    rules, name = arena.rules, contests[0].entry("kedastral").contestant.knob
-    settings = [
-        ("--model", "model", arena.model.name),
-        (f"--{name.replace(' ', '-')}", {"service level": "serviceLevel"}.get(name, name), f"{knob:g}"),
-        ("--lead-time", "leadTime", write_duration(rules.serving.lead_time)),
-    ]
-    if len(contests) > 1:  # pods differ from workload to workload
-        return settings
-    peak = float(contests[0].point_at(knob).supply.ordered.max())
-    return [
-        *settings,
-        ("--min", "min", f"{rules.plan.bounds.min}"),
-        ("--max", "max", f"{math.ceil(peak * SPARE)}"),
-        ("--target-per-pod", "targetPerPod", f"{arena.trial.target_per_pod:.6g}"),
-    ]
-
-
-def as_flags(settings: Sequence[Setting]) -> list[str]:
-    """For `kedastral run` without files."""
-    return [f"{flag} {value}" for flag, _, value in settings]
-
-
-def as_spec(settings: Sequence[Setting]) -> list[str]:
-    """For the ``spec`` of a ForecastPolicy, a line each."""
-    return [f"{key}: {value}" for _, key, value in settings]
-
-
-def caution_on(contests: Sequence[PolicyComparison]) -> str:
-    """What is to be said of the target per pod among the settings, if anything."""
-    if len(contests) > 1 or not contests[0].arena.sized_by_peak:
-        return ""
-    target = "targetPerPod" if contests[0].arena.in_files else "--target-per-pod"
-    return f"{target} is {CAUTION}"
-
-
 CLEARLY = 0.9
-"""At equal cost, a ratio of service below this is clearly better, and above its inverse clearly worse."""
+"""At equal cost, a ratio of service below this is clearly better, and one above its inverse clearly worse."""
 CHEAPER = 0.97
-"""The same of cost at equal violation, where every percent is money."""
+"""The same for cost at equal violation, where every percent is money."""
 ROUNDED = 0.005
-"""What is shown as a ratio of 1.00: as good is neither better nor worse."""
-
+"""Ratios this close to 1 are shown as 1.00, and count as equal."""
 USABLE = 0.05
-"""The most minutes short, as a share, that anybody would run with."""
+"""The largest share of minutes short that anybody would run with."""
 FAR_BETTER = 0.5
-"""What something simple must leave, of what Kedastral leaves at the same cost, to be worth a remark."""
-SIMPLE = {
-    "hpa": "a plain HPA with another target",
+"""A simpler policy is worth a remark where it leaves at most this share of what Kedastral leaves at the same cost."""
+SIMPLER = {
+    HPA: "a plain HPA with another target",
     "last-week": "a trigger on last week's load beside the HPA",
     "fixed": "a fixed number of pods",
 }
 
 
 class Outlook(StrEnum):
-    """How Kedastral stands to the HPA at 80 %."""
+    """How Kedastral compares with the plain HPA."""
 
     BETTER = "better"
     EVEN = "even"
     WORSE = "worse"
     TOO_LITTLE = "too-little"
-    """What was judged is not enough to tell."""
+    """Too little was judged to tell."""
 
 
 @attrs.frozen
 class Verdict:
-    """``words`` is the honest sentence, ``advice`` says what to run, ``flags`` with which flags.
+    """The verdict in ``words``, and the ``advice`` on what to run.
 
-    ``remark`` names something simpler that serves far better for its price, where there is any. ``spec`` are the same
-    settings as lines of a ForecastPolicy's spec, where that is what was replayed; ``caution`` is to stand beside them.
+    ``flags`` are the settings of the advice for `kedastral run`; ``spec`` are the same as lines of a ForecastPolicy's
+    spec, where a ForecastPolicy was replayed. ``caution`` belongs beside them. ``remark`` names a simpler policy that
+    serves far better for its cost, where there is one.
     """
 
     outlook: Outlook
     words: str
     advice: str
     flags: tuple[str, ...] = ()
-    remark: str = ""
     spec: tuple[str, ...] = ()
     caution: str = ""
+    remark: str = ""
 
 
-def judge(standings: Sequence[PolicyResult], contests: Sequence[PolicyComparison]) -> Verdict:
-    """The verdict on Kedastral over the workloads of ``contests``."""
-    ours = next(standing for standing in standings if standing.contestant.name == "kedastral")
-    reference = next(standing for standing in standings if standing.contestant.name == REFERENCE)
-    hpa = choose_hpa(reference.points, reference.point)
-    comparison = ours.comparison if hpa == reference.point else compare(ours.points, hpa)
-    too_little = explain_too_little(contests)
-    outlook = Outlook.TOO_LITTLE if too_little else outlook_of(comparison)
-    chosen = ours.point if _is_promise(ours) else choose_point(ours.points, hpa)
-    settings, caution = settings_to_run(chosen.knob, contests), caution_on(contests)
-    flags, spec = as_flags(settings), as_spec(settings) if contests[0].arena.in_files else []
+def judge(results: Sequence[PolicyResult], comparisons: Sequence[PolicyComparison]) -> Verdict:
+    """The verdict on Kedastral over the workloads of ``comparisons``, from the ``results`` over them."""
+    ours = next(result for result in results if result.policy.name == KEDASTRAL)
+    usual = next(result for result in results if result.policy.name == HPA)
+    hpa = choose_hpa(usual.points, usual.point)
+    ratios = ours.against_hpa if hpa == usual.point else compare_with_hpa(ours.points, hpa)
+    too_little = explain_too_little(comparisons)
+    outlook = Outlook.TOO_LITTLE if too_little else outlook_of(ratios)
+    chosen = ours.point if _is_steered(ours) else choose_point(ours.points, hpa)
+    settings, caution = settings_to_run(chosen.knob, comparisons), caution_on(comparisons)
+    flags, spec = as_flags(settings), as_spec(settings) if comparisons[0].scenario.in_files else []
     line = f"{', '.join(spec)} in the spec of the ForecastPolicy" if spec else " ".join(flags)
-    seen = f"{_seen(chosen, hpa)}{_level_like(ours, hpa)}{f' {caution}.' if caution else ''}"
+    effect = f"{_effect(chosen, hpa)}{_level_like(ours, hpa)}{f' {caution}.' if caution else ''}"
     return Verdict(
         outlook,
-        too_little + _caveat(ours, reference.point, hpa) + _words(outlook, comparison, hpa),
-        f"{_advise(outlook, line)} {seen}",
+        too_little + _caveat(ours, usual.point, hpa) + _words(outlook, ratios, hpa),
+        f"{_advise(outlook, line)} {effect}",
         tuple(flags),
-        "" if too_little else _remark(standings, ours, hpa),
         tuple(spec),
         caution,
+        "" if too_little else _remark(results, ours, hpa),
     )
 
 
-def outlook_of(comparison: HpaComparison) -> Outlook:
+def outlook_of(ratios: HpaComparison) -> Outlook:
     """Better or worse only where service at equal cost clearly is, or cost at equal violation with service agreeing."""
-    services = (comparison.unserved, comparison.violation)
-    if max(services) <= CLEARLY or (comparison.cost <= CHEAPER and max(services) <= 1 + ROUNDED):
+    services, cost = (ratios.unserved_at_equal_cost, ratios.violation_at_equal_cost), ratios.cost_at_equal_violation
+    if max(services) <= CLEARLY or (cost <= CHEAPER and max(services) <= 1 + ROUNDED):
         return Outlook.BETTER
-    if min(services) >= 1 / CLEARLY or (comparison.cost >= 1 / CHEAPER and min(services) >= 1 - ROUNDED):
+    if min(services) >= 1 / CLEARLY or (cost >= 1 / CHEAPER and min(services) >= 1 - ROUNDED):
         return Outlook.WORSE
     return Outlook.EVEN
 
 
 def choose_hpa(points: Sequence[Point], usual: Point) -> Point:
-    """What to compare with: the ``usual`` setting; where nobody could run that, the highest utilisation one could.
+    """The setting of the HPA to compare with: the ``usual`` one, or the highest utilisation that is usable.
 
-    Where there is none, the setting with the fewest minutes short.
+    Where none is usable, the one with the fewest minutes short.
     """
     if usual.violation <= USABLE:
         return usual
@@ -234,24 +198,8 @@ def choose_hpa(points: Sequence[Point], usual: Point) -> Point:
     return max(fit, key=lambda point: point.knob) if fit else min(points, key=lambda point: point.violation)
 
 
-def _caveat(ours: PolicyResult, usual: Point, hpa: Point) -> str:
-    """What must be said first where the usual setting of the HPA is of no use here."""
-    if usual.violation <= USABLE:
-        return ""
-    our_share = curve_of(ours.points, Figure.VIOLATION).figure_at(usual.cost)
-    who = "it is not" if our_share <= USABLE else "neither it nor Kedastral at its pod-hours is"
-    opening = f"{_name(usual)} is short in {usual.violation:.1%} of the minutes here: {who} usable at this target. "
-    if hpa.violation > USABLE:
-        opening += "No lower utilisation is either; look at the target, the lead time and --max. "
-    return opening
-
-
-def _name(hpa: Point) -> str:
-    return f"A plain HPA at {hpa.knob * 100:g} %"
-
-
 def choose_point(points: Sequence[Point], reference: Point) -> Point:
-    """The cheapest point that serves at least as well as the reference; else the one with the fewest violations."""
+    """The cheapest point that serves at least as well as the reference; else the one with the fewest minutes short."""
     fit = [point for point in points if _serves_as(point, reference)]
     if fit:
         return min(fit, key=lambda point: point.cost)
@@ -266,80 +214,99 @@ def _floored(point: Point, figure: Figure) -> float:
     return max(figure.of(point), figure.value)
 
 
-def _words(outlook: Outlook, comparison: HpaComparison, hpa: Point) -> str:
+def _is_steered(ours: PolicyResult) -> bool:
+    """Whether Kedastral follows a service level, which the user chose and the advice keeps."""
+    return ours.policy.knob == "service level"
+
+
+def _caveat(ours: PolicyResult, usual: Point, hpa: Point) -> str:
+    """Comes first where the usual setting of the HPA is not usable on this load."""
+    if usual.violation <= USABLE:
+        return ""
+    our_share = curve_of(ours.points, Figure.VIOLATION).figure_at(usual.cost)
+    who = "it is not" if our_share <= USABLE else "neither it nor Kedastral at the same cost is"
+    opening = f"{_name(usual)} is short of pods in {usual.violation:.1%} of the minutes: {who} usable at this target. "
+    if hpa.violation > USABLE:
+        opening += "No lower utilisation is usable either; check the target, the lead time and --max. "
+    return opening
+
+
+def _name(hpa: Point) -> str:
+    return f"A plain HPA at {hpa.knob * 100:g} %"
+
+
+def _words(outlook: Outlook, ratios: HpaComparison, hpa: Point) -> str:
     """Where both serve alike, the words are about the cost alone."""
-    name, alike = _name(hpa), all(abs(s - 1) < ROUNDED for s in (comparison.unserved, comparison.violation))
+    name = _name(hpa)
+    services = (ratios.unserved_at_equal_cost, ratios.violation_at_equal_cost)
     opening = {
-        Outlook.BETTER: f"Kedastral does better here than a{name[1:]}, compared at the same cost",
-        Outlook.EVEN: f"{name} does as well here, compared at the same cost",
-        Outlook.WORSE: f"{name} does better here, compared at the same cost",
-        Outlook.TOO_LITTLE: f"As far as it goes, beside a{name[1:]} and compared at the same cost",
+        Outlook.BETTER: f"At equal cost, Kedastral does better here than a{name[1:]}",
+        Outlook.EVEN: f"At equal cost, a{name[1:]} does as well here as Kedastral",
+        Outlook.WORSE: f"At equal cost, a{name[1:]} does better here than Kedastral",
+        Outlook.TOO_LITTLE: f"In what was judged, compared with a{name[1:]}",
     }[outlook]
-    if alike and outlook is Outlook.BETTER:
-        opening = f"Kedastral serves as well here as a{name[1:]}, for fewer pod-hours"
-    if alike and outlook is Outlook.WORSE:
-        opening = f"{name} serves as well here as Kedastral, for fewer pod-hours"
-    return f"{opening}: {_at_cost(comparison)}; {_at_violation(comparison)}."
+    if all(abs(ratio - 1) < ROUNDED for ratio in services):
+        if outlook is Outlook.BETTER:
+            opening = f"Kedastral serves as well here as a{name[1:]}, for fewer pod-hours"
+        elif outlook is Outlook.WORSE:
+            opening = f"{name} serves as well here as Kedastral, for fewer pod-hours"
+    return f"{opening}: {_at_cost(ratios)}; {_at_violation(ratios)}."
 
 
-def _at_cost(comparison: HpaComparison) -> str:
-    if math.isinf(comparison.unserved):
-        return "Kedastral cannot be had for the HPA's pod-hours, its cheapest setting costs more"
+def _at_cost(ratios: HpaComparison) -> str:
+    if math.isinf(ratios.unserved_at_equal_cost):
+        return "Kedastral cannot run with the HPA's pod-hours, because its cheapest setting costs more"
     return (
-        f"for the HPA's pod-hours Kedastral leaves {comparison.unserved:.2f} times the load unserved, "
-        f"and falls short in {comparison.violation:.2f} times the minutes"
+        f"with the HPA's pod-hours, Kedastral leaves {ratios.unserved_at_equal_cost:.2f} times as much load unserved "
+        f"and is short of pods in {ratios.violation_at_equal_cost:.2f} times as many minutes"
     )
 
 
-def _at_violation(comparison: HpaComparison) -> str:
-    if math.isinf(comparison.cost):
-        return "at no setting tried does it fall short in as few minutes as the HPA"
-    return f"to fall short in no more minutes than the HPA it takes {comparison.cost:.2f} times the pod-hours"
-
-
-def _is_promise(ours: PolicyResult) -> bool:
-    """A service level is what the user promised, and no knob for us to turn."""
-    return ours.contestant.knob == "service level"
-
-
-def _seen(chosen: Point, reference: Point) -> str:
-    return (
-        f"On this history that takes {chosen.cost / reference.cost:.2f} times the HPA's pod-hours, with "
-        f"{chosen.violation:.2%} of the minutes short (HPA: {reference.violation:.2%}) and {chosen.unserved:.3%} of "
-        f"the load unserved ({reference.unserved:.3%})."
-    )
-
-
-def _level_like(ours: PolicyResult, reference: Point) -> str:
-    """The level that serves as the HPA does as it is set, where the one that was asked for serves less."""
-    if not _is_promise(ours) or _serves_as(ours.point, reference):
-        return ""
-    like = choose_point(ours.points, reference)
-    if not _serves_as(like, reference):
-        return ""
-    paid = f"{like.cost / reference.cost:.2f} times its pod-hours"
-    return f" To serve as that HPA does as it is set would take a service level of {like.knob:g}, at {paid}."
+def _at_violation(ratios: HpaComparison) -> str:
+    if math.isinf(ratios.cost_at_equal_violation):
+        return "at no setting is it short of pods in as few minutes as the HPA"
+    cost = f"{ratios.cost_at_equal_violation:.2f}"
+    return f"to be short in no more minutes than the HPA, it needs {cost} times the pod-hours"
 
 
 def _advise(outlook: Outlook, line: str) -> str:
     if outlook is Outlook.BETTER:
         return f"Run Kedastral with {line}."
     stay = {
-        Outlook.EVEN: "Nothing is gained by a change",
+        Outlook.EVEN: "A change gains nothing",
         Outlook.WORSE: "Stay with the HPA",
-        Outlook.TOO_LITTLE: "Judge more of it before you decide",
+        Outlook.TOO_LITTLE: "Judge more history before you decide",
     }[outlook]
-    return f"{stay}; should you run Kedastral all the same, take {line}."
+    return f"{stay}; if you run Kedastral all the same, use {line}."
 
 
-def _remark(standings: Sequence[PolicyResult], ours: PolicyResult, reference: Point) -> str:
-    """The cheapest setting of something simpler that leaves half of what Kedastral leaves for the same pod-hours."""
+def _effect(chosen: Point, hpa: Point) -> str:
+    return (
+        f"On this history that costs {chosen.cost / hpa.cost:.2f} times the HPA's pod-hours, with "
+        f"{chosen.violation:.2%} of the minutes short (HPA: {hpa.violation:.2%}) and {chosen.unserved:.3%} of "
+        f"the load unserved (HPA: {hpa.unserved:.3%})."
+    )
+
+
+def _level_like(ours: PolicyResult, hpa: Point) -> str:
+    """The service level that serves as well as the HPA, where the one in force serves less."""
+    if not _is_steered(ours) or _serves_as(ours.point, hpa):
+        return ""
+    like = choose_point(ours.points, hpa)
+    if not _serves_as(like, hpa):
+        return ""
+    cost = f"{like.cost / hpa.cost:.2f}"
+    return f" A service level of {like.knob:g} would serve as well as that HPA, at {cost} times its pod-hours."
+
+
+def _remark(results: Sequence[PolicyResult], ours: PolicyResult, hpa: Point) -> str:
+    """The cheapest setting of a simpler policy that leaves half of what Kedastral leaves for the same pod-hours."""
     curves = {figure: curve_of(ours.points, figure) for figure in Figure}
     found = [
-        (point, standing.contestant.name)
-        for standing in standings
-        if standing.contestant.name in SIMPLE
-        for point in standing.points
+        (point, result.policy.name)
+        for result in results
+        if result.policy.name in SIMPLER
+        for point in result.points
         if point.cost >= curves[Figure.VIOLATION].costs[0]
         and all(_floored(point, figure) <= FAR_BETTER * curves[figure].figure_at(point.cost) for figure in Figure)
     ]
@@ -347,7 +314,161 @@ def _remark(standings: Sequence[PolicyResult], ours: PolicyResult, reference: Po
         return ""
     point, name = min(found, key=lambda one: one[0].cost)
     return (
-        f"Look at {SIMPLE[name]} too: at {point.cost / reference.cost:.2f} times the pod-hours of the HPA at "
-        f"{reference.knob * 100:g} % it falls short in {point.violation:.2%} of the minutes, where Kedastral would in "
+        f"Consider {SIMPLER[name]} too: at {point.cost / hpa.cost:.2f} times the pod-hours of the HPA at "
+        f"{hpa.knob * 100:g} % it is short in {point.violation:.2%} of the minutes, and Kedastral in "
         f"{curves[Figure.VIOLATION].figure_at(point.cost):.2%}."
     )
+
+
+SPARE = 1.25
+"""The advised --max, as a multiple of the most pods the replay ever had."""
+
+Setting = tuple[str, str, str]
+"""A flag, the key of a ForecastPolicy's spec for the same, and its value."""
+
+
+def settings_to_run(knob: float, comparisons: Sequence[PolicyComparison]) -> list[Setting]:
+    """The settings of Kedastral at one setting of its knob. Over several workloads, without those of the pods."""
+    scenario = comparisons[0].scenario
+    name = comparisons[0].kedastral.policy.knob
+    settings = [
+        ("--model", "model", scenario.model.name),
+        (f"--{name.replace(' ', '-')}", {"service level": "serviceLevel"}.get(name, name), f"{knob:g}"),
+        ("--lead-time", "leadTime", write_duration(scenario.settings.serving.lead_time)),
+    ]
+    if len(comparisons) > 1:  # pods differ from workload to workload
+        return settings
+    peak = float(comparisons[0].replay_kedastral(knob).supply.ordered.max())
+    return [
+        *settings,
+        ("--min", "min", f"{scenario.settings.plan.bounds.min}"),
+        ("--max", "max", f"{math.ceil(peak * SPARE)}"),
+        ("--target-per-pod", "targetPerPod", f"{scenario.trial.target_per_pod:.6g}"),
+    ]
+
+
+def as_flags(settings: Sequence[Setting]) -> list[str]:
+    """The settings for `kedastral run` without files."""
+    return [f"{flag} {value}" for flag, _, value in settings]
+
+
+def as_spec(settings: Sequence[Setting]) -> list[str]:
+    """The settings as lines for the ``spec`` of a ForecastPolicy."""
+    return [f"{key}: {value}" for _, key, value in settings]
+
+
+def caution_on(comparisons: Sequence[PolicyComparison]) -> str:
+    """A warning where the target per pod among the settings was derived from the load; empty otherwise."""
+    if len(comparisons) > 1 or not comparisons[0].scenario.sized_by_peak:
+        return ""
+    target = "targetPerPod" if comparisons[0].scenario.in_files else "--target-per-pod"
+    return f"{target} comes from the load's peak, not from a measurement on your pods"
+
+
+MAX_SHORTAGES = 10
+LOOK_BACK = 900.0
+"""Seconds before a shortage in which a rise is looked for."""
+RISE = 1.15
+"""The least ratio of two loads that counts as a rise."""
+
+
+@attrs.frozen
+class Shortage:
+    """The worst step of one shortage. ``demand``, ``ready`` pods and ``unserved`` load are of that step alone."""
+
+    timestamp: datetime
+    lasted_seconds: float
+    demand: float
+    ready: float
+    unserved: float
+    reason: str
+
+
+def find_worst(scenario: Scenario, outcome: Outcome, most: int = MAX_SHORTAGES) -> list[Shortage]:
+    """The ``most`` worst shortages, by the load that their worst step left unserved, the worst first."""
+    spans = sorted(_spans(outcome), key=lambda span: -outcome.supply.unserved[span[0] : span[1]].max())
+    return [_describe(scenario, outcome, first, end) for first, end in spans[:most]]
+
+
+def _spans(outcome: Outcome) -> Iterator[tuple[int, int]]:
+    """Each run of steps in violation: its first step and the one after its last."""
+    short = np.concatenate([[False], outcome.supply.unserved > 0, [False]])
+    edges = np.flatnonzero(short[1:] != short[:-1])
+    return ((int(first), int(end)) for first, end in edges.reshape(-1, 2))
+
+
+def _describe(scenario: Scenario, outcome: Outcome, first: int, end: int) -> Shortage:
+    worst = first + int(np.argmax(outcome.supply.unserved[first:end]))
+    return Shortage(
+        timestamp=outcome.demand.time_at(worst),
+        lasted_seconds=(end - first) * outcome.demand.step,
+        demand=float(outcome.demand.values[worst]),
+        ready=float(outcome.supply.ready[worst]),
+        unserved=float(outcome.supply.unserved[worst]),
+        reason=explain(scenario, outcome, worst),
+    )
+
+
+def explain(scenario: Scenario, outcome: Outcome, worst: int) -> str:
+    """Why step ``worst`` of the judged part was short of pods: how the load changed, and what had been forecast."""
+    most = scenario.settings.plan.bounds.max
+    if most and outcome.supply.ready[worst] >= most:
+        return f"all {most} pods that --max allows were ready"
+    parts = [_explain_load(scenario, outcome.demand.values[worst], worst), _explain_forecast(scenario, outcome, worst)]
+    return "; ".join(part for part in parts if part)
+
+
+def _explain_load(scenario: Scenario, load: float, worst: int) -> str:
+    demand, place = scenario.trial.demand, scenario.trial.judged_from + worst
+    back = min(place, round(LOOK_BACK / demand.step))
+    before = demand.values[place - back : place]
+    if not len(before) or load <= 0:
+        return ""
+    for steps in range(1, back + 1):  # the shortest time in which it rose most of the way
+        if load >= RISE * before[-steps] and before[-steps] <= 1.1 * before.min():
+            return f"{_growth(before[-steps], load)} within {show_span(steps * demand.step)}"
+    if load >= RISE * before.mean():
+        return f"a peak of {show_load(load)} over a mean of {show_load(before.mean())}"
+    return ""
+
+
+def _growth(before: float, load: float) -> str:
+    if before <= 0:
+        return f"the load rose from nothing to {show_load(load)}"
+    ratio = load / before
+    if 1.9 <= ratio < 2.2:
+        return "the load doubled"
+    if ratio >= 2.2:
+        return f"the load grew {ratio:.1f} times"
+    return f"the load rose by {ratio - 1:.0%}"
+
+
+def _explain_forecast(scenario: Scenario, outcome: Outcome, worst: int) -> str:
+    ahead, place = lead_steps(scenario) - 1, scenario.trial.judged_from + worst
+    forecast = forecast_after(scenario, place - ahead) if place > ahead else None
+    if forecast is None:
+        return "there was no forecast in time"
+    expected = float(forecast.values[min(ahead, len(forecast.values) - 1)])
+    actual = float(outcome.demand.values[worst])
+    earlier = show_span((ahead + 1) * outcome.demand.step)
+    words = f"the forecast {earlier} earlier was {show_load(expected)}, the load was {show_load(actual)}"
+    if scenario.settings.calibrated or expected * scenario.settings.plan.headroom < actual:
+        return words  # the factor on a calibrated forecast changes from minute to minute
+    needed = round_replicas(actual / outcome.target_per_pod)
+    ready = outcome.supply.ready[worst]
+    return f"{words}, which the headroom covers, but only {ready:.0f} of {needed:.0f} pods were ready"
+
+
+def show_span(seconds: float) -> str:
+    """A duration in words where it is a few whole minutes, as in ``5 minutes``."""
+    minutes = round(seconds / 60)
+    if seconds != minutes * 60 or minutes > 90:
+        return write_duration(seconds)
+    return "1 minute" if minutes == 1 else f"{minutes} minutes"
+
+
+def show_load(load: float) -> str:
+    """A load with at least three digits, and a comma between thousands."""
+    if load >= 100:
+        return f"{load:,.0f}"
+    return f"{load:.3g}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is replayed: each workload's name and settings, and where its load comes from."""
+"""Turns the settings of a backtest into scenarios: reads, checks and scales the history of each workload."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,9 +12,9 @@ import trio
 from kedastral.adapters.csv import read_csv_history
 from kedastral.adapters.prometheus.range_queries import TIMEOUT, PrometheusHistory
 from kedastral.adapters.prometheus.source import RangeQuery
-from kedastral.backtest.comparison import Rules, Scenario
 from kedastral.clock import SystemClock
 from kedastral.core.capacity import WHOLE_WITHIN, PlanPolicy, ReplicaBounds
+from kedastral.core.ports import Model
 from kedastral.core.series import Series, align_down
 from kedastral.errors import ConfigError, SourceError, UnfitHistoryError
 from kedastral.models import MODELS
@@ -40,14 +40,58 @@ from kedastral.simulation.trial import Scaling, Trial, scale_trace
 from kedastral.workloads.runner import DataSourceConnection, DataSources
 
 DAY = 86400.0
+MAX_GAP_SHARE = 0.5
+"""The largest share of the judged steps that may be gaps. A history with more gaps is refused."""
 
 
-class Replayed(Protocol):
-    """The settings of one workload, as far as they are replayed; those of flags and those of files have them."""
+@attrs.frozen
+class ReplaySettings:
+    """How one workload is replayed. ``plan`` is a template: each workload sets its own target per pod.
+
+    ``service_level`` is the level that Kedastral is steered to, None where a headroom plans. The headroom of a
+    ``calibrated`` model multiplies the upper quantile of the forecast; that of any other model multiplies the forecast.
+    """
+
+    plan: PlanPolicy
+    calibrated: bool = False
+    service_level: float | None = None
+    schedule: ForecastSchedule = attrs.field(factory=ForecastSchedule)
+    serving: Serving = attrs.field(factory=Serving)
+    cluster: Cluster = attrs.field(factory=Cluster)
+
+
+@attrs.frozen
+class Scenario:
+    """One workload, ready to be replayed. ``model`` should cache its forecasts, since every setting asks for the same.
+
+    ``sized_by_peak`` is true where the target per pod was derived from the load, ``in_files`` where the workload is a
+    ForecastPolicy.
+    """
+
+    name: str
+    trial: Trial
+    model: Model
+    settings: ReplaySettings
+    sized_by_peak: bool = False
+    in_files: bool = False
+
+    def plan(self, headroom: float) -> PlanPolicy:
+        """The plan for this workload's pods."""
+        return attrs.evolve(self.settings.plan, target_per_pod=self.trial.target_per_pod, headroom=headroom)
+
+    @property
+    def past_peak(self) -> float:
+        """The 99.9th percentile of the load before the replay, or the first value where nothing came before."""
+        before = self.trial.demand.values[: max(1, self.trial.begin)]
+        return float(np.percentile(before, 99.9))
+
+
+class ReplayableSettings(Protocol):
+    """The part of a workload's settings that a backtest needs, whether they come from flags or from files."""
 
     @property
     def forecast(self) -> ForecastSettings:
-        """What is forecast, and by which model."""
+        """The step, horizon, history and model of the forecast."""
         ...
 
     @property
@@ -57,7 +101,7 @@ class Replayed(Protocol):
 
     @property
     def level(self) -> ServiceLevel:
-        """What is promised."""
+        """The service level to reach."""
         ...
 
     @property
@@ -67,13 +111,13 @@ class Replayed(Protocol):
 
     @property
     def stale(self) -> StaleSettings:
-        """What holds when it is old."""
+        """What applies when the forecast is old."""
         ...
 
 
 @attrs.frozen
-class Asked:
-    """A query, and the data source it is put to; ``window`` seconds of history up to now."""
+class PrometheusLoad:
+    """A load to read from Prometheus: the last ``window`` seconds of ``query``."""
 
     source: DataSourceSettings
     query: str
@@ -81,45 +125,87 @@ class Asked:
 
 
 @attrs.frozen
-class Subject:
-    """One workload: ``load`` is the file that holds it, or what Prometheus is asked."""
+class BacktestWorkload:
+    """One workload to replay. ``load`` is a CSV file, or a query."""
 
     name: str
-    settings: Replayed
-    load: Path | Asked
+    settings: ReplayableSettings
+    load: Path | PrometheusLoad
 
 
-def find_subjects(settings: BacktestSettings) -> list[Subject]:
+@attrs.frozen
+class FailedWorkload:
+    """A workload that could not be replayed, while others were."""
+
+    workload: str
+    reason: str
+
+
+def prepare_scenarios(settings: BacktestSettings) -> tuple[list[Scenario], list[FailedWorkload]]:
+    """One scenario a workload; of several whose data sources are asked, those that have no history failed.
+
+    Raises ConfigError, a line for each setting and file that cannot be replayed, all at once; and where the only
+    workload has no history.
+    """
+    workloads = find_workloads(settings)
+    loads, problems, failed = read_loads(workloads)
+    if len(workloads) == 1:
+        problems += [one.reason for one in failed]
+    scenarios: list[Scenario] = []
+    for workload, load in zip(workloads, loads, strict=True):
+        if load is None:
+            continue
+        try:
+            scenarios.append(_prepare(workload, load, settings.rules))
+        except UnfitHistoryError as error:
+            if len(workloads) > 1 and isinstance(workload.load, PrometheusLoad):
+                failed.append(FailedWorkload(workload.name, str(error).removeprefix(f"{workload.name}: ")))
+            else:
+                problems += error.problems
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    return scenarios, failed
+
+
+def find_workloads(settings: BacktestSettings) -> list[BacktestWorkload]:
     """All that are replayed. Raises ConfigError for those that cannot be."""
-    subjects = _of_flags(settings) if settings.fleet is None else _of_files(settings, settings.fleet.settings.workloads)
-    wrong = [one for one in subjects if one.settings.forecast.model == HTTP_MODEL]
+    workloads = (
+        _of_flags(settings) if settings.fleet is None else _of_files(settings, settings.fleet.settings.workloads)
+    )
+    wrong = [one for one in workloads if one.settings.forecast.model == HTTP_MODEL]
     if wrong:
         must = "--model must be one that computes in the process for a backtest; got 'http'"
         whose = "" if settings.fleet is None else f" for {', '.join(one.name for one in wrong[:20])}"
         raise ConfigError([must + whose])
-    return subjects
+    return workloads
 
 
-def _of_flags(settings: BacktestSettings) -> list[Subject]:
+def _of_flags(settings: BacktestSettings) -> list[BacktestWorkload]:
     history = settings.history
     if not history.csv:
         assert history.url is not None  # noqa: S101 - the cross checks have seen to both
         assert history.query is not None  # noqa: S101
         source = DataSourceSettings(url=history.url, login=settings.login, timeout=Seconds(TIMEOUT))
-        return [Subject(history.workload or "prometheus", settings, Asked(source, history.query, history.days * DAY))]
+        return [
+            BacktestWorkload(
+                history.workload or "prometheus", settings, PrometheusLoad(source, history.query, history.days * DAY)
+            )
+        ]
     names = _names_of(history.csv)
     alone = history.workload if len(history.csv) == 1 else None
-    return [Subject(alone or names[path], settings, path) for path in history.csv]
+    return [BacktestWorkload(alone or names[path], settings, path) for path in history.csv]
 
 
-def _of_files(settings: BacktestSettings, workloads: Mapping[str, WorkloadSettings]) -> list[Subject]:
+def _of_files(settings: BacktestSettings, workloads: Mapping[str, WorkloadSettings]) -> list[BacktestWorkload]:
     """Workloads with their own queries; where CSV files are given, they are the load of the one workload there is."""
     history, fleet = settings.history, settings.fleet
     assert fleet is not None  # noqa: S101 - only called with one
     if not history.csv:
         sources = fleet.settings.sources
         return [
-            Subject(key, one, Asked(sources[one.data_source], one.query, history.days * DAY))
+            BacktestWorkload(key, one, PrometheusLoad(sources[one.data_source], one.query, history.days * DAY))
             for key, one in workloads.items()
         ]
     if len(workloads) != 1:
@@ -127,7 +213,7 @@ def _of_files(settings: BacktestSettings, workloads: Mapping[str, WorkloadSettin
         raise ConfigError([f"--csv is the load of one workload: name it with --workload; --config has {some}"])
     key, one = next(iter(workloads.items()))
     names = _names_of(history.csv)
-    return [Subject(key if len(history.csv) == 1 else names[path], one, path) for path in history.csv]
+    return [BacktestWorkload(key if len(history.csv) == 1 else names[path], one, path) for path in history.csv]
 
 
 def _names_of(paths: tuple[Path, ...]) -> dict[Path, str]:
@@ -136,103 +222,61 @@ def _names_of(paths: tuple[Path, ...]) -> dict[Path, str]:
     return {path: name if list(short.values()).count(name) == 1 else str(path) for path, name in short.items()}
 
 
-@attrs.frozen
-class Failed:
-    """A workload that could not be replayed, and why: the others are."""
-
-    name: str
-    reason: str
-
-
-def read_loads(subjects: Sequence[Subject]) -> tuple[list[Series | None], list[str], list[Failed]]:
+def read_loads(workloads: Sequence[BacktestWorkload]) -> tuple[list[Series | None], list[str], list[FailedWorkload]]:
     """The load of each, None where it cannot be read; a line for each file, a reason for each refused question."""
     problems: list[str] = []
-    failed: list[Failed] = []
-    asked = {one.load.source.name: one.load.source for one in subjects if isinstance(one.load, Asked)}
-    answers = trio.run(_ask_all, subjects, asked, failed) if asked else {}
+    failed: list[FailedWorkload] = []
+    asked = {one.load.source.name: one.load.source for one in workloads if isinstance(one.load, PrometheusLoad)}
+    answers = trio.run(_query_all, workloads, asked, failed) if asked else {}
     loads: list[Series | None] = []
-    for subject in subjects:
-        if isinstance(subject.load, Asked):
-            loads.append(answers.get(subject.name))
+    for workload in workloads:
+        if isinstance(workload.load, PrometheusLoad):
+            loads.append(answers.get(workload.name))
             continue
         try:
-            loads.append(read_csv_history(subject.load))
+            loads.append(read_csv_history(workload.load))
         except ConfigError as error:
             loads.append(None)
             problems += error.problems
     return loads, problems, failed
 
 
-async def _ask_all(
-    subjects: Sequence[Subject], asked: Mapping[str, DataSourceSettings], failed: list[Failed]
+async def _query_all(
+    workloads: Sequence[BacktestWorkload], asked: Mapping[str, DataSourceSettings], failed: list[FailedWorkload]
 ) -> dict[str, Series]:
-    """What the data sources answer, by the name of the subject: one question after the other, as each allows."""
+    """What the data sources answer, by the name of the workload: one question after the other, as each allows."""
     answers: dict[str, Series] = {}
     sources, now = DataSources(), SystemClock().now()
     sources.replace(asked)
     try:
-        for subject in subjects:
-            if isinstance(subject.load, Asked):
-                connection, step = sources.use(subject.load.source.name), subject.settings.forecast.step
-                history = _history_of(subject.load, step, connection)
+        for workload in workloads:
+            if isinstance(workload.load, PrometheusLoad):
+                connection, step = sources.use(workload.load.source.name), workload.settings.forecast.step
+                history = _history_of(workload.load, step, connection)
                 try:
-                    answers[subject.name] = await history.read(now)
+                    answers[workload.name] = await history.read(now)
                 except SourceError as error:
-                    failed.append(Failed(subject.name, str(error)))
+                    failed.append(FailedWorkload(workload.name, str(error)))
     finally:
         await sources.close()
     return answers
 
 
-def _history_of(asked: Asked, step: float, connection: DataSourceConnection) -> PrometheusHistory:
+def _history_of(asked: PrometheusLoad, step: float, connection: DataSourceConnection) -> PrometheusHistory:
     query = RangeQuery(asked.query, asked.window, step, step)
     return PrometheusHistory(connection.client, query, limits=connection.limits, timeout=connection.settings.timeout)
 
 
-# --- From settings to workloads that can be replayed: history read, put on the forecast's step, checked and scaled.
-
-MOST_GAPS = 0.5
-"""The share of the judged steps that may be gaps: what is carried over more than half of them is no history."""
-
-
-def prepare_arenas(settings: BacktestSettings) -> tuple[list[Scenario], list[Failed]]:
-    """One arena a workload; of several whose data sources are asked, those that have no history failed.
-
-    Raises ConfigError, a line for each setting and file that cannot be replayed, all at once; and where the only
-    workload has no history.
-    """
-    subjects = find_subjects(settings)
-    loads, problems, failed = read_loads(subjects)
-    if len(subjects) == 1:
-        problems += [one.reason for one in failed]
-    arenas: list[Scenario] = []
-    for subject, load in zip(subjects, loads, strict=True):
-        if load is None:
-            continue
-        try:
-            arenas.append(_prepare(subject, load, settings.rules))
-        except UnfitHistoryError as error:
-            if len(subjects) > 1 and isinstance(subject.load, Asked):
-                failed.append(Failed(subject.name, str(error).removeprefix(f"{subject.name}: ")))
-            else:
-                problems += error.problems
-        except ConfigError as error:
-            problems += error.problems
-    if problems:
-        raise ConfigError(problems)
-    return arenas, failed
-
-
-def _prepare(subject: Subject, history: Series, rules: BacktestRules) -> Scenario:
-    name, settings = subject.name, subject.settings
+def _prepare(workload: BacktestWorkload, history: Series, rules: BacktestRules) -> Scenario:
+    name, settings = workload.name, workload.settings
     series = _on_step(name, history, settings.forecast.step)
     _require_fit(name, series.step, settings, rules)
-    trial = _scale(name, series, settings.plan.target_per_pod, rules)
+    trial = _make_trial(name, series, settings.plan.target_per_pod, rules)
     return Scenario(
         name,
         trial,
         _model_of(settings.forecast),
-        rules_of(settings, rules, series.step),
+        replay_settings_of(settings, rules, series.step),
         sized_by_peak=settings.plan.target_per_pod == AUTO,
         in_files=isinstance(settings, WorkloadSettings),
     )
@@ -260,7 +304,7 @@ def _on_step(name: str, history: Series, step: float) -> Series:
     return Series(start, step, np.where(counts > 0, means, np.nan))
 
 
-def _require_fit(name: str, step: float, settings: Replayed, rules: BacktestRules) -> None:
+def _require_fit(name: str, step: float, settings: ReplayableSettings, rules: BacktestRules) -> None:
     """What must hold between the history's step and the settings, which only now are both known."""
     steps = settings.forecast.horizon / step
     sync = _timing_of(rules).sync_period
@@ -281,18 +325,18 @@ def _require_fit(name: str, step: float, settings: Replayed, rules: BacktestRule
         raise ConfigError(problems)
 
 
-def _scale(name: str, series: Series, target: float, rules: BacktestRules) -> Trial:
+def _make_trial(name: str, series: Series, target: float, rules: BacktestRules) -> Trial:
     try:
         trial = scale_trace(series, Scaling(rules.evaluated, rules.warm_up))
     except ValueError as error:
-        raise _unfit(name, series, rules) from error
-    if trial.gaps > len(trial.judged) * MOST_GAPS:
-        must = f"at least {1 - MOST_GAPS:.0%} of the judged steps must have a value"
+        raise _explain_unfit(name, series, rules) from error
+    if trial.gaps > len(trial.judged) * MAX_GAP_SHARE:
+        must = f"at least {1 - MAX_GAP_SHARE:.0%} of the judged steps must have a value"
         raise UnfitHistoryError([f"{name}: {must}; got {len(trial.judged) - trial.gaps} of {len(trial.judged)}"])
     return trial if target == AUTO else attrs.evolve(trial, target_per_pod=target)
 
 
-def _unfit(name: str, series: Series, rules: BacktestRules) -> UnfitHistoryError:
+def _explain_unfit(name: str, series: Series, rules: BacktestRules) -> UnfitHistoryError:
     """Why nothing is left to judge, with the remedy. Prometheus is asked for days, and may have minutes."""
     known = np.flatnonzero(np.isfinite(series.values))
     length = len(series) - int(known[0]) if len(known) else 0
@@ -307,13 +351,13 @@ def _unfit(name: str, series: Series, rules: BacktestRules) -> UnfitHistoryError
     return UnfitHistoryError([f"{name}: {must}, {hint}; got {span} ({spent})"])
 
 
-def rules_of(settings: Replayed, rules: BacktestRules, step: float) -> Rules:
+def replay_settings_of(settings: ReplayableSettings, rules: BacktestRules, step: float) -> ReplaySettings:
     """The settings as the simulation takes them."""
     forecast, serving, plan = settings.forecast, settings.serving, settings.plan
     bounds = ReplicaBounds(plan.min_replicas, plan.max_replicas)
     floor = serving.reactive_headroom if serving.reactive_floor else None
     calibrated = MODELS[str(forecast.model)].plans_by_service_level
-    return Rules(
+    return ReplaySettings(
         PlanPolicy(
             1.0, plan.fixed_headroom, bounds, plan.up_max_factor, plan.down_max_pct, plan.prewarm_steps, plan.rounding
         ),

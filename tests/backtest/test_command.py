@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from kedastral.backtest import results as outputs
+from kedastral.cli import backtest as command
 from kedastral.settings.declarations import BacktestSettings
 from kedastral.settings.schema import settings_of
 from tests.backtest.loads import SHORT, STEP, call, wave, write_csv
@@ -46,25 +46,27 @@ def test_a_table_a_verdict_and_flags_are_printed(monkeypatch: pytest.MonkeyPatch
     for name in ("kedastral, headroom 1.2", "HPA at 80 %", "far end only", "last week + HPA", "fixed", "oracle"):
         assert name in ended.out
     words = " ".join(ended.out.split())
-    assert "Each policy as it is set; the verdict compares at the same cost." in words
-    assert "from the load's peak, not measured on your pods" in words
-    assert "promised" not in words
+    assert "Each policy at its own setting; the verdict compares them at equal cost." in words
+    assert "from the load's peak, not from a measurement on your pods" in words
+    assert "reached" not in words
     assert re.search(r"--headroom [\d.]+ --lead-time 20m --min 1 --max \d+ --target-per-pod [\d.]+", words)
 
 
-def test_a_promise_is_told_with_what_came_of_it(monkeypatch: pytest.MonkeyPatch, history: Path, tmp_path: Path) -> None:
+def test_a_service_level_is_reported_with_its_result(
+    monkeypatch: pytest.MonkeyPatch, history: Path, tmp_path: Path
+) -> None:
     target, report = tmp_path / "figures.json", tmp_path / "report.html"
     flags = ("--service-level", "0.95", "--target-per-pod", "7.5", "--json", target, "--report", report)
     ended = call(monkeypatch, "--csv", history, *SHORT, *flags)
     promise = json.loads(target.read_text())["workloads"][0]["promise"]
     assert (promise["serviceLevel"], promise["minutesJudged"]) == (0.95, 1180)
     assert promise["reached"] == pytest.approx(1 - promise["minutesShort"] / 1180)
-    said = f"0.95 promised, [0-9.]+ % reached: {promise['minutesShort']:.0f} of 1,180 minutes short, budget 59"
+    said = f"service level 0.95: [0-9.]+ % reached; {promise['minutesShort']:.0f} of 1,180 minutes short, budget 59"
     assert re.search(said, " ".join(ended.out.split()))
     assert re.search(said, report.read_text())
-    assert report.read_text().count("Each policy as it is set; the verdict compares at the same cost") >= 2
+    assert report.read_text().count("Each policy at its own setting; the verdict compares them at equal cost") >= 2
     assert "--service-level 0.95 " in " ".join(ended.out.split())
-    assert "not measured" not in ended.out
+    assert "measurement" not in ended.out
 
 
 def test_every_figure_is_in_the_json(monkeypatch: pytest.MonkeyPatch, history: Path, tmp_path: Path) -> None:
@@ -85,7 +87,9 @@ def test_every_figure_is_in_the_json(monkeypatch: pytest.MonkeyPatch, history: P
     assert document["verdict"]["outlook"] in {"better", "even", "worse", "too-little"}
 
 
-def test_the_timeline_says_what_everybody_did(monkeypatch: pytest.MonkeyPatch, history: Path, tmp_path: Path) -> None:
+def test_the_timeline_has_every_policy_step_by_step(
+    monkeypatch: pytest.MonkeyPatch, history: Path, tmp_path: Path
+) -> None:
     target, figures = tmp_path / "timeline.csv", tmp_path / "figures.json"
     assert call(monkeypatch, "--csv", history, *SHORT, *BASELINE, "--timeline", target, "--json", figures).code == 0
     with target.open() as file:
@@ -317,7 +321,7 @@ def test_the_report_carries_all_it_needs(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert all(attributes["alt"] for attributes in images)
     assert all(attributes.get("scope") for tag, attributes in page.tags if tag == "th")
     assert ("<pre>kedastral run" in text) == ('class="verdict better"' in text)
-    assert "band of uncertainty around it, which is planned for, is not drawn" in text
+    assert "The plan also covers its band of uncertainty" in text
     assert text.index("Verdict") < text.index("<table")
 
 
@@ -335,7 +339,7 @@ def test_the_same_history_gives_the_same_report(monkeypatch: pytest.MonkeyPatch,
 def test_what_was_there_is_replaced_at_once(tmp_path: Path) -> None:
     target = tmp_path / "figures.json"
     target.write_text("old")
-    outputs.write_whole(target, "new")
+    command.write_whole(target, "new")
     assert target.read_text() == "new"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -349,7 +353,7 @@ def test_an_interrupted_write_leaves_what_was_there(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        outputs.write_whole(target, "new")
+        command.write_whole(target, "new")
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -359,7 +363,7 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        outputs.write_whole(pipe, "text")
+        command.write_whole(pipe, "text")
         assert os.read(reader, 100) == b"text"
     finally:
         os.close(reader)

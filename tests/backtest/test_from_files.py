@@ -142,11 +142,11 @@ def test_without_a_name_every_policy_has_a_row(
     assert sorted(request.url.host for request in prometheus.asked) == ["east", "west"]
     _, _, rows = ended.out.partition("Kedastral on each workload")
     assert rows.index("shop/web, headroom 1.3") < rows.index("api, headroom 1.2")
-    assert "The workloads differ in their settings: there is no verdict on all of them together" in rows
+    assert "The workloads have different settings, so there is no joint verdict" in rows
     document = json.loads(target.read_text())
     assert (document["verdict"], document["policies"]) == (None, [])
     assert [one["workload"] for one in document["workloads"]] == ["shop/web", "api"]
-    assert "The workloads differ in their settings" in report.read_text()
+    assert "The workloads have different settings" in report.read_text()
 
 
 def test_policies_of_equal_settings_have_a_verdict_together(

@@ -75,5 +75,7 @@ def test_a_wheel_is_made_of_the_package_alone() -> None:
     targets = tomllib.loads(read(ROOT / "pyproject.toml"))["tool"]["hatch"]["build"]["targets"]
     assert targets["wheel"]["packages"] == ["kedastral"]
     assert not [*(ROOT / "kedastral").rglob("test_*.py"), *(ROOT / "kedastral").rglob("*_test.py")]
+    assert "exclude" not in targets["wheel"]
+    assert (ROOT / "kedastral" / "backtest" / "report.html.j2").is_file()  # goes along, as all files of the package do
     for name in targets["sdist"]["include"]:
         assert list(ROOT.glob(name.removeprefix("/"))), name

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small scenarios and comparisons for the tests."""
+
+import functools
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import attrs
+import numpy as np
+
+from kedastral.backtest.comparison import (
+    PolicyComparison,
+    PolicyResult,
+    compare_policies,
+    policies_to_compare,
+    results_of,
+)
+from kedastral.backtest.workloads import ReplaySettings, Scenario
+from kedastral.core.capacity import PlanPolicy, ReplicaBounds
+from kedastral.core.forecast import Forecast
+from kedastral.core.ports import Model
+from kedastral.core.series import Series
+from kedastral.models import MODELS
+from kedastral.simulation.curves import Point
+from kedastral.simulation.policies import Remembered
+from kedastral.simulation.trial import Trial
+
+START = datetime(2026, 3, 2, tzinfo=UTC)
+SETTINGS = ReplaySettings(PlanPolicy(headroom=1.2, bounds=ReplicaBounds(1, 400)))
+POINT = Point(1.0, 1.2, 0.01, 0.02)
+
+
+@attrs.frozen
+class LastValue:
+    name = "last-value"
+
+    def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
+        return Forecast(made_at, history.step, np.full(steps, history.values[-1]))
+
+
+def scenario_of(
+    values: Sequence[float], begin: int = 0, model: Model | None = None, settings: ReplaySettings = SETTINGS
+) -> Scenario:
+    trial = Trial(Series(START, 60.0, np.asarray(values, dtype=float)), 10.0, begin, begin)
+    return Scenario("shop", trial, model or Remembered(MODELS["baseline"].make()), settings)
+
+
+def noisy(seed: int, steps: int = 400) -> np.ndarray:
+    draw = np.random.default_rng(seed)
+    return np.asarray(200 + 100 * np.sin(np.arange(steps) / 40) + draw.normal(0, 20, steps))
+
+
+@functools.cache
+def enough_judged() -> PolicyComparison:
+    """A thousand minutes, of which a service level of 0.99 allows ten to be short."""
+    return compare_policies(scenario_of(noisy(1, 1000)), policies_to_compare(1.2, swept=False))
+
+
+def comparison_with(
+    kedastral: Sequence[Point], others: dict[str, Sequence[Point]]
+) -> tuple[list[PolicyResult], PolicyComparison]:
+    """A small comparison whose points are replaced by ``kedastral``'s and ``others``."""
+    comparison = enough_judged()
+    usual = [attrs.evolve(POINT, knob=0.8)]
+    given = {"kedastral": kedastral, "hpa": usual, "last-week": usual, **others}
+    replayed = tuple(
+        attrs.evolve(one, points=tuple(given.get(one.policy.name, one.points))) for one in comparison.replayed
+    )
+    comparison = attrs.evolve(comparison, replayed=replayed)
+    return results_of(comparison), comparison

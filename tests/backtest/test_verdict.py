@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verdict follows the curves and says what to run; the reasons of shortages are in words."""
+
+from collections.abc import Sequence
+
+import attrs
+import pytest
+
+from kedastral.backtest.comparison import (
+    HpaComparison,
+    PolicyComparison,
+    PolicyResult,
+    compare_policies,
+    policies_to_compare,
+    results_of,
+)
+from kedastral.backtest.verdict import (
+    Outlook,
+    SloResult,
+    choose_point,
+    explain,
+    find_worst,
+    judge,
+    outlook_of,
+    show_load,
+    show_percent,
+    show_span,
+    slo_result_of,
+)
+from kedastral.core.capacity import ReplicaBounds
+from kedastral.simulation.curves import Point
+from tests.backtest.scenarios import POINT, SETTINGS, LastValue, comparison_with, enough_judged, noisy, scenario_of
+
+INF = float("inf")
+
+
+@pytest.mark.parametrize(
+    ("unserved", "violation", "cost", "outlook"),
+    [
+        (0.5, 0.5, 0.9, Outlook.BETTER),
+        (0.5, 1.2, 0.9, Outlook.EVEN),
+        (0.95, 0.95, 0.99, Outlook.EVEN),
+        (0.95, 0.95, 0.95, Outlook.BETTER),
+        (1.0, 1.0, 1.0, Outlook.EVEN),
+        (1.0, 1.0 + 9e-16, 0.9, Outlook.BETTER),  # what interpolation leaves of 1
+        (1.0 - 3e-16, 1.0, 1.1, Outlook.WORSE),
+        (1.05, 1.05, 1.02, Outlook.EVEN),
+        (1.05, 1.05, 1.1, Outlook.WORSE),
+        (1.3, 1.2, 1.0, Outlook.WORSE),
+        (INF, INF, INF, Outlook.WORSE),
+    ],
+)
+def test_the_outlook_follows_the_curves(unserved: float, violation: float, cost: float, outlook: Outlook) -> None:
+    assert outlook_of(HpaComparison(unserved, violation, cost)) is outlook
+
+
+def test_the_cheapest_setting_that_serves_as_well_is_recommended() -> None:
+    points = [Point(1.0, 1.0, 0.02, 0.05), Point(1.2, 1.2, 0.01, 0.02), Point(1.5, 1.5, 0.0, 0.0)]
+    assert choose_point(points, POINT).knob == 1.2
+    assert choose_point(points, attrs.evolve(POINT, violation=0.01)).knob == 1.5
+    assert choose_point(points[:2], attrs.evolve(POINT, violation=0.01)).knob == 1.2
+
+
+def test_the_verdict_says_when_an_hpa_does_as_well() -> None:
+    results, comparison = comparison_with([attrs.evolve(POINT, knob=1.2)], {})
+    verdict = judge(results, [comparison])
+    assert verdict.outlook is Outlook.EVEN
+    assert verdict.words.startswith("At equal cost, a plain HPA at 80 % does as well here as Kedastral: ")
+    assert verdict.advice.startswith("A change gains nothing; if you run Kedastral all the same, use ")
+    assert verdict.flags[:3] == ("--model baseline", "--headroom 1.2", "--lead-time 5m")
+
+
+def test_a_better_kedastral_is_recommended_with_its_flags() -> None:
+    good = [Point(1.1, 1.1, 0.01, 0.02), Point(1.2, 1.2, 0.002, 0.004)]
+    results, comparison = comparison_with(good, {})
+    verdict = judge(results, [comparison])
+    assert verdict.outlook is Outlook.BETTER
+    assert verdict.advice.startswith("Run Kedastral with --model baseline --headroom 1.1 --lead-time 5m --min 1 --max ")
+
+
+def test_an_unusable_hpa_is_replaced_by_one_at_a_lower_utilisation() -> None:
+    hpa = [Point(0.5, 1.5, 0.01, 0.03), Point(0.6, 1.3, 0.05, 0.04), Point(0.8, 1.0, 0.1, 0.2)]
+    ours = [Point(1.2, 1.0, 0.1, 0.1), Point(1.4, 1.2, 0.01, 0.01)]
+    results, comparison = comparison_with(ours, {"hpa": hpa})
+    verdict = judge(results, [comparison])
+    assert verdict.words.startswith(
+        "A plain HPA at 80 % is short of pods in 20.0% of the minutes: neither it nor Kedastral at the same cost is "
+        "usable at this target. At equal cost, Kedastral does better here than a plain HPA at 60 %: "
+    )
+    assert "HPA: 4.00%" in verdict.advice
+
+
+def test_the_verdict_says_first_that_no_hpa_is_usable() -> None:
+    hpa = [Point(0.5, 1.5, 0.01, 0.06), Point(0.8, 1.0, 0.1, 0.2)]
+    results, comparison = comparison_with([Point(1.2, 1.0, 0.001, 0.01)], {"hpa": hpa})
+    words = judge(results, [comparison]).words
+    assert words.startswith(
+        "A plain HPA at 80 % is short of pods in 20.0% of the minutes: it is not usable at this target. "
+        "No lower utilisation is usable either; "
+    )
+
+
+def test_a_simpler_policy_that_serves_far_better_is_remarked_on() -> None:
+    fixed = [Point(1.0, 1.3, 0.001, 0.001)]
+    results, comparison = comparison_with([attrs.evolve(POINT, knob=1.2)], {"fixed": fixed})
+    assert judge(results, [comparison]).remark == (
+        "Consider a fixed number of pods too: at 1.08 times the pod-hours of the HPA at 80 % it is short in 0.10% of "
+        "the minutes, and Kedastral in 2.00%."
+    )
+
+
+def test_a_policy_cheaper_than_any_setting_of_kedastral_is_not_remarked_on() -> None:
+    fixed = [Point(1.0, 1.0, 0.5, 0.5)]
+    results, comparison = comparison_with([attrs.evolve(POINT, knob=1.2)], {"fixed": fixed})
+    assert judge(results, [comparison]).remark == ""
+
+
+def judged_steered(minutes: int, ours: Sequence[Point], **marks: bool) -> tuple[list[PolicyResult], PolicyComparison]:
+    """Kedastral steered to 0.995, with the points given for its levels, over some minutes."""
+    settings = attrs.evolve(SETTINGS, calibrated=True, service_level=0.995)
+    scenario = attrs.evolve(scenario_of(noisy(1, minutes), model=LastValue(), settings=settings), **marks)
+    held = compare_policies(scenario, policies_to_compare(1.2, 0.995, swept=False))
+    given = {"kedastral": ours, "hpa": [attrs.evolve(POINT, knob=0.8)]}
+    replayed = tuple(attrs.evolve(one, points=tuple(given.get(one.policy.name, one.points))) for one in held.replayed)
+    comparison = attrs.evolve(held, replayed=replayed)
+    return results_of(comparison), comparison
+
+
+LEVELS = [Point(0.995, 0.9, 0.02, 0.03), Point(0.999, 1.3, 0.001, 0.001)]
+
+
+def test_the_advice_keeps_the_service_level() -> None:
+    results, comparison = judged_steered(2000, LEVELS)
+    verdict = judge(results, [comparison])
+    assert verdict.flags[1] == "--service-level 0.995"
+    assert "A service level of 0.999 would serve as well as that HPA, at 1.08 times its pod-hours." in verdict.advice
+
+
+def test_advice_for_a_forecastpolicy_has_its_keys_and_a_caution_on_a_derived_target() -> None:
+    results, comparison = judged_steered(2000, LEVELS, in_files=True, sized_by_peak=True)
+    verdict = judge(results, [comparison])
+    assert verdict.spec[:3] == ("model: last-value", "serviceLevel: 0.995", "leadTime: 5m")
+    assert verdict.spec[-1] == "targetPerPod: 10"
+    assert ", ".join(verdict.spec) + " in the spec of the ForecastPolicy" in verdict.advice
+    assert "--service-level" not in verdict.advice
+    assert verdict.advice.endswith("targetPerPod comes from the load's peak, not from a measurement on your pods.")
+
+
+def test_too_little_history_gives_no_verdict() -> None:
+    results, comparison = judged_steered(288, [Point(0.995, 1.1, 0.0001, 0.0002)])
+    verdict = judge(results, [comparison])
+    assert verdict.outlook is Outlook.TOO_LITTLE
+    assert verdict.words.startswith(
+        "Too little history was judged for a verdict: in 4h48m a service level of 0.995 allows 1.4 minutes short. A "
+        "verdict needs 10, which takes 1d9h20m: 2 days of history with this --evaluated and --warm-up. In what was "
+        "judged, compared with a plain HPA at 80 %: "
+    )
+    assert verdict.advice.startswith("Judge more history before you decide; ")
+    results, comparison = judged_steered(2000, [Point(0.995, 1.1, 0.0001, 0.0002)])
+    assert judge(results, [comparison]).outlook is Outlook.BETTER
+
+
+@pytest.mark.parametrize(
+    ("cost", "said"),
+    [
+        (1.1, "Kedastral serves as well here as a plain HPA at 80 %, for fewer pod-hours: "),
+        (1.3, "A plain HPA at 80 % serves as well here as Kedastral, for fewer pod-hours: "),
+    ],
+)
+def test_equal_service_is_decided_by_cost(cost: float, said: str) -> None:
+    results, comparison = comparison_with([attrs.evolve(POINT, knob=1.2)], {})
+    ours = attrs.evolve(results[0], against_hpa=HpaComparison(1.001, 0.999, cost / 1.2))
+    assert judge([ours, *results[1:]], [comparison]).words.startswith(said)
+
+
+def test_a_service_level_is_reported_with_its_budget() -> None:
+    slo = SloResult(0.995, 2880, 33)
+    assert slo.words == "service level 0.995: 98.85 % reached; 33 of 2,880 minutes short, budget 14"
+    assert not slo.is_kept
+    assert SloResult(0.99, 1000, 10).is_kept
+    assert show_percent(1 - 1e-6) == "99.99"
+    _, comparison = judged_steered(288, LEVELS)
+    made = slo_result_of(comparison)
+    assert made == SloResult(0.995, 288, comparison.kedastral.shown.violation_minutes)
+    assert slo_result_of(enough_judged()) is None
+
+
+def test_the_reason_names_a_doubled_load_and_the_forecast() -> None:
+    scenario = scenario_of(
+        [1205.0] * 60 + [1600.0, 2000.0, 2410.0, 2410.0] + [2410.0] * 40, begin=30, model=LastValue()
+    )
+    outcome = compare_policies(scenario, policies_to_compare(1.2, swept=False)).kedastral.shown
+    assert explain(scenario, outcome, 62 - 30) == (
+        "the load doubled within 3 minutes; the forecast 5 minutes earlier was 1,205, the load was 2,410"
+    )
+
+
+def test_pods_at_their_maximum_are_the_reason() -> None:
+    settings = attrs.evolve(SETTINGS, plan=attrs.evolve(SETTINGS.plan, bounds=ReplicaBounds(1, 5)))
+    settings = attrs.evolve(settings, cluster=attrs.evolve(settings.cluster, bounds=ReplicaBounds(1, 5)))
+    scenario = scenario_of([100.0] * 60, begin=30, settings=settings)
+    outcome = compare_policies(scenario, policies_to_compare(1.2, swept=False)).kedastral.shown
+    assert {one.reason for one in find_worst(scenario, outcome)} == {"all 5 pods that --max allows were ready"}
+    assert find_worst(scenario, outcome)[0].lasted_seconds == 30 * 60
+
+
+def test_the_worst_come_first_and_one_from_each_shortage() -> None:
+    values = [100.0] * 200
+    for at, height in ((40, 300.0), (80, 900.0), (81, 900.0), (120, 600.0)):
+        values[at] = height
+    scenario = scenario_of(values, begin=30, model=LastValue())
+    outcome = compare_policies(scenario, policies_to_compare(1.2, swept=False)).kedastral.shown
+    worst = find_worst(scenario, outcome, most=2)
+    assert [one.demand for one in worst] == [900.0, 600.0]
+    assert [one.lasted_seconds for one in worst] == [120.0, 60.0]
+
+
+def test_numbers_and_spans_read_well() -> None:
+    assert [show_load(load) for load in (2410.4, 99.44, 0.01234)] == ["2,410", "99.4", "0.0123"]
+    assert [show_span(seconds) for seconds in (60, 180, 90, 7200)] == ["1 minute", "3 minutes", "1m30s", "2h"]
