@@ -40,7 +40,7 @@ from kedastral.core.ports import MetricSource
 from kedastral.core.series import Series
 from kedastral.models.auto import AutoModel
 from kedastral.serving.store import MemoryStore
-from kedastral.workloads.tick import ForecastLoop, ServiceLevelPlanner, Workload
+from kedastral.workloads.tick import ForecastLoop, Planner, Workload
 
 TICK_MS, PROMETHEUS_MS, GET_METRICS_MS = 500.0, 300.0, 20.0
 """The budgets, each of a p95."""
@@ -105,7 +105,7 @@ def _make_loop(source: MetricSource) -> ForecastLoop:
     steered = ServiceLevelSettings(SteeringSettings(policy))
     workload = Workload(WORKLOAD, "load", steps=30, lead_time=300, policy=policy, service_level=steered)
     forecaster = InProcessForecaster(AutoModel(), trio.CapacityLimiter(1))
-    planner = ServiceLevelPlanner(workload, lambda: None)
+    planner = Planner(workload, lambda: None)
     return ForecastLoop(workload, source, forecaster, MemoryStore(), SystemClock(), planner)
 
 

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.planning.calibration import warm_up
-from kedastral.core.planning.planner import Workload, plan_by_service_level
+from kedastral.core.planning.planner import Workload, plan_step
 from kedastral.core.planning.service_level import ServiceLevelSettings, SteeringSettings
 from kedastral.core.series import Floats, Series
 from kedastral.models.auto import AutoModel
@@ -71,7 +71,7 @@ class Life:
         window, lead_steps = self.steered.window(self.step), self.steered.lead_steps(self.step)
         learnt = warm_up(self.model, self.history, STEPS, window, lead_steps=lead_steps, made_at=self.now)
         forecast = self.model.recall(self.history, self.now, STEPS)
-        self.snapshot = plan_by_service_level(self.workload, self.history, forecast, None, learnt)
+        self.snapshot = plan_step(self.workload, self.history, forecast, None, learnt)
 
     def read(self) -> None:
         """An interval later."""
@@ -81,7 +81,7 @@ class Life:
     def tick(self) -> None:
         """Forecast and plan."""
         forecast = self.model.recall(self.history, self.now, STEPS)
-        self.snapshot = plan_by_service_level(self.workload, self.history, forecast, self.snapshot)
+        self.snapshot = plan_step(self.workload, self.history, forecast, self.snapshot)
 
     @property
     def now(self) -> datetime:

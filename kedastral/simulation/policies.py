@@ -1,5 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Ticks`: the service's tick, replayed: history -> forecast -> plan -> snapshot."""
+"""The policies that a replay compares, each fed to the HPA as a KEDA trigger would feed it.
+
+First this product, through the very model, planner and serving rule of ``kedastral run``: `Ticks` replays the tick,
+`Kedastral` plans with a fixed headroom, `ServiceLevelPolicy` by uncertainty and service level, and `FarEnd` shows why
+the serving rule reads a whole window. `Remembered` spares a sweep over settings the same forecast many times.
+
+Then what it is compared with: `Reactive`, an HPA on utilisation, as most people have today; `LastWeek`, a plain
+Prometheus trigger on last week's load; `Fixed`, no autoscaling at all; and `Oracle`, the only one that sees the future,
+against which the cost of the others is told.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -9,9 +18,9 @@ import attrs
 from attrs.validators import ge, gt
 
 from kedastral.core.capacity import PlanPolicy
-from kedastral.core.forecast import Forecast, fallback_forecast
+from kedastral.core.forecast import Forecast
 from kedastral.core.planning.calibration import warm_up
-from kedastral.core.planning.planner import Workload, keep_plan, plan_by_headroom, plan_by_service_level
+from kedastral.core.planning.planner import Workload, plan_step, plan_step_without_model
 from kedastral.core.planning.service_level import ServiceLevelSettings, ServiceLevelState
 from kedastral.core.planning.status import model_failed
 from kedastral.core.planning.uncertainty import UncertaintyState
@@ -47,41 +56,63 @@ class Serving:
 
 
 class Ticks:
-    """The forecast loop of one workload, with the newest snapshot it made; the plan is the service's own."""
+    """The service's tick, replayed: history -> forecast -> plan -> snapshot; keeps the newest snapshot.
 
-    def __init__(self, model: Model, plan: PlanPolicy, reading: ForecastSchedule, serving: Serving) -> None:
+    ``service_level`` None plans with the headroom of ``policy``. With a service level the first tick also judges what
+    the model would have forecast before, as the service does while the model is fitted.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        policy: PlanPolicy,
+        schedule: ForecastSchedule,
+        serving: Serving,
+        service_level: ServiceLevelSettings | None = None,
+    ) -> None:
         self._model = model
-        self._plan = plan
-        self._reading = reading
-        self._serving = serving
+        self._schedule = schedule
+        self._workload = Workload(
+            "replay", "demand", 1, serving.lead_time, policy, serving.reactive_headroom, service_level
+        )
         self._next_tick = 0.0
-        self._newest: Snapshot | None = None
+        self._learnt: UncertaintyState | None = None
+        self.snapshot: Snapshot | None = None
 
     def newest(self, view: View) -> Snapshot | None:
         """The snapshot there is at ``view.now``, made now if a tick is due; a model that fails leaves the old one."""
         if view.now >= self._next_tick:
-            self._next_tick = view.now + self._reading.interval
-            self._newest = self._make_snapshot(view)
-        return self._newest
+            self._next_tick = view.now + self._schedule.interval
+            self.snapshot = self._make_snapshot(view)
+        return self.snapshot
 
     def _make_snapshot(self, view: View) -> Snapshot | None:
-        history, steps = view.history(self._reading.window), round(self._reading.horizon / view.step)
-        floor = self._serving.reactive_headroom
-        workload = Workload("replay", "demand", steps, self._serving.lead_time, self._plan, floor)
+        history, at = view.history(self._schedule.window), view.at
+        workload = attrs.evolve(self._workload, steps=round(self._schedule.horizon / view.step))
+        if workload.service_level is not None and history.newest is None:
+            return self.snapshot
         try:
-            forecast = self._model.forecast(history, view.at, steps)
-        except ModelError as error:  # as in the service: the next tick tries again, and the old plan grows stale
-            return self._newest and keep_plan(workload, history, self._newest, model_failed(error))
-        return plan_by_headroom(workload, history, forecast, self._newest)
+            forecast = self._forecast(workload, history, at)
+        except ModelError as error:  # as in the service: the next tick tries again
+            status = model_failed(error)
+            return plan_step_without_model(workload, history, at, status, self.snapshot, self._learnt)
+        return plan_step(workload, history, forecast, self.snapshot, self._learnt)
 
+    def _forecast(self, workload: Workload, history: Series, at: datetime) -> Forecast:
+        settings, steps = workload.service_level, workload.steps
+        if settings is not None and self._learnt is None:
+            window, lead_steps = settings.window(history.step), settings.lead_steps(history.step)
+            self._learnt = warm_up(self._model, history, steps, window, lead_steps=lead_steps, made_at=at)
+        return self._model.forecast(history, at, steps)
 
-# --- `Remembered`: a model that forecasts each moment once, for sweeps that replay one trial at many settings.
 
 _Moment = tuple[datetime, float, int, datetime, int]
 
 
 class Remembered:
-    """The model's own forecasts, kept by the moment and the history's place in time.
+    """A model that forecasts each moment once, for sweeps that replay one trial at many settings.
+
+    Forecasts are kept by the moment and the history's place in time.
 
     Right for as long as all histories are cut from one and the same demand: make one for each trial. What fails is
     not remembered.
@@ -102,9 +133,6 @@ class Remembered:
         if moment not in self._forecasts:
             self._forecasts[moment] = self._model.forecast(history, made_at, steps)
         return self._forecasts[moment]
-
-
-# --- `Kedastral`: this product, through the very model, planner and serving rule that ``kedastral run`` uses.
 
 
 class Kedastral:
@@ -129,12 +157,8 @@ class Kedastral:
         return (HpaMetric(None if replicas is None else float(replicas)),)
 
 
-# --- `ServiceLevelPolicy`: this product with uncertainty and steering: the very tick that ``kedastral run`` has for
-# such a # model.
-
-
 class ServiceLevelPolicy:
-    """Any point forecaster; ``state`` can be looked at after a replay. The first tick warms up on what it can see."""
+    """Any point forecaster, planned by uncertainty and service level; ``state`` can be looked at after a replay."""
 
     behavior = HpaBehavior.DIRECT
 
@@ -146,57 +170,28 @@ class ServiceLevelPolicy:
         stale: StalePolicy = StalePolicy(),  # noqa: B008 - frozen
     ) -> None:
         self.name = f"steered-{model.name}"
-        self._model = model
-        self._settings = attrs.evolve(settings, interval=reading.interval)
-        self._reading = reading
+        settings = attrs.evolve(settings, interval=reading.interval)
+        serving = Serving(settings.steering.lead_time, reactive_headroom=None, stale=stale)
+        self._ticks = Ticks(model, settings.policy, reading, serving, settings)
         self._stale = stale
-        self._next_tick = 0.0
-        self._newest: Snapshot | None = None
-        self._learnt: UncertaintyState | None = None
 
     @property
     def state(self) -> ServiceLevelState | None:
         """What is carried from tick to tick; None before the first."""
-        return (
-            self._newest.service_level.state
-            if self._newest is not None and self._newest.service_level is not None
-            else None
-        )
+        report = None if self._ticks.snapshot is None else self._ticks.snapshot.service_level
+        return None if report is None else report.state
 
     def ask(self, view: View) -> Sequence[HpaMetric]:
         """See `kedastral.simulation.trial.Policy.ask`; no value where the scaler would answer UNAVAILABLE."""
-        if view.now >= self._next_tick:
-            self._next_tick = view.now + self._reading.interval
-            history = view.history(self._reading.window)
-            if history.newest is not None:
-                self._newest = self._make_snapshot(history, view.at, round(self._reading.horizon / view.step))
-        replicas = decide(self._newest, view.at, self._stale).replicas
+        replicas = decide(self._ticks.newest(view), view.at, self._stale).replicas
         return (HpaMetric(None if replicas is None else float(replicas)),)
-
-    def _make_snapshot(self, history: Series, at: datetime, steps: int) -> Snapshot:
-        steering = self._settings.steering
-        workload = Workload(
-            "replay", "demand", steps, steering.lead_time, steering.policy, service_level=self._settings
-        )
-        try:
-            forecast = self._forecast(history, at, steps)
-        except ModelError as error:  # as in the service
-            forecast = fallback_forecast(history, at, steps, model_failed(error))
-        return plan_by_service_level(workload, history, forecast, self._newest, self._learnt)
-
-    def _forecast(self, history: Series, at: datetime, steps: int) -> Forecast:
-        if self._learnt is None:
-            window, lead_steps = self._settings.window(history.step), self._settings.lead_steps(history.step)
-            self._learnt = warm_up(self._model, history, steps, window, lead_steps=lead_steps, made_at=at)
-        return self._model.forecast(history, at, steps)
-
-
-# --- `FarEnd`: the plan read at now + lead only, without a floor: the v0.1 design, kept to show what the window is
-# for.
 
 
 class FarEnd:
-    """Drops pods before the need has passed: what it reads is right for the end of the lead, not for until then."""
+    """The plan read at now + lead only, without a floor: the v0.1 design, kept to show what the window is for.
+
+    Drops pods before the need has passed: what it reads is right for the end of the lead, not for until then.
+    """
 
     def __init__(
         self,
@@ -217,9 +212,6 @@ class FarEnd:
         return (HpaMetric(None if replicas is None else float(replicas)),)
 
 
-# --- `Reactive`: what people have today, an HPA that keeps pods at a utilisation.
-
-
 @attrs.frozen
 class Reactive:
     """ceil(newest load / (target per pod * utilisation)), with the HPA's tolerance and scale-down stabilization."""
@@ -236,9 +228,6 @@ class Reactive:
     def ask(self, view: View) -> Sequence[HpaMetric]:
         """See `kedastral.simulation.trial.Policy.ask`."""
         return (HpaMetric(float(view.seen[-1]), self.target_per_pod * self.utilisation),)
-
-
-# --- `LastWeek`: a plain Prometheus trigger that looks at the same half hour a week ago.
 
 
 @attrs.frozen
@@ -268,9 +257,6 @@ class LastWeek:
         return (HpaMetric(value, self.target_per_pod * self.utilisation),)
 
 
-# --- `Fixed`: no autoscaling at all.
-
-
 @attrs.frozen
 class Fixed:
     """Always the same replicas."""
@@ -286,9 +272,6 @@ class Fixed:
     def ask(self, view: View) -> Sequence[HpaMetric]:
         """See `kedastral.simulation.trial.Policy.ask`."""
         return (HpaMetric(float(self.replicas)),)
-
-
-# --- `Oracle`: the only policy that sees the future; what the others cost is told against it.
 
 
 @attrs.frozen

@@ -31,12 +31,9 @@ from kedastral.settings.declarations import HTTP_MODEL, DataSourceSettings, Prom
 from kedastral.workloads.tick import (
     ForecastLoop,
     GuardedTick,
-    HeadroomPlanner,
     MeasuredForecaster,
-    MeasuredPlanner,
     MeasuredSource,
     Planner,
-    ServiceLevelPlanner,
 )
 from kedastral.workloads.training import TrainedForecaster, TrainingQueue
 
@@ -224,7 +221,7 @@ class RunnerBuilder:
             forecaster=MeasuredForecaster(parts.forecaster, self.metrics),
             store=self.store,
             clock=self.clock,
-            planner=MeasuredPlanner(make_planner(workload, parts.forecaster), self.metrics),
+            planner=self._make_planner(workload, parts.forecaster),
         )
         answered = before is not None and before.parts.source is parts.source and before.failed.answered
         failed = LastFailure(answered)
@@ -262,6 +259,12 @@ class RunnerBuilder:
         client = parts.model_client
         if client is not None and (kept is None or kept.model_client is not client):
             await client.aclose()
+
+    def _make_planner(self, workload: Workload, forecaster: Forecaster) -> Planner:
+        observe = self.metrics.plan_seconds.observe
+        if isinstance(forecaster, TrainedForecaster):
+            return Planner(workload, forecaster.learnt, observe)
+        return Planner(workload, observe=observe)
 
     def _make_parts(self, settings: WorkloadSettings, before: RunnerParts | None) -> RunnerParts:
         forecast = settings.forecast
@@ -354,10 +357,3 @@ def workload_of(settings: WorkloadSettings) -> Workload:
         service_level=service_level if kind is not None and kind.plans_by_service_level else None,
         mode=serving.mode,
     )
-
-
-def make_planner(workload: Workload, forecaster: Forecaster) -> Planner:
-    """The planner of the workload: by its service level where its model learns, else by a fixed headroom."""
-    if workload.service_level is not None and isinstance(forecaster, TrainedForecaster):
-        return ServiceLevelPlanner(workload, forecaster.learnt)
-    return HeadroomPlanner(workload)

@@ -4,14 +4,13 @@
 import logging
 from collections.abc import Callable
 from datetime import datetime
-from typing import Protocol
 
 import attrs
 
 from kedastral.clock import WallClock
-from kedastral.core.forecast import Forecast, fallback_forecast
-from kedastral.core.planning.planner import Workload, keep_plan, plan_by_headroom, plan_by_service_level
-from kedastral.core.planning.status import OK, ForecastStatus, StatusCode, model_failed
+from kedastral.core.forecast import Forecast
+from kedastral.core.planning.planner import Workload, plan_step, plan_step_without_model
+from kedastral.core.planning.status import OK, StatusCode, model_failed
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.ports import Forecaster, MetricSource, SnapshotStore
 from kedastral.core.series import Series
@@ -26,61 +25,47 @@ STARTING = {StatusCode.LEARNING, StatusCode.TOO_LITTLE_HISTORY}
 """What is no cause for worry: it passes."""
 
 
-class Planner(Protocol):
-    """Turns a forecast into the snapshot to publish."""
+def _nothing_learnt() -> None:
+    pass
 
-    async def plan(self, history: Series, forecast: Forecast, previous: Snapshot | None) -> Snapshot:
-        """The snapshot that follows ``previous``, the one published before, if there is one."""
-        ...
 
-    async def plan_without_model(
-        self, history: Series, made_at: datetime, failure: ModelError, previous: Snapshot | None
-    ) -> Snapshot | None:
-        """What to publish while the model fails; None for nothing."""
-        ...
+def _ignore(_seconds: float) -> None:
+    pass
 
 
 @attrs.frozen
-class HeadroomPlanner:
-    """Plans with a fixed headroom."""
+class Planner:
+    """`plan_step` for one workload, timed, with a line in the log where the forecast's status changes.
+
+    ``learnt`` gives the uncertainty found as the model was fitted. ``observe`` gets the seconds that each plan took.
+    """
 
     workload: Workload
+    learnt: Callable[[], UncertaintyState | None] = _nothing_learnt
+    observe: Callable[[float], None] = _ignore
 
-    async def plan(self, history: Series, forecast: Forecast, previous: Snapshot | None) -> Snapshot:
-        """See `Planner.plan`."""
-        return plan_by_headroom(self.workload, history, forecast, previous)
-
-    async def plan_without_model(
-        self, history: Series, made_at: datetime, failure: ModelError, previous: Snapshot | None
-    ) -> Snapshot | None:
-        """See `Planner.plan_without_model`: the floor rises with the load, over a plan that grows old."""
-        return None if previous is None else keep_plan(self.workload, history, previous, model_failed(failure))
-
-
-@attrs.frozen
-class ServiceLevelPlanner:
-    """Plans by uncertainty, steered to a service level. ``learnt`` is what the model's past tells of the former."""
-
-    workload: Workload
-    learnt: Callable[[], UncertaintyState | None]
-
-    async def plan(self, history: Series, forecast: Forecast, previous: Snapshot | None) -> Snapshot:
-        """See `Planner.plan`."""
-        snapshot = plan_by_service_level(self.workload, history, forecast, previous, self.learnt())
-        self._tell_change(OK if previous is None else previous.status, snapshot.status)
+    def plan(self, history: Series, forecast: Forecast, previous: Snapshot | None) -> Snapshot:
+        """The snapshot to publish after ``previous``."""
+        with observe_seconds(self.observe):
+            snapshot = plan_step(self.workload, history, forecast, previous, self.learnt())
+            self._log_change(previous, snapshot)
         return snapshot
 
-    async def plan_without_model(
+    def plan_without_model(
         self, history: Series, made_at: datetime, failure: ModelError, previous: Snapshot | None
     ) -> Snapshot | None:
-        """See `Planner.plan_without_model`: the last value is planned for, with a margin of its own."""
-        forecast = fallback_forecast(history, made_at, self.workload.steps, model_failed(failure))
-        return await self.plan(history, forecast, previous)
+        """The snapshot to publish while the model fails; None: publish nothing."""
+        status = model_failed(failure)
+        snapshot = plan_step_without_model(self.workload, history, made_at, status, previous, self.learnt())
+        self._log_change(previous, snapshot)
+        return snapshot
 
-    def _tell_change(self, before: ForecastStatus, now: ForecastStatus) -> None:
-        """Say when the forecast stops being used, and when it is used again."""
-        if now.code is before.code:
+    def _log_change(self, previous: Snapshot | None, snapshot: Snapshot | None) -> None:
+        """Log when a plan by service level stops using the forecast, and when it uses it again."""
+        before = OK if previous is None else previous.status
+        if self.workload.service_level is None or snapshot is None or snapshot.status.code is before.code:
             return
+        now = snapshot.status
         fields = {"workload": self.workload.name, "status": now.code}
         if now.is_ok:
             log.info("the forecast is what is planned for now", extra=fields)
@@ -101,8 +86,8 @@ class ForecastLoop:
     planner: Planner = attrs.field()
 
     @planner.default
-    def _plan_by_headroom(self) -> Planner:
-        return HeadroomPlanner(self.workload)
+    def _default_planner(self) -> Planner:
+        return Planner(self.workload)
 
     async def tick(self) -> None:
         """Publish one new snapshot. Raises WorkloadError where something expected fails.
@@ -115,9 +100,9 @@ class ForecastLoop:
         try:
             forecast = await self.forecaster.forecast(history, now, self.workload.steps)
         except ModelError as error:  # the floor needs no forecast
-            await self._publish(await self.planner.plan_without_model(history, now, error, previous))
+            await self._publish(self.planner.plan_without_model(history, now, error, previous))
             raise
-        await self._publish(await self.planner.plan(history, forecast, previous))
+        await self._publish(self.planner.plan(history, forecast, previous))
 
     async def _publish(self, snapshot: Snapshot | None) -> None:
         if snapshot is not None and not await self.store.put(snapshot):
@@ -208,7 +193,7 @@ def _shown(error: WorkloadError) -> WorkloadError | None:
     return error if error.reason == "exception" else None
 
 
-# --- The ports with a stopwatch around them, so that the tick itself need not know metrics.
+# The ports, timed, so that the tick itself need not know metrics.
 
 
 @attrs.define
@@ -250,22 +235,3 @@ class MeasuredForecaster:
         """See `Forecaster.forecast`."""
         with observe_seconds(self.metrics.predict_seconds.labels(self.name).observe):
             return await self.forecaster.forecast(history, made_at, steps)
-
-
-@attrs.frozen
-class MeasuredPlanner:
-    """A planner whose plans are timed."""
-
-    planner: Planner
-    metrics: Metrics
-
-    async def plan(self, history: Series, forecast: Forecast, previous: Snapshot | None) -> Snapshot:
-        """See `Planner.plan`."""
-        with observe_seconds(self.metrics.plan_seconds.observe):
-            return await self.planner.plan(history, forecast, previous)
-
-    async def plan_without_model(
-        self, history: Series, made_at: datetime, failure: ModelError, previous: Snapshot | None
-    ) -> Snapshot | None:
-        """See `Planner.plan_without_model`."""
-        return await self.planner.plan_without_model(history, made_at, failure, previous)

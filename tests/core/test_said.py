@@ -9,7 +9,7 @@ import pytest
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast, fallback_forecast
-from kedastral.core.planning.planner import Workload, plan_by_service_level
+from kedastral.core.planning.planner import Workload, plan_step
 from kedastral.core.planning.service_level import ServiceLevelSettings, SteeringSettings
 from kedastral.core.planning.status import StatusCode, learning_from, model_failed
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
@@ -46,7 +46,7 @@ class Ticks:
         if kind is StatusCode.MODEL_FAILED:
             forecast = fallback_forecast(history, made_at, 30, model_failed(ValueError("it broke")))
         learnt = LOSES if kind is StatusCode.STANDING_DOWN else None
-        self.snapshot = plan_by_service_level(WORKLOAD, history, forecast, self.snapshot, learnt)
+        self.snapshot = plan_step(WORKLOAD, history, forecast, self.snapshot, learnt)
         assert self.snapshot.status.code is kind
         self.minute += 1
         return self.snapshot

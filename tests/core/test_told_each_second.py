@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast, fallback_forecast
-from kedastral.core.planning.planner import Workload, plan_by_service_level
+from kedastral.core.planning.planner import Workload, plan_step
 from kedastral.core.planning.service_level import ServiceLevelSettings, SteeringSettings
 from kedastral.core.planning.stabilization import DOWN_AFTER, DOWN_BAND
 from kedastral.core.planning.status import model_failed
@@ -61,7 +61,7 @@ class Told:
         if not fails:
             values = forecast.values if self.ahead is None else self.ahead(second, history)
             forecast = Forecast(at(second), self.step, np.asarray(values, dtype=float))
-        self.snapshot = plan_by_service_level(workload, history, forecast, self.snapshot)
+        self.snapshot = plan_step(workload, history, forecast, self.snapshot)
 
     def read(self, second: int) -> int:
         assert self.snapshot is not None

@@ -9,7 +9,7 @@ import pytest
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
-from kedastral.core.planning.planner import Workload, keep_plan, plan_by_headroom
+from kedastral.core.planning.planner import Workload, keep_plan, plan_step
 from kedastral.core.planning.status import model_failed
 from kedastral.core.series import Series
 from kedastral.core.serving import replicas_at
@@ -29,7 +29,7 @@ def history_of(load: float) -> Series:
 def plan(*, load: float = 1000.0, later: float = 3000.0) -> Snapshot:
     """36 for a load of 3000, which is forecast ten minutes ahead."""
     values = np.where(np.arange(30) < 10, load, later)
-    return plan_by_headroom(WORKLOAD, history_of(load), Forecast(NOW, 60.0, values), None)
+    return plan_step(WORKLOAD, history_of(load), Forecast(NOW, 60.0, values), None)
 
 
 def with_bounds(fewest: int, most: int) -> Workload:

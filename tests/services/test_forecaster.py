@@ -22,7 +22,7 @@ from kedastral.core.snapshot import Mode, Snapshot
 from kedastral.errors import ModelError, SourceError, StoreError, WorkloadError
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.store import MemoryStore
-from kedastral.workloads.tick import ForecastLoop, GuardedTick, HeadroomPlanner, Workload
+from kedastral.workloads.tick import ForecastLoop, GuardedTick, Planner, Workload
 from kedastral.workloads.ticker import run_ticker
 from tests.parts import START, StubForecaster, StubSource, make_history, wall_clock
 
@@ -259,7 +259,7 @@ async def test_what_is_only_observed_says_at_the_start_that_it_needs_a_second_tr
     caplog.set_level("INFO", "kedastral.forecaster")
     loop = make_loop([SourceError("away", reason="x"), make_history(1.0)])
     observed = attrs.evolve(loop.workload, mode=Mode.OBSERVE)
-    tick = GuardedTick(attrs.evolve(loop, workload=observed, planner=HeadroomPlanner(observed)), _forget)
+    tick = GuardedTick(attrs.evolve(loop, workload=observed, planner=Planner(observed)), _forget)
     for _ in range(3):
         await tick.tick()
     said = [record.getMessage() for record in caplog.records]

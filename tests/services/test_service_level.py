@@ -24,7 +24,7 @@ from kedastral.models.naive import LastValue
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.store import MemoryStore
 from kedastral.wire import write_snapshot
-from kedastral.workloads.tick import ForecastLoop, ServiceLevelPlanner
+from kedastral.workloads.tick import ForecastLoop, Planner
 from tests.parts import wall_clock
 
 POLICY = PlanPolicy(100.0, bounds=ReplicaBounds(1, 50))
@@ -70,7 +70,7 @@ def loop_with(
     source: "Source | None" = None,
     forecaster: Forecaster | None = None,
 ) -> ForecastLoop:
-    planner = ServiceLevelPlanner(workload, lambda: learnt)
+    planner = Planner(workload, lambda: learnt)
     forecaster = forecaster or InProcessForecaster(LastValue())
     return ForecastLoop(workload, source or Source(), forecaster, MemoryStore(), wall_clock(), planner)
 
@@ -90,7 +90,7 @@ async def test_what_was_learnt_is_where_the_state_begins_and_later_ticks_carry_o
 async def test_a_state_that_has_seen_more_than_was_learnt_is_kept() -> None:
     first = loop_with(UncertaintyState(Calibration(windows=50, slow=0.7)))
     await first.tick()
-    again = attrs.evolve(first, planner=ServiceLevelPlanner(WORKLOAD, lambda: UncertaintyState(Calibration(windows=9))))
+    again = attrs.evolve(first, planner=Planner(WORKLOAD, lambda: UncertaintyState(Calibration(windows=9))))
     await again.tick()
     snapshot = again.store.get("shop")
     assert snapshot is not None
@@ -158,7 +158,7 @@ async def test_what_a_model_has_said_is_not_taken_back_while_the_last_value_stan
     for minutes in range(1, 30):
         now = clock.now() + timedelta(minutes=minutes)
         history = await Source().history(now)
-        snapshot = await begun.planner.plan_without_model(history, now, failure, snapshot)
+        snapshot = begun.planner.plan_without_model(history, now, failure, snapshot)
         assert snapshot is not None
         rest = good.replicas[minutes:]
         assert (snapshot.replicas[: len(rest)] >= rest).all()

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Workload`: what is forecast and how it is planned; and `plan_by_headroom`, the plan of a fixed headroom."""
+"""`plan_step`: the planning step of one tick, the same for the running service and the simulation; pure."""
+
+from datetime import datetime
 
 import attrs
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds, plan_replicas, reactive_replicas
-from kedastral.core.forecast import Forecast
+from kedastral.core.forecast import Forecast, fallback_forecast
 from kedastral.core.planning.service_level import ServiceLevelSettings, ServiceLevelState, plan_for_service_level
 from kedastral.core.planning.stabilization import PreviousPlan, UnstabilizedPlan
 from kedastral.core.planning.status import ForecastStatus
@@ -33,8 +35,44 @@ class Workload:
     mode: Mode = Mode.SCALE
 
 
-def plan_by_headroom(workload: Workload, history: Series, forecast: Forecast, previous: Snapshot | None) -> Snapshot:
-    """The snapshot to publish after ``previous``: the forecast times a fixed headroom, over a reactive floor."""
+def plan_step(
+    workload: Workload,
+    history: Series,
+    forecast: Forecast,
+    previous: Snapshot | None,
+    learnt: UncertaintyState | None = None,
+) -> Snapshot:
+    """The snapshot to publish after ``previous``, whose state it carries on: by service level where that is set.
+
+    ``learnt`` is the uncertainty found as the model was fitted; a plan by headroom does not read it. Raises ValueError
+    where a plan by service level has no value in ``history`` to start from.
+    """
+    if workload.service_level is None:
+        return _plan_by_headroom(workload, history, forecast, previous)
+    return _plan_by_service_level(workload, workload.service_level, history, forecast, previous, learnt)
+
+
+def plan_step_without_model(
+    workload: Workload,
+    history: Series,
+    made_at: datetime,
+    status: ForecastStatus,
+    previous: Snapshot | None,
+    learnt: UncertaintyState | None = None,
+) -> Snapshot | None:
+    """`plan_step` for a tick whose model gave no forecast, for the reason in ``status``; None: publish nothing.
+
+    By service level, the last value is planned for, with its own margin. By headroom, ``previous`` is kept and grows
+    stale, but its floor follows the load.
+    """
+    if workload.service_level is None:
+        return None if previous is None else keep_plan(workload, history, previous, status)
+    forecast = fallback_forecast(history, made_at, workload.steps, status)
+    return plan_step(workload, history, forecast, previous, learnt)
+
+
+def _plan_by_headroom(workload: Workload, history: Series, forecast: Forecast, previous: Snapshot | None) -> Snapshot:
+    """The forecast times a fixed headroom, over a reactive floor."""
     before = wanted_for(previous, forecast.made_at)
     replicas = plan_replicas(forecast.values, workload.policy, previous=before)
     return Snapshot(
@@ -43,11 +81,24 @@ def plan_by_headroom(workload: Workload, history: Series, forecast: Forecast, pr
     )  # fmt: skip
 
 
-def _floor_of(workload: Workload, history: Series) -> int | None:
-    observed = history.newest
-    if observed is None or workload.reactive_headroom is None:
-        return None
-    return reactive_replicas(observed.value, workload.reactive_headroom, workload.policy)
+def _plan_by_service_level(
+    workload: Workload,
+    settings: ServiceLevelSettings,
+    history: Series,
+    forecast: Forecast,
+    previous: Snapshot | None,
+    learnt: UncertaintyState | None,
+) -> Snapshot:
+    """A plan by uncertainty; ``learnt`` counts where it has judged more windows than the state that is carried on."""
+    carried = _carried_from(previous)
+    before = _before(carried, previous, forecast, workload.policy.bounds)
+    if learnt is not None and learnt.model.windows > carried.uncertainty.model.windows:
+        carried = attrs.evolve(carried, uncertainty=learnt)
+    state, plan = plan_for_service_level(carried, history, forecast, settings, before)
+    return Snapshot(
+        workload.name, workload.metric, forecast, plan.replicas, workload.lead_time, history.newest, plan.floor,
+        service_level=plan.report(state, settings), mode=workload.mode, status=plan.status,
+    )  # fmt: skip
 
 
 def keep_plan(workload: Workload, history: Series, previous: Snapshot, status: ForecastStatus) -> Snapshot:
@@ -71,29 +122,11 @@ def keep_plan(workload: Workload, history: Series, previous: Snapshot, status: F
     )
 
 
-def plan_by_service_level(
-    workload: Workload,
-    history: Series,
-    forecast: Forecast,
-    previous: Snapshot | None,
-    learnt: UncertaintyState | None = None,
-) -> Snapshot:
-    """The snapshot to publish after ``previous``, whose state it carries on.
-
-    ``learnt`` is the uncertainty that the model's past tells of; it counts where it has seen more than the state has.
-    Raises ValueError where ``workload.service_level`` is not set or the history holds no value.
-    """
-    if workload.service_level is None:
-        raise ValueError(f"{workload.name} is not steered to a service level")
-    carried = _carried_from(previous)
-    before = _before(carried, previous, forecast, workload.policy.bounds)
-    if learnt is not None and learnt.model.windows > carried.uncertainty.model.windows:
-        carried = attrs.evolve(carried, uncertainty=learnt)
-    state, plan = plan_for_service_level(carried, history, forecast, workload.service_level, before)
-    return Snapshot(
-        workload.name, workload.metric, forecast, plan.replicas, workload.lead_time, history.newest, plan.floor,
-        service_level=plan.report(state, workload.service_level), mode=workload.mode, status=plan.status,
-    )  # fmt: skip
+def _floor_of(workload: Workload, history: Series) -> int | None:
+    observed = history.newest
+    if observed is None or workload.reactive_headroom is None:
+        return None
+    return reactive_replicas(observed.value, workload.reactive_headroom, workload.policy)
 
 
 def _carried_from(previous: Snapshot | None) -> ServiceLevelState:
