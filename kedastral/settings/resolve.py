@@ -255,7 +255,8 @@ class _FleetBuilder:
     def check_not_empty(self) -> None:
         """That something is forecast, or may be."""
         process = self.process
-        may_be_empty = process.takes_scaledobjects or process.describes_a_workload
+        is_unknown = any(layer.has_invalid for layer in process.layers)
+        may_be_empty = is_unknown or process.takes_scaledobjects or process.describes_a_workload
         if process.has_files and not self.workloads and not may_be_empty:
             self._refuse(
                 "--config names no workload; add a ForecastPolicy document, or set --allow-scaledobject-workloads"

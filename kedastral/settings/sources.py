@@ -210,12 +210,15 @@ class Layer:
 
     def without(self, names: Collection[str]) -> "Layer":
         """The same but for ``names``."""
-        return Layer({name: raw for name, raw in self.raw.items() if name not in names})
+        return Layer(
+            {name: raw for name, raw in self.raw.items() if name not in names},
+            {name: found for name, found in self._parsed.items() if name not in names},
+        )
 
     @property
-    def problems(self) -> list[str]:
-        """The lines about what was read and cannot be used."""
-        return [found.problem for found in self._parsed.values() if isinstance(found, Invalid)]
+    def has_invalid(self) -> bool:
+        """Whether something was read and cannot be used."""
+        return any(isinstance(found, Invalid) for found in self._parsed.values())
 
 
 def parse(setting: Setting, raw: RawValue) -> Value | Invalid:

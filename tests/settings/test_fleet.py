@@ -214,6 +214,8 @@ def test_files_without_a_workload_are_refused_unless_scaledobjects_bring_them(tm
     path = write(tmp_path, source())
     [problem] = problems_of(path)
     assert problem.startswith("--config names no workload; add a ForecastPolicy")
+    [problem] = problems_of(path, {"--min": "x"})
+    assert problem.startswith("--min must be a whole number")
     assert load_fleet(path, {"--allow-scaledobject-workloads": "true"}).settings.workloads == {}
 
 
