@@ -31,8 +31,9 @@ from benchmarks.programs import (
     running_prometheus,
 )
 from kedastral.adapters.in_process import InProcessForecaster
-from kedastral.adapters.prometheus.access import PrometheusAccess, open_prometheus_client
-from kedastral.adapters.prometheus.source import PrometheusSource, RangeQuery
+from kedastral.adapters.prometheus.api import open_prometheus_client
+from kedastral.adapters.prometheus.range_queries import RangeQuery
+from kedastral.adapters.prometheus.source import PrometheusSource
 from kedastral.clock import SystemClock
 from kedastral.core.capacity import PlanPolicy
 from kedastral.core.planning.service_level import ServiceLevelSettings, SteeringSettings
@@ -83,7 +84,7 @@ def measure_all() -> Iterator[Figure]:
 
 
 async def _measure_ticks(prometheus: str) -> list[Figure]:
-    async with open_prometheus_client(PrometheusAccess(url=prometheus)) as client:
+    async with open_prometheus_client(prometheus) as client:
         source = PrometheusSource(client, RangeQuery(QUERY, POINTS * STEP, STEP, stale_after=120))
         series = await source.history(datetime.now(UTC))
         if len(series) != POINTS or series.newest is None:

@@ -10,8 +10,7 @@ import numpy as np
 import trio
 
 from kedastral.adapters.csv import read_csv_history
-from kedastral.adapters.prometheus.range_queries import TIMEOUT, PrometheusHistory
-from kedastral.adapters.prometheus.source import RangeQuery
+from kedastral.adapters.prometheus.range_queries import WHOLE_HISTORY_TIMEOUT, PrometheusHistory, RangeQuery
 from kedastral.clock import SystemClock
 from kedastral.core.capacity import WHOLE_WITHIN, PlanPolicy, ReplicaBounds
 from kedastral.core.ports import Model
@@ -187,7 +186,7 @@ def _of_flags(settings: BacktestSettings) -> list[BacktestWorkload]:
     if not history.csv:
         assert history.url is not None  # noqa: S101 - the cross checks have seen to both
         assert history.query is not None  # noqa: S101
-        source = DataSourceSettings(url=history.url, login=settings.login, timeout=Seconds(TIMEOUT))
+        source = DataSourceSettings(url=history.url, login=settings.login, timeout=Seconds(WHOLE_HISTORY_TIMEOUT))
         return [
             BacktestWorkload(
                 history.workload or "prometheus", settings, PrometheusLoad(source, history.query, history.days * DAY)

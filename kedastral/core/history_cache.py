@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`HistoryCache`: the newest points of one load, kept between ticks, so that only what is new need be read; pure."""
+"""`HistoryCache`: the newest points of one load, kept between ticks so that only new ones must be read; pure."""
 
 import attrs
 import numpy as np
@@ -7,14 +7,15 @@ from numpy.typing import NDArray
 
 from kedastral.core.series import Floats
 
-Kept = NDArray[np.float32]
+Values = NDArray[np.float32]
+"""Loads in the order of time, NaN for a gap."""
 
 UNREAD = np.float32(-1)
 """Marks a point that has yet to be read. A load is never negative, and NaN is a point that was read and is a gap."""
 
 
 @attrs.frozen
-class Stretch:
+class Span:
     """The points of the grid from number ``first`` to number ``last``, both included."""
 
     first: int
@@ -33,76 +34,78 @@ def _require_one(_instance: object, attribute: "attrs.Attribute[int]", value: in
 class HistoryCache:
     """The newest ``window`` points of a grid in a ring of float32: 4 bytes a point, and nothing else that grows.
 
-    Points are numbered from the epoch, one a step. The caller moves the window on, reads what is unread, newest first,
-    and lays it in. Whenever the window moves, the newest ``overlap`` points become unread again: samples may have come
-    late. Where the newest points were gaps, up to ``patience`` of them, the overlap begins before those: what is late
-    then mostly comes all at once. What is read later replaces all of what was read before, also where it has a gap now.
+    Points are numbered from the epoch, one a step. The caller moves the window on (`move_to`), reads the unread points,
+    newest first (`next_unread`), and keeps their values (`put`). Whenever the window moves, the newest ``overlap``
+    points become unread again, since samples may come late. Where the newest points were gaps, up to ``patience`` of
+    them, the overlap begins before those: late samples mostly come all at once. A later value replaces an earlier one,
+    even by a gap.
     """
 
     window: int = attrs.field(validator=_require_one)
     overlap: int = attrs.field(validator=_require_one)
     patience: int = 0
     _newest: int | None = attrs.field(default=None, init=False)
-    _settled: int = attrs.field(default=0, init=False)
-    _ring: Kept = attrs.field(init=False, repr=False)
+    _final: int = attrs.field(default=0, init=False)
+    """The newest point that is not read again."""
+    _ring: Values = attrs.field(init=False, repr=False)
 
     @_ring.default
-    def _all_unread(self) -> Kept:
+    def _all_unread(self) -> Values:
         return np.full(self.window, UNREAD, dtype=np.float32)
 
     def move_to(self, newest: int) -> None:
-        """Let the window end with point ``newest``; the points that are new in it, and the overlap, are unread.
+        """Let the window end with point ``newest``; the new points in it, and the overlap, become unread.
 
-        All of it is unread after a pause as long as the window, and where the clock went back by more than the overlap:
-        what was read ahead of time may be wrong.
+        The whole window becomes unread after a pause as long as the window, and where the clock went back by more than
+        the overlap: what was read ahead of time may be wrong.
         """
         before = self._newest
         if before is None or newest < before - self.overlap:
             self._ring.fill(UNREAD)
-            self._settled = newest - self.window
+            self._final = newest - self.window
         else:
-            self._settled = max(min(self._settled, newest - self.overlap), newest - self.window)
-            # Going back, the places of points from the future become those of the oldest ones: unread just as well.
-            self._lay(self._settled + 1, np.full(min(max(newest, before) - self._settled, self.window), UNREAD))
+            self._final = max(min(self._final, newest - self.overlap), newest - self.window)
+            # Where the window moves back, the places of points from the future become those of its oldest points.
+            self._write(self._final + 1, np.full(min(max(newest, before) - self._final, self.window), UNREAD))
         self._newest = newest
 
-    def next_unread(self, most: int) -> Stretch | None:
-        """The newest stretch of unread points, its newest ``most`` at the utmost; None where all has been read."""
+    def next_unread(self, limit: int) -> Span | None:
+        """The newest unread points without a break, at most ``limit`` of them; None where all have been read."""
         values = self._in_order()
         unread = np.flatnonzero(values < 0)
         if not len(unread):
             return None
         breaks = np.flatnonzero(np.diff(unread) > 1)
         last = int(unread[-1])
-        first = max(int(unread[breaks[-1] + 1 if len(breaks) else 0]), last - most + 1)
-        return Stretch(self._oldest + first, self._oldest + last)
+        first = max(int(unread[breaks[-1] + 1 if len(breaks) else 0]), last - limit + 1)
+        return Span(self._oldest + first, self._oldest + last)
 
-    def lay(self, stretch: Stretch, values: Floats) -> None:
-        """Keep what was read of ``stretch``: ``len(stretch)`` values, NaN for a gap, none of them negative.
+    def put(self, span: Span, values: Floats) -> None:
+        """Keep the values of ``span``: ``len(span)`` of them, NaN for a gap, none negative.
 
-        What float32 cannot hold (3.4e38) is a gap. Points outside the window are left out.
+        A value above 3.4e38, the most that float32 holds, is a gap. Points outside the window are ignored.
         """
-        if len(values) != len(stretch):
-            raise ValueError(f"{len(values)} values for {len(stretch)} points")
+        if len(values) != len(span):
+            raise ValueError(f"{len(values)} values for {len(span)} points")
         if self._newest is None:
-            raise ValueError("the window is nowhere yet")
-        first, last = max(stretch.first, self._oldest), min(stretch.last, self._newest)
+            raise ValueError("the window has not been set: call move_to first")
+        first, last = max(span.first, self._oldest), min(span.last, self._newest)
         if first > last:
             return
         with np.errstate(over="ignore", under="ignore"):
-            kept = values[first - stretch.first : last - stretch.first + 1].astype(np.float32)
+            kept = values[first - span.first : last - span.first + 1].astype(np.float32)
         kept[~np.isfinite(kept)] = np.nan
-        self._lay(first, kept)
+        self._write(first, kept)
         if last == self._newest:
-            self._settled = max(self._settled, last - self._gaps_at_the_end() - self.overlap)
+            self._final = max(self._final, last - self._gaps_at_the_end() - self.overlap)
 
-    def newest_part(self) -> Kept:
+    def newest_part(self) -> Values:
         """The values that end with the newest point, back to the first unread one; shape (n,), NaN is a gap."""
         values = self._in_order()
         unread = np.flatnonzero(values < 0)
         return values[unread[-1] + 1 :] if len(unread) else values
 
-    def known_part(self) -> Kept:
+    def known_part(self) -> Values:
         """The values from the oldest point that has been read to the newest; what is unread among them is a gap."""
         values = self._in_order()
         read = np.flatnonzero(~(values < 0))
@@ -124,11 +127,11 @@ class HistoryCache:
     def _oldest(self) -> int:
         return (self._newest or 0) - self.window + 1
 
-    def _in_order(self) -> Kept:
+    def _in_order(self) -> Values:
         """A copy, oldest first."""
         return np.roll(self._ring, -(self._oldest % self.window))
 
-    def _lay(self, first: int, values: NDArray[np.floating]) -> None:
+    def _write(self, first: int, values: NDArray[np.floating]) -> None:
         at = first % self.window
         head = min(len(values), self.window - at)
         self._ring[at : at + head] = values[:head]

@@ -11,9 +11,10 @@ import trio
 
 from kedastral.adapters.http_model import HttpForecaster, open_model_client
 from kedastral.adapters.in_process import InferenceOnly, InProcessForecaster
-from kedastral.adapters.prometheus.access import PrometheusAccess, open_prometheus_client
+from kedastral.adapters.prometheus.api import open_prometheus_client
 from kedastral.adapters.prometheus.limits import RequestLimits
-from kedastral.adapters.prometheus.source import PrometheusSource, RangeQuery
+from kedastral.adapters.prometheus.range_queries import RangeQuery
+from kedastral.adapters.prometheus.source import PrometheusSource
 from kedastral.clock import WallClock
 from kedastral.core.planning.calibration import warm_up
 from kedastral.core.planning.planner import Workload
@@ -27,7 +28,7 @@ from kedastral.core.snapshot import Mode
 from kedastral.errors import WorkloadError
 from kedastral.models import MODELS
 from kedastral.serving.metrics import Metrics, observe_seconds
-from kedastral.settings.declarations import HTTP_MODEL, DataSourceSettings, PrometheusLogin, WorkloadSettings
+from kedastral.settings.declarations import HTTP_MODEL, DataSourceSettings, WorkloadSettings
 from kedastral.workloads.tick import (
     ForecastLoop,
     GuardedTick,
@@ -57,7 +58,7 @@ class DataSourceConnection:
     def open(cls, settings: DataSourceSettings) -> "DataSourceConnection":
         """Open a connection. Raises ConfigError where the settings cannot be used."""
         limits = RequestLimits(settings.max_concurrent, settings.max_per_second)
-        return cls(settings, open_prometheus_client(prometheus_access(settings.url, settings.login)), limits)
+        return cls(settings, open_prometheus_client(settings.url, settings.login), limits)
 
 
 @attrs.define(eq=False)
@@ -312,22 +313,6 @@ class RunnerBuilder:
                 return warm_up(model, history, steps, window, lead_steps=lead_steps, made_at=made_at)
 
         return TrainedForecaster(InProcessForecaster(InferenceOnly(model), self.computing), learn, self.training)
-
-
-def prometheus_access(url: str, login: PrometheusLogin) -> PrometheusAccess:
-    """How to reach the Prometheus at ``url`` and log in."""
-    return PrometheusAccess(
-        url=url,
-        username=login.username,
-        password=login.password,
-        password_file=login.password_file,
-        token=login.token,
-        token_file=login.token_file,
-        headers=login.headers,
-        ca_file=login.ca_file,
-        cert_file=login.cert_file,
-        key_file=login.key_file,
-    )
 
 
 def _unchanged(connection: DataSourceConnection | None, settings: DataSourceSettings) -> DataSourceConnection | None:

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Prometheus in a few lines for the tests of its source: scripted answers, and the requests it was asked."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import trio
 
-from kedastral.adapters.prometheus.access import PrometheusAccess, open_prometheus_client
-from kedastral.adapters.prometheus.source import PrometheusSource, RangeQuery
+from kedastral.adapters.prometheus.api import open_prometheus_client
+from kedastral.adapters.prometheus.limits import RequestLimits, RequestSlot, TimeBudget
+from kedastral.adapters.prometheus.range_queries import RangeQuery
+from kedastral.adapters.prometheus.source import PrometheusSource
+from kedastral.settings.declarations import PrometheusLogin
 
 STEP = 60.0
 END = datetime(2023, 11, 14, 22, 20, tzinfo=UTC)
@@ -68,9 +72,10 @@ class Server:
         return [request.url.path.rpartition("/")[2] for request in self.requests]
 
 
-def client_of(server: Any, access: PrometheusAccess | None = None) -> httpx.AsyncClient:
-    access = access or PrometheusAccess("http://prom.example:9090")
-    return open_prometheus_client(access, transport=httpx.MockTransport(server))
+def client_of(
+    server: Any, url: str = "http://prom.example:9090", login: PrometheusLogin | None = None
+) -> httpx.AsyncClient:
+    return open_prometheus_client(url, login or PrometheusLogin(), transport=httpx.MockTransport(server))
 
 
 def source_of(
@@ -78,3 +83,15 @@ def source_of(
 ) -> PrometheusSource:
     asked = RangeQuery(query, window=points * STEP, step=STEP, stale_after=120.0)
     return PrometheusSource(client_of(server), asked, **more)
+
+
+async def ask_within(
+    limits: RequestLimits, request: Callable[[RequestSlot], Awaitable[None]], *, urgent: bool = True
+) -> None:
+    """Make ``request`` in a slot, and once more where it has to give way, as the API does."""
+    time = TimeBudget(math.inf)
+    async with limits.slot(time, urgent=urgent) as slot:
+        with slot.scope:
+            return await request(slot)
+    async with limits.slow_slot(time, urgent=urgent) as slot:
+        return await request(slot)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is asked again, what is an error at once, and what an error says."""
 
+import math
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,22 +10,22 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from kedastral.adapters.prometheus.access import PrometheusAccess
-from kedastral.adapters.prometheus.api import BODY_LIMIT, PrometheusApi, Question
+from kedastral.adapters.prometheus.api import BODY_LIMIT, PrometheusApi, QueryRequest
+from kedastral.adapters.prometheus.limits import TimeBudget
 from kedastral.errors import NotServedError, QueryError, SourceError
 from tests.adapters.answers import Reply, Server, client_of, error, failure, matrix, reply
 
-QUESTION = Question("query_range", {"query": "rate(x[1m])"})
+REQUEST = QueryRequest("query_range", {"query": "rate(x[1m])"})
 
 
-async def ask(server: Any, question: Question = QUESTION, access: PrometheusAccess | None = None) -> Any:
-    async with client_of(server, access) as client:
-        return await PrometheusApi(client).ask(question)
+async def ask(server: Any, request: QueryRequest = REQUEST) -> Any:
+    async with client_of(server) as client:
+        return await PrometheusApi(client).ask(request, TimeBudget(math.inf), urgent=True)
 
 
-async def raised_by(server: Any, question: Question = QUESTION, access: PrometheusAccess | None = None) -> SourceError:
+async def raised_by(server: Any, request: QueryRequest = REQUEST) -> SourceError:
     with pytest.raises(SourceError) as caught:
-        await ask(server, question, access)
+        await ask(server, request)
     assert "\n" not in str(caught.value)
     return caught.value
 
@@ -157,7 +158,7 @@ async def test_a_redirect_to_what_is_no_url_is_an_error_and_no_bug(autojump_cloc
 
 async def test_queries_are_cut_at_200_characters_and_kept_on_one_line() -> None:
     query = "sum(\n" + "x" * 5000 + ")"
-    caught = await raised_by(Server(error(400, f"cannot parse {query}")), Question("query", {"query": query}))
+    caught = await raised_by(Server(error(400, f"cannot parse {query}")), QueryRequest("query", {"query": query}))
     assert "x" * 190 in str(caught)
     assert "x" * 200 not in str(caught)
 
@@ -168,7 +169,7 @@ async def test_long_words_of_prometheus_are_cut() -> None:
 
 async def test_a_query_that_fits_no_url_is_refused_and_not_sent() -> None:
     server = Server(matrix())
-    caught = await raised_by(server, Question("query", {"query": "x" * 70_000}))
+    caught = await raised_by(server, QueryRequest("query", {"query": "x" * 70_000}))
     assert caught.reason == "refused"
     assert "a query of 70000 characters" in str(caught)
     assert server.requests == []

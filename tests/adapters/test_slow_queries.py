@@ -12,12 +12,12 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from kedastral.adapters.prometheus.limits import TRIAL, RequestLimits, Turn
+from kedastral.adapters.prometheus.limits import TRIAL, RequestLimits, RequestSlot
 from kedastral.adapters.prometheus.source import TIMEOUT
 from kedastral.errors import SourceError
 from kedastral.workloads.fleet import spread
 from kedastral.workloads.ticker import run_ticker
-from tests.adapters.answers import END, counting, source_of
+from tests.adapters.answers import END, ask_within, counting, source_of
 
 INTERVAL = 30.0
 STALE_AFTER = 120.0
@@ -52,8 +52,8 @@ class Site:
         return max(gaps)
 
     async def _tick(self, number: int) -> None:
-        async def request(turn: Turn) -> None:
-            await turn()
+        async def request(slot: RequestSlot) -> None:
+            await slot.wait_for_turn()
             self.asked += 1
             self.at_once += 1
             self.most = max(self.most, self.at_once)
@@ -66,7 +66,7 @@ class Site:
                 raise SourceError("no answer", reason="timeout")
 
         try:
-            await self.limits.ask(request, hurried=True)
+            await ask_within(self.limits, request)
         except SourceError:
             return
         self.answered[number].append(trio.current_time())
@@ -129,11 +129,11 @@ class Crowd:
 
     def __init__(self, limits: RequestLimits) -> None:
         self.limits = limits
-        self.now = self.gave_way = 0
+        self.asking = self.now = self.gave_way = 0
 
     async def ask(self) -> None:
-        async def request(turn: Turn) -> None:
-            await turn()
+        async def request(slot: RequestSlot) -> None:
+            await slot.wait_for_turn()
             self.now += 1
             try:
                 await trio.sleep(NEVER)
@@ -143,7 +143,11 @@ class Crowd:
             finally:
                 self.now -= 1
 
-        await self.limits.ask(request, hurried=True)
+        self.asking += 1
+        try:
+            await ask_within(self.limits, request)
+        finally:
+            self.asking -= 1
 
 
 async def test_a_quarter_of_the_places_is_for_those_that_gave_way_as_long_as_there_are_any(
@@ -156,7 +160,9 @@ async def test_a_quarter_of_the_places_is_for_those_that_gave_way_as_long_as_the
             for _ in range(20):
                 bad.start_soon(slow.ask)
             await trio.sleep(4.5 * TRIAL)
-            assert (slow.gave_way, slow.now, limits.waiting) == (14, 8, 12), "the last six have nobody behind them"
+            assert (slow.gave_way, slow.now, slow.asking - slow.now) == (14, 8, 12), (
+                "the last six have nobody behind them"
+            )
             for _ in range(20):
                 nursery.start_soon(others.ask)
             await trio.sleep(TRIAL / 2)
@@ -165,7 +171,7 @@ async def test_a_quarter_of_the_places_is_for_those_that_gave_way_as_long_as_the
         await trio.sleep(TRIAL / 4)
         assert others.now == 8
         nursery.cancel_scope.cancel()
-    assert limits.waiting == 0
+    assert (slow.asking, others.asking) == (0, 0)
 
 
 async def test_nobody_gives_way_while_nobody_waits(autojump_clock: MockClock) -> None:

@@ -4,6 +4,7 @@
 import base64
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -12,7 +13,7 @@ import attrs
 import httpx
 import pytest
 
-from kedastral.adapters.prometheus.access import open_prometheus_client
+from kedastral.adapters.prometheus.api import open_prometheus_client
 from kedastral.settings.declarations import BacktestSettings
 from kedastral.settings.schema import settings_of
 from kedastral.workloads import runner as members
@@ -51,9 +52,7 @@ def no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def prometheus(monkeypatch: pytest.MonkeyPatch) -> Prometheus:
     served = Prometheus()
     transport = httpx.MockTransport(served.answer)
-    monkeypatch.setattr(
-        members, "open_prometheus_client", lambda access: open_prometheus_client(access, transport=transport)
-    )
+    monkeypatch.setattr(members, "open_prometheus_client", partial(open_prometheus_client, transport=transport))
     return served
 
 
@@ -257,7 +256,7 @@ def partly_refusing(monkeypatch: pytest.MonkeyPatch, prometheus: Prometheus) -> 
     monkeypatch.setattr(
         members,
         "open_prometheus_client",
-        lambda access: open_prometheus_client(access, transport=httpx.MockTransport(refuse_some)),
+        partial(open_prometheus_client, transport=httpx.MockTransport(refuse_some)),
     )
 
 

@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kedastral.adapters.prometheus.access import PrometheusAccess, open_prometheus_client
-from kedastral.adapters.prometheus.range_queries import PrometheusHistory
-from kedastral.adapters.prometheus.source import RangeQuery
+from kedastral.adapters.prometheus.api import open_prometheus_client
+from kedastral.adapters.prometheus.range_queries import PrometheusHistory, RangeQuery
 from tests.backtest.loads import SHORT, call, wave
 from tests.integration.conftest import PrometheusServer, require_program
 
@@ -55,7 +54,7 @@ def server(tmp_path: Path, end: datetime) -> Iterator[PrometheusServer]:
 
 async def test_history_is_read_in_chunks_and_summed(server: PrometheusServer, end: datetime) -> None:
     asked = RangeQuery(QUERY, DAYS * 86400.0, float(STEP), float(STEP))
-    async with open_prometheus_client(PrometheusAccess(server.url)) as client:
+    async with open_prometheus_client(server.url) as client:
         series = await PrometheusHistory(client, asked, points_per_request=100).read(end + timedelta(seconds=30))
     assert len(series) == DAYS * 86400 // STEP
     assert series.values.tolist() == pytest.approx(wave(len(series), STEP))

@@ -12,9 +12,10 @@ import attrs
 import numpy as np
 import pytest
 
-from kedastral.adapters.prometheus.access import PrometheusAccess, open_prometheus_client
+from kedastral.adapters.prometheus.api import open_prometheus_client
 from kedastral.adapters.prometheus.limits import RequestLimits
-from kedastral.adapters.prometheus.source import PrometheusSource, RangeQuery
+from kedastral.adapters.prometheus.range_queries import RangeQuery
+from kedastral.adapters.prometheus.source import PrometheusSource
 from tests.integration.conftest import PrometheusServer, wait_until
 from tests.process.running import ANY_PORT, ProcessInput, fetch, wait_for
 
@@ -93,7 +94,7 @@ async def test_a_steady_tick_costs_the_new_points_and_the_overlap_and_a_backfill
     url = prometheus_server.url
     meter = PointMeter.calibrated(url)
     now, before = datetime.now(UTC), meter_at(url, CALIBRATION)
-    async with open_prometheus_client(PrometheusAccess(url)) as client:
+    async with open_prometheus_client(url) as client:
         source = PrometheusSource(client, RangeQuery(QUERY, WINDOW, 1.0, 60.0), limits=RequestLimits(8, 50))
 
         async def cost(*ticks: float, requests: int) -> tuple[int, float]:

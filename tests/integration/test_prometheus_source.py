@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import attrs
 import h11
@@ -18,12 +19,15 @@ import pytest
 import trio
 import trustme
 
-from kedastral.adapters.prometheus.access import PrometheusAccess, open_prometheus_client
-from kedastral.adapters.prometheus.api import PrometheusApi, Question
-from kedastral.adapters.prometheus.source import PrometheusSource, RangeQuery
+from kedastral.adapters.prometheus.api import PrometheusApi, QueryRequest, open_prometheus_client
+from kedastral.adapters.prometheus.limits import TimeBudget
+from kedastral.adapters.prometheus.range_queries import RangeQuery
+from kedastral.adapters.prometheus.source import PrometheusSource
 from kedastral.core.series import Series
 from kedastral.errors import SourceError
 from kedastral.secrets import Secret
+from kedastral.settings.declarations import PrometheusLogin
+from kedastral.settings.types import Name
 from tests.integration.conftest import PrometheusServer, free_port
 
 pytestmark = pytest.mark.integration
@@ -39,7 +43,7 @@ def times_of(series: Series) -> list[float]:
 
 async def read(url: str, query: str, *, window: float = 10.0, now: datetime | None = None) -> Series:
     asked = RangeQuery(query, window, step=1.0, stale_after=60.0)
-    async with open_prometheus_client(PrometheusAccess(url)) as client:
+    async with open_prometheus_client(url) as client:
         return await PrometheusSource(client, asked).history(now or datetime.now(UTC))
 
 
@@ -82,10 +86,10 @@ async def test_a_window_above_what_one_request_gives_is_whole(prometheus_server:
 
 
 async def test_prometheus_itself_refuses_that_window_in_one_request(prometheus_server: PrometheusServer) -> None:
-    question = Question("query_range", {"query": "time()", "start": "0", "end": "11001", "step": "1"})
-    async with open_prometheus_client(PrometheusAccess(prometheus_server.url)) as client:
+    request = QueryRequest("query_range", {"query": "time()", "start": "0", "end": "11001", "step": "1"})
+    async with open_prometheus_client(prometheus_server.url) as client:
         with pytest.raises(SourceError, match="exceeded maximum resolution of 11,000 points per timeseries"):
-            await PrometheusApi(client).ask(question)
+            await PrometheusApi(client).ask(request, TimeBudget(10.0), urgent=True)
 
 
 @pytest.mark.parametrize("query", ["scalar(vector(5))", "5"])
@@ -120,10 +124,11 @@ async def test_a_long_query_is_served(prometheus_server: PrometheusServer) -> No
 
 
 async def test_instant_answers_have_the_shape_that_the_fallback_reads(prometheus_server: PrometheusServer) -> None:
-    async with open_prometheus_client(PrometheusAccess(prometheus_server.url)) as client:
+    async with open_prometheus_client(prometheus_server.url) as client:
         api = PrometheusApi(client)
         for query, kind in (("vector(5)", "vector"), ("5", "scalar"), ("up[5s]", "matrix"), ('"x"', "string")):
-            assert (await api.ask(Question("query", {"query": query, "time": "1700000000"}))).result_type == kind
+            request = QueryRequest("query", {"query": query, "time": "1700000000"})
+            assert (await api.ask(request, TimeBudget(10.0), urgent=True)).result_type == kind
 
 
 async def test_an_outage_is_an_error_and_the_history_is_there_again_after_it(
@@ -205,8 +210,8 @@ async def answer_one(seen: list[str | None], stream: trio.SSLStream[trio.SocketS
     await stream.aclose()
 
 
-async def read_with(access: PrometheusAccess) -> Series:
-    async with open_prometheus_client(access) as client:
+async def read_with(url: str, **login: Any) -> Series:
+    async with open_prometheus_client(url, PrometheusLogin(**login)) as client:
         source = PrometheusSource(client, RangeQuery("up", window=600.0, step=60.0, stale_after=120.0))
         return await source.history(datetime.now(UTC))
 
@@ -219,14 +224,14 @@ def ca_file(fallback_forecast: StandIn, tmp_path: Path) -> Path:
 
 
 async def test_the_right_password_over_tls_is_let_in(fallback_forecast: StandIn, ca_file: Path) -> None:
-    series = await read_with(PrometheusAccess(fallback_forecast.url, "me", Secret("right"), ca_file=ca_file))
+    series = await read_with(fallback_forecast.url, username="me", password=Secret("right"), ca_file=ca_file)
     assert series.values[-1] == 1
     assert fallback_forecast.seen == [None]
 
 
 async def test_a_wrong_password_is_refused_without_showing_it(fallback_forecast: StandIn, ca_file: Path) -> None:
     with pytest.raises(SourceError, match="HTTP 401: the credentials were not accepted") as caught:
-        await read_with(PrometheusAccess(fallback_forecast.url, "me", Secret("hush"), ca_file=ca_file))
+        await read_with(fallback_forecast.url, username="me", password=Secret("hush"), ca_file=ca_file)
     assert caught.value.reason == "refused"
     assert "hush" not in str(caught.value)
     assert len(fallback_forecast.seen) == 1
@@ -237,8 +242,8 @@ async def test_a_password_file_that_was_rotated_is_read_again(
 ) -> None:
     file = tmp_path / "password"
     file.write_text("wrong\n")
-    access = PrometheusAccess(fallback_forecast.url, "me", password_file=file, ca_file=ca_file)
-    async with open_prometheus_client(access) as client:
+    login = PrometheusLogin(username=Name("me"), password_file=file, ca_file=ca_file)
+    async with open_prometheus_client(fallback_forecast.url, login) as client:
         source = PrometheusSource(client, RangeQuery("up", window=600.0, step=60.0, stale_after=120.0))
         with pytest.raises(SourceError, match="HTTP 401"):
             await source.history(datetime.now(UTC))
@@ -248,7 +253,7 @@ async def test_a_password_file_that_was_rotated_is_read_again(
 
 async def test_a_server_whose_authority_is_not_trusted_is_not_talked_to(fallback_forecast: StandIn) -> None:
     with pytest.raises(SourceError, match="its certificate is refused: ") as caught:
-        await read_with(PrometheusAccess(fallback_forecast.url, "me", Secret("right")))
+        await read_with(fallback_forecast.url, username="me", password=Secret("right"))
     assert caught.value.reason == "unreachable"
     assert fallback_forecast.seen == []
 
@@ -258,10 +263,8 @@ async def test_our_own_certificate_is_shown(fallback_forecast: StandIn, ca_file:
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     ours.cert_chain_pems[0].write_to_path(str(cert))
     ours.private_key_pem.write_to_path(str(key))
-    access = PrometheusAccess(
-        fallback_forecast.url, "me", Secret("right"), ca_file=ca_file, cert_file=cert, key_file=key
-    )
-    await read_with(access)
+    files = {"ca_file": ca_file, "cert_file": cert, "key_file": key}
+    await read_with(fallback_forecast.url, username="me", password=Secret("right"), **files)
     assert fallback_forecast.seen == ["kedastral@example.org"]
 
 

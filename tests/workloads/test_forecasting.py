@@ -5,20 +5,21 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, nullcontext
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import attrs
 import httpx
 import pytest
 
-from kedastral.adapters.prometheus.access import PrometheusAccess, open_prometheus_client
+from kedastral.adapters.prometheus.api import open_prometheus_client
 from kedastral.clock import SystemClock
 from kedastral.compose import Common, make_forecasting
 from kedastral.core.series import Series
 from kedastral.core.trigger import ObjectRef
 from kedastral.errors import ConfigError
 from kedastral.serving.scaler import Scaler
-from kedastral.settings.declarations import ConfiguredFleet, ScaledObjectSettings, WorkloadSettings
+from kedastral.settings.declarations import ConfiguredFleet, PrometheusLogin, ScaledObjectSettings, WorkloadSettings
 from kedastral.workloads import runner, scaledobject_workloads
 from kedastral.workloads.fleet import Changes
 from kedastral.workloads.reload import Forecasting
@@ -114,8 +115,8 @@ async def test_what_cannot_be_put_into_effect_leaves_all_as_it_was(rig: Rig, mon
 async def test_a_data_source_that_nobody_uses_is_closed_once_it_is_configured_otherwise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, works: bool
 ) -> None:
-    def open_one(access: PrometheusAccess) -> httpx.AsyncClient:
-        clients.append(open_prometheus_client(access))
+    def open_one(url: str, login: PrometheusLogin) -> httpx.AsyncClient:
+        clients.append(open_prometheus_client(url, login))
         return clients[-1]
 
     clients: list[httpx.AsyncClient] = []
@@ -146,9 +147,7 @@ async def test_a_refused_query_is_known_of_its_workload_to_the_metrics_and_to_ke
         return httpx.Response(400, json={"status": "error", "errorType": "bad_data", "error": "parse error"})
 
     transport = httpx.MockTransport(refuse)
-    monkeypatch.setattr(
-        runner, "open_prometheus_client", lambda access: open_prometheus_client(access, transport=transport)
-    )
+    monkeypatch.setattr(runner, "open_prometheus_client", partial(open_prometheus_client, transport=transport))
     configured = load_fleet(write(tmp_path, source(), policy("a", query="'bad('")))
     async with AsyncExitStack() as stack:
         common = Common(SystemClock(), stack)

@@ -13,7 +13,7 @@ import trio
 from trio.testing import MockClock
 
 from kedastral.adapters.http_model import HttpForecaster
-from kedastral.adapters.prometheus.access import PrometheusAccess, open_prometheus_client
+from kedastral.adapters.prometheus.api import open_prometheus_client
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.errors import ConfigError, SourceError
 from kedastral.serving.metrics import Metrics
@@ -23,6 +23,7 @@ from kedastral.settings.declarations import (
     ForecastSettings,
     ModelName,
     PlanSettings,
+    PrometheusLogin,
     ServiceLevel,
     ServingSettings,
     StaleSettings,
@@ -252,8 +253,8 @@ class Servers:
         times = [float(request.url.params["end"]) - 60 * back for back in range(30)]
         return matrix([(at, "7") for at in times])(request)
 
-    def open(self, access: PrometheusAccess) -> httpx.AsyncClient:
-        client = open_prometheus_client(access, transport=httpx.MockTransport(self))
+    def open(self, url: str, login: PrometheusLogin) -> httpx.AsyncClient:
+        client = open_prometheus_client(url, login, transport=httpx.MockTransport(self))
         self.clients.append(client)
         return client
 

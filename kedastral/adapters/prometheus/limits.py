@@ -1,73 +1,144 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`RequestSlots`: so many requests at a time, first come first served; one that is unusually slow gives way to who
-waits."""
+"""Limits on the requests to one data source: slots, requests per second, and the time budget of one reading."""
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
-from functools import partial
-from typing import TypeVar
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 import attrs
 import trio
 
 TRIAL = 1.0
-"""Seconds that any request may take before it has to give way."""
+"""Seconds that any request may take before it may have to give way."""
 UNUSUAL = 4.0
-"""And this many times what answers take usually: where the whole server is slow, nobody has to give way."""
+"""A request gives way after this many times the usual time: where the whole server is slow, none has to."""
 NEWEST_COUNTS = 0.1
-"""Share of the newest answer in what is usual."""
+"""Weight of the newest answer in the usual time, an exponential mean."""
+URGENT_IN_A_ROW = 7
+"""Urgent requests that may overtake a waiting one that is not urgent, so that it does not wait for ever."""
 
-T = TypeVar("T")
+
+class NoSlotError(Exception):
+    """No slot became free within the patience of a `TimeBudget`."""
 
 
 @attrs.define(eq=False)
-class PendingRequest:
-    """One request that holds a place: how long it has been asking, waiting for its turns not counted."""
+class TimeBudget:
+    """The time that one reading may take: ``total`` seconds for its requests, ``patience`` seconds for its slots.
 
-    take_turn: Callable[[], Awaitable[None]]
-    on_change: Callable[[], None]
+    Sending, the pauses between retries and reading the answer count as the request. Waiting for the turn of a request
+    counts as neither. Not to be nested.
+    """
+
+    total: float
+    patience: float = math.inf
+    left: float = attrs.field(init=False)
+    """Seconds of ``total`` that have not been spent."""
+
+    @left.default
+    def _all_of_it(self) -> float:
+        return self.total
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Spend what is ``left``; raises trio.TooSlowError when nothing is."""
+        with trio.fail_after(self.left) as scope:
+            try:
+                yield
+            finally:
+                self.left = max(scope.deadline - trio.current_time(), 0.0)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Spend ``patience``; raises NoSlotError when it is over."""
+        with trio.move_on_after(self.patience) as scope:
+            try:
+                yield
+            finally:
+                self.patience = max(scope.deadline - trio.current_time(), 0.0)
+        if scope.cancelled_caught:
+            raise NoSlotError
+
+
+@attrs.define(eq=False)
+class _Pace:
+    """Lets one request through every ``interval`` seconds: urgent ones first, else in the order they came."""
+
+    interval: float
+    _next_at: float = -math.inf
+    _taken: bool = False
+    _urgent: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
+    _others: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
+    _overtaken: int = 0
+
+    async def wait(self, *, urgent: bool) -> None:
+        if self._taken:
+            await (self._urgent if urgent else self._others).park()  # woken by `_pass_on` as the next one
+        self._taken = True
+        try:
+            await trio.sleep_until(max(self._next_at, trio.current_time()))
+            self._next_at = trio.current_time() + self.interval
+        finally:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        if not self._others:
+            self._overtaken = 0
+        if self._urgent and self._overtaken < URGENT_IN_A_ROW:
+            self._overtaken += bool(self._others)
+            self._urgent.unpark()
+        elif self._others:
+            self._overtaken = 0
+            self._others.unpark()
+        else:
+            self._taken = False
+
+
+@attrs.define(eq=False)
+class RequestSlot:
+    """The right to have one request under way; each attempt to send it needs a turn (`wait_for_turn`).
+
+    ``scope`` is cancelled when the request has to give way. To be run in by whoever has it from `RequestLimits.slot`.
+    """
+
+    _group: "_SlotGroup"
+    _pace: _Pace
+    _urgent: bool
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
-    since: float | None = attrs.field(default=None, init=False)
-    """When the attempt that is under way was sent."""
-    _before: float = attrs.field(default=0.0, init=False)
+    sent_at: float | None = attrs.field(default=None, init=False)
+    """When the attempt that is under way was sent; None while it waits for its turn."""
+    _spent: float = attrs.field(default=0.0, init=False)
 
     @property
     def seconds(self) -> float:
-        """How long all attempts have taken so far."""
-        return self._before + (0.0 if self.since is None else trio.current_time() - self.since)
+        """How long all attempts have taken so far, the waiting for turns not counted."""
+        return self._spent + (0.0 if self.sent_at is None else trio.current_time() - self.sent_at)
 
-    async def turn(self) -> None:
+    async def wait_for_turn(self) -> None:
         """Wait until one more request may be sent."""
-        self._before, self.since = self.seconds, None
-        self.on_change()
-        await self.take_turn()
-        self.since = trio.current_time()
-        self.on_change()
+        self._spent, self.sent_at = self.seconds, None
+        self._group.set_deadlines()
+        await self._pace.wait(urgent=self._urgent)
+        self.sent_at = trio.current_time()
+        self._group.set_deadlines()
 
 
 @attrs.define(eq=False)
-class RequestSlots:
-    """``total`` places. Those `on_trial` lose theirs while others wait, once they take unusually long."""
+class _SlotGroup:
+    """``total`` slots, first come first served. Requests on trial give way to those waiting when unusually slow."""
 
     total: float
     _free: trio.CapacityLimiter = attrs.field(init=False)
     _waiting: int = attrs.field(default=0, init=False)
-    _on_trial: set[PendingRequest] = attrs.field(factory=set, init=False)
+    _on_trial: set[RequestSlot] = attrs.field(factory=set, init=False)
     _usual: float = attrs.field(default=0.0, init=False)
 
     @_free.default
     def _all_free(self) -> trio.CapacityLimiter:
         return trio.CapacityLimiter(self.total)
 
-    @property
-    def waiting(self) -> int:
-        """How many wait for a place."""
-        return self._waiting
-
     @asynccontextmanager
     async def one(self) -> AsyncIterator[None]:
-        """One of the places; waits for it."""
         try:
             self._free.acquire_nowait()
         except trio.WouldBlock:
@@ -78,48 +149,40 @@ class RequestSlots:
             self._free.release()
 
     @contextmanager
-    def on_trial(self, asking: PendingRequest) -> Iterator[None]:
-        """Cancel the scope of ``asking`` where it has to give way in here."""
-        self._on_trial.add(asking)
+    def trial(self, slot: RequestSlot) -> Iterator[None]:
+        """Cancel the scope of ``slot`` if its request has to give way in here."""
+        self._on_trial.add(slot)
         try:
             yield
         finally:
-            self._on_trial.discard(asking)
+            self._on_trial.discard(slot)
 
-    async def note(self, asking: PendingRequest, answer: Awaitable[T]) -> T:
-        """The ``answer`` to ``asking``, which belongs to what is usual here."""
-        answered = await answer
-        self._usual += (asking.seconds - self._usual) * (NEWEST_COUNTS if self._usual else 1.0)
-        self.look_again()
-        return answered
+    def note_answer(self, slot: RequestSlot) -> None:
+        """The request of ``slot`` was answered: its time counts in what is usual."""
+        self._usual += (slot.seconds - self._usual) * (NEWEST_COUNTS if self._usual else 1.0)
+        self.set_deadlines()
 
-    def look_again(self) -> None:
-        """Say anew until when each of those on trial may ask: for ever while nobody waits."""
-        most = max(TRIAL, UNUSUAL * self._usual) if self._waiting else math.inf
-        for asking in self._on_trial:
-            asking.scope.deadline = math.inf if asking.since is None else asking.since + most
+    def set_deadlines(self) -> None:
+        """Set anew until when each request on trial may take: without end while nobody waits."""
+        longest = max(TRIAL, UNUSUAL * self._usual) if self._waiting else math.inf
+        for slot in self._on_trial:
+            slot.scope.deadline = math.inf if slot.sent_at is None else slot.sent_at + longest
 
     def resize(self, total: float) -> None:
-        """Have ``total`` places from now on; whoever has one keeps it."""
+        """Have ``total`` slots from now on; slots in use are kept."""
         self._free.total_tokens = total
 
     async def _wait(self) -> None:
         self._waiting += 1
-        self.look_again()
+        self.set_deadlines()
         try:
             await self._free.acquire()
         finally:
             self._waiting -= 1
-            self.look_again()
+            self.set_deadlines()
 
 
-# --- `RequestLimits`: how hard one data source may be asked, by all who read from it together.
-
-HURRIED_IN_A_ROW = 7
-"""Requests in a hurry that may overtake one that is not, so that however many there are, nobody waits for ever."""
-
-
-def _require_places(_instance: object, attribute: "attrs.Attribute[float]", value: float) -> None:
+def _require_slots(_instance: object, attribute: "attrs.Attribute[float]", value: float) -> None:
     if not value >= 1 or (value != math.inf and value != int(value)):
         raise ValueError(f"{attribute.name} must be a whole number of at least 1, got {value!r}")
 
@@ -130,144 +193,73 @@ def _require_above_zero(_instance: object, attribute: "attrs.Attribute[float]", 
 
 
 @attrs.define(eq=False)
-class _Pace:
-    """Lets one task through every ``apart`` seconds: those in a hurry first, else in the order they came."""
-
-    apart: float
-    _next_at: float = -math.inf
-    _taken: bool = False
-    _hurried: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
-    _patient: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
-    _overtaken: int = 0
-
-    @property
-    def waiting(self) -> int:
-        return len(self._hurried) + len(self._patient) + self._taken
-
-    async def keep(self, *, hurried: bool) -> None:
-        if self._taken:
-            await (self._hurried if hurried else self._patient).park()  # woken as the one whose turn it is
-        self._taken = True
-        try:
-            await trio.sleep_until(max(self._next_at, trio.current_time()))
-            self._next_at = trio.current_time() + self.apart
-        finally:
-            self._hand_on()
-
-    def _hand_on(self) -> None:
-        if not self._patient:
-            self._overtaken = 0
-        if self._hurried and self._overtaken < HURRIED_IN_A_ROW:
-            self._overtaken += bool(self._patient)
-            self._hurried.unpark()
-        elif self._patient:
-            self._overtaken = 0
-            self._patient.unpark()
-        else:
-            self._taken = False
-
-
-Turn = Callable[[], Awaitable[None]]
-"""Waits until one more request may be sent."""
-
-
-@attrs.define(eq=False)
 class RequestLimits:
-    """At most ``max_concurrent`` requests at once, and one each ``1 / max_per_second`` seconds; never in bursts.
+    """At most ``max_concurrent`` requests at once, and one every ``1 / max_per_second`` seconds, without bursts.
 
-    One object for each data source, shared by all sources that read from it. The small requests of steady ticks are in
-    a hurry; those of a backfill have half of the places at most, and are overtaken (`HURRIED_IN_A_ROW`). Otherwise
-    first come, first served. Either limit may be infinite.
+    One object for each data source, shared by all sources that read from it; either limit may be infinite. The small
+    requests of steady ticks are urgent. Those of a backfill are not: they get half of the slots at most, and up to
+    `URGENT_IN_A_ROW` urgent ones overtake each. Otherwise first come, first served.
 
-    Who takes unusually long while others wait gives way, and queues for a quarter of the places, which are kept for
-    such as long as there are any: they are all asked in their turn, and however many there are, they keep nobody else
-    waiting.
+    A request that takes unusually long while others wait has to give way: it is cancelled (`RequestSlot.scope`) and
+    made once more in a `slow_slot`. A quarter of the slots is kept for such requests as long as there are any. So each
+    of them gets its turn, and however many there are, the others do not wait for them.
     """
 
-    max_concurrent: float = attrs.field(default=math.inf, validator=_require_places)
+    max_concurrent: float = attrs.field(default=math.inf, validator=_require_slots)
     max_per_second: float = attrs.field(default=math.inf, validator=_require_above_zero)
-    _all: RequestSlots = attrs.field(init=False, repr=False)
-    _open: RequestSlots = attrs.field(init=False, repr=False)
-    _patient: RequestSlots = attrs.field(init=False, repr=False)
-    _apart: RequestSlots = attrs.field(init=False, repr=False)
-    _gave_way: int = attrs.field(default=0, init=False, repr=False)
+    _all: _SlotGroup = attrs.field(init=False, repr=False)
+    _usual: _SlotGroup = attrs.field(init=False, repr=False)
+    _backfill: _SlotGroup = attrs.field(init=False, repr=False)
+    _slow: _SlotGroup = attrs.field(init=False, repr=False)
+    _slow_requests: int = attrs.field(default=0, init=False, repr=False)
     _pace: _Pace = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         total = self.max_concurrent
-        self._all, self._open = RequestSlots(total), RequestSlots(total)
-        self._patient, self._apart = RequestSlots(_share(total, 2)), RequestSlots(_share(total, 4))
+        self._all, self._usual = _SlotGroup(total), _SlotGroup(total)
+        self._backfill, self._slow = _SlotGroup(_share(total, 2)), _SlotGroup(_share(total, 4))
         self._pace = _Pace(1 / self.max_per_second)
 
-    @property
-    def waiting(self) -> int:
-        """How many wait for a place or for their turn."""
-        return sum(one.waiting for one in (self._all, self._open, self._patient, self._apart, self._pace))
+    @asynccontextmanager
+    async def slot(self, time: TimeBudget, *, urgent: bool) -> AsyncIterator[RequestSlot]:
+        """A slot for one request, which is to be made ``with slot.scope``; then, if it had to give way, `slow_slot`.
 
-    async def ask(
-        self, request: Callable[[Turn], Awaitable[T]], waiting: "TimeBudget | None" = None, *, hurried: bool
-    ) -> T:
-        """What ``request`` gives, once there is a place for it; it has to wait for its turn before each attempt.
-
-        Where it has to give way it is cancelled, and made once more. Raises what it raises, and trio.TooSlowError when
-        the seconds of ``waiting`` are over before there is a place.
+        Raises NoSlotError when the patience of ``time`` is over first.
         """
-        waiting = waiting or TimeBudget(math.inf)
-        places = self._open if hurried else self._patient
-        asking = PendingRequest(partial(self._pace.keep, hurried=hurried), places.look_again)
-        with waiting.running():
-            async with nullcontext() if hurried else self._patient.one(), self._open.one(), self._all.one():
-                with waiting.stopped(), places.on_trial(asking), asking.scope:
-                    return await places.note(asking, request(asking.turn))
-        with waiting.running():
-            async with self._place_apart():
-                with waiting.stopped():
-                    again = attrs.evolve(asking)
-                    return await places.note(again, request(again.turn))
+        group = self._usual if urgent else self._backfill
+        slot = RequestSlot(group, self._pace, urgent)
+        async with AsyncExitStack() as held:
+            with time.waiting():
+                if not urgent:
+                    await held.enter_async_context(self._backfill.one())
+                await held.enter_async_context(self._usual.one())
+                await held.enter_async_context(self._all.one())
+            with group.trial(slot):
+                yield slot
+            if not slot.scope.cancelled_caught:
+                group.note_answer(slot)
 
     @asynccontextmanager
-    async def _place_apart(self) -> AsyncIterator[None]:
-        """One of the places that nobody else may have while this waits or asks."""
-        self._gave_way += 1
-        self._open.resize(max(1, self.max_concurrent - self._apart.total))
-        only_one = self.max_concurrent == 1  # which cannot be kept: then all queue for it, one of these at a time
+    async def slow_slot(self, time: TimeBudget, *, urgent: bool) -> AsyncIterator[RequestSlot]:
+        """A slot for a request that had to give way, and need not again. Raises NoSlotError as `slot`."""
+        self._slow_requests += 1
+        self._usual.resize(max(1, self.max_concurrent - self._slow.total))
         try:
-            async with self._apart.one(), self._open.one() if only_one else nullcontext(), self._all.one():
-                yield
+            async with AsyncExitStack() as held:
+                with time.waiting():
+                    await held.enter_async_context(self._slow.one())
+                    if self.max_concurrent == 1:  # it cannot be kept: all queue for it, slow ones one at a time
+                        await held.enter_async_context(self._usual.one())
+                    await held.enter_async_context(self._all.one())
+                group = self._usual if urgent else self._backfill
+                slot = RequestSlot(group, self._pace, urgent)
+                yield slot
+                group.note_answer(slot)
         finally:
-            self._gave_way -= 1
-            if not self._gave_way:
-                self._open.resize(self.max_concurrent)
+            self._slow_requests -= 1
+            if not self._slow_requests:
+                self._usual.resize(self.max_concurrent)
 
 
-def _share(places: float, part: int) -> float:
-    return places if math.isinf(places) else max(1, places // part)
-
-
-@attrs.define(eq=False)
-class TimeBudget:
-    """Seconds that may be spent on something, ``left`` of them; they can be stopped while something else counts."""
-
-    left: float
-    _scope: trio.CancelScope | None = attrs.field(default=None, init=False)
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Spend them; raises trio.TooSlowError when none is left. Not to be nested."""
-        with trio.fail_after(self.left) as self._scope:
-            try:
-                yield
-            finally:
-                self.left = max(self._scope.deadline - trio.current_time(), 0.0)
-
-    @contextmanager
-    def stopped(self) -> Iterator[None]:
-        """Spend none meanwhile, inside of `running`."""
-        if self._scope is None:
-            raise RuntimeError("what does not run cannot be stopped")
-        left = self._scope.deadline - trio.current_time()
-        self._scope.deadline = math.inf
-        try:
-            yield
-        finally:
-            self._scope.deadline = trio.current_time() + left
+def _share(total: float, part: int) -> float:
+    return total if math.isinf(total) else max(1, total // part)

@@ -18,7 +18,8 @@ from trio.testing import MockClock
 
 from kedastral.adapters.prometheus import api as prometheus_api
 from kedastral.adapters.prometheus import range_queries as prometheus_range
-from kedastral.adapters.prometheus.source import RANGE_AGAIN_AFTER, RangeQuery
+from kedastral.adapters.prometheus.range_queries import RangeQuery
+from kedastral.adapters.prometheus.source import RANGE_AGAIN_AFTER
 from kedastral.errors import SourceError
 from tests.adapters.answers import END, STEP, Reply, Server, counting, error, matrix, reply, source_of, success
 
@@ -375,4 +376,4 @@ async def test_ever_new_remarks_fill_neither_log_nor_memory(caplog: pytest.LogCa
     for _ in range(30):
         await source.history(END)
     assert len(caplog.records) == 300
-    assert len(source._notices._seen) == 100
+    assert len(source._api._warnings._seen) == 100

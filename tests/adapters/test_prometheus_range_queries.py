@@ -13,13 +13,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from kedastral.adapters.prometheus.limits import RequestLimits, Turn
+from kedastral.adapters.prometheus.limits import RequestLimits, RequestSlot
 from kedastral.adapters.prometheus.range_queries import BACKFILL_PATIENCE, SMALL, RangeQuery
 from kedastral.adapters.prometheus.source import PrometheusSource
 from kedastral.core.series import Series
 from kedastral.errors import SourceError
 from kedastral.models.auto.model import AutoModel
-from tests.adapters.answers import END, STEP, Server, client_of, counting, failure, matrix, reply, source_of, success
+from tests.adapters.answers import (
+    END,
+    STEP,
+    Server,
+    ask_within,
+    client_of,
+    counting,
+    failure,
+    matrix,
+    reply,
+    source_of,
+    success,
+)
 
 T = int(END.timestamp())
 OVERLAP = 3
@@ -264,11 +276,11 @@ async def test_waiting_for_the_turn_of_a_retry_does_not_count_either(autojump_cl
     assert trio.current_time() - began == pytest.approx(20)
 
 
-async def hold(limits: RequestLimits, seconds: float, hurried: bool = True) -> None:
-    async def request(_turn: Turn) -> None:
+async def hold(limits: RequestLimits, seconds: float, urgent: bool = True) -> None:
+    async def request(_slot: RequestSlot) -> None:
         await trio.sleep(seconds)
 
-    await limits.ask(request, hurried=hurried)
+    await ask_within(limits, request, urgent=urgent)
 
 
 async def test_the_time_of_a_reading_can_be_set(autojump_clock: MockClock) -> None:

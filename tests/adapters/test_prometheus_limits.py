@@ -2,7 +2,6 @@
 """The limits of a data source: how many at once, how many a second, and who goes first."""
 
 import math
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from kedastral.adapters.prometheus.limits import HURRIED_IN_A_ROW, TRIAL, RequestLimits, TimeBudget, Turn
+from kedastral.adapters.prometheus.limits import (
+    TRIAL,
+    URGENT_IN_A_ROW,
+    NoSlotError,
+    RequestLimits,
+    RequestSlot,
+    TimeBudget,
+)
+from tests.adapters.answers import ask_within
 
 
 class Queue:
@@ -21,23 +28,27 @@ class Queue:
     def __init__(self, limits: RequestLimits, lasting: float = 0.0) -> None:
         self.limits = limits
         self.lasting = lasting
-        self.now = self.most = 0
+        self.asking = self.now = self.most = 0
         self.order: list[str] = []
         self.times: list[float] = []
 
-    async def ask(self, name: str, hurried: bool = True) -> None:
-        async def request(turn: Turn) -> None:
+    async def ask(self, name: str, urgent: bool = True) -> None:
+        async def request(slot: RequestSlot) -> None:
             self.now += 1
             self.most = max(self.most, self.now)
             try:
-                await turn()
+                await slot.wait_for_turn()
                 self.order.append(name)
                 self.times.append(trio.current_time())
                 await trio.sleep(self.lasting)
             finally:
                 self.now -= 1
 
-        await self.limits.ask(request, hurried=hurried)
+        self.asking += 1
+        try:
+            await ask_within(self.limits, request, urgent=urgent)
+        finally:
+            self.asking -= 1
 
 
 @pytest.mark.parametrize("places", [1, 3, 8])
@@ -91,7 +102,7 @@ async def test_the_backfill_leaves_places_for_others(autojump_clock: MockClock) 
         await trio.sleep(TRIAL / 2)
         assert queue.now == 4
         with trio.fail_after(1):
-            await queue.limits.ask(lambda turn: turn(), hurried=True)
+            await ask_within(queue.limits, RequestSlot.wait_for_turn)
         nursery.cancel_scope.cancel()
 
 
@@ -109,7 +120,7 @@ async def test_however_many_are_in_a_hurry_the_backfill_is_not_starved(autojump_
         await queue.ask("backfill", False)
         overtaken = queue.order[11:].index("backfill")
         nursery.cancel_scope.cancel()
-    assert HURRIED_IN_A_ROW - 1 <= overtaken <= HURRIED_IN_A_ROW + 1
+    assert URGENT_IN_A_ROW - 1 <= overtaken <= URGENT_IN_A_ROW + 1
 
 
 @given(
@@ -123,16 +134,16 @@ def test_whoever_gives_up_takes_nothing_along(
 ) -> None:
     queue = Queue(RequestLimits(places, rate), lasting)
 
-    async def give_up(hurried: bool, begin: float, patience: float) -> None:
+    async def give_up(urgent: bool, begin: float, patience: float) -> None:
         await trio.sleep(begin)
         with trio.move_on_after(patience):
-            await queue.ask("x", hurried)
+            await queue.ask("x", urgent)
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             for task in tasks:
                 nursery.start_soon(give_up, *task)
-        assert queue.limits.waiting == 0
+        assert queue.asking == 0
         with trio.fail_after(1 / rate + lasting + 0.1):
             await queue.ask("last", False)
         await fill(queue.limits, places)
@@ -146,7 +157,7 @@ async def fill(limits: RequestLimits, places: int) -> None:
     """Have all of the places in use at once."""
     here = 0
 
-    async def request(_turn: Turn) -> None:
+    async def request(_slot: RequestSlot) -> None:
         nonlocal here
         here += 1
         await trio.sleep(TRIAL / 10)
@@ -154,19 +165,7 @@ async def fill(limits: RequestLimits, places: int) -> None:
 
     async with trio.open_nursery() as nursery:
         for _ in range(places):
-            nursery.start_soon(partial(limits.ask, request, hurried=True))
-
-
-async def test_how_many_wait_can_be_told(autojump_clock: MockClock) -> None:
-    limits = RequestLimits(max_concurrent=2, max_per_second=1)
-    queue = Queue(limits)
-    assert limits.waiting == 0
-    async with trio.open_nursery() as nursery:
-        for index in range(5):
-            nursery.start_soon(queue.ask, str(index))
-        await trio.sleep(0.5)
-        assert limits.waiting == 4
-    assert limits.waiting == 0
+            nursery.start_soon(ask_within, limits, request)
 
 
 async def test_without_numbers_nobody_waits(autojump_clock: MockClock) -> None:
@@ -190,21 +189,33 @@ def test_limits_that_let_nobody_through_cannot_be_made(wrong: dict[str, Any]) ->
         RequestLimits(**wrong)
 
 
-async def test_an_allowance_does_not_run_while_it_is_stopped(autojump_clock: MockClock) -> None:
-    allowance = TimeBudget(10.0)
-    with allowance.running():
+async def test_the_time_of_requests_and_the_patience_are_spent_apart(autojump_clock: MockClock) -> None:
+    time = TimeBudget(10.0, patience=3.0)
+    with time.asking():
         await trio.sleep(4)
-        with allowance.stopped():
-            await trio.sleep(1000)
+    await trio.sleep(1000)
+    with time.waiting():
+        await trio.sleep(2)
+    with time.asking():
         await trio.sleep(1)
-    assert allowance.left == pytest.approx(5)
+    assert (time.left, time.patience) == pytest.approx((5, 1))
     began = trio.current_time()
-    with pytest.raises(trio.TooSlowError), allowance.running():
+    with pytest.raises(trio.TooSlowError), time.asking():
         await trio.sleep(100)
     assert trio.current_time() - began == pytest.approx(5)
-    assert allowance.left == 0
+    with pytest.raises(NoSlotError), time.waiting():
+        await trio.sleep(100)
+    assert trio.current_time() - began == pytest.approx(6)
+    assert (time.left, time.patience) == (0, 0)
 
 
-def test_an_allowance_that_never_ran_cannot_be_stopped() -> None:
-    with pytest.raises(RuntimeError), TimeBudget(1.0).stopped():
-        pass
+async def test_whoever_finds_no_slot_in_time_goes_without(autojump_clock: MockClock) -> None:
+    limits = RequestLimits(max_concurrent=1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Queue(limits, lasting=100.0).ask, "first")
+        await trio.sleep(0.1)
+        with pytest.raises(NoSlotError):
+            async with limits.slot(TimeBudget(10.0, patience=0.5), urgent=True):
+                raise AssertionError
+        assert trio.current_time() == pytest.approx(0.6)
+        nursery.cancel_scope.cancel()
