@@ -14,7 +14,7 @@ from kedastral.errors import ConfigError
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at the files at most; each is a few KiB, read when somebody connects."""
-LARGEST_FILE = 2**20
+MAX_FILE = 2**20
 """Bytes of one file; the authorities of a whole operating system are a quarter of that."""
 
 _EXPIRED = {9: "is not valid yet", 10: "has expired"}
@@ -25,14 +25,14 @@ log = logging.getLogger("kedastral.tls")
 
 @attrs.frozen
 class TlsFiles:
-    """PEM files: who we are (``cert`` with its chain, and ``key`` unless it stands in the same file), whom we trust."""
+    """PEM files of one side: ``cert`` with its chain, ``key`` unless ``cert`` holds it, and trusted authorities."""
 
     cert: Path | None = None
     key: Path | None = None
     ca: Path | None = None
 
     def read(self) -> tuple[bytes | None, ...]:
-        """What they hold; None for a file that is not named or cannot be read."""
+        """Their content; None for a file that is not named or cannot be read."""
         return tuple(_read(path) for path in (self.cert, self.key, self.ca))
 
     def __str__(self) -> str:
@@ -44,7 +44,7 @@ def _read(path: Path | None) -> bytes | None:
         return None
     try:
         with path.open("rb") as file:
-            return file.read(LARGEST_FILE)
+            return file.read(MAX_FILE)
     except OSError:
         return None
 
@@ -65,7 +65,7 @@ def make_server_context(files: TlsFiles, alpn: Sequence[str]) -> ssl.SSLContext:
 
 
 def make_client_context(files: TlsFiles, public: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
-    """For a client, with a certificate if there is one; ``public`` trusts the world's authorities, for want of others.
+    """For a client, with a certificate if there is one. ``public`` trusts public authorities, for want of ``files.ca``.
 
     Raises ConfigError.
     """
@@ -110,7 +110,7 @@ def _words_of(error: OSError) -> str:
     if "_TOO_" in reason:  # such as EE_KEY_TOO_SMALL, CA_MD_TOO_WEAK
         return reason.replace("_", " ").lower()
     unreadable = not isinstance(error, ssl.SSLError) and error.strerror
-    return unreadable or "it is no PEM file that fits"
+    return unreadable or "not a PEM file of the right kind"
 
 
 def find_fault_of_pair(cert: Path, key: Path | None) -> str | None:
@@ -143,7 +143,7 @@ def find_expiry(cert: Path, key: Path | None, *, for_client: bool = False) -> st
     except ssl.SSLCertVerificationError as error:
         return _EXPIRED.get(error.verify_code)
     except OSError:
-        return None  # another fault, which others tell
+        return None  # another fault, which `find_fault_of_pair` names
     return None
 
 
@@ -161,13 +161,13 @@ def _shake_hands_in_memory(server: ssl.SSLContext, client: ssl.SSLContext) -> No
 class RotatingContext(ssl.SSLContext):
     """A context whose every handshake uses the newest files; connections that are open keep what they have.
 
-    It makes a new context when the files have changed and hands each handshake on to the newest, since to load a pair
-    into a context in use would break it halfway. Files that cannot be used, half written ones among them, change
-    nothing; where a later look still finds the same, it is one line in the log. ``make`` raises ConfigError, which
-    leaves here only at the start. To be used in a Trio program.
+    When the files have changed it makes a new context, and each handshake uses the newest: loading a pair into a
+    context in use could break it halfway. Files that cannot be used, such as half written ones, change nothing; where
+    the next look finds the same, one line is logged. ``make`` may raise ConfigError; it leaves here only at the start.
+    Needs Trio's clock.
     """
 
-    # the base class would take the arguments for its own
+    # the base class would take the arguments as its own
     def __new__(cls, *_arguments: Any) -> "RotatingContext":
         return super().__new__(cls, ssl.PROTOCOL_TLS_CLIENT)
 
@@ -213,7 +213,7 @@ class RotatingContext(ssl.SSLContext):
         if self._alpn is not None:
             fresh.set_alpn_protocols(self._alpn)
         self._current, self._loaded, self._refused = fresh, found, None
-        log.info("%s: new certificates are taken up from %s", self._what, self._files)
+        log.info("%s: new certificates are used from %s", self._what, self._files)
 
     def _refuse(self, found: tuple[bytes | None, ...], why: str) -> None:
         if found != self._refused:

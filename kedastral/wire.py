@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JSON and back, of snapshots and of what a model over HTTP is asked: the only place that knows camelCase."""
+"""Snapshots, and the request and the answer of a model over HTTP, to JSON and back; only here names are camelCase."""
 
 import json
 import math
@@ -18,12 +18,12 @@ from kedastral.core.snapshot import Mode, Snapshot
 
 
 class WireError(ValueError):
-    """A document that is not what it should be; the message says where and why, each problem after the other."""
+    """A document that cannot be read; the message names each problem and where it is."""
 
 
 @attrs.frozen(kw_only=True)
 class _ExpertDocument:
-    """An expert of the forecast, at the horizon next to the lead time."""
+    """One expert of the forecast's ensemble, at the horizon nearest to the lead time."""
 
     name: str
     ahead_seconds: float
@@ -33,7 +33,7 @@ class _ExpertDocument:
 
 @attrs.frozen(kw_only=True)
 class _SnapshotDocument:
-    """The snapshot as the wire has it. Fields are added, never renamed or removed."""
+    """The snapshot as JSON has it, before names become camelCase. Fields are added, never renamed or removed."""
 
     workload: str
     metric: str
@@ -77,7 +77,7 @@ def read_time(text: object) -> datetime:
 
 
 def dump_json(document: object) -> str:
-    """JSON that is JSON: NaN and infinity raise ValueError instead of becoming words no parser knows."""
+    """Strict JSON: NaN and infinity raise ValueError instead of becoming words that parsers do not know."""
     return json.dumps(document, allow_nan=False, separators=(",", ":"))
 
 
@@ -119,7 +119,7 @@ def write_snapshot(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def read_snapshot(text: str | bytes) -> Snapshot:
-    """A snapshot from JSON; fields that are not known are skipped. Raises WireError with all that is wrong."""
+    """A snapshot from JSON; unknown fields are skipped. Raises WireError that names every problem."""
     try:
         parsed = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
@@ -135,39 +135,38 @@ def read_snapshot(text: str | bytes) -> Snapshot:
         raise WireError(f"not a snapshot: {error}") from error
 
 
-def write_question(history: Series, made_at: datetime, steps: int) -> bytes:
+def write_predict_request(history: Series, made_at: datetime, steps: int) -> bytes:
     """The body of ``POST /predict``: one row per step, gaps filled forward, rows before the first value left out."""
     rows = [
         {"ts": write_time(at), "value": float(value), "hour": at.hour, "dayOfWeek": at.weekday()}
         for at, value in ((history.time_at(index), value) for index, value in enumerate(fill_gaps(history.values)))
         if math.isfinite(value)
     ]
-    question = {
+    request = {
         "now": write_time(made_at),
         "horizonSeconds": _write_number(steps * history.step),
         "stepSeconds": _write_number(history.step),
         "features": rows,
     }
-    return dump_json(question).encode()
+    return dump_json(request).encode()
 
 
-def read_answer(body: bytes, steps: int) -> list[float]:
+def read_predict_response(body: bytes, steps: int) -> list[float]:
     """The ``steps`` finite numbers of a model's ``{"metric": "...", "values": [...]}``; raises ValueError.
 
-    Whether they can be loads is for `Forecast` to say. ``metric`` is not needed, since we know what we asked for;
-    other keys are left for later versions.
+    `Forecast` checks that they can be loads. ``metric`` is not needed, and unknown keys are skipped.
     """
     try:
         answer = json.loads(body, parse_constant=_refuse_constant)
     except RecursionError as error:
         raise WireError("it is nested too deeply") from error
     if not isinstance(answer, dict) or not isinstance(answer.get("values"), list):
-        raise WireError("it holds no list of values")
+        raise WireError("it has no list of values")
     if not isinstance(answer.get("metric", ""), str):
-        raise WireError("its metric is no text")
+        raise WireError("its metric is not text")
     values = answer["values"]
     if len(values) != steps:
-        raise WireError(f"it holds {len(values)} values where {steps} were asked for")
+        raise WireError(f"it has {len(values)} values, but {steps} were asked for")
     return [_read_value(index, value) for index, value in enumerate(values)]
 
 
@@ -192,7 +191,7 @@ def _to_snapshot(document: _SnapshotDocument) -> Snapshot:
 
 
 def _status_of(document: _SnapshotDocument) -> ForecastStatus:
-    """A status that a later version may have added is not known here, and shown as ok."""
+    """A status that a later version added is not known here, and is read as ok."""
     return ForecastStatus(StatusCode(document.status), document.reason) if document.status in set(StatusCode) else OK
 
 
@@ -228,7 +227,7 @@ def _read_string(value: Any, _type: object) -> str:
 
 
 def _format(error: BaseException, kind: type[Any] | None) -> str:
-    """cattrs' own words, but a reader's where the reader has spoken."""
+    """The words of our own readers where they raised the error, else those of cattrs."""
     return str(error) if isinstance(error, ValueError | OverflowError) else format_exception(error, kind)
 
 
@@ -253,7 +252,7 @@ def _make_converter() -> Converter:
     converter.register_unstructure_hook(float, _write_number)
     for document in (_ExpertDocument, _SnapshotDocument):
         names = {field.name: override(rename=camel_case(field.name)) for field in attrs.fields(document)}
-        # cattrs takes the fields' overrides as keywords beside its own, which its types cannot say
+        # cattrs takes the overrides of fields as keywords beside its own, which type hints cannot express
         unstructure = make_dict_unstructure_fn(
             document,
             converter,

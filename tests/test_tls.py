@@ -91,7 +91,7 @@ async def test_a_rotated_certificate_is_shown_to_the_next_client_and_open_connec
     await near.send_all(b"still here")
     assert await far.receive_some() == b"still here"
     [line] = caplog.messages
-    assert line.startswith("gRPC: new certificates are taken up from /")
+    assert line.startswith("gRPC: new certificates are used from /")
     assert newer.selected_alpn_protocol() is None  # the client offered none
 
 
@@ -128,7 +128,7 @@ def remove_cert(files: TlsFiles, authority: Authority) -> None:
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (break_key, "it is no PEM file that fits"),
+        (break_key, "not a PEM file of the right kind"),
         (swap_key, "the key does not belong to the certificate"),
         (remove_cert, "No such file or directory"),
     ],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""History from CSV: ``timestamp,value``, gzipped or not, read strictly, with the line that is wrong in every error."""
+"""History from a CSV file of ``timestamp,value``, gzipped or not; an error names the file and the line."""
 
 import gzip
 import math
@@ -16,13 +16,13 @@ import numpy as np
 from kedastral.core.series import EPOCH, Series
 from kedastral.errors import ConfigError
 
-MOST_BYTES = 512 * 1024 * 1024
-"""Of text, once unpacked: fifteen years of minutes. Whatever is larger is no history of one workload."""
-MOST_STEPS = 5_000_000
-"""Of the grid, gaps included: almost ten years of minutes."""
-LONGEST_LINE = 1000
-SAME = 0.001
-"""Seconds by which a distance may differ from a whole number of steps."""
+MAX_BYTES = 512 * 1024 * 1024
+"""Of unpacked text: fifteen years of minutes. A larger file is not the history of one workload."""
+MAX_STEPS = 5_000_000
+"""Of the series, gaps included: almost ten years of minutes."""
+MAX_LINE = 1000
+TOLERANCE = 0.001
+"""Seconds by which the distance of two rows may differ from a whole number of steps."""
 COLUMNS = ("timestamp", "value")
 _LAST_SECOND = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 
@@ -35,10 +35,10 @@ class _Row:
 
 
 def read_csv_history(path: Path) -> Series:
-    """The series of a file, on the grid of its most common distance; empty values and missing rows are gaps.
+    """The series of a file; its step is the most common distance of two rows. Empty values and missing rows are gaps.
 
     The first line may be the header ``timestamp,value``. A timestamp is ISO 8601, in UTC where it names no zone, or
-    seconds since 1970; timestamps rise. Raises ConfigError, one line that names file and line.
+    seconds since 1970; timestamps rise. Raises ConfigError: one line of text that names the file and the line in it.
     """
     try:
         with path.open("rb") as file:
@@ -54,7 +54,7 @@ def read_csv_history(path: Path) -> Series:
 
 
 def _unpacked(file: BinaryIO) -> BinaryIO:
-    """The text of the file: gzip is known by its first bytes, whatever the name says."""
+    """The text of the file; its first bytes tell whether it is gzipped, not its name."""
     magic = file.read(2)
     file.seek(0)
     return cast("BinaryIO", gzip.GzipFile(fileobj=file)) if magic == b"\x1f\x8b" else file
@@ -63,11 +63,11 @@ def _unpacked(file: BinaryIO) -> BinaryIO:
 def _read_rows(path: Path, file: BinaryIO) -> Iterator[_Row]:
     total, before = 0, -math.inf
     number = 0
-    while line := file.readline(LONGEST_LINE + 1):
+    while line := file.readline(MAX_LINE + 1):
         number += 1
         total += len(line)
-        if total > MOST_BYTES:
-            _refuse(path, number, f"the file must be at most {MOST_BYTES >> 20} MiB, unpacked", "more")
+        if total > MAX_BYTES:
+            _refuse(path, number, f"the file must be at most {MAX_BYTES >> 20} MiB, unpacked", "more")
         text = _text_of(path, number, line)
         if not text or (number == 1 and _is_header(text)):
             continue
@@ -80,8 +80,8 @@ def _read_rows(path: Path, file: BinaryIO) -> Iterator[_Row]:
 
 
 def _text_of(path: Path, number: int, line: bytes) -> str:
-    if len(line) > LONGEST_LINE:
-        _refuse(path, number, f"a line must be at most {LONGEST_LINE} characters", "a longer one")
+    if len(line) > MAX_LINE:
+        _refuse(path, number, f"a line must be at most {MAX_LINE} characters", "a longer one")
     if b"\0" in line:
         _refuse(path, number, "it must be text", "a NUL byte")
     try:
@@ -121,7 +121,7 @@ def _is_plain_number(text: str) -> bool:
 
 
 def _read_value(path: Path, number: int, text: str) -> float:
-    """A gap is NaN here: an empty value, or the word NaN, which exports write for the same."""
+    """A load, NaN for a gap: an empty value, or the word NaN, which exports write for one."""
     if not text or text.lower() == "nan":
         return math.nan
     try:
@@ -139,15 +139,15 @@ def _lay_on_grid(path: Path, rows: list[_Row]) -> Series:
     times = np.array([row.at for row in rows])
     step = _common_distance(times)
     steps = np.rint(np.diff(times) / step)
-    off = np.abs(np.diff(times) - steps * step) > SAME
+    off = np.abs(np.diff(times) - steps * step) > TOLERANCE
     if off.any() or (steps < 1).any():
         i = int(np.argmax(off | (steps < 1)))
         apart = f"{times[i + 1] - times[i]:g} s after the line above"
         _refuse(path, rows[i + 1].line, f"rows must be whole multiples of the step ({step:g} s) apart", apart)
     places = np.concatenate([[0], np.cumsum(steps)]).astype(np.int64)
-    if places[-1] >= MOST_STEPS:
+    if places[-1] >= MAX_STEPS:
         wrong = f"{places[-1] + 1} steps of {step:g} s"
-        raise ConfigError([f"{path}: must span at most {MOST_STEPS} steps, gaps included; got {wrong}"])
+        raise ConfigError([f"{path}: must span at most {MAX_STEPS} steps, gaps included; got {wrong}"])
     values = np.full(int(places[-1]) + 1, np.nan)
     values[places] = [row.value for row in rows]
     return Series(EPOCH + timedelta(seconds=float(times[0])), step, values)
@@ -155,9 +155,9 @@ def _lay_on_grid(path: Path, rows: list[_Row]) -> Series:
 
 def _common_distance(times: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> float:
     """The most common distance of two rows, to the millisecond; of several the shortest."""
-    counted = Counter(np.maximum(1, np.rint(np.diff(times) / SAME)).astype(np.int64).tolist())
+    counted = Counter(np.maximum(1, np.rint(np.diff(times) / TOLERANCE)).astype(np.int64).tolist())
     most = max(counted.values())
-    return float(min(distance for distance, times_seen in counted.items() if times_seen == most)) * SAME
+    return float(min(distance for distance, times_seen in counted.items() if times_seen == most)) * TOLERANCE
 
 
 def _refuse(path: Path, number: int, must: str, got: str) -> NoReturn:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every HTTP call of ours shares: the client, reading an answer within bounds, words for errors and logs."""
+"""What all of Kedastral's HTTP clients share: opening one, its credentials, bounded answers, and words for errors."""
 
 import base64
 import os
@@ -17,17 +17,17 @@ from kedastral.errors import ConfigError, SourceError
 from kedastral.secrets import Secret, fits_header, read_secret_file
 
 PLAIN = {"Accept": "application/json", "Accept-Encoding": "identity"}
-"""Sent with every request: an answer that is never inflated cannot be a decompression bomb."""
+"""Headers of every request. An answer that is never inflated cannot be a decompression bomb."""
 SHOWN_TEXT = 500
-"""The most characters of somebody else's words that one log line carries."""
+"""The most characters of another program's words that one log line carries."""
 
 
 class AnswerTooLargeError(ValueError):
-    """An answer's body exceeds the limit; no more than the limit was read."""
+    """The body of an answer exceeds the limit; no more than that was read."""
 
 
 class AnswerEncodedError(ValueError):
-    """An answer came compressed though that was not asked for."""
+    """An answer is compressed, though `PLAIN` asks for none that is."""
 
 
 def open_client(
@@ -38,8 +38,10 @@ def open_client(
     verify: ssl.SSLContext | bool = True,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> httpx.AsyncClient:
-    """A client for paths below ``url``: its path prefix and query parameters are kept, its user and password become
-    basic authentication unless ``auth`` is given. Close it, or use it in ``async with``. Raises ConfigError.
+    """A client for paths below ``url``, to be closed or used in ``async with``.
+
+    The path prefix and the query parameters of ``url`` are kept; its user and password become basic authentication
+    unless ``auth`` is given. Raises ConfigError for a URL or a proxy that cannot be used.
 
     Redirects are not followed: the operator named the server, and a header such as ``X-Api-Key`` would travel along to
     wherever an answer points. A redirect nearly always means that the URL is wrong, which is worth an error.
@@ -72,85 +74,12 @@ def _parse_base(url: str) -> httpx.URL:
     return given
 
 
-async def read_bounded(response: httpx.Response, limit: int) -> bytes:
-    """The body of a streamed answer; raises AnswerTooLargeError as soon as it exceeds ``limit`` bytes."""
-    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding not in ("", "identity"):
-        raise AnswerEncodedError(f"the answer is encoded as {one_line(encoding, 40)}, which was not asked for")
-    body = bytearray()
-    # Leaving the loop would abandon httpx's nested generators to the garbage collector; a cancellation unwinds them.
-    with trio.CancelScope() as reading:
-        async for chunk in response.aiter_bytes():
-            if len(body) + len(chunk) > limit:
-                reading.cancel()
-            else:
-                body += chunk
-    if reading.cancel_called:
-        raise AnswerTooLargeError(f"the answer is larger than {limit >> 20} MiB")
-    return bytes(body)
-
-
-def shown_url(url: httpx.URL) -> str:
-    """``url`` for a message: no user, no password, no query."""
-    return one_line(str(url.copy_with(userinfo=b"", query=None, fragment=None)).rstrip("/"), 200)
-
-
-def one_line(text: str, limit: int = SHOWN_TEXT) -> str:
-    """``text`` on one line without control characters, cut to ``limit`` characters."""
-    line = "".join(char if char.isprintable() else " " for char in text[: 4 * limit])
-    line = " ".join(line.split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
-
-
-def words_of(error: BaseException) -> str:
-    """The words of the deepest cause that has any: on Trio the outer errors of a failed TLS handshake are empty."""
-    if isinstance(error, httpx.LocalProtocolError):
-        return "the request is malformed"  # its own words may quote a header
-    words = [_own_words(cause) for cause in _causes(error)]
-    return one_line(next((text for text in reversed(words) if text), type(error).__name__))
-
-
-def _own_words(error: BaseException) -> str:
-    if isinstance(error, ssl.SSLError):
-        return _words_of_tls(error)
-    if isinstance(error, socket.gaierror):
-        return f"its host name cannot be looked up ({(error.strerror or str(error)).lower()})"
-    number = error.errno if isinstance(error, OSError) else None
-    # the text of the error has the number, and the address once more
-    return os.strerror(number).lower() if number is not None and number > 0 else str(error)
-
-
-def _words_of_tls(error: ssl.SSLError) -> str:
-    """OpenSSL's words without its codes and line numbers."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is refused: {error.verify_message}"
-    if error.reason in ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG"):
-        return "it does not speak TLS"
-    if "_ALERT_" in (error.reason or ""):  # such as TLSV13_ALERT_CERTIFICATE_REQUIRED
-        return f"it refuses us: {error.reason.partition('_ALERT_')[2].replace('_', ' ').lower()}"
-    return f"TLS failed: {(error.reason or str(error)).replace('_', ' ').lower()}"
-
-
-def _causes(error: BaseException) -> Iterable[BaseException]:
-    seen: list[BaseException] = []
-    current: BaseException | None = error
-    while current is not None and current not in seen:
-        seen.append(current)
-        if isinstance(current, BaseExceptionGroup):
-            current = current.exceptions[0]
-        else:
-            current = current.__cause__ or current.__context__  # httpcore suppresses the context that says why
-    return seen
-
-
-# --- Authentication whose secrets are read where they are used, since Kubernetes rotates the files they live in.
-
-
 @attrs.frozen
 class SecretText:
-    """A secret that was given, or the file it is read from each time.
+    """A secret: its text, or the file from which it is read at each use, since Kubernetes rotates such files.
 
-    Reading blocks: the file is a few bytes of a mounted volume, which costs less than a thread would.
+    ``what`` names it in errors. Reading blocks: the file is a few bytes of a mounted volume, which costs less than a
+    thread would.
     """
 
     what: str
@@ -189,13 +118,13 @@ class BearerAuth(httpx.Auth):
     token: SecretText
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Raises SourceError where the token cannot be read, or is none that a header can carry."""
+        """Raises SourceError as `read_token`."""
         request.headers["Authorization"] = f"Bearer {read_token(self.token)}"
         yield request
 
 
 def read_token(text: SecretText) -> str:
-    """A bearer token; raises SourceError where it cannot be read, or is none that a header can carry."""
+    """A bearer token; raises SourceError where it cannot be read or no header can carry it."""
     token = text.read()
     if not fits_header(token):
         raise SourceError(f"the {text.what} holds characters that no header can carry", reason="credentials")
@@ -203,7 +132,7 @@ def read_token(text: SecretText) -> str:
 
 
 def find_token(what: str, given: Secret | None, file: Path | None) -> SecretText | None:
-    """The token that was given, if any; raises ConfigError where it cannot be used as it is now."""
+    """The token of ``given`` or ``file``, None where both are None; raises ConfigError where it cannot be used."""
     if given is None and file is None:
         return None
     text = SecretText(what, given, file)
@@ -212,3 +141,74 @@ def find_token(what: str, given: Secret | None, file: Path | None) -> SecretText
     except SourceError as error:
         raise ConfigError([str(error)]) from error
     return text
+
+
+async def read_bounded(response: httpx.Response, limit: int) -> bytes:
+    """The body of a streamed answer; raises AnswerTooLargeError as soon as it exceeds ``limit`` bytes."""
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise AnswerEncodedError(f"the answer is encoded as {one_line(encoding, 40)}, which was not asked for")
+    body = bytearray()
+    # Leaving the loop would abandon httpx's nested generators to the garbage collector; a cancellation unwinds them.
+    with trio.CancelScope() as reading:
+        async for chunk in response.aiter_bytes():
+            if len(body) + len(chunk) > limit:
+                reading.cancel()
+            else:
+                body += chunk
+    if reading.cancel_called:
+        raise AnswerTooLargeError(f"the answer is larger than {limit >> 20} MiB")
+    return bytes(body)
+
+
+def shown_url(url: httpx.URL) -> str:
+    """``url`` for a message: no user, no password, no query."""
+    return one_line(str(url.copy_with(userinfo=b"", query=None, fragment=None)).rstrip("/"), 200)
+
+
+def one_line(text: str, limit: int = SHOWN_TEXT) -> str:
+    """``text`` on one line without control characters, cut to ``limit`` characters."""
+    line = "".join(char if char.isprintable() else " " for char in text[: 4 * limit])
+    line = " ".join(line.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def words_of(error: BaseException) -> str:
+    """The words of the deepest cause that has any: on Trio the outer errors of a failed TLS handshake have none."""
+    if isinstance(error, httpx.LocalProtocolError):
+        return "the request is malformed"  # its own words may quote a header
+    words = [_own_words(cause) for cause in _causes(error)]
+    return one_line(next((text for text in reversed(words) if text), type(error).__name__))
+
+
+def _own_words(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLError):
+        return _words_of_tls(error)
+    if isinstance(error, socket.gaierror):
+        return f"its host name cannot be looked up ({(error.strerror or str(error)).lower()})"
+    number = error.errno if isinstance(error, OSError) else None
+    # str(error) would repeat the number and the address
+    return os.strerror(number).lower() if number is not None and number > 0 else str(error)
+
+
+def _words_of_tls(error: ssl.SSLError) -> str:
+    """OpenSSL's words without its codes and line numbers."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is refused: {error.verify_message}"
+    if error.reason in ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG"):
+        return "it does not speak TLS"
+    if "_ALERT_" in (error.reason or ""):  # such as TLSV13_ALERT_CERTIFICATE_REQUIRED
+        return f"it refuses us: {error.reason.partition('_ALERT_')[2].replace('_', ' ').lower()}"
+    return f"TLS failed: {(error.reason or str(error)).replace('_', ' ').lower()}"
+
+
+def _causes(error: BaseException) -> Iterable[BaseException]:
+    seen: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in seen:
+        seen.append(current)
+        if isinstance(current, BaseExceptionGroup):
+            current = current.exceptions[0]
+        else:
+            current = current.__cause__ or current.__context__  # httpcore suppresses the context that holds the reason
+    return seen

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`HttpForecaster`: a forecast from the user's own model, asked over HTTP."""
+"""`HttpForecaster`: a forecast from the user's own model over HTTP."""
 
 from datetime import datetime
 
@@ -20,15 +20,16 @@ from kedastral.adapters.http import (
 from kedastral.core.forecast import Forecast
 from kedastral.core.series import Series, require_positive
 from kedastral.errors import ModelError
-from kedastral.wire import read_answer, write_question
+from kedastral.wire import read_predict_response, write_predict_request
 
 ANSWER_LIMIT = 1024 * 1024
+"""Bytes."""
 
 
 def open_model_client(url: str, *, transport: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:
     """A client for the model at ``url`` (a path prefix is kept), to be closed or used in ``async with``.
 
-    Raises ConfigError for what is no URL.
+    Raises ConfigError for a URL that cannot be used.
     """
     return open_client(url, transport=transport)
 
@@ -50,10 +51,10 @@ class HttpForecaster:
 
         Raises ModelError with reason unreachable, timeout, http_status (redirects included), too_large or bad_answer.
         """
-        question = write_question(history, made_at, steps)
+        request = write_predict_request(history, made_at, steps)
         try:
             with trio.fail_after(self.timeout):
-                status, body = await self._post(question)
+                status, body = await self._post(request)
         except trio.TooSlowError as error:
             raise self._error(f"no complete answer within {self.timeout:g} s", "timeout") from error
         except httpx.HTTPError as error:
@@ -64,15 +65,15 @@ class HttpForecaster:
             hint = ", and redirects are not followed" if 300 <= status < 400 else ""
             raise self._error(f"HTTP {status}{hint}", "http_status")
         try:
-            return Forecast(made_at, history.step, read_answer(body, steps))
+            return Forecast(made_at, history.step, read_predict_response(body, steps))
         except Exception as error:
-            raise self._error(f"the answer is no forecast: {one_line(str(error), 200)}", "bad_answer") from error
+            raise self._error(f"the answer is not a forecast: {one_line(str(error), 200)}", "bad_answer") from error
 
-    async def _post(self, question: bytes) -> tuple[int, bytes]:
+    async def _post(self, request: bytes) -> tuple[int, bytes]:
         headers = {**PLAIN, "Content-Type": "application/json"}
         try:
             async with self.client.stream(
-                "POST", "predict", content=question, headers=headers, timeout=None, follow_redirects=False
+                "POST", "predict", content=request, headers=headers, timeout=None, follow_redirects=False
             ) as response:
                 if not response.is_success:
                     return response.status_code, b""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`SyntheticSource`: a realistic load that nobody has to produce: daily shape, noise, a ramp and a flash."""
+"""`SyntheticSource`: a computed but realistic load for the demo: a daily shape, noise, a campaign and a flash."""
 
 import math
 from collections import deque
@@ -16,6 +16,7 @@ MINUTE = 60.0
 CAMPAIGN_AT = 9.5
 """The hour at which the campaign begins, every day."""
 FLASH = 12 * MINUTE
+"""Seconds from the beginning to the end of the flash."""
 
 
 @attrs.frozen
@@ -47,7 +48,7 @@ class SyntheticLoad:
         return load * (1 + self.noise * self._noise_of(math.floor(seconds / MINUTE)))
 
     def event_at(self, moment: datetime) -> str | None:
-        """What is going on at ``moment`` besides an ordinary day, in words; None for nothing."""
+        """What is going on at ``moment`` besides an ordinary day, in words; None where there is nothing."""
         seconds = moment.timestamp()
         hour = seconds % DAY / 3600
         if 0 <= hour - self._flash_at(math.floor(seconds / DAY)) < FLASH / 3600:
@@ -61,16 +62,16 @@ class SyntheticLoad:
         return float(np.random.default_rng((self.seed, day, 1)).uniform(11, 19))
 
     def _noise_of(self, minute: int) -> float:
-        """Standard normal, cut at three deviations; a generator for each minute, so that any minute can be asked."""
+        """Standard normal, cut at three deviations; a generator for each minute, so that any minute can be computed."""
         drawn = np.random.default_rng((self.seed, minute)).standard_normal()
         return float(np.clip(drawn, -3, 3))
 
 
 @attrs.define(eq=False)
 class SyntheticSource:
-    """A `kedastral.core.ports.MetricSource` over a `SyntheticLoad`, with as much history as anybody asks for.
+    """A `kedastral.core.ports.MetricSource` over a `SyntheticLoad`, with history back to any time.
 
-    ``window`` and ``step`` in seconds, as for Prometheus. What was computed is kept while it is in the window.
+    ``window`` and ``step`` in seconds, as for Prometheus. Computed values are kept while they are in the window.
     """
 
     name: ClassVar[str] = "synthetic"
@@ -85,7 +86,7 @@ class SyntheticSource:
         """See `kedastral.core.ports.MetricSource.history`; never fails."""
         points = max(1, int(self.window / self.step + 1e-9))
         newest = round(align_down(now, self.step).timestamp() / self.step)
-        if not 0 <= newest - self._ends <= points:  # the first time, or far from what is known
+        if not 0 <= newest - self._ends <= points:  # the first time, or far from the known values
             self._known.clear()
             self._ends = newest - points
         for place in range(self._ends + 1, newest + 1):

@@ -100,7 +100,7 @@ def test_what_python_would_take_for_a_number_and_nobody_else_is_refused(tmp_path
 
 
 def test_more_than_fits_is_refused_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csv_history, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(csv_history, "MAX_BYTES", 1 << 20)
     path = tmp_path / "bomb.csv"
     path.write_bytes(gzip.compress(b"".join(b"%d,1\n" % i for i in range(0, 60 * 200_000, 60))))
     with pytest.raises(ConfigError, match=r"line \d+: the file must be at most 1 MiB, unpacked; got more"):

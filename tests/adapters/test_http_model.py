@@ -20,7 +20,7 @@ from kedastral.adapters.http_model import HttpForecaster, open_model_client
 from kedastral.core.forecast import Forecast
 from kedastral.core.series import Series
 from kedastral.errors import ConfigError, ModelError
-from kedastral.wire import write_question
+from kedastral.wire import write_predict_request
 from tests.adapters.answers import Server, failure, reply
 
 MADE_AT = datetime(2024, 1, 1, 0, 2, 30, tzinfo=UTC)
@@ -70,18 +70,18 @@ async def test_a_prefix_of_the_models_url_is_kept(url: str) -> None:
 
 
 def test_a_history_of_gaps_has_no_rows() -> None:
-    assert json.loads(write_question(Series(MADE_AT, 60.0, [math.nan] * 3), MADE_AT, 1))["features"] == []
+    assert json.loads(write_predict_request(Series(MADE_AT, 60.0, [math.nan] * 3), MADE_AT, 1))["features"] == []
 
 
 def test_a_step_of_a_fraction_of_a_second_keeps_it() -> None:
-    question = json.loads(write_question(Series(MADE_AT, 0.5, [1, 2]), MADE_AT, 3))
+    question = json.loads(write_predict_request(Series(MADE_AT, 0.5, [1, 2]), MADE_AT, 3))
     assert (question["stepSeconds"], question["horizonSeconds"]) == (0.5, 1.5)
     assert question["features"][1]["ts"] == "2024-01-01T00:02:30.500000Z"
 
 
 @given(st.lists(st.one_of(st.floats(min_value=0, allow_infinity=False), st.just(math.nan)), max_size=20))
 def test_rows_are_one_per_step_without_gaps_from_the_first_value_on(loads: list[float]) -> None:
-    rows = json.loads(write_question(Series(MADE_AT, 60.0, loads), MADE_AT, 1))["features"]
+    rows = json.loads(write_predict_request(Series(MADE_AT, 60.0, loads), MADE_AT, 1))["features"]
     leading = next((index for index, load in enumerate(loads) if math.isfinite(load)), len(loads))
     assert len(rows) == len(loads) - leading
     times = [datetime.fromisoformat(row["ts"]) for row in rows]

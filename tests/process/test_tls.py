@@ -130,7 +130,7 @@ def test_run_serves_both_over_tls_and_asks_for_its_token(prometheus: StandIn, si
 
             site.renew("renewed", "127.0.0.1")
             wait_for(lambda: serves_as(site, grpc_port, "renewed"), "the renewed certificate")
-            process.wait_for_log("gRPC: new certificates are taken up from ")
+            process.wait_for_log("gRPC: new certificates are used from ")
             assert replicas(kept) == 9
         process.popen.terminate()
         assert process.wait() == 0

@@ -53,14 +53,14 @@ def problems_of(kind: type[Any], env: dict[str, str], pems: dict[str, str]) -> l
         (
             RunSettings,
             {"HTTP_TLS_CERT_FILE": "empty", "HTTP_TLS_KEY_FILE": "key"},
-            "--http-tls-cert-file and --http-tls-key-file cannot be used together: it is no PEM file that fits",
+            "--http-tls-cert-file and --http-tls-key-file cannot be used together: not a PEM file of the right kind",
         ),
         (
             RunSettings,
             {"PROM_CERT_FILE": "cert", "PROM_KEY_FILE": "other-key"},
             "--prom-cert-file and --prom-key-file cannot be used together: the key does not belong",
         ),
-        (RunSettings, {"PROM_CA_FILE": "empty"}, "--prom-ca-file cannot be used: it is no PEM file that fits"),
+        (RunSettings, {"PROM_CA_FILE": "empty"}, "--prom-ca-file cannot be used: not a PEM file of the right kind"),
         (
             RunSettings,
             {"GRPC_TLS_CLIENT_CA_FILE": "ca"},
@@ -69,12 +69,12 @@ def problems_of(kind: type[Any], env: dict[str, str], pems: dict[str, str]) -> l
         (
             RunSettings,
             {"GRPC_TLS_CERT_FILE": "cert", "GRPC_TLS_KEY_FILE": "key", "GRPC_TLS_CLIENT_CA_FILE": "empty"},
-            "--grpc-tls-client-ca-file cannot be used: it is no PEM file that fits",
+            "--grpc-tls-client-ca-file cannot be used: not a PEM file of the right kind",
         ),
         (RunSettings, {"GRPC_TLS_CERT_FILE": "/nonexistent"}, "--grpc-tls-cert-file must be a file that can be read"),
         (RunSettings, {"HTTP_TOKEN": "x", "HTTP_TOKEN_FILE": "token"}, "--http-token-file and HTTP_TOKEN exclude"),
         (ScalerSettings, {"FORECASTER_CERT_FILE": "cert"}, "--forecaster-cert-file and --forecaster-key-file go"),
-        (ScalerSettings, {"FORECASTER_CA_FILE": "empty"}, "--forecaster-ca-file cannot be used: it is no PEM"),
+        (ScalerSettings, {"FORECASTER_CA_FILE": "empty"}, "--forecaster-ca-file cannot be used: not a PEM"),
         (
             ScalerSettings,
             {"FORECASTER_TOKEN": "x", "FORECASTER_TOKEN_FILE": "token"},

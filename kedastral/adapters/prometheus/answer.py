@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the JSON of Prometheus' query API; pure. Format: https://prometheus.io/docs/prometheus/latest/querying/api/"""
+"""The JSON of Prometheus' query API becomes numbers; pure.
+
+Format: https://prometheus.io/docs/prometheus/latest/querying/api/
+"""
 
 import json
 import math
@@ -13,12 +16,12 @@ import numpy as np
 from kedastral.core.series import Floats, Series, series_from_arrays
 
 Points = Sequence[tuple[float, float]] | Floats
-"""One series: rows of ``(epoch seconds, value)``, a value that cannot be parsed being NaN."""
+"""One series: rows of ``(epoch seconds, value)``, with NaN for a value that cannot be parsed."""
 
 
 @attrs.frozen
 class QueryResponse:
-    """A successful answer of ``size`` bytes, its result not yet looked into."""
+    """A successful answer of ``size`` bytes; `range_series` and `instant_series` read its ``result``."""
 
     result_type: str
     result: Any
@@ -28,17 +31,17 @@ class QueryResponse:
 
 
 class RefusedError(Exception):
-    """Prometheus said ``status: error``; the message is its own."""
+    """Prometheus answered ``status: error``; the message is its own."""
 
 
 def parse_answer(body: bytes) -> QueryResponse:
-    """Raises RefusedError for ``status: error``, ValueError or worse for what is no answer.
+    """Parse a body. Raises RefusedError for ``status: error``; ValueError or RecursionError for what is not an answer.
 
-    Each series becomes an array as soon as it is read: as lists, many would take ten times the memory at once.
+    Each series becomes an array as soon as it is read: lists of all of them would take ten times the memory.
     """
     document = json.loads(body, object_hook=_pack_values)
     if not isinstance(document, dict):
-        raise ValueError("the JSON is no object")
+        raise ValueError("the JSON is not an object")
     if document.get("status") == "error":
         raise RefusedError(_error_words(document))
     data = document.get("data")
@@ -67,7 +70,7 @@ def error_words(body: bytes) -> str | None:
 def range_series(answer: QueryResponse) -> list[Points]:
     """The series of a range query; raises ValueError."""
     if answer.result_type != "matrix":
-        raise ValueError(f"its result is a {answer.result_type}, where a range query gives a matrix")
+        raise ValueError(f"its result is a {answer.result_type}, but a range query gives a matrix")
     return [_points(_samples(entry)) for entry in _entries(answer.result)]
 
 
@@ -76,16 +79,17 @@ def instant_series(answer: QueryResponse) -> list[Points]:
     if answer.result_type == "scalar":
         return [[_point(answer.result)]]
     if answer.result_type != "vector":
-        raise ValueError(f"its result is a {answer.result_type}, where a load is a vector or a scalar")
+        raise ValueError(f"its result is a {answer.result_type}, but a load is a vector or a scalar")
     return [
         [_point(entry["value"])] for entry in _entries(answer.result) if "value" in entry or "histogram" not in entry
     ]
 
 
 def sum_series(several: Iterable[Points], start: datetime, end: datetime, step: float) -> Series:
-    """The sum of ``several`` on the grid from ``start`` to ``end``: absent values are skipped, all absent is a gap.
+    """The sum of ``several`` on the grid from ``start`` to ``end`` with ``step`` in seconds.
 
-    What is no measurement is absent, and so is a point outside the range: `kedastral.core.series.series_from_points`.
+    Absent values are skipped; where all are absent is a gap. Absent are also negative and infinite values, and points
+    outside the range: `kedastral.core.series.series_from_points`.
     """
     size = len(series_from_arrays(np.empty(0), np.empty(0), start, end, step))
     total, seen = np.zeros(size), np.zeros(size, dtype=bool)
@@ -101,15 +105,15 @@ def sum_series(several: Iterable[Points], start: datetime, end: datetime, step: 
 
 def _entries(result: Any) -> Iterator[dict[str, Any]]:
     if not isinstance(result, list):
-        raise ValueError("its result is no list")
+        raise ValueError("its result is not a list")
     for entry in result:
         if not isinstance(entry, dict):
-            raise ValueError("a series is no object")
+            raise ValueError("a series is not an object")
         yield entry
 
 
 def _samples(entry: dict[str, Any]) -> "list[Any] | Floats":
-    # A series of native histograms has no values, and is no load.
+    # A series of native histograms has no values, and no load.
     samples = entry.get("values", [] if "histograms" in entry else None)
     if not isinstance(samples, list | np.ndarray):
         raise ValueError("a series holds no list of values")
@@ -135,7 +139,7 @@ def _pack_values(entry: dict[str, Any]) -> dict[str, Any]:
 def _pack(samples: list[Any]) -> Floats | None:
     """``samples`` as an array of shape (n, 2), or None where one of them is not as Prometheus writes it.
 
-    It says the same as `_point` for each, in a fifth of the time.
+    The same as `_point` for each, in a fifth of the time.
     """
     if not samples or set(map(type, samples)) != {list} or set(map(len, samples)) != {2}:
         return None
@@ -150,15 +154,15 @@ def _pack(samples: list[Any]) -> Floats | None:
 
 def _point(pair: Any) -> tuple[float, float]:
     if not isinstance(pair, list) or len(pair) != 2:
-        raise ValueError("a sample is no pair of time and value")
+        raise ValueError("a sample is not a pair of time and value")
     at, value = pair
     if isinstance(at, bool) or not isinstance(at, int | float):
-        raise ValueError("the time of a sample is no number")
+        raise ValueError("the time of a sample is not a number")
     return float(at), _number(value)
 
 
 def _number(value: Any) -> float:
-    """Prometheus writes numbers as text, so that NaN and infinities survive JSON."""
+    """A value; Prometheus writes numbers as text, since JSON has no NaN and no infinities."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return math.nan
     if isinstance(value, str) and not _is_plain(value):
@@ -170,7 +174,7 @@ def _number(value: Any) -> float:
 
 
 def _is_plain(text: str) -> bool:
-    """False where Python's float() may take what Prometheus never writes: 1_000, or other scripts' digits."""
+    """False where Python's float() accepts what Prometheus never writes: 1_000, or digits of other scripts."""
     return text.isascii() and "_" not in text
 
 

@@ -35,7 +35,7 @@ from kedastral.tls import RotatingContext, TlsFiles, make_client_context
 RETRY_PAUSES = (0.1, 0.3)
 """Seconds before each retry."""
 CONNECT_TIMEOUT = 2.0
-"""Seconds, for each attempt. A `TimeBudget` bounds the whole."""
+"""Seconds, for each attempt. A `TimeBudget` bounds all attempts together."""
 BODY_LIMIT = 16 * 1024 * 1024
 """Fifty series of 11,000 points, and about 30 MiB of memory once parsed; who has more should sum in PromQL."""
 LARGE = 2**17

@@ -98,7 +98,7 @@ class _Pace:
 class RequestSlot:
     """The right to have one request under way; each attempt to send it needs a turn (`wait_for_turn`).
 
-    ``scope`` is cancelled when the request has to give way. To be run in by whoever has it from `RequestLimits.slot`.
+    The request is to be made ``with slot.scope``, which is cancelled when it has to give way.
     """
 
     _group: "_SlotGroup"
@@ -222,7 +222,7 @@ class RequestLimits:
 
     @asynccontextmanager
     async def slot(self, time: TimeBudget, *, urgent: bool) -> AsyncIterator[RequestSlot]:
-        """A slot for one request, which is to be made ``with slot.scope``; then, if it had to give way, `slow_slot`.
+        """A slot for one request; if that has to give way, it is to be made once more in a `slow_slot`.
 
         Raises NoSlotError when the patience of ``time`` is over first.
         """
