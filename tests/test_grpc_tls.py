@@ -14,14 +14,14 @@ import pytest
 import trio
 import trio.testing
 
-from kedastral._proto import externalscaler_pb2 as pb
 from kedastral.grpclib_trio import Server
 from kedastral.tls import LOOK_EVERY, RotatingContext, TlsFiles, make_server_context
 from tests.certificates import EXPIRED, Authority
-from tests.grpclib_trio.peers import SERVICE, Scaler
+from tests.grpclib_trio._proto import sample_pb2 as pb
+from tests.grpclib_trio.peers import SERVICE, SampleService
 
 PATIENCE = 30.0
-REF = pb.ScaledObjectRef(name="web")
+WEB = pb.Name(name="web")
 
 
 @attrs.define
@@ -36,7 +36,7 @@ class Rig:
     async def run(
         self, listener: trio.abc.Listener[Any], *, task_status: trio.TaskStatus[Any] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        await Server([Scaler()]).serve([listener], shutdown=self.shutdown, grace=1.0, task_status=task_status)
+        await Server([SampleService()]).serve([listener], shutdown=self.shutdown, grace=1.0, task_status=task_status)
         self.stopped.set()
 
     def channel(
@@ -86,12 +86,12 @@ async def open_rig(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[OpenR
 def ask(channel: grpc.Channel) -> str:
     """What the server answers, or why it cannot be reached."""
     call = channel.unary_unary(
-        SERVICE + "GetMetricSpec",
-        request_serializer=pb.ScaledObjectRef.SerializeToString,
-        response_deserializer=pb.GetMetricSpecResponse.FromString,
+        SERVICE + "Echo",
+        request_serializer=pb.Name.SerializeToString,
+        response_deserializer=pb.Items.FromString,
     )
     try:
-        return str(call(REF, timeout=PATIENCE).metricSpecs[0].metricName)
+        return str(call(WEB, timeout=PATIENCE).items[0].text)
     except grpc.RpcError as error:
         return str(error)
 

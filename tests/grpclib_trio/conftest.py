@@ -11,18 +11,18 @@ import trio
 
 from kedastral.grpclib_trio import FinishedCall, Limits, Server
 
-from .peers import Rig, Scaler
+from .peers import Rig, SampleService
 
 StartServer = Callable[..., Awaitable[Rig]]
 
 
 @pytest.fixture
 async def start_server(nursery: trio.Nursery) -> StartServer:
-    """``await start_server(service, ..., limits=..., grace=...)``; the default service is ``Scaler()``."""
+    """``await start_server(service, ..., limits=..., grace=...)``; the default service is ``SampleService()``."""
 
     async def start(*services: Any, limits: Limits | None = None, grace: float = 8.0) -> Rig:
         finished: list[FinishedCall] = []
-        server = Server(services or (Scaler(),), limits=limits, on_call=finished.append)
+        server = Server(services or (SampleService(),), limits=limits, on_call=finished.append)
         rig = Rig(server=server, finished=finished, grace=grace)
         await nursery.start(rig.run)
         return rig

@@ -25,27 +25,27 @@ from h2.events import (
     TrailersReceived,
 )
 
-from kedastral._proto import externalscaler_pb2 as pb
-from kedastral._proto.externalscaler_grpc import ExternalScalerBase
 from kedastral.grpclib_trio import FinishedCall, Server
 
-SERVICE = "/externalscaler.ExternalScaler/"
+from ._proto import sample_pb2 as pb
+from ._proto.sample_grpc import SampleBase
+
+SERVICE = "/sample.Sample/"
 
 Handler = Callable[[Any], Awaitable[None]]
 
 
 async def echo_name(stream: Any) -> None:
-    """Answer GetMetricSpec with the name that was asked for, as often as the metadata say."""
+    """Answer Echo with the name that was asked for, as often as the metadata say."""
     request = await stream.recv_message()
-    name = request.name * int(request.scalerMetadata.get("repeat", "1"))
-    spec = pb.MetricSpec(metricName=name, targetSize=1, targetSizeFloat=1.0)
-    await stream.send_message(pb.GetMetricSpecResponse(metricSpecs=[spec]))
+    name = request.name * int(request.options.get("repeat", "1"))
+    await stream.send_message(pb.Items(items=[pb.Item(text=name)]))
 
 
 async def never_end(stream: Any) -> None:
-    """Stay active for ever, as StreamIsActive does."""
+    """Send one state, and stay open for ever, as WatchState does."""
     await stream.recv_message()
-    await stream.send_message(pb.IsActiveResponse(result=True))
+    await stream.send_message(pb.State(result=True))
     await trio.sleep_forever()
 
 
@@ -55,8 +55,8 @@ async def never_begin(stream: Any) -> None:
     await trio.sleep_forever()
 
 
-class Scaler(ExternalScalerBase):
-    """KEDA's contract as a sample: handlers are given by method name, others behave sensibly."""
+class SampleService(SampleBase):
+    """The sample service: handlers are given by method name, others behave sensibly."""
 
     def __init__(self, **handlers: Handler) -> None:
         self._handlers = handlers
@@ -64,31 +64,30 @@ class Scaler(ExternalScalerBase):
     async def _run(self, method: str, default: Handler, stream: Any) -> None:
         await self._handlers.get(method, default)(stream)
 
-    async def IsActive(self, stream: Any) -> None:
-        await self._run("IsActive", _answer_active, stream)
+    async def Ask(self, stream: Any) -> None:
+        await self._run("Ask", send_state, stream)
 
-    async def StreamIsActive(self, stream: Any) -> None:
-        await self._run("StreamIsActive", never_end, stream)
+    async def WatchState(self, stream: Any) -> None:
+        await self._run("WatchState", never_end, stream)
 
-    async def GetMetricSpec(self, stream: Any) -> None:
-        await self._run("GetMetricSpec", echo_name, stream)
+    async def Echo(self, stream: Any) -> None:
+        await self._run("Echo", echo_name, stream)
 
-    async def GetMetrics(self, stream: Any) -> None:
-        await self._run("GetMetrics", _answer_metrics, stream)
+    async def Measure(self, stream: Any) -> None:
+        await self._run("Measure", send_item, stream)
 
-    async def StreamMetricSpec(self, stream: Any) -> None:
-        await self._run("StreamMetricSpec", never_begin, stream)
+    async def WatchItems(self, stream: Any) -> None:
+        await self._run("WatchItems", never_begin, stream)
 
 
-async def _answer_active(stream: Any) -> None:
+async def send_state(stream: Any) -> None:
     await stream.recv_message()
-    await stream.send_message(pb.IsActiveResponse(result=True))
+    await stream.send_message(pb.State(result=True))
 
 
-async def _answer_metrics(stream: Any) -> None:
+async def send_item(stream: Any) -> None:
     request = await stream.recv_message()
-    value = pb.MetricValue(metricName=request.metricName, metricValue=1, metricValueFloat=1.0)
-    await stream.send_message(pb.GetMetricsResponse(metricValues=[value]))
+    await stream.send_message(pb.Items(items=[pb.Item(text=request.text)]))
 
 
 def frame_message(message: Any, flag: int = 0) -> bytes:
@@ -129,8 +128,9 @@ class Answer:
 class Client:
     """The client's side of an HTTP/2 connection, driven by the test alone: it reads only when a test waits."""
 
-    def __init__(self, stream: trio.abc.Stream, *, acknowledges: bool = True) -> None:
+    def __init__(self, stream: trio.abc.Stream, *, service: str = SERVICE, acknowledges: bool = True) -> None:
         self.stream = stream
+        self._service = service
         self.h2 = H2Connection(
             H2Configuration(client_side=True, validate_outbound_headers=False, normalize_outbound_headers=False)
         )
@@ -155,13 +155,13 @@ class Client:
             with contextlib.suppress(trio.BrokenResourceError):
                 await self.stream.send_all(data)
 
-    def open(self, method: str = "GetMetricSpec", *, end: bool = False, **headers: str | bytes) -> int:
+    def open(self, method: str = "Echo", *, end: bool = False, **headers: str | bytes) -> int:
         """Queue the headers of a call; keyword ``grpc_timeout`` becomes header ``grpc-timeout``, None drops one."""
         stream_id = self.h2.get_next_available_stream_id()
         fields: dict[str, Any] = {
             ":method": "POST",
             ":scheme": "http",
-            ":path": method if method.startswith("/") else SERVICE + method,
+            ":path": method if method.startswith("/") else self._service + method,
             ":authority": "test",
             "te": "trailers",
             "content-type": "application/grpc",
@@ -179,14 +179,14 @@ class Client:
             data = data[2**14 :]
         self.h2.send_data(stream_id, data, end_stream=end)
 
-    def start(self, method: str = "GetMetricSpec", message: Any = None, **headers: str | bytes) -> int:
+    def start(self, method: str = "Echo", message: Any = None, **headers: str | bytes) -> int:
         """Queue a whole unary request."""
         stream_id = self.open(method, **headers)
-        default = pb.GetMetricsRequest() if method == "GetMetrics" else pb.ScaledObjectRef(name="web")
+        default = pb.Question() if method == "Measure" else pb.Name(name="web")
         self.send(stream_id, frame_message(default if message is None else message), end=True)
         return stream_id
 
-    async def call(self, method: str = "GetMetricSpec", message: Any = None, **headers: str | bytes) -> Answer:
+    async def call(self, method: str = "Echo", message: Any = None, **headers: str | bytes) -> Answer:
         """A whole unary call."""
         return await self.finish(self.start(method, message, **headers))
 

@@ -27,11 +27,11 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
-from kedastral._proto import externalscaler_pb2 as pb
 from kedastral.grpclib_trio import Limits
 
+from ._proto import sample_pb2 as pb
 from .conftest import StartServer
-from .peers import Client, Rig, Scaler, frame_message, never_end
+from .peers import Client, Rig, SampleService, frame_message, never_end
 
 ENHANCE_YOUR_CALM = 11
 REFUSED_STREAM = 7
@@ -62,7 +62,7 @@ def header_block(client: Client, *extra: tuple[str, str]) -> bytes:
     fields = [
         (":method", "POST"),
         (":scheme", "http"),
-        (":path", "/externalscaler.ExternalScaler/StreamIsActive"),
+        (":path", "/sample.Sample/WatchState"),
         (":authority", "test"),
         ("content-type", "application/grpc"),
         *extra,
@@ -98,7 +98,7 @@ async def test_all_deadlines_expiring_at_once_are_legal(start_server: StartServe
     rig = await start_server(limits=Limits(max_resets=10))
     client = rig.connect()
     for _ in range(3):
-        ids = [client.start("StreamIsActive") for _ in range(500)]
+        ids = [client.start("WatchState") for _ in range(500)]
         await client.until(lambda ids=ids: all(client.answers[i].body for i in ids))  # type: ignore[misc]
         await trio.sleep(11)  # what was opened before the window counts in it
         for i in ids:
@@ -114,7 +114,7 @@ async def test_resets_provoked_by_mistakes_count_as_well(start_server: StartServ
     client = rig.connect()
     for _ in range(50):
         # a window pushed over its maximum makes the server reset the stream
-        await send_raw(client, WindowUpdateFrame(client.open("StreamIsActive"), window_increment=2**31 - 1))
+        await send_raw(client, WindowUpdateFrame(client.open("WatchState"), window_increment=2**31 - 1))
     await assert_cut_off(client, ENHANCE_YOUR_CALM)
     await assert_alive(rig)
 
@@ -122,7 +122,7 @@ async def test_resets_provoked_by_mistakes_count_as_well(start_server: StartServ
 async def test_one_stream_too_many_is_refused_and_the_others_go_on(start_server: StartServer) -> None:
     rig = await start_server(limits=Limits(max_streams=5))
     client = rig.connect()
-    ids = [client.start("StreamIsActive") for _ in range(5)]
+    ids = [client.start("WatchState") for _ in range(5)]
     await client.until(lambda: all(client.answers[i].body for i in ids))
     await send_raw(client, HeadersFrame(11, header_block(client), flags=["END_HEADERS"]))
     client.h2.get_next_available_stream_id = lambda: 13  # type: ignore[method-assign]
@@ -139,7 +139,7 @@ async def test_one_stream_too_many_is_refused_and_the_others_go_on(start_server:
 async def test_data_of_refused_streams_does_not_use_up_the_window(start_server: StartServer) -> None:
     rig = await start_server(limits=Limits(max_streams=1, connection_window_bytes=65_536))
     client = rig.connect()
-    stream_id = client.start("StreamIsActive")
+    stream_id = client.start("WatchState")
     await client.until(lambda: bool(client.answers[stream_id].body))
     for i in range(3, 43, 2):
         await send_raw(client, HeadersFrame(i, header_block(client), flags=["END_HEADERS"]), DataFrame(i, bytes(2**14)))
@@ -165,7 +165,7 @@ async def test_opening_streams_over_the_limit_for_ever_is_cut_off(
 async def test_thousands_of_streams_fit_on_one_connection(start_server: StartServer) -> None:
     rig = await start_server()
     client = rig.connect()
-    ids = [client.start("StreamIsActive") for _ in range(1_500)]
+    ids = [client.start("WatchState") for _ in range(1_500)]
     await client.until(lambda: all(client.answers[i].body for i in ids))
     assert client.h2.remote_settings.max_concurrent_streams == 10_000
     assert (await client.call()).status is Status.OK
@@ -177,11 +177,11 @@ async def test_finished_streams_are_forgotten(start_server: StartServer) -> None
     async def look(stream: Any) -> None:
         connections.append(stream._stream._http2)
         await stream.recv_message()
-        await stream.send_message(pb.IsActiveResponse())
+        await stream.send_message(pb.State())
 
-    client = (await start_server(Scaler(IsActive=look))).connect()
+    client = (await start_server(SampleService(Ask=look))).connect()
     for _ in range(500):
-        await client.call("IsActive")
+        await client.call("Ask")
     assert len(connections[0]._h2.streams) < 200
 
 
@@ -324,12 +324,12 @@ async def test_a_huge_header_table_offered_by_the_client_is_not_filled(start_ser
     async def look(stream: Any) -> None:
         seen.append(stream._stream._http2._h2.encoder.header_table_size)
         await stream.recv_message()
-        await stream.send_message(pb.IsActiveResponse())
+        await stream.send_message(pb.State())
 
-    rig = await start_server(Scaler(IsActive=look))
+    rig = await start_server(SampleService(Ask=look))
     client = rig.connect()
     client.h2.update_settings({1: 2**31 - 1})
-    assert (await client.call("IsActive")).status is Status.OK
+    assert (await client.call("Ask")).status is Status.OK
     assert seen == [4096]
 
 
@@ -397,7 +397,7 @@ async def test_a_client_that_vanished_is_given_up(
     caplog.set_level(logging.INFO, "kedastral.grpclib_trio")
     rig = await start_server()
     client = rig.connect()
-    stream_id = client.start("StreamIsActive")
+    stream_id = client.start("WatchState")
     await client.until(lambda: bool(client.answers[stream_id].body))
     await trio.sleep(79)
     assert rig.finished == []
@@ -413,7 +413,7 @@ async def test_a_connection_that_dies_in_the_middle_cancels_its_calls(
     caplog.set_level(logging.WARNING, "kedastral.grpclib_trio")
     rig = await start_server()
     client = rig.connect()
-    client.start("StreamIsActive")
+    client.start("WatchState")
     await client.stream.send_all(client.h2.data_to_send()[:stop_after])
     await trio.testing.wait_all_tasks_blocked()
     await client.stream.aclose()
@@ -428,7 +428,7 @@ async def test_calls_of_a_cut_off_client_are_cancelled_before_its_goodbye_is_wri
 ) -> None:
     rig = await start_server()
     client = rig.connect(trio.testing.lockstep_stream_pair)
-    client.start("StreamIsActive")
+    client.start("WatchState")
     await send_raw(client, b"\xff" * 9)
     await trio.testing.wait_all_tasks_blocked()
     assert [f.status for f in rig.finished] == [Status.CANCELLED]  # although nobody has read the GOAWAY
@@ -470,9 +470,9 @@ async def test_slow_readers_are_cut_off(
     start_server: StartServer, autojump_clock: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "kedastral.grpclib_trio")
-    rig = await start_server(Scaler(StreamIsActive=never_end))
+    rig = await start_server(SampleService(WatchState=never_end))
     client = rig.connect(trio.testing.lockstep_stream_pair)
-    client.start("StreamIsActive")
+    client.start("WatchState")
     await client.flush()
     await client.stream.receive_some(1)
     await trio.sleep(19)
@@ -489,7 +489,7 @@ async def test_a_request_for_which_there_is_no_room_fails_alone(
     rig = await start_server(limits=Limits(max_message_bytes=100_000, max_buffered_bytes=100_000))
     client = rig.connect()
     await client.call()
-    half = frame_message(pb.ScaledObjectRef(name="x" * 60_000))
+    half = frame_message(pb.Name(name="x" * 60_000))
     ids = [client.open(), client.open()]
     for i in ids:
         client.send(i, half[:58_000])
@@ -501,4 +501,4 @@ async def test_a_request_for_which_there_is_no_room_fails_alone(
     client.send(ids[0], half[58_000:], end=True)
     assert (await client.finish(ids[0])).status is Status.OK
     # the room of both is free again
-    assert (await client.call(message=pb.ScaledObjectRef(name="y" * 60_000))).status is Status.OK
+    assert (await client.call(message=pb.Name(name="y" * 60_000))).status is Status.OK

@@ -14,42 +14,42 @@ from grpclib.const import Status
 from grpclib.events import RecvRequest, listen
 from grpclib.exceptions import GRPCError
 
-from kedastral._proto import externalscaler_pb2 as pb
 from kedastral.grpclib_trio import FinishedCall, Limits, Server, current_call_id
 
+from ._proto import sample_pb2 as pb
 from .conftest import StartServer
-from .peers import SERVICE, Rig, Scaler, frame_message
+from .peers import SERVICE, Rig, SampleService, frame_message
 
 
 async def test_unary_call_is_answered(start_server: StartServer) -> None:
     rig = await start_server()
-    answer = await rig.connect().call("GetMetricSpec", pb.ScaledObjectRef(name="web"))
+    answer = await rig.connect().call("Echo", pb.Name(name="web"))
     assert answer.headers == {":status": "200", "content-type": "application/grpc+proto"}
-    assert [m.metricSpecs[0].metricName for m in answer.read(pb.GetMetricSpecResponse)] == ["web"]
+    assert [m.items[0].text for m in answer.read(pb.Items)] == ["web"]
     assert answer.trailers == {"grpc-status": "0"}
 
 
 async def test_many_calls_share_a_connection(start_server: StartServer) -> None:
     client = (await start_server()).connect()
-    ids = {client.start(message=pb.ScaledObjectRef(name=f"n{i}")): f"n{i}" for i in range(300)}
+    ids = {client.start(message=pb.Name(name=f"n{i}")): f"n{i}" for i in range(300)}
     for stream_id, name in ids.items():
         answer = await client.finish(stream_id)
-        assert answer.read(pb.GetMetricSpecResponse)[0].metricSpecs[0].metricName == name
+        assert answer.read(pb.Items)[0].items[0].text == name
 
 
 async def test_streaming_call_sends_many_messages(start_server: StartServer) -> None:
     async def count(stream: Any) -> None:
         await stream.recv_message()
         for i in range(50):
-            await stream.send_message(pb.IsActiveResponse(result=bool(i % 2)))
+            await stream.send_message(pb.State(result=bool(i % 2)))
 
-    rig = await start_server(Scaler(StreamIsActive=count))
-    answer = await rig.connect().call("StreamIsActive")
-    assert [m.result for m in answer.read(pb.IsActiveResponse)] == [bool(i % 2) for i in range(50)]
+    rig = await start_server(SampleService(WatchState=count))
+    answer = await rig.connect().call("WatchState")
+    assert [m.result for m in answer.read(pb.State)] == [bool(i % 2) for i in range(50)]
     assert answer.status is Status.OK
 
 
-@pytest.mark.parametrize("path", ["/externalscaler.ExternalScaler/Nope", "/nobody.Knows/It", "/", "/ä"])
+@pytest.mark.parametrize("path", ["/sample.Sample/Nope", "/nobody.Knows/It", "/", "/ä"])
 async def test_unknown_method_is_unimplemented_and_has_a_content_type(start_server: StartServer, path: str) -> None:
     rig = await start_server()
     answer = await rig.connect().call(path)
@@ -67,11 +67,11 @@ async def test_finished_calls_are_reported(start_server: StartServer, autojump_c
         await trio.sleep(2.5)
         raise GRPCError(Status.NOT_FOUND, "no forecast")
 
-    rig = await start_server(Scaler(GetMetrics=be_slow))
-    answer = await rig.connect().call("GetMetrics")
+    rig = await start_server(SampleService(Measure=be_slow))
+    answer = await rig.connect().call("Measure")
     assert (answer.status, answer.message) == (Status.NOT_FOUND, "no forecast")
     expected = FinishedCall(
-        method=SERVICE + "GetMetrics",
+        method=SERVICE + "Measure",
         known=True,
         status=Status.NOT_FOUND,
         duration=2.5,
@@ -92,12 +92,12 @@ async def test_handlers_and_their_tasks_know_their_call_id(start_server: StartSe
         await stream.recv_message()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(note)
-        await stream.send_message(pb.IsActiveResponse())
+        await stream.send_message(pb.State())
 
-    rig = await start_server(Scaler(IsActive=handler))
+    rig = await start_server(SampleService(Ask=handler))
     client = rig.connect()
-    await client.call("IsActive")
-    await client.call("IsActive")
+    await client.call("Ask")
+    await client.call("Ask")
     assert seen == ["1-1", "1-3"]
     assert current_call_id() is None
 
@@ -108,7 +108,7 @@ async def test_an_exception_of_on_call_is_logged_and_harms_nothing(
     def fail(finished: FinishedCall) -> None:
         raise LookupError(f"no counter for {finished.status.name}")
 
-    rig = Rig(server=Server([Scaler()], on_call=fail), finished=[])
+    rig = Rig(server=Server([SampleService()], on_call=fail), finished=[])
     await nursery.start(rig.run)
     client = rig.connect()
     assert (await client.call()).status is Status.OK
@@ -123,9 +123,9 @@ async def test_a_handlers_bug_is_internal_with_its_traceback_in_the_log_only(
     async def fail(stream: Any) -> None:
         raise ZeroDivisionError("secret")
 
-    rig = await start_server(Scaler(GetMetrics=fail))
+    rig = await start_server(SampleService(Measure=fail))
     client = rig.connect()
-    answer = await client.call("GetMetrics")
+    answer = await client.call("Measure")
     assert (answer.status, answer.message) == (Status.INTERNAL, "internal error")
     assert "ZeroDivisionError: secret" in caplog.text
     assert "in fail" in caplog.text
@@ -136,15 +136,15 @@ async def test_a_handlers_bug_is_internal_with_its_traceback_in_the_log_only(
 async def test_an_error_with_message_and_details_reaches_the_client(start_server: StartServer) -> None:
     async def refuse(stream: Any) -> None:
         await stream.recv_message()
-        raise GRPCError(Status.FAILED_PRECONDITION, "zu früh\n", [pb.IsActiveResponse(result=True)] * 2)
+        raise GRPCError(Status.FAILED_PRECONDITION, "zu früh\n", [pb.State(result=True)] * 2)
 
-    answer = await (await start_server(Scaler(GetMetrics=refuse))).connect().call("GetMetrics")
+    answer = await (await start_server(SampleService(Measure=refuse))).connect().call("Measure")
     assert answer.status is Status.FAILED_PRECONDITION
     assert answer.message == "zu fr%C3%BCh%0A"
     encoded = answer.headers["grpc-status-details-bin"]
     details = base64.b64decode(encoded + "=" * (-len(encoded) % 4))
     packed = AnyMessage()
-    packed.Pack(pb.IsActiveResponse(result=True))
+    packed.Pack(pb.State(result=True))
     one = packed.SerializeToString()
     text = "zu früh\n".encode()
     assert details == b"\x08\x09\x12" + bytes([len(text)]) + text + (b"\x1a" + bytes([len(one)]) + one) * 2
@@ -154,7 +154,7 @@ async def test_long_error_details_are_encoded(start_server: StartServer) -> None
     async def refuse(stream: Any) -> None:
         raise GRPCError(Status.ABORTED, "x" * 1000, [])
 
-    answer = await (await start_server(Scaler(GetMetrics=refuse))).connect().call("GetMetrics")
+    answer = await (await start_server(SampleService(Measure=refuse))).connect().call("Measure")
     details = base64.b64decode(answer.headers["grpc-status-details-bin"] + "==")
     assert details == b"\x08\x0a\x12\xe8\x07" + b"x" * 1000
 
@@ -165,7 +165,7 @@ async def test_details_that_do_not_encode_are_the_handlers_bug(
     async def refuse(stream: Any) -> None:
         raise GRPCError(Status.ABORTED, "no", ["not a message"])
 
-    answer = await (await start_server(Scaler(GetMetrics=refuse))).connect().call("GetMetrics")
+    answer = await (await start_server(SampleService(Measure=refuse))).connect().call("Measure")
     assert answer.status is Status.INTERNAL
     assert "ended without a valid answer" in caplog.text
 
@@ -179,7 +179,7 @@ async def test_an_error_raised_in_a_handlers_nursery_is_the_calls_error(start_se
             nursery.start_soon(fail)
             nursery.start_soon(trio.sleep_forever)
 
-    answer = await (await start_server(Scaler(GetMetrics=handler))).connect().call("GetMetrics")
+    answer = await (await start_server(SampleService(Measure=handler))).connect().call("Measure")
     assert (answer.status, answer.message) == (Status.ABORTED, "from a child")
 
 
@@ -189,16 +189,16 @@ async def test_a_unary_handler_that_sends_nothing_is_an_error(
     async def forget(stream: Any) -> None:
         await stream.recv_message()
 
-    answer = await (await start_server(Scaler(GetMetrics=forget))).connect().call("GetMetrics")
+    answer = await (await start_server(SampleService(Measure=forget))).connect().call("Measure")
     assert (answer.status, answer.message) == (Status.INTERNAL, "internal error")
     assert "requires a single message" in caplog.text
 
 
 async def test_a_response_of_the_wrong_type_is_an_error(start_server: StartServer) -> None:
     async def confuse(stream: Any) -> None:
-        await stream.send_message(pb.ScaledObjectRef())
+        await stream.send_message(pb.Name())
 
-    answer = await (await start_server(Scaler(GetMetrics=confuse))).connect().call("GetMetrics")
+    answer = await (await start_server(SampleService(Measure=confuse))).connect().call("Measure")
     assert answer.status is Status.INTERNAL
 
 
@@ -207,8 +207,8 @@ async def test_a_handler_may_send_trailers_itself(start_server: StartServer) -> 
         await stream.recv_message()
         await stream.send_trailing_metadata(status=Status.OUT_OF_RANGE, metadata={"x-hint": "later"})
 
-    rig = await start_server(Scaler(GetMetrics=handler))
-    answer = await rig.connect().call("GetMetrics")
+    rig = await start_server(SampleService(Measure=handler))
+    answer = await rig.connect().call("Measure")
     assert answer.status is Status.OUT_OF_RANGE
     assert answer.headers["x-hint"] == "later"
     await trio.testing.wait_all_tasks_blocked()
@@ -219,8 +219,8 @@ async def test_a_handler_may_cancel_its_call(start_server: StartServer) -> None:
     async def handler(stream: Any) -> None:
         await stream.cancel()
 
-    rig = await start_server(Scaler(GetMetrics=handler))
-    answer = await rig.connect().call("GetMetrics")
+    rig = await start_server(SampleService(Measure=handler))
+    answer = await rig.connect().call("Measure")
     assert answer.reset == 8
     await trio.testing.wait_all_tasks_blocked()
     assert rig.finished[0].status is Status.CANCELLED
@@ -232,11 +232,11 @@ async def test_metadata_deadline_and_peer_reach_the_handler(start_server: StartS
     async def handler(stream: Any) -> None:
         seen.update(stream.metadata, agent=stream.user_agent, peer=stream.peer.addr(), cert=stream.peer.cert())
         seen["left"] = stream.deadline.time_remaining()
-        await stream.send_message(pb.GetMetricsResponse())
+        await stream.send_message(pb.Items())
 
-    rig = await start_server(Scaler(GetMetrics=handler))
+    rig = await start_server(SampleService(Measure=handler))
     headers = {"x_one": "1", "blob_bin": "AAEC", "grpc_timeout": "30S", "user_agent": "test/1"}
-    await rig.connect().call("GetMetrics", **headers)
+    await rig.connect().call("Measure", **headers)
     assert 20 < seen.pop("left") <= 30
     assert seen == {"x-one": "1", "blob-bin": b"\0\1\2", "agent": "test/1", "peer": None, "cert": None}
 
@@ -248,12 +248,12 @@ async def test_interceptors_of_grpclib_work(start_server: StartServer) -> None:
     rig = await start_server()
     listen(rig.server, RecvRequest, refuse)  # type: ignore[arg-type]
     answer = await rig.connect().call()
-    assert (answer.status, answer.message) == (Status.UNAUTHENTICATED, SERVICE + "GetMetricSpec")
+    assert (answer.status, answer.message) == (Status.UNAUTHENTICATED, SERVICE + "Echo")
 
 
 async def test_two_services_with_the_same_method_are_refused() -> None:
-    with pytest.raises(ValueError, match="more than one service has /externalscaler"):
-        Server([Scaler(), Scaler()])
+    with pytest.raises(ValueError, match="more than one service has /sample"):
+        Server([SampleService(), SampleService()])
 
 
 # -- requests that cannot be answered
@@ -263,7 +263,7 @@ async def test_a_request_that_does_not_parse_is_internal(start_server: StartServ
     rig = await start_server()
     answer = await rig.connect().call(message=b"\xff\xff\xff")
     assert answer.status is Status.INTERNAL
-    assert "ScaledObjectRef" in answer.message
+    assert "Name" in answer.message
 
 
 async def test_a_compressed_request_is_unimplemented_and_told_what_is_accepted(start_server: StartServer) -> None:
@@ -277,7 +277,7 @@ async def test_a_compressed_request_is_unimplemented_and_told_what_is_accepted(s
 async def test_a_message_marked_as_compressed_without_encoding_is_internal(start_server: StartServer) -> None:
     client = (await start_server()).connect()
     stream_id = client.open()
-    client.send(stream_id, frame_message(pb.ScaledObjectRef(), flag=1), end=True)
+    client.send(stream_id, frame_message(pb.Name(), flag=1), end=True)
     assert (await client.finish(stream_id)).status is Status.INTERNAL
 
 
@@ -288,7 +288,7 @@ async def test_a_message_over_the_limit_is_refused_before_it_arrives(start_serve
     answer = await client.finish(stream_id)
     assert answer.status is Status.RESOURCE_EXHAUSTED
     assert answer.message == "message of 1001 bytes is larger than the limit of 1000"
-    message = pb.ScaledObjectRef(name="x" * 997)
+    message = pb.Name(name="x" * 997)
     assert message.ByteSize() == 1000
     assert (await client.call(message=message)).status is Status.OK
 
@@ -379,9 +379,9 @@ async def wait_for_ever(stream: Any) -> None:
 async def test_an_expired_deadline_ends_the_handler(
     start_server: StartServer, autojump_clock: object, header: str, seconds: float
 ) -> None:
-    rig = await start_server(Scaler(GetMetrics=wait_for_ever))
+    rig = await start_server(SampleService(Measure=wait_for_ever))
     client = rig.connect()
-    answer = await client.call("GetMetrics", grpc_timeout=header)
+    answer = await client.call("Measure", grpc_timeout=header)
     assert (answer.status, answer.message) == (Status.DEADLINE_EXCEEDED, "the deadline expired")
     assert rig.finished[0].duration == pytest.approx(seconds, abs=0.1)
 
@@ -389,10 +389,10 @@ async def test_an_expired_deadline_ends_the_handler(
 async def test_a_deadline_years_away_is_none(start_server: StartServer, autojump_clock: object) -> None:
     async def check(stream: Any) -> None:
         assert stream.deadline is None
-        await stream.send_message(pb.GetMetricsResponse())
+        await stream.send_message(pb.Items())
 
-    rig = await start_server(Scaler(GetMetrics=check))
-    assert (await rig.connect().call("GetMetrics", grpc_timeout="99999999H")).status is Status.OK
+    rig = await start_server(SampleService(Measure=check))
+    assert (await rig.connect().call("Measure", grpc_timeout="99999999H")).status is Status.OK
 
 
 async def test_a_deadline_during_the_upload_ends_the_call(start_server: StartServer, autojump_clock: object) -> None:
@@ -414,9 +414,9 @@ async def test_a_cancelled_call_cancels_its_handler_and_is_reported(start_server
         finally:
             cleaned_up.set()
 
-    rig = await start_server(Scaler(StreamIsActive=handler))
+    rig = await start_server(SampleService(WatchState=handler))
     client = rig.connect()
-    stream_id = client.start("StreamIsActive")
+    stream_id = client.start("WatchState")
     await client.flush()
     await trio.testing.wait_all_tasks_blocked()
     client.h2.reset_stream(stream_id, error_code=8)
@@ -436,9 +436,9 @@ async def test_a_handler_that_fails_while_it_is_cancelled_is_logged(
         finally:
             raise KeyError("cleanup")
 
-    rig = await start_server(Scaler(StreamIsActive=handler))
+    rig = await start_server(SampleService(WatchState=handler))
     client = rig.connect()
-    stream_id = client.start("StreamIsActive")
+    stream_id = client.start("WatchState")
     await client.flush()
     await trio.testing.wait_all_tasks_blocked()
     client.h2.reset_stream(stream_id, error_code=8)
@@ -455,12 +455,12 @@ async def test_a_shielded_handler_that_outlives_its_client_fails_quietly(
         with trio.CancelScope(shield=True):
             await stream.recv_message()
             await go_on.wait()
-            await stream.send_message(pb.IsActiveResponse())
+            await stream.send_message(pb.State())
 
     caplog.set_level(logging.INFO)
-    rig = await start_server(Scaler(IsActive=handler))
+    rig = await start_server(SampleService(Ask=handler))
     client = rig.connect()
-    stream_id = client.start("IsActive")
+    stream_id = client.start("Ask")
     await client.flush()
     await trio.testing.wait_all_tasks_blocked()
     client.h2.reset_stream(stream_id, error_code=8)
@@ -476,17 +476,17 @@ async def test_a_read_that_was_cancelled_can_be_repeated(start_server: StartServ
         with trio.move_on_after(1):
             await stream.recv_message()
         request = await stream.recv_message()
-        await stream.send_message(pb.IsActiveResponse(result=request.name == "web"))
+        await stream.send_message(pb.State(result=request.name == "web"))
 
-    client = (await start_server(Scaler(IsActive=handler))).connect()
-    stream_id = client.open("IsActive")
-    message = frame_message(pb.ScaledObjectRef(name="web"))
+    client = (await start_server(SampleService(Ask=handler))).connect()
+    stream_id = client.open("Ask")
+    message = frame_message(pb.Name(name="web"))
     client.send(stream_id, message[:7])
     await client.flush()
     await trio.sleep(2)
     client.send(stream_id, message[7:], end=True)
     answer = await client.finish(stream_id)
-    assert answer.read(pb.IsActiveResponse)[0].result
+    assert answer.read(pb.State)[0].result
 
 
 async def test_idle_streams_are_never_woken(start_server: StartServer) -> None:
@@ -499,7 +499,7 @@ async def test_idle_streams_are_never_woken(start_server: StartServer) -> None:
 
     rig = await start_server()
     client = rig.connect()
-    ids = [client.start("StreamIsActive") for _ in range(100)]
+    ids = [client.start("WatchState") for _ in range(100)]
     await client.until(lambda: all(client.answers[i].body for i in ids))
     wakeups = Wakeups()
     trio.lowlevel.add_instrument(wakeups)

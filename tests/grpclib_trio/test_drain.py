@@ -13,11 +13,11 @@ import trio.testing
 from grpclib.const import Status
 from h2.events import ConnectionTerminated, RemoteSettingsChanged
 
-from kedastral._proto import externalscaler_pb2 as pb
 from kedastral.grpclib_trio import Health, Limits, Server
 
+from ._proto import sample_pb2 as pb
 from .conftest import StartServer
-from .peers import Client, MemoryListener, Scaler, frame_message
+from .peers import Client, MemoryListener, SampleService, frame_message
 
 REFUSED_STREAM = 7
 
@@ -25,7 +25,7 @@ REFUSED_STREAM = 7
 async def answer_after_two_seconds(stream: Any) -> None:
     await stream.recv_message()
     await trio.sleep(2)
-    await stream.send_message(pb.IsActiveResponse(result=True))
+    await stream.send_message(pb.State(result=True))
 
 
 async def test_an_idle_client_gets_goaway_and_the_server_returns(
@@ -57,16 +57,16 @@ async def test_the_server_waits_for_a_client_to_hang_up_no_longer_than_a_moment(
 
 
 async def test_a_unary_call_in_flight_is_answered(start_server: StartServer, autojump_clock: object) -> None:
-    rig = await start_server(Scaler(IsActive=answer_after_two_seconds))
+    rig = await start_server(SampleService(Ask=answer_after_two_seconds))
     client = rig.connect()
-    stream_id = client.start("IsActive")
+    stream_id = client.start("Ask")
     await client.flush()
     await trio.sleep(0.5)
     rig.shutdown.set()
     answer = await client.finish(stream_id)
     assert client.goaways
     assert answer.status is Status.OK
-    assert answer.read(pb.IsActiveResponse)[0].result
+    assert answer.read(pb.State)[0].result
     await client.until_closed()
     await rig.stopped.wait()
     assert trio.current_time() < 4
@@ -82,20 +82,20 @@ async def test_a_request_that_was_begun_before_the_shutdown_may_be_finished_afte
     await trio.sleep(0.1)
     rig.shutdown.set()
     await client.until(lambda: bool(client.goaways))
-    message = frame_message(pb.ScaledObjectRef(name="late"))
+    message = frame_message(pb.Name(name="late"))
     client.send(stream_id, message[:3])
     await client.flush()
     await trio.sleep(3)
     client.send(stream_id, message[3:], end=True)
     answer = await client.finish(stream_id)
-    assert answer.read(pb.GetMetricSpecResponse)[0].metricSpecs[0].metricName == "late"
+    assert answer.read(pb.Items)[0].items[0].text == "late"
     assert answer.status is Status.OK
 
 
 async def test_streaming_calls_end_with_ok(start_server: StartServer, autojump_clock: object) -> None:
-    rig = await start_server(Scaler(), Health())
+    rig = await start_server(SampleService(), Health())
     client = rig.connect()
-    ids = [client.start("StreamIsActive"), client.start("StreamMetricSpec"), client.open("StreamIsActive")]
+    ids = [client.start("WatchState"), client.start("WatchItems"), client.open("WatchState")]
     ids.append(client.start("/grpc.health.v1.Health/Watch", b""))
     await client.flush()
     await trio.sleep(1)
@@ -111,14 +111,14 @@ async def test_streaming_calls_end_with_ok(start_server: StartServer, autojump_c
 async def test_new_calls_are_refused_so_that_clients_repeat_them_elsewhere(
     start_server: StartServer, autojump_clock: object
 ) -> None:
-    rig = await start_server(Scaler(IsActive=answer_after_two_seconds))
+    rig = await start_server(SampleService(Ask=answer_after_two_seconds))
     client = rig.connect()
-    stream_id = client.start("IsActive")
+    stream_id = client.start("Ask")
     await client.flush()
     await trio.sleep(0.5)
     rig.shutdown.set()
     await client.until(lambda: bool(client.goaways))
-    late = await client.finish(client.start("GetMetricSpec"))
+    late = await client.finish(client.start("Echo"))
     assert late.reset == REFUSED_STREAM
     assert late.headers == {}
     assert (await client.finish(stream_id)).status is Status.OK
@@ -131,9 +131,9 @@ async def test_at_the_grace_limit_what_is_left_is_unavailable(
     async def hang(stream: Any) -> None:
         await trio.sleep_forever()
 
-    rig = await start_server(Scaler(IsActive=hang), grace=5)
+    rig = await start_server(SampleService(Ask=hang), grace=5)
     client = rig.connect()
-    stream_id = client.start("IsActive")
+    stream_id = client.start("Ask")
     await client.flush()
     await trio.sleep(1)
     rig.shutdown.set()
@@ -151,11 +151,11 @@ async def test_a_client_that_reads_nothing_cannot_hold_the_server_up(
 ) -> None:
     async def flood(stream: Any) -> None:
         while True:
-            await stream.send_message(pb.IsActiveResponse(result=True))
+            await stream.send_message(pb.State(result=True))
 
-    rig = await start_server(Scaler(StreamIsActive=flood), grace=3, limits=Limits(send_buffer_bytes=1_000))
+    rig = await start_server(SampleService(WatchState=flood), grace=3, limits=Limits(send_buffer_bytes=1_000))
     client = rig.connect(trio.testing.lockstep_stream_pair)
-    client.start("StreamIsActive")
+    client.start("WatchState")
     with trio.move_on_after(1):
         await client.flush()
         await client.read()
@@ -173,7 +173,7 @@ async def test_connections_in_the_backlog_are_told_to_go_elsewhere(
     shutdown.set()
 
     async def serve() -> None:
-        await Server([Scaler()]).serve([listener], shutdown=shutdown)
+        await Server([SampleService()]).serve([listener], shutdown=shutdown)
         done.set()
 
     nursery.start_soon(serve)
@@ -195,7 +195,7 @@ async def test_a_client_is_told_to_go_once_it_has_taken_in_the_settings(
     shutdown.set()
 
     async def serve() -> None:
-        await Server([Scaler()]).serve([listener], shutdown=shutdown)
+        await Server([SampleService()]).serve([listener], shutdown=shutdown)
         done.set()
 
     nursery.start_soon(serve)
@@ -227,7 +227,7 @@ async def test_cancelling_from_outside_ends_everything_at_once(
 ) -> None:
     rig = await start_server()
     client = rig.connect()
-    stream_id = client.start("StreamIsActive")
+    stream_id = client.start("WatchState")
     await client.until(lambda: bool(client.answers[stream_id].body))
     began = trio.current_time()
     rig.scope.cancel()
@@ -247,9 +247,9 @@ async def test_what_was_asked_before_a_goodbye_is_answered(start_server: StartSe
 
 
 async def test_both_sides_may_say_goodbye_at_once(start_server: StartServer, autojump_clock: object) -> None:
-    rig = await start_server(Scaler(IsActive=answer_after_two_seconds))
+    rig = await start_server(SampleService(Ask=answer_after_two_seconds))
     client = rig.connect()
-    stream_id = client.start("IsActive")
+    stream_id = client.start("Ask")
     client.h2.close_connection()
     rig.shutdown.set()
     assert (await client.finish(stream_id)).reset == REFUSED_STREAM
@@ -257,7 +257,7 @@ async def test_both_sides_may_say_goodbye_at_once(start_server: StartServer, aut
 
 
 async def test_a_server_can_serve_again(start_server: StartServer, autojump_clock: object) -> None:
-    server = Server([Scaler()])
+    server = Server([SampleService()])
     for _ in range(2):
         listener, shutdown = MemoryListener(), trio.Event()
         async with trio.open_nursery() as nursery:
@@ -269,9 +269,9 @@ async def test_a_server_can_serve_again(start_server: StartServer, autojump_cloc
 
 
 async def test_a_client_may_say_goodbye_first(start_server: StartServer, autojump_clock: object) -> None:
-    rig = await start_server(Scaler(IsActive=answer_after_two_seconds))
+    rig = await start_server(SampleService(Ask=answer_after_two_seconds))
     client = rig.connect()
-    stream_id = client.start("IsActive")
+    stream_id = client.start("Ask")
     client.h2.close_connection()
     answer = await client.finish(stream_id)
     assert answer.status is Status.OK
@@ -291,7 +291,7 @@ async def test_clients_that_keep_connecting_do_not_delay_the_end(autojump_clock:
     listener, shutdown = Storm(), trio.Event()
     async with trio.open_nursery() as nursery:
         nursery.cancel_scope.deadline = 30
-        nursery.start_soon(partial(Server([Scaler()]).serve, [listener], shutdown=shutdown))
+        nursery.start_soon(partial(Server([SampleService()]).serve, [listener], shutdown=shutdown))
         await trio.sleep(1)
         shutdown.set()
     assert listener.closed
@@ -311,10 +311,10 @@ async def test_the_grace_begins_with_the_shutdown_also_while_the_backlog_is_empt
     listener, shutdown = Late(), trio.Event()
     async with trio.open_nursery() as nursery:
         nursery.cancel_scope.deadline = 30
-        serve = Server([Scaler(IsActive=hang)], limits=Limits(max_connections=2)).serve
+        serve = Server([SampleService(Ask=hang)], limits=Limits(max_connections=2)).serve
         nursery.start_soon(partial(serve, [listener], shutdown=shutdown, grace=1))
         client = Client(listener.connect())
-        client.start("IsActive", pb.ScaledObjectRef())
+        client.start("Ask", pb.Name())
         nursery.start_soon(client.until_closed)
         await trio.sleep(1)
         shutdown.set()
@@ -336,7 +336,7 @@ async def test_accept_errors_of_an_exhausted_system_are_logged_once_and_survived
             return await super().accept()
 
     listener = Exhausted()
-    await nursery.start(partial(Server([Scaler()]).serve, [listener], shutdown=trio.Event()))
+    await nursery.start(partial(Server([SampleService()]).serve, [listener], shutdown=trio.Event()))
     assert (await Client(listener.connect()).call()).status is Status.OK
     assert [r.getMessage() for r in caplog.records] == [
         "no connection can be accepted: Too many open files",
@@ -353,6 +353,6 @@ async def test_other_accept_errors_are_raised() -> None:
 
     listener = Broken()
     with pytest.raises(ExceptionGroup) as caught:
-        await Server([Scaler()]).serve([listener], shutdown=trio.Event())
+        await Server([SampleService()]).serve([listener], shutdown=trio.Event())
     assert caught.group_contains(OSError, match="Invalid argument")
     assert listener.closed

@@ -13,15 +13,15 @@ from grpclib.const import Status
 from kedastral.grpclib_trio.http2 import Http2
 
 from .conftest import StartServer
-from .peers import Scaler, never_end
+from .peers import SampleService, never_end
 
 
 async def test_a_fault_while_answering_costs_one_call(
     start_server: StartServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rig = await start_server(Scaler(StreamIsActive=never_end))
+    rig = await start_server(SampleService(WatchState=never_end))
     client = rig.connect()
-    other = client.start("StreamIsActive")
+    other = client.start("WatchState")
     await client.until(lambda: bool(client.answers[other].body))
 
     async def fail(*_: Any, **__: Any) -> None:

@@ -11,16 +11,16 @@ import trio.testing
 from grpclib.const import Status
 from h2.settings import SettingCodes
 
-from kedastral._proto import externalscaler_pb2 as pb
 from kedastral.grpclib_trio import Limits
 
+from ._proto import sample_pb2 as pb
 from .conftest import StartServer
-from .peers import Client, Scaler, frame_message
+from .peers import Client, SampleService, frame_message
 
 
-def ask_for(size: int) -> pb.ScaledObjectRef:
+def ask_for(size: int) -> pb.Name:
     """A small request with a response of ``size`` bytes and a few."""
-    return pb.ScaledObjectRef(name="x", scalerMetadata={"repeat": str(size)})
+    return pb.Name(name="x", options={"repeat": str(size)})
 
 
 async def send_patiently(client: Client, stream_id: int, data: bytes) -> None:
@@ -41,9 +41,9 @@ async def test_a_request_larger_than_all_windows_arrives(start_server: StartServ
     await client.call()
     for size in (999, 1_000, 1_001, 300_000):
         stream_id = client.open()
-        await send_patiently(client, stream_id, frame_message(pb.ScaledObjectRef(name="x" * size)))
+        await send_patiently(client, stream_id, frame_message(pb.Name(name="x" * size)))
         answer = await client.finish(stream_id)
-        assert answer.read(pb.GetMetricSpecResponse)[0].metricSpecs[0].metricName == "x" * size
+        assert answer.read(pb.Items)[0].items[0].text == "x" * size
 
 
 async def test_a_response_waits_for_the_clients_window(start_server: StartServer) -> None:
@@ -51,7 +51,7 @@ async def test_a_response_waits_for_the_clients_window(start_server: StartServer
     client = rig.connect()
     client.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 100})
     answer = await client.call(message=ask_for(200_000))
-    assert answer.read(pb.GetMetricSpecResponse)[0].metricSpecs[0].metricName == "x" * 200_000
+    assert answer.read(pb.Items)[0].items[0].text == "x" * 200_000
 
 
 async def test_a_window_that_becomes_negative_and_opens_again(start_server: StartServer) -> None:
@@ -95,14 +95,14 @@ async def test_handlers_pause_when_the_client_reads_slowly(start_server: StartSe
         nonlocal sent
         await stream.recv_message()
         while True:
-            await stream.send_message(pb.IsActiveResponse(result=True))
+            await stream.send_message(pb.State(result=True))
             sent += 1
 
-    rig = await start_server(Scaler(StreamIsActive=pour), limits=Limits(send_buffer_bytes=10_000))
+    rig = await start_server(SampleService(WatchState=pour), limits=Limits(send_buffer_bytes=10_000))
     client = rig.connect(trio.testing.lockstep_stream_pair)
     client.h2.increment_flow_control_window(2**30)
     client.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 2**30})
-    client.start("StreamIsActive")
+    client.start("WatchState")
     await client.flush()
     await trio.testing.wait_all_tasks_blocked()
     assert 100 < sent < 1_500  # 16 bytes each on the wire, one buffer on its way and one being filled
@@ -116,10 +116,10 @@ async def test_unread_requests_stop_at_the_window(start_server: StartServer) -> 
     async def ignore(stream: Any) -> None:
         await trio.sleep_forever()
 
-    rig = await start_server(Scaler(IsActive=ignore), limits=Limits(stream_window_bytes=1_000))
+    rig = await start_server(SampleService(Ask=ignore), limits=Limits(stream_window_bytes=1_000))
     client = rig.connect()
     await client.call()
-    stream_id = client.open("IsActive")
+    stream_id = client.open("Ask")
     client.send(stream_id, b"\0" * 1_000)
     await client.flush()
     await trio.testing.wait_all_tasks_blocked()
@@ -129,12 +129,12 @@ async def test_unread_requests_stop_at_the_window(start_server: StartServer) -> 
 
 async def test_requests_that_nobody_read_give_their_window_back(start_server: StartServer) -> None:
     async def ignore(stream: Any) -> None:
-        await stream.send_message(pb.IsActiveResponse())
+        await stream.send_message(pb.State())
 
-    client = (await start_server(Scaler(IsActive=ignore), limits=Limits(connection_window_bytes=65_536))).connect()
+    client = (await start_server(SampleService(Ask=ignore), limits=Limits(connection_window_bytes=65_536))).connect()
     await client.call()
     for _ in range(20):
-        stream_id = client.open("IsActive")
+        stream_id = client.open("Ask")
         await send_patiently(client, stream_id, frame_message(b"x" * 60_000))
         assert (await client.finish(stream_id)).status is Status.OK
 
@@ -157,11 +157,11 @@ async def test_two_tasks_cannot_garble_a_message(start_server: StartServer, capl
     async def handler(stream: Any) -> None:
         async with trio.open_nursery() as nursery:
             for _ in range(2):
-                nursery.start_soon(stream.send_message, pb.GetMetricSpecResponse(metricSpecs=[big]))
+                nursery.start_soon(stream.send_message, pb.Items(items=[big]))
 
-    big = pb.MetricSpec(metricName="x" * 200_000)
-    client = (await start_server(Scaler(StreamMetricSpec=handler))).connect(acknowledges=False)
-    answer = await client.call("StreamMetricSpec")
+    big = pb.Item(text="x" * 200_000)
+    client = (await start_server(SampleService(WatchItems=handler))).connect(acknowledges=False)
+    answer = await client.call("WatchItems")
     assert answer.status is Status.INTERNAL
     assert "another message is being sent" in caplog.text
 
@@ -171,11 +171,11 @@ async def test_a_message_that_was_cut_short_is_not_continued(
 ) -> None:
     async def handler(stream: Any) -> None:
         with trio.move_on_after(1):
-            await stream.send_message(pb.GetMetricSpecResponse(metricSpecs=[pb.MetricSpec(metricName="x" * 200_000)]))
-        await stream.send_message(pb.GetMetricSpecResponse())
+            await stream.send_message(pb.Items(items=[pb.Item(text="x" * 200_000)]))
+        await stream.send_message(pb.Items())
 
-    client = (await start_server(Scaler(StreamMetricSpec=handler))).connect(acknowledges=False)
-    answer = await client.call("StreamMetricSpec")
+    client = (await start_server(SampleService(WatchItems=handler))).connect(acknowledges=False)
+    answer = await client.call("WatchItems")
     assert answer.status is Status.INTERNAL
     assert "was cut short" in caplog.text
 
@@ -188,8 +188,8 @@ async def test_a_send_that_was_cancelled_before_its_first_byte_can_be_repeated(
         await stream.send_initial_metadata()
         with trio.CancelScope() as scope:
             scope.cancel()
-            await stream.send_message(pb.IsActiveResponse())
-        await stream.send_message(pb.IsActiveResponse(result=True))
+            await stream.send_message(pb.State())
+        await stream.send_message(pb.State(result=True))
 
-    answer = await (await start_server(Scaler(StreamIsActive=handler))).connect().call("StreamIsActive")
-    assert [m.result for m in answer.read(pb.IsActiveResponse)] == [True]
+    answer = await (await start_server(SampleService(WatchState=handler))).connect().call("WatchState")
+    assert [m.result for m in answer.read(pb.State)] == [True]

@@ -29,14 +29,14 @@ async def test_the_server_as_a_whole_serves_by_default(start_server: StartServer
 
 
 async def test_check_answers_what_was_set(start_server: StartServer) -> None:
-    health = Health({"": False, "externalscaler.ExternalScaler": True})
+    health = Health({"": False, "sample.Sample": True})
     client = (await start_server(health)).connect()
     assert await check(client) == HealthCheckResponse.NOT_SERVING
-    assert await check(client, "externalscaler.ExternalScaler") == HealthCheckResponse.SERVING
+    assert await check(client, "sample.Sample") == HealthCheckResponse.SERVING
     health.set_serving(True)
-    health.set_serving(False, "externalscaler.ExternalScaler")
+    health.set_serving(False, "sample.Sample")
     assert await check(client) == HealthCheckResponse.SERVING
-    assert await check(client, "externalscaler.ExternalScaler") == HealthCheckResponse.NOT_SERVING
+    assert await check(client, "sample.Sample") == HealthCheckResponse.NOT_SERVING
 
 
 async def test_checking_an_unknown_service_is_not_found(start_server: StartServer) -> None:

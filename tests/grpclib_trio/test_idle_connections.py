@@ -28,7 +28,7 @@ async def test_connections_without_a_preface_keep_nobody_out(
     caplog.set_level(logging.INFO, LOGGER)
     rig = await start_server(limits=Limits(max_connections=50, max_waiting=20))
     early = rig.connect()
-    stream_id = early.start("StreamIsActive")
+    stream_id = early.start("WatchState")
     await early.until(lambda: bool(early.answers[stream_id].body))
     crowd = [rig.listener.connect() for _ in range(200)]
     for stream in crowd[-20:]:

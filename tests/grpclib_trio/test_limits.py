@@ -37,6 +37,6 @@ def test_counts_are_whole_numbers() -> None:
         Limits(max_streams=1.5)
 
 
-def test_keda_has_room_for_thousands_of_streams() -> None:
+def test_one_connection_has_room_for_thousands_of_streams() -> None:
     assert Limits().max_streams >= 1_000
     assert Limits().max_message_bytes == 4 * 1024 * 1024

@@ -25,13 +25,13 @@ import kedastral.grpclib_trio
 from kedastral.grpclib_trio import Server
 from kedastral.grpclib_trio.transport import ConnectionRecord, TransportStream
 
-from .peers import Scaler
+from .peers import SampleService
 
 PACKAGE = Path(kedastral.grpclib_trio.__file__).parent
 
 
 async def test_dispatch_server_events_lets_interceptors_change_the_request() -> None:
-    server = Server([Scaler()])
+    server = Server([SampleService()])
     assert isinstance(server.__dispatch__, _DispatchServerEvents)
 
     async def change(event: RecvRequest) -> None:
@@ -95,7 +95,7 @@ async def test_recv_message_reads_a_prefix_and_then_what_it_announced() -> None:
 
 
 def test_generated_services_map_paths_to_handlers() -> None:
-    handler = Scaler().__mapping__()["/externalscaler.ExternalScaler/StreamIsActive"]
+    handler = SampleService().__mapping__()["/sample.Sample/WatchState"]
     assert Handler._fields == ("func", "cardinality", "request_type", "reply_type")
     assert handler.cardinality is Cardinality.UNARY_STREAM
     assert handler.cardinality.server_streaming
@@ -164,3 +164,13 @@ def test_statuses_have_the_numbers_of_the_wire(status: Status) -> None:
 def test_grpclib_offers_no_event_loop_to_our_streams() -> None:
     assert trio.lowlevel.in_trio_run() is False
     assert "loop" not in inspect.getsource(grpclib.server.Stream)
+
+
+def test_the_tests_of_the_package_need_nothing_else_of_the_product_either() -> None:
+    for path in Path(__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
+            for name in names:
+                assert not name.startswith("tests.") or name.startswith("tests.grpclib_trio"), path
+                assert not name.startswith("kedastral") or name.startswith("kedastral.grpclib_trio"), path

@@ -10,20 +10,20 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kedastral._proto import externalscaler_pb2 as pb
 from kedastral.grpclib_trio import Server
 from kedastral.grpclib_trio.messages import ReceiveBudget, RequestReader
 
-from .peers import Answer, Client, Rig, Scaler, frame_message
+from ._proto import sample_pb2 as pb
+from .peers import Answer, Client, Rig, SampleService, frame_message
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
 
 
 def write_three_calls(client: Client) -> bytes:
     """The bytes of a preface and three calls."""
-    client.start(message=pb.ScaledObjectRef(name="one"))
+    client.start(message=pb.Name(name="one"))
     client.start("/no/such", message=b"abc")
-    client.start("GetMetrics", message=b"\xff\xff")
+    client.start("Measure", message=b"\xff\xff")
     return bytes(client.h2.data_to_send())
 
 
@@ -32,7 +32,7 @@ VALID = write_three_calls(Client(trio.testing.memory_stream_pair()[0]))
 
 async def send_in_chunks(borders: list[int]) -> list[Answer]:
     """The answers to the three calls, cut into pieces at ``borders``."""
-    rig = Rig(server=Server([Scaler()]), finished=[])
+    rig = Rig(server=Server([SampleService()]), finished=[])
     async with trio.open_nursery() as nursery:
         await nursery.start(rig.run)
         client = rig.connect()
@@ -55,7 +55,7 @@ def test_any_chunking_of_the_clients_bytes_gives_the_same_answers(cuts: list[int
 
 async def serve_bytes(data: bytes) -> bool:
     """Throw ``data`` at a server; whether it still serves others, and has let go of the connection in the end."""
-    rig = Rig(server=Server([Scaler()]), finished=[])
+    rig = Rig(server=Server([SampleService()]), finished=[])
     async with trio.open_nursery() as nursery:
         await nursery.start(rig.run)
         stream = rig.listener.connect()

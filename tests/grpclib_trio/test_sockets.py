@@ -19,10 +19,10 @@ from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 from grpclib.health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-from kedastral._proto import externalscaler_pb2 as pb
 from kedastral.grpclib_trio import FinishedCall, Health, Limits, Server
 
-from .peers import SERVICE, Client, Scaler
+from ._proto import sample_pb2 as pb
+from .peers import SERVICE, Client, SampleService
 
 
 class Running:
@@ -39,7 +39,7 @@ async def run_server(
     *services: Any, tls: ssl.SSLContext | None = None, limits: Limits | None = None, host: str = "127.0.0.1"
 ) -> AsyncIterator[Running]:
     finished: list[FinishedCall] = []
-    server = Server(services or [Scaler()], on_call=finished.append, limits=limits)
+    server = Server(services or [SampleService()], on_call=finished.append, limits=limits)
     plain = await trio.open_tcp_listeners(0, host=host)
     listeners: Any = [trio.SSLListener(each, tls) for each in plain] if tls else plain
     shutdown = trio.Event()
@@ -67,12 +67,12 @@ def connect(port: int, credentials: grpc.ChannelCredentials | None = None) -> It
 async def test_grpcio_gets_answers() -> None:
     def ask(port: int) -> None:
         with connect(port) as call:
-            request = pb.GetMetricsRequest(metricName="m")
-            reply = call("GetMetrics", request, pb.GetMetricsResponse)
-            assert reply.metricValues[0].metricName == "m"
-            big = pb.ScaledObjectRef(name="x" * 3_000_000)
-            reply = call("GetMetricSpec", big, pb.GetMetricSpecResponse)
-            assert len(reply.metricSpecs[0].metricName) == 3_000_000
+            request = pb.Question(text="m")
+            reply = call("Measure", request, pb.Items)
+            assert reply.items[0].text == "m"
+            big = pb.Name(name="x" * 3_000_000)
+            reply = call("Echo", big, pb.Items)
+            assert len(reply.items[0].text) == 3_000_000
 
     async with run_server() as server:
         await trio.to_thread.run_sync(ask, server.port)
@@ -82,7 +82,7 @@ async def test_grpcio_gets_answers() -> None:
 
 async def refuse(stream: Any) -> None:
     await stream.recv_message()
-    raise GRPCError(Status.FAILED_PRECONDITION, "zu früh", [pb.IsActiveResponse(result=True)])
+    raise GRPCError(Status.FAILED_PRECONDITION, "zu früh", [pb.State(result=True)])
 
 
 async def hang(stream: Any) -> None:
@@ -93,20 +93,20 @@ async def hang(stream: Any) -> None:
 @pytest.mark.parametrize(
     ("method", "request_", "code", "details"),
     [
-        ("Nope", pb.ScaledObjectRef(), grpc.StatusCode.UNIMPLEMENTED, "there is no method"),
-        ("IsActive", pb.ScaledObjectRef(), grpc.StatusCode.FAILED_PRECONDITION, "zu früh"),
-        ("GetMetrics", pb.ScaledObjectRef(name="\x7f"), grpc.StatusCode.INTERNAL, "GetMetricsRequest"),
-        ("GetMetricSpec", pb.ScaledObjectRef(name="x" * 5_000_000), grpc.StatusCode.RESOURCE_EXHAUSTED, "5000"),
+        ("Nope", pb.Name(), grpc.StatusCode.UNIMPLEMENTED, "there is no method"),
+        ("Ask", pb.Name(), grpc.StatusCode.FAILED_PRECONDITION, "zu früh"),
+        ("Measure", pb.Name(name="\x7f"), grpc.StatusCode.INTERNAL, "Question"),
+        ("Echo", pb.Name(name="x" * 5_000_000), grpc.StatusCode.RESOURCE_EXHAUSTED, "5000"),
     ],
 )
 async def test_grpcio_reads_our_errors(method: str, request_: Message, code: grpc.StatusCode, details: str) -> None:
     def ask(port: int) -> None:
         with connect(port) as call, pytest.raises(grpc.RpcError) as caught:
-            call(method, request_, pb.GetMetricSpecResponse)
+            call(method, request_, pb.Items)
         assert caught.value.code() is code
         assert details in caught.value.details()
 
-    async with run_server(Scaler(IsActive=refuse)) as server:
+    async with run_server(SampleService(Ask=refuse)) as server:
         await trio.to_thread.run_sync(ask, server.port)
 
 
@@ -114,27 +114,27 @@ async def test_grpcio_deadlines_and_compression() -> None:
     def ask(port: int) -> None:
         with connect(port) as call:
             with pytest.raises(grpc.RpcError) as caught:
-                call("IsActive", pb.ScaledObjectRef(), pb.IsActiveResponse, timeout=0.2)
+                call("Ask", pb.Name(), pb.State, timeout=0.2)
             assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-            request, gzip = pb.ScaledObjectRef(name="x" * 1000), grpc.Compression.Gzip
+            request, gzip = pb.Name(name="x" * 1000), grpc.Compression.Gzip
             with pytest.raises(grpc.RpcError) as caught:
-                call("GetMetricSpec", request, pb.GetMetricSpecResponse, compression=gzip)
+                call("Echo", request, pb.Items, compression=gzip)
             assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
-    async with run_server(Scaler(IsActive=hang)) as server:
+    async with run_server(SampleService(Ask=hang)) as server:
         await trio.to_thread.run_sync(ask, server.port)
 
 
 async def test_grpcio_sees_a_graceful_end() -> None:
     def ask(port: int, shut_down: Callable[[], None]) -> None:
         with connect(port) as call:
-            responses = call("StreamIsActive", pb.ScaledObjectRef(), pb.IsActiveResponse, stream=True)
+            responses = call("WatchState", pb.Name(), pb.State, stream=True)
             assert next(responses).result
             shut_down()
             assert list(responses) == []
             assert responses.code() is grpc.StatusCode.OK
             with pytest.raises(grpc.RpcError) as caught:
-                call("IsActive", pb.ScaledObjectRef(), pb.IsActiveResponse)
+                call("Ask", pb.Name(), pb.State)
             assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
     async with run_server() as server:
@@ -144,10 +144,10 @@ async def test_grpcio_sees_a_graceful_end() -> None:
 async def test_grpcio_cancels() -> None:
     def ask(port: int) -> None:
         with connect(port) as call:
-            responses = call("StreamIsActive", pb.ScaledObjectRef(), pb.IsActiveResponse, stream=True)
+            responses = call("WatchState", pb.Name(), pb.State, stream=True)
             next(responses)
             responses.cancel()
-            call("IsActive", pb.ScaledObjectRef(), pb.IsActiveResponse)
+            call("Ask", pb.Name(), pb.State)
 
     async with run_server() as server:
         await trio.to_thread.run_sync(ask, server.port)
@@ -171,13 +171,13 @@ async def test_grpcio_speaks_mutual_tls() -> None:
     context.verify_mode = ssl.CERT_REQUIRED
     ca.configure_trust(context)
     ca.issue_cert("test").configure_cert(context)
-    identity = ca.issue_cert("keda")
+    identity = ca.issue_cert("client")
     key, chain = identity.private_key_pem.bytes(), identity.cert_chain_pems[0].bytes()
     credentials = grpc.ssl_channel_credentials(ca.cert_pem.bytes(), key, chain)
 
     def ask(port: int) -> None:
         with connect(port, credentials) as call:
-            assert call("IsActive", pb.ScaledObjectRef(), pb.IsActiveResponse).result
+            assert call("Ask", pb.Name(), pb.State).result
 
     async with run_server(tls=context) as server:
         await trio.to_thread.run_sync(ask, server.port)
@@ -191,7 +191,7 @@ async def test_connections_that_the_kernel_took_before_the_shutdown_are_answered
     shutdown.set()
     clients = [Client(trio.SocketStream(trio.socket.from_stdlib_socket(each))) for each in sockets]
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(partial(Server([Scaler()]).serve, listeners, shutdown=shutdown))
+        nursery.start_soon(partial(Server([SampleService()]).serve, listeners, shutdown=shutdown))
         for client in clients:
             await client.until(lambda client=client: bool(client.goaways))  # type: ignore[misc]
             assert client.goaways[0].last_stream_id == 0
@@ -229,7 +229,7 @@ async def test_a_thousand_connections_that_say_nothing_lock_nobody_out(secure: b
 
     def ask(port: int) -> None:
         with connect(port, credentials) as call:
-            call("GetMetrics", pb.GetMetricsRequest(), pb.GetMetricsResponse, timeout=20)
+            call("Measure", pb.Question(), pb.Items, timeout=20)
 
     async with run_server(tls=context if secure else None) as server:
         crowd = [await trio.open_tcp_stream("127.0.0.1", server.port) for _ in range(1000)]

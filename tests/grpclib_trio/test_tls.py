@@ -15,11 +15,11 @@ import trio.testing
 import trustme
 from grpclib.const import Status
 
-from kedastral._proto import externalscaler_pb2 as pb
 from kedastral.grpclib_trio import Limits, Server
 
+from ._proto import sample_pb2 as pb
 from .conftest import StartServer
-from .peers import Client, MemoryListener, Rig, Scaler
+from .peers import Client, MemoryListener, Rig, SampleService
 
 LOGGER = "kedastral.grpclib_trio"
 
@@ -79,7 +79,7 @@ StartTls = Callable[[ssl.SSLContext], Any]
 def start_tls(nursery: trio.Nursery) -> StartTls:
     async def start(context: ssl.SSLContext, service: Any = None) -> Rig:
         finished: list[Any] = []
-        rig = TlsRig(server=Server([service or Scaler()], on_call=finished.append), finished=finished)
+        rig = TlsRig(server=Server([service or SampleService()], on_call=finished.append), finished=finished)
         rig.secure(context)
         await nursery.start(rig.run)
         return rig
@@ -95,7 +95,7 @@ async def test_calls_work_over_tls(authority: Authority, start_tls: StartTls) ->
     rig = await start_tls(authority.server())
     client = connect(rig, authority.client())
     assert (await client.call()).status is Status.OK
-    answer = await client.call(message=pb.ScaledObjectRef(name="x", scalerMetadata={"repeat": "500000"}))
+    answer = await client.call(message=pb.Name(name="x", options={"repeat": "500000"}))
     assert len(answer.body) > 500_000
 
 
@@ -105,12 +105,12 @@ async def test_handlers_see_the_certificate_of_a_mutual_handshake(authority: Aut
     async def look(stream: Any) -> None:
         seen.append(stream.peer.cert())
         await stream.recv_message()
-        await stream.send_message(pb.IsActiveResponse())
+        await stream.send_message(pb.State())
 
-    rig = await start_tls(authority.server(mutual=True), Scaler(IsActive=look))
-    client = connect(rig, authority.client(identity="keda-operator"))
-    assert (await client.call("IsActive")).status is Status.OK
-    assert ("DNS", "keda-operator") in seen[0]["subjectAltName"]
+    rig = await start_tls(authority.server(mutual=True), SampleService(Ask=look))
+    client = connect(rig, authority.client(identity="operator"))
+    assert (await client.call("Ask")).status is Status.OK
+    assert ("DNS", "operator") in seen[0]["subjectAltName"]
 
 
 async def meet(rig: Rig, context: ssl.SSLContext) -> None:
@@ -200,7 +200,7 @@ async def test_draining_ends_tls_connections_as_well(
 ) -> None:
     rig = await start_tls(authority.server())
     client = connect(rig, authority.client())
-    stream_id = client.start("StreamIsActive")
+    stream_id = client.start("WatchState")
     await client.until(lambda: bool(client.answers[stream_id].body))
     rig.shutdown.set()
     assert (await client.finish(stream_id)).status is Status.OK

@@ -11,6 +11,7 @@ from grpclib.const import Status
 
 from kedastral._proto import externalscaler_pb2 as pb
 from tests.grpclib_trio.peers import Answer, Client
+from tests.keda_client import open_client
 
 from .scaled_object import ScaledObject, TriggerAnswer
 
@@ -90,7 +91,7 @@ class ExternalTrigger:
 
     async def _call(self, method: str, message: Any) -> Answer:
         try:
-            self._client = self._client or Client(self.connect())
+            self._client = self._client or open_client(self.connect())
             answer = await self._client.call(method, message)
         except (EOFError, trio.BrokenResourceError, UnreachableError) as error:
             self._client = None
@@ -115,7 +116,7 @@ class ExternalTrigger:
         """Hold StreamIsActive open, as external-push does; ``woken`` is called at each true."""
         while True:
             try:
-                client = Client(self.connect())
+                client = open_client(self.connect())
                 stream = client.answers[client.start("StreamIsActive", self._ref())]
                 await client.flush()
                 heard = 0

@@ -11,6 +11,7 @@ from trio.testing import MockClock
 from kedastral._proto import externalscaler_pb2 as pb
 from kedastral.core.serving import OnStale, StalePolicy
 from tests.grpclib_trio.peers import Client
+from tests.keda_client import open_client
 
 from .site import HORIZON, LEAD, Outages, Site
 
@@ -78,7 +79,7 @@ async def test_every_answer_changes_at_its_second_and_at_no_other(
         inclusive = until == FRESH_UNTIL  # a plan exactly that old is fresh
         for moment in (begin + BARELY, *minutes, until if inclusive else until - BARELY):
             await trio.sleep_until(moment)
-            assert await ask(Client(site.connect())) == (told, active), moment
+            assert await ask(open_client(site.connect())) == (told, active), moment
         begin = until
     nursery.cancel_scope.cancel()
 
@@ -93,7 +94,7 @@ async def test_a_process_that_starts_anew_without_its_source_knows_no_plan(
     nothing = (DEFAULT_MIN, False) if on_stale is OnStale.DEFAULT_MIN else (Status.UNAVAILABLE, None)
     for moment in (960 + BARELY, 3600, 7200 - BARELY):
         await trio.sleep_until(moment)
-        assert await ask(Client(site.connect())) == nothing
+        assert await ask(open_client(site.connect())) == nothing
     await trio.sleep_until(7200 + BARELY)
-    assert (await ask(Client(site.connect())))[1] is True
+    assert (await ask(open_client(site.connect())))[1] is True
     nursery.cancel_scope.cancel()

@@ -11,9 +11,9 @@ import h2.config
 import h2.connection
 import h2.events
 
-from .running import PATIENCE
+from tests.keda_client import SERVICE
 
-SERVICE = "/externalscaler.ExternalScaler/"
+from .running import PATIENCE
 
 
 @attrs.define

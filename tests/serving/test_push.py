@@ -17,6 +17,7 @@ from kedastral.serving.metrics import Metrics
 from kedastral.serving.scaler import MARGIN, ExternalScaler, Scaler
 from kedastral.serving.store import MemoryStore
 from tests.grpclib_trio.peers import Answer, Client, MemoryListener
+from tests.keda_client import open_client
 from tests.parts import FixedResolver, make_snapshot, wall_clock
 
 OBJECTS = 2000
@@ -75,7 +76,7 @@ async def site(autojump_clock: MockClock, nursery: trio.Nursery) -> AsyncIterato
         stopped.set()
 
     nursery.start_soon(serve)
-    yield Site(store, service, Client(listener.connect()), clock, shutdown, stopped)
+    yield Site(store, service, open_client(listener.connect()), clock, shutdown, stopped)
     nursery.cancel_scope.cancel()
 
 

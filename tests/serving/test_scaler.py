@@ -25,6 +25,7 @@ from kedastral.serving.scaler import MARGIN, ExternalScaler, Scaler
 from kedastral.serving.store import MemoryStore
 from kedastral.workloads.resolver import RemoteResolver
 from tests.grpclib_trio.peers import Answer, Client, MemoryListener
+from tests.keda_client import open_client
 from tests.parts import FixedResolver, make_snapshot, wall_clock
 
 STALE_AFTER = 120.0
@@ -43,7 +44,7 @@ class Keda:
 
     def connect(self) -> Client:
         """A connection of its own; the server ends those that are idle for a minute."""
-        return Client(self.listener.connect())
+        return open_client(self.listener.connect())
 
     async def put(self, snapshot: Snapshot) -> None:
         await self.store.put(attrs.evolve(snapshot, forecast=attrs.evolve(snapshot.forecast, made_at=self.clock.now())))
