@@ -141,10 +141,10 @@ class FailedWorkload:
 
 
 def prepare_scenarios(settings: BacktestSettings) -> tuple[list[Scenario], list[FailedWorkload]]:
-    """One scenario a workload; of several whose data sources are asked, those that have no history failed.
+    """One scenario for each workload, and the workloads whose data source gave no usable history.
 
-    Raises ConfigError, a line for each setting and file that cannot be replayed, all at once; and where the only
-    workload has no history.
+    Raises ConfigError with a line for each setting and file that cannot be replayed, and where the only workload has no
+    history.
     """
     workloads = find_workloads(settings)
     loads, problems, failed = read_loads(workloads)
@@ -169,7 +169,7 @@ def prepare_scenarios(settings: BacktestSettings) -> tuple[list[Scenario], list[
 
 
 def find_workloads(settings: BacktestSettings) -> list[BacktestWorkload]:
-    """All that are replayed. Raises ConfigError for those that cannot be."""
+    """The workloads to replay. Raises ConfigError for those that cannot be replayed."""
     workloads = (
         _of_flags(settings) if settings.fleet is None else _of_files(settings, settings.fleet.settings.workloads)
     )
@@ -184,7 +184,7 @@ def find_workloads(settings: BacktestSettings) -> list[BacktestWorkload]:
 def _of_flags(settings: BacktestSettings) -> list[BacktestWorkload]:
     history = settings.history
     if not history.csv:
-        assert history.url is not None  # noqa: S101 - the cross checks have seen to both
+        assert history.url is not None  # noqa: S101 - checked with the settings
         assert history.query is not None  # noqa: S101
         source = DataSourceSettings(url=history.url, login=settings.login, timeout=Seconds(WHOLE_HISTORY_TIMEOUT))
         return [
@@ -198,7 +198,7 @@ def _of_flags(settings: BacktestSettings) -> list[BacktestWorkload]:
 
 
 def _of_files(settings: BacktestSettings, workloads: Mapping[str, WorkloadSettings]) -> list[BacktestWorkload]:
-    """Workloads with their own queries; where CSV files are given, they are the load of the one workload there is."""
+    """Workloads with their own queries. CSV files take the place of the query of a single workload."""
     history, fleet = settings.history, settings.fleet
     assert fleet is not None  # noqa: S101 - only called with one
     if not history.csv:
@@ -216,13 +216,13 @@ def _of_files(settings: BacktestSettings, workloads: Mapping[str, WorkloadSettin
 
 
 def _names_of(paths: tuple[Path, ...]) -> dict[Path, str]:
-    """File names without their endings, whole paths where two are the same."""
+    """File names without their endings, or whole paths where two names are equal."""
     short = {path: path.name.removesuffix(".gz").removesuffix(".csv") for path in paths}
     return {path: name if list(short.values()).count(name) == 1 else str(path) for path, name in short.items()}
 
 
 def read_loads(workloads: Sequence[BacktestWorkload]) -> tuple[list[Series | None], list[str], list[FailedWorkload]]:
-    """The load of each, None where it cannot be read; a line for each file, a reason for each refused question."""
+    """Each workload's load, None where it cannot be read; a line for each bad file, the reason of each failed query."""
     problems: list[str] = []
     failed: list[FailedWorkload] = []
     asked = {one.load.source.name: one.load.source for one in workloads if isinstance(one.load, PrometheusLoad)}
@@ -243,7 +243,7 @@ def read_loads(workloads: Sequence[BacktestWorkload]) -> tuple[list[Series | Non
 async def _query_all(
     workloads: Sequence[BacktestWorkload], asked: Mapping[str, DataSourceSettings], failed: list[FailedWorkload]
 ) -> dict[str, Series]:
-    """What the data sources answer, by the name of the workload: one question after the other, as each allows."""
+    """The answers by the name of the workload. Queries run one after the other, within each data source's limits."""
     answers: dict[str, Series] = {}
     sources, now = DataSources(), SystemClock().now()
     sources.replace(asked)
@@ -286,7 +286,7 @@ def _model_of(forecast: ForecastSettings) -> Remembered:
 
 
 def _on_step(name: str, history: Series, step: float) -> Series:
-    """Finer history as means over the step; coarser history as it is."""
+    """Averages finer history to the step; returns coarser history as it is."""
     if history.step >= step - WHOLE_WITHIN:
         return history
     ratio = round(step / history.step)
@@ -304,7 +304,7 @@ def _on_step(name: str, history: Series, step: float) -> Series:
 
 
 def _require_fit(name: str, step: float, settings: ReplayableSettings, rules: BacktestRules) -> None:
-    """What must hold between the history's step and the settings, which only now are both known."""
+    """Checks the settings against the history's step, which is known only now."""
     steps = settings.forecast.horizon / step
     sync = _timing_of(rules).sync_period
     horizon, lead_time = settings.forecast.horizon, settings.serving.lead_time
@@ -336,7 +336,7 @@ def _make_trial(name: str, series: Series, target: float, rules: BacktestRules) 
 
 
 def _explain_unfit(name: str, series: Series, rules: BacktestRules) -> UnfitHistoryError:
-    """Why nothing is left to judge, with the remedy. Prometheus is asked for days, and may have minutes."""
+    """Why nothing is left to judge, and the remedy. Prometheus may have less history than was asked for."""
     known = np.flatnonzero(np.isfinite(series.values))
     length = len(series) - int(known[0]) if len(known) else 0
     replayed = round(length * rules.evaluated)
@@ -351,7 +351,7 @@ def _explain_unfit(name: str, series: Series, rules: BacktestRules) -> UnfitHist
 
 
 def replay_settings_of(settings: ReplayableSettings, rules: BacktestRules, step: float) -> ReplaySettings:
-    """The settings as the simulation takes them."""
+    """The settings in the form that the simulation takes."""
     forecast, serving, plan = settings.forecast, settings.serving, settings.plan
     bounds = ReplicaBounds(plan.min_replicas, plan.max_replicas)
     floor = serving.reactive_headroom if serving.reactive_floor else None

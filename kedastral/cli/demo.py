@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws the demo: a live table in a terminal, a line every half hour of its time elsewhere, a verdict at the end."""
+"""`kedastral demo`: draws a live table in a terminal, else a line every half hour of demo time; totals at the end."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -20,14 +20,14 @@ from kedastral.settings.declarations import DemoSettings
 FRAMES_PER_SECOND = 6
 LINE_EVERY = timedelta(minutes=30)
 PAST, AHEAD = 60, 10
-"""Columns of the chart: three minutes each, of what was and of what is forecast (where the horizon is half an hour)."""
+"""Columns of the chart for the past and for the forecast. Each is three minutes where the horizon is half an hour."""
 COLUMN_SECONDS = 180.0
 REACTIVE = f"reactive HPA at {REACTIVE_UTILISATION:.0%}"
 BARS = " ▁▂▃▄▅▆▇█"
 
 
 async def run_demo(settings: DemoSettings) -> None:
-    """Run and draw the demo until its time is over or a signal comes. Raises BindError."""
+    """Run and draw the demo until its time is over or a signal arrives. Raises BindError."""
     console = Console()
     async with open_demo(settings) as demo:
         screen = _Screen(demo, settings)
@@ -40,7 +40,7 @@ async def run_demo(settings: DemoSettings) -> None:
             else:
                 await _write_lines(console, demo, settings)
             demo.app.stopping.set()
-    console.print(_verdict(demo))
+    console.print(_make_summary(demo))
 
 
 async def _run_app(demo: Demo, everything: trio.CancelScope) -> None:
@@ -90,7 +90,7 @@ def _line(demo: Demo) -> str:
 
 
 class _Screen:
-    """What the terminal shows, and the last hours it remembers for the chart."""
+    """The live picture, with the last hours of loads and capacities for its chart."""
 
     def __init__(self, demo: Demo, settings: DemoSettings) -> None:
         self._demo = demo
@@ -143,7 +143,7 @@ class _Screen:
         both = (now.predictive, now.reactive)
         table.add_row("replicas asked for", *("held" if f.asked is None else str(f.asked) for f in both))
         table.add_row("pods Ready", *(str(f.ready) for f in both))
-        table.add_row("load not served now", *(_worry(f.missing, f"{f.missing:,.0f}/s") for f in both))
+        table.add_row("load not served now", *(_colour(f.missing, f"{f.missing:,.0f}/s") for f in both))
         for label, *cells in _totals(demo):
             table.add_row(label, *cells)
         return table
@@ -164,7 +164,7 @@ def _totals(demo: Demo) -> list[tuple[str, str, str]]:
     return [(label, show(now.predictive), show(now.reactive)) for label, show in rows]
 
 
-def _verdict(demo: Demo) -> Table:
+def _make_summary(demo: Demo) -> Table:
     hours = demo.comparison.at / 3600
     table = Table("", "kedastral", REACTIVE, title=f"{hours:.1f} hours of the demo's time")
     for label, *cells in _totals(demo):
@@ -185,5 +185,5 @@ def _bars(values: Iterable[float], top: float, style: str) -> Text:
     return Text("".join(BARS[min(levels, round(value / top * levels))] for value in values), style=style)
 
 
-def _worry(amount: float, text: str) -> Text:
+def _colour(amount: float, text: str) -> Text:
     return Text(text, style="bold red" if amount > 0 else "green")
