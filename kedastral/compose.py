@@ -190,9 +190,10 @@ def _make_http(
 def _open_remote(settings: ScalerSettings) -> httpx.AsyncClient:
     access = settings.remote_access
     token = find_token("forecaster token", access.forecaster_token, access.forecaster_token_file)
-    make = partial(make_client_context, public=httpx.create_ssl_context)
     return open_client(
         settings.remote.forecaster_url,
         auth=None if token is None else BearerAuth(token),
-        verify=RotatingContext("the forecaster", access.files, make) if access.files != TlsFiles() else True,
+        tls=None
+        if access.files == TlsFiles()
+        else RotatingContext("the forecaster", access.files, make_client_context),
     )

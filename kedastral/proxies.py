@@ -33,6 +33,11 @@ class Proxy:
     url: str = attrs.field(repr=False)
 
     @property
+    def scheme(self) -> str:
+        """How we talk to it."""
+        return httpx.URL(self.url).scheme
+
+    @property
     def shown(self) -> str:
         """The URL for a message: no user, no password, no path."""
         parsed = httpx.URL(self.url)

@@ -2,12 +2,14 @@
 """TLS from files: contexts for our servers and clients that take up new certificates as the files are rotated."""
 
 import logging
+import os
 import ssl
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
+import httpx
 import trio
 
 from kedastral.errors import ConfigError
@@ -64,15 +66,50 @@ def make_server_context(files: TlsFiles, alpn: Sequence[str]) -> ssl.SSLContext:
     return context
 
 
-def make_client_context(files: TlsFiles, public: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
-    """For a client, with a certificate if there is one. ``public`` trusts public authorities, for want of ``files.ca``.
+def make_client_context(files: TlsFiles) -> ssl.SSLContext:
+    """For a client, with a certificate if there is one; it trusts the public authorities where ``files`` name none.
 
     Raises ConfigError.
     """
-    context = public() if files.ca is None else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = make_public_context(os.environ) if files.ca is None else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
     _load(context, files)
     return context
+
+
+def make_public_context(environ: Mapping[str, str]) -> ssl.SSLContext:
+    """For a client that trusts the authorities of ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``, or those of certifi.
+
+    ``SSL_CERT_DIR`` names directories, with colons between them, whose PEM files may have any name, as Go reads them;
+    what is no PEM file there is passed over. Raises ConfigError, a line for each variable that gives no certificate.
+    """
+    file = environ.get("SSL_CERT_FILE", "")
+    folders = [folder for folder in environ.get("SSL_CERT_DIR", "").split(":") if folder]
+    if not file and not folders:
+        return httpx.create_ssl_context(trust_env=False)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    faults = []
+    if file and (words := _load_authorities(context, Path(file))):
+        faults.append(f"SSL_CERT_FILE cannot be used: {file}: {words}; correct it, or unset it")
+    if folders and (words := _load_folders(context, [Path(folder) for folder in folders])):
+        faults.append(f"SSL_CERT_DIR cannot be used: {words}; correct it, or unset it")
+    if faults:
+        raise ConfigError(faults)
+    return context
+
+
+def _load_folders(context: ssl.SSLContext, folders: Sequence[Path]) -> str | None:
+    """Why none of ``folders`` gives a certificate, in words; None where one does."""
+    found, faults = 0, []
+    for folder in folders:
+        try:
+            files = [file for file in sorted(folder.iterdir()) if file.is_file()]
+        except OSError as error:
+            faults.append(f"{folder}: {error.strerror}")
+            continue
+        found += sum(_load_authorities(context, file) is None for file in files)
+        faults.append(f"{folder}: it holds no certificate")
+    return None if found else ", ".join(faults)
 
 
 def _load(context: ssl.SSLContext, files: TlsFiles) -> None:

@@ -18,7 +18,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from kedastral.errors import ConfigError
-from kedastral.tls import LOOK_EVERY, RotatingContext, TlsFiles, find_expiry, make_client_context, make_server_context
+from kedastral.tls import (
+    LOOK_EVERY,
+    RotatingContext,
+    TlsFiles,
+    find_expiry,
+    make_client_context,
+    make_public_context,
+    make_server_context,
+)
 from tests.certificates import EXPIRED, Authority, mount_secret
 
 MAKE = partial(make_server_context, alpn=["h2"])
@@ -221,7 +229,7 @@ async def test_a_client_takes_up_rotated_files_and_keeps_its_protocols(
     trusted = tmp_path / "trusted.pem"
     trusted.write_bytes(Authority(tmp_path / "nobody").file.read_bytes())
     files = TlsFiles(pair.cert, pair.key, trusted)
-    client = RotatingContext("the forecaster", files, partial(make_client_context, public=ssl.create_default_context))
+    client = RotatingContext("the forecaster", files, make_client_context)
     client.set_alpn_protocols(["h2"])
     with pytest.raises(ssl.SSLCertVerificationError):
         await meet(server, client)
@@ -283,3 +291,58 @@ def test_the_dates_of_a_certificate_are_known_before_anybody_connects(authority:
     assert find_expiry(good.cert, good.key, for_client=for_client) is None
     assert find_expiry(expired.cert, expired.key, for_client=for_client) == "has expired"
     assert find_expiry(good.cert, expired.key, for_client=for_client) is None
+
+
+def pem_of(authority: Authority) -> bytes:
+    return authority.ca.cert_pem.bytes()
+
+
+async def trusts(context: ssl.SSLContext, authority: Authority) -> bool:
+    server = make_server_context(authority.issue("shop"), ["h2"])
+    try:
+        near, far = await meet(server, context)
+    except ssl.SSLCertVerificationError:
+        return False
+    await trio.aclose_forcefully(near)
+    await trio.aclose_forcefully(far)
+    return True
+
+
+async def test_the_authorities_of_the_environment_are_trusted_and_no_others(tmp_path: Path) -> None:
+    in_file, in_folder, stranger = (Authority(tmp_path / name) for name in ("file", "folder", "stranger"))
+    folder = tmp_path / "any-names"
+    folder.mkdir()
+    (folder / "some-name.crt").write_bytes(pem_of(in_folder))
+    (folder / "README").write_text("no certificate")
+    (folder / "..data").mkdir()
+    both = {"SSL_CERT_FILE": str(in_file.file), "SSL_CERT_DIR": f"/missing:{folder}"}
+    context = make_public_context(both)
+    assert [await trusts(context, one) for one in (in_file, in_folder, stranger)] == [True, True, False]
+    alone = make_public_context({"SSL_CERT_DIR": str(folder), "SSL_CERT_FILE": ""})
+    assert [await trusts(alone, one) for one in (in_file, in_folder)] == [False, True]
+
+
+def test_without_variables_the_worlds_authorities_are_trusted() -> None:
+    assert len(make_public_context({"SSL_CERT_FILE": "", "SSL_CERT_DIR": ":"}).get_ca_certs()) > 50
+
+
+def test_authorities_that_cannot_be_read_are_a_line_each(tmp_path: Path) -> None:
+    (tmp_path / "README").write_text("no certificate")
+    broken = {"SSL_CERT_FILE": str(tmp_path / "README"), "SSL_CERT_DIR": f"{tmp_path}:{tmp_path / 'missing'}"}
+    with pytest.raises(ConfigError) as refused:
+        make_public_context(broken)
+    of_file, of_folders = refused.value.problems
+    assert (
+        of_file
+        == f"SSL_CERT_FILE cannot be used: {tmp_path}/README: not a PEM file of the right kind; correct it, or unset it"
+    )
+    assert of_folders.startswith(
+        f"SSL_CERT_DIR cannot be used: {tmp_path}: it holds no certificate, {tmp_path}/missing: No"
+    )
+
+
+@pytest.mark.parametrize("value", ["/missing.pem", "/"])
+def test_a_file_of_authorities_that_is_none_is_a_line(value: str) -> None:
+    with pytest.raises(ConfigError, match=f"^SSL_CERT_FILE cannot be used: {value}: ") as refused:
+        make_public_context({"SSL_CERT_FILE": value})
+    assert len(refused.value.problems) == 1

@@ -2,10 +2,15 @@
 """What all of Kedastral's HTTP clients share: opening one, its credentials, bounded answers, and words for errors."""
 
 import base64
+import html
+import logging
 import os
+import re
 import socket
 import ssl
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 import attrs
@@ -14,12 +19,27 @@ import trio
 
 from kedastral import __version__
 from kedastral.errors import ConfigError, SourceError
+from kedastral.proxies import Proxy, read_proxies
 from kedastral.secrets import Secret, fits_header, read_secret_file
+from kedastral.tls import make_public_context
 
 PLAIN = {"Accept": "application/json", "Accept-Encoding": "identity"}
 """Headers of every request. An answer that is never inflated cannot be a decompression bomb."""
 SHOWN_TEXT = 500
 """The most characters of another program's words that one log line carries."""
+
+PAGE_READ = 2**14
+"""Bytes of an answer in which to look for its words."""
+SHORTEST_HIDDEN = 4
+"""Characters of a secret that is looked for in an answer: a shorter one stands in every other word."""
+
+_TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
+_SHOWN_HEADERS = frozenset(
+    {"accept", "accept-encoding", "connection", "content-length", "content-type", "host", "user-agent", "x-scope-orgid"}
+)
+"""Headers whose values are no secret; of those that somebody configures, the tenant."""
+
+log = logging.getLogger("kedastral.app")
 
 
 class AnswerTooLargeError(ValueError):
@@ -30,12 +50,16 @@ class AnswerEncodedError(ValueError):
     """An answer is compressed, though `PLAIN` asks for none that is."""
 
 
+class WebPageError(ValueError):
+    """An answer is a page for people."""
+
+
 def open_client(
     url: str,
     *,
     auth: httpx.Auth | None = None,
     headers: Mapping[str, str] | None = None,
-    verify: ssl.SSLContext | bool = True,
+    tls: ssl.SSLContext | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> httpx.AsyncClient:
     """A client for paths below ``url``, to be closed or used in ``async with``.
@@ -43,25 +67,44 @@ def open_client(
     The path prefix and the query parameters of ``url`` are kept; its user and password become basic authentication
     unless ``auth`` is given. Raises ConfigError for a URL or a proxy that cannot be used.
 
+    The environment names the proxy (`kedastral.proxies`), and without ``tls`` the authorities that are trusted
+    (`kedastral.tls.make_public_context`); a ``transport`` goes its own way.
+
     Redirects are not followed: the operator named the server, and a header such as ``X-Api-Key`` would travel along to
     wherever an answer points. A redirect nearly always means that the URL is wrong, which is worth an error.
     """
     given = _parse_base(url)
     if auth is None and given.userinfo:
         auth = httpx.BasicAuth(given.username, given.password)
-    try:
-        return httpx.AsyncClient(
-            base_url=given.copy_with(userinfo=b"", query=None, fragment=None),
-            params=given.params,
-            auth=auth,
-            headers={"User-Agent": f"kedastral/{__version__}", **(headers or {})},
-            verify=verify,
-            transport=transport,
-            follow_redirects=False,
-        )
-    except (httpx.InvalidURL, ValueError, ImportError) as error:
-        words = one_line(str(error), 200)
-        raise ConfigError([f"the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used: {words}"]) from None
+    proxy = read_proxies(os.environ).find(given) if transport is None else None
+    if proxy is not None:
+        _log_proxy(shown_url(given), proxy)
+    return httpx.AsyncClient(
+        base_url=given.copy_with(userinfo=b"", query=None, fragment=None),
+        params=given.params,
+        auth=auth,
+        headers={"User-Agent": f"kedastral/{__version__}", **(headers or {})},
+        verify=_context_for(given.scheme) if tls is None else tls,
+        proxy=None if proxy is None else _open_proxy(proxy),
+        transport=transport,
+        trust_env=False,  # the environment was read above, once
+        follow_redirects=False,
+    )
+
+
+def _context_for(scheme: str) -> ssl.SSLContext:
+    """For a server that nothing is said of; where there is no TLS, the authorities need not even be there."""
+    return make_public_context(os.environ) if scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def _open_proxy(proxy: Proxy) -> httpx.Proxy:
+    return httpx.Proxy(proxy.url, ssl_context=_context_for("https") if proxy.scheme == "https" else None)
+
+
+@lru_cache
+def _log_proxy(server: str, proxy: Proxy) -> None:
+    """Said once for each server, whichever clients are opened for it."""
+    log.info("requests to %s go through the proxy %s of %s", server, proxy.shown, proxy.variable)
 
 
 def _parse_base(url: str) -> httpx.URL:
@@ -171,6 +214,47 @@ def one_line(text: str, limit: int = SHOWN_TEXT) -> str:
     line = "".join(char if char.isprintable() else " " for char in text[: 4 * limit])
     line = " ".join(line.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def refuse_page(body: bytes) -> None:
+    """Raises WebPageError for HTML where JSON was asked for: an OAuth proxy answers it, with status 200."""
+    if _is_page(body):
+        title = words_of_page(body)
+        shown = f" ({one_line(title, 80)!r})" if title else ""
+        raise WebPageError(f"it is an HTML page{shown}: is a login in front of it, or is the URL wrong?")
+
+
+def words_of_page(body: bytes) -> str:
+    """The title of a body that is HTML, or what another says as text; empty where there is none."""
+    text = body[:PAGE_READ].decode("utf-8", "replace")
+    if _is_page(body):
+        title = _TITLE.search(text)
+        return "" if title is None else one_line(html.unescape(title[1]))
+    return text
+
+
+def _is_page(body: bytes) -> bool:
+    return body[:PAGE_READ].lstrip()[:1] == b"<"
+
+
+def hide_secrets(text: str, client: httpx.AsyncClient, request: httpx.Request) -> str:
+    """``text`` without what was sent along with ``request`` and nobody should see, should the answer quote it."""
+    secrets = [*client.params.values(), *_secrets_of(request.headers)]
+    for secret in sorted(filter(lambda one: len(one) >= SHORTEST_HIDDEN, secrets), key=len, reverse=True):
+        text = text.replace(secret, "(hidden)")
+    return text
+
+
+def _secrets_of(headers: httpx.Headers) -> Iterator[str]:
+    for name, value in headers.items():
+        if name in _SHOWN_HEADERS:
+            continue
+        yield value
+        kind, _, credentials = value.partition(" ")
+        yield credentials
+        if kind.lower() == "basic":
+            with suppress(ValueError):
+                yield base64.b64decode(credentials).decode().partition(":")[2]
 
 
 def words_of(error: BaseException) -> str:

@@ -30,7 +30,16 @@ from kedastral.settings.declarations import (
     key_of,
 )
 from kedastral.settings.files import read_config_files
-from kedastral.settings.rules import RULES, WARNINGS, Origin, Rule, find_conflicts
+from kedastral.settings.rules import (
+    RULES,
+    WARNINGS,
+    Destination,
+    Origin,
+    Rule,
+    find_conflicts,
+    find_destinations,
+    find_faults_of_environment,
+)
 from kedastral.settings.schema import Setting, groups_of, settings_of
 from kedastral.settings.sources import (
     IN_METADATA,
@@ -230,6 +239,7 @@ class _FleetBuilder:
     workloads: dict[str, WorkloadSettings] = attrs.field(factory=dict)
     problems: dict[str, None] = attrs.field(factory=dict)
     warnings: list[str] = attrs.field(factory=list)
+    _destinations: list[Destination] = attrs.field(factory=list)
     _source_places: dict[str, str] = attrs.field(factory=dict)
     _workload_places: dict[str, str] = attrs.field(factory=dict)
     """Where each was found first, by name; those that are not sound too."""
@@ -252,6 +262,10 @@ class _FleetBuilder:
         self._refuse(*merge(self._conflicts))
         self.warnings += merge(self._odd)
 
+    def check_environment(self, env: Mapping[str, str]) -> None:
+        """That the way to each address is open: sources and workloads that are not sound have some, too."""
+        self._refuse(*find_faults_of_environment(self._destinations, env))
+
     def check_not_empty(self) -> None:
         """That something is forecast, or may be."""
         process = self.process
@@ -273,6 +287,7 @@ class _FleetBuilder:
         if place is not None:
             self._refuse(*(describe(setting, "is required", None, place) for setting in resolved.missing))
         self._conflicts += check(resolved, RULES, place, owner)
+        self._destinations += find_destinations(resolved.values)
         known = self.process.known
         is_for_all = self.process.has_files
         self._odd += [one for one in check(resolved, WARNINGS, place, owner) if is_for_all or one.name in known]
@@ -411,7 +426,7 @@ class _FleetBuilder:
 class FleetReader:
     """Reads a fleet: what flags and variables said at the start, and the files at ``path`` as they are now.
 
-    ``env`` has the secrets that documents refer to.
+    ``env`` has the secrets that documents refer to, and names proxies and authorities.
     """
 
     process: ProcessInput
@@ -446,6 +461,7 @@ class FleetReader:
         """The fleet of ``documents``, in which ``problems`` were found, or all the problems there are."""
         builder = _FleetBuilder(self.process, problems=dict.fromkeys(problems))
         builder.add_all(documents, rest)
+        builder.check_environment(self.env)
         if not builder.problems and (self.path is not None or not self.process.has_files):
             builder.check_not_empty()
         if builder.problems:
@@ -592,7 +608,7 @@ def load(kind: type[T], flags: Mapping[str, str], env: Mapping[str, str], unknow
     resolved.values |= dict.fromkeys([setting.name for setting in resolved.missing])
     has_fleet = _has_fleet(kind, layers)
     judged = attrs.evolve(resolved, values=_without_fleet(resolved.values)) if has_fleet else resolved
-    problems += merge(check(judged, RULES))
+    problems += [*merge(check(judged, RULES)), *find_faults_of_environment(find_destinations(judged.values), env)]
     warnings = merge(check(judged, WARNINGS))
     fleet = None
     if has_fleet:
@@ -687,7 +703,11 @@ def read_to_replay(reader: FleetReader) -> tuple[ConfiguredFleet | None, list[st
     wrong, process = _choose(process, [_key(document) for document in documents if document.kind == POLICY])
     address = resolve(SOURCE_SETTINGS, elsewhere)
     problems += [*wrong, *address.problems, *(merge(check(address, RULES)) if elsewhere else ())]
-    fleet, problems = attrs.evolve(reader, process=process).assemble(documents, problems)
+    asked = attrs.evolve(reader, process=process)
+    if elsewhere:  # the addresses of the files are not asked
+        problems += find_faults_of_environment(find_destinations(address.values), reader.env)
+        asked = attrs.evolve(asked, env={})
+    fleet, problems = asked.assemble(documents, problems)
     if fleet is None:
         return None, problems
     workloads = {

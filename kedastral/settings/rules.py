@@ -1,22 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """What must hold between settings, and what is worth a warning; each rule runs where all that it needs is there."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import attrs
+import httpx
 
 from kedastral.core.capacity import WHOLE_WITHIN
 from kedastral.core.planning.service_level import LEAST_HISTORY, STRICT
 from kedastral.core.serving import OnStale
+from kedastral.errors import ConfigError
 from kedastral.models import MODELS
+from kedastral.proxies import read_proxies
 from kedastral.secrets import find_fault_of_secret
 from kedastral.settings.declarations import HTTP_MODEL
 from kedastral.settings.types import ListenAddress
 from kedastral.settings.types import write_duration as span
-from kedastral.tls import find_expiry, find_fault_of_authorities, find_fault_of_pair
+from kedastral.tls import find_expiry, find_fault_of_authorities, find_fault_of_pair, make_public_context
 
 MAX_STEPS = 10_080
 """A forecast of a week of minutes. Every step is planned at every tick and sent in every snapshot."""
@@ -406,3 +409,45 @@ WARNINGS: tuple[Rule, ...] = (
     ),
 )
 """What can be run with, and is hardly what anybody wants."""
+
+
+# The environment: what must hold of the way to the addresses that settings name.
+
+
+@attrs.frozen
+class Destination:
+    """An address that will be asked; ``has_authorities`` where a CA file says whom to trust there."""
+
+    url: str
+    has_authorities: bool = False
+
+
+def find_destinations(values: Values) -> Iterator[Destination]:
+    """The addresses that a process with these settings asks."""
+    for name, ca_file in (("url", "ca_file"), ("forecaster_url", "forecaster_ca_file")):
+        if values.get(name):
+            yield Destination(values[name], bool(values.get(ca_file)))
+    if values.get("model") == HTTP_MODEL and values.get("model_url"):
+        yield Destination(values["model_url"])
+
+
+def find_faults_of_environment(destinations: Iterable[Destination], environ: Mapping[str, str]) -> list[str]:
+    """A line for each variable about proxies and authorities that a request would need and that cannot be used."""
+    proxies = read_proxies(environ)
+    faults: dict[str, None] = {}
+    needs_authorities = False
+    for destination in destinations:
+        url = httpx.URL(destination.url)
+        needs_authorities |= url.scheme == "https" and not destination.has_authorities
+        try:
+            proxy = proxies.find(url)
+        except ConfigError as error:
+            faults |= dict.fromkeys(error.problems)
+        else:
+            needs_authorities |= proxy is not None and proxy.scheme == "https"
+    if needs_authorities:
+        try:
+            make_public_context(environ)
+        except ConfigError as error:
+            faults |= dict.fromkeys(error.problems)
+    return list(faults)

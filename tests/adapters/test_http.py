@@ -9,8 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kedastral.adapters.http import one_line, open_client, shown_url, words_of
+from kedastral.adapters.http import (
+    BasicAuth,
+    BearerAuth,
+    SecretText,
+    WebPageError,
+    hide_secrets,
+    one_line,
+    open_client,
+    refuse_page,
+    shown_url,
+    words_of,
+    words_of_page,
+)
 from kedastral.errors import ConfigError
+from kedastral.secrets import Secret
 
 
 @given(st.text(max_size=400), st.integers(1, 50))
@@ -69,7 +82,7 @@ def test_a_malformed_request_is_not_quoted_since_it_may_hold_a_secret() -> None:
 @pytest.mark.parametrize("proxy", ["http://h:port", "gopher://h", "socks5://h"])
 def test_a_proxy_that_cannot_be_used_is_refused_in_a_line(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
     monkeypatch.setenv("HTTP_PROXY", proxy)
-    with pytest.raises(ConfigError, match="the proxy of HTTP_PROXY"):
+    with pytest.raises(ConfigError, match=r"^HTTP_PROXY cannot be used: "):
         open_client("http://prom.example")
 
 
@@ -97,3 +110,52 @@ def test_a_certificate_that_is_refused_is_told_with_the_reason() -> None:
     cause = ssl.SSLCertVerificationError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] (_ssl.c:1006)")
     cause.verify_message = "certificate has expired"
     assert words_of(cause) == "its certificate is refused: certificate has expired"
+
+
+LOGIN_PAGE = b"""
+<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><Title class="x">
+  Sign&nbsp;in &amp; go on</title></head><body>...</body></html>"""
+
+
+def test_a_login_page_is_named_by_its_title() -> None:
+    with pytest.raises(WebPageError, match=r"^it is an HTML page \('Sign in & go on'\): is a login in front of it, or"):
+        refuse_page(LOGIN_PAGE)
+    assert words_of_page(LOGIN_PAGE) == "Sign in & go on"
+
+
+def test_a_page_without_a_title_is_named_too() -> None:
+    with pytest.raises(WebPageError, match=r"^it is an HTML page: is a login"):
+        refuse_page(b"<html></html>")
+    assert words_of_page(b"<html></html>") == ""
+
+
+@pytest.mark.parametrize("body", [b"no org id\n", b'{"status": "error"}', b"", b"\xff\xfe"])
+def test_what_is_no_html_is_told_as_it_is(body: bytes) -> None:
+    refuse_page(body)
+    assert words_of_page(body) == body.decode("utf-8", "replace")
+
+
+@pytest.mark.parametrize(
+    ("auth", "headers", "said"),
+    [
+        (
+            BearerAuth(SecretText("token", Secret("open-sesame"))),
+            {},
+            "bad token open-sesame, header Bearer open-sesame",
+        ),
+        (BasicAuth("joe", SecretText("password", Secret("open:sesame"))), {}, "joe:open:sesame, am9lOm9wZW46c2VzYW1l"),
+        (None, {"X-Api-Key": "open-sesame"}, "no key 'open-sesame' for http://prom/?key=key-of-url"),
+    ],
+)
+async def test_a_secret_that_a_page_quotes_is_hidden(
+    auth: httpx.Auth | None, headers: dict[str, str], said: str
+) -> None:
+    echo = httpx.MockTransport(lambda _request: httpx.Response(401, text=said))
+    url = "http://prom/?key=key-of-url"
+    async with open_client(url, auth=auth, headers={**headers, "X-Scope-OrgID": "shop"}, transport=echo) as client:
+        answer = await client.get("api")
+        shown = hide_secrets(f"{answer.text} of tenant shop", client, answer.request)
+    assert "(hidden)" in shown
+    assert not any(secret in shown for secret in ("sesame", "am9lOm9wZW46c2VzYW1l", "key-of-url"))
+    assert shown.endswith(" of tenant shop")

@@ -206,4 +206,4 @@ def test_rotated_certificates_are_taken_up(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_bytes(trustme.CA().cert_pem.bytes())
     tls = tls_of(PrometheusLogin(ca_file=tmp_path / "ca.pem"))
     assert isinstance(tls, RotatingContext)  # tests/test_tls.py tells what that does
-    assert tls_of(PrometheusLogin()) is True
+    assert tls_of(PrometheusLogin()) is None

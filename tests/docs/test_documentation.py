@@ -71,9 +71,21 @@ def test_every_setting_of_a_command_is_in_its_table_with_its_variable_and_defaul
             assert f"`--{name.replace('_', '-')}`" in row["default"] or name not in {s.name for s in settings.values()}
 
 
+OF_EVERY_PROGRAM = {
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "REQUEST_METHOD",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+}
+"""Variables that Kedastral reads as others do."""
+
+
 @every_page
 def test_flags_and_variables_in_prose_exist(page: Path) -> None:
-    flags, variables = product.all_flags(), product.all_variables()
+    flags, variables = product.all_flags(), product.all_variables() | OF_EVERY_PROGRAM
     statuses = {status.name for status in Status}
     for piece in inline_code(read(page)):
         if piece.startswith("--"):

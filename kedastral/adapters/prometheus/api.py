@@ -70,7 +70,7 @@ def open_prometheus_client(
         url,
         auth=_auth_of(login),
         headers=dict(login.headers),
-        verify=_tls_of(login),
+        tls=_tls_of(login),
         transport=transport,
     )
 
@@ -83,11 +83,11 @@ def _auth_of(login: PrometheusLogin) -> httpx.Auth | None:
     return None
 
 
-def _tls_of(login: PrometheusLogin) -> ssl.SSLContext | bool:
+def _tls_of(login: PrometheusLogin) -> ssl.SSLContext | None:
     if login.ca_file is None and login.cert_file is None:
-        return True
+        return None
     files = TlsFiles(login.cert_file, login.key_file, login.ca_file)
-    return RotatingContext("Prometheus", files, partial(make_client_context, public=httpx.create_ssl_context))
+    return RotatingContext("Prometheus", files, make_client_context)
 
 
 @attrs.frozen
