@@ -14,6 +14,7 @@ from kedastral.adapters.http import (
     one_line,
     open_client,
     read_bounded,
+    refuse_page,
     shown_url,
     words_of,
 )
@@ -65,6 +66,7 @@ class HttpForecaster:
             hint = ", and redirects are not followed" if 300 <= status < 400 else ""
             raise self._error(f"HTTP {status}{hint}", "http_status")
         try:
+            refuse_page(body)
             return Forecast(made_at, history.step, read_predict_response(body, steps))
         except Exception as error:
             raise self._error(f"the answer is not a forecast: {one_line(str(error), 200)}", "bad_answer") from error

@@ -14,8 +14,10 @@ from kedastral.adapters.http import (
     PLAIN,
     AnswerEncodedError,
     AnswerTooLargeError,
+    WebPageError,
     one_line,
     read_bounded,
+    refuse_page,
     shown_url,
     words_of,
 )
@@ -181,6 +183,7 @@ class RemoteSnapshots:
                 raise RemoteError(f"{where} answered 401: it asks for its token", reason="http_status")
             if status != httpx.codes.OK:
                 raise RemoteError(f"{where} answered {status}", reason="http_status")
+            refuse_page(body)
             return _expect(workload, read_snapshot(body))
         except trio.TooSlowError as error:
             raise RemoteError(f"{where} gave no answer within {ANSWER_WITHIN:g} s", reason="timeout") from error
@@ -188,7 +191,7 @@ class RemoteSnapshots:
             raise RemoteError(str(error), reason="credentials") from error
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise RemoteError(f"{where} cannot be reached: {words_of(error)}", reason="unreachable") from error
-        except (WireError, AnswerTooLargeError, AnswerEncodedError) as error:
+        except (WireError, AnswerTooLargeError, AnswerEncodedError, WebPageError) as error:
             words = one_line(str(error))
             raise RemoteError(f"{where} gave what cannot be read: {words}", reason="bad_answer") from error
 

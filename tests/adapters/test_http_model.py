@@ -190,6 +190,11 @@ async def test_an_answer_over_one_mebibyte_is_refused(padding: int, accepted: bo
         assert (await raised_by(server)).reason == "too_large"
 
 
+async def test_a_login_page_is_named_as_one() -> None:
+    server = Server(reply(content=b"<!DOCTYPE html><html><title>Sign in</title></html>"))
+    assert "the answer is not a forecast: it is an HTML page ('Sign in'): is a login" in str(await raised_by(server))
+
+
 async def test_a_compressed_answer_is_refused_before_it_is_inflated() -> None:
     def bomb(_request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=httpx.ByteStream(b"\x1f\x8b"))

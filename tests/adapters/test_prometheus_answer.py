@@ -17,7 +17,9 @@ from kedastral.adapters.prometheus import answer as prometheus_answer
 from kedastral.adapters.prometheus.answer import (
     QueryResponse,
     RefusedError,
+    describe_no_load,
     error_words,
+    find_twins,
     instant_series,
     parse_answer,
     range_series,
@@ -238,3 +240,57 @@ def test_order_does_not_matter(points: list[tuple[float, Any]], random: Any) -> 
         for each in ([[at, value] for at, value in points], [[at, value] for at, value in shuffled])
     )
     assert one == other
+
+
+@pytest.mark.parametrize(
+    ("several", "words"),
+    [
+        ([], "the query matched nothing"),
+        ([[]], "the query matched 1 series without a load: no value in the time asked for"),
+        ([[(T0, 5.0)]], "the query matched 1 series without a load: no value in the time asked for"),
+        (
+            [[(T0, math.nan), (T0 + 60, math.inf)], [(T0, -math.inf), (T0 + 60, -1.0), (T0 + 120, math.nan)]],
+            "the query matched 2 series without a load: of 5 values 2 NaN, 2 infinite, 2 negative",
+        ),
+    ],
+)
+def test_no_load_is_told_apart_from_no_series(several: list[Any], words: str) -> None:
+    assert describe_no_load(several) == words
+
+
+def labelled(values: list[float], **labels: str) -> dict[str, Any]:
+    return {"metric": labels, "values": [[T0 + 60 * n, str(value)] for n, value in enumerate(values)]}
+
+
+RISING = [float(n) for n in range(20)]
+OTHER = [1.0 + n for n in range(20)]
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        (labelled(RISING, pod="a", prometheus="x"), labelled(RISING, pod="a", prometheus="y")),
+        (labelled(RISING, pod="a", prometheus_replica="0"), labelled(OTHER, pod="a", prometheus_replica="1")),
+        (labelled([0.0], pod="a", __replica__="0"), labelled([0.0], pod="a", __replica__="1")),
+    ],
+)
+def test_two_series_of_an_ha_pair_are_found_among_others(pair: tuple[Any, Any]) -> None:
+    others = [labelled([7.0 * n for n in range(20)], pod="b"), labelled([3.0] * 20, pod="c")]
+    answer = QueryResponse("matrix", [others[0], pair[0], others[1], pair[1]])
+    assert find_twins(answer) == (json.dumps(pair[0]["metric"]), json.dumps(pair[1]["metric"]))
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        (labelled([0.0] * 20, pod="a"), labelled([0.0] * 20, pod="b")),
+        (labelled([1.0, 2.0, 3.0, 2.0] * 5, pod="a"), labelled([1.0, 2.0, 3.0, 2.0] * 5, pod="b")),
+        (labelled(RISING[:9], pod="a"), labelled(RISING[:9], pod="b")),
+        (labelled(RISING, pod="a"), labelled(OTHER, pod="b")),
+        (labelled(RISING, replica="0"), labelled(OTHER, replica="1")),
+        (labelled(RISING, pod="a", prometheus_replica="0"), labelled(OTHER, pod="b", prometheus_replica="1")),
+        ({"values": []}, {"values": []}),
+    ],
+)
+def test_series_that_may_be_alike_by_chance_are_no_ha_pair(pair: tuple[Any, Any]) -> None:
+    assert find_twins(QueryResponse("matrix", list(pair))) is None

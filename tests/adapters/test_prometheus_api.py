@@ -13,19 +13,21 @@ from trio.testing import MockClock
 from kedastral.adapters.prometheus.api import BODY_LIMIT, PrometheusApi, QueryRequest
 from kedastral.adapters.prometheus.limits import TimeBudget
 from kedastral.errors import NotServedError, QueryError, SourceError
+from kedastral.secrets import Secret
+from kedastral.settings.declarations import PrometheusLogin
 from tests.adapters.answers import Reply, Server, client_of, error, failure, matrix, reply
 
 REQUEST = QueryRequest("query_range", {"query": "rate(x[1m])"})
 
 
-async def ask(server: Any, request: QueryRequest = REQUEST) -> Any:
-    async with client_of(server) as client:
+async def ask(server: Any, request: QueryRequest = REQUEST, login: PrometheusLogin | None = None) -> Any:
+    async with client_of(server, login=login) as client:
         return await PrometheusApi(client).ask(request, TimeBudget(math.inf), urgent=True)
 
 
-async def raised_by(server: Any, request: QueryRequest = REQUEST) -> SourceError:
+async def raised_by(server: Any, request: QueryRequest = REQUEST, login: PrometheusLogin | None = None) -> SourceError:
     with pytest.raises(SourceError) as caught:
-        await ask(server, request)
+        await ask(server, request, login)
     assert "\n" not in str(caught.value)
     return caught.value
 
@@ -127,6 +129,31 @@ async def test_words_of_a_5xx_reach_the_log(autojump_clock: MockClock) -> None:
 @pytest.mark.parametrize("status", [401, 403])
 async def test_a_refusal_without_words_names_the_credentials(status: int) -> None:
     assert "the credentials were not accepted" in str(await raised_by(Server(reply(status, text="Unauthorized"))))
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("no org id\n", "the header X-Scope-OrgID must name a tenant; it says: no org id; query"),
+        ("token of joe\nhas expired", "the credentials were not accepted; it says: token of joe has expired; query"),
+        ("<html><title>403 Forbidden</title>", "the credentials were not accepted; it says: 403 Forbidden; query"),
+        ("bad: Bearer open-sesame", "the credentials were not accepted; it says: bad: (hidden); query"),
+        ("", "the credentials were not accepted; query"),
+        ("x" * 10_000, "it says: " + "x" * 499 + "…; query"),
+    ],
+)
+async def test_who_refuses_us_is_quoted_in_a_line_without_our_secrets(status: int, body: str, words: str) -> None:
+    login = PrometheusLogin(token=Secret("open-sesame"))
+    caught = await raised_by(Server(reply(status, text=body)), login=login)
+    assert words in str(caught)
+
+
+async def test_a_login_page_in_front_of_prometheus_is_named() -> None:
+    page = "<!doctype html><html><head><title>Log in to SSO</title></head></html>"
+    caught = await raised_by(Server(reply(200, text=page, headers={"Content-Type": "text/html"})))
+    assert caught.reason == "bad_answer"
+    assert "it is an HTML page ('Log in to SSO'): is a login in front of it" in str(caught)
 
 
 async def test_a_page_that_is_not_prometheus_is_not_quoted() -> None:

@@ -6,6 +6,7 @@ import logging
 import math
 import threading
 from datetime import datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import httpx
@@ -99,7 +100,7 @@ async def test_a_large_answer_is_read_in_a_thread_so_that_nobody_else_waits(monk
         return watched
 
     monkeypatch.setattr(prometheus_api, "parse_answer", watch(prometheus_api.parse_answer))
-    monkeypatch.setattr(prometheus_range, "sum_series", watch(prometheus_range.sum_series))
+    monkeypatch.setattr(prometheus_range, "sum_load", watch(prometheus_range.sum_load))
     small = await source_of(Server(counting)).history(END)
     assert set(threads) == {threading.get_ident()}
     threads.clear()
@@ -139,13 +140,79 @@ async def test_large_answers_are_read_one_at_a_time_and_without_garbage_collecti
 
 
 @pytest.mark.parametrize(
-    "answer",
-    [matrix(), matrix([]), matrix([(T, "NaN")]), matrix([(T, "-1"), (T - 60, "+Inf")]), matrix([(T + 60, "1")])],
+    ("answer", "reason", "words"),
+    [
+        (matrix(), "empty", "the query matched nothing"),
+        (matrix([]), "no_load", "the query matched 1 series without a load: no value in the time asked for"),
+        (matrix([(T, "NaN")]), "no_load", "the query matched 1 series without a load: of 1 values 1 NaN"),
+        (matrix([(T, "-1"), (T - 60, "+Inf")], [(T, "NaN")]), "no_load", "of 3 values 1 NaN, 1 infinite, 1 negative"),
+        (matrix([(T + 60, "1")]), "no_load", "no value in the time asked for"),
+    ],
 )
-async def test_an_answer_without_one_finite_value_is_an_error(answer: Reply) -> None:
+async def test_an_answer_without_one_finite_value_is_an_error(answer: Reply, reason: str, words: str) -> None:
     caught = await raised_by(Server(answer))
-    assert caught.reason == "empty"
-    assert "2023-11-14T22:11:00Z to 2023-11-14T22:20:00Z" in str(caught)
+    assert caught.reason == reason
+    assert f"{words}, from 2023-11-14T22:11:00Z to 2023-11-14T22:20:00Z; query: " in str(caught)
+
+
+def dated(answer: Reply, seconds: float) -> Reply:
+    """``answer``, by a server whose clock is so many seconds ahead of `END`."""
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        response = answer(request)
+        response.headers["Date"] = format_datetime(END + timedelta(seconds=seconds), usegmt=True)
+        return response
+
+    return respond
+
+
+@pytest.mark.parametrize(
+    ("ahead", "words"),
+    [
+        (-240, "a step; the server's clock is 240 s behind ours, by the Date of its answer: set them right; query"),
+        (3600, "a step; the server's clock is 3600 s ahead of ours, by the Date of its answer: set them right; query"),
+        (-2, "a step; its clock agrees with ours: samples reach it late, or no more; query"),
+    ],
+)
+async def test_a_stale_value_is_told_with_the_skew_of_the_clocks_or_the_lag(
+    autojump_clock: MockClock, ahead: float, words: str
+) -> None:
+    assert words in str(await raised_by(Server(dated(matrix([(T - 240, "5")]), ahead))))
+
+
+async def test_what_an_answer_takes_is_no_skew(autojump_clock: MockClock) -> None:
+    async def late(request: httpx.Request) -> httpx.Response:
+        await trio.sleep(9)
+        return dated(matrix([(T - 240, "5")]), 9)(request)
+
+    assert "its clock agrees with ours" in str(await raised_by(late))
+
+
+async def test_a_query_that_matches_nothing_by_another_clock_is_told_with_the_skew(autojump_clock: MockClock) -> None:
+    caught = await raised_by(Server(dated(matrix(), -7200)))
+    assert "the server's clock is 7200 s behind ours" in str(caught)
+    assert "clock" not in str(await raised_by(Server(dated(matrix(), 0))))
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", "\xff"])
+async def test_a_date_that_cannot_be_read_says_nothing_of_the_clock(date: str) -> None:
+    def respond(request: httpx.Request) -> httpx.Response:
+        response = matrix([(T - 240, "5")])(request)
+        response.headers["Date"] = date
+        return response
+
+    assert "clock" not in str(await raised_by(Server(respond)))
+
+
+async def test_an_ha_pair_without_deduplication_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    values = [[T - 60 * n, str(n)] for n in range(10)]
+    pair = [{"metric": {"pod": "a", "prometheus_replica": replica}, "values": values} for replica in "01"]
+    source = source_of(Server(success(pair)))
+    for _ in range(3):
+        await source.history(END)
+    [record] = caplog.records
+    assert record.levelname == "WARNING"
+    assert '{"pod": "a", "prometheus_replica": "0"} and {"pod": "a", "prometheus_replica": "1"}' in record.getMessage()
 
 
 async def test_a_newest_value_as_old_as_stale_after_and_a_step_still_counts() -> None:
@@ -284,7 +351,7 @@ async def test_an_instant_value_of_the_servers_own_now_counts_for_its_step(autoj
 async def test_an_instant_value_of_another_time_is_none(autojump_clock: MockClock, at: float) -> None:
     body = f'{{"status":"success","data":{{"resultType":"scalar","result":[{at!r}, "7"]}}}}'.replace("nan", "NaN")
     caught = await raised_by(only_instant(reply(404), reply(content=body.encode())))
-    assert caught.reason == "empty"
+    assert caught.reason == "no_load"
 
 
 async def test_range_queries_are_tried_again_now_and_then_and_taken_when_they_work(autojump_clock: MockClock) -> None:

@@ -373,6 +373,15 @@ async def test_while_the_forecaster_fails_the_last_snapshot_stays_until_it_comes
     assert vars(caplog.records[0])["err"].startswith("the forecaster at http://forecaster:8081 ")
 
 
+async def test_a_login_in_front_of_the_forecaster_is_named(
+    autojump_clock: MockClock, remote: Remote, caplog: pytest.LogCaptureFixture
+) -> None:
+    remote.forecaster.answer = say(200, b"<!DOCTYPE html><html><title>Sign in</title></html>")
+    await remote.reader.track("shop")
+    told = "gave what cannot be read: it is an HTML page ('Sign in'): is a login in front of it"
+    assert told in vars(caplog.records[0])["err"]
+
+
 async def test_a_snapshot_that_the_forecaster_lost_stays_until_there_is_a_newer_one(
     autojump_clock: MockClock, remote: Remote, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -103,10 +103,10 @@ async def test_a_scalar_query_is_a_series_too(prometheus_server: PrometheusServe
         ("sum(", "refused", "HTTP 400: bad_data: .*1:5: parse error: unclosed left paren"),
         ('"text"', "refused", "HTTP 400: bad_data"),
         ("up[5m]", "refused", "HTTP 400: bad_data"),
-        ("absent(vector(1))", "empty", "no series, or none"),
-        ("vector(-1)", "empty", "no series, or none"),
-        ("vector(1) / 0", "empty", "no series, or none"),
-        ("sqrt(vector(-1))", "empty", "no series, or none"),
+        ("absent(vector(1))", "empty", "the query matched nothing"),
+        ("vector(-1)", "no_load", "1 series without a load: of 10 values 10 negative"),
+        ("vector(1) / 0", "no_load", "1 series without a load: of 10 values 10 infinite"),
+        ("sqrt(vector(-1))", "no_load", "1 series without a load: of 10 values 10 NaN"),
     ],
 )
 async def test_a_query_without_a_load_is_an_error_in_plain_words(

@@ -18,6 +18,12 @@ from kedastral.core.series import Floats, Series, series_from_arrays
 Points = Sequence[tuple[float, float]] | Floats
 """One series: rows of ``(epoch seconds, value)``, with NaN for a value that cannot be parsed."""
 
+NO_SERIES = "the query matched nothing"
+TWIN_POINTS = 10
+"""The fewest points of two series that are equal by more than chance."""
+TWIN_VALUES = 5
+"""And the fewest different values among them: those of idle pods are all 0."""
+
 
 @attrs.frozen
 class QueryResponse:
@@ -101,6 +107,64 @@ def sum_series(several: Iterable[Points], start: datetime, end: datetime, step: 
             total[known] += values[known]
         seen |= known
     return Series(start, step, np.where(seen & np.isfinite(total), total, np.nan))
+
+
+@attrs.frozen
+class Load:
+    """The load that an answer gives: one value for each point of the grid asked for, NaN for a gap.
+
+    ``why_none`` says in words why all are gaps; empty where they are not. ``twins`` are as `find_twins` gives them.
+    """
+
+    values: Floats = attrs.field(eq=attrs.cmp_using(eq=np.array_equal))
+    why_none: str = ""
+    twins: tuple[str, str] | None = None
+
+
+def sum_load(several: Sequence[Points], start: datetime, end: datetime, step: float) -> Load:
+    """The sum of ``several``, as `sum_series` gives it, and why there is none."""
+    values = sum_series(several, start, end, step).values
+    return Load(values, "" if np.isfinite(values).any() else describe_no_load(several))
+
+
+def describe_no_load(several: Sequence[Points]) -> str:
+    """Why ``several`` series hold no load, in words for an error."""
+    if not several:
+        return NO_SERIES
+    samples = np.concatenate([np.asarray(points, dtype=np.float64).reshape(-1, 2)[:, 1] for points in several])
+    kinds = ((np.isnan(samples), "NaN"), (np.isinf(samples), "infinite"), (samples < 0, "negative"))
+    counts = [f"{np.count_nonzero(of_kind)} {word}" for of_kind, word in kinds if of_kind.any()]
+    why = f"of {len(samples)} values {', '.join(counts)}" if counts else "no value in the time asked for"
+    return f"the query matched {len(several)} series without a load: {why}"
+
+
+def find_twins(answer: QueryResponse) -> tuple[str, str] | None:
+    """The labels of two series that seem to be one and the same, as an HA pair of Prometheus writes it.
+
+    Their labels differ in that of a replica of Prometheus only, or their values are equal, vary, and are many.
+    """
+    seen: dict[frozenset[tuple[str, str]] | bytes, str] = {}
+    for entry in _entries(answer.result):
+        labels = entry.get("metric")
+        if not isinstance(labels, dict):
+            continue
+        shown = json.dumps(labels)
+        for key in (_without_replica(labels), _fingerprint(_points(_samples(entry)))):
+            if key is not None and seen.setdefault(key, shown) is not shown:
+                return seen[key], shown
+    return None
+
+
+def _without_replica(labels: dict[str, Any]) -> frozenset[tuple[str, str]] | None:
+    """None where no label is that of a replica; one named ``replica`` may be the workload's own."""
+    replicas = {name for name in labels if "replica" in name and name != "replica"}
+    return frozenset((name, str(value)) for name, value in labels.items() if name not in replicas) if replicas else None
+
+
+def _fingerprint(points: Points) -> bytes | None:
+    """The same for series of the same values; None where these may well be the same by chance."""
+    laid = np.asarray(points, dtype=np.float64).reshape(-1, 2)
+    return laid.tobytes() if len(laid) >= TWIN_POINTS and len(np.unique(laid[:, 1])) >= TWIN_VALUES else None
 
 
 def _entries(result: Any) -> Iterator[dict[str, Any]]:

@@ -5,6 +5,8 @@ import logging
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TypeVar, TypeVarTuple
 
@@ -19,13 +21,23 @@ from kedastral.adapters.http import (
     BasicAuth,
     BearerAuth,
     SecretText,
+    hide_secrets,
     one_line,
     open_client,
     read_bounded,
+    refuse_page,
     shown_url,
     words_of,
+    words_of_page,
 )
-from kedastral.adapters.prometheus.answer import QueryResponse, RefusedError, error_words, parse_answer
+from kedastral.adapters.prometheus.answer import (
+    NO_SERIES,
+    Load,
+    QueryResponse,
+    RefusedError,
+    error_words,
+    parse_answer,
+)
 from kedastral.adapters.prometheus.limits import RequestLimits, RequestSlot, TimeBudget
 from kedastral.cooperative import without_garbage_collection
 from kedastral.errors import ConfigError, NotServedError, QueryError, SourceError
@@ -42,6 +54,11 @@ LARGE = 2**17
 """Bytes of an answer that takes longer to read than a call of KEDA should have to wait: 30 ms a MiB."""
 QUERY_SHOWN = 200
 """Characters of a query that logs and errors show."""
+STATUSES = {404: ": is --prom-url the base address?", 414: ": the query is too long for a GET request"}
+NO_TENANT = "no org id"
+"""What Mimir and Cortex answer to a request that names no tenant."""
+CLOCKS_AGREE = 5.0
+"""Seconds by which clocks may differ: a Date has whole seconds, and an answer takes its time."""
 QUERY_REFUSED = (400, 414, 422)
 """Statuses by which Prometheus refuses the query itself: it cannot be parsed, sent or executed."""
 REMARKS_REMEMBERED = 100
@@ -123,11 +140,72 @@ class WarningLog:
                 del self._seen[next(iter(self._seen))]
 
 
+@attrs.define(eq=False)
+class AnswerNotes:
+    """What is remembered of the answers of one reading, for the words of its error: see `begin`."""
+
+    _now: datetime | None = None
+    _begun: float = 0.0
+    _ahead: float | None = None
+    _no_load: list[str] = attrs.field(factory=list)
+    twins_reported: bool = False
+
+    def begin(self, now: datetime) -> None:
+        """A reading begins, and our wall clock shows ``now``."""
+        self._now, self._begun = now, trio.current_time()
+        self._ahead, self._no_load = None, []
+
+    def note_date(self, header: str) -> None:
+        """Compare the header ``Date`` of an answer that has come now with our clock."""
+        try:
+            date = parsedate_to_datetime(header)
+        except ValueError:
+            return
+        if self._now is not None:
+            here = self._now + timedelta(seconds=trio.current_time() - self._begun)
+            self._ahead = (date.replace(tzinfo=date.tzinfo or UTC) - here).total_seconds()
+
+    def note_load(self, load: Load, request: QueryRequest) -> None:
+        """An answer gave ``load``; series that are counted twice are worth one warning."""
+        if load.why_none:
+            self._no_load.append(load.why_none)
+        if load.twins is not None and not self.twins_reported:
+            self.twins_reported = True
+            log.warning(
+                "two of the series that are summed seem to be one, counted twice, as an HA pair of Prometheus without "
+                "deduplication gives them: %s and %s; query: %s",
+                *(one_line(labels, QUERY_SHOWN) for labels in load.twins),
+                request.shown_query,
+            )
+
+    @property
+    def why_no_load(self) -> str:
+        """Why no answer of the reading had a value, in words: that no series matched only where none did."""
+        return next((words for words in self._no_load if words != NO_SERIES), NO_SERIES)
+
+    @property
+    def clock_skew(self) -> str:
+        """How far the clocks are apart, as the end of a sentence; empty where they agree or nothing is known."""
+        if self._ahead is None or abs(self._ahead) < CLOCKS_AGREE:
+            return ""
+        where = "ahead of" if self._ahead > 0 else "behind"
+        return (
+            f"; the server's clock is {abs(self._ahead):.0f} s {where} ours, by the Date of its answer: set them right"
+        )
+
+    @property
+    def lag(self) -> str:
+        """`clock_skew`, or that the clocks agree, so that it is the samples that come late."""
+        known = "" if self._ahead is None else "; its clock agrees with ours: samples reach it late, or no more"
+        return self.clock_skew or known
+
+
 @attrs.frozen
 class _Reply:
     status: int
     body: bytes
     redirect: httpx.Request | None
+    sent: httpx.Request
 
     @property
     def is_worth_a_retry(self) -> bool:
@@ -140,6 +218,7 @@ class PrometheusApi:
 
     client: httpx.AsyncClient
     limits: RequestLimits = attrs.field(factory=RequestLimits)
+    notes: AnswerNotes = attrs.field(factory=AnswerNotes, init=False)
     _warnings: WarningLog = attrs.field(factory=WarningLog, init=False)
 
     async def ask(self, request: QueryRequest, time: TimeBudget, *, urgent: bool) -> QueryResponse:
@@ -175,6 +254,7 @@ class PrometheusApi:
         if reply.status != 200:
             raise self._status_error(request, reply)
         with self.reading(request, time):
+            refuse_page(reply.body)
             response = await read_apart(len(reply.body), parse_answer, reply.body)
         self._warnings.log(response)
         return response
@@ -212,7 +292,9 @@ class PrometheusApi:
                 timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT),
                 follow_redirects=False,
             ) as response:
-                return _Reply(response.status_code, await _body_of(response), response.next_request)
+                self.notes.note_date(response.headers.get("Date", ""))
+                body = await _body_of(response)
+                return _Reply(response.status_code, body, response.next_request, response.request)
         except (AnswerTooLargeError, AnswerEncodedError) as error:
             raise self._error(request, str(error), "bad_answer") from error
         except httpx.InvalidURL as error:
@@ -223,19 +305,9 @@ class PrometheusApi:
             raise self._error(request, what, "unreachable") from error
 
     def _status_error(self, request: QueryRequest, reply: _Reply) -> SourceError:
-        what = f"HTTP {reply.status}"
         words = error_words(reply.body)
-        if words is not None:
-            what += f": {self._quote(request, words)}"
-        elif reply.redirect is not None:
-            target = shown_url(reply.redirect.url)
-            what += f", a redirect to {target}: redirects are not followed, set the URL it should be"
-        elif reply.status in (401, 403):
-            what += ": the credentials were not accepted"
-        elif reply.status == 414:
-            what += ": the query is too long for a GET request"
-        elif reply.status == 404:
-            what += ": is --prom-url the base address?"
+        what = f"HTTP {reply.status}"
+        what += self._describe_status(request, reply) if words is None else f": {self._quote(request, words, reply)}"
         if reply.status in (404, 405, 501):
             return self._error(request, what, "http_status" if reply.status == 501 else "refused", NotServedError)
         if reply.status in QUERY_REFUSED and (words is not None or reply.status == 414):
@@ -243,6 +315,20 @@ class PrometheusApi:
             return QueryError(message, reason="refused", refusal=what)
         refused = 400 <= reply.status < 500 and reply.status != 429
         return self._error(request, what, "refused" if refused else "http_status")
+
+    def _describe_status(self, request: QueryRequest, reply: _Reply) -> str:
+        """What a status means of which Prometheus itself says nothing."""
+        if reply.redirect is not None:
+            target = shown_url(reply.redirect.url)
+            return f", a redirect to {target}: redirects are not followed, set the URL it should be"
+        if reply.status in (401, 403):
+            said = self._quote(request, words_of_page(reply.body), reply)
+            has_tenant = NO_TENANT not in said
+            refused = (
+                "the credentials were not accepted" if has_tenant else "the header X-Scope-OrgID must name a tenant"
+            )
+            return f": {refused}; it says: {said}" if said else f": {refused}"
+        return STATUSES.get(reply.status, "")
 
     @contextmanager
     def _within(self, request: QueryRequest, time: TimeBudget) -> Iterator[None]:
@@ -252,6 +338,12 @@ class PrometheusApi:
         except trio.TooSlowError as error:
             raise self._error(request, f"no complete answer within {time.total:g} s", "timeout") from error
 
+    def no_load_error(self, span: str, query: str) -> SourceError:
+        """A SourceError for a reading of ``query`` that gave no load in all of ``span``, reason empty or no_load."""
+        why = self.notes.why_no_load
+        words = f"{why}, {span}{self.notes.clock_skew}; query: {query}"
+        return SourceError(words, reason="empty" if why == NO_SERIES else "no_load")
+
     def _error(
         self, request: QueryRequest, what: str, reason: str, kind: type[SourceError] = SourceError
     ) -> SourceError:
@@ -259,10 +351,10 @@ class PrometheusApi:
         where = f"{shown_url(self.client.base_url)} ({request.endpoint})"
         return kind(f"Prometheus at {where}: {what}; query: {request.shown_query}", reason=reason)
 
-    @staticmethod
-    def _quote(request: QueryRequest, words: str) -> str:
-        """Prometheus' own words, in which the query is cut as everywhere."""
-        return one_line(words.replace(request.params["query"], request.shown_query))
+    def _quote(self, request: QueryRequest, words: str, reply: _Reply | None = None) -> str:
+        """The words of ``reply``, in which the query is cut as everywhere, and what we sent as a secret is hidden."""
+        shown = words if reply is None else hide_secrets(words, self.client, reply.sent)
+        return one_line(shown.replace(request.params["query"], request.shown_query))
 
 
 async def _body_of(response: httpx.Response) -> bytes:

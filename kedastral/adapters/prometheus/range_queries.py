@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 
 from kedastral.adapters.http import one_line
-from kedastral.adapters.prometheus.answer import QueryResponse, range_series, sum_series
+from kedastral.adapters.prometheus.answer import Load, QueryResponse, find_twins, range_series, sum_load
 from kedastral.adapters.prometheus.api import QUERY_SHOWN, PrometheusApi, QueryRequest, read_apart
 from kedastral.adapters.prometheus.limits import NoSlotError, RequestLimits, TimeBudget
 from kedastral.core.history_cache import HistoryCache, Span
@@ -84,10 +84,13 @@ class RangeQuery:
         request = QueryRequest("query_range", params)
         response = await api.ask(request, time, urgent=urgent)
         with api.reading(request, time):
-            return await read_apart(response.size, self._sum, response, start, end)
+            load = await read_apart(response.size, self._sum, response, start, end, api.notes.twins_reported)
+        api.notes.note_load(load, request)
+        return load.values
 
-    def _sum(self, response: QueryResponse, start: datetime, end: datetime) -> Floats:
-        return sum_series(range_series(response), start, end, self.step).values
+    def _sum(self, response: QueryResponse, start: datetime, end: datetime, twins_reported: bool) -> Load:
+        load = sum_load(range_series(response), start, end, self.step)
+        return load if twins_reported else attrs.evolve(load, twins=find_twins(response))
 
 
 @attrs.define(eq=False)
@@ -204,7 +207,7 @@ class PrometheusHistory:
         series = Series(start, self.query.step, np.concatenate(parts))
         if series.newest is None:
             span = f"{start:%Y-%m-%dT%H:%MZ} to {end:%Y-%m-%dT%H:%MZ}"
-            raise SourceError(f"Prometheus has no value from {span}; query: {self.query.shown}", reason="empty")
+            raise api.no_load_error(f"from {span}", self.query.shown)
         return series
 
     def _chunks(self, start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:

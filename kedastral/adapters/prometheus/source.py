@@ -8,7 +8,7 @@ import attrs
 import httpx
 import trio
 
-from kedastral.adapters.prometheus.answer import QueryResponse, instant_series, sum_series
+from kedastral.adapters.prometheus.answer import Load, QueryResponse, instant_series, sum_load
 from kedastral.adapters.prometheus.api import PrometheusApi, QueryRequest, read_apart
 from kedastral.adapters.prometheus.limits import RequestLimits, TimeBudget
 from kedastral.adapters.prometheus.range_queries import POINTS_PER_REQUEST, CachedRange, RangeQuery, in_seconds
@@ -109,9 +109,10 @@ class PrometheusSource:
         Until all of the window has been read (`progress`), its newest part, which has no hole.
 
         Raises SourceError with reason unreachable, timeout, http_status, refused, bad_answer, credentials, empty (no
-        finite value) or stale (the newest is older than ``stale_after`` + step).
+        series), no_load (none with a finite value >= 0) or stale (the newest is older than ``stale_after`` + step).
         """
         start, end = self.query.grid(now)
+        self._api.notes.begin(now)
         series = await self._read(start, end, TimeBudget(self.timeout))
         self._require_fresh(series, now)
         return series
@@ -134,28 +135,28 @@ class PrometheusSource:
         request = QueryRequest("query", {"query": self.query.query, "time": in_seconds(end.timestamp())})
         response = await self._api.ask(request, time, urgent=True)
         with self._api.reading(request, time):
-            value = await read_apart(response.size, _instant_value, response, end, self.query.step)
+            load = await read_apart(response.size, _sum_instant, response, end, self.query.step)
+        self._api.notes.note_load(load, request)
+        value = float(load.values[0])
         return self._range.continued_by(self._fallback.gather(value, start, end, self.query.step))
 
     def _require_fresh(self, series: Series, now: datetime) -> None:
         if series.newest is None:
             span = f"{series.start:%Y-%m-%dT%H:%M:%SZ} to {series.time_at(len(series) - 1):%Y-%m-%dT%H:%M:%SZ}"
-            raise SourceError(
-                f"no series, or none with a finite value >= 0, from {span}; query: {self.query.shown}", reason="empty"
-            )
+            raise self._api.no_load_error(f"from {span}", self.query.shown)
         age = (now - series.newest.at).total_seconds()
         oldest = self.query.stale_after + self.query.step
         if age > oldest:
             when = f"{series.newest.at:%Y-%m-%dT%H:%M:%SZ}"
             raise SourceError(
                 f"the newest value, of {when}, is {age:.0f} s old, more than the {oldest:g} s of --stale-after and a "
-                f"step; query: {self.query.shown}",
+                f"step{self._api.notes.lag}; query: {self.query.shown}",
                 reason="stale",
             )
 
 
-def _instant_value(response: QueryResponse, at: datetime, step: float) -> float:
-    """The sum of the answer's series, NaN if absent.
+def _sum_instant(response: QueryResponse, at: datetime, step: float) -> Load:
+    """The sum of the answer's series, one value, NaN if absent.
 
     A server that knows no ``time`` answers for its own now, which is less than a step after ``at``: that counts too.
     """
@@ -164,4 +165,4 @@ def _instant_value(response: QueryResponse, at: datetime, step: float) -> float:
         [(seconds if seconds - step / 2 <= when < seconds + step else when, value) for when, value in points]
         for points in instant_series(response)
     ]
-    return float(sum_series(placed, at, at, step).values[0])
+    return sum_load(placed, at, at, step)

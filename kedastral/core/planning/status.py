@@ -91,6 +91,7 @@ WORDS: Mapping[tuple[str, str], str] = MappingProxyType(
         ("source", "bad_answer"): "what its Prometheus answered is nothing to forecast from",
         ("source", "credentials"): "the credentials for its Prometheus cannot be read",
         ("source", "empty"): "the query matched nothing",
+        ("source", "no_load"): "the query matched, but every value is NaN, infinite or negative",
         ("source", "stale"): "the newest value of the query is too old",
         ("model", "unreachable"): "its model cannot be reached",
         ("model", "timeout"): "its model did not answer in time",
