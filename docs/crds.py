@@ -113,6 +113,11 @@ def _source_schema() -> Schema:
                 },
             },
         },
+        "queryParams": {
+            "description": "Parameters to send with each query, by name, such as partial_response: 'false'.",
+            "type": "object",
+            "additionalProperties": value,
+        },
         "allowedNamespaces": {
             "description": "Namespaces whose ScaledObjects may use it. Default: all.",
             "type": "array",

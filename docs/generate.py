@@ -79,7 +79,7 @@ def _type_of(schema: Schema) -> str:
         return "one of " + ", ".join(f"`{word}`" for word in schema["enum"])
     if schema.get("pattern", "").endswith("[smhdw]))+$"):
         return "duration"
-    return str({"array": "list"}.get(schema["type"], schema["type"]))
+    return str({"array": "list", "object": "mapping"}.get(schema["type"], schema["type"]))
 
 
 def _row(setting: Setting, known: Mapping[str, Setting]) -> str:

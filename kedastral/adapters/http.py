@@ -8,7 +8,7 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -59,13 +59,15 @@ def open_client(
     *,
     auth: httpx.Auth | None = None,
     headers: Mapping[str, str] | None = None,
+    params: Sequence[tuple[str, str]] = (),
     tls: ssl.SSLContext | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> httpx.AsyncClient:
     """A client for paths below ``url``, to be closed or used in ``async with``.
 
     The path prefix and the query parameters of ``url`` are kept; its user and password become basic authentication
-    unless ``auth`` is given. Raises ConfigError for a URL or a proxy that cannot be used.
+    unless ``auth`` is given. ``headers`` and ``params`` go with each request, whose own win. Raises ConfigError for
+    a URL, a proxy or authorities that cannot be used.
 
     The environment names the proxy (`kedastral.proxies`), and without ``tls`` the authorities that are trusted
     (`kedastral.tls.make_public_context`); a ``transport`` goes its own way.
@@ -81,7 +83,7 @@ def open_client(
         _log_proxy(shown_url(given), proxy)
     return httpx.AsyncClient(
         base_url=given.copy_with(userinfo=b"", query=None, fragment=None),
-        params=given.params,
+        params=[*given.params.multi_items(), *params],
         auth=auth,
         headers={"User-Agent": f"kedastral/{__version__}", **(headers or {})},
         verify=_context_for(given.scheme) if tls is None else tls,

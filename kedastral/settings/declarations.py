@@ -31,6 +31,7 @@ from kedastral.settings.types import (
     OutputFile,
     PodTarget,
     PromQL,
+    QueryParam,
     Seconds,
 )
 from kedastral.tls import TlsFiles
@@ -252,6 +253,10 @@ class PrometheusLogin:
     headers: tuple[Header, ...] = setting(
         "", "a header 'Name: value' to send, such as a tenant; repeatable (in the variable one a line)",
         flag="--prom-header", path="headers",
+    )  # fmt: skip
+    query_params: tuple[QueryParam, ...] = setting(
+        "", "a parameter 'name=value' to send with each query, such as partial_response=false; repeatable (in the "
+        "variable one a line)", flag="--prom-query-param", path="queryParams",
     )  # fmt: skip
     ca_file: InputFile | None = setting(
         None, "certificates to trust instead of the system's, read again as they are rotated", flag="--prom-ca-file",

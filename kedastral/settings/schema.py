@@ -144,7 +144,7 @@ def _declare_one(field: "attrs.Attribute[Any]") -> "attrs.Attribute[Any]":
         default=attrs.NOTHING if must_be_given else made.default_value,
         validator=None if made.bounds is None else validate,
         metadata={_SETTING: made},
-        repr=made.kind != "header",  # a header's value may be a secret
+        repr=made.kind not in ("header", "parameter"),  # their values may be secrets
     )
 
 

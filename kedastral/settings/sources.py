@@ -28,7 +28,7 @@ from kedastral.settings.declarations import PrometheusLogin, PrometheusQuery, So
 from kedastral.settings.files import ConfigFile, printable
 from kedastral.settings.rules import SECRET_HEADERS
 from kedastral.settings.schema import Setting, settings_of
-from kedastral.settings.types import Header, Name, read_headers, read_key_part
+from kedastral.settings.types import Header, Name, QueryParam, make_query_param, read_headers, read_key_part
 from kedastral.settings.yaml import Kind, Node, Rows, Scalar, Table, YamlError, name_of, read_documents
 
 API_VERSION = "kedastral.io/v1alpha1"
@@ -63,9 +63,9 @@ def _keys(settings: Iterable[Setting]) -> Keys:
     return MappingProxyType({setting.path: setting for setting in settings})
 
 
-HEADERS = "headers"
+HEADERS, PARAMS = "headers", "queryParams"
 POLICY_KEYS: Keys = _keys(POLICY_SETTINGS)
-SOURCE_KEYS: Keys = _keys(s for s in SOURCE_SETTINGS if not s.is_secret and s.name != HEADERS)
+SOURCE_KEYS: Keys = _keys(s for s in SOURCE_SETTINGS if not s.is_secret and s.key not in (HEADERS, PARAMS))
 SECRET_KEYS: Keys = _keys(setting for setting in SOURCE_SETTINGS if setting.is_secret)
 """Where a document names the variable that holds a secret."""
 
@@ -163,7 +163,7 @@ def describe(
         shown, usual = setting.shown, f"set it with {setting.remedy}"
         text, origin = (setting.default, "by default") if raw is None else (raw.text, f"from {raw.origin}")
         got = "" if text is None else f", got {_shown_text(setting, text)} {origin}"
-    if remedy or setting.kind in ("secret", "header") or (raw is not None and raw.hidden):
+    if remedy or setting.kind in ("secret", "header", "parameter") or (raw is not None and raw.hidden):
         got = ""
     return f"{shown} {wrong}{got}; {remedy or usual}"
 
@@ -256,7 +256,7 @@ _FROM_CLUSTER = {
 _TOP = ("apiVersion", "kind", "metadata", "spec")
 _SPEC_PATHS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     POLICY: (*POLICY_KEYS, ("workload",), ("dataSource",)),
-    SOURCE: (*SOURCE_KEYS, *SECRET_KEYS, (HEADERS,), ("allowedNamespaces",)),
+    SOURCE: (*SOURCE_KEYS, *SECRET_KEYS, (HEADERS,), (PARAMS,), ("allowedNamespaces",)),
 }
 """Where something can stand below ``spec``, by kind."""
 _INLINE_SECRETS = {"password": "passwordFile or passwordEnv", "token": "tokenFile or tokenEnv"}
@@ -417,6 +417,9 @@ def _read_other(document: Document, key: str, line: int, node: Node, env: Mappin
             document.refers_badly = document.refers is None
         case "allowedNamespaces":
             document.namespaces = _read_names(document, where, node, line)
+        case "queryParams":
+            raw = RawValue("", document.place.words, where, line)
+            document.layer.put("query_params", raw, Value(_read_params(document, node, line), raw))
         case _:
             raw = RawValue("", document.place.words, where, line)
             document.layer.put(HEADERS, raw, Value(_read_headers(document, node, line, env), raw))
@@ -527,6 +530,25 @@ def _read_names(document: Document, where: str, node: Node, line: int) -> frozen
         return None
     names = [_read_name(document, f"{where}[{index}]", item, item.line) for index, item in enumerate(node.items)]
     return frozenset(name for name in names if name is not None)
+
+
+def _read_params(document: Document, node: Node, line: int) -> tuple[QueryParam, ...]:
+    """The parameters that are sound; the rest is reported without its values."""
+    where = f"spec.{PARAMS}"
+    if not isinstance(node, Table):
+        document.refuse(where, f"must be a mapping of names and values; it is {name_of(node)}", line)
+        return ()
+    params: list[QueryParam] = []
+    for name, value in _known_entries(document, node, f"{where}.", node.entries, ()):
+        at = node.lines[name]
+        if not isinstance(value, Scalar) or value.kind is not Kind.TEXT:
+            document.refuse(f"{where}.{name[:100]}", _not_text(value), at)
+            continue
+        try:
+            params.append(make_query_param(name, "=", value.text))
+        except ValueError as error:
+            document.refuse(where, f"must be {error}; change it there", at)
+    return tuple(params)
 
 
 # Headers of a data source: rows of ``name`` and one of ``value``, ``valueEnv`` and ``valueFile``.

@@ -14,7 +14,7 @@ from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from types import UnionType
-from typing import Any, NewType, Union, get_args, get_origin
+from typing import Any, NamedTuple, NewType, Union, get_args, get_origin
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -32,7 +32,8 @@ InputFile = NewType("InputFile", Path)
 OutputFile = NewType("OutputFile", Path)
 ConfigPath = NewType("ConfigPath", Path)
 Header = tuple[str, str]
-
+OWN_PARAMS = frozenset({"query", "start", "end", "step", "time"})
+"""Parameters of a request to Prometheus that nobody else sets."""
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 MAX_DURATION = timedelta(days=3660).total_seconds()
 MAX_NAME_LENGTH = 253
@@ -43,6 +44,13 @@ _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
+
+
+class QueryParam(NamedTuple):
+    """A parameter that is sent along with each query."""
+
+    name: str
+    value: str
 
 
 @attrs.frozen
@@ -193,6 +201,20 @@ def read_headers(text: str) -> tuple[Header, ...]:
     return tuple(headers)
 
 
+def read_query_params(text: str) -> tuple[QueryParam, ...]:
+    """``name=value``, one a line; a name may stand there several times."""
+    return tuple(make_query_param(*line.partition("=")) for line in filter(None, map(str.strip, text.splitlines())))
+
+
+def make_query_param(name: str, equals: str, value: str) -> QueryParam:
+    """One parameter; without ``equals`` between its name and its value it is none. Raises ValueError."""
+    if name in OWN_PARAMS:
+        raise ValueError(f"other parameters than {', '.join(sorted(OWN_PARAMS))}, which are Kedastral's own")
+    if not equals or not name or not f"{name}{value}".isprintable() or " " in name:
+        raise ValueError("parameters written 'name=value', one a line")
+    return QueryParam(name, value)
+
+
 def read_file_path(text: str) -> InputFile:
     """A file that is there and can be read."""
     path = InputFile(Path(text))
@@ -285,6 +307,7 @@ _TYPES: Mapping[object, ValueType] = {
     ListenAddress: ValueType("address", read_listen_address),
     Secret: ValueType("secret", read_secret),
     tuple[Header, ...]: ValueType("header", read_headers),
+    tuple[QueryParam, ...]: ValueType("parameter", read_query_params),
     InputFile: ValueType("file", read_file_path),
     tuple[InputFile, ...]: ValueType("files", read_file_paths),
     OutputFile: ValueType("file", read_output_path),
@@ -317,5 +340,5 @@ def write_value(value: Any) -> str:
 
 
 def _write_several(values: tuple[Any, ...]) -> str:
-    """Paths and names; of headers only the names, since values may be secrets."""
+    """Paths and names; of headers and parameters only the names, since values may be secrets."""
     return ", ".join(value[0] if isinstance(value, tuple) else str(value) for value in values) or "none"

@@ -17,7 +17,7 @@ from kedastral.adapters.prometheus.limits import TimeBudget
 from kedastral.errors import ConfigError, SourceError
 from kedastral.secrets import Secret
 from kedastral.settings.declarations import PrometheusLogin
-from kedastral.settings.types import Name
+from kedastral.settings.types import Name, QueryParam
 from kedastral.tls import RotatingContext
 from tests.adapters.answers import Server, client_of, failure, matrix, reply
 
@@ -44,6 +44,13 @@ async def raised_by(**login: Any) -> SourceError:
 
 def basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+async def test_query_parameters_are_sent_with_each_request_and_ours_win() -> None:
+    params = (QueryParam("dedup", "true"), QueryParam("storeMatch[]", "a b"), QueryParam("storeMatch[]", "c"))
+    request = await asked("http://prom.example/p", query_params=(*params, QueryParam("query", "theirs")))
+    sent = request.url.params.multi_items()
+    assert sorted(sent) == [("dedup", "true"), ("query", "up"), ("storeMatch[]", "a b"), ("storeMatch[]", "c")]
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,8 @@ def faults(value: Any, rule: dict[str, Any], path: str = "") -> Iterator[str]:
 def faults_in_object(value: dict[str, Any], rule: dict[str, Any], path: str) -> Iterator[str]:
     known = rule.get("properties")
     yield from (f"{path}.{key}: missing" for key in rule.get("required", ()) if key not in value)
+    for key, inner in value.items() if "additionalProperties" in rule else ():
+        yield from faults(inner, rule["additionalProperties"], f"{path}.{key}")
     if known is not None:  # else anything may stand there
         for key, inner in value.items():
             yield from faults(inner, known[key], f"{path}.{key}") if key in known else (f"{path}.{key}: unknown",)

@@ -62,6 +62,7 @@ PROMETHEUS: Table = {
     ("--prom-token-file", "PROM_TOKEN_FILE"): None,
     (None, "PROM_TOKEN"): None,
     ("--prom-header", "PROM_HEADER"): "",
+    ("--prom-query-param", "PROM_QUERY_PARAM"): "",
     ("--prom-ca-file", "PROM_CA_FILE"): None,
     ("--prom-cert-file", "PROM_CERT_FILE"): None,
     ("--prom-key-file", "PROM_KEY_FILE"): None,

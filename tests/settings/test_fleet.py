@@ -74,6 +74,7 @@ def test_a_source_says_all_there_is_to_say(tmp_path: Path) -> None:
     - {{name: X-Tenant, value: shop}}
     - {{name: Cookie, valueEnv: COOKIE}}
     - {{name: Authorization, valueFile: {tmp_path}/header}}
+  queryParams: {{dedup: "true", max_source_resolution: 5m}}
   timeout: 3s
   limits: {{maxConcurrent: 2, maxPerSecond: 0.5}}
   allowedNamespaces: [a, b]
@@ -83,6 +84,7 @@ def test_a_source_says_all_there_is_to_say(tmp_path: Path) -> None:
     assert made.login.password is not None
     assert made.login.password.reveal() == "hush"
     assert made.login.headers == (("X-Tenant", "shop"), ("Cookie", "hush"), ("Authorization", "from-file"))
+    assert made.login.query_params == (("dedup", "true"), ("max_source_resolution", "5m"))
     assert (made.timeout, made.max_concurrent, made.max_per_second) == (3, 2, 0.5)
     assert made.namespaces == {"a", "b"}
     assert made.login.cert_file == tmp_path / "pem"

@@ -26,6 +26,7 @@ MAX_LINE_LENGTH = 2000
 KEYS = sorted({part for path in (*POLICY_KEYS, *SOURCE_KEYS) for part in path})
 OTHER_KEYS = [
     "apiVersion", "kind", "metadata", "spec", "name", "namespace", "workload", "dataSource", "headers", "value",
+    "queryParams",
     "status", "valueEnv", "allowedNamespaces", "password", "passwordEnv", "<<", "leadTme", "", "null", "5", "yes",
     "a.b", "\ufeff",
 ]  # fmt: skip

@@ -57,6 +57,7 @@ TWO_OF_A_KIND = {
     "boolean": ("true", "false"),
     "address": ("a:7777", "b:7777"),
     "header": ("X-A: a", "X-A: b"),
+    "parameter": ("dedup=true", "dedup=false"),
     "URL": ("http://a", "http://b/c"),
     "file": ("/dev/null", "/dev/zero"),
     "name": ("a", "b"),

@@ -27,6 +27,7 @@ from kedastral.settings.types import (
     read_name,
     read_number,
     read_query,
+    read_query_params,
     read_secret,
     read_url,
     read_zone,
@@ -320,6 +321,23 @@ def test_headers_are_read_one_a_line() -> None:
 @pytest.mark.parametrize("text", ["X-A", ": b", "X A: b", "X-A : b", "X-Ä: b", "X-A: ä", "X-A: a\x00b", "good: 1\nbad"])
 def test_what_is_no_header_is_refused_without_showing_it(text: str) -> None:
     assert refuses(read_headers, text) == "headers written 'Name: value', one a line"
+
+
+def test_query_parameters_are_read_one_a_line_and_may_be_repeated() -> None:
+    assert read_query_params("") == ()
+    text = 'dedup=true\n\n  storeMatch[]={a="b c"}\nstoreMatch[]=\n'
+    assert read_query_params(text) == (("dedup", "true"), ("storeMatch[]", '{a="b c"}'), ("storeMatch[]", ""))
+
+
+@pytest.mark.parametrize("text", ["dedup", "=true", "a b=c", "a=b\x00", "good=1\nbad"])
+def test_what_is_no_query_parameter_is_refused_without_showing_it(text: str) -> None:
+    assert refuses(read_query_params, text) == "parameters written 'name=value', one a line"
+
+
+@pytest.mark.parametrize("name", ["query", "start", "end", "step", "time"])
+def test_parameters_of_our_own_cannot_be_given(name: str) -> None:
+    words = "other parameters than end, query, start, step, time, which are Kedastral's own"
+    assert refuses(read_query_params, f"dedup=true\n{name}=5") == words
 
 
 def test_a_file_that_can_be_read_is_taken(tmp_path: Path) -> None:

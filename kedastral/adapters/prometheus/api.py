@@ -87,6 +87,7 @@ def open_prometheus_client(
         url,
         auth=_auth_of(login),
         headers=dict(login.headers),
+        params=login.query_params,
         tls=_tls_of(login),
         transport=transport,
     )
