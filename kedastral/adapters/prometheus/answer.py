@@ -143,6 +143,8 @@ def find_twins(answer: QueryResponse) -> tuple[str, str] | None:
 
     Their labels differ in that of a replica of Prometheus only, or their values are equal, vary, and are many.
     """
+    if not isinstance(answer.result, list) or len(answer.result) < 2:
+        return None
     seen: dict[frozenset[tuple[str, str]] | bytes, str] = {}
     for entry in _entries(answer.result):
         labels = entry.get("metric")
