@@ -608,7 +608,7 @@ def load(kind: type[T], flags: Mapping[str, str], env: Mapping[str, str], unknow
     resolved.values |= dict.fromkeys([setting.name for setting in resolved.missing])
     has_fleet = _has_fleet(kind, layers)
     judged = attrs.evolve(resolved, values=_without_fleet(resolved.values)) if has_fleet else resolved
-    problems += [*merge(check(judged, RULES)), *find_faults_of_environment(find_destinations(judged.values), env)]
+    problems += [*merge(check(judged, RULES)), *find_faults_of_environment(find_destinations(resolved.values), env)]
     warnings = merge(check(judged, WARNINGS))
     fleet = None
     if has_fleet:

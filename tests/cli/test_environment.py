@@ -45,6 +45,7 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("run", SHOP),
         ("run", MODEL),
+        ("run", ("--prom-url", "http://localhost:9090", "--allow-scaledobject-workloads", *MODEL[6:])),
         ("forecaster", SHOP),
         ("scaler", ("--forecaster-url", "https://forecaster.example")),
         ("backtest", SHOP[2:]),

@@ -170,7 +170,7 @@ class AnswerNotes:
         """An answer gave ``load``; series that are counted twice are worth one warning."""
         if load.why_none:
             self._no_load.append(load.why_none)
-        if load.twins is not None and not self.twins_reported:
+        if load.twins is not None:
             self.twins_reported = True
             log.warning(
                 "two of the series that are summed seem to be one, counted twice, as an HA pair of Prometheus without "
