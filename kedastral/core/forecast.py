@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Forecast`: what a model says the load will be."""
+"""`Forecast`: the load that a model expects, step by step."""
 
 import math
 from datetime import datetime
@@ -43,11 +43,11 @@ def _frozen_table(values: Any) -> Floats:
 
 @attrs.frozen
 class Experts:
-    """The experts of an ensemble, at every horizon that it knows.
+    """The experts of an ensemble at each of its horizons.
 
     ``names`` (experts,); ``ahead`` (horizons,) in seconds; ``weights`` and ``errors`` (experts, horizons), as in
-    `ExpertView`, NaN where nothing has been judged; other shapes raise ValueError. They are tables, not a view of each,
-    since every garbage collection looks at every object, and a thousand workloads have a forecast each.
+    `ExpertView`, NaN where nothing has been judged; other shapes raise ValueError. They are tables, not one object for
+    each expert: garbage collection visits every object, and a thousand workloads have a forecast each.
     """
 
     names: tuple[str, ...]
@@ -58,7 +58,7 @@ class Experts:
     def __attrs_post_init__(self) -> None:
         shape = (len(self.names), len(self.ahead))
         if not self.weights.shape == self.errors.shape == shape or 0 in shape:
-            raise ValueError(f"weights and errors must have shape {shape}, and hold something")
+            raise ValueError(f"weights and errors must have shape {shape}, and must not be empty")
 
     def at(self, ahead: float) -> tuple[ExpertView, ...]:
         """Each expert at the horizon nearest to ``ahead`` seconds."""
@@ -74,8 +74,8 @@ class Forecast:
     """``values[i]`` is the load expected over ``[made_at + i * step, made_at + (i + 1) * step)``.
 
     ``values`` has shape (horizon / step,); finite and >= 0, or the constructor raises ValueError. ``step`` is in
-    seconds. ``experts`` says whose forecast it is, where a model is made of several. ``status`` says why it is
-    none of the model's: the last value stands in then.
+    seconds. ``experts`` are set where the model is an ensemble. Where ``status`` is not ok, the forecast is not the
+    model's but the last value (`fallback_forecast`).
     """
 
     made_at: datetime = attrs.field(validator=require_utc)
@@ -90,18 +90,18 @@ class Forecast:
         return self.step * len(self.values)
 
     def value_at(self, ahead: float) -> float | None:
-        """The load expected ``ahead`` seconds after it was made; None before that and after the last step."""
+        """The load expected ``ahead`` seconds after it was made; None outside the forecast."""
         index = math.floor(ahead / self.step)
         return float(self.values[index]) if 0 <= index < len(self.values) else None
 
     def experts_at(self, ahead: float) -> tuple[ExpertView, ...]:
-        """The experts at the horizon nearest to ``ahead`` seconds; none where there are none."""
+        """The experts at the horizon nearest to ``ahead`` seconds; empty where the model is no ensemble."""
         return () if self.experts is None else self.experts.at(ahead)
 
 
 def fallback_forecast(history: Series, made_at: datetime, steps: int, status: ForecastStatus) -> Forecast:
-    """What is forecast while the model gives none: the newest value goes on. Raises ValueError where there is none."""
+    """The newest value for every step, for while the model gives no forecast. Raises ValueError without a value."""
     newest = history.newest
     if newest is None:
-        raise ValueError("there is no value to go on from")
+        raise ValueError("the history has no value to forecast from")
     return Forecast(made_at, history.step, np.full(steps, newest.value), status=status)

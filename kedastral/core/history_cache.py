@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from kedastral.core.series import Floats
 
 Values = NDArray[np.float32]
-"""Loads in the order of time, NaN for a gap."""
+"""Loads, oldest first; NaN for a gap."""
 
 UNREAD = np.float32(-1)
-"""Marks a point that has yet to be read. A load is never negative, and NaN is a point that was read and is a gap."""
+"""Marks a point that has not been read yet. A load is never negative, and NaN is a gap that has been read."""
 
 
 @attrs.frozen
@@ -36,9 +36,9 @@ class HistoryCache:
 
     Points are numbered from the epoch, one a step. The caller moves the window on (`move_to`), reads the unread points,
     newest first (`next_unread`), and keeps their values (`put`). Whenever the window moves, the newest ``overlap``
-    points become unread again, since samples may come late. Where the newest points were gaps, up to ``patience`` of
-    them, the overlap begins before those: late samples mostly come all at once. A later value replaces an earlier one,
-    even by a gap.
+    points become unread again, since samples may come late. Where the newest points are gaps, up to ``patience`` of
+    them, the overlap begins before these gaps: late samples mostly come all at once. A later answer replaces an earlier
+    one, even where the later one is a gap.
     """
 
     window: int = attrs.field(validator=_require_one)
@@ -57,7 +57,7 @@ class HistoryCache:
         """Let the window end with point ``newest``; the new points in it, and the overlap, become unread.
 
         The whole window becomes unread after a pause as long as the window, and where the clock went back by more than
-        the overlap: what was read ahead of time may be wrong.
+        the overlap: values read at a wrong time may be wrong.
         """
         before = self._newest
         if before is None or newest < before - self.overlap:
@@ -70,7 +70,7 @@ class HistoryCache:
         self._newest = newest
 
     def next_unread(self, limit: int) -> Span | None:
-        """The newest unread points without a break, at most ``limit`` of them; None where all have been read."""
+        """The newest contiguous unread points, at most ``limit`` of them; None where all have been read."""
         values = self._in_order()
         unread = np.flatnonzero(values < 0)
         if not len(unread):
@@ -106,7 +106,7 @@ class HistoryCache:
         return values[unread[-1] + 1 :] if len(unread) else values
 
     def known_part(self) -> Values:
-        """The values from the oldest point that has been read to the newest; what is unread among them is a gap."""
+        """The values from the oldest point that has been read to the newest; unread points among them are gaps."""
         values = self._in_order()
         read = np.flatnonzero(~(values < 0))
         values[values < 0] = np.nan
@@ -114,7 +114,7 @@ class HistoryCache:
 
     @property
     def unread(self) -> int:
-        """How many points of the window have yet to be read."""
+        """How many points of the window have not been read yet."""
         return int(np.count_nonzero(self._ring < 0))
 
     def _gaps_at_the_end(self) -> int:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ports: what the services ask of the world, each a small interface with more than one implementation."""
+"""The ports: small interfaces between the services and the outside world, each with more than one implementation."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -18,23 +18,24 @@ class MetricSource(Protocol):
 
     @property
     def name(self) -> str:
-        """A short name, a label of metrics."""
+        """A short name, used as a label of metrics."""
         ...
 
     async def history(self, now: datetime) -> Series:
-        """The load up to ``now`` over the source's window, newest last, holding at least one value.
+        """The load up to ``now`` over the source's window, newest last; at least one value is not a gap.
 
-        Raises `kedastral.errors.SourceError`: unreachable, refused, unusable, or too old to forecast from.
+        Raises `kedastral.errors.SourceError` where the source cannot be reached, rejects the query, or has no load that
+        is new enough to forecast from.
         """
         ...
 
 
 class Model(Protocol):
-    """A forecast model that computes in the process: pure, same input, same output."""
+    """A forecast model in this process. It is pure: the same input gives the same output."""
 
     @property
     def name(self) -> str:
-        """The name it is chosen by."""
+        """The name by which it is configured."""
         ...
 
     def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
@@ -47,14 +48,14 @@ class Model(Protocol):
 
 @runtime_checkable
 class TrainableModel(Model, Protocol):
-    """A model that learns from a history once, slowly, and then forecasts quickly as the history goes on."""
+    """A model that is fitted to a history once, slowly, and then forecasts quickly as the history goes on."""
 
     def recall(self, history: Series, made_at: datetime, steps: int) -> Forecast:
-        """As `forecast`, but raises `kedastral.errors.NotFittedError` where it would have to learn first."""
+        """As `forecast`, but raises `kedastral.errors.NotFittedError` where the model must be fitted first."""
         ...
 
     def learn(self, history: Series, made_at: datetime, steps: int) -> Sequence[Forecast]:
-        """Learn, and give what it would have forecast in the last hours, oldest first, one for each of their steps.
+        """Fit the model; returns the forecasts it would have made in the last hours, one a step, oldest first.
 
         Each is made without the load that it forecasts. Raises `kedastral.errors.ModelError` as `forecast`.
         """
@@ -62,11 +63,11 @@ class TrainableModel(Model, Protocol):
 
 
 class Forecaster(Protocol):
-    """Turns history into a forecast, wherever it computes: a `Model` in the process, or one over HTTP."""
+    """Turns history into a forecast, by a `Model` in this process or by one over HTTP."""
 
     @property
     def name(self) -> str:
-        """The name it is chosen by, a label of metrics."""
+        """The name by which it is configured, used as a label of metrics."""
         ...
 
     async def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
@@ -75,67 +76,67 @@ class Forecaster(Protocol):
 
 
 class SnapshotReader(Protocol):
-    """Where the scaler and the snapshot server read; always from memory, so that no answer ever waits."""
+    """Where the scaler and the HTTP API read snapshots: always from memory, so that no answer waits."""
 
     def get(self, workload: str) -> Snapshot | None:
         """The newest snapshot of ``workload``, or None."""
         ...
 
     def newest(self) -> Mapping[str, Snapshot]:
-        """The newest snapshot of every workload there is one for."""
+        """The newest snapshot of every workload that has one."""
         ...
 
     async def track(self, workload: str) -> None:
-        """Keep ``workload``'s snapshots in memory from now on; a remote reader may wait a second for the first."""
+        """Keep ``workload``'s snapshots in memory from now on. A remote reader may wait a second for the first."""
         ...
 
     async def wait_for_change(self, *workloads: str) -> None:
-        """Wait until the newest snapshot of one of ``workloads`` becomes another one, or is forgotten.
+        """Wait until the newest snapshot of one of ``workloads`` is replaced or forgotten.
 
-        Only what changes after the call counts. Nothing is missed between `get` and a call that follows at once.
+        Only changes after the call count. A caller that awaits it right after `get` misses none.
         """
         ...
 
 
 class SnapshotStore(SnapshotReader, Protocol):
-    """Where the forecaster publishes."""
+    """Where the forecaster publishes snapshots."""
 
     async def put(self, snapshot: Snapshot) -> bool:
-        """Keep ``snapshot`` unless a newer one of its workload is there already; says whether it was kept.
+        """Keep ``snapshot`` unless there is a newer one of its workload; returns whether it was kept.
 
-        Newer by more than a little skew is from before the clock was set back, and does not count.
+        A snapshot that is newer by more than a small skew was made before the clock was set back, and is replaced.
 
         Raises `kedastral.errors.StoreError` for a snapshot without a workload's name, or when it cannot be kept.
         """
         ...
 
     def forget(self, workload: str) -> None:
-        """Keep nothing of ``workload`` any more; nothing where there is nothing."""
+        """Drop the snapshot of ``workload``, if there is one."""
         ...
 
 
 class WorkloadResolver(Protocol):
-    """All that the scaler has to know of the workloads there are."""
+    """Finds the workload that KEDA asks for, and what the scaler must know of it."""
 
     async def find(self, ref: ObjectRef) -> str:
-        """The key of the workload that is meant, its snapshots at hand.
+        """The key of the workload that ``ref`` means, once its snapshots are at hand.
 
         Raises UnknownWorkloadError, BadTriggerError, TooManyWorkloadsError, and RemoteError of a remote reader.
         """
         ...
 
     def policy_of(self, workload: str) -> StalePolicy:
-        """What holds for ``workload`` when its forecast is stale."""
+        """When a snapshot of ``workload`` is stale, and what is answered then."""
         ...
 
     def failure_of(self, workload: str) -> Failure | None:
-        """Why there is no newer forecast of ``workload``, where that is known."""
+        """Why ``workload`` has no newer forecast; None where that is not known."""
         ...
 
     def keep_alive(self, workload: str) -> None:
-        """Note that KEDA asks for ``workload``, or has a stream of it open; else a ScaledObject's own is removed."""
+        """Note that KEDA asks for ``workload`` or has a stream of it; else a ScaledObject's own workload is removed."""
         ...
 
     def current_key(self, workload: str, namespace: str) -> str:
-        """The key meant now, where `find` returned ``workload`` earlier to a ScaledObject of ``namespace``."""
+        """The key of today, where `find` returned ``workload`` earlier to a ScaledObject of ``namespace``."""
         ...

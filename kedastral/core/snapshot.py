@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Snapshot`: one forecast with its plan, and all that serving it needs."""
+"""`Snapshot`: a forecast with its plan, and everything that is needed to serve it."""
 
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -14,7 +14,7 @@ from kedastral.core.series import Ints, Observation, frozen_ints, require_positi
 
 
 class Mode(StrEnum):
-    """Whether KEDA is told what is planned, or all is only forecast, planned, measured and shown."""
+    """Whether KEDA is told the plan, or the plan is only made, measured and shown."""
 
     SCALE = "scale"
     OBSERVE = "observe"
@@ -25,10 +25,10 @@ class Snapshot:
     """What the forecaster publishes for one workload at one tick.
 
     ``replicas[i]`` must be Ready during the step of ``forecast.values[i]``; shape and alignment are the forecast's.
-    ``lead_time`` is in seconds. ``observed`` is the newest measurement the forecast saw, ``floor`` the replicas it
-    needs at once; None where the reactive floor is off. ``service_level`` says how the service level is being met, and
-    carries what the next tick has to know; None where a fixed headroom plans. ``mode`` is that of the workload, so that
-    a scaler in another process knows it. ``status`` says whether the model's forecast is what is planned for.
+    ``lead_time`` is in seconds. ``observed`` is the newest measurement that the forecast is made from, ``floor`` the
+    replicas that this load needs at once; None where the reactive floor is off. ``service_level`` says how the service
+    level is met and carries the state to the next tick; None where the plan uses a fixed headroom. ``mode`` is that of
+    the workload, so that a scaler in another process knows it. ``status`` says whether the plan follows the model.
     """
 
     workload: str
@@ -63,9 +63,9 @@ class Snapshot:
 
     @property
     def ends_at(self) -> datetime:
-        """The end of the last step, not part of the plan any more."""
+        """The end of the last step; it is not part of the plan."""
         return self.made_at + timedelta(seconds=self.forecast.horizon)
 
     def age(self, now: datetime) -> float:
-        """Seconds since it was made; 0 where the clocks differ and it seems to come from the future."""
+        """Seconds since it was made; 0 where it seems to come from the future because clocks differ."""
         return max(0.0, (now - self.made_at).total_seconds())

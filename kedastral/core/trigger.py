@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a trigger's metadata say, as KEDA hands them on.
+"""`ObjectRef`: the ScaledObject that KEDA asks for, and how to read the metadata of its trigger.
 
-KEDA looks up the variable that ``queryFromEnv`` names, in a container of the scale target, and hands on
-``queryFromEnv`` with the value: the key keeps its ending. Where the variable is not there, or is empty, it hands on
-nothing at all. Such a value often ends in a line end, as of a Secret; and it may be one that whoever reads an error,
-which KEDA puts into an event, must not see: then the variable named was the wrong one.
+A value may come from an environment variable. For ``queryFromEnv: NAME`` KEDA looks up ``NAME`` in a container of the
+scale target and passes the value on under the key ``queryFromEnv``, with its ending. It passes nothing on when the
+variable is missing or empty. Such a value often ends in a newline, as Secrets do. It may be secret, for instance when
+the wrong variable was named, so it never appears in an error: KEDA copies errors into events.
 """
 
 from collections.abc import Mapping
@@ -14,44 +14,6 @@ import attrs
 from kedastral.errors import BadTriggerError
 
 FROM_ENV = "FromEnv"
-
-
-def plain_key(key: str) -> str:
-    """What ``key`` is about, whether its value stood there or in a variable."""
-    return key.removesuffix(FROM_ENV)
-
-
-def said_key(metadata: Mapping[str, str], key: str) -> str:
-    """The key by which ``metadata`` say something for ``key``: itself, or the one of its variable."""
-    return key if key in metadata or key + FROM_ENV not in metadata else key + FROM_ENV
-
-
-def is_of_variable(key: str) -> bool:
-    """Whether the value of ``key`` stood in a variable: it is not shown to anybody."""
-    return key.endswith(FROM_ENV)
-
-
-def read_said(metadata: Mapping[str, str], key: str) -> str:
-    """The value of ``key``, which is there as it stands; of a variable without what is blank around it."""
-    return metadata[key].strip() if is_of_variable(key) else metadata[key]
-
-
-def find_said(metadata: Mapping[str, str], key: str) -> str | None:
-    """What ``metadata`` say for ``key``, if anything."""
-    said = said_key(metadata, key)
-    return read_said(metadata, said) if said in metadata else None
-
-
-def describe_got(key: str, text: str, most: int = 100) -> str:
-    """``, got ...`` to end what is wrong with the value of ``key``, with at most so many characters of it, or none."""
-    return "" if is_of_variable(key) else f", got {text[:most]!r}"
-
-
-def find_said_twice(metadata: Mapping[str, str], key: str) -> str | None:
-    """What is wrong where ``key`` has a value of its own and one of a variable: nobody knows which is meant."""
-    if key in metadata and key + FROM_ENV in metadata:
-        return f"{key} and {key}{FROM_ENV} exclude each other; take one away"
-    return None
 
 
 @attrs.frozen
@@ -65,11 +27,49 @@ class ObjectRef:
     @property
     def workload(self) -> str:
         """The workload that the trigger names, or nothing."""
-        return (find_said(self.metadata, "workload") or "").strip()
+        return (find_value(self.metadata, "workload") or "").strip()
 
 
-def require_said_once(metadata: Mapping[str, str], key: str) -> None:
-    """Raise BadTriggerError where ``metadata`` have both a value for ``key`` and one of a variable."""
-    twice = find_said_twice(metadata, key)
-    if twice is not None:
-        raise BadTriggerError(f"metadata: {twice}")
+def find_value(metadata: Mapping[str, str], key: str) -> str | None:
+    """The value for ``key``, given directly or by a variable; None where there is none."""
+    given = key_in(metadata, key)
+    return read_value(metadata, given) if given in metadata else None
+
+
+def key_in(metadata: Mapping[str, str], key: str) -> str:
+    """The key under which ``metadata`` give ``key``: ``key`` itself, or that with the ending of a variable."""
+    return key if key in metadata or key + FROM_ENV not in metadata else key + FROM_ENV
+
+
+def read_value(metadata: Mapping[str, str], given: str) -> str:
+    """The value of the key ``given``, which must be present; one from a variable without surrounding white space."""
+    return metadata[given].strip() if is_from_variable(given) else metadata[given]
+
+
+def plain_key(given: str) -> str:
+    """``given`` without the ending that marks a variable."""
+    return given.removesuffix(FROM_ENV)
+
+
+def is_from_variable(given: str) -> bool:
+    """Whether the value of the key ``given`` came from a variable, so that it must not be shown."""
+    return given.endswith(FROM_ENV)
+
+
+def describe_value(given: str, text: str, max_length: int = 100) -> str:
+    """``, got ...`` to end an error about a value, cut to ``max_length`` characters; empty for one from a variable."""
+    return "" if is_from_variable(given) else f", got {text[:max_length]!r}"
+
+
+def find_conflict(metadata: Mapping[str, str], key: str) -> str | None:
+    """The problem where ``key`` is given both directly and by a variable; None where it is not."""
+    if key in metadata and key + FROM_ENV in metadata:
+        return f"{key} and {key}{FROM_ENV} exclude each other; take one away"
+    return None
+
+
+def require_no_conflict(metadata: Mapping[str, str], key: str) -> None:
+    """Raise BadTriggerError where ``key`` is given both directly and by a variable."""
+    conflict = find_conflict(metadata, key)
+    if conflict is not None:
+        raise BadTriggerError(f"metadata: {conflict}")

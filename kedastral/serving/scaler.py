@@ -26,7 +26,7 @@ from kedastral.clock import WallClock
 from kedastral.core.ports import SnapshotReader, WorkloadResolver
 from kedastral.core.serving import Activity, Decision, StalePolicy, decide, seconds_unchanged
 from kedastral.core.snapshot import Mode
-from kedastral.core.trigger import ObjectRef, describe_got, find_said, require_said_once, said_key
+from kedastral.core.trigger import ObjectRef, describe_value, find_value, key_in, require_no_conflict
 from kedastral.errors import BadTriggerError, RemoteError, TooManyWorkloadsError, UnknownWorkloadError
 from kedastral.grpclib_trio import FinishedCall
 from kedastral.serving.metrics import Metrics
@@ -210,16 +210,16 @@ class StaleLog:
 
 def read_activation(metadata: Mapping[str, str]) -> float:
     """The trigger's ``activation``: active above so many replicas. Raises BadTriggerError unless a number >= 0."""
-    require_said_once(metadata, "activation")
-    said = find_said(metadata, "activation")
+    require_no_conflict(metadata, "activation")
+    said = find_value(metadata, "activation")
     text = "0" if said is None else said.strip()
     try:
         activation = float(text)
     except ValueError:
         activation = -1.0
     if not 0 <= activation < float("inf"):
-        key = said_key(metadata, "activation")
-        raise BadTriggerError(f"metadata {key!r} must be a number of at least 0{describe_got(key, text, 40)}")
+        key = key_in(metadata, "activation")
+        raise BadTriggerError(f"metadata {key!r} must be a number of at least 0{describe_value(key, text, 40)}")
     return activation
 
 

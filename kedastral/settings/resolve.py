@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 import attrs
 
 from kedastral.cooperative import Rest, Rests, no_rest, without_garbage_collection
-from kedastral.core.trigger import describe_got, find_said, said_key
+from kedastral.core.trigger import describe_value, find_value, key_in
 from kedastral.errors import ConfigError
 from kedastral.settings.declarations import (
     BY_COMMAND,
@@ -537,15 +537,15 @@ def _is_of_metadata(resolved: Resolved, name: str) -> bool:
 def _find_allowed_source(
     sources: Mapping[str, DataSourceSettings], namespace: str, metadata: Mapping[str, str], problems: list[str]
 ) -> str | None:
-    wanted = find_said(metadata, "dataSource")
+    wanted = find_value(metadata, "dataSource")
     allowed = [name for name, s in sources.items() if s.namespaces is None or namespace in s.namespaces]
     shown = f"there {'is' if len(allowed) == 1 else 'are'} {', '.join(allowed[:20])}" if allowed else "there is none"
     if wanted is not None:
         if wanted in allowed:
             return wanted
         # one that exists but is not allowed gets the same answer as one that does not: its name is nobody's business
-        key = said_key(metadata, "dataSource")
-        wrong = f"must be one that namespace {one_line(namespace)} may use{describe_got(key, one_line(wanted))}"
+        key = key_in(metadata, "dataSource")
+        wrong = f"must be one that namespace {one_line(namespace)} may use{describe_value(key, one_line(wanted))}"
         problems.append(f"{IN_METADATA}: {key} {wrong}; {shown}")
         return None
     if DEFAULT_SOURCE in allowed or len(allowed) == 1:

@@ -16,13 +16,13 @@ import attrs
 
 from kedastral.cooperative import Rest, no_rest
 from kedastral.core.trigger import (
-    describe_got,
-    find_said,
-    find_said_twice,
-    is_of_variable,
+    describe_value,
+    find_conflict,
+    find_value,
+    is_from_variable,
+    key_in,
     plain_key,
-    read_said,
-    said_key,
+    read_value,
 )
 from kedastral.settings.declarations import PrometheusLogin, PrometheusQuery, SourceLimits, WorkloadSettings
 from kedastral.settings.files import ConfigFile, printable
@@ -683,12 +683,12 @@ def read_metadata(metadata: Mapping[str, str]) -> tuple[Layer, list[str]]:
         key = plain_key(given_key)
         if key in _KEDA_KEYS:
             continue
-        twice = find_said_twice(metadata, key)
-        if twice is not None and key != given_key:
-            problems.append(f"{IN_METADATA}: {one_line(twice)}")
+        conflict = find_conflict(metadata, key)
+        if conflict is not None and key != given_key:
+            problems.append(f"{IN_METADATA}: {one_line(conflict)}")
         elif key in METADATA_KEYS:
-            setting, text = METADATA_KEYS[key], read_said(metadata, given_key)
-            raw = RawValue(text, IN_METADATA, given_key, hidden=is_of_variable(given_key))
+            setting, text = METADATA_KEYS[key], read_value(metadata, given_key)
+            raw = RawValue(text, IN_METADATA, given_key, hidden=is_from_variable(given_key))
             found = parse(setting, raw)
             layer.put(setting.name, raw, found)
             problems += [found.problem] if isinstance(found, Invalid) else []
@@ -711,13 +711,13 @@ def _refuse_key(key: str, given_key: str) -> str:
 
 def read_workload_name(metadata: Mapping[str, str], default: str, problems: list[str]) -> Name | None:
     """The name that metadata give their workload, else ``default``; what is wrong with it is added to ``problems``."""
-    said = find_said(metadata, "workload")
+    said = find_value(metadata, "workload")
     text = default if said is None else said
     try:
         return read_key_part(text)
     except ValueError as error:
-        key = said_key(metadata, "workload")
-        problems.append(f"{IN_METADATA}: {key} must be {error}{describe_got(key, text)}; change it there")
+        key = key_in(metadata, "workload")
+        problems.append(f"{IN_METADATA}: {key} must be {error}{describe_value(key, text)}; change it there")
         return None
 
 

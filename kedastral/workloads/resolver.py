@@ -8,7 +8,7 @@ import attrs
 from kedastral.core.planning.status import Failure
 from kedastral.core.ports import SnapshotReader
 from kedastral.core.serving import StalePolicy
-from kedastral.core.trigger import ObjectRef, is_of_variable, require_said_once, said_key
+from kedastral.core.trigger import ObjectRef, is_from_variable, key_in, require_no_conflict
 from kedastral.errors import BadTriggerError, UnknownWorkloadError
 
 MAX_NAME_LENGTH = 500
@@ -26,7 +26,7 @@ def pick_workload(ref: ObjectRef, keys: Collection[str]) -> str:
     has to be named in full. Without a name there must be a single workload. Raises UnknownWorkloadError,
     BadTriggerError.
     """
-    require_said_once(ref.metadata, "workload")
+    require_no_conflict(ref.metadata, "workload")
     name = ref.workload
     if not name:
         if len(keys) == 1:
@@ -40,8 +40,8 @@ def pick_workload(ref: ObjectRef, keys: Collection[str]) -> str:
         shown = ", ".join(key[:MAX_NAME_SHOWN] for key in elsewhere[:MAX_NAMES_SHOWN])
         raise BadTriggerError(f"metadata 'workload' must say which {name[:MAX_NAME_SHOWN]!r}: {shown}")
     hint = f"; there is {elsewhere[0][:MAX_NAME_SHOWN]!r}, to be named in full" if elsewhere else ""
-    key = said_key(ref.metadata, "workload")
-    shown = f"by the name that {key!r} gives" if is_of_variable(key) else repr(name[:MAX_NAME_SHOWN])
+    key = key_in(ref.metadata, "workload")
+    shown = f"by the name that {key!r} gives" if is_from_variable(key) else repr(name[:MAX_NAME_SHOWN])
     raise UnknownWorkloadError(f"there is no workload {shown} here{hint}")
 
 
@@ -59,7 +59,7 @@ class RemoteResolver:
 
     async def find(self, ref: ObjectRef) -> str:
         """See `kedastral.core.ports.WorkloadResolver.find`."""
-        require_said_once(ref.metadata, "workload")
+        require_no_conflict(ref.metadata, "workload")
         name = ref.workload
         if not name:
             if self.default is None:

@@ -11,7 +11,7 @@ import trio
 from kedastral.cooperative import TimeSlice
 from kedastral.core.planning.status import Failure
 from kedastral.core.serving import OnStale, StalePolicy
-from kedastral.core.trigger import ObjectRef, is_of_variable, said_key
+from kedastral.core.trigger import ObjectRef, is_from_variable, key_in
 from kedastral.errors import BadTriggerError, ConfigError, TooManyWorkloadsError, UnknownWorkloadError
 from kedastral.settings.declarations import ConfiguredFleet, ScaledObjectSettings, WorkloadSettings
 from kedastral.settings.sources import brings_a_workload, describes_a_workload
@@ -224,7 +224,7 @@ class FleetResolver:
     def _redact(self, key: str, failure: Failure) -> Failure:
         """``failure`` without Prometheus' words, which quote the query, where the query came from a variable."""
         registration = self._registered.get(key)
-        secret = registration is not None and is_of_variable(said_key(registration.ref.metadata, "query"))
+        secret = registration is not None and is_from_variable(key_in(registration.ref.metadata, "query"))
         return attrs.evolve(failure, refusal="") if secret else failure
 
     def _find_registered(self, ref: ObjectRef, reader: TriggerReader) -> str:

@@ -235,7 +235,7 @@ def test_every_rpc_is_documented() -> None:
 
 def test_trigger_metadata_is_what_the_scaler_reads() -> None:
     source = "".join(read(ROOT / "kedastral" / name) for name in ("serving/scaler.py", "core/trigger.py"))
-    read_by_us = set(re.findall(r'find_said\((?:self\.)?metadata, "(\w+)"', source))
+    read_by_us = set(re.findall(r'find_value\((?:self\.)?metadata, "(\w+)"', source))
     assert {bare(row["key"]) for row in table_of(DOCS / "keda.md", "key")} == read_by_us | {"scalerAddress"}
 
 

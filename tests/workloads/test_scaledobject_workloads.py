@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from kedastral.core.serving import OnStale
-from kedastral.core.trigger import ObjectRef, find_said
+from kedastral.core.trigger import ObjectRef, find_value
 from kedastral.errors import (
     BadTriggerError,
     ConfigError,
@@ -79,7 +79,7 @@ class Rig:
         source = ref.metadata.get("dataSource", "main")
         if source not in self.sources:
             raise ConfigError([f"dataSource must be one of the configured ones, got {source!r}", "and more"])
-        return make_settings(f"{ref.namespace}/{ref.workload or ref.name}", str(find_said(ref.metadata, "query")))
+        return make_settings(f"{ref.namespace}/{ref.workload or ref.name}", str(find_value(ref.metadata, "query")))
 
     def runner(self, key: str, query: str = "configured") -> WorkloadRunner:
         return make_runner(make_settings(key, query), partial(self._tick, key))
