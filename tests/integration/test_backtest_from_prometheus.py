@@ -75,7 +75,7 @@ def test_prometheus_history_is_replayed(
 def test_a_prometheus_without_that_range_is_one_clear_line(
     server: PrometheusServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for query, said in (("sum(absent_metric)", "Prometheus has no value from "), ("sum(((", "HTTP 400: bad_data")):
+    for query, said in (("sum(absent_metric)", "the query matched nothing, from "), ("sum(((", "HTTP 400: bad_data")):
         ended = call(monkeypatch, "--prom-url", server.url, "--prom-query", query, *SHORT)
         assert ended.code == 2
         assert len(ended.err.splitlines()) == 1

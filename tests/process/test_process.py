@@ -166,7 +166,7 @@ def test_a_source_that_fails_is_logged_and_tried_again(prometheus: StandIn) -> N
         prometheus.load = 100.0
         assert forecast(http_port)["values"][0] == pytest.approx(100)
         process.wait_for_log("forecasts again")
-        assert 'kedastral_errors_total{component="source",reason="empty"}' in fetch(http_port, "/metrics").body
+        assert 'kedastral_errors_total{component="source",reason="no_load"}' in fetch(http_port, "/metrics").body
 
 
 def test_forecaster_and_scaler_apart_answer_as_run_does(prometheus: StandIn) -> None:
