@@ -7,7 +7,7 @@ from enum import StrEnum
 import attrs
 import numpy as np
 
-from kedastral.core.series import Floats, Ints, frozen_ints
+from kedastral.core.series import Floats, Ints, Series, fill_gaps, frozen_ints
 
 MAX_REPLICAS = 2**31 - 1
 """Kubernetes counts replicas in 32 bits; with no maximum set, a plan ends there."""
@@ -136,3 +136,35 @@ def _largest_ahead(values: Floats, steps: int) -> Floats:
         np.maximum(largest[:-width], largest[width:].copy(), out=largest[:-width])
         reach += width
     return largest
+
+
+IDLE_SHARE = 0.1
+"""Of one pod. An idle workload whose need stays below this needs none: it is what margins add to a forecast of zero."""
+IDLE_AFTER = 900.0
+"""Seconds of no load at all before a workload counts as idle."""
+MAX_RESTS_A_DAY = 4
+"""Rests a day, on average, above which a workload is sparse: a request now and then must not wake it each time."""
+
+
+def is_idle(history: Series) -> bool:
+    """Whether the load is 0 up to the newest value, has been for `IDLE_AFTER` seconds, and seldom is for so long."""
+    known = np.flatnonzero(np.isfinite(history.values))
+    if not len(known):
+        return False
+    values = fill_gaps(history.values[: known[-1] + 1])
+    steps = math.ceil(IDLE_AFTER / history.step - WHOLE_WITHIN)
+    if len(values) < steps or np.count_nonzero(values[-steps:]) or not np.isfinite(values[-steps:]).all():
+        return False
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], values == 0, [0]])))
+    rests = np.count_nonzero(edges[1::2] - edges[::2] >= steps)
+    return bool(rests <= MAX_RESTS_A_DAY * max(len(values) * history.step / 86400, 1.0))
+
+
+def drop_idle_need(values: Floats, policy: PlanPolicy, window: int) -> Floats:
+    """``values`` without the load for which an idle workload needs no pod.
+
+    That is where the largest of ``window`` steps, times the headroom, stays below `IDLE_SHARE` of one pod. The steps
+    before a rise keep their load, so that the workload wakes up in time.
+    """
+    need = _largest_ahead(values, window - 1) / policy.target_per_pod * policy.headroom
+    return np.where(need < IDLE_SHARE, 0.0, values)
