@@ -139,7 +139,7 @@ def _largest_ahead(values: Floats, steps: int) -> Floats:
 
 
 IDLE_SHARE = 0.1
-"""Of one pod. An idle workload whose need stays below this needs none: it is what margins add to a forecast of zero."""
+"""Of one pod. An idle workload whose forecast stays below this needs none."""
 IDLE_AFTER = 900.0
 """Seconds of no load at all before a workload counts as idle."""
 MAX_RESTS_A_DAY = 4
@@ -160,11 +160,12 @@ def is_idle(history: Series) -> bool:
     return bool(rests <= MAX_RESTS_A_DAY * max(len(values) * history.step / 86400, 1.0))
 
 
-def drop_idle_need(values: Floats, policy: PlanPolicy, window: int) -> Floats:
-    """``values`` without the load for which an idle workload needs no pod.
+def drop_idle_need(needed: Floats, expected: Floats, policy: PlanPolicy, window: int) -> Floats:
+    """``needed``, the load to plan for, without that for which an idle workload needs no pod.
 
-    That is where the largest of ``window`` steps, times the headroom, stays below `IDLE_SHARE` of one pod. The steps
-    before a rise keep their load, so that the workload wakes up in time.
+    That is where, over the next ``window`` steps, the ``expected`` load stays below `IDLE_SHARE` of one pod, and with all
+    margins one pod would do. The steps before a rise keep their load, so that the workload wakes up in time.
     """
-    need = _largest_ahead(values, window - 1) / policy.target_per_pod * policy.headroom
-    return np.where(need < IDLE_SHARE, 0.0, values)
+    expected_pods = _largest_ahead(expected, window - 1) / policy.target_per_pod
+    needed_pods = _largest_ahead(needed, window - 1) / policy.target_per_pod * policy.headroom
+    return np.where((expected_pods < IDLE_SHARE) & (needed_pods <= 1), 0.0, needed)

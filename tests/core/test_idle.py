@@ -48,14 +48,21 @@ def test_a_request_every_twenty_minutes_is_sparse_and_not_idle() -> None:
     assert not is_idle(series(*sparse))
 
 
-def test_the_need_of_an_idle_workload_is_none_below_a_share_of_a_pod() -> None:
-    upper = np.full(30, 100 * IDLE_SHARE * 0.99)
-    assert plan_replicas(drop_idle_need(upper, POLICY, 8), POLICY, previous=1).max() == 0
-    upper = np.full(30, 100 * IDLE_SHARE * 1.01)
-    assert plan_replicas(drop_idle_need(upper, POLICY, 8), POLICY, previous=1).min() == 1
+def plan(needed: float | np.ndarray, expected: float | np.ndarray) -> list[int]:
+    needed, expected = np.broadcast_to(needed, 30).astype(float), np.broadcast_to(expected, 30).astype(float)
+    return plan_replicas(drop_idle_need(needed, expected, POLICY, 8), POLICY, previous=1).tolist()
+
+
+def test_an_idle_workload_needs_no_pod_for_a_small_share_of_one() -> None:
+    assert max(plan(90.0, 100 * IDLE_SHARE * 0.99)) == 0
+    assert min(plan(90.0, 100 * IDLE_SHARE * 1.01)) == 1
+
+
+def test_where_more_than_one_pod_may_be_needed_it_stays_awake() -> None:
+    assert min(plan(101.0, 1.0)) == 2
 
 
 def test_it_wakes_up_a_whole_window_before_the_load() -> None:
-    upper = np.concatenate([np.full(20, 4.0), np.full(10, 900.0)])
-    kept = drop_idle_need(upper, POLICY, 8)
+    load = np.concatenate([np.full(20, 4.0), np.full(10, 900.0)])
+    kept = drop_idle_need(load, load, POLICY, 8)
     assert np.flatnonzero(kept)[0] == 13, "seven steps before the first that needs pods"

@@ -16,7 +16,14 @@ import attrs
 import numpy as np
 from attrs.validators import ge, gt, le, lt, optional
 
-from kedastral.core.capacity import WHOLE_WITHIN, PlanPolicy, plan_replicas, reactive_replicas
+from kedastral.core.capacity import (
+    WHOLE_WITHIN,
+    PlanPolicy,
+    drop_idle_need,
+    is_idle,
+    plan_replicas,
+    reactive_replicas,
+)
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.stabilization import (
     PreviousPlan,
@@ -458,7 +465,10 @@ def plan_for_service_level(
     upper = _upper_of(calibration, history, values, settings.widening(factor))
     floor = _floor_of(history, factor, state.steering.peak_hold, settings)
     policy = attrs.evolve(settings.policy, headroom=1.0)
-    replicas = plan_replicas(upper * factor, policy, previous=before.wanted)
+    needed = upper * factor
+    if is_idle(history):
+        needed = drop_idle_need(needed, values, policy, settings.window(history.step))
+    replicas = plan_replicas(needed, policy, previous=before.wanted)
     rest = None if status.may_take_back else before.rest
     state, replicas, floor = _serve(state, forecast, replicas, floor, settings, attrs.evolve(before, rest=rest))
     if status.may_take_back:
