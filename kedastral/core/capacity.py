@@ -163,8 +163,8 @@ def is_idle(history: Series) -> bool:
 def drop_idle_need(needed: Floats, expected: Floats, policy: PlanPolicy, window: int) -> Floats:
     """``needed``, the load to plan for, without that for which an idle workload needs no pod.
 
-    That is where, over the next ``window`` steps, the ``expected`` load stays below `IDLE_SHARE` of one pod, and with all
-    margins one pod would do. The steps before a rise keep their load, so that the workload wakes up in time.
+    That is where, over the next ``window`` steps, the ``expected`` load stays below `IDLE_SHARE` of one pod, and one
+    pod is enough with all margins. The steps before a rise keep their load, so that the workload wakes up in time.
     """
     expected_pods = _largest_ahead(expected, window - 1) / policy.target_per_pod
     needed_pods = _largest_ahead(needed, window - 1) / policy.target_per_pod * policy.headroom
