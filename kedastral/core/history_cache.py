@@ -105,6 +105,17 @@ class HistoryCache:
         unread = np.flatnonzero(values < 0)
         return values[unread[-1] + 1 :] if len(unread) else values
 
+    def newest_known(self, count: int) -> tuple[Span, Floats] | None:
+        """The newest ``count`` points up to the newest one that holds a value; None where nothing is known."""
+        values = self._in_order()
+        known = np.flatnonzero(values >= 0)
+        if not len(known):
+            return None
+        last = int(known[-1])
+        first = max(last - count + 1, 0)
+        kept = values[first : last + 1]
+        return Span(self._oldest + first, self._oldest + last), np.where(kept < 0, np.nan, kept).astype(np.float64)
+
     def known_part(self) -> Values:
         """The values from the oldest point that has been read to the newest; unread points among them are gaps."""
         values = self._in_order()

@@ -71,6 +71,21 @@ class Observation:
 
 
 @attrs.frozen
+class DataQuality:
+    """How far the end of a history can be trusted.
+
+    Points younger than ``settling`` seconds still change, and are gaps. ``at_least`` is the newest value of a partial
+    answer: the load is that or more, and the history holds gaps since the last complete answer.
+    """
+
+    settling: float = 0.0
+    at_least: Observation | None = None
+
+
+COMPLETE = DataQuality()
+
+
+@attrs.frozen
 class Series:
     """Load on a regular grid: ``values[i]`` was observed at ``start + i * step``.
 
@@ -80,6 +95,7 @@ class Series:
     start: datetime = attrs.field(validator=require_utc)
     step: float = attrs.field(validator=require_positive)
     values: Floats = attrs.field(converter=frozen_floats, eq=attrs.cmp_using(eq=same_array))
+    quality: DataQuality = COMPLETE
 
     def __len__(self) -> int:
         return len(self.values)

@@ -81,7 +81,7 @@ def client_of(
 def source_of(
     server: Any, *, query: str = "sum(rate(http_requests_total[2m]))", points: int = 10, **more: Any
 ) -> PrometheusSource:
-    asked = RangeQuery(query, window=points * STEP, step=STEP, stale_after=120.0)
+    asked = RangeQuery(query, window=points * STEP, step=STEP, stale_after=120.0, settle_after=0.0)
     return PrometheusSource(client_of(server), asked, **more)
 
 

@@ -422,12 +422,12 @@ async def test_an_instant_matrix_is_refused(autojump_clock: MockClock) -> None:
 
 async def test_remarks_of_prometheus_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "kedastral.source")
-    answer = matrix([(T, "1")], warnings=["partial\nresponse", "partial\nresponse"], infos=["not a counter"])
+    answer = matrix([(T, "1")], warnings=["PromQL warning: a\nmix", "PromQL warning: a\nmix"], infos=["not a counter"])
     source = source_of(Server(answer))
     await source.history(END)
     await source.history(END)
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
-        ("WARNING", "Prometheus remarks: partial response"),
+        ("WARNING", "Prometheus remarks: PromQL warning: a mix"),
         ("INFO", "Prometheus remarks: not a counter"),
     ]
 
@@ -437,7 +437,7 @@ async def test_ever_new_remarks_fill_neither_log_nor_memory(caplog: pytest.LogCa
 
     def answer(request: httpx.Request) -> httpx.Response:
         tick = next(ticks)
-        return matrix([(T, "1")], warnings=[f"warning {tick} {index}" for index in range(5000)])(request)
+        return matrix([(T, "1")], warnings=[f"PromQL warning: {tick} {index}" for index in range(5000)])(request)
 
     source = source_of(Server(answer))
     for _ in range(30):

@@ -25,6 +25,10 @@ TWIN_VALUES = 5
 """And the fewest different values among them: those of idle pods are all 0."""
 
 
+PROMQL_ANNOTATIONS = ("PromQL warning:", "PromQL info:")
+"""How the annotations of Prometheus' own engine begin. They are about the query; no series is missing."""
+
+
 @attrs.frozen
 class QueryResponse:
     """A successful answer of ``size`` bytes; `range_series` and `instant_series` read its ``result``."""
@@ -34,6 +38,8 @@ class QueryResponse:
     warnings: tuple[str, ...] = ()
     infos: tuple[str, ...] = ()
     size: int = attrs.field(default=0, eq=False)
+    is_partial: bool = False
+    """Whether series may be missing: part of a distributed store did not answer."""
 
 
 class RefusedError(Exception):
@@ -53,13 +59,20 @@ def parse_answer(body: bytes) -> QueryResponse:
     data = document.get("data")
     if document.get("status") != "success" or not isinstance(data, dict) or "result" not in data:
         raise ValueError("the JSON holds no result")
+    warnings = _texts(document.get("warnings"))
     return QueryResponse(
         str(data.get("resultType")),
         data["result"],
-        _texts(document.get("warnings")),
+        warnings,
         _texts(document.get("infos")),
         len(body),
+        is_partial=document.get("isPartial") is True or any(map(_tells_of_missing_series, warnings)),
     )
+
+
+def _tells_of_missing_series(warning: str) -> bool:
+    """Whether a warning is about the data, as Thanos, Mimir and remote read give them, and not about the PromQL."""
+    return not warning.startswith(PROMQL_ANNOTATIONS)
 
 
 def error_words(body: bytes) -> str | None:

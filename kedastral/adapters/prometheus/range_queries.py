@@ -15,7 +15,8 @@ from kedastral.adapters.prometheus.answer import Load, QueryResponse, find_twins
 from kedastral.adapters.prometheus.api import QUERY_SHOWN, PrometheusApi, QueryRequest, read_apart
 from kedastral.adapters.prometheus.limits import NoSlotError, RequestLimits, TimeBudget
 from kedastral.core.history_cache import HistoryCache, Span
-from kedastral.core.series import EPOCH, Floats, Series, align_down, require_positive
+from kedastral.core.series import EPOCH, DataQuality, Floats, Observation, Series, align_down, require_positive
+from kedastral.core.settling import SettlingTime
 from kedastral.errors import NotServedError, SourceError
 
 POINTS_PER_REQUEST = 11_000
@@ -47,6 +48,8 @@ class RangeQuery:
     window: float = attrs.field(validator=require_positive)
     step: float = attrs.field(validator=require_positive)
     stale_after: float = attrs.field(validator=require_positive)
+    settle_after: float | None = None
+    """Seconds after which a point no longer changes; None to learn them."""
 
     @property
     def shown(self) -> str:
@@ -63,6 +66,11 @@ class RangeQuery:
         """The newest points that are read again at each tick: all that are not too old to forecast from."""
         return min(self.points, max(OVERLAP_POINTS, math.ceil(self.stale_after / self.step - 1e-9) + 1))
 
+    @property
+    def reread_at_most(self) -> int:
+        """The most points that are read again at a tick: those that may be late, and those before them."""
+        return min(self.points, self.overlap + int(LATE_SECONDS / self.step))
+
     def grid(self, now: datetime) -> tuple[datetime, datetime]:
         """The first and the last of the window's points, which end with the newest <= ``now``."""
         end = align_down(now, self.step)
@@ -74,7 +82,7 @@ class RangeQuery:
 
     async def read(
         self, api: PrometheusApi, start: datetime, end: datetime, time: TimeBudget, *, urgent: bool
-    ) -> Floats:
+    ) -> "Reading":
         """The load at each point from ``start`` to ``end``, both on the grid: series summed, NaN for a gap.
 
         Raises as `PrometheusApi.ask`.
@@ -86,18 +94,28 @@ class RangeQuery:
         with api.reading(request, time):
             load = await read_apart(response.size, self._sum, response, start, end, api.notes.twins_reported)
         api.notes.note_load(load, request)
-        return load.values
+        return Reading(load.values, response.is_partial)
 
     def _sum(self, response: QueryResponse, start: datetime, end: datetime, twins_reported: bool) -> Load:
         load = sum_load(range_series(response), start, end, self.step)
         return load if twins_reported else attrs.evolve(load, twins=find_twins(response))
 
 
+@attrs.frozen
+class Reading:
+    """The values of the points asked for, one each, NaN for a gap; ``is_partial`` where series may be missing."""
+
+    values: Floats
+    is_partial: bool
+
+
 @attrs.define(eq=False)
 class CachedRange:
     """The window of ``query``, kept between ticks; read in chunks of at most ``points_per_request``, newest first.
 
-    Where a chunk fails, the next one is half as large, down to `SMALL`: it may have been too much for the server.
+    Where a chunk fails, the next one is half as large, down to `SMALL`: it may have been too much for the server. The
+    newest points are read again until they have settled. A partial answer replaces nothing: what it holds is only a
+    lower bound of the load, and its points are read again. Where nothing is known yet, it is better than nothing.
     """
 
     query: RangeQuery
@@ -107,6 +125,12 @@ class CachedRange:
     _cache: HistoryCache = attrs.field(init=False)
     _chunk: int = attrs.field(init=False)
     _warned: bool = attrs.field(default=False, init=False)
+    _settling: SettlingTime = attrs.field(init=False)
+    _at_least: Observation | None = attrs.field(default=None, init=False)
+
+    @_settling.default
+    def _settling_of_query(self) -> SettlingTime:
+        return SettlingTime(self.query.step, self.query.settle_after)
 
     @_cache.default
     def _empty_cache(self) -> HistoryCache:
@@ -116,17 +140,48 @@ class CachedRange:
     def _largest_chunk(self) -> int:
         return self.points_per_request
 
-    async def read(self, api: PrometheusApi, end: datetime, time: TimeBudget) -> Series:
-        """What is new up to ``end``, and as much of the rest as there is time for: the newest part without a hole.
+    async def read(self, api: PrometheusApi, now: datetime, time: TimeBudget) -> Series:
+        """What is new up to ``now``, and as much of the rest as there is time for: the newest part without a hole.
 
-        Points that were read are kept, however this ends. Raises as `PrometheusApi.ask` where the newest points cannot
-        be read.
+        Points that have not settled are gaps. Points that were read are kept, however this ends. Raises as
+        `PrometheusApi.ask` where the newest points cannot be read.
         """
+        _, end = self.query.grid(now)
+        kept = self._cache.newest_known(self.query.reread_at_most)
+        self._cache.overlap = min(self.query.points, max(self.query.overlap, self._settling.reread))
         self._cache.move_to(self.query.number_of(end))
-        await self._read_next(api, end, time)
+        await self._read_newest(api, end, time, now, kept)
         await self._read_older(api, end, time)
-        values = self._cache.newest_part()
-        return Series(end - timedelta(seconds=(len(values) - 1) * self.query.step), self.query.step, values)
+        read = self._cache.newest_part().astype(np.float64)
+        first = self.query.number_of(end) - len(read) + 1
+        values = self._settling.mask(first, read, (now - EPOCH).total_seconds())
+        start = end - timedelta(seconds=(len(values) - 1) * self.query.step)
+        return Series(start, self.query.step, values, DataQuality(self._settling.seconds, self._at_least))
+
+    async def _read_newest(
+        self, api: PrometheusApi, end: datetime, time: TimeBudget, now: datetime, kept: tuple[Span, Floats] | None
+    ) -> None:
+        """Read the newest chunk; ``kept`` are the newest points that were known before."""
+        span = self._cache.next_unread(self._chunk)
+        if span is None:
+            return
+        reading = await self._read_span(api, span, end, time)
+        self._at_least = None
+        if not reading.is_partial:
+            self._settling.observe(span.first, reading.values, (now - EPOCH).total_seconds())
+            self._cache.put(span, reading.values)
+        elif kept is None:
+            self._cache.put(span, reading.values)
+            self._at_least = self._newest_of(span, reading.values, end)
+        else:
+            self._cache.put(span, np.full(len(span), np.nan))
+            self._cache.put(*kept)
+            self._at_least = self._newest_of(span, reading.values, end)
+        self._note_progress(span)
+
+    def _newest_of(self, span: Span, values: Floats, end: datetime) -> Observation | None:
+        first, _ = self._times_of(span, end)
+        return Series(first, self.query.step, values).newest
 
     def continued_by(self, gathered: Series) -> Series:
         """All that is kept of the window, and where it has no value ``gathered``, which ends with the same point."""
@@ -160,16 +215,24 @@ class CachedRange:
         span = self._cache.next_unread(self._chunk)
         if span is None:
             return
+        reading = await self._read_span(api, span, end, time)
+        if reading.is_partial:
+            raise SourceError("the answer is partial: series may be missing", reason="partial")
+        self._cache.put(span, reading.values)
+        self._note_progress(span)
+
+    async def _read_span(self, api: PrometheusApi, span: Span, end: datetime, time: TimeBudget) -> Reading:
         first, last = self._times_of(span, end)
         try:
-            values = await self.query.read(api, first, last, time, urgent=len(span) <= SMALL)
+            return await self.query.read(api, first, last, time, urgent=len(span) <= SMALL)
         except NotServedError:
             raise
         except SourceError as error:
             if len(span) > SMALL and error.reason not in ("unreachable", "credentials"):
                 self._chunk = max(SMALL, len(span) // 2)
             raise
-        self._cache.put(span, values)
+
+    def _note_progress(self, span: Span) -> None:
         self.progress = 1 - self._cache.unread / self._cache.window
         if len(span) == self._chunk:
             self._chunk = min(2 * self._chunk, self.points_per_request)
@@ -201,7 +264,7 @@ class PrometheusHistory:
         start, end = self.query.grid(now)
         api = PrometheusApi(self.client, self.limits)
         parts = [
-            await self.query.read(api, first, last, TimeBudget(self.timeout), urgent=False)
+            (await self.query.read(api, first, last, TimeBudget(self.timeout), urgent=False)).values
             for first, last in self._chunks(start, end)
         ]
         series = Series(start, self.query.step, np.concatenate(parts))

@@ -11,8 +11,14 @@ import trio
 from kedastral.adapters.prometheus.answer import Load, QueryResponse, instant_series, sum_load
 from kedastral.adapters.prometheus.api import PrometheusApi, QueryRequest, read_apart
 from kedastral.adapters.prometheus.limits import RequestLimits, TimeBudget
-from kedastral.adapters.prometheus.range_queries import POINTS_PER_REQUEST, CachedRange, RangeQuery, in_seconds
-from kedastral.core.series import Series, series_from_points
+from kedastral.adapters.prometheus.range_queries import (
+    LATE_SECONDS,
+    POINTS_PER_REQUEST,
+    CachedRange,
+    RangeQuery,
+    in_seconds,
+)
+from kedastral.core.series import DataQuality, Series, series_from_points
 from kedastral.errors import NotServedError, SourceError
 
 TIMEOUT = 10.0
@@ -65,6 +71,26 @@ class InstantFallback:
         return series_from_points(self._values.items(), first, end, step)
 
 
+@attrs.define(eq=False)
+class QualityLog:
+    """Logs how far the answers can be trusted: once, and again when that changes."""
+
+    _settling: float = 0.0
+    _partial: bool = False
+
+    def note(self, quality: DataQuality, step: float) -> None:
+        """Log what is new about ``quality``; a change of the settling time by less than a ``step`` is not."""
+        if abs(quality.settling - self._settling) >= step:
+            log.info("points of this query settle after %.0f s; younger ones are not used", quality.settling)
+            self._settling = quality.settling
+        partial = quality.at_least is not None
+        if partial and not self._partial:
+            log.warning("the answers are partial: series may be missing; they may raise the replicas, never lower them")
+        elif self._partial and not partial:
+            log.info("the answers are complete again")
+        self._partial = partial
+
+
 @attrs.frozen(eq=False)
 class PrometheusSource:
     """A `kedastral.core.ports.MetricSource` on the query API behind ``client`` (`open_prometheus_client`).
@@ -86,6 +112,7 @@ class PrometheusSource:
     _api: PrometheusApi = attrs.field(init=False, repr=False)
     _range: CachedRange = attrs.field(init=False, repr=False)
     _fallback: InstantFallback = attrs.field(factory=InstantFallback, init=False, repr=False)
+    _quality: QualityLog = attrs.field(factory=QualityLog, init=False, repr=False)
 
     @_api.default
     def _api_of_client(self) -> PrometheusApi:
@@ -113,15 +140,16 @@ class PrometheusSource:
         """
         start, end = self.query.grid(now)
         self._api.notes.begin(now)
-        series = await self._read(start, end, TimeBudget(self.timeout))
+        series = await self._read(now, start, end, TimeBudget(self.timeout))
         self._require_fresh(series, now)
+        self._quality.note(series.quality, self.query.step)
         return series
 
-    async def _read(self, start: datetime, end: datetime, time: TimeBudget) -> Series:
+    async def _read(self, now: datetime, start: datetime, end: datetime, time: TimeBudget) -> Series:
         if self._fallback.is_on():
             return await self._read_instant(start, end, time)
         try:
-            series = await self._range.read(self._api, end, time)
+            series = await self._range.read(self._api, now, time)
         except NotServedError as error:
             if self._fallback.range_worked_within(self.query.stale_after / 2):
                 raise  # a proxy's mistake, most likely; the plan made from the answer before is not stale yet
@@ -134,6 +162,8 @@ class PrometheusSource:
     async def _read_instant(self, start: datetime, end: datetime, time: TimeBudget) -> Series:
         request = QueryRequest("query", {"query": self.query.query, "time": in_seconds(end.timestamp())})
         response = await self._api.ask(request, time, urgent=True)
+        if response.is_partial:
+            raise SourceError("the answer is partial: series may be missing", reason="partial")
         with self._api.reading(request, time):
             load = await read_apart(response.size, _sum_instant, response, end, self.query.step)
         self._api.notes.note_load(load, request)
@@ -145,7 +175,12 @@ class PrometheusSource:
             span = f"{series.start:%Y-%m-%dT%H:%M:%SZ} to {series.time_at(len(series) - 1):%Y-%m-%dT%H:%M:%SZ}"
             raise self._api.no_load_error(f"from {span}", self.query.shown)
         age = (now - series.newest.at).total_seconds()
-        oldest = self.query.stale_after + self.query.step
+        oldest = self.query.stale_after + self.query.step + series.quality.settling
+        if series.quality.at_least is not None:
+            if age > LATE_SECONDS:
+                words = f"the answers have been partial for {age:.0f} s: series may be missing"
+                raise SourceError(f"{words}; query: {self.query.shown}", reason="partial")
+            return
         if age > oldest:
             when = f"{series.newest.at:%Y-%m-%dT%H:%M:%SZ}"
             raise SourceError(

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What reaches the planner is the load, or is known not to be: late points and partial answers."""
+
+import logging
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import numpy as np
+import pytest
+
+from kedastral.adapters.prometheus.range_queries import RangeQuery
+from kedastral.adapters.prometheus.source import PrometheusSource
+from kedastral.core.series import Observation, Series
+from kedastral.errors import SourceError
+from tests.adapters.answers import client_of, matrix
+from tests.core.test_settling import rate_seen
+
+START = datetime(2026, 3, 2, 12, tzinfo=UTC)
+LOAD = 2000.0
+
+
+class LateServer:
+    """Prometheus with samples that arrive ``lag`` seconds late; ``seen(at, now)`` is what a query at ``now`` reads."""
+
+    def __init__(self, seen: Callable[[float, float], float]) -> None:
+        self.now = START
+        self.seen = seen
+        self.more: dict[str, object] = {}
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        start, end, step = (float(request.url.params[name]) for name in ("start", "end", "step"))
+        times = start + np.arange(round((end - start) / step) + 1) * step
+        values = [(at, self.seen(at, self.now.timestamp())) for at in times.tolist()]
+        points = [(at, str(value)) for at, value in values if math.isfinite(value)]
+        return matrix(points, **self.more)(request)
+
+    async def run(self, source: PrometheusSource, minutes: float, interval: float = 30.0) -> Series:
+        """Tick for so many minutes; gives the newest history."""
+        for _ in range(round(minutes * 60 / interval)):
+            self.now += timedelta(seconds=interval)
+            history = await source.history(self.now)
+        return history
+
+
+def source_of(server: LateServer, step: float = 60.0, settle_after: float | None = None) -> PrometheusSource:
+    query = RangeQuery("sum(rate(x[5m]))", 120 * step, step, 120.0, settle_after)
+    return PrometheusSource(client_of(server), query)
+
+
+def late(lag: float, window: float = 300.0) -> LateServer:
+    return LateServer(lambda at, now: rate_seen(at, now, lag, window, LOAD))
+
+
+@pytest.mark.parametrize("lag", [60.0, 120.0, 180.0, 300.0])
+@pytest.mark.parametrize("window", [60.0, 300.0, 600.0])
+@pytest.mark.parametrize("step", [15.0, 60.0, 300.0])
+async def test_points_that_still_rise_are_not_the_load(lag: float, window: float, step: float) -> None:
+    server = late(lag, window)
+    source = source_of(server, step)
+    history = await server.run(source, 60 if step < 300 else 240)
+    assert history.newest is not None
+    assert history.newest.value >= LOAD * 0.97
+    assert history.time_at(len(history) - 1) > server.now - timedelta(seconds=step), "the grid ends now"
+    assert (server.now - history.newest.at).total_seconds() <= lag + 30 + 2 * step
+
+
+async def test_what_is_learned_is_said_once_and_is_in_the_history(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "kedastral.source")
+    server = late(120.0)
+    history = await server.run(source_of(server), 60)
+    assert 120.0 <= history.quality.settling <= 150.0
+    told = [record.getMessage() for record in caplog.records if "settle" in record.getMessage()]
+    assert told[-1] == f"points of this query settle after {history.quality.settling:.0f} s; younger ones are not used"
+    assert len(told) <= 3
+
+
+async def test_three_of_four_series_that_are_late_are_waited_for() -> None:
+    server = LateServer(lambda at, now: 500.0 + (1500.0 if at <= now - 150.0 else 0.0))
+    history = await server.run(source_of(server), 30)
+    assert history.newest is not None
+    assert history.newest.value == LOAD
+
+
+async def test_a_settling_time_that_is_set_is_not_learned() -> None:
+    server = late(120.0)
+    history = await server.run(source_of(server, settle_after=0.0), 30)
+    assert history.newest is not None
+    assert history.newest.value < LOAD * 0.9, "the user has said that points are right at once"
+
+
+async def test_late_points_are_not_stale_for_being_late() -> None:
+    server = late(300.0)
+    await server.run(source_of(server), 30)
+
+
+async def test_a_source_that_stops_is_stale_all_the_same() -> None:
+    server = late(120.0)
+    source = source_of(server)
+    await server.run(source, 30)
+    stopped = server.now.timestamp()
+    server.seen = lambda at, now: rate_seen(at, min(now, stopped), 120.0, 300.0) if at <= stopped else math.nan
+    with pytest.raises(SourceError, match="old, more than the") as caught:
+        await server.run(source, 15)
+    assert caught.value.reason == "stale"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"isPartial": True},
+        {"warnings": ["No StoreAPIs matched for this query"]},
+        {"warnings": ["receive series from Addr: store-1: rpc error: code = Unavailable"]},
+    ],
+)
+async def test_a_partial_answer_is_a_lower_bound_and_nothing_else(more: dict[str, object]) -> None:
+    server = LateServer(lambda _at, _now: LOAD)
+    source = source_of(server)
+    whole = await server.run(source, 30)
+    server.seen, server.more = (lambda _at, _now: LOAD / 2), more
+    history = await server.run(source, 10)
+    assert history.newest is not None
+    assert history.newest.value == LOAD, "what was known before stays"
+    assert whole.newest is not None
+    assert history.newest.at == whole.newest.at
+    assert history.quality.at_least == Observation(history.time_at(len(history) - 1), LOAD / 2)
+    assert np.isnan(history.values[-10:]).all()
+    server.seen, server.more = (lambda _at, _now: LOAD), {}
+    history = await server.run(source, 1)
+    assert (history.values[-30:] == LOAD).all(), "the minutes that were partial are read again"
+    assert history.quality.at_least is None
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"warnings": ["PromQL warning: encountered a mix of histograms and floats"]},
+        {"infos": ['PromQL info: metric might not be a counter: "x"']},
+        {"isPartial": False},
+    ],
+)
+async def test_annotations_of_the_query_are_not_taken_for_a_partial_answer(more: dict[str, object]) -> None:
+    server = LateServer(lambda _at, _now: LOAD)
+    source = source_of(server)
+    await server.run(source, 5)
+    server.more = more
+    history = await server.run(source, 5)
+    assert history.quality.at_least is None
+    assert np.isfinite(history.values).all()
+
+
+async def test_answers_that_stay_partial_are_an_error_after_an_hour() -> None:
+    server = LateServer(lambda _at, _now: LOAD)
+    source = source_of(server)
+    await server.run(source, 30)
+    server.more = {"isPartial": True}
+    await server.run(source, 55)
+    with pytest.raises(SourceError, match="have been partial for") as caught:
+        await server.run(source, 10)
+    assert caught.value.reason == "partial"
+
+
+async def test_where_nothing_is_known_a_partial_answer_is_better_than_none() -> None:
+    server = LateServer(lambda _at, _now: LOAD)
+    server.more = {"isPartial": True}
+    history = await server.run(source_of(server), 0.5)
+    assert history.newest is not None
+    assert history.quality.at_least is not None
