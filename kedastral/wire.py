@@ -56,6 +56,8 @@ class _SnapshotDocument:
     hold_seconds: float | None = None
     mode: str = ""
     experts: tuple[_ExpertDocument, ...] = ()
+    settling_seconds: float = 0.0
+    partial: bool = False
 
 
 def write_time(moment: datetime) -> str:
@@ -97,6 +99,8 @@ def write_snapshot(snapshot: Snapshot) -> dict[str, Any]:
         observed_value=observed.value if observed else None,
         reactive_replicas=snapshot.floor,
         mode=snapshot.mode,
+        settling_seconds=snapshot.quality.settling,
+        partial=snapshot.quality.at_least is not None,
         experts=tuple(
             _ExpertDocument(name=one.name, ahead_seconds=one.ahead, weight=one.weight, error=one.error)
             for one in snapshot.forecast.experts_at(snapshot.lead_time)

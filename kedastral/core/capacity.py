@@ -138,6 +138,21 @@ def _largest_ahead(values: Floats, steps: int) -> Floats:
     return largest
 
 
+RECENT = 900.0
+"""Seconds before a start whose largest load still has its pods: a start in the dip of a rollout must not follow it."""
+
+
+def recent_peak(history: Series) -> float:
+    """The largest load of the last `RECENT` seconds, for the first plan, before which nothing is known to be served."""
+    recent = history.values[-math.ceil(RECENT / history.step) :]
+    return max(float(np.nan_to_num(recent).max(initial=0.0)), history.least_load)
+
+
+def lead_steps_of(lead_time: float, step: float) -> int:
+    """The steps that ``[now, now + lead_time]`` touches."""
+    return math.floor(lead_time / step + WHOLE_WITHIN) + 1
+
+
 IDLE_SHARE = 0.1
 """Of one pod. An idle workload whose forecast stays below this needs none."""
 IDLE_AFTER = 900.0

@@ -114,6 +114,21 @@ class Series:
         return Observation(self.time_at(index), float(self.values[index]))
 
     @property
+    def least_load(self) -> float:
+        """The least that the load is now, for a floor: the newest value, or that of a partial answer if it is more.
+
+        0 where all are gaps.
+        """
+        known = [one.value for one in (self.newest, self.quality.at_least) if one is not None]
+        return max(known, default=0.0)
+
+    def without_gaps_at_the_end(self) -> "Series":
+        """The series up to its newest value."""
+        known = np.flatnonzero(np.isfinite(self.values))
+        size = int(known[-1]) + 1 if len(known) else 0
+        return self if size == len(self.values) else Series(self.start, self.step, self.values[:size], self.quality)
+
+    @property
     def newest(self) -> Observation | None:
         """The newest value that is not a gap, or None where all are gaps."""
         known = np.flatnonzero(np.isfinite(self.values))

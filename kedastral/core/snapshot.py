@@ -10,7 +10,7 @@ from kedastral.core.capacity import MAX_REPLICAS
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.service_level import ServiceLevelReport
 from kedastral.core.planning.status import OK, ForecastStatus
-from kedastral.core.series import Ints, Observation, frozen_ints, require_positive, same_array
+from kedastral.core.series import COMPLETE, DataQuality, Ints, Observation, frozen_ints, require_positive, same_array
 
 
 class Mode(StrEnum):
@@ -29,6 +29,7 @@ class Snapshot:
     replicas that this load needs at once; None where the reactive floor is off. ``service_level`` says how the service
     level is met and carries the state to the next tick; None where the plan uses a fixed headroom. ``mode`` is that of
     the workload, so that a scaler in another process knows it. ``status`` says whether the plan follows the model.
+    ``quality`` says how far the newest measurements can be trusted.
     """
 
     workload: str
@@ -41,6 +42,7 @@ class Snapshot:
     service_level: ServiceLevelReport | None = None
     mode: Mode = Mode.SCALE
     status: ForecastStatus = OK
+    quality: DataQuality = COMPLETE
 
     def __attrs_post_init__(self) -> None:
         if len(self.replicas) != len(self.forecast.values):

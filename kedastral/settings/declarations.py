@@ -93,6 +93,14 @@ class ForecastSettings:
     model_url: HttpUrl | None = setting(None, "address of your own model; {model-url}/predict is asked")
     model_timeout: Seconds = setting("5s", "how long your own model may take to answer", above(0))
 
+    settle_after: Seconds | None = setting(
+        None,
+        "age from which on a point of the query no longer changes, as late samples make it change; younger points are "
+        "not used. By default it is learned by reading the newest points again",
+        at_least(0),
+        default_note="learned",
+    )
+
     @property
     def steps(self) -> int:
         """How many values a forecast has."""

@@ -270,7 +270,9 @@ class RunnerBuilder:
     def _make_parts(self, settings: WorkloadSettings, before: RunnerParts | None) -> RunnerParts:
         forecast = settings.forecast
         connection = self.sources.find(settings.data_source) if self.open_source is None else None
-        query = RangeQuery(settings.query, forecast.history_window, forecast.step, settings.stale.stale_after)
+        query = RangeQuery(
+            settings.query, forecast.history_window, forecast.step, settings.stale.stale_after, forecast.settle_after
+        )
         source_identity = SourceIdentity(connection, query)
         forecaster_identity = ForecasterIdentity(
             forecast.model, forecast.model_url, forecast.model_timeout, forecast.timezone, source_identity

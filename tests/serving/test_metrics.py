@@ -33,6 +33,8 @@ MORE = {
     "kedastral_config_last_reload_successful": ("gauge", set()),
     "kedastral_build_info": ("gauge", {"version"}),
     "kedastral_observed_load": ("gauge", {"workload"}),
+    "kedastral_settling_seconds": ("gauge", {"workload"}),
+    "kedastral_partial_answer": ("gauge", {"workload"}),
     "kedastral_forecast_load": ("gauge", {"workload"}),
     "kedastral_forecast_status": ("gauge", {"workload", "status"}),
     "kedastral_model_learn_seconds": ("histogram", {"model"}),

@@ -5,7 +5,16 @@ from datetime import datetime
 
 import attrs
 
-from kedastral.core.capacity import PlanPolicy, ReplicaBounds, plan_replicas, reactive_replicas
+from kedastral.core.capacity import (
+    PlanPolicy,
+    ReplicaBounds,
+    drop_idle_need,
+    is_idle,
+    lead_steps_of,
+    plan_replicas,
+    reactive_replicas,
+    recent_peak,
+)
 from kedastral.core.forecast import Forecast, fallback_forecast
 from kedastral.core.planning.service_level import ServiceLevelSettings, ServiceLevelState, plan_for_service_level
 from kedastral.core.planning.stabilization import PreviousPlan, UnstabilizedPlan
@@ -48,8 +57,10 @@ def plan_step(
     where a plan by service level has no value in ``history`` to start from.
     """
     if workload.service_level is None:
-        return _plan_by_headroom(workload, history, forecast, previous)
-    return _plan_by_service_level(workload, workload.service_level, history, forecast, previous, learnt)
+        snapshot = _plan_by_headroom(workload, history, forecast, previous)
+    else:
+        snapshot = _plan_by_service_level(workload, workload.service_level, history, forecast, previous, learnt)
+    return _keep_floor(snapshot, previous) if history.quality.at_least is not None else snapshot
 
 
 def plan_step_without_model(
@@ -74,10 +85,14 @@ def plan_step_without_model(
 def _plan_by_headroom(workload: Workload, history: Series, forecast: Forecast, previous: Snapshot | None) -> Snapshot:
     """The forecast times a fixed headroom, over a reactive floor."""
     before = wanted_for(previous, forecast.made_at)
-    replicas = plan_replicas(forecast.values, workload.policy, previous=before)
+    values = forecast.values
+    if is_idle(history):
+        window = lead_steps_of(workload.lead_time, forecast.step) + workload.policy.prewarm_steps
+        values = drop_idle_need(values, values, workload.policy, window)
+    replicas = plan_replicas(values, workload.policy, previous=before)
     return Snapshot(
         workload.name, workload.metric, forecast, replicas, workload.lead_time, history.newest,
-        _floor_of(workload, history), mode=workload.mode,
+        _floor_of(workload, history, is_first=previous is None), mode=workload.mode, quality=history.quality,
     )  # fmt: skip
 
 
@@ -97,7 +112,7 @@ def _plan_by_service_level(
     state, plan = plan_for_service_level(carried, history, forecast, settings, before)
     return Snapshot(
         workload.name, workload.metric, forecast, plan.replicas, workload.lead_time, history.newest, plan.floor,
-        service_level=plan.report(state, settings), mode=workload.mode, status=plan.status,
+        service_level=plan.report(state, settings), mode=workload.mode, status=plan.status, quality=history.quality,
     )  # fmt: skip
 
 
@@ -119,14 +134,22 @@ def keep_plan(workload: Workload, history: Series, previous: Snapshot, status: F
         floor=floor,
         status=status,
         mode=workload.mode,
+        quality=history.quality,
     )
 
 
-def _floor_of(workload: Workload, history: Series) -> int | None:
-    observed = history.newest
-    if observed is None or workload.reactive_headroom is None:
+def _keep_floor(snapshot: Snapshot, previous: Snapshot | None) -> Snapshot:
+    """``snapshot`` with a floor not below the previous one: a partial answer is no evidence for fewer pods."""
+    if snapshot.floor is None or previous is None or previous.floor is None or previous.floor <= snapshot.floor:
+        return snapshot
+    return attrs.evolve(snapshot, floor=previous.floor)
+
+
+def _floor_of(workload: Workload, history: Series, *, is_first: bool = False) -> int | None:
+    if history.newest is None or workload.reactive_headroom is None:
         return None
-    return reactive_replicas(observed.value, workload.reactive_headroom, workload.policy)
+    load = recent_peak(history) if is_first else history.least_load
+    return reactive_replicas(load, workload.reactive_headroom, workload.policy)
 
 
 def _carried_from(previous: Snapshot | None) -> ServiceLevelState:

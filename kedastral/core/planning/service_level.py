@@ -21,8 +21,10 @@ from kedastral.core.capacity import (
     PlanPolicy,
     drop_idle_need,
     is_idle,
+    lead_steps_of,
     plan_replicas,
     reactive_replicas,
+    recent_peak,
 )
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.stabilization import (
@@ -370,7 +372,7 @@ class ServiceLevelSettings:
 
     def lead_steps(self, step: float) -> int:
         """The steps that ``[now, now + lead_time]`` touches: what `kedastral.core.serving.replicas_at` reads."""
-        return math.floor(self.steering.lead_time / step + 1e-9) + 1
+        return lead_steps_of(self.steering.lead_time, step)
 
     def window(self, step: float) -> int:
         """The steps whose largest load a plan made now must do for."""
@@ -463,13 +465,15 @@ def plan_for_service_level(
     if not status.is_ok:
         calibration, values = state.uncertainty.last, np.full(len(forecast.values), newest.value)
     upper = _upper_of(calibration, history, values, settings.widening(factor))
-    floor = _floor_of(history, factor, state.steering.peak_hold, settings)
+    load = recent_peak(history) if state.served is None else history.least_load
+    floor = _floor_of(load, history, factor, state.steering.peak_hold, settings)
     policy = attrs.evolve(settings.policy, headroom=1.0)
     needed = upper * factor
     if is_idle(history):
         needed = drop_idle_need(needed, values, policy, settings.window(history.step))
     replicas = plan_replicas(needed, policy, previous=before.wanted)
-    rest = None if status.may_take_back else before.rest
+    is_partial = history.quality.at_least is not None
+    rest = None if status.may_take_back and not is_partial else before.rest
     state, replicas, floor = _serve(state, forecast, replicas, floor, settings, attrs.evolve(before, rest=rest))
     if status.may_take_back:
         state = attrs.evolve(state, last_model_plan=state.unstabilized if status.is_ok else None)
@@ -529,11 +533,11 @@ def _upper_of(calibration: Calibration, history: Series, values: Floats, widened
     return upper_path(values, min(calibration.margins[0] * widened, MOST_SURPRISE), offset_of(history))
 
 
-def _floor_of(history: Series, factor: float, hold: float, settings: ServiceLevelSettings) -> int | None:
+def _floor_of(load: float, history: Series, factor: float, hold: float, settings: ServiceLevelSettings) -> int | None:
     """What the newest load needs at once, and, where the service level is steered, what the hold keeps."""
     if settings.reactive_headroom is None or history.newest is None:
         return None
     if settings.headroom is not None:
-        return reactive_replicas(history.newest.value, settings.reactive_headroom, settings.policy)
-    needed = reactive_replicas(history.newest.value, factor / FLOOR_UTILISATION, settings.policy)
+        return reactive_replicas(load, settings.reactive_headroom, settings.policy)
+    needed = reactive_replicas(load, factor / FLOOR_UTILISATION, settings.policy)
     return max(needed, reactive_replicas(peak_load(history, hold), 1 / FLOOR_UTILISATION, settings.policy))

@@ -81,9 +81,10 @@ class Learner:
         return tuple(said)
 
     def suits(self, signal: Signal) -> bool:
-        """Whether what was learned still holds for ``signal``: no step back, no long pause, no history grown up."""
+        """Whether what was learned still holds for ``signal``: no step back but for points
+        that were taken for settled, no long pause, no history grown up."""
         grown = len(signal) >= GROWTH * self._born_with and self._born_with < signal.steps_in(ENOUGH)
-        return 0 <= signal.end - self._now <= LONGEST_PAUSE and not grown
+        return -MAX_BRIDGED <= signal.end - self._now <= LONGEST_PAUSE and not grown
 
     def learn(self, seasons: Seasons) -> None:
         """Judge the forecasts whose time has come, and refit the ridge that is due; nothing if no time has passed."""
@@ -119,6 +120,9 @@ def _replayed_rows(signal: Signal, held_out: int) -> Ints:
 
 KNOTS = (1, 2, 3, 5, 7, 10, 14, 20, 30, 45, 70, 110, 170, 260, 400, 620, 1000)
 """Steps ahead at which the load is forecast; between them the forecast is a line. Dense where lead times lie."""
+MAX_BRIDGED = 1800.0
+"""Seconds at the end of a history without a value that the forecast begins before: points that have not settled yet, or
+partial answers. Carrying the last value over them instead would be a worse forecast of the same minutes."""
 TAIL = 16
 """Newest values that a history must share with the one before it to be of the same workload."""
 
@@ -132,6 +136,8 @@ class _Seen:
     steps: int
     signal: Signal
     seasons: Seasons
+    bridged: float = 0.0
+    """Steps of the signal between its end and ``made_at``, which the forecast bridges."""
 
     @property
     def knots(self) -> tuple[int, ...]:
@@ -140,7 +146,7 @@ class _Seen:
 
     def spread(self, loads: Floats) -> Floats:
         """``loads`` (knots,) as one for each step of the forecast: what lies between two knots lies on a line."""
-        ahead = (np.arange(self.steps) + 0.5) * (self.history.step / self.signal.step) + 0.5
+        ahead = (np.arange(self.steps) + 0.5) * (self.history.step / self.signal.step) + 0.5 + self.bridged
         values: Floats = np.maximum(np.interp(ahead, self.knots, loads), 0.0)
         return values
 
@@ -189,10 +195,14 @@ class AutoModel:
         ]
 
     def _look(self, history: Series, made_at: datetime, steps: int) -> "_Seen":
-        signal = signal_of(history, made_at)
+        known = history.without_gaps_at_the_end()
+        missing = (len(history) - len(known)) * history.step
+        if not 0 < missing <= MAX_BRIDGED:  # a longer outage is carried, and counts as unknown
+            known, missing = history, 0.0
+        signal = signal_of(known, made_at - timedelta(seconds=missing))
         if signal is None:
             raise ModelError("there is no history of the last 14 days to forecast from", reason="no_history")
-        return _Seen(history, made_at, steps, signal, seasons_of(signal, self._zone))
+        return _Seen(known, made_at, steps, signal, seasons_of(signal, self._zone), missing / signal.step)
 
     def _learnt_from(self, seen: "_Seen") -> Learner | None:
         """What was learned from this history before; None where it cannot be gone on from."""
