@@ -138,12 +138,17 @@ def _largest_ahead(values: Floats, steps: int) -> Floats:
     return largest
 
 
+FIRST_WATCH = 600.0
+"""Seconds after a start in which low newest points are not trusted: they may not have settled,
+and a start often falls into the dip of a rollout."""
 RECENT = 900.0
-"""Seconds before a start whose largest load still has its pods: a start in the dip of a rollout must not follow it."""
+"""Seconds before now whose largest load has its pods meanwhile."""
 
 
-def recent_peak(history: Series) -> float:
-    """The largest load of the last `RECENT` seconds, for the first plan, before which nothing is known to be served."""
+def load_for_floor(history: Series) -> float:
+    """The load that needs pods at once: the newest; just after a start the recent largest; 0 if none is known."""
+    if history.quality.watched >= FIRST_WATCH:
+        return history.least_load
     recent = history.values[-math.ceil(RECENT / history.step) :]
     return max(float(np.nan_to_num(recent).max(initial=0.0)), history.least_load)
 

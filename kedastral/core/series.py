@@ -75,11 +75,13 @@ class DataQuality:
     """How far the end of a history can be trusted.
 
     Points younger than ``settling`` seconds still change, and are gaps. ``at_least`` is the newest value of a partial
-    answer: the load is that or more, and the history holds gaps since the last complete answer.
+    answer: the load is that or more, and the history holds gaps since the last complete answer. ``watched`` are the
+    seconds for which new points have been read again: just after a start nobody knows whether they have settled.
     """
 
     settling: float = 0.0
     at_least: Observation | None = None
+    watched: float = math.inf
 
 
 COMPLETE = DataQuality()

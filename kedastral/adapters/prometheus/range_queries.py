@@ -127,6 +127,7 @@ class CachedRange:
     _warned: bool = attrs.field(default=False, init=False)
     _settling: SettlingTime = attrs.field(init=False)
     _at_least: Observation | None = attrs.field(default=None, init=False)
+    _watched_since: datetime | None = attrs.field(default=None, init=False)
 
     @_settling.default
     def _settling_of_query(self) -> SettlingTime:
@@ -156,7 +157,9 @@ class CachedRange:
         first = self.query.number_of(end) - len(read) + 1
         values = self._settling.mask(first, read, (now - EPOCH).total_seconds())
         start = end - timedelta(seconds=(len(values) - 1) * self.query.step)
-        return Series(start, self.query.step, values, DataQuality(self._settling.seconds, self._at_least))
+        self._watched_since = self._watched_since or now
+        watched = (now - self._watched_since).total_seconds()
+        return Series(start, self.query.step, values, DataQuality(self._settling.seconds, self._at_least, watched))
 
     async def _read_newest(
         self, api: PrometheusApi, end: datetime, time: TimeBudget, now: datetime, kept: tuple[Span, Floats] | None

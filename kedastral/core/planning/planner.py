@@ -11,9 +11,9 @@ from kedastral.core.capacity import (
     drop_idle_need,
     is_idle,
     lead_steps_of,
+    load_for_floor,
     plan_replicas,
     reactive_replicas,
-    recent_peak,
 )
 from kedastral.core.forecast import Forecast, fallback_forecast
 from kedastral.core.planning.service_level import ServiceLevelSettings, ServiceLevelState, plan_for_service_level
@@ -92,7 +92,7 @@ def _plan_by_headroom(workload: Workload, history: Series, forecast: Forecast, p
     replicas = plan_replicas(values, workload.policy, previous=before)
     return Snapshot(
         workload.name, workload.metric, forecast, replicas, workload.lead_time, history.newest,
-        _floor_of(workload, history, is_first=previous is None), mode=workload.mode, quality=history.quality,
+        _floor_of(workload, history), mode=workload.mode, quality=history.quality,
     )  # fmt: skip
 
 
@@ -145,11 +145,10 @@ def _keep_floor(snapshot: Snapshot, previous: Snapshot | None) -> Snapshot:
     return attrs.evolve(snapshot, floor=previous.floor)
 
 
-def _floor_of(workload: Workload, history: Series, *, is_first: bool = False) -> int | None:
+def _floor_of(workload: Workload, history: Series) -> int | None:
     if history.newest is None or workload.reactive_headroom is None:
         return None
-    load = recent_peak(history) if is_first else history.least_load
-    return reactive_replicas(load, workload.reactive_headroom, workload.policy)
+    return reactive_replicas(load_for_floor(history), workload.reactive_headroom, workload.policy)
 
 
 def _carried_from(previous: Snapshot | None) -> ServiceLevelState:

@@ -22,9 +22,9 @@ from kedastral.core.capacity import (
     drop_idle_need,
     is_idle,
     lead_steps_of,
+    load_for_floor,
     plan_replicas,
     reactive_replicas,
-    recent_peak,
 )
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.stabilization import (
@@ -465,8 +465,7 @@ def plan_for_service_level(
     if not status.is_ok:
         calibration, values = state.uncertainty.last, np.full(len(forecast.values), newest.value)
     upper = _upper_of(calibration, history, values, settings.widening(factor))
-    load = recent_peak(history) if state.served is None else history.least_load
-    floor = _floor_of(load, history, factor, state.steering.peak_hold, settings)
+    floor = _floor_of(history, factor, state.steering.peak_hold, settings)
     policy = attrs.evolve(settings.policy, headroom=1.0)
     needed = upper * factor
     if is_idle(history):
@@ -533,11 +532,11 @@ def _upper_of(calibration: Calibration, history: Series, values: Floats, widened
     return upper_path(values, min(calibration.margins[0] * widened, MOST_SURPRISE), offset_of(history))
 
 
-def _floor_of(load: float, history: Series, factor: float, hold: float, settings: ServiceLevelSettings) -> int | None:
+def _floor_of(history: Series, factor: float, hold: float, settings: ServiceLevelSettings) -> int | None:
     """What the newest load needs at once, and, where the service level is steered, what the hold keeps."""
     if settings.reactive_headroom is None or history.newest is None:
         return None
     if settings.headroom is not None:
-        return reactive_replicas(load, settings.reactive_headroom, settings.policy)
-    needed = reactive_replicas(load, factor / FLOOR_UTILISATION, settings.policy)
+        return reactive_replicas(load_for_floor(history), settings.reactive_headroom, settings.policy)
+    needed = reactive_replicas(load_for_floor(history), factor / FLOOR_UTILISATION, settings.policy)
     return max(needed, reactive_replicas(peak_load(history, hold), 1 / FLOOR_UTILISATION, settings.policy))

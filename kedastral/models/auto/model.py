@@ -120,7 +120,7 @@ def _replayed_rows(signal: Signal, held_out: int) -> Ints:
 
 KNOTS = (1, 2, 3, 5, 7, 10, 14, 20, 30, 45, 70, 110, 170, 260, 400, 620, 1000)
 """Steps ahead at which the load is forecast; between them the forecast is a line. Dense where lead times lie."""
-MAX_BRIDGED = 1800.0
+MAX_BRIDGED = 600.0
 """Seconds at the end of a history without a value that the forecast begins before: points that have not settled yet, or
 partial answers. Carrying the last value over them instead would be a worse forecast of the same minutes."""
 TAIL = 16
