@@ -97,7 +97,7 @@ class Series:
     start: datetime = attrs.field(validator=require_utc)
     step: float = attrs.field(validator=require_positive)
     values: Floats = attrs.field(converter=frozen_floats, eq=attrs.cmp_using(eq=same_array))
-    quality: DataQuality = COMPLETE
+    quality: DataQuality = attrs.field(default=COMPLETE, eq=False)
 
     def __len__(self) -> int:
         return len(self.values)
