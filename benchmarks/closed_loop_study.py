@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.traces import Trace
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
-from kedastral.core.planning.calibration import WARM_UP_STEPS
+from kedastral.core.planning.calibration import MAX_FORECASTS
 from kedastral.core.planning.service_level import FLOOR_UTILISATION, ServiceLevelSettings, SteeringSettings
 from kedastral.core.ports import Model
 from kedastral.core.series import Floats, Series
@@ -82,7 +82,7 @@ class Study:
 def foretell(model: Model, trial: Trial, window: float, cache: Path | None) -> Foretold:
     """``model``'s forecast for every minute that is replayed, and for those it warms up on; read from ``cache``."""
     demand = trial.demand
-    first = max(trial.begin - WARM_UP_STEPS - 1, 0)
+    first = max(trial.begin - MAX_FORECASTS - 1, 0)
     if cache is not None and cache.exists():
         return Foretold(model.name, demand, first, np.load(cache))
     rows = np.empty((len(demand) - first, HORIZON_STEPS))
@@ -138,7 +138,7 @@ def replay_level(level: float, model: Model, trial: Trial, cluster: Cluster, ora
     if policy.state is None:
         raise RuntimeError("nothing was replayed")
     uncertainty, factor = policy.state.uncertainty, policy.state.steering.safety_factor
-    return Level(level, point, uncertainty.model.covered, factor or 1.0, uncertainty.standing_down)
+    return Level(level, point, uncertainty.model.coverage, factor or 1.0, uncertainty.standing_down)
 
 
 def steered(level: float, model: Model, trial: Trial, lead_time: float) -> ServiceLevelPolicy:

@@ -2,7 +2,7 @@
 """Scripted days, and what steering does on them: ``python -m benchmarks.steering_days [--plot FILE]``.
 
 The last value is the forecast, so that what is seen is the planner's own doing; 5 minutes of lead, service level 0.99.
-The scripts are those that tests/core/test_steered_days.py asserts on. ``--plot`` needs matplotlib (extra ``report``).
+The scripts are those of tests/core/test_service_level_days.py. ``--plot`` needs matplotlib (extra ``report``).
 """
 
 import argparse
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kedastral.core.series import Floats
-from tests.core.steered_runs import DAY, TARGET, Run, drive
+from tests.core.service_level_runs import DAY, TARGET, Run, drive
 
 HOUR = 60
 

@@ -19,7 +19,7 @@ from kedastral.clock import AcceleratedClock
 from kedastral.compose import Common, demo_fleet, make_forecasting, make_run_app
 from kedastral.core.capacity import ReplicaBounds
 from kedastral.core.planning.status import StatusCode
-from kedastral.core.serving import wanted_for
+from kedastral.core.serving import desired_at
 from kedastral.core.snapshot import Snapshot
 from kedastral.serving.listening import port_of
 from kedastral.serving.scaler import Scaler
@@ -152,7 +152,7 @@ class Demo:
         """The load expected a lead time from now."""
         snapshot = self.snapshot()
         at = self.clock.now() + timedelta(seconds=self.lead_time)
-        if snapshot is None or wanted_for(snapshot, at) is None:
+        if snapshot is None or desired_at(snapshot, at) is None:
             return None
         index = int((at - snapshot.made_at).total_seconds() / snapshot.forecast.step)
         return float(snapshot.forecast.values[min(index, len(snapshot.forecast.values) - 1)])

@@ -116,7 +116,7 @@ def write_snapshot(snapshot: Snapshot) -> dict[str, Any]:
             steering_factor=steered.factor,
             budget_spent=steered.budget_spent,
             at_cap=steered.at_cap,
-            hold_seconds=steered.hold,
+            hold_seconds=steered.peak_hold,
         )
     written: dict[str, Any] = _converter.unstructure(document)
     return written

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`plan_replicas`: from forecast load to the replicas that must be Ready, step by step."""
+"""`plan_replicas`: from the forecast load to the replicas that must be Ready, step by step."""
 
 import math
 from enum import StrEnum
@@ -10,7 +10,7 @@ import numpy as np
 from kedastral.core.series import Floats, Ints, Series, fill_gaps, frozen_ints
 
 MAX_REPLICAS = 2**31 - 1
-"""Kubernetes counts replicas in 32 bits; with no maximum set, a plan ends there."""
+"""Kubernetes counts replicas in 32 bits; without a configured maximum, this is the maximum."""
 
 WHOLE_WITHIN = 1e-9
 """A result this close (relative) to a whole number counts as that number: 3.0000000001 pods are 3, not 4."""
@@ -28,7 +28,7 @@ class Rounding(StrEnum):
 
 @attrs.frozen
 class ReplicaBounds:
-    """The fewest and the most replicas; ``max`` 0 means no maximum."""
+    """The minimum and the maximum of replicas; ``max`` 0 means no maximum."""
 
     min: int = attrs.field(default=2, validator=attrs.validators.ge(0))
     max: int = attrs.field(default=50, validator=attrs.validators.ge(0))
@@ -38,7 +38,7 @@ class ReplicaBounds:
             raise ValueError(f"the minimum ({self.min}) must not be above the maximum ({self.max})")
 
     def clamp(self, replicas: float) -> int:
-        """``replicas``, a whole number or infinity, bound to the range."""
+        """``replicas``, a whole number or infinity, limited to the bounds."""
         return int(min(max(replicas, self.min), self.max or MAX_REPLICAS))
 
 
@@ -77,38 +77,38 @@ def round_replicas(amount: float, rounding: Rounding = Rounding.CEIL) -> float:
 def plan_replicas(values: Floats, policy: PlanPolicy, *, previous: int | None) -> Ints:
     """The replicas that must be Ready during each step of the forecast.
 
-    ``values`` has shape (n,), finite and >= 0; ``previous`` is what the plan before this one wanted for now, or None
-    where there is none, and then the first step is not limited. The result has shape (n,), read-only, aligned with
+    ``values`` has shape (n,), finite and >= 0; ``previous`` is what the previous plan needs Ready now, or None where
+    there is no such plan; then the first step is not limited. The result has shape (n,), read-only, aligned with
     ``values``: it is not shifted by any lead time. Needs O(n * prewarm_steps).
     """
-    wanted = _wanted_replicas(values, policy)
+    desired = _desired_replicas(values, policy)
     before = previous
-    for i, replicas in enumerate(wanted):
+    for i, replicas in enumerate(desired):
         if before is not None and replicas != before:
             replicas = policy.bounds.clamp(limit_change(before, replicas, policy))  # noqa: PLW2901 - the limited one
-        before = wanted[i] = replicas
-    return frozen_ints(wanted)
+        before = desired[i] = replicas
+    return frozen_ints(desired)
 
 
-def limit_change(before: int, wanted: int, policy: PlanPolicy) -> float:
-    """``wanted`` replicas, no further from ``before`` than one step may go."""
-    most = max(round_replicas(before * policy.up_max_factor), round_replicas(policy.up_max_factor))
-    fewest = round_replicas(before * (1 - policy.down_max_pct / 100), Rounding.FLOOR)
-    return min(max(wanted, fewest), most)
+def limit_change(before: int, desired: int, policy: PlanPolicy) -> float:
+    """``desired`` replicas, no further from ``before`` than one step may go."""
+    maximum = max(round_replicas(before * policy.up_max_factor), round_replicas(policy.up_max_factor))
+    minimum = round_replicas(before * (1 - policy.down_max_pct / 100), Rounding.FLOOR)
+    return min(max(desired, minimum), maximum)
 
 
 def reactive_replicas(load: float, headroom: float, policy: PlanPolicy) -> int:
-    """The floor: what the newest observed ``load`` needs right now, bound to [min, max], exempt from change limits."""
+    """The floor: the replicas that the newest ``load`` needs now, within the bounds, exempt from the change limits."""
     return policy.bounds.clamp(round_replicas(load / policy.target_per_pod * headroom))
 
 
-def _wanted_replicas(values: Floats, policy: PlanPolicy) -> list[int]:
-    """What each step needs, rounded and bound, before the change limits; all steps at once, since every tick plans."""
-    with np.errstate(over="ignore"):  # a load too large for a float is one for the maximum
+def _desired_replicas(values: Floats, policy: PlanPolicy) -> list[int]:
+    """The replicas that each step needs, within the bounds, before the change limits; vectorised for speed."""
+    with np.errstate(over="ignore"):  # where the load is too large for a float, it needs the maximum
         needs = _largest_ahead(values, policy.prewarm_steps) / policy.target_per_pod * policy.headroom
     whole = _round_all(needs, policy.rounding)
-    most = policy.bounds.max or MAX_REPLICAS
-    bound: list[int] = np.minimum(np.maximum(whole, policy.bounds.min), most).astype(np.int64).tolist()
+    maximum = policy.bounds.max or MAX_REPLICAS
+    bound: list[int] = np.minimum(np.maximum(whole, policy.bounds.min), maximum).astype(np.int64).tolist()
     return bound
 
 
@@ -128,7 +128,7 @@ def _round_all(amounts: Floats, rounding: Rounding) -> Floats:
 
 
 def _largest_ahead(values: Floats, steps: int) -> Floats:
-    """For each i the largest of values[i..i+steps]; beyond the end there is nothing to look at."""
+    """For each i the maximum of values[i..i+steps], as far as the values reach."""
     largest = values.copy()
     reach = 1
     while reach <= steps and reach < len(values):  # windows of 1, 2, 4, ...: each is two of the one before

@@ -15,7 +15,7 @@ Ints = NDArray[np.int64]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EDGE = 0.001
-"""Seconds by which a point may lie outside the range asked for: Prometheus rounds to milliseconds."""
+"""Seconds by which a point may lie outside the requested range: Prometheus rounds to milliseconds."""
 
 
 def frozen_floats(values: Any) -> Floats:
@@ -51,7 +51,7 @@ def require_utc(_instance: object, attribute: "attrs.Attribute[datetime]", value
 
 
 def require_positive(_instance: object, attribute: "attrs.Attribute[float]", value: float) -> None:
-    """attrs validator: a duration is finite and above 0, with a microsecond the least; raises ValueError."""
+    """attrs validator: a duration is finite and at least a microsecond; raises ValueError."""
     if not 1e-6 <= value < math.inf:
         raise ValueError(f"{attribute.name} must be a finite number above 0 (a microsecond at least), got {value!r}")
 
@@ -142,9 +142,8 @@ class Series:
 def series_from_points(points: Iterable[tuple[float, float]], start: datetime, end: datetime, step: float) -> Series:
     """Lay ``(epoch seconds, value)`` points on the grid from ``start`` to ``end``, both included.
 
-    What is no measurement becomes a gap, never a number: NaN, infinite and negative values and points outside the
-    range (by more than `EDGE`). A point between two grid times goes to the nearer one; of several for one grid time,
-    the last given counts.
+    NaN, infinite and negative values become gaps, never numbers. Points outside the range by more than `EDGE` are
+    ignored. A point between two grid times goes to the nearer one; of several for one grid time, the last one counts.
     """
     laid = np.array(list(points), dtype=np.float64).reshape(-1, 2)
     return series_from_arrays(laid[:, 0], laid[:, 1], start, end, step)
@@ -159,7 +158,7 @@ def series_from_arrays(times: Floats, given: Floats, start: datetime, end: datet
     if size and inside.any():
         places = np.clip(np.rint((times[inside] - first) / step), 0, size - 1).astype(np.int64)
         kept = given[inside]
-        if (np.diff(places) <= 0).any():  # several for one place, perhaps: numpy does not promise which one stays
+        if (np.diff(places) <= 0).any():  # perhaps several for one place: numpy does not specify which one stays
             places, latest = np.unique(places[::-1], return_index=True)
             kept = kept[::-1][latest]
         values[places] = np.where((kept >= 0) & (kept < math.inf), kept, np.nan)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What KEDA is told at a moment, read from the plan: the one place that knows lead time."""
+"""What KEDA is told at a moment, read from the newest plan. Lead time is applied here and nowhere else."""
 
 import math
 from datetime import datetime, timedelta
@@ -19,10 +19,11 @@ class OnStale(StrEnum):
 
 
 class Activity(StrEnum):
-    """What a stream of external-push may say of a workload.
+    """Whether a workload is active, and whether a plan says so; for the streams of the external-push scaler.
 
-    Some versions of KEDA put a workload to sleep when a stream says false, so that is said of a plan only: ``assumed``
-    is what IsActive answers under ``default-min``, ``held`` that it answers UNAVAILABLE; a stream says neither.
+    Some versions of KEDA scale a workload to zero as soon as a stream sends false, so a stream sends only what a plan
+    says. ``assumed``: there is no fresh plan, and IsActive answers false under ``default-min``. ``held``: IsActive
+    answers UNAVAILABLE, and KEDA holds its replicas. A stream sends nothing for either.
     """
 
     ACTIVE = "active"
@@ -35,8 +36,8 @@ class Activity(StrEnum):
 class StalePolicy:
     """When a snapshot is stale (``stale_after``, seconds of age) and what is answered then.
 
-    In ``mode`` observe the answer is 0 and inactive, stale or not, so that another trigger decides alone; None is the
-    snapshot's own mode, for those who do not know the workload's settings.
+    In ``mode`` observe the answer is 0 and inactive, stale or not, so that another trigger decides alone. None means
+    the snapshot's own mode, for a process that does not know the workload's settings.
     """
 
     stale_after: float = attrs.field(default=120.0, validator=attrs.validators.gt(0))
@@ -45,7 +46,7 @@ class StalePolicy:
     mode: Mode | None = None
 
     def is_stale(self, snapshot: Snapshot | None, now: datetime) -> bool:
-        """Whether there is no snapshot, or only one made more than ``stale_after`` ago, or from now: a wrong clock."""
+        """Whether there is no snapshot, or its time lies more than ``stale_after`` back or, by a wrong clock, ahead."""
         return snapshot is None or abs((now - snapshot.made_at).total_seconds()) > self.stale_after
 
 
@@ -53,9 +54,9 @@ class StalePolicy:
 class Decision:
     """The answer for one workload at one moment.
 
-    ``replicas`` is None where no number may be given, so that KEDA holds what it has. ``reason`` says why it is stale.
-    ``trusted`` is False where the number is not read from a plan (``default-min``): the workload is not active then.
-    ``mode`` observe gives 0, whatever is planned.
+    ``replicas`` is None where no number may be given, so that KEDA holds its replicas. ``reason`` says why the snapshot
+    is stale. ``trusted`` is False where the number is not read from a plan (``default-min``): then the workload is not
+    active. In ``mode`` observe the number is 0, whatever the plan says.
     """
 
     replicas: int | None
@@ -69,7 +70,7 @@ class Decision:
         return self.trusted and self.replicas is not None and self.replicas > activation
 
     def activity(self, activation: float) -> Activity:
-        """The same, and whether it is a plan that says so."""
+        """`is_active`, and whether a plan says so."""
         if self.replicas is None:
             return Activity.HELD
         if not self.trusted:
@@ -78,36 +79,36 @@ class Decision:
 
 
 def replicas_at(snapshot: Snapshot, now: datetime) -> int:
-    """The largest replicas over every step that ``[now, now + lead_time]`` touches, and not below the floor.
+    """The maximum of the plan over every step that ``[now, now + lead_time]`` overlaps, and at least the floor.
 
-    Scales up a lead time early, and never down before the need has passed. Both ends of the window count; past the
-    end of the plan its last element holds.
+    So it scales up a lead time early, and never down before the need has passed. Both ends of the window count. Past
+    the end of the plan its last element counts.
     """
-    last = len(snapshot.replicas) - 1
-    first_touched = min(max(_step_at(snapshot, now), 0), last)
-    last_touched = min(max(_step_at(snapshot, now + timedelta(seconds=snapshot.lead_time)), 0), last)
-    planned = int(snapshot.replicas[first_touched : last_touched + 1].max())
+    end = len(snapshot.replicas) - 1
+    first = min(max(_step_at(snapshot, now), 0), end)
+    last = min(max(_step_at(snapshot, now + timedelta(seconds=snapshot.lead_time)), 0), end)
+    planned = int(snapshot.replicas[first : last + 1].max())
     return max(planned, snapshot.floor or 0)
 
 
-def told_until(snapshot: Snapshot, now: datetime) -> int:
-    """What was read of ``snapshot`` last before ``now``, stale or not, while its plan covered the lead time."""
+def last_recommendation(snapshot: Snapshot, now: datetime) -> int:
+    """The last recommendation of ``snapshot`` before ``now``, stale or not, while its plan covered the lead time."""
     covered = snapshot.ends_at - timedelta(seconds=snapshot.lead_time)
     return replicas_at(snapshot, max(min(now, covered) - timedelta(microseconds=1), snapshot.made_at))
 
 
-def wanted_for(snapshot: Snapshot | None, now: datetime) -> int | None:
-    """What ``snapshot``'s plan wants Ready at ``now`` itself; None where it has none or ``now`` lies outside it."""
+def desired_at(snapshot: Snapshot | None, now: datetime) -> int | None:
+    """The replicas that ``snapshot``'s plan needs Ready at ``now`` itself; None outside the plan."""
     if snapshot is None or not snapshot.made_at <= now < snapshot.ends_at:
         return None
     return int(snapshot.replicas[min(_step_at(snapshot, now), len(snapshot.replicas) - 1)])
 
 
 def decide(snapshot: Snapshot | None, now: datetime, policy: StalePolicy) -> Decision:
-    """What to tell KEDA at ``now``, by the newest snapshot there is and the policy for when it is stale.
+    """What to tell KEDA at ``now``, from the newest snapshot and the policy for when it is stale.
 
-    What is only observed, by the policy or by the snapshot of a forecaster elsewhere, is 0 and inactive: never an
-    error, which would keep the object's other triggers from scaling down.
+    In mode observe, whether the policy or the snapshot says so, the answer is 0 and inactive. It is never an error,
+    which would keep the object's other triggers from scaling down.
     """
     mode = policy.mode or (Mode.SCALE if snapshot is None else snapshot.mode)
     if mode is Mode.OBSERVE:
@@ -123,10 +124,10 @@ def decide(snapshot: Snapshot | None, now: datetime, policy: StalePolicy) -> Dec
 
 
 def seconds_unchanged(snapshot: Snapshot | None, now: datetime, policy: StalePolicy) -> float:
-    """Seconds after ``now`` for which `decide` answers the same, unless another snapshot comes; may be infinite.
+    """Seconds after ``now`` for which `decide` gives the same answer, unless another snapshot comes; may be infinite.
 
-    The answer changes where the plan's next step begins or comes within the lead time, and where the snapshot becomes
-    stale, or ceases to be from the future or to cover the lead time.
+    The answer changes when the plan's next step begins or comes within the lead time, when the snapshot becomes stale,
+    when it is no longer from the future, and when it no longer covers the lead time.
     """
     if snapshot is None:
         return math.inf
@@ -134,7 +135,7 @@ def seconds_unchanged(snapshot: Snapshot | None, now: datetime, policy: StalePol
     next_steps = (math.floor(age / step) + 1) * step, (math.floor((age + lead) / step) + 1) * step - lead
     covered = (snapshot.ends_at - snapshot.made_at).total_seconds() - lead
     if age == policy.stale_after:
-        return 0.0  # at its very end it is not stale yet
+        return 0.0  # at exactly this age it is not stale yet
     changes = (*next_steps, 0.0, covered, policy.stale_after, -policy.stale_after)
     return min((change - age for change in changes if change > age), default=math.inf)
 
@@ -144,7 +145,7 @@ def _covers_lead(snapshot: Snapshot, now: datetime) -> bool:
 
 
 def _step_at(snapshot: Snapshot, moment: datetime) -> int:
-    """The index of the step that holds ``moment``: below 0 before the plan, beyond its length after it."""
+    """The index of the step that contains ``moment``: below 0 before the plan, beyond its length after it."""
     return (moment - snapshot.made_at) // timedelta(seconds=snapshot.forecast.step)
 
 

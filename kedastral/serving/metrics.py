@@ -285,12 +285,12 @@ def _service_level_values(report: ServiceLevelReport) -> Iterator[Value]:
     yield "kedastral_budget_spent_ratio", (), report.budget_spent
     yield "kedastral_short_minutes", (), steering.minutes_short
     yield "kedastral_steering_at_cap", (), float(report.at_cap)
-    yield "kedastral_steering_hold_seconds", (), report.hold or 0.0
-    yield "kedastral_quantile_coverage_ratio", (), model.covered[0]
-    if last.loss > 0:
-        yield "kedastral_forecast_loss_ratio", (), model.loss / last.loss
-    if last.error > 0:
-        yield "kedastral_lead_error_ratio", (), model.error / last.error
+    yield "kedastral_steering_hold_seconds", (), report.peak_hold or 0.0
+    yield "kedastral_quantile_coverage_ratio", (), model.coverage[0]
+    if last.pinball_loss > 0:
+        yield "kedastral_forecast_loss_ratio", (), model.pinball_loss / last.pinball_loss
+    if last.lead_error > 0:
+        yield "kedastral_lead_error_ratio", (), model.lead_error / last.lead_error
     yield "kedastral_needed_pod_seconds", (), steering.account.needed * 60
     yield "kedastral_unserved_pod_seconds", (), steering.account.unserved * 60
     yield "kedastral_spare_pod_seconds", (), steering.account.spare * 60

@@ -10,7 +10,7 @@ import attrs
 import httpx
 
 from kedastral.core.capacity import WHOLE_WITHIN
-from kedastral.core.planning.service_level import LEAST_HISTORY, STRICT
+from kedastral.core.planning.service_level import MIN_HISTORY, STRICT_SERVICE_LEVEL
 from kedastral.core.serving import OnStale
 from kedastral.errors import ConfigError
 from kedastral.models import MODELS
@@ -321,15 +321,15 @@ def _default_not_below_min(v: Values) -> str | None:
 
 
 def _promised_for_less_than_weeks(v: Values) -> str | None:
-    if v["model"] == "auto" and v["service_level"] >= STRICT - WHOLE_WITHIN:
+    if v["model"] == "auto" and v["service_level"] >= STRICT_SERVICE_LEVEL - WHOLE_WITHIN:
         minutes = (1 - v["service_level"]) * 7 * 1440
         return f"is a promise over weeks: {minutes:.2g} min a week may be short of pods, and one surprise is that"
     return None
 
 
 def _window_lets_auto_lead(v: Values) -> str | None:
-    if v["model"] == "auto" and v["window"] is not None and v["window"] < LEAST_HISTORY:
-        return f"is shorter than {span(LEAST_HISTORY)}, so that auto never leads and the last value is planned for"
+    if v["model"] == "auto" and v["window"] is not None and v["window"] < MIN_HISTORY:
+        return f"is shorter than {span(MIN_HISTORY)}, so that auto never leads and the last value is planned for"
     return None
 
 

@@ -26,7 +26,7 @@ from kedastral.core.planning.status import model_failed
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.ports import Model
 from kedastral.core.series import Floats, Series, frozen_floats
-from kedastral.core.serving import StalePolicy, decide, wanted_for
+from kedastral.core.serving import StalePolicy, decide, desired_at
 from kedastral.core.snapshot import Snapshot
 from kedastral.errors import ModelError
 from kedastral.simulation.hpa import HpaBehavior, HpaMetric
@@ -208,7 +208,7 @@ class FarEnd:
 
     def ask(self, view: View) -> Sequence[HpaMetric]:
         """See `kedastral.simulation.trial.Policy.ask`."""
-        replicas = wanted_for(self._ticks.newest(view), view.at + self._lead_time)
+        replicas = desired_at(self._ticks.newest(view), view.at + self._lead_time)
         return (HpaMetric(None if replicas is None else float(replicas)),)
 
 

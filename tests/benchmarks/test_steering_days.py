@@ -4,7 +4,7 @@
 from pathlib import Path
 
 from benchmarks.steering_days import plot, scripted
-from tests.core.steered_runs import drive
+from tests.core.service_level_runs import drive
 
 
 def test_the_plot_is_drawn_the_same_each_time(tmp_path: Path) -> None:

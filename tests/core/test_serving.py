@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds, plan_replicas
 from kedastral.core.forecast import Forecast
-from kedastral.core.serving import Activity, Decision, OnStale, StalePolicy, decide, replicas_at, wanted_for
+from kedastral.core.serving import Activity, Decision, OnStale, StalePolicy, decide, desired_at, replicas_at
 from kedastral.core.snapshot import Mode, Snapshot
 
 MADE_AT = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -65,8 +65,8 @@ def test_a_step_begins_to_the_microsecond(step: float, index: int) -> None:
     begins = after(index * step)
     told_from = begins - timedelta(seconds=step / 2)
 
-    assert wanted_for(made, begins - MICROSECOND) == 1
-    assert wanted_for(made, begins) == 5
+    assert desired_at(made, begins - MICROSECOND) == 1
+    assert desired_at(made, begins) == 5
     assert replicas_at(made, told_from - MICROSECOND) == 1
     assert replicas_at(made, told_from) == 5
 
@@ -115,21 +115,21 @@ def test_without_a_floor_the_plan_alone_is_told() -> None:
 
 def test_replicas_are_plain_whole_numbers() -> None:
     assert type(replicas_at(snapshot([3]), MADE_AT)) is int
-    assert type(wanted_for(snapshot([3]), MADE_AT)) is int
+    assert type(desired_at(snapshot([3]), MADE_AT)) is int
 
 
 def test_what_a_plan_wants_for_now_is_without_lead_and_floor() -> None:
     made = snapshot([3, 8, 1], lead=120, floor=20)
 
-    assert [wanted_for(made, after(s)) for s in (0, 59.999999, 60, 120, 179.999999)] == [3, 3, 8, 1, 1]
+    assert [desired_at(made, after(s)) for s in (0, 59.999999, 60, 120, 179.999999)] == [3, 3, 8, 1, 1]
 
 
 def test_a_plan_wants_nothing_outside_itself() -> None:
     made = snapshot([3, 8, 1])
 
-    assert wanted_for(None, MADE_AT) is None
-    assert wanted_for(made, MADE_AT - MICROSECOND) is None
-    assert wanted_for(made, after(180)) is None
+    assert desired_at(None, MADE_AT) is None
+    assert desired_at(made, MADE_AT - MICROSECOND) is None
+    assert desired_at(made, after(180)) is None
 
 
 @pytest.mark.parametrize("on_stale", OnStale)

@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kedastral.core.planning.uncertainty import (
-    ENOUGH_WINDOWS,
-    MOST_SURPRISE,
+    MAX_LOG_RATIO,
+    MIN_WINDOWS,
     QUANTILES,
-    Bet,
     Calibration,
-    Pending,
+    IntervalForecast,
+    PendingWindow,
     UncertaintyState,
-    expect,
-    observe,
+    add_forecast,
+    judge_windows,
     offset_of,
     upper_path,
 )
@@ -42,11 +42,11 @@ def run(
     state = state or UncertaintyState()
     for seen in range(len(array) // 2, len(array) + 1):
         history = series(array[:seen])
-        state = observe(state, history, window)
+        state = judge_windows(state, history, window)
         known = array[max(0, seen - 10) : seen]
         known = known[np.isfinite(known)]
         if len(known):
-            state = expect(state, history, np.full(STEPS, bias * known.mean()), window)
+            state = add_forecast(state, history, np.full(STEPS, bias * known.mean()), window)
     return state
 
 
@@ -58,19 +58,19 @@ def test_the_stated_share_of_windows_stays_below_each_quantile() -> None:
     model = run(noise(6000)).model
 
     assert model.windows > 2900
-    assert model.covered == pytest.approx(QUANTILES, abs=0.02)
+    assert model.coverage == pytest.approx(QUANTILES, abs=0.02)
 
 
 @pytest.mark.parametrize("bias", [0.5, 2.0])
 def test_a_forecast_that_is_always_wrong_by_a_factor_is_set_right(bias: float) -> None:
     # too high by half of it: there the quantile lies below the forecast itself
-    assert run(noise(6000), bias=bias).model.covered == pytest.approx(QUANTILES, abs=0.04)
+    assert run(noise(6000), bias=bias).model.coverage == pytest.approx(QUANTILES, abs=0.04)
 
 
 def test_margins_widen_within_minutes_when_the_noise_does() -> None:
-    stabilize = noise(2000, 0.02)
-    before = run(stabilize).model.margins[0]
-    wild = np.concatenate([stabilize, 100 * np.exp(np.random.default_rng(2).normal(0, 0.4, 20))])
+    calm = noise(2000, 0.02)
+    before = run(calm).model.margins[0]
+    wild = np.concatenate([calm, 100 * np.exp(np.random.default_rng(2).normal(0, 0.4, 20))])
     after = run(wild).model.margins[0]
 
     assert after > 3 * before
@@ -87,47 +87,47 @@ def test_margins_narrow_again_within_hours() -> None:
 
 def test_nothing_is_learnt_before_a_window_has_ended() -> None:
     history = series([10.0, 10.0])
-    state = expect(UncertaintyState(), history, np.full(STEPS, 10.0), 3)
+    state = add_forecast(UncertaintyState(), history, np.full(STEPS, 10.0), 3)
 
-    assert observe(state, series([10.0, 10.0, 50.0, 50.0]), 3) == state
-    ended = observe(state, series([10.0, 10.0, 50.0, 50.0, 50.0]), 3)
+    assert judge_windows(state, series([10.0, 10.0, 50.0, 50.0]), 3) == state
+    ended = judge_windows(state, series([10.0, 10.0, 50.0, 50.0, 50.0]), 3)
     assert (ended.model.windows, ended.pending) == (1, ())
 
 
 def test_the_largest_of_the_window_is_what_counts() -> None:
-    state = expect(UncertaintyState(), series([10.0]), np.array([5.0, 20.0, 5.0, 90.0]), 3)
+    state = add_forecast(UncertaintyState(), series([10.0]), np.array([5.0, 20.0, 5.0, 90.0]), 3)
 
-    assert state.pending[0].model.largest == 20.0  # the fourth value lies beyond the window
-    assert observe(state, series([10.0, 1.0, 1.0, 20.0]), 3).model.covered[0] > QUANTILES[0]
+    assert state.pending[0].model.maximum == 20.0  # the fourth value lies beyond the window
+    assert judge_windows(state, series([10.0, 1.0, 1.0, 20.0]), 3).model.coverage[0] > QUANTILES[0]
 
 
 def test_a_gap_in_the_window_teaches_nothing() -> None:
-    state = expect(UncertaintyState(), series([10.0]), np.full(STEPS, 10.0), 3)
-    observed = observe(state, series([10.0, np.nan, 90.0, 90.0]), 3)
+    state = add_forecast(UncertaintyState(), series([10.0]), np.full(STEPS, 10.0), 3)
+    observed = judge_windows(state, series([10.0, np.nan, 90.0, 90.0]), 3)
 
     assert observed == UncertaintyState()
 
 
 def test_a_value_that_comes_late_is_waited_for() -> None:
-    state = expect(UncertaintyState(), series([10.0]), np.full(STEPS, 10.0), 3)
+    state = add_forecast(UncertaintyState(), series([10.0]), np.full(STEPS, 10.0), 3)
 
-    assert observe(state, series([10.0, 9.0, 9.0, np.nan]), 3) is state
-    assert observe(state, series([np.nan] * 4), 3) is state
-    assert observe(state, series([10.0, 9.0, 9.0, 9.0, np.nan]), 3).model.windows == 1
+    assert judge_windows(state, series([10.0, 9.0, 9.0, np.nan]), 3) is state
+    assert judge_windows(state, series([np.nan] * 4), 3) is state
+    assert judge_windows(state, series([10.0, 9.0, 9.0, 9.0, np.nan]), 3).model.windows == 1
 
 
 def test_a_window_before_the_history_teaches_nothing() -> None:
-    state = expect(UncertaintyState(), series([10.0]), np.full(STEPS, 10.0), 3)
+    state = add_forecast(UncertaintyState(), series([10.0]), np.full(STEPS, 10.0), 3)
     later = Series(datetime(2026, 3, 3, tzinfo=UTC), 60.0, np.full(5, 70.0))
 
-    assert observe(state, later, 3) == UncertaintyState()
+    assert judge_windows(state, later, 3) == UncertaintyState()
 
 
 def test_a_second_forecast_from_the_same_history_changes_nothing() -> None:
     history = series([10.0, 12.0])
-    state = expect(UncertaintyState(), history, np.full(STEPS, 10.0), 3)
+    state = add_forecast(UncertaintyState(), history, np.full(STEPS, 10.0), 3)
 
-    assert expect(state, history, np.full(STEPS, 99.0), 3) is state
+    assert add_forecast(state, history, np.full(STEPS, 99.0), 3) is state
 
 
 def test_no_load_at_all_gives_no_number_out_of_nothing() -> None:
@@ -141,7 +141,7 @@ def test_no_load_at_all_gives_no_number_out_of_nothing() -> None:
 def test_a_launch_from_zero_is_surprising_only_so_far() -> None:
     state = run(np.concatenate([np.zeros(400), np.full(20, 1e6)]))
 
-    assert state.model.margins[-1] <= MOST_SURPRISE
+    assert state.model.margins[-1] <= MAX_LOG_RATIO
     relaxed = run(np.concatenate([np.zeros(400), np.full(400, 1e6)]))
     assert relaxed.model.margins[0] < 1.0
 
@@ -153,12 +153,12 @@ def test_the_model_stands_down_while_it_loses_to_the_last_value_and_returns() ->
     def follow(state: UncertaintyState, first: int, last: int, error: float) -> UncertaintyState:
         for seen in range(first, last):
             history = series(walk[:seen])
-            state = observe(state, history, 4)
+            state = judge_windows(state, history, 4)
             ahead = walk[seen : seen + 4] * np.exp(rng.normal(0, error))
-            state = expect(state, history, ahead, 4)
+            state = add_forecast(state, history, ahead, 4)
         return state
 
-    assert not follow(UncertaintyState(), 100, 100 + ENOUGH_WINDOWS, 0.5).standing_down  # not enough seen
+    assert not follow(UncertaintyState(), 100, 100 + MIN_WINDOWS, 0.5).standing_down  # not enough seen
     good = follow(UncertaintyState(), 100, 600, 0.0)
     assert not good.standing_down
     bad = follow(good, 600, 1200, 0.5)
@@ -198,7 +198,7 @@ def test_quantiles_never_cross(values: list[float], window: int) -> None:
         assert list(calibration.margins) == sorted(calibration.margins)
         assert all(np.isfinite(calibration.margins))
     for pending in state.pending:
-        assert list(pending.model.uppers) == sorted(pending.model.uppers)
+        assert list(pending.model.quantiles) == sorted(pending.model.quantiles)
 
 
 @settings(max_examples=60)
@@ -215,9 +215,9 @@ def test_thresholds_that_crossed_are_read_in_order() -> None:
 
 
 def test_windows_seen_together_count_one_by_one() -> None:
-    bet = Bet(10.0, (12.0, 13.0), 10.0)
-    pending = tuple(Pending(START.timestamp() + 60.0 * i, 1, bet, bet) for i in range(1, 4))
-    state = observe(UncertaintyState(pending=pending), series(np.full(8, 10.0)), 2)
+    forecast = IntervalForecast(10.0, (12.0, 13.0), 10.0)
+    pending = tuple(PendingWindow(START.timestamp() + 60.0 * i, 1, forecast, forecast) for i in range(1, 4))
+    state = judge_windows(UncertaintyState(pending=pending), series(np.full(8, 10.0)), 2)
 
     assert (state.model.windows, state.last.windows) == (3, 3)
 
@@ -227,10 +227,10 @@ def test_the_error_at_the_lead_is_kept_beside_that_of_the_last_value() -> None:
     state = UncertaintyState()
     for seen in range(1, len(load) + 1):
         history = series(load[:seen])
-        state = expect(
-            observe(state, history, 5), history, load[seen - 1] + np.arange(1.0, 11.0) + 0.5, 5, lead_steps=3
+        state = add_forecast(
+            judge_windows(state, history, 5), history, load[seen - 1] + np.arange(1.0, 11.0) + 0.5, 5, lead_steps=3
         )
 
     # always half a unit too high, and three steps behind
-    assert state.model.error / state.last.error == pytest.approx(0.5 / 3)
-    assert state.last.error == pytest.approx(3.0, rel=0.05)
+    assert state.model.lead_error / state.last.lead_error == pytest.approx(0.5 / 3)
+    assert state.last.lead_error == pytest.approx(3.0, rel=0.05)

@@ -19,7 +19,7 @@ from grpclib.const import Status
 from docs import generate
 from kedastral.adapters.http_model import HttpForecaster, open_model_client
 from kedastral.cli.main import cli
-from kedastral.core.planning.status import WORDS
+from kedastral.core.planning.status import FAILURES
 from kedastral.core.series import Series
 from kedastral.models import MODELS
 from kedastral.settings.declarations import BY_COMMAND
@@ -202,7 +202,7 @@ def test_every_reason_of_an_error_is_documented_under_its_component() -> None:
     }
     assert product.literal_reasons() <= documented
     told = {(component, reason) for component, reason in documented if component in ("source", "model")}
-    assert told == {pair for pair in WORDS if pair[0] != "store"}
+    assert told == {pair for pair in FAILURES if pair[0] != "store"}
     source = "\n".join(read(file) for file in (ROOT / "kedastral").rglob("*.py"))
     for component, reason in documented:
         assert f'"{reason}"' in source, f"{component}/{reason}"

@@ -72,13 +72,13 @@ def test_it_is_warmed_up_on_what_the_first_tick_sees() -> None:
 def test_warming_up_is_bounded_and_passes_over_failures_and_gaps() -> None:
     history = series_of([np.nan] * 30 + [10.0] * 20 + [13.0] * 5 + [10.0] * 20)
 
-    assert warm_up(Moody(), history, 10, 3, most=10).last.windows == 7  # three windows have not ended
+    assert warm_up(Moody(), history, 10, 3, max_forecasts=10).last.windows == 7  # three windows have not ended
     assert warm_up(Moody(), history, 10, 3).last.windows == 38 - 5 - 3
     assert warm_up(Moody(), series_of([np.nan] * 9), 10, 3).last.windows == 0
 
 
 def test_where_a_model_fails_the_last_value_is_planned_for_once_what_the_model_said_has_passed() -> None:
-    leads = attrs.evolve(SETTINGS, least_history=0.0)
+    leads = attrs.evolve(SETTINGS, min_history=0.0)
     policy = ServiceLevelPolicy(Moody(), leads, READING, StalePolicy(60.0, OnStale.ERROR))
     seen = np.array([50.0, 50.0, *[13.0] * 20])
     values = [policy.ask(View(START, 60.0, 60.0 * n, seen[:n], 5))[0].value for n in range(1, len(seen) + 1)]

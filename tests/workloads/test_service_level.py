@@ -13,7 +13,7 @@ from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.planner import Workload
 from kedastral.core.planning.service_level import Account, ServiceLevelSettings, SteeringSettings, SteeringState
-from kedastral.core.planning.status import OK, STANDS_DOWN, ForecastStatus, StatusCode
+from kedastral.core.planning.status import OK, STANDING_DOWN, ForecastStatus, StatusCode
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.ports import Forecaster
 from kedastral.core.series import Series
@@ -76,26 +76,26 @@ def loop_with(
 
 
 async def test_what_was_learnt_is_where_the_state_begins_and_later_ticks_carry_on() -> None:
-    loop = loop_with(UncertaintyState(Calibration(windows=50, slow=0.7)))
+    loop = loop_with(UncertaintyState(Calibration(windows=50, slow_scale=0.7)))
     for _ in range(3):
         await loop.tick()
     snapshot = loop.store.get("shop")
     assert snapshot is not None
     assert snapshot.service_level is not None
-    assert snapshot.service_level.state.uncertainty.model.slow == 0.7
-    assert snapshot.service_level.state.served is not None
+    assert snapshot.service_level.state.uncertainty.model.slow_scale == 0.7
+    assert snapshot.service_level.state.last_recommendation is not None
     assert (snapshot.service_level.level, snapshot.status) == (0.99, OK)
 
 
 async def test_a_state_that_has_seen_more_than_was_learnt_is_kept() -> None:
-    first = loop_with(UncertaintyState(Calibration(windows=50, slow=0.7)))
+    first = loop_with(UncertaintyState(Calibration(windows=50, slow_scale=0.7)))
     await first.tick()
     again = attrs.evolve(first, planner=Planner(WORKLOAD, lambda: UncertaintyState(Calibration(windows=9))))
     await again.tick()
     snapshot = again.store.get("shop")
     assert snapshot is not None
     assert snapshot.service_level is not None
-    assert snapshot.service_level.state.uncertainty.model.slow == 0.7
+    assert snapshot.service_level.state.uncertainty.model.slow_scale == 0.7
 
 
 async def test_too_little_history_is_said_and_the_last_value_planned_for(caplog: pytest.LogCaptureFixture) -> None:
@@ -196,8 +196,8 @@ async def test_standing_down_is_said_in_the_log_the_snapshot_and_the_metrics(
     snapshot = loop.store.get("shop")
     assert snapshot is not None
     document = write_snapshot(snapshot)
-    assert (document["status"], document["reason"]) == ("standing-down", STANDS_DOWN.reason)
-    assert [record.levelno for record in caplog.records if STANDS_DOWN.reason in record.getMessage()] == [
+    assert (document["status"], document["reason"]) == ("standing-down", STANDING_DOWN.reason)
+    assert [record.levelno for record in caplog.records if STANDING_DOWN.reason in record.getMessage()] == [
         logging.WARNING
     ]
     assert shown_by(loop, "standing_down") == 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`warm_up`: what a model would have forecast of late, judged, so that its uncertainty is known from the first tick."""
+"""`warm_up`: calibrates a model on the forecasts it would have made of late, so that the first tick has margins."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -9,15 +9,15 @@ import attrs
 import numpy as np
 
 from kedastral.core.forecast import Forecast
-from kedastral.core.planning.uncertainty import UncertaintyState, expect, observe
+from kedastral.core.planning.uncertainty import UncertaintyState, add_forecast, judge_windows
 from kedastral.core.ports import Model, TrainableModel
 from kedastral.core.series import Series
 from kedastral.errors import ModelError
 
-WARM_UP_STEPS = 360
-"""Forecasts made at most, one a step: six hours of minutes."""
-SEEN = 86400.0
-"""Seconds of the past that judging looks at, beyond the window that is judged."""
+MAX_FORECASTS = 360
+"""The most forecasts to make, one a step: six hours at steps of a minute."""
+PAST_SECONDS = 86400.0
+"""Seconds of history before a forecast that its judgement reads: the offset of the logarithm needs a day."""
 
 
 def warm_up(
@@ -28,46 +28,47 @@ def warm_up(
     *,
     lead_steps: int | None = None,
     made_at: datetime | None = None,
-    most: int = WARM_UP_STEPS,
+    max_forecasts: int = MAX_FORECASTS,
 ) -> UncertaintyState:
-    """The state after judging what ``model`` would have said in the last hours of ``history``.
+    """The uncertainty of ``model`` as if it had forecast over the last hours of ``history``.
 
-    A `TrainableModel` learns on the way, as at ``made_at``, by default the end of the history, and raises ModelError
-    where it cannot. Any other forecasts ``most`` times at most.
+    A `TrainableModel` is fitted on the way, as at ``made_at``, by default the end of the history, and raises ModelError
+    where it cannot be. Any other model makes at most ``max_forecasts`` forecasts.
     """
     if not isinstance(model, TrainableModel):
-        return judge_past(forecast_again(model, history, steps, most), history, window, lead_steps)
-    learnt = model.learn(history, made_at or history.time_at(len(history) - 1), steps)
-    return judge_past(learnt, history, window, lead_steps)
+        forecasts = rolling_forecasts(model, history, steps, max_forecasts)
+        return calibrate_on(forecasts, history, window, lead_steps)
+    past_forecasts = model.learn(history, made_at or history.time_at(len(history) - 1), steps)
+    return calibrate_on(past_forecasts, history, window, lead_steps)
 
 
-def judge_past(
+def calibrate_on(
     forecasts: Iterable[Forecast], history: Series, window: int, lead_steps: int | None = None
 ) -> UncertaintyState:
-    """The state of one who has made ``forecasts``, oldest first, while ``history`` came in.
+    """The state after ``forecasts``, oldest first, were made and judged as ``history`` came in.
 
-    ``window`` and ``lead_steps`` as in `kedastral.core.planning.uncertainty.expect`.
+    ``window`` and ``lead_steps`` as in `kedastral.core.planning.uncertainty.add_forecast`.
     """
-    state, reach = UncertaintyState(), math.ceil(SEEN / history.step) + window
+    state, reach = UncertaintyState(), math.ceil(PAST_SECONDS / history.step) + window
     for forecast in forecasts:
-        seen = math.floor((forecast.made_at - history.start).total_seconds() / history.step + 1e-6) + 1
-        past = _cut(history, max(seen - reach, 0), seen)
+        end = math.floor((forecast.made_at - history.start).total_seconds() / history.step + 1e-6) + 1
+        past = _cut(history, max(end - reach, 0), end)
         if np.isfinite(past.values).any():
-            state = expect(observe(state, past, window), past, forecast.values, window, lead_steps)
+            state = add_forecast(judge_windows(state, past, window), past, forecast.values, window, lead_steps)
     return state
 
 
-def forecast_again(model: Model, history: Series, steps: int, most: int) -> Iterator[Forecast]:
-    """The forecasts at the last ``most`` steps of ``history``, each made from what came before it alone.
+def rolling_forecasts(model: Model, history: Series, steps: int, max_forecasts: int) -> Iterator[Forecast]:
+    """Forecasts from a rolling origin: the last ``max_forecasts`` steps of ``history``, each from the values before it.
 
-    A moment the model cannot forecast from is passed over. At least half of the history stays the model's.
+    Steps at which the model cannot forecast are skipped. At least half of the history is left to the model.
     """
-    for seen in range(max(len(history) - most, len(history) // 2, 1), len(history)):
-        past = _cut(history, 0, seen)
+    for end in range(max(len(history) - max_forecasts, len(history) // 2, 1), len(history)):
+        past = _cut(history, 0, end)
         if not np.isfinite(past.values).any():
             continue
         try:
-            yield model.forecast(past, past.time_at(seen - 1), steps)
+            yield model.forecast(past, past.time_at(end - 1), steps)
         except ModelError:
             continue
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`plan_step`: the planning step of one tick, the same for the running service and the simulation; pure."""
+"""`plan_step`: the planning step of one tick, the same for the running service and the simulation; pure.
+
+A plan is made either by headroom, the forecast times a fixed factor, or by service level
+(`kedastral.core.planning.service_level`).
+"""
 
 from datetime import datetime
 
@@ -21,7 +25,7 @@ from kedastral.core.planning.stabilization import PreviousPlan, UnstabilizedPlan
 from kedastral.core.planning.status import ForecastStatus
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.series import Series
-from kedastral.core.serving import told_until, wanted_for
+from kedastral.core.serving import desired_at, last_recommendation
 from kedastral.core.snapshot import Mode, Snapshot
 
 
@@ -29,9 +33,9 @@ from kedastral.core.snapshot import Mode, Snapshot
 class Workload:
     """One workload's part of the settings.
 
-    ``steps`` is the length of the forecast, ``lead_time`` in seconds; ``reactive_headroom`` None turns the floor off.
-    ``service_level`` None plans with the policy's fixed headroom, else by uncertainty and service level. In ``mode``
-    observe the plan is shown and KEDA is told 0.
+    ``steps`` is the length of the forecast; ``lead_time`` is in seconds. With ``reactive_headroom`` None there is no
+    floor, with ``service_level`` None the plan uses the policy's fixed headroom. In ``mode`` observe the plan is only
+    shown, and KEDA is told 0.
     """
 
     name: str
@@ -51,9 +55,9 @@ def plan_step(
     previous: Snapshot | None,
     learnt: UncertaintyState | None = None,
 ) -> Snapshot:
-    """The snapshot to publish after ``previous``, whose state it carries on: by service level where that is set.
+    """The snapshot to publish after ``previous``, whose state it carries on.
 
-    ``learnt`` is the uncertainty found as the model was fitted; a plan by headroom does not read it. Raises ValueError
+    ``learnt`` is the uncertainty found when the model was fitted; a plan by headroom does not use it. Raises ValueError
     where a plan by service level has no value in ``history`` to start from.
     """
     if workload.service_level is None:
@@ -73,8 +77,8 @@ def plan_step_without_model(
 ) -> Snapshot | None:
     """`plan_step` for a tick whose model gave no forecast, for the reason in ``status``; None: publish nothing.
 
-    By service level, the last value is planned for, with its own margin. By headroom, ``previous`` is kept and grows
-    stale, but its floor follows the load.
+    By service level, the plan follows the last value, with the margin of its own. By headroom, ``previous`` is kept and
+    becomes stale, but its floor follows the load.
     """
     if workload.service_level is None:
         return None if previous is None else keep_plan(workload, history, previous, status)
@@ -82,46 +86,12 @@ def plan_step_without_model(
     return plan_step(workload, history, forecast, previous, learnt)
 
 
-def _plan_by_headroom(workload: Workload, history: Series, forecast: Forecast, previous: Snapshot | None) -> Snapshot:
-    """The forecast times a fixed headroom, over a reactive floor."""
-    before = wanted_for(previous, forecast.made_at)
-    values = forecast.values
-    if is_idle(history):
-        window = lead_steps_of(workload.lead_time, forecast.step) + workload.policy.prewarm_steps
-        values = drop_idle_need(values, values, workload.policy, window)
-    replicas = plan_replicas(values, workload.policy, previous=before)
-    return Snapshot(
-        workload.name, workload.metric, forecast, replicas, workload.lead_time, history.newest,
-        _floor_of(workload, history), mode=workload.mode, quality=history.quality,
-    )  # fmt: skip
-
-
-def _plan_by_service_level(
-    workload: Workload,
-    settings: ServiceLevelSettings,
-    history: Series,
-    forecast: Forecast,
-    previous: Snapshot | None,
-    learnt: UncertaintyState | None,
-) -> Snapshot:
-    """A plan by uncertainty; ``learnt`` counts where it has judged more windows than the state that is carried on."""
-    carried = _carried_from(previous)
-    before = _before(carried, previous, forecast, workload.policy.bounds)
-    if learnt is not None and learnt.model.windows > carried.uncertainty.model.windows:
-        carried = attrs.evolve(carried, uncertainty=learnt)
-    state, plan = plan_for_service_level(carried, history, forecast, settings, before)
-    return Snapshot(
-        workload.name, workload.metric, forecast, plan.replicas, workload.lead_time, history.newest, plan.floor,
-        service_level=plan.report(state, settings), mode=workload.mode, status=plan.status, quality=history.quality,
-    )  # fmt: skip
-
-
 def keep_plan(workload: Workload, history: Series, previous: Snapshot, status: ForecastStatus) -> Snapshot:
-    """``previous`` with a floor that rises with the newest load, for where no forecast can be made.
+    """``previous`` with a floor that rises with the newest load, for when there is no forecast.
 
-    The forecast and its plan stay what they were and when they were made, so that they grow stale like any other; the
-    floor needs no forecast. It does not fall: the last one stays while an old plan is read. Where the settings have
-    changed since, the bounds and the lead time are those of ``workload``. ``status`` says what is wrong.
+    The forecast and its plan keep their values and their time, so that they become stale like any others. The floor
+    needs no forecast. It does not fall: while an old plan is read, its last floor stays. The bounds and the lead time
+    are those of ``workload``, whose settings may have changed since. ``status`` says why there is no forecast.
     """
     bounds, floor = workload.policy.bounds, _floor_of(workload, history)
     if floor is not None and previous.floor is not None:
@@ -138,6 +108,39 @@ def keep_plan(workload: Workload, history: Series, previous: Snapshot, status: F
     )
 
 
+def _plan_by_headroom(workload: Workload, history: Series, forecast: Forecast, previous: Snapshot | None) -> Snapshot:
+    """The forecast times a fixed headroom, with a reactive floor."""
+    values = forecast.values
+    if is_idle(history):
+        window = lead_steps_of(workload.lead_time, forecast.step) + workload.policy.prewarm_steps
+        values = drop_idle_need(values, values, workload.policy, window)
+    replicas = plan_replicas(values, workload.policy, previous=desired_at(previous, forecast.made_at))
+    return Snapshot(
+        workload.name, workload.metric, forecast, replicas, workload.lead_time, history.newest,
+        _floor_of(workload, history), mode=workload.mode, quality=history.quality,
+    )  # fmt: skip
+
+
+def _plan_by_service_level(
+    workload: Workload,
+    settings: ServiceLevelSettings,
+    history: Series,
+    forecast: Forecast,
+    previous: Snapshot | None,
+    learnt: UncertaintyState | None,
+) -> Snapshot:
+    """A plan by uncertainty. ``learnt`` replaces the uncertainty carried so far if it has judged more windows."""
+    state = _state_after(previous)
+    previous_plan = _previous_plan(state, previous, forecast, workload.policy.bounds)
+    if learnt is not None and learnt.model.windows > state.uncertainty.model.windows:
+        state = attrs.evolve(state, uncertainty=learnt)
+    state, plan = plan_for_service_level(state, history, forecast, settings, previous_plan)
+    return Snapshot(
+        workload.name, workload.metric, forecast, plan.replicas, workload.lead_time, history.newest, plan.floor,
+        service_level=plan.report(state, settings), mode=workload.mode, status=plan.status, quality=history.quality,
+    )  # fmt: skip
+
+
 def _keep_floor(snapshot: Snapshot, previous: Snapshot | None) -> Snapshot:
     """``snapshot`` with a floor not below the previous one: a partial answer is no evidence for fewer pods."""
     if snapshot.floor is None or previous is None or previous.floor is None or previous.floor <= snapshot.floor:
@@ -145,14 +148,8 @@ def _keep_floor(snapshot: Snapshot, previous: Snapshot | None) -> Snapshot:
     return attrs.evolve(snapshot, floor=previous.floor)
 
 
-def _floor_of(workload: Workload, history: Series) -> int | None:
-    if history.newest is None or workload.reactive_headroom is None:
-        return None
-    return reactive_replicas(load_for_floor(history), workload.reactive_headroom, workload.policy)
-
-
-def _carried_from(previous: Snapshot | None) -> ServiceLevelState:
-    """The state that goes on; a plan by headroom, if that is what was there, is one a model has made."""
+def _state_after(previous: Snapshot | None) -> ServiceLevelState:
+    """The state to go on from. A plan by headroom carries none; it counts as a plan that followed a model."""
     if previous is None:
         return ServiceLevelState()
     if previous.service_level is not None:
@@ -161,12 +158,19 @@ def _carried_from(previous: Snapshot | None) -> ServiceLevelState:
     return ServiceLevelState(unstabilized=plan, last_model_plan=plan)
 
 
-def _before(
+def _previous_plan(
     state: ServiceLevelState, previous: Snapshot | None, forecast: Forecast, bounds: ReplicaBounds
 ) -> PreviousPlan:
-    """What the plan before says as ``forecast`` is planned, and what is left of what a model said."""
+    """The previous plan as it reads at the time of ``forecast``."""
     at = forecast.made_at
-    wanted = None if state.unstabilized is None else state.unstabilized.wanted_at(at)
-    told = None if previous is None else told_until(previous, at)
-    rest = None if state.last_model_plan is None else state.last_model_plan.rest_for(forecast, bounds)
-    return PreviousPlan(wanted, told, rest)
+    return PreviousPlan(
+        desired=None if state.unstabilized is None else state.unstabilized.desired_at(at),
+        last_recommendation=None if previous is None else last_recommendation(previous, at),
+        model_plan=None if state.last_model_plan is None else state.last_model_plan.remaining_for(forecast, bounds),
+    )
+
+
+def _floor_of(workload: Workload, history: Series) -> int | None:
+    if history.newest is None or workload.reactive_headroom is None:
+        return None
+    return reactive_replicas(load_for_floor(history), workload.reactive_headroom, workload.policy)

@@ -1,6 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`UnstabilizedPlan`: a plan without what it merely holds, as the plans after it compare with it; numbers alone, to
-be stored."""
+"""Fewer scale events: a plan goes up at once, and down only by much, after a while, and for good.
+
+Each tick makes a new plan. Without stabilization, what KEDA is told would follow every small change of the forecast.
+So `stabilize` compares what the new plan recommends with the last recommendation and with what the plans of the last
+minutes recommended, much as the HPA's stabilization window does. KEDA reads the newest plan by wall clock until there
+is another, so a recommendation that stays must stay in the plan for longer than an interval (`raise_plan`). Time in
+which nothing was planned, above all an outage of the data source, is no evidence for fewer pods and does not count.
+
+The next plan is compared with the desired replicas before stabilization (`UnstabilizedPlan`); otherwise a plan would be
+limited by what only the stabilization had kept.
+"""
 
 import math
 from collections.abc import Sequence
@@ -13,13 +22,24 @@ from kedastral.core.capacity import WHOLE_WITHIN, ReplicaBounds
 from kedastral.core.forecast import Forecast
 from kedastral.core.series import EPOCH, Ints, frozen_ints
 
-WITHIN = 1e-5
-"""Of a step: epoch seconds as binary fractions are exact to a microsecond or so."""
+DOWN_TOLERANCE = 0.08
+"""A plan that is lower than the last recommendation by no more than this share changes nothing: a third fewer scale
+events for 0.3 % of cost."""
+STABILIZATION_WINDOW = 300.0
+"""Seconds for which plans must have recommended less before less is recommended; the HPA's default. It saves 40 % of
+the scale events and costs nothing at the same service level: load that returns within minutes finds its pods."""
+UP_EXTRA = 0.05
+"""A plan that goes up gets this share more, in whole pods. It saves the next few small steps up, and is nothing below
+20 pods."""
+MISSED_TICKS = 2.0
+"""Ticks up to this many intervals apart count as one missed tick. A longer pause means that nothing was known."""
+STEP_TOLERANCE = 1e-5
+"""A share of a step: epoch seconds in binary floating point are exact to about a microsecond."""
 
 
 @attrs.frozen
 class Recommendation:
-    """``replicas`` were recommended at ``at`` (epoch seconds); the fewest, where several answers fell into one step."""
+    """``replicas`` recommended at ``at`` (epoch seconds); the minimum where several fell into one step."""
 
     at: float
     replicas: int
@@ -27,7 +47,10 @@ class Recommendation:
 
 @attrs.frozen
 class UnstabilizedPlan:
-    """``replicas`` wanted in each of the steps of ``step`` seconds that begin ``at`` (epoch seconds)."""
+    """The desired ``replicas`` before stabilization, for each of the steps of ``step`` seconds that begin at ``at``.
+
+    ``at`` is in epoch seconds. Plain numbers, so that it can be stored.
+    """
 
     at: float
     step: float
@@ -38,117 +61,111 @@ class UnstabilizedPlan:
         """A plan made at ``made_at``."""
         return cls((made_at - EPOCH).total_seconds(), step, tuple(replicas.tolist()))
 
-    def wanted_at(self, moment: datetime) -> int | None:
-        """What is wanted Ready at ``moment`` itself; None where it lies outside the plan."""
-        index = math.floor(self._steps_to(moment) + WITHIN)
+    def desired_at(self, moment: datetime) -> int | None:
+        """The replicas that must be Ready at ``moment``; None where it lies outside the plan."""
+        index = math.floor(self._steps_to(moment) + STEP_TOLERANCE)
         return self.replicas[index] if 0 <= index < len(self.replicas) else None
 
-    def rest_for(self, forecast: Forecast, bounds: ReplicaBounds) -> Ints:
-        """What is wanted during each step of ``forecast``: the larger where a step touches two of the plan's.
+    def remaining_for(self, forecast: Forecast, bounds: ReplicaBounds) -> Ints:
+        """The desired replicas for each step of ``forecast``, within ``bounds``; 0 after the end of the plan.
 
-        Past its end nothing is wanted; all of it lies within ``bounds`` but for that.
+        Where a step overlaps two steps of the plan, the larger counts.
         """
         begins = self._steps_to(forecast.made_at) + np.arange(len(forecast.values)) * forecast.step / self.step
-        first = np.floor(begins + WITHIN).astype(int).clip(0)
-        last = np.ceil(begins + forecast.step / self.step - WITHIN).astype(int).clip(0)
-        lead_steps = (self.replicas[a:b] for a, b in zip(first.tolist(), last.tolist(), strict=True))
-        return frozen_ints(np.array([bounds.clamp(max(some)) if some else 0 for some in lead_steps]))
+        first = np.floor(begins + STEP_TOLERANCE).astype(int).clip(0)
+        last = np.ceil(begins + forecast.step / self.step - STEP_TOLERANCE).astype(int).clip(0)
+        overlaps = (self.replicas[a:b] for a, b in zip(first.tolist(), last.tolist(), strict=True))
+        return frozen_ints(np.array([bounds.clamp(max(overlap)) if overlap else 0 for overlap in overlaps]))
 
     def _steps_to(self, moment: datetime) -> float:
         return ((moment - EPOCH).total_seconds() - self.at) / self.step
 
 
-# --- Fewer scale events: what a plan comes to goes up at once, and down only by much, after a while, and for good.
-# What is told is read from the newest plan by wall clock until the next one is there, so that what is held has to
-# be held for longer than that. And time in which nothing was planned, an outage of the data source above all, is no
-# evidence for fewer pods: it does not count.
-
-DOWN_BAND = 0.08
-"""A plan this little (relative) below what is served changes nothing: a third of the scale events for 0.3 % of cost."""
-DOWN_AFTER = 300.0
-"""Seconds for which less has to be wanted before it is served, the HPA's own window: 40 % of the scale events, and no
-dearer at the same service level, since a need that comes back within minutes finds its pods."""
-UP_EXTRA = 0.05
-"""On the way up this much more, in whole pods: spares the next few steps up, and is nothing below 20 pods."""
-BEATS = 2.0
-"""Ticks this many intervals apart have missed a beat; with more between them nothing was known for a while."""
-
-
 @attrs.frozen
 class PreviousPlan:
-    """What the plan before says, as another is made: ``wanted`` is Ready now, ``told`` what KEDA was told last.
+    """The previous plan as the next one needs it.
 
-    ``rest`` are replicas for each step of the new plan: what is left of the newest that a model's forecast led to. What
-    stands in for a forecast takes none of it back.
+    ``desired`` are the replicas that must be Ready now, before stabilization; ``last_recommendation`` is what KEDA was
+    told last. ``model_plan`` is what remains, for each step of the new plan, of the last plan that followed a model's
+    forecast; a plan that follows the last value instead does not go below it.
     """
 
-    wanted: int | None = None
+    desired: int | None = None
     last_recommendation: int | None = None
-    rest: Ints | None = None
+    model_plan: Ints | None = None
 
 
 @attrs.frozen
 class StabilizedPlan:
-    """A plan and its floor; ``held`` is what is served of it at the least, 0 where nothing is held."""
+    """A plan and its floor. ``minimum`` is recommended at the least, 0 where the plan alone decides."""
 
     replicas: Ints
     floor: int | None
-    held: int = 0
+    minimum: int = 0
 
 
-def wanted_of(replicas: Ints, floor: int | None, lead_steps: int) -> int:
-    """What is served of a plan the moment it is made, as `kedastral.core.serving.replicas_at` reads it."""
+def recommendation_of(replicas: Ints, floor: int | None, lead_steps: int) -> int:
+    """What a plan recommends as it is made, as `kedastral.core.serving.replicas_at` reads it."""
     return max(int(replicas[:lead_steps].max()), floor or 0)
 
 
 def stabilize(
-    replicas: Ints, floor: int | None, served: int | None, wanted: Sequence[Recommendation], bounds: ReplicaBounds
+    replicas: Ints,
+    floor: int | None,
+    last_recommendation: int | None,
+    recommendations: Sequence[Recommendation],
+    bounds: ReplicaBounds,
 ) -> StabilizedPlan:
-    """A plan and its floor with fewer scale events: down by much and for good, or not at all; up a little further.
+    """A plan and its floor with fewer scale events.
 
-    ``wanted`` ends with what this plan comes to, ``served`` is what KEDA was told last.
+    ``recommendations`` are those of the last minutes before stabilization (`add_recommendations`); the last is that of
+    this plan. Down: as far as the maximum of them, and not at all within `DOWN_TOLERANCE`. Up: at once,
+    by `UP_EXTRA` more.
     """
-    now = wanted[-1].replicas
-    if served is None or now == served:
+    recommended = recommendations[-1].replicas
+    if last_recommendation is None or recommended == last_recommendation:
         return StabilizedPlan(replicas, floor)
-    if now < served:
-        least = max(entry.replicas for entry in wanted)
-        return StabilizedPlan(replicas, floor, bounds.clamp(served if least >= served * (1 - DOWN_BAND) else least))
+    if recommended < last_recommendation:
+        minimum = max(entry.replicas for entry in recommendations)
+        if minimum >= last_recommendation * (1 - DOWN_TOLERANCE):
+            minimum = last_recommendation
+        return StabilizedPlan(replicas, floor, bounds.clamp(minimum))
     more = np.minimum(replicas + (replicas * UP_EXTRA).astype(np.int64), bounds.clamp(math.inf))
-    if floor is not None and floor > served:
+    if floor is not None and floor > last_recommendation:
         floor = bounds.clamp(floor + math.floor(floor * UP_EXTRA))
-    return StabilizedPlan(frozen_ints(np.where(replicas > served, more, replicas)), floor)
+    return StabilizedPlan(frozen_ints(np.where(replicas > last_recommendation, more, replicas)), floor)
 
 
-def steps_held(step: float, interval: float) -> int:
-    """For how many steps a plan keeps what is served of it: `DOWN_AFTER`, and in any case until the next tick."""
-    return max(math.ceil(max(DOWN_AFTER, BEATS * interval) / step - WHOLE_WITHIN), 1)
+def stabilization_steps(step: float, interval: float) -> int:
+    """For how many steps a plan keeps its recommendation: the window, and in any case until after the next tick."""
+    return max(math.ceil(max(STABILIZATION_WINDOW, MISSED_TICKS * interval) / step - WHOLE_WITHIN), 1)
 
 
-def hold(replicas: Ints, served: int, lead_steps: int, steps: int) -> Ints:
-    """``replicas`` with which the serving rule reads no less than ``served`` for ``steps`` steps.
+def raise_plan(replicas: Ints, recommendation: int, lead_steps: int, steps: int) -> Ints:
+    """``replicas`` raised so that for ``steps`` steps the serving rule reads at least ``recommendation``.
 
-    It reads ``lead_steps`` steps at once. What it finds in them is left as it is; from the last step that is as high
-    the rest is filled up, so that the largest of any window read in that time is never below.
+    The rule reads the maximum of ``lead_steps`` steps. The plan keeps its own values up to the last of the first
+    ``lead_steps`` steps that is high enough; only the steps after that one are raised.
     """
-    enough = np.flatnonzero(replicas[:lead_steps] >= served)
-    first = int(enough[-1]) + 1 if len(enough) else 0
-    held = replicas.copy()
-    held[first:steps] = np.maximum(held[first:steps], served)
-    return frozen_ints(held)
+    high_enough = np.flatnonzero(replicas[:lead_steps] >= recommendation)
+    first = int(high_enough[-1]) + 1 if len(high_enough) else 0
+    raised = replicas.copy()
+    raised[first:steps] = np.maximum(raised[first:steps], recommendation)
+    return frozen_ints(raised)
 
 
-def keep_wanted(
-    wanted: Sequence[Recommendation], at: float, interval: float, *entries: int
+def add_recommendations(
+    recommendations: Sequence[Recommendation], at: float, interval: float, *replicas: int
 ) -> tuple[Recommendation, ...]:
-    """``wanted`` of the last `DOWN_AFTER` seconds, with ``entries`` wanted ``at``; seconds in which plans were made.
+    """``recommendations`` of the last `STABILIZATION_WINDOW` seconds, and new ones of ``replicas`` at ``at``.
 
-    A pause of more than a missed beat, or a clock that was set back, counts as one interval.
+    Only seconds in which plans were made count: a pause of more than one missed tick, or a clock that was set back,
+    counts as one interval.
     """
-    if wanted:
-        passed = at - wanted[-1].at
-        passed = passed if 0 < passed <= BEATS * interval + WHOLE_WITHIN else interval
-        late = at - wanted[-1].at - passed
-        wanted = [Recommendation(entry.at + late, entry.replicas) for entry in wanted]
-    kept = (entry for entry in wanted if at - DOWN_AFTER < entry.at < at)
-    return (*kept, *(Recommendation(at, replicas) for replicas in entries))
+    if recommendations:
+        passed = at - recommendations[-1].at
+        counted = passed if 0 < passed <= MISSED_TICKS * interval + WHOLE_WITHIN else interval
+        pause = at - recommendations[-1].at - counted
+        recommendations = [Recommendation(entry.at + pause, entry.replicas) for entry in recommendations]
+    kept = (entry for entry in recommendations if at - STABILIZATION_WINDOW < entry.at < at)
+    return (*kept, *(Recommendation(at, each) for each in replicas))

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`ForecastStatus`: whether a model's forecast is what is planned for, and if not, why not."""
+"""Whether a workload's plan follows the model's forecast, and if not, why; and why its newest tick failed.
+
+`ForecastStatus` is about a plan: every snapshot carries one. `LastFailure` is about ticks: it remembers why the newest
+one failed, until a tick succeeds. Both are read by users, so both explain themselves in plain words.
+"""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -13,7 +17,7 @@ from kedastral.errors import QueryError, SourceError, WorkloadError
 
 
 class StatusCode(StrEnum):
-    """How a workload's forecast stands; every one but ``ok`` means that something else is planned for."""
+    """The state of a workload's forecast; with any but ``ok`` the plan follows something else."""
 
     OK = "ok"
     LEARNING = "learning"
@@ -24,51 +28,54 @@ class StatusCode(StrEnum):
 
 @attrs.frozen
 class ForecastStatus:
-    """A status with its ``reason`` in plain words, empty where all is well."""
+    """A status code with its ``reason`` in plain words, empty when the code is ok."""
 
     code: StatusCode = StatusCode.OK
     reason: str = ""
 
     @property
     def is_ok(self) -> bool:
-        """Whether the model's own forecast is what is planned for."""
+        """Whether the plan follows the model's own forecast."""
         return self.code is StatusCode.OK
 
     @property
-    def may_take_back(self) -> bool:
-        """Whether a plan may want less than a model's plan before: by a newer forecast, or since those lose."""
+    def replaces_model_plan(self) -> bool:
+        """Whether a plan may go below the last plan made from a model's forecast.
+
+        It may when there is a newer forecast, or when the model's forecasts lose to the last value.
+        """
         return self.code in (StatusCode.OK, StatusCode.STANDING_DOWN)
 
 
 OK = ForecastStatus()
-STANDS_DOWN = ForecastStatus(StatusCode.STANDING_DOWN, "the forecast loses to the last value")
+STANDING_DOWN = ForecastStatus(StatusCode.STANDING_DOWN, "the forecast loses to the last value")
 
 
 def learning_from(history: Series) -> ForecastStatus:
-    """The model has not learnt from ``history`` yet."""
-    return ForecastStatus(StatusCode.LEARNING, f"learning from {write_span(span_of(history))} of history")
+    """The model has not been fitted to ``history`` yet."""
+    return ForecastStatus(StatusCode.LEARNING, f"learning from {format_span(span_of(history))} of history")
 
 
-def too_little(history: Series, need: float) -> ForecastStatus:
-    """``history`` is shorter than the ``need`` seconds from which on a model may lead."""
-    have = f"have {write_span(span_of(history))}, need {write_span(need)}"
+def too_little_history(history: Series, needed: float) -> ForecastStatus:
+    """``history`` is shorter than the ``needed`` seconds from which on the plan follows a model."""
+    have = f"have {format_span(span_of(history))}, need {format_span(needed)}"
     return ForecastStatus(StatusCode.TOO_LITTLE_HISTORY, f"not enough history: {have}")
 
 
 def model_failed(error: Exception) -> ForecastStatus:
-    """The model raised ``error``, or gave what is no forecast."""
+    """The model raised ``error``, or its answer is not a forecast."""
     return ForecastStatus(StatusCode.MODEL_FAILED, f"the model failed: {error}")
 
 
 def span_of(history: Series) -> float:
-    """Seconds from the first to the newest value that is no gap, both counted; 0 where there is none."""
+    """Seconds from the first to the newest value that is not a gap, both included; 0 where all are gaps."""
     newest, first = history.newest, history.first
     if newest is None or first is None:
         return 0.0
     return (newest.at - first.at).total_seconds() + history.step
 
 
-def write_span(seconds: float) -> str:
+def format_span(seconds: float) -> str:
     """``14 d``, ``3 h``, ``20 min`` or ``45 s``: in the largest unit of which there are at least two."""
     whole = timedelta(seconds=round(seconds * 1.005))  # two weeks that lack a minute are two weeks
     for name, unit in (("d", timedelta(days=1)), ("h", timedelta(hours=1)), ("min", timedelta(minutes=1))):
@@ -77,18 +84,16 @@ def write_span(seconds: float) -> str:
     return f"{round(seconds)} s"
 
 
-# --- `LastFailure`: why a workload's newest tick gave no forecast, in words that whoever asks for it may read.
+MAX_REFUSAL_LENGTH = 300
+"""Characters of Prometheus' own error that are kept: KEDA shows them in an event."""
 
-LONGEST = 300
-"""Characters of what is told of a refusal: KEDA shows it in an event."""
-
-WORDS: Mapping[tuple[str, str], str] = MappingProxyType(
+FAILURES: Mapping[tuple[str, str], str] = MappingProxyType(
     {
         ("source", "unreachable"): "its Prometheus cannot be reached",
         ("source", "timeout"): "its Prometheus did not answer in time",
         ("source", "http_status"): "its Prometheus answered with an error",
         ("source", "refused"): "its Prometheus refuses the request",
-        ("source", "bad_answer"): "what its Prometheus answered is nothing to forecast from",
+        ("source", "bad_answer"): "the answer of its Prometheus cannot be used",
         ("source", "credentials"): "the credentials for its Prometheus cannot be read",
         ("source", "empty"): "the query matched nothing",
         ("source", "no_load"): "the query matched, but every value is NaN, infinite or negative",
@@ -96,21 +101,21 @@ WORDS: Mapping[tuple[str, str], str] = MappingProxyType(
         ("model", "unreachable"): "its model cannot be reached",
         ("model", "timeout"): "its model did not answer in time",
         ("model", "http_status"): "its model answered with an error",
-        ("model", "too_large"): "its model answered too much",
-        ("model", "bad_answer"): "what its model gave is no forecast",
+        ("model", "too_large"): "the answer of its model is too large",
+        ("model", "bad_answer"): "the answer of its model is not a forecast",
         ("model", "exception"): "its model failed",
         ("model", "no_history"): "there is no history to forecast from",
         ("store", "older"): "there is a later forecast already: the clock was set back",
     }
 )
-"""What the components and reasons of the metrics mean to whoever has the workload."""
+"""What the components and reasons of the metrics mean, in words for the owner of the workload."""
 
 
 @attrs.frozen
 class Failure:
-    """What failed ``at`` a moment: ``component`` and ``reason`` as in the metrics.
+    """Why a tick failed, and when; ``component`` and ``reason`` as in the metrics.
 
-    ``refusal`` is what Prometheus says of the query, where that is what is wrong: whoever wrote it must change it.
+    ``refusal`` is Prometheus' own error where it rejects the query, since only the query's author can correct it.
     """
 
     at: datetime
@@ -120,38 +125,38 @@ class Failure:
 
     @property
     def words(self) -> str:
-        """One line, without addresses: those are the operator's business."""
+        """One line, without addresses: those are for the operator's log only."""
         if self.refusal:
             return f"Prometheus refuses the query: {self.refusal}"
-        words = WORDS.get((self.component, self.reason), "the newest attempt failed")
+        words = FAILURES.get((self.component, self.reason), "the newest attempt failed")
         return f"{words} ({self.component}: {self.reason})"
 
 
 @attrs.define
 class LastFailure:
-    """Why the newest tick of one member of a fleet failed; its successor, which may ask otherwise, begins without one.
+    """Why the newest tick of one workload failed; ``value`` is None once a tick has succeeded.
 
-    It holds until a tick succeeds, whatever the clock shows by then. ``answered`` says whether what is asked now was
-    ever answered.
+    ``answered`` is set once the query, as it is now, has been answered. A workload whose settings have changed begins
+    anew, since its query may have changed too.
     """
 
     answered: bool = False
     value: Failure | None = None
 
     def note(self, error: WorkloadError, at: datetime) -> None:
-        """Remember ``error``. Where it is not the source's, that has answered."""
-        refusal = error.refusal[:LONGEST] if isinstance(error, QueryError) else ""
+        """Remember ``error``. Where it is not an error of the source, the source has answered."""
+        refusal = error.refusal[:MAX_REFUSAL_LENGTH] if isinstance(error, QueryError) else ""
         self.value = Failure(at, error.component, error.reason, refusal)
         self.answered = self.answered or not isinstance(error, SourceError)
 
     def note_success(self) -> None:
-        """The newest tick gave a forecast."""
+        """The newest tick published a forecast."""
         self.value, self.answered = None, True
 
     def refused_from_the_start(self, *, has_plan: bool) -> Failure | None:
-        """The failure, where the query is refused and has never given anything to plan for: it is wrong.
+        """The failure, if Prometheus rejects the query and it never led to a plan: then the query is wrong.
 
-        A query that has worked may be refused for a while, by series that are there twice: the plan goes on.
+        A query that has worked may be rejected for a while, for instance because of duplicate series. Its plan goes on.
         """
         failure, worked = self.value, self.answered and has_plan
         return None if failure is None or not failure.refusal or worked else failure

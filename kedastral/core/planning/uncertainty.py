@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far the load may exceed its forecast: upper quantiles of the window's maximum, calibrated on what came.
+"""How far the load may exceed its forecast: calibrated upper quantiles of the largest load in a window.
 
-A pod ordered now must do for the largest load of the whole window in which nothing ordered later can help. So what is
-calibrated is that maximum, not each step: ``log((largest seen + offset) / (largest forecast + offset))``, in units of
-a scale that follows the newest residuals, against a threshold that moves until the stated share lies below it (online
-quantile tracking: Gibbs and Candes, "Adaptive Conformal Inference Under Distribution Shift", 2021). The same is kept
-for the last value as a forecast: where the model loses to it, the model stands down.
+A pod ordered now must be enough for the largest load of the whole window in which a later order cannot help. So the
+maximum of the window is calibrated, not each step: ``log((actual maximum + offset) / (forecast maximum + offset))``, in
+units of a scale that follows the newest residuals, against a threshold that moves until the stated share of windows
+lies below it (online quantile tracking: Gibbs and Candes, "Adaptive Conformal Inference Under Distribution Shift",
+2021). The same is kept for the last value used as a forecast. While the model's pinball loss is higher than that of
+the last value, the model stands down.
 """
 
 import math
@@ -17,135 +18,139 @@ import numpy as np
 from kedastral.core.series import EPOCH, Floats, Series
 
 QUANTILES = (0.90, 0.95)
-"""The levels that are calibrated; the planner reads the first: a moderate quantile times a steered factor is cheaper
-than an extreme quantile, since a few weeks say little about a tail."""
-FAST, SLOW = 30 * 60.0, 86400.0
-"""Half-lives in seconds of the two residual scales, used half and half: one notices a jump within minutes, the other
-remembers a day, so that a calm hour is not mistaken for a calm load. Anything from 10 to 60 min does as well."""
+"""The calibrated levels. The planner reads the first: a moderate quantile times a safety factor that adapts is cheaper
+than an extreme quantile, because a few weeks of data say little about a tail."""
+FAST_HALF_LIFE, SLOW_HALF_LIFE = 30 * 60.0, 86400.0
+"""Half-lives in seconds of the two residual scales, of which the mean is used. The fast one notices a jump within
+minutes; the slow one remembers a day, so that a quiet hour does not make the load look quiet. For the fast one,
+anything from 10 to 60 minutes does as well."""
 THRESHOLD_RATE = 0.02
 """How far a threshold moves for each window, in scales: an hour of surprises moves it by one."""
-THRESHOLDS = (1.28, 1.64)
-"""Where the thresholds begin: the normal distribution's."""
-LOWEST_THRESHOLD, HIGHEST_THRESHOLD = -1.0, 10.0
-"""A quantile may lie below a forecast that is always too high, and has to reach a tail that is all there is."""
-FIRST_SCALE = 0.1
-"""The residual scale before anything is known, about 10 %; counts as one window."""
-MOST_SURPRISE = 3.0
-"""Residuals and margins end at e^3, twentyfold: beyond, a launch from nothing would be remembered for days."""
-OFFSET_OF_MEAN, OFFSET_OF_MOST = 1.0, 1e-3
-"""The offset in the logarithm, of the last day's mean and of its maximum: margins are in proportion well above it, and
-a constant amount well below, or the jumps out of a quiet spell would widen the margin of the busy ones as well. A
-twentieth of the mean is 2.5 % dearer at the same service level."""
-SCORE = 6 * 3600.0
-"""Half-life in seconds of the loss by which a model stands down: short enough to return the day it is right again."""
-ENOUGH_WINDOWS = 60
-"""Windows seen before a model may be told to stand down: an hour of minutes."""
-LOSES, WINS = 1.1, 1.0
-"""The model stands down where its loss exceeds this many times the last value's, and returns below the other."""
+INITIAL_THRESHOLDS = (1.28, 1.64)
+"""The quantiles of the normal distribution."""
+MIN_THRESHOLD, MAX_THRESHOLD = -1.0, 10.0
+"""A quantile may lie below a forecast that is always too high, and must reach the tail of a load that is all tail."""
+INITIAL_SCALE = 0.1
+"""The residual scale before any window has ended, about 10 %; it counts as one window."""
+MAX_LOG_RATIO = 3.0
+"""Residuals and margins are limited to e^3, a factor of twenty. Otherwise a launch from zero would be remembered for
+days."""
+OFFSET_OF_MEAN, OFFSET_OF_MAX = 1.0, 1e-3
+"""The offset in the logarithm, as a share of the last day's mean and of its maximum. Margins are proportional well
+above the offset and constant well below it; without it, jumps at quiet hours would widen the margin of busy hours too.
+An offset of a twentieth of the mean costs 2.5 % more at the same service level."""
+LOSS_HALF_LIFE = 6 * 3600.0
+"""Half-life in seconds of the loss that makes a model stand down: short enough that a model returns on the day on which
+it is right again."""
+MIN_WINDOWS = 60
+"""Windows that must have ended before a model may stand down: an hour at steps of a minute."""
+STAND_DOWN_RATIO, RETURN_RATIO = 1.1, 1.0
+"""The model stands down while its loss exceeds this many times that of the last value, and returns below the other."""
 
 
 @attrs.frozen
 class Calibration:
-    """What is known of one forecast's residuals; scales and loss are logarithmic.
+    """The residuals of one forecast; scales and loss are logarithmic.
 
-    ``thresholds`` and ``covered``, the share of windows that stayed below each quantile of late, match `QUANTILES`.
-    ``loss`` is the pinball loss of the first quantile, a mean over about `SCORE`; so is ``error``, of how far off the
-    forecast of the value a lead time ahead was, in units of load.
+    ``thresholds`` and ``coverage`` match `QUANTILES`; ``coverage`` is the share of recent windows that stayed below
+    each quantile. ``pinball_loss`` is that of the first quantile, averaged over about `LOSS_HALF_LIFE`. ``lead_error``
+    is the absolute error of the value forecast for a lead time ahead, averaged likewise, in units of load.
     """
 
-    fast: float = FIRST_SCALE
-    slow: float = FIRST_SCALE
-    thresholds: tuple[float, ...] = THRESHOLDS
-    covered: tuple[float, ...] = QUANTILES
-    loss: float = 0.0
+    fast_scale: float = INITIAL_SCALE
+    slow_scale: float = INITIAL_SCALE
+    thresholds: tuple[float, ...] = INITIAL_THRESHOLDS
+    coverage: tuple[float, ...] = QUANTILES
+    pinball_loss: float = 0.0
     windows: int = 0
-    error: float = 0.0
+    lead_error: float = 0.0
 
     @property
     def margins(self) -> tuple[float, ...]:
-        """By how much each quantile lies above the forecast, logarithmic; never falls from one level to the next."""
-        scale, highest = (self.fast + self.slow) / 2, -math.inf
+        """How far each quantile lies above the forecast, logarithmic; a higher level never has a smaller margin."""
+        scale, highest = (self.fast_scale + self.slow_scale) / 2, -math.inf
         margins = []
         for threshold in self.thresholds:
-            highest = max(highest, min(threshold * scale, MOST_SURPRISE))
+            highest = max(highest, min(threshold * scale, MAX_LOG_RATIO))
             margins.append(highest)
         return tuple(margins)
 
 
 @attrs.frozen
-class Bet:
-    """What a forecast said of a window's maximum: its ``largest`` value and the quantiles, in units of load.
+class IntervalForecast:
+    """The forecast of a window's ``maximum`` with its upper ``quantiles``, in units of load.
 
-    ``at_lead`` is what it said of the value that comes a lead time ahead.
+    ``at_lead`` is the value forecast for a lead time ahead.
     """
 
-    largest: float
-    uppers: tuple[float, ...]
+    maximum: float
+    quantiles: tuple[float, ...]
     at_lead: float
 
 
 @attrs.frozen
-class Pending:
-    """A window whose maximum is still to be seen; its first value will be dated ``begins`` (epoch seconds).
+class PendingWindow:
+    """A window that has not ended yet. Its first value will be dated ``begins`` (epoch seconds).
 
-    ``lead`` is the index in it of the value that comes a lead time ahead.
+    ``lead`` is the index, in the window, of the value a lead time ahead. ``model`` and ``last`` are the forecasts of
+    the model and of the last value.
     """
 
     begins: float
     lead: int
-    model: Bet
-    last: Bet
+    model: IntervalForecast
+    last: IntervalForecast
 
 
 @attrs.frozen
-class ObservedWindow:
-    """What a window came to: its ``largest`` load, and that ``at_lead``."""
+class WindowOutcome:
+    """The actual load of a window that has ended: its ``maximum``, and the value ``at_lead``."""
 
-    largest: float
+    maximum: float
     at_lead: float
 
 
 @attrs.frozen
 class UncertaintyState:
-    """All that is remembered from tick to tick; small, and made of numbers alone."""
+    """What is carried from tick to tick: both calibrations, and windows still open; plain numbers, to be stored."""
 
     model: Calibration = attrs.field(factory=Calibration)
     last: Calibration = attrs.field(factory=Calibration)
-    pending: tuple[Pending, ...] = ()
+    pending: tuple[PendingWindow, ...] = ()
     standing_down: bool = False
 
 
-def observe(state: UncertaintyState, history: Series, window: int) -> UncertaintyState:
-    """``state`` after judging every window of ``window`` steps that ``history`` has seen the end of.
+def judge_windows(state: UncertaintyState, history: Series, window: int) -> UncertaintyState:
+    """``state`` after calibrating on every pending window of ``window`` steps that has ended in ``history``.
 
-    A window with a gap, or one that lies before the history, is forgotten: nothing is learnt from missing data. It has
-    ended once its last value, or a later one, is known.
+    A window has ended once its last value, or a later one, is known. A window with a gap, or one that lies before the
+    history, is dropped: missing data teach nothing.
     """
-    ended: list[Pending] = []
-    pending: list[Pending] = []
     newest = history.newest
-    known = -math.inf if newest is None else _epoch(newest.at) + history.step / 2  # what is missing now may still come
-    for bet in state.pending:
-        (ended if bet.begins + (window - 1) * history.step < known else pending).append(bet)
+    known_until = -math.inf if newest is None else _epoch(newest.at) + history.step / 2  # later values may still come
+    ended: list[PendingWindow] = []
+    pending: list[PendingWindow] = []
+    for each in state.pending:
+        (ended if each.begins + (window - 1) * history.step < known_until else pending).append(each)
     if not ended:
         return state
     model, last, offset = state.model, state.last, offset_of(history)
-    for bet in ended:
-        seen = _seen_of(history, bet.begins, window)
-        if seen is not None:
-            outcome = ObservedWindow(float(seen.max()), float(seen[min(bet.lead, window - 1)]))
-            model = _learn(model, bet.model, outcome, offset, history.step)
-            last = _learn(last, bet.last, outcome, offset, history.step)
-    return UncertaintyState(model, last, tuple(pending), _stands_down(model, last, down=state.standing_down))
+    for each in ended:
+        actual = _values_in_window(history, each.begins, window)
+        if actual is not None:
+            outcome = WindowOutcome(float(actual.max()), float(actual[min(each.lead, window - 1)]))
+            model = _calibrate(model, each.model, outcome, offset, history.step)
+            last = _calibrate(last, each.last, outcome, offset, history.step)
+    return UncertaintyState(model, last, tuple(pending), _stands_down(model, last, standing_down=state.standing_down))
 
 
-def expect(
+def add_forecast(
     state: UncertaintyState, history: Series, values: Floats, window: int, lead_steps: int | None = None
 ) -> UncertaintyState:
-    """``state`` with the forecast ``values``, made from ``history``, to be judged once its window has been seen.
+    """``state`` with the forecast ``values``, made from ``history``, to be judged once its window has ended.
 
     ``values[0]`` forecasts the value that follows ``history``. The first ``lead_steps`` steps of the window, by default
-    all of it, are those that the lead time touches. One window begins at each step: a second forecast from the same
+    all of it, are those that the lead time overlaps. One window begins at each step: a second forecast from the same
     history changes nothing.
     """
     begins = _epoch(history.time_at(len(history)))
@@ -153,11 +158,9 @@ def expect(
     if newest is None or (state.pending and state.pending[-1].begins >= begins - history.step / 2):
         return state
     offset, lead = offset_of(history), min(lead_steps or window, len(values)) - 1
-    bets = (
-        _bet(state.model, float(values[:window].max()), float(values[lead]), offset),
-        _bet(state.last, newest.value, newest.value, offset),
-    )
-    return attrs.evolve(state, pending=(*state.pending, Pending(begins, lead, *bets)))
+    model = _interval_forecast(state.model, float(values[:window].max()), float(values[lead]), offset)
+    last = _interval_forecast(state.last, newest.value, newest.value, offset)
+    return attrs.evolve(state, pending=(*state.pending, PendingWindow(begins, lead, model, last)))
 
 
 def upper_path(values: Floats, margin: float, offset: float) -> Floats:
@@ -166,61 +169,65 @@ def upper_path(values: Floats, margin: float, offset: float) -> Floats:
 
 
 def offset_of(history: Series) -> float:
-    """What is added before a logarithm is taken, in units of load; from the last day, 0 where that holds no load."""
+    """The offset to add before taking a logarithm, in units of load; 0 where the last day has no load."""
     recent = history.values[-max(1, round(86400 / history.step)) :]
     recent = recent[np.isfinite(recent)]
-    return max(OFFSET_OF_MEAN * float(recent.mean()), OFFSET_OF_MOST * float(recent.max())) if len(recent) else 0.0
+    return max(OFFSET_OF_MEAN * float(recent.mean()), OFFSET_OF_MAX * float(recent.max())) if len(recent) else 0.0
 
 
-def _bet(calibration: Calibration, largest: float, at_lead: float, offset: float) -> Bet:
-    uppers = (max((largest + offset) * math.exp(margin) - offset, 0.0) for margin in calibration.margins)
-    return Bet(largest, tuple(uppers), at_lead)
+def _interval_forecast(calibration: Calibration, maximum: float, at_lead: float, offset: float) -> IntervalForecast:
+    quantiles = (max((maximum + offset) * math.exp(margin) - offset, 0.0) for margin in calibration.margins)
+    return IntervalForecast(maximum, tuple(quantiles), at_lead)
 
 
-def _learn(calibration: Calibration, bet: Bet, seen: ObservedWindow, offset: float, step: float) -> Calibration:
-    windows, largest = calibration.windows + 1, seen.largest
-    residual = abs(_log_ratio(largest, bet.largest, offset))
-    covered = [1.0 if largest <= upper * (1 + 1e-9) else 0.0 for upper in bet.uppers]
-    day = _weight(SLOW, step, windows)
-    beyond = _log_ratio(largest, bet.uppers[0], offset)
-    pinball = max(QUANTILES[0] * beyond, (QUANTILES[0] - 1) * beyond)
-    score = _weight(SCORE, step, windows)
+def _calibrate(
+    calibration: Calibration, forecast: IntervalForecast, outcome: WindowOutcome, offset: float, step: float
+) -> Calibration:
+    """``calibration`` after one more window."""
+    windows = calibration.windows + 1
+    residual = abs(_log_ratio(outcome.maximum, forecast.maximum, offset))
+    below = [1.0 if outcome.maximum <= quantile * (1 + 1e-9) else 0.0 for quantile in forecast.quantiles]
+    excess = _log_ratio(outcome.maximum, forecast.quantiles[0], offset)
+    loss = max(QUANTILES[0] * excess, (QUANTILES[0] - 1) * excess)
+    fast, slow = _weight(FAST_HALF_LIFE, step, windows), _weight(SLOW_HALF_LIFE, step, windows)
+    loss_weight = _weight(LOSS_HALF_LIFE, step, windows)
     return Calibration(
-        fast=_towards(calibration.fast, residual, _weight(FAST, step, windows)),
-        slow=_towards(calibration.slow, residual, day),
-        thresholds=tuple(map(_move_threshold, calibration.thresholds, covered, QUANTILES)),
-        covered=tuple(_towards(share, now, day) for share, now in zip(calibration.covered, covered, strict=True)),
-        loss=_towards(calibration.loss, pinball, score),
+        fast_scale=_update_mean(calibration.fast_scale, residual, fast),
+        slow_scale=_update_mean(calibration.slow_scale, residual, slow),
+        thresholds=tuple(map(_move_threshold, calibration.thresholds, below, QUANTILES)),
+        coverage=tuple(_update_mean(mean, new, slow) for mean, new in zip(calibration.coverage, below, strict=True)),
+        pinball_loss=_update_mean(calibration.pinball_loss, loss, loss_weight),
         windows=windows,
-        error=_towards(calibration.error, abs(seen.at_lead - bet.at_lead), score),
+        lead_error=_update_mean(calibration.lead_error, abs(outcome.at_lead - forecast.at_lead), loss_weight),
     )
 
 
-def _move_threshold(threshold: float, covered: float, level: float) -> float:
-    return min(max(threshold + THRESHOLD_RATE * (level - covered), LOWEST_THRESHOLD), HIGHEST_THRESHOLD)
+def _move_threshold(threshold: float, below: float, level: float) -> float:
+    return min(max(threshold + THRESHOLD_RATE * (level - below), MIN_THRESHOLD), MAX_THRESHOLD)
 
 
-def _stands_down(model: Calibration, last: Calibration, *, down: bool) -> bool:
-    return model.windows >= ENOUGH_WINDOWS and model.loss > last.loss * (WINS if down else LOSES)
+def _stands_down(model: Calibration, last: Calibration, *, standing_down: bool) -> bool:
+    ratio = RETURN_RATIO if standing_down else STAND_DOWN_RATIO
+    return model.windows >= MIN_WINDOWS and model.pinball_loss > last.pinball_loss * ratio
 
 
 def _weight(half_life: float, step: float, windows: int) -> float:
-    """The newest residual's weight: a plain mean at first, an exponential one once there is enough to forget."""
+    """The weight of the newest window: that of a plain mean at first, later that of an exponential one."""
     return float(max(1 - 0.5 ** (step / half_life), 1 / (windows + 1)))
 
 
-def _towards(mean: float, value: float, weight: float) -> float:
+def _update_mean(mean: float, value: float, weight: float) -> float:
     return mean + weight * (value - mean)
 
 
-def _log_ratio(seen: float, forecast: float, offset: float) -> float:
+def _log_ratio(actual: float, forecast: float, offset: float) -> float:
     if offset <= 0:  # no load at all for a day
         return 0.0
-    return min(max(math.log((seen + offset) / (forecast + offset)), -MOST_SURPRISE), MOST_SURPRISE)
+    return min(max(math.log((actual + offset) / (forecast + offset)), -MAX_LOG_RATIO), MAX_LOG_RATIO)
 
 
-def _seen_of(history: Series, begins: float, window: int) -> Floats | None:
-    """The values of a window; None where one of them is not known."""
+def _values_in_window(history: Series, begins: float, window: int) -> Floats | None:
+    """The values of a window; None where one of them is missing."""
     first = round((begins - _epoch(history.start)) / history.step)
     values = history.values[first : first + window] if first >= 0 else history.values[:0]
     return values if len(values) == window and np.isfinite(values).all() else None

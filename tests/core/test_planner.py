@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plan that is kept while a model fails, as the settings change meanwhile."""
+"""The plan that is kept while a model fails, when the settings change meanwhile."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -32,8 +32,8 @@ def plan(*, load: float = 1000.0, later: float = 3000.0) -> Snapshot:
     return plan_step(WORKLOAD, history_of(load), Forecast(NOW, 60.0, values), None)
 
 
-def with_bounds(fewest: int, most: int) -> Workload:
-    return attrs.evolve(WORKLOAD, policy=attrs.evolve(POLICY, bounds=ReplicaBounds(fewest, most)))
+def with_bounds(min_replicas: int, max_replicas: int) -> Workload:
+    return attrs.evolve(WORKLOAD, policy=attrs.evolve(POLICY, bounds=ReplicaBounds(min_replicas, max_replicas)))
 
 
 def test_a_kept_plan_is_the_plan_as_it_was() -> None:
@@ -44,22 +44,22 @@ def test_a_kept_plan_is_the_plan_as_it_was() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bounds", "told"),
+    ("bounds", "recommended"),
     [((2, 50), (12, 36)), ((2, 10), (10, 10)), ((20, 50), (20, 36)), ((40, 50), (40, 40)), ((2, 0), (12, 36))],
     ids=str,
 )
-def test_a_kept_plan_lies_within_the_bounds_of_now(bounds: tuple[int, int], told: tuple[int, int]) -> None:
+def test_a_kept_plan_lies_within_the_bounds_of_today(bounds: tuple[int, int], recommended: tuple[int, int]) -> None:
     kept = keep_plan(with_bounds(*bounds), history_of(1000), plan(), FAILED)
-    assert tuple(replicas_at(kept, NOW + timedelta(minutes=at)) for at in (0, 12)) == told
+    assert tuple(replicas_at(kept, NOW + timedelta(minutes=at)) for at in (0, 12)) == recommended
 
 
-def test_the_floor_over_a_kept_plan_lies_within_the_bounds_of_now() -> None:
+def test_the_floor_over_a_kept_plan_lies_within_the_bounds_of_today() -> None:
     before = plan(load=4000.0, later=100.0)
     assert before.floor == 44
     kept = keep_plan(with_bounds(2, 10), history_of(100), before, FAILED)
     assert kept.floor == 10
 
 
-def test_a_kept_plan_is_read_as_far_ahead_as_the_lead_time_of_now() -> None:
+def test_a_kept_plan_is_read_as_far_ahead_as_the_lead_time_of_today() -> None:
     kept = keep_plan(attrs.evolve(WORKLOAD, lead_time=900.0), history_of(1000), plan(), FAILED)
     assert [replicas_at(one, NOW) for one in (plan(), kept)] == [12, 36]

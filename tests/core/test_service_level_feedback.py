@@ -15,17 +15,17 @@ from hypothesis import strategies as st
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.planning.service_level import (
     BUDGET_DAYS,
-    HIGHEST,
-    LOWEST,
+    MAX_SAFETY_FACTOR,
+    MIN_SAFETY_FACTOR,
     Account,
-    Judged,
     SteeringSettings,
     SteeringState,
-    judge,
+    StepOutcome,
+    add_recommendation,
+    apply_outcome,
+    judge_steps,
     ready_during,
-    remember,
     safety_factor_of,
-    steer,
 )
 from kedastral.core.planning.stabilization import Recommendation
 from kedastral.core.series import Series
@@ -34,11 +34,11 @@ START = datetime(2026, 3, 2, tzinfo=UTC)
 ZERO = START.timestamp()
 FIRST_DATED = START + timedelta(minutes=1)  # the value of the minute that begins at START
 SETTINGS = SteeringSettings(PlanPolicy(10.0, bounds=ReplicaBounds(1, 40)), 0.99, 300.0)
-ENOUGH, SHORT = Judged(ZERO, 1.0, 49.0, 5), Judged(ZERO, 1.0, 51.0, 5)
+ENOUGH, SHORT = StepOutcome(ZERO, 1.0, 49.0, 5), StepOutcome(ZERO, 1.0, 51.0, 5)
 
 
-def steered(outcome: Judged, settings: SteeringSettings = SETTINGS, h: float | None = 1.0) -> float | None:
-    return steer(SteeringState(h), outcome, settings).safety_factor
+def steered(outcome: StepOutcome, settings: SteeringSettings = SETTINGS, h: float | None = 1.0) -> float | None:
+    return apply_outcome(SteeringState(h), outcome, settings).safety_factor
 
 
 def answers(*replicas: int, first: float = 0.0, apart: float = 60.0) -> tuple[Recommendation, ...]:
@@ -98,22 +98,22 @@ def test_a_minute_short_by_more_than_the_factor_could_add_lengthens_the_hold_if_
     h: float, load: float, known: float, longer: bool
 ) -> None:
     state = SteeringState(h, peak_hold=600.0)
-    assert (steer(state, attrs.evolve(SHORT, load=load, known=known), SETTINGS).peak_hold > 600.0) == longer
+    assert (apply_outcome(state, attrs.evolve(SHORT, load=load, peak=known), SETTINGS).peak_hold > 600.0) == longer
 
 
 @pytest.mark.parametrize(("seen", "longer"), [((90.0, 90.0), True), ((90.0, 1.0), False), ((1.0, 1.0), False)])
 def test_what_is_known_is_what_had_lasted_when_pods_had_to_be_ordered(seen: tuple[float, ...], longer: bool) -> None:
     state = SteeringState(1.0, ZERO + 60 * 7, answers(*[2] * 8), peak_hold=600.0)
     history = Series(FIRST_DATED, 60.0, np.array([*seen, 1.0, 1.0, 90.0, 90.0, 90.0, 90.0]))
-    assert (judge(state, history, SETTINGS).peak_hold > 600.0) == longer
+    assert (judge_steps(state, history, SETTINGS).peak_hold > 600.0) == longer
 
 
 def test_a_good_minute_shortens_the_hold_unless_a_guard_keeps_it() -> None:
     state = SteeringState(1.0, peak_hold=600.0)
-    assert steer(state, ENOUGH, SETTINGS).peak_hold < 600.0
-    assert steer(state, attrs.evolve(ENOUGH, ready=1, load=9.0), SETTINGS).peak_hold == 600.0
-    assert steer(state, attrs.evolve(SHORT, ready=40, load=4e3), SETTINGS).peak_hold == 600.0
-    assert steer(state, ENOUGH, attrs.evolve(SETTINGS, observing=True)).peak_hold == 600.0
+    assert apply_outcome(state, ENOUGH, SETTINGS).peak_hold < 600.0
+    assert apply_outcome(state, attrs.evolve(ENOUGH, ready=1, load=9.0), SETTINGS).peak_hold == 600.0
+    assert apply_outcome(state, attrs.evolve(SHORT, ready=40, load=4e3), SETTINGS).peak_hold == 600.0
+    assert apply_outcome(state, ENOUGH, attrs.evolve(SETTINGS, observing=True)).peak_hold == 600.0
 
 
 def test_without_a_maximum_there_is_none_to_be_at() -> None:
@@ -123,26 +123,26 @@ def test_without_a_maximum_there_is_none_to_be_at() -> None:
 
 
 def test_what_is_only_observed_is_measured_and_steers_nothing() -> None:
-    observed = steer(SteeringState(1.0), SHORT, attrs.evolve(SETTINGS, observing=True))
-    acted_on = steer(SteeringState(1.0), SHORT, SETTINGS)
+    observed = apply_outcome(SteeringState(1.0), SHORT, attrs.evolve(SETTINGS, observing=True))
+    acted_on = apply_outcome(SteeringState(1.0), SHORT, SETTINGS)
     assert (observed.safety_factor, observed.peak_hold) == (1.0, SteeringState().peak_hold)
     assert (observed.spent, observed.account) == (acted_on.spent, acted_on.account)
 
 
 def test_minutes_that_do_not_steer_spend_all_the_same() -> None:
-    state = steer(SteeringState(1.0), attrs.evolve(SHORT, ready=40, load=401.0), SETTINGS)
+    state = apply_outcome(SteeringState(1.0), attrs.evolve(SHORT, ready=40, load=401.0), SETTINGS)
 
     assert (state.safety_factor, state.minutes_short) == (1.0, 1.0)
 
 
 def test_missing_values_are_not_judged() -> None:
     state = SteeringState(1.0, ZERO + 60, answers(*[1] * 8))
-    judged = judge(state, Series(FIRST_DATED, 60.0, np.array([0.0, 90.0, np.nan, 90.0])), SETTINGS)
+    judged = judge_steps(state, Series(FIRST_DATED, 60.0, np.array([0.0, 90.0, np.nan, 90.0])), SETTINGS)
 
     assert (judged.minutes, judged.judged_until) == (0.0, ZERO + 240)  # nor what no pod could have been ordered for
     state = SteeringState(1.0, ZERO + 300, answers(*[1] * 9))
     values = np.array([0.0] * 5 + [90.0, np.nan, 90.0])
-    assert judge(state, Series(FIRST_DATED, 60.0, values), SETTINGS).minutes == 2.0
+    assert judge_steps(state, Series(FIRST_DATED, 60.0, values), SETTINGS).minutes == 2.0
 
 
 def test_a_minute_served_from_a_stale_plan_is_not_judged() -> None:
@@ -153,9 +153,9 @@ def test_a_minute_served_from_a_stale_plan_is_not_judged() -> None:
 
 
 def test_the_factor_stays_in_its_bounds_and_says_so() -> None:
-    assert steered(SHORT, h=HIGHEST) == HIGHEST
-    assert steered(ENOUGH, h=LOWEST) == LOWEST
-    assert SteeringState(HIGHEST).at_cap
+    assert steered(SHORT, h=MAX_SAFETY_FACTOR) == MAX_SAFETY_FACTOR
+    assert steered(ENOUGH, h=MIN_SAFETY_FACTOR) == MIN_SAFETY_FACTOR
+    assert SteeringState(MAX_SAFETY_FACTOR).at_cap
     assert SteeringState(1.97).at_cap  # it comes down a little between two violations
     assert not SteeringState(1.9).at_cap
     assert not SteeringState().at_cap
@@ -195,23 +195,23 @@ def test_a_lead_of_one_step_looks_at_the_newest_alone() -> None:
 def test_every_value_is_judged_once() -> None:
     state = SteeringState(1.0, ZERO + 300, answers(*[5] * 8))
     history = Series(FIRST_DATED, 60.0, np.full(7, 51.0))
-    once = judge(state, history, SETTINGS)
+    once = judge_steps(state, history, SETTINGS)
 
     assert (once.minutes, once.minutes_short, once.judged_until) == (2.0, 2.0, ZERO + 420)
-    assert judge(once, history, SETTINGS) == once
+    assert judge_steps(once, history, SETTINGS) == once
 
 
 def test_a_value_that_comes_late_is_judged_when_it_comes() -> None:
     state = SteeringState(1.0, ZERO + 300, answers(*[5] * 9))
-    late = judge(state, Series(FIRST_DATED, 60.0, np.array([51.0] * 6 + [np.nan])), SETTINGS)
+    late = judge_steps(state, Series(FIRST_DATED, 60.0, np.array([51.0] * 6 + [np.nan])), SETTINGS)
     assert (late.minutes, late.judged_until) == (1.0, ZERO + 360)
 
-    assert judge(late, Series(FIRST_DATED, 60.0, np.full(8, 51.0)), SETTINGS).minutes == 3.0
-    assert judge(late, Series(FIRST_DATED, 60.0, np.full(8, np.nan)), SETTINGS) is late
+    assert judge_steps(late, Series(FIRST_DATED, 60.0, np.full(8, 51.0)), SETTINGS).minutes == 3.0
+    assert judge_steps(late, Series(FIRST_DATED, 60.0, np.full(8, np.nan)), SETTINGS) is late
 
 
 def test_the_past_before_the_first_tick_is_nobodys_doing() -> None:
-    state = judge(SteeringState(), Series(FIRST_DATED, 60.0, np.full(60, 1e6)), SETTINGS)
+    state = judge_steps(SteeringState(), Series(FIRST_DATED, 60.0, np.full(60, 1e6)), SETTINGS)
 
     assert (state.safety_factor, state.minutes, state.judged_until) == (None, 0.0, ZERO + 60 * 60)
 
@@ -219,7 +219,7 @@ def test_the_past_before_the_first_tick_is_nobodys_doing() -> None:
 def test_answers_of_one_step_are_kept_as_the_fewest() -> None:
     state = SteeringState()
     for at, replicas in ((0, 5), (30, 4), (60, 9), (90, 11)):
-        state = remember(state, ZERO + at, replicas, 60.0, SETTINGS)
+        state = add_recommendation(state, ZERO + at, replicas, 60.0, SETTINGS)
 
     assert state.recommended == (Recommendation(ZERO, 4), Recommendation(ZERO + 60, 9))
 
@@ -227,7 +227,7 @@ def test_answers_of_one_step_are_kept_as_the_fewest() -> None:
 def test_only_what_can_still_be_judged_is_kept() -> None:
     state = SteeringState()
     for minute in range(1000):
-        state = remember(state, ZERO + 60.0 * minute, 5, 60.0, SETTINGS)
+        state = add_recommendation(state, ZERO + 60.0 * minute, 5, 60.0, SETTINGS)
 
     assert len(state.recommended) == 21  # the lead, 5 minutes, and a quarter of an hour
 
@@ -239,8 +239,8 @@ def test_the_budget_spent_is_told_over_four_weeks() -> None:
     state = SteeringState()
     for day in range(40):
         for _ in range(99):
-            state = steer(state, attrs.evolve(ENOUGH, at=ZERO + 86400.0 * day), SETTINGS)
-        state = steer(state, attrs.evolve(SHORT, at=ZERO + 86400.0 * day), SETTINGS)
+            state = apply_outcome(state, attrs.evolve(ENOUGH, at=ZERO + 86400.0 * day), SETTINGS)
+        state = apply_outcome(state, attrs.evolve(SHORT, at=ZERO + 86400.0 * day), SETTINGS)
 
     assert (state.minutes, state.minutes_short) == (BUDGET_DAYS * 100, BUDGET_DAYS)
     assert state.budget_spent(SETTINGS) == pytest.approx(1.0)
@@ -252,13 +252,13 @@ def test_without_a_minute_judged_nothing_is_spent() -> None:
 
 
 def test_a_short_minute_just_after_the_start_is_held_against_the_budget_of_a_day() -> None:
-    state = steer(steer(SteeringState(), ENOUGH, SETTINGS), SHORT, SETTINGS)
+    state = apply_outcome(apply_outcome(SteeringState(), ENOUGH, SETTINGS), SHORT, SETTINGS)
     assert (state.minutes, state.minutes_short) == (2, 1)
     assert state.budget_spent(SETTINGS) == pytest.approx(1 / (1440 * 0.01))
 
 
 def test_the_state_can_be_stored() -> None:
-    state = attrs.evolve(steer(SteeringState(), SHORT, SETTINGS), recommended=answers(1, 2), judged_until=ZERO)
+    state = attrs.evolve(apply_outcome(SteeringState(), SHORT, SETTINGS), recommended=answers(1, 2), judged_until=ZERO)
     again = cattrs.structure(json.loads(json.dumps(cattrs.unstructure(state))), SteeringState)
 
     assert again == state
@@ -274,7 +274,7 @@ def test_the_share_of_short_minutes_settles_at_the_budget(level: float) -> None:
     state, short = SteeringState(), 0
     for load in 100 * np.exp(rng.normal(0, 0.15, 20_000)):
         ready = math.ceil(100 * safety_factor_of(state, settings) / 10)
-        state = steer(state, Judged(ZERO, 1.0, load, ready), settings)
+        state = apply_outcome(state, StepOutcome(ZERO, 1.0, load, ready), settings)
         short += load > ready * 10
 
     assert short / 20_000 == pytest.approx(1 - level, rel=0.25)
@@ -285,12 +285,12 @@ def test_whatever_happens_the_factor_is_bounded(minutes: list[tuple[float, int]]
     settings = attrs.evolve(SETTINGS, service_level=level)
     state = SteeringState()
     for load, ready in minutes:
-        state = steer(state, Judged(ZERO, 1.0, load, ready), settings)
+        state = apply_outcome(state, StepOutcome(ZERO, 1.0, load, ready), settings)
 
-        assert LOWEST <= safety_factor_of(state, settings) <= HIGHEST
+        assert MIN_SAFETY_FACTOR <= safety_factor_of(state, settings) <= MAX_SAFETY_FACTOR
 
 
 def test_pods_that_were_needed_missing_and_spare_are_counted() -> None:
-    account = Account().add(Judged(0.0, 1.0, 50.0, 3), 10.0).add(Judged(60.0, 0.5, 20.0, 6), 10.0)
+    account = Account().add(StepOutcome(0.0, 1.0, 50.0, 3), 10.0).add(StepOutcome(60.0, 0.5, 20.0, 6), 10.0)
 
     assert account == Account(needed=5 + 1, unserved=2.0, spare=2.0)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Warming up: a model that learns tells what it would have said, and that is judged as if it had been there."""
+"""Warming up: the forecasts a model would have made are judged as if it had been running."""
 
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 
-from kedastral.core.planning.calibration import forecast_again, judge_past, warm_up
+from kedastral.core.planning.calibration import calibrate_on, rolling_forecasts, warm_up
 from kedastral.core.ports import TrainableModel
 from kedastral.core.series import Floats, Series
 from kedastral.errors import ModelError, NotFittedError
@@ -28,7 +28,7 @@ def noisy(minutes: int) -> Floats:
     return np.asarray((200 - 100 * np.cos(2 * np.pi * t / 1440)) * noise)
 
 
-def test_what_a_model_would_have_said_does_not_know_the_load_it_forecasts() -> None:
+def test_past_forecasts_do_not_know_the_load_they_forecast() -> None:
     load = noisy(3 * 1440)
     changed = load.copy()
     changed[-60:] *= 3
@@ -45,20 +45,20 @@ def test_what_a_model_would_have_said_does_not_know_the_load_it_forecasts() -> N
 
 
 @pytest.mark.parametrize("step", [10.0, 60.0, 300.0])
-def test_learning_tells_as_much_as_forecasting_again_does(step: float) -> None:
+def test_fitting_calibrates_like_rolling_forecasts(step: float) -> None:
     history = history_of(noisy(round(3 * 86400 / step)), step)
     model = AutoModel()
 
-    told = warm_up(model, history, STEPS, WINDOW, made_at=NOW)
-    again = judge_past(forecast_again(AutoModel(), history, STEPS, 200), history, WINDOW)
+    fitted = warm_up(model, history, STEPS, WINDOW, made_at=NOW)
+    rolled = calibrate_on(rolling_forecasts(AutoModel(), history, STEPS, 200), history, WINDOW)
 
     assert isinstance(model, TrainableModel)
-    assert told.model.windows > 50
-    assert told.model.margins[0] == pytest.approx(again.model.margins[0], rel=0.5)
-    assert told.last.margins[0] == pytest.approx(again.last.margins[0], rel=0.5)
+    assert fitted.model.windows > 50
+    assert fitted.model.margins[0] == pytest.approx(rolled.model.margins[0], rel=0.5)
+    assert fitted.last.margins[0] == pytest.approx(rolled.last.margins[0], rel=0.5)
 
 
-def test_what_was_learnt_is_forecast_with_and_otherwise_it_has_to_learn_first() -> None:
+def test_a_model_recalls_what_it_was_fitted_to_and_must_be_fitted_first() -> None:
     history, model = history_of(noisy(1440)), AutoModel()
 
     with pytest.raises(NotFittedError):
@@ -87,5 +87,5 @@ def test_a_history_that_ends_before_now_is_judged_where_it_was_measured() -> Non
     assert 0.02 < state.model.margins[0] < 0.5
 
 
-def test_only_models_that_keep_what_they_learn_are_learning_models() -> None:
+def test_only_models_that_keep_their_fit_are_trainable() -> None:
     assert [name for name, kind in MODELS.items() if isinstance(kind.make(), TrainableModel)] == ["auto"]

@@ -68,7 +68,7 @@ def drive(
             assert newest is not None
             forecast = Forecast(real.time_at(minute + 1), 60.0, np.full(10, newest.value))
             state, _ = plan_for_service_level(state, history, forecast, settings)
-            assert state.served is not None
-            served[minute] = state.served
+            assert state.last_recommendation is not None
+            served[minute] = state.last_recommendation
         factors[minute] = safety_factor_of(state.steering, steering)
     return Run(short, factors, served, state)

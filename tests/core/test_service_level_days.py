@@ -4,9 +4,9 @@
 import numpy as np
 import pytest
 
-from kedastral.core.planning.service_level import HIGHEST, LOWEST
+from kedastral.core.planning.service_level import MAX_SAFETY_FACTOR, MIN_SAFETY_FACTOR
 from kedastral.core.series import Floats
-from tests.core.steered_runs import DAY, TARGET, drive
+from tests.core.service_level_runs import DAY, TARGET, drive
 
 HOUR = 60
 
@@ -21,7 +21,7 @@ def test_a_shift_up_by_three_is_short_for_about_the_lead_time() -> None:
     # the pods ordered as the first minute ends serve five minutes later
     assert run.minutes_short(DAY, DAY + HOUR) <= 10
     assert run.minutes_short(DAY + HOUR) <= 0.03 * DAY
-    assert run.factors.min() > LOWEST
+    assert run.factors.min() > MIN_SAFETY_FACTOR
     assert run.factors.max() < 1.4
 
 
@@ -100,7 +100,7 @@ def test_the_stated_level_is_kept_on_noise_that_no_forecast_foresees(level: floa
     run = drive(noisy(200, 6 * DAY, spread=0.15), level)
 
     assert run.short[DAY:].mean() == pytest.approx(1 - level, rel=0.35)
-    assert run.factors.max() < HIGHEST
+    assert run.factors.max() < MAX_SAFETY_FACTOR
     assert run.state.steering.minutes_short == pytest.approx(run.minutes_short(), abs=6)
 
 
@@ -112,7 +112,7 @@ def test_load_that_is_on_or_off_for_hours_keeps_its_pods_once_the_budget_is_spen
 
     assert run.short[:DAY].mean() > 0.01
     assert run.short[2 * DAY :].mean() <= 0.015
-    assert run.factors.max() < HIGHEST  # which would not have helped
+    assert run.factors.max() < MAX_SAFETY_FACTOR  # which would not have helped
 
 
 def test_jumps_that_nothing_announces_bring_the_factor_to_its_cap() -> None:
@@ -121,4 +121,4 @@ def test_jumps_that_nothing_announces_bring_the_factor_to_its_cap() -> None:
     run = drive(loads, 0.999)
 
     assert run.state.steering.at_cap
-    assert run.served.max() <= 40 * 20 * HIGHEST / TARGET
+    assert run.served.max() <= 40 * 20 * MAX_SAFETY_FACTOR / TARGET

@@ -15,7 +15,7 @@ from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast, fallback_forecast
 from kedastral.core.planning.planner import Workload, plan_step
 from kedastral.core.planning.service_level import ServiceLevelSettings, SteeringSettings
-from kedastral.core.planning.stabilization import DOWN_AFTER, DOWN_BAND
+from kedastral.core.planning.stabilization import DOWN_TOLERANCE, STABILIZATION_WINDOW
 from kedastral.core.planning.status import model_failed
 from kedastral.core.series import Series
 from kedastral.core.serving import replicas_at
@@ -52,7 +52,7 @@ class Told:
 
     def tick(self, second: int, *, fails: bool) -> None:
         steering = SteeringSettings(POLICY, 0.99, LEAD)
-        steered = ServiceLevelSettings(steering, least_history=0.0, interval=float(self.interval))
+        steered = ServiceLevelSettings(steering, min_history=0.0, interval=float(self.interval))
         workload = Workload("shop", "rps", round(HORIZON / self.step), LEAD, POLICY, service_level=steered)
         newest = second // self.step
         ends = np.arange(newest - 599, newest + 1) * self.step
@@ -98,7 +98,7 @@ GRIDS = pytest.mark.parametrize(("step", "interval"), [(1.0, 30), (5.0, 30), (15
 def test_load_that_has_gone_is_told_once_and_five_minutes_later(step: float, interval: int) -> None:
     told = Told(step, interval, fallen(1000.0, 300.0, since=120)).run(900)
 
-    assert falls(told)[0] >= 120 + DOWN_AFTER - interval
+    assert falls(told)[0] >= 120 + STABILIZATION_WINDOW - interval
     assert all(second % interval == 0 for second in falls(told))
     assert max(told[600:]) < 0.7 * told[120]
     assert not [second for second in rises(told) if second <= falls(told)[0] + interval]
@@ -118,7 +118,7 @@ def test_a_missed_beat_changes_nothing() -> None:
     missed = [range(start, start + 1) for start in range(150, 900, 90)]
     told = Told(1.0, 30, fallen(1000.0, 300.0, since=120)).run(900, missed)
 
-    assert falls(told)[0] >= 120 + DOWN_AFTER - 60
+    assert falls(told)[0] >= 120 + STABILIZATION_WINDOW - 60
     assert rises(told) == []
 
 
@@ -134,13 +134,13 @@ def test_whatever_is_forecast_less_is_told_at_ticks_alone_and_only_what_nobody_w
         told.run(interval)
         assert told.snapshot is not None
         assert told.snapshot.service_level is not None
-        wanted.append((second, told.snapshot.service_level.state.wanted[-1].replicas))
+        wanted.append((second, told.snapshot.service_level.state.recommendations[-1].replicas))
 
     for second in falls(told.by_second):
         assert second % interval == 0
-        recent = max(count for when, count in wanted if second - DOWN_AFTER < when <= second)
+        recent = max(count for when, count in wanted if second - STABILIZATION_WINDOW < when <= second)
         assert told.by_second[second] >= recent
-        assert recent < told.by_second[second - 1] * (1 - DOWN_BAND)
+        assert recent < told.by_second[second - 1] * (1 - DOWN_TOLERANCE)
 
 
 # -- through an outage --

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kedastral.core.planning.service_level import LENGTHENS, MAX_PEAK_HOLD, MIN_PEAK_HOLD, next_peak_hold, peak_load
+from kedastral.core.planning.service_level import (
+    MAX_PEAK_HOLD,
+    MIN_PEAK_HOLD,
+    PEAK_HOLD_GROWTH,
+    next_peak_hold,
+    peak_load,
+)
 from kedastral.core.series import Series
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -21,24 +27,24 @@ def series(*values: float, step: float = 60.0) -> Series:
 def test_one_jump_lengthens_it_and_the_minutes_that_pay_for_it_shorten_it_again() -> None:
     hold = MIN_PEAK_HOLD
     for _ in range(5):
-        hold = next_peak_hold(hold, 1.0, 0.01, 300.0, returned=True)
-    assert hold == pytest.approx(MIN_PEAK_HOLD * LENGTHENS, rel=0.03)
+        hold = next_peak_hold(hold, 1.0, 0.01, 300.0, longer_helps=True)
+    assert hold == pytest.approx(MIN_PEAK_HOLD * PEAK_HOLD_GROWTH, rel=0.03)
     for _ in range(495):
-        hold = next_peak_hold(hold, 1.0, 0.01, 300.0, returned=False)
+        hold = next_peak_hold(hold, 1.0, 0.01, 300.0, longer_helps=False)
     assert hold == pytest.approx(MIN_PEAK_HOLD)
 
 
 @pytest.mark.parametrize("lead", [1.0, 30.0, 60.0, 600.0])
 def test_a_jump_is_short_for_a_lead_time_and_at_least_a_minute(lead: float) -> None:
-    longer = next_peak_hold(600.0, max(lead / 60, 1.0), 1e-9, lead, returned=True)
-    assert longer == pytest.approx(600.0 * LENGTHENS)
+    longer = next_peak_hold(600.0, max(lead / 60, 1.0), 1e-9, lead, longer_helps=True)
+    assert longer == pytest.approx(600.0 * PEAK_HOLD_GROWTH)
 
 
 @given(st.lists(st.booleans(), max_size=200), st.sampled_from([0.1, 0.01, 0.001]), st.sampled_from([1 / 60, 1.0, 5.0]))
 def test_it_stays_within_its_bounds(minutes: list[bool], budget: float, length: float) -> None:
     hold = MIN_PEAK_HOLD
     for returned in minutes:
-        hold = next_peak_hold(hold, length, budget, 300.0, returned=returned)
+        hold = next_peak_hold(hold, length, budget, 300.0, longer_helps=returned)
         assert MIN_PEAK_HOLD <= hold <= MAX_PEAK_HOLD
 
 

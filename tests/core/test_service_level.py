@@ -22,7 +22,7 @@ from kedastral.core.planning.service_level import (
     SteeringState,
     plan_for_service_level,
 )
-from kedastral.core.planning.status import OK, STANDS_DOWN, learning_from
+from kedastral.core.planning.status import OK, STANDING_DOWN, learning_from
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.series import Series
 from kedastral.core.serving import replicas_at
@@ -30,7 +30,7 @@ from kedastral.core.snapshot import Snapshot
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 POLICY = PlanPolicy(10.0, bounds=ReplicaBounds(1, 400), up_max_factor=100.0, down_max_pct=100.0)
-SETTINGS = ServiceLevelSettings(SteeringSettings(POLICY, 0.99, 300.0), least_history=0.0)
+SETTINGS = ServiceLevelSettings(SteeringSettings(POLICY, 0.99, 300.0), min_history=0.0)
 CERTAIN = UncertaintyState(Calibration(thresholds=(0.0, 0.0)), Calibration(thresholds=(0.0, 0.0)))
 STEPS = 30
 
@@ -55,11 +55,11 @@ def test_load_and_factor_become_replicas() -> None:
     assert plan.replicas.tolist() == [22] * STEPS
     assert plan.upper == pytest.approx([200.0] * STEPS)
     assert plan.floor == 12  # 100 / 10 * 1.1 / 0.95
-    assert (state.served, plan.status) == (22, OK)
+    assert (state.last_recommendation, plan.status) == (22, OK)
 
 
 def test_the_margin_of_the_first_quantile_is_added() -> None:
-    state = ServiceLevelState(UncertaintyState(Calibration(fast=0.2, slow=0.2, thresholds=(1.0, 3.0))))
+    state = ServiceLevelState(UncertaintyState(Calibration(fast_scale=0.2, slow_scale=0.2, thresholds=(1.0, 3.0))))
     _, plan = tick([100.0] * 3, 200.0, state)
 
     assert plan.upper == pytest.approx([300 * np.exp(0.2) - 100] * STEPS)  # the day's mean is 100
@@ -67,7 +67,7 @@ def test_the_margin_of_the_first_quantile_is_added() -> None:
 
 def test_a_strict_level_widens_the_margin_with_the_factor() -> None:
     settings = attrs.evolve(SETTINGS, steering=attrs.evolve(SETTINGS.steering, service_level=0.999))
-    uncertainty = UncertaintyState(Calibration(fast=0.2, slow=0.2, thresholds=(1.0, 3.0)))
+    uncertainty = UncertaintyState(Calibration(fast_scale=0.2, slow_scale=0.2, thresholds=(1.0, 3.0)))
     _, plan = tick([100.0] * 3, 200.0, ServiceLevelState(uncertainty, SteeringState(1.5)), settings)
 
     assert plan.upper[0] == pytest.approx(300 * np.exp(0.2 * 1.5**2) - 100)
@@ -79,8 +79,8 @@ def test_the_window_is_what_the_lead_time_touches_and_the_prewarm_steps() -> Non
     ahead = [10.0] * 7 + [500.0] + [10.0] * 22
     assert SETTINGS.window(60.0) == 8
 
-    assert tick([10.0], ahead)[0].served == 55  # the last step of the window
-    assert tick([10.0], [*ahead[:7], 10.0, 500.0, *ahead[9:]])[0].served == 2
+    assert tick([10.0], ahead)[0].last_recommendation == 55  # the last step of the window
+    assert tick([10.0], [*ahead[:7], 10.0, 500.0, *ahead[9:]])[0].last_recommendation == 2
 
 
 def test_a_fixed_headroom_multiplies_the_upper_quantile_and_keeps_its_floor() -> None:
@@ -117,7 +117,7 @@ def test_without_a_floor_or_under_a_fixed_headroom_nothing_is_held() -> None:
     assert tick(seen, 10.0, held, attrs.evolve(SETTINGS, reactive_headroom=None))[1].floor is None
     state, plan = tick(seen, 10.0, held, attrs.evolve(SETTINGS, headroom=1.0, reactive_headroom=1.0))
     assert plan.floor == 1
-    assert plan.report(state, attrs.evolve(SETTINGS, headroom=1.0)).hold is None
+    assert plan.report(state, attrs.evolve(SETTINGS, headroom=1.0)).peak_hold is None
 
 
 def test_without_a_floor_there_is_none() -> None:
@@ -125,13 +125,13 @@ def test_without_a_floor_there_is_none() -> None:
 
 
 def test_a_model_that_loses_is_replaced_by_the_last_value_and_says_so() -> None:
-    last = Calibration(thresholds=(0.0, 0.0), loss=0.1)
-    loses = UncertaintyState(Calibration(thresholds=(0.0, 0.0), loss=0.2), last, (), True)
+    last = Calibration(thresholds=(0.0, 0.0), pinball_loss=0.1)
+    loses = UncertaintyState(Calibration(thresholds=(0.0, 0.0), pinball_loss=0.2), last, (), True)
     state, plan = tick([100.0] * 3, 900.0, ServiceLevelState(loses))
 
-    assert plan.status == STANDS_DOWN
+    assert plan.status == STANDING_DOWN
     assert plan.upper == pytest.approx([100.0] * STEPS)
-    assert state.uncertainty.pending[0].model.largest == 900.0  # and is still judged
+    assert state.uncertainty.pending[0].model.maximum == 900.0  # and is still judged
 
 
 def test_a_history_of_gaps_alone_cannot_be_planned_from() -> None:
@@ -161,8 +161,8 @@ def test_what_is_remembered_as_served_is_what_the_serving_rule_reads(
         forecast = Forecast(made_at, 60.0, np.array(ahead))
         snapshot = Snapshot("w", "m", forecast, plan.replicas, 300.0, None, plan.floor)
 
-        assert state.served == replicas_at(snapshot, made_at)
-        assert POLICY.bounds.clamp(state.served or 0) == state.served
+        assert state.last_recommendation == replicas_at(snapshot, made_at)
+        assert POLICY.bounds.clamp(state.last_recommendation or 0) == state.last_recommendation
 
 
 @given(st.lists(st.floats(0, 1e5), min_size=12, max_size=30), st.sampled_from([0.125, 2.0, 1024.0]))
@@ -173,7 +173,7 @@ def test_the_unit_of_the_load_does_not_matter(seen: list[float], factor: float) 
         for minute in range(1, len(seen)):
             history = [value * scale for value in seen[:minute]]
             state, _ = tick(history, history[-1], state, settings)
-            all_served.append(state.served)
+            all_served.append(state.last_recommendation)
         return all_served
 
     pairs = itertools.zip_longest(served(1.0), served(factor))
@@ -182,7 +182,7 @@ def test_the_unit_of_the_load_does_not_matter(seen: list[float], factor: float) 
 
 @pytest.mark.parametrize(("minutes", "status"), [(1, "too-little-history"), (119, "too-little-history"), (120, "ok")])
 def test_the_model_leads_from_two_hours_of_history_on(minutes: int, status: str) -> None:
-    settings = attrs.evolve(SETTINGS, least_history=7200.0)
+    settings = attrs.evolve(SETTINGS, min_history=7200.0)
     _, plan = tick([np.nan] * 30 + [100.0] * minutes, 900.0, settings=settings)
 
     assert plan.status.code == status

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fewer scale events: how far a plan goes down and up, for how long it is kept, and which past plans count."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kedastral.core.capacity import ReplicaBounds
+from kedastral.core.forecast import Forecast
+from kedastral.core.planning.stabilization import (
+    STABILIZATION_WINDOW,
+    Recommendation,
+    StabilizedPlan,
+    UnstabilizedPlan,
+    add_recommendations,
+    raise_plan,
+    stabilization_steps,
+    stabilize,
+)
+
+BOUNDS = ReplicaBounds(1, 400)
+START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+PLAN = UnstabilizedPlan.of(START, 60.0, np.array([3, 5, 8, 6, 9, 2]))
+
+
+def stabilized(last: int | None, *plan: int, recent: tuple[int, ...] = (), floor: int | None = None) -> StabilizedPlan:
+    now = max(*plan[:2], floor or 0)
+    recommendations = tuple(Recommendation(0.0, count) for count in (*recent, now))
+    return stabilize(np.array(plan), floor, last, recommendations, BOUNDS)
+
+
+def planned(last: int | None, *plan: int) -> list[int]:
+    return stabilized(last, *plan).replicas.tolist()
+
+
+def test_the_first_plan_is_taken_as_it_is() -> None:
+    assert planned(None, 7, 8, 9) == [7, 8, 9]
+    assert stabilized(None, 7, 8, 9).minimum == 0
+
+
+def test_a_small_step_down_changes_nothing() -> None:
+    assert stabilized(100, 92, 90, 50).minimum == 100
+    assert stabilized(100, 91, 90, 50).minimum == 91
+    assert planned(100, 92, 90, 50) == [92, 90, 50]
+
+
+def test_down_goes_as_far_as_the_maximum_of_the_last_minutes() -> None:
+    assert stabilized(100, 50, 50, 50, recent=(60, 80, 70)).minimum == 80
+    assert stabilized(100, 50, 50, 50, recent=(95,)).minimum == 100
+
+
+def test_up_goes_a_little_further() -> None:
+    assert planned(10, 30, 100, 10) == [31, 105, 10]
+    assert planned(10, 11, 12, 10) == [11, 12, 10]
+    assert planned(10, 10, 10, 10) == [10, 10, 10]
+    assert stabilized(10, 10, 10, 10, floor=100).floor == 105
+
+
+def test_never_above_the_maximum() -> None:
+    assert planned(10, 400, 399, 10) == [400, 400, 10]
+    assert stabilized(430, 398, 10, 10).minimum == 400  # the maximum was lowered
+
+
+# -- keeping a recommendation --
+
+
+def test_the_steps_after_the_last_that_is_high_enough_are_raised() -> None:
+    assert raise_plan(np.array([5, 5, 5, 5, 5, 5]), 9, lead_steps=2, steps=4).tolist() == [9, 9, 9, 9, 5, 5]
+    assert raise_plan(np.array([9, 5, 5, 5, 5, 5]), 9, lead_steps=2, steps=4).tolist() == [9, 9, 9, 9, 5, 5]
+    assert raise_plan(np.array([5, 9, 5, 5, 5, 5]), 9, lead_steps=2, steps=4).tolist() == [5, 9, 9, 9, 5, 5]
+    assert raise_plan(np.array([5, 9, 5, 12, 5, 5]), 9, lead_steps=2, steps=4).tolist() == [5, 9, 9, 12, 5, 5]
+    assert raise_plan(np.array([5, 5, 5, 5, 9, 5]), 9, lead_steps=5, steps=4).tolist() == [5, 5, 5, 5, 9, 5]
+    assert raise_plan(np.array([5, 5]), 9, lead_steps=2, steps=4).tolist() == [9, 9]
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=20), st.integers(1, 20), st.integers(1, 20), st.integers(0, 9))
+def test_no_window_that_begins_while_it_is_kept_is_lower(
+    plan: list[int], lead_steps: int, steps: int, more: int
+) -> None:
+    recommendation = max(plan[:lead_steps]) + more
+    raised = raise_plan(np.array(plan), recommendation, lead_steps, steps)
+
+    windows = [raised[i : i + lead_steps] for i in range(min(steps, len(plan)))]
+    assert all(window.max() >= recommendation for window in windows)
+    assert windows[0].max() == recommendation  # and nothing is added to the recommendation of now
+    assert (raised >= plan).all()
+    assert raised[steps:].tolist() == plan[steps:]
+
+
+@pytest.mark.parametrize(
+    ("step", "interval", "steps"),
+    [(1.0, 30.0, 300), (60.0, 30.0, 5), (60.0, 60.0, 5), (60.0, 600.0, 20), (300.0, 30.0, 1), (3600.0, 30.0, 1)],
+)
+def test_it_is_kept_for_five_minutes_and_a_missed_tick(step: float, interval: float, steps: int) -> None:
+    assert stabilization_steps(step, interval) == steps
+
+
+# -- the recommendations of the last minutes --
+
+
+def kept_after(*moments: float, interval: float = 30.0) -> list[int]:
+    """What is kept after plans at these moments, which recommended 0, 1, 2, ..."""
+    recommendations: tuple[Recommendation, ...] = ()
+    for count, at in enumerate(moments):
+        recommendations = add_recommendations(recommendations, at, interval, count)
+    return [entry.replicas for entry in recommendations]
+
+
+def test_a_recommendation_is_forgotten_after_the_window() -> None:
+    ticks = [30.0 * n for n in range(13)]
+
+    assert STABILIZATION_WINDOW == 300.0
+    assert kept_after(*ticks[:10]) == list(range(10))
+    assert kept_after(*ticks) == list(range(3, 13))
+
+
+def test_a_missed_tick_is_time_like_any_other() -> None:
+    assert kept_after(0, 30, 90, 150, 210, 270, 300) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_pause_counts_as_one_interval() -> None:
+    before = [30.0 * n for n in range(10)]
+
+    assert kept_after(*before, 10000.0) == list(range(1, 11))
+    assert kept_after(*before, 10000.0, 10030.0, 20000.0) == list(range(3, 13))
+
+
+def test_a_clock_that_is_set_back_takes_nothing_away() -> None:
+    before = [5000 + 30.0 * n for n in range(10)]
+
+    assert kept_after(*before, 1000.0) == list(range(1, 11))
+    assert kept_after(*before, 5270.0) == list(range(1, 11))
+
+
+def test_several_may_be_recommended_at_once() -> None:
+    assert add_recommendations((), 10.0, 30.0, 7, 5) == (Recommendation(10.0, 7), Recommendation(10.0, 5))
+
+
+# -- the plan before stabilization --
+
+
+def forecast_at(seconds: float, steps: int = 4, step: float = 60.0) -> Forecast:
+    return Forecast(START + timedelta(seconds=seconds), step, np.ones(steps))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "remaining"),
+    [
+        (0, [3, 5, 8, 6]),
+        (60, [5, 8, 6, 9]),
+        (90, [8, 8, 9, 9]),  # each step overlaps two of the plan's: the larger counts
+        (180, [6, 9, 2, 0]),  # past its end it wants nothing
+        (359, [2, 0, 0, 0]),
+        (360, [0, 0, 0, 0]),
+        (-120, [0, 0, 3, 5]),
+    ],
+)
+def test_what_remains_is_read_by_wall_clock(seconds: float, remaining: list[int]) -> None:
+    assert PLAN.remaining_for(forecast_at(seconds), BOUNDS).tolist() == remaining
+
+
+def test_another_step_reads_the_same_times() -> None:
+    assert PLAN.remaining_for(forecast_at(60, steps=2, step=180.0), BOUNDS).tolist() == [8, 9]
+    assert PLAN.remaining_for(forecast_at(60, steps=4, step=30.0), BOUNDS).tolist() == [5, 5, 8, 8]
+
+
+def test_bounds_that_are_new_hold() -> None:
+    assert PLAN.remaining_for(forecast_at(0), ReplicaBounds(4, 7)).tolist() == [4, 5, 7, 6]
+
+
+@pytest.mark.parametrize(("seconds", "desired"), [(-1, None), (0, 3), (59.999, 3), (60, 5), (359, 2), (360, None)])
+def test_desired_replicas_are_those_of_the_step_that_contains_the_moment(seconds: float, desired: int | None) -> None:
+    assert PLAN.desired_at(START + timedelta(seconds=seconds)) == desired
