@@ -25,7 +25,7 @@ global:
 scrape_configs:
   - job_name: prometheus
     static_configs:
-      - targets: ["127.0.0.1:{port}"]
+      - targets: ["127.0.0.1:{target}"]
 """
 
 
@@ -58,8 +58,10 @@ def wait_until(true: Callable[[], bool], within: float, what: str) -> None:
 class PrometheusServer:
     """A Prometheus with its data in ``home``. `start` and `stop` block; from a test that runs Trio use a thread."""
 
-    def __init__(self, program: str, home: Path) -> None:
+    def __init__(self, program: str, home: Path, target: int | None = None) -> None:
+        """It scrapes port ``target``, by default itself."""
         self._program = program
+        self._target = target
         self._home = home
         self._port = 0
         self._running: subprocess.Popen[bytes] | None = None
@@ -107,7 +109,7 @@ class PrometheusServer:
 
     def _launch(self) -> "subprocess.Popen[bytes]":
         config = self._home / "prometheus.yml"
-        config.write_text(CONFIG.format(port=self._port))
+        config.write_text(CONFIG.format(target=self._target or self._port))
         with self._log.open("wb") as log:
             return subprocess.Popen(
                 [
