@@ -97,6 +97,7 @@ FAILURES: Mapping[tuple[str, str], str] = MappingProxyType(
         ("source", "credentials"): "the credentials for its Prometheus cannot be read",
         ("source", "empty"): "the query matched nothing",
         ("source", "no_load"): "the query matched, but every value is NaN, infinite or negative",
+        ("source", "partial"): "the answers of its Prometheus have been partial for too long",
         ("source", "stale"): "the newest value of the query is too old",
         ("model", "unreachable"): "its model cannot be reached",
         ("model", "timeout"): "its model did not answer in time",
