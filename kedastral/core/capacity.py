@@ -154,7 +154,7 @@ def load_for_floor(history: Series) -> float:
 
 
 def lead_steps_of(lead_time: float, step: float) -> int:
-    """The steps that ``[now, now + lead_time]`` touches."""
+    """The steps that ``[now, now + lead_time]`` overlaps."""
     return math.floor(lead_time / step + WHOLE_WITHIN) + 1
 
 

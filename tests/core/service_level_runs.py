@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A workload driven tick by tick through the steered plan, with pods that take their lead time: for scripted days.
+"""A workload driven tick by tick by service level, with pods that take their lead time: for scripted days.
 
 The pods are worked out here, from the plain rule, and not by the code under test.
 """
@@ -41,14 +41,14 @@ class Run:
 
 
 def drive(
-    loads: Sequence[float], level: float = 0.99, lead: int = 5, most: int = 400, *, observing: bool = False
+    loads: Sequence[float], level: float = 0.99, lead: int = 5, max_replicas: int = 400, *, observing: bool = False
 ) -> Run:
     """The last value as forecast, from the first minute on; NaN is a minute of which nothing is known.
 
     A tick happens while the newest value is at most two minutes old, as the contract of the source says; the load
     of an unknown minute is the one before it.
     """
-    policy = PlanPolicy(TARGET, bounds=ReplicaBounds(1, most))
+    policy = PlanPolicy(TARGET, bounds=ReplicaBounds(1, max_replicas))
     steering = SteeringSettings(policy, level, 60.0 * lead, observing=observing)
     settings = ServiceLevelSettings(steering)
     known = np.asarray(loads, dtype=float)

@@ -26,15 +26,15 @@ def policy(
     target: float = 100,
     headroom: float = 1.0,
     *,
-    fewest: int = 0,
-    most: int = 0,
+    minimum: int = 0,
+    maximum: int = 0,
     up: float = 1e6,
     down: float = 100,
     prewarm: int = 0,
     rounding: Rounding = Rounding.CEIL,
 ) -> PlanPolicy:
     """A policy in which nothing limits but what a test names."""
-    return PlanPolicy(target, headroom, ReplicaBounds(fewest, most), up, down, prewarm, rounding)
+    return PlanPolicy(target, headroom, ReplicaBounds(minimum, maximum), up, down, prewarm, rounding)
 
 
 def plan(values: Any, by: PlanPolicy, previous: int | None = None) -> list[int]:
@@ -65,7 +65,7 @@ def test_defaults_are_those_of_the_contract() -> None:
         (Rounding.FLOOR, [0, 1, 1, 1, 2, 2, 2]),
     ],
 )
-def test_a_fraction_of_a_pod_is_rounded_as_told(rounding: Rounding, expected: list[int]) -> None:
+def test_a_fraction_of_a_pod_is_rounded_as_configured(rounding: Rounding, expected: list[int]) -> None:
     assert plan([0, 100, 149, 150, 200, 201, 250], policy(rounding=rounding)) == expected
 
 
@@ -104,20 +104,20 @@ def test_the_floor_snaps_to_whole_numbers() -> None:
 
 
 def test_the_plan_stays_in_its_bounds() -> None:
-    assert plan([0, 100, 500, 10_000], policy(fewest=2, most=7)) == [2, 2, 5, 7]
+    assert plan([0, 100, 500, 10_000], policy(minimum=2, maximum=7)) == [2, 2, 5, 7]
 
 
 def test_a_maximum_of_zero_is_none() -> None:
-    assert plan([1e6], policy(most=0)) == [10_000]
+    assert plan([1e6], policy(maximum=0)) == [10_000]
 
 
 def test_equal_bounds_fix_the_replicas() -> None:
-    assert plan([0, 1e9], policy(fewest=4, most=4), previous=50) == [4, 4]
+    assert plan([0, 1e9], policy(minimum=4, maximum=4), previous=50) == [4, 4]
 
 
 def test_bounds_hold_against_a_previous_plan_outside_them() -> None:
-    assert plan([100, 100], policy(fewest=1, most=5, down=10), previous=100) == [5, 4]
-    assert plan([5000, 5000], policy(fewest=10, up=2), previous=0) == [10, 20]
+    assert plan([100, 100], policy(minimum=1, maximum=5, down=10), previous=100) == [5, 4]
+    assert plan([5000, 5000], policy(minimum=10, up=2), previous=0) == [10, 20]
 
 
 def test_the_first_step_is_not_limited_without_a_previous_plan() -> None:
@@ -190,7 +190,7 @@ def test_a_plan_ends_where_kubernetes_counts_no_further(
 
 
 def test_huge_loads_end_at_the_maximum() -> None:
-    assert plan([1e308], policy(5e-324, most=50)) == [50]
+    assert plan([1e308], policy(5e-324, maximum=50)) == [50]
 
 
 def test_an_empty_forecast_has_an_empty_plan() -> None:
@@ -198,7 +198,7 @@ def test_an_empty_forecast_has_an_empty_plan() -> None:
 
 
 def test_the_floor_is_bound_but_not_limited_in_its_change() -> None:
-    by = policy(fewest=2, most=20, up=1.1, down=0)
+    by = policy(minimum=2, maximum=20, up=1.1, down=0)
 
     assert reactive_replicas(0, 1.1, by) == 2
     assert reactive_replicas(900, 1.1, by) == 10  # 9.9 pods
@@ -253,10 +253,10 @@ def test_a_policy_of_no_number_is_refused(name: str, value: float) -> None:
         PlanPolicy(**{name: value})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("fewest", "most"), [(-1, 5), (0, -1), (6, 5)])
-def test_bounds_out_of_order_are_refused(fewest: int, most: int) -> None:
+@pytest.mark.parametrize(("minimum", "maximum"), [(-1, 5), (0, -1), (6, 5)])
+def test_bounds_out_of_order_are_refused(minimum: int, maximum: int) -> None:
     with pytest.raises(ValueError, match=r"minimum|min|max"):
-        ReplicaBounds(fewest, most)
+        ReplicaBounds(minimum, maximum)
 
 
 loads = st.floats(0, 1e6) | st.floats(0, allow_infinity=False, allow_nan=False)
@@ -304,9 +304,9 @@ def test_neighbours_differ_by_no_more_than_the_limits(
     hair = 1 + 1e-8  # limits that are whole but for rounding
 
     for before, after in itertools.pairwise(known):
-        most = max(math.ceil(before * by.up_max_factor * hair), math.ceil(by.up_max_factor), by.bounds.min)
-        fewest = min(math.floor(before * (1 - by.down_max_pct / 100) / hair), by.bounds.max or MAX_REPLICAS)
-        assert fewest <= after <= most
+        maximum = max(math.ceil(before * by.up_max_factor * hair), math.ceil(by.up_max_factor), by.bounds.min)
+        minimum = min(math.floor(before * (1 - by.down_max_pct / 100) / hair), by.bounds.max or MAX_REPLICAS)
+        assert minimum <= after <= maximum
 
 
 @given(forecasts, policies, previous_replicas)

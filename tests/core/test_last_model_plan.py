@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a model has said stays planned for while its forecast is not used, unless that forecast loses."""
+"""The last plan that followed a model stays while its forecast is not used, unless the model stands down."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -57,17 +57,17 @@ NOT_USED = [StatusCode.TOO_LITTLE_HISTORY, StatusCode.LEARNING, StatusCode.MODEL
 
 @pytest.mark.parametrize("first", NOT_USED)
 @pytest.mark.parametrize("then", NOT_USED)
-def test_what_a_model_has_said_stays_whatever_stands_in_for_it(first: StatusCode, then: StatusCode) -> None:
+def test_the_last_model_plan_stays_whatever_the_next_plans_follow(first: StatusCode, then: StatusCode) -> None:
     ticks = Ticks()
-    said = ticks.plan(StatusCode.OK).replicas
-    assert said[RISE] > 3 * said[0]
+    model_plan = ticks.plan(StatusCode.OK).replicas
+    assert model_plan[RISE] > 3 * model_plan[0]
     for minute in range(1, 30):
         plan = ticks.plan(first if minute % 2 else then).replicas
-        assert (plan[: 30 - minute] >= said[minute:]).all()
-        assert plan[max(30 - minute, 5) :].max() < said[RISE]  # and no longer than it was said for
+        assert (plan[: 30 - minute] >= model_plan[minute:]).all()
+        assert plan[max(30 - minute, 5) :].max() < model_plan[RISE]  # and no longer than it reached
 
 
-def test_a_forecast_that_is_used_again_takes_back_what_was_said() -> None:
+def test_a_forecast_that_is_used_again_replaces_the_last_model_plan() -> None:
     ticks = Ticks()
     ticks.plan(StatusCode.OK)
     ticks.plan(StatusCode.TOO_LITTLE_HISTORY)
@@ -75,7 +75,7 @@ def test_a_forecast_that_is_used_again_takes_back_what_was_said() -> None:
     assert ticks.plan(StatusCode.MODEL_FAILED).replicas.max() == low < 20
 
 
-def test_a_forecast_that_loses_takes_back_what_was_said_for_good() -> None:
+def test_a_model_that_stands_down_loses_its_last_plan_for_good() -> None:
     ticks = Ticks()
     ticks.plan(StatusCode.OK)
     low = ticks.plan(StatusCode.STANDING_DOWN).replicas.max()
@@ -85,7 +85,7 @@ def test_a_forecast_that_loses_takes_back_what_was_said_for_good() -> None:
 
 
 @pytest.mark.parametrize("not_used", [StatusCode.TOO_LITTLE_HISTORY, StatusCode.STANDING_DOWN])
-def test_what_was_planned_for_the_last_value_counts_as_said_by_nobody(not_used: StatusCode) -> None:
+def test_a_plan_that_followed_the_last_value_is_no_model_plan(not_used: StatusCode) -> None:
     ticks = Ticks(minute=1)
     high = ticks.plan(not_used, load=3000.0).replicas.max()
     for _ in range(7):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The steered plan: what is served of it, what holds it, and what it falls back on."""
+"""The plan by service level: what it recommends, the peak hold, and when it follows the last value."""
 
 import itertools
 import json
@@ -75,7 +75,7 @@ def test_a_strict_level_widens_the_margin_with_the_factor() -> None:
     assert plan.upper[0] == pytest.approx(300 * np.exp(0.2) - 100)
 
 
-def test_the_window_is_what_the_lead_time_touches_and_the_prewarm_steps() -> None:
+def test_the_window_is_the_steps_of_the_lead_time_and_the_prewarm_steps() -> None:
     ahead = [10.0] * 7 + [500.0] + [10.0] * 22
     assert SETTINGS.window(60.0) == 8
 
@@ -90,7 +90,7 @@ def test_a_fixed_headroom_multiplies_the_upper_quantile_and_keeps_its_floor() ->
     assert (plan.factor, plan.replicas[0], plan.floor) == (1.5, 14, 13)
 
 
-def test_a_fixed_headroom_is_not_steered_but_its_budget_is_told() -> None:
+def test_a_fixed_headroom_gets_no_feedback_but_its_budget_is_counted() -> None:
     settings = attrs.evolve(SETTINGS, headroom=1.0)
     state = ServiceLevelState(CERTAIN)
     for minute in range(1, 20):
@@ -101,21 +101,21 @@ def test_a_fixed_headroom_is_not_steered_but_its_budget_is_told() -> None:
     assert state.steering.minutes > 0
 
 
-def test_pods_are_held_for_the_largest_load_of_late() -> None:
-    held = ServiceLevelState(CERTAIN, SteeringState(1.0, peak_hold=3600.0))
+def test_pods_of_a_recent_peak_are_kept() -> None:
+    state_with_hold = ServiceLevelState(CERTAIN, SteeringState(1.0, peak_hold=3600.0))
     seen = [380.0, 380.0, *[10.0] * 30]
 
-    assert tick(seen, 10.0, held)[1].floor == 40  # at 95 % of what they sustain
-    assert tick([*seen, *[10.0] * 30], 10.0, held)[1].floor == 2
+    assert tick(seen, 10.0, state_with_hold)[1].floor == 40  # at 95 % of what they sustain
+    assert tick([*seen, *[10.0] * 30], 10.0, state_with_hold)[1].floor == 2
     assert tick(seen, 10.0, ServiceLevelState(CERTAIN, SteeringState(1.0)))[1].floor == 2
 
 
-def test_without_a_floor_or_under_a_fixed_headroom_nothing_is_held() -> None:
-    held = ServiceLevelState(CERTAIN, SteeringState(1.0, peak_hold=3600.0))
+def test_without_a_floor_or_under_a_fixed_headroom_no_peak_is_kept() -> None:
+    state_with_hold = ServiceLevelState(CERTAIN, SteeringState(1.0, peak_hold=3600.0))
     seen = [380.0, 380.0, *[10.0] * 30]
 
-    assert tick(seen, 10.0, held, attrs.evolve(SETTINGS, reactive_headroom=None))[1].floor is None
-    state, plan = tick(seen, 10.0, held, attrs.evolve(SETTINGS, headroom=1.0, reactive_headroom=1.0))
+    assert tick(seen, 10.0, state_with_hold, attrs.evolve(SETTINGS, reactive_headroom=None))[1].floor is None
+    state, plan = tick(seen, 10.0, state_with_hold, attrs.evolve(SETTINGS, headroom=1.0, reactive_headroom=1.0))
     assert plan.floor == 1
     assert plan.report(state, attrs.evolve(SETTINGS, headroom=1.0)).peak_hold is None
 
@@ -151,10 +151,10 @@ def test_the_state_can_be_stored() -> None:
     st.lists(st.floats(0, 1e5), min_size=STEPS, max_size=STEPS),
     st.floats(0.7, 2.0),
 )
-def test_what_is_remembered_as_served_is_what_the_serving_rule_reads(
-    seen: list[float], ahead: list[float], h: float
+def test_the_last_recommendation_is_what_the_serving_rule_reads(
+    seen: list[float], ahead: list[float], safety_factor: float
 ) -> None:
-    state = ServiceLevelState(steering=SteeringState(h))
+    state = ServiceLevelState(steering=SteeringState(safety_factor))
     for minute in range(10, len(seen)):
         state, plan = tick(seen[:minute], ahead, state)
         made_at = START + timedelta(minutes=minute - 1)
@@ -189,7 +189,7 @@ def test_the_model_leads_from_two_hours_of_history_on(minutes: int, status: str)
     assert plan.replicas[0] == (99 if status == "ok" else 11)
 
 
-def test_what_stands_in_for_a_forecast_is_planned_with_the_last_values_margin_and_not_judged() -> None:
+def test_a_fallback_forecast_is_planned_with_the_last_values_margin_and_not_judged() -> None:
     history = Series(START, 60.0, np.full(200, 100.0))
     learning = learning_from(history)
     wide = UncertaintyState(Calibration(thresholds=(9.0, 9.0)), Calibration(thresholds=(0.0, 0.0)))

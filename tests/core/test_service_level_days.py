@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scripted days: what steering does when load shifts, goes quiet, comes from nothing, or is not measured at all."""
+"""Scripted days: what the feedback does when load shifts, goes quiet, comes from nothing, or is not measured at all."""
 
 import numpy as np
 import pytest
@@ -81,7 +81,7 @@ def test_single_missing_minutes_change_little() -> None:
 
 
 def test_at_the_maximum_the_factor_does_not_run_away() -> None:
-    run = drive(np.concatenate([noisy(100, DAY), noisy(500, DAY, 2)]), most=30)
+    run = drive(np.concatenate([noisy(100, DAY), noisy(500, DAY, 2)]), max_replicas=30)
 
     assert run.minutes_short(DAY + HOUR) == DAY - HOUR
     assert run.served[DAY + HOUR :].min() == 30
@@ -92,7 +92,7 @@ def test_where_nothing_acts_on_it_the_factor_stays() -> None:
     run = drive(np.concatenate([noisy(100, 200), noisy(300, 200, 2)]), observing=True)
 
     assert np.ptp(run.factors) == 0.0
-    assert run.state.steering.minutes_short > 0, "what it would have come to is measured"
+    assert run.state.steering.minutes_short > 0, "the minutes are counted all the same"
 
 
 @pytest.mark.parametrize("level", [0.95, 0.99, 0.995])

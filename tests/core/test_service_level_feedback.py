@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steering: the rule by hand-worked numbers, every guard by itself, and the share of minutes it settles at."""
+"""The feedback: the rule by hand-worked numbers, every guard by itself, and the share of minutes it settles at."""
 
 import json
 import math
@@ -37,17 +37,19 @@ SETTINGS = SteeringSettings(PlanPolicy(10.0, bounds=ReplicaBounds(1, 40)), 0.99,
 ENOUGH, SHORT = StepOutcome(ZERO, 1.0, 49.0, 5), StepOutcome(ZERO, 1.0, 51.0, 5)
 
 
-def steered(outcome: StepOutcome, settings: SteeringSettings = SETTINGS, h: float | None = 1.0) -> float | None:
-    return apply_outcome(SteeringState(h), outcome, settings).safety_factor
+def factor_after(
+    outcome: StepOutcome, settings: SteeringSettings = SETTINGS, safety_factor: float | None = 1.0
+) -> float | None:
+    return apply_outcome(SteeringState(safety_factor), outcome, settings).safety_factor
 
 
-def answers(*replicas: int, first: float = 0.0, apart: float = 60.0) -> tuple[Recommendation, ...]:
+def recommendations(*replicas: int, first: float = 0.0, apart: float = 60.0) -> tuple[Recommendation, ...]:
     return tuple(Recommendation(ZERO + first + i * apart, count) for i, count in enumerate(replicas))
 
 
 def test_a_minute_short_of_pods_raises_the_factor_a_hundred_good_ones_take_it_back() -> None:
-    assert steered(SHORT) == pytest.approx(math.exp(0.015 * 0.99))
-    assert steered(ENOUGH) == pytest.approx(math.exp(-0.015 * 0.01))
+    assert factor_after(SHORT) == pytest.approx(math.exp(0.015 * 0.99))
+    assert factor_after(ENOUGH) == pytest.approx(math.exp(-0.015 * 0.01))
 
 
 @pytest.mark.parametrize(("level", "rate"), [(0.9, 0.015 * 0.1**0.5), (0.99, 0.015), (0.9999, 0.15)])
@@ -56,7 +58,7 @@ def test_rarer_violations_count_for_more(level: float, rate: float) -> None:
 
 
 def test_longer_steps_count_for_their_minutes() -> None:
-    assert steered(attrs.evolve(SHORT, minutes=5.0)) == pytest.approx(math.exp(5 * 0.015 * 0.99))
+    assert factor_after(attrs.evolve(SHORT, minutes=5.0)) == pytest.approx(math.exp(5 * 0.015 * 0.99))
 
 
 @pytest.mark.parametrize(("level", "first"), [(0.9, 1.1), (0.995, 1.1), (0.999, 1.2), (0.9999, 1.2)])
@@ -65,45 +67,45 @@ def test_where_it_begins(level: float, first: float) -> None:
 
 
 def test_load_at_exactly_what_the_pods_sustain_is_enough() -> None:
-    assert steered(attrs.evolve(ENOUGH, load=50.0)) == steered(ENOUGH)
+    assert factor_after(attrs.evolve(ENOUGH, load=50.0)) == factor_after(ENOUGH)
 
 
 # -- guards --
 
 
-def test_a_good_minute_at_the_fewest_replicas_moves_nothing() -> None:
-    assert steered(attrs.evolve(ENOUGH, ready=1, load=0.0)) == 1.0
+def test_a_good_minute_at_the_minimum_of_replicas_moves_nothing() -> None:
+    assert factor_after(attrs.evolve(ENOUGH, ready=1, load=0.0)) == 1.0
 
 
-def test_a_short_minute_at_the_fewest_replicas_does() -> None:
-    assert steered(attrs.evolve(SHORT, ready=1)) == steered(SHORT)
+def test_a_short_minute_at_the_minimum_of_replicas_does() -> None:
+    assert factor_after(attrs.evolve(SHORT, ready=1)) == factor_after(SHORT)
 
 
 @pytest.mark.parametrize("load", [0.0, 399.0, 401.0])
-def test_at_the_most_replicas_nothing_moves(load: float) -> None:
-    assert steered(attrs.evolve(ENOUGH, ready=40, load=load)) == 1.0
+def test_at_the_maximum_of_replicas_nothing_moves(load: float) -> None:
+    assert factor_after(attrs.evolve(ENOUGH, ready=40, load=load)) == 1.0
 
 
 @pytest.mark.parametrize(
-    ("h", "load", "known", "longer"),
+    ("safety_factor", "load", "peak", "longer"),
     [
         (1.0, 99.0, 200.0, False),
         (1.0, 101.0, 200.0, True),
         (2.0, 51.0, 60.0, True),
-        (1.0, 200.0, 101.0, True),  # not all of it, but more than h would have brought
+        (1.0, 200.0, 101.0, True),  # not all of it, but more than the factor would have brought
         (1.0, 200.0, 99.0, False),
     ],
 )
-def test_a_minute_short_by_more_than_the_factor_could_add_lengthens_the_hold_if_such_load_is_known(
-    h: float, load: float, known: float, longer: bool
+def test_a_minute_short_by_more_than_the_factor_could_add_lengthens_the_hold_after_such_a_peak(
+    safety_factor: float, load: float, peak: float, longer: bool
 ) -> None:
-    state = SteeringState(h, peak_hold=600.0)
-    assert (apply_outcome(state, attrs.evolve(SHORT, load=load, peak=known), SETTINGS).peak_hold > 600.0) == longer
+    state = SteeringState(safety_factor, peak_hold=600.0)
+    assert (apply_outcome(state, attrs.evolve(SHORT, load=load, peak=peak), SETTINGS).peak_hold > 600.0) == longer
 
 
 @pytest.mark.parametrize(("seen", "longer"), [((90.0, 90.0), True), ((90.0, 1.0), False), ((1.0, 1.0), False)])
-def test_what_is_known_is_what_had_lasted_when_pods_had_to_be_ordered(seen: tuple[float, ...], longer: bool) -> None:
-    state = SteeringState(1.0, ZERO + 60 * 7, answers(*[2] * 8), peak_hold=600.0)
+def test_a_peak_counts_if_it_had_lasted_when_pods_had_to_be_ordered(seen: tuple[float, ...], longer: bool) -> None:
+    state = SteeringState(1.0, ZERO + 60 * 7, recommendations(*[2] * 8), peak_hold=600.0)
     history = Series(FIRST_DATED, 60.0, np.array([*seen, 1.0, 1.0, 90.0, 90.0, 90.0, 90.0]))
     assert (judge_steps(state, history, SETTINGS).peak_hold > 600.0) == longer
 
@@ -119,42 +121,42 @@ def test_a_good_minute_shortens_the_hold_unless_a_guard_keeps_it() -> None:
 def test_without_a_maximum_there_is_none_to_be_at() -> None:
     settings = attrs.evolve(SETTINGS, policy=PlanPolicy(10.0, bounds=ReplicaBounds(1, 0)))
 
-    assert steered(attrs.evolve(SHORT, ready=40, load=401.0), settings) == steered(SHORT)
+    assert factor_after(attrs.evolve(SHORT, ready=40, load=401.0), settings) == factor_after(SHORT)
 
 
-def test_what_is_only_observed_is_measured_and_steers_nothing() -> None:
+def test_in_mode_observe_minutes_are_counted_and_nothing_moves() -> None:
     observed = apply_outcome(SteeringState(1.0), SHORT, attrs.evolve(SETTINGS, observing=True))
     acted_on = apply_outcome(SteeringState(1.0), SHORT, SETTINGS)
     assert (observed.safety_factor, observed.peak_hold) == (1.0, SteeringState().peak_hold)
     assert (observed.spent, observed.account) == (acted_on.spent, acted_on.account)
 
 
-def test_minutes_that_do_not_steer_spend_all_the_same() -> None:
+def test_minutes_without_effect_spend_the_budget_all_the_same() -> None:
     state = apply_outcome(SteeringState(1.0), attrs.evolve(SHORT, ready=40, load=401.0), SETTINGS)
 
     assert (state.safety_factor, state.minutes_short) == (1.0, 1.0)
 
 
 def test_missing_values_are_not_judged() -> None:
-    state = SteeringState(1.0, ZERO + 60, answers(*[1] * 8))
+    state = SteeringState(1.0, ZERO + 60, recommendations(*[1] * 8))
     judged = judge_steps(state, Series(FIRST_DATED, 60.0, np.array([0.0, 90.0, np.nan, 90.0])), SETTINGS)
 
     assert (judged.minutes, judged.judged_until) == (0.0, ZERO + 240)  # nor what no pod could have been ordered for
-    state = SteeringState(1.0, ZERO + 300, answers(*[1] * 9))
+    state = SteeringState(1.0, ZERO + 300, recommendations(*[1] * 9))
     values = np.array([0.0] * 5 + [90.0, np.nan, 90.0])
     assert judge_steps(state, Series(FIRST_DATED, 60.0, values), SETTINGS).minutes == 2.0
 
 
 def test_a_minute_served_from_a_stale_plan_is_not_judged() -> None:
     # nothing was recommended for three minutes
-    before, after = answers(5, 5, 5), answers(5, 5, 5, first=300.0)
+    before, after = recommendations(5, 5, 5), recommendations(5, 5, 5, first=300.0)
 
     assert ready_during((*before, *after), ZERO + 420, 60.0, SETTINGS) is None
 
 
 def test_the_factor_stays_in_its_bounds_and_says_so() -> None:
-    assert steered(SHORT, h=MAX_SAFETY_FACTOR) == MAX_SAFETY_FACTOR
-    assert steered(ENOUGH, h=MIN_SAFETY_FACTOR) == MIN_SAFETY_FACTOR
+    assert factor_after(SHORT, safety_factor=MAX_SAFETY_FACTOR) == MAX_SAFETY_FACTOR
+    assert factor_after(ENOUGH, safety_factor=MIN_SAFETY_FACTOR) == MIN_SAFETY_FACTOR
     assert SteeringState(MAX_SAFETY_FACTOR).at_cap
     assert SteeringState(1.97).at_cap  # it comes down a little between two violations
     assert not SteeringState(1.9).at_cap
@@ -164,36 +166,36 @@ def test_the_factor_stays_in_its_bounds_and_says_so() -> None:
 # -- hindsight --
 
 
-def test_ready_is_the_fewest_recommended_since_a_pod_would_have_had_to_be_ordered() -> None:
+def test_ready_is_the_minimum_recommended_since_a_pod_would_have_had_to_be_ordered() -> None:
     # a lead of 5 minutes: what is ordered as minute 0 ends, at 60 s, serves from minute 5, at 300 s
-    recommended = answers(9, 4, 8, 7, 6, 5, 3)  # at 0, 60, ... 360 s
+    recommended = recommendations(9, 4, 8, 7, 6, 5, 3)  # at 0, 60, ... 360 s
 
     assert ready_during(recommended, ZERO + 300, 60.0, SETTINGS) == 4
     assert ready_during(recommended, ZERO + 360, 60.0, SETTINGS) == 3
 
 
 def test_what_is_recommended_later_does_not_count() -> None:
-    assert ready_during(answers(9, 4, 8, 7, 6, 5, 1), ZERO + 300, 60.0, SETTINGS) == 4
+    assert ready_during(recommendations(9, 4, 8, 7, 6, 5, 1), ZERO + 300, 60.0, SETTINGS) == 4
 
 
 def test_nothing_is_known_before_the_first_lead_has_passed() -> None:
-    assert ready_during(answers(9, 9, 9, first=60.0), ZERO + 180, 60.0, SETTINGS) is None
+    assert ready_during(recommendations(9, 9, 9, first=60.0), ZERO + 180, 60.0, SETTINGS) is None
     assert ready_during((), ZERO, 60.0, SETTINGS) is None
 
 
 def test_what_was_in_force_when_the_lead_began_counts() -> None:
     # recommended every 90 s: at 0, 90 ... and at 60 s still the first is in force
-    assert ready_during(answers(2, 7, 7, 7, apart=90.0), ZERO + 300, 60.0, SETTINGS) == 2
+    assert ready_during(recommendations(2, 7, 7, 7, apart=90.0), ZERO + 300, 60.0, SETTINGS) == 2
 
 
 def test_a_lead_of_one_step_looks_at_the_newest_alone() -> None:
     settings = attrs.evolve(SETTINGS, lead_time=60.0)
 
-    assert ready_during(answers(2, 7, 8), ZERO + 120, 60.0, settings) == 8
+    assert ready_during(recommendations(2, 7, 8), ZERO + 120, 60.0, settings) == 8
 
 
 def test_every_value_is_judged_once() -> None:
-    state = SteeringState(1.0, ZERO + 300, answers(*[5] * 8))
+    state = SteeringState(1.0, ZERO + 300, recommendations(*[5] * 8))
     history = Series(FIRST_DATED, 60.0, np.full(7, 51.0))
     once = judge_steps(state, history, SETTINGS)
 
@@ -202,7 +204,7 @@ def test_every_value_is_judged_once() -> None:
 
 
 def test_a_value_that_comes_late_is_judged_when_it_comes() -> None:
-    state = SteeringState(1.0, ZERO + 300, answers(*[5] * 9))
+    state = SteeringState(1.0, ZERO + 300, recommendations(*[5] * 9))
     late = judge_steps(state, Series(FIRST_DATED, 60.0, np.array([51.0] * 6 + [np.nan])), SETTINGS)
     assert (late.minutes, late.judged_until) == (1.0, ZERO + 360)
 
@@ -216,7 +218,7 @@ def test_the_past_before_the_first_tick_is_nobodys_doing() -> None:
     assert (state.safety_factor, state.minutes, state.judged_until) == (None, 0.0, ZERO + 60 * 60)
 
 
-def test_answers_of_one_step_are_kept_as_the_fewest() -> None:
+def test_of_the_recommendations_of_one_step_the_minimum_is_kept() -> None:
     state = SteeringState()
     for at, replicas in ((0, 5), (30, 4), (60, 9), (90, 11)):
         state = add_recommendation(state, ZERO + at, replicas, 60.0, SETTINGS)
@@ -235,7 +237,7 @@ def test_only_what_can_still_be_judged_is_kept() -> None:
 # -- the budget --
 
 
-def test_the_budget_spent_is_told_over_four_weeks() -> None:
+def test_the_budget_spent_is_reported_over_four_weeks() -> None:
     state = SteeringState()
     for day in range(40):
         for _ in range(99):
@@ -258,7 +260,9 @@ def test_a_short_minute_just_after_the_start_is_held_against_the_budget_of_a_day
 
 
 def test_the_state_can_be_stored() -> None:
-    state = attrs.evolve(apply_outcome(SteeringState(), SHORT, SETTINGS), recommended=answers(1, 2), judged_until=ZERO)
+    state = attrs.evolve(
+        apply_outcome(SteeringState(), SHORT, SETTINGS), recommended=recommendations(1, 2), judged_until=ZERO
+    )
     again = cattrs.structure(json.loads(json.dumps(cattrs.unstructure(state))), SteeringState)
 
     assert again == state

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hold: what lengthens it, what shortens it, and which load it keeps pods for."""
+"""The peak hold: what lengthens it, what shortens it, and which load it keeps pods for."""
 
 from datetime import UTC, datetime
 
@@ -25,13 +25,13 @@ def series(*values: float, step: float = 60.0) -> Series:
 
 
 def test_one_jump_lengthens_it_and_the_minutes_that_pay_for_it_shorten_it_again() -> None:
-    hold = MIN_PEAK_HOLD
+    peak_hold = MIN_PEAK_HOLD
     for _ in range(5):
-        hold = next_peak_hold(hold, 1.0, 0.01, 300.0, longer_helps=True)
-    assert hold == pytest.approx(MIN_PEAK_HOLD * PEAK_HOLD_GROWTH, rel=0.03)
+        peak_hold = next_peak_hold(peak_hold, 1.0, 0.01, 300.0, longer_helps=True)
+    assert peak_hold == pytest.approx(MIN_PEAK_HOLD * PEAK_HOLD_GROWTH, rel=0.03)
     for _ in range(495):
-        hold = next_peak_hold(hold, 1.0, 0.01, 300.0, longer_helps=False)
-    assert hold == pytest.approx(MIN_PEAK_HOLD)
+        peak_hold = next_peak_hold(peak_hold, 1.0, 0.01, 300.0, longer_helps=False)
+    assert peak_hold == pytest.approx(MIN_PEAK_HOLD)
 
 
 @pytest.mark.parametrize("lead", [1.0, 30.0, 60.0, 600.0])
@@ -42,29 +42,29 @@ def test_a_jump_is_short_for_a_lead_time_and_at_least_a_minute(lead: float) -> N
 
 @given(st.lists(st.booleans(), max_size=200), st.sampled_from([0.1, 0.01, 0.001]), st.sampled_from([1 / 60, 1.0, 5.0]))
 def test_it_stays_within_its_bounds(minutes: list[bool], budget: float, length: float) -> None:
-    hold = MIN_PEAK_HOLD
-    for returned in minutes:
-        hold = next_peak_hold(hold, length, budget, 300.0, longer_helps=returned)
-        assert MIN_PEAK_HOLD <= hold <= MAX_PEAK_HOLD
+    peak_hold = MIN_PEAK_HOLD
+    for longer_helps in minutes:
+        peak_hold = next_peak_hold(peak_hold, length, budget, 300.0, longer_helps=longer_helps)
+        assert MIN_PEAK_HOLD <= peak_hold <= MAX_PEAK_HOLD
 
 
-def test_at_its_shortest_nothing_is_held() -> None:
+def test_at_its_minimum_it_keeps_nothing() -> None:
     assert peak_load(series(9.0, 9.0, 9.0), MIN_PEAK_HOLD) == 0.0
 
 
-def test_the_largest_load_of_the_last_seconds_is_held() -> None:
+def test_the_largest_load_of_the_last_seconds_is_kept() -> None:
     seen = series(80.0, 80.0, 50.0, 50.0, *[1.0] * 9)
     assert peak_load(seen, 660.0) == 50.0  # eleven minutes
     assert peak_load(seen, 540.0) == 1.0
     assert peak_load(seen, MAX_PEAK_HOLD) == 80.0  # as far back as is known
 
 
-def test_a_single_value_may_be_a_mistake_and_is_not_held() -> None:
+def test_a_single_value_may_be_an_error_and_is_not_kept() -> None:
     assert peak_load(series(2.0, 2.0, 1e6, 2.0, 2.0), 3600.0) == 2.0
     assert peak_load(series(2.0, 2.0, 1e6, np.nan, 2.0), 3600.0) == 2.0
 
 
-def test_missing_values_hold_nothing() -> None:
+def test_missing_values_keep_nothing() -> None:
     assert peak_load(series(np.nan, np.nan), 3600.0) == 0.0
     assert peak_load(series(np.nan, 4.0, 6.0, np.nan), 3600.0) == 4.0
     assert peak_load(series(5.0), 3600.0) == 0.0

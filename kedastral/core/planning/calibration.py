@@ -15,7 +15,7 @@ from kedastral.core.series import Series
 from kedastral.errors import ModelError
 
 MAX_FORECASTS = 360
-"""The most forecasts to make, one a step: six hours at steps of a minute."""
+"""The maximum of forecasts to make, one a step: six hours at steps of a minute."""
 PAST_SECONDS = 86400.0
 """Seconds of history before a forecast that its judgement reads: the offset of the logarithm needs a day."""
 
