@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Forecast models and their registry. A new model is one file here and one line below."""
+"""The models that compute in the process, by name. A new model is one file here and one line below."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, tzinfo
@@ -17,9 +17,9 @@ from kedastral.models.naive import LastValue, SeasonalNaive
 class ModelKind:
     """How a model is made, and the history it wants unless told otherwise (``default_window``, seconds).
 
-    ``maker`` takes the time zone whose days the seasons follow. A ``steered`` model's forecasts are planned by their
-    uncertainty and a service level, the others' by a headroom. A ``heavy`` one takes long enough that it computes in a
-    thread.
+    ``maker`` takes the time zone whose days the seasons follow. Where ``plans_by_service_level``, the plan is made from
+    the forecast's uncertainty and a service level, else from a headroom. A ``heavy`` model takes so long that it
+    computes in a thread.
     """
 
     maker: Callable[[tzinfo], Model]
@@ -28,7 +28,7 @@ class ModelKind:
     heavy: bool = False
 
     def make(self, timezone: tzinfo = UTC) -> Model:
-        """A new one, for one workload."""
+        """A new model, for one workload."""
         return self.maker(timezone)
 
 

@@ -21,7 +21,7 @@ SHORT_WEIGHT = 0.7
 """Of the short mean; the long one has the rest, and keeps a single odd minute from moving the forecast far."""
 HOUR_WEIGHT = 0.2
 """Of the mean of the hour; small, since an unadjusted hourly mean alone forecasts worse than the last value."""
-MOST_GROWTH = 1.5
+MAX_GROWTH = 1.5
 """A rising forecast never exceeds this many times the last value."""
 
 
@@ -37,20 +37,20 @@ class Baseline:
     @np.errstate(over="ignore", invalid="ignore")  # a load too large for a float: the forecast is refused for it
     def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
         """See `kedastral.core.ports.Model.forecast`; raises ModelError where the history holds no value."""
-        carried = fill_gaps(history.values)
-        recent = carried[-_points_in(LONG, history.step) :]
+        filled = fill_gaps(history.values)
+        recent = filled[-_count_points(LONG, history.step) :]
         recent = recent[np.isfinite(recent)]
         if not len(recent):
             raise ModelError("there is no history to forecast from", reason="no_history")
         base = SHORT_WEIGHT * _ema(recent, SHORT, history.step) + (1 - SHORT_WEIGHT) * _ema(recent, LONG, history.step)
         values = _blend_hours(base, history, made_at, steps)
-        if recent[-_points_in(SHORT, history.step) :].mean() > recent.mean():
+        if recent[-_count_points(SHORT, history.step) :].mean() > recent.mean():
             last = recent[-1]
-            values = np.clip(np.maximum.accumulate(values), last, MOST_GROWTH * last)
+            values = np.clip(np.maximum.accumulate(values), last, MAX_GROWTH * last)
         return Forecast(made_at, history.step, values)
 
 
-def _points_in(span: float, step: float) -> int:
+def _count_points(span: float, step: float) -> int:
     return max(1, round(span / step))
 
 

@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`last-value`: the load stays what it is. The yardstick that every other model has to beat."""
+"""`last-value` and `seasonal-naive`: the two simplest models, which every other model has to beat.
+
+`last-value` forecasts that the load stays what it is. `seasonal-naive` repeats the load of the same time a week ago, or
+a day ago where the history holds no week: it suits load that follows the calendar and nothing else, since it does not
+look at the load of now.
+"""
 
 from datetime import datetime
 
@@ -9,6 +14,10 @@ import numpy as np
 from kedastral.core.forecast import Forecast
 from kedastral.core.series import Series, fill_gaps
 from kedastral.errors import ModelError
+
+DAY = 86400.0
+SEASONS = (7 * DAY, DAY)
+"""Seconds; the first one that the history holds counts. In UTC: daylight saving time is not followed."""
 
 
 @attrs.frozen
@@ -25,33 +34,25 @@ class LastValue:
         return Forecast(made_at, history.step, np.full(steps, newest.value))
 
 
-# --- `seasonal-naive`: what the load was at the same time a week ago, or a day ago where a week has not been seen.
-# For load that follows the calendar and nothing else; it does not look at what the load is now.
-
-DAY = 86400.0
-SEASONS = (7 * DAY, DAY)
-"""Seconds, the first that is in the history counts. UTC throughout: a change of the clock is not followed."""
-
-
 @attrs.frozen
 class SeasonalNaive:
-    """One season back, gaps carried; where no season has been seen, the last value."""
+    """The value one season back, gaps filled with the value before them; the last value where there is no season."""
 
     name = "seasonal-naive"
 
     def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
         """See `kedastral.core.ports.Model.forecast`; raises ModelError where the history holds no value."""
-        carried = fill_gaps(history.values)
-        if not len(carried) or not np.isfinite(carried[-1]):
+        filled = fill_gaps(history.values)
+        if not len(filled) or not np.isfinite(filled[-1]):
             raise ModelError("there is no history to forecast from", reason="no_history")
         values = np.full(steps, np.nan)
         # the first step of the forecast follows the last of the history, also where made_at lies within a step
-        begins = max(len(carried), round((made_at - history.start).total_seconds() / history.step))
+        first = max(len(filled), round((made_at - history.start).total_seconds() / history.step))
         for season in SEASONS:
-            back = round(season / history.step)
-            if back < 1:
+            lag = round(season / history.step)
+            if lag < 1:
                 continue
-            then = begins + np.arange(steps) % back - back
-            seen = (then >= 0) & (then < len(carried)) & np.isnan(values)
-            values[seen] = carried[then[seen]]
-        return Forecast(made_at, history.step, np.where(np.isnan(values), carried[-1], values))
+            earlier = first + np.arange(steps) % lag - lag
+            known = (earlier >= 0) & (earlier < len(filled)) & np.isnan(values)
+            values[known] = filled[earlier[known]]
+        return Forecast(made_at, history.step, np.where(np.isnan(values), filled[-1], values))

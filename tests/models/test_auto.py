@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kedastral.core.series import Floats, Series
 from kedastral.errors import ModelError
 from kedastral.models.auto import AutoModel
-from kedastral.models.auto.ensemble import NAMES
+from kedastral.models.auto.ensemble import MEMBERS
 
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
 DAY = 1440
@@ -242,7 +242,7 @@ def test_it_explains_what_counted_how_much() -> None:
     ten = AutoModel().forecast(series(busy(14 * DAY)), MONDAY, 30).experts_at(630)
 
     assert {expert.ahead for expert in ten} == {600}
-    assert [expert.name for expert in ten] == list(NAMES)
+    assert [expert.name for expert in ten] == list(MEMBERS)
     assert sum(expert.weight for expert in ten) == pytest.approx(1)
     assert next(expert.error for expert in ten if expert.name == "last-value") == 1
     ridge = next(expert for expert in ten if expert.name == "ridge-7d")

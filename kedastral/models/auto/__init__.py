@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`auto`: experts from last value to ridge, weighed by how well each has forecast this workload lately.
+"""`auto`: an ensemble of experts, from last value to ridge, weighted by their recent errors on this very workload.
 
-In the order in which a forecast comes about::
+In the order in which a forecast is made::
 
-    signal.py     a history as the model sees it        seasons.py   the same time of other days
-    features.py   what the ridge sees at an origin      ridge.py     the regression     fitting.py   its training
-    experts.py    all forecasts of all experts          ensemble.py  what each is worth
-    learner.py    what is kept between ticks            model.py     the model
+    signal.py     a history on one grid and in a log scale
+    features.py   the regression's features: recent levels, the same time on other days, the clock
+    ridge.py      the regression and how it is fitted
+    experts.py    the forecast of each expert
+    ensemble.py   the experts' forecasts combined, and scored as the load comes in
+    model.py      the model, and what it keeps between two forecasts
 """
 
 from kedastral.models.auto.model import AutoModel

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The experts: last value, exponential means, what other days add to the level of now, and two ridges."""
+"""The experts: last value, exponential means, the gain of other days added to the level of now, and two ridges."""
 
 from collections.abc import Sequence
 
@@ -8,57 +8,58 @@ import numpy as np
 from kedastral.core.series import Floats, Ints
 from kedastral.models.auto.features import (
     Seasons,
-    common_features,
-    horizon_features,
-    increments,
+    compute_common_features,
+    compute_horizon_features,
+    compute_increments,
     mean_known,
     median_known,
 )
-from kedastral.models.auto.ridge import HALF_LIVES, Ridge, level_of
+from kedastral.models.auto.ridge import HALF_LIVES, Ridge, compute_level
 from kedastral.models.auto.signal import DAY, MINUTE, Signal
 
 PROFILES = (5 * MINUTE, 20 * MINUTE, 60 * MINUTE)
 """Spans of the level and of the smoothing of the daily profiles: quick to follow, or steady."""
 SIMPLE = ("last-value", "means", "day-5m", "day-20m", "day-60m", "week")
-NAMES = (*SIMPLE, *(f"ridge-{half_life / DAY:g}d" for half_life in HALF_LIVES))
+EXPERTS = (*SIMPLE, *(f"ridge-{half_life / DAY:g}d" for half_life in HALF_LIVES))
+"""The names of all experts, in the order of every array of their forecasts."""
 SHORT, LONG, SHORT_SHARE = 5 * MINUTE, 30 * MINUTE, 0.7
 """The exponential means of the baseline model, without its hours: those forecast worse than the last value."""
-MOST_GROWTH = 1.5
+MAX_GROWTH = 1.5
 """A ridge never forecasts more than this many times the largest load of the window."""
 
 Ridges = Sequence[Ridge | None]
-"""One for each of `HALF_LIVES`, of one horizon; None where it has not been fitted."""
+"""The ridges of one horizon, one for each of `HALF_LIVES`; None where it is not fitted."""
 
 
-def forecasts(seasons: Seasons, rows: Ints, knots: Sequence[int], ridges: Sequence[Ridges]) -> Floats:
-    """The load at each of ``knots`` (k,) steps after each of ``rows`` (r,): shape (experts, k, r), experts as `NAMES`.
+def predict_all(seasons: Seasons, rows: Ints, knots: Sequence[int], ridges: Sequence[Ridges]) -> Floats:
+    """The load at each of ``knots`` (k,) steps after each of ``rows`` (r,), by each of `EXPERTS`: (experts, k, r).
 
-    ``ridges`` are those of each knot; those that have not been fitted forecast NaN.
+    ``ridges`` are those of each knot; a ridge that is not fitted forecasts NaN.
     """
     origins, ahead = np.tile(rows, len(knots)), np.repeat(np.array(knots), len(rows))
-    simple = _simple(seasons, origins, ahead).reshape(len(SIMPLE), len(knots), len(rows))
-    learned = np.full((len(HALF_LIVES), len(knots), len(rows)), np.nan)
+    simple = _predict_simple(seasons, origins, ahead).reshape(len(SIMPLE), len(knots), len(rows))
+    by_ridges = np.full((len(HALF_LIVES), len(knots), len(rows)), np.nan)
     if any(ridge for fitted in ridges for ridge in fitted):
-        common = common_features(seasons, rows)
-        special = horizon_features(seasons, origins, ahead).reshape(len(knots), len(rows), -1)
+        common = compute_common_features(seasons, rows)
+        own = compute_horizon_features(seasons, origins, ahead).reshape(len(knots), len(rows), -1)
         for k, fitted in enumerate(ridges):
-            learned[:, k] = _learned(seasons.signal, rows, np.hstack([common, special[k]]), fitted)
-    return np.concatenate([simple, learned])
+            by_ridges[:, k] = _predict_ridges(seasons.signal, rows, np.hstack([common, own[k]]), fitted)
+    return np.concatenate([simple, by_ridges])
 
 
-def _learned(signal: Signal, rows: Ints, features: Floats, ridges: Ridges) -> Floats:
-    most = float(signal.logs.max()) + np.log(MOST_GROWTH)
+def _predict_ridges(signal: Signal, rows: Ints, features: Floats, ridges: Ridges) -> Floats:
+    limit = float(signal.logs.max()) + np.log(MAX_GROWTH)
     unknown = np.full(len(rows), np.nan)
     gains = np.stack([unknown if ridge is None else ridge.predict(features) for ridge in ridges])
-    return signal.to_load(np.minimum(level_of(signal, rows) + gains, most))
+    return signal.to_load(np.minimum(compute_level(signal, rows) + gains, limit))
 
 
-def _simple(seasons: Seasons, rows: Ints, ahead: Ints) -> Floats:
+def _predict_simple(seasons: Seasons, rows: Ints, ahead: Ints) -> Floats:
     signal = seasons.signal
-    answers = [signal.values[rows], _means(signal, rows)]
-    answers += [signal.to_load(_by_days(seasons, rows, ahead, span)) for span in PROFILES]
-    answers.append(signal.to_load(_by_weeks(seasons, rows, ahead)))
-    return np.stack(answers)
+    loads = [signal.values[rows], _means(signal, rows)]
+    loads += [signal.to_load(_by_days(seasons, rows, ahead, span)) for span in PROFILES]
+    loads.append(signal.to_load(_by_weeks(seasons, rows, ahead)))
+    return np.stack(loads)
 
 
 def _means(signal: Signal, rows: Ints) -> Floats:
@@ -77,7 +78,7 @@ def _means(signal: Signal, rows: Ints) -> Floats:
 
 def _by_days(seasons: Seasons, rows: Ints, ahead: Ints, span: float) -> Floats:
     signal = seasons.signal
-    level = signal.trailing(rows, signal.steps_in(span))
+    level = signal.trailing_mean(rows, signal.steps_in(span))
     if not seasons.has(DAY):
         return level
     return level + median_known(_gain(signal, seasons.days_back(rows, np.arange(1, 8)), ahead, span))
@@ -85,14 +86,14 @@ def _by_days(seasons: Seasons, rows: Ints, ahead: Ints, span: float) -> Floats:
 
 def _by_weeks(seasons: Seasons, rows: Ints, ahead: Ints) -> Floats:
     signal, span = seasons.signal, PROFILES[1]
-    level = signal.trailing(rows, signal.steps_in(span))
+    level = signal.trailing_mean(rows, signal.steps_in(span))
     if not seasons.has(DAY):
         return level
     return level + mean_known(_gain(signal, seasons.days_back(rows, np.array([7, 14])), ahead, span))
 
 
 def _gain(signal: Signal, lagged: Ints, ahead: Ints, span: float) -> Floats:
-    """How the load went on from ``lagged``, against the level over ``span`` there."""
-    gained, level = increments(signal, lagged, ahead, span)
+    """How the load went on from ``lagged`` (r, m), less the level over ``span`` seconds there; NaN where unknown."""
+    gained, level = compute_increments(signal, lagged, ahead, span)
     safe = np.where(np.isfinite(level), lagged, 0)
-    return gained + level - signal.trailing(safe, signal.steps_in(span))
+    return gained + level - signal.trailing_mean(safe, signal.steps_in(span))

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the ridge sees at an origin: recent levels, spread, seasons and the clock, as differences of logs.
+"""The features of the ridge: recent levels, spread, seasons and the clock, as differences of logs.
 
-Every feature is 0 where nothing is known, and all but the clock's are 0 for a constant load.
+`Seasons` finds the same time of other days and hours in a `Signal`, also over a change to or from daylight saving time.
+An origin is the step that a forecast is made at. Every feature is 0 where nothing is known, and all but the clock's are
+0 for a constant load.
 """
 
 from datetime import UTC, datetime, tzinfo
@@ -10,20 +12,24 @@ import attrs
 import numpy as np
 
 from kedastral.core.series import Floats, Ints
-from kedastral.models.auto.signal import DAY, MINUTE, Signal
+from kedastral.models.auto.signal import DAY, HOUR, MINUTE, Signal
 
-# --- `Seasons`: where the same time of day, of week and of hour lies in a `Signal`, daylight saving included.
-
-HOUR = 3600.0
-DAYS = 14
-"""How many days back a season is looked for: two weeks."""
-LEAST_STEPS = 4
-"""Steps a season must have to be one."""
+MIN_SEASON_STEPS = 4
+"""A period of fewer steps is too coarse to be a season."""
+LEVEL = 5 * MINUTE
+"""The span of the level that everything is measured against; a single minute is mostly noise."""
+SPANS = tuple(minutes * MINUTE for minutes in (1, 2, 3, 8, 12, 20, 30, 45, 60, 120, 240, 1440))
+"""Seconds; the mean over each of them, less the level, is a feature."""
+DAY_HARMONICS = (1, 2, 3, 4)
+HOUR_HARMONICS = (1, 2, 3, 4, 6, 12)
+"""Periods of an hour, half an hour, 20, 15, 10 and 5 minutes, where cron jobs sit."""
+DAYS_BACK = np.arange(1, 8)
+HOURS_BACK = np.arange(1, 13)
 
 
 @attrs.frozen(eq=False)
 class Seasons:
-    """Lags of a signal by whole local days and hours.
+    """Finds the same time of day, week and hour in ``signal``, whose first step begins at ``begin`` (epoch seconds).
 
     ``offsets`` (n,) is the local zone's offset from UTC, in steps, for each step of the signal; so 09:00 is compared
     with 09:00 on both sides of a change of the clock.
@@ -34,7 +40,7 @@ class Seasons:
     begin: float
 
     def days_back(self, rows: Ints, days: Ints) -> Ints:
-        """The index of the same local time ``days`` (m,) days before ``rows`` (r,): (r, m), negative if unseen."""
+        """The index of the same local time ``days`` (m,) days before ``rows`` (r,): (r, m), negative if unknown."""
         back = np.rint(days * (DAY / self.signal.step)).astype(np.int64)
         lagged: Ints = rows[:, None] - back
         if self.offsets[0] == self.offsets[-1]:
@@ -43,22 +49,22 @@ class Seasons:
         return lagged
 
     def hours_back(self, rows: Ints, hours: Ints) -> Ints:
-        """The index ``hours`` (m,) hours before ``rows`` (r,): shape (r, m), negative where unseen."""
+        """The index ``hours`` (m,) hours before ``rows`` (r,): shape (r, m), negative where unknown."""
         lagged: Ints = rows[:, None] - np.rint(hours * (HOUR / self.signal.step)).astype(np.int64)
         return lagged
 
     def phase(self, rows: Ints, period: float) -> Floats:
-        """The local time of the end of each step as an angle 0..2 pi of ``period`` seconds."""
+        """The local time at the end of each step, as an angle 0..2 pi within ``period`` seconds."""
         seconds = self.begin + (rows + 1 + self.offsets[rows]) * self.signal.step
         angle: Floats = 2 * np.pi * np.mod(seconds, period) / period
         return angle
 
     def has(self, period: float) -> bool:
         """Whether ``period`` seconds are long enough, in steps of the signal, to be a season."""
-        return period >= LEAST_STEPS * self.signal.step
+        return period >= MIN_SEASON_STEPS * self.signal.step
 
 
-def seasons_of(signal: Signal, zone: tzinfo) -> Seasons:
+def find_seasons(signal: Signal, zone: tzinfo) -> Seasons:
     """The seasons of ``signal`` by the clock of ``zone``."""
     begin = signal.end - len(signal) * signal.step
     return Seasons(signal, _offsets(signal, begin, zone), begin)
@@ -68,83 +74,76 @@ def _offsets(signal: Signal, begin: float, zone: tzinfo) -> Ints:
     if zone is UTC:
         return np.zeros(len(signal), dtype=np.int64)
     hours = np.arange(begin // HOUR, signal.end // HOUR + 1)
-    moved = [_offset(hour * HOUR, zone) for hour in hours]
+    seconds = [_offset_at(hour * HOUR, zone) for hour in hours]
     index = ((begin + np.arange(len(signal)) * signal.step) // HOUR - hours[0]).astype(np.int64)
-    offsets: Ints = np.rint(np.array(moved) / signal.step).astype(np.int64)[index]
+    offsets: Ints = np.rint(np.array(seconds) / signal.step).astype(np.int64)[index]
     return offsets
 
 
-def _offset(at: float, zone: tzinfo) -> float:
-    offset = datetime.fromtimestamp(at, zone).utcoffset()
+def _offset_at(moment: float, zone: tzinfo) -> float:
+    offset = datetime.fromtimestamp(moment, zone).utcoffset()
     return offset.total_seconds() if offset is not None else 0.0
 
 
-LEVEL = 5 * MINUTE
-"""The span of the level that everything is measured against; a single minute is mostly noise."""
-SPANS = tuple(minutes * MINUTE for minutes in (1, 2, 3, 8, 12, 20, 30, 45, 60, 120, 240, 1440))
-DAILY = (1, 2, 3, 4)
-HOURLY = (1, 2, 3, 4, 6, 12)
-"""Harmonics of the hour: half hours, 20, 15, 10 and 5 minutes, where cron jobs sit."""
-DAYS_BACK = np.arange(1, 8)
-WEEK_BACK = np.array([7])
-HOURS_BACK = np.arange(1, 13)
-
-
-def common_features(seasons: Seasons, rows: Ints) -> Floats:
-    """The features of origins ``rows`` (r,) that no horizon changes, shape (r, k)."""
+def compute_common_features(seasons: Seasons, rows: Ints) -> Floats:
+    """The features of origins ``rows`` (r,) that are the same for every horizon, shape (r, k)."""
     signal = seasons.signal
-    level = signal.trailing(rows, signal.steps_in(LEVEL))
+    level = signal.trailing_mean(rows, signal.steps_in(LEVEL))
     spans = dict.fromkeys(signal.steps_in(span) for span in SPANS)
-    columns = [signal.trailing(rows, steps) - level for steps in spans if steps != signal.steps_in(LEVEL)]
+    columns = [signal.trailing_mean(rows, steps) - level for steps in spans if steps != signal.steps_in(LEVEL)]
     columns.append(_spread(signal, rows))
     columns += _against_days(seasons, rows, level)
-    columns += [f(seasons.phase(rows, DAY / k)) for k in DAILY if seasons.has(DAY / k) for f in (np.sin, np.cos)]
-    columns += [f(seasons.phase(rows, HOUR / k)) for k in HOURLY if seasons.has(HOUR / k) for f in (np.sin, np.cos)]
+    periods = [*(DAY / k for k in DAY_HARMONICS), *(HOUR / k for k in HOUR_HARMONICS)]
+    columns += [f(seasons.phase(rows, period)) for period in periods if seasons.has(period) for f in (np.sin, np.cos)]
     return np.column_stack(columns)
 
 
-def horizon_features(seasons: Seasons, rows: Ints, ahead: Ints) -> Floats:
-    """The features of origins ``rows`` (r,) for ``ahead`` (r,) steps later, shape (r, m): what came on other days."""
+def compute_horizon_features(seasons: Seasons, rows: Ints, ahead: Ints) -> Floats:
+    """The features of origins ``rows`` (r,) for ``ahead`` (r,) steps later, shape (r, m).
+
+    They tell how the load went on from the same time of other days and hours.
+    """
     signal = seasons.signal
     columns = []
     if seasons.has(DAY):
         days = seasons.days_back(rows, DAYS_BACK)
-        fine, _ = increments(signal, days, ahead, MINUTE)
-        smooth, _ = increments(signal, days, ahead, 3 * LEVEL)
+        fine, _ = compute_increments(signal, days, ahead, MINUTE)
+        smooth, _ = compute_increments(signal, days, ahead, 3 * LEVEL)
         columns += [mean_known(fine), median_known(fine), mean_known(smooth), median_known(smooth)]
-        columns += [np.nan_to_num(smooth[:, 0]), np.nan_to_num(smooth[:, 6])]
+        columns += [np.nan_to_num(smooth[:, 0]), np.nan_to_num(smooth[:, 6])]  # yesterday, a week ago
     if seasons.has(HOUR):
         back = seasons.hours_back(rows, HOURS_BACK)
-        back = np.where(back + ahead[:, None] <= rows[:, None], back, -1)  # what went on from there is known by now
-        hours, _ = increments(signal, back, ahead, MINUTE)
+        back = np.where(back + ahead[:, None] <= rows[:, None], back, -1)  # what followed must be known at the origin
+        hours, _ = compute_increments(signal, back, ahead, MINUTE)
         columns += [np.nan_to_num(hours[:, 0]), mean_known(hours[:, :6]), median_known(hours)]
     return np.column_stack(columns) if columns else np.zeros((len(rows), 0))
 
 
-def increments(signal: Signal, lagged: Ints, ahead: Ints, span: float) -> tuple[Floats, Floats]:
-    """How the load went on from ``lagged`` (r, m): logs ``ahead`` (r,) steps later, over ``span`` s, less the level.
+def compute_increments(signal: Signal, lagged: Ints, ahead: Ints, span: float) -> tuple[Floats, Floats]:
+    """How the load went on from ``lagged`` (r, m), and the level there; both (r, m).
 
-    Also the level there. NaN where either is unknown or would lie after the newest step.
+    The first is the mean of the logs over ``span`` seconds around ``ahead`` (r,) steps later, less the level. NaN where
+    either is unknown or would lie after the newest step.
     """
-    then = lagged + ahead[:, None]
-    seen = (lagged >= 0) & (then < len(signal))
-    safe, safe_then = np.where(seen, lagged, 0), np.where(seen, then, 0)
-    seen &= signal.known[safe] & signal.known[safe_then]
+    later = lagged + ahead[:, None]
+    known = (lagged >= 0) & (later < len(signal))
+    safe, safe_later = np.where(known, lagged, 0), np.where(known, later, 0)
+    known &= signal.known[safe] & signal.known[safe_later]
     steps = signal.steps_in(span) // 2 * 2 + 1
-    level = signal.trailing(safe, signal.steps_in(LEVEL))
-    later = signal.around(safe_then, steps) if steps > 1 else signal.logs[safe_then]
-    return np.where(seen, later - level, np.nan), np.where(seen, level, np.nan)
+    level = signal.trailing_mean(safe, signal.steps_in(LEVEL))
+    logs = signal.centred_mean(safe_later, steps) if steps > 1 else signal.logs[safe_later]
+    return np.where(known, logs - level, np.nan), np.where(known, level, np.nan)
 
 
 def mean_known(values: Floats) -> Floats:
-    """The mean of each row of ``values`` (r, m) without its NaN; 0 where there is nothing else."""
+    """The mean of each row of ``values`` (r, m) without its NaN; 0 where all are NaN."""
     known = np.isfinite(values)
     means: Floats = np.where(known, values, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
     return means
 
 
 def median_known(values: Floats) -> Floats:
-    """The median of each row of ``values`` (r, m) without its NaN; 0 where there is nothing else."""
+    """The median of each row of ``values`` (r, m) without its NaN; 0 where all are NaN."""
     ordered = np.sort(values, axis=1)  # NaN last
     count = np.isfinite(values).sum(axis=1)
     rows = np.arange(len(values))
@@ -155,7 +154,7 @@ def median_known(values: Floats) -> Floats:
 def _spread(signal: Signal, rows: Ints) -> Floats:
     """The standard deviation over half an hour."""
     steps = signal.steps_in(30 * MINUTE)
-    variance = signal.trailing_squares(rows, steps) - signal.trailing(rows, steps) ** 2
+    variance = signal.trailing_mean_square(rows, steps) - signal.trailing_mean(rows, steps) ** 2
     return np.sqrt(np.maximum(variance, 0.0))
 
 
@@ -168,6 +167,6 @@ def _against_days(seasons: Seasons, rows: Ints, level: Floats) -> list[Floats]:
     for back in lagged.T:
         safe = np.maximum(back, 0)
         known = (back >= 0) & signal.known[safe]
-        then = signal.trailing(safe, signal.steps_in(LEVEL))
-        columns.append(np.where(known, level - then, 0.0))
+        earlier = signal.trailing_mean(safe, signal.steps_in(LEVEL))
+        columns.append(np.where(known, level - earlier, 0.0))
     return columns

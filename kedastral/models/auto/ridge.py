@@ -1,135 +1,152 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ridge regression on absolute errors: weighted, penalised, and not moved by the few minutes that nothing foretold."""
+"""Ridge regression, and how the model fits it to the past.
+
+`fit_ridge` is the regression itself: weighted, penalised, and robust against the few minutes that nothing could have
+foretold. `fit_horizon` chooses the training set for one horizon: which past steps are its rows, what their target is,
+and how much each of them counts.
+"""
 
 import attrs
 import numpy as np
 
 from kedastral.core.series import Floats, Ints
-from kedastral.models.auto.features import HOUR, LEVEL, Seasons, common_features, horizon_features
-from kedastral.models.auto.signal import DAY, Signal
+from kedastral.models.auto.features import LEVEL, Seasons, compute_common_features, compute_horizon_features
+from kedastral.models.auto.signal import DAY, HOUR, Signal
+
+# ---- the regression
 
 PENALTY = 10.0
 """On standardised features, against the number of rows; anything from 3 to 30 forecasts alike."""
-ROBUST = 1.0
-"""Residuals beyond this many typical ones count by their size, no longer by its square (Huber, 1964).
+HUBER_THRESHOLD = 1.0
+"""Residuals beyond this many typical ones count by their size instead of its square (Huber, 1964).
 
-Low, since forecasts are judged by absolute errors, and load jumps more often than a normal law has it.
+Low, since forecasts are judged by absolute errors, and load jumps more often than a normal distribution has it.
 """
-FIRST_ROUNDS = 4
-LATER_ROUNDS = 1
-"""Solutions a fit takes: reweighting goes on from the weights before, so that refits need fewer."""
-NORMAL = 1.4826
-"""The standard deviation of a normal law over the median of its absolute values."""
+COLD_START_ROUNDS = 4
+WARM_START_ROUNDS = 1
+"""How often a fit solves the equations: a refit begins with the earlier coefficients and so needs fewer rounds."""
+NORMAL_MAD = 1.4826
+"""The standard deviation of a normal distribution over its median absolute deviation."""
 
 
 @attrs.frozen(eq=False)
 class Ridge:
-    """``weights`` (k + 1,), the last one the constant."""
+    """``coefficients`` (k + 1,), the last one the intercept."""
 
-    weights: Floats
+    coefficients: Floats
 
     def predict(self, features: Floats) -> Floats:
         """One value for each row of ``features`` (r, k)."""
-        values: Floats = features @ self.weights[:-1] + self.weights[-1]
+        values: Floats = features @ self.coefficients[:-1] + self.coefficients[-1]
         return values
 
 
-def fit_ridge(features: Floats, target: Floats, importance: Floats, before: Ridge | None = None) -> Ridge:
-    """Fit ``target`` (r,) on ``features`` (r, k); rows count by ``importance`` (r,), >= 0.
+def fit_ridge(features: Floats, target: Floats, sample_weight: Floats, warm_start: Ridge | None = None) -> Ridge:
+    """Fit ``target`` (r,) on ``features`` (r, k); rows count by ``sample_weight`` (r,), >= 0.
 
     Ridge regression by the normal equations (Hoerl and Kennard, 1970), reweighted to Huber's loss (Holland and
-    Welsch, 1977), from the weights of ``before`` on where there are any.
+    Welsch, 1977), beginning with the coefficients of ``warm_start`` where it is given.
     """
     scale = np.sqrt(np.mean(features**2, axis=0))
     scale[scale < 1e-9] = np.inf
     design = np.column_stack([features / scale, np.ones(len(features))])
     scale = np.append(scale, 1.0)
-    if before is None:
-        weights, rounds = _solve(design, target, importance), FIRST_ROUNDS - 1
+    if warm_start is None:
+        coefficients, rounds = _solve(design, target, sample_weight), COLD_START_ROUNDS - 1
     else:
-        weights, rounds = before.weights * np.where(np.isfinite(scale), scale, 0.0), LATER_ROUNDS
+        coefficients = warm_start.coefficients * np.where(np.isfinite(scale), scale, 0.0)
+        rounds = WARM_START_ROUNDS
     for _ in range(rounds):
-        weights = _solve(design, target, importance * _trust(target - design @ weights, importance))
-    return Ridge(weights / scale)
+        huber = _huber_weights(target - design @ coefficients, sample_weight)
+        coefficients = _solve(design, target, sample_weight * huber)
+    return Ridge(coefficients / scale)
 
 
-def _trust(residuals: Floats, importance: Floats) -> Floats:
-    """Huber's weight of each row, its typical residual being the median that the importances give."""
+def _huber_weights(residuals: Floats, sample_weight: Floats) -> Floats:
+    """Huber's weight of each row; the typical residual is the weighted median, scaled as for normal residuals."""
     sizes = np.abs(residuals)
     order = np.argsort(sizes)
-    half = np.cumsum(importance[order])
-    typical = NORMAL * float(sizes[order[np.searchsorted(half, half[-1] / 2)]])
-    return np.minimum(1.0, ROBUST * typical / np.maximum(sizes, 1e-12)) if typical > 1e-12 else np.ones(len(sizes))
+    cumulated = np.cumsum(sample_weight[order])
+    typical = NORMAL_MAD * float(sizes[order[np.searchsorted(cumulated, cumulated[-1] / 2)]])
+    if typical <= 1e-12:
+        return np.ones(len(sizes))
+    return np.minimum(1.0, HUBER_THRESHOLD * typical / np.maximum(sizes, 1e-12))
 
 
-def _solve(design: Floats, target: Floats, importance: Floats) -> Floats:
-    total = float(importance.sum())
-    share = importance * (len(importance) / total) if total > 0 else importance
+def _solve(design: Floats, target: Floats, sample_weight: Floats) -> Floats:
+    total = float(sample_weight.sum())
+    share = sample_weight * (len(sample_weight) / total) if total > 0 else sample_weight
     weighted = design * share[:, None]
     gram: Floats = weighted.T @ design
     gram[np.diag_indices_from(gram)] += PENALTY
     return np.asarray(np.linalg.solve(gram, weighted.T @ target), dtype=np.float64)
 
 
-# --- Fitting a ridge on the past: which rows, what they are to foretell, and how much each counts.
+# ---- the training set
 
 HALF_LIVES = (7 * DAY, 1.5 * DAY)
 """Seconds after which the past counts half: a steady ridge, and one that follows what has changed lately."""
-REACH = 3
-"""Half-lives of the past that are fitted on; what lies before weighs too little to cost time."""
-LEAST_HISTORY = 6 * HOUR
-"""Of history before a ridge is fitted at all."""
-MOST_ROWS = 2500
+MAX_HALF_LIVES = 3
+"""How much of the past is fitted on; what lies before weighs too little to be worth its time."""
+MIN_HISTORY = 6 * HOUR
+"""Shorter histories are not fitted on at all."""
+MAX_ROWS = 2500
 """Rows of a fit: twice as many take twice the time and forecast no better."""
-FEWEST_ROWS = 60
-VOLUME = 0.5
-"""The power of the load that rows count by: errors at the peak cost more, errors at night still teach."""
-GOLDEN = 0.6180339887498949
-"""Shifts each row within its stratum, so that rows see every minute of the hour: a stride of 5 would see twelve."""
+MIN_ROWS = 60
+LOAD_POWER = 0.5
+"""Rows count by the load to this power: errors at the peak cost more, errors at night still teach."""
+GOLDEN_RATIO = 0.6180339887498949
+"""Shifts each row within its stratum, so that the rows cover every minute of the hour: a plain stride of 5 minutes
+would cover twelve of them."""
 
 
 @attrs.frozen
-class Fit:
-    """Which ridge: ``ahead`` steps, ``half_life`` seconds; the newest ``held_out`` steps are not seen."""
+class FitSettings:
+    """A ridge for ``ahead`` steps with a memory of ``half_life`` seconds, without the newest ``held_out`` steps."""
 
     ahead: int
     half_life: float
     held_out: int = 0
-    most_rows: int = MOST_ROWS
+    max_rows: int = MAX_ROWS
 
 
-def fit(seasons: Seasons, what: Fit, before: Ridge | None = None) -> Ridge | None:
-    """The ridge, from the one ``before`` on where there is one; None where the history is too short."""
+def fit_horizon(seasons: Seasons, settings: FitSettings, warm_start: Ridge | None = None) -> Ridge | None:
+    """The ridge for one horizon, fitted on the past of ``seasons``; None where the history is too short.
+
+    Its target is the log of the load ``ahead`` steps later, less the level at the origin.
+    """
     signal = seasons.signal
-    rows = _origins(signal, what)
+    rows = _choose_origins(signal, settings)
     if rows is None:
         return None
-    features = np.hstack(
-        [common_features(seasons, rows), horizon_features(seasons, rows, np.full(len(rows), what.ahead))]
-    )
-    level = level_of(signal, rows)
-    target = signal.logs[rows + what.ahead] - level
-    known = signal.known[rows] & signal.known[rows + what.ahead]
-    fade = 0.5 ** ((rows[-1] - rows) * signal.step / what.half_life)
-    return fit_ridge(features, target, known * fade * np.exp(VOLUME * level), before)
+    common = compute_common_features(seasons, rows)
+    features = np.hstack([common, compute_horizon_features(seasons, rows, np.full(len(rows), settings.ahead))])
+    level = compute_level(signal, rows)
+    target = signal.logs[rows + settings.ahead] - level
+    known = signal.known[rows] & signal.known[rows + settings.ahead]
+    fade = 0.5 ** ((rows[-1] - rows) * signal.step / settings.half_life)
+    return fit_ridge(features, target, known * fade * np.exp(LOAD_POWER * level), warm_start)
 
 
-def level_of(signal: Signal, rows: Ints) -> Floats:
+def compute_level(signal: Signal, rows: Ints) -> Floats:
     """The level that features and target are measured against: the mean of the logs over the last `LEVEL` seconds."""
-    return signal.trailing(rows, signal.steps_in(LEVEL))
+    return signal.trailing_mean(rows, signal.steps_in(LEVEL))
 
 
-def _origins(signal: Signal, what: Fit) -> Ints | None:
-    """Evenly spread origins whose future is known; the first half day has too little before it where there is more."""
-    last = len(signal) - 1 - what.held_out - what.ahead
-    if last * signal.step < LEAST_HISTORY - HOUR:
+def _choose_origins(signal: Signal, settings: FitSettings) -> Ints | None:
+    """Evenly spread origins whose future is known; None where there are too few.
+
+    The first half day is left out of longer histories: there is too little history before it.
+    """
+    last = len(signal) - 1 - settings.held_out - settings.ahead
+    if last * signal.step < MIN_HISTORY - HOUR:
         return None
     first = signal.steps_in(DAY / 2) if last * signal.step > 2 * DAY else 1
-    first = max(first, last - signal.steps_in(REACH * what.half_life))
-    if last - first < FEWEST_ROWS:
+    first = max(first, last - signal.steps_in(MAX_HALF_LIVES * settings.half_life))
+    if last - first < MIN_ROWS:
         return None
-    apart = max(1.0, (last - first) / what.most_rows)
-    k = np.arange(int((last - first) / apart))
-    shift = np.mod(k * GOLDEN, 1.0) if apart > 1 else 0.0
-    rows: Ints = (last - np.floor(apart * (k + shift))).astype(np.int64)[::-1]
+    stride = max(1.0, (last - first) / settings.max_rows)
+    k = np.arange(int((last - first) / stride))
+    shift = np.mod(k * GOLDEN_RATIO, 1.0) if stride > 1 else 0.0
+    rows: Ints = (last - np.floor(stride * (k + shift))).astype(np.int64)[::-1]
     return rows

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Signal`: a history as the model sees it: one grid, gaps carried, outliers capped, in a log scale of its own.
+"""`Signal`: a history prepared for the model: on one grid, gaps filled, outliers capped, in a log scale of its own.
 
 Everything the model learns is a difference of logs, so a load a thousand times larger gives the same weights.
 """
@@ -13,17 +13,18 @@ from numpy.typing import NDArray
 from kedastral.core.series import Floats, Ints, Series
 
 MINUTE = 60.0
+HOUR = 3600.0
 DAY = 86400.0
 WINDOW = 14 * DAY
 """Seconds of history that count. Two weeks hold each weekday twice; more gains nothing that has been measured."""
-MEAN_SHARE = 0.05
-"""Of the mean load: below it, differences are noise, and the log scale turns linear."""
-PEAK_SHARE = 1e-3
-"""Of the largest load: what keeps a load that is nearly always zero from having an unbounded log scale."""
-OUTLIER = 10.0
-"""A point beyond this many times the 99.9th percentile that no neighbour comes near is a fault of measuring."""
-FRESH = 5 * MINUTE
-"""A value is carried this long before its minute counts as unknown; scrapes are missed for less."""
+UNIT_OF_MEAN = 0.05
+"""The unit of the log scale as a share of the mean load: below it differences are noise, and the scale is linear."""
+UNIT_OF_PEAK = 1e-3
+"""And at least this share of the largest load: else a load that is nearly always zero has an unbounded log scale."""
+OUTLIER_RATIO = 10.0
+"""A lone point this many times above the 99.9th percentile and above its neighbours is a measuring error."""
+MAX_CARRIED = 5 * MINUTE
+"""Seconds for which a value fills the gap after it; later steps count as unknown. Missed scrapes are shorter."""
 
 Bools = NDArray[np.bool_]
 
@@ -32,8 +33,8 @@ Bools = NDArray[np.bool_]
 class Signal:
     """The last 14 days before ``end`` (epoch seconds, the end of the newest step) in steps of ``step`` seconds.
 
-    ``values`` (n,) are the load, gaps carried and outliers capped; ``logs`` (n,) are ``log(1 + values / unit)``;
-    ``known`` (n,) is False where a value has been carried for longer than `FRESH`. Index n - 1 is the newest step.
+    ``values`` (n,) are the load, gaps filled and outliers capped; ``logs`` (n,) are ``log(1 + values / unit)``;
+    ``known`` (n,) is False where a value has filled a gap for longer than `MAX_CARRIED`. The last is the newest step.
     """
 
     end: float
@@ -52,20 +53,20 @@ class Signal:
         """``span`` seconds in whole steps, at least one."""
         return max(1, round(span / self.step))
 
-    def trailing(self, rows: Ints, steps: int) -> Floats:
+    def trailing_mean(self, rows: Ints, steps: int) -> Floats:
         """The mean of ``logs`` over the ``steps`` that end with each of ``rows``; shorter where the history is."""
         return self._mean(self._sums, rows - steps + 1, rows + 1)
 
-    def trailing_squares(self, rows: Ints, steps: int) -> Floats:
-        """The mean of the squared ``logs``, as `trailing`."""
+    def trailing_mean_square(self, rows: Ints, steps: int) -> Floats:
+        """The mean of the squared ``logs``, as `trailing_mean`."""
         return self._mean(self._squares, rows - steps + 1, rows + 1)
 
-    def around(self, rows: Ints, steps: int) -> Floats:
-        """The mean of ``logs`` over ``steps`` (odd) centred on each of ``rows``, cut at both ends of the history."""
+    def centred_mean(self, rows: Ints, steps: int) -> Floats:
+        """The mean of ``logs`` over ``steps`` (odd) centred on each of ``rows``; fewer at both ends of the history."""
         return self._mean(self._sums, rows - steps // 2, rows + steps // 2 + 1)
 
     def to_load(self, logs: Floats) -> Floats:
-        """The inverse of the log scale; what lies below zero load is zero."""
+        """The load of ``logs``, never below zero."""
         return np.maximum(self.unit * np.expm1(logs), 0.0)
 
     def _mean(self, sums: Floats, begin: Ints, end: Ints) -> Floats:
@@ -74,7 +75,7 @@ class Signal:
         return means
 
 
-def signal_of(history: Series, made_at: datetime) -> Signal | None:
+def make_signal(history: Series, made_at: datetime) -> Signal | None:
     """``history`` up to ``made_at``, or None where its last 14 days hold no value.
 
     Steps finer than a minute are averaged to minutes that end where the history ends. Where the history ends more
@@ -93,23 +94,23 @@ def signal_of(history: Series, made_at: datetime) -> Signal | None:
     carried = values[first:][np.arange(len(ages)) - ages]
     carried = cap_outliers(carried, ages == 0)
     peak = float(carried.max())
-    unit = max(MEAN_SHARE * float((carried / peak).mean()), PEAK_SHARE) * peak if peak > 0 else 1.0
+    unit = max(UNIT_OF_MEAN * float((carried / peak).mean()), UNIT_OF_PEAK) * peak if peak > 0 else 1.0
     logs = np.log1p(carried / unit) if unit > 0 else np.zeros(len(carried))
-    known = ages * step <= FRESH
-    return Signal(made_at.timestamp(), step, unit, carried, logs, known, _running(logs), _running(logs**2))
+    known = ages * step <= MAX_CARRIED
+    return Signal(made_at.timestamp(), step, unit, carried, logs, known, _cumulate(logs), _cumulate(logs**2))
 
 
 def cap_outliers(values: Floats, measured: Bools) -> Floats:
-    """``values`` without lone points far beyond all others; a level that two neighbouring points agree on stays."""
+    """``values`` (n,) with lone points far above all others capped; a level that two neighbours share stays."""
     if len(values) < 3:
         return values
     usual = float(np.percentile(values[measured], 99.9, method="lower"))
-    limit = OUTLIER * (usual if usual > 0 else float(values.max()))
+    limit = OUTLIER_RATIO * (usual if usual > 0 else float(values.max()))
     if values.max() <= limit:
         return values
     neighbour = np.maximum(np.append(values[1:], 0.0), np.insert(values[:-1], 0, 0.0))
-    lone = (values > limit) & (neighbour < values / OUTLIER)
-    return np.where(lone, np.maximum(neighbour, np.minimum(values, limit / OUTLIER)), values)
+    lone = (values > limit) & (neighbour < values / OUTLIER_RATIO)
+    return np.where(lone, np.maximum(neighbour, np.minimum(values, limit / OUTLIER_RATIO)), values)
 
 
 def _on_grid(history: Series) -> tuple[Floats, float]:
@@ -127,7 +128,7 @@ def _on_grid(history: Series) -> tuple[Floats, float]:
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan), MINUTE
 
 
-def _running(values: Floats) -> Floats:
+def _cumulate(values: Floats) -> Floats:
     return np.concatenate([[0.0], np.cumsum(values)])
 
 
