@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`PodFleet`: the pods of one workload; a new one serves only after it has started."""
+"""The cluster around a policy: pods that take their time to start, and KEDA and the HPA between policy and pods.
+
+`PodFleet` is the pods of one workload: a new one serves only after it has started. `Autoscaler` is one ScaledObject: it
+asks the policy when KEDA would poll it, and decides when the HPA would.
+"""
 
 import math
 from collections import deque
@@ -32,7 +36,7 @@ class PodFleet:
 
     @property
     def ordered(self) -> int:
-        """All pods that were asked for and not taken back: what is paid for."""
+        """All pods, ready or pending: what is paid for."""
         return self._ordered
 
     def ready(self, now: float) -> int:
@@ -67,12 +71,9 @@ class PodFleet:
         self._ordered = replicas
 
 
-# --- `Autoscaler`: KEDA's polling and the HPA's syncs between a policy and the pods.
-
-
 @attrs.frozen
 class KedaTiming:
-    """How often anything happens, in seconds; by default one decision a minute, the rules policies are judged by.
+    """How often KEDA and the HPA act, in seconds; by default once a minute, which is how policies are compared.
 
     The HPA decides every ``sync_period``. KEDA polls every ``polling_interval``: it then wakes a workload from zero,
     puts one that was inactive for ``cooldown`` to sleep, and, with ``cached_metrics`` (``useCachedMetrics``),
@@ -92,7 +93,7 @@ KedaTiming.KUBERNETES = KedaTiming(sync_period=15.0, polling_interval=30.0)
 
 
 class Autoscaler:
-    """One ScaledObject: asks its policy, decides as KEDA and the HPA do."""
+    """One ScaledObject: asks its policy and decides as KEDA and the HPA do."""
 
     def __init__(self, policy: Policy, behavior: HpaBehavior, bounds: ReplicaBounds, timing: KedaTiming) -> None:
         self._policy = policy
@@ -106,8 +107,10 @@ class Autoscaler:
     @property
     def recommended(self) -> float:
         """The replicas the policy last asked for, before KEDA and the HPA; NaN where it gave no value."""
-        wanted = (round_replicas(metric.value / metric.target) for metric in self._metrics if metric.value is not None)
-        return max(wanted, default=math.nan)
+        recommended = (
+            round_replicas(metric.value / metric.target) for metric in self._metrics if metric.value is not None
+        )
+        return max(recommended, default=math.nan)
 
     def decide(self, view: View) -> int:
         """The replicas to have ordered from ``view.now`` on; to be called every ``sync_period``."""

@@ -4,6 +4,8 @@
 Sources: "Horizontal Pod Autoscaling" in the Kubernetes documentation (algorithm details; configurable scaling
 behavior) and the controller's ``horizontal.go`` and ``replica_calculator.go``, for external metrics of type
 AverageValue, the ones KEDA makes.
+
+First `HpaBehavior`, how fast and how readily an HPA scales each way (``spec.behavior``); then `Hpa` itself.
 """
 
 import math
@@ -17,7 +19,7 @@ from attrs.validators import deep_iterable, ge, gt, instance_of
 
 from kedastral.core.capacity import WHOLE_WITHIN, ReplicaBounds, round_replicas
 
-# --- `HpaBehavior`: how fast and how willingly a Horizontal Pod Autoscaler scales, each way.
+_Dated = tuple[float, int]
 
 
 class RateKind(StrEnum):
@@ -59,7 +61,7 @@ class ScalingRules:
 
     @property
     def longest_period(self) -> float:
-        """For how long a change counts against the rate, in seconds."""
+        """Seconds for which a change counts against the limits of rate."""
         return max((policy.period for policy in self.policies), default=0.0)
 
 
@@ -84,9 +86,6 @@ HpaBehavior.KUBERNETES = HpaBehavior(
 )
 HpaBehavior.UNLIMITED = HpaBehavior()
 HpaBehavior.DIRECT = HpaBehavior(up=ScalingRules(tolerance=0.0), down=ScalingRules(tolerance=0.0))
-
-
-_Dated = tuple[float, int]
 
 
 @attrs.frozen
@@ -182,15 +181,15 @@ def propose_replicas(metrics: Iterable[HpaMetric], current: int, behavior: HpaBe
     where one has none and the others would scale down.
     """
     proposals: list[int] = []
-    blind = False
+    incomplete = False
     for metric in metrics:
         if metric.value is None:
-            blind = True
+            incomplete = True
         elif _is_tolerated(metric.value / (metric.target * current), behavior):
             proposals.append(current)
         else:
             proposals.append(ReplicaBounds(0, 0).clamp(round_replicas(metric.value / metric.target)))
-    if not proposals or (blind and max(proposals) < current):
+    if not proposals or (incomplete and max(proposals) < current):
         return None
     return max(proposals)
 

@@ -112,10 +112,8 @@ _Moment = tuple[datetime, float, int, datetime, int]
 class Remembered:
     """A model that forecasts each moment once, for sweeps that replay one trial at many settings.
 
-    Forecasts are kept by the moment and the history's place in time.
-
-    Right for as long as all histories are cut from one and the same demand: make one for each trial. What fails is
-    not remembered.
+    Forecasts are kept by the moment and the history's place in time. That is right as long as all histories are cut
+    from one and the same demand: make one for each trial. Failures are not kept.
     """
 
     def __init__(self, model: Model) -> None:
@@ -222,7 +220,7 @@ class Reactive:
 
     @property
     def name(self) -> str:
-        """Says its utilisation."""
+        """Tells the utilisation."""
         return f"hpa-{self.utilisation * 100:g}"
 
     def ask(self, view: View) -> Sequence[HpaMetric]:
@@ -246,7 +244,7 @@ class LastWeek:
 
     @property
     def name(self) -> str:
-        """Says its utilisation."""
+        """Tells the utilisation."""
         return f"last-week-{self.utilisation * 100:g}"
 
     def ask(self, view: View) -> Sequence[HpaMetric]:
@@ -266,7 +264,7 @@ class Fixed:
 
     @property
     def name(self) -> str:
-        """Says how many."""
+        """Tells the replicas."""
         return f"fixed-{self.replicas}"
 
     def ask(self, view: View) -> Sequence[HpaMetric]:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`replay`: a policy put to a trial, step by step, with KEDA, the HPA and pods that take their time to start."""
+"""`replay`: a policy put to a trial, step by step, with KEDA, the HPA and pods that take their time to start.
+
+The result is an `Outcome`: what happened in each step, and the figures of cost and service made of it.
+"""
 
 import math
 
@@ -13,8 +16,6 @@ from kedastral.simulation.cluster import Autoscaler, KedaTiming, PodFleet
 from kedastral.simulation.hpa import HpaBehavior
 from kedastral.simulation.policies import Oracle
 from kedastral.simulation.trial import Policy, Trial, View
-
-# --- `Outcome`: what happened under a policy, step by step and in figures.
 
 
 @attrs.frozen

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Trial`: the demand a policy is put to, which part of it counts, and how much of it one pod takes."""
+"""What a policy is put to: `Trial`, the demand to replay, and `Policy`, the interface that is asked during it.
+
+A `Trial` says which part of the demand counts and how much of it one pod takes; `scale_trace` makes one of any trace. A
+`Policy` answers from a `View`, which holds the demand up to now and nothing later.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -83,9 +87,6 @@ def _peak_of(values: Floats) -> float:
     return float(np.percentile(values, 99.9)) or float(values.max())
 
 
-# --- `Policy`: what is asked for replicas, and `View`: all it may know when it answers.
-
-
 @attrs.frozen
 class View:
     """What a policy sees at ``now``, seconds from ``start``: the demand of every step that has ended, nothing later.
@@ -112,7 +113,7 @@ class View:
 
 
 class Policy(Protocol):
-    """Answers what the HPA is fed with, as a KEDA trigger does; may keep state, so each replay makes its own."""
+    """Answers the metrics that the HPA reads, as a KEDA trigger does; it may keep state: make one for each replay."""
 
     @property
     def name(self) -> str:
@@ -125,7 +126,7 @@ class Policy(Protocol):
         ...
 
     def ask(self, view: View) -> Sequence[HpaMetric]:
-        """One metric a trigger; a policy that knows replicas answers them with a target of 1.
+        """The metrics at ``view.now``, one a trigger; a policy that plans replicas gives them a target of 1.
 
         A metric without a value is a trigger that failed, which holds the replicas or keeps them from going down.
         """
