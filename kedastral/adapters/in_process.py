@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`InProcessForecaster`: a pure model behind the port that the services see."""
+"""`InProcessForecaster`: a model that computes in this process, behind the `kedastral.core.ports.Forecaster` port."""
 
 from datetime import datetime
 
@@ -15,9 +15,9 @@ from kedastral.errors import ModelError
 
 @attrs.frozen
 class InProcessForecaster:
-    """A `kedastral.core.ports.Forecaster` that calls ``model`` right here, or in a thread where that takes long.
+    """Calls ``model`` on the event loop, or in a thread where that takes long.
 
-    ``computing`` limits how many threads compute at once; None is right here.
+    ``computing`` limits how many threads compute at once; None means on the event loop.
     """
 
     model: Model
@@ -43,11 +43,11 @@ class InProcessForecaster:
             words = one_line(f"{type(error).__name__}: {error}")
             raise ModelError(f"model {self.name} raised {words}", reason="exception") from error
         if not isinstance(made, Forecast):
-            raise self._misfit(f"a {type(made).__name__} where a Forecast was due")
+            raise self._misfit(f"a {type(made).__name__} instead of a Forecast")
         if (made.made_at, made.step, len(made.values)) != (made_at, history.step, steps):
             due = f"{steps} steps of {history.step:g} s from {made_at:%Y-%m-%dT%H:%M:%SZ}"
             got = f"{len(made.values)} of {made.step:g} s from {made.made_at:%Y-%m-%dT%H:%M:%SZ}"
-            raise self._misfit(f"{got} where {due} were due")
+            raise self._misfit(f"{got} instead of {due}")
         return made
 
     async def _ask(self, history: Series, made_at: datetime, steps: int) -> object:
@@ -64,7 +64,7 @@ class InProcessForecaster:
 
 @attrs.frozen
 class InferenceOnly:
-    """A `kedastral.core.ports.TrainableModel` that forecasts from what it has learnt, and never learns by itself."""
+    """A `kedastral.core.ports.TrainableModel` that forecasts as it is fitted, and never fits by itself."""
 
     model: TrainableModel
 

@@ -254,7 +254,7 @@ class RunnerBuilder:
         if isinstance(parts.forecaster, TrainedForecaster) and (
             kept is None or kept.forecaster is not parts.forecaster
         ):
-            parts.forecaster.drop_lesson()
+            parts.forecaster.cancel_training()
         if parts.source_identity.connection is not None:
             await self.sources.release(parts.source_identity.connection)
         client = parts.model_client
@@ -264,7 +264,7 @@ class RunnerBuilder:
     def _make_planner(self, workload: Workload, forecaster: Forecaster) -> Planner:
         observe = self.metrics.plan_seconds.observe
         if isinstance(forecaster, TrainedForecaster):
-            return Planner(workload, forecaster.learnt, observe)
+            return Planner(workload, forecaster.uncertainty, observe)
         return Planner(workload, observe=observe)
 
     def _make_parts(self, settings: WorkloadSettings, before: RunnerParts | None) -> RunnerParts:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Learning off the tick: a queue that works in threads, and a forecaster whose model learns there first."""
+"""Models are trained off the tick: `TrainingQueue` runs the jobs in threads, `TrainedForecaster` waits for its own.
+
+Until its model is trained, a `TrainedForecaster` forecasts the last value.
+"""
 
 import logging
 import math
@@ -17,129 +20,129 @@ from kedastral.core.ports import Forecaster
 from kedastral.core.series import Series
 from kedastral.errors import ModelError, NotFittedError
 
-PATIENCE = 1.0
-"""Seconds that a tick waits for its own learning where no other waits in the queue: a lone workload's first forecast
-then comes with its first tick."""
+MAX_WAIT = 1.0
+"""Seconds that a tick waits for its own job where the queue is idle: a lone workload then has its first forecast with
+its first tick."""
 
 log = logging.getLogger("kedastral.forecaster")
 
-Learn = Callable[[Series, datetime, int], UncertaintyState]
-"""Teaches a model the history up to a moment, to forecast that many steps, and says how far off it would have been; it
-is slow, and run in a thread."""
+Train = Callable[[Series, datetime, int], UncertaintyState]
+"""Trains a model on the history up to a moment, to forecast that many steps, and returns how far off its forecasts
+would have been. It is slow, so it runs in a thread."""
 
 
 @attrs.define(eq=False)
 class TrainingJob:
-    """One piece of learning: its ``outcome`` or its ``failure`` once it is ``done``; neither where it was dropped."""
+    """A model to be trained: its ``outcome`` or its ``failure`` once it is ``done``; neither where it was cancelled."""
 
-    learn: Callable[[], UncertaintyState]
+    train: Callable[[], UncertaintyState]
     done: trio.Event = attrs.field(factory=trio.Event)
-    wanted: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     outcome: UncertaintyState | None = None
     failure: ModelError | None = None
 
 
 @attrs.define(eq=False)
 class TrainingQueue:
-    """Lessons wait here for one of ``slots``, first come first served: a thousand workloads do not learn at once.
+    """Jobs wait here for one of ``slots``, first come first served: a thousand models are not trained at once.
 
-    Nothing is learnt while `run` is not running.
+    Jobs begin only while `run` is running.
     """
 
     slots: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(1))
     _waiting: int = attrs.field(default=0, init=False)
-    _lessons: tuple[trio.MemorySendChannel[TrainingJob], trio.MemoryReceiveChannel[TrainingJob]] = attrs.field(
+    _jobs: tuple[trio.MemorySendChannel[TrainingJob], trio.MemoryReceiveChannel[TrainingJob]] = attrs.field(
         factory=lambda: trio.open_memory_channel[TrainingJob](math.inf), init=False
     )
 
     @property
     def is_idle(self) -> bool:
-        """Whether a lesson put now would begin at once."""
-        return max(self._waiting, self.slots.borrowed_tokens) < self.slots.total_tokens  # a dropped one may go on
+        """Whether a job put now would begin at once."""
+        return max(self._waiting, self.slots.borrowed_tokens) < self.slots.total_tokens  # a cancelled one may go on
 
-    def put(self, lesson: TrainingJob) -> None:
-        """Have ``lesson`` learnt in its turn."""
+    def put(self, job: TrainingJob) -> None:
+        """Run ``job`` in its turn."""
         self._waiting += 1
-        self._lessons[0].send_nowait(lesson)
+        self._jobs[0].send_nowait(job)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Learn until cancelled; a lesson that fails says so, and nothing leaves here."""
+        """Run jobs until cancelled; what a job raises is kept as its failure and never leaves here."""
         async with trio.open_nursery() as nursery:
             task_status.started()
-            async for lesson in self._lessons[1].clone():
-                nursery.start_soon(self._learn, lesson)
+            async for job in self._jobs[1].clone():
+                nursery.start_soon(self._run_job, job)
 
-    async def _learn(self, lesson: TrainingJob) -> None:
+    async def _run_job(self, job: TrainingJob) -> None:
         try:
-            with lesson.wanted:
-                # abandoned when dropped, or when the process stops: it may then be in the middle of its work
-                lesson.outcome = await trio.to_thread.run_sync(lesson.learn, limiter=self.slots, abandon_on_cancel=True)
+            with job.scope:
+                # abandoned when cancelled or when the process stops: it may then be in the middle of its work
+                job.outcome = await trio.to_thread.run_sync(job.train, limiter=self.slots, abandon_on_cancel=True)
         except ModelError as error:
-            lesson.failure = error
+            job.failure = error
         except Exception as error:  # noqa: BLE001 - whatever a model raises is an error of that model
-            lesson.failure = ModelError(f"learning raised {type(error).__name__}: {error}", reason="exception")
-            lesson.failure.__cause__ = error
+            job.failure = ModelError(f"learning raised {type(error).__name__}: {error}", reason="exception")
+            job.failure.__cause__ = error
         finally:
             self._waiting -= 1
-            lesson.done.set()
+            job.done.set()
 
 
 @attrs.define(eq=False)
 class TrainedForecaster:
-    """Learns in ``queue`` where ``forecaster`` says that it must; until then the last value stands in.
+    """Trains in ``queue`` where ``forecaster`` raises NotFittedError; until then it forecasts the last value.
 
-    While a lesson is under way the model is not asked, since it is being changed.
+    While a job is under way the model is not asked, since it is being changed.
     """
 
     forecaster: Forecaster
-    learn: Learn
+    train: Train
     queue: TrainingQueue
-    _lesson: TrainingJob | None = attrs.field(default=None, init=False)
-    _learnt: UncertaintyState | None = attrs.field(default=None, init=False)
+    _job: TrainingJob | None = attrs.field(default=None, init=False)
+    _uncertainty: UncertaintyState | None = attrs.field(default=None, init=False)
 
     @property
     def name(self) -> str:
         """The forecaster's own name."""
         return self.forecaster.name
 
-    def learnt(self) -> UncertaintyState | None:
-        """What the newest lesson told of the model's uncertainty; None before the first."""
-        return self._learnt
+    def uncertainty(self) -> UncertaintyState | None:
+        """The model's uncertainty by the newest job; None before the first."""
+        return self._uncertainty
 
-    def drop_lesson(self) -> None:
-        """Have nothing learnt any more: nobody will ask for a forecast. What has begun ends by itself, for nothing."""
-        if self._lesson is not None:
-            self._lesson.wanted.cancel()
+    def cancel_training(self) -> None:
+        """Train no more, since nobody will ask for a forecast. A job that has begun ends by itself, unused."""
+        if self._job is not None:
+            self._job.scope.cancel()
 
     async def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
-        """See `kedastral.core.ports.Forecaster.forecast`; raises the ModelError of a lesson that failed, once."""
-        if self._lesson is None:
+        """See `kedastral.core.ports.Forecaster.forecast`; raises the ModelError of a failed job, once."""
+        if self._job is None:
             try:
                 return await self.forecaster.forecast(history, made_at, steps)
             except NotFittedError:
-                await self._begin_lesson(history, made_at, steps)
-        if self._ended_lesson():
+                await self._begin_training(history, made_at, steps)
+        if self._has_trained():
             try:
                 return await self.forecaster.forecast(history, made_at, steps)
             except NotFittedError:
-                log.debug("what was learnt does not suit the history any more, and is learnt anew")
+                log.debug("the model no longer fits the history and is trained again")
         return fallback_forecast(history, made_at, steps, learning_from(history))
 
-    async def _begin_lesson(self, history: Series, made_at: datetime, steps: int) -> None:
-        self._lesson = TrainingJob(partial(self.learn, history, made_at, steps))
-        alone = self.queue.is_idle
-        self.queue.put(self._lesson)
-        if alone:
-            with trio.move_on_after(PATIENCE):
-                await self._lesson.done.wait()
+    async def _begin_training(self, history: Series, made_at: datetime, steps: int) -> None:
+        self._job = TrainingJob(partial(self.train, history, made_at, steps))
+        idle = self.queue.is_idle
+        self.queue.put(self._job)
+        if idle:
+            with trio.move_on_after(MAX_WAIT):
+                await self._job.done.wait()
 
-    def _ended_lesson(self) -> bool:
-        """Whether the lesson under way has ended; raises what it failed with."""
-        lesson = self._lesson
-        if lesson is None or not lesson.done.is_set():
+    def _has_trained(self) -> bool:
+        """Whether the job under way has ended; raises its failure."""
+        job = self._job
+        if job is None or not job.done.is_set():
             return False
-        self._lesson = None
-        if lesson.failure is not None:
-            raise lesson.failure
-        self._learnt = lesson.outcome
+        self._job = None
+        if job.failure is not None:
+            raise job.failure
+        self._uncertainty = job.outcome
         return True

@@ -210,14 +210,14 @@ async def test_what_was_to_be_learnt_is_dropped_with_the_last_runner_that_would_
     second = builder.build(shop(target_per_pod=50.0), first)
     await first.close(second)
     async with trio.open_nursery() as nursery:
-        lesson = forecaster._lesson
-        assert lesson is not None
-        assert not lesson.wanted.cancel_called
+        job = forecaster._job
+        assert job is not None
+        assert not job.scope.cancel_called
         await second.close(builder.build(shop(query="other"), second))
         await nursery.start(builder.training.run)
         with trio.fail_after(10):
-            await lesson.done.wait()
-        assert lesson.outcome is None
+            await job.done.wait()
+        assert job.outcome is None
         nursery.cancel_scope.cancel()
 
 
