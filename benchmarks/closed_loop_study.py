@@ -15,6 +15,7 @@ import numpy as np
 from benchmarks.traces import Trace
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
+from kedastral.core.outliers import screen
 from kedastral.core.planning.calibration import MAX_FORECASTS
 from kedastral.core.planning.service_level import FLOOR_UTILISATION, ServiceLevelSettings, SteeringSettings
 from kedastral.core.ports import Model
@@ -32,6 +33,8 @@ FACTORS = (0.7, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.35, 1.6)
 UTILISATIONS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 BOUNDS = ReplicaBounds(1, 400)
 HORIZON_STEPS = 30
+WINDOW = 14 * 86400.0
+"""Seconds of history of which outliers are told; what is planned looks at the last day alone."""
 
 
 @attrs.frozen
@@ -91,7 +94,7 @@ def foretell(model: Model, trial: Trial, window: float, cache: Path | None) -> F
         seen = first + i + 1
         begin = max(0, seen - kept)
         history = Series(demand.time_at(begin + 1), demand.step, demand.values[begin:seen])
-        rows[i] = model.forecast(history, demand.time_at(seen), HORIZON_STEPS).values
+        rows[i] = model.forecast(screen(history).history, demand.time_at(seen), HORIZON_STEPS).values
     if cache is not None:
         np.save(cache, rows)
     return Foretold(model.name, demand, first, rows)
@@ -159,7 +162,7 @@ def ticking(model: Model, settings: ServiceLevelSettings, trial: Trial) -> Servi
     """One tick a step."""
     step = trial.demand.step
     horizon = settings.window(step) * step  # what lies beyond is never read in a replay that ticks every step
-    reading = ForecastSchedule(window=86400.0, horizon=horizon, interval=step)
+    reading = ForecastSchedule(window=WINDOW, horizon=horizon, interval=step)
     return ServiceLevelPolicy(model, settings, reading, StalePolicy(stale_after=2 * step))
 
 

@@ -12,6 +12,7 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, overrid
 from cattrs.v import format_exception, transform_error
 
 from kedastral.core.forecast import Forecast
+from kedastral.core.outliers import Outliers
 from kedastral.core.planning.status import OK, ForecastStatus, StatusCode
 from kedastral.core.series import Observation, Series, fill_gaps
 from kedastral.core.snapshot import Mode, Snapshot
@@ -58,6 +59,9 @@ class _SnapshotDocument:
     experts: tuple[_ExpertDocument, ...] = ()
     settling_seconds: float = 0.0
     partial: bool = False
+    outlier_points: int = 0
+    newest_outlier_at: datetime | None = None
+    newest_outlier_value: float | None = None
 
 
 def write_time(moment: datetime) -> str:
@@ -117,6 +121,13 @@ def write_snapshot(snapshot: Snapshot) -> dict[str, Any]:
             budget_spent=steered.budget_spent,
             at_cap=steered.at_cap,
             hold_seconds=steered.peak_hold,
+        )
+    if snapshot.outliers is not None:
+        document = attrs.evolve(
+            document,
+            outlier_points=snapshot.outliers.points,
+            newest_outlier_at=snapshot.outliers.newest.at,
+            newest_outlier_value=snapshot.outliers.newest.value,
         )
     written: dict[str, Any] = _converter.unstructure(document)
     return written
@@ -185,13 +196,17 @@ def _to_snapshot(document: _SnapshotDocument) -> Snapshot:
     forecast = Forecast(document.generated_at, document.step_seconds, document.values)
     if not math.isclose(document.horizon_seconds, forecast.horizon):
         raise ValueError(f"horizonSeconds is {document.horizon_seconds:g}, the values reach {forecast.horizon:g}")
-    observed = None
-    if document.observed_at is not None and document.observed_value is not None:
-        observed = Observation(document.observed_at, document.observed_value)
+    observed = _observation(document.observed_at, document.observed_value)
+    newest = _observation(document.newest_outlier_at, document.newest_outlier_value)
     return Snapshot(
         document.workload, document.metric, forecast, document.desired_replicas, document.lead_time_seconds,
         observed, document.reactive_replicas, mode=Mode(document.mode or Mode.SCALE), status=_status_of(document),
+        outliers=None if newest is None else Outliers(document.outlier_points, newest),
     )  # fmt: skip
+
+
+def _observation(at: datetime | None, value: float | None) -> Observation | None:
+    return None if at is None or value is None else Observation(at, value)
 
 
 def _status_of(document: _SnapshotDocument) -> ForecastStatus:

@@ -13,6 +13,7 @@ import numpy as np
 
 from kedastral.backtest.workloads import Scenario
 from kedastral.core.forecast import Forecast
+from kedastral.core.outliers import screen
 from kedastral.core.planning.service_level import ServiceLevelSettings, SteeringSettings
 from kedastral.core.series import Floats, frozen_floats
 from kedastral.errors import ModelError
@@ -299,7 +300,8 @@ def forecast_after(scenario: Scenario, ended: int) -> Forecast | None:
     demand, schedule = scenario.trial.demand, scenario.settings.schedule
     view = View(demand.start, demand.step, ended * demand.step, demand.values[:ended], 0)
     try:
-        return scenario.model.forecast(view.history(schedule.window), view.at, round(schedule.horizon / demand.step))
+        history = screen(view.history(schedule.window)).history
+        return scenario.model.forecast(history, view.at, round(schedule.horizon / demand.step))
     except ModelError:
         return None
 

@@ -8,6 +8,7 @@ import attrs
 
 from kedastral.core.capacity import MAX_REPLICAS
 from kedastral.core.forecast import Forecast
+from kedastral.core.outliers import Outliers
 from kedastral.core.planning.service_level import ServiceLevelReport
 from kedastral.core.planning.status import OK, ForecastStatus
 from kedastral.core.series import COMPLETE, DataQuality, Ints, Observation, frozen_ints, require_positive, same_array
@@ -30,6 +31,7 @@ class Snapshot:
     level is met and carries the state to the next tick; None where the plan uses a fixed headroom. ``mode`` is that of
     the workload, so that a scaler in another process knows it. ``status`` says whether the plan follows the model.
     ``quality`` says how far the newest measurements can be trusted.
+    ``outliers`` are the points of the history that were taken for faults of measuring; None where there were none.
     """
 
     workload: str
@@ -43,6 +45,7 @@ class Snapshot:
     mode: Mode = Mode.SCALE
     status: ForecastStatus = OK
     quality: DataQuality = COMPLETE
+    outliers: Outliers | None = None
 
     def __attrs_post_init__(self) -> None:
         if len(self.replicas) != len(self.forecast.values):

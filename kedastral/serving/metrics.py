@@ -179,6 +179,7 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "kedastral_observed_load": ("The newest load that the newest forecast saw", ()),
     "kedastral_settling_seconds": ("Age from which on points of the query no longer change", ()),
     "kedastral_partial_answer": ("1 while the newest answer of the data source is partial, else 0", ()),
+    "kedastral_outlier_points": ("Points of the history that the newest forecast left out as faults of measuring", ()),
     "kedastral_forecast_load": ("Load that is forecast for now + lead time", ()),
     "kedastral_forecast_status": ("1 for the status that the forecast has, 0 for the others", ("status",)),
     "kedastral_steering_factor": ("Factor on the upper quantile that the service level is steered with", ()),
@@ -262,6 +263,7 @@ def _values(snapshot: Snapshot, now: datetime) -> Iterator[Value]:
         yield "kedastral_observed_load", (), snapshot.observed.value
     yield "kedastral_settling_seconds", (), snapshot.quality.settling
     yield "kedastral_partial_answer", (), float(snapshot.quality.at_least is not None)
+    yield "kedastral_outlier_points", (), float(snapshot.outliers.points if snapshot.outliers else 0)
     ahead = snapshot.forecast.value_at((now - snapshot.made_at).total_seconds() + snapshot.lead_time)
     if ahead is not None:
         yield "kedastral_forecast_load", (), ahead

@@ -19,6 +19,7 @@ from attrs.validators import ge, gt
 
 from kedastral.core.capacity import PlanPolicy
 from kedastral.core.forecast import Forecast
+from kedastral.core.outliers import screen
 from kedastral.core.planning.calibration import warm_up
 from kedastral.core.planning.planner import Workload, plan_step, plan_step_without_model
 from kedastral.core.planning.service_level import ServiceLevelSettings, ServiceLevelState
@@ -35,11 +36,15 @@ from kedastral.simulation.trial import View
 
 @attrs.frozen
 class ForecastSchedule:
-    """What each tick reads and forecasts, in seconds: ``window`` of history, ``horizon`` ahead, every ``interval``."""
+    """What each tick reads and forecasts, in seconds: ``window`` of history, ``horizon`` ahead, every ``interval``.
+
+    Without ``screened`` every point is taken for load, to show what that costs.
+    """
 
     window: float = attrs.field(default=1800.0, validator=gt(0))
     horizon: float = attrs.field(default=1800.0, validator=gt(0))
     interval: float = attrs.field(default=60.0, validator=gt(0))
+    screened: bool = True
 
 
 @attrs.frozen
@@ -88,6 +93,8 @@ class Ticks:
 
     def _make_snapshot(self, view: View) -> Snapshot | None:
         history, at = view.history(self._schedule.window), view.at
+        if self._schedule.screened:
+            history = screen(history).history
         workload = attrs.evolve(self._workload, steps=round(self._schedule.horizon / view.step))
         if workload.service_level is not None and history.newest is None:
             return self.snapshot

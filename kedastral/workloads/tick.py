@@ -3,12 +3,13 @@
 
 import logging
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import attrs
 
 from kedastral.clock import WallClock
 from kedastral.core.forecast import Forecast
+from kedastral.core.outliers import Outliers, screen
 from kedastral.core.planning.planner import Workload, plan_step, plan_step_without_model
 from kedastral.core.planning.status import OK, StatusCode, model_failed
 from kedastral.core.planning.uncertainty import UncertaintyState
@@ -23,6 +24,10 @@ log = logging.getLogger("kedastral.forecaster")
 
 STARTING = {StatusCode.LEARNING, StatusCode.TOO_LITTLE_HISTORY}
 """What is no cause for worry: it passes."""
+
+
+QUIET = timedelta(hours=1)
+"""Outliers that come no further apart are logged once."""
 
 
 def _nothing_learnt() -> None:
@@ -95,18 +100,28 @@ class ForecastLoop:
         Then nothing is published; only where it was the model that failed, what can be planned without it.
         """
         now = self.clock.now()
-        history = await self.source.history(now)
+        screened = screen(await self.source.history(now))
+        history, outliers = screened.history, screened.outliers
         previous = self.store.get(self.workload.name)
+        self._log_outliers(outliers, None if previous is None else previous.outliers)
         try:
             forecast = await self.forecaster.forecast(history, now, self.workload.steps)
         except ModelError as error:  # the floor needs no forecast
-            await self._publish(self.planner.plan_without_model(history, now, error, previous))
+            await self._publish(self.planner.plan_without_model(history, now, error, previous), outliers)
             raise
-        await self._publish(self.planner.plan(history, forecast, previous))
+        await self._publish(self.planner.plan(history, forecast, previous), outliers)
 
-    async def _publish(self, snapshot: Snapshot | None) -> None:
-        if snapshot is not None and not await self.store.put(snapshot):
+    async def _publish(self, snapshot: Snapshot | None, outliers: Outliers | None) -> None:
+        if snapshot is not None and not await self.store.put(attrs.evolve(snapshot, outliers=outliers)):
             raise StoreError("the store has a newer forecast already: the clock was set back a little", reason="older")
+
+    def _log_outliers(self, now: Outliers | None, before: Outliers | None) -> None:
+        """One line for outliers that come after a while without any."""
+        if now is None or (before is not None and now.newest.at - before.newest.at < QUIET):
+            return
+        words = "values that jump beyond all that this workload does are left out: %d in all, the newest %.6g at %s"
+        at = f"{now.newest.at:%Y-%m-%dT%H:%M:%SZ}"
+        log.warning(words, now.points, now.newest.value, at, extra={"workload": self.workload.name})
 
 
 TELL_AGAIN = 600.0

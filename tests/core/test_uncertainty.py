@@ -85,6 +85,14 @@ def test_margins_narrow_again_within_hours() -> None:
     assert after.model.margins[0] < 0.6 * state.model.margins[0]
 
 
+def test_one_load_that_nobody_could_foresee_hardly_widens_the_margin() -> None:
+    calm = noise(1000, 0.05)
+    struck = calm.copy()
+    struck[-12] *= 1000
+    before, after = (run(values).model.margins[0] for values in (calm, struck))
+    assert before < after < 4.5 * before  # sixteen times without a cap
+
+
 def test_nothing_is_learnt_before_a_window_has_ended() -> None:
     history = series([10.0, 10.0])
     state = add_forecast(UncertaintyState(), history, np.full(STEPS, 10.0), 3)

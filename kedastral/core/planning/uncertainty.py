@@ -35,6 +35,9 @@ INITIAL_SCALE = 0.1
 MAX_LOG_RATIO = 3.0
 """Residuals and margins are limited to e^3, a factor of twenty. Otherwise a launch from zero would be remembered for
 days."""
+MAX_INFLUENCE, MIN_INFLUENCE = 6.0, 0.6
+"""The most that one residual counts: this many scales, and never less than the second. A load that nobody could foresee
+lies in every window around it, eight with the defaults, and would widen the margin for hours."""
 OFFSET_OF_MEAN, OFFSET_OF_MAX = 1.0, 1e-3
 """The offset in the logarithm, as a share of the last day's mean and of its maximum. Margins are proportional well
 above the offset and constant well below it; without it, jumps at quiet hours would widen the margin of busy hours too.
@@ -185,7 +188,8 @@ def _calibrate(
 ) -> Calibration:
     """``calibration`` after one more window."""
     windows = calibration.windows + 1
-    residual = abs(_log_ratio(outcome.maximum, forecast.maximum, offset))
+    limit = max(MAX_INFLUENCE * (calibration.fast_scale + calibration.slow_scale) / 2, MIN_INFLUENCE)
+    residual = min(abs(_log_ratio(outcome.maximum, forecast.maximum, offset)), limit)
     below = [1.0 if outcome.maximum <= quantile * (1 + 1e-9) else 0.0 for quantile in forecast.quantiles]
     excess = _log_ratio(outcome.maximum, forecast.quantiles[0], offset)
     loss = max(QUANTILES[0] * excess, (QUANTILES[0] - 1) * excess)

@@ -238,7 +238,11 @@ class AutoModel:
         return Forecast(request.made_at, request.history.step, request.interpolate(forecast.loads), experts)
 
     def _continues(self, history: Series) -> bool:
-        """Whether ``history`` goes on from that of the call before: it holds most of the newest values of that one."""
+        """Whether ``history`` goes on from that of the call before: it holds most of the newest values of that one.
+
+        A value known in only one of them does not count as different: an outlier may turn out to be load, and load an
+        outlier.
+        """
         tail = self._tail
         if tail is None or tail.step != history.step:
             return False
@@ -248,7 +252,7 @@ class AutoModel:
         first = round(shift)
         now = history.values[max(first, 0) : max(first + len(tail), 0)]
         before = tail.values[max(-first, 0) :][: len(now)]
-        same = np.isclose(now, before, rtol=1e-9, atol=0.0, equal_nan=True)
+        same = np.isclose(now, before, rtol=1e-9, atol=0.0) | np.isnan(now) | np.isnan(before)
         return 2 * int(same.sum()) > len(same)
 
 

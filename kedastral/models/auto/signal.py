@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Signal`: a history prepared for the model: on one grid, gaps filled, outliers capped, in a log scale of its own.
+"""`Signal`: a history prepared for the model: on one grid, gaps filled, in a log scale of its own.
 
 Everything the model learns is a difference of logs, so a load a thousand times larger gives the same weights.
 """
@@ -21,8 +21,6 @@ UNIT_OF_MEAN = 0.05
 """The unit of the log scale as a share of the mean load: below it differences are noise, and the scale is linear."""
 UNIT_OF_PEAK = 1e-3
 """And at least this share of the largest load: else a load that is nearly always zero has an unbounded log scale."""
-OUTLIER_RATIO = 10.0
-"""A lone point this many times above the 99.9th percentile and above its neighbours is a measuring error."""
 MAX_CARRIED = 5 * MINUTE
 """Seconds for which a value fills the gap after it; later steps count as unknown. Missed scrapes are shorter."""
 
@@ -33,7 +31,7 @@ Bools = NDArray[np.bool_]
 class Signal:
     """The last 14 days before ``end`` (epoch seconds, the end of the newest step) in steps of ``step`` seconds.
 
-    ``values`` (n,) are the load, gaps filled and outliers capped; ``logs`` (n,) are ``log(1 + values / unit)``;
+    ``values`` (n,) are the load, gaps filled; ``logs`` (n,) are ``log(1 + values / unit)``;
     ``known`` (n,) is False where a value has filled a gap for longer than `MAX_CARRIED`. The last is the newest step.
     """
 
@@ -92,25 +90,11 @@ def make_signal(history: Series, made_at: datetime) -> Signal | None:
     first = int(np.argmax(ages >= 0))
     ages = ages[first:]
     carried = values[first:][np.arange(len(ages)) - ages]
-    carried = cap_outliers(carried, ages == 0)
     peak = float(carried.max())
     unit = max(UNIT_OF_MEAN * float((carried / peak).mean()), UNIT_OF_PEAK) * peak if peak > 0 else 1.0
     logs = np.log1p(carried / unit) if unit > 0 else np.zeros(len(carried))
     known = ages * step <= MAX_CARRIED
     return Signal(made_at.timestamp(), step, unit, carried, logs, known, _cumulate(logs), _cumulate(logs**2))
-
-
-def cap_outliers(values: Floats, measured: Bools) -> Floats:
-    """``values`` (n,) with lone points far above all others capped; a level that two neighbours share stays."""
-    if len(values) < 3:
-        return values
-    usual = float(np.percentile(values[measured], 99.9, method="lower"))
-    limit = OUTLIER_RATIO * (usual if usual > 0 else float(values.max()))
-    if values.max() <= limit:
-        return values
-    neighbour = np.maximum(np.append(values[1:], 0.0), np.insert(values[:-1], 0, 0.0))
-    lone = (values > limit) & (neighbour < values / OUTLIER_RATIO)
-    return np.where(lone, np.maximum(neighbour, np.minimum(values, limit / OUTLIER_RATIO)), values)
 
 
 def _on_grid(history: Series) -> tuple[Floats, float]:

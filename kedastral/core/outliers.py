@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which points of a history are no load: jumps far beyond all that the workload has kept up or shown at regular times.
+
+A counter reset, a clock step or one bad scrape makes a few points that are many times too large; ``rate(x[5m])`` makes
+five minutes of one bad scrape. What is too large is measured against the workload itself: the largest load that it has
+kept up for longer than such a fault lasts, or that a fiftieth of its points reach. What returns at the same time of the
+hour, day or week is plausible at any size. At the live end nobody knows yet whether a jump lasts: it is believed once
+it has, the larger the later. Only what is too large is looked for: a dip asks for no pod.
+"""
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from kedastral.core.series import Floats, Ints, Observation, Series
+
+LONGEST = 600.0
+"""Seconds that a fault of measuring lasts at most; what was kept up for longer was the load."""
+FEWEST = 5
+"""Points that a fault may make where steps are so long that `LONGEST` holds fewer."""
+BEYOND = 2.0
+"""Times the plausible level, and the load just before: a jump further than that is implausible."""
+BEYOND_EARLY = 10.0
+"""The same with less than `ENOUGH` of history, which has not seen the workload's range yet."""
+ENOUGH = 86400.0
+"""Seconds of history that show what a workload is like."""
+BELIEVED_AFTER = 120.0
+"""Seconds that a jump at the live end has to last beyond its first point; longer delays a flash crowd's pods."""
+FAR_BEYOND = 10.0
+"""Times the plausible level: more is a fault much more often than load, and has to outlast `FAR_BELIEVED_AFTER`."""
+FAR_BELIEVED_AFTER = 300.0
+"""Seconds; ``rate(x[5m])`` shows a bad scrape for that long."""
+JUMP, TIMES_JUMP = 3.0, 2.0
+"""A jump to a level that has been there before waits for `BELIEVED_AFTER` too, where it is this many times the load
+before it, and as many times what the workload has ever jumped by to stay, or jumps by all the time."""
+BEFORE = 5
+"""Points before a jump that it is measured against."""
+QUIET = 0.05
+"""Share of the plausible level that is added to both sides of a jump: out of near nothing any load is a jump."""
+USUAL = 0.98
+"""The quantile of all points that is plausible: bursts that make up more than the rest are the workload's nature."""
+DAY, HOUR = 86400.0, 3600.0
+SEASONS = ((HOUR, 3, 2), (DAY, 3, 2), (7 * DAY, 1, 1))
+"""Period in seconds; how many periods before and after are looked at; in how many of them a spike must be seen."""
+ALIKE = 2.0
+"""Two spikes are of one size where neither is more than this many times the other."""
+
+Bools = NDArray[np.bool_]
+
+
+@attrs.frozen
+class Outliers:
+    """How many points of a history are no load, and the newest of them."""
+
+    points: int
+    newest: Observation
+
+
+@attrs.frozen
+class ScreenedHistory:
+    """A history in which outliers are gaps, and what they were; None where there were none."""
+
+    history: Series
+    outliers: Outliers | None = None
+
+
+def screen(history: Series) -> ScreenedHistory:
+    """``history`` with every point that is no load as a gap; linear in its length, and the same where there is none."""
+    known = np.flatnonzero(np.isfinite(history.values))
+    with np.errstate(over="ignore"):  # a load too large for a float is implausible like any other
+        found = known[_implausible(history, known)]
+    if not len(found):
+        return ScreenedHistory(history)
+    values = history.values.copy()
+    values[found] = np.nan
+    newest = Observation(history.time_at(int(found[-1])), float(history.values[found[-1]]))
+    return ScreenedHistory(attrs.evolve(history, values=values), Outliers(len(found), newest))
+
+
+@attrs.frozen(eq=False)
+class _Points:
+    """The points of a history that are no gaps: ``places`` on its grid and ``loads``, both (n,)."""
+
+    places: Ints
+    loads: Floats
+    step: float
+
+    def steps_in(self, seconds: float) -> int:
+        return round(seconds / self.step)
+
+
+def _implausible(history: Series, known: Ints) -> Bools:
+    """For each of the ``known`` places of ``history`` whether it is an outlier."""
+    points = _Points(known, history.values[known], history.step)
+    found = np.zeros(len(known), dtype=np.bool_)
+    if len(known) <= _longest(points):
+        return found
+    young = (int(known[-1]) - int(known[0]) + 1) * history.step < ENOUGH
+    beyond = BEYOND_EARLY if young else BEYOND
+    level = _plausible_level(points, beyond)
+    sparse = level == 0
+    if sparse:  # measured by its own requests, with more patience
+        level = _quantile(points.loads[points.loads > 0]) * BEYOND_EARLY / beyond
+    suspects = np.flatnonzero(points.loads > beyond * level)
+    if len(suspects):
+        suspects = suspects[~_is_regular(points, history.values, suspects)]
+        found[suspects] = _judge(points, suspects, level, beyond)
+    if found[-1]:
+        _believe_what_lasts(points, found, level, beyond, young=young)
+    elif not sparse:
+        found[len(found) - _newest_jump(points, history.values, level, young=young) :] = True
+    return found
+
+
+def _newest_jump(points: _Points, values: Floats, level: float, *, young: bool) -> int:
+    """How many points at the live end have jumped within what is plausible, but further than this load does."""
+    newest = points.places[-1] - points.places[-_longest(points) :]
+    wait = min(int((newest * points.step < BELIEVED_AFTER).sum()), len(points.loads) - BEFORE - _longest(points) - 1)
+    loads = points.loads[-wait - BEFORE :] + QUIET * level
+    jumps = [(float(loads[-n:].min() / loads[-n - BEFORE : -n].max()), n) for n in range(1, wait + 1)]
+    furthest, size = max(jumps, default=(0.0, 0))
+    if furthest <= (BEYOND_EARLY if young else JUMP) or furthest <= TIMES_JUMP * _usual_jump(points, size, level):
+        return 0
+    regular = _is_regular(points, values, np.arange(len(points.loads) - size, len(points.loads)))
+    return 0 if regular.any() else size
+
+
+def _usual_jump(points: _Points, size: int, level: float) -> float:
+    """The furthest that the load has jumped to stay before its newest ``size`` points, or that it often jumps."""
+    loads = points.loads[:-size] + QUIET * level
+    lasting = _longest(points) + 1
+    after = _smallest_of(loads, lasting)[BEFORE:]
+    before = -_smallest_of(-loads, BEFORE)[: len(after)]
+    return max(float((after / before).max(initial=0.0)), _quantile(loads[1:] / loads[:-1]))
+
+
+def _longest(points: _Points) -> int:
+    """The points that a fault makes at most."""
+    return max(points.steps_in(LONGEST), FEWEST)
+
+
+def _plausible_level(points: _Points, beyond: float) -> float:
+    """The largest load that was kept up for longer than a fault lasts, or that is usual; 0 if that is next to never."""
+    loads = points.loads
+    lasting = float(_smallest_of(loads, _longest(points) + 1).max())
+    if loads.max() <= beyond * lasting:
+        return lasting
+    return max(lasting, _quantile(loads))
+
+
+def _quantile(loads: Floats) -> float:
+    """The `USUAL` quantile, one that was seen; 0 of nothing."""
+    if not len(loads):
+        return 0.0
+    place = int(USUAL * (len(loads) - 1))
+    return float(np.partition(loads, place)[place])
+
+
+def _smallest_of(loads: Floats, width: int) -> Floats:
+    """The smallest of each ``width`` neighbours, shape (n - width + 1,); in windows of 1, 2, 4, ... of two before."""
+    smallest, reach = loads, 1
+    while reach < width:
+        more = min(reach, width - reach)
+        smallest = np.minimum(smallest[:-more], smallest[more:])
+        reach += more
+    return smallest
+
+
+def _is_regular(points: _Points, values: Floats, suspects: Ints) -> Bools:
+    """For each suspect whether others as large lie whole hours, days or weeks from it, within a step."""
+    regular = np.zeros(len(suspects), dtype=np.bool_)
+    at, size = points.places[suspects][:, None], points.loads[suspects][:, None]
+    padded = np.pad(values, 1, constant_values=np.nan)
+    near = np.fmax(np.fmax(padded[:-2], padded[1:-1]), padded[2:])
+    for period, periods, needed in SEASONS:
+        lag = points.steps_in(period)
+        if lag <= 2 * _longest(points):
+            continue
+        then = at + lag * np.array([n for n in range(-periods, periods + 1) if n])
+        other = np.where((then >= 0) & (then < len(values)), near[np.clip(then, 0, len(values) - 1)], np.nan)
+        regular |= ((other >= size / ALIKE) & (other <= size * ALIKE)).sum(axis=1) >= needed
+    return regular
+
+
+def _judge(points: _Points, suspects: Ints, level: float, beyond: float) -> Bools:
+    """Which ``suspects`` are more than ``beyond`` times what came before: what climbs step by step is load."""
+    found = np.zeros(len(suspects), dtype=np.bool_)
+    loads = points.loads[suspects].tolist()
+    before = np.minimum(points.loads[np.maximum(suspects - 1, 0)], beyond * level).tolist()
+    plausible, last = level, -2
+    for i, (place, load) in enumerate(zip(suspects.tolist(), loads, strict=True)):
+        if place != last + 1:
+            plausible = max(level, before[i]) if place else level
+        last = place
+        if load > beyond * plausible:
+            found[i] = True
+        else:
+            plausible = max(plausible, load)
+    return found
+
+
+def _believe_what_lasts(points: _Points, found: Bools, level: float, beyond: float, *, young: bool) -> None:
+    """Take the jump that ``found`` ends with out of it, as far as it has lasted for as long as its size asks for."""
+    while found[-1]:
+        accepted = np.flatnonzero(~found)
+        first = int(accepted[-1]) + 1 if len(accepted) else 0
+        shifted = float(points.loads[first:].min())
+        far = shifted > FAR_BEYOND * level and not young
+        lasted = (int(points.places[-1]) - int(points.places[first])) * points.step
+        if lasted < (FAR_BELIEVED_AFTER if far else BELIEVED_AFTER):
+            return
+        level = shifted
+        found[first:] = _judge(points, np.arange(first, len(found)), level, beyond)

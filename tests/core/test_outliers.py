@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which points of a history are taken for faults of measuring, and which for load."""
+
+from datetime import timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kedastral.core.outliers import screen
+from kedastral.core.series import Floats, Series
+from tests.core.service_level_runs import START
+
+DAY, HOUR = 1440, 60
+
+
+def daily(days: int = 3, seed: int = 1) -> Floats:
+    """Minutes of a load between 200 and 1800 by the time of day, with noise."""
+    minutes = np.arange(days * DAY)
+    noise = np.exp(np.random.default_rng(seed).normal(0, 0.05, len(minutes)))
+    return np.asarray((1000 - 800 * np.cos(2 * np.pi * minutes / DAY)) * noise)
+
+
+def left_out(loads: Floats, step: float = 60.0) -> list[int]:
+    """The places of ``loads`` that were known and are gaps once screened; all others are as they were."""
+    screened = screen(Series(START, step, loads))
+    gone = np.isnan(screened.history.values) & np.isfinite(loads)
+    kept = np.where(gone, np.nan, loads)
+    assert np.array_equal(screened.history.values, kept, equal_nan=True)
+    assert (0 if screened.outliers is None else screened.outliers.points) == gone.sum()
+    return [int(place) for place in np.flatnonzero(gone)]
+
+
+@pytest.mark.parametrize("factor", [20.0, 1e3, 1e9])
+@pytest.mark.parametrize("points", [1, 2, 5, 10])
+@pytest.mark.parametrize("ago", [60, 12, 300])
+def test_a_few_points_many_times_too_large_are_gaps_once_the_load_has_come_back(
+    factor: float, points: int, ago: int
+) -> None:
+    loads = daily()
+    first = len(loads) - ago
+    loads[first : first + points] *= factor
+    loads[first : first + points] = np.maximum(loads[first : first + points], 4000)
+    assert left_out(loads) == list(range(first, first + points))
+
+
+def test_the_newest_outlier_and_their_number_are_told() -> None:
+    loads = daily()
+    loads[[-900, -100]] = 1e6, 2e6
+    outliers = screen(Series(START, 60.0, loads)).outliers
+    assert outliers is not None
+    assert (outliers.points, outliers.newest.value) == (2, 2e6)
+    assert outliers.newest.at == START + timedelta(minutes=len(loads) - 100)
+
+
+def test_a_history_without_outliers_is_handed_on_as_it_is() -> None:
+    history = Series(START, 60.0, daily())
+    assert screen(history).history is history
+
+
+@pytest.mark.parametrize(("factor", "held_back"), [(2.0, 0), (5.0, 2), (9.0, 2), (1000.0, 5)])
+def test_a_jump_that_lasts_is_believed_the_later_the_further_it_is(factor: float, held_back: int) -> None:
+    loads = np.concatenate([np.full(2 * DAY, 500.0), np.full(30, 500.0 * factor)])
+    seen = [left_out(loads[: 2 * DAY + minutes]) for minutes in range(1, 31)]
+    assert [len(places) for places in seen] == [*range(1, held_back + 1), *[0] * (30 - held_back)]
+
+
+@pytest.mark.parametrize(("step", "held_back"), [(15.0, 8), (30.0, 4), (60.0, 2), (300.0, 1)])
+def test_what_a_jump_has_to_outlast_is_time_and_not_points(step: float, held_back: int) -> None:
+    size = round(2 * 86400 / step)
+    loads = np.concatenate([np.full(size, 500.0), np.full(12, 2500.0)])
+    assert [len(left_out(loads[: size + n], step)) for n in range(1, 13)] == [
+        *range(1, held_back + 1),
+        *[0] * (12 - held_back),
+    ]
+
+
+def test_what_grows_on_from_a_jump_that_is_believed_is_believed_at_once() -> None:
+    crowd = 500.0 * np.array([5, 5, 5, 6, 8, 9.5])
+    loads = np.concatenate([np.full(2 * DAY, 500.0), crowd])
+    assert left_out(loads[: 2 * DAY + 2]) == [2 * DAY, 2 * DAY + 1]
+    assert all(left_out(loads[: 2 * DAY + minutes]) == [] for minutes in range(3, 7))
+
+
+def test_a_load_that_climbs_step_by_step_is_load_however_far_it_gets() -> None:
+    loads = np.concatenate([np.full(2 * DAY, 10.0), 10.0 * 1.9 ** np.arange(1, 15)])
+    assert all(left_out(loads[: 2 * DAY + minutes]) == [] for minutes in range(1, 15))
+
+
+def test_an_outlier_on_top_of_a_jump_that_is_believed_is_still_one() -> None:
+    loads = np.concatenate([np.full(2 * DAY, 500.0), np.full(4, 2500.0), [2.5e6]])
+    assert left_out(loads) == [len(loads) - 1]
+
+
+@pytest.mark.parametrize("period", [HOUR, DAY])
+@pytest.mark.parametrize("width", [1, 4])
+def test_a_spike_at_the_same_time_of_each_hour_or_day_is_load(period: int, width: int) -> None:
+    loads, random = daily(6), np.random.default_rng(2)
+    begun = np.arange(7, len(loads) - width, period)
+    for first in begun:
+        loads[first : first + width] = 20000 * np.exp(random.normal(0, 0.1))
+    assert left_out(loads) == []
+    assert all(left_out(loads[: first + 1]) == [] for first in begun[-3:])
+
+
+def test_the_job_of_each_week_is_load() -> None:
+    loads = daily(14)
+    loads[[2 * DAY + 5, 9 * DAY + 5]] = 30000
+    assert left_out(loads) == []
+
+
+def test_a_fault_at_the_time_of_a_regular_spike_is_none() -> None:
+    loads = daily(6)
+    loads[7::DAY] = 20000
+    loads[5 * DAY + 7] = 2e7
+    assert left_out(loads) == [5 * DAY + 7]
+
+
+@pytest.mark.parametrize("share", [0.06, 0.3])
+def test_bursts_that_come_all_the_time_are_load(share: float) -> None:
+    loads, random = daily(5), np.random.default_rng(3)
+    bursts = random.random(len(loads)) < share
+    loads[bursts] *= 50 * np.exp(random.normal(0, 0.15, bursts.sum()))
+    assert len(left_out(loads)) <= 0.001 * len(loads)
+
+
+def test_a_load_that_is_hardly_ever_above_zero_is_measured_by_its_own_requests() -> None:
+    loads, random = np.zeros(5 * DAY), np.random.default_rng(4)
+    loads[random.choice(5 * DAY, 40, replace=False)] = random.uniform(0.5, 8, 40)
+    assert left_out(loads) == []
+    loads[3000] = 1e6
+    assert left_out(loads) == [3000]
+
+
+def test_the_first_load_ever_is_load() -> None:
+    assert left_out(np.append(np.zeros(3 * DAY), 5000.0)) == []
+
+
+def test_the_return_of_the_day_after_a_night_at_zero_is_load() -> None:
+    night = np.zeros(12 * HOUR)
+    loads = np.concatenate([np.concatenate([night, np.full(12 * HOUR, 900.0)])] * 3 + [night, [900.0]])
+    assert left_out(loads) == []
+
+
+def test_with_less_than_a_day_of_history_only_what_is_absurd_is_left_out() -> None:
+    loads = np.full(4 * HOUR, 300.0)
+    loads[100] = 300 * 9
+    assert left_out(loads) == []
+    loads[100] = 300 * 11
+    assert left_out(loads) == [100]
+
+
+@pytest.mark.parametrize("loads", [[], [np.nan] * 20, [0.0] * 20, [5.0, 1e9], [np.nan, 3.0, 1e12, np.nan]])
+def test_what_says_nothing_of_a_usual_load_is_left_alone(loads: list[float]) -> None:
+    assert left_out(np.array(loads)) == []
+
+
+def test_gaps_neither_lengthen_a_fault_nor_make_it_lasting() -> None:
+    loads = daily()
+    loads[-40:-20] = np.nan
+    loads[-41] = 1e9
+    assert left_out(loads) == [len(loads) - 41]
+
+
+def test_rate_over_five_minutes_at_the_live_end_is_never_believed() -> None:
+    loads = daily()
+    loads[-6:-1] *= 1e4
+    assert [len(left_out(loads[: len(loads) - back])) for back in range(6)] == [5, 5, 4, 3, 2, 1]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    values=st.lists(st.sampled_from([np.nan, 0.0, 5e-324, 1.0, 3.0, 50.0, 1e9, 1.7e308]), max_size=60),
+    step=st.sampled_from([1.0, 15.0, 60.0, 300.0, 3600.0, 86400.0, 1e7]),
+)
+def test_whatever_the_history_all_but_outliers_stays_and_something_is_left(values: list[float], step: float) -> None:
+    left_out(np.array(values), step)
+    assert (screen(Series(START, step, values)).history.newest is None) == (not np.isfinite(values).any())
+
+
+def test_a_jump_to_what_has_been_there_before_waits_where_the_load_never_jumps() -> None:
+    loads = daily()
+    night = 2 * DAY + 5
+    assert [len(left_out(np.append(loads[:night], [1500.0] * minutes))) for minutes in range(1, 5)] == [1, 2, 0, 0]
+    came_back = np.concatenate([loads[:night], [1500.0], loads[night + 1 : night + 5]])
+    assert left_out(came_back) == []
+
+
+def test_a_load_that_is_on_and_off_is_believed_at_once() -> None:
+    loads = np.concatenate([np.full(97, 50.0), np.full(97, 1000.0)] * 20 + [np.full(97, 50.0), [1000.0]])
+    assert left_out(loads) == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    scale=st.floats(1e-6, 1e6),
+    shift=st.integers(0, 2 * DAY),
+    factor=st.floats(3, 1e9),
+    points=st.integers(1, 10),
+)
+def test_the_unit_of_the_load_does_not_matter_and_nothing_grows(
+    scale: float, shift: int, factor: float, points: int
+) -> None:
+    loads = daily(2)
+    loads[shift : shift + points] *= factor
+    there = left_out(loads)
+    assert left_out(loads * scale) == there
+    assert set(there) <= set(range(shift, shift + points))
+    assert screen(screen(Series(START, 60.0, loads)).history).outliers is None
