@@ -14,8 +14,8 @@ import numpy as np
 
 from benchmarks.traces import Trace
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
+from kedastral.core.data_quality import screen
 from kedastral.core.forecast import Forecast
-from kedastral.core.outliers import screen
 from kedastral.core.planning.calibration import MAX_FORECASTS
 from kedastral.core.planning.service_level import FLOOR_UTILISATION, ServiceLevelSettings, SteeringSettings
 from kedastral.core.ports import Model

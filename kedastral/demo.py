@@ -19,8 +19,7 @@ from kedastral.clock import AcceleratedClock
 from kedastral.compose import Common, demo_fleet, make_forecasting, make_run_app
 from kedastral.core.capacity import ReplicaBounds
 from kedastral.core.planning.status import StatusCode
-from kedastral.core.serving import desired_at
-from kedastral.core.snapshot import Snapshot
+from kedastral.core.serving import Snapshot, desired_at
 from kedastral.serving.listening import port_of
 from kedastral.serving.scaler import Scaler
 from kedastral.settings.declarations import DemoSettings

@@ -11,11 +11,11 @@ from cattrs import BaseValidationError, Converter
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from cattrs.v import format_exception, transform_error
 
+from kedastral.core.data_quality import Outliers
 from kedastral.core.forecast import Forecast
-from kedastral.core.outliers import Outliers
 from kedastral.core.planning.status import OK, ForecastStatus, StatusCode
 from kedastral.core.series import Observation, Series, fill_gaps
-from kedastral.core.snapshot import Mode, Snapshot
+from kedastral.core.serving import Mode, Snapshot
 
 
 class WireError(ValueError):

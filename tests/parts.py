@@ -12,8 +12,7 @@ from kedastral.clock import AcceleratedClock
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.status import Failure
 from kedastral.core.series import Observation, Series
-from kedastral.core.serving import StalePolicy
-from kedastral.core.snapshot import Snapshot
+from kedastral.core.serving import Snapshot, StalePolicy
 from kedastral.core.trigger import ObjectRef
 from kedastral.workloads.resolver import pick_workload
 

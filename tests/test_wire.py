@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kedastral.core.forecast import Forecast
 from kedastral.core.series import Observation
-from kedastral.core.snapshot import Mode, Snapshot
+from kedastral.core.serving import Mode, Snapshot
 from kedastral.wire import WireError, dump_json, read_snapshot, read_time, write_snapshot, write_time
 
 MADE_AT = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)

@@ -12,8 +12,8 @@ import attrs
 import numpy as np
 
 from kedastral.backtest.workloads import Scenario
+from kedastral.core.data_quality import screen
 from kedastral.core.forecast import Forecast
-from kedastral.core.outliers import screen
 from kedastral.core.planning.service_level import ServiceLevelSettings, SteeringSettings
 from kedastral.core.series import Floats, frozen_floats
 from kedastral.errors import ModelError

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kedastral.app import run_until_signal
-from kedastral.core.snapshot import Snapshot
+from kedastral.core.serving import Snapshot
 from kedastral.demo import REACTIVE_UTILISATION, SYNC_PERIOD, Demo, Deployment, open_demo
 from kedastral.settings.declarations import DemoSettings
 

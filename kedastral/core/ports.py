@@ -8,8 +8,7 @@ from typing import Protocol, runtime_checkable
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.status import Failure
 from kedastral.core.series import Series
-from kedastral.core.serving import StalePolicy
-from kedastral.core.snapshot import Snapshot
+from kedastral.core.serving import Snapshot, StalePolicy
 from kedastral.core.trigger import ObjectRef
 
 

@@ -23,8 +23,7 @@ from kedastral.cooperative import call_in_trio, in_worker_thread, with_rests
 from kedastral.core.planning.service_level import ServiceLevelReport
 from kedastral.core.planning.status import Failure, StatusCode
 from kedastral.core.ports import SnapshotReader
-from kedastral.core.serving import replicas_at
-from kedastral.core.snapshot import Snapshot
+from kedastral.core.serving import Snapshot, replicas_at
 from kedastral.errors import WorkloadError
 
 FAST_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)

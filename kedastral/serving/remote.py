@@ -22,7 +22,7 @@ from kedastral.adapters.http import (
     words_of,
 )
 from kedastral.clock import SystemClock, WallClock
-from kedastral.core.snapshot import Snapshot
+from kedastral.core.serving import Snapshot
 from kedastral.errors import RemoteError, SourceError
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.store import ChangeEvents

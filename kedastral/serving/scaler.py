@@ -24,8 +24,7 @@ from kedastral._proto.externalscaler_pb2 import (
 )
 from kedastral.clock import WallClock
 from kedastral.core.ports import SnapshotReader, WorkloadResolver
-from kedastral.core.serving import Activity, Decision, StalePolicy, decide, seconds_unchanged
-from kedastral.core.snapshot import Mode
+from kedastral.core.serving import Activity, Decision, Mode, StalePolicy, decide, seconds_unchanged
 from kedastral.core.trigger import ObjectRef, describe_value, find_value, key_in, require_no_conflict
 from kedastral.errors import BadTriggerError, RemoteError, TooManyWorkloadsError, UnknownWorkloadError
 from kedastral.grpclib_trio import FinishedCall

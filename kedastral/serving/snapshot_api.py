@@ -22,8 +22,7 @@ from werkzeug.routing import MapAdapter
 
 from kedastral.clock import WallClock
 from kedastral.core.ports import SnapshotReader
-from kedastral.core.serving import StalePolicy
-from kedastral.core.snapshot import Snapshot
+from kedastral.core.serving import Snapshot, StalePolicy
 from kedastral.errors import SourceError
 from kedastral.wire import dump_json, write_snapshot
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import attrs
 import trio
 
-from kedastral.core.snapshot import Snapshot
+from kedastral.core.serving import Snapshot
 from kedastral.errors import StoreError
 
 MAX_SKEW = 60.0

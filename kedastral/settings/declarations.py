@@ -16,8 +16,7 @@ from zoneinfo import ZoneInfo
 import attrs
 
 from kedastral.core.capacity import MAX_REPLICAS, PlanPolicy, ReplicaBounds, Rounding
-from kedastral.core.serving import OnStale, StalePolicy
-from kedastral.core.snapshot import Mode
+from kedastral.core.serving import Mode, OnStale, StalePolicy
 from kedastral.models import MODELS
 from kedastral.secrets import Secret
 from kedastral.settings.schema import above, at_least, between, declare, described_by, group, like, setting

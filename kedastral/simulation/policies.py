@@ -18,8 +18,8 @@ import attrs
 from attrs.validators import ge, gt
 
 from kedastral.core.capacity import PlanPolicy
+from kedastral.core.data_quality import screen
 from kedastral.core.forecast import Forecast
-from kedastral.core.outliers import screen
 from kedastral.core.planning.calibration import warm_up
 from kedastral.core.planning.planner import Workload, plan_step, plan_step_without_model
 from kedastral.core.planning.service_level import ServiceLevelSettings, ServiceLevelState
@@ -27,8 +27,7 @@ from kedastral.core.planning.status import model_failed
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.ports import Model
 from kedastral.core.series import Floats, Series, frozen_floats
-from kedastral.core.serving import StalePolicy, decide, desired_at
-from kedastral.core.snapshot import Snapshot
+from kedastral.core.serving import Snapshot, StalePolicy, decide, desired_at
 from kedastral.errors import ModelError
 from kedastral.simulation.hpa import HpaBehavior, HpaMetric
 from kedastral.simulation.trial import View

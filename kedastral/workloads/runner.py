@@ -23,8 +23,7 @@ from kedastral.core.planning.status import LastFailure
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.ports import Forecaster, MetricSource, SnapshotStore, TrainableModel
 from kedastral.core.series import Series
-from kedastral.core.serving import StalePolicy
-from kedastral.core.snapshot import Mode
+from kedastral.core.serving import Mode, StalePolicy
 from kedastral.errors import WorkloadError
 from kedastral.models import MODELS
 from kedastral.serving.metrics import Metrics, observe_seconds

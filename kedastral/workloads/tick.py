@@ -8,15 +8,14 @@ from datetime import datetime, timedelta
 import attrs
 
 from kedastral.clock import WallClock
+from kedastral.core.data_quality import Outliers, screen
 from kedastral.core.forecast import Forecast
-from kedastral.core.outliers import Outliers, screen
 from kedastral.core.planning.planner import Workload, plan_step, plan_step_without_model
 from kedastral.core.planning.status import OK, StatusCode, model_failed
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.ports import Forecaster, MetricSource, SnapshotStore
 from kedastral.core.series import Series
-from kedastral.core.serving import replicas_at
-from kedastral.core.snapshot import Mode, Snapshot
+from kedastral.core.serving import Mode, Snapshot, replicas_at
 from kedastral.errors import ModelError, StoreError, WorkloadError
 from kedastral.serving.metrics import Metrics, observe_seconds
 

@@ -16,8 +16,7 @@ from trio.testing import MockClock
 
 from kedastral.adapters.http import BearerAuth, SecretText
 from kedastral.core.ports import SnapshotReader, SnapshotStore
-from kedastral.core.serving import StalePolicy
-from kedastral.core.snapshot import Snapshot
+from kedastral.core.serving import Snapshot, StalePolicy
 from kedastral.errors import RemoteError, StoreError
 from kedastral.serving import remote as client_module
 from kedastral.serving.metrics import Metrics

@@ -14,7 +14,7 @@ from kedastral.core.planning.service_level import ServiceLevelSettings, Steering
 from kedastral.core.planning.status import StatusCode, learning_from, model_failed
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.series import Series
-from kedastral.core.snapshot import Snapshot
+from kedastral.core.serving import Snapshot
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 POLICY = PlanPolicy(100.0, bounds=ReplicaBounds(2, 50))

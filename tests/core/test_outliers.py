@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kedastral.core.outliers import screen
+from kedastral.core.data_quality import screen
 from kedastral.core.series import Floats, Series
 from tests.core.service_level_runs import START
 

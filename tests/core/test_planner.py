@@ -12,8 +12,7 @@ from kedastral.core.forecast import Forecast
 from kedastral.core.planning.planner import Workload, keep_plan, plan_step
 from kedastral.core.planning.status import model_failed
 from kedastral.core.series import Series
-from kedastral.core.serving import replicas_at
-from kedastral.core.snapshot import Snapshot
+from kedastral.core.serving import Snapshot, replicas_at
 from kedastral.errors import ModelError
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)

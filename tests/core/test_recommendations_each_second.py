@@ -18,8 +18,7 @@ from kedastral.core.planning.service_level import ServiceLevelSettings, Steering
 from kedastral.core.planning.stabilization import DOWN_TOLERANCE, STABILIZATION_WINDOW
 from kedastral.core.planning.status import model_failed
 from kedastral.core.series import Series
-from kedastral.core.serving import replicas_at
-from kedastral.core.snapshot import Snapshot
+from kedastral.core.serving import Snapshot, replicas_at
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 POLICY = PlanPolicy(10.0, bounds=ReplicaBounds(1, 400))

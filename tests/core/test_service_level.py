@@ -25,8 +25,7 @@ from kedastral.core.planning.service_level import (
 from kedastral.core.planning.status import OK, STANDING_DOWN, learning_from
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.series import Series
-from kedastral.core.serving import replicas_at
-from kedastral.core.snapshot import Snapshot
+from kedastral.core.serving import Snapshot, replicas_at
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 POLICY = PlanPolicy(10.0, bounds=ReplicaBounds(1, 400), up_max_factor=100.0, down_max_pct=100.0)

@@ -11,8 +11,17 @@ from hypothesis import strategies as st
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds, plan_replicas
 from kedastral.core.forecast import Forecast
-from kedastral.core.serving import Activity, Decision, OnStale, StalePolicy, decide, desired_at, replicas_at
-from kedastral.core.snapshot import Mode, Snapshot
+from kedastral.core.serving import (
+    Activity,
+    Decision,
+    Mode,
+    OnStale,
+    Snapshot,
+    StalePolicy,
+    decide,
+    desired_at,
+    replicas_at,
+)
 
 MADE_AT = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)

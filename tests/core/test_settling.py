@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kedastral.core.settling import MAX_SETTLING, SettlingTime
+from kedastral.core.data_quality import MAX_SETTLING, SettlingTime
 
 ZERO = 1_790_000_400.0
 """Epoch seconds; a multiple of every step below."""

@@ -10,7 +10,7 @@ import pytest
 
 from kedastral.core.forecast import Forecast
 from kedastral.core.series import Observation
-from kedastral.core.snapshot import Snapshot
+from kedastral.core.serving import Snapshot
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -12,8 +12,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from kedastral._proto.externalscaler_grpc import ExternalScalerBase
 from kedastral.cli.main import cli
 from kedastral.clock import SystemClock
-from kedastral.core.serving import StalePolicy
-from kedastral.core.snapshot import Snapshot
+from kedastral.core.serving import Snapshot, StalePolicy
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.snapshot_api import Readiness, SnapshotView, create_app
 from kedastral.settings.declarations import BY_COMMAND

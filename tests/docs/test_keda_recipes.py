@@ -14,8 +14,7 @@ import pytest
 import yaml
 
 from kedastral.core.forecast import Forecast
-from kedastral.core.serving import OnStale, StalePolicy, decide
-from kedastral.core.snapshot import Mode, Snapshot
+from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, decide
 from kedastral.settings.declarations import DataSourceSettings
 from kedastral.settings.resolve import ProcessInput, read_workload
 from kedastral.settings.sources import METADATA_KEYS, OWN_KEYS

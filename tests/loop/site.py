@@ -15,8 +15,7 @@ from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.planner import Workload
 from kedastral.core.series import Series
-from kedastral.core.serving import StalePolicy
-from kedastral.core.snapshot import Snapshot
+from kedastral.core.serving import Snapshot, StalePolicy
 from kedastral.errors import ModelError, SourceError
 from kedastral.grpclib_trio import Server
 from kedastral.serving.metrics import Metrics

@@ -11,8 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from kedastral.core.capacity import ReplicaBounds
-from kedastral.core.serving import OnStale, StalePolicy
-from kedastral.core.snapshot import Mode
+from kedastral.core.serving import Mode, OnStale, StalePolicy
 
 from .keda import ReactiveTrigger
 from .play import Played, play

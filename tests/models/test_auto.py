@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kedastral.core.outliers import screen
+from kedastral.core.data_quality import screen
 from kedastral.core.series import Floats, Series
 from kedastral.errors import ModelError
 from kedastral.models.auto import AutoModel

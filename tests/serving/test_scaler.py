@@ -15,8 +15,7 @@ from kedastral._proto import externalscaler_pb2 as pb
 from kedastral._proto.externalscaler_grpc import ExternalScalerBase
 from kedastral.clock import WallClock
 from kedastral.core.planning.status import Failure
-from kedastral.core.serving import Decision, OnStale, StalePolicy
-from kedastral.core.snapshot import Mode, Snapshot
+from kedastral.core.serving import Decision, Mode, OnStale, Snapshot, StalePolicy
 from kedastral.errors import RemoteError
 from kedastral.grpclib_trio import Server
 from kedastral.serving import scaler as scaler_module

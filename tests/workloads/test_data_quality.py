@@ -14,8 +14,7 @@ from kedastral.adapters.prometheus.source import PrometheusSource
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.planning.planner import Workload
 from kedastral.core.planning.service_level import ServiceLevelSettings, SteeringSettings
-from kedastral.core.serving import replicas_at
-from kedastral.core.snapshot import Snapshot
+from kedastral.core.serving import Snapshot, replicas_at
 from kedastral.models import MODELS
 from kedastral.serving.store import MemoryStore
 from kedastral.workloads.tick import ForecastLoop

@@ -15,8 +15,7 @@ from kedastral.core.planning.planner import Workload
 from kedastral.core.planning.service_level import ServiceLevelSettings, SteeringSettings
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.series import Floats, Series
-from kedastral.core.serving import replicas_at
-from kedastral.core.snapshot import Snapshot
+from kedastral.core.serving import Snapshot, replicas_at
 from kedastral.errors import NotFittedError
 from kedastral.models.auto import AutoModel
 from kedastral.serving.metrics import Metrics

@@ -3,8 +3,7 @@
 
 import pytest
 
-from kedastral.core.serving import StalePolicy
-from kedastral.core.snapshot import Snapshot
+from kedastral.core.serving import Snapshot, StalePolicy
 from kedastral.core.trigger import ObjectRef
 from kedastral.errors import BadTriggerError, UnknownWorkloadError
 from kedastral.workloads.resolver import RemoteResolver, pick_workload

@@ -17,7 +17,7 @@ from kedastral.core.planning.status import OK, STANDING_DOWN, ForecastStatus, St
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.ports import Forecaster
 from kedastral.core.series import Series
-from kedastral.core.snapshot import Snapshot
+from kedastral.core.serving import Snapshot
 from kedastral.errors import ModelError
 from kedastral.models.auto import AutoModel
 from kedastral.models.naive import LastValue

@@ -17,8 +17,7 @@ from kedastral.core.forecast import Forecast
 from kedastral.core.planning.status import OK, ForecastStatus, LastFailure, StatusCode
 from kedastral.core.ports import SnapshotStore
 from kedastral.core.series import Observation, Series
-from kedastral.core.serving import replicas_at
-from kedastral.core.snapshot import Mode, Snapshot
+from kedastral.core.serving import Mode, Snapshot, replicas_at
 from kedastral.errors import ModelError, SourceError, StoreError, WorkloadError
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.store import MemoryStore

@@ -3,8 +3,7 @@
 
 import attrs
 
-from kedastral.core.serving import OnStale
-from kedastral.core.snapshot import Mode
+from kedastral.core.serving import Mode, OnStale
 from kedastral.settings.declarations import RunSettings, WorkloadSettings
 from kedastral.settings.resolve import load
 from kedastral.workloads.runner import workload_of

@@ -14,9 +14,9 @@ from kedastral.adapters.http import one_line
 from kedastral.adapters.prometheus.answer import Load, QueryResponse, find_twins, range_series, sum_load
 from kedastral.adapters.prometheus.api import QUERY_SHOWN, PrometheusApi, QueryRequest, read_apart
 from kedastral.adapters.prometheus.limits import NoSlotError, RequestLimits, TimeBudget
+from kedastral.core.data_quality import SettlingTime
 from kedastral.core.history_cache import HistoryCache, Span
 from kedastral.core.series import EPOCH, DataQuality, Floats, Observation, Series, align_down, require_positive
-from kedastral.core.settling import SettlingTime
 from kedastral.errors import NotServedError, SourceError
 
 POINTS_PER_REQUEST = 11_000

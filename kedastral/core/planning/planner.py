@@ -25,8 +25,7 @@ from kedastral.core.planning.stabilization import PreviousPlan, UnstabilizedPlan
 from kedastral.core.planning.status import ForecastStatus
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.series import Series
-from kedastral.core.serving import desired_at, last_recommendation
-from kedastral.core.snapshot import Mode, Snapshot
+from kedastral.core.serving import Mode, Snapshot, desired_at, last_recommendation
 
 
 @attrs.frozen
