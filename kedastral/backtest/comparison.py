@@ -28,7 +28,7 @@ from kedastral.simulation.curves import (
 )
 from kedastral.simulation.policies import FarEnd, Fixed, Kedastral, LastWeek, Reactive, ServiceLevelPolicy
 from kedastral.simulation.replay import Outcome, replay, replay_oracle
-from kedastral.simulation.trial import Policy, Together, View
+from kedastral.simulation.trial import Policy, Together
 
 KEDASTRAL, HPA = "kedastral", "hpa"
 """Names of policies. Every policy is compared with the plain HPA."""
@@ -298,7 +298,9 @@ def forecast_after(scenario: Scenario, ended: int) -> Forecast | None:
     The model is asked again, which is cheap for one that caches its forecasts.
     """
     demand, schedule = scenario.trial.demand, scenario.settings.schedule
-    view = View(demand.start, demand.step, ended * demand.step, demand.values[:ended], 0)
+    view = scenario.trial.view(ended * demand.step, ordered=0)
+    if not len(view.seen):
+        return None
     try:
         history = screen(view.history(schedule.window)).history
         return scenario.model.forecast(history, view.at, round(schedule.horizon / demand.step))
@@ -362,7 +364,7 @@ def measure_accuracy(scenario: Scenario) -> Accuracy:
             continue
         came = demand.values[ended : ended + steps]
         errors += np.abs(forecast.values - came)
-        naive += np.abs(demand.values[ended - 1] - came)
+        naive += np.abs(scenario.trial.view(ended * demand.step, ordered=0).seen[-1] - came)
         loads += came
     with np.errstate(invalid="ignore", divide="ignore"):
         shares = [np.where(loads > 0, wrong / loads, np.nan) for wrong in (errors, naive)]

@@ -27,6 +27,7 @@ from kedastral.backtest.verdict import Shortage, SloResult, Verdict, find_worst,
 from kedastral.backtest.workloads import FailedWorkload
 from kedastral.simulation.curves import Point
 from kedastral.simulation.replay import Outcome
+from kedastral.simulation.trial import MetricsPipeline
 from kedastral.wire import camel_case, write_time
 
 
@@ -170,6 +171,12 @@ class _AccuracyDocument:
 
 
 @attrs.frozen(kw_only=True)
+class _PipelineDocument:
+    late_seconds: float
+    noise: float
+
+
+@attrs.frozen(kw_only=True)
 class _WorkloadDocument:
     workload: str
     judged_from: datetime
@@ -180,6 +187,7 @@ class _WorkloadDocument:
     min_replicas: int
     max_replicas: int
     oracle_pod_hours: float
+    metrics_pipeline: _PipelineDocument | None = None
     verdict: Verdict
     promise: _SloDocument | None
     policies: tuple[_PolicyDocument, ...]
@@ -221,12 +229,17 @@ def _workload_document(workload: WorkloadResults) -> _WorkloadDocument:
         min_replicas=settings.plan.bounds.min,
         max_replicas=settings.plan.bounds.max,
         oracle_pod_hours=comparison.oracle.pod_hours,
+        metrics_pipeline=_pipeline_document(trial.pipeline),
         verdict=workload.verdict,
         promise=None if workload.slo is None else _slo_document(workload.slo),
         policies=tuple(map(_policy_document, workload.policies)),
         accuracy=_accuracy_document(workload.accuracy),
         worst=workload.worst,
     )
+
+
+def _pipeline_document(pipeline: MetricsPipeline) -> _PipelineDocument | None:
+    return None if pipeline.is_perfect else _PipelineDocument(late_seconds=pipeline.late, noise=pipeline.noise)
 
 
 def _policy_document(result: PolicyResult) -> _PolicyDocument:
@@ -268,7 +281,7 @@ def _make_converter() -> Converter:
     converter = Converter()
 
     def write_camel_case(document: type[attrs.AttrsInstance]) -> Callable[[attrs.AttrsInstance], dict[str, Any]]:
-        write = make_dict_unstructure_fn(document, converter)
+        write = make_dict_unstructure_fn(document, converter, _cattrs_omit_if_default=document is _WorkloadDocument)
         return lambda value: {camel_case(name): item for name, item in write(value).items()}
 
     converter.register_unstructure_hook_factory(attrs.has, write_camel_case)

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from kedastral.backtest.comparison import PolicyResult
 from kedastral.backtest.results import BacktestResults, WorkloadResults
 from kedastral.backtest.verdict import show_minutes, show_percent
+from kedastral.settings.types import write_duration
+from kedastral.simulation.trial import Trial
 
 FIGURES = (
     "cost / oracle",
@@ -31,6 +33,16 @@ FOOT = (
 OF_EACH = "Kedastral on each workload, with its own settings"
 """The title of the table with one row for each workload."""
 NOT_ALIKE = "The workloads have different settings, so there is no joint verdict: each has its own."
+
+
+def describe_pipeline(trial: Trial) -> str:
+    """What `--late` and `--noise` did to the load that policies saw; empty where they are not set."""
+    pipeline = trial.pipeline
+    if pipeline.is_perfect:
+        return ""
+    late = f"{write_duration(pipeline.late)} late" if pipeline.late else "at once"
+    noise = f"with {pipeline.noise * 100:g} % of noise" if pipeline.noise else "without noise"
+    return f"policies see the load {late} and {noise}; minutes short are those of the load itself"
 
 
 def policy_rows(results: Iterable[PolicyResult]) -> list[Row]:

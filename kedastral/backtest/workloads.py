@@ -35,7 +35,7 @@ from kedastral.simulation.cluster import KedaTiming
 from kedastral.simulation.hpa import HpaBehavior
 from kedastral.simulation.policies import ForecastSchedule, Remembered, Serving
 from kedastral.simulation.replay import Cluster
-from kedastral.simulation.trial import Scaling, Trial, scale_trace
+from kedastral.simulation.trial import MetricsPipeline, Scaling, Trial, scale_trace
 from kedastral.workloads.runner import DataSourceConnection, DataSources
 
 DAY = 86400.0
@@ -81,7 +81,7 @@ class Scenario:
     @property
     def past_peak(self) -> float:
         """The 99.9th percentile of the load before the replay, or the first value where nothing came before."""
-        before = self.trial.demand.values[: max(1, self.trial.begin)]
+        before = self.trial.measured[: max(1, self.trial.begin)]
         return float(np.percentile(before, 99.9))
 
 
@@ -332,7 +332,8 @@ def _make_trial(name: str, series: Series, target: float, rules: BacktestRules) 
     if trial.gaps > len(trial.judged) * MAX_GAP_SHARE:
         must = f"at least {1 - MAX_GAP_SHARE:.0%} of the judged steps must have a value"
         raise UnfitHistoryError([f"{name}: {must}; got {len(trial.judged) - trial.gaps} of {len(trial.judged)}"])
-    return trial if target == AUTO else attrs.evolve(trial, target_per_pod=target)
+    pipeline = MetricsPipeline(rules.late, rules.noise)
+    return attrs.evolve(trial, pipeline=pipeline, target_per_pod=trial.target_per_pod if target == AUTO else target)
 
 
 def _explain_unfit(name: str, series: Series, rules: BacktestRules) -> UnfitHistoryError:

@@ -23,6 +23,7 @@ from kedastral.backtest.tables import (
     NOT_ALIKE,
     OF_EACH,
     Row,
+    describe_pipeline,
     policy_rows,
     rows_of_each,
     rows_of_one,
@@ -134,6 +135,9 @@ def print_results(console: Console, results: BacktestResults) -> None:
 def _print_workload(console: Console, workload: WorkloadResults) -> None:
     print_tables(console, _title(workload.comparison.scenario), rows_of_one(workload))
     console.print(Text(f"{AS_SET}.", style="dim"))
+    pipeline = describe_pipeline(workload.comparison.scenario.trial)
+    if pipeline:
+        console.print(Text(pipeline))
     if workload.slo is not None:
         console.print(Text(f"kedastral: {workload.slo.words}"))
     console.print(Text(_describe_accuracy(workload), style="dim"))

@@ -537,6 +537,14 @@ class BacktestRules:
         None, "time between two polls of KEDA; by default 1m, and 30s with --hpa kubernetes", above(0),
         env="BACKTEST_POLLING_INTERVAL",
     )  # fmt: skip
+    late: Seconds = setting(
+        "0s", "how late policies see the load, as through a metrics pipeline that far behind; pods serve it at once",
+        at_least(0), env="BACKTEST_LATE",
+    )  # fmt: skip
+    noise: float = setting(
+        "0", "relative standard deviation of the load that policies see, around the load that pods serve; 0.05 is 5 %",
+        at_least(0), env="BACKTEST_NOISE",
+    )  # fmt: skip
 
 
 @attrs.frozen(kw_only=True, field_transformer=declare)

@@ -95,7 +95,7 @@ class Ticks:
         if self._schedule.screened:
             history = screen(history).history
         workload = attrs.evolve(self._workload, steps=round(self._schedule.horizon / view.step))
-        if workload.service_level is not None and history.newest is None:
+        if history.newest is None:
             return self.snapshot
         try:
             forecast = self._forecast(workload, history, at)
@@ -231,7 +231,8 @@ class Reactive:
 
     def ask(self, view: View) -> Sequence[HpaMetric]:
         """See `kedastral.simulation.trial.Policy.ask`."""
-        return (HpaMetric(float(view.seen[-1]), self.target_per_pod * self.utilisation),)
+        newest = float(view.seen[-1]) if len(view.seen) else None
+        return (HpaMetric(newest, self.target_per_pod * self.utilisation),)
 
 
 @attrs.frozen
@@ -255,7 +256,7 @@ class LastWeek:
 
     def ask(self, view: View) -> Sequence[HpaMetric]:
         """See `kedastral.simulation.trial.Policy.ask`."""
-        first = len(view.seen) - round(self.WEEK / view.step)
+        first = view.ended - round(self.WEEK / view.step)
         ahead = view.seen[max(0, first) : max(0, first + max(1, round(self.RANGE / view.step)))]
         value = float(ahead.max()) if len(ahead) else None
         return (HpaMetric(value, self.target_per_pod * self.utilisation),)
@@ -294,5 +295,5 @@ class Oracle:
 
     def ask(self, view: View) -> Sequence[HpaMetric]:
         """See `kedastral.simulation.trial.Policy.ask`."""
-        first = min(len(view.seen), len(self.demand) - 1)
+        first = min(view.ended, len(self.demand) - 1)
         return (HpaMetric(float(self.demand[first : first + self.lead_steps].max()), self.target_per_pod),)

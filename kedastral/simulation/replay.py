@@ -15,7 +15,7 @@ from kedastral.core.series import Floats, Series, frozen_floats, same_array
 from kedastral.simulation.cluster import Autoscaler, KedaTiming, PodFleet
 from kedastral.simulation.hpa import HpaBehavior
 from kedastral.simulation.policies import Oracle
-from kedastral.simulation.trial import Policy, Trial, View
+from kedastral.simulation.trial import Policy, Trial
 
 
 @attrs.frozen
@@ -155,9 +155,8 @@ def _replay_step(
         ordered += fleet.ordered
         ready += serving
         unserved += shortfall(load, serving * trial.target_per_pod)
-        ended = step + 1 if i == syncs else step
-        if ended:
-            view = View(demand.start, demand.step, now, demand.values[:ended], fleet.ordered)
+        view = trial.view(now, fleet.ordered)
+        if view.ended:
             replicas = autoscaler.decide(view)
             changes += replicas != fleet.ordered
             fleet.order(now, replicas)

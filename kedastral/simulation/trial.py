@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a policy is put to: `Trial`, the demand to replay, and `Policy`, the interface that is asked during it.
 
-A `Trial` says which part of the demand counts and how much of it one pod takes; `scale_trace` makes one of any trace. A
-`Policy` answers from a `View`, which holds the demand up to now and nothing later.
+A `Trial` says which part of the demand counts and how much of it one pod takes; `scale_trace` makes one of any trace.
+Policies see the demand through its `MetricsPipeline`, which may be late or noisy. A `Policy` answers from a `View`,
+which holds the demand up to now and nothing later.
 """
 
+import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -13,7 +15,8 @@ import attrs
 import numpy as np
 from attrs.validators import ge, gt
 
-from kedastral.core.series import Floats, Series, fill_gaps
+from kedastral.core.capacity import WHOLE_WITHIN
+from kedastral.core.series import COMPLETE, DataQuality, Floats, Series, fill_gaps, frozen_floats
 from kedastral.simulation.hpa import HpaBehavior, HpaMetric
 
 
@@ -23,11 +26,43 @@ def _require_demand(_instance: object, _attribute: "attrs.Attribute[Series]", de
 
 
 @attrs.frozen
+class MetricsPipeline:
+    """What lies between the demand and the policies that see it; pods serve the demand itself.
+
+    A policy sees the demand of a step from ``late`` seconds after its end on. ``noise`` is the relative standard
+    deviation of what is measured.
+    """
+
+    late: float = attrs.field(default=0.0, validator=ge(0))
+    noise: float = attrs.field(default=0.0, validator=ge(0))
+
+    @property
+    def is_perfect(self) -> bool:
+        """Whether policies see the demand as it is, at once."""
+        return self.late == 0 and self.noise == 0
+
+    def measure(self, demand: Floats) -> Floats:
+        """``demand`` times lognormal noise of mean 1, the same at each call.
+
+        ``exp(s z - s^2 / 2)`` with standard normal z has mean 1 and the relative variance ``exp(s^2) - 1``.
+        """
+        if self.noise == 0:
+            return demand
+        sigma = math.sqrt(2 * math.log(math.hypot(1.0, self.noise)))
+        drawn = np.random.default_rng(NOISE_SEED).standard_normal(len(demand))
+        return demand * np.exp(sigma * drawn - sigma**2 / 2)
+
+
+NOISE_SEED = 11
+"""Fixed, so that a backtest repeats, and all policies see the same."""
+
+
+@attrs.frozen
 class Trial:
     """``demand`` without gaps; replayed from index ``begin`` on, judged from index ``judged_from`` on.
 
     What lies before ``begin`` is history that policies see. ``target_per_pod`` is in units of the demand. ``gaps`` of
-    the judged steps carry the value before them.
+    the judged steps carry the value before them. ``measured`` has the shape of the demand: what policies see of it.
     """
 
     demand: Series = attrs.field(validator=_require_demand)
@@ -35,6 +70,12 @@ class Trial:
     begin: int = attrs.field(default=0, validator=ge(0))
     judged_from: int = attrs.field(default=0, validator=ge(0))
     gaps: int = attrs.field(default=0, validator=ge(0))
+    pipeline: MetricsPipeline = MetricsPipeline()
+    measured: Floats = attrs.field(init=False, eq=False, repr=False)
+
+    @measured.default
+    def _measured_by_pipeline(self) -> Floats:
+        return frozen_floats(self.pipeline.measure(self.demand.values))
 
     def __attrs_post_init__(self) -> None:
         if not self.begin <= self.judged_from < len(self.demand):
@@ -44,6 +85,12 @@ class Trial:
     def judged(self) -> Series:
         """The part of the demand that counts."""
         return Series(self.demand.time_at(self.judged_from), self.demand.step, self.demand.values[self.judged_from :])
+
+    def view(self, now: float, ordered: int) -> "View":
+        """What policies may know ``now`` seconds from the start of the demand, with ``ordered`` pods."""
+        step = self.demand.step
+        ended, settled = (math.floor(max(at, 0.0) / step + WHOLE_WITHIN) for at in (now, now - self.pipeline.late))
+        return View(self.demand.start, step, now, self.measured[:settled], ordered, ended - settled, self.pipeline.late)
 
 
 @attrs.frozen
@@ -91,8 +138,9 @@ def _peak_of(values: Floats) -> float:
 class View:
     """What a policy sees at ``now``, seconds from ``start``: the demand of every step that has ended, nothing later.
 
-    ``seen`` has shape (steps ended,), read-only: ``seen[i]`` is the demand over ``[i * step, (i + 1) * step)`` seconds.
-    ``ordered`` are the pods asked for so far.
+    ``seen`` has shape (steps,), read-only: ``seen[i]`` is the demand over ``[i * step, (i + 1) * step)`` seconds.
+    ``ordered`` are the pods asked for so far. The newest ``unsettled`` steps that have ended are not seen yet, since
+    the metrics pipeline is ``late`` seconds behind.
     """
 
     start: datetime
@@ -100,6 +148,13 @@ class View:
     now: float
     seen: Floats
     ordered: int
+    unsettled: int = 0
+    late: float = 0.0
+
+    @property
+    def ended(self) -> int:
+        """The steps that have ended, whether they are seen yet or not."""
+        return len(self.seen) + self.unsettled
 
     @property
     def at(self) -> datetime:
@@ -107,9 +162,15 @@ class View:
         return self.start + timedelta(seconds=self.now)
 
     def history(self, window: float) -> Series:
-        """The demand of the last ``window`` seconds, each value dated by the end of its step, as in Prometheus."""
-        first = max(0, len(self.seen) - round(window / self.step))
-        return Series(self.start + timedelta(seconds=(first + 1) * self.step), self.step, self.seen[first:])
+        """The demand of the last ``window`` seconds, each value dated by the end of its step, as in Prometheus.
+
+        Steps that are not seen yet are gaps at its end, as when their settling time has been learned.
+        """
+        first = max(0, self.ended - round(window / self.step))
+        gaps = np.full(min(self.unsettled, self.ended - first), np.nan)
+        values = np.concatenate([self.seen[first:], gaps]) if len(gaps) else self.seen[first:]
+        quality = DataQuality(settling=self.late) if self.late else COMPLETE
+        return Series(self.start + timedelta(seconds=(first + 1) * self.step), self.step, values, quality)
 
 
 class Policy(Protocol):
