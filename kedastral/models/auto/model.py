@@ -211,7 +211,8 @@ class AutoModel:
     def _prepare(self, history: Series, made_at: datetime, steps: int) -> _Request:
         known = history.without_gaps_at_the_end()
         gap = (len(history) - len(known)) * history.step
-        if not 0 < gap <= MAX_BRIDGED:  # a longer one is filled with the last value, and counts as unknown
+        # A single gap and a long one are filled with the last value; a long one counts as unknown.
+        if not 1.5 * history.step < gap <= MAX_BRIDGED:
             known, gap = history, 0.0
         signal = make_signal(known, made_at - timedelta(seconds=gap))
         if signal is None:
