@@ -37,10 +37,17 @@ class LateServer:
         return matrix(points, **self.more)(request)
 
     async def run(self, source: PrometheusSource, minutes: float, interval: float = 30.0) -> Series:
-        """Tick for so many minutes; gives the newest history."""
+        """Tick for so many minutes; gives the newest history.
+
+        In the first ten minutes points may be absent for longer than ``stale_after``, until that is learned.
+        """
         for _ in range(round(minutes * 60 / interval)):
             self.now += timedelta(seconds=interval)
-            history = await source.history(self.now)
+            try:
+                history = await source.history(self.now)
+            except SourceError as error:
+                if error.reason != "stale" or self.now > START + timedelta(minutes=10):
+                    raise
         return history
 
 

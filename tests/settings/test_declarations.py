@@ -26,6 +26,7 @@ Table = dict[tuple[str | None, str], str | None]
 LOGS: Table = {("--log-level", "LOG_LEVEL"): "info", ("--log-format", "LOG_FORMAT"): "text"}
 STALE: Table = {
     ("--stale-after", "STALE_AFTER"): "2m",
+    ("--settle-after", "SETTLE_AFTER"): None,
     ("--on-stale", "ON_STALE"): "default-min",
     ("--default-min", "DEFAULT_MIN"): "2",
 }
