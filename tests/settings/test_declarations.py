@@ -26,11 +26,11 @@ Table = dict[tuple[str | None, str], str | None]
 LOGS: Table = {("--log-level", "LOG_LEVEL"): "info", ("--log-format", "LOG_FORMAT"): "text"}
 STALE: Table = {
     ("--stale-after", "STALE_AFTER"): "2m",
-    ("--settle-after", "SETTLE_AFTER"): None,
     ("--on-stale", "ON_STALE"): "default-min",
     ("--default-min", "DEFAULT_MIN"): "2",
 }
 FORECASTING: Table = {
+    ("--settle-after", "SETTLE_AFTER"): None,
     ("--metric", "METRIC"): "http_rps",
     ("--horizon", "HORIZON"): "30m",
     ("--step", "STEP"): "1m",
