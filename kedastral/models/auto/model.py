@@ -253,8 +253,9 @@ class AutoModel:
         first = round(shift)
         now = history.values[max(first, 0) : max(first + len(tail), 0)]
         before = tail.values[max(-first, 0) :][: len(now)]
-        same = np.isclose(now, before, rtol=1e-9, atol=0.0) | np.isnan(now) | np.isnan(before)
-        return 2 * int(same.sum()) > len(same)
+        same = np.isclose(now, before, rtol=1e-9, atol=0.0, equal_nan=True)
+        compared = np.isnan(now) == np.isnan(before)
+        return 2 * int(same.sum()) > int(compared.sum())
 
 
 def _tail_of(history: Series) -> Series:
