@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pure heart: no I/O, no clock, no logging; same input, same output."""
+"""The pure core: no I/O, no clock, no logging; same input, same output."""

@@ -9,8 +9,8 @@ Outliers are jumps far beyond all that the workload has kept up or shown at regu
 or one bad scrape makes a few points that are many times too large; ``rate(x[5m])`` makes five minutes of one bad
 scrape. What is too large is measured against the workload itself: the largest load that it has kept up for longer than
 such a fault lasts, or that a fiftieth of its points reach. What returns at the same time of the hour, day or week is
-plausible at any size. At the live end nobody knows yet whether a jump lasts: it is believed once it has, the larger the
-later. Only what is too large is looked for: a dip asks for no pod.
+plausible at any size. At the live end nobody knows yet whether a jump lasts: it is believed once it has, and
+a larger jump has to last longer. Only what is too large is looked for: a dip asks for no pod.
 """
 
 import math

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What KEDA is told at a moment: `Snapshot`, a forecast with its plan, and `decide`, which reads it.
 
-This is the one place that knows the lead time. A snapshot carries all that serving needs, so that a scaler in another
-process decides alike.
+This is the one place that applies the lead time to an answer. A snapshot carries all that serving needs, so that a
+scaler in another process decides alike.
 """
 
 import math

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stores: where snapshots are kept between the tick and those who read them."""
+"""KEDA's scaler, the HTTP API and metrics, and the store that they read."""

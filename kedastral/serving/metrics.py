@@ -192,14 +192,14 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "kedastral_steering_hold_seconds": ("How long the pods of a load that has gone are kept", ()),
     "kedastral_standing_down": ("1 while something else than the model's forecast is planned for, else 0", ()),
     "kedastral_quantile_coverage_ratio": (
-        "Share of windows whose maximum stayed below the upper quantile, of late",
+        "Share of windows whose maximum stayed below the upper quantile, recently",
         (),
     ),
-    "kedastral_forecast_loss_ratio": ("Loss of the upper quantile relative to that of the last value, of late", ()),
-    "kedastral_lead_error_ratio": ("Error a lead time ahead relative to that of the last value, of late", ()),
+    "kedastral_forecast_loss_ratio": ("Loss of the upper quantile relative to that of the last value, recently", ()),
+    "kedastral_lead_error_ratio": ("Error a lead time ahead relative to that of the last value, recently", ()),
     "kedastral_expert_weight_ratio": ("How much an expert counts in the forecast a lead time ahead", ("expert",)),
     "kedastral_expert_error_ratio": (
-        "Error of an expert a lead time ahead relative to that of the last value, of late",
+        "Error of an expert a lead time ahead relative to that of the last value, recently",
         ("expert",),
     ),
 }

@@ -168,7 +168,7 @@ class PlanSettings:
 
 @attrs.frozen(kw_only=True, field_transformer=declare)
 class ServiceLevel:
-    """What is promised."""
+    """The service level to keep."""
 
     service_level: float = setting(
         "0.99",
@@ -200,7 +200,7 @@ class LeadSettings:
 
 @attrs.frozen(kw_only=True, field_transformer=declare)
 class ServingSettings(LeadSettings):
-    """How the plan is read for KEDA, and whether KEDA is told."""
+    """How the plan is read for KEDA, and whether the plan is sent to KEDA."""
 
     mode: Mode = setting(
         "scale",

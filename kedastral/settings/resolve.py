@@ -78,7 +78,7 @@ MAX_PROBLEMS = 200
 
 @attrs.define
 class Resolved:
-    """The values that hold, by name, and what was given for those that have no default.
+    """The resolved values, by name, and what was given for those that have no default.
 
     ``missing`` are required and nobody gave them; neither they nor what is invalid have a value.
     """
@@ -248,7 +248,7 @@ class _FleetBuilder:
     _overridden: dict[str, list[str]] = attrs.field(factory=dict)
 
     def add_all(self, documents: Sequence[Document], rest: Rest) -> None:
-        """Everything there is."""
+        """The complete fleet and its problems."""
         self._add_flag_source()
         for document in documents:
             if document.kind == SOURCE:
@@ -263,11 +263,11 @@ class _FleetBuilder:
         self.warnings += merge(self._odd)
 
     def check_environment(self, env: Mapping[str, str]) -> None:
-        """That the way to each address is open: sources and workloads that are not sound have some, too."""
+        """Check that the environment lets each address be reached, those of unsound sources and workloads included."""
         self._refuse(*find_faults_of_environment(self._destinations, env))
 
     def check_not_empty(self) -> None:
-        """That something is forecast, or may be."""
+        """Check that at least one workload is or can be configured."""
         process = self.process
         is_unknown = any(layer.has_invalid for layer in process.layers)
         may_be_empty = is_unknown or process.takes_scaledobjects or process.describes_a_workload

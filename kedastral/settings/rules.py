@@ -33,11 +33,11 @@ Find = Callable[[Values], str | None]
 
 
 class Origin(StrEnum):
-    """Who says what a setting is."""
+    """Where a setting's value comes from."""
 
     GIVEN = "given"
     LEFT_OUT = "left out"
-    """A document that could say it, and does not."""
+    """A document that could set it but leaves it out."""
     DEFAULT = "default"
 
 
@@ -408,7 +408,7 @@ WARNINGS: tuple[Rule, ...] = (
         for name in ("forecaster_ca_file", "forecaster_cert_file", "forecaster_token_file", "forecaster_token")
     ),
 )
-"""What can be run with, and is hardly what anybody wants."""
+"""Valid settings that are probably mistakes."""
 
 
 # The environment: what must hold of the way to the addresses that settings name.

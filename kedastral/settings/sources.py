@@ -41,7 +41,7 @@ _CREDENTIALS = re.compile(r"^(.*?://)?.*@", re.DOTALL)
 _URL_QUERY = re.compile(r"([?#]).*", re.DOTALL)
 
 
-# Which settings can be said where.
+# Which settings each kind of source may set.
 
 _ASKED = {setting.name: setting for setting in settings_of(PrometheusQuery)}
 QUERY = attrs.evolve(_ASKED["query"], required=True, unless=())

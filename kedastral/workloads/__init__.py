@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Services: the tick, the snapshot server and KEDA's scaler; each sees ports only and runs until cancelled."""
+"""The tick, its schedule, and the fleet of workloads."""

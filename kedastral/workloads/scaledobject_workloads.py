@@ -26,7 +26,7 @@ FIRST_WAIT = 1.0
 """Seconds that the first questions about a new workload may wait for its first forecast, of the 3 s that KEDA gives."""
 MAX_REPLACED = 20
 TAKING_TURNS = 60.0
-"""Seconds within which metadata that come back after they were replaced are a second trigger, not a change of mind."""
+"""Seconds within which metadata that come back after they were replaced are a second trigger, not an edit."""
 MAX_PROBLEMS, MAX_PROBLEM_LENGTH = 8, 300
 """Problems, and characters of each, that an event of KEDA shows."""
 MAX_WARNED = 10_000
@@ -182,7 +182,7 @@ class FleetResolver:
             try:
                 asked_at = registration.asked_at
                 self._register(registration.ref, self.reader)
-                registration.asked_at = asked_at  # it was not KEDA who asked
+                registration.asked_at = asked_at  # a reload is no request of KEDA
             except (ConfigError, BadTriggerError) as error:
                 log.warning("a ScaledObject's workload cannot be kept", extra={"workload": key, "err": str(error)})
                 self._remove(key)

@@ -22,7 +22,7 @@ from kedastral.serving.metrics import Metrics, observe_seconds
 log = logging.getLogger("kedastral.forecaster")
 
 STARTING = {StatusCode.LEARNING, StatusCode.TOO_LITTLE_HISTORY}
-"""What is no cause for worry: it passes."""
+"""Statuses that are normal after a start, and pass."""
 
 
 QUIET = timedelta(hours=1)

@@ -30,7 +30,7 @@ async def run_ticker(
     origin = trio.current_time() + offset
 
     async def tick_and_count(beat: int) -> int:
-        """The tick of a beat; gives the next one, of those that it did not cover."""
+        """The tick of a beat; returns the next beat that is not over yet."""
         try:
             await tick()
         finally:

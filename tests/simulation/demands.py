@@ -30,7 +30,8 @@ class LastValue:
     name = "last-value"
 
     def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
-        return Forecast(made_at, history.step, np.full(steps, history.values[-1]))
+        newest = history.newest
+        return Forecast(made_at, history.step, np.full(steps, 0.0 if newest is None else newest.value))
 
 
 @attrs.frozen

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fewer scale events: a plan goes up at once, and down only by much, after a while, and for good.
+"""Fewer scale events: a plan goes up at once, and down only by a large step, and after a delay.
 
 Each tick makes a new plan. Without stabilization, what KEDA is told would follow every small change of the forecast.
 So `stabilize` compares what the new plan recommends with the last recommendation and with what the plans of the last
