@@ -80,8 +80,12 @@ def plan_replicas(values: Floats, policy: PlanPolicy, *, previous: int | None) -
     ``values`` has shape (n,), finite and >= 0; ``previous`` is what the previous plan needs Ready now, or None where
     there is no such plan; then the first step is not limited. The result has shape (n,), read-only, aligned with
     ``values``: it is not shifted by any lead time. Needs O(n * prewarm_steps).
+
+    Growth begins early enough that each step has what it needs. Only where ``previous`` is too small for that, the
+    limit holds: the plan then grows as fast as it may, and has less than is needed until it has caught up.
     """
     desired = _desired_replicas(values, policy)
+    _begin_growth_early(desired, policy)
     before = previous
     for i, replicas in enumerate(desired):
         if before is not None and replicas != before:
@@ -97,6 +101,14 @@ def limit_change(before: int, desired: int, policy: PlanPolicy) -> float:
     return min(max(desired, minimum), maximum)
 
 
+def least_before(desired: int, policy: PlanPolicy) -> int:
+    """The fewest replicas from which one step may grow to ``desired``."""
+    least = max(math.floor((desired - 1) / policy.up_max_factor) - 1, 0)
+    while limit_change(least, desired, policy) < desired:  # ends at ``desired``; a few rounds
+        least += 1
+    return least
+
+
 def reactive_replicas(load: float, headroom: float, policy: PlanPolicy) -> int:
     """The floor: the replicas that the newest ``load`` needs now, within the bounds, exempt from the change limits."""
     return policy.bounds.clamp(round_replicas(load / policy.target_per_pod * headroom))
@@ -110,6 +122,13 @@ def _desired_replicas(values: Floats, policy: PlanPolicy) -> list[int]:
     maximum = policy.bounds.max or MAX_REPLICAS
     bound: list[int] = np.minimum(np.maximum(whole, policy.bounds.min), maximum).astype(np.int64).tolist()
     return bound
+
+
+def _begin_growth_early(desired: list[int], policy: PlanPolicy) -> None:
+    """Raise each step so far that the one after it can be reached within the limit on growth."""
+    for i in reversed(range(len(desired) - 1)):
+        if desired[i + 1] > desired[i]:
+            desired[i] = max(desired[i], least_before(desired[i + 1], policy))
 
 
 def _round_all(amounts: Floats, rounding: Rounding) -> Floats:

@@ -5,6 +5,7 @@ import itertools
 import math
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from kedastral.core.capacity import (
     PlanPolicy,
     ReplicaBounds,
     Rounding,
+    least_before,
     limit_change,
     plan_replicas,
     reactive_replicas,
@@ -135,6 +137,24 @@ def test_growth_from_zero_and_from_one_reaches_the_factor_itself() -> None:
     assert plan([10_000] * 3, policy(up=1.1), previous=0) == [2, 3, 4]
     assert plan([10_000] * 3, policy(up=1.1), previous=1) == [2, 3, 4]
     assert plan([10_000], policy(up=2.5), previous=1) == [3]
+
+
+def test_growth_begins_early_enough_for_the_need() -> None:
+    assert plan([0, 0, 0, 0, 0, 2000, 2000], policy(up=2), previous=0) == [0, 2, 3, 5, 10, 20, 20]
+    assert plan([100, 100, 100, 100, 800, 100], policy(up=2), previous=1) == [1, 1, 2, 4, 8, 1]
+    assert plan([500, 100, 100, 1300], policy(up=1.5)) == [5, 6, 9, 13]
+
+
+def test_growth_that_can_no_longer_be_in_time_is_as_fast_as_the_limit_allows() -> None:
+    assert plan([0, 0, 2000, 2000, 2000, 2000], policy(up=2), previous=0) == [2, 4, 8, 16, 20, 20]
+
+
+def test_the_plan_begins_to_grow_no_earlier_than_it_must() -> None:
+    assert least_before(20, policy(up=2)) == 10
+    assert least_before(21, policy(up=2)) == 11
+    assert least_before(2, policy(up=2)) == 0
+    assert least_before(3, policy(up=2)) == 2
+    assert least_before(121, policy(up=1.1)) == 110  # 110 * 1.1 is 121 and a hair
 
 
 def test_shrinking_is_limited_from_step_to_step() -> None:
@@ -307,6 +327,39 @@ def test_neighbours_differ_by_no_more_than_the_limits(
         maximum = max(math.ceil(before * by.up_max_factor * hair), math.ceil(by.up_max_factor), by.bounds.min)
         minimum = min(math.floor(before * (1 - by.down_max_pct / 100) / hair), by.bounds.max or MAX_REPLICAS)
         assert minimum <= after <= maximum
+
+
+@given(forecasts, policies, previous_replicas)
+def test_every_step_has_what_it_needs_unless_the_limit_came_too_late(
+    values: list[float], by: PlanPolicy, previous: int | None
+) -> None:
+    made, needed = plan(values, by, previous), plan(values, attrs.evolve(by, up_max_factor=1e308, down_max_pct=100))
+    fastest = previous  # from the plan before, as fast as the limit allows
+
+    for replicas, need in zip(made, needed, strict=True):
+        if fastest is not None:
+            fastest = by.bounds.clamp(limit_change(fastest, MAX_REPLICAS, by))
+        assert replicas >= (need if fastest is None else min(need, fastest))
+
+
+@given(forecasts, policies)
+def test_no_step_could_do_with_less_and_still_grow_in_time(values: list[float], by: PlanPolicy) -> None:
+    by = attrs.evolve(by, down_max_pct=100)
+    made, needed = plan(values, by), plan(values, attrs.evolve(by, up_max_factor=1e308))
+
+    for (replicas, then), need in zip(itertools.pairwise(made), needed, strict=False):
+        if replicas > need:
+            assert limit_change(replicas - 1, MAX_REPLICAS, by) < then
+
+
+@given(st.integers(0, MAX_REPLICAS), policies)
+def test_from_the_fewest_replicas_before_one_step_reaches_those_desired(desired: int, by: PlanPolicy) -> None:
+    least = least_before(desired, by)
+
+    assert 0 <= least <= desired
+    assert limit_change(least, desired, by) >= desired
+    if least:
+        assert limit_change(least - 1, desired, by) < desired
 
 
 @given(forecasts, policies, previous_replicas)

@@ -206,6 +206,16 @@ def test_a_stale_plan_is_ridden_while_it_covers_the_lead() -> None:
     assert "480 s old" in over.reason
 
 
+def test_a_ridden_plan_has_woken_a_sleeping_workload_a_lead_time_before_the_load() -> None:
+    # 500 rps from 20 minutes on, 50 for each pod, with headroom 12 pods, in doublings from none; a lead of 4 minutes
+    policy = PlanPolicy(50.0, bounds=ReplicaBounds(0), prewarm_steps=0)
+    plan = plan_replicas(np.repeat([0.0, 500.0], [20, 10]), policy, previous=0)
+    made, rides = snapshot(plan.tolist(), lead=240), StalePolicy(on_stale=OnStale.RIDE_FORECAST)
+
+    told = [decide(made, after(60 * minute), rides).replicas for minute in range(12, 21)]
+    assert told == [0, 2, 3, 6, 12, 12, 12, 12, 12]
+
+
 def test_a_ridden_plan_keeps_its_floor() -> None:
     assert decide(snapshot([2] * 10, floor=7), after(200), StalePolicy(120, OnStale.RIDE_FORECAST)).replicas == 7
 
