@@ -11,7 +11,7 @@ from cattrs import BaseValidationError, Converter
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from cattrs.v import format_exception, transform_error
 
-from kedastral.core.data_quality import Outliers
+from kedastral.core.data_quality import LostSeries, Outliers
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.status import OK, ForecastStatus, StatusCode
 from kedastral.core.series import Observation, Series, fill_gaps
@@ -62,6 +62,9 @@ class _SnapshotDocument:
     outlier_points: int = 0
     newest_outlier_at: datetime | None = None
     newest_outlier_value: float | None = None
+    lost_series: int = 0
+    series_left: int = 0
+    series_lost_at: datetime | None = None
 
 
 def write_time(moment: datetime) -> str:
@@ -128,6 +131,13 @@ def write_snapshot(snapshot: Snapshot) -> dict[str, Any]:
             outlier_points=snapshot.outliers.points,
             newest_outlier_at=snapshot.outliers.newest.at,
             newest_outlier_value=snapshot.outliers.newest.value,
+        )
+    if snapshot.lost_series is not None:
+        document = attrs.evolve(
+            document,
+            lost_series=snapshot.lost_series.lost,
+            series_left=snapshot.lost_series.left,
+            series_lost_at=snapshot.lost_series.since,
         )
     written: dict[str, Any] = _converter.unstructure(document)
     return written
@@ -202,7 +212,13 @@ def _to_snapshot(document: _SnapshotDocument) -> Snapshot:
         document.workload, document.metric, forecast, document.desired_replicas, document.lead_time_seconds,
         observed, document.reactive_replicas, mode=Mode(document.mode or Mode.SCALE), status=_status_of(document),
         outliers=None if newest is None else Outliers(document.outlier_points, newest),
+        lost_series=_lost_series_of(document),
     )  # fmt: skip
+
+
+def _lost_series_of(document: _SnapshotDocument) -> LostSeries | None:
+    since = document.series_lost_at
+    return None if since is None else LostSeries(document.lost_series, document.series_left, since)
 
 
 def _observation(at: datetime | None, value: float | None) -> Observation | None:

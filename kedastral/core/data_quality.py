@@ -11,16 +11,19 @@ scrape. What is too large is measured against the workload itself: the largest l
 such a fault lasts, or that a fiftieth of its points reach. What returns at the same time of the hour, day or week is
 plausible at any size. At the live end nobody knows yet whether a jump lasts: it is believed once it has, and
 a larger jump has to last longer. Only what is too large is looked for: a dip asks for no pod.
+
+`SeriesWatch` finds series that go from the sum with their load, while the pods stay. That is only said.
 """
 
 import math
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from kedastral.core.series import Floats, Ints, Observation, Series, require_positive
+from kedastral.core.series import EPOCH, Floats, Ints, Observation, Series, require_positive
 
 MAX_SETTLING = 600.0
 """Seconds. What changes for longer than this is no lag but a correction, and would cost more than it explains."""
@@ -327,3 +330,110 @@ def _believe_what_lasts(points: _Points, found: Bools, level: float, beyond: flo
             return
         level = shifted
         found[first:] = _judge(points, np.arange(first, len(found)), level, beyond)
+
+
+SHARE_LEFT = 2 / 3
+"""Of the series, and of their load: a third has gone."""
+FEWEST_SERIES = 3
+"""Before some went. Of fewer, one more or less is a third."""
+LOST_FOR = 120.0
+"""Seconds, and `FEWEST_LOST` points, for which they must be gone: pods that restart at once are back by then."""
+FEWEST_LOST = 2
+REFERENCE = 900.0
+"""Seconds before, of which the median counts: a rolling update doubles the series for less than half of that."""
+TOLD_FOR = 1800.0
+"""Seconds within which pods follow what KEDA was told: the HPA's stabilization, and pods that finish their work."""
+FORGOTTEN_AFTER = 3600.0
+"""Seconds after which what is left counts as all there is."""
+PAUSE = 300.0
+"""Seconds without a tick after which nobody knows what KEDA was told."""
+COUNTED = 2400.0
+"""Seconds of counts that `SeriesWatch` reads: lag, loss and reference."""
+
+
+@attrs.frozen
+class LostSeries:
+    """How many series are ``lost`` from the sum since a time, with their load, and how many were ``left`` then."""
+
+    lost: int
+    left: int
+    since: datetime
+
+
+@attrs.define(eq=False)
+class SeriesWatch:
+    """Finds series that go with their load while the pods stay: the data source may lack part of the load.
+
+    It knows what KEDA was told. A fall of the pods that Kedastral asked for takes as many series, and is no evidence.
+    """
+
+    lost: LostSeries | None = attrs.field(default=None, init=False)
+    _told: list[tuple[datetime, int]] = attrs.field(factory=list, init=False)
+
+    def observe(self, history: Series, told: int | None, now: datetime) -> LostSeries | None:
+        """What is lost as of ``history``; ``told`` are the replicas that KEDA is told at ``now``, None if unknown."""
+        if told is None or (self._told and not 0 <= (now - self._told[-1][0]).total_seconds() <= PAUSE):
+            self._told.clear()
+        if told is not None:
+            self._told.append((now, told))
+        oldest = now - timedelta(seconds=TOLD_FOR + COUNTED)
+        self._told = [one for one in self._told if one[0] >= oldest]
+        counts = history.quality.counts
+        if counts is not None and history.quality.at_least is None:
+            self.lost = self._after(_CountedLoad.of(history, counts), now)
+        return self.lost
+
+    def _after(self, counted: "_CountedLoad", now: datetime) -> LostSeries | None:
+        lost = self.lost
+        if lost is None or not len(counted.counts):
+            return self._newly_lost(counted)
+        is_back = counted.counts[-1] > SHARE_LEFT * (lost.lost + lost.left)
+        return None if is_back or (now - lost.since).total_seconds() > FORGOTTEN_AFTER else lost
+
+    def _newly_lost(self, counted: "_CountedLoad") -> LostSeries | None:
+        gone = max(FEWEST_LOST, math.floor(LOST_FOR / counted.step + 1e-9) + 1)
+        if len(counted.counts) <= gone:
+            return None
+        first = counted.times[-gone]
+        reference = (counted.times < first) & (counted.times >= first - max(REFERENCE, FEWEST_LOST * counted.step))
+        if not reference.any():
+            return None
+        before, load = np.median(counted.counts[reference]), np.median(counted.loads[reference])
+        left, since = counted.counts[-gone:].max(), EPOCH + timedelta(seconds=float(first))
+        if before < FEWEST_SERIES or counted.loads[-gone:].max() > SHARE_LEFT * load:
+            return None
+        if left > SHARE_LEFT * before * self._share_told(since):
+            return None
+        return LostSeries(round(float(before - left)), round(float(left)), since)
+
+    def _share_told(self, until: datetime) -> float:
+        """The largest fall of what KEDA was told in `TOLD_FOR` before ``until``, as what is left of it.
+
+        0 where less than `REFERENCE` of it is known.
+        """
+        told = [one for one in self._told if timedelta(0) <= until - one[0] <= timedelta(seconds=TOLD_FOR)]
+        if not told or (until - told[0][0]).total_seconds() < REFERENCE:
+            return 0.0
+        replicas = np.array([each for _, each in told], dtype=np.float64)
+        return float((replicas / np.maximum(np.maximum.accumulate(replicas), 1.0)).min())
+
+
+@attrs.frozen(eq=False)
+class _CountedLoad:
+    """The newest loads whose number of series is known: ``times`` in epoch seconds, all of shape (n,)."""
+
+    times: Floats
+    loads: Floats
+    counts: Floats
+    step: float
+
+    @classmethod
+    def of(cls, history: Series, counts: Series) -> "_CountedLoad":
+        """Of the points that are in both, which lie on one grid."""
+        apart = round((counts.start - history.start).total_seconds() / history.step)
+        places = np.arange(len(counts)) + apart
+        inside = (places >= 0) & (places < len(history))
+        loads = np.where(inside, history.values[np.clip(places, 0, len(history) - 1)], np.nan)
+        times = (history.start - EPOCH).total_seconds() + places.astype(np.float64) * history.step
+        known = np.isfinite(loads) & np.isfinite(counts.values)
+        return cls(times[known], loads[known], counts.values[known], counts.step)

@@ -77,11 +77,13 @@ class DataQuality:
     Points younger than ``settling`` seconds still change, and are gaps. ``at_least`` is the newest value of a partial
     answer: the load is that or more, and the history holds gaps since the last complete answer. ``watched`` are the
     seconds for which new points have been read again: just after a start nobody knows whether they have settled.
+    ``counts`` says how many series each of the newest points sums, NaN where that is not known.
     """
 
     settling: float = 0.0
     at_least: Observation | None = None
     watched: float = math.inf
+    counts: "Series | None" = None
 
 
 COMPLETE = DataQuality()

@@ -12,7 +12,7 @@ from enum import StrEnum
 import attrs
 
 from kedastral.core.capacity import MAX_REPLICAS
-from kedastral.core.data_quality import Outliers
+from kedastral.core.data_quality import LostSeries, Outliers
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.service_level import ServiceLevelReport
 from kedastral.core.planning.status import OK, ForecastStatus
@@ -37,6 +37,7 @@ class Snapshot:
     the workload, so that a scaler in another process knows it. ``status`` says whether the plan follows the model.
     ``quality`` says how far the newest measurements can be trusted.
     ``outliers`` are the points of the history that were taken for faults of measuring; None where there were none.
+    ``lost_series`` are series that have gone with their load while the pods stayed; None where there are none.
     """
 
     workload: str
@@ -51,6 +52,7 @@ class Snapshot:
     status: ForecastStatus = OK
     quality: DataQuality = COMPLETE
     outliers: Outliers | None = None
+    lost_series: LostSeries | None = None
 
     def __attrs_post_init__(self) -> None:
         if len(self.replicas) != len(self.forecast.values):

@@ -179,6 +179,7 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "kedastral_settling_seconds": ("Age from which on points of the query no longer change", ()),
     "kedastral_partial_answer": ("1 while the newest answer of the data source is partial, else 0", ()),
     "kedastral_outlier_points": ("Points of the history that the newest forecast left out as faults of measuring", ()),
+    "kedastral_lost_series": ("Series that have gone from the sum with their load while the pods stayed", ()),
     "kedastral_forecast_load": ("Load that is forecast for now + lead time", ()),
     "kedastral_forecast_status": ("1 for the status that the forecast has, 0 for the others", ("status",)),
     "kedastral_steering_factor": ("Factor on the upper quantile that the service level is steered with", ()),
@@ -263,6 +264,7 @@ def _values(snapshot: Snapshot, now: datetime) -> Iterator[Value]:
     yield "kedastral_settling_seconds", (), snapshot.quality.settling
     yield "kedastral_partial_answer", (), float(snapshot.quality.at_least is not None)
     yield "kedastral_outlier_points", (), float(snapshot.outliers.points if snapshot.outliers else 0)
+    yield "kedastral_lost_series", (), float(snapshot.lost_series.lost if snapshot.lost_series else 0)
     ahead = snapshot.forecast.value_at((now - snapshot.made_at).total_seconds() + snapshot.lead_time)
     if ahead is not None:
         yield "kedastral_forecast_load", (), ahead

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import attrs
 
 from kedastral.clock import WallClock
-from kedastral.core.data_quality import Outliers, screen
+from kedastral.core.data_quality import LostSeries, Outliers, SeriesWatch, screen
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.planner import Workload, plan_step, plan_step_without_model
 from kedastral.core.planning.status import OK, StatusCode, model_failed
@@ -88,6 +88,7 @@ class ForecastLoop:
     store: SnapshotStore
     clock: WallClock
     planner: Planner = attrs.field()
+    _series: SeriesWatch = attrs.field(factory=SeriesWatch, init=False)
 
     @planner.default
     def _default_planner(self) -> Planner:
@@ -103,16 +104,33 @@ class ForecastLoop:
         history, outliers = screened.history, screened.outliers
         previous = self.store.get(self.workload.name)
         self._log_outliers(outliers, None if previous is None else previous.outliers)
+        lost = self._watch_series(history, previous, now)
         try:
             forecast = await self.forecaster.forecast(history, now, self.workload.steps)
         except ModelError as error:  # the floor needs no forecast
-            await self._publish(self.planner.plan_without_model(history, now, error, previous), outliers)
+            await self._publish(self.planner.plan_without_model(history, now, error, previous), outliers, lost)
             raise
-        await self._publish(self.planner.plan(history, forecast, previous), outliers)
+        await self._publish(self.planner.plan(history, forecast, previous), outliers, lost)
 
-    async def _publish(self, snapshot: Snapshot | None, outliers: Outliers | None) -> None:
-        if snapshot is not None and not await self.store.put(attrs.evolve(snapshot, outliers=outliers)):
+    async def _publish(self, snapshot: Snapshot | None, outliers: Outliers | None, lost: LostSeries | None) -> None:
+        if snapshot is None:
+            return
+        if not await self.store.put(attrs.evolve(snapshot, outliers=outliers, lost_series=lost)):
             raise StoreError("the store has a newer forecast already: the clock was set back a little", reason="older")
+
+    def _watch_series(self, history: Series, previous: Snapshot | None, now: datetime) -> LostSeries | None:
+        """The series that have gone with their load, with one line for each time that some go."""
+        before = self._series.lost
+        told = None if previous is None else replicas_at(previous, now)
+        lost = self._series.observe(history, told, now)
+        if lost is not None and before is None:
+            words = (
+                "the load fell together with its series, %d -> %d since %s, while the pods stayed: the data source may "
+                "lack part of it"
+            )
+            since = f"{lost.since:%Y-%m-%dT%H:%M:%SZ}"
+            log.warning(words, lost.lost + lost.left, lost.left, since, extra={"workload": self.workload.name})
+        return lost
 
     def _log_outliers(self, now: Outliers | None, before: Outliers | None) -> None:
         """One line for outliers that come after a while without any."""

@@ -36,6 +36,7 @@ MORE = {
     "kedastral_settling_seconds": ("gauge", {"workload"}),
     "kedastral_partial_answer": ("gauge", {"workload"}),
     "kedastral_outlier_points": ("gauge", {"workload"}),
+    "kedastral_lost_series": ("gauge", {"workload"}),
     "kedastral_forecast_load": ("gauge", {"workload"}),
     "kedastral_forecast_status": ("gauge", {"workload", "status"}),
     "kedastral_model_learn_seconds": ("histogram", {"model"}),

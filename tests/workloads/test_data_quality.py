@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Late points, partial answers and a start in a dip, through the whole tick: what KEDA is told of them."""
 
+import math
 from collections.abc import Callable
 from datetime import timedelta
 
 import attrs
+import httpx
 import numpy as np
 import pytest
 
@@ -17,13 +19,38 @@ from kedastral.core.planning.service_level import ServiceLevelSettings, Steering
 from kedastral.core.serving import Snapshot, replicas_at
 from kedastral.models import MODELS
 from kedastral.serving.store import MemoryStore
+from kedastral.wire import dump_json, read_snapshot, write_snapshot
 from kedastral.workloads.tick import ForecastLoop
-from tests.adapters.answers import client_of
+from tests.adapters.answers import client_of, matrix
 from tests.adapters.test_data_quality import LateServer
 from tests.core.test_settling import rate_seen
 
 LOAD, NEEDED = 2000.0, 20
 POLICY = PlanPolicy(100.0, 1.0, ReplicaBounds(1, 500))
+
+
+class CountedServer(LateServer):
+    """Prometheus with ``pods(at)`` series of 100 each, of which ``share(at)`` are there."""
+
+    def __init__(self, pods: Callable[[float], int], share: Callable[[float], float] = lambda _at: 1.0) -> None:
+        super().__init__(lambda _at, _now: 0.0)
+        self.begin = self.now.timestamp()
+        self.pods, self.share = pods, share
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        start, end, step = (float(request.url.params[name]) for name in ("start", "end", "step"))
+        times = (start + np.arange(round((end - start) / step) + 1) * step).tolist()
+        seen = [(at, round(self.pods(at) * self.share(at))) for at in times]
+        most = max(count for _, count in seen)
+        return matrix(*([(at, "100") for at, count in seen if count > pod] for pod in range(most)))(request)
+
+    def after(self, minutes: float, then: float, usual: float = 1.0, *, until: float = math.inf) -> None:
+        """Let ``then`` of the series be there from some minutes after the start on, until others."""
+        self.share = lambda at: then if minutes * 60 < at - self.begin <= until * 60 else usual
+
+
+def suspicions(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [text for text in (record.getMessage() for record in caplog.records) if "together with its series" in text]
 
 
 @attrs.frozen
@@ -176,3 +203,108 @@ async def test_a_workload_without_load_for_a_quarter_of_an_hour_sleeps(model: st
     assert told[-1] == 0
     server.seen = lambda at, _now: 300.0 if at > server.now.timestamp() - 60 else 0.0
     assert (await site.run(1))[-1] >= 3, "load wakes it at once"
+
+
+@pytest.mark.parametrize(("step", "model"), [(15.0, "baseline"), (60.0, "auto"), (300.0, "baseline")])
+async def test_a_sum_that_falls_with_its_series_is_said_once(
+    step: float, model: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = CountedServer(lambda _at: 20)
+    server.after(40, 0.5)
+    site = Site(server, model, step, 240)
+    await site.run(40)
+    assert site.snapshot.lost_series is None
+    await site.run(20)
+    lost = site.snapshot.lost_series
+    assert lost is not None
+    assert lost.lost == lost.left == 10
+    [said] = suspicions(caplog)
+    assert f"20 -> 10 since {lost.since:%Y-%m-%dT%H:%M:%SZ}, while the pods stayed" in said
+    assert read_snapshot(dump_json(write_snapshot(site.snapshot))).lost_series == site.snapshot.lost_series
+
+
+async def test_series_that_come_back_and_go_again_are_said_again(caplog: pytest.LogCaptureFixture) -> None:
+    server = CountedServer(lambda _at: 20)
+    site = Site(server, "baseline")
+    server.after(40, 0.5, until=60)
+    await site.run(70)
+    assert site.snapshot.lost_series is None
+    server.after(110, 0.6)
+    await site.run(60)
+    assert len(suspicions(caplog)) == 2
+
+
+async def test_a_loss_that_stays_is_all_there_is_after_an_hour() -> None:
+    server = CountedServer(lambda _at: 20)
+    server.after(40, 0.5)
+    site = Site(server, "baseline")
+    await site.run(90)
+    assert site.snapshot.lost_series is not None
+    await site.run(30)
+    assert site.snapshot.lost_series is None
+
+
+@pytest.mark.parametrize("model", ["auto", "baseline"])
+async def test_pods_that_kedastral_takes_away_are_no_suspicion(model: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The pods are those that KEDA is told, two minutes later; each has a series of an equal part of the load."""
+    server = CountedServer(lambda _at: 0)
+    site = Site(server, model)
+    told: dict[float, int] = {}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        start, end, step = (float(request.url.params[name]) for name in ("start", "end", "step"))
+        times = (start + np.arange(round((end - start) / step) + 1) * step).tolist()
+        pods = {at: next((told[t] for t in sorted(told, reverse=True) if t <= at - 120), 20) for at in times}
+        load = {
+            at: 2000.0 if at < server.begin + 2400 else max(2000.0 - (at - server.begin - 2400), 500.0) for at in times
+        }
+        most = max(pods.values())
+        return matrix(*([(at, str(load[at] / pods[at])) for at in times if pods[at] > n] for n in range(most)))(request)
+
+    site.loop = attrs.evolve(
+        site.loop, source=PrometheusSource(client_of(answer), RangeQuery("x", 21600.0, 60.0, 120.0))
+    )
+    for _ in range(160):
+        await site.run(0.5)
+        told[server.now.timestamp()] = replicas_at(site.snapshot, server.now)
+    assert told[server.now.timestamp()] <= 8, "it has scaled down"
+    assert not suspicions(caplog)
+
+
+async def test_a_rolling_update_is_no_suspicion(caplog: pytest.LogCaptureFixture) -> None:
+    """Twice the series for five minutes, and a load that dips by a third as pods restart."""
+    server = CountedServer(lambda _at: 20)
+    server.after(60, 2.0, until=65)
+    site = Site(server, "baseline")
+    await site.run(64)
+    server.after(65, 0.65, until=66)
+    await site.run(60)
+    assert not suspicions(caplog)
+
+
+async def test_one_series_whose_load_falls_is_no_suspicion(caplog: pytest.LogCaptureFixture) -> None:
+    server = LateServer(lambda _at, _now: LOAD)
+    site = Site(server, "baseline")
+    await site.run(40)
+    begin = server.now.timestamp()
+    server.seen = lambda at, _now: LOAD / 4 if at > begin else LOAD
+    await site.run(20)
+    assert not suspicions(caplog)
+
+
+async def test_a_load_that_falls_while_its_series_stay_is_no_suspicion(caplog: pytest.LogCaptureFixture) -> None:
+    server = CountedServer(lambda _at: 20)
+    site = Site(server, "baseline")
+    await site.run(40)
+    begin = server.now.timestamp()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        start, end, step = (float(request.url.params[name]) for name in ("start", "end", "step"))
+        times = (start + np.arange(round((end - start) / step) + 1) * step).tolist()
+        return matrix(*([(at, "25" if at > begin else "100") for at in times] for _ in range(20)))(request)
+
+    site.loop = attrs.evolve(
+        site.loop, source=PrometheusSource(client_of(answer), RangeQuery("x", 21600.0, 60.0, 120.0))
+    )
+    await site.run(20)
+    assert not suspicions(caplog)

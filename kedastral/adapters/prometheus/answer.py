@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from kedastral.core.series import Floats, Series, series_from_arrays
+from kedastral.core.series import Floats, Ints, Series, series_from_arrays
 
 Points = Sequence[tuple[float, float]] | Floats
 """One series: rows of ``(epoch seconds, value)``, with NaN for a value that cannot be parsed."""
@@ -110,34 +110,41 @@ def sum_series(several: Iterable[Points], start: datetime, end: datetime, step: 
     Absent values are skipped; where all are absent is a gap. Absent are also negative and infinite values, and points
     outside the range: `kedastral.core.series.series_from_points`.
     """
+    return Series(start, step, _add_up(several, start, end, step)[0])
+
+
+def _add_up(several: Iterable[Points], start: datetime, end: datetime, step: float) -> tuple[Floats, Ints]:
+    """For each point of the grid the sum, NaN for a gap, and how many series have a value there."""
     size = len(series_from_arrays(np.empty(0), np.empty(0), start, end, step))
-    total, seen = np.zeros(size), np.zeros(size, dtype=bool)
+    total, counts = np.zeros(size), np.zeros(size, dtype=np.int64)
     for points in several:
         laid = np.asarray(points, dtype=np.float64).reshape(-1, 2)
         values = series_from_arrays(laid[:, 0], laid[:, 1], start, end, step).values
         known = np.isfinite(values)
         with np.errstate(over="ignore"):
             total[known] += values[known]
-        seen |= known
-    return Series(start, step, np.where(seen & np.isfinite(total), total, np.nan))
+        counts += known
+    return np.where((counts > 0) & np.isfinite(total), total, np.nan), counts
 
 
 @attrs.frozen
 class Load:
     """The load that an answer gives: one value for each point of the grid asked for, NaN for a gap.
 
-    ``why_none`` says in words why all are gaps; empty where they are not. ``twins`` are as `find_twins` gives them.
+    ``counts`` are the series that each value sums. ``why_none`` says in words why all are gaps; empty where they are
+    not. ``twins`` are as `find_twins` gives them.
     """
 
     values: Floats = attrs.field(eq=attrs.cmp_using(eq=np.array_equal))
+    counts: Ints = attrs.field(eq=attrs.cmp_using(eq=np.array_equal))
     why_none: str = ""
     twins: tuple[str, str] | None = None
 
 
 def sum_load(several: Sequence[Points], start: datetime, end: datetime, step: float) -> Load:
-    """The sum of ``several``, as `sum_series` gives it, and why there is none."""
-    values = sum_series(several, start, end, step).values
-    return Load(values, "" if np.isfinite(values).any() else describe_no_load(several))
+    """The sum of ``several``, as `sum_series` gives it, of how many, and why there is none."""
+    values, counts = _add_up(several, start, end, step)
+    return Load(values, counts, "" if np.isfinite(values).any() else describe_no_load(several))
 
 
 def describe_no_load(several: Sequence[Points]) -> str:

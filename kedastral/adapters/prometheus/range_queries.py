@@ -14,9 +14,9 @@ from kedastral.adapters.http import one_line
 from kedastral.adapters.prometheus.answer import Load, QueryResponse, find_twins, range_series, sum_load
 from kedastral.adapters.prometheus.api import QUERY_SHOWN, PrometheusApi, QueryRequest, read_apart
 from kedastral.adapters.prometheus.limits import NoSlotError, RequestLimits, TimeBudget
-from kedastral.core.data_quality import SettlingTime
+from kedastral.core.data_quality import COUNTED, SettlingTime
 from kedastral.core.history_cache import HistoryCache, Span
-from kedastral.core.series import EPOCH, DataQuality, Floats, Observation, Series, align_down, require_positive
+from kedastral.core.series import EPOCH, DataQuality, Floats, Ints, Observation, Series, align_down, require_positive
 from kedastral.errors import NotServedError, SourceError
 
 POINTS_PER_REQUEST = 11_000
@@ -94,7 +94,7 @@ class RangeQuery:
         with api.reading(request, time):
             load = await read_apart(response.size, self._sum, response, start, end, api.notes.twins_reported)
         api.notes.note_load(load, request)
-        return Reading(load.values, response.is_partial)
+        return Reading(load.values, response.is_partial, load.counts)
 
     def _sum(self, response: QueryResponse, start: datetime, end: datetime, twins_reported: bool) -> Load:
         load = sum_load(range_series(response), start, end, self.step)
@@ -103,10 +103,14 @@ class RangeQuery:
 
 @attrs.frozen
 class Reading:
-    """The values of the points asked for, one each, NaN for a gap; ``is_partial`` where series may be missing."""
+    """The values of the points asked for, one each, NaN for a gap; ``is_partial`` where series may be missing.
+
+    ``counts`` are the series that each value sums.
+    """
 
     values: Floats
     is_partial: bool
+    counts: Ints
 
 
 @attrs.define(eq=False)
@@ -128,6 +132,7 @@ class CachedRange:
     _settling: SettlingTime = attrs.field(init=False)
     _at_least: Observation | None = attrs.field(default=None, init=False)
     _watched_since: datetime | None = attrs.field(default=None, init=False)
+    _counts: HistoryCache = attrs.field(init=False)
 
     @_settling.default
     def _settling_of_query(self) -> SettlingTime:
@@ -136,6 +141,10 @@ class CachedRange:
     @_cache.default
     def _empty_cache(self) -> HistoryCache:
         return HistoryCache(self.query.points, self.query.overlap, int(LATE_SECONDS / self.query.step))
+
+    @_counts.default
+    def _no_counts(self) -> HistoryCache:
+        return HistoryCache(min(self.query.points, math.ceil(COUNTED / self.query.step) + 1), 1)
 
     @_chunk.default
     def _largest_chunk(self) -> int:
@@ -159,7 +168,8 @@ class CachedRange:
         start = end - timedelta(seconds=(len(values) - 1) * self.query.step)
         self._watched_since = self._watched_since or now
         watched = (now - self._watched_since).total_seconds()
-        return Series(start, self.query.step, values, DataQuality(self._settling.seconds, self._at_least, watched))
+        quality = DataQuality(self._settling.seconds, self._at_least, watched, self._counts_until(end))
+        return Series(start, self.query.step, values, quality)
 
     async def _read_newest(
         self, api: PrometheusApi, end: datetime, time: TimeBudget, now: datetime, kept: tuple[Span, Floats] | None
@@ -170,6 +180,8 @@ class CachedRange:
             return
         reading = await self._read_span(api, span, end, time)
         self._at_least = None
+        self._counts.move_to(span.last)
+        self._counts.put(span, np.where(reading.is_partial, np.nan, reading.counts))
         if not reading.is_partial:
             self._settling.observe(span.first, reading.values, (now - EPOCH).total_seconds())
             self._cache.put(span, reading.values)
@@ -181,6 +193,11 @@ class CachedRange:
             self._cache.put(*kept)
             self._at_least = self._newest_of(span, reading.values, end)
         self._note_progress(span)
+
+    def _counts_until(self, end: datetime) -> Series:
+        """How many series the newest points sum; NaN where that is not known."""
+        counts = self._counts.newest_part().astype(np.float64)
+        return Series(end - timedelta(seconds=(len(counts) - 1) * self.query.step), self.query.step, counts)
 
     def _newest_of(self, span: Span, values: Floats, end: datetime) -> Observation | None:
         first, _ = self._times_of(span, end)
