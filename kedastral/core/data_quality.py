@@ -184,16 +184,41 @@ class ScreenedHistory:
 
 
 def screen(history: Series) -> ScreenedHistory:
-    """``history`` with every point that is no load as a gap; linear in its length, and the same where there is none."""
-    known = np.flatnonzero(np.isfinite(history.values))
-    with np.errstate(over="ignore"):  # a load too large for a float is implausible like any other
-        found = known[_implausible(history, known)]
+    """``history`` with every point that is no load as a gap; linear in its length, and the same where there is none.
+
+    A partial answer is screened like the points that it stands for: what is implausible in it is no lower bound.
+    """
+    bounds = history.quality.lower_bounds
+    if bounds is not None and history.quality.at_least is not None:
+        quality = attrs.evolve(history.quality, at_least=_plausible_bound(history, bounds, history.quality.at_least))
+        history = attrs.evolve(history, quality=quality)
+    found = _find_outliers(history)
     if not len(found):
         return ScreenedHistory(history)
     values = history.values.copy()
     values[found] = np.nan
     newest = Observation(history.time_at(int(found[-1])), float(history.values[found[-1]]))
     return ScreenedHistory(attrs.evolve(history, values=values), Outliers(len(found), newest))
+
+
+def _plausible_bound(history: Series, bounds: Series, newest: Observation) -> Observation:
+    """The newest of ``bounds`` that is plausible as the continuation of ``history``; 0 where none is."""
+    places = round((bounds.start - history.start).total_seconds() / history.step) + np.arange(len(bounds))
+    inside = (places >= 0) & (places < len(history))
+    values = history.values.copy()
+    open_ends = places[inside][np.isnan(values[places[inside]])]
+    values[open_ends] = bounds.values[open_ends - places[0]]
+    outliers = _find_outliers(attrs.evolve(history, values=values)) - places[0]
+    plausible = bounds.values.copy()
+    plausible[outliers[outliers >= 0]] = np.nan
+    return attrs.evolve(bounds, values=plausible).newest or Observation(newest.at, 0.0)
+
+
+def _find_outliers(history: Series) -> Ints:
+    """The places of the points of ``history`` that are no load."""
+    known = np.flatnonzero(np.isfinite(history.values))
+    with np.errstate(over="ignore"):  # a load too large for a float is implausible like any other
+        return known[_implausible(history, known)]
 
 
 @attrs.frozen(eq=False)

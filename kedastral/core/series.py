@@ -77,6 +77,7 @@ class DataQuality:
     Points younger than ``settling`` seconds still change, and are gaps. ``at_least`` is the newest value of a partial
     answer: the load is that or more, and the history holds gaps since the last complete answer. ``watched`` are the
     seconds for which new points have been read again: just after a start nobody knows whether they have settled.
+    ``lower_bounds`` are all values of the partial answer, which ``at_least`` ends.
     ``counts`` says how many series each of the newest points sums, NaN where that is not known.
     """
 
@@ -84,6 +85,7 @@ class DataQuality:
     at_least: Observation | None = None
     watched: float = math.inf
     counts: "Series | None" = None
+    lower_bounds: "Series | None" = None
 
 
 COMPLETE = DataQuality()

@@ -308,3 +308,30 @@ async def test_a_load_that_falls_while_its_series_stay_is_no_suspicion(caplog: p
     )
     await site.run(20)
     assert not suspicions(caplog)
+
+
+@pytest.mark.parametrize("model", ["auto", "baseline"])
+@pytest.mark.parametrize("before", [0.0, 3.0], ids=["at once", "partial before"])
+async def test_a_wild_point_of_a_partial_answer_is_no_lower_bound(model: str, before: float) -> None:
+    server = LateServer(lambda _at, _now: LOAD)
+    site = Site(server, model)
+    usual = max(await site.run(20))
+    server.more = {"isPartial": True}
+    await site.run(before)
+    begin = server.now.timestamp()
+    server.seen = lambda at, _now: LOAD * 1000 if begin < at <= begin + 60 else LOAD / 2
+    told = await site.run(30)
+    assert NEEDED <= min(told) <= max(told) <= usual
+    assert site.snapshot.quality.at_least is not None, "the answer is still partial"
+
+
+@pytest.mark.parametrize("model", ["auto", "baseline"])
+async def test_a_partial_answer_whose_jump_lasts_is_believed(model: str) -> None:
+    server = LateServer(lambda _at, _now: LOAD)
+    site = Site(server, model)
+    await site.run(20)
+    begin = server.now.timestamp()
+    server.more, server.seen = {"isPartial": True}, lambda at, _now: LOAD * 20 if at > begin else LOAD
+    told = await site.run(5)
+    assert max(told[:2]) < 20 * NEEDED
+    assert told[-1] >= 20 * NEEDED

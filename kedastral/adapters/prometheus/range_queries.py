@@ -16,7 +16,7 @@ from kedastral.adapters.prometheus.api import QUERY_SHOWN, PrometheusApi, QueryR
 from kedastral.adapters.prometheus.limits import NoSlotError, RequestLimits, TimeBudget
 from kedastral.core.data_quality import COUNTED, SettlingTime
 from kedastral.core.history_cache import HistoryCache, Span
-from kedastral.core.series import EPOCH, DataQuality, Floats, Ints, Observation, Series, align_down, require_positive
+from kedastral.core.series import EPOCH, DataQuality, Floats, Ints, Series, align_down, require_positive
 from kedastral.errors import NotServedError, SourceError
 
 POINTS_PER_REQUEST = 11_000
@@ -130,7 +130,7 @@ class CachedRange:
     _chunk: int = attrs.field(init=False)
     _warned: bool = attrs.field(default=False, init=False)
     _settling: SettlingTime = attrs.field(init=False)
-    _at_least: Observation | None = attrs.field(default=None, init=False)
+    _lower_bounds: Series | None = attrs.field(default=None, init=False)
     _watched_since: datetime | None = attrs.field(default=None, init=False)
     _counts: HistoryCache = attrs.field(init=False)
 
@@ -168,7 +168,9 @@ class CachedRange:
         start = end - timedelta(seconds=(len(values) - 1) * self.query.step)
         self._watched_since = self._watched_since or now
         watched = (now - self._watched_since).total_seconds()
-        quality = DataQuality(self._settling.seconds, self._at_least, watched, self._counts_until(end))
+        bounds = self._lower_bounds
+        at_least = None if bounds is None else bounds.newest
+        quality = DataQuality(self._settling.seconds, at_least, watched, self._counts_until(end), bounds)
         return Series(start, self.query.step, values, quality)
 
     async def _read_newest(
@@ -179,7 +181,7 @@ class CachedRange:
         if span is None:
             return
         reading = await self._read_span(api, span, end, time)
-        self._at_least = None
+        self._lower_bounds = self._series_of(span, reading.values, end) if reading.is_partial else None
         self._counts.move_to(span.last)
         self._counts.put(span, np.where(reading.is_partial, np.nan, reading.counts))
         if not reading.is_partial:
@@ -187,11 +189,9 @@ class CachedRange:
             self._cache.put(span, reading.values)
         elif kept is None:
             self._cache.put(span, reading.values)
-            self._at_least = self._newest_of(span, reading.values, end)
         else:
             self._cache.put(span, np.full(len(span), np.nan))
             self._cache.put(*kept)
-            self._at_least = self._newest_of(span, reading.values, end)
         self._note_progress(span)
 
     def _counts_until(self, end: datetime) -> Series:
@@ -199,9 +199,9 @@ class CachedRange:
         counts = self._counts.newest_part().astype(np.float64)
         return Series(end - timedelta(seconds=(len(counts) - 1) * self.query.step), self.query.step, counts)
 
-    def _newest_of(self, span: Span, values: Floats, end: datetime) -> Observation | None:
+    def _series_of(self, span: Span, values: Floats, end: datetime) -> Series:
         first, _ = self._times_of(span, end)
-        return Series(first, self.query.step, values).newest
+        return Series(first, self.query.step, values)
 
     def continued_by(self, gathered: Series) -> Series:
         """All that is kept of the window, and where it has no value ``gathered``, which ends with the same point."""
