@@ -12,6 +12,7 @@ import math
 import os
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -140,60 +141,110 @@ class Acceptor(Generic[StreamT]):
             self._on_connection(stream)
 
 
+def _do_nothing() -> None:
+    pass
+
+
 class ConnectionSlot:
     """The place of one open connection. It is idle at first, until :meth:`mark_busy`.
 
-    Serve the connection inside ``scope``: it is cancelled when the slot goes to a newer connection.
+    A connection is idle while it waits for its client, be it for a request or for the client to read an answer. Serve
+    the connection inside ``scope``: it is cancelled when the slot goes to a newer connection, after a call of
+    ``on_dropped``, which may end what is shielded from that. ``is_reserved`` is as `ConnectionLimiter` says.
     """
 
-    def __init__(self, limiter: ConnectionLimiter) -> None:
+    def __init__(self, limiter: ConnectionLimiter, host: str, *, is_reserved: bool = False) -> None:
         self.scope = trio.CancelScope()
+        self.host = host
+        self.is_reserved = is_reserved
+        self.on_dropped: Callable[[], None] = _do_nothing
         self._limiter = limiter
 
     def mark_busy(self) -> None:
-        """The client has sent what it was waited for: the slot is safe until :meth:`mark_idle` or :meth:`release`."""
+        """The client has done what it was waited for: the slot is safe until :meth:`mark_idle` or :meth:`release`."""
         self._limiter.idle.pop(self, None)
 
     def mark_idle(self) -> None:
-        """The client has its answer and may send more. Nothing happens where the slot is released."""
+        """The client is waited for. Nothing happens where the slot is released."""
         if self in self._limiter.open:
             self._limiter.idle[self] = None
 
     def release(self) -> None:
         """The connection is closed."""
-        self._limiter.open.discard(self)
+        if self in self._limiter.open:
+            self._limiter.open.discard(self)
+            self._limiter.hosts[self.host] -= 1
+            if not self._limiter.hosts[self.host]:
+                del self._limiter.hosts[self.host]
         self._limiter.idle.pop(self, None)
+
+    def drop(self) -> None:
+        """Release it and end what is served in it."""
+        self.release()
+        self.on_dropped()
+        self.scope.cancel()
 
 
 class ConnectionLimiter:
     """Slots for ``max_open`` connections, of which ``max_idle`` may wait for their clients.
 
-    Where they are all taken, a new connection gets the slot of the one that has been idle longest. So connections that
-    send nothing, however many, lock nobody out. Only where every other connection is busy is a new one refused.
+    Where they are all taken, a new connection gets the slot of one that is idle: of the host that has most connections,
+    the one that has been idle longest. So connections that send nothing or read nothing, however many, lock nobody out.
+    A host that has ``max_per_host`` makes room among its own.
+
+    Where every other connection is busy, ``reserve`` slots more are given, marked ``is_reserved``: they are for short
+    requests that must always be answered, and such a connection is to be closed after one. Beyond them, a new
+    connection is refused.
     """
 
-    def __init__(self, log: logging.Logger, max_open: int, max_idle: int) -> None:
+    def __init__(
+        self,
+        log: logging.Logger,
+        max_open: int,
+        max_idle: int,
+        *,
+        max_per_host: int | None = None,
+        reserve: int = 0,
+    ) -> None:
         self.open: set[ConnectionSlot] = set()
         self.idle: dict[ConnectionSlot, None] = {}  # the longest idle first
+        self.hosts: Counter[str] = Counter()  # the number of open connections by host
         self._max_open = max_open
         self._max_idle = max_idle
+        self._max_per_host = max_open if max_per_host is None else max_per_host
+        self._reserve = reserve
         self._dropped = _ThrottledWarning(log, "idle connections are dropped for new ones, the longest idle first")
         self._refused = _ThrottledWarning(log, "new connections are refused")
 
     def admit(self, host: str) -> ConnectionSlot | None:
         """A slot for a connection from ``host``; None if there is none."""
-        if len(self.open) >= self._max_open or len(self.idle) >= self._max_idle:
-            if not self.idle:
+        if not self._has_room(host):
+            idle_one = self._find_idle(host)
+            if idle_one is not None:
+                self._dropped.note(f"{len(self.idle)} are idle, {len(self.open)} are open", host)
+                idle_one.drop()
+            elif sum(slot.is_reserved for slot in self.open) >= self._reserve:
                 self._refused.note(f"{len(self.open)} are open", host)
                 return None
-            self._dropped.note(f"{len(self.idle)} are idle, {len(self.open)} are open", host)
-            longest_idle = next(iter(self.idle))
-            longest_idle.release()
-            longest_idle.scope.cancel()
-        slot = ConnectionSlot(self)
+        is_full = len(self.open) >= self._max_open or self.hosts[host] >= self._max_per_host
+        slot = ConnectionSlot(self, host, is_reserved=is_full)
         self.open.add(slot)
         self.idle[slot] = None
+        self.hosts[host] += 1
         return slot
+
+    def _has_room(self, host: str) -> bool:
+        return (
+            len(self.open) < self._max_open
+            and len(self.idle) < self._max_idle
+            and self.hosts[host] < self._max_per_host
+        )
+
+    def _find_idle(self, host: str) -> ConnectionSlot | None:
+        """The one that gives way to a connection from ``host``."""
+        if self.hosts[host] >= self._max_per_host:
+            return next((slot for slot in self.idle if slot.host == host), None)
+        return max(self.idle, key=lambda slot: self.hosts[slot.host], default=None)  # the first of equals
 
 
 class _ThrottledWarning:

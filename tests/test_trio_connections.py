@@ -87,6 +87,64 @@ async def test_a_released_slot_is_neither_idle_nor_dropped() -> None:
     assert crowd.dropped == []
 
 
+async def test_a_host_with_its_share_makes_room_among_its_own() -> None:
+    limiter = ConnectionLimiter(logging.getLogger(LOGGER), 10, 10, max_per_host=2)
+    other = limiter.admit("10.0.0.9")
+    first, second = limiter.admit("10.0.0.1"), limiter.admit("10.0.0.1")
+    assert first is not None
+    assert second is not None
+    assert limiter.admit("10.0.0.1") is not None
+    assert first not in limiter.open
+    assert {other, second} < limiter.open
+
+
+async def test_a_host_whose_share_is_busy_is_refused() -> None:
+    limiter = ConnectionLimiter(logging.getLogger(LOGGER), 10, 10, max_per_host=1)
+    busy = limiter.admit("10.0.0.1")
+    assert busy is not None
+    busy.mark_busy()
+    assert limiter.admit("10.0.0.1") is None
+    assert limiter.admit("10.0.0.2") is not None
+    busy.release()
+    assert limiter.admit("10.0.0.1") is not None
+
+
+async def test_the_host_with_most_connections_gives_way() -> None:
+    limiter = ConnectionLimiter(logging.getLogger(LOGGER), 4, 4)
+    lonely = limiter.admit("10.0.0.9")
+    first, *others = [limiter.admit("10.0.0.1") for _ in range(3)]
+    new = limiter.admit("10.0.0.2")
+    assert limiter.open == {lonely, *others, new}
+    assert first is not None
+    assert first.scope.cancel_called
+
+
+async def test_what_is_dropped_is_told_so() -> None:
+    told = []
+    limiter = ConnectionLimiter(logging.getLogger(LOGGER), 1, 1)
+    slot = limiter.admit("10.0.0.1")
+    assert slot is not None
+    slot.on_dropped = lambda: told.append("dropped")
+    limiter.admit("10.0.0.1")
+    slot.release()
+    assert told == ["dropped"]
+    assert limiter.hosts == {"10.0.0.1": 1}
+
+
+async def test_the_reserve_is_given_where_all_are_busy_and_its_idle_ones_give_way() -> None:
+    limiter = ConnectionLimiter(logging.getLogger(LOGGER), 1, 1, reserve=1)
+    busy = limiter.admit("10.0.0.1")
+    assert busy is not None
+    assert not busy.is_reserved
+    busy.mark_busy()
+    reserved = [limiter.admit("10.0.0.1") for _ in range(5)]
+    assert [slot is not None and slot.is_reserved for slot in reserved] == [True] * 5
+    assert limiter.open == {busy, reserved[-1]}
+    assert reserved[-1] is not None
+    reserved[-1].mark_busy()
+    assert limiter.admit("10.0.0.1") is None
+
+
 async def test_it_is_one_line_a_minute_with_the_number(
     mock_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
