@@ -16,11 +16,11 @@ from grpclib.reflection.service import ServerReflection
 from quart_trio import QuartTrio
 
 from kedastral.clock import WallClock
-from kedastral.grpclib_trio import Health, Servable, Server
-from kedastral.serving.http_server import serve_http
-from kedastral.serving.listening import describe_listener
+from kedastral.grpclib_trio import Health, Limits, Servable, Server
+from kedastral.serving.http_server import HttpLimits, serve_http
+from kedastral.serving.listening import describe_listener, limit_of_open_files, share_open_files
 from kedastral.serving.scaler import ExternalScaler
-from kedastral.serving.snapshot_api import Readiness
+from kedastral.serving.snapshot_api import PROBES, Readiness
 
 GRPC_GRACE = 5.0
 """Seconds that calls in flight have to finish: KEDA gives one 3 s. The server needs up to 2 s more to say goodbye."""
@@ -83,15 +83,18 @@ class App:
         and closes last. An exception of a service leaves here too, and cancelling ends everything at once.
         """
         http_may_close = trio.Event()
+        shares = share_open_files(limit_of_open_files())
         with trio.CancelScope() as limit:
             async with trio.open_nursery() as http:
                 part = self.http
                 log.info("HTTP listens on %s%s", describe_listener(part.listener), " with TLS" if part.tls else "")
-                await http.start(partial(serve_http, part.app, part.listener, http_may_close, tls=part.tls))
+                limits = HttpLimits(max_connections=min(HttpLimits().max_connections, shares.http))
+                serve = partial(serve_http, limits=limits, probes=PROBES, tls=part.tls)
+                await http.start(serve, part.app, part.listener, http_may_close)
                 self.readiness.mark_up("http")
                 async with trio.open_nursery() as grpc:
                     if self.grpc is not None:
-                        await grpc.start(serve_grpc, self.grpc, self.stopping)
+                        await grpc.start(serve_grpc, self.grpc, self.stopping, shares.grpc)
                         self.readiness.mark_up("grpc")
                     async with trio.open_nursery() as work:
                         work.start_soon(self._start_background, work, task_status)
@@ -146,14 +149,23 @@ async def reload_on_hangup(
 
 
 async def serve_grpc(
-    part: GrpcPart, stopping: trio.Event, *, task_status: trio.TaskStatus[object] = trio.TASK_STATUS_IGNORED
+    part: GrpcPart,
+    stopping: trio.Event,
+    max_connections: int,
+    *,
+    task_status: trio.TaskStatus[object] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve KEDA's scaler and grpc.health.v1 until ``stopping`` is set; returns when all calls have ended."""
+    """Serve KEDA's scaler and grpc.health.v1 until ``stopping`` is set; returns when all calls have ended.
+
+    ``max_connections`` are as many as there are files for; the server's own limit holds as well.
+    """
     health = Health({"": True, SCALER_SERVICE: True})
     services: Sequence[Servable] = [part.service, health]
     if part.reflection:
         services = ServerReflection.extend(services)
-    server = Server(services, on_call=part.service.count_call)
+    limits = Limits()
+    limits = attrs.evolve(limits, max_connections=min(limits.max_connections, max_connections))
+    server = Server(services, limits=limits, on_call=part.service.count_call)
     log.info("gRPC listens on %s%s", describe_listener(part.listener), " with TLS" if part.tls else "")
     plain = trio.SocketListener(trio.socket.from_stdlib_socket(part.listener))
     listener = plain if part.tls is None else trio.SSLListener(plain, part.tls)

@@ -4,7 +4,9 @@
 import errno
 import json
 import logging
+import re
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -16,8 +18,7 @@ from hypercorn.trio.tcp_server import TCPServer
 
 from kedastral import trio_connections
 from kedastral.core.serving import StalePolicy
-from kedastral.serving import http_server
-from kedastral.serving.http_server import HTTP_GRACE, serve_http
+from kedastral.serving.http_server import HTTP_GRACE, HttpLimits, serve_http
 from kedastral.serving.listening import open_listener
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.snapshot_api import Readiness, SnapshotView, create_app
@@ -27,7 +28,12 @@ from tests.parts import wall_clock
 
 GOOD = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 HEAD = b" HTTP/1.1\r\nHost: x\r\n"
+HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+"""How a client begins that knows beforehand that the server speaks HTTP/2 (RFC 9113, 3.4)."""
 UPGRADE = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+
+BIG = b"x" * 2**26
+DEFAULTS = HttpLimits()
 
 HOSTILE = {
     "no request": b"GARBAGE\r\n\r\n",
@@ -65,7 +71,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         await scope["app_state"].allowed.wait()
     if scope["path"] == "/none":
         return
-    body = b"x" * 2**26 if scope["path"] == "/big" else b"fine\n"
+    body = BIG if scope["path"] == "/big" else b"fine\n"
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
     await send({"type": "http.response.body", "body": body})
 
@@ -75,6 +81,8 @@ class Site:
     """A server that runs."""
 
     port: int
+    limits: HttpLimits = DEFAULTS
+    probes: set[str] = attrs.field(factory=lambda: {"/healthz"})
     may_close: trio.Event = attrs.field(factory=trio.Event)
     closed: trio.Event = attrs.field(factory=trio.Event)
     asked: trio.Event = attrs.field(factory=trio.Event)
@@ -88,12 +96,13 @@ class Site:
 
         with self.scope:
             async with trio.open_nursery() as nursery:
-                await nursery.start(serve_http, with_state, listener, self.may_close)
+                serve = partial(serve_http, limits=self.limits, probes=self.probes)
+                await nursery.start(serve, with_state, listener, self.may_close)
                 task_status.started()
         self.closed.set()
 
-    async def say(self, request: bytes) -> trio.SocketStream:
-        stream = await trio.open_tcp_stream("127.0.0.1", self.port)
+    async def say(self, request: bytes, host: str = "127.0.0.1") -> trio.SocketStream:
+        stream = await trio.open_tcp_stream("127.0.0.1", self.port, local_address=host)
         self.clients.append(stream)
         await stream.send_all(request)
         return stream
@@ -110,16 +119,22 @@ async def read_all(stream: trio.SocketStream) -> bytes:
     return answer
 
 
-@pytest.fixture
-async def site(nursery: trio.Nursery) -> AsyncIterator[Site]:
+@asynccontextmanager
+async def open_site(nursery: trio.Nursery, limits: HttpLimits = DEFAULTS, **more: Any) -> AsyncIterator[Site]:
     listener = open_listener(ListenAddress("127.0.0.1", 0), "--http-listen")
-    made = Site(listener.getsockname()[1])
+    made = Site(listener.getsockname()[1], limits, **more)
     await nursery.start(made.run, listener)
     yield made
     for client in made.clients:
         client.socket.close()
     made.scope.cancel()
     await made.closed.wait()
+
+
+@pytest.fixture
+async def site(nursery: trio.Nursery) -> AsyncIterator[Site]:
+    async with open_site(nursery) as made:
+        yield made
 
 
 @pytest.mark.parametrize("request_bytes", HOSTILE.values(), ids=HOSTILE)
@@ -143,6 +158,33 @@ async def test_what_is_no_http_is_answered_in_the_shape_of_all_errors(
     assert head.startswith(b"HTTP/1.1 %d" % status)
     assert b"content-type: application/json" in head
     assert json.loads(body)["error"].startswith(words)
+
+
+SETTINGS = b"HTTP2-Settings: AAMAAABkAAQAAP__\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+
+
+async def test_http2_is_not_spoken(site: Site) -> None:
+    assert (await read_all(await site.say(HTTP2))).startswith(b"HTTP/1.1 505 ")
+    upgrade = b"GET /healthz" + HEAD + b"Upgrade: h2c\r\n" + SETTINGS.replace(b"Upgrade,", b"close, Upgrade,") + b"\r\n"
+    answer = await read_all(await site.say(upgrade))
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"\r\n\r\nfine\n")
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"POST /healthz" + HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /healthz HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ],
+    ids=["beside a length", "HTTP/1.0"],
+)
+async def test_a_body_whose_end_two_servers_may_see_apart_is_refused_and_nothing_after_it_is_read(
+    site: Site, request_bytes: bytes
+) -> None:
+    answer = await read_all(await site.say(request_bytes + GOOD))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1") == 1
 
 
 @pytest.mark.parametrize(
@@ -236,7 +278,7 @@ class RealSite:
     """A server of the real application, that is told what to do through sockets and ``may_close`` alone."""
 
     listener: Any
-    keep_alive: float
+    limits: HttpLimits
     may_close: trio.Event = attrs.field(factory=trio.Event)
     closed: trio.Event = attrs.field(factory=trio.Event)
 
@@ -244,9 +286,7 @@ class RealSite:
         view = SnapshotView(MemoryStore(), lambda _: StalePolicy(), wall_clock())
         application: Any = create_app(view, Readiness.of(()), Metrics().registry)
         async with trio.open_nursery() as nursery:
-            await nursery.start(
-                partial(serve_http, application, self.listener, self.may_close, keep_alive=self.keep_alive)
-            )
+            await nursery.start(partial(serve_http, application, self.listener, self.may_close, limits=self.limits))
             task_status.started()
         self.closed.set()
 
@@ -256,8 +296,8 @@ class RealSite:
         return stream
 
 
-async def start_real(nursery: trio.Nursery, keep_alive: float) -> RealSite:
-    made = RealSite(open_listener(ListenAddress("127.0.0.1", 0), "--http-listen"), keep_alive)
+async def start_real(nursery: trio.Nursery, **limits: Any) -> RealSite:
+    made = RealSite(open_listener(ListenAddress("127.0.0.1", 0), "--http-listen"), HttpLimits(**limits))
     await nursery.start(made.run)
     return made
 
@@ -296,39 +336,90 @@ async def test_clients_that_keep_their_connections_do_not_delay_the_end(nursery:
         await client.aclose()
 
 
-async def test_too_many_busy_connections_are_refused_with_one_line_and_room_comes_back(
-    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 3)
-    listener = open_listener(ListenAddress("127.0.0.1", 0), "--http-listen")
-    site = Site(listener.getsockname()[1])
-    await nursery.start(site.run, listener)
-    for _ in range(3):
+async def occupy(site: Site, times: int) -> None:
+    """Send ``times`` requests that are not answered until ``site.allowed`` is set."""
+    for _ in range(times):
         await site.say(b"GET /slow" + HEAD + b"\r\n")
         with trio.fail_after(30):
             await site.asked.wait()
         site.asked = trio.Event()
-    for _ in range(5):
-        assert await read_all(await site.say(b"")) == b""
-    words = "new connections are refused: 3 are open; the newest is from 127.0.0.1"
-    assert [record.getMessage() for record in caplog.records] == [words]
-    site.allowed.set()
-    answer = b""
-    with trio.fail_after(30):
-        while not answer:  # until those before have been answered
-            answer = await read_all(await site.say(GOOD))
-    assert answer.startswith(b"HTTP/1.1 200")
-    for client in site.clients:
-        client.socket.close()
-    site.may_close.set()
+
+
+async def test_too_many_busy_connections_are_refused_with_one_line_and_room_comes_back(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_site(nursery, HttpLimits(max_connections=4), probes={"/slow"}) as site:
+        await occupy(site, 4)  # half of all, and the two that are kept for probes
+        for _ in range(5):
+            assert await read_all(await site.say(b"")) == b""
+        words = "new connections are refused: 4 are open; the newest is from 127.0.0.1"
+        assert [record.getMessage() for record in caplog.records] == [words]
+        site.allowed.set()
+        answer = b""
+        with trio.fail_after(30):
+            while not answer:  # until those before have been answered
+                answer = await read_all(await site.say(GOOD))
+        assert answer.startswith(b"HTTP/1.1 200")
+
+
+async def test_while_all_are_busy_probes_are_answered_and_nothing_else(nursery: trio.Nursery) -> None:
+    async with open_site(nursery, HttpLimits(max_connections=64)) as site:
+        await occupy(site, 32)  # half of all may come from one host
+        answer = await read_all(await site.say(b"GET /none" + HEAD + b"\r\n"))
+        assert answer.startswith(b"HTTP/1.1 503")
+        for _ in range(20):
+            answer = await read_all(await site.say(KEEPING))  # which ends, as the server closes
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert b"connection: close" in answer.lower()
+        assert (await read_all(await site.say(GOOD, host="127.0.0.2"))).startswith(b"HTTP/1.1 200")
+
+
+async def test_an_answer_that_is_not_read_in_time_is_given_up(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "kedastral.http")
+    async with open_site(nursery, HttpLimits(write=0.1)) as site:
+        lazy = await site.say(b"GET /big" + HEAD + b"\r\n")
+        with trio.fail_after(30):
+            while not caplog.messages:
+                await trio.testing.wait_all_tasks_blocked(0.01)
+        assert re.fullmatch(r"127\.0\.0\.1:\d+ did not read an answer within 0\.1 s", caplog.messages[0])
+        assert len(await read_all(lazy)) < len(BIG)
+
+
+@pytest.mark.parametrize("attacker", ["127.0.0.1", "127.0.0.2"], ids=["same host", "another host"])
+async def test_clients_that_read_no_answer_and_come_again_keep_no_probe_out(
+    nursery: trio.Nursery, attacker: str
+) -> None:
+    async with open_site(nursery, HttpLimits(max_connections=32)) as site:
+
+        async def attack() -> None:
+            while True:
+                stream = await site.say(b"GET /big" + HEAD + b"\r\n", host=attacker)
+                await wait_until_closed(stream)
+
+        async with trio.open_nursery() as crowd:
+            for _ in range(100):
+                crowd.start_soon(attack)
+            with trio.fail_after(60):
+                for _ in range(20):
+                    assert (await read_all(await site.say(GOOD))).startswith(b"HTTP/1.1 200")
+            crowd.cancel_scope.cancel()
+
+
+async def wait_until_closed(stream: trio.SocketStream) -> None:
+    """Until the server has closed a connection of which nothing is read."""
+    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        while True:
+            await stream.send_all(b"\r\n")
+            await trio.testing.wait_all_tasks_blocked(0.01)
 
 
 @pytest.mark.parametrize("idle", [b"", b"GET /healthz HTT", KEEPING], ids=["silent", "half a request", "answered"])
 async def test_connections_without_a_request_keep_nobody_out(
-    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, idle: bytes
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture, idle: bytes
 ) -> None:
-    monkeypatch.setattr(http_server, "MAX_IDLE_CONNECTIONS", 20)
-    site = await start_real(nursery, keep_alive=3600)
+    site = await start_real(nursery, keep_alive=3600, max_connections=40)
     crowd = []
     for _ in range(100):
         crowd.append(await site.say(idle))
@@ -337,7 +428,7 @@ async def test_connections_without_a_request_keep_nobody_out(
     async with await site.say(GOOD) as client:
         assert (await read_all(client)).startswith(b"HTTP/1.1 200")
     [line] = [record.getMessage() for record in caplog.records]
-    assert line.startswith("idle connections are dropped for new ones, the longest idle first: 20 ")
+    assert re.match(r"idle connections are dropped for new ones, the longest idle first: (19|20) are idle, 20 ", line)
     for stream in crowd[:80]:
         await read_all(stream)  # until the server hangs up
     for stream in crowd:

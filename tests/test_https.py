@@ -20,6 +20,7 @@ from kedastral.serving.listening import open_listener
 from kedastral.settings.types import ListenAddress
 from kedastral.tls import RotatingContext, make_server_context
 from tests.certificates import EXPIRED, Authority
+from tests.test_http_server import HTTP2
 
 PATIENCE = 30.0
 
@@ -106,6 +107,18 @@ async def test_two_protocols_are_agreed_on_as_one(site: Site) -> None:
     await stream.do_handshake()
     assert stream.selected_alpn_protocol() == "http/1.1"
     await stream.aclose()
+
+
+async def test_http2_is_neither_agreed_on_nor_spoken(site: Site) -> None:
+    context = ssl.create_default_context(cafile=site.authority.file)
+    context.set_alpn_protocols(["h2"])
+    stream = await trio.open_ssl_over_tcp_stream("127.0.0.1", site.port, ssl_context=context, https_compatible=True)
+    async with stream:
+        await stream.do_handshake()
+        assert stream.selected_alpn_protocol() is None
+        await stream.send_all(HTTP2)
+        with trio.fail_after(PATIENCE):
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 505 ")
 
 
 async def test_a_renewed_certificate_is_shown_to_new_connections_and_old_ones_stay(

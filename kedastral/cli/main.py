@@ -19,6 +19,7 @@ from kedastral.cli.validate import one_line, print_settings
 from kedastral.compose import open_forecaster, open_run, open_scaler
 from kedastral.errors import BindError, ConfigError
 from kedastral.logs import configure_logging
+from kedastral.serving.listening import raise_limit_of_open_files
 from kedastral.settings.declarations import (
     BY_COMMAND,
     BacktestSettings,
@@ -233,6 +234,7 @@ def _load(kind: type[T], context: click.Context) -> Loaded[T]:
 
 def _serve(loaded: Loaded[Served], open_app: Callable[[Served], AbstractAsyncContextManager[App]]) -> None:
     configure_logging(loaded.settings.logs.level, loaded.settings.logs.format)
+    raise_limit_of_open_files()
 
     async def serve() -> None:
         async with open_app(loaded.settings) as app:

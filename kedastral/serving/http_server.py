@@ -8,6 +8,8 @@ the answer is being written is enough), and its shutdown waits for ever for a cl
 import logging
 import socket
 import ssl
+from collections.abc import Collection
+from contextlib import suppress
 from http import HTTPStatus
 
 import attrs
@@ -37,15 +39,11 @@ from kedastral.wire import dump_json
 
 HTTP_GRACE = 1.5
 """Seconds that requests have to be answered once the server closes; an answer takes milliseconds."""
-KEEP_ALIVE = 10.0
-"""Seconds that a connection may stay open with no request on it; longer than httpx keeps one, so that no client of
-ours writes to a connection that closes under it."""
 HANDSHAKE_TIMEOUT = 5.0
 """Seconds for a TLS handshake: enough for a slow link, too little to hoard connections."""
-MAX_CONNECTIONS = 512
-"""Connections at once; they share the limit of open files with gRPC, which must not starve for them."""
-MAX_IDLE_CONNECTIONS = 256
-"""Of them, those without a request; one more, and the one that has been idle longest is dropped."""
+RESERVED = 16
+"""One connection in so many, and two at least, is kept for the probes: one that gets its place because nothing else is
+free is closed after one answer, and anything but a probe is refused on it."""
 
 # Seconds for Hypercorn's bookkeeping after a request is answered; only a connection that is lost needs any.
 _BOOKKEEPING = 1.0
@@ -53,22 +51,38 @@ _BOOKKEEPING = 1.0
 log = logging.getLogger("kedastral.http")
 
 
+@attrs.frozen
+class HttpLimits:
+    """How long a connection may wait for its client, in seconds, and how many there may be."""
+
+    keep_alive: float = 10.0
+    """For the next request. It is longer than httpx keeps a connection, so that no client of ours writes to one that
+    closes under it."""
+    write: float = 10.0
+    """For the client to take an answer; Prometheus gives up a scrape after that time, too."""
+    max_connections: int = 512
+    """At once, those for the probes included."""
+
+
 async def serve_http(
     app: ASGIFramework,
     listener: socket.socket,
     may_close: trio.Event,
     *,
-    keep_alive: float = KEEP_ALIVE,
+    limits: HttpLimits = HttpLimits(),
+    probes: Collection[str] = (),
     tls: ssl.SSLContext | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve ``app`` on ``listener`` until ``may_close`` is set, then drain, close the listener and return.
 
-    With ``tls`` it serves HTTPS, HTTP/1.1 only. A failed handshake is one line in the log.
+    With ``tls`` it serves HTTPS. Either way it is HTTP/1.1 only: Hypercorn's HTTP/2 knows none of the limits here. A
+    failed handshake is one line in the log.
 
-    A connection is closed when it has been idle for ``keep_alive`` seconds. Beyond `MAX_IDLE_CONNECTIONS` idle ones, or
-    `MAX_CONNECTIONS` in all, a new connection takes the place of the one that has been idle longest. Where none is
-    idle, the new one is refused.
+    A connection is closed when its client takes longer than ``limits`` allow. Half of all connections may be idle, and
+    half may come from one host; one more, and a new connection takes the place of one that waits for its client
+    (`kedastral.trio_connections.ConnectionLimiter`). Where none does, only the paths ``probes`` are answered on new
+    connections, one request each.
 
     Draining: no new connection is accepted, idle connections close at once, requests in flight have `HTTP_GRACE`
     seconds. Cancelling it closes every connection. Raises what ``accept`` raises, except where the system is short of
@@ -77,7 +91,7 @@ async def serve_http(
     trio_listener = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
     async with trio.open_nursery() as timers:
         async with trio.open_nursery() as connections, trio.open_nursery() as accepting:
-            session = _HttpSession(wrap_app(app, 0, "asgi"), _make_config(keep_alive), tls, connections)
+            session = _HttpSession(wrap_app(app, 0, "asgi"), limits, tls, frozenset(probes), connections)
             timers.start_soon(session.enforce_grace, may_close)
             accepting.start_soon(Acceptor(trio_listener, session.start_connection, log).run)
             task_status.started()
@@ -95,25 +109,45 @@ def _make_config(keep_alive: float) -> Config:
     return config
 
 
+def _make_limiter(places: int) -> ConnectionLimiter:
+    reserve = max(places // RESERVED, 2)
+    half = max(places // 2, 1)
+    return ConnectionLimiter(log, max(places - reserve, 1), half, max_per_host=half, reserve=reserve)
+
+
 @attrs.define(eq=False)
 class _HttpSession:
     """One run of a server: what Hypercorn needs for each connection, and the connections that are open."""
 
     app: AppWrapper
-    config: Config
+    limits: HttpLimits
     tls: ssl.SSLContext | None
+    probes: frozenset[str]
     connections: trio.Nursery
+    config: Config = attrs.field(init=False)
+    limiter: ConnectionLimiter = attrs.field(init=False)
     context: WorkerContext = attrs.field(factory=lambda: WorkerContext(None), init=False)
     failures: FailureLog = attrs.field(factory=lambda: FailureLog(log), init=False)
-    _open: set[trio.SocketStream] = attrs.field(factory=set, init=False)
-    _limiter: ConnectionLimiter = attrs.field(
-        factory=lambda: ConnectionLimiter(log, MAX_CONNECTIONS, MAX_IDLE_CONNECTIONS), init=False
+    not_reading: FailureLog = attrs.field(
+        factory=lambda: FailureLog(
+            log, logging.INFO, "%s %s", "%d clients more in the same minute did not read their answers"
+        ),
+        init=False,
     )
+    _open: set[trio.SocketStream] = attrs.field(factory=set, init=False)
+
+    @config.default
+    def _default_config(self) -> Config:
+        return _make_config(self.limits.keep_alive)
+
+    @limiter.default
+    def _default_limiter(self) -> ConnectionLimiter:
+        return _make_limiter(self.limits.max_connections)
 
     def start_connection(self, stream: trio.SocketStream) -> None:
         """Serve a new connection in a task of its own, or close it where there is no slot for it."""
         peer = Peer(stream)
-        slot = self._limiter.admit(peer.host)
+        slot = self.limiter.admit(peer.host)
         if slot is None:
             stream.socket.close()
             return
@@ -159,20 +193,21 @@ class _HttpConnection(TCPServer):
     """A connection that closes when it should, keeps its slot up to date, and answers errors in JSON.
 
     Quart-Trio cancels its own task while Hypercorn, in that task, is telling the connection that the request is over.
-    And Hypercorn would wait for a next request, for as long as it keeps idle connections, where the client has gone.
+    And Hypercorn would wait for a next request, for as long as it keeps idle connections, where the client has gone;
+    and for ever for a client that does not read.
     """
 
     def __init__(self, session: _HttpSession, stream: trio.abc.Stream, peer: Peer, slot: ConnectionSlot) -> None:
         # its annotation asks for TLS, its code takes both
         super().__init__(session.app, session.config, session.context, ConnectionState({}), stream)  # type: ignore[arg-type]
-        self._failures = session.failures
+        self._session = session
         self._peer = peer
         self._slot = slot
         self._client_is_gone = False
 
     async def protocol_send(self, event: Event) -> None:
-        if isinstance(event, RawData):  # shields itself where it must, and may wait for the client
-            await super().protocol_send(event)
+        if isinstance(event, RawData):
+            await self._write(event.data)
             return
         with trio.move_on_after(_BOOKKEEPING) as scope:
             scope.shield = True
@@ -182,18 +217,36 @@ class _HttpConnection(TCPServer):
             if self._client_is_gone:
                 await self.idle_task.stop()
 
+    async def _write(self, data: bytes) -> None:
+        """Write an answer, shielded as Hypercorn does it; the connection is given up if the client does not read."""
+        within = self._session.limits.write
+        async with self.send_lock:
+            self._slot.mark_idle()
+            with trio.move_on_after(within) as scope:
+                scope.shield = True
+                self._slot.on_dropped = scope.cancel
+                with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                    await self.stream.send_all(data)
+                    self._slot.mark_busy()
+                    return
+        if scope.cancelled_caught:
+            if not self._slot.scope.cancel_called:
+                self._session.not_reading.report(self._peer, f"did not read an answer within {within:g} s")
+            await trio.aclose_forcefully(self.stream)
+        await self.protocol.handle(Closed())
+
     async def _read_data(self) -> None:
-        self._answer_errors_in_json()
+        self._use_own_protocol()
         if starts_tls(await peek(self.stream, 2)):  # only a port without TLS sees those bytes
-            self._failures.report(self._peer, "the client speaks TLS, and this port does not")
+            self._session.failures.report(self._peer, "the client speaks TLS, and this port does not")
         await super()._read_data()
         self._client_is_gone = True
         await self.idle_task.stop()
 
-    def _answer_errors_in_json(self) -> None:
+    def _use_own_protocol(self) -> None:
         """Replace the protocol that Hypercorn has just made: it offers no setting for it (docs/upstream.md)."""
         made = self.protocol
-        made.protocol = _JsonErrors(
+        own = made.protocol = _StrictHttp1(
             made.app,
             made.config,
             made.context,
@@ -204,19 +257,46 @@ class _HttpConnection(TCPServer):
             made.server,
             made.send,
         )
+        if self._slot.is_reserved:
+            own.only = self._session.probes
+            own.keep_alive_requests = made.config.keep_alive_max_requests  # the first request is the last
 
 
 # The headers of a response that Hypercorn makes by itself, without the application.
 _OWN_HEADERS = [(b"content-length", b"0"), (b"connection", b"close")]
 
 
-class _JsonErrors(H11Protocol):
-    """HTTP/1.1 whose own error responses have a JSON body, as those of the application have.
+class _StrictHttp1(H11Protocol):
+    """HTTP/1.1 and nothing else, whose own error responses have a JSON body, as those of the application have.
 
     Hypercorn makes them for bytes that are no HTTP, and for requests that the application did not answer.
     """
 
+    only: frozenset[str] | None = None
+    """The paths that are answered; None means all."""
     _is_over = False
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """Hypercorn would change to HTTP/2 here. An ``Upgrade`` may be ignored (RFC 9110, 7.8)."""
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        status = self._refuse(request)
+        if status is None:
+            await super()._create_stream(request)
+        else:
+            await self._send_error_response(status)
+            await self.send(Closed())
+
+    def _refuse(self, request: h11.Request) -> int | None:
+        """The status that refuses a request, None where it is good."""
+        if not request.http_version.startswith(b"1."):
+            return HTTPStatus.HTTP_VERSION_NOT_SUPPORTED
+        names = {name for name, _ in request.headers}
+        if b"transfer-encoding" in names and (b"content-length" in names or request.http_version == b"1.0"):
+            return HTTPStatus.BAD_REQUEST  # somebody may be smuggling a request past a proxy (RFC 9112, 6.1)
+        if self.only is not None and request.target.partition(b"?")[0].decode("ascii") not in self.only:
+            return HTTPStatus.SERVICE_UNAVAILABLE
+        return None
 
     async def _send_error_response(self, status_code: int) -> None:
         body, headers = _make_error(status_code)

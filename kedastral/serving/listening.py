@@ -1,14 +1,56 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opens the sockets that servers listen on, before anything else starts: a port in use is one clear error line."""
+"""Opens the sockets that servers listen on, before anything else starts: a port in use is one clear error line.
+
+And it says how many connections each server may have, so that they share the limit of open files.
+"""
 
 import errno
 import os
+import resource
 import socket
+import sys
+from contextlib import suppress
+
+import attrs
 
 from kedastral.errors import BindError
 from kedastral.settings.types import ListenAddress
 
 BACKLOG = 1024
+KEPT_FILES = (32, 256)
+"""The fewest and the most open files that are kept for all but the servers: the own, data sources, configuration."""
+
+
+@attrs.frozen
+class ConnectionShares:
+    """Connections that each server may have at once."""
+
+    grpc: int
+    http: int
+
+
+def share_open_files(limit: int) -> ConnectionShares:
+    """Share a ``limit`` of open files: a quarter is kept, within `KEPT_FILES`, and gRPC has two thirds of the rest."""
+    least, most = KEPT_FILES
+    left = limit - min(max(limit // 4, least), most)
+    http = max(left // 3, 1)
+    return ConnectionShares(max(left - http, 1), http)
+
+
+def limit_of_open_files() -> int:
+    """The process's limit of open files."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
+
+
+def raise_limit_of_open_files() -> None:
+    """Raise the process's limit of open files as far as it may.
+
+    Linux starts processes with 1,024 for the sake of select(), which nothing here uses.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # some systems refuse; then the limit in force is what there is
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def open_listener(address: ListenAddress, setting: str) -> socket.socket:

@@ -5,9 +5,10 @@ Every error is ``{"error": "..."}``, the framework's own too.
 """
 
 import hmac
+import itertools
 import logging
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from time import perf_counter
 
 import attrs
@@ -203,14 +204,46 @@ def _add_probes(app: QuartTrio, view: SnapshotView, readiness: Readiness) -> Non
 
 
 def _add_metrics(app: QuartTrio, view: SnapshotView, registry: CollectorRegistry) -> None:
+    pages = _MetricsPages(view.reader, registry)
+
     @app.get("/metrics", provide_automatic_options=False)
     async def show_metrics() -> Response:
         encode, content_type = _choose_encoder(request.headers.get("Accept", ""))
-        if len(view.reader.newest()) > MAX_WRITTEN_AT_ONCE:
-            page = await trio.to_thread.run_sync(encode, registry, abandon_on_cancel=True)
-        else:
-            page = encode(registry)
-        return Response(page, content_type=content_type)
+        return Response(await pages.write(encode, content_type), content_type=content_type)
+
+
+@attrs.define(eq=False)
+class _MetricsPages:
+    """Writes the pages of /metrics one at a time. Whoever waits while one is written gets a newer one, in common.
+
+    So any number of scrapers costs as much time as one, and as much memory as two.
+    """
+
+    _reader: SnapshotReader
+    _registry: CollectorRegistry
+    _one_at_a_time: trio.Lock = attrs.field(factory=trio.Lock, init=False)
+    _one_thread: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(1), init=False)
+    _moments: Iterator[int] = attrs.field(factory=itertools.count, init=False)
+    _shared: dict[str, tuple[int, bytes]] = attrs.field(factory=dict, init=False)
+    """By content type the newest page, and the moment when its writing began."""
+
+    async def write(self, encode: Callable[[CollectorRegistry], bytes], content_type: str) -> bytes:
+        """A page that is no older than the call."""
+        called = next(self._moments)
+        async with self._one_at_a_time:
+            began, page = self._shared.get(content_type, (-1, b""))
+            if began < called:
+                began = next(self._moments)
+                page = await self._encode(encode)
+                self._shared[content_type] = began, page
+            if not self._one_at_a_time.statistics().tasks_waiting:
+                self._shared.clear()
+            return page
+
+    async def _encode(self, encode: Callable[[CollectorRegistry], bytes]) -> bytes:
+        if len(self._reader.newest()) <= MAX_WRITTEN_AT_ONCE:
+            return encode(self._registry)
+        return await trio.to_thread.run_sync(encode, self._registry, abandon_on_cancel=True, limiter=self._one_thread)
 
 
 def _choose_encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:

@@ -1,12 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sockets that servers listen on: where asked, on every address where none is named, and one clear line if not."""
 
+import resource
 import socket
+import sys
+from collections.abc import Iterator
 
 import pytest
 
 from kedastral.errors import BindError
-from kedastral.serving.listening import describe_listener, open_listener
+from kedastral.serving.listening import (
+    ConnectionShares,
+    describe_listener,
+    limit_of_open_files,
+    open_listener,
+    raise_limit_of_open_files,
+    share_open_files,
+)
 from kedastral.settings.types import ListenAddress
 
 
@@ -66,3 +76,36 @@ def test_an_ipv6_address_is_written_in_brackets() -> None:
         pytest.skip("this machine has no IPv6")
     with listener:
         assert describe_listener(listener) == f"[::1]:{listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("limit", "shares"),
+    [
+        (16, ConnectionShares(1, 1)),
+        (64, ConnectionShares(22, 10)),
+        (1024, ConnectionShares(512, 256)),
+        (20_000, ConnectionShares(13_163, 6581)),
+    ],
+)
+def test_servers_share_what_files_there_are_and_leave_some(limit: int, shares: ConnectionShares) -> None:
+    assert share_open_files(limit) == shares
+
+
+@pytest.fixture
+def open_files() -> Iterator[tuple[int, int]]:
+    """The limits as they were, to which they are set back."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield before
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_the_limit_of_open_files_is_raised_as_far_as_it_may(open_files: tuple[int, int]) -> None:
+    _, most = open_files
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most // 2, most))
+    raise_limit_of_open_files()
+    assert limit_of_open_files() == most
+
+
+def test_no_limit_of_open_files_is_a_large_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert limit_of_open_files() == sys.maxsize

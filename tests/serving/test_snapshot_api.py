@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
+import trio.testing
 from prometheus_client import CollectorRegistry, generate_latest
 from quart import typing as quart_typing
 from quart_trio import QuartTrio
@@ -348,3 +349,30 @@ async def test_the_metrics_of_many_workloads_are_written_in_a_thread(monkeypatch
         assert 'kedastral_workload_failing{component="source",reason="refused",workload="shop-0"} 1' in page
     assert set(writers[:-1]) == {threading.main_thread()}
     assert writers[-1] is not threading.main_thread()
+
+
+async def test_who_waits_for_the_metrics_while_they_are_written_gets_a_newer_page_in_common(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    site, pages, may_go_on = Site(), [], threading.Event()
+
+    def write(_: CollectorRegistry) -> bytes:
+        pages.append(b"page %d\n" % len(pages))
+        may_go_on.wait(30)
+        return pages[-1]
+
+    monkeypatch.setattr(snapshot_api, "_choose_encoder", lambda _accept: (write, "text/plain"))
+    for number in range(snapshot_api.MAX_WRITTEN_AT_ONCE + 1):
+        await site.store.put(make_snapshot(workload=f"shop-{number}"))
+    answers = []
+
+    async def scrape() -> None:
+        answers.append(await (await site.client.get("/metrics")).get_data(as_text=False))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(scrape)
+            await trio.testing.wait_all_tasks_blocked()
+        may_go_on.set()
+    await scrape()
+    assert sorted(answers) == [b"page 0\n", *[b"page 1\n"] * 4, b"page 2\n"]
