@@ -43,6 +43,10 @@ class Proxy:
         parsed = httpx.URL(self.url)
         return f"{parsed.scheme}://{parsed.netloc.decode('ascii')}"
 
+    def describe_for(self, server: str) -> str:
+        """That requests to ``server`` go this way, for the log and for `validate`."""
+        return f"requests to {server} go through the proxy {self.shown} of {self.variable}"
+
     def find_fault(self) -> str | None:
         """Why it cannot be used, in words that do not quote it; None where it can."""
         try:

@@ -30,6 +30,12 @@ SHOWN_TEXT = 500
 
 PAGE_READ = 2**14
 """Bytes of an answer in which to look for its words."""
+QUOTE_LIMIT = 2**20
+"""Bytes of the body of an error."""
+QUOTE_SHOWN = 200
+"""Characters of it that are shown."""
+QUOTE_WITHIN = 1.0
+"""Seconds to read it."""
 SHORTEST_HIDDEN = 4
 """Characters of a secret that is looked for in an answer: a shorter one stands in every other word."""
 
@@ -106,7 +112,7 @@ def _open_proxy(proxy: Proxy) -> httpx.Proxy:
 @lru_cache
 def _log_proxy(server: str, proxy: Proxy) -> None:
     """Said once for each server, whichever clients are opened for it."""
-    log.info("requests to %s go through the proxy %s of %s", server, proxy.shown, proxy.variable)
+    log.info("%s", proxy.describe_for(server))
 
 
 def _parse_base(url: str) -> httpx.URL:
@@ -233,6 +239,19 @@ def words_of_page(body: bytes) -> str:
         title = _TITLE.search(text)
         return "" if title is None else one_line(html.unescape(title[1]))
     return text
+
+
+async def quote_error(response: httpx.Response, client: httpx.AsyncClient) -> str:
+    """What the body of an error says, as the end of a message: its first line, cut, without what we sent as secrets.
+
+    Empty where it says nothing, or does not end: it only adds words to the status.
+    """
+    body = b""
+    with trio.move_on_after(QUOTE_WITHIN), suppress(httpx.HTTPError, AnswerTooLargeError, AnswerEncodedError):
+        body = await read_bounded(response, QUOTE_LIMIT)
+    said = hide_secrets(words_of_page(body), client, response.request)
+    first = next((line for line in said.splitlines() if line.strip()), "")
+    return f"; it says: {one_line(first, QUOTE_SHOWN)}" if first else ""
 
 
 def _is_page(body: bytes) -> bool:

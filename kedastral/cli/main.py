@@ -193,7 +193,7 @@ def backtest(context: click.Context, /, **_flags: object) -> None:
 def validate(context: click.Context, /, command: str, **_flags: object) -> None:
     """Check the settings and show what each one is and where it comes from; exit 2 if any is wrong."""
     del context.params["command"]
-    print_settings(command, _load(BY_COMMAND[command], context))
+    print_settings(command, _load(BY_COMMAND[command], context), os.environ)
 
 
 def main() -> None:

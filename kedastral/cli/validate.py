@@ -1,23 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `validate` prints: each setting with its origin, data sources, workloads and warnings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
+import httpx
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from kedastral.adapters.http import shown_url
 from kedastral.models import MODELS
+from kedastral.proxies import read_proxies
 from kedastral.settings.declarations import (
     DEFAULT_HEADROOM,
+    HTTP_MODEL,
     DataSourceSettings,
     FleetSettings,
     WorkloadSettings,
     default_window,
 )
 from kedastral.settings.resolve import Loaded, show
+from kedastral.settings.rules import find_destinations
 from kedastral.settings.schema import Setting, settings_of
 from kedastral.settings.types import write_duration, write_value
 
@@ -40,8 +45,11 @@ ASKED = {"url": "Prometheus", "model_url": "The model", "forecaster_url": "The f
 """Whom a process asks, by the setting that says where it is."""
 
 
-def print_settings(command: str, loaded: Loaded[Any]) -> None:
-    """Everything that ``command`` was given; no secret and no query of a file, which may be long."""
+def print_settings(command: str, loaded: Loaded[Any], environ: Mapping[str, str]) -> None:
+    """Everything that ``command`` was given, and the proxies of ``environ`` that its requests take.
+
+    No secret is shown, and no query of a file, which may be long.
+    """
     console = Console()
     rows = [
         (setting.shown, one_line(_show_in_effect(setting, loaded.values)), loaded.origin_of(setting.name))
@@ -57,10 +65,26 @@ def print_settings(command: str, loaded: Loaded[Any]) -> None:
     for warning in loaded.warnings:
         click.echo(f"warning: {one_line(warning)}")
     has_sources = loaded.fleet is not None and loaded.fleet.settings.sources
+    for line in dict.fromkeys(_describe_proxies(loaded, environ)):
+        click.echo(one_line(line))
     asked = [
         who for name, who in ASKED.items() if loaded.values.get(name) is not None or (name == "url" and has_sources)
     ]
     click.echo(" ".join(["The settings are sound.", *(f"{who} was not asked." for who in asked)]))
+
+
+def _describe_proxies(loaded: Loaded[Any], environ: Mapping[str, str]) -> Iterator[str]:
+    """A line for each address that is asked through a proxy; the start logs the same."""
+    proxies = read_proxies(environ)
+    addresses = [destination.url for destination in find_destinations(loaded.values)]
+    if loaded.fleet is not None:
+        addresses += [source.url for source in loaded.fleet.settings.sources.values()]
+        forecasts = [workload.forecast for workload in loaded.fleet.settings.workloads.values()]
+        addresses += [one.model_url for one in forecasts if one.model == HTTP_MODEL and one.model_url is not None]
+    for address in map(httpx.URL, addresses):
+        proxy = proxies.find(address)
+        if proxy is not None:
+            yield proxy.describe_for(shown_url(address))
 
 
 def _print_fleet(console: Console, fleet: FleetSettings) -> None:

@@ -115,3 +115,25 @@ def test_authorities_are_needed_where_tls_is_spoken_and_no_ca_file_is_given(
     through = {**missing, "HTTP_PROXY": "https://p"}
     plain = ("--workload", "shop", "--prom-url", "http://prometheus.example", "--prom-query", "up")
     assert call(monkeypatch, "validate", *plain, env=through).problems == [NO_FILE]
+
+
+def test_validate_says_which_proxies_are_taken_without_a_password(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fleet = write(
+        tmp_path, source("one"), source("two"), policy("web", dataSource="one"), policy("api", dataSource="two")
+    )
+    env = {"HTTP_PROXY": "http://joe:hush@p:3128", "https_proxy": "q:1"}
+    outcome = call(monkeypatch, "validate", "--config", str(fleet), env=env)
+    assert [line for line in outcome.out.splitlines() if "proxy" in line] == [
+        "requests to http://one:9090 go through the proxy http://p:3128 of HTTP_PROXY",
+        "requests to http://two:9090 go through the proxy http://p:3128 of HTTP_PROXY",
+    ]
+    assert "hush" not in outcome.out
+    outcome = call(monkeypatch, "validate", *SHOP, env=env)
+    assert "requests to https://prometheus.example go through the proxy http://q:1 of https_proxy" in outcome.out
+    outcome = call(monkeypatch, "validate", *MODEL, env=env)
+    assert "requests to https://model.example go through the proxy http://q:1 of https_proxy" in outcome.out
+    assert "localhost go" not in outcome.out
+    outcome = call(monkeypatch, "validate", *SHOP, env={**env, "NO_PROXY": "prometheus.example"})
+    assert "proxy" not in outcome.out
