@@ -13,6 +13,7 @@ from kedastral.adapters.http import (
     AnswerTooLargeError,
     one_line,
     open_client,
+    quote_error,
     read_bounded,
     refuse_page,
     shown_url,
@@ -55,31 +56,30 @@ class HttpForecaster:
         request = write_predict_request(history, made_at, steps)
         try:
             with trio.fail_after(self.timeout):
-                status, body = await self._post(request)
+                body = await self._post(request)
         except trio.TooSlowError as error:
             raise self._error(f"no complete answer within {self.timeout:g} s", "timeout") from error
         except httpx.HTTPError as error:
             raise self._error(words_of(error), "unreachable") from error
         except UnicodeError as error:  # a host name that DNS cannot express; httpx lets it through
             raise self._error(f"the host name cannot be looked up: {words_of(error)}", "unreachable") from error
-        if not 200 <= status < 300:
-            hint = ", and redirects are not followed" if 300 <= status < 400 else ""
-            raise self._error(f"HTTP {status}{hint}", "http_status")
         try:
             refuse_page(body)
             return Forecast(made_at, history.step, read_predict_response(body, steps))
         except Exception as error:
             raise self._error(f"the answer is not a forecast: {one_line(str(error), 200)}", "bad_answer") from error
 
-    async def _post(self, request: bytes) -> tuple[int, bytes]:
+    async def _post(self, request: bytes) -> bytes:
         headers = {**PLAIN, "Content-Type": "application/json"}
         try:
             async with self.client.stream(
                 "POST", "predict", content=request, headers=headers, timeout=None, follow_redirects=False
             ) as response:
                 if not response.is_success:
-                    return response.status_code, b""
-                return response.status_code, await read_bounded(response, ANSWER_LIMIT)
+                    hint = ", and redirects are not followed" if response.is_redirect else ""
+                    said = await quote_error(response, self.client)
+                    raise self._error(f"HTTP {response.status_code}{hint}{said}", "http_status")
+                return await read_bounded(response, ANSWER_LIMIT)
         except AnswerTooLargeError as error:
             raise self._error(str(error), "too_large") from error
         except AnswerEncodedError as error:

@@ -16,6 +16,7 @@ from kedastral.adapters.http import (
     AnswerTooLargeError,
     WebPageError,
     one_line,
+    quote_error,
     read_bounded,
     refuse_page,
     shown_url,
@@ -176,13 +177,9 @@ class RemoteSnapshots:
         where = f"the forecaster at {shown_url(self.http.base_url)}"
         try:
             with trio.fail_after(ANSWER_WITHIN):
-                status, body = await self._fetch(workload)
-            if status == httpx.codes.NOT_FOUND:
+                body = await self._fetch(workload, where)
+            if body is None:
                 return None
-            if status == httpx.codes.UNAUTHORIZED:
-                raise RemoteError(f"{where} answered 401: it asks for its token", reason="http_status")
-            if status != httpx.codes.OK:
-                raise RemoteError(f"{where} answered {status}", reason="http_status")
             refuse_page(body)
             return _expect(workload, read_snapshot(body))
         except trio.TooSlowError as error:
@@ -195,10 +192,18 @@ class RemoteSnapshots:
             words = one_line(str(error))
             raise RemoteError(f"{where} gave what cannot be read: {words}", reason="bad_answer") from error
 
-    async def _fetch(self, workload: str) -> tuple[int, bytes]:
+    async def _fetch(self, workload: str, where: str) -> bytes | None:
+        """The body of the answer; None where the forecaster has none of ``workload``."""
         asked = {"params": {"workload": workload}, "headers": PLAIN, "timeout": None}
         async with self.http.stream("GET", "forecast/current", **asked) as response:  # type: ignore[arg-type]
-            return response.status_code, await read_bounded(response, MAX_BYTES)
+            status = response.status_code
+            if status != httpx.codes.OK:
+                said = await quote_error(response, self.http)  # reading it keeps the connection
+                if status == httpx.codes.NOT_FOUND:
+                    return None
+                hint = ": it asks for its token" if status == httpx.codes.UNAUTHORIZED else ""
+                raise RemoteError(f"{where} answered {status}{hint}{said}", reason="http_status")
+            return await read_bounded(response, MAX_BYTES)
 
     def _note(self, workload: str, ended: _Result, error: RemoteError | None = None) -> None:
         """Log when reads begin to end differently, not every few seconds."""

@@ -218,3 +218,38 @@ def test_what_is_no_url_is_refused_in_a_line() -> None:
 def test_a_timeout_that_never_comes_cannot_be_set(timeout: float) -> None:
     with pytest.raises(ValueError, match="timeout"):
         HttpForecaster(httpx.AsyncClient(), timeout)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"\n  KeyError: 'ts'\n  File model.py", "HTTP 500; it says: KeyError: 'ts'"),
+        (b'{"detail":"no model for shop"}', 'HTTP 500; it says: {"detail":"no model for shop"}'),
+        (b"<html><title>Oops</title><p>", "HTTP 500; it says: Oops"),
+        (
+            b"cannot serve hush-of-the-user at key=hush-of-the-url",
+            "HTTP 500; it says: cannot serve (hidden) at key=(hidden)",
+        ),
+        (b"", "HTTP 500"),
+        (b"x" * 5000, "HTTP 500; it says: " + "x" * 199 + "…"),
+        (b"x" * 2**21, "HTTP 500"),
+    ],
+)
+async def test_the_first_line_of_an_error_is_shown_cut_and_without_secrets(body: bytes, said: str) -> None:
+    url = "http://joe:hush-of-the-user@model.example/?key=hush-of-the-url"
+    caught = await raised_by(Server(reply(500, content=body)), url)
+    assert str(caught).endswith(f": {said}")
+
+
+@pytest.mark.parametrize("end", [httpx.ReadError("cut"), None], ids=["cut", "endless"])
+async def test_the_body_of_an_error_that_does_not_end_leaves_its_status(
+    autojump_clock: MockClock, end: Exception | None
+) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"Internal"
+        if end is not None:
+            raise end
+        await trio.sleep_forever()
+
+    caught = await raised_by(Server(reply(500, content=body())))
+    assert (caught.reason, str(caught).endswith("HTTP 500")) == ("http_status", True)

@@ -372,6 +372,14 @@ async def test_while_the_forecaster_fails_the_last_snapshot_stays_until_it_comes
     assert vars(caplog.records[0])["err"].startswith("the forecaster at http://forecaster:8081 ")
 
 
+async def test_what_the_forecaster_says_to_an_error_status_is_shown(
+    autojump_clock: MockClock, remote: Remote, caplog: pytest.LogCaptureFixture
+) -> None:
+    remote.forecaster.answer = say(503, b"upstream connect error\nat line 7")
+    await remote.reader.track("shop")
+    assert vars(caplog.records[0])["err"].endswith("answered 503; it says: upstream connect error")
+
+
 async def test_a_login_in_front_of_the_forecaster_is_named(
     autojump_clock: MockClock, remote: Remote, caplog: pytest.LogCaptureFixture
 ) -> None:
