@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 # Build with `make docker`. The first stage makes the wheel and a virtual environment, the second only runs it.
+# `make lock` chooses the versions; pip refuses whatever differs from their hashes.
 
 FROM python:3.13-slim-bookworm AS build
 WORKDIR /src
+COPY deploy/image ./deploy/image
+RUN python -m venv --without-pip /app
+RUN python -m pip --python /app/bin/python install --no-cache-dir --require-hashes -r deploy/image/requirements.txt
+RUN python -m pip install --no-cache-dir --require-hashes -r deploy/image/build-requirements.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY kedastral ./kedastral
-RUN python -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
-RUN python -m venv --without-pip /app
-RUN python -m pip --python /app/bin/python install --no-cache-dir /wheels/*.whl
+RUN python -m pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels .
+RUN python -m pip --python /app/bin/python install --no-cache-dir --no-deps /wheels/*.whl
 
 FROM python:3.13-slim-bookworm
 LABEL org.opencontainers.image.title="kedastral" \

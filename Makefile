@@ -7,12 +7,13 @@ BIN := $(VENV)/bin
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' kedastral/__init__.py)
 IMAGE ?= kedastral:$(VERSION)
 STAMP := $(VENV)/.installed
+PYTEST := -m pytest -q --numprocesses auto --dist worksteal   # a process for each core
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test configurations lint check proto docs bench bench-scale build docker clean
+.PHONY: help setup demo test test-lowest configurations lint check proto docs bench bench-scale lock build docker clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -26,7 +27,13 @@ demo: $(STAMP)  ## a day of load in minutes, in this terminal; nothing else need
 	$(BIN)/kedastral demo
 
 test: $(STAMP)  ## the tests
-	$(BIN)/python -m pytest -q
+	$(BIN)/python $(PYTEST)
+
+test-lowest:  ## the tests with the oldest versions that pyproject.toml allows
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install --quiet --disable-pip-version-check uv
+	VIRTUAL_ENV=$(VENV)-lowest $(VENV)-lowest/bin/uv pip install --quiet --resolution lowest-direct --editable . --group dev
+	$(VENV)-lowest/bin/python $(PYTEST)
 
 configurations: $(STAMP)  ## 10,000 generated configurations, each loaded or refused; four minutes
 	CONFIGURATIONS=10000 $(BIN)/python -m pytest -q tests/settings/test_generated_configurations.py
@@ -38,7 +45,7 @@ lint: $(STAMP)  ## ruff and mypy
 
 check: lint  ## lint, tests with coverage and its thresholds, generated code up to date
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -q
+	$(BIN)/coverage run $(PYTEST)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 	$(BIN)/coverage report --include='kedastral/core/*,kedastral/models/*' --fail-under=90 >/dev/null
@@ -59,6 +66,13 @@ bench: $(STAMP)  ## latencies as JSON, beside their budgets
 bench-scale: $(STAMP)  ## up to a thousand workloads in one process, beside the budgets; half an hour
 	$(BIN)/python -m benchmarks.scale
 
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock'
+
+lock: $(STAMP)  ## pin what the image is made of, with hashes, in deploy/image
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(LOCK) --upgrade --extra socks pyproject.toml --output-file deploy/image/requirements.txt
+	echo 'hatchling>=1.27' | $(LOCK) --upgrade - --output-file deploy/image/build-requirements.txt
+
 build: $(STAMP)  ## the wheel and the source archive, in dist/
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check build
 	$(BIN)/python -m build --outdir dist .
@@ -67,5 +81,5 @@ docker:  ## the container image
 	docker build --tag $(IMAGE) .
 
 clean:  ## remove all that the targets above made
-	rm -rf $(VENV) dist build htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lowest dist build htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

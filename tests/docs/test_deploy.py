@@ -3,12 +3,14 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from kedastral.app import MAX_STOP_SECONDS
 from kedastral.core.serving import OnStale
@@ -475,3 +477,32 @@ def test_what_the_image_is_made_of_is_there_and_not_ignored() -> None:
 def test_variables_of_the_image_are_not_settings_in_disguise() -> None:
     names = {word.partition("=")[0] for line in last_stage("ENV") for word in line.split()}
     assert all(name.startswith("PYTHON") or name in product.all_variables() for name in names)
+
+
+def pins(name: str) -> dict[str, str]:
+    """The requirement files that `make lock` writes: each package with its version, refused where no hash follows."""
+    found: dict[str, str] = {}
+    text = re.sub(r"^\s*#.*\n", "", read(DEPLOY / "image" / name), flags=re.MULTILINE)
+    for block in re.split(r"\n(?=[a-z0-9])", text):
+        pin = re.match(r"(?P<package>[a-z0-9-]+)==(?P<version>\S+)", block)
+        assert pin is not None, block
+        assert "--hash=sha256:" in block, f"{pin['package']} has no hash"
+        found[pin["package"]] = pin["version"]
+    return found
+
+
+def test_the_image_is_made_of_pinned_packages_that_the_project_allows() -> None:
+    project = tomllib.loads(read(ROOT / "pyproject.toml"))
+    locked = pins("requirements.txt")
+    for wanted in map(Requirement, project["project"]["dependencies"]):
+        assert wanted.specifier.contains(locked[wanted.name.lower().replace("_", "-")]), f"{wanted}: run `make lock`"
+    (backend,) = map(Requirement, project["build-system"]["requires"])
+    assert backend.specifier.contains(pins("build-requirements.txt")[backend.name])
+    installs = [one.rest for one in instructions() if one.word == "RUN" and " install " in one.rest]
+    assert all("--require-hashes" in line or "--no-deps" in line for line in installs)
+
+
+def test_actions_are_pinned_to_commits() -> None:
+    uses = re.findall(r"uses:\s*(\S+)", read(ROOT / ".github" / "workflows" / "ci.yaml"))
+    assert uses
+    assert all(re.search(r"@[0-9a-f]{40}$", action) for action in uses)
