@@ -34,13 +34,14 @@ addEventListener("load", () => {
 """Put into a copy of the page, whose policy is loosened for it by its script alone; the page itself has no script."""
 
 
-@pytest.fixture
-def report(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A report as the command writes it."""
-    target = tmp_path / "report.html"
-    history = write_csv(tmp_path / "shop.csv", wave(432))
-    assert call(monkeypatch, "--csv", history, *SHORT, "--report", target).code == 0
-    return target
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report as the command writes it, once for all: nothing here changes it."""
+    folder = tmp_path_factory.mktemp("report")
+    history = write_csv(folder / "shop.csv", wave(432))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        assert call(monkeypatch, "--csv", history, *SHORT, "--report", folder / "report.html").code == 0
+    return folder / "report.html"
 
 
 Browse = Callable[..., tuple[str, str]]
