@@ -58,9 +58,11 @@ def wait_until(true: Callable[[], bool], within: float, what: str) -> None:
 class PrometheusServer:
     """A Prometheus with its data in ``home``. `start` and `stop` block; from a test that runs Trio use a thread."""
 
-    def __init__(self, program: str, home: Path, target: int | None = None) -> None:
-        """It scrapes port ``target``, by default itself."""
+    def __init__(self, program: str, home: Path, target: int | None = None, *flags: str, more: str = "") -> None:
+        """It scrapes port ``target``, by default itself; ``more`` are lines of its configuration."""
         self._program = program
+        self._flags = flags
+        self._more = more
         self._target = target
         self._home = home
         self._port = 0
@@ -109,7 +111,7 @@ class PrometheusServer:
 
     def _launch(self) -> "subprocess.Popen[bytes]":
         config = self._home / "prometheus.yml"
-        config.write_text(CONFIG.format(target=self._target or self._port))
+        config.write_text(CONFIG.format(target=self._target or self._port) + self._more)
         with self._log.open("wb") as log:
             return subprocess.Popen(
                 [
@@ -117,6 +119,7 @@ class PrometheusServer:
                     f"--config.file={config}",
                     f"--storage.tsdb.path={self._home / 'data'}",
                     f"--web.listen-address=127.0.0.1:{self._port}",
+                    *self._flags,
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
