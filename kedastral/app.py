@@ -2,6 +2,7 @@
 """`App`: the nursery that all services of one process run in, and how they drain; compose.py makes the parts."""
 
 import logging
+import math
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ from kedastral.serving.http_server import HttpLimits, serve_http
 from kedastral.serving.listening import describe_listener, limit_of_open_files, share_open_files
 from kedastral.serving.scaler import ExternalScaler
 from kedastral.serving.snapshot_api import PROBES, Readiness
+from kedastral.trio_connections import QUIET_PERIOD
 
 GRPC_GRACE = 5.0
 """Seconds that calls in flight have to finish: KEDA gives one 3 s. The server needs up to 2 s more to say goodbye."""
@@ -138,14 +140,16 @@ async def stop_on_signal(
 async def reload_on_hangup(
     request_reload: Callable[[], None] | None, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Request a reload at each SIGHUP; log a warning where there are no files."""
+    """Request a reload at each SIGHUP; log a warning where there are no files, one a minute."""
+    warned_at = -math.inf
     with trio.open_signal_receiver(signal.SIGHUP) as hangups:
         task_status.started()
         async for _ in hangups:
-            if request_reload is None:
-                log.warning("got SIGHUP, but there is no configuration file to read again")
-            else:
+            if request_reload is not None:
                 request_reload()
+            elif trio.current_time() - warned_at >= QUIET_PERIOD:
+                log.warning("got SIGHUP, but there is no configuration file to read again")
+                warned_at = trio.current_time()
 
 
 async def serve_grpc(

@@ -3,12 +3,18 @@
 
 Every module logs through the standard library (``logging.getLogger("kedastral.<component>")``, further fields in
 ``extra``). This module formats its records, and those of the libraries: ``ts, level, component, workload, msg, err``.
+
+A thread writes the lines. Whoever logs only leaves them in a queue, so that a pipe that nobody reads stops nothing.
 """
 
 import logging
+import os
+import queue
+import select
 import sys
+import threading
 import traceback
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -17,6 +23,12 @@ import structlog
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 FIRST_KEYS = ("ts", "level", "component", "workload", "msg", "err")
 MAX_QUERY_LENGTH = 200
+MAX_QUEUED = 4 * 2**20
+"""Bytes of lines that wait to be written, some 20,000 of them; what comes beyond is dropped and counted."""
+MAX_WRITTEN_AT_ONCE = 2**16
+"""Bytes of the lines that are written in one go: what a pipe holds on Linux."""
+FLUSH_WITHIN = 0.5
+"""Seconds that the end of the process waits until the last lines are written."""
 _COMPONENTS = {"hypercorn": "http", "kedastral": "app", "quart": "http"}
 _NOISY = dict.fromkeys(("httpx", "httpcore", "hpack", "hypercorn"), logging.WARNING)
 """httpx logs whole URLs, queries included, at info; hpack every header at debug; hypercorn what `app` says already."""
@@ -25,13 +37,16 @@ Event = MutableMapping[str, Any]
 
 
 def configure_logging(level: str, form: str, stream: TextIO | None = None) -> None:
-    """Send every record of ``level`` and above to ``stream`` (standard error), as ``form`` ``text`` or ``json``."""
+    """Send every record of ``level`` and above to ``stream`` (standard error), as ``form`` ``text`` or ``json``.
+
+    A thread of its own writes to a stream that has a file descriptor; others are written to at once.
+    """
     render = structlog.processors.JSONRenderer() if form == "json" else _render_logfmt
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[structlog.stdlib.ExtraAdder(), _name_fields],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _order, render],
     )
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = _open_handler(stream or sys.stderr)
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -39,6 +54,147 @@ def configure_logging(level: str, form: str, stream: TextIO | None = None) -> No
     logging.captureWarnings(True)
     for name, least in _NOISY.items():
         logging.getLogger(name).setLevel(max(least, LEVELS[level]))
+
+
+def count_dropped_lines() -> int:
+    """Log lines that were dropped since the process began, because nobody read those before or they cannot be written.
+
+    0 where logging is not configured.
+    """
+    return sum(handler.dropped for handler in logging.getLogger().handlers if isinstance(handler, QueuedHandler))
+
+
+def log_stray_errors() -> None:
+    """Log the errors that Python itself would print, to a standard error that perhaps nobody reads.
+
+    They are those of destructors and of threads that nobody waits for.
+    """
+
+    def log_unraisable(stray: "sys.UnraisableHookArgs") -> None:
+        _log_stray(stray.err_msg or f"exception ignored in {stray.object!r}", stray.exc_value)
+
+    def log_in_thread(stray: threading.ExceptHookArgs) -> None:
+        _log_stray(f"the thread {stray.thread.name if stray.thread else '?'} failed", stray.exc_value)
+
+    sys.unraisablehook, threading.excepthook = log_unraisable, log_in_thread
+
+
+def _log_stray(words: str, error: BaseException | None) -> None:
+    logging.getLogger("kedastral.app").error(words, exc_info=error)
+
+
+def _open_handler(stream: TextIO) -> logging.Handler:
+    try:
+        return QueuedHandler(stream.fileno())
+    except (OSError, AttributeError):  # io.UnsupportedOperation is an OSError; a closed stderr is None
+        return logging.StreamHandler(stream)
+
+
+class QueuedHandler(logging.Handler):
+    """Formats records, and has a thread write them to the file ``descriptor``.
+
+    At most `MAX_QUEUED` bytes wait. What comes beyond is counted as ``dropped``, and so is what cannot be written; a
+    line says so once those before it are written. `flush` waits `FLUSH_WITHIN` seconds at most; Python calls it when it
+    ends, so a traceback that was logged last is still written, while a reader that hangs keeps no process alive.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        # SimpleQueue needs no lock of Python's: neither a signal handler nor a destructor that logs can block on it
+        self._queue: queue.SimpleQueue[bytes | threading.Event] = queue.SimpleQueue()
+        # each of these is changed by one side only, the first two under the handler's lock
+        self._refused = 0
+        self._bytes_queued = 0
+        self._failed = 0
+        self._bytes_taken = 0
+        self._told = 0
+        threading.Thread(target=self._keep_writing, name="kedastral-log", daemon=True).start()
+
+    @property
+    def dropped(self) -> int:
+        """Lines that were not and will not be written."""
+        return self._refused + self._failed
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue the line of ``record``, or count it as dropped."""
+        try:
+            line = self._encode(record)
+        except Exception as error:  # noqa: BLE001  # a mistake in a call of the logger must not stop its caller
+            line = self._encode(_report(record, error))
+        if self._bytes_queued - self._bytes_taken + len(line) > MAX_QUEUED:
+            self._refused += 1
+            return
+        self._bytes_queued += len(line)
+        self._queue.put(line)
+
+    def flush(self) -> None:
+        """Wait until what was logged so far is written, for `FLUSH_WITHIN` seconds at most."""
+        reached = threading.Event()
+        self._queue.put(reached)
+        reached.wait(FLUSH_WITHIN)
+
+    def _encode(self, record: logging.LogRecord) -> bytes:
+        return (self.format(record) + "\n").encode(errors="backslashreplace")
+
+    def _keep_writing(self) -> None:
+        while True:
+            lines, reached = self._take()
+            if lines:
+                self._write_lines(lines)
+            if self.dropped > self._told and self._queue.empty():  # after the lines that were logged before
+                self._tell_of_dropped()
+            if reached is not None:
+                reached.set()
+
+    def _take(self) -> tuple[list[bytes], threading.Event | None]:
+        """Wait for lines, and take as many as can be written at once; the event is that of a `flush` after them."""
+        lines: list[bytes] = []
+        size = 0
+        while size < MAX_WRITTEN_AT_ONCE and not (lines and self._queue.empty()):
+            item = self._queue.get()
+            if isinstance(item, threading.Event):
+                return lines, item
+            lines.append(item)
+            size += len(item)
+        return lines, None
+
+    def _write_lines(self, lines: Iterable[bytes]) -> None:
+        data = b"".join(lines)
+        try:
+            self._write(data)
+        except OSError:  # the reader is gone, or the disk is full
+            self._failed += data.count(b"\n")
+        self._bytes_taken += len(data)
+
+    def _write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[os.write(self._descriptor, rest) :]
+            except BlockingIOError:  # somebody who shares the pipe has made it non-blocking
+                room = select.poll()
+                room.register(self._descriptor, select.POLLOUT)
+                room.poll()
+
+    def _tell_of_dropped(self) -> None:
+        number = self.dropped - self._told
+        words = "%d log lines were dropped: those before them were not read in time, or could not be written"
+        record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, words, (number,), None)
+        try:
+            self._write(self._encode(record))
+        except OSError:
+            return
+        self._told += number
+
+
+def _report(record: logging.LogRecord, error: Exception) -> logging.LogRecord:
+    """The record of a line that says that ``record`` cannot be formatted."""
+    words = "a log line of %s, line %d, cannot be formatted"
+    return logging.LogRecord(
+        record.name, logging.ERROR, record.pathname, record.lineno, words, (record.pathname, record.lineno),
+        (type(error), error, error.__traceback__),
+    )  # fmt: skip
 
 
 def cut_query(query: str) -> str:

@@ -4,14 +4,29 @@
 import io
 import json
 import logging
+import os
 import re
+import sys
+import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, TextIO
 
+import attrs
 import pytest
 
-from kedastral.logs import MAX_QUERY_LENGTH, configure_logging, cut_query
+from kedastral import logs
+from kedastral.logs import (
+    MAX_QUERY_LENGTH,
+    MAX_QUEUED,
+    MAX_WRITTEN_AT_ONCE,
+    QueuedHandler,
+    configure_logging,
+    count_dropped_lines,
+    cut_query,
+    log_stray_errors,
+)
 
 FORMATS = ("text", "json")
 log = logging.getLogger("kedastral.forecaster")
@@ -214,3 +229,108 @@ def test_queries_are_cut_and_on_one_line() -> None:
     cut = cut_query("x" * (MAX_QUERY_LENGTH + 1))
     assert len(cut) == MAX_QUERY_LENGTH == 200
     assert cut.endswith("…")
+
+
+# --- the queue before a file, which a pipe is too ---
+
+
+@attrs.define
+class Pipe:
+    """A pipe that `configure_logging` writes to, of which the test reads as it likes."""
+
+    reading: int
+    writing: TextIO
+
+    def read_until(self, words: str) -> str:
+        text = ""
+        while words not in text:
+            text += os.read(self.reading, 2**20).decode()
+        return text
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as stream:
+        yield Pipe(reading, stream)
+        logging.getLogger().handlers.clear()
+        os.close(reading)  # wakes the writer
+
+
+def test_a_pipe_that_nobody_reads_stops_nobody_and_what_is_dropped_is_counted_and_told(pipe: Pipe) -> None:
+    configure_logging("info", "json", pipe.writing)
+    before = count_dropped_lines()
+    line = "x" * 1000
+    for _ in range(2 * MAX_QUEUED // len(line)):
+        log.info(line)
+    dropped = count_dropped_lines() - before
+    assert dropped > MAX_QUEUED // len(line) / 2
+    text = pipe.read_until("log lines were dropped")
+    kept = text.count(line)
+    assert kept + dropped == 2 * MAX_QUEUED // len(line)
+    assert kept * len(line) <= MAX_QUEUED + 2 * MAX_WRITTEN_AT_ONCE
+    assert f"{dropped} log lines were dropped" in text
+    log.info("and on it goes")
+    assert "dropped" not in pipe.read_until("and on it goes").split("log lines were dropped", 1)[-1]
+
+
+def test_flushing_waits_for_the_lines_before_and_not_for_ever(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "FLUSH_WITHIN", 30.0)
+    configure_logging("info", "json", pipe.writing)
+    log.info("the last words")
+    logging.getLogger().handlers[0].flush()
+    os.set_blocking(pipe.reading, False)
+    assert "the last words" in os.read(pipe.reading, 2**16).decode()
+    monkeypatch.setattr(logs, "FLUSH_WITHIN", 0.05)
+    log.info("x" * 2**20)  # more than the pipe holds
+    logging.getLogger().handlers[0].flush()
+
+
+def test_lines_come_in_order_and_whole_through_a_pipe_that_does_not_block(pipe: Pipe) -> None:
+    os.set_blocking(pipe.writing.fileno(), False)
+    configure_logging("info", "json", pipe.writing)
+    for number in range(1000):
+        log.info("%d %s", number, "x" * 500)
+    log.info("the end")
+    lines = pipe.read_until("the end").splitlines()
+    assert [json.loads(line)["msg"].split()[0] for line in lines[:1000]] == [str(number) for number in range(1000)]
+
+
+def test_lines_that_cannot_be_written_are_counted(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w+") as stream:
+        unwritable = os.open(stream.name, os.O_RDONLY)
+        handler = QueuedHandler(unwritable)
+        handler.emit(logging.makeLogRecord({"msg": "lost"}))
+        handler.flush()
+        os.close(unwritable)
+    assert handler.dropped == 1
+
+
+def test_a_mistake_in_a_call_of_the_logger_is_a_line(pipe: Pipe) -> None:
+    configure_logging("info", "json", pipe.writing)
+    log.info("%d", "no number")
+    [event] = [json.loads(line) for line in pipe.read_until("\n").splitlines()]
+    assert event["level"] == "error"
+    assert "cannot be formatted" in event["msg"]
+    assert "TypeError" in event["err"]
+
+
+def test_what_python_would_print_by_itself_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    stream = start("json")
+    log_stray_errors()
+
+    class Fragile:
+        def __del__(self) -> None:
+            boom()
+
+    Fragile()
+    thread = threading.Thread(target=boom, name="worker")
+    thread.start()
+    thread.join()
+    first, second = read_json(stream)
+    assert "Fragile" in first["msg"]
+    assert second["msg"] == "the thread worker failed"
+    assert "ZeroDivisionError" in first["err"]
+    assert "ZeroDivisionError" in second["err"]

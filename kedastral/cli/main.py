@@ -18,7 +18,7 @@ from kedastral.app import App, run_until_signal
 from kedastral.cli.validate import one_line, print_settings
 from kedastral.compose import open_forecaster, open_run, open_scaler
 from kedastral.errors import BindError, ConfigError
-from kedastral.logs import configure_logging
+from kedastral.logs import configure_logging, log_stray_errors
 from kedastral.serving.listening import raise_limit_of_open_files
 from kedastral.settings.declarations import (
     BY_COMMAND,
@@ -234,6 +234,7 @@ def _load(kind: type[T], context: click.Context) -> Loaded[T]:
 
 def _serve(loaded: Loaded[Served], open_app: Callable[[Served], AbstractAsyncContextManager[App]]) -> None:
     configure_logging(loaded.settings.logs.level, loaded.settings.logs.format)
+    log_stray_errors()
     raise_limit_of_open_files()
 
     async def serve() -> None:

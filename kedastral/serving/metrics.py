@@ -25,6 +25,7 @@ from kedastral.core.planning.status import Failure, StatusCode
 from kedastral.core.ports import SnapshotReader
 from kedastral.core.serving import Snapshot, replicas_at
 from kedastral.errors import WorkloadError
+from kedastral.logs import count_dropped_lines
 
 FAST_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds, from a plan's tenths of a millisecond to the 10 s that a source may take at most."""
@@ -106,6 +107,7 @@ class Metrics:
         _ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
+        self.registry.register(LogCollector())
         build = Gauge(
             "kedastral_build_info", "Always 1; the label says what runs", ("version",), registry=self.registry
         )
@@ -144,6 +146,15 @@ def observe_seconds(observe: Callable[[float], None]) -> Iterator[None]:
         yield
     finally:
         observe(perf_counter() - began)
+
+
+class LogCollector(Collector):
+    """Shows how many lines of the log were dropped."""
+
+    def collect(self) -> Iterable[Metric]:
+        """See `Collector.collect`."""
+        words = "Log lines dropped because those before were not read in time, or could not be written"
+        yield CounterMetricFamily("kedastral_log_lines_dropped", words, value=count_dropped_lines())
 
 
 @attrs.frozen(eq=False)

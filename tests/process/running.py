@@ -49,15 +49,25 @@ class Answer:
 
 
 class ProcessInput:
-    """``kedastral COMMAND`` with flags, logging JSON; use it in a ``with``, which kills it if it still runs."""
+    """``kedastral COMMAND`` with flags, logging JSON; use it in a ``with``, which kills it if it still runs.
 
-    def __init__(self, command: str, flags: Mapping[str, str], env: Mapping[str, str] | None = None) -> None:
+    Its log is read unless ``stderr`` says where it goes.
+    """
+
+    def __init__(
+        self,
+        command: str,
+        flags: Mapping[str, str],
+        env: Mapping[str, str] | None = None,
+        stdout: int = subprocess.DEVNULL,
+        stderr: int = subprocess.PIPE,
+    ) -> None:
         arguments = [part for pair in flags.items() for part in pair]
         self.popen = subprocess.Popen(
             [sys.executable, "-m", "kedastral", command, *arguments],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stdout=stdout,
+            stderr=stderr,
             text=True,
             env={**clean_environment(), "LOG_FORMAT": "json", **(env or {})},
         )
@@ -72,12 +82,11 @@ class ProcessInput:
         self.popen.kill()
         self.popen.wait()
         self._reading.join()
-        assert self.popen.stderr is not None
-        self.popen.stderr.close()
+        if self.popen.stderr is not None:
+            self.popen.stderr.close()
 
     def _read(self) -> None:
-        assert self.popen.stderr is not None
-        for line in self.popen.stderr:
+        for line in self.popen.stderr or ():
             self.lines.append(line)
 
     @property

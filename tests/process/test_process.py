@@ -2,10 +2,12 @@
 """Whole processes: how they start, answer, stop on a signal, and fail."""
 
 import json
+import os
 import signal
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -205,6 +207,48 @@ def test_a_port_in_use_is_one_line_and_a_failed_exit(prometheus: StandIn, flag: 
             assert process.wait() == 1
             words = f"address already in use; set another address with {flag} or {env}"
             assert process.lines == [f"kedastral: cannot listen on {address}: {words}\n"]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def full_pipe() -> Iterator[int]:
+    """The writing end of a pipe that nobody reads, and that is full."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"x" * 4096)
+    os.set_blocking(writing, True)
+    yield writing
+    os.close(reading)
+    os.close(writing)
+
+
+def test_while_nobody_reads_its_output_it_answers_and_ends_as_ever(prometheus: StandIn, full_pipe: int) -> None:
+    http_port, grpc_port = free_port(), free_port()
+    source = {"--workload": "shop", "--prom-url": prometheus.url, "--prom-query": "up", "--target-per-pod": "100"}
+    listen = {"--http-listen": f"127.0.0.1:{http_port}", "--grpc-listen": f"127.0.0.1:{grpc_port}"}
+    outputs = {"stdout": full_pipe, "stderr": full_pipe}
+    with ProcessInput("run", {**listen, **source, **QUICK}, {"LOG_LEVEL": "debug"}, **outputs) as process:
+
+        def answers() -> bool:
+            with suppress(OSError):
+                return fetch(http_port, "/forecast/current?workload=shop").status == 200
+            return False
+
+        wait_for(answers, "a forecast")
+        assert replicas(grpc_port) == 9
+        process.signal(signal.SIGHUP)
+        assert "kedastral_log_lines_dropped_total 0.0" in fetch(http_port, "/metrics").body
+        began = time.monotonic()
+        process.signal(signal.SIGTERM)
+        assert process.wait() == 0
+        assert time.monotonic() - began < STOPS_WITHIN
 
 
 def test_hostile_text_reaches_the_log_as_one_line(prometheus: StandIn) -> None:

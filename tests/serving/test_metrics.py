@@ -30,6 +30,7 @@ MORE = {
     "kedastral_ticks_missed_total": ("counter", {"workload"}),
     "kedastral_tick_lag_seconds": ("histogram", set()),
     "kedastral_config_reloads_total": ("counter", {"result"}),
+    "kedastral_log_lines_dropped_total": ("counter", set()),
     "kedastral_config_last_reload_successful": ("gauge", set()),
     "kedastral_build_info": ("gauge", {"version"}),
     "kedastral_observed_load": ("gauge", {"workload"}),
