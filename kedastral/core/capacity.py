@@ -2,7 +2,7 @@
 """`plan_replicas`: from the forecast load to the replicas that must be Ready, step by step."""
 
 import math
-from enum import StrEnum
+from enum import Enum, StrEnum
 
 import attrs
 import numpy as np
@@ -178,33 +178,58 @@ def lead_steps_of(lead_time: float, step: float) -> int:
 
 
 IDLE_SHARE = 0.1
-"""Of one pod. An idle workload whose forecast stays below this needs none."""
-IDLE_AFTER = 900.0
-"""Seconds of no load at all before a workload counts as idle."""
+"""Of one pod. An idle workload needs none in a step whose forecast is below this."""
+IDLE_AFTER = 300.0
+"""Seconds without any load before a workload can be idle."""
+MIN_IDLE_STEPS = 3
+"""Steps without load that are needed however long a step is: one value of 0 may be a fault of measuring."""
 MAX_RESTS_A_DAY = 4
-"""Rests a day, on average, above which a workload is sparse: a request now and then must not wake it each time."""
+"""Rests a day, on average, that may be as long as one in which the workload sleeps."""
 
 
-def is_idle(history: Series) -> bool:
-    """Whether the load is 0 up to the newest value, has been for `IDLE_AFTER` seconds, and seldom is for so long."""
+class Idleness(Enum):
+    """Whether a workload has load, sleeps, or has so little load that it would be put to sleep and woken all day."""
+
+    BUSY = "busy"
+    IDLE = "idle"
+    SPARSE = "sparse"
+
+
+def idleness_of(history: Series) -> Idleness:
+    """Judge the current rest, the time without any load up to the newest value, by the rests of the history.
+
+    The workload is sparse where rests as long as this one, and of `IDLE_AFTER` at least, come more than
+    `MAX_RESTS_A_DAY` times a day, and idle where they do not and this one is so long. In less than a quarter of a day
+    one such rest is allowed. The length of a rest that began before the history is unknown and taken for long.
+    """
     known = np.flatnonzero(np.isfinite(history.values))
     if not len(known):
-        return False
+        return Idleness.BUSY
     values = fill_gaps(history.values[: known[-1] + 1])
-    steps = math.ceil(IDLE_AFTER / history.step - WHOLE_WITHIN)
-    if len(values) < steps or np.count_nonzero(values[-steps:]) or not np.isfinite(values[-steps:]).all():
-        return False
     edges = np.flatnonzero(np.diff(np.concatenate([[0], values == 0, [0]])))
-    rests = np.count_nonzero(edges[1::2] - edges[::2] >= steps)
-    return bool(rests <= MAX_RESTS_A_DAY * max(len(values) * history.step / 86400, 1.0))
+    begins, ends = edges[::2], edges[1::2]
+    lengths = ends - begins
+    current = int(lengths[-1]) if len(lengths) and ends[-1] == len(values) else 0
+    least = max(math.ceil(IDLE_AFTER / history.step - WHOLE_WITHIN), MIN_IDLE_STEPS)
+    as_long = np.count_nonzero((lengths >= max(current, least)) | (begins == 0))
+    if as_long > max(MAX_RESTS_A_DAY * len(values) * history.step / 86400, 1.0):
+        return Idleness.SPARSE
+    return Idleness.IDLE if current >= least else Idleness.BUSY
 
 
-def drop_idle_need(needed: Floats, expected: Floats, policy: PlanPolicy, window: int) -> Floats:
-    """``needed``, the load to plan for, without that for which an idle workload needs no pod.
+def plan_around_rests(
+    needed: Floats, expected: Floats, history: Series, policy: PlanPolicy, *, previous: int | None
+) -> Ints:
+    """`plan_replicas` for the load ``needed``, for a workload that may have no pods at all.
 
-    That is where, over the next ``window`` steps, the ``expected`` load stays below `IDLE_SHARE` of one pod, and one
-    pod is enough with all margins. The steps before a rise keep their load, so that the workload wakes up in time.
+    While it is idle, a step needs no pod if its ``expected`` load is below `IDLE_SHARE` of one, and one pod would be
+    enough with all margins. A sparse workload keeps one pod even where no load is expected.
     """
-    expected_pods = _largest_ahead(expected, window - 1) / policy.target_per_pod
-    needed_pods = _largest_ahead(needed, window - 1) / policy.target_per_pod * policy.headroom
-    return np.where((expected_pods < IDLE_SHARE) & (needed_pods <= 1), 0.0, needed)
+    if policy.bounds.min > 0:
+        return plan_replicas(needed, policy, previous=previous)
+    idleness = idleness_of(history)
+    if idleness is Idleness.IDLE:
+        one_is_enough = needed / policy.target_per_pod * policy.headroom <= 1
+        needed = np.where((expected / policy.target_per_pod < IDLE_SHARE) & one_is_enough, 0.0, needed)
+    replicas = plan_replicas(needed, policy, previous=previous)
+    return frozen_ints(np.maximum(replicas, 1)) if idleness is Idleness.SPARSE else replicas

@@ -3,10 +3,21 @@
 
 from datetime import UTC, datetime
 
+import attrs
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from kedastral.core.capacity import IDLE_SHARE, PlanPolicy, ReplicaBounds, drop_idle_need, is_idle, plan_replicas
+from kedastral.core.capacity import (
+    IDLE_SHARE,
+    MAX_RESTS_A_DAY,
+    Idleness,
+    PlanPolicy,
+    ReplicaBounds,
+    idleness_of,
+    plan_around_rests,
+)
 from kedastral.core.series import Series
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -17,19 +28,35 @@ def series(*values: float, step: float = 60.0) -> Series:
     return Series(START, step, np.array(values))
 
 
+def is_idle(history: Series) -> bool:
+    return idleness_of(history) is Idleness.IDLE
+
+
 def nights(days: int) -> list[float]:
     """Load at 8 to 20 h, and none for the rest of each day."""
     return ([0.0] * 480 + [500.0] * 720 + [0.0] * 240) * days
 
 
-@pytest.mark.parametrize(("zeros", "idle"), [(14, False), (15, True), (600, True)])
-def test_no_load_for_a_quarter_of_an_hour_is_idle(zeros: int, idle: bool) -> None:
+@pytest.mark.parametrize(("zeros", "idle"), [(4, False), (5, True), (600, True)])
+def test_no_load_for_five_minutes_is_idle_where_that_is_rare(zeros: int, idle: bool) -> None:
     assert is_idle(series(*[500.0] * 60, *[0.0] * zeros)) is idle
+
+
+@pytest.mark.parametrize(("step", "zeros"), [(15.0, 20), (60.0, 5), (300.0, 3)])
+def test_the_length_of_a_step_changes_little(step: float, zeros: int) -> None:
+    assert is_idle(series(*[500.0] * 60, *[0.0] * zeros, step=step))
+    assert not is_idle(series(*[500.0] * 60, *[0.0] * (zeros - 1), step=step))
+
+
+def test_where_rests_are_common_it_takes_a_longer_one() -> None:
+    pauses = ([500.0] * 50 + [0.0] * 10) * 48
+    assert idleness_of(series(*pauses, *[500.0] * 60, *[0.0] * 10)) is Idleness.SPARSE
+    assert idleness_of(series(*pauses, *[500.0] * 60, *[0.0] * 11)) is Idleness.IDLE
 
 
 def test_any_load_at_all_is_not_idle() -> None:
     assert not is_idle(series(*[0.0] * 100, 0.001))
-    assert not is_idle(series(*[0.0] * 95, 0.001, *[0.0] * 5))
+    assert not is_idle(series(*[0.0] * 96, 0.001, *[0.0] * 4))
 
 
 def test_gaps_are_neither_load_nor_rest() -> None:
@@ -48,21 +75,61 @@ def test_a_request_every_twenty_minutes_is_sparse_and_not_idle() -> None:
     assert not is_idle(series(*sparse))
 
 
-def plan(needed: float | np.ndarray, expected: float | np.ndarray) -> list[int]:
+@pytest.mark.parametrize("every", [10, 15, 20, 25])
+@pytest.mark.parametrize("since", [5, 9, 15, 19])
+def test_half_an_hour_of_history_shows_that_requests_are_sparse(every: int, since: int) -> None:
+    """As `baseline` sees it: the rest before the window began is cut short, and counts all the same."""
+    if since < every:
+        requests = ([0.0] * (every - 1) + [1.0]) * 9 + [0.0] * since
+        assert idleness_of(series(*requests[-30:])) is Idleness.SPARSE
+
+
+def test_a_sparse_workload_sleeps_once_a_rest_is_longer_than_usual() -> None:
+    sparse = ([1.0] + [0.0] * 19) * 72 * 3
+    assert idleness_of(series(*sparse)) is Idleness.SPARSE
+    assert idleness_of(series(*sparse, 0.0)) is Idleness.IDLE
+
+
+@given(st.lists(st.floats(1, 900), min_size=5, max_size=60), st.integers(0, 900))
+def test_no_more_rests_than_allowed_are_slept_through(rests: list[float], last: int) -> None:
+    """However long rests are, of those in the history at most so many are as long as the one that is slept."""
+    values = [value for rest in rests for value in (*[0.0] * round(rest), 1.0)]
+    history = series(*values, *[0.0] * last)
+    if is_idle(history):
+        assert sum(round(rest) >= last for rest in rests) + 1 <= max(MAX_RESTS_A_DAY * len(history) / 1440, 1)
+
+
+ASLEEP = series(*nights(7))
+AWAKE = series(*nights(7)[:-300])
+SPARSE = series(*([1.0] + [0.0] * 19) * 72 * 3)
+
+
+def plan(needed: float | np.ndarray, expected: float | np.ndarray, history: Series = ASLEEP) -> list[int]:
     needed, expected = np.broadcast_to(needed, 30).astype(float), np.broadcast_to(expected, 30).astype(float)
-    return plan_replicas(drop_idle_need(needed, expected, POLICY, 8), POLICY, previous=1).tolist()
+    return plan_around_rests(needed, expected, history, POLICY, previous=1).tolist()
 
 
 def test_an_idle_workload_needs_no_pod_for_a_small_share_of_one() -> None:
     assert max(plan(90.0, 100 * IDLE_SHARE * 0.99)) == 0
     assert min(plan(90.0, 100 * IDLE_SHARE * 1.01)) == 1
+    assert min(plan(90.0, 0.0, AWAKE)) == 1
 
 
 def test_where_more_than_one_pod_may_be_needed_it_stays_awake() -> None:
     assert min(plan(101.0, 1.0)) == 2
 
 
-def test_it_wakes_up_a_whole_window_before_the_load() -> None:
+def test_only_the_prewarm_steps_come_before_the_load_since_serving_adds_the_lead_time() -> None:
     load = np.concatenate([np.full(20, 4.0), np.full(10, 900.0)])
-    kept = drop_idle_need(load, load, POLICY, 8)
-    assert np.flatnonzero(kept)[0] == 13, "seven steps before the first that needs pods"
+    assert np.flatnonzero(plan(load, load))[0] == 18
+
+
+def test_a_sparse_workload_keeps_one_pod_though_no_load_is_expected() -> None:
+    assert plan(0.0, 0.0, SPARSE) == [1] * 30
+    assert plan(0.0, 0.0, AWAKE) == [0] * 30
+
+
+def test_a_minimum_above_zero_is_no_business_of_rests() -> None:
+    policy = attrs.evolve(POLICY, bounds=ReplicaBounds(1, 50))
+    for history in (ASLEEP, SPARSE):
+        assert plan_around_rests(np.full(30, 90.0), np.zeros(30), history, policy, previous=1).tolist() == [1] * 30

@@ -242,3 +242,13 @@ def test_the_error_at_the_lead_is_kept_beside_that_of_the_last_value() -> None:
     # always half a unit too high, and three steps behind
     assert state.model.lead_error / state.last.lead_error == pytest.approx(0.5 / 3)
     assert state.last.lead_error == pytest.approx(3.0, rel=0.05)
+
+
+@pytest.mark.parametrize(("loss", "stands_down"), [(0.0005, False), (0.0019, False), (0.01, True)])
+def test_a_loss_that_is_negligible_is_no_reason_to_stand_down(loss: float, stands_down: bool) -> None:
+    """After a night without load both losses are tiny; the model must not be dismissed just before the morning."""
+    history = series(np.where(np.arange(300) < 200, 100.0, 0.0))
+    calibration = Calibration(windows=1000, pinball_loss=loss)
+    state = UncertaintyState(calibration, attrs.evolve(calibration, pinball_loss=loss / 2))
+    state = add_forecast(state, series(history.values[:290]), np.zeros(STEPS), 4)
+    assert judge_windows(state, history, 4).standing_down is stands_down

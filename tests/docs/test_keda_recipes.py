@@ -168,6 +168,7 @@ def test_where_only_kedastral_is_asked_there_is_a_fallback_that_takes_no_pods(ex
 def test_from_zero_a_stream_wakes_the_workload(example: Example) -> None:
     if example.spec["minReplicaCount"] == 0:
         assert [trigger["type"] for trigger in example.ours] == ["external-push"]
+        assert {trigger["metadata"]["activation"] for trigger in example.ours} == {"0"}, "a plan of one pod is active"
         assert "scalingModifiers" not in example.spec.get("advanced", {}), "a formula that fails is inactive"
 
 

@@ -12,11 +12,8 @@ import attrs
 from kedastral.core.capacity import (
     PlanPolicy,
     ReplicaBounds,
-    drop_idle_need,
-    is_idle,
-    lead_steps_of,
     load_for_floor,
-    plan_replicas,
+    plan_around_rests,
     reactive_replicas,
 )
 from kedastral.core.forecast import Forecast, fallback_forecast
@@ -109,11 +106,8 @@ def keep_plan(workload: Workload, history: Series, previous: Snapshot, status: F
 
 def _plan_by_headroom(workload: Workload, history: Series, forecast: Forecast, previous: Snapshot | None) -> Snapshot:
     """The forecast times a fixed headroom, with a reactive floor."""
-    values = forecast.values
-    if is_idle(history):
-        window = lead_steps_of(workload.lead_time, forecast.step) + workload.policy.prewarm_steps
-        values = drop_idle_need(values, values, workload.policy, window)
-    replicas = plan_replicas(values, workload.policy, previous=desired_at(previous, forecast.made_at))
+    values, desired = forecast.values, desired_at(previous, forecast.made_at)
+    replicas = plan_around_rests(values, values, history, workload.policy, previous=desired)
     return Snapshot(
         workload.name, workload.metric, forecast, replicas, workload.lead_time, history.newest,
         _floor_of(workload, history), mode=workload.mode, quality=history.quality,

@@ -29,11 +29,9 @@ from attrs.validators import ge, gt, le, lt, optional
 from kedastral.core.capacity import (
     WHOLE_WITHIN,
     PlanPolicy,
-    drop_idle_need,
-    is_idle,
     lead_steps_of,
     load_for_floor,
-    plan_replicas,
+    plan_around_rests,
     reactive_replicas,
 )
 from kedastral.core.forecast import Forecast
@@ -341,9 +339,7 @@ def plan_for_service_level(
     upper = _upper_of(calibration, history, values, settings.margin_factor(factor))
     floor = _floor_of(history, factor, state.steering.peak_hold, settings)
     policy, needed = attrs.evolve(settings.policy, headroom=1.0), upper * factor
-    if is_idle(history):
-        needed = drop_idle_need(needed, values, policy, settings.window(history.step))
-    replicas = plan_replicas(needed, policy, previous=previous.desired)
+    replicas = plan_around_rests(needed, values, history, policy, previous=previous.desired)
     if status.replaces_model_plan and history.quality.at_least is None:
         previous = attrs.evolve(previous, model_plan=None)
     state, replicas, floor = _stabilize(state, forecast, replicas, floor, settings, previous)

@@ -50,6 +50,10 @@ MIN_WINDOWS = 60
 STAND_DOWN_RATIO, RETURN_RATIO = 1.1, 1.0
 """The model stands down while its loss exceeds this many times that of the last value, and returns below the other."""
 
+NEGLIGIBLE_LOSS = 0.002
+"""A model stays whose loss is below this: a forecast that is always 2 % too high. After a night without load both
+losses are tiny, and their ratio says nothing about the morning."""
+
 
 @attrs.frozen
 class Calibration:
@@ -212,7 +216,8 @@ def _move_threshold(threshold: float, below: float, level: float) -> float:
 
 def _stands_down(model: Calibration, last: Calibration, *, standing_down: bool) -> bool:
     ratio = RETURN_RATIO if standing_down else STAND_DOWN_RATIO
-    return model.windows >= MIN_WINDOWS and model.pinball_loss > last.pinball_loss * ratio
+    least = max(last.pinball_loss * ratio, NEGLIGIBLE_LOSS)
+    return model.windows >= MIN_WINDOWS and model.pinball_loss > least
 
 
 def _weight(half_life: float, step: float, windows: int) -> float:
