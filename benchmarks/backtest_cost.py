@@ -21,7 +21,7 @@ from kedastral.backtest.workloads import ReplaySettings, Scenario
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.series import Series
 from kedastral.models import MODELS
-from kedastral.simulation.policies import Remembered
+from kedastral.simulation.policies import CachedModel
 from kedastral.simulation.trial import Scaling, scale_trace
 
 DAY = 1440
@@ -59,7 +59,7 @@ def make_scenario(load: Series, evaluated: float) -> Scenario:
     """As the command makes it, with its defaults."""
     settings = ReplaySettings(PlanPolicy(headroom=HEADROOM, bounds=ReplicaBounds(1, 400)))
     trial = scale_trace(load, Scaling(evaluated=evaluated))
-    return Scenario("made-up", trial, Remembered(MODELS["baseline"].make()), settings)
+    return Scenario("made-up", trial, CachedModel(MODELS["baseline"].make()), settings)
 
 
 @attrs.frozen

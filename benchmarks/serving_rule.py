@@ -22,9 +22,9 @@ from kedastral.core.series import Series
 from kedastral.models import MODELS
 from kedastral.simulation.curves import Figure, Point, geometric_mean, point_of, ratio_at_cost, sweep
 from kedastral.simulation.hpa import HpaBehavior
-from kedastral.simulation.policies import FarEnd, Kedastral, Reactive, Remembered, Serving
+from kedastral.simulation.policies import CachedModel, FarEndOnly, Kedastral, Reactive, Serving
 from kedastral.simulation.replay import Cluster, replay, replay_oracle
-from kedastral.simulation.trial import Policy, Scaling, Together, Trial, scale_trace
+from kedastral.simulation.trial import CombinedTriggers, Policy, Scaling, Trial, scale_trace
 
 HEADROOMS = (0.8, 0.95, 1.1, 1.25, 1.45, 1.8)
 """Coarse, and below 1 too, which the setting does not allow: else some curves would begin beyond the HPA's cost."""
@@ -51,17 +51,17 @@ class Reader:
     floor: bool
     grows: bool = False
 
-    def make(self, model: Remembered, trial: Trial, headroom: float) -> Policy:
+    def make(self, model: CachedModel, trial: Trial, headroom: float) -> Policy:
         """The policy at a headroom, however small: a pod 1 / headroom as large stands in for it."""
         plan = PlanPolicy(trial.target_per_pod / headroom, 1.0, BOUNDS)
         floor = (GROWING if self.grows else FLOOR / headroom) if self.floor else None  # of pods 1 / headroom as large
         if self.window:
             return Kedastral(model, plan, serving=Serving(reactive_headroom=floor))
-        far_end = FarEnd(model, plan)
+        far_end = FarEndOnly(model, plan)
         if not self.floor:
             return far_end
         reactive = Reactive(trial.target_per_pod, 1 / FLOOR)
-        return Together("far-end-and-floor", (far_end, reactive), behavior=HpaBehavior.DIRECT)
+        return CombinedTriggers("far-end-and-floor", (far_end, reactive), behavior=HpaBehavior.DIRECT)
 
 
 READERS = (
@@ -86,14 +86,14 @@ def measure(name: str, trace: Series) -> TraceResult:
     """Every reader over every headroom on one trace."""
     evaluated = WORLD_CUP_SHARE if name.startswith("worldcup") else Scaling().evaluated
     trial, cluster = scale_trace(trace, Scaling(evaluated=evaluated)), Cluster(bounds=BOUNDS)
-    model = Remembered(MODELS["baseline"].make())
+    model = CachedModel(MODELS["baseline"].make())
     hpa = replay(Reactive(trial.target_per_pod, UTILISATION), trial, cluster)
     reference = point_of(UTILISATION, hpa, replay_oracle(trial, cluster))
     sweeps = {reader.name: sweep(partial(_make, reader, model), HEADROOMS, trial, cluster) for reader in READERS}
     return TraceResult(name, reference, sweeps)
 
 
-def _make(reader: Reader, model: Remembered, trial: Trial, headroom: float) -> Policy:
+def _make(reader: Reader, model: CachedModel, trial: Trial, headroom: float) -> Policy:
     return reader.make(model, trial, headroom)
 
 

@@ -22,7 +22,6 @@ import structlog
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 FIRST_KEYS = ("ts", "level", "component", "workload", "msg", "err")
-MAX_QUERY_LENGTH = 200
 MAX_QUEUED = 4 * 2**20
 """Bytes of lines that wait to be written, some 20,000 of them; what comes beyond is dropped and counted."""
 MAX_WRITTEN_AT_ONCE = 2**16
@@ -195,12 +194,6 @@ def _report(record: logging.LogRecord, error: Exception) -> logging.LogRecord:
         record.name, logging.ERROR, record.pathname, record.lineno, words, (record.pathname, record.lineno),
         (type(error), error, error.__traceback__),
     )  # fmt: skip
-
-
-def cut_query(query: str) -> str:
-    """A query as a log may show it: on one line, at most `MAX_QUERY_LENGTH` characters."""
-    line = " ".join(query.split())
-    return line if len(line) <= MAX_QUERY_LENGTH else line[: MAX_QUERY_LENGTH - 1] + "…"
 
 
 def _name_fields(_logger: object, _method: str, event: Event) -> Event:

@@ -18,13 +18,11 @@ import pytest
 
 from kedastral import logs
 from kedastral.logs import (
-    MAX_QUERY_LENGTH,
     MAX_QUEUED,
     MAX_WRITTEN_AT_ONCE,
     QueuedHandler,
     configure_logging,
     count_dropped_lines,
-    cut_query,
     log_stray_errors,
 )
 
@@ -221,14 +219,6 @@ def test_a_warning_of_a_library_is_one_line_too() -> None:
     [event] = read_json(stream)
     assert event["level"] == "warn"
     assert "overflow" in event["msg"]
-
-
-def test_queries_are_cut_and_on_one_line() -> None:
-    assert cut_query("sum(\n  rate(x[1m])\n)") == "sum( rate(x[1m]) )"
-    assert cut_query("x" * MAX_QUERY_LENGTH) == "x" * MAX_QUERY_LENGTH
-    cut = cut_query("x" * (MAX_QUERY_LENGTH + 1))
-    assert len(cut) == MAX_QUERY_LENGTH == 200
-    assert cut.endswith("…")
 
 
 # --- the queue before a file, which a pipe is too ---

@@ -26,9 +26,9 @@ from kedastral.simulation.curves import (
     point_of,
     ratio_at_cost,
 )
-from kedastral.simulation.policies import FarEnd, Fixed, Kedastral, LastWeek, Reactive, ServiceLevelPolicy
+from kedastral.simulation.policies import FarEndOnly, Fixed, Kedastral, LastWeek, Reactive, ServiceLevelPolicy
 from kedastral.simulation.replay import Outcome, replay, replay_oracle
-from kedastral.simulation.trial import Policy, Together
+from kedastral.simulation.trial import CombinedTriggers, Policy
 
 KEDASTRAL, HPA = "kedastral", "hpa"
 """Names of policies. Every policy is compared with the plain HPA."""
@@ -193,7 +193,7 @@ def _make_calibrated(scenario: Scenario, steering: SteeringSettings, headroom: f
 
 def _make_far_end(scenario: Scenario, headroom: float) -> Policy:
     settings = scenario.settings
-    return FarEnd(scenario.model, scenario.plan(headroom), settings.schedule, settings.serving.lead_time)
+    return FarEndOnly(scenario.model, scenario.plan(headroom), settings.schedule, settings.serving.lead_time)
 
 
 def _make_hpa(scenario: Scenario, utilisation: float) -> Policy:
@@ -204,7 +204,7 @@ def _make_last_week(scenario: Scenario, utilisation: float) -> Policy:
     """A trigger on last week's load beside a plain one, which decides alone until there is a week of history."""
     target = scenario.trial.target_per_pod
     triggers = (LastWeek(target, utilisation), Reactive(target, utilisation))
-    return Together(f"last-week-{utilisation * 100:g}", triggers)
+    return CombinedTriggers(f"last-week-{utilisation * 100:g}", triggers)
 
 
 def _make_fixed(scenario: Scenario, share: float) -> Policy:

@@ -33,7 +33,7 @@ from kedastral.settings.declarations import (
 from kedastral.settings.types import AUTO, Seconds, write_duration
 from kedastral.simulation.cluster import KedaTiming
 from kedastral.simulation.hpa import HpaBehavior
-from kedastral.simulation.policies import ForecastSchedule, Remembered, Serving
+from kedastral.simulation.policies import CachedModel, ForecastSchedule, Serving
 from kedastral.simulation.replay import Cluster
 from kedastral.simulation.trial import MetricsPipeline, Scaling, Trial, scale_trace
 from kedastral.workloads.runner import DataSourceConnection, DataSources
@@ -281,8 +281,8 @@ def _prepare(workload: BacktestWorkload, history: Series, rules: BacktestRules) 
     )
 
 
-def _model_of(forecast: ForecastSettings) -> Remembered:
-    return Remembered(MODELS[str(forecast.model)].make(forecast.timezone))
+def _model_of(forecast: ForecastSettings) -> CachedModel:
+    return CachedModel(MODELS[str(forecast.model)].make(forecast.timezone))
 
 
 def _on_step(name: str, history: Series, step: float) -> Series:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What holds in the end: the one place where flag, variable, document, trigger metadata and default meet.
+"""The precedence of settings: flags over variables over documents and trigger metadata over defaults.
 
-`resolve` lets the first layer that says something of a setting win; `load` does that for a command, `_FleetBuilder` for
+`resolve` takes each setting from the first layer that gives it; `load` does that for a command, `_FleetBuilder` for
 each workload and data source, `read_workload` for a ScaledObject, and `read_to_replay` for a backtest.
 """
 
@@ -101,7 +101,7 @@ class Resolved:
 
 
 def resolve(settings: Iterable[Setting], layers: Sequence[Layer]) -> Resolved:
-    """What holds for ``settings``: what the first of ``layers`` says that says something, else the default."""
+    """The value of each of ``settings`` from the first of ``layers`` that gives it, else its default."""
     resolved = Resolved({setting.name: setting for setting in settings})
     for name, setting in resolved.settings.items():
         found = _find_first(setting, layers)
@@ -196,7 +196,7 @@ OF_FLEETS = _WORKLOAD_NAMES | _ADDRESS | {"workload"}
 
 @attrs.frozen
 class ProcessInput:
-    """What flags and variables say of workloads and data sources.
+    """The flags and variables for workloads and data sources.
 
     ``layers`` are the flags and the environment, ``known`` the names of all settings that the command has, ``workload``
     the one that they name. ``has_files`` and ``takes_scaledobjects``: workloads may come from there too.
@@ -497,7 +497,7 @@ def read_workload(
     name: str,
     metadata: Mapping[str, str],
 ) -> WorkloadSettings:
-    """The workload of the ScaledObject ``namespace``/``name``; ``process`` holds what its metadata leave out.
+    """The workload of the ScaledObject ``namespace``/``name``; ``process`` has what its metadata leave out.
 
     Raises ConfigError with all problems at once.
     """
@@ -724,7 +724,7 @@ def _key(document: Document) -> str:
 
 
 def _take_auto(process: ProcessInput) -> tuple[bool, ProcessInput]:
-    """Whether pods are as large as the history says; ForecastPolicies have no such setting, so it is set in the end."""
+    """Whether the target per pod comes from the history. ForecastPolicies have no such setting, so it is set last."""
     raw = process.find("target_per_pod")
     if raw is None or raw.text.strip() != repr(AUTO):
         return False, process

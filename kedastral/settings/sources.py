@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What flags, environment, documents and trigger metadata say of settings: raw values, each with its origin.
+"""Reads settings from flags, environment, documents and trigger metadata: raw values, each with its origin.
 
-A `Layer` is what one of them says. `kedastral.settings.resolve` decides which layer wins.
+A `Layer` is the settings of one of them. `kedastral.settings.resolve` applies the precedence.
 """
 
 import difflib
@@ -187,25 +187,25 @@ def suggest(key: str, known: Iterable[str]) -> str:
     return f"did you mean {by_letters[near[0]]}?" if near else f"there are {', '.join(everything)}"
 
 
-# Layers: what flags, the environment, one document or the metadata of one trigger say.
+# Layers: the settings of the flags, the environment, one document or the metadata of one trigger.
 
 
 @attrs.define
 class Layer:
-    """What one source says, by the name of the setting; each value is read once, when it is first asked for."""
+    """The settings of one source, by name. Each value is parsed once, when it is first needed."""
 
     raw: dict[str, RawValue] = attrs.field(factory=dict)
     _parsed: dict[str, Value | Invalid] = attrs.field(factory=dict, repr=False)
 
     def find(self, setting: Setting) -> Value | Invalid | None:
-        """What it says of ``setting``; None where it says nothing."""
+        """The value of ``setting``, or what is wrong with it; None where it is not given."""
         found = self._parsed.get(setting.name)
         if found is None and setting.name in self.raw:
             found = self._parsed[setting.name] = parse(setting, self.raw[setting.name])
         return found
 
     def put(self, name: str, raw: RawValue, found: Value | Invalid) -> None:
-        """Say ``found`` of the setting ``name``."""
+        """Set the setting ``name`` to ``found``."""
         self.raw[name], self._parsed[name] = raw, found
 
     def without(self, names: Collection[str]) -> "Layer":
@@ -236,16 +236,16 @@ def parse(setting: Setting, raw: RawValue) -> Value | Invalid:
 
 
 def read_flags(known: Iterable[Setting], flags: Mapping[str, str]) -> Layer:
-    """What the command line says; ``flags`` are texts by flag."""
+    """The settings of the command line; ``flags`` are texts by flag."""
     return Layer({s.name: RawValue(flags[s.flag], s.flag) for s in known if s.flag is not None and s.flag in flags})
 
 
 def read_environment(known: Iterable[Setting], env: Mapping[str, str]) -> Layer:
-    """What the environment says; an empty variable says nothing, since templates leave one out like that."""
+    """The settings of the environment. An empty variable counts as not given, since templates leave one empty."""
     return Layer({s.name: RawValue(env[s.env], s.env) for s in known if env.get(s.env)})
 
 
-# Documents: from a tree of YAML to what it says, and all that is wrong with it.
+# Documents: from a tree of YAML to settings, with all that is wrong with it.
 
 _METADATA = ("name", "namespace", "labels", "annotations")
 _FROM_CLUSTER = {
@@ -267,10 +267,10 @@ _OF_ALL_NAMESPACES = (
 
 @attrs.define
 class Document:
-    """What one document says. ``place`` is its file, number and first line, ``layer`` holds its settings.
+    """The content of one document. ``place`` is its file, number and first line, ``layer`` its settings.
 
     ``name`` is None where it has none that can be used; then ``problems`` says so. ``refers`` is the data source that a
-    policy names, ``refers_badly`` says that it names one in a way that cannot be read. ``namespaces`` are those that a
+    policy names, ``refers_badly`` whether it names one in a way that cannot be read. ``namespaces`` are those that a
     source allows.
     """
 
@@ -669,14 +669,14 @@ def brings_a_workload(metadata: Mapping[str, str]) -> bool:
 def describes_a_workload(metadata: Mapping[str, str]) -> bool:
     """Whether metadata mean a workload of their own, rather than naming one that is configured.
 
-    A misspelt word counts too: its author is told the right one, and does not get another workload's replicas.
+    A misspelt word counts too: the error names the right one, and the author does not get another workload's replicas.
     """
     words = {plain_key(key).lower() for key in metadata} - _OTHER_WORDS
     return any(difflib.get_close_matches(word, _WORKLOAD_WORDS, n=1, cutoff=_NEARLY) for word in words)
 
 
 def read_metadata(metadata: Mapping[str, str]) -> tuple[Layer, list[str]]:
-    """What metadata say of settings, and all that is wrong with their keys and values."""
+    """The settings of metadata, and all that is wrong with their keys and values."""
     layer = Layer()
     problems: list[str] = []
     for given_key in metadata:

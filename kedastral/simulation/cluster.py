@@ -49,11 +49,6 @@ class PodFleet:
         """The pods ordered that do not serve yet at ``now``."""
         return self._ordered - self.ready(now)
 
-    def ready_times(self, now: float) -> tuple[float, ...]:
-        """When each pod still pending at ``now`` will be ready, soonest first."""
-        self.ready(now)
-        return tuple(at for at, pods in self._pending for _ in range(pods))
-
     def order(self, now: float, replicas: int) -> None:
         """Scale to ``replicas`` pods at ``now``. Raises ValueError below 0."""
         if replicas < 0:

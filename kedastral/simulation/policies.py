@@ -2,12 +2,12 @@
 """The policies that a replay compares, each fed to the HPA as a KEDA trigger would feed it.
 
 First this product, through the very model, planner and serving rule of ``kedastral run``: `Ticks` replays the tick,
-`Kedastral` plans with a fixed headroom, `ServiceLevelPolicy` by uncertainty and service level, and `FarEnd` shows why
-the serving rule reads a whole window. `Remembered` spares a sweep over settings the same forecast many times.
+`Kedastral` plans with a fixed headroom, `ServiceLevelPolicy` by uncertainty and service level, and `FarEndOnly` shows
+why the serving rule reads a whole window. `CachedModel` makes each forecast once for a sweep over many settings.
 
 Then what it is compared with: `Reactive`, an HPA on utilisation, as most people have today; `LastWeek`, a plain
 Prometheus trigger on last week's load; `Fixed`, no autoscaling at all; and `Oracle`, the only one that sees the future,
-against which the cost of the others is told.
+to which the cost of the others is compared.
 """
 
 from collections.abc import Sequence
@@ -115,7 +115,7 @@ class Ticks:
 _Moment = tuple[datetime, float, int, datetime, int]
 
 
-class Remembered:
+class CachedModel:
     """A model that forecasts each moment once, for sweeps that replay one trial at many settings.
 
     Forecasts are kept by the moment and the history's place in time. That is right as long as all histories are cut
@@ -191,10 +191,10 @@ class ServiceLevelPolicy:
         return (HpaMetric(None if replicas is None else float(replicas)),)
 
 
-class FarEnd:
-    """The plan read at now + lead only, without a floor: the v0.1 design, kept to show what the window is for.
+class FarEndOnly:
+    """The plan read at now + lead time only, without a floor. It shows what reading the whole lead window is for.
 
-    Drops pods before the need has passed: what it reads is right for the end of the lead, not for until then.
+    It drops pods before the need has passed, since it ignores what is needed until the end of the lead time.
     """
 
     def __init__(
@@ -239,7 +239,7 @@ class Reactive:
 class LastWeek:
     """``max_over_time(q[30m] offset 6d23h30m)``: the largest load of the 30 minutes that a week ago were to come.
 
-    Gives no value, and so holds, until there is a week of history; `Together` with a `Reactive` covers that.
+    Gives no value, so that the replicas stay, until there is a week of history; a `Reactive` beside it covers that.
     """
 
     WEEK: ClassVar[float] = 7 * 86400.0

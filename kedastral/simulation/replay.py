@@ -74,25 +74,11 @@ class Outcome:
         """How often the number of pods ordered changed."""
         return int(self.supply.changes.sum())
 
-    @property
-    def over_provisioned(self) -> float:
-        """Ready pods that the demand did not need, in pod-minutes."""
-        return float(np.maximum(self.supply.ready - self._needed, 0).sum()) * self._minutes
-
-    @property
-    def under_provisioned(self) -> float:
-        """Pods that were missing, in pod-minutes: the unserved load over the target per pod."""
-        return float(self.supply.unserved.sum()) / self.target_per_pod * self._minutes
-
     def cost_against(self, oracle: "Outcome") -> float:
         """`pod_minutes` as a ratio to those of the oracle on the same trial; raises ValueError for another trial."""
         if self.demand != oracle.demand or self.target_per_pod != oracle.target_per_pod:
             raise ValueError(f"{self.policy} and {oracle.policy} were not put to the same trial")
         return self.pod_minutes / oracle.pod_minutes
-
-    @property
-    def _needed(self) -> Floats:
-        return self.demand.values / self.target_per_pod
 
     @property
     def _minutes(self) -> float:

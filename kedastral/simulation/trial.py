@@ -189,13 +189,13 @@ class Policy(Protocol):
     def ask(self, view: View) -> Sequence[HpaMetric]:
         """The metrics at ``view.now``, one a trigger; a policy that plans replicas gives them a target of 1.
 
-        A metric without a value is a trigger that failed, which holds the replicas or keeps them from going down.
+        A metric without a value is a trigger that failed: the replicas stay, or at least do not go down.
         """
         ...
 
 
 @attrs.frozen
-class Together:
+class CombinedTriggers:
     """Several triggers on one ScaledObject: the HPA takes the largest of what they ask for."""
 
     name: str

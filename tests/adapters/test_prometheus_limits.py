@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from kedastral.adapters.prometheus.limits import (
-    TRIAL,
+    MIN_SLOW_SECONDS,
     URGENT_IN_A_ROW,
     NoSlotError,
     RequestLimits,
@@ -99,7 +99,7 @@ async def test_the_backfill_leaves_places_for_others(autojump_clock: MockClock) 
     async with trio.open_nursery() as nursery:
         for index in range(20):
             nursery.start_soon(queue.ask, f"backfill {index}", False)
-        await trio.sleep(TRIAL / 2)
+        await trio.sleep(MIN_SLOW_SECONDS / 2)
         assert queue.now == 4
         with trio.fail_after(1):
             await ask_within(queue.limits, RequestSlot.wait_for_turn)
@@ -160,7 +160,7 @@ async def fill(limits: RequestLimits, places: int) -> None:
     async def request(_slot: RequestSlot) -> None:
         nonlocal here
         here += 1
-        await trio.sleep(TRIAL / 10)
+        await trio.sleep(MIN_SLOW_SECONDS / 10)
         assert here == places
 
     async with trio.open_nursery() as nursery:

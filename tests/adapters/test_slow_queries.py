@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from kedastral.adapters.prometheus.limits import TRIAL, RequestLimits, RequestSlot
+from kedastral.adapters.prometheus.limits import MIN_SLOW_SECONDS, RequestLimits, RequestSlot
 from kedastral.adapters.prometheus.source import TIMEOUT
 from kedastral.errors import SourceError
 from kedastral.workloads.fleet import spread
@@ -159,16 +159,16 @@ async def test_a_quarter_of_the_places_is_for_those_that_gave_way_as_long_as_the
         async with trio.open_nursery() as bad:
             for _ in range(20):
                 bad.start_soon(slow.ask)
-            await trio.sleep(4.5 * TRIAL)
+            await trio.sleep(4.5 * MIN_SLOW_SECONDS)
             assert (slow.gave_way, slow.now, slow.asking - slow.now) == (14, 8, 12), (
                 "the last six have nobody behind them"
             )
             for _ in range(20):
                 nursery.start_soon(others.ask)
-            await trio.sleep(TRIAL / 2)
+            await trio.sleep(MIN_SLOW_SECONDS / 2)
             assert (slow.gave_way, slow.now, others.now) == (20, 2, 6)
             bad.cancel_scope.cancel()
-        await trio.sleep(TRIAL / 4)
+        await trio.sleep(MIN_SLOW_SECONDS / 4)
         assert others.now == 8
         nursery.cancel_scope.cancel()
     assert (slow.asking, others.asking) == (0, 0)
@@ -179,12 +179,12 @@ async def test_nobody_gives_way_while_nobody_waits(autojump_clock: MockClock) ->
     crowd = Crowd(limits)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(crowd.ask)
-        await trio.sleep(9 * TRIAL)
+        await trio.sleep(9 * MIN_SLOW_SECONDS)
         nursery.start_soon(crowd.ask)
-        await trio.sleep(TRIAL / 2)
+        await trio.sleep(MIN_SLOW_SECONDS / 2)
         assert crowd.gave_way == 0
         nursery.start_soon(crowd.ask)
-        await trio.sleep(TRIAL / 4)
+        await trio.sleep(MIN_SLOW_SECONDS / 4)
         assert crowd.gave_way == 1
         nursery.cancel_scope.cancel()
 
@@ -219,7 +219,7 @@ async def test_a_reading_that_gives_way_has_its_ten_seconds_in_all(autojump_cloc
             nursery.start_soon(fail, number)
         await trio.sleep(0.1)
         await good.history(END)
-        assert trio.current_time() <= 3 * TRIAL
+        assert trio.current_time() <= 3 * MIN_SLOW_SECONDS
     assert ended == pytest.approx([10, 19, 28, 37], abs=3)
     hangs[0] = False
     for source in bad:

@@ -22,7 +22,7 @@ from kedastral.core.ports import Model
 from kedastral.core.series import Series
 from kedastral.models import MODELS
 from kedastral.simulation.curves import Point
-from kedastral.simulation.policies import Remembered
+from kedastral.simulation.policies import CachedModel
 from kedastral.simulation.trial import Trial
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -42,7 +42,7 @@ def scenario_of(
     values: Sequence[float], begin: int = 0, model: Model | None = None, settings: ReplaySettings = SETTINGS
 ) -> Scenario:
     trial = Trial(Series(START, 60.0, np.asarray(values, dtype=float)), 10.0, begin, begin)
-    return Scenario("shop", trial, model or Remembered(MODELS["baseline"].make()), settings)
+    return Scenario("shop", trial, model or CachedModel(MODELS["baseline"].make()), settings)
 
 
 def noisy(seed: int, steps: int = 400) -> np.ndarray:

@@ -14,9 +14,9 @@ from kedastral.core.series import Floats
 from kedastral.models.baseline import Baseline
 from kedastral.simulation.cluster import KedaTiming
 from kedastral.simulation.hpa import HpaBehavior, HpaMetric
-from kedastral.simulation.policies import FarEnd, Fixed, Kedastral, LastWeek, Oracle, Reactive, Remembered
+from kedastral.simulation.policies import CachedModel, FarEndOnly, Fixed, Kedastral, LastWeek, Oracle, Reactive
 from kedastral.simulation.replay import Cluster, replay
-from kedastral.simulation.trial import Policy, Together, View
+from kedastral.simulation.trial import CombinedTriggers, Policy, View
 from tests.simulation.demands import TARGET, trial_of
 
 STEP = 21600.0  # long, so that a week is 28 steps
@@ -29,9 +29,9 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "last week": lambda: LastWeek(TARGET),
     "fixed": lambda: Fixed(7),
     "kedastral": lambda: Kedastral(Baseline(), PLAN),
-    "kedastral, remembered": lambda: Kedastral(Remembered(Baseline()), PLAN),
-    "far end": lambda: FarEnd(Baseline(), PLAN),
-    "together": lambda: Together("both", (LastWeek(TARGET), Reactive(TARGET))),
+    "kedastral, remembered": lambda: Kedastral(CachedModel(Baseline()), PLAN),
+    "far end": lambda: FarEndOnly(Baseline(), PLAN),
+    "together": lambda: CombinedTriggers("both", (LastWeek(TARGET), Reactive(TARGET))),
 }
 
 demands = st.lists(st.floats(0, 300), min_size=36, max_size=48)

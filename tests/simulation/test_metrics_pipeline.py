@@ -16,7 +16,14 @@ from kedastral.core.serving import StalePolicy
 from kedastral.models import MODELS
 from kedastral.models.baseline import Baseline
 from kedastral.simulation.cluster import KedaTiming
-from kedastral.simulation.policies import FarEnd, ForecastSchedule, Kedastral, LastWeek, Reactive, ServiceLevelPolicy
+from kedastral.simulation.policies import (
+    FarEndOnly,
+    ForecastSchedule,
+    Kedastral,
+    LastWeek,
+    Reactive,
+    ServiceLevelPolicy,
+)
 from kedastral.simulation.replay import Cluster, replay, replay_oracle
 from kedastral.simulation.trial import MetricsPipeline, Policy, Trial
 from tests.simulation.demands import START, TARGET, trial_of
@@ -38,7 +45,7 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "reactive": lambda: Reactive(TARGET),
     "last week": lambda: LastWeek(TARGET),
     "kedastral": lambda: Kedastral(Baseline(), PLAN),
-    "far end": lambda: FarEnd(Baseline(), PLAN),
+    "far end": lambda: FarEndOnly(Baseline(), PLAN),
 }
 
 

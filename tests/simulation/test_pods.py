@@ -36,12 +36,15 @@ def test_scale_down_takes_pending_pods_first_the_newest_first() -> None:
     fleet = PodFleet(4, 240.0)
     fleet.order(0.0, 6)  # 2 ready at 240
     fleet.order(60.0, 9)  # 3 ready at 300
-    assert fleet.ready_times(60.0) == (240.0, 240.0, 300.0, 300.0, 300.0)
-    fleet.order(120.0, 7)  # 2 of the newest go
-    assert fleet.ready_times(120.0) == (240.0, 240.0, 300.0)
-    assert fleet.ready(120.0) == 4
-    fleet.order(180.0, 5)  # the last of 300, and one of 240
-    assert fleet.ready_times(180.0) == (240.0,)
+    fleet.order(120.0, 7)  # 2 of the newest go: 2 are left that are ready at 240, and 1 at 300
+    assert [fleet.ready(at) for at in (120.0, 239.0, 240.0, 299.0, 300.0)] == [4, 4, 6, 6, 7]
+
+
+def test_scale_down_takes_pods_that_serve_once_no_pending_one_is_left() -> None:
+    fleet = PodFleet(4, 240.0)
+    fleet.order(0.0, 6)
+    fleet.order(180.0, 5)  # one of the pending
+    assert (fleet.ready(180.0), fleet.pending(180.0)) == (4, 1)
     fleet.order(200.0, 3)  # the pending one, and one that served
     assert (fleet.ready(200.0), fleet.pending(200.0)) == (3, 0)
 

@@ -13,17 +13,17 @@ from kedastral.core.serving import OnStale, StalePolicy
 from kedastral.errors import ModelError
 from kedastral.simulation.hpa import HpaMetric
 from kedastral.simulation.policies import (
-    FarEnd,
+    CachedModel,
+    FarEndOnly,
     Fixed,
     ForecastSchedule,
     Kedastral,
     LastWeek,
     Oracle,
     Reactive,
-    Remembered,
     Serving,
 )
-from kedastral.simulation.trial import Policy, Together, View
+from kedastral.simulation.trial import CombinedTriggers, Policy, View
 from tests.simulation.demands import START, LastValue
 
 MINUTE = 60.0
@@ -101,7 +101,7 @@ def test_last_week_knows_nothing_without_a_week_of_history() -> None:
 
 
 def test_together_asks_with_every_trigger() -> None:
-    both = Together("both", (Reactive(100.0, 0.5), Fixed(3)))
+    both = CombinedTriggers("both", (Reactive(100.0, 0.5), Fixed(3)))
     assert both.ask(view_of([240])) == [HpaMetric(240.0, 50.0), HpaMetric(3.0)]
 
 
@@ -119,12 +119,12 @@ def test_kedastral_reads_the_window_and_the_floor() -> None:
 
 
 def test_far_end_reads_one_step_and_no_floor() -> None:
-    assert asked(FarEnd(Ramp(), PLAN, lead_time=180.0), view_of([38])) == 4  # the step that begins at now + 3 min
-    assert FarEnd(Ramp(), PLAN).name == "far-end-ramp"
+    assert asked(FarEndOnly(Ramp(), PLAN, lead_time=180.0), view_of([38])) == 4  # the step that begins at now + 3 min
+    assert FarEndOnly(Ramp(), PLAN).name == "far-end-ramp"
 
 
 def test_far_end_beyond_its_plan_has_no_answer() -> None:
-    assert asked(FarEnd(Ramp(), PLAN, ForecastSchedule(horizon=180.0), lead_time=180.0), view_of([38])) is None
+    assert asked(FarEndOnly(Ramp(), PLAN, ForecastSchedule(horizon=180.0), lead_time=180.0), view_of([38])) is None
 
 
 def test_between_two_ticks_the_old_plan_is_read_on() -> None:
@@ -151,7 +151,7 @@ def test_a_failing_model_leaves_the_old_plan_until_it_is_stale() -> None:
 
 
 def test_remembered_forecasts_once() -> None:
-    model = Remembered(Failing())
+    model = CachedModel(Failing())
     history = view_of([50.0]).history(600.0)
     first = model.forecast(history, START, 3)
     assert model.forecast(history, START, 3) is first

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.simulation.cluster import KedaTiming, PodFleet
 from kedastral.simulation.hpa import HpaBehavior
-from kedastral.simulation.policies import FarEnd, Fixed, ForecastSchedule, Kedastral, Reactive, Serving
+from kedastral.simulation.policies import FarEndOnly, Fixed, ForecastSchedule, Kedastral, Reactive, Serving
 from kedastral.simulation.replay import Cluster, Outcome, replay, replay_oracle
 from kedastral.simulation.trial import Trial
 from tests.simulation.demands import TARGET, Clairvoyant, series_of, trial_of
@@ -48,8 +48,6 @@ def test_a_step_is_unserved_for_one_lead() -> None:
     assert outcome.pod_minutes == 25  # 5 * 2 + 3 * 5
     assert outcome.pod_hours == pytest.approx(25 / 60)
     assert outcome.scale_events == 1
-    assert outcome.under_provisioned == pytest.approx(9.0)  # 90 / 10
-    assert outcome.over_provisioned == 0
 
 
 def test_the_oracle_orders_one_lead_ahead_of_the_step() -> None:
@@ -89,7 +87,6 @@ def test_stabilization_keeps_the_pods_of_a_spike_for_five_minutes() -> None:
     outcome = replay(policy, trial_of([20, 20, 20, 60, 20, 20, 20, 20, 20, 20]), LEAD_3)
     assert ordered(outcome) == [2, 2, 2, 2, 6, 6, 6, 6, 6, 2]
     assert ready(outcome) == [2, 2, 2, 2, 2, 2, 6, 6, 6, 2]
-    assert outcome.over_provisioned == pytest.approx(3 * 4)
 
 
 def test_scale_down_with_pending_pods() -> None:
@@ -140,7 +137,7 @@ def test_far_end_drops_pods_before_the_need_has_passed() -> None:
     # reads minute t + 4 only: 5 pods from the end of minute 2 to the end of minute 5, so in minutes 3 .. 6.
     # At the end of minute 6 it reads minute 10: 2 pods from minute 7, while 50 stay until minute 9
     trial = trial_of(STEP_UP_AND_DOWN)
-    outcome = replay(FarEnd(Clairvoyant(trial.demand), PLAN, HALF_AN_HOUR, 180.0), trial, LEAD_3)
+    outcome = replay(FarEndOnly(Clairvoyant(trial.demand), PLAN, HALF_AN_HOUR, 180.0), trial, LEAD_3)
     assert ordered(outcome) == [2] * 3 + [5] * 4 + [2] * 7
     assert unserved(outcome) == [0] * 7 + [30] * 3 + [0] * 4
 

@@ -8,10 +8,10 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 import attrs
 import trio
 
-TRIAL = 1.0
+MIN_SLOW_SECONDS = 1.0
 """Seconds that any request may take before it may have to give way."""
-UNUSUAL = 4.0
-"""A request gives way after this many times the usual time: where the whole server is slow, none has to."""
+SLOW_FACTOR = 4.0
+"""A request may have to give way after this many times the usual time. So none has to where all are slow."""
 NEWEST_COUNTS = 0.1
 """Weight of the newest answer in the usual time, an exponential mean."""
 URGENT_IN_A_ROW = 7
@@ -125,12 +125,12 @@ class RequestSlot:
 
 @attrs.define(eq=False)
 class _SlotGroup:
-    """``total`` slots, first come first served. Requests on trial give way to those waiting when unusually slow."""
+    """``total`` slots, first come first served. Unusually slow requests give way to those waiting."""
 
     total: float
     _free: trio.CapacityLimiter = attrs.field(init=False)
     _waiting: int = attrs.field(default=0, init=False)
-    _on_trial: set[RequestSlot] = attrs.field(factory=set, init=False)
+    _preemptible: set[RequestSlot] = attrs.field(factory=set, init=False)
     _usual: float = attrs.field(default=0.0, init=False)
 
     @_free.default
@@ -149,13 +149,13 @@ class _SlotGroup:
             self._free.release()
 
     @contextmanager
-    def trial(self, slot: RequestSlot) -> Iterator[None]:
+    def preempting(self, slot: RequestSlot) -> Iterator[None]:
         """Cancel the scope of ``slot`` if its request has to give way in here."""
-        self._on_trial.add(slot)
+        self._preemptible.add(slot)
         try:
             yield
         finally:
-            self._on_trial.discard(slot)
+            self._preemptible.discard(slot)
 
     def note_answer(self, slot: RequestSlot) -> None:
         """The request of ``slot`` was answered: its time counts in what is usual."""
@@ -163,9 +163,9 @@ class _SlotGroup:
         self.set_deadlines()
 
     def set_deadlines(self) -> None:
-        """Set anew until when each request on trial may take: without end while nobody waits."""
-        longest = max(TRIAL, UNUSUAL * self._usual) if self._waiting else math.inf
-        for slot in self._on_trial:
+        """Set anew until when each request may take: without end while nobody waits."""
+        longest = max(MIN_SLOW_SECONDS, SLOW_FACTOR * self._usual) if self._waiting else math.inf
+        for slot in self._preemptible:
             slot.scope.deadline = math.inf if slot.sent_at is None else slot.sent_at + longest
 
     def resize(self, total: float) -> None:
@@ -234,7 +234,7 @@ class RequestLimits:
                     await held.enter_async_context(self._backfill.one())
                 await held.enter_async_context(self._usual.one())
                 await held.enter_async_context(self._all.one())
-            with group.trial(slot):
+            with group.preempting(slot):
                 yield slot
             if not slot.scope.cancelled_caught:
                 group.note_answer(slot)
