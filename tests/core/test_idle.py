@@ -120,7 +120,7 @@ def test_where_more_than_one_pod_may_be_needed_it_stays_awake() -> None:
 
 
 def test_only_the_prewarm_steps_come_before_the_load_since_serving_adds_the_lead_time() -> None:
-    load = np.concatenate([np.full(20, 4.0), np.full(10, 900.0)])
+    load = np.concatenate([np.full(20, 4.0), np.full(10, 90.0)])
     assert np.flatnonzero(plan(load, load))[0] == 18
 
 

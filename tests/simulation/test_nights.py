@@ -115,7 +115,7 @@ def test_a_night_without_load_is_a_night_without_pods(plan: MakePolicy, lead: fl
     trial = trial_of(opening_hours(16, 32.5, step), step, 2.5)
     night = Night.of(play(plan(Clairvoyant(demand), lead, step), trial, lead))
     waits = max(300.0, 3 * step) + 180.0 + COOLDOWN + 2 * max(step, 60.0)  # idle, stabilization, cooldown, ticks
-    wakes = lead + (PREWARM + 1) * step + 60.0
+    wakes = lead + (PREWARM + 2) * step + 60.0  # one step more for the limit on growth
     assert night.asleep_after <= waits
     assert lead <= night.awake_before <= wakes
     assert night.at_zero >= night.length - waits - wakes
