@@ -149,6 +149,9 @@ FAR_BEYOND = 10.0
 """Times the plausible level: more is a fault much more often than load, and has to outlast `FAR_BELIEVED_AFTER`."""
 FAR_BELIEVED_AFTER = 300.0
 """Seconds; ``rate(x[5m])`` shows a bad scrape for that long."""
+FAR_JUMP = 10.0
+"""Times the load just before an implausible jump: more asks for `FAR_BELIEVED_AFTER` too. A fault multiplies what is
+there: at night it reaches no more than a few times the day's load."""
 JUMP, TIMES_JUMP = 3.0, 2.0
 """A jump to a level that has been there before waits for `BELIEVED_AFTER` too, where it is this many times the load
 before it, and as many times what the workload has ever jumped by to stay, or jumps by all the time."""
@@ -263,19 +266,22 @@ def _newest_jump(points: _Points, values: Floats, level: float, *, young: bool) 
     loads = points.loads[-wait - BEFORE :] + QUIET * level
     jumps = [(float(loads[-n:].min() / loads[-n - BEFORE : -n].max()), n) for n in range(1, wait + 1)]
     furthest, size = max(jumps, default=(0.0, 0))
-    if furthest <= (BEYOND_EARLY if young else JUMP) or furthest <= TIMES_JUMP * _usual_jump(points, size, level):
+    if furthest <= (BEYOND_EARLY if young else JUMP) or _has_jumped(points, size, level, furthest / TIMES_JUMP):
         return 0
     regular = _is_regular(points, values, np.arange(len(points.loads) - size, len(points.loads)))
     return 0 if regular.any() else size
 
 
-def _usual_jump(points: _Points, size: int, level: float) -> float:
-    """The furthest that the load has jumped to stay before its newest ``size`` points, or that it often jumps."""
+def _has_jumped(points: _Points, size: int, level: float, factor: float) -> bool:
+    """Whether the load, without its newest ``size`` points, often jumps by ``factor`` or has ever done so to stay."""
     loads = points.loads[:-size] + QUIET * level
+    often = len(loads) - 1 - int(USUAL * (len(loads) - 2))  # of so many jumps the smallest is the `USUAL` quantile
+    if np.count_nonzero(loads[1:] >= factor * loads[:-1]) >= often:
+        return True
     lasting = _longest(points) + 1
     after = _smallest_of(loads, lasting)[BEFORE:]
     before = -_smallest_of(-loads, BEFORE)[: len(after)]
-    return max(float((after / before).max(initial=0.0)), _quantile(loads[1:] / loads[:-1]))
+    return bool((after >= factor * before).any())
 
 
 def _longest(points: _Points) -> int:
@@ -289,15 +295,14 @@ def _plausible_level(points: _Points, beyond: float) -> float:
     lasting = float(_smallest_of(loads, _longest(points) + 1).max())
     if loads.max() <= beyond * lasting:
         return lasting
-    return max(lasting, _quantile(loads))
+    return _quantile(loads, at_least=lasting)
 
 
-def _quantile(loads: Floats) -> float:
-    """The `USUAL` quantile, one that was seen; 0 of nothing."""
-    if not len(loads):
-        return 0.0
-    place = int(USUAL * (len(loads) - 1))
-    return float(np.partition(loads, place)[place])
+def _quantile(loads: Floats, at_least: float = 0.0) -> float:
+    """The `USUAL` quantile, one that was seen, or ``at_least`` if that is larger or there is nothing; linear."""
+    larger = loads[loads > at_least]
+    place = int(USUAL * (len(loads) - 1)) - (len(loads) - len(larger))
+    return float(np.partition(larger, place)[place]) if len(larger) and place >= 0 else at_least
 
 
 def _smallest_of(loads: Floats, width: int) -> Floats:
@@ -312,34 +317,47 @@ def _smallest_of(loads: Floats, width: int) -> Floats:
 
 def _is_regular(points: _Points, values: Floats, suspects: Ints) -> Bools:
     """For each suspect whether others as large lie whole hours, days or weeks from it, within a step."""
-    regular = np.zeros(len(suspects), dtype=np.bool_)
-    at, size = points.places[suspects][:, None], points.loads[suspects][:, None]
-    padded = np.pad(values, 1, constant_values=np.nan)
-    near = np.fmax(np.fmax(padded[:-2], padded[1:-1]), padded[2:])
-    for period, periods, needed in SEASONS:
-        lag = points.steps_in(period)
-        if lag <= 2 * _longest(points):
-            continue
-        then = at + lag * np.array([n for n in range(-periods, periods + 1) if n])
-        other = np.where((then >= 0) & (then < len(values)), near[np.clip(then, 0, len(values) - 1)], np.nan)
-        regular |= ((other >= size / ALIKE) & (other <= size * ALIKE)).sum(axis=1) >= needed
+    seasons = [season for season in SEASONS if points.steps_in(season[0]) > 2 * _longest(points)]
+    away = [
+        (points.steps_in(period) * n, i)
+        for i, (period, periods, _) in enumerate(seasons)
+        for n in range(-periods, periods + 1)
+        if n
+    ]
+    if not away:
+        return np.zeros(len(suspects), dtype=np.bool_)
+    lags, season = np.array(away).T
+    size, last = points.loads[suspects, None], len(values) - 1
+    then = points.places[suspects, None] + lags
+    before, at, after = (values[np.minimum(np.maximum(then + apart, 0), last)] for apart in (-1, 0, 1))
+    other = np.fmax(np.fmax(before, at), after)
+    alike = (then >= 0) & (then <= last) & (other >= size / ALIKE) & (other <= size * ALIKE)
+    counted = [alike[:, season == i].sum(axis=1) >= needed for i, (_, _, needed) in enumerate(seasons)]
+    regular: Bools = np.any(counted, axis=0)
     return regular
 
 
 def _judge(points: _Points, suspects: Ints, level: float, beyond: float) -> Bools:
-    """Which ``suspects`` are more than ``beyond`` times what came before: what climbs step by step is load."""
-    found = np.zeros(len(suspects), dtype=np.bool_)
-    loads = points.loads[suspects].tolist()
-    before = np.minimum(points.loads[np.maximum(suspects - 1, 0)], beyond * level).tolist()
-    plausible, last = level, -2
-    for i, (place, load) in enumerate(zip(suspects.tolist(), loads, strict=True)):
-        if place != last + 1:
-            plausible = max(level, before[i]) if place else level
-        last = place
-        if load > beyond * plausible:
-            found[i] = True
-        else:
-            plausible = max(plausible, load)
+    """Which ``suspects`` are more than ``beyond`` times what came before: what climbs step by step is load.
+
+    Before a run of suspects comes the load just before it, but no less than ``level`` and no more than ``beyond`` times
+    that. A suspect that is accepted is what came before the next one of its run.
+    """
+    loads = points.loads[suspects]
+    begins = np.ones(len(suspects), dtype=np.bool_)
+    begins[1:] = suspects[1:] != suspects[:-1] + 1
+    runs, firsts = np.cumsum(begins) - 1, suspects[begins]
+    just_before = np.where(firsts > 0, points.loads[firsts - 1], level)
+    plausible = np.minimum(np.maximum(just_before, level), beyond * level)[runs]
+    found: Bools = loads > beyond * plausible
+    climbs = np.zeros(len(firsts), dtype=np.bool_)
+    climbs[runs[~found]] = True
+    highest, last = level, -1
+    for i in np.flatnonzero(climbs[runs]):
+        highest = float(plausible[i]) if runs[i] != last else highest
+        last = int(runs[i])
+        found[i] = loads[i] > beyond * highest
+        highest = highest if found[i] else max(highest, float(loads[i]))
     return found
 
 
@@ -349,12 +367,18 @@ def _believe_what_lasts(points: _Points, found: Bools, level: float, beyond: flo
         accepted = np.flatnonzero(~found)
         first = int(accepted[-1]) + 1 if len(accepted) else 0
         shifted = float(points.loads[first:].min())
-        far = shifted > FAR_BEYOND * level and not young
+        leap = (shifted + QUIET * level) / (_load_before(points, accepted) + QUIET * level)
+        far = not young and (shifted > FAR_BEYOND * level or leap > FAR_JUMP)
         lasted = (int(points.places[-1]) - int(points.places[first])) * points.step
         if lasted < (FAR_BELIEVED_AFTER if far else BELIEVED_AFTER):
             return
         level = shifted
         found[first:] = _judge(points, np.arange(first, len(found)), level, beyond)
+
+
+def _load_before(points: _Points, accepted: Ints) -> float:
+    """The largest of the newest `BEFORE` points that are ``accepted``; infinite if there is none."""
+    return float(points.loads[accepted[-BEFORE:]].max()) if len(accepted) else math.inf
 
 
 SHARE_LEFT = 2 / 3

@@ -208,3 +208,39 @@ def test_the_unit_of_the_load_does_not_matter_and_nothing_grows(
     assert left_out(loads * scale) == there
     assert set(there) <= set(range(shift, shift + points))
     assert screen(screen(Series(START, 60.0, loads)).history).outliers is None
+
+
+def crowd_at(place: int, load: float) -> list[int]:
+    """How many points are left out in each of the first eight minutes of a jump to ``load`` that lasts."""
+    before = daily()[:place]
+    return [len(left_out(np.append(before, [load] * minutes))) for minutes in range(1, 9)]
+
+
+def test_a_jump_to_what_has_never_been_there_lasts_the_longer_the_less_there_was_before_it() -> None:
+    noon, night = 2 * DAY + DAY // 2, 2 * DAY + 5
+    assert crowd_at(noon, 4500.0) == [1, 2, 0, 0, 0, 0, 0, 0]
+    assert crowd_at(night, 4500.0) == [1, 2, 3, 4, 5, 0, 0, 0]
+
+
+@pytest.mark.parametrize("factor", [25.0, 100.0])
+def test_five_points_of_rate_at_night_are_never_believed_though_the_day_is_large(factor: float) -> None:
+    loads = daily()[: 2 * DAY + 60]
+    loads[-5:] *= factor
+    assert [len(left_out(loads[: len(loads) - 4 + n])) for n in range(5)] == [1, 2, 3, 4, 5]
+
+
+@settings(max_examples=60, deadline=None)
+@given(factors=st.lists(st.floats(0.5, 40), min_size=1, max_size=9))
+def test_a_run_is_told_point_by_point_from_the_largest_that_was_accepted_before(factors: list[float]) -> None:
+    loads = np.full(DAY + 2 * HOUR, 100.0)
+    loads[DAY : DAY + len(factors)] *= factors
+    expected, plausible = [], 100.0
+    for place in range(DAY, DAY + len(factors)):
+        load = float(loads[place])
+        if load <= 200:
+            plausible = max(load, 100.0)  # a run begins after it
+        elif load > 2 * plausible:
+            expected.append(place)
+        else:
+            plausible = max(plausible, load)
+    assert left_out(loads) == expected
