@@ -107,6 +107,7 @@ class Connection:
                 self._close_if_idle()
                 await self._read()
             self.was_silent = not self._preface_received and self._reading.cancelled_caught
+            self._http2.end_streams()
             for call in self._calls.values():
                 call.abandon()
             with trio.move_on_after(_CLOSE_TIMEOUT):

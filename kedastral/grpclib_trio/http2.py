@@ -215,6 +215,7 @@ class Http2:
         self._limits = limits
         self._writer = writer
         self._blocked: dict[int, trio.Event] = {}
+        self._over = False
         self.frames_sent = 0
         """HEADERS and DATA frames handed to the writer so far."""
 
@@ -243,12 +244,20 @@ class Http2:
     def is_open(self, stream_id: int) -> bool:
         """Whether the stream can still be written to or reset."""
         stream = self._h2.streams.get(stream_id)
-        return stream is not None and not stream.closed
+        return stream is not None and not stream.closed and not self._over
+
+    def end_streams(self) -> None:
+        """Send nothing more on any stream, for the connection ends now.
+
+        A call that ends with its connection is UNAVAILABLE to every client, which may try again. A reset of its stream
+        would make it an error of this call.
+        """
+        self._over = True
 
     async def send_headers(self, stream_id: int, headers: Iterable[tuple[str, str]], *, end_stream: bool) -> None:
         """Send response headers or trailers, once the writer has room."""
         await self._writer.wait_room()
-        if stream_id not in self._h2.streams:  # h2 would take it for a stream that we open
+        if self._over or stream_id not in self._h2.streams:  # h2 would take it for a stream that we open
             raise StreamClosedError(stream_id)
         self._h2.send_headers(stream_id, list(headers), end_stream=end_stream)
         self._count_sent()
@@ -260,6 +269,8 @@ class Http2:
         """
         while True:
             await self._writer.wait_room()
+            if self._over:
+                raise StreamClosedError(stream_id)
             room = min(self._h2.local_flow_control_window(stream_id), self._h2.max_outbound_frame_size, _FRAME_BYTES)
             if room > 0:  # a window can be negative after the peer made it smaller
                 break

@@ -435,6 +435,21 @@ async def test_calls_of_a_cut_off_client_are_cancelled_before_its_goodbye_is_wri
     await client.stream.aclose()
 
 
+@pytest.mark.parametrize("method", ["WatchState", "WatchItems"], ids=["answered", "not answered"])
+async def test_calls_of_a_cut_off_client_end_with_the_connection_and_not_with_an_error_of_their_own(
+    start_server: StartServer, mock_clock: object, method: str
+) -> None:
+    rig = await start_server()
+    client = rig.connect()
+    stream_id = client.start(method)
+    await client.flush()
+    await trio.testing.wait_all_tasks_blocked()
+    await send_raw(client, *[PingFrame(0, opaque_data=b"12345678")] * 500)
+    await assert_cut_off(client, ENHANCE_YOUR_CALM)
+    assert client.answers[stream_id].reset is None
+    assert not client.answers[stream_id].ended
+
+
 async def test_connections_over_the_limit_are_turned_away(
     start_server: StartServer, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -80,6 +80,24 @@ async def test_grpcio_gets_answers() -> None:
     assert server.finished[0].peer.startswith("127.0.0.1:")
 
 
+async def test_grpcio_may_repeat_a_call_that_was_cut_with_its_connection() -> None:
+    def ask(port: int) -> grpc.StatusCode:
+        with connect(port) as call:
+            watch = call("WatchState", pb.Name(), pb.State, stream=True, timeout=10)
+            next(watch)
+            with pytest.raises(grpc.RpcError):  # noqa: PT012  # which of the calls notices first is open
+                for _ in range(10):  # cancelled calls are resets, here more than a client may have
+                    other = call("WatchState", pb.Name(), pb.State, stream=True, timeout=10)
+                    next(other)
+                    other.cancel()
+                next(watch)
+            code: grpc.StatusCode = watch.code()
+            return code
+
+    async with run_server(limits=Limits(max_resets=1)) as server:
+        assert await trio.to_thread.run_sync(ask, server.port) is grpc.StatusCode.UNAVAILABLE
+
+
 async def refuse(stream: Any) -> None:
     await stream.recv_message()
     raise GRPCError(Status.FAILED_PRECONDITION, "zu früh", [pb.State(result=True)])
