@@ -3,7 +3,8 @@
 
 ``python -m benchmarks.closed_loop --traces DIR`` replays every ``NAME.csv.gz`` of a folder through the product's own
 tick and prints the goals it is held against: how `auto` does, and how the last value and the baseline of version 0.1 do
-in its place. The project carries no traces; without a folder it says so.
+in its place. The project carries no traces; without a folder it says so. ``--json`` keeps the figures, and ``--compare
+FILE`` sets them beside those of another version.
 """
 
 import argparse
@@ -27,6 +28,10 @@ from kedastral.core.ports import Model
 from kedastral.models import MODELS
 from kedastral.settings.types import read_duration
 
+WORSE = 0.01
+"""More of the oracle's cost is worse; less is noise."""
+KEPT = 1.5
+"""Times the budget of minutes short of pods, beyond which a level is not kept."""
 COMPARED = ("auto", "last-value", "baseline")
 """The model that the goals are meant for, and those that it has to beat."""
 
@@ -111,6 +116,66 @@ def show(studies: Sequence[Study], goals: Mapping[str, Sequence[Goal]], console:
     console.print(table)
 
 
+@attrs.frozen
+class Change:
+    """One level of one study in two versions, as (before, now): minutes short over budget, and cost over oracle's."""
+
+    trace: str
+    lead_time: float
+    model: str
+    level: float
+    spent: tuple[float, float]
+    cost: tuple[float, float]
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether it costs more than noise, or the level was kept and no longer is."""
+        return self.cost[1] > self.cost[0] * (1 + WORSE) or self.spent[0] <= KEPT < self.spent[1]
+
+
+def changes_since(earlier: Path, studies: Sequence[Study]) -> list[Change]:
+    """Every level that ``earlier``, a file of ``--json``, has as well; raises TracesError where it is no such file."""
+    try:
+        document = json.loads(earlier.read_text())
+        before = {
+            (one["trace"], one["lead_time"], one["model"], level["level"]): (
+                float(level["point"]["violation"]),
+                float(level["point"]["cost"]),
+            )
+            for one in document["studies"]
+            for level in one["levels"]
+        }
+    except (OSError, ValueError, KeyError, TypeError) as wrong:
+        raise TracesError(f"{earlier} holds no figures of --json: {wrong}") from wrong
+    changes = []
+    for one in studies:
+        for level in one.levels:
+            key = (one.trace, one.lead_time, one.model, level.level)
+            if key in before:
+                (violation, cost), budget = before[key], 1 - level.level
+                spent = violation / budget, level.point.violation / budget
+                changes.append(Change(*key, spent, (cost, level.point.cost)))
+    return changes
+
+
+def show_changes(changes: Sequence[Change], console: Console) -> None:
+    """Both versions side by side."""
+    columns = ("trace", "lead", "model", "level", "violation / budget before", "now", "cost before", "now", "", "worse")
+    table = Table(*columns)
+    for one in changes:
+        table.add_row(
+            one.trace,
+            f"{one.lead_time / 60:g} min",
+            one.model,
+            f"{one.level:g}",
+            *(f"{spent:.2f}" for spent in one.spent),
+            *(f"{cost:.3f}" for cost in one.cost),
+            f"{one.cost[1] / one.cost[0] - 1:+.1%}",
+            "yes" if one.is_worse else "",
+        )
+    console.print(table)
+
+
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.closed_loop", description=__doc__)
@@ -121,6 +186,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, help="folder to keep forecasts in; yours to empty when a model changes")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--json", action="store_true", help="figures as JSON on standard output")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="earlier figures of --json to stand beside")
     return parser.parse_args(arguments)
 
 
@@ -131,6 +197,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         paths = find_traces(Path(options.traces) if options.traces else None)
         chosen = [path for path in paths if not options.only or path.name.removesuffix(".csv.gz") in options.only]
         require_readable(chosen)
+        if options.compare is not None:
+            changes_since(options.compare, [])  # a wrong file is told before the work, not after it
     except TracesError as wrong:
         print(wrong, file=sys.stderr)
         return 2
@@ -153,6 +221,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps({"studies": [attrs.asdict(one) for one in studies], "goals": measured}))
     else:
         show(studies, goals, console)
+    if options.compare is not None:
+        show_changes(changes_since(options.compare, studies), console)
     return 0
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.closed_loop import main
+from benchmarks.closed_loop import Change, main
 from benchmarks.closed_loop_goals import goals_of
 from benchmarks.closed_loop_study import FACTORS, LEVELS, UTILISATIONS, Level, Study
 from kedastral.simulation.curves import Point
@@ -67,6 +67,49 @@ def test_forecasts_are_kept_for_the_next_time(traces: Path, capsys: pytest.Captu
 
     assert figures[0] == figures[1]
     assert len(list((traces / "kept").iterdir())) == 1
+
+
+def test_an_earlier_version_stands_beside_this_one(
+    traces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--traces", str(traces), "--model", "last-value", "--lead", "30m", "--json"]
+    assert main(arguments) == 0
+    document = json.loads(capsys.readouterr().out)
+    levels = document["studies"][0]["levels"]
+    levels[0]["point"]["cost"] /= 1.05
+    levels[1]["point"]["cost"] *= 1.05
+    earlier = tmp_path / "earlier.json"
+    earlier.write_text(json.dumps(document))
+
+    assert main([*arguments, "--compare", str(earlier)]) == 0
+    captured = capsys.readouterr()
+    json.loads(captured.out)
+    table = [line for line in captured.err.splitlines() if "last-value" in line]
+    assert [("+5.0%" in line, "-4.8%" in line, "yes" in line) for line in table] == [
+        (True, False, True),
+        (False, True, False),
+        (False, False, False),
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"studies": [{"trace": "wave"}]}'])
+def test_a_file_that_holds_no_figures_is_told_before_the_work(
+    text: str, traces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    earlier = tmp_path / "earlier.json"
+    earlier.write_text(text)
+    assert main(["--traces", str(traces), "--compare", str(earlier)]) == 2
+    assert "holds no figures of --json" in capsys.readouterr().err
+
+
+def test_a_level_is_worse_where_it_costs_more_than_noise_or_is_no_longer_kept() -> None:
+    def worse(spent: tuple[float, float], cost: tuple[float, float]) -> bool:
+        return Change("wave", 300.0, "auto", 0.99, spent, cost).is_worse
+
+    assert not worse((1.0, 1.4), (2.0, 2.01))
+    assert worse((1.0, 1.4), (2.0, 2.03))
+    assert worse((1.4, 1.6), (2.0, 1.9))
+    assert not worse((1.6, 1.7), (2.0, 1.9))
 
 
 def test_without_traces_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
