@@ -6,6 +6,7 @@ from enum import Enum, StrEnum
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 
 from kedastral.core.series import Floats, Ints, Series, fill_gaps, frozen_ints
 
@@ -58,6 +59,29 @@ class PlanPolicy:
     rounding: Rounding = Rounding.CEIL
 
 
+@attrs.frozen
+class DeadBand:
+    """Keeps the ``replicas`` recommended last while the need differs from them by no more than noise of the load.
+
+    ``up``, ``down`` and ``fall`` are shares of the need. A need above the replicas keeps them where it exceeds them by
+    no more than ``up``. A need below keeps them where it is lower by no more than ``fall``, and ``recent`` (pods), the
+    largest need of the last minutes, by no more than ``down``.
+    """
+
+    replicas: int
+    up: float = 0.0
+    down: float = 0.0
+    fall: float = 0.0
+    recent: float = 0.0
+
+    def keeps(self, needs: Floats, rounding: Rounding = Rounding.CEIL) -> NDArray[np.bool_]:
+        """Whether each of ``needs``, in pods before rounding, keeps the replicas; both of shape (n,)."""
+        with np.errstate(over="ignore"):
+            least = needs * (1 - self.up)
+            most = np.minimum(needs * (1 + self.fall), np.maximum(needs, self.recent) * (1 + self.down))
+        return (_round_all(least, rounding) <= self.replicas) & (_round_all(most, rounding) >= self.replicas)
+
+
 def round_replicas(amount: float, rounding: Rounding = Rounding.CEIL) -> float:
     """``amount`` of pods as a whole number (a float, since it may be infinite), see `WHOLE_WITHIN`."""
     if not math.isfinite(amount):
@@ -74,17 +98,19 @@ def round_replicas(amount: float, rounding: Rounding = Rounding.CEIL) -> float:
             return float(nearest)
 
 
-def plan_replicas(values: Floats, policy: PlanPolicy, *, previous: int | None) -> Ints:
+def plan_replicas(
+    values: Floats, policy: PlanPolicy, *, previous: int | None, dead_band: DeadBand | None = None
+) -> Ints:
     """The replicas that must be Ready during each step of the forecast.
 
     ``values`` has shape (n,), finite and >= 0; ``previous`` is what the previous plan needs Ready now, or None where
-    there is no such plan; then the first step is not limited. The result has shape (n,), read-only, aligned with
-    ``values``: it is not shifted by any lead time. Needs O(n * prewarm_steps).
+    there is no such plan; then the first step is not limited. Needs within ``dead_band`` keep its replicas. The result
+    has shape (n,), read-only, aligned with ``values``: it is not shifted by any lead time. Needs O(n * prewarm_steps).
 
     Growth begins early enough that each step has what it needs. Only where ``previous`` is too small for that, the
     limit holds: the plan then grows as fast as it may, and has less than is needed until it has caught up.
     """
-    desired = _desired_replicas(values, policy)
+    desired = _desired_replicas(values, policy, dead_band)
     _begin_growth_early(desired, policy)
     before = previous
     for i, replicas in enumerate(desired):
@@ -109,16 +135,24 @@ def least_before(desired: int, policy: PlanPolicy) -> int:
     return least
 
 
-def reactive_replicas(load: float, headroom: float, policy: PlanPolicy) -> int:
-    """The floor: the replicas that the newest ``load`` needs now, within the bounds, exempt from the change limits."""
-    return policy.bounds.clamp(round_replicas(load / policy.target_per_pod * headroom))
+def reactive_replicas(load: float, headroom: float, policy: PlanPolicy, dead_band: DeadBand | None = None) -> int:
+    """The floor: the replicas that the newest ``load`` needs now, within the bounds, exempt from the change limits.
+
+    A need within ``dead_band`` keeps its replicas.
+    """
+    need = load / policy.target_per_pod * headroom
+    if dead_band is not None and dead_band.keeps(np.array([need])).all():
+        return policy.bounds.clamp(dead_band.replicas)
+    return policy.bounds.clamp(round_replicas(need))
 
 
-def _desired_replicas(values: Floats, policy: PlanPolicy) -> list[int]:
+def _desired_replicas(values: Floats, policy: PlanPolicy, dead_band: DeadBand | None) -> list[int]:
     """The replicas that each step needs, within the bounds, before the change limits; vectorised for speed."""
     with np.errstate(over="ignore"):  # where the load is too large for a float, it needs the maximum
         needs = _largest_ahead(values, policy.prewarm_steps) / policy.target_per_pod * policy.headroom
     whole = _round_all(needs, policy.rounding)
+    if dead_band is not None:
+        whole = np.where(dead_band.keeps(needs, policy.rounding), dead_band.replicas, whole)
     maximum = policy.bounds.max or MAX_REPLICAS
     bound: list[int] = np.minimum(np.maximum(whole, policy.bounds.min), maximum).astype(np.int64).tolist()
     return bound
@@ -218,7 +252,13 @@ def idleness_of(history: Series) -> Idleness:
 
 
 def plan_around_rests(
-    needed: Floats, expected: Floats, history: Series, policy: PlanPolicy, *, previous: int | None
+    needed: Floats,
+    expected: Floats,
+    history: Series,
+    policy: PlanPolicy,
+    *,
+    previous: int | None,
+    dead_band: DeadBand | None = None,
 ) -> Ints:
     """`plan_replicas` for the load ``needed``, for a workload that may have no pods at all.
 
@@ -226,10 +266,10 @@ def plan_around_rests(
     enough with all margins. A sparse workload keeps one pod even where no load is expected.
     """
     if policy.bounds.min > 0:
-        return plan_replicas(needed, policy, previous=previous)
+        return plan_replicas(needed, policy, previous=previous, dead_band=dead_band)
     idleness = idleness_of(history)
     if idleness is Idleness.IDLE:
         one_is_enough = needed / policy.target_per_pod * policy.headroom <= 1
         needed = np.where((expected / policy.target_per_pod < IDLE_SHARE) & one_is_enough, 0.0, needed)
-    replicas = plan_replicas(needed, policy, previous=previous)
+    replicas = plan_replicas(needed, policy, previous=previous, dead_band=dead_band)
     return frozen_ints(np.maximum(replicas, 1)) if idleness is Idleness.SPARSE else replicas

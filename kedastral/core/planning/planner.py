@@ -10,6 +10,7 @@ from datetime import datetime
 import attrs
 
 from kedastral.core.capacity import (
+    DeadBand,
     PlanPolicy,
     ReplicaBounds,
     load_for_floor,
@@ -18,7 +19,7 @@ from kedastral.core.capacity import (
 )
 from kedastral.core.forecast import Forecast, fallback_forecast
 from kedastral.core.planning.service_level import ServiceLevelSettings, ServiceLevelState, plan_for_service_level
-from kedastral.core.planning.stabilization import PreviousPlan, UnstabilizedPlan
+from kedastral.core.planning.stabilization import PreviousPlan, UnstabilizedPlan, dead_band_of
 from kedastral.core.planning.status import ForecastStatus
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.series import Series
@@ -107,10 +108,12 @@ def keep_plan(workload: Workload, history: Series, previous: Snapshot, status: F
 def _plan_by_headroom(workload: Workload, history: Series, forecast: Forecast, previous: Snapshot | None) -> Snapshot:
     """The forecast times a fixed headroom, with a reactive floor."""
     values, desired = forecast.values, desired_at(previous, forecast.made_at)
-    replicas = plan_around_rests(values, values, history, workload.policy, previous=desired)
+    last = None if previous is None else last_recommendation(previous, forecast.made_at)
+    dead_band = dead_band_of(history, last, workload.policy, workload.policy.headroom)
+    replicas = plan_around_rests(values, values, history, workload.policy, previous=desired, dead_band=dead_band)
     return Snapshot(
         workload.name, workload.metric, forecast, replicas, workload.lead_time, history.newest,
-        _floor_of(workload, history), mode=workload.mode, quality=history.quality,
+        _floor_of(workload, history, dead_band), mode=workload.mode, quality=history.quality,
     )  # fmt: skip
 
 
@@ -163,7 +166,7 @@ def _previous_plan(
     )
 
 
-def _floor_of(workload: Workload, history: Series) -> int | None:
+def _floor_of(workload: Workload, history: Series, dead_band: DeadBand | None = None) -> int | None:
     if history.newest is None or workload.reactive_headroom is None:
         return None
-    return reactive_replicas(load_for_floor(history), workload.reactive_headroom, workload.policy)
+    return reactive_replicas(load_for_floor(history), workload.reactive_headroom, workload.policy, dead_band)

@@ -28,6 +28,7 @@ from attrs.validators import ge, gt, le, lt, optional
 
 from kedastral.core.capacity import (
     WHOLE_WITHIN,
+    DeadBand,
     PlanPolicy,
     lead_steps_of,
     load_for_floor,
@@ -40,6 +41,7 @@ from kedastral.core.planning.stabilization import (
     Recommendation,
     UnstabilizedPlan,
     add_recommendations,
+    dead_band_of,
     raise_plan,
     recommendation_of,
     stabilization_steps,
@@ -337,9 +339,11 @@ def plan_for_service_level(
     if not status.is_ok:
         calibration, values = state.uncertainty.last, np.full(len(forecast.values), newest.value)
     upper = _upper_of(calibration, history, values, settings.margin_factor(factor))
-    floor = _floor_of(history, factor, state.steering.peak_hold, settings)
+    last = _last_recommendation(state, previous)
+    dead_band = dead_band_of(history, last, settings.policy, factor / FLOOR_UTILISATION)
+    floor = _floor_of(history, factor, state.steering.peak_hold, settings, dead_band)
     policy, needed = attrs.evolve(settings.policy, headroom=1.0), upper * factor
-    replicas = plan_around_rests(needed, values, history, policy, previous=previous.desired)
+    replicas = plan_around_rests(needed, values, history, policy, previous=previous.desired, dead_band=dead_band)
     if status.replaces_model_plan and history.quality.at_least is None:
         previous = attrs.evolve(previous, model_plan=None)
     state, replicas, floor = _stabilize(state, forecast, replicas, floor, settings, previous)
@@ -373,14 +377,20 @@ def _upper_of(calibration: Calibration, history: Series, values: Floats, margin_
     return upper_path(values, min(calibration.margins[0] * margin_factor, MAX_LOG_RATIO), offset_of(history))
 
 
-def _floor_of(history: Series, factor: float, peak_hold: float, settings: ServiceLevelSettings) -> int | None:
+def _floor_of(
+    history: Series, factor: float, peak_hold: float, settings: ServiceLevelSettings, dead_band: DeadBand | None
+) -> int | None:
     """The replicas that the load needs at once and, without a fixed headroom, those that the peak hold keeps."""
     if settings.reactive_headroom is None or history.newest is None:
         return None
     if settings.headroom is not None:
-        return reactive_replicas(load_for_floor(history), settings.reactive_headroom, settings.policy)
-    needed = reactive_replicas(load_for_floor(history), factor / FLOOR_UTILISATION, settings.policy)
+        return reactive_replicas(load_for_floor(history), settings.reactive_headroom, settings.policy, dead_band)
+    needed = reactive_replicas(load_for_floor(history), factor / FLOOR_UTILISATION, settings.policy, dead_band)
     return max(needed, reactive_replicas(peak_load(history, peak_hold), 1 / FLOOR_UTILISATION, settings.policy))
+
+
+def _last_recommendation(state: ServiceLevelState, previous: PreviousPlan) -> int | None:
+    return state.last_recommendation if previous.last_recommendation is None else previous.last_recommendation
 
 
 def _stabilize(
@@ -394,7 +404,7 @@ def _stabilize(
     """The plan as it is published, its floor, and the state that remembers the recommendation."""
     step, at = forecast.step, (forecast.made_at - EPOCH).total_seconds()
     lead_steps, interval = settings.lead_steps(step), settings.interval or step
-    last = state.last_recommendation if previous.last_recommendation is None else previous.last_recommendation
+    last = _last_recommendation(state, previous)
     new = [recommendation_of(replicas, floor, lead_steps)]
     if last is not None and (state.last_recommendation is None or last > state.last_recommendation):
         new.insert(0, last)  # the previous plan has risen since it was made: that counts as much as this plan

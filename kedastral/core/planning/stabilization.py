@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fewer scale events: a plan goes up at once, and down only by a large step, and after a delay.
+"""Fewer scale events: noise changes nothing; a plan goes up at once, and down only by a large step, and after a delay.
 
 Each tick makes a new plan. Without stabilization, what KEDA is told would follow every small change of the forecast.
-So `stabilize` compares what the new plan recommends with the last recommendation and with what the plans of the last
-minutes recommended, much as the HPA's stabilization window does. KEDA reads the newest plan by wall clock until there
-is another, so a recommendation that stays must stay in the plan for longer than an interval (`raise_plan`). Time in
-which nothing was planned, above all an outage of the data source, is no evidence for fewer pods and does not count.
+A need that differs from the last recommendation by no more than the noise of the load changes nothing (`dead_band_of`),
+under a fixed headroom as well. By service level, `stabilize` also compares what the new plan recommends with the last
+recommendation and with what the plans of the last minutes recommended, much as the HPA's stabilization window does.
+KEDA reads the newest plan by wall clock until there is another, so a recommendation that stays must stay in the plan
+for longer than an interval (`raise_plan`). Time in which nothing was planned, above all an outage of the data source,
+is no evidence for fewer pods and does not count.
 
 The next plan is compared with the desired replicas before stabilization (`UnstabilizedPlan`); otherwise a plan would be
 limited by what only the stabilization had kept.
@@ -18,9 +20,9 @@ from datetime import datetime
 import attrs
 import numpy as np
 
-from kedastral.core.capacity import WHOLE_WITHIN, ReplicaBounds
+from kedastral.core.capacity import WHOLE_WITHIN, DeadBand, PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
-from kedastral.core.series import EPOCH, Ints, frozen_ints
+from kedastral.core.series import EPOCH, Ints, Series, frozen_ints
 
 DOWN_TOLERANCE = 0.08
 """A plan that is lower than the last recommendation by no more than this share changes nothing: a third fewer scale
@@ -31,6 +33,22 @@ the scale events and costs nothing at the same service level: load that returns 
 UP_EXTRA = 0.05
 """A plan that goes up gets this share more, in whole pods. It saves the next few small steps up, and is nothing below
 20 pods."""
+NOISE_SPAN, NOISE_VALUES = 1800.0, 12
+"""Seconds of load from which its noise is measured, and the fewest values for that."""
+NORMAL_DEVIATION = 1.4826
+"""The standard deviation of a normal distribution, as a multiple of the median absolute deviation."""
+RATE_SMOOTHING = 3.0
+"""A ``rate(x[5m])`` read each minute deviates from its trend by this many times what its second differences say."""
+MAX_NOISE = 0.03
+"""Noise above this share of the load counts as this much: pods kept for the noise of bursts would cost too much."""
+NOISE_UP, MAX_NOISE_UP = 3.0, 0.01
+"""A need above the last recommendation by no more than so many standard deviations, and no more than this share of the
+need, changes nothing. At most a hundredth of the headroom is missing, and a rise of 2 % is followed."""
+NOISE_DOWN, NOISE_FALL = 1.0, 6.0
+"""A need below the last recommendation changes nothing while the largest of the last minutes lies below it by no more
+than the first number of standard deviations. A fall by more than the second is no noise, and is followed at once."""
+CONFIRMED_AFTER = 900.0
+"""Seconds whose largest load counts as the need of the last minutes. With less, chance brings pods down too often."""
 MISSED_TICKS = 2.0
 """Ticks up to this many intervals apart count as one missed tick. A longer pause means that nothing was known."""
 STEP_TOLERANCE = 1e-5
@@ -107,6 +125,47 @@ class StabilizedPlan:
 def recommendation_of(replicas: Ints, floor: int | None, lead_steps: int) -> int:
     """What a plan recommends as it is made, as `kedastral.core.serving.replicas_at` reads it."""
     return max(int(replicas[:lead_steps].max()), floor or 0)
+
+
+@np.errstate(over="ignore", invalid="ignore")  # a load too large for a float has no noise that could be told
+def noise_of(history: Series) -> float:
+    """The standard deviation of the newest load around its trend, as a share of its mean; 0 where it is not known.
+
+    It is the smaller of two measures, each by the median of absolute values: the deviation from a straight line, which
+    a jump or a bend makes too large, and the second differences, which tell too little where a rate smooths the load.
+    """
+    recent = history.values[-max(math.ceil(NOISE_SPAN / history.step), NOISE_VALUES) :]
+    known = np.flatnonzero(np.isfinite(recent))
+    if len(known) < NOISE_VALUES:
+        return 0.0
+    values, times = recent[known], known - known.mean()
+    mean = values.mean()
+    from_line = np.abs(values - mean - times * (times @ values) / (times @ times))
+    second_differences = np.abs(np.diff(values, 2)) * (
+        RATE_SMOOTHING / math.sqrt(6)
+    )  # of white noise: sqrt(6) as large
+    noise = NORMAL_DEVIATION * min(np.median(from_line), np.median(second_differences))
+    return float(noise / mean) if 0 < mean < math.inf and math.isfinite(noise) else 0.0
+
+
+def dead_band_of(
+    history: Series, last_recommendation: int | None, policy: PlanPolicy, headroom: float
+) -> DeadBand | None:
+    """What keeps ``last_recommendation`` while the need differs from it by no more than the noise of the load.
+
+    ``headroom`` multiplies the largest load of the last minutes. None where nothing has been recommended yet.
+    """
+    if last_recommendation is None:
+        return None
+    noise = min(noise_of(history), MAX_NOISE)
+    recent = np.nan_to_num(history.values[-math.ceil(CONFIRMED_AFTER / history.step) :]).max(initial=0.0)
+    return DeadBand(
+        policy.bounds.clamp(last_recommendation),
+        up=min(NOISE_UP * noise, MAX_NOISE_UP),
+        down=NOISE_DOWN * noise,
+        fall=NOISE_FALL * noise,
+        recent=float(recent) / policy.target_per_pod * headroom,
+    )
 
 
 def stabilize(
