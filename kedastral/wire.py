@@ -17,6 +17,9 @@ from kedastral.core.planning.status import OK, ForecastStatus, StatusCode
 from kedastral.core.series import Observation, Series, fill_gaps
 from kedastral.core.serving import Mode, Snapshot
 
+ALL_PROBLEMS_WITHIN = 2**16
+"""Bytes of a document whose problems are all named: each takes a kilobyte and a half, and a bad one has thousands."""
+
 
 class WireError(ValueError):
     """A document that cannot be read; the message names each problem and where it is."""
@@ -144,7 +147,10 @@ def write_snapshot(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def read_snapshot(text: str | bytes) -> Snapshot:
-    """A snapshot from JSON; unknown fields are skipped. Raises WireError that names every problem."""
+    """A snapshot from JSON; unknown fields are skipped.
+
+    Raises WireError, which names every problem; of a document beyond `ALL_PROBLEMS_WITHIN` bytes the first alone.
+    """
     try:
         parsed = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
@@ -152,12 +158,13 @@ def read_snapshot(text: str | bytes) -> Snapshot:
     if not isinstance(parsed, dict):
         raise WireError("not a snapshot: must be a JSON object")
     try:
-        return _to_snapshot(_converter.structure(parsed, _SnapshotDocument))
+        converter = _converter if len(text) <= ALL_PROBLEMS_WITHIN else _first_problem_converter
+        return _to_snapshot(converter.structure(parsed, _SnapshotDocument))
     except BaseValidationError as error:
         problems = transform_error(error, path="snapshot", format_exception=_format)
         raise WireError("; ".join(map(_name_as_sent, problems))) from error
-    except (ValueError, OverflowError) as error:
-        raise WireError(f"not a snapshot: {error}") from error
+    except (ValueError, OverflowError, TypeError, KeyError) as error:
+        raise WireError(f"not a snapshot: {_name_problem(error)}") from error
 
 
 def write_predict_request(history: Series, made_at: datetime, steps: int) -> bytes:
@@ -261,6 +268,10 @@ def _read_string(value: Any, _type: object) -> str:
     return value
 
 
+def _name_problem(error: Exception) -> str:
+    return f"{camel_case(str(error.args[0]))} is missing" if isinstance(error, KeyError) else str(error)
+
+
 def _format(error: BaseException, kind: type[Any] | None) -> str:
     """The words of our own readers where they raised the error, else those of cattrs."""
     return str(error) if isinstance(error, ValueError | OverflowError) else format_exception(error, kind)
@@ -277,8 +288,8 @@ def _write_number(number: float) -> float | int:
     return int(number) if float(number).is_integer() and abs(number) < 2**53 else number
 
 
-def _make_converter() -> Converter:
-    converter = Converter()
+def _make_converter(*, all_problems: bool) -> Converter:
+    converter = Converter(detailed_validation=all_problems)
     converter.register_structure_hook(float, _read_number)
     converter.register_structure_hook(int, _read_integer)
     converter.register_structure_hook(str, _read_string)
@@ -300,4 +311,5 @@ def _make_converter() -> Converter:
     return converter
 
 
-_converter = _make_converter()
+_converter = _make_converter(all_problems=True)
+_first_problem_converter = _make_converter(all_problems=False)

@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 from kedastral.core.forecast import Forecast
 from kedastral.core.series import Observation
 from kedastral.core.serving import Mode, Snapshot
-from kedastral.wire import WireError, dump_json, read_snapshot, read_time, write_snapshot, write_time
+from kedastral.wire import (
+    ALL_PROBLEMS_WITHIN,
+    WireError,
+    dump_json,
+    read_snapshot,
+    read_time,
+    write_snapshot,
+    write_time,
+)
+from tests.parts import make_snapshot
 
 MADE_AT = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 DOCUMENT: dict[str, Any] = {
@@ -227,3 +236,11 @@ def test_times_survive_in_every_zone(moment: datetime) -> None:
     assert write_time(moment).endswith("Z")
     assert read_time(write_time(moment)) == moment
     assert write_time(moment.astimezone(timezone(timedelta(hours=-7)))) == write_time(moment)
+
+
+def test_of_a_long_document_one_problem_is_named_and_its_memory_is_little() -> None:
+    with pytest.raises(WireError, match="not a snapshot: workload is missing"):
+        read_snapshot(dump_json({"metric": "x", "more": "x" * ALL_PROBLEMS_WITHIN}))
+    document = {**write_snapshot(make_snapshot()), "values": ["x"] * ALL_PROBLEMS_WITHIN}
+    with pytest.raises(WireError, match="not a snapshot: must be a number"):
+        read_snapshot(dump_json(document))

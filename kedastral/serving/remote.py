@@ -46,7 +46,7 @@ MAX_ABSENT_CONCURRENT = 2
 """Of `MAX_CONCURRENT`, the requests that may be spent on those."""
 MAX_SKEW = 60.0
 """Seconds by which clocks may differ; a snapshot from further in the future was made before a clock was set back."""
-MAX_BYTES = 8 * 2**20
+MAX_BYTES = 2**20
 """A snapshot of the longest forecast allowed is about 0.3 MB."""
 
 log = logging.getLogger("kedastral.client")

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from kedastral.adapters.prometheus import answer as prometheus_answer
 from kedastral.adapters.prometheus.answer import (
+    MAX_POINTS,
+    MAX_SERIES,
     QueryResponse,
     RefusedError,
     describe_no_load,
@@ -35,8 +37,12 @@ def golden(name: str) -> bytes:
     return (GOLDEN / f"{name}.json").read_bytes()
 
 
+def parsed(kind: str, result: Any) -> QueryResponse:
+    return parse_answer(json.dumps({"status": "success", "data": {"resultType": kind, "result": result}}).encode())
+
+
 def matrix_answer(*series: Any) -> QueryResponse:
-    return QueryResponse("matrix", [{"metric": {}, "values": list(points)} for points in series])
+    return parsed("matrix", [{"metric": {}, "values": list(points)} for points in series])
 
 
 def test_several_series_are_summed_per_timestamp_and_absent_ones_skipped() -> None:
@@ -129,7 +135,7 @@ def test_an_instant_query_takes_only_a_vector_or_a_scalar(kind: str) -> None:
 )
 def test_a_matrix_of_another_shape_is_refused(result: Any) -> None:
     with pytest.raises(ValueError, match=r"."):
-        range_series(QueryResponse("matrix", result))
+        range_series(parsed("matrix", result))
 
 
 @pytest.mark.parametrize("value", ["", "x", "1_000", "0x10", "١", None, True, [], {}, "NaN", 10**400])
@@ -166,7 +172,7 @@ texts = st.sampled_from(["NaN", "+Inf", "-Inf", "-1", "-0.5", "x", "", None, Tru
 good = st.floats(min_value=0, max_value=1e6)
 times = st.one_of(
     st.integers(-3, SIZE + 3).map(lambda index: T0 + index * 60.0),
-    st.sampled_from([math.nan, math.inf, -math.inf, 1e300, T0 - 20, T0 + SIZE * 60.0]),
+    st.sampled_from([1e300, T0 - 20, T0 + SIZE * 60.0]),
 )
 samples = st.tuples(times, st.one_of(texts, good))
 
@@ -185,7 +191,13 @@ def test_no_gap_ever_reaches_the_series_as_a_number(series: list[list[tuple[floa
             assert math.isnan(got)
 
 
-odd_times = st.one_of(st.integers(-(10**12), 10**12), st.floats(allow_nan=False), st.booleans(), st.none(), st.text())
+odd_times = st.one_of(
+    st.integers(-(10**12), 10**12),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.booleans(),
+    st.none(),
+    st.text(),
+)
 odd_values = st.one_of(texts, st.floats().map(repr), st.text(max_size=5), st.integers(), st.lists(st.integers()))
 odd_samples = st.one_of(
     st.tuples(st.integers(0, 2 * 10**9), st.floats().map(repr)).map(list),
@@ -229,6 +241,35 @@ def test_many_series_take_the_memory_of_their_numbers_and_not_that_of_their_list
     numbers = 40 * 500 * 16
     assert sum(np.asarray(points).nbytes for points in series) == numbers
     assert peak < 4 * numbers + len(body)
+
+
+def test_more_series_or_points_than_anybody_asks_for_are_refused() -> None:
+    with pytest.raises(ValueError, match="more than 100000 series"):
+        parsed("matrix", [{"metric": {}, "values": []}] * (MAX_SERIES + 1))
+    assert len(range_series(parsed("matrix", [{"values": [[T0, "1"]] * MAX_POINTS}]))[0]) == MAX_POINTS
+    with pytest.raises(ValueError, match="more than 50000 values"):
+        parsed("matrix", [{"values": [[T0, "1"]] * (MAX_POINTS + 1)}])
+
+
+def test_warnings_without_end_are_one_and_series_may_be_missing() -> None:
+    document = {"status": "success", "data": {"resultType": "matrix", "result": []}, "warnings": ["x"] * 100_000}
+    answer = parse_answer(json.dumps(document).encode())
+    assert answer.warnings == ("more than 256 KiB of warnings",)
+    assert answer.is_partial
+
+
+def test_the_words_of_an_error_are_cut_where_they_have_no_end() -> None:
+    words = error_words(json.dumps({"status": "error", "errorType": "bad_data", "error": "x" * 2**20}).encode())
+    assert words is not None
+    assert words.startswith('bad_data: "xxx')
+    assert len(words) < 2**18 + 20
+
+
+def test_the_labels_of_very_many_series_are_not_compared() -> None:
+    pair = [labelled(RISING, pod="a" * 1000, prometheus=name) for name in "xy"]
+    assert find_twins(parsed("matrix", pair)) is not None
+    others = [labelled([float(n)], pod=f"{n}" + "b" * 1000) for n in range(1100)]
+    assert find_twins(parsed("matrix", [*pair, *others])) is None
 
 
 @given(st.lists(samples, max_size=12, unique_by=lambda point: str(point[0])), st.randoms(use_true_random=False))
@@ -276,7 +317,7 @@ OTHER = [1.0 + n for n in range(20)]
 )
 def test_two_series_of_an_ha_pair_are_found_among_others(pair: tuple[Any, Any]) -> None:
     others = [labelled([7.0 * n for n in range(20)], pod="b"), labelled([3.0] * 20, pod="c")]
-    answer = QueryResponse("matrix", [others[0], pair[0], others[1], pair[1]])
+    answer = parsed("matrix", [others[0], pair[0], others[1], pair[1]])
     assert find_twins(answer) == (json.dumps(pair[0]["metric"]), json.dumps(pair[1]["metric"]))
 
 
@@ -293,4 +334,4 @@ def test_two_series_of_an_ha_pair_are_found_among_others(pair: tuple[Any, Any]) 
     ],
 )
 def test_series_that_may_be_alike_by_chance_are_no_ha_pair(pair: tuple[Any, Any]) -> None:
-    assert find_twins(QueryResponse("matrix", list(pair))) is None
+    assert find_twins(parsed("matrix", list(pair))) is None

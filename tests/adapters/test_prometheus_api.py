@@ -40,7 +40,7 @@ async def raised_by(server: Any, request: QueryRequest = REQUEST, login: Prometh
 )
 async def test_what_may_pass_is_asked_twice_again_after_100_and_300_ms(autojump_clock: MockClock, first: Reply) -> None:
     server = Server(first, first, matrix())
-    assert (await ask(server)).result == []
+    assert (await ask(server)).series == []
     began = server.asked_at[0]
     assert [at - began for at in server.asked_at] == pytest.approx([0, 0.1, 0.4])
 

@@ -347,9 +347,9 @@ async def test_an_instant_value_of_the_servers_own_now_counts_for_its_step(autoj
     np.testing.assert_array_equal((await source.history(END + timedelta(seconds=59))).values, [7])
 
 
-@pytest.mark.parametrize("at", [T - 31, T + 60, T - 3600, math.nan])
+@pytest.mark.parametrize("at", [T - 31, T + 60, T - 3600])
 async def test_an_instant_value_of_another_time_is_none(autojump_clock: MockClock, at: float) -> None:
-    body = f'{{"status":"success","data":{{"resultType":"scalar","result":[{at!r}, "7"]}}}}'.replace("nan", "NaN")
+    body = f'{{"status":"success","data":{{"resultType":"scalar","result":[{at!r}, "7"]}}}}'
     caught = await raised_by(only_instant(reply(404), reply(content=body.encode())))
     assert caught.reason == "no_load"
 

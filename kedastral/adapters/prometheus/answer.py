@@ -2,15 +2,19 @@
 """The JSON of Prometheus' query API becomes numbers; pure.
 
 Format: https://prometheus.io/docs/prometheus/latest/querying/api/
+
+An answer is read one series at a time, and what is not needed stays the text it is: as Python objects, an answer of
+16 MiB would take up to 850 MiB. The most it takes is measured in ``tests/adapters/test_answer_memory.py``.
 """
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 import attrs
+import msgspec
 import numpy as np
 
 from kedastral.core.series import Floats, Ints, Series, series_from_arrays
@@ -27,17 +31,37 @@ TWIN_VALUES = 5
 
 PROMQL_ANNOTATIONS = ("PromQL warning:", "PromQL info:")
 """How the annotations of Prometheus' own engine begin. They are about the query; no series is missing."""
+MAX_SERIES = 100_000
+"""Series of one answer, and native histograms; who has more should sum in PromQL."""
+MAX_POINTS = 50_000
+"""Points of one series. At most 11,000 are asked for."""
+MAX_TEXT = 2**18
+"""Bytes of the warnings and of the words of an error, each."""
+MAX_TWIN_LABELS = 2**20
+"""Bytes of all labels among which to look for series that are counted twice."""
+
+Json = msgspec.Raw
+"""A part of a document that is not parsed yet: a view of its bytes."""
+_NONE = Json()
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
+class LabelledPoints:
+    """One series of an answer, with its labels as JSON."""
+
+    labels: Json
+    points: Points
+
+
+@attrs.frozen(eq=False)
 class QueryResponse:
-    """A successful answer of ``size`` bytes; `range_series` and `instant_series` read its ``result``."""
+    """A successful answer of ``size`` bytes; `range_series` and `instant_series` give its ``series``."""
 
     result_type: str
-    result: Any
+    series: Sequence[LabelledPoints]
     warnings: tuple[str, ...] = ()
     infos: tuple[str, ...] = ()
-    size: int = attrs.field(default=0, eq=False)
+    size: int = 0
     is_partial: bool = False
     """Whether series may be missing: part of a distributed store did not answer."""
 
@@ -46,28 +70,126 @@ class RefusedError(Exception):
     """Prometheus answered ``status: error``; the message is its own."""
 
 
+class _Answer(msgspec.Struct, rename="camel"):
+    status: str = ""
+    data: Json = _NONE
+    warnings: Json = _NONE
+    infos: Json = _NONE
+    is_partial: Json = _NONE
+    error_type: Json = _NONE
+    error: Json = _NONE
+
+
+class _Data(msgspec.Struct, rename="camel"):
+    result: Json
+    result_type: str = "None"
+
+
+class _Entry(msgspec.Struct, gc=False):
+    metric: Json = _NONE
+    values: Json = _NONE
+    value: Json = _NONE
+    histograms: Json = _NONE
+    histogram: Json = _NONE
+
+
+_answers = msgspec.json.Decoder(_Answer)
+_data = msgspec.json.Decoder(_Data)
+_entries = msgspec.json.Decoder(list[_Entry])
+_pairs = msgspec.json.Decoder(list[tuple[float, str]])
+
+
 def parse_answer(body: bytes) -> QueryResponse:
     """Parse a body. Raises RefusedError for ``status: error``; ValueError or RecursionError for what is not an answer.
 
     Each series becomes an array as soon as it is read: lists of all of them would take ten times the memory.
     """
-    document = json.loads(body, object_hook=_pack_values)
-    if not isinstance(document, dict):
-        raise ValueError("the JSON is not an object")
-    if document.get("status") == "error":
-        raise RefusedError(_error_words(document))
-    data = document.get("data")
-    if document.get("status") != "success" or not isinstance(data, dict) or "result" not in data:
-        raise ValueError("the JSON holds no result")
-    warnings = _texts(document.get("warnings"))
+    try:
+        answer = _answers.decode(body)
+        if answer.status == "error":
+            raise RefusedError(_error_words(answer))
+        if answer.status != "success" or not bytes(answer.data):
+            raise ValueError("the JSON holds no result")
+        data = _data.decode(answer.data)
+        series = _read_series(data)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"the JSON is not an answer: {error}") from error
+    warnings = _texts(answer.warnings)
     return QueryResponse(
-        str(data.get("resultType")),
-        data["result"],
+        data.result_type,
+        series,
         warnings,
-        _texts(document.get("infos")),
+        _texts(answer.infos),
         len(body),
-        is_partial=document.get("isPartial") is True or any(map(_tells_of_missing_series, warnings)),
+        is_partial=bytes(answer.is_partial) == b"true" or any(map(_tells_of_missing_series, warnings)),
     )
+
+
+def _read_series(data: _Data) -> list[LabelledPoints]:
+    match data.result_type:
+        case "scalar":
+            return [LabelledPoints(_NONE, [_point(json.loads(_short(data.result)))])]
+        case "matrix":
+            read = _read_values
+        case "vector":
+            read = _read_value
+        case _:
+            return []
+    if bytes(data.result).count(b"{") > 2 * MAX_SERIES:  # of each series and of its labels
+        raise ValueError(f"it holds more than {MAX_SERIES} series or histograms")
+    read_ones = [(entry.metric, read(entry)) for entry in _entries.decode(data.result)]
+    return [LabelledPoints(labels, points) for labels, points in read_ones if points is not None]
+
+
+def _read_values(entry: _Entry) -> Points | None:
+    """The points of a range; none of a series of native histograms, which has no load."""
+    text = bytes(entry.values)
+    if not text:
+        if bytes(entry.histograms):
+            return []
+        raise ValueError("a series holds no list of values")
+    if text.count(b"[") + text.count(b"{") > MAX_POINTS + 1 or text.count(b",") > 2 * MAX_POINTS:
+        raise ValueError(f"a series holds more than {MAX_POINTS} values")
+    return _read_points(text)
+
+
+def _read_points(text: bytes) -> Points:
+    """The samples of one series.
+
+    The same as `_point` for each, in a fifth of the time where they are as Prometheus writes them.
+    """
+    try:
+        pairs = _pairs.decode(text)
+    except msgspec.MsgspecError:
+        pass
+    else:
+        texts = [value for _, value in pairs]
+        if _is_plain("".join(texts)):
+            try:
+                return np.array([[at for at, _ in pairs], list(map(float, texts))], dtype=np.float64).T
+            except ValueError:
+                pass
+    samples = json.loads(text)
+    if not isinstance(samples, list):
+        raise ValueError("a series holds no list of values")
+    return [_point(pair) for pair in samples]
+
+
+def _read_value(entry: _Entry) -> Points | None:
+    """The point of an instant, None where it is a native histogram."""
+    if not bytes(entry.value):
+        if bytes(entry.histogram):
+            return None
+        raise ValueError("a series holds no value")
+    return [_point(json.loads(_short(entry.value)))]
+
+
+def _short(text: Json) -> bytes:
+    """A part of a document that cannot be long."""
+    short = bytes(text)
+    if len(short) > MAX_TEXT:
+        raise ValueError(f"a value is longer than {MAX_TEXT >> 10} KiB")
+    return short
 
 
 def _tells_of_missing_series(warning: str) -> bool:
@@ -90,18 +212,14 @@ def range_series(answer: QueryResponse) -> list[Points]:
     """The series of a range query; raises ValueError."""
     if answer.result_type != "matrix":
         raise ValueError(f"its result is a {answer.result_type}, but a range query gives a matrix")
-    return [_points(_samples(entry)) for entry in _entries(answer.result)]
+    return [one.points for one in answer.series]
 
 
 def instant_series(answer: QueryResponse) -> list[Points]:
     """The series of an instant query, one point each; raises ValueError."""
-    if answer.result_type == "scalar":
-        return [[_point(answer.result)]]
-    if answer.result_type != "vector":
+    if answer.result_type not in ("vector", "scalar"):
         raise ValueError(f"its result is a {answer.result_type}, but a load is a vector or a scalar")
-    return [
-        [_point(entry["value"])] for entry in _entries(answer.result) if "value" in entry or "histogram" not in entry
-    ]
+    return [one.points for one in answer.series]
 
 
 def sum_series(several: Iterable[Points], start: datetime, end: datetime, step: float) -> Series:
@@ -161,17 +279,19 @@ def describe_no_load(several: Sequence[Points]) -> str:
 def find_twins(answer: QueryResponse) -> tuple[str, str] | None:
     """The labels of two series that seem to be one and the same, as an HA pair of Prometheus writes it.
 
-    Their labels differ in that of a replica of Prometheus only, or their values are equal, vary, and are many.
+    Their labels differ in that of a replica of Prometheus only, or their values are equal, vary, and are many. None,
+    too, where all labels together are longer than `MAX_TWIN_LABELS`.
     """
-    if not isinstance(answer.result, list) or len(answer.result) < 2:
+    texts = [bytes(one.labels) for one in answer.series]
+    if len(texts) < 2 or sum(map(len, texts)) > MAX_TWIN_LABELS:
         return None
     seen: dict[frozenset[tuple[str, str]] | bytes, str] = {}
-    for entry in _entries(answer.result):
-        labels = entry.get("metric")
+    for text, one in zip(texts, answer.series, strict=True):
+        labels = json.loads(text or "null")
         if not isinstance(labels, dict):
             continue
         shown = json.dumps(labels)
-        for key in (_without_replica(labels), _fingerprint(_points(_samples(entry)))):
+        for key in (_without_replica(labels), _fingerprint(one.points)):
             if key is not None and seen.setdefault(key, shown) is not shown:
                 return seen[key], shown
     return None
@@ -187,55 +307,6 @@ def _fingerprint(points: Points) -> bytes | None:
     """The same for series of the same values; None where these may well be the same by chance."""
     laid = np.asarray(points, dtype=np.float64).reshape(-1, 2)
     return laid.tobytes() if len(laid) >= TWIN_POINTS and len(np.unique(laid[:, 1])) >= TWIN_VALUES else None
-
-
-def _entries(result: Any) -> Iterator[dict[str, Any]]:
-    if not isinstance(result, list):
-        raise ValueError("its result is not a list")
-    for entry in result:
-        if not isinstance(entry, dict):
-            raise ValueError("a series is not an object")
-        yield entry
-
-
-def _samples(entry: dict[str, Any]) -> "list[Any] | Floats":
-    # A series of native histograms has no values, and no load.
-    samples = entry.get("values", [] if "histograms" in entry else None)
-    if not isinstance(samples, list | np.ndarray):
-        raise ValueError("a series holds no list of values")
-    return samples
-
-
-def _points(samples: "list[Any] | Floats") -> Points:
-    if isinstance(samples, np.ndarray):
-        return samples
-    packed = _pack(samples)
-    return [_point(pair) for pair in samples] if packed is None else packed
-
-
-def _pack_values(entry: dict[str, Any]) -> dict[str, Any]:
-    samples = entry.get("values")
-    if isinstance(samples, list):
-        packed = _pack(samples)
-        if packed is not None:
-            entry["values"] = packed
-    return entry
-
-
-def _pack(samples: list[Any]) -> Floats | None:
-    """``samples`` as an array of shape (n, 2), or None where one of them is not as Prometheus writes it.
-
-    The same as `_point` for each, in a fifth of the time.
-    """
-    if not samples or set(map(type, samples)) != {list} or set(map(len, samples)) != {2}:
-        return None
-    times, texts = [sample[0] for sample in samples], [sample[1] for sample in samples]
-    if not set(map(type, times)) <= {int, float} or set(map(type, texts)) != {str} or not _is_plain("".join(texts)):
-        return None
-    try:
-        return np.array([times, list(map(float, texts))], dtype=np.float64).T
-    except (ValueError, OverflowError):
-        return None
 
 
 def _point(pair: Any) -> tuple[float, float]:
@@ -264,10 +335,20 @@ def _is_plain(text: str) -> bool:
     return text.isascii() and "_" not in text
 
 
-def _texts(value: Any) -> tuple[str, ...]:
-    return tuple(text for text in value if isinstance(text, str)) if isinstance(value, list) else ()
+def _texts(value: Json) -> tuple[str, ...]:
+    text = bytes(value)
+    if len(text) > MAX_TEXT:
+        return (f"more than {MAX_TEXT >> 10} KiB of warnings",)
+    texts = json.loads(text or "null")
+    return tuple(text for text in texts if isinstance(text, str)) if isinstance(texts, list) else ()
 
 
-def _error_words(document: dict[str, Any]) -> str:
-    words = [str(document[key]) for key in ("errorType", "error") if document.get(key)]
+def _error_words(answer: _Answer) -> str:
+    """What an answer says of its error, cut where it is longer than anybody would read."""
+    words = []
+    for part in map(bytes, (answer.error_type, answer.error)):
+        if len(part) > MAX_TEXT:
+            words.append(part[:MAX_TEXT].decode(errors="replace"))
+        elif part and (said := json.loads(part)):
+            words.append(str(said))
     return ": ".join(words) or "an error without words"
