@@ -27,6 +27,8 @@ from kedastral.core.series import EPOCH, Floats, Ints, Observation, Series, requ
 
 MAX_SETTLING = 600.0
 """Seconds. What changes for longer than this is no lag but a correction, and would cost more than it explains."""
+MIN_REREAD = 360.0
+"""Seconds: a little more than the largest lag that a remote write or a sidecar commonly has, five minutes."""
 CHANGED = 0.02
 """A smaller relative change is not worth waiting for: it is a fraction of a pod."""
 JUDGED = 30
@@ -67,8 +69,14 @@ class SettlingTime:
 
     @property
     def reread(self) -> int:
-        """How many of the newest points to read again, so that a lag twice as long as the known one is noticed."""
-        return math.ceil(min(2 * self.seconds, MAX_SETTLING) / self.step) + 1
+        """How many of the newest points to read again, so that a lag twice as long as the known one is noticed.
+
+        While it is learned, those of `MIN_REREAD`: a series that is late all at once, by more than what is read again,
+        would never be noticed.
+        """
+        if self.fixed is not None:
+            return math.ceil(min(self.fixed, MAX_SETTLING) / self.step) + 1
+        return math.ceil(min(max(2 * self.seconds, MIN_REREAD), MAX_SETTLING) / self.step) + 1
 
     def observe(self, first: int, values: Floats, now: float) -> None:
         """Compare a reading with those before.

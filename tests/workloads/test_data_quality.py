@@ -9,7 +9,7 @@ import attrs
 import httpx
 import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from kedastral.adapters.in_process import InProcessForecaster
@@ -157,7 +157,9 @@ async def test_a_lag_that_grows_for_an_hour_and_shrinks_again_is_followed() -> N
 
 
 @settings(max_examples=6, phases=(Phase.explicit, Phase.generate))
-@given(st.lists(st.floats(0, 150), min_size=4, max_size=4))
+@given(st.lists(st.floats(0, 300), min_size=4, max_size=4))
+@example([0.0, 0.0, 0.0, 181.0])
+@example([300.0, 0.0, 300.0, 300.0])
 async def test_in_whatever_order_series_arrive_they_are_counted_when_all_are_there(lags: list[float]) -> None:
     def seen(at: float, now: float) -> float:
         arrived = sum(at <= now - lag for lag in lags)
