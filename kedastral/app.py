@@ -19,7 +19,13 @@ from quart_trio import QuartTrio
 from kedastral.clock import WallClock
 from kedastral.grpclib_trio import Health, Limits, Servable, Server
 from kedastral.serving.http_server import HttpLimits, serve_http
-from kedastral.serving.listening import describe_listener, limit_of_open_files, share_open_files
+from kedastral.serving.listening import (
+    describe_listener,
+    limit_of_memory,
+    limit_of_open_files,
+    share_of_memory,
+    share_open_files,
+)
 from kedastral.serving.scaler import ExternalScaler
 from kedastral.serving.snapshot_api import PROBES, Readiness
 from kedastral.trio_connections import QUIET_PERIOD
@@ -28,6 +34,9 @@ GRPC_GRACE = 5.0
 """Seconds that calls in flight have to finish: KEDA gives one 3 s. The server needs up to 2 s more to say goodbye."""
 MAX_STOP_SECONDS = 9.0
 """Seconds from the signal to the end, whatever hangs: below the 10 s that are promised."""
+
+MAX_REQUEST_BYTES = 2**16
+"""Bytes of a request: a ScaledObject's name and the metadata of its trigger, with a long query, are a few KiB."""
 
 SCALER_SERVICE = "externalscaler.ExternalScaler"
 
@@ -152,6 +161,22 @@ async def reload_on_hangup(
                 warned_at = trio.current_time()
 
 
+def grpc_limits(max_connections: int, memory: int | None) -> Limits:
+    """The limits of KEDA's server in a process with ``memory`` bytes, or no limit; says in the log what clients get."""
+    share = share_of_memory(memory)
+    of = "no limit is set" if memory is None else f"the limit is {memory / 2**20:.0f} MiB"
+    log.info("gRPC clients may hold %.0f MiB of memory together: %s", share / 2**20, of)
+    return Limits(
+        max_connections=min(Limits().max_connections, max_connections),
+        memory_bytes=share,
+        max_message_bytes=MAX_REQUEST_BYTES,
+        max_buffered_bytes=16 * MAX_REQUEST_BYTES,
+        stream_window_bytes=2 * MAX_REQUEST_BYTES,
+        connection_window_bytes=16 * MAX_REQUEST_BYTES,
+        send_buffer_bytes=MAX_REQUEST_BYTES,
+    )
+
+
 async def serve_grpc(
     part: GrpcPart,
     stopping: trio.Event,
@@ -167,8 +192,7 @@ async def serve_grpc(
     services: Sequence[Servable] = [part.service, health]
     if part.reflection:
         services = ServerReflection.extend(services)
-    limits = Limits()
-    limits = attrs.evolve(limits, max_connections=min(limits.max_connections, max_connections))
+    limits = grpc_limits(max_connections, limit_of_memory())
     server = Server(services, limits=limits, on_call=part.service.count_call)
     log.info("gRPC listens on %s%s", describe_listener(part.listener), " with TLS" if part.tls else "")
     plain = trio.SocketListener(trio.socket.from_stdlib_socket(part.listener))

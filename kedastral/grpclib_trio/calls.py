@@ -85,6 +85,12 @@ class Services:
     codec: MessageCodec = attrs.field(factory=MessageCodec)
     details_codec: DetailsCodec = attrs.field(factory=DetailsCodec)
 
+    def may_be_endless(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+        """Whether a call with these headers may have many responses, and so may never end by itself."""
+        path = next((value for name, value in headers if name == b":path"), b"")
+        handler = self.handlers.get(path.decode("ascii", "replace"))
+        return handler is not None and handler.cardinality.server_streaming
+
     def report(self, finished: FinishedCall) -> None:
         """Log the end of a call and tell ``on_call``."""
         _log.debug("%s ended with %s after %.3f s", finished.method, finished.status.name, finished.duration)

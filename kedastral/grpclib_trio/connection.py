@@ -17,7 +17,7 @@ from h2.exceptions import ProtocolError
 
 from kedastral.grpclib_trio.calls import Call, Services
 from kedastral.grpclib_trio.http2 import AbuseError, AbuseMeter, Http2, Writer
-from kedastral.grpclib_trio.limits import Limits
+from kedastral.grpclib_trio.limits import CALL_BYTES, CONNECTION_BYTES, HEADER_COPIES, Limits, MemoryBudget
 from kedastral.grpclib_trio.messages import ReceiveBudget, RequestReader
 from kedastral.grpclib_trio.transport import ConnectionRecord, TransportStream
 from kedastral.trio_connections import Peer, starts_tls
@@ -42,11 +42,14 @@ def _do_nothing() -> None:
 class Connection:
     """Serves HTTP/2 on ``transport`` until either side ends it. ``number`` is the first part of its calls' ids.
 
+    What it holds in memory is taken from ``budget``, and it ends where others need that more.
     ``on_preface`` is called when the client's preface is complete. If that never came, ``spoke_tls`` and ``was_silent``
     give the reason afterwards.
     """
 
-    def __init__(self, transport: trio.abc.Stream, services: Services, limits: Limits, number: int) -> None:
+    def __init__(
+        self, transport: trio.abc.Stream, services: Services, limits: Limits, budget: MemoryBudget, number: int
+    ) -> None:
         self.peer = Peer(transport)
         self.on_preface: Callable[[], None] = _do_nothing
         self.spoke_tls = self.was_silent = False
@@ -55,9 +58,15 @@ class Connection:
         self._limits = limits
         self._number = number
         self._record = ConnectionRecord(self.peer)
-        self._writer = Writer(transport, limits.send_buffer_bytes, limits.write_timeout)
+        self._account = budget.open_account(self.peer.host, self._give_way)
+        self._writer = Writer(transport, limits, self._account)
         self._http2 = Http2(limits, self._writer)
-        self._budget = ReceiveBudget(limits.max_buffered_bytes)
+        self._received = ReceiveBudget(
+            limits.max_buffered_bytes,
+            self._account,
+            max_message=limits.max_message_bytes,
+            request_timeout=limits.request_timeout,
+        )
         self._calls: dict[int, Call] = {}
         self._meter = AbuseMeter(limits, self._calls.__len__)
         self._reading = trio.CancelScope()
@@ -84,8 +93,12 @@ class Connection:
         transport raises when it breaks, and ``trio.TooSlowError`` if the peer stops reading, in exception groups.
         """
         try:
-            await self._serve()
+            if self._account.take(CONNECTION_BYTES, urgent=True):
+                await self._serve()
+            else:
+                _log.info("%s is refused: the memory for clients is spent", self.peer)
         finally:
+            self._account.close()
             self._break_cycles()
 
     def _break_cycles(self) -> None:
@@ -131,6 +144,12 @@ class Connection:
         for call in self._calls.values():
             call.end(error)
 
+    def _give_way(self) -> None:
+        """End the connection, for its memory is needed by clients that hold less."""
+        _log.warning("%s is cut off: it holds most of the memory for clients", self.peer)
+        self._http2.announce_end(ErrorCodes.ENHANCE_YOUR_CALM, "out of memory")
+        self._reading.cancel()
+
     async def _read(self) -> None:
         while data := await self._transport.receive_some(_RECEIVE_BYTES):
             self._received_at = trio.current_time()
@@ -153,22 +172,25 @@ class Connection:
         if self._draining:
             self._http2.reset(event.stream_id, ErrorCodes.REFUSED_STREAM)
             return
-        if len(self._calls) >= self._limits.max_streams:
+        size = CALL_BYTES + HEADER_COPIES * sum(len(name) + len(value) + 32 for name, value in event.headers)
+        urgent = not self._services.may_be_endless(event.headers)
+        if len(self._calls) >= self._limits.max_streams or not self._account.take(size, urgent=urgent):
             self._http2.reset(event.stream_id, ErrorCodes.REFUSED_STREAM)
             self._meter.count_reset()
             return
         acknowledge = partial(self._http2.acknowledge, stream_id=event.stream_id)
-        request = RequestReader(self._budget, self._limits.max_message_bytes, acknowledge)
+        request = RequestReader(self._received, acknowledge)
         stream = TransportStream(event.stream_id, self._http2, self._record, request)
         call = Call(self._services, stream, f"{self._number}-{event.stream_id}", event.headers)
         self._calls[event.stream_id] = call
         self._meter.count_opening()
-        self._nursery.start_soon(self._run_call, event.stream_id, call)
+        self._nursery.start_soon(self._run_call, event.stream_id, call, size)
 
-    async def _run_call(self, stream_id: int, call: Call) -> None:
+    async def _run_call(self, stream_id: int, call: Call, size: int) -> None:
         try:
             await call.run()
         finally:
+            self._account.give_back(size)
             self._calls.pop(stream_id, None)
             self._close_if_idle()
 

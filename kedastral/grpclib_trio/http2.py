@@ -13,7 +13,7 @@ from h2.events import Event
 from h2.exceptions import FrameTooLargeError, StreamClosedError
 from h2.settings import SettingCodes, Settings
 
-from kedastral.grpclib_trio.limits import Limits
+from kedastral.grpclib_trio.limits import Account, Limits
 
 # Frames of the size every peer accepts, even where it allows larger ones: calls take turns between frames.
 _FRAME_BYTES = 2**14
@@ -21,21 +21,26 @@ _FRAME_BYTES = 2**14
 # RFC 7541's default. A peer may offer 4 GiB, and the encoder would fill them with our headers.
 _ENCODER_TABLE_BYTES = 4096
 
-# Closed streams are swept out of h2 when it knows twice as many streams as after the last sweep, and this many more.
+# Closed streams are swept out of h2 when it knows a quarter more streams than after the last sweep, and this many more.
 _SWEEP_SLACK = 64
+
+# Of so many closed streams h2 remembers how they were closed; its own 65,536 are 7 MiB a connection. It only matters to
+# request headers that come once more, which is an error either way.
+_REMEMBERED_STREAMS = 1_000
 
 
 class Writer:
     """Collects bytes from all tasks of a connection and sends them from a single one.
 
     Nothing else may call ``send_all``: two callers would collide, and one that is cancelled halfway leaves half a
-    frame on the wire. ``high_water`` is in bytes, ``timeout`` in seconds per write.
+    frame on the wire. What waits is charged to ``account``.
     """
 
-    def __init__(self, transport: trio.abc.SendStream, high_water: int, timeout: float) -> None:
+    def __init__(self, transport: trio.abc.SendStream, limits: Limits, account: Account) -> None:
         self._transport = transport
-        self._high_water = high_water
-        self._timeout = timeout
+        self._high_water = limits.send_buffer_bytes
+        self._timeout = limits.write_timeout
+        self._account = account
         self._waiting = bytearray()
         self._in_flight = 0
         self._filled = trio.Event()
@@ -51,6 +56,7 @@ class Writer:
         if data:
             self._waiting += data
             self._filled.set()
+            self._account.charge(len(data))
 
     async def wait_room(self, marks: int = 1) -> None:
         """Return once the backlog is at most ``marks`` times the high-water mark."""
@@ -79,6 +85,7 @@ class Writer:
             with trio.fail_after(self._timeout):
                 await self._transport.send_all(data)
             self._in_flight = 0
+            self._account.give_back(len(data))
             sent, self._sent = self._sent, trio.Event()
             sent.set()
 
@@ -154,6 +161,8 @@ class _StateMachine(H2ConnectionStateMachine):
 
 
 class _ServerH2(H2Connection):
+    MAX_CLOSED_STREAMS = _REMEMBERED_STREAMS
+
     def __init__(self, limits: Limits) -> None:
         # Headers stay bytes: h2's own decoding lets one bad byte in a value escape as UnicodeDecodeError, which
         # would cost the whole connection. Ours need no validation, they are built and checked by grpclib.
@@ -189,7 +198,7 @@ class _ServerH2(H2Connection):
         """
         if len(self.streams) >= self._sweep_at:
             super().open_inbound_streams  # noqa: B018  # for its side effect
-            self._sweep_at = 2 * len(self.streams) + _SWEEP_SLACK
+            self._sweep_at = len(self.streams) * 5 // 4 + _SWEEP_SLACK
         return 0
 
     def refuse_overlong_frame(self) -> None:

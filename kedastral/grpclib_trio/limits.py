@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much one peer may ask of the server, every number with its unit and its reason."""
+"""How much peers may ask of the server, every number with its unit and its reason, and the memory that they share."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -41,6 +42,12 @@ class Limits:
     on one connection, two endless streams per watched object among it, and queue silently at the limit: the default
     leaves room for 4,000 objects and the calls beside them. An idle stream costs about 20 KiB."""
 
+    memory_bytes: int = _count(256 * 2**20)
+    """Memory that all connections together may hold: connections, calls, headers, and messages on their way in or out.
+    Each has its price (`CONNECTION_BYTES`, `CALL_BYTES`); the default holds 20,000 calls. Where it is spent, new calls
+    get REFUSED_STREAM, unless another host holds more: then that one loses its largest connection. See
+    `MemoryBudget`."""
+
     max_message_bytes: int = _count(4 * 2**20)
     """Largest request message; the default of grpc-go and grpcio. Larger ones get RESOURCE_EXHAUSTED."""
 
@@ -64,6 +71,10 @@ class Limits:
     handshake_timeout: float = _seconds(5.0)
     """Seconds for the TLS handshake, and again for the HTTP/2 preface: enough for a slow link, too little to hoard
     connections."""
+
+    request_timeout: float = _seconds(10.0)
+    """Seconds after its headers in which a call's first message has to be complete, once the handler waits for it;
+    clients send both at once. Later the call ends with DEADLINE_EXCEEDED."""
 
     write_timeout: float = _seconds(20.0)
     """Seconds in which a peer has to take what was written to it; then the connection is given up. It is the
@@ -93,5 +104,118 @@ class Limits:
         """Refuse limits that contradict each other."""
         if self.max_buffered_bytes < self.max_message_bytes:
             raise ValueError("max_buffered_bytes must have room for one message of max_message_bytes")
+        if self.memory_bytes < 2**20:
+            raise ValueError("memory_bytes must have room for a few calls: at least 1 MiB")
         if self.stream_window_bytes >= 2**31 or not 2**16 <= self.connection_window_bytes < 2**31:
             raise ValueError("HTTP/2 windows end at 2**31 - 1 bytes, and that of a connection begins at 65,536")
+
+
+CONNECTION_BYTES = 64 * 2**10
+"""What an open connection is taken to hold: measured 40 KiB, and up to 32 KiB of a frame or headers not complete."""
+
+CALL_BYTES = 12 * 2**10
+"""What an open call is taken to hold beside its headers and messages; measured 10 KiB, an idle one included."""
+
+HEADER_COPIES = 2
+"""How often the headers of an open call are in memory: as received and as text."""
+
+
+class _HostShare:
+    def __init__(self) -> None:
+        self.held = 0
+        self.accounts: set[Account] = set()
+
+
+class MemoryBudget:
+    """The memory that all connections of a server hold, at most ``limit`` bytes, shared fairly between their hosts.
+
+    Where all is spent, a host that wants more gets it from the host that holds most, if that holds more: the largest
+    connection there is evicted. So nobody can lock out others, and nobody who holds less than others loses anything.
+    The last eighth is kept for what is ``urgent``: what ends by itself, as unary calls do.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.held = 0
+        self.hosts: dict[str, _HostShare] = {}
+
+    def open_account(self, host: str, evict: Callable[[], None]) -> Account:
+        """The account of a new connection from ``host``; ``evict`` ends it, and must not block."""
+        return Account(self, host, evict)
+
+    def make_room(self, size: int, account: Account, *, urgent: bool) -> bool:
+        """Whether ``size`` bytes fit, once connections of hosts that hold more than its own are evicted."""
+        limit = self.limit if urgent else self.limit - self.limit // 8
+        while self.held + size > limit:
+            largest = max(self.hosts.values(), key=lambda host: host.held, default=None)
+            own = self.hosts.get(account.host)
+            if largest is None or largest is own or largest.held <= (own.held if own else 0) + size:
+                return False
+            max(largest.accounts, key=lambda each: each.held).evict()
+        return True
+
+    def add(self, size: int, account: Account) -> None:
+        """Note that ``account`` holds ``size`` bytes more, or less."""
+        host = self.hosts.get(account.host)
+        if host is None:
+            host = self.hosts[account.host] = _HostShare()
+        host.accounts.add(account)
+        host.held += size
+        self.held += size
+
+    def remove(self, account: Account) -> None:
+        """Forget ``account`` and all that it holds."""
+        host = self.hosts.get(account.host)
+        if host is None or account not in host.accounts:
+            return
+        self.add(-account.held, account)
+        host.accounts.discard(account)
+        if not host.accounts:
+            del self.hosts[account.host]
+
+
+def _do_nothing() -> None:
+    pass
+
+
+class Account:
+    """What one connection holds of a `MemoryBudget`: nothing any more once it is closed."""
+
+    def __init__(self, budget: MemoryBudget, host: str, evict: Callable[[], None]) -> None:
+        self.host = host
+        self.held = 0
+        self._budget = budget
+        self._evict = evict
+        self._open = True
+
+    def take(self, size: int, *, urgent: bool = False) -> bool:
+        """Reserve ``size`` bytes; False, reserving nothing, if there is no room for them."""
+        if not self._open or not self._budget.make_room(size, self, urgent=urgent):
+            return False
+        self.held += size
+        self._budget.add(size, self)
+        return True
+
+    def charge(self, size: int) -> None:
+        """Note ``size`` bytes that are in memory already. Where they do not fit, this connection is evicted."""
+        if not self.take(size, urgent=True):
+            self.evict()
+
+    def give_back(self, size: int) -> None:
+        """Free ``size`` bytes that were taken."""
+        if self._open:
+            self.held -= size
+            self._budget.add(-size, self)
+
+    def evict(self) -> None:
+        """Close it, and end its connection."""
+        if self._open:
+            evict = self._evict
+            self.close()
+            evict()
+
+    def close(self) -> None:
+        """Free all that it holds."""
+        self._budget.remove(self)
+        self._open = False
+        self._evict = _do_nothing  # it refers to the connection, which refers to this account

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,19 +15,27 @@ from grpclib.encoding.base import StatusDetailsCodecBase
 from grpclib.encoding.proto import ProtoCodec
 from grpclib.exceptions import GRPCError
 
+from kedastral.grpclib_trio.limits import Account
+
 # Every gRPC message is preceded by one byte that says whether it is compressed, and four with its length.
 PREFIX_BYTES = 5
 
 
 class ReceiveBudget:
-    """Bytes that the requests of one connection occupy together, and how many they may."""
+    """Bytes that the requests of one connection occupy together: at most ``limit``, and what ``account`` has room for.
 
-    def __init__(self, limit: int) -> None:
+    ``request_timeout`` are the seconds that the first message of each has, and ``max_message`` its bytes.
+    """
+
+    def __init__(self, limit: int, account: Account, *, max_message: int, request_timeout: float) -> None:
+        self.max_message = max_message
+        self.request_timeout = request_timeout
         self._left = limit
+        self._account = account
 
     def take(self, size: int) -> bool:
         """Reserve ``size`` bytes; False, reserving nothing, if that is too much."""
-        if size > self._left:
+        if size > self._left or not self._account.take(size, urgent=True):
             return False
         self._left -= size
         return True
@@ -34,6 +43,7 @@ class ReceiveBudget:
     def give_back(self, size: int) -> None:
         """Free ``size`` bytes that were taken."""
         self._left += size
+        self._account.give_back(size)
 
 
 class RequestReader:
@@ -44,9 +54,9 @@ class RequestReader:
     send more: as soon as a handler waits for it, not when data arrive.
     """
 
-    def __init__(self, budget: ReceiveBudget, max_message: int, acknowledge: Callable[[int], None]) -> None:
+    def __init__(self, budget: ReceiveBudget, acknowledge: Callable[[int], None]) -> None:
         self._budget = budget
-        self._max_message = max_message
+        self._due = trio.current_time() + budget.request_timeout
         self._acknowledge = acknowledge
         self._buffer = bytearray()
         self._unacknowledged = 0
@@ -96,7 +106,11 @@ class RequestReader:
                 return self._check_end()
             self.acknowledge_arrived()
             self._arrived = trio.Event()
-            await self._arrived.wait()
+            with trio.CancelScope(deadline=self._due if self._none_read else math.inf) as patience:
+                await self._arrived.wait()
+            if patience.cancelled_caught:
+                text = f"the request message did not arrive within {self._budget.request_timeout:g} s"
+                raise GRPCError(Status.DEADLINE_EXCEEDED, text)
         self.acknowledge_arrived()
         return True
 
@@ -108,8 +122,8 @@ class RequestReader:
         if self._buffer[0]:
             raise GRPCError(Status.INTERNAL, "message marked as compressed without a grpc-encoding header")
         length = int.from_bytes(self._buffer[1:PREFIX_BYTES], "big")
-        if length > self._max_message:
-            text = f"message of {length} bytes is larger than the limit of {self._max_message}"
+        if length > self._budget.max_message:
+            text = f"message of {length} bytes is larger than the limit of {self._budget.max_message}"
             raise GRPCError(Status.RESOURCE_EXHAUSTED, text)
         return PREFIX_BYTES + length
 

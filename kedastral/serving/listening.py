@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Opens the sockets that servers listen on, before anything else starts: a port in use is one clear error line.
 
-And it says how many connections each server may have, so that they share the limit of open files.
+And it says how many connections each server may have, so that they share the limit of open files, and how much memory
+the clients of gRPC may take.
 """
 
 import errno
@@ -10,6 +11,7 @@ import resource
 import socket
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import attrs
 
@@ -19,6 +21,16 @@ from kedastral.settings.types import ListenAddress
 BACKLOG = 1024
 KEPT_FILES = (32, 256)
 """The fewest and the most open files that are kept for all but the servers: the own, data sources, configuration."""
+
+CGROUP_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
+"""Where a container finds its limit of memory, by cgroups v2 and v1."""
+NO_LIMIT = 2**60
+"""Bytes from which on a limit is none: cgroups v1 write none as almost 2**63."""
+GRPC_PART_OF_MEMORY = 4
+"""The clients of gRPC may take a quarter of the limit: Python, libraries, models and histories need the rest."""
+GRPC_MEMORY = (16 * 2**20, 256 * 2**20)
+"""The fewest and the most bytes: 1,300 and 20,000 open calls."""
+GRPC_MEMORY_WITHOUT_LIMIT = 128 * 2**20
 
 
 @attrs.frozen
@@ -51,6 +63,28 @@ def raise_limit_of_open_files() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):  # some systems refuse; then the limit in force is what there is
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def share_of_memory(limit: int | None) -> int:
+    """The bytes that the clients of gRPC may hold together where the process has ``limit`` bytes, or no limit."""
+    share = GRPC_MEMORY_WITHOUT_LIMIT if limit is None else limit // GRPC_PART_OF_MEMORY
+    least, most = GRPC_MEMORY
+    return min(max(share, least), most)
+
+
+def limit_of_memory(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """The process's limit of memory in bytes: the container's by cgroups, v2 or v1, or RLIMIT_AS; None without any."""
+    limits = [_read_limit(root / name) for name in CGROUP_LIMITS]
+    of_addresses, _ = resource.getrlimit(resource.RLIMIT_AS)
+    limits.append(None if of_addresses == resource.RLIM_INFINITY else of_addresses)
+    return min((limit for limit in limits if limit is not None and 0 < limit < NO_LIMIT), default=None)
+
+
+def _read_limit(file: Path) -> int | None:
+    try:
+        return int(file.read_text(encoding="ascii"))
+    except (OSError, ValueError):  # no such version of cgroups, or "max"
+        return None
 
 
 def open_listener(address: ListenAddress, setting: str) -> socket.socket:

@@ -38,6 +38,8 @@ MAX_SILENCE = 60.0
 """Seconds after which a silent stream looks at its workload in any case: it keeps it alive, and a clock may be set."""
 MARGIN = 0.01
 """Seconds by which a stream looks after the moment that it waits for."""
+MAX_NAMESPACE = 63
+"""Characters of a namespace's name, by Kubernetes."""
 MAX_STALE_REMEMBERED = 10_000
 """Workloads; beyond that the one that has been stale longest is forgotten, and would be logged once more."""
 
@@ -105,14 +107,16 @@ class ExternalScaler(ExternalScalerBase):
         with _errors_as_status():
             activation = read_activation(ref.scalerMetadata)
             found = await self.scaler.find(_object_of(ref))
+        namespace = ref.namespace[:MAX_NAMESPACE]
+        del ref  # there are thousands of these streams, and its metadata may be long
         updates = ActivityUpdates()
         while True:
-            workload = self.scaler.resolver.current_key(found, ref.namespace)
+            workload = self.scaler.resolver.current_key(found, namespace)
             active = updates.note(self.scaler.decide(workload).activity(activation))
             if active is not None:
                 await stream.send_message(IsActiveResponse(result=active))
             else:  # looked at a moment ago, with nothing awaited since
-                await self.scaler.wait_for_change(workload, ref.namespace)
+                await self.scaler.wait_for_change(workload, namespace)
 
     async def GetMetricSpec(self, stream: Stream[ScaledObjectRef, GetMetricSpecResponse]) -> None:  # noqa: N802
         """One metric, the same for every workload: a failure here would take the object's other triggers with it."""

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kedastral.grpclib_trio import Server
+from kedastral.grpclib_trio.limits import MemoryBudget
 from kedastral.grpclib_trio.messages import ReceiveBudget, RequestReader
 
 from ._proto import sample_pb2 as pb
@@ -98,8 +99,9 @@ def test_messages_survive_any_cutting_and_every_byte_is_acknowledged(
 ) -> None:
     async def main() -> None:
         acknowledged: list[int] = []
-        budget = ReceiveBudget(10_000)
-        messages = RequestReader(budget, 50, acknowledged.append)
+        account = MemoryBudget(2**20).open_account("test", acknowledged.clear)
+        budget = ReceiveBudget(10_000, account, max_message=50, request_timeout=10)
+        messages = RequestReader(budget, acknowledged.append)
         data = b"".join(frame_message(body) for body in bodies)
         borders = [0, *sorted(min(c, len(data)) for c in cuts), len(data)]
         received: list[bytes] = []

@@ -5,6 +5,7 @@ import resource
 import socket
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +13,11 @@ from kedastral.errors import BindError
 from kedastral.serving.listening import (
     ConnectionShares,
     describe_listener,
+    limit_of_memory,
     limit_of_open_files,
     open_listener,
     raise_limit_of_open_files,
+    share_of_memory,
     share_open_files,
 )
 from kedastral.settings.types import ListenAddress
@@ -89,6 +92,41 @@ def test_an_ipv6_address_is_written_in_brackets() -> None:
 )
 def test_servers_share_what_files_there_are_and_leave_some(limit: int, shares: ConnectionShares) -> None:
     assert share_open_files(limit) == shares
+
+
+MIB = 2**20
+
+
+@pytest.mark.parametrize(
+    ("limit", "share"),
+    [(None, 128 * MIB), (256 * MIB, 64 * MIB), (32 * MIB, 16 * MIB), (2**40, 256 * MIB)],
+)
+def test_clients_of_grpc_may_hold_a_quarter_of_the_memory(limit: int | None, share: int) -> None:
+    assert share_of_memory(limit) == share
+
+
+@pytest.mark.parametrize(
+    ("files", "limit"),
+    [
+        ({}, None),
+        ({"memory.max": "max\n"}, None),
+        ({"memory.max": "268435456\n"}, 256 * MIB),
+        ({"memory/memory.limit_in_bytes": "9223372036854771712\n"}, None),
+        ({"memory/memory.limit_in_bytes": "268435456\n"}, 256 * MIB),
+        ({"memory.max": "no number"}, None),
+    ],
+)
+def test_the_limit_of_memory_is_that_of_the_container(tmp_path: Path, files: dict[str, str], limit: int | None) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert limit_of_memory(tmp_path) == limit
+
+
+def test_the_limit_of_memory_may_be_that_of_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "memory.max").write_text(str(512 * MIB))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256 * MIB, resource.RLIM_INFINITY))
+    assert limit_of_memory(tmp_path) == 256 * MIB
 
 
 @pytest.fixture

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """external-push: the stream that wakes a workload in time, and what thousands of silent streams cost."""
 
+import sys
 from collections.abc import AsyncIterator
 
 import attrs
 import pytest
 import trio
 from grpclib.const import Status
+from grpclib.server import Stream
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from kedastral._proto import externalscaler_pb2 as pb
@@ -82,6 +84,23 @@ async def site(autojump_clock: MockClock, nursery: trio.Nursery) -> AsyncIterato
 
 def said(stream: Answer) -> list[bool]:
     return [message.result for message in stream.read(pb.IsActiveResponse)]
+
+
+async def test_a_silent_stream_keeps_nothing_of_its_request(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests: list[pb.ScaledObjectRef] = []
+
+    async def receive(stream: Stream[pb.ScaledObjectRef, pb.IsActiveResponse]) -> pb.ScaledObjectRef:
+        message = await stream.recv_message()
+        assert message is not None
+        requests.append(message)
+        return message
+
+    monkeypatch.setattr("kedastral.serving.scaler._receive", receive)
+    site.open("StreamIsActive", query="x" * 50_000)
+    await site.client.flush()
+    await wait_all_tasks_blocked()
+    [request] = requests
+    assert sys.getrefcount(request) == 3  # by the list, by its name here, and by the call of this function
 
 
 async def test_true_comes_a_lead_time_before_a_need_from_zero_and_false_once_it_has_passed(
