@@ -110,7 +110,7 @@ def check_command(words: list[str]) -> None:
     """One command of a shell block, as far as it is ours: make targets, kedastral's subcommands and flags, paths."""
     program = words[0].removeprefix(".venv/bin/")
     if program == "make":
-        targets = re.findall(r"^([a-z-]+):", read(ROOT / "Makefile"), re.MULTILINE)
+        targets = re.findall(r"^([a-z0-9-]+):", read(ROOT / "Makefile"), re.MULTILINE)
         assert {word for word in words[1:] if word != "-s"} <= set(targets), " ".join(words)
     elif program == "kedastral":
         check_kedastral(words[1:])
