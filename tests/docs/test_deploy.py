@@ -20,7 +20,6 @@ from kedastral.settings.resolve import load
 from kedastral.settings.sources import QUERY, SOURCE_SETTINGS, WORKLOAD_SETTINGS
 from tests.docs import product
 from tests.docs.pages import ROOT, bare, blocks, read, tables
-from tests.settings.fleets import workload_of
 
 DEPLOY = ROOT / "deploy"
 RULES = DEPLOY / "prometheus"  # files of Prometheus' own, no objects: tests/docs/test_alerts.py
@@ -205,15 +204,9 @@ def test_the_trigger_asks_the_service_for_the_configured_workload(
     assert metadata["workload"] == variables(container)["WORKLOAD"]
 
 
-def test_a_reactive_trigger_on_the_same_load_stands_beside_it(
-    scaled_object: dict[str, Any], container: dict[str, Any]
-) -> None:
-    (reactive,) = [trigger for trigger in scaled_object["triggers"] if trigger["type"] == "prometheus"]
-    given = variables(container)
-    assert reactive["metadata"]["query"] == given["PROM_QUERY"]
-    assert reactive["metadata"]["serverAddress"] == given["PROM_URL"]
-    plan = workload_of({}, given).plan
-    assert float(reactive["metadata"]["threshold"]) == round(plan.target_per_pod / plan.fixed_headroom)
+def test_no_trigger_that_asks_prometheus_shares_the_fallback(scaled_object: dict[str, Any]) -> None:
+    assert [trigger["type"] for trigger in scaled_object["triggers"]] == ["external"]
+    assert "fallback" in scaled_object
 
 
 def test_bounds_are_the_same_on_both_sides(scaled_object: dict[str, Any], container: dict[str, Any]) -> None:

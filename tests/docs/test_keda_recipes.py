@@ -95,12 +95,18 @@ def types_below(node: Any) -> Iterator[str]:
             yield from types_below(item)
 
 
+def asks_prometheus(example: Example) -> bool:
+    """Whether a trigger of KEDA's own asks Prometheus, beside ours."""
+    return any(trigger["type"] == "prometheus" for trigger in example.triggers)
+
+
 def test_there_is_a_recipe_for_each_way_to_use_it() -> None:
     here = [example for example in OBJECTS if example.place.startswith("docs/keda.md")]
     kinds = {
         "predictive and reactive": lambda e: (
-            len(e.triggers) == 2 and "scalingModifiers" not in e.spec.get("advanced", {})
+            asks_prometheus(e) and "scalingModifiers" not in e.spec.get("advanced", {})
         ),
+        "predictive and CPU": lambda e: [trigger["type"] for trigger in e.triggers] == ["external", "cpu"],
         "workload along": lambda e: any("query" in trigger["metadata"] for trigger in e.ours),
         "predictive alone": lambda e: len(e.triggers) == 1 and e.spec["minReplicaCount"] > 0,
         "from zero": lambda e: e.spec["minReplicaCount"] == 0,
@@ -115,7 +121,7 @@ def test_there_is_a_recipe_for_each_way_to_use_it() -> None:
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=[example.place for example in EXAMPLES])
 def test_nothing_is_ever_of_metric_type_value(example: Example) -> None:
-    assert set(types_below(example.document)) <= {"AverageValue"}
+    assert set(types_below(example.document)) <= {"AverageValue", "Utilization"}
 
 
 @every_trigger
@@ -149,12 +155,16 @@ def test_a_scaled_object_says_its_bounds_and_asks_at_a_sensible_pace(example: Ex
     assert 0 <= spec["minReplicaCount"] < spec["maxReplicaCount"], "KEDA's default minimum is 0: say which is meant"
     assert 10 <= spec.get("pollingInterval", 30) <= 60
     assert spec.get("cooldownPeriod", 300) >= 60
+    sleeps, modified = spec["minReplicaCount"] == 0, "scalingModifiers" in spec.get("advanced", {})
+    assert ("pollingInterval" in spec) <= (sleeps or modified), "KEDA warns: it has no effect"
+    assert ("cooldownPeriod" in spec) <= sleeps, "KEDA warns: it has no effect"
     assert spec["scaleTargetRef"]["name"]
 
 
 @every_object
 def test_where_only_kedastral_is_asked_there_is_a_fallback_that_takes_no_pods(example: Example) -> None:
-    if len(example.ours) < len(example.triggers) and "fallback" not in example.spec:
+    if asks_prometheus(example) and "scalingModifiers" not in example.spec.get("advanced", {}):
+        assert "fallback" not in example.spec, "Prometheus' death would begin it, whatever the plan knows"
         return
     fallback, spec = example.spec["fallback"], example.spec
     modified = "scalingModifiers" in spec.get("advanced", {})
@@ -186,7 +196,7 @@ def test_tolerances_are_zero_and_say_where_they_need_a_feature_gate(example: Exa
 
 
 @every_object
-def test_a_formula_takes_the_larger_of_both_and_goes_on_without_kedastral(example: Example) -> None:
+def test_a_formula_takes_the_larger_of_both_and_goes_on_without_either(example: Example) -> None:
     modifiers = example.spec.get("advanced", {}).get("scalingModifiers")
     if modifiers is None:
         return
@@ -198,13 +208,20 @@ def test_a_formula_takes_the_larger_of_both_and_goes_on_without_kedastral(exampl
     assert formula.value({one: 20.0, other: 5 * threshold}) == 20
     assert formula.value({one: 3.0, other: 5 * threshold}) == 5
     assert formula.value({one: None, other: 5 * threshold}) == 5, "once it has failed long enough"
-    assert formula.value({one: 20.0, other: None}) is None, "then KEDA holds"
-    assert formula.value({one: None, other: None}) is None
+    assert formula.value({one: 20.0, other: None}) == 20, "the plan stays in force"
+    assert formula.value({one: None, other: None}) is None, "then KEDA holds"
 
 
 @pytest.mark.parametrize(
     ("text", "result"),
-    [("1 + 2 * 3", 7), ("(1 + 2) * 3", 9), ("max(a ?? 0, b / 100)", 5), ("min(b, 3)", 3), ("a ?? b ?? 1", 500)],
+    [
+        ("1 + 2 * 3", 7),
+        ("(1 + 2) * 3", 9),
+        ("max(a ?? 0, b / 100)", 5),
+        ("max(a ?? (b / 50), (a ?? 0) / 50)", 10),
+        ("min(b, 3)", 3),
+        ("a ?? b ?? 1", 500),
+    ],
 )
 def test_the_formulas_are_read_as_written(text: str, result: float) -> None:
     assert Formula.of(text).value({"a": None, "b": 500.0}) == result

@@ -77,7 +77,7 @@ def formula_recipe() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kedastral_is_gone", [False, True])
-async def test_a_formula_goes_on_without_kedastral_once_the_last_plan_has_nothing_more_to_say(
+async def test_a_formula_goes_on_without_kedastral_once_the_last_plan_is_used_up_for_a_minute(
     autojump_clock: MockClock, kedastral_is_gone: bool
 ) -> None:
     recipe = formula_recipe()
@@ -97,7 +97,7 @@ async def test_a_formula_goes_on_without_kedastral_once_the_last_plan_has_nothin
         assert changes == [], "KEDA does not get as far as the formula"
         return
     (down, reactive), (back, predicted) = changes
-    assert LAST + HORIZON <= down <= LAST + HORIZON + 30, "not before the last plan has passed"
+    assert RUNS_OUT + 60 <= down <= RUNS_OUT + 75, "once the threshold is passed"
     assert (reactive, predicted) == (6, 12)
     assert back < 5420
 
