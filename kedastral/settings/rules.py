@@ -15,7 +15,7 @@ from kedastral.core.serving import OnStale
 from kedastral.errors import ConfigError
 from kedastral.models import MODELS
 from kedastral.proxies import read_proxies
-from kedastral.secrets import find_fault_of_secret
+from kedastral.secrets import Secret, find_fault_of_secret, fits_header
 from kedastral.settings.declarations import HTTP_MODEL
 from kedastral.settings.types import ListenAddress
 from kedastral.settings.types import write_duration as span
@@ -109,6 +109,17 @@ def holds_secret(name: str) -> Find:
         path: Path | None = v[name]
         fault = find_fault_of_secret(path, in_header="token" in name) if path else None
         return f"cannot be used: {path} {fault}" if fault else None
+
+    return find
+
+
+def fits_into_header(name: str) -> Find:
+    """A token of a variable can be sent as it is."""
+
+    def find(v: Values) -> str | None:
+        token: Secret | None = v[name]
+        fits = token is None or fits_header(token.reveal())
+        return None if fits else "holds characters that no header can carry, such as the end of a line"
 
     return find
 
@@ -287,6 +298,10 @@ RULES: tuple[Rule, ...] = (
     *(
         Rule(name, (name,), holds_secret(name), "write the secret into that file, or name another one")
         for name in ("password_file", "token_file", "http_token_file", "forecaster_token_file")
+    ),
+    *(
+        Rule(name, (name,), fits_into_header(name), "set it to the token alone")
+        for name in ("token", "http_token", "forecaster_token")
     ),
     Rule("csv", ("csv", "url"), _one_history, TAKE_ONE_AWAY),
     Rule("csv", ("csv", "url"), _some_history, "give one of them"),
