@@ -10,6 +10,8 @@ from kedastral.core.series import Floats
 Values = NDArray[np.float32]
 """Loads, oldest first; NaN for a gap."""
 
+LARGEST = float(np.finfo(np.float32).max)
+"""3.4e38, the most that float32 holds."""
 UNREAD = np.float32(-1)
 """Marks a point that has not been read yet. A load is never negative, and NaN is a gap that has been read."""
 
@@ -83,7 +85,7 @@ class HistoryCache:
     def put(self, span: Span, values: Floats) -> None:
         """Keep the values of ``span``: ``len(span)`` of them, NaN for a gap, none negative.
 
-        A value above 3.4e38, the most that float32 holds, is a gap. Points outside the window are ignored.
+        A value above `LARGEST` counts as that: no load needs more pods than it. Points outside the window are ignored.
         """
         if len(values) != len(span):
             raise ValueError(f"{len(values)} values for {len(span)} points")
@@ -92,9 +94,8 @@ class HistoryCache:
         first, last = max(span.first, self._oldest), min(span.last, self._newest)
         if first > last:
             return
-        with np.errstate(over="ignore", under="ignore"):
-            kept = values[first - span.first : last - span.first + 1].astype(np.float32)
-        kept[~np.isfinite(kept)] = np.nan
+        with np.errstate(under="ignore"):
+            kept = np.minimum(values[first - span.first : last - span.first + 1], LARGEST).astype(np.float32)
         self._write(first, kept)
         if last == self._newest:
             self._final = max(self._final, last - self._gaps_at_the_end() - self.overlap)

@@ -21,6 +21,8 @@ from kedastral.adapters.prometheus import api as prometheus_api
 from kedastral.adapters.prometheus import range_queries as prometheus_range
 from kedastral.adapters.prometheus.range_queries import RangeQuery
 from kedastral.adapters.prometheus.source import RANGE_AGAIN_AFTER
+from kedastral.core.history_cache import LARGEST
+from kedastral.core.series import Observation
 from kedastral.errors import SourceError
 from tests.adapters.answers import END, STEP, Reply, Server, counting, error, matrix, reply, source_of, success
 
@@ -340,6 +342,12 @@ async def test_a_tick_without_a_value_leaves_a_gap_in_what_is_gathered(autojump_
     for tick in given:
         series = await source.history(END + timedelta(minutes=tick))
     np.testing.assert_array_equal(series.values, [1, math.nan, math.nan, 3])
+
+
+@pytest.mark.parametrize("number_of_series", [1, 2])
+async def test_a_load_beyond_all_measure_is_load(autojump_clock: MockClock, number_of_series: int) -> None:
+    history = await source_of(Server(matrix(*[[(T, "1e308")]] * number_of_series))).history(END)
+    assert history.newest == Observation(END, LARGEST)
 
 
 async def test_an_instant_value_of_the_servers_own_now_counts_for_its_step(autojump_clock: MockClock) -> None:

@@ -9,6 +9,7 @@ An answer is read one series at a time, and what is not needed stays the text it
 
 import json
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -225,8 +226,8 @@ def instant_series(answer: QueryResponse) -> list[Points]:
 def sum_series(several: Iterable[Points], start: datetime, end: datetime, step: float) -> Series:
     """The sum of ``several`` on the grid from ``start`` to ``end`` with ``step`` in seconds.
 
-    Absent values are skipped; where all are absent is a gap. Absent are also negative and infinite values, and points
-    outside the range: `kedastral.core.series.series_from_points`.
+    Absent values are skipped; where all are absent is a gap. A sum that no float holds is the largest float. Absent are
+    also negative and infinite values, and points outside the range: `kedastral.core.series.series_from_points`.
     """
     return Series(start, step, _add_up(several, start, end, step)[0])
 
@@ -242,7 +243,7 @@ def _add_up(several: Iterable[Points], start: datetime, end: datetime, step: flo
         with np.errstate(over="ignore"):
             total[known] += values[known]
         counts += known
-    return np.where((counts > 0) & np.isfinite(total), total, np.nan), counts
+    return np.where(counts > 0, np.minimum(total, sys.float_info.max), np.nan), counts
 
 
 @attrs.frozen
