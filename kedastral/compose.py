@@ -86,8 +86,9 @@ async def open_scaler(settings: ScalerSettings) -> AsyncIterator[App]:
         common = Common(SystemClock(), stack)
         client = await stack.enter_async_context(_open_remote(settings))
         default = settings.name.workload
-        reader = RemoteSnapshots(client, common.metrics, (default,) if default else ())
         policy, readiness = settings.stale.policy(), Readiness.of({"http", "grpc"})
+        always = (default,) if default else ()
+        reader = RemoteSnapshots(client, common.metrics, always, common.clock, policy)
         scaler = Scaler(reader, common.clock, RemoteResolver(reader, policy, default))
         grpc = _make_grpc(scaler, common, settings, settings.grpc_tls.files)
         view = SnapshotView(reader, scaler.resolver.policy_of, common.clock)

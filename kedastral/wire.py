@@ -13,6 +13,7 @@ from cattrs.v import format_exception, transform_error
 
 from kedastral.core.data_quality import LostSeries, Outliers
 from kedastral.core.forecast import Forecast
+from kedastral.core.planning.stabilization import Resumption
 from kedastral.core.planning.status import OK, ForecastStatus, StatusCode
 from kedastral.core.series import Observation, Series, fill_gaps
 from kedastral.core.serving import Mode, Snapshot
@@ -68,6 +69,10 @@ class _SnapshotDocument:
     lost_series: int = 0
     series_left: int = 0
     series_lost_at: datetime | None = None
+    resumed_at: datetime | None = None
+    served_before: int | None = None
+    resumption_seconds: float = 0.0
+    withheld: bool = False
 
 
 def write_time(moment: datetime) -> str:
@@ -111,6 +116,7 @@ def write_snapshot(snapshot: Snapshot) -> dict[str, Any]:
         mode=snapshot.mode,
         settling_seconds=snapshot.quality.settling,
         partial=snapshot.quality.at_least is not None,
+        withheld=snapshot.withheld,
         experts=tuple(
             _ExpertDocument(name=one.name, ahead_seconds=one.ahead, weight=one.weight, error=one.error)
             for one in snapshot.forecast.experts_at(snapshot.lead_time)
@@ -127,6 +133,13 @@ def write_snapshot(snapshot: Snapshot) -> dict[str, Any]:
             budget_spent=steered.budget_spent,
             at_cap=steered.at_cap,
             hold_seconds=steered.peak_hold,
+        )
+    if snapshot.resumption is not None:
+        document = attrs.evolve(
+            document,
+            resumed_at=snapshot.resumption.since,
+            served_before=snapshot.resumption.served,
+            resumption_seconds=snapshot.resumption.left,
         )
     if snapshot.outliers is not None:
         document = attrs.evolve(
@@ -220,6 +233,7 @@ def _to_snapshot(document: _SnapshotDocument) -> Snapshot:
         observed, document.reactive_replicas, mode=Mode(document.mode or Mode.SCALE), status=_status_of(document),
         outliers=None if newest is None else Outliers(document.outlier_points, newest),
         lost_series=_lost_series_of(document),
+        resumption=_resumption_of(document), withheld=document.withheld,
     )  # fmt: skip
 
 
@@ -230,6 +244,12 @@ def _lost_series_of(document: _SnapshotDocument) -> LostSeries | None:
 
 def _observation(at: datetime | None, value: float | None) -> Observation | None:
     return None if at is None or value is None else Observation(at, value)
+
+
+def _resumption_of(document: _SnapshotDocument) -> Resumption | None:
+    if document.resumed_at is None:
+        return None
+    return Resumption(document.resumed_at, document.served_before, document.resumption_seconds)
 
 
 def _status_of(document: _SnapshotDocument) -> ForecastStatus:
@@ -259,6 +279,12 @@ def _read_number(value: Any, _type: object) -> float:
 def _read_integer(value: Any, _type: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError("must be a whole number")
+    return value
+
+
+def _read_flag(value: Any, _type: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
     return value
 
 
@@ -292,6 +318,7 @@ def _make_converter(*, all_problems: bool) -> Converter:
     converter = Converter(detailed_validation=all_problems)
     converter.register_structure_hook(float, _read_number)
     converter.register_structure_hook(int, _read_integer)
+    converter.register_structure_hook(bool, _read_flag)
     converter.register_structure_hook(str, _read_string)
     converter.register_structure_hook(datetime, lambda value, _: read_time(value))
     converter.register_unstructure_hook(datetime, write_time)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kedastral.core.forecast import Forecast
+from kedastral.core.planning.stabilization import Resumption
 from kedastral.core.series import Observation
 from kedastral.core.serving import Mode, Snapshot
 from kedastral.wire import (
@@ -54,6 +55,9 @@ loads = st.floats(0, 1e300)
 moments = st.datetimes(datetime(1990, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - drawn in UTC
 
 
+resumptions = st.builds(Resumption, moments, st.none() | st.integers(0, 2**31 - 1), st.floats(1, 300))
+
+
 @st.composite
 def snapshots(draw: st.DrawFn) -> Snapshot:
     values = draw(st.lists(loads, min_size=1, max_size=30))
@@ -68,6 +72,8 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         observed=draw(st.none() | st.builds(Observation, moments, loads)),
         floor=draw(st.none() | st.integers(0, 2**31 - 1)),
         mode=draw(st.sampled_from(Mode)),
+        resumption=draw(st.none() | resumptions),
+        withheld=draw(st.booleans()),
     )
 
 
@@ -117,6 +123,7 @@ def test_bytes_are_read_as_text_is() -> None:
 
 WRONG: dict[str, list[Any]] = {
     "workload": [None, 1, True, [], {}],
+    "withheld": [None, 1, "false"],
     "metric": [None, 1.5, ["m"]],
     "generatedAt": [None, 0, "", "yesterday", "2026-03-01T12:00:00", "2026-03-01", "2026-13-01T00:00:00Z", []],
     "stepSeconds": [None, "60", True, [], 10**400],

@@ -15,6 +15,7 @@ from kedastral.core.capacity import MAX_REPLICAS
 from kedastral.core.data_quality import LostSeries, Outliers
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.service_level import ServiceLevelReport
+from kedastral.core.planning.stabilization import Resumption
 from kedastral.core.planning.status import OK, ForecastStatus
 from kedastral.core.series import COMPLETE, DataQuality, Ints, Observation, frozen_ints, require_positive, same_array
 
@@ -38,6 +39,8 @@ class Snapshot:
     ``quality`` says how far the newest measurements can be trusted.
     ``outliers`` are the points of the history that were taken for faults of measuring; None where there were none.
     ``lost_series`` are series that have gone with their load while the pods stayed; None where there are none.
+    ``resumption`` is set after a start or an outage: no less is told than was served before. ``withheld`` is set where
+    nobody knows what that was and no model's forecast stands yet: then KEDA is told nothing that it could lose pods by.
     """
 
     workload: str
@@ -53,6 +56,8 @@ class Snapshot:
     quality: DataQuality = COMPLETE
     outliers: Outliers | None = None
     lost_series: LostSeries | None = None
+    resumption: Resumption | None = None
+    withheld: bool = False
 
     def __attrs_post_init__(self) -> None:
         if len(self.replicas) != len(self.forecast.values):
@@ -61,7 +66,9 @@ class Snapshot:
             raise ValueError("replicas must be >= 0")
         if self.floor is not None and self.floor < 0:
             raise ValueError("the floor must be >= 0")
-        if max(self.replicas.max(initial=0), self.floor or 0) > MAX_REPLICAS:
+        if self.served_before < 0:
+            raise ValueError("what was served before must be >= 0")
+        if max(self.replicas.max(initial=0), self.floor or 0, self.served_before) > MAX_REPLICAS:
             raise ValueError(f"replicas and the floor must be <= {MAX_REPLICAS}")
         try:
             _ = self.ends_at + timedelta(seconds=self.lead_time)
@@ -77,6 +84,11 @@ class Snapshot:
     def ends_at(self) -> datetime:
         """The end of the last step; it is not part of the plan."""
         return self.made_at + timedelta(seconds=self.forecast.horizon)
+
+    @property
+    def served_before(self) -> int:
+        """What was served before a start or an outage that is not over yet; 0 where there is none, or nobody knows."""
+        return 0 if self.resumption is None else self.resumption.served or 0
 
     def age(self, now: datetime) -> float:
         """Seconds since it was made; 0 where it seems to come from the future because clocks differ."""
@@ -154,20 +166,47 @@ class Decision:
 def replicas_at(snapshot: Snapshot, now: datetime) -> int:
     """The maximum of the plan over every step that ``[now, now + lead_time]`` overlaps, and at least the floor.
 
-    So it scales up a lead time early, and never down before the need has passed. Both ends of the window count. Past
-    the end of the plan its last element counts.
+    After a start or an outage it is also at least what was served before. So it scales up a lead time early, and never
+    down before the need has passed. Both ends of the window count. Past the end of the plan its last element counts.
     """
     end = len(snapshot.replicas) - 1
     first = min(max(_step_at(snapshot, now), 0), end)
     last = min(max(_step_at(snapshot, now + timedelta(seconds=snapshot.lead_time)), 0), end)
     planned = int(snapshot.replicas[first : last + 1].max())
-    return max(planned, snapshot.floor or 0)
+    return max(planned, snapshot.floor or 0, snapshot.served_before)
 
 
 def last_recommendation(snapshot: Snapshot, now: datetime) -> int:
     """The last recommendation of ``snapshot`` before ``now``, stale or not, while its plan covered the lead time."""
     covered = snapshot.ends_at - timedelta(seconds=snapshot.lead_time)
     return replicas_at(snapshot, max(min(now, covered) - timedelta(microseconds=1), snapshot.made_at))
+
+
+def last_served(snapshot: Snapshot, now: datetime, policy: StalePolicy) -> int | None:
+    """What `decide` last read from the plan of ``snapshot`` before ``now``; None where it read nothing.
+
+    Under ``ride-forecast`` a plan is read while it covers the lead time, otherwise until it is stale.
+    """
+    if snapshot.withheld or snapshot.mode is Mode.OBSERVE:
+        return None
+    if policy.on_stale is OnStale.RIDE_FORECAST:
+        return last_recommendation(snapshot, now)
+    return last_recommendation(snapshot, min(now, snapshot.made_at + timedelta(seconds=policy.stale_after)))
+
+
+def keep_served(snapshot: Snapshot, before: Snapshot | None, now: datetime, policy: StalePolicy) -> Snapshot:
+    """``snapshot``, which follows ``before``, with what a scaler told KEDA from ``before``.
+
+    The forecaster may have started anew, and know nothing of that.
+    """
+    resumption = snapshot.resumption
+    if resumption is None or before is None:
+        return snapshot
+    same = before.resumption is not None and before.resumption.since == resumption.since
+    served = before.resumption.served if before.resumption and same else last_served(before, now, policy)
+    if served is None or (resumption.served is not None and resumption.served >= served):
+        return snapshot
+    return attrs.evolve(snapshot, resumption=attrs.evolve(resumption, served=served), withheld=False)
 
 
 def desired_at(snapshot: Snapshot | None, now: datetime) -> int | None:
@@ -187,7 +226,10 @@ def decide(snapshot: Snapshot | None, now: datetime, policy: StalePolicy) -> Dec
     if mode is Mode.OBSERVE:
         stale = policy.is_stale(snapshot, now)
         return Decision(0, stale=stale, reason=_staleness(snapshot, now) if stale else "", mode=Mode.OBSERVE)
-    if snapshot is not None and not policy.is_stale(snapshot, now):
+    stale = policy.is_stale(snapshot, now)
+    if snapshot is not None and snapshot.withheld and policy.on_stale is not OnStale.DEFAULT_MIN:
+        return Decision(None, stale=stale, reason=_staleness(snapshot, now) if stale else _unknown_before(snapshot))
+    if snapshot is not None and not stale:
         return Decision(replicas_at(snapshot, now), stale=False)
     if policy.on_stale is OnStale.DEFAULT_MIN:
         return Decision(policy.default_min, stale=True, trusted=False, reason=_staleness(snapshot, now))
@@ -220,6 +262,10 @@ def _covers_lead(snapshot: Snapshot, now: datetime) -> bool:
 def _step_at(snapshot: Snapshot, moment: datetime) -> int:
     """The index of the step that contains ``moment``: below 0 before the plan, beyond its length after it."""
     return (moment - snapshot.made_at) // timedelta(seconds=snapshot.forecast.step)
+
+
+def _unknown_before(snapshot: Snapshot) -> str:
+    return f"no model's forecast yet ({snapshot.status.reason}), and what was told before the start is not known"
 
 
 def _staleness(snapshot: Snapshot | None, now: datetime) -> str:

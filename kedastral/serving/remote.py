@@ -23,7 +23,7 @@ from kedastral.adapters.http import (
     words_of,
 )
 from kedastral.clock import SystemClock, WallClock
-from kedastral.core.serving import Snapshot
+from kedastral.core.serving import Snapshot, StalePolicy, keep_served
 from kedastral.errors import RemoteError, SourceError
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.store import ChangeEvents
@@ -77,12 +77,14 @@ class RemoteSnapshots:
     its age like any other; likewise while another forecaster, behind the same address, has an older one. Workloads
     without a forecast are read in turn, `MAX_ABSENT_PER_REFRESH` at each refresh, all others at every one. Memory grows
     with the workloads tracked, at most `MAX_WORKLOADS`. Those of ``always`` are read from the start, asked for or not.
+    After a forecaster has started anew, what was told before by ``policy`` is kept to (`keep_served`).
     """
 
     http: httpx.AsyncClient
     metrics: Metrics
     always: Sequence[str] = ()
     clock: WallClock = attrs.field(factory=SystemClock)
+    policy: StalePolicy = attrs.field(factory=StalePolicy)
     _tracked: dict[str, _Tracked] = attrs.field(factory=dict, init=False)
     _changes: ChangeEvents = attrs.field(factory=ChangeEvents, init=False)
     _limit: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(MAX_CONCURRENT), init=False)
@@ -161,6 +163,7 @@ class RemoteSnapshots:
             return
         if workload in self._tracked:
             if snapshot is not None and self._supersedes(snapshot, tracked.snapshot):
+                snapshot = keep_served(snapshot, tracked.snapshot, self.clock.now(), self.policy)
                 changed, tracked.snapshot = snapshot != tracked.snapshot, snapshot
                 if changed:
                     self._changes.notify(workload)

@@ -193,7 +193,7 @@ class StaleLog:
 
     def note(self, workload: str, decision: Decision, policy: StalePolicy) -> None:
         """Log what is new about ``decision``, an answer about ``workload`` by ``policy``."""
-        if decision.stale:
+        if decision.stale or decision.replicas is None:
             self._note_stale(workload, decision, policy)
         elif self._with_number.pop(workload, None) is not None:
             log.info("a fresh forecast again: KEDA is told %d", decision.replicas, extra={"workload": workload})

@@ -77,8 +77,9 @@ class Ticks:
         self._model = model
         self._schedule = schedule
         self._workload = Workload(
-            "replay", "demand", 1, serving.lead_time, policy, serving.reactive_headroom, service_level
-        )
+            "replay", "demand", 1, serving.lead_time, policy, serving.reactive_headroom, service_level,
+            stale=serving.stale, interval=schedule.interval,
+        )  # fmt: skip
         self._next_tick = 0.0
         self._learnt: UncertaintyState | None = None
         self.snapshot: Snapshot | None = None

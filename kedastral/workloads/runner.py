@@ -40,8 +40,15 @@ from kedastral.workloads.training import TrainedForecaster, TrainingQueue
 MAX_COMPUTING_THREADS = 1
 """Models that compute at once, in a thread: more would only wait for the interpreter, and the event loop for them."""
 
+LastServed = Callable[[str], int | None]
+"""What KEDA was told last of the workload with a key, before this process started; None where nobody knows."""
+
 OpenSource = Callable[[WorkloadSettings], MetricSource]
 """Opens a metric source other than Prometheus, as the demo does."""
+
+
+def _nobody_knows(_key: str) -> None:
+    pass
 
 
 @attrs.define(eq=False)
@@ -197,7 +204,10 @@ class WorkloadRunner:
 
 @attrs.frozen(eq=False)
 class RunnerBuilder:
-    """Makes runners that publish to ``store``. They read Prometheus, or what ``open_source`` opens."""
+    """Makes runners that publish to ``store``. They read Prometheus, or what ``open_source`` opens.
+
+    Of a workload without a snapshot in ``store``, ``last_served`` is asked for what KEDA was told before.
+    """
 
     store: SnapshotStore
     clock: WallClock
@@ -206,6 +216,7 @@ class RunnerBuilder:
     open_source: OpenSource | None = None
     computing: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(MAX_COMPUTING_THREADS))
     training: TrainingQueue = attrs.field(factory=TrainingQueue)
+    last_served: LastServed = _nobody_knows
 
     def build(self, settings: WorkloadSettings, before: WorkloadRunner | None = None) -> WorkloadRunner:
         """A runner for ``settings`` that goes on where ``before`` was. Raises ConfigError, and then nothing is open.
@@ -261,10 +272,10 @@ class RunnerBuilder:
             await client.aclose()
 
     def _make_planner(self, workload: Workload, forecaster: Forecaster) -> Planner:
-        observe = self.metrics.plan_seconds.observe
+        observe, served = self.metrics.plan_seconds.observe, self.last_served(workload.name)
         if isinstance(forecaster, TrainedForecaster):
-            return Planner(workload, forecaster.uncertainty, observe)
-        return Planner(workload, observe=observe)
+            return Planner(workload, forecaster.uncertainty, observe, served)
+        return Planner(workload, observe=observe, served=served)
 
     def _make_parts(self, settings: WorkloadSettings, before: RunnerParts | None) -> RunnerParts:
         forecast = settings.forecast
@@ -342,4 +353,6 @@ def workload_of(settings: WorkloadSettings) -> Workload:
         reactive_headroom=floor,
         service_level=service_level if kind is not None and kind.plans_by_service_level else None,
         mode=serving.mode,
+        stale=settings.policy(),
+        interval=settings.forecast.interval,
     )

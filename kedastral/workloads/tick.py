@@ -42,16 +42,18 @@ class Planner:
     """`plan_step` for one workload, timed, with a line in the log where the forecast's status changes.
 
     ``learnt`` gives the uncertainty found as the model was fitted. ``observe`` gets the seconds that each plan took.
+    ``served`` is what KEDA was told last before the process started; None where nobody knows.
     """
 
     workload: Workload
     learnt: Callable[[], UncertaintyState | None] = _nothing_learnt
     observe: Callable[[float], None] = _ignore
+    served: int | None = None
 
     def plan(self, history: Series, forecast: Forecast, previous: Snapshot | None) -> Snapshot:
         """The snapshot to publish after ``previous``."""
         with observe_seconds(self.observe):
-            snapshot = plan_step(self.workload, history, forecast, previous, self.learnt())
+            snapshot = plan_step(self.workload, history, forecast, previous, self.learnt(), self.served)
             self._log_change(previous, snapshot)
         return snapshot
 
@@ -60,7 +62,9 @@ class Planner:
     ) -> Snapshot | None:
         """The snapshot to publish while the model fails; None: publish nothing."""
         status = model_failed(failure)
-        snapshot = plan_step_without_model(self.workload, history, made_at, status, previous, self.learnt())
+        snapshot = plan_step_without_model(
+            self.workload, history, made_at, status, previous, self.learnt(), self.served
+        )
         self._log_change(previous, snapshot)
         return snapshot
 

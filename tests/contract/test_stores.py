@@ -15,8 +15,9 @@ import trio
 from trio.testing import MockClock
 
 from kedastral.adapters.http import BearerAuth, SecretText
+from kedastral.core.planning.stabilization import Resumption
 from kedastral.core.ports import SnapshotReader, SnapshotStore
-from kedastral.core.serving import Snapshot, StalePolicy
+from kedastral.core.serving import Snapshot, StalePolicy, replicas_at
 from kedastral.errors import RemoteError, StoreError
 from kedastral.serving import remote as client_module
 from kedastral.serving.metrics import Metrics
@@ -530,6 +531,26 @@ async def test_too_many_workloads_are_refused_and_known_ones_still_followed(
         await remote.reader.track("c")
     assert caught.value.reason == "too_many_workloads"
     await remote.reader.track("a")
+
+
+async def test_a_forecaster_that_starts_anew_does_not_take_back_what_was_told(
+    autojump_clock: MockClock, remote: Remote
+) -> None:
+    await remote.forecaster.store.put(make_snapshot([9] * 6))
+    await remote.reader.track("shop")
+    remote.forecaster.store.forget("shop")
+    after = attrs.evolve(make_snapshot([3] * 6, made_at=at(10)), resumption=Resumption(at(10)), withheld=True)
+    await remote.forecaster.store.put(after)
+    for _ in range(3):
+        await trio.sleep(REFRESH_EVERY * 1.5)
+        found = remote.reader.get("shop")
+        assert found == attrs.evolve(after, resumption=Resumption(at(10), 9), withheld=False)
+        assert replicas_at(found, at(12)) == 9
+    await remote.forecaster.store.put(make_snapshot([3] * 6, made_at=at(400)))  # it is over
+    await trio.sleep(REFRESH_EVERY * 1.5)
+    found = remote.reader.get("shop")
+    assert found is not None
+    assert replicas_at(found, at(400)) == 4
 
 
 async def test_at_most_eight_requests_are_made_at_once(autojump_clock: MockClock, remote: Remote) -> None:

@@ -14,7 +14,8 @@ from trio.testing import MockClock
 from kedastral._proto import externalscaler_pb2 as pb
 from kedastral._proto.externalscaler_grpc import ExternalScalerBase
 from kedastral.clock import WallClock
-from kedastral.core.planning.status import Failure
+from kedastral.core.planning.stabilization import Resumption
+from kedastral.core.planning.status import Failure, ForecastStatus, StatusCode
 from kedastral.core.serving import Decision, Mode, OnStale, Snapshot, StalePolicy
 from kedastral.errors import RemoteError
 from kedastral.grpclib_trio import Server
@@ -25,7 +26,7 @@ from kedastral.serving.store import MemoryStore
 from kedastral.workloads.resolver import RemoteResolver
 from tests.grpclib_trio.peers import Answer, Client, MemoryListener
 from tests.keda_client import open_client
-from tests.parts import FixedResolver, make_snapshot, wall_clock
+from tests.parts import START, FixedResolver, make_snapshot, wall_clock
 
 STALE_AFTER = 120.0
 DATA_CALLS = ("GetMetrics", "IsActive", "StreamIsActive")
@@ -152,6 +153,28 @@ async def test_without_a_forecast_keda_is_told_to_hold(
         answer = await keda.call(method)
         assert (answer.status, answer.message) == (Status.UNAVAILABLE, "no forecast yet")
         assert not answer.body
+
+
+@pytest.mark.parametrize("on_stale", [OnStale.ERROR, OnStale.RIDE_FORECAST])
+async def test_while_the_model_learns_and_nothing_is_known_keda_is_told_to_hold_and_so_is_the_log(
+    autojump_clock: MockClock, start: Any, caplog: pytest.LogCaptureFixture, on_stale: OnStale
+) -> None:
+    caplog.set_level("INFO", "kedastral.scaler")
+    learning = ForecastStatus(StatusCode.LEARNING, "learning from 14 d of history")
+    keda = await start(policy=StalePolicy(STALE_AFTER, on_stale))
+    await keda.put(attrs.evolve(make_snapshot(), status=learning, resumption=Resumption(START), withheld=True))
+    words = "no model's forecast yet (learning from 14 d of history), and what was told before the start is not known"
+    for method in ("GetMetrics", "IsActive"):
+        answer = await keda.call(method)
+        assert (answer.status, answer.message) == (Status.UNAVAILABLE, words)
+    assert (await keda.call("GetMetricSpec")).status is Status.OK
+    assert keda.counted("kedastral_scaler_snapshot_stale_total") == {"": 0}
+    await keda.put(make_snapshot([7], floor=None))
+    assert await keda.replicas() == 7
+    assert [record.getMessage() for record in caplog.records] == [
+        f"no fresh forecast: KEDA is told UNAVAILABLE, so that it holds ({on_stale}); {words}",
+        "a fresh forecast again: KEDA is told 7",
+    ]
 
 
 async def test_under_error_a_stale_forecast_is_unavailable_with_its_age(autojump_clock: MockClock, start: Any) -> None:

@@ -15,6 +15,7 @@ from trio.testing import MockClock
 from kedastral.adapters.http_model import HttpForecaster
 from kedastral.adapters.prometheus.api import open_prometheus_client
 from kedastral.core.planning.uncertainty import UncertaintyState
+from kedastral.core.serving import replicas_at
 from kedastral.errors import ConfigError, SourceError
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.store import MemoryStore
@@ -175,6 +176,17 @@ async def test_a_runner_that_ticks_again_fails_no_more_though_the_clock_was_set_
     await runner.tick()
     assert builder.store.get(runner.key) is not None
     assert runner.failed.value is None
+
+
+async def test_what_keda_was_told_before_the_start_is_kept_to(builder: RunnerBuilder) -> None:
+    def read(_: WorkloadSettings) -> StubSource:
+        return StubSource([make_history(*[7.0] * 30)])
+
+    runner = attrs.evolve(builder, open_source=read, last_served={light(1).key: 30}.get).build(light(1))
+    await runner.tick()
+    snapshot = builder.store.get(runner.key)
+    assert snapshot is not None
+    assert replicas_at(snapshot, snapshot.made_at) == 30
 
 
 async def test_a_runner_that_cannot_be_made_uses_no_source(builder: RunnerBuilder) -> None:

@@ -14,6 +14,7 @@ from trio.testing import MockClock
 from kedastral.clock import WallClock
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
+from kedastral.core.planning.stabilization import Resumption
 from kedastral.core.planning.status import OK, ForecastStatus, LastFailure, StatusCode
 from kedastral.core.ports import SnapshotStore
 from kedastral.core.series import Observation, Series
@@ -78,6 +79,7 @@ async def test_one_tick_publishes_forecast_plan_floor_and_lead(autojump_clock: M
         lead_time=120.0,
         observed=Observation(START - timedelta(minutes=1), 375.0),
         floor=5,
+        resumption=Resumption(START),
     )
 
 

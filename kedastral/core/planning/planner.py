@@ -19,11 +19,19 @@ from kedastral.core.capacity import (
 )
 from kedastral.core.forecast import Forecast, fallback_forecast
 from kedastral.core.planning.service_level import ServiceLevelSettings, ServiceLevelState, plan_for_service_level
-from kedastral.core.planning.stabilization import PreviousPlan, UnstabilizedPlan, dead_band_of
+from kedastral.core.planning.stabilization import (
+    MISSED_TICKS,
+    STABILIZATION_WINDOW,
+    PreviousPlan,
+    Resumption,
+    UnstabilizedPlan,
+    continue_resumption,
+    dead_band_of,
+)
 from kedastral.core.planning.status import ForecastStatus
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.series import Series
-from kedastral.core.serving import Mode, Snapshot, desired_at, last_recommendation
+from kedastral.core.serving import Mode, Snapshot, StalePolicy, desired_at, last_recommendation, last_served
 
 
 @attrs.frozen
@@ -32,7 +40,8 @@ class Workload:
 
     ``steps`` is the length of the forecast; ``lead_time`` is in seconds. With ``reactive_headroom`` None there is no
     floor, with ``service_level`` None the plan uses the policy's fixed headroom. In ``mode`` observe the plan is only
-    shown, and KEDA is told 0.
+    shown, and KEDA is told 0. ``stale`` says until when a plan is served where no other comes. ``interval`` is the time
+    between two ticks in seconds, None for a step.
     """
 
     name: str
@@ -43,6 +52,8 @@ class Workload:
     reactive_headroom: float | None = 1.1
     service_level: ServiceLevelSettings | None = None
     mode: Mode = Mode.SCALE
+    stale: StalePolicy = attrs.field(factory=StalePolicy)
+    interval: float | None = None
 
 
 def plan_step(
@@ -51,16 +62,23 @@ def plan_step(
     forecast: Forecast,
     previous: Snapshot | None,
     learnt: UncertaintyState | None = None,
+    served: int | None = None,
 ) -> Snapshot:
     """The snapshot to publish after ``previous``, whose state it carries on.
 
-    ``learnt`` is the uncertainty found when the model was fitted; a plan by headroom does not use it. Raises ValueError
-    where a plan by service level has no value in ``history`` to start from.
+    ``learnt`` is the uncertainty found when the model was fitted; a plan by headroom does not use it. ``served`` is
+    what KEDA was told last before a start, for where there is no ``previous``; None where nobody knows. Raises
+    ValueError where a plan by service level has no value in ``history`` to start from.
     """
+    resumption = _resume(workload, forecast, previous, served)
     if workload.service_level is None:
         snapshot = _plan_by_headroom(workload, history, forecast, previous)
     else:
-        snapshot = _plan_by_service_level(workload, workload.service_level, history, forecast, previous, learnt)
+        settings, before = workload.service_level, 0 if resumption is None else resumption.served or 0
+        snapshot = _plan_by_service_level(workload, settings, history, forecast, previous, learnt, before)
+    withheld = snapshot.status.awaits_model and (previous is None or previous.withheld)
+    unknown = resumption is not None and resumption.served is None
+    snapshot = attrs.evolve(snapshot, resumption=resumption, withheld=withheld and unknown)
     return _keep_floor(snapshot, previous) if history.quality.at_least is not None else snapshot
 
 
@@ -71,6 +89,7 @@ def plan_step_without_model(
     status: ForecastStatus,
     previous: Snapshot | None,
     learnt: UncertaintyState | None = None,
+    served: int | None = None,
 ) -> Snapshot | None:
     """`plan_step` for a tick whose model gave no forecast, for the reason in ``status``; None: publish nothing.
 
@@ -80,7 +99,7 @@ def plan_step_without_model(
     if workload.service_level is None:
         return None if previous is None else keep_plan(workload, history, previous, status)
     forecast = fallback_forecast(history, made_at, workload.steps, status)
-    return plan_step(workload, history, forecast, previous, learnt)
+    return plan_step(workload, history, forecast, previous, learnt, served)
 
 
 def keep_plan(workload: Workload, history: Series, previous: Snapshot, status: ForecastStatus) -> Snapshot:
@@ -93,6 +112,9 @@ def keep_plan(workload: Workload, history: Series, previous: Snapshot, status: F
     bounds, floor = workload.policy.bounds, _floor_of(workload, history)
     if floor is not None and previous.floor is not None:
         floor = bounds.clamp(max(floor, previous.floor))
+    resumption = previous.resumption
+    if resumption is not None and resumption.served is not None:
+        resumption = attrs.evolve(resumption, served=bounds.clamp(resumption.served))
     return attrs.evolve(
         previous,
         observed=history.newest or previous.observed,
@@ -102,7 +124,26 @@ def keep_plan(workload: Workload, history: Series, previous: Snapshot, status: F
         status=status,
         mode=workload.mode,
         quality=history.quality,
+        resumption=resumption,
     )
+
+
+def _resume(workload: Workload, forecast: Forecast, previous: Snapshot | None, served: int | None) -> Resumption | None:
+    """The resumption that is under way at the time of ``forecast``: begun now, or with an earlier plan."""
+    now, bounds = forecast.made_at, workload.policy.bounds
+    if previous is None:
+        return Resumption(now, None if served is None else bounds.clamp(served))
+    before, passed = previous.resumption, (now - previous.made_at).total_seconds()
+    if abs(passed) > max(workload.stale.stale_after, MISSED_TICKS * (workload.interval or forecast.step)):
+        served = last_served(previous, now, workload.stale)
+        if served is not None:  # an outage; one within a resumption does not lengthen it
+            return Resumption(now, bounds.clamp(served), STABILIZATION_WINDOW if before is None else before.left)
+    if before is None:
+        return None
+    if before.served is not None:
+        before = attrs.evolve(before, served=bounds.clamp(before.served))
+    stood = not previous.status.awaits_model and previous.quality.at_least is None
+    return continue_resumption(before, now, max(passed, 0.0), forecast.horizon, stood=stood)
 
 
 def _plan_by_headroom(workload: Workload, history: Series, forecast: Forecast, previous: Snapshot | None) -> Snapshot:
@@ -124,10 +165,14 @@ def _plan_by_service_level(
     forecast: Forecast,
     previous: Snapshot | None,
     learnt: UncertaintyState | None,
+    served: int,
 ) -> Snapshot:
-    """A plan by uncertainty. ``learnt`` replaces the uncertainty carried so far if it has judged more windows."""
+    """A plan by uncertainty. ``learnt`` replaces the uncertainty carried so far if it has judged more windows.
+
+    ``served`` are the replicas that a resumption keeps to, 0 without one.
+    """
     state = _state_after(previous)
-    previous_plan = _previous_plan(state, previous, forecast, workload.policy.bounds)
+    previous_plan = attrs.evolve(_previous_plan(state, previous, forecast, workload.policy.bounds), served=served)
     if learnt is not None and learnt.model.windows > state.uncertainty.model.windows:
         state = attrs.evolve(state, uncertainty=learnt)
     state, plan = plan_for_service_level(state, history, forecast, settings, previous_plan)

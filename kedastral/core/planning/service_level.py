@@ -415,6 +415,7 @@ def _stabilize(
     published = plan
     if recommendation > (stabilized.floor or 0):
         published = raise_plan(plan, recommendation, lead_steps, stabilization_steps(step, interval))
+    recommendation = max(recommendation, previous.served)
     state = attrs.evolve(
         state,
         steering=add_recommendation(state.steering, at, recommendation, step, settings.steering),

@@ -9,6 +9,9 @@ KEDA reads the newest plan by wall clock until there is another, so a recommenda
 for longer than an interval (`raise_plan`). Time in which nothing was planned, above all an outage of the data source,
 is no evidence for fewer pods and does not count.
 
+After a start or an outage the HPA's own window is empty, and it would follow a lower answer in one step. So what was
+served before is kept to, until a model's forecast has stood for as long as that window (`Resumption`).
+
 The next plan is compared with the desired replicas before stabilization (`UnstabilizedPlan`); otherwise a plan would be
 limited by what only the stabilization had kept.
 """
@@ -64,6 +67,34 @@ class Recommendation:
 
 
 @attrs.frozen
+class Resumption:
+    """A start, or the end of an outage, at ``since``. Nothing below ``served`` is recommended for a while.
+
+    ``served`` are the replicas that KEDA was told last before; None where that is not known. It is over once a model's
+    forecast has stood for ``left`` more seconds, or as `continue_resumption` says.
+    """
+
+    since: datetime
+    served: int | None = None
+    left: float = STABILIZATION_WINDOW
+
+
+def continue_resumption(
+    resumption: Resumption, now: datetime, passed: float, horizon: float, *, stood: bool
+) -> Resumption | None:
+    """``resumption`` at ``now``, ``passed`` seconds after the plan before; None once it is over.
+
+    ``stood`` says whether that plan followed a forecast that stands. Seconds of any other do not count, but a model
+    that fails for good does not keep pods for ever: after a ``horizon`` (seconds) it is over in any case.
+    """
+    left = resumption.left - passed if stood else resumption.left
+    longest = max(horizon, STABILIZATION_WINDOW)
+    if left <= 0 or (not stood and (now - resumption.since).total_seconds() > longest):
+        return None
+    return attrs.evolve(resumption, left=left)
+
+
+@attrs.frozen
 class UnstabilizedPlan:
     """The desired ``replicas`` before stabilization, for each of the steps of ``step`` seconds that begin at ``at``.
 
@@ -105,12 +136,14 @@ class PreviousPlan:
 
     ``desired`` are the replicas that must be Ready now, before stabilization; ``last_recommendation`` is what KEDA was
     told last. ``model_plan`` is what remains, for each step of the new plan, of the last plan that followed a model's
-    forecast; a plan that follows the last value instead does not go below it.
+    forecast; a plan that follows the last value instead does not go below it. ``served`` is what a `Resumption` keeps
+    to, 0 without one.
     """
 
     desired: int | None = None
     last_recommendation: int | None = None
     model_plan: Ints | None = None
+    served: int = 0
 
 
 @attrs.frozen

@@ -39,6 +39,11 @@ class ForecastStatus:
         return self.code is StatusCode.OK
 
     @property
+    def awaits_model(self) -> bool:
+        """Whether a model's forecast is to come soon. Where the history is too short, that may take days."""
+        return self.code in (StatusCode.LEARNING, StatusCode.MODEL_FAILED)
+
+    @property
     def replaces_model_plan(self) -> bool:
         """Whether a plan may go below the last plan made from a model's forecast.
 
