@@ -172,9 +172,13 @@ def test_what_another_process_served_before_the_start_is_kept_to(by_level: bool)
     ticks = Ticks(by_level, served=30)
     after = told(ticks.ticks(25, LOW, StatusCode.OK))
     assert after[:10] == [30] * 10
-    assert after[-1] < 10
+    assert max(after[11:]) < 10, "and it is no recommendation that the stabilization would keep"
 
-    assert Ticks(by_level, served=400).tick(LOW) == 50, "within the bounds"
+    again = Ticks(by_level, served=400)
+    assert again.tick(LOW) == 50, "within the bounds"
+    assert again.snapshot is not None
+    if again.snapshot.service_level is not None:  # the steering judges by what was served
+        assert again.snapshot.service_level.state.steering.recommended[-1].replicas == 50
 
 
 @pytest.mark.parametrize("policy", [RIDES, ERROR], ids=["ride-forecast", "error"])
@@ -226,6 +230,16 @@ def test_outages_one_after_the_other_do_not_lengthen_the_resumption() -> None:
         after += told(ticks.ticks(4, LOW))
     assert after[:9] == [20] * 9
     assert after[-1] == 5
+
+
+@pytest.mark.parametrize("seconds", [30, 600])
+def test_what_was_served_keeps_within_the_bounds_of_today(seconds: int) -> None:
+    ticks = Ticks(by_level=False, served=30)
+    ticks.tick(LOW)
+    narrow = attrs.evolve(ticks.workload, policy=attrs.evolve(POLICY, bounds=ReplicaBounds(1, 10)))
+    now = START + timedelta(seconds=seconds)
+    later = Forecast(now, 60.0, np.full(30, LOW))
+    assert replicas_at(plan_step(narrow, Series(now, 60.0, np.full(9, LOW)), later, ticks.snapshot), now) == 10
 
 
 def test_a_plan_that_is_kept_keeps_within_the_bounds_of_today() -> None:
