@@ -185,9 +185,11 @@ def last_recommendation(snapshot: Snapshot, now: datetime) -> int:
 def last_served(snapshot: Snapshot, now: datetime, policy: StalePolicy) -> int | None:
     """What `decide` last read from the plan of ``snapshot`` before ``now``; None where it read nothing.
 
-    Under ``ride-forecast`` a plan is read while it covers the lead time, otherwise until it is stale.
+    Under ``ride-forecast`` a plan is read while it covers the lead time, otherwise until it is stale. None too where
+    KEDA was told ``default-min`` since.
     """
-    if snapshot.withheld or snapshot.mode is Mode.OBSERVE:
+    replaced = policy.on_stale is OnStale.DEFAULT_MIN and policy.is_stale(snapshot, now)
+    if replaced or snapshot.withheld or snapshot.mode is Mode.OBSERVE:
         return None
     if policy.on_stale is OnStale.RIDE_FORECAST:
         return last_recommendation(snapshot, now)

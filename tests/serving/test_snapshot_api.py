@@ -86,6 +86,8 @@ async def test_after_one_tick_the_forecast_and_its_plan_are_shown_in_full(autoju
         "observedValue": 300,
         "reactiveReplicas": 2,
         "mode": "scale",
+        "resumedAt": "2026-03-01T12:00:00Z",
+        "resumptionSeconds": 300,
     }
 
 

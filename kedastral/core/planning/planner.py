@@ -136,8 +136,9 @@ def _resume(workload: Workload, forecast: Forecast, previous: Snapshot | None, s
     before, passed = previous.resumption, (now - previous.made_at).total_seconds()
     if abs(passed) > max(workload.stale.stale_after, MISSED_TICKS * (workload.interval or forecast.step)):
         served = last_served(previous, now, workload.stale)
-        if served is not None:  # an outage; one within a resumption does not lengthen it
-            return Resumption(now, bounds.clamp(served), STABILIZATION_WINDOW if before is None else before.left)
+        if not previous.withheld:  # an outage; one within a resumption does not lengthen it
+            left = STABILIZATION_WINDOW if before is None else before.left
+            return Resumption(now, None if served is None else bounds.clamp(served), left)
     if before is None:
         return None
     if before.served is not None:
