@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
+from weakref import WeakValueDictionary
 
 import trio
 from grpclib.exceptions import GRPCError
@@ -16,7 +17,7 @@ from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 
 from kedastral.grpclib_trio.calls import Call, Services
-from kedastral.grpclib_trio.http2 import AbuseError, AbuseMeter, Http2, Writer
+from kedastral.grpclib_trio.http2 import DATA, HEADERS, AbuseError, AbuseMeter, Http2, ReceivedFrame, Writer
 from kedastral.grpclib_trio.limits import CALL_BYTES, CONNECTION_BYTES, HEADER_COPIES, Limits, MemoryBudget
 from kedastral.grpclib_trio.messages import ReceiveBudget, RequestReader
 from kedastral.grpclib_trio.transport import ConnectionRecord, TransportStream
@@ -24,7 +25,16 @@ from kedastral.trio_connections import Peer, starts_tls
 
 _log = logging.getLogger(__name__)
 
-_RECEIVE_BYTES = 2**16
+# What one read takes at most: it waits in memory while the connection waits for its turn.
+_RECEIVE_BYTES = 2**14
+
+# How much one turn may do before others have theirs, in frames; a new call costs as much as so many. Two calls, or 32
+# other frames, are half a millisecond.
+_TURN = 32
+_CALL_COST = 16
+
+# DATA of fewer bytes that does not end a request carries next to nothing.
+_SMALL_DATA = 2**8
 
 # Reading pauses when this many times the send buffer is unsent: replies to control frames cannot wait as handlers do.
 # It does not pause earlier, since a peer may be unable to read before it has written.
@@ -39,16 +49,29 @@ def _do_nothing() -> None:
     pass
 
 
+class Shared:
+    """What the connections of a server share: the memory, and by host the right to work on."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.budget = MemoryBudget(limits.memory_bytes)
+        self._turns: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
+
+    def turns_of(self, host: str) -> trio.Lock:
+        """The lock for which the connections of ``host`` queue. Trio runs a task of each host, then of each again."""
+        return self._turns.setdefault(host, trio.Lock())
+
+
 class Connection:
     """Serves HTTP/2 on ``transport`` until either side ends it. ``number`` is the first part of its calls' ids.
 
-    What it holds in memory is taken from ``budget``, and it ends where others need that more.
+    What it holds in memory is taken from ``shared.budget``, and it ends where others need that more. Where it has
+    much to do, it takes turns with the other connections of its host.
     ``on_preface`` is called when the client's preface is complete. If that never came, ``spoke_tls`` and ``was_silent``
     give the reason afterwards.
     """
 
     def __init__(
-        self, transport: trio.abc.Stream, services: Services, limits: Limits, budget: MemoryBudget, number: int
+        self, transport: trio.abc.Stream, services: Services, limits: Limits, shared: Shared, number: int
     ) -> None:
         self.peer = Peer(transport)
         self.on_preface: Callable[[], None] = _do_nothing
@@ -58,7 +81,8 @@ class Connection:
         self._limits = limits
         self._number = number
         self._record = ConnectionRecord(self.peer)
-        self._account = budget.open_account(self.peer.host, self._give_way)
+        self._turns = shared.turns_of(self.peer.host)
+        self._account = shared.budget.open_account(self.peer.host, self._give_way)
         self._writer = Writer(transport, limits, self._account)
         self._http2 = Http2(limits, self._writer)
         self._received = ReceiveBudget(
@@ -81,8 +105,6 @@ class Connection:
             events.RemoteSettingsChanged: self._apply_settings,
             events.SettingsAcknowledged: self._note_settings_ack,
             events.PingReceived: lambda _: self._meter.count_ping(self._http2.frames_sent),
-            events.PriorityUpdated: lambda _: self._meter.count_idle_frame(),
-            events.UnknownFrameReceived: lambda _: self._meter.count_idle_frame(),
             events.ConnectionTerminated: self._note_goaway,
         }
 
@@ -154,19 +176,43 @@ class Connection:
         while data := await self._transport.receive_some(_RECEIVE_BYTES):
             self._received_at = trio.current_time()
             try:
-                for event in self._http2.receive(data):
-                    if react := self._on_event.get(type(event)):
-                        react(event)
+                self._http2.feed(data)
+                while not self._work():  # the first turn is free, later ones take turns with others of the host
+                    async with self._turns:
+                        pass
             except AbuseError as error:
                 _log.warning("%s is cut off: %s", self.peer, error)
                 self._http2.announce_end(ErrorCodes.ENHANCE_YOUR_CALM, str(error))
                 return
-            except ProtocolError as error:  # h2 has queued the GOAWAY
+            except ProtocolError as error:  # the GOAWAY is queued
                 self.spoke_tls = not self._preface_received and starts_tls(data)
                 if not self.spoke_tls:
                     _log.info("%s is cut off: %s", self.peer, error)
                 return
             await self._writer.wait_room(_CONTROL_BACKLOG)
+
+    def _work(self) -> bool:
+        """Take one turn: react to a few frames, however many wait. Whether all are done."""
+        left = _TURN
+        while left > 0:
+            frame = self._http2.next_frame()
+            if frame is None:
+                return True
+            left -= _CALL_COST if frame.type == HEADERS else 1
+            reactions = self._http2.receive(frame)
+            if self._is_idle(frame, reactions):
+                self._meter.count_idle_frame(self._http2.frames_sent)
+            for event in reactions:
+                if react := self._on_event.get(type(event)):
+                    react(event)
+        return False
+
+    def _is_idle(self, frame: ReceivedFrame, reactions: Sequence[events.Event]) -> bool:
+        """Whether a frame costs work and asks for none. New calls and resets are counted elsewhere."""
+        if frame.type == DATA:
+            ends = any(type(event) is events.StreamEnded for event in reactions)
+            return frame.stream_id not in self._calls or (frame.size < _SMALL_DATA and not ends)
+        return not any(type(event) in (events.RequestReceived, events.StreamReset) for event in reactions)
 
     def _start_call(self, event: events.RequestReceived) -> None:
         if self._draining:
@@ -195,8 +241,6 @@ class Connection:
             self._close_if_idle()
 
     def _receive_data(self, event: events.DataReceived) -> None:
-        if not event.data and event.stream_ended is None:
-            self._meter.count_idle_frame()
         if call := self._calls.get(event.stream_id):
             call.stream.request.feed(event.data, event.flow_controlled_length)
         else:
@@ -217,7 +261,6 @@ class Connection:
             self.on_preface()
             self._reading.deadline = math.inf
             self._close_if_idle()
-        self._meter.count_idle_frame()
         self._http2.limit_encoder()
         self._http2.open_windows(None)
 

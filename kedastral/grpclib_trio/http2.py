@@ -5,15 +5,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import attrs
 import trio
 from h2.config import H2Configuration
 from h2.connection import ConnectionInputs, H2Connection, H2ConnectionStateMachine
 from h2.errors import ErrorCodes
 from h2.events import Event
-from h2.exceptions import FrameTooLargeError, StreamClosedError
+from h2.exceptions import DenialOfServiceError, FrameTooLargeError, ProtocolError, StreamClosedError
 from h2.settings import SettingCodes, Settings
 
 from kedastral.grpclib_trio.limits import Account, Limits
+
+# By RFC 9113, 4.1 and 6.
+FRAME_HEADER_BYTES = 9
+DATA, HEADERS, CONTINUATION = 0, 1, 9
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_MAX_PADDING = 2**8
+
+IDLE_FRAMES_PER_ANSWER = 8
+"""Frames without work that each HEADERS or DATA frame of ours excuses: window updates and PINGs answer them."""
 
 # Frames of the size every peer accepts, even where it allows larger ones: calls take turns between frames.
 _FRAME_BYTES = 2**14
@@ -105,7 +115,7 @@ class AbuseMeter:
     def __init__(self, limits: Limits, count_open: Callable[[], int]) -> None:
         self._limits = limits
         self._count_open = count_open
-        self._frames_sent = 0
+        self._frames_sent = self._sent_before = 0
         self._max_open = 0
         self._begin_window()
 
@@ -130,12 +140,15 @@ class AbuseMeter:
         if self._pings > self._limits.max_pings:
             raise AbuseError(f"{self._pings} PINGs in a row within {self._limits.abuse_window:g} s")
 
-    def count_idle_frame(self) -> None:
-        """Note a frame that costs work and carries nothing."""
+    def count_idle_frame(self, frames_sent: int) -> None:
+        """Note a frame that costs work and asks for none; ``frames_sent`` is as for :meth:`count_ping`."""
         self._roll()
+        if not self._idle_frames:
+            self._sent_before = frames_sent
         self._idle_frames += 1
-        if self._idle_frames > self._limits.max_idle_frames:
-            raise AbuseError(f"{self._idle_frames} empty frames within {self._limits.abuse_window:g} s")
+        allowed = self._limits.max_idle_frames + IDLE_FRAMES_PER_ANSWER * (frames_sent - self._sent_before)
+        if self._idle_frames > allowed:
+            raise AbuseError(f"{self._idle_frames} frames that ask for nothing within {self._limits.abuse_window:g} s")
 
     def _roll(self) -> None:
         if trio.current_time() - self._since >= self._limits.abuse_window:
@@ -145,6 +158,53 @@ class AbuseMeter:
         self._since = trio.current_time()
         self._max_open = self._count_open()
         self._resets = self._pings = self._idle_frames = 0
+
+
+@attrs.frozen
+class ReceivedFrame:
+    """A complete frame as it came: its type, its stream, and how many bytes it carries."""
+
+    type: int
+    stream_id: int
+    size: int
+    raw: bytes
+
+
+class FrameQueue:
+    """Cuts what is received into frames. h2 could do it, but would then work through all of them at once.
+
+    Raises ``ProtocolError`` as soon as a frame begins that is too long, or headers do: h2 would collect 1 MiB first.
+    """
+
+    def __init__(self, max_frame: int, max_headers: int) -> None:
+        self._max_frame = max_frame
+        self._max_headers = max_headers + _MAX_PADDING
+        self._headers = 0
+        self._waiting = bytearray()
+
+    def feed(self, data: bytes | bytearray) -> None:
+        """Append received bytes."""
+        self._waiting += data
+
+    def next(self) -> ReceivedFrame | None:
+        """The next frame; None while it is not complete."""
+        waiting = self._waiting
+        if len(waiting) < FRAME_HEADER_BYTES:
+            return None
+        size, kind = int.from_bytes(waiting[:3], "big"), waiting[3]
+        if size > self._max_frame:
+            raise FrameTooLargeError(f"a frame is longer than {self._max_frame} bytes")
+        headers = size + self._headers if kind == CONTINUATION else size
+        if kind in {HEADERS, CONTINUATION} and headers > self._max_headers:
+            raise DenialOfServiceError("the request headers are too long")
+        end = FRAME_HEADER_BYTES + size
+        if len(waiting) < end:
+            return None
+        if kind in {HEADERS, CONTINUATION}:
+            self._headers = headers
+        raw = bytes(waiting[:end])
+        del waiting[:end]
+        return ReceivedFrame(kind, int.from_bytes(raw[5:9], "big") & 0x7FFFFFFF, size, raw)
 
 
 class _StateMachine(H2ConnectionStateMachine):
@@ -201,13 +261,6 @@ class _ServerH2(H2Connection):
             self._sweep_at = len(self.streams) * 5 // 4 + _SWEEP_SLACK
         return 0
 
-    def refuse_overlong_frame(self) -> None:
-        """Raise as soon as a frame begins that is too long; h2 would first collect all of it, up to 16 MiB."""
-        unfinished = self.incoming_buffer._data  # noqa: SLF001  # see test_private_names.py
-        if int.from_bytes(unfinished[:3].ljust(3, b"\0"), "big") > self.max_inbound_frame_size:
-            self.close_connection(ErrorCodes.FRAME_SIZE_ERROR)
-            raise FrameTooLargeError(f"a frame is longer than {self.max_inbound_frame_size} bytes")
-
     def clear_outbound_data_buffer(self) -> None:
         """Keep what is queued: h2 would drop it when the peer sends GOAWAY, although the peer still reads."""
 
@@ -225,6 +278,8 @@ class Http2:
         self._writer = writer
         self._blocked: dict[int, trio.Event] = {}
         self._over = False
+        self._preface_left = len(_PREFACE)
+        self._frames = FrameQueue(self._h2.max_inbound_frame_size, limits.max_header_list_bytes)
         self.frames_sent = 0
         """HEADERS and DATA frames handed to the writer so far."""
 
@@ -241,12 +296,32 @@ class Http2:
         vars(self._h2).clear()
         self._blocked.clear()
 
-    def receive(self, data: bytes | bytearray) -> list[Event]:
-        """Feed received bytes; the events they complete, in order."""
+    def feed(self, data: bytes | bytearray) -> None:
+        """Take received bytes; :meth:`next_frame` returns the frames that they complete.
+
+        Raises ``ProtocolError`` where a client does not begin as HTTP/2 does.
+        """
+        if left := self._preface_left:
+            self._preface_left -= len(data[:left])
+            self._receive(data[:left])
+            data = data[left:]
+        self._frames.feed(data)
+
+    def next_frame(self) -> ReceivedFrame | None:
+        """The next frame, None if it is not complete. Raises ``ProtocolError`` where it is too long."""
         try:
-            events = self._h2.receive_data(data)
-            self._h2.refuse_overlong_frame()
-            return events
+            return self._frames.next()
+        except ProtocolError as error:
+            self.announce_end(error.error_code)
+            raise
+
+    def receive(self, frame: ReceivedFrame) -> list[Event]:
+        """The events that ``frame`` causes, in order."""
+        return self._receive(frame.raw)
+
+    def _receive(self, data: bytes | bytearray) -> list[Event]:
+        try:
+            return self._h2.receive_data(data)
         finally:
             self._flush()
 

@@ -15,8 +15,8 @@ from grpclib.events import _DispatchServerEvents
 from grpclib.exceptions import GRPCError
 
 from kedastral.grpclib_trio.calls import FinishedCall, Services
-from kedastral.grpclib_trio.connection import Connection
-from kedastral.grpclib_trio.limits import Limits, MemoryBudget
+from kedastral.grpclib_trio.connection import Connection, Shared
+from kedastral.grpclib_trio.limits import Limits
 from kedastral.trio_connections import Acceptor, ConnectionLimiter, FailureLog, complete_handshake
 
 _log = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ class _Session:
         self._numbers = numbers
         self._open: set[Connection] = set()
         self._draining = False
-        self._budget = MemoryBudget(limits.memory_bytes)
+        self._shared = Shared(limits)
         self._limiter = ConnectionLimiter(_log, limits.max_connections, limits.max_waiting)
         self._handshake_failures = FailureLog(_log)
         self._not_http2 = FailureLog(
@@ -151,7 +151,7 @@ class _Session:
         connections.cancel()
 
     async def _serve_connection(self, transport: trio.abc.Stream) -> None:
-        connection = Connection(transport, self._services, self._limits, self._budget, next(self._numbers))
+        connection = Connection(transport, self._services, self._limits, self._shared, next(self._numbers))
         slot = self._limiter.admit(connection.peer.host)
         if slot is None:
             await trio.aclose_forcefully(transport)

@@ -19,6 +19,7 @@ from hyperframe.frame import (
     DataFrame,
     ExtensionFrame,
     Frame,
+    GoAwayFrame,
     HeadersFrame,
     PingFrame,
     PriorityFrame,
@@ -31,7 +32,7 @@ from kedastral.grpclib_trio import Limits
 
 from ._proto import sample_pb2 as pb
 from .conftest import StartServer
-from .peers import Client, Rig, SampleService, frame_message, never_end
+from .peers import Client, Rig, SampleService, frame_message, never_begin, never_end
 
 ENHANCE_YOUR_CALM = 11
 REFUSED_STREAM = 7
@@ -55,6 +56,21 @@ async def assert_cut_off(client: Client, code: int | None = None) -> None:
 async def assert_alive(rig: Rig) -> None:
     """Others are served as ever."""
     assert (await rig.connect().call()).status is Status.OK
+
+
+async def read_what_there_is(client: Client) -> bytes:
+    """What the server has sent so far, past the client's own h2."""
+    received = bytearray()
+
+    async def read() -> None:
+        while data := await client.stream.receive_some(2**16):
+            received.extend(data)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    return bytes(received)
 
 
 def header_block(client: Client, *extra: tuple[str, str]) -> bytes:
@@ -235,13 +251,104 @@ async def test_floods_of_frames_that_carry_nothing_are_cut_off(
     await assert_alive(rig)
 
 
-async def test_a_flood_of_empty_data_is_cut_off(start_server: StartServer, mock_clock: object) -> None:
+@pytest.mark.parametrize("data", [b"", b"x"])
+async def test_a_flood_of_tiny_data_is_cut_off(start_server: StartServer, mock_clock: object, data: bytes) -> None:
     rig = await start_server()
     client = rig.connect()
     stream_id = client.open()
-    await send_raw(client, *[DataFrame(stream_id, b"")] * 5_000)
+    await send_raw(client, *[DataFrame(stream_id, data)] * 5_000)
     await assert_cut_off(client, ENHANCE_YOUR_CALM)
     await assert_alive(rig)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        WindowUpdateFrame(0, window_increment=1),
+        WindowUpdateFrame(1, window_increment=1),
+        SettingsFrame(0, flags=["ACK"]),
+        GoAwayFrame(0),
+        RstStreamFrame(1, error_code=CANCEL),
+        DataFrame(1, bytes(300)),
+        PingFrame(0, opaque_data=b"12345678", flags=["ACK"]),
+    ],
+    ids=lambda frame: type(frame).__name__ + ("" if "ACK" not in frame.flags else "-ack"),
+)
+async def test_frames_that_ask_for_nothing_are_counted(
+    start_server: StartServer, mock_clock: object, frame: Frame, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = await start_server(SampleService(WatchState=never_begin), limits=Limits(max_pings=10**9, max_resets=10**9))
+    client = rig.connect()
+    assert (await client.call()).status is Status.OK  # stream 1, closed from now on
+    client.start("WatchState")
+    await send_raw(client, *[frame] * 5_000)
+    await trio.testing.wait_all_tasks_blocked()
+    await read_what_there_is(client)
+    assert "frames that ask for nothing within 10 s" in caplog.text
+    await assert_alive(rig)
+
+
+async def test_window_updates_and_pings_that_answer_data_are_no_flood(
+    start_server: StartServer, mock_clock: object
+) -> None:
+    client = (await start_server(limits=Limits(max_idle_frames=10, max_pings=5))).connect()
+    for _ in range(100):
+        await client.call()
+        for _ in range(4):
+            client.h2.increment_flow_control_window(100)
+            client.h2.ping(b"12345678")
+    assert (await client.call()).status is Status.OK
+
+
+async def test_headers_that_are_never_complete_are_not_collected(start_server: StartServer) -> None:
+    rig = await start_server()
+    client = rig.connect()
+    frames: list[Frame] = [HeadersFrame(1, header_block(client))]
+    frames += [ContinuationFrame(1, bytes(2**13)) for _ in range(3)]
+    await send_raw(client, *frames)
+    await assert_cut_off(client, ENHANCE_YOUR_CALM)
+    await assert_alive(rig)
+
+
+# -- turns
+
+
+class Turns(trio.abc.Instrument):
+    """How many handlers have run in each round of the event loop."""
+
+    def __init__(self) -> None:
+        self.rounds: list[int] = [0]
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.rounds.append(0)
+
+
+@pytest.mark.parametrize("connections", [1, 20])
+async def test_the_calls_of_one_host_are_begun_a_few_at_a_time(
+    start_server: StartServer, mock_clock: object, connections: int
+) -> None:
+    turns = Turns()
+
+    async def count(stream: Any) -> None:
+        turns.rounds[-1] += 1
+        await stream.recv_message()
+        await stream.send_message(pb.State())
+
+    rig = await start_server(SampleService(Ask=count))
+    clients = [rig.connect() for _ in range(connections)]
+    for client in clients:
+        await client.call()
+        for _ in range(50):
+            client.start("Ask")
+    trio.lowlevel.add_instrument(turns)
+    for client in clients:
+        await client.flush()
+    await trio.testing.wait_all_tasks_blocked()
+    trio.lowlevel.remove_instrument(turns)
+    assert sum(turns.rounds) == 50 * connections
+    # two calls for each connection that has just read, and two for all that go on
+    assert max(turns.rounds) <= 2 * connections + 2
+    assert sum(1 for number in turns.rounds if number > 2) <= 3 * connections
 
 
 async def test_endless_continuations_are_cut_off(start_server: StartServer) -> None:

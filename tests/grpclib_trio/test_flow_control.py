@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
 from grpclib.const import Status
+from h2.exceptions import StreamClosedError
 from h2.settings import SettingCodes
 
 from kedastral.grpclib_trio import Limits
@@ -135,7 +137,8 @@ async def test_requests_that_nobody_read_give_their_window_back(start_server: St
     await client.call()
     for _ in range(20):
         stream_id = client.open("Ask")
-        await send_patiently(client, stream_id, frame_message(b"x" * 60_000))
+        with suppress(StreamClosedError):  # the answer may come before all is sent
+            await send_patiently(client, stream_id, frame_message(b"x" * 60_000))
         assert (await client.finish(stream_id)).status is Status.OK
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import pytest
 import trio
@@ -17,7 +18,7 @@ from kedastral.grpclib_trio.limits import CALL_BYTES, CONNECTION_BYTES
 from ._proto import sample_pb2 as pb
 from .conftest import StartServer
 from .peers import Client, Rig, SampleService, frame_message, never_begin
-from .test_abuse import ENHANCE_YOUR_CALM, REFUSED_STREAM, assert_cut_off, header_block, send_raw
+from .test_abuse import ENHANCE_YOUR_CALM, REFUSED_STREAM, assert_cut_off, header_block, read_what_there_is, send_raw
 
 MIB = 2**20
 
@@ -45,22 +46,8 @@ async def open_watches(client: Client, count: int, *, first: int = 1) -> int:
         headers = HeadersFrame(i, header_block(client), flags=["END_HEADERS"])
         await send_raw(client, headers, DataFrame(i, frame_message(pb.Name()), flags=["END_STREAM"]))
         await trio.testing.wait_all_tasks_blocked()
-    return (await read_what_there_is(client)).count(b"\0\0\4\3\0")  # RST_STREAM
-
-
-async def read_what_there_is(client: Client) -> bytes:
-    """What the server has sent so far, past the client's own h2."""
-    received = bytearray()
-
-    async def read() -> None:
-        while data := await client.stream.receive_some(2**16):
-            received.extend(data)
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(read)
-        await trio.testing.wait_all_tasks_blocked()
-        nursery.cancel_scope.cancel()
-    return bytes(received)
+    refusal = re.compile(b"\0\0\4\3\0.{4}\0\0\0\7", re.DOTALL)  # RST_STREAM with REFUSED_STREAM
+    return len(refusal.findall(await read_what_there_is(client)))
 
 
 async def test_calls_for_which_there_is_no_memory_are_refused_and_short_ones_go_on(

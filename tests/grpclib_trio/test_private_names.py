@@ -121,17 +121,8 @@ def test_h2_drops_output_on_goaway_through_clear_outbound_data_buffer() -> None:
     assert "self.clear_outbound_data_buffer()" in inspect.getsource(H2Connection._receive_goaway_frame)
 
 
-def test_h2s_frame_buffer_keeps_the_unfinished_frame_in_data() -> None:
-    buffer = h2.frame_buffer.FrameBuffer(server=False)
-    buffer.max_frame_size = 2**14
-    buffer.add_data(b"\0\0\1\6\0\0\0\0\0")
-    assert list(buffer) == []
-    assert buffer._data[:3] == b"\0\0\1"
-    assert isinstance(H2Connection().incoming_buffer, h2.frame_buffer.FrameBuffer)
-
-
 def test_the_package_leans_on_no_other_private_name() -> None:
-    allowed = {"_DispatchServerEvents", "_data"}
+    allowed = {"_DispatchServerEvents"}
     found = set()
     for path in PACKAGE.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

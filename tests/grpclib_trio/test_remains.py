@@ -14,8 +14,7 @@ from grpclib.events import _DispatchServerEvents
 
 from kedastral.grpclib_trio import Limits
 from kedastral.grpclib_trio.calls import Services
-from kedastral.grpclib_trio.connection import Connection
-from kedastral.grpclib_trio.limits import MemoryBudget
+from kedastral.grpclib_trio.connection import Connection, Shared
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
@@ -34,7 +33,7 @@ def uncollected() -> Iterator[None]:
 @pytest.mark.parametrize("said", [b"", PREFACE, b"GET / HTTP/1.1\r\n\r\n"])
 async def test_a_connection_that_is_over_refers_to_itself_no_more(said: bytes) -> None:
     server, client = trio.testing.memory_stream_pair()
-    connection = Connection(server, Services({}, _DispatchServerEvents(), None), Limits(), MemoryBudget(2**20), 1)
+    connection = Connection(server, Services({}, _DispatchServerEvents(), None), Limits(), Shared(Limits()), 1)
     remains = [weakref.ref(connection), weakref.ref(connection._http2._h2)]  # what takes the memory
     await client.send_all(said)
     await client.aclose()
