@@ -25,6 +25,8 @@ QUERY = 'sum(rate(http_requests_total{{app="{app}"}}[1m]))'
 SETTINGS = {"interval": "5s", "on_stale": "ride-forecast", "stale_after": "20s"}
 """Of every Kedastral here, unless the case says otherwise: what is new is seen within seconds."""
 
+PROMPT = {"headroom": "1.2"}
+"""Comes down as soon as the need has passed; steered to a service level the plan takes five minutes for that."""
 
 Told = Callable[[], int | str | None]
 
@@ -60,9 +62,11 @@ class Stage:
 class Prometheus:
     """A Prometheus with the past of a load; it may be killed, frozen and started again."""
 
-    def __init__(self, programs: Programs, load: Load, apps: Sequence[str], listen: tuple[str, int]) -> None:
+    def __init__(
+        self, programs: Programs, home: Path, load: Load, apps: Sequence[str], listen: tuple[str, int]
+    ) -> None:
         self.url = f"http://{listen[0]}:{listen[1]}"
-        data, config = programs.folder / "prometheus", programs.folder / "prometheus.yml"
+        data, config = home / "prometheus", home / "prometheus.yml"
         write_past(load, apps, data)
         config.write_text(prometheus_config(load.target))
         words = [
@@ -148,7 +152,10 @@ class Case:
         self.name = name
         self.stage = stage
         self.namespace = f"e2e-{name}"
-        self.programs = stack.enter_context(Programs(stage.home / name))
+        self.home = stage.home / name
+        """For files that need not outlive the case."""
+        self.home.mkdir()
+        self.programs = stack.enter_context(Programs(stage.results / name))
         self._stack = stack
         self._load: Load | None = None
         self._prometheus: Prometheus | None = None
@@ -173,7 +180,7 @@ class Case:
         self._load = Load(apps)
         self._stack.callback(self._load.close)
         listen = self._publish(PROMETHEUS_PORT, "prometheus", *services)
-        self._prometheus = Prometheus(self.programs, self._load, list(apps), listen)
+        self._prometheus = Prometheus(self.programs, self.home, self._load, list(apps), listen)
         return self._prometheus
 
     def start_kedastral(self, name: str = "kedastral", *services: str, **settings: str) -> Kedastral:

@@ -93,7 +93,7 @@ class Program:
 
 
 class Programs:
-    """Starts programs and ends them all as the ``with`` is left, the newest first."""
+    """Starts programs and ends them all as the ``with`` is left, the newest first; ``folder`` gets their logs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

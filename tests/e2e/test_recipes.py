@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.e2e.case import Case, Kedastral, Told
+from tests.e2e.case import Case, Kedastral, Told, external, scaled_object
 from tests.e2e.load import Shape, rush
 from tests.e2e.recipes import documented, examples
 
@@ -17,12 +17,14 @@ APPS: dict[str, Shape] = {
     "checkout": rush(100, 600, RUSH, END),
     "batch": rush(0, 600, RUSH, END),
 }
+TOLERANCE = 1.1
+"""The HPA's own, which some recipes leave as it is."""
 PER_POD = {"web": 200, "checkout": 50, "batch": 50}
 
 
 def test_every_recipe_is_accepted_without_a_warning_and_followed(case: Case) -> None:
     prometheus = case.start_load("prometheus.monitoring", "prometheus.kedastral", **APPS)
-    config = write_config(case.programs.folder / "config", prometheus.url)
+    config = write_config(case.home / "config", prometheus.url)
     kedastral = case.start_kedastral(
         "kedastral", "kedastral.kedastral", config=str(config), allow_scaledobject_workloads="true"
     )
@@ -44,11 +46,19 @@ def test_every_recipe_is_accepted_without_a_warning_and_followed(case: Case) -> 
     for timeline in case.timelines:
         low = APPS[apps[timeline.name]].load(0) / PER_POD[apps[timeline.name]]
         assert (timeline.between(RUSH, END)[-1].number or 0) > low * 2, timeline.name
-        for sample in timeline.between(RUSH + 20, END):
-            assert (sample.scale.wanted or 0) >= (sample.number or 0), f"{timeline.name}: {sample}"
-    alone = [timeline for timeline in case.timelines if "alone" in timeline.name]
-    assert [t.wanted(END - 10, END) for t in alone] == [t.told(END - 10, END) for t in alone]
+        least = min(sample.number or 0 for sample in timeline.between(END - 20, END))
+        assert timeline.wanted(END - 5, END)[-1] * TOLERANCE >= least, timeline.name
+    [alone] = [timeline for timeline in case.timelines if timeline.name == "Predicted"]
+    assert alone.wanted(END - 5, END)[-1] in alone.told(END - 15, END), "to the pod"
     assert all(t.ready(RUSH - 1, RUSH)[0] >= 1 for t in case.timelines), "those from zero woke before the load"
+
+
+def test_a_setting_without_effect_is_warned_of(case: Case) -> None:
+    case.deploy("web")
+    text = scaled_object("web", [external("nobody.invalid:8080")], pollingInterval=30, cooldownPeriod=300)
+    said = " ".join(case.apply(text))
+    assert "PollingInterval is configured but is not relevant" in said
+    assert "CooldownPeriod is configured but is not relevant" in said
 
 
 def told(kedastral: Kedastral, text: str, namespace: str) -> Told:

@@ -3,6 +3,7 @@
 
 import csv
 import itertools
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -70,6 +71,10 @@ class Timeline:
         """What KEDA was told in these seconds."""
         return [sample.told for sample in self.between(begin, end)]
 
+    def number_at(self, second: float) -> int | None:
+        """What was told last before ``second``, if it was a number."""
+        return self.between(0, second)[-1].number
+
     def short_seconds(self, begin: float, end: float) -> float:
         """How long in these seconds fewer pods were Ready than the load needed, in seconds."""
         return sum(EVERY for sample in self.between(begin, end) if sample.scale.ready * self.needs < sample.load - 1e-6)
@@ -86,8 +91,9 @@ class Timeline:
     def write(self, folder: Path) -> None:
         """The samples as CSV; see `draw` for the picture."""
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f"{self.name}.csv").open("w", newline="") as file:
-            writer = csv.writer(file)
+        name = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
+        with (folder / f"{name}.csv").open("w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["second", "load", "told", "hpa", "replicas", "ready", "mark"])
             marks = list(self.marks)
             for sample in self.samples:
