@@ -161,13 +161,20 @@ class ConnectionSlot:
         self._limiter = limiter
 
     def mark_busy(self) -> None:
-        """The client has done what it was waited for: the slot is safe until :meth:`mark_idle` or :meth:`release`."""
+        """The client has done what it was waited for: the slot is safe until it is marked otherwise or released."""
         self._limiter.idle.pop(self, None)
+        self._limiter.resting.pop(self, None)
 
     def mark_idle(self) -> None:
         """The client is waited for. Nothing happens where the slot is released."""
         if self in self._limiter.open:
             self._limiter.idle[self] = None
+
+    def mark_resting(self) -> None:
+        """The client has nothing to ask for the moment, and nothing is waited for."""
+        self.mark_busy()
+        if self in self._limiter.open:
+            self._limiter.resting[self] = None
 
     def release(self) -> None:
         """The connection is closed."""
@@ -176,7 +183,7 @@ class ConnectionSlot:
             self._limiter.hosts[self.host] -= 1
             if not self._limiter.hosts[self.host]:
                 del self._limiter.hosts[self.host]
-        self._limiter.idle.pop(self, None)
+        self.mark_busy()
 
     def drop(self) -> None:
         """Release it and end what is served in it."""
@@ -190,7 +197,7 @@ class ConnectionLimiter:
 
     Where they are all taken, a new connection gets the slot of one that is idle: of the host that has most connections,
     the one that has been idle longest. So connections that send nothing or read nothing, however many, lock nobody out.
-    A host that has ``max_per_host`` makes room among its own.
+    A host that has ``max_per_host`` makes room among its own. Of equals, connections that rest give way last.
 
     Where every other connection is busy, ``reserve`` slots more are given, marked ``is_reserved``: they are for short
     requests that must always be answered, and such a connection is to be closed after one. Beyond them, a new
@@ -208,6 +215,7 @@ class ConnectionLimiter:
     ) -> None:
         self.open: set[ConnectionSlot] = set()
         self.idle: dict[ConnectionSlot, None] = {}  # the longest idle first
+        self.resting: dict[ConnectionSlot, None] = {}  # likewise
         self.hosts: Counter[str] = Counter()  # the number of open connections by host
         self._max_open = max_open
         self._max_idle = max_idle
@@ -221,7 +229,7 @@ class ConnectionLimiter:
         if not self._has_room(host):
             idle_one = self._find_idle(host)
             if idle_one is not None:
-                self._dropped.note(f"{len(self.idle)} are idle, {len(self.open)} are open", host)
+                self._dropped.note(f"{len(self.idle) + len(self.resting)} are idle, {len(self.open)} are open", host)
                 idle_one.drop()
             elif sum(slot.is_reserved for slot in self.open) >= self._reserve:
                 self._refused.note(f"{len(self.open)} are open", host)
@@ -242,9 +250,12 @@ class ConnectionLimiter:
 
     def _find_idle(self, host: str) -> ConnectionSlot | None:
         """The one that gives way to a connection from ``host``."""
+        crowd = [*self.idle, *self.resting]
         if self.hosts[host] >= self._max_per_host:
-            return next((slot for slot in self.idle if slot.host == host), None)
-        return max(self.idle, key=lambda slot: self.hosts[slot.host], default=None)  # the first of equals
+            return next((slot for slot in crowd if slot.host == host), None)
+        if len(self.idle) >= self._max_idle:
+            crowd = [*self.idle]
+        return max(crowd, key=lambda slot: self.hosts[slot.host], default=None)  # the first of equals
 
 
 class _ThrottledWarning:

@@ -66,15 +66,17 @@ class Connection:
 
     What it holds in memory is taken from ``shared.budget``, and it ends where others need that more. Where it has
     much to do, it takes turns with the other connections of its host.
-    ``on_preface`` is called when the client's preface is complete. If that never came, ``spoke_tls`` and ``was_silent``
-    give the reason afterwards.
+
+    Once the client's preface is complete, ``on_resting`` is called when it has no calls, and ``on_busy`` when it has
+    some again. If the preface never came, ``spoke_tls`` and ``was_silent`` give the reason afterwards.
     """
 
     def __init__(
         self, transport: trio.abc.Stream, services: Services, limits: Limits, shared: Shared, number: int
     ) -> None:
         self.peer = Peer(transport)
-        self.on_preface: Callable[[], None] = _do_nothing
+        self.on_resting: Callable[[], None] = _do_nothing
+        self.on_busy: Callable[[], None] = _do_nothing
         self.spoke_tls = self.was_silent = False
         self._transport = transport
         self._services = services
@@ -128,7 +130,7 @@ class Connection:
         self._on_event.clear()
         self._calls.clear()
         self._http2.discard()
-        self.on_preface = _do_nothing
+        self.on_resting = self.on_busy = _do_nothing
         vars(self).pop("_nursery", None)
 
     async def _serve(self) -> None:
@@ -228,6 +230,8 @@ class Connection:
         request = RequestReader(self._received, acknowledge)
         stream = TransportStream(event.stream_id, self._http2, self._record, request)
         call = Call(self._services, stream, f"{self._number}-{event.stream_id}", event.headers)
+        if not self._calls:
+            self.on_busy()
         self._calls[event.stream_id] = call
         self._meter.count_opening()
         self._nursery.start_soon(self._run_call, event.stream_id, call, size)
@@ -238,7 +242,12 @@ class Connection:
         finally:
             self._account.give_back(size)
             self._calls.pop(stream_id, None)
-            self._close_if_idle()
+            self._note_end_of_call()
+
+    def _note_end_of_call(self) -> None:
+        if not self._calls:
+            self.on_resting()
+        self._close_if_idle()
 
     def _receive_data(self, event: events.DataReceived) -> None:
         if call := self._calls.get(event.stream_id):
@@ -258,7 +267,8 @@ class Connection:
     def _apply_settings(self, _: events.RemoteSettingsChanged) -> None:
         if not self._preface_received:  # the client's preface ends with its first SETTINGS; now it may be silent
             self._preface_received = True
-            self.on_preface()
+            if not self._calls:
+                self.on_resting()
             self._reading.deadline = math.inf
             self._close_if_idle()
         self._http2.limit_encoder()

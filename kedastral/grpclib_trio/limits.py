@@ -30,8 +30,13 @@ class Limits:
     """
 
     max_connections: int = _count(1_000)
-    """Connections at the same time; later ones are closed at once, unless others still wait for their client. A client
-    library holds one or two, so 1,000 is far above need and still below the usual limit of 1,024 file descriptors."""
+    """Connections at the same time. For a later one the longest idle without calls gives way, of the host with most
+    connections; where all have calls, it is closed at once. A client library holds one or two, so 1,000 is far above
+    need and still below the usual limit of 1,024 file descriptors."""
+
+    max_per_host: int = _count(100)
+    """Connections from one address at the same time; the same holds among them. It is room for all that one machine
+    runs, and for a few dozen clients behind one address, as NAT and some meshes have it."""
 
     max_waiting: int = _count(256)
     """Connections whose TLS handshake or HTTP/2 preface is not complete, at the same time; one more, and the oldest of

@@ -109,7 +109,9 @@ class _Session:
         self._open: set[Connection] = set()
         self._draining = False
         self._shared = Shared(limits)
-        self._limiter = ConnectionLimiter(_log, limits.max_connections, limits.max_waiting)
+        self._limiter = ConnectionLimiter(
+            _log, limits.max_connections, limits.max_waiting, max_per_host=limits.max_per_host
+        )
         self._handshake_failures = FailureLog(_log)
         self._not_http2 = FailureLog(
             _log, logging.INFO, "%s %s", "%d connections more in the same minute did not speak HTTP/2"
@@ -156,7 +158,7 @@ class _Session:
         if slot is None:
             await trio.aclose_forcefully(transport)
             return
-        connection.on_preface = slot.mark_busy
+        connection.on_resting, connection.on_busy = slot.mark_resting, slot.mark_busy
         self._open.add(connection)
         if self._draining:
             connection.drain()
