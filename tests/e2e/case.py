@@ -26,7 +26,8 @@ SETTINGS = {"interval": "5s", "on_stale": "ride-forecast", "stale_after": "20s"}
 """Of every Kedastral here, unless the case says otherwise: what is new is seen within seconds."""
 
 PROMPT = {"headroom": "1.2"}
-"""Comes down as soon as the need has passed; steered to a service level the plan takes five minutes for that."""
+"""Comes down as soon as the need has passed, once Kedastral has run for ten minutes: before that the floor is the
+largest load of the last minutes, while Prometheus answers. Steered to a service level it takes five minutes more."""
 
 Told = Callable[[], int | str | None]
 
