@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 PYTEST := -m pytest -q --numprocesses auto --dist worksteal   # a process for each core
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lowest e2e configurations lint check proto docs bench bench-scale lock build docker clean
+.PHONY: help setup demo test test-lowest e2e faults configurations lint check proto docs bench bench-scale lock build docker clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ test-lowest:  ## the tests with the oldest versions that pyproject.toml allows
 
 e2e: $(STAMP)  ## the loop with Kubernetes and KEDA themselves: KUBECONFIG or KEDASTRAL_E2E_BIN
 	$(BIN)/python -m tests.e2e $(E2E)
+
+faults: $(STAMP)  ## attacks and faults that take long, on real processes; minutes
+	$(BIN)/python -m pytest -q -m faults tests
 
 configurations: $(STAMP)  ## 10,000 generated configurations, each loaded or refused; four minutes
 	CONFIGURATIONS=10000 $(BIN)/python -m pytest -q tests/settings/test_generated_configurations.py

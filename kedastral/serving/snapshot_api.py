@@ -34,6 +34,8 @@ REQUEST_ID_HEADER = "X-Request-Id"
 MAX_REQUEST_ID_LENGTH = 128
 MAX_WRITTEN_AT_ONCE = 20
 """Workloads whose metrics are written on the event loop; those of a thousand take a second, and KEDA would wait."""
+MAX_WAITING_SCRAPES = 32
+"""Requests for /metrics that wait while one is answered; nobody who means well has as many."""
 PROBES = frozenset({"/healthz", "/readyz"})
 """Paths that need no token: the kubelet asks them."""
 
@@ -209,6 +211,10 @@ def _add_metrics(app: QuartTrio, view: SnapshotView, registry: CollectorRegistry
     @app.get("/metrics", provide_automatic_options=False)
     async def show_metrics() -> Response:
         encode, content_type = _choose_encoder(request.headers.get("Accept", ""))
+        if pages.waiting >= MAX_WAITING_SCRAPES:
+            response = _error(503, "too many ask for the metrics at once")
+            response.headers["Connection"] = "close"
+            return response
         return Response(await pages.write(encode, content_type), content_type=content_type)
 
 
@@ -227,6 +233,11 @@ class _MetricsPages:
     _shared: dict[str, tuple[int, bytes]] = attrs.field(factory=dict, init=False)
     """By content type the newest page, and the moment when its writing began."""
 
+    @property
+    def waiting(self) -> int:
+        """How many wait while a page is written."""
+        return self._one_at_a_time.statistics().tasks_waiting
+
     async def write(self, encode: Callable[[CollectorRegistry], bytes], content_type: str) -> bytes:
         """A page that is no older than the call."""
         called = next(self._moments)
@@ -236,7 +247,7 @@ class _MetricsPages:
                 began = next(self._moments)
                 page = await self._encode(encode)
                 self._shared[content_type] = began, page
-            if not self._one_at_a_time.statistics().tasks_waiting:
+            if not self.waiting:
                 self._shared.clear()
             return page
 

@@ -378,3 +378,29 @@ async def test_who_waits_for_the_metrics_while_they_are_written_gets_a_newer_pag
         may_go_on.set()
     await scrape()
     assert sorted(answers) == [b"page 0\n", *[b"page 1\n"] * 4, b"page 2\n"]
+
+
+async def test_too_many_who_wait_for_the_metrics_are_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    site, may_go_on = Site(), threading.Event()
+
+    def write(_: CollectorRegistry) -> bytes:
+        may_go_on.wait(30)
+        return b"page"
+
+    monkeypatch.setattr(snapshot_api, "_choose_encoder", lambda _accept: (write, "text/plain"))
+    monkeypatch.setattr(snapshot_api, "MAX_WAITING_SCRAPES", 1)
+    for number in range(snapshot_api.MAX_WRITTEN_AT_ONCE + 1):
+        await site.store.put(make_snapshot(workload=f"shop-{number}"))
+    answers = []
+
+    async def scrape() -> None:
+        answers.append(await site.client.get("/metrics"))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(scrape)
+            await trio.testing.wait_all_tasks_blocked()
+        may_go_on.set()
+    assert [answer.status_code for answer in answers] == [503, 200, 200]
+    assert answers[0].headers["Connection"] == "close"
+    assert await read_error(answers[0]) == "too many ask for the metrics at once"
