@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`kedastral run` under attack on its gRPC port: its peak memory, and what a good client sees meanwhile.
+
+It believes that its container has 256 MiB, as in deploy/examples. The attacker is a process of its own, and so is the
+server; the good client asks GetMetrics 20 times a second, with KEDA's timeout of 3 s. A table of all attacks is printed
+with ``make faults`` and ``-rP``. Latency is asserted generously: a busy machine would fail the goal of 500 ms.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from kedastral._proto.externalscaler_pb2 import GetMetricsRequest, GetMetricsResponse, ScaledObjectRef
+from tests.faults.grpc_attacks import ATTACKS
+from tests.process.running import LISTENS, QUICK, clean_environment
+
+pytestmark = pytest.mark.faults
+
+LAUNCH = """
+import kedastral.app
+kedastral.app.limit_of_memory = lambda: 256 * 2**20
+from kedastral.__main__ import main
+main()
+"""
+SECONDS = 10.0
+PEAK_MIB = 200
+P99_SECONDS = 2.0
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A `kedastral run` without a Prometheus, and its gRPC port."""
+    flags = {**QUICK, "--workload": "web", "--prom-url": "http://127.0.0.1:9", "--prom-query": "up"}
+    flags |= {"--grpc-listen": "127.0.0.1:0", "--http-listen": "127.0.0.1:0", "--on-stale": "default-min"}
+    log = tmp_path / "log"
+    with log.open("wb") as out:
+        arguments = [part for pair in flags.items() for part in pair]
+        command = [sys.executable, "-c", LAUNCH, "run", *arguments]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=out, env=clean_environment())
+    try:
+        deadline = time.monotonic() + 120
+        ports: dict[str, str] = {}
+        while "gRPC" not in ports:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            ports = dict(LISTENS.findall(log.read_text()))
+            time.sleep(0.1)
+        yield process, int(ports["gRPC"])
+    finally:
+        process.kill()
+        process.wait()
+
+
+def peak_mib(pid: int) -> float:
+    """The most memory that a process has had."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    [line] = [line for line in status.splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
+
+
+def ask_for(seconds: float, port: int) -> tuple[list[float], list[str]]:
+    """GetMetrics 20 times a second: how long each answer took, and how those failed that did."""
+    took, failed = [], []
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = channel.unary_unary(
+            "/externalscaler.ExternalScaler/GetMetrics",
+            request_serializer=GetMetricsRequest.SerializeToString,
+            response_deserializer=GetMetricsResponse.FromString,
+        )
+        ref = ScaledObjectRef(name="web", namespace="prod", scalerMetadata={"workload": "web"})
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            began = time.monotonic()
+            try:
+                call(GetMetricsRequest(scaledObjectRef=ref, metricName="desired_replicas"), timeout=3)
+                took.append(time.monotonic() - began)
+            except grpc.RpcError as error:
+                failed.append(f"{error.code().name}: {error.details()}")  # type: ignore[attr-defined]
+            time.sleep(0.05)
+    return sorted(took), failed
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_attack_costs_little_memory_and_a_good_client_is_served(
+    server: tuple[subprocess.Popen[bytes], int], name: str
+) -> None:
+    process, port = server
+    calm, failed = ask_for(2, port)
+    assert calm
+    assert not failed
+    attack = [sys.executable, "-m", "tests.faults.grpc_attacks", name, str(port), str(SECONDS)]
+    with subprocess.Popen(attack, stdin=subprocess.DEVNULL) as attacker:
+        try:
+            time.sleep(1)
+            took, failed = ask_for(SECONDS - 2, port)
+        finally:
+            attacker.kill()
+    assert process.poll() is None
+    peak = peak_mib(process.pid)
+    p50, p99 = (took[int(len(took) * part)] * 1000 if took else float("nan") for part in (0.5, 0.99))
+    row = f"{name:20} peak {peak:4.0f} MiB  p50 {p50:5.0f} ms  p99 {p99:5.0f} ms  {len(took)} served, {failed} failed"
+    sys.stdout.write(f"\n{row}\n")
+    assert peak < PEAK_MIB
+    assert not failed
+    assert p99 < P99_SECONDS * 1000
+    assert ask_for(10, port)[0]  # a new client, behind those of the attacker in the kernel's backlog
