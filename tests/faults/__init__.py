@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults and attacks on whole processes: slow, so `make faults` runs them and `make test` does not."""
+"""What is broken around Kedastral and in it, on virtual time, and attacks on whole processes: those are slow."""

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model, a store or a wall clock that fails, and what KEDA is told meanwhile, second by second, under each policy."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+
+import attrs
+import httpx
+import pytest
+import trio
+from trio.testing import MockClock
+
+from kedastral.adapters.http_model import HttpForecaster, open_model_client
+from kedastral.adapters.in_process import InProcessForecaster
+from kedastral.core.forecast import Forecast
+from kedastral.core.ports import Forecaster
+from kedastral.core.series import Series
+from kedastral.core.serving import OnStale
+from tests.adapters.answers import Reply, failure, reply
+
+from .pair import Pair, ShiftingClock
+from .timelines import CLOCK_AHEAD, CLOCK_BEHIND, LOST, MODEL_LOST, Timeline
+
+
+@attrs.frozen
+class BadModel:
+    """A model in this process whose values, or failure, ``say`` makes."""
+
+    say: Callable[[int], Sequence[float]]
+    name: str = "bad"
+
+    def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
+        """See `kedastral.core.ports.Model.forecast`."""
+        return Forecast(made_at, history.step, list(self.say(steps)))
+
+
+def in_process(say: Callable[[int], Sequence[float]]) -> Forecaster:
+    return InProcessForecaster(BadModel(say))
+
+
+def over_http(say: Reply) -> Forecaster:
+    return HttpForecaster(open_model_client("http://model.example", transport=httpx.MockTransport(say)))
+
+
+def never_answering() -> Forecaster:
+    async def hang(_request: httpx.Request) -> httpx.Response:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    client = open_model_client("http://model.example", transport=httpx.MockTransport(hang))
+    return HttpForecaster(client)
+
+
+def divide(steps: int) -> Sequence[float]:
+    return [1 / 0] * steps
+
+
+MODELS: dict[str, Callable[[], Forecaster]] = {
+    "raises": lambda: in_process(divide),
+    "gives NaN": lambda: in_process(lambda steps: [math.nan] * steps),
+    "gives infinities": lambda: in_process(lambda steps: [math.inf] * steps),
+    "gives negative values": lambda: in_process(lambda steps: [-1.0] * steps),
+    "gives too few values": lambda: in_process(lambda steps: [1.0] * (steps - 1)),
+    "gives too many values": lambda: in_process(lambda steps: [1.0] * (steps + 1)),
+    "never answers over HTTP": never_answering,
+    "refuses over HTTP": lambda: over_http(failure(httpx.ConnectError)),
+    "answers 500": lambda: over_http(reply(500)),
+    "answers HTML": lambda: over_http(reply(text="<!doctype html>")),
+    "answers NaN": lambda: over_http(reply(text='{"values": [' + "NaN," * 29 + "NaN]}")),
+    "answers one value": lambda: over_http(reply(json={"values": [1]})),
+}
+
+
+@pytest.mark.parametrize("fault", MODELS)
+async def test_without_a_model_the_floor_still_rises_with_the_load(autojump_clock: MockClock, fault: str) -> None:
+    seen = await Pair(forecaster=MODELS[fault]()).play()
+    assert {error.partition("/")[0] for error in seen.errors} == {"model"}
+    for policy in OnStale:
+        assert seen.runs(policy) == MODEL_LOST[policy]
+    assert seen.disturbed() == []
+    assert seen.too_few(OnStale.RIDE_FORECAST) == seen.too_few(OnStale.ERROR) == []
+
+
+async def test_a_store_that_takes_no_plan_is_as_no_plan(autojump_clock: MockClock) -> None:
+    seen = await Pair(store_fails=True).play()
+    assert set(seen.errors) == {"store/full"}
+    for policy in OnStale:
+        assert seen.runs(policy) == LOST[policy]
+    assert seen.disturbed() == []
+    assert seen.too_few(OnStale.RIDE_FORECAST) == seen.too_few(OnStale.ERROR) == []
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(3600.0, CLOCK_AHEAD), (-3600.0, CLOCK_BEHIND)])
+async def test_with_a_wall_clock_an_hour_off_keda_gets_only_what_is_known_for_that_hour(
+    autojump_clock: MockClock, seconds: float, expected: Mapping[OnStale, Timeline]
+) -> None:
+    seen = await Pair(clock=ShiftingClock(seconds), clock_is_faulty=True).play()
+    for policy in OnStale:
+        assert seen.runs(policy) == expected[policy]
+    assert seen.too_few(OnStale.RIDE_FORECAST) == seen.too_few(OnStale.ERROR) == []
