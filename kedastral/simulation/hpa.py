@@ -20,6 +20,8 @@ from attrs.validators import deep_iterable, ge, gt, instance_of
 from kedastral.core.capacity import WHOLE_WITHIN, ReplicaBounds, round_replicas
 
 _Dated = tuple[float, int]
+UP_FACTOR, UP_LEAST = 2, 4
+"""How far one decision goes up without any behavior; ``scaleUpLimitFactor`` and ``scaleUpLimitMinimum``."""
 
 
 class RateKind(StrEnum):
@@ -52,12 +54,14 @@ class ScalingRules:
 
     ``tolerance`` is a fraction: a ratio of load to target this close to 1 changes nothing. ``stabilization_window`` is
     in seconds. No ``policies`` means no limit of rate (Kubernetes would put its defaults: `HpaBehavior.KUBERNETES`).
+    ``doubles``: whatever the period, one decision at most doubles the replicas, or reaches 4, as without any behavior.
     """
 
     tolerance: float = attrs.field(default=0.1, validator=ge(0))
     stabilization_window: float = attrs.field(default=0.0, validator=ge(0))
     policies: tuple[RatePolicy, ...] = attrs.field(default=(), validator=deep_iterable(instance_of(RatePolicy)))
     select: SelectPolicy = SelectPolicy.MAX
+    doubles: bool = False
 
     @property
     def longest_period(self) -> float:
@@ -67,13 +71,16 @@ class ScalingRules:
 
 @attrs.frozen
 class HpaBehavior:
-    """Both directions of ``spec.behavior``; `KUBERNETES`, `UNLIMITED` and `DIRECT` are the ones in use here."""
+    """Both directions of ``spec.behavior``; `KUBERNETES`, `ABSENT`, `UNLIMITED` and `DIRECT` are the ones in use."""
 
     up: ScalingRules = ScalingRules()
     down: ScalingRules = ScalingRules(stabilization_window=300.0)
 
     KUBERNETES: ClassVar["HpaBehavior"]
-    """What Kubernetes fills in: 10 % of tolerance; up by 100 % or 4 pods per 15 s; down after 300 s, by any number."""
+    """What Kubernetes fills in where some behavior is given: 10 % of tolerance; up by 100 % or 4 pods per 15 s; down
+    after 300 s, by any number."""
+    ABSENT: ClassVar["HpaBehavior"]
+    """No ``spec.behavior`` at all: as `KUBERNETES`, but up to twice the pods, or to 4, at each decision."""
     UNLIMITED: ClassVar["HpaBehavior"]
     """10 % of tolerance, scale-down after 300 s, no limit of rate: the reactive peer policies are judged against."""
     DIRECT: ClassVar["HpaBehavior"]
@@ -84,6 +91,7 @@ HpaBehavior.KUBERNETES = HpaBehavior(
     up=ScalingRules(policies=(RatePolicy(RateKind.PERCENT, 100, 15.0), RatePolicy(RateKind.PODS, 4, 15.0))),
     down=ScalingRules(stabilization_window=300.0, policies=(RatePolicy(RateKind.PERCENT, 100, 15.0),)),
 )
+HpaBehavior.ABSENT = HpaBehavior(up=ScalingRules(doubles=True))
 HpaBehavior.UNLIMITED = HpaBehavior()
 HpaBehavior.DIRECT = HpaBehavior(up=ScalingRules(tolerance=0.0), down=ScalingRules(tolerance=0.0))
 
@@ -148,6 +156,8 @@ class Hpa:
         rules = self._behavior.up if wanted > current else self._behavior.down
         if rules.select is SelectPolicy.DISABLED:
             return current
+        if rules.doubles:
+            wanted = min(wanted, max(UP_FACTOR * current, UP_LEAST))
         if not rules.policies:
             return wanted
         if wanted > current:

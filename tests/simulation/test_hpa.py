@@ -311,3 +311,9 @@ def test_beside_a_trigger_that_fails_the_other_one_only_scales_up() -> None:
 
 def test_alone_a_trigger_that_answers_zero_scales_to_the_minimum() -> None:
     assert run(Hpa(HpaBehavior.DIRECT, BOUNDS), 10, [0.0]) == [BOUNDS.min]
+
+
+def test_without_any_behavior_each_decision_doubles_the_pods_or_reaches_four() -> None:
+    """Kubernetes 1.35 with KEDA 2.21 went from 2 pods to 4 and, one sync later, to 8."""
+    assert run(Hpa(HpaBehavior.ABSENT, BOUNDS), 2, [9.0, 9.0, 9.0], every=5.0) == [4, 8, 9]
+    assert run(Hpa(HpaBehavior.ABSENT, BOUNDS), 1, [9.0, 9.0], every=5.0) == [4, 8]

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model of KEDA and the HPA, of tests/loop and kedastral/simulation, beside a recorded `Timeline`."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import attrs
+
+from kedastral.simulation.hpa import HpaBehavior
+from tests.e2e.api import Scale
+from tests.e2e.timeline import AWAY, Sample, Timeline
+from tests.loop.scaled_object import RECOMMENDED, ScaledObject, ScaledObjectSpec, TriggerAnswer
+
+SYNC = 5.0
+"""Seconds between two decisions of the HPA here; as `binaries.TIME_LAPSE` says, like the window of `ABSENT`."""
+LOOK = 2.0
+"""Seconds by which a sample may be late: one between two looks, one until the view of the cluster is read again."""
+ABSENT = attrs.evolve(HpaBehavior.ABSENT, down=attrs.evolve(HpaBehavior.ABSENT.down, stabilization_window=20.0))
+"""A ScaledObject without any behavior."""
+RECIPE = attrs.evolve(RECOMMENDED, down=attrs.evolve(RECOMMENDED.down, stabilization_window=60.0))
+"""Recipe "Predicted" of docs/keda.md."""
+
+
+def play(samples: Sequence[Sample], spec: ScaledObjectSpec, phase: float) -> Iterator[tuple[Sample, int]]:
+    """Each sample with the model's replicas, which hears what was told; its syncs begin ``phase`` seconds later."""
+    scaled = ScaledObject(spec, samples[0].scale.replicas)
+    due = samples[0].second + phase
+    for sample in samples:
+        if sample.second >= due:
+            scaled.sync(due, [_answer(sample)])
+            due += SYNC
+        yield sample, scaled.replicas
+
+
+def _answer(sample: Sample) -> TriggerAnswer:
+    if sample.number is None:
+        return TriggerAnswer(reached=sample.told != AWAY)
+    return TriggerAnswer(float(sample.number), sample.number > 0)
+
+
+def find_strays(samples: Sequence[Sample], spec: ScaledObjectSpec) -> list[tuple[float, int, int]]:
+    """Where the model is outside of what the Deployment had within one sync: (second, model, Deployment).
+
+    Nobody knows at which second the real syncs fell: the one counts that agrees best.
+    """
+    return min((_strays(list(play(samples, spec, phase))) for phase in range(int(SYNC))), key=len)
+
+
+def _strays(played: Sequence[tuple[Sample, int]]) -> list[tuple[float, int, int]]:
+    strays = []
+    for sample, replicas in played:
+        near = [one.scale.replicas for one, _ in played if abs(one.second - sample.second) <= SYNC + LOOK]
+        if not min(near) <= replicas <= max(near):
+            strays.append((sample.second, replicas, sample.scale.replicas))
+    return strays
+
+
+def read_timeline(path: Path) -> Timeline:
+    """What `Timeline.write` wrote; lines that begin with # are left out."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
+    timeline = Timeline(path.stem, 1.0)
+    for row in rows:
+        wanted = int(row["hpa"]) if row["hpa"] else None
+        told = int(row["told"]) if row["told"].isdigit() else row["told"] or None
+        scale = Scale(wanted, int(row["replicas"]), int(row["ready"]))
+        timeline.samples.append(Sample(float(row["second"]), float(row["load"]), told, scale))
+    return timeline

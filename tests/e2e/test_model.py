@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model of KEDA and the HPA agrees with what both did; ``recorded`` holds timelines of `make e2e`."""
+
+from pathlib import Path
+
+import attrs
+import pytest
+
+from kedastral.simulation.hpa import HpaBehavior
+from tests.e2e.model import ABSENT, RECIPE, find_strays, read_timeline
+from tests.loop.scaled_object import Fallback, ScaledObjectSpec
+
+RECORDED = Path(__file__).parent / "recorded"
+SPECS = {
+    "no-behavior": ScaledObjectSpec(behavior=ABSENT),
+    "predicted-prometheus-away": ScaledObjectSpec(behavior=RECIPE, fallback=Fallback()),
+    "predicted-kedastral-away": ScaledObjectSpec(behavior=RECIPE, fallback=Fallback()),
+}
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_the_model_has_the_replicas_of_the_real_loop_within_one_sync(name: str) -> None:
+    samples = read_timeline(RECORDED / f"{name}.csv").samples
+    assert len({sample.scale.replicas for sample in samples}) > 3, "nothing happened in it"
+    assert find_strays(samples, SPECS[name]) == []
+
+
+def test_every_recorded_timeline_is_held_against_the_model() -> None:
+    assert {path.stem for path in RECORDED.glob("*.csv")} == set(SPECS)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("no-behavior", HpaBehavior.KUBERNETES),
+        ("predicted-prometheus-away", attrs.evolve(RECIPE, up=attrs.evolve(RECIPE.up, policies=()))),
+        ("predicted-prometheus-away", attrs.evolve(RECIPE, down=ABSENT.down)),
+    ],
+    ids=["a behavior where there was none", "no limit of rate", "a shorter window"],
+)
+def test_a_wrong_model_is_found_out(name: str, wrong: HpaBehavior) -> None:
+    assert find_strays(read_timeline(RECORDED / f"{name}.csv").samples, ScaledObjectSpec(behavior=wrong))
