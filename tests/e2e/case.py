@@ -143,7 +143,7 @@ class Kedastral:
             self.program.require_running()
             return isinstance(self.told(metadata, namespace=namespace), int)
 
-        wait_for(look, "Kedastral has a forecast")
+        wait_for(look, "Kedastral has a forecast", within=180.0)  # `auto` tries its models, many cases at once
 
 
 class Case:

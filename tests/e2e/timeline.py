@@ -144,7 +144,8 @@ def draw(timelines: Sequence[Timeline], path: Path, title: str) -> None:
         FigureCanvasSVG(figure)
         panels = figure.subplots(len(timelines), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
         for axes, timeline in zip(panels, timelines, strict=True):
-            _draw_panel(axes, timeline)
+            samples, marks = list(timeline.samples), list(timeline.marks)  # the recorder may still add to them
+            _draw_panel(axes, attrs.evolve(timeline, samples=samples, marks=marks))
         panels[0].legend(loc="lower left", bbox_to_anchor=(0, 1.12), ncols=5, frameon=False)
         panels[-1].set_xlabel("seconds")
         panels[-1].set_ylim(bottom=0)
