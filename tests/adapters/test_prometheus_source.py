@@ -182,6 +182,14 @@ async def test_a_stale_value_is_told_with_the_skew_of_the_clocks_or_the_lag(
     assert words in str(await raised_by(Server(dated(matrix([(T - 240, "5")]), ahead))))
 
 
+async def test_a_value_is_as_old_as_the_servers_clock_says_where_ours_was_set_back(autojump_clock: MockClock) -> None:
+    caught = await raised_by(Server(dated(matrix([(T, "5")]), 3600)))
+    assert caught.reason == "stale"
+    assert "is 3600 s old" in str(caught)
+    assert len(await source_of(Server(dated(matrix([(T, "5")]), 60))).history(END)) == 10
+    assert len(await source_of(Server(dated(matrix([(T, "5")]), -3600))).history(END)) == 10
+
+
 async def test_what_an_answer_takes_is_no_skew(autojump_clock: MockClock) -> None:
     async def late(request: httpx.Request) -> httpx.Response:
         await trio.sleep(9)

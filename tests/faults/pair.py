@@ -4,6 +4,7 @@
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
+from email.utils import format_datetime
 
 import attrs
 import httpx
@@ -57,8 +58,10 @@ def is_faulty() -> bool:
 
 
 def answer_honestly(request: httpx.Request) -> httpx.Response:
-    """The load at the times asked for, as far as they have been."""
-    return matrix([(at, str(value)) for at, value in points_of(request)])(request)
+    """The load at the times asked for, as far as they have been, and the right time."""
+    response = matrix([(at, str(value)) for at, value in points_of(request)])(request)
+    response.headers["Date"] = format_datetime(START + timedelta(seconds=trio.current_time()), usegmt=True)
+    return response
 
 
 def points_of(request: httpx.Request) -> list[tuple[float, float]]:

@@ -2,7 +2,7 @@
 """A model, a store or a wall clock that fails, and what KEDA is told meanwhile, second by second, under each policy."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 import attrs
@@ -17,10 +17,12 @@ from kedastral.core.forecast import Forecast
 from kedastral.core.ports import Forecaster
 from kedastral.core.series import Series
 from kedastral.core.serving import OnStale
+from kedastral.errors import ModelError
 from tests.adapters.answers import Reply, failure, reply
+from tests.parts import START
 
 from .pair import Pair, ShiftingClock
-from .timelines import CLOCK_AHEAD, CLOCK_BEHIND, LOST, MODEL_LOST, Timeline
+from .timelines import CLOCK_OFF, LOST, MODEL_LOST
 
 
 @attrs.frozen
@@ -91,11 +93,21 @@ async def test_a_store_that_takes_no_plan_is_as_no_plan(autojump_clock: MockCloc
     assert seen.too_few(OnStale.RIDE_FORECAST) == seen.too_few(OnStale.ERROR) == []
 
 
-@pytest.mark.parametrize(("seconds", "expected"), [(3600.0, CLOCK_AHEAD), (-3600.0, CLOCK_BEHIND)])
-async def test_with_a_wall_clock_an_hour_off_keda_gets_only_what_is_known_for_that_hour(
-    autojump_clock: MockClock, seconds: float, expected: Mapping[OnStale, Timeline]
+@pytest.mark.parametrize("seconds", [3600.0, -3600.0])
+async def test_with_a_wall_clock_an_hour_off_nothing_is_planned_until_it_is_right(
+    autojump_clock: MockClock, seconds: float
 ) -> None:
     seen = await Pair(clock=ShiftingClock(seconds), clock_is_faulty=True).play()
     for policy in OnStale:
-        assert seen.runs(policy) == expected[policy]
+        assert seen.runs(policy) == CLOCK_OFF[policy]
     assert seen.too_few(OnStale.RIDE_FORECAST) == seen.too_few(OnStale.ERROR) == []
+
+
+async def test_work_that_dies_in_its_thread_leaves_the_thread_to_the_next() -> None:
+    one_thread, history = trio.CapacityLimiter(1), Series(START, 60.0, [400.0] * 30)
+    for _ in range(3):
+        with pytest.raises(ModelError, match="ZeroDivisionError"):
+            await InProcessForecaster(BadModel(divide), one_thread).forecast(history, START, 5)
+    made = await InProcessForecaster(BadModel(lambda steps: [7.0] * steps), one_thread).forecast(history, START, 5)
+    assert made.values.tolist() == [7.0] * 5
+    assert one_thread.borrowed_tokens == 0

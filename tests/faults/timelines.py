@@ -55,11 +55,11 @@ MODEL_LOST: Mapping[OnStale, Timeline] = {
     OnStale.DEFAULT_MIN: LOST[OnStale.DEFAULT_MIN],
 }
 """As without a plan, but for the floor: it rises with what is measured, and does not fall."""
-CLOCK_AHEAD: Mapping[OnStale, Timeline] = {
+CLOCK_OFF: Mapping[OnStale, Timeline] = {
     OnStale.RIDE_FORECAST: [(SHOWN_FROM, FLOOR), (FAULT, HELD), (BACK, AFTER)],
     OnStale.ERROR: [(SHOWN_FROM, FLOOR), (FAULT, HELD), (BACK, AFTER)],
     OnStale.DEFAULT_MIN: [(SHOWN_FROM, FLOOR), (FAULT, DEFAULT_MIN), (BACK, AFTER)],
 }
-"""An hour ahead: the plan is an hour old at once, and Prometheus has nothing as new as the clock wants."""
-CLOCK_BEHIND: Mapping[OnStale, Timeline] = {policy: [(SHOWN_FROM, FLOOR), (BACK, AFTER)] for policy in OnStale}
-"""An hour behind: the load of an hour ago is read and planned for, and nothing tells that it is not now's."""
+"""An hour ahead, the plan is an hour old at once, and Prometheus has nothing as new. An hour back, the plan is from the
+future, and what Prometheus has is an hour old by the Date of its answers.
+"""

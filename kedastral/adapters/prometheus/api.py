@@ -185,6 +185,11 @@ class AnswerNotes:
         return next((words for words in self._no_load if words != NO_SERIES), NO_SERIES)
 
     @property
+    def server_ahead(self) -> float:
+        """Seconds that the server's clock is ahead of ours; 0 where it is behind, they agree, or nothing is known."""
+        return self._ahead if self._ahead is not None and self._ahead >= CLOCKS_AGREE else 0.0
+
+    @property
     def clock_skew(self) -> str:
         """How far the clocks are apart, as the end of a sentence; empty where they agree or nothing is known."""
         if self._ahead is None or abs(self._ahead) < CLOCKS_AGREE:

@@ -174,7 +174,8 @@ class PrometheusSource:
         if series.newest is None:
             span = f"{series.start:%Y-%m-%dT%H:%M:%SZ} to {series.time_at(len(series) - 1):%Y-%m-%dT%H:%M:%SZ}"
             raise self._api.no_load_error(f"from {span}", self.query.shown)
-        age = (now - series.newest.at).total_seconds()
+        # by the server's clock, as its samples are: after ours was set back, old load would look fresh
+        age = (now - series.newest.at).total_seconds() + self._api.notes.server_ahead
         oldest = self.query.stale_after + self.query.step + series.quality.settling
         if series.quality.at_least is not None:
             if age > LATE_SECONDS:
