@@ -64,6 +64,7 @@ metadata: {{name: w{number}, namespace: soak}}
 spec: {{query: load{number}, targetPerPod: 100, min: 2, horizon: 10m, step: 10s, interval: 5s, leadTime: 60s,
   window: 30m, staleAfter: 15s, onStale: {on_stale}, model: baseline, headroom: 1.2}}
 """
+TCP_STATES = {"01": "established", "08": "closed by the peer", "0A": "listening"}
 ON_STALE = ("ride-forecast", "error", "default-min")
 console = Console(width=None if sys.stdout.isatty() else 120)
 
@@ -171,6 +172,8 @@ class Record:
     statuses: dict[str, int] = attrs.field(factory=dict)
     pages: dict[str, int] = attrs.field(factory=dict)
     wrong: list[str] = attrs.field(factory=list)
+    sockets: dict[str, int] = attrs.field(factory=dict)
+    """Those that are open at the end, by whom they are to and their state."""
     hangups: int = 0
     streams: int = 0
 
@@ -199,6 +202,23 @@ class Target:
         record.memory.append((now, int(fields["VmRSS"].split()[0]) / 1024))
         record.threads.append((now, int(fields["Threads"])))
         record.descriptors.append((now, len(list((proc / "fd").iterdir()))))
+
+
+def list_sockets(target: Target, prometheus: int) -> dict[str, int]:
+    """How many TCP sockets the process has, by whom they are to and their state in the kernel."""
+    names, links = {target.http: "HTTP", target.grpc: "gRPC", prometheus: "Prometheus"}, set[str]()
+    for one in Path(f"/proc/{target.pid}/fd").iterdir():
+        with suppress(OSError):
+            links.add(str(one.readlink()))
+    found: dict[str, int] = {}
+    for line in Path(f"/proc/{target.pid}/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if f"socket:[{fields[9]}]" in links:
+            ports = [int(address.rpartition(":")[2], 16) for address in fields[1:3]]
+            who = next((names[port] for port in ports if port in names), "others")
+            name = f"{who}, {TCP_STATES.get(fields[3], fields[3])}"
+            found[name] = found.get(name, 0) + 1
+    return found
 
 
 async def sample(target: Target, record: Record) -> None:
@@ -352,6 +372,7 @@ def show(record: Record, checks: Sequence[Check], prometheus: FaultyPrometheus, 
     console.print(f"{seconds:.0f} s: {len(milliseconds)} GetMetrics {record.statuses}, {times}")
     console.print(f"{record.streams} streams, {record.hangups} SIGHUPs, HTTP {record.pages}")
     console.print(f"RSS {mib[0]:.0f} MiB at first, {max(mib):.0f} at most, {mib[-1]:.0f} at last")
+    console.print(f"open at last: {dict(sorted(record.sockets.items()))}")
     console.print(f"Prometheus' answers: {dict(sorted(prometheus.done.items()))}")
     for words in record.wrong[:10]:
         console.print(f"wrong: {words}")
@@ -398,6 +419,7 @@ async def soak(target: Target, prometheus: FaultyPrometheus, port: int, seconds:
         sampling.cancel()
         prometheus.spoils, prometheus.away_until = False, 0.0
         after = await settle(target, record, before)
+        record.sockets = list_sockets(target, port)
     return record, check(record, seconds, before, after)
 
 
