@@ -95,7 +95,7 @@ class Kedastral:
     """``kedastral run``, asked as KEDA asks; settings are those of the command line, ``lead_time="60s"``."""
 
     def __init__(self, name: str, programs: Programs, listen: tuple[str, int], flags: Mapping[str, str]) -> None:
-        host, port = listen
+        host, port = self.listens = listen
         self._target = f"{host}:{port}"
         http = {"http-listen": f"{host}:{HTTP_PORT if port == GRPC_PORT else port + 1}"}
         given = {"grpc-listen": self._target, **http, **flags}
