@@ -13,6 +13,8 @@ from tests.loop.scaled_object import Fallback, ScaledObjectSpec
 RECORDED = Path(__file__).parent / "recorded"
 SPECS = {
     "no-behavior": ScaledObjectSpec(behavior=ABSENT),
+    "killed-then-frozen": ScaledObjectSpec(behavior=ABSENT),
+    "plan-runs-out": ScaledObjectSpec(behavior=ABSENT),
     "predicted-prometheus-away": ScaledObjectSpec(behavior=RECIPE, fallback=Fallback()),
     "predicted-kedastral-away": ScaledObjectSpec(behavior=RECIPE, fallback=Fallback()),
 }
