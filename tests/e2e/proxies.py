@@ -78,6 +78,10 @@ class Disturbance:
         self.partial = False
         self._client = httpx.Client(base_url=url, timeout=30, trust_env=False)
 
+    def close(self) -> None:
+        """Close its connections."""
+        self._client.close()
+
     def answer(self, path: str) -> tuple[int, bytes]:
         """Status and body of the answer to GET ``path``."""
         time.sleep(self.delay)
@@ -129,3 +133,4 @@ def disturb(url: str) -> Iterator[tuple[Disturbance, str]]:
         server.shutdown()
         server.server_close()
         thread.join()
+        disturbance.close()
