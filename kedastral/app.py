@@ -164,7 +164,7 @@ async def reload_on_hangup(
 def grpc_limits(max_connections: int, memory: int | None) -> Limits:
     """The limits of KEDA's server in a process with ``memory`` bytes, or no limit; says in the log what clients get."""
     share = share_of_memory(memory)
-    of = "no limit is set" if memory is None else f"the limit is {memory / 2**20:.0f} MiB"
+    of = "the process itself has no limit" if memory is None else f"the limit is {memory / 2**20:.0f} MiB"
     log.info("gRPC clients may hold %.0f MiB of memory together: %s", share / 2**20, of)
     return Limits(
         max_connections=min(Limits().max_connections, max_connections),

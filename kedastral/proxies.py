@@ -60,7 +60,7 @@ class Proxy:
         if parsed.port is not None and not 0 < parsed.port < 65536:
             return "its port is none"
         if parsed.scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
-            return "a SOCKS proxy needs the extra `socks`: pip install 'kedastral[socks]'"
+            return "a SOCKS proxy needs the package socksio: pip install socksio, or the extra `socks` of Kedastral"
         return None
 
 

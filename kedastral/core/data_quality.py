@@ -23,7 +23,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from kedastral.core.series import EPOCH, Floats, Ints, Observation, Series, require_positive
+from kedastral.core.series import EPOCH, DataQuality, Floats, Ints, Observation, Series, require_positive
 
 MAX_SETTLING = 600.0
 """Seconds. What changes for longer than this is no lag but a correction, and would cost more than it explains."""
@@ -35,6 +35,8 @@ JUDGED = 30
 """Points that the estimate rests on: half an hour of minutes. A lag that has gone is forgotten within that time."""
 QUANTILE = 0.9
 """Of the ages at the last change. Three late points of thirty move it, so that it follows a lag that grows."""
+FEWEST_REPLACED = 4
+"""Points, at least, that must all differ before a reading counts as that of another server."""
 CATCH_UP = 3
 """When so many more gaps are filled in one reading than steps have passed, a pipeline catches up after an outage. That
 is not its lag."""
@@ -82,15 +84,19 @@ class SettlingTime:
         """Compare a reading with those before.
 
         ``values[i]`` is the value of point ``first + i``, dated ``(first + i) * step`` (epoch seconds), NaN for a gap;
-        ``now`` is when it was read (epoch seconds).
+        ``now`` is when it was read (epoch seconds). Late samples change points up to an age. A reading in which every
+        point differs, whatever its age, is that of another server, or an outage of the query, and says nothing.
         """
         oldest = math.ceil((now - MAX_SETTLING) / self.step)
         read = {first + i: float(value) for i, value in enumerate(values) if first + i >= oldest}
         filled = [n for n, value in read.items() if n in self._points and _is_filled(self._points[n].value, value)]
         catches_up = len(filled) > CATCH_UP + (now - self._read_at) / self.step
+        again = [number for number in read if number in self._points]
+        replaced = len(again) >= FEWEST_REPLACED and all(_differs(self._points[n].value, read[n]) for n in again)
         self._read_at = now
         for number, value in read.items():
-            self._note(number, value, now - number * self.step, counts=not (catches_up and number in filled))
+            is_late = not replaced and not (catches_up and number in filled)
+            self._note(number, value, now - number * self.step, counts=is_late)
         self._forget()
         self._seconds = self._estimate(now)
 
@@ -197,12 +203,11 @@ class ScreenedHistory:
 def screen(history: Series) -> ScreenedHistory:
     """``history`` with every point that is no load as a gap; linear in its length, and the same where there is none.
 
-    A partial answer is screened like the points that it stands for: what is implausible in it is no lower bound.
+    Partial answers and points that have not settled are screened like the points that they stand for: what is
+    implausible among them is no lower bound.
     """
-    bounds = history.quality.lower_bounds
-    if bounds is not None and history.quality.at_least is not None:
-        quality = attrs.evolve(history.quality, at_least=_plausible_bound(history, bounds, history.quality.at_least))
-        history = attrs.evolve(history, quality=quality)
+    quality = _screen_bounds(history, history.quality)
+    history = history if quality is history.quality else attrs.evolve(history, quality=quality)
     found = _find_outliers(history)
     if not len(found):
         return ScreenedHistory(history)
@@ -212,8 +217,18 @@ def screen(history: Series) -> ScreenedHistory:
     return ScreenedHistory(attrs.evolve(history, values=values), Outliers(len(found), newest))
 
 
-def _plausible_bound(history: Series, bounds: Series, newest: Observation) -> Observation:
-    """The newest of ``bounds`` that is plausible as the continuation of ``history``; 0 where none is."""
+def _screen_bounds(history: Series, quality: DataQuality) -> DataQuality:
+    if quality.lower_bounds is not None and quality.at_least is not None:
+        nothing = Observation(quality.at_least.at, 0.0)
+        newest = _plausible_bounds(history, quality.lower_bounds).newest
+        quality = attrs.evolve(quality, at_least=newest or nothing)
+    if quality.unsettled is not None:
+        quality = attrs.evolve(quality, unsettled=_plausible_bounds(history, quality.unsettled))
+    return quality
+
+
+def _plausible_bounds(history: Series, bounds: Series) -> Series:
+    """``bounds`` with a gap wherever one is implausible as the continuation of ``history``."""
     places = round((bounds.start - history.start).total_seconds() / history.step) + np.arange(len(bounds))
     inside = (places >= 0) & (places < len(history))
     values = history.values.copy()
@@ -222,7 +237,7 @@ def _plausible_bound(history: Series, bounds: Series, newest: Observation) -> Ob
     outliers = _find_outliers(attrs.evolve(history, values=values)) - places[0]
     plausible = bounds.values.copy()
     plausible[outliers[outliers >= 0]] = np.nan
-    return attrs.evolve(bounds, values=plausible).newest or Observation(newest.at, 0.0)
+    return attrs.evolve(bounds, values=plausible)
 
 
 def _find_outliers(history: Series) -> Ints:

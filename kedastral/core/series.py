@@ -74,9 +74,10 @@ class Observation:
 class DataQuality:
     """How far the end of a history can be trusted.
 
-    Points younger than ``settling`` seconds still change, and are gaps. ``at_least`` is the newest value of a partial
-    answer: the load is that or more, and the history holds gaps since the last complete answer. ``watched`` are the
-    seconds for which new points have been read again: just after a start nobody knows whether they have settled.
+    Points younger than ``settling`` seconds still change, and are gaps; ``unsettled`` are their values so far, which
+    are lower bounds. ``at_least`` is the newest value of a partial answer: the load is that or more, and the history
+    holds gaps since the last complete answer. ``watched`` are the seconds for which new points have been read again:
+    just after a start nobody knows whether they have settled.
     ``lower_bounds`` are all values of the partial answer, which ``at_least`` ends.
     ``counts`` says how many series each of the newest points sums, NaN where that is not known.
     """
@@ -86,6 +87,7 @@ class DataQuality:
     watched: float = math.inf
     counts: "Series | None" = None
     lower_bounds: "Series | None" = None
+    unsettled: "Series | None" = None
 
 
 COMPLETE = DataQuality()
@@ -121,12 +123,14 @@ class Series:
 
     @property
     def least_load(self) -> float:
-        """The least that the load is now, for a floor: the newest value, or that of a partial answer if it is more.
+        """The least that the load is now, for a floor: the newest value, or more if a lower bound says so.
 
-        0 where all are gaps.
+        Such are the newest value of a partial answer, and that of the points that have not settled. 0 where all are
+        gaps.
         """
-        known = [one.value for one in (self.newest, self.quality.at_least) if one is not None]
-        return max(known, default=0.0)
+        unsettled = self.quality.unsettled
+        bounds = (self.newest, self.quality.at_least, None if unsettled is None else unsettled.newest)
+        return max((one.value for one in bounds if one is not None), default=0.0)
 
     def without_gaps_at_the_end(self) -> "Series":
         """The series up to its newest value."""

@@ -543,7 +543,7 @@ class BacktestRules:
     )  # fmt: skip
     noise: float = setting(
         "0", "relative standard deviation of the load that policies see, around the load that pods serve; 0.05 is 5 %",
-        at_least(0), env="BACKTEST_NOISE",
+        between(0, 1), env="BACKTEST_NOISE",
     )  # fmt: skip
 
 

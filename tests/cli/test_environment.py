@@ -14,7 +14,8 @@ LOCAL = ("--workload", "shop", "--prom-url", "http://localhost:9090", "--prom-qu
 MODEL = (*LOCAL, "--model", "http", "--model-url", "https://model.example")
 
 SOCKS = (
-    "ALL_PROXY cannot be used: a SOCKS proxy needs the extra `socks`: pip install 'kedastral[socks]'; correct it, or"
+    "ALL_PROXY cannot be used: a SOCKS proxy needs the package socksio: pip install socksio, or the extra `socks` of "
+    "Kedastral; correct it, or"
 )
 NO_URL = "HTTPS_PROXY cannot be used: it is no URL; correct it, or exempt hosts by NO_PROXY"
 NO_SCHEME = (

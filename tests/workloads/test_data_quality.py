@@ -384,3 +384,69 @@ async def test_a_partial_answer_whose_jump_lasts_is_believed(model: str) -> None
     told = await site.run(5)
     assert max(told[:2]) < 20 * NEEDED
     assert told[-1] >= 20 * NEEDED
+
+
+# readings that differ though nothing is late
+
+
+def quadrupled(server: LateServer, minutes: float) -> Callable[[float], float]:
+    """The load, four times as much from so many minutes after the start on."""
+    begin = server.now.timestamp() + minutes * 60
+    return lambda at: LOAD * 4 if at >= begin else LOAD
+
+
+@pytest.mark.parametrize("model", ["auto", "baseline"])
+async def test_a_failover_to_a_server_that_reads_less_is_no_lag(model: str) -> None:
+    site = Site(LateServer(lambda _at, _now: LOAD), model)
+    failover = site.server.now.timestamp() + 1200
+    load = quadrupled(site.server, 25)
+    site.server.seen = lambda at, now: load(at) * (0.95 if now >= failover else 1.0)
+    await site.run(25)
+    assert site.snapshot.quality.settling == 0
+    told = await site.run(5)
+    assert told[-1] >= NEEDED * 4 * 0.95
+
+
+@pytest.mark.parametrize("model", ["auto", "baseline"])
+@pytest.mark.parametrize("apart", [0.03, 0.06, 0.2])
+async def test_two_servers_that_answer_in_turn_hide_no_load(model: str, apart: float) -> None:
+    """Even where their differences look like a lag: a point that has not settled is a lower bound."""
+    site = Site(LateServer(lambda _at, _now: LOAD), model)
+    load = quadrupled(site.server, 25)
+    site.server.seen = lambda at, now: load(at) * (1 + apart * (round(now / 30) % 2) * (round(at / 60) % 3 > 0))
+    await site.run(25)
+    told = await site.run(6)
+    assert told[-1] >= NEEDED * 4
+
+
+async def test_one_empty_answer_is_no_lag() -> None:
+    site = Site(LateServer(lambda _at, _now: LOAD), "baseline")
+    await site.run(20)
+    site.server.seen = lambda _at, _now: float("nan")
+    with pytest.raises(SourceError):
+        await site.run(0.5)
+    site.server.seen = lambda _at, _now: LOAD
+    assert set(await site.run(5)) == {NEEDED}
+    assert site.snapshot.quality.settling == 0
+
+
+@pytest.mark.parametrize("wild", [20.0, 1e9])
+async def test_a_wild_point_that_has_not_settled_raises_nothing(wild: float) -> None:
+    site = Site(late(120.0), "baseline")
+    await site.run(30)
+    bad = site.server.now.timestamp() + 60
+    usual = site.server.seen
+    site.server.seen = lambda at, now: usual(at, now) * (wild if abs(at - bad) < 30 else 1.0)
+    assert max(await site.run(10)) == NEEDED
+
+
+@pytest.mark.parametrize("model", ["auto", "baseline"])
+async def test_a_start_while_answers_are_partial_waits_for_a_complete_one(model: str) -> None:
+    site = Site(LateServer(lambda _at, _now: LOAD * 0.3), model)
+    site.server.more = {"isPartial": True}
+    await site.run(5)
+    assert site.snapshot.withheld
+    site.server.seen, site.server.more = (lambda _at, _now: LOAD), {}
+    told = await site.run(2)
+    assert not site.snapshot.withheld
+    assert told[-1] >= NEEDED

@@ -170,8 +170,18 @@ class CachedRange:
         watched = (now - self._watched_since).total_seconds()
         bounds = self._lower_bounds
         at_least = None if bounds is None else bounds.newest
-        quality = DataQuality(self._settling.seconds, at_least, watched, self._counts_until(end), bounds)
+        unsettled = self._unsettled(start, read, values)
+        quality = DataQuality(self._settling.seconds, at_least, watched, self._counts_until(end), bounds, unsettled)
         return Series(start, self.query.step, values, quality)
+
+    def _unsettled(self, start: datetime, read: Floats, settled: Floats) -> Series | None:
+        """The values that were ``read`` and are gaps in ``settled``, both of which begin at ``start``."""
+        hidden = np.isnan(settled) & np.isfinite(read)
+        if not hidden.any():
+            return None
+        first = int(hidden.argmax())
+        begin = start + timedelta(seconds=first * self.query.step)
+        return Series(begin, self.query.step, np.where(hidden, read, np.nan)[first:])
 
     async def _read_newest(
         self, api: PrometheusApi, end: datetime, time: TimeBudget, now: datetime, kept: tuple[Span, Floats] | None

@@ -26,6 +26,10 @@ TIMEOUT = 10.0
 RANGE_AGAIN_AFTER = 600.0
 """Seconds until range queries are tried again where they were never served."""
 
+LONG_SETTLING = 300.0
+"""Seconds; few pipelines are later than that."""
+SEVERAL_SERVERS = "; do several servers that differ answer in turn? See --settle-after"
+
 log = logging.getLogger("kedastral.source")
 
 
@@ -75,19 +79,29 @@ class InstantFallback:
 class QualityLog:
     """Logs how far the answers can be trusted: once, and again when that changes."""
 
+    query: RangeQuery
     _settling: float = 0.0
     _partial: bool = False
 
-    def note(self, quality: DataQuality, step: float) -> None:
-        """Log what is new about ``quality``; a change of the settling time by less than a ``step`` is not."""
-        if abs(quality.settling - self._settling) >= step:
-            log.info("points of this query settle after %.0f s; younger ones are not used", quality.settling)
+    def note(self, quality: DataQuality) -> None:
+        """Log what is new about ``quality``; a change of the settling time by less than a step is not."""
+        query = self.query.shown
+        if abs(quality.settling - self._settling) >= self.query.step:
+            is_long = quality.settling > LONG_SETTLING
+            log.log(
+                logging.WARNING if is_long else logging.INFO,
+                "points settle after %.0f s; younger ones raise the floor and are not used otherwise%s; query: %s",
+                quality.settling, SEVERAL_SERVERS if is_long else "", query,
+            )  # fmt: skip
             self._settling = quality.settling
         partial = quality.at_least is not None
         if partial and not self._partial:
-            log.warning("the answers are partial: series may be missing; they may raise the replicas, never lower them")
+            log.warning(
+                "the answers are partial: series may be missing; they may raise the replicas, never lower; query: %s",
+                query,
+            )
         elif self._partial and not partial:
-            log.info("the answers are complete again")
+            log.info("the answers are complete again; query: %s", query)
         self._partial = partial
 
 
@@ -112,11 +126,15 @@ class PrometheusSource:
     _api: PrometheusApi = attrs.field(init=False, repr=False)
     _range: CachedRange = attrs.field(init=False, repr=False)
     _fallback: InstantFallback = attrs.field(factory=InstantFallback, init=False, repr=False)
-    _quality: QualityLog = attrs.field(factory=QualityLog, init=False, repr=False)
+    _quality: QualityLog = attrs.field(init=False, repr=False)
 
     @_api.default
     def _api_of_client(self) -> PrometheusApi:
         return PrometheusApi(self.client, self.limits)
+
+    @_quality.default
+    def _quality_of_query(self) -> QualityLog:
+        return QualityLog(self.query)
 
     @_range.default
     def _empty_range(self) -> CachedRange:
@@ -142,7 +160,7 @@ class PrometheusSource:
         self._api.notes.begin(now)
         series = await self._read(now, start, end, TimeBudget(self.timeout))
         self._require_fresh(series, now)
-        self._quality.note(series.quality, self.query.step)
+        self._quality.note(series.quality)
         return series
 
     async def _read(self, now: datetime, start: datetime, end: datetime, time: TimeBudget) -> Series:
@@ -176,7 +194,8 @@ class PrometheusSource:
             raise self._api.no_load_error(f"from {span}", self.query.shown)
         # by the server's clock, as its samples are: after ours was set back, old load would look fresh
         age = (now - series.newest.at).total_seconds() + self._api.notes.server_ahead
-        oldest = self.query.stale_after + self.query.step + series.quality.settling
+        settling = series.quality.settling
+        oldest = self.query.stale_after + self.query.step + settling
         if series.quality.at_least is not None:
             if age > LATE_SECONDS:
                 words = f"the answers have been partial for {age:.0f} s: series may be missing"
@@ -184,9 +203,10 @@ class PrometheusSource:
             return
         if age > oldest:
             when = f"{series.newest.at:%Y-%m-%dT%H:%M:%SZ}"
+            late = f" and the {settling:.0f} s in which points settle" if settling else ""
             raise SourceError(
-                f"the newest value, of {when}, is {age:.0f} s old, more than the {oldest:g} s of --stale-after and a "
-                f"step{self._api.notes.lag}; query: {self.query.shown}",
+                f"the newest value, of {when}, is {age:.0f} s old, more than the {oldest - settling:g} s of "
+                f"--stale-after and a step{late}{self._api.notes.lag}; query: {self.query.shown}",
                 reason="stale",
             )
 

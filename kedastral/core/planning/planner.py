@@ -76,10 +76,11 @@ def plan_step(
     else:
         settings, before = workload.service_level, 0 if resumption is None else resumption.served or 0
         snapshot = _plan_by_service_level(workload, settings, history, forecast, previous, learnt, before)
-    withheld = snapshot.status.awaits_model and (previous is None or previous.withheld)
+    is_partial = history.quality.at_least is not None
+    withheld = (snapshot.status.awaits_model or is_partial) and (previous is None or previous.withheld)
     unknown = resumption is not None and resumption.served is None
     snapshot = attrs.evolve(snapshot, resumption=resumption, withheld=withheld and unknown)
-    return _keep_floor(snapshot, previous) if history.quality.at_least is not None else snapshot
+    return _keep_floor(snapshot, previous) if is_partial else snapshot
 
 
 def plan_step_without_model(
