@@ -354,6 +354,12 @@ def _namespaces_are_used(v: Values) -> str | None:
     return None
 
 
+def _callers_are_known(v: Values) -> str | None:
+    if v["allow_scaledobject_workloads"] and v["grpc_client_ca_file"] is None:
+        return "lets whoever reaches the gRPC port bring workloads, in any namespace's name"
+    return None
+
+
 def _is_steered(v: Values) -> bool:
     kind = MODELS.get(str(v["model"]))
     return kind is not None and kind.plans_by_service_level
@@ -394,6 +400,12 @@ WARNINGS: tuple[Rule, ...] = (
         ("scaledobject_namespaces", "allow_scaledobject_workloads"),
         _namespaces_are_used,
         "set that too, or take this away",
+    ),
+    Rule(
+        "allow_scaledobject_workloads",
+        ("allow_scaledobject_workloads", "grpc_client_ca_file"),
+        _callers_are_known,
+        "set --grpc-tls-client-ca-file, so that only KEDA can",
     ),
     Rule(
         "reactive_headroom",

@@ -2,6 +2,8 @@
 """`FleetResolver` finds the workload that a ScaledObject means, and registers those that ScaledObjects describe."""
 
 import logging
+import math
+import re
 from collections.abc import Collection, Sequence
 from typing import NoReturn
 
@@ -24,9 +26,12 @@ REMOVE_AFTER = 3600.0
 SWEEP_EVERY = 60.0
 FIRST_WAIT = 1.0
 """Seconds that the first questions about a new workload may wait for its first forecast, of the 3 s that KEDA gives."""
-MAX_REPLACED = 20
-TAKING_TURNS = 60.0
-"""Seconds within which metadata that come back after they were replaced are a second trigger, not an edit."""
+HOLDS_FOR = 120.0
+"""Seconds without a question by the metadata that describe a workload, after which others of its ScaledObject may
+describe it. KEDA asks every 15 to 30 s, and no more by the old ones once somebody has edited the ScaledObject."""
+LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+SUBDOMAIN = re.compile(rf"(?=.{{1,253}}\Z){LABEL.pattern}(\.{LABEL.pattern})*")
+"""Names of namespaces and of objects, as RFC 1123 and Kubernetes have them."""
 MAX_PROBLEMS, MAX_PROBLEM_LENGTH = 8, 300
 """Problems, and characters of each, that an event of KEDA shows."""
 MAX_WARNED = 10_000
@@ -58,6 +63,8 @@ class TriggerReader:
 
     def read(self, ref: ObjectRef) -> WorkloadSettings:
         """The settings of the workload that ``ref`` describes. Raises ConfigError with all that is wrong with them."""
+        if not (LABEL.fullmatch(ref.namespace) and SUBDOMAIN.fullmatch(ref.name)):
+            raise ConfigError([f"ScaledObject {ref.namespace!r}/{ref.name!r}: Kubernetes has no such names"])
         namespaces = self.rules.scaledobject_namespaces
         if namespaces and ref.namespace not in namespaces:
             raise ConfigError([f"ScaledObjects of namespace {ref.namespace!r} may not bring workloads here"])
@@ -80,26 +87,34 @@ class TriggerReader:
 class Registration:
     """A workload that the ScaledObject ``owner`` (namespace, name) describes by ``ref``; times are Trio's.
 
-    ``replaced`` are the metadata it had before, each with the time it was replaced.
+    It was asked for at ``asked_at``, and by the metadata of ``ref`` at ``described_at``. Other metadata of the same
+    ScaledObject describe it otherwise since ``disputed_since``, and did so last at ``disputed_at``.
     """
 
     owner: tuple[str, str]
     ref: ObjectRef
     registered_at: float
     asked_at: float
-    replaced: list[tuple[float, ObjectRef]] = attrs.field(factory=list)
+    described_at: float
+    disputed_since: float = -math.inf
+    disputed_at: float = -math.inf
 
-    def replace(self, ref: ObjectRef, now: float) -> None:
+    def describe(self, ref: ObjectRef, now: float) -> None:
         """Describe the workload by ``ref`` from ``now`` on."""
-        self.replaced = [*self._replaced_lately(now), (now, self.ref)]
-        self.ref = ref
+        if ref.metadata != self.ref.metadata:
+            self.ref, self.disputed_at = ref, -math.inf
+        self.described_at = now
 
-    def was_lately(self, ref: ObjectRef, now: float) -> bool:
-        """Whether the metadata of ``ref`` were replaced within `TAKING_TURNS`."""
-        return any(one.metadata == ref.metadata for _, one in self._replaced_lately(now))
+    def holds(self, now: float) -> bool:
+        """Whether the metadata of ``ref`` have been asked by lately, so that no others may take their place."""
+        return now - self.described_at < HOLDS_FOR
 
-    def _replaced_lately(self, now: float) -> list[tuple[float, ObjectRef]]:
-        return [(at, ref) for at, ref in self.replaced if now - at < TAKING_TURNS][-MAX_REPLACED:]
+    def dispute(self, now: float) -> bool:
+        """Note other metadata at ``now``; whether they have come for so long that they are no edit."""
+        if now - self.disputed_at >= HOLDS_FOR:
+            self.disputed_since = now
+        self.disputed_at = now
+        return now - self.disputed_since >= HOLDS_FOR
 
 
 @attrs.define(eq=False)
@@ -230,6 +245,7 @@ class FleetResolver:
     def _find_registered(self, ref: ObjectRef, reader: TriggerReader) -> str:
         known = self._keys.get((ref.namespace, ref.name, ref.workload))
         if known is not None and self._registered[known].ref.metadata == ref.metadata:
+            self._registered[known].described_at = trio.current_time()
             self.keep_alive(known)
             return known
         try:
@@ -240,23 +256,42 @@ class FleetResolver:
     def _register(self, ref: ObjectRef, reader: TriggerReader) -> str:
         """Register the workload that ``ref`` describes, new or changed, and return its key.
 
-        Raises ConfigError, BadTriggerError, TooManyWorkloadsError.
+        Metadata that differ change it once the former ones have been silent; until then it stays as it is. Raises
+        ConfigError, BadTriggerError, TooManyWorkloadsError.
         """
         settings = reader.read(ref)
         key, owner, now = settings.key, (ref.namespace, ref.name), trio.current_time()
         before, runner = self._registered.get(key), self.fleet.runners.get(key)
         self._require_free(ref, settings, reader.max_workloads)
+        if before is not None and self._is_held_against(ref, settings, before):
+            if before.dispute(now):
+                raise BadTriggerError(
+                    f"another trigger of this ScaledObject describes workload {key!r} otherwise: name each with "
+                    "metadata 'workload'"
+                )
+            return key
         if runner is None or not self.builder.is_current(runner, settings):
             self.fleet.put(self.builder.build(settings, runner))
             what = "registered" if runner is None else "changed"
             log.info("%s, as ScaledObject %s/%s says", what, *owner, extra={"workload": key})
         if before is None:
-            self._registered[key] = Registration(owner, ref, now, now)
-        elif before.owner == owner and before.ref.metadata != ref.metadata:
-            before.replace(ref, now)
+            self._registered[key] = Registration(owner, ref, now, now, now)
+        elif before.owner == owner:
+            before.describe(ref, now)
         self._keys[ref.namespace, ref.name, ref.workload] = key
         self.keep_alive(key)
         return key
+
+    def _is_held_against(self, ref: ObjectRef, settings: WorkloadSettings, before: Registration) -> bool:
+        """Whether ``before`` describes the workload of ``settings`` otherwise, and nothing else may yet.
+
+        A description whose query Prometheus refuses holds against nothing.
+        """
+        runner = self.fleet.runners.get(settings.key)
+        if runner is None or runner.settings == settings or before.ref.metadata == ref.metadata:
+            return False
+        has_plan = self.fleet.store.get(settings.key) is not None
+        return runner.failed.refused_from_the_start(has_plan=has_plan) is None and before.holds(trio.current_time())
 
     def _require_free(self, ref: ObjectRef, settings: WorkloadSettings, max_workloads: int) -> None:
         """Raise unless ``ref`` may describe the workload of ``settings``."""
@@ -276,10 +311,6 @@ class FleetResolver:
             raise BadTriggerError(
                 f"workload {key!r} is described otherwise by ScaledObject {'/'.join(before.owner)}: give this one "
                 "another name with metadata 'workload'"
-            )
-        if before.was_lately(ref, trio.current_time()):
-            raise BadTriggerError(
-                f"several triggers of this ScaledObject bring a workload {key!r}: name each with metadata 'workload'"
             )
 
 

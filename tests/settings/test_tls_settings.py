@@ -160,3 +160,14 @@ def test_paths_are_those_that_were_given(pems: dict[str, str]) -> None:
     assert settings.grpc_tls.files.cert == Path(pems["cert"])
     assert settings.grpc_tls.files.ca == Path(pems["ca"])
     assert settings.http_access.files is None
+
+
+def test_scaled_objects_of_whoever_asks_are_warned_of(pems: dict[str, str]) -> None:
+    allowed = NEEDED | {"ALLOW_SCALEDOBJECT_WORKLOADS": "true"}
+    [warning] = load(RunSettings, {}, allowed).warnings
+    assert warning == (
+        "--allow-scaledobject-workloads lets whoever reaches the gRPC port bring workloads, in any namespace's name; "
+        "set --grpc-tls-client-ca-file, so that only KEDA can"
+    )
+    tls = {"GRPC_TLS_CERT_FILE": pems["cert"], "GRPC_TLS_KEY_FILE": pems["key"], "GRPC_TLS_CLIENT_CA_FILE": pems["ca"]}
+    assert load(RunSettings, {}, allowed | tls).warnings == ()

@@ -287,7 +287,8 @@ def test_namespaces_of_scaled_objects_that_are_not_allowed_are_warned_of() -> No
         "--scaledobject-namespaces is not used, since --allow-scaledobject-workloads is not set; set that too, or take "
         "this away"
     )
-    assert load(RunSettings, {**flags, "--allow-scaledobject-workloads": "true"}, NEEDED).warnings == ()
+    allowed = load(RunSettings, {**flags, "--allow-scaledobject-workloads": "true"}, NEEDED)
+    assert not [warning for warning in allowed.warnings if "--scaledobject-namespaces" in warning]
 
 
 @pytest.mark.parametrize(

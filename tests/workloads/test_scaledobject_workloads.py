@@ -87,6 +87,10 @@ class Rig:
     async def _tick(self, key: str) -> None:
         await self.tick(key)
 
+    def queries(self) -> dict[str, str]:
+        """The query of each workload."""
+        return {key: runner.settings.query for key, runner in self.fleet.runners.items()}
+
     @property
     def built(self) -> list[tuple[str, str | None]]:
         """The queries of all runners that were built, and those before them."""
@@ -118,7 +122,13 @@ async def test_the_same_metadata_are_read_once(autojump_clock: MockClock, rig: R
 
 
 async def test_changed_metadata_change_the_workload(autojump_clock: MockClock, rig: Rig) -> None:
+    """An edit: KEDA asks by the new ones alone. Until the former have been silent for two minutes nothing changes."""
     await rig.ask(query="up")
+    for _ in range(4):
+        await trio.sleep(29)
+        assert await rig.ask(query="down") == "a/web"
+    assert rig.built == [("up", None)]
+    await trio.sleep(29)
     await rig.ask(query="down")
     assert rig.built == [("up", None), ("down", "up")]
     await rig.ask(query="down", activation="3")  # read again, but nothing of the workload has changed
@@ -218,15 +228,46 @@ async def test_two_scaled_objects_share_a_workload_only_if_they_say_the_same(
     assert await rig.ask("api", "b", query="down", workload="shop") == "b/shop"
 
 
-async def test_two_triggers_that_take_turns_are_told_to_name_their_workloads(
+async def test_a_second_trigger_that_describes_it_otherwise_is_told_to_name_its_workload(
     autojump_clock: MockClock, rig: Rig
 ) -> None:
+    for _ in range(4):
+        assert await rig.ask(query="up") == "a/web"
+        assert await rig.ask(query="down") == "a/web"  # it may be an edit
+        await trio.sleep(30)
     await rig.ask(query="up")
-    await rig.ask(query="down")
-    with pytest.raises(BadTriggerError, match="several triggers of this ScaledObject"):
-        await rig.ask(query="up")
-    await trio.sleep(61)
-    assert await rig.ask(query="up") == "a/web"  # a change of mind
+    with pytest.raises(BadTriggerError, match="another trigger of this ScaledObject"):
+        await rig.ask(query="down")
+    assert rig.queries() == {"a/web": "up"}
+
+
+async def test_who_claims_to_be_anothers_scaled_object_changes_nothing(autojump_clock: MockClock, rig: Rig) -> None:
+    refused = 0
+    for number in range(100):
+        assert await rig.ask(query="up") == "a/web"
+        await trio.sleep(7)
+        try:
+            await rig.ask(query=f"up + {number}")
+        except BadTriggerError:
+            refused += 1
+        await trio.sleep(8)
+    assert rig.queries() == {"a/web": "up"}
+    assert refused == 92, "all but those of the first two minutes"
+
+
+async def test_names_that_kubernetes_has_not_bring_nothing() -> None:
+    reader = TriggerReader(CONFIGURED, ScaledObjectSettings())
+    for namespace, name in (
+        ("pay/ments", "web"),
+        ("a\n", "web"),
+        ("a", "Web"),
+        ("", "web"),
+        ("a" * 64, "web"),
+        ("a", "-"),
+    ):
+        with pytest.raises(ConfigError, match="Kubernetes has no such names"):
+            reader.read(ObjectRef(name, namespace, {"query": "up"}))
+    assert reader.read(ObjectRef("web.v2", "pay-ments", {"query": "up", "targetPerPod": "5"})).key == "pay-ments/web.v2"
 
 
 async def test_the_default_is_the_only_configured_one(autojump_clock: MockClock, rig: Rig) -> None:
@@ -274,14 +315,6 @@ async def test_the_first_question_waits_a_moment_for_the_first_forecast(autojump
     assert trio.current_time() - began == pytest.approx(1.3, abs=0.1)
     await rig.ask("slow", query="up")  # but not at every question
     assert trio.current_time() - began == pytest.approx(1.3, abs=0.1)
-
-
-async def test_three_triggers_that_take_turns_are_found_out_too(autojump_clock: MockClock, rig: Rig) -> None:
-    for query in ("a", "b", "c"):
-        await rig.ask(query=query)
-    for query in ("a", "b"):
-        with pytest.raises(BadTriggerError, match="several triggers"):
-            await rig.ask(query=query)
 
 
 async def test_nobody_but_keda_keeps_a_workload(autojump_clock: MockClock, rig: Rig) -> None:
