@@ -49,9 +49,9 @@ lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-check: lint  ## lint, tests with coverage and its thresholds, generated code up to date
+check: lint  ## lint, all but the slow tests with coverage and its thresholds, generated code up to date
 	$(BIN)/coverage erase
-	$(BIN)/coverage run $(PYTEST)
+	$(BIN)/coverage run $(PYTEST) -m "not slow and not e2e and not faults"
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 	$(BIN)/coverage report --include='kedastral/core/*,kedastral/models/*' --fail-under=90 >/dev/null

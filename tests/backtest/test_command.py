@@ -23,6 +23,8 @@ from kedastral.settings.declarations import BacktestSettings
 from kedastral.settings.schema import settings_of
 from tests.backtest.loads import SHORT, STEP, call, wave, write_csv
 
+pytestmark = pytest.mark.slow
+
 BASELINE = ("--model", "baseline")
 """Planned by a headroom, whose figures the tests know."""
 POLICIES = ["kedastral", "hpa", "far-end", "last-week", "fixed"]

@@ -14,6 +14,8 @@ from kedastral.backtest.comparison import (
 from kedastral.simulation.curves import Point
 from tests.backtest.scenarios import LastValue, comparison_with, noisy, scenario_of
 
+pytestmark = pytest.mark.slow
+
 
 def test_every_policy_decides_alike_until_the_loads_differ() -> None:
     calm = noisy(1)

@@ -20,6 +20,8 @@ from kedastral.workloads import runner as members
 from tests.backtest.loads import STEP, Ended, call, wave, write_csv
 from tests.settings.fleets import policy, source, write
 
+pytestmark = pytest.mark.slow
+
 SHORT = {"step": "10m", "leadTime": "20m", "horizon": "1h", "window": "2h", "model": "baseline"}
 """A policy's settings that fit a history of few steps, and are computed quickly."""
 RULES = ("--warm-up", "2h", "--sync-period", "10m", "--days", "3")

@@ -11,6 +11,8 @@ from kedastral.settings.declarations import BacktestSettings
 from kedastral.settings.schema import settings_of
 from tests.backtest.loads import SHORT, call, wave, write_csv
 
+pytestmark = pytest.mark.slow
+
 BASELINE = ("--model", "baseline")
 
 

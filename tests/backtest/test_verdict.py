@@ -31,6 +31,8 @@ from kedastral.core.capacity import ReplicaBounds
 from kedastral.simulation.curves import Point
 from tests.backtest.scenarios import POINT, SETTINGS, LastValue, comparison_with, enough_judged, noisy, scenario_of
 
+pytestmark = pytest.mark.slow
+
 INF = float("inf")
 
 

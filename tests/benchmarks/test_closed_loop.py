@@ -14,6 +14,8 @@ from benchmarks.closed_loop_goals import goals_of
 from benchmarks.closed_loop_study import FACTORS, LEVELS, UTILISATIONS, Level, Study
 from kedastral.simulation.curves import Point
 
+pytestmark = pytest.mark.slow
+
 STEP = timedelta(minutes=15)
 
 

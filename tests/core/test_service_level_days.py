@@ -8,6 +8,8 @@ from kedastral.core.planning.service_level import MAX_SAFETY_FACTOR, MIN_SAFETY_
 from kedastral.core.series import Floats
 from tests.core.service_level_runs import DAY, TARGET, drive
 
+pytestmark = pytest.mark.slow
+
 HOUR = 60
 
 

@@ -18,6 +18,8 @@ from kedastral.models import MODELS
 from kedastral.settings.declarations import DemoSettings
 from kedastral.settings.resolve import load
 
+pytestmark = pytest.mark.slow
+
 ANY_PORT = {"--http-listen": "127.0.0.1:0", "--grpc-listen": "127.0.0.1:0"}
 COMMAND = [sys.executable, "-m", "kedastral", "demo", "--http-listen=127.0.0.1:0", "--grpc-listen=127.0.0.1:0"]
 

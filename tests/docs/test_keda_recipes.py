@@ -24,6 +24,8 @@ from tests.loop import timelines
 from tests.loop.formula import Formula
 from tests.parts import START
 
+pytestmark = pytest.mark.slow
+
 KEDA_PAGE = ROOT / "docs" / "keda.md"
 OURS = ("external", "external-push")
 KEDAS_KEYS = {"scalerAddress", "enableTLS"}

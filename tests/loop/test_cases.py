@@ -21,6 +21,8 @@ from .play import Played, play
 from .scaled_object import PROMPT, RECOMMENDED, Fallback, FallbackBehavior, ScaledObject, ScaledObjectSpec
 from .site import HORIZON, LEAD, Outages, Site, within
 
+pytestmark = pytest.mark.slow
+
 HOUR = 3600.0
 STALE_AFTER = 120.0
 RIDE = StalePolicy(STALE_AFTER, OnStale.RIDE_FORECAST)

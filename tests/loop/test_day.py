@@ -12,6 +12,8 @@ from .play import play
 from .scaled_object import PROMPT, Fallback, ScaledObjectSpec
 from .site import Outages, Site, Span
 
+pytestmark = pytest.mark.slow
+
 HOUR = 3600.0
 
 

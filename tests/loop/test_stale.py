@@ -15,6 +15,8 @@ from tests.keda_client import open_client
 
 from .site import HORIZON, LEAD, Outages, Site
 
+pytestmark = pytest.mark.slow
+
 STALE_AFTER, DEFAULT_MIN = 120.0, 3
 AWAY, BACK = 1800.0, 4 * 3600.0
 LAST = 1770.0
