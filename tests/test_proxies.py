@@ -190,7 +190,7 @@ def test_a_proxy_that_cannot_be_used_is_one_line_without_its_password(value: str
 
 def test_a_socks_proxy_is_refused_in_a_line_that_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(ConfigError, match=r"^ALL_PROXY cannot be used: .* pip install 'kedastral\[socks\]'; correct"):
+    with pytest.raises(ConfigError, match=r"^ALL_PROXY cannot be used: .* pip install socksio, or the extra"):
         find("http://example.com", ALL_PROXY="socks5://h:1080")
 
 

@@ -14,6 +14,7 @@ import trio
 from kedastral.adapters.prometheus.api import open_prometheus_client
 from kedastral.adapters.prometheus.range_queries import RangeQuery
 from kedastral.adapters.prometheus.source import PrometheusSource
+from kedastral.core.series import align_down
 from kedastral.errors import SourceError
 from kedastral.serving.http_server import serve_http
 from kedastral.serving.listening import open_listener
@@ -22,7 +23,8 @@ from kedastral.settings.types import ListenAddress
 from kedastral.tls import RotatingContext, make_server_context
 from tests.certificates import Authority
 
-NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
+NOW = align_down(datetime.now(UTC), 60.0)
+"""The server dates its answers by the real clock."""
 HOST = "prometheus.test"
 """No resolver knows it: only the proxy does."""
 QUERY = RangeQuery("up", 300.0, 60.0, 120.0)

@@ -562,8 +562,9 @@ async def test_connections_over_the_limit_are_turned_away(
 ) -> None:
     rig = await start_server(limits=Limits(max_connections=2))
     first, second = rig.connect(), rig.connect()
-    await first.call()
-    await second.call()
+    for busy in (first, second):
+        stream_id = busy.start("WatchState")
+        await busy.until(lambda busy=busy, i=stream_id: bool(busy.answers[i].body))  # type: ignore[misc]
     for _ in range(3):
         await rig.connect().until_closed()
     assert caplog.messages == ["new connections are refused: 2 are open; the newest is from unknown"]

@@ -23,8 +23,8 @@ pytestmark = pytest.mark.integration
 
 QUERY = "vector(1)"
 """Each point of its answer is as many bytes as any other, so that bytes count points."""
-OVERLAP = 61
-"""Points at a step of one second that are not stale after a minute."""
+OVERLAP = 361
+"""Points at a step of one second that may be late: those of six minutes are read again (`MIN_REREAD`)."""
 WINDOW = 25_000
 CALIBRATION = 2
 """Requests."""
