@@ -14,7 +14,7 @@ from h2.events import Event
 from h2.exceptions import DenialOfServiceError, FrameTooLargeError, ProtocolError, StreamClosedError
 from h2.settings import SettingCodes, Settings
 
-from kedastral.grpclib_trio.limits import Account, Limits
+from kedastral.grpclib_trio.limits import Limits, MemoryAccount
 
 # By RFC 9113, 4.1 and 6.
 FRAME_HEADER_BYTES = 9
@@ -46,7 +46,7 @@ class Writer:
     frame on the wire. What waits is charged to ``account``.
     """
 
-    def __init__(self, transport: trio.abc.SendStream, limits: Limits, account: Account) -> None:
+    def __init__(self, transport: trio.abc.SendStream, limits: Limits, account: MemoryAccount) -> None:
         self._transport = transport
         self._high_water = limits.send_buffer_bytes
         self._timeout = limits.write_timeout

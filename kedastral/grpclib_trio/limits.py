@@ -130,7 +130,7 @@ HEADER_COPIES = 2
 class _HostShare:
     def __init__(self) -> None:
         self.held = 0
-        self.accounts: set[Account] = set()
+        self.accounts: set[MemoryAccount] = set()
 
 
 class MemoryBudget:
@@ -146,11 +146,11 @@ class MemoryBudget:
         self.held = 0
         self.hosts: dict[str, _HostShare] = {}
 
-    def open_account(self, host: str, evict: Callable[[], None]) -> Account:
+    def open_account(self, host: str, evict: Callable[[], None]) -> MemoryAccount:
         """The account of a new connection from ``host``; ``evict`` ends it, and must not block."""
-        return Account(self, host, evict)
+        return MemoryAccount(self, host, evict)
 
-    def make_room(self, size: int, account: Account, *, urgent: bool) -> bool:
+    def make_room(self, size: int, account: MemoryAccount, *, urgent: bool) -> bool:
         """Whether ``size`` bytes fit, once connections of hosts that hold more than its own are evicted."""
         limit = self.limit if urgent else self.limit - self.limit // 8
         while self.held + size > limit:
@@ -161,7 +161,7 @@ class MemoryBudget:
             max(largest.accounts, key=lambda each: each.held).evict()
         return True
 
-    def add(self, size: int, account: Account) -> None:
+    def add(self, size: int, account: MemoryAccount) -> None:
         """Note that ``account`` holds ``size`` bytes more, or less."""
         host = self.hosts.get(account.host)
         if host is None:
@@ -170,7 +170,7 @@ class MemoryBudget:
         host.held += size
         self.held += size
 
-    def remove(self, account: Account) -> None:
+    def remove(self, account: MemoryAccount) -> None:
         """Forget ``account`` and all that it holds."""
         host = self.hosts.get(account.host)
         if host is None or account not in host.accounts:
@@ -185,7 +185,7 @@ def _do_nothing() -> None:
     pass
 
 
-class Account:
+class MemoryAccount:
     """What one connection holds of a `MemoryBudget`: nothing any more once it is closed."""
 
     def __init__(self, budget: MemoryBudget, host: str, evict: Callable[[], None]) -> None:

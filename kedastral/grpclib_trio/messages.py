@@ -15,7 +15,7 @@ from grpclib.encoding.base import StatusDetailsCodecBase
 from grpclib.encoding.proto import ProtoCodec
 from grpclib.exceptions import GRPCError
 
-from kedastral.grpclib_trio.limits import Account
+from kedastral.grpclib_trio.limits import MemoryAccount
 
 # Every gRPC message is preceded by one byte that says whether it is compressed, and four with its length.
 PREFIX_BYTES = 5
@@ -27,7 +27,7 @@ class ReceiveBudget:
     ``request_timeout`` are the seconds that the first message of each has, and ``max_message`` its bytes.
     """
 
-    def __init__(self, limit: int, account: Account, *, max_message: int, request_timeout: float) -> None:
+    def __init__(self, limit: int, account: MemoryAccount, *, max_message: int, request_timeout: float) -> None:
         self.max_message = max_message
         self.request_timeout = request_timeout
         self._left = limit

@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from kedastral.grpclib_trio import Limits
-from kedastral.grpclib_trio.limits import Account, MemoryBudget
+from kedastral.grpclib_trio.limits import MemoryAccount, MemoryBudget
 
 
 @pytest.mark.parametrize("name", [f.name for f in attrs.fields(Limits)])
@@ -44,7 +44,7 @@ def test_one_connection_has_room_for_thousands_of_streams() -> None:
     assert Limits().max_message_bytes == 4 * 1024 * 1024
 
 
-def open_accounts(limit: int, *hosts: str) -> tuple[list[Account], list[int]]:
+def open_accounts(limit: int, *hosts: str) -> tuple[list[MemoryAccount], list[int]]:
     """An account for each host, and the numbers of those that were evicted, in order."""
     budget, evicted = MemoryBudget(limit), list[int]()
     return [budget.open_account(host, lambda i=i: evicted.append(i)) for i, host in enumerate(hosts)], evicted  # type: ignore[misc]
