@@ -52,6 +52,7 @@ class Peer:
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._tls = stream if isinstance(stream, trio.SSLStream) else None
         self._address = _read_address(stream.transport_stream if isinstance(stream, trio.SSLStream) else stream)
+        self._cert: dict[str, Any] | None = None
 
     def addr(self) -> Any:
         """The remote address as the socket gives it, ``(host, port)`` first; None where there is no socket."""
@@ -66,8 +67,10 @@ class Peer:
         return "unknown"
 
     def cert(self) -> dict[str, Any] | None:
-        """The client's certificate as ``ssl.SSLSocket.getpeercert`` gives it; None without TLS."""
-        return None if self._tls is None else self._tls.getpeercert()
+        """The client's certificate as ``ssl.SSLSocket.getpeercert`` gives it, decoded once; None without TLS."""
+        if self._cert is None and self._tls is not None:
+            self._cert = self._tls.getpeercert()
+        return self._cert
 
     def __str__(self) -> str:
         """``host:port``, the path of a Unix socket, or ``unknown``."""

@@ -14,15 +14,21 @@ import attrs
 from kedastral.errors import BadTriggerError
 
 FROM_ENV = "FromEnv"
+MAX_KEYS = 100
+"""Keys that trigger metadata may have: twice as many as mean anything. Each unknown one is compared with all known."""
 
 
 @attrs.frozen
 class ObjectRef:
-    """The ScaledObject that KEDA asks for, and the metadata of its trigger."""
+    """The ScaledObject that KEDA asks for, and the metadata of its trigger, as the caller says.
+
+    ``caller`` is what is known of the caller itself: the names in its certificate, or its address.
+    """
 
     name: str = ""
     namespace: str = ""
     metadata: Mapping[str, str] = attrs.field(factory=dict)
+    caller: str = ""
 
     @property
     def workload(self) -> str:
@@ -59,6 +65,12 @@ def is_from_variable(given: str) -> bool:
 def describe_value(given: str, text: str, max_length: int = 100) -> str:
     """``, got ...`` to end an error about a value, cut to ``max_length`` characters; empty for one from a variable."""
     return "" if is_from_variable(given) else f", got {text[:max_length]!r}"
+
+
+def require_few_keys(metadata: Mapping[str, str]) -> None:
+    """Raise BadTriggerError where there are more than `MAX_KEYS`."""
+    if len(metadata) > MAX_KEYS:
+        raise BadTriggerError(f"the trigger metadata have {len(metadata)} keys; at most {MAX_KEYS} are read")
 
 
 def find_conflict(metadata: Mapping[str, str], key: str) -> str | None:

@@ -10,6 +10,7 @@ import attrs
 import trio
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
+from grpclib.protocol import Peer
 from grpclib.server import Stream
 
 from kedastral._proto.externalscaler_grpc import ExternalScalerBase
@@ -95,7 +96,7 @@ class ExternalScaler(ExternalScalerBase):
         ref = await _receive(stream)
         with _errors_as_status():
             activation = read_activation(ref.scalerMetadata)
-            _, decision = await self._decide(ref)
+            _, decision = await self._decide(_object_of(ref, stream.peer))
         await stream.send_message(IsActiveResponse(result=decision.is_active(activation)))
 
     async def StreamIsActive(self, stream: Stream[ScaledObjectRef, IsActiveResponse]) -> None:  # noqa: N802
@@ -106,7 +107,7 @@ class ExternalScaler(ExternalScalerBase):
         ref = await _receive(stream)
         with _errors_as_status():
             activation = read_activation(ref.scalerMetadata)
-            found = await self.scaler.find(_object_of(ref))
+            found = await self.scaler.find(_object_of(ref, stream.peer))
         namespace = ref.namespace[:MAX_NAMESPACE]
         del ref  # there are thousands of these streams, and its metadata may be long
         updates = ActivityUpdates()
@@ -133,7 +134,7 @@ class ExternalScaler(ExternalScalerBase):
         """Exactly one value (the HPA would sum several): the replicas wanted now."""
         request = await _receive(stream)
         with _errors_as_status():
-            workload, decision = await self._decide(request.scaledObjectRef)
+            workload, decision = await self._decide(_object_of(request.scaledObjectRef, stream.peer))
             replicas = _require_replicas(decision)
         self._metrics.returned_replicas.labels(workload).set(replicas)
         value = MetricValue(metricName=METRIC_NAME, metricValue=replicas, metricValueFloat=float(replicas))
@@ -151,9 +152,9 @@ class ExternalScaler(ExternalScalerBase):
         }
         log.debug("answered a call", extra=fields)
 
-    async def _decide(self, ref: ScaledObjectRef) -> tuple[str, Decision]:
+    async def _decide(self, ref: ObjectRef) -> tuple[str, Decision]:
         """The workload that is meant, and what to tell KEDA of it, counted and logged where it is stale."""
-        workload = await self.scaler.find(_object_of(ref))
+        workload = await self.scaler.find(ref)
         decision = self.scaler.decide(workload)
         if decision.stale:
             self._metrics.stale_answers.inc()
@@ -240,8 +241,16 @@ def _metric_spec() -> GetMetricSpecResponse:
     )
 
 
-def _object_of(ref: ScaledObjectRef) -> ObjectRef:
-    return ObjectRef(ref.name, ref.namespace, ref.scalerMetadata)
+def _object_of(ref: ScaledObjectRef, peer: Peer) -> ObjectRef:
+    return ObjectRef(ref.name, ref.namespace, ref.scalerMetadata, _name_of(peer))
+
+
+def _name_of(peer: Peer) -> str:
+    """Who calls: the names in the certificate that was asked for and verified, else the address without its port."""
+    certificate, address = peer.cert(), peer.addr()
+    if certificate:
+        return f"certificate {certificate.get('subject')} {certificate.get('subjectAltName')}"
+    return str(address[0]) if address else ""
 
 
 async def _receive(stream: Stream[Request, Response]) -> Request:

@@ -426,6 +426,11 @@ class ScaledObjectSettings:
         "most workloads that ScaledObjects may bring, all together; each costs memory and requests to Prometheus",
         between(1, 1_000_000),
     )
+    max_scaledobject_workloads_per_namespace: int = setting(
+        "0",
+        "most workloads that the ScaledObjects of one namespace may bring; 0: a quarter of all",
+        between(0, 1_000_000),
+    )
     scaledobject_namespaces: tuple[Name, ...] = setting(
         "", "namespaces whose ScaledObjects may bring workloads, separated by commas; none given: all"
     )

@@ -13,7 +13,7 @@ import trio
 from kedastral.cooperative import TimeSlice
 from kedastral.core.planning.status import Failure
 from kedastral.core.serving import OnStale, StalePolicy
-from kedastral.core.trigger import ObjectRef, is_from_variable, key_in
+from kedastral.core.trigger import ObjectRef, is_from_variable, key_in, require_few_keys
 from kedastral.errors import BadTriggerError, ConfigError, TooManyWorkloadsError, UnknownWorkloadError
 from kedastral.settings.declarations import ConfiguredFleet, ScaledObjectSettings, WorkloadSettings
 from kedastral.settings.sources import brings_a_workload, describes_a_workload
@@ -26,9 +26,18 @@ REMOVE_AFTER = 3600.0
 SWEEP_EVERY = 60.0
 FIRST_WAIT = 1.0
 """Seconds that the first questions about a new workload may wait for its first forecast, of the 3 s that KEDA gives."""
-HOLDS_FOR = 120.0
-"""Seconds without a question by the metadata that describe a workload, after which others of its ScaledObject may
-describe it. KEDA asks every 15 to 30 s, and no more by the old ones once somebody has edited the ScaledObject."""
+EDIT_AFTER = 45.0
+"""Seconds without a question by the metadata that describe a workload, after which their own caller may change them.
+KEDA asks every 15 to 30 s, and no more by the old ones once somebody has edited the ScaledObject."""
+HANDED_OVER_AFTER = 300.0
+"""Seconds of that silence after which any other caller may: ten questions at KEDA's default ``pollingInterval``."""
+DISPUTED_FOR = 120.0
+"""Seconds after which other metadata of the same caller are a second trigger, and no edit."""
+NAMESPACE_SHARE = 4
+"""By default a namespace has one of so many parts of the places."""
+SIZE_EACH, SIZE_AT_LEAST = 8 * 1024, 64 * 1024
+"""Characters of metadata that each place stands for, so that all together, and those of a namespace, are bounded; and
+what the metadata of one may have where there are few places."""
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 SUBDOMAIN = re.compile(rf"(?=.{{1,253}}\Z){LABEL.pattern}(\.{LABEL.pattern})*")
 """Names of namespaces and of objects, as RFC 1123 and Kubernetes have them."""
@@ -61,6 +70,11 @@ class TriggerReader:
         """How many workloads ScaledObjects may describe."""
         return self.rules.max_scaledobject_workloads
 
+    @property
+    def max_of_a_namespace(self) -> int:
+        """How many workloads the ScaledObjects of one namespace may describe."""
+        return self.rules.max_scaledobject_workloads_per_namespace or -(-self.max_workloads // NAMESPACE_SHARE)
+
     def read(self, ref: ObjectRef) -> WorkloadSettings:
         """The settings of the workload that ``ref`` describes. Raises ConfigError with all that is wrong with them."""
         if not (LABEL.fullmatch(ref.namespace) and SUBDOMAIN.fullmatch(ref.name)):
@@ -68,11 +82,9 @@ class TriggerReader:
         namespaces = self.rules.scaledobject_namespaces
         if namespaces and ref.namespace not in namespaces:
             raise ConfigError([f"ScaledObjects of namespace {ref.namespace!r} may not bring workloads here"])
-        settings = self.configured.workload_from_metadata(ref.namespace, ref.name, ref.metadata)
-        self._warn(settings)
-        return settings
+        return self.configured.workload_from_metadata(ref.namespace, ref.name, ref.metadata)
 
-    def _warn(self, settings: WorkloadSettings) -> None:
+    def warn(self, settings: WorkloadSettings) -> None:
         """Log the warnings once: KEDA sends the same metadata again and again."""
         if self._warned.get(settings.key, ()) == settings.warnings:
             return
@@ -85,36 +97,48 @@ class TriggerReader:
 
 @attrs.define
 class Registration:
-    """A workload that the ScaledObject ``owner`` (namespace, name) describes by ``ref``; times are Trio's.
+    """A workload that a ScaledObject describes by ``ref``, in the words of ``ref.caller``; times are Trio's.
 
-    It was asked for at ``asked_at``, and by the metadata of ``ref`` at ``described_at``. Other metadata of the same
-    ScaledObject describe it otherwise since ``disputed_since``, and did so last at ``disputed_at``.
+    It was asked for at ``asked_at``, and by that caller with the metadata of ``ref`` at ``described_at``. Other
+    metadata of the same caller describe it otherwise since ``disputed_since``, and did so last at ``disputed_at``.
     """
 
-    owner: tuple[str, str]
     ref: ObjectRef
     registered_at: float
     asked_at: float
     described_at: float
     disputed_since: float = -math.inf
     disputed_at: float = -math.inf
+    size: int = attrs.field(init=False)
+
+    @size.default
+    def _measure(self) -> int:
+        return _size_of(self.ref)
+
+    @property
+    def owner(self) -> tuple[str, str]:
+        """Namespace and name of the ScaledObject."""
+        return self.ref.namespace, self.ref.name
 
     def describe(self, ref: ObjectRef, now: float) -> None:
-        """Describe the workload by ``ref`` from ``now`` on."""
+        """Note that ``ref`` describes the workload as it is from ``now`` on; another caller prolongs no hold."""
+        if ref.caller != self.ref.caller and self.holds_against(ref, now):
+            return
         if ref.metadata != self.ref.metadata:
-            self.ref, self.disputed_at = ref, -math.inf
-        self.described_at = now
+            self.disputed_at, self.size = -math.inf, _size_of(ref)
+        self.ref, self.described_at = ref, now
 
-    def holds(self, now: float) -> bool:
-        """Whether the metadata of ``ref`` have been asked by lately, so that no others may take their place."""
-        return now - self.described_at < HOLDS_FOR
+    def holds_against(self, ref: ObjectRef, now: float) -> bool:
+        """Whether its caller has described the workload so lately that ``ref`` may not do it otherwise."""
+        silence = EDIT_AFTER if ref.caller == self.ref.caller else HANDED_OVER_AFTER
+        return now - self.described_at < silence
 
     def dispute(self, now: float) -> bool:
         """Note other metadata at ``now``; whether they have come for so long that they are no edit."""
-        if now - self.disputed_at >= HOLDS_FOR:
+        if now - self.disputed_at >= DISPUTED_FOR:
             self.disputed_since = now
         self.disputed_at = now
-        return now - self.disputed_since >= HOLDS_FOR
+        return now - self.disputed_since >= DISPUTED_FOR
 
 
 @attrs.define(eq=False)
@@ -133,6 +157,7 @@ class FleetResolver:
     async def find(self, ref: ObjectRef) -> str:
         """See `kedastral.core.ports.WorkloadResolver.find`."""
         await trio.lowlevel.checkpoint()
+        require_few_keys(ref.metadata)
         if self.reader is not None and brings_a_workload(ref.metadata):
             key = self._find_registered(ref, self.reader)
             await self._wait_for_first_tick(key)
@@ -195,9 +220,9 @@ class FleetResolver:
             if self.reader is None or self._registered.get(key) is not registration:  # removed meanwhile
                 continue
             try:
-                asked_at = registration.asked_at
+                asked_at, described_at = registration.asked_at, registration.described_at
                 self._register(registration.ref, self.reader)
-                registration.asked_at = asked_at  # a reload is no request of KEDA
+                registration.asked_at, registration.described_at = asked_at, described_at  # KEDA has asked nothing
             except (ConfigError, BadTriggerError) as error:
                 log.warning("a ScaledObject's workload cannot be kept", extra={"workload": key, "err": str(error)})
                 self._remove(key)
@@ -245,7 +270,8 @@ class FleetResolver:
     def _find_registered(self, ref: ObjectRef, reader: TriggerReader) -> str:
         known = self._keys.get((ref.namespace, ref.name, ref.workload))
         if known is not None and self._registered[known].ref.metadata == ref.metadata:
-            self._registered[known].described_at = trio.current_time()
+            registration = self._registered[known]
+            registration.describe(attrs.evolve(ref, metadata=registration.ref.metadata), trio.current_time())
             self.keep_alive(known)
             return known
         try:
@@ -260,58 +286,91 @@ class FleetResolver:
         ConfigError, BadTriggerError, TooManyWorkloadsError.
         """
         settings = reader.read(ref)
-        key, owner, now = settings.key, (ref.namespace, ref.name), trio.current_time()
+        key, now = settings.key, trio.current_time()
         before, runner = self._registered.get(key), self.fleet.runners.get(key)
-        self._require_free(ref, settings, reader.max_workloads)
+        self._require_free(ref, settings)
         if before is not None and self._is_held_against(ref, settings, before):
-            if before.dispute(now):
-                raise BadTriggerError(
-                    f"another trigger of this ScaledObject describes workload {key!r} otherwise: name each with "
-                    "metadata 'workload'"
-                )
+            _require_edit(key, ref, before, now)
             return key
+        if before is None or before.ref.metadata != ref.metadata:
+            self._require_place(key, ref, reader)
+        reader.warn(settings)
         if runner is None or not self.builder.is_current(runner, settings):
             self.fleet.put(self.builder.build(settings, runner))
             what = "registered" if runner is None else "changed"
-            log.info("%s, as ScaledObject %s/%s says", what, *owner, extra={"workload": key})
+            log.info("%s, as ScaledObject %s/%s says", what, ref.namespace, ref.name, extra={"workload": key})
         if before is None:
-            self._registered[key] = Registration(owner, ref, now, now, now)
-        elif before.owner == owner:
+            before = self._registered[key] = Registration(ref, now, now, now)
+        if before.owner == (ref.namespace, ref.name):  # its spellings are few; the others may be any number
             before.describe(ref, now)
-        self._keys[ref.namespace, ref.name, ref.workload] = key
+            self._keys[ref.namespace, ref.name, ref.workload] = key
         self.keep_alive(key)
         return key
 
     def _is_held_against(self, ref: ObjectRef, settings: WorkloadSettings, before: Registration) -> bool:
         """Whether ``before`` describes the workload of ``settings`` otherwise, and nothing else may yet.
 
-        A description whose query Prometheus refuses holds against nothing.
+        A description whose query Prometheus refuses does not hold against its own caller.
         """
         runner = self.fleet.runners.get(settings.key)
         if runner is None or runner.settings == settings or before.ref.metadata == ref.metadata:
             return False
         has_plan = self.fleet.store.get(settings.key) is not None
-        return runner.failed.refused_from_the_start(has_plan=has_plan) is None and before.holds(trio.current_time())
+        if ref.caller == before.ref.caller and runner.failed.refused_from_the_start(has_plan=has_plan) is not None:
+            return False
+        return before.holds_against(ref, trio.current_time())
 
-    def _require_free(self, ref: ObjectRef, settings: WorkloadSettings, max_workloads: int) -> None:
-        """Raise unless ``ref`` may describe the workload of ``settings``."""
+    def _require_free(self, ref: ObjectRef, settings: WorkloadSettings) -> None:
+        """Raise unless the workload of ``settings`` is one that the ScaledObject of ``ref`` may describe."""
         key = settings.key
         before, runner = self._registered.get(key), self.fleet.runners.get(key)
         if runner is not None and before is None:
             raise BadTriggerError(
                 f"workload {key!r} is configured here already: leave all metadata but 'workload' away to use it"
             )
-        if before is None:
-            if len(self._registered) >= max_workloads:
-                raise TooManyWorkloadsError(f"ScaledObjects have brought {max_workloads} workloads already")
-            return
-        if runner is None or runner.settings == settings:
+        if before is None or runner is None or runner.settings == settings:
             return
         if before.owner != (ref.namespace, ref.name):
             raise BadTriggerError(
                 f"workload {key!r} is described otherwise by ScaledObject {'/'.join(before.owner)}: give this one "
                 "another name with metadata 'workload'"
             )
+
+    def _require_place(self, key: str, ref: ObjectRef, reader: TriggerReader) -> None:
+        """Raise unless there is room for ``ref`` to describe the workload ``key``, in its namespace and in all."""
+        others = [one for other, one in self._registered.items() if other != key]
+        neighbours = [one.size for one in others if one.ref.namespace == ref.namespace]
+        size = _size_of(ref)
+        _require_room([*(one.size for one in others), size], reader.max_workloads, "ScaledObjects")
+        _require_room([*neighbours, size], reader.max_of_a_namespace, f"ScaledObjects of namespace {ref.namespace!r}")
+
+
+def _size_of(ref: ObjectRef) -> int:
+    """Characters of the metadata."""
+    return sum(len(key) + len(value) for key, value in ref.metadata.items())
+
+
+def _require_room(sizes: Sequence[int], places: int, whose: str) -> None:
+    """Raise TooManyWorkloadsError where there are more ``sizes`` than ``places``, or more memory than so many have."""
+    if len(sizes) > places:
+        raise TooManyWorkloadsError(f"{whose} have brought {places} workloads already, the most there may be")
+    most = max(places * SIZE_EACH, SIZE_AT_LEAST)
+    if sum(sizes) > most:
+        raise TooManyWorkloadsError(f"the metadata of {whose} have more than {most} characters together")
+
+
+def _require_edit(key: str, ref: ObjectRef, held: Registration, now: float) -> None:
+    """Raise unless ``ref``, which describes the workload ``key`` otherwise than ``held``, may be an edit."""
+    if ref.caller != held.ref.caller:
+        raise BadTriggerError(
+            f"workload {key!r} is described otherwise by another caller, which must be silent for "
+            f"{HANDED_OVER_AFTER:.0f} s before that changes"
+        )
+    if held.dispute(now):
+        raise BadTriggerError(
+            f"another trigger of this ScaledObject describes workload {key!r} otherwise: name each with metadata "
+            "'workload'"
+        )
 
 
 def _first(problems: Sequence[str]) -> list[str]:

@@ -92,6 +92,7 @@ FILES: Table = {("--config", "KEDASTRAL_CONFIG"): None}
 SCALED_OBJECTS: Table = {
     ("--allow-scaledobject-workloads", "ALLOW_SCALEDOBJECT_WORKLOADS"): "false",
     ("--max-scaledobject-workloads", "MAX_SCALEDOBJECT_WORKLOADS"): "1000",
+    ("--max-scaledobject-workloads-per-namespace", "MAX_SCALEDOBJECT_WORKLOADS_PER_NAMESPACE"): "0",
     ("--scaledobject-namespaces", "SCALEDOBJECT_NAMESPACES"): "",
 }
 RUN: Table = {

@@ -25,7 +25,14 @@ from kedastral.settings.declarations import RunSettings, ScaledObjectSettings, W
 from kedastral.settings.resolve import load
 from kedastral.workloads.fleet import Fleet
 from kedastral.workloads.runner import WorkloadRunner
-from kedastral.workloads.scaledobject_workloads import REMOVE_AFTER, SWEEP_EVERY, FleetResolver, TriggerReader
+from kedastral.workloads.scaledobject_workloads import (
+    DISPUTED_FOR,
+    EDIT_AFTER,
+    REMOVE_AFTER,
+    SWEEP_EVERY,
+    FleetResolver,
+    TriggerReader,
+)
 from tests.parts import make_snapshot, wall_clock
 
 from .runners import StubBuilder, make_runner, make_settings
@@ -72,7 +79,9 @@ class Rig:
         return FleetResolver(self.fleet, self.builder, self.reader(self.read_metadata))
 
     def reader(self, say: Callable[[ObjectRef], WorkloadSettings]) -> TriggerReader:
-        return StubReader(CONFIGURED, ScaledObjectSettings(max_scaledobject_workloads=self.max_workloads), say=say)
+        most = self.max_workloads
+        rules = ScaledObjectSettings(max_scaledobject_workloads=most, max_scaledobject_workloads_per_namespace=most)
+        return StubReader(CONFIGURED, rules, say=say)
 
     def read_metadata(self, ref: ObjectRef) -> WorkloadSettings:
         self.read.append(ref)
@@ -122,13 +131,13 @@ async def test_the_same_metadata_are_read_once(autojump_clock: MockClock, rig: R
 
 
 async def test_changed_metadata_change_the_workload(autojump_clock: MockClock, rig: Rig) -> None:
-    """An edit: KEDA asks by the new ones alone. Until the former have been silent for two minutes nothing changes."""
+    """An edit: KEDA asks by the new ones alone. Until the former have been silent for 45 s nothing changes."""
     await rig.ask(query="up")
-    for _ in range(4):
-        await trio.sleep(29)
+    for _ in range(2):
+        await trio.sleep(EDIT_AFTER / 2 - 1)
         assert await rig.ask(query="down") == "a/web"
     assert rig.built == [("up", None)]
-    await trio.sleep(29)
+    await trio.sleep(2)
     await rig.ask(query="down")
     assert rig.built == [("up", None), ("down", "up")]
     await rig.ask(query="down", activation="3")  # read again, but nothing of the workload has changed
@@ -209,6 +218,58 @@ async def test_there_are_only_so_many(autojump_clock: MockClock, rig: Rig) -> No
     with pytest.raises(TooManyWorkloadsError, match="3 workloads already"):
         await rig.ask("web-3", query="up")
     assert await rig.ask("web-1", query="other") == "a/web-1"
+    await trio.sleep(EDIT_AFTER)
+    assert await rig.ask("web-1", query="other") == "a/web-1"
+    assert rig.queries()["a/web-1"] == "other"
+
+
+async def test_the_metadata_of_all_have_so_many_characters_together(autojump_clock: MockClock, rig: Rig) -> None:
+    assert await rig.ask("web-0", query="up" * 16_000)
+    assert await rig.ask("web-1", query="up" * 16_000)
+    for name in ("web-2", "web-1"):
+        await trio.sleep(EDIT_AFTER)
+        with pytest.raises(TooManyWorkloadsError, match="more than 65536 characters together"):
+            await rig.ask(name, query="down" * 16_000)
+    assert await rig.ask("web-2", query="up") == "a/web-2"
+
+
+async def test_metadata_of_very_many_keys_are_not_read(autojump_clock: MockClock, rig: Rig) -> None:
+    metadata = {f"key{number}": "" for number in range(101)}
+    for resolver in (rig.resolver, FleetResolver(rig.fleet, rig.builder)):
+        with pytest.raises(BadTriggerError, match="have 101 keys; at most 100 are read"):
+            await resolver.find(ObjectRef("web", "a", metadata))
+    assert not rig.read
+
+
+async def test_who_shares_a_workload_under_ever_new_names_leaves_nothing_behind(
+    autojump_clock: MockClock, rig: Rig
+) -> None:
+    await rig.ask(query="up", workload="shop")
+    before = len(rig.resolver._keys)
+    for number in range(50):
+        assert await rig.ask(f"web-{number}", query="up", workload="shop") == "a/shop"
+    assert len(rig.resolver._keys) == before
+
+
+async def test_a_reload_prolongs_no_hold(autojump_clock: MockClock, rig: Rig) -> None:
+    await rig.ask(query="up")
+    await trio.sleep(EDIT_AFTER - 1)
+    await rig.resolver.reread()
+    await trio.sleep(1)
+    await rig.ask(query="down")
+    assert rig.queries() == {"a/web": "down"}
+
+
+async def test_a_warning_is_logged_of_what_is_in_force_and_not_of_what_is_held_off(
+    autojump_clock: MockClock, rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    def read(ref: ObjectRef) -> WorkloadSettings:
+        return attrs.evolve(rig.read_metadata(ref), warnings=(f"the query is {ref.metadata['query']}",))
+
+    resolver = FleetResolver(rig.fleet, rig.builder, rig.reader(read))
+    for query in ("up", "down", "down"):
+        await resolver.find(ObjectRef("web", "a", {"query": query}))
+    assert [line.partition("query is ")[2] for line in caplog.messages if "query is" in line] == ["up"]
 
 
 async def test_a_configured_workload_is_never_replaced(autojump_clock: MockClock, rig: Rig) -> None:
@@ -231,7 +292,7 @@ async def test_two_scaled_objects_share_a_workload_only_if_they_say_the_same(
 async def test_a_second_trigger_that_describes_it_otherwise_is_told_to_name_its_workload(
     autojump_clock: MockClock, rig: Rig
 ) -> None:
-    for _ in range(4):
+    for _ in range(int(DISPUTED_FOR / 30)):
         assert await rig.ask(query="up") == "a/web"
         assert await rig.ask(query="down") == "a/web"  # it may be an edit
         await trio.sleep(30)
