@@ -9,6 +9,7 @@ Each layer imports only from those below it (``tests/test_layers.py``)::
     workloads                         the tick, and the fleet of workloads
     serving                           KEDA's scaler, the HTTP API, the store, metrics
     adapters                          Prometheus, the model over HTTP, CSV
+    state_format                      what a restart keeps of a workload, as bytes
     settings simulation wire          flags, variables, files; KEDA, HPA and pods; JSON
     models                            forecast models, pure
     core                              series, forecast, plan, serving rule, ports; pure

@@ -16,7 +16,7 @@ a larger jump has to last longer. Only what is too large is looked for: a dip as
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 import attrs
@@ -51,6 +51,25 @@ class _Point:
     changed_age: float = 0.0
 
 
+@attrs.frozen
+class SettlingPoint:
+    """One point as it was read last: its ``value`` (None for a gap), and ages in seconds as in `_Point`."""
+
+    number: int
+    value: float | None
+    first_age: float
+    changed_age: float
+
+
+@attrs.frozen
+class SettlingState:
+    """What `SettlingTime` knows, as plain numbers that can be stored; ``read_at`` in epoch seconds."""
+
+    points: tuple[SettlingPoint, ...] = ()
+    seconds: float = 0.0
+    read_at: float | None = None
+
+
 @attrs.define(eq=False)
 class SettlingTime:
     """What is known of one query whose points lie ``step`` seconds apart; ``fixed`` seconds are not learned.
@@ -79,6 +98,24 @@ class SettlingTime:
         if self.fixed is not None:
             return math.ceil(min(self.fixed, MAX_SETTLING) / self.step) + 1
         return math.ceil(min(max(2 * self.seconds, MIN_REREAD), MAX_SETTLING) / self.step) + 1
+
+    @property
+    def state(self) -> SettlingState:
+        """All that is known, to be stored."""
+        points = (
+            SettlingPoint(number, None if math.isnan(one.value) else one.value, one.first_age, one.changed_age)
+            for number, one in sorted(self._points.items())
+        )
+        return SettlingState(tuple(points), self._seconds, self._read_at if math.isfinite(self._read_at) else None)
+
+    def restore(self, state: SettlingState) -> None:
+        """Go on from ``state``."""
+        self._points = {
+            one.number: _Point(math.nan if one.value is None else one.value, one.first_age, one.changed_age)
+            for one in state.points
+        }
+        self._seconds = state.seconds
+        self._read_at = -math.inf if state.read_at is None else state.read_at
 
     def observe(self, first: int, values: Floats, now: float) -> None:
         """Compare a reading with those before.
@@ -441,6 +478,15 @@ class SeriesWatch:
 
     lost: LostSeries | None = attrs.field(default=None, init=False)
     _told: list[tuple[datetime, int]] = attrs.field(factory=list, init=False)
+
+    @property
+    def told(self) -> tuple[tuple[datetime, int], ...]:
+        """What KEDA was told of late, oldest first, to be stored."""
+        return tuple(self._told)
+
+    def restore(self, lost: LostSeries | None, told: Sequence[tuple[datetime, int]]) -> None:
+        """Go on from what is ``lost``, and was ``told``, as `lost` and `told` said before."""
+        self.lost, self._told = lost, list(told)
 
     def observe(self, history: Series, told: int | None, now: datetime) -> LostSeries | None:
         """What is lost as of ``history``; ``told`` are the replicas that KEDA is told at ``now``, None if unknown."""

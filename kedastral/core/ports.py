@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ports: small interfaces between the services and the outside world, each with more than one implementation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 from kedastral.core.forecast import Forecast
+from kedastral.core.kept_state import KeptHistory, KeptState, SourceState
 from kedastral.core.planning.status import Failure
 from kedastral.core.series import Series
 from kedastral.core.serving import Snapshot, StalePolicy
@@ -25,6 +26,34 @@ class MetricSource(Protocol):
 
         Raises `kedastral.errors.SourceError` where the source cannot be reached, rejects the query, or has no load that
         is new enough to forecast from.
+        """
+        ...
+
+
+@runtime_checkable
+class RestorableSource(MetricSource, Protocol):
+    """A metric source whose history, and what it knows of its query, can be kept for the next process."""
+
+    def kept_history(self) -> tuple[Series, bool] | None:
+        """The newest points that have been read, and whether they are instant values; None where there are none.
+
+        It is complete once nothing of the window is left to be read: see ``progress``.
+        """
+        ...
+
+    @property
+    def progress(self) -> float:
+        """The share of the window that has been read: below 1 the backfill goes on."""
+        ...
+
+    def kept_state(self) -> SourceState:
+        """What is known of the query beside its history."""
+        ...
+
+    def restore(self, state: SourceState | None, history: KeptHistory | None) -> None:
+        """Go on from what another source of the same query and step kept; call it before the first reading.
+
+        Only points after the history are read then, and those of its end that may have changed since.
         """
         ...
 
@@ -111,6 +140,45 @@ class SnapshotStore(SnapshotReader, Protocol):
 
     def forget(self, workload: str) -> None:
         """Drop the snapshot of ``workload``, if there is one."""
+        ...
+
+
+class StateStore(Protocol):
+    """Where what a restart must not lose is kept, by workload. Every method may wait, but not on the event loop.
+
+    A state or a history is kept whole or not at all, and read as it was saved. What cannot be read counts as missing,
+    and is logged once. Each method raises `kedastral.errors.StoreError` where the store cannot be reached or written.
+    """
+
+    async def load_all(self) -> Mapping[str, KeptState]:
+        """Every workload's state, by its key."""
+        ...
+
+    async def load(self, workload: str) -> KeptState | None:
+        """The state of ``workload``, None where there is none."""
+        ...
+
+    async def save(self, state: KeptState) -> int:
+        """Keep ``state`` in place of the one before; returns the bytes written."""
+        ...
+
+    async def load_history(self, workload: str) -> KeptHistory | None:
+        """The history of ``workload``, None where there is none."""
+        ...
+
+    async def save_history(self, history: KeptHistory) -> int:
+        """Keep ``history`` in place of the one before; returns the bytes written."""
+        ...
+
+    async def remove(self, workload: str) -> None:
+        """Drop the state and the history of ``workload``, if there are any."""
+        ...
+
+    async def remove_unsaved(self, since: datetime, current: Collection[str]) -> int:
+        """Drop the workloads last saved before ``since``, except ``current`` ones; returns how many that were.
+
+        A store that lets entries expire by itself need not do anything.
+        """
         ...
 
 

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`MemoryStore`: the newest snapshot of each workload, in the memory of the process.
+"""`MemoryStore` and `MemoryStates`: snapshots, and what a restart keeps, in the memory of the process.
 
-What any store must do is `kedastral.core.ports.SnapshotStore`; tests/contract/test_stores.py checks it.
+What any store must do is `kedastral.core.ports.SnapshotStore` and `StateStore`; tests/contract checks it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from datetime import datetime
 
 import attrs
 import trio
 
+from kedastral.core.kept_state import KeptHistory, KeptState
 from kedastral.core.serving import Snapshot
 from kedastral.errors import StoreError
+from kedastral.state_format import StateFormatError, read_history, read_state, write_history, write_state
 
 MAX_SKEW = 60.0
 """Seconds by which a snapshot may be older than the one kept and is refused. A workload is ticked in order: only a
@@ -82,3 +85,60 @@ class MemoryStore:
     async def wait_for_change(self, *workloads: str) -> None:
         """See `kedastral.core.ports.SnapshotReader.wait_for_change`."""
         await self._changes.wait(*workloads)
+
+
+@attrs.define(eq=False)
+class MemoryStates:
+    """States and histories as the bytes that a file or a database would hold; gone with the process.
+
+    It stands for those where nothing is to be kept, as in a benchmark, and shows what any of them must do.
+    """
+
+    _states: dict[str, tuple[datetime, bytes]] = attrs.field(factory=dict, init=False)
+    _histories: dict[str, bytes] = attrs.field(factory=dict, init=False)
+
+    async def load_all(self) -> Mapping[str, KeptState]:
+        """See `kedastral.core.ports.StateStore.load_all`."""
+        await trio.lowlevel.checkpoint()
+        return {workload: read_state(data) for workload, (_, data) in self._states.items()}
+
+    async def load(self, workload: str) -> KeptState | None:
+        """See `kedastral.core.ports.StateStore.load`."""
+        await trio.lowlevel.checkpoint()
+        found = self._states.get(workload)
+        return None if found is None else read_state(found[1])
+
+    async def save(self, state: KeptState) -> int:
+        """See `kedastral.core.ports.StateStore.save`."""
+        await trio.lowlevel.checkpoint()
+        try:
+            data = write_state(state)
+        except StateFormatError as error:
+            raise StoreError(f"the state cannot be kept: {error}", reason="bad_state") from error
+        self._states[state.workload] = (state.saved_at, data)
+        return len(data)
+
+    async def load_history(self, workload: str) -> KeptHistory | None:
+        """See `kedastral.core.ports.StateStore.load_history`."""
+        await trio.lowlevel.checkpoint()
+        found = self._histories.get(workload)
+        return None if found is None else read_history(found)
+
+    async def save_history(self, history: KeptHistory) -> int:
+        """See `kedastral.core.ports.StateStore.save_history`."""
+        await trio.lowlevel.checkpoint()
+        self._histories[history.workload] = data = write_history(history)
+        return len(data)
+
+    async def remove(self, workload: str) -> None:
+        """See `kedastral.core.ports.StateStore.remove`."""
+        await trio.lowlevel.checkpoint()
+        self._states.pop(workload, None)
+        self._histories.pop(workload, None)
+
+    async def remove_unsaved(self, since: datetime, current: Collection[str]) -> int:
+        """See `kedastral.core.ports.StateStore.remove_unsaved`."""
+        gone = [name for name, (at, _) in self._states.items() if at < since and name not in current]
+        for workload in gone:
+            await self.remove(workload)
+        return len(gone)

@@ -67,8 +67,9 @@ def plan_step(
     """The snapshot to publish after ``previous``, whose state it carries on.
 
     ``learnt`` is the uncertainty found when the model was fitted; a plan by headroom does not use it. ``served`` is
-    what KEDA was told last before a start, for where there is no ``previous``; None where nobody knows. Raises
-    ValueError where a plan by service level has no value in ``history`` to start from.
+    what KEDA was told last before a start, for where ``previous`` does not tell: there is none, or it was too old to be
+    served when the process began. None where nobody knows. Raises ValueError where a plan by service level has no value
+    in ``history`` to start from.
     """
     resumption = _resume(workload, forecast, previous, served)
     if workload.service_level is None:
@@ -113,18 +114,27 @@ def keep_plan(workload: Workload, history: Series, previous: Snapshot, status: F
     bounds, floor = workload.policy.bounds, _floor_of(workload, history)
     if floor is not None and previous.floor is not None:
         floor = bounds.clamp(max(floor, previous.floor))
-    resumption = previous.resumption
+    return attrs.evolve(
+        adopt_plan(workload, previous),
+        observed=history.newest or previous.observed,
+        floor=floor,
+        status=status,
+        quality=history.quality,
+    )
+
+
+def adopt_plan(workload: Workload, snapshot: Snapshot) -> Snapshot:
+    """``snapshot``, made under former settings, with the metric, bounds, lead time and mode of ``workload``."""
+    bounds, resumption, floor = workload.policy.bounds, snapshot.resumption, snapshot.floor
     if resumption is not None and resumption.served is not None:
         resumption = attrs.evolve(resumption, served=bounds.clamp(resumption.served))
     return attrs.evolve(
-        previous,
-        observed=history.newest or previous.observed,
-        replicas=[bounds.clamp(each) for each in previous.replicas.tolist()],
+        snapshot,
+        metric=workload.metric,
+        replicas=[bounds.clamp(each) for each in snapshot.replicas.tolist()],
         lead_time=workload.lead_time,
-        floor=floor,
-        status=status,
+        floor=None if floor is None or workload.reactive_headroom is None else bounds.clamp(floor),
         mode=workload.mode,
-        quality=history.quality,
         resumption=resumption,
     )
 
@@ -136,7 +146,8 @@ def _resume(workload: Workload, forecast: Forecast, previous: Snapshot | None, s
         return Resumption(now, None if served is None else bounds.clamp(served))
     before, passed = previous.resumption, (now - previous.made_at).total_seconds()
     if abs(passed) > max(workload.stale.stale_after, MISSED_TICKS * (workload.interval or forecast.step)):
-        served = last_served(previous, now, workload.stale)
+        told = last_served(previous, now, workload.stale)
+        served = served if told is None else told
         if not previous.withheld:  # an outage; one within a resumption does not lengthen it
             left = STABILIZATION_WINDOW if before is None else before.left
             return Resumption(now, None if served is None else bounds.clamp(served), left)

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`StateDirectory`: a `kedastral.core.ports.StateStore` in a directory of one process, two files for each workload.
+
+A file is written beside the one that it replaces, flushed to the disk, and renamed: whoever reads finds the one or the
+other, whole, whatever ends the process or the machine. All of it happens in one worker thread at a time.
+"""
+
+import errno
+import fcntl
+import hashlib
+import logging
+import os
+import re
+import socket
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import attrs
+import trio
+
+from kedastral.core.kept_state import KeptHistory, KeptState
+from kedastral.errors import ConfigError, StoreError
+from kedastral.state_format import StateFormatError, read_history, read_state, write_history, write_state
+
+STATE, HISTORY = ".state", ".history"
+UNREADABLE, HALF_WRITTEN = ".unreadable", ".tmp"
+OUR_FILES = re.compile(rf"([A-Za-z0-9_-]+)({STATE}|{HISTORY})({UNREADABLE})?")
+LOCK, PROBE = ".lock", ".probe"
+READABLE_LENGTH = 80
+"""Characters of a workload's name that its file shows; a digest of the whole name follows."""
+REASONS = {
+    errno.ENOSPC: "disk_full",
+    errno.EDQUOT: "disk_full",
+    errno.EROFS: "read_only",
+    errno.EACCES: "denied",
+    errno.EPERM: "denied",
+}
+"""What an error of the system is called in metrics; any other is ``io``."""
+
+T = TypeVar("T")
+log = logging.getLogger("kedastral.state")
+
+
+@attrs.frozen(eq=False)
+class StateDirectory:
+    """The states and histories in ``path``, which is this process's alone while it lives; see `open`."""
+
+    path: Path
+    _lock: int
+    _threads: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(1), init=False)
+
+    @classmethod
+    def open(cls, path: Path) -> "StateDirectory":
+        """The directory ``path``, made if it is missing. It blocks for a moment.
+
+        Raises ConfigError where another process uses it, or it cannot be written.
+        """
+        with _explain(path):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            with _explain(path):
+                _lock(lock, path)
+                _write_whole(path / PROBE, b"kedastral can write here\n")
+                (path / PROBE).unlink()
+                for left in path.glob(f"*{HALF_WRITTEN}"):
+                    left.unlink()
+        except BaseException:
+            os.close(lock)
+            raise
+        return cls(path, lock)
+
+    def close(self) -> None:
+        """Let another process use the directory."""
+        os.close(self._lock)
+
+    async def load_all(self) -> Mapping[str, KeptState]:
+        """See `kedastral.core.ports.StateStore.load_all`."""
+        return await self._in_thread(self._read_all)
+
+    async def load(self, workload: str) -> KeptState | None:
+        """See `kedastral.core.ports.StateStore.load`."""
+        return await self._in_thread(self._read, self._file(workload, STATE), read_state)
+
+    async def save(self, state: KeptState) -> int:
+        """See `kedastral.core.ports.StateStore.save`."""
+        return await self._in_thread(self._write, state.workload, STATE, partial(write_state, state), state.saved_at)
+
+    async def load_history(self, workload: str) -> KeptHistory | None:
+        """See `kedastral.core.ports.StateStore.load_history`."""
+        return await self._in_thread(self._read, self._file(workload, HISTORY), read_history)
+
+    async def save_history(self, history: KeptHistory) -> int:
+        """See `kedastral.core.ports.StateStore.save_history`."""
+        return await self._in_thread(self._write, history.workload, HISTORY, partial(write_history, history), None)
+
+    async def remove(self, workload: str) -> None:
+        """See `kedastral.core.ports.StateStore.remove`."""
+        await self._in_thread(self._remove, stem_of(workload))
+
+    async def remove_unsaved(self, since: datetime, current: Collection[str]) -> int:
+        """See `kedastral.core.ports.StateStore.remove_unsaved`; files that were set aside are removed alike."""
+        kept = {stem_of(workload) for workload in current}
+        return await self._in_thread(self._remove_older, since.timestamp(), kept)
+
+    def _file(self, workload: str, ending: str) -> Path:
+        return self.path / (stem_of(workload) + ending)
+
+    async def _in_thread(self, call: Callable[..., T], *args: object) -> T:
+        try:
+            return await trio.to_thread.run_sync(partial(call, *args), limiter=self._threads)
+        except OSError as error:
+            reason = REASONS.get(error.errno or 0, "io")
+            raise StoreError(f"--state-dir {self.path}: {error.strerror or error}", reason=reason) from error
+        except StateFormatError as error:
+            raise StoreError(f"the state cannot be kept: {error}", reason="bad_state") from error
+
+    def _read_all(self) -> Mapping[str, KeptState]:
+        found = (self._read(path, read_state) for path in sorted(self.path.glob(f"*{STATE}")))
+        return {state.workload: state for state in found if state is not None}
+
+    def _read(self, path: Path, read: "Callable[[bytes], Kept]") -> "Kept | None":
+        try:
+            kept = read(path.read_bytes())
+            if stem_of(kept.workload) + path.suffix != path.name:
+                raise StateFormatError(f"of another workload, {kept.workload!r:.100}")
+        except FileNotFoundError:
+            return None
+        except StateFormatError as error:
+            aside = path.with_name(path.name + UNREADABLE)
+            path.replace(aside)
+            log.warning("a kept file cannot be used, and is now %s: %s", aside, error)
+            return None
+        return kept
+
+    def _write(self, workload: str, ending: str, write: Callable[[], bytes], at: datetime | None) -> int:
+        data, path = write(), self._file(workload, ending)
+        _write_whole(path, data, None if at is None else at.timestamp())
+        return len(data)
+
+    def _remove(self, stem: str) -> None:
+        for path in self.path.glob(f"{stem}.*"):
+            path.unlink(missing_ok=True)
+
+    def _remove_older(self, since: float, kept: Collection[str]) -> int:
+        newest: dict[str, float] = {}
+        for path in self.path.iterdir():
+            found = OUR_FILES.fullmatch(path.name)
+            if found is not None:
+                newest[found[1]] = max(newest.get(found[1], 0.0), path.stat().st_mtime)
+        gone = [stem for stem, at in newest.items() if stem not in kept and at < since]
+        for stem in gone:
+            self._remove(stem)
+        return len(gone)
+
+
+Kept = TypeVar("Kept", KeptState, KeptHistory)
+
+
+def stem_of(workload: str) -> str:
+    """The name of a workload's files without their ending: readable, and another one for every workload.
+
+    It holds letters, digits, ``-`` and ``_`` alone, at most 113 of them, and differs in more than case.
+    """
+    digest = hashlib.blake2b(workload.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', workload)[:READABLE_LENGTH]}-{digest}"
+
+
+def _write_whole(path: Path, data: bytes, modified_at: float | None = None) -> None:
+    """Replace ``path`` by a file with ``data``, or leave it as it is. Raises OSError."""
+    beside = path.with_name(path.name + HALF_WRITTEN)
+    is_new = not path.exists()
+    try:
+        file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(file, "wb") as opened:
+            opened.write(data)
+            opened.flush()
+            os.fsync(file)
+        if modified_at is not None:
+            os.utime(beside, (modified_at, modified_at))
+        beside.replace(path)
+    except OSError:
+        with suppress(OSError):
+            beside.unlink()
+        raise
+    if is_new:  # the name of one that is replaced is on the disk already: after a loss of power it has old or new data
+        _flush_directory(path.parent)
+
+
+def _flush_directory(path: Path) -> None:
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _lock(lock: int, path: Path) -> None:
+    """Lock ``path`` for as long as the process lives, however it ends. Raises ConfigError where another one has it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.read(lock, 200).decode("ascii", "replace").strip() or "unknown"
+        raise ConfigError(
+            [f"--state-dir {path}: another process uses it ({owner}); give each process a directory of its own"]
+        ) from None
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"host {socket.gethostname()}, process {os.getpid()}\n".encode(), 0)
+
+
+@contextmanager
+def _explain(path: Path) -> Iterator[None]:
+    """Raise ConfigError where the system refuses something in ``path``."""
+    try:
+        yield
+    except OSError as error:
+        words = f"--state-dir {path}: must be a directory that this process may write, but: {error.strerror or error}"
+        if REASONS.get(error.errno or 0) == "denied":
+            words += f"; the process runs as user {os.geteuid()}, group {os.getegid()}{_owner_of(path)}"
+        raise ConfigError([words]) from error
+
+
+def _owner_of(path: Path) -> str:
+    with suppress(OSError):
+        found = path.stat()
+        return (
+            f", and the directory belongs to user {found.st_uid}, group {found.st_gid}, mode {found.st_mode & 0o7777:o}"
+        )
+    return ""

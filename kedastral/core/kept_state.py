@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a restart must not lose of a workload, and how much of it still holds under other settings; pure.
+
+`KeptState` is small and saved at each tick. `KeptHistory` is large, changes little, and is saved seldom.
+docs/operations.md has the table of what `adapt_state` keeps and drops.
+"""
+
+from datetime import datetime
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from kedastral.core.data_quality import SettlingState
+from kedastral.core.planning.planner import Workload, adopt_plan
+from kedastral.core.planning.service_level import ServiceLevelState, SteeringState
+from kedastral.core.planning.uncertainty import UncertaintyState
+from kedastral.core.series import Series, require_positive, require_utc, same_array
+from kedastral.core.serving import Snapshot
+from kedastral.core.trigger import ObjectRef
+
+Loads = NDArray[np.float32]
+"""Loads, oldest first; NaN for a gap."""
+
+
+def _frozen_loads(values: Loads) -> Loads:
+    array = np.array(values, dtype=np.float32, ndmin=1)
+    if array.ndim != 1:
+        raise ValueError(f"values must be one-dimensional, got {array.ndim} dimensions")
+    array.flags.writeable = False
+    return array
+
+
+@attrs.frozen(kw_only=True)
+class StateBasis:
+    """The settings that a state was made under, as far as its meaning depends on them.
+
+    ``source`` tells data sources apart without naming their secrets. ``model`` includes the address of one over HTTP.
+    Times are in seconds.
+    """
+
+    source: str
+    query: str
+    step: float
+    settle_after: float | None
+    model: str
+    timezone: str
+    lead_time: float
+    prewarm_steps: int
+    target_per_pod: float
+    headroom: float | None
+    service_level: float
+
+    @property
+    def load(self) -> tuple[str, str]:
+        """What load it is."""
+        return self.source, self.query
+
+    @property
+    def history(self) -> tuple[str, str, float]:
+        """What load it is, on which grid."""
+        return *self.load, self.step
+
+    @property
+    def forecaster(self) -> tuple[str, str, str, str]:
+        """What forecasts which load."""
+        return *self.load, self.model, self.timezone
+
+    def same_settling(self, other: "StateBasis") -> bool:
+        """Whether what is known of late samples still holds."""
+        return (self.history, self.settle_after) == (other.history, other.settle_after)
+
+    def same_calibration(self, other: "StateBasis") -> bool:
+        """Whether errors of the forecast still mean the same: by this model, over windows of the same length."""
+        ours = (self.forecaster, self.step, self.lead_time, self.prewarm_steps)
+        return ours == (other.forecaster, other.step, other.lead_time, other.prewarm_steps)
+
+    def same_steering(self, other: "StateBasis") -> bool:
+        """Whether the safety factor and the peak hold answer the same question."""
+        ours = (self.forecaster, self.lead_time, self.headroom, self.service_level)
+        return ours == (other.forecaster, other.lead_time, other.headroom, other.service_level)
+
+    def same_plans(self, other: "StateBasis") -> bool:
+        """Whether a plan made before is one that would be made now."""
+        ours = (self.forecaster, self.target_per_pod, self.headroom)
+        return ours == (other.forecaster, other.target_per_pod, other.headroom)
+
+
+@attrs.frozen
+class SourceState:
+    """What a metric source knows of its query beside the history.
+
+    ``settling`` is what was learnt of late samples, and ``watched_since`` is since when. ``counts`` says how many
+    series each of the newest points sums.
+    """
+
+    settling: SettlingState = attrs.field(factory=SettlingState)
+    watched_since: datetime | None = None
+    counts: Series | None = None
+
+
+@attrs.frozen(kw_only=True)
+class KeptState:
+    """All of a workload but its history, as of ``saved_at``.
+
+    ``snapshot`` carries the steering, the budget, the plans that are held, and what was served before. ``told`` is what
+    KEDA was told last, None where it was told nothing. ``told_lately`` are the replicas KEDA was told of late, oldest
+    first, for `kedastral.core.data_quality.SeriesWatch`. ``trigger`` is the ScaledObject that brought the workload,
+    None for one that is configured.
+    """
+
+    workload: str
+    saved_at: datetime = attrs.field(validator=require_utc)
+    basis: StateBasis
+    snapshot: Snapshot
+    told: int | None = None
+    source: SourceState | None = None
+    told_lately: tuple[tuple[datetime, int], ...] = ()
+    trigger: ObjectRef | None = None
+
+
+@attrs.frozen(kw_only=True)
+class KeptHistory:
+    """The points of a workload's history that have been read, without a hole that is still to be read.
+
+    ``values[i]`` (float32, read-only, NaN for a gap) was observed at ``start + i * step`` seconds. ``source`` and
+    ``query`` as in `StateBasis`. ``instant`` is set where the points were gathered one by one, because the data source
+    serves no range queries.
+    """
+
+    workload: str
+    source: str
+    query: str
+    start: datetime = attrs.field(validator=require_utc)
+    step: float = attrs.field(validator=require_positive)
+    values: Loads = attrs.field(converter=_frozen_loads, eq=attrs.cmp_using(eq=same_array))
+    instant: bool = False
+
+    def fits(self, basis: StateBasis) -> bool:
+        """Whether it is the history of a workload with ``basis``."""
+        return (self.source, self.query, self.step) == basis.history
+
+
+def adapt_state(state: KeptState, basis: StateBasis, workload: Workload) -> KeptState:
+    """``state`` as it holds under the settings of now, which are ``basis`` and ``workload``.
+
+    What would mean something else is dropped. What KEDA is told stays, since pods are pods: it is bound by the new
+    bounds, and read with the new lead time and mode.
+    """
+    snapshot = adopt_plan(workload, state.snapshot)
+    report = snapshot.service_level
+    if report is not None:
+        kept = _adapt_service_level(report.state, state.basis, basis)
+        snapshot = attrs.evolve(snapshot, service_level=attrs.evolve(report, state=kept))
+    if basis.history != state.basis.history:
+        snapshot = attrs.evolve(snapshot, outliers=None, lost_series=None)
+    told = None if state.told is None else workload.policy.bounds.clamp(state.told)
+    source = state.source if basis.same_settling(state.basis) else None
+    lately = state.told_lately if basis.history == state.basis.history else ()
+    return attrs.evolve(state, basis=basis, snapshot=snapshot, told=told, source=source, told_lately=lately)
+
+
+def _adapt_service_level(state: ServiceLevelState, before: StateBasis, now: StateBasis) -> ServiceLevelState:
+    steering = state.steering if now.load == before.load else SteeringState()
+    if not now.same_steering(before):
+        new = SteeringState()
+        steering = attrs.evolve(steering, safety_factor=new.safety_factor, peak_hold=new.peak_hold)
+    kept = attrs.evolve(state, steering=steering)
+    if not now.same_calibration(before):
+        kept = attrs.evolve(kept, uncertainty=UncertaintyState())
+    if not now.same_plans(before):
+        kept = attrs.evolve(kept, recommendations=(), unstabilized=None, last_model_plan=None)
+    return kept

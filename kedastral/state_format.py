@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a restart keeps of a workload as bytes, and back: the format of files in --state-dir, and of stores like it.
+
+One line says what it is, in which format, with a digest of the rest; the rest is compressed JSON. Attributes have their
+own names in it. A field that is new has its default where an older version wrote the document, and a field that a newer
+one added is skipped; a part that cannot be read as it stands is dropped, and the other parts are used. `FORMAT` changes
+only where that is not enough.
+"""
+
+import base64
+import hashlib
+import json
+import logging
+import zlib
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, TypeVar, get_args, get_origin
+
+import attrs
+import numpy as np
+from cattrs import BaseValidationError, Converter
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+from numpy.typing import NDArray
+
+from kedastral.core.forecast import Forecast
+from kedastral.core.kept_state import KeptHistory, KeptState, SourceState, StateBasis
+from kedastral.core.planning.service_level import ServiceLevelReport
+from kedastral.core.planning.status import OK, ForecastStatus, StatusCode
+from kedastral.core.series import DataQuality, Observation, Series
+from kedastral.core.serving import Snapshot
+from kedastral.core.trigger import ObjectRef
+from kedastral.wire import read_time, write_time
+
+FORMAT = 1
+"""A document of another format is not read."""
+STATE, HISTORY = "state", "history"
+MAX_BYTES = 2**26
+"""Bytes of a document before it is compressed: 64 MiB, over a hundred times what two weeks of minutes take."""
+COMPRESSION = 1
+"""The fastest level; higher ones save 5 % of a state and nothing of a history."""
+
+Document = dict[str, Any]
+T = TypeVar("T")
+log = logging.getLogger("kedastral.state")
+
+
+class StateFormatError(ValueError):
+    """Bytes that are no state or history of this format; the message says why."""
+
+
+@attrs.frozen(kw_only=True)
+class _Head:
+    """What a state cannot do without."""
+
+    workload: str
+    saved_at: datetime
+    basis: StateBasis
+    snapshot: Snapshot
+
+
+@attrs.frozen(kw_only=True)
+class _Quality:
+    """How far the newest measurements of a snapshot could be trusted."""
+
+    settling: float = 0.0
+    at_least: Observation | None = None
+
+
+def write_state(state: KeptState) -> bytes:
+    """``state`` as bytes. Raises StateFormatError where a number in it is not finite."""
+    snapshot, quality = state.snapshot, state.snapshot.quality
+    head = _Head(workload=state.workload, saved_at=state.saved_at, basis=state.basis, snapshot=snapshot)
+    document = {
+        **_converter.unstructure(head),
+        "quality": _converter.unstructure(_Quality(settling=quality.settling, at_least=quality.at_least)),
+        "service_level": _converter.unstructure(snapshot.service_level, ServiceLevelReport | None),
+        "told": state.told,
+        "source": _converter.unstructure(state.source, SourceState | None),
+        "told_lately": _converter.unstructure(state.told_lately, tuple[tuple[datetime, int], ...]),
+        "trigger": _converter.unstructure(state.trigger, ObjectRef | None),
+    }
+    return _pack(STATE, document)
+
+
+def read_state(data: bytes) -> KeptState:
+    """The state that `write_state` wrote, here or in another version. Raises StateFormatError."""
+    document = _unpack(STATE, data)
+    head = _structure(document, _Head)
+    parts = _Parts(head.workload, document)
+    quality = parts.read("quality", _Quality, _Quality())
+    snapshot = attrs.evolve(
+        head.snapshot,
+        quality=DataQuality(quality.settling, quality.at_least),
+        service_level=parts.read_optional("service_level", ServiceLevelReport),
+    )
+    return KeptState(
+        workload=head.workload,
+        saved_at=head.saved_at,
+        basis=head.basis,
+        snapshot=snapshot,
+        told=parts.read_optional("told", int),
+        source=parts.read_optional("source", SourceState),
+        told_lately=parts.read("told_lately", tuple[tuple[datetime, int], ...], ()),
+        trigger=parts.read_optional("trigger", ObjectRef),
+    )
+
+
+def write_history(history: KeptHistory) -> bytes:
+    """``history`` as bytes: 4 for each point, less what compression saves."""
+    document: Document = _converter.unstructure(history)
+    return _pack(HISTORY, document)
+
+
+def read_history(data: bytes) -> KeptHistory:
+    """The history that `write_history` wrote. Raises StateFormatError."""
+    return _structure(_unpack(HISTORY, data), KeptHistory)
+
+
+@attrs.frozen
+class _Parts:
+    """The parts of a workload's document that can be done without: one that cannot be read is dropped, with a line."""
+
+    workload: str
+    document: Document
+
+    def read(self, name: str, kind: type[T], default: T) -> T:
+        """The part ``name``, or ``default``."""
+        if self.document.get(name) is None:
+            return default
+        try:
+            if attrs.has(kind) and not isinstance(self.document[name], dict):
+                raise ValueError("must be an object")
+            return _converter.structure(self.document[name], kind)
+        except (BaseValidationError, ValueError, TypeError, KeyError, OverflowError) as error:
+            words = "%s of the kept state means something else in this version and is dropped: %s"
+            log.warning(words, name, _reason(error), extra={"workload": self.workload})
+            return default
+
+    def read_optional(self, name: str, kind: type[T]) -> T | None:
+        """The part ``name``, None where there is none."""
+        return self.read(name, kind, None)
+
+
+def _structure(document: Document, kind: type[T]) -> T:
+    try:
+        return _converter.structure(document, kind)
+    except (BaseValidationError, ValueError, TypeError, KeyError, OverflowError) as error:
+        raise StateFormatError(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    return f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
+
+
+def _pack(kind: str, document: Document) -> bytes:
+    try:
+        text = json.dumps(document, allow_nan=False, separators=(",", ":"))
+    except ValueError as error:
+        raise StateFormatError(f"the {kind} holds a number that is not finite") from error
+    body = zlib.compress(text.encode(), COMPRESSION)
+    return f"kedastral-{kind} {FORMAT} {_digest(body)}\n".encode() + body
+
+
+def _unpack(kind: str, data: bytes) -> Document:
+    head, found, body = data.partition(b"\n")
+    words = head.decode("ascii", "replace").split(" ") if found and len(head) < 100 else []
+    if len(words) != 3 or words[0] != f"kedastral-{kind}":
+        raise StateFormatError(f"not a {kind} of a workload")
+    if words[1] != str(FORMAT):
+        raise StateFormatError(f"written in format {words[1]}, this version reads {FORMAT}")
+    if words[2] != _digest(body):
+        raise StateFormatError("damaged: it was cut off or changed")
+    inflate = zlib.decompressobj()
+    try:
+        document = json.loads(inflate.decompress(body, MAX_BYTES))
+    except (ValueError, RecursionError, zlib.error) as error:
+        raise StateFormatError(f"no JSON of at most {MAX_BYTES} bytes") from error
+    if not isinstance(document, dict):
+        raise StateFormatError("no JSON object")
+    return document
+
+
+def _digest(body: bytes) -> str:
+    return hashlib.blake2b(body, digest_size=16).hexdigest()
+
+
+# The types of the core as JSON has them
+
+
+def _is_array(kind: Any) -> bool:
+    return get_origin(kind) is np.ndarray
+
+
+def _dtype_of(kind: Any) -> "np.dtype[Any]":
+    """The type of an array's numbers, least significant byte first whatever the machine."""
+    made: np.dtype[Any] = np.dtype(get_args(get_args(kind)[1])[0]).newbyteorder("<")
+    return made
+
+
+def _write_array(values: NDArray[Any]) -> str:
+    return base64.b64encode(values.astype(values.dtype.newbyteorder("<")).tobytes()).decode()
+
+
+def _read_array(value: Any, kind: Any) -> NDArray[Any]:
+    try:
+        return np.frombuffer(base64.b64decode(value, validate=True), dtype=_dtype_of(kind))
+    except TypeError:
+        raise ValueError("must be an array in base64") from None
+
+
+def _read_number(value: Any, _kind: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"must be a number, got {value!r:.50}")
+    return float(value)
+
+
+def _read_integer(value: Any, _kind: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"must be a whole number, got {value!r:.50}")
+    return value
+
+
+def _read_flag(value: Any, _kind: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"must be true or false, got {value!r:.50}")
+    return value
+
+
+def _read_string(value: Any, _kind: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"must be a string, got {value!r:.50}")
+    return value
+
+
+def _read_status(value: Any, _kind: object) -> ForecastStatus:
+    """A status that a later version added is not known here, and is read as ok."""
+    code, reason = (value.get("code"), value.get("reason")) if isinstance(value, Mapping) else (None, "")
+    return ForecastStatus(StatusCode(code), str(reason)) if code in set(StatusCode) else OK
+
+
+def _make_converter() -> Converter:
+    converter = Converter(detailed_validation=False)
+    converter.register_structure_hook(float, _read_number)
+    converter.register_structure_hook(int, _read_integer)
+    converter.register_structure_hook(bool, _read_flag)
+    converter.register_structure_hook(str, _read_string)
+    converter.register_structure_hook(datetime, lambda value, _: read_time(value))
+    converter.register_structure_hook(ForecastStatus, _read_status)
+    converter.register_unstructure_hook(datetime, write_time)
+    converter.register_structure_hook_func(_is_array, _read_array)
+    converter.register_unstructure_hook_func(_is_array, _write_array)
+    omit = override(omit=True)
+    converter.register_structure_hook(Forecast, make_dict_structure_fn(Forecast, converter, experts=omit))
+    converter.register_unstructure_hook(Forecast, make_dict_unstructure_fn(Forecast, converter, experts=omit))
+    converter.register_structure_hook(Series, make_dict_structure_fn(Series, converter, quality=omit))
+    converter.register_unstructure_hook(Series, make_dict_unstructure_fn(Series, converter, quality=omit))
+    read_plan = make_dict_structure_fn(Snapshot, converter, service_level=omit, quality=omit)
+    converter.register_structure_hook(Snapshot, read_plan)
+    write_plan = make_dict_unstructure_fn(Snapshot, converter, service_level=omit, quality=omit)
+    converter.register_unstructure_hook(Snapshot, write_plan)
+    return converter
+
+
+_converter = _make_converter()

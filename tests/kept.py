@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""States and histories as a process keeps them, for tests."""
+
+from datetime import timedelta
+
+import attrs
+import numpy as np
+
+from kedastral.core.data_quality import LostSeries, Outliers, SettlingPoint, SettlingState
+from kedastral.core.kept_state import KeptHistory, KeptState, SourceState, StateBasis
+from kedastral.core.planning.service_level import (
+    Account,
+    DaySpent,
+    ServiceLevelReport,
+    ServiceLevelState,
+    SteeringState,
+)
+from kedastral.core.planning.stabilization import Recommendation, Resumption, UnstabilizedPlan
+from kedastral.core.planning.uncertainty import Calibration, IntervalForecast, PendingWindow, UncertaintyState
+from kedastral.core.series import DataQuality, Floats, Observation, Series
+from kedastral.core.serving import Snapshot
+from kedastral.core.trigger import ObjectRef
+from tests.parts import START, make_snapshot
+
+BASIS = StateBasis(
+    source="http://prometheus:9090", query="sum(rate(requests[2m]))", step=60.0, settle_after=None, model="auto",
+    timezone="UTC", lead_time=180.0, prewarm_steps=2, target_per_pod=100.0, headroom=None, service_level=0.99,
+)  # fmt: skip
+NOON = START.timestamp()
+
+INTERVAL = IntervalForecast(500.0, (600.0, 650.5), 480.25)
+STATE = ServiceLevelState(
+    uncertainty=UncertaintyState(
+        model=Calibration(0.1, 0.2, (1.5, 1.75), (0.91, 0.96), 0.01, 77, 3.5),
+        last=Calibration(windows=77, pinball_loss=0.02),
+        pending=(PendingWindow(NOON, 3, INTERVAL, INTERVAL),),
+        standing_down=True,
+    ),
+    steering=SteeringState(
+        safety_factor=1.2345678901234567,
+        peak_hold=3600.0,
+        judged_until=NOON - 60,
+        recommended=(Recommendation(NOON - 60, 7), Recommendation(NOON - 30, 8)),
+        spent=(DaySpent(20512, 720.0, 1.5),),
+        account=Account(100.5, 0.25, 20.0),
+    ),
+    last_recommendation=8,
+    recommendations=(Recommendation(NOON - 30, 6),),
+    unstabilized=UnstabilizedPlan(NOON, 60.0, (3, 5, 8)),
+    last_model_plan=UnstabilizedPlan(NOON, 60.0, (3, 5, 9)),
+)
+
+
+def make_steered_snapshot(workload: str = "shop") -> Snapshot:
+    """A snapshot with everything in it that one can have."""
+    made = make_snapshot(workload=workload)
+    return attrs.evolve(
+        made,
+        service_level=ServiceLevelReport(made.forecast.values * 1.25, STATE.steering.safety_factor, 0.99, 0.3, STATE),
+        outliers=Outliers(3, Observation(START - timedelta(hours=1), 1e9)),
+        lost_series=LostSeries(4, 2, START - timedelta(minutes=5)),
+        resumption=Resumption(START - timedelta(minutes=2), 9, 120.0),
+        quality=DataQuality(settling=120.0),
+    )
+
+
+def make_kept_state(workload: str = "shop", told: int | None = 8) -> KeptState:
+    """A state with everything in it that one can have."""
+    settling = SettlingState(
+        (SettlingPoint(29_537_880, 5.5, 0.0, 90.0), SettlingPoint(29_537_881, None, 30, 0)), 90.0, NOON
+    )
+    counts = Series(START - timedelta(minutes=2), 60.0, [np.nan, 4.0, 6.0])
+    return KeptState(
+        workload=workload,
+        saved_at=START,
+        basis=BASIS,
+        snapshot=make_steered_snapshot(workload),
+        told=told,
+        source=SourceState(settling, START - timedelta(hours=3), counts),
+        told_lately=((START - timedelta(seconds=30), 7), (START, 8)),
+        trigger=ObjectRef("shop", "default", {"workload": workload, "query": "up"}),
+    )
+
+
+def make_kept_history(workload: str = "shop", values: Floats | None = None) -> KeptHistory:
+    """Some minutes of load, a gap among them."""
+    loads = np.array([1.5, np.nan, 3.25, 0.0]) if values is None else values
+    start = START - timedelta(minutes=len(loads))
+    return KeptHistory(workload=workload, source=BASIS.source, query=BASIS.query, start=start, step=60.0, values=loads)
