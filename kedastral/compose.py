@@ -56,7 +56,7 @@ async def open_run(settings: RunSettings) -> AsyncIterator[App]:
     """`kedastral run`: forecaster, snapshot server and scaler in one. Raises BindError, ConfigError."""
     async with AsyncExitStack() as stack:
         common = Common(SystemClock(), stack)
-        forecasting = make_forecasting(settings.fleet.settings, common)
+        forecasting = make_forecasting(settings.fleet.settings, common, answers_keda=True)
         if settings.scaled_objects.allow_scaledobject_workloads:
             forecasting.resolver.reader = TriggerReader(settings.fleet, settings.scaled_objects)
         yield reload_files(make_run_app(settings, forecasting, common), forecasting, settings.fleet)
@@ -102,10 +102,12 @@ async def open_scaler(settings: ScalerSettings) -> AsyncIterator[App]:
         )
 
 
-def make_forecasting(configured: FleetSettings, common: Common, open_source: OpenSource | None = None) -> Forecasting:
+def make_forecasting(
+    configured: FleetSettings, common: Common, open_source: OpenSource | None = None, *, answers_keda: bool = False
+) -> Forecasting:
     """The forecasting half of a process; ``open_source`` gives a workload a source other than Prometheus."""
     store, metrics = MemoryStore(), common.metrics
-    builder = RunnerBuilder(store, common.clock, metrics, DataSources(), open_source)
+    builder = RunnerBuilder(store, common.clock, metrics, DataSources(), open_source, answers_keda=answers_keda)
     common.stack.push_async_callback(builder.sources.close)
     fleet = Fleet(store, metrics, common.clock.speed)
     metrics.show_failures(fleet.failing)

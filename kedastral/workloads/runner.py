@@ -207,6 +207,7 @@ class RunnerBuilder:
     """Makes runners that publish to ``store``. They read Prometheus, or what ``open_source`` opens.
 
     Of a workload without a snapshot in ``store``, ``last_served`` is asked for what KEDA was told before.
+    ``answers_keda`` says whether this process tells KEDA what the runners plan.
     """
 
     store: SnapshotStore
@@ -217,6 +218,7 @@ class RunnerBuilder:
     computing: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(MAX_COMPUTING_THREADS))
     training: TrainingQueue = attrs.field(factory=TrainingQueue)
     last_served: LastServed = _nobody_knows
+    answers_keda: bool = False
 
     def build(self, settings: WorkloadSettings, before: WorkloadRunner | None = None) -> WorkloadRunner:
         """A runner for ``settings`` that goes on where ``before`` was. Raises ConfigError, and then nothing is open.
@@ -247,7 +249,7 @@ class RunnerBuilder:
         return WorkloadRunner(
             settings=settings,
             parts=parts,
-            tick=GuardedTick(loop, note_failure, failed.note_success).tick,
+            tick=GuardedTick(loop, note_failure, failed.note_success, self.answers_keda).tick,
             close=partial(self._close, parts),
             reads_in_vain=reads_in_vain,
             failed=failed,

@@ -15,7 +15,7 @@ from kedastral.core.planning.status import OK, StatusCode, model_failed
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.ports import Forecaster, MetricSource, SnapshotStore
 from kedastral.core.series import Series
-from kedastral.core.serving import Mode, Snapshot, replicas_at
+from kedastral.core.serving import Mode, OnStale, Snapshot, replicas_at
 from kedastral.errors import ModelError, StoreError, WorkloadError
 from kedastral.serving.metrics import Metrics, observe_seconds
 
@@ -155,15 +155,20 @@ def _nothing() -> None:
 
 @attrs.define
 class GuardedTick:
-    """The one place where expected failures of a workload are caught: logged, counted, and left to the next tick."""
+    """The one place where expected failures of a workload are caught: logged, counted, and left to the next tick.
+
+    ``answers_keda`` says whether the workload's stale policy is in force in this process, so that it is warned of.
+    """
 
     loop: ForecastLoop
     count_error: Callable[[WorkloadError], None]
     note_success: Callable[[], None] = _nothing
+    answers_keda: bool = False
     _failing_since: datetime | None = attrs.field(default=None, init=False)
     _told: tuple[tuple[str, str], datetime] | None = attrs.field(default=None, init=False)
     _published: bool = attrs.field(default=False, init=False)
     _began: bool = attrs.field(default=False, init=False)
+    _warned: bool = attrs.field(default=False, init=False)
 
     async def tick(self) -> None:
         """`ForecastLoop.tick`, with WorkloadError turned into a line in the log."""
@@ -183,6 +188,7 @@ class GuardedTick:
                 log.info("forecasts again, after failing since %s", since, extra={"workload": name})
                 self._failing_since = self._told = None
             self._note_first()
+            self._warn_of_default_min()
 
     def _tell_failure(self, error: WorkloadError) -> None:
         """One line when a failure begins or becomes another, and one every `TELL_AGAIN` seconds while it lasts."""
@@ -222,6 +228,21 @@ class GuardedTick:
         if snapshot.mode is Mode.OBSERVE:
             words += ", which is only shown (observe)"
         log.info(words, load, replicas, extra={"workload": snapshot.workload})
+
+    def _warn_of_default_min(self) -> None:
+        """One line, as soon as a plan asks for more than KEDA would be told once Prometheus is away for a while."""
+        workload, snapshot = self.loop.workload, self.loop.store.get(self.loop.workload.name)
+        stale, is_observed = workload.stale, workload.mode is Mode.OBSERVE
+        if self._warned or snapshot is None or not self.answers_keda or is_observed:
+            return
+        replicas = replicas_at(snapshot, self.loop.clock.now())
+        if stale.on_stale is OnStale.DEFAULT_MIN and replicas > stale.default_min:
+            self._warned = True
+            words = (
+                "default-min is in force: after %g s without a new forecast KEDA is told %d replicas, and the plan "
+                "says %d now; set --on-stale ride-forecast, or onStale where the workload is described"
+            )
+            log.warning(words, stale.stale_after, stale.default_min, replicas, extra={"workload": workload.name})
 
 
 def _shown(error: WorkloadError) -> WorkloadError | None:

@@ -4,6 +4,7 @@
 import json
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from kedastral.settings.declarations import BY_COMMAND, RunSettings
 from kedastral.settings.resolve import load
 from kedastral.settings.sources import QUERY, SOURCE_SETTINGS, WORKLOAD_SETTINGS
 from tests.docs import product
-from tests.docs.pages import ROOT, bare, blocks, read, tables
+from tests.docs.pages import ROOT, bare, blocks, commands, read, tables
 
 DEPLOY = ROOT / "deploy"
 RULES = DEPLOY / "prometheus"  # files of Prometheus' own, no objects: tests/docs/test_alerts.py
@@ -70,6 +71,36 @@ def variables(container: dict[str, Any]) -> dict[str, str]:
 
 
 # every file
+
+
+def specs_of_workloads(node: Any) -> Iterator[tuple[Any, Any]]:
+    """Every ForecastPolicy's, trigger's and container's stale policy in a document, beside what it belongs to."""
+    match node:
+        case {"kind": "ForecastPolicy", "spec": {"query": query, **rest}}:
+            yield query, rest.get("onStale")
+        case {"scalerAddress": str(), "query": query, **rest}:
+            yield query, rest.get("onStale")
+        case {"args": ["run"], "env": [*env]}:
+            yield "run", next((one["value"] for one in env if one["name"] == "ON_STALE"), None)
+        case {**entries}:
+            for entry in entries.values():
+                yield from specs_of_workloads(entry)
+        case [*entries]:
+            for entry in entries:
+                yield from specs_of_workloads(entry)
+
+
+def test_everything_that_is_shown_rides_on_without_a_fresh_forecast() -> None:
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    shown = [block.text for page in pages for block in blocks(read(page)) if block.language == "yaml"]
+    shown += [read(file) for file in (*DEPLOY.glob("examples/*.yaml"), *DEPLOY.glob("fleet/**/*.yaml"))]
+    found = [one for text in shown for document in yaml.safe_load_all(text) for one in specs_of_workloads(document)]
+    assert len(found) >= 7
+    assert {on_stale for _, on_stale in found} == {OnStale.RIDE_FORECAST}, found
+    runs = [words for page in pages for words in commands(read(page)) if words[:2] == ["kedastral", "run"]]
+    assert runs
+    for words in runs:
+        assert "--config" in words or words[words.index("--on-stale") + 1] == OnStale.RIDE_FORECAST, words
 
 
 @every_file

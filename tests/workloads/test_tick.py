@@ -18,7 +18,7 @@ from kedastral.core.planning.stabilization import Resumption
 from kedastral.core.planning.status import OK, ForecastStatus, LastFailure, StatusCode
 from kedastral.core.ports import SnapshotStore
 from kedastral.core.series import Observation, Series
-from kedastral.core.serving import Mode, Snapshot, replicas_at
+from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, replicas_at
 from kedastral.errors import ModelError, SourceError, StoreError, WorkloadError
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.store import MemoryStore
@@ -252,6 +252,49 @@ async def test_a_workload_whose_settings_changed_has_no_first_forecast_once_more
     for _ in range(3):
         await GuardedTick(loop, Metrics().count_error).tick()
     assert len(caplog.records) == 1
+
+
+def told_of_default_min(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [words for words in caplog.messages if words.startswith("default-min is in force")]
+
+
+async def test_the_first_plan_above_default_min_is_told_once_with_what_a_fault_would_take_it_to(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop = make_loop(values=[100.0, 100.0, 100.0], readings=[*[make_history(50.0)] * 2, *[make_history(375.0)] * 3])
+    tick = GuardedTick(loop, Metrics().count_error, answers_keda=True).tick
+    counts = []
+    for _ in range(5):
+        await tick()
+        counts.append(len(told_of_default_min(caplog)))
+    assert counts == [0, 0, 1, 1, 1]
+    [words] = told_of_default_min(caplog)
+    assert words == (
+        "default-min is in force: after 120 s without a new forecast KEDA is told 2 replicas, and the plan says 5 now; "
+        "set --on-stale ride-forecast, or onStale where the workload is described"
+    )
+    assert vars(caplog.records[-1])["workload"] == "shop"
+
+
+@pytest.mark.parametrize(
+    ("policy", "mode", "answers_keda"),
+    [
+        (StalePolicy(on_stale=OnStale.RIDE_FORECAST), Mode.SCALE, True),
+        (StalePolicy(on_stale=OnStale.ERROR), Mode.SCALE, True),
+        (StalePolicy(default_min=50), Mode.SCALE, True),
+        (StalePolicy(), Mode.OBSERVE, True),
+        (StalePolicy(), Mode.SCALE, False),
+    ],
+)
+async def test_where_a_fault_takes_nothing_away_no_word_is_said(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, policy: StalePolicy, mode: Mode, answers_keda: bool
+) -> None:
+    loop = make_loop()
+    workload = attrs.evolve(loop.workload, stale=policy, mode=mode)
+    loop = attrs.evolve(loop, workload=workload, planner=Planner(workload))
+    tick = GuardedTick(loop, Metrics().count_error, answers_keda=answers_keda)
+    await tick.tick()
+    assert not told_of_default_min(caplog)
 
 
 async def test_what_is_only_observed_says_at_the_start_that_it_needs_a_second_trigger(
