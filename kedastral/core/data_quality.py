@@ -12,6 +12,9 @@ such a fault lasts, or that a fiftieth of its points reach. What returns at the 
 plausible at any size. At the live end nobody knows yet whether a jump lasts: it is believed once it has, and
 a larger jump has to last longer. Only what is too large is looked for: a dip asks for no pod.
 
+`find_partial_windows` finds the points beside an outage. ``rate(x[5m])`` divides by five minutes, of which it has seen
+less there, and is too low.
+
 `SeriesWatch` finds series that go from the sum with their load, while the pods stay. That is only said.
 """
 
@@ -24,6 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kedastral.core.series import EPOCH, DataQuality, Floats, Ints, Observation, Series, require_positive
+
+Bools = NDArray[np.bool_]
 
 MAX_SETTLING = 600.0
 """Seconds. What changes for longer than this is no lag but a correction, and would cost more than it explains."""
@@ -184,6 +189,24 @@ def _differs(before: float, value: float) -> bool:
     return abs(value - before) > CHANGED * max(before, value)
 
 
+def find_partial_windows(values: Floats, width: int) -> Bools:
+    """Which ``values`` rest on a range of ``width`` steps that reaches into a gap, so that they are too low.
+
+    Those are the ``width`` points before and after each gap. Nobody knows yet whether missing points at the end are an
+    outage: those before them stay. Linear in the length; gaps themselves are not meant.
+    """
+    known = np.flatnonzero(np.isfinite(values))
+    if width <= 0 or not len(known):
+        return np.zeros(len(values), dtype=np.bool_)
+    missing = np.isnan(values)
+    missing[known[-1] :] = False
+    before = np.concatenate([[0], np.cumsum(missing)])
+    places = np.arange(len(values))
+    near = before[np.minimum(places + width + 1, len(values))] > before[np.maximum(places - width, 0)]
+    partial: Bools = near & ~np.isnan(values)
+    return partial
+
+
 LONGEST = 600.0
 """Seconds that a fault of measuring lasts at most; what was kept up for longer was the load."""
 FEWEST = 5
@@ -217,8 +240,6 @@ SEASONS = ((HOUR, 3, 2), (DAY, 3, 2), (7 * DAY, 1, 1))
 """Period in seconds; how many periods before and after are looked at; in how many of them a spike must be seen."""
 ALIKE = 2.0
 """Two spikes are of one size where neither is more than this many times the other."""
-
-Bools = NDArray[np.bool_]
 
 
 @attrs.frozen

@@ -175,3 +175,50 @@ async def test_where_nothing_is_known_a_partial_answer_is_better_than_none() -> 
     history = await server.run(source_of(server), 0.5)
     assert history.newest is not None
     assert history.quality.at_least is not None
+
+
+RANGES = {
+    "sum(rate(x[5m]))": 300.0,
+    'sum(increase(x{a="[9m]"}[90s])) / 60': 90.0,
+    "max(sum_over_time ( y[1h30m:1m] ))": 5400.0,
+    "rate(x[1m]) + rate(x[10m])": 600.0,
+    "avg_over_time(y[5m])": 0.0,
+    "job:requests:rate5m": 0.0,
+}
+
+
+@pytest.mark.parametrize("query", RANGES)
+def test_the_range_over_which_a_query_adds_up_is_read_from_it(query: str) -> None:
+    assert RangeQuery(query, 3600, 60, 120).range == RANGES[query]
+
+
+def after_an_outage(begin: float, end: float, window: float) -> LateServer:
+    """``rate(x[window])`` of a load of `LOAD` where nothing was scraped from ``begin`` to ``end``."""
+
+    def seen(at: float, now: float) -> float:
+        scraped = max(0.0, min(at, begin) - (at - window)) + max(0.0, at - max(end, at - window))
+        return LOAD * scraped / window if scraped > 0 and at <= now else math.nan
+
+    return LateServer(seen)
+
+
+@pytest.mark.parametrize("window", [120.0, 300.0])
+async def test_the_first_points_after_an_outage_are_lower_bounds(window: float) -> None:
+    begin = START.timestamp() + 600
+    server = after_an_outage(begin, begin + 1200, window)
+    server.now = START + timedelta(seconds=1800 + window - 1)
+    source = PrometheusSource(client_of(server), RangeQuery(f"sum(rate(x[{window:g}s]))", 7200, 60, 120))
+    with pytest.raises(SourceError, match=f"rest on a range of {window:g} s that reaches into an outage"):
+        await source.history(server.now)
+    server.now += timedelta(seconds=61)
+    history = await source.history(server.now)
+    known = history.values[np.isfinite(history.values)]
+    assert known.min() == known.max() == LOAD
+
+
+async def test_the_first_points_of_a_new_workload_are_better_than_nothing() -> None:
+    server = after_an_outage(0, START.timestamp(), 300)
+    server.now = START + timedelta(seconds=125)
+    history = await PrometheusSource(client_of(server), RangeQuery("rate(x[5m])", 7200, 60, 120)).history(server.now)
+    assert history.newest is not None
+    assert 0 < history.newest.value < LOAD

@@ -251,7 +251,7 @@ async def test_a_small_request_is_never_divided() -> None:
 
 
 async def test_a_value_that_vanishes_from_the_overlap_is_a_gap_as_in_a_full_reading() -> None:
-    source = source_of(Server(counting, matrix([(T, "5")])))
+    source = source_of(Server(counting, matrix([(T, "5")])), query="requests")
     await source.history(END)
     np.testing.assert_array_equal((await source.history(END)).values[-3:], [math.nan, math.nan, 5.0])
 

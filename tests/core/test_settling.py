@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kedastral.core.data_quality import MAX_SETTLING, SettlingTime
+from kedastral.core.data_quality import MAX_SETTLING, SettlingTime, find_partial_windows
 
 ZERO = 1_790_000_400.0
 """Epoch seconds; a multiple of every step below."""
@@ -122,3 +122,31 @@ def test_a_fixed_time_is_not_learned() -> None:
 def test_memory_does_not_grow_with_time() -> None:
     settling = learn(lambda _now: 120.0, seconds=6 * 3600.0)
     assert len(settling._points) <= 40
+
+
+GAP = math.nan
+
+
+@pytest.mark.parametrize(
+    ("values", "width", "partial"),
+    [
+        ([5, 5, 2, GAP, 3, 5, 5], 1, [2, 4]),
+        ([5, 4, 2, GAP, GAP, 1, 3, 5], 2, [1, 2, 5, 6]),
+        ([5, 5, 5, GAP, GAP], 2, []),
+        ([GAP, 1, 5], 1, [1]),
+        ([5, GAP, 5], 0, []),
+        ([GAP, GAP], 1, []),
+        ([], 1, []),
+    ],
+    ids=[
+        "one step",
+        "two steps",
+        "missing at the end is no outage yet",
+        "at the start",
+        "no range",
+        "nothing",
+        "empty",
+    ],
+)
+def test_points_beside_a_gap_rest_on_a_part_of_their_range(values: list[float], width: int, partial: list[int]) -> None:
+    assert np.flatnonzero(find_partial_windows(np.array(values, dtype=float), width)).tolist() == partial

@@ -3,6 +3,7 @@
 
 import logging
 import math
+import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
@@ -14,7 +15,7 @@ from kedastral.adapters.http import one_line
 from kedastral.adapters.prometheus.answer import Load, QueryResponse, find_twins, range_series, sum_load
 from kedastral.adapters.prometheus.api import QUERY_SHOWN, PrometheusApi, QueryRequest, read_apart
 from kedastral.adapters.prometheus.limits import NoSlotError, RequestLimits, TimeBudget
-from kedastral.core.data_quality import COUNTED, SettlingTime
+from kedastral.core.data_quality import COUNTED, MAX_SETTLING, SettlingTime, find_partial_windows
 from kedastral.core.history_cache import HistoryCache, Span
 from kedastral.core.series import EPOCH, DataQuality, Floats, Ints, Series, align_down, require_positive
 from kedastral.errors import NotServedError, SourceError
@@ -32,7 +33,18 @@ BACKFILL_PATIENCE = 5.0
 WHOLE_HISTORY_TIMEOUT = 60.0
 """Seconds for each chunk of `PrometheusHistory`, retries included; no tick waits for it."""
 
+_QUOTED = re.compile(r"""\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|`[^`]*`""")
+_ADDS_UP = re.compile(r"\b(?:rate|increase|sum_over_time|count_over_time)\s*\(")
+_RANGE = re.compile(r"\[\s*([0-9a-z]+)\s*[\]:]")
+_RANGE_PART = re.compile(r"(\d+)(ms|[smhdwy])")
+_RANGE_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0, "y": 31536000.0}
+
 log = logging.getLogger("kedastral.source")
+
+
+def _read_range(text: str) -> float:
+    """Seconds of a range of PromQL, such as ``1h30m``."""
+    return sum(float(amount) * _RANGE_UNITS[unit] for amount, unit in _RANGE_PART.findall(text))
 
 
 def _require_text(_instance: object, attribute: "attrs.Attribute[str]", value: str) -> None:
@@ -50,6 +62,16 @@ class RangeQuery:
     stale_after: float = attrs.field(validator=require_positive)
     settle_after: float | None = None
     """Seconds after which a point no longer changes; None to learn them."""
+
+    @property
+    def range(self) -> float:
+        """The longest range, in seconds, over which the PromQL adds up, as in ``rate(x[5m])``; 0 without one.
+
+        That of a recording rule is not known.
+        """
+        query = _QUOTED.sub("", self.query)
+        ranges = (_RANGE.search(query, start.end()) for start in _ADDS_UP.finditer(query))
+        return max((_read_range(found[1]) for found in ranges if found), default=0.0)
 
     @property
     def shown(self) -> str:
@@ -70,6 +92,16 @@ class RangeQuery:
     def reread_at_most(self) -> int:
         """The most points that are read again at a tick: those that may be late, and those before them."""
         return min(self.points, self.overlap + int(LATE_SECONDS / self.step))
+
+    def without_partial_windows(self, values: Floats) -> Floats:
+        """``values`` at steps of the query, with gaps for those whose range reaches into an outage.
+
+        A range longer than `MAX_SETTLING` counts as that: nobody wants to do without the load for an hour. Where
+        nothing else is known, as of a new workload, they are better than nothing.
+        """
+        width = math.ceil(min(self.range, MAX_SETTLING) / self.step - 1e-9)
+        whole = np.where(find_partial_windows(values, width), np.nan, values)
+        return whole if np.isfinite(whole).any() else values
 
     def grid(self, now: datetime) -> tuple[datetime, datetime]:
         """The first and the last of the window's points, which end with the newest <= ``now``."""
@@ -118,7 +150,8 @@ class CachedRange:
     """The window of ``query``, kept between ticks; read in chunks of at most ``points_per_request``, newest first.
 
     Where a chunk fails, the next one is half as large, down to `SMALL`: it may have been too much for the server. The
-    newest points are read again until they have settled. A partial answer replaces nothing: what it holds is only a
+    newest points are read again until they have settled. The first points after an outage are lower bounds, too, for as
+    long as the range of the query reaches into it. A partial answer replaces nothing: what it holds is only a
     lower bound of the load, and its points are read again. Where nothing is known yet, it is better than nothing.
     """
 
@@ -165,6 +198,7 @@ class CachedRange:
         read = self._cache.newest_part().astype(np.float64)
         first = self.query.number_of(end) - len(read) + 1
         values = self._settling.mask(first, read, (now - EPOCH).total_seconds())
+        values = self.query.without_partial_windows(values)
         start = end - timedelta(seconds=(len(values) - 1) * self.query.step)
         self._watched_since = self._watched_since or now
         watched = (now - self._watched_since).total_seconds()
@@ -175,8 +209,10 @@ class CachedRange:
         return Series(start, self.query.step, values, quality)
 
     def _unsettled(self, start: datetime, read: Floats, settled: Floats) -> Series | None:
-        """The values that were ``read`` and are gaps in ``settled``, both of which begin at ``start``."""
+        """The newest values that were ``read`` and are gaps in ``settled``, both of which begin at ``start``."""
         hidden = np.isnan(settled) & np.isfinite(read)
+        known = np.flatnonzero(np.isfinite(settled))
+        hidden[: known[-1] if len(known) else 0] = False
         if not hidden.any():
             return None
         first = int(hidden.argmax())
@@ -297,7 +333,7 @@ class PrometheusHistory:
             (await self.query.read(api, first, last, TimeBudget(self.timeout), urgent=False)).values
             for first, last in self._chunks(start, end)
         ]
-        series = Series(start, self.query.step, np.concatenate(parts))
+        series = Series(start, self.query.step, self.query.without_partial_windows(np.concatenate(parts)))
         if series.newest is None:
             span = f"{start:%Y-%m-%dT%H:%MZ} to {end:%Y-%m-%dT%H:%MZ}"
             raise api.no_load_error(f"from {span}", self.query.shown)

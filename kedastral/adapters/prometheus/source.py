@@ -204,6 +204,8 @@ class PrometheusSource:
         if age > oldest:
             when = f"{series.newest.at:%Y-%m-%dT%H:%M:%SZ}"
             late = f" and the {settling:.0f} s in which points settle" if settling else ""
+            if series.quality.unsettled is not None and not settling:
+                late = f"; those after it rest on a range of {self.query.range:g} s that reaches into an outage"
             raise SourceError(
                 f"the newest value, of {when}, is {age:.0f} s old, more than the {oldest - settling:g} s of "
                 f"--stale-after and a step{late}{self._api.notes.lag}; query: {self.query.shown}",
