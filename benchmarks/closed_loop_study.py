@@ -21,6 +21,7 @@ from kedastral.core.planning.service_level import FLOOR_UTILISATION, ServiceLeve
 from kedastral.core.ports import Model
 from kedastral.core.series import Floats, Series
 from kedastral.core.serving import StalePolicy
+from kedastral.settings.declarations import PlanSettings
 from kedastral.simulation.cluster import KedaTiming
 from kedastral.simulation.curves import Point, point_of
 from kedastral.simulation.policies import ForecastSchedule, Reactive, ServiceLevelPolicy
@@ -146,16 +147,20 @@ def replay_level(level: float, model: Model, trial: Trial, cluster: Cluster, ora
 
 def steered(level: float, model: Model, trial: Trial, lead_time: float) -> ServiceLevelPolicy:
     """The product, steered to ``level``."""
-    plan = PlanPolicy(trial.target_per_pod, bounds=BOUNDS)
-    steering = SteeringSettings(plan, level, lead_time, stale_after=2 * trial.demand.step)
+    steering = SteeringSettings(plan_for(trial), level, lead_time, stale_after=2 * trial.demand.step)
     return ticking(model, ServiceLevelSettings(steering), trial)
 
 
 def fixed(factor: float, model: Model, trial: Trial, lead_time: float) -> ServiceLevelPolicy:
     """The product with h held at ``factor``, and the floor that goes with it."""
-    plan = PlanPolicy(trial.target_per_pod, bounds=BOUNDS)
-    steering = SteeringSettings(plan, 0.99, lead_time, stale_after=2 * trial.demand.step)
+    steering = SteeringSettings(plan_for(trial), 0.99, lead_time, stale_after=2 * trial.demand.step)
     return ticking(model, ServiceLevelSettings(steering, factor, factor / FLOOR_UTILISATION), trial)
+
+
+def plan_for(trial: Trial) -> PlanPolicy:
+    """The plan of a trial's pods, prewarmed as by default."""
+    prewarm_steps = PlanSettings().prewarm_at(trial.demand.step)
+    return PlanPolicy(trial.target_per_pod, bounds=BOUNDS, prewarm_steps=prewarm_steps)
 
 
 def ticking(model: Model, settings: ServiceLevelSettings, trial: Trial) -> ServiceLevelPolicy:

@@ -19,9 +19,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.closed_loop_study import BOUNDS, HORIZON_STEPS, WINDOW, cluster_for
+from benchmarks.closed_loop_study import BOUNDS, HORIZON_STEPS, WINDOW, cluster_for, plan_for
 from benchmarks.traces import Trace, TracesError, find_traces, read_trace, require_readable
-from kedastral.core.capacity import PlanPolicy
 from kedastral.core.planning.service_level import ServiceLevelSettings, SteeringSettings
 from kedastral.core.series import Floats, Series
 from kedastral.core.serving import StalePolicy
@@ -121,7 +120,7 @@ def policy_for(trial: Trial, *, screened: bool = True) -> ServiceLevelPolicy:
     step = trial.demand.step
     # as old as the newest believed value may be: whether it is stale is for the source to say, which sees them all
     oldest = trial.pipeline.late + 2 * step
-    steering = SteeringSettings(PlanPolicy(trial.target_per_pod, bounds=BOUNDS), LEVEL, LEAD, stale_after=oldest)
+    steering = SteeringSettings(plan_for(trial), LEVEL, LEAD, stale_after=oldest)
     reading = ForecastSchedule(window=WINDOW, horizon=HORIZON_STEPS * step, interval=step, screened=screened)
     return ServiceLevelPolicy(AutoModel(), ServiceLevelSettings(steering), reading, StalePolicy(stale_after=oldest))
 

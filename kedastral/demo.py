@@ -81,7 +81,7 @@ class DemoComparison:
     @classmethod
     def begin(cls, load: SyntheticLoad, settings: DemoSettings) -> "DemoComparison":
         """Both Deployments with the pods that the load at the beginning needs."""
-        plan = settings.plan.policy()
+        plan = settings.plan.policy(settings.forecast.step)
         start_seconds = max(settings.serving.lead_time - CONTROL_DELAY, settings.serving.lead_time / 2)
         enough = plan.bounds.clamp(-(-load.at(BEGIN) // (plan.target_per_pod * REACTIVE_UTILISATION)))
 

@@ -359,7 +359,13 @@ def replay_settings_of(settings: ReplayableSettings, rules: BacktestRules, step:
     calibrated = MODELS[str(forecast.model)].plans_by_service_level
     return ReplaySettings(
         PlanPolicy(
-            1.0, plan.fixed_headroom, bounds, plan.up_max_factor, plan.down_max_pct, plan.prewarm_steps, plan.rounding
+            1.0,
+            plan.fixed_headroom,
+            bounds,
+            plan.up_max_factor,
+            plan.down_max_pct,
+            plan.prewarm_at(step),
+            plan.rounding,
         ),
         calibrated,
         settings.level.service_level if calibrated and plan.headroom is None else None,

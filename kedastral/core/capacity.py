@@ -206,9 +206,14 @@ def load_for_floor(history: Series) -> float:
     return max(float(np.nan_to_num(recent).max(initial=0.0)), history.least_load)
 
 
+def steps_within(span: float, step: float) -> int:
+    """The whole steps of ``step`` seconds in ``span`` seconds, none where a step is longer."""
+    return math.floor(span / step + WHOLE_WITHIN)
+
+
 def lead_steps_of(lead_time: float, step: float) -> int:
     """The steps that ``[now, now + lead_time]`` overlaps."""
-    return math.floor(lead_time / step + WHOLE_WITHIN) + 1
+    return steps_within(lead_time, step) + 1
 
 
 IDLE_SHARE = 0.1

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 import attrs
 
-from kedastral.core.capacity import MAX_REPLICAS, PlanPolicy, ReplicaBounds, Rounding
+from kedastral.core.capacity import MAX_REPLICAS, PlanPolicy, ReplicaBounds, Rounding, steps_within
 from kedastral.core.serving import Mode, OnStale, StalePolicy
 from kedastral.models import MODELS
 from kedastral.secrets import Secret
@@ -141,10 +141,16 @@ class PlanSettings:
     )  # fmt: skip
     up_max_factor: float = setting("2.0", "how many times larger the plan may get from step to step", above(1))
     down_max_pct: float = setting("50", "how much smaller the plan may get from step to step, percent", between(0, 100))
-    prewarm_steps: int = setting(
-        "2",
-        "how many steps ahead each step of the plan also covers, against a forecast that is a little late",
+    prewarm: Seconds = setting(
+        "2m",
+        "how far ahead each step of the plan also covers, in whole steps, against a forecast that is a little late",
         at_least(0),
+    )
+    prewarm_steps: int | None = setting(
+        None,
+        "the same as a number of steps; takes the place of --prewarm",
+        at_least(0),
+        default_note="as many as the prewarming takes: 2 at a step of 1m",
     )
     rounding: Rounding = setting("ceil", "how a fraction of a pod becomes a whole one")
 
@@ -153,15 +159,19 @@ class PlanSettings:
         """The headroom of models that are not steered."""
         return DEFAULT_HEADROOM if self.headroom is None else self.headroom
 
-    def policy(self) -> PlanPolicy:
-        """The planner's own value."""
+    def prewarm_at(self, step: float) -> int:
+        """The steps of ``step`` seconds that each step of the plan also covers."""
+        return steps_within(self.prewarm, step) if self.prewarm_steps is None else self.prewarm_steps
+
+    def policy(self, step: float) -> PlanPolicy:
+        """The planner's own value, for a forecast with steps of ``step`` seconds."""
         return PlanPolicy(
             self.target_per_pod,
             self.fixed_headroom,
             ReplicaBounds(self.min_replicas, self.max_replicas),
             self.up_max_factor,
             self.down_max_pct,
-            self.prewarm_steps,
+            self.prewarm_at(step),
             self.rounding,
         )
 

@@ -335,7 +335,7 @@ def _unchanged(connection: DataSourceConnection | None, settings: DataSourceSett
 
 def workload_of(settings: WorkloadSettings) -> Workload:
     """The settings of one workload as the core's planning knows them."""
-    serving, policy = settings.serving, settings.plan.policy()
+    serving, policy = settings.serving, settings.plan.policy(settings.forecast.step)
     floor = serving.reactive_headroom if serving.reactive_floor else None
     steering = SteeringSettings(
         policy,

@@ -48,7 +48,8 @@ FORECASTING: Table = {
     ("--max", "MAX_REPLICAS"): "50",
     ("--up-max-factor", "UP_MAX_FACTOR"): "2.0",
     ("--down-max-pct", "DOWN_MAX_PCT"): "50",
-    ("--prewarm-steps", "PREWARM_STEPS"): "2",
+    ("--prewarm", "PREWARM"): "2m",
+    ("--prewarm-steps", "PREWARM_STEPS"): None,  # as many as --prewarm takes: 2 at a step of a minute
     ("--rounding", "ROUNDING"): "ceil",
     ("--reactive-floor", "REACTIVE_FLOOR"): "true",
     ("--reactive-headroom", "REACTIVE_HEADROOM"): "1.1",
@@ -143,7 +144,7 @@ def test_defaults_are_read_into_the_values_they_say() -> None:
     assert spans == [1800, 60, 30, 5]
     assert [forecast.model, forecast.model_url] == ["auto", None]
     assert (forecast.steps, forecast.history_window) == (30, 1_209_600)
-    assert workload.plan.policy() == PlanPolicy(200, 1.2, ReplicaBounds(2, 50), 2, 50, 2, Rounding.CEIL)
+    assert workload.plan.policy(60) == PlanPolicy(200, 1.2, ReplicaBounds(2, 50), 2, 50, 2, Rounding.CEIL)
     serving = workload.serving
     assert [serving.lead_time, serving.reactive_headroom] == [300, 1.1]
     assert serving.reactive_floor is True
@@ -172,9 +173,27 @@ def test_the_planner_gets_what_was_set() -> None:
         "--down-max-pct": "25", "--prewarm-steps": "4", "--rounding": "round",
     }  # fmt: skip
 
-    policy = workload_of(flags, NEEDED).plan.policy()
+    policy = workload_of(flags, NEEDED).plan.policy(60)
 
     assert policy == PlanPolicy(70, 1.5, ReplicaBounds(1, 0), 3, 25, 4, Rounding.ROUND)
+
+
+@pytest.mark.parametrize(
+    ("flags", "step", "steps"),
+    [
+        ({}, 60, 2),
+        ({}, 15, 8),
+        ({}, 90, 1),
+        ({}, 300, 0),
+        ({"--prewarm": "0s"}, 60, 0),
+        ({"--prewarm": "10m"}, 300, 2),
+        ({"--prewarm-steps": "2"}, 300, 2),
+        ({"--prewarm-steps": "0", "--prewarm": "10m"}, 60, 0),
+    ],
+    ids=str,
+)
+def test_a_plan_is_prewarmed_by_a_time_unless_steps_are_given(flags: dict[str, str], step: float, steps: int) -> None:
+    assert workload_of(flags, NEEDED).plan.policy(step).prewarm_steps == steps
 
 
 def test_the_serving_rule_gets_what_was_set() -> None:

@@ -46,8 +46,8 @@ def test_a_flag_wins_over_a_variable_which_wins_over_the_default() -> None:
 
 def test_a_headroom_that_is_not_given_is_the_usual_one_for_models_that_are_not_steered() -> None:
     assert workload_of({}, NEEDED).plan.headroom is None
-    assert workload_of({}, NEEDED).plan.policy().headroom == 1.2
-    assert workload_of({"--headroom": "1.5"}, NEEDED).plan.policy().headroom == 1.5
+    assert workload_of({}, NEEDED).plan.policy(60).headroom == 1.2
+    assert workload_of({"--headroom": "1.5"}, NEEDED).plan.policy(60).headroom == 1.5
 
 
 TWO_OF_A_KIND = {
