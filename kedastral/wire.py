@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Snapshots, and the request and the answer of a model over HTTP, to JSON and back; only here names are camelCase."""
+"""Snapshots, and the request and the answer of a model over HTTP, to JSON and back; only here names are camelCase.
+
+`snapshot_schema` describes the JSON of a snapshot.
+"""
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from types import NoneType
+from typing import Any, NoReturn, TypeAlias, get_args
 
 import attrs
 from cattrs import BaseValidationError, Converter
@@ -17,6 +22,8 @@ from kedastral.core.planning.stabilization import Resumption
 from kedastral.core.planning.status import OK, ForecastStatus, StatusCode
 from kedastral.core.series import Observation, Series, fill_gaps
 from kedastral.core.serving import Mode, Snapshot
+
+JsonValue: TypeAlias = "str | int | float | bool | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 
 ALL_PROBLEMS_WITHIN = 2**16
 """Bytes of a document whose problems are all named: each takes a kilobyte and a half, and a bad one has thousands."""
@@ -157,6 +164,40 @@ def write_snapshot(snapshot: Snapshot) -> dict[str, Any]:
         )
     written: dict[str, Any] = _converter.unstructure(document)
     return written
+
+
+def snapshot_schema() -> Mapping[str, JsonValue]:
+    """The JSON Schema of what `write_snapshot` returns. What has a default is left out where it has that value."""
+    return _schema_of(_SnapshotDocument)
+
+
+def _schema_of(document: type[attrs.AttrsInstance]) -> Mapping[str, JsonValue]:
+    fields = attrs.fields(document)
+    properties: dict[str, JsonValue] = {camel_case(field.name): _schema_of_type(field.type) for field in fields}
+    required = [camel_case(field.name) for field in fields if field.default is attrs.NOTHING]
+    return {"type": "object", "required": required, "properties": properties}
+
+
+_SCALARS: Mapping[type[str | float | datetime], Mapping[str, JsonValue]] = {
+    str: {"type": "string"},
+    float: {"type": "number"},
+    int: {"type": "integer"},
+    bool: {"type": "boolean"},
+    datetime: {"type": "string", "format": "date-time"},
+}
+
+
+def _schema_of_type(kind: type | None) -> Mapping[str, JsonValue]:
+    """Of a field's type: a scalar, a document, a tuple of either, or one of these that may be None."""
+    if kind is not None and kind in _SCALARS:
+        return _SCALARS[kind]
+    if kind is not None and attrs.has(kind):
+        return _schema_of(kind)
+    inner, other = get_args(kind)
+    if other is Ellipsis:
+        return {"type": "array", "items": _schema_of_type(inner)}
+    assert other is NoneType  # noqa: S101 - no field is of another kind
+    return _schema_of_type(inner)
 
 
 def read_snapshot(text: str | bytes) -> Snapshot:

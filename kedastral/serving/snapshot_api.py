@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The HTTP API: /forecast/current, /healthz, /readyz and /metrics; whether the process is ready, and who may read.
+"""The HTTP API: /forecast/current, the probes, /metrics and /openapi.json; whether it is ready, and who may read.
 
 Every error is ``{"error": "..."}``, the framework's own too.
 """
@@ -25,6 +25,7 @@ from kedastral.clock import WallClock
 from kedastral.core.ports import SnapshotReader
 from kedastral.core.serving import Snapshot, StalePolicy
 from kedastral.errors import SourceError
+from kedastral.serving.openapi import describe_api
 from kedastral.wire import dump_json, write_snapshot
 
 log = logging.getLogger("kedastral.http")
@@ -171,6 +172,7 @@ def create_app(
         _add_forecast(app, view)
     _add_probes(app, view, readiness)
     _add_metrics(app, view, registry)
+    _add_document(app, with_token=gate is not None)
     _add_errors(app)
     _add_request_log(app)
     if gate is not None:
@@ -216,6 +218,16 @@ def _add_metrics(app: QuartTrio, view: SnapshotView, registry: CollectorRegistry
             response.headers["Connection"] = "close"
             return response
         return Response(await pages.write(encode, content_type), content_type=content_type)
+
+
+def _add_document(app: QuartTrio, *, with_token: bool) -> None:
+    """Add the description of all routes that were added before, and its own."""
+
+    @app.get("/openapi.json", provide_automatic_options=False)
+    async def show_document() -> Response:
+        return Response(document, content_type="application/json")
+
+    document = dump_json(describe_api([rule.rule for rule in app.url_map.iter_rules()], with_token=with_token)) + "\n"
 
 
 @attrs.define(eq=False)

@@ -25,7 +25,7 @@ from kedastral.models import MODELS
 from kedastral.settings.declarations import BY_COMMAND
 from kedastral.settings.rules import WARNINGS
 from kedastral.settings.schema import settings_of
-from kedastral.wire import read_snapshot, write_snapshot
+from kedastral.wire import dump_json, read_snapshot, snapshot_schema, write_snapshot
 from tests.docs import product
 from tests.docs.pages import PAGES, ROOT, anchors, bare, blocks, commands, inline_code, links, prose, read, tables
 
@@ -227,6 +227,13 @@ def test_the_example_snapshot_is_one_and_its_fields_are_all_explained() -> None:
         name for row in table_of(DOCS / "http-api.md", "field") for name in re.findall(r"`(\w+)`", row["field"])
     }
     assert explained == example.keys()
+
+
+def test_every_field_of_the_openapi_schema_is_explained() -> None:
+    page = DOCS / "http-api.md"
+    rows = [row["field"] for row in table_of(page, "field")] + [row["more"] for row in table_of(page, "more")]
+    schema = json.loads(dump_json(snapshot_schema()))
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == schema["properties"].keys()
 
 
 def test_every_rpc_is_documented() -> None:

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`describe_api` makes the OpenAPI document of the HTTP server, from the routes that it has."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
+
+import attrs
+
+from kedastral import __version__
+from kedastral.wire import JsonValue, snapshot_schema
+
+OPENAPI_VERSION = "3.1.0"
+JSON = "application/json"
+TEXT: Mapping[str, JsonValue] = {"type": "string"}
+STALE: Mapping[str, JsonValue] = {
+    "X-Kedastral-Stale": {
+        "description": "true where the forecast is older than --stale-after, else absent",
+        "schema": {"type": "string", "const": "true"},
+    }
+}
+REQUEST_ID: Mapping[str, JsonValue] = {
+    "X-Request-Id": {"description": "that of the request, or a new one; as in the log", "schema": TEXT}
+}
+REQUEST_ID_PARAMETER: Mapping[str, JsonValue] = {
+    "name": "X-Request-Id",
+    "in": "header",
+    "description": "at most 128 printable ASCII characters; another one is replaced",
+    "schema": TEXT,
+}
+CHALLENGE: Mapping[str, JsonValue] = {"WWW-Authenticate": {"schema": TEXT}}
+
+
+@attrs.frozen
+class Answer:
+    """What comes with one status: in words, by content type, and in headers."""
+
+    words: str
+    contents: Mapping[str, JsonValue]
+    headers: Mapping[str, JsonValue] = attrs.field(factory=dict)
+
+    def describe(self, *, with_body: bool) -> JsonValue:
+        """OpenAPI's Response Object."""
+        contents: JsonValue = {kind: {"schema": schema} for kind, schema in self.contents.items()}
+        described: dict[str, JsonValue] = {"description": self.words, "headers": {**REQUEST_ID, **self.headers}}
+        return {**described, "content": contents} if with_body else described
+
+
+def _error(words: str, headers: Mapping[str, JsonValue] | None = None) -> Answer:
+    return Answer(words, {JSON: {"$ref": "#/components/schemas/Error"}}, headers or {})
+
+
+def _status(word: str, **more: JsonValue) -> Mapping[str, JsonValue]:
+    properties: Mapping[str, JsonValue] = {"status": {"type": "string", "const": word}, **more}
+    return {JSON: {"type": "object", "required": ["status"], "properties": properties}}
+
+
+@attrs.frozen
+class Endpoint:
+    """What one path answers, by status; ``required`` are its query parameters."""
+
+    summary: str
+    answers: Mapping[HTTPStatus, Answer]
+    required: Mapping[str, str] = attrs.field(factory=dict)
+    is_probe: bool = False
+
+
+NOT_HTTP = _error("the request is not HTTP/1.1")
+UNAVAILABLE = _error("too many ask at once, or the file of the token cannot be read")
+TOKEN_WANTED = _error("the bearer token is missing or wrong", CHALLENGE)
+ENDPOINTS: Mapping[str, Endpoint] = {
+    "/forecast/current": Endpoint(
+        "The newest forecast of a workload, and the plan made from it",
+        {
+            HTTPStatus.OK: Answer("the snapshot", {JSON: {"$ref": "#/components/schemas/Snapshot"}}, STALE),
+            HTTPStatus.BAD_REQUEST: _error("no workload was given, or the request is not HTTP/1.1"),
+            HTTPStatus.NOT_FOUND: _error("there is no snapshot of that workload, or none yet"),
+        },
+        {"workload": "the key: namespace/name, or the name alone where it has no namespace"},
+    ),
+    "/healthz": Endpoint(
+        "Whether the process lives", {HTTPStatus.OK: Answer("it does", _status("ok"), STALE)}, is_probe=True
+    ),
+    "/readyz": Endpoint(
+        "Whether every server is up and shutdown has not begun",
+        {
+            HTTPStatus.OK: Answer("ready", _status("ready", warnings={"type": "array", "items": TEXT})),
+            HTTPStatus.SERVICE_UNAVAILABLE: _error("starting, or shutting down"),
+        },
+        is_probe=True,
+    ),
+    "/metrics": Endpoint(
+        "Metrics for Prometheus",
+        {HTTPStatus.OK: Answer("the metrics", {"text/plain": TEXT, "application/openmetrics-text": TEXT})},
+    ),
+    "/openapi.json": Endpoint("This document", {HTTPStatus.OK: Answer("this document", {JSON: {"type": "object"}})}),
+}
+"""Every path that the server may have."""
+
+
+def describe_api(paths: Iterable[str], *, with_token: bool) -> Mapping[str, JsonValue]:
+    """The document about ``paths``, which are among `ENDPOINTS`; ``with_token`` where a bearer token is asked for."""
+    components: dict[str, JsonValue] = {
+        "schemas": {
+            "Snapshot": snapshot_schema(),
+            "Error": {"type": "object", "required": ["error"], "properties": {"error": TEXT}},
+        }
+    }
+    if with_token:
+        components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    return {
+        "openapi": OPENAPI_VERSION,
+        "info": {"title": "Kedastral", "version": __version__, "license": {"name": "Apache-2.0"}},
+        "paths": {path: _describe_path(path, ENDPOINTS[path], with_token=with_token) for path in sorted(paths)},
+        "components": components,
+    }
+
+
+def _describe_path(path: str, endpoint: Endpoint, *, with_token: bool) -> JsonValue:
+    answers = {HTTPStatus.BAD_REQUEST: NOT_HTTP, HTTPStatus.SERVICE_UNAVAILABLE: UNAVAILABLE, **endpoint.answers}
+    is_guarded = with_token and not endpoint.is_probe
+    if is_guarded:
+        answers[HTTPStatus.UNAUTHORIZED] = TOKEN_WANTED
+    if endpoint.is_probe and HTTPStatus.SERVICE_UNAVAILABLE not in endpoint.answers:
+        del answers[HTTPStatus.SERVICE_UNAVAILABLE]
+    security: Sequence[JsonValue] = [{"token": []}] if is_guarded else []
+    name = path.strip("/").replace("/", "_").replace(".", "_")
+    return {
+        method: {
+            "operationId": f"{method}_{name}",
+            "summary": endpoint.summary,
+            "parameters": [*map(_describe_parameter, endpoint.required.items()), REQUEST_ID_PARAMETER],
+            "security": security,
+            "responses": {
+                str(status.value): answers[status].describe(with_body=method == "get") for status in sorted(answers)
+            },
+        }
+        for method in ("get", "head")
+    }
+
+
+def _describe_parameter(parameter: tuple[str, str]) -> JsonValue:
+    name, words = parameter
+    schema: Mapping[str, JsonValue] = {"type": "string", "pattern": r"\S"}
+    return {"name": name, "in": "query", "required": True, "description": words, "schema": schema}
