@@ -79,7 +79,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 
 lock: $(STAMP)  ## pin what the image is made of, with hashes, in deploy/image
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(LOCK) --upgrade --extra socks pyproject.toml --output-file deploy/image/requirements.txt
+	$(LOCK) --upgrade --extra redis --extra socks pyproject.toml --output-file deploy/image/requirements.txt
 	echo 'hatchling>=1.27' | $(LOCK) --upgrade - --output-file deploy/image/build-requirements.txt
 
 build: $(STAMP)  ## the wheel and the source archive, in dist/

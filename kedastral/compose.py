@@ -2,7 +2,7 @@
 """The composition root: settings -> parts -> `App`. Every part is made here, and handed what it needs."""
 
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
@@ -10,12 +10,14 @@ import attrs
 import httpx
 
 from kedastral.adapters.http import BearerAuth, find_token, open_client, read_token
-from kedastral.app import App, GrpcPart, HttpPart
+from kedastral.app import App, GrpcPart, HttpPart, Service
 from kedastral.clock import SystemClock, WallClock
+from kedastral.core.ports import SnapshotStore
 from kedastral.serving.listening import open_listener
-from kedastral.serving.metrics import Metrics
+from kedastral.serving.metrics import Metrics, StorageMetrics
 from kedastral.serving.remote import RemoteSnapshots
 from kedastral.serving.scaler import ExternalScaler, Scaler
+from kedastral.serving.shared_store import SharedStore
 from kedastral.serving.snapshot_api import Readiness, SnapshotView, TokenGate, create_app
 from kedastral.serving.store import MemoryStore
 from kedastral.settings.declarations import (
@@ -27,6 +29,8 @@ from kedastral.settings.declarations import (
     HttpAccess,
     RunSettings,
     ScalerSettings,
+    StorageKind,
+    StorageSettings,
     WorkloadSettings,
 )
 from kedastral.settings.files import look_at
@@ -56,10 +60,12 @@ async def open_run(settings: RunSettings) -> AsyncIterator[App]:
     """`kedastral run`: forecaster, snapshot server and scaler in one. Raises BindError, ConfigError."""
     async with AsyncExitStack() as stack:
         common = Common(SystemClock(), stack)
-        forecasting = make_forecasting(settings.fleet.settings, common, answers_keda=True)
+        storage = _make_storage(settings.storage, common)
+        forecasting = make_forecasting(settings.fleet.settings, common, storage=storage, answers_keda=True)
         if settings.scaled_objects.allow_scaledobject_workloads:
             forecasting.resolver.reader = TriggerReader(settings.fleet, settings.scaled_objects)
-        yield reload_files(make_run_app(settings, forecasting, common), forecasting, settings.fleet)
+        app = make_run_app(settings, forecasting, common, storage.services)
+        yield reload_files(app, forecasting, settings.fleet)
 
 
 @asynccontextmanager
@@ -67,14 +73,15 @@ async def open_forecaster(settings: ForecasterSettings) -> AsyncIterator[App]:
     """`kedastral forecaster`: forecasts and shows them over HTTP. Raises BindError, ConfigError."""
     async with AsyncExitStack() as stack:
         common = Common(SystemClock(), stack)
-        forecasting = make_forecasting(settings.fleet.settings, common)
+        storage = _make_storage(settings.storage, common)
+        forecasting = make_forecasting(settings.fleet.settings, common, storage=storage)
         fleet, readiness = forecasting.fleet, Readiness.of({"http"})
         view = SnapshotView(fleet.store, forecasting.resolver.policy_of, common.clock)
         app = App(
             clock=common.clock,
             readiness=readiness,
             http=_make_http(view, readiness, common, settings, settings.http_access),
-            background=[forecasting.builder.training.run, fleet.run],
+            background=[*storage.services, forecasting.builder.training.run, fleet.run],
         )
         yield reload_files(app, forecasting, settings.fleet)
 
@@ -102,11 +109,36 @@ async def open_scaler(settings: ScalerSettings) -> AsyncIterator[App]:
         )
 
 
+@attrs.frozen
+class Storage:
+    """Where forecasts are kept, and the services that this needs; they start before any workload is forecast."""
+
+    store: SnapshotStore = attrs.field(factory=MemoryStore)
+    services: Sequence[Service] = ()
+
+
+def _make_storage(settings: StorageSettings, common: Common) -> Storage:
+    """The storage of a process, ConfigError where the certificates for Redis cannot be used."""
+    if settings.storage is StorageKind.MEMORY:
+        return Storage()
+    from kedastral.adapters.redis import RedisConnection, RedisLogin, RedisSnapshots  # noqa: PLC0415 - an extra
+
+    connection = RedisConnection(RedisLogin.of(settings))
+    exchange = RedisSnapshots(connection, settings.redis_prefix, settings.redis_ttl)
+    store = SharedStore(exchange, common.metrics, StorageMetrics(common.metrics.registry), common.clock)
+    return Storage(store, [connection.run, store.run])
+
+
 def make_forecasting(
-    configured: FleetSettings, common: Common, open_source: OpenSource | None = None, *, answers_keda: bool = False
+    configured: FleetSettings,
+    common: Common,
+    open_source: OpenSource | None = None,
+    storage: Storage | None = None,
+    *,
+    answers_keda: bool = False,
 ) -> Forecasting:
     """The forecasting half of a process; ``open_source`` gives a workload a source other than Prometheus."""
-    store, metrics = MemoryStore(), common.metrics
+    store, metrics = (storage or Storage()).store, common.metrics
     builder = RunnerBuilder(store, common.clock, metrics, DataSources(), open_source, answers_keda=answers_keda)
     common.stack.push_async_callback(builder.sources.close)
     fleet = Fleet(store, metrics, common.clock.speed)
@@ -116,8 +148,13 @@ def make_forecasting(
     return forecasting
 
 
-def make_run_app(settings: RunSettings | DemoSettings, forecasting: Forecasting, common: Common) -> App:
-    """`kedastral run` around its forecasting half; the demo uses it with a metric source of its own."""
+def make_run_app(
+    settings: RunSettings | DemoSettings, forecasting: Forecasting, common: Common, first: Sequence[Service] = ()
+) -> App:
+    """`kedastral run` around its forecasting half; the demo uses it with a metric source of its own.
+
+    The services ``first`` start before those of the fleet.
+    """
     fleet, resolver, readiness = forecasting.fleet, forecasting.resolver, Readiness.of({"http", "grpc"})
     # the demo has neither TLS nor a token
     tls, access = (
@@ -130,7 +167,7 @@ def make_run_app(settings: RunSettings | DemoSettings, forecasting: Forecasting,
         readiness=readiness,
         http=_make_http(view, readiness, common, settings, access),
         grpc=grpc,
-        background=[forecasting.builder.training.run, fleet.run, resolver.run],
+        background=[*first, forecasting.builder.training.run, fleet.run, resolver.run],
     )
 
 

@@ -25,6 +25,8 @@ from kedastral.core.serving import Mode, Snapshot
 
 JsonValue: TypeAlias = "str | int | float | bool | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 
+SNAPSHOT_FORMAT = 1
+"""The version of a snapshot's JSON; a field that is added does not change it."""
 ALL_PROBLEMS_WITHIN = 2**16
 """Bytes of a document whose problems are all named: each takes a kilobyte and a half, and a bad one has thousands."""
 

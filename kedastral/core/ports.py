@@ -3,7 +3,10 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from enum import StrEnum
 from typing import Protocol, runtime_checkable
+
+import attrs
 
 from kedastral.core.forecast import Forecast
 from kedastral.core.kept_state import KeptHistory, KeptState, SourceState
@@ -139,7 +142,60 @@ class SnapshotStore(SnapshotReader, Protocol):
         ...
 
     def forget(self, workload: str) -> None:
-        """Drop the snapshot of ``workload``, if there is one."""
+        """Drop the snapshot of ``workload``, if there is one; other processes keep theirs."""
+        ...
+
+    def follow(self, workload: str) -> None:
+        """Have what other processes publish of ``workload`` in memory too, until it is forgotten."""
+        ...
+
+    def previous(self, workload: str) -> Snapshot | None:
+        """The snapshot that the next one of ``workload`` goes on from: this process's own, else one that was found."""
+        ...
+
+
+@attrs.frozen
+class Found:
+    """A snapshot that was found where processes share them; ``stamp`` changes with each that is written."""
+
+    snapshot: Snapshot
+    stamp: str
+
+
+class Outcome(StrEnum):
+    """What became of a snapshot that was written where processes share them."""
+
+    KEPT = "kept"
+    OLDER = "older"
+    """There is a newer one."""
+    FENCED = "fenced"
+    """Its writer no longer forecasts the workload, and whoever does has written since."""
+
+
+@attrs.frozen
+class Written:
+    """What became of a snapshot, and the ``stamp`` of the one that is there now."""
+
+    outcome: Outcome
+    stamp: str
+
+
+class SnapshotExchange(Protocol):
+    """Where the processes of a fleet keep their newest snapshots for each other. All may raise StoreError."""
+
+    async def write(self, snapshots: Sequence[tuple[Snapshot, int]]) -> Sequence[Written]:
+        """Keep each snapshot unless there is a newer one, or one with a higher token; the token comes with each.
+
+        A snapshot that was made in what is the future by now does not count as newer: a clock was set back.
+        """
+        ...
+
+    async def read(self, stamps: Mapping[str, str]) -> Mapping[str, Found]:
+        """The snapshots of the workloads in ``stamps``, but for those that are there with the stamp given."""
+        ...
+
+    async def changes(self, since: int) -> Mapping[str, int]:
+        """The workloads written after the moment ``since`` (0: all), each with the moment of its last write."""
         ...
 
 

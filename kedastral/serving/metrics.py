@@ -22,7 +22,7 @@ from kedastral.clock import WallClock
 from kedastral.cooperative import call_in_trio, in_worker_thread, with_rests
 from kedastral.core.planning.service_level import ServiceLevelReport
 from kedastral.core.planning.status import Failure, StatusCode
-from kedastral.core.ports import SnapshotReader
+from kedastral.core.ports import Outcome, SnapshotReader
 from kedastral.core.serving import Snapshot, replicas_at
 from kedastral.errors import WorkloadError
 from kedastral.logs import count_dropped_lines
@@ -178,6 +178,35 @@ class FailureCollector(Collector):
     def _family() -> GaugeMetricFamily:
         words = "1 while the newest tick of a workload gave no forecast; nothing for the others"
         return GaugeMetricFamily("kedastral_workload_failing", words, labels=("workload", "component", "reason"))
+
+
+@attrs.frozen(eq=False)
+class StorageMetrics:
+    """What a process that shares its snapshots shows of that, in the registry of its other metrics."""
+
+    registry: CollectorRegistry
+    up: Gauge = attrs.field(init=False)
+    pending: Gauge = attrs.field(init=False)
+    writes: Counter = attrs.field(init=False)
+
+    @up.default
+    def _make_up(self) -> Gauge:
+        words = "Whether the storage answered the last time that it was asked"
+        return Gauge("kedastral_storage_up", words, ("operation",), registry=self.registry)
+
+    @pending.default
+    def _make_pending(self) -> Gauge:
+        words = "Forecasts that are not in the storage yet, at most one for each workload"
+        return Gauge("kedastral_storage_pending_writes", words, registry=self.registry)
+
+    @writes.default
+    def _make_writes(self) -> Counter:
+        words = "Forecasts that the storage kept, or refused since it had a newer one or another pod took over"
+        return Counter("kedastral_storage_writes", words, ("outcome",), registry=self.registry)
+
+    def __attrs_post_init__(self) -> None:
+        for outcome in Outcome:
+            self.writes.labels(outcome)
 
 
 Value = tuple[str, tuple[str, ...], float]

@@ -71,6 +71,13 @@ class MemoryStore:
         if self._snapshots.pop(workload, None) is not None:
             self._changes.notify(workload)
 
+    def follow(self, workload: str) -> None:
+        """See `kedastral.core.ports.SnapshotStore.follow`; there are no other processes."""
+
+    def previous(self, workload: str) -> Snapshot | None:
+        """See `kedastral.core.ports.SnapshotStore.previous`."""
+        return self._snapshots.get(workload)
+
     def get(self, workload: str) -> Snapshot | None:
         """See `kedastral.core.ports.SnapshotReader.get`."""
         return self._snapshots.get(workload)

@@ -25,12 +25,14 @@ from kedastral.settings.types import (
     Header,
     HttpUrl,
     InputFile,
+    KeyPrefix,
     ListenAddress,
     Name,
     OutputFile,
     PodTarget,
     PromQL,
     QueryParam,
+    RedisAddress,
     Seconds,
 )
 from kedastral.tls import TlsFiles
@@ -40,6 +42,13 @@ DEFAULT_HEADROOM = 1.2
 ModelName = StrEnum("ModelName", {name: name for name in (*MODELS, HTTP_MODEL)})  # type: ignore[misc]
 LogLevel = StrEnum("LogLevel", {name: name for name in ("debug", "info", "warn", "error")})  # type: ignore[misc]
 LogFormat = StrEnum("LogFormat", {name: name for name in ("text", "json")})  # type: ignore[misc]
+
+
+class StorageKind(StrEnum):
+    """Where the newest snapshots are kept beside the memory of the process."""
+
+    MEMORY = "memory"
+    REDIS = "redis"
 
 
 class HpaKind(StrEnum):
@@ -384,6 +393,40 @@ class HttpAccess:
 
 
 @attrs.frozen(kw_only=True, field_transformer=declare)
+class StorageSettings:
+    """Where forecasts are kept beside this process's memory, and how to get there."""
+
+    storage: StorageKind = setting(
+        "memory", "where forecasts are kept: redis lets several pods share them, and a new pod find them"
+    )
+    redis_url: RedisAddress | None = setting(
+        None,
+        "Redis to use: redis:// or rediss:// (TLS), unix://, redis+sentinel://HOSTS/PRIMARY, redis+cluster://HOSTS",
+    )
+    redis_username: Name | None = setting(None, "ACL user at Redis; without it the default user")
+    redis_password_file: InputFile | None = setting(
+        None, "file that holds the password of Redis, read again for each connection"
+    )
+    redis_password: Secret | None = setting(None, "the password of Redis")
+    redis_prefix: KeyPrefix = setting(
+        "kedastral", "begin of all keys in Redis; fleets that share a Redis need a prefix each"
+    )
+    redis_ttl: Seconds = setting("1d", "how long Redis keeps a forecast that no newer one replaces", at_least(60))
+    redis_ca_file: InputFile | None = setting(
+        None, "certificates to trust at Redis instead of the system's, read again as they are rotated"
+    )
+    redis_cert_file: InputFile | None = setting(
+        None, "client certificate for Redis, for mutual TLS, read again as it is rotated"
+    )
+    redis_key_file: InputFile | None = setting(None, "key of the client certificate for Redis")
+
+    @property
+    def files(self) -> TlsFiles:
+        """What the client uses for TLS, beside what it has by itself."""
+        return TlsFiles(self.redis_cert_file, self.redis_key_file, self.redis_ca_file)
+
+
+@attrs.frozen(kw_only=True, field_transformer=declare)
 class RemoteSettings:
     """Where the split scaler reads snapshots."""
 
@@ -678,6 +721,7 @@ class RunSettings:
     listeners: RunListeners = group(RunListeners)
     grpc_tls: GrpcTls = group(GrpcTls)
     http_access: HttpAccess = group(HttpAccess)
+    storage: StorageSettings = group(StorageSettings)
     config: ConfigFiles = group(ConfigFiles)
     scaled_objects: ScaledObjectSettings = group(ScaledObjectSettings)
     fleet: ConfiguredFleet = described_by(
@@ -692,6 +736,7 @@ class ForecasterSettings:
 
     listeners: ForecasterListener = group(ForecasterListener)
     http_access: HttpAccess = group(HttpAccess)
+    storage: StorageSettings = group(StorageSettings)
     config: ConfigFiles = group(ConfigFiles)
     fleet: ConfiguredFleet = described_by(
         FlagWorkload,

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What must hold between settings, and what is worth a warning; each rule runs where all that it needs is there."""
 
+import importlib.util
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +17,8 @@ from kedastral.errors import ConfigError
 from kedastral.models import MODELS
 from kedastral.proxies import read_proxies
 from kedastral.secrets import Secret, find_fault_of_secret, fits_header
-from kedastral.settings.declarations import HTTP_MODEL
+from kedastral.settings.declarations import HTTP_MODEL, StorageKind, StorageSettings
+from kedastral.settings.schema import Setting, settings_of
 from kedastral.settings.types import ListenAddress
 from kedastral.settings.types import write_duration as span
 from kedastral.tls import find_expiry, find_fault_of_authorities, find_fault_of_pair, make_public_context
@@ -172,6 +174,47 @@ def is_used(name: str) -> Find:
 
 # Rules: what must hold between settings.
 
+
+def _redis_has_address(v: Values) -> str | None:
+    return "is required by --storage redis" if _uses_redis(v) and not v["redis_url"] else None
+
+
+def _uses_redis(v: Values) -> bool:
+    return bool(v["storage"] is StorageKind.REDIS)
+
+
+def _can_use_redis(v: Values) -> str | None:
+    if _uses_redis(v) and importlib.util.find_spec("coredis") is None:
+        return "redis needs the package coredis"
+    return None
+
+
+def _means_redis(setting: Setting) -> Find:
+    """A setting of Redis says something else than its default only where there is a Redis."""
+
+    def find(v: Values) -> str | None:
+        return None if _uses_redis(v) or v[setting.name] == setting.default_value else "needs --storage redis"
+
+    return find
+
+
+def _user_has_password(v: Values) -> str | None:
+    if v["redis_username"] and not (v["redis_password"] or v["redis_password_file"]):
+        return "needs a password"
+    return None
+
+
+def _redis_tls_is_used(name: str) -> Find:
+    """What belongs to TLS is given for an address with TLS."""
+
+    def find(v: Values) -> str | None:
+        if not v[name] or v["redis_url"] is None or v["redis_url"].tls:
+            return None
+        return "is not used, since --redis-url is not a rediss address"
+
+    return find
+
+
 TAKE_ONE_AWAY = "take one away"
 GIVE_BOTH = "give both, or neither"
 
@@ -285,6 +328,7 @@ RULES: tuple[Rule, ...] = (
             ("grpc_cert_file", "grpc_key_file", "--grpc-tls-key-file"),
             ("http_cert_file", "http_key_file", "--http-tls-key-file"),
             ("forecaster_cert_file", "forecaster_key_file", "--forecaster-key-file"),
+            ("redis_cert_file", "redis_key_file", "--redis-key-file"),
         )
         for rule in (
             Rule(cert, (cert, key), go_together(cert, key, key_flag), GIVE_BOTH),
@@ -293,11 +337,11 @@ RULES: tuple[Rule, ...] = (
     ),
     *(
         Rule(name, (name,), holds_authorities(name))
-        for name in ("ca_file", "grpc_client_ca_file", "forecaster_ca_file")
+        for name in ("ca_file", "grpc_client_ca_file", "forecaster_ca_file", "redis_ca_file")
     ),
     *(
         Rule(name, (name,), holds_secret(name), "write the secret into that file, or name another one")
-        for name in ("password_file", "token_file", "http_token_file", "forecaster_token_file")
+        for name in ("password_file", "token_file", "http_token_file", "forecaster_token_file", "redis_password_file")
     ),
     *(
         Rule(name, (name,), fits_into_header(name), "set it to the token alone")
@@ -315,7 +359,28 @@ RULES: tuple[Rule, ...] = (
     ),
     *(
         Rule(file, (file, given), exclude_each_other(file, given, given.upper()), TAKE_ONE_AWAY)
-        for file, given in (("http_token_file", "http_token"), ("forecaster_token_file", "forecaster_token"))
+        for file, given in (
+            ("http_token_file", "http_token"),
+            ("forecaster_token_file", "forecaster_token"),
+            ("redis_password_file", "redis_password"),
+        )
+    ),
+    Rule("storage", ("storage",), _can_use_redis, "install it with: pip install 'kedastral[redis]'"),
+    Rule("redis_url", ("storage", "redis_url"), _redis_has_address),
+    Rule(
+        "redis_username",
+        ("redis_username", "redis_password", "redis_password_file"),
+        _user_has_password,
+        "set --redis-password-file or REDIS_PASSWORD",
+    ),
+    *(
+        Rule(one.name, ("storage", one.name), _means_redis(one), "set that too, or take this away", Origin.GIVEN)
+        for one in settings_of(StorageSettings)
+        if one.name != "storage"
+    ),
+    *(
+        Rule(name, (name, "redis_url"), _redis_tls_is_used(name), "take it away, or use a rediss address")
+        for name in ("redis_ca_file", "redis_cert_file")
     ),
 )
 
@@ -423,6 +488,7 @@ WARNINGS: tuple[Rule, ...] = (
             ("grpc_cert_file", "grpc_key_file", False),
             ("http_cert_file", "http_key_file", False),
             ("forecaster_cert_file", "forecaster_key_file", True),
+            ("redis_cert_file", "redis_key_file", True),
             ("cert_file", "key_file", True),
         )
     ),

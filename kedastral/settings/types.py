@@ -24,6 +24,7 @@ from kedastral.secrets import Secret
 
 Seconds = NewType("Seconds", float)
 HttpUrl = NewType("HttpUrl", str)
+KeyPrefix = NewType("KeyPrefix", str)
 Name = NewType("Name", str)
 PromQL = NewType("PromQL", str)
 PodTarget = NewType("PodTarget", float)
@@ -36,6 +37,7 @@ OWN_PARAMS = frozenset({"query", "start", "end", "step", "time"})
 """Parameters of a request to Prometheus that nobody else sets."""
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 MAX_DURATION = timedelta(days=3660).total_seconds()
+MAX_PREFIX_LENGTH = 100
 MAX_NAME_LENGTH = 253
 """Of an object in Kubernetes. Names are labels of metrics and parts of URLs."""
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhdw]))+", re.ASCII)
@@ -62,6 +64,105 @@ class ListenAddress:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class RedisKind(StrEnum):
+    """What answers at a Redis address."""
+
+    SERVER = "server"
+    SOCKET = "socket"
+    SENTINEL = "sentinel"
+    CLUSTER = "cluster"
+
+
+@attrs.frozen
+class RedisAddress:
+    """Where a Redis is: a server, a Unix socket (``path``), a primary that Sentinels know by name, or a cluster.
+
+    ``nodes`` are host and port of the server, of the Sentinels, or of some nodes of the cluster. With ``tls`` all of
+    them are asked by TLS.
+    """
+
+    kind: RedisKind
+    nodes: tuple[tuple[str, int], ...] = ()
+    tls: bool = False
+    database: int = 0
+    path: str = ""
+    primary: str = ""
+
+    def __str__(self) -> str:
+        database = f"/{self.database}" if self.database else ""
+        if self.kind is RedisKind.SOCKET:
+            return f"unix://{self.path}" + (f"?db={self.database}" if self.database else "")
+        scheme = ("rediss" if self.tls else "redis") + ("" if self.kind is RedisKind.SERVER else f"+{self.kind}")
+        nodes = ",".join(str(ListenAddress(host, port)) for host, port in self.nodes)
+        return f"{scheme}://{nodes}" + (f"/{self.primary}" if self.primary else "") + database
+
+
+REDIS_FORMS = (
+    "an address such as redis://host:6379/0, rediss://host:6379, unix:///path/to/socket, "
+    "redis+sentinel://host:26379,host:26379/primary or redis+cluster://host:6379,host:6379"
+)
+_REDIS_PORTS = {RedisKind.SERVER: 6379, RedisKind.SENTINEL: 26379, RedisKind.CLUSTER: 6379}
+_REDIS_DATABASE = re.compile(r"\d{1,4}", re.ASCII)
+
+
+def read_redis_address(text: str) -> RedisAddress:
+    """One of `REDIS_FORMS`, ``rediss`` in each for TLS; without credentials, which would end up in logs."""
+    scheme, separator, rest = text.partition("://")
+    kind = scheme.partition("+")[2] or ("socket" if scheme == "unix" else "server")
+    if not separator or not text.isprintable() or " " in text or "#" in text:
+        raise ValueError(REDIS_FORMS)
+    if "@" in rest:
+        raise ValueError("an address without user and password in it (they have settings of their own)")
+    if scheme == "unix":
+        path, _, query = rest.partition("?")
+        key, _, database = query.partition("=")
+        if not path.startswith("/") or (query and key != "db"):
+            raise ValueError(REDIS_FORMS)
+        return RedisAddress(RedisKind.SOCKET, database=_read_database(database), path=path)
+    if scheme.partition("+")[0] not in ("redis", "rediss") or kind not in _REDIS_PORTS or "?" in rest:
+        raise ValueError(REDIS_FORMS)
+    return _read_redis_servers(RedisKind(kind), scheme.startswith("rediss"), rest)
+
+
+def _read_redis_servers(kind: RedisKind, tls: bool, rest: str) -> RedisAddress:
+    hosts, *path = rest.rstrip("/").split("/")
+    primary = ""
+    if kind is RedisKind.SENTINEL:
+        if not path or not path[0]:
+            raise ValueError(
+                "an address that names the Sentinels' primary: redis+sentinel://host:26379,host:26379/primary"
+            )
+        primary, *path = path
+    nodes = tuple(_read_node(host, _REDIS_PORTS[kind]) for host in hosts.split(","))
+    if len(path) > 1 or (path and kind is RedisKind.CLUSTER) or (len(nodes) > 1 and kind is RedisKind.SERVER):
+        raise ValueError(REDIS_FORMS)
+    return RedisAddress(kind, nodes, tls, _read_database(path[0] if path else ""), primary=primary)
+
+
+def _read_node(text: str, port: int) -> tuple[str, int]:
+    try:
+        url = urlsplit(f"//{text}")
+        host, given = url.hostname, url.port
+    except ValueError:
+        raise ValueError(REDIS_FORMS) from None
+    if not host or given == 0:
+        raise ValueError(REDIS_FORMS)
+    return host, given or port
+
+
+def _read_database(text: str) -> int:
+    if text and not _REDIS_DATABASE.fullmatch(text):
+        raise ValueError("an address whose database is a number, such as redis://host:6379/0")
+    return int(text or 0)
+
+
+def read_key_prefix(text: str) -> KeyPrefix:
+    """The begin of keys: printable, without spaces and braces, which would put all keys of a cluster in one place."""
+    if not text or not text.isprintable() or len(text) > MAX_PREFIX_LENGTH or set(text) & set(" {}"):
+        raise ValueError(f"1 to {MAX_PREFIX_LENGTH} printable characters without spaces and braces")
+    return KeyPrefix(text)
 
 
 def read_duration(text: str) -> Seconds:
@@ -304,6 +405,8 @@ _TYPES: Mapping[object, ValueType] = {
     tuple[Name, ...]: ValueType("names", read_names),
     PromQL: ValueType("PromQL", read_query),
     HttpUrl: ValueType("URL", read_url),
+    RedisAddress: ValueType("Redis URL", read_redis_address),
+    KeyPrefix: ValueType("name", read_key_prefix),
     ListenAddress: ValueType("address", read_listen_address),
     Secret: ValueType("secret", read_secret),
     tuple[Header, ...]: ValueType("header", read_headers),

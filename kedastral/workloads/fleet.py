@@ -87,6 +87,7 @@ class Fleet:
         """Add ``runner``, or replace the one with its key."""
         key = runner.key
         self._runners[key] = runner
+        self.store.follow(key)
         slot = self._slots.get(key)
         if slot is not None:
             slot.replace(runner)

@@ -106,7 +106,7 @@ class ForecastLoop:
         now = self.clock.now()
         screened = screen(await self.source.history(now))
         history, outliers = screened.history, screened.outliers
-        previous = self.store.get(self.workload.name)
+        previous = self.store.previous(self.workload.name)
         self._log_outliers(outliers, None if previous is None else previous.outliers)
         lost = self._watch_series(history, previous, now)
         try:

@@ -4,6 +4,7 @@
 import itertools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,33 +16,72 @@ import trio
 from trio.testing import MockClock
 
 from kedastral.adapters.http import BearerAuth, SecretText
+from kedastral.adapters.redis import RedisSnapshots
 from kedastral.core.planning.stabilization import Resumption
-from kedastral.core.ports import SnapshotReader, SnapshotStore
+from kedastral.core.ports import SnapshotExchange, SnapshotReader, SnapshotStore
 from kedastral.core.serving import Snapshot, StalePolicy, replicas_at
 from kedastral.errors import RemoteError, StoreError
 from kedastral.serving import remote as client_module
-from kedastral.serving.metrics import Metrics
+from kedastral.serving.metrics import Metrics, StorageMetrics
 from kedastral.serving.remote import ANSWER_WITHIN, FIRST_WAIT, REFRESH_EVERY, RemoteSnapshots
+from kedastral.serving.shared_store import POLL_EVERY, SharedStore
 from kedastral.serving.snapshot_api import Readiness, SnapshotView, create_app
 from kedastral.serving.store import MemoryStore
+from tests import redis_servers
+from tests.exchange import MemoryExchange
 from tests.parts import START, make_snapshot, wall_clock
 
-STORES: dict[str, Callable[[], SnapshotStore]] = {
-    "memory": MemoryStore,
-}
+
+@asynccontextmanager
+async def open_memory(_home: Path) -> AsyncIterator[SnapshotStore]:
+    yield MemoryStore()
 
 
-@pytest.fixture(params=STORES.values(), ids=STORES)
-def store(request: pytest.FixtureRequest) -> SnapshotStore:
-    made: SnapshotStore = request.param()
-    return made
+@asynccontextmanager
+async def share(exchange: SnapshotExchange) -> AsyncIterator[SnapshotStore]:
+    metrics = Metrics()
+    store = SharedStore(exchange, metrics, StorageMetrics(metrics.registry), wall_clock())
+    async with trio.open_nursery() as nursery:
+        await nursery.start(store.run)
+        yield store
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def open_shared(_home: Path) -> AsyncIterator[SnapshotStore]:
+    async with share(MemoryExchange()) as store:
+        yield store
+
+
+@asynccontextmanager
+async def open_in_redis(home: Path) -> AsyncIterator[SnapshotStore]:
+    with redis_servers.plain(home) as place:
+        connection = place.connect()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(connection.run)
+            async with share(RedisSnapshots(connection)) as store:
+                yield store
+            nursery.cancel_scope.cancel()
+
+
+STORES = [
+    pytest.param(open_memory, id="memory"),
+    pytest.param(open_shared, id="shared"),
+    pytest.param(open_in_redis, id="redis", marks=pytest.mark.integration),
+]
+
+
+@pytest.fixture(params=STORES)
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SnapshotStore]:
+    async with request.param(tmp_path) as made:
+        yield made
 
 
 def at(seconds: float) -> datetime:
     return START + timedelta(seconds=seconds)
 
 
-async def test_what_was_put_is_found(autojump_clock: MockClock, store: SnapshotStore) -> None:
+async def test_what_was_put_is_found(store: SnapshotStore) -> None:
     assert store.get("shop") is None
     assert dict(store.newest()) == {}
     snapshot = make_snapshot()
@@ -52,7 +92,7 @@ async def test_what_was_put_is_found(autojump_clock: MockClock, store: SnapshotS
     assert store.get("SHOP") is None
 
 
-async def test_what_is_forgotten_is_gone_and_may_come_again(autojump_clock: MockClock, store: SnapshotStore) -> None:
+async def test_what_is_forgotten_is_gone_and_may_come_again(store: SnapshotStore) -> None:
     for name in ("shop", "pay"):
         await store.put(make_snapshot(workload=name))
     store.forget("shop")
@@ -63,7 +103,7 @@ async def test_what_is_forgotten_is_gone_and_may_come_again(autojump_clock: Mock
     assert set(store.newest()) == {"pay", "shop"}
 
 
-async def test_workloads_are_kept_apart(autojump_clock: MockClock, store: SnapshotStore) -> None:
+async def test_workloads_are_kept_apart(store: SnapshotStore) -> None:
     names = ["a", "b", "a/b", "a b", "✓", "a" * 1000]
     for name in names:
         await store.put(make_snapshot(workload=name))
@@ -72,23 +112,21 @@ async def test_workloads_are_kept_apart(autojump_clock: MockClock, store: Snapsh
 
 
 @pytest.mark.parametrize("name", ["", " ", "\t\n"])
-async def test_a_snapshot_of_no_workload_is_refused(autojump_clock: MockClock, store: SnapshotStore, name: str) -> None:
+async def test_a_snapshot_of_no_workload_is_refused(store: SnapshotStore, name: str) -> None:
     with pytest.raises(StoreError) as caught:
         await store.put(make_snapshot(workload=name))
     assert caught.value.reason == "no_workload"
     assert dict(store.newest()) == {}
 
 
-async def test_an_older_snapshot_never_replaces_a_newer_one(autojump_clock: MockClock, store: SnapshotStore) -> None:
+async def test_an_older_snapshot_never_replaces_a_newer_one(store: SnapshotStore) -> None:
     newer, older = make_snapshot(made_at=at(30)), make_snapshot(made_at=at(0))
     assert await store.put(newer) is True
     assert await store.put(older) is False
     assert store.get("shop") is newer
 
 
-async def test_after_the_clock_was_set_back_new_snapshots_are_kept(
-    autojump_clock: MockClock, store: SnapshotStore
-) -> None:
+async def test_after_the_clock_was_set_back_new_snapshots_are_kept(store: SnapshotStore) -> None:
     before, after = make_snapshot(made_at=at(60)), make_snapshot(made_at=at(-0.001))
     assert await store.put(before) is True
     assert await store.put(make_snapshot(made_at=at(0))) is False
@@ -97,25 +135,21 @@ async def test_after_the_clock_was_set_back_new_snapshots_are_kept(
     assert await store.put(make_snapshot(made_at=at(30))) is True
 
 
-async def test_of_two_made_at_the_same_moment_the_later_put_counts(
-    autojump_clock: MockClock, store: SnapshotStore
-) -> None:
+async def test_of_two_made_at_the_same_moment_the_later_put_counts(store: SnapshotStore) -> None:
     first, second = make_snapshot([1]), make_snapshot([2])
     assert await store.put(first)
     assert await store.put(second)
     assert store.get("shop") is second
 
 
-async def test_the_newest_map_is_no_window_into_the_store(autojump_clock: MockClock, store: SnapshotStore) -> None:
+async def test_the_newest_map_is_no_window_into_the_store(store: SnapshotStore) -> None:
     await store.put(make_snapshot())
     seen = store.newest()
     await store.put(make_snapshot(workload="other"))
     assert set(seen) == {"shop"}
 
 
-async def test_concurrent_writers_and_readers_see_whole_snapshots_that_never_go_back(
-    autojump_clock: MockClock, store: SnapshotStore
-) -> None:
+async def test_concurrent_writers_and_readers_see_whole_snapshots_that_never_go_back(store: SnapshotStore) -> None:
     names = [f"w{n}" for n in range(10)]
 
     async def write(writer: int) -> None:
@@ -205,13 +239,21 @@ async def remote(autojump_clock: MockClock) -> AsyncIterator[Remote]:
 Put = Callable[[Snapshot], Awaitable[object]]
 
 
-@pytest.fixture(params=[*STORES, "remote"])
-def reader_and_put(request: pytest.FixtureRequest, remote: Remote) -> tuple[SnapshotReader, Put]:
-    """A reader, and how a snapshot gets to where it reads."""
+@pytest.fixture(params=["memory", "shared", "remote"])
+async def reader_and_put(request: pytest.FixtureRequest, remote: Remote) -> AsyncIterator[tuple[SnapshotReader, Put]]:
+    """A reader, and how a snapshot gets to where it reads: of ``shared``, another process writes it there."""
     if request.param == "remote":
-        return remote.reader, remote.forecaster.store.put
-    store = STORES[request.param]()
-    return store, store.put
+        yield remote.reader, remote.forecaster.store.put
+    elif request.param == "memory":
+        store = MemoryStore()
+        yield store, store.put
+    else:
+        exchange = MemoryExchange()
+        async with share(exchange) as reader:
+            for name in ("shop", "pay", "other", "nobody"):
+                reader.follow(name)
+            async with share(exchange) as writer:
+                yield reader, writer.put
 
 
 async def test_a_reader_has_what_it_follows(
@@ -221,6 +263,7 @@ async def test_a_reader_has_what_it_follows(
     snapshot = make_snapshot(values=[1.5, 2, 3, 4, 5, 1 / 3])
     await put(snapshot)
     await reader.track("shop")
+    await trio.sleep(POLL_EVERY + 0.1)
     assert reader.get("shop") == snapshot
     assert dict(reader.newest()) == {"shop": snapshot}
 
@@ -287,7 +330,7 @@ async def test_whoever_waits_no_longer_leaves_nothing_behind(
     reader, _ = reader_and_put
     with trio.move_on_after(1):
         await reader.wait_for_change("shop", "pay")
-    assert isinstance(reader, MemoryStore | RemoteSnapshots)
+    assert isinstance(reader, MemoryStore | SharedStore | RemoteSnapshots)
     assert not reader._changes._waiting
 
 

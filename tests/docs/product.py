@@ -13,7 +13,7 @@ from kedastral._proto.externalscaler_grpc import ExternalScalerBase
 from kedastral.cli.main import cli
 from kedastral.clock import SystemClock
 from kedastral.core.serving import Snapshot, StalePolicy
-from kedastral.serving.metrics import Metrics
+from kedastral.serving.metrics import Metrics, StorageMetrics
 from kedastral.serving.snapshot_api import Readiness, SnapshotView, create_app
 from kedastral.settings.declarations import BY_COMMAND
 from kedastral.settings.schema import settings_of
@@ -72,6 +72,7 @@ def metrics() -> set[Metric]:
     metrics = Metrics()
     metrics.show_snapshots(NoSnapshots(), SystemClock())
     metrics.show_failures(dict)
+    StorageMetrics(metrics.registry)
     return set(_metrics_in(metrics.registry))
 
 

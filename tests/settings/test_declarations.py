@@ -96,6 +96,18 @@ SCALED_OBJECTS: Table = {
     ("--max-scaledobject-workloads-per-namespace", "MAX_SCALEDOBJECT_WORKLOADS_PER_NAMESPACE"): "0",
     ("--scaledobject-namespaces", "SCALEDOBJECT_NAMESPACES"): "",
 }
+STORAGE: Table = {
+    ("--storage", "STORAGE"): "memory",
+    ("--redis-url", "REDIS_URL"): None,
+    ("--redis-username", "REDIS_USERNAME"): None,
+    ("--redis-password-file", "REDIS_PASSWORD_FILE"): None,
+    (None, "REDIS_PASSWORD"): None,
+    ("--redis-prefix", "REDIS_PREFIX"): "kedastral",
+    ("--redis-ttl", "REDIS_TTL"): "1d",
+    ("--redis-ca-file", "REDIS_CA_FILE"): None,
+    ("--redis-cert-file", "REDIS_CERT_FILE"): None,
+    ("--redis-key-file", "REDIS_KEY_FILE"): None,
+}
 RUN: Table = {
     ("--http-listen", "FORECASTER_LISTEN"): ":8081",
     ("--grpc-listen", "SCALER_LISTEN"): ":8080",
@@ -103,6 +115,7 @@ RUN: Table = {
         REFLECTION
         | GRPC_TLS
         | HTTP_ACCESS
+        | STORAGE
         | FILES
         | SCALED_OBJECTS
         | WORKLOAD
@@ -115,7 +128,7 @@ RUN: Table = {
 FORECASTER: Table = {
     ("--listen", "FORECASTER_LISTEN"): ":8081",
     ("--stale-after", "STALE_AFTER"): "2m",
-    **(HTTP_ACCESS | FILES | WORKLOAD | FORECASTING | PROMETHEUS | LOGS),
+    **(HTTP_ACCESS | STORAGE | FILES | WORKLOAD | FORECASTING | PROMETHEUS | LOGS),
 }
 SCALER: Table = {
     ("--listen", "SCALER_LISTEN"): ":8080",

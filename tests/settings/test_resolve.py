@@ -59,6 +59,7 @@ TWO_OF_A_KIND = {
     "header": ("X-A: a", "X-A: b"),
     "parameter": ("dedup=true", "dedup=false"),
     "URL": ("http://a", "http://b/c"),
+    "Redis URL": ("redis://a", "redis://b/1"),
     "file": ("/dev/null", "/dev/zero"),
     "name": ("a", "b"),
     "PromQL": ("a", "b"),
@@ -75,7 +76,9 @@ CHOICES = {
     "format": ("json", "text"),
     "service_level": ("0.995", "0.9"),
     "mode": ("observe", "scale"),
+    "storage": ("redis", "redis"),
 }
+REDIS = {"STORAGE": "redis", "REDIS_URL": "rediss://r"}
 COMPANIONS = {
     "horizon": {"LEAD_TIME": "1s"},
     "model": {"MODEL_URL": "http://model"},
@@ -89,6 +92,16 @@ COMPANIONS = {
     "grpc_client_ca_file": {"GRPC_TLS_CERT_FILE": "cert", "GRPC_TLS_KEY_FILE": "key"},
     "http_cert_file": {"HTTP_TLS_KEY_FILE": "key"},
     "http_key_file": {"HTTP_TLS_CERT_FILE": "cert"},
+    "storage": REDIS,
+    "redis_url": REDIS,
+    "redis_username": {**REDIS, "REDIS_PASSWORD": "pw"},
+    "redis_password_file": REDIS,
+    "redis_password": REDIS,
+    "redis_prefix": REDIS,
+    "redis_ttl": REDIS,
+    "redis_ca_file": REDIS,
+    "redis_cert_file": {**REDIS, "REDIS_KEY_FILE": "key"},
+    "redis_key_file": {**REDIS, "REDIS_CERT_FILE": "cert"},
 }
 """What else must be set for a setting to be accepted; ``cert`` and ``key`` stand for files that belong together."""
 
@@ -171,7 +184,7 @@ def test_secrets_come_from_the_environment_alone() -> None:
     for kind in (RunSettings, ForecasterSettings):
         secret = [setting for setting in settings_of(kind) if setting.is_secret]
         assert [(setting.flag, setting.env) for setting in secret] == [
-            (None, "HTTP_TOKEN"), (None, "PROM_PASSWORD"), (None, "PROM_TOKEN"),
+            (None, "HTTP_TOKEN"), (None, "REDIS_PASSWORD"), (None, "PROM_PASSWORD"), (None, "PROM_TOKEN"),
         ]  # fmt: skip
     login = login_of({}, NEEDED | {"PROM_USERNAME": "joe", "PROM_PASSWORD": "hush\n"})
     assert login.password is not None

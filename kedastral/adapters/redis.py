@@ -1,0 +1,437 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Redis: a connection that mends itself, and `RedisSnapshots`, the snapshots that pods share there. Needs coredis.
+
+Everything is done by Lua scripts of one key each, so that a check and the write that follows it are one step, and so
+that it works the same on a cluster, where keys lie on different servers. Keys, with the prefix of the settings:
+
+- ``{prefix}:snapshot:{workload}``, a hash: ``at`` (when it was made, microseconds since 1970), ``token`` (of its
+  writer), ``revision`` (counts the writes), ``format`` (`kedastral.wire.SNAPSHOT_FORMAT`) and ``snapshot``, the JSON
+  of ``GET /forecast/current``. It expires.
+- ``{prefix}:index``, a sorted set: each workload with the moment of its last write, by the clock of Redis in
+  microseconds. Pods ask it for what is new.
+"""
+
+import hashlib
+import logging
+import ssl
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import attrs
+import trio
+from coredis import Redis, RedisCluster, Sentinel
+from coredis.connection import TCPLocation
+from coredis.credentials import AbstractCredentialProvider, UserPass
+from coredis.exceptions import AuthenticationError, AuthorizationError, NoScriptError, RedisError, ResponseError
+from coredis.retry import NoRetryPolicy
+from coredis.typing import ResponseType
+
+from kedastral.adapters.http import SecretText, one_line
+from kedastral.core.ports import Found, Outcome, Written
+from kedastral.core.serving import Snapshot
+from kedastral.errors import ConfigError, SourceError, StoreError
+from kedastral.settings.declarations import StorageSettings
+from kedastral.settings.types import RedisAddress, RedisKind
+from kedastral.tls import TlsFiles, make_client_context
+from kedastral.wire import SNAPSHOT_FORMAT, WireError, dump_json, read_snapshot, write_snapshot
+
+ANSWER_WITHIN = 2.0
+"""Seconds for one batch of requests, and for a connection."""
+REOPEN_AFTER = 0.5
+"""Seconds before a client that failed is opened anew."""
+MAX_CONNECTIONS = 4
+"""To each server. One is enough for batches in turn; a second is there while the first is being replaced."""
+MICROSECOND = timedelta(microseconds=1)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+log = logging.getLogger("kedastral.storage")
+logging.getLogger("coredis").setLevel(logging.CRITICAL)  # it logs each attempt; ours say once what is the matter
+
+
+# The scripts.
+
+
+@attrs.frozen
+class LuaScript:
+    """A script of one key. Redis knows it by its digest once it has seen the text."""
+
+    text: str
+    digest: str = attrs.field(init=False)
+
+    @digest.default
+    def _make_digest(self) -> str:
+        return hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+WRITE = LuaScript("""\
+local old = redis.call('HMGET', KEYS[1], 'at', 'token', 'revision')
+local latest = (redis.call('TIME')[1] + 60) * 1000000
+local outcome = 'kept'
+if old[2] and tonumber(ARGV[2]) < tonumber(old[2]) then
+  outcome = 'fenced'
+elseif old[1] and tonumber(ARGV[1]) < tonumber(old[1]) and tonumber(old[1]) <= latest then
+  outcome = 'older'
+end
+if outcome ~= 'kept' then
+  return {outcome, old[1] .. ':' .. old[3]}
+end
+redis.call('HSET', KEYS[1], 'at', ARGV[1], 'token', ARGV[2], 'format', ARGV[3], 'snapshot', ARGV[5])
+local revision = redis.call('HINCRBY', KEYS[1], 'revision', 1)
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+return {outcome, ARGV[1] .. ':' .. revision}
+""")
+"""at, token, format, TTL in ms, JSON -> the outcome, and the stamp of what is there now."""
+
+READ = LuaScript("""\
+local there = redis.call('HMGET', KEYS[1], 'at', 'revision')
+if not there[1] or there[1] .. ':' .. there[2] == ARGV[1] then
+  return false
+end
+local found = redis.call('HMGET', KEYS[1], 'format', 'snapshot')
+return {there[1] .. ':' .. there[2], found[1], found[2]}
+""")
+"""a stamp -> nothing where the snapshot has it or is not there, else its stamp, its format and its JSON."""
+
+NOTE = LuaScript("""\
+local time = redis.call('TIME')
+local moment = time[1] * 1000000 + time[2]
+local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+if last[2] and tonumber(last[2]) >= moment then
+  moment = tonumber(last[2]) + 1
+end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', moment - ARGV[1] * 1000)
+for index = 2, #ARGV do
+  redis.call('ZADD', KEYS[1], moment, ARGV[index])
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+return redis.status_reply('OK')
+""")
+"""TTL in ms, workloads -> they were written now, later than all before."""
+
+CHANGES = LuaScript("return redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[1], '+inf', 'WITHSCORES')")
+"""a moment -> workloads and moments in turn, all after it."""
+
+
+# The connection.
+
+
+@attrs.frozen
+class RedisLogin:
+    """Where Redis is, and how to log in there. The files ``tls`` are read for each client that is opened."""
+
+    address: RedisAddress
+    username: str | None = None
+    password: SecretText | None = None
+    tls: TlsFiles | None = None
+
+    @classmethod
+    def of(cls, settings: StorageSettings) -> "RedisLogin":
+        """The login that settings with an address describe."""
+        address = settings.redis_url
+        assert address is not None  # noqa: S101 - the settings' rules see to it
+        given = settings.redis_password is not None or settings.redis_password_file is not None
+        password = SecretText("Redis password", settings.redis_password, settings.redis_password_file)
+        tls = settings.files if address.tls else None
+        return cls(address, settings.redis_username, password if given else None, tls)
+
+    def make_context(self) -> ssl.SSLContext | None:
+        """The context for TLS, from the files as they are now. Raises ConfigError where they cannot be used."""
+        return None if self.tls is None else make_client_context(self.tls)
+
+
+@attrs.frozen
+class RotatingPassword(AbstractCredentialProvider):
+    """Gives each new connection the password as it is now."""
+
+    username: str
+    password: SecretText
+
+    async def get_credentials(self) -> UserPass:
+        """Raises SourceError where the password cannot be read."""
+        return UserPass(self.username, self.password.read())
+
+
+Client = Redis[bytes] | RedisCluster[bytes]
+
+
+@asynccontextmanager
+async def open_redis(login: RedisLogin) -> AsyncIterator[Client]:
+    """A client for ``login``; a cluster is asked for its servers at once. Raises RedisError and ConfigError."""
+    address, context = login.address, login.make_context()
+    credentials = None
+    if login.password is not None:
+        credentials = RotatingPassword(login.username or "default", login.password)
+    if address.kind is RedisKind.SENTINEL:
+        async with _open_sentinel(login, context, credentials) as client:
+            yield client
+    elif address.kind is RedisKind.CLUSTER:
+        async with RedisCluster[bytes](
+            startup_nodes=[TCPLocation(*node) for node in address.nodes],
+            ssl_context=context,
+            credential_provider=credentials,
+            connect_timeout=ANSWER_WITHIN,
+            stream_timeout=ANSWER_WITHIN,
+            pool_timeout=ANSWER_WITHIN,
+            max_connections=MAX_CONNECTIONS,
+            max_connections_per_node=True,
+            skip_full_coverage_check=True,
+            decode_responses=False,
+            retry_policy=NoRetryPolicy(),
+            verify_version=False,
+        ) as cluster:
+            yield cluster
+    else:
+        host, port = address.nodes[0] if address.nodes else (None, None)
+        async with Redis(
+            host,
+            port,
+            address.database,
+            unix_socket_path=address.path or None,
+            ssl_context=context,
+            credential_provider=credentials,
+            connect_timeout=ANSWER_WITHIN,
+            stream_timeout=ANSWER_WITHIN,
+            pool_timeout=ANSWER_WITHIN,
+            max_connections=MAX_CONNECTIONS,
+            retry_policy=NoRetryPolicy(),
+            verify_version=False,
+        ) as server:
+            yield server
+
+
+@asynccontextmanager
+async def _open_sentinel(
+    login: RedisLogin, context: ssl.SSLContext | None, credentials: RotatingPassword | None
+) -> AsyncIterator[Client]:
+    """A client for the primary that the Sentinels name.
+
+    They get the same password, as the default user: a Sentinel without one takes any.
+    """
+    for_sentinels = None if credentials is None else RotatingPassword("default", credentials.password)
+    sentinels = Sentinel(
+        [TCPLocation(*node) for node in login.address.nodes],
+        sentinel_kwargs={
+            "connect_timeout": ANSWER_WITHIN,
+            "stream_timeout": ANSWER_WITHIN,
+            "ssl_context": context,
+            "credential_provider": for_sentinels,
+            "verify_version": False,
+        },
+        decode_responses=False,
+        db=login.address.database,
+        credential_provider=credentials,
+        ssl_context=context,
+        connect_timeout=ANSWER_WITHIN,
+        stream_timeout=ANSWER_WITHIN,
+        timeout=ANSWER_WITHIN,
+        max_connections=MAX_CONNECTIONS,
+    )
+    async with sentinels, sentinels.primary_for(login.address.primary) as primary:
+        yield primary
+
+
+@attrs.frozen
+class Call:
+    """A script to run: on which key, with which arguments."""
+
+    script: LuaScript
+    key: str
+    arguments: tuple[str | int, ...]
+
+
+@attrs.define(eq=False)
+class RedisConnection:
+    """A client of Redis, open while `run` runs; after a failure it is closed, and a new one is opened.
+
+    So nothing of a broken connection, a failover, or a cluster that has changed is left behind.
+    """
+
+    login: RedisLogin
+    _client: Client | None = attrs.field(default=None, init=False)
+    _changed: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _failed: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _unused: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _users: int = attrs.field(default=0, init=False)
+    _why: StoreError | None = attrs.field(default=None, init=False)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep a client open until cancelled. A failure is raised to those who call, never here."""
+        log.info("forecasts are shared through Redis at %s", self.login.address)
+        task_status.started()
+        while True:
+            self._failed = trio.Event()
+            try:
+                async with open_redis(self.login) as client:
+                    self._publish(client)
+                    await self._failed.wait()
+                    await self._wait_for_users()
+            except (RedisError, OSError, SourceError, ConfigError, ExceptionGroup) as error:
+                self._why = explain_error(error, self.login.address)
+            finally:
+                self._publish(None)
+            await trio.sleep(REOPEN_AFTER)
+
+    def _publish(self, client: Client | None) -> None:
+        self._client = client
+        self._changed.set()
+        self._changed = trio.Event()
+
+    def _give_up(self) -> None:
+        """Nobody else begins to use the client that failed."""
+        self._client = None
+        self._failed.set()
+
+    async def _wait_for_users(self) -> None:
+        """Wait for those who use the client still; none takes longer than `ANSWER_WITHIN`."""
+        while self._users:
+            self._unused = trio.Event()
+            await self._unused.wait()
+
+    async def run_scripts(self, calls: Sequence[Call]) -> Sequence[ResponseType]:
+        """Send ``calls`` as one batch; returns their answers. Raises StoreError where one of them failed."""
+        try:
+            with trio.fail_after(ANSWER_WITHIN):
+                answers = await self._use_client(calls)
+        except trio.TooSlowError as error:
+            self._give_up()
+            words = f"no answer within {ANSWER_WITHIN:g} s"
+            raise self._why or StoreError(f"{self.login.address}: {words}", reason="timeout") from error
+        except (RedisError, OSError, SourceError, ExceptionGroup) as error:
+            self._give_up()
+            raise explain_error(error, self.login.address) from error
+        self._why = None
+        return answers
+
+    async def _use_client(self, calls: Sequence[Call]) -> Sequence[ResponseType]:
+        while self._client is None:
+            await self._changed.wait()
+        self._users += 1
+        try:
+            return await self._send(self._client, calls)
+        finally:
+            self._users -= 1
+            self._unused.set()
+
+    async def _send(self, client: Client, calls: Sequence[Call]) -> Sequence[ResponseType]:
+        """The answers; a script that the server has not seen is sent whole."""
+        async with client.pipeline(transaction=False, raise_on_error=False) as pipeline:
+            for call in calls:
+                pipeline.evalsha(call.script.digest, [call.key], call.arguments)
+        answers = list(pipeline.results or ())
+        unknown = [index for index, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        if unknown:
+            async with client.pipeline(transaction=False, raise_on_error=False) as pipeline:
+                for call in (calls[index] for index in unknown):
+                    pipeline.eval(call.script.text, [call.key], call.arguments)
+            for index, answer in zip(unknown, pipeline.results or (), strict=True):
+                answers[index] = answer
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
+
+
+def explain_error(error: Exception, address: RedisAddress) -> StoreError:
+    """What went wrong at ``address``, in one line without secrets, and its reason."""
+    found = _innermost(error)
+    words = one_line(str(found) or type(found).__name__)
+    if isinstance(found, SourceError | ConfigError):
+        return StoreError(str(found), reason="credentials")
+    if isinstance(found, AuthenticationError | AuthorizationError):
+        return StoreError(f"{address} refused the login: {words}", reason="credentials")
+    if "OOM" in words:
+        return StoreError(f"{address} is full: {words}", reason="full")
+    if isinstance(found, ResponseError):
+        return StoreError(f"{address} refused: {words}", reason="refused")
+    return StoreError(f"{address} cannot be reached: {words}", reason="unreachable")
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """The cause at the end of the chain, which says most."""
+    if isinstance(error, BaseExceptionGroup):
+        return _innermost(error.exceptions[-1])
+    cause = error.__cause__
+    return error if cause is None else _innermost(cause)
+
+
+# The snapshots.
+
+
+@attrs.frozen(eq=False)
+class RedisSnapshots:
+    """A `kedastral.core.ports.SnapshotExchange` in Redis. ``ttl`` is in seconds."""
+
+    connection: RedisConnection
+    prefix: str = "kedastral"
+    ttl: float = 86400.0
+
+    async def write(self, snapshots: Sequence[tuple[Snapshot, int]]) -> Sequence[Written]:
+        """See `kedastral.core.ports.SnapshotExchange.write`."""
+        calls = [
+            Call(WRITE, self._key(snapshot.workload), (
+                _microseconds(snapshot.made_at), token, SNAPSHOT_FORMAT, self._ttl, dump_json(write_snapshot(snapshot)),
+            ))
+            for snapshot, token in snapshots
+        ]  # fmt: skip
+        written = [_read_written(answer) for answer in await self.connection.run_scripts(calls)]
+        kept = [
+            snapshot.workload
+            for (snapshot, _), one in zip(snapshots, written, strict=True)
+            if one.outcome is Outcome.KEPT
+        ]
+        if kept:
+            await self.connection.run_scripts([Call(NOTE, f"{self.prefix}:index", (self._ttl, *kept))])
+        return written
+
+    async def read(self, stamps: Mapping[str, str]) -> Mapping[str, Found]:
+        """See `kedastral.core.ports.SnapshotExchange.read`; what cannot be read is logged and passed over."""
+        calls = [Call(READ, self._key(workload), (stamp,)) for workload, stamp in stamps.items()]
+        found = {}
+        for workload, answer in zip(stamps, await self.connection.run_scripts(calls), strict=True):
+            if not isinstance(answer, list):
+                continue
+            try:
+                found[workload] = _read_found(workload, answer)
+            except WireError as error:
+                fields = {"workload": workload, "err": one_line(str(error))}
+                log.warning("a forecast in Redis cannot be read and is passed over", extra=fields)
+        return found
+
+    async def changes(self, since: int) -> Mapping[str, int]:
+        """See `kedastral.core.ports.SnapshotExchange.changes`."""
+        [answer] = await self.connection.run_scripts([Call(CHANGES, f"{self.prefix}:index", (since,))])
+        words = [_text(word) for word in answer] if isinstance(answer, list) else []
+        return {workload: int(float(moment)) for workload, moment in zip(words[::2], words[1::2], strict=True)}
+
+    def _key(self, workload: str) -> str:
+        return f"{self.prefix}:snapshot:{workload}"
+
+    @property
+    def _ttl(self) -> int:
+        return round(self.ttl * 1000)
+
+
+def _microseconds(moment: datetime) -> int:
+    """Since 1970: whole numbers of this size are exact in Lua, whose numbers are doubles."""
+    return (moment - EPOCH) // MICROSECOND
+
+
+def _text(word: ResponseType) -> str:
+    return word.decode() if isinstance(word, bytes) else str(word)
+
+
+def _read_written(answer: ResponseType) -> Written:
+    if not isinstance(answer, list) or len(answer) != 2:
+        raise StoreError("Redis gave an unexpected answer", reason="bad_answer")
+    return Written(Outcome(_text(answer[0])), _text(answer[1]))
+
+
+def _read_found(workload: str, answer: Sequence[ResponseType]) -> Found:
+    stamp, version, body = map(_text, answer)
+    if int(version) > SNAPSHOT_FORMAT:
+        raise WireError(f"its format is {version}, this version knows {SNAPSHOT_FORMAT}")
+    snapshot = read_snapshot(body)
+    if snapshot.workload != workload:
+        raise WireError(f"it is about {snapshot.workload!r}")
+    return Found(snapshot, stamp)

@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`SharedStore`: snapshots in memory that several processes share through a `SnapshotExchange`, in the background.
+
+Every answer comes from memory, so that none waits for the exchange or fails with it. What this process puts is in its
+memory at once and is written as soon as the exchange takes it; of each workload only the newest waits for that. What
+the others write is read every `POLL_EVERY` seconds. While the exchange is away, the last known snapshots are served,
+and go stale by their age like any others.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+
+import attrs
+import trio
+
+from kedastral.clock import WallClock
+from kedastral.cooperative import TimeSlice
+from kedastral.core.ports import Found, Outcome, SnapshotExchange
+from kedastral.core.serving import Snapshot
+from kedastral.errors import StoreError
+from kedastral.serving.metrics import Metrics, StorageMetrics
+from kedastral.serving.store import MAX_SKEW, ChangeEvents
+
+POLL_EVERY = 1.0
+"""Seconds between two looks for what others wrote: what pods answer differs for no longer."""
+COMPARE_EVERY = 60.0
+"""Seconds between two looks at all workloads, which finds what a failover or a clock hid from the others."""
+FIRST_WAIT = 3.0
+"""Seconds that the start waits for what is there already; afterwards it is read in the background."""
+MAX_BATCH = 200
+"""Snapshots of one request: some 0.5 MB."""
+RETRY_AFTER, RETRY_AT_MOST = 0.25, 5.0
+"""Seconds after which what failed is tried again, at first and at most; they double in between."""
+OWN_COUNTS = 300.0
+"""Seconds by which another process's snapshot may be newer than this one's own, and the next still goes on from the
+own one, which carries more. A process that was not that long in charge goes on from what it finds."""
+
+log = logging.getLogger("kedastral.storage")
+
+
+def _never_fenced() -> int:
+    return 0
+
+
+@attrs.frozen
+class PendingWrite:
+    """A snapshot that is to be written, with the token of the moment when it was made."""
+
+    snapshot: Snapshot
+    token: int
+
+
+@attrs.define
+class Reachability:
+    """Whether an operation of the exchange worked the last time; says in the log when that changes."""
+
+    operation: str
+    metrics: Metrics
+    storage: StorageMetrics
+    failing: bool = False
+    wait: float = RETRY_AFTER
+
+    def note_success(self) -> None:
+        """It worked."""
+        if self.failing:
+            log.info("the storage can be reached again (%s)", self.operation)
+        self.failing, self.wait = False, RETRY_AFTER
+        self.storage.up.labels(self.operation).set(1)
+
+    def note_failure(self, error: StoreError) -> float:
+        """It failed; returns the seconds after which to try again."""
+        self.metrics.count_error(error)
+        if not self.failing:
+            words = "the storage cannot be reached (%s): what is known is served from memory, and it is tried again"
+            log.warning(words, self.operation, extra={"reason": error.reason, "err": str(error)})
+        self.failing = True
+        self.storage.up.labels(self.operation).set(0)
+        seconds, self.wait = self.wait, min(2 * self.wait, RETRY_AT_MOST)
+        return seconds
+
+
+@attrs.define(eq=False)
+class SharedStore:
+    """A `kedastral.core.ports.SnapshotStore`. Memory grows with the workloads followed, and twice with those put.
+
+    ``token`` is asked at each put for the number that the exchange compares: a process that has been replaced has a
+    lower one than its successor.
+    """
+
+    exchange: SnapshotExchange
+    metrics: Metrics
+    storage: StorageMetrics
+    clock: WallClock
+    token: Callable[[], int] = _never_fenced
+    _served: dict[str, Snapshot] = attrs.field(factory=dict, init=False)
+    _own: dict[str, Snapshot] = attrs.field(factory=dict, init=False)
+    _pending: dict[str, PendingWrite] = attrs.field(factory=dict, init=False)
+    _stamps: dict[str, str] = attrs.field(factory=dict, init=False)
+    """Of what was read or written last of each workload that is followed; empty where nothing was."""
+    _written_at: dict[str, int] = attrs.field(factory=dict, init=False)
+    """The moment of each workload's last write that is known, by the exchange's clock."""
+    _wanted: dict[str, None] = attrs.field(factory=dict, init=False)
+    """To be read, whatever the exchange says of changes."""
+    _to_write: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _to_read: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _was_read: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _changes: ChangeEvents = attrs.field(factory=ChangeEvents, init=False)
+
+    # The memory: `kedastral.core.ports.SnapshotStore`.
+
+    async def put(self, snapshot: Snapshot) -> bool:
+        """See `kedastral.core.ports.SnapshotStore.put`; it is written in the background."""
+        workload = snapshot.workload
+        if not workload.strip():
+            raise StoreError("a snapshot must name its workload", reason="no_workload")
+        await trio.lowlevel.checkpoint()
+        own, served = self._own.get(workload), self._served.get(workload)
+        if own is not None and 0 < (own.made_at - snapshot.made_at).total_seconds() <= MAX_SKEW:
+            return False
+        if served is not None and served is not own and not self._supersedes(snapshot, served):
+            return False
+        self._own[workload] = snapshot
+        self._pending[workload] = PendingWrite(snapshot, self.token())
+        self.storage.pending.set(len(self._pending))
+        self._to_write.set()
+        self._serve(snapshot)
+        return True
+
+    def forget(self, workload: str) -> None:
+        """See `kedastral.core.ports.SnapshotStore.forget`."""
+        for kept in (self._own, self._pending, self._stamps, self._written_at, self._wanted):
+            kept.pop(workload, None)
+        if self._served.pop(workload, None) is not None:
+            self._changes.notify(workload)
+
+    def follow(self, workload: str) -> None:
+        """See `kedastral.core.ports.SnapshotStore.follow`."""
+        if workload not in self._stamps:
+            self._stamps[workload] = ""
+            self._want(workload)
+
+    def previous(self, workload: str) -> Snapshot | None:
+        """See `kedastral.core.ports.SnapshotStore.previous`."""
+        own, served = self._own.get(workload), self._served.get(workload)
+        if own is None or served is None:
+            return served
+        return served if (served.made_at - own.made_at).total_seconds() > OWN_COUNTS else own
+
+    def get(self, workload: str) -> Snapshot | None:
+        """See `kedastral.core.ports.SnapshotReader.get`."""
+        return self._served.get(workload)
+
+    def newest(self) -> Mapping[str, Snapshot]:
+        """See `kedastral.core.ports.SnapshotReader.newest`."""
+        return dict(self._served)
+
+    async def track(self, workload: str) -> None:
+        """See `kedastral.core.ports.SnapshotReader.track`; what is followed is in memory already."""
+
+    async def wait_for_change(self, *workloads: str) -> None:
+        """See `kedastral.core.ports.SnapshotReader.wait_for_change`."""
+        await self._changes.wait(*workloads)
+
+    def _serve(self, snapshot: Snapshot) -> None:
+        self._served[snapshot.workload] = snapshot
+        self._changes.notify(snapshot.workload)
+
+    def _supersedes(self, snapshot: Snapshot, served: Snapshot) -> bool:
+        """Whether ``snapshot`` is no older, or ``served`` was made in what is the future by now."""
+        if snapshot.made_at >= served.made_at:
+            return True
+        return (served.made_at - self.clock.now()).total_seconds() > MAX_SKEW
+
+    def _want(self, workload: str) -> None:
+        self._wanted[workload] = None
+        self._to_read.set()
+
+    # The background: writing and reading.
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Write and read until cancelled; ready once what is there has been read, or after `FIRST_WAIT` seconds."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_writing)
+            nursery.start_soon(self._keep_reading)
+            with trio.move_on_after(FIRST_WAIT):
+                await self._was_read.wait()
+            task_status.started()
+
+    async def _keep_writing(self) -> None:
+        reachability = Reachability("write", self.metrics, self.storage)
+        while True:
+            await self._to_write.wait()
+            batch = list(islice(self._pending.values(), MAX_BATCH))
+            try:
+                await self._write(batch)
+            except StoreError as error:
+                await trio.sleep(reachability.note_failure(error))
+                continue
+            reachability.note_success()
+            self.storage.pending.set(len(self._pending))
+            if not self._pending:
+                self._to_write = trio.Event()
+
+    async def _write(self, batch: Sequence[PendingWrite]) -> None:
+        written = await self.exchange.write([(one.snapshot, one.token) for one in batch])
+        for one, found in zip(batch, written, strict=True):
+            workload = one.snapshot.workload
+            if self._pending.get(workload) is one:
+                del self._pending[workload]
+            self.storage.writes.labels(found.outcome).inc()
+            if workload not in self._stamps:
+                continue
+            if found.outcome is Outcome.KEPT:
+                self._stamps[workload] = found.stamp
+            else:
+                self._want(workload)
+
+    async def _keep_reading(self) -> None:
+        reachability, since, compare_at = Reachability("read", self.metrics, self.storage), 0, -math.inf
+        while True:
+            now = trio.current_time()
+            if now >= compare_at:
+                since, compare_at = 0, now + COMPARE_EVERY
+            self._to_read = trio.Event()
+            try:
+                since = await self._read_changes(since)
+            except StoreError as error:
+                await trio.sleep(reachability.note_failure(error))
+                continue
+            reachability.note_success()
+            self._was_read.set()
+            with trio.move_on_after(POLL_EVERY):
+                await self._to_read.wait()
+
+    async def _read_changes(self, since: int) -> int:
+        """Read what was written after the moment ``since``, and what is wanted; returns the moment of the newest."""
+        changes = await self.exchange.changes(since)
+        for workload, moment in changes.items():
+            if workload in self._stamps and self._written_at.get(workload) != moment:
+                self._wanted[workload] = None
+        while self._wanted:
+            batch = list(islice(self._wanted, MAX_BATCH))
+            found = await self.exchange.read({workload: self._stamps[workload] for workload in batch})
+            await self._adopt(found)
+            for workload in batch:
+                self._wanted.pop(workload, None)
+                if workload in changes and workload in self._stamps:
+                    self._written_at[workload] = changes[workload]
+        return max(changes.values(), default=since)
+
+    async def _adopt(self, found: Mapping[str, Found]) -> None:
+        time_slice = TimeSlice()
+        for workload, one in found.items():
+            await time_slice.rest()
+            if workload not in self._stamps:  # forgotten meanwhile
+                continue
+            self._stamps[workload] = one.stamp
+            served = self._served.get(workload)
+            if served is None or self._supersedes(one.snapshot, served):
+                self._serve(one.snapshot)

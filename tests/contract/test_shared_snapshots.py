@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every place must do where processes share snapshots: the twin in memory, and real Redis in all its forms."""
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+
+import attrs
+import pytest
+import trio
+
+from kedastral.adapters.redis import RedisSnapshots
+from kedastral.clock import SystemClock
+from kedastral.core.ports import Outcome, SnapshotExchange
+from kedastral.core.serving import Snapshot
+from tests import redis_servers
+from tests.exchange import MemoryExchange
+from tests.parts import make_snapshot
+from tests.redis_servers import RedisPlace
+
+NOW = datetime.now(UTC)
+real = [pytest.param(name, marks=pytest.mark.integration) for name in redis_servers.PLACES]
+
+
+@pytest.fixture(scope="module", params=["memory", *real])
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisPlace | None]:
+    if request.param == "memory":
+        yield None
+        return
+    with redis_servers.PLACES[request.param](tmp_path_factory.mktemp(request.param)) as found:
+        yield found
+
+
+@pytest.fixture
+async def exchange(place: RedisPlace | None, request: pytest.FixtureRequest) -> AsyncIterator[SnapshotExchange]:
+    if place is None:
+        yield MemoryExchange(SystemClock())
+        return
+    connection = place.connect()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(connection.run)
+        yield RedisSnapshots(connection, f"kedastral:{request.node.name}".split("[")[0])
+        nursery.cancel_scope.cancel()
+
+
+def at(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+def made(seconds: float = 0.0, *replicas: int, workload: str = "shop") -> Snapshot:
+    return make_snapshot(replicas or (1, 2, 3), made_at=at(seconds), workload=workload)
+
+
+async def put(exchange: SnapshotExchange, snapshot: Snapshot, token: int = 0) -> Outcome:
+    [written] = await exchange.write([(snapshot, token)])
+    return written.outcome
+
+
+async def get(exchange: SnapshotExchange, workload: str = "shop") -> Snapshot | None:
+    found = (await exchange.read({workload: ""})).get(workload)
+    return None if found is None else found.snapshot
+
+
+async def test_what_was_written_is_read_as_it_was(exchange: SnapshotExchange) -> None:
+    snapshot = made(0.123456)
+    assert await get(exchange) is None
+    assert await put(exchange, snapshot) is Outcome.KEPT
+    assert await get(exchange) == snapshot
+
+
+async def test_many_are_written_and_read_at_once(exchange: SnapshotExchange) -> None:
+    names = ["a", "b/c", "a b", "✓", "{x}", "x" * 253, *(f"n{number}" for number in range(300))]
+    written = await exchange.write([(made(workload=name), 0) for name in names])
+    assert [one.outcome for one in written] == [Outcome.KEPT] * len(names)
+    found = await exchange.read(dict.fromkeys([*names, "nobody"], ""))
+    assert {name: one.snapshot.workload for name, one in found.items()} == {name: name for name in names}
+    assert (await exchange.changes(0)).keys() == set(names)
+
+
+async def test_an_older_one_never_replaces_a_newer_one(exchange: SnapshotExchange) -> None:
+    assert await put(exchange, made(-30, 5)) is Outcome.KEPT
+    for age in (31, 600, 90_000):
+        assert await put(exchange, made(-age, 6)) is Outcome.OLDER
+    assert await get(exchange) == made(-30, 5)
+    assert await put(exchange, made(-30, 7)) is Outcome.KEPT, "of two made at the same moment the later counts"
+    assert await get(exchange) == made(-30, 7)
+
+
+async def test_one_from_the_future_is_replaced_since_a_clock_was_set_back(exchange: SnapshotExchange) -> None:
+    await put(exchange, made(3600))
+    assert await put(exchange, made(-10)) is Outcome.KEPT
+    assert await get(exchange) == made(-10)
+
+
+async def test_whoever_has_been_replaced_cannot_write_any_more(exchange: SnapshotExchange) -> None:
+    assert await put(exchange, made(-60), token=7) is Outcome.KEPT
+    assert await put(exchange, made(-30), token=8) is Outcome.KEPT
+    assert await put(exchange, made(0), token=7) is Outcome.FENCED
+    assert await get(exchange) == made(-30)
+    assert await put(exchange, made(-10), token=8) is Outcome.KEPT
+
+
+async def test_a_reader_gets_only_what_it_has_not(exchange: SnapshotExchange) -> None:
+    [written] = await exchange.write([(made(-30), 0)])
+    assert await exchange.read({"shop": written.stamp}) == {}
+    [refused] = await exchange.write([(made(-60), 0)])
+    assert refused.stamp == written.stamp
+    await put(exchange, made(-30, 9))
+    found = (await exchange.read({"shop": written.stamp}))["shop"]
+    assert found.snapshot == made(-30, 9)
+    assert await exchange.read({"shop": found.stamp}) == {}
+
+
+async def test_changes_tell_who_was_written_since(exchange: SnapshotExchange) -> None:
+    await put(exchange, made(workload="a"))
+    first = await exchange.changes(0)
+    await put(exchange, made(workload="b"))
+    await put(exchange, made(-60, workload="a"))  # refused, so no change
+    second = await exchange.changes(first["a"])
+    assert second.keys() == {"b"}
+    assert second["b"] > first["a"]
+    assert await exchange.changes(second["b"]) == {}
+    assert (await exchange.changes(0)).keys() == {"a", "b"}
+
+
+async def test_of_concurrent_writers_the_newest_wins(exchange: SnapshotExchange) -> None:
+    async def write(writer: int) -> None:
+        for n in range(20):
+            await put(exchange, made(-100 + 4 * n + writer, writer + 1, n + 1))
+
+    async with trio.open_nursery() as nursery:
+        for writer in range(4):
+            nursery.start_soon(write, writer)
+    assert await get(exchange) == made(-100 + 4 * 19 + 3, 4, 20)
+
+
+async def test_what_redis_keeps_expires(exchange: SnapshotExchange) -> None:
+    if not isinstance(exchange, RedisSnapshots):
+        return  # the twin keeps everything
+    brief = attrs.evolve(exchange, ttl=0.2)
+    await put(brief, made())
+    with trio.fail_after(10):
+        while await get(brief) is not None or await brief.changes(0):  # noqa: ASYNC110 - Redis tells nobody
+            await trio.sleep(0.05)

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real Redis servers for tests: one, with a password, with TLS, with a replica and a Sentinel, and a cluster.
+
+All listen on free ports of 127.0.0.1, keep their data in memory, and are stopped by the fixture that started them.
+Starting blocks; from a test that runs Trio use a thread.
+"""
+
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+
+import attrs
+
+from kedastral.adapters.redis import RedisConnection, RedisLogin
+from kedastral.settings.declarations import RunSettings
+from kedastral.settings.resolve import load
+from kedastral.tls import TlsFiles
+from tests.certificates import Authority
+from tests.integration.conftest import free_port, require_program, wait_until
+
+NEEDED = {"WORKLOAD": "shop", "PROM_URL": "http://p:9090", "PROM_QUERY": "up"}
+READY_WITHIN = 20.0
+STOPPED_WITHIN = 10.0
+BIND_ATTEMPTS = 10
+MAX_PORT = 55_535
+
+
+def _free_redis_port() -> int:
+    """A free port that leaves room for that of a cluster's bus, which is 10,000 higher."""
+    while (port := free_port()) > MAX_PORT:
+        pass
+    return port
+
+
+@attrs.define
+class RedisServer:
+    """A ``redis-server`` with its own folder. ``flags`` are its options, ``ask`` those of redis-cli to reach it."""
+
+    home: Path
+    flags: Sequence[str] = ()
+    ask: Sequence[str] = ()
+    scheme: str = "redis"
+    port: int = 0
+    _running: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def url(self) -> str:
+        """Its address; it stays over `stop` and `start` unless somebody took the port meanwhile."""
+        return f"{self.scheme}://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start, empty, and return when it answers."""
+        program = require_program("redis-server")
+        self.home.mkdir(parents=True, exist_ok=True)
+        for _ in range(BIND_ATTEMPTS):
+            self.port = self.port or _free_redis_port()
+            place = (
+                ["--tls-port", str(self.port), "--port", "0"] if self.scheme == "rediss" else ["--port", str(self.port)]
+            )
+            flags = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(self.home), *place]
+            with (self.home / "log").open("ab") as log:
+                self._running = subprocess.Popen(
+                    [program, *self._config(), *flags, *self.flags], stdout=log, stderr=log
+                )
+            try:
+                wait_until(lambda: self._has_ended() or self.say("PING") == "PONG", READY_WITHIN, "Redis answers")
+            except BaseException:
+                self.stop()
+                raise
+            if not self._has_ended():
+                return
+            self._running = None
+            if "Address already in use" not in (self.home / "log").read_text():
+                raise AssertionError((self.home / "log").read_text())
+            self.port = 0
+        raise AssertionError(f"no free port in {BIND_ATTEMPTS} attempts")
+
+    def _config(self) -> Sequence[str]:
+        return ()
+
+    def _has_ended(self) -> bool:
+        return self._running is None or self._running.poll() is not None
+
+    def stop(self) -> None:
+        """End it at once; what it held is gone. Stopping twice is fine."""
+        if self._running is not None:
+            self._running.send_signal(signal.SIGCONT)
+            self._running.kill()
+            self._running.wait(STOPPED_WITHIN)
+            self._running = None
+
+    def pause(self) -> None:
+        """Let it answer nothing, while its connections stay."""
+        assert self._running is not None
+        self._running.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """End a `pause`."""
+        assert self._running is not None
+        self._running.send_signal(signal.SIGCONT)
+
+    def say(self, *words: str) -> str:
+        """The answer to a command; empty where there is none."""
+        cli = shutil.which("redis-cli")
+        assert cli is not None
+        command = [cli, "-h", "127.0.0.1", "-p", str(self.port), *self.ask, *words]
+        try:
+            return subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout.strip()
+        except subprocess.TimeoutExpired:
+            return ""
+
+
+@attrs.define
+class SentinelServer(RedisServer):
+    """A Sentinel; its configuration is a file, which it writes itself."""
+
+    watched: int = 0
+
+    def _config(self) -> Sequence[str]:
+        path = self.home / "sentinel.conf"
+        path.write_text(
+            f"sentinel monitor fleet 127.0.0.1 {self.watched} 1\n"
+            "sentinel down-after-milliseconds fleet 500\n"
+            "sentinel failover-timeout fleet 2000\n"
+        )
+        return [str(path), "--sentinel"]
+
+
+@attrs.define
+class RedisPlace:
+    """A way to run Redis: its address, its servers, and the variables that say how to log in."""
+
+    url: str
+    servers: Sequence[RedisServer]
+    login: Mapping[str, str] = attrs.field(factory=dict)
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The variables that a command needs to use it."""
+        return {"STORAGE": "redis", "REDIS_URL": self.url, **self.login}
+
+    def connect(self) -> RedisConnection:
+        """A connection as `kedastral run` makes it of those variables."""
+        return RedisConnection(RedisLogin.of(load(RunSettings, {}, {**NEEDED, **self.env}).settings.storage))
+
+
+@contextmanager
+def running(*servers: RedisServer) -> Iterator[None]:
+    """Start servers, and stop them whatever happens."""
+    with ExitStack() as stack:
+        for server in servers:
+            stack.callback(server.stop)
+            server.start()
+        yield
+
+
+@contextmanager
+def plain(home: Path) -> Iterator[RedisPlace]:
+    """One server."""
+    server = RedisServer(home)
+    with running(server):
+        yield RedisPlace(f"{server.url}/1", [server])
+
+
+@contextmanager
+def on_a_socket(home: Path) -> Iterator[RedisPlace]:
+    """One server, asked through a Unix socket."""
+    path = Path("/tmp") / f"kedastral-{time.monotonic_ns()}.sock"  # a socket's path has at most 107 characters
+    server = RedisServer(home, ["--unixsocket", str(path)])
+    with running(server):
+        yield RedisPlace(f"unix://{path}?db=1", [server])
+
+
+@contextmanager
+def with_a_user(home: Path) -> Iterator[RedisPlace]:
+    """One server, with an ACL user who may do what docs/operations.md says, and no other."""
+    rights = "~kedastral:* +eval +evalsha +hello +@hash +@sortedset +pexpire +time"
+    flags = f"--user kedastral on >open-sesame {rights} --user default on >other ~* +@all".split()
+    server = RedisServer(home, flags, ["--pass", "other", "--no-auth-warning"])
+    with running(server):
+        yield RedisPlace(server.url, [server], {"REDIS_USERNAME": "kedastral", "REDIS_PASSWORD": "open-sesame"})
+
+
+@contextmanager
+def with_tls(home: Path) -> Iterator[RedisPlace]:
+    """One server that asks its clients for a certificate."""
+    authority = Authority(home / "tls")
+    files = authority.issue("127.0.0.1")
+    flags = [
+        "--tls-cert-file",
+        str(files.cert),
+        "--tls-key-file",
+        str(files.key),
+        "--tls-ca-cert-file",
+        str(authority.file),
+    ]
+    ask = ["--tls", "--cert", str(files.cert), "--key", str(files.key), "--cacert", str(authority.file)]
+    server = RedisServer(home, flags, ask, "rediss")
+    with running(server):
+        yield RedisPlace(server.url, [server], _tls_environment(files, authority))
+
+
+def _tls_environment(files: TlsFiles, authority: Authority) -> dict[str, str]:
+    return {
+        "REDIS_CA_FILE": str(authority.file),
+        "REDIS_CERT_FILE": str(files.cert),
+        "REDIS_KEY_FILE": str(files.key),
+    }
+
+
+@contextmanager
+def with_a_sentinel(home: Path) -> Iterator[RedisPlace]:
+    """A primary, its replica, and a Sentinel that puts the replica in its place; in this order."""
+    primary = RedisServer(home / "primary")
+    with running(primary):
+        replica = RedisServer(home / "replica", ["--replicaof", "127.0.0.1", str(primary.port)])
+        sentinel = SentinelServer(home / "sentinel", watched=primary.port)
+        with running(replica, sentinel):
+            wait_until(lambda: "master_link_status:up" in replica.say("INFO", "replication"), READY_WITHIN, "replica")
+            wait_until(lambda: "num-slaves" in sentinel.say("SENTINEL", "MASTERS") and _knows_replica(sentinel),
+                       READY_WITHIN, "the Sentinel knows the replica")  # fmt: skip
+            url = f"redis+sentinel://127.0.0.1:{sentinel.port}/fleet"
+            yield RedisPlace(url, [primary, replica, sentinel])
+
+
+def _knows_replica(sentinel: RedisServer) -> bool:
+    return "name" in sentinel.say("SENTINEL", "REPLICAS", "fleet")
+
+
+@contextmanager
+def as_a_cluster(home: Path) -> Iterator[RedisPlace]:
+    """Three primaries with a third of the keys each."""
+    flags = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]
+    servers = [RedisServer(home / str(number), flags) for number in range(3)]
+    with running(*servers):
+        nodes = [f"127.0.0.1:{server.port}" for server in servers]
+        cli = require_program("redis-cli")
+        subprocess.run(
+            [cli, "--cluster", "create", *nodes, "--cluster-yes"], check=True, capture_output=True, timeout=30
+        )
+        wait_until(lambda: all("cluster_state:ok" in server.say("CLUSTER", "INFO") for server in servers),
+                   READY_WITHIN, "the cluster is formed")  # fmt: skip
+        yield RedisPlace(f"redis+cluster://{nodes[0]},{nodes[1]}", servers)
+
+
+PLACES: dict[str, Callable[[Path], AbstractContextManager[RedisPlace]]] = {
+    "plain": plain,
+    "socket": on_a_socket,
+    "user": with_a_user,
+    "tls": with_tls,
+    "sentinel": with_a_sentinel,
+    "cluster": as_a_cluster,
+}
+"""Every way to run Redis that the settings know."""

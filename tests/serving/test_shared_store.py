@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Processes that share snapshots: each answers from its memory, whatever becomes of what lies between them."""
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock
+
+from kedastral.errors import StoreError
+from kedastral.serving.metrics import Metrics, StorageMetrics
+from kedastral.serving.shared_store import COMPARE_EVERY, FIRST_WAIT, MAX_BATCH, POLL_EVERY, RETRY_AT_MOST, SharedStore
+from tests.exchange import MemoryExchange
+from tests.parts import START, make_snapshot, wall_clock
+
+AWAY = StoreError("redis://r:6379 cannot be reached: connection refused", reason="unreachable")
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+@attrs.define
+class Pod:
+    """One process's store, and what it shows of itself."""
+
+    store: SharedStore
+    metrics: Metrics
+
+    def sample(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name, labels)
+
+
+@asynccontextmanager
+async def open_pod(
+    exchange: MemoryExchange, *follows: str, token: Callable[[], int] = int, ready: bool = True
+) -> AsyncIterator[Pod]:
+    metrics = Metrics()
+    store = SharedStore(exchange, metrics, StorageMetrics(metrics.registry), exchange.clock, token)
+    for name in follows or ("shop",):
+        store.follow(name)
+    async with trio.open_nursery() as nursery:
+        if ready:
+            await nursery.start(store.run)
+        else:
+            nursery.start_soon(store.run)
+        yield Pod(store, metrics)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+def exchange(autojump_clock: MockClock) -> MemoryExchange:
+    """Under a clock that stands at `START` until a test moves it."""
+    return MemoryExchange()
+
+
+async def poll() -> None:
+    await trio.sleep(POLL_EVERY + 0.1)
+
+
+async def test_what_one_pod_puts_the_other_serves(autojump_clock: MockClock) -> None:
+    exchange = MemoryExchange(wall_clock())
+    async with open_pod(exchange) as one, open_pod(exchange) as two:
+        snapshot = make_snapshot()
+        assert await one.store.put(snapshot)
+        await poll()
+        assert two.store.get("shop") == snapshot
+        assert dict(two.store.newest()) == {"shop": snapshot}
+        newer = make_snapshot([9], made_at=at(1))
+        await two.store.put(newer)
+        await poll()
+        assert one.store.get("shop") == newer
+
+
+async def test_a_pod_finds_at_its_start_what_was_there(autojump_clock: MockClock) -> None:
+    exchange = MemoryExchange(wall_clock())
+    names = [f"w{number}" for number in range(3 * MAX_BATCH)]
+    async with open_pod(exchange) as one:
+        for name in names:
+            await one.store.put(make_snapshot(workload=name))
+        await poll()
+    async with open_pod(exchange, *names) as two:
+        assert two.store.newest().keys() == set(names)
+        assert two.store.previous("w0") == make_snapshot(workload="w0")
+
+
+async def test_only_what_is_followed_is_read_and_what_is_forgotten_no_more(autojump_clock: MockClock) -> None:
+    exchange = MemoryExchange(wall_clock())
+    async with open_pod(exchange, "a", "b") as one, open_pod(exchange, "b") as two:
+        for name in ("a", "b"):
+            await one.store.put(make_snapshot(workload=name))
+        await poll()
+        assert two.store.newest().keys() == {"b"}
+        two.store.forget("b")
+        await one.store.put(make_snapshot(workload="b", made_at=at(1)))
+        await poll()
+        assert two.store.newest() == {}
+        two.store.follow("a")
+        two.store.follow("b")
+        await poll()
+        assert two.store.newest().keys() == {"a", "b"}
+
+
+async def test_an_older_snapshot_of_another_pod_is_not_served(autojump_clock: MockClock) -> None:
+    exchange = MemoryExchange(wall_clock())
+    async with open_pod(exchange) as one, open_pod(exchange) as two:
+        await one.store.put(make_snapshot(made_at=at(0)))
+        await poll()
+        assert not await two.store.put(make_snapshot([7], made_at=at(-30)))
+        assert two.store.get("shop") == make_snapshot()
+
+
+async def test_a_snapshot_that_is_refused_gives_way_to_the_one_that_is_there(autojump_clock: MockClock) -> None:
+    exchange = MemoryExchange(wall_clock())
+    theirs = make_snapshot([8], made_at=at(0))
+    async with open_pod(exchange, ready=False) as pod:
+        await exchange.write([(theirs, 3)])
+        assert await pod.store.put(make_snapshot([7], made_at=at(-30)))
+        await poll()
+        assert pod.store.get("shop") == theirs
+        assert pod.sample("kedastral_storage_writes_total", outcome="fenced") == 1
+
+
+async def test_each_snapshot_is_written_with_the_token_of_when_it_was_put(autojump_clock: MockClock) -> None:
+    exchange, tokens = MemoryExchange(wall_clock()), iter([4, 5])
+    async with open_pod(exchange, token=lambda: next(tokens)) as pod:
+        exchange.fault = AWAY
+        await pod.store.put(make_snapshot())
+        await trio.sleep(1)
+        await pod.store.put(make_snapshot(workload="pay"))
+        exchange.fault = None
+        await trio.sleep(RETRY_AT_MOST)
+    assert {name: entry.token for name, entry in exchange.entries.items()} == {"shop": 4, "pay": 5}
+
+
+async def test_while_the_exchange_is_away_memory_serves_and_only_the_newest_waits(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    exchange = MemoryExchange(wall_clock())
+    async with open_pod(exchange) as one, open_pod(exchange) as two:
+        await one.store.put(make_snapshot())
+        await poll()
+        caplog.clear()
+        exchange.fault = AWAY
+        for n in range(1, 41):
+            await trio.sleep(30)
+            await one.store.put(make_snapshot([n], made_at=at(30 * n)))
+        assert one.store.get("shop") == make_snapshot([40], made_at=at(1200))
+        assert two.store.get("shop") == make_snapshot()
+        assert one.sample("kedastral_storage_pending_writes") == 1
+        assert one.sample("kedastral_storage_up", operation="write") == 0
+        assert one.sample("kedastral_storage_up", operation="read") == 0
+        assert one.sample("kedastral_errors_total", component="store", reason="unreachable") == pytest.approx(
+            480, abs=20
+        )
+        warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
+        assert len(warnings) == 3, "one for reading in each pod, one for writing"
+        exchange.fault = None
+        await trio.sleep(RETRY_AT_MOST + POLL_EVERY)
+        assert two.store.get("shop") == make_snapshot([40], made_at=at(1200))
+        assert one.sample("kedastral_storage_pending_writes") == 0
+        assert one.sample("kedastral_storage_up", operation="write") == 1
+        again = [record for record in caplog.records if "can be reached again" in record.message]
+        assert len(again) == 3
+
+
+async def test_a_start_does_not_wait_long_for_an_exchange_that_is_away(autojump_clock: MockClock) -> None:
+    exchange = MemoryExchange(wall_clock(), fault=AWAY)
+    began = trio.current_time()
+    async with open_pod(exchange) as pod:
+        assert trio.current_time() - began == FIRST_WAIT
+        assert await pod.store.put(make_snapshot())
+        exchange.fault = None
+        await trio.sleep(RETRY_AT_MOST)
+        assert "shop" in exchange.entries
+
+
+async def test_what_the_exchange_lost_is_written_again_with_the_next_tick(autojump_clock: MockClock) -> None:
+    exchange = MemoryExchange(wall_clock())
+    async with open_pod(exchange) as one, open_pod(exchange) as two:
+        await one.store.put(make_snapshot())
+        await poll()
+        exchange.lose_everything()
+        await poll()
+        assert two.store.get("shop") == make_snapshot()
+        newer = make_snapshot([7], made_at=at(30))
+        await one.store.put(newer)
+        await poll()
+        assert two.store.get("shop") == newer
+
+
+async def test_a_change_that_the_exchange_did_not_tell_is_found_by_comparing(autojump_clock: MockClock) -> None:
+    exchange = MemoryExchange(wall_clock(), moment=10)
+    async with open_pod(exchange) as pod:
+        await exchange.write([(make_snapshot(workload="other"), 0)])
+        await poll()
+        exchange.moment = 5  # as a failover to a server whose clock is behind
+        await exchange.write([(make_snapshot(), 0)])
+        await poll()
+        assert pod.store.get("shop") is None
+        await trio.sleep(COMPARE_EVERY)
+        assert pod.store.get("shop") == make_snapshot()
+
+
+async def test_what_did_not_change_is_not_read_again(autojump_clock: MockClock) -> None:
+    exchange = MemoryExchange(wall_clock())
+    async with open_pod(exchange) as pod:
+        await exchange.write([(make_snapshot(), 0)])
+        await poll()
+        exchange.requests.clear()
+        await trio.sleep(10 * COMPARE_EVERY)
+        assert set(exchange.requests) == {"changes"}
+        assert pod.store.get("shop") == make_snapshot()
+
+
+async def test_a_tick_goes_on_from_its_own_snapshot_unless_another_pod_was_in_charge_for_long(
+    autojump_clock: MockClock,
+) -> None:
+    exchange = MemoryExchange(wall_clock())
+    async with open_pod(exchange) as pod:
+        own = make_snapshot([5])
+        await pod.store.put(own)
+        await poll()
+        await exchange.write([(make_snapshot([6], made_at=at(15)), 0)])
+        await poll()
+        assert pod.store.previous("shop") is own
+        assert pod.store.get("shop") == make_snapshot([6], made_at=at(15))
+        await trio.sleep(400)
+        await exchange.write([(make_snapshot([7], made_at=at(400)), 0)])
+        await poll()
+        assert pod.store.previous("shop") == make_snapshot([7], made_at=at(400))
+
+
+async def test_after_a_clock_was_set_back_a_snapshot_from_the_future_gives_way(autojump_clock: MockClock) -> None:
+    exchange = MemoryExchange(wall_clock())
+    async with open_pod(exchange) as one, open_pod(exchange) as two:
+        await one.store.put(make_snapshot(made_at=at(3600)))
+        await poll()
+        after = make_snapshot([7], made_at=at(2))
+        assert await two.store.put(after)
+        await poll()
+        assert one.store.get("shop") == after
