@@ -16,7 +16,7 @@ import pytest
 
 from kedastral._proto import externalscaler_pb2 as pb
 from tests.process.raw_grpc import SERVICE
-from tests.process.running import ANY_PORT, QUICK, ProcessInput
+from tests.process.running import ANY_PORT, PATIENCE, QUICK, ProcessInput
 from tests.process.stand_in import StandIn, open_stand_in
 
 pytestmark = pytest.mark.faults
@@ -51,6 +51,8 @@ class Crowd:
     size: int
     words: bytes
     closed: int = 0
+    is_there: threading.Event = attrs.field(factory=threading.Event)
+    """Set as soon as all of them have come and half were sent away: the server has no place left."""
     _over: threading.Event = attrs.field(factory=threading.Event)
 
     def run(self) -> None:
@@ -68,6 +70,8 @@ class Crowd:
                 ends.unregister(number)
                 clients.pop(number).close()
                 self.closed += 1
+            if self.closed >= self.size // 2:
+                self.is_there.set()
         for client in clients.values():
             client.close()
 
@@ -80,8 +84,8 @@ def attacking(port: int, size: int, words: bytes) -> Iterator[Crowd]:
     crowd = Crowd(port, size, words)
     thread = threading.Thread(target=crowd.run)
     thread.start()
-    time.sleep(2)  # until all of them are there
     try:
+        assert crowd.is_there.wait(PATIENCE), "not all of them have come"
         yield crowd
     finally:
         crowd.leave()
