@@ -10,9 +10,10 @@ import attrs
 import httpx
 
 from kedastral.adapters.http import BearerAuth, find_token, open_client, read_token
+from kedastral.adapters.state_directory import StateDirectory
 from kedastral.app import App, GrpcPart, HttpPart, Service
 from kedastral.clock import SystemClock, WallClock
-from kedastral.core.ports import SnapshotStore
+from kedastral.core.ports import SnapshotStore, StateStore
 from kedastral.serving.listening import open_listener
 from kedastral.serving.metrics import Metrics, StorageMetrics
 from kedastral.serving.remote import RemoteSnapshots
@@ -29,6 +30,7 @@ from kedastral.settings.declarations import (
     HttpAccess,
     RunSettings,
     ScalerSettings,
+    StateSettings,
     StorageKind,
     StorageSettings,
     WorkloadSettings,
@@ -37,6 +39,7 @@ from kedastral.settings.files import look_at
 from kedastral.settings.schema import remedy_of
 from kedastral.tls import RotatingContext, TlsFiles, make_client_context, make_server_context
 from kedastral.workloads.fleet import Fleet
+from kedastral.workloads.keeping import StateKeeper
 from kedastral.workloads.reload import Forecasting, Reloader
 from kedastral.workloads.resolver import RemoteResolver
 from kedastral.workloads.runner import DataSources, OpenSource, RunnerBuilder
@@ -60,10 +63,11 @@ async def open_run(settings: RunSettings) -> AsyncIterator[App]:
     """`kedastral run`: forecaster, snapshot server and scaler in one. Raises BindError, ConfigError."""
     async with AsyncExitStack() as stack:
         common = Common(SystemClock(), stack)
-        storage = _make_storage(settings.storage, common)
+        storage = _make_storage(settings.storage, settings.kept, common)
         forecasting = make_forecasting(settings.fleet.settings, common, storage=storage, answers_keda=True)
         if settings.scaled_objects.allow_scaledobject_workloads:
             forecasting.resolver.reader = TriggerReader(settings.fleet, settings.scaled_objects)
+        await forecasting.take_up()
         app = make_run_app(settings, forecasting, common, storage.services)
         yield reload_files(app, forecasting, settings.fleet)
 
@@ -73,15 +77,16 @@ async def open_forecaster(settings: ForecasterSettings) -> AsyncIterator[App]:
     """`kedastral forecaster`: forecasts and shows them over HTTP. Raises BindError, ConfigError."""
     async with AsyncExitStack() as stack:
         common = Common(SystemClock(), stack)
-        storage = _make_storage(settings.storage, common)
+        storage = _make_storage(settings.storage, settings.kept, common)
         forecasting = make_forecasting(settings.fleet.settings, common, storage=storage)
+        await forecasting.take_up()
         fleet, readiness = forecasting.fleet, Readiness.of({"http"})
         view = SnapshotView(fleet.store, forecasting.resolver.policy_of, common.clock)
         app = App(
             clock=common.clock,
             readiness=readiness,
             http=_make_http(view, readiness, common, settings, settings.http_access),
-            background=[*storage.services, forecasting.builder.training.run, fleet.run],
+            background=[*storage.services, *services_of(forecasting)],
         )
         yield reload_files(app, forecasting, settings.fleet)
 
@@ -111,22 +116,29 @@ async def open_scaler(settings: ScalerSettings) -> AsyncIterator[App]:
 
 @attrs.frozen
 class Storage:
-    """Where forecasts are kept, and the services that this needs; they start before any workload is forecast."""
+    """Where forecasts are kept, and the services that this needs; they start before any workload is forecast.
+
+    What a restart must not lose is kept in ``states``; None where nothing is.
+    """
 
     store: SnapshotStore = attrs.field(factory=MemoryStore)
     services: Sequence[Service] = ()
+    states: StateStore | None = None
 
 
-def _make_storage(settings: StorageSettings, common: Common) -> Storage:
-    """The storage of a process, ConfigError where the certificates for Redis cannot be used."""
+def _make_storage(settings: StorageSettings, kept: StateSettings, common: Common) -> Storage:
+    """The storage of a process; ConfigError where the certificates for Redis, or the directory, cannot be used."""
+    states = None if kept.state_dir is None else StateDirectory.open(kept.state_dir)
+    if states is not None:
+        common.stack.callback(states.close)
     if settings.storage is StorageKind.MEMORY:
-        return Storage()
+        return Storage(states=states)
     from kedastral.adapters.redis import RedisConnection, RedisLogin, RedisSnapshots  # noqa: PLC0415 - an extra
 
     connection = RedisConnection(RedisLogin.of(settings))
     exchange = RedisSnapshots(connection, settings.redis_prefix, settings.redis_ttl)
     store = SharedStore(exchange, common.metrics, StorageMetrics(common.metrics.registry), common.clock)
-    return Storage(store, [connection.run, store.run])
+    return Storage(store, [connection.run, store.run], states)
 
 
 def make_forecasting(
@@ -138,14 +150,28 @@ def make_forecasting(
     answers_keda: bool = False,
 ) -> Forecasting:
     """The forecasting half of a process; ``open_source`` gives a workload a source other than Prometheus."""
-    store, metrics = (storage or Storage()).store, common.metrics
+    storage = storage or Storage()
+    store, metrics = storage.store, common.metrics
+    keeper = None if storage.states is None else StateKeeper(storage.states, store, common.clock, metrics)
     builder = RunnerBuilder(store, common.clock, metrics, DataSources(), open_source, answers_keda=answers_keda)
+    if keeper is not None:
+        builder = attrs.evolve(builder, last_served=keeper.told_before)
     common.stack.push_async_callback(builder.sources.close)
-    fleet = Fleet(store, metrics, common.clock.speed)
+    fleet = Fleet(store, metrics, common.clock.speed, keeper)
     metrics.show_failures(fleet.failing)
-    forecasting = Forecasting(fleet, FleetResolver(fleet, builder), builder)
+    resolver = FleetResolver(fleet, builder)
+    if keeper is not None:
+        keeper.trigger_of = resolver.trigger_of
+    forecasting = Forecasting(fleet, resolver, builder)
     forecasting.start(configured)
     return forecasting
+
+
+def services_of(forecasting: Forecasting) -> list[Service]:
+    """What forecasts in the background, in the order in which to start it."""
+    keeper = forecasting.fleet.keeper
+    saving = [] if keeper is None else [keeper.run]
+    return [forecasting.builder.training.run, *saving, forecasting.fleet.run]
 
 
 def make_run_app(
@@ -167,7 +193,7 @@ def make_run_app(
         readiness=readiness,
         http=_make_http(view, readiness, common, settings, access),
         grpc=grpc,
-        background=[*first, forecasting.builder.training.run, fleet.run, resolver.run],
+        background=[*first, *services_of(forecasting), resolver.run],
     )
 
 

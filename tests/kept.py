@@ -78,7 +78,7 @@ def make_kept_state(workload: str = "shop", told: int | None = 8) -> KeptState:
         told=told,
         source=SourceState(settling, START - timedelta(hours=3), counts),
         told_lately=((START - timedelta(seconds=30), 7), (START, 8)),
-        trigger=ObjectRef("shop", "default", {"workload": workload, "query": "up"}),
+        trigger=ObjectRef("shop", "default", {"workload": workload, "query": "up"}, "10.1.2.3"),
     )
 
 

@@ -123,7 +123,7 @@ def kept_states(draw: st.DrawFn) -> KeptState:
         told=draw(st.none() | counts),
         source=draw(st.none() | sources),
         told_lately=tuple(draw(st.lists(st.tuples(moments, counts), max_size=3))),
-        trigger=draw(st.none() | st.builds(ObjectRef, texts, texts, st.dictionaries(texts, texts, max_size=3))),
+        trigger=draw(st.none() | st.builds(ObjectRef, texts, texts, st.dictionaries(texts, texts, max_size=3), texts)),
     )
 
 
@@ -230,7 +230,9 @@ GOLDEN = {
         },
     },
     "told_lately": [["2026-03-01T11:59:30Z", 7], ["2026-03-01T12:00:00Z", 8]],
-    "trigger": {"name": "shop", "namespace": "default", "metadata": {"workload": "shop", "query": "up"}},
+    "trigger": {
+        "name": "shop", "namespace": "default", "metadata": {"workload": "shop", "query": "up"}, "caller": "10.1.2.3",
+    },
 }  # fmt: skip
 """`make_kept_state()` as version 0.1.0 writes it in format 1. Where this has to change, so has `FORMAT`."""
 

@@ -106,6 +106,12 @@ class HistoryCache:
         unread = np.flatnonzero(values < 0)
         return values[unread[-1] + 1 :] if len(unread) else values
 
+    @property
+    def newest_span(self) -> Span | None:
+        """Where `newest_part` lies; None where it is empty."""
+        size = len(self.newest_part())
+        return None if self._newest is None or not size else Span(self._newest - size + 1, self._newest)
+
     def newest_known(self, count: int) -> tuple[Span, Floats] | None:
         """The newest ``count`` points up to the newest one that holds a value; None where nothing is known."""
         values = self._in_order()

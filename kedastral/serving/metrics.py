@@ -48,6 +48,9 @@ class Metrics:
     scaler_requests: Counter = attrs.field(init=False)
     stale_answers: Counter = attrs.field(init=False)
     returned_replicas: Gauge = attrs.field(init=False)
+    saved: Counter = attrs.field(init=False)
+    saved_bytes: Counter = attrs.field(init=False)
+    unsaved_states: Gauge = attrs.field(init=False)
 
     @collect_seconds.default
     def _make_collect_seconds(self) -> Histogram:
@@ -102,6 +105,19 @@ class Metrics:
     def _make_returned_replicas(self) -> Gauge:
         name, words = "kedastral_scaler_returned_replicas", "The last number of replicas given to KEDA"
         return Gauge(name, words, ("workload",), registry=self.registry)
+
+    @saved.default
+    def _make_saved(self) -> Counter:
+        return self._counter("kedastral_kept_saves", "Times a workload's state or history was saved", "kind")
+
+    @saved_bytes.default
+    def _make_saved_bytes(self) -> Counter:
+        return self._counter("kedastral_kept_bytes", "Bytes written to save states and histories", "kind")
+
+    @unsaved_states.default
+    def _make_unsaved_states(self) -> Gauge:
+        words = "Workloads whose newest state has not been saved yet"
+        return Gauge("kedastral_unsaved_states", words, registry=self.registry)
 
     def __attrs_post_init__(self) -> None:
         _ProcessCollector(registry=self.registry)

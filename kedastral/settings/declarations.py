@@ -22,6 +22,7 @@ from kedastral.secrets import Secret
 from kedastral.settings.schema import above, at_least, between, declare, described_by, group, like, setting
 from kedastral.settings.types import (
     ConfigPath,
+    DirectoryPath,
     Header,
     HttpUrl,
     InputFile,
@@ -490,6 +491,17 @@ class ScaledObjectSettings:
 
 
 @attrs.frozen(kw_only=True, field_transformer=declare)
+class StateSettings:
+    """Where a restart finds what was learnt and promised."""
+
+    state_dir: DirectoryPath | None = setting(
+        None,
+        "directory, of this process alone, that keeps of each workload what a restart must not lose: the steering, the "
+        "budget, the plan and the history; without it a start begins anew",
+    )
+
+
+@attrs.frozen(kw_only=True, field_transformer=declare)
 class LogSettings:
     """What is logged, and how."""
 
@@ -727,6 +739,7 @@ class RunSettings:
     fleet: ConfiguredFleet = described_by(
         FlagWorkload, PrometheusSettings, ForecastSettings, PlanSettings, ServiceLevel, ServingSettings, StaleSettings
     )
+    kept: StateSettings = group(StateSettings)
     logs: LogSettings = group(LogSettings)
 
 
@@ -747,6 +760,7 @@ class ForecasterSettings:
         ServingSettings,
         FreshnessSettings,
     )
+    kept: StateSettings = group(StateSettings)
     logs: LogSettings = group(LogSettings)
 
 

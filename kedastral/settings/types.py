@@ -32,6 +32,7 @@ PodTarget = NewType("PodTarget", float)
 InputFile = NewType("InputFile", Path)
 OutputFile = NewType("OutputFile", Path)
 ConfigPath = NewType("ConfigPath", Path)
+DirectoryPath = NewType("DirectoryPath", Path)
 Header = tuple[str, str]
 OWN_PARAMS = frozenset({"query", "start", "end", "step", "time"})
 """Parameters of a request to Prometheus that nobody else sets."""
@@ -386,6 +387,18 @@ def read_config_path(text: str) -> ConfigPath:
     return path
 
 
+def read_directory_path(text: str) -> DirectoryPath:
+    """A directory, which need not be there yet."""
+    path = DirectoryPath(Path(text))
+    try:
+        usable = bool(text.strip()) and (path.is_dir() or not path.exists())
+    except (OSError, ValueError):
+        usable = False
+    if not usable:
+        raise ValueError("a directory, which is made if it is missing")
+    return path
+
+
 @attrs.frozen
 class ValueType:
     """A type of value: its name in documentation, and its reader."""
@@ -415,6 +428,7 @@ _TYPES: Mapping[object, ValueType] = {
     tuple[InputFile, ...]: ValueType("files", read_file_paths),
     OutputFile: ValueType("file", read_output_path),
     ConfigPath: ValueType("path", read_config_path),
+    DirectoryPath: ValueType("directory", read_directory_path),
 }
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`Fleet` runs a ticker for each workload of the process; `reconcile` makes a running fleet what is configured."""
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from types import MappingProxyType
 
 import attrs
@@ -15,8 +15,9 @@ from kedastral.core.ports import SnapshotStore
 from kedastral.errors import ConfigError
 from kedastral.serving.metrics import Metrics
 from kedastral.settings.declarations import WorkloadSettings
+from kedastral.workloads.keeping import StateKeeper
 from kedastral.workloads.runner import RunnerBuilder, WorkloadRunner
-from kedastral.workloads.ticker import run_ticker
+from kedastral.workloads.ticker import run_ticker, spread
 
 
 @attrs.define
@@ -54,12 +55,13 @@ class Fleet:
     A runner that is replaced finishes its tick, and its successor ticks at once afterwards: two of one workload never
     tick at the same time, so that the parts they share need no lock. A tick is only cancelled while it reads a history
     that the successor does not use, since it may hang there. The same holds for a workload that is removed; its
-    snapshot is forgotten.
+    snapshot is forgotten. A ``keeper`` saves what a restart must not lose.
     """
 
     store: SnapshotStore
     metrics: Metrics
     speed: float = 1.0
+    keeper: StateKeeper | None = None
     _runners: dict[str, WorkloadRunner] = attrs.field(factory=dict, init=False)
     _slots: dict[str, Slot] = attrs.field(factory=dict, init=False)
     _nursery: trio.Nursery | None = attrs.field(default=None, init=False)
@@ -110,7 +112,7 @@ class Fleet:
             interval = runner.interval / self.speed
             with trio.CancelScope() as slot.ticking:
                 await run_ticker(
-                    runner.tick_once,
+                    partial(self._tick, runner),
                     interval,
                     self.metrics.ticks_missed.labels(key).inc,
                     offset=spread(key) * interval if len(self._slots) > 1 else 0.0,
@@ -118,15 +120,19 @@ class Fleet:
                     on_lag=self.metrics.tick_lag_seconds.observe,
                 )
             await slot.close_replaced()
+        if self.keeper is not None:
+            self.keeper.release(key)
         # from here to the end nothing waits: whoever puts the key again finds either this slot's loop or no slot
         del self._slots[key]
         self.store.forget(key)
         self.metrics.forget_workload(key)
 
-
-def spread(key: str) -> float:
-    """Where in the interval ``key`` ticks, from 0 up to 1: the same in every process, even over many keys."""
-    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=6).digest()) / 2**48
+    async def _tick(self, runner: WorkloadRunner) -> None:
+        if self.keeper is not None:
+            await self.keeper.recall(runner)
+        await runner.tick_once()
+        if self.keeper is not None:
+            self.keeper.note(runner)
 
 
 @attrs.frozen

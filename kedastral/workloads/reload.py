@@ -15,7 +15,7 @@ from kedastral.serving.snapshot_api import Readiness
 from kedastral.settings.declarations import ConfiguredFleet, FleetSettings
 from kedastral.workloads.fleet import Changes, Fleet, reconcile
 from kedastral.workloads.runner import RunnerBuilder
-from kedastral.workloads.scaledobject_workloads import FleetResolver
+from kedastral.workloads.scaledobject_workloads import REMOVE_AFTER, FleetResolver
 
 CHECK_EVERY = 2.0
 """Seconds between two checks of the files. A change is read once two checks agree, never half written."""
@@ -46,6 +46,27 @@ class Forecasting:
         self.builder.sources.replace(settings.sources)
         for workload in settings.workloads.values():
             self.fleet.put(self.builder.build(workload))
+
+    async def take_up(self) -> None:
+        """Answer KEDA by what the process before kept, and bring back the workloads that ScaledObjects described then.
+
+        Those that KEDA has not asked for within `REMOVE_AFTER` seconds are not brought back.
+        """
+        keeper = self.fleet.keeper
+        if keeper is None:
+            return
+        states, now, taken = await keeper.load_all(), keeper.clock.now(), 0
+        for state in states:
+            runner = self.fleet.runners.get(state.workload)
+            if runner is None and state.trigger is not None:
+                asked_for = abs((now - state.saved_at).total_seconds()) < REMOVE_AFTER
+                if asked_for and self.resolver.bring_back(state.trigger) == state.workload:
+                    runner = self.fleet.runners.get(state.workload)
+            if runner is not None:
+                await keeper.restore(runner, state)
+                taken += 1
+        if states:
+            log.info("goes on from the state of %d workloads, of %d that are kept", taken, len(states))
 
     async def apply(self, configured: ConfiguredFleet) -> Changes:
         """Put ``configured`` into effect while the fleet runs, for the workloads of ScaledObjects too.

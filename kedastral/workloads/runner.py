@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`RunnerBuilder` makes a `WorkloadRunner`, one workload as it runs, from its settings; what still fits is reused."""
 
+import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, tzinfo
 from functools import partial
@@ -16,6 +17,8 @@ from kedastral.adapters.prometheus.limits import RequestLimits
 from kedastral.adapters.prometheus.range_queries import RangeQuery
 from kedastral.adapters.prometheus.source import PrometheusSource
 from kedastral.clock import WallClock
+from kedastral.core.data_quality import SeriesWatch
+from kedastral.core.kept_state import StateBasis
 from kedastral.core.planning.calibration import warm_up
 from kedastral.core.planning.planner import Workload
 from kedastral.core.planning.service_level import ServiceLevelSettings, SteeringSettings
@@ -168,7 +171,8 @@ class WorkloadRunner:
 
     ``close(successor)`` releases what the successor (None: nobody) does not take over. ``reads_in_vain(successor)``
     says whether a tick that is under way is still reading a history that the successor does not use: it may then be
-    cancelled. ``failed`` is why the newest tick gave no forecast; ``ticked`` is set when the first tick has ended.
+    cancelled. ``series`` watches how many series are summed. ``failed`` is why the newest tick gave no forecast;
+    ``ticked`` is set when the first tick has ended.
     """
 
     settings: WorkloadSettings
@@ -176,6 +180,7 @@ class WorkloadRunner:
     tick: Callable[[], Awaitable[None]]
     close: Callable[["WorkloadRunner | None"], Awaitable[None]]
     reads_in_vain: Callable[["WorkloadRunner | None"], bool]
+    series: SeriesWatch = attrs.field(factory=SeriesWatch)
     failed: LastFailure = attrs.field(factory=LastFailure)
     ticked: trio.Event = attrs.field(factory=trio.Event)
     policy: StalePolicy = attrs.field(init=False)
@@ -194,6 +199,24 @@ class WorkloadRunner:
         """Seconds of wall time between two ticks."""
         return self.settings.forecast.interval
 
+    @property
+    def basis(self) -> StateBasis:
+        """What the meaning of this workload's state depends on."""
+        forecast, connection = self.settings.forecast, self.parts.source_identity.connection
+        return StateBasis(
+            source="" if connection is None else identify_source(connection.settings),
+            query=self.settings.query,
+            step=forecast.step,
+            settle_after=forecast.settle_after,
+            model=f"{forecast.model} {forecast.model_url}" if forecast.model == HTTP_MODEL else str(forecast.model),
+            timezone=forecast.timezone.key,
+            lead_time=self.settings.serving.lead_time,
+            prewarm_steps=self.settings.plan.prewarm_at(forecast.step),
+            target_per_pod=self.settings.plan.target_per_pod,
+            headroom=self.settings.plan.headroom,
+            service_level=self.settings.level.service_level,
+        )
+
     async def tick_once(self) -> None:
         """`tick`, and set ``ticked`` however it ends."""
         try:
@@ -206,7 +229,8 @@ class WorkloadRunner:
 class RunnerBuilder:
     """Makes runners that publish to ``store``. They read Prometheus, or what ``open_source`` opens.
 
-    Of a workload without a snapshot in ``store``, ``last_served`` is asked for what KEDA was told before.
+    Of a workload without a snapshot in ``store`` that was made since the start, ``last_served`` is asked for what KEDA
+    was told before.
     ``answers_keda`` says whether this process tells KEDA what the runners plan.
     """
 
@@ -252,6 +276,7 @@ class RunnerBuilder:
             tick=GuardedTick(loop, note_failure, failed.note_success, self.answers_keda).tick,
             close=partial(self._close, parts),
             reads_in_vain=reads_in_vain,
+            series=loop.series,
             failed=failed,
         )
 
@@ -274,7 +299,7 @@ class RunnerBuilder:
             await client.aclose()
 
     def _make_planner(self, workload: Workload, forecaster: Forecaster) -> Planner:
-        observe, served = self.metrics.plan_seconds.observe, self.last_served(workload.name)
+        observe, served = self.metrics.plan_seconds.observe, partial(self.last_served, workload.name)
         if isinstance(forecaster, TrainedForecaster):
             return Planner(workload, forecaster.uncertainty, observe, served)
         return Planner(workload, observe=observe, served=served)
@@ -331,6 +356,13 @@ class RunnerBuilder:
 
 def _unchanged(connection: DataSourceConnection | None, settings: DataSourceSettings) -> DataSourceConnection | None:
     return connection if connection is not None and connection.settings == settings else None
+
+
+def identify_source(settings: DataSourceSettings) -> str:
+    """What tells data sources apart: the address, and what is sent along to choose a tenant. It names no secret."""
+    headers = sorted(header for header in settings.login.headers if header[0].lower() != "authorization")
+    chosen = repr((headers, settings.login.query_params)).encode()
+    return f"{settings.url} {hashlib.blake2b(chosen, digest_size=16).hexdigest()}"
 
 
 def workload_of(settings: WorkloadSettings) -> Workload:

@@ -267,6 +267,22 @@ class FleetResolver:
         secret = registration is not None and is_from_variable(key_in(registration.ref.metadata, "query"))
         return attrs.evolve(failure, refusal="") if secret else failure
 
+    def trigger_of(self, key: str) -> ObjectRef | None:
+        """The trigger that describes the workload ``key``; None where no ScaledObject does."""
+        registration = self._registered.get(key)
+        return None if registration is None else registration.ref
+
+    def bring_back(self, ref: ObjectRef) -> str | None:
+        """Register the workload that ``ref`` described before a restart; its key, or None where it no longer may."""
+        if self.reader is None:
+            return None
+        try:
+            return self._register(ref, self.reader)
+        except (ConfigError, BadTriggerError, TooManyWorkloadsError) as error:
+            words = "the workload that ScaledObject %s/%s brought before the start is not taken up again"
+            log.info(words, ref.namespace, ref.name, extra={"err": str(error)})
+            return None
+
     def _find_registered(self, ref: ObjectRef, reader: TriggerReader) -> str:
         known = self._keys.get((ref.namespace, ref.name, ref.workload))
         if known is not None and self._registered[known].ref.metadata == ref.metadata:

@@ -33,6 +33,10 @@ def _nothing_learnt() -> None:
     pass
 
 
+def _nobody_knows() -> None:
+    pass
+
+
 def _ignore(_seconds: float) -> None:
     pass
 
@@ -42,18 +46,18 @@ class Planner:
     """`plan_step` for one workload, timed, with a line in the log where the forecast's status changes.
 
     ``learnt`` gives the uncertainty found as the model was fitted. ``observe`` gets the seconds that each plan took.
-    ``served`` is what KEDA was told last before the process started; None where nobody knows.
+    ``served`` gives what KEDA was told last before the process started; None where nobody knows.
     """
 
     workload: Workload
     learnt: Callable[[], UncertaintyState | None] = _nothing_learnt
     observe: Callable[[float], None] = _ignore
-    served: int | None = None
+    served: Callable[[], int | None] = _nobody_knows
 
     def plan(self, history: Series, forecast: Forecast, previous: Snapshot | None) -> Snapshot:
         """The snapshot to publish after ``previous``."""
         with observe_seconds(self.observe):
-            snapshot = plan_step(self.workload, history, forecast, previous, self.learnt(), self.served)
+            snapshot = plan_step(self.workload, history, forecast, previous, self.learnt(), self.served())
             self._log_change(previous, snapshot)
         return snapshot
 
@@ -63,7 +67,7 @@ class Planner:
         """The snapshot to publish while the model fails; None: publish nothing."""
         status = model_failed(failure)
         snapshot = plan_step_without_model(
-            self.workload, history, made_at, status, previous, self.learnt(), self.served
+            self.workload, history, made_at, status, previous, self.learnt(), self.served()
         )
         self._log_change(previous, snapshot)
         return snapshot
@@ -92,7 +96,7 @@ class ForecastLoop:
     store: SnapshotStore
     clock: WallClock
     planner: Planner = attrs.field()
-    _series: SeriesWatch = attrs.field(factory=SeriesWatch, init=False)
+    series: SeriesWatch = attrs.field(factory=SeriesWatch, init=False)
 
     @planner.default
     def _default_planner(self) -> Planner:
@@ -124,9 +128,9 @@ class ForecastLoop:
 
     def _watch_series(self, history: Series, previous: Snapshot | None, now: datetime) -> LostSeries | None:
         """The series that have gone with their load, with one line for each time that some go."""
-        before = self._series.lost
+        before = self.series.lost
         told = None if previous is None else replicas_at(previous, now)
-        lost = self._series.observe(history, told, now)
+        lost = self.series.observe(history, told, now)
         if lost is not None and before is None:
             words = (
                 "the load fell together with its series, %d -> %d since %s, while the pods stayed: the data source may "

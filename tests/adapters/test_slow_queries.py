@@ -15,8 +15,7 @@ from trio.testing import MockClock
 from kedastral.adapters.prometheus.limits import MIN_SLOW_SECONDS, RequestLimits, RequestSlot
 from kedastral.adapters.prometheus.source import TIMEOUT
 from kedastral.errors import SourceError
-from kedastral.workloads.fleet import spread
-from kedastral.workloads.ticker import run_ticker
+from kedastral.workloads.ticker import run_ticker, spread
 from tests.adapters.answers import END, ask_within, counting, source_of
 
 INTERVAL = 30.0

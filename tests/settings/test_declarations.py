@@ -23,6 +23,7 @@ COMMANDS: list[type[Any]] = [RunSettings, ForecasterSettings, ScalerSettings, De
 
 Table = dict[tuple[str | None, str], str | None]
 
+KEPT: Table = {("--state-dir", "STATE_DIR"): None}
 LOGS: Table = {("--log-level", "LOG_LEVEL"): "info", ("--log-format", "LOG_FORMAT"): "text"}
 STALE: Table = {
     ("--stale-after", "STALE_AFTER"): "2m",
@@ -122,13 +123,14 @@ RUN: Table = {
         | FORECASTING
         | PROMETHEUS
         | STALE
+        | KEPT
         | LOGS
     ),
 }
 FORECASTER: Table = {
     ("--listen", "FORECASTER_LISTEN"): ":8081",
     ("--stale-after", "STALE_AFTER"): "2m",
-    **(HTTP_ACCESS | STORAGE | FILES | WORKLOAD | FORECASTING | PROMETHEUS | LOGS),
+    **(HTTP_ACCESS | STORAGE | FILES | WORKLOAD | FORECASTING | PROMETHEUS | KEPT | LOGS),
 }
 SCALER: Table = {
     ("--listen", "SCALER_LISTEN"): ":8080",

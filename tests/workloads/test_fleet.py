@@ -10,8 +10,9 @@ from trio.testing import MockClock
 
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.store import MemoryStore
-from kedastral.workloads.fleet import Fleet, spread
+from kedastral.workloads.fleet import Fleet
 from kedastral.workloads.runner import WorkloadRunner
+from kedastral.workloads.ticker import spread
 from tests.parts import make_snapshot
 
 from .runners import make_runner, make_settings, query_of

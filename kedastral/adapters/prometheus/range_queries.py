@@ -17,6 +17,7 @@ from kedastral.adapters.prometheus.api import QUERY_SHOWN, PrometheusApi, QueryR
 from kedastral.adapters.prometheus.limits import NoSlotError, RequestLimits, TimeBudget
 from kedastral.core.data_quality import COUNTED, MAX_SETTLING, SettlingTime, find_partial_windows
 from kedastral.core.history_cache import HistoryCache, Span
+from kedastral.core.kept_state import SourceState
 from kedastral.core.series import EPOCH, DataQuality, Floats, Ints, Series, align_down, require_positive
 from kedastral.errors import NotServedError, SourceError
 
@@ -183,6 +184,37 @@ class CachedRange:
     def _largest_chunk(self) -> int:
         return self.points_per_request
 
+    def kept(self) -> Series | None:
+        """The newest points that have been read, without a hole, to be stored; None where there are none."""
+        span = self._cache.newest_span
+        return None if span is None else Series(self._time_of(span.first), self.query.step, self._cache.newest_part())
+
+    @property
+    def state(self) -> SourceState:
+        """What is known beside the points, to be stored."""
+        span = self._counts.newest_span
+        counts = None
+        if span is not None:
+            counts = Series(self._time_of(span.first), self.query.step, self._counts.newest_part())
+        return SourceState(self._settling.state, self._watched_since, counts)
+
+    def restore(self, state: SourceState | None, points: Series | None) -> None:
+        """Go on from what `state` and `kept` gave; the end of the points that may have changed since is read again."""
+        if state is not None:
+            self._settling.restore(state.settling)
+            self._watched_since = state.watched_since
+            _put_all(self._counts, state.counts, self.query)
+        self._cache.overlap = self._reread
+        _put_all(self._cache, points, self.query)
+
+    @property
+    def _reread(self) -> int:
+        """The newest points that are read again at the next tick."""
+        return min(self.query.points, max(self.query.overlap, self._settling.reread))
+
+    def _time_of(self, number: int) -> datetime:
+        return EPOCH + number * timedelta(seconds=self.query.step)
+
     async def read(self, api: PrometheusApi, now: datetime, time: TimeBudget) -> Series:
         """What is new up to ``now``, and as much of the rest as there is time for: the newest part without a hole.
 
@@ -191,7 +223,7 @@ class CachedRange:
         """
         _, end = self.query.grid(now)
         kept = self._cache.newest_known(self.query.reread_at_most)
-        self._cache.overlap = min(self.query.points, max(self.query.overlap, self._settling.reread))
+        self._cache.overlap = self._reread
         self._cache.move_to(self.query.number_of(end))
         await self._read_newest(api, end, time, now, kept)
         await self._read_older(api, end, time)
@@ -307,6 +339,21 @@ class CachedRange:
         newest = self.query.number_of(end)
         first, last = (end - timedelta(seconds=(newest - at) * self.query.step) for at in (span.first, span.last))
         return first, last
+
+
+def _put_all(cache: HistoryCache, points: Series | None, query: RangeQuery) -> None:
+    """Put ``points``, if they lie on the grid of ``query``, into an empty ``cache``."""
+    if (
+        points is None
+        or not len(points)
+        or points.step != query.step
+        or align_down(points.start, query.step) != points.start
+    ):
+        return
+    first = query.number_of(points.start)
+    span = Span(first, first + len(points) - 1)
+    cache.move_to(span.last)
+    cache.put(span, points.values)
 
 
 @attrs.frozen(eq=False)

@@ -2,7 +2,8 @@
 """`PrometheusSource`: the history of one workload's load, read from Prometheus at each tick."""
 
 import logging
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import attrs
 import httpx
@@ -18,6 +19,7 @@ from kedastral.adapters.prometheus.range_queries import (
     RangeQuery,
     in_seconds,
 )
+from kedastral.core.kept_state import KeptHistory, SourceState
 from kedastral.core.series import DataQuality, Series, series_from_points
 from kedastral.errors import NotServedError, SourceError
 
@@ -66,6 +68,16 @@ class InstantFallback:
     def turn_off(self) -> None:
         """A range query was served."""
         self._range_again_at, self._range_worked_at = None, trio.current_time()
+
+    @property
+    def gathered(self) -> Mapping[float, float]:
+        """The values so far, by time in epoch seconds."""
+        return self._values
+
+    def restore(self, points: Series) -> None:
+        """Go on from values that were gathered before."""
+        times = [points.time_at(index).timestamp() for index in range(len(points))]
+        self._values = {at: value for at, value in zip(times, points.values.tolist(), strict=True) if value >= 0}
 
     def gather(self, value: float, start: datetime, end: datetime, step: float) -> Series:
         """The values gathered from ``start`` on, with ``value`` at ``end`` as the newest."""
@@ -147,6 +159,29 @@ class PrometheusSource:
         1 as well where there is no backfill, because range queries are not served.
         """
         return 1.0 if self._fallback.is_in_use else self._range.progress
+
+    def kept_history(self) -> tuple[Series, bool] | None:
+        """See `kedastral.core.ports.RestorableSource.kept_history`."""
+        gathered = self._fallback.gathered
+        if not self._fallback.is_in_use or not gathered:
+            points = self._range.kept()
+            return None if points is None else (points, False)
+        first, last = (datetime.fromtimestamp(at, UTC) for at in (min(gathered), max(gathered)))
+        return series_from_points(gathered.items(), first, last, self.query.step), True
+
+    def kept_state(self) -> SourceState:
+        """See `kedastral.core.ports.RestorableSource.kept_state`."""
+        return self._range.state
+
+    def restore(self, state: SourceState | None, history: KeptHistory | None) -> None:
+        """See `kedastral.core.ports.RestorableSource.restore`."""
+        points = None if history is None else Series(history.start, history.step, history.values)
+        if points is not None and history is not None and history.instant:
+            self._fallback.restore(points)
+            points = None
+        elif points is not None:
+            self._fallback.turn_off()  # range queries are served there, whatever a proxy says at the start
+        self._range.restore(state, points)
 
     async def history(self, now: datetime) -> Series:
         """The window up to ``now``, several series summed; it may hold gaps, but not only gaps.

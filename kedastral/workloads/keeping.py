@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`StateKeeper`: saves after each tick what a restart must not lose, and gives it back to the next process.
+
+Saving is a task of its own, one workload after the other: a tick only says that there is something new. Where ticks
+come faster than the store takes them, the newest state of each workload counts. Histories are large and change little,
+so each is saved once it has been read, and then once an hour; what came since is read from the data source again.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import NoReturn
+
+import attrs
+import numpy as np
+import trio
+
+from kedastral.clock import WallClock
+from kedastral.core.kept_state import KeptHistory, KeptState, adapt_state
+from kedastral.core.ports import RestorableSource, SnapshotStore, StateStore
+from kedastral.core.serving import Mode, Snapshot, decide
+from kedastral.core.trigger import ObjectRef
+from kedastral.errors import StoreError
+from kedastral.serving.metrics import Metrics
+from kedastral.workloads.runner import WorkloadRunner, workload_of
+from kedastral.workloads.tick import TELL_AGAIN
+from kedastral.workloads.ticker import spread
+
+HISTORY_EVERY = 3600.0
+"""Seconds between two savings of a history: what a restart then reads again is one small request."""
+INCOMPLETE_AFTER = 600.0
+"""Seconds after which a history is saved for the first time although it has not been read in full."""
+FORGET_AFTER = timedelta(days=7)
+"""How long a workload that is gone is kept: over a weekend, and a rollback of the configuration."""
+SWEEP_EVERY = 3600.0
+SAVE_AT_THE_END = 2.0
+"""Seconds that saving may take once the process has been told to stop."""
+
+log = logging.getLogger("kedastral.state")
+
+
+def _is_configured(_key: str) -> None:
+    """No ScaledObject brought the workload."""
+
+
+@attrs.define
+class _Told:
+    """What KEDA was told before the start, by a plan ``made_at``."""
+
+    replicas: int
+    made_at: datetime
+
+
+@attrs.define(eq=False)
+class StateKeeper:
+    """Keeps the state of every workload of a process in ``states``, and its snapshots' and sources' beginning there.
+
+    ``trigger_of`` gives the ScaledObject that brought a workload. `recall` comes before each tick of a workload and
+    `note` after it; `run` saves. Where ``states`` fails, workloads go on as they would without.
+    """
+
+    states: StateStore
+    snapshots: SnapshotStore
+    clock: WallClock
+    metrics: Metrics
+    trigger_of: Callable[[str], ObjectRef | None] = _is_configured
+    _recalled: dict[str, float] = attrs.field(factory=dict, init=False)
+    _adapted: dict[str, KeptState] = attrs.field(factory=dict, init=False)
+    _told: dict[str, _Told] = attrs.field(factory=dict, init=False)
+    _unsaved: dict[str, WorkloadRunner] = attrs.field(factory=dict, init=False)
+    _saved_history_at: dict[str, float] = attrs.field(factory=dict, init=False)
+    _news: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _failing: tuple[str, float] | None = attrs.field(default=None, init=False)
+
+    def told_before(self, key: str) -> int | None:
+        """What KEDA was told last of a workload before the start, until a plan has been made since; else None."""
+        told, snapshot = self._told.get(key), self.snapshots.get(key)
+        return told.replicas if told and (snapshot is None or snapshot.made_at <= told.made_at) else None
+
+    async def load_all(self) -> Sequence[KeptState]:
+        """Every state there is; none where the store fails, which is logged and counted."""
+        try:
+            return tuple((await self.states.load_all()).values())
+        except StoreError as error:
+            self._note_failure(error)
+            return ()
+
+    async def restore(self, runner: WorkloadRunner, state: KeptState) -> None:
+        """Let KEDA be answered by ``state``, and ``runner`` go on from it; its history is read with `recall`."""
+        workload = workload_of(runner.settings)
+        adapted, published = adapt_state(state, runner.basis, workload), self.snapshots.get(runner.key)
+        if published is not None and published.made_at > adapted.snapshot.made_at:
+            return
+        await self.snapshots.put(adapted.snapshot)
+        self._adapted[runner.key] = adapted
+        if adapted.told is not None:
+            self._told[runner.key] = _Told(adapted.told, adapted.snapshot.made_at)
+        runner.series.restore(adapted.snapshot.lost_series, adapted.told_lately)
+        runner.failed.answered = state.basis.load == runner.basis.load
+
+    async def recall(self, runner: WorkloadRunner) -> None:
+        """Give back what is kept of a workload before its first tick; does nothing before later ones."""
+        key = runner.key
+        if key in self._recalled:
+            return
+        self._recalled[key] = trio.current_time()
+        try:
+            state = self._adapted.get(key) or await self.states.load(key)
+            if state is not None and key not in self._adapted:
+                await self.restore(runner, state)
+            await self._restore_source(runner)
+        except StoreError as error:
+            self._note_failure(error)
+
+    async def _restore_source(self, runner: WorkloadRunner) -> None:
+        source, state = runner.parts.source, self._adapted.pop(runner.key, None)
+        if not isinstance(source, RestorableSource):
+            return
+        history = await self.states.load_history(runner.key)
+        if history is not None and history.fits(runner.basis):
+            # spread over the next hour, so that a thousand are not written at once after a start
+            self._saved_history_at[runner.key] = trio.current_time() - spread(runner.key) * HISTORY_EVERY
+        else:
+            history = None
+        source.restore(None if state is None else state.source, history)
+
+    def note(self, runner: WorkloadRunner) -> None:
+        """A tick of ``runner`` has ended: its state is to be saved."""
+        self._unsaved[runner.key] = runner
+        self.metrics.unsaved_states.set(len(self._unsaved))
+        self._news.set()
+
+    def release(self, key: str) -> None:
+        """Forget that a workload ran here, which is gone; what is kept of it stays for `FORGET_AFTER`."""
+        for known in (self._recalled, self._adapted, self._told, self._unsaved, self._saved_history_at):
+            known.pop(key, None)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Save what ticks leave behind, until cancelled; then what is not saved yet, as far as there is time."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._remove_forgotten)
+                task_status.started()
+                while True:
+                    await self._news.wait()
+                    self._news = trio.Event()
+                    await self._save_all()
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + SAVE_AT_THE_END):
+                await self._save_all()
+
+    async def _save_all(self) -> None:
+        while self._unsaved:
+            key = next(iter(self._unsaved))
+            runner = self._unsaved.pop(key)
+            self.metrics.unsaved_states.set(len(self._unsaved))
+            try:
+                await self._save(runner)
+            except StoreError as error:
+                self._note_failure(error)
+            else:
+                self._note_success()
+
+    async def _save(self, runner: WorkloadRunner) -> None:
+        snapshot, source = self.snapshots.get(runner.key), runner.parts.source
+        if snapshot is None:
+            return
+        state = KeptState(
+            workload=runner.key,
+            saved_at=self.clock.now(),
+            basis=runner.basis,
+            snapshot=snapshot,
+            told=_answer_of(snapshot, self.clock.now(), runner),
+            source=source.kept_state() if isinstance(source, RestorableSource) else None,
+            told_lately=runner.series.told,
+            trigger=self.trigger_of(runner.key),
+        )
+        self._count("state", await self.states.save(state))
+        if isinstance(source, RestorableSource) and self._is_due(runner.key, source):
+            await self._save_history(runner, source)
+
+    def _is_due(self, key: str, source: RestorableSource) -> bool:
+        """Whether to save the history now."""
+        now, saved_at = trio.current_time(), self._saved_history_at.get(key)
+        if saved_at is not None:
+            return now - saved_at >= HISTORY_EVERY / self.clock.speed
+        return source.progress >= 1 or now - self._recalled.get(key, now) >= INCOMPLETE_AFTER / self.clock.speed
+
+    async def _save_history(self, runner: WorkloadRunner, source: RestorableSource) -> None:
+        kept, basis = source.kept_history(), runner.basis
+        if kept is None:
+            return
+        points, instant = kept
+        history = KeptHistory(
+            workload=runner.key, source=basis.source, query=basis.query, start=points.start, step=points.step,
+            values=points.values.astype(np.float32), instant=instant,
+        )  # fmt: skip
+        size = await self.states.save_history(history)
+        self._saved_history_at[runner.key] = trio.current_time()
+        self._count("history", size)
+
+    def _count(self, kind: str, size: int) -> None:
+        self.metrics.saved.labels(kind).inc()
+        self.metrics.saved_bytes.labels(kind).inc(size)
+
+    def _note_failure(self, error: StoreError) -> None:
+        """Count ``error``, and log it as it begins or becomes another, and every `TELL_AGAIN` seconds."""
+        self.metrics.count_error(error)
+        now = trio.current_time()
+        if self._failing is None or self._failing[0] != error.reason or now - self._failing[1] >= TELL_AGAIN:
+            self._failing = (error.reason, now)
+            log.warning("what a restart would need cannot be kept: %s", error)
+
+    def _note_success(self) -> None:
+        if self._failing is not None:
+            log.info("what a restart would need is kept again")
+            self._failing = None
+
+    async def _remove_forgotten(self) -> NoReturn:
+        while True:
+            await trio.sleep(SWEEP_EVERY)  # by then those that are not gone have been recalled
+            try:
+                removed = await self.states.remove_unsaved(self.clock.now() - FORGET_AFTER, self._recalled.keys())
+            except StoreError as error:
+                self._note_failure(error)
+            else:
+                if removed:
+                    log.info("removed what was kept of %d workloads that are gone", removed)
+
+
+def _answer_of(snapshot: Snapshot, now: datetime, runner: WorkloadRunner) -> int | None:
+    """What KEDA is told by ``snapshot``; None where that is no plan."""
+    decision = decide(snapshot, now, runner.policy)
+    return decision.replicas if decision.trusted and decision.mode is Mode.SCALE else None

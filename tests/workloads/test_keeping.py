@@ -1,0 +1,596 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One process ends, the next one goes on: what is saved, what is asked again, and what other settings leave of it."""
+
+import logging
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import attrs
+import httpx
+import pytest
+import trio
+from trio.testing import MockClock
+
+from kedastral.adapters.prometheus.range_queries import RangeQuery
+from kedastral.adapters.prometheus.source import PrometheusSource
+from kedastral.clock import AcceleratedClock
+from kedastral.compose import Common, Storage, make_forecasting, services_of
+from kedastral.core.kept_state import KeptState, adapt_state
+from kedastral.core.ports import StateStore
+from kedastral.core.serving import Mode, OnStale, decide, replicas_at
+from kedastral.core.trigger import ObjectRef
+from kedastral.errors import StoreError
+from kedastral.serving.metrics import Metrics
+from kedastral.serving.store import MemoryStates, MemoryStore
+from kedastral.settings.declarations import (
+    ConfiguredFleet,
+    DataSourceSettings,
+    FleetSettings,
+    ForecastSettings,
+    ModelName,
+    PlanSettings,
+    PrometheusLogin,
+    RunSettings,
+    ScaledObjectSettings,
+    ServiceLevel,
+    ServingSettings,
+    StaleSettings,
+    WorkloadSettings,
+)
+from kedastral.settings.resolve import load
+from kedastral.settings.types import Header, HttpUrl, Name, QueryParam
+from kedastral.workloads import keeping
+from kedastral.workloads.keeping import FORGET_AFTER, HISTORY_EVERY, SWEEP_EVERY
+from kedastral.workloads.reload import Forecasting
+from kedastral.workloads.runner import DataSources, RunnerBuilder, WorkloadRunner, workload_of
+from kedastral.workloads.scaledobject_workloads import REMOVE_AFTER, TriggerReader
+from kedastral.workloads.tick import TELL_AGAIN
+from tests.adapters.answers import Reply, Server, client_of, counting, reply
+from tests.docs.pages import ROOT
+from tests.kept import make_kept_state
+from tests.parts import START
+
+GONE = reply(503)
+INTERVAL = 30.0
+
+
+def shop(name: str = "shop", **changes: Any) -> WorkloadSettings:
+    """A workload of the model baseline, which needs no thread; ``changes`` by the field of the group they are in."""
+
+    def group(kind: type[Any], **defaults: Any) -> Any:
+        known = {field.name for field in attrs.fields(kind)}
+        return kind(**{**defaults, **{key: value for key, value in changes.items() if key in known}})
+
+    return WorkloadSettings(
+        workload=Name(name),
+        query=changes.get("query", "up"),
+        forecast=group(ForecastSettings, model=ModelName("baseline"), window=7200.0, settle_after=0.0),
+        plan=group(PlanSettings),
+        level=group(ServiceLevel),
+        serving=group(ServingSettings),
+        stale=group(StaleSettings, on_stale=OnStale.RIDE_FORECAST),
+    )
+
+
+@attrs.define
+class Process:
+    """A process that forecasts from ``server``, by the wall clock of the test."""
+
+    forecasting: Forecasting
+    metrics: Metrics
+    clock: AcceleratedClock
+    server: Server
+
+    def told(self, workload: str = "shop") -> int | None:
+        fleet = self.forecasting.fleet
+        return decide(fleet.store.get(workload), self.clock.now(), fleet.runners[workload].policy).replicas
+
+    def made_at(self, workload: str = "shop") -> datetime:
+        snapshot = self.forecasting.fleet.store.get(workload)
+        assert snapshot is not None
+        return snapshot.made_at
+
+    @property
+    def asked(self) -> list[tuple[datetime, datetime]]:
+        """The ranges asked for, oldest first."""
+        return [(at(request.url.params["start"]), at(request.url.params["end"])) for request in self.server.requests]
+
+    def saved(self, kind: str) -> float:
+        return self.metrics.saved.labels(kind)._value.get()
+
+
+def constant(load: int) -> Reply:
+    """Answers that the load has always been ``load``."""
+    return lambda request: httpx.Response(200, text=re.sub(r'"\d+(\.\d+)?"\]', f'"{load}"]', counting(request).text))
+
+
+def at(seconds: str) -> datetime:
+    return datetime.fromtimestamp(float(seconds), START.tzinfo)
+
+
+@asynccontextmanager
+async def process(
+    states: StateStore | None,
+    clock: AcceleratedClock,
+    *workloads: WorkloadSettings,
+    server: Server | None = None,
+    scaled_objects: bool = False,
+) -> AsyncIterator[Process]:
+    """A process while the block runs; it ends as if it were told to stop."""
+    prometheus = server or Server(counting)
+
+    def open_source(settings: WorkloadSettings) -> PrometheusSource:
+        forecast, stale = settings.forecast, settings.stale.stale_after
+        query = RangeQuery(settings.query, forecast.history_window, forecast.step, stale, forecast.settle_after)
+        return PrometheusSource(client_of(prometheus), query)
+
+    async with AsyncExitStack() as stack:
+        common = Common(clock, stack)
+        fleet = FleetSettings(sources={}, workloads={one.key: one for one in workloads or (shop(),)})
+        forecasting = make_forecasting(fleet, common, open_source, Storage(states=states))
+        if scaled_objects:
+            forecasting.resolver.reader = BringsShops(CONFIGURED, ScaledObjectSettings())
+        await forecasting.take_up()
+        made = Process(forecasting, common.metrics, clock, prometheus)
+        async with trio.open_nursery() as nursery:
+            for service in (*services_of(forecasting), forecasting.resolver.run):
+                await nursery.start(service)
+            yield made
+            nursery.cancel_scope.cancel()
+
+
+CONFIGURED: ConfiguredFleet = load(
+    RunSettings, {}, {"WORKLOAD": "other", "PROM_URL": "http://prometheus:9090", "PROM_QUERY": "up"}
+).settings.fleet
+
+
+@attrs.define
+class BringsShops(TriggerReader):
+    """Reads the workload that a ScaledObject describes: a shop of its name."""
+
+    def read(self, ref: ObjectRef) -> WorkloadSettings:
+        return shop(ref.workload, query=ref.metadata["query"])
+
+
+@pytest.fixture
+def clock() -> AcceleratedClock:
+    return AcceleratedClock(START, origin=0.0)
+
+
+async def run_for(seconds: float, states: StateStore, clock: AcceleratedClock, *workloads: WorkloadSettings) -> None:
+    async with process(states, clock, *workloads):
+        await trio.sleep(seconds)
+
+
+# --- the next process goes on ---
+
+
+async def test_the_next_process_answers_by_the_kept_plan_before_it_asks_for_anything(
+    autojump_clock: MockClock, clock: AcceleratedClock
+) -> None:
+    states = MemoryStates()
+    async with process(states, clock) as first:
+        await trio.sleep(301)
+        before = first.forecasting.fleet.store.get("shop")
+    async with process(states, clock) as second:
+        assert second.asked == []
+        found = second.forecasting.fleet.store.get("shop")
+        assert before is not None
+        assert found is not None
+        assert found == attrs.evolve(before, quality=found.quality)
+
+
+async def test_it_asks_only_for_what_is_new(autojump_clock: MockClock, clock: AcceleratedClock) -> None:
+    states = MemoryStates()
+    async with process(states, clock) as first:
+        await trio.sleep(1)
+        [(start, end)] = first.asked
+        assert end - start == timedelta(minutes=119)
+        kept_until = end
+    await trio.sleep(1200)
+    async with process(states, clock) as second:
+        await trio.sleep(1)
+        [(start, end)] = second.asked
+        assert kept_until - timedelta(minutes=4) <= start < kept_until
+        assert end == kept_until + timedelta(minutes=20)
+        assert second.forecasting.fleet.runners["shop"].failed.value is None
+
+
+async def test_a_history_read_in_two_halves_is_the_one_that_is_read_at_once(
+    autojump_clock: MockClock, clock: AcceleratedClock
+) -> None:
+    states = MemoryStates()
+    await run_for(1, states, clock)
+    await trio.sleep(1200)
+    async with process(states, clock) as second, process(None, clock) as fresh:
+        await trio.sleep(1)
+        halves, whole = (
+            one.forecasting.fleet.runners["shop"].parts.source.kept_history()  # type: ignore[attr-defined]
+            for one in (second, fresh)
+        )
+        assert halves == whole
+
+
+async def test_with_prometheus_gone_it_answers_what_the_plan_says_by_the_clock(
+    autojump_clock: MockClock, clock: AcceleratedClock
+) -> None:
+    states = MemoryStates()
+    async with process(states, clock) as first:
+        await trio.sleep(301)
+        plan = first.forecasting.fleet.store.get("shop")
+        assert plan is not None
+    async with process(states, clock, server=Server(GONE)) as second:
+        for _ in range(40):
+            assert second.told() == replicas_at(plan, clock.now())
+            await trio.sleep(INTERVAL)
+        assert second.made_at() == plan.made_at, "nothing new was made"
+        await trio.sleep(600)
+        assert second.told() is None, "the plan has ended"
+
+
+async def test_without_a_place_to_keep_it_nothing_is_kept(autojump_clock: MockClock, clock: AcceleratedClock) -> None:
+    async with process(None, clock) as first:
+        await trio.sleep(31)
+    async with process(None, clock) as second:
+        assert second.told() is None
+        await trio.sleep(1)
+        assert len(second.asked) == len(first.asked) - 1 == 1
+
+
+@pytest.mark.parametrize("on_stale", [OnStale.DEFAULT_MIN, OnStale.RIDE_FORECAST, OnStale.ERROR])
+async def test_after_a_pause_nothing_below_what_was_told_before_is_recommended(
+    autojump_clock: MockClock, clock: AcceleratedClock, on_stale: OnStale
+) -> None:
+    """Under default-min too: nobody told KEDA the minimum while the process was gone."""
+    states, settings = MemoryStates(), shop(on_stale=on_stale)
+    async with process(states, clock, settings, server=Server(constant(2000))) as first:
+        await trio.sleep(31)
+        told = first.told()
+        assert told == 12
+    await trio.sleep(600)
+    async with process(states, clock, settings, server=Server(constant(1))) as second:
+        for _ in range(9):
+            await trio.sleep(INTERVAL)
+            assert second.told() == told
+        await trio.sleep(600)
+        assert (second.told() or 0) < told
+
+
+async def test_a_quick_restart_is_no_pause(autojump_clock: MockClock, clock: AcceleratedClock) -> None:
+    states = MemoryStates()
+    await run_for(31, states, clock)
+    async with process(states, clock) as second:
+        await trio.sleep(1)
+        snapshot = second.forecasting.fleet.store.get("shop")
+        assert snapshot is not None
+        assert snapshot.made_at == START + timedelta(seconds=31)
+        assert snapshot.resumption is not None
+        assert snapshot.resumption.since == START, "that of the first start goes on"
+
+
+async def test_a_workload_that_comes_later_goes_on_too(autojump_clock: MockClock, clock: AcceleratedClock) -> None:
+    states = MemoryStates()
+    await run_for(31, states, clock)
+    async with process(states, clock, shop("other")) as second:
+        await trio.sleep(1)
+        assert "shop" not in second.forecasting.fleet.runners
+        second.server.requests.clear()
+        fleet = second.forecasting.fleet
+        fleet.put(second.forecasting.builder.build(shop()))
+        await trio.sleep(1)
+        [(start, end)] = second.asked
+        assert end - start < timedelta(minutes=10)
+
+
+# --- workloads that ScaledObjects brought ---
+
+
+REF = ObjectRef("web", "default", {"workload": "brought", "query": "up", "model": "baseline"}, "10.1.2.3")
+
+
+async def test_a_workload_that_a_scaledobject_brought_is_back_before_keda_asks(
+    autojump_clock: MockClock, clock: AcceleratedClock
+) -> None:
+    states = MemoryStates()
+    async with process(states, clock, scaled_objects=True) as first:
+        key = await first.forecasting.resolver.find(REF)
+        await trio.sleep(31)
+        told = first.told(key)
+    async with process(states, clock, scaled_objects=True) as second:
+        assert key in second.forecasting.fleet.runners
+        assert second.told(key) == told
+        assert second.forecasting.resolver.trigger_of(key) == REF
+        assert await second.forecasting.resolver.find(REF) == key
+        await trio.sleep(REMOVE_AFTER + 120)
+        assert key not in second.forecasting.fleet.runners, "KEDA asks for it no more"
+
+
+async def test_one_that_nobody_asked_for_within_an_hour_is_not_brought_back(
+    autojump_clock: MockClock, clock: AcceleratedClock
+) -> None:
+    states = MemoryStates()
+    async with process(states, clock, scaled_objects=True) as first:
+        await first.forecasting.resolver.find(REF)
+        await trio.sleep(31)
+    await trio.sleep(REMOVE_AFTER)
+    async with process(states, clock, scaled_objects=True) as second:
+        assert set(second.forecasting.fleet.runners) == {"shop"}
+        key = await second.forecasting.resolver.find(REF)
+        [*_, (start, end)] = second.asked
+        assert end - start < timedelta(minutes=70), "once KEDA asks for it, it goes on"
+        assert key in second.forecasting.fleet.runners
+
+
+async def test_where_scaledobjects_may_no_longer_bring_workloads_none_comes_back(
+    autojump_clock: MockClock, clock: AcceleratedClock
+) -> None:
+    states = MemoryStates()
+    async with process(states, clock, scaled_objects=True) as first:
+        await first.forecasting.resolver.find(REF)
+        await trio.sleep(31)
+    async with process(states, clock) as second:
+        assert set(second.forecasting.fleet.runners) == {"shop"}
+
+
+# --- how often, and when it fails ---
+
+
+async def test_the_state_is_saved_after_each_tick_and_the_history_once_an_hour(
+    autojump_clock: MockClock, clock: AcceleratedClock
+) -> None:
+    states = MemoryStates()
+    async with process(states, clock) as first:
+        await trio.sleep(1)
+        assert (first.saved("state"), first.saved("history")) == (1, 1)
+        await trio.sleep(HISTORY_EVERY - 60)
+        assert first.saved("history") == 1
+        assert first.saved("state") == pytest.approx(HISTORY_EVERY / INTERVAL, abs=3)
+        await trio.sleep(120)
+        assert first.saved("history") == 2
+
+
+async def test_after_a_restart_histories_are_saved_at_a_time_of_their_own(
+    autojump_clock: MockClock, clock: AcceleratedClock
+) -> None:
+    states = MemoryStates()
+    workloads = [shop(f"shop-{number}", interval=300.0) for number in range(20)]
+    await run_for(31, states, clock, *workloads)
+    async with process(states, clock, *workloads) as second:
+        await trio.sleep(HISTORY_EVERY / 4)
+        assert 0 < second.saved("history") < 15
+        await trio.sleep(HISTORY_EVERY)
+        assert second.saved("history") >= 20
+
+
+async def test_a_history_that_cannot_be_read_in_full_is_saved_as_far_as_it_goes(
+    autojump_clock: MockClock, clock: AcceleratedClock
+) -> None:
+    def newest_alone(request: httpx.Request) -> httpx.Response:
+        asked = request.url.params
+        return counting(request) if float(asked["end"]) - float(asked["start"]) < 3600 * 20 else httpx.Response(422)
+
+    states, settings = MemoryStates(), shop(window=86400.0 * 20)
+    async with process(states, clock, settings, server=Server(newest_alone)) as first:
+        await trio.sleep(120)
+        assert first.saved("history") == 0
+        await trio.sleep(600)
+    history = await states.load_history("shop")
+    assert (history is None) == (first.saved("history") == 0)
+
+
+@attrs.define
+class FailingStates(MemoryStates):
+    """Fails while ``reason`` is set."""
+
+    reason: str = ""
+
+    def check(self) -> None:
+        if self.reason:
+            raise StoreError(f"it is {self.reason}", reason=self.reason)
+
+    async def load(self, workload: str) -> KeptState | None:
+        self.check()
+        return await super().load(workload)
+
+    async def save(self, state: KeptState) -> int:
+        self.check()
+        return await super().save(state)
+
+
+async def test_where_saving_fails_forecasts_go_on_and_it_is_said_once_and_when_it_is_over(
+    autojump_clock: MockClock, clock: AcceleratedClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "kedastral.state")
+    states = FailingStates(reason="disk_full")
+    async with process(states, clock, shop("a"), shop("b")) as first:
+        await trio.sleep(TELL_AGAIN - 60)
+        assert first.made_at("a") > START + timedelta(seconds=TELL_AGAIN - 100)
+        assert said(caplog) == ["what a restart would need cannot be kept: it is disk_full"]
+        assert first.metrics.errors.labels("store", "disk_full")._value.get() > 30
+        states.reason = "read_only"
+        await trio.sleep(31)
+        assert said(caplog)[1:] == ["what a restart would need cannot be kept: it is read_only"]
+        await trio.sleep(TELL_AGAIN + 60)
+        assert len(said(caplog)) == 3, "every ten minutes"
+        states.reason = ""
+        await trio.sleep(31)
+        assert said(caplog)[3:] == ["what a restart would need is kept again"]
+    assert set(await states.load_all()) == {"a", "b"}
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "kedastral.state"]
+
+
+async def test_what_was_not_saved_yet_is_saved_at_the_end(
+    autojump_clock: MockClock, clock: AcceleratedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = MemoryStates()
+    async with process(states, clock) as first:
+        await trio.sleep(31)
+        keeper = first.forecasting.fleet.keeper
+        assert keeper is not None
+        monkeypatch.setattr(keeper, "_news", trio.Event())  # the saving task hears of nothing more
+        await trio.sleep(60)
+        newest = first.made_at()
+    kept = await states.load("shop")
+    assert kept is not None
+    assert kept.snapshot.made_at == newest
+
+
+async def test_workloads_that_are_gone_for_a_week_are_removed(
+    autojump_clock: MockClock, clock: AcceleratedClock
+) -> None:
+    states = MemoryStates()
+    await run_for(31, states, clock, shop("gone"), shop("new"))
+    await states.save(attrs.evolve(make_kept_state("old"), saved_at=START - FORGET_AFTER + timedelta(minutes=30)))
+    async with process(states, clock, server=Server(GONE)):
+        await trio.sleep(SWEEP_EVERY + 60)
+        assert set(await states.load_all()) == {"gone", "new"}
+
+
+# --- other settings: the table in docs/operations.md ---
+
+MAIN = DataSourceSettings(url=HttpUrl("http://prometheus:9090"))
+AUTO = {"model": ModelName("auto"), "window": None, "settle_after": None}
+PARTS = (
+    "history",
+    "late samples",
+    "errors of the forecast",
+    "factor and hold",
+    "budget",
+    "held plans",
+    "what KEDA is told",
+)
+CHANGES: dict[str, list[Callable[[], tuple[DataSourceSettings, WorkloadSettings]]]] = {
+    "nothing": [
+        lambda: (MAIN, shop(**AUTO)),
+        lambda: (
+            attrs.evolve(MAIN, login=PrometheusLogin(username=Name("ned"), headers=(Header(("Authorization", "b")),))),
+            shop(**AUTO),
+        ),
+        lambda: (attrs.evolve(MAIN, timeout=3.0), shop(**AUTO, interval=15.0, horizon=3600.0, stale_after=60.0)),
+    ],
+    "the query": [lambda: (MAIN, shop(**AUTO, query="down"))],
+    "the data source's address, tenant headers or parameters": [
+        lambda: (attrs.evolve(MAIN, url=HttpUrl("http://other:9090")), shop(**AUTO)),
+        lambda: (attrs.evolve(MAIN, login=PrometheusLogin(headers=(Header(("X-Scope-OrgID", "b")),))), shop(**AUTO)),
+        lambda: (attrs.evolve(MAIN, login=PrometheusLogin(query_params=(QueryParam("tenant", "b"),))), shop(**AUTO)),
+    ],
+    "`--step`": [lambda: (MAIN, shop(**AUTO, step=30.0))],
+    "`--settle-after`": [lambda: (MAIN, shop(**{**AUTO, "settle_after": 60.0}))],
+    "`--window`": [lambda: (MAIN, shop(**{**AUTO, "window": 3600.0}))],
+    "`--model`, `--model-url`, `--timezone`": [
+        lambda: (MAIN, shop(**{**AUTO, "model": ModelName("seasonal-naive")})),
+        lambda: (MAIN, shop(**{**AUTO, "model": ModelName("http"), "model_url": HttpUrl("http://model")})),
+        lambda: (MAIN, shop(**AUTO, timezone=ZoneInfo("Europe/Berlin"))),
+    ],
+    "`--lead-time`": [lambda: (MAIN, shop(**AUTO, lead_time=120.0))],
+    "`--prewarm`": [lambda: (MAIN, shop(**AUTO, prewarm=60.0))],
+    "`--target-per-pod`": [lambda: (MAIN, shop(**AUTO, target_per_pod=50.0))],
+    "`--headroom`": [lambda: (MAIN, shop(**AUTO, headroom=1.5))],
+    "`--service-level`": [lambda: (MAIN, shop(**AUTO, service_level=0.999))],
+    "`--min`, `--max`": [lambda: (MAIN, shop(**AUTO, min_replicas=4, max_replicas=7))],
+    "`--mode`": [lambda: (MAIN, shop(**AUTO, mode=Mode.OBSERVE))],
+}
+
+
+def read_table() -> dict[str, dict[str, str]]:
+    """The table of docs/operations.md: what is kept of each part, by what has changed."""
+    page = (ROOT / "docs" / "operations.md").read_text()
+    lines = page.partition("| changed |")[2].partition("\n\n")[0].splitlines()
+    head = [cell.strip() for cell in lines[0].strip(" |").split("|")]
+    rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines[2:]]
+    return {row[0]: dict(zip(head, row[1:], strict=True)) for row in rows}
+
+
+def build(source: DataSourceSettings, settings: WorkloadSettings) -> WorkloadRunner:
+    sources = DataSources()
+    sources.replace({"default": source})
+    return RunnerBuilder(MemoryStore(), AcceleratedClock(START, origin=None), Metrics(), sources).build(settings)
+
+
+def test_the_table_has_a_row_for_each_change_that_is_tested_and_no_other() -> None:
+    table = read_table()
+    assert set(table) == set(CHANGES)
+    assert all(tuple(row) == PARTS for row in table.values())
+
+
+@pytest.mark.parametrize(
+    ("changed", "number"), [(changed, number) for changed, all_of in CHANGES.items() for number in range(len(all_of))]
+)
+async def test_other_settings_leave_of_the_state_what_the_table_says(changed: str, number: int) -> None:
+    before, now = build(MAIN, shop(**AUTO)), build(*CHANGES[changed][number]())
+    state = attrs.evolve(make_kept_state(), basis=before.basis)
+    found = adapt_state(state, now.basis, workload_of(now.settings))
+
+    assert state.snapshot.service_level is not None
+    assert found.snapshot.service_level is not None
+    was, left = state.snapshot.service_level.state, found.snapshot.service_level.state
+    policy = now.settings.plan.policy(now.settings.forecast.step)
+    clamped = [policy.bounds.clamp(each) for each in state.snapshot.replicas.tolist()]
+    kept = {
+        "history": now.basis.history == before.basis.history and found.told_lately == state.told_lately,
+        "late samples": found.source == state.source,
+        "errors of the forecast": left.uncertainty == was.uncertainty,
+        "factor and hold": (left.steering.safety_factor, left.steering.peak_hold)
+        == (was.steering.safety_factor, was.steering.peak_hold),
+        "budget": (left.steering.spent, left.steering.account, left.steering.recommended)
+        == (was.steering.spent, was.steering.account, was.steering.recommended),
+        "held plans": (left.unstabilized, left.last_model_plan, left.recommendations)
+        == (was.unstabilized, was.last_model_plan, was.recommendations),
+    }
+    row = read_table()[changed]
+    assert {part: "yes" if kept[part] else "no" for part in kept} == {part: row[part] for part in kept}
+    assert found.snapshot.replicas.tolist() == clamped
+    assert left.last_recommendation == was.last_recommendation
+    assert found.told == policy.bounds.clamp(8)
+    assert (found.snapshot.lead_time, found.snapshot.mode) == (
+        now.settings.serving.lead_time, now.settings.serving.mode,
+    )  # fmt: skip
+    if row["what KEDA is told"] == "yes":
+        assert clamped == state.snapshot.replicas.tolist()
+
+
+async def test_a_query_that_has_changed_is_read_from_its_beginning(
+    autojump_clock: MockClock, clock: AcceleratedClock
+) -> None:
+    states = MemoryStates()
+    await run_for(31, states, clock)
+    async with process(states, clock, shop(query="down")) as second:
+        assert second.told() is not None, "KEDA is told what it was told"
+        await trio.sleep(1)
+        [(start, end)] = second.asked
+        assert end - start == timedelta(minutes=119)
+
+
+async def test_a_longer_window_reads_the_part_that_is_missing(
+    autojump_clock: MockClock, clock: AcceleratedClock
+) -> None:
+    states = MemoryStates()
+    await run_for(31, states, clock)
+    async with process(states, clock, shop(window=14400.0)) as second:
+        await trio.sleep(1)
+        asked = second.asked
+        assert len(asked) == 2
+        assert sum((end - start for start, end in asked), timedelta()) < timedelta(hours=2, minutes=10)
+
+
+def test_what_the_page_says_of_times_is_what_the_code_does() -> None:
+    page = " ".join((ROOT / "docs" / "operations.md").read_text().split())
+    assert HISTORY_EVERY == 3600
+    assert timedelta(days=7) == FORGET_AFTER
+    assert TELL_AGAIN == keeping.INCOMPLETE_AFTER == 600
+    for words in (
+        "then once an hour",
+        "removed seven days after",
+        "every ten minutes",
+        "after ten minutes in any case",
+    ):
+        assert words in page
+    assert Path(ROOT / "docs" / "operations.md").is_file()
