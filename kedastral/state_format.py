@@ -254,9 +254,9 @@ def _make_converter() -> Converter:
     converter.register_unstructure_hook(Forecast, make_dict_unstructure_fn(Forecast, converter, experts=omit))
     converter.register_structure_hook(Series, make_dict_structure_fn(Series, converter, quality=omit))
     converter.register_unstructure_hook(Series, make_dict_unstructure_fn(Series, converter, quality=omit))
-    read_plan = make_dict_structure_fn(Snapshot, converter, service_level=omit, quality=omit)
+    read_plan = make_dict_structure_fn(Snapshot, converter, service_level=omit, quality=omit, basis=omit)
     converter.register_structure_hook(Snapshot, read_plan)
-    write_plan = make_dict_unstructure_fn(Snapshot, converter, service_level=omit, quality=omit)
+    write_plan = make_dict_unstructure_fn(Snapshot, converter, service_level=omit, quality=omit, basis=omit)
     converter.register_unstructure_hook(Snapshot, write_plan)
     return converter
 

@@ -110,7 +110,7 @@ def plan_replicas(
     Growth begins early enough that each step has what it needs. Only where ``previous`` is too small for that, the
     limit holds: the plan then grows as fast as it may, and has less than is needed until it has caught up.
     """
-    desired = _desired_replicas(values, policy, dead_band)
+    desired = desired_replicas(values, policy, dead_band)
     _begin_growth_early(desired, policy)
     before = previous
     for i, replicas in enumerate(desired):
@@ -146,7 +146,7 @@ def reactive_replicas(load: float, headroom: float, policy: PlanPolicy, dead_ban
     return policy.bounds.clamp(round_replicas(need))
 
 
-def _desired_replicas(values: Floats, policy: PlanPolicy, dead_band: DeadBand | None) -> list[int]:
+def desired_replicas(values: Floats, policy: PlanPolicy, dead_band: DeadBand | None) -> list[int]:
     """The replicas that each step needs, within the bounds, before the change limits; vectorised for speed."""
     with np.errstate(over="ignore"):  # where the load is too large for a float, it needs the maximum
         needs = _largest_ahead(values, policy.prewarm_steps) / policy.target_per_pod * policy.headroom
@@ -259,7 +259,7 @@ def idleness_of(history: Series) -> Idleness:
 def plan_around_rests(
     needed: Floats,
     expected: Floats,
-    history: Series,
+    idleness: Idleness,
     policy: PlanPolicy,
     *,
     previous: int | None,
@@ -267,14 +267,22 @@ def plan_around_rests(
 ) -> Ints:
     """`plan_replicas` for the load ``needed``, for a workload that may have no pods at all.
 
-    While it is idle, a step needs no pod if its ``expected`` load is below `IDLE_SHARE` of one, and one pod would be
-    enough with all margins. A sparse workload keeps one pod even where no load is expected.
+    While it is idle, some steps need none (`without_idle_steps`). A sparse workload keeps one pod even where no load is
+    expected.
     """
     if policy.bounds.min > 0:
         return plan_replicas(needed, policy, previous=previous, dead_band=dead_band)
-    idleness = idleness_of(history)
-    if idleness is Idleness.IDLE:
-        one_is_enough = needed / policy.target_per_pod * policy.headroom <= 1
-        needed = np.where((expected / policy.target_per_pod < IDLE_SHARE) & one_is_enough, 0.0, needed)
+    needed = without_idle_steps(needed, expected, idleness, policy)
     replicas = plan_replicas(needed, policy, previous=previous, dead_band=dead_band)
     return frozen_ints(np.maximum(replicas, 1)) if idleness is Idleness.SPARSE else replicas
+
+
+def without_idle_steps(needed: Floats, expected: Floats, idleness: Idleness, policy: PlanPolicy) -> Floats:
+    """The load ``needed``, 0 in the steps for which an idle workload that may have no pods needs none.
+
+    Such is a step whose ``expected`` load is below `IDLE_SHARE` of a pod, if one pod would be enough with all margins.
+    """
+    if policy.bounds.min > 0 or idleness is not Idleness.IDLE:
+        return needed
+    one_is_enough = needed / policy.target_per_pod * policy.headroom <= 1
+    return np.where((expected / policy.target_per_pod < IDLE_SHARE) & one_is_enough, 0.0, needed)

@@ -14,6 +14,7 @@ import attrs
 from kedastral.core.capacity import MAX_REPLICAS
 from kedastral.core.data_quality import LostSeries, Outliers
 from kedastral.core.forecast import Forecast
+from kedastral.core.planning.basis import PlanBasis
 from kedastral.core.planning.service_level import ServiceLevelReport
 from kedastral.core.planning.stabilization import Resumption
 from kedastral.core.planning.status import OK, ForecastStatus
@@ -41,6 +42,7 @@ class Snapshot:
     ``lost_series`` are series that have gone with their load while the pods stayed; None where there are none.
     ``resumption`` is set after a start or an outage: no less is told than was served before. ``withheld`` is set where
     nobody knows what that was and no model's forecast stands yet: then KEDA is told nothing that it could lose pods by.
+    ``basis`` is what the plan was made from, so that it can be explained; None where another process made it.
     """
 
     workload: str
@@ -58,6 +60,7 @@ class Snapshot:
     lost_series: LostSeries | None = None
     resumption: Resumption | None = None
     withheld: bool = False
+    basis: PlanBasis | None = attrs.field(default=None, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         if len(self.replicas) != len(self.forecast.values):
@@ -169,11 +172,17 @@ def replicas_at(snapshot: Snapshot, now: datetime) -> int:
     After a start or an outage it is also at least what was served before. So it scales up a lead time early, and never
     down before the need has passed. Both ends of the window count. Past the end of the plan its last element counts.
     """
+    first, last = lead_window(snapshot, now)
+    planned = int(snapshot.replicas[first : last + 1].max())
+    return max(planned, snapshot.floor or 0, snapshot.served_before)
+
+
+def lead_window(snapshot: Snapshot, now: datetime) -> tuple[int, int]:
+    """The first and the last step of the plan that ``[now, now + lead_time]`` overlaps, or that count for it."""
     end = len(snapshot.replicas) - 1
     first = min(max(_step_at(snapshot, now), 0), end)
     last = min(max(_step_at(snapshot, now + timedelta(seconds=snapshot.lead_time)), 0), end)
-    planned = int(snapshot.replicas[first : last + 1].max())
-    return max(planned, snapshot.floor or 0, snapshot.served_before)
+    return first, last
 
 
 def last_recommendation(snapshot: Snapshot, now: datetime) -> int:

@@ -10,13 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kedastral.core.capacity import DeadBand, PlanPolicy, ReplicaBounds, Rounding, plan_replicas, reactive_replicas
-from kedastral.core.planning.stabilization import dead_band_of, noise_of
+from kedastral.core.planning.stabilization import dead_band_of, noise_of, recent_load
 from kedastral.core.series import Floats, Series
 
 POLICY = PlanPolicy(50.0, headroom=1.0, bounds=ReplicaBounds(1, 400), prewarm_steps=0, down_max_pct=100)
 START = datetime(2026, 3, 1, tzinfo=UTC)
 
 loads = st.lists(st.floats(0, 5000), min_size=1, max_size=20) | st.lists(st.floats(400, 600), min_size=12, max_size=20)
+
+
+def band_of(history: Series, last: int | None, headroom: float = 1.0) -> DeadBand | None:
+    return dead_band_of(last, POLICY, headroom, noise=noise_of(history), recent=recent_load(history))
 
 
 def history_of(values: Floats, step: float = 60.0) -> Series:
@@ -106,7 +110,7 @@ def test_gaps_are_left_out() -> None:
 
 
 def test_there_is_no_band_before_anything_was_recommended() -> None:
-    assert dead_band_of(history_of(noisy(0.01)), None, POLICY, 1.2) is None
+    assert band_of(history_of(noisy(0.01)), None, 1.2) is None
 
 
 # -- what it costs, at the most --
@@ -122,7 +126,7 @@ def planned_for(load: float, band: DeadBand | None) -> int:
 @given(loads, near, st.integers(1, 400))
 def test_no_more_than_a_hundredth_of_the_need_is_ever_missing(history: list[float], share: float, last: int) -> None:
     load = share * last * 50.0
-    replicas = planned_for(load, dead_band_of(history_of(np.array(history)), last, POLICY, 1.0))
+    replicas = planned_for(load, band_of(history_of(np.array(history)), last))
     assert replicas >= min(load / 50.0 * 0.99, 400) - 1e-6
     assert replicas in (planned_for(load, None), last)
 
@@ -131,4 +135,4 @@ def test_no_more_than_a_hundredth_of_the_need_is_ever_missing(history: list[floa
 def test_no_more_is_kept_than_the_noise_may_bring_back(history: list[float], share: float, last: int) -> None:
     load, series = share * last * 50.0, history_of(np.array(history))
     widened = load * (1 + 6 * min(noise_of(series), 0.03)) * (1 + 1e-9)
-    assert planned_for(load, dead_band_of(series, last, POLICY, 1.0)) <= planned_for(widened, None)
+    assert planned_for(load, band_of(series, last)) <= planned_for(widened, None)

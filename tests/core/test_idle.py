@@ -106,7 +106,7 @@ SPARSE = series(*([1.0] + [0.0] * 19) * 72 * 3)
 
 def plan(needed: float | np.ndarray, expected: float | np.ndarray, history: Series = ASLEEP) -> list[int]:
     needed, expected = np.broadcast_to(needed, 30).astype(float), np.broadcast_to(expected, 30).astype(float)
-    return plan_around_rests(needed, expected, history, POLICY, previous=1).tolist()
+    return plan_around_rests(needed, expected, idleness_of(history), POLICY, previous=1).tolist()
 
 
 def test_an_idle_workload_needs_no_pod_for_a_small_share_of_one() -> None:
@@ -132,4 +132,7 @@ def test_a_sparse_workload_keeps_one_pod_though_no_load_is_expected() -> None:
 def test_a_minimum_above_zero_is_no_business_of_rests() -> None:
     policy = attrs.evolve(POLICY, bounds=ReplicaBounds(1, 50))
     for history in (ASLEEP, SPARSE):
-        assert plan_around_rests(np.full(30, 90.0), np.zeros(30), history, policy, previous=1).tolist() == [1] * 30
+        assert (
+            plan_around_rests(np.full(30, 90.0), np.zeros(30), idleness_of(history), policy, previous=1).tolist()
+            == [1] * 30
+        )

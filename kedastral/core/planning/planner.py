@@ -9,15 +9,10 @@ from datetime import datetime
 
 import attrs
 
-from kedastral.core.capacity import (
-    DeadBand,
-    PlanPolicy,
-    ReplicaBounds,
-    load_for_floor,
-    plan_around_rests,
-    reactive_replicas,
-)
+from kedastral.core.capacity import PlanPolicy, ReplicaBounds, load_for_floor, reactive_replicas
 from kedastral.core.forecast import Forecast, fallback_forecast
+from kedastral.core.planning.basis import HeadroomBasis, make_stages
+from kedastral.core.planning.facts import read_facts
 from kedastral.core.planning.service_level import ServiceLevelSettings, ServiceLevelState, plan_for_service_level
 from kedastral.core.planning.stabilization import (
     MISSED_TICKS,
@@ -26,7 +21,6 @@ from kedastral.core.planning.stabilization import (
     Resumption,
     UnstabilizedPlan,
     continue_resumption,
-    dead_band_of,
 )
 from kedastral.core.planning.status import ForecastStatus
 from kedastral.core.planning.uncertainty import UncertaintyState
@@ -161,13 +155,15 @@ def _resume(workload: Workload, forecast: Forecast, previous: Snapshot | None, s
 
 def _plan_by_headroom(workload: Workload, history: Series, forecast: Forecast, previous: Snapshot | None) -> Snapshot:
     """The forecast times a fixed headroom, with a reactive floor."""
-    values, desired = forecast.values, desired_at(previous, forecast.made_at)
+    desired = desired_at(previous, forecast.made_at)
     last = None if previous is None else last_recommendation(previous, forecast.made_at)
-    dead_band = dead_band_of(history, last, workload.policy, workload.policy.headroom)
-    replicas = plan_around_rests(values, values, history, workload.policy, previous=desired, dead_band=dead_band)
+    basis = HeadroomBasis(
+        read_facts(history, workload.policy.bounds), workload.policy, workload.reactive_headroom, desired, last
+    )
+    stages = make_stages(basis, forecast)
     return Snapshot(
-        workload.name, workload.metric, forecast, replicas, workload.lead_time, history.newest,
-        _floor_of(workload, history, dead_band), mode=workload.mode, quality=history.quality,
+        workload.name, workload.metric, forecast, stages.replicas, workload.lead_time, history.newest, stages.floor,
+        mode=workload.mode, quality=history.quality, basis=basis,
     )  # fmt: skip
 
 
@@ -192,6 +188,7 @@ def _plan_by_service_level(
     return Snapshot(
         workload.name, workload.metric, forecast, plan.replicas, workload.lead_time, history.newest, plan.floor,
         service_level=plan.report(state, settings), mode=workload.mode, status=plan.status, quality=history.quality,
+        basis=plan.basis,
     )  # fmt: skip
 
 
@@ -224,7 +221,7 @@ def _previous_plan(
     )
 
 
-def _floor_of(workload: Workload, history: Series, dead_band: DeadBand | None = None) -> int | None:
+def _floor_of(workload: Workload, history: Series) -> int | None:
     if history.newest is None or workload.reactive_headroom is None:
         return None
-    return reactive_replicas(load_for_floor(history), workload.reactive_headroom, workload.policy, dead_band)
+    return reactive_replicas(load_for_floor(history), workload.reactive_headroom, workload.policy)

@@ -31,11 +31,11 @@ from kedastral.core.capacity import (
     DeadBand,
     PlanPolicy,
     lead_steps_of,
-    load_for_floor,
     plan_around_rests,
     reactive_replicas,
 )
 from kedastral.core.forecast import Forecast
+from kedastral.core.planning.facts import LoadFacts, read_facts
 from kedastral.core.planning.stabilization import (
     PreviousPlan,
     Recommendation,
@@ -54,7 +54,6 @@ from kedastral.core.planning.uncertainty import (
     UncertaintyState,
     add_forecast,
     judge_windows,
-    offset_of,
     upper_path,
 )
 from kedastral.core.series import EPOCH, Floats, Ints, Series, frozen_floats, frozen_ints, same_array
@@ -294,17 +293,52 @@ class ServiceLevelReport:
 
 
 @attrs.frozen
+class SteeredBasis:
+    """What a plan by service level is made from beside its forecast: enough to make it again, as other settings would.
+
+    ``state`` is that after judging, before the plan; ``status`` says whether the plan follows the forecast.
+    """
+
+    facts: LoadFacts
+    settings: ServiceLevelSettings
+    state: ServiceLevelState
+    previous: PreviousPlan
+    status: ForecastStatus = OK
+
+
+@attrs.frozen
+class PlanStages:
+    """A plan on its way from load to replicas; each array matches the forecast's steps.
+
+    ``expected`` is the load that is planned for, ``upper`` its upper quantile (under a fixed headroom the same),
+    ``factor`` multiplies that. ``limited`` and ``needed_floor`` are the replicas before stabilization, ``replicas`` and
+    ``floor`` those that are published. ``policy`` has the bounds and the limits; its headroom is not in ``factor``.
+    """
+
+    expected: Floats
+    upper: Floats
+    factor: float
+    policy: PlanPolicy
+    dead_band: DeadBand | None
+    limited: Ints
+    needed_floor: int | None
+    replicas: Ints
+    floor: int | None
+
+
+@attrs.frozen
 class ServiceLevelPlan:
     """One tick's plan: ``replicas`` and ``upper`` (load, before ``factor``) match the forecast's steps.
 
-    Where ``status`` is not ok, the plan follows the last value.
+    Where ``status`` is not ok, the plan follows the last value. ``basis`` is what it was made from.
     """
 
     replicas: Ints = attrs.field(converter=frozen_ints, eq=attrs.cmp_using(eq=same_array))
     upper: Floats = attrs.field(converter=frozen_floats, eq=attrs.cmp_using(eq=same_array))
     floor: int | None
     factor: float
-    status: ForecastStatus = OK
+    status: ForecastStatus
+    basis: SteeredBasis
 
     def report(self, state: ServiceLevelState, settings: ServiceLevelSettings) -> ServiceLevelReport:
         """What the snapshot shows of this plan, with the ``state`` that goes on from it."""
@@ -329,26 +363,37 @@ def plan_for_service_level(
     ``forecast`` was made from ``history``; its first value follows the history's last. Raises ValueError where the
     history holds no value.
     """
-    newest = history.newest
-    if newest is None:
+    if history.newest is None:
         raise ValueError("there is no history to plan from")
     state = _learn_from(state, history, settings)
     status = _status_of(state.uncertainty, history, forecast, settings.min_history)
-    factor = safety_factor_of(state.steering, settings.steering) if settings.headroom is None else settings.headroom
-    calibration, values = state.uncertainty.model, forecast.values
-    if not status.is_ok:
-        calibration, values = state.uncertainty.last, np.full(len(forecast.values), newest.value)
-    upper = _upper_of(calibration, history, values, settings.margin_factor(factor))
-    last = _last_recommendation(state, previous)
-    dead_band = dead_band_of(history, last, settings.policy, factor / FLOOR_UTILISATION)
-    floor = _floor_of(history, factor, state.steering.peak_hold, settings, dead_band)
-    policy, needed = attrs.evolve(settings.policy, headroom=1.0), upper * factor
-    replicas = plan_around_rests(needed, values, history, policy, previous=previous.desired, dead_band=dead_band)
     if status.replaces_model_plan and history.quality.at_least is None:
         previous = attrs.evolve(previous, model_plan=None)
-    state, replicas, floor = _stabilize(state, forecast, replicas, floor, settings, previous)
+    facts = read_facts(history, settings.policy.bounds, peak_load(history, state.steering.peak_hold))
+    basis = SteeredBasis(facts, settings, state, previous, status)
+    state, stages = plan_from(basis, forecast)
     state = _remember_forecast(state, history, forecast, status, settings)
-    return state, ServiceLevelPlan(replicas, upper, floor, factor, status)
+    return state, ServiceLevelPlan(stages.replicas, stages.upper, stages.floor, stages.factor, status, basis)
+
+
+def plan_from(basis: SteeredBasis, forecast: Forecast) -> tuple[ServiceLevelState, PlanStages]:
+    """The plan that ``basis`` and ``forecast`` give, stage by stage, and the state that remembers it."""
+    facts, settings, state, previous = basis.facts, basis.settings, basis.state, basis.previous
+    factor = safety_factor_of(state.steering, settings.steering) if settings.headroom is None else settings.headroom
+    calibration, expected = state.uncertainty.model, forecast.values
+    if not basis.status.is_ok:
+        calibration, expected = state.uncertainty.last, np.full(len(expected), facts.newest or 0.0)
+    upper = _upper_of(calibration, facts.offset, expected, settings.margin_factor(factor))
+    last = _last_recommendation(state, previous)
+    dead_band = dead_band_of(last, settings.policy, factor / FLOOR_UTILISATION, noise=facts.noise, recent=facts.recent)
+    floor = _floor_of(facts, factor, settings, dead_band)
+    policy = attrs.evolve(settings.policy, headroom=1.0)
+    limited = plan_around_rests(
+        upper * factor, expected, facts.idleness, policy, previous=previous.desired, dead_band=dead_band
+    )
+    state, replicas, published_floor = _stabilize(state, forecast, limited, floor, settings, previous)
+    stages = PlanStages(expected, upper, factor, policy, dead_band, limited, floor, replicas, published_floor)
+    return state, stages
 
 
 def _learn_from(state: ServiceLevelState, history: Series, settings: ServiceLevelSettings) -> ServiceLevelState:
@@ -373,20 +418,20 @@ def _status_of(
     return STANDING_DOWN if uncertainty.standing_down else OK
 
 
-def _upper_of(calibration: Calibration, history: Series, values: Floats, margin_factor: float) -> Floats:
-    return upper_path(values, min(calibration.margins[0] * margin_factor, MAX_LOG_RATIO), offset_of(history))
+def _upper_of(calibration: Calibration, offset: float, values: Floats, margin_factor: float) -> Floats:
+    return upper_path(values, min(calibration.margins[0] * margin_factor, MAX_LOG_RATIO), offset)
 
 
 def _floor_of(
-    history: Series, factor: float, peak_hold: float, settings: ServiceLevelSettings, dead_band: DeadBand | None
+    facts: LoadFacts, factor: float, settings: ServiceLevelSettings, dead_band: DeadBand | None
 ) -> int | None:
     """The replicas that the load needs at once and, without a fixed headroom, those that the peak hold keeps."""
-    if settings.reactive_headroom is None or history.newest is None:
+    if settings.reactive_headroom is None or facts.newest is None:
         return None
     if settings.headroom is not None:
-        return reactive_replicas(load_for_floor(history), settings.reactive_headroom, settings.policy, dead_band)
-    needed = reactive_replicas(load_for_floor(history), factor / FLOOR_UTILISATION, settings.policy, dead_band)
-    return max(needed, reactive_replicas(peak_load(history, peak_hold), 1 / FLOOR_UTILISATION, settings.policy))
+        return reactive_replicas(facts.for_floor, settings.reactive_headroom, settings.policy, dead_band)
+    needed = reactive_replicas(facts.for_floor, factor / FLOOR_UTILISATION, settings.policy, dead_band)
+    return max(needed, reactive_replicas(facts.peak, 1 / FLOOR_UTILISATION, settings.policy))
 
 
 def _last_recommendation(state: ServiceLevelState, previous: PreviousPlan) -> int | None:

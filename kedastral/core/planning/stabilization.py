@@ -181,23 +181,29 @@ def noise_of(history: Series) -> float:
     return float(noise / mean) if 0 < mean < math.inf and math.isfinite(noise) else 0.0
 
 
+def recent_load(history: Series) -> float:
+    """The largest load of the last `CONFIRMED_AFTER` seconds; 0 where none is known."""
+    recent = history.values[-math.ceil(CONFIRMED_AFTER / history.step) :]
+    return float(np.nan_to_num(recent).max(initial=0.0))
+
+
 def dead_band_of(
-    history: Series, last_recommendation: int | None, policy: PlanPolicy, headroom: float
+    last_recommendation: int | None, policy: PlanPolicy, headroom: float, *, noise: float, recent: float
 ) -> DeadBand | None:
     """What keeps ``last_recommendation`` while the need differs from it by no more than the noise of the load.
 
-    ``headroom`` multiplies the largest load of the last minutes. None where nothing has been recommended yet.
+    ``headroom`` multiplies ``recent``, the largest load of the last minutes (`recent_load`); ``noise`` is that of
+    `noise_of`. None where nothing has been recommended yet.
     """
     if last_recommendation is None:
         return None
-    noise = min(noise_of(history), MAX_NOISE)
-    recent = np.nan_to_num(history.values[-math.ceil(CONFIRMED_AFTER / history.step) :]).max(initial=0.0)
+    noise = min(noise, MAX_NOISE)
     return DeadBand(
         policy.bounds.clamp(last_recommendation),
         up=min(NOISE_UP * noise, MAX_NOISE_UP),
         down=NOISE_DOWN * noise,
         fall=NOISE_FALL * noise,
-        recent=float(recent) / policy.target_per_pod * headroom,
+        recent=recent / policy.target_per_pod * headroom,
     )
 
 

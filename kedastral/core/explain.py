@@ -1,0 +1,645 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Why KEDA is told what it is told: `explain` takes an answer apart, stage by stage, from load to replicas; pure.
+
+Each stage says what it does to the number that comes from the stage before (`Effect`), so that the stages of an
+`Explanation` lead to the very answer of `kedastral.core.serving.decide`. A stage after the rounding is a limit: it also
+says what the answer would be without it. `what_if` makes the same plan again under other settings.
+"""
+
+import math
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+import attrs
+import numpy as np
+
+from kedastral.core.capacity import (
+    MAX_REPLICAS,
+    Idleness,
+    PlanPolicy,
+    ReplicaBounds,
+    desired_replicas,
+    round_replicas,
+    without_idle_steps,
+)
+from kedastral.core.planning.basis import HeadroomBasis, PlanBasis, make_stages, policy_of
+from kedastral.core.planning.service_level import PlanStages, SteeredBasis
+from kedastral.core.planning.status import format_span
+from kedastral.core.serving import (
+    Decision,
+    Mode,
+    OnStale,
+    Snapshot,
+    StalePolicy,
+    decide,
+    lead_window,
+    replicas_at,
+    seconds_unchanged,
+)
+
+NO_LIMIT = 1e12
+"""A factor of growth that limits nothing."""
+LONG = 1e12
+"""Seconds after which nothing is stale."""
+
+
+class StageName(StrEnum):
+    """What an answer goes through, in this order."""
+
+    NEWEST_LOAD = "newest-load"
+    AGE = "age"
+    LEAD_TIME = "lead-time"
+    FORECAST = "forecast"
+    PREWARM = "prewarm"
+    QUANTILE = "quantile"
+    STEERING = "steering-factor"
+    TARGET = "target-per-pod"
+    HEADROOM = "headroom"
+    REST = "rest"
+    ROUNDING = "rounding"
+    DEAD_BAND = "dead-band"
+    MINIMUM = "min"
+    MAXIMUM = "max"
+    CHANGE_LIMITS = "change-limits"
+    HOLD = "hold"
+    FLOOR = "floor"
+    RESUMPTION = "resumption"
+    STALE = "stale-policy"
+    MODE = "mode"
+
+
+class Unit(StrEnum):
+    """What a stage's value counts."""
+
+    LOAD = "load"
+    SECONDS = "s"
+    TIMES = "times"
+    LOAD_PER_POD = "load per pod"
+    PODS = "pods"
+
+
+class Effect(StrEnum):
+    """What a stage does to the number before it with its own value; ``shown`` leaves it alone."""
+
+    SHOWN = "shown"
+    SETS = "sets"
+    TIMES = "times"
+    DIVIDES = "divides"
+    ROUNDS = "rounds"
+    AT_LEAST = "at-least"
+    AT_MOST = "at-most"
+
+
+@attrs.frozen
+class Stage:
+    """One stage: its own ``value``, what it does, and the ``result``; None is no number at all.
+
+    ``without`` is the plan's answer if this stage alone were left out, of a stale policy and of a mode what KEDA would
+    be told; None where that cannot be said.
+    """
+
+    name: StageName
+    effect: Effect
+    value: float | None
+    unit: Unit
+    words: str
+    result: float | None
+    without: int | None = None
+
+
+@attrs.frozen
+class Change:
+    """What the plan will say from ``at`` on, if no newer forecast comes."""
+
+    at: datetime
+    replicas: int
+
+
+@attrs.frozen
+class PlannedStep:
+    """One step of the plan: the load planned for with its upper quantile, the pods that it needs by itself, and those
+    that are planned."""
+
+    at: datetime
+    load: float
+    upper: float
+    needed: int
+    replicas: int
+
+
+@attrs.frozen
+class Explanation:
+    """Why KEDA is told ``told`` (None: an error, so that it holds its replicas) at ``at``; ``sentence`` says it.
+
+    ``planned`` is what the plan says, whatever KEDA is told. ``decided_by`` is the last stage that changed the number.
+    ``next_change`` is that of the plan, None where it says the same to its end.
+    """
+
+    workload: str
+    at: datetime
+    told: int | None
+    planned: int
+    stale: bool
+    sentence: str
+    decided_by: StageName
+    stages: tuple[Stage, ...]
+    next_change: Change | None
+    plan: tuple[PlannedStep, ...]
+
+
+def explain(snapshot: Snapshot, now: datetime, policy: StalePolicy) -> Explanation:
+    """The explanation of `decide` for the same arguments."""
+    decision, planned = decide(snapshot, now, policy), replicas_at(snapshot, now)
+    chain = _Chain()
+    _add_load(chain, snapshot, now)
+    first, last = lead_window(snapshot, now)
+    step = first + int(snapshot.replicas[first : last + 1].argmax())
+    stages = None if snapshot.basis is None else make_stages(snapshot.basis, snapshot.forecast)
+    _add_lead_time(chain, snapshot, now, step)
+    if stages is None or snapshot.basis is None:
+        chain.add(StageName.FORECAST, Effect.SHOWN, float(snapshot.forecast.values[step]), Unit.LOAD, "the forecast")
+    else:
+        _add_plan(chain, snapshot, snapshot.basis, stages, step)
+    _add_hold(chain, snapshot, stages, step)
+    _add_floor(chain, snapshot)
+    _add_serving(chain, snapshot, decision, policy, now)
+    decided_by = chain.decided_by
+    without = _without(snapshot, now, stages, policy)
+    return Explanation(
+        snapshot.workload,
+        now,
+        decision.replicas,
+        planned,
+        decision.stale,
+        _sentence(decision, planned, decided_by, chain),
+        decided_by,
+        tuple(attrs.evolve(stage, without=without.get(stage.name)) for stage in chain.stages),
+        find_next_change(snapshot, now),
+        tuple(_steps(snapshot, stages)),
+    )
+
+
+@attrs.define
+class _Chain:
+    """The stages so far, and the number that they lead to."""
+
+    stages: list[Stage] = attrs.field(factory=list)
+    number: float | None = None
+
+    def add(self, name: StageName, effect: Effect, value: float | None, unit: Unit, words: str) -> None:
+        self.number = apply(effect, self.number, value)
+        self.stages.append(Stage(name, effect, value, unit, words, self.number))
+
+    def round(self, policy: PlanPolicy, words: str) -> None:
+        self.number = round_replicas(self.number or 0.0, policy.rounding)
+        self.stages.append(Stage(StageName.ROUNDING, Effect.ROUNDS, None, Unit.PODS, words, self.number))
+
+    @property
+    def decided_by(self) -> StageName:
+        """The last limit that changed the number; the forecast where none did."""
+        decided, before = StageName.FORECAST, None
+        for stage in self.stages:
+            if stage.name in LIMITS and before is not None and stage.result != before:
+                decided = stage.name
+            before = stage.result
+        return decided
+
+    def words_of(self, name: StageName) -> str:
+        return next((stage.words for stage in reversed(self.stages) if stage.name is name), "")
+
+
+LIMITS = frozenset(
+    {
+        StageName.REST,
+        StageName.DEAD_BAND,
+        StageName.MINIMUM,
+        StageName.MAXIMUM,
+        StageName.CHANGE_LIMITS,
+        StageName.HOLD,
+        StageName.FLOOR,
+        StageName.RESUMPTION,
+        StageName.STALE,
+        StageName.MODE,
+    }
+)
+
+
+def apply(effect: Effect, number: float | None, value: float | None) -> float | None:
+    """What ``effect`` makes of ``number``; rounding needs the plan's own rule and is left out."""
+    match effect:
+        case Effect.SETS:
+            return value
+        case Effect.TIMES:
+            return None if number is None or value is None else number * value
+        case Effect.DIVIDES:
+            return None if number is None or value is None else number / value
+        case Effect.AT_LEAST:
+            return value if number is None else number if value is None else max(number, value)
+        case Effect.AT_MOST:
+            return number if number is None or value is None else min(number, value)
+        case _:
+            return number
+
+
+def _add_load(chain: _Chain, snapshot: Snapshot, now: datetime) -> None:
+    observed = snapshot.observed
+    if observed is None:
+        chain.add(StageName.NEWEST_LOAD, Effect.SHOWN, None, Unit.LOAD, "the newest load is not known")
+        return
+    age = max((now - observed.at).total_seconds(), 0.0)
+    chain.add(StageName.NEWEST_LOAD, Effect.SHOWN, observed.value, Unit.LOAD, "the newest load that was measured")
+    chain.add(StageName.AGE, Effect.SHOWN, age, Unit.SECONDS, f"it was measured at {show_time(observed.at)}")
+
+
+def _add_lead_time(chain: _Chain, snapshot: Snapshot, now: datetime, step: int) -> None:
+    until = now + timedelta(seconds=snapshot.lead_time)
+    begins = snapshot.made_at + timedelta(seconds=step * snapshot.forecast.step)
+    words = (
+        f"the plan is read from {show_time(now)} to {show_time(until)}; its largest step begins at {show_time(begins)}"
+    )
+    chain.add(StageName.LEAD_TIME, Effect.SHOWN, snapshot.lead_time, Unit.SECONDS, words)
+
+
+def _add_plan(chain: _Chain, snapshot: Snapshot, basis: PlanBasis, stages: PlanStages, step: int) -> None:
+    """From the load of ``step`` to its replicas within the bounds and the change limits."""
+    policy, facts = stages.policy, basis.facts
+    needed = stages.upper * stages.factor
+    awake = without_idle_steps(needed, stages.expected, facts.idleness, policy)
+    ahead = awake[step : step + policy.prewarm_steps + 1]
+    largest = step + int(ahead.argmax())
+    _add_need(chain, snapshot, stages, step, largest)
+    if awake[largest] != needed[largest]:
+        chain.add(StageName.REST, Effect.SETS, 0.0, Unit.PODS, "the workload is idle, and no load is expected")
+    chain.round(policy, f"whole pods ({policy.rounding})")
+    whole, band = chain.number or 0.0, stages.dead_band
+    if band is not None:
+        need = np.array([awake[largest] / policy.target_per_pod * policy.headroom])
+        keeps = bool(band.keeps(need, policy.rounding)[0])
+        words = (
+            f"{_pods(whole)} differ from the {band.replicas} told last by no more than the noise of the load"
+            if keeps
+            else f"the need differs from the {band.replicas} told last by more than the noise of the load"
+        )
+        effect = Effect.SETS if keeps else Effect.SHOWN
+        chain.add(StageName.DEAD_BAND, effect, float(band.replicas), Unit.PODS, words)
+    _add_bounds(chain, policy)
+    limited = float(stages.limited[step])
+    if facts.idleness is Idleness.SPARSE and chain.number == 0 and limited == 1:
+        chain.add(StageName.REST, Effect.AT_LEAST, 1.0, Unit.PODS, "load comes too often to let the last pod go")
+    elif limited != chain.number:
+        faster = "the plan may not change faster" if limited < (chain.number or 0) else _early(policy)
+        chain.add(
+            StageName.CHANGE_LIMITS, Effect.SETS, limited, Unit.PODS, f"{_pods(chain.number)} needed, but {faster}"
+        )
+    else:
+        words = f"a step may have {policy.up_max_factor:g} times as many, or {policy.down_max_pct:g} % fewer"
+        chain.add(StageName.CHANGE_LIMITS, Effect.SHOWN, limited, Unit.PODS, words)
+
+
+def _early(policy: PlanPolicy) -> str:
+    return f"growth by {policy.up_max_factor:g} times a step, and a fall by {policy.down_max_pct:g} %, take their time"
+
+
+def _add_need(chain: _Chain, snapshot: Snapshot, stages: PlanStages, step: int, largest: int) -> None:
+    """The load of ``step``, or of the one after it that it is prewarmed for, and the pods that it needs."""
+    made_at, length, policy = snapshot.made_at, snapshot.forecast.step, stages.policy
+    ok = snapshot.status.is_ok
+    words = f"the load expected at {show_time(made_at + timedelta(seconds=step * length))}"
+    if not ok:
+        words = f"the last value, since {snapshot.status.reason}"
+    chain.add(StageName.FORECAST, Effect.SETS, float(stages.expected[step]), Unit.LOAD, words)
+    if largest != step:
+        at = show_time(made_at + timedelta(seconds=largest * length))
+        words = f"the load expected at {at}, for which the step is prewarmed"
+        chain.add(StageName.PREWARM, Effect.SETS, float(stages.expected[largest]), Unit.LOAD, words)
+    if isinstance(snapshot.basis, SteeredBasis):
+        upper = float(stages.upper[largest])
+        words = "the load that is exceeded in one window of ten, by the errors of late"
+        chain.add(StageName.QUANTILE, Effect.SETS, upper, Unit.LOAD, words)
+        level = snapshot.service_level.level if snapshot.service_level is not None else None
+        words = (
+            "the headroom that was set"
+            if level is None
+            else f"steered so that {level * 100:g} % of minutes have enough"
+        )
+        chain.add(StageName.STEERING, Effect.TIMES, stages.factor, Unit.TIMES, words)
+    chain.add(StageName.TARGET, Effect.DIVIDES, policy.target_per_pod, Unit.LOAD_PER_POD, "what one pod sustains")
+    if policy.headroom != 1:
+        chain.add(StageName.HEADROOM, Effect.TIMES, policy.headroom, Unit.TIMES, "the headroom that was set")
+
+
+def _add_bounds(chain: _Chain, policy: PlanPolicy) -> None:
+    bounds, need = policy.bounds, chain.number or 0.0
+    least = f"{_pods(need)} would be enough, and min is {bounds.min}" if need < bounds.min else f"min is {bounds.min}"
+    chain.add(StageName.MINIMUM, Effect.AT_LEAST, float(bounds.min), Unit.PODS, least)
+    if not bounds.max:
+        chain.add(StageName.MAXIMUM, Effect.AT_MOST, float(MAX_REPLICAS), Unit.PODS, "no max is set")
+        return
+    most = f"{_pods(need)} are needed, and max is {bounds.max}" if need > bounds.max else f"max is {bounds.max}"
+    chain.add(StageName.MAXIMUM, Effect.AT_MOST, float(bounds.max), Unit.PODS, most)
+
+
+def _add_hold(chain: _Chain, snapshot: Snapshot, stages: PlanStages | None, step: int) -> None:
+    """What stabilization, an earlier forecast, or settings that changed since, made of the step."""
+    published = float(snapshot.replicas[step])
+    if stages is None:
+        chain.add(StageName.HOLD, Effect.SETS, published, Unit.PODS, "the plan as it was received")
+        return
+    limited = float(stages.limited[step])
+    if published < limited:
+        chain.add(StageName.HOLD, Effect.SETS, published, Unit.PODS, "the settings changed after the plan was made")
+        return
+    if published == limited:
+        words = "nothing of the last minutes is kept"
+    else:
+        words = f"{_pods(limited)} would do, but {_why_held(snapshot, step)}"
+    chain.add(StageName.HOLD, Effect.AT_LEAST, published, Unit.PODS, words)
+
+
+def _why_held(snapshot: Snapshot, step: int) -> str:
+    basis, published = snapshot.basis, int(snapshot.replicas[step])
+    if not isinstance(basis, SteeredBasis):
+        return "more was planned before"
+    earlier = basis.previous.model_plan
+    if earlier is not None and step < len(earlier) and earlier[step] >= published:
+        return "the last forecast of the model asked for more"
+    last = basis.previous.last_recommendation or basis.state.last_recommendation
+    if last is not None and published > last:
+        return "a plan that grows gets a little more at once"
+    return "more was recommended within the last 5 minutes"
+
+
+def _add_floor(chain: _Chain, snapshot: Snapshot) -> None:
+    floor, basis = snapshot.floor, snapshot.basis
+    if floor is None:
+        chain.add(StageName.FLOOR, Effect.SHOWN, None, Unit.PODS, "the reactive floor is off")
+    else:
+        words = "what the newest load needs at once"
+        if basis is not None and basis.facts.peak > basis.facts.for_floor:
+            words = f"what a recent peak of {show_load(basis.facts.peak)} needs, or the newest load"
+        elif basis is not None:
+            words = f"what the newest load, {show_load(basis.facts.for_floor)}, needs at once"
+        chain.add(StageName.FLOOR, Effect.AT_LEAST, float(floor), Unit.PODS, words)
+    resumption = snapshot.resumption
+    if resumption is not None and resumption.served is not None:
+        since = show_time(resumption.since)
+        words = f"told before the start or the outage of {since}; kept until a forecast has stood for a while"
+        chain.add(StageName.RESUMPTION, Effect.AT_LEAST, float(resumption.served), Unit.PODS, words)
+
+
+def _add_serving(chain: _Chain, snapshot: Snapshot, decision: Decision, policy: StalePolicy, now: datetime) -> None:
+    """What KEDA is told of the plan: nothing, where nobody knows; a stale plan by its policy; 0 in mode observe."""
+    told = None if decision.replicas is None else float(decision.replicas)
+    mode = decision.mode
+    if mode is Mode.SCALE and snapshot.withheld and told is None:
+        words = decision.reason or "what was told before the start is not known"
+        chain.add(StageName.RESUMPTION, Effect.SETS, None, Unit.PODS, words)
+    elif mode is Mode.SCALE and decision.stale:
+        words = f"{decision.reason}: {_ON_STALE[policy.on_stale]}"
+        chain.add(StageName.STALE, Effect.SETS, told, Unit.PODS, words)
+    else:
+        age = format_span(snapshot.age(now))
+        words = f"the forecast is {age} old, and stale after {format_span(policy.stale_after)} ({policy.on_stale})"
+        chain.add(StageName.STALE, Effect.SHOWN, policy.stale_after, Unit.SECONDS, words)
+    if mode is Mode.OBSERVE:
+        chain.add(StageName.MODE, Effect.SETS, 0.0, Unit.PODS, "in mode observe KEDA is told 0 and nothing else")
+    else:
+        chain.add(StageName.MODE, Effect.SHOWN, None, Unit.PODS, "in mode scale KEDA is told the plan")
+
+
+_ON_STALE = {
+    OnStale.DEFAULT_MIN: "KEDA is told the default minimum",
+    OnStale.RIDE_FORECAST: "the old plan counts while it covers the lead time",
+    OnStale.ERROR: "KEDA gets an error and holds its replicas",
+}
+
+
+def _sentence(decision: Decision, planned: int, decided_by: StageName, chain: _Chain) -> str:
+    told = decision.replicas
+    head = f"KEDA is told {told} replica{'s' if told != 1 else ''}"
+    if told is None:
+        head = f"KEDA is told no number and holds its replicas; the plan says {planned}"
+    elif decision.mode is Mode.OBSERVE:
+        head += f" (observe); the plan says {planned}"
+    if decided_by is StageName.FORECAST:
+        return f"{head}: the forecast decided: {_forecast_words(chain)}."
+    return f"{head}: {_NAMES[decided_by]} decided: {chain.words_of(decided_by)}."
+
+
+_NAMES = {
+    StageName.REST: "the rest",
+    StageName.DEAD_BAND: "the dead band",
+    StageName.MINIMUM: "the minimum",
+    StageName.MAXIMUM: "the maximum",
+    StageName.CHANGE_LIMITS: "the change limits",
+    StageName.HOLD: "the hold",
+    StageName.FLOOR: "the floor",
+    StageName.RESUMPTION: "the start",
+    StageName.STALE: "the stale policy",
+    StageName.MODE: "the mode",
+}
+
+
+def _forecast_words(chain: _Chain) -> str:
+    load = next((s for s in reversed(chain.stages) if s.name in (StageName.PREWARM, StageName.FORECAST)), None)
+    target = next((stage for stage in chain.stages if stage.name is StageName.TARGET), None)
+    if load is None or load.value is None:
+        return "there is no more to say"
+    if target is None or target.value is None:
+        return f"{load.words}, {show_load(load.value)}"
+    margin = next((s.value for s in chain.stages if s.name in (StageName.STEERING, StageName.HEADROOM)), 1.0)
+    safe = (target.result or 0.0) * target.value
+    words = f"{show_load(load.value)} is {load.words}"
+    if margin is not None and safe > load.value:
+        words += f", {show_load(safe)} to be safe"
+    return f"{words}, at {show_load(target.value)} a pod"
+
+
+def find_next_change(snapshot: Snapshot, now: datetime) -> Change | None:
+    """When the plan next says another number, if it is read until it no longer covers the lead time."""
+    unaging = StalePolicy(stale_after=LONG, on_stale=OnStale.ERROR, mode=Mode.SCALE)
+    end = snapshot.ends_at - timedelta(seconds=snapshot.lead_time)
+    said, moment = replicas_at(snapshot, now), now
+    for _ in range(2 * len(snapshot.replicas) + 4):
+        passes = seconds_unchanged(snapshot, moment, unaging)
+        if not math.isfinite(passes) or moment + timedelta(seconds=passes) >= end:
+            return None
+        moment += timedelta(seconds=passes) + timedelta(microseconds=1)  # seconds are rounded to microseconds
+        if replicas_at(snapshot, moment) != said:
+            return Change(moment, replicas_at(snapshot, moment))
+    return None
+
+
+def _steps(snapshot: Snapshot, stages: PlanStages | None) -> Iterator[PlannedStep]:
+    values = snapshot.forecast.values if stages is None else stages.expected
+    upper = values if stages is None else stages.upper
+    needed = snapshot.replicas.tolist() if stages is None else _needed(stages, snapshot.basis)
+    for i, replicas in enumerate(snapshot.replicas.tolist()):
+        at = snapshot.made_at + timedelta(seconds=i * snapshot.forecast.step)
+        yield PlannedStep(at, float(values[i]), float(upper[i]), needed[i], replicas)
+
+
+def _needed(stages: PlanStages, basis: PlanBasis | None) -> list[int]:
+    """The pods that each step needs by its load and the bounds, whatever was planned before."""
+    needed = stages.upper * stages.factor
+    if basis is not None:
+        needed = without_idle_steps(needed, stages.expected, basis.facts.idleness, stages.policy)
+    return desired_replicas(needed, stages.policy, None)
+
+
+# What the answer would be without one of the limits.
+
+
+def _without(
+    snapshot: Snapshot, now: datetime, stages: PlanStages | None, policy: StalePolicy
+) -> dict[StageName, int | None]:
+    first, last = lead_window(snapshot, now)
+    planned, floor, served = int(snapshot.replicas[first : last + 1].max()), snapshot.floor or 0, snapshot.served_before
+    found: dict[StageName, int | None] = {
+        StageName.LEAD_TIME: max(int(snapshot.replicas[first]), floor, served),
+        StageName.FLOOR: max(planned, served),
+        StageName.RESUMPTION: max(planned, floor),
+        StageName.STALE: decide(snapshot, now, attrs.evolve(policy, stale_after=LONG)).replicas,
+        StageName.MODE: decide(snapshot, now, attrs.evolve(policy, mode=Mode.SCALE)).replicas,
+    }
+    if stages is None or snapshot.basis is None:
+        return found
+    limited = int(stages.limited[first : last + 1].max())
+    found[StageName.HOLD] = max(limited, stages.needed_floor or 0, served)
+    for name, basis in _variants(snapshot.basis):
+        other = make_stages(basis, snapshot.forecast)
+        found[name] = max(int(other.replicas[first : last + 1].max()), other.floor or 0, served)
+    return found
+
+
+def _variants(basis: PlanBasis) -> Iterator[tuple[StageName, PlanBasis]]:
+    policy = policy_of(basis)
+    bounds = policy.bounds
+    quiet = attrs.evolve(basis.facts, noise=0.0, recent=0.0)
+    yield StageName.DEAD_BAND, attrs.evolve(basis, facts=quiet)
+    yield StageName.MINIMUM, with_policy(basis, attrs.evolve(policy, bounds=ReplicaBounds(0, bounds.max)))
+    yield StageName.MAXIMUM, with_policy(basis, attrs.evolve(policy, bounds=ReplicaBounds(bounds.min, 0)))
+    free = attrs.evolve(policy, up_max_factor=NO_LIMIT, down_max_pct=100.0)
+    yield StageName.CHANGE_LIMITS, with_policy(basis, free)
+    yield StageName.PREWARM, with_policy(basis, attrs.evolve(policy, prewarm_steps=0))
+
+
+def with_policy(basis: PlanBasis, policy: PlanPolicy) -> PlanBasis:
+    """``basis`` under another policy."""
+    if isinstance(basis, HeadroomBasis):
+        return attrs.evolve(basis, policy=policy)
+    steering = attrs.evolve(basis.settings.steering, policy=policy)
+    return attrs.evolve(basis, settings=attrs.evolve(basis.settings, steering=steering))
+
+
+# What another setting would change.
+
+
+@attrs.frozen
+class OtherSettings:
+    """Settings to try; None leaves one as it is. ``lead_time`` is in seconds."""
+
+    lead_time: float | None = None
+    target_per_pod: float | None = None
+    service_level: float | None = None
+    headroom: float | None = None
+    min: int | None = None
+    max: int | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is to be tried."""
+        return self == OtherSettings()
+
+    def find_problems(self, snapshot: Snapshot) -> tuple[str, ...]:
+        """Why these settings cannot be tried on the plan of ``snapshot``; empty where they can."""
+        basis = snapshot.basis
+        if basis is None:
+            return ("this plan cannot be made again: it was not made by this process since its start",)
+        found = []
+        if self.lead_time is not None and not self.lead_time < snapshot.forecast.horizon:
+            found.append(f"leadTime must be below the horizon of the forecast, {snapshot.forecast.horizon:g} s")
+        if self.service_level is not None and self.headroom is not None:
+            found.append("serviceLevel and headroom exclude each other")
+        if self.service_level is not None and isinstance(basis, HeadroomBasis):
+            found.append("serviceLevel needs the model auto; this plan has a fixed headroom")
+        bounds = policy_of(basis).bounds
+        low = bounds.min if self.min is None else self.min
+        high = bounds.max if self.max is None else self.max
+        if high and low > high:
+            found.append(f"min ({low}) must not be above max ({high})")
+        return tuple(found)
+
+
+def what_if(snapshot: Snapshot, other: OtherSettings) -> Snapshot:
+    """The snapshot as it would have been made under ``other`` settings, from the same forecast and the same past.
+
+    Limits that come from the past hold as they would after a change of the settings: the dead band, the change limits
+    and the hold. Whether a workload rests is only known where its minimum is 0 already.
+    Raises ValueError with the words of `OtherSettings.find_problems`.
+    """
+    basis, problems = snapshot.basis, other.find_problems(snapshot)
+    if problems or basis is None:
+        raise ValueError("; ".join(problems))
+    changed, bounds = _with_settings(basis, other), _bounds_under(policy_of(basis).bounds, other)
+    before = make_stages(basis, snapshot.forecast)
+    stages, report = make_stages(changed, snapshot.forecast), snapshot.service_level
+    if isinstance(changed, SteeredBasis) and report is not None:
+        level = changed.settings.steering.service_level if changed.settings.headroom is None else None
+        report = attrs.evolve(report, upper=stages.upper, factor=stages.factor, level=level)
+    floor = stages.floor
+    if floor is not None and snapshot.floor is not None and before.floor is not None and snapshot.floor > before.floor:
+        floor = bounds.clamp(max(floor, snapshot.floor))  # kept while the data source answers in part
+    resumption = snapshot.resumption
+    if resumption is not None and resumption.served is not None:
+        resumption = attrs.evolve(resumption, served=bounds.clamp(resumption.served))
+    return attrs.evolve(
+        snapshot,
+        replicas=stages.replicas,
+        floor=floor,
+        lead_time=other.lead_time or snapshot.lead_time,
+        service_level=report,
+        resumption=resumption,
+        basis=changed,
+    )
+
+
+def _bounds_under(bounds: ReplicaBounds, other: OtherSettings) -> ReplicaBounds:
+    return ReplicaBounds(bounds.min if other.min is None else other.min, bounds.max if other.max is None else other.max)
+
+
+def _with_settings(basis: PlanBasis, other: OtherSettings) -> PlanBasis:
+    policy = policy_of(basis)
+    policy = attrs.evolve(
+        policy,
+        target_per_pod=other.target_per_pod or policy.target_per_pod,
+        bounds=_bounds_under(policy.bounds, other),
+    )
+    if isinstance(basis, HeadroomBasis):
+        return attrs.evolve(basis, policy=attrs.evolve(policy, headroom=other.headroom or policy.headroom))
+    settings = basis.settings
+    steering = attrs.evolve(
+        settings.steering,
+        policy=policy,
+        lead_time=other.lead_time or settings.steering.lead_time,
+        service_level=other.service_level or settings.steering.service_level,
+    )
+    headroom = settings.headroom if other.headroom is None else other.headroom
+    if other.service_level is not None:
+        headroom = None
+    return attrs.evolve(basis, settings=attrs.evolve(settings, steering=steering, headroom=headroom))
+
+
+def show_time(moment: datetime) -> str:
+    """``12:05:00 UTC``."""
+    return f"{moment:%H:%M:%S} UTC"
+
+
+def show_load(load: float) -> str:
+    """A load for a reader, to about four digits."""
+    return f"{load:,.0f}" if load >= 1000 else f"{load:.4g}"
+
+
+def _pods(number: float | None) -> str:
+    return f"{number or 0:,.0f} pod{'' if number == 1 else 's'}"

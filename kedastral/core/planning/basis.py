@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`PlanBasis`: what a snapshot's plan was made from; `make_stages` makes it again, number by number."""
+
+import attrs
+import numpy as np
+
+from kedastral.core.capacity import PlanPolicy, plan_around_rests, reactive_replicas
+from kedastral.core.forecast import Forecast
+from kedastral.core.planning.facts import LoadFacts
+from kedastral.core.planning.service_level import PlanStages, SteeredBasis, plan_from
+from kedastral.core.planning.stabilization import dead_band_of
+
+
+@attrs.frozen
+class HeadroomBasis:
+    """What a plan by a fixed headroom, without uncertainty, is made from beside its forecast.
+
+    ``floor_headroom`` None turns the floor off; ``desired`` are the replicas that the previous plan needs Ready now,
+    ``last_recommendation`` is what it said to tell KEDA; None without one.
+    """
+
+    facts: LoadFacts
+    policy: PlanPolicy
+    floor_headroom: float | None
+    desired: int | None = None
+    last_recommendation: int | None = None
+
+
+PlanBasis = SteeredBasis | HeadroomBasis
+
+
+def policy_of(basis: PlanBasis) -> PlanPolicy:
+    """The policy that is in force."""
+    return basis.policy if isinstance(basis, HeadroomBasis) else basis.settings.policy
+
+
+def make_stages(basis: PlanBasis, forecast: Forecast) -> PlanStages:
+    """The plan that ``basis`` and ``forecast`` give."""
+    if isinstance(basis, SteeredBasis):
+        return plan_from(basis, forecast)[1]
+    facts, policy = basis.facts, basis.policy
+    dead_band = dead_band_of(basis.last_recommendation, policy, policy.headroom, noise=facts.noise, recent=facts.recent)
+    values = np.asarray(forecast.values)
+    replicas = plan_around_rests(values, values, facts.idleness, policy, previous=basis.desired, dead_band=dead_band)
+    floor = None
+    if facts.newest is not None and basis.floor_headroom is not None:
+        floor = reactive_replicas(facts.for_floor, basis.floor_headroom, policy, dead_band)
+    return PlanStages(values, values, 1.0, policy, dead_band, replicas, floor, replicas, floor)
