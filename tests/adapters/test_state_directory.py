@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The directory of --state-dir: its own process alone, files that are whole or not there, and clear words otherwise."""
+
+import errno
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+
+from kedastral.adapters.state_directory import StateDirectory, stem_of
+from kedastral.errors import ConfigError, StoreError
+from kedastral.state_format import write_state
+from tests.kept import make_kept_history, make_kept_state
+from tests.parts import START
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[StateDirectory]:
+    opened = StateDirectory.open(tmp_path / "state")
+    yield opened
+    opened.close()
+
+
+def state_file(directory: StateDirectory, workload: str = "shop") -> Path:
+    return directory.path / f"{stem_of(workload)}.state"
+
+
+def read_aside(directory: StateDirectory) -> bytes:
+    """The state of the shop that was set aside."""
+    return Path(f"{state_file(directory)}.unreadable").read_bytes()
+
+
+def files(directory: StateDirectory) -> set[str]:
+    """The names of all files but the lock."""
+    return {path.name for path in directory.path.iterdir()} - {".lock"}
+
+
+# --- at the start ---
+
+
+def test_it_is_made_where_it_is_missing_and_is_nobody_elses_business(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b"
+    opened = StateDirectory.open(path)
+    assert path.stat().st_mode & 0o777 == 0o700
+    assert files(opened) == set()
+    opened.close()
+
+
+def test_two_processes_never_share_it_and_the_second_is_told_who_has_it(tmp_path: Path) -> None:
+    directory = StateDirectory.open(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        StateDirectory.open(directory.path)
+    [words] = caught.value.problems
+    assert f"--state-dir {directory.path}: another process uses it" in words
+    assert f"process {os.getpid()}" in words
+    directory.close()
+    StateDirectory.open(tmp_path).close()
+
+
+def test_the_lock_ends_with_its_process_however_it_ends(tmp_path: Path) -> None:
+    hold = "import sys; from pathlib import Path\nfrom kedastral.adapters.state_directory import StateDirectory\n"
+    hold += f"StateDirectory.open(Path({str(tmp_path)!r})); print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(ConfigError, match=f"process {other.pid}"):
+            StateDirectory.open(tmp_path)
+        other.kill()
+        other.wait()
+    StateDirectory.open(tmp_path).close()
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.EACCES, "Permission denied; the process runs as user"),
+        (errno.EROFS, "Read-only file system"),
+        (errno.ENOSPC, "No space left on device"),
+    ],
+)
+@pytest.mark.parametrize("call", ["open", "fsync"])
+def test_one_that_cannot_be_written_is_refused_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, words: str, call: str
+) -> None:
+    def refuse(*_arguments: object, **_more: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, call, refuse)
+    with pytest.raises(ConfigError) as caught:
+        StateDirectory.open(tmp_path)
+    [problem] = caught.value.problems
+    assert problem.startswith(f"--state-dir {tmp_path}: must be a directory that this process may write, but: {words}")
+    monkeypatch.undo()
+    StateDirectory.open(tmp_path).close()
+
+
+def test_a_file_in_its_place_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="must be a directory"):
+        StateDirectory.open(tmp_path / "file")
+
+
+async def test_what_a_killed_process_left_half_written_is_cleared_away(tmp_path: Path) -> None:
+    directory = StateDirectory.open(tmp_path)
+    await directory.save(make_kept_state())
+    (directory.path / "shop-1.state.tmp").write_bytes(b"half")
+    directory.close()
+    again = StateDirectory.open(directory.path)
+    assert files(again) == {state_file(again).name}
+    again.close()
+
+
+# --- writing ---
+
+
+async def test_files_are_read_by_their_user_alone_and_written_in_a_thread(
+    directory: StateDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+    flush = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: threads.append(threading.get_ident()) or flush(file))
+    await directory.save(make_kept_state())
+    await directory.save_history(make_kept_history())
+    assert [path.stat().st_mode & 0o777 for path in directory.path.iterdir()] == [0o600] * 3
+    assert len(threads) == 4, "each file and, since both are new, the directory"
+    assert threading.get_ident() not in threads
+    await directory.save(make_kept_state())
+    assert len(threads) == 5
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (errno.ENOSPC, "disk_full"),
+        (errno.EDQUOT, "disk_full"),
+        (errno.EROFS, "read_only"),
+        (errno.EACCES, "denied"),
+        (errno.EIO, "io"),
+    ],
+)
+@pytest.mark.parametrize("call", ["os.open", "os.fsync", "pathlib.Path.replace"])
+async def test_wherever_writing_fails_the_file_before_is_still_there_and_nothing_beside_it(
+    directory: StateDirectory, monkeypatch: pytest.MonkeyPatch, number: int, reason: str, call: str
+) -> None:
+    await directory.save(make_kept_state(told=1))
+
+    def refuse(*_arguments: object, **_more: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(call, refuse)
+    with pytest.raises(StoreError) as caught:
+        await directory.save(make_kept_state(told=2))
+    monkeypatch.undo()
+    assert caught.value.reason == reason
+    assert str(caught.value) == f"--state-dir {directory.path}: {os.strerror(number)}"
+    assert files(directory) == {state_file(directory).name}
+    assert await directory.load("shop") == make_kept_state(told=1)
+    await directory.save(make_kept_state(told=3))
+    assert await directory.load("shop") == make_kept_state(told=3)
+
+
+# --- files that cannot be used ---
+
+
+def cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def change(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+
+
+def another_format(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"kedastral-state 1", b"kedastral-state 2", 1))
+
+
+def another_workload(path: Path) -> None:
+    path.write_bytes(write_state(make_kept_state("pay")))
+
+
+DAMAGE: dict[Callable[[Path], None], str] = {
+    cut_off: "damaged",
+    empty: "not a state",
+    change: "damaged",
+    another_format: "written in format 2",
+    another_workload: "of another workload, 'pay'",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
+async def test_a_file_that_cannot_be_used_is_set_aside_with_one_line_and_the_others_are_read(
+    directory: StateDirectory, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("shop", "fine"):
+        await directory.save(make_kept_state(name))
+    damage(state_file(directory))
+    damaged = state_file(directory).read_bytes()
+    with caplog.at_level(logging.WARNING):
+        assert set(await directory.load_all()) == {"fine"}
+        assert set(await directory.load_all()) == {"fine"}
+        assert await directory.load("shop") is None
+    [record] = caplog.records
+    assert f"{state_file(directory)}.unreadable: " in record.getMessage()
+    assert DAMAGE[damage] in record.getMessage()
+    assert read_aside(directory) == damaged
+    await directory.save(make_kept_state())
+    assert set(await directory.load_all()) == {"fine", "shop"}
+
+
+async def test_a_history_that_cannot_be_used_is_set_aside_as_well(directory: StateDirectory) -> None:
+    await directory.save(make_kept_state())
+    await directory.save_history(make_kept_history())
+    path = directory.path / f"{stem_of('shop')}.history"
+    cut_off(path)
+    assert await directory.load_history("shop") is None
+    assert await directory.load("shop") is not None
+    assert path.with_name(path.name + ".unreadable").exists()
+
+
+# --- old files ---
+
+
+async def test_old_files_are_removed_with_what_was_set_aside_and_no_others(directory: StateDirectory) -> None:
+    old, since = START - timedelta(days=8), START - timedelta(days=7)
+    for name in ("gone", "here", "young"):
+        at = START if name == "young" else old
+        await directory.save(attrs.evolve(make_kept_state(name), saved_at=at))
+        await directory.save_history(make_kept_history(name))
+        os.utime(directory.path / f"{stem_of(name)}.history", (at.timestamp(), at.timestamp()))
+    shutil.copy2(state_file(directory, "gone"), f"{state_file(directory, 'gone')}.unreadable")
+    for foreign in ("notes.txt", "lost+found", "other.tmp", "x.state.bak"):
+        (directory.path / foreign).write_text("")
+        os.utime(directory.path / foreign, (0, 0))
+    assert await directory.remove_unsaved(since, {"here"}) == 1
+    assert set(await directory.load_all()) == {"here", "young"}
+    assert not [name for name in files(directory) if name.startswith("gone")]
+    assert {"notes.txt", "lost+found", "other.tmp", "x.state.bak"} <= files(directory)
+
+
+# --- names ---
+
+
+@pytest.mark.parametrize("name", ["shop", "prod/shop", "..", "x" * 5000, "ü/✓", "\0", "a b", ".hidden", "-rf"])
+def test_a_file_name_is_safe_and_readable_whatever_the_workload_is_called(name: str) -> None:
+    stem = stem_of(name)
+    assert len(stem) <= 113
+    assert all(char.isascii() and (char.isalnum() or char in "-_") for char in stem)
+    assert stem.startswith("".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in name)[:80])
+
+
+def test_names_that_differ_in_case_alone_have_files_that_differ_in_more() -> None:
+    assert stem_of("shop").lower() != stem_of("SHOP").lower()
+
+
+async def test_many_at_once_are_written_one_after_the_other(
+    directory: StateDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once, most, flush = 0, 0, os.fsync
+
+    def watched(file: int) -> None:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        flush(file)
+        at_once -= 1
+
+    monkeypatch.setattr(os, "fsync", watched)
+    async with trio.open_nursery() as nursery:
+        for number in range(20):
+            nursery.start_soon(directory.save, make_kept_state(f"w{number}"))
+    assert most == 1
+    assert len(await directory.load_all()) == 20
