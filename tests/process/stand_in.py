@@ -10,7 +10,10 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class StandIn(ThreadingHTTPServer):
-    """Answers range queries with ``load`` at every step; while ``silent`` is set it takes requests and says nothing."""
+    """Answers range queries with ``load`` at every step; while ``silent`` is set it takes requests and says nothing.
+
+    ``ranges`` are the first and the last point of all that it answered.
+    """
 
     daemon_threads = True
     block_on_close = False
@@ -18,6 +21,7 @@ class StandIn(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.load = 700.0
+        self.ranges: list[tuple[float, float]] = []
         self.silent = threading.Event()
         self.asked = threading.Event()
         self.ended = threading.Event()
@@ -37,6 +41,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.ended.wait()
             return
         asked = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
+        self.server.ranges.append((float(asked["start"]), float(asked["end"])))
         body = json.dumps(answer_range(asked, self.server.load)).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
