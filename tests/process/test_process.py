@@ -62,7 +62,7 @@ def forecast(port: int) -> Any:
 
 
 def test_run_answers_keda_and_shows_its_forecast(prometheus: StandIn) -> None:
-    with run(prometheus) as process:
+    with run(prometheus, ON_STALE="ride-forecast") as process:
         grpc_port, http_port = process.ports("gRPC", "HTTP")
         document = forecast(http_port)
         assert len(document["values"]) == len(document["desiredReplicas"]) == 60
@@ -79,7 +79,7 @@ def test_run_answers_keda_and_shows_its_forecast(prometheus: StandIn) -> None:
 
 @pytest.mark.parametrize("number", STOPS)
 def test_a_signal_lets_begun_work_finish_and_ends_with_success(prometheus: StandIn, number: signal.Signals) -> None:
-    with run(prometheus) as process:
+    with run(prometheus, ON_STALE="ride-forecast") as process:
         grpc_port, http_port = process.ports("gRPC", "HTTP")
         forecast(http_port)
         with RawClient(grpc_port) as client:

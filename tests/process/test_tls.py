@@ -108,8 +108,8 @@ def replicas(channel: grpc.Channel) -> int:
 
 
 def test_run_serves_both_over_tls_and_asks_for_its_token(prometheus: StandIn, site: Site) -> None:
-    listen = {"--http-listen": ANY_PORT, "--grpc-listen": ANY_PORT}
-    with ProcessInput("run", {**listen, **source(prometheus), **site.grpc_flags(), **site.http_flags()}) as process:
+    flags = {"--http-listen": ANY_PORT, "--grpc-listen": ANY_PORT, "--on-stale": "ride-forecast", **source(prometheus)}
+    with ProcessInput("run", {**flags, **site.grpc_flags(), **site.http_flags()}) as process:
         grpc_port, http_port = process.ports("gRPC", "HTTP")
         assert site.wait_for_forecast(http_port)["values"][0] == pytest.approx(700)
         with site.channel(grpc_port) as kept:
