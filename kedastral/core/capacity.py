@@ -138,12 +138,12 @@ def least_before(desired: int, policy: PlanPolicy) -> int:
 def reactive_replicas(load: float, headroom: float, policy: PlanPolicy, dead_band: DeadBand | None = None) -> int:
     """The floor: the replicas that the newest ``load`` needs now, within the bounds, exempt from the change limits.
 
-    A need within ``dead_band`` keeps its replicas.
+    A need within ``dead_band`` keeps its replicas. Whatever ``headroom`` and band say, the floor sustains the load.
     """
-    need = load / policy.target_per_pod * headroom
-    if dead_band is not None and dead_band.keeps(np.array([need])).all():
-        return policy.bounds.clamp(dead_band.replicas)
-    return policy.bounds.clamp(round_replicas(need))
+    pods = load / policy.target_per_pod
+    if dead_band is not None and dead_band.keeps(np.array([pods * headroom])).all():
+        return policy.bounds.clamp(max(dead_band.replicas, round_replicas(pods)))
+    return policy.bounds.clamp(round_replicas(pods * max(headroom, 1.0)))
 
 
 def desired_replicas(values: Floats, policy: PlanPolicy, dead_band: DeadBand | None) -> list[int]:

@@ -61,7 +61,12 @@ def test_without_noise_only_the_replicas_needed_are_planned() -> None:
 
 def test_the_floor_has_the_same_band() -> None:
     band = DeadBand(12, up=0.01, down=0.01, fall=0.12, recent=11.9)
-    assert [reactive_replicas(load, 1.0, POLICY, band) for load in (605.0, 612.0, 540.0, 480.0)] == [12, 13, 12, 10]
+    assert [reactive_replicas(load, 1.1, POLICY, band) for load in (550.0, 556.0, 491.0, 436.0)] == [12, 13, 12, 10]
+
+
+def test_the_band_never_takes_the_floor_below_what_the_newest_load_needs() -> None:
+    band = DeadBand(12, up=0.01, down=0.01, fall=0.12, recent=11.9)
+    assert [reactive_replicas(load, 1.0, POLICY, band) for load in (600.0, 605.0)] == [12, 13]
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,14 @@ def test_the_window_is_the_steps_of_the_lead_time_and_the_prewarm_steps() -> Non
     assert tick([10.0], [*ahead[:7], 10.0, 500.0, *ahead[9:]])[0].last_recommendation == 2
 
 
+def test_the_floor_never_falls_below_what_the_newest_load_needs() -> None:
+    state = ServiceLevelState(CERTAIN, SteeringState(0.7))
+    _, plan = tick([400.0] * 30, 100.0, state)
+
+    assert plan.factor == pytest.approx(0.7, rel=0.01)
+    assert plan.floor == 40  # 30 by the factor alone, 0.7 / 0.95 of what serves the load
+
+
 def test_a_fixed_headroom_multiplies_the_upper_quantile_and_keeps_its_floor() -> None:
     settings = attrs.evolve(SETTINGS, headroom=1.5, reactive_headroom=1.3)
     _, plan = tick([100.0] * 3, 90.0, settings=settings)
