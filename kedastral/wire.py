@@ -68,6 +68,7 @@ class _SnapshotDocument:
     budget_spent: float | None = None
     at_cap: bool = False
     hold_seconds: float | None = None
+    load_cap: float | None = None
     mode: str = ""
     experts: tuple[_ExpertDocument, ...] = ()
     settling_seconds: float = 0.0
@@ -142,6 +143,7 @@ def write_snapshot(snapshot: Snapshot) -> dict[str, Any]:
             budget_spent=steered.budget_spent,
             at_cap=steered.at_cap,
             hold_seconds=steered.peak_hold,
+            load_cap=steered.load_cap,
         )
     if snapshot.resumption is not None:
         document = attrs.evolve(

@@ -19,6 +19,7 @@ from hypothesis.extra import numpy as hnp
 from kedastral.core.data_quality import LostSeries, Outliers, SettlingPoint, SettlingState
 from kedastral.core.forecast import Experts, Forecast
 from kedastral.core.kept_state import KeptState, SourceState
+from kedastral.core.planning.load_cap import MAX_CAP_RELAXATION
 from kedastral.core.planning.service_level import (
     MAX_PEAK_HOLD,
     MAX_SAFETY_FACTOR,
@@ -69,6 +70,7 @@ states = st.builds(
         st.lists(st.builds(DaySpent, counts, finite, finite), max_size=3).map(tuple),
         st.builds(Account, finite, finite, finite),
         peak_hold=st.floats(MIN_PEAK_HOLD, MAX_PEAK_HOLD),
+        cap_relaxation=st.floats(1, MAX_CAP_RELAXATION),
     ),
     st.none() | counts, recommendations, plans, plans,
 )  # fmt: skip
@@ -184,7 +186,7 @@ GOLDEN = {
     "quality": {"settling": 120.0, "at_least": None},
     "service_level": {
         "upper": base64.b64encode(np.array([375, 625, 1000, 750, 1125, 1125], "<f8").tobytes()).decode(),
-        "factor": 1.2345678901234567, "level": 0.99, "budget_spent": 0.3,
+        "factor": 1.2345678901234567, "level": 0.99, "budget_spent": 0.3, "load_cap": None,
         "state": {
             "uncertainty": {
                 "model": {
@@ -203,13 +205,17 @@ GOLDEN = {
                 "standing_down": True,
             },
             "steering": {
-                "safety_factor": 1.2345678901234567, "peak_hold": 3600.0, "judged_until": 1772366340.0,
-                "recommended": [{"at": 1772366340.0, "replicas": 7}, {"at": 1772366370.0, "replicas": 8}],
+                "safety_factor": 1.2345678901234567, "peak_hold": 3600.0, "cap_relaxation": 1.0,
+                "judged_until": 1772366340.0,
+                "recommended": [
+                    {"at": 1772366340.0, "replicas": 7, "uncapped": None},
+                    {"at": 1772366370.0, "replicas": 8, "uncapped": None},
+                ],
                 "spent": [{"day": 20512, "minutes": 720.0, "short": 1.5}],
                 "account": {"needed": 100.5, "unserved": 0.25, "spare": 20.0},
             },
             "last_recommendation": 8,
-            "recommendations": [{"at": 1772366370.0, "replicas": 6}],
+            "recommendations": [{"at": 1772366370.0, "replicas": 6, "uncapped": None}],
             "unstabilized": {"at": 1772366400.0, "step": 60.0, "replicas": [3, 5, 8]},
             "last_model_plan": {"at": 1772366400.0, "step": 60.0, "replicas": [3, 5, 9]},
         },
@@ -271,6 +277,8 @@ def test_fields_that_an_earlier_version_did_not_have_are_as_at_a_start() -> None
     older = document()
     del older["snapshot"]["withheld"]
     del older["service_level"]["state"]["steering"]["peak_hold"]
+    del older["service_level"]["state"]["steering"]["cap_relaxation"]
+    del older["service_level"]["state"]["steering"]["recommended"][0]["uncapped"]
     del older["told_lately"], older["quality"]
     found = read_state(pack(older))
     assert found.told_lately == ()

@@ -54,6 +54,7 @@ class StageName(StrEnum):
     PREWARM = "prewarm"
     QUANTILE = "quantile"
     STEERING = "steering-factor"
+    LOAD_CAP = "load-cap"
     TARGET = "target-per-pod"
     HEADROOM = "headroom"
     REST = "rest"
@@ -211,6 +212,7 @@ class _Chain:
 
 LIMITS = frozenset(
     {
+        StageName.LOAD_CAP,
         StageName.REST,
         StageName.DEAD_BAND,
         StageName.MINIMUM,
@@ -264,7 +266,7 @@ def _add_lead_time(chain: _Chain, snapshot: Snapshot, now: datetime, step: int) 
 def _add_plan(chain: _Chain, snapshot: Snapshot, basis: PlanBasis, stages: PlanStages, step: int) -> None:
     """From the load of ``step`` to its replicas within the bounds and the change limits."""
     policy, facts = stages.policy, basis.facts
-    needed = stages.upper * stages.factor
+    needed = stages.needed
     awake = without_idle_steps(needed, stages.expected, facts.idleness, policy)
     ahead = awake[step : step + policy.prewarm_steps + 1]
     largest = step + int(ahead.argmax())
@@ -324,6 +326,9 @@ def _add_need(chain: _Chain, snapshot: Snapshot, stages: PlanStages, step: int, 
             else f"steered so that {level * 100:g} % of minutes have enough"
         )
         chain.add(StageName.STEERING, Effect.TIMES, stages.factor, Unit.TIMES, words)
+        if stages.cap is not None:
+            words = "a little more than the largest load of the week, and at least the newest load"
+            chain.add(StageName.LOAD_CAP, Effect.AT_MOST, stages.cap, Unit.LOAD, words)
     chain.add(StageName.TARGET, Effect.DIVIDES, policy.target_per_pod, Unit.LOAD_PER_POD, "what one pod sustains")
     if policy.headroom != 1:
         chain.add(StageName.HEADROOM, Effect.TIMES, policy.headroom, Unit.TIMES, "the headroom that was set")
@@ -433,6 +438,7 @@ _NAMES = {
     StageName.MINIMUM: "the minimum",
     StageName.MAXIMUM: "the maximum",
     StageName.CHANGE_LIMITS: "the change limits",
+    StageName.LOAD_CAP: "the cap on load",
     StageName.HOLD: "the hold",
     StageName.FLOOR: "the floor",
     StageName.RESUMPTION: "the start",
@@ -482,7 +488,7 @@ def _steps(snapshot: Snapshot, stages: PlanStages | None) -> Iterator[PlannedSte
 
 def _needed(stages: PlanStages, basis: PlanBasis | None) -> list[int]:
     """The pods that each step needs by its load and the bounds, whatever was planned before."""
-    needed = stages.upper * stages.factor
+    needed = stages.needed
     if basis is not None:
         needed = without_idle_steps(needed, stages.expected, basis.facts.idleness, stages.policy)
     return desired_replicas(needed, stages.policy, None)
@@ -518,6 +524,7 @@ def _variants(basis: PlanBasis) -> Iterator[tuple[StageName, PlanBasis]]:
     bounds = policy.bounds
     quiet = attrs.evolve(basis.facts, noise=0.0, recent=0.0)
     yield StageName.DEAD_BAND, attrs.evolve(basis, facts=quiet)
+    yield StageName.LOAD_CAP, attrs.evolve(basis, facts=attrs.evolve(basis.facts, cap=None))
     yield StageName.MINIMUM, with_policy(basis, attrs.evolve(policy, bounds=ReplicaBounds(0, bounds.max)))
     yield StageName.MAXIMUM, with_policy(basis, attrs.evolve(policy, bounds=ReplicaBounds(bounds.min, 0)))
     free = attrs.evolve(policy, up_max_factor=NO_LIMIT, down_max_pct=100.0)

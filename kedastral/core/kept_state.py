@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kedastral.core.data_quality import SettlingState
 from kedastral.core.planning.planner import Workload, adopt_plan
-from kedastral.core.planning.service_level import ServiceLevelState, SteeringState
+from kedastral.core.planning.service_level import ServiceLevelState, SteeringState, keep_steering
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.series import Series, require_positive, require_utc, same_array
 from kedastral.core.serving import Snapshot
@@ -76,7 +76,7 @@ class StateBasis:
         return ours == (other.forecaster, other.step, other.lead_time, other.prewarm_steps)
 
     def same_steering(self, other: "StateBasis") -> bool:
-        """Whether the safety factor and the peak hold answer the same question."""
+        """Whether the safety factor, the peak hold and the cap on load answer the same question."""
         ours = (self.forecaster, self.lead_time, self.headroom, self.service_level)
         return ours == (other.forecaster, other.lead_time, other.headroom, other.service_level)
 
@@ -163,8 +163,7 @@ def adapt_state(state: KeptState, basis: StateBasis, workload: Workload) -> Kept
 def _adapt_service_level(state: ServiceLevelState, before: StateBasis, now: StateBasis) -> ServiceLevelState:
     steering = state.steering if now.load == before.load else SteeringState()
     if not now.same_steering(before):
-        new = SteeringState()
-        steering = attrs.evolve(steering, safety_factor=new.safety_factor, peak_hold=new.peak_hold)
+        steering = keep_steering(steering, SteeringState())
     kept = attrs.evolve(state, steering=steering)
     if not now.same_calibration(before):
         kept = attrs.evolve(kept, uncertainty=UncertaintyState())

@@ -238,6 +238,17 @@ async def test_pods_that_are_held_say_for_how_long() -> None:
     assert shown_by(loop, "steering_hold_seconds") == 7200
 
 
+async def test_a_plan_that_is_held_to_a_load_says_to_which() -> None:
+    loop = loop_with()
+    await loop.tick()
+    snapshot = loop.store.get("shop")
+    assert snapshot is not None
+    assert snapshot.service_level is not None
+    assert "loadCap" not in write_snapshot(snapshot)
+    report = attrs.evolve(snapshot.service_level, load_cap=440.0)
+    assert write_snapshot(attrs.evolve(snapshot, service_level=report))["loadCap"] == 440
+
+
 async def test_what_was_there_and_what_was_needed_is_counted_in_hindsight() -> None:
     loop = loop_with()
     await loop.tick()

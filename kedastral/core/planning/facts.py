@@ -16,7 +16,8 @@ class LoadFacts:
     ``newest`` is the newest value, None where none is known; ``for_floor`` the load that needs pods at once; ``recent``
     the largest of the last minutes; ``noise`` a share of the load; ``offset`` is added before a logarithm
     (`kedastral.core.planning.uncertainty`). ``idleness`` is only looked at where there may be no pods at all. ``peak``
-    is the load of which the peak hold keeps the pods, 0 where it keeps none.
+    is the load of which the peak hold keeps the pods, 0 where it keeps none; ``cap`` the load above which nothing is
+    planned (`kedastral.core.planning.load_cap`), None without one.
     """
 
     newest: float | None
@@ -26,10 +27,11 @@ class LoadFacts:
     offset: float
     idleness: Idleness
     peak: float = 0.0
+    cap: float | None = None
 
 
-def read_facts(history: Series, bounds: ReplicaBounds, peak: float = 0.0) -> LoadFacts:
-    """The facts of ``history``; ``peak`` is found by the caller, who knows the peak hold.
+def read_facts(history: Series, bounds: ReplicaBounds, peak: float = 0.0, cap: float | None = None) -> LoadFacts:
+    """The facts of ``history``; ``peak`` and ``cap`` are found by the caller, who knows what steers them.
 
     Only where ``bounds`` allow a workload without pods is its idleness looked at: that takes a millisecond.
     """
@@ -42,4 +44,5 @@ def read_facts(history: Series, bounds: ReplicaBounds, peak: float = 0.0) -> Loa
         offset=offset_of(history),
         idleness=Idleness.BUSY if bounds.min > 0 else idleness_of(history),
         peak=peak,
+        cap=cap,
     )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`plan_for_service_level`: one tick's plan from a forecast, its uncertainty and the service level.
 
-The service level is the share of minutes with enough pods. Three things together reach it at low cost:
+The service level is the share of minutes with enough pods. Four things together reach it at low cost:
 
 - The margin. The forecast is raised to a calibrated upper quantile of the largest load in the window that the plan must
   cover: the steps that the lead time overlaps and the prewarm steps (`kedastral.core.planning.uncertainty`).
@@ -14,6 +14,8 @@ The service level is the share of minutes with enough pods. Three things togethe
   recent peak does. Minutes short by more than the highest factor could have mended, where a longer hold would have
   helped, lengthen the hold; all others shorten it, in the ratio at which such minutes alone spend the whole budget.
   Wherever the factor suffices, or the load has no precedent, the hold is at its minimum and has no effect.
+- The cap on load (`kedastral.core.planning.load_cap`): margin and factor together plan for no more than the largest
+  load of the week, growth included, unless that cap has left minutes short of pods.
 
 `kedastral.core.capacity` turns load into replicas and `kedastral.core.planning.stabilization` limits scale events. What
 KEDA is told is read from the plan by `kedastral.core.serving` alone.
@@ -33,9 +35,11 @@ from kedastral.core.capacity import (
     lead_steps_of,
     plan_around_rests,
     reactive_replicas,
+    round_replicas,
 )
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.facts import LoadFacts, read_facts
+from kedastral.core.planning.load_cap import MAX_CAP_RELAXATION, cap_on_load, capped, next_relaxation
 from kedastral.core.planning.stabilization import (
     PreviousPlan,
     Recommendation,
@@ -178,7 +182,8 @@ class DaySpent:
 class StepOutcome:
     """One step that has ended, begun at ``at`` (epoch seconds): its ``load``, and the pods ``ready`` for it.
 
-    ``peak`` is the load for which the longest peak hold would have kept pods.
+    ``peak`` is the load for which the longest peak hold would have kept pods, ``uncapped`` the pods that would have
+    been Ready without the cap on load. Both are 0 where the pods were enough.
     """
 
     at: float
@@ -186,6 +191,7 @@ class StepOutcome:
     load: float
     ready: int
     peak: float = 0.0
+    uncapped: int = 0
 
 
 @attrs.frozen
@@ -211,6 +217,7 @@ class SteeringState:
     """The feedback, kept from tick to tick; part of the snapshot, so that it survives a restart.
 
     ``safety_factor`` multiplies the upper quantile; None until the first tick. ``peak_hold`` is in seconds.
+    ``cap_relaxation`` multiplies the cap on load.
     ``judged_until`` is the time of the newest value judged, in epoch seconds. ``recommended`` are the recommendations
     as they were published.
     """
@@ -221,6 +228,7 @@ class SteeringState:
     peak_hold: float = attrs.field(
         default=MIN_PEAK_HOLD, validator=[ge(MIN_PEAK_HOLD), le(MAX_PEAK_HOLD)], kw_only=True
     )
+    cap_relaxation: float = attrs.field(default=1.0, validator=[ge(1), le(MAX_CAP_RELAXATION)], kw_only=True)
     judged_until: float | None = None
     recommended: tuple[Recommendation, ...] = ()
     spent: tuple[DaySpent, ...] = ()
@@ -271,7 +279,8 @@ class ServiceLevelReport:
     """How a plan came about, for its readers, and the ``state`` from which the next tick goes on.
 
     ``upper`` is the calibrated quantile of each step's load, before ``factor`` multiplies it. ``level`` is the service
-    level, None under a fixed headroom. ``budget_spent`` as in `SteeringState.budget_spent`.
+    level, None under a fixed headroom. ``budget_spent`` as in `SteeringState.budget_spent`. ``load_cap`` is the load
+    that the plan was held to, None where that changed nothing.
     """
 
     upper: Floats = attrs.field(converter=frozen_floats, eq=attrs.cmp_using(eq=same_array))
@@ -279,6 +288,7 @@ class ServiceLevelReport:
     level: float | None
     budget_spent: float
     state: ServiceLevelState
+    load_cap: float | None = None
 
     @property
     def peak_hold(self) -> float | None:
@@ -311,8 +321,9 @@ class PlanStages:
     """A plan on its way from load to replicas; each array matches the forecast's steps.
 
     ``expected`` is the load that is planned for, ``upper`` its upper quantile (under a fixed headroom the same),
-    ``factor`` multiplies that. ``limited`` and ``needed_floor`` are the replicas before stabilization, ``replicas`` and
-    ``floor`` those that are published. ``policy`` has the bounds and the limits; its headroom is not in ``factor``.
+    ``factor`` multiplies that, up to the load ``cap``, None without one. ``limited`` and ``needed_floor`` are the
+    replicas before stabilization, ``replicas`` and ``floor`` those that are published. ``policy`` has the bounds and
+    the limits; its headroom is not in ``factor``. ``uncapped`` are the replicas that the cap kept from being planned.
     """
 
     expected: Floats
@@ -324,13 +335,21 @@ class PlanStages:
     needed_floor: int | None
     replicas: Ints
     floor: int | None
+    cap: float | None = None
+    uncapped: int | None = None
+
+    @property
+    def needed(self) -> Floats:
+        """The load that each step is to have pods for."""
+        return capped(self.upper * self.factor, self.cap)
 
 
 @attrs.frozen
 class ServiceLevelPlan:
     """One tick's plan: ``replicas`` and ``upper`` (load, before ``factor``) match the forecast's steps.
 
-    Where ``status`` is not ok, the plan follows the last value. ``basis`` is what it was made from.
+    Where ``status`` is not ok, the plan follows the last value. ``basis`` is what it was made from. ``load_cap`` as in
+    `ServiceLevelReport`.
     """
 
     replicas: Ints = attrs.field(converter=frozen_ints, eq=attrs.cmp_using(eq=same_array))
@@ -339,13 +358,14 @@ class ServiceLevelPlan:
     factor: float
     status: ForecastStatus
     basis: SteeredBasis
+    load_cap: float | None = None
 
     def report(self, state: ServiceLevelState, settings: ServiceLevelSettings) -> ServiceLevelReport:
         """What the snapshot shows of this plan, with the ``state`` that goes on from it."""
         steering = settings.steering
         level = steering.service_level if settings.headroom is None else None
         spent = state.steering.budget_spent(steering)
-        return ServiceLevelReport(self.upper, self.factor, level, spent, state)
+        return ServiceLevelReport(self.upper, self.factor, level, spent, state, self.load_cap)
 
 
 NO_PREVIOUS_PLAN = PreviousPlan()
@@ -369,11 +389,14 @@ def plan_for_service_level(
     status = _status_of(state.uncertainty, history, forecast, settings.min_history)
     if status.replaces_model_plan and history.quality.at_least is None:
         previous = attrs.evolve(previous, model_plan=None)
-    facts = read_facts(history, settings.policy.bounds, peak_load(history, state.steering.peak_hold))
+    steering = state.steering
+    cap = None if settings.headroom is not None else cap_on_load(history, steering.cap_relaxation)
+    facts = read_facts(history, settings.policy.bounds, peak_load(history, steering.peak_hold), cap)
     basis = SteeredBasis(facts, settings, state, previous, status)
     state, stages = plan_from(basis, forecast)
     state = _remember_forecast(state, history, forecast, status, settings)
-    return state, ServiceLevelPlan(stages.replicas, stages.upper, stages.floor, stages.factor, status, basis)
+    load_cap = stages.cap if stages.uncapped is not None else None
+    return state, ServiceLevelPlan(stages.replicas, stages.upper, stages.floor, stages.factor, status, basis, load_cap)
 
 
 def plan_from(basis: SteeredBasis, forecast: Forecast) -> tuple[ServiceLevelState, PlanStages]:
@@ -386,13 +409,19 @@ def plan_from(basis: SteeredBasis, forecast: Forecast) -> tuple[ServiceLevelStat
     upper = _upper_of(calibration, facts.offset, expected, settings.margin_factor(factor))
     last = _last_recommendation(state, previous)
     dead_band = dead_band_of(last, settings.policy, factor / FLOOR_UTILISATION, noise=facts.noise, recent=facts.recent)
-    floor = _floor_of(facts, factor, settings, dead_band)
+    cap = _cap_of(facts, settings)
+    floor = _floor_of(facts, factor, cap, settings, dead_band)
     policy = attrs.evolve(settings.policy, headroom=1.0)
+    needed = capped(upper * factor, cap)
     limited = plan_around_rests(
-        upper * factor, expected, facts.idleness, policy, previous=previous.desired, dead_band=dead_band
+        needed, expected, facts.idleness, policy, previous=previous.desired, dead_band=dead_band
     )
-    state, replicas, published_floor = _stabilize(state, forecast, limited, floor, settings, previous)
-    stages = PlanStages(expected, upper, factor, policy, dead_band, limited, floor, replicas, published_floor)
+    ahead = (upper * factor)[: settings.window(forecast.step)]
+    uncapped = _uncapped_of(max(float(ahead.max()), facts.for_floor * factor / FLOOR_UTILISATION), cap, policy)
+    state, replicas, published_floor = _stabilize(state, forecast, limited, floor, settings, previous, uncapped)
+    stages = PlanStages(
+        expected, upper, factor, policy, dead_band, limited, floor, replicas, published_floor, cap, uncapped
+    )
     return state, stages
 
 
@@ -401,9 +430,7 @@ def _learn_from(state: ServiceLevelState, history: Series, settings: ServiceLeve
     uncertainty = judge_windows(state.uncertainty, history, settings.window(history.step))
     steering = judge_steps(state.steering, history, settings.steering)
     if settings.headroom is not None:
-        steering = attrs.evolve(
-            steering, safety_factor=state.steering.safety_factor, peak_hold=state.steering.peak_hold
-        )
+        steering = keep_steering(steering, state.steering)
     return attrs.evolve(state, uncertainty=uncertainty, steering=steering)
 
 
@@ -422,15 +449,42 @@ def _upper_of(calibration: Calibration, offset: float, values: Floats, margin_fa
     return upper_path(values, min(calibration.margins[0] * margin_factor, MAX_LOG_RATIO), offset)
 
 
+def keep_steering(state: SteeringState, answers: SteeringState) -> SteeringState:
+    """``state`` with the answers to feedback of another: the safety factor, the peak hold and the cap's relaxation."""
+    return attrs.evolve(
+        state,
+        safety_factor=answers.safety_factor,
+        peak_hold=answers.peak_hold,
+        cap_relaxation=answers.cap_relaxation,
+    )
+
+
+def _cap_of(facts: LoadFacts, settings: ServiceLevelSettings) -> float | None:
+    """The load above which nothing is planned; None without a cap, as under a fixed headroom: that gets no feedback."""
+    if settings.headroom is not None or facts.cap is None:
+        return None
+    return max(facts.cap, facts.for_floor / FLOOR_UTILISATION)
+
+
+def _uncapped_of(load: float, cap: float | None, policy: PlanPolicy) -> int | None:
+    """The replicas for ``load`` that the cap kept from being planned, None where it kept none."""
+    if cap is None or load <= cap:
+        return None
+    return policy.bounds.clamp(round_replicas(load / policy.target_per_pod))
+
+
 def _floor_of(
-    facts: LoadFacts, factor: float, settings: ServiceLevelSettings, dead_band: DeadBand | None
+    facts: LoadFacts, factor: float, cap: float | None, settings: ServiceLevelSettings, dead_band: DeadBand | None
 ) -> int | None:
     """The replicas that the load needs at once and, without a fixed headroom, those that the peak hold keeps."""
     if settings.reactive_headroom is None or facts.newest is None:
         return None
     if settings.headroom is not None:
         return reactive_replicas(facts.for_floor, settings.reactive_headroom, settings.policy, dead_band)
-    needed = reactive_replicas(facts.for_floor, factor / FLOOR_UTILISATION, settings.policy, dead_band)
+    load, headroom = facts.for_floor, factor / FLOOR_UTILISATION
+    if cap is not None and load > 0:
+        headroom = min(headroom, cap / load)
+    needed = reactive_replicas(load, headroom, settings.policy, dead_band)
     return max(needed, reactive_replicas(facts.peak, 1 / FLOOR_UTILISATION, settings.policy))
 
 
@@ -445,8 +499,12 @@ def _stabilize(
     floor: int | None,
     settings: ServiceLevelSettings,
     previous: PreviousPlan,
+    uncapped: int | None = None,
 ) -> tuple[ServiceLevelState, Ints, int | None]:
-    """The plan as it is published, its floor, and the state that remembers the recommendation."""
+    """The plan as it is published, its floor, and the state that remembers the recommendation.
+
+    ``uncapped`` are the replicas that the cap on load kept from being planned, None where it kept none.
+    """
     step, at = forecast.step, (forecast.made_at - EPOCH).total_seconds()
     lead_steps, interval = settings.lead_steps(step), settings.interval or step
     last = _last_recommendation(state, previous)
@@ -463,7 +521,7 @@ def _stabilize(
     recommendation = max(recommendation, previous.served)
     state = attrs.evolve(
         state,
-        steering=add_recommendation(state.steering, at, recommendation, step, settings.steering),
+        steering=add_recommendation(state.steering, at, recommendation, step, settings.steering, uncapped),
         last_recommendation=recommendation,
         recommendations=recommendations,
         unstabilized=UnstabilizedPlan.of(forecast.made_at, step, plan),
@@ -501,19 +559,22 @@ def judge_steps(state: SteeringState, history: Series, settings: SteeringSetting
     first = len(history) if until is None else max(round((until - start) / history.step) + 1, 0)
     for i in range(first, len(history)):
         at, load = start + (i - 1) * history.step, float(history.values[i])  # a value is dated by the end of its step
-        ready = ready_during(state.recommended, at, history.step, settings)
-        if ready is not None and math.isfinite(load):
-            peak = _peak_before(history, i, settings) if load > ready * settings.policy.target_per_pod else 0.0
-            state = apply_outcome(state, StepOutcome(at, history.step / 60, load, ready, peak), settings)
+        serving = recommended_for(state.recommended, at, history.step, settings)
+        if serving and math.isfinite(load):
+            outcome = StepOutcome(at, history.step / 60, load, min(entry.replicas for entry in serving))
+            if load > outcome.ready * settings.policy.target_per_pod:
+                uncapped = min(max(entry.replicas, entry.uncapped or 0) for entry in serving)
+                outcome = attrs.evolve(outcome, peak=_peak_before(history, i, settings), uncapped=uncapped)
+            state = apply_outcome(state, outcome, settings)
     return attrs.evolve(state, judged_until=end if until is None else max(end, until))
 
 
 def apply_outcome(state: SteeringState, outcome: StepOutcome, settings: SteeringSettings) -> SteeringState:
-    """``state`` after one step: the budget and the account, and the safety factor and the peak hold where they count.
+    """``state`` after one step: the budget and the account, and where they count the factor, the hold and the cap.
 
-    Factor and hold stay where they could not have mattered: at the minimum of replicas with enough pods (a quiet week
-    would wear them down, and the return of the load would suffer), at the maximum of replicas, and where nothing acts
-    on the recommendations. The minutes are counted all the same.
+    They stay where they could not have mattered: at the minimum of replicas with enough pods (a quiet week would wear
+    them down, and the return of the load would suffer), at the maximum of replicas, and where nothing acts on the
+    recommendations. The minutes are counted all the same.
     """
     short = is_short(outcome, settings.policy)
     account = state.account.add(outcome, settings.policy.target_per_pod)
@@ -525,11 +586,15 @@ def apply_outcome(state: SteeringState, outcome: StepOutcome, settings: Steering
     factor = safety_factor_of(state, settings)
     change = settings.rate * outcome.minutes * (short - settings.budget)
     hold_helps = would_longer_hold_help(outcome, factor, settings.policy)
+    cap_hurt = short and not is_short(attrs.evolve(outcome, ready=outcome.uncapped), settings.policy)
     return attrs.evolve(
         state,
         safety_factor=min(max(factor * math.exp(change), MIN_SAFETY_FACTOR), MAX_SAFETY_FACTOR),
         peak_hold=next_peak_hold(
             state.peak_hold, outcome.minutes, settings.budget, settings.lead_time, longer_helps=hold_helps
+        ),
+        cap_relaxation=next_relaxation(
+            state.cap_relaxation, outcome.minutes, settings.budget, settings.lead_time, higher_helps=cap_hurt
         ),
     )
 
@@ -555,37 +620,52 @@ def would_longer_hold_help(outcome: StepOutcome, factor: float, policy: PlanPoli
 def ready_during(
     recommended: tuple[Recommendation, ...], at: float, step: float, settings: SteeringSettings
 ) -> int | None:
-    """The pods Ready in the step that begins at ``at``: the minimum recommended since a pod had to be ordered for it.
+    """The pods Ready in the step that begins at ``at``: the fewest of `recommended_for`, None where that is empty."""
+    return min((entry.replicas for entry in recommended_for(recommended, at, step, settings)), default=None)
 
-    None where that is not known: before the first recommendation, or where recommendations are further apart than
+
+def recommended_for(
+    recommended: tuple[Recommendation, ...], at: float, step: float, settings: SteeringSettings
+) -> list[Recommendation]:
+    """What was recommended for the step that begins at ``at``, since a pod had to be ordered for it; the newest first.
+
+    Nothing where that is not known: before the first recommendation, or where recommendations are further apart than
     ``stale_after``, so that something else was served in between.
     """
     ordered_by = at - max(settings.lead_time - step, 0.0)
-    minimum, later = None, at
+    serving: list[Recommendation] = []
+    later = at
     for entry in reversed(recommended):
         if entry.at > at + WHOLE_WITHIN:
             continue
         if later - entry.at > max(settings.stale_after, 1.5 * step):
-            return None
-        minimum = entry.replicas if minimum is None else min(minimum, entry.replicas)
+            break
+        serving.append(entry)
         if entry.at <= ordered_by + WHOLE_WITHIN:
-            return minimum
+            return serving
         later = entry.at
-    return None
+    return []
 
 
 def add_recommendation(
-    state: SteeringState, at: float, replicas: int, step: float, settings: SteeringSettings
+    state: SteeringState,
+    at: float,
+    replicas: int,
+    step: float,
+    settings: SteeringSettings,
+    uncapped: int | None = None,
 ) -> SteeringState:
-    """``state`` with ``replicas`` recommended at ``at``; of the recommendations of one step the minimum is kept."""
+    """``state`` with ``replicas`` recommended at ``at``; of the recommendations of one step the minimum is kept.
+
+    ``uncapped`` as in `Recommendation`.
+    """
     oldest = at - settings.lead_time - RECOMMENDATION_MEMORY
     kept = [entry for entry in state.recommended if oldest <= entry.at < at]
+    new = Recommendation(at, replicas, uncapped)
     if kept and kept[-1].at // step == at // step:
         last = kept.pop()
-        kept.append(Recommendation(last.at, min(last.replicas, replicas)))
-    else:
-        kept.append(Recommendation(at, replicas))
-    return attrs.evolve(state, recommended=tuple(kept))
+        new = attrs.evolve(new if replicas < last.replicas else last, at=last.at)
+    return attrs.evolve(state, recommended=(*kept, new))
 
 
 def next_peak_hold(peak_hold: float, minutes: float, budget: float, lead_time: float, *, longer_helps: bool) -> float:

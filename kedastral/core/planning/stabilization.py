@@ -60,10 +60,14 @@ STEP_TOLERANCE = 1e-5
 
 @attrs.frozen
 class Recommendation:
-    """``replicas`` recommended at ``at`` (epoch seconds); the minimum where several fell into one step."""
+    """``replicas`` recommended at ``at`` (epoch seconds); the minimum where several fell into one step.
+
+    ``uncapped`` are those that `kedastral.core.planning.load_cap` kept from being recommended, None where it kept none.
+    """
 
     at: float
     replicas: int
+    uncapped: int | None = None
 
 
 @attrs.frozen
