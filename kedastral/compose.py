@@ -19,8 +19,9 @@ from kedastral.serving.metrics import Metrics, StorageMetrics
 from kedastral.serving.remote import RemoteSnapshots
 from kedastral.serving.scaler import ExternalScaler, Scaler
 from kedastral.serving.shared_store import SharedStore
-from kedastral.serving.snapshot_api import Readiness, SnapshotView, TokenGate, create_app
+from kedastral.serving.snapshot_api import Readiness, TokenGate, create_app
 from kedastral.serving.store import MemoryStore
+from kedastral.serving.view import SnapshotView
 from kedastral.settings.declarations import (
     ConfiguredFleet,
     DemoSettings,
@@ -28,6 +29,7 @@ from kedastral.settings.declarations import (
     ForecasterSettings,
     GrpcTls,
     HttpAccess,
+    RemoteAccess,
     RunSettings,
     ScalerSettings,
     StateSettings,
@@ -96,7 +98,7 @@ async def open_scaler(settings: ScalerSettings) -> AsyncIterator[App]:
     """`kedastral scaler`: answers KEDA from a forecaster's snapshots. Raises BindError, ConfigError."""
     async with AsyncExitStack() as stack:
         common = Common(SystemClock(), stack)
-        client = await stack.enter_async_context(_open_remote(settings))
+        client = await stack.enter_async_context(open_remote(settings.remote.forecaster_url, settings.remote_access))
         default = settings.name.workload
         policy, readiness = settings.stale.policy(), Readiness.of({"http", "grpc"})
         always = (default,) if default else ()
@@ -253,11 +255,11 @@ def _make_http(
     return HttpPart(app, listener, tls)
 
 
-def _open_remote(settings: ScalerSettings) -> httpx.AsyncClient:
-    access = settings.remote_access
+def open_remote(url: str, access: RemoteAccess) -> httpx.AsyncClient:
+    """A client for the HTTP server of `run` or `forecaster`. Raises ConfigError."""
     token = find_token("forecaster token", access.forecaster_token, access.forecaster_token_file)
     return open_client(
-        settings.remote.forecaster_url,
+        url,
         auth=None if token is None else BearerAuth(token),
         tls=None
         if access.files == TlsFiles()

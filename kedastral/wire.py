@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from enum import StrEnum
 from types import NoneType
 from typing import Any, NoReturn, TypeAlias, get_args
 
@@ -17,6 +18,7 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, overrid
 from cattrs.v import format_exception, transform_error
 
 from kedastral.core.data_quality import LostSeries, Outliers
+from kedastral.core.explain import Change, Explanation, PlannedStep, Stage
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.stabilization import Resumption
 from kedastral.core.planning.status import OK, ForecastStatus, StatusCode
@@ -175,6 +177,17 @@ def snapshot_schema() -> Mapping[str, JsonValue]:
     return _schema_of(_SnapshotDocument)
 
 
+def write_explanation(explanation: Explanation) -> dict[str, Any]:
+    """The explanation of an answer, ready for `dump_json`."""
+    written: dict[str, Any] = _converter.unstructure(explanation)
+    return written
+
+
+def explanation_schema() -> Mapping[str, JsonValue]:
+    """The JSON Schema of what `write_explanation` returns. What is None is left out."""
+    return _schema_of(Explanation)
+
+
 def _schema_of(document: type[attrs.AttrsInstance]) -> Mapping[str, JsonValue]:
     fields = attrs.fields(document)
     properties: dict[str, JsonValue] = {camel_case(field.name): _schema_of_type(field.type) for field in fields}
@@ -197,6 +210,8 @@ def _schema_of_type(kind: type | None) -> Mapping[str, JsonValue]:
         return _SCALARS[kind]
     if kind is not None and attrs.has(kind):
         return _schema_of(kind)
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return _SCALARS[str]
     inner, other = get_args(kind)
     if other is Ellipsis:
         return {"type": "array", "items": _schema_of_type(inner)}
@@ -368,7 +383,7 @@ def _make_converter(*, all_problems: bool) -> Converter:
     converter.register_structure_hook(datetime, lambda value, _: read_time(value))
     converter.register_unstructure_hook(datetime, write_time)
     converter.register_unstructure_hook(float, _write_number)
-    for document in (_ExpertDocument, _SnapshotDocument):
+    for document in (_ExpertDocument, _SnapshotDocument, Stage, Change, PlannedStep, Explanation):
         names = {field.name: override(rename=camel_case(field.name)) for field in attrs.fields(document)}
         # cattrs takes the overrides of fields as keywords beside its own, which type hints cannot express
         unstructure = make_dict_unstructure_fn(

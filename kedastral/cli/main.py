@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands run, forecaster, scaler, demo, backtest and validate; what they print on errors, and exit codes."""
+"""The commands of the program; what they print on errors, and exit codes."""
 
 import errno
 import gc
@@ -17,13 +17,14 @@ from kedastral import __version__
 from kedastral.app import App, run_until_signal
 from kedastral.cli.validate import one_line, print_settings
 from kedastral.compose import open_forecaster, open_run, open_scaler
-from kedastral.errors import BindError, ConfigError
+from kedastral.errors import BindError, ConfigError, RemoteError
 from kedastral.logs import configure_logging, log_stray_errors
 from kedastral.serving.listening import raise_limit_of_open_files
 from kedastral.settings.declarations import (
     BY_COMMAND,
     BacktestSettings,
     DemoSettings,
+    ExplainSettings,
     ForecasterSettings,
     RunSettings,
     ScalerSettings,
@@ -143,6 +144,35 @@ def forecaster(context: click.Context, /, **_flags: object) -> None:
 def scaler(context: click.Context, /, **_flags: object) -> None:
     """The KEDA scaler alone, reading snapshots from a `forecaster`."""
     _serve(_load(ScalerSettings, context), open_scaler)
+
+
+@cli.command(context_settings=HELP)
+@click.argument("workload")
+@click.option("--json", "as_json", is_flag=True, help="Print the server's answer as it is.")
+@click.option("--lead-time", metavar="DURATION", help="What if the lead time were this?")
+@click.option("--target-per-pod", metavar="NUMBER", help="What if a pod sustained this load?")
+@click.option("--service-level", metavar="NUMBER", help="What if this were the service level?")
+@click.option("--headroom", metavar="NUMBER", help="What if this were the headroom?")
+@click.option("--min", metavar="INTEGER", help="What if these were the fewest replicas?")
+@click.option("--max", metavar="INTEGER", help="What if these were the most replicas?")
+@settings_options(ExplainSettings)
+@click.pass_context
+def explain(context: click.Context, /, workload: str, *, as_json: bool, **_flags: object) -> None:
+    """Why KEDA is told what it is told about WORKLOAD, asked of a running process; nothing is changed."""
+    from kedastral.cli.explain import TRIED, run_explain  # noqa: PLC0415 - only this command needs it
+
+    asked = {"workload": workload}
+    for name, parameter in TRIED.items():
+        value = context.params.pop(name)
+        if value is not None:
+            asked[parameter] = value
+    del context.params["workload"], context.params["as_json"]
+    settings = _load(ExplainSettings, context).settings
+    try:
+        run_explain(settings, asked, as_json=as_json)
+    except RemoteError as error:
+        _complain(str(error))
+        sys.exit(MISUSED if error.reason == "refused" else FAILED)
 
 
 @cli.command(context_settings=HELP)

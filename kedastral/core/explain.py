@@ -7,6 +7,7 @@ says what the answer would be without it. `what_if` makes the same plan again un
 """
 
 import math
+import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -102,10 +103,10 @@ class Stage:
 
     name: StageName
     effect: Effect
-    value: float | None
     unit: Unit
     words: str
-    result: float | None
+    value: float | None = None
+    result: float | None = None
     without: int | None = None
 
 
@@ -129,7 +130,7 @@ class PlannedStep:
     replicas: int
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class Explanation:
     """Why KEDA is told ``told`` (None: an error, so that it holds its replicas) at ``at``; ``sentence`` says it.
 
@@ -139,13 +140,13 @@ class Explanation:
 
     workload: str
     at: datetime
-    told: int | None
+    told: int | None = None
     planned: int
     stale: bool
     sentence: str
     decided_by: StageName
+    next_change: Change | None = None
     stages: tuple[Stage, ...]
-    next_change: Change | None
     plan: tuple[PlannedStep, ...]
 
 
@@ -168,16 +169,16 @@ def explain(snapshot: Snapshot, now: datetime, policy: StalePolicy) -> Explanati
     decided_by = chain.decided_by
     without = _without(snapshot, now, stages, policy)
     return Explanation(
-        snapshot.workload,
-        now,
-        decision.replicas,
-        planned,
-        decision.stale,
-        _sentence(decision, planned, decided_by, chain),
-        decided_by,
-        tuple(attrs.evolve(stage, without=without.get(stage.name)) for stage in chain.stages),
-        find_next_change(snapshot, now),
-        tuple(_steps(snapshot, stages)),
+        workload=snapshot.workload,
+        at=now,
+        told=decision.replicas,
+        planned=planned,
+        stale=decision.stale,
+        sentence=_sentence(decision, planned, decided_by, chain),
+        decided_by=decided_by,
+        next_change=find_next_change(snapshot, now),
+        stages=tuple(attrs.evolve(stage, without=without.get(stage.name)) for stage in chain.stages),
+        plan=tuple(_steps(snapshot, stages)),
     )
 
 
@@ -190,11 +191,11 @@ class _Chain:
 
     def add(self, name: StageName, effect: Effect, value: float | None, unit: Unit, words: str) -> None:
         self.number = apply(effect, self.number, value)
-        self.stages.append(Stage(name, effect, value, unit, words, self.number))
+        self.stages.append(Stage(name, effect, unit, words, value, self.number))
 
     def round(self, policy: PlanPolicy, words: str) -> None:
         self.number = round_replicas(self.number or 0.0, policy.rounding)
-        self.stages.append(Stage(StageName.ROUNDING, Effect.ROUNDS, None, Unit.PODS, words, self.number))
+        self.stages.append(Stage(StageName.ROUNDING, Effect.ROUNDS, Unit.PODS, words, None, self.number))
 
     @property
     def decided_by(self) -> StageName:
@@ -228,14 +229,14 @@ LIMITS = frozenset(
 
 
 def apply(effect: Effect, number: float | None, value: float | None) -> float | None:
-    """What ``effect`` makes of ``number``; rounding needs the plan's own rule and is left out."""
+    """What ``effect`` makes of ``number``, never infinite; rounding needs the plan's own rule and is left out."""
     match effect:
         case Effect.SETS:
             return value
         case Effect.TIMES:
-            return None if number is None or value is None else number * value
+            return None if number is None or value is None else min(number * value, sys.float_info.max)
         case Effect.DIVIDES:
-            return None if number is None or value is None else number / value
+            return None if number is None or value is None else min(number / value, sys.float_info.max)
         case Effect.AT_LEAST:
             return value if number is None else number if value is None else max(number, value)
         case Effect.AT_MOST:

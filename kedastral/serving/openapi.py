@@ -7,7 +7,7 @@ from http import HTTPStatus
 import attrs
 
 from kedastral import __version__
-from kedastral.wire import JsonValue, snapshot_schema
+from kedastral.wire import JsonValue, explanation_schema, snapshot_schema
 
 OPENAPI_VERSION = "3.1.0"
 JSON = "application/json"
@@ -56,17 +56,28 @@ def _status(word: str, **more: JsonValue) -> Mapping[str, JsonValue]:
 
 @attrs.frozen
 class Endpoint:
-    """What one path answers, by status; ``required`` are its query parameters."""
+    """What one path answers, by status; ``required`` and ``optional`` are its query parameters."""
 
     summary: str
     answers: Mapping[HTTPStatus, Answer]
     required: Mapping[str, str] = attrs.field(factory=dict)
+    optional: Mapping[str, str] = attrs.field(factory=dict)
     is_probe: bool = False
 
 
 NOT_HTTP = _error("the request is not HTTP/1.1")
 UNAVAILABLE = _error("too many ask at once, or the file of the token cannot be read")
 TOKEN_WANTED = _error("the bearer token is missing or wrong", CHALLENGE)
+EXPLANATION: JsonValue = {"$ref": "#/components/schemas/Explanation"}
+EXPLAINED: JsonValue = {"allOf": [EXPLANATION], "properties": {"whatIf": EXPLANATION}}
+TRIED: Mapping[str, str] = {
+    "leadTime": "the lead time to try, as the setting: 300s or 5m",
+    "targetPerPod": "the target per pod to try",
+    "serviceLevel": "the service level to try; not beside headroom",
+    "headroom": "the headroom to try; not beside serviceLevel",
+    "min": "the fewest replicas to try",
+    "max": "the most replicas to try; 0 means no maximum",
+}
 ENDPOINTS: Mapping[str, Endpoint] = {
     "/forecast/current": Endpoint(
         "The newest forecast of a workload, and the plan made from it",
@@ -76,6 +87,16 @@ ENDPOINTS: Mapping[str, Endpoint] = {
             HTTPStatus.NOT_FOUND: _error("there is no snapshot of that workload, or none yet"),
         },
         {"workload": "the key: namespace/name, or the name alone where it has no namespace"},
+    ),
+    "/explain": Endpoint(
+        "Why KEDA is told what it is told, and what it would be told under other settings",
+        {
+            HTTPStatus.OK: Answer("the explanation", {JSON: EXPLAINED}, STALE),
+            HTTPStatus.BAD_REQUEST: _error("no workload was given, a setting is wrong, or the request is not HTTP/1.1"),
+            HTTPStatus.NOT_FOUND: _error("there is no snapshot of that workload, or none yet"),
+        },
+        {"workload": "the key: namespace/name, or the name alone where it has no namespace"},
+        TRIED,
     ),
     "/healthz": Endpoint(
         "Whether the process lives", {HTTPStatus.OK: Answer("it does", _status("ok"), STALE)}, is_probe=True
@@ -102,6 +123,7 @@ def describe_api(paths: Iterable[str], *, with_token: bool) -> Mapping[str, Json
     components: dict[str, JsonValue] = {
         "schemas": {
             "Snapshot": snapshot_schema(),
+            "Explanation": explanation_schema(),
             "Error": {"type": "object", "required": ["error"], "properties": {"error": TEXT}},
         }
     }
@@ -128,7 +150,11 @@ def _describe_path(path: str, endpoint: Endpoint, *, with_token: bool) -> JsonVa
         method: {
             "operationId": f"{method}_{name}",
             "summary": endpoint.summary,
-            "parameters": [*map(_describe_parameter, endpoint.required.items()), REQUEST_ID_PARAMETER],
+            "parameters": [
+                *(_describe_parameter(name, words, required=True) for name, words in endpoint.required.items()),
+                *(_describe_parameter(name, words, required=False) for name, words in endpoint.optional.items()),
+                REQUEST_ID_PARAMETER,
+            ],
             "security": security,
             "responses": {
                 str(status.value): answers[status].describe(with_body=method == "get") for status in sorted(answers)
@@ -138,7 +164,6 @@ def _describe_path(path: str, endpoint: Endpoint, *, with_token: bool) -> JsonVa
     }
 
 
-def _describe_parameter(parameter: tuple[str, str]) -> JsonValue:
-    name, words = parameter
-    schema: Mapping[str, JsonValue] = {"type": "string", "pattern": r"\S"}
-    return {"name": name, "in": "query", "required": True, "description": words, "schema": schema}
+def _describe_parameter(name: str, words: str, *, required: bool) -> JsonValue:
+    schema: Mapping[str, JsonValue] = {"type": "string", "pattern": r"\S"} if required else TEXT
+    return {"name": name, "in": "query", "required": required, "description": words, "schema": schema}

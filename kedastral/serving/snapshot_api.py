@@ -21,16 +21,16 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import MapAdapter
 
-from kedastral.clock import WallClock
 from kedastral.core.ports import SnapshotReader
-from kedastral.core.serving import Snapshot, StalePolicy
 from kedastral.errors import SourceError
+from kedastral.serving.answers import answer_error, answer_json, mark_stale
+from kedastral.serving.explain_api import add_explain
 from kedastral.serving.openapi import describe_api
+from kedastral.serving.view import SnapshotView
 from kedastral.wire import dump_json, write_snapshot
 
 log = logging.getLogger("kedastral.http")
 
-STALE_HEADER = "X-Kedastral-Stale"
 REQUEST_ID_HEADER = "X-Request-Id"
 MAX_REQUEST_ID_LENGTH = 128
 MAX_WRITTEN_AT_ONCE = 20
@@ -123,23 +123,6 @@ class TokenGate:
         return None
 
 
-@attrs.frozen
-class SnapshotView:
-    """The snapshots that HTTP shows, and by workload when one counts as stale."""
-
-    reader: SnapshotReader
-    policy_of: Callable[[str], StalePolicy]
-    clock: WallClock
-
-    def is_stale(self, snapshot: Snapshot) -> bool:
-        """Whether ``snapshot`` is stale by now."""
-        return self.policy_of(snapshot.workload).is_stale(snapshot, self.clock.now())
-
-    def any_stale(self) -> bool:
-        """Whether any workload's newest snapshot is stale by now."""
-        return any(self.is_stale(snapshot) for snapshot in self.reader.newest().values())
-
-
 class _Application(QuartTrio):
     """Serves any Host header, also one that is no host name: Werkzeug would fail on that before any route."""
 
@@ -170,6 +153,7 @@ def create_app(
     app.config["PROPAGATE_EXCEPTIONS"] = False
     if serves_forecasts:
         _add_forecast(app, view)
+        add_explain(app, view)
     _add_probes(app, view, readiness)
     _add_metrics(app, view, registry)
     _add_document(app, with_token=gate is not None)
@@ -185,26 +169,26 @@ def _add_forecast(app: QuartTrio, view: SnapshotView) -> None:
     async def show_forecast() -> Response:
         workload = request.args.get("workload", "").strip()
         if not workload:
-            return _error(400, "the query parameter workload is required")
+            return answer_error(400, "the query parameter workload is required")
         snapshot = view.reader.get(workload)
         if snapshot is None:
-            return _error(404, "snapshot not found")
-        response = _json(200, write_snapshot(snapshot))
-        return _mark_stale(response, stale=view.is_stale(snapshot))
+            return answer_error(404, "snapshot not found")
+        response = answer_json(200, write_snapshot(snapshot))
+        return mark_stale(response, stale=view.is_stale(snapshot))
 
 
 def _add_probes(app: QuartTrio, view: SnapshotView, readiness: Readiness) -> None:
     @app.get("/healthz", provide_automatic_options=False)
     async def show_health() -> Response:
-        return _mark_stale(_json(200, {"status": "ok"}), stale=view.any_stale())
+        return mark_stale(answer_json(200, {"status": "ok"}), stale=view.any_stale())
 
     @app.get("/readyz", provide_automatic_options=False)
     async def show_readiness() -> Response:
         obstacle = readiness.obstacle
         if obstacle:
-            return _error(503, obstacle)
+            return answer_error(503, obstacle)
         warnings = {"warnings": readiness.warnings} if readiness.warnings else {}
-        return _json(200, {"status": "ready", **warnings})
+        return answer_json(200, {"status": "ready", **warnings})
 
 
 def _add_metrics(app: QuartTrio, view: SnapshotView, registry: CollectorRegistry) -> None:
@@ -214,7 +198,7 @@ def _add_metrics(app: QuartTrio, view: SnapshotView, registry: CollectorRegistry
     async def show_metrics() -> Response:
         encode, content_type = _choose_encoder(request.headers.get("Accept", ""))
         if pages.waiting >= MAX_WAITING_SCRAPES:
-            response = _error(503, "too many ask for the metrics at once")
+            response = answer_error(503, "too many ask for the metrics at once")
             response.headers["Connection"] = "close"
             return response
         return Response(await pages.write(encode, content_type), content_type=content_type)
@@ -281,7 +265,7 @@ def _add_errors(app: QuartTrio) -> None:
     @app.errorhandler(HTTPException)
     async def show_http_error(error: HTTPException) -> Response:
         status = error.code or 500
-        response = _error(status, (error.name or "error").lower())
+        response = answer_error(status, (error.name or "error").lower())
         for name, value in error.get_headers():
             if name.lower() == "allow":
                 response.headers[name] = value
@@ -290,7 +274,7 @@ def _add_errors(app: QuartTrio) -> None:
     @app.errorhandler(Exception)
     async def show_bug(error: Exception) -> Response:
         log.error("%s %s failed", request.method, request.path, exc_info=error)
-        return _error(500, "internal error")
+        return answer_error(500, "internal error")
 
 
 def _add_request_log(app: QuartTrio) -> None:
@@ -322,21 +306,7 @@ def _add_gate(app: QuartTrio, gate: TokenGate) -> None:
         refusal = None if request.path in PROBES else gate.refuse(request.headers.get("Authorization"))
         if refusal is None:
             return None
-        response = _error(refusal.status, refusal.words)
+        response = answer_error(refusal.status, refusal.words)
         if refusal.challenge is not None:
             response.headers["WWW-Authenticate"] = refusal.challenge
         return response
-
-
-def _json(status: int, document: object) -> Response:
-    return Response(dump_json(document) + "\n", status=status, content_type="application/json")
-
-
-def _error(status: int, words: str) -> Response:
-    return _json(status, {"error": words})
-
-
-def _mark_stale(response: Response, *, stale: bool) -> Response:
-    if stale:
-        response.headers[STALE_HEADER] = "true"
-    return response

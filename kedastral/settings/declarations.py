@@ -435,8 +435,17 @@ class RemoteSettings:
 
 
 @attrs.frozen(kw_only=True, field_transformer=declare)
+class ExplainedProcess:
+    """Which process `explain` asks."""
+
+    forecaster_url: HttpUrl = setting(
+        "http://localhost:8081", "address of the HTTP server of run or forecaster", flag="--url", env="FORECASTER_URL"
+    )
+
+
+@attrs.frozen(kw_only=True, field_transformer=declare)
 class RemoteAccess:
-    """How the split scaler verifies its forecaster, and proves who it is."""
+    """How a client verifies its forecaster, and proves who it is."""
 
     forecaster_ca_file: InputFile | None = setting(
         None, "certificates to trust instead of the system's, read again as they are rotated"
@@ -779,6 +788,14 @@ class ScalerSettings:
 
 
 @attrs.frozen(kw_only=True)
+class ExplainSettings:
+    """`kedastral explain`."""
+
+    process: ExplainedProcess = group(ExplainedProcess)
+    remote_access: RemoteAccess = group(RemoteAccess)
+
+
+@attrs.frozen(kw_only=True)
 class DemoSettings:
     """`kedastral demo`."""
 
@@ -814,6 +831,7 @@ BY_COMMAND: Mapping[str, type[Any]] = {
     "run": RunSettings,
     "forecaster": ForecasterSettings,
     "scaler": ScalerSettings,
+    "explain": ExplainSettings,
     "demo": DemoSettings,
     "backtest": BacktestSettings,
 }

@@ -26,7 +26,7 @@ from kedastral.serving.store import MemoryStore
 from kedastral.workloads.tick import ForecastLoop, Workload
 from tests.parts import StubForecaster, StubSource, make_history, make_snapshot, wall_clock
 
-ROUTES = ("/forecast/current", "/healthz", "/readyz", "/metrics", "/openapi.json")
+ROUTES = ("/forecast/current", "/explain", "/healthz", "/readyz", "/metrics", "/openapi.json")
 STALE_AFTER = 120.0
 
 

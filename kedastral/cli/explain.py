@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`kedastral explain`: asks a process why KEDA is told what it is told, and prints a sentence and tables."""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import click
+import httpx
+import trio
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from kedastral.adapters.http import (
+    PLAIN,
+    AnswerEncodedError,
+    AnswerTooLargeError,
+    WebPageError,
+    one_line,
+    read_bounded,
+    refuse_page,
+    shown_url,
+    words_of,
+)
+from kedastral.compose import open_remote
+from kedastral.errors import RemoteError, SourceError
+from kedastral.settings.declarations import ExplainSettings
+
+TRIED = {
+    "lead_time": "leadTime",
+    "target_per_pod": "targetPerPod",
+    "service_level": "serviceLevel",
+    "headroom": "headroom",
+    "min": "min",
+    "max": "max",
+}
+"""The flags of what may be tried, and the parameters of the HTTP API."""
+ANSWER_WITHIN = 10.0
+MAX_BYTES = 2**22
+PLAIN_WIDTH = 120
+"""The width of the tables where the output is not a terminal."""
+
+
+def run_explain(settings: ExplainSettings, asked: Mapping[str, str], *, as_json: bool) -> None:
+    """Ask, and print the answer. Raises RemoteError; its reason is ``refused`` where the question is wrong."""
+    body = trio.run(_ask, settings, asked)
+    if as_json:
+        click.echo(body.decode().rstrip())
+        return
+    try:
+        document = json.loads(body)
+        print_explanation(document)
+    except (ValueError, KeyError, TypeError) as error:
+        raise RemoteError("the answer is not an explanation: another version?", reason="bad_answer") from error
+
+
+async def _ask(settings: ExplainSettings, asked: Mapping[str, str]) -> bytes:
+    async with open_remote(settings.process.forecaster_url, settings.remote_access) as client:
+        where = shown_url(client.base_url)
+        try:
+            with trio.fail_after(ANSWER_WITHIN):
+                request = client.build_request("GET", "explain", params=dict(asked), headers=PLAIN, timeout=None)
+                response = await client.send(request, stream=True)
+                body = await read_bounded(response, MAX_BYTES)
+                await response.aclose()
+            refuse_page(body)
+        except trio.TooSlowError:
+            raise RemoteError(f"{where} gave no answer within {ANSWER_WITHIN:g} s", reason="timeout") from None
+        except SourceError as error:
+            raise RemoteError(str(error), reason="credentials") from error
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+            raise RemoteError(f"{where} cannot be reached: {words_of(error)}", reason="unreachable") from error
+        except (AnswerTooLargeError, AnswerEncodedError, WebPageError) as error:
+            raise RemoteError(f"{where} gave what cannot be read: {error}", reason="bad_answer") from error
+    if response.status_code != httpx.codes.OK:
+        raise _refusal(response.status_code, body, where, asked["workload"])
+    return body
+
+
+def _refusal(status: int, body: bytes, where: str, workload: str) -> RemoteError:
+    if status == httpx.codes.NOT_FOUND:
+        return RemoteError(f"{where} has no forecast of {one_line(workload, 200)!r}, or none yet", reason="http_status")
+    try:
+        words = one_line(str(json.loads(body)["error"]))
+    except (ValueError, KeyError, TypeError):
+        words = f"status {status}"
+    reason = "refused" if status == httpx.codes.BAD_REQUEST else "http_status"
+    return RemoteError(words if reason == "refused" else f"{where}: {words}", reason=reason)
+
+
+def print_explanation(document: Mapping[str, Any]) -> None:
+    """The sentence first, then the stages, then the plan, beside what was tried."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(width=PLAIN_WIDTH, highlight=False)
+    other = document.get("whatIf")
+    console.print(Text(document["sentence"]))
+    if other is not None:
+        console.print(Text("What if: " + other["sentence"]))
+    change = document.get("nextChange")
+    if change is not None:
+        console.print(Text(f"By the plan it will be {change['replicas']} from {_clock(change['at'])} on."))
+    else:
+        console.print(Text("By the plan it stays so."))
+    console.print(_stages_table(document, other))
+    console.print(_plan_table(document, other))
+
+
+def _stages_table(document: Mapping[str, Any], other: Mapping[str, Any] | None) -> Table:
+    table = _table("stage", "number", "leads to", "without it", *(["what if"] if other else []), "why")
+    tried = {} if other is None else {stage["name"]: stage for stage in other["stages"]}
+    for stage in document["stages"]:
+        name, value = stage["name"], stage.get("value")
+        number = "" if value is None else f"{_number(value)} {stage['unit']}"
+        cells = [name + (" *" if name == document["decidedBy"] else ""), number, _number(stage.get("result"))]
+        cells.append(_number(stage.get("without")))
+        if other is not None:
+            cells.append(_number(tried.get(name, {}).get("result")))
+        table.add_row(*(Text(one_line(cell)) for cell in (*cells, stage["words"])))
+    return table
+
+
+def _plan_table(document: Mapping[str, Any], other: Mapping[str, Any] | None) -> Table:
+    columns = ["step at", "load", "upper", "needed", "planned"]
+    table = _table(*columns, *(["needed, what if", "planned, what if"] if other else []))
+    tried = [] if other is None else other["plan"]
+    for i, step in enumerate(document["plan"]):
+        cells = [_clock(step["at"]), *(_number(step[name]) for name in ("load", "upper", "needed", "replicas"))]
+        if other is not None:
+            cells += [_number(tried[i]["needed"]), _number(tried[i]["replicas"])]
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        right = column not in ("stage", "why", "step at")
+        table.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=column != "why")
+    return table
+
+
+def _clock(time: str) -> str:
+    return f"{datetime.fromisoformat(time):%H:%M:%S} UTC"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 1000 or float(value).is_integer() else f"{value:.4g}"

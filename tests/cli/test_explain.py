@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`kedastral explain`: the sentence first, the tables after it, and what goes wrong in words."""
+
+import json
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from kedastral.cli import explain
+from kedastral.core.capacity import PlanPolicy, ReplicaBounds
+from kedastral.core.explain import OtherSettings, what_if
+from kedastral.core.explain import explain as explain_answer
+from kedastral.core.serving import StalePolicy
+from kedastral.settings.declarations import RemoteAccess
+from kedastral.wire import dump_json, write_explanation
+from tests.cli.test_commands import Outcome, call
+from tests.core.test_explain import flat
+
+Answer = Callable[[httpx.Request], httpx.Response]
+SNAPSHOT = flat(1000.0, PlanPolicy(100.0, 1.2, ReplicaBounds(2, 50)))
+
+
+def document(*, tried: bool = False) -> str:
+    written = write_explanation(explain_answer(SNAPSHOT, SNAPSHOT.made_at, StalePolicy()))
+    if tried:
+        other = what_if(SNAPSHOT, OtherSettings(min=20))
+        written["whatIf"] = write_explanation(explain_answer(other, SNAPSHOT.made_at, StalePolicy()))
+    return dump_json(written)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, answer: Answer, *words: str) -> Outcome:
+    def open_remote(url: str, access: RemoteAccess) -> httpx.AsyncClient:
+        assert isinstance(access, RemoteAccess)
+        return httpx.AsyncClient(base_url=url, transport=httpx.MockTransport(answer))
+
+    monkeypatch.setattr(explain, "open_remote", open_remote)
+    return call(monkeypatch, "explain", *words)
+
+
+def test_the_sentence_comes_first_and_each_stage_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = run(monkeypatch, lambda _: httpx.Response(200, text=document()), "shop")
+    lines = outcome.out.splitlines()
+    assert outcome.code == 0
+    assert lines[0].startswith("KEDA is told 12 replicas: the forecast decided: 1,000 is the load expected")
+    assert any(line.split()[:1] == ["target-per-pod"] for line in lines)
+    assert "what if" not in outcome.out
+
+
+def test_flags_of_what_is_tried_are_asked_as_parameters_and_shown_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[httpx.URL] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url)
+        return httpx.Response(200, text=document(tried=True))
+
+    outcome = run(monkeypatch, answer, "shop/web", "--url", "http://k:1/base", "--min", "20", "--lead-time=2m")
+    assert dict(asked[0].params) == {"workload": "shop/web", "min": "20", "leadTime": "2m"}
+    assert asked[0].path == "/base/explain"
+    assert "What if: KEDA is told 20 replicas: the minimum decided" in outcome.out
+    assert "planned, what if" in outcome.out
+
+
+def test_json_is_the_answer_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = run(monkeypatch, lambda _: httpx.Response(200, text=document() + "\n"), "shop", "--json")
+    assert json.loads(outcome.out) == json.loads(document())
+
+
+@pytest.mark.parametrize(
+    ("response", "code", "words"),
+    [
+        (httpx.Response(400, json={"error": "min must be 1; max must be 2"}), 2, "min must be 1; max must be 2"),
+        (httpx.Response(404, json={"error": "x"}), 1, "has no forecast of 'shop', or none yet"),
+        (httpx.Response(401, json={"error": "a bearer token is required"}), 1, "a bearer token is required"),
+        (httpx.Response(502, text="oops"), 1, "status 502"),
+        (httpx.Response(200, text="<html><title>Login</title>"), 1, "it is an HTML page ('Login')"),
+        (httpx.Response(200, json={"other": 1}), 1, "the answer is not an explanation"),
+    ],
+    ids=["refused", "unknown", "token", "broken", "page", "other"],
+)
+def test_what_goes_wrong_is_said_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, response: httpx.Response, code: int, words: str
+) -> None:
+    outcome = run(monkeypatch, lambda _: response, "shop")
+    assert (outcome.code, outcome.out) == (code, "")
+    assert words in outcome.err
+
+
+def test_a_server_that_is_away_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("connection refused", request=request)
+
+    outcome = run(monkeypatch, answer, "shop")
+    assert outcome.code == 1
+    assert "http://localhost:8081 cannot be reached: connection refused" in outcome.err
