@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/reliability.md: every test that it names exists, and every fault that is played is named."""
+"""docs/reliability.md and SECURITY.md: every test that they name exists, and every fault that is played is named."""
 
 import ast
 import re
+from pathlib import Path
 
 import pytest
 
@@ -12,17 +13,22 @@ from tests.faults.test_prometheus_faults import HARMLESS, NO_PLAN
 from .pages import ROOT, read
 
 PAGE = ROOT / "docs" / "reliability.md"
-NAMED = re.findall(r"\[`(test_\w+)`\]\(([^)]+)\)", read(PAGE))
+PAGES = (PAGE, ROOT / "SECURITY.md")
 
 
-def test_the_page_names_tests() -> None:
-    assert len(NAMED) >= 15
-    assert len(re.findall(r"`test_\w+`", read(PAGE))) == len(NAMED)
+def named(page: Path) -> list[tuple[str, str]]:
+    return re.findall(r"\[`(test_\w+)`\]\(([^)]+)\)", read(page))
 
 
-@pytest.mark.parametrize(("name", "place"), NAMED)
-def test_each_test_that_is_named_exists(name: str, place: str) -> None:
-    tree = ast.parse(read((PAGE.parent / place).resolve()))
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_page_names_tests(page: Path) -> None:
+    assert len(named(page)) >= 15
+    assert len(re.findall(r"`test_\w+`", read(page))) == len(named(page))
+
+
+@pytest.mark.parametrize(("page", "name", "place"), [(page, *one) for page in PAGES for one in named(page)])
+def test_each_test_that_is_named_exists(page: Path, name: str, place: str) -> None:
+    tree = ast.parse(read((page.parent / place).resolve()))
     assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
 
 
