@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 PYTEST := -m pytest -q --numprocesses auto --dist worksteal   # a process for each core
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lowest e2e faults configurations lint check proto docs bench bench-scale soak lock build docker clean
+.PHONY: help setup demo test test-lowest e2e faults configurations lint check proto docs bench bench-scale bench-restart soak lock build docker clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ bench: $(STAMP)  ## latencies as JSON, beside their budgets
 
 bench-scale: $(STAMP)  ## up to a thousand workloads in one process, beside the budgets; half an hour
 	$(BIN)/python -m benchmarks.scale
+
+bench-restart: $(STAMP)  ## a thousand workloads after kill -9, with and without what --state-dir kept; half an hour
+	$(BIN)/python -m benchmarks.restart
 
 soak: $(STAMP)  ## ten minutes of load and faults at random; or make soak SOAK='60 --seed 7'
 	$(BIN)/python -m benchmarks.soak $(SOAK)

@@ -80,7 +80,7 @@ class Site:
 
     def scrape(self) -> dict[str, float]:
         """Sums over all labels of every sample of ours, and the number of samples under ``name#``."""
-        text = _get(self.http, "/metrics").decode()
+        text = fetch_local(self.http, "/metrics").decode()
         sums: dict[str, float] = {}
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
@@ -90,7 +90,7 @@ class Site:
 
     def stats(self) -> dict[str, int]:
         """What the stand-in was asked."""
-        found: dict[str, int] = json.loads(_get(self.server, "/stats"))
+        found: dict[str, int] = json.loads(fetch_local(self.server, "/stats"))
         return found
 
     def rss_mib(self) -> float:
@@ -145,7 +145,7 @@ def _scraping(site: Site) -> Iterator[None]:
 
     def scrape() -> None:
         while not done.wait(SCRAPE_EVERY):
-            _get(site.http, "/metrics")  # not parsed: that would take a second of the core that the callers use
+            fetch_local(site.http, "/metrics")  # not parsed: that would take a second of the core that the callers use
 
     thread = threading.Thread(target=scrape)
     thread.start()
@@ -159,16 +159,16 @@ def _scraping(site: Site) -> Iterator[None]:
 @contextmanager
 def _running_site(home: Path, size: int) -> Iterator[Site]:
     server, http, grpc = free_port(), free_port(), free_port()
-    (home / "fleet.yaml").write_text(_write_fleet(size, server), encoding="utf-8")
+    (home / "fleet.yaml").write_text(write_fleet(size, server), encoding="utf-8")
     command = [
         sys.executable, "-m", "kedastral", "run", "--config", str(home / "fleet.yaml"), "--log-level", "warn",
         "--http-listen", f"127.0.0.1:{http}", "--grpc-listen", f"127.0.0.1:{grpc}",
     ]  # fmt: skip
-    fallback_forecast = [*_pinned("1-"), sys.executable, "-m", "benchmarks.load_server", str(server)]
+    fallback_forecast = [*pinned("1-"), sys.executable, "-m", "benchmarks.load_server", str(server)]
     log = home / "kedastral.log"
     with (
         running(fallback_forecast, home / "server.log", lambda: answers(f"http://127.0.0.1:{server}/stats")),
-        running([*_pinned("0"), *command], log, lambda: answers(f"http://127.0.0.1:{http}/readyz")) as pid,
+        running([*pinned("0"), *command], log, lambda: answers(f"http://127.0.0.1:{http}/readyz")) as pid,
     ):
         yield Site(pid, http, grpc, server)
         said = log.read_text(errors="replace")
@@ -176,7 +176,7 @@ def _running_site(home: Path, size: int) -> Iterator[Site]:
             console.print(f"[dim]it logged {len(said.splitlines())} lines, the first: {said.splitlines()[0][:200]}[/]")
 
 
-def _pinned(cores: str) -> list[str]:
+def pinned(cores: str) -> list[str]:
     """To run what follows on these cores, of which there must be two."""
     last = (os.cpu_count() or 1) - 1
     if shutil.which("taskset") is None or last < 1:
@@ -184,7 +184,8 @@ def _pinned(cores: str) -> list[str]:
     return ["taskset", "-c", f"1-{last}" if cores == "1-" else cores]
 
 
-def _write_fleet(size: int, server: int) -> str:
+def write_fleet(size: int, server: int) -> str:
+    """The configuration of so many workloads, which read the stand-in on port ``server``."""
     documents: list[dict[str, Any]] = [
         {
             "apiVersion": "kedastral.io/v1alpha1",
@@ -212,7 +213,7 @@ def _name(number: int) -> str:
 def _call(port: int, size: int, calls: int) -> list[float]:
     """Seconds of each of ``calls`` calls, at `RATE`."""
     command = [
-        *_pinned("1-"),
+        *pinned("1-"),
         sys.executable,
         "-m",
         "benchmarks.grpc_client",
@@ -236,7 +237,8 @@ def _wait(condition: Any, began: float) -> float:
     return time.monotonic() - began
 
 
-def _get(port: int, path: str) -> bytes:
+def fetch_local(port: int, path: str) -> bytes:
+    """The body of an answer over HTTP from this machine."""
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with direct.open(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
         body: bytes = answer.read()

@@ -5,6 +5,7 @@
 docs/operations.md has the table of what `adapt_state` keeps and drops.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 
 import attrs
@@ -15,7 +16,7 @@ from kedastral.core.data_quality import SettlingState
 from kedastral.core.planning.planner import Workload, adopt_plan
 from kedastral.core.planning.service_level import ServiceLevelState, SteeringState, keep_steering
 from kedastral.core.planning.uncertainty import UncertaintyState
-from kedastral.core.series import Series, require_positive, require_utc, same_array
+from kedastral.core.series import Floats, Series, require_positive, require_utc, same_array
 from kedastral.core.serving import Snapshot
 from kedastral.core.trigger import ObjectRef
 
@@ -119,13 +120,25 @@ class KeptState:
     trigger: ObjectRef | None = None
 
 
+@attrs.frozen(kw_only=True, eq=False)
+class KeptModel:
+    """What a model has learnt, as `kedastral.core.ports.RestorableModel.memory` gives it.
+
+    ``forecaster`` is `StateBasis.forecaster`, and ``version`` that of Kedastral: another one may read it otherwise.
+    """
+
+    forecaster: tuple[str, ...]
+    version: str
+    memory: Mapping[str, Floats]
+
+
 @attrs.frozen(kw_only=True)
 class KeptHistory:
     """The points of a workload's history that have been read, without a hole that is still to be read.
 
     ``values[i]`` (float32, read-only, NaN for a gap) was observed at ``start + i * step`` seconds. ``source`` and
     ``query`` as in `StateBasis`. ``instant`` is set where the points were gathered one by one, because the data source
-    serves no range queries.
+    serves no range queries. ``model`` is what the model has learnt from it, None where that is not known.
     """
 
     workload: str
@@ -135,6 +148,7 @@ class KeptHistory:
     step: float = attrs.field(validator=require_positive)
     values: Loads = attrs.field(converter=_frozen_loads, eq=attrs.cmp_using(eq=same_array))
     instant: bool = False
+    model: KeptModel | None = attrs.field(default=None, eq=False)
 
     def fits(self, basis: StateBasis) -> bool:
         """Whether it is the history of a workload with ``basis``."""

@@ -11,7 +11,7 @@ import attrs
 from kedastral.core.forecast import Forecast
 from kedastral.core.kept_state import KeptHistory, KeptState, SourceState
 from kedastral.core.planning.status import Failure
-from kedastral.core.series import Series
+from kedastral.core.series import Floats, Series
 from kedastral.core.serving import Snapshot, StalePolicy
 from kedastral.core.trigger import ObjectRef
 
@@ -90,6 +90,19 @@ class TrainableModel(Model, Protocol):
 
         Each is made without the load that it forecasts. Raises `kedastral.errors.ModelError` as `forecast`.
         """
+        ...
+
+
+@runtime_checkable
+class RestorableModel(TrainableModel, Protocol):
+    """A model whose fit can be kept for the next process, which then need not fit it again."""
+
+    def memory(self) -> Mapping[str, Floats] | None:
+        """All that the model has learnt, as arrays of one dimension; None where it has not been fitted."""
+        ...
+
+    def restore(self, memory: Mapping[str, Floats]) -> None:
+        """Go on from what `memory` returned, in the same version. Raises ValueError where it is of another model."""
         ...
 
 

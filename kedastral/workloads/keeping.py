@@ -3,11 +3,12 @@
 
 Saving is a task of its own, one workload after the other: a tick only says that there is something new. Where ticks
 come faster than the store takes them, the newest state of each workload counts. Histories are large and change little,
-so each is saved once it has been read, and then once an hour; what came since is read from the data source again.
+so each is saved once it has been read and learnt from, and then once an hour, with what the model has learnt; what came
+since is read from the data source again.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NoReturn
 
@@ -15,9 +16,11 @@ import attrs
 import numpy as np
 import trio
 
+from kedastral import __version__
 from kedastral.clock import WallClock
-from kedastral.core.kept_state import KeptHistory, KeptState, adapt_state
+from kedastral.core.kept_state import KeptHistory, KeptModel, KeptState, adapt_state
 from kedastral.core.ports import RestorableSource, SnapshotStore, StateStore
+from kedastral.core.series import Floats
 from kedastral.core.serving import Mode, Snapshot, decide
 from kedastral.core.trigger import ObjectRef
 from kedastral.errors import StoreError
@@ -25,6 +28,7 @@ from kedastral.serving.metrics import Metrics
 from kedastral.workloads.runner import WorkloadRunner, workload_of
 from kedastral.workloads.tick import TELL_AGAIN
 from kedastral.workloads.ticker import spread
+from kedastral.workloads.training import TrainedForecaster
 
 HISTORY_EVERY = 3600.0
 """Seconds between two savings of a history: what a restart then reads again is one small request."""
@@ -69,6 +73,8 @@ class StateKeeper:
     _told: dict[str, _Told] = attrs.field(factory=dict, init=False)
     _unsaved: dict[str, WorkloadRunner] = attrs.field(factory=dict, init=False)
     _saved_history_at: dict[str, float] = attrs.field(factory=dict, init=False)
+    _due: dict[str, Mapping[str, Floats] | None] = attrs.field(factory=dict, init=False)
+    """The histories that are to be saved, with what the model has learnt."""
     _news: trio.Event = attrs.field(factory=trio.Event, init=False)
     _failing: tuple[str, float] | None = attrs.field(default=None, init=False)
 
@@ -123,16 +129,24 @@ class StateKeeper:
         else:
             history = None
         source.restore(None if state is None else state.source, history)
+        if history is not None and history.model is not None:
+            _restore_model(runner, history.model)
 
     def note(self, runner: WorkloadRunner) -> None:
-        """A tick of ``runner`` has ended: its state is to be saved."""
+        """A tick of ``runner`` has ended: its state is to be saved, and where it is time its history and model."""
+        source, forecaster = runner.parts.source, runner.parts.forecaster
+        if isinstance(source, RestorableSource):
+            can_learn = isinstance(forecaster, TrainedForecaster) and forecaster.is_restorable
+            memory = forecaster.memory() if isinstance(forecaster, TrainedForecaster) else None  # nobody trains it now
+            if self._is_due(runner.key, is_complete=source.progress >= 1 and (memory is not None or not can_learn)):
+                self._due[runner.key] = memory
         self._unsaved[runner.key] = runner
         self.metrics.unsaved_states.set(len(self._unsaved))
         self._news.set()
 
     def release(self, key: str) -> None:
         """Forget that a workload ran here, which is gone; what is kept of it stays for `FORGET_AFTER`."""
-        for known in (self._recalled, self._adapted, self._told, self._unsaved, self._saved_history_at):
+        for known in (self._recalled, self._adapted, self._told, self._unsaved, self._saved_history_at, self._due):
             known.pop(key, None)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -176,24 +190,29 @@ class StateKeeper:
             trigger=self.trigger_of(runner.key),
         )
         self._count("state", await self.states.save(state))
-        if isinstance(source, RestorableSource) and self._is_due(runner.key, source):
-            await self._save_history(runner, source)
+        if isinstance(source, RestorableSource) and runner.key in self._due:
+            await self._save_history(runner, source, self._due.pop(runner.key))
 
-    def _is_due(self, key: str, source: RestorableSource) -> bool:
+    def _is_due(self, key: str, *, is_complete: bool) -> bool:
         """Whether to save the history now."""
         now, saved_at = trio.current_time(), self._saved_history_at.get(key)
         if saved_at is not None:
             return now - saved_at >= HISTORY_EVERY / self.clock.speed
-        return source.progress >= 1 or now - self._recalled.get(key, now) >= INCOMPLETE_AFTER / self.clock.speed
+        return is_complete or now - self._recalled.get(key, now) >= INCOMPLETE_AFTER / self.clock.speed
 
-    async def _save_history(self, runner: WorkloadRunner, source: RestorableSource) -> None:
+    async def _save_history(
+        self, runner: WorkloadRunner, source: RestorableSource, memory: Mapping[str, Floats] | None
+    ) -> None:
         kept, basis = source.kept_history(), runner.basis
         if kept is None:
             return
         points, instant = kept
+        model = None
+        if memory is not None:
+            model = KeptModel(forecaster=basis.forecaster, version=__version__, memory=memory)
         history = KeptHistory(
             workload=runner.key, source=basis.source, query=basis.query, start=points.start, step=points.step,
-            values=points.values.astype(np.float32), instant=instant,
+            values=points.values.astype(np.float32), instant=instant, model=model,
         )  # fmt: skip
         size = await self.states.save_history(history)
         self._saved_history_at[runner.key] = trio.current_time()
@@ -226,6 +245,20 @@ class StateKeeper:
             else:
                 if removed:
                     log.info("removed what was kept of %d workloads that are gone", removed)
+
+
+def _restore_model(runner: WorkloadRunner, kept: KeptModel) -> None:
+    """Give the model what it has learnt, if it is the same model of the same version."""
+    forecaster, same = (
+        runner.parts.forecaster,
+        (runner.basis.forecaster, __version__) == (kept.forecaster, kept.version),
+    )
+    if not same or not isinstance(forecaster, TrainedForecaster):
+        return
+    try:
+        forecaster.restore(kept.memory)
+    except ValueError as error:
+        log.warning("the model learns anew: %s", error, extra={"workload": runner.key})
 
 
 def _answer_of(snapshot: Snapshot, now: datetime, runner: WorkloadRunner) -> int | None:

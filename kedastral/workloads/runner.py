@@ -351,7 +351,7 @@ class RunnerBuilder:
             with observe_seconds(self.metrics.learn_seconds.labels(model.name).observe):
                 return warm_up(model, history, steps, window, lead_steps=lead_steps, made_at=made_at)
 
-        return TrainedForecaster(InProcessForecaster(InferenceOnly(model), self.computing), learn, self.training)
+        return TrainedForecaster(InProcessForecaster(InferenceOnly(model), self.computing), learn, self.training, model)
 
 
 def _unchanged(connection: DataSourceConnection | None, settings: DataSourceSettings) -> DataSourceConnection | None:

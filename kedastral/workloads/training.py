@@ -6,7 +6,7 @@ Until its model is trained, a `TrainedForecaster` forecasts the last value.
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 
@@ -16,8 +16,8 @@ import trio
 from kedastral.core.forecast import Forecast, fallback_forecast
 from kedastral.core.planning.status import learning_from
 from kedastral.core.planning.uncertainty import UncertaintyState
-from kedastral.core.ports import Forecaster
-from kedastral.core.series import Series
+from kedastral.core.ports import Forecaster, RestorableModel, TrainableModel
+from kedastral.core.series import Floats, Series
 from kedastral.errors import ModelError, NotFittedError
 
 MAX_WAIT = 1.0
@@ -91,12 +91,14 @@ class TrainingQueue:
 class TrainedForecaster:
     """Trains in ``queue`` where ``forecaster`` raises NotFittedError; until then it forecasts the last value.
 
-    While a job is under way the model is not asked, since it is being changed.
+    ``model`` is the one that ``forecaster`` asks and ``train`` trains. While a job is under way the model is not asked,
+    since it is being changed.
     """
 
     forecaster: Forecaster
     train: Train
     queue: TrainingQueue
+    model: TrainableModel | None = None
     _job: TrainingJob | None = attrs.field(default=None, init=False)
     _uncertainty: UncertaintyState | None = attrs.field(default=None, init=False)
 
@@ -108,6 +110,21 @@ class TrainedForecaster:
     def uncertainty(self) -> UncertaintyState | None:
         """The model's uncertainty by the newest job; None before the first."""
         return self._uncertainty
+
+    def memory(self) -> Mapping[str, Floats] | None:
+        """What the model has learnt, to be kept; None while it is being trained, and where that cannot be kept."""
+        idle = self._job is None and isinstance(self.model, RestorableModel)
+        return self.model.memory() if idle and isinstance(self.model, RestorableModel) else None
+
+    @property
+    def is_restorable(self) -> bool:
+        """Whether what the model has learnt can be kept."""
+        return isinstance(self.model, RestorableModel)
+
+    def restore(self, memory: Mapping[str, Floats]) -> None:
+        """Go on from `memory`. Raises ValueError where it is of another model."""
+        if isinstance(self.model, RestorableModel):
+            self.model.restore(memory)
 
     def cancel_training(self) -> None:
         """Train no more, since nobody will ask for a forecast. A job that has begun ends by itself, unused."""

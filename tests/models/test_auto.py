@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kedastral.core.data_quality import screen
+from kedastral.core.kept_state import KeptHistory, KeptModel
 from kedastral.core.series import Floats, Series
 from kedastral.errors import ModelError
 from kedastral.models.auto import AutoModel
 from kedastral.models.auto.ensemble import MEMBERS
+from kedastral.state_format import read_history, write_history
 
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
 DAY = 1440
@@ -220,6 +222,55 @@ def test_a_restart_is_nearly_as_good_as_a_long_run() -> None:
 
     truth = load[14 * DAY + 239 * 5 :][:30]
     assert np.abs(restarted - truth).sum() < 1.3 * np.abs(running - truth).sum()
+
+
+def kept(model: AutoModel) -> AutoModel:
+    """A new model that goes on from what ``model`` learnt, by way of a store."""
+    memory = model.memory()
+    assert memory is not None
+    learnt = KeptModel(forecaster=(), version="1", memory=memory)
+    history = KeptHistory(
+        workload="shop", source="", query="", start=MONDAY, step=60.0, values=np.zeros(0), model=learnt
+    )
+    found = read_history(write_history(history)).model
+    assert found is not None
+    again = AutoModel()
+    again.restore(found.memory)
+    return again
+
+
+@pytest.mark.parametrize("days", [0.1, 14])
+def test_a_model_that_is_kept_goes_on_as_if_it_had_never_stopped(days: float) -> None:
+    load, first = busy(20 * DAY), round(days * DAY)
+    model = AutoModel()
+    ticks(model, load, first, 20)
+    again = kept(model)
+    for mine, theirs in zip(ticks(model, load, first + 20, 10), ticks(again, load, first + 20, 10), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_one_that_is_kept_for_an_hour_needs_no_other_fit() -> None:
+    load = busy(20 * DAY)
+    model, start = AutoModel(), MONDAY - timedelta(days=20)
+    ticks(model, load, 14 * DAY, 2)
+    later = 14 * DAY + 62
+    kept(model).recall(Series(start, 60, load[:later]), start + timedelta(minutes=later), 30)  # or it raises
+
+
+def test_a_model_that_has_learnt_nothing_keeps_nothing() -> None:
+    assert AutoModel().memory() is None
+
+
+@pytest.mark.parametrize("wrong", ["scores", "ridges", "ridge.sizes", "knots", "issued.loads", "tail", "learner"])
+def test_what_another_model_kept_is_refused(wrong: str) -> None:
+    model = AutoModel()
+    ticks(model, busy(DAY), DAY - 1, 1)
+    memory = dict(model.memory() or {})
+    for other in ({**memory, wrong: memory[wrong][:-1]}, {key: memory[key] for key in memory if key != wrong}):
+        if wrong in other and wrong in ("tail", "ridges"):
+            continue  # one value less is a shorter tail, or a ridge of its own
+        with pytest.raises(ValueError, match="not a memory of this model"):
+            AutoModel().restore(other)
 
 
 def test_another_load_begins_afresh() -> None:

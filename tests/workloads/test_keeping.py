@@ -460,6 +460,7 @@ MAIN = DataSourceSettings(url=HttpUrl("http://prometheus:9090"))
 AUTO = {"model": ModelName("auto"), "window": None, "settle_after": None}
 PARTS = (
     "history",
+    "model",
     "late samples",
     "errors of the forecast",
     "factor and hold",
@@ -536,6 +537,7 @@ async def test_other_settings_leave_of_the_state_what_the_table_says(changed: st
     clamped = [policy.bounds.clamp(each) for each in state.snapshot.replicas.tolist()]
     kept = {
         "history": now.basis.history == before.basis.history and found.told_lately == state.told_lately,
+        "model": now.basis.history == before.basis.history and now.basis.forecaster == before.basis.forecaster,
         "late samples": found.source == state.source,
         "errors of the forecast": left.uncertainty == was.uncertainty,
         "factor and hold": (left.steering.safety_factor, left.steering.peak_hold)

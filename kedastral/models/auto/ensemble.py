@@ -8,6 +8,7 @@ become so large that the last value is to be trusted instead.
 
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Mapping
 
 import attrs
 import numpy as np
@@ -191,6 +192,33 @@ class Ensemble:
         self._knots = knots
         self._ahead = np.array(knots)
         self._now = now
+
+    @property
+    def memory(self) -> dict[str, Floats]:
+        """All of it as flat arrays, to be stored."""
+        means = (self._surprise.usual, self._surprise.newest, self._surprise.last_value)
+        issued = [each.loads.ravel() for each in self._issued]
+        return {
+            "ensemble.now": np.array([self._now]),
+            "scores": self.scores.errors.ravel(),
+            "drift.sums": self._drift.sums.ravel(),
+            "drift.mass": self._drift.mass,
+            "surprise": np.array([[mean.total, mean.mass] for mean in means]).ravel(),
+            "issued.ends": np.array([each.end for each in self._issued]),
+            "issued.loads": np.concatenate(issued) if issued else np.zeros(0),
+        }
+
+    @classmethod
+    def restored(cls, knots: tuple[int, ...], memory: Mapping[str, Floats]) -> "Ensemble":
+        """The ensemble that had this `memory`. Raises ValueError or KeyError for that of others."""
+        made = cls(knots, float(memory["ensemble.now"][0]))
+        members, ends = len(MEMBERS) + 1, memory["issued.ends"].tolist()
+        made.scores = Scores(memory["scores"].reshape(members, len(knots)))
+        made._drift = Drift(memory["drift.sums"].reshape(len(DRIFT_CORRECTED), len(knots)), memory["drift.mass"])
+        made._surprise = Surprise(*(DecayingMean(*mean) for mean in memory["surprise"].reshape(3, 2).tolist()))
+        issued = memory["issued.loads"].reshape(len(ends), members, len(knots))
+        made._issued.extend(IssuedForecast(end, loads) for end, loads in zip(ends, issued, strict=True))
+        return made
 
     def predict(self, expert_loads: Floats, now: float) -> EnsembleForecast:
         """The forecast at ``now`` from those of `EXPERTS` (experts, knots); kept, once for each ``now``, to be scored.

@@ -7,7 +7,7 @@ Later it is only updated: due forecasts are scored, and one ridge after another 
 new learner where the history no longer goes on from the one before, and interpolates between the horizons.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 
 import attrs
@@ -19,7 +19,7 @@ from kedastral.errors import ModelError, NotFittedError
 from kedastral.models.auto.ensemble import LAST_VALUE, MEMBERS, Ensemble, EnsembleForecast
 from kedastral.models.auto.experts import predict_all
 from kedastral.models.auto.features import Seasons, find_seasons
-from kedastral.models.auto.ridge import HALF_LIVES, FitSettings, fit_horizon
+from kedastral.models.auto.ridge import HALF_LIVES, FitSettings, Ridge, fit_horizon
 from kedastral.models.auto.signal import DAY, HOUR, MINUTE, Signal, make_signal
 
 KNOTS = (1, 2, 3, 5, 7, 10, 14, 20, 30, 45, 70, 110, 170, 260, 400, 620, 1000)
@@ -59,19 +59,59 @@ class HeldOutForecast:
 class Learner:
     """The memory of one workload at the horizons ``knots``, in steps."""
 
-    def __init__(self, knots: tuple[int, ...], seasons: Seasons) -> None:
+    def __init__(
+        self,
+        knots: tuple[int, ...],
+        now: float,
+        first_length: int,
+        ridges: list[list[Ridge | None]],
+        ensemble: Ensemble,
+    ) -> None:
+        self.knots = knots
+        self.ensemble = ensemble
+        self._now = now
+        self._first_length = first_length
+        self._ridges = ridges
+        self._fitted_at = np.full((len(knots), len(HALF_LIVES)), -np.inf)
+        self._newest_fit = -np.inf
+
+    @classmethod
+    def fitted(cls, knots: tuple[int, ...], seasons: Seasons) -> "Learner":
         """Fit ridges on all but the newest part of the history, for `replay` to score all experts on that part."""
         signal, held_out = seasons.signal, _count_held_out(seasons.signal)
-        self.knots = knots
-        self._now = signal.end
-        self._first_length = len(signal)
-        self._ridges = [
+        ridges = [
             [fit_horizon(seasons, FitSettings(ahead, half_life, held_out, FIRST_FIT_ROWS)) for half_life in HALF_LIVES]
             for ahead in knots
         ]
-        self._fitted_at = np.full((len(knots), len(HALF_LIVES)), -np.inf)
-        self._newest_fit = -np.inf
-        self.ensemble = Ensemble(knots, signal.end - held_out * signal.step)
+        return cls(knots, signal.end, len(signal), ridges, Ensemble(knots, signal.end - held_out * signal.step))
+
+    @property
+    def memory(self) -> dict[str, Floats]:
+        """All of it as flat arrays, to be stored."""
+        coefficients = [np.zeros(0) if one is None else one.coefficients for row in self._ridges for one in row]
+        return {
+            "knots": np.array(self.knots, dtype=np.float64),
+            "learner": np.array([self._now, self._first_length, self._newest_fit]),
+            "fitted": self._fitted_at.ravel(),
+            "ridge.sizes": np.array([len(each) for each in coefficients], dtype=np.float64),
+            "ridges": np.concatenate(coefficients),
+            **self.ensemble.memory,
+        }
+
+    @classmethod
+    def restored(cls, memory: Mapping[str, Floats]) -> "Learner":
+        """The learner that had this `memory`. Raises ValueError or KeyError for that of others."""
+        knots = tuple(int(knot) for knot in memory["knots"])
+        now, first_length, newest_fit = memory["learner"].tolist()
+        kinds, ends = len(HALF_LIVES), np.cumsum(memory["ridge.sizes"]).astype(np.int64)[:-1]
+        ridges = [Ridge(each) if len(each) else None for each in np.split(memory["ridges"], ends)]
+        rows = [ridges[first : first + kinds] for first in range(0, len(ridges), kinds)]
+        if len(ridges) != len(knots) * kinds:
+            raise ValueError(f"{len(ridges)} ridges for {len(knots)} horizons")
+        made = cls(knots, now, int(first_length), rows, Ensemble.restored(knots, memory))
+        made._fitted_at = memory["fitted"].reshape(len(knots), kinds).copy()
+        made._newest_fit = newest_fit
+        return made
 
     def replay(self, seasons: Seasons) -> tuple[HeldOutForecast, ...]:
         """Forecast once through the part of the history that the ridges have not seen, all but its very last step.
@@ -219,6 +259,23 @@ class AutoModel:
             raise ModelError("there is no history of the last 14 days to forecast from", reason="no_history")
         return _Request(known, made_at, steps, signal, find_seasons(signal, self._zone), gap / signal.step)
 
+    def memory(self) -> Mapping[str, Floats] | None:
+        """See `kedastral.core.ports.RestorableModel.memory`."""
+        learner, tail = self._learner, self._tail
+        if learner is None or tail is None:
+            return None
+        return {**learner.memory, "tail": np.array([tail.start.timestamp(), tail.step, *tail.values])}
+
+    def restore(self, memory: Mapping[str, Floats]) -> None:
+        """See `kedastral.core.ports.RestorableModel.restore`."""
+        try:
+            learner = Learner.restored(memory)
+            start, step, *values = memory["tail"].tolist()
+            tail = Series(datetime.fromtimestamp(start, UTC), step, values)
+        except (KeyError, ValueError, TypeError, IndexError) as error:
+            raise ValueError(f"not a memory of this model: {error}") from error
+        self._learner, self._tail = learner, tail
+
     def _learner_for(self, request: _Request) -> Learner | None:
         """The learner of the forecast before; None where a new one has to be fitted."""
         learner = self._learner
@@ -227,7 +284,7 @@ class AutoModel:
         return learner if self._continues(request.history) else None
 
     def _fit(self, request: _Request) -> tuple[Learner, Sequence[HeldOutForecast]]:
-        self._learner = learner = Learner(request.knots, request.seasons)
+        self._learner = learner = Learner.fitted(request.knots, request.seasons)
         self._tail = _tail_of(request.history)
         return learner, learner.replay(request.seasons)
 
