@@ -25,6 +25,9 @@ _MAX_PADDING = 2**8
 IDLE_FRAMES_PER_ANSWER = 8
 """Frames without work that each HEADERS or DATA frame of ours excuses: window updates and PINGs answer them."""
 
+IDLE_FRAMES_PER_CALL = 2
+"""Those that each call excuses: grpcio opens the window of a call before there is an answer to it."""
+
 # Frames of the size every peer accepts, even where it allows larger ones: calls take turns between frames.
 _FRAME_BYTES = 2**14
 
@@ -122,6 +125,7 @@ class AbuseMeter:
     def count_opening(self) -> None:
         """Note that a stream was opened: everything that is open together may later be reset together."""
         self._roll()
+        self._opened += 1
         self._max_open = max(self._max_open, self._count_open())
 
     def count_reset(self) -> None:
@@ -146,7 +150,8 @@ class AbuseMeter:
         if not self._idle_frames:
             self._sent_before = frames_sent
         self._idle_frames += 1
-        allowed = self._limits.max_idle_frames + IDLE_FRAMES_PER_ANSWER * (frames_sent - self._sent_before)
+        answered = frames_sent - self._sent_before
+        allowed = self._limits.max_idle_frames + IDLE_FRAMES_PER_ANSWER * answered + IDLE_FRAMES_PER_CALL * self._opened
         if self._idle_frames > allowed:
             raise AbuseError(f"{self._idle_frames} frames that ask for nothing within {self._limits.abuse_window:g} s")
 
@@ -157,7 +162,7 @@ class AbuseMeter:
     def _begin_window(self) -> None:
         self._since = trio.current_time()
         self._max_open = self._count_open()
-        self._resets = self._pings = self._idle_frames = 0
+        self._resets = self._pings = self._idle_frames = self._opened = 0
 
 
 @attrs.frozen

@@ -103,9 +103,9 @@ class Limits:
     """PINGs per window without anything sent in between; grpc-go measures bandwidth with a PING after our data."""
 
     max_idle_frames: int = _count(1_000)
-    """Frames per window that ask for nothing, beyond eight for each HEADERS or DATA frame sent to the client: window
-    updates, GOAWAY, SETTINGS and their acknowledgements, PING, PRIORITY, unknown types, frames of closed streams, and
-    DATA of less than 256 bytes that does not end a request."""
+    """Frames per window that ask for nothing: window updates, GOAWAY, SETTINGS and their acknowledgements, PING,
+    PRIORITY, unknown types, frames of closed streams, and DATA of less than 256 bytes that does not end a request.
+    Each HEADERS or DATA frame sent to the client allows eight more, and each call that it opens two."""
 
     def __attrs_post_init__(self) -> None:
         """Refuse limits that contradict each other."""

@@ -9,7 +9,10 @@ with ``make faults`` and ``-rP``. Latency is asserted generously: a busy machine
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -35,9 +38,14 @@ P99_SECONDS = 2.0
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """A `kedastral run` without a Prometheus, and its gRPC port."""
-    flags = {**QUICK, "--workload": "web", "--prom-url": "http://127.0.0.1:9", "--prom-query": "up"}
-    flags |= {"--grpc-listen": "127.0.0.1:0", "--http-listen": "127.0.0.1:0", "--on-stale": "default-min"}
-    log = tmp_path / "log"
+    with serving(tmp_path / "log", {"--workload": "web", "--prom-query": "up", "--on-stale": "default-min"}) as started:
+        yield started
+
+
+@contextmanager
+def serving(log: Path, more: dict[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    flags = {**QUICK, "--prom-url": "http://127.0.0.1:9", **more}
+    flags |= {"--grpc-listen": "127.0.0.1:0", "--http-listen": "127.0.0.1:0"}
     with log.open("wb") as out:
         arguments = [part for pair in flags.items() for part in pair]
         command = [sys.executable, "-c", LAUNCH, "run", *arguments]
@@ -83,6 +91,30 @@ def ask_for(seconds: float, port: int) -> tuple[list[float], list[str]]:
                 failed.append(f"{error.code().name}: {error.details()}")  # type: ignore[attr-defined]
             time.sleep(0.05)
     return sorted(took), failed
+
+
+def test_whoever_takes_every_place_with_the_longest_metadata_costs_little_memory(tmp_path: Path) -> None:
+    with serving(tmp_path / "log", {"--allow-scaledobject-workloads": "true", "--interval": "30s"}) as (process, port):
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            call = channel.unary_unary(
+                "/externalscaler.ExternalScaler/GetMetrics",
+                request_serializer=GetMetricsRequest.SerializeToString,
+                response_deserializer=GetMetricsResponse.FromString,
+            )
+
+            def claim(number: int) -> str:
+                metadata = {"query": f"{number:04}" * 2_000, "targetPerPod": "5"}
+                ref = ScaledObjectRef(name=f"w{number}", namespace=f"n{number % 5}", scalerMetadata=metadata)
+                answer = call.future(GetMetricsRequest(scaledObjectRef=ref, metricName="x"), timeout=60)
+                return str(answer.code().name)
+
+            with ThreadPoolExecutor(16) as callers:
+                statuses = Counter(callers.map(claim, range(1_050)))
+        assert process.poll() is None
+        peak = peak_mib(process.pid)
+    sys.stdout.write(f"\nall places, 8 KB each: peak {peak:4.0f} MiB  {dict(statuses)}\n")
+    assert statuses["RESOURCE_EXHAUSTED"] == 50
+    assert peak < PEAK_MIB
 
 
 @pytest.mark.parametrize("name", ATTACKS)

@@ -300,6 +300,23 @@ async def test_window_updates_and_pings_that_answer_data_are_no_flood(
     assert (await client.call()).status is Status.OK
 
 
+async def test_window_updates_of_calls_that_wait_for_their_answer_are_no_flood(
+    start_server: StartServer, mock_clock: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As grpcio sends them: with a thousand calls at once an honest client was cut off."""
+    rig = await start_server(SampleService(WatchState=never_begin), limits=Limits(max_idle_frames=10))
+    client = rig.connect()
+    for _ in range(100):
+        client.h2.increment_flow_control_window(100, client.start("WatchState"))
+    await client.flush()
+    await trio.testing.wait_all_tasks_blocked()
+    assert (await client.call()).status is Status.OK
+    await send_raw(client, *[WindowUpdateFrame(1, window_increment=1)] * 200)
+    await trio.testing.wait_all_tasks_blocked()
+    await read_what_there_is(client)
+    assert "frames that ask for nothing within 10 s" in caplog.text
+
+
 async def test_headers_that_are_never_complete_are_not_collected(start_server: StartServer) -> None:
     rig = await start_server()
     client = rig.connect()
