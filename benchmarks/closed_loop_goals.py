@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import attrs
 
 from benchmarks.closed_loop_study import Level, Study
+from kedastral.backtest.comparison import FIXED, HPA, LAST_WEEK, cost_as_good
 from kedastral.simulation.curves import (
     Figure,
     Point,
@@ -16,6 +17,8 @@ from kedastral.simulation.curves import (
     geometric_mean,
     ratio_at_cost,
 )
+
+TITLES = {HPA: "an HPA", LAST_WEEK: "last week + HPA", FIXED: "a fixed number"}
 
 
 @attrs.frozen
@@ -53,6 +56,8 @@ def goals_of(studies: Sequence[Study], lead_time: float) -> list[Goal]:
         goals += [_pods(minutes, 0.6, 0.8), _pods(minutes, 0.5, 0.7)]
         goals += [_events(minutes, "40 pods", _events_at_40), _events(minutes, "200 pods", lambda s: s.events_at_200)]
         goals += [_never_worse(minutes)]
+    for level in (0.99, 0.995, 0.999):
+        goals += [_beside_rival(studies, level, name) for name in (HPA, LAST_WEEK, FIXED)]
     return [attrs.evolve(goal, name=lead + goal.name) for goal in goals]
 
 
@@ -125,7 +130,7 @@ def _cost_as_kept(studies: Sequence[Study], level: float) -> Goal:
 
 
 def _at_equal_cost(studies: Sequence[Study], figure: Figure, stated: float) -> Goal:
-    ratios = [ratio_at_cost(one.factors, hpa_at(one, 0.8), figure) for one in studies]
+    ratios = [ratio_at_cost(one.steered, hpa_at(one, 0.8), figure) for one in studies]
     known = [ratio for ratio in ratios if math.isfinite(ratio)]
     mean = geometric_mean(known) if known else math.nan
     detail = "" if len(known) == len(ratios) else f"{len(ratios) - len(known)} traces where no level is as cheap"
@@ -133,10 +138,23 @@ def _at_equal_cost(studies: Sequence[Study], figure: Figure, stated: float) -> G
 
 
 def _pods(studies: Sequence[Study], target: float, stated: float) -> Goal:
-    steered = average_points([one.factors for one in studies])
+    steered = average_points([one.steered for one in studies])
     reference = next(point for point in average_points([one.hpa for one in studies]) if point.knob == target)
     ratio = cost_ratio_at_figure(steered, reference, Figure.VIOLATION)
     return Goal(f"pod-hours at equal violation / HPA-{target:.0%}", f"<= {stated}", ratio, ratio <= stated)
+
+
+def _beside_rival(studies: Sequence[Study], level: float, name: str) -> Goal:
+    """The traces on which a rival, at its best setting, serves as well in both figures for less."""
+    ratios = {}
+    for one in studies:
+        point = at_level(one, level).point
+        ratios[one.trace] = point.cost / cost_as_good(one.rivals[name], point)
+    stated = 1.02 if name == HPA else 1.05
+    dearer = {trace: ratio for trace, ratio in ratios.items() if ratio > stated}
+    detail = ", ".join(f"{trace} {ratio:.2f}" for trace, ratio in dearer.items())
+    title = f"cost at {level:g} / {TITLES[name]} that serves as well, traces above {stated:g}"
+    return Goal(title, "0", float(len(dearer)), not dearer, detail)
 
 
 def _events_at_40(one: Study) -> tuple[int, int]:
@@ -151,7 +169,7 @@ def _events(studies: Sequence[Study], size: str, events_of: Callable[[Study], tu
 
 def _never_worse(studies: Sequence[Study]) -> Goal:
     ratios = {
-        one.trace: max(ratio_at_cost(one.factors, hpa_at(one, 0.8), figure) for figure in Figure) for one in studies
+        one.trace: max(ratio_at_cost(one.steered, hpa_at(one, 0.8), figure) for figure in Figure) for one in studies
     }
     worse = {name: ratio for name, ratio in ratios.items() if ratio > 1.05}
     detail = ", ".join(f"{name} {ratio:.2f}" for name, ratio in worse.items())

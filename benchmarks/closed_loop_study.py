@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One trace put to every policy: the HPA at each target, and the forecaster steered to each service level.
+"""One trace put to every policy: the forecaster steered to each service level, and what there is without it.
+
+The levels, the rivals and their settings are those of ``kedastral backtest``, and so are the curves made of them.
 
 All replays go through the product's own tick and the simulation's rules. A forecaster is asked once for each minute
 of a trace; all policies, levels and sizes read the same forecasts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -13,14 +15,17 @@ import attrs
 import numpy as np
 
 from benchmarks.traces import Trace
+from kedastral.backtest.comparison import HPA, RIVALS, STEERED_SETTINGS, policies_to_compare
+from kedastral.backtest.workloads import ReplaySettings, Scenario
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.data_quality import screen
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.calibration import MAX_FORECASTS
-from kedastral.core.planning.service_level import FLOOR_UTILISATION, ServiceLevelSettings, SteeringSettings
+from kedastral.core.planning.service_level import ServiceLevelSettings, SteeringSettings
 from kedastral.core.ports import Model
 from kedastral.core.series import Floats, Series
 from kedastral.core.serving import StalePolicy
+from kedastral.models import MODELS
 from kedastral.settings.declarations import PlanSettings
 from kedastral.simulation.cluster import KedaTiming
 from kedastral.simulation.curves import Point, point_of
@@ -29,9 +34,7 @@ from kedastral.simulation.replay import Cluster, Outcome, replay, replay_oracle
 from kedastral.simulation.trial import Scaling, Trial, scale_trace
 
 LEVELS = (0.99, 0.995, 0.999)
-FACTORS = (0.7, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.35, 1.6)
-"""The factor h held fixed: the knob by which the forecaster is compared with the HPA at equal cost."""
-UTILISATIONS = tuple(round(0.05 * i, 2) for i in range(1, 20))
+"""The levels that are held to their promise; curves are made of all `STEERED_SETTINGS`."""
 BOUNDS = ReplicaBounds(1, 400)
 HORIZON_STEPS = 30
 WINDOW = 14 * 86400.0
@@ -70,7 +73,7 @@ class Level:
 class Study:
     """All that was measured of one model on one trace at one lead time; events at 200 pods as (steered, HPA-80).
 
-    ``factors`` is the sweep of a fixed factor, ``hpa`` that of the target utilisation.
+    ``steered`` is the sweep of the service level and the headroom, ``rivals`` that of each of `RIVALS` by its name.
     """
 
     trace: str
@@ -78,9 +81,14 @@ class Study:
     step: float
     lead_time: float
     levels: tuple[Level, ...]
-    factors: tuple[Point, ...]
-    hpa: tuple[Point, ...]
+    steered: tuple[Point, ...]
+    rivals: Mapping[str, tuple[Point, ...]]
     events_at_200: tuple[int, int]
+
+    @property
+    def hpa(self) -> tuple[Point, ...]:
+        """The sweep of the plain HPA's target utilisation."""
+        return self.rivals[HPA]
 
 
 def foretell(model: Model, trial: Trial, window: float, cache: Path | None) -> Foretold:
@@ -112,10 +120,7 @@ def study(trace: Trace, models: Sequence[Foretold], lead_time: float) -> list[St
     trial, large = trial_of(trace), trial_of(trace, peak_pods=200.0)
     cluster = cluster_for(trial, lead_time)
     oracle = replay_oracle(trial, cluster)
-    hpa = tuple(
-        point_of(target, replay(Reactive(trial.target_per_pod, target), trial, cluster), oracle)
-        for target in UTILISATIONS
-    )
+    rivals = sweep_rivals(trial, cluster, oracle)
     events = replay(Reactive(large.target_per_pod, 0.8), large, cluster).scale_events
     return [
         Study(
@@ -123,20 +128,31 @@ def study(trace: Trace, models: Sequence[Foretold], lead_time: float) -> list[St
             model=model.name,
             step=trial.demand.step,
             lead_time=lead_time,
-            levels=tuple(replay_level(level, model, trial, cluster, oracle) for level in LEVELS),
-            factors=tuple(
-                point_of(factor, replay(fixed(factor, model, trial, lead_time), trial, cluster), oracle)
-                for factor in FACTORS
-            ),
-            hpa=hpa,
+            levels=tuple(one for one in levels if one.level in LEVELS),
+            steered=tuple(one.point for one in levels),
+            rivals=rivals,
             events_at_200=(replay(steered(0.99, model, large, lead_time), large, cluster).scale_events, events),
         )
         for model in models
+        for levels in ([replay_level(level, model, trial, cluster, oracle) for level in STEERED_SETTINGS],)
     ]
 
 
+def sweep_rivals(trial: Trial, cluster: Cluster, oracle: Outcome) -> dict[str, tuple[Point, ...]]:
+    """The points of each of `RIVALS`, as a backtest of this trial has them."""
+    model = MODELS["last-value"].make()  # no rival asks it
+    scenario = Scenario("rivals", trial, model, ReplaySettings(plan_for(trial), cluster=cluster))
+    return {
+        policy.name: tuple(
+            point_of(knob, replay(policy.make(scenario, knob), trial, cluster), oracle) for knob in policy.settings
+        )
+        for policy in policies_to_compare(scenario.settings.plan.headroom)
+        if policy.name in RIVALS
+    }
+
+
 def replay_level(level: float, model: Model, trial: Trial, cluster: Cluster, oracle: Outcome) -> Level:
-    """One replay, steered to ``level``."""
+    """One replay, steered to ``level``; from 1 on it is a headroom."""
     policy = steered(level, model, trial, cluster.lead_time)
     point = point_of(level, replay(policy, trial, cluster), oracle)
     if policy.state is None:
@@ -146,15 +162,11 @@ def replay_level(level: float, model: Model, trial: Trial, cluster: Cluster, ora
 
 
 def steered(level: float, model: Model, trial: Trial, lead_time: float) -> ServiceLevelPolicy:
-    """The product, steered to ``level``."""
-    steering = SteeringSettings(plan_for(trial), level, lead_time, stale_after=2 * trial.demand.step)
-    return ticking(model, ServiceLevelSettings(steering), trial)
-
-
-def fixed(factor: float, model: Model, trial: Trial, lead_time: float) -> ServiceLevelPolicy:
-    """The product with h held at ``factor``, and the floor that goes with it."""
-    steering = SteeringSettings(plan_for(trial), 0.99, lead_time, stale_after=2 * trial.demand.step)
-    return ticking(model, ServiceLevelSettings(steering, factor, factor / FLOOR_UTILISATION), trial)
+    """The product, steered to ``level``, which is one of `STEERED_SETTINGS`."""
+    headroom = level if level >= 1 else None
+    service_level = 0.99 if headroom else level
+    steering = SteeringSettings(plan_for(trial), service_level, lead_time, stale_after=2 * trial.demand.step)
+    return ticking(model, ServiceLevelSettings(steering, headroom), trial)
 
 
 def plan_for(trial: Trial) -> PlanPolicy:

@@ -22,6 +22,7 @@ from kedastral.simulation.curves import (
     Point,
     average_points,
     cost_ratio_at_figure,
+    curve_of,
     geometric_mean,
     point_of,
     ratio_at_cost,
@@ -35,9 +36,16 @@ KEDASTRAL, HPA = "kedastral", "hpa"
 HPA_UTILISATION = 0.8
 """The target of the plain HPA: the usual 80 %."""
 HEADROOMS = (1.0, 1.05, 1.1, 1.2, 1.3, 1.45, 1.6, 1.8, 2.1)
-SERVICE_LEVELS = (0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
-UTILISATIONS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-SHARES_OF_PEAK = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
+STEERED_SETTINGS = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0, 1.05, 1.1, 1.2, 1.35, 1.6)
+"""The settings of a policy that can be steered. From 1 on they are headrooms, which take the place of the steering: on
+smooth load a plain HPA is short of pods so seldom that no service level can be told from it."""
+UTILISATIONS = (0.05, 0.1, 0.2, 0.3, *(round(0.05 * i, 2) for i in range(8, 20)))
+SHARES_OF_PEAK = tuple(round(0.1 * i, 1) for i in range(2, 16))
+LEVEL_KNOB = "service level"
+"""The knob of a policy that is steered, with the settings of `STEERED_SETTINGS`."""
+LAST_WEEK, FIXED = "last-week", "fixed"
+RIVALS = (HPA, LAST_WEEK, FIXED)
+"""What people can have without Kedastral, each at any setting of its knob."""
 
 
 @attrs.frozen
@@ -122,16 +130,16 @@ def policies_to_compare(
     ours = SweptPolicy(KEDASTRAL, "kedastral", "headroom", headroom, HEADROOMS, _make_kedastral, weight=8.0)
     if service_level is not None:
         ours = SweptPolicy(
-            KEDASTRAL, "kedastral", "service level", service_level, SERVICE_LEVELS, _make_steered, weight=20.0
+            KEDASTRAL, "kedastral", LEVEL_KNOB, service_level, STEERED_SETTINGS, _make_steered, weight=20.0
         )
     policies = (
         ours,
         SweptPolicy(HPA, "HPA", "utilisation", HPA_UTILISATION, UTILISATIONS, _make_hpa),
         SweptPolicy("far-end", "far end only", "headroom", headroom, HEADROOMS, _make_far_end, weight=8.0),
         SweptPolicy(
-            "last-week", "last week + HPA", "utilisation", HPA_UTILISATION, UTILISATIONS, _make_last_week, weight=1.5
+            LAST_WEEK, "last week + HPA", "utilisation", HPA_UTILISATION, UTILISATIONS, _make_last_week, weight=1.5
         ),
-        SweptPolicy("fixed", "fixed", "share of the past peak", 1.0, SHARES_OF_PEAK, _make_fixed),
+        SweptPolicy(FIXED, "fixed", "share of the past peak", 1.0, SHARES_OF_PEAK, _make_fixed),
     )
     return policies if swept else tuple(attrs.evolve(one, knobs=()) for one in policies)
 
@@ -179,8 +187,10 @@ def _make_kedastral(scenario: Scenario, headroom: float) -> Policy:
     return Kedastral(scenario.model, scenario.plan(headroom), settings.schedule, settings.serving)
 
 
-def _make_steered(scenario: Scenario, service_level: float) -> Policy:
-    return _make_calibrated(scenario, SteeringSettings(scenario.plan(1.0), service_level), None)
+def _make_steered(scenario: Scenario, setting: float) -> Policy:
+    if setting >= 1:
+        return _make_calibrated(scenario, SteeringSettings(scenario.plan(1.0)), setting)
+    return _make_calibrated(scenario, SteeringSettings(scenario.plan(1.0), setting), None)
 
 
 def _make_calibrated(scenario: Scenario, steering: SteeringSettings, headroom: float | None) -> Policy:
@@ -236,6 +246,24 @@ class PolicyResult:
     pod_hours: float
     minutes: float
     against_hpa: HpaComparison
+
+
+def serves_as(point: Point, reference: Point) -> bool:
+    """Whether a point is as good as the reference in both figures of service, as far as they mean anything."""
+    return all(max(figure.of(point), figure.value) <= max(figure.of(reference), figure.value) for figure in Figure)
+
+
+def cheapest_as_good(points: Iterable[Point], reference: Point) -> Point | None:
+    """The cheapest point that `serves_as` the reference; None where none does."""
+    return min((point for point in points if serves_as(point, reference)), key=lambda point: point.cost, default=None)
+
+
+def cost_as_good(points: Sequence[Point], reference: Point) -> float:
+    """The cost at which a sweep serves as well as the reference in both figures, between its points; may be infinite.
+
+    As a ratio to the oracle's cost, like that of the points.
+    """
+    return max(curve_of(points, figure).cost_at(max(figure.of(reference), figure.value)) for figure in Figure)
 
 
 def compare_with_hpa(points: Sequence[Point], hpa: Point) -> HpaComparison:

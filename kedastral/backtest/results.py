@@ -155,6 +155,7 @@ class _SloDocument:
     minutes_short: float
     minutes_judged: float
     budget_minutes: float
+    highest_level_kept: float | None
 
 
 @attrs.frozen(kw_only=True)
@@ -266,6 +267,7 @@ def _slo_document(slo: SloResult) -> _SloDocument:
         minutes_short=slo.short,
         minutes_judged=slo.judged,
         budget_minutes=slo.budget,
+        highest_level_kept=slo.highest_kept,
     )
 
 

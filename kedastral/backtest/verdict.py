@@ -10,14 +10,20 @@ import attrs
 import numpy as np
 
 from kedastral.backtest.comparison import (
+    FIXED,
     HPA,
     KEDASTRAL,
+    LAST_WEEK,
+    LEVEL_KNOB,
+    RIVALS,
     HpaComparison,
     PolicyComparison,
     PolicyResult,
+    cheapest_as_good,
     compare_with_hpa,
     forecast_after,
     lead_steps,
+    serves_as,
 )
 from kedastral.backtest.workloads import Scenario
 from kedastral.core.capacity import round_replicas
@@ -37,11 +43,17 @@ DEFAULT_LEVEL = 0.99
 
 @attrs.frozen
 class SloResult:
-    """The result of a service ``level`` 0..1: ``short`` of the ``judged`` minutes had too few pods."""
+    """The result of a service ``level`` 0..1: ``short`` of the ``judged`` minutes had too few pods.
+
+    ``highest_kept`` is the highest of the levels that were replayed whose own budget was enough, None where none was.
+    ``setup`` says with which steps and lead time.
+    """
 
     level: float
     judged: float
     short: float
+    highest_kept: float | None = None
+    setup: str = ""
 
     @property
     def budget(self) -> float:
@@ -63,8 +75,17 @@ class SloResult:
         """The service level and its result, as one line."""
         return (
             f"service level {self.level:g}: {show_percent(self.reached)} % reached; {self.short:,.0f} of "
-            f"{self.judged:,.0f} minutes short, budget {show_minutes(self.budget)}"
+            f"{self.judged:,.0f} minutes short, budget {show_minutes(self.budget)}{self._instead}"
         )
+
+    @property
+    def _instead(self) -> str:
+        """What can be promised where the level cannot; empty where it is kept, or nothing else was tried."""
+        if self.is_kept or not self.setup:
+            return ""
+        if self.highest_kept is None:
+            return f"; {self.setup} no level that was tried can be promised here"
+        return f"; {self.setup} {self.level:g} cannot be promised here, {self.highest_kept:g} can"
 
 
 def slo_result_of(comparison: PolicyComparison) -> SloResult | None:
@@ -72,7 +93,13 @@ def slo_result_of(comparison: PolicyComparison) -> SloResult | None:
     level = comparison.scenario.settings.service_level
     if level is None:
         return None
-    return SloResult(level, judged_minutes([comparison]), comparison.kedastral.shown.violation_minutes)
+    ours, scenario = comparison.kedastral, comparison.scenario
+    levels = [point for point in ours.points if point.knob < 1]
+    kept = [point.knob for point in levels if point.violation <= 1 - point.knob + 1e-9]
+    step, lead = scenario.trial.demand.step, scenario.settings.cluster.lead_time
+    setup = f"with steps of {write_duration(step)} and a lead time of {write_duration(lead)}" if len(levels) > 1 else ""
+    judged = judged_minutes([comparison])
+    return SloResult(level, judged, ours.shown.violation_minutes, max(kept, default=None), setup)
 
 
 def judged_minutes(comparisons: Sequence[PolicyComparison]) -> float:
@@ -120,13 +147,13 @@ FAR_BETTER = 0.5
 """A simpler policy is worth a remark where it leaves at most this share of what Kedastral leaves at the same cost."""
 SIMPLER = {
     HPA: "a plain HPA with another target",
-    "last-week": "a trigger on last week's load beside the HPA",
-    "fixed": "a fixed number of pods",
+    LAST_WEEK: "a trigger on last week's load beside the HPA",
+    FIXED: "a fixed number of pods",
 }
 
 
 class Outlook(StrEnum):
-    """How Kedastral compares with the plain HPA."""
+    """How Kedastral compares with the plain HPA, and with what else could be had without it."""
 
     BETTER = "better"
     EVEN = "even"
@@ -160,21 +187,75 @@ def judge(results: Sequence[PolicyResult], comparisons: Sequence[PolicyCompariso
     hpa = choose_hpa(usual.points, usual.point)
     ratios = ours.against_hpa if hpa == usual.point else compare_with_hpa(ours.points, hpa)
     too_little = explain_too_little(comparisons)
-    outlook = Outlook.TOO_LITTLE if too_little else outlook_of(ratios)
-    chosen = ours.point if _is_steered(ours) else choose_point(ours.points, hpa)
+    chosen, rival = advised_point(ours, hpa), find_rival(results, hpa)
+    beside_hpa = Outlook.TOO_LITTLE if too_little else outlook_of(ratios)
+    outlook = outlook_beside(beside_hpa, chosen, rival, hpa)
     settings, caution = settings_to_run(chosen.knob, comparisons), caution_on(comparisons)
     flags, spec = as_flags(settings), as_spec(settings) if comparisons[0].scenario.in_files else []
     line = f"{', '.join(spec)} in the spec of the ForecastPolicy" if spec else " ".join(flags)
-    effect = f"{_effect(chosen, hpa)}{_level_like(ours, hpa)}{f' {caution}.' if caution else ''}"
+    effect = f"{_effect(chosen, hpa)}{_misses(ours, chosen, hpa)}{f' {caution}.' if caution else ''}"
+    beaten = outlook in (Outlook.EVEN, Outlook.WORSE) and rival is not None and rival.point.cost < hpa.cost
     return Verdict(
         outlook,
-        too_little + _caveat(ours, usual.point, hpa) + _words(outlook, ratios, hpa),
-        f"{_advise(outlook, line)} {effect}",
+        too_little
+        + _caveat(ours, usual.point, hpa)
+        + _words(beside_hpa, ratios, hpa)
+        + (_beside_rival(rival, chosen, hpa) if rival is not None and beaten else ""),
+        f"{_advise(outlook, line, rival if beaten else None)} {effect}",
         tuple(flags),
         tuple(spec),
         caution,
-        "" if too_little else _remark(results, ours, hpa),
+        "" if too_little or beaten else _remark(results, ours, hpa),
     )
+
+
+@attrs.frozen
+class Rival:
+    """The cheapest setting of a simpler policy that serves as well as the status quo; ``policy`` is its name."""
+
+    policy: str
+    point: Point
+    is_flat: bool = False
+    """Whether a fixed number of pods is as cheap as anything else: the load is flat."""
+
+
+def find_rival(results: Sequence[PolicyResult], hpa: Point) -> Rival | None:
+    """The cheapest of all settings of the rivals that serves as well as ``hpa``, the status quo."""
+    found = {
+        result.policy.name: point
+        for result in results
+        if result.policy.name in RIVALS and (point := cheapest_as_good(result.points, hpa)) is not None
+    }
+    if not found:
+        return None
+    name = min(found, key=lambda one: found[one].cost)
+    fixed = found.get(FIXED)
+    if fixed is not None and fixed.cost * CHEAPER <= found[name].cost:
+        return Rival(FIXED, fixed, is_flat=True)
+    return Rival(name, found[name])
+
+
+def advised_point(ours: PolicyResult, hpa: Point) -> Point:
+    """The cheapest setting that serves no worse than the status quo; without one the service level in force.
+
+    That stays too where it serves as well at the same cost.
+    """
+    cheapest = cheapest_as_good(ours.points, hpa)
+    if not _is_steered(ours):
+        return choose_point(ours.points, hpa)
+    if cheapest is None:
+        return ours.point
+    stays = serves_as(ours.point, hpa) and ours.point.cost <= cheapest.cost * (1 + ROUNDED)
+    return ours.point if stays else cheapest
+
+
+def outlook_beside(outlook: Outlook, chosen: Point, rival: Rival | None, hpa: Point) -> Outlook:
+    """``outlook``, which is beside the plain HPA at its usual target, with the cheapest rival considered too."""
+    if outlook in (Outlook.TOO_LITTLE, Outlook.WORSE) or rival is None or not serves_as(chosen, hpa):
+        return outlook
+    if rival.point.cost <= CHEAPER * chosen.cost:
+        return Outlook.WORSE
+    return Outlook.EVEN if rival.point.cost * CHEAPER < chosen.cost else outlook
 
 
 def outlook_of(ratios: HpaComparison) -> Outlook:
@@ -200,14 +281,8 @@ def choose_hpa(points: Sequence[Point], usual: Point) -> Point:
 
 def choose_point(points: Sequence[Point], reference: Point) -> Point:
     """The cheapest point that serves at least as well as the reference; else the one with the fewest minutes short."""
-    fit = [point for point in points if _serves_as(point, reference)]
-    if fit:
-        return min(fit, key=lambda point: point.cost)
-    return min(points, key=lambda point: (point.violation, point.unserved, point.cost))
-
-
-def _serves_as(point: Point, reference: Point) -> bool:
-    return all(_floored(point, figure) <= _floored(reference, figure) for figure in Figure)
+    fewest = min(points, key=lambda point: (point.violation, point.unserved, point.cost))
+    return cheapest_as_good(points, reference) or fewest
 
 
 def _floored(point: Point, figure: Figure) -> float:
@@ -215,8 +290,8 @@ def _floored(point: Point, figure: Figure) -> float:
 
 
 def _is_steered(ours: PolicyResult) -> bool:
-    """Whether Kedastral follows a service level, which the user chose and the advice keeps."""
-    return ours.policy.knob == "service level"
+    """Whether Kedastral follows a service level."""
+    return ours.policy.knob == LEVEL_KNOB
 
 
 def _caveat(ours: PolicyResult, usual: Point, hpa: Point) -> str:
@@ -269,9 +344,32 @@ def _at_violation(ratios: HpaComparison) -> str:
     return f"to be short in no more minutes than the HPA, it needs {cost} times the pod-hours"
 
 
-def _advise(outlook: Outlook, line: str) -> str:
+def _beside_rival(rival: Rival, chosen: Point, hpa: Point) -> str:
+    """What the cheapest rival costs, beside Kedastral, to serve as well as the status quo."""
+    flat = " The load is flat: you do not need Kedastral for it." if rival.is_flat else ""
+    ours = "no setting of Kedastral does"
+    if serves_as(chosen, hpa):
+        ours = f"Kedastral does for {chosen.cost / hpa.cost:.2f}"
+    return (
+        f"{flat} {_name_of(rival)} serves as well as that HPA for {rival.point.cost / hpa.cost:.2f} times its "
+        f"pod-hours; {ours}."
+    )
+
+
+def _name_of(rival: Rival) -> str:
+    name = SIMPLER[rival.policy] if rival.policy != HPA else "a plain HPA"
+    setting = f"{rival.point.knob * 100:g} %"
+    if rival.policy == FIXED:
+        setting = "the past peak" if rival.point.knob == 1 else f"{rival.point.knob:g} times the past peak"
+    return f"{name[0].upper()}{name[1:]} at {setting}"
+
+
+def _advise(outlook: Outlook, line: str, rival: Rival | None) -> str:
     if outlook is Outlook.BETTER:
         return f"Run Kedastral with {line}."
+    if rival is not None:
+        name = _name_of(rival)
+        return f"Take {name[0].lower()}{name[1:]}; if you run Kedastral all the same, use {line}."
     stay = {
         Outlook.EVEN: "A change gains nothing",
         Outlook.WORSE: "Stay with the HPA",
@@ -288,15 +386,17 @@ def _effect(chosen: Point, hpa: Point) -> str:
     )
 
 
-def _level_like(ours: PolicyResult, hpa: Point) -> str:
-    """The service level that serves as well as the HPA, where the one in force serves less."""
-    if not _is_steered(ours) or _serves_as(ours.point, hpa):
+def _misses(ours: PolicyResult, chosen: Point, hpa: Point) -> str:
+    """What the service level in force comes to, where it is not the one that is advised; empty under a headroom."""
+    if not _is_steered(ours):
         return ""
-    like = choose_point(ours.points, hpa)
-    if not _serves_as(like, hpa):
+    if not serves_as(chosen, hpa):
+        return " No setting serves as well as that HPA."
+    if chosen.knob == ours.point.knob:
         return ""
-    cost = f"{like.cost / hpa.cost:.2f}"
-    return f" A service level of {like.knob:g} would serve as well as that HPA, at {cost} times its pod-hours."
+    served = f"{ours.point.violation:.2%} of the minutes short at {ours.point.cost / hpa.cost:.2f} times the pod-hours"
+    steering = " That is a fixed headroom: steering is dearer here for as good a service." if chosen.knob >= 1 else ""
+    return f"{steering} The service level in force, {ours.point.knob:g}, comes to {served}."
 
 
 def _remark(results: Sequence[PolicyResult], ours: PolicyResult, hpa: Point) -> str:
@@ -330,10 +430,11 @@ Setting = tuple[str, str, str]
 def settings_to_run(knob: float, comparisons: Sequence[PolicyComparison]) -> list[Setting]:
     """The settings of Kedastral at one setting of its knob. Over several workloads, without those of the pods."""
     scenario = comparisons[0].scenario
-    name = comparisons[0].kedastral.policy.knob
+    is_level = comparisons[0].kedastral.policy.knob == LEVEL_KNOB and knob < 1
+    flag, key = ("--service-level", "serviceLevel") if is_level else ("--headroom", "headroom")
     settings = [
         ("--model", "model", scenario.model.name),
-        (f"--{name.replace(' ', '-')}", {"service level": "serviceLevel"}.get(name, name), f"{knob:g}"),
+        (flag, key, f"{knob:g}"),
         ("--lead-time", "leadTime", write_duration(scenario.settings.serving.lead_time)),
     ]
     if len(comparisons) > 1:  # pods differ from workload to workload

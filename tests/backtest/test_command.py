@@ -67,7 +67,7 @@ def test_a_service_level_is_reported_with_its_result(
     assert re.search(said, " ".join(ended.out.split()))
     assert re.search(said, report.read_text())
     assert report.read_text().count("Each policy at its own setting; the verdict compares them at equal cost") >= 2
-    assert "--service-level 0.95 " in " ".join(ended.out.split())
+    assert "The service level in force, 0.95, comes to " in " ".join(ended.out.split())
     assert "measurement" not in ended.out
 
 

@@ -131,17 +131,84 @@ def judged_steered(minutes: int, ours: Sequence[Point], **marks: bool) -> tuple[
 LEVELS = [Point(0.995, 0.9, 0.02, 0.03), Point(0.999, 1.3, 0.001, 0.001)]
 
 
-def test_the_advice_keeps_the_service_level() -> None:
+def test_the_setting_that_serves_as_well_as_today_at_the_least_cost_is_advised() -> None:
     results, comparison = judged_steered(2000, LEVELS)
     verdict = judge(results, [comparison])
+    assert verdict.flags[1] == "--service-level 0.999"
+    assert verdict.advice.endswith(
+        "On this history that costs 1.08 times the HPA's pod-hours, with 0.10% of the minutes short (HPA: 2.00%) and "
+        "0.100% of the load unserved (HPA: 1.000%). The service level in force, 0.995, comes to 3.00% of the minutes "
+        "short at 0.75 times the pod-hours."
+    )
+
+
+def test_the_service_level_in_force_stays_where_another_is_no_cheaper() -> None:
+    results, comparison = judged_steered(2000, [Point(0.9, 1.0, 0.0, 0.0), Point(0.995, 1.001, 0.0, 0.0)])
+    assert judge(results, [comparison]).flags[1] == "--service-level 0.995"
+
+
+def test_a_headroom_is_advised_where_steering_is_dearer() -> None:
+    results, comparison = judged_steered(2000, [*LEVELS, Point(1.1, 1.1, 0.001, 0.001)])
+    verdict = judge(results, [comparison])
+    assert verdict.flags[1] == "--headroom 1.1"
+    assert "That is a fixed headroom: steering is dearer here for as good a service." in verdict.advice
+
+
+def test_without_a_setting_that_serves_as_well_the_service_level_stays() -> None:
+    results, comparison = judged_steered(2000, LEVELS[:1])
+    verdict = judge(results, [comparison])
     assert verdict.flags[1] == "--service-level 0.995"
-    assert "A service level of 0.999 would serve as well as that HPA, at 1.08 times its pod-hours." in verdict.advice
+    assert verdict.advice.endswith("No setting serves as well as that HPA.")
+
+
+BETTER = [Point(1.1, 1.14, 0.005, 0.01), Point(1.2, 1.3, 0.002, 0.004)]
+"""Kedastral's cheapest setting costs 0.95 times the HPA's pod-hours, and serves better."""
+
+
+def test_another_target_of_the_hpa_that_is_cheaper_is_told() -> None:
+    hpa = [attrs.evolve(POINT, knob=0.8), Point(0.95, 0.96, 0.005, 0.01)]
+    results, comparison = comparison_with(BETTER, {"hpa": hpa})
+    verdict = judge(results, [comparison])
+    assert verdict.outlook is Outlook.WORSE
+    assert verdict.words.endswith(
+        " A plain HPA at 95 % serves as well as that HPA for 0.80 times its pod-hours; Kedastral does for 0.95."
+    )
+    assert verdict.advice.startswith(
+        "Take a plain HPA at 95 %; if you run Kedastral all the same, use --model baseline "
+    )
+
+
+def test_last_weeks_load_beside_the_hpa_is_a_rival_that_may_be_as_good() -> None:
+    week = [attrs.evolve(POINT, knob=0.8), Point(0.9, 1.13, 0.005, 0.01)]
+    results, comparison = comparison_with(BETTER, {"last-week": week})
+    verdict = judge(results, [comparison])
+    assert verdict.outlook is Outlook.EVEN
+    assert "A trigger on last week's load beside the HPA at 90 % serves as well as that HPA for 0.94" in verdict.words
+
+
+def test_flat_load_needs_no_kedastral() -> None:
+    fixed = [Point(1.0, 1.0, 0.0, 0.0)]
+    results, comparison = comparison_with(BETTER, {"fixed": fixed})
+    verdict = judge(results, [comparison])
+    assert verdict.outlook is Outlook.WORSE
+    assert verdict.words.endswith(
+        " The load is flat: you do not need Kedastral for it. A fixed number of pods at the past peak serves as well "
+        "as that HPA for 0.83 times its pod-hours; Kedastral does for 0.95."
+    )
+    assert verdict.remark == ""
+
+
+def test_a_rival_that_is_dearer_changes_nothing() -> None:
+    results, comparison = comparison_with(BETTER, {"fixed": [Point(1.0, 1.3, 0.0, 0.0)]})
+    verdict = judge(results, [comparison])
+    assert verdict.outlook is Outlook.BETTER
+    assert "fixed" not in verdict.words
 
 
 def test_advice_for_a_forecastpolicy_has_its_keys_and_a_caution_on_a_derived_target() -> None:
     results, comparison = judged_steered(2000, LEVELS, in_files=True, sized_by_peak=True)
     verdict = judge(results, [comparison])
-    assert verdict.spec[:3] == ("model: last-value", "serviceLevel: 0.995", "leadTime: 5m")
+    assert verdict.spec[:3] == ("model: last-value", "serviceLevel: 0.999", "leadTime: 5m")
     assert verdict.spec[-1] == "targetPerPod: 10"
     assert ", ".join(verdict.spec) + " in the spec of the ForecastPolicy" in verdict.advice
     assert "--service-level" not in verdict.advice
@@ -183,8 +250,29 @@ def test_a_service_level_is_reported_with_its_budget() -> None:
     assert show_percent(1 - 1e-6) == "99.99"
     _, comparison = judged_steered(288, LEVELS)
     made = slo_result_of(comparison)
-    assert made == SloResult(0.995, 288, comparison.kedastral.shown.violation_minutes)
+    assert made is not None
+    assert (made.level, made.judged, made.short) == (0.995, 288, comparison.kedastral.shown.violation_minutes)
     assert slo_result_of(enough_judged()) is None
+
+
+SETUP = "; with steps of 1m and a lead time of 5m "
+
+
+@pytest.mark.parametrize(
+    ("short", "levels", "said"),
+    [
+        (33, {0.98: 0.015, 0.99: 0.02, 0.995: 0.02}, f"{SETUP}0.995 cannot be promised here, 0.98 can"),
+        (33, {0.98: 0.03, 0.995: 0.02}, f"{SETUP}no level that was tried can be promised here"),
+        (33, {0.995: 0.02}, ""),
+        (5, {0.98: 0.01, 0.995: 0.002}, ""),
+    ],
+)
+def test_a_level_that_cannot_be_kept_names_the_one_that_can(short: int, levels: dict[float, float], said: str) -> None:
+    _, comparison = judged_steered(2000, [Point(knob, 1.0, share, share) for knob, share in levels.items()])
+    slo = slo_result_of(comparison)
+    assert slo is not None
+    slo = attrs.evolve(slo, judged=2880.0, short=float(short))
+    assert slo.words.partition(", budget 14")[2] == said
 
 
 def test_the_reason_names_a_doubled_load_and_the_forecast() -> None:

@@ -6,12 +6,14 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
 
 from benchmarks.closed_loop import Change, main
 from benchmarks.closed_loop_goals import goals_of
-from benchmarks.closed_loop_study import FACTORS, LEVELS, UTILISATIONS, Level, Study
+from benchmarks.closed_loop_study import LEVELS, Level, Study
+from kedastral.backtest.comparison import FIXED, HPA, LAST_WEEK, RIVALS, SHARES_OF_PEAK, STEERED_SETTINGS, UTILISATIONS
 from kedastral.simulation.curves import Point
 
 pytestmark = pytest.mark.slow
@@ -37,8 +39,9 @@ def test_a_folder_of_traces_is_put_to_every_policy(traces: Path, capsys: pytest.
 
     (one,) = document["studies"]
     assert [level["level"] for level in one["levels"]] == list(LEVELS)
-    assert [point["knob"] for point in one["hpa"]] == list(UTILISATIONS)
-    assert [point["knob"] for point in one["factors"]] == list(FACTORS)
+    assert [point["knob"] for point in one["steered"]] == list(STEERED_SETTINGS)
+    settings = {name: [point["knob"] for point in points] for name, points in one["rivals"].items()}
+    assert settings == {HPA: list(UTILISATIONS), LAST_WEEK: list(UTILISATIONS), FIXED: list(SHARES_OF_PEAK)}
     assert all(level["point"]["cost"] >= 1 for level in one["levels"])
     assert any("service level 0.99 met" in goal["name"] for goal in document["goals"]["last-value"])
 
@@ -50,8 +53,8 @@ def test_models_stand_side_by_side_under_the_same_goals(traces: Path, capsys: py
 
     ours, theirs = document["studies"]
     assert (ours["model"], theirs["model"]) == ("last-value", "seasonal-naive")
-    assert ours["hpa"] == theirs["hpa"]
-    assert ours["factors"] != theirs["factors"]
+    assert ours["rivals"] == theirs["rivals"]
+    assert ours["steered"] != theirs["steered"]
     names = [[goal["name"] for goal in goals] for goals in document["goals"].values()]
     assert names[0] == names[1]
     assert main(arguments) == 0
@@ -127,8 +130,11 @@ def made_study(trace: str, spent: float) -> Study:
     """Steered at ``spent`` times each budget for 1 + cost; the HPA pays twice that beyond the oracle."""
     levels = tuple(level(at, 2 - at, (1 - at) * spent) for at in LEVELS)
     hpa = tuple(Point(target, 3 - 2 * target, target / 10, target / 10, 20) for target in UTILISATIONS)
-    factors = tuple(Point(factor, factor + 0.2, 0.01 / factor, 0.02 / factor, 30) for factor in FACTORS)
-    return Study(trace, "auto", 60.0, 300.0, levels, factors, hpa, (50, 25))
+    costs = [1.0 + 0.1 * i for i in range(len(STEERED_SETTINGS))]
+    steered = tuple(Point(at, cost, 0.01 / cost, 0.02 / cost) for at, cost in zip(STEERED_SETTINGS, costs, strict=True))
+    fixed = (Point(1.0, 1.5, 0.0, 0.0),)
+    rivals = {HPA: hpa, LAST_WEEK: hpa, FIXED: fixed}
+    return Study(trace, "auto", 60.0, 300.0, levels, steered, rivals, (50, 25))
 
 
 def test_the_goals_are_worked_out_as_stated() -> None:
@@ -141,6 +147,17 @@ def test_the_goals_are_worked_out_as_stated() -> None:
     assert goals["lead 5: scale events / HPA-80's, 40 pods"].measured == pytest.approx(1.5)
     assert goals["lead 5: scale events / HPA-80's, 200 pods"].measured == pytest.approx(2.0)
     assert goals["lead 5: coverage of the 0.9 quantile, mean off by"].met
-    # HPA-80 costs 1.4 and is short in 0.08 of the minutes; a factor of 1.2 costs the same
-    assert goals["lead 5: violation at HPA-80's cost"].measured == pytest.approx(0.02 / 1.2 / 0.08)
+    # HPA-80 costs 1.4 and is short in 0.08 of the minutes; a level of 0.98 costs the same
+    assert goals["lead 5: violation at HPA-80's cost"].measured == pytest.approx(0.02 / 1.4 / 0.08)
     assert goals["lead 5: at HPA-80's cost, traces worse by over 5 %"].met
+
+
+def test_every_rival_is_a_rival_in_the_goals() -> None:
+    dear = made_study("dear", 1.0)
+    cheap = tuple(Point(point.knob, 0.9, 0.0, 0.0) for point in dear.hpa)
+    dear = attrs.evolve(dear, rivals=dict.fromkeys(RIVALS, cheap))
+    goals = {goal.name: goal for goal in goals_of([made_study("a", 1.0), dear], 300.0)}
+
+    for name, stated in (("an HPA", 1.02), ("last week + HPA", 1.05), ("a fixed number", 1.05)):
+        goal = goals[f"lead 5: cost at 0.99 / {name} that serves as well, traces above {stated:g}"]
+        assert (goal.measured, goal.met, goal.detail) == (1.0, False, "dear 1.12")
