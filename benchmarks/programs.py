@@ -78,12 +78,17 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(command: list[str], log: Path, is_ready: Callable[[], bool]) -> Iterator[int]:
-    """The process id of ``command``, whose output goes to ``log``, once it is ready; stopped in the end."""
+def running(
+    command: list[str], log: Path, is_ready: Callable[[], bool], *, within: float = READY_WITHIN
+) -> Iterator[int]:
+    """The process id of ``command``, whose output goes to ``log``, once it is ready; stopped in the end.
+
+    It has ``within`` seconds to get ready.
+    """
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
     try:
-        deadline = time.monotonic() + READY_WITHIN
+        deadline = time.monotonic() + within
         while not is_ready():
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{command[0]} did not start:\n{log.read_text(errors='replace')}")
