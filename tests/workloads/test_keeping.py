@@ -12,19 +12,22 @@ from zoneinfo import ZoneInfo
 
 import attrs
 import httpx
+import numpy as np
 import pytest
 import trio
 from trio.testing import MockClock
 
+from kedastral import __version__
 from kedastral.adapters.prometheus.range_queries import RangeQuery
 from kedastral.adapters.prometheus.source import PrometheusSource
 from kedastral.clock import AcceleratedClock
 from kedastral.compose import Common, Storage, make_forecasting, services_of
-from kedastral.core.kept_state import KeptState, adapt_state
+from kedastral.core.kept_state import KeptModel, KeptState, adapt_state
 from kedastral.core.ports import StateStore
 from kedastral.core.serving import Mode, OnStale, decide, replicas_at
 from kedastral.core.trigger import ObjectRef
 from kedastral.errors import StoreError
+from kedastral.models.auto import AutoModel
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.store import MemoryStates, MemoryStore
 from kedastral.settings.declarations import (
@@ -45,15 +48,16 @@ from kedastral.settings.declarations import (
 from kedastral.settings.resolve import load
 from kedastral.settings.types import Header, HttpUrl, Name, QueryParam
 from kedastral.workloads import keeping
-from kedastral.workloads.keeping import FORGET_AFTER, HISTORY_EVERY, SWEEP_EVERY
+from kedastral.workloads.keeping import FORGET_AFTER, HISTORY_EVERY, SWEEP_EVERY, StateKeeper
 from kedastral.workloads.reload import Forecasting
 from kedastral.workloads.runner import DataSources, RunnerBuilder, WorkloadRunner, workload_of
 from kedastral.workloads.scaledobject_workloads import REMOVE_AFTER, TriggerReader
 from kedastral.workloads.tick import TELL_AGAIN
+from kedastral.workloads.training import TrainedForecaster
 from tests.adapters.answers import Reply, Server, client_of, counting, reply
 from tests.docs.pages import ROOT
-from tests.kept import make_kept_state
-from tests.parts import START
+from tests.kept import make_kept_history, make_kept_state
+from tests.parts import START, make_history
 
 GONE = reply(503)
 INTERVAL = 30.0
@@ -557,6 +561,37 @@ async def test_other_settings_leave_of_the_state_what_the_table_says(changed: st
     )  # fmt: skip
     if row["what KEDA is told"] == "yes":
         assert clamped == state.snapshot.replicas.tolist()
+
+
+LEARNT = AutoModel()
+LEARNT.forecast(make_history(*range(1, 60)), START, 30)
+
+
+@pytest.mark.parametrize(
+    ("change", "used"),
+    [
+        ({}, True),
+        ({"version": "0.0.9"}, False),
+        ({"forecaster": ("another", "load", "auto", "UTC")}, False),
+        ({"memory": {"knots": np.zeros(3)}}, False),
+    ],
+)
+async def test_what_a_model_has_learnt_is_used_by_the_same_model_of_the_same_version(
+    change: dict[str, Any], used: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner, states, memory = build(MAIN, shop(**AUTO)), MemoryStates(), LEARNT.memory()
+    assert memory is not None
+    model = KeptModel(forecaster=runner.basis.forecaster, version=__version__, memory=memory)
+    history = attrs.evolve(
+        make_kept_history(), source=runner.basis.source, query="up", model=attrs.evolve(model, **change)
+    )
+    await states.save_history(history)
+    await StateKeeper(states, MemoryStore(), AcceleratedClock(START), Metrics()).recall(runner)
+    assert isinstance(runner.parts.forecaster, TrainedForecaster)
+    assert (runner.parts.forecaster.memory() is not None) == used
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == (
+        ["the model learns anew"] if "memory" in change else []
+    )
 
 
 async def test_a_query_that_has_changed_is_read_from_its_beginning(
