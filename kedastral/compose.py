@@ -22,6 +22,7 @@ from kedastral.serving.shared_store import SharedStore
 from kedastral.serving.snapshot_api import Readiness, TokenGate, create_app
 from kedastral.serving.store import MemoryStore
 from kedastral.serving.view import SnapshotView
+from kedastral.serving.workloads_api import SettingInForce, WorkloadsView
 from kedastral.settings.declarations import (
     ConfiguredFleet,
     DemoSettings,
@@ -38,7 +39,8 @@ from kedastral.settings.declarations import (
     WorkloadSettings,
 )
 from kedastral.settings.files import look_at
-from kedastral.settings.schema import remedy_of
+from kedastral.settings.resolve import show
+from kedastral.settings.schema import remedy_of, settings_of
 from kedastral.tls import RotatingContext, TlsFiles, make_client_context, make_server_context
 from kedastral.workloads.fleet import Fleet
 from kedastral.workloads.keeping import StateKeeper
@@ -87,7 +89,7 @@ async def open_forecaster(settings: ForecasterSettings) -> AsyncIterator[App]:
         app = App(
             clock=common.clock,
             readiness=readiness,
-            http=_make_http(view, readiness, common, settings, settings.http_access),
+            http=_make_http(view, readiness, common, settings, settings.http_access, show_workloads(view, forecasting)),
             background=[*storage.services, *services_of(forecasting)],
         )
         yield reload_files(app, forecasting, settings.fleet)
@@ -106,7 +108,7 @@ async def open_scaler(settings: ScalerSettings) -> AsyncIterator[App]:
         scaler = Scaler(reader, common.clock, RemoteResolver(reader, policy, default))
         grpc = _make_grpc(scaler, common, settings, settings.grpc_tls.files)
         view = SnapshotView(reader, scaler.resolver.policy_of, common.clock)
-        http = _make_http(view, readiness, common, settings, settings.http_access, serves_forecasts=False)
+        http = _make_http(view, readiness, common, settings, settings.http_access)
         yield App(
             clock=common.clock,
             readiness=readiness,
@@ -193,10 +195,36 @@ def make_run_app(
     return App(
         clock=common.clock,
         readiness=readiness,
-        http=_make_http(view, readiness, common, settings, access),
+        http=_make_http(view, readiness, common, settings, access, show_workloads(view, forecasting)),
         grpc=grpc,
         background=[*first, *services_of(forecasting), resolver.run],
     )
+
+
+def show_workloads(view: SnapshotView, forecasting: Forecasting) -> WorkloadsView:
+    """What the page shows of the workloads that this process forecasts."""
+    fleet = forecasting.fleet
+
+    def find_settings(key: str) -> Sequence[SettingInForce]:
+        runner = fleet.runners.get(key)
+        return () if runner is None else settings_in_force(runner.settings)
+
+    return WorkloadsView(view, forecasting.builder.recent, fleet.runners.keys, fleet.failing, find_settings)
+
+
+def settings_in_force(settings: WorkloadSettings) -> Sequence[SettingInForce]:
+    """The settings of one workload, but its query, which may be long or come from a Secret."""
+    groups = (settings.forecast, settings.plan, settings.level, settings.serving, settings.stale)
+    return [
+        SettingInForce(
+            one.flag or one.key,
+            show(one, value),
+            "default" if one.name in settings.by_default else settings.origin,
+        )
+        for group in groups
+        for one in settings_of(type(group))
+        for value in [attrs.asdict(group, recurse=False)[one.name]]
+    ]
 
 
 def reload_files(app: App, forecasting: Forecasting, configured: ConfiguredFleet) -> App:
@@ -242,16 +270,23 @@ def _make_http(
     common: Common,
     settings: ForecastingSettings | ScalerSettings,
     access: HttpAccess,
-    *,
-    serves_forecasts: bool = True,
+    workloads: WorkloadsView | None = None,
 ) -> HttpPart:
+    """The HTTP server; without ``workloads`` it has no forecasts to show."""
     tls = _make_server_tls("HTTP", access.files, "http/1.1")
     token = find_token("HTTP token", access.http_token, access.http_token_file)
     gate = None if token is None else TokenGate(partial(read_token, token))
     listener = open_listener(settings.listeners.http_listen, remedy_of(settings, "http_listen"))
     common.stack.callback(listener.close)
     common.metrics.show_snapshots(view.reader, common.clock)
-    app = create_app(view, readiness, common.metrics.registry, serves_forecasts=serves_forecasts, gate=gate)
+    app = create_app(
+        view,
+        readiness,
+        common.metrics.registry,
+        serves_forecasts=workloads is not None,
+        gate=gate,
+        workloads=workloads,
+    )
     return HttpPart(app, listener, tls)
 
 

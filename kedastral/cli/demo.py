@@ -30,6 +30,8 @@ async def run_demo(settings: DemoSettings) -> None:
     """Run and draw the demo until its time is over or a signal arrives. Raises BindError."""
     console = Console()
     async with open_demo(settings) as demo:
+        http, _ = demo.ports
+        console.print(f"The page: http://localhost:{http}/", highlight=False)
         screen = _Screen(demo, settings)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_run_app, demo, nursery.cancel_scope)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`describe_api` makes the OpenAPI document of the HTTP server, from the routes that it has."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 
@@ -63,11 +64,15 @@ class Endpoint:
     required: Mapping[str, str] = attrs.field(factory=dict)
     optional: Mapping[str, str] = attrs.field(factory=dict)
     is_probe: bool = False
+    is_page: bool = False
+    """Part of the page, which needs no token."""
 
 
 NOT_HTTP = _error("the request is not HTTP/1.1")
 UNAVAILABLE = _error("too many ask at once, or the file of the token cannot be read")
 TOKEN_WANTED = _error("the bearer token is missing or wrong", CHALLENGE)
+PAGE: Mapping[str, JsonValue] = {"text/html": TEXT}
+PATH_PARAMETERS: Mapping[str, str] = {"workload": "the key: namespace/name, or the name alone", "name": "its name"}
 EXPLANATION: JsonValue = {"$ref": "#/components/schemas/Explanation"}
 EXPLAINED: JsonValue = {"allOf": [EXPLANATION], "properties": {"whatIf": EXPLANATION}}
 TRIED: Mapping[str, str] = {
@@ -113,6 +118,31 @@ ENDPOINTS: Mapping[str, Endpoint] = {
         "Metrics for Prometheus",
         {HTTPStatus.OK: Answer("the metrics", {"text/plain": TEXT, "application/openmetrics-text": TEXT})},
     ),
+    "/api/workloads": Endpoint(
+        "All workloads, those first that need attention",
+        {HTTPStatus.OK: Answer("the list", {JSON: {"type": "object", "required": ["at", "workloads"]}})},
+    ),
+    "/api/workloads/{workload}": Endpoint(
+        "All that the page of one workload shows",
+        {
+            HTTPStatus.OK: Answer("the workload", {JSON: {"type": "object", "required": ["workload", "state"]}}, STALE),
+            HTTPStatus.NOT_FOUND: _error("there is no such workload"),
+        },
+    ),
+    "/": Endpoint("The page: all workloads", {HTTPStatus.OK: Answer("the page", PAGE)}, is_page=True),
+    "/workloads/{workload}": Endpoint(
+        "The page of one workload",
+        {HTTPStatus.OK: Answer("the page", PAGE), HTTPStatus.NOT_FOUND: _error("no workload has such a name")},
+        is_page=True,
+    ),
+    "/assets/{name}": Endpoint(
+        "A file of the page",
+        {
+            HTTPStatus.OK: Answer("the file", {"text/css": TEXT, "text/javascript": TEXT, "image/svg+xml": TEXT}),
+            HTTPStatus.NOT_FOUND: _error("there is no such file"),
+        },
+        is_page=True,
+    ),
     "/openapi.json": Endpoint("This document", {HTTPStatus.OK: Answer("this document", {JSON: {"type": "object"}})}),
 }
 """Every path that the server may have."""
@@ -132,25 +162,34 @@ def describe_api(paths: Iterable[str], *, with_token: bool) -> Mapping[str, Json
     return {
         "openapi": OPENAPI_VERSION,
         "info": {"title": "Kedastral", "version": __version__, "license": {"name": "Apache-2.0"}},
-        "paths": {path: _describe_path(path, ENDPOINTS[path], with_token=with_token) for path in sorted(paths)},
+        "paths": {
+            path: _describe_path(path, ENDPOINTS[path], with_token=with_token)
+            for path in sorted(map(template_of, paths))
+        },
         "components": components,
     }
 
 
+def template_of(rule: str) -> str:
+    """``/workloads/<path:workload>`` as OpenAPI writes it: ``/workloads/{workload}``."""
+    return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule)
+
+
 def _describe_path(path: str, endpoint: Endpoint, *, with_token: bool) -> JsonValue:
     answers = {HTTPStatus.BAD_REQUEST: NOT_HTTP, HTTPStatus.SERVICE_UNAVAILABLE: UNAVAILABLE, **endpoint.answers}
-    is_guarded = with_token and not endpoint.is_probe
+    is_guarded = with_token and not endpoint.is_probe and not endpoint.is_page
     if is_guarded:
         answers[HTTPStatus.UNAUTHORIZED] = TOKEN_WANTED
     if endpoint.is_probe and HTTPStatus.SERVICE_UNAVAILABLE not in endpoint.answers:
         del answers[HTTPStatus.SERVICE_UNAVAILABLE]
     security: Sequence[JsonValue] = [{"token": []}] if is_guarded else []
-    name = path.strip("/").replace("/", "_").replace(".", "_")
+    name = re.sub(r"\W+", "_", path).strip("_") or "page"
     return {
         method: {
             "operationId": f"{method}_{name}",
             "summary": endpoint.summary,
             "parameters": [
+                *(_describe_part(name) for name in re.findall(r"{(\w+)}", path)),
                 *(_describe_parameter(name, words, required=True) for name, words in endpoint.required.items()),
                 *(_describe_parameter(name, words, required=False) for name, words in endpoint.optional.items()),
                 REQUEST_ID_PARAMETER,
@@ -162,6 +201,11 @@ def _describe_path(path: str, endpoint: Endpoint, *, with_token: bool) -> JsonVa
         }
         for method in ("get", "head")
     }
+
+
+def _describe_part(name: str) -> JsonValue:
+    schema: Mapping[str, JsonValue] = {"type": "string", "minLength": 1}
+    return {"name": name, "in": "path", "required": True, "description": PATH_PARAMETERS[name], "schema": schema}
 
 
 def _describe_parameter(name: str, words: str, *, required: bool) -> JsonValue:

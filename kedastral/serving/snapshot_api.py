@@ -26,7 +26,9 @@ from kedastral.errors import SourceError
 from kedastral.serving.answers import answer_error, answer_json, mark_stale
 from kedastral.serving.explain_api import add_explain
 from kedastral.serving.openapi import describe_api
+from kedastral.serving.page_routes import add_page, is_page
 from kedastral.serving.view import SnapshotView
+from kedastral.serving.workloads_api import WorkloadsView, add_workloads
 from kedastral.wire import dump_json, write_snapshot
 
 log = logging.getLogger("kedastral.http")
@@ -145,15 +147,21 @@ def create_app(
     *,
     serves_forecasts: bool = True,
     gate: TokenGate | None = None,
+    workloads: WorkloadsView | None = None,
 ) -> QuartTrio:
-    """The application; without ``serves_forecasts`` only the probes and the metrics. The probes pass every ``gate``."""
-    app = _Application("kedastral", static_folder=None)
+    """The application; without ``serves_forecasts`` only the probes and the metrics. The probes pass every ``gate``.
+
+    ``workloads`` is what the page shows beside the snapshots of ``view``.
+    """
+    app = _Application("kedastral", static_folder=None, template_folder="serving/page")
     app.url_map.merge_slashes = False  # a redirect would be a page of HTML
     app.url_map.redirect_defaults = False
     app.config["PROPAGATE_EXCEPTIONS"] = False
     if serves_forecasts:
         _add_forecast(app, view)
         add_explain(app, view)
+        add_workloads(app, workloads or WorkloadsView(view))
+        add_page(app)
     _add_probes(app, view, readiness)
     _add_metrics(app, view, registry)
     _add_document(app, with_token=gate is not None)
@@ -303,7 +311,8 @@ def _add_request_log(app: QuartTrio) -> None:
 def _add_gate(app: QuartTrio, gate: TokenGate) -> None:
     @app.before_request
     async def refuse() -> Response | None:
-        refusal = None if request.path in PROBES else gate.refuse(request.headers.get("Authorization"))
+        is_open = request.path in PROBES or is_page(request.path)
+        refusal = None if is_open else gate.refuse(request.headers.get("Authorization"))
         if refusal is None:
             return None
         response = answer_error(refusal.status, refusal.words)

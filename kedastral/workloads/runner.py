@@ -30,6 +30,7 @@ from kedastral.core.serving import Mode, StalePolicy
 from kedastral.errors import WorkloadError
 from kedastral.models import MODELS
 from kedastral.serving.metrics import Metrics, observe_seconds
+from kedastral.serving.recent import RecentLoads
 from kedastral.settings.declarations import HTTP_MODEL, DataSourceSettings, WorkloadSettings
 from kedastral.workloads.tick import (
     ForecastLoop,
@@ -231,7 +232,7 @@ class RunnerBuilder:
 
     Of a workload without a snapshot in ``store`` that was made since the start, ``last_served`` is asked for what KEDA
     was told before.
-    ``answers_keda`` says whether this process tells KEDA what the runners plan.
+    ``answers_keda`` says whether this process tells KEDA what the runners plan. ``recent`` keeps the last hours.
     """
 
     store: SnapshotStore
@@ -243,6 +244,11 @@ class RunnerBuilder:
     training: TrainingQueue = attrs.field(factory=TrainingQueue)
     last_served: LastServed = _nobody_knows
     answers_keda: bool = False
+    recent: RecentLoads = attrs.field()
+
+    @recent.default
+    def _keep_recent_loads(self) -> RecentLoads:
+        return RecentLoads(lambda workload: self.store.get(workload) is not None)
 
     def build(self, settings: WorkloadSettings, before: WorkloadRunner | None = None) -> WorkloadRunner:
         """A runner for ``settings`` that goes on where ``before`` was. Raises ConfigError, and then nothing is open.
@@ -259,6 +265,7 @@ class RunnerBuilder:
             store=self.store,
             clock=self.clock,
             planner=self._make_planner(workload, parts.forecaster),
+            remember=self.recent.record,
         )
         answered = before is not None and before.parts.source is parts.source and before.failed.answered
         failed = LastFailure(answered)

@@ -41,6 +41,10 @@ def _ignore(_seconds: float) -> None:
     pass
 
 
+def _forget(_history: Series, _snapshot: Snapshot) -> None:
+    pass
+
+
 @attrs.frozen
 class Planner:
     """`plan_step` for one workload, timed, with a line in the log where the forecast's status changes.
@@ -88,7 +92,7 @@ class Planner:
 
 @attrs.frozen
 class ForecastLoop:
-    """One workload's tick and the parts it works with."""
+    """One workload's tick and the parts it works with; ``remember`` gets what a plan was published from, for charts."""
 
     workload: Workload
     source: MetricSource
@@ -96,6 +100,7 @@ class ForecastLoop:
     store: SnapshotStore
     clock: WallClock
     planner: Planner = attrs.field()
+    remember: Callable[[Series, Snapshot], None] = _forget
     series: SeriesWatch = attrs.field(factory=SeriesWatch, init=False)
 
     @planner.default
@@ -118,7 +123,9 @@ class ForecastLoop:
         except ModelError as error:  # the floor needs no forecast
             await self._publish(self.planner.plan_without_model(history, now, error, previous), outliers, lost)
             raise
-        await self._publish(self.planner.plan(history, forecast, previous), outliers, lost)
+        snapshot = self.planner.plan(history, forecast, previous)
+        await self._publish(snapshot, outliers, lost)
+        self.remember(history, snapshot)
 
     async def _publish(self, snapshot: Snapshot | None, outliers: Outliers | None, lost: LostSeries | None) -> None:
         if snapshot is None:

@@ -14,6 +14,7 @@ from kedastral.cli.main import cli
 from kedastral.clock import SystemClock
 from kedastral.core.serving import Snapshot, StalePolicy
 from kedastral.serving.metrics import Metrics, StorageMetrics
+from kedastral.serving.openapi import template_of
 from kedastral.serving.snapshot_api import Readiness, SnapshotView, create_app
 from kedastral.settings.declarations import BY_COMMAND
 from kedastral.settings.schema import settings_of
@@ -90,7 +91,7 @@ def endpoints(*, serves_forecasts: bool = True) -> set[str]:
     """The paths that the HTTP server answers."""
     view = SnapshotView(NoSnapshots(), lambda _: StalePolicy(), SystemClock())
     app = create_app(view, Readiness.of(()), CollectorRegistry(), serves_forecasts=serves_forecasts)
-    return {rule.rule for rule in app.url_map.iter_rules()}
+    return {template_of(rule.rule) for rule in app.url_map.iter_rules()}
 
 
 def rpcs() -> set[str]:

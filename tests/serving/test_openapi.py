@@ -19,7 +19,7 @@ from kedastral.core.series import Observation
 from kedastral.core.serving import StalePolicy
 from kedastral.errors import SourceError
 from kedastral.serving.metrics import Metrics
-from kedastral.serving.openapi import describe_api
+from kedastral.serving.openapi import describe_api, template_of
 from kedastral.serving.snapshot_api import Readiness, SnapshotView, TokenGate, create_app
 from kedastral.serving.store import MemoryStore
 from kedastral.wire import snapshot_schema, write_snapshot
@@ -56,7 +56,8 @@ class Site:
 async def test_it_lists_exactly_the_routes_and_their_methods(autojump_clock: MockClock, serves_forecasts: bool) -> None:
     site = Site(serves_forecasts=serves_forecasts)
     routes = {
-        rule.rule: {str(method).lower() for method in rule.methods or ()} for rule in site.app.url_map.iter_rules()
+        template_of(rule.rule): {str(method).lower() for method in rule.methods or ()}
+        for rule in site.app.url_map.iter_rules()
     }
     listed = {path: set(operations) for path, operations in (await site.document())["paths"].items()}
     assert listed == routes

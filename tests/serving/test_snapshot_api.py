@@ -26,7 +26,10 @@ from kedastral.serving.store import MemoryStore
 from kedastral.workloads.tick import ForecastLoop, Workload
 from tests.parts import StubForecaster, StubSource, make_history, make_snapshot, wall_clock
 
-ROUTES = ("/forecast/current", "/explain", "/healthz", "/readyz", "/metrics", "/openapi.json")
+ROUTES = (
+    "/forecast/current", "/explain", "/healthz", "/readyz", "/metrics", "/openapi.json",
+    "/api/workloads", "/api/workloads/shop", "/", "/workloads/shop", "/assets/page.css",
+)  # fmt: skip
 STALE_AFTER = 120.0
 
 
@@ -236,7 +239,8 @@ async def test_every_other_method_is_refused(autojump_clock: MockClock, route: s
 @pytest.mark.parametrize(
     "path",
     [
-        "/", "//", "/forecast", "/forecast/", "/forecast/current/", "/forecast//current",
+        "/assets/", "/assets/..%2fanswers.py", "/workloads", "/workloads/", "/api", "/api/workloads/",
+        "/forecast", "/forecast/", "/forecast/current/", "/forecast//current",
         "/%66orecast/current/x", "/healthz/", "/HEALTHZ", "/metrics/x",
         "/static/x", "/../healthz", "/healthz%00", "/healthz\u2028", "/✓", "/%ff", "/%", "/" + "a" * 20_000,
         "/forecast/current;x=1",

@@ -18,7 +18,14 @@ from kedastral.serving.snapshot_api import Readiness, SnapshotView, TokenGate, c
 from kedastral.serving.store import MemoryStore
 from tests.parts import make_snapshot, wall_clock
 
-SHOWN = ("/forecast/current?workload=shop", "/explain?workload=shop", "/metrics", "/openapi.json")
+SHOWN = (
+    "/forecast/current?workload=shop",
+    "/explain?workload=shop",
+    "/metrics",
+    "/openapi.json",
+    "/api/workloads",
+    "/api/workloads/shop",
+)
 
 
 async def make_app(token: SecretText) -> QuartTrio:

@@ -1,0 +1,403 @@
+// SPDX-License-Identifier: Apache-2.0
+// Fills the page from the HTTP API every few seconds. Text is only ever set as text, never as HTML.
+"use strict";
+
+const EVERY = 5000;
+const PATIENCE = 10000;
+const TOKEN = "kedastral-token";
+const find = (id) => document.getElementById(id);
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const dark = matchMedia("(prefers-color-scheme: dark)");
+
+class Refused extends Error {}
+class Unauthorised extends Error {}
+
+function make(tag, words, kind) {
+  const element = document.createElement(tag);
+  if (words !== undefined && words !== null) element.textContent = words;
+  if (kind) element.className = kind;
+  return element;
+}
+
+function number(value) {
+  if (value === undefined || value === null) return "";
+  const digits = Math.abs(value) >= 1000 || Number.isInteger(value) ? 0 : 3;
+  return value.toLocaleString("en", digits ? {maximumSignificantDigits: 4} : {maximumFractionDigits: 0});
+}
+
+function clock(seconds) {
+  return new Date(seconds * 1000).toISOString().slice(11, 19);
+}
+
+const secondsOf = (time) => Date.parse(time) / 1000;
+
+function span(seconds) {
+  const whole = Math.max(0, Math.round(seconds));
+  if (whole < 120) return `${whole} s`;
+  return whole < 7200 ? `${Math.round(whole / 60)} min` : `${Math.round(whole / 3600)} h`;
+}
+
+async function ask(path) {
+  const token = sessionStorage.getItem(TOKEN);
+  const headers = token ? {Authorization: `Bearer ${token}`} : {};
+  const response = await fetch(path, {headers, cache: "no-store", signal: AbortSignal.timeout(PATIENCE)});
+  if (response.status === 401) throw new Unauthorised(token ? "The token is wrong." : "");
+  const document = await response.json();
+  if (!response.ok) throw new Refused(document.error);
+  return document;
+}
+
+// The list
+
+function spark(row) {
+  const name = "http://www.w3.org/2000/svg";
+  const recent = row.recent || [], forecast = row.forecast || [];
+  const all = [...recent, ...forecast], top = Math.max(...all.filter((one) => one !== null), 1e-9);
+  const width = 170, height = 28, step = width / Math.max(all.length - 1, 1);
+  const draw = (values, first) => {
+    let path = "", pen = "M";
+    values.forEach((value, i) => {
+      if (value === null) { pen = "M"; return; }
+      path += `${pen}${((first + i) * step).toFixed(1)} ${(height - 2 - (value / top) * (height - 4)).toFixed(1)}`;
+      pen = "L";
+    });
+    return path;
+  };
+  const svg = document.createElementNS(name, "svg");
+  svg.setAttribute("class", "spark");
+  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  svg.setAttribute("aria-hidden", "true");
+  for (const [kind, values, first] of [["load", recent, 0], ["forecast", forecast, recent.length]]) {
+    const line = document.createElementNS(name, "path");
+    line.setAttribute("class", kind);
+    line.setAttribute("d", draw(values, first));
+    svg.append(line);
+  }
+  return svg;
+}
+
+function told(row) {
+  if (row.planned === undefined) return "–";
+  if (row.told === null) return "holds";
+  return row.mode === "observe" ? `0 (plan ${number(row.planned)})` : number(row.told);
+}
+
+function fillRow(line, row) {
+  const link = make("a", row.workload);
+  link.href = "/workloads/" + row.workload.split("/").map(encodeURIComponent).join("/");
+  const cells = [make("td"), make("td"), make("td", number(row.load), "number"), make("td", told(row), typeof row.told === "number" ? "number pods" : "number"),
+    make("td"), make("td", row.budgetSpent === undefined ? "" : `${number(row.budgetSpent * 100)} %`, "number"),
+    make("td", row.reason)];
+  cells[0].append(make("span", row.state, `state urgency-${row.urgency}`));
+  cells[1].append(link);
+  if (row.forecast) cells[4].append(spark(row));
+  line.replaceChildren(...cells);
+  line.dataset.words = `${row.workload} ${row.state} ${row.reason}`.toLowerCase();
+}
+
+const lines = new Map();
+
+function showList(answer) {
+  const body = find("workloads").tBodies[0], focused = document.activeElement;
+  const ordered = answer.workloads.map((row) => {
+    const written = JSON.stringify(row);
+    const kept = lines.get(row.workload) || {line: make("tr")};
+    if (kept.written !== written) {
+      const had = kept.line.contains(focused);
+      fillRow(kept.line, row);
+      kept.written = written;
+      if (had) kept.line.querySelector("a").focus({preventScroll: true});
+    }
+    lines.set(row.workload, kept);
+    return kept.line;
+  });
+  const known = new Set(answer.workloads.map((row) => row.workload));
+  for (const key of [...lines.keys()]) if (!known.has(key)) lines.delete(key);
+  if (ordered.length !== body.children.length || ordered.some((line, i) => body.children[i] !== line)) {
+    const had = body.contains(document.activeElement) ? document.activeElement : null;
+    body.replaceChildren(...ordered);
+    if (had) had.focus({preventScroll: true});
+  }
+  const urgent = answer.workloads.filter((row) => row.urgency < 2).length;
+  const summary = `${answer.workloads.length} in all, ${urgent ? `${urgent} need${urgent === 1 ? "s" : ""} attention` : "none needs attention"}`;
+  if (find("summary").textContent !== summary) find("summary").textContent = summary;
+  filterList();
+}
+
+function filterList() {
+  const words = find("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
+  let shown = 0;
+  for (const {line} of lines.values()) {
+    line.hidden = !words.every((word) => line.dataset.words.includes(word));
+    shown += !line.hidden;
+  }
+  find("nothing").hidden = shown > 0;
+  find("nothing").textContent = lines.size ? "No workload matches the filter." : "No workload is configured.";
+}
+
+function beginList() {
+  find("filter").addEventListener("input", filterList);
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "/" && !event.ctrlKey && !event.metaKey && document.activeElement.tagName !== "INPUT") {
+      event.preventDefault();
+      find("filter").focus();
+    }
+  });
+  return async () => {
+    const answer = await ask("/api/workloads");
+    showList(answer);
+    return answer.at;
+  };
+}
+
+// One workload
+
+let newest = null, tried = null;
+const charts = {};
+
+function band(steps, at) {
+  // a stepped line as points: each value holds until the next one
+  const times = [], values = [];
+  steps.forEach(([time, value], i) => {
+    const until = i + 1 < steps.length ? steps[i + 1][0] : at;
+    times.push(time, Math.max(until - 0.001, time));
+    values.push(value, value);
+  });
+  return [times, values];
+}
+
+function join(...series) {
+  // uPlot wants one list of times for all lines
+  const times = [...new Set(series.flatMap(([at]) => at))].sort((a, b) => a - b);
+  const place = new Map(times.map((time, i) => [time, i]));
+  return [times, ...series.map(([at, values]) => {
+    const laid = new Array(times.length).fill(undefined);
+    at.forEach((time, i) => { laid[place.get(time)] = values[i]; });
+    return laid;
+  })];
+}
+
+const SHOWN = 3 * 3600;
+
+// `lead` is the time for which the plan is read now: it is shaded
+function draw(id, data, lines, now, lead, words) {
+  const place = find(id), axis = {stroke: colour("--quiet"), grid: {stroke: colour("--line"), width: 1}, ticks: {stroke: colour("--line")}};
+  const theme = `${dark.matches} ${place.clientWidth}`;
+  place.setAttribute("aria-label", words);
+  if (charts[id] && charts[id].theme === theme && charts[id].count === lines.length) {
+    Object.assign(charts[id], {now, lead});
+    charts[id].plot.setData(data);
+    return;
+  }
+  if (charts[id]) charts[id].plot.destroy();
+  const kept = charts[id] = {theme, now, lead, count: lines.length};
+  const markNow = (plot) => {
+    const x = Math.round(plot.valToPos(kept.now, "x", true)), context = plot.ctx;
+    const end = Math.round(plot.valToPos(kept.now + kept.lead, "x", true));
+    context.save();
+    context.fillStyle = colour("--lead");
+    context.fillRect(x, plot.bbox.top, end - x, plot.bbox.height);
+    context.strokeStyle = colour("--quiet");
+    context.setLineDash([4, 4]);
+    context.beginPath();
+    context.moveTo(x, plot.bbox.top);
+    context.lineTo(x, plot.bbox.top + plot.bbox.height);
+    context.stroke();
+    context.restore();
+  };
+  kept.plot = new uPlot({
+    width: Math.max(place.clientWidth - 10, 200), height: 200, cursor: {drag: {x: false, y: false}},
+    tzDate: (time) => uPlot.tzDate(new Date(time * 1000), "Etc/UTC"),
+    axes: [{...axis, values: (plot, ticks) => ticks.map((time) => clock(time).slice(0, 5))}, {...axis, size: 60, values: (plot, ticks) => ticks.map(number)}],
+    scales: {x: {range: (plot, low, high) => [Math.max(low, kept.now - SHOWN), Math.max(high, kept.now + kept.lead)]}, y: {range: (plot, low, high) => [0, Math.max(high || 0, 1e-9) * 1.08]}},
+    series: [{value: (plot, time) => (time ? clock(time) : "")}, ...lines.map((line) => ({
+      spanGaps: true, points: {show: false}, value: (plot, value) => number(value) || "–", ...line}))],
+    bands: lines.flatMap((line, i) => (line.bandTo ? [{series: [i + 1, line.bandTo], fill: colour("--band")}] : [])),
+    hooks: {draw: [markNow]},
+  }, data, place);
+}
+
+function drawCharts(page) {
+  const now = secondsOf(page.at), plan = page.explanation.plan, history = page.history;
+  const step = page.snapshot.stepSeconds, begins = plan.map((one) => secondsOf(one.at)), end = begins.at(-1) + step;
+  // what was told before the memory begins is not known; both charts begin with the load
+  const planned = history.planned && history.planned.times.length ? band(history.planned.times.map((at, i) => [at, history.planned.values[i]]), now) : [[], []];
+  const ahead = (explanation) => band(explanation.plan.map((one) => [secondsOf(one.at), one.replicas]), end);
+  if (history.load && planned[0].length) { planned[0].unshift(history.load.start); planned[1].unshift(null); }
+  const replicas = [planned, ahead(page.explanation)];
+  const kinds = [{label: "planned so far", stroke: colour("--told"), width: 2}, {label: "plan ahead", stroke: colour("--forecast"), width: 2, dash: [6, 4]}];
+  if (tried) {
+    replicas.push(ahead(tried));
+    kinds.push({label: "what if", stroke: colour("--tried"), width: 2, dash: [2, 3]});
+  }
+  const lead = page.snapshot.leadTimeSeconds;
+  draw("replicas-chart", join(...replicas), kinds, now, lead, `Replicas: ${page.explanation.sentence}`);
+  const load = history.load ? [history.load.values.map((_, i) => history.load.start + i * history.load.step), history.load.values] : [[], []];
+  const expected = history.expected ? [history.expected.times, history.expected.values] : [[], []];
+  const data = join(load, expected, [begins, plan.map((one) => one.load)], [begins, plan.map((one) => one.upper)]);
+  draw("load-chart", data, [
+    {label: "load", stroke: colour("--load"), width: 2, spanGaps: false},
+    {label: "forecast a lead time before", stroke: colour("--forecast"), width: 1, dash: [2, 3]},
+    {label: "forecast", stroke: colour("--forecast"), width: 2},
+    {label: "upper", stroke: colour("--forecast"), width: 1, dash: [5, 4], bandTo: 3},
+  ], now, lead, `Load: now ${number(page.load)}, forecast up to ${number(Math.max(...plan.map((one) => one.load)))}`);
+}
+
+function figure(name, value, more) {
+  const place = make("div"), said = make("dd", value);
+  if (more) said.append(make("small", more));
+  place.append(make("dt", name), said);
+  return place;
+}
+
+function showFigures(page) {
+  const why = page.explanation, change = why.nextChange;
+  const toldNow = why.told === undefined ? "nothing" : number(why.told);
+  const figures = [
+    figure("KEDA is told", toldNow, why.told === undefined ? "it holds its replicas" : why.told === why.planned ? "replicas" : `the plan says ${number(why.planned)}`),
+    figure("Next, by the plan", change ? number(change.replicas) : "the same", change ? `from ${clock(secondsOf(change.at))}` : "to its end"),
+    figure("Load now", number(page.load), page.loadAt ? `measured at ${clock(secondsOf(page.loadAt))}` : ""),
+    figure("Forecast", `${span(secondsOf(page.at) - secondsOf(page.madeAt))} old`, `stale after ${span(page.staleAfter)}`),
+  ];
+  if (page.budgetSpent !== undefined) figures.push(figure("Budget spent", `${number(page.budgetSpent * 100)} %`, `of a service level of ${number(page.serviceLevel * 100)} %`));
+  if (page.snapshot.steeringFactor) figures.push(figure("Steering factor", number(page.snapshot.steeringFactor), page.snapshot.atCap ? "at its maximum" : "on the upper quantile"));
+  find("figures").replaceChildren(...figures);
+}
+
+function showStages(page) {
+  const other = new Map((tried ? tried.stages : []).map((stage) => [stage.name, stage]));
+  document.querySelectorAll("th.tried").forEach((one) => { one.hidden = !tried; });
+  find("stages").tBodies[0].replaceChildren(...page.explanation.stages.map((stage) => {
+    const line = make("tr", null, stage.name === page.explanation.decidedBy ? "decided" : "");
+    const name = make("th", stage.name === page.explanation.decidedBy ? `${stage.name} (decided)` : stage.name);
+    name.scope = "row";
+    const own = stage.value === undefined ? "" : `${number(stage.value)} ${stage.unit}`;
+    line.append(name, make("td", own, "number"), make("td", number(stage.result), "number"), make("td", number(stage.without), "number"));
+    if (tried) line.append(make("td", number((other.get(stage.name) || {}).result), "number tried"));
+    line.append(make("td", stage.words));
+    return line;
+  }));
+}
+
+function showTables(page) {
+  const experts = page.snapshot ? page.snapshot.experts || [] : [];
+  find("experts-section").hidden = !experts.length;
+  find("experts").tBodies[0].replaceChildren(...[...experts].sort((a, b) => b.weight - a.weight).map((one) => {
+    const line = make("tr");
+    line.append(make("td", one.name), make("td", `${number(one.weight * 100)} %`, "number"), make("td", one.error === undefined ? "" : number(one.error), "number"));
+    return line;
+  }));
+  find("settings-section").hidden = !page.settings.length;
+  find("settings").tBodies[0].replaceChildren(...page.settings.map((one) => {
+    const line = make("tr");
+    line.append(make("td", one.name), make("td", one.value), make("td", one.origin, one.origin === "default" ? "quiet" : ""));
+    return line;
+  }));
+}
+
+function setWords(id, words) {
+  if (find(id).textContent !== words) find(id).textContent = words;
+}
+
+function showWorkload(page) {
+  newest = page;
+  setWords("state", page.state);
+  find("state").className = `state urgency-${page.urgency}`;
+  setWords("reason", page.reason);
+  showTables(page);
+  setWords("sentence", page.explanation ? page.explanation.sentence : "KEDA is told nothing yet: there is no forecast.");
+  if (!page.explanation) return;
+  showFigures(page);
+  showStages(page);
+  drawCharts(page);
+}
+
+const settingsToTry = () => [...new FormData(find("what-if"))].filter(([, value]) => value.trim());
+
+async function tryOut(key) {
+  const given = settingsToTry();
+  if (!given.length) { tried = null; setWords("what-if-sentence", ""); return; }
+  const answer = await ask("/explain?" + new URLSearchParams([["workload", key], ...given]));
+  tried = answer.whatIf;
+  setWords("what-if-sentence", `What if: ${tried.sentence}`);
+}
+
+function beginWorkload() {
+  const key = document.body.dataset.workload;
+  const path = "/api/workloads/" + key.split("/").map(encodeURIComponent).join("/");
+  const complain = (problems) => find("what-if-wrong").replaceChildren(...problems.map((one) => make("li", one)));
+  const show = async () => {
+    try {
+      await tryOut(key);
+      complain([]);
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      tried = null;
+      setWords("what-if-sentence", "");
+      complain(error.message.split("; "));
+    }
+    if (newest && newest.explanation) { showStages(newest); drawCharts(newest); }
+  };
+  let wanted = false;
+  find("what-if").addEventListener("submit", (event) => { event.preventDefault(); wanted = true; show().catch(noteFailure); });
+  find("what-if").addEventListener("reset", () => { wanted = false; tried = null; complain([]); setWords("what-if-sentence", ""); if (newest && newest.explanation) { showStages(newest); drawCharts(newest); } });
+  const redraw = () => { if (newest && newest.explanation) drawCharts(newest); };
+  dark.addEventListener("change", redraw);
+  addEventListener("resize", redraw);
+  return async () => {
+    const page = await ask(path);
+    if (wanted && tried) await tryOut(key);
+    showWorkload(page);
+    return page.at;
+  };
+}
+
+// Both
+
+let lastSeen = null;
+
+function noteFailure(error) {
+  if (error instanceof Unauthorised) {
+    find("login").hidden = false;
+    find("content").hidden = true;
+    setWords("login-wrong", error.message);
+    setWords("connection", "asks for its token");
+    return;
+  }
+  const since = lastSeen === null ? "Nothing could be read yet" : `All below is from ${clock(lastSeen)}`;
+  const what = error instanceof Refused ? `Kedastral says: ${error.message}` : "Cut off: Kedastral does not answer";
+  setWords("cut-off", `${what}. ${since}.`);
+  find("cut-off").hidden = false;
+  setWords("connection", "cut off");
+}
+
+function begin() {
+  const refresh = document.body.dataset.page === "list" ? beginList() : beginWorkload();
+  let running = false;
+  const update = async () => {
+    if (running || document.hidden) return;
+    running = true;
+    try {
+      lastSeen = secondsOf(await refresh());
+      setWords("clock", `as of ${clock(lastSeen)} UTC`);
+      find("login").hidden = true;
+      find("content").hidden = false;
+      find("cut-off").hidden = true;
+      setWords("connection", "live");
+    } catch (error) {
+      noteFailure(error);
+    } finally {
+      running = false;
+    }
+  };
+  find("login").addEventListener("submit", (event) => {
+    event.preventDefault();
+    sessionStorage.setItem(TOKEN, find("token").value.trim());
+    update();
+  });
+  document.addEventListener("visibilitychange", update);
+  setInterval(update, EVERY);
+  update();
+}
+
+begin();

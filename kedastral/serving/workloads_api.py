@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``GET /api/workloads`` and ``GET /api/workloads/KEY``: the data of the page, for anyone who may read."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+import attrs
+import numpy as np
+import trio
+from quart import Response
+from quart_trio import QuartTrio
+
+from kedastral.cooperative import TimeSlice
+from kedastral.core.explain import explain
+from kedastral.core.planning.status import Failure, StatusCode
+from kedastral.core.series import EPOCH
+from kedastral.core.serving import Mode, Snapshot, decide, replicas_at
+from kedastral.serving.answers import answer_error, answer_json, mark_stale
+from kedastral.serving.recent import RecentLoad, RecentLoads
+from kedastral.serving.view import SnapshotView
+from kedastral.wire import JsonValue, dump_json, write_explanation, write_snapshot, write_time
+
+SPARK_POINTS = 30
+"""Points of load, and of forecast, that a row of the list shows."""
+FRESH_FOR = 1.0
+"""Seconds for which one list is shown to all who ask."""
+NEEDS_ATTENTION = {StatusCode.STANDING_DOWN, StatusCode.MODEL_FAILED}
+
+
+@attrs.frozen
+class SettingInForce:
+    """One setting of a workload as a person would write it, and where it was given."""
+
+    name: str
+    value: str
+    origin: str
+
+
+@attrs.frozen
+class WorkloadsView:
+    """All that is known of the workloads: beside snapshots, which are configured, which fail, and their settings."""
+
+    snapshots: SnapshotView
+    recent: RecentLoads = attrs.field(factory=lambda: RecentLoads(lambda _: True))
+    keys: Callable[[], Iterable[str]] = tuple
+    failing: Callable[[], Mapping[str, Failure]] = dict
+    settings_of: Callable[[str], Sequence[SettingInForce]] = lambda _: ()
+
+
+@attrs.frozen
+class Condition:
+    """How a workload is: a word, how urgent (0: look at once, to 3: all is well), and the reason where not ok."""
+
+    state: str
+    urgency: int
+    reason: str = ""
+
+
+OK = Condition("ok", 3)
+
+
+def judge(snapshot: Snapshot | None, failure: Failure | None, *, stale: bool) -> Condition:
+    """The most urgent of all that can be said about a workload."""
+    if snapshot is None:
+        words = "there is no forecast yet" if failure is None else failure.words
+        return Condition("waiting" if failure is None else "failing", 2 if failure is None else 0, words)
+    if stale:
+        words = "no new forecast comes" if failure is None else failure.words
+        return Condition("stale", 0, words)
+    if failure is not None:
+        return Condition("failing", 0, failure.words)
+    return next(_conditions_of(snapshot), OK)
+
+
+def _conditions_of(snapshot: Snapshot) -> Iterator[Condition]:
+    """What a fresh snapshot says of itself, the most urgent first."""
+    report, status, lost = snapshot.service_level, snapshot.status, snapshot.lost_series
+    if snapshot.withheld:
+        yield Condition("withheld", 1, "what was told before the start is not known, and no forecast stands yet")
+    if report is not None and report.at_cap:
+        yield Condition("at cap", 1, "the steering is at its maximum: look at the lead time and the target per pod")
+    if report is not None and report.level is not None and report.budget_spent >= 1:
+        yield Condition("over budget", 1, "more minutes were short of pods than the service level allows")
+    if lost is not None:
+        yield Condition("lost series", 1, f"{lost.lost} series went with their load, while the pods stayed")
+    if snapshot.quality.at_least is not None:
+        yield Condition("partial", 1, "the data source answers in part; the load is a lower bound")
+    if not status.is_ok:
+        yield Condition(str(status.code), 1 if status.code in NEEDS_ATTENTION else 2, status.reason)
+
+
+@attrs.define(eq=False)
+class _Rows:
+    """Writes the list, a row at a time, so that KEDA is answered in between; a row is kept while nothing changes."""
+
+    view: WorkloadsView
+    _kept: dict[str, tuple[Snapshot, Condition, int | None, str]] = attrs.field(factory=dict, init=False)
+    _lock: trio.Lock = attrs.field(factory=trio.Lock, init=False)
+    _written: tuple[float, str] = attrs.field(default=(-1e9, ""), init=False)
+
+    async def write(self) -> str:
+        """The whole answer, at most `FRESH_FOR` seconds old."""
+        async with self._lock:
+            at, text = self._written
+            if trio.current_time() - at >= FRESH_FOR:
+                text = await self._write()
+                self._written = trio.current_time(), text
+            return text
+
+    async def _write(self) -> str:
+        newest, failing, time_slice = self.view.snapshots.reader.newest(), self.view.failing(), TimeSlice()
+        rows: list[tuple[int, str, str]] = []
+        for key in sorted({*newest, *self.view.keys()}):
+            await time_slice.rest()
+            condition, text = self._row(key, newest.get(key), failing.get(key))
+            rows.append((condition.urgency, key, text))
+        self._kept = {key: kept for key, kept in self._kept.items() if key in newest}
+        now = dump_json(write_time(self.view.snapshots.clock.now()))
+        return f'{{"at":{now},"workloads":[{",".join(text for _, _, text in sorted(rows))}]}}\n'
+
+    def _row(self, key: str, snapshot: Snapshot | None, failure: Failure | None) -> tuple[Condition, str]:
+        if snapshot is None:
+            condition = judge(None, failure, stale=False)
+            return condition, dump_json(_describe(key, None, condition))
+        now, policy = self.view.snapshots.clock.now(), self.view.snapshots.policy_of(key)
+        told = decide(snapshot, now, policy).replicas
+        condition = judge(snapshot, failure, stale=policy.is_stale(snapshot, now))
+        kept = self._kept.get(key)
+        if kept is not None and kept[0] is snapshot and kept[1:3] == (condition, told):
+            return condition, kept[3]
+        row = _describe(key, snapshot, condition)
+        planned = replicas_at(snapshot, now)
+        shown = dump_json({**row, "told": told, "planned": planned, **_spark(snapshot, self.view.recent.get(key))})
+        self._kept[key] = snapshot, condition, told, shown
+        return condition, shown
+
+
+def _describe(key: str, snapshot: Snapshot | None, condition: Condition) -> dict[str, JsonValue]:
+    described: dict[str, JsonValue] = {
+        "workload": key,
+        "state": condition.state,
+        "urgency": condition.urgency,
+        "reason": condition.reason,
+    }
+    if snapshot is None:
+        return described
+    observed, report = snapshot.observed, snapshot.service_level
+    described["mode"] = str(snapshot.mode)
+    described["madeAt"] = write_time(snapshot.made_at)
+    if observed is not None:
+        described |= {"load": _short(observed.value), "loadAt": write_time(observed.at)}
+    if report is not None and report.level is not None:
+        described |= {"serviceLevel": report.level, "budgetSpent": _short(report.budget_spent)}
+    return described
+
+
+def _spark(snapshot: Snapshot, recent: RecentLoad | None) -> dict[str, JsonValue]:
+    """The last hour of load and the forecast, each in at most `SPARK_POINTS` maxima."""
+    spark: dict[str, JsonValue] = {"forecast": _thin(snapshot.forecast.values)}
+    if recent is not None:
+        spark["recent"] = _thin(recent.loads[-max(round(3600 / recent.step), 2) :])
+    return spark
+
+
+def _thin(values: "np.ndarray[tuple[int], np.dtype[np.floating]]") -> list[JsonValue]:
+    """``values`` as at most `SPARK_POINTS` maxima of equal parts; None where there is a gap alone."""
+    width = -(-len(values) // SPARK_POINTS) or 1
+    padded = np.full(-(-len(values) // width) * width, np.nan)
+    padded[len(padded) - len(values) :] = values
+    parts = padded.reshape(-1, width)
+    known = np.isfinite(parts)
+    largest = np.where(known, parts, -1.0).max(axis=1)
+    return [_short(float(value)) if value >= 0 else None for value in largest]
+
+
+def _short(value: float) -> float:
+    """To four digits: enough to draw, and half the bytes."""
+    return float(f"{value:.4g}")
+
+
+def _history(recent: RecentLoad | None) -> dict[str, JsonValue]:
+    if recent is None:
+        return {}
+    start = (recent.start - EPOCH).total_seconds()
+    loads: list[JsonValue] = [float(value) if np.isfinite(value) else None for value in recent.loads]
+    return {
+        "load": {"start": start, "step": recent.step, "values": loads},
+        "planned": {"times": recent.planned_at.tolist(), "values": [int(one) for one in recent.planned]},
+        "expected": {"times": recent.expected_at.tolist(), "values": recent.expected.tolist()},
+        "bytes": recent.bytes_used,
+    }
+
+
+def write_workload(view: WorkloadsView, key: str, snapshot: Snapshot | None) -> dict[str, JsonValue]:
+    """All that the page of one workload shows."""
+    snapshots = view.snapshots
+    failure, settings = view.failing().get(key), view.settings_of(key)
+    stale = snapshot is not None and snapshots.is_stale(snapshot)
+    document = _describe(key, snapshot, judge(snapshot, failure, stale=stale))
+    document["at"] = write_time(snapshots.clock.now())
+    document["settings"] = [{"name": one.name, "value": one.value, "origin": one.origin} for one in settings]
+    document["history"] = _history(view.recent.get(key))
+    if snapshot is None:
+        return document
+    now, policy = snapshots.clock.now(), snapshots.policy_of(key)
+    document["snapshot"] = write_snapshot(snapshot)
+    document["explanation"] = write_explanation(explain(snapshot, now, policy))
+    document["staleAfter"] = policy.stale_after
+    document["observed"] = snapshot.mode is Mode.OBSERVE
+    return document
+
+
+def add_workloads(app: QuartTrio, view: WorkloadsView) -> None:
+    """Add the routes to ``app``."""
+    rows = _Rows(view)
+
+    @app.get("/api/workloads", provide_automatic_options=False)
+    async def show_workloads() -> Response:
+        return Response(await rows.write(), content_type="application/json")
+
+    @app.get("/api/workloads/<path:workload>", provide_automatic_options=False)
+    async def show_workload(workload: str) -> Response:
+        snapshot = view.snapshots.reader.get(workload)
+        if snapshot is None and workload not in set(view.keys()):
+            return answer_error(404, "there is no such workload")
+        response = answer_json(200, write_workload(view, workload, snapshot))
+        return mark_stale(response, stale=snapshot is not None and view.snapshots.is_stale(snapshot))

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page's server with workloads in the test's hands: real HTTP, in a thread of its own, without forecasting."""
+
+import math
+import socket
+import threading
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import partial
+
+import attrs
+import numpy as np
+import trio
+
+from kedastral.clock import SystemClock
+from kedastral.core.capacity import PlanPolicy, ReplicaBounds
+from kedastral.core.forecast import Experts, Forecast
+from kedastral.core.planning.planner import Workload, plan_step
+from kedastral.core.planning.service_level import ServiceLevelSettings, SteeringSettings
+from kedastral.core.planning.status import Failure
+from kedastral.core.series import Series, align_down
+from kedastral.core.serving import OnStale, Snapshot, StalePolicy
+from kedastral.serving.http_server import HttpLimits, serve_http
+from kedastral.serving.metrics import Metrics
+from kedastral.serving.recent import RecentLoads
+from kedastral.serving.snapshot_api import PROBES, Readiness, TokenGate, create_app
+from kedastral.serving.store import MemoryStore
+from kedastral.serving.view import SnapshotView
+from kedastral.serving.workloads_api import SettingInForce, WorkloadsView
+
+POLICY = PlanPolicy(200.0, 1.2, ReplicaBounds(2, 50))
+STALE = StalePolicy(120.0, OnStale.RIDE_FORECAST)
+HOSTILE = "<img src=x onerror=alert(1)>"
+STEP = 60.0
+
+
+def day(at: float, scale: float) -> float:
+    """A load that rises and falls within four hours, with some ripple; ``at`` in epoch seconds."""
+    return scale * (1.3 + math.sin(2 * math.pi * at / 14400) + 0.08 * math.sin(at / 170) + 0.05 * math.sin(at / 61))
+
+
+def plan_at(key: str, now: datetime, scale: float, previous: Snapshot | None = None) -> tuple[Series, Snapshot]:
+    """The history and the plan of one workload at ``now``."""
+    newest = align_down(now, STEP)
+    start = newest - timedelta(hours=8)
+    times = start.timestamp() + STEP * np.arange(8 * 60 + 1)
+    history = Series(start, STEP, np.array([day(at, scale) for at in times]))
+    ahead = now.timestamp() + STEP * np.arange(30)
+    experts = Experts(("day-ahead", "trend", "last"), [300.0], [[0.6], [0.3], [0.1]], [[0.4], [0.7], [1.0]])
+    forecast = Forecast(now, STEP, np.array([day(at, scale) for at in ahead]), experts)
+    level = ServiceLevelSettings(SteeringSettings(POLICY))
+    workload = Workload(key, "rps", 30, 300.0, POLICY, service_level=level)
+    return history, plan_step(workload, history, forecast, previous, served=4)
+
+
+@attrs.define
+class LiveSite:
+    """Served on a free port of the loopback; use it in a ``with``."""
+
+    token: str | None = None
+    port: int = attrs.field(default=0, init=False)
+    store: MemoryStore = attrs.field(factory=MemoryStore, init=False)
+    recent: RecentLoads = attrs.field(init=False)
+    failures: dict[str, Failure] = attrs.field(factory=dict, init=False)
+    keys: list[str] = attrs.field(factory=list, init=False)
+    _thread: threading.Thread | None = attrs.field(default=None, init=False)
+    _stop: trio.Event | None = attrs.field(default=None, init=False)
+    _trio: trio.lowlevel.TrioToken | None = attrs.field(default=None, init=False)
+    _up: threading.Event = attrs.field(factory=threading.Event, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.recent = RecentLoads(lambda key: self.store.get(key) is not None)
+
+    def __enter__(self) -> "LiveSite":
+        self.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        self._up.clear()
+        self._thread = threading.Thread(target=trio.run, args=(self._serve,), daemon=True)
+        self._thread.start()
+        assert self._up.wait(30)
+
+    def stop(self) -> None:
+        """The process is gone; its port stays its own."""
+        assert self._trio is not None
+        assert self._stop is not None
+        assert self._thread is not None
+        if self._thread.is_alive():
+            self._trio.run_sync_soon(self._stop.set)
+            self._thread.join(30)
+
+    def publish(self, key: str, now: datetime, scale: float) -> Snapshot:
+        """One tick of ``key``, from the test's thread."""
+        history, snapshot = plan_at(key, now, scale, self.store.get(key))
+        trio.from_thread.run(self.store.put, snapshot, trio_token=self._trio)
+        self.recent.record(history, snapshot)
+        return snapshot
+
+    def fill(self, keys: Sequence[str], now: datetime) -> None:
+        """Workloads that share one plan, so that a thousand of them are made in no time."""
+        history, snapshot = plan_at("any", now, 300.0)
+
+        async def put_all() -> None:
+            for key in keys:
+                one = attrs.evolve(snapshot, workload=key)
+                await self.store.put(one)
+                self.recent.record(history, one)
+
+        trio.from_thread.run(put_all, trio_token=self._trio)
+
+    def _settings(self, key: str) -> Sequence[SettingInForce]:
+        return (
+            SettingInForce("--lead-time", "5m", "default"),
+            SettingInForce("--target-per-pod", "200", "policies.yaml, document 3"),
+        )
+
+    async def _serve(self) -> None:
+        self._trio, self._stop = trio.lowlevel.current_trio_token(), trio.Event()
+        listener = socket.create_server(("127.0.0.1", self.port))
+        listener.setblocking(False)
+        self.port = listener.getsockname()[1]
+        view = SnapshotView(self.store, lambda _: STALE, SystemClock())
+        shown = WorkloadsView(view, self.recent, lambda: self.keys, lambda: self.failures, self._settings)
+        token = self.token
+        gate = None if token is None else TokenGate(lambda: token)
+        app = create_app(view, Readiness.of(()), Metrics().registry, gate=gate, workloads=shown)
+        with listener:
+            async with trio.open_nursery() as nursery:
+                serve = partial(serve_http, limits=HttpLimits(), probes=PROBES)
+                await nursery.start(serve, app, listener, self._stop)
+                self._up.set()

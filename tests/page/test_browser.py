@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page in a real Chromium: a thousand workloads, changing load, what-if, dark, a phone, the keyboard, cut off."""
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+
+from kedastral.core.planning.status import Failure
+from tests.integration.conftest import require_program
+from tests.page.sites import HOSTILE, LiveSite
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+PATIENCE = 60_000.0
+"""Milliseconds that anything may take on a busy machine."""
+SHOWN = "#workloads tbody tr:not([hidden])"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = require_program("chromium")
+    flags = ["--disable-dev-shm-usage", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    expect.set_options(timeout=PATIENCE)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=flags)
+        yield browser
+        browser.close()
+
+
+class Window:
+    """A tab that notes what it says on its console and what it asks elsewhere; nothing gets there."""
+
+    def __init__(self, browser: Browser, site: LiveSite, *, width: int = 1200, dark: bool = False) -> None:
+        self.site = site
+        self.said: list[str] = []
+        self.elsewhere: list[str] = []
+        self.context = browser.new_context(
+            viewport={"width": width, "height": 844}, color_scheme="dark" if dark else "light"
+        )
+        self.context.set_default_timeout(PATIENCE)
+        self.context.route("**/*", self._watch)
+        self.page: Page = self.context.new_page()
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("dialog", lambda dialog: self.said.append(dialog.message))
+
+    def _watch(self, route: Route) -> None:
+        if route.request.url.startswith(self.site.url):
+            route.continue_()
+            return
+        self.elsewhere.append(route.request.url)
+        route.abort()
+
+    def open(self, path: str) -> Page:
+        self.page.goto(self.site.url + path)
+        return self.page
+
+    def close(self) -> None:
+        """Close it; fails if it complained, or asked elsewhere."""
+        self.context.close()
+        assert self.said == []
+        assert self.elsewhere == []
+
+    def check_access(self) -> None:
+        """axe-core finds nothing, and nothing is wider than the window."""
+        found = Axe().run(self.page)
+        assert found.violations_count == 0, found.generate_report()
+        assert self.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.fixture
+def site() -> Iterator[LiveSite]:
+    with LiveSite() as site:
+        yield site
+
+
+def test_a_thousand_workloads_are_listed_filtered_and_opened_by_keyboard_alone(
+    browser: Browser, site: LiveSite
+) -> None:
+    now = datetime.now(UTC)
+    site.fill([f"team-{i % 40}/service-{i}" for i in range(1000)], now)
+    site.publish(HOSTILE, now, 100.0)
+    site.keys.append("shop/away")
+    site.failures["shop/away"] = Failure(now, "source", "unreachable")
+    window = Window(browser, site)
+    page = window.open("/")
+    expect(page.locator(SHOWN)).to_have_count(1002)
+    expect(page.locator("#summary")).to_have_text("1002 in all, 1 needs attention")
+    first = page.locator(SHOWN).first
+    expect(first).to_contain_text("shop/away")
+    expect(first).to_contain_text("its Prometheus cannot be reached")
+    expect(page.get_by_role("link", name=HOSTILE)).to_be_visible()
+    page.keyboard.press("/")
+    page.keyboard.type("service-77 ok")
+    expect(page.locator(SHOWN)).to_have_count(11)
+    window.check_access()
+    page.locator("#filter").focus()  # axe moved it
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#content h1")).to_contain_text("service-77")
+    window.close()
+
+
+def test_a_workload_is_shown_as_its_load_changes_and_what_other_settings_would_change(
+    browser: Browser, site: LiveSite
+) -> None:
+    now = datetime.now(UTC)
+    site.publish("shop/web", now - timedelta(seconds=30), 300.0)
+    window = Window(browser, site, dark=True)
+    page = window.open("/workloads/shop/web")
+    expect(page.locator("#sentence")).to_contain_text("KEDA is told ")
+    expect(page.locator("#load-chart canvas")).to_be_visible()
+    expect(page.locator("#stages tbody tr.decided")).to_have_count(1)
+    expect(page.locator("#settings tbody")).to_contain_text("policies.yaml, document 3")
+    expect(page.locator("#experts tbody tr")).to_have_count(3)
+    before = page.locator("#figures dd").first.inner_text()
+    site.publish("shop/web", datetime.now(UTC), 2500.0)
+    expect(page.locator("#figures dd").first).not_to_have_text(before)
+    page.get_by_label("Min").fill("9")
+    page.get_by_label("Max").fill("3")
+    page.get_by_label("Lead time").fill("soon")
+    page.keyboard.press("Enter")
+    expect(page.locator("#what-if-wrong li")).to_have_count(1)
+    page.get_by_label("Lead time").fill("")
+    page.keyboard.press("Enter")
+    expect(page.locator("#what-if-wrong li")).to_have_text("min (9) must not be above max (3)")
+    page.get_by_label("Max").fill("9")
+    page.keyboard.press("Enter")
+    expect(page.locator("#what-if-sentence")).to_contain_text("What if: KEDA is told 9 replicas: the maximum decided")
+    expect(page.locator("#stages th.tried")).to_be_visible()
+    window.check_access()
+    # a refused question is a 400, which the browser notes on its console
+    window.said = [line for line in window.said if "status of 400" not in line]
+    window.close()
+
+
+def test_on_a_phone_both_pages_fit(browser: Browser, site: LiveSite) -> None:
+    now = datetime.now(UTC)
+    site.publish("a-namespace-with-a-long-name/" + "a-workload-with-a-long-name-" * 3, now, 300.0)
+    site.publish(HOSTILE, now, 100.0)
+    window = Window(browser, site, width=390)
+    page = window.open("/")
+    expect(page.locator(SHOWN)).to_have_count(2)
+    window.check_access()
+    page.get_by_role("link", name=HOSTILE).click()
+    expect(page.locator("#content h1")).to_have_text(HOSTILE)
+    expect(page.locator("#load-chart canvas")).to_be_visible()
+    window.check_access()
+    window.close()
+
+
+def test_a_page_that_is_cut_off_says_so_and_goes_on_when_kedastral_is_back(browser: Browser, site: LiveSite) -> None:
+    site.publish("shop/web", datetime.now(UTC), 300.0)
+    window = Window(browser, site)
+    page = window.open("/workloads/shop/web")
+    expect(page.locator("#connection")).to_have_text("live")
+    site.stop()
+    expect(page.get_by_role("alert").first).to_contain_text("Cut off: Kedastral does not answer. All below is from")
+    expect(page.locator("#sentence")).to_contain_text("KEDA is told ")
+    site.start()
+    expect(page.locator("#connection")).to_have_text("live")
+    expect(page.locator("#cut-off")).to_be_hidden()
+    window.said = [line for line in window.said if "ERR_CONNECTION" not in line]
+    window.close()
+
+
+def test_where_a_token_is_asked_for_the_tab_keeps_it(browser: Browser) -> None:
+    with LiveSite(token="open-sesame") as site:
+        site.publish("shop/web", datetime.now(UTC), 300.0)
+        window = Window(browser, site)
+        page = window.open("/")
+        page.get_by_label("Bearer token").fill("wrong")
+        page.get_by_role("button", name="Show").click()
+        expect(page.locator("#login-wrong")).to_have_text("The token is wrong.")
+        window.check_access()
+        page.get_by_label("Bearer token").fill("open-sesame")
+        page.keyboard.press("Enter")
+        page.get_by_role("link", name="shop/web").click()
+        expect(page.locator("#sentence")).to_contain_text("KEDA is told ")
+        assert page.evaluate("localStorage.length") == 0
+        assert page.evaluate("document.cookie") == ""
+        window.said = [line for line in window.said if "status of 401" not in line]
+        window.close()

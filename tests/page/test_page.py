@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page and its data without a browser: order, reasons, escaping, the policy of its content, and the token."""
+
+import json
+import re
+from html import unescape
+from importlib.resources import files
+from typing import Any
+from urllib.parse import quote
+
+import attrs
+import pytest
+import trio
+from quart_trio import QuartTrio
+from trio.testing import MockClock
+
+from kedastral.core.data_quality import LostSeries
+from kedastral.core.planning.status import STANDING_DOWN, Failure, ForecastStatus, StatusCode
+from kedastral.core.serving import StalePolicy
+from kedastral.serving.metrics import Metrics
+from kedastral.serving.page_routes import ASSETS
+from kedastral.serving.recent import RecentLoads
+from kedastral.serving.snapshot_api import Readiness, TokenGate, create_app
+from kedastral.serving.store import MemoryStore
+from kedastral.serving.view import SnapshotView
+from kedastral.serving.workloads_api import SettingInForce, WorkloadsView, judge
+from tests.page.sites import HOSTILE
+from tests.parts import START, make_history, make_snapshot, wall_clock
+
+AWAY = Failure(START, "source", "unreachable")
+
+
+@attrs.define
+class Page:
+    """An application with its store and its failures in the test's hands."""
+
+    store: MemoryStore = attrs.field(factory=MemoryStore)
+    failures: dict[str, Failure] = attrs.field(factory=dict)
+    keys: list[str] = attrs.field(factory=list)
+    token: str | None = None
+    recent: RecentLoads = attrs.field(factory=lambda: RecentLoads(lambda _: True))
+    app: QuartTrio = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        view = SnapshotView(self.store, lambda _: StalePolicy(120.0), wall_clock())
+        lead = SettingInForce("--lead-time", "5m", "default")
+        shown = WorkloadsView(view, self.recent, lambda: self.keys, lambda: self.failures, lambda _: (lead,))
+        token = self.token
+        gate = None if token is None else TokenGate(lambda: token)
+        self.app = create_app(view, Readiness.of(()), Metrics().registry, gate=gate, workloads=shown)
+
+    async def ask(self, path: str, authorization: str = "") -> Any:
+        return await self.app.test_client().get(path, headers={"Authorization": authorization})
+
+    async def read(self, path: str) -> Any:
+        return json.loads(await (await self.ask(path)).get_data(as_text=True))
+
+
+async def test_what_needs_attention_comes_first(autojump_clock: MockClock) -> None:
+    page = Page(keys=["new", "shop", "never"], failures={"never": AWAY})
+    await page.store.put(make_snapshot(workload="fine"))
+    await page.store.put(attrs.evolve(make_snapshot(workload="down"), status=STANDING_DOWN))
+    await page.store.put(attrs.evolve(make_snapshot(workload="shop"), status=ForecastStatus(StatusCode.LEARNING, "l")))
+    rows = (await page.read("/api/workloads"))["workloads"]
+    assert [(row["workload"], row["state"], row["urgency"]) for row in rows] == [
+        ("never", "failing", 0), ("down", "standing-down", 1), ("new", "waiting", 2), ("shop", "learning", 2),
+        ("fine", "ok", 3),
+    ]  # fmt: skip
+    assert rows[0]["reason"] == AWAY.words
+    assert (rows[4]["told"], rows[4]["planned"], rows[4]["load"]) == (8, 8, 375.5)
+    assert rows[4]["forecast"] == [300, 500, 800, 600, 900, 900]
+
+
+async def test_a_list_changes_with_the_snapshot_the_failure_and_the_time(autojump_clock: MockClock) -> None:
+    page = Page()
+    await page.store.put(make_snapshot())
+
+    async def shown() -> tuple[str, int | None]:
+        await trio.sleep(1.1)
+        [row] = (await page.read("/api/workloads"))["workloads"]
+        return row["state"], row["told"]
+
+    assert await shown() == ("ok", 8)
+    page.failures["shop"] = AWAY
+    assert await shown() == ("failing", 8)
+    await page.store.put(make_snapshot([20] * 6, made_at=START))
+    assert await shown() == ("failing", 20)
+    await trio.sleep(121)
+    assert await shown() == ("stale", 2)
+
+
+def test_each_condition_of_a_snapshot_has_its_reason() -> None:
+    snapshot = make_snapshot()
+    lost = attrs.evolve(snapshot, lost_series=LostSeries(3, 2, START))
+    assert judge(lost, None, stale=False).reason == "3 series went with their load, while the pods stayed"
+    assert judge(attrs.evolve(snapshot, withheld=True), None, stale=False).state == "withheld"
+    assert judge(snapshot, None, stale=True).reason == "no new forecast comes"
+    assert judge(snapshot, AWAY, stale=True).reason == AWAY.words
+    assert judge(snapshot, None, stale=False).state == "ok"
+
+
+async def test_one_workload_has_its_history_settings_snapshot_and_explanation(autojump_clock: MockClock) -> None:
+    page = Page()
+    snapshot = make_snapshot(workload="shop/web")
+    await page.store.put(snapshot)
+    page.recent.record(make_history(1.0, float("nan"), 3.0), snapshot)
+    document = await page.read("/api/workloads/shop/web")
+    assert document["history"]["load"]["values"] == [1, None, 3]
+    assert document["history"]["planned"]["values"] == [8]
+    assert document["history"]["bytes"] == 3 * 4 + 16 + 12
+    assert document["settings"] == [{"name": "--lead-time", "value": "5m", "origin": "default"}]
+    assert document["explanation"]["told"] == document["snapshot"]["desiredReplicas"][2] == 8
+    assert document["staleAfter"] == 120
+
+
+async def test_a_workload_without_a_forecast_is_shown_and_an_unknown_one_is_not(autojump_clock: MockClock) -> None:
+    page = Page(keys=["new"])
+    assert (await page.read("/api/workloads/new"))["state"] == "waiting"
+    assert (await page.ask("/api/workloads/other")).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/", "/workloads/shop/web", "/workloads/shop"])
+async def test_the_page_allows_no_script_but_its_own_and_has_none_inline(autojump_clock: MockClock, path: str) -> None:
+    answer = await Page().ask(path)
+    policy, html = answer.headers["Content-Security-Policy"], await answer.get_data(as_text=True)
+    assert answer.content_type == "text/html; charset=utf-8"
+    for part in ("default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'",
+                 "frame-ancestors 'none'", "form-action 'none'", "base-uri 'none'"):  # fmt: skip
+        assert part in policy
+    assert "unsafe" not in policy
+    assert re.findall(r"<script(?![^>]* src=)", html) == []
+    assert re.findall(r"""<style|\sstyle=|\son\w+=|https?://""", html) == []
+    for link in re.findall(r"""(?:src|href)="(/assets/[^"?]+)""", html):
+        assert (await Page().ask(link)).status_code == 200
+
+
+async def test_a_hostile_name_stays_text(autojump_clock: MockClock) -> None:
+    page = Page()
+    await page.store.put(make_snapshot(workload=HOSTILE))
+    html = await (await page.ask("/workloads/" + quote(HOSTILE))).get_data(as_text=True)
+    assert "<img" not in html
+    assert f"<h1>{HOSTILE}</h1>" in unescape(html)
+    assert (await page.read("/api/workloads/" + quote(HOSTILE)))["workload"] == HOSTILE
+
+
+async def test_scripts_never_write_html(autojump_clock: MockClock) -> None:
+    script = await (await Page().ask("/assets/page.js")).get_data(as_text=True)
+    assert re.findall(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|new Function", script) == []
+
+
+async def test_the_token_guards_the_data_and_the_page_holds_none(autojump_clock: MockClock) -> None:
+    page = Page(token="open-sesame")
+    await page.store.put(make_snapshot(workload="secret-name"))
+    for path in ("/api/workloads", "/api/workloads/secret-name", "/explain?workload=secret-name"):
+        assert (await page.ask(path)).status_code == 401
+        assert (await page.ask(path, "Bearer open-sesame")).status_code == 200
+    for path in ("/", "/assets/page.js"):
+        answer = await page.ask(path)
+        assert answer.status_code == 200
+        assert "secret-name" not in await answer.get_data(as_text=True)
+    assert (await page.ask("/workloads/secret-name")).status_code == 200
+
+
+def test_what_is_vendored_stands_beside_its_licence() -> None:
+    folder = files("kedastral.serving") / "page"
+    assert "MIT License" in (folder / "uPlot.LICENSE").read_text()
+    assert "v1.6.32" in (folder / "uPlot.iife.min.js").read_text()
+    assert all((folder / name).is_file() for name in ASSETS)

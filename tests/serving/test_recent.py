@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The last hours kept for charts: what is in them, their bounds, and clocks that are set back."""
+
+from datetime import UTC, datetime, timedelta
+
+import attrs
+import numpy as np
+
+from kedastral.core.series import Series
+from kedastral.core.serving import Snapshot
+from kedastral.serving.recent import MAX_POINTS, RecentLoad, RecentLoads
+from tests.parts import START, make_snapshot
+
+
+def history_until(now: datetime, count: int, step: float = 60.0) -> Series:
+    return Series(now - timedelta(seconds=step * count), step, np.arange(count, dtype=float))
+
+
+def at(minutes: float, replicas: int = 3, lead: float = 60.0) -> Snapshot:
+    return make_snapshot([replicas] * 30, made_at=START + timedelta(minutes=minutes), lead=lead, floor=None)
+
+
+def test_six_hours_of_load_are_kept_whatever_the_history() -> None:
+    recent = RecentLoad()
+    recent.record(history_until(START, 20_160), at(0))
+    assert recent.loads.tolist() == list(range(19_800, 20_160))
+    assert recent.start == START - timedelta(hours=6)
+
+
+def test_the_plan_is_kept_where_it_changes_and_the_forecast_for_a_lead_time_ahead() -> None:
+    recent = RecentLoad()
+    for minutes, replicas in ((0, 3), (0.5, 3), (1, 4), (2, 4)):
+        recent.record(history_until(START, 10), at(minutes, replicas))
+    begin = START.timestamp()
+    assert recent.planned_at.tolist() == [begin, begin + 60]
+    assert recent.planned.tolist() == [3, 4]
+    assert recent.expected_at.tolist() == [begin + 60, begin + 120, begin + 180]
+    assert recent.expected.tolist() == [300.0, 400.0, 400.0]
+
+
+def test_memory_has_a_bound() -> None:
+    recent = RecentLoad()
+    for minute in range(2 * MAX_POINTS):
+        recent.record(history_until(START, 2000, 1.0), at(minute, 3 + minute % 2))
+    assert len(recent.loads) == len(recent.planned) == len(recent.expected) == MAX_POINTS
+    assert recent.bytes_used <= 24_000
+
+
+def test_a_clock_set_back_takes_away_what_has_become_the_future() -> None:
+    recent = RecentLoad()
+    for minutes in (0, 10, 5):
+        recent.record(history_until(START, 10), at(minutes, 3 + minutes))
+    assert recent.planned.tolist() == [3, 8]
+    assert recent.expected_at[-1] == (START + timedelta(minutes=6)).timestamp()
+
+
+def test_gaps_stay_gaps_and_loads_too_large_stay_finite() -> None:
+    recent = RecentLoad()
+    recent.record(Series(datetime(2026, 1, 1, tzinfo=UTC), 60.0, np.array([1.0, np.nan, 1e300])), at(0))
+    assert np.isnan(recent.loads[1])
+    assert np.isfinite(recent.loads[2])
+
+
+def test_workloads_that_are_gone_are_dropped_as_another_one_comes() -> None:
+    known = {"shop", "web"}
+    recent = RecentLoads(known.__contains__)
+    recent.record(history_until(START, 10), at(0))
+    known.remove("shop")
+    assert recent.get("shop") is not None
+    recent.record(history_until(START, 10), attrs.evolve(at(0), workload="web"))
+    assert recent.get("shop") is None
+    assert recent.get("web") is not None
