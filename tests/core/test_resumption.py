@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast, fallback_forecast
-from kedastral.core.planning.planner import Workload, keep_plan, plan_step
+from kedastral.core.planning.planner import Workload, adopt_plan, keep_plan, plan_step
 from kedastral.core.planning.service_level import ServiceLevelSettings, SteeringSettings
 from kedastral.core.planning.stabilization import STABILIZATION_WINDOW, Resumption, continue_resumption
 from kedastral.core.planning.status import StatusCode, learning_from, model_failed
@@ -288,3 +288,39 @@ def test_a_resumption_ends_once_a_forecast_has_stood_long_enough(left: float, pa
 
 def test_the_resumption_is_as_long_as_the_window_of_the_hpa() -> None:
     assert Resumption(START).left == STABILIZATION_WINDOW == 300
+
+
+@both
+def test_what_was_told_before_a_start_counts_where_default_min_hides_the_plan(by_level: bool) -> None:
+    """A process that was gone told KEDA nothing, so what it told last still holds."""
+    ticks = Ticks(by_level, StalePolicy(on_stale=OnStale.DEFAULT_MIN))
+    ticks.ticks(40, HIGH)
+    ticks.now += timedelta(minutes=20)
+    knowing, unknowing = attrs.evolve(ticks, served=20), attrs.evolve(ticks)
+
+    assert min(told(knowing.ticks(10, LOW))) >= 20
+    assert told(unknowing.ticks(10, LOW))[-1] < 20
+
+
+@pytest.mark.parametrize("floor", [True, False])
+def test_a_plan_of_former_settings_is_bound_and_read_by_those_of_now(floor: bool) -> None:
+    ticks = Ticks(by_level=False)
+    ticks.ticks(10, HIGH)
+    assert ticks.snapshot is not None
+    bounds = ReplicaBounds(1, 7)
+    workload = attrs.evolve(
+        ticks.workload,
+        metric="other",
+        policy=attrs.evolve(POLICY, bounds=bounds),
+        lead_time=60.0,
+        mode=Mode.OBSERVE,
+        reactive_headroom=1.0 if floor else None,
+    )
+    before = attrs.evolve(ticks.snapshot, resumption=Resumption(START, 30))
+    found = adopt_plan(workload, before)
+
+    assert set(found.replicas.tolist()) == {7}
+    assert (found.metric, found.lead_time, found.mode) == ("other", 60.0, Mode.OBSERVE)
+    assert found.floor == (7 if floor else None)
+    assert found.resumption == Resumption(START, 7)
+    assert (found.forecast, found.observed) == (before.forecast, before.observed)
