@@ -74,8 +74,9 @@ class HttpPart:
 class App:
     """All the parts of one process; `run` opens the nursery.
 
-    ``background`` are the services beside HTTP and gRPC: the fleet's tickers above all. ``request_reload`` has the
-    configuration read again; None where there are no files.
+    ``background`` are the services beside HTTP and gRPC: the fleet's tickers above all. ``connections`` are services
+    that those use until they have ended. ``request_reload`` has the configuration read again; None where there are no
+    files.
     """
 
     clock: WallClock
@@ -83,6 +84,7 @@ class App:
     http: HttpPart
     grpc: GrpcPart | None = None
     background: Sequence[Service] = ()
+    connections: Sequence[Service] = ()
     request_reload: Callable[[], None] | None = None
     stopping: trio.Event = attrs.field(factory=trio.Event)
 
@@ -107,18 +109,24 @@ class App:
                     if self.grpc is not None:
                         await grpc.start(serve_grpc, self.grpc, self.stopping, shares.grpc)
                         self.readiness.mark_up("grpc")
-                    async with trio.open_nursery() as work:
-                        work.start_soon(self._start_background, work, task_status)
-                        await self.stopping.wait()  # which may come while a service still reads its files
-                        limit.deadline = trio.current_time() + MAX_STOP_SECONDS
-                        self.readiness.begin_drain()
-                        work.cancel_scope.cancel()
+                    async with trio.open_nursery() as connections:
+                        async with trio.open_nursery() as work:
+                            work.start_soon(self._start_background, connections, work, task_status)
+                            await self.stopping.wait()  # which may come while a service still reads its files
+                            limit.deadline = trio.current_time() + MAX_STOP_SECONDS
+                            self.readiness.begin_drain()
+                            work.cancel_scope.cancel()
+                        connections.cancel_scope.cancel()
                 http_may_close.set()
         if limit.cancelled_caught:
             log.error("not everything stopped within %g s", MAX_STOP_SECONDS)
 
-    async def _start_background(self, work: trio.Nursery, task_status: trio.TaskStatus[None]) -> None:
-        """Start the services in ``work``, one after the other."""
+    async def _start_background(
+        self, connections: trio.Nursery, work: trio.Nursery, task_status: trio.TaskStatus[None]
+    ) -> None:
+        """Start the connections, then the services in ``work``, one after the other."""
+        for connection in self.connections:
+            await connections.start(connection)
         for service in self.background:
             await work.start(service)
         task_status.started()

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The composition root: settings -> parts -> `App`. Every part is made here, and handed what it needs."""
 
+import socket
 import ssl
+import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -42,6 +44,7 @@ from kedastral.settings.files import look_at
 from kedastral.settings.resolve import show
 from kedastral.settings.schema import remedy_of, settings_of
 from kedastral.tls import RotatingContext, TlsFiles, make_client_context, make_server_context
+from kedastral.workloads.division import Division
 from kedastral.workloads.fleet import Fleet
 from kedastral.workloads.keeping import StateKeeper
 from kedastral.workloads.reload import Forecasting, Reloader
@@ -72,7 +75,7 @@ async def open_run(settings: RunSettings) -> AsyncIterator[App]:
         if settings.scaled_objects.allow_scaledobject_workloads:
             forecasting.resolver.reader = TriggerReader(settings.fleet, settings.scaled_objects)
         await forecasting.take_up()
-        app = make_run_app(settings, forecasting, common, storage.services)
+        app = make_run_app(settings, forecasting, common, storage)
         yield reload_files(app, forecasting, settings.fleet)
 
 
@@ -91,6 +94,7 @@ async def open_forecaster(settings: ForecasterSettings) -> AsyncIterator[App]:
             readiness=readiness,
             http=_make_http(view, readiness, common, settings, settings.http_access, show_workloads(view, forecasting)),
             background=[*storage.services, *services_of(forecasting)],
+            connections=storage.connections,
         )
         yield reload_files(app, forecasting, settings.fleet)
 
@@ -122,12 +126,15 @@ async def open_scaler(settings: ScalerSettings) -> AsyncIterator[App]:
 class Storage:
     """Where forecasts are kept, and the services that this needs; they start before any workload is forecast.
 
-    What a restart must not lose is kept in ``states``; None where nothing is.
+    ``connections`` outlive the services. What a restart must not lose is kept in ``states``; None where nothing is.
+    With a ``division`` the workloads are shared with other pods.
     """
 
     store: SnapshotStore = attrs.field(factory=MemoryStore)
     services: Sequence[Service] = ()
+    connections: Sequence[Service] = ()
     states: StateStore | None = None
+    division: Division | None = None
 
 
 def _make_storage(settings: StorageSettings, kept: StateSettings, common: Common) -> Storage:
@@ -137,12 +144,27 @@ def _make_storage(settings: StorageSettings, kept: StateSettings, common: Common
         common.stack.callback(states.close)
     if settings.storage is StorageKind.MEMORY:
         return Storage(states=states)
-    from kedastral.adapters.redis import RedisConnection, RedisLogin, RedisSnapshots  # noqa: PLC0415 - an extra
+    from kedastral.adapters.redis import (  # noqa: PLC0415 - an extra
+        RedisConnection,
+        RedisLogin,
+        RedisMembers,
+        RedisSnapshots,
+    )
 
-    connection = RedisConnection(RedisLogin.of(settings))
+    connection, shown = RedisConnection(RedisLogin.of(settings)), StorageMetrics(common.metrics.registry)
     exchange = RedisSnapshots(connection, settings.redis_prefix, settings.redis_ttl)
-    store = SharedStore(exchange, common.metrics, StorageMetrics(common.metrics.registry), common.clock)
-    return Storage(store, [connection.run, store.run], states)
+    store = SharedStore(exchange, common.metrics, shown, common.clock)
+    division = Division(
+        RedisMembers(connection, settings.redis_prefix, settings.redis_ttl),
+        f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}",
+        store,
+        common.clock,
+        common.metrics,
+        shown,
+        settings.redis_lease,
+    )
+    store.token = division.token
+    return Storage(store, [store.run, division.run], [connection.run], states, division)
 
 
 def make_forecasting(
@@ -161,9 +183,11 @@ def make_forecasting(
     if keeper is not None:
         builder = attrs.evolve(builder, last_served=keeper.told_before)
     common.stack.push_async_callback(builder.sources.close)
-    fleet = Fleet(store, metrics, common.clock.speed, keeper)
+    fleet = Fleet(store, metrics, common.clock.speed, keeper, storage.division)
     metrics.show_failures(fleet.failing)
     resolver = FleetResolver(fleet, builder)
+    if storage.division is not None:
+        storage.division.known = resolver.known
     if keeper is not None:
         keeper.trigger_of = resolver.trigger_of
     forecasting = Forecasting(fleet, resolver, builder)
@@ -179,12 +203,10 @@ def services_of(forecasting: Forecasting) -> list[Service]:
 
 
 def make_run_app(
-    settings: RunSettings | DemoSettings, forecasting: Forecasting, common: Common, first: Sequence[Service] = ()
+    settings: RunSettings | DemoSettings, forecasting: Forecasting, common: Common, storage: Storage | None = None
 ) -> App:
-    """`kedastral run` around its forecasting half; the demo uses it with a metric source of its own.
-
-    The services ``first`` start before those of the fleet.
-    """
+    """`kedastral run` around its forecasting half; the demo uses it with a metric source of its own."""
+    storage = storage or Storage()
     fleet, resolver, readiness = forecasting.fleet, forecasting.resolver, Readiness.of({"http", "grpc"})
     # the demo has neither TLS nor a token
     tls, access = (
@@ -197,7 +219,8 @@ def make_run_app(
         readiness=readiness,
         http=_make_http(view, readiness, common, settings, access, show_workloads(view, forecasting)),
         grpc=grpc,
-        background=[*first, *services_of(forecasting), resolver.run],
+        background=[*storage.services, *services_of(forecasting), resolver.run],
+        connections=storage.connections,
     )
 
 

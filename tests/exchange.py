@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`MemoryExchange`: the twin of Redis that tests of what shares snapshots use, with the faults of a real one."""
+"""`MemoryExchange` and `MemoryRegistry`: the twins of Redis that tests of sharing pods use, with its faults."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -8,7 +8,7 @@ import attrs
 import trio
 
 from kedastral.clock import WallClock
-from kedastral.core.ports import Found, Outcome, Written
+from kedastral.core.ports import Found, Membership, Outcome, Written
 from kedastral.core.serving import Snapshot
 from kedastral.errors import StoreError
 from kedastral.wire import dump_json, read_snapshot, write_snapshot
@@ -82,3 +82,31 @@ class MemoryExchange:
         entry = Entry(over_the_wire, token, 1 if old is None else old.revision + 1)
         self.entries[snapshot.workload] = entry
         return Written(Outcome.KEPT, entry.stamp)
+
+
+@attrs.define(eq=False)
+class MemoryRegistry:
+    """A `kedastral.core.ports.MemberRegistry` in memory, on Trio's clock. With ``fault`` set requests raise it."""
+
+    fault: StoreError | None = None
+    leases: dict[str, float] = attrs.field(factory=dict)
+    token: int = 0
+
+    async def renew(self, member: str, lease: float, token: int) -> Membership:
+        await self._answer()
+        now = trio.current_time()
+        alive = {name: until for name, until in self.leases.items() if until > now}
+        changed = len(alive) < len(self.leases) or member not in alive
+        self.leases = {**alive, member: now + lease}
+        self.token = max(self.token, token) + changed
+        return Membership(self.token, frozenset(self.leases))
+
+    async def leave(self, member: str) -> None:
+        await self._answer()
+        if self.leases.pop(member, None) is not None:
+            self.token += 1
+
+    async def _answer(self) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.fault is not None:
+            raise self.fault

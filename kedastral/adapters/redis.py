@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Redis: a connection that mends itself, and `RedisSnapshots`, the snapshots that pods share there. Needs coredis.
+"""Redis: a connection that mends itself, the snapshots that pods share there, and the pods themselves. Needs coredis.
 
 Everything is done by Lua scripts of one key each, so that a check and the write that follows it are one step, and so
 that it works the same on a cluster, where keys lie on different servers. Keys, with the prefix of the settings:
@@ -9,6 +9,7 @@ that it works the same on a cluster, where keys lie on different servers. Keys, 
   of ``GET /forecast/current``. It expires.
 - ``{prefix}:index``, a sorted set: each workload with the moment of its last write, by the clock of Redis in
   microseconds. Pods ask it for what is new.
+- ``{prefix}:members``, a hash: the pods that share the work, see `RedisMembers`.
 """
 
 import hashlib
@@ -28,7 +29,7 @@ from coredis.retry import NoRetryPolicy
 from coredis.typing import ResponseType
 
 from kedastral.adapters.http import SecretText, one_line
-from kedastral.core.ports import Found, Outcome, Written
+from kedastral.core.ports import Found, Membership, Outcome, Written
 from kedastral.core.serving import Snapshot
 from kedastral.errors import ConfigError, SourceError, StoreError
 from kedastral.settings.declarations import StorageSettings
@@ -111,6 +112,50 @@ return redis.status_reply('OK')
 
 CHANGES = LuaScript("return redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[1], '+inf', 'WITHSCORES')")
 """a moment -> workloads and moments in turn, all after it."""
+
+RENEW = LuaScript("""\
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local fields = redis.call('HGETALL', KEYS[1])
+local token, changed, members = tonumber(ARGV[3]), true, {ARGV[1]}
+for index = 1, #fields, 2 do
+  local name, number = fields[index], tonumber(fields[index + 1])
+  if name == '' then
+    token = math.max(token, number)
+  elseif name == ARGV[1] then
+    changed = number <= now
+  end
+end
+for index = 1, #fields, 2 do
+  local name, number = fields[index], tonumber(fields[index + 1])
+  if name ~= '' and name ~= ARGV[1] then
+    if number <= now then
+      redis.call('HDEL', KEYS[1], name)
+      changed = true
+    else
+      table.insert(members, name)
+    end
+  end
+end
+if changed then
+  token = math.max(token + 1, now)
+end
+redis.call('HSET', KEYS[1], ARGV[1], now + ARGV[2], '', token)
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+return {token, members}
+""")
+"""a pod, its lease in ms, the highest token it knows, TTL in ms -> the token, and the pods whose lease holds.
+
+A token is the time in milliseconds of the last change, so that it grows even where Redis lost what it knew.
+"""
+
+LEAVE = LuaScript("""\
+if redis.call('HDEL', KEYS[1], ARGV[1]) == 1 then
+  redis.call('HINCRBY', KEYS[1], '', 1)
+end
+return redis.status_reply('OK')
+""")
+"""a pod -> it is none any more."""
 
 
 # The connection.
@@ -410,6 +455,38 @@ class RedisSnapshots:
     @property
     def _ttl(self) -> int:
         return round(self.ttl * 1000)
+
+
+# The pods.
+
+
+@attrs.frozen(eq=False)
+class RedisMembers:
+    """A `kedastral.core.ports.MemberRegistry` in Redis: ``{prefix}:members``, a hash of pods and of the token.
+
+    A pod's field is when its lease ends, in milliseconds by the clock of Redis; that of the token has an empty name.
+    The hash outlives the snapshots, which expire after ``ttl`` seconds, since their tokens came from it.
+    """
+
+    connection: RedisConnection
+    prefix: str = "kedastral"
+    ttl: float = 86400.0
+
+    async def renew(self, member: str, lease: float, token: int) -> Membership:
+        """See `kedastral.core.ports.MemberRegistry.renew`."""
+        arguments = (member, round(lease * 1000), token, round((self.ttl + lease) * 1000) + 3_600_000)
+        [answer] = await self.connection.run_scripts([Call(RENEW, self._key, arguments)])
+        if not isinstance(answer, list) or len(answer) != 2 or not isinstance(answer[1], list):
+            raise StoreError("Redis gave an unexpected answer", reason="bad_answer")
+        return Membership(int(_text(answer[0])), frozenset(map(_text, answer[1])))
+
+    async def leave(self, member: str) -> None:
+        """See `kedastral.core.ports.MemberRegistry.leave`."""
+        await self.connection.run_scripts([Call(LEAVE, self._key, (member,))])
+
+    @property
+    def _key(self) -> str:
+        return f"{self.prefix}:members"
 
 
 def _microseconds(moment: datetime) -> int:

@@ -212,6 +212,29 @@ class SnapshotExchange(Protocol):
         ...
 
 
+@attrs.frozen
+class Membership:
+    """The pods that share the work of a fleet. ``token`` grows whenever one joins or leaves."""
+
+    token: int
+    members: frozenset[str]
+
+
+class MemberRegistry(Protocol):
+    """Where the pods of a fleet say that they are alive. Both methods may raise StoreError."""
+
+    async def renew(self, member: str, lease: float, token: int) -> Membership:
+        """Count ``member`` among the pods for ``lease`` seconds from now on; whose lease has ended is left out.
+
+        ``token`` is the highest the caller has seen. The new one is never below it, whatever was lost meanwhile.
+        """
+        ...
+
+    async def leave(self, member: str) -> None:
+        """Do not count ``member`` any more, at once."""
+        ...
+
+
 class StateStore(Protocol):
     """Where what a restart must not lose is kept, by workload. Every method may wait, but not on the event loop.
 

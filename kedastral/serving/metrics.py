@@ -204,6 +204,8 @@ class StorageMetrics:
     up: Gauge = attrs.field(init=False)
     pending: Gauge = attrs.field(init=False)
     writes: Counter = attrs.field(init=False)
+    pods: Gauge = attrs.field(init=False)
+    held: Gauge = attrs.field(init=False)
 
     @up.default
     def _make_up(self) -> Gauge:
@@ -219,6 +221,16 @@ class StorageMetrics:
     def _make_writes(self) -> Counter:
         words = "Forecasts that the storage kept, or refused since it had a newer one or another pod took over"
         return Counter("kedastral_storage_writes", words, ("outcome",), registry=self.registry)
+
+    @pods.default
+    def _make_pods(self) -> Gauge:
+        words = "Pods that share the workloads, as far as this one knows; 0 while its lease has ended"
+        return Gauge("kedastral_pods", words, registry=self.registry)
+
+    @held.default
+    def _make_held(self) -> Gauge:
+        words = "Workloads that this pod forecasts of those that the pods share"
+        return Gauge("kedastral_workloads_held", words, registry=self.registry)
 
     def __attrs_post_init__(self) -> None:
         for outcome in Outcome:

@@ -10,6 +10,7 @@ and go stale by their age like any others.
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 
 import attrs
@@ -29,6 +30,8 @@ COMPARE_EVERY = 60.0
 """Seconds between two looks at all workloads, which finds what a failover or a clock hid from the others."""
 FIRST_WAIT = 3.0
 """Seconds that the start waits for what is there already; afterwards it is read in the background."""
+LAST_WRITE_WITHIN = 1.0
+"""Seconds that writing what waits may take once the process stops."""
 MAX_BATCH = 200
 """Snapshots of one request: some 0.5 MB."""
 RETRY_AFTER, RETRY_AT_MOST = 0.25, 5.0
@@ -107,6 +110,8 @@ class SharedStore:
     _to_read: trio.Event = attrs.field(factory=trio.Event, init=False)
     _was_read: trio.Event = attrs.field(factory=trio.Event, init=False)
     _changes: ChangeEvents = attrs.field(factory=ChangeEvents, init=False)
+    is_current: bool = attrs.field(default=False, init=False)
+    """Whether the last look for what others wrote worked, so that memory has it."""
 
     # The memory: `kedastral.core.ports.SnapshotStore`.
 
@@ -181,12 +186,16 @@ class SharedStore:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Write and read until cancelled; ready once what is there has been read, or after `FIRST_WAIT` seconds."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._keep_writing)
-            nursery.start_soon(self._keep_reading)
-            with trio.move_on_after(FIRST_WAIT):
-                await self._was_read.wait()
-            task_status.started()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep_writing)
+                nursery.start_soon(self._keep_reading)
+                with trio.move_on_after(FIRST_WAIT):
+                    await self._was_read.wait()
+                task_status.started()
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + LAST_WRITE_WITHIN), suppress(StoreError):
+                await self._write(list(self._pending.values())[:MAX_BATCH])
 
     async def _keep_writing(self) -> None:
         reachability = Reachability("write", self.metrics, self.storage)
@@ -204,6 +213,8 @@ class SharedStore:
                 self._to_write = trio.Event()
 
     async def _write(self, batch: Sequence[PendingWrite]) -> None:
+        if not batch:
+            return
         written = await self.exchange.write([(one.snapshot, one.token) for one in batch])
         for one, found in zip(batch, written, strict=True):
             workload = one.snapshot.workload
@@ -227,9 +238,11 @@ class SharedStore:
             try:
                 since = await self._read_changes(since)
             except StoreError as error:
+                self.is_current = False
                 await trio.sleep(reachability.note_failure(error))
                 continue
             reachability.note_success()
+            self.is_current = True
             self._was_read.set()
             with trio.move_on_after(POLL_EVERY):
                 await self._to_read.wait()

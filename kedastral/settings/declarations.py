@@ -413,6 +413,10 @@ class StorageSettings:
         "kedastral", "begin of all keys in Redis; fleets that share a Redis need a prefix each"
     )
     redis_ttl: Seconds = setting("1d", "how long Redis keeps a forecast that no newer one replaces", at_least(60))
+    redis_lease: Seconds = setting(
+        "10s", "how long a pod that gives no sign of life keeps its workloads before the others take them",
+        between(0.5, 3600),
+    )  # fmt: skip
     redis_ca_file: InputFile | None = setting(
         None, "certificates to trust at Redis instead of the system's, read again as they are rotated"
     )

@@ -15,9 +15,10 @@ from kedastral.core.ports import SnapshotStore
 from kedastral.errors import ConfigError
 from kedastral.serving.metrics import Metrics
 from kedastral.settings.declarations import WorkloadSettings
+from kedastral.workloads.division import Division, Turn
 from kedastral.workloads.keeping import StateKeeper
 from kedastral.workloads.runner import RunnerBuilder, WorkloadRunner
-from kedastral.workloads.ticker import run_ticker, spread
+from kedastral.workloads.ticker import Beats, run_ticker, spread
 
 
 @attrs.define
@@ -55,13 +56,15 @@ class Fleet:
     A runner that is replaced finishes its tick, and its successor ticks at once afterwards: two of one workload never
     tick at the same time, so that the parts they share need no lock. A tick is only cancelled while it reads a history
     that the successor does not use, since it may hang there. The same holds for a workload that is removed; its
-    snapshot is forgotten. A ``keeper`` saves what a restart must not lose.
+    snapshot is forgotten. A ``keeper`` saves what a restart must not lose. With a ``division`` a workload ticks only
+    in its turn, whose it is among the pods that share the work.
     """
 
     store: SnapshotStore
     metrics: Metrics
     speed: float = 1.0
     keeper: StateKeeper | None = None
+    division: Division | None = None
     _runners: dict[str, WorkloadRunner] = attrs.field(factory=dict, init=False)
     _slots: dict[str, Slot] = attrs.field(factory=dict, init=False)
     _nursery: trio.Nursery | None = attrs.field(default=None, init=False)
@@ -90,6 +93,7 @@ class Fleet:
         key = runner.key
         self._runners[key] = runner
         self.store.follow(key)
+        self._reconsider()
         slot = self._slots.get(key)
         if slot is not None:
             slot.replace(runner)
@@ -103,6 +107,11 @@ class Fleet:
         del self._runners[key]
         self.store.forget(key)
         self._slots[key].replace(None)
+        self._reconsider()
+
+    def _reconsider(self) -> None:
+        if self.division is not None:
+            self.division.reconsider()
 
     async def _run_slot(self, key: str) -> None:
         slot = self._slots[key]
@@ -110,29 +119,42 @@ class Fleet:
         while (runner := slot.runner) is not None:
             slot.changed = trio.Event()
             interval = runner.interval / self.speed
+            offset = spread(key) * interval if len(self._slots) > 1 else 0.0
+            beats = Beats(trio.current_time() + offset, interval)
             with trio.CancelScope() as slot.ticking:
                 await run_ticker(
-                    partial(self._tick, runner),
+                    partial(self._tick, runner, beats, slot.changed),
                     interval,
                     self.metrics.ticks_missed.labels(key).inc,
-                    offset=spread(key) * interval if len(self._slots) > 1 else 0.0,
+                    offset=offset,
                     until=slot.changed,
                     on_lag=self.metrics.tick_lag_seconds.observe,
                 )
             await slot.close_replaced()
         if self.keeper is not None:
             self.keeper.release(key)
+        if self.division is not None:
+            self.division.forget(key)
         # from here to the end nothing waits: whoever puts the key again finds either this slot's loop or no slot
         del self._slots[key]
         self.store.forget(key)
         self.metrics.forget_workload(key)
 
-    async def _tick(self, runner: WorkloadRunner) -> None:
-        if self.keeper is not None:
-            await self.keeper.recall(runner)
+    async def _tick(self, runner: WorkloadRunner, beats: Beats, replaced: trio.Event) -> None:
+        keeper, division = self.keeper, self.division
+        turn = Turn(runner.key, beats.interval, runner.policy.stale_after, beats.next_after_now(), replaced)
+        if division is not None and not division.is_mine(turn):
+            if keeper is not None:
+                keeper.release(runner.key)  # what is kept by the time that it is ours is another pod's
+            if not await division.wait_for_turn(turn):
+                return
+        if keeper is not None:
+            await keeper.recall(runner)
         await runner.tick_once()
-        if self.keeper is not None:
-            self.keeper.note(runner)
+        if keeper is not None:
+            keeper.note(runner)
+        if division is not None:
+            division.note(turn)
 
 
 @attrs.frozen

@@ -17,6 +17,7 @@ from kedastral.core.trigger import ObjectRef, is_from_variable, key_in, require_
 from kedastral.errors import BadTriggerError, ConfigError, TooManyWorkloadsError, UnknownWorkloadError
 from kedastral.settings.declarations import ConfiguredFleet, ScaledObjectSettings, WorkloadSettings
 from kedastral.settings.sources import brings_a_workload, describes_a_workload
+from kedastral.workloads.division import KnownWorkloads
 from kedastral.workloads.fleet import Fleet
 from kedastral.workloads.resolver import pick_workload
 from kedastral.workloads.runner import RunnerBuilder
@@ -231,6 +232,11 @@ class FleetResolver:
     def configured(self) -> frozenset[str]:
         """The keys of the workloads that flags, variables or files describe."""
         return frozenset(self.fleet.runners.keys() - self._registered.keys())
+
+    def known(self) -> KnownWorkloads:
+        """All workloads of the fleet."""
+        configured = self.configured
+        return KnownWorkloads(configured, self.fleet.runners.keys() - configured)
 
     def unregister(self, key: str) -> None:
         """Forget that a ScaledObject described ``key``, if one did: it is configured from now on; its runner stays."""

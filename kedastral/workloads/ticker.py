@@ -5,7 +5,22 @@ import hashlib
 import math
 from collections.abc import Awaitable, Callable
 
+import attrs
 import trio
+
+
+@attrs.frozen
+class Beats:
+    """When a ticker beats: every ``interval`` seconds from ``origin`` on, on Trio's clock."""
+
+    origin: float
+    interval: float
+
+    def next_after_now(self) -> float:
+        """When the next beat comes; at a beat, the one after it."""
+        return self.origin + self.interval * (
+            math.floor((trio.current_time() - self.origin) / self.interval + 1e-9) + 1
+        )
 
 
 def _ignore(_count: float) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every place must do where processes share snapshots: the twin in memory, and real Redis in all its forms."""
+"""What every place must do where processes share snapshots and work: its twin in memory, and Redis in all its forms."""
 
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
@@ -8,12 +8,12 @@ import attrs
 import pytest
 import trio
 
-from kedastral.adapters.redis import RedisSnapshots
+from kedastral.adapters.redis import RedisMembers, RedisSnapshots
 from kedastral.clock import SystemClock
-from kedastral.core.ports import Outcome, SnapshotExchange
+from kedastral.core.ports import MemberRegistry, Outcome, SnapshotExchange
 from kedastral.core.serving import Snapshot
 from tests import redis_servers
-from tests.exchange import MemoryExchange
+from tests.exchange import MemoryExchange, MemoryRegistry
 from tests.parts import make_snapshot
 from tests.redis_servers import RedisPlace
 
@@ -28,6 +28,18 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         return
     with redis_servers.PLACES[request.param](tmp_path_factory.mktemp(request.param)) as found:
         yield found
+
+
+@pytest.fixture
+async def registry(place: RedisPlace | None, request: pytest.FixtureRequest) -> AsyncIterator[MemberRegistry]:
+    if place is None:
+        yield MemoryRegistry()
+        return
+    connection = place.connect()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(connection.run)
+        yield RedisMembers(connection, f"kedastral:{request.node.name}".split("[")[0])
+        nursery.cancel_scope.cancel()
 
 
 @pytest.fixture
@@ -141,3 +153,39 @@ async def test_what_redis_keeps_expires(exchange: SnapshotExchange) -> None:
     with trio.fail_after(10):
         while await get(brief) is not None or await brief.changes(0):  # noqa: ASYNC110 - Redis tells nobody
             await trio.sleep(0.05)
+
+
+# Who is there.
+
+
+async def test_who_renews_is_a_member_and_the_token_grows_with_each_change(registry: MemberRegistry) -> None:
+    first = await registry.renew("a", 60, 0)
+    assert first.members == {"a"}
+    assert first.token > 0
+    assert await registry.renew("a", 60, first.token) == first
+    second = await registry.renew("b", 60, 0)
+    assert second.members == {"a", "b"}
+    assert second.token > first.token
+    assert await registry.renew("a", 60, first.token) == second
+    await registry.leave("b")
+    await registry.leave("nobody")
+    third = await registry.renew("a", 60, second.token)
+    assert third.members == {"a"}
+    assert third.token > second.token
+
+
+async def test_whose_lease_has_ended_is_no_member_and_comes_back_with_a_new_token(registry: MemberRegistry) -> None:
+    first = await registry.renew("sleeper", 0.1, 0)
+    await registry.renew("other", 60, 0)
+    await trio.sleep(0.2)
+    found = await registry.renew("other", 60, 0)
+    assert found.members == {"other"}
+    again = await registry.renew("sleeper", 60, first.token)
+    assert again.members == {"other", "sleeper"}
+    assert again.token > found.token > first.token
+
+
+async def test_the_token_is_never_below_what_a_pod_has_seen(registry: MemberRegistry) -> None:
+    seen = (await registry.renew("a", 60, 0)).token + 10**9  # and then the registry lost it
+    assert (await registry.renew("a", 60, seen)).token >= seen
+    assert (await registry.renew("b", 60, 0)).token > seen

@@ -3,6 +3,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +26,8 @@ class StandIn(ThreadingHTTPServer):
         self.silent = threading.Event()
         self.asked = threading.Event()
         self.ended = threading.Event()
+        self.readings: list[tuple[float, str, str]] = []
+        """When which query was asked, on the monotonic clock, and the header X-Pod of who asked."""
 
     @property
     def url(self) -> str:
@@ -42,6 +45,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         asked = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
         self.server.ranges.append((float(asked["start"]), float(asked["end"])))
+        self.server.readings.append((time.monotonic(), asked["query"], self.headers.get("X-Pod", "")))
         body = json.dumps(answer_range(asked, self.server.load)).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")

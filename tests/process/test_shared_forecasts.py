@@ -60,7 +60,9 @@ def test_without_redis_a_process_forecasts_and_stops_as_ever(tmp_path: Path) -> 
         with ProcessInput("run", {**FLAGS, "--prom-url": prometheus.url}, redis.env) as process:
             [port] = process.ports("HTTP")
             wait_for(lambda: newest(port), "a forecast")
-            process.wait_for_log("the storage cannot be reached")
+            for operation in ("read", "write"):
+                process.wait_for_log(f"the storage cannot be reached ({operation})")
             process.signal(signal.SIGTERM)
             assert process.wait() == 0
-            assert sum("the storage cannot be reached" in event["msg"] for event in process.log) == 2
+            said = [event["msg"] for event in process.log]
+            assert sum("the storage cannot be reached" in words for words in said) == 2, "once for each"

@@ -105,6 +105,7 @@ STORAGE: Table = {
     (None, "REDIS_PASSWORD"): None,
     ("--redis-prefix", "REDIS_PREFIX"): "kedastral",
     ("--redis-ttl", "REDIS_TTL"): "1d",
+    ("--redis-lease", "REDIS_LEASE"): "10s",
     ("--redis-ca-file", "REDIS_CA_FILE"): None,
     ("--redis-cert-file", "REDIS_CERT_FILE"): None,
     ("--redis-key-file", "REDIS_KEY_FILE"): None,

@@ -99,6 +99,7 @@ COMPANIONS = {
     "redis_password": REDIS,
     "redis_prefix": REDIS,
     "redis_ttl": REDIS,
+    "redis_lease": REDIS,
     "redis_ca_file": REDIS,
     "redis_cert_file": {**REDIS, "REDIS_KEY_FILE": "key"},
     "redis_key_file": {**REDIS, "REDIS_CERT_FILE": "cert"},

@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Division`: which of the workloads that pods share this pod forecasts, and when it takes over those of another.
+
+Each pod renews a lease on its membership, and every pod computes from the same list of pods whose each workload is
+(`share_out`); nothing is agreed on beyond that list. Its token goes with each snapshot that is written, so that a pod
+that was replaced while it slept cannot write any more. What can go wrong, and what happens then:
+
+- *A pod dies.* Its lease ends, the others see it at their next renewal, and take over what was due meanwhile at once.
+- *A pod stops in order.* It leaves, and the others see that at their next renewal.
+- *A pod sleeps longer than its lease.* It wakes without a lease: it forecasts nothing before it is a member again, and
+  what it was about to write is refused.
+- *A pod joins.* Until the others' next renewal two pods may forecast the same workload; the newcomer's token is
+  higher, and what the other writes is refused.
+- *A pod cannot reach the registry.* It stops when its lease ends, and serves its last plans. When they are nearly
+  stale it goes on with what it held: it cannot tell whether the registry is gone for all, and a plan that grows stale
+  helps nobody. Until it is back its snapshots are its own affair.
+- *Nobody forecasts a workload*, since its owner does not know it (its files are older, or a ScaledObject told another
+  pod) or fails to: a pod that knows it does, once its forecast is two intervals old.
+"""
+
+import hashlib
+import logging
+import math
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+import attrs
+import trio
+
+from kedastral.clock import WallClock
+from kedastral.cooperative import TimeSlice
+from kedastral.core.ports import MemberRegistry, Membership
+from kedastral.errors import StoreError
+from kedastral.serving.metrics import Metrics, StorageMetrics
+from kedastral.serving.shared_store import SharedStore
+
+RENEWALS = 3
+"""In one lease, so that one that is lost is no matter."""
+FIRST_WAIT = 3.0
+"""Seconds that the start waits to become a member."""
+LEAVE_WITHIN = 1.0
+"""Seconds that saying goodbye may take."""
+SLACK = 1.05
+"""How much more than an equal share a pod may get: an exact one would move many workloads whenever one is added."""
+BEFORE_BEAT = 0.05
+"""The share of an interval before the next beat at which waiting for a turn ends, so that the beat is not missed."""
+ABANDONED_AFTER = 2
+"""Intervals without a forecast after which a workload counts as abandoned."""
+TRY_AGAIN_AFTER = 10
+"""Intervals after which one is tried again that this pod could not forecast either."""
+
+log = logging.getLogger("kedastral.division")
+
+
+def rank_members(workload: str, members: Collection[str]) -> Sequence[str]:
+    """``members``, first whoever is to have ``workload``: a few change place where one joins or leaves."""
+
+    def weigh(member: str) -> bytes:
+        return hashlib.blake2b(f"{member}\0{workload}".encode(), digest_size=8).digest()
+
+    return sorted(members, key=weigh, reverse=True)
+
+
+def share_out(workloads: Collection[str], members: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Each of ``workloads`` with one of ``members``, of which none gets more than `SLACK` times an equal share.
+
+    Rendezvous hashing with bounded loads: each goes to the first of `rank_members` that has room. The result depends
+    on what is given, not on its order, so that all pods compute the same.
+    """
+    room = dict.fromkeys(members, math.ceil(SLACK * len(workloads) / max(len(members), 1)))
+    for workload in sorted(workloads, key=lambda key: hashlib.blake2b(key.encode(), digest_size=8).digest()):
+        owner = next((member for member in rank_members(workload, members) if room[member]), None)
+        if owner is not None:
+            room[owner] -= 1
+            yield workload, owner
+
+
+@attrs.frozen
+class KnownWorkloads:
+    """The workloads of a pod: those ``configured``, alike in all pods, and those that ScaledObjects ``brought``."""
+
+    configured: Collection[str]
+    brought: Collection[str] = ()
+
+
+@attrs.frozen
+class Turn:
+    """A workload at its beat. ``interval`` and ``stale_after`` are in seconds; ``replaced`` ends the waiting.
+
+    ``next_beat`` is when the next one comes, on Trio's clock.
+    """
+
+    workload: str
+    interval: float
+    stale_after: float
+    next_beat: float
+    replaced: trio.Event = attrs.field(factory=trio.Event)
+
+
+@attrs.define(eq=False)
+class Division:
+    """The share of one pod, ``member``. ``known`` tells the workloads that it knows, at any time."""
+
+    registry: MemberRegistry
+    member: str
+    snapshots: SharedStore
+    clock: WallClock
+    metrics: Metrics
+    storage: StorageMetrics
+    lease: float = 10.0
+    known: Callable[[], KnownWorkloads] = lambda: KnownWorkloads(())
+    _membership: Membership | None = attrs.field(default=None, init=False)
+    _until: float = attrs.field(default=-math.inf, init=False)
+    _owners: dict[str, str] = attrs.field(factory=dict, init=False)
+    _known_since: dict[str, float] = attrs.field(factory=dict, init=False)
+    _rescuing: set[str] = attrs.field(factory=set, init=False)
+    _rescued: dict[str, object] = attrs.field(factory=dict, init=False)
+    _not_before: dict[str, float] = attrs.field(factory=dict, init=False)
+    _alone: set[str] = attrs.field(factory=set, init=False)
+    _failing: bool = attrs.field(default=False, init=False)
+    _joined: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _unassigned: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _changed: trio.Event = attrs.field(factory=trio.Event, init=False)
+
+    @property
+    def is_member(self) -> bool:
+        """Whether this pod's lease holds."""
+        return trio.current_time() < self._until
+
+    def token(self) -> int:
+        """The number that goes with what this pod writes now."""
+        return 0 if self._membership is None else self._membership.token
+
+    def reconsider(self) -> None:
+        """The workloads that this pod knows have changed."""
+        self._unassigned.set()
+
+    def is_mine(self, turn: Turn) -> bool:
+        """Whether this pod is to forecast the workload now."""
+        workload = turn.workload
+        self._known_since.setdefault(workload, trio.current_time())
+        self._rescuing.discard(workload)
+        if not self.is_member:
+            return self._goes_on_alone(turn)
+        if self._owners.get(workload) == self.member:
+            return True
+        if self._is_abandoned(turn):
+            self._rescuing.add(workload)
+        return workload in self._rescuing
+
+    async def wait_for_turn(self, turn: Turn) -> bool:
+        """Wait until the workload's next beat whether it becomes this pod's, which `is_mine` said it is not.
+
+        True as soon as it is, and due: an interval after the newest forecast, whoever made that.
+        """
+        end = turn.next_beat - BEFORE_BEAT * turn.interval
+        while trio.current_time() < end and not turn.replaced.is_set():
+            with trio.move_on_at(end):
+                await self._changed.wait()
+            if self.is_member and self._owners.get(turn.workload) == self.member:
+                due = trio.current_time() + turn.interval - self._age(turn.workload)
+                await trio.sleep_until(min(due, end))
+                return due <= end and self.is_mine(turn)
+        return False
+
+    def note(self, turn: Turn) -> None:
+        """A tick of the workload has ended here."""
+        workload = turn.workload
+        self._rescued.pop(workload, None)
+        if workload in self._rescuing:
+            if self._age(workload) <= turn.interval:
+                self._rescued[workload] = self.snapshots.get(workload)
+            else:
+                self._not_before[workload] = trio.current_time() + TRY_AGAIN_AFTER * turn.interval
+
+    def forget(self, workload: str) -> None:
+        """The workload is gone."""
+        for kept in (self._known_since, self._rescued, self._not_before):
+            kept.pop(workload, None)
+        for workloads in (self._alone, self._rescuing):
+            workloads.discard(workload)
+
+    def _is_abandoned(self, turn: Turn) -> bool:
+        """Whether nobody forecasts the workload, so that this pod does, the sooner the higher it ranks."""
+        workload, snapshot = turn.workload, self.snapshots.get(turn.workload)
+        if snapshot is not None and snapshot is self._rescued.get(workload):
+            return True  # and nobody has since
+        if snapshot is None and workload in self.known().brought:
+            return True
+        if not self.snapshots.is_current:
+            return False
+        assert self._membership is not None  # noqa: S101 - members have one
+        others = [one for one in self._membership.members if one != self._owners.get(workload)]
+        rank = 1 + rank_members(workload, others).index(self.member)
+        patience = ABANDONED_AFTER * rank * turn.interval
+        return self._age(workload) > patience and trio.current_time() >= self._not_before.get(workload, -math.inf)
+
+    def _goes_on_alone(self, turn: Turn) -> bool:
+        """Whether to forecast without a lease: what was held, once its last plan is nearly stale."""
+        workload = turn.workload
+        if self._membership is not None and self._owners.get(workload) != self.member:
+            return False
+        old = max(ABANDONED_AFTER * turn.interval, turn.stale_after - turn.interval)
+        if self.snapshots.get(workload) is None or self._age(workload) >= old:
+            self._alone.add(workload)
+        return workload in self._alone
+
+    def _age(self, workload: str) -> float:
+        """Seconds since the newest forecast was made, or since the workload is known where there is none."""
+        snapshot = self.snapshots.get(workload)
+        if snapshot is not None:
+            return snapshot.age(self.clock.now())
+        return trio.current_time() - self._known_since.get(workload, trio.current_time())
+
+    # The membership.
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Be a member until cancelled, then leave; ready once it is one, or after `FIRST_WAIT` seconds."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep_renewing)
+                nursery.start_soon(self._keep_assigning)
+                with trio.move_on_after(FIRST_WAIT):
+                    await self._joined.wait()
+                task_status.started()
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + LEAVE_WITHIN):
+                await self._leave()
+
+    async def _leave(self) -> None:
+        try:
+            await self.registry.leave(self.member)
+        except StoreError as error:
+            log.info("could not say goodbye, so the others take over once the lease has ended: %s", error)
+
+    async def _keep_renewing(self) -> None:
+        while True:
+            began = trio.current_time()
+            try:
+                membership = await self.registry.renew(self.member, self.lease, self.token())
+            except StoreError as error:
+                self._note_failure(error)
+                await trio.sleep(self.lease / RENEWALS / 4)
+                continue
+            self._note_success(membership, began + self.lease)  # not later than the registry counts
+            await trio.sleep_until(began + self.lease / RENEWALS)
+
+    def _note_success(self, membership: Membership, until: float) -> None:
+        had_lease, self._until = self.is_member, until
+        self._alone.clear()
+        if self._failing:
+            self._failing = False
+            log.info("shares the workloads with the other pods again")
+        before, self._membership = self._membership, membership
+        self.storage.pods.set(len(membership.members))
+        if not had_lease or before is None or before.members != membership.members:
+            self._unassigned.set()
+
+    def _note_failure(self, error: StoreError) -> None:
+        self.metrics.count_error(error)
+        if self._failing or self.is_member:
+            return
+        self._failing = True
+        self.storage.pods.set(0)
+        words = (
+            "the lease has ended and cannot be renewed: the last plans are served, and held workloads go on when stale"
+        )
+        log.warning(words, extra={"reason": error.reason, "err": str(error)})
+
+    async def _keep_assigning(self) -> None:
+        while True:
+            await self._unassigned.wait()
+            self._unassigned = trio.Event()
+            if self._membership is not None:
+                await self._assign(self._membership.members)
+                self._joined.set()
+
+    async def _assign(self, members: frozenset[str]) -> None:
+        """Work out whose each workload is, with rests, and wake those that wait for their turn."""
+        known, time_slice, owners = self.known(), TimeSlice(), dict[str, str]()
+        for workload, owner in share_out(known.configured, members):
+            owners[workload] = owner
+            await time_slice.rest()
+        for workload in known.brought:
+            owners[workload] = rank_members(workload, members)[0]
+            await time_slice.rest()
+        self._owners = owners
+        held = sum(owner == self.member for owner in owners.values())
+        self.storage.held.set(held)
+        log.info("%d pods share %d workloads, this one has %d", len(members), len(owners), held)
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()

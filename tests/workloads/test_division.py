@@ -1,0 +1,396 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pods that share workloads: each is forecast by one at a time, whoever comes, goes, dies, sleeps or is cut off."""
+
+import itertools
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from functools import partial
+
+import attrs
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from kedastral.core.ports import Found, Membership, Written
+from kedastral.core.serving import Snapshot
+from kedastral.errors import StoreError
+from kedastral.serving.metrics import Metrics, StorageMetrics
+from kedastral.serving.shared_store import SharedStore
+from kedastral.workloads.division import SLACK, Division, KnownWorkloads, Turn, rank_members, share_out
+from kedastral.workloads.ticker import Beats, run_ticker, spread
+from tests.exchange import MemoryExchange, MemoryRegistry
+from tests.parts import make_snapshot, wall_clock
+
+AWAY = StoreError("redis://r:6379 cannot be reached: connection refused", reason="unreachable")
+INTERVAL, LEASE, STALE_AFTER = 30.0, 10.0, 120.0
+NAMES = [f"w{number}" for number in range(60)]
+
+
+# Whose each workload is.
+
+
+@pytest.mark.parametrize("count", [30, 300, 3000])
+@pytest.mark.parametrize("pods", [1, 2, 3, 7])
+def test_the_load_is_even_within_a_fifth(count: int, pods: int) -> None:
+    names, members = [f"ns/w{number}" for number in range(count)], {f"pod-{number}" for number in range(pods)}
+    owners = dict(share_out(names, members))
+    assert owners.keys() == set(names)
+    loads, mean = Counter(owners.values()), count / pods
+    most = SLACK * mean + 1
+    assert all(load <= most for load in loads.values())
+    assert all(abs(loads[member] - mean) <= max(0.2 * mean, 2) for member in members), loads
+
+
+@given(st.sets(st.text(max_size=5), max_size=30), st.sets(st.text(min_size=1, max_size=3), min_size=1, max_size=5))
+def test_everybody_computes_the_same_from_the_same(names: set[str], members: set[str]) -> None:
+    assert dict(share_out(sorted(names), sorted(members))) == dict(
+        share_out(sorted(names, reverse=True), sorted(members, reverse=True))
+    )
+
+
+def test_few_workloads_move_where_a_pod_comes_or_goes() -> None:
+    names = [f"w{number}" for number in range(1000)]
+    three = dict(share_out(names, {"a", "b", "c"}))
+    two = dict(share_out(names, {"a", "b"}))
+    moved = sum(three[name] != two[name] for name in names if three[name] != "c")
+    assert moved < 100, "those that had a place keep it, but for a few"
+
+
+def test_the_ranking_of_others_does_not_change_where_one_goes() -> None:
+    for name in NAMES:
+        ranked = [one for one in rank_members(name, {"a", "b", "c", "d"}) if one != "b"]
+        assert ranked == rank_members(name, {"a", "c", "d"})
+
+
+# Pods, on virtual time.
+
+
+@attrs.define
+class Cable:
+    """What lies between one pod and the others; nothing passes while it is ``cut``."""
+
+    exchange: MemoryExchange
+    registry: MemoryRegistry
+    cut: bool = False
+
+    async def write(self, snapshots: Sequence[tuple[Snapshot, int]]) -> Sequence[Written]:
+        await self._pass()
+        return await self.exchange.write(snapshots)
+
+    async def read(self, stamps: Mapping[str, str]) -> Mapping[str, Found]:
+        await self._pass()
+        return await self.exchange.read(stamps)
+
+    async def changes(self, since: int) -> Mapping[str, int]:
+        await self._pass()
+        return await self.exchange.changes(since)
+
+    async def renew(self, member: str, lease: float, token: int) -> Membership:
+        await self._pass()
+        return await self.registry.renew(member, lease, token)
+
+    async def leave(self, member: str) -> None:
+        await self._pass()
+        await self.registry.leave(member)
+
+    async def _pass(self) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.cut:
+            raise AWAY
+
+
+@attrs.define
+class Pod:
+    """One pod as it runs: its memory, its share, and how to end it."""
+
+    name: str
+    cable: Cable
+    store: SharedStore
+    division: Division
+    nursery: trio.Nursery
+    known: list[str]
+
+    def kill(self) -> None:
+        """As -9: it says goodbye to nobody."""
+        self.cable.cut = True
+        self.nursery.cancel_scope.cancel()
+
+    def stop(self) -> None:
+        """In order."""
+        self.nursery.cancel_scope.cancel()
+
+
+@attrs.define
+class Site:
+    """Pods around one exchange, and a record of who forecast what when; a tick takes ``tick_takes`` seconds."""
+
+    nursery: trio.Nursery
+    exchange: MemoryExchange = attrs.field(factory=MemoryExchange)
+    registry: MemoryRegistry = attrs.field(factory=MemoryRegistry)
+    ticks: list[tuple[float, str, str]] = attrs.field(factory=list)
+    tick_takes: float = 0.5
+    broken: set[str] = attrs.field(factory=set)
+    """Pods whose ticks fail."""
+
+    async def start(self, name: str, known: Collection[str] = NAMES, brought: Collection[str] = ()) -> Pod:
+        cable = Cable(self.exchange, self.registry)
+        metrics = Metrics()
+        storage = StorageMetrics(metrics.registry)
+        store = SharedStore(cable, metrics, storage, self.exchange.clock)
+        division = Division(cable, name, store, self.exchange.clock, metrics, storage, LEASE)
+        pod = Pod(name, cable, store, division, self.nursery, list(known))
+        store.token = division.token
+        division.known = lambda: KnownWorkloads(pod.known, brought)
+        for workload in (*known, *brought):
+            store.follow(workload)
+        await self.nursery.start(self._run, pod, (*known, *brought))
+        return pod
+
+    async def _run(
+        self, pod: Pod, workloads: Sequence[str], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        async with trio.open_nursery() as pod.nursery:
+            await pod.nursery.start(pod.store.run)
+            await pod.nursery.start(pod.division.run)
+            for workload in workloads:
+                offset = spread(workload) * INTERVAL
+                tick = partial(self._tick, pod, workload, Beats(trio.current_time() + offset, INTERVAL))
+                pod.nursery.start_soon(partial(run_ticker, tick, INTERVAL, offset=offset))
+            task_status.started()
+
+    async def _tick(self, pod: Pod, workload: str, beats: Beats) -> None:
+        turn = Turn(workload, INTERVAL, STALE_AFTER, beats.next_after_now())
+        if not pod.division.is_mine(turn) and not await pod.division.wait_for_turn(turn):
+            return
+        made_at = self.exchange.clock.now()
+        self.ticks.append((trio.current_time(), pod.name, workload))
+        await trio.sleep(self.tick_takes)
+        if pod.name not in self.broken:
+            await pod.store.put(make_snapshot(workload=workload, made_at=made_at))
+        pod.division.note(turn)
+
+    def since(self, moment: float, until: float = float("inf")) -> dict[str, list[tuple[float, str]]]:
+        """Of each workload who ticked when from ``moment`` on."""
+        found: dict[str, list[tuple[float, str]]] = {}
+        for at, pod, workload in self.ticks:
+            if moment <= at < until:
+                found.setdefault(workload, []).append((at, pod))
+        return found
+
+    def longest_gap(self, moment: float) -> float:
+        """The longest time from ``moment`` to now for which a workload was not forecast."""
+        now, found = trio.current_time(), self.since(moment)
+        gaps = []
+        for workload in NAMES:
+            times = [moment, *(at for at, _ in found.get(workload, [])), now]
+            gaps.append(max(b - a for a, b in itertools.pairwise(times)))
+        return max(gaps)
+
+    def longest_double(self, moment: float) -> float:
+        """The longest time from ``moment`` on in which two pods took turns in forecasting a workload."""
+        longest = 0.0
+        for ticks in self.since(moment).values():
+            lasts = 0.0
+            for (first, one), (second, other), (third, again) in zip(ticks, ticks[1:], ticks[2:], strict=False):
+                took_turns = one == again != other and third - first < 1.5 * INTERVAL
+                lasts = lasts + third - second if took_turns else 0.0
+                longest = max(longest, lasts)
+        return longest
+
+
+@pytest.fixture
+async def site(autojump_clock: MockClock) -> AsyncIterator[Site]:
+    async with trio.open_nursery() as nursery:
+        yield Site(nursery, MemoryExchange(wall_clock()))
+        nursery.cancel_scope.cancel()
+
+
+def owners(site: Site, moment: float) -> dict[str, set[str]]:
+    return {workload: {pod for _, pod in ticks} for workload, ticks in site.since(moment).items()}
+
+
+async def test_each_workload_is_forecast_by_one_and_served_by_all(autojump_clock: MockClock, site: Site) -> None:
+    pods = [await site.start(name) for name in "abc"]
+    await trio.sleep(2 * INTERVAL)
+    settled = trio.current_time()
+    await trio.sleep(10 * INTERVAL)
+    found = owners(site, settled)
+    assert found.keys() == set(NAMES)
+    assert all(len(pods) == 1 for pods in found.values())
+    loads = Counter(pod for pods in found.values() for pod in pods)
+    assert all(abs(load - 20) <= 4 for load in loads.values())
+    assert site.longest_gap(settled) <= INTERVAL + 0.1
+    for pod in pods:
+        assert pod.store.newest().keys() == set(NAMES)
+        assert all(one.age(site.exchange.clock.now()) <= INTERVAL + 3 for one in pod.store.newest().values())
+
+
+async def test_a_killed_pod_is_replaced_within_two_intervals(autojump_clock: MockClock, site: Site) -> None:
+    pods = [await site.start(name) for name in "abc"]
+    await trio.sleep(5 * INTERVAL)
+    pods[0].kill()
+    killed = trio.current_time()
+    await trio.sleep(2 * INTERVAL)
+    lost = {workload for workload in NAMES if site.since(killed - 2 * INTERVAL, killed)[workload][-1][1] == "a"}
+    assert lost
+    assert all(workload in site.since(killed) for workload in lost)
+    await trio.sleep(5 * INTERVAL)
+    assert site.longest_gap(killed - 2 * INTERVAL) < 2 * INTERVAL
+    assert site.longest_double(killed) < INTERVAL
+    assert {pod for pods in owners(site, killed + 2 * INTERVAL).values() for pod in pods} == {"b", "c"}
+
+
+async def test_a_rolling_restart_loses_no_beat(autojump_clock: MockClock, site: Site) -> None:
+    pods = [await site.start(name) for name in "abc"]
+    await trio.sleep(5 * INTERVAL)
+    began = trio.current_time()
+    for old, new in zip(pods, "def", strict=True):
+        await site.start(new)
+        await trio.sleep(20)
+        old.stop()
+        await trio.sleep(20)
+    await trio.sleep(5 * INTERVAL)
+    assert site.longest_gap(began) <= INTERVAL + LEASE / 3 + 0.5, "what was due as a pod left is late by a renewal"
+    assert site.longest_double(began) < INTERVAL
+    found = owners(site, began + 4 * INTERVAL + 40)
+    assert all(len(pods) == 1 for pods in found.values())
+
+
+async def test_a_pod_that_is_cut_off_stops_and_rides_its_plans_and_the_others_take_over(
+    autojump_clock: MockClock, site: Site
+) -> None:
+    pods = [await site.start(name) for name in "abc"]
+    await trio.sleep(5 * INTERVAL)
+    cut = trio.current_time()
+    pods[0].cable.cut = True
+    await trio.sleep(2 * INTERVAL)
+    assert "a" not in {pod for pods in owners(site, cut + LEASE).values() for pod in pods}
+    assert pods[0].store.newest().keys() == set(NAMES), "it answers for all"
+    assert site.longest_gap(cut - INTERVAL) < 2 * INTERVAL
+    pods[0].cable.cut = False
+    healed = trio.current_time()
+    await trio.sleep(5 * INTERVAL)
+    found = owners(site, healed + INTERVAL)
+    assert all(len(pods) == 1 for pods in found.values())
+    assert {pod for pods in found.values() for pod in pods} == {"a", "b", "c"}
+    assert site.longest_double(cut) <= INTERVAL
+
+
+async def test_a_pod_that_stays_cut_off_goes_on_before_its_plans_are_stale(
+    autojump_clock: MockClock, site: Site
+) -> None:
+    pods = [await site.start(name) for name in "ab"]
+    await trio.sleep(5 * INTERVAL)
+    held = {workload for workload, ticks in site.since(0).items() if ticks[-1][1] == "a"}
+    pods[0].cable.cut = True
+    for _ in range(20):
+        await trio.sleep(INTERVAL)
+        now = site.exchange.clock.now()
+        assert all(pods[0].store.newest()[workload].age(now) < STALE_AFTER for workload in held)
+    mine = {workload for _, pod, workload in site.ticks[-200:] if pod == "a"}
+    assert mine == held, "what it held, and nothing else"
+
+
+async def test_where_the_registry_is_gone_for_all_each_goes_on_with_what_it_held(
+    autojump_clock: MockClock, site: Site
+) -> None:
+    pods = [await site.start(name) for name in "abc"]
+    await trio.sleep(5 * INTERVAL)
+    before = {workload: ticks[-1][1] for workload, ticks in site.since(2 * INTERVAL).items()}
+    for pod in pods:
+        pod.cable.cut = True
+    await trio.sleep(STALE_AFTER)
+    moment = trio.current_time()
+    await trio.sleep(5 * INTERVAL)
+    assert owners(site, moment) == {workload: {pod} for workload, pod in before.items()}
+    assert site.longest_gap(moment) <= INTERVAL + 0.1
+    for pod in pods:
+        pod.cable.cut = False
+    await trio.sleep(2 * INTERVAL)
+    settled = trio.current_time()
+    await trio.sleep(3 * INTERVAL)
+    assert all(len(pods) == 1 for pods in owners(site, settled).values())
+
+
+async def test_a_pod_that_starts_without_a_registry_forecasts_everything(autojump_clock: MockClock, site: Site) -> None:
+    site.registry.fault = site.exchange.fault = AWAY
+    await site.start("a")
+    await trio.sleep(5 * INTERVAL)
+    assert site.since(0).keys() == set(NAMES)
+    assert site.longest_gap(INTERVAL) <= INTERVAL + 0.1
+
+
+async def test_a_pod_that_slept_cannot_write_what_it_was_about_to(autojump_clock: MockClock, site: Site) -> None:
+    one, two = await site.start("a", ["w"]), await site.start("b", ["w"])
+    await trio.sleep(3 * INTERVAL)
+    [owner] = owners(site, 2 * INTERVAL)["w"]
+    sleeper = one if owner == "a" else two
+    late = make_snapshot([7], workload="w", made_at=site.exchange.clock.now())
+    sleeper.cable.cut = True  # asleep: it renews nothing
+    await trio.sleep(2 * INTERVAL)
+    sleeper.cable.cut = False
+    token = sleeper.division.token()
+    assert token < site.exchange.entries["w"].token
+    written = await site.exchange.write([(late, token)])
+    assert written[0].outcome == "fenced"
+    fresh = make_snapshot([7], workload="w", made_at=site.exchange.clock.now())
+    written = await site.exchange.write([(fresh, token)])
+    assert written[0].outcome == "fenced", "however new it is"
+    assert 7 not in site.exchange.entries["w"].snapshot.replicas
+
+
+async def test_a_workload_that_its_owner_does_not_know_is_forecast_by_a_pod_that_does(
+    autojump_clock: MockClock, site: Site
+) -> None:
+    await site.start("a", NAMES)
+    await site.start("b", NAMES[:30])  # its files are older
+    await trio.sleep(8 * INTERVAL)
+    moment = trio.current_time()
+    await trio.sleep(5 * INTERVAL)
+    assert owners(site, moment).keys() == set(NAMES)
+    assert site.longest_gap(moment) <= INTERVAL + 0.1
+
+
+async def test_a_workload_that_a_scaled_object_brought_to_one_pod_is_forecast_there_at_once(
+    autojump_clock: MockClock, site: Site
+) -> None:
+    await site.start("a", [])
+    await site.start("b", [], NAMES[:10])
+    await trio.sleep(1)
+    assert owners(site, 0) == {workload: {"b"} for workload in NAMES[:10]}
+
+
+async def test_a_pod_that_cannot_forecast_gives_way_to_one_that_can(autojump_clock: MockClock, site: Site) -> None:
+    await site.start("a")
+    await site.start("b")
+    site.broken.add("a")
+    await trio.sleep(10 * INTERVAL)
+    ages = [entry.snapshot.age(site.exchange.clock.now()) for entry in site.exchange.entries.values()]
+    assert len(ages) == len(NAMES)
+    assert max(ages) <= INTERVAL + 1
+
+
+async def test_where_no_pod_can_forecast_the_others_try_seldom(autojump_clock: MockClock, site: Site) -> None:
+    for name in "abc":
+        await site.start(name)
+        site.broken.add(name)
+    await trio.sleep(5 * INTERVAL)
+    moment = trio.current_time()
+    await trio.sleep(40 * INTERVAL)
+    for ticks in site.since(moment).values():
+        by_pod = Counter(pod for _, pod in ticks)
+        assert sum(by_pod.values()) <= 40 + 2 * 5
+
+
+async def test_a_workload_that_is_added_is_forecast_within_a_moment(autojump_clock: MockClock, site: Site) -> None:
+    pods = [await site.start(name, [*NAMES[:10]]) for name in "ab"]
+    await trio.sleep(2 * INTERVAL)
+    for pod in pods:
+        pod.known.append("new")
+        pod.store.follow("new")
+        pod.division.reconsider()
+    await trio.sleep(0.1)
+    turn = Turn("new", INTERVAL, STALE_AFTER, trio.current_time() + INTERVAL)
+    assert sum(pod.division.is_mine(turn) for pod in pods) == 1
