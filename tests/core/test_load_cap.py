@@ -36,7 +36,7 @@ from kedastral.core.planning.service_level import (
 )
 from kedastral.core.planning.stabilization import Recommendation
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
-from kedastral.core.series import Floats, Series
+from kedastral.core.series import DataQuality, Floats, Observation, Series
 from kedastral.core.serving import StalePolicy
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -119,6 +119,14 @@ def test_a_plan_below_the_cap_is_as_ever_and_says_nothing_of_it() -> None:
 def test_under_a_fixed_headroom_there_is_no_cap() -> None:
     plan = plan_after(days(*[100] * 8), 300.0, SteeringState(2.0), attrs.evolve(SETTINGS, headroom=2.0))
     assert (plan.replicas.tolist(), plan.load_cap) == ([60] * 8, None)
+
+
+def test_a_load_that_the_history_does_not_hold_yet_is_not_held_back_either() -> None:
+    history = days(*[100] * 8)
+    partial = DataQuality(at_least=Observation(history.time_at(len(history)), 1000.0))
+    plan = plan_after(attrs.evolve(history, quality=partial), 3000.0, SteeringState(2.0))
+    assert plan.load_cap == pytest.approx(1000 / 0.95)
+    assert (plan.floor, plan.replicas[0]) == (106, 106)
 
 
 @settings(max_examples=60, deadline=None)
