@@ -62,9 +62,10 @@ check: lint  ## lint, all but the slow tests with coverage and its thresholds, g
 proto: $(STAMP)  ## generate kedastral/_proto again
 	$(BIN)/python proto/generate.py
 
-docs: $(STAMP)  ## write the tables of docs/configuration.md and the timelines of docs/keda.md again
+docs: $(STAMP)  ## write the tables of docs/configuration.md, the timelines of docs/keda.md and the pictures of docs/page.md again
 	$(BIN)/python -m docs.generate
 	$(BIN)/python -m tests.loop.timelines
+	$(BIN)/python -m tests.page.screenshots
 
 bench: $(STAMP)  ## latencies as JSON, beside their budgets
 	$(BIN)/python -m benchmarks.latency

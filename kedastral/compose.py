@@ -4,7 +4,7 @@
 import socket
 import ssl
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
@@ -42,7 +42,7 @@ from kedastral.settings.declarations import (
 )
 from kedastral.settings.files import look_at
 from kedastral.settings.resolve import show
-from kedastral.settings.schema import remedy_of, settings_of
+from kedastral.settings.schema import Setting, remedy_of, settings_of
 from kedastral.tls import RotatingContext, TlsFiles, make_client_context, make_server_context
 from kedastral.workloads.division import Division
 from kedastral.workloads.fleet import Fleet
@@ -236,18 +236,23 @@ def show_workloads(view: SnapshotView, forecasting: Forecasting) -> WorkloadsVie
 
 
 def settings_in_force(settings: WorkloadSettings) -> Sequence[SettingInForce]:
-    """The settings of one workload, but its query, which may be long or come from a Secret."""
-    groups = (settings.forecast, settings.plan, settings.level, settings.serving, settings.stale)
-    return [
+    """The settings of one workload, given ones first; not its query, which may be long or come from a Secret."""
+    found = [
         SettingInForce(
             one.flag or one.key,
             show(one, value),
             "default" if one.name in settings.by_default else settings.origin,
         )
-        for group in groups
-        for one in settings_of(type(group))
-        for value in [attrs.asdict(group, recurse=False)[one.name]]
+        for one, value in _values_of(settings)
     ]
+    return sorted(found, key=lambda one: one.origin == "default")
+
+
+def _values_of(settings: WorkloadSettings | DemoSettings) -> Iterator[tuple[Setting, object]]:
+    """The settings of what is forecast and how it is planned and served, with their values."""
+    for group in (settings.forecast, settings.plan, settings.level, settings.serving, settings.stale):
+        values = attrs.asdict(group, recurse=False)
+        yield from ((one, values[one.name]) for one in settings_of(type(group)))
 
 
 def reload_files(app: App, forecasting: Forecasting, configured: ConfiguredFleet) -> App:
@@ -262,6 +267,7 @@ def reload_files(app: App, forecasting: Forecasting, configured: ConfiguredFleet
 
 def demo_fleet(settings: DemoSettings) -> FleetSettings:
     """The one workload of the demo; it reads no data source."""
+    defaults = {one.name: one.default_value for one in settings_of(DemoSettings)}
     workload = WorkloadSettings(
         workload=settings.name.workload,
         query="the demo's own load",
@@ -270,6 +276,7 @@ def demo_fleet(settings: DemoSettings) -> FleetSettings:
         level=settings.level,
         serving=settings.serving,
         stale=settings.stale,
+        by_default=frozenset(one.name for one, value in _values_of(settings) if value == defaults[one.name]),
     )
     return FleetSettings(sources={}, workloads={workload.key: workload})
 

@@ -40,6 +40,7 @@ TRIED = {
 """The flags of what may be tried, and the parameters of the HTTP API."""
 ANSWER_WITHIN = 10.0
 MAX_BYTES = 2**22
+MAX_LINE = 1000
 PLAIN_WIDTH = 120
 """The width of the tables where the output is not a terminal."""
 
@@ -97,14 +98,14 @@ def print_explanation(document: Mapping[str, Any]) -> None:
     if not console.is_terminal:
         console = Console(width=PLAIN_WIDTH, highlight=False)
     other = document.get("whatIf")
-    console.print(Text(document["sentence"]))
+    lines = [document["sentence"]]
     if other is not None:
-        console.print(Text("What if: " + other["sentence"]))
+        lines.append("What if: " + other["sentence"])
     change = document.get("nextChange")
-    if change is not None:
-        console.print(Text(f"By the plan it will be {change['replicas']} from {_clock(change['at'])} on."))
-    else:
-        console.print(Text("By the plan it stays so."))
+    next_words = "it stays so" if change is None else f"it will be {change['replicas']} from {_clock(change['at'])} on"
+    lines.append(f"By the plan {next_words}.")
+    for line in lines:
+        console.print(Text(one_line(line, MAX_LINE)), soft_wrap=True)
     console.print(_stages_table(document, other))
     console.print(_plan_table(document, other))
 

@@ -279,11 +279,12 @@ def _add_plan(chain: _Chain, snapshot: Snapshot, basis: PlanBasis, stages: PlanS
     if band is not None:
         need = np.array([awake[largest] / policy.target_per_pod * policy.headroom])
         keeps = bool(band.keeps(need, policy.rounding)[0])
-        words = (
-            f"{_pods(whole)} differ from the {band.replicas} told last by no more than the noise of the load"
-            if keeps
-            else f"the need differs from the {band.replicas} told last by more than the noise of the load"
-        )
+        words = f"the need differs from the {band.replicas} told last by more than the noise of the load"
+        if keeps and whole < band.replicas:
+            words = f"{_pods(whole)} would do by now, but the largest load of the last 15 minutes, with its noise, "
+            words += f"needs the {band.replicas} told last"
+        elif keeps:
+            words = f"{_pods(whole)} differ from the {band.replicas} told last by no more than the noise of the load"
         effect = Effect.SETS if keeps else Effect.SHOWN
         chain.add(StageName.DEAD_BAND, effect, float(band.replicas), Unit.PODS, words)
     _add_bounds(chain, policy)

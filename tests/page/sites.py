@@ -12,12 +12,12 @@ import attrs
 import numpy as np
 import trio
 
-from kedastral.clock import SystemClock
+from kedastral.clock import SystemClock, WallClock
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Experts, Forecast
 from kedastral.core.planning.planner import Workload, plan_step
 from kedastral.core.planning.service_level import ServiceLevelSettings, SteeringSettings
-from kedastral.core.planning.status import Failure
+from kedastral.core.planning.status import Failure, ForecastStatus
 from kedastral.core.series import Series, align_down
 from kedastral.core.serving import OnStale, Snapshot, StalePolicy
 from kedastral.serving.http_server import HttpLimits, serve_http
@@ -58,6 +58,7 @@ class LiveSite:
     """Served on a free port of the loopback; use it in a ``with``."""
 
     token: str | None = None
+    clock: WallClock = attrs.field(factory=SystemClock)
     port: int = attrs.field(default=0, init=False)
     store: MemoryStore = attrs.field(factory=MemoryStore, init=False)
     recent: RecentLoads = attrs.field(init=False)
@@ -116,6 +117,12 @@ class LiveSite:
 
         trio.from_thread.run(put_all, trio_token=self._trio)
 
+    def replace(self, key: str, **changes: ForecastStatus) -> None:
+        """Change something of the newest snapshot of ``key``."""
+        snapshot = self.store.get(key)
+        assert snapshot is not None
+        trio.from_thread.run(self.store.put, attrs.evolve(snapshot, **changes), trio_token=self._trio)
+
     def _settings(self, key: str) -> Sequence[SettingInForce]:
         return (
             SettingInForce("--lead-time", "5m", "default"),
@@ -127,7 +134,7 @@ class LiveSite:
         listener = socket.create_server(("127.0.0.1", self.port))
         listener.setblocking(False)
         self.port = listener.getsockname()[1]
-        view = SnapshotView(self.store, lambda _: STALE, SystemClock())
+        view = SnapshotView(self.store, lambda _: STALE, self.clock)
         shown = WorkloadsView(view, self.recent, lambda: self.keys, lambda: self.failures, self._settings)
         token = self.token
         gate = None if token is None else TokenGate(lambda: token)

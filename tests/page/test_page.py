@@ -14,6 +14,7 @@ import trio
 from quart_trio import QuartTrio
 from trio.testing import MockClock
 
+from kedastral.compose import settings_in_force
 from kedastral.core.data_quality import LostSeries
 from kedastral.core.planning.status import STANDING_DOWN, Failure, ForecastStatus, StatusCode
 from kedastral.core.serving import StalePolicy
@@ -24,9 +25,12 @@ from kedastral.serving.snapshot_api import Readiness, TokenGate, create_app
 from kedastral.serving.store import MemoryStore
 from kedastral.serving.view import SnapshotView
 from kedastral.serving.workloads_api import SettingInForce, WorkloadsView, judge
+from kedastral.settings.declarations import WorkloadSettings
+from kedastral.settings.schema import settings_of
 from tests.page.sites import HOSTILE
 from tests.parts import START, make_history, make_snapshot, wall_clock
 
+ALL = frozenset(one.name for one in settings_of(WorkloadSettings))
 AWAY = Failure(START, "source", "unreachable")
 
 
@@ -166,3 +170,15 @@ def test_what_is_vendored_stands_beside_its_licence() -> None:
     assert "MIT License" in (folder / "uPlot.LICENSE").read_text()
     assert "v1.6.32" in (folder / "uPlot.iife.min.js").read_text()
     assert all((folder / name).is_file() for name in ASSETS)
+
+
+def test_the_settings_in_force_begin_with_those_that_were_given() -> None:
+    given = WorkloadSettings(
+        workload="shop", query="secret", origin="web.yaml, document 1", by_default=ALL - {"min_replicas", "lead_time"}
+    )
+    shown = settings_in_force(given)
+    assert [one.name for one in shown if one.origin == "web.yaml, document 1"] == ["--min", "--lead-time"]
+    assert [one.name for one in shown[:2]] == ["--min", "--lead-time"]
+    assert shown[1].value == "5m"
+    assert {one.origin for one in shown[2:]} == {"default"}
+    assert "secret" not in str(shown)

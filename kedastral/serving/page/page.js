@@ -25,6 +25,8 @@ function number(value) {
   return value.toLocaleString("en", digits ? {maximumSignificantDigits: 4} : {maximumFractionDigits: 0});
 }
 
+const percent = (share) => `${(share * 100).toLocaleString("en", {maximumFractionDigits: 2})}\u00a0%`;
+
 function clock(seconds) {
   return new Date(seconds * 1000).toISOString().slice(11, 19);
 }
@@ -86,7 +88,7 @@ function fillRow(line, row) {
   const link = make("a", row.workload);
   link.href = "/workloads/" + row.workload.split("/").map(encodeURIComponent).join("/");
   const cells = [make("td"), make("td"), make("td", number(row.load), "number"), make("td", told(row), typeof row.told === "number" ? "number pods" : "number"),
-    make("td"), make("td", row.budgetSpent === undefined ? "" : `${number(row.budgetSpent * 100)} %`, "number"),
+    make("td"), make("td", row.budgetSpent === undefined ? "" : percent(row.budgetSpent), "number"),
     make("td", row.reason)];
   cells[0].append(make("span", row.state, `state urgency-${row.urgency}`));
   cells[1].append(link);
@@ -218,7 +220,7 @@ function draw(id, data, lines, now, lead, words) {
 }
 
 function drawCharts(page) {
-  const now = secondsOf(page.at), plan = page.explanation.plan, history = page.history;
+  const now = secondsOf(page.at), lead = page.snapshot.leadTimeSeconds, plan = page.explanation.plan, history = page.history;
   const step = page.snapshot.stepSeconds, begins = plan.map((one) => secondsOf(one.at)), end = begins.at(-1) + step;
   // what was told before the memory begins is not known; both charts begin with the load
   const planned = history.planned && history.planned.times.length ? band(history.planned.times.map((at, i) => [at, history.planned.values[i]]), now) : [[], []];
@@ -226,11 +228,15 @@ function drawCharts(page) {
   if (history.load && planned[0].length) { planned[0].unshift(history.load.start); planned[1].unshift(null); }
   const replicas = [planned, ahead(page.explanation)];
   const kinds = [{label: "planned so far", stroke: colour("--told"), width: 2}, {label: "plan ahead", stroke: colour("--forecast"), width: 2, dash: [6, 4]}];
+  const floor = page.snapshot.reactiveReplicas;
+  if (floor !== undefined) {
+    replicas.push(band([[now, floor]], now + lead));
+    kinds.push({label: "floor", stroke: colour("--floor"), width: 2});
+  }
   if (tried) {
     replicas.push(ahead(tried));
     kinds.push({label: "what if", stroke: colour("--tried"), width: 2, dash: [2, 3]});
   }
-  const lead = page.snapshot.leadTimeSeconds;
   draw("replicas-chart", join(...replicas), kinds, now, lead, `Replicas: ${page.explanation.sentence}`);
   const load = history.load ? [history.load.values.map((_, i) => history.load.start + i * history.load.step), history.load.values] : [[], []];
   const expected = history.expected ? [history.expected.times, history.expected.values] : [[], []];
@@ -255,11 +261,11 @@ function showFigures(page) {
   const toldNow = why.told === undefined ? "nothing" : number(why.told);
   const figures = [
     figure("KEDA is told", toldNow, why.told === undefined ? "it holds its replicas" : why.told === why.planned ? "replicas" : `the plan says ${number(why.planned)}`),
-    figure("Next, by the plan", change ? number(change.replicas) : "the same", change ? `from ${clock(secondsOf(change.at))}` : "to its end"),
+    figure("Next, by the plan", change ? number(change.replicas) : "the same", change ? `from ${clock(secondsOf(change.at))}` : why.plan.at(-1).replicas < why.planned ? "while the load stays" : "to its end"),
     figure("Load now", number(page.load), page.loadAt ? `measured at ${clock(secondsOf(page.loadAt))}` : ""),
     figure("Forecast", `${span(secondsOf(page.at) - secondsOf(page.madeAt))} old`, `stale after ${span(page.staleAfter)}`),
   ];
-  if (page.budgetSpent !== undefined) figures.push(figure("Budget spent", `${number(page.budgetSpent * 100)} %`, `of a service level of ${number(page.serviceLevel * 100)} %`));
+  if (page.budgetSpent !== undefined) figures.push(figure("Budget spent", percent(page.budgetSpent), `at a service level of ${percent(page.serviceLevel)}`));
   if (page.snapshot.steeringFactor) figures.push(figure("Steering factor", number(page.snapshot.steeringFactor), page.snapshot.atCap ? "at its maximum" : "on the upper quantile"));
   find("figures").replaceChildren(...figures);
 }
@@ -284,7 +290,7 @@ function showTables(page) {
   find("experts-section").hidden = !experts.length;
   find("experts").tBodies[0].replaceChildren(...[...experts].sort((a, b) => b.weight - a.weight).map((one) => {
     const line = make("tr");
-    line.append(make("td", one.name), make("td", `${number(one.weight * 100)} %`, "number"), make("td", one.error === undefined ? "" : number(one.error), "number"));
+    line.append(make("td", one.name), make("td", percent(one.weight), "number"), make("td", one.error === undefined ? "" : number(one.error), "number"));
     return line;
   }));
   find("settings-section").hidden = !page.settings.length;

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the pictures of docs/page.md: the page in Chromium, with workloads of one moment. `make docs` runs it."""
+
+import os
+import shutil
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import attrs
+from playwright.sync_api import Browser, expect, sync_playwright
+
+from kedastral.core.planning.status import STANDING_DOWN, Failure
+from tests.page.sites import LiveSite
+
+FOLDER = Path(__file__).parents[2] / "docs" / "images"
+NOW = datetime(2026, 3, 2, 9, 15, 4, tzinfo=UTC)
+SHOP = "shop/web"
+
+
+@attrs.frozen
+class FrozenClock:
+    """Always `NOW`, so that the pictures change with the page alone."""
+
+    speed: float = 1.0
+
+    def now(self) -> datetime:
+        return NOW
+
+
+def fill(site: LiveSite) -> None:
+    """Some workloads, one of them with three hours of plans, one failing, one that stands down."""
+    for minute in range(180, -1, -1):
+        site.publish(SHOP, NOW - timedelta(minutes=minute, seconds=9), 1500.0)
+    for i, name in enumerate(("cart", "search", "images", "mail", "login", "reports")):
+        site.publish(f"shop/{name}", NOW - timedelta(seconds=4 + i), 300.0 * (i + 1))
+    site.replace("shop/mail", status=STANDING_DOWN)
+    site.publish("shop/prices", NOW - timedelta(seconds=500), 700.0)
+    site.failures["shop/prices"] = Failure(NOW, "source", "unreachable")
+
+
+def take(browser: Browser, site: LiveSite) -> None:
+    """The list, a workload with something tried, and both on a phone in the dark."""
+    for name, width, scheme in (("page", 1200, "light"), ("phone", 390, "dark")):
+        context = browser.new_context(
+            viewport={"width": width, "height": 844},
+            color_scheme="dark" if scheme == "dark" else "light",
+        )
+        tab = context.new_page()
+        tab.goto(site.url)
+        expect(tab.locator("#workloads tbody tr")).to_have_count(8)
+        if name == "page":
+            tab.screenshot(path=FOLDER / f"{name}-list.png", clip={"x": 0, "y": 0, "width": width, "height": 480})
+        tab.goto(f"{site.url}/workloads/{SHOP}")
+        expect(tab.locator("#load-chart canvas")).to_be_visible()
+        if name == "page":
+            tab.get_by_label("Max").fill("12")
+            tab.keyboard.press("Enter")
+            expect(tab.locator("#what-if-sentence")).not_to_be_empty()
+        tab.evaluate("document.activeElement.blur()")
+        tab.screenshot(path=FOLDER / f"{name}-workload.png", full_page=name == "page")
+        context.close()
+
+
+def main() -> None:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        sys.exit("chromium is not installed: the pictures of docs/page.md stay as they are")
+    FOLDER.mkdir(exist_ok=True)
+    flags = ["--disable-dev-shm-usage", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    with LiveSite(clock=FrozenClock()) as site, sync_playwright() as playwright:
+        fill(site)
+        browser = playwright.chromium.launch(executable_path=chromium, args=flags)
+        take(browser, site)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
