@@ -74,7 +74,7 @@ async def open_run(settings: RunSettings) -> AsyncIterator[App]:
         forecasting = make_forecasting(settings.fleet.settings, common, storage=storage, answers_keda=True)
         if settings.scaled_objects.allow_scaledobject_workloads:
             forecasting.resolver.reader = TriggerReader(settings.fleet, settings.scaled_objects)
-        await forecasting.take_up()
+        await take_up(forecasting, storage)
         app = make_run_app(settings, forecasting, common, storage)
         yield reload_files(app, forecasting, settings.fleet)
 
@@ -86,7 +86,7 @@ async def open_forecaster(settings: ForecasterSettings) -> AsyncIterator[App]:
         common = Common(SystemClock(), stack)
         storage = _make_storage(settings.storage, settings.kept, common)
         forecasting = make_forecasting(settings.fleet.settings, common, storage=storage)
-        await forecasting.take_up()
+        await take_up(forecasting, storage)
         fleet, readiness = forecasting.fleet, Readiness.of({"http"})
         view = SnapshotView(fleet.store, forecasting.resolver.policy_of, common.clock)
         app = App(
@@ -139,16 +139,17 @@ class Storage:
 
 def _make_storage(settings: StorageSettings, kept: StateSettings, common: Common) -> Storage:
     """The storage of a process; ConfigError where the certificates for Redis, or the directory, cannot be used."""
-    states = None if kept.state_dir is None else StateDirectory.open(kept.state_dir)
-    if states is not None:
-        common.stack.callback(states.close)
     if settings.storage is StorageKind.MEMORY:
+        states = None if kept.state_dir is None else StateDirectory.open(kept.state_dir)
+        if states is not None:
+            common.stack.callback(states.close)
         return Storage(states=states)
     from kedastral.adapters.redis import (  # noqa: PLC0415 - an extra
         RedisConnection,
         RedisLogin,
         RedisMembers,
         RedisSnapshots,
+        RedisStates,
     )
 
     connection, shown = RedisConnection(RedisLogin.of(settings)), StorageMetrics(common.metrics.registry)
@@ -164,7 +165,14 @@ def _make_storage(settings: StorageSettings, kept: StateSettings, common: Common
         settings.redis_lease,
     )
     store.token = division.token
-    return Storage(store, [store.run, division.run], [connection.run], states, division)
+    kept_there = RedisStates(connection, common.clock, settings.redis_prefix)
+    return Storage(store, [store.run, division.run], [connection.run], kept_there, division)
+
+
+async def take_up(forecasting: Forecasting, storage: Storage) -> None:
+    """Go on where the process before ended; pods that share the work do so for each workload that becomes theirs."""
+    if storage.division is None:
+        await forecasting.take_up()
 
 
 def make_forecasting(

@@ -454,8 +454,15 @@ def _target_is_said(v: Values) -> str | None:
     return f"is not given, so that {v['target_per_pod']:g} is assumed: the load of one pod decides almost everything"
 
 
+def _directory_is_used(v: Values) -> str | None:
+    if v["state_dir"] is not None and _uses_redis(v):
+        return "is not used, since --storage redis keeps the state of workloads there"
+    return None
+
+
 TAKE_AWAY = "take it away, or change that"
 WARNINGS: tuple[Rule, ...] = (
+    Rule("state_dir", ("state_dir", "storage"), _directory_is_used, TAKE_AWAY),
     Rule("service_level", ("service_level", "model"), _promised_for_less_than_weeks),
     Rule("window", ("window", "model"), _window_lets_auto_lead),
     Rule("stale_after", ("stale_after", "interval"), _fresh_between_ticks),

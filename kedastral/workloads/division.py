@@ -39,8 +39,9 @@ FIRST_WAIT = 3.0
 """Seconds that the start waits to become a member."""
 LEAVE_WITHIN = 1.0
 """Seconds that saying goodbye may take."""
-SLACK = 1.05
-"""How much more than an equal share a pod may get: an exact one would move many workloads whenever one is added."""
+SLACK = 0.05
+"""How much more than an equal share a pod may get, as a part of it: exact shares would move many workloads whenever one
+is added."""
 BEFORE_BEAT = 0.05
 """The share of an interval before the next beat at which waiting for a turn ends, so that the beat is not missed."""
 ABANDONED_AFTER = 2
@@ -61,12 +62,13 @@ def rank_members(workload: str, members: Collection[str]) -> Sequence[str]:
 
 
 def share_out(workloads: Collection[str], members: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Each of ``workloads`` with one of ``members``, of which none gets more than `SLACK` times an equal share.
+    """Each of ``workloads`` with one of ``members``, of which none gets more than an equal share and `SLACK`.
 
     Rendezvous hashing with bounded loads: each goes to the first of `rank_members` that has room. The result depends
     on what is given, not on its order, so that all pods compute the same.
     """
-    room = dict.fromkeys(members, math.ceil(SLACK * len(workloads) / max(len(members), 1)))
+    share = len(workloads) / max(len(members), 1)
+    room = dict.fromkeys(members, math.ceil(share) + int(SLACK * share))
     for workload in sorted(workloads, key=lambda key: hashlib.blake2b(key.encode(), digest_size=8).digest()):
         owner = next((member for member in rank_members(workload, members) if room[member]), None)
         if owner is not None:

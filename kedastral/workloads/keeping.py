@@ -96,7 +96,11 @@ class StateKeeper:
         workload = workload_of(runner.settings)
         adapted, published = adapt_state(state, runner.basis, workload), self.snapshots.get(runner.key)
         if published is not None and published.made_at > adapted.snapshot.made_at:
-            return
+            level = adapted.snapshot.service_level
+            if published.service_level is not None or level is None:
+                return
+            # another pod's newest, which came without the state that it saved a tick before
+            adapted = attrs.evolve(adapted, snapshot=attrs.evolve(published, service_level=level))
         await self.snapshots.put(adapted.snapshot)
         self._adapted[runner.key] = adapted
         if adapted.told is not None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every store must do that keeps states and histories for the next process."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 import trio
 
+from kedastral.adapters.redis import RedisStates
 from kedastral.adapters.state_directory import StateDirectory
+from kedastral.clock import SystemClock
 from kedastral.core.kept_state import KeptHistory, KeptState
 from kedastral.core.ports import StateStore
 from kedastral.core.series import Observation
 from kedastral.errors import StoreError
 from kedastral.serving.store import MemoryStates
+from tests import redis_servers
 from tests.kept import make_kept_history, make_kept_state
 from tests.parts import START
 
@@ -49,14 +52,21 @@ def open_directory(path: Path, stack: ExitStack) -> StateStore:
 
 
 OPEN: dict[str, Callable[[Path, ExitStack], StateStore]] = {"memory": open_memory, "directory": open_directory}
-"""Opens each implementation; another one is added here."""
+"""Opens each implementation that needs no connection."""
 
 
-@pytest.fixture(params=OPEN.values(), ids=OPEN)
-def states(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StateStore]:
+@pytest.fixture(params=[*OPEN, pytest.param("redis", marks=pytest.mark.integration)])
+async def states(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StateStore]:
+    if request.param == "redis":
+        with redis_servers.plain(tmp_path) as place:
+            connection = place.connect()
+            async with trio.open_nursery() as nursery:
+                await nursery.start(connection.run)
+                yield RedisStates(connection, SystemClock())
+                nursery.cancel_scope.cancel()
+        return
     with ExitStack() as stack:
-        made: StateStore = request.param(tmp_path, stack)
-        yield made
+        yield OPEN[request.param](tmp_path, stack)
 
 
 async def test_what_was_saved_is_loaded(states: StateStore) -> None:

@@ -126,3 +126,10 @@ def test_redis_without_its_package_says_how_to_install_it(monkeypatch: pytest.Mo
     assert problems_of(HERE) == [
         "--storage redis needs the package coredis; install it with: pip install 'kedastral[redis]'"
     ]
+
+
+def test_a_state_directory_beside_redis_is_warned_of(tmp_path: Path) -> None:
+    env = {**NEEDED, **HERE, "STATE_DIR": str(tmp_path)}
+    [warning] = [one for one in load(RunSettings, {}, env).warnings if "--state-dir" in one]
+    assert "is not used, since --storage redis keeps the state of workloads there" in warning
+    assert not [one for one in load(RunSettings, {}, {**NEEDED, "STATE_DIR": str(tmp_path)}).warnings if "redis" in one]

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A pod that takes a workload over goes on with the steering of the one before, which its snapshots do not carry."""
+
+from datetime import timedelta
+
+import attrs
+from trio.testing import MockClock
+
+from kedastral.core.kept_state import KeptState
+from kedastral.core.serving import Snapshot
+from kedastral.serving.metrics import Metrics, StorageMetrics
+from kedastral.serving.shared_store import SharedStore
+from kedastral.serving.store import MemoryStates
+from kedastral.settings.declarations import ModelName
+from kedastral.workloads.keeping import StateKeeper
+from kedastral.workloads.runner import RunnerBuilder, WorkloadRunner
+from tests.exchange import MemoryExchange
+from tests.kept import make_kept_state
+from tests.parts import StubSource, make_history, wall_clock
+from tests.workloads.test_keeping import shop
+
+
+async def take_over(state: KeptState, served: Snapshot) -> tuple[Snapshot | None, WorkloadRunner]:
+    """What a pod goes on from that finds ``state``, and ``served`` by the one before."""
+    exchange, metrics, states = MemoryExchange(wall_clock()), Metrics(), MemoryStates()
+    store = SharedStore(exchange, metrics, StorageMetrics(metrics.registry), exchange.clock)
+    builder = RunnerBuilder(store, exchange.clock, metrics, open_source=lambda _: StubSource([make_history(1.0)]))
+    runner = builder.build(shop(model=ModelName("auto")))
+    store.follow("shop")
+    await exchange.write([(served, 1)])
+    await store._read_changes(0)
+    await states.save(attrs.evolve(state, basis=runner.basis))
+    await StateKeeper(states, store, exchange.clock, metrics).recall(runner)
+    return store.previous("shop"), runner
+
+
+async def test_it_goes_on_with_the_state_of_the_newest_snapshot(autojump_clock: MockClock) -> None:
+    state = make_kept_state()
+    found, _ = await take_over(state, attrs.evolve(state.snapshot, service_level=None))
+    assert found is not None
+    assert found.service_level is not None
+    assert state.snapshot.service_level is not None
+    assert found.service_level.state.steering == state.snapshot.service_level.state.steering
+
+
+async def test_where_the_newest_snapshot_is_a_tick_ahead_of_the_state_it_has_both(autojump_clock: MockClock) -> None:
+    state = make_kept_state()
+    later = attrs.evolve(state.snapshot.forecast, made_at=state.snapshot.made_at + timedelta(seconds=30))
+    newest = attrs.evolve(state.snapshot, service_level=None, forecast=later)
+    found, _ = await take_over(state, newest)
+    assert found is not None
+    assert found.made_at == newest.made_at
+    assert found.service_level is not None
+    assert state.snapshot.service_level is not None
+    assert found.service_level.state.steering == state.snapshot.service_level.state.steering
