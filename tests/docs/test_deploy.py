@@ -416,6 +416,32 @@ def test_the_trigger_of_the_tls_recipe_is_the_examples_with_tls(scaled_object: d
     assert host in read(DEPLOY / "production-tls" / "kustomization.yaml")
 
 
+# Redis
+
+
+def test_redis_is_a_patch_on_top_of_production(container: dict[str, Any]) -> None:
+    [kustomization] = documents(DEPLOY / "production-redis" / "kustomization.yaml")
+    assert kustomization["resources"] == ["../production"]
+    assert [patch["path"] for patch in kustomization["patches"]] == ["deployment.yaml"]
+    [patch] = documents(DEPLOY / "production-redis" / "deployment.yaml")
+    assert patch["metadata"]["name"] == one("Deployment", "deployment.yaml")["metadata"]["name"]
+    spec = patch["spec"]["template"]["spec"]
+    [patched] = spec["containers"]
+    assert patched["name"] == container["name"]
+    given = variables(patched)
+    assert given["STORAGE"] == "redis"
+    assert given.keys() <= product.variables_of("run")
+    [mount], [volume] = patched["volumeMounts"], spec["volumes"]
+    assert volume["name"] == mount["name"]
+    assert "subPath" not in mount, "the kubelet does not update it"
+    file = Path(given["REDIS_PASSWORD_FILE"])
+    assert file.parent == Path(mount["mountPath"])
+    secret = volume["secret"]["secretName"]
+    assert f'Secret "{secret}" in the namespace {kustomization["namespace"]} with the key\n# "{file.name}"' in read(
+        DEPLOY / "production-redis" / "kustomization.yaml"
+    )
+
+
 # the image
 
 
