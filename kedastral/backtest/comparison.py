@@ -147,7 +147,7 @@ def policies_to_compare(
 def compare_policies(
     scenario: Scenario, policies: Sequence[SweptPolicy], advance: Callable[[float], None] = lambda _: None
 ) -> PolicyComparison:
-    """Replay every policy at every setting. ``advance`` is called with the weight of each replay when it is done."""
+    """Replay every policy at every setting. ``advance`` is called as it goes on, altogether with `total_weight`."""
     oracle = replay_oracle(scenario.trial, scenario.settings.cluster)
     replayed = tuple(_sweep(scenario, policy, oracle, advance) for policy in policies)
     return PolicyComparison(scenario, oracle, replayed)
@@ -164,16 +164,17 @@ def _sweep(
     points: list[Point] = []
     shown = oracle
     for setting in policy.settings:
-        outcome = _replay(policy, scenario, setting)
+        outcome = _replay(policy, scenario, setting, lambda share: advance(policy.weight * share))
         points.append(point_of(setting, outcome, oracle))
         if setting == policy.shown:
             shown = outcome
-        advance(policy.weight)
     return ReplayedPolicy(policy, tuple(points), shown)
 
 
-def _replay(policy: SweptPolicy, scenario: Scenario, setting: float) -> Outcome:
-    return replay(policy.make(scenario, setting), scenario.trial, scenario.settings.cluster)
+def _replay(
+    policy: SweptPolicy, scenario: Scenario, setting: float, advance: Callable[[float], None] = lambda _: None
+) -> Outcome:
+    return replay(policy.make(scenario, setting), scenario.trial, scenario.settings.cluster, advance)
 
 
 def _shown_point(policy: SweptPolicy, points: Sequence[Point]) -> Point:

@@ -5,6 +5,7 @@ import importlib.util
 import math
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from rich import box
@@ -56,13 +57,20 @@ def run_backtest(settings: BacktestSettings) -> list[str]:
     """
     _require_plots(settings.output)
     _require_separate_files(settings)
-    scenarios, failed = prepare_scenarios(settings)
+    with _waiting("reading the history …"):
+        scenarios, failed = prepare_scenarios(settings)
     lines = [f"{one.workload}: {one.reason}" for one in failed]
     if not scenarios:
         return lines
-    results = evaluate(_replay_all(scenarios), failed)
+    comparisons = _replay_all(scenarios)
+    with _waiting("measuring the forecasts …"):
+        results = evaluate(comparisons, failed)
     console = Console()
-    print_results(Console(width=max(console.width, MIN_WIDTH) if console.is_terminal else PLAIN_WIDTH), results)
+    try:
+        print_results(Console(width=max(console.width, MIN_WIDTH) if console.is_terminal else PLAIN_WIDTH), results)
+    except SystemExit:  # the reader of the output has gone; the files are wanted all the same
+        _write_files(settings.output, results)
+        raise
     _write_files(settings.output, results)
     return lines
 
@@ -86,6 +94,12 @@ def _require_separate_files(settings: BacktestSettings) -> None:
         taken.setdefault(path.resolve(), f"{flag} {path}")
     if problems:
         raise ConfigError(problems)
+
+
+def _waiting(words: str) -> AbstractContextManager[object]:
+    """Says what takes its time, where somebody looks."""
+    console = Console(stderr=True)
+    return console.status(words) if console.is_terminal else nullcontext()
 
 
 def _replay_all(scenarios: Sequence[Scenario]) -> list[PolicyComparison]:

@@ -256,6 +256,10 @@ def _run_command() -> None:
         sys.exit(FAILED)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
+    except SystemExit as end:
+        if not _reader_has_gone(end):
+            raise
+        sys.exit(0)
 
 
 def _load(kind: type[T], context: click.Context) -> Loaded[T]:
@@ -293,9 +297,21 @@ def _exit_cleanly(main: Callable[..., Any], *arguments: object) -> None:
         trio.run(main, *arguments, strict_exception_groups=True)
     except (BindError, ConfigError, KeyboardInterrupt):
         raise
-    except BaseException:
+    except BaseException as error:
+        if _reader_has_gone(error):
+            sys.exit(0)
         log.critical("the process ends: something unexpected left a service", exc_info=True)
         sys.exit(FAILED)
+
+
+def _reader_has_gone(error: BaseException) -> bool:
+    """Whether this comes from writing to a pipe that nobody reads any more, as with ``| head``: no failure of ours.
+
+    click and rich make an exit of that error, with code 1.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_reader_has_gone, error.exceptions))
+    return isinstance(error.__context__ if isinstance(error, SystemExit) else error, BrokenPipeError)
 
 
 def _complain(*problems: str) -> None:

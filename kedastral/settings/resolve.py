@@ -5,7 +5,6 @@
 each workload and data source, `read_workload` for a ScaledObject, and `read_to_replay` for a backtest.
 """
 
-import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -57,6 +56,9 @@ from kedastral.settings.sources import (
     SourceLocation,
     Value,
     describe,
+    find_misspelt_variables,
+    find_near,
+    means_other_name,
     one_line,
     place_in,
     read_config_documents,
@@ -610,6 +612,9 @@ def load(kind: type[T], flags: Mapping[str, str], env: Mapping[str, str], unknow
     judged = attrs.evolve(resolved, values=_without_fleet(resolved.values)) if has_fleet else resolved
     problems += [*merge(check(judged, RULES)), *find_faults_of_environment(find_destinations(resolved.values), env)]
     warnings = merge(check(judged, WARNINGS))
+    ours = {setting.env for every in BY_COMMAND.values() for setting in settings_of(every)}
+    strange = {variable: env[variable] for variable in env if variable not in ours}
+    warnings += find_misspelt_variables(strange, known, resolved.given)
     fleet = None
     if has_fleet:
         reader = FleetReader(
@@ -621,7 +626,7 @@ def load(kind: type[T], flags: Mapping[str, str], env: Mapping[str, str], unknow
     if problems:
         raise ConfigError(limit_problems(problems) if has_fleet else problems)
     settings = build(kind, resolved.values, **({"fleet": fleet} if has_fleet else {}))
-    return Loaded(settings, resolved.values, resolved.given, fleet, tuple(warnings))
+    return Loaded(settings, resolved.values, resolved.given, fleet, tuple(dict.fromkeys(warnings)))
 
 
 def _has_fleet(kind: type[Any], layers: Iterable[Layer]) -> bool:
@@ -666,11 +671,12 @@ def _is_invalid(name: str, resolved: Resolved) -> bool:
 
 def _describe_unknown(flag: str, known: Sequence[Setting]) -> str:
     owners = [command for command, kind in BY_COMMAND.items() if flag in {s.flag for s in settings_of(kind)}]
-    near = difflib.get_close_matches(flag, [s.flag for s in known if s.flag], n=1, cutoff=NEAR_FLAG)
+    near = find_near(flag, [s.flag for s in known if s.flag], NEAR_FLAG)
     if owners:
         hint = f"it belongs to {' and '.join(filter(None, (', '.join(owners[:-1]), owners[-1])))}"
+        hint += f"; did you mean {near}?" if near and means_other_name(flag) else ""
     else:
-        hint = f"did you mean {near[0]}?" if near else "see --help"
+        hint = f"did you mean {near}?" if near else "see --help"
     return f"{flag} is no setting of this command; {hint}"
 
 

@@ -5,6 +5,7 @@ The result is an `Outcome`: what happened in each step, and the figures of cost 
 """
 
 import math
+from collections.abc import Callable
 
 import attrs
 import numpy as np
@@ -101,9 +102,16 @@ class Cluster:
     first: int | None = None
 
 
-def replay(policy: Policy, trial: Trial, cluster: Cluster = Cluster()) -> Outcome:
+PARTS = 100
+"""How often a replay says how far it is."""
+
+
+def replay(
+    policy: Policy, trial: Trial, cluster: Cluster = Cluster(), advance: Callable[[float], None] = lambda _: None
+) -> Outcome:
     """What would have happened under ``policy``, a fresh one, judged on the part of the trial that counts.
 
+    ``advance`` is called as it goes on with the share that is done since the call before, altogether 1.
     Raises ValueError where a step of the demand is no whole number of HPA syncs, or the lead is shorter than a step.
     """
     syncs = _syncs_per_step(trial, cluster)
@@ -111,8 +119,13 @@ def replay(policy: Policy, trial: Trial, cluster: Cluster = Cluster()) -> Outcom
     autoscaler = Autoscaler(policy, behavior, cluster.bounds, cluster.timing)
     fleet = PodFleet(_first_pods(trial, cluster), cluster.lead_time - trial.demand.step)
     recorded = np.zeros((len(trial.demand), 5))
+    every = max(1, (len(trial.demand) - trial.begin) // PARTS)
+    done = trial.begin
     for step in range(trial.begin, len(trial.demand)):
         recorded[step] = _replay_step(step, trial, autoscaler, fleet, syncs)
+        if step + 1 - done >= every or step + 1 == len(trial.demand):
+            advance((step + 1 - done) / (len(trial.demand) - trial.begin))
+            done = step + 1
     return Outcome(policy.name, trial.judged, trial.target_per_pod, Supply(*recorded[trial.judged_from :].T))
 
 

@@ -54,7 +54,12 @@ POLICY_WRONG = {
     "lead_time: 5m": "spec.lead_time is unknown; did you mean leadTime?",
     "lead-time: 5m": "spec.lead-time is unknown; did you mean leadTime?",
     "LEAD_TIME: 5m": "spec.LEAD_TIME is unknown; did you mean leadTime?",
-    "minReplicas: 5": "spec.minReplicas is unknown; there are",
+    "minReplicas: 5": "spec.minReplicas is unknown; did you mean min?",
+    "maxReplicaCount: 5": "spec.maxReplicaCount is unknown; did you mean max?",
+    "threshold: 5": "spec.threshold is unknown; did you mean targetPerPod?",
+    "serverAddress: http://p": "spec.serverAddress is unknown; did you mean dataSource?",
+    "pollingInterval: 30": "spec.pollingInterval is unknown; did you mean interval?",
+    "frobnicate: 5": "spec.frobnicate is unknown; there are",
     "<<: {min: 5}": "spec.<< is unknown; there are",
     "min: 2\n  min: 3": "spec.min stands there twice; take one away",
 }  # fmt: skip

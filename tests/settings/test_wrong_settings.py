@@ -12,6 +12,7 @@ from kedastral.errors import ConfigError
 from kedastral.settings.declarations import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
 from kedastral.settings.resolve import load
 from kedastral.settings.schema import Setting, settings_of
+from kedastral.settings.sources import find_misspelt_variables
 
 NEEDED = {
     "WORKLOAD": "shop",
@@ -248,6 +249,11 @@ def test_an_unknown_flag_is_refused_and_the_nearest_named() -> None:
         (ScalerSettings, "--log", "see --help"),
         (RunSettings, "--forecaster-url", "it belongs to scaler"),
         (RunSettings, "--model-uri", "did you mean --model-url?"),
+        (RunSettings, "--min-replica-count", "did you mean --min?"),
+        (RunSettings, "--maxReplicas", "did you mean --max?"),
+        (RunSettings, "--threshold", "did you mean --target-per-pod?"),
+        (RunSettings, "--server-address", "did you mean --prom-url?"),
+        (RunSettings, "--polling-interval", "it belongs to backtest; did you mean --interval?"),
     ],
 )
 def test_a_flag_of_another_command_names_those_it_belongs_to(kind: type[Any], flag: str, hint: str) -> None:
@@ -370,3 +376,31 @@ def test_any_text_gives_settings_or_one_line_for_each_problem(kind: type[Any], d
         assert line.isprintable()
         assert "; " in line
         assert len(line) < 600
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("MIN_REPLICA", "MIN_REPLICAS"),
+        ("MIN_REPLICA_COUNT", "MIN_REPLICAS"),
+        ("POLLING_INTERVAL", "INTERVAL"),
+        ("PROMETHEUS_URL", "PROM_URL"),
+        ("LEADTIME_", "LEAD_TIME"),
+    ],
+)
+def test_a_variable_that_nobody_reads_is_a_warning_that_names_the_near_one(variable: str, meant: str) -> None:
+    warnings = find_misspelt_variables({variable: "5"}, settings_of(RunSettings), ())
+    assert warnings == [f"{variable} is read by nobody; did you mean {meant}?"]
+
+
+def test_variables_of_others_are_no_slips_of_ours() -> None:
+    others = {"PATH": "x", "HTTP_PROXY": "x", "WEB_SERVICE_HOST": "x", "REDIS_PORT": "x", "MINREPLICAS": "3"}
+    assert find_misspelt_variables(others, settings_of(RunSettings), ()) == []
+    assert find_misspelt_variables({"MIN_REPLICA": ""}, settings_of(RunSettings), ()) == []
+    assert find_misspelt_variables({"MIN_REPLICA": "5"}, settings_of(RunSettings), ("min_replicas",)) == []
+
+
+def test_a_warning_is_told_once() -> None:
+    loaded = load(RunSettings, {}, {**NEEDED, "MIN_REPLICA": "5"})
+    assert list(loaded.warnings).count("MIN_REPLICA is read by nobody; did you mean MIN_REPLICAS?") == 1
+    assert len(loaded.warnings) == len(set(loaded.warnings))
