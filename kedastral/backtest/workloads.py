@@ -13,6 +13,7 @@ from kedastral.adapters.csv import read_csv_history
 from kedastral.adapters.prometheus.range_queries import WHOLE_HISTORY_TIMEOUT, PrometheusHistory, RangeQuery
 from kedastral.clock import SystemClock
 from kedastral.core.capacity import WHOLE_WITHIN, PlanPolicy, ReplicaBounds
+from kedastral.core.data_quality import find_counter
 from kedastral.core.ports import Model
 from kedastral.core.series import Series, align_down
 from kedastral.errors import ConfigError, SourceError, UnfitHistoryError
@@ -166,6 +167,12 @@ def prepare_scenarios(settings: BacktestSettings) -> tuple[list[Scenario], list[
     if problems:
         raise ConfigError(problems)
     return scenarios, failed
+
+
+def warn_of_counters(scenarios: Sequence[Scenario]) -> list[str]:
+    """A line for each scenario whose load looks like a raw counter."""
+    found = [(one.name, find_counter(one.trial.demand)) for one in scenarios]
+    return [f"{name}: {counter.words}" for name, counter in found if counter is not None]
 
 
 def find_workloads(settings: BacktestSettings) -> list[BacktestWorkload]:

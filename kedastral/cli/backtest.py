@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+import click
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -29,7 +30,8 @@ from kedastral.backtest.tables import (
     rows_of_each,
     rows_of_one,
 )
-from kedastral.backtest.workloads import Scenario, prepare_scenarios
+from kedastral.backtest.workloads import Scenario, prepare_scenarios, warn_of_counters
+from kedastral.cli.validate import one_line
 from kedastral.errors import ConfigError
 from kedastral.settings.declarations import BacktestOutput, BacktestSettings
 from kedastral.settings.types import write_duration
@@ -62,6 +64,8 @@ def run_backtest(settings: BacktestSettings) -> list[str]:
     lines = [f"{one.workload}: {one.reason}" for one in failed]
     if not scenarios:
         return lines
+    for warning in warn_of_counters(scenarios):
+        click.echo(f"kedastral: warning: {one_line(warning)}", err=True)
     comparisons = _replay_all(scenarios)
     with _waiting("measuring the forecasts …"):
         results = evaluate(comparisons, failed)

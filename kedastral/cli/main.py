@@ -15,7 +15,7 @@ import trio
 
 from kedastral import __version__
 from kedastral.app import App, run_until_signal
-from kedastral.cli.validate import one_line, print_settings
+from kedastral.cli.validate import check_all_queries, one_line, print_settings
 from kedastral.compose import open_forecaster, open_run, open_scaler
 from kedastral.errors import BindError, ConfigError, RemoteError
 from kedastral.logs import configure_logging, log_stray_errors
@@ -104,7 +104,31 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+class Program(click.Group):
+    """The commands; where nobody reads the output any more, as after ``| head``, they end with 0.
+
+    click makes an exit with 1 of that, and keeps to itself why.
+    """
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """As click's; help and the version are printed here."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except BrokenPipeError:
+            raise click.exceptions.Exit(0) from None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click's."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise click.exceptions.Exit(0) from None
+
+
 @click.group(
+    cls=Program,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Predictive autoscaling companion for KEDA: forecasts a workload's load from Prometheus, plans the replicas "
     "it will need, and tells KEDA a lead time early.",
@@ -218,12 +242,18 @@ def backtest(context: click.Context, /, **_flags: object) -> None:
     show_default=True,
     help="The command whose settings to check.",
 )
+@click.option("--check-queries", is_flag=True, help="Ask Prometheus each query once; exit 1 if any gives no load.")
 @settings_options(*BY_COMMAND.values())
 @click.pass_context
-def validate(context: click.Context, /, command: str, **_flags: object) -> None:
+def validate(context: click.Context, /, command: str, *, check_queries: bool, **_flags: object) -> None:
     """Check the settings and show what each one is and where it comes from; exit 2 if any is wrong."""
-    del context.params["command"]
-    print_settings(command, _load(BY_COMMAND[command], context), os.environ)
+    del context.params["command"], context.params["check_queries"]
+    loaded = _load(BY_COMMAND[command], context)
+    if check_queries and loaded.fleet is None:
+        raise ConfigError([f"--check-queries needs workloads with queries; {command} was given none"])
+    print_settings(command, loaded, os.environ, asked=check_queries)
+    if check_queries and loaded.fleet is not None and not check_all_queries(loaded.fleet.settings):
+        sys.exit(FAILED)
 
 
 def main() -> None:
@@ -241,7 +271,7 @@ def main() -> None:
 
 def _run_command() -> None:
     try:
-        cli.main(standalone_mode=False)
+        cli.main(prog_name="kedastral", standalone_mode=False)
     except ConfigError as error:
         _complain(*error.problems)
         sys.exit(MISUSED)
@@ -307,7 +337,7 @@ def _exit_cleanly(main: Callable[..., Any], *arguments: object) -> None:
 def _reader_has_gone(error: BaseException) -> bool:
     """Whether this comes from writing to a pipe that nobody reads any more, as with ``| head``: no failure of ours.
 
-    click and rich make an exit of that error, with code 1.
+    rich makes an exit of that error, with code 1.
     """
     if isinstance(error, BaseExceptionGroup):
         return all(map(_reader_has_gone, error.exceptions))

@@ -2,15 +2,22 @@
 """What `validate` prints: each setting with its origin, data sources, workloads and warnings."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import click
 import httpx
+import numpy as np
+import trio
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from kedastral.adapters.http import shown_url
+from kedastral.adapters.prometheus.range_queries import PrometheusHistory, RangeQuery
+from kedastral.clock import SystemClock
+from kedastral.core.data_quality import find_counter
+from kedastral.errors import SourceError
 from kedastral.models import MODELS
 from kedastral.proxies import read_proxies
 from kedastral.settings.declarations import (
@@ -25,6 +32,7 @@ from kedastral.settings.resolve import Loaded, show
 from kedastral.settings.rules import find_destinations
 from kedastral.settings.schema import Setting, settings_of
 from kedastral.settings.types import write_duration, write_value
+from kedastral.workloads.runner import DataSourceConnection, DataSources
 
 SOURCE_COLUMNS = ("data source", "url", "login", "requests at a time", "a second", "from")
 WORKLOAD_COLUMNS = (
@@ -45,10 +53,10 @@ ASKED = {"url": "Prometheus", "model_url": "The model", "forecaster_url": "The f
 """Whom a process asks, by the setting that says where it is."""
 
 
-def print_settings(command: str, loaded: Loaded[Any], environ: Mapping[str, str]) -> None:
+def print_settings(command: str, loaded: Loaded[Any], environ: Mapping[str, str], *, asked: bool = False) -> None:
     """Everything that ``command`` was given, and the proxies of ``environ`` that its requests take.
 
-    No secret is shown, and no query of a file, which may be long.
+    ``asked`` says that Prometheus is asked next. No secret is shown, and no query of a file, which may be long.
     """
     console = Console()
     rows = [
@@ -67,10 +75,51 @@ def print_settings(command: str, loaded: Loaded[Any], environ: Mapping[str, str]
     has_sources = loaded.fleet is not None and loaded.fleet.settings.sources
     for line in dict.fromkeys(_describe_proxies(loaded, environ)):
         click.echo(one_line(line))
-    asked = [
-        who for name, who in ASKED.items() if loaded.values.get(name) is not None or (name == "url" and has_sources)
+    not_asked = [
+        who
+        for name, who in ASKED.items()
+        if (loaded.values.get(name) is not None or (name == "url" and has_sources)) and not (name == "url" and asked)
     ]
-    click.echo(" ".join(["The settings are sound.", *(f"{who} was not asked." for who in asked)]))
+    click.echo(" ".join(["The settings are sound.", *(f"{who} was not asked." for who in not_asked)]))
+
+
+CHECKED = 6 * 3600.0
+"""Seconds of history that a query is asked for: enough to see a counter, and to span a quiet time."""
+
+
+def check_all_queries(fleet: FleetSettings) -> bool:
+    """Ask each workload's query once, and print a line about each. Returns whether all of them give a load."""
+    return trio.run(_ask_all, fleet)
+
+
+async def _ask_all(fleet: FleetSettings) -> bool:
+    sources, now, sound = DataSources(), SystemClock().now(), True
+    sources.replace(fleet.sources)
+    try:
+        for workload in fleet.workloads.values():
+            connection = sources.use(workload.data_source)
+            is_load, words = await _ask(workload, connection, now)
+            click.echo(f"query of {one_line(workload.key)}: {one_line(words)}")
+            sound = sound and is_load
+    finally:
+        await sources.close()
+    return sound
+
+
+async def _ask(workload: WorkloadSettings, connection: DataSourceConnection, now: datetime) -> tuple[bool, str]:
+    """Whether the workload's query gives a load, and what to say of it."""
+    step = workload.forecast.step
+    query = RangeQuery(workload.query, max(CHECKED, step), step, step)
+    history = PrometheusHistory(connection.client, query, limits=connection.limits, timeout=connection.settings.timeout)
+    try:
+        series = await history.read(now)
+    except SourceError as error:
+        return False, f"error: {error}"
+    counter = find_counter(series)
+    if counter is not None:
+        return False, f"error: {counter.words}"
+    known = series.values[np.isfinite(series.values)]
+    return True, f"ok, {known[-1]:,.6g} now, {known.min():,.6g} to {known.max():,.6g} in {write_duration(CHECKED)}"
 
 
 def _describe_proxies(loaded: Loaded[Any], environ: Mapping[str, str]) -> Iterator[str]:

@@ -16,6 +16,8 @@ a larger jump has to last longer. Only what is too large is looked for: a dip as
 less there, and is too low.
 
 `SeriesWatch` finds series that go from the sum with their load, while the pods stay. That is only said.
+
+`find_counter` finds a query of a raw counter, which only ever rises. That is only said too.
 """
 
 import math
@@ -576,3 +578,81 @@ class _CountedLoad:
         times = (history.start - EPOCH).total_seconds() + places.astype(np.float64) * history.step
         known = np.isfinite(loads) & np.isfinite(counts.values)
         return cls(times[known], loads[known], counts.values[known], counts.step)
+
+
+COUNTED_FOR = 3600.0
+"""Seconds of history, at least, in which a counter does not fall; a load seldom rises for as long without a break."""
+FEWEST_COUNTED = 30
+"""Points of it, at least."""
+NEVER_FALLS = 0.995
+"""Share of the differences that are no fall, but for resets."""
+RESET_TO = 0.1
+"""A fall to less than this share of the value before is a reset: the process that counts began anew."""
+MAX_RESETS = 5
+RISING = 0.2
+"""Share of the differences that are rises, at least: a level that is set by hand rises now and then. A large counter
+that rises slowly stands still in between, where values are kept in 32 bits."""
+GROWTH = 20.0
+"""Times all its falls but resets, at least, that a counter rises altogether."""
+LOOK_AGAIN = 600.0
+"""Seconds after which a workload's history is looked at again."""
+
+
+@attrs.frozen
+class RawCounter:
+    """A series that only ever rises, from ``first`` to ``last`` in ``seconds``, but for ``resets``."""
+
+    first: float
+    last: float
+    seconds: float
+    resets: int
+
+    @property
+    def words(self) -> str:
+        """What was seen, and the remedy."""
+        resets = f", but for {self.resets} resets" if self.resets > 1 else ", but for a reset" if self.resets else ""
+        return (
+            f"the values only ever rise, from {self.first:,.6g} to {self.last:,.6g} in {self.seconds / 3600:,.3g} hours"
+            f"{resets}: this looks like a raw counter and not like a load; take rate() of it, such as "
+            "sum(rate(http_requests_total[1m]))"
+        )
+
+
+def find_counter(history: Series) -> RawCounter | None:
+    """What shows that ``history`` is a raw counter; None where it may be a load. Linear in its length.
+
+    A load has noise and falls at night, also one that grows. A counter falls where it begins anew, and a sum of
+    counters where one of them does.
+    """
+    known = np.flatnonzero(np.isfinite(history.values))
+    if len(known) < FEWEST_COUNTED or (known[-1] - known[0]) * history.step < COUNTED_FOR:
+        return None
+    values = history.values[known]
+    differences = np.diff(values)
+    fell = differences < 0
+    reset = fell & (values[1:] < RESET_TO * values[:-1])
+    resets, risen = int(reset.sum()), float(differences[differences > 0].sum())
+    fallen = -float(differences[fell & ~reset].sum())
+    never_falls = int((fell & ~reset).sum()) <= (1 - NEVER_FALLS) * len(differences)
+    rises = int((differences > 0).sum()) >= RISING * len(differences)
+    if not never_falls or not rises or resets > MAX_RESETS or risen < GROWTH * fallen:
+        return None
+    return RawCounter(float(values[0]), float(values[-1]), float(known[-1] - known[0]) * history.step, resets)
+
+
+@attrs.define(eq=False)
+class CounterWatch:
+    """Finds a raw counter once, and looks for it every `LOOK_AGAIN` seconds until then."""
+
+    _looked_at: datetime | None = attrs.field(default=None, init=False)
+    _found: bool = attrs.field(default=False, init=False)
+
+    def observe(self, history: Series, now: datetime) -> RawCounter | None:
+        """The counter that ``history`` is, where that is news."""
+        long_ago = self._looked_at is None or abs((now - self._looked_at).total_seconds()) >= LOOK_AGAIN
+        if self._found or not long_ago:
+            return None
+        self._looked_at = now
+        counter = find_counter(history)
+        self._found = counter is not None
+        return counter

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import attrs
 
 from kedastral.clock import WallClock
-from kedastral.core.data_quality import LostSeries, Outliers, SeriesWatch, screen
+from kedastral.core.data_quality import CounterWatch, LostSeries, Outliers, SeriesWatch, screen
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.planner import Workload, plan_step, plan_step_without_model
 from kedastral.core.planning.status import OK, StatusCode, model_failed
@@ -102,6 +102,7 @@ class ForecastLoop:
     planner: Planner = attrs.field()
     remember: Callable[[Series, Snapshot], None] = _forget
     series: SeriesWatch = attrs.field(factory=SeriesWatch, init=False)
+    counter: CounterWatch = attrs.field(factory=CounterWatch, init=False)
 
     @planner.default
     def _default_planner(self) -> Planner:
@@ -113,7 +114,9 @@ class ForecastLoop:
         Then nothing is published; only where it was the model that failed, what can be planned without it.
         """
         now = self.clock.now()
-        screened = screen(await self.source.history(now))
+        read = await self.source.history(now)
+        self._warn_of_counter(read, now)
+        screened = screen(read)
         history, outliers = screened.history, screened.outliers
         previous = self.store.previous(self.workload.name)
         self._log_outliers(outliers, None if previous is None else previous.outliers)
@@ -146,6 +149,12 @@ class ForecastLoop:
             since = f"{lost.since:%Y-%m-%dT%H:%M:%SZ}"
             log.warning(words, lost.lost + lost.left, lost.left, since, extra={"workload": self.workload.name})
         return lost
+
+    def _warn_of_counter(self, history: Series, now: datetime) -> None:
+        """One line where the query gives a raw counter."""
+        counter = self.counter.observe(history, now)
+        if counter is not None:
+            log.warning("%s", counter.words, extra={"workload": self.workload.name})
 
     def _log_outliers(self, now: Outliers | None, before: Outliers | None) -> None:
         """One line for outliers that come after a while without any."""

@@ -72,11 +72,6 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str, env: Mapping[str, str
     return Outcome(int(str(code or 0)), out.getvalue(), err.getvalue())
 
 
-def test_the_tab_key_completes_commands_as_the_docs_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = {"_KEDASTRAL_COMPLETE": "bash_complete", "COMP_WORDS": "kedastral val", "COMP_CWORD": "1"}
-    assert call(monkeypatch, env=asked) == Outcome(0, "plain,validate\n", "")
-
-
 def test_the_version_is_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     assert call(monkeypatch, "--version") == Outcome(0, f"kedastral {kedastral.__version__}\n", "")
 

@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """`kedastral validate --config`: lists what the files hold, or every problem in them."""
 
+from functools import partial
 from pathlib import Path
+from urllib.parse import parse_qs
 
+import httpx
+import numpy as np
 import pytest
 
-from tests.cli.test_commands import call
+from kedastral.adapters.prometheus.api import open_prometheus_client
+from kedastral.workloads import runner
+from tests.cli.test_commands import Outcome, call
 from tests.settings.fleets import EXAMPLES, policy, source, write
 
 LOGIN = "  auth: {username: joe, passwordEnv: PW}\n"
@@ -76,3 +82,51 @@ def test_commands_without_a_fleet_know_no_files(monkeypatch: pytest.MonkeyPatch,
     path = str(write(tmp_path, source(), policy()))
     outcome = call(monkeypatch, "validate", "--command", "scaler", "--forecaster-url", "http://f", "--config", path)
     assert outcome.problems == ["--config is no setting of this command; it belongs to run, forecaster and backtest"]
+
+
+def answer_by_query(request: httpx.Request) -> httpx.Response:
+    """A load, a raw counter, a query that does not parse, and one that gives nothing."""
+    given = parse_qs(request.content.decode() or request.url.query.decode())
+    asked = {name: values[0] for name, values in given.items()}
+    if "rate" not in asked["query"] and "(" in asked["query"]:
+        refusal = {"status": "error", "errorType": "bad_data", "error": "unclosed left parenthesis"}
+        return httpx.Response(400, json=refusal)
+    times = np.arange(float(asked["start"]), float(asked["end"]) + 1, float(asked["step"]))
+    values = 1000 + 60 * np.arange(len(times)) if asked["query"] == "requests_total" else 100 + 5 * np.sin(times)
+    points = [[at, str(value)] for at, value in zip(times.tolist(), values.tolist(), strict=True)]
+    result = [] if asked["query"] == "absent" else [{"metric": {}, "values": points}]
+    return httpx.Response(200, json={"status": "success", "data": {"resultType": "matrix", "result": result}})
+
+
+def check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *policies: str) -> Outcome:
+    transport = httpx.MockTransport(answer_by_query)
+    monkeypatch.setattr(runner, "open_prometheus_client", partial(open_prometheus_client, transport=transport))
+    return call(monkeypatch, "validate", "--check-queries", "--config", str(write(tmp_path, source(), *policies)))
+
+
+def test_each_query_is_asked_once_and_what_is_no_load_ends_it_with_1(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    outcome = check(
+        monkeypatch, tmp_path, policy("good", query="rate(x[1m])"), policy("raw", query="requests_total"),
+        policy("typo", query="'sum('"), policy("none", query="absent"),
+    )  # fmt: skip
+    said = dict(line.removeprefix("query of ").split(": ", 1) for line in outcome.out.splitlines()[-4:])
+    assert said["good"].startswith("ok, ")
+    assert said["raw"].startswith("error: the values only ever rise, from 1,000 to ")
+    assert "take rate() of it" in said["raw"]
+    assert "unclosed left parenthesis" in said["typo"]
+    assert said["none"].startswith("error: ")
+    assert (outcome.code, outcome.err) == (1, "")
+    assert outcome.out.splitlines()[-5] == "The settings are sound."
+
+
+def test_queries_that_all_give_a_load_end_it_with_0(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert check(monkeypatch, tmp_path, policy("good", query="rate(x[1m])")).code == 0
+
+
+def test_without_workloads_there_is_no_query_to_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ("--command", "scaler", "--forecaster-url", "http://f", "--check-queries")
+    outcome = call(monkeypatch, "validate", *arguments)
+    assert outcome.code == 2
+    assert outcome.problems == ["--check-queries needs workloads with queries; scaler was given none"]

@@ -100,3 +100,10 @@ def test_a_reader_that_has_gone_costs_no_traceback() -> None:
     ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, timeout=60, check=False)
     os.close(writing)
     assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+def test_the_tab_key_completes_commands_as_the_docs_say() -> None:
+    asked = {"_KEDASTRAL_COMPLETE": "bash_complete", "COMP_WORDS": "kedastral val", "COMP_CWORD": "1"}
+    command = [sys.executable, "-m", "kedastral"]
+    ended = subprocess.run(command, env=os.environ | asked, capture_output=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"plain,validate\n", b"")

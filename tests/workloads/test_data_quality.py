@@ -272,6 +272,14 @@ async def test_a_sum_that_falls_with_its_series_is_said_once(
     assert read_snapshot(dump_json(write_snapshot(site.snapshot))).lost_series == site.snapshot.lost_series
 
 
+async def test_a_raw_counter_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    server = LateServer(lambda at, _now: 5.0 * at)
+    await Site(server, "baseline").run(90)
+    said = [record.getMessage() for record in caplog.records if "raw counter" in record.getMessage()]
+    assert len(said) == 1
+    assert "take rate() of it" in said[0]
+
+
 async def test_series_that_come_back_and_go_again_are_said_again(caplog: pytest.LogCaptureFixture) -> None:
     server = CountedServer(lambda _at: 20)
     site = Site(server, "baseline")
