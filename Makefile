@@ -64,7 +64,7 @@ proto: $(STAMP)  ## generate kedastral/_proto again
 
 docs: $(STAMP)  ## write the tables of docs/configuration.md, the timelines of docs/keda.md and the pictures of docs/page.md again
 	$(BIN)/python -m docs.generate
-	$(BIN)/python -m tests.loop.timelines
+	$(BIN)/python -m tests.e2e.pictures
 	$(BIN)/python -m tests.page.screenshots
 
 bench: $(STAMP)  ## latencies as JSON, beside their budgets

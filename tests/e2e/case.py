@@ -187,9 +187,13 @@ class Case:
     def start_kedastral(self, name: str = "kedastral", *services: str, **settings: str) -> Kedastral:
         """A Kedastral of this case, found by KEDA at `scaler_address`, and also under ``services``.
 
-        `SETTINGS` and ``settings`` are its flags; `forecast_of` makes those of one workload.
+        `SETTINGS` and ``settings`` are its flags; `forecast_of` makes those of one workload. Started again, it finds
+        what it knew.
         """
-        kedastral = Kedastral(name, self.programs, self._publish(GRPC_PORT, name, *services), {**SETTINGS, **settings})
+        state = self.home / f"{name}-state"
+        state.mkdir()
+        flags = {**SETTINGS, "state_dir": str(state), **settings}
+        kedastral = Kedastral(name, self.programs, self._publish(GRPC_PORT, name, *services), flags)
         self._stack.callback(kedastral.close)
         return kedastral
 

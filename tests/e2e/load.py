@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The load: a counter whose rate goes through given points, the same every hour, and the past of it."""
+"""The load: a counter whose rate goes through given points, the same every hour or day, and the past of it."""
 
 import bisect
 import itertools
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import attrs
 
-HOUR = 3600.0
+HOUR, DAY = 3600.0, 86400.0
 PAST_DAYS = 4
 PAST_STEP = 20
 """Seconds between two samples of the past; queries take a rate over a minute."""
@@ -23,39 +23,44 @@ Point = tuple[float, float]
 
 @attrs.frozen
 class Shape:
-    """Load by second of the hour: straight lines between ``points`` (second, load), level before and after them."""
+    """Load by second of a ``period``: straight lines between ``points`` (second, load), level before and after them."""
 
     points: Sequence[Point]
+    period: float = HOUR
+    _corners: Sequence[Point] = attrs.field(init=False, repr=False)
+    _areas: Sequence[float] = attrs.field(init=False, repr=False)
+    """Requests of a period up to each corner."""
+
+    @_corners.default
+    def _close(self) -> Sequence[Point]:
+        return [(0.0, self.points[0][1]), *self.points, (self.period, self.points[-1][1])]
+
+    @_areas.default
+    def _add_up(self) -> Sequence[float]:
+        lines = itertools.pairwise(self._corners)
+        return [0.0, *itertools.accumulate((x1 - x0) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in lines)]
 
     def load(self, second: float) -> float:
-        """The load at ``second``, which may lie in any hour, also in one before."""
-        at = self._hour(second)[1]
-        for (x0, y0), (x1, y1) in itertools.pairwise(self._closed()):
-            if x0 <= at < x1:
-                return y0 + (y1 - y0) * (at - x0) / (x1 - x0)
-        return self.points[-1][1]
+        """The load at ``second``, which may lie in any period, also in one before."""
+        at = self._within(second)[1]
+        (x0, y0), (x1, y1) = self._corners[self._line(at) :][:2]
+        return y0 + (y1 - y0) * (at - x0) / (x1 - x0)
 
     def total(self, second: float) -> float:
         """All requests between second 0 and ``second``; negative before."""
-        hours, at = self._hour(second)
-        return hours * self._area(HOUR) + self._area(at)
+        periods, at = self._within(second)
+        line = self._line(at)
+        begin, y0 = self._corners[line]
+        return periods * self._areas[-1] + self._areas[line] + (at - begin) * (y0 + self.load(at)) / 2
 
-    def _hour(self, second: float) -> Point:
-        hours = second // HOUR
-        return hours, second - hours * HOUR
+    def _within(self, second: float) -> Point:
+        """The periods that have passed, and the second of the one that has not."""
+        periods = second // self.period
+        return periods, second - periods * self.period
 
-    def _closed(self) -> Iterator[Point]:
-        yield 0.0, self.points[0][1]
-        yield from self.points
-        yield HOUR, self.points[-1][1]
-
-    def _area(self, until: float) -> float:
-        area = 0.0
-        for (x0, y0), (x1, y1) in itertools.pairwise(self._closed()):
-            end = min(x1, until)
-            if end > x0:
-                area += (end - x0) * (y0 + (y0 + (y1 - y0) * (end - x0) / (x1 - x0))) / 2
-        return area
+    def _line(self, at: float) -> int:
+        """The last corner that is not after ``at``, of those that a line begins with."""
+        return min(bisect.bisect_right(self._corners, at, key=lambda corner: corner[0]), len(self._corners) - 1) - 1
 
 
 def rush(low: float, high: float, begin: float, end: float, ramp: float = 10.0) -> Shape:

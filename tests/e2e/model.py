@@ -2,6 +2,8 @@
 """The model of KEDA and the HPA, of tests/loop and kedastral/simulation, beside a recorded `Timeline`."""
 
 import csv
+import itertools
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from tests.e2e.api import Scale
 from tests.e2e.timeline import AWAY, Sample, Timeline
 from tests.loop.scaled_object import RECOMMENDED, ScaledObject, ScaledObjectSpec, TriggerAnswer
 
+HEAD = re.compile(r"# (.+): ([0-9.e+]+) per pod")
 SYNC = 5.0
 """Seconds between two decisions of the HPA here; as `binaries.TIME_LAPSE` says, like the window of `ABSENT`."""
 LOOK = 2.0
@@ -42,9 +45,11 @@ def _answer(sample: Sample) -> TriggerAnswer:
 def find_strays(samples: Sequence[Sample], spec: ScaledObjectSpec) -> list[tuple[float, int, int]]:
     """Where the model is outside of what the Deployment had within one sync: (second, model, Deployment).
 
-    Nobody knows at which second the real syncs fell: the one counts that agrees best.
+    Begins where KEDA has made the HPA. Nobody knows at which second the real syncs fell: the one that agrees best
+    counts.
     """
-    return min((_strays(list(play(samples, spec, phase))) for phase in range(int(SYNC))), key=len)
+    with_hpa = list(itertools.dropwhile(lambda sample: sample.scale.wanted is None, samples))
+    return min((_strays(list(play(with_hpa, spec, phase))) for phase in range(int(SYNC))), key=len)
 
 
 def _strays(played: Sequence[tuple[Sample, int]]) -> list[tuple[float, int, int]]:
@@ -57,11 +62,15 @@ def _strays(played: Sequence[tuple[Sample, int]]) -> list[tuple[float, int, int]
 
 
 def read_timeline(path: Path) -> Timeline:
-    """What `Timeline.write` wrote; lines that begin with # are left out."""
+    """What `Timeline.write` wrote."""
     with path.open(newline="") as file:
-        rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
-    timeline = Timeline(path.stem, 1.0)
-    for row in rows:
+        lines = list(file)
+    heads = [HEAD.fullmatch(line.strip()) for line in lines if line.startswith("#")]
+    name, needs = next(head.groups() for head in heads if head)
+    timeline = Timeline(name, float(needs))
+    for row in csv.DictReader(line for line in lines if not line.startswith("#")):
+        if row["mark"]:
+            timeline.marks.append((float(row["second"]), row["mark"]))
         wanted = int(row["hpa"]) if row["hpa"] else None
         told = int(row["told"]) if row["told"].isdigit() else row["told"] or None
         scale = Scale(wanted, int(row["replicas"]), int(row["ready"]))

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The promise: pods are Ready when the load comes. Beside it the same behind a `prometheus` trigger alone."""
+"""The promise: pods are Ready when the load comes, and noise does not make them flap."""
+
+import itertools
+import random
 
 import pytest
 
 from tests.e2e.case import PROMPT, Case, external, prometheus, scaled_object
-from tests.e2e.load import rush
+from tests.e2e.load import Shape, rush
+from tests.e2e.recipes import documented, of_case
 
 pytestmark = pytest.mark.e2e
 RUSH, END = 180.0, 360.0
@@ -28,3 +32,20 @@ def test_pods_are_ready_when_the_load_comes_where_a_plain_trigger_is_late(case: 
     assert ahead.short_seconds(RUSH, END) == 0
     assert plain.short_seconds(RUSH, END) > READY_AFTER
     assert not ahead.falls(RUSH, END), "never down while the load is there"
+
+
+def test_noise_about_a_whole_number_of_pods_does_not_flap(case: Case) -> None:
+    # 500 a second, 50 for each pod, headroom 1.2: exactly 12, and the noise lies on both sides of it
+    noise = random.Random(7)
+    case.start_load(web=Shape([(second, 500 * (1 + noise.uniform(-0.03, 0.03))) for second in range(0, 3600, 15)]))
+    kedastral = case.start_kedastral(**case.forecast_of("web", 50.0, LEAD), **PROMPT)
+    kedastral.wait_for_forecast({})
+    case.deploy("web")
+    case.apply(of_case(documented()["Predicted"], case))
+    timeline = case.record("web", 50.0, title="steady, with noise", told=lambda: kedastral.told({}))
+    begin = case.second + 60
+    case.until(begin + 560)
+    replicas = timeline.replicas(begin, begin + 560)
+    moves = sum(one != other for one, other in itertools.pairwise(replicas))
+    assert moves <= 1, "the HPA's tolerance is 0 here: the dead band is ours, and noise does not move pods to and fro"
+    assert replicas[-1] in (12, 13)

@@ -39,23 +39,23 @@ def test_prometheus_away_then_kedastral_too(case: Case) -> None:
     case.until(130)
     prometheus.program.kill()
     case.mark("Prometheus is killed")
-    case.until(end + 190)
+    case.until(end + 240)
     kedastral.program.kill()
     case.mark("Kedastral is killed")
-    case.until(end + 230)
+    case.until(end + 280)
 
     for timeline in (alone, both, formula):
         assert timeline.ready(begin - 1, begin)[-1] >= NEED, f"{timeline.name}: up as planned"
         assert timeline.short_seconds(begin, end) == 0
         assert not timeline.falls(130, end), timeline.name
-        assert timeline.told(end + 200, end + 230)[-1] == AWAY
-        assert not timeline.falls(end + 195, end + 230), f"{timeline.name}: holds without both"
+        assert timeline.told(end + 250, end + 280)[-1] == AWAY
+        assert not timeline.falls(end + 245, end + 280), f"{timeline.name}: holds without both"
     for timeline in (alone, formula):
-        told = timeline.between(end + 150, end + 185)[-1].number
-        assert timeline.wanted(end + 180, end + 185)[-1] == told, f"{timeline.name}: down as planned"
+        told = timeline.between(end + 150, end + 235)[-1].number
+        assert timeline.wanted(end + 230, end + 235)[-1] == told, f"{timeline.name}: down as planned"
         assert told is not None
         assert told < NEED
-    assert not both.falls(130, end + 230), "while a trigger fails the HPA does not lower"
+    assert not both.falls(130, end + 280), "while a trigger fails the HPA does not lower"
 
 
 def test_kedastral_away(case: Case) -> None:

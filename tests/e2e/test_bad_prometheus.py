@@ -16,7 +16,7 @@ NEED = 12
 
 
 def test_a_plan_that_runs_out(case: Case) -> None:
-    begin, end, away, back = 120.0, 560.0, 150.0, 420.0
+    begin, end, away, back = 120.0, 660.0, 150.0, 420.0
     prometheus = case.start_load(web=rush(LOW, HIGH, begin, end))
     flags = {**case.forecast_of("web", PER_POD, LEAD), **PROMPT, "horizon": "3m"}
     kept = case.start_kedastral("kept", **flags)

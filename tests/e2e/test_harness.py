@@ -9,6 +9,7 @@ import pytest
 from tests.e2e import __main__ as command
 from tests.e2e.api import Scale
 from tests.e2e.load import Shape, rush
+from tests.e2e.model import read_timeline
 from tests.e2e.recipes import documented, examples
 from tests.e2e.timeline import AWAY, Sample, Timeline, draw
 
@@ -66,8 +67,9 @@ def test_a_timeline_tells_where_pods_were_missing_and_where_they_fell() -> None:
 def test_a_timeline_becomes_a_table_and_a_picture(tmp_path: Path) -> None:
     timeline = timeline_of(3, 2)
     timeline.write(tmp_path)
-    rows = list(csv.DictReader((tmp_path / "web.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((tmp_path / "web.csv").read_text().splitlines()[1:]))
     assert [row["told"] for row in rows] == [AWAY, "3"]
     assert [row["mark"] for row in rows] == ["", "killed"]
+    assert read_timeline(tmp_path / "web.csv") == timeline
     draw([timeline, timeline], tmp_path / "web.svg", "a case")
     assert "killed" in (tmp_path / "web.svg").read_text()

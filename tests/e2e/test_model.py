@@ -1,23 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """The model of KEDA and the HPA agrees with what both did; ``recorded`` holds timelines of `make e2e`."""
 
-from pathlib import Path
-
 import attrs
 import pytest
 
 from kedastral.simulation.hpa import HpaBehavior
 from tests.e2e.model import ABSENT, RECIPE, find_strays, read_timeline
+from tests.e2e.pictures import RECORDED, RECORDINGS
 from tests.loop.scaled_object import Fallback, ScaledObjectSpec
 
-RECORDED = Path(__file__).parent / "recorded"
 SPECS = {
     "no-behavior": ScaledObjectSpec(behavior=ABSENT),
     "killed-then-frozen": ScaledObjectSpec(behavior=ABSENT),
     "plan-runs-out": ScaledObjectSpec(behavior=ABSENT),
     "predicted-prometheus-away": ScaledObjectSpec(behavior=RECIPE, fallback=Fallback()),
     "predicted-kedastral-away": ScaledObjectSpec(behavior=RECIPE, fallback=Fallback()),
+    "error": ScaledObjectSpec(behavior=ABSENT),
+    "default-min": ScaledObjectSpec(behavior=ABSENT),
 }
+UNKNOWN = {"plain-trigger", "observe", "from-zero"}
+"""Only pictures: what the other trigger answered, or when KEDA polled, is not recorded."""
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -28,7 +30,7 @@ def test_the_model_has_the_replicas_of_the_real_loop_within_one_sync(name: str) 
 
 
 def test_every_recorded_timeline_is_held_against_the_model() -> None:
-    assert {path.stem for path in RECORDED.glob("*.csv")} == set(SPECS)
+    assert {path.stem for path in RECORDED.glob("*.csv")} == set(RECORDINGS) == {*SPECS, *UNKNOWN}
 
 
 @pytest.mark.parametrize(

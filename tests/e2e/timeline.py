@@ -93,6 +93,7 @@ class Timeline:
         folder.mkdir(parents=True, exist_ok=True)
         name = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
         with (folder / f"{name}.csv").open("w", newline="") as file:
+            file.write(f"# {self.name}: {self.needs:g} per pod\n")
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["second", "load", "told", "hpa", "replicas", "ready", "mark"])
             marks = list(self.marks)
@@ -128,8 +129,11 @@ class Recorder:
                 )
 
 
-def draw(timelines: Sequence[Timeline], path: Path, title: str) -> None:
-    """One panel for each timeline, one below the other, as SVG; the load in pods that it needs."""
+def draw(timelines: Sequence[Timeline], path: Path, title: str, source: str = "") -> None:
+    """One panel for each timeline, one below the other, as SVG; the load in pods that it needs.
+
+    ``source``, where the samples come from, stands in the file.
+    """
     with mpl.rc_context(
         {
             "svg.hashsalt": "kedastral",  # the same picture of the same samples
@@ -151,7 +155,7 @@ def draw(timelines: Sequence[Timeline], path: Path, title: str) -> None:
         panels[-1].set_ylim(bottom=0)
         figure.suptitle(title, x=0.01, ha="left", fontsize=10, color=LIGHT.ink)
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, format="svg", metadata={"Date": None})
+        figure.savefig(path, format="svg", metadata={"Date": None, "Source": source or None})
 
 
 def _draw_panel(axes: Axes, timeline: Timeline) -> None:
