@@ -15,7 +15,7 @@ from kedastral.core.planning.status import OK, StatusCode, model_failed
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.ports import Forecaster, MetricSource, SnapshotStore
 from kedastral.core.series import Series
-from kedastral.core.serving import Mode, OnStale, Snapshot, replicas_at
+from kedastral.core.serving import Mode, OnStale, Snapshot, lead_window, replicas_at
 from kedastral.errors import ModelError, StoreError, WorkloadError
 from kedastral.serving.metrics import Metrics, observe_seconds
 
@@ -165,6 +165,58 @@ class ForecastLoop:
         log.warning(words, now.points, now.newest.value, at, extra={"workload": self.workload.name})
 
 
+QUIET_CHANGES = timedelta(seconds=30)
+"""Changes of what KEDA is told that come no further apart are told together."""
+
+
+@attrs.define
+class ToldLog:
+    """Logs each change of what KEDA is told about a workload, with the reason; at most once in `QUIET_CHANGES`."""
+
+    workload: Workload
+    _told: int | None = attrs.field(default=None, init=False)
+    _newest: int | None = attrs.field(default=None, init=False)
+    _changes: int = attrs.field(default=0, init=False)
+    _told_at: datetime | None = attrs.field(default=None, init=False)
+
+    def note(self, snapshot: Snapshot, now: datetime) -> None:
+        """Log what is new in the answer that ``snapshot`` gives at ``now``; the first one is known."""
+        replicas = replicas_at(snapshot, now)
+        if self._told is None:
+            self._told = self._newest = replicas
+        if replicas != self._newest:
+            self._newest = replicas
+            self._changes += 1
+        if self._told_at is not None and abs(now - self._told_at) < QUIET_CHANGES:
+            return
+        if replicas != self._told:
+            others = f" ({self._changes} changes)" if self._changes > 1 else ""
+            why = _why(self.workload, snapshot, now)
+            fields = {"workload": self.workload.name}
+            log.info("replicas for KEDA %d -> %d%s: %s", self._told, replicas, others, why, extra=fields)
+            self._told, self._told_at = replicas, now
+        self._changes = 0
+
+
+def _why(workload: Workload, snapshot: Snapshot, now: datetime) -> str:
+    """What decides about the replicas at ``now``, in words; cheap enough for each workload of many at each tick."""
+    replicas, (first, last) = replicas_at(snapshot, now), lead_window(snapshot, now)
+    planned = int(snapshot.replicas[first : last + 1].max())
+    if planned < replicas and replicas == snapshot.served_before:
+        return "no less than before the start or the outage"
+    if planned < replicas and snapshot.observed is not None:
+        return f"the floor, for the load of {snapshot.observed.value:,.6g} now"
+    values = snapshot.forecast.values[: last + 1 + workload.policy.prewarm_steps]
+    peak = first + int(values[first:].argmax())
+    at = snapshot.made_at + timedelta(seconds=peak * snapshot.forecast.step)
+    words = f"the forecast reaches {values[peak]:,.6g} at {at:%H:%M} UTC"
+    if not snapshot.status.is_ok:
+        words += f" (the last value: {snapshot.status.reason})"
+    bounds = workload.policy.bounds
+    is_bound = "minimum" if replicas == bounds.min else "maximum" if replicas == bounds.max else ""
+    return f"{words}; {replicas} is the {is_bound}" if is_bound else words
+
+
 TELL_AGAIN = 600.0
 """Seconds after which a failure that lasts is told again; of a thousand workloads each tick it would be a flood."""
 
@@ -189,6 +241,11 @@ class GuardedTick:
     _published: bool = attrs.field(default=False, init=False)
     _began: bool = attrs.field(default=False, init=False)
     _warned: bool = attrs.field(default=False, init=False)
+    _changes: ToldLog = attrs.field(init=False)
+
+    @_changes.default
+    def _make_changes(self) -> ToldLog:
+        return ToldLog(self.loop.workload)
 
     async def tick(self) -> None:
         """`ForecastLoop.tick`, with WorkloadError turned into a line in the log."""
@@ -209,6 +266,7 @@ class GuardedTick:
                 self._failing_since = self._told = None
             self._note_first()
             self._warn_of_default_min()
+            self._note_change()
 
     def _tell_failure(self, error: WorkloadError) -> None:
         """One line when a failure begins or becomes another, and one every `TELL_AGAIN` seconds while it lasts."""
@@ -248,6 +306,12 @@ class GuardedTick:
         if snapshot.mode is Mode.OBSERVE:
             words += ", which is only shown (observe)"
         log.info(words, load, replicas, extra={"workload": snapshot.workload})
+
+    def _note_change(self) -> None:
+        """A line for a change of what KEDA is told, where it is told by this process."""
+        snapshot = self.loop.store.get(self.loop.workload.name)
+        if self.answers_keda and snapshot is not None and self._published and snapshot.mode is Mode.SCALE:
+            self._changes.note(snapshot, self.loop.clock.now())
 
     def _warn_of_default_min(self) -> None:
         """One line, as soon as a plan asks for more than KEDA would be told once Prometheus is away for a while."""

@@ -22,7 +22,7 @@ from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, replica
 from kedastral.errors import ModelError, SourceError, StoreError, WorkloadError
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.store import MemoryStore
-from kedastral.workloads.tick import ForecastLoop, GuardedTick, Planner, Workload
+from kedastral.workloads.tick import ForecastLoop, GuardedTick, Planner, ToldLog, Workload
 from kedastral.workloads.ticker import run_ticker
 from tests.parts import START, StubForecaster, StubSource, make_history, wall_clock
 
@@ -252,6 +252,24 @@ async def test_a_workload_whose_settings_changed_has_no_first_forecast_once_more
     for _ in range(3):
         await GuardedTick(loop, Metrics().count_error).tick()
     assert len(caplog.records) == 1
+
+
+async def test_a_change_of_what_keda_is_told_is_a_line_with_its_reason(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "kedastral.forecaster")
+    loads = [[100.0, 100.0, 100.0]] * 2 + [[100.0, 100.0, 2000.0]] * 2 + [[100.0, 100.0, 9000.0]] * 2
+    loop, clock = make_loop(floor=None), wall_clock()
+    changes, said = ToldLog(loop.workload), caplog.messages
+    made = Planner(loop.workload)
+    for number, values in enumerate(loads):
+        now = clock.now() + timedelta(seconds=20 * number)
+        snapshot = made.plan(make_history(100.0), Forecast(now, 60.0, np.array(values)), None)
+        changes.note(snapshot, now)
+    said = [words for words in caplog.messages if words.startswith("replicas for KEDA")]
+    assert [words.partition(": ")[0] for words in said] == ["replicas for KEDA 2 -> 24", "replicas for KEDA 24 -> 50"]
+    assert ": the forecast reaches 2,000 at " in said[0]
+    assert said[1].endswith("; 50 is the maximum")
 
 
 def told_of_default_min(caplog: pytest.LogCaptureFixture) -> list[str]:
