@@ -47,7 +47,7 @@ PLAIN_WIDTH = 120
 
 def run_explain(settings: ExplainSettings, asked: Mapping[str, str], *, as_json: bool) -> None:
     """Ask, and print the answer. Raises RemoteError; its reason is ``refused`` where the question is wrong."""
-    body = trio.run(_ask, settings, asked)
+    body = trio.run(_ask, settings, "explain", asked)
     if as_json:
         click.echo(body.decode().rstrip())
         return
@@ -58,12 +58,43 @@ def run_explain(settings: ExplainSettings, asked: Mapping[str, str], *, as_json:
         raise RemoteError("the answer is not an explanation: another version?", reason="bad_answer") from error
 
 
-async def _ask(settings: ExplainSettings, asked: Mapping[str, str]) -> bytes:
+def run_status(settings: ExplainSettings, *, as_json: bool) -> None:
+    """Ask for all workloads, and print a line for each. Raises RemoteError."""
+    body = trio.run(_ask, settings, "api/workloads", {})
+    if as_json:
+        click.echo(body.decode().rstrip())
+        return
+    try:
+        rows = [_status_cells(one) for one in json.loads(body)["workloads"]]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RemoteError("the answer is no list of workloads: another version?", reason="bad_answer") from error
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(width=PLAIN_WIDTH, highlight=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("workload", "state", "load", "told", "planned", "load ahead", "reason"):
+        table.add_column(name, justify="right" if name in NUMBERS else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(one_line(cell)) for cell in row))
+    console.print(table)
+
+
+NUMBERS = ("load", "told", "planned", "load ahead")
+"""Columns of `run_status`; the load ahead is the largest of the forecast."""
+
+
+def _status_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    ahead = max((value for value in row.get("forecast", ()) if value is not None), default=None)
+    numbers = (_number(value) for value in (row.get("load"), row.get("told"), row.get("planned"), ahead))
+    return (row["workload"], row["state"], *numbers, row["reason"])
+
+
+async def _ask(settings: ExplainSettings, path: str, asked: Mapping[str, str]) -> bytes:
     async with open_remote(settings.process.forecaster_url, settings.remote_access) as client:
         where = shown_url(client.base_url)
         try:
             with trio.fail_after(ANSWER_WITHIN):
-                request = client.build_request("GET", "explain", params=dict(asked), headers=PLAIN, timeout=None)
+                request = client.build_request("GET", path, params=dict(asked), headers=PLAIN, timeout=None)
                 response = await client.send(request, stream=True)
                 body = await read_bounded(response, MAX_BYTES)
                 await response.aclose()
@@ -77,7 +108,7 @@ async def _ask(settings: ExplainSettings, asked: Mapping[str, str]) -> bytes:
         except (AnswerTooLargeError, AnswerEncodedError, WebPageError) as error:
             raise RemoteError(f"{where} gave what cannot be read: {error}", reason="bad_answer") from error
     if response.status_code != httpx.codes.OK:
-        raise _refusal(response.status_code, body, where, asked["workload"])
+        raise _refusal(response.status_code, body, where, asked.get("workload", "any workload"))
     return body
 
 

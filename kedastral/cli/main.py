@@ -200,6 +200,23 @@ def explain(context: click.Context, /, workload: str, *, as_json: bool, **_flags
 
 
 @cli.command(context_settings=HELP)
+@click.option("--json", "as_json", is_flag=True, help="Print the server's answer as it is.")
+@settings_options(ExplainSettings)
+@click.pass_context
+def status(context: click.Context, /, *, as_json: bool, **_flags: object) -> None:
+    """Every workload of a running process: its state, its load, what KEDA is told and why; the urgent ones first."""
+    from kedastral.cli.explain import run_status  # noqa: PLC0415 - only this command needs it
+
+    del context.params["as_json"]
+    settings = _load(ExplainSettings, context).settings
+    try:
+        run_status(settings, as_json=as_json)
+    except RemoteError as error:
+        _complain(str(error))
+        sys.exit(FAILED)
+
+
+@cli.command(context_settings=HELP)
 @settings_options(DemoSettings)
 @click.pass_context
 def demo(context: click.Context, /, **_flags: object) -> None:

@@ -29,13 +29,13 @@ def document(*, tried: bool = False) -> str:
     return dump_json(written)
 
 
-def run(monkeypatch: pytest.MonkeyPatch, answer: Answer, *words: str) -> Outcome:
+def run(monkeypatch: pytest.MonkeyPatch, answer: Answer, *words: str, command: str = "explain") -> Outcome:
     def open_remote(url: str, access: RemoteAccess) -> httpx.AsyncClient:
         assert isinstance(access, RemoteAccess)
         return httpx.AsyncClient(base_url=url, transport=httpx.MockTransport(answer))
 
     monkeypatch.setattr(explain, "open_remote", open_remote)
-    return call(monkeypatch, "explain", *words)
+    return call(monkeypatch, command, *words)
 
 
 def test_the_sentence_comes_first_and_each_stage_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,3 +93,32 @@ def test_a_server_that_is_away_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch
     outcome = run(monkeypatch, answer, "shop")
     assert outcome.code == 1
     assert "http://localhost:8081 cannot be reached: connection refused" in outcome.err
+
+
+WORKLOADS = (
+    '{"at":"x","workloads":[{"workload":"shop/web","state":"ok","urgency":3,"reason":"","load":1200.0,"told":12,'
+    '"planned":12,"forecast":[900.0,3300.0,null]},'
+    '{"workload":"new","state":"waiting","urgency":2,"reason":"no forecast"}]}'
+)
+
+
+def test_status_is_a_table_of_the_workloads(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        return httpx.Response(200, text=WORKLOADS)
+
+    outcome = run(monkeypatch, answer, "--url", "http://k:1/base", command="status")
+    rows = [line.split() for line in outcome.out.splitlines()]
+    assert asked == ["/base/api/workloads"]
+    assert (outcome.code, outcome.err) == (0, "")
+    assert ["shop/web", "ok", "1,200", "12", "12", "3,300"] in rows
+    assert ["new", "waiting", "no", "forecast"] in rows
+
+
+def test_status_as_json_is_the_answer_and_another_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = run(monkeypatch, lambda _: httpx.Response(200, text=WORKLOADS + "\n"), "--json", command="status")
+    assert json.loads(outcome.out) == json.loads(WORKLOADS)
+    outcome = run(monkeypatch, lambda _: httpx.Response(200, text="[]"), command="status")
+    assert (outcome.code, len(outcome.problems)) == (1, 1)
