@@ -61,6 +61,7 @@ TWO_OF_A_KIND = {
     "URL": ("http://a", "http://b/c"),
     "Redis URL": ("redis://a", "redis://b/1"),
     "file": ("/dev/null", "/dev/zero"),
+    "directory": ("/nowhere/a", "/nowhere/b"),
     "name": ("a", "b"),
     "PromQL": ("a", "b"),
     "secret": ("a", "b"),
