@@ -180,7 +180,8 @@ async def test_where_nothing_is_known_a_partial_answer_is_better_than_none() -> 
 RANGES = {
     "sum(rate(x[5m]))": 300.0,
     'sum(increase(x{a="[9m]"}[90s])) / 60': 90.0,
-    "max(sum_over_time ( y[1h30m:1m] ))": 5400.0,
+    "max(sum_over_time ( y[8m20s:1m] ))": 500.0,
+    "rate(x[1h])": 600.0,
     "rate(x[1m]) + rate(x[10m])": 600.0,
     "avg_over_time(y[5m])": 0.0,
     "job:requests:rate5m": 0.0,
@@ -212,6 +213,17 @@ async def test_the_first_points_after_an_outage_are_lower_bounds(window: float) 
         await source.history(server.now)
     server.now += timedelta(seconds=61)
     history = await source.history(server.now)
+    known = history.values[np.isfinite(history.values)]
+    assert known.min() == known.max() == LOAD
+
+
+@pytest.mark.parametrize("window", [60.0, 300.0])
+async def test_a_short_outage_is_bridged(window: float) -> None:
+    begin = START.timestamp() + 3600
+    server = after_an_outage(begin, begin + window + 30, window)
+    server.now = START + timedelta(seconds=3600)
+    source = PrometheusSource(client_of(server), RangeQuery(f"sum(rate(x[{window:g}s]))", 7200, 60, 120))
+    history = await server.run(source, 2 * window / 60 + 10)
     known = history.values[np.isfinite(history.values)]
     assert known.min() == known.max() == LOAD
 

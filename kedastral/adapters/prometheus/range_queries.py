@@ -68,11 +68,12 @@ class RangeQuery:
     def range(self) -> float:
         """The longest range, in seconds, over which the PromQL adds up, as in ``rate(x[5m])``; 0 without one.
 
-        That of a recording rule is not known.
+        That of a recording rule is not known. One longer than `MAX_SETTLING` counts as that: nobody wants to do without
+        the load for an hour after an outage.
         """
         query = _QUOTED.sub("", self.query)
         ranges = (_RANGE.search(query, start.end()) for start in _ADDS_UP.finditer(query))
-        return max((_read_range(found[1]) for found in ranges if found), default=0.0)
+        return min(max((_read_range(found[1]) for found in ranges if found), default=0.0), MAX_SETTLING)
 
     @property
     def shown(self) -> str:
@@ -97,10 +98,9 @@ class RangeQuery:
     def without_partial_windows(self, values: Floats) -> Floats:
         """``values`` at steps of the query, with gaps for those whose range reaches into an outage.
 
-        A range longer than `MAX_SETTLING` counts as that: nobody wants to do without the load for an hour. Where
-        nothing else is known, as of a new workload, they are better than nothing.
+        Where nothing else is known, as of a new workload, they are better than nothing.
         """
-        width = math.ceil(min(self.range, MAX_SETTLING) / self.step - 1e-9)
+        width = math.ceil(self.range / self.step - 1e-9)
         whole = np.where(find_partial_windows(values, width), np.nan, values)
         return whole if np.isfinite(whole).any() else values
 

@@ -230,7 +230,10 @@ class PrometheusSource:
         # by the server's clock, as its samples are: after ours was set back, old load would look fresh
         age = (now - series.newest.at).total_seconds() + self._api.notes.server_ahead
         settling = series.quality.settling
-        oldest = self.query.stale_after + self.query.step + settling
+        bridged = (
+            0.0 if series.quality.unsettled is None else 2 * self.query.range
+        )  # before a short outage, and after it
+        oldest = self.query.stale_after + self.query.step + settling + bridged
         if series.quality.at_least is not None:
             if age > LATE_SECONDS:
                 words = f"the answers have been partial for {age:.0f} s: series may be missing"
@@ -239,10 +242,10 @@ class PrometheusSource:
         if age > oldest:
             when = f"{series.newest.at:%Y-%m-%dT%H:%M:%SZ}"
             late = f" and the {settling:.0f} s in which points settle" if settling else ""
-            if series.quality.unsettled is not None and not settling:
+            if bridged and not settling:
                 late = f"; those after it rest on a range of {self.query.range:g} s that reaches into an outage"
             raise SourceError(
-                f"the newest value, of {when}, is {age:.0f} s old, more than the {oldest - settling:g} s of "
+                f"the newest value, of {when}, is {age:.0f} s old, more than the {oldest - settling - bridged:g} s of "
                 f"--stale-after and a step{late}{self._api.notes.lag}; query: {self.query.shown}",
                 reason="stale",
             )
