@@ -49,6 +49,8 @@ class Peer:
     ``grpclib.server.Stream.peer`` has.
     """
 
+    _name: str | None = None
+
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._tls = stream if isinstance(stream, trio.SSLStream) else None
         self._address = _read_address(stream.transport_stream if isinstance(stream, trio.SSLStream) else stream)
@@ -74,12 +76,9 @@ class Peer:
 
     def __str__(self) -> str:
         """``host:port``, the path of a Unix socket, or ``unknown``."""
-        match self._address:
-            case (str(host), int(port), *_):
-                return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            case str(path) if path:
-                return path
-        return "unknown"
+        if self._name is None:  # every call is reported with it
+            self._name = _name_address(self._address)
+        return self._name
 
 
 def _read_address(stream: trio.abc.Stream) -> Any:
@@ -89,6 +88,15 @@ def _read_address(stream: trio.abc.Stream) -> Any:
         return stream.socket.getpeername()
     except OSError:  # the client hung up between accept and now; reading will say so
         return None
+
+
+def _name_address(address: Any) -> str:
+    match address:
+        case (str(host), int(port), *_):
+            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        case str(path) if path:
+            return path
+    return "unknown"
 
 
 class Acceptor(Generic[StreamT]):

@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -211,16 +212,18 @@ class Connection:
 
     def _is_idle(self, frame: ReceivedFrame, reactions: Sequence[events.Event]) -> bool:
         """Whether a frame costs work and asks for none. New calls and resets are counted elsewhere."""
+        kinds = [type(event) for event in reactions]
         if frame.type == DATA:
-            ends = any(type(event) is events.StreamEnded for event in reactions)
+            ends = events.StreamEnded in kinds
             return frame.stream_id not in self._calls or (frame.size < _SMALL_DATA and not ends)
-        return not any(type(event) in (events.RequestReceived, events.StreamReset) for event in reactions)
+        return events.RequestReceived not in kinds and events.StreamReset not in kinds
 
     def _start_call(self, event: events.RequestReceived) -> None:
         if self._draining:
             self._http2.reset(event.stream_id, ErrorCodes.REFUSED_STREAM)
             return
-        size = CALL_BYTES + HEADER_COPIES * sum(len(name) + len(value) + 32 for name, value in event.headers)
+        header_bytes = sum(map(len, chain.from_iterable(event.headers))) + 32 * len(event.headers)
+        size = CALL_BYTES + HEADER_COPIES * header_bytes
         urgent = not self._services.may_be_endless(event.headers)
         if len(self._calls) >= self._limits.max_streams or not self._account.take(size, urgent=urgent):
             self._http2.reset(event.stream_id, ErrorCodes.REFUSED_STREAM)

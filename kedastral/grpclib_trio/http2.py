@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
-import attrs
 import trio
 from h2.config import H2Configuration
 from h2.connection import ConnectionInputs, H2Connection, H2ConnectionStateMachine
@@ -75,7 +75,8 @@ class Writer:
         """Return once the backlog is at most ``marks`` times the high-water mark."""
         # a full checkpoint per frame would cost more than the frame: the task yields when the buffer is full
         await trio.lowlevel.checkpoint_if_cancelled()
-        await self._wait_below(marks * self._high_water)
+        if self.backlog > marks * self._high_water:
+            await self._wait_below(marks * self._high_water)
 
     async def wait_flushed(self) -> None:
         """Return once everything that was pushed has been handed to the transport."""
@@ -165,8 +166,7 @@ class AbuseMeter:
         self._resets = self._pings = self._idle_frames = self._opened = 0
 
 
-@attrs.frozen
-class ReceivedFrame:
+class ReceivedFrame(NamedTuple):
     """A complete frame as it came: its type, its stream, and how many bytes it carries."""
 
     type: int
@@ -196,16 +196,17 @@ class FrameQueue:
         waiting = self._waiting
         if len(waiting) < FRAME_HEADER_BYTES:
             return None
-        size, kind = int.from_bytes(waiting[:3], "big"), waiting[3]
+        size, kind = waiting[0] << 16 | waiting[1] << 8 | waiting[2], waiting[3]
         if size > self._max_frame:
             raise FrameTooLargeError(f"a frame is longer than {self._max_frame} bytes")
+        has_headers = kind in {HEADERS, CONTINUATION}
         headers = size + self._headers if kind == CONTINUATION else size
-        if kind in {HEADERS, CONTINUATION} and headers > self._max_headers:
+        if has_headers and headers > self._max_headers:
             raise DenialOfServiceError("the request headers are too long")
         end = FRAME_HEADER_BYTES + size
         if len(waiting) < end:
             return None
-        if kind in {HEADERS, CONTINUATION}:
+        if has_headers:
             self._headers = headers
         raw = bytes(waiting[:end])
         del waiting[:end]
@@ -415,4 +416,5 @@ class Http2:
         self._flush()
 
     def _flush(self) -> None:
-        self._writer.push(self._h2.data_to_send())
+        if data := self._h2.data_to_send():
+            self._writer.push(data)

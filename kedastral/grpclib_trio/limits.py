@@ -161,23 +161,21 @@ class MemoryBudget:
             max(largest.accounts, key=lambda each: each.held).evict()
         return True
 
-    def add(self, size: int, account: MemoryAccount) -> None:
-        """Note that ``account`` holds ``size`` bytes more, or less."""
-        host = self.hosts.get(account.host)
-        if host is None:
-            host = self.hosts[account.host] = _HostShare()
-        host.accounts.add(account)
-        host.held += size
-        self.held += size
+    def join(self, account: MemoryAccount) -> _HostShare:
+        """Count ``account`` to its host. Returns the share of that host, which it keeps until :meth:`remove`."""
+        share = self.hosts.setdefault(account.host, _HostShare())
+        share.accounts.add(account)
+        return share
 
     def remove(self, account: MemoryAccount) -> None:
         """Forget ``account`` and all that it holds."""
-        host = self.hosts.get(account.host)
-        if host is None or account not in host.accounts:
+        share = self.hosts.get(account.host)
+        if share is None or account not in share.accounts:
             return
-        self.add(-account.held, account)
-        host.accounts.discard(account)
-        if not host.accounts:
+        share.held -= account.held
+        self.held -= account.held
+        share.accounts.discard(account)
+        if not share.accounts:
             del self.hosts[account.host]
 
 
@@ -194,13 +192,13 @@ class MemoryAccount:
         self._budget = budget
         self._evict = evict
         self._open = True
+        self._share: _HostShare | None = None  # looked up once: every frame is accounted for
 
     def take(self, size: int, *, urgent: bool = False) -> bool:
         """Reserve ``size`` bytes; False, reserving nothing, if there is no room for them."""
         if not self._open or not self._budget.make_room(size, self, urgent=urgent):
             return False
-        self.held += size
-        self._budget.add(size, self)
+        self._add(size)
         return True
 
     def charge(self, size: int) -> None:
@@ -211,8 +209,7 @@ class MemoryAccount:
     def give_back(self, size: int) -> None:
         """Free ``size`` bytes that were taken."""
         if self._open:
-            self.held -= size
-            self._budget.add(-size, self)
+            self._add(-size)
 
     def evict(self) -> None:
         """Close it, and end its connection."""
@@ -226,3 +223,11 @@ class MemoryAccount:
         self._budget.remove(self)
         self._open = False
         self._evict = _do_nothing  # it refers to the connection, which refers to this account
+
+    def _add(self, size: int) -> None:
+        share = self._share
+        if share is None:
+            share = self._share = self._budget.join(self)
+        self.held += size
+        share.held += size
+        self._budget.held += size

@@ -144,6 +144,8 @@ class ExternalScaler(ExternalScalerBase):
         """Count and log one finished gRPC call."""
         method = call.method.rpartition("/")[2] if call.known else "unknown"
         self._metrics.scaler_requests.labels(method, call.status.name).inc()
+        if not log.isEnabledFor(logging.DEBUG):
+            return
         fields = {
             "method": call.method[:200],
             "status": call.status.name,
