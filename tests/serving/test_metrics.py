@@ -41,6 +41,9 @@ MORE = {
     "kedastral_forecast_load": ("gauge", {"workload"}),
     "kedastral_forecast_status": ("gauge", {"workload", "status"}),
     "kedastral_model_learn_seconds": ("histogram", {"model"}),
+    "kedastral_kept_saves_total": ("counter", {"kind"}),
+    "kedastral_kept_bytes_total": ("counter", {"kind"}),
+    "kedastral_unsaved_states": ("gauge", set()),
     # without samples here, since this snapshot is not steered
     "kedastral_steering_factor": ("gauge", set()),
     "kedastral_service_level_target": ("gauge", set()),
@@ -74,6 +77,8 @@ async def use_all() -> Metrics:
     metrics.ticks_missed.labels("shop").inc()
     metrics.tick_lag_seconds.observe(0.01)
     metrics.reloads.labels("success").inc()
+    metrics.saved.labels("state").inc()
+    metrics.saved_bytes.labels("state").inc(100)
     metrics.scaler_requests.labels("GetMetrics", "OK").inc()
     metrics.stale_answers.inc()
     metrics.returned_replicas.labels("shop").set(8)
