@@ -31,6 +31,12 @@ QUERY = RangeQuery("up", 300.0, 60.0, 120.0)
 PATIENCE = 30.0
 
 
+@pytest.fixture(autouse=True)
+def _now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module may have been read long before its tests run."""
+    monkeypatch.setitem(globals(), "NOW", align_down(datetime.now(UTC), 60.0))
+
+
 async def app(scope: Any, _receive: Any, send: Any) -> None:
     """One series whose values are all 7, and the path it was asked at."""
     assert scope["path"] == "/api/v1/query_range"

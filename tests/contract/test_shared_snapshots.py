@@ -21,6 +21,12 @@ NOW = datetime.now(UTC)
 real = [pytest.param(name, marks=pytest.mark.integration) for name in redis_servers.PLACES]
 
 
+@pytest.fixture(autouse=True)
+def _now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module may have been read long before its tests run, and Redis knows what time it is."""
+    monkeypatch.setitem(globals(), "NOW", datetime.now(UTC))
+
+
 @pytest.fixture(scope="module", params=["memory", *real])
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisPlace | None]:
     if request.param == "memory":

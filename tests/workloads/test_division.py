@@ -238,7 +238,7 @@ async def test_a_killed_pod_is_replaced_within_two_intervals(autojump_clock: Moc
     assert all(workload in site.since(killed) for workload in lost)
     await trio.sleep(5 * INTERVAL)
     assert site.longest_gap(killed - 2 * INTERVAL) < 2 * INTERVAL
-    assert site.longest_double(killed) < INTERVAL
+    assert site.longest_double(killed) <= INTERVAL
     assert {pod for pods in owners(site, killed + 2 * INTERVAL).values() for pod in pods} == {"b", "c"}
 
 
@@ -253,7 +253,7 @@ async def test_a_rolling_restart_loses_no_beat(autojump_clock: MockClock, site: 
         await trio.sleep(20)
     await trio.sleep(5 * INTERVAL)
     assert site.longest_gap(began) <= INTERVAL + LEASE / 3 + 0.5, "what was due as a pod left is late by a renewal"
-    assert site.longest_double(began) < INTERVAL
+    assert site.longest_double(began) <= INTERVAL
     found = owners(site, began + 4 * INTERVAL + 40)
     assert all(len(pods) == 1 for pods in found.values())
 
