@@ -17,6 +17,8 @@ PAST_DAYS = 4
 PAST_STEP = 20
 """Seconds between two samples of the past; queries take a rate over a minute."""
 SCRAPE = 2
+SETUP = 20.0
+"""Seconds; the past reaches as far."""
 LABELS = 'instance="load",job="load"'
 Point = tuple[float, float]
 
@@ -69,10 +71,13 @@ def rush(low: float, high: float, begin: float, end: float, ramp: float = 10.0) 
 
 
 class Load:
-    """``http_requests_total{app=...}`` of several apps over HTTP; second 0 of their shapes is when this was made."""
+    """``http_requests_total{app=...}`` of several apps over HTTP; second 0 of their shapes comes after `SETUP`.
+
+    Until then Prometheus takes the past and starts, so that no scrape is missing between the past and what it scrapes.
+    """
 
     def __init__(self, apps: Mapping[str, Shape]) -> None:
-        self.began = time.time()
+        self.began = time.time() + SETUP
         self._apps = dict(apps)
         self._replaced: dict[str, list[tuple[float, Shape]]] = {}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _answer_with(self.exposition))
@@ -88,7 +93,7 @@ class Load:
 
     @property
     def second(self) -> float:
-        """Seconds since the start."""
+        """Seconds since the start; negative before it."""
         return time.time() - self.began
 
     def at(self, app: str, second: float) -> float:
