@@ -26,8 +26,8 @@ setup: $(STAMP)  ## make the virtual environment and install into it
 demo: $(STAMP)  ## a day of load in minutes, in this terminal; nothing else needed
 	$(BIN)/kedastral demo
 
-test: $(STAMP)  ## the tests
-	$(BIN)/python $(PYTEST)
+test: $(STAMP)  ## the tests; or make test TESTS='-m slow'
+	$(BIN)/python $(PYTEST) $(TESTS)
 
 test-lowest:  ## the tests with the oldest versions that pyproject.toml allows
 	$(PYTHON) -m venv $(VENV)-lowest
