@@ -8,7 +8,7 @@ import attrs
 import trio
 
 from kedastral.clock import WallClock
-from kedastral.core.ports import Found, Membership, Outcome, Written
+from kedastral.core.ports import Found, Membership, WriteOutcome, Written
 from kedastral.core.serving import Snapshot
 from kedastral.errors import StoreError
 from kedastral.wire import dump_json, read_snapshot, write_snapshot
@@ -44,7 +44,7 @@ class MemoryExchange:
         written = [self._write(snapshot, token) for snapshot, token in snapshots]
         self.moment += 1
         for (snapshot, _), one in zip(snapshots, written, strict=True):
-            if one.outcome is Outcome.KEPT:
+            if one.outcome is WriteOutcome.KEPT:
                 self.written_at[snapshot.workload] = self.moment
         return written
 
@@ -75,13 +75,13 @@ class MemoryExchange:
     def _write(self, snapshot: Snapshot, token: int) -> Written:
         old = self.entries.get(snapshot.workload)
         if old is not None and token < old.token:
-            return Written(Outcome.FENCED, old.stamp)
+            return Written(WriteOutcome.FENCED, old.stamp)
         if old is not None and snapshot.made_at < old.snapshot.made_at <= self.clock.now() + timedelta(seconds=60):
-            return Written(Outcome.OLDER, old.stamp)
+            return Written(WriteOutcome.OLDER, old.stamp)
         over_the_wire = read_snapshot(dump_json(write_snapshot(snapshot)))
         entry = Entry(over_the_wire, token, 1 if old is None else old.revision + 1)
         self.entries[snapshot.workload] = entry
-        return Written(Outcome.KEPT, entry.stamp)
+        return Written(WriteOutcome.KEPT, entry.stamp)
 
 
 @attrs.define(eq=False)

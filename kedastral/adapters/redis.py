@@ -33,7 +33,7 @@ from coredis.typing import ResponseType
 from kedastral.adapters.http import SecretText, one_line
 from kedastral.clock import WallClock
 from kedastral.core.kept_state import KeptHistory, KeptState
-from kedastral.core.ports import Found, Membership, Outcome, Written
+from kedastral.core.ports import Found, Membership, WriteOutcome, Written
 from kedastral.core.serving import Snapshot
 from kedastral.errors import ConfigError, SourceError, StoreError
 from kedastral.settings.declarations import StorageSettings
@@ -300,7 +300,7 @@ async def _open_sentinel(
 
 
 @attrs.frozen
-class Call:
+class ScriptCall:
     """A script to run: on which key, with which arguments."""
 
     script: LuaScript
@@ -356,7 +356,7 @@ class RedisConnection:
             self._unused = trio.Event()
             await self._unused.wait()
 
-    async def run_scripts(self, calls: Sequence[Call]) -> Sequence[ResponseType]:
+    async def run_scripts(self, calls: Sequence[ScriptCall]) -> Sequence[ResponseType]:
         """Send ``calls`` as one batch; returns their answers. Raises StoreError where one of them failed."""
         try:
             with trio.fail_after(ANSWER_WITHIN):
@@ -371,7 +371,7 @@ class RedisConnection:
         self._why = None
         return answers
 
-    async def _use_client(self, calls: Sequence[Call]) -> Sequence[ResponseType]:
+    async def _use_client(self, calls: Sequence[ScriptCall]) -> Sequence[ResponseType]:
         while self._client is None:
             await self._changed.wait()
         self._users += 1
@@ -381,7 +381,7 @@ class RedisConnection:
             self._users -= 1
             self._unused.set()
 
-    async def _send(self, client: Client, calls: Sequence[Call]) -> Sequence[ResponseType]:
+    async def _send(self, client: Client, calls: Sequence[ScriptCall]) -> Sequence[ResponseType]:
         """The answers; a script that the server has not seen is sent whole."""
         async with client.pipeline(transaction=False, raise_on_error=False) as pipeline:
             for call in calls:
@@ -437,7 +437,7 @@ class RedisSnapshots:
     async def write(self, snapshots: Sequence[tuple[Snapshot, int]]) -> Sequence[Written]:
         """See `kedastral.core.ports.SnapshotExchange.write`."""
         calls = [
-            Call(WRITE, self._key(snapshot.workload), (
+            ScriptCall(WRITE, self._key(snapshot.workload), (
                 _microseconds(snapshot.made_at), token, SNAPSHOT_FORMAT, self._ttl, dump_json(write_snapshot(snapshot)),
             ))
             for snapshot, token in snapshots
@@ -446,15 +446,15 @@ class RedisSnapshots:
         kept = [
             snapshot.workload
             for (snapshot, _), one in zip(snapshots, written, strict=True)
-            if one.outcome is Outcome.KEPT
+            if one.outcome is WriteOutcome.KEPT
         ]
         if kept:
-            await self.connection.run_scripts([Call(NOTE, f"{self.prefix}:index", (self._ttl, *kept))])
+            await self.connection.run_scripts([ScriptCall(NOTE, f"{self.prefix}:index", (self._ttl, *kept))])
         return written
 
     async def read(self, stamps: Mapping[str, str]) -> Mapping[str, Found]:
         """See `kedastral.core.ports.SnapshotExchange.read`; what cannot be read is logged and passed over."""
-        calls = [Call(READ, self._key(workload), (stamp,)) for workload, stamp in stamps.items()]
+        calls = [ScriptCall(READ, self._key(workload), (stamp,)) for workload, stamp in stamps.items()]
         found = {}
         for workload, answer in zip(stamps, await self.connection.run_scripts(calls), strict=True):
             if not isinstance(answer, list):
@@ -468,7 +468,7 @@ class RedisSnapshots:
 
     async def changes(self, since: int) -> Mapping[str, int]:
         """See `kedastral.core.ports.SnapshotExchange.changes`."""
-        [answer] = await self.connection.run_scripts([Call(CHANGES, f"{self.prefix}:index", (since,))])
+        [answer] = await self.connection.run_scripts([ScriptCall(CHANGES, f"{self.prefix}:index", (since,))])
         words = [_text(word) for word in answer] if isinstance(answer, list) else []
         return {workload: int(float(moment)) for workload, moment in zip(words[::2], words[1::2], strict=True)}
 
@@ -498,14 +498,14 @@ class RedisMembers:
     async def renew(self, member: str, lease: float, token: int) -> Membership:
         """See `kedastral.core.ports.MemberRegistry.renew`."""
         arguments = (member, round(lease * 1000), token, round((self.ttl + lease) * 1000) + 3_600_000)
-        [answer] = await self.connection.run_scripts([Call(RENEW, self._key, arguments)])
+        [answer] = await self.connection.run_scripts([ScriptCall(RENEW, self._key, arguments)])
         if not isinstance(answer, list) or len(answer) != 2 or not isinstance(answer[1], list):
             raise StoreError("Redis gave an unexpected answer", reason="bad_answer")
         return Membership(int(_text(answer[0])), frozenset(map(_text, answer[1])))
 
     async def leave(self, member: str) -> None:
         """See `kedastral.core.ports.MemberRegistry.leave`."""
-        await self.connection.run_scripts([Call(LEAVE, self._key, (member,))])
+        await self.connection.run_scripts([ScriptCall(LEAVE, self._key, (member,))])
 
     @property
     def _key(self) -> str:
@@ -533,7 +533,7 @@ class RedisStates:
 
     async def load_all(self) -> Mapping[str, KeptState]:
         """See `kedastral.core.ports.StateStore.load_all`."""
-        [answer] = await self.connection.run_scripts([Call(CHANGES, f"{self.prefix}:states", (0,))])
+        [answer] = await self.connection.run_scripts([ScriptCall(CHANGES, f"{self.prefix}:states", (0,))])
         names = answer[::2] if isinstance(answer, list) else []
         found = [await self.load(name.decode(errors="surrogatepass")) for name in names if isinstance(name, bytes)]
         return {state.workload: state for state in found if state is not None}
@@ -550,7 +550,7 @@ class RedisStates:
             raise StoreError(f"the state cannot be kept: {error}", reason="bad_state") from error
         await self._save("state", state.workload, state.saved_at, data)
         noted = (round(STATE_TTL * 1000), state.workload.encode(errors="surrogatepass"))
-        await self.connection.run_scripts([Call(NOTE, f"{self.prefix}:states", noted)])
+        await self.connection.run_scripts([ScriptCall(NOTE, f"{self.prefix}:states", noted)])
         return len(data)
 
     async def load_history(self, workload: str) -> KeptHistory | None:
@@ -565,7 +565,9 @@ class RedisStates:
 
     async def remove(self, workload: str) -> None:
         """See `kedastral.core.ports.StateStore.remove`."""
-        await self.connection.run_scripts([Call(REMOVE, self._key(kind, workload)) for kind in ("state", "history")])
+        await self.connection.run_scripts(
+            [ScriptCall(REMOVE, self._key(kind, workload)) for kind in ("state", "history")]
+        )
 
     async def remove_unsaved(self, since: datetime, current: Collection[str]) -> int:
         """See `kedastral.core.ports.StateStore.remove_unsaved`; they expire by themselves."""
@@ -573,7 +575,7 @@ class RedisStates:
         return 0
 
     async def _load(self, kind: str, workload: str, read: Callable[[bytes], T]) -> T | None:
-        [data] = await self.connection.run_scripts([Call(LOAD, self._key(kind, workload))])
+        [data] = await self.connection.run_scripts([ScriptCall(LOAD, self._key(kind, workload))])
         if not isinstance(data, bytes):
             return None
         try:
@@ -585,7 +587,7 @@ class RedisStates:
 
     async def _save(self, kind: str, workload: str, at: datetime, data: bytes) -> None:
         arguments = (_microseconds(at), round(STATE_TTL * 1000), data)
-        await self.connection.run_scripts([Call(SAVE, self._key(kind, workload), arguments)])
+        await self.connection.run_scripts([ScriptCall(SAVE, self._key(kind, workload), arguments)])
 
     def _key(self, kind: str, workload: str) -> bytes:
         return f"{self.prefix}:{kind}:{workload}".encode(errors="surrogatepass")
@@ -603,7 +605,7 @@ def _text(word: ResponseType) -> str:
 def _read_written(answer: ResponseType) -> Written:
     if not isinstance(answer, list) or len(answer) != 2:
         raise StoreError("Redis gave an unexpected answer", reason="bad_answer")
-    return Written(Outcome(_text(answer[0])), _text(answer[1]))
+    return Written(WriteOutcome(_text(answer[0])), _text(answer[1]))
 
 
 def _read_found(workload: str, answer: Sequence[ResponseType]) -> Found:

@@ -175,7 +175,7 @@ class Found:
     stamp: str
 
 
-class Outcome(StrEnum):
+class WriteOutcome(StrEnum):
     """What became of a snapshot that was written where processes share them."""
 
     KEPT = "kept"
@@ -189,7 +189,7 @@ class Outcome(StrEnum):
 class Written:
     """What became of a snapshot, and the ``stamp`` of the one that is there now."""
 
-    outcome: Outcome
+    outcome: WriteOutcome
     stamp: str
 
 

@@ -22,7 +22,7 @@ from kedastral.clock import WallClock
 from kedastral.cooperative import call_in_trio, in_worker_thread, with_rests
 from kedastral.core.planning.service_level import ServiceLevelReport
 from kedastral.core.planning.status import Failure, StatusCode
-from kedastral.core.ports import Outcome, SnapshotReader
+from kedastral.core.ports import SnapshotReader, WriteOutcome
 from kedastral.core.serving import Snapshot, replicas_at
 from kedastral.errors import WorkloadError
 from kedastral.logs import count_dropped_lines
@@ -233,7 +233,7 @@ class StorageMetrics:
         return Gauge("kedastral_workloads_held", words, registry=self.registry)
 
     def __attrs_post_init__(self) -> None:
-        for outcome in Outcome:
+        for outcome in WriteOutcome:
             self.writes.labels(outcome)
 
 

@@ -18,7 +18,7 @@ import trio
 
 from kedastral.clock import WallClock
 from kedastral.cooperative import TimeSlice
-from kedastral.core.ports import Found, Outcome, SnapshotExchange
+from kedastral.core.ports import Found, SnapshotExchange, WriteOutcome
 from kedastral.core.serving import Snapshot
 from kedastral.errors import StoreError
 from kedastral.serving.metrics import Metrics, StorageMetrics
@@ -223,7 +223,7 @@ class SharedStore:
             self.storage.writes.labels(found.outcome).inc()
             if workload not in self._stamps:
                 continue
-            if found.outcome is Outcome.KEPT:
+            if found.outcome is WriteOutcome.KEPT:
                 self._stamps[workload] = found.stamp
             else:
                 self._want(workload)

@@ -10,7 +10,7 @@ import trio
 
 from kedastral.adapters.redis import RedisMembers, RedisSnapshots
 from kedastral.clock import SystemClock
-from kedastral.core.ports import MemberRegistry, Outcome, SnapshotExchange
+from kedastral.core.ports import MemberRegistry, SnapshotExchange, WriteOutcome
 from kedastral.core.serving import Snapshot
 from tests import redis_servers
 from tests.exchange import MemoryExchange, MemoryRegistry
@@ -68,7 +68,7 @@ def made(seconds: float = 0.0, *replicas: int, workload: str = "shop") -> Snapsh
     return make_snapshot(replicas or (1, 2, 3), made_at=at(seconds), workload=workload)
 
 
-async def put(exchange: SnapshotExchange, snapshot: Snapshot, token: int = 0) -> Outcome:
+async def put(exchange: SnapshotExchange, snapshot: Snapshot, token: int = 0) -> WriteOutcome:
     [written] = await exchange.write([(snapshot, token)])
     return written.outcome
 
@@ -81,40 +81,40 @@ async def get(exchange: SnapshotExchange, workload: str = "shop") -> Snapshot | 
 async def test_what_was_written_is_read_as_it_was(exchange: SnapshotExchange) -> None:
     snapshot = made(0.123456)
     assert await get(exchange) is None
-    assert await put(exchange, snapshot) is Outcome.KEPT
+    assert await put(exchange, snapshot) is WriteOutcome.KEPT
     assert await get(exchange) == snapshot
 
 
 async def test_many_are_written_and_read_at_once(exchange: SnapshotExchange) -> None:
     names = ["a", "b/c", "a b", "✓", "{x}", "x" * 253, *(f"n{number}" for number in range(300))]
     written = await exchange.write([(made(workload=name), 0) for name in names])
-    assert [one.outcome for one in written] == [Outcome.KEPT] * len(names)
+    assert [one.outcome for one in written] == [WriteOutcome.KEPT] * len(names)
     found = await exchange.read(dict.fromkeys([*names, "nobody"], ""))
     assert {name: one.snapshot.workload for name, one in found.items()} == {name: name for name in names}
     assert (await exchange.changes(0)).keys() == set(names)
 
 
 async def test_an_older_one_never_replaces_a_newer_one(exchange: SnapshotExchange) -> None:
-    assert await put(exchange, made(-30, 5)) is Outcome.KEPT
+    assert await put(exchange, made(-30, 5)) is WriteOutcome.KEPT
     for age in (31, 600, 90_000):
-        assert await put(exchange, made(-age, 6)) is Outcome.OLDER
+        assert await put(exchange, made(-age, 6)) is WriteOutcome.OLDER
     assert await get(exchange) == made(-30, 5)
-    assert await put(exchange, made(-30, 7)) is Outcome.KEPT, "of two made at the same moment the later counts"
+    assert await put(exchange, made(-30, 7)) is WriteOutcome.KEPT, "of two made at the same moment the later counts"
     assert await get(exchange) == made(-30, 7)
 
 
 async def test_one_from_the_future_is_replaced_since_a_clock_was_set_back(exchange: SnapshotExchange) -> None:
     await put(exchange, made(3600))
-    assert await put(exchange, made(-10)) is Outcome.KEPT
+    assert await put(exchange, made(-10)) is WriteOutcome.KEPT
     assert await get(exchange) == made(-10)
 
 
 async def test_whoever_has_been_replaced_cannot_write_any_more(exchange: SnapshotExchange) -> None:
-    assert await put(exchange, made(-60), token=7) is Outcome.KEPT
-    assert await put(exchange, made(-30), token=8) is Outcome.KEPT
-    assert await put(exchange, made(0), token=7) is Outcome.FENCED
+    assert await put(exchange, made(-60), token=7) is WriteOutcome.KEPT
+    assert await put(exchange, made(-30), token=8) is WriteOutcome.KEPT
+    assert await put(exchange, made(0), token=7) is WriteOutcome.FENCED
     assert await get(exchange) == made(-30)
-    assert await put(exchange, made(-10), token=8) is Outcome.KEPT
+    assert await put(exchange, made(-10), token=8) is WriteOutcome.KEPT
 
 
 async def test_a_reader_gets_only_what_it_has_not(exchange: SnapshotExchange) -> None:
