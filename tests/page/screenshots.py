@@ -4,28 +4,16 @@
 import os
 import shutil
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
-import attrs
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from kedastral.core.planning.status import STANDING_DOWN, Failure
-from tests.page.sites import LiveSite
+from tests.page.sites import NOW, LiveSite
 
 FOLDER = Path(__file__).parents[2] / "docs" / "images"
-NOW = datetime(2026, 3, 2, 9, 15, 4, tzinfo=UTC)
 SHOP = "shop/web"
-
-
-@attrs.frozen
-class FrozenClock:
-    """Always `NOW`, so that the pictures change with the page alone."""
-
-    speed: float = 1.0
-
-    def now(self) -> datetime:
-        return NOW
 
 
 def fill(site: LiveSite) -> None:
@@ -68,7 +56,7 @@ def main() -> None:
         sys.exit("chromium is not installed: the pictures of docs/page.md stay as they are")
     FOLDER.mkdir(exist_ok=True)
     flags = ["--disable-dev-shm-usage", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
-    with LiveSite(clock=FrozenClock()) as site, sync_playwright() as playwright:
+    with LiveSite() as site, sync_playwright() as playwright:
         fill(site)
         browser = playwright.chromium.launch(executable_path=chromium, args=flags)
         take(browser, site)

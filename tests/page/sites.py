@@ -5,14 +5,13 @@ import math
 import socket
 import threading
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import attrs
 import numpy as np
 import trio
 
-from kedastral.clock import SystemClock, WallClock
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Experts, Forecast
 from kedastral.core.planning.planner import Workload, plan_step
@@ -32,6 +31,18 @@ POLICY = PlanPolicy(200.0, 1.2, ReplicaBounds(2, 50))
 STALE = StalePolicy(120.0, OnStale.RIDE_FORECAST)
 HOSTILE = "<img src=x onerror=alert(1)>"
 STEP = 60.0
+NOW = datetime(2026, 3, 2, 9, 15, 4, tzinfo=UTC)
+"""Near the top of `day`, where a burst needs more pods than any test allows."""
+
+
+@attrs.frozen
+class FrozenClock:
+    """Always `NOW`: what is planned and shown depends on no real clock."""
+
+    speed: float = 1.0
+
+    def now(self) -> datetime:
+        return NOW
 
 
 def day(at: float, scale: float) -> float:
@@ -58,7 +69,6 @@ class LiveSite:
     """Served on a free port of the loopback; use it in a ``with``."""
 
     token: str | None = None
-    clock: WallClock = attrs.field(factory=SystemClock)
     port: int = attrs.field(default=0, init=False)
     store: MemoryStore = attrs.field(factory=MemoryStore, init=False)
     recent: RecentLoads = attrs.field(init=False)
@@ -134,7 +144,7 @@ class LiveSite:
         listener = socket.create_server(("127.0.0.1", self.port))
         listener.setblocking(False)
         self.port = listener.getsockname()[1]
-        view = SnapshotView(self.store, lambda _: STALE, self.clock)
+        view = SnapshotView(self.store, lambda _: STALE, FrozenClock())
         shown = WorkloadsView(view, self.recent, lambda: self.keys, lambda: self.failures, self._settings)
         token = self.token
         gate = None if token is None else TokenGate(lambda: token)

@@ -3,7 +3,7 @@
 
 import os
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from kedastral.core.planning.status import Failure
 from tests.integration.conftest import require_program
-from tests.page.sites import HOSTILE, LiveSite
+from tests.page.sites import HOSTILE, NOW, LiveSite
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -81,11 +81,10 @@ def site() -> Iterator[LiveSite]:
 def test_a_thousand_workloads_are_listed_filtered_and_opened_by_keyboard_alone(
     browser: Browser, site: LiveSite
 ) -> None:
-    now = datetime.now(UTC)
-    site.fill([f"team-{i % 40}/service-{i}" for i in range(1000)], now)
-    site.publish(HOSTILE, now, 100.0)
+    site.fill([f"team-{i % 40}/service-{i}" for i in range(1000)], NOW)
+    site.publish(HOSTILE, NOW, 100.0)
     site.keys.append("shop/away")
-    site.failures["shop/away"] = Failure(now, "source", "unreachable")
+    site.failures["shop/away"] = Failure(NOW, "source", "unreachable")
     window = Window(browser, site)
     page = window.open("/")
     expect(page.locator(SHOWN)).to_have_count(1002)
@@ -108,8 +107,7 @@ def test_a_thousand_workloads_are_listed_filtered_and_opened_by_keyboard_alone(
 def test_a_workload_is_shown_as_its_load_changes_and_what_other_settings_would_change(
     browser: Browser, site: LiveSite
 ) -> None:
-    now = datetime.now(UTC)
-    site.publish("shop/web", now - timedelta(seconds=30), 300.0)
+    site.publish("shop/web", NOW - timedelta(seconds=30), 300.0)
     window = Window(browser, site, dark=True)
     page = window.open("/workloads/shop/web")
     expect(page.locator("#sentence")).to_contain_text("KEDA is told ")
@@ -118,7 +116,7 @@ def test_a_workload_is_shown_as_its_load_changes_and_what_other_settings_would_c
     expect(page.locator("#settings tbody")).to_contain_text("policies.yaml, document 3")
     expect(page.locator("#experts tbody tr")).to_have_count(3)
     before = page.locator("#figures dd").first.inner_text()
-    site.publish("shop/web", datetime.now(UTC), 2500.0)
+    site.publish("shop/web", NOW, 2500.0)
     expect(page.locator("#figures dd").first).not_to_have_text(before)
     page.get_by_label("Min").fill("9")
     page.get_by_label("Max").fill("3")
@@ -139,9 +137,8 @@ def test_a_workload_is_shown_as_its_load_changes_and_what_other_settings_would_c
 
 
 def test_on_a_phone_both_pages_fit(browser: Browser, site: LiveSite) -> None:
-    now = datetime.now(UTC)
-    site.publish("a-namespace-with-a-long-name/" + "a-workload-with-a-long-name-" * 3, now, 300.0)
-    site.publish(HOSTILE, now, 100.0)
+    site.publish("a-namespace-with-a-long-name/" + "a-workload-with-a-long-name-" * 3, NOW, 300.0)
+    site.publish(HOSTILE, NOW, 100.0)
     window = Window(browser, site, width=390)
     page = window.open("/")
     expect(page.locator(SHOWN)).to_have_count(2)
@@ -154,7 +151,7 @@ def test_on_a_phone_both_pages_fit(browser: Browser, site: LiveSite) -> None:
 
 
 def test_a_page_that_is_cut_off_says_so_and_goes_on_when_kedastral_is_back(browser: Browser, site: LiveSite) -> None:
-    site.publish("shop/web", datetime.now(UTC), 300.0)
+    site.publish("shop/web", NOW, 300.0)
     window = Window(browser, site)
     page = window.open("/workloads/shop/web")
     expect(page.locator("#connection")).to_have_text("live")
@@ -170,7 +167,7 @@ def test_a_page_that_is_cut_off_says_so_and_goes_on_when_kedastral_is_back(brows
 
 def test_where_a_token_is_asked_for_the_tab_keeps_it(browser: Browser) -> None:
     with LiveSite(token="open-sesame") as site:
-        site.publish("shop/web", datetime.now(UTC), 300.0)
+        site.publish("shop/web", NOW, 300.0)
         window = Window(browser, site)
         page = window.open("/")
         page.get_by_label("Bearer token").fill("wrong")
