@@ -264,10 +264,11 @@ def test_the_hpa_takes_the_answer_at_its_word(scaled_object: dict[str, Any]) -> 
 
 
 def test_the_readme_shows_the_triggers_of_the_example(scaled_object: dict[str, Any]) -> None:
-    shown = re.search(r"```yaml\n(triggers:.*?)```", read(ROOT / "README.md"), re.DOTALL)
-    assert shown is not None
+    [shown] = [yaml.safe_load(block.text) for block in blocks(read(ROOT / "README.md")) if block.language == "yaml"]
     without_names = [{k: v for k, v in trigger.items() if k != "name"} for trigger in scaled_object["triggers"]]
-    assert yaml.safe_load(shown[1])["triggers"] == without_names
+    assert shown["spec"]["triggers"] == without_names
+    for key in ("minReplicaCount", "maxReplicaCount", "fallback"):
+        assert shown["spec"][key] == scaled_object[key]
 
 
 def test_the_trial_prometheus_is_where_the_examples_look(container: dict[str, Any]) -> None:

@@ -246,14 +246,11 @@ def test_trigger_metadata_is_what_the_scaler_reads() -> None:
     assert {bare(row["key"]) for row in table_of(DOCS / "keda.md", "key")} == read_by_us | {"scalerAddress"}
 
 
-def test_stale_behaviours_are_all_in_the_readme() -> None:
-    rows = table_of(ROOT / "README.md", "`--on-stale`")
-    on_stale = next(setting for setting in settings_of(BY_COMMAND["run"]) if setting.name == "on_stale")
-    named = [re.findall(r"`([\w-]+)`", row["`--on-stale`"])[0] for row in rows]
-    for name in named:
-        on_stale.read(name)
-    assert len(named) == 3
-    assert f"`{on_stale.default}` (default)" in [row["`--on-stale`"] for row in rows]
+def test_the_readme_is_short_and_shows_a_whole_scaled_object() -> None:
+    page = read(ROOT / "README.md")
+    assert len(page.splitlines()) <= 120
+    shown = [yaml.safe_load(block.text)["kind"] for block in blocks(page) if block.language == "yaml"]
+    assert "ScaledObject" in shown
 
 
 # models
