@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Prometheus behind TLS that is reached through an HTTP proxy, on real sockets: the tunnel is TLS from end to end."""
+"""A Prometheus behind TLS that is reached through a proxy, on real sockets: the tunnel is TLS from end to end."""
 
+import gc
 import json
 from datetime import UTC, datetime
 from functools import partial
@@ -29,6 +30,8 @@ HOST = "prometheus.test"
 """No resolver knows it: only the proxy does."""
 QUERY = RangeQuery("up", 300.0, 60.0, 120.0)
 PATIENCE = 30.0
+SOCKS_PASSWORD, SOCKS_CONNECT, SOCKS_NAME = 2, 1, 3
+"""A method, a command and a kind of address in RFC 1928."""
 
 
 @pytest.fixture(autouse=True)
@@ -64,8 +67,29 @@ class ConnectProxy:
         if self.refusal:
             await client.send_all(self.refusal)
             return
+        await self._tunnel(client, b"HTTP/1.1 200 OK\r\n\r\n")
+
+    async def serve_socks(self, client: trio.SocketStream) -> None:
+        """The same in SOCKS 5 with a user and a password (RFC 1928, RFC 1929), for an address given as a name."""
+        methods = await read_exactly(client, (await read_exactly(client, 2))[1])
+        assert SOCKS_PASSWORD in methods
+        await client.send_all(bytes([5, SOCKS_PASSWORD]))
+        user = await read_exactly(client, (await read_exactly(client, 2))[1])
+        password = await read_exactly(client, (await read_exactly(client, 1))[0])
+        self.asked.append(user + b":" + password)
+        if self.refusal:
+            await client.send_all(self.refusal)
+            return
+        await client.send_all(b"\x01\x00")
+        *head, length = await read_exactly(client, 5)
+        assert head == [5, SOCKS_CONNECT, 0, SOCKS_NAME]
+        name, port = await read_exactly(client, length), int.from_bytes(await read_exactly(client, 2), "big")
+        self.asked.append(b"%s:%d" % (name, port))
+        await self._tunnel(client, bytes([5, 0, 0, 1, 127, 0, 0, 1, 0, 0]))
+
+    async def _tunnel(self, client: trio.SocketStream, granted: bytes) -> None:
         async with await trio.open_tcp_stream("127.0.0.1", self.target) as server, trio.open_nursery() as nursery:
-            await client.send_all(b"HTTP/1.1 200 OK\r\n\r\n")
+            await client.send_all(granted)
             nursery.start_soon(self._copy, client, server, nursery.cancel_scope)
             nursery.start_soon(self._copy, server, client, nursery.cancel_scope)
 
@@ -96,12 +120,41 @@ async def proxy(authority: Authority, nursery: trio.Nursery, monkeypatch: pytest
     return made
 
 
+async def read_exactly(client: trio.SocketStream, count: int) -> bytes:
+    """The next ``count`` bytes."""
+    got = b""
+    while len(got) < count:
+        part = await client.receive_some(count - len(got))
+        assert part, "the client hung up"
+        got += part
+    return got
+
+
+@pytest.fixture
+async def socks(proxy: ConnectProxy, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> ConnectProxy:
+    """The same proxy, spoken to in SOCKS, which is named for every address."""
+    [tunnels] = await nursery.start(partial(trio.serve_tcp, proxy.serve_socks, 0, host="127.0.0.1"))
+    monkeypatch.delenv("HTTPS_PROXY")
+    port = tunnels.socket.getsockname()[1]
+    monkeypatch.setenv("ALL_PROXY", f"socks5h://joe:hush-of-the-proxy@127.0.0.1:{port}")
+    return proxy
+
+
 async def read(authority: Authority) -> list[float]:
     login = PrometheusLogin(ca_file=authority.file)
     async with open_prometheus_client(f"https://{HOST}:9090", login) as client:
         with trio.fail_after(PATIENCE):
             history = await PrometheusSource(client, QUERY).history(NOW)
     return history.values.tolist()
+
+
+async def failure_of(authority: Authority) -> tuple[str, str]:
+    """The reason and the words of the SourceError, without the error, which would keep what it went through."""
+    try:
+        await read(authority)
+    except SourceError as error:
+        return error.reason, str(error)
+    raise AssertionError("it was read")
 
 
 async def test_a_prometheus_behind_tls_is_asked_through_a_tunnel(proxy: ConnectProxy, authority: Authority) -> None:
@@ -128,3 +181,21 @@ async def test_a_proxy_that_refuses_the_tunnel_is_one_line_without_its_password(
     assert caught.value.reason == "unreachable"
     assert "hush" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+async def test_a_socks_proxy_resolves_the_name_and_reads_nothing(socks: ConnectProxy, authority: Authority) -> None:
+    assert await read(authority) == [7.0] * 5
+    assert socks.asked == [b"joe:hush-of-the-proxy", b"prometheus.test:9090"]
+    assert b"query_range" not in socks.tunnelled
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_a_socks_proxy_that_refuses_the_password_is_one_line_without_it(
+    socks: ConnectProxy, authority: Authority
+) -> None:
+    socks.refusal = b"\x01\x01"
+    reason, words = await failure_of(authority)
+    gc.collect()  # httpcore leaves these connections open: see docs/upstream.md
+    assert reason == "unreachable"
+    assert "hush" not in words
+    assert "\n" not in words

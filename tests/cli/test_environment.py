@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is wrong with the environment of a cluster: the start and `validate` refuse it alike, beside all else."""
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,13 @@ NO_SCHEME = (
 NO_FILE = "SSL_CERT_FILE cannot be used: /missing.pem: No such file or directory; correct it, or unset it"
 NO_PEM = "SSL_CERT_FILE cannot be used: /dev/null: not a PEM file of the right kind; correct it, or unset it"
 NO_FOLDER = "SSL_CERT_DIR cannot be used: /missing: No such file or directory; correct it, or unset it"
+
+
+@pytest.fixture(autouse=True)
+def no_socks_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where Kedastral is installed without the extra `socks`."""
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "socksio" else find_spec(name))
 
 
 @pytest.fixture(autouse=True)
