@@ -9,13 +9,14 @@ import attrs
 
 from kedastral.clock import WallClock
 from kedastral.core.data_quality import CounterWatch, LostSeries, Outliers, SeriesWatch, screen
+from kedastral.core.explain import find_reason
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.planner import Workload, plan_step, plan_step_without_model
 from kedastral.core.planning.status import OK, StatusCode, model_failed
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.ports import Forecaster, MetricSource, SnapshotStore
 from kedastral.core.series import Series
-from kedastral.core.serving import Mode, OnStale, Snapshot, lead_window, replicas_at
+from kedastral.core.serving import Mode, OnStale, Snapshot, decide, replicas_at
 from kedastral.errors import ModelError, StoreError, WorkloadError
 from kedastral.serving.metrics import Metrics, observe_seconds
 
@@ -180,8 +181,13 @@ class ToldLog:
     _told_at: datetime | None = attrs.field(default=None, init=False)
 
     def note(self, snapshot: Snapshot, now: datetime) -> None:
-        """Log what is new in the answer that ``snapshot`` gives at ``now``; the first one is known."""
-        replicas = replicas_at(snapshot, now)
+        """Log what is new in the answer that ``snapshot`` gives at ``now``; the first one is known.
+
+        The reason has the words of `kedastral explain`. Where KEDA is told no number, nothing has changed for it.
+        """
+        replicas = decide(snapshot, now, self.workload.stale).replicas
+        if replicas is None:
+            return
         if self._told is None:
             self._told = self._newest = replicas
         if replicas != self._newest:
@@ -191,30 +197,11 @@ class ToldLog:
             return
         if replicas != self._told:
             others = f" ({self._changes} changes)" if self._changes > 1 else ""
-            why = _why(self.workload, snapshot, now)
+            why = find_reason(snapshot, now, self.workload.stale)
             fields = {"workload": self.workload.name}
             log.info("replicas for KEDA %d -> %d%s: %s", self._told, replicas, others, why, extra=fields)
             self._told, self._told_at = replicas, now
         self._changes = 0
-
-
-def _why(workload: Workload, snapshot: Snapshot, now: datetime) -> str:
-    """What decides about the replicas at ``now``, in words; cheap enough for each workload of many at each tick."""
-    replicas, (first, last) = replicas_at(snapshot, now), lead_window(snapshot, now)
-    planned = int(snapshot.replicas[first : last + 1].max())
-    if planned < replicas and replicas == snapshot.served_before:
-        return "no less than before the start or the outage"
-    if planned < replicas and snapshot.observed is not None:
-        return f"the floor, for the load of {snapshot.observed.value:,.6g} now"
-    values = snapshot.forecast.values[: last + 1 + workload.policy.prewarm_steps]
-    peak = first + int(values[first:].argmax())
-    at = snapshot.made_at + timedelta(seconds=peak * snapshot.forecast.step)
-    words = f"the forecast reaches {values[peak]:,.6g} at {at:%H:%M} UTC"
-    if not snapshot.status.is_ok:
-        words += f" (the last value: {snapshot.status.reason})"
-    bounds = workload.policy.bounds
-    is_bound = "minimum" if replicas == bounds.min else "maximum" if replicas == bounds.max else ""
-    return f"{words}; {replicas} is the {is_bound}" if is_bound else words
 
 
 TELL_AGAIN = 600.0

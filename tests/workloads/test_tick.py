@@ -268,8 +268,8 @@ async def test_a_change_of_what_keda_is_told_is_a_line_with_its_reason(
         changes.note(snapshot, now)
     said = [words for words in caplog.messages if words.startswith("replicas for KEDA")]
     assert [words.partition(": ")[0] for words in said] == ["replicas for KEDA 2 -> 24", "replicas for KEDA 24 -> 50"]
-    assert ": the forecast reaches 2,000 at " in said[0]
-    assert said[1].endswith("; 50 is the maximum")
+    assert ": the forecast decided: 2,000 is the load expected at " in said[0]
+    assert said[1].endswith(": the maximum decided: 108 pods are needed, and max is 50")
 
 
 def told_of_default_min(caplog: pytest.LogCaptureFixture) -> list[str]:
