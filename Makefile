@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 PYTEST := -m pytest -q --numprocesses auto --dist worksteal   # a process for each core
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lowest e2e faults configurations lint check proto docs bench bench-scale bench-restart soak lock build docker clean
+.PHONY: help setup demo test test-lowest e2e faults configurations lint check proto docs site bench bench-scale bench-restart soak lock build docker clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ docs: $(STAMP)  ## write the tables of docs/configuration.md, the timelines of d
 	$(BIN)/python -m docs.generate
 	$(BIN)/python -m tests.e2e.pictures
 	$(BIN)/python -m tests.page.screenshots
+
+site: $(STAMP)  ## the documentation as a site, in build/site; a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --config-file docs/site/mkdocs.yml
 
 bench: $(STAMP)  ## latencies as JSON, beside their budgets
 	$(BIN)/python -m benchmarks.latency
