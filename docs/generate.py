@@ -2,7 +2,7 @@
 """Writes the parts of the documentation that the settings define: ``python -m docs.generate`` (`make docs`).
 
 In docs/configuration.md, what stands between ``<!-- settings of COMMAND -->`` or ``<!-- keys of KIND -->`` and the next
-``<!-- end -->`` is replaced; the prose stays. The files of deploy/crds are written as a whole.
+``<!-- end -->`` is replaced; the prose stays. The files of deploy/crds and the dashboard are written as a whole.
 """
 
 import re
@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from docs import dashboard
 from docs.crds import PLURALS, Schema, make_crd, make_spec_schema
 from kedastral.settings.declarations import BY_COMMAND
 from kedastral.settings.schema import Setting, settings_of
@@ -96,7 +97,8 @@ def _escaped(text: str) -> str:
 
 if __name__ == "__main__":
     CRDS.mkdir(exist_ok=True)
-    for path, after in {PAGE: render(PAGE.read_text(encoding="utf-8")), **write_crds()}.items():
+    page = {PAGE: render(PAGE.read_text(encoding="utf-8"))}
+    for path, after in {**page, **write_crds(), dashboard.FILE: dashboard.render()}.items():
         before = path.read_text(encoding="utf-8") if path.exists() else ""
         path.write_text(after, encoding="utf-8")
         sys.stderr.write(f"{path.name}: {'unchanged' if after == before else 'written'}\n")

@@ -89,10 +89,15 @@ class Forecast:
         """How far the forecast reaches, in seconds."""
         return self.step * len(self.values)
 
+    def index_at(self, ahead: float) -> int | None:
+        """The step that is ``ahead`` seconds after it was made; None outside the forecast."""
+        index = math.floor(ahead / self.step)
+        return index if 0 <= index < len(self.values) else None
+
     def value_at(self, ahead: float) -> float | None:
         """The load expected ``ahead`` seconds after it was made; None outside the forecast."""
-        index = math.floor(ahead / self.step)
-        return float(self.values[index]) if 0 <= index < len(self.values) else None
+        index = self.index_at(ahead)
+        return None if index is None else float(self.values[index])
 
     def experts_at(self, ahead: float) -> tuple[ExpertView, ...]:
         """The experts at the horizon nearest to ``ahead`` seconds; empty where the model is no ensemble."""

@@ -46,6 +46,7 @@ class Metrics:
     reloads: Counter = attrs.field(init=False)
     reload_worked: Gauge = attrs.field(init=False)
     scaler_requests: Counter = attrs.field(init=False)
+    scaler_seconds: Histogram = attrs.field(init=False)
     stale_answers: Counter = attrs.field(init=False)
     returned_replicas: Gauge = attrs.field(init=False)
     saved: Counter = attrs.field(init=False)
@@ -96,6 +97,10 @@ class Metrics:
     @scaler_requests.default
     def _make_scaler_requests(self) -> Counter:
         return self._counter("kedastral_scaler_requests", "gRPC calls answered", "method", "status")
+
+    @scaler_seconds.default
+    def _make_scaler_seconds(self) -> Histogram:
+        return self._histogram("kedastral_scaler_request_seconds", "Time to answer a gRPC call; no streams", "method")
 
     @stale_answers.default
     def _make_stale_answers(self) -> Counter:
@@ -249,6 +254,7 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "kedastral_outlier_points": ("Points of the history that the newest forecast left out as faults of measuring", ()),
     "kedastral_lost_series": ("Series that have gone from the sum with their load while the pods stayed", ()),
     "kedastral_forecast_load": ("Load that is forecast for now + lead time", ()),
+    "kedastral_upper_load": ("Load that pods are planned for at now + lead time", ()),
     "kedastral_forecast_status": ("1 for the status that the forecast has, 0 for the others", ("status",)),
     "kedastral_steering_factor": ("Factor on the upper quantile that the service level is steered with", ()),
     "kedastral_service_level_target": ("Share of minutes that is to have enough pods", ()),
@@ -333,9 +339,11 @@ def _values(snapshot: Snapshot, now: datetime) -> Iterator[Value]:
     yield "kedastral_partial_answer", (), float(snapshot.quality.at_least is not None)
     yield "kedastral_outlier_points", (), float(snapshot.outliers.points if snapshot.outliers else 0)
     yield "kedastral_lost_series", (), float(snapshot.lost_series.lost if snapshot.lost_series else 0)
-    ahead = snapshot.forecast.value_at((now - snapshot.made_at).total_seconds() + snapshot.lead_time)
+    ahead = snapshot.forecast.index_at((now - snapshot.made_at).total_seconds() + snapshot.lead_time)
     if ahead is not None:
-        yield "kedastral_forecast_load", (), ahead
+        yield "kedastral_forecast_load", (), float(snapshot.forecast.values[ahead])
+        if snapshot.service_level is not None:
+            yield "kedastral_upper_load", (), float(snapshot.service_level.upper[ahead]) * snapshot.service_level.factor
     for status in StatusCode:
         yield "kedastral_forecast_status", (status,), float(snapshot.status.code is status)
     if snapshot.service_level is not None:

@@ -33,6 +33,8 @@ from kedastral.serving.metrics import Metrics
 
 METRIC_NAME = "desired_replicas"
 METHODS = ("IsActive", "StreamIsActive", "GetMetricSpec", "StreamMetricSpec", "GetMetrics")
+TIMED = ("IsActive", "GetMetricSpec", "GetMetrics")
+"""The methods that give one answer; a stream is open for as long as KEDA likes."""
 TARGET = 1
 """With AverageValue and a target of 1 the HPA wants exactly as many replicas as the metric says."""
 MAX_SILENCE = 60.0
@@ -90,6 +92,7 @@ class ExternalScaler(ExternalScalerBase):
         self._stale_log = StaleLog()
         for method in METHODS:  # so that an alert on what KEDA never asks finds a zero, not nothing
             metrics.scaler_requests.labels(method, Status.OK.name)
+        self._seconds = {method: metrics.scaler_seconds.labels(method) for method in TIMED}
 
     async def IsActive(self, stream: Stream[ScaledObjectRef, IsActiveResponse]) -> None:  # noqa: N802 - KEDA's name
         """Whether the plan wants more than ``activation`` replicas; never true on a stale plan under default-min."""
@@ -144,6 +147,8 @@ class ExternalScaler(ExternalScalerBase):
         """Count and log one finished gRPC call."""
         method = call.method.rpartition("/")[2] if call.known else "unknown"
         self._metrics.scaler_requests.labels(method, call.status.name).inc()
+        if (seconds := self._seconds.get(method)) is not None:
+            seconds.observe(call.duration)
         if not log.isEnabledFor(logging.DEBUG):
             return
         fields = {

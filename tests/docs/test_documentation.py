@@ -178,9 +178,10 @@ def test_metrics_that_are_named_exist(page: Path) -> None:
 
 
 def test_alerts_on_what_is_absent_name_what_they_miss() -> None:
-    page = read(DOCS / "metrics.md")
-    [rules] = [yaml.safe_load(block.text) for block in blocks(page) if block.language == "yaml"]
-    by_name = {rule["alert"]: rule["expr"] for group in rules["groups"] for rule in group["rules"]}
+    page, alerts = read(DOCS / "metrics.md"), read(ROOT / "deploy" / "prometheus" / "alerts.yaml")
+    [shown] = [block.text for block in blocks(page) if block.language == "yaml"]
+    groups = [group for text in (alerts, shown) for group in yaml.safe_load(text)["groups"]]
+    by_name = {rule["alert"]: rule["expr"] for group in groups for rule in group["rules"]}
     assert "absent(kedastral_scaler_requests_total" in by_name["KedastralNotAsked"]
     assert "workload=" in by_name["KedastralNoForecast"]
     for block in blocks(page):

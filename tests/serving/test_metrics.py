@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The metrics: names, types and labels exactly as the contract has them, and values true at the scrape."""
 
+import attrs
 import pytest
 import trio
 from prometheus_client.exposition import generate_latest
@@ -12,6 +13,7 @@ from kedastral.core.planning.status import Failure
 from kedastral.errors import ModelError, RemoteError, SourceError, StoreError
 from kedastral.serving.metrics import Metrics, observe_seconds
 from kedastral.serving.store import MemoryStore
+from tests.kept import make_steered_snapshot
 from tests.parts import make_snapshot, wall_clock
 
 CONTRACT = {
@@ -39,12 +41,14 @@ MORE = {
     "kedastral_outlier_points": ("gauge", {"workload"}),
     "kedastral_lost_series": ("gauge", {"workload"}),
     "kedastral_forecast_load": ("gauge", {"workload"}),
+    "kedastral_scaler_request_seconds": ("histogram", {"method"}),
     "kedastral_forecast_status": ("gauge", {"workload", "status"}),
     "kedastral_model_learn_seconds": ("histogram", {"model"}),
     "kedastral_kept_saves_total": ("counter", {"kind"}),
     "kedastral_kept_bytes_total": ("counter", {"kind"}),
     "kedastral_unsaved_states": ("gauge", set()),
     # without samples here, since this snapshot is not steered
+    "kedastral_upper_load": ("gauge", set()),
     "kedastral_steering_factor": ("gauge", set()),
     "kedastral_service_level_target": ("gauge", set()),
     "kedastral_budget_spent_ratio": ("gauge", set()),
@@ -80,6 +84,7 @@ async def use_all() -> Metrics:
     metrics.saved.labels("state").inc()
     metrics.saved_bytes.labels("state").inc(100)
     metrics.scaler_requests.labels("GetMetrics", "OK").inc()
+    metrics.scaler_seconds.labels("GetMetrics").observe(0.002)
     metrics.stale_answers.inc()
     metrics.returned_replicas.labels("shop").set(8)
     return metrics
@@ -142,6 +147,25 @@ async def test_the_load_is_the_newest_measured_and_what_is_forecast_for_a_lead_t
     assert (read("kedastral_observed_load"), read("kedastral_forecast_load")) == ([375.5], [4.0])
     await trio.sleep(60)
     assert read("kedastral_forecast_load") == [], "the forecast does not reach so far"
+
+
+async def test_what_pods_are_planned_for_is_the_upper_quantile_times_the_factor_a_lead_time_from_now(
+    autojump_clock: MockClock,
+) -> None:
+    metrics, store, clock = Metrics(), MemoryStore(), wall_clock()
+    made = make_snapshot([1] * 4, made_at=clock.now(), lead=120, values=[1, 2, 3, 4])
+    report = attrs.evolve(make_steered_snapshot().service_level, upper=[10, 20, 30, 40], factor=1.5)
+    await store.put(attrs.evolve(made, service_level=report))
+    metrics.show_snapshots(store, clock)
+
+    def read() -> list[float]:
+        return [sample.value for sample in expose(metrics)["kedastral_upper_load"].samples]
+
+    assert read() == [45.0]
+    await trio.sleep(60)
+    assert read() == [60.0]
+    await trio.sleep(60)
+    assert read() == [], "the forecast does not reach so far"
 
 
 async def test_a_workload_without_a_forecast_has_neither_age_nor_replicas(autojump_clock: MockClock) -> None:

@@ -408,6 +408,19 @@ async def test_calls_are_counted_by_method_and_status_and_by_nothing_a_client_ch
     }
 
 
+async def test_calls_with_one_answer_are_timed_by_method_whatever_they_answer(
+    autojump_clock: MockClock, start: Any
+) -> None:
+    keda = await start()
+    await keda.put(make_snapshot())
+    await keda.replicas()
+    await keda.call("GetMetrics", workload="nobody")
+    await keda.call("IsActive")
+    await keda.connect().call("/made.up/Method", pb.ScaledObjectRef())
+    timed = keda.counted("kedastral_scaler_request_seconds_count")
+    assert timed == {"GetMetrics": 2, "IsActive": 1, "GetMetricSpec": 0}
+
+
 async def test_calls_that_never_came_are_counted_as_zero(autojump_clock: MockClock, start: Any) -> None:
     counted = (await start()).counted("kedastral_scaler_requests_total")
     assert counted == {f"{method}/OK": 0 for method in vars(ExternalScalerBase) if not method.startswith("_")}
