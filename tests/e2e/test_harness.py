@@ -64,6 +64,14 @@ def test_a_timeline_tells_where_pods_were_missing_and_where_they_fell() -> None:
     assert timeline.told(0, 1) == [AWAY, 3]
 
 
+def test_a_sample_holds_until_the_next_but_not_for_long() -> None:
+    timeline = timeline_of(3, 2, 3, 1)  # at 0, 1, 2 and 3 s
+    assert timeline.ready(1.25, 1.75) == [2]
+    assert timeline.ready(7, 7.5) == [1]
+    with pytest.raises(AssertionError, match="web has no sample from 9 s to 10 s"):
+        timeline.between(9, 10)
+
+
 def test_a_timeline_becomes_a_table_and_a_picture(tmp_path: Path) -> None:
     timeline = timeline_of(3, 2)
     timeline.write(tmp_path)

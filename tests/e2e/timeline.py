@@ -5,6 +5,7 @@ import csv
 import itertools
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -21,6 +22,8 @@ from tests.e2e.api import Scale
 AWAY = "away"
 """Told where Kedastral cannot be reached."""
 EVERY = 1.0
+LONGEST_LOOK = 5.0
+"""Seconds for which a sample holds, where the next look took long."""
 COLOURS = MappingProxyType({"kedastral": LIGHT.lines["kedastral"], "beside": LIGHT.lines["hpa"]})
 
 
@@ -50,8 +53,9 @@ class Timeline:
     marks: list[tuple[float, str]] = attrs.field(factory=list)
 
     def between(self, begin: float, end: float) -> list[Sample]:
-        """The samples of these seconds; fails where there are none."""
+        """The samples of these seconds, or the one before them, which still holds; fails where that is too old."""
         found = [sample for sample in self.samples if begin <= sample.second <= end]
+        found = found or [sample for sample in self.samples if begin - LONGEST_LOOK <= sample.second < begin][-1:]
         assert found, f"{self.name} has no sample from {begin:g} s to {end:g} s"
         return found
 
@@ -120,7 +124,11 @@ class Recorder:
         self._thread.join()
 
     def _record(self) -> None:
-        while not self._closing.wait(EVERY):
+        due = time.monotonic()
+        while True:
+            due = max(due + EVERY, time.monotonic())
+            if self._closing.wait(due - time.monotonic()):
+                return
             try:
                 self._timeline.samples.append(self._look())
             except (AssertionError, OSError) as error:  # a look that fails is a gap
