@@ -9,7 +9,6 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -24,6 +23,8 @@ CRDS = PAGE.parents[1] / "deploy" / "crds"
 _TABLE = re.compile(r"(<!-- (?P<what>settings|keys) of (?P<name>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 HEAD = "| flag | variable | kind | default | meaning |\n|---|---|---|---|---|\n"
 KEYS_HEAD = "| key | type | meaning |\n|---|---|---|\n"
+WHOLE = "run"
+"""The command whose table has every setting that others share with it."""
 CRD_HEAD = """\
 # SPDX-License-Identifier: Apache-2.0
 #
@@ -37,16 +38,19 @@ def render(page: str) -> str:
 
     def table(found: re.Match[str]) -> str:
         name = found["name"]
-        rows = write_table(BY_COMMAND[name]) if found["what"] == "settings" else write_keys(name)
+        rows = write_table(name) if found["what"] == "settings" else write_keys(name)
         return found[1] + rows + found[4]
 
     return _TABLE.sub(table, page)
 
 
-def write_table(settings: type[Any]) -> str:
-    """One row per setting of a settings class, in the order of ``--help``."""
-    known = {setting.name: setting for setting in settings_of(settings)}
-    return "\n" + HEAD + "".join(_row(setting, known) for setting in known.values()) + "\n"
+def write_table(command: str) -> str:
+    """One row per setting of a command, in the order of ``--help``; what `run` has in the same words is named only."""
+    rows, shared = _rows_of(command), _rows_of(WHOLE) if command != WHOLE else {}
+    own = {name: row for name, row in rows.items() if row != shared.get(name)}
+    common = ", ".join(_shown(setting) for setting in settings_of(BY_COMMAND[command]) if setting.name not in own)
+    table = "\n" + HEAD + "".join(own.values()) + "\n"
+    return table + (f"As in [`{WHOLE}`](#kedastral-{WHOLE}): {common}.\n\n" if common else "")
 
 
 def write_keys(kind: str) -> str:
@@ -81,6 +85,15 @@ def _type_of(schema: Schema) -> str:
     if schema.get("pattern", "").endswith("[smhdw]))+$"):
         return "duration"
     return str({"array": "list", "object": "mapping"}.get(schema["type"], schema["type"]))
+
+
+def _rows_of(command: str) -> dict[str, str]:
+    known = {setting.name: setting for setting in settings_of(BY_COMMAND[command])}
+    return {name: _row(setting, known) for name, setting in known.items()}
+
+
+def _shown(setting: Setting) -> str:
+    return f"`{setting.flag or setting.env}`"
 
 
 def _row(setting: Setting, known: Mapping[str, Setting]) -> str:

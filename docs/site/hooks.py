@@ -48,7 +48,8 @@ def _expand(entry: Entry) -> Entry:
     if not value.endswith("/*"):
         return entry
     folder = ROOT / DOCS / value.removesuffix("/*")
-    return {title: [page.relative_to(ROOT / DOCS).as_posix() for page in sorted(folder.glob("*.md"))]}
+    pages = sorted(folder.glob("*.md"), key=lambda page: (page.name != "README.md", page.name))
+    return {title: [page.relative_to(ROOT / DOCS).as_posix() for page in pages]}
 
 
 def _source_of(place: str) -> str:
