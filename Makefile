@@ -7,10 +7,11 @@ BIN := $(VENV)/bin
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' kedastral/__init__.py)
 IMAGE ?= kedastral:$(VERSION)
 STAMP := $(VENV)/.installed
+TRACES ?= $(KEDASTRAL_TRACES)
 PYTEST := -m pytest -q --numprocesses auto --dist worksteal   # a process for each core
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lowest e2e faults configurations lint check proto docs site bench bench-scale bench-restart soak lock build docker clean
+.PHONY: help setup demo test test-lowest e2e faults configurations verdicts lint check proto docs site bench bench-scale bench-restart soak lock build docker clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +44,9 @@ faults: $(STAMP)  ## attacks and faults that take long, on real processes; minut
 
 configurations: $(STAMP)  ## 10,000 generated configurations, each loaded or refused; four minutes
 	CONFIGURATIONS=10000 $(BIN)/python -m pytest -q tests/settings/test_generated_configurations.py
+
+verdicts: $(STAMP)  ## whole backtests whose verdicts are stored as text; TRACES is a folder of open traces; minutes
+	KEDASTRAL_TRACES=$(TRACES) $(BIN)/python -m pytest -q tests/backtest/test_verdicts_anew.py
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -2,7 +2,7 @@
 """Scripted days, and what steering does on them: ``python -m benchmarks.steering_days [--plot FILE]``.
 
 The last value is the forecast, so that what is seen is the planner's own doing; 5 minutes of lead, service level 0.99.
-The scripts are those of tests/core/test_service_level_days.py. ``--plot`` needs matplotlib (extra ``report``).
+The scripts are those of tests/core/test_service_level_days.py. ``--plot`` needs matplotlib (a development dependency).
 """
 
 import argparse
@@ -60,7 +60,7 @@ def table_of(runs: Mapping[str, Run]) -> Table:
 
 def plot(loads: Mapping[str, Floats], runs: Mapping[str, Run], file: Path) -> None:
     """Load, pods and minutes without enough of them, and h below, a column for each script."""
-    import matplotlib as mpl  # noqa: PLC0415 - an extra
+    import matplotlib as mpl  # noqa: PLC0415 - a dev dependency
     from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 

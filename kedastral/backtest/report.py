@@ -1,35 +1,62 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the report of a backtest: one HTML page from report.html.j2, with its plots inside. Needs matplotlib."""
+"""Writes the report of a backtest: one HTML file, with its charts as numbers, and the script that draws them, inside.
+
+Nothing runs or applies but what the file brings: its Content-Security-Policy names script and style by their hashes.
+"""
 
 import base64
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from importlib import resources
 
 import attrs
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from kedastral import __version__
 from kedastral.backtest import tables
-from kedastral.backtest.plots import Plot, plot_accuracy, plot_curves, plot_load, plot_replicas
-from kedastral.backtest.results import BacktestResults, WorkloadResults
-from kedastral.backtest.verdict import Shortage, Verdict, show_load
+from kedastral.backtest.charts import Chart, charts_of
+from kedastral.backtest.results import BacktestResults
+from kedastral.backtest.shortages import Shortage, show_load
+from kedastral.backtest.verdict import Verdict
 from kedastral.settings.types import write_duration
 
 TEMPLATE = "report.html.j2"
+PAGE = "kedastral.serving"
+"""The package whose page the report looks like: its style and its library of charts are used here too."""
 
 
-@attrs.frozen
-class WorkloadPlots:
-    """The plots of one workload."""
+@attrs.define
+class ChartList:
+    """The charts of the whole report; a place in the page names one by its number."""
 
-    load: Plot
-    replicas: Plot
-    curves: Plot
-    accuracy: Plot
+    charts: list[Chart] = attrs.field(factory=list)
+
+    def place(self, chart: Chart) -> int:
+        """The number of one more chart."""
+        self.charts.append(chart)
+        return len(self.charts) - 1
+
+    def write(self) -> Markup:
+        """All of them as JSON that may stand in a script element: nothing in it can end the element."""
+        document = [
+            attrs.asdict(chart, filter=lambda _, value: value is not None and len(value) > 0) for chart in self.charts
+        ]
+        text = json.dumps(document, separators=(",", ":"), allow_nan=False)
+        return Markup(text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026"))  # noqa: S704 - escaped
 
 
 def write_page(results: BacktestResults) -> str:
     """The whole page."""
+    charts = ChartList()
+    scripts = [_read(PAGE, "page/uPlot.iife.min.js"), _read("kedastral.backtest", "report.js")]
+    styles = [
+        _read(PAGE, "page/page.css"),
+        _read(PAGE, "page/uPlot.min.css"),
+        _read("kedastral.backtest", "report.css"),
+    ]
     return (
         _make_environment()
         .get_template(TEMPLATE)
@@ -37,20 +64,30 @@ def write_page(results: BacktestResults) -> str:
             results=results,
             names=", ".join(workload.name for workload in results.workloads),
             several=len(results.workloads) > 1,
-            workloads=[(workload, _draw_plots(workload)) for workload in results.workloads],
+            workloads=[(one, charts_of(one.comparison, one.policies, one.accuracy)) for one in results.workloads],
+            charts=charts,
+            scripts=[Markup(text) for text in scripts],  # noqa: S704 - files of this package
+            styles=[Markup(text) for text in styles],  # noqa: S704
+            policy=_security_policy(scripts, styles),
             version=__version__,
         )
     )
 
 
-def _draw_plots(workload: WorkloadResults) -> WorkloadPlots:
-    comparison = workload.comparison
-    return WorkloadPlots(
-        plot_load(comparison),
-        plot_replicas(comparison),
-        plot_curves(workload.policies),
-        plot_accuracy(workload.accuracy),
-    )
+def _read(package: str, name: str) -> str:
+    return resources.files(package).joinpath(name).read_text(encoding="utf-8")
+
+
+def _security_policy(scripts: Sequence[str], styles: Sequence[str]) -> str:
+    """Nothing is loaded, and nothing runs or applies but these texts."""
+    sources: Mapping[str, Sequence[str]] = {"script-src": scripts, "style-src": styles}
+    hashed = "; ".join(f"{name} {' '.join(map(_hash_of, texts))}" for name, texts in sources.items())
+    return f"default-src 'none'; img-src data:; {hashed}; base-uri 'none'; form-action 'none'"
+
+
+def _hash_of(text: str) -> str:
+    """A source expression for one inline element, as in CSP level 3, section 2.3.1."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _make_environment() -> Environment:
@@ -65,12 +102,11 @@ def _make_environment() -> Environment:
     environment.globals["text"] = tables
     environment.filters |= {
         "command": _write_command,
-        "data_uri": _data_uri,
         "duration": write_duration,
         "load": show_load,
         "minute": _minute,
+        "rows_of_all": tables.rows_of_all,
         "rows_of_each": tables.rows_of_each,
-        "policy_rows": tables.policy_rows,
         "rows_of_one": tables.rows_of_one,
         "shortage_rows": _shortage_rows,
     }
@@ -102,7 +138,3 @@ def _shortage_rows(worst: Sequence[Shortage]) -> list[tables.Row]:
 
 def _minute(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M}"
-
-
-def _data_uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

@@ -23,7 +23,8 @@ from kedastral.backtest.comparison import (
     measure_accuracy,
     results_of,
 )
-from kedastral.backtest.verdict import Shortage, SloResult, Verdict, find_worst, judge, slo_result_of
+from kedastral.backtest.shortages import Shortage, find_worst
+from kedastral.backtest.verdict import SloResult, Verdict, judge, slo_result_of
 from kedastral.backtest.workloads import FailedWorkload
 from kedastral.simulation.curves import Point
 from kedastral.simulation.replay import Outcome
@@ -190,7 +191,7 @@ class _WorkloadDocument:
     oracle_pod_hours: float
     metrics_pipeline: _PipelineDocument | None = None
     verdict: Verdict
-    promise: _SloDocument | None
+    slo: _SloDocument | None
     policies: tuple[_PolicyDocument, ...]
     accuracy: _AccuracyDocument
     worst: tuple[Shortage, ...]
@@ -232,7 +233,7 @@ def _workload_document(workload: WorkloadResults) -> _WorkloadDocument:
         oracle_pod_hours=comparison.oracle.pod_hours,
         metrics_pipeline=_pipeline_document(trial.pipeline),
         verdict=workload.verdict,
-        promise=None if workload.slo is None else _slo_document(workload.slo),
+        slo=None if workload.slo is None else _slo_document(workload.slo),
         policies=tuple(map(_policy_document, workload.policies)),
         accuracy=_accuracy_document(workload.accuracy),
         worst=workload.worst,

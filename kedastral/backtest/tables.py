@@ -1,34 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes results as the cells and captions of tables, the same in the terminal and in the report."""
 
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from kedastral.backtest.comparison import PolicyResult
+from kedastral.backtest.comparison import FIXED, HPA, KEDASTRAL, PolicyResult
 from kedastral.backtest.results import BacktestResults, WorkloadResults
-from kedastral.backtest.verdict import show_minutes, show_percent
+from kedastral.backtest.verdict import (
+    JudgedPoints,
+    NamedSetting,
+    Role,
+    Totals,
+    change_of,
+    is_steered,
+    judged_points,
+    name_knob,
+    name_share,
+    show_change,
+    show_minutes,
+    show_percent,
+    show_unserved,
+    totals_of,
+)
 from kedastral.settings.types import write_duration
+from kedastral.simulation.curves import Figure, Point
 from kedastral.simulation.trial import Trial
 
 FIGURES = (
-    "cost / oracle",
-    "unserved %",
-    "minutes short",
     "pod-hours",
+    "vs HPA",
+    "minutes short",
+    "vs HPA",
+    "unserved %",
+    "vs HPA",
     "scale events",
-    "unserved x",
-    "minutes x",
-    "cost x",
+    "pod-hours / oracle",
 )
 """The columns of every table, after the name of its row."""
 Row = tuple[str, ...]
 """The name of a row, and a cell for each of `FIGURES`."""
-AS_SET = "Each policy at its own setting; the verdict compares them at equal cost"
-"""Belongs beside every table: two of its rows differ in cost and in service at once."""
+AS_SET = "One replay a row; every figure of the verdict is that of a row"
+"""Belongs beside every table."""
 FOOT = (
-    "unserved x, minutes x: the policy at the pod-hours of the HPA at 80 %, as ratios to that HPA's figures; cost x: "
-    "the pod-hours it needs to be short in no more minutes, as a ratio. Below 1 is better; - means that no setting "
-    "gets there."
+    "vs HPA: the difference to the row 'compared with', the plain HPA at its usual target. Minutes short: with more "
+    "load than the ready pods sustain. Unserved: load for which there was no pod. The oracle sees the future and "
+    "orders what will be needed."
 )
 OF_EACH = "Kedastral on each workload, with its own settings"
 """The title of the table with one row for each workload."""
@@ -45,52 +60,88 @@ def describe_pipeline(trial: Trial) -> str:
     return f"policies see the load {late} and {noise}; minutes short are those of the load itself"
 
 
-def policy_rows(results: Iterable[PolicyResult]) -> list[Row]:
-    """One row for each policy."""
-    return [(result.policy.label, *_cells(result)) for result in results]
+def policy_rows(
+    policies: Sequence[PolicyResult], named: Sequence[NamedSetting], judged: Sequence[JudgedPoints]
+) -> list[Row]:
+    """A row for each policy at its own setting, and one for each other setting that the verdict names."""
+    hpa = _reference(policies, named)
+    rows: list[Row] = []
+    for result in policies:
+        roles = _roles_of(result.policy.name, named)
+        for setting in sorted({result.policy.shown, *roles}, key=lambda one: (one != result.policy.shown, one)):
+            label = result.policy.label if setting == result.policy.shown else _label(result, setting, policies)
+            role = f" ({', '.join(roles[setting])})" if setting in roles else ""
+            point = next(point for point in result.points if point.knob == setting)
+            rows.append((label + role, *_cells(point, totals_of(judged, result.policy.name, setting), hpa)))
+    return rows
 
 
 def rows_of_one(workload: WorkloadResults) -> list[Row]:
-    """The table of one workload: every policy, and the oracle, which is not compared with the HPA."""
+    """The table of one workload: every policy, and the oracle."""
     oracle = workload.comparison.oracle
-    cells = (
-        "1.000",
-        f"{oracle.unserved_share * 100:.3f}",
-        f"{oracle.violation_minutes:,.0f}",
-        f"{oracle.pod_hours:,.0f}",
-        f"{oracle.scale_events:,}",
-    )
-    return [*policy_rows(workload.policies), ("oracle (sees the future)", *cells, "", "", "")]
+    point = Point(1.0, 1.0, oracle.unserved_share, oracle.violation_share, oracle.scale_events)
+    totals = Totals(oracle.pod_hours, oracle.violation_minutes)
+    named = workload.verdict.named
+    rows = policy_rows(workload.policies, named, [judged_points(workload.comparison)])
+    return [*rows, ("oracle (sees the future)", *_cells(point, totals, _reference(workload.policies, named)))]
+
+
+def rows_of_all(results: BacktestResults) -> list[Row]:
+    """The table of several workloads together. There must be a joint verdict."""
+    assert results.verdict is not None  # noqa: S101 - only called with one
+    judged = [judged_points(one.comparison) for one in results.workloads]
+    return policy_rows(results.policies, results.verdict.named, judged)
 
 
 def rows_of_each(results: BacktestResults) -> list[Row]:
     """The table of several workloads: Kedastral on each, and the reason for each that could not be replayed."""
     failed = [(f"{one.workload} was not replayed: {one.reason}", *("-" for _ in FIGURES)) for one in results.failed]
-    return [*((_name_with_setting(one), *_cells(one.kedastral)) for one in results.workloads), *failed]
+    return [*map(_row_of_each, results.workloads), *failed]
 
 
-def _name_with_setting(workload: WorkloadResults) -> str:
+def _row_of_each(workload: WorkloadResults) -> Row:
     policy, slo = workload.kedastral.policy, workload.slo
     name = f"{workload.name}, {policy.knob} {policy.shown:g}"
-    if slo is None:
-        return name
-    return f"{name}: {show_percent(slo.reached)} % reached, budget {show_minutes(slo.budget)} min"
+    if slo is not None:
+        name = f"{name}: {show_percent(slo.reached)} % reached, error budget {show_minutes(slo.budget)} min"
+    totals = totals_of([judged_points(workload.comparison)], KEDASTRAL, policy.shown)
+    return (name, *_cells(workload.kedastral.point, totals, _reference(workload.policies, workload.verdict.named)))
 
 
-def _cells(result: PolicyResult) -> Row:
-    point, ratios = result.point, result.against_hpa
+def _reference(policies: Iterable[PolicyResult], named: Sequence[NamedSetting]) -> Point:
+    """The plain HPA that all are compared with."""
+    setting = next(one.setting for one in named if one.role is Role.COMPARED)
+    hpa = next(result for result in policies if result.policy.name == HPA)
+    return next(point for point in hpa.points if point.knob == setting)
+
+
+def _roles_of(policy: str, named: Sequence[NamedSetting]) -> dict[float, list[str]]:
+    roles: dict[float, list[str]] = {}
+    for one in named:
+        if one.policy == policy:
+            roles.setdefault(one.setting, []).append(one.role)
+    return roles
+
+
+def _label(result: PolicyResult, setting: float, policies: Sequence[PolicyResult]) -> str:
+    """A policy at another setting than its own."""
+    policy = result.policy
+    if policy.name == KEDASTRAL:
+        return f"{policy.title}, {name_knob(setting, steered=is_steered(policies))} {setting:g}"
+    if policy.name == FIXED:
+        return f"{policy.title} at {name_share(setting)}"
+    return f"{policy.title} at {setting * 100:g} %"
+
+
+def _cells(point: Point, totals: Totals, hpa: Point) -> Row:
+    violation, unserved = (show_change(change_of(point, hpa, one)) for one in (Figure.VIOLATION, Figure.UNSERVED))
     return (
-        f"{point.cost:.3f}",
-        f"{point.unserved * 100:.3f}",
-        f"{result.minutes:,.0f}",
-        f"{result.pod_hours:,.0f}",
+        f"{totals.pod_hours:,.0f}",
+        show_change(point.cost / hpa.cost),
+        f"{totals.minutes:,.0f}",
+        violation,
+        show_unserved(point),
+        unserved,
         f"{point.scale_events:,}",
-        _show_ratio(ratios.unserved_at_equal_cost),
-        _show_ratio(ratios.violation_at_equal_cost),
-        _show_ratio(ratios.cost_at_equal_violation),
+        f"{point.cost:.3f}",
     )
-
-
-def _show_ratio(ratio: float) -> str:
-    """Two digits; a dash for what is out of reach."""
-    return f"{ratio:.2f}" if math.isfinite(ratio) else "-"

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Says what a comparison means: whether the service level was kept, what to run, and why pods were missing."""
+"""Writes what a comparison means: whether the service level was kept, how Kedastral compares, and what to run."""
 
 import math
-from collections.abc import Iterator, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 
 import attrs
-import numpy as np
 
 from kedastral.backtest.comparison import (
     FIXED,
@@ -15,21 +13,20 @@ from kedastral.backtest.comparison import (
     KEDASTRAL,
     LAST_WEEK,
     LEVEL_KNOB,
-    RIVALS,
-    HpaComparison,
     PolicyComparison,
     PolicyResult,
-    cheapest_as_good,
-    compare_with_hpa,
-    forecast_after,
-    lead_steps,
-    serves_as,
 )
-from kedastral.backtest.workloads import Scenario
-from kedastral.core.capacity import round_replicas
+from kedastral.backtest.decision import (
+    ROUNDED,
+    SAME_COST,
+    USABLE,
+    Findings,
+    Outlook,
+    Rival,
+    decide,
+)
 from kedastral.settings.types import write_duration
-from kedastral.simulation.curves import Figure, Point, curve_of
-from kedastral.simulation.replay import Outcome
+from kedastral.simulation.curves import Figure, Point
 
 MIN_BUDGET = 10.0
 """Minutes that the service level must allow to be short, over all that was judged, before there is a verdict.
@@ -75,7 +72,7 @@ class SloResult:
         """The service level and its result, as one line."""
         return (
             f"service level {self.level:g}: {show_percent(self.reached)} % reached; {self.short:,.0f} of "
-            f"{self.judged:,.0f} minutes short, budget {show_minutes(self.budget)}{self._instead}"
+            f"{self.judged:,.0f} minutes short, error budget {show_minutes(self.budget)}{self._instead}"
         )
 
     @property
@@ -135,31 +132,57 @@ def show_minutes(minutes: float) -> str:
     return f"{minutes:,.0f}" if minutes >= 10 else f"{minutes:.1f}"
 
 
-CLEARLY = 0.9
-"""At equal cost, a ratio of service below this is clearly better, and one above its inverse clearly worse."""
-CHEAPER = 0.97
-"""The same for cost at equal violation, where every percent is money."""
-ROUNDED = 0.005
-"""Ratios this close to 1 are shown as 1.00, and count as equal."""
-USABLE = 0.05
-"""The largest share of minutes short that anybody would run with."""
-FAR_BETTER = 0.5
-"""A simpler policy is worth a remark where it leaves at most this share of what Kedastral leaves at the same cost."""
-SIMPLER = {
-    HPA: "a plain HPA with another target",
-    LAST_WEEK: "a trigger on last week's load beside the HPA",
-    FIXED: "a fixed number of pods",
-}
+class Role(StrEnum):
+    """What a setting is to the verdict that names it."""
+
+    COMPARED = "compared with"
+    NEAR = "nearest in cost"
+    ADVISED = "advised"
+    BEST_WITHOUT = "best without Kedastral"
+    LEVEL = "cheapest service level as good"
+    LOOK = "worth a look"
 
 
-class Outlook(StrEnum):
-    """How Kedastral compares with the plain HPA, and with what else could be had without it."""
+@attrs.frozen
+class NamedSetting:
+    """A replayed setting of a ``policy`` whose figures the verdict gives: it has a row in the table."""
 
-    BETTER = "better"
-    EVEN = "even"
-    WORSE = "worse"
-    TOO_LITTLE = "too-little"
-    """Too little was judged to tell."""
+    policy: str
+    setting: float
+    role: Role
+
+
+@attrs.frozen
+class Totals:
+    """The pod-hours and the minutes with too few pods of one setting, summed over the workloads."""
+
+    pod_hours: float
+    minutes: float
+
+
+@attrs.frozen
+class JudgedPoints:
+    """The points of one workload by the name of the policy, the minutes judged, and the oracle's pod-hours."""
+
+    minutes: float
+    oracle_pod_hours: float
+    points: Mapping[str, Sequence[Point]]
+
+
+def judged_points(comparison: PolicyComparison) -> JudgedPoints:
+    """What was replayed, as numbers alone."""
+    points = {one.policy.name: one.points for one in comparison.replayed}
+    return JudgedPoints(judged_minutes([comparison]), comparison.oracle.pod_hours, points)
+
+
+def totals_of(judged: Sequence[JudgedPoints], policy: str, setting: float) -> Totals:
+    """The sums of one setting. Raises StopIteration where it was not replayed."""
+    hours = minutes = 0.0
+    for one in judged:
+        point = next(point for point in one.points[policy] if point.knob == setting)
+        hours += point.cost * one.oracle_pod_hours
+        minutes += point.violation * one.minutes
+    return Totals(hours, minutes)
 
 
 @attrs.frozen
@@ -168,7 +191,8 @@ class Verdict:
 
     ``flags`` are the settings of the advice for `kedastral run`; ``spec`` are the same as lines of a ForecastPolicy's
     spec, where a ForecastPolicy was replayed. ``caution`` belongs beside them. ``remark`` names a simpler policy that
-    serves far better for its cost, where there is one.
+    serves far better for its cost, where there is one. ``named`` are the settings with figures in any of these, the one
+    that is compared with first.
     """
 
     outlook: Outlook
@@ -178,246 +202,270 @@ class Verdict:
     spec: tuple[str, ...] = ()
     caution: str = ""
     remark: str = ""
+    named: tuple[NamedSetting, ...] = ()
 
 
 def judge(results: Sequence[PolicyResult], comparisons: Sequence[PolicyComparison]) -> Verdict:
     """The verdict on Kedastral over the workloads of ``comparisons``, from the ``results`` over them."""
-    ours = next(result for result in results if result.policy.name == KEDASTRAL)
-    usual = next(result for result in results if result.policy.name == HPA)
-    hpa = choose_hpa(usual.points, usual.point)
-    ratios = ours.against_hpa if hpa == usual.point else compare_with_hpa(ours.points, hpa)
     too_little = explain_too_little(comparisons)
-    chosen, rival = advised_point(ours, hpa), find_rival(results, hpa)
-    beside_hpa = Outlook.TOO_LITTLE if too_little else outlook_of(ratios)
-    outlook = outlook_beside(beside_hpa, chosen, rival, hpa)
-    settings, caution = settings_to_run(chosen.knob, comparisons), caution_on(comparisons)
-    flags, spec = as_flags(settings), as_spec(settings) if comparisons[0].scenario.in_files else []
-    line = f"{', '.join(spec)} in the spec of the ForecastPolicy" if spec else " ".join(flags)
-    effect = f"{_effect(chosen, hpa)}{_misses(ours, chosen, hpa)}{f' {caution}.' if caution else ''}"
-    beaten = outlook in (Outlook.EVEN, Outlook.WORSE) and rival is not None and rival.point.cost < hpa.cost
-    return Verdict(
-        outlook,
-        too_little
-        + _caveat(ours, usual.point, hpa)
-        + _words(beside_hpa, ratios, hpa)
-        + (_beside_rival(rival, chosen, hpa) if rival is not None and beaten else ""),
-        f"{_advise(outlook, line, rival if beaten else None)} {effect}",
-        tuple(flags),
-        tuple(spec),
-        caution,
-        "" if too_little or beaten else _remark(results, ours, hpa),
-    )
+    findings = decide(results, enough=not too_little)
+    settings = settings_to_run(findings.advised.knob, comparisons)
+    spec = as_spec(settings) if comparisons[0].scenario.in_files else []
+    words = VerdictWords(findings, [judged_points(one) for one in comparisons], is_steered(results))
+    return words.write(as_flags(settings), spec, caution_on(comparisons), too_little)
+
+
+def is_steered(results: Sequence[PolicyResult]) -> bool:
+    """Whether Kedastral follows a service level."""
+    return next(result for result in results if result.policy.name == KEDASTRAL).policy.knob == LEVEL_KNOB
 
 
 @attrs.frozen
-class Rival:
-    """The cheapest setting of a simpler policy that serves as well as the status quo; ``policy`` is its name."""
+class VerdictWords:
+    """Puts ``findings`` into words: a pure function of the replayed points. ``steered`` is as in `is_steered`."""
 
-    policy: str
-    point: Point
-    is_flat: bool = False
-    """Whether a fixed number of pods is as cheap as anything else: the load is flat."""
+    findings: Findings
+    judged: Sequence[JudgedPoints]
+    steered: bool
+
+    def write(self, flags: Sequence[str], spec: Sequence[str] = (), caution: str = "", too_little: str = "") -> Verdict:
+        """The verdict, with the advised settings as ``flags`` or ``spec``, and why there is ``too_little`` if so."""
+        found = self.findings
+        line = f"{', '.join(spec)} in the spec of the ForecastPolicy" if spec else " ".join(flags)
+        sentences = (too_little.strip(), *self._opening(), self._same_cost(), self._as_good(), self._without())
+        advice = (self._what_to_do(line), self._effect(), self._why_headroom(), self._in_force())
+        return Verdict(
+            found.outlook,
+            " ".join(filter(None, sentences)),
+            " ".join(filter(None, (*advice, f"{caution}." if caution else ""))),
+            tuple(flags),
+            tuple(spec),
+            caution,
+            self._remark(),
+            tuple(self._named()),
+        )
+
+    def _opening(self) -> Iterator[str]:
+        """What comes first: a load that needs no autoscaler, and an HPA that is of no use."""
+        found = self.findings
+        if found.is_flat:
+            yield "The load is flat: you do not need Kedastral."
+        if found.usual.violation <= USABLE:
+            return
+        short, judged = self._minutes(HPA, found.usual), sum(one.minutes for one in self.judged)
+        name, instead = _capital(name_hpa(found.usual)), f"{name_hpa(found.hpa)}, the highest target that works"
+        if found.hpa.violation > USABLE:
+            instead = f"{name_hpa(found.hpa)}; none works, so check the target per pod, the lead time and --max"
+        yield (
+            f"{name} is short of pods in {short} of {judged:,.0f} minutes, which is too many: the comparison is with "
+            f"{instead}."
+        )
+
+    def _same_cost(self) -> str:
+        found = self.findings
+        difference = found.near.cost / found.hpa.cost
+        opening = f"At the same cost as {name_hpa(found.hpa)}"
+        if abs(difference - 1) > SAME_COST:
+            opening = f"With {say_cost(difference)} than {name_hpa(found.hpa)}"
+        return f"{opening}, Kedastral at {self._ours(found.near)} would have {self._service(found.near)}."
+
+    def _service(self, point: Point) -> str:
+        """The service of Kedastral; in plain numbers where the status quo hardly ever is short."""
+        hpa = self.findings.hpa
+        if all(math.isfinite(change_of(point, hpa, figure)) for figure in Figure):
+            return say_service(point, hpa)
+        return (
+            f"been short of pods in {self._minutes(KEDASTRAL, point)} minutes (HPA: {self._minutes(HPA, hpa)}), with "
+            f"{show_unserved(point)} % of the load unserved (HPA: {show_unserved(hpa)} %)"
+        )
+
+    def _as_good(self) -> str:
+        """What service no worse than the status quo costs."""
+        found = self.findings
+        if not found.serves_as_well:
+            return "No setting of Kedastral serves as well as that HPA."
+        if found.advised.knob == found.near.knob:
+            return ""
+        return f"For service no worse than that HPA's: {self._cost(found.advised)}, at {self._ours(found.advised)}."
+
+    def _without(self) -> str:
+        """What can be had without Kedastral."""
+        found = self.findings
+        if not found.has_cheaper_rival:
+            return (
+                "Nothing simpler serves as well for less: no HPA at another target, no trigger on last week's load, no "
+                "fixed number of pods."
+            )
+        return f"Without Kedastral, {name_rival(found.rival)} serves as well for {self._cost(found.rival.point)}."
+
+    def _what_to_do(self, line: str) -> str:
+        found = self.findings
+        if found.outlook is Outlook.BETTER:
+            return f"Run Kedastral with {line}."
+        stay = {
+            Outlook.EVEN: "A change gains little",
+            Outlook.WORSE: "Stay with the HPA",
+            Outlook.TOO_LITTLE: "Judge more history before you decide",
+        }[found.outlook]
+        if found.has_cheaper_rival and found.outlook is not Outlook.TOO_LITTLE:
+            stay = f"Take {name_rival(found.rival)}, which needs no forecast"
+        return f"{stay}; if you run Kedastral all the same, use {line}."
+
+    def _effect(self) -> str:
+        """The figures of the advised setting."""
+        advised, hpa = self.findings.advised, self.findings.hpa
+        return (
+            f"On this history that takes {self._cost(advised)} than {name_hpa(hpa)}, with "
+            f"{self._short(KEDASTRAL, advised)} (HPA: {self._minutes(HPA, hpa)}) and "
+            f"{show_unserved(advised)} % of the load unserved (HPA: {show_unserved(hpa)} %)."
+        )
+
+    def _why_headroom(self) -> str:
+        """Why a headroom is advised where a service level was asked for."""
+        found = self.findings
+        if not self.steered or found.advised.knob < 1:
+            return ""
+        if found.level is None:
+            return "A fixed headroom beats steering here: no service level serves as well."
+        return (
+            "A fixed headroom beats steering here: the cheapest service level that serves as well, "
+            f"{found.level.knob:g}, takes {self._cost(found.level)} than the HPA."
+        )
+
+    def _in_force(self) -> str:
+        """What the setting in force comes to, where another is advised."""
+        ours = self.findings.in_force
+        if ours.knob == self.findings.advised.knob:
+            return ""
+        return f"The {self._ours(ours)} in force takes {self._cost(ours)}, with {self._short(KEDASTRAL, ours)}."
+
+    def _remark(self) -> str:
+        found = self.findings.remarkable
+        if found is None:
+            return ""
+        return (
+            f"Worth a look: {name_rival(found)} leaves at most half of what Kedastral leaves for as many pod-hours, "
+            f"with {self._short(found.policy, found.point)} for {self._cost(found.point)} than "
+            f"{name_hpa(self.findings.hpa)}."
+        )
+
+    def _named(self) -> Iterator[NamedSetting]:
+        found = self.findings
+        yield NamedSetting(HPA, found.hpa.knob, Role.COMPARED)
+        yield NamedSetting(KEDASTRAL, found.advised.knob, Role.ADVISED)
+        yield NamedSetting(KEDASTRAL, found.near.knob, Role.NEAR)
+        if found.level is not None:
+            yield NamedSetting(KEDASTRAL, found.level.knob, Role.LEVEL)
+        if found.has_cheaper_rival:
+            yield NamedSetting(found.rival.policy, found.rival.point.knob, Role.BEST_WITHOUT)
+        if found.remarkable is not None:
+            yield NamedSetting(found.remarkable.policy, found.remarkable.point.knob, Role.LOOK)
+
+    def _cost(self, point: Point) -> str:
+        return say_cost(point.cost / self.findings.hpa.cost)
+
+    def _minutes(self, policy: str, point: Point) -> str:
+        return f"{totals_of(self.judged, policy, point.knob).minutes:,.0f}"
+
+    def _short(self, policy: str, point: Point) -> str:
+        minutes = self._minutes(policy, point)
+        return "1 minute short" if minutes == "1" else f"{minutes} minutes short"
+
+    def _ours(self, point: Point) -> str:
+        return f"{name_knob(point.knob, steered=self.steered)} {point.knob:g}"
 
 
-def find_rival(results: Sequence[PolicyResult], hpa: Point) -> Rival | None:
-    """The cheapest of all settings of the rivals that serves as well as ``hpa``, the status quo."""
-    found = {
-        result.policy.name: point
-        for result in results
-        if result.policy.name in RIVALS and (point := cheapest_as_good(result.points, hpa)) is not None
-    }
-    if not found:
-        return None
-    name = min(found, key=lambda one: found[one].cost)
-    fixed = found.get(FIXED)
-    if fixed is not None and fixed.cost * CHEAPER <= found[name].cost:
-        return Rival(FIXED, fixed, is_flat=True)
-    return Rival(name, found[name])
+def name_knob(setting: float, *, steered: bool) -> str:
+    """What a setting of Kedastral is: from 1 on it is a headroom in the place of a service level."""
+    return LEVEL_KNOB if steered and setting < 1 else "headroom"
 
 
-def advised_point(ours: PolicyResult, hpa: Point) -> Point:
-    """The cheapest setting that serves no worse than the status quo; without one the service level in force.
-
-    That stays too where it serves as well at the same cost.
-    """
-    cheapest = cheapest_as_good(ours.points, hpa)
-    if not _is_steered(ours):
-        return choose_point(ours.points, hpa)
-    if cheapest is None:
-        return ours.point
-    stays = serves_as(ours.point, hpa) and ours.point.cost <= cheapest.cost * (1 + ROUNDED)
-    return ours.point if stays else cheapest
+def name_hpa(point: Point) -> str:
+    """The HPA at one target, as in ``an HPA at 80 %``."""
+    return f"an HPA at {point.knob * 100:g} %"
 
 
-def outlook_beside(outlook: Outlook, chosen: Point, rival: Rival | None, hpa: Point) -> Outlook:
-    """``outlook``, which is beside the plain HPA at its usual target, with the cheapest rival considered too."""
-    if outlook in (Outlook.TOO_LITTLE, Outlook.WORSE) or rival is None or not serves_as(chosen, hpa):
-        return outlook
-    if rival.point.cost <= CHEAPER * chosen.cost:
-        return Outlook.WORSE
-    return Outlook.EVEN if rival.point.cost * CHEAPER < chosen.cost else outlook
-
-
-def outlook_of(ratios: HpaComparison) -> Outlook:
-    """Better or worse only where service at equal cost clearly is, or cost at equal violation with service agreeing."""
-    services, cost = (ratios.unserved_at_equal_cost, ratios.violation_at_equal_cost), ratios.cost_at_equal_violation
-    if max(services) <= CLEARLY or (cost <= CHEAPER and max(services) <= 1 + ROUNDED):
-        return Outlook.BETTER
-    if min(services) >= 1 / CLEARLY or (cost >= 1 / CHEAPER and min(services) >= 1 - ROUNDED):
-        return Outlook.WORSE
-    return Outlook.EVEN
-
-
-def choose_hpa(points: Sequence[Point], usual: Point) -> Point:
-    """The setting of the HPA to compare with: the ``usual`` one, or the highest utilisation that is usable.
-
-    Where none is usable, the one with the fewest minutes short.
-    """
-    if usual.violation <= USABLE:
-        return usual
-    fit = [point for point in points if point.violation <= USABLE]
-    return max(fit, key=lambda point: point.knob) if fit else min(points, key=lambda point: point.violation)
-
-
-def choose_point(points: Sequence[Point], reference: Point) -> Point:
-    """The cheapest point that serves at least as well as the reference; else the one with the fewest minutes short."""
-    fewest = min(points, key=lambda point: (point.violation, point.unserved, point.cost))
-    return cheapest_as_good(points, reference) or fewest
-
-
-def _floored(point: Point, figure: Figure) -> float:
-    return max(figure.of(point), figure.value)
-
-
-def _is_steered(ours: PolicyResult) -> bool:
-    """Whether Kedastral follows a service level."""
-    return ours.policy.knob == LEVEL_KNOB
-
-
-def _caveat(ours: PolicyResult, usual: Point, hpa: Point) -> str:
-    """Comes first where the usual setting of the HPA is not usable on this load."""
-    if usual.violation <= USABLE:
-        return ""
-    our_share = curve_of(ours.points, Figure.VIOLATION).figure_at(usual.cost)
-    who = "it is not" if our_share <= USABLE else "neither it nor Kedastral at the same cost is"
-    opening = f"{_name(usual)} is short of pods in {usual.violation:.1%} of the minutes: {who} usable at this target. "
-    if hpa.violation > USABLE:
-        opening += "No lower utilisation is usable either; check the target, the lead time and --max. "
-    return opening
-
-
-def _name(hpa: Point) -> str:
-    return f"A plain HPA at {hpa.knob * 100:g} %"
-
-
-def _words(outlook: Outlook, ratios: HpaComparison, hpa: Point) -> str:
-    """Where both serve alike, the words are about the cost alone."""
-    name = _name(hpa)
-    services = (ratios.unserved_at_equal_cost, ratios.violation_at_equal_cost)
-    opening = {
-        Outlook.BETTER: f"At equal cost, Kedastral does better here than a{name[1:]}",
-        Outlook.EVEN: f"At equal cost, a{name[1:]} does as well here as Kedastral",
-        Outlook.WORSE: f"At equal cost, a{name[1:]} does better here than Kedastral",
-        Outlook.TOO_LITTLE: f"In what was judged, compared with a{name[1:]}",
-    }[outlook]
-    if all(abs(ratio - 1) < ROUNDED for ratio in services):
-        if outlook is Outlook.BETTER:
-            opening = f"Kedastral serves as well here as a{name[1:]}, for fewer pod-hours"
-        elif outlook is Outlook.WORSE:
-            opening = f"{name} serves as well here as Kedastral, for fewer pod-hours"
-    return f"{opening}: {_at_cost(ratios)}; {_at_violation(ratios)}."
-
-
-def _at_cost(ratios: HpaComparison) -> str:
-    if math.isinf(ratios.unserved_at_equal_cost):
-        return "Kedastral cannot run with the HPA's pod-hours, because its cheapest setting costs more"
-    return (
-        f"with the HPA's pod-hours, Kedastral leaves {ratios.unserved_at_equal_cost:.2f} times as much load unserved "
-        f"and is short of pods in {ratios.violation_at_equal_cost:.2f} times as many minutes"
-    )
-
-
-def _at_violation(ratios: HpaComparison) -> str:
-    if math.isinf(ratios.cost_at_equal_violation):
-        return "at no setting is it short of pods in as few minutes as the HPA"
-    cost = f"{ratios.cost_at_equal_violation:.2f}"
-    return f"to be short in no more minutes than the HPA, it needs {cost} times the pod-hours"
-
-
-def _beside_rival(rival: Rival, chosen: Point, hpa: Point) -> str:
-    """What the cheapest rival costs, beside Kedastral, to serve as well as the status quo."""
-    flat = " The load is flat: you do not need Kedastral for it." if rival.is_flat else ""
-    ours = "no setting of Kedastral does"
-    if serves_as(chosen, hpa):
-        ours = f"Kedastral does for {chosen.cost / hpa.cost:.2f}"
-    return (
-        f"{flat} {_name_of(rival)} serves as well as that HPA for {rival.point.cost / hpa.cost:.2f} times its "
-        f"pod-hours; {ours}."
-    )
-
-
-def _name_of(rival: Rival) -> str:
-    name = SIMPLER[rival.policy] if rival.policy != HPA else "a plain HPA"
-    setting = f"{rival.point.knob * 100:g} %"
+def name_rival(rival: Rival) -> str:
+    """A setting without Kedastral, in words."""
     if rival.policy == FIXED:
-        setting = "the past peak" if rival.point.knob == 1 else f"{rival.point.knob:g} times the past peak"
-    return f"{name[0].upper()}{name[1:]} at {setting}"
-
-
-def _advise(outlook: Outlook, line: str, rival: Rival | None) -> str:
-    if outlook is Outlook.BETTER:
-        return f"Run Kedastral with {line}."
-    if rival is not None:
-        name = _name_of(rival)
-        return f"Take {name[0].lower()}{name[1:]}; if you run Kedastral all the same, use {line}."
-    stay = {
-        Outlook.EVEN: "A change gains nothing",
-        Outlook.WORSE: "Stay with the HPA",
-        Outlook.TOO_LITTLE: "Judge more history before you decide",
-    }[outlook]
-    return f"{stay}; if you run Kedastral all the same, use {line}."
-
-
-def _effect(chosen: Point, hpa: Point) -> str:
+        return f"a fixed number of pods ({name_share(rival.point.knob)})"
     return (
-        f"On this history that costs {chosen.cost / hpa.cost:.2f} times the HPA's pod-hours, with "
-        f"{chosen.violation:.2%} of the minutes short (HPA: {hpa.violation:.2%}) and {chosen.unserved:.3%} of "
-        f"the load unserved (HPA: {hpa.unserved:.3%})."
+        f"a trigger on last week's load beside {name_hpa(rival.point)}"
+        if rival.policy == LAST_WEEK
+        else name_hpa(rival.point)
     )
 
 
-def _misses(ours: PolicyResult, chosen: Point, hpa: Point) -> str:
-    """What the service level in force comes to, where it is not the one that is advised; empty under a headroom."""
-    if not _is_steered(ours):
-        return ""
-    if not serves_as(chosen, hpa):
-        return " No setting serves as well as that HPA."
-    if chosen.knob == ours.point.knob:
-        return ""
-    served = f"{ours.point.violation:.2%} of the minutes short at {ours.point.cost / hpa.cost:.2f} times the pod-hours"
-    steering = " That is a fixed headroom: steering is dearer here for as good a service." if chosen.knob >= 1 else ""
-    return f"{steering} The service level in force, {ours.point.knob:g}, comes to {served}."
+def name_share(share: float) -> str:
+    """A fixed number of pods, by the load before the replay."""
+    return "the past peak" if share == 1 else f"{share:g} times the past peak"
 
 
-def _remark(results: Sequence[PolicyResult], ours: PolicyResult, hpa: Point) -> str:
-    """The cheapest setting of a simpler policy that leaves half of what Kedastral leaves for the same pod-hours."""
-    curves = {figure: curve_of(ours.points, figure) for figure in Figure}
-    found = [
-        (point, result.policy.name)
-        for result in results
-        if result.policy.name in SIMPLER
-        for point in result.points
-        if point.cost >= curves[Figure.VIOLATION].costs[0]
-        and all(_floored(point, figure) <= FAR_BETTER * curves[figure].figure_at(point.cost) for figure in Figure)
-    ]
-    if not found:
-        return ""
-    point, name = min(found, key=lambda one: one[0].cost)
-    return (
-        f"Consider {SIMPLER[name]} too: at {point.cost / hpa.cost:.2f} times the pod-hours of the HPA at "
-        f"{hpa.knob * 100:g} % it is short in {point.violation:.2%} of the minutes, and Kedastral in "
-        f"{curves[Figure.VIOLATION].figure_at(point.cost):.2%}."
-    )
+def say_cost(ratio: float) -> str:
+    """Pod-hours compared with others, as in ``10 % fewer pod-hours``."""
+    if abs(ratio - 1) < ROUNDED:
+        return "the same pod-hours"
+    if ratio >= 2:
+        return f"{ratio:.1f} times the pod-hours"
+    return f"{show_percents(ratio)} % {'fewer' if ratio < 1 else 'more'} pod-hours"
+
+
+NOUNS = {Figure.VIOLATION: "the minutes short of pods", Figure.UNSERVED: "the unserved load"}
+
+
+def say_service(point: Point, other: Point) -> str:
+    """What a policy would have done to both figures of service, as in ``cut A by 92 % and B by more than 99 %``."""
+    said = [_say_change(change_of(point, other, figure), noun) for figure, noun in NOUNS.items()]
+    (verb, minutes), (second, load) = said
+    if verb == second == "left":
+        return "served as well"
+    if verb == second:
+        return f"{verb} {minutes} and {load}"
+    return f"{verb} {minutes} {'and' if 'left' in (verb, second) else 'but'} {second} {load}"
+
+
+def _say_change(ratio: float, noun: str) -> tuple[str, str]:
+    """The verb, and the rest."""
+    if abs(ratio - 1) < ROUNDED:
+        return "left", f"{noun} as they are" if noun.endswith("pods") else f"{noun} as it is"
+    if ratio >= 2:
+        return "multiplied", f"{noun} by {ratio:.1f}"
+    if ratio < 0.01:
+        return "cut", f"{noun} {'by more than 99 %' if ratio else 'to nothing'}"
+    return ("cut" if ratio < 1 else "raised"), f"{noun} by {show_percents(ratio)} %"
+
+
+def change_of(point: Point, other: Point, figure: Figure) -> float:
+    """A figure of service as a ratio to the other's: 1 where neither means anything, infinite where only ours does."""
+    if figure.of(other) > figure.value:
+        return figure.of(point) / figure.of(other)
+    return 1.0 if figure.of(point) <= figure.value else math.inf
+
+
+def show_percents(ratio: float) -> str:
+    """The distance of a ratio from 1 in whole percents, without a sign; 99 at most below 1."""
+    percents = abs(ratio - 1) * 100
+    return f"{min(percents, 99) if ratio < 1 else percents:.0f}"
+
+
+def show_change(ratio: float) -> str:
+    """A ratio as the tables show it: ``-92 %``, ``+3 %``, ``same``, ``5.3 times``; ``more`` than next to nothing."""
+    if abs(ratio - 1) < ROUNDED:
+        return "same"
+    if ratio >= 2:
+        return f"{ratio:.1f} times" if math.isfinite(ratio) else "more"
+    if ratio < 0.01:
+        return "over -99 %" if ratio else "-100 %"
+    return f"{'-' if ratio < 1 else '+'}{show_percents(ratio)} %"
+
+
+def show_unserved(point: Point) -> str:
+    """The share of load without a pod, in percent with three digits after the point."""
+    return f"{point.unserved * 100:.3f}"
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 SPARE = 1.25
@@ -464,112 +512,3 @@ def caution_on(comparisons: Sequence[PolicyComparison]) -> str:
         return ""
     target = "targetPerPod" if comparisons[0].scenario.in_files else "--target-per-pod"
     return f"{target} comes from the load's peak, not from a measurement on your pods"
-
-
-MAX_SHORTAGES = 10
-LOOK_BACK = 900.0
-"""Seconds before a shortage in which a rise is looked for."""
-RISE = 1.15
-"""The least ratio of two loads that counts as a rise."""
-
-
-@attrs.frozen
-class Shortage:
-    """The worst step of one shortage. ``demand``, ``ready`` pods and ``unserved`` load are of that step alone."""
-
-    timestamp: datetime
-    lasted_seconds: float
-    demand: float
-    ready: float
-    unserved: float
-    reason: str
-
-
-def find_worst(scenario: Scenario, outcome: Outcome, most: int = MAX_SHORTAGES) -> list[Shortage]:
-    """The ``most`` worst shortages, by the load that their worst step left unserved, the worst first."""
-    spans = sorted(_spans(outcome), key=lambda span: -outcome.supply.unserved[span[0] : span[1]].max())
-    return [_describe(scenario, outcome, first, end) for first, end in spans[:most]]
-
-
-def _spans(outcome: Outcome) -> Iterator[tuple[int, int]]:
-    """Each run of steps in violation: its first step and the one after its last."""
-    short = np.concatenate([[False], outcome.supply.unserved > 0, [False]])
-    edges = np.flatnonzero(short[1:] != short[:-1])
-    return ((int(first), int(end)) for first, end in edges.reshape(-1, 2))
-
-
-def _describe(scenario: Scenario, outcome: Outcome, first: int, end: int) -> Shortage:
-    worst = first + int(np.argmax(outcome.supply.unserved[first:end]))
-    return Shortage(
-        timestamp=outcome.demand.time_at(worst),
-        lasted_seconds=(end - first) * outcome.demand.step,
-        demand=float(outcome.demand.values[worst]),
-        ready=float(outcome.supply.ready[worst]),
-        unserved=float(outcome.supply.unserved[worst]),
-        reason=explain(scenario, outcome, worst),
-    )
-
-
-def explain(scenario: Scenario, outcome: Outcome, worst: int) -> str:
-    """Why step ``worst`` of the judged part was short of pods: how the load changed, and what had been forecast."""
-    most = scenario.settings.plan.bounds.max
-    if most and outcome.supply.ready[worst] >= most:
-        return f"all {most} pods that --max allows were ready"
-    parts = [_explain_load(scenario, outcome.demand.values[worst], worst), _explain_forecast(scenario, outcome, worst)]
-    return "; ".join(part for part in parts if part)
-
-
-def _explain_load(scenario: Scenario, load: float, worst: int) -> str:
-    demand, place = scenario.trial.demand, scenario.trial.judged_from + worst
-    back = min(place, round(LOOK_BACK / demand.step))
-    before = demand.values[place - back : place]
-    if not len(before) or load <= 0:
-        return ""
-    for steps in range(1, back + 1):  # the shortest time in which it rose most of the way
-        if load >= RISE * before[-steps] and before[-steps] <= 1.1 * before.min():
-            return f"{_growth(before[-steps], load)} within {show_span(steps * demand.step)}"
-    if load >= RISE * before.mean():
-        return f"a peak of {show_load(load)} over a mean of {show_load(before.mean())}"
-    return ""
-
-
-def _growth(before: float, load: float) -> str:
-    if before <= 0:
-        return f"the load rose from nothing to {show_load(load)}"
-    ratio = load / before
-    if 1.9 <= ratio < 2.2:
-        return "the load doubled"
-    if ratio >= 2.2:
-        return f"the load grew {ratio:.1f} times"
-    return f"the load rose by {ratio - 1:.0%}"
-
-
-def _explain_forecast(scenario: Scenario, outcome: Outcome, worst: int) -> str:
-    ahead, place = lead_steps(scenario) - 1, scenario.trial.judged_from + worst
-    forecast = forecast_after(scenario, place - ahead) if place > ahead else None
-    if forecast is None:
-        return "there was no forecast in time"
-    expected = float(forecast.values[min(ahead, len(forecast.values) - 1)])
-    actual = float(outcome.demand.values[worst])
-    earlier = show_span((ahead + 1) * outcome.demand.step)
-    words = f"the forecast {earlier} earlier was {show_load(expected)}, the load was {show_load(actual)}"
-    if scenario.settings.calibrated or expected * scenario.settings.plan.headroom < actual:
-        return words  # the factor on a calibrated forecast changes from minute to minute
-    needed = round_replicas(actual / outcome.target_per_pod)
-    ready = outcome.supply.ready[worst]
-    return f"{words}, which the headroom covers, but only {ready:.0f} of {needed:.0f} pods were ready"
-
-
-def show_span(seconds: float) -> str:
-    """A duration in words where it is a few whole minutes, as in ``5 minutes``."""
-    minutes = round(seconds / 60)
-    if seconds != minutes * 60 or minutes > 90:
-        return write_duration(seconds)
-    return "1 minute" if minutes == 1 else f"{minutes} minutes"
-
-
-def show_load(load: float) -> str:
-    """A load with at least three digits, and a comma between thousands."""
-    if load >= 100:
-        return f"{load:,.0f}"
-    return f"{load:.3g}"

@@ -169,12 +169,6 @@ def prepare_scenarios(settings: BacktestSettings) -> tuple[list[Scenario], list[
     return scenarios, failed
 
 
-def warn_of_counters(scenarios: Sequence[Scenario]) -> list[str]:
-    """A line for each scenario whose load looks like a raw counter."""
-    found = [(one.name, find_counter(one.trial.demand)) for one in scenarios]
-    return [f"{name}: {counter.words}" for name, counter in found if counter is not None]
-
-
 def find_workloads(settings: BacktestSettings) -> list[BacktestWorkload]:
     """The workloads to replay. Raises ConfigError for those that cannot be replayed."""
     workloads = (
@@ -275,6 +269,9 @@ def _history_of(asked: PrometheusLoad, step: float, connection: DataSourceConnec
 
 def _prepare(workload: BacktestWorkload, history: Series, rules: BacktestRules) -> Scenario:
     name, settings = workload.name, workload.settings
+    counter = find_counter(history)
+    if counter is not None:
+        raise UnfitHistoryError([f"{name}: {counter.words}"])
     series = _on_step(name, history, settings.forecast.step)
     _require_fit(name, series.step, settings, rules)
     trial = _make_trial(name, series, settings.plan.target_per_pod, rules)

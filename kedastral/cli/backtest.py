@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """`kedastral backtest`: replays the history with a progress bar, prints tables and the verdict, writes files."""
 
-import importlib.util
 import math
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-import click
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -17,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kedastral.backtest.comparison import PolicyComparison, compare_policies, policies_to_compare, total_weight
+from kedastral.backtest.report import write_page
 from kedastral.backtest.results import BacktestResults, WorkloadResults, evaluate, write_json, write_timeline
 from kedastral.backtest.tables import (
     AS_SET,
@@ -26,12 +25,11 @@ from kedastral.backtest.tables import (
     OF_EACH,
     Row,
     describe_pipeline,
-    policy_rows,
+    rows_of_all,
     rows_of_each,
     rows_of_one,
 )
-from kedastral.backtest.workloads import Scenario, prepare_scenarios, warn_of_counters
-from kedastral.cli.validate import one_line
+from kedastral.backtest.workloads import Scenario, prepare_scenarios
 from kedastral.errors import ConfigError
 from kedastral.settings.declarations import BacktestOutput, BacktestSettings
 from kedastral.settings.types import write_duration
@@ -45,8 +43,8 @@ COLUMN_GAP = 3
 """Characters between two columns."""
 BLOCKS = (
     (range(8),),
-    (range(5), range(5, 8)),
-    (range(3), range(3, 5), range(5, 8)),
+    (range(4), range(4, 8)),
+    tuple(range(i, i + 2) for i in range(0, 8, 2)),
     tuple(range(i, i + 1) for i in range(8)),
 )
 """Ways to split the columns of `FIGURES` into tables below each other, the widest first, so that no figure is cut."""
@@ -57,15 +55,12 @@ def run_backtest(settings: BacktestSettings) -> list[str]:
 
     Raises ConfigError for what the user must change. Files are written last, each whole or not at all.
     """
-    _require_plots(settings.output)
     _require_separate_files(settings)
     with _waiting("reading the history …"):
         scenarios, failed = prepare_scenarios(settings)
     lines = [f"{one.workload}: {one.reason}" for one in failed]
     if not scenarios:
         return lines
-    for warning in warn_of_counters(scenarios):
-        click.echo(f"kedastral: warning: {one_line(warning)}", err=True)
     comparisons = _replay_all(scenarios)
     with _waiting("measuring the forecasts …"):
         results = evaluate(comparisons, failed)
@@ -77,12 +72,6 @@ def run_backtest(settings: BacktestSettings) -> list[str]:
         raise
     _write_files(settings.output, results)
     return lines
-
-
-def _require_plots(output: BacktestOutput) -> None:
-    """Checked before minutes of computing, not after."""
-    if output.report is not None and importlib.util.find_spec("matplotlib") is None:
-        raise ConfigError(["--report needs matplotlib for its plots; install it with: pip install matplotlib"])
 
 
 def _require_separate_files(settings: BacktestSettings) -> None:
@@ -139,7 +128,7 @@ def print_results(console: Console, results: BacktestResults) -> None:
         print_tables(console, OF_EACH, rows_of_each(results), "workload")
     if several and results.policies:
         which = f"the {len(results.workloads)} that were replayed" if results.failed else None
-        print_tables(console, which or f"all {len(results.workloads)} workloads", policy_rows(results.policies))
+        print_tables(console, which or f"all {len(results.workloads)} workloads", rows_of_all(results))
     console.print(Text(FOOT, style="dim"))
     if results.verdict is None:
         console.print(Text(NOT_ALIKE, style="bold"))
@@ -222,8 +211,6 @@ def _write_files(output: BacktestOutput, results: BacktestResults) -> None:
     if output.timeline is not None:
         write_whole(output.timeline, write_timeline(results))
     if output.report is not None:
-        from kedastral.backtest.report import write_page  # noqa: PLC0415 - matplotlib is an extra
-
         write_whole(output.report, write_page(results))
 
 

@@ -639,9 +639,8 @@ class BacktestOutput:
         None, "file for what every policy did, step by step, as CSV", env="BACKTEST_TIMELINE"
     )
     report: OutputFile | None = setting(
-        None, "file for a report with plots, as one HTML page that needs nothing else; wants matplotlib",
-        env="BACKTEST_REPORT",
-    )  # fmt: skip
+        None, "file for a report with charts, as one HTML page that needs nothing else", env="BACKTEST_REPORT"
+    )
 
 
 # What a process forecasts: its workloads and the data sources they read, however they were configured.

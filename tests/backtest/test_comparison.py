@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The comparison of policies: no policy sees the future, every setting is replayed, errors and means are right."""
 
-import attrs
 import numpy as np
 import pytest
 
@@ -13,11 +12,8 @@ from kedastral.backtest.comparison import (
     policies_to_compare,
     total_weight,
 )
-from kedastral.backtest.workloads import warn_of_counters
-from kedastral.core.series import Series
 from kedastral.simulation.curves import Point
-from kedastral.simulation.trial import Scaling, scale_trace
-from tests.backtest.scenarios import START, LastValue, comparison_with, noisy, scenario_of
+from tests.backtest.scenarios import LastValue, comparison_with, noisy, scenario_of
 
 pytestmark = pytest.mark.slow
 
@@ -86,11 +82,3 @@ def test_over_workloads_ratios_are_geometric_means_and_hours_are_summed() -> Non
     assert both[0].against_hpa.unserved_at_equal_cost == pytest.approx(1.0)  # sqrt(0.5 * 2)
     assert both[0].against_hpa.violation_at_equal_cost == pytest.approx(1.0)
     assert both[0].pod_hours == pytest.approx(2 * first[0].pod_hours)
-
-
-def test_a_raw_counter_is_told_before_the_replay() -> None:
-    trace = Series(START, 60.0, np.cumsum(np.full(300, 50.0)))
-    trial = scale_trace(trace, Scaling(0.5, 600.0))
-    scenario = attrs.evolve(scenario_of([1.0] * 60), name="shop", trial=trial)
-    [line] = warn_of_counters([scenario, scenario_of([1.0] * 60)])
-    assert line.startswith("shop: the values only ever rise, from 50 to 15,000")

@@ -16,7 +16,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from kedastral.backtest.plots import LIGHT
 from tests.e2e.api import Scale
 
 AWAY = "away"
@@ -24,7 +23,8 @@ AWAY = "away"
 EVERY = 1.0
 LONGEST_LOOK = 5.0
 """Seconds for which a sample holds, where the next look took long."""
-COLOURS = MappingProxyType({"kedastral": LIGHT.lines["kedastral"], "beside": LIGHT.lines["hpa"]})
+COLOURS = MappingProxyType({"kedastral": "#0b6e99", "beside": "#b8621b"})
+INK, FAINT, LOAD, ALARM = "#1f2933", "#d5dbe1", "#9aa5b1", "#c0392b"
 
 
 @attrs.frozen
@@ -161,7 +161,7 @@ def draw(timelines: Sequence[Timeline], path: Path, title: str, source: str = ""
         panels[0].legend(loc="lower left", bbox_to_anchor=(0, 1.12), ncols=5, frameon=False)
         panels[-1].set_xlabel("seconds")
         panels[-1].set_ylim(bottom=0)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10, color=LIGHT.ink)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10, color=INK)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, format="svg", metadata={"Date": None, "Source": source or None})
 
@@ -169,18 +169,18 @@ def draw(timelines: Sequence[Timeline], path: Path, title: str, source: str = ""
 def _draw_panel(axes: Axes, timeline: Timeline) -> None:
     seconds = [sample.second for sample in timeline.samples]
     need = [sample.load / timeline.needs for sample in timeline.samples]
-    axes.fill_between(seconds, need, color=LIGHT.load, alpha=0.45, lw=0, label="load, in pods")
+    axes.fill_between(seconds, need, color=LOAD, alpha=0.45, lw=0, label="load, in pods")
     for begin, end in _silences(timeline.samples):
-        axes.axvspan(begin, end, color=LIGHT.alarm, alpha=0.15, lw=0)
+        axes.axvspan(begin, end, color=ALARM, alpha=0.15, lw=0)
     told = [float("nan") if sample.number is None else sample.number for sample in timeline.samples]
     if any(sample.told is not None for sample in timeline.samples):
         axes.step(seconds, told, where="post", color=COLOURS["kedastral"], lw=1.6, ls="--", label="told")
     wanted = [float("nan") if sample.scale.wanted is None else sample.scale.wanted for sample in timeline.samples]
     axes.step(seconds, wanted, where="post", color=COLOURS["beside"], lw=1.2, label="HPA")
     ready = [sample.scale.ready for sample in timeline.samples]
-    axes.step(seconds, ready, where="post", color=LIGHT.ink, lw=1.4, label="Ready pods")
+    axes.step(seconds, ready, where="post", color=INK, lw=1.4, label="Ready pods")
     for second, words in timeline.marks:
-        axes.axvline(second, color=LIGHT.faint, lw=0.8)
+        axes.axvline(second, color=FAINT, lw=0.8)
         axes.annotate(words, (second, 1), xycoords=("data", "axes fraction"), fontsize=7, rotation=0, va="bottom")
     axes.set_title(timeline.name, loc="right", fontsize=8)
     axes.set_ylabel("pods")

@@ -1,34 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page in a real Chromium: a thousand workloads, changing load, what-if, dark, a phone, the keyboard, cut off."""
 
-import os
 from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect
 
 from kedastral.core.planning.status import Failure
-from tests.integration.conftest import require_program
+from tests.page.conftest import PATIENCE
 from tests.page.sites import HOSTILE, NOW, LiveSite
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-PATIENCE = 60_000.0
-"""Milliseconds that anything may take on a busy machine."""
 SHOWN = "#workloads tbody tr:not([hidden])"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = require_program("chromium")
-    flags = ["--disable-dev-shm-usage", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
-    expect.set_options(timeout=PATIENCE)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=flags)
-        yield browser
-        browser.close()
 
 
 class Window:

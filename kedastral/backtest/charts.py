@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Collects the numbers of the report's charts, which report.js draws with uPlot."""
+
+import math
+from collections.abc import Sequence
+
+import attrs
+import numpy as np
+
+from kedastral.backtest.comparison import Accuracy, PolicyComparison, PolicyResult, forecasts_in_time
+from kedastral.backtest.decision import floored
+from kedastral.core.series import Floats
+from kedastral.simulation.curves import Figure
+
+ZOOM = 6 * 3600.0
+"""Seconds around the worst step that the second chart of the load shows."""
+
+SHOWN_COSTS = (0.9, 3.0)
+"""Pod-hours as ratios to the oracle's: beyond, policies buy next to nothing."""
+Numbers = list[float | None]
+"""None is a gap."""
+
+
+@attrs.frozen
+class Chart:
+    """One chart: ``kind`` says how report.js draws it, ``words`` describe it for readers who cannot see it.
+
+    Each of ``lines`` has one value for each point, under the ``names`` of the lines. The points lie at ``x``, or on the
+    ``grid``: a time in epoch seconds, and the seconds from one point to the next. ``shown`` is the part to show at
+    first, ``marks`` a point to mark for each line.
+    """
+
+    kind: str
+    title: str
+    words: str
+    names: tuple[str, ...]
+    lines: tuple[Numbers, ...]
+    x: Numbers = attrs.field(factory=list)
+    grid: tuple[float, float] | None = None
+    shown: tuple[float, float] | None = None
+    marks: tuple[tuple[float, float], ...] = ()
+
+
+@attrs.frozen
+class WorkloadCharts:
+    """The charts of one workload, by the section of the report they stand in."""
+
+    load: tuple[Chart, ...]
+    replicas: tuple[Chart, ...]
+    curves: tuple[Chart, ...]
+    accuracy: tuple[Chart, ...]
+
+
+def charts_of(comparison: PolicyComparison, results: Sequence[PolicyResult], accuracy: Accuracy) -> WorkloadCharts:
+    """All charts of one workload."""
+    return WorkloadCharts(
+        _load_charts(comparison), _replica_charts(comparison), _curve_charts(results), (_accuracy_chart(accuracy),)
+    )
+
+
+def _load_charts(comparison: PolicyComparison) -> tuple[Chart, ...]:
+    """The judged load with the forecast made one lead time earlier: all of it, and the hours around the worst."""
+    demand, grid = comparison.scenario.trial.judged, _grid(comparison)
+    lines = (_numbers(demand.values), _numbers(forecasts_in_time(comparison.scenario)))
+    names = ("load", "forecast, one lead time earlier")
+    worst = int(np.argmax(comparison.kedastral.shown.supply.unserved))
+    at, middle = f"{demand.time_at(worst):%Y-%m-%d %H:%M} UTC", grid[0] + worst * grid[1]
+    near = max(grid[0], middle - ZOOM / 2), min(grid[0] + (len(demand) - 1) * grid[1], middle + ZOOM / 2)
+    words = "The load over time with the forecast made one lead time earlier"
+    return (
+        Chart("load", "All that was judged", f"{words}.", names, lines, grid=grid),
+        Chart(
+            "load",
+            f"Around the worst minute, {at}",
+            f"{words}, in the six hours around {at}.",
+            names,
+            lines,
+            grid=grid,
+            shown=near,
+        ),
+    )
+
+
+def _replica_charts(comparison: PolicyComparison) -> tuple[Chart, ...]:
+    """One chart for each policy: the pods needed, the pods ready, and the steps with load unserved."""
+    names, charts = ("pods needed", "pods ready", "short of pods"), []
+    for one in comparison.replayed:
+        outcome = one.shown
+        needed = np.ceil(outcome.demand.values / outcome.target_per_pod)
+        short = np.where(outcome.supply.unserved > 0, 0.0, np.nan)
+        words = f"{one.policy.label}: pods ready over time, the pods needed, and the minutes short of pods."
+        lines = (_numbers(needed), _numbers(outcome.supply.ready), _numbers(short))
+        charts.append(Chart("replicas", one.policy.label, words, names, lines, grid=_grid(comparison)))
+    return tuple(charts)
+
+
+TITLES = {Figure.VIOLATION: "Minutes short of pods, percent", Figure.UNSERVED: "Load unserved, percent"}
+
+
+def _curve_charts(results: Sequence[PolicyResult]) -> tuple[Chart, ...]:
+    """Service against cost, a line for each policy with a point for each replay."""
+    costs = sorted({point.cost for result in results for point in result.points})
+    names, charts = tuple(result.policy.title for result in results), []
+    for figure, title in TITLES.items():
+        lines: list[Numbers] = []
+        for result in results:
+            at = {point.cost: floored(point, figure) * 100 for point in result.points}
+            lines.append([at.get(cost) for cost in costs])
+        marks = tuple((result.point.cost, floored(result.point, figure) * 100) for result in results)
+        words = f"{title}, against pod-hours as a ratio to the oracle's, a line each for {', '.join(names)}."
+        charts.append(Chart("curves", title, words, names, tuple(lines), x=[*costs], shown=SHOWN_COSTS, marks=marks))
+    return tuple(charts)
+
+
+def _accuracy_chart(accuracy: Accuracy) -> Chart:
+    """The error of the forecast by how far it looked ahead."""
+    return Chart(
+        "accuracy",
+        "Error of the forecast (WAPE), percent, by minutes ahead",
+        "The forecast's error in percent of the load, by how many minutes it looked ahead, beside a naive forecast's.",
+        ("the model", "naive forecast"),
+        (_numbers(accuracy.model * 100), _numbers(accuracy.last_value * 100)),
+        x=_numbers(accuracy.ahead / 60),
+    )
+
+
+def _grid(comparison: PolicyComparison) -> tuple[float, float]:
+    """The beginning of the first judged step in epoch seconds, and the step."""
+    judged = comparison.scenario.trial.judged
+    return judged.start.timestamp(), judged.step
+
+
+def _numbers(values: Floats) -> Numbers:
+    """Six digits, which is more than a screen shows."""
+    return [float(f"{value:.6g}") if math.isfinite(value) else None for value in values.tolist()]

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decides how Kedastral compares with what can be had without it, from the settings that were replayed alone.
+
+Nothing is interpolated: every figure that follows is that of one replayed setting, and can be found in the table.
+"""
+
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+
+import attrs
+
+from kedastral.backtest.comparison import (
+    FIXED,
+    HPA,
+    KEDASTRAL,
+    LEVEL_KNOB,
+    RIVALS,
+    PolicyResult,
+    cheapest_as_good,
+    cost_as_good,
+    serves_as,
+)
+from kedastral.simulation.curves import Figure, Point
+
+CLEARLY = 0.9
+"""At the same cost, a ratio of service below this is clearly better."""
+CHEAPER = 0.97
+"""The same for cost at service as good, where every percent is money."""
+ROUNDED = 0.005
+"""Ratios this close to 1 are shown as the same, and count as equal."""
+SAME_COST = 0.01
+"""Costs this close to each other are called the same."""
+USABLE = 0.05
+"""The largest share of minutes short that anybody would run with."""
+FLAT = 1.15
+"""Where a fixed number of pods costs at most this many times the oracle's pod-hours, the load is flat."""
+FAR_BETTER = 0.5
+"""A simpler policy is worth a remark where it leaves at most this share of what Kedastral leaves for its cost."""
+
+
+class Outlook(StrEnum):
+    """How Kedastral compares with the plain HPA, and with what else could be had without it."""
+
+    BETTER = "better"
+    EVEN = "even"
+    WORSE = "worse"
+    TOO_LITTLE = "too-little"
+    """Too little was judged to tell."""
+
+
+@attrs.frozen
+class Rival:
+    """One setting of a policy that needs no Kedastral; ``policy`` is its name."""
+
+    policy: str
+    point: Point
+
+
+@attrs.frozen
+class Findings:
+    """The replayed settings that a verdict compares.
+
+    ``hpa`` is the status quo: the plain HPA at its usual target, or at the highest that is usable. ``near`` is the
+    setting of Kedastral that costs nearest to it, ``advised`` the one to run, ``in_force`` the one of the settings
+    given. ``rival`` is the cheapest setting without Kedastral that serves as well as ``hpa``, which may be ``hpa``
+    itself. ``level`` is the cheapest service level that serves as well where ``advised`` is a headroom in its place.
+    ``remarkable`` is a simpler setting that serves far better than Kedastral for its cost.
+    """
+
+    outlook: Outlook
+    usual: Point
+    hpa: Point
+    near: Point
+    advised: Point
+    in_force: Point
+    rival: Rival
+    is_flat: bool = False
+    level: Point | None = None
+    remarkable: Rival | None = None
+
+    @property
+    def serves_as_well(self) -> bool:
+        """Whether the advised setting serves no worse than the status quo."""
+        return serves_as(self.advised, self.hpa)
+
+    @property
+    def has_cheaper_rival(self) -> bool:
+        """Whether something without Kedastral serves as well as the status quo for less."""
+        return self.rival.point.cost < self.hpa.cost * (1 - ROUNDED)
+
+
+def decide(results: Sequence[PolicyResult], *, enough: bool = True) -> Findings:
+    """The findings from the ``results`` of every policy; ``enough`` says whether as much was judged as it takes."""
+    ours = next(result for result in results if result.policy.name == KEDASTRAL)
+    usual = next(result for result in results if result.policy.name == HPA)
+    hpa = choose_hpa(usual.points, usual.point)
+    advised, near, rival = advised_point(ours, hpa), nearest_in_cost(ours.points, hpa), find_rival(results, hpa)
+    outlook = Outlook.TOO_LITTLE
+    if enough:
+        outlook = outlook_of(ours.points, advised, near, rival, hpa, _points_of_rivals(results))
+    is_better = outlook is Outlook.BETTER
+    flat = None if is_better else find_flat(results, rival, hpa)
+    return Findings(
+        outlook,
+        usual.point,
+        hpa,
+        near,
+        advised,
+        ours.point,
+        flat or rival,
+        is_flat=flat is not None,
+        level=_cheapest_level(ours, advised, hpa),
+        remarkable=find_remarkable(results, ours) if is_better else None,
+    )
+
+
+def choose_hpa(points: Sequence[Point], usual: Point) -> Point:
+    """The setting of the HPA to compare with: the ``usual`` one, or the highest utilisation that is usable.
+
+    Where none is usable, the one with the fewest minutes short.
+    """
+    if usual.violation <= USABLE:
+        return usual
+    fit = [point for point in points if point.violation <= USABLE]
+    return max(fit, key=lambda point: point.knob) if fit else min(points, key=lambda point: point.violation)
+
+
+def advised_point(ours: PolicyResult, hpa: Point) -> Point:
+    """The cheapest setting that serves no worse than the status quo; the one in force where it is no dearer.
+
+    Where none serves as well, a service level stays, and of headrooms the one with the fewest minutes short is taken.
+    """
+    cheapest = cheapest_as_good(ours.points, hpa)
+    if cheapest is None:
+        return ours.point if ours.policy.knob == LEVEL_KNOB else min(ours.points, key=_service)
+    stays = serves_as(ours.point, hpa) and ours.point.cost <= cheapest.cost * (1 + ROUNDED)
+    return ours.point if stays else cheapest
+
+
+def nearest_in_cost(points: Sequence[Point], hpa: Point) -> Point:
+    """The setting that costs the same as ``hpa``, of several the one that serves best; else the nearest in cost."""
+    same = [point for point in points if abs(point.cost / hpa.cost - 1) <= SAME_COST]
+    if same:
+        return min(same, key=_service)
+    return min(points, key=lambda point: abs(point.cost - hpa.cost))
+
+
+def find_rival(results: Sequence[PolicyResult], hpa: Point) -> Rival:
+    """The cheapest setting without Kedastral that serves as well as ``hpa``; ``hpa`` itself where none is cheaper."""
+    found = [
+        Rival(result.policy.name, point)
+        for result in results
+        if result.policy.name in RIVALS and (point := cheapest_as_good(result.points, hpa)) is not None
+    ]
+    rival = min(found, key=lambda one: one.point.cost)
+    return rival if rival.point.cost < hpa.cost * (1 - ROUNDED) else Rival(HPA, hpa)
+
+
+def find_flat(results: Sequence[PolicyResult], rival: Rival, hpa: Point) -> Rival | None:
+    """The fixed number of pods that serves as well as ``hpa``, where the load is flat: it costs hardly more than need.
+
+    It is also as cheap as the ``rival``, and cheaper than ``hpa``.
+    """
+    fixed = next((result.points for result in results if result.policy.name == FIXED), ())
+    point = cheapest_as_good(fixed, hpa)
+    if point is None or point.cost > FLAT or point.cost >= hpa.cost * (1 - ROUNDED):
+        return None
+    return Rival(FIXED, point) if point.cost * CHEAPER <= rival.point.cost else None
+
+
+def outlook_of(
+    ours: Sequence[Point], advised: Point, near: Point, rival: Rival, hpa: Point, others: Sequence[Point]
+) -> Outlook:
+    """Whether Kedastral is better than the best of the rest, whose settings are ``others``.
+
+    Better is what serves as well as ``hpa`` for clearly less than any rival does, or clearly better than ``hpa`` and
+    than any rival for no more than its cost. Worse is what serves as well only for clearly more, or not at all; between
+    two replayed settings, service is taken to change evenly, since the next setting may be much dearer than need be.
+    """
+    if not serves_as(advised, hpa):
+        return Outlook.WORSE
+    if advised.cost <= CHEAPER * rival.point.cost:
+        return Outlook.BETTER
+    affordable = [hpa, *(point for point in others if point.cost <= hpa.cost * (1 + SAME_COST))]
+    if near.cost <= hpa.cost * (1 + SAME_COST) and all(_is_clearly_better(near, other) for other in affordable):
+        return Outlook.BETTER
+    return Outlook.WORSE if rival.point.cost <= CHEAPER * cost_as_good(ours, hpa) else Outlook.EVEN
+
+
+def find_remarkable(results: Sequence[PolicyResult], ours: PolicyResult) -> Rival | None:
+    """The cheapest setting of a simpler policy that leaves half of what Kedastral leaves for as many pod-hours or more.
+
+    Kedastral's setting beside it is the next dearer one, so that the steps between settings do not decide.
+    """
+    found = [
+        Rival(result.policy.name, point)
+        for result in results
+        if result.policy.name in RIVALS
+        for point in result.points
+        if (beside := next_dearer(ours.points, point)) is not None
+        and all(floored(point, figure) <= FAR_BETTER * floored(beside, figure) for figure in Figure)
+    ]
+    return min(found, key=lambda one: one.point.cost, default=None)
+
+
+def next_dearer(points: Sequence[Point], other: Point) -> Point | None:
+    """The setting that serves best of those that cost up to the next one above ``other``.
+
+    None where ``other`` is cheaper than all: nothing is known of Kedastral at its cost.
+    """
+    if other.cost < min(point.cost for point in points):
+        return None
+    above = min((point.cost for point in points if point.cost >= other.cost), default=other.cost)
+    return min((point for point in points if point.cost <= above), key=_service)
+
+
+def floored(point: Point, figure: Figure) -> float:
+    """A figure of a point, no smaller than what means anything."""
+    return max(figure.of(point), figure.value)
+
+
+def _service(point: Point) -> tuple[float, float, float]:
+    return floored(point, Figure.VIOLATION), floored(point, Figure.UNSERVED), point.cost
+
+
+def _is_clearly_better(point: Point, other: Point) -> bool:
+    return all(floored(point, figure) <= CLEARLY * floored(other, figure) for figure in Figure)
+
+
+def _cheapest_level(ours: PolicyResult, advised: Point, hpa: Point) -> Point | None:
+    if ours.policy.knob != LEVEL_KNOB or advised.knob < 1:
+        return None
+    return cheapest_as_good([point for point in ours.points if point.knob < 1], hpa)
+
+
+def _points_of_rivals(results: Sequence[PolicyResult]) -> list[Point]:
+    def points() -> Iterator[Point]:
+        for result in results:
+            if result.policy.name in RIVALS:
+                yield from result.points
+
+    return list(points())

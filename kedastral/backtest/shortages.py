@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds the worst shortages of a replay, and says why pods were missing."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import attrs
+import numpy as np
+
+from kedastral.backtest.comparison import forecast_after, lead_steps
+from kedastral.backtest.workloads import Scenario
+from kedastral.core.capacity import round_replicas
+from kedastral.settings.types import write_duration
+from kedastral.simulation.replay import Outcome
+
+MAX_SHORTAGES = 10
+LOOK_BACK = 900.0
+"""Seconds before a shortage in which a rise is looked for."""
+RISE = 1.15
+"""The least ratio of two loads that counts as a rise."""
+
+
+@attrs.frozen
+class Shortage:
+    """The worst step of one shortage. ``demand``, ``ready`` pods and ``unserved`` load are of that step alone."""
+
+    timestamp: datetime
+    lasted_seconds: float
+    demand: float
+    ready: float
+    unserved: float
+    reason: str
+
+
+def find_worst(scenario: Scenario, outcome: Outcome, most: int = MAX_SHORTAGES) -> list[Shortage]:
+    """The ``most`` worst shortages, by the load that their worst step left unserved, the worst first."""
+    spans = sorted(_spans(outcome), key=lambda span: -outcome.supply.unserved[span[0] : span[1]].max())
+    return [_describe(scenario, outcome, first, end) for first, end in spans[:most]]
+
+
+def _spans(outcome: Outcome) -> Iterator[tuple[int, int]]:
+    """Each run of steps in violation: its first step and the one after its last."""
+    short = np.concatenate([[False], outcome.supply.unserved > 0, [False]])
+    edges = np.flatnonzero(short[1:] != short[:-1])
+    return ((int(first), int(end)) for first, end in edges.reshape(-1, 2))
+
+
+def _describe(scenario: Scenario, outcome: Outcome, first: int, end: int) -> Shortage:
+    worst = first + int(np.argmax(outcome.supply.unserved[first:end]))
+    return Shortage(
+        timestamp=outcome.demand.time_at(worst),
+        lasted_seconds=(end - first) * outcome.demand.step,
+        demand=float(outcome.demand.values[worst]),
+        ready=float(outcome.supply.ready[worst]),
+        unserved=float(outcome.supply.unserved[worst]),
+        reason=explain(scenario, outcome, worst),
+    )
+
+
+def explain(scenario: Scenario, outcome: Outcome, worst: int) -> str:
+    """Why step ``worst`` of the judged part was short of pods: how the load changed, and what had been forecast."""
+    most = scenario.settings.plan.bounds.max
+    if most and outcome.supply.ready[worst] >= most:
+        return f"all {most} pods that --max allows were ready"
+    parts = [_explain_load(scenario, outcome.demand.values[worst], worst), _explain_forecast(scenario, outcome, worst)]
+    return "; ".join(part for part in parts if part)
+
+
+def _explain_load(scenario: Scenario, load: float, worst: int) -> str:
+    demand, place = scenario.trial.demand, scenario.trial.judged_from + worst
+    back = min(place, round(LOOK_BACK / demand.step))
+    before = demand.values[place - back : place]
+    if not len(before) or load <= 0:
+        return ""
+    for steps in range(1, back + 1):  # the shortest time in which it rose most of the way
+        if load >= RISE * before[-steps] and before[-steps] <= 1.1 * before.min():
+            return f"{_growth(before[-steps], load)} within {show_span(steps * demand.step)}"
+    if load >= RISE * before.mean():
+        return f"a peak of {show_load(load)} over a mean of {show_load(before.mean())}"
+    return ""
+
+
+def _growth(before: float, load: float) -> str:
+    if before <= 0:
+        return f"the load rose from nothing to {show_load(load)}"
+    ratio = load / before
+    if 1.9 <= ratio < 2.2:
+        return "the load doubled"
+    if ratio >= 2.2:
+        return f"the load grew {ratio:.1f} times"
+    return f"the load rose by {ratio - 1:.0%}"
+
+
+def _explain_forecast(scenario: Scenario, outcome: Outcome, worst: int) -> str:
+    ahead, place = lead_steps(scenario) - 1, scenario.trial.judged_from + worst
+    forecast = forecast_after(scenario, place - ahead) if place > ahead else None
+    if forecast is None:
+        return "there was no forecast in time"
+    expected = float(forecast.values[min(ahead, len(forecast.values) - 1)])
+    actual = float(outcome.demand.values[worst])
+    earlier = show_span((ahead + 1) * outcome.demand.step)
+    words = f"the forecast {earlier} earlier was {show_load(expected)}, the load was {show_load(actual)}"
+    if scenario.settings.calibrated or expected * scenario.settings.plan.headroom < actual:
+        return words  # the factor on a calibrated forecast changes from minute to minute
+    needed = round_replicas(actual / outcome.target_per_pod)
+    ready = outcome.supply.ready[worst]
+    return f"{words}, which the headroom covers, but only {ready:.0f} of {needed:.0f} pods were ready"
+
+
+def show_span(seconds: float) -> str:
+    """A duration in words where it is a few whole minutes, as in ``5 minutes``."""
+    minutes = round(seconds / 60)
+    if seconds != minutes * 60 or minutes > 90:
+        return write_duration(seconds)
+    return "1 minute" if minutes == 1 else f"{minutes} minutes"
+
+
+def show_load(load: float) -> str:
+    """A load with at least three digits, and a comma between thousands."""
+    if load >= 100:
+        return f"{load:,.0f}"
+    return f"{load:.3g}"
