@@ -1,164 +1,149 @@
 # SPDX-License-Identifier: Apache-2.0
-"""History from a CSV file of ``timestamp,value``, gzipped or not; an error names the file and the line."""
+"""History from a file that a person exported: CSV of many kinds, or an answer of Prometheus; gzipped or not.
+
+`read_export` says in words what it understood. It refuses what is ambiguous and what is no load, all of it at once.
+"""
 
 import gzip
 import math
 import zlib
-from collections import Counter
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO, NoReturn, cast
+from typing import BinaryIO, cast
+from zoneinfo import ZoneInfo
 
 import attrs
-import numpy as np
 
-from kedastral.core.series import EPOCH, Series
+from kedastral.adapters.exports.answers import Answer, is_json, is_promtool, read_json_answer, read_promtool
+from kedastral.adapters.exports.grid import Laid, lay_on_grid
+from kedastral.adapters.exports.problems import FileProblems
+from kedastral.adapters.exports.tables import TableRows, read_table
+from kedastral.core.series import Series
 from kedastral.errors import ConfigError
+from kedastral.settings.types import write_duration
 
-MAX_BYTES = 512 * 1024 * 1024
-"""Of unpacked text: fifteen years of minutes. A larger file is not the history of one workload."""
-MAX_STEPS = 5_000_000
-"""Of the series, gaps included: almost ten years of minutes."""
-MAX_LINE = 1000
-TOLERANCE = 0.001
-"""Seconds by which the distance of two rows may differ from a whole number of steps."""
-COLUMNS = ("timestamp", "value")
-_LAST_SECOND = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
+MAX_BYTES = 256 * 1024 * 1024
+"""Of unpacked text: more than fifteen years of minutes. A larger file is not the history of one workload."""
+_UTC = ZoneInfo("UTC")
+_MARKS = (("utf-8-sig", b"\xef\xbb\xbf"), ("utf-16", b"\xff\xfe"), ("utf-16", b"\xfe\xff"))
+"""Byte order marks, with the encodings that read them."""
 
 
 @attrs.frozen
-class _Row:
-    line: int
-    at: float
-    value: float
+class ExportReading:
+    """How to read what a file leaves open: the zone of times that name none, and which columns are meant."""
+
+    time_zone: ZoneInfo = _UTC
+    column: str | None = None
+    time_column: str | None = None
+
+
+@attrs.frozen
+class Export:
+    """The load of a file, and in words what was understood of it."""
+
+    series: Series
+    understood: str
 
 
 def read_csv_history(path: Path) -> Series:
-    """The series of a file; its step is the most common distance of two rows. Empty values and missing rows are gaps.
+    """The series of a file, read without any choice. Raises ConfigError like `read_export`."""
+    return read_export(path, ExportReading()).series
 
-    The first line may be the header ``timestamp,value``. A timestamp is ISO 8601, in UTC where it names no zone, or
-    seconds since 1970; timestamps rise. Raises ConfigError: one line of text that names the file and the line in it.
+
+def read_export(path: Path, reading: ExportReading) -> Export:
+    """The load of a file; its step is the most common distance of two rows. Empty values and missing rows are gaps.
+
+    Raises ConfigError: a line of text for each kind of mistake, which names the file, the first line and the remedy.
     """
+    problems = FileProblems(path)
+    text = _decode(_read_bytes(path, problems), problems)
+    if is_json(text) or is_promtool(text):
+        read = read_promtool if is_promtool(text) else read_json_answer
+        answer = read(text, reading.column, problems)
+        laid = lay_on_grid(answer.rows, problems)
+        return Export(laid.series, _join(_describe(laid), _describe_answer(answer)))
+    table = read_table(text, reading.time_zone, reading.column, reading.time_column, problems)
+    laid = lay_on_grid([row for row in table.rows if math.isfinite(row.at)], problems)
+    return Export(laid.series, _join(_describe(laid), _describe_table(table, reading)))
+
+
+def _read_bytes(path: Path, problems: FileProblems) -> bytes:
+    """The unpacked bytes; the first of them tell whether a file is gzipped, not its name."""
     try:
         with path.open("rb") as file:
-            rows = list(_read_rows(path, _unpacked(file)))
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            source = cast("BinaryIO", gzip.GzipFile(fileobj=file)) if packed else file
+            found = source.read(MAX_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         words = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ConfigError([f"{path}: must be a file that can be read, plain or gzipped; got: {words}"]) from error
-    if len(rows) < 2:
-        raise ConfigError([f"{path}: must hold at least two rows timestamp,value; got {len(rows)}"])
-    if not any(math.isfinite(row.value) for row in rows):
-        raise ConfigError([f"{path}: must hold at least one value; got only gaps"])
-    return _lay_on_grid(path, rows)
+    if len(found) > MAX_BYTES:
+        raise problems.refuse(None, f"the file must be at most {MAX_BYTES >> 20} MiB, unpacked", "more")
+    return found
 
 
-def _unpacked(file: BinaryIO) -> BinaryIO:
-    """The text of the file; its first bytes tell whether it is gzipped, not its name."""
-    magic = file.read(2)
-    file.seek(0)
-    return cast("BinaryIO", gzip.GzipFile(fileobj=file)) if magic == b"\x1f\x8b" else file
-
-
-def _read_rows(path: Path, file: BinaryIO) -> Iterator[_Row]:
-    total, before = 0, -math.inf
-    number = 0
-    while line := file.readline(MAX_LINE + 1):
-        number += 1
-        total += len(line)
-        if total > MAX_BYTES:
-            _refuse(path, number, f"the file must be at most {MAX_BYTES >> 20} MiB, unpacked", "more")
-        text = _text_of(path, number, line)
-        if not text or (number == 1 and _is_header(text)):
-            continue
-        row = _read_row(path, number, text)
-        if row.at <= before:
-            what = "given twice" if row.at == before else "before the one of the line above"
-            _refuse(path, number, "timestamps must rise", f"{text.partition(',')[0]!r}, {what}")
-        before = row.at
-        yield row
-
-
-def _text_of(path: Path, number: int, line: bytes) -> str:
-    if len(line) > MAX_LINE:
-        _refuse(path, number, f"a line must be at most {MAX_LINE} characters", "a longer one")
-    if b"\0" in line:
-        _refuse(path, number, "it must be text", "a NUL byte")
+def _decode(found: bytes, problems: FileProblems) -> str:
+    """Text in UTF-8, or in UTF-16 as spreadsheets write it, with its mark or without."""
+    encoding = next((name for name, mark in _MARKS if found.startswith(mark)), None)
+    if encoding is None and found[1:40:2].strip(b"\0") == b"" and len(found) > 3:
+        encoding = "utf-16-le"
     try:
-        return line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-    except UnicodeDecodeError:
-        _refuse(path, number, "it must be text in UTF-8", repr(line[:40]))
+        text = found.decode(encoding or "utf-8")
+    except UnicodeDecodeError as error:
+        line = found[: error.start].count(b"\n") + 1
+        raise problems.refuse(line, "it must be text in UTF-8 or UTF-16", repr(found[error.start :][:20])) from error
+    if "\0" in text:
+        raise problems.refuse(text[: text.index("\0")].count("\n") + 1, "it must be text", "a NUL byte")
+    return text
 
 
-def _is_header(text: str) -> bool:
-    return tuple(cell.strip().strip('"').lower() for cell in text.split(",")) == COLUMNS
+# What was understood, in words.
 
 
-def _read_row(path: Path, number: int, text: str) -> _Row:
-    cells = [cell.strip().strip('"') for cell in text.split(",")]
-    if len(cells) != 2:
-        _refuse(path, number, "it must have two columns, timestamp,value", repr(text[:60]))
-    return _Row(number, _read_time(path, number, cells[0]), _read_value(path, number, cells[1]))
+def _describe(laid: Laid) -> list[str]:
+    series = laid.series
+    words = [f"{write_duration(len(series) * series.step)} in steps of {write_duration(series.step)}"]
+    if laid.newest_first:
+        words.append("newest first")
+    if laid.unordered:
+        words.append(f"{_count(laid.unordered, 'row')} out of order")
+    if laid.duplicates:
+        words.append(f"{_count(laid.duplicates, 'duplicate')} dropped")
+    if laid.jitter:
+        words.append(f"times up to {laid.jitter:.2g} s off brought to the grid")
+    if laid.shared:
+        words.append(f"{_count(laid.shared, 'row')} averaged with the one before")
+    return words
 
 
-def _read_time(path: Path, number: int, text: str) -> float:
-    try:
-        at = float(text) if _is_plain_number(text) else _seconds_of(datetime.fromisoformat(text))
-    except (ValueError, OverflowError):
-        _refuse(path, number, "a timestamp must be ISO 8601 or seconds since 1970", repr(text[:40]))
-    if not 0 <= at < _LAST_SECOND / 10:
-        _refuse(path, number, "a timestamp must lie between 1970 and 2770, epoch times in seconds", repr(text[:40]))
-    return at
+def _describe_answer(answer: Answer) -> list[str]:
+    if len(answer.chosen) > 1:
+        return [f"the sum of {len(answer.chosen)} series; --column changes it"]
+    only = [f"series {one!r}" for one in answer.chosen if one != "{}"]
+    return [f"{only[0]}; --column changes it"] if only and len(answer.labels) > 1 else only
 
 
-def _seconds_of(moment: datetime) -> float:
-    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    return (aware - EPOCH).total_seconds()
+def _describe_table(table: TableRows, reading: ExportReading) -> list[str]:
+    words, options = [], []
+    if table.naive:
+        words.append(f"times taken as {reading.time_zone.key}")
+        options.append("--time-zone")
+    if table.above:
+        words.append(f"{_count(table.above, 'line')} above the table left out")
+    words.append(f"column {table.column!r}")
+    if table.unit:
+        words[-1] += f" in {table.unit}"
+    if table.choice:
+        options += ["--column", "--time-column"]
+    if options:
+        words[-1] += f"; {', '.join(options)} change{'' if len(options) > 1 else 's'} it"
+    return words
 
 
-def _is_plain_number(text: str) -> bool:
-    return text.isascii() and text.replace(".", "", 1).isdigit()
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
-def _read_value(path: Path, number: int, text: str) -> float:
-    """A load, NaN for a gap: an empty value, or the word NaN, which exports write for one."""
-    if not text or text.lower() == "nan":
-        return math.nan
-    try:
-        value = float(text) if text.isascii() and "_" not in text else math.nan
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        _refuse(path, number, "a value must be a finite number, or empty for a gap", repr(text[:40]))
-    if value < 0:
-        _refuse(path, number, "a load must not be negative", repr(text[:40]))
-    return value
-
-
-def _lay_on_grid(path: Path, rows: list[_Row]) -> Series:
-    times = np.array([row.at for row in rows])
-    step = _common_distance(times)
-    steps = np.rint(np.diff(times) / step)
-    off = np.abs(np.diff(times) - steps * step) > TOLERANCE
-    if off.any() or (steps < 1).any():
-        i = int(np.argmax(off | (steps < 1)))
-        apart = f"{times[i + 1] - times[i]:g} s after the line above"
-        _refuse(path, rows[i + 1].line, f"rows must be whole multiples of the step ({step:g} s) apart", apart)
-    places = np.concatenate([[0], np.cumsum(steps)]).astype(np.int64)
-    if places[-1] >= MAX_STEPS:
-        wrong = f"{places[-1] + 1} steps of {step:g} s"
-        raise ConfigError([f"{path}: must span at most {MAX_STEPS} steps, gaps included; got {wrong}"])
-    values = np.full(int(places[-1]) + 1, np.nan)
-    values[places] = [row.value for row in rows]
-    return Series(EPOCH + timedelta(seconds=float(times[0])), step, values)
-
-
-def _common_distance(times: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> float:
-    """The most common distance of two rows, to the millisecond; of several the shortest."""
-    counted = Counter(np.maximum(1, np.rint(np.diff(times) / TOLERANCE)).astype(np.int64).tolist())
-    most = max(counted.values())
-    return float(min(distance for distance, times_seen in counted.items() if times_seen == most)) * TOLERANCE
-
-
-def _refuse(path: Path, number: int, must: str, got: str) -> NoReturn:
-    raise ConfigError([f"{path}, line {number}: {must}; got {got}"])
+def _join(*parts: list[str]) -> str:
+    return ", ".join(word for part in parts for word in part)

@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 import trio
 
-from kedastral.adapters.csv import read_csv_history
+from kedastral.adapters.csv import ExportReading, read_export
 from kedastral.adapters.prometheus.range_queries import WHOLE_HISTORY_TIMEOUT, PrometheusHistory, RangeQuery
 from kedastral.clock import SystemClock
 from kedastral.core.capacity import WHOLE_WITHIN, PlanPolicy, ReplicaBounds
@@ -42,6 +42,11 @@ from kedastral.workloads.runner import DataSourceConnection, DataSources
 DAY = 86400.0
 MAX_GAP_SHARE = 0.5
 """The largest share of the judged steps that may be gaps. A history with more gaps is refused."""
+LITTLE_JUDGED = 60_000.0
+"""Seconds: the least that a verdict at the usual service level of 0.99 needs. A history of which less would be judged
+by default is divided otherwise, so that more of it is."""
+SHORT_EVALUATED, SHORT_WARM_UP = 0.5, 0.1
+"""The shares of a short history that are replayed, and of that are not judged."""
 
 
 @attrs.frozen
@@ -65,7 +70,7 @@ class Scenario:
     """One workload, ready to be replayed. ``model`` should cache its forecasts, since every setting asks for the same.
 
     ``sized_by_peak`` is true where the target per pod was derived from the load, ``in_files`` where the workload is a
-    ForecastPolicy.
+    ForecastPolicy. ``remarks`` say how its history was read and divided, where that does not go without saying.
     """
 
     name: str
@@ -74,6 +79,7 @@ class Scenario:
     settings: ReplaySettings
     sized_by_peak: bool = False
     in_files: bool = False
+    remarks: tuple[str, ...] = ()
 
     def plan(self, headroom: float) -> PlanPolicy:
         """The plan for this workload's pods."""
@@ -134,6 +140,14 @@ class BacktestWorkload:
 
 
 @attrs.frozen
+class ReadLoad:
+    """The history of one workload; ``understood`` says how its file was read, empty where it comes from Prometheus."""
+
+    series: Series
+    understood: str = ""
+
+
+@attrs.frozen
 class FailedWorkload:
     """A workload that could not be replayed, while others were."""
 
@@ -148,7 +162,9 @@ def prepare_scenarios(settings: BacktestSettings) -> tuple[list[Scenario], list[
     history.
     """
     workloads = find_workloads(settings)
-    loads, problems, failed = read_loads(workloads)
+    history = settings.history
+    reading = ExportReading(history.time_zone, history.column, history.time_column)
+    loads, problems, failed = read_loads(workloads, reading)
     if len(workloads) == 1:
         problems += [one.reason for one in failed]
     scenarios: list[Scenario] = []
@@ -222,19 +238,23 @@ def _names_of(paths: tuple[Path, ...]) -> dict[Path, str]:
     return {path: name if list(short.values()).count(name) == 1 else str(path) for path, name in short.items()}
 
 
-def read_loads(workloads: Sequence[BacktestWorkload]) -> tuple[list[Series | None], list[str], list[FailedWorkload]]:
+def read_loads(
+    workloads: Sequence[BacktestWorkload], reading: ExportReading
+) -> tuple[list[ReadLoad | None], list[str], list[FailedWorkload]]:
     """Each workload's load, None where it cannot be read; a line for each bad file, the reason of each failed query."""
     problems: list[str] = []
     failed: list[FailedWorkload] = []
     asked = {one.load.source.name: one.load.source for one in workloads if isinstance(one.load, PrometheusLoad)}
     answers = trio.run(_query_all, workloads, asked, failed) if asked else {}
-    loads: list[Series | None] = []
+    loads: list[ReadLoad | None] = []
     for workload in workloads:
         if isinstance(workload.load, PrometheusLoad):
-            loads.append(answers.get(workload.name))
+            answer = answers.get(workload.name)
+            loads.append(None if answer is None else ReadLoad(answer))
             continue
         try:
-            loads.append(read_csv_history(workload.load))
+            export = read_export(workload.load, reading)
+            loads.append(ReadLoad(export.series, export.understood))
         except ConfigError as error:
             loads.append(None)
             problems += error.problems
@@ -267,14 +287,15 @@ def _history_of(asked: PrometheusLoad, step: float, connection: DataSourceConnec
     return PrometheusHistory(connection.client, query, limits=connection.limits, timeout=connection.settings.timeout)
 
 
-def _prepare(workload: BacktestWorkload, history: Series, rules: BacktestRules) -> Scenario:
-    name, settings = workload.name, workload.settings
+def _prepare(workload: BacktestWorkload, load: ReadLoad, rules: BacktestRules) -> Scenario:
+    name, settings, history = workload.name, workload.settings, load.series
     counter = find_counter(history)
     if counter is not None:
         raise UnfitHistoryError([f"{name}: {counter.words}"])
     series = _on_step(name, history, settings.forecast.step)
     _require_fit(name, series.step, settings, rules)
-    trial = _make_trial(name, series, settings.plan.target_per_pod, rules)
+    trial, is_short = _make_trial(name, series, settings.plan.target_per_pod, rules)
+    remarks = (load.understood, _describe_short(trial) if is_short else "")
     return Scenario(
         name,
         trial,
@@ -282,6 +303,7 @@ def _prepare(workload: BacktestWorkload, history: Series, rules: BacktestRules) 
         replay_settings_of(settings, rules, series.step),
         sized_by_peak=settings.plan.target_per_pod == AUTO,
         in_files=isinstance(settings, WorkloadSettings),
+        remarks=tuple(filter(None, remarks)),
     )
 
 
@@ -328,22 +350,49 @@ def _require_fit(name: str, step: float, settings: ReplayableSettings, rules: Ba
         raise ConfigError(problems)
 
 
-def _make_trial(name: str, series: Series, target: float, rules: BacktestRules) -> Trial:
+def _make_trial(name: str, series: Series, target: float, rules: BacktestRules) -> tuple[Trial, bool]:
+    """The trial, and whether the history is so short that it is divided otherwise than by default."""
+    scaling, is_short = _divide(_known_length(series) * series.step, rules)
     try:
-        trial = scale_trace(series, Scaling(rules.evaluated, rules.warm_up))
+        trial = scale_trace(series, scaling)
     except ValueError as error:
-        raise _explain_unfit(name, series, rules) from error
+        raise _explain_unfit(name, series, scaling) from error
     if trial.gaps > len(trial.judged) * MAX_GAP_SHARE:
         must = f"at least {1 - MAX_GAP_SHARE:.0%} of the judged steps must have a value"
         raise UnfitHistoryError([f"{name}: {must}; got {len(trial.judged) - trial.gaps} of {len(trial.judged)}"])
-    pipeline = MetricsPipeline(rules.late, rules.noise)
-    return attrs.evolve(trial, pipeline=pipeline, target_per_pod=trial.target_per_pod if target == AUTO else target)
+    pipeline, size = MetricsPipeline(rules.late, rules.noise), trial.target_per_pod if target == AUTO else target
+    return attrs.evolve(trial, pipeline=pipeline, target_per_pod=size), is_short
 
 
-def _explain_unfit(name: str, series: Series, rules: BacktestRules) -> UnfitHistoryError:
-    """Why nothing is left to judge, and the remedy. Prometheus may have less history than was asked for."""
+def _divide(seconds: float, rules: BacktestRules) -> tuple[Scaling, bool]:
+    """How much of a history of ``seconds`` is replayed and judged, and whether that is so because it is short."""
+    usual = Scaling()
+    if rules.evaluated is None and rules.warm_up is None:
+        is_short = seconds * usual.evaluated - usual.warm_up < LITTLE_JUDGED
+        return (Scaling(SHORT_EVALUATED, seconds * SHORT_WARM_UP), True) if is_short else (usual, False)
+    evaluated = usual.evaluated if rules.evaluated is None else rules.evaluated
+    return Scaling(evaluated, usual.warm_up if rules.warm_up is None else rules.warm_up), False
+
+
+def _describe_short(trial: Trial) -> str:
+    demand, judged = trial.demand, trial.judged
+    warm_up = (trial.judged_from - trial.begin) * demand.step
+    return (
+        f"only {write_duration(len(demand) * demand.step)} of history, so the last half of it is replayed, "
+        f"{write_duration(warm_up)} as warm-up, and {write_duration(len(judged) * judged.step)} are judged; the "
+        "verdict has little weight, as the model has not seen a whole week"
+    )
+
+
+def _known_length(series: Series) -> int:
+    """The steps from the first value on."""
     known = np.flatnonzero(np.isfinite(series.values))
-    length = len(series) - int(known[0]) if len(known) else 0
+    return len(series) - int(known[0]) if len(known) else 0
+
+
+def _explain_unfit(name: str, series: Series, rules: Scaling) -> UnfitHistoryError:
+    """Why nothing is left to judge, and the remedy. Prometheus may have less history than was asked for."""
+    length = _known_length(series)
     replayed = round(length * rules.evaluated)
     hint = "or set --evaluated and --warm-up"
     if replayed > round(rules.warm_up / series.step):

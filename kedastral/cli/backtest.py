@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+import click
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -30,6 +31,7 @@ from kedastral.backtest.tables import (
     rows_of_one,
 )
 from kedastral.backtest.workloads import Scenario, prepare_scenarios
+from kedastral.cli.validate import one_line
 from kedastral.errors import ConfigError
 from kedastral.settings.declarations import BacktestOutput, BacktestSettings
 from kedastral.settings.types import write_duration
@@ -61,6 +63,9 @@ def run_backtest(settings: BacktestSettings) -> list[str]:
     lines = [f"{one.workload}: {one.reason}" for one in failed]
     if not scenarios:
         return lines
+    for scenario in scenarios:
+        for remark in scenario.remarks:
+            click.echo(f"kedastral: {one_line(f'{scenario.name}: {remark}')}", err=True)
     comparisons = _replay_all(scenarios)
     with _waiting("measuring the forecasts …"):
         results = evaluate(comparisons, failed)

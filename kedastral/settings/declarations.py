@@ -572,9 +572,22 @@ class HistorySettings:
 
     csv: tuple[InputFile, ...] = setting(
         "",
-        "history as timestamp,value, gzipped or not; repeatable (in the variable one a line), a workload each",
+        "history in a file: a table as Grafana, CloudWatch or a spreadsheet export it, or an answer of Prometheus, "
+        "gzipped or not; repeatable (in the variable one a line), a workload each",
         env="BACKTEST_CSV",
     )
+    time_zone: ZoneInfo = setting(
+        "UTC", "zone of the times in these files that name none; whose days the load follows is --timezone",
+        env="BACKTEST_TIME_ZONE",
+    )  # fmt: skip
+    column: Name | None = setting(
+        None, "which load of these files, where they have several: the name or number of a column, or a series",
+        env="BACKTEST_COLUMN", default_note="the only one",
+    )  # fmt: skip
+    time_column: Name | None = setting(
+        None, "which column of these files is the time, by its name or number", env="BACKTEST_TIME_COLUMN",
+        default_note="found by its cells",
+    )  # fmt: skip
     url: HttpUrl | None = like(PROM_URL, required=False, unless=())
     query: PromQL | None = like(PROM_QUERY, required=False, unless=())
     days: float = setting(
@@ -599,13 +612,13 @@ class BacktestPlan(PlanSettings):
 class BacktestRules:
     """How policies are judged."""
 
-    evaluated: float = setting(
-        "0.3", "share of the history, at its end, that is replayed; what lies before is what policies know",
-        between(0.01, 1), env="BACKTEST_EVALUATED",
+    evaluated: float | None = setting(
+        None, "share of the history, at its end, that is replayed; what lies before is what policies know",
+        between(0.01, 1), env="BACKTEST_EVALUATED", default_note="0.3, or half of a short history",
     )  # fmt: skip
-    warm_up: Seconds = setting(
-        "1d", "begin of the replay that does not count, so that no policy is judged by how it starts", at_least(0),
-        env="BACKTEST_WARM_UP",
+    warm_up: Seconds | None = setting(
+        None, "begin of the replay that does not count, so that no policy is judged by how it starts", at_least(0),
+        env="BACKTEST_WARM_UP", default_note="1d, or a tenth of a short history",
     )  # fmt: skip
     hpa: HpaKind = setting(
         "unlimited",

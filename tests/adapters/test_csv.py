@@ -103,7 +103,7 @@ def test_more_than_fits_is_refused_while_it_is_read(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(csv_history, "MAX_BYTES", 1 << 20)
     path = tmp_path / "bomb.csv"
     path.write_bytes(gzip.compress(b"".join(b"%d,1\n" % i for i in range(0, 60 * 200_000, 60))))
-    with pytest.raises(ConfigError, match=r"line \d+: the file must be at most 1 MiB, unpacked; got more"):
+    with pytest.raises(ConfigError, match="the file must be at most 1 MiB, unpacked; got more"):
         read_csv_history(path)
 
 

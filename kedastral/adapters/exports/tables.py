@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds times and loads in a delimited text: the delimiter, label lines, the header, and which columns are meant; pure.
+
+Columns are found by their cells, and by their names where several would do. A file may have a column for each series,
+or rows of series, time and value.
+"""
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import islice
+from zoneinfo import ZoneInfo
+
+import attrs
+
+from kedastral.adapters.exports.answers import show_names
+from kedastral.adapters.exports.cells import is_epoch, is_gap, is_number, is_time, read_times, read_values
+from kedastral.adapters.exports.grid import Row
+from kedastral.adapters.exports.problems import FileProblems, quoted
+
+DELIMITERS = (",", ";", "\t", "|")
+SAMPLE = 200
+"""Lines from which the delimiter and the columns are found."""
+TIME_NAMES = frozenset({"time", "timestamp", "date", "datetime", "date time", "ts", "_time", "@timestamp", "epoch"})
+VALUE_NAMES = frozenset({"value", "_value", "load"})
+_SEPARATOR_LINE = re.compile(r"sep=(.)")
+
+
+@attrs.frozen
+class Line:
+    """The cells of one line, and its number."""
+
+    number: int
+    cells: list[str]
+
+
+@attrs.frozen
+class Table:
+    """Lines of data below their ``names``, all of one width; ``above`` is how many lines of labels were left out."""
+
+    delimiter: str
+    names: tuple[str, ...]
+    lines: list[Line]
+    above: int
+
+
+@attrs.frozen
+class TableRows:
+    """What was found in a table; ``choice`` says whether there were other columns or series to choose."""
+
+    rows: list[Row]
+    column: str
+    unit: str
+    naive: bool
+    above: int
+    choice: bool
+
+
+def read_table(
+    text: str, zone: ZoneInfo, column: str | None, time_column: str | None, problems: FileProblems
+) -> TableRows:
+    """The rows of one load. Raises ConfigError where it is not clear which; what is wrong in cells is in ``problems``.
+
+    ``column`` and ``time_column`` are names, or numbers from 1 on; ``column`` may be the name of a series, too.
+    """
+    table = _find_table(text, problems)
+    time_at = _find_time_column(table, time_column, problems)
+    numeric = [i for i in range(len(table.names)) if i != time_at and _is_numeric(table, i)]
+    labels = _find_labels(table, time_at, numeric)
+    value_at, series = _find_value_column(table, numeric, labels, (time_at, column), problems)
+    if series is not None:
+        lines = [line for line, label in zip(table.lines, labels, strict=True) if series in (label, *line.cells)]
+        table = attrs.evolve(table, lines=lines)
+    numbers = [line.number for line in table.lines]
+    times = read_times([line.cells[time_at] for line in table.lines], numbers, zone, problems)
+    values = read_values([line.cells[value_at] for line in table.lines], numbers, table.delimiter, problems)
+    rows = [Row(*row) for row in zip(numbers, times.seconds, values.values, strict=True)]
+    return TableRows(
+        rows,
+        series or table.names[value_at],
+        values.unit,
+        times.naive,
+        table.above,
+        choice=len(numeric) > 1 or series is not None,
+    )
+
+
+# Lines and columns.
+
+
+def _find_table(text: str, problems: FileProblems) -> Table:
+    lines = text.splitlines()
+    told = _SEPARATOR_LINE.fullmatch(lines[0].strip()) if lines else None
+    skipped = 1 if told else 0
+    sample = lines[skipped : skipped + SAMPLE]
+    delimiter = told[1] if told else max(DELIMITERS, key=lambda one: _count_data(sample, one))
+    read = _split(lines[skipped:], delimiter, skipped, problems)
+    first = next((i for i, line in enumerate(read) if _is_data(line.cells)), None)
+    if first is None:
+        first = min(1, len(read))
+        if len(read) < 2:
+            must = "it must hold at least two rows with a time and a value"
+            raise problems.refuse(None, must, f"{len(read)} lines, and no such row")
+    width = Counter(len(line.cells) for line in read[first : first + SAMPLE]).most_common(1)[0][0]
+    above = [line.cells for line in read[:first]]
+    names, has_header = _name_columns(above, width)
+    data = []
+    for line in read[first:]:
+        if line.cells in above:
+            continue  # exports that were put together repeat their header
+        if len(line.cells) != width:
+            must = f"each row must have {width} columns" if width > 1 else "it must have columns, a time and a value"
+            problems.add(line.number, must, str(len(line.cells)))
+            continue
+        data.append(line)
+    if width < 2:
+        must = "it must have two columns at least, a time and a value, separated by commas, semicolons or tabs"
+        raise problems.refuse(read[first].number, must, quoted(read[first].cells[0]))
+    return Table(delimiter, names, data, len(above) - has_header)
+
+
+def _split(lines: Sequence[str], delimiter: str, skipped: int, problems: FileProblems) -> list[Line]:
+    """The cells of each line that is not blank; empty cells behind the last are dropped where every line has them."""
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+    found = []
+    try:
+        for cells in reader:
+            stripped = [cell.strip() for cell in cells]
+            if any(stripped):
+                found.append(Line(reader.line_num + skipped, stripped))
+    except csv.Error as error:
+        raise problems.refuse(reader.line_num + skipped, "it must be a line of a table", str(error)) from error
+    if found and all(not line.cells[-1] for line in found if _is_data(line.cells)) and len(found[-1].cells) > 2:
+        return [Line(line.number, line.cells if line.cells[-1] else line.cells[:-1]) for line in found]
+    return found
+
+
+def _count_data(lines: Sequence[str], delimiter: str) -> int:
+    """How many lines have a time and a value, if this is the delimiter."""
+    try:
+        return sum(_is_data([cell.strip() for cell in cells]) for cells in csv.reader(lines, delimiter=delimiter))
+    except csv.Error:
+        return 0
+
+
+def _is_data(cells: Sequence[str]) -> bool:
+    """Whether a line has a time and, beside it, a number or a gap."""
+    numbers = sum(is_number(cell) or is_gap(cell) for cell in cells)
+    return (numbers >= 1 and any(map(is_time, cells))) or (numbers >= 2 and any(map(is_epoch, cells)))
+
+
+def _name_columns(above: Sequence[Sequence[str]], width: int) -> tuple[tuple[str, ...], bool]:
+    """The names of the columns, and whether they come from a header; else they are numbers.
+
+    The header is the line above the data, or the one above it that names the time.
+    """
+    headers = [cells for cells in above if len(cells) == width]
+    named = [cells for cells in headers if any(cell.lower() in TIME_NAMES for cell in cells)]
+    header = (named or headers or [[""] * width])[-1]
+    return tuple(cell or str(i) for i, cell in enumerate(header, 1)), bool(headers)
+
+
+def _find_time_column(table: Table, asked: str | None, problems: FileProblems) -> int:
+    if asked is not None:
+        found = _find_name(table.names, asked)
+        if found is None:
+            raise problems.refuse(None, "--time-column must be one of its columns", _not_among(asked, table.names))
+        return found
+    columns = range(len(table.names))
+    dates = [i for i in columns if _share(table, i, is_time) > 0.5]
+    numbers = [i for i in columns if _share(table, i, is_epoch) > 0.5]
+    named = [i for i in columns if table.names[i].lower() in TIME_NAMES]
+    by_both = [i for i in named if i in dates] or [i for i in named if i in numbers]
+    return (by_both or dates or named or numbers or [0])[0]
+
+
+def _find_labels(table: Table, time_at: int, numeric: Sequence[int]) -> list[str]:
+    """The series of each row where several have rows at the same times; else none."""
+    texts = [i for i in range(len(table.names)) if i != time_at and i not in numeric]
+    times = [line.cells[time_at] for line in table.lines]
+    if not texts or len(set(times)) == len(times):
+        return [""] * len(times)
+    return [" ".join(line.cells[i] for i in texts) for line in table.lines]
+
+
+def _find_value_column(
+    table: Table,
+    numeric: Sequence[int],
+    labels: Sequence[str],
+    asked: tuple[int, str | None],
+    problems: FileProblems,
+) -> tuple[int, str | None]:
+    """The column of the load, and its series where rows of several are mixed."""
+    time_at, column = asked
+    series = list(dict.fromkeys(labels))
+    known = list(dict.fromkeys([*labels, *_cells_beside(table, time_at, numeric)])) if len(series) > 1 else []
+    others = [i for i in range(len(table.names)) if i != time_at]
+    chosen = _only_value(table, numeric) if column is None or column in known else _find_name(table.names, column)
+    if column is not None and (chosen is None or chosen == time_at):
+        there = [*(table.names[i] for i in others), *(series if len(series) > 1 else ())]
+        raise problems.refuse(None, "--column must be one of its columns or series", _not_among(column, there))
+    if chosen is None and not numeric:
+        gaps = all(is_gap(line.cells[i]) for line in table.lines for i in others)
+        got = "only gaps" if gaps else f"the columns {show_names([table.names[i] for i in others])}"
+        raise problems.refuse(None, "it must hold at least one value" if gaps else "it must hold a load", got)
+    if chosen is None:
+        names = show_names([table.names[i] for i in numeric])
+        must = "it must be clear which column is the load; choose it with --column NAME"
+        raise problems.refuse(None, must, f"the columns {names}")
+    if len(series) == 1:
+        return chosen, None
+    if column in known:
+        return chosen, column
+    must = "it must be clear which series is the load; choose it with --column NAME"
+    raise problems.refuse(None, must, f"the series {show_names(series)}")
+
+
+def _only_value(table: Table, numeric: Sequence[int]) -> int | None:
+    """The one column with numbers, or the one of several that is called a value."""
+    if len(numeric) == 1:
+        return numeric[0]
+    named = [i for i in numeric if table.names[i].lower() in VALUE_NAMES]
+    return named[0] if len(named) == 1 else None
+
+
+def _cells_beside(table: Table, time_at: int, numeric: Sequence[int]) -> list[str]:
+    texts = [i for i in range(len(table.names)) if i != time_at and i not in numeric]
+    return [line.cells[i] for line in table.lines for i in texts]
+
+
+def _find_name(names: Sequence[str], asked: str) -> int | None:
+    """A column by its name, in any case where no other has it, or by its number."""
+    for wanted, known in ((asked, list(names)), (asked.lower(), [name.lower() for name in names])):
+        if known.count(wanted) == 1:
+            return known.index(wanted)
+    return int(asked) - 1 if asked.isascii() and asked.isdigit() and 1 <= int(asked) <= len(names) else None
+
+
+def _is_numeric(table: Table, column: int) -> bool:
+    """Whether a column holds numbers, gaps aside; one of gaps alone may be the load as long as it is the only one."""
+    cells = [line.cells[column] for line in islice(table.lines, SAMPLE)]
+    values = [cell for cell in cells if not is_gap(cell)]
+    if not values:
+        values = [cell for line in table.lines if not is_gap(cell := line.cells[column])][:SAMPLE]
+    return bool(values) and sum(map(is_number, values)) >= 0.5 * len(values)
+
+
+def _share(table: Table, column: int, is_one: Callable[[str], bool]) -> float:
+    cells = [line.cells[column] for line in islice(table.lines, SAMPLE)]
+    return sum(map(is_one, cells)) / len(cells) if cells else 0.0
+
+
+def _not_among(asked: str, names: Sequence[str]) -> str:
+    return f"{asked!r}; it has {show_names(names)}"
