@@ -10,7 +10,20 @@ STALE_HEADER = "X-Kedastral-Stale"
 
 def answer_json(status: int, document: JsonValue) -> Response:
     """``document`` as JSON, one line."""
-    return Response(dump_json(document) + "\n", status=status, content_type="application/json")
+    return answer_json_text(status, dump_json(document))
+
+
+def answer_json_text(status: int, text: str) -> Response:
+    """``text``, which is JSON already."""
+    return Response(text + "\n", status=status, content_type="application/json")
+
+
+def answer_unchanged() -> Response:
+    """304: the client has what it asks for. There is no body, whose length and type would be those of another one."""
+    response = Response("", status=304)
+    for name in ("Content-Length", "Content-Type"):
+        response.headers.pop(name, None)
+    return response
 
 
 def answer_error(status: int, words: str) -> Response:

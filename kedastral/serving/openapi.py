@@ -28,6 +28,15 @@ REQUEST_ID_PARAMETER: Mapping[str, JsonValue] = {
     "description": "at most 128 printable ASCII characters; another one is replaced",
     "schema": TEXT,
 }
+TAG_PARAMETER: Mapping[str, JsonValue] = {
+    "name": "If-None-Match",
+    "in": "header",
+    "description": "tags of what the client has, as ETag gave them",
+    "schema": TEXT,
+}
+TAG: Mapping[str, JsonValue] = {
+    "ETag": {"description": "the same as long as the forecast is; for If-None-Match", "schema": TEXT}
+}
 CHALLENGE: Mapping[str, JsonValue] = {"WWW-Authenticate": {"schema": TEXT}}
 
 
@@ -43,7 +52,7 @@ class Answer:
         """OpenAPI's Response Object."""
         contents: JsonValue = {kind: {"schema": schema} for kind, schema in self.contents.items()}
         described: dict[str, JsonValue] = {"description": self.words, "headers": {**REQUEST_ID, **self.headers}}
-        return {**described, "content": contents} if with_body else described
+        return {**described, "content": contents} if with_body and self.contents else described
 
 
 def _error(words: str, headers: Mapping[str, JsonValue] | None = None) -> Answer:
@@ -63,6 +72,8 @@ class Endpoint:
     answers: Mapping[HTTPStatus, Answer]
     required: Mapping[str, str] = attrs.field(factory=dict)
     optional: Mapping[str, str] = attrs.field(factory=dict)
+    is_conditional: bool = False
+    """It looks at If-None-Match."""
     is_probe: bool = False
     is_page: bool = False
     """Part of the page, which needs no token."""
@@ -87,11 +98,13 @@ ENDPOINTS: Mapping[str, Endpoint] = {
     "/forecast/current": Endpoint(
         "The newest forecast of a workload, and the plan made from it",
         {
-            HTTPStatus.OK: Answer("the snapshot", {JSON: {"$ref": "#/components/schemas/Snapshot"}}, STALE),
+            HTTPStatus.OK: Answer("the snapshot", {JSON: {"$ref": "#/components/schemas/Snapshot"}}, {**TAG, **STALE}),
+            HTTPStatus.NOT_MODIFIED: Answer("the snapshot has the tag that If-None-Match gives", {}, {**TAG, **STALE}),
             HTTPStatus.BAD_REQUEST: _error("no workload was given, or the request is not HTTP/1.1"),
             HTTPStatus.NOT_FOUND: _error("there is no snapshot of that workload, or none yet"),
         },
         {"workload": "the key: namespace/name, or the name alone where it has no namespace"},
+        is_conditional=True,
     ),
     "/explain": Endpoint(
         "Why KEDA is told what it is told, and what it would be told under other settings",
@@ -192,6 +205,7 @@ def _describe_path(path: str, endpoint: Endpoint, *, with_token: bool) -> JsonVa
                 *(_describe_part(name) for name in re.findall(r"{(\w+)}", path)),
                 *(_describe_parameter(name, words, required=True) for name, words in endpoint.required.items()),
                 *(_describe_parameter(name, words, required=False) for name, words in endpoint.optional.items()),
+                *([TAG_PARAMETER] if endpoint.is_conditional else []),
                 REQUEST_ID_PARAMETER,
             ],
             "security": security,

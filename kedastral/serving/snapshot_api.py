@@ -4,6 +4,7 @@
 Every error is ``{"error": "..."}``, the framework's own too.
 """
 
+import hashlib
 import hmac
 import itertools
 import logging
@@ -22,8 +23,9 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import MapAdapter
 
 from kedastral.core.ports import SnapshotReader
+from kedastral.core.serving import Snapshot
 from kedastral.errors import SourceError
-from kedastral.serving.answers import answer_error, answer_json, mark_stale
+from kedastral.serving.answers import answer_error, answer_json, answer_json_text, answer_unchanged, mark_stale
 from kedastral.serving.explain_api import add_explain
 from kedastral.serving.openapi import describe_api
 from kedastral.serving.page_routes import add_page, is_page
@@ -173,6 +175,8 @@ def create_app(
 
 
 def _add_forecast(app: QuartTrio, view: SnapshotView) -> None:
+    tags = SnapshotTags()
+
     @app.get("/forecast/current", provide_automatic_options=False)
     async def show_forecast() -> Response:
         workload = request.args.get("workload", "").strip()
@@ -180,9 +184,42 @@ def _add_forecast(app: QuartTrio, view: SnapshotView) -> None:
             return answer_error(400, "the query parameter workload is required")
         snapshot = view.reader.get(workload)
         if snapshot is None:
+            tags.forget(workload)
             return answer_error(404, "snapshot not found")
-        response = answer_json(200, write_snapshot(snapshot))
+        tag, written = tags.find(snapshot)
+        if request.if_none_match.contains_weak(tag):
+            response = answer_unchanged()
+        else:
+            response = answer_json_text(200, written or dump_json(write_snapshot(snapshot)))
+        response.set_etag(tag)
         return mark_stale(response, stale=view.is_stale(snapshot))
+
+
+@attrs.define(eq=False)
+class SnapshotTags:
+    """The entity tags of snapshots (RFC 9110, 8.8.3): whoever has the newest one is not sent it again.
+
+    Memory grows with the workloads that are asked for and have one.
+    """
+
+    _newest: dict[str, tuple[Snapshot, str]] = attrs.field(factory=dict, init=False)
+
+    def find(self, snapshot: Snapshot) -> tuple[str, str]:
+        """The tag of ``snapshot``, its workload's newest, and its JSON where that had to be written for the tag.
+
+        Tags are equal where the JSON is, whichever process wrote it.
+        """
+        tagged = self._newest.get(snapshot.workload)
+        if tagged is not None and tagged[0] is snapshot:
+            return tagged[1], ""
+        written = dump_json(write_snapshot(snapshot))
+        tag = hashlib.blake2b(written.encode(), digest_size=16).hexdigest()
+        self._newest[snapshot.workload] = snapshot, tag
+        return tag, written
+
+    def forget(self, workload: str) -> None:
+        """``workload`` has no snapshot."""
+        self._newest.pop(workload, None)
 
 
 def _add_probes(app: QuartTrio, view: SnapshotView, readiness: Readiness) -> None:

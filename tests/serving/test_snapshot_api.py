@@ -4,6 +4,7 @@
 import json
 import logging
 import threading
+from datetime import timedelta
 from typing import Any
 
 import attrs
@@ -24,7 +25,7 @@ from kedastral.serving.metrics import Metrics
 from kedastral.serving.snapshot_api import Readiness, SnapshotView, create_app
 from kedastral.serving.store import MemoryStore
 from kedastral.workloads.tick import ForecastLoop, Workload
-from tests.parts import StubForecaster, StubSource, make_history, make_snapshot, wall_clock
+from tests.parts import START, StubForecaster, StubSource, make_history, make_snapshot, wall_clock
 
 ROUTES = (
     "/forecast/current", "/explain", "/healthz", "/readyz", "/metrics", "/openapi.json",
@@ -89,9 +90,46 @@ async def test_after_one_tick_the_forecast_and_its_plan_are_shown_in_full(autoju
         "observedValue": 300,
         "reactiveReplicas": 2,
         "mode": "scale",
+        "minReplicas": 2,
         "resumedAt": "2026-03-01T12:00:00Z",
         "resumptionSeconds": 300,
     }
+
+
+async def test_whoever_has_the_newest_snapshot_is_not_sent_it_again(autojump_clock: MockClock) -> None:
+    site = Site()
+    await site.store.put(make_snapshot())
+    first = await site.client.get("/forecast/current?workload=shop")
+    tag = first.headers["ETag"]
+    for given in (tag, f'"other", {tag}', f"W/{tag}", "*"):
+        again = await site.client.get("/forecast/current?workload=shop", headers={"If-None-Match": given})
+        assert (again.status_code, await again.get_data(as_text=True)) == (304, "")
+        assert again.headers["ETag"] == tag
+    await site.store.put(make_snapshot([9], made_at=START + timedelta(seconds=30)))
+    newer = await site.client.get("/forecast/current?workload=shop", headers={"If-None-Match": tag})
+    assert newer.status_code == 200
+    assert newer.headers["ETag"] != tag
+    site.store.forget("shop")
+    gone = await site.client.get("/forecast/current?workload=shop", headers={"If-None-Match": newer.headers["ETag"]})
+    assert gone.status_code == 404
+
+
+async def test_what_has_not_changed_may_be_stale_by_now(autojump_clock: MockClock) -> None:
+    site = Site()
+    await site.store.put(make_snapshot())
+    tag = (await site.client.get("/forecast/current?workload=shop")).headers["ETag"]
+    await trio.sleep(STALE_AFTER + 1)
+    again = await site.client.get("/forecast/current?workload=shop", headers={"If-None-Match": tag})
+    assert (again.status_code, again.headers["X-Kedastral-Stale"]) == (304, "true")
+
+
+async def test_processes_that_have_the_same_snapshot_give_it_the_same_tag(autojump_clock: MockClock) -> None:
+    tags = []
+    for replicas in (1, 1, 2):
+        site = Site()
+        await site.store.put(make_snapshot([replicas]))
+        tags.append((await site.client.get("/forecast/current?workload=shop")).headers["ETag"])
+    assert tags[0] == tags[1] != tags[2]
 
 
 @pytest.mark.parametrize("query", ["", "?", "?workload=", "?workload=%20", "?Workload=shop", "?other=shop"])
