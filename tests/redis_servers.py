@@ -7,7 +7,9 @@ Starting blocks; from a test that runs Trio use a thread.
 
 import shutil
 import signal
+import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -26,6 +28,8 @@ NEEDED = {"WORKLOAD": "shop", "PROM_URL": "http://p:9090", "PROM_QUERY": "up"}
 READY_WITHIN = 20.0
 STOPPED_WITHIN = 10.0
 BIND_ATTEMPTS = 10
+SLOW = 0.2
+"""Seconds by which `behind_a_slow_link` delays what goes either way."""
 MAX_PORT = 55_535
 
 
@@ -145,7 +149,7 @@ class RedisPlace:
 
     def connect(self) -> RedisConnection:
         """A connection as `kedastral run` makes it of those variables."""
-        return RedisConnection(RedisLogin.of(load(RunSettings, {}, {**NEEDED, **self.env}).settings.storage))
+        return RedisConnection(RedisLogin.of(load(RunSettings, {}, {**NEEDED, **self.env}).settings.storage.redis))
 
 
 @contextmanager
@@ -164,6 +168,37 @@ def plain(home: Path) -> Iterator[RedisPlace]:
     server = RedisServer(home)
     with running(server):
         yield RedisPlace(f"{server.url}/1", [server])
+
+
+@contextmanager
+def behind_a_slow_link(home: Path) -> Iterator[RedisPlace]:
+    """One server, whose answers and whose requests each take `SLOW` seconds more."""
+    with plain(home) as place, socket.create_server(("127.0.0.1", 0)) as listener:
+        [server] = place.servers
+
+        def accept() -> None:
+            while True:
+                try:
+                    client, _ = listener.accept()
+                except OSError:
+                    return
+                upstream = socket.create_connection(("127.0.0.1", server.port))
+                for source, target in ((client, upstream), (upstream, client)):
+                    threading.Thread(target=_pass_slowly, args=(source, target), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield attrs.evolve(place, url=f"redis://127.0.0.1:{listener.getsockname()[1]}/1")
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def _pass_slowly(source: socket.socket, target: socket.socket) -> None:
+    with source, target:
+        try:
+            while data := source.recv(2**16):
+                time.sleep(SLOW)
+                target.sendall(data)
+        except OSError:
+            pass
 
 
 @contextmanager

@@ -25,11 +25,11 @@ QUICK = {"--horizon": "60s", "--step": "1s", "--interval": "1s", "--lead-time": 
 QUICK |= {"--model": "baseline", "--window": "30s"}
 
 
-def wait_for(condition: Callable[[], Any], what: str) -> Any:
-    """The first truth that ``condition`` gives; fails after `PATIENCE` seconds."""
-    deadline = time.monotonic() + PATIENCE
+def wait_for(condition: Callable[[], Any], what: str, within: float = PATIENCE) -> Any:
+    """The first truth that ``condition`` gives; fails after ``within`` seconds."""
+    deadline = time.monotonic() + within
     while not (found := condition()):
-        assert time.monotonic() < deadline, f"{what} did not happen within {PATIENCE:g} s"
+        assert time.monotonic() < deadline, f"{what} did not happen within {within:g} s"
         time.sleep(0.02)
     return found
 

@@ -4,7 +4,7 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
@@ -12,6 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 
 class StandIn(ThreadingHTTPServer):
     """Answers range queries with ``load`` at every step; while ``silent`` is set it takes requests and says nothing.
+
+    From its start on the load grows by ``growth`` a second.
 
     ``ranges`` are the first and the last point of all that it answered.
     """
@@ -22,12 +24,18 @@ class StandIn(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.load = 700.0
+        self.growth = 0.0
+        self.began = time.time()
         self.ranges: list[tuple[float, float]] = []
         self.silent = threading.Event()
         self.asked = threading.Event()
         self.ended = threading.Event()
         self.readings: list[tuple[float, str, str]] = []
         """When which query was asked, on the monotonic clock, and the header X-Pod of who asked."""
+
+    def load_at(self, moment: float) -> float:
+        """The load at ``moment``, seconds since 1970."""
+        return self.load + self.growth * max(moment - self.began, 0.0)
 
     @property
     def url(self) -> str:
@@ -46,7 +54,7 @@ class _Handler(BaseHTTPRequestHandler):
         asked = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
         self.server.ranges.append((float(asked["start"]), float(asked["end"])))
         self.server.readings.append((time.monotonic(), asked["query"], self.headers.get("X-Pod", "")))
-        body = json.dumps(answer_range(asked, self.server.load)).encode()
+        body = json.dumps(answer_range(asked, self.server.load_at)).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -57,10 +65,11 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-def answer_range(asked: dict[str, str], load: float) -> dict[str, object]:
-    """What Prometheus would answer to ``asked`` if the load had always been ``load``."""
+def answer_range(asked: dict[str, str], load_at: Callable[[float], float]) -> dict[str, object]:
+    """What Prometheus would answer to ``asked`` of a load that is ``load_at`` a moment."""
     start, end, step = float(asked["start"]), float(asked["end"]), float(asked["step"])
-    points = [[start + n * step, str(load)] for n in range(round((end - start) / step) + 1)]
+    moments = [start + n * step for n in range(round((end - start) / step) + 1)]
+    points = [[moment, str(load_at(moment))] for moment in moments]
     return {"status": "success", "data": {"resultType": "matrix", "result": [{"metric": {}, "values": points}]}}
 
 
