@@ -18,9 +18,9 @@ from kedastral.clock import SystemClock, WallClock
 from kedastral.core.ports import SnapshotStore, StateStore
 from kedastral.serving.listening import open_listener
 from kedastral.serving.metrics import Metrics, StorageMetrics
-from kedastral.serving.remote import RemoteSnapshots
+from kedastral.serving.remote import KEEP_ALIVE, RemoteSnapshots, SnapshotServer
 from kedastral.serving.scaler import ExternalScaler, Scaler
-from kedastral.serving.shared_store import SharedStore
+from kedastral.serving.shared_store import SharedSnapshots, SharedStore
 from kedastral.serving.snapshot_api import Readiness, TokenGate, create_app
 from kedastral.serving.store import MemoryStore
 from kedastral.serving.view import SnapshotView
@@ -101,15 +101,12 @@ async def open_forecaster(settings: ForecasterSettings) -> AsyncIterator[App]:
 
 @asynccontextmanager
 async def open_scaler(settings: ScalerSettings) -> AsyncIterator[App]:
-    """`kedastral scaler`: answers KEDA from a forecaster's snapshots. Raises BindError, ConfigError."""
+    """`kedastral scaler`: answers KEDA from the snapshots of forecasters. Raises BindError, ConfigError."""
     async with AsyncExitStack() as stack:
         common = Common(SystemClock(), stack)
-        client = await stack.enter_async_context(open_remote(settings.remote.forecaster_url, settings.remote_access))
-        default = settings.name.workload
         policy, readiness = settings.stale.policy(), Readiness.of({"http", "grpc"})
-        always = (default,) if default else ()
-        reader = RemoteSnapshots(client, common.metrics, always, common.clock, policy)
-        scaler = Scaler(reader, common.clock, RemoteResolver(reader, policy, default))
+        reader, connections = await _open_reader(settings, common)
+        scaler = Scaler(reader, common.clock, RemoteResolver(reader, policy, settings.name.workload))
         grpc = _make_grpc(scaler, common, settings, settings.grpc_tls.files)
         view = SnapshotView(reader, scaler.resolver.policy_of, common.clock)
         http = _make_http(view, readiness, common, settings, settings.http_access)
@@ -119,7 +116,29 @@ async def open_scaler(settings: ScalerSettings) -> AsyncIterator[App]:
             http=http,
             grpc=grpc,
             background=[reader.run],
+            connections=connections,
         )
+
+
+async def _open_reader(
+    settings: ScalerSettings, common: Common
+) -> tuple[RemoteSnapshots | SharedSnapshots, Sequence[Service]]:
+    """What a split scaler reads, and the connections that this needs. Raises ConfigError."""
+    remote, policy, default = settings.remote, settings.stale.policy(), settings.name.workload
+    always = () if default is None else (default,)
+    if remote.storage is StorageKind.REDIS:
+        from kedastral.adapters.redis import RedisConnection, RedisLogin, RedisSnapshots  # noqa: PLC0415 - an extra
+
+        connection = RedisConnection(RedisLogin.of(remote.redis))
+        exchange = RedisSnapshots(connection, remote.redis.redis_prefix)
+        store = SharedStore(exchange, common.metrics, StorageMetrics(common.metrics.registry), common.clock)
+        return SharedSnapshots(store, always, policy), [connection.run]
+    clients = [
+        await common.stack.enter_async_context(open_remote(url, settings.remote_access, KEEP_ALIVE))
+        for url in remote.forecaster_url or ()
+    ]
+    servers = list(map(SnapshotServer, clients))
+    return RemoteSnapshots(servers, common.metrics, always, common.clock, policy), ()
 
 
 @attrs.frozen
@@ -152,11 +171,11 @@ def _make_storage(settings: StorageSettings, kept: StateSettings, common: Common
         RedisStates,
     )
 
-    connection, shown = RedisConnection(RedisLogin.of(settings)), StorageMetrics(common.metrics.registry)
-    exchange = RedisSnapshots(connection, settings.redis_prefix, settings.redis_ttl)
+    connection, shown = RedisConnection(RedisLogin.of(settings.redis)), StorageMetrics(common.metrics.registry)
+    exchange = RedisSnapshots(connection, settings.redis.redis_prefix, settings.redis_ttl)
     store = SharedStore(exchange, common.metrics, shown, common.clock)
     division = Division(
-        RedisMembers(connection, settings.redis_prefix, settings.redis_ttl),
+        RedisMembers(connection, settings.redis.redis_prefix, settings.redis_ttl),
         f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}",
         store,
         common.clock,
@@ -165,7 +184,7 @@ def _make_storage(settings: StorageSettings, kept: StateSettings, common: Common
         settings.redis_lease,
     )
     store.token = division.token
-    kept_there = RedisStates(connection, common.clock, settings.redis_prefix)
+    kept_there = RedisStates(connection, common.clock, settings.redis.redis_prefix)
     return Storage(store, [store.run, division.run], [connection.run], kept_there, division)
 
 
@@ -328,8 +347,8 @@ def _make_http(
     return HttpPart(app, listener, tls)
 
 
-def open_remote(url: str, access: RemoteAccess) -> httpx.AsyncClient:
-    """A client for the HTTP server of `run` or `forecaster`. Raises ConfigError."""
+def open_remote(url: str, access: RemoteAccess, keep_alive: float | None = None) -> httpx.AsyncClient:
+    """A client for the HTTP server of `run` or `forecaster`; see `open_client`. Raises ConfigError."""
     token = find_token("forecaster token", access.forecaster_token, access.forecaster_token_file)
     return open_client(
         url,
@@ -337,4 +356,5 @@ def open_remote(url: str, access: RemoteAccess) -> httpx.AsyncClient:
         tls=None
         if access.files == TlsFiles()
         else RotatingContext("the forecaster", access.files, make_client_context),
+        keep_alive=keep_alive,
     )

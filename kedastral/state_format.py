@@ -29,7 +29,7 @@ from kedastral.core.planning.status import OK, ForecastStatus, StatusCode
 from kedastral.core.series import DataQuality, Observation, Series
 from kedastral.core.serving import Snapshot
 from kedastral.core.trigger import ObjectRef
-from kedastral.wire import read_time, write_time
+from kedastral.wire import add_strict_types
 
 FORMAT = 1
 """A document of another format is not read."""
@@ -208,30 +208,6 @@ def _read_array(value: Any, kind: Any) -> NDArray[Any]:
         raise ValueError("must be an array in base64") from None
 
 
-def _read_number(value: Any, _kind: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"must be a number, got {value!r:.50}")
-    return float(value)
-
-
-def _read_integer(value: Any, _kind: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"must be a whole number, got {value!r:.50}")
-    return value
-
-
-def _read_flag(value: Any, _kind: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"must be true or false, got {value!r:.50}")
-    return value
-
-
-def _read_string(value: Any, _kind: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"must be a string, got {value!r:.50}")
-    return value
-
-
 def _read_status(value: Any, _kind: object) -> ForecastStatus:
     """A status that a later version added is not known here, and is read as ok."""
     code, reason = (value.get("code"), value.get("reason")) if isinstance(value, Mapping) else (None, "")
@@ -240,13 +216,8 @@ def _read_status(value: Any, _kind: object) -> ForecastStatus:
 
 def _make_converter() -> Converter:
     converter = Converter(detailed_validation=False)
-    converter.register_structure_hook(float, _read_number)
-    converter.register_structure_hook(int, _read_integer)
-    converter.register_structure_hook(bool, _read_flag)
-    converter.register_structure_hook(str, _read_string)
-    converter.register_structure_hook(datetime, lambda value, _: read_time(value))
+    add_strict_types(converter)
     converter.register_structure_hook(ForecastStatus, _read_status)
-    converter.register_unstructure_hook(datetime, write_time)
     converter.register_structure_hook_func(_is_array, _read_array)
     converter.register_unstructure_hook_func(_is_array, _write_array)
     omit = override(omit=True)

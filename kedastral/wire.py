@@ -81,6 +81,7 @@ class _SnapshotDocument:
     lost_series: int = 0
     series_left: int = 0
     series_lost_at: datetime | None = None
+    min_replicas: int | None = None
     resumed_at: datetime | None = None
     served_before: int | None = None
     resumption_seconds: float = 0.0
@@ -129,6 +130,7 @@ def write_snapshot(snapshot: Snapshot) -> dict[str, Any]:
         settling_seconds=snapshot.quality.settling,
         partial=snapshot.quality.at_least is not None,
         withheld=snapshot.withheld,
+        min_replicas=snapshot.min_replicas,
         experts=tuple(
             _ExpertDocument(name=one.name, ahead_seconds=one.ahead, weight=one.weight, error=one.error)
             for one in snapshot.forecast.experts_at(snapshot.lead_time)
@@ -293,7 +295,7 @@ def _to_snapshot(document: _SnapshotDocument) -> Snapshot:
         observed, document.reactive_replicas, mode=Mode(document.mode or Mode.SCALE), status=_status_of(document),
         outliers=None if newest is None else Outliers(document.outlier_points, newest),
         lost_series=_lost_series_of(document),
-        resumption=_resumption_of(document), withheld=document.withheld,
+        min_replicas=document.min_replicas, resumption=_resumption_of(document), withheld=document.withheld,
     )  # fmt: skip
 
 
@@ -374,14 +376,19 @@ def _write_number(number: float) -> float | int:
     return int(number) if float(number).is_integer() and abs(number) < 2**53 else number
 
 
-def _make_converter(*, all_problems: bool) -> Converter:
-    converter = Converter(detailed_validation=all_problems)
+def add_strict_types(converter: Converter) -> None:
+    """Have ``converter`` take a number, a flag, text and a time for no other type, and numbers only if finite."""
     converter.register_structure_hook(float, _read_number)
     converter.register_structure_hook(int, _read_integer)
     converter.register_structure_hook(bool, _read_flag)
     converter.register_structure_hook(str, _read_string)
     converter.register_structure_hook(datetime, lambda value, _: read_time(value))
     converter.register_unstructure_hook(datetime, write_time)
+
+
+def _make_converter(*, all_problems: bool) -> Converter:
+    converter = Converter(detailed_validation=all_problems)
+    add_strict_types(converter)
     converter.register_unstructure_hook(float, _write_number)
     for document in (_ExpertDocument, _SnapshotDocument, Stage, Change, PlannedStep, Explanation):
         names = {field.name: override(rename=camel_case(field.name)) for field in attrs.fields(document)}

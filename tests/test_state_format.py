@@ -182,6 +182,7 @@ GOLDEN = {
         "outliers": {"points": 3, "newest": {"at": "2026-03-01T11:00:00Z", "value": 1000000000.0}},
         "lost_series": {"lost": 4, "left": 2, "since": "2026-03-01T11:55:00Z"},
         "resumption": {"since": "2026-03-01T11:58:00Z", "served": 9, "left": 120.0}, "withheld": False,
+        "min_replicas": None,
     },
     "quality": {"settling": 120.0, "at_least": None},
     "service_level": {

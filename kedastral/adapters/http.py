@@ -68,6 +68,7 @@ def open_client(
     params: Sequence[tuple[str, str]] = (),
     tls: ssl.SSLContext | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
+    keep_alive: float | None = None,
 ) -> httpx.AsyncClient:
     """A client for paths below ``url``, to be closed or used in ``async with``.
 
@@ -77,6 +78,8 @@ def open_client(
 
     The environment names the proxy (`kedastral.proxies`), and without ``tls`` the authorities that are trusted
     (`kedastral.tls.make_public_context`); a ``transport`` goes its own way.
+
+    An idle connection is kept for ``keep_alive`` seconds, httpx's own 5 s without it.
 
     Redirects are not followed: the operator named the server, and a header such as ``X-Api-Key`` would travel along to
     wherever an answer points. A redirect nearly always means that the URL is wrong, which is worth an error.
@@ -95,6 +98,7 @@ def open_client(
         verify=_context_for(given.scheme) if tls is None else tls,
         proxy=None if proxy is None else _open_proxy(proxy),
         transport=transport,
+        limits=httpx.Limits(keepalive_expiry=5.0 if keep_alive is None else keep_alive),
         trust_env=False,  # the environment was read above, once
         follow_redirects=False,
     )

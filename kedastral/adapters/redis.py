@@ -19,7 +19,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import TypedDict, TypeVar
 
 import attrs
 import trio
@@ -27,7 +27,7 @@ from coredis import Redis, RedisCluster, Sentinel
 from coredis.connection import TCPLocation
 from coredis.credentials import AbstractCredentialProvider, UserPass
 from coredis.exceptions import AuthenticationError, AuthorizationError, NoScriptError, RedisError, ResponseError
-from coredis.retry import NoRetryPolicy
+from coredis.retry import NoRetryPolicy, RetryPolicy
 from coredis.typing import ResponseType
 
 from kedastral.adapters.http import SecretText, one_line
@@ -36,7 +36,7 @@ from kedastral.core.kept_state import KeptHistory, KeptState
 from kedastral.core.ports import Found, Membership, WriteOutcome, Written
 from kedastral.core.serving import Snapshot
 from kedastral.errors import ConfigError, SourceError, StoreError
-from kedastral.settings.declarations import StorageSettings
+from kedastral.settings.declarations import RedisAccess
 from kedastral.settings.types import RedisAddress, RedisKind
 from kedastral.state_format import StateFormatError, read_history, read_state, write_history, write_state
 from kedastral.tls import TlsFiles, make_client_context
@@ -194,7 +194,7 @@ class RedisLogin:
     tls: TlsFiles | None = None
 
     @classmethod
-    def of(cls, settings: StorageSettings) -> "RedisLogin":
+    def of(cls, settings: RedisAccess) -> "RedisLogin":
         """The login that settings with an address describe."""
         address = settings.redis_url
         assert address is not None  # noqa: S101 - the settings' rules see to it
@@ -223,77 +223,85 @@ class RotatingPassword(AbstractCredentialProvider):
 Client = Redis[bytes] | RedisCluster[bytes]
 
 
+class ConnectionSettings(TypedDict):
+    """What every connection to a server of Redis is made with, a Sentinel's included."""
+
+    ssl_context: ssl.SSLContext | None
+    credential_provider: AbstractCredentialProvider | None
+    connect_timeout: float
+    stream_timeout: float
+
+
+class PoolSettings(TypedDict):
+    """What every client of a server or of a cluster is made with, beside its connections."""
+
+    pool_timeout: float
+    max_connections: int
+    retry_policy: RetryPolicy
+    verify_version: bool
+
+
+POOL: PoolSettings = {
+    "pool_timeout": ANSWER_WITHIN,
+    "max_connections": MAX_CONNECTIONS,
+    "retry_policy": NoRetryPolicy(),
+    "verify_version": False,
+}
+
+
+def make_connection_settings(login: RedisLogin, username: str | None = None) -> ConnectionSettings:
+    """Those of ``login``, by its user or by ``username``. Raises ConfigError where its files cannot be used."""
+    credentials = None
+    if login.password is not None:
+        credentials = RotatingPassword(username or login.username or "default", login.password)
+    return {
+        "ssl_context": login.make_context(),
+        "credential_provider": credentials,
+        "connect_timeout": ANSWER_WITHIN,
+        "stream_timeout": ANSWER_WITHIN,
+    }
+
+
 @asynccontextmanager
 async def open_redis(login: RedisLogin) -> AsyncIterator[Client]:
     """A client for ``login``; a cluster is asked for its servers at once. Raises RedisError and ConfigError."""
-    address, context = login.address, login.make_context()
-    credentials = None
-    if login.password is not None:
-        credentials = RotatingPassword(login.username or "default", login.password)
+    address = login.address
     if address.kind is RedisKind.SENTINEL:
-        async with _open_sentinel(login, context, credentials) as client:
+        async with _open_sentinel(login) as client:
             yield client
     elif address.kind is RedisKind.CLUSTER:
+        nodes = [TCPLocation(*node) for node in address.nodes]
         async with RedisCluster[bytes](
-            startup_nodes=[TCPLocation(*node) for node in address.nodes],
-            ssl_context=context,
-            credential_provider=credentials,
-            connect_timeout=ANSWER_WITHIN,
-            stream_timeout=ANSWER_WITHIN,
-            pool_timeout=ANSWER_WITHIN,
-            max_connections=MAX_CONNECTIONS,
+            startup_nodes=nodes,
             max_connections_per_node=True,
             skip_full_coverage_check=True,
             decode_responses=False,
-            retry_policy=NoRetryPolicy(),
-            verify_version=False,
+            **make_connection_settings(login),
+            **POOL,
         ) as cluster:
             yield cluster
     else:
         host, port = address.nodes[0] if address.nodes else (None, None)
-        async with Redis(
-            host,
-            port,
-            address.database,
-            unix_socket_path=address.path or None,
-            ssl_context=context,
-            credential_provider=credentials,
-            connect_timeout=ANSWER_WITHIN,
-            stream_timeout=ANSWER_WITHIN,
-            pool_timeout=ANSWER_WITHIN,
-            max_connections=MAX_CONNECTIONS,
-            retry_policy=NoRetryPolicy(),
-            verify_version=False,
-        ) as server:
+        path = address.path or None
+        connection = make_connection_settings(login)
+        async with Redis(host, port, address.database, unix_socket_path=path, **connection, **POOL) as server:
             yield server
 
 
 @asynccontextmanager
-async def _open_sentinel(
-    login: RedisLogin, context: ssl.SSLContext | None, credentials: RotatingPassword | None
-) -> AsyncIterator[Client]:
+async def _open_sentinel(login: RedisLogin) -> AsyncIterator[Client]:
     """A client for the primary that the Sentinels name.
 
     They get the same password, as the default user: a Sentinel without one takes any.
     """
-    for_sentinels = None if credentials is None else RotatingPassword("default", credentials.password)
     sentinels = Sentinel(
         [TCPLocation(*node) for node in login.address.nodes],
-        sentinel_kwargs={
-            "connect_timeout": ANSWER_WITHIN,
-            "stream_timeout": ANSWER_WITHIN,
-            "ssl_context": context,
-            "credential_provider": for_sentinels,
-            "verify_version": False,
-        },
+        sentinel_kwargs={**make_connection_settings(login, "default"), "verify_version": False},
         decode_responses=False,
         db=login.address.database,
-        credential_provider=credentials,
-        ssl_context=context,
-        connect_timeout=ANSWER_WITHIN,
-        stream_timeout=ANSWER_WITHIN,
         timeout=ANSWER_WITHIN,
         max_connections=MAX_CONNECTIONS,
+        **make_connection_settings(login),
     )
     async with sentinels, sentinels.primary_for(login.address.primary) as primary:
         yield primary

@@ -84,7 +84,7 @@ def _option(setting: Setting) -> Callable[[Command], Command]:
     extra: dict[str, Any] = {}
     if setting.kind == "boolean":  # --flag alone means true
         extra = {"is_flag": False, "flag_value": "true"}
-    elif setting.kind in ("header", "parameter", "files"):
+    elif setting.kind in ("header", "parameter", "files", "URLs"):
         extra = {"multiple": True}
     return click.option(
         setting.flag, setting.flag[2:].replace("-", "_"), metavar=setting.kind.upper(), help=_help(setting), **extra

@@ -78,7 +78,7 @@ def print_settings(command: str, loaded: Loaded[Any], environ: Mapping[str, str]
     not_asked = [
         who
         for name, who in ASKED.items()
-        if (loaded.values.get(name) is not None or (name == "url" and has_sources)) and not (name == "url" and asked)
+        if (loaded.values.get(name) or (name == "url" and has_sources)) and not (name == "url" and asked)
     ]
     click.echo(" ".join(["The settings are sound.", *(f"{who} was not asked." for who in not_asked)]))
 

@@ -40,6 +40,7 @@ class Snapshot:
     ``quality`` says how far the newest measurements can be trusted.
     ``outliers`` are the points of the history that were taken for faults of measuring; None where there were none.
     ``lost_series`` are series that have gone with their load while the pods stayed; None where there are none.
+    ``min_replicas`` is the least that any plan of the workload wants; None where that is not known.
     ``resumption`` is set after a start or an outage: no less is told than was served before. ``withheld`` is set where
     nobody knows what that was and no model's forecast stands yet: then KEDA is told nothing that it could lose pods by.
     ``basis`` is what the plan was made from, so that it can be explained; None where another process made it.
@@ -60,6 +61,7 @@ class Snapshot:
     lost_series: LostSeries | None = None
     resumption: Resumption | None = None
     withheld: bool = False
+    min_replicas: int | None = None
     basis: PlanBasis | None = attrs.field(default=None, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -71,6 +73,8 @@ class Snapshot:
             raise ValueError("the floor must be >= 0")
         if self.served_before < 0:
             raise ValueError("what was served before must be >= 0")
+        if self.min_replicas is not None and self.min_replicas < 0:
+            raise ValueError("the least replicas of any plan must be >= 0")
         if max(self.replicas.max(initial=0), self.floor or 0, self.served_before) > MAX_REPLICAS:
             raise ValueError(f"replicas and the floor must be <= {MAX_REPLICAS}")
         try:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`RemoteSnapshots`: a forecaster's snapshots, read over HTTP in the background and answered from memory."""
+"""`RemoteSnapshots`: the snapshots of forecasters, read over HTTP in the background and answered from memory."""
 
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from enum import Enum, auto
 
 import attrs
@@ -25,29 +26,32 @@ from kedastral.adapters.http import (
 from kedastral.clock import SystemClock, WallClock
 from kedastral.core.serving import Snapshot, StalePolicy, keep_served
 from kedastral.errors import RemoteError, SourceError
+from kedastral.serving.asked import AskedWorkloads, MinimumLog
 from kedastral.serving.metrics import Metrics
-from kedastral.serving.store import ChangeEvents
+from kedastral.serving.store import MAX_SKEW, ChangeEvents
 from kedastral.wire import WireError, read_snapshot
 
 REFRESH_EVERY = 5.0
 """Seconds between two reads of a workload: a sixth of the default interval, so little is added to a forecast's age."""
-FIRST_WAIT = 1.0
-"""Seconds the very first question about a workload may wait; KEDA allows 3 s in all, with one retry."""
-FORGET_AFTER = 3600.0
-"""Seconds after which a workload that nobody asks for is not read any more."""
+KEEP_ALIVE = 8.0
+"""Seconds that a connection may be idle: longer than that, and less than the 10 s after which the server closes it."""
 ANSWER_WITHIN = 5.0
 """Seconds for one whole answer."""
-MAX_WORKLOADS = 10_000
 MAX_CONCURRENT = 8
 MAX_ABSENT_PER_REFRESH = 200
 """Workloads without a forecast that one refresh reads. Names that nobody forecasts must not delay the others, and the
 first forecast of a thousand is still seen within half a minute."""
 MAX_ABSENT_CONCURRENT = 2
 """Of `MAX_CONCURRENT`, the requests that may be spent on those."""
-MAX_SKEW = 60.0
-"""Seconds by which clocks may differ; a snapshot from further in the future was made before a clock was set back."""
+OLD = 0.5
+"""The share of the time until a snapshot is stale after which the other forecasters are asked for a newer one."""
+AVOID_FOR = 15.0
+"""Seconds for which a forecaster that failed is asked last, so that not every workload waits for it."""
 MAX_BYTES = 2**20
 """A snapshot of the longest forecast allowed is about 0.3 MB."""
+MAX_TAG_LENGTH = 200
+NOT_ABOUT_ONE = frozenset({"timeout", "unreachable", "http_status", "credentials"})
+"""Reasons why a forecaster failed that other workloads would meet too."""
 
 log = logging.getLogger("kedastral.client")
 
@@ -60,41 +64,142 @@ class _Result(Enum):
     FAILED = auto()
 
 
+@attrs.frozen
+class TaggedSnapshot:
+    """A forecaster's newest snapshot of a workload, None where it is the one with the ``tag`` that was given."""
+
+    snapshot: Snapshot | None
+    tag: str
+
+
+@attrs.define(eq=False)
+class SnapshotServer:
+    """The HTTP server of one forecaster. It knows whether it has failed lately."""
+
+    http: httpx.AsyncClient
+    is_failing: bool = attrs.field(default=False, init=False)
+    _avoided_until: float = attrs.field(default=-math.inf, init=False)
+
+    @property
+    def name(self) -> str:
+        """Who it is, in words."""
+        return f"the forecaster at {shown_url(self.http.base_url)}"
+
+    @property
+    def is_avoided(self) -> bool:
+        """Whether it failed a moment ago, so that others are asked first."""
+        return trio.current_time() < self._avoided_until
+
+    async def read(self, workload: str, tag: str) -> TaggedSnapshot | None:
+        """Its newest snapshot, unless that is the one with ``tag``; None where it has none (404), which is no failure.
+
+        Raises RemoteError.
+        """
+        try:
+            found = await self._read(workload, tag)
+        except RemoteError as error:
+            if error.reason in NOT_ABOUT_ONE:
+                self.is_failing, self._avoided_until = True, trio.current_time() + AVOID_FOR
+            raise
+        self.is_failing, self._avoided_until = False, -math.inf
+        return found
+
+    async def _read(self, workload: str, tag: str) -> TaggedSnapshot | None:
+        try:
+            with trio.fail_after(ANSWER_WITHIN):
+                answer = await self._fetch(workload, tag)
+            if answer is None or answer.body is None:
+                return None if answer is None else TaggedSnapshot(None, tag)
+            refuse_page(answer.body)
+            return TaggedSnapshot(_expect(workload, read_snapshot(answer.body)), answer.tag)
+        except trio.TooSlowError as error:
+            raise RemoteError(f"{self.name} gave no answer within {ANSWER_WITHIN:g} s", reason="timeout") from error
+        except SourceError as error:  # the token's file is read anew for each request
+            raise RemoteError(str(error), reason="credentials") from error
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+            raise RemoteError(f"{self.name} cannot be reached: {words_of(error)}", reason="unreachable") from error
+        except (WireError, AnswerTooLargeError, AnswerEncodedError, WebPageError) as error:
+            words = one_line(str(error))
+            raise RemoteError(f"{self.name} gave what cannot be read: {words}", reason="bad_answer") from error
+
+    async def _fetch(self, workload: str, tag: str) -> "_TaggedBody | None":
+        """The newest snapshot as it was sent; None where the forecaster has none of ``workload``."""
+        headers = {**PLAIN, "If-None-Match": tag} if tag else PLAIN
+        asked = {"params": {"workload": workload}, "headers": headers, "timeout": None}
+        async with self.http.stream("GET", "forecast/current", **asked) as response:  # type: ignore[arg-type]
+            status = response.status_code
+            if status == httpx.codes.NOT_MODIFIED and tag:
+                await read_bounded(response, 0)  # which keeps the connection
+                return _TaggedBody(None, tag)
+            if status != httpx.codes.OK:
+                said = await quote_error(response, self.http)  # reading it keeps the connection
+                if status == httpx.codes.NOT_FOUND:
+                    return None
+                hint = ": it asks for its token" if status == httpx.codes.UNAUTHORIZED else ""
+                raise RemoteError(f"{self.name} answered {status}{hint}{said}", reason="http_status")
+            return _TaggedBody(await read_bounded(response, MAX_BYTES), _tag_of(response))
+
+
+def _tag_of(response: httpx.Response) -> str:
+    """The entity tag of an answer, empty where it has none that can be sent back."""
+    tag: str = response.headers.get("ETag", "")
+    return tag if tag.isascii() and tag.isprintable() and len(tag) <= MAX_TAG_LENGTH else ""
+
+
+@attrs.frozen
+class _TaggedBody:
+    """The body of an answer, None where it has not changed, and its tag."""
+
+    body: bytes | None
+    tag: str
+
+
 @attrs.define
 class _Tracked:
-    asked_at: float
+    """What is known of a workload; ``tags`` are those of what was kept, by forecaster."""
+
     read_at: float = -math.inf
     snapshot: Snapshot | None = None
     ended: _Result = _Result.FOUND
-    was_read: trio.Event = attrs.field(factory=trio.Event)
+    preferred: SnapshotServer | None = None
+    tags: dict[SnapshotServer, str] = attrs.field(factory=dict)
 
 
 @attrs.define(eq=False)
 class RemoteSnapshots:
     """Reads the snapshots of the workloads it is asked for, every `REFRESH_EVERY` seconds, and keeps the newest.
 
-    While the forecaster cannot be reached, or has none (it was restarted), the last snapshot stays, and goes stale by
-    its age like any other; likewise while another forecaster, behind the same address, has an older one. Workloads
-    without a forecast are read in turn, `MAX_ABSENT_PER_REFRESH` at each refresh, all others at every one. Memory grows
-    with the workloads tracked, at most `MAX_WORKLOADS`. Those of ``always`` are read from the start, asked for or not.
-    After a forecaster has started anew, what was told before by ``policy`` is kept to (`keep_served`).
+    Of several ``servers`` one is asked, the one that had the newest snapshot last. The others are asked too where that
+    one fails, has none, or has an old one (`OLD`), and the newest counts: never one older than was kept.
+
+    While no forecaster can be reached, or has none (it was restarted), the last snapshot stays, and goes stale by its
+    age like any other, by this process's clock. Workloads without a forecast are read in turn, `MAX_ABSENT_PER_REFRESH`
+    at each refresh, all others at every one. Memory grows with the workloads tracked (`AskedWorkloads`). Those of
+    ``always`` are read from the start, asked for or not. After a forecaster has started anew, what was told before by
+    ``policy`` is kept to (`keep_served`).
     """
 
-    http: httpx.AsyncClient
+    servers: Sequence[SnapshotServer]
     metrics: Metrics
     always: Sequence[str] = ()
     clock: WallClock = attrs.field(factory=SystemClock)
     policy: StalePolicy = attrs.field(factory=StalePolicy)
+    _asked: AskedWorkloads = attrs.field(init=False)
+    _minimum: MinimumLog = attrs.field(init=False)
     _tracked: dict[str, _Tracked] = attrs.field(factory=dict, init=False)
     _changes: ChangeEvents = attrs.field(factory=ChangeEvents, init=False)
     _limit: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(MAX_CONCURRENT), init=False)
 
+    def __attrs_post_init__(self) -> None:
+        self._asked, self._minimum = AskedWorkloads(self.always), MinimumLog(self.policy)
+
     def get(self, workload: str) -> Snapshot | None:
         """See `kedastral.core.ports.SnapshotReader.get`."""
+        self._asked.note(workload)
         tracked = self._tracked.get(workload)
-        if tracked is None:
+        if tracked is None or tracked.snapshot is None:
             return None
-        tracked.asked_at = trio.current_time()
+        self._minimum.note(tracked.snapshot)
         return tracked.snapshot
 
     def newest(self) -> Mapping[str, Snapshot]:
@@ -103,18 +208,7 @@ class RemoteSnapshots:
 
     async def track(self, workload: str) -> None:
         """See `kedastral.core.ports.SnapshotReader.track`; raises RemoteError where too many are tracked."""
-        with trio.move_on_after(FIRST_WAIT):
-            tracked = self._tracked.get(workload)
-            if tracked is not None:
-                await tracked.was_read.wait()
-                return
-            if len(self._tracked) >= MAX_WORKLOADS:
-                raise RemoteError(f"more than {MAX_WORKLOADS} workloads are asked for", reason="too_many_workloads")
-            tracked = self._tracked[workload] = _Tracked(trio.current_time())
-            try:
-                await self._refresh(workload)
-            finally:
-                tracked.was_read.set()
+        await self._asked.track(workload, self._begin)
 
     async def wait_for_change(self, *workloads: str) -> None:
         """See `kedastral.core.ports.SnapshotReader.wait_for_change`."""
@@ -126,6 +220,10 @@ class RemoteSnapshots:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_reading, self._present, trio.CapacityLimiter(MAX_CONCURRENT))
             nursery.start_soon(self._keep_reading, self._absent, trio.CapacityLimiter(MAX_ABSENT_CONCURRENT))
+
+    async def _begin(self, workload: str) -> None:
+        self._tracked[workload] = _Tracked()
+        await self._refresh(workload)
 
     async def _keep_reading(self, choose: Callable[[], Sequence[str]], limit: trio.CapacityLimiter) -> None:
         while True:
@@ -150,73 +248,86 @@ class RemoteSnapshots:
             await self._refresh(workload)
 
     async def _refresh(self, workload: str) -> None:
+        """Ask one forecaster after the other, until one has a snapshot that is not old."""
         tracked = self._tracked.get(workload)
         if tracked is None:
             return
         tracked.read_at = trio.current_time()
+        ended, errors = _Result.ABSENT, list[RemoteError]()
+        for server in self._in_order(tracked):
+            try:
+                async with self._limit:
+                    found = await self._ask(server, workload, tracked.tags.get(server, ""))
+            except RemoteError as error:
+                errors.append(error)
+                continue
+            if self._tracked.get(workload) is not tracked:
+                return  # forgotten meanwhile
+            if found is None:
+                tracked.tags.pop(server, None)
+                continue
+            ended = _Result.FOUND
+            is_newer = self._keep(tracked, server, found)
+            is_old = tracked.snapshot is None or self._is_old(tracked.snapshot)
+            if is_newer or not is_old:
+                tracked.preferred = server
+            if not is_old:
+                break
+        if errors and ended is _Result.ABSENT:
+            ended = _Result.FAILED
+        self._note(workload, ended, errors)
+
+    def _in_order(self, tracked: _Tracked) -> Sequence[SnapshotServer]:
+        """All forecasters: the one that had the newest snapshot first, those that failed a moment ago last."""
+        return sorted(self.servers, key=lambda one: (one.is_avoided, one is not tracked.preferred))
+
+    async def _ask(self, server: SnapshotServer, workload: str, tag: str) -> TaggedSnapshot | None:
+        """As `SnapshotServer.read`; counts failures, and says of one of several when it begins and when it is over."""
+        was_failing = server.is_failing
         try:
-            async with self._limit:
-                snapshot = await self._read(workload)
+            found = await server.read(workload, tag)
         except RemoteError as error:
             self.metrics.count_error(error)
-            self._note(workload, _Result.FAILED, error)
-            return
-        if workload in self._tracked:
-            if snapshot is not None and self._supersedes(snapshot, tracked.snapshot):
-                snapshot = keep_served(snapshot, tracked.snapshot, self.clock.now(), self.policy)
-                changed, tracked.snapshot = snapshot != tracked.snapshot, snapshot
-                if changed:
-                    self._changes.notify(workload)
-            self._note(workload, _Result.FOUND if snapshot else _Result.ABSENT)
+            if len(self.servers) > 1 and server.is_failing and not was_failing:
+                log.warning("a forecaster fails, and the others are asked", extra={"err": str(error)})
+            raise
+        if len(self.servers) > 1 and was_failing:
+            log.info("%s answers again", server.name)
+        return found
+
+    def _keep(self, tracked: _Tracked, server: SnapshotServer, found: TaggedSnapshot) -> bool:
+        """Keep what was ``found`` unless it is older; returns whether it is newer than what was there."""
+        snapshot, before = found.snapshot, tracked.snapshot
+        if snapshot is None:
+            return False
+        if not self._supersedes(snapshot, before):
+            tracked.tags.pop(server, None)
+            return False
+        tracked.tags[server] = found.tag
+        tracked.snapshot = kept = keep_served(snapshot, before, self.clock.now(), self.policy)
+        if kept != before:
+            self._changes.notify(kept.workload)
+        return before is None or kept.made_at > before.made_at
 
     def _supersedes(self, snapshot: Snapshot, before: Snapshot | None) -> bool:
         """Whether to keep ``snapshot``: unless older, and what is newer was not made in what is the future by now."""
         if before is None or snapshot.made_at >= before.made_at:
             return True
-        return (before.made_at - self.clock.now()).total_seconds() > MAX_SKEW
+        return _seconds_ahead(before, self.clock.now()) > MAX_SKEW
 
-    async def _read(self, workload: str) -> Snapshot | None:
-        """The forecaster's newest snapshot; None where it has none (404), which is no failure."""
-        where = f"the forecaster at {shown_url(self.http.base_url)}"
-        try:
-            with trio.fail_after(ANSWER_WITHIN):
-                body = await self._fetch(workload, where)
-            if body is None:
-                return None
-            refuse_page(body)
-            return _expect(workload, read_snapshot(body))
-        except trio.TooSlowError as error:
-            raise RemoteError(f"{where} gave no answer within {ANSWER_WITHIN:g} s", reason="timeout") from error
-        except SourceError as error:  # the token's file is read anew for each request
-            raise RemoteError(str(error), reason="credentials") from error
-        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-            raise RemoteError(f"{where} cannot be reached: {words_of(error)}", reason="unreachable") from error
-        except (WireError, AnswerTooLargeError, AnswerEncodedError, WebPageError) as error:
-            words = one_line(str(error))
-            raise RemoteError(f"{where} gave what cannot be read: {words}", reason="bad_answer") from error
+    def _is_old(self, snapshot: Snapshot) -> bool:
+        return abs(_seconds_ahead(snapshot, self.clock.now())) > OLD * self.policy.stale_after
 
-    async def _fetch(self, workload: str, where: str) -> bytes | None:
-        """The body of the answer; None where the forecaster has none of ``workload``."""
-        asked = {"params": {"workload": workload}, "headers": PLAIN, "timeout": None}
-        async with self.http.stream("GET", "forecast/current", **asked) as response:  # type: ignore[arg-type]
-            status = response.status_code
-            if status != httpx.codes.OK:
-                said = await quote_error(response, self.http)  # reading it keeps the connection
-                if status == httpx.codes.NOT_FOUND:
-                    return None
-                hint = ": it asks for its token" if status == httpx.codes.UNAUTHORIZED else ""
-                raise RemoteError(f"{where} answered {status}{hint}{said}", reason="http_status")
-            return await read_bounded(response, MAX_BYTES)
-
-    def _note(self, workload: str, ended: _Result, error: RemoteError | None = None) -> None:
+    def _note(self, workload: str, ended: _Result, errors: Sequence[RemoteError]) -> None:
         """Log when reads begin to end differently, not every few seconds."""
         tracked = self._tracked.get(workload)
         if tracked is None or tracked.ended is ended:
             return
         before, tracked.ended = tracked.ended, ended
         fields = {"workload": workload}
-        if error is not None:
-            log.warning("cannot read the snapshot", extra={**fields, "reason": error.reason, "err": str(error)})
+        if ended is _Result.FAILED:
+            words = "; ".join(map(str, errors))
+            log.warning("cannot read the snapshot", extra={**fields, "reason": errors[0].reason, "err": words})
         elif ended is _Result.ABSENT:
             log.info("the forecaster is reachable, but has no forecast of %s yet", workload, extra=fields)
         elif before is _Result.ABSENT:
@@ -225,11 +336,15 @@ class RemoteSnapshots:
             log.info("the snapshot can be read again", extra=fields)
 
     def _forget_unasked(self) -> None:
-        oldest = trio.current_time() - FORGET_AFTER
-        for name in [name for name, one in self._tracked.items() if one.asked_at < oldest]:
-            if name not in self.always:
-                del self._tracked[name]
-                self._changes.notify(name)
+        for name in self._asked.forget_unasked():
+            self._tracked.pop(name, None)
+            self._minimum.forget(name)
+            self._changes.notify(name)
+
+
+def _seconds_ahead(snapshot: Snapshot, now: datetime) -> float:
+    """How far in the future ``snapshot`` was made; below 0 in the past."""
+    return (snapshot.made_at - now).total_seconds()
 
 
 def _expect(workload: str, snapshot: Snapshot) -> Snapshot:

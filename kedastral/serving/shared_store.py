@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`SharedStore`: snapshots in memory that several processes share through a `SnapshotExchange`, in the background.
 
+`SharedSnapshots` reads there what others forecast, for a process that makes no forecasts of its own.
+
 Every answer comes from memory, so that none waits for the exchange or fails with it. What this process puts is in its
 memory at once and is written as soon as the exchange takes it; of each workload only the newest waits for that. What
 the others write is read every `POLL_EVERY` seconds. While the exchange is away, the last known snapshots are served,
@@ -19,8 +21,9 @@ import trio
 from kedastral.clock import WallClock
 from kedastral.cooperative import TimeSlice
 from kedastral.core.ports import Found, SnapshotExchange, WriteOutcome
-from kedastral.core.serving import Snapshot
+from kedastral.core.serving import Snapshot, StalePolicy
 from kedastral.errors import StoreError
+from kedastral.serving.asked import AskedWorkloads, MinimumLog
 from kedastral.serving.metrics import Metrics, StorageMetrics
 from kedastral.serving.store import MAX_SKEW, ChangeEvents
 
@@ -34,6 +37,8 @@ LAST_WRITE_WITHIN = 1.0
 """Seconds that writing what waits may take once the process stops."""
 MAX_BATCH = 200
 """Snapshots of one request: some 0.5 MB."""
+FORGET_EVERY = 5.0
+"""Seconds between two looks for workloads that nobody asks for any more."""
 RETRY_AFTER, RETRY_AT_MOST = 0.25, 5.0
 """Seconds after which what failed is tried again, at first and at most; they double in between."""
 OWN_COUNTS = 300.0
@@ -109,6 +114,8 @@ class SharedStore:
     _to_write: trio.Event = attrs.field(factory=trio.Event, init=False)
     _to_read: trio.Event = attrs.field(factory=trio.Event, init=False)
     _was_read: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _looked: trio.Event = attrs.field(factory=trio.Event, init=False)
+    """Set, and replaced, whenever a look for what others wrote has ended."""
     _changes: ChangeEvents = attrs.field(factory=ChangeEvents, init=False)
     is_current: bool = attrs.field(default=False, init=False)
     """Whether the last look for what others wrote worked, so that memory has it."""
@@ -167,6 +174,13 @@ class SharedStore:
     async def wait_for_change(self, *workloads: str) -> None:
         """See `kedastral.core.ports.SnapshotReader.wait_for_change`."""
         await self._changes.wait(*workloads)
+
+    async def wait_until_read(self, workload: str) -> None:
+        """Wait until what the exchange has of ``workload``, which is followed, has been read, or cannot be."""
+        while workload in self._wanted:
+            await self._looked.wait()
+            if not self.is_current:
+                return
 
     def _serve(self, snapshot: Snapshot) -> None:
         self._served[snapshot.workload] = snapshot
@@ -239,13 +253,19 @@ class SharedStore:
                 since = await self._read_changes(since)
             except StoreError as error:
                 self.is_current = False
+                self._tell_looked()
                 await trio.sleep(reachability.note_failure(error))
                 continue
             reachability.note_success()
             self.is_current = True
             self._was_read.set()
+            self._tell_looked()
             with trio.move_on_after(POLL_EVERY):
                 await self._to_read.wait()
+
+    def _tell_looked(self) -> None:
+        looked, self._looked = self._looked, trio.Event()
+        looked.set()
 
     async def _read_changes(self, since: int) -> int:
         """Read what was written after the moment ``since``, and what is wanted; returns the moment of the newest."""
@@ -273,3 +293,59 @@ class SharedStore:
             served = self._served.get(workload)
             if served is None or self._supersedes(one.snapshot, served):
                 self._serve(one.snapshot)
+
+
+@attrs.define(eq=False)
+class SharedSnapshots:
+    """A `kedastral.core.ports.SnapshotReader` of what forecasters share: of the workloads that it is asked for.
+
+    Those of ``always`` are read from the start. ``policy`` is what KEDA is told of stale forecasts.
+    """
+
+    store: SharedStore
+    always: Sequence[str] = ()
+    policy: StalePolicy = attrs.field(factory=StalePolicy)
+    _asked: AskedWorkloads = attrs.field(init=False)
+    _minimum: MinimumLog = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._asked, self._minimum = AskedWorkloads(self.always), MinimumLog(self.policy)
+
+    def get(self, workload: str) -> Snapshot | None:
+        """See `kedastral.core.ports.SnapshotReader.get`."""
+        self._asked.note(workload)
+        snapshot = self.store.get(workload)
+        if snapshot is not None:
+            self._minimum.note(snapshot)
+        return snapshot
+
+    def newest(self) -> Mapping[str, Snapshot]:
+        """See `kedastral.core.ports.SnapshotReader.newest`."""
+        return self.store.newest()
+
+    async def track(self, workload: str) -> None:
+        """See `kedastral.core.ports.SnapshotReader.track`; raises RemoteError where too many are tracked."""
+        await self._asked.track(workload, self._begin)
+
+    async def wait_for_change(self, *workloads: str) -> None:
+        """See `kedastral.core.ports.SnapshotReader.wait_for_change`."""
+        await self.store.wait_for_change(*workloads)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep reading until cancelled; ready as `SharedStore.run` is."""
+        async with trio.open_nursery() as nursery:
+            for workload in self.always:
+                self.store.follow(workload)
+            await nursery.start(self.store.run)
+            for workload in self.always:
+                await self.track(workload)
+            task_status.started()
+            while True:
+                await trio.sleep(FORGET_EVERY)
+                for name in self._asked.forget_unasked():
+                    self.store.forget(name)
+                    self._minimum.forget(name)
+
+    async def _begin(self, workload: str) -> None:
+        self.store.follow(workload)
+        await self.store.wait_until_read(workload)

@@ -393,13 +393,16 @@ class HttpAccess:
         return None if self.http_cert_file is None else TlsFiles(self.http_cert_file, self.http_key_file)
 
 
-@attrs.frozen(kw_only=True, field_transformer=declare)
-class StorageSettings:
-    """Where forecasts are kept beside this process's memory, and how to get there."""
+STORAGE = setting(
+    "memory",
+    "where forecasts are kept: redis lets several pods share them, a new pod find them, and a scaler read them",
+)
 
-    storage: StorageKind = setting(
-        "memory", "where forecasts are kept: redis lets several pods share them, and a new pod find them"
-    )
+
+@attrs.frozen(kw_only=True, field_transformer=declare)
+class RedisAccess:
+    """Where Redis is, how to log in there, and how its keys begin."""
+
     redis_url: RedisAddress | None = setting(
         None,
         "Redis to use: redis:// or rediss:// (TLS), unix://, redis+sentinel://HOSTS/PRIMARY, redis+cluster://HOSTS",
@@ -412,11 +415,6 @@ class StorageSettings:
     redis_prefix: KeyPrefix = setting(
         "kedastral", "begin of all keys in Redis; fleets that share a Redis need a prefix each"
     )
-    redis_ttl: Seconds = setting("1d", "how long Redis keeps a forecast that no newer one replaces", at_least(60))
-    redis_lease: Seconds = setting(
-        "10s", "how long a pod that gives no sign of life keeps its workloads before the others take them",
-        between(0.5, 3600),
-    )  # fmt: skip
     redis_ca_file: InputFile | None = setting(
         None, "certificates to trust at Redis instead of the system's, read again as they are rotated"
     )
@@ -432,10 +430,30 @@ class StorageSettings:
 
 
 @attrs.frozen(kw_only=True, field_transformer=declare)
-class RemoteSettings:
-    """Where the split scaler reads snapshots."""
+class StorageSettings:
+    """Where forecasts are kept beside this process's memory, and how to get there."""
 
-    forecaster_url: HttpUrl = setting(None, "address of the forecaster's snapshot server", required=True)
+    storage: StorageKind = STORAGE
+    redis: RedisAccess = group(RedisAccess)
+    redis_ttl: Seconds = setting("1d", "how long Redis keeps a forecast that no newer one replaces", at_least(60))
+    redis_lease: Seconds = setting(
+        "10s", "how long a pod that gives no sign of life keeps its workloads before the others take them",
+        between(0.5, 3600),
+    )  # fmt: skip
+
+
+@attrs.frozen(kw_only=True, field_transformer=declare)
+class RemoteSettings:
+    """Where the split scaler reads snapshots: from forecasters over HTTP, or where those share them."""
+
+    forecaster_url: tuple[HttpUrl, ...] | None = setting(
+        None,
+        "address of the forecaster's snapshot server; several, repeated or separated by commas, replace each other",
+        required=True,
+        unless=("redis_url",),
+    )
+    storage: StorageKind = STORAGE
+    redis: RedisAccess = group(RedisAccess)
 
 
 @attrs.frozen(kw_only=True, field_transformer=declare)

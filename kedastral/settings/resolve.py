@@ -39,7 +39,7 @@ from kedastral.settings.rules import (
     find_destinations,
     find_faults_of_environment,
 )
-from kedastral.settings.schema import Setting, groups_of, settings_of
+from kedastral.settings.schema import Setting, groups_of, own_settings_of, settings_of
 from kedastral.settings.sources import (
     IN_METADATA,
     METADATA,
@@ -173,11 +173,13 @@ def _name_owners(owners: Sequence[str]) -> str:
 
 
 def build(kind: type[T], values: Mapping[str, Any], **more: Any) -> T:
-    """A settings class from the values of its settings; ``more`` are its fields that are not groups."""
-    groups = {}
-    for name, group_kind in groups_of(kind):
-        groups[name] = group_kind(**{field.name: values[field.name] for field in attrs.fields(group_kind)})
-    return kind(**groups, **more)
+    """A settings class from the values of its settings; ``more`` are its other fields.
+
+    A setting without a value, since another one replaces it, has its default.
+    """
+    groups = {name: build(group_kind, values) for name, group_kind in groups_of(kind)}
+    own = {name: values[name] for name in own_settings_of(kind) if name in values}
+    return kind(**groups, **own, **more)
 
 
 def build_source(values: Mapping[str, Any], **more: Any) -> DataSourceSettings:

@@ -163,16 +163,27 @@ def is_used(name: str) -> Find:
     """What belongs to TLS, or should not be seen, is given for an https:// forecaster."""
 
     def find(v: Values) -> str | None:
-        if not v[name] or str(v["forecaster_url"]).startswith("https://"):
+        plain = [url for url in _addresses(v["forecaster_url"]) if not url.startswith("https://")]
+        if not v[name] or not plain:
             return None
+        which = "is not an https:// address" if plain == _addresses(v["forecaster_url"]) else f"names {plain[0]}"
         if "token" in name:
-            return "is sent in plain text, since --forecaster-url is not an https:// address"
-        return "is not used, since --forecaster-url is not an https:// address"
+            return f"is sent in plain text, since --forecaster-url {which}"
+        return f"is not used, since --forecaster-url {which}" if which.startswith("is") else None
 
     return find
 
 
+def _addresses(value: str | Sequence[str] | None) -> list[str]:
+    """The addresses of a setting that names one, several or none."""
+    return [value] if isinstance(value, str) else list(value or ())
+
+
 # Rules: what must hold between settings.
+
+
+def _one_source(v: Values) -> str | None:
+    return "and --storage redis exclude each other" if v["forecaster_url"] and _uses_redis(v) else None
 
 
 def _redis_has_address(v: Values) -> str | None:
@@ -367,6 +378,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule("storage", ("storage",), _can_use_redis, "install it with: pip install 'kedastral[redis]'"),
     Rule("redis_url", ("storage", "redis_url"), _redis_has_address),
+    Rule("forecaster_url", ("forecaster_url", "storage"), _one_source, TAKE_ONE_AWAY),
     Rule(
         "redis_username",
         ("redis_username", "redis_password", "redis_password_file"),
@@ -525,8 +537,8 @@ class Destination:
 def find_destinations(values: Values) -> Iterator[Destination]:
     """The addresses that a process with these settings asks."""
     for name, ca_file in (("url", "ca_file"), ("forecaster_url", "forecaster_ca_file")):
-        if values.get(name):
-            yield Destination(values[name], bool(values.get(ca_file)))
+        for url in _addresses(values.get(name)):
+            yield Destination(url, bool(values.get(ca_file)))
     if values.get("model") == HTTP_MODEL and values.get("model_url"):
         yield Destination(values["model_url"])
 

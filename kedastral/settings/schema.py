@@ -179,6 +179,11 @@ def groups_of(kind: type[Any]) -> Iterator[tuple[str, type[Any]]]:
             yield field.name, field.metadata[_GROUP]
 
 
+def own_settings_of(kind: type[Any]) -> list[str]:
+    """The names of the settings of a settings class itself, without those of its groups."""
+    return [field.name for field in attrs.fields(kind) if _SETTING in field.metadata]
+
+
 def settings_of(kind: type[Any], defaults: Mapping[str, str] | None = None) -> list[Setting]:
     """Every setting of a settings class, those of its groups included, in the order they are written."""
     found: list[Setting] = []

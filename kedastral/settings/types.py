@@ -278,6 +278,11 @@ def read_url(text: str) -> HttpUrl:
     return HttpUrl(text.rstrip("/"))
 
 
+def read_urls(text: str) -> tuple[HttpUrl, ...]:
+    """Addresses as `read_url` takes them, separated by commas or line ends."""
+    return tuple(read_url(one.strip()) for one in re.split(r"[,\n]", text) if one.strip())
+
+
 def read_listen_address(text: str) -> ListenAddress:
     """``:8080`` (all addresses), ``127.0.0.1:8080``, ``[::1]:8080`` or ``localhost:8080``."""
     host, colon, port = text.rpartition(":")
@@ -418,6 +423,7 @@ _TYPES: Mapping[object, ValueType] = {
     tuple[Name, ...]: ValueType("names", read_names),
     PromQL: ValueType("PromQL", read_query),
     HttpUrl: ValueType("URL", read_url),
+    tuple[HttpUrl, ...]: ValueType("URLs", read_urls),
     RedisAddress: ValueType("Redis URL", read_redis_address),
     KeyPrefix: ValueType("name", read_key_prefix),
     ListenAddress: ValueType("address", read_listen_address),

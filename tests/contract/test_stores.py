@@ -21,10 +21,12 @@ from kedastral.core.planning.stabilization import Resumption
 from kedastral.core.ports import SnapshotExchange, SnapshotReader, SnapshotStore
 from kedastral.core.serving import Snapshot, StalePolicy, replicas_at
 from kedastral.errors import RemoteError, StoreError
+from kedastral.serving import asked
 from kedastral.serving import remote as client_module
+from kedastral.serving.asked import FIRST_WAIT
 from kedastral.serving.metrics import Metrics, StorageMetrics
-from kedastral.serving.remote import ANSWER_WITHIN, FIRST_WAIT, REFRESH_EVERY, RemoteSnapshots
-from kedastral.serving.shared_store import POLL_EVERY, SharedStore
+from kedastral.serving.remote import ANSWER_WITHIN, REFRESH_EVERY, RemoteSnapshots, SnapshotServer
+from kedastral.serving.shared_store import POLL_EVERY, SharedSnapshots, SharedStore
 from kedastral.serving.snapshot_api import Readiness, SnapshotView, create_app
 from kedastral.serving.store import MemoryStore
 from tests import redis_servers
@@ -229,7 +231,7 @@ async def remote(autojump_clock: MockClock) -> AsyncIterator[Remote]:
     async with httpx.AsyncClient(
         transport=httpx.MockTransport(forecaster.respond), base_url="http://forecaster:8081/"
     ) as http:
-        reader = RemoteSnapshots(http, metrics, clock=wall_clock())
+        reader = RemoteSnapshots([SnapshotServer(http)], metrics, clock=wall_clock())
         async with trio.open_nursery() as nursery:
             await nursery.start(reader.run)
             yield Remote(forecaster, reader, metrics)
@@ -239,7 +241,7 @@ async def remote(autojump_clock: MockClock) -> AsyncIterator[Remote]:
 Put = Callable[[Snapshot], Awaitable[object]]
 
 
-@pytest.fixture(params=["memory", "shared", "remote"])
+@pytest.fixture(params=["memory", "shared", "asked of what is shared", "remote"])
 async def reader_and_put(request: pytest.FixtureRequest, remote: Remote) -> AsyncIterator[tuple[SnapshotReader, Put]]:
     """A reader, and how a snapshot gets to where it reads: of ``shared``, another process writes it there."""
     if request.param == "remote":
@@ -247,6 +249,14 @@ async def reader_and_put(request: pytest.FixtureRequest, remote: Remote) -> Asyn
     elif request.param == "memory":
         store = MemoryStore()
         yield store, store.put
+    elif request.param == "asked of what is shared":
+        exchange, metrics = MemoryExchange(), Metrics()
+        store = SharedStore(exchange, metrics, StorageMetrics(metrics.registry), wall_clock())
+        reader = SharedSnapshots(store)
+        async with share(exchange) as writer, trio.open_nursery() as nursery:
+            await nursery.start(reader.run)
+            yield reader, writer.put
+            nursery.cancel_scope.cancel()
     else:
         exchange = MemoryExchange()
         async with share(exchange) as reader:
@@ -330,8 +340,9 @@ async def test_whoever_waits_no_longer_leaves_nothing_behind(
     reader, _ = reader_and_put
     with trio.move_on_after(1):
         await reader.wait_for_change("shop", "pay")
-    assert isinstance(reader, MemoryStore | SharedStore | RemoteSnapshots)
-    assert not reader._changes._waiting
+    keeper = reader.store if isinstance(reader, SharedSnapshots) else reader
+    assert isinstance(keeper, MemoryStore | SharedStore | RemoteSnapshots)
+    assert not keeper._changes._waiting
 
 
 async def test_a_store_tells_that_a_snapshot_was_forgotten(
@@ -533,7 +544,7 @@ async def test_a_name_that_fits_in_no_url_is_a_failure_and_no_bug(autojump_clock
 async def test_what_nobody_asks_for_is_forgotten_and_what_is_asked_for_is_not(
     autojump_clock: MockClock, remote: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "FORGET_AFTER", 60.0)
+    monkeypatch.setattr(asked, "FORGET_AFTER", 60.0)
     for name in ("asked", "unasked"):
         await remote.forecaster.store.put(make_snapshot(workload=name))
         await remote.reader.track(name)
@@ -549,12 +560,12 @@ async def test_what_nobody_asks_for_is_forgotten_and_what_is_asked_for_is_not(
 async def test_the_default_workload_is_read_unasked_and_never_forgotten(
     autojump_clock: MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "FORGET_AFTER", 60.0)
+    monkeypatch.setattr(asked, "FORGET_AFTER", 60.0)
     forecaster = Forecaster()
     await forecaster.store.put(make_snapshot())
     transport = httpx.MockTransport(forecaster.respond)
     async with httpx.AsyncClient(transport=transport, base_url="http://forecaster/") as http:
-        reader = RemoteSnapshots(http, Metrics(), always=("shop",))
+        reader = RemoteSnapshots([SnapshotServer(http)], Metrics(), always=("shop",))
         await nursery.start(reader.run)
         await trio.sleep(REFRESH_EVERY * 1.5)
         forecaster.answer = hang
@@ -567,7 +578,7 @@ async def test_the_default_workload_is_read_unasked_and_never_forgotten(
 async def test_too_many_workloads_are_refused_and_known_ones_still_followed(
     autojump_clock: MockClock, remote: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "MAX_WORKLOADS", 2)
+    monkeypatch.setattr(asked, "MAX_WORKLOADS", 2)
     await remote.reader.track("a")
     await remote.reader.track("b")
     with pytest.raises(RemoteError) as caught:
@@ -686,7 +697,7 @@ async def test_a_token_that_cannot_be_read_is_a_failure_of_that_look_alone(
     auth = BearerAuth(SecretText("forecaster token", file=token))
     transport = httpx.MockTransport(forecaster.respond)
     async with httpx.AsyncClient(transport=transport, base_url="http://forecaster/", auth=auth) as http:
-        reader = RemoteSnapshots(http, metrics, always=("shop",))
+        reader = RemoteSnapshots([SnapshotServer(http)], metrics, always=("shop",))
         await nursery.start(reader.run)
         await trio.sleep(REFRESH_EVERY * 2.5)
         assert reader.get("shop") is None

@@ -137,6 +137,7 @@ SCALER: Table = {
     ("--listen", "SCALER_LISTEN"): ":8080",
     ("--http-listen", "SCALER_HTTP_LISTEN"): ":8082",
     ("--forecaster-url", "FORECASTER_URL"): None,
+    **{where: default for where, default in STORAGE.items() if where[0] not in ("--redis-ttl", "--redis-lease")},
     **(REFLECTION | GRPC_TLS | HTTP_ACCESS | REMOTE_ACCESS | WORKLOAD | STALE | LOGS),
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kedastral.errors import ConfigError
-from kedastral.settings.declarations import ForecasterSettings, RunSettings, StorageKind
+from kedastral.settings.declarations import ForecasterSettings, RunSettings, ScalerSettings, StorageKind
 from kedastral.settings.resolve import load
 from kedastral.settings.types import RedisAddress, RedisKind, read_redis_address
 from kedastral.tls import TlsFiles
@@ -75,8 +75,34 @@ def test_an_address_with_a_password_is_refused_without_showing_it() -> None:
 def test_memory_is_the_default_and_redis_has_defaults_of_its_own(kind: type[Any]) -> None:
     assert load(kind, {}, NEEDED).settings.storage.storage is StorageKind.MEMORY
     found = load(kind, {}, {**NEEDED, **HERE}).settings.storage
-    assert (found.storage, str(found.redis_url)) == (StorageKind.REDIS, "redis://r:6379")
-    assert (found.redis_prefix, found.redis_ttl, found.files) == ("kedastral", 86400, TlsFiles())
+    assert (found.storage, str(found.redis.redis_url)) == (StorageKind.REDIS, "redis://r:6379")
+    assert (found.redis.redis_prefix, found.redis_ttl, found.redis.files) == ("kedastral", 86400, TlsFiles())
+
+
+SCALER = {"FORECASTER_URL": "http://a:8081"}
+
+
+@pytest.mark.parametrize(
+    "text", ["http://a:8081,http://b:8081/x", "http://a:8081\n http://b:8081/x/ \n", "http://a:8081, http://b:8081/x,"]
+)
+def test_a_scaler_may_have_several_forecasters(text: str) -> None:
+    remote = load(ScalerSettings, {}, {"FORECASTER_URL": text}).settings.remote
+    assert remote.forecaster_url == ("http://a:8081", "http://b:8081/x")
+    assert remote.storage is StorageKind.MEMORY
+
+
+def test_a_scaler_may_read_redis_in_their_place() -> None:
+    remote = load(ScalerSettings, {}, {**HERE, "REDIS_PREFIX": "x"}).settings.remote
+    assert (remote.forecaster_url, remote.storage, remote.redis.redis_prefix) == (None, StorageKind.REDIS, "x")
+    for env, problem in (
+        ({}, "--forecaster-url is required; set it with --forecaster-url or FORECASTER_URL"),
+        ({**HERE, **SCALER}, "--forecaster-url and --storage redis exclude each other; take one away"),
+        ({"REDIS_URL": "redis://r"}, "--redis-url needs --storage redis; set that too, or take this away"),
+        ({"FORECASTER_URL": "http://a,ftp://b"}, "--forecaster-url must be an http:// or https:// URL, got"),
+    ):
+        with pytest.raises(ConfigError) as refused:
+            load(ScalerSettings, {}, env)
+        assert any(one.startswith(problem) for one in refused.value.problems), refused.value.problems
 
 
 def test_every_problem_is_told_at_once(tmp_path: Path) -> None:

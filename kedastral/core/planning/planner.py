@@ -163,7 +163,7 @@ def _plan_by_headroom(workload: Workload, history: Series, forecast: Forecast, p
     stages = make_stages(basis, forecast)
     return Snapshot(
         workload.name, workload.metric, forecast, stages.replicas, workload.lead_time, history.newest, stages.floor,
-        mode=workload.mode, quality=history.quality, basis=basis,
+        mode=workload.mode, quality=history.quality, min_replicas=workload.policy.bounds.min, basis=basis,
     )  # fmt: skip
 
 
@@ -188,7 +188,7 @@ def _plan_by_service_level(
     return Snapshot(
         workload.name, workload.metric, forecast, plan.replicas, workload.lead_time, history.newest, plan.floor,
         service_level=plan.report(state, settings), mode=workload.mode, status=plan.status, quality=history.quality,
-        basis=plan.basis,
+        min_replicas=workload.policy.bounds.min, basis=plan.basis,
     )  # fmt: skip
 
 

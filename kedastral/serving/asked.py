@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`AskedWorkloads` and `MinimumLog`: what a split scaler reads, for how long, and what it says of a low default-min."""
+
+import logging
+from collections.abc import Awaitable, Callable, Collection, Sequence
+
+import attrs
+import trio
+
+from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy
+from kedastral.errors import RemoteError
+
+FORGET_AFTER = 3600.0
+"""Seconds after which a workload that nobody asks for is not read any more."""
+FIRST_WAIT = 1.0
+"""Seconds the very first question about a workload may wait; KEDA allows 3 s in all, with one retry."""
+MAX_WORKLOADS = 10_000
+
+log = logging.getLogger("kedastral.client")
+
+
+@attrs.define
+class _Question:
+    """The last question about a workload, and whether the first has an answer."""
+
+    at: float
+    was_read: trio.Event = attrs.field(factory=trio.Event)
+
+
+@attrs.define(eq=False)
+class AskedWorkloads:
+    """The workloads that somebody asks for: `MAX_WORKLOADS` at most, each until `FORGET_AFTER` seconds without a
+    question. Those of ``always`` are never forgotten."""
+
+    always: Collection[str] = ()
+    _questions: dict[str, _Question] = attrs.field(factory=dict, init=False)
+
+    async def track(self, workload: str, read: Callable[[str], Awaitable[None]]) -> None:
+        """Note a question about ``workload``. The first calls ``read``, and waits for it `FIRST_WAIT` seconds at most.
+
+        Questions that come meanwhile wait as long. Raises RemoteError where there are too many workloads.
+        """
+        with trio.move_on_after(FIRST_WAIT):
+            question = self._questions.get(workload)
+            if question is not None:
+                question.at = trio.current_time()
+                await question.was_read.wait()
+                return
+            if len(self._questions) >= MAX_WORKLOADS:
+                raise RemoteError(f"more than {MAX_WORKLOADS} workloads are asked for", reason="too_many_workloads")
+            question = self._questions[workload] = _Question(trio.current_time())
+            try:
+                await read(workload)
+            finally:
+                question.was_read.set()
+
+    def note(self, workload: str) -> None:
+        """Note a question about ``workload``, if it is among them."""
+        question = self._questions.get(workload)
+        if question is not None:
+            question.at = trio.current_time()
+
+    def forget_unasked(self) -> Sequence[str]:
+        """Forget those that nobody asks for any more; returns their names."""
+        oldest = trio.current_time() - FORGET_AFTER
+        unasked = [name for name, one in self._questions.items() if one.at < oldest and name not in self.always]
+        for name in unasked:
+            del self._questions[name]
+        return unasked
+
+
+@attrs.define(eq=False)
+class MinimumLog:
+    """Warns where ``policy`` would tell KEDA fewer replicas for a stale forecast than any plan of the workload has.
+
+    A split scaler has settings of its own, and learns the minimum of a workload from its snapshots.
+    """
+
+    policy: StalePolicy
+    _warned: dict[str, int] = attrs.field(factory=dict, init=False)
+    """The minimum of the last warning, by workload."""
+
+    def note(self, snapshot: Snapshot) -> None:
+        """Look at ``snapshot``; the same minimum is warned of once."""
+        policy, least, workload = self.policy, snapshot.min_replicas, snapshot.workload
+        is_observed = Mode.OBSERVE in (policy.mode, snapshot.mode)
+        if policy.on_stale is not OnStale.DEFAULT_MIN or is_observed or (least or 0) <= policy.default_min:
+            self._warned.pop(workload, None)
+        elif least is not None and self._warned.get(workload) != least:
+            self._warned[workload] = least
+            words = (
+                "--default-min (%d) is below the workload's minimum (%d): a stale forecast asks for fewer than any plan"
+            )
+            log.warning(words, policy.default_min, least, extra={"workload": workload})
+
+    def forget(self, workload: str) -> None:
+        """Nobody asks for ``workload`` any more."""
+        self._warned.pop(workload, None)
