@@ -2,7 +2,8 @@
 """Writes the parts of the documentation that the settings define: ``python -m docs.generate`` (`make docs`).
 
 In docs/configuration.md, what stands between ``<!-- settings of COMMAND -->`` or ``<!-- keys of KIND -->`` and the next
-``<!-- end -->`` is replaced; the prose stays. The files of deploy/crds and the dashboard are written as a whole.
+``<!-- end -->`` is replaced, in docs/doctor.md what stands after ``<!-- rules -->``; the prose stays. The files of
+deploy/crds and the dashboard are written as a whole.
 """
 
 import re
@@ -14,11 +15,14 @@ import yaml
 
 from docs import dashboard
 from docs.crds import PLURALS, Schema, make_crd, make_spec_schema
+from kedastral.cli.doctor import RULES
 from kedastral.settings.declarations import BY_COMMAND
 from kedastral.settings.schema import Setting, settings_of
 from kedastral.settings.sources import POLICY, SOURCE
 
 PAGE = Path(__file__).resolve().parent / "configuration.md"
+DOCTOR = PAGE.parent / "doctor.md"
+RULES_BEGIN = "<!-- rules -->\n"
 CRDS = PAGE.parents[1] / "deploy" / "crds"
 _TABLE = re.compile(r"(<!-- (?P<what>settings|keys) of (?P<name>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 HEAD = "| flag | variable | kind | default | meaning |\n|---|---|---|---|---|\n"
@@ -42,6 +46,14 @@ def render(page: str) -> str:
         return found[1] + rows + found[4]
 
     return _TABLE.sub(table, page)
+
+
+def render_rules(page: str) -> str:
+    """``page`` with the section of each rule of `kedastral doctor` made anew."""
+    sections = [
+        f"### {rule.name}\n\n{rule.title} ({rule.severity})\n\n{rule.why}\n\nRemedy: {rule.remedy}.\n" for rule in RULES
+    ]
+    return page.partition(RULES_BEGIN)[0] + RULES_BEGIN + "\n" + "\n".join(sections)
 
 
 def write_table(command: str) -> str:
@@ -110,8 +122,13 @@ def _escaped(text: str) -> str:
 
 if __name__ == "__main__":
     CRDS.mkdir(exist_ok=True)
-    page = {PAGE: render(PAGE.read_text(encoding="utf-8"))}
-    for path, after in {**page, **write_crds(), dashboard.FILE: dashboard.render()}.items():
+    written = {
+        PAGE: render(PAGE.read_text(encoding="utf-8")),
+        DOCTOR: render_rules(DOCTOR.read_text(encoding="utf-8")),
+        **write_crds(),
+        dashboard.FILE: dashboard.render(),
+    }
+    for path, after in written.items():
         before = path.read_text(encoding="utf-8") if path.exists() else ""
         path.write_text(after, encoding="utf-8")
         sys.stderr.write(f"{path.name}: {'unchanged' if after == before else 'written'}\n")

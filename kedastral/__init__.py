@@ -4,7 +4,7 @@
 Each layer imports only from those below it (``tests/test_layers.py``)::
 
     cli                               commands; the only place that prints or sets an exit code
-    demo backtest                     `run` on a load of its own; history replayed and judged
+    demo backtest doctor              `run` on a load of its own; history replayed and judged; mistakes found
     compose app                       settings become parts; the nursery
     workloads                         the tick, and the fleet of workloads
     serving                           KEDA's scaler, the HTTP API, the store, metrics

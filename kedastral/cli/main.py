@@ -24,6 +24,7 @@ from kedastral.settings.declarations import (
     BY_COMMAND,
     BacktestSettings,
     DemoSettings,
+    DoctorSettings,
     ExplainSettings,
     ForecasterSettings,
     RunSettings,
@@ -214,6 +215,55 @@ def status(context: click.Context, /, *, as_json: bool, **_flags: object) -> Non
     except RemoteError as error:
         _complain(str(error))
         sys.exit(FAILED)
+
+
+@cli.command(context_settings=HELP)
+@click.argument("paths", nargs=-1, metavar="[MANIFESTS]...")
+@click.option("-n", "--namespace", metavar="NAMESPACE", help="Namespace of objects that name none, and of --cluster.")
+@click.option("--cluster", is_flag=True, help="Read the objects of the cluster of your kubeconfig.")
+@click.option(
+    "--context", "kube_context", metavar="NAME", help="Context of the kubeconfig; the current one by default."
+)
+@click.option("--check-queries", is_flag=True, help="Ask Prometheus about the query of each workload.")
+@click.option("--check-addresses", is_flag=True, help="Connect to each scalerAddress, from here.")
+@click.option("--output", type=click.Choice(("table", "json", "sarif")), default="table", show_default=True)
+@click.option(
+    "--level",
+    type=click.Choice(("error", "warning", "info")),
+    default="warning",
+    show_default=True,
+    help="The mildest of what is shown.",
+)
+@settings_options(DoctorSettings)
+@click.pass_context
+def doctor(context: click.Context, /, **_flags: object) -> None:
+    """Find what is wrong with ScaledObjects, HPAs, Deployments, settings and queries, and say the remedy.
+
+    MANIFESTS are files, folders, or - for what `kubectl get -o yaml` prints. Exit code 1: there is an error.
+    """
+    from kedastral.cli.doctor import DoctorCall, run_doctor  # noqa: PLC0415 - only this command needs it
+    from kedastral.doctor.diagnosis import Severity  # noqa: PLC0415
+
+    own = {name: context.params.pop(name) for name in (*OF_DOCTOR, "kube_context")}
+    flags = [word for word in own["paths"] if word.startswith("-") and word != "-"]
+    paths = tuple(word for word in own.pop("paths") if word not in flags)
+    call = DoctorCall(
+        paths=paths,
+        namespace=own.pop("namespace") or "",
+        context=own.pop("kube_context"),
+        level=Severity(own.pop("level")),
+        **own,
+    )
+    given = given_flags(context)
+    if "--prom-url" in given and not given.keys() & {"--workload", "--config", "--prom-query"}:
+        given.setdefault("--allow-scaledobject-workloads", "true")  # an address alone is for what ScaledObjects bring
+    loaded = load(DoctorSettings, given, os.environ, [flag.partition("=")[0] for flag in flags])
+    if not run_doctor(call, loaded):
+        sys.exit(FAILED)
+
+
+OF_DOCTOR = ("paths", "namespace", "cluster", "check_queries", "check_addresses", "output", "level")
+"""The parameters of `doctor` that are no settings, by the names of `DoctorCall`."""
 
 
 @cli.command(context_settings=HELP)

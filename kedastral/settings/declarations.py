@@ -466,6 +466,16 @@ class ExplainedProcess:
 
 
 @attrs.frozen(kw_only=True, field_transformer=declare)
+class AskedProcess:
+    """Which process `doctor` asks, if any."""
+
+    forecaster_url: HttpUrl | None = setting(
+        None, "address of the HTTP server of a running Kedastral, to be asked for its workloads and how they are",
+        flag="--url", env="FORECASTER_URL",
+    )  # fmt: skip
+
+
+@attrs.frozen(kw_only=True, field_transformer=declare)
 class RemoteAccess:
     """How a client verifies its forecaster, and proves who it is."""
 
@@ -498,14 +508,20 @@ class ConfigFiles:
 
 
 @attrs.frozen(kw_only=True, field_transformer=declare)
-class ScaledObjectSettings:
-    """Whether ScaledObjects may bring workloads of their own, how many, and from where."""
+class BroughtWorkloads:
+    """Whether ScaledObjects may bring workloads of their own."""
 
     allow_scaledobject_workloads: bool = setting(
         "false",
         "let trigger metadata describe workloads: its query runs with the rights of the data source it names; off, "
         "since whoever may write a ScaledObject could then read every metric there",
     )
+
+
+@attrs.frozen(kw_only=True, field_transformer=declare)
+class ScaledObjectSettings(BroughtWorkloads):
+    """Whether ScaledObjects may bring workloads of their own, how many, and from where."""
+
     max_scaledobject_workloads: int = setting(
         "1000",
         "most workloads that ScaledObjects may bring, all together; each costs memory and requests to Prometheus",
@@ -830,6 +846,26 @@ class ExplainSettings:
 
 
 @attrs.frozen(kw_only=True)
+class DoctorSettings:
+    """`kedastral doctor`; ``fleet`` is what a Kedastral is to forecast, where its settings are given."""
+
+    process: AskedProcess = group(AskedProcess)
+    remote_access: RemoteAccess = group(RemoteAccess)
+    config: ConfigFiles = group(ConfigFiles)
+    scaled_objects: BroughtWorkloads = group(BroughtWorkloads)
+    fleet: ConfiguredFleet | None = described_by(
+        FlagWorkload,
+        PrometheusSettings,
+        ForecastSettings,
+        PlanSettings,
+        ServiceLevel,
+        ServingSettings,
+        StaleSettings,
+        optional=True,
+    )
+
+
+@attrs.frozen(kw_only=True)
 class DemoSettings:
     """`kedastral demo`."""
 
@@ -866,6 +902,7 @@ BY_COMMAND: Mapping[str, type[Any]] = {
     "forecaster": ForecasterSettings,
     "scaler": ScalerSettings,
     "explain": ExplainSettings,
+    "doctor": DoctorSettings,
     "demo": DemoSettings,
     "backtest": BacktestSettings,
 }

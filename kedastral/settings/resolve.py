@@ -22,6 +22,7 @@ from kedastral.settings.declarations import (
     BacktestSettings,
     ConfiguredFleet,
     DataSourceSettings,
+    DoctorSettings,
     FleetSettings,
     ForecastSettings,
     PrometheusLogin,
@@ -605,12 +606,14 @@ def load(kind: type[T], flags: Mapping[str, str], env: Mapping[str, str], unknow
     known = settings_of(kind)
     layers = (read_flags(known, flags), read_environment(known, env))
     resolved = resolve(known, layers)
+    has_fleet = _has_fleet(kind, layers)
+    if not has_fleet:  # whatever describes one need not be there
+        resolved.missing = [setting for setting in resolved.missing if setting.name not in OF_FLEETS]
     known_flags = {setting.flag for setting in known}
     strangers = [*unknown, *(flag for flag in flags if flag not in known_flags)]
     problems = [*(_describe_unknown(flag, known) for flag in strangers), *resolved.problems]
     problems += _find_missing(resolved)
     resolved.values |= dict.fromkeys([setting.name for setting in resolved.missing])
-    has_fleet = _has_fleet(kind, layers)
     judged = attrs.evolve(resolved, values=_without_fleet(resolved.values)) if has_fleet else resolved
     problems += [*merge(check(judged, RULES)), *find_faults_of_environment(find_destinations(resolved.values), env)]
     warnings = merge(check(judged, WARNINGS))
@@ -622,7 +625,7 @@ def load(kind: type[T], flags: Mapping[str, str], env: Mapping[str, str], unknow
         reader = FleetReader(
             _read_process(resolved, layers), resolved.values.get("config"), MappingProxyType(dict(env))
         )
-        fleet, more = read_to_replay(reader) if kind is BacktestSettings else reader.read()
+        fleet, more = read_to_replay(reader) if kind in READ_ELSEWHERE else reader.read()
         problems = list(dict.fromkeys([*problems, *more]))
         warnings += fleet.warnings if fleet is not None else ()
     if problems:
@@ -631,11 +634,17 @@ def load(kind: type[T], flags: Mapping[str, str], env: Mapping[str, str], unknow
     return Loaded(settings, resolved.values, resolved.given, fleet, tuple(dict.fromkeys(warnings)))
 
 
+READ_ELSEWHERE = (BacktestSettings, DoctorSettings)
+"""Commands that may read data sources from another place than Kedastral does: `read_to_replay`."""
+OF_DOCTOR = ("config", "workload", "query", "allow_scaledobject_workloads")
+
+
 def _has_fleet(kind: type[Any], layers: Iterable[Layer]) -> bool:
-    """Whether workloads are described: by all that forecast, and by a backtest where files are given."""
+    """Whether workloads are described: by all that forecast, by others where that is given which describes them."""
     field = attrs.fields_dict(kind).get("fleet")
     is_required = field is not None and field.default is attrs.NOTHING
-    return is_required or (field is not None and any("config" in layer.raw for layer in layers))
+    telling = OF_DOCTOR if kind is DoctorSettings else ("config",)
+    return is_required or (field is not None and any(name in layer.raw for layer in layers for name in telling))
 
 
 def _without_fleet(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -122,13 +122,15 @@ if hasattr(yaml, "CSafeLoader"):  # libyaml is ten times as fast, and not everyw
     _LOADER = _CLoader
 
 
-def read_documents(content: bytes, rest: Rest = no_rest) -> list[Node | None]:
+def read_documents(
+    content: bytes, rest: Rest = no_rest, max_depth: int = MAX_DEPTH, max_nodes: int = MAX_NODES
+) -> list[Node | None]:
     """The documents of a file, in order; None is one that holds nothing. Raises YamlError."""
     text = _decode(content)
     _require_shallow(text)
     try:
         documents: list[Node | None] = []
-        builder = _Builder()
+        builder = _Builder(max_depth, max_nodes)
         for root in yaml.compose_all(text, Loader=_LOADER):
             rest()
             documents.append(builder.build_document(root))
@@ -184,8 +186,10 @@ def _one_line(words: str) -> str:
 
 @attrs.define
 class _Builder:
-    """Turns PyYAML's nodes into trees. Its recursion is bounded by `MAX_DEPTH`."""
+    """Turns PyYAML's nodes into trees. Its recursion is bounded by ``max_depth``."""
 
+    max_depth: int
+    max_nodes: int
     nodes: int = 0
     _made: dict[int, Node | None] = attrs.field(factory=dict)
     """The trees of one document by the identity of PyYAML's node; None while one is built."""
@@ -198,10 +202,10 @@ class _Builder:
     def _build(self, node: yaml.Node, depth: int) -> Node:
         self.nodes += 1
         line = node.start_mark.line + 1
-        if self.nodes > MAX_NODES:
-            raise YamlError(f"must hold at most {MAX_NODES} values; split it")
-        if depth > MAX_DEPTH:
-            raise YamlError(f"{_TOO_DEEP} (line {line})")
+        if self.nodes > self.max_nodes:
+            raise YamlError(f"must hold at most {self.max_nodes} values; split it")
+        if depth > self.max_depth:
+            raise YamlError(f"must not be nested deeper than {self.max_depth} levels (line {line})")
         if id(node) in self._made:  # an alias
             made = self._made[id(node)]
             if made is None:

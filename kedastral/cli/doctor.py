@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`kedastral doctor`: reads manifests, asks whom it is told to ask, and prints what the rules find."""
+
+import importlib.util
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import attrs
+import click
+import trio
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from kedastral.adapters.http import one_line
+from kedastral.clock import SystemClock
+from kedastral.compose import open_remote
+from kedastral.doctor import pace_rules, query_rules, scaling_rules
+from kedastral.doctor.diagnosis import Diagnosis, DoctorRule, Severity, examine, worst
+from kedastral.doctor.evidence import (
+    Evidence,
+    ObjectName,
+    Place,
+    Unread,
+    each_of_ours,
+    settings_of_queries,
+)
+from kedastral.doctor.live import ask_kedastral, ask_queries, try_addresses
+from kedastral.doctor.manifests import Manifests
+from kedastral.doctor.report import count_by_severity, write_report, write_sarif
+from kedastral.doctor.scaling_rules import read_address, read_brought_workload
+from kedastral.errors import ConfigError, KedastralError, RemoteError
+from kedastral.settings.declarations import DEFAULT_SOURCE, DoctorSettings, WorkloadSettings
+from kedastral.settings.files import printable
+from kedastral.settings.resolve import Loaded
+from kedastral.wire import dump_json
+from kedastral.workloads.runner import DataSourceConnection, DataSources
+
+RULES: tuple[DoctorRule, ...] = (*scaling_rules.BOOK.rules, *pace_rules.BOOK.rules, *query_rules.BOOK.rules)
+"""Every rule, in the order of docs/doctor.md."""
+STDIN = "-"
+SUFFIXES = (".yaml", ".yml", ".json")
+MAX_FILES = 10_000
+PLAIN_WIDTH = 120
+"""The width of the table where the output is not a terminal."""
+MAX_WORDS = 1000
+COLORS = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "blue"}
+
+
+@attrs.frozen
+class DoctorCall:
+    """What `doctor` is asked to look at beside the settings, and how it is to say what it finds."""
+
+    paths: tuple[str, ...] = ()
+    namespace: str = ""
+    cluster: bool = False
+    context: str | None = None
+    check_queries: bool = False
+    check_addresses: bool = False
+    output: str = "table"
+    level: Severity = Severity.WARNING
+
+
+def run_doctor(call: DoctorCall, loaded: Loaded[DoctorSettings]) -> bool:
+    """Look, and print what was found. Returns whether there is no error. Raises ConfigError for wrong use."""
+    _check_call(call, loaded)
+    manifests = Manifests()
+    for file, content in _read_paths(call.paths):
+        manifests.read(file, content)
+    evidence = trio.run(_gather, call, loaded, manifests)
+    found = examine(evidence, RULES)
+    order = list(Severity)
+    shown = [one for one in found if order.index(one.severity) <= order.index(call.level)]
+    if call.output == "json":
+        click.echo(dump_json(write_report(shown)))
+    elif call.output == "sarif":
+        click.echo(dump_json(write_sarif(shown, RULES)))
+    else:
+        _print_table(shown, manifests, evidence)
+    return worst(found) is not Severity.ERROR
+
+
+def _check_call(call: DoctorCall, loaded: Loaded[DoctorSettings]) -> None:
+    if not call.paths and not call.cluster and loaded.settings.process.forecaster_url is None and loaded.fleet is None:
+        raise ConfigError(
+            ["give manifests (files, folders, or - for what kubectl get -o yaml prints), --cluster, --url or --config"]
+        )
+    if call.check_queries and loaded.fleet is None:
+        raise ConfigError(["--check-queries needs a Prometheus; name one with --prom-url, or a DataSource of --config"])
+    if call.cluster and importlib.util.find_spec("lightkube") is None:
+        raise ConfigError(["--cluster needs the package lightkube; install kedastral[kubernetes]"])
+
+
+# Manifests.
+
+
+def _read_paths(paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """Each file's name and bytes. Raises ConfigError with all that cannot be read."""
+    problems: list[str] = []
+    for text in paths:
+        if text == STDIN:
+            yield "stdin", sys.stdin.buffer.read()
+            continue
+        try:
+            for file in _find_files(Path(text)):
+                yield printable(str(file)), file.read_bytes()
+        except OSError as error:
+            problems.append(f"{printable(text)}: cannot be read ({(error.strerror or str(error)).lower()})")
+        except ValueError as error:
+            problems.append(f"{printable(text)}: {error}")
+    if problems:
+        raise ConfigError(problems)
+
+
+def _find_files(path: Path) -> Sequence[Path]:
+    """The file at ``path``, or those of a folder and the folders in it, without hidden ones."""
+    if not path.is_dir():
+        return [path]
+    files = sorted(
+        file
+        for suffix in SUFFIXES
+        for file in path.rglob(f"*{suffix}")
+        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
+    )
+    if len(files) > MAX_FILES:
+        raise ValueError(f"must hold at most {MAX_FILES} files, got {len(files)}")
+    if not files:
+        raise ValueError("holds no file that ends in .yaml, .yml or .json")
+    return files
+
+
+# The evidence.
+
+
+async def _gather(call: DoctorCall, loaded: Loaded[DoctorSettings], manifests: Manifests) -> Evidence:
+    is_complete = call.cluster and await _read_cluster(call, manifests)
+    evidence = Evidence(
+        objects=tuple(manifests.objects),
+        hpas=tuple(manifests.hpas),
+        scalables=tuple(manifests.scalables),
+        pods=tuple(manifests.pods),
+        warnings=loaded.warnings,
+        namespace=call.namespace,
+        is_complete=is_complete,
+    )
+    if loaded.fleet is not None and _names_workloads(loaded):
+        evidence = attrs.evolve(evidence, workloads=loaded.fleet.settings.workloads)
+    evidence = attrs.evolve(evidence, brought=_read_brought(evidence))
+    evidence = await _ask_running(evidence, loaded, manifests)
+    if call.check_addresses:
+        asked = [
+            (trigger.address, trigger.wants_tls)
+            for _, trigger, _ in each_of_ours(evidence)
+            if read_address(trigger.address) is not None
+        ]
+        evidence = attrs.evolve(evidence, addresses=await try_addresses(asked))
+    if call.check_queries:
+        evidence = await _ask_prometheus(evidence, loaded)
+    return attrs.evolve(evidence, unread=tuple(manifests.unread))
+
+
+def _names_workloads(loaded: Loaded[DoctorSettings]) -> bool:
+    """Whether the settings say which workloads there are: an address of Prometheus alone does not."""
+    return any(name in loaded.given for name in ("config", "workload"))
+
+
+async def _read_cluster(call: DoctorCall, manifests: Manifests) -> bool:
+    from kedastral.doctor.cluster import read_cluster  # noqa: PLC0415 - needs an extra
+
+    try:
+        return await trio.to_thread.run_sync(
+            read_cluster, manifests, call.namespace, call.context, abandon_on_cancel=True
+        )
+    except KedastralError as error:
+        manifests.unread.append(Unread(Place("the cluster"), one_line(str(error), MAX_WORDS)))
+        return False
+
+
+def _read_brought(evidence: Evidence) -> dict[tuple[ObjectName, Place], WorkloadSettings]:
+    found = {}
+    for one, trigger, _ in each_of_ours(evidence):
+        if trigger.describes_workload:
+            try:
+                found[one.name, trigger.place] = read_brought_workload(evidence, one, trigger)
+            except ConfigError:
+                continue  # a rule says what is wrong
+    return found
+
+
+async def _ask_running(evidence: Evidence, loaded: Loaded[DoctorSettings], manifests: Manifests) -> Evidence:
+    url = loaded.settings.process.forecaster_url
+    if url is None:
+        return evidence
+    named = [trigger.workload for _, trigger, _ in each_of_ours(evidence)]
+    try:
+        async with open_remote(url, loaded.settings.remote_access) as client:
+            running = await ask_kedastral(client, [name for name in named if name])
+    except RemoteError as error:
+        manifests.unread.append(Unread(Place("the running Kedastral"), str(error)))
+        return evidence
+    workloads = {**running.workloads, **(evidence.workloads or {})}
+    return attrs.evolve(evidence, workloads=workloads, states=running.states)
+
+
+async def _ask_prometheus(evidence: Evidence, loaded: Loaded[DoctorSettings]) -> Evidence:
+    if loaded.fleet is None:
+        return evidence
+    sources = DataSources()
+    sources.replace(loaded.fleet.settings.sources)
+    names = tuple(loaded.fleet.settings.sources)
+
+    def find(workload: WorkloadSettings) -> DataSourceConnection | None:
+        for name in (workload.data_source, DEFAULT_SOURCE, *(names if len(names) == 1 else ())):
+            if name in names:
+                return sources.use(name)
+        return None
+
+    try:
+        asked = [(one, connection) for one in settings_of_queries(evidence) if (connection := find(one)) is not None]
+        return attrs.evolve(evidence, answers=await ask_queries(asked, SystemClock().now()))
+    finally:
+        await sources.close()
+
+
+# What is printed.
+
+
+def _print_table(found: Sequence[Diagnosis], manifests: Manifests, evidence: Evidence) -> None:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(width=PLAIN_WIDTH, highlight=False)
+    if found:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for name in ("", "object", "what is wrong, and what to do"):
+            table.add_column(name, overflow="fold")
+        for one in found:
+            table.add_row(*_cells(one))
+        console.print(table)
+    counts = [f"{count} {name}{'s' if count > 1 else ''}" for name, count in count_by_severity(found).items() if count]
+    result = ", ".join(counts) if counts else "nothing found"
+    ours = sum(len(one.ours) for one in evidence.scaled_by_us)
+    looked = f"{manifests.count} objects, {ours} triggers of Kedastral, {len(evidence.workloads or {})} workloads"
+    console.print(Text(f"Looked at {looked}: {result}."), soft_wrap=True)
+
+
+def _cells(one: Diagnosis) -> tuple[Text, Text, Text]:
+    words = Text(one_line(one.sentence, MAX_WORDS))
+    words.append(f"\n{one_line(one.remedy, MAX_WORDS)}", style="italic")
+    words.append(f"\n{one.rule.link}\n", style="dim")
+    about = Text(one_line(str(one.about)))
+    if one.place is not None:
+        about.append(f"\n{one_line(str(one.place))}", style="dim")
+    return Text(str(one.severity), style=COLORS[one.severity]), about, words

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`DoctorRule`: a named rule with its severity and its page of the manual, and `Diagnosis`: what one has found."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from enum import StrEnum
+
+import attrs
+
+from kedastral.doctor.evidence import Evidence, ObjectName, Place
+
+PAGE = "docs/doctor.md"
+"""The page that explains each rule under a heading of its name."""
+
+
+class Severity(StrEnum):
+    """How bad a diagnosis is: an error loses load or pods, a warning may, an info is worth knowing."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+@attrs.frozen
+class Symptom:
+    """What a rule sees: about which object, in which sentence, where, and the remedy where it is not the rule's own.
+
+    ``milder`` makes it one step less severe than its rule.
+    """
+
+    about: ObjectName
+    sentence: str
+    place: Place | None = None
+    remedy: str = ""
+    milder: bool = False
+
+
+@attrs.frozen
+class DoctorRule:
+    """A rule: ``title`` is what it finds, ``why`` it matters, ``remedy`` what to do; ``find`` is pure."""
+
+    name: str
+    severity: Severity
+    title: str
+    why: str
+    remedy: str
+    find: Callable[[Evidence], Iterator[Symptom]] = attrs.field(repr=False)
+
+    @property
+    def link(self) -> str:
+        """Where the manual explains it."""
+        return f"{PAGE}#{self.name}"
+
+
+@attrs.frozen
+class Diagnosis:
+    """One finding as the user sees it."""
+
+    rule: DoctorRule
+    severity: Severity
+    about: ObjectName
+    sentence: str
+    remedy: str
+    place: Place | None = None
+
+
+@attrs.define
+class RuleBook:
+    """The rules of one subject, in the order they are written; `rule` is a decorator that adds one."""
+
+    rules: list[DoctorRule] = attrs.field(factory=list)
+
+    def rule(
+        self, name: str, severity: Severity, *, title: str, why: str, remedy: str
+    ) -> Callable[[Callable[[Evidence], Iterator[Symptom]]], Callable[[Evidence], Iterator[Symptom]]]:
+        """Add the decorated function as the rule ``name``."""
+
+        def add(find: Callable[[Evidence], Iterator[Symptom]]) -> Callable[[Evidence], Iterator[Symptom]]:
+            self.rules.append(DoctorRule(name, severity, title, why, remedy, find))
+            return find
+
+        return add
+
+
+_MILDER = {Severity.ERROR: Severity.WARNING, Severity.WARNING: Severity.INFO, Severity.INFO: Severity.INFO}
+_ORDER = list(Severity)
+
+
+def examine(evidence: Evidence, rules: Iterable[DoctorRule]) -> list[Diagnosis]:
+    """What ``rules`` find in ``evidence``, the worst first, each only once."""
+    found = {
+        Diagnosis(
+            rule,
+            _MILDER[rule.severity] if symptom.milder else rule.severity,
+            symptom.about,
+            symptom.sentence,
+            symptom.remedy or rule.remedy,
+            symptom.place,
+        ): None
+        for rule in rules
+        for symptom in rule.find(evidence)
+    }
+    return sorted(found, key=lambda one: _ORDER.index(one.severity))
+
+
+def worst(found: Sequence[Diagnosis]) -> Severity | None:
+    """The severity of the worst of ``found``; None where there is nothing."""
+    return min((one.severity for one in found), key=_ORDER.index, default=None)

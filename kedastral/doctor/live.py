@@ -1,0 +1,322 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asks what runs: Prometheus about each query, the address of each scaler, a running Kedastral about its workloads."""
+
+import json
+import re
+import ssl
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+import attrs
+import httpx
+import numpy as np
+import trio
+
+from kedastral.adapters.http import PLAIN, read_bounded, shown_url, words_of
+from kedastral.adapters.prometheus.answer import QueryResponse, find_twins, instant_series, range_series, sum_load
+from kedastral.adapters.prometheus.api import PrometheusApi, QueryRequest
+from kedastral.adapters.prometheus.limits import TimeBudget
+from kedastral.adapters.prometheus.range_queries import in_seconds
+from kedastral.core.data_quality import find_counter
+from kedastral.core.series import Series, align_down
+from kedastral.doctor.evidence import AddressAnswer, QueryAnswer, WorkloadState
+from kedastral.doctor.manifests import integer_at, rows_at, text_at, tree_of
+from kedastral.doctor.query_rules import QUOTED, RATED, read_range
+from kedastral.doctor.scaling_rules import read_address
+from kedastral.errors import RemoteError, SourceError
+from kedastral.settings.declarations import WorkloadSettings
+from kedastral.settings.resolve import build
+from kedastral.settings.sources import WORKLOAD_SETTINGS
+from kedastral.settings.types import Name
+from kedastral.settings.yaml import Node
+from kedastral.workloads.runner import DataSourceConnection
+
+LOOKED_BACK = 6 * 3600.0
+"""Seconds of history that a query is asked for: enough to see a counter, and to span a quiet time."""
+COARSE_POINTS = 300
+"""Points in which the whole window is looked at, for where it begins."""
+SAMPLED = 600
+"""Seconds over which the time between two samples is measured."""
+STATUS_WITHIN = 5.0
+STATUS_BYTES = 2**22
+ANSWER_WITHIN = 10.0
+CONNECT_WITHIN = 5.0
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
+"""What a client of HTTP/2 says first (RFC 9113, section 3.4): the preface, and a frame of no settings."""
+FRAME_HEADER, SETTINGS_FRAME, TLS_ALERT = 9, 4, 0x15
+_RULE_NAME = re.compile(r"[a-zA-Z_][\w]*:[\w:]*")
+
+
+# Prometheus.
+
+
+async def ask_queries(
+    asked: Iterable[tuple[WorkloadSettings, DataSourceConnection]], now: datetime
+) -> dict[str, QueryAnswer]:
+    """What Prometheus says of each workload's query, by key; as many at a time as the data source allows."""
+    answers: dict[str, QueryAnswer] = {}
+
+    async def ask(workload: WorkloadSettings, connection: DataSourceConnection) -> None:
+        answers[workload.key] = await ask_query(workload, connection, now)
+
+    async with trio.open_nursery() as nursery:
+        for workload, connection in asked:
+            nursery.start_soon(ask, workload, connection)
+    return answers
+
+
+async def ask_query(workload: WorkloadSettings, connection: DataSourceConnection, now: datetime) -> QueryAnswer:
+    """All that the rules want to know of a workload's query. Whatever cannot be found out stays unknown."""
+    probe = QueryProbe(workload, PrometheusApi(connection.client, connection.limits), connection.settings.timeout, now)
+    try:
+        found = await probe.look_at_load()
+    except SourceError as error:
+        # the time between samples tells why there is nothing
+        return QueryAnswer(workload.key, str(error), error.reason, scrape=await probe.measure_scrape())
+    age, rule = await probe.measure_age(), await probe.find_rule()
+    return attrs.evolve(
+        found,
+        age=found.age if age is None else age,
+        scrape=await probe.measure_scrape(),
+        history=await probe.measure_history(),
+        retention=await probe.read_retention(),
+        rule=rule,
+    )
+
+
+@attrs.frozen(eq=False)
+class QueryProbe:
+    """Looks at one workload's query through ``api``; a request has ``timeout`` seconds."""
+
+    workload: WorkloadSettings
+    api: PrometheusApi
+    timeout: float
+    now: datetime
+
+    async def look_at_load(self) -> QueryAnswer:
+        """The last hours of the load: whether there is one, series that are one, a raw counter. Raises SourceError."""
+        step = self.workload.forecast.step
+        end = align_down(self.now, step)
+        start = end - timedelta(seconds=int(LOOKED_BACK / step) * step)
+        response = await self._ask_range(start, end, step)
+        several = range_series(response)
+        load = sum_load(several, start, end, step)
+        if load.why_none:
+            words = f"{load.why_none}, in the last {LOOKED_BACK / 3600:g} hours"
+            raise SourceError(words, reason="no_load" if several else "empty")
+        series = Series(start, step, load.values)
+        counter, newest = find_counter(series), series.newest
+        age = None if newest is None else (end - newest.at).total_seconds()
+        words = "" if counter is None else counter.words
+        return QueryAnswer(self.workload.key, twins=find_twins(response) is not None, counter=words, age=age)
+
+    async def measure_history(self) -> float | None:
+        """How many seconds back the query has values, within the model's window."""
+        window = self.workload.forecast.history_window
+        step = max(self.workload.forecast.step, round(window / COARSE_POINTS))
+        end = align_down(self.now, step)
+        start = end - timedelta(seconds=int(window / step) * step)
+        try:
+            load = sum_load(range_series(await self._ask_range(start, end, step)), start, end, step)
+        except (SourceError, ValueError):
+            return None
+        known = np.flatnonzero(np.isfinite(load.values))
+        return None if not len(known) else (len(load.values) - int(known[0])) * step
+
+    async def measure_scrape(self) -> float | None:
+        """Seconds between two samples of what the query takes rate() of: of its series that has most of them."""
+        selector = self._selector
+        if selector is None:
+            return None
+        first = f"min_over_time(timestamp({selector})[{SAMPLED}s:5s])"
+        count = f"(count_over_time({selector}[{SAMPLED}s]) > 1)"
+        return await self._ask_number(f"min((timestamp({selector}) - {first}) / ({count} - 1))")
+
+    async def measure_age(self) -> float | None:
+        """The age of the newest sample of what the query takes rate() of, by Prometheus' own clock."""
+        selector = self._selector
+        return None if selector is None else await self._ask_number(f"time() - max(timestamp({selector}))")
+
+    @property
+    def _selector(self) -> str | None:
+        found = RATED.search(self.workload.query)
+        return None if found is None else found["selector"]
+
+    async def read_retention(self) -> float | None:
+        """How many seconds Prometheus keeps, where it says so."""
+        document = await self._ask_status("status/runtimeinfo")
+        return read_range(text_at(document, "data", "storageRetention").partition(" ")[0]) or None
+
+    async def find_rule(self) -> float | None:
+        """How often the recording rule that the query reads is evaluated; None where it reads none."""
+        names = set(_RULE_NAME.findall(QUOTED.sub('""', self.workload.query)))
+        if not names:
+            return None
+        document = await self._ask_status("rules?type=record")
+        intervals = [
+            text_at(group, "interval")
+            for group in rows_at(document, "data", "groups")
+            for rule in rows_at(group, "rules")
+            if text_at(rule, "name") in names
+        ]
+        return max((float(one) for one in intervals if re.fullmatch(r"[0-9.]+", one)), default=None)
+
+    async def _ask_range(self, start: datetime, end: datetime, step: float) -> QueryResponse:
+        times = {"start": start.timestamp(), "end": end.timestamp(), "step": step}
+        params = {"query": self.workload.query, **{name: in_seconds(value) for name, value in times.items()}}
+        request = QueryRequest("query_range", params)
+        return await self.api.ask(request, TimeBudget(self.timeout), urgent=False)
+
+    async def _ask_number(self, query: str) -> float | None:
+        try:
+            request = QueryRequest("query", {"query": query})
+            several = instant_series(await self.api.ask(request, TimeBudget(self.timeout), urgent=False))
+        except (SourceError, ValueError):
+            return None
+        values = [float(np.asarray(points).reshape(-1, 2)[0, 1]) for points in several]
+        return values[0] if values and np.isfinite(values[0]) else None
+
+    async def _ask_status(self, path: str) -> Node | None:
+        """What an endpoint beside the query API says; None where it is not there, as in Thanos or Mimir."""
+        try:
+            with trio.fail_after(STATUS_WITHIN):
+                request = self.api.client.build_request("GET", f"api/v1/{path}", headers=PLAIN, timeout=None)
+                response = await self.api.client.send(request, stream=True)
+                body = await read_bounded(response, STATUS_BYTES)
+                await response.aclose()
+            return tree_of(json.loads(body))
+        except (httpx.HTTPError, SourceError, ValueError, trio.TooSlowError):
+            return None
+
+
+# The addresses of scalers.
+
+
+async def try_addresses(asked: Iterable[tuple[str, bool]]) -> dict[tuple[str, bool], AddressAnswer]:
+    """What is spoken at each address, with TLS or without."""
+    answers: dict[tuple[str, bool], AddressAnswer] = {}
+
+    async def ask(address: str, tls: bool) -> None:
+        answers[address, tls] = AddressAnswer(address, tls, await find_problem(address, tls=tls))
+
+    async with trio.open_nursery() as nursery:
+        for address, tls in dict.fromkeys(asked):
+            nursery.start_soon(ask, address, tls)
+    return answers
+
+
+async def find_problem(address: str, *, tls: bool) -> str:
+    """Why gRPC is not spoken at ``address``; empty where it is. No certificate is verified: its CA is KEDA's affair."""
+    place = read_address(address)
+    if place is None:
+        return ""  # another rule says so
+    try:
+        with trio.fail_after(CONNECT_WITHIN):
+            stream = await trio.open_tcp_stream(*place)
+            async with stream:
+                return await (_speak_tls(stream, place[0]) if tls else _speak_plain(stream))
+    except trio.TooSlowError:
+        return f"there is no answer within {CONNECT_WITHIN:g} s"
+    except OSError as error:
+        return f"cannot be reached: {words_of(error)}"
+    except trio.BrokenResourceError as error:
+        return (
+            "the trigger wants TLS, and it is not spoken there" if tls else f"the connection broke: {words_of(error)}"
+        )
+
+
+async def _speak_plain(stream: trio.SocketStream) -> str:
+    await stream.send_all(PREFACE)
+    answer = b""
+    while len(answer) < FRAME_HEADER:
+        part = await stream.receive_some()
+        if not part:
+            break
+        answer += part
+    if answer[:1] == bytes([TLS_ALERT]):
+        return "TLS is spoken there, and the trigger has no enableTLS"
+    if len(answer) < FRAME_HEADER or answer[3] != SETTINGS_FRAME:
+        return "what is spoken there is not gRPC: is it the port of HTTP?"
+    return ""
+
+
+async def _speak_tls(stream: trio.SocketStream, host: str) -> str:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    secured = trio.SSLStream(stream, context, server_hostname=host)
+    await secured.do_handshake()
+    if secured.selected_alpn_protocol() != "h2":
+        return "what is spoken there is not gRPC: is it the port of HTTPS?"
+    return ""
+
+
+# A running Kedastral.
+
+
+@attrs.frozen
+class RunningWorkloads:
+    """The workloads of a running Kedastral by key; of those that nobody asked for the settings are defaults."""
+
+    workloads: Mapping[str, WorkloadSettings]
+    states: tuple[WorkloadState, ...]
+
+
+async def ask_kedastral(client: httpx.AsyncClient, named: Iterable[str]) -> RunningWorkloads:
+    """The workloads of a running Kedastral, with the settings of those that ``named`` may mean. Raises RemoteError."""
+    states = tuple(
+        WorkloadState(
+            text_at(row, "workload"), text_at(row, "state"), integer_at(row, "urgency") or 0, text_at(row, "reason")
+        )
+        for row in rows_at(await _get(client, "api/workloads"), "workloads")
+    )
+    names = {name.rpartition("/")[2] for name in named}
+    workloads = {}
+    for key in (state.workload for state in states):
+        is_asked = len(states) == 1 or key.rpartition("/")[2] in names
+        page = await _get(client, f"api/workloads/{key}") if is_asked else None
+        workloads[key] = read_settings_in_force(key, page)
+    return RunningWorkloads(workloads, states)
+
+
+def read_settings_in_force(key: str, page: Node | None) -> WorkloadSettings:
+    """The settings that ``GET /api/workloads/KEY`` shows; the default of each that it does not, or that is another."""
+    shown = {text_at(row, "name"): row for row in rows_at(page, "settings")}
+    values, given = {}, set()
+    for setting in WORKLOAD_SETTINGS:
+        row = shown.get(setting.flag or setting.key)
+        text = text_at(row, "value")
+        values[setting.name] = setting.default_value
+        with suppress(ValueError):
+            values[setting.name] = setting.default_value if text in ("", "none") else setting.parse(text)
+        if row is not None and text_at(row, "origin") != "default":
+            given.add(setting.name)
+    namespace, _, name = key.rpartition("/")
+    return build(
+        WorkloadSettings,
+        values,
+        query="",
+        workload=Name(name),
+        namespace=Name(namespace) if namespace else None,
+        by_default=frozenset(values.keys() - given),
+    )
+
+
+async def _get(client: httpx.AsyncClient, path: str) -> Node:
+    where = shown_url(client.base_url)
+    try:
+        with trio.fail_after(ANSWER_WITHIN):
+            response = await client.send(client.build_request("GET", path, headers=PLAIN, timeout=None), stream=True)
+            body = await read_bounded(response, STATUS_BYTES)
+            await response.aclose()
+        document = tree_of(json.loads(body)) if response.status_code == httpx.codes.OK else None
+    except trio.TooSlowError:
+        raise RemoteError(f"{where} gave no answer within {ANSWER_WITHIN:g} s", reason="timeout") from None
+    except (httpx.HTTPError, httpx.InvalidURL, SourceError, UnicodeError) as error:
+        raise RemoteError(f"{where} cannot be reached: {words_of(error)}", reason="unreachable") from error
+    except ValueError as error:
+        raise RemoteError(f"{where} gave what cannot be read", reason="bad_answer") from error
+    if document is None:
+        raise RemoteError(f"{where} answers with status {response.status_code}", reason="http_status")
+    return document

@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads manifests: YAML or JSON with ScaledObjects, HPAs, Deployments and Pods becomes the values of the evidence.
+
+Whatever else is in them is passed over, and nothing is read of a Secret or of a container's environment.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+
+import attrs
+
+from kedastral.doctor.evidence import (
+    KedaFallback,
+    KedaTrigger,
+    ObjectName,
+    Place,
+    PlainHpa,
+    PodStart,
+    Scalable,
+    ScalingObject,
+    TargetRef,
+    Unread,
+)
+from kedastral.settings.yaml import Kind, Node, Rows, Scalar, Table, YamlError, read_documents
+from kedastral.simulation.hpa import HpaBehavior, RateKind, RatePolicy, ScalingRules, SelectPolicy
+from kedastral.wire import JsonValue
+
+MAX_DEPTH = 60
+"""How deep a manifest may be nested: definitions of custom resources are deep."""
+MAX_NODES = 20_000_000
+"""Values of one input; a cluster's list of ten thousand pods has a tenth of it."""
+PAUSED = "autoscaling.keda.sh/paused"
+SPEC_KEYS = frozenset(
+    {
+        "scaleTargetRef", "pollingInterval", "initialCooldownPeriod", "cooldownPeriod", "idleReplicaCount",
+        "minReplicaCount", "maxReplicaCount", "advanced", "triggers", "fallback",
+    }
+)  # fmt: skip
+"""What ``spec`` of a ScaledObject may hold (KEDA 2.21)."""
+_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(m?)")
+
+
+@attrs.define
+class Manifests:
+    """What has been read so far."""
+
+    objects: list[ScalingObject] = attrs.field(factory=list)
+    hpas: list[PlainHpa] = attrs.field(factory=list)
+    scalables: list[Scalable] = attrs.field(factory=list)
+    pods: list[PodStart] = attrs.field(factory=list)
+    unread: list[Unread] = attrs.field(factory=list)
+    count: int = 0
+    """Objects of any kind."""
+
+    def read(self, file: str, content: bytes) -> None:
+        """Read a file's documents; one that is not YAML is noted as unread."""
+        try:
+            documents = read_documents(content, max_depth=MAX_DEPTH, max_nodes=MAX_NODES)
+        except YamlError as error:
+            self.unread.append(Unread(Place(file), str(error)))
+            return
+        for document in documents:
+            self.add(file, document)
+
+    def add(self, file: str, node: Node | None) -> None:
+        """Add one object, or each of a list as ``kubectl get`` prints it."""
+        if not isinstance(node, Table):
+            return
+        kind = text_at(node, "kind")
+        if kind == "List" or (kind.endswith("List") and isinstance(node.entries.get("items"), Rows)):
+            for item in rows_at(node, "items"):
+                self.add(file, item)
+            return
+        self.count += bool(kind)
+        group = text_at(node, "apiVersion").partition("/")[0]
+        match kind:
+            case "ScaledObject" if group == "keda.sh":
+                self.objects.append(read_scaled_object(node, file))
+            case "HorizontalPodAutoscaler" if not _is_kedas(node):
+                self.hpas.append(_read_hpa(node, file))
+            case "Deployment" | "StatefulSet":
+                self.scalables.append(_read_scalable(node, file))
+            case "Pod":
+                start = _read_pod(node)
+                self.pods += [] if start is None else [start]
+
+
+# Trees: the value at a path; nothing where the tree is another.
+
+
+def tree_of(value: JsonValue) -> Node:
+    """A tree of what JSON holds, as a client of the Kubernetes API gives it; nothing in it has a line."""
+    if isinstance(value, Mapping):
+        return Table({str(key): tree_of(one) for key, one in value.items()}, {}, 0, {})
+    if isinstance(value, str):
+        return Scalar(Kind.TEXT, value, 0)
+    if isinstance(value, Sequence):
+        return Rows(tuple(map(tree_of, value)), 0)
+    return Scalar(_JSON_KINDS[type(value)], json.dumps(value), 0)
+
+
+_JSON_KINDS = {type(None): Kind.NOTHING, bool: Kind.BOOLEAN, int: Kind.INTEGER, float: Kind.NUMBER}
+
+
+def node_at(node: Node | None, *path: str) -> Node | None:
+    """What is at ``path`` below ``node``."""
+    for key in path:
+        node = node.entries.get(key) if isinstance(node, Table) else None
+    return node
+
+
+def text_at(node: Node | None, *path: str) -> str:
+    """The text, or the number as it is written, at ``path``; else nothing."""
+    found = node_at(node, *path)
+    return found.text if isinstance(found, Scalar) and found.kind is not Kind.NOTHING else ""
+
+
+def integer_at(node: Node | None, *path: str) -> int | None:
+    """The whole number at ``path``; None where there is none."""
+    text = text_at(node, *path)
+    return int(text) if re.fullmatch(r"-?[0-9]{1,10}", text) else None
+
+
+def rows_at(node: Node | None, *path: str) -> tuple[Node, ...]:
+    """The items of the list at ``path``; none where there is no list."""
+    found = node_at(node, *path)
+    return found.items if isinstance(found, Rows) else ()
+
+
+def texts_at(node: Node | None, *path: str) -> dict[str, str]:
+    """The mapping at ``path``, of what is no list and no mapping in it."""
+    found = node_at(node, *path)
+    if not isinstance(found, Table):
+        return {}
+    return {key: one.text for key, one in found.entries.items() if isinstance(one, Scalar)}
+
+
+def _place(file: str, node: Node | None) -> Place:
+    return Place(file, 0 if node is None else node.line)
+
+
+def _name(node: Table, kind: str) -> ObjectName:
+    return ObjectName(kind, text_at(node, "metadata", "name"), text_at(node, "metadata", "namespace"))
+
+
+# Objects.
+
+
+def read_scaled_object(node: Table, file: str) -> ScalingObject:
+    """A ScaledObject, as far as the rules look at it."""
+    spec = node_at(node, "spec")
+    config = node_at(spec, "advanced", "horizontalPodAutoscalerConfig", "behavior")
+    modifiers = node_at(spec, "advanced", "scalingModifiers")
+    annotations = texts_at(node, "metadata", "annotations")
+    pauses = annotations.get(PAUSED, "").lower() == "true" or f"{PAUSED}-replicas" in annotations
+    return ScalingObject(
+        name=_name(node, "ScaledObject"),
+        place=_place(file, node),
+        target=_read_target(node_at(spec, "scaleTargetRef")),
+        triggers=tuple(_read_triggers(spec, file)),
+        min=integer_at(spec, "minReplicaCount"),
+        max=integer_at(spec, "maxReplicaCount"),
+        idle=integer_at(spec, "idleReplicaCount"),
+        polling=integer_at(spec, "pollingInterval"),
+        cooldown=integer_at(spec, "cooldownPeriod"),
+        fallback=_read_fallback(spec, file),
+        behavior=_read_behavior(config),
+        behavior_place=None if config is None else _place(file, config),
+        tolerances=dict(_read_tolerances(config)),
+        has_formula=bool(text_at(modifiers, "formula")),
+        formula_type=text_at(modifiers, "metricType"),
+        paused=pauses,
+        unknown_keys=_unknown_keys(spec),
+    )
+
+
+def _unknown_keys(spec: Node | None) -> dict[str, int]:
+    if not isinstance(spec, Table):
+        return {}
+    return {key: spec.lines.get(key, 0) for key in spec.entries if key not in SPEC_KEYS}
+
+
+def _read_target(node: Node | None) -> TargetRef:
+    return TargetRef(text_at(node, "name"), text_at(node, "kind") or "Deployment")
+
+
+def _read_triggers(spec: Node | None, file: str) -> Iterator[KedaTrigger]:
+    for row in rows_at(spec, "triggers"):
+        metadata = node_at(row, "metadata")
+        entries = metadata.entries.items() if isinstance(metadata, Table) else ()
+        yield KedaTrigger(
+            kind=text_at(row, "type"),
+            place=_place(file, row),
+            metadata=texts_at(metadata),
+            metric_type=text_at(row, "metricType"),
+            not_text=tuple(key for key, one in entries if not isinstance(one, Scalar) or one.kind is not Kind.TEXT),
+            authentication=text_at(row, "authenticationRef", "name"),
+        )
+
+
+def _read_fallback(spec: Node | None, file: str) -> KedaFallback | None:
+    node = node_at(spec, "fallback")
+    if not isinstance(node, Table):
+        return None
+    behavior = text_at(node, "behavior") or "static"
+    threshold, replicas = integer_at(node, "failureThreshold"), integer_at(node, "replicas")
+    return KedaFallback(_place(file, node), replicas, threshold, behavior)
+
+
+def _read_tolerances(node: Node | None) -> Iterator[tuple[str, float]]:
+    for way in ("scaleUp", "scaleDown"):
+        found = _QUANTITY.fullmatch(text_at(node, way, "tolerance"))
+        if found is not None:
+            yield way, float(found[1]) / (1000 if found[2] else 1)
+
+
+def _read_behavior(node: Node | None) -> HpaBehavior | None:
+    """``spec.behavior`` with Kubernetes' defaults for what it leaves out; None where there is none."""
+    if not isinstance(node, Table) or not node.entries:
+        return None
+    default, tolerances = HpaBehavior.KUBERNETES, dict(_read_tolerances(node))
+    up = _read_rules(node_at(node, "scaleUp"), default.up, tolerances.get("scaleUp"))
+    return HpaBehavior(up, _read_rules(node_at(node, "scaleDown"), default.down, tolerances.get("scaleDown")))
+
+
+def _read_rules(node: Node | None, default: ScalingRules, tolerance: float | None) -> ScalingRules:
+    window = integer_at(node, "stabilizationWindowSeconds")
+    select = text_at(node, "selectPolicy")
+    return ScalingRules(
+        default.tolerance if tolerance is None else tolerance,
+        default.stabilization_window if window is None or window < 0 else float(window),
+        tuple(_read_policies(rows_at(node, "policies"))) or default.policies,
+        SelectPolicy(select) if select in list(SelectPolicy) else SelectPolicy.MAX,
+    )
+
+
+def _read_policies(rows: Iterable[Node]) -> Iterator[RatePolicy]:
+    """The policies that make sense; the API server refuses the others."""
+    for row in rows:
+        kind, value, period = text_at(row, "type"), integer_at(row, "value"), integer_at(row, "periodSeconds")
+        if kind in list(RateKind) and (value or 0) > 0 and (period or 0) > 0:
+            yield RatePolicy(RateKind(kind), value or 0, float(period or 0))
+
+
+def _is_kedas(node: Table) -> bool:
+    """Whether KEDA made an HPA: it belongs to a ScaledObject, or is called as KEDA calls them."""
+    owners = {text_at(owner, "kind") for owner in rows_at(node, "metadata", "ownerReferences")}
+    return "ScaledObject" in owners or text_at(node, "metadata", "name").startswith("keda-hpa-")
+
+
+def _read_hpa(node: Table, file: str) -> PlainHpa:
+    target = _read_target(node_at(node, "spec", "scaleTargetRef"))
+    return PlainHpa(_name(node, "HorizontalPodAutoscaler"), _place(file, node), target)
+
+
+def _read_scalable(node: Table, file: str) -> Scalable:
+    containers = rows_at(node, "spec", "template", "spec", "containers")
+    missing = {
+        resource: tuple(
+            text_at(one, "name")
+            for one in containers
+            if not text_at(one, "resources", "requests", resource) and not text_at(one, "resources", "limits", resource)
+        )
+        for resource in ("cpu", "memory")
+    }
+    labels = texts_at(node, "spec", "selector", "matchLabels")
+    return Scalable(_name(node, text_at(node, "kind")), _place(file, node), labels, missing)
+
+
+def _read_pod(node: Table) -> PodStart | None:
+    """How long a pod took to be Ready; None where it is not, or has been restarted, or only became Ready again."""
+    statuses = rows_at(node, "status", "containerStatuses")
+    if not statuses or any(integer_at(one, "restartCount") != 0 for one in statuses):
+        return None
+    ready = [one for one in rows_at(node, "status", "conditions") if text_at(one, "type") == "Ready"]
+    created = _time(text_at(node, "metadata", "creationTimestamp"))
+    if not ready or text_at(ready[0], "status") != "True" or created is None:
+        return None
+    at = _time(text_at(ready[0], "lastTransitionTime"))
+    seconds = math.nan if at is None else (at - created).total_seconds()
+    if not 0 <= seconds <= LONGEST_START:
+        return None
+    owners = [text_at(owner, "name") for owner in rows_at(node, "metadata", "ownerReferences")]
+    namespace = text_at(node, "metadata", "namespace")
+    return PodStart(namespace, texts_at(node, "metadata", "labels"), seconds, owners[0] if owners else "")
+
+
+LONGEST_START = 3600.0
+"""Seconds; a pod whose Ready is later than that has lost it meanwhile and become Ready again."""
+
+
+def _time(text: str) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else None

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules about time: the HPA's ramp and tolerance, the pace of KEDA, the start of pods, against the lead time."""
+
+import math
+from collections.abc import Iterator
+
+from kedastral.core.capacity import ReplicaBounds
+from kedastral.doctor.diagnosis import RuleBook, Severity, Symptom
+from kedastral.doctor.evidence import Evidence, ScalingObject, each_of_ours
+from kedastral.settings.declarations import WorkloadSettings
+from kedastral.simulation.hpa import Hpa, HpaBehavior, HpaMetric, SelectPolicy
+
+BOOK = RuleBook()
+SYNC = 15.0
+"""Seconds between two decisions of the HPA; ``--horizontal-pod-autoscaler-sync-period``."""
+LONGEST_RAMP = 3600.0
+"""Seconds after which a ramp counts as one that never ends."""
+RUSH = 4
+"""By how many times the load of a rush grows within the lead time, for the rule about the ramp."""
+SHORT_COOLDOWN = 60
+SLOW_POLLING = 60
+"""Seconds. A workload that sleeps wakes with a poll, unless it is told by a stream."""
+DEFAULT_LEAD = 300.0
+
+
+# The HPA.
+
+
+def ramp_time(behavior: HpaBehavior, first: int, last: int) -> float | None:
+    """Seconds in which an HPA goes from ``first`` to ``last`` replicas, the wait for its first sync included.
+
+    None where it does not within `LONGEST_RAMP`. The wish for ``last`` comes right after a sync.
+    """
+    hpa = Hpa(behavior, ReplicaBounds(1, last))
+    replicas, now = hpa.recommend(0.0, first, [HpaMetric(float(first))]), 0.0
+    while replicas < last and now < LONGEST_RAMP:
+        now += SYNC
+        replicas = hpa.recommend(now, replicas, [HpaMetric(float(last))])
+    return now if replicas >= last else None
+
+
+def _behavior_of(one: ScalingObject) -> HpaBehavior:
+    return HpaBehavior.ABSENT if one.behavior is None else one.behavior
+
+
+def _lead_of(workload: WorkloadSettings | None) -> float:
+    return DEFAULT_LEAD if workload is None else workload.serving.lead_time
+
+
+def _rush_of(one: ScalingObject, workload: WorkloadSettings | None) -> tuple[int, int]:
+    """From how many to how many pods a rush goes: to the most there may be, from a quarter of them."""
+    planned = workload.plan.max_replicas if workload is not None else 0
+    last = max(min(one.highest, planned or one.highest), 1)
+    first = max(one.lowest, 1, math.ceil(last / RUSH)) if one.lowest else 1
+    return min(first, last), last
+
+
+@BOOK.rule(
+    "slow-ramp",
+    Severity.ERROR,
+    title="The HPA's behavior is too slow for the lead time.",
+    why="The HPA's ramp is part of the lead time, like the start of the pods: pods that are ordered too late "
+    "are Ready too late, however good the forecast is. The ramp to the maximum, from a quarter of it or "
+    "from zero, is simulated by the HPA's rules; more than half of the lead time is a warning, more than "
+    "all of it an error.",
+    remedy="loosen behavior.scaleUp (policies, stabilizationWindowSeconds, selectPolicy), or set a longer lead time",
+)
+def _slow_ramp(evidence: Evidence) -> Iterator[Symptom]:
+    for one, _, workload in each_of_ours(evidence):
+        first, last = _rush_of(one, workload)
+        lead, seconds = _lead_of(workload), ramp_time(_behavior_of(one), first, last)
+        starts = evidence.starts_of(one)
+        start = starts[len(starts) // 2] if starts else 0.0
+        start = start if start <= lead else 0.0  # that is another rule's
+        place = one.behavior_place or one.place
+        of_lead = f"your {lead:.0f} s" if workload is not None else f"a lead time of {lead:.0f} s, the default"
+        if seconds is None:
+            words = f"from {first} to {last} pods takes the HPA more than an hour, or it never goes up"
+            yield Symptom(one.name, words, place)
+        elif seconds + start > lead:
+            more = f", and a pod {start:.0f} s more to be Ready," if start else ""
+            words = f"from {first} to {last} pods takes {seconds:.0f} s{more} of {of_lead}"
+            yield Symptom(one.name, words, place)
+        elif seconds > lead / 2:
+            words = f"from {first} to {last} pods takes {seconds:.0f} s of {of_lead}"
+            yield Symptom(one.name, words, place, milder=True)
+
+
+@BOOK.rule(
+    "tolerance",
+    Severity.WARNING,
+    title="The HPA's tolerance swallows single pods.",
+    why="The HPA ignores a change within its tolerance, 10 % by default: from 20 pods it never goes to 21. "
+    "Where the object has no behavior at all this is only an info (--level info).",
+    remedy="set tolerance: 0 in behavior.scaleUp and behavior.scaleDown (Kubernetes 1.33, KEDA 2.18)",
+)
+def _tolerance(evidence: Evidence) -> Iterator[Symptom]:
+    for one in evidence.scaled_by_us:
+        behavior = _behavior_of(one)
+        ways = [("up", behavior.up.tolerance), ("down", behavior.down.tolerance)]
+        swallowed = [(way, t) for way, t in ways if t > 0 and t * (one.highest - 1) >= 1 - 1e-9]
+        if not swallowed or one.highest <= one.lowest:
+            continue
+        way, tolerance = max(swallowed, key=lambda found: found[1])
+        pods = max(math.ceil(1 / tolerance - 1e-9), one.lowest)
+        words = f"with {pods} pods or more one pod {way} is within the tolerance of {tolerance * 100:g} %"
+        yield Symptom(one.name, words, one.behavior_place or one.place, milder=one.behavior is None)
+
+
+@BOOK.rule(
+    "scale-down",
+    Severity.WARNING,
+    title="behavior.scaleDown has no stabilization window, or forbids to scale down.",
+    why="Without a window each answer counts: two pods of Kedastral may answer in turn, and one that has just"
+    " started does not know what the other told. With selectPolicy Disabled pods are only ever added.",
+    remedy="set stabilizationWindowSeconds: 60, and no selectPolicy Disabled",
+)
+def _scale_down(evidence: Evidence) -> Iterator[Symptom]:
+    for one in evidence.scaled_by_us:
+        down = _behavior_of(one).down
+        if down.select is SelectPolicy.DISABLED:
+            yield Symptom(one.name, "behavior.scaleDown has selectPolicy Disabled", one.behavior_place)
+        elif down.stabilization_window == 0:
+            yield Symptom(one.name, "behavior.scaleDown has a stabilization window of 0 s", one.behavior_place)
+
+
+# Pace.
+
+
+@BOOK.rule(
+    "pace-without-effect",
+    Severity.WARNING,
+    title="pollingInterval or cooldownPeriod with a minReplicaCount above 0.",
+    why="Both are for workloads that sleep: with pods there the HPA asks at its own pace, every 15 s. KEDA "
+    "2.21 warns of it, too. pollingInterval also counts under scalingModifiers.",
+    remedy="delete the line, or set minReplicaCount: 0 if the workload is to sleep",
+)
+def _no_effect(evidence: Evidence) -> Iterator[Symptom]:
+    for one in evidence.scaled_by_us:
+        if one.lowest == 0 or one.idle is not None:
+            continue
+        if one.polling is not None and not one.has_formula:
+            yield Symptom(one.name, f"pollingInterval has no effect at minReplicaCount {one.lowest}", one.place)
+        if one.cooldown is not None:
+            yield Symptom(one.name, f"cooldownPeriod has no effect at minReplicaCount {one.lowest}", one.place)
+
+
+@BOOK.rule(
+    "slow-polling",
+    Severity.WARNING,
+    title="A workload that sleeps is polled less often than once a minute.",
+    why="It is woken by a poll where no stream does it, and fallback counts polls: both come that much later.",
+    remedy="set pollingInterval: 30, KEDA's default",
+)
+def _slow_polling(evidence: Evidence) -> Iterator[Symptom]:
+    for one in evidence.scaled_by_us:
+        counts = one.lowest == 0 or one.has_formula
+        if counts and one.polling is not None and one.polling > SLOW_POLLING:
+            yield Symptom(one.name, f"KEDA polls every {one.polling} s", one.place)
+
+
+@BOOK.rule(
+    "short-cooldown",
+    Severity.WARNING,
+    title="A workload that sleeps has a cooldownPeriod of less than a minute.",
+    why="A lull then takes the last pod, which has to start again with the next request.",
+    remedy="set cooldownPeriod: 300, KEDA's default",
+)
+def _short_cooldown(evidence: Evidence) -> Iterator[Symptom]:
+    for one in evidence.scaled_by_us:
+        if one.lowest == 0 and one.cooldown is not None and one.cooldown < SHORT_COOLDOWN:
+            yield Symptom(one.name, f"it sleeps {one.cooldown} s after the last need", one.place)
+
+
+@BOOK.rule(
+    "slow-start",
+    Severity.ERROR,
+    title="Pods take longer from created to Ready than the lead time says.",
+    why="The lead time is the time from asking for a pod to the pod Ready, KEDA's and the HPA's delays "
+    "included: pods that start slower come too late every time. Looked for where Pods are given, such as "
+    "by --cluster; the middle one of those that never restarted counts.",
+    remedy="set a lead time above it, with half a minute for KEDA and the HPA, or make the pods start faster",
+)
+def _slow_start(evidence: Evidence) -> Iterator[Symptom]:
+    for one, _, workload in each_of_ours(evidence):
+        starts = evidence.starts_of(one)
+        if not starts or workload is None:
+            continue
+        lead, middle = workload.serving.lead_time, starts[len(starts) // 2]
+        words = (
+            f"of {len(starts)} pods the middle one took {middle:.0f} s to be Ready, and the lead time is {lead:.0f} s"
+        )
+        if middle > lead:
+            yield Symptom(one.name, words, one.place)

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules about a workload's query: its PromQL, what Prometheus answers, and what a running Kedastral says."""
+
+import re
+from collections.abc import Iterator
+
+from kedastral.doctor.diagnosis import RuleBook, Severity, Symptom
+from kedastral.doctor.evidence import Evidence, ObjectName, QueryAnswer, settings_of_queries
+from kedastral.settings.declarations import WorkloadSettings
+from kedastral.settings.types import write_duration
+
+BOOK = RuleBook()
+FEWEST_SCRAPES = 2
+"""Samples that ``rate()`` needs in its range."""
+SCRAPE_SLACK = 0.9
+"""A scrape interval is measured from samples that jitter: a range this much below two of them still holds two."""
+LATE_STEPS = 2
+"""Steps by which the newest sample may be late before it is worth a word."""
+RETENTION_SLACK = 0.95
+MIDDLE_URGENCY = 1
+QUOTED = re.compile(r"""\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|`[^`]*`""")
+RATED = re.compile(
+    r"""\b(rate|irate|increase)\s*\(\s*
+    (?P<selector>[a-zA-Z_:][\w:]*(?:\s*\{(?:[^{}"'`]|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|`[^`]*`)*\})?)
+    \s*\[\s*(?P<range>[0-9a-z]+)\s*\]""",
+    re.VERBOSE,
+)
+"""A counter in ``rate()``, with its selector and its range."""
+_RATE_OF_SUM = re.compile(r"\b(?:rate|irate|increase)\s*\(\s*(?:sum|max|avg|count)\b")
+_GAUGE_FUNCTIONS = re.compile(r"\b(delta|idelta|deriv)\s*\(\s*[a-zA-Z_:][\w:]*_(?:total|count|sum|bucket)\b")
+_RISES = re.compile(r"\b(?:rate|irate|increase|resets|changes|delta|idelta|deriv)\s*\(")
+_COUNTER = re.compile(r"\b[a-zA-Z_:][\w:]*_total\b")
+_UNIT = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0, "y": 31536000.0}
+
+
+def read_range(text: str) -> float:
+    """Seconds of a range of PromQL, such as ``1h30m``; 0 for what is none."""
+    return sum(float(amount) * _UNIT[unit] for amount, unit in re.findall(r"(\d+)(ms|[smhdwy])", text))
+
+
+def _name(workload: WorkloadSettings) -> ObjectName:
+    return ObjectName("workload", str(workload.workload), workload.namespace or "")
+
+
+def _answers(evidence: Evidence) -> Iterator[tuple[WorkloadSettings, QueryAnswer]]:
+    for workload in settings_of_queries(evidence):
+        if workload.key in evidence.answers:
+            yield workload, evidence.answers[workload.key]
+
+
+# What the PromQL says.
+
+
+@BOOK.rule(
+    "raw-counter",
+    Severity.ERROR,
+    title="The query is a raw counter, which only ever rises.",
+    why="It is no load: the plan would grow until the counter begins anew, and the model learns nothing from "
+    "it. Told by the name of the metric, and with --check-queries by its values.",
+    remedy="take rate() of it, such as sum(rate(http_requests_total[1m]))",
+)
+def _raw_counter(evidence: Evidence) -> Iterator[Symptom]:
+    for workload in settings_of_queries(evidence):
+        query = QUOTED.sub('""', workload.query)
+        answer = evidence.answers.get(workload.key)
+        if answer is not None and answer.counter:
+            yield Symptom(_name(workload), f"the query's {answer.counter.partition(':')[0]}")
+        elif _COUNTER.search(query) and not _RISES.search(query):
+            name = _COUNTER.search(query)
+            yield Symptom(_name(workload), f"the query takes the counter {name[0] if name else ''} as it is")
+
+
+@BOOK.rule(
+    "rate-of-sum",
+    Severity.ERROR,
+    title="rate() of a sum: the restart of one pod is seen as a spike.",
+    why="A counter begins anew when its pod does. rate() allows for that in each series, but not in a sum: "
+    "there one pod's restart looks as though the whole sum had begun anew, and all of it counts as new "
+    "load.",
+    remedy="take the sum of the rates: sum(rate(x[1m])) instead of rate(sum(x)[1m:])",
+)
+def _rate_of_sum(evidence: Evidence) -> Iterator[Symptom]:
+    for workload in settings_of_queries(evidence):
+        if _RATE_OF_SUM.search(QUOTED.sub('""', workload.query)):
+            yield Symptom(_name(workload), "the query takes rate() of a sum")
+
+
+@BOOK.rule(
+    "counter-as-gauge",
+    Severity.ERROR,
+    title="delta(), idelta() or deriv() of a counter.",
+    why="They are for gauges: the restart of a pod makes them negative or a spike, and a negative load is a gap.",
+    remedy="take rate() or increase()",
+)
+def _counter_as_gauge(evidence: Evidence) -> Iterator[Symptom]:
+    for workload in settings_of_queries(evidence):
+        found = _GAUGE_FUNCTIONS.search(QUOTED.sub('""', workload.query))
+        if found is not None:
+            yield Symptom(_name(workload), f"the query takes {found[1]}() of a counter")
+
+
+# What Prometheus answers.
+
+
+@BOOK.rule(
+    "query-failed",
+    Severity.ERROR,
+    title="Prometheus cannot be asked, or refuses the query.",
+    why="There is no forecast without it. Only looked for with --check-queries.",
+    remedy="correct the address, the login or the query, as the sentence says",
+)
+def _query_failed(evidence: Evidence) -> Iterator[Symptom]:
+    for workload, answer in _answers(evidence):
+        if answer.failure and answer.reason not in ("empty", "no_load"):
+            yield Symptom(_name(workload), answer.failure)
+
+
+@BOOK.rule(
+    "no-series",
+    Severity.ERROR,
+    title="The query matches nothing, or nothing that is a load.",
+    why="A misspelt name or label is no error to Prometheus: it answers with nothing, and there is no "
+    "forecast. With --check-queries.",
+    remedy="try the query in Prometheus' own page; look at the names of its labels",
+)
+def _no_series(evidence: Evidence) -> Iterator[Symptom]:
+    for workload, answer in _answers(evidence):
+        if answer.reason in ("empty", "no_load"):
+            yield Symptom(_name(workload), answer.failure)
+
+
+@BOOK.rule(
+    "doubled-series",
+    Severity.ERROR,
+    title="Two series of the query are one, as an HA pair of Prometheus writes it.",
+    why="Series are summed: the load counts twice, and twice the pods are planned. With --check-queries.",
+    remedy="ask where the pair is deduplicated (Thanos, Mimir), or take one: max without (prometheus_replica) (...)",
+)
+def _doubled(evidence: Evidence) -> Iterator[Symptom]:
+    for workload, answer in _answers(evidence):
+        if answer.twins:
+            yield Symptom(_name(workload), "two of the series that are summed are one, counted twice")
+
+
+@BOOK.rule(
+    "short-range",
+    Severity.ERROR,
+    title="The range of rate() holds fewer than two scrapes.",
+    why="rate() needs two samples: with fewer it gives nothing, or only now and then. With --check-queries, "
+    "which looks at how far apart the samples are.",
+    remedy="take a range of four scrapes, so that one may be missed",
+)
+def _short_range(evidence: Evidence) -> Iterator[Symptom]:
+    for workload, answer in _answers(evidence):
+        ranges = [read_range(found["range"]) for found in RATED.finditer(workload.query)]
+        if answer.scrape is not None and ranges and min(ranges) < FEWEST_SCRAPES * answer.scrape * SCRAPE_SLACK:
+            yield Symptom(
+                _name(workload),
+                f"rate() looks at {min(ranges):g} s, and samples are {answer.scrape:.0f} s apart",
+                remedy=f"take a range of {write_duration(4 * max(round(answer.scrape), 1))}, so that one may be missed",
+            )
+
+
+@BOOK.rule(
+    "late-samples",
+    Severity.WARNING,
+    title="The newest sample is old.",
+    why="What Prometheus gets late Kedastral sees late: the floor reacts that much later, and beyond stale-"
+    "after there is no new forecast at all, which is an error. With --check-queries.",
+    remedy="look for the delay: a scrape interval, a remote write, a recording rule, clocks that differ",
+)
+def _late(evidence: Evidence) -> Iterator[Symptom]:
+    for workload, answer in _answers(evidence):
+        step, stale_after = workload.forecast.step, workload.stale.stale_after
+        if answer.age is not None and answer.age > LATE_STEPS * step:
+            words = f"the newest sample is {answer.age:.0f} s old"
+            is_stale = answer.age > stale_after + step
+            more = f", and after {stale_after + step:.0f} s it is stale" if is_stale else ""
+            yield Symptom(_name(workload), words + more)
+
+
+@BOOK.rule(
+    "short-history",
+    Severity.WARNING,
+    title="Prometheus keeps, or has, less history than the model's window.",
+    why="auto wants two weeks to know days and weeks; with less it forecasts from what there is, and leads "
+    "less often. Where Prometheus keeps enough and only has not got it yet, this is an info. With "
+    "--check-queries.",
+    remedy="set --storage.tsdb.retention.time of Prometheus to the window or more, or a shorter window",
+)
+def _short_history(evidence: Evidence) -> Iterator[Symptom]:
+    for workload, answer in _answers(evidence):
+        window = workload.forecast.history_window
+        if answer.retention is not None and answer.retention < RETENTION_SLACK * window:
+            keeps, wants = write_duration(answer.retention), write_duration(window)
+            yield Symptom(_name(workload), f"Prometheus keeps {keeps}, and the model wants {wants}")
+        elif answer.history is not None and answer.history < RETENTION_SLACK * window:
+            has, wants = write_duration(round(answer.history / 60) * 60 or 60), write_duration(window)
+            yield Symptom(
+                _name(workload),
+                f"there is {has} of history, and the model wants {wants}",
+                remedy="nothing, if the workload is that young; else look at what Prometheus keeps",
+                milder=True,
+            )
+
+
+@BOOK.rule(
+    "slow-rule",
+    Severity.WARNING,
+    title="The query reads a recording rule that is evaluated less often than the step.",
+    why="Between two evaluations every point is the same: the load seems to go in stairs, and is seen that "
+    "much later. With --check-queries.",
+    remedy="evaluate the rule's group at the step or more often, or set --step to its interval",
+)
+def _slow_rule(evidence: Evidence) -> Iterator[Symptom]:
+    for workload, answer in _answers(evidence):
+        step = workload.forecast.step
+        if answer.rule is not None and answer.rule > step:
+            words = f"its recording rule is evaluated every {write_duration(answer.rule)}, the step is "
+            yield Symptom(_name(workload), words + write_duration(step))
+
+
+# What is known of the rest.
+
+
+@BOOK.rule(
+    "kedastral-reports",
+    Severity.ERROR,
+    title="A running Kedastral says itself that a workload is not well.",
+    why="It fails or is stale, which is an error; it stands down, holds back or is over budget, which is a "
+    "warning. With --url.",
+    remedy="see why with kedastral explain, and the page of the workload",
+)
+def _reported(evidence: Evidence) -> Iterator[Symptom]:
+    for state in evidence.states:
+        if state.urgency <= MIDDLE_URGENCY:
+            namespace, _, name = state.workload.rpartition("/")
+            words = f"{state.state}: {state.reason}" if state.reason else state.state
+            yield Symptom(ObjectName("workload", name, namespace), words, milder=state.urgency == MIDDLE_URGENCY)
+
+
+@BOOK.rule(
+    "odd-setting",
+    Severity.WARNING,
+    title="A setting of Kedastral's that is odd, as kedastral validate says it.",
+    why="It is allowed, and most likely not what was meant. docs/configuration.md has each with its reason.",
+    remedy="change it as the sentence says",
+)
+def _odd_settings(evidence: Evidence) -> Iterator[Symptom]:
+    for warning in evidence.warnings:
+        yield Symptom(ObjectName("settings", "of Kedastral"), warning)
+
+
+@BOOK.rule(
+    "unreadable",
+    Severity.ERROR,
+    title="Something that was to be looked at cannot be read.",
+    why="A manifest that is no YAML, a kind that the cluster does not let you list: what is in it was not looked at.",
+    remedy="correct it; of a chart give what helm template prints",
+)
+def _unreadable(evidence: Evidence) -> Iterator[Symptom]:
+    for one in evidence.unread:
+        yield Symptom(ObjectName("input", one.place.file), one.reason, one.place)

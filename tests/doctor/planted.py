@@ -1,0 +1,322 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Manifests with one mistake each: a sound ScaledObject, what is changed in it, and the rule that must find it."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import yaml
+
+Yaml = dict[str, Any]
+Change = Callable[[Yaml], None]
+
+SOUND = """
+apiVersion: keda.sh/v1alpha1
+kind: ScaledObject
+metadata: {name: web, namespace: shop}
+spec:
+  scaleTargetRef: {name: web}
+  minReplicaCount: 2
+  maxReplicaCount: 50
+  fallback: {failureThreshold: 3, replicas: 6, behavior: currentReplicasIfHigher}
+  advanced:
+    horizontalPodAutoscalerConfig:
+      behavior:
+        scaleUp: {tolerance: 0}
+        scaleDown: {tolerance: 0, stabilizationWindowSeconds: 60}
+  triggers:
+    - type: external
+      metricType: AverageValue
+      metadata:
+        scalerAddress: kedastral.kedastral.svc.cluster.local:8080
+        workload: web
+"""
+SETTINGS = """
+apiVersion: kedastral.io/v1alpha1
+kind: DataSource
+metadata: {name: prometheus}
+spec: {url: "http://prometheus:9090"}
+---
+apiVersion: kedastral.io/v1alpha1
+kind: ForecastPolicy
+metadata: {name: web, namespace: shop}
+spec:
+  query: sum(rate(http_requests_total{app="web"}[1m]))
+  targetPerPod: 200
+  leadTime: 5m
+  serviceLevel: 0.99
+  min: 2
+  max: 50
+  onStale: ride-forecast
+"""
+QUERY = 'sum(rate(http_requests_total{app="web"}[1m]))'
+REACTIVE = {
+    "type": "prometheus",
+    "metricType": "AverageValue",
+    "metadata": {"serverAddress": "http://prometheus:9090", "query": QUERY, "threshold": "167"},
+}
+DEPLOYMENT = {
+    "apiVersion": "apps/v1",
+    "kind": "Deployment",
+    "metadata": {"name": "web", "namespace": "shop"},
+    "spec": {
+        "selector": {"matchLabels": {"app": "web"}},
+        "template": {"spec": {"containers": [{"name": "web", "resources": {"requests": {"cpu": "1"}}}]}},
+    },
+}
+
+
+def pod(name: str, seconds: int) -> Yaml:
+    """A pod of the Deployment that took ``seconds`` to be Ready."""
+    ready = f"2026-03-02T10:{seconds // 60:02d}:{seconds % 60:02d}Z"
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "namespace": "shop",
+            "labels": {"app": "web"},
+            "creationTimestamp": "2026-03-02T10:00:00Z",
+        },
+        "status": {
+            "containerStatuses": [{"restartCount": 0}],
+            "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": ready}],
+        },
+    }
+
+
+@attrs.frozen
+class Planted:
+    """A mistake: ``change`` plants it in the ScaledObject, ``policy`` in the ForecastPolicy; ``beside`` are objects.
+
+    ``settings`` False: the doctor is not given the Kedastral files.
+    """
+
+    rule: str
+    what: str
+    change: Change = lambda _: None
+    policy: Change = lambda _: None
+    beside: tuple[Yaml, ...] = ()
+    settings: bool = True
+
+    def manifests(self) -> str:
+        """What the doctor is given."""
+        document = yaml.safe_load(SOUND)
+        self.change(document)
+        return yaml.safe_dump_all([document, *self.beside])
+
+    def config(self) -> str:
+        """The Kedastral files."""
+        source, policy = yaml.safe_load_all(SETTINGS)
+        self.policy(policy["spec"])
+        return yaml.safe_dump_all([source, policy])
+
+
+def spec(**changes: Any) -> Change:
+    """Set keys of ``spec``; None takes one away."""
+
+    def change(document: Yaml) -> None:
+        for key, value in changes.items():
+            document["spec"][key] = copy.deepcopy(value)
+            if value is None:
+                del document["spec"][key]
+
+    return change
+
+
+def trigger(**changes: Any) -> Change:
+    """Set keys of the trigger."""
+    return lambda document: document["spec"]["triggers"][0].update(changes)
+
+
+def metadata(**changes: Any) -> Change:
+    """Set keys of the trigger's metadata; None takes one away."""
+
+    def change(document: Yaml) -> None:
+        given = document["spec"]["triggers"][0]["metadata"]
+        given.update(changes)
+        for key, value in changes.items():
+            if value is None:
+                del given[key]
+
+    return change
+
+
+def behavior(**changes: Any) -> Change:
+    """Set keys of one direction of the HPA's behavior, ``scaleUp`` or ``scaleDown``."""
+
+    def change(document: Yaml) -> None:
+        given = document["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+        for way, rules in changes.items():
+            given[way].update(rules)
+
+    return change
+
+
+def fallback(**changes: Any) -> Change:
+    """Set keys of ``fallback``; None takes one away."""
+
+    def change(document: Yaml) -> None:
+        given = document["spec"]["fallback"]
+        given.update(changes)
+        for key, value in changes.items():
+            if value is None:
+                del given[key]
+
+    return change
+
+
+def both(*changes: Change) -> Change:
+    """One change after the other."""
+
+    def change(document: Yaml) -> None:
+        for one in changes:
+            one(document)
+
+    return change
+
+
+def beside(other: Yaml) -> Change:
+    """Add a trigger."""
+    return lambda document: document["spec"]["triggers"].append(copy.deepcopy(other))
+
+
+def named(name: str, kind: str = "ScaledObject", api: str = "keda.sh/v1alpha1", **changes: Any) -> Yaml:
+    """Another object on the same Deployment."""
+    document = yaml.safe_load(SOUND)
+    document |= {"kind": kind, "apiVersion": api}
+    document["metadata"]["name"] = name
+    spec(**changes)(document)
+    return dict(document)
+
+
+def brought(**more: str) -> Change:
+    """Metadata that bring their workload along, with ``more``."""
+    return metadata(workload=None, query=QUERY, targetPerPod="50", onStale="ride-forecast", **more)
+
+
+ASLEEP = both(spec(minReplicaCount=0, cooldownPeriod=300, pollingInterval=30), trigger(type="external-push"))
+SLEEPS = {"min": 0}
+THRESHOLD_40 = {**REACTIVE, "metadata": {**REACTIVE["metadata"], "threshold": "40"}}  # type: ignore[dict-item]
+THRESHOLD_400 = {**REACTIVE, "metadata": {**REACTIVE["metadata"], "threshold": "400"}}  # type: ignore[dict-item]
+CPU = {"type": "cpu", "metricType": "Utilization", "metadata": {"value": "90"}}
+FORMULA = {"formula": "max(a ?? 0, b ?? 0)", "target": "1", "metricType": "AverageValue"}
+
+PLANTED = (
+    Planted("metric-type-value", "Value", trigger(metricType="Value")),
+    Planted("metric-type-value", "Utilization", trigger(metricType="Utilization")),
+    Planted(
+        "metric-type-value",
+        "of a formula",
+        both(
+            spec(advanced={"scalingModifiers": {**FORMULA, "metricType": "Value"}}),
+            fallback(behavior="scalingModifiers"),
+            beside(REACTIVE),
+        ),
+    ),
+    Planted("scaler-address", "missing", metadata(scalerAddress=None)),
+    Planted("scaler-address", "without a port", metadata(scalerAddress="kedastral.kedastral.svc")),
+    Planted("scaler-address", "a URL", metadata(scalerAddress="http://kedastral.kedastral.svc:8080")),
+    Planted("scaler-address", "port 80800", metadata(scalerAddress="kedastral:80800")),
+    Planted("unsafe-tls", "unsafeSsl", metadata(unsafeSsl="true")),
+    Planted("metadata-not-text", "a number", metadata(activation=0)),
+    Planted("bad-metadata", "activation", metadata(activation="-1")),
+    Planted("bad-metadata", "a misspelt key", brought(leadTim="8m")),
+    Planted("bad-metadata", "a value", brought(leadTime="soon")),
+    Planted("bad-metadata", "one that is longer than the horizon", brought(leadTime="40m")),
+    Planted("ignored-metadata", "beside a workload", metadata(leadTime="8m")),
+    Planted("ignored-metadata", "unknown", metadata(colour="green")),
+    Planted("unknown-workload", "misspelt", metadata(workload="wbe")),
+    Planted("unknown-workload", "of another namespace", lambda d: d["metadata"].update(namespace="other")),
+    Planted("unknown-workload", "the key of another namespace", metadata(workload="other/web")),
+    Planted("observe-alone", "observe", policy=lambda p: p.update(mode="observe")),
+    Planted("bounds", "min above max", spec(minReplicaCount=6, maxReplicaCount=5), settings=False),
+    Planted("bounds", "idle", spec(idleReplicaCount=2)),
+    Planted("max-below-plan", "max", spec(maxReplicaCount=20)),
+    Planted("max-below-plan", "KEDA's default", spec(maxReplicaCount=None), lambda p: p.update(max=200)),
+    Planted("max-below-plan", "along with its workload", both(spec(maxReplicaCount=20), brought())),
+    Planted("min-differs", "above", spec(minReplicaCount=4)),
+    Planted("min-differs", "below", spec(minReplicaCount=1)),
+    Planted("min-not-set", "left out", spec(minReplicaCount=None)),
+    Planted(
+        "sleeps-while-stale",
+        "default-min",
+        both(ASLEEP, spec(fallback={"failureThreshold": 3, "replicas": 2, "behavior": "currentReplicasIfHigher"})),
+        lambda p: p.update(SLEEPS, onStale="default-min"),
+    ),
+    Planted("sleeps-without-stream", "external", both(ASLEEP, trigger(type="external")), lambda p: p.update(SLEEPS)),
+    Planted(
+        "formula-from-zero",
+        "a formula",
+        both(
+            ASLEEP,
+            spec(advanced={"scalingModifiers": FORMULA}),
+            fallback(behavior="scalingModifiers"),
+            beside(REACTIVE),
+        ),
+        lambda p: p.update(SLEEPS),
+    ),
+    Planted("no-fallback", "none", spec(fallback=None)),
+    Planted("no-fallback", "beside cpu", both(spec(fallback=None), beside(CPU))),
+    Planted("fallback-never-begins", "default-min", policy=lambda p: p.update(onStale="default-min")),
+    Planted("fallback-never-begins", "along with its workload", both(brought(), metadata(onStale="default-min"))),
+    Planted("fallback-for-every-trigger", "prometheus", beside(REACTIVE)),
+    Planted("fallback-replicas", "0", fallback(replicas=0)),
+    Planted("fallback-replicas", "above the maximum", fallback(replicas=60)),
+    Planted("fallback-replicas", "no threshold", fallback(failureThreshold=None)),
+    Planted("fallback-takes-pods", "by default", fallback(behavior=None)),
+    Planted("fallback-takes-pods", "currentReplicasIfLower", fallback(behavior="currentReplicasIfLower")),
+    Planted(
+        "slow-ramp",
+        "a pod a minute",
+        behavior(scaleUp={"policies": [{"type": "Pods", "value": 1, "periodSeconds": 60}]}),
+    ),
+    Planted("slow-ramp", "a long window", behavior(scaleUp={"stabilizationWindowSeconds": 600})),
+    Planted("slow-ramp", "never", behavior(scaleUp={"selectPolicy": "Disabled"})),
+    Planted("slow-ramp", "for this lead time", policy=lambda p: p.update(leadTime="30s")),
+    Planted("tolerance", "written", behavior(scaleUp={"tolerance": 0.1})),
+    Planted(
+        "tolerance",
+        "left out in a behavior",
+        spec(
+            advanced={"horizontalPodAutoscalerConfig": {"behavior": {"scaleDown": {"stabilizationWindowSeconds": 60}}}}
+        ),
+    ),
+    Planted("scale-down", "no window", behavior(scaleDown={"stabilizationWindowSeconds": 0})),
+    Planted("scale-down", "disabled", behavior(scaleDown={"selectPolicy": "Disabled"})),
+    Planted("pace-without-effect", "polling", spec(pollingInterval=10)),
+    Planted("pace-without-effect", "cooldown", spec(cooldownPeriod=300)),
+    Planted("slow-polling", "polling", both(ASLEEP, spec(pollingInterval=300)), lambda p: p.update(SLEEPS)),
+    Planted("short-cooldown", "cooldown", both(ASLEEP, spec(cooldownPeriod=5)), lambda p: p.update(SLEEPS)),
+    Planted("threshold-against-target", "low", both(spec(fallback=None), beside(THRESHOLD_40))),
+    Planted("threshold-against-target", "high", both(spec(fallback=None), beside(THRESHOLD_400))),
+    Planted(
+        "cpu-without-requests",
+        "cpu",
+        beside(CPU),
+        beside=({**DEPLOYMENT, "spec": {"template": {"spec": {"containers": [{"name": "web"}]}}}},),
+    ),
+    Planted("two-on-one", "a second ScaledObject", beside=(named("web-again"),)),
+    Planted(
+        "two-on-one",
+        "an HPA",
+        beside=(
+            named(
+                "web", "HorizontalPodAutoscaler", "autoscaling/v2", scaleTargetRef={"kind": "Deployment", "name": "web"}
+            ),
+        ),
+    ),
+    Planted("no-target", "no name", spec(scaleTargetRef={})),
+    Planted("unknown-field", "maxReplicas", spec(maxReplicas=50)),
+    Planted(
+        "paused", "an annotation", lambda d: d["metadata"].update(annotations={"autoscaling.keda.sh/paused": "true"})
+    ),
+    Planted("slow-start", "pods", beside=(DEPLOYMENT, pod("a", 320), pod("b", 400), pod("c", 350))),
+    Planted("slow-ramp", "with the start of the pods", beside=(DEPLOYMENT, pod("a", 280))),
+    Planted("raw-counter", "no rate", policy=lambda p: p.update(query='sum(http_requests_total{app="web"})')),
+    Planted("rate-of-sum", "rate of sum", policy=lambda p: p.update(query="rate(sum(http_requests_total)[1m:10s])")),
+    Planted("counter-as-gauge", "deriv", policy=lambda p: p.update(query="sum(deriv(http_requests_total[1m]))")),
+    Planted("odd-setting", "a window", policy=lambda p: p.update(window="1h")),
+)
+"""Every mistake; more than one for most rules."""

@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`kedastral doctor`: each mistake is found as what it is, what is sound is left alone, and no secret is shown."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kedastral.cli.doctor import RULES
+from kedastral.doctor.diagnosis import Severity
+from kedastral.doctor.pace_rules import ramp_time
+from kedastral.simulation.hpa import HpaBehavior, RateKind, RatePolicy, ScalingRules
+from tests.cli.test_commands import Outcome, call
+from tests.docs.pages import PAGES, ROOT, anchors, blocks, read
+from tests.doctor.planted import DEPLOYMENT, PLANTED, SETTINGS, SOUND, Planted, pod
+
+EVERY_RULE = {rule.name: rule for rule in RULES}
+ASKED_ONLY = {
+    "scaler-unreachable", "query-failed", "no-series", "doubled-series", "short-range", "late-samples",
+    "short-history", "slow-rule", "kedastral-reports", "unreadable",
+}  # fmt: skip
+"""Rules that need somebody to answer, or a file that cannot be read."""
+
+
+def diagnose(monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[Outcome, list[dict[str, Any]]]:
+    outcome = call(monkeypatch, "doctor", *words, "--output", "json")
+    assert outcome.code in (0, 1), outcome
+    return outcome, json.loads(outcome.out)["findings"]
+
+
+def write(folder: Path, manifests: str, config: str = SETTINGS) -> tuple[str, str]:
+    (folder / "web.yaml").write_text(manifests)
+    (folder / "kedastral.yaml").write_text(config)
+    return str(folder / "web.yaml"), str(folder / "kedastral.yaml")
+
+
+@pytest.mark.parametrize("one", PLANTED, ids=[f"{one.rule}: {one.what}" for one in PLANTED])
+def test_a_planted_mistake_is_found_and_nothing_else(
+    one: Planted, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    manifests, config = write(tmp_path, one.manifests(), one.config())
+    outcome, found = diagnose(monkeypatch, manifests, *(("--config", config) if one.settings else ()))
+    assert {each["rule"] for each in found} == {one.rule}, found
+    assert outcome.code == (1 if any(each["severity"] == "error" for each in found) else 0)
+    assert all(each["message"] and each["remedy"] and each["object"]["name"] for each in found)
+
+
+def test_every_rule_has_a_planted_mistake_or_one_that_is_asked_for() -> None:
+    assert len(PLANTED) >= 30
+    assert {one.rule for one in PLANTED} | ASKED_ONLY == EVERY_RULE.keys()
+
+
+def test_what_is_sound_is_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    manifests, config = write(tmp_path, yaml.safe_dump_all([yaml.safe_load(SOUND), DEPLOYMENT, pod("a", 60)]))
+    outcome, found = diagnose(monkeypatch, manifests, "--config", config, "--level", "info")
+    assert (outcome.code, found) == (0, [])
+
+
+# the project's own examples
+
+
+def examples() -> dict[str, str]:
+    """Every file of deploy/ and every YAML block of the documentation."""
+    found = {str(file.relative_to(ROOT)): read(file) for file in sorted((ROOT / "deploy").rglob("*.y*ml"))}
+    for page in PAGES:
+        for number, block in enumerate(blocks(read(page))):
+            if block.language in ("yaml", "yml"):
+                found[f"{page.relative_to(ROOT)} {number}"] = block.text
+    return found
+
+
+EXAMPLES = examples()
+
+
+@pytest.mark.parametrize("place", EXAMPLES)
+def test_nothing_is_said_about_an_example(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(EXAMPLES[place].encode())))
+    outcome, found = diagnose(monkeypatch, "-")
+    assert (outcome.code, found) == (0, [])
+
+
+def test_nothing_is_said_about_all_examples_together_with_their_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    deploy = str(ROOT / "deploy")
+    assert diagnose(monkeypatch, deploy)[1] == []
+    config = str(ROOT / "deploy" / "fleet" / "config")
+    assert diagnose(monkeypatch, deploy, "--config", config, "--namespace", "shop")[1] == []
+
+
+# secrets
+
+SECRET = "hunter2-s3cr3t"
+SECRETIVE = f"""
+apiVersion: v1
+kind: Secret
+metadata: {{name: prometheus, namespace: shop}}
+stringData: {{token: {SECRET}}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: web, namespace: shop}}
+spec:
+  template:
+    spec:
+      containers:
+        - name: web
+          env: [{{name: TOKEN, value: {SECRET}}}]
+          args: ["--password={SECRET}"]
+---
+apiVersion: keda.sh/v1alpha1
+kind: ScaledObject
+metadata: {{name: web, namespace: shop, annotations: {{token: {SECRET}}}}}
+spec:
+  scaleTargetRef: {{name: web}}
+  {SECRET}: 1
+  fallback: {{failureThreshold: 3, replicas: 6, behavior: {SECRET}}}
+  triggers:
+    - type: external
+      metricType: {SECRET}
+      metadata:
+        scalerAddress: user:{SECRET}@http://kedastral
+        workload: unknown
+        leadTime: {SECRET}
+        password: {SECRET}
+        {SECRET}: x
+        activation: {SECRET}
+    - type: external
+      metadata:
+        scalerAddress: kedastral:8080
+        query: sum(rate(x{{token="{SECRET}"}}[1m]))
+        targetPerPodFromEnv: {SECRET}
+        modelUrl: http://user:{SECRET}@model
+        onStale: https://user:{SECRET}@where
+        leadTime: "{SECRET}; {SECRET}"
+    - type: prometheus
+      metadata:
+        serverAddress: http://user:{SECRET}@prometheus:9090
+        query: sum(rate(x{{token="{SECRET}"}}[1m]))
+        threshold: "1"
+        authModes: {SECRET}
+    - type: {SECRET}
+      metadata: {{bearerToken: {SECRET}}}
+    - type: cpu
+      metadata: {{value: "90"}}
+"""
+
+
+@pytest.mark.parametrize("output", ["table", "json", "sarif"])
+def test_no_secret_is_ever_printed(output: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config = SETTINGS.replace("http://prometheus:9090", f"http://user:{SECRET}@prometheus:9090")
+    manifests, policies = write(tmp_path, SECRETIVE, SETTINGS)
+    monkeypatch.setenv("PROM_TOKEN", SECRET)
+    outcome = call(monkeypatch, "doctor", manifests, "--config", policies, "--output", output, "--level", "info")
+    assert outcome.code == 1
+    assert "metric-type-value" in outcome.out
+    assert "ignored-metadata" in outcome.out
+    assert SECRET not in outcome.out + outcome.err
+    (tmp_path / "kedastral.yaml").write_text(config)
+    refused = call(monkeypatch, "doctor", manifests, "--config", policies, "--output", output)
+    assert SECRET not in refused.out + refused.err
+
+
+# input
+
+
+def test_a_list_of_kubectl_in_yaml_or_json_is_read_from_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+    document = yaml.safe_load(SOUND)
+    document["spec"]["triggers"][0]["metricType"] = "Value"
+    listed = {"apiVersion": "v1", "kind": "List", "items": [document, DEPLOYMENT]}
+    for text in (yaml.safe_dump(listed), json.dumps(listed)):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        outcome, found = diagnose(monkeypatch, "-")
+        assert outcome.code == 1
+        assert [(one["rule"], one["file"], one["object"]["name"]) for one in found] == [
+            ("metric-type-value", "stdin", "web")
+        ]
+
+
+def test_a_finding_names_the_file_and_the_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    manifests, _ = write(tmp_path, SOUND.replace("AverageValue", "Value"))
+    _, [found] = diagnose(monkeypatch, manifests)
+    assert (found["file"], found["line"]) == (manifests, 1 + SOUND[: SOUND.index("- type")].count("\n"))
+    assert found["help"] == "docs/doctor.md#metric-type-value"
+
+
+def test_what_is_no_yaml_is_an_error_and_the_rest_is_looked_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    write(tmp_path, SOUND.replace("AverageValue", "Value"))
+    (tmp_path / "chart.yaml").write_text("spec: {{ .Values.spec }}\n  a: b")
+    outcome, found = diagnose(monkeypatch, str(tmp_path))
+    assert outcome.code == 1
+    assert {one["rule"] for one in found} == {"unreadable", "metric-type-value"}
+
+
+def test_a_chart_and_hidden_folders_are_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "x.yaml").write_text("{{")
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "web.yml").write_text(SOUND)
+    assert diagnose(monkeypatch, str(tmp_path))[1] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "give manifests"),
+        (("nowhere.yaml",), "nowhere.yaml: cannot be read (no such file or directory)"),
+        (("--nonsense", "x"), "--nonsense is no setting of this command"),
+        (("--output", "xml", "x"), "'xml' is not one of"),
+        (("x", "--check-queries"), "--check-queries needs a Prometheus"),
+        (("x", "--lead-time", "soon", "--workload", "w"), "--lead-time must be"),
+    ],
+)
+def test_wrong_use_ends_with_2(words: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = call(monkeypatch, "doctor", *words)
+    assert outcome.code == 2
+    assert said in outcome.err
+
+
+def test_the_cluster_needs_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    outcome = call(monkeypatch, "doctor", "--cluster")
+    assert (outcome.code, "kedastral[kubernetes]" in outcome.err) == (2, True)
+
+
+# output
+
+
+def test_the_table_is_for_people(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    manifests, config = write(tmp_path, SOUND.replace("AverageValue", "Value").replace("maxReplicaCount: 50", ""))
+    outcome = call(monkeypatch, "doctor", manifests, "--config", config)
+    assert outcome.code == 1
+    assert "trigger 1 (external) has metricType Value" in outcome.out
+    assert "write metricType: AverageValue" in outcome.out
+    assert "docs/doctor.md#metric-type-value" in outcome.out
+    assert outcome.out.splitlines()[-1] == "Looked at 1 objects, 1 triggers of Kedastral, 1 workloads: 1 error."
+    sound, _ = write(tmp_path, SOUND)
+    assert call(monkeypatch, "doctor", sound).out == (
+        "Looked at 1 objects, 1 triggers of Kedastral, 0 workloads: nothing found.\n"
+    )
+
+
+def test_warnings_alone_end_with_0_and_infos_are_shown_on_demand(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    document = yaml.safe_load(SOUND)
+    del document["spec"]["advanced"], document["spec"]["fallback"]
+    manifests, _ = write(tmp_path, yaml.safe_dump(document))
+    outcome, found = diagnose(monkeypatch, manifests)
+    assert (outcome.code, [one["rule"] for one in found]) == (0, ["no-fallback"])
+    _, more = diagnose(monkeypatch, manifests, "--level", "info")
+    assert [(one["rule"], one["severity"]) for one in more] == [("no-fallback", "warning"), ("tolerance", "info")]
+    assert diagnose(monkeypatch, manifests, "--level", "error")[1] == []
+
+
+def test_sarif_has_what_version_2_1_0_requires(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # https://docs.oasis-open.org/sarif/sarif/v2.1.0/: 3.13, 3.14, 3.18, 3.19, 3.27, 3.28, 3.29, 3.49
+    manifests, config = write(tmp_path, SOUND.replace("AverageValue", "Value").replace("minReplicaCount: 2", ""))
+    outcome = call(monkeypatch, "doctor", manifests, "--config", config, "--output", "sarif")
+    log = json.loads(outcome.out)
+    assert (log["version"], len(log["runs"])) == ("2.1.0", 1)
+    driver, results = log["runs"][0]["tool"]["driver"], log["runs"][0]["results"]
+    assert driver["name"]
+    assert [rule["id"] for rule in driver["rules"]] == [rule.name for rule in RULES]
+    for rule in driver["rules"]:
+        assert rule["shortDescription"]["text"]
+        assert rule["help"]["text"]
+        assert rule["defaultConfiguration"]["level"] in ("none", "note", "warning", "error")
+    assert {one["ruleId"] for one in results} == {"metric-type-value", "min-not-set"}
+    for one in results:
+        assert driver["rules"][one["ruleIndex"]]["id"] == one["ruleId"]
+        assert one["level"] in ("note", "warning", "error")
+        assert one["message"]["text"]
+        place = one["locations"][0]["physicalLocation"]
+        assert place["artifactLocation"]["uri"] == f"file://{manifests}"
+        assert place["region"]["startLine"] >= 1
+
+
+# the ramp, by the HPA's own rules
+
+
+def slowly(value: int, period: float, window: float = 0.0) -> HpaBehavior:
+    rules = ScalingRules(0.0, window, (RatePolicy(RateKind.PODS, value, period),))
+    return HpaBehavior(rules, ScalingRules())
+
+
+@pytest.mark.parametrize(
+    ("behavior", "first", "last", "seconds"),
+    [
+        (HpaBehavior.ABSENT, 10, 40, 30.0),  # 20 at the first sync, 40 at the second
+        (HpaBehavior.KUBERNETES, 1, 50, 75.0),  # 5, 10, 20, 40, 50
+        (slowly(6, 15.0), 10, 40, 75.0),  # five times 6
+        (slowly(4, 60.0), 10, 18, 75.0),  # 14 at 15 s, 18 a period later
+        (slowly(100, 15.0, 120.0), 10, 40, 120.0),  # the smallest wish of two minutes counts
+        (slowly(1, 1800.0), 1, 10, None),
+    ],
+)
+def test_the_ramp_is_as_the_hpas_rules_make_it(
+    behavior: HpaBehavior, first: int, last: int, seconds: float | None
+) -> None:
+    assert ramp_time(behavior, first, last) == seconds
+
+
+def test_a_slow_ramp_is_said_in_pods_and_seconds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    policies = "scaleUp: {tolerance: 0, policies: [{type: Pods, value: 6, periodSeconds: 45}]}"
+    text = SOUND.replace("scaleUp: {tolerance: 0}", policies).replace("maxReplicaCount: 50", "maxReplicaCount: 40")
+    manifests, config = write(tmp_path, text, SETTINGS.replace("max: 50", "max: 40"))
+    _, [found] = diagnose(monkeypatch, manifests, "--config", config)
+    assert (found["rule"], found["severity"]) == ("slow-ramp", "warning")
+    assert found["message"] == "from 10 to 40 pods takes 195 s of your 300 s"
+
+
+# the manual
+
+
+def test_every_rule_has_its_section_in_the_manual() -> None:
+    page = read(ROOT / "docs" / "doctor.md")
+    assert {rule.name for rule in RULES} <= anchors(page)
+    assert len(EVERY_RULE) == len(RULES)
+    assert {rule.severity for rule in RULES} <= set(Severity)
