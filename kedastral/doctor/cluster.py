@@ -18,6 +18,8 @@ READ = (
     ("", "v1", "Pod", "pods"),
 )
 """Group, version, kind and plural of what is listed. No Secret, and no ConfigMap, which may hold one, is."""
+# lightkube has typed classes of the standard kinds under their own names; here all objects are taken as they come
+RESOURCES = {kind[2]: create_namespaced_resource(*kind[:2], f"Listed{kind[2]}", kind[3]) for kind in READ}
 CHUNK = 500
 """Objects that one answer holds."""
 EVERYWHERE = "*"
@@ -47,10 +49,9 @@ def read_cluster(manifests: Manifests, namespace: str, context: str | None) -> b
 
 def _list_kind(client: Client, manifests: Manifests, kind: tuple[str, str, str, str], namespace: str) -> bool:
     group, version, name, plural = kind
-    resource = create_namespaced_resource(group, version, name, plural)
     place = Place(f"{plural} of the cluster")
     try:
-        for item in client.list(resource, namespace=namespace, chunk_size=CHUNK):
+        for item in client.list(RESOURCES[name], namespace=namespace, chunk_size=CHUNK):
             api_version = f"{group}/{version}" if group else version
             manifests.add("the cluster", tree_of({**item, "kind": name, "apiVersion": api_version}))
     except ApiError as error:

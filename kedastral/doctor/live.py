@@ -44,7 +44,7 @@ ANSWER_WITHIN = 10.0
 CONNECT_WITHIN = 5.0
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
 """What a client of HTTP/2 says first (RFC 9113, section 3.4): the preface, and a frame of no settings."""
-FRAME_HEADER, SETTINGS_FRAME, TLS_ALERT = 9, 4, 0x15
+FRAME_HEADER, SETTINGS_FRAME = 9, 4
 _RULE_NAME = re.compile(r"[a-zA-Z_][\w]*:[\w:]*")
 
 
@@ -213,43 +213,50 @@ async def find_problem(address: str, *, tls: bool) -> str:
         return ""  # another rule says so
     try:
         with trio.fail_after(CONNECT_WITHIN):
-            stream = await trio.open_tcp_stream(*place)
-            async with stream:
-                return await (_speak_tls(stream, place[0]) if tls else _speak_plain(stream))
+            return await (_try_tls(*place) if tls else _try_plain(*place))
     except trio.TooSlowError:
         return f"there is no answer within {CONNECT_WITHIN:g} s"
     except OSError as error:
         return f"cannot be reached: {words_of(error)}"
-    except trio.BrokenResourceError as error:
-        return (
-            "the trigger wants TLS, and it is not spoken there" if tls else f"the connection broke: {words_of(error)}"
-        )
 
 
-async def _speak_plain(stream: trio.SocketStream) -> str:
-    await stream.send_all(PREFACE)
+async def _try_tls(host: str, port: int) -> str:
+    try:
+        is_http2 = await _speak_tls(host, port)
+    except trio.BrokenResourceError:
+        return "the trigger wants TLS, and it is not spoken there"
+    return "" if is_http2 else "what is spoken there is not gRPC: is it the port of HTTPS?"
+
+
+async def _try_plain(host: str, port: int) -> str:
+    if await _speak_plain(host, port):
+        return ""
+    with suppress(OSError, trio.BrokenResourceError):
+        if await _speak_tls(host, port):
+            return "TLS is spoken there, and the trigger has no enableTLS"
+    return "what is spoken there is not gRPC: is it the port of HTTP?"
+
+
+async def _speak_plain(host: str, port: int) -> bool:
+    """Whether the first that is answered are settings of HTTP/2."""
     answer = b""
-    while len(answer) < FRAME_HEADER:
-        part = await stream.receive_some()
-        if not part:
-            break
-        answer += part
-    if answer[:1] == bytes([TLS_ALERT]):
-        return "TLS is spoken there, and the trigger has no enableTLS"
-    if len(answer) < FRAME_HEADER or answer[3] != SETTINGS_FRAME:
-        return "what is spoken there is not gRPC: is it the port of HTTP?"
-    return ""
+    async with await trio.open_tcp_stream(host, port) as stream:
+        with suppress(trio.BrokenResourceError):
+            await stream.send_all(PREFACE)
+            while len(answer) < FRAME_HEADER and (part := await stream.receive_some()):
+                answer += part
+    return len(answer) >= FRAME_HEADER and answer[3] == SETTINGS_FRAME
 
 
-async def _speak_tls(stream: trio.SocketStream, host: str) -> str:
+async def _speak_tls(host: str, port: int) -> bool:
+    """Whether HTTP/2 is agreed on by TLS. Raises OSError, trio.BrokenResourceError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols(["h2"])
-    secured = trio.SSLStream(stream, context, server_hostname=host)
-    await secured.do_handshake()
-    if secured.selected_alpn_protocol() != "h2":
-        return "what is spoken there is not gRPC: is it the port of HTTPS?"
-    return ""
+    async with await trio.open_tcp_stream(host, port) as stream:
+        secured = trio.SSLStream(stream, context, server_hostname=host)
+        await secured.do_handshake()
+        return secured.selected_alpn_protocol() == "h2"
 
 
 # A running Kedastral.
