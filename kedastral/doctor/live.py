@@ -256,7 +256,7 @@ async def _speak_tls(host: str, port: int) -> bool:
     async with await trio.open_tcp_stream(host, port) as stream:
         secured = trio.SSLStream(stream, context, server_hostname=host)
         await secured.do_handshake()
-        return secured.selected_alpn_protocol() == "h2"
+        return bool(secured.selected_alpn_protocol() == "h2")
 
 
 # A running Kedastral.

@@ -135,7 +135,7 @@ def check_kedastral(words: list[str]) -> None:
     assert words[0] in cli.commands, words[0]
     known = product.flags_of(words[0])
     for word in words[1:]:
-        if word.startswith("-"):
+        if word.startswith("-") and word != "-":  # standard input
             assert word.partition("=")[0] in known, f"kedastral {words[0]} has no {word}"
 
 

@@ -83,10 +83,10 @@ def test_nothing_is_said_about_an_example(place: str, monkeypatch: pytest.Monkey
 
 
 def test_nothing_is_said_about_all_examples_together_with_their_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    deploy = str(ROOT / "deploy")
-    assert diagnose(monkeypatch, deploy)[1] == []
-    config = str(ROOT / "deploy" / "fleet" / "config")
-    assert diagnose(monkeypatch, deploy, "--config", config, "--namespace", "shop")[1] == []
+    deploy = ROOT / "deploy"
+    assert diagnose(monkeypatch, str(deploy))[1] == []
+    settings = ("--config", str(deploy / "fleet" / "config"), "--namespace", "shop")
+    assert diagnose(monkeypatch, str(deploy / "examples"), str(deploy / "fleet"), *settings)[1] == []
 
 
 # secrets

@@ -70,12 +70,8 @@ def pair(tmp_path: Path) -> Iterator[PrometheusServer]:
 
 
 def policies(url: str) -> str:
-    source = {
-        "apiVersion": "kedastral.io/v1alpha1",
-        "kind": "DataSource",
-        "metadata": {"name": "p"},
-        "spec": {"url": url},
-    }
+    common = {"apiVersion": "kedastral.io/v1alpha1"}
+    source = {**common, "kind": "DataSource", "metadata": {"name": "p"}, "spec": {"url": url}}
     documents: list[dict[str, Any]] = [source]
     for name, query in QUERIES.items():
         spec = {"query": query, "targetPerPod": 1, "step": "5s", "horizon": "10m", "model": "baseline", "window": "1m"}
