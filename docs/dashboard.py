@@ -102,10 +102,10 @@ ATTENTION = " or ".join(
         because(each("kedastral_workload_failing"), "failing: no new forecast can be made"),
         because(each("kedastral_forecast_age_seconds") + " > $stale", "stale: the forecast is too old"),
         because(each("kedastral_steering_at_cap") + " == 1", "at cap: more headroom does not help"),
-        because(each("kedastral_budget_spent_ratio") + " > 1", "over budget: short of pods for too long"),
+        because(each("kedastral_budget_spent_ratio") + " > 1", "over error budget: under-provisioned for too long"),
         because(each("kedastral_lost_series") + " > 0", "lost series: the load may be more than is measured"),
         because(each("kedastral_partial_answer") + " == 1", "partial: the data source answers in part"),
-        because(each("kedastral_standing_down") + " == 1", "standing down: the last value is planned for"),
+        because(each("kedastral_standing_down") + " == 1", "standing down: falls back to a naive forecast"),
     )
 )
 """Each workload that needs attention with the reasons, as on Kedastral's page."""
@@ -149,7 +149,7 @@ OVERVIEW = Row(
         ),
         _stat(
             "Failing",
-            "Workloads whose newest tick gave no forecast.",
+            "Workloads whose newest cycle gave no forecast.",
             f"count({each('kedastral_workload_failing')}) or vector(0)",
             ("red", 1),
         ),
@@ -201,7 +201,7 @@ OVERVIEW = Row(
             width=14,
             height=9,
             overrides=[
-                named("Budget spent", unit="percentunit"),
+                named("Error budget spent", unit="percentunit"),
                 named("Error", unit="percentunit"),
                 named("Age", unit="s"),
                 CHOOSE,
@@ -211,7 +211,7 @@ OVERVIEW = Row(
                     "Value #A": "Load",
                     "Value #B": "Wanted",
                     "Value #C": "Told",
-                    "Value #D": "Budget spent",
+                    "Value #D": "Error budget spent",
                     "Value #E": "Error",
                     "Value #F": "Age",
                 }
@@ -358,7 +358,7 @@ WORKLOAD = Row(
         ),
         Panel(
             "Failures",
-            "1 while the newest tick of a workload gave no forecast, by why; nothing where all is well.",
+            "1 while the newest cycle of a workload gave no forecast, by why; nothing where all is well.",
             [
                 Query(
                     one("kedastral_workload_failing", "component", "reason"),
@@ -380,7 +380,7 @@ PROCESS = Row(
     [
         Panel(
             "Ticks, a minute",
-            "Plans that were made, and beats that were skipped because a tick outlasted --interval.",
+            "Plans that were made, and cycles that were skipped because the one before outlasted --interval.",
             [
                 Query("sum(rate(kedastral_capacity_compute_seconds_count[5m])) * 60", "plans"),
                 Query("sum(rate(kedastral_ticks_missed_total[5m])) * 60", "missed"),
@@ -392,8 +392,8 @@ PROCESS = Row(
             [Query("sum by (component, reason) (rate(kedastral_errors_total[5m])) * 60", "{{component}}, {{reason}}")],
         ),
         Panel(
-            "Time of a tick, 95 %",
-            "Reading the load, forecasting, planning; how late ticks begin grows when the process has too much to do.",
+            "Time of a cycle, 95 %",
+            "Reading the load, forecasting, planning; how late cycles begin grows when the process has too much to do.",
             [
                 Query(quantile("kedastral_adapter_collect_seconds", 0.95), "reading"),
                 Query(quantile("kedastral_model_predict_seconds", 0.95, "model"), "forecasting ({{model}})"),

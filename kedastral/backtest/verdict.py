@@ -81,8 +81,8 @@ class SloResult:
         if self.is_kept or not self.setup:
             return ""
         if self.highest_kept is None:
-            return f"; {self.setup} no level that was tried can be promised here"
-        return f"; {self.setup} {self.level:g} cannot be promised here, {self.highest_kept:g} can"
+            return f"; {self.setup} no level that was tried can be met here"
+        return f"; {self.setup} {self.level:g} cannot be met here, {self.highest_kept:g} can"
 
 
 def slo_result_of(comparison: PolicyComparison) -> SloResult | None:

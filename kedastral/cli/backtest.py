@@ -169,7 +169,7 @@ def _describe_accuracy(workload: WorkloadResults) -> str:
     if not math.isfinite(ratio):
         return "forecasts: too little load to measure their accuracy"
     model = workload.comparison.scenario.model.name
-    return f"forecasts of {model}, 5 to 15 minutes ahead: {ratio:.2f} times the error of repeating the last value"
+    return f"forecasts of {model}, 5 to 15 minutes ahead: {ratio:.2f} times the error of a naive forecast"
 
 
 def print_tables(console: Console, title: str, rows: Sequence[Row], heading: str = "policy") -> None:

@@ -295,12 +295,14 @@ def _add_plan(chain: _Chain, snapshot: Snapshot, basis: PlanBasis, stages: PlanS
     if band is not None:
         need = np.array([awake[largest] / policy.target_per_pod * policy.headroom])
         keeps = bool(band.keeps(need, policy.rounding)[0])
-        words = f"the need differs from the {band.replicas} told last by more than the noise of the load"
+        words = f"the need differs from the {band.replicas} desired before by more than the noise of the load"
         if keeps and whole < band.replicas:
             words = f"{_pods(whole)} would do by now, but the largest load of the last 15 minutes, with its noise, "
-            words += f"needs the {band.replicas} told last"
+            words += f"needs the {band.replicas} desired before"
         elif keeps:
-            words = f"{_pods(whole)} differ from the {band.replicas} told last by no more than the noise of the load"
+            words = (
+                f"{_pods(whole)} differ from the {band.replicas} desired before by no more than the noise of the load"
+            )
         effect = Effect.SETS if keeps else Effect.SHOWN
         chain.add(StageName.DEAD_BAND, effect, float(band.replicas), Unit.PODS, words)
     _add_bounds(chain, policy)
@@ -327,7 +329,7 @@ def _add_need(chain: _Chain, snapshot: Snapshot, stages: PlanStages, step: int, 
     ok = snapshot.status.is_ok
     words = f"the load expected at {show_time(made_at + timedelta(seconds=step * length))}"
     if not ok:
-        words = f"the last value, since {snapshot.status.reason}"
+        words = f"a naive forecast (the last value), since {snapshot.status.reason}"
     chain.add(StageName.FORECAST, Effect.SETS, float(stages.expected[step]), Unit.LOAD, words)
     if largest != step:
         at = show_time(made_at + timedelta(seconds=largest * length))
@@ -407,7 +409,7 @@ def _add_floor(chain: _Chain, snapshot: Snapshot) -> None:
     resumption = snapshot.resumption
     if resumption is not None and resumption.served is not None:
         since = show_time(resumption.since)
-        words = f"told before the start or the outage of {since}; kept until a forecast has stood for a while"
+        words = f"desired before the start or the outage of {since}; kept until a forecast has stood for a while"
         chain.add(StageName.RESUMPTION, Effect.AT_LEAST, float(resumption.served), Unit.PODS, words)
 
 
@@ -416,7 +418,7 @@ def _add_serving(chain: _Chain, snapshot: Snapshot, decision: Decision, policy: 
     told = None if decision.replicas is None else float(decision.replicas)
     mode = decision.mode
     if mode is Mode.SCALE and snapshot.withheld and told is None:
-        words = decision.reason or "what was told before the start is not known"
+        words = decision.reason or "the desired replicas before the start are not known"
         chain.add(StageName.RESUMPTION, Effect.SETS, None, Unit.PODS, words)
     elif mode is Mode.SCALE and decision.stale:
         words = f"{decision.reason}: {_ON_STALE[policy.on_stale]}"

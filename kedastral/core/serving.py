@@ -280,7 +280,9 @@ def _step_at(snapshot: Snapshot, moment: datetime) -> int:
 
 
 def _unknown_before(snapshot: Snapshot) -> str:
-    return f"no model's forecast yet ({snapshot.status.reason}), and what was told before the start is not known"
+    return (
+        f"no model's forecast yet ({snapshot.status.reason}), and the desired replicas before the start are not known"
+    )
 
 
 def _staleness(snapshot: Snapshot | None, now: datetime) -> str:

@@ -72,16 +72,18 @@ class Metrics:
     @errors.default
     def _make_errors(self) -> Counter:
         return self._counter(
-            "kedastral_errors", "Failures of one workload, retried at its next tick", "component", "reason"
+            "kedastral_errors", "Failures of one workload, retried in its next cycle", "component", "reason"
         )
 
     @ticks_missed.default
     def _make_ticks_missed(self) -> Counter:
-        return self._counter("kedastral_ticks_missed", "Beats skipped because a tick took too long", "workload")
+        return self._counter(
+            "kedastral_ticks_missed", "Cycles skipped because the one before took too long", "workload"
+        )
 
     @tick_lag_seconds.default
     def _make_tick_lag_seconds(self) -> Histogram:
-        return self._histogram("kedastral_tick_lag_seconds", "How long after its beat a tick began")
+        return self._histogram("kedastral_tick_lag_seconds", "How late a cycle began")
 
     @reloads.default
     def _make_reloads(self) -> Counter:
@@ -197,7 +199,7 @@ class FailureCollector(Collector):
 
     @staticmethod
     def _family() -> GaugeMetricFamily:
-        words = "1 while the newest tick of a workload gave no forecast; nothing for the others"
+        words = "1 while the newest cycle of a workload gave no forecast; nothing for the others"
         return GaugeMetricFamily("kedastral_workload_failing", words, labels=("workload", "component", "reason"))
 
 
@@ -247,7 +249,7 @@ Value = tuple[str, tuple[str, ...], float]
 
 GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "kedastral_forecast_age_seconds": ("Age of the newest forecast", ()),
-    "kedastral_desired_replicas": ("Replicas wanted now, by the plan", ()),
+    "kedastral_desired_replicas": ("Desired replicas now, by the plan", ()),
     "kedastral_observed_load": ("The newest load that the newest forecast saw", ()),
     "kedastral_settling_seconds": ("Age from which on points of the query no longer change", ()),
     "kedastral_partial_answer": ("1 while the newest answer of the data source is partial, else 0", ()),
@@ -259,22 +261,22 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "kedastral_steering_factor": ("Factor on the upper quantile that the service level is steered with", ()),
     "kedastral_service_level_target": ("Share of minutes that is to have enough pods", ()),
     "kedastral_budget_spent_ratio": (
-        "Share of the minutes that may be short of pods that is spent, over four weeks",
+        "Share of the error budget that is spent, over four weeks",
         (),
     ),
-    "kedastral_short_minutes": ("Minutes judged short of pods in hindsight, over four weeks", ()),
+    "kedastral_short_minutes": ("Under-provisioned minutes, judged in hindsight, over four weeks", ()),
     "kedastral_steering_at_cap": ("1 while the factor is as high as it goes, else 0", ()),
     "kedastral_steering_hold_seconds": ("How long the pods of a load that has gone are kept", ()),
-    "kedastral_standing_down": ("1 while something else than the model's forecast is planned for, else 0", ()),
+    "kedastral_standing_down": ("1 while the plan falls back from the model's forecast to a naive one, else 0", ()),
     "kedastral_quantile_coverage_ratio": (
         "Share of windows whose maximum stayed below the upper quantile, recently",
         (),
     ),
-    "kedastral_forecast_loss_ratio": ("Loss of the upper quantile relative to that of the last value, recently", ()),
-    "kedastral_lead_error_ratio": ("Error a lead time ahead relative to that of the last value, recently", ()),
+    "kedastral_forecast_loss_ratio": ("Loss of the upper quantile relative to that of a naive forecast, recently", ()),
+    "kedastral_lead_error_ratio": ("Error a lead time ahead relative to that of a naive forecast, recently", ()),
     "kedastral_expert_weight_ratio": ("How much an expert counts in the forecast a lead time ahead", ("expert",)),
     "kedastral_expert_error_ratio": (
-        "Error of an expert a lead time ahead relative to that of the last value, recently",
+        "Error of an expert a lead time ahead relative to that of a naive forecast, recently",
         ("expert",),
     ),
 }

@@ -75,11 +75,13 @@ def _conditions_of(snapshot: Snapshot) -> Iterator[Condition]:
     """What a fresh snapshot says of itself, the most urgent first."""
     report, status, lost = snapshot.service_level, snapshot.status, snapshot.lost_series
     if snapshot.withheld:
-        yield Condition("withheld", 1, "what was told before the start is not known, and no forecast stands yet")
+        yield Condition(
+            "withheld", 1, "the desired replicas before the start are not known, and there is no forecast yet"
+        )
     if report is not None and report.at_cap:
         yield Condition("at cap", 1, "the steering is at its maximum: look at the lead time and the target per pod")
     if report is not None and report.level is not None and report.budget_spent >= 1:
-        yield Condition("over budget", 1, "more minutes were short of pods than the service level allows")
+        yield Condition("over error budget", 1, "more minutes were under-provisioned than the service level allows")
     if lost is not None:
         yield Condition("lost series", 1, f"{lost.lost} series went with their load, while the pods stayed")
     if snapshot.quality.at_least is not None:

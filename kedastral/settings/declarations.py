@@ -193,7 +193,7 @@ class ServiceLevel:
     service_level: float = setting(
         "0.99",
         "share of minutes that is to have enough pods, 0.5 to 0.9999; steers auto, unless --headroom is given. 0.999 "
-        "is a promise over weeks",
+        "is an objective over weeks",
         between(0.5, 0.9999),
     )
 
@@ -204,7 +204,7 @@ class LeadSettings:
 
     lead_time: Seconds = setting(
         "5m",
-        "from asking for a pod to the pod Ready, KEDA's and the HPA's delays included; replicas are told this early",
+        "from asking for a pod to the pod Ready, KEDA's and the HPA's delays included: replicas are wanted this early",
         above(0),
     )
     reactive_floor: bool = setting(
@@ -244,7 +244,7 @@ class StaleSettings(FreshnessSettings):
         "default-min",
         "what KEDA is told then: the default minimum, the old plan while it lasts, or an error so that KEDA holds",
     )
-    default_min: int = setting("2", "replicas told when stale under default-min", between(0, MAX_REPLICAS))
+    default_min: int = setting("2", "desired replicas when stale under default-min", between(0, MAX_REPLICAS))
 
     def policy(self) -> StalePolicy:
         """The serving rule's own value."""
@@ -544,7 +544,7 @@ class StateSettings:
     state_dir: DirectoryPath | None = setting(
         None,
         "directory, of this process alone, that keeps of each workload what a restart must not lose: the steering, the "
-        "budget, the plan and the history; without it a start begins anew",
+        "error budget, the plan and the history; without it a start begins anew",
     )
 
 

@@ -688,7 +688,8 @@ def _describe_unknown(flag: str, known: Sequence[Setting]) -> str:
         hint += f"; did you mean {near}?" if near and means_other_name(flag) else ""
     else:
         hint = f"did you mean {near}?" if near else "see --help"
-    return f"{flag} is no setting of this command; {hint}"
+    kind = "flag" if flag.startswith("-") else "argument"
+    return f"{flag} is an unknown {kind}; {hint}"
 
 
 def show(setting: Setting, value: Any) -> str:

@@ -402,7 +402,7 @@ RULES: tuple[Rule, ...] = (
 
 def _fresh_between_ticks(v: Values) -> str | None:
     if v["stale_after"] <= v["interval"]:
-        return f"is not longer than the interval ({span(v['interval'])}), so that forecasts go stale between two ticks"
+        return f"is not longer than the interval ({span(v['interval'])}), so that forecasts go stale between two cycles"
     return None
 
 
@@ -415,13 +415,15 @@ def _default_not_below_min(v: Values) -> str | None:
 def _promised_for_less_than_weeks(v: Values) -> str | None:
     if v["model"] == "auto" and v["service_level"] >= STRICT_SERVICE_LEVEL - WHOLE_WITHIN:
         minutes = (1 - v["service_level"]) * 7 * 1440
-        return f"is a promise over weeks: {minutes:.2g} min a week may be short of pods, and one surprise is that"
+        return (
+            f"is an objective over weeks: {minutes:.2g} min a week may be under-provisioned, and one surprise is that"
+        )
     return None
 
 
 def _window_lets_auto_lead(v: Values) -> str | None:
     if v["model"] == "auto" and v["window"] is not None and v["window"] < MIN_HISTORY:
-        return f"is shorter than {span(MIN_HISTORY)}, so that auto never leads and the last value is planned for"
+        return f"is shorter than {span(MIN_HISTORY)}, so that auto always falls back to a naive forecast"
     return None
 
 

@@ -419,8 +419,8 @@ def _read_kind(document: Document, node: Table) -> str:
     version, kind = (_word(node.entries.get(key)) for key in ("apiVersion", "kind"))
     near = difflib.get_close_matches(kind, (SOURCE, POLICY), n=1, cutoff=NEAR)
     if not near and _is_foreign(version, node):
-        shown = f" but a {kind} of {version}" if kind and version else ""
-        document.refuse("it", f"is no document of Kedastral's{shown}; keep it out of the folder", node.line)
+        wrong = f"is of the unexpected kind {kind} of {version}" if kind and version else "has no apiVersion and kind"
+        document.refuse("it", f"{wrong}; keep it out of the folder", node.line)
         return ""
     if version != API_VERSION:
         line = node.lines.get("apiVersion", node.line)

@@ -88,7 +88,13 @@ class Planner:
             log.info("the forecast is what is planned for now", extra=fields)
             return
         level = logging.INFO if now.code in STARTING else logging.WARNING
-        log.log(level, "%s: %s; the last value is planned for until then", now.code, now.reason, extra=fields)
+        log.log(
+            level,
+            "%s: %s; falls back to a naive forecast (the last value) until then",
+            now.code,
+            now.reason,
+            extra=fields,
+        )
 
 
 @attrs.frozen

@@ -243,8 +243,8 @@ SETUP = "; with steps of 1m and a lead time of 5m "
 @pytest.mark.parametrize(
     ("short", "levels", "said"),
     [
-        (33, {0.98: 0.015, 0.99: 0.02, 0.995: 0.02}, f"{SETUP}0.995 cannot be promised here, 0.98 can"),
-        (33, {0.98: 0.03, 0.995: 0.02}, f"{SETUP}no level that was tried can be promised here"),
+        (33, {0.98: 0.015, 0.99: 0.02, 0.995: 0.02}, f"{SETUP}0.995 cannot be met here, 0.98 can"),
+        (33, {0.98: 0.03, 0.995: 0.02}, f"{SETUP}no level that was tried can be met here"),
         (33, {0.995: 0.02}, ""),
         (5, {0.98: 0.01, 0.995: 0.002}, ""),
     ],

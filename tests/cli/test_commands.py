@@ -143,8 +143,8 @@ def test_every_problem_is_told_at_once_a_line_each(monkeypatch: pytest.MonkeyPat
     assert (outcome.code, outcome.out) == (2, "")
     told = outcome.problems
     for words in (
-        "--unknown is no setting of this command",
-        "--horizen is no setting of this command; did you mean --horizon?",
+        "--unknown is an unknown flag",
+        "--horizen is an unknown flag; did you mean --horizon?",
         "--step must be a duration such as 30s, 5m, 1h30m or 14d, got 'fast' from --step; set it with --step or STEP",
         "--min must be a whole number, got '5.9' from --min; set it with --min or MIN_REPLICAS",
         "--headroom must be at least 1, got '0.5' from --headroom",
@@ -170,7 +170,7 @@ def test_a_flag_without_its_value_is_one_line(monkeypatch: pytest.MonkeyPatch) -
 def test_a_word_too_many_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = call(monkeypatch, "validate", *SOUND, "now")
     assert outcome.code == 2
-    assert outcome.problems == ["now is no setting of this command; see --help"]
+    assert outcome.problems == ["now is an unknown argument; see --help"]
 
 
 def test_hostile_text_in_a_problem_stays_on_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,7 +233,7 @@ def test_validate_cuts_no_value_in_a_narrow_terminal(monkeypatch: pytest.MonkeyP
 
 ODD = ["--stale-after", "30s", "--min", "3"]
 STALE_WORDS = (
-    "--stale-after is not longer than the interval (30s), so that forecasts go stale between two ticks, "
+    "--stale-after is not longer than the interval (30s), so that forecasts go stale between two cycles, "
     "got '30s' from --stale-after; set it with --stale-after or STALE_AFTER"
 )
 MIN_WORDS = (

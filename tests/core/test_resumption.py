@@ -192,7 +192,7 @@ def test_where_nothing_is_known_nothing_is_told_before_a_forecast_stands(
     decision = decide(ticks.snapshot, ticks.now, policy)
     assert not decision.stale
     assert not decision.is_active(0)
-    assert "what was told before the start is not known" in decision.reason
+    assert "the desired replicas before the start are not known" in decision.reason
     assert decide(ticks.snapshot, ticks.now + timedelta(minutes=5), policy).replicas is None, "nor when it is stale"
 
     first = ticks.tick(LOW)

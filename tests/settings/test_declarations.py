@@ -303,9 +303,9 @@ def test_settings_cannot_be_changed() -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ({"--service-level": "0.999"}, "10 min a week may be short of pods"),
+        ({"--service-level": "0.999"}, "10 min a week may be under-provisioned"),
         ({"--service-level": "0.9999"}, "1 min a week"),
-        ({"--window": "90m"}, "is shorter than 2h, so that auto never leads"),
+        ({"--window": "90m"}, "is shorter than 2h, so that auto always falls back"),
     ],
 )
 def test_what_auto_cannot_keep_is_warned_of(flags: dict[str, str], words: str) -> None:

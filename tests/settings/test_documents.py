@@ -115,9 +115,9 @@ SOURCE_WRONG = {
 WHOLE_WRONG = {
     "[1]": "it must be a mapping with apiVersion, kind, metadata and spec; it is a list",
     "hush": "it must be a mapping with apiVersion, kind, metadata and spec; it is text",
-    "a: 1": "it is no document of Kedastral's; keep it out of the folder",
+    "a: 1": "it has no apiVersion and kind; keep it out of the folder",
     "{apiVersion: v1, kind: Secret, data: {a: hush}}": (
-        "it is no document of Kedastral's but a Secret of v1; keep it out of the folder"
+        "it is of the unexpected kind Secret of v1; keep it out of the folder"
     ),
     "spec: {query: up}": "apiVersion must be kedastral.io/v1alpha1; change it there",
     policy("x").replace("v1alpha1", "v1"): "apiVersion must be kedastral.io/v1alpha1, got 'kedastral.io/v1'",
@@ -253,7 +253,7 @@ def test_what_is_odd_in_a_document_is_warned_of(tmp_path: Path) -> None:
             "got '2' by default; set it there"
         ),
         (
-            "spec.staleAfter is not longer than the interval (30s), so that forecasts go stale between two ticks, "
+            "spec.staleAfter is not longer than the interval (30s), so that forecasts go stale between two cycles, "
             "got '10s'; change it there"
         ),
     ]

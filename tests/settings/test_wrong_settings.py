@@ -236,9 +236,9 @@ def test_a_setting_that_cannot_be_read_is_not_compared_with_others() -> None:
 
 def test_an_unknown_flag_is_refused_and_the_nearest_named() -> None:
     assert problems_of(RunSettings, {}, NEEDED, ("--headrom",)) == (
-        "--headrom is no setting of this command; did you mean --headroom?",
+        "--headrom is an unknown flag; did you mean --headroom?",
     )
-    assert problems_of(RunSettings, {}, NEEDED, ("--xyzzy",)) == ("--xyzzy is no setting of this command; see --help",)
+    assert problems_of(RunSettings, {}, NEEDED, ("--xyzzy",)) == ("--xyzzy is an unknown flag; see --help",)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_an_unknown_flag_is_refused_and_the_nearest_named() -> None:
     ],
 )
 def test_a_flag_of_another_command_names_those_it_belongs_to(kind: type[Any], flag: str, hint: str) -> None:
-    assert problems_of(kind, {}, NEEDED, (flag,)) == (f"{flag} is no setting of this command; {hint}",)
+    assert problems_of(kind, {}, NEEDED, (flag,)) == (f"{flag} is an unknown flag; {hint}",)
 
 
 @pytest.mark.parametrize(

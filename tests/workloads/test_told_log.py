@@ -57,7 +57,7 @@ REASONS: dict[StageName, tuple[Callable[[], Snapshot], str]] = {
     ),
     StageName.DEAD_BAND: (
         wavering,
-        "12: the dead band decided: 13 pods differ from the 12 told last by no more than the noise of the load",
+        "12: the dead band decided: 13 pods differ from the 12 desired before by no more than the noise of the load",
     ),
     StageName.MINIMUM: (lambda: flat(10.0), "2: the minimum decided: 1 pod would be enough, and min is 2"),
     StageName.MAXIMUM: (lambda: flat(90_000.0), "50: the maximum decided: 1,080 pods are needed, and max is 50"),
@@ -76,7 +76,7 @@ REASONS: dict[StageName, tuple[Callable[[], Snapshot], str]] = {
     StageName.RESUMPTION: (
         started_again,
         (
-            "20: the start decided: told before the start or the outage of 14:29:00 UTC; kept until a forecast has "
+            "20: the start decided: desired before the start or the outage of 14:29:00 UTC; kept until a forecast has "
             "stood for a while"
         ),
     ),

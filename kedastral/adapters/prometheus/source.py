@@ -62,7 +62,7 @@ class InstantFallback:
     def turn_on(self, error: NotServedError) -> None:
         """A range query was not served, an instant query was."""
         if self._range_again_at is None:
-            log.warning("range queries are not served, gathering one value per tick instead: %s", error)
+            log.warning("range queries are not served, gathering one value per cycle instead: %s", error)
         self._range_again_at = trio.current_time() + (RANGE_AGAIN_AFTER if self._range_worked_at is None else 0.0)
 
     def turn_off(self) -> None:

@@ -53,7 +53,7 @@ class ForecastStatus:
 
 
 OK = ForecastStatus()
-STANDING_DOWN = ForecastStatus(StatusCode.STANDING_DOWN, "the forecast loses to the last value")
+STANDING_DOWN = ForecastStatus(StatusCode.STANDING_DOWN, "the forecast is worse than a naive forecast")
 
 
 def learning_from(history: Series) -> ForecastStatus:

@@ -260,12 +260,12 @@ function showFigures(page) {
   const why = page.explanation, change = why.nextChange;
   const toldNow = why.told === undefined ? "nothing" : number(why.told);
   const figures = [
-    figure("KEDA is told", toldNow, why.told === undefined ? "it holds its replicas" : why.told === why.planned ? "replicas" : `the plan says ${number(why.planned)}`),
+    figure("Desired replicas", toldNow, why.told === undefined ? "it holds its replicas" : why.told === why.planned ? "replicas" : `the plan says ${number(why.planned)}`),
     figure("Next, by the plan", change ? number(change.replicas) : "the same", change ? `from ${clock(secondsOf(change.at))}` : why.plan.at(-1).replicas < why.planned ? "while the load stays" : "to its end"),
     figure("Load now", number(page.load), page.loadAt ? `measured at ${clock(secondsOf(page.loadAt))}` : ""),
     figure("Forecast", `${span(secondsOf(page.at) - secondsOf(page.madeAt))} old`, `stale after ${span(page.staleAfter)}`),
   ];
-  if (page.budgetSpent !== undefined) figures.push(figure("Budget spent", percent(page.budgetSpent), `at a service level of ${percent(page.serviceLevel)}`));
+  if (page.budgetSpent !== undefined) figures.push(figure("Error budget spent", percent(page.budgetSpent), `at a service level of ${percent(page.serviceLevel)}`));
   if (page.snapshot.steeringFactor) figures.push(figure("Steering factor", number(page.snapshot.steeringFactor), page.snapshot.atCap ? "at its maximum" : "on the upper quantile"));
   find("figures").replaceChildren(...figures);
 }
