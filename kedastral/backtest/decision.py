@@ -126,15 +126,19 @@ def choose_hpa(points: Sequence[Point], usual: Point) -> Point:
 
 
 def advised_point(ours: PolicyResult, hpa: Point) -> Point:
-    """The cheapest setting that serves no worse than the status quo; the one in force where it is no dearer.
+    """The cheapest setting that serves no worse than the status quo; the one in force where it is no dearer,
+    else the highest service level that is no dearer.
 
     Where none serves as well, a service level stays, and of headrooms the one with the fewest minutes short is taken.
     """
     cheapest = cheapest_as_good(ours.points, hpa)
     if cheapest is None:
         return ours.point if ours.policy.knob == LEVEL_KNOB else min(ours.points, key=_service)
-    stays = serves_as(ours.point, hpa) and ours.point.cost <= cheapest.cost * (1 + ROUNDED)
-    return ours.point if stays else cheapest
+    as_cheap = [point for point in ours.points if serves_as(point, hpa) and point.cost <= cheapest.cost * (1 + ROUNDED)]
+    if ours.point in as_cheap:
+        return ours.point
+    levels = [point for point in as_cheap if point.knob < 1]
+    return max(levels, key=lambda point: point.knob) if levels else cheapest
 
 
 def nearest_in_cost(points: Sequence[Point], hpa: Point) -> Point:
