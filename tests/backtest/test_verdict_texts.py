@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verdict as text on five loads, and that none of its figures contradicts the table.
+
+The results in stored/ are numbers, not loads: those of `make verdicts`, which replays all of them again. constant is
+4,000 without a break and spike is `SyntheticLoad`; ms_mongo_03 is an open trace that is not part of this
+repository.
+"""
+
+import re
+from datetime import timedelta
+from itertools import accumulate
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kedastral.adapters.synthetic import SyntheticLoad
+from kedastral.backtest.decision import Outlook, decide
+from kedastral.backtest.tables import FIGURES
+from kedastral.simulation.curves import Point
+from tests.backtest.loads import START, call, write_csv
+from tests.backtest.stored import StoredResults, read_compact
+
+STORED = Path(__file__).parent / "stored"
+NAMES = ("constant", "spike", "ms_mongo_03")
+FIGURE = re.compile(r"(?<![\w.])[\d,]*\.?\d+(?![\w.]*\d)")
+
+
+def text_of(name: str) -> str:
+    """What is printed below the table, a paragraph a line, with the flags left out."""
+    verdict = read_compact(STORED / f"{name}.json").write_verdict("FLAGS")
+    return "\n".join(filter(None, (f"{verdict.outlook}", verdict.words, verdict.advice, verdict.remark))) + "\n"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_verdict_reads_as_it_did(name: str) -> None:
+    assert text_of(name) == (STORED / f"{name}.txt").read_text()
+
+
+def figures_that_the_table_lacks(results: StoredResults) -> set[str]:
+    """Every number of the verdict but the settings, which must stand in a row."""
+    verdict = results.write_verdict("FLAGS")
+    rows = results.write_rows()
+    text = " ".join((verdict.words, verdict.advice, verdict.remark))
+    text = re.sub(r"(HPA at|target at|headroom|service level|as well,) [\d.]+( %)?", "", text)
+    text = re.sub(r"\([\d.]+ times the past peak\)", "", text).replace("more than 99 %", "over -99 %")
+    text = text.replace(f"{results.minutes:,.0f} minutes, which is too many", "")
+    cells = {
+        cell.strip("+-").removesuffix(" %").removesuffix(" times").removeprefix("over -")
+        for row in rows
+        for cell in row[1:]
+    }
+    return {found for found in FIGURE.findall(text) if found not in cells}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_figure_of_the_verdict_is_in_the_table(name: str) -> None:
+    assert figures_that_the_table_lacks(read_compact(STORED / f"{name}.json")) == set()
+
+
+def test_a_raw_counter_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    load = SyntheticLoad()
+    counted = accumulate(round(600 * load.at(START + timedelta(seconds=i * 600))) for i in range(432))
+    ended = call(monkeypatch, "--csv", write_csv(tmp_path / "total.csv", counted))
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (
+        "kedastral: total: the values only ever rise, from 391,121 to 2.64258e+08 in 71.8 hours: this looks like a raw "
+        "counter and not like a load; take rate() of it, such as sum(rate(http_requests_total[1m]))\n"
+    )
+
+
+SHARES = st.sampled_from([0.0, 0.00005, 0.0002, 0.004, 0.03, 0.2])
+
+
+def points_of(settings: tuple[float, ...]) -> st.SearchStrategy[tuple[Point, ...]]:
+    one = st.tuples(st.floats(0.8, 3.0), SHARES, SHARES)
+    return st.tuples(*(one.map(lambda drawn, knob=knob: Point(knob, *drawn)) for knob in settings))
+
+
+RESULTS = st.fixed_dictionaries(
+    {
+        "kedastral": points_of((0.95, 0.99, 0.999, 1.0, 1.2)),
+        "hpa": points_of((0.5, 0.8, 0.9)),
+        "last-week": points_of((0.5, 0.8, 0.9)),
+        "fixed": points_of((0.8, 1.0, 1.2)),
+    }
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(RESULTS)
+def test_no_figure_of_any_verdict_contradicts_the_table(points: dict[str, tuple[Point, ...]]) -> None:
+    results = StoredResults(20_000.0, 800.0, points)
+    assert figures_that_the_table_lacks(results) == set()
+    assert all(len(row) == 1 + len(FIGURES) for row in results.write_rows())
+
+
+@settings(max_examples=60, deadline=None)
+@given(RESULTS)
+def test_what_is_advised_serves_no_worse_at_the_least_cost(points: dict[str, tuple[Point, ...]]) -> None:
+    found = decide(StoredResults(20_000.0, 800.0, points).policies)
+    if not found.serves_as_well:
+        assert found.outlook is Outlook.WORSE
+        return
+    as_good = [
+        one
+        for one in points["kedastral"]
+        if max(one.unserved, 1e-5) <= max(found.hpa.unserved, 1e-5)
+        and max(one.violation, 1e-4) <= max(found.hpa.violation, 1e-4)
+    ]
+    assert found.advised.cost <= 1.005 * min(one.cost for one in as_good)
+    if found.outlook is Outlook.BETTER:
+        assert found.advised.cost <= found.hpa.cost * 1.011
