@@ -63,6 +63,9 @@ check: lint  ## lint, all but the slow tests with coverage and its thresholds, g
 	$(BIN)/coverage report --include='kedastral/serving/store.py' --fail-under=90 >/dev/null
 	$(BIN)/coverage report --include='kedastral/grpclib_trio/*' --fail-under=90 >/dev/null
 
+check: lint measure  ## lint, all but the slow tests, the thresholds of coverage, generated code up to date
+	$(BIN)/python $(PYTEST) -m "not measured and not slow and not e2e and not faults"
+
 proto: $(STAMP)  ## generate kedastral/_proto again
 	$(BIN)/python proto/generate.py
 

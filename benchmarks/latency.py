@@ -41,6 +41,7 @@ from kedastral.core.ports import MetricSource
 from kedastral.core.series import Series
 from kedastral.models.auto import AutoModel
 from kedastral.serving.store import MemoryStore
+from kedastral.tracing import NO_TRACING
 from kedastral.workloads.tick import ForecastLoop, Planner, Workload
 
 TICK_MS, PROMETHEUS_MS, GET_METRICS_MS = 500.0, 300.0, 20.0
@@ -94,11 +95,18 @@ async def _measure_ticks(prometheus: str) -> list[Figure]:
             await _time("Prometheus range query, 30 points", read, PROMETHEUS_MS),
             await _time("tick, with that query", _make_loop(source).tick, TICK_MS),
             await _time("tick, history at hand", _make_loop(_Remembered(series)).tick, TICK_MS),
+            await _time("the spans of a tick, tracing off", _open_spans, None),
         ]
 
 
 async def _read_now(source: MetricSource) -> object:
     return await source.history(datetime.now(UTC))
+
+
+async def _open_spans() -> None:
+    for name in ("tick", "query", "forecast", "plan", "publish"):
+        with NO_TRACING.span(name, {"kedastral.workload": WORKLOAD}):
+            pass
 
 
 def _make_loop(source: MetricSource) -> ForecastLoop:
@@ -110,7 +118,7 @@ def _make_loop(source: MetricSource) -> ForecastLoop:
     return ForecastLoop(workload, source, forecaster, MemoryStore(), SystemClock(), planner)
 
 
-async def _time(name: str, call: Callable[[], Awaitable[object]], budget_ms: float) -> Figure:
+async def _time(name: str, call: Callable[[], Awaitable[object]], budget_ms: float | None) -> Figure:
     console.print(f"measuring: {name}")
     for _ in range(CALLS // 10):
         await call()

@@ -26,7 +26,7 @@ from kedastral.serving.listening import (
     share_of_memory,
     share_open_files,
 )
-from kedastral.serving.scaler import ExternalScaler
+from kedastral.serving.scaler import SERVICE, ExternalScaler
 from kedastral.serving.snapshot_api import PROBES, Readiness
 from kedastral.trio_connections import QUIET_PERIOD
 
@@ -37,8 +37,6 @@ MAX_STOP_SECONDS = 9.0
 
 MAX_REQUEST_BYTES = 2**16
 """Bytes of a request: a ScaledObject's name and the metadata of its trigger, with a long query, are a few KiB."""
-
-SCALER_SERVICE = "externalscaler.ExternalScaler"
 
 log = logging.getLogger("kedastral.app")
 
@@ -196,7 +194,7 @@ async def serve_grpc(
 
     ``max_connections`` are as many as there are files for; the server's own limit holds as well.
     """
-    health = Health({"": True, SCALER_SERVICE: True})
+    health = Health({"": True, SERVICE: True})
     services: Sequence[Servable] = [part.service, health]
     if part.reflection:
         services = ServerReflection.extend(services)

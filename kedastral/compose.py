@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The composition root: settings -> parts -> `App`. Every part is made here, and handed what it needs."""
 
+import logging
+import os
 import socket
 import ssl
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
@@ -23,6 +25,7 @@ from kedastral.serving.scaler import ExternalScaler, Scaler
 from kedastral.serving.shared_store import SharedSnapshots, SharedStore
 from kedastral.serving.snapshot_api import Readiness, TokenGate, create_app
 from kedastral.serving.store import MemoryStore
+from kedastral.serving.traced_scaler import TracedScaler
 from kedastral.serving.view import SnapshotView
 from kedastral.serving.workloads_api import SettingInForce, WorkloadsView
 from kedastral.settings.declarations import (
@@ -44,6 +47,7 @@ from kedastral.settings.files import look_at
 from kedastral.settings.resolve import show
 from kedastral.settings.schema import Setting, remedy_of, settings_of
 from kedastral.tls import RotatingContext, TlsFiles, make_client_context, make_server_context
+from kedastral.tracing import NO_TRACING, Tracing
 from kedastral.workloads.division import Division
 from kedastral.workloads.fleet import Fleet
 from kedastral.workloads.keeping import StateKeeper
@@ -51,6 +55,8 @@ from kedastral.workloads.reload import Forecasting, Reloader
 from kedastral.workloads.resolver import RemoteResolver
 from kedastral.workloads.runner import DataSources, OpenSource, RunnerBuilder
 from kedastral.workloads.scaledobject_workloads import FleetResolver, TriggerReader
+
+log = logging.getLogger("kedastral.compose")
 
 ForecastingSettings = RunSettings | ForecasterSettings | DemoSettings
 """The settings of the commands that forecast."""
@@ -63,13 +69,41 @@ class Common:
     clock: WallClock
     stack: AsyncExitStack
     metrics: Metrics = attrs.field(factory=Metrics)
+    tracing: Tracing = NO_TRACING
+
+
+def _open_common(stack: AsyncExitStack) -> Common:
+    """What the parts of a process that serves a cluster share."""
+    tracing = open_tracing(os.environ)
+    stack.push_async_callback(tracing.close)
+    return Common(SystemClock(), stack, tracing=tracing)
+
+
+def open_tracing(environ: Mapping[str, str]) -> Tracing:
+    """Traces where OpenTelemetry's variables say where to send them, and `kedastral[otel]` is installed."""
+    endpoints = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    endpoint = next((name for name in endpoints if environ.get(name)), None)
+    is_off = environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or environ.get("OTEL_TRACES_EXPORTER") == "none"
+    if endpoint is None or is_off:
+        return NO_TRACING
+    protocols = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+    protocol = next((environ[name] for name in protocols if environ.get(name)), "http/protobuf")
+    if protocol != "http/protobuf":
+        log.warning("no traces: %s is set, and Kedastral exports http/protobuf only, not %s", endpoint, protocol)
+        return NO_TRACING
+    try:
+        from kedastral.adapters.otel import make_tracing  # noqa: PLC0415 - an extra
+    except ImportError:
+        log.warning("no traces: %s is set, and kedastral[otel] is not installed", endpoint)
+        return NO_TRACING
+    return make_tracing()
 
 
 @asynccontextmanager
 async def open_run(settings: RunSettings) -> AsyncIterator[App]:
     """`kedastral run`: forecaster, snapshot server and scaler in one. Raises BindError, ConfigError."""
     async with AsyncExitStack() as stack:
-        common = Common(SystemClock(), stack)
+        common = _open_common(stack)
         storage = _make_storage(settings.storage, settings.kept, common)
         forecasting = make_forecasting(settings.fleet.settings, common, storage=storage, answers_keda=True)
         if settings.scaled_objects.allow_scaledobject_workloads:
@@ -83,7 +117,7 @@ async def open_run(settings: RunSettings) -> AsyncIterator[App]:
 async def open_forecaster(settings: ForecasterSettings) -> AsyncIterator[App]:
     """`kedastral forecaster`: forecasts and shows them over HTTP. Raises BindError, ConfigError."""
     async with AsyncExitStack() as stack:
-        common = Common(SystemClock(), stack)
+        common = _open_common(stack)
         storage = _make_storage(settings.storage, settings.kept, common)
         forecasting = make_forecasting(settings.fleet.settings, common, storage=storage)
         await take_up(forecasting, storage)
@@ -103,7 +137,7 @@ async def open_forecaster(settings: ForecasterSettings) -> AsyncIterator[App]:
 async def open_scaler(settings: ScalerSettings) -> AsyncIterator[App]:
     """`kedastral scaler`: answers KEDA from the snapshots of forecasters. Raises BindError, ConfigError."""
     async with AsyncExitStack() as stack:
-        common = Common(SystemClock(), stack)
+        common = _open_common(stack)
         policy, readiness = settings.stale.policy(), Readiness.of({"http", "grpc"})
         reader, connections = await _open_reader(settings, common)
         scaler = Scaler(reader, common.clock, RemoteResolver(reader, policy, settings.name.workload))
@@ -207,6 +241,7 @@ def make_forecasting(
     store, metrics = storage.store, common.metrics
     keeper = None if storage.states is None else StateKeeper(storage.states, store, common.clock, metrics)
     builder = RunnerBuilder(store, common.clock, metrics, DataSources(), open_source, answers_keda=answers_keda)
+    builder = attrs.evolve(builder, tracing=common.tracing)
     if keeper is not None:
         builder = attrs.evolve(builder, last_served=keeper.told_before)
     common.stack.push_async_callback(builder.sources.close)
@@ -314,7 +349,9 @@ def _make_grpc(
     tls = _make_server_tls("gRPC", files, "h2")
     listener = open_listener(settings.listeners.grpc_listen, remedy_of(settings, "grpc_listen"))
     common.stack.callback(listener.close)
-    return GrpcPart(ExternalScaler(scaler, common.metrics), listener, settings.listeners.grpc_reflection, tls)
+    tracing, metrics = common.tracing, common.metrics
+    service = TracedScaler(scaler, metrics, tracing) if tracing.is_on else ExternalScaler(scaler, metrics)
+    return GrpcPart(service, listener, settings.listeners.grpc_reflection, tls)
 
 
 def _make_server_tls(server: str, files: TlsFiles | None, protocol: str) -> ssl.SSLContext | None:

@@ -32,6 +32,7 @@ from kedastral.grpclib_trio import FinishedCall
 from kedastral.serving.metrics import Metrics
 
 METRIC_NAME = "desired_replicas"
+SERVICE = "externalscaler.ExternalScaler"
 METHODS = ("IsActive", "StreamIsActive", "GetMetricSpec", "StreamMetricSpec", "GetMetrics")
 TIMED = ("IsActive", "GetMetricSpec", "GetMetrics")
 """The methods that give one answer; a stream is open for as long as KEDA likes."""

@@ -32,6 +32,7 @@ from kedastral.models import MODELS
 from kedastral.serving.metrics import Metrics, observe_seconds
 from kedastral.serving.recent import RecentLoads
 from kedastral.settings.declarations import HTTP_MODEL, DataSourceSettings, WorkloadSettings
+from kedastral.tracing import NO_TRACING, Tracing
 from kedastral.workloads.tick import (
     ForecastLoop,
     GuardedTick,
@@ -233,6 +234,7 @@ class RunnerBuilder:
     Of a workload without a snapshot in ``store`` that was made since the start, ``last_served`` is asked for what KEDA
     was told before.
     ``answers_keda`` says whether this process tells KEDA what the runners plan. ``recent`` keeps the last hours.
+    ``tracing`` gets a span of each tick, with those of its parts.
     """
 
     store: SnapshotStore
@@ -244,6 +246,7 @@ class RunnerBuilder:
     training: TrainingQueue = attrs.field(factory=TrainingQueue)
     last_served: LastServed = _nobody_knows
     answers_keda: bool = False
+    tracing: Tracing = NO_TRACING
     recent: RecentLoads = attrs.field()
 
     @recent.default
@@ -257,15 +260,16 @@ class RunnerBuilder:
         the model does as well.
         """
         parts = self._make_parts(settings, None if before is None else before.parts)
-        workload, source = workload_of(settings), MeasuredSource(parts.source, self.metrics)
+        workload, source = workload_of(settings), MeasuredSource(parts.source, self.metrics, self.tracing)
         loop = ForecastLoop(
             workload=workload,
             source=source,
-            forecaster=MeasuredForecaster(parts.forecaster, self.metrics),
+            forecaster=MeasuredForecaster(parts.forecaster, self.metrics, self.tracing),
             store=self.store,
             clock=self.clock,
             planner=self._make_planner(workload, parts.forecaster),
             remember=self.recent.record,
+            tracing=self.tracing,
         )
         answered = before is not None and before.parts.source is parts.source and before.failed.answered
         failed = LastFailure(answered)
@@ -273,6 +277,7 @@ class RunnerBuilder:
         def note_failure(error: WorkloadError) -> None:
             self.metrics.count_error(error)
             failed.note(error, self.clock.now())
+            self.tracing.note_failure(error)
 
         def reads_in_vain(successor: WorkloadRunner | None) -> bool:
             return source.is_reading and (successor is None or successor.parts.source is not parts.source)
@@ -280,12 +285,23 @@ class RunnerBuilder:
         return WorkloadRunner(
             settings=settings,
             parts=parts,
-            tick=GuardedTick(loop, note_failure, failed.note_success, self.answers_keda).tick,
+            tick=self._traced(workload.name, GuardedTick(loop, note_failure, failed.note_success, self.answers_keda)),
             close=partial(self._close, parts),
             reads_in_vain=reads_in_vain,
             series=loop.series,
             failed=failed,
         )
+
+    def _traced(self, workload: str, guarded: GuardedTick) -> Callable[[], Awaitable[None]]:
+        """A tick in its span; where nothing is traced, the tick itself."""
+        if not self.tracing.is_on:
+            return guarded.tick
+
+        async def tick() -> None:
+            with self.tracing.span("tick", {"kedastral.workload": workload}):
+                await guarded.tick()
+
+        return tick
 
     def is_current(self, runner: WorkloadRunner, settings: WorkloadSettings) -> bool:
         """Whether ``runner`` is what `build` would make: of equal settings, reading the source as configured now."""
@@ -308,8 +324,8 @@ class RunnerBuilder:
     def _make_planner(self, workload: Workload, forecaster: Forecaster) -> Planner:
         observe, served = self.metrics.plan_seconds.observe, partial(self.last_served, workload.name)
         if isinstance(forecaster, TrainedForecaster):
-            return Planner(workload, forecaster.uncertainty, observe, served)
-        return Planner(workload, observe=observe, served=served)
+            return Planner(workload, forecaster.uncertainty, observe, served, self.tracing)
+        return Planner(workload, observe=observe, served=served, tracing=self.tracing)
 
     def _make_parts(self, settings: WorkloadSettings, before: RunnerParts | None) -> RunnerParts:
         forecast = settings.forecast

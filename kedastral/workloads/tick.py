@@ -19,6 +19,7 @@ from kedastral.core.series import Series
 from kedastral.core.serving import Mode, OnStale, Snapshot, decide, replicas_at
 from kedastral.errors import ModelError, StoreError, WorkloadError
 from kedastral.serving.metrics import Metrics, observe_seconds
+from kedastral.tracing import NO_TRACING, Tracing
 
 log = logging.getLogger("kedastral.forecaster")
 
@@ -51,17 +52,19 @@ class Planner:
     """`plan_step` for one workload, timed, with a line in the log where the forecast's status changes.
 
     ``learnt`` gives the uncertainty found as the model was fitted. ``observe`` gets the seconds that each plan took.
-    ``served`` gives what KEDA was told last before the process started; None where nobody knows.
+    ``served`` gives what KEDA was told last before the process started; None where nobody knows. ``tracing`` gets a
+    span of each plan.
     """
 
     workload: Workload
     learnt: Callable[[], UncertaintyState | None] = _nothing_learnt
     observe: Callable[[float], None] = _ignore
     served: Callable[[], int | None] = _nobody_knows
+    tracing: Tracing = NO_TRACING
 
     def plan(self, history: Series, forecast: Forecast, previous: Snapshot | None) -> Snapshot:
         """The snapshot to publish after ``previous``."""
-        with observe_seconds(self.observe):
+        with self.tracing.span("plan", {}), observe_seconds(self.observe):
             snapshot = plan_step(self.workload, history, forecast, previous, self.learnt(), self.served())
             self._log_change(previous, snapshot)
         return snapshot
@@ -99,7 +102,10 @@ class Planner:
 
 @attrs.frozen
 class ForecastLoop:
-    """One workload's tick and the parts it works with; ``remember`` gets what a plan was published from, for charts."""
+    """One workload's tick and the parts it works with.
+
+    ``remember`` gets what a plan was published from, for charts; ``tracing`` a span of each publishing.
+    """
 
     workload: Workload
     source: MetricSource
@@ -108,6 +114,7 @@ class ForecastLoop:
     clock: WallClock
     planner: Planner = attrs.field()
     remember: Callable[[Series, Snapshot], None] = _forget
+    tracing: Tracing = NO_TRACING
     series: SeriesWatch = attrs.field(factory=SeriesWatch, init=False)
     counter: CounterWatch = attrs.field(factory=CounterWatch, init=False)
 
@@ -140,7 +147,9 @@ class ForecastLoop:
     async def _publish(self, snapshot: Snapshot | None, outliers: Outliers | None, lost: LostSeries | None) -> None:
         if snapshot is None:
             return
-        if not await self.store.put(attrs.evolve(snapshot, outliers=outliers, lost_series=lost)):
+        with self.tracing.span("publish", {"kedastral.status": snapshot.status.code}):
+            is_newest = await self.store.put(attrs.evolve(snapshot, outliers=outliers, lost_series=lost))
+        if not is_newest:
             raise StoreError("the store has a newer forecast already: the clock was set back a little", reason="older")
 
     def _watch_series(self, history: Series, previous: Snapshot | None, now: datetime) -> LostSeries | None:
@@ -336,6 +345,7 @@ class MeasuredSource:
 
     source: MetricSource
     metrics: Metrics
+    tracing: Tracing = NO_TRACING
     is_reading: bool = attrs.field(default=False, init=False)
 
     @property
@@ -347,7 +357,8 @@ class MeasuredSource:
         """See `MetricSource.history`."""
         self.is_reading = True
         try:
-            with observe_seconds(self.metrics.collect_seconds.labels(self.name).observe):
+            span = self.tracing.span("query", {"kedastral.source": self.name})
+            with span, observe_seconds(self.metrics.collect_seconds.labels(self.name).observe):
                 return await self.source.history(now)
         finally:
             self.is_reading = False
@@ -359,6 +370,7 @@ class MeasuredForecaster:
 
     forecaster: Forecaster
     metrics: Metrics
+    tracing: Tracing = NO_TRACING
 
     @property
     def name(self) -> str:
@@ -367,5 +379,6 @@ class MeasuredForecaster:
 
     async def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
         """See `Forecaster.forecast`."""
-        with observe_seconds(self.metrics.predict_seconds.labels(self.name).observe):
+        span = self.tracing.span("forecast", {"kedastral.model": self.name})
+        with span, observe_seconds(self.metrics.predict_seconds.labels(self.name).observe):
             return await self.forecaster.forecast(history, made_at, steps)
