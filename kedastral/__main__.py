@@ -20,6 +20,9 @@ def main() -> None:
     serves = sys.argv[1:2] and sys.argv[1] in SERVICES
     signal.signal(signal.SIGTERM, partial(_exit, 0 if serves else 128 + signal.SIGTERM))
     signal.signal(signal.SIGINT, partial(_exit, 128 + signal.SIGINT))
+    if sys.argv[1:] and sys.argv[1] == "demo" and sys.stdout.isatty():
+        sys.stdout.write("kedastral demo: loading …\r")  # the first words take the place of these
+        sys.stdout.flush()
     if sys.argv[1:2] and sys.argv[1] in RELOADING:
         signal.signal(signal.SIGHUP, _ignore)
     from kedastral.cooperative import prepare_interpreter  # noqa: PLC0415 - imported once signals are handled

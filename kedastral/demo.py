@@ -42,7 +42,10 @@ REACTIVE_UTILISATION = 0.8
 
 @attrs.define
 class Deployment:
-    """One Deployment under its HPA, and how well it has served the load so far."""
+    """One Deployment under its HPA, and how well it has served the load so far.
+
+    ``short_seconds`` had too few pods; ``surprised_seconds`` of them fell into a flash, which nobody foresees.
+    """
 
     hpa: Hpa
     pods: PodFleet
@@ -51,18 +54,26 @@ class Deployment:
     missing: float = 0.0
     missed: float = 0.0
     short_seconds: float = 0.0
+    surprised_seconds: float = 0.0
     pod_seconds: float = 0.0
 
     def sync(self, at: float, metric: HpaMetric) -> None:
         """Let the HPA decide by ``metric`` at ``at`` seconds."""
         self.pods.order(at, self.hpa.recommend(at, self.pods.ordered, [metric]))
 
-    def serve(self, at: float, load: float, target_per_pod: float, seconds: float) -> None:
+    @property
+    def foreseeable_seconds(self) -> float:
+        """The seconds with too few pods that the history told of."""
+        return self.short_seconds - self.surprised_seconds
+
+    def serve(self, at: float, load: float, target_per_pod: float, seconds: float, *, is_flash: bool) -> None:
         """Serve ``load`` for ``seconds`` with the pods that are Ready at ``at``, and add up what was missing."""
         self.ready = self.pods.ready(at)
         self.missing = max(0.0, load - self.ready * target_per_pod)
         self.missed += self.missing * seconds
-        self.short_seconds += seconds if self.missing > 0 else 0.0
+        if self.missing > 0:
+            self.short_seconds += seconds
+            self.surprised_seconds += seconds if is_flash else 0.0
         self.pod_seconds += self.pods.ordered * seconds
 
 
@@ -88,13 +99,13 @@ class DemoComparison:
         bounds = ReplicaBounds(max(1, plan.bounds.min), plan.bounds.max)
 
         def deployment(behavior: HpaBehavior) -> Deployment:
-            return Deployment(Hpa(behavior, bounds), PodFleet(enough, start_seconds))
+            return Deployment(Hpa(behavior, bounds), PodFleet(enough, start_seconds), ready=enough)
 
         tolerant = HpaBehavior.KUBERNETES
         exact = attrs.evolve(
             tolerant, up=attrs.evolve(tolerant.up, tolerance=0.0), down=attrs.evolve(tolerant.down, tolerance=0.0)
         )
-        return cls(load, plan.target_per_pod, deployment(exact), deployment(tolerant))
+        return cls(load, plan.target_per_pod, deployment(exact), deployment(tolerant), load_now=load.at(BEGIN))
 
     def advance(self, replicas: int | None) -> None:
         """Simulate one sync of both HPAs: KEDA is given ``replicas``, None for an error that makes the HPA hold."""
@@ -107,7 +118,7 @@ class DemoComparison:
         self.predictive.sync(self.at, HpaMetric(None if replicas is None else float(replicas)))
         self.reactive.sync(self.at, HpaMetric(measured, target))
         for one in (self.predictive, self.reactive):
-            one.serve(self.at, self.load_now, self.target_per_pod, SYNC_PERIOD)
+            one.serve(self.at, self.load_now, self.target_per_pod, SYNC_PERIOD, is_flash=self.load.is_flash_at(moment))
         self.at += SYNC_PERIOD
 
     @property

@@ -49,13 +49,17 @@ class SyntheticLoad:
 
     def event_at(self, moment: datetime) -> str | None:
         """What is going on at ``moment`` besides an ordinary day, in words; None where there is nothing."""
-        seconds = moment.timestamp()
-        hour = seconds % DAY / 3600
-        if 0 <= hour - self._flash_at(math.floor(seconds / DAY)) < FLASH / 3600:
+        hour = moment.timestamp() % DAY / 3600
+        if self.is_flash_at(moment):
             return "a flash that nobody can foresee: three times the load for ten minutes"
         if 0 <= hour - CAMPAIGN_AT < 1.5:
-            return "the campaign of every day: twice the load within ten minutes, which history shows"
+            return "the campaign of every day: twice the load in ten minutes, as history shows"
         return None
+
+    def is_flash_at(self, moment: datetime) -> bool:
+        """Whether the flash of the day goes on at ``moment``: load that no history shows."""
+        seconds = moment.timestamp()
+        return 0 <= seconds % DAY / 3600 - self._flash_at(math.floor(seconds / DAY)) < FLASH / 3600
 
     def _flash_at(self, day: int) -> float:
         """The hour, 11 to 19, at which the flash of a ``day`` (counted from the epoch) begins."""
