@@ -34,7 +34,7 @@ def flags_of(words: list[str]) -> dict[str, str]:
 
 
 def test_while_the_demo_runs_the_readmes_questions_are_answered() -> None:
-    with ProcessInput("demo", {**LISTENS, "--duration": "6h"}) as demo:
+    with ProcessInput("demo", {**LISTENS, "--duration": "30d"}) as demo:
         [port] = demo.ports("HTTP")
         paths = list(asked(README))
         assert len(paths) == 2
