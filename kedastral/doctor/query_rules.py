@@ -227,7 +227,7 @@ def _slow_rule(evidence: Evidence) -> Iterator[Symptom]:
     "kedastral-reports",
     Severity.ERROR,
     title="A running Kedastral says itself that a workload is not well.",
-    why="It fails or is stale, which is an error; it stands down, holds back or is over budget, which is a "
+    why="It fails or is stale, which is an error; it stands down, holds back or has spent its error budget, which is a "
     "warning. With --url.",
     remedy="see why with kedastral explain, and the page of the workload",
 )
