@@ -472,7 +472,8 @@ ROWS = (OVERVIEW, WORKLOAD, PROCESS)
 
 WORDS = f"""\
 Nothing here? `kubectl -n kedastral logs deploy/kedastral` says what fails. The [page]($page/) of Kedastral explains
-each number of a workload; so does `kedastral explain`. [Alerts and what to do about them]({SITE}/runbooks/) ·
+each number of a workload; so does `kedastral explain`. `kedastral doctor --cluster` finds what is wrong with
+ScaledObjects, settings and queries, with the remedy. [Alerts and what to do about them]({SITE}/runbooks/) ·
 [every metric]({SITE}/metrics/)"""
 
 
