@@ -18,7 +18,8 @@ LABEL org.opencontainers.image.title="kedastral" \
       org.opencontainers.image.description="Predictive autoscaling companion for KEDA" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="Apache-2.0"
-RUN python -m pip uninstall --yes pip
+# nothing that installs: neither pip nor the copy of it that Python carries
+RUN python -m pip uninstall --yes pip && rm -r /usr/local/lib/python3.13/ensurepip
 COPY --from=build /app /app
 # the root file system may be read-only; the bytecode was compiled when the wheel was installed
 ENV PYTHONDONTWRITEBYTECODE=1 \

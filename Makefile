@@ -6,12 +6,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' kedastral/__init__.py)
 IMAGE ?= kedastral:$(VERSION)
+DIST ?= dist
 STAMP := $(VENV)/.installed
 TRACES ?= $(KEDASTRAL_TRACES)
 PYTEST := -m pytest -q --numprocesses auto --dist worksteal   # a process for each core
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lowest e2e faults configurations verdicts lint check proto docs site bench bench-scale bench-restart soak lock build docker clean
+.PHONY: help setup demo test test-lowest e2e faults configurations verdicts lint check proto docs manifests site bench bench-scale bench-restart soak lock build sbom docker clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,10 +70,13 @@ check: lint measure  ## lint, all but the slow tests, the thresholds of coverage
 proto: $(STAMP)  ## generate kedastral/_proto again
 	$(BIN)/python proto/generate.py
 
-docs: $(STAMP)  ## write the tables of docs/configuration.md, the timelines of docs/keda.md and the pictures of docs/page.md again
+docs: $(STAMP)  ## write the tables of docs/configuration.md, deploy/crds, the chart's schema and README, the timelines of docs/keda.md and the pictures of docs/page.md again
 	$(BIN)/python -m docs.generate
 	$(BIN)/python -m tests.e2e.pictures
 	$(BIN)/python -m tests.page.screenshots
+
+manifests: $(STAMP)  ## write the folders of deploy/ that are made from the chart again; builds helm where it is missing
+	$(BIN)/python -m docs.manifests
 
 site: $(STAMP)  ## the documentation as a site, in build/site; a broken link fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --config-file docs/site/mkdocs.yml
@@ -98,7 +102,12 @@ lock: $(STAMP)  ## pin what the image is made of, with hashes, in deploy/image
 
 build: $(STAMP)  ## the wheel and the source archive, in dist/
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check build
-	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m build --outdir $(DIST) .
+
+sbom: $(STAMP)  ## what the image is made of beside its base, from the lock, as CycloneDX in dist/
+	mkdir -p $(DIST)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check cyclonedx-bom
+	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --output-file $(DIST)/kedastral.cdx.json deploy/image/requirements.txt
 
 docker:  ## the container image
 	docker build --tag $(IMAGE) .

@@ -83,8 +83,8 @@ def make_spec_schema(kind: str) -> Schema:
 
 def _policy_schema() -> Schema:
     own = {
-        "workload": _described(NAME, "what the workload is called", "metadata.name"),
-        "dataSource": _described(
+        "workload": describe(NAME, "what the workload is called", "metadata.name"),
+        "dataSource": describe(
             NAME, "name of the DataSource that the query is put to", "that of the flags, else the only one"
         ),
     }
@@ -96,7 +96,7 @@ def _source_schema() -> Schema:
     schema = _object_of(SOURCE_KEYS)
     auth = schema["properties"]["auth"]
     for path, setting in SECRET_KEYS.items():
-        auth["properties"][path[-1]] = _described(NAME, f"variable of Kedastral's that holds {setting.meaning}", None)
+        auth["properties"][path[-1]] = describe(NAME, f"variable of Kedastral's that holds {setting.meaning}", None)
     value = {"type": "string"}
     schema["properties"] |= {
         "headers": {
@@ -106,10 +106,10 @@ def _source_schema() -> Schema:
                 "type": "object",
                 "required": ["name"],
                 "properties": {
-                    "name": _described({"type": "string", "minLength": 1}, "name of the header", None),
-                    "value": _described(value, "its value, where that is no secret", None),
-                    "valueEnv": _described(value, "variable of Kedastral's that holds the value", None),
-                    "valueFile": _described(value, "file that holds the value, read with the configuration", None),
+                    "name": describe({"type": "string", "minLength": 1}, "name of the header", None),
+                    "value": describe(value, "its value, where that is no secret", None),
+                    "valueEnv": describe(value, "variable of Kedastral's that holds the value", None),
+                    "valueFile": describe(value, "file that holds the value, read with the configuration", None),
                 },
             },
         },
@@ -134,7 +134,7 @@ def _object_of(keys: Keys) -> Schema:
         place = properties
         for part in path[:-1]:
             place = place.setdefault(part, {"type": "object", "properties": {}})["properties"]
-        place[path[-1]] = _described(_schema_of(setting), _words(setting, keys), setting.shown_default or None)
+        place[path[-1]] = describe(make_value_schema(setting), _words(setting, keys), setting.shown_default or None)
         if setting.required:
             required.append(path[0])
     return {"type": "object", "required": required, "properties": properties}
@@ -150,7 +150,8 @@ TYPES: Mapping[str, Schema] = {
 """By the kind of a setting; all others are text."""
 
 
-def _schema_of(setting: Setting) -> Schema:
+def make_value_schema(setting: Setting) -> Schema:
+    """What the value of one setting may be."""
     if isinstance(setting.read, ReadChoice):
         return {"type": "string", "enum": setting.read.words}
     schema = TYPES.get(setting.kind, {"type": "string", "minLength": 1})
@@ -172,7 +173,7 @@ def _bounds(setting: Setting) -> Schema:
     return schema
 
 
-def _described(schema: Schema, meaning: str, default: str | None) -> Schema:
-    """The default is words alone: one that the API server writes into objects would no longer follow the product's."""
+def describe(schema: Schema, meaning: str, default: str | None) -> Schema:
+    """``schema`` with words. The default is among them alone: the API server would write one into objects, for good."""
     words = f"{meaning[0].upper()}{meaning[1:]}."
     return {"description": f"{words} Default: {default}." if default else words, **schema}

@@ -3,7 +3,7 @@
 
 In docs/configuration.md, what stands between ``<!-- settings of COMMAND -->`` or ``<!-- keys of KIND -->`` and the next
 ``<!-- end -->`` is replaced, in docs/doctor.md what stands after ``<!-- rules -->``; the prose stays. The files of
-deploy/crds and the dashboard are written as a whole.
+deploy/crds, the dashboard and those of the Helm chart that docs/chart.py makes are written as a whole.
 """
 
 import re
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from docs import dashboard
+from docs import chart, dashboard
 from docs.crds import PLURALS, Schema, make_crd, make_spec_schema
 from kedastral.cli.doctor import RULES
 from kedastral.settings.declarations import BY_COMMAND
@@ -127,6 +127,7 @@ if __name__ == "__main__":
         DOCTOR: render_rules(DOCTOR.read_text(encoding="utf-8")),
         **write_crds(),
         dashboard.FILE: dashboard.render(),
+        **chart.write_files(),
     }
     for path, after in written.items():
         before = path.read_text(encoding="utf-8") if path.exists() else ""

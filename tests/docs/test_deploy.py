@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -20,11 +19,15 @@ from kedastral.settings.declarations import BY_COMMAND, RunSettings
 from kedastral.settings.resolve import load
 from kedastral.settings.sources import QUERY, SOURCE_SETTINGS, WORKLOAD_SETTINGS
 from tests.docs import product
+from tests.docs.dockerfile import instructions, last_stage
 from tests.docs.pages import ROOT, bare, blocks, commands, read, tables
 
 DEPLOY = ROOT / "deploy"
-RULES = DEPLOY / "prometheus"  # files of Prometheus' own, no objects: tests/docs/test_alerts.py
-FILES = sorted(file for file in (*DEPLOY.rglob("*.yaml"), *DEPLOY.rglob("*.yml")) if RULES not in file.parents)
+NO_OBJECTS = {DEPLOY / "prometheus", DEPLOY / "helm"}
+"""Files of Prometheus' own and the chart: tests/docs/test_alerts.py, tests/integration/test_chart.py."""
+FILES = sorted(
+    file for file in (*DEPLOY.rglob("*.yaml"), *DEPLOY.rglob("*.yml")) if NO_OBJECTS.isdisjoint(file.parents)
+)
 PROMISED_DRAIN = 10
 PLAIN_PORTS = {"SCALER_LISTEN": 8080, "FORECASTER_LISTEN": 8081}
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
@@ -283,10 +286,10 @@ def test_the_trial_prometheus_is_where_the_examples_look(container: dict[str, An
 def test_the_trial_prometheus_obeys_every_annotation_of_ours() -> None:
     [job] = yaml.safe_load(one("ConfigMap", "prometheus-test-setup.yaml")["data"]["prometheus.yml"])["scrape_configs"]
     obeyed = {label for rule in job["relabel_configs"] for label in rule["source_labels"]}
-    [patch] = documents(DEPLOY / "production-tls" / "deployment.yaml")
+    with_tls = parts_of(DEPLOY / "production-tls" / "deployment.yaml", "Deployment")
     given = {
         annotation
-        for deployment in (one("Deployment", "deployment.yaml"), patch)
+        for deployment in (one("Deployment", "deployment.yaml"), with_tls)
         for annotation in deployment["spec"]["template"]["metadata"]["annotations"]
     }
     assert "prometheus.io/scheme" in given
@@ -310,16 +313,24 @@ def parts_of(file: Path, kind: str) -> dict[str, Any]:
     return found
 
 
-def test_the_fleets_deployment_is_the_examples_but_for_what_it_is_told() -> None:
-    example, fleet = DEPLOY / "examples" / "deployment.yaml", FLEET / "deployment.yaml"
-    assert parts_of(fleet, "Service") == parts_of(example, "Service")
-    deployments = [parts_of(file, "Deployment") for file in (example, fleet)]
-    for deployment in deployments:
-        pod = deployment["spec"]["template"]["spec"]
-        pod.pop("volumes", None)
-        for key in ("args", "env", "resources", "volumeMounts"):
-            pod["containers"][0].pop(key, None)
-    assert deployments[0] == deployments[1]
+def without(deployment: dict[str, Any], *keys: str) -> dict[str, Any]:
+    """The spec of a Deployment without its volumes and these keys of its container."""
+    spec: dict[str, Any] = deployment["spec"]
+    pod = spec["template"]["spec"]
+    pod.pop("volumes", None)
+    for key in ("volumeMounts", *keys):
+        pod["containers"][0].pop(key, None)
+    return spec
+
+
+def test_the_fleet_is_production_but_for_what_it_is_told() -> None:
+    files = [folder / "deployment.yaml" for folder in (DEPLOY / "production", FLEET)]
+    services = [parts_of(file, "Service") for file in files]
+    assert services[0] == services[1]
+    specs = [without(parts_of(file, "Deployment"), "args", "env", "resources") for file in files]
+    assert specs[0] == specs[1]
+    assert specs[0]["replicas"] == 2
+    assert documents(DEPLOY / "production" / "availability.yaml") == documents(FLEET / "availability.yaml")
 
 
 def test_no_variable_of_the_fleet_wins_over_its_files() -> None:
@@ -353,43 +364,56 @@ def test_the_fleets_files_are_all_mounted_and_change_in_place() -> None:
 
 @pytest.fixture
 def tls_pod() -> dict[str, Any]:
-    """What the patch for TLS says of the pod."""
-    [patch] = documents(DEPLOY / "production-tls" / "deployment.yaml")
-    assert patch["metadata"]["name"] == one("Deployment", "deployment.yaml")["metadata"]["name"]
-    spec: dict[str, Any] = patch["spec"]["template"]["spec"]
-    return spec
+    """The pod with TLS."""
+    spec: dict[str, Any] = parts_of(DEPLOY / "production-tls" / "deployment.yaml", "Deployment")["spec"]["template"]
+    assert spec["metadata"]["annotations"].pop("prometheus.io/scheme") == "https"
+    return dict(spec["spec"])
+
+
+def head_of(folder: str) -> str:
+    """The comment at the top of a folder's deployment.yaml, as one line."""
+    lines = re.findall(r"^# (.*)", read(DEPLOY / folder / "deployment.yaml").partition("---")[0], re.MULTILINE)
+    return " ".join(lines)
 
 
 def test_tls_files_lie_where_the_secret_is_mounted(tls_pod: dict[str, Any], container: dict[str, Any]) -> None:
-    [patched] = tls_pod["containers"]
-    assert patched["name"] == container["name"]
-    given = variables(patched)
+    [own] = tls_pod["containers"]
+    given = {name: value for name, value in variables(own).items() if name not in variables(container)}
     assert given.keys() <= product.variables_of("run")
     assert {"GRPC_TLS_CERT_FILE", "GRPC_TLS_KEY_FILE", "GRPC_TLS_CLIENT_CA_FILE"} <= given.keys()
-    [mount] = patched["volumeMounts"]
+    [mount] = own["volumeMounts"]
     assert "subPath" not in mount, "the kubelet does not update it"
     assert {Path(path).parent for path in given.values()} == {Path(mount["mountPath"])}
     assert {Path(path).name for path in given.values()} == {"tls.crt", "tls.key", "ca.crt"}
     [volume] = tls_pod["volumes"]
     assert volume["name"] == mount["name"]
-    assert volume["secret"]["secretName"] in read(DEPLOY / "production-tls" / "kustomization.yaml")
+    assert volume["secret"]["secretName"] in head_of("production-tls")
 
 
 @pytest.mark.parametrize("probe", PROBES)
 def test_probes_speak_tls_where_http_does(tls_pod: dict[str, Any], probe: str) -> None:
-    [patched] = tls_pod["containers"]
-    assert patched[probe] == {"httpGet": {"scheme": "HTTPS"}}
+    [own] = tls_pod["containers"]
+    assert own[probe]["httpGet"]["scheme"] == "HTTPS"
 
 
-def test_tls_is_a_patch_on_top_of_production() -> None:
-    [kustomization] = documents(DEPLOY / "production-tls" / "kustomization.yaml")
-    assert kustomization["resources"] == ["../production"]
-    assert [patch["path"] for patch in kustomization["patches"]] == ["deployment.yaml", "service.yaml"]
-    [service] = documents(DEPLOY / "production-tls" / "service.yaml")
-    plain = one("Service", "deployment.yaml")
-    assert service["metadata"]["name"] == plain["metadata"]["name"]
-    assert [port["port"] for port in service["spec"]["ports"]] == [port["port"] for port in plain["spec"]["ports"]]
-    assert {port["appProtocol"] for port in service["spec"]["ports"]} == {"https"}
+@pytest.mark.parametrize("folder", ["production-tls", "production-redis"])
+def test_tls_and_redis_are_production_and_no_more(folder: str) -> None:
+    plain, made = (parts_of(DEPLOY / name / "deployment.yaml", "Deployment") for name in ("production", folder))
+    assert variables(made["spec"]["template"]["spec"]["containers"][0]).items() >= (
+        variables(plain["spec"]["template"]["spec"]["containers"][0]).items()
+    )
+    made["spec"]["template"]["metadata"]["annotations"].pop("prometheus.io/scheme", None)
+    for probe in PROBES:
+        made["spec"]["template"]["spec"]["containers"][0][probe]["httpGet"].pop("scheme", None)
+    assert without(made, "env") == without(plain, "env")
+    assert documents(DEPLOY / folder / "availability.yaml") == documents(DEPLOY / "production" / "availability.yaml")
+
+
+def test_the_service_says_that_it_speaks_tls() -> None:
+    files = [DEPLOY / name / "deployment.yaml" for name in ("production", "production-tls")]
+    plain, with_tls = (parts_of(file, "Service")["spec"]["ports"] for file in files)
+    assert [port["port"] for port in with_tls] == [port["port"] for port in plain]
+    assert {port["appProtocol"] for port in with_tls} == {"https"}
 
 
 def recipe(kind: str) -> dict[str, Any]:
@@ -414,61 +438,29 @@ def test_the_trigger_of_the_tls_recipe_is_the_examples_with_tls(scaled_object: d
     assert trigger["metadata"].pop("enableTLS") == "true", "KEDA's metadata are strings"
     assert trigger == plain
     host = plain["metadata"]["scalerAddress"].partition(":")[0]
-    assert host in read(DEPLOY / "production-tls" / "kustomization.yaml")
+    assert host in head_of("production-tls")
 
 
 # Redis
 
 
-def test_redis_is_a_patch_on_top_of_production(container: dict[str, Any]) -> None:
-    [kustomization] = documents(DEPLOY / "production-redis" / "kustomization.yaml")
-    assert kustomization["resources"] == ["../production"]
-    assert [patch["path"] for patch in kustomization["patches"]] == ["deployment.yaml"]
-    [patch] = documents(DEPLOY / "production-redis" / "deployment.yaml")
-    assert patch["metadata"]["name"] == one("Deployment", "deployment.yaml")["metadata"]["name"]
-    spec = patch["spec"]["template"]["spec"]
-    [patched] = spec["containers"]
-    assert patched["name"] == container["name"]
-    given = variables(patched)
+def test_the_password_of_redis_is_a_file_of_the_secret() -> None:
+    pod = parts_of(DEPLOY / "production-redis" / "deployment.yaml", "Deployment")["spec"]["template"]["spec"]
+    [own] = pod["containers"]
+    given = variables(own)
     assert given["STORAGE"] == "redis"
     assert given.keys() <= product.variables_of("run")
-    [mount], [volume] = patched["volumeMounts"], spec["volumes"]
+    [mount], [volume] = own["volumeMounts"], pod["volumes"]
     assert volume["name"] == mount["name"]
     assert "subPath" not in mount, "the kubelet does not update it"
     file = Path(given["REDIS_PASSWORD_FILE"])
     assert file.parent == Path(mount["mountPath"])
-    secret = volume["secret"]["secretName"]
-    assert f'Secret "{secret}" in the namespace {kustomization["namespace"]} with the key\n# "{file.name}"' in read(
-        DEPLOY / "production-redis" / "kustomization.yaml"
-    )
+    head = head_of("production-redis")
+    assert f'Secret "{volume["secret"]["secretName"]}" in the namespace kedastral with the key "{file.name}"' in head
+    assert "REDIS_URL" in head
 
 
 # the image
-
-
-@attrs.frozen
-class Instruction:
-    """One instruction of the Dockerfile, in the stage (0 is the first) it belongs to."""
-
-    stage: int
-    word: str
-    rest: str
-
-
-def instructions() -> list[Instruction]:
-    text = re.sub(r"^\s*#.*\n", "", read(ROOT / "Dockerfile"), flags=re.MULTILINE).replace("\\\n", " ")
-    found: list[Instruction] = []
-    stage = -1
-    for line in filter(None, map(str.strip, text.splitlines())):
-        word, _, rest = line.partition(" ")
-        stage += word == "FROM"
-        found.append(Instruction(stage, word, " ".join(rest.split())))
-    return found
-
-
-def last_stage(word: str) -> list[str]:
-    found = instructions()
-    return [one.rest for one in found if one.stage == found[-1].stage and one.word == word]
 
 
 def image_user() -> int:
@@ -507,7 +499,7 @@ def test_the_image_exposes_the_ports_that_are_listened_on_by_default() -> None:
 
 def test_nothing_is_built_or_cached_in_the_last_stage() -> None:
     assert last_stage("COPY") == ["--from=build /app /app"]
-    assert last_stage("RUN") == ["python -m pip uninstall --yes pip"]
+    assert last_stage("RUN") == ["python -m pip uninstall --yes pip && rm -r /usr/local/lib/python3.13/ensurepip"]
     for instruction in instructions():
         if instruction.word == "RUN" and ("pip wheel" in instruction.rest or " install " in instruction.rest):
             assert "--no-cache-dir" in instruction.rest

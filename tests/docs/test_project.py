@@ -7,6 +7,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import yaml
+
 from kedastral import __version__
 from tests.docs.pages import ROOT, read
 
@@ -51,6 +53,8 @@ def test_one_version_is_said_everywhere() -> None:
     assert label is not None
     assert label[1] == __version__
     assert f"## [{__version__}]" in read(ROOT / "CHANGELOG.md")
+    chart = yaml.safe_load(read(ROOT / "deploy" / "helm" / "kedastral" / "Chart.yaml"))
+    assert chart["version"] == chart["appVersion"] == __version__
     images = re.findall(r"\bkedastral:(\d[\w.]*)", "".join(read(page) for page in ROOT.rglob("docs/*.md")))
     assert set(images) == {__version__}
     assert f"Version {__version__}" in read(ROOT / "README.md")
