@@ -3,12 +3,17 @@
 
 import signal
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 
+from kedastral._proto import externalscaler_pb2 as pb
+from tests.integration.conftest import free_port
+from tests.keda_client import SERVICE
 from tests.redis_servers import plain
 
-from .running import ANY_PORT, Answer, ProcessInput, fetch, wait_for
+from .running import ANY_PORT, PATIENCE, Answer, ProcessInput, fetch, wait_for
 from .stand_in import open_stand_in
 
 pytestmark = [pytest.mark.process, pytest.mark.integration]
@@ -27,6 +32,21 @@ FLAGS = {
 }
 NOW = "/forecast/current?workload=shop"
 METRICS = "/metrics"
+PLANNED = 9
+"""The load of the stand-in is 700, which at 100 a pod and times 1.2 wants 9."""
+
+
+def told(port: int) -> int:
+    """What KEDA is told of the default workload."""
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call: Any = channel.unary_unary(
+            f"{SERVICE}GetMetrics",
+            request_serializer=pb.GetMetricsRequest.SerializeToString,
+            response_deserializer=pb.GetMetricsResponse.FromString,
+        )
+        request = pb.GetMetricsRequest(scaledObjectRef=pb.ScaledObjectRef(name="web", namespace="prod"))
+        [value] = call(request, timeout=PATIENCE, wait_for_ready=True).metricValues
+        return int(value.metricValue)
 
 
 def newest(port: int) -> Answer | None:
@@ -66,3 +86,30 @@ def test_without_redis_a_process_forecasts_and_stops_as_ever(tmp_path: Path) -> 
             assert process.wait() == 0
             said = [event["msg"] for event in process.log]
             assert sum("the storage cannot be reached" in words for words in said) == 2, "once for each"
+
+
+def test_scalers_answer_from_the_forecaster_that_is_there_and_from_redis(tmp_path: Path) -> None:
+    """One has two addresses, of which nobody answers at the first; the other reads Redis, and needs no forecaster."""
+    with open_stand_in() as prometheus, plain(tmp_path) as redis:
+        source = {name: value for name, value in FLAGS.items() if not name.endswith("listen")}
+        forecasts = {"--listen": ANY_PORT, **source, "--prom-url": prometheus.url, "--target-per-pod": "100"}
+        answers = {"--listen": ANY_PORT, "--http-listen": ANY_PORT, "--workload": "shop", "--default-min": "1"}
+        with ProcessInput("forecaster", forecasts, redis.env) as forecaster:
+            [port] = forecaster.ports("HTTP")
+            wait_for(lambda: newest(port), "a forecast")
+            urls = f"http://127.0.0.1:{free_port()},http://127.0.0.1:{port}"
+            with (
+                ProcessInput("scaler", {**answers, "--forecaster-url": urls}) as by_http,
+                ProcessInput("scaler", answers, redis.env) as by_redis,
+            ):
+                for scaler in (by_http, by_redis):
+                    [grpc_port] = scaler.ports("gRPC")
+                    wait_for(lambda port=grpc_port: told(port) == PLANNED, "the plan")
+                    scaler.wait_for_log("--default-min (1) is below the workload's minimum (2)")
+                by_http.wait_for_log("a forecaster fails, and the others are asked")
+                forecaster.signal(signal.SIGKILL)
+                forecaster.wait()
+                for scaler in (by_http, by_redis):
+                    assert told(scaler.ports("gRPC")[0]) == PLANNED
+                    scaler.signal(signal.SIGTERM)
+                    assert scaler.wait() == 0

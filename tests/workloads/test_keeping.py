@@ -166,6 +166,12 @@ def clock() -> AcceleratedClock:
     return AcceleratedClock(START, origin=0.0)
 
 
+@pytest.fixture
+def states() -> MemoryStates:
+    """What the processes of a test leave for each other."""
+    return MemoryStates()
+
+
 async def run_for(seconds: float, states: StateStore, clock: AcceleratedClock, *workloads: WorkloadSettings) -> None:
     async with process(states, clock, *workloads):
         await trio.sleep(seconds)
@@ -175,9 +181,8 @@ async def run_for(seconds: float, states: StateStore, clock: AcceleratedClock, *
 
 
 async def test_the_next_process_answers_by_the_kept_plan_before_it_asks_for_anything(
-    autojump_clock: MockClock, clock: AcceleratedClock
+    autojump_clock: MockClock, clock: AcceleratedClock, states: MemoryStates
 ) -> None:
-    states = MemoryStates()
     async with process(states, clock) as first:
         await trio.sleep(301)
         before = first.forecasting.fleet.store.get("shop")
@@ -189,8 +194,9 @@ async def test_the_next_process_answers_by_the_kept_plan_before_it_asks_for_anyt
         assert found == attrs.evolve(before, quality=found.quality)
 
 
-async def test_it_asks_only_for_what_is_new(autojump_clock: MockClock, clock: AcceleratedClock) -> None:
-    states = MemoryStates()
+async def test_it_asks_only_for_what_is_new(
+    autojump_clock: MockClock, clock: AcceleratedClock, states: MemoryStates
+) -> None:
     async with process(states, clock) as first:
         await trio.sleep(1)
         [(start, end)] = first.asked
@@ -206,9 +212,8 @@ async def test_it_asks_only_for_what_is_new(autojump_clock: MockClock, clock: Ac
 
 
 async def test_a_history_read_in_two_halves_is_the_one_that_is_read_at_once(
-    autojump_clock: MockClock, clock: AcceleratedClock
+    autojump_clock: MockClock, clock: AcceleratedClock, states: MemoryStates
 ) -> None:
-    states = MemoryStates()
     await run_for(1, states, clock)
     await trio.sleep(1200)
     async with process(states, clock) as second, process(None, clock) as fresh:
@@ -221,9 +226,8 @@ async def test_a_history_read_in_two_halves_is_the_one_that_is_read_at_once(
 
 
 async def test_with_prometheus_gone_it_answers_what_the_plan_says_by_the_clock(
-    autojump_clock: MockClock, clock: AcceleratedClock
+    autojump_clock: MockClock, clock: AcceleratedClock, states: MemoryStates
 ) -> None:
-    states = MemoryStates()
     async with process(states, clock) as first:
         await trio.sleep(301)
         plan = first.forecasting.fleet.store.get("shop")
@@ -265,8 +269,9 @@ async def test_after_a_pause_nothing_below_what_was_told_before_is_recommended(
         assert (second.told() or 0) < told
 
 
-async def test_a_quick_restart_is_no_pause(autojump_clock: MockClock, clock: AcceleratedClock) -> None:
-    states = MemoryStates()
+async def test_a_quick_restart_is_no_pause(
+    autojump_clock: MockClock, clock: AcceleratedClock, states: MemoryStates
+) -> None:
     await run_for(31, states, clock)
     async with process(states, clock) as second:
         await trio.sleep(1)
@@ -277,8 +282,9 @@ async def test_a_quick_restart_is_no_pause(autojump_clock: MockClock, clock: Acc
         assert snapshot.resumption.since == START, "that of the first start goes on"
 
 
-async def test_a_workload_that_comes_later_goes_on_too(autojump_clock: MockClock, clock: AcceleratedClock) -> None:
-    states = MemoryStates()
+async def test_a_workload_that_comes_later_goes_on_too(
+    autojump_clock: MockClock, clock: AcceleratedClock, states: MemoryStates
+) -> None:
     await run_for(31, states, clock)
     async with process(states, clock, shop("other")) as second:
         await trio.sleep(1)
@@ -298,9 +304,8 @@ REF = ObjectRef("web", "default", {"workload": "brought", "query": "up", "model"
 
 
 async def test_a_workload_that_a_scaledobject_brought_is_back_before_keda_asks(
-    autojump_clock: MockClock, clock: AcceleratedClock
+    autojump_clock: MockClock, clock: AcceleratedClock, states: MemoryStates
 ) -> None:
-    states = MemoryStates()
     async with process(states, clock, scaled_objects=True) as first:
         key = await first.forecasting.resolver.find(REF)
         await trio.sleep(31)
@@ -315,9 +320,8 @@ async def test_a_workload_that_a_scaledobject_brought_is_back_before_keda_asks(
 
 
 async def test_one_that_nobody_asked_for_within_an_hour_is_not_brought_back(
-    autojump_clock: MockClock, clock: AcceleratedClock
+    autojump_clock: MockClock, clock: AcceleratedClock, states: MemoryStates
 ) -> None:
-    states = MemoryStates()
     async with process(states, clock, scaled_objects=True) as first:
         await first.forecasting.resolver.find(REF)
         await trio.sleep(31)
@@ -331,9 +335,8 @@ async def test_one_that_nobody_asked_for_within_an_hour_is_not_brought_back(
 
 
 async def test_where_scaledobjects_may_no_longer_bring_workloads_none_comes_back(
-    autojump_clock: MockClock, clock: AcceleratedClock
+    autojump_clock: MockClock, clock: AcceleratedClock, states: MemoryStates
 ) -> None:
-    states = MemoryStates()
     async with process(states, clock, scaled_objects=True) as first:
         await first.forecasting.resolver.find(REF)
         await trio.sleep(31)
@@ -345,9 +348,8 @@ async def test_where_scaledobjects_may_no_longer_bring_workloads_none_comes_back
 
 
 async def test_the_state_is_saved_after_each_tick_and_the_history_once_an_hour(
-    autojump_clock: MockClock, clock: AcceleratedClock
+    autojump_clock: MockClock, clock: AcceleratedClock, states: MemoryStates
 ) -> None:
-    states = MemoryStates()
     async with process(states, clock) as first:
         await trio.sleep(1)
         assert (first.saved("state"), first.saved("history")) == (1, 1)
@@ -359,9 +361,8 @@ async def test_the_state_is_saved_after_each_tick_and_the_history_once_an_hour(
 
 
 async def test_after_a_restart_histories_are_saved_at_a_time_of_their_own(
-    autojump_clock: MockClock, clock: AcceleratedClock
+    autojump_clock: MockClock, clock: AcceleratedClock, states: MemoryStates
 ) -> None:
-    states = MemoryStates()
     workloads = [shop(f"shop-{number}", interval=300.0) for number in range(20)]
     await run_for(31, states, clock, *workloads)
     async with process(states, clock, *workloads) as second:
@@ -432,9 +433,8 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 async def test_what_was_not_saved_yet_is_saved_at_the_end(
-    autojump_clock: MockClock, clock: AcceleratedClock, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: MockClock, clock: AcceleratedClock, states: MemoryStates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    states = MemoryStates()
     async with process(states, clock) as first:
         await trio.sleep(31)
         keeper = first.forecasting.fleet.keeper
@@ -448,9 +448,8 @@ async def test_what_was_not_saved_yet_is_saved_at_the_end(
 
 
 async def test_workloads_that_are_gone_for_a_week_are_removed(
-    autojump_clock: MockClock, clock: AcceleratedClock
+    autojump_clock: MockClock, clock: AcceleratedClock, states: MemoryStates
 ) -> None:
-    states = MemoryStates()
     await run_for(31, states, clock, shop("gone"), shop("new"))
     await states.save(attrs.evolve(make_kept_state("old"), saved_at=START - FORGET_AFTER + timedelta(minutes=30)))
     async with process(states, clock, server=Server(GONE)):
@@ -595,9 +594,8 @@ async def test_what_a_model_has_learnt_is_used_by_the_same_model_of_the_same_ver
 
 
 async def test_a_query_that_has_changed_is_read_from_its_beginning(
-    autojump_clock: MockClock, clock: AcceleratedClock
+    autojump_clock: MockClock, clock: AcceleratedClock, states: MemoryStates
 ) -> None:
-    states = MemoryStates()
     await run_for(31, states, clock)
     async with process(states, clock, shop(query="down")) as second:
         assert second.told() is not None, "KEDA is told what it was told"
@@ -607,9 +605,8 @@ async def test_a_query_that_has_changed_is_read_from_its_beginning(
 
 
 async def test_a_longer_window_reads_the_part_that_is_missing(
-    autojump_clock: MockClock, clock: AcceleratedClock
+    autojump_clock: MockClock, clock: AcceleratedClock, states: MemoryStates
 ) -> None:
-    states = MemoryStates()
     await run_for(31, states, clock)
     async with process(states, clock, shop(window=14400.0)) as second:
         await trio.sleep(1)
