@@ -238,11 +238,18 @@ def _print_table(found: Sequence[Diagnosis], manifests: Manifests, evidence: Evi
         for one in found:
             table.add_row(*_cells(one))
         console.print(table)
-    counts = [f"{count} {name}{'s' if count > 1 else ''}" for name, count in count_by_severity(found).items() if count]
+    counts = [_count(count, name) for name, count in count_by_severity(found).items() if count]
     result = ", ".join(counts) if counts else "nothing found"
     ours = sum(len(one.ours) for one in evidence.scaled_by_us)
-    looked = f"{manifests.count} objects, {ours} triggers of Kedastral, {len(evidence.workloads or {})} workloads"
+    workloads = len(evidence.workloads or {})
+    looked = (
+        f"{_count(manifests.count, 'object')}, {_count(ours, 'trigger')} of Kedastral, {_count(workloads, 'workload')}"
+    )
     console.print(Text(f"Looked at {looked}: {result}."), soft_wrap=True)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _cells(one: Diagnosis) -> tuple[Text, Text, Text]:

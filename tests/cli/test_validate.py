@@ -81,7 +81,7 @@ def test_a_folder_is_given_by_the_variable_too(monkeypatch: pytest.MonkeyPatch, 
 def test_commands_without_a_fleet_know_no_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = str(write(tmp_path, source(), policy()))
     outcome = call(monkeypatch, "validate", "--command", "scaler", "--forecaster-url", "http://f", "--config", path)
-    assert outcome.problems == ["--config is an unknown flag; it belongs to run, forecaster and backtest"]
+    assert outcome.problems == ["--config is an unknown flag; it belongs to run, forecaster, doctor and backtest"]
 
 
 def answer_by_query(request: httpx.Request) -> httpx.Response:

@@ -206,7 +206,7 @@ def test_a_chart_and_hidden_folders_are_passed_over(monkeypatch: pytest.MonkeyPa
     [
         ((), "give manifests"),
         (("nowhere.yaml",), "nowhere.yaml: cannot be read (no such file or directory)"),
-        (("--nonsense", "x"), "--nonsense is no setting of this command"),
+        (("--nonsense", "x"), "--nonsense is an unknown flag"),
         (("--output", "xml", "x"), "'xml' is not one of"),
         (("x", "--check-queries"), "--check-queries needs a Prometheus"),
         (("x", "--lead-time", "soon", "--workload", "w"), "--lead-time must be"),
@@ -234,10 +234,10 @@ def test_the_table_is_for_people(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert "trigger 1 (external) has metricType Value" in outcome.out
     assert "write metricType: AverageValue" in outcome.out
     assert "docs/doctor.md#metric-type-value" in outcome.out
-    assert outcome.out.splitlines()[-1] == "Looked at 1 objects, 1 triggers of Kedastral, 1 workloads: 1 error."
+    assert outcome.out.splitlines()[-1] == "Looked at 1 object, 1 trigger of Kedastral, 1 workload: 1 error."
     sound, _ = write(tmp_path, SOUND)
     assert call(monkeypatch, "doctor", sound).out == (
-        "Looked at 1 objects, 1 triggers of Kedastral, 0 workloads: nothing found.\n"
+        "Looked at 1 object, 1 trigger of Kedastral, 0 workloads: nothing found.\n"
     )
 
 

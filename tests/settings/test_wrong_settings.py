@@ -245,7 +245,7 @@ def test_an_unknown_flag_is_refused_and_the_nearest_named() -> None:
     ("kind", "flag", "hint"),
     [
         (ForecasterSettings, "--grpc-listen", "it belongs to run and demo"),
-        (ForecasterSettings, "--on-stale", "it belongs to run, scaler, demo and backtest"),
+        (ForecasterSettings, "--on-stale", "it belongs to run, scaler, doctor, demo and backtest"),
         (ScalerSettings, "--log", "see --help"),
         (RunSettings, "--forecaster-url", "it belongs to scaler"),
         (RunSettings, "--model-uri", "did you mean --model-url?"),
