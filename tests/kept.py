@@ -16,7 +16,13 @@ from kedastral.core.planning.service_level import (
     SteeringState,
 )
 from kedastral.core.planning.stabilization import Recommendation, Resumption, UnstabilizedPlan
-from kedastral.core.planning.uncertainty import Calibration, IntervalForecast, PendingWindow, UncertaintyState
+from kedastral.core.planning.uncertainty import (
+    Calibration,
+    IntervalForecast,
+    PeakTrial,
+    PendingWindow,
+    UncertaintyState,
+)
 from kedastral.core.series import DataQuality, Floats, Observation, Series
 from kedastral.core.serving import Snapshot
 from kedastral.core.trigger import ObjectRef
@@ -29,12 +35,14 @@ BASIS = StateBasis(
 NOON = START.timestamp()
 
 INTERVAL = IntervalForecast(500.0, (600.0, 650.5), 480.25)
+RAISED = IntervalForecast(700.0, (750.0, 800.5), 480.25)
 STATE = ServiceLevelState(
     uncertainty=UncertaintyState(
         model=Calibration(0.1, 0.2, (1.5, 1.75), (0.91, 0.96), 0.01, 77, 3.5),
         last=Calibration(windows=77, pinball_loss=0.02),
-        pending=(PendingWindow(NOON, 3, INTERVAL, INTERVAL),),
+        pending=(PendingWindow(NOON, 3, INTERVAL, INTERVAL, RAISED, 3600.0),),
         standing_down=True,
+        peaks=PeakTrial(Calibration(windows=400, pinball_loss=0.03, lead_error=2.5), 3.25, 4.5, covered=True),
     ),
     steering=SteeringState(
         safety_factor=1.2345678901234567,

@@ -33,7 +33,13 @@ from kedastral.core.planning.service_level import (
 )
 from kedastral.core.planning.stabilization import Recommendation, Resumption, UnstabilizedPlan
 from kedastral.core.planning.status import OK, ForecastStatus, StatusCode
-from kedastral.core.planning.uncertainty import Calibration, IntervalForecast, PendingWindow, UncertaintyState
+from kedastral.core.planning.uncertainty import (
+    Calibration,
+    IntervalForecast,
+    PeakTrial,
+    PendingWindow,
+    UncertaintyState,
+)
 from kedastral.core.series import DataQuality, Observation, Series
 from kedastral.core.serving import Mode, Snapshot
 from kedastral.core.trigger import ObjectRef
@@ -60,7 +66,10 @@ states = st.builds(
     ServiceLevelState,
     st.builds(
         UncertaintyState, calibrations, calibrations,
-        st.lists(st.builds(PendingWindow, finite, counts, intervals, intervals), max_size=2).map(tuple), st.booleans(),
+        st.lists(
+            st.builds(PendingWindow, finite, counts, intervals, intervals, st.none() | intervals, finite), max_size=2
+        ).map(tuple),
+        st.booleans(), st.builds(PeakTrial, calibrations, finite, finite, st.booleans()),
     ),
     st.builds(
         SteeringState,
@@ -202,8 +211,17 @@ GOLDEN = {
                     "begins": 1772366400.0, "lead": 3,
                     "model": {"maximum": 500.0, "quantiles": [600.0, 650.5], "at_lead": 480.25},
                     "last": {"maximum": 500.0, "quantiles": [600.0, 650.5], "at_lead": 480.25},
+                    "raised": {"maximum": 700.0, "quantiles": [750.0, 800.5], "at_lead": 480.25},
+                    "cycle": 3600.0,
                 }],
                 "standing_down": True,
+                "peaks": {
+                    "calibration": {
+                        "fast_scale": 0.1, "slow_scale": 0.1, "thresholds": [1.28, 1.64], "coverage": [0.9, 0.95],
+                        "pinball_loss": 0.03, "windows": 400, "lead_error": 2.5,
+                    },
+                    "loss": 3.25, "loss_without": 4.5, "covered": True,
+                },
             },
             "steering": {
                 "safety_factor": 1.2345678901234567, "peak_hold": 3600.0, "cap_relaxation": 1.0,
@@ -278,6 +296,9 @@ def test_fields_that_an_earlier_version_did_not_have_are_as_at_a_start() -> None
     older = document()
     del older["snapshot"]["withheld"]
     del older["service_level"]["state"]["steering"]["peak_hold"]
+    del older["service_level"]["state"]["uncertainty"]["peaks"]
+    del older["service_level"]["state"]["uncertainty"]["pending"][0]["raised"]
+    del older["service_level"]["state"]["uncertainty"]["pending"][0]["cycle"]
     del older["service_level"]["state"]["steering"]["cap_relaxation"]
     del older["service_level"]["state"]["steering"]["recommended"][0]["uncapped"]
     del older["told_lately"], older["quality"]

@@ -27,6 +27,7 @@ from kedastral.core.capacity import (
 from kedastral.core.planning.basis import HeadroomBasis, PlanBasis, make_stages, policy_of
 from kedastral.core.planning.service_level import PlanStages, SteeredBasis
 from kedastral.core.planning.status import format_span
+from kedastral.core.series import Floats
 from kedastral.core.serving import (
     Decision,
     Mode,
@@ -52,6 +53,7 @@ class StageName(StrEnum):
     AGE = "age"
     LEAD_TIME = "lead-time"
     FORECAST = "forecast"
+    RECURRING_PEAKS = "recurring-peaks"
     PREWARM = "prewarm"
     QUANTILE = "quantile"
     STEERING = "steering-factor"
@@ -211,6 +213,7 @@ class _Chain:
 
 LIMITS = frozenset(
     {
+        StageName.RECURRING_PEAKS,
         StageName.LOAD_CAP,
         StageName.REST,
         StageName.DEAD_BAND,
@@ -330,7 +333,13 @@ def _add_need(chain: _Chain, snapshot: Snapshot, stages: PlanStages, step: int, 
     words = f"the load expected at {show_time(made_at + timedelta(seconds=step * length))}"
     if not ok:
         words = f"a naive forecast (the last value), since {snapshot.status.reason}"
-    chain.add(StageName.FORECAST, Effect.SETS, float(stages.expected[step]), Unit.LOAD, words)
+    peaks = _recurring_peaks(snapshot)
+    expected = stages.expected if peaks is None else snapshot.forecast.values
+    chain.add(StageName.FORECAST, Effect.SETS, float(expected[step]), Unit.LOAD, words)
+    if peaks is not None:
+        at = show_time(made_at + timedelta(seconds=step * length))
+        words = f"what most of the last cycles peaked at around {at}"
+        chain.add(StageName.RECURRING_PEAKS, Effect.AT_LEAST, float(peaks[step]), Unit.LOAD, words)
     if largest != step:
         at = show_time(made_at + timedelta(seconds=largest * length))
         words = f"the load expected at {at}, for which the step is prewarmed"
@@ -352,6 +361,11 @@ def _add_need(chain: _Chain, snapshot: Snapshot, stages: PlanStages, step: int, 
     chain.add(StageName.TARGET, Effect.DIVIDES, policy.target_per_pod, Unit.LOAD_PER_POD, "what one pod sustains")
     if policy.headroom != 1:
         chain.add(StageName.HEADROOM, Effect.TIMES, policy.headroom, Unit.TIMES, "the headroom that was set")
+
+
+def _recurring_peaks(snapshot: Snapshot) -> Floats | None:
+    """The recurring peaks that the plan covers, None where it follows the forecast alone."""
+    return snapshot.basis.facts.recurring_peaks if snapshot.basis is not None and snapshot.status.is_ok else None
 
 
 def _add_bounds(chain: _Chain, policy: PlanPolicy) -> None:
@@ -456,6 +470,7 @@ def _reason(chain: _Chain) -> str:
 
 
 _NAMES = {
+    StageName.RECURRING_PEAKS: "a recurring peak",
     StageName.REST: "the rest",
     StageName.DEAD_BAND: "the dead band",
     StageName.MINIMUM: "the minimum",
@@ -547,6 +562,7 @@ def _variants(basis: PlanBasis) -> Iterator[tuple[StageName, PlanBasis]]:
     bounds = policy.bounds
     quiet = attrs.evolve(basis.facts, noise=0.0, recent=0.0)
     yield StageName.DEAD_BAND, attrs.evolve(basis, facts=quiet)
+    yield StageName.RECURRING_PEAKS, attrs.evolve(basis, facts=attrs.evolve(basis.facts, recurring_peaks=None))
     yield StageName.LOAD_CAP, attrs.evolve(basis, facts=attrs.evolve(basis.facts, cap=None))
     yield StageName.MINIMUM, with_policy(basis, attrs.evolve(policy, bounds=ReplicaBounds(0, bounds.max)))
     yield StageName.MAXIMUM, with_policy(basis, attrs.evolve(policy, bounds=ReplicaBounds(bounds.min, 0)))

@@ -191,7 +191,7 @@ def test_the_state_can_be_stored() -> None:
 
     assert again == state
     assert len(state.pending) == 4
-    assert len(json.dumps(attrs.asdict(state))) < 2000
+    assert len(json.dumps(attrs.asdict(state))) < 2500
 
 
 loads = st.lists(st.one_of(st.floats(0, 1e6), st.just(float("nan"))), min_size=2, max_size=60)

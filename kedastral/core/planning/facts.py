@@ -6,7 +6,7 @@ import attrs
 from kedastral.core.capacity import Idleness, ReplicaBounds, idleness_of, load_for_floor
 from kedastral.core.planning.stabilization import noise_of, recent_load
 from kedastral.core.planning.uncertainty import offset_of
-from kedastral.core.series import Series
+from kedastral.core.series import Floats, Series, same_array
 
 
 @attrs.frozen
@@ -17,7 +17,8 @@ class LoadFacts:
     the largest of the last minutes; ``noise`` a share of the load; ``offset`` is added before a logarithm
     (`kedastral.core.planning.uncertainty`). ``idleness`` is only looked at where there may be no pods at all. ``peak``
     is the load of which the peak hold keeps the pods, 0 where it keeps none; ``cap`` the load above which nothing is
-    planned (`kedastral.core.planning.load_cap`), None without one.
+    planned (`kedastral.core.planning.load_cap`), None without one. ``recurring_peaks`` match the forecast's steps, None
+    where the plan does not cover them (`kedastral.core.planning.recurring_peaks`).
     """
 
     newest: float | None
@@ -28,10 +29,17 @@ class LoadFacts:
     idleness: Idleness
     peak: float = 0.0
     cap: float | None = None
+    recurring_peaks: Floats | None = attrs.field(default=None, eq=attrs.cmp_using(eq=same_array))
 
 
-def read_facts(history: Series, bounds: ReplicaBounds, peak: float = 0.0, cap: float | None = None) -> LoadFacts:
-    """The facts of ``history``; ``peak`` and ``cap`` are found by the caller, who knows what steers them.
+def read_facts(
+    history: Series,
+    bounds: ReplicaBounds,
+    peak: float = 0.0,
+    cap: float | None = None,
+    recurring_peaks: Floats | None = None,
+) -> LoadFacts:
+    """The facts of ``history``; those with a default are found by the caller, who knows what steers them.
 
     Only where ``bounds`` allow a workload without pods is its idleness looked at: that takes a millisecond.
     """
@@ -45,4 +53,5 @@ def read_facts(history: Series, bounds: ReplicaBounds, peak: float = 0.0, cap: f
         idleness=Idleness.BUSY if bounds.min > 0 else idleness_of(history),
         peak=peak,
         cap=cap,
+        recurring_peaks=recurring_peaks,
     )

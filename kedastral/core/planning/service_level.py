@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`plan_for_service_level`: one tick's plan from a forecast, its uncertainty and the service level.
 
-The service level is the share of minutes with enough pods. Four things together reach it at low cost:
+The service level is the share of minutes with enough pods. Five things together reach it at low cost:
 
 - The margin. The forecast is raised to a calibrated upper quantile of the largest load in the window that the plan must
   cover: the steps that the lead time overlaps and the prewarm steps (`kedastral.core.planning.uncertainty`).
@@ -14,6 +14,8 @@ The service level is the share of minutes with enough pods. Four things together
   recent peak does. Minutes short by more than the highest factor could have mended, where a longer hold would have
   helped, lengthen the hold; all others shorten it, in the ratio at which such minutes alone spend the whole budget.
   Wherever the factor suffices, or the load has no precedent, the hold is at its minimum and has no effect.
+- Recurring peaks (`kedastral.core.planning.recurring_peaks`): bursts that come back, but not to the minute, are covered
+  at their full size while that loses less than the forecast alone.
 - The cap on load (`kedastral.core.planning.load_cap`): margin and factor together plan for no more than the largest
   load of the week, growth included, unless that cap has left minutes short of pods.
 
@@ -40,6 +42,7 @@ from kedastral.core.capacity import (
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.facts import LoadFacts, read_facts
 from kedastral.core.planning.load_cap import MAX_CAP_RELAXATION, cap_on_load, capped, next_relaxation
+from kedastral.core.planning.recurring_peaks import RecurringPeaks, recurring_peaks
 from kedastral.core.planning.stabilization import (
     PreviousPlan,
     Recommendation,
@@ -391,10 +394,12 @@ def plan_for_service_level(
         previous = attrs.evolve(previous, model_plan=None)
     steering = state.steering
     cap = None if settings.headroom is not None else cap_on_load(history, steering.cap_relaxation)
-    facts = read_facts(history, settings.policy.bounds, peak_load(history, steering.peak_hold), cap)
+    peaks = recurring_peaks(history, len(forecast.values))
+    covered = peaks.loads if state.uncertainty.peaks.covered and status.is_ok else None
+    facts = read_facts(history, settings.policy.bounds, peak_load(history, steering.peak_hold), cap, covered)
     basis = SteeredBasis(facts, settings, state, previous, status)
     state, stages = plan_from(basis, forecast)
-    state = _remember_forecast(state, history, forecast, status, settings)
+    state = _remember_forecast(state, history, forecast, status, settings, peaks)
     load_cap = stages.cap if stages.uncapped is not None else None
     return state, ServiceLevelPlan(stages.replicas, stages.upper, stages.floor, stages.factor, status, basis, load_cap)
 
@@ -406,6 +411,9 @@ def plan_from(basis: SteeredBasis, forecast: Forecast) -> tuple[ServiceLevelStat
     calibration, expected = state.uncertainty.model, forecast.values
     if not basis.status.is_ok:
         calibration, expected = state.uncertainty.last, np.full(len(expected), facts.newest or 0.0)
+    elif facts.recurring_peaks is not None:
+        calibration = state.uncertainty.peaks.calibration
+        expected = np.maximum(expected, facts.recurring_peaks)
     upper = _upper_of(calibration, facts.offset, expected, settings.margin_factor(factor))
     last = _last_recommendation(state, previous)
     dead_band = dead_band_of(last, settings.policy, factor / FLOOR_UTILISATION, noise=facts.noise, recent=facts.recent)
@@ -535,6 +543,7 @@ def _remember_forecast(
     forecast: Forecast,
     status: ForecastStatus,
     settings: ServiceLevelSettings,
+    peaks: RecurringPeaks,
 ) -> ServiceLevelState:
     """``state`` with the plan, if it follows the model, and the forecast, to be judged once its window has ended."""
     if status.replaces_model_plan:
@@ -542,7 +551,7 @@ def _remember_forecast(
     if not forecast.status.is_ok:  # a fallback is not the model's forecast
         return state
     window, lead_steps = settings.window(history.step), settings.lead_steps(history.step)
-    uncertainty = add_forecast(state.uncertainty, history, forecast.values, window, lead_steps)
+    uncertainty = add_forecast(state.uncertainty, history, forecast.values, window, lead_steps, peaks)
     return attrs.evolve(state, uncertainty=uncertainty)
 
 

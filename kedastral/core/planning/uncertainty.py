@@ -6,7 +6,8 @@ maximum of the window is calibrated, not each step: ``log((actual maximum + offs
 units of a scale that follows the newest residuals, against a threshold that moves until the stated share of windows
 lies below it (online quantile tracking: Gibbs and Candes, "Adaptive Conformal Inference Under Distribution Shift",
 2021). The same is kept for the last value used as a forecast. While the model's pinball loss is higher than that of
-the last value, the model stands down.
+the last value, the model stands down. And it is kept for the forecast raised to recurring peaks
+(`kedastral.core.planning.recurring_peaks`): while the loss of that is lower, a plan covers these peaks.
 """
 
 import math
@@ -15,6 +16,7 @@ from datetime import datetime
 import attrs
 import numpy as np
 
+from kedastral.core.planning.recurring_peaks import RecurringPeaks
 from kedastral.core.series import EPOCH, Floats, Series
 
 QUANTILES = (0.90, 0.95)
@@ -53,6 +55,14 @@ STAND_DOWN_RATIO, RETURN_RATIO = 1.1, 1.0
 NEGLIGIBLE_LOSS = 0.002
 """A model stays whose loss is below this: a forecast that is always 2 % too high. After a night without load both
 losses are tiny, and their ratio says nothing about the morning."""
+
+
+COVER_RATIO, UNCOVER_RATIO = 0.75, 0.9
+"""A plan covers recurring peaks from where the loss with them is below this many times the loss without them, until it
+is above the other."""
+TRIAL_CYCLES, MAX_TRIAL_HALF_LIFE = 4, 86400.0
+"""The half-life of these losses is as many cycles, from `LOSS_HALF_LIFE` to the other, in seconds, which must have
+passed before: a few hours say little about peaks that come once a day."""
 
 
 @attrs.frozen
@@ -100,13 +110,16 @@ class PendingWindow:
     """A window that has not ended yet. Its first value will be dated ``begins`` (epoch seconds).
 
     ``lead`` is the index, in the window, of the value a lead time ahead. ``model`` and ``last`` are the forecasts of
-    the model and of the last value.
+    the model and of the last value, ``raised`` is that of the model raised to the recurring peaks of a ``cycle`` in
+    seconds, None where they were not looked for.
     """
 
     begins: float
     lead: int
     model: IntervalForecast
     last: IntervalForecast
+    raised: IntervalForecast | None = None
+    cycle: float = 0.0
 
 
 @attrs.frozen
@@ -118,13 +131,28 @@ class WindowOutcome:
 
 
 @attrs.frozen
+class PeakTrial:
+    """How plans would have done that cover recurring peaks: their ``calibration``, and whether they are ``covered``.
+
+    ``loss`` and ``loss_without`` are the pinball losses of the second quantile with and without the peaks, in units of
+    load and averaged over some cycles. Loads count here, not logarithms: pods are what they cost.
+    """
+
+    calibration: Calibration = attrs.field(factory=Calibration)
+    loss: float = 0.0
+    loss_without: float = 0.0
+    covered: bool = False
+
+
+@attrs.frozen
 class UncertaintyState:
-    """What is carried from tick to tick: both calibrations, and windows still open; plain numbers, to be stored."""
+    """What is carried from tick to tick: the calibrations, and windows still open; plain numbers, to be stored."""
 
     model: Calibration = attrs.field(factory=Calibration)
     last: Calibration = attrs.field(factory=Calibration)
     pending: tuple[PendingWindow, ...] = ()
     standing_down: bool = False
+    peaks: PeakTrial = attrs.field(factory=PeakTrial)
 
 
 def judge_windows(state: UncertaintyState, history: Series, window: int) -> UncertaintyState:
@@ -141,24 +169,32 @@ def judge_windows(state: UncertaintyState, history: Series, window: int) -> Unce
         (ended if each.begins + (window - 1) * history.step < known_until else pending).append(each)
     if not ended:
         return state
-    model, last, offset = state.model, state.last, offset_of(history)
+    model, last, peaks, offset = state.model, state.last, state.peaks, offset_of(history)
     for each in ended:
         actual = _values_in_window(history, each.begins, window)
         if actual is not None:
             outcome = WindowOutcome(float(actual.max()), float(actual[min(each.lead, window - 1)]))
             model = _calibrate(model, each.model, outcome, offset, history.step)
             last = _calibrate(last, each.last, outcome, offset, history.step)
-    return UncertaintyState(model, last, tuple(pending), _stands_down(model, last, standing_down=state.standing_down))
+            peaks = _try_peaks(peaks, each, outcome, offset, history.step)
+    in_use = peaks.calibration if peaks.covered else model
+    stands_down = _stands_down(in_use, last, standing_down=state.standing_down)
+    return UncertaintyState(model, last, tuple(pending), stands_down, peaks)
 
 
 def add_forecast(
-    state: UncertaintyState, history: Series, values: Floats, window: int, lead_steps: int | None = None
+    state: UncertaintyState,
+    history: Series,
+    values: Floats,
+    window: int,
+    lead_steps: int | None = None,
+    peaks: RecurringPeaks | None = None,
 ) -> UncertaintyState:
     """``state`` with the forecast ``values``, made from ``history``, to be judged once its window has ended.
 
-    ``values[0]`` forecasts the value that follows ``history``. The first ``lead_steps`` steps of the window, by default
-    all of it, are those that the lead time overlaps. One window begins at each step: a second forecast from the same
-    history changes nothing.
+    ``values[0]`` forecasts the value that follows ``history``; ``peaks`` are the recurring peaks at the same steps. The
+    first ``lead_steps`` steps of the window, by default all of it, are those that the lead time overlaps. One window
+    begins at each step: a second forecast from the same history changes nothing.
     """
     begins = _epoch(history.time_at(len(history)))
     newest = history.newest
@@ -167,7 +203,13 @@ def add_forecast(
     offset, lead = offset_of(history), min(lead_steps or window, len(values)) - 1
     model = _interval_forecast(state.model, float(values[:window].max()), float(values[lead]), offset)
     last = _interval_forecast(state.last, newest.value, newest.value, offset)
-    return attrs.evolve(state, pending=(*state.pending, PendingWindow(begins, lead, model, last)))
+    raised, cycle = None, 0.0
+    if peaks is not None:
+        path, cycle = np.maximum(values[:window], peaks.loads[:window]), peaks.cycle
+        raised = _interval_forecast(
+            state.peaks.calibration, float(path.max()), float(path[min(lead, window - 1)]), offset
+        )
+    return attrs.evolve(state, pending=(*state.pending, PendingWindow(begins, lead, model, last, raised, cycle)))
 
 
 def upper_path(values: Floats, margin: float, offset: float) -> Floats:
@@ -208,6 +250,28 @@ def _calibrate(
         windows=windows,
         lead_error=_update_mean(calibration.lead_error, abs(outcome.at_lead - forecast.at_lead), loss_weight),
     )
+
+
+def _try_peaks(
+    trial: PeakTrial, window: PendingWindow, outcome: WindowOutcome, offset: float, step: float
+) -> PeakTrial:
+    """``trial`` after one more window."""
+    if window.raised is None:
+        return trial
+    calibration = _calibrate(trial.calibration, window.raised, outcome, offset, step)
+    half_life = min(max(TRIAL_CYCLES * window.cycle, LOSS_HALF_LIFE), MAX_TRIAL_HALF_LIFE)
+    weight = _weight(half_life, step, calibration.windows)
+    loss = _update_mean(trial.loss, _loss_of(window.raised, outcome), weight)
+    without = _update_mean(trial.loss_without, _loss_of(window.model, outcome), weight)
+    ratio = UNCOVER_RATIO if trial.covered else COVER_RATIO
+    covered = calibration.windows * step >= half_life and loss < ratio * without
+    return PeakTrial(calibration, loss, without, covered)
+
+
+def _loss_of(forecast: IntervalForecast, outcome: WindowOutcome) -> float:
+    """The pinball loss of the second quantile (Koenker and Bassett, "Regression Quantiles", 1978), in units of load."""
+    excess = outcome.maximum - forecast.quantiles[1]
+    return max(QUANTILES[1] * excess, (QUANTILES[1] - 1) * excess)
 
 
 def _move_threshold(threshold: float, below: float, level: float) -> float:
