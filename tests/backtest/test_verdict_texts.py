@@ -2,8 +2,8 @@
 """The verdict as text on five loads, and that none of its figures contradicts the table.
 
 The results in stored/ are numbers, not loads: those of `make verdicts`, which replays all of them again. constant is
-4,000 without a break and spike is `SyntheticLoad`; ms_mongo_03 is an open trace that is not part of this
-repository.
+4,000 without a break and spike is `SyntheticLoad`; ms_mongo_03 and worldcup98_group are open traces that are not part
+of this repository.
 """
 
 import re
@@ -23,7 +23,7 @@ from tests.backtest.loads import START, call, write_csv
 from tests.backtest.stored import StoredResults, read_compact
 
 STORED = Path(__file__).parent / "stored"
-NAMES = ("constant", "spike", "ms_mongo_03")
+NAMES = ("constant", "spike", "ms_mongo_03", "worldcup98_group")
 FIGURE = re.compile(r"(?<![\w.])[\d,]*\.?\d+(?![\w.]*\d)")
 
 
