@@ -1,19 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """How hypothesis works here: the same examples at every run, so that a green commit stays green on any machine.
 
-``HYPOTHESIS_PROFILE=explore`` looks for new ones. No deadline in either: the first example of a test may import much.
+``HYPOTHESIS_PROFILE=explore`` looks for new ones, five times as many; a workflow does so each night. No deadline in
+either: the first example of a test may import much.
 Linear algebra runs in one thread, as it does in the product: several fight for the cores with everything else there.
 """
 
 import os
+from pathlib import Path
 
 from kedastral.cooperative import ONE_THREAD
 
 for name in ONE_THREAD:
     os.environ.setdefault(name, "1")
 
-from hypothesis import settings  # noqa: E402 - numpy reads the variables above when it is imported
+import pytest  # noqa: E402 - numpy reads the variables above when it is imported
+from hypothesis import settings  # noqa: E402
 
 settings.register_profile("same", deadline=None, derandomize=True, database=None)
-settings.register_profile("explore", deadline=None, print_blob=True)
+settings.register_profile("explore", deadline=None, print_blob=True, max_examples=500)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+TESTS = Path(__file__).parent
+UNMEASURED = {"backtest", "benchmarks", "cli", "docs", "doctor", "e2e", "loop", "page", "process", "simulation"}
+"""The folders whose tests run untraced: what has a threshold of coverage has its own tests, and tracing takes time."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `make measure` runs: the quick tests outside of `UNMEASURED`."""
+    others = {"slow", "e2e", "faults"}
+    for item in items:
+        folder = item.path.relative_to(TESTS).parts[0]
+        if folder not in UNMEASURED and not any(item.get_closest_marker(name) for name in others):
+            item.add_marker("measured")

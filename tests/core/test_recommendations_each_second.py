@@ -4,6 +4,7 @@
 import itertools
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
 import attrs
 import numpy as np
@@ -65,6 +66,22 @@ class Ticks:
         assert self.snapshot is not None
         covered = at(second + LEAD) < self.snapshot.ends_at
         return replicas_at(self.snapshot, at(second)) if covered else self.by_second[-1]
+
+
+@cache
+def steady_hour(step: float, interval: int) -> Ticks:
+    """A workload after its first hour, of a load of 1000: the same before every outage, so it is ticked once."""
+    ticks = Ticks(step, interval, lambda _: 1000.0)
+    ticks.run(HOUR)
+    return ticks
+
+
+def after_an_hour(step: float, interval: int, measured: Load) -> Ticks:
+    """A workload that goes on from `steady_hour` with the load ``measured``, which was 1000 until then."""
+    before = steady_hour(step, interval)
+    ticks = Ticks(step, interval, measured, by_second=before.by_second.copy())
+    ticks.snapshot = before.snapshot
+    return ticks
 
 
 def at(seconds: float) -> datetime:
@@ -159,7 +176,9 @@ def test_after_an_outage_a_part_of_the_load_is_no_reason_to_scale_down(
     def measured(second: float) -> float:
         return 100.0 if back - 2 * step < second < back + 180 else 1000.0  # one series of ten is back first
 
-    pods = Ticks(step, interval, measured).run(back + HOUR, [range(HOUR + 1, back)])
+    ticks = after_an_hour(step, interval, measured)
+    ticks.run(60 * minutes + HOUR, [range(HOUR + 1, back)])
+    pods = ticks.by_second
     assert min(pods[HOUR:]) > 0.8 * pods[HOUR]  # the margin shrinks a little over an hour
 
 
@@ -169,7 +188,9 @@ def test_load_that_fell_during_an_outage_comes_down_after_the_usual_time(
     step: float, interval: int, minutes: int
 ) -> None:
     back = HOUR + 60 * minutes
-    pods = Ticks(step, interval, fallen(1000.0, 300.0, since=HOUR)).run(back + HOUR, [range(HOUR + 1, back)])
+    ticks = after_an_hour(step, interval, fallen(1000.0, 300.0, since=HOUR))
+    ticks.run(60 * minutes + HOUR, [range(HOUR + 1, back)])
+    pods = ticks.by_second
 
     [first, *_] = falls(pods[back:])
     assert 300 - 2 * interval <= first <= 300 + interval
@@ -179,7 +200,8 @@ def test_load_that_fell_during_an_outage_comes_down_after_the_usual_time(
 @OUTAGES
 def test_load_that_rose_during_an_outage_scales_up_at_once(minutes: int) -> None:
     back = HOUR + 60 * minutes
-    pods = Ticks(60.0, 30, lambda second: 1000.0 if second <= HOUR else 2000.0).run(back + 60, [range(HOUR + 1, back)])
+    ticks = after_an_hour(60.0, 30, lambda second: 1000.0 if second <= HOUR else 2000.0)
+    pods = [*steady_hour(60.0, 30).by_second, *ticks.run(60 * minutes + 60, [range(HOUR + 1, back)])]
 
     assert pods[back] >= 200
 
