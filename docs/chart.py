@@ -188,7 +188,7 @@ def _choice(*words: str) -> Schema:
 
 
 def _named(schema: Schema, pattern: str) -> Schema:
-    return {"type": "object", "propertyNames": {"pattern": pattern}, "additionalProperties": schema}
+    return {"type": "object", "patternProperties": {pattern: schema}, "additionalProperties": False}
 
 
 _SCALED_OBJECT: Schema = {
