@@ -115,14 +115,17 @@ def _read_paths(paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
 
 
 def _find_files(path: Path) -> Sequence[Path]:
-    """The file at ``path``, or those of a folder and the folders in it, without hidden ones."""
+    """The file at ``path``, or those of a folder and the folders in it, without hidden ones and templates of charts."""
     if not path.is_dir():
         return [path]
+    charts = [chart.parent / "templates" for chart in path.rglob("Chart.yaml")]
     files = sorted(
         file
         for suffix in SUFFIXES
         for file in path.rglob(f"*{suffix}")
-        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
+        if file.is_file()
+        and not any(part.startswith(".") for part in file.relative_to(path).parts)
+        and not any(file.is_relative_to(templates) for templates in charts)
     )
     if len(files) > MAX_FILES:
         raise ValueError(f"must hold at most {MAX_FILES} files, got {len(files)}")

@@ -223,6 +223,7 @@ def running(request: httpx.Request) -> httpx.Response:
     settings = [
         {"name": "--lead-time", "value": "8m", "origin": "web.yaml, document 1"},
         {"name": "--max", "value": "20", "origin": "default"},
+        {"name": "--on-stale", "value": "ride-forecast", "origin": "default"},
         {"name": "--headroom", "value": "none", "origin": "default"},
         {"name": "--unheard-of", "value": "1", "origin": "default"},
     ]
