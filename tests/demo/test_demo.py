@@ -119,7 +119,12 @@ def test_ctrl_c_in_a_terminal_ends_the_demo_cleanly_with_the_verdict() -> None:
         process.kill()
         _, complaints = process.communicate()
         os.close(ours)
-    assert b"pods Ready" in seen
+    assert seen.startswith(b"kedastral demo: loading")  # at once, before anything heavy is imported
+    assert (
+        seen.index(b"The page: http://localhost:")
+        < seen.index(b"learning from the history")
+        < seen.index(b"pods Ready")
+    )
     assert complaints == b""
 
 
