@@ -12,7 +12,7 @@ TRACES ?= $(KEDASTRAL_TRACES)
 PYTEST := -m pytest -q --numprocesses auto --dist worksteal   # a process for each core
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lowest e2e faults configurations verdicts lint measure check proto docs manifests site bench bench-scale bench-restart soak lock build sbom docker clean
+.PHONY: help setup demo test test-lowest e2e faults configurations verdicts lint measure check proto docs manifests site bench bench-scale bench-restart bench-cluster soak lock build sbom docker clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,6 +89,9 @@ bench-scale: $(STAMP)  ## up to a thousand workloads in one process, beside the 
 
 bench-restart: $(STAMP)  ## a thousand workloads after kill -9, with and without what --state-dir kept; half an hour
 	$(BIN)/python -m benchmarks.restart
+
+bench-cluster: $(STAMP)  ## one to three processes that share a Redis and up to 3,000 workloads; half an hour
+	$(BIN)/python -m benchmarks.cluster
 
 soak: $(STAMP)  ## ten minutes of load and faults at random; or make soak SOAK='60 --seed 7'
 	$(BIN)/python -m benchmarks.soak $(SOAK)

@@ -184,7 +184,7 @@ def pinned(cores: str) -> list[str]:
     return ["taskset", "-c", f"1-{last}" if cores == "1-" else cores]
 
 
-def write_fleet(size: int, server: int) -> str:
+def write_fleet(size: int, server: int, *, model: str = "auto", window: str = "14d") -> str:
     """The configuration of so many workloads, which read the stand-in on port ``server``."""
     documents: list[dict[str, Any]] = [
         {
@@ -199,7 +199,7 @@ def write_fleet(size: int, server: int) -> str:
             "apiVersion": "kedastral.io/v1alpha1",
             "kind": "ForecastPolicy",
             "metadata": {"name": _name(number), "namespace": "bench"},
-            "spec": {"query": f'sum(load{{shop="{number}"}})', "model": "auto", "window": "14d", "targetPerPod": 50},
+            "spec": {"query": f'sum(load{{shop="{number}"}})', "model": model, "window": window, "targetPerPod": 50},
         }
         for number in range(size)
     ]
