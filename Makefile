@@ -47,7 +47,7 @@ configurations: $(STAMP)  ## 10,000 generated configurations, each loaded or ref
 	CONFIGURATIONS=10000 $(BIN)/python -m pytest -q tests/settings/test_generated_configurations.py
 
 verdicts: $(STAMP)  ## whole backtests whose verdicts are stored as text; TRACES is a folder of open traces; minutes
-	KEDASTRAL_TRACES=$(TRACES) $(BIN)/python -m pytest -q tests/backtest/test_verdicts_anew.py
+	KEDASTRAL_TRACES=$(TRACES) VERDICTS=$(VERDICTS) $(BIN)/python -m pytest -q tests/backtest/test_verdicts_anew.py
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`make verdicts`: the four loads of the stored results replayed again. Open traces are read from KEDASTRAL_TRACES."""
+"""`make verdicts`: the four loads of the stored results replayed again. Open traces are read from KEDASTRAL_TRACES.
+
+`make verdicts VERDICTS=write` stores the results and texts anew, for a change of the planner that is meant.
+"""
 
 import json
 import os
@@ -12,9 +15,10 @@ import pytest
 from kedastral.adapters.synthetic import SyntheticLoad
 from tests.backtest.loads import START, call, write_csv
 from tests.backtest.stored import compact, read_results
-from tests.backtest.test_verdict_texts import NAMES, STORED
+from tests.backtest.test_verdict_texts import NAMES, STORED, text_of
 
 TRACES = os.environ.get("KEDASTRAL_TRACES")
+WRITES = os.environ.get("VERDICTS") == "write"
 
 pytestmark = [
     pytest.mark.slow,
@@ -46,6 +50,9 @@ def test_a_replay_gives_the_results_that_are_stored(monkeypatch: pytest.MonkeyPa
     ended = call(monkeypatch, "--csv", load_of(name, tmp_path), *HOW, "--json", target)
     assert ended.code == 0
     document = json.loads(target.read_text())
+    if WRITES:
+        (STORED / f"{name}.json").write_text(compact(read_results(document)))
+        (STORED / f"{name}.txt").write_text(text_of(name))
     assert compact(read_results(document)) == (STORED / f"{name}.json").read_text()
     words = " ".join(ended.out.split())
     outlook, *paragraphs = (STORED / f"{name}.txt").read_text().splitlines()
