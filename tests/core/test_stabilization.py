@@ -42,9 +42,9 @@ def test_the_first_plan_is_taken_as_it_is() -> None:
 
 
 def test_a_small_step_down_changes_nothing() -> None:
-    assert stabilized(100, 88, 86, 50).minimum == 100
-    assert stabilized(100, 87, 86, 50).minimum == 87
-    assert planned(100, 88, 86, 50) == [88, 86, 50]
+    assert stabilized(100, 92, 90, 50).minimum == 100
+    assert stabilized(100, 91, 90, 50).minimum == 91
+    assert planned(100, 92, 90, 50) == [92, 90, 50]
 
 
 def test_down_goes_as_far_as_the_maximum_of_the_last_minutes() -> None:
