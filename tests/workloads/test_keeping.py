@@ -467,7 +467,7 @@ PARTS = (
     "late samples",
     "errors of the forecast",
     "factor and hold",
-    "budget",
+    "error budget",
     "held plans",
     "what KEDA is told",
 )
@@ -545,7 +545,7 @@ async def test_other_settings_leave_of_the_state_what_the_table_says(changed: st
         "errors of the forecast": left.uncertainty == was.uncertainty,
         "factor and hold": (left.steering.safety_factor, left.steering.peak_hold)
         == (was.steering.safety_factor, was.steering.peak_hold),
-        "budget": (left.steering.spent, left.steering.account, left.steering.recommended)
+        "error budget": (left.steering.spent, left.steering.account, left.steering.recommended)
         == (was.steering.spent, was.steering.account, was.steering.recommended),
         "held plans": (left.unstabilized, left.last_model_plan, left.recommendations)
         == (was.unstabilized, was.last_model_plan, was.recommendations),
