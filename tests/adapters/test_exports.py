@@ -261,6 +261,14 @@ def test_scrapes_that_jitter_and_drift_are_brought_to_the_grid(tmp_path: Path) -
     assert export.understood == "1d9h20m in steps of 1m, times up to 2.3 s off brought to the grid, column '2'"
 
 
+def test_rows_that_drift_by_whole_steps_leave_gaps_and_keep_their_times(tmp_path: Path) -> None:
+    jitter = np.random.default_rng(3).uniform(-1, 1, 3000)
+    times = 1e9 + 60.05 * np.arange(3000.0) + jitter  # two and a half minutes later at the end
+    series = read(tmp_path, lines([f"{at:.3f},{i}" for i, at in enumerate(times)])).series
+    assert (series.step, np.isnan(series.values).sum()) == (60.0, 2)
+    assert abs((series.time_at(len(series) - 1).timestamp()) - times[-1]) < 60
+
+
 @given(st.floats(-29, 29), st.floats(59.95, 60.05), st.integers(0, 59))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=15)
 def test_no_place_is_far_from_its_row_however_rows_drift_and_shift(
