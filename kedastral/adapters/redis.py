@@ -132,11 +132,12 @@ for index = 1, #fields, 2 do
     changed = number <= now
   end
 end
+local ended = {}
 for index = 1, #fields, 2 do
   local name, number = fields[index], tonumber(fields[index + 1])
   if name ~= '' and name ~= ARGV[1] then
     if number <= now then
-      redis.call('HDEL', KEYS[1], name)
+      table.insert(ended, name)
       changed = true
     else
       table.insert(members, name)
@@ -147,12 +148,17 @@ if changed then
   token = math.max(token + 1, now)
 end
 redis.call('HSET', KEYS[1], ARGV[1], now + ARGV[2], '', token)
+for _, name in ipairs(ended) do
+  redis.call('HDEL', KEYS[1], name)
+end
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return {token, members}
 """)
 """a pod, its lease in ms, the highest token it knows, TTL in ms -> the token, and the pods whose lease holds.
 
-A token is the time in milliseconds of the last change, so that it grows even where Redis lost what it knew.
+A token is the time in milliseconds of the last change, so that it grows even where Redis lost what it knew. HSET comes
+first: a full Redis refuses a script at its first write alone, and one that began by deleting would make its pod the
+only member.
 """
 
 LEAVE = LuaScript("""\

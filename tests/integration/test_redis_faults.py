@@ -12,9 +12,10 @@ import attrs
 import pytest
 import trio
 
-from kedastral.adapters.redis import RedisSnapshots
+from kedastral.adapters.redis import RedisMembers, RedisSnapshots
 from kedastral.clock import SystemClock
 from kedastral.core.serving import Snapshot
+from kedastral.errors import StoreError
 from kedastral.serving.metrics import Metrics, StorageMetrics
 from kedastral.serving.shared_store import SharedStore
 from tests.parts import make_snapshot
@@ -118,6 +119,24 @@ async def test_a_full_redis_is_said_and_what_is_there_is_still_read(tmp_path: Pa
                 assert two.store.get("shop") == made(0)
                 server.say("CONFIG", "SET", "maxmemory", "0")
                 await until(lambda: two.store.get("shop") == made(1, 9))
+
+
+async def test_a_full_redis_takes_no_pod_for_the_only_one(tmp_path: Path) -> None:
+    with plain(tmp_path) as place:
+        [server] = place.servers
+        connection = place.connect()
+        members = RedisMembers(connection)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(connection.run)
+            await members.renew("gone", 0.1, 0)
+            await trio.sleep(0.2)
+            server.say("CONFIG", "SET", "maxmemory", "1")
+            with pytest.raises(StoreError) as refused:
+                await members.renew("here", 60, 0)
+            assert refused.value.reason == "full"
+            server.say("CONFIG", "SET", "maxmemory", "0")
+            assert (await members.renew("here", 60, 0)).members == {"here"}
+            nursery.cancel_scope.cancel()
 
 
 async def test_a_replica_takes_over_within_seconds(tmp_path: Path) -> None:
