@@ -3,8 +3,9 @@
 
 For 10, 100 and 1,000 workloads of model auto, each with 14 days of minutes and an interval of 30 s: how long until all
 are read and learnt, what a process of them needs of memory and of its core, and how quickly GetMetrics is answered over
-one connection meanwhile, at 350 calls a second, while the metrics are scraped every 15 s. Prometheus is
-`benchmarks.load_server`; `kedastral run` is pinned to one core where `taskset` is there, all else to the others.
+one connection meanwhile, at 350 calls a second, while the metrics are scraped every 15 s; and once more while somebody
+has the status page open. Prometheus is `benchmarks.load_server`; `kedastral run` is pinned to one core where `taskset`
+is there, all else to the others.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ RATE = 350
 WINDOW_POINTS = 14 * 1440
 INTERVAL = 30.0
 SCRAPE_EVERY = 15.0
+PAGE_EVERY = 5.0
+"""Seconds between two requests of an open page: EVERY of kedastral/serving/page/page.js."""
 LOOK_EVERY = 5.0
 """Seconds between two looks at how far it is: writing the metrics of a thousand workloads is work too."""
 BACKFILL_WITHIN = 600.0
@@ -67,6 +70,8 @@ class Measured:
     p50_ms: float
     p99_ms: float
     worst_ms: float
+    p99_with_page_ms: float
+    page_ms: float
 
 
 @attrs.frozen
@@ -115,6 +120,9 @@ def measure(size: int, steady: float) -> Measured:
         with _scraping(site):
             seconds = _call(site.grpc, size, round(RATE * steady))
         after, asked, elapsed = site.scrape(), site.stats(), time.monotonic() - at
+        cpu_share = (site.cpu_seconds() - cpu) / elapsed
+        with _scraping(site), _looking(site) as looks:
+            with_page = sorted(_call(site.grpc, size, round(RATE * steady)))
         ordered = sorted(seconds)
         done = "kedastral_capacity_compute_seconds_count"
         requests = asked["requests"] - stats["requests"]
@@ -124,7 +132,7 @@ def measure(size: int, steady: float) -> Measured:
             backfilled=backfilled,
             learnt=learnt,
             rss=site.rss_mib(),
-            cpu_share=(site.cpu_seconds() - cpu) / elapsed,
+            cpu_share=cpu_share,
             ticks_expected=size * elapsed / INTERVAL,
             ticks_done=after[done] - before[done],
             ticks_missed=after["kedastral_ticks_missed_total"] - before["kedastral_ticks_missed_total"],
@@ -135,19 +143,45 @@ def measure(size: int, steady: float) -> Measured:
             p50_ms=percentile(ordered, 0.5) * 1000,
             p99_ms=percentile(ordered, 0.99) * 1000,
             worst_ms=ordered[-1] * 1000,
+            p99_with_page_ms=percentile(with_page, 0.99) * 1000,
+            page_ms=percentile(sorted(looks), 0.5) * 1000,
         )
 
 
 @contextmanager
 def _scraping(site: Site) -> Iterator[None]:
     """Scrape the metrics every `SCRAPE_EVERY` seconds, as a Prometheus does, while the block runs."""
+    # not parsed: that would take a second of the core that the callers use
+    with _repeating(SCRAPE_EVERY, lambda: fetch_local(site.http, "/metrics")):
+        yield
+
+
+@contextmanager
+def _looking(site: Site) -> Iterator[list[float]]:
+    """Have the list and the page of one workload open while the block runs; the seconds that each list took."""
+    took: list[float] = []
+
+    def look() -> None:
+        began = time.monotonic()
+        fetch_local(site.http, "/api/workloads")
+        took.append(time.monotonic() - began)
+        fetch_local(site.http, f"/api/workloads/bench/{_name(0)}")
+
+    look()
+    with _repeating(PAGE_EVERY, look):
+        yield took
+
+
+@contextmanager
+def _repeating(every: float, do: Callable[[], object]) -> Iterator[None]:
+    """Do something every so many seconds, in a thread, while the block runs."""
     done = threading.Event()
 
-    def scrape() -> None:
-        while not done.wait(SCRAPE_EVERY):
-            fetch_local(site.http, "/metrics")  # not parsed: that would take a second of the core that the callers use
+    def repeat() -> None:
+        while not done.wait(every):
+            do()
 
-    thread = threading.Thread(target=scrape)
+    thread = threading.Thread(target=repeat)
     thread.start()
     try:
         yield
@@ -265,6 +299,8 @@ def show(rows: list[Measured]) -> None:
         ("GetMetrics p50, ms", lambda r: f"{r.p50_ms:.1f}", ""),
         ("GetMetrics p99, ms", lambda r: f"{r.p99_ms:.1f}", f"{P99_BUDGET_MS:.0f}"),
         ("GetMetrics worst, ms", lambda r: f"{r.worst_ms:.1f}", ""),
+        ("GetMetrics p99 with the page open, ms", lambda r: f"{r.p99_with_page_ms:.1f}", f"{P99_BUDGET_MS:.0f}"),
+        ("the page's list, ms", lambda r: f"{r.page_ms:.0f}", ""),
     ]
     for words, write, budget in lines:
         table.add_row(words, *(write(row) for row in rows), budget)
@@ -294,7 +330,11 @@ def main() -> int:
         document = {"machine": describe_machine("stand-in"), "figures": [attrs.asdict(row) for row in rows]}
         options.json.write_text(json.dumps(document, indent=2), encoding="utf-8")
     last = rows[-1]
-    met = last.rss < RSS_BUDGET and last.p99_ms < P99_BUDGET_MS and last.backfilled < BACKFILL_WITHIN
+    met = (
+        last.rss < RSS_BUDGET
+        and max(last.p99_ms, last.p99_with_page_ms) < P99_BUDGET_MS
+        and last.backfilled < BACKFILL_WITHIN
+    )
     return 0 if met and not last.ticks_missed else 1
 
 

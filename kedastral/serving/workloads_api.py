@@ -12,6 +12,7 @@ from quart_trio import QuartTrio
 from kedastral.cooperative import TimeSlice
 from kedastral.core.explain import explain
 from kedastral.core.planning.status import Failure, StatusCode
+from kedastral.core.planning.uncertainty import QUANTILES
 from kedastral.core.series import EPOCH
 from kedastral.core.serving import Mode, Snapshot, decide, replicas_at
 from kedastral.serving.answers import answer_error, answer_json, mark_stale
@@ -208,7 +209,22 @@ def write_workload(view: WorkloadsView, key: str, snapshot: Snapshot | None) -> 
     document["explanation"] = write_explanation(explain(snapshot, now, policy))
     document["staleAfter"] = policy.stale_after
     document["observed"] = snapshot.mode is Mode.OBSERVE
+    document["accuracy"] = _accuracy(snapshot)
     return document
+
+
+def _accuracy(snapshot: Snapshot) -> dict[str, JsonValue] | None:
+    """How right the forecast has been of late; None before a window of it has ended, and where nothing judges it."""
+    report = snapshot.service_level
+    if report is None or not report.state.uncertainty.model.windows:
+        return None
+    model, last = report.state.uncertainty.model, report.state.uncertainty.last
+    return {
+        "error": _short(model.lead_error),
+        "naiveError": _short(last.lead_error),
+        "quantile": QUANTILES[0],
+        "coverage": _short(model.coverage[0]),
+    }
 
 
 def add_workloads(app: QuartTrio, view: WorkloadsView) -> None:

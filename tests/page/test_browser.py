@@ -151,6 +151,25 @@ def test_a_page_that_is_cut_off_says_so_and_goes_on_when_kedastral_is_back(brows
     window.close()
 
 
+def test_a_prometheus_that_is_gone_is_said_on_both_pages_until_it_is_back(browser: Browser, site: LiveSite) -> None:
+    for minute in range(15, -1, -1):
+        site.publish("shop/web", NOW - timedelta(minutes=minute), 300.0)
+    window = Window(browser, site)
+    page = window.open("/workloads/shop/web")
+    expect(page.locator("#sentence")).to_contain_text("KEDA is told ")
+    expect(page.locator("#figures")).to_contain_text("Forecast error of late")
+    site.failures["shop/web"] = Failure(NOW, "source", "unreachable")
+    expect(page.locator("#state")).to_have_text("failing")
+    expect(page.locator("#reason")).to_contain_text("its Prometheus cannot be reached")
+    expect(page.locator("#sentence")).to_contain_text("KEDA is told ")
+    window.check_access()
+    page.get_by_role("link", name="All workloads").click()
+    expect(page.locator(SHOWN).first).to_contain_text("its Prometheus cannot be reached")
+    del site.failures["shop/web"]
+    expect(page.locator("#summary")).to_have_text("1 in all, none needs attention")
+    window.close()
+
+
 def test_where_a_token_is_asked_for_the_tab_keeps_it(browser: Browser) -> None:
     with LiveSite(token="open-sesame") as site:
         site.publish("shop/web", NOW, 300.0)

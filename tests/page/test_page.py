@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 import attrs
+import numpy as np
 import pytest
 import trio
 from quart_trio import QuartTrio
@@ -16,7 +17,9 @@ from trio.testing import MockClock
 
 from kedastral.compose import settings_in_force
 from kedastral.core.data_quality import LostSeries
+from kedastral.core.planning.service_level import ServiceLevelReport, ServiceLevelState
 from kedastral.core.planning.status import STANDING_DOWN, Failure, ForecastStatus, StatusCode
+from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.serving import StalePolicy
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.page_routes import ASSETS
@@ -115,6 +118,20 @@ async def test_one_workload_has_its_history_settings_snapshot_and_explanation(au
     assert document["settings"] == [{"name": "--lead-time", "value": "5m", "origin": "default"}]
     assert document["explanation"]["told"] == document["snapshot"]["desiredReplicas"][2] == 8
     assert document["staleAfter"] == 120
+    assert document["accuracy"] is None
+
+
+async def test_the_accuracy_of_late_is_that_of_the_forecasts_that_were_judged(autojump_clock: MockClock) -> None:
+    page = Page()
+    await page.store.put(attrs.evolve(make_snapshot(workload="shop/web"), service_level=make_report()))
+    document = await page.read("/api/workloads/shop/web")
+    assert document["accuracy"] == {"error": 12.35, "naiveError": 50, "quantile": 0.9, "coverage": 0.912}
+
+
+def make_report() -> ServiceLevelReport:
+    model = Calibration(windows=77, lead_error=12.3456, coverage=(0.912, 0.96))
+    uncertainty = UncertaintyState(model=model, last=Calibration(windows=77, lead_error=50.0))
+    return ServiceLevelReport(np.ones(6), 1.0, 0.99, 0.0, ServiceLevelState(uncertainty))
 
 
 async def test_a_workload_without_a_forecast_is_shown_and_an_unknown_one_is_not(autojump_clock: MockClock) -> None:

@@ -267,6 +267,11 @@ function showFigures(page) {
   ];
   if (page.budgetSpent !== undefined) figures.push(figure("Error budget spent", percent(page.budgetSpent), `at a service level of ${percent(page.serviceLevel)}`));
   if (page.snapshot.steeringFactor) figures.push(figure("Steering factor", number(page.snapshot.steeringFactor), page.snapshot.atCap ? "at its maximum" : "on the upper quantile"));
+  if (page.accuracy) {
+    const {error, naiveError, quantile, coverage} = page.accuracy;
+    const beside = naiveError > 0 ? `${percent(Math.round(100 * error / naiveError) / 100)} of a naive forecast's; ` : "";
+    figures.push(figure("Forecast error of late", number(error), `${beside}${percent(coverage)} of loads below the upper band of ${percent(quantile)}`));
+  }
   find("figures").replaceChildren(...figures);
 }
 
