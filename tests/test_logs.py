@@ -243,8 +243,10 @@ def pipe() -> Iterator[Pipe]:
     reading, writing = os.pipe()
     with os.fdopen(writing, "w") as stream:
         yield Pipe(reading, stream)
-        logging.getLogger().handlers.clear()
         os.close(reading)  # wakes the writer
+        for handler in logging.getLogger().handlers:
+            handler.flush()  # or it would go on to write into whatever gets this number next
+        logging.getLogger().handlers.clear()
 
 
 def test_a_pipe_that_nobody_reads_stops_nobody_and_what_is_dropped_is_counted_and_told(pipe: Pipe) -> None:

@@ -79,7 +79,7 @@ def test_a_malformed_request_is_not_quoted_since_it_may_hold_a_secret() -> None:
     assert "hush" not in words_of(httpx.LocalProtocolError("Illegal header value b'Bearer hush'"))
 
 
-@pytest.mark.parametrize("proxy", ["http://h:port", "gopher://h", "socks5://h"])
+@pytest.mark.parametrize("proxy", ["http://h:port", "gopher://h"])
 def test_a_proxy_that_cannot_be_used_is_refused_in_a_line(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
     monkeypatch.setenv("HTTP_PROXY", proxy)
     with pytest.raises(ConfigError, match=r"^HTTP_PROXY cannot be used: "):

@@ -80,6 +80,7 @@ async def test_one_tick_publishes_forecast_plan_floor_and_lead(autojump_clock: M
         observed=Observation(START - timedelta(minutes=1), 375.0),
         floor=5,
         resumption=Resumption(START),
+        min_replicas=1,
     )
 
 
