@@ -130,11 +130,15 @@ class App:
         task_status.started()
 
 
-async def run_until_signal(app: App) -> None:
-    """Run ``app`` until SIGTERM or SIGINT has stopped it cleanly; a second signal exits at once."""
+async def run_until_signal(app: App, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    """Run ``app`` until SIGTERM or SIGINT has stopped it cleanly; a second signal exits at once.
+
+    It has started once signals are waited for.
+    """
     async with trio.open_nursery() as nursery:
         await nursery.start(stop_on_signal, app.stopping)
         await nursery.start(reload_on_hangup, app.request_reload)
+        task_status.started()
         await app.run()
         nursery.cancel_scope.cancel()
 

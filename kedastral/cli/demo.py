@@ -30,7 +30,7 @@ async def run_demo(settings: DemoSettings) -> None:
         http, grpc = demo.ports
         console.print(f"The page: http://localhost:{http}/   gRPC on port {grpc}", highlight=False)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_run_app, demo, nursery.cancel_scope)
+            await nursery.start(_run_app, demo, nursery.cancel_scope)
             if console.is_terminal:
                 await _draw_live(console, demo, settings)
             else:
@@ -39,8 +39,8 @@ async def run_demo(settings: DemoSettings) -> None:
     console.print(draw_summary(demo.comparison))
 
 
-async def _run_app(demo: Demo, everything: trio.CancelScope) -> None:
-    await run_until_signal(demo.app)
+async def _run_app(demo: Demo, everything: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
+    await run_until_signal(demo.app, task_status=task_status)
     everything.cancel()  # stopped by a signal: nothing is left to draw
 
 

@@ -119,8 +119,10 @@ def test_load_that_is_on_or_off_for_hours_keeps_its_pods_once_the_budget_is_spen
 
 def test_jumps_that_nothing_announces_bring_the_factor_to_its_cap() -> None:
     loads = noisy(20, 3 * DAY)
-    loads[:: 2 * HOUR] *= 20.0  # one minute in two hours: too rare for the quantile, too many for the level
+    # one minute in two hours on the average: too rare for the quantile, too many for the level, at no time that recurs
+    loads[np.random.default_rng(7).choice(3 * DAY, 36, replace=False)] *= 20.0
     run = drive(loads, 0.999)
 
     assert run.state.steering.at_cap
-    assert run.served.max() <= 40 * 20 * MAX_SAFETY_FACTOR / TARGET
+    # a strict level multiplies the margin too, and without a week of history no cap on load holds it
+    assert run.served.max() <= 4 * loads.max() * MAX_SAFETY_FACTOR / TARGET

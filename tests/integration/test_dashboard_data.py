@@ -49,6 +49,8 @@ OF_KUBERNETES = b"""\
 kube_deployment_spec_replicas{namespace="shop",deployment="web"} 7
 kube_deployment_status_replicas_ready{namespace="shop",deployment="web"} 6
 """
+ONCE = "kedastral_model_learn_seconds_bucket"
+"""A model learns at the start: that may be over before the first scrape, and its rate is 0 from then on."""
 WORKLOADS = ("demo-shop", "shop/broken", "shop/steady")
 
 
@@ -141,7 +143,7 @@ def test_every_expression_of_the_dashboard_gives_data(prometheus: str) -> None:
 
         def look(expr: str = expr) -> bool:
             found = [one for workload in WORKLOADS for one in query(prometheus, fill(expr, workload))]
-            return any(one["value"][1] not in ("NaN", "+Inf", "-Inf") for one in found)
+            return any(one["value"][1] not in ("NaN", "+Inf", "-Inf") or ONCE in expr for one in found)
 
         wait_for(look, expr)
 
