@@ -105,10 +105,10 @@ class ProcessInput:
         ports: Sequence[int] = wait_for(look, f"{servers} listening")
         return ports
 
-    def wait_for_log(self, words: str) -> dict[str, Any]:
+    def wait_for_log(self, words: str, within: float = PATIENCE) -> dict[str, Any]:
         """The first event whose message holds ``words``."""
         found: dict[str, Any] = wait_for(
-            lambda: next((event for event in self.log if words in event["msg"]), None), f"{words!r} in the log"
+            lambda: next((event for event in self.log if words in event["msg"]), None), f"{words!r} in the log", within
         )
         return found
 
