@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import attrs
 
-from kedastral.adapters.exports.answers import Answer, is_json, is_promtool, read_json_answer, read_promtool
+from kedastral.adapters.exports.answers import SummedSeries, is_json, is_promtool, read_json_answer, read_promtool
 from kedastral.adapters.exports.grid import Laid, lay_on_grid
 from kedastral.adapters.exports.problems import FileProblems
 from kedastral.adapters.exports.tables import TableRows, read_table
@@ -117,7 +117,7 @@ def _describe(laid: Laid) -> list[str]:
     return words
 
 
-def _describe_answer(answer: Answer) -> list[str]:
+def _describe_answer(answer: SummedSeries) -> list[str]:
     if len(answer.chosen) > 1:
         return [f"the sum of {len(answer.chosen)} series; --column changes it"]
     only = [f"series {one!r}" for one in answer.chosen if one != "{}"]

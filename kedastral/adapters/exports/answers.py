@@ -21,7 +21,7 @@ _POINT = re.compile(r"(\S+) @\[([0-9.]+)\]")
 
 
 @attrs.frozen
-class Answer:
+class SummedSeries:
     """The sum of some series of an answer, as rows, and the labels of all of them."""
 
     rows: list[Row]
@@ -39,7 +39,7 @@ def is_promtool(text: str) -> bool:
     return _SERIES.fullmatch(text.lstrip().partition("\n")[0].rstrip()) is not None
 
 
-def read_json_answer(text: str, column: str | None, problems: FileProblems) -> Answer:
+def read_json_answer(text: str, column: str | None, problems: FileProblems) -> SummedSeries:
     """The answer of `query_range`, or of promtool. Series are summed as `run` sums them. Raises ConfigError."""
     body = text.strip()
     if body.startswith("["):
@@ -57,7 +57,7 @@ def read_json_answer(text: str, column: str | None, problems: FileProblems) -> A
     return _sum(series, column, problems)
 
 
-def read_promtool(text: str, column: str | None, problems: FileProblems) -> Answer:
+def read_promtool(text: str, column: str | None, problems: FileProblems) -> SummedSeries:
     """What promtool prints without ``-o json``. Raises ConfigError."""
     series: list[tuple[str, list[tuple[float, float]]]] = []
     for number, raw in enumerate(text.splitlines(), 1):
@@ -86,7 +86,9 @@ def _to_float(text: str) -> float:
         return math.nan
 
 
-def _sum(series: Sequence[tuple[str, list[tuple[float, float]]]], column: str | None, problems: FileProblems) -> Answer:
+def _sum(
+    series: Sequence[tuple[str, list[tuple[float, float]]]], column: str | None, problems: FileProblems
+) -> SummedSeries:
     """One row for each time of any series; as for `run`, only finite values that are not negative count."""
     labels = tuple(label for label, _ in series)
     chosen = [one for one in series if column is None or one[0] == column]
@@ -99,7 +101,7 @@ def _sum(series: Sequence[tuple[str, list[tuple[float, float]]]], column: str | 
             before = sums.get(at, math.nan)
             sums[at] = usable if math.isnan(before) else before if math.isnan(usable) else before + usable
     rows = [Row(0, at, value) for at, value in sums.items()]
-    return Answer(rows, labels, tuple(label for label, _ in chosen))
+    return SummedSeries(rows, labels, tuple(label for label, _ in chosen))
 
 
 def show_names(names: Sequence[str]) -> str:

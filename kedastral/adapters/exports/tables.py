@@ -36,7 +36,7 @@ class Line:
 
 
 @attrs.frozen
-class Table:
+class CellTable:
     """Lines of data below their ``names``, all of one width; ``above`` is how many lines of labels were left out."""
 
     delimiter: str
@@ -89,7 +89,7 @@ def read_table(
 # Lines and columns.
 
 
-def _find_table(text: str, problems: FileProblems) -> Table:
+def _find_table(text: str, problems: FileProblems) -> CellTable:
     lines = text.splitlines()
     told = _SEPARATOR_LINE.fullmatch(lines[0].strip()) if lines else None
     skipped = 1 if told else 0
@@ -117,7 +117,7 @@ def _find_table(text: str, problems: FileProblems) -> Table:
     if width < 2:
         must = "it must have two columns at least, a time and a value, separated by commas, semicolons or tabs"
         raise problems.refuse(read[first].number, must, quoted(read[first].cells[0]))
-    return Table(delimiter, names, data, len(above) - has_header)
+    return CellTable(delimiter, names, data, len(above) - has_header)
 
 
 def _split(lines: Sequence[str], delimiter: str, skipped: int, problems: FileProblems) -> list[Line]:
@@ -161,7 +161,7 @@ def _name_columns(above: Sequence[Sequence[str]], width: int) -> tuple[tuple[str
     return tuple(cell or str(i) for i, cell in enumerate(header, 1)), bool(headers)
 
 
-def _find_time_column(table: Table, asked: str | None, problems: FileProblems) -> int:
+def _find_time_column(table: CellTable, asked: str | None, problems: FileProblems) -> int:
     if asked is not None:
         found = _find_name(table.names, asked)
         if found is None:
@@ -175,7 +175,7 @@ def _find_time_column(table: Table, asked: str | None, problems: FileProblems) -
     return (by_both or dates or named or numbers or [0])[0]
 
 
-def _find_labels(table: Table, time_at: int, numeric: Sequence[int]) -> list[str]:
+def _find_labels(table: CellTable, time_at: int, numeric: Sequence[int]) -> list[str]:
     """The series of each row where several have rows at the same times; else none."""
     texts = [i for i in range(len(table.names)) if i != time_at and i not in numeric]
     times = [line.cells[time_at] for line in table.lines]
@@ -185,7 +185,7 @@ def _find_labels(table: Table, time_at: int, numeric: Sequence[int]) -> list[str
 
 
 def _find_value_column(
-    table: Table,
+    table: CellTable,
     numeric: Sequence[int],
     labels: Sequence[str],
     asked: tuple[int, str | None],
@@ -216,7 +216,7 @@ def _find_value_column(
     raise problems.refuse(None, must, f"the series {show_names(series)}")
 
 
-def _only_value(table: Table, numeric: Sequence[int]) -> int | None:
+def _only_value(table: CellTable, numeric: Sequence[int]) -> int | None:
     """The one column with numbers, or the one of several that is called a value."""
     if len(numeric) == 1:
         return numeric[0]
@@ -224,7 +224,7 @@ def _only_value(table: Table, numeric: Sequence[int]) -> int | None:
     return named[0] if len(named) == 1 else None
 
 
-def _cells_beside(table: Table, time_at: int, numeric: Sequence[int]) -> list[str]:
+def _cells_beside(table: CellTable, time_at: int, numeric: Sequence[int]) -> list[str]:
     texts = [i for i in range(len(table.names)) if i != time_at and i not in numeric]
     return [line.cells[i] for line in table.lines for i in texts]
 
@@ -237,7 +237,7 @@ def _find_name(names: Sequence[str], asked: str) -> int | None:
     return int(asked) - 1 if asked.isascii() and asked.isdigit() and 1 <= int(asked) <= len(names) else None
 
 
-def _is_numeric(table: Table, column: int) -> bool:
+def _is_numeric(table: CellTable, column: int) -> bool:
     """Whether a column holds numbers, gaps aside; one of gaps alone may be the load as long as it is the only one."""
     cells = [line.cells[column] for line in islice(table.lines, SAMPLE)]
     values = [cell for cell in cells if not is_gap(cell)]
@@ -246,7 +246,7 @@ def _is_numeric(table: Table, column: int) -> bool:
     return bool(values) and sum(map(is_number, values)) >= 0.5 * len(values)
 
 
-def _share(table: Table, column: int, is_one: Callable[[str], bool]) -> float:
+def _share(table: CellTable, column: int, is_one: Callable[[str], bool]) -> float:
     cells = [line.cells[column] for line in islice(table.lines, SAMPLE)]
     return sum(map(is_one, cells)) / len(cells) if cells else 0.0
 
