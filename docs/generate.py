@@ -18,7 +18,8 @@ from docs.crds import PLURALS, Schema, make_crd, make_spec_schema
 from kedastral.cli.doctor import RULES
 from kedastral.settings.declarations import BY_COMMAND
 from kedastral.settings.schema import Setting, settings_of
-from kedastral.settings.sources import POLICY, SOURCE
+from kedastral.settings.sources import POLICY, POLICY_KEYS, SOURCE
+from kedastral.settings.types import ReadChoice
 
 PAGE = Path(__file__).resolve().parent / "configuration.md"
 DOCTOR = PAGE.parent / "doctor.md"
@@ -27,8 +28,13 @@ CRDS = PAGE.parents[1] / "deploy" / "crds"
 _TABLE = re.compile(r"(<!-- (?P<what>settings|keys) of (?P<name>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 HEAD = "| flag | variable | kind | default | meaning |\n|---|---|---|---|---|\n"
 KEYS_HEAD = "| key | type | meaning |\n|---|---|---|\n"
-WHOLE = "run"
-"""The command whose table has every setting that others share with it."""
+SHARED: Mapping[str, tuple[str, ...]] = {
+    "run": (),
+    "scaler": ("run",),
+    "explain": ("run", "scaler"),
+    "doctor": ("run", "scaler"),
+}
+"""Commands whose tables have the settings that a command shares with them; by default that of `run`."""
 CRD_HEAD = """\
 # SPDX-License-Identifier: Apache-2.0
 #
@@ -57,19 +63,37 @@ def render_rules(page: str) -> str:
 
 
 def write_table(command: str) -> str:
-    """One row per setting of a command, in the order of ``--help``; what `run` has in the same words is named only."""
-    rows, shared = _rows_of(command), _rows_of(WHOLE) if command != WHOLE else {}
-    own = {name: row for name, row in rows.items() if row != shared.get(name)}
-    common = ", ".join(_shown(setting) for setting in settings_of(BY_COMMAND[command]) if setting.name not in own)
-    table = "\n" + HEAD + "".join(own.values()) + "\n"
-    return table + (f"As in [`{WHOLE}`](#kedastral-{WHOLE}): {common}.\n\n" if common else "")
+    """One row per setting of a command, in the order of ``--help``; what another has in the same words is named."""
+    rows = _rows_of(command)
+    named = ""
+    for other in SHARED.get(command, ("run",)):
+        shared = _rows_of(other)
+        common = [name for name, row in rows.items() if row == shared.get(name)]
+        if common:
+            known = {setting.name: setting for setting in settings_of(BY_COMMAND[command])}
+            names = ", ".join(_shown(known[name]) for name in common)
+            named += f"As in [`{other}`](#kedastral-{other}): {names}.\n\n"
+        rows = {name: row for name, row in rows.items() if name not in common}
+    return "\n" + HEAD + "".join(rows.values()) + "\n" + named
 
 
 def write_keys(kind: str) -> str:
-    """One row per key of a document's spec."""
+    """One row per key of a document's spec; what a flag of the same name says is named only."""
     schema = make_spec_schema({name: name for name in (POLICY, SOURCE)}[kind])
-    rows = (f"| `{key}` | {words} | {_escaped(meaning)} |\n" for key, words, meaning in _keys_of(schema))
-    return "\n" + KEYS_HEAD + "".join(rows) + "\n"
+    flags = {setting.flag for setting in POLICY_KEYS.values()} if kind == POLICY else set()
+    same = [f"`{key}`" for key, _, _ in _keys_of(schema) if _flag_of(key) in flags]
+    rows = (
+        f"| `{key}` | {words} | {_escaped(meaning)} |\n"
+        for key, words, meaning in _keys_of(schema)
+        if _flag_of(key) not in flags
+    )
+    named = f"As the flags of [`run`](#kedastral-run): {', '.join(same)}.\n\n" if same else ""
+    return "\n" + KEYS_HEAD + "".join(rows) + "\n" + named
+
+
+def _flag_of(key: str) -> str:
+    """The flag that a key is the camel case of."""
+    return "--" + re.sub(r"(?=[A-Z])", "-", key).lower()
 
 
 def write_crds() -> dict[Path, str]:
@@ -113,7 +137,10 @@ def _row(setting: Setting, known: Mapping[str, Setting]) -> str:
     default = f"`{setting.shown_default}`" if setting.shown_default else "required" if setting.required else "none"
     others = [f"`{known[name].flag}`" for name in setting.unless if name in known]
     default += f", unless there is {' or '.join(others)}" if others else ""
-    return f"| {flag} | `{setting.env}` | {setting.kind} | {_escaped(default)} | {_escaped(setting.meaning)} |\n"
+    kind = (
+        ", ".join(f"`{word}`" for word in setting.read.words) if isinstance(setting.read, ReadChoice) else setting.kind
+    )
+    return f"| {flag} | `{setting.env}` | {kind} | {_escaped(default)} | {_escaped(setting.meaning)} |\n"
 
 
 def _escaped(text: str) -> str:

@@ -74,9 +74,7 @@ TARGET_PER_POD = setting("200", "load that one pod sustains, in the unit of the 
 STALE_AFTER = setting("2m", "age at which a forecast, or the newest measurement, is stale", above(0))
 HTTP_LISTEN = setting(":8081", "where the snapshot server (HTTP) listens", env="FORECASTER_LISTEN")
 GRPC_LISTEN = setting(":8080", "where KEDA's external scaler (gRPC) listens", env="SCALER_LISTEN")
-GRPC_REFLECTION = setting(
-    "false", "serve gRPC reflection, so that grpcurl can list the services; off, since production has no use for it"
-)
+GRPC_REFLECTION = setting("false", "serve gRPC reflection, so that grpcurl can list the services")
 
 
 # One workload: what is forecast, how load becomes replicas, and what KEDA is told.
@@ -92,20 +90,17 @@ class ForecastSettings:
     interval: Seconds = setting("30s", "time between two forecasts; KEDA polls every 30 s by default", above(0))
     window: Seconds | None = setting(
         None,
-        "how much history the model sees; by default what the model wants: 14d for auto, 30m for baseline and http",
+        "how much history the model sees; by default 14d for auto, 30m for baseline and http",
         above(0),
     )
     model: ModelName = setting("auto", "which model forecasts; http asks the one at --model-url")
-    timezone: ZoneInfo = setting(
-        "UTC", "whose days and weeks the load follows, changes of the clock included; auto looks at it"
-    )
+    timezone: ZoneInfo = setting("UTC", "whose days and weeks the load follows; auto looks at it")
     model_url: HttpUrl | None = setting(None, "address of your own model; {model-url}/predict is asked")
     model_timeout: Seconds = setting("5s", "how long your own model may take to answer", above(0))
 
     settle_after: Seconds | None = setting(
         None,
-        "age from which on a point of the query no longer changes, as late samples make it change; younger points are "
-        "not used. By default it is learned by reading the newest points again",
+        "age from which on a point of the query no longer changes by late samples; younger points are not used",
         at_least(0),
         default_note="learned",
     )
@@ -136,13 +131,12 @@ class PlanSettings:
     target_per_pod: float = TARGET_PER_POD
     headroom: float | None = setting(
         None,
-        "multiplier on the forecast load: 1.2 leaves a sixth of each pod free. auto is steered to the service level "
-        "instead, unless this is given; then it multiplies the upper quantile",
+        "multiplier on the forecast load: 1.2 leaves a sixth of each pod free; with auto it replaces the steering",
         at_least(1),
         default_note="1.2",
     )
     min_replicas: int = setting(
-        "2", "fewest replicas ever planned; two survive the loss of one", between(0, MAX_REPLICAS),
+        "2", "fewest replicas ever planned", between(0, MAX_REPLICAS),
         flag="--min", env="MIN_REPLICAS",
     )  # fmt: skip
     max_replicas: int = setting(
@@ -153,12 +147,12 @@ class PlanSettings:
     down_max_pct: float = setting("50", "how much smaller the plan may get from step to step, percent", between(0, 100))
     prewarm: Seconds = setting(
         "2m",
-        "how far ahead each step of the plan also covers, in whole steps, against a forecast that is a little late",
+        "how far ahead each step of the plan also covers, in whole steps, against a late forecast",
         at_least(0),
     )
     prewarm_steps: int | None = setting(
         None,
-        "the same as a number of steps; takes the place of --prewarm",
+        "the same as a number of steps; replaces --prewarm",
         at_least(0),
         default_note="as many as the prewarming takes: 2 at a step of 1m",
     )
@@ -192,8 +186,7 @@ class ServiceLevel:
 
     service_level: float = setting(
         "0.99",
-        "share of minutes that is to have enough pods, 0.5 to 0.9999; steers auto, unless --headroom is given. 0.999 "
-        "is an objective over weeks",
+        "share of minutes that is to have enough pods, 0.5 to 0.9999; steers auto, unless --headroom is given",
         between(0.5, 0.9999),
     )
 
@@ -204,16 +197,13 @@ class LeadSettings:
 
     lead_time: Seconds = setting(
         "5m",
-        "from asking for a pod to the pod Ready, KEDA's and the HPA's delays included: replicas are wanted this early",
+        "from asking for a pod to the pod Ready, KEDA's and the HPA's delays included",
         above(0),
     )
-    reactive_floor: bool = setting(
-        "true", "never tell KEDA less than the newest measured load needs, whatever the forecast says"
-    )
+    reactive_floor: bool = setting("true", "never tell KEDA less than the newest measured load needs")
     reactive_headroom: float = setting(
         "1.1",
-        "multiplier on the newest load for that floor. It counts under a fixed headroom: with --headroom, or a model "
-        "other than auto; a steered floor follows the steering",
+        "multiplier on the newest load for that floor; without effect where auto is steered",
         at_least(1),
     )
 
@@ -224,8 +214,7 @@ class ServingSettings(LeadSettings):
 
     mode: Mode = setting(
         "scale",
-        "what KEDA is told: by scale what is planned; by observe always 0, while all is forecast, planned, measured "
-        "and shown: a second trigger then decides alone, and without one the workload would go to its minimum",
+        "what KEDA is told: scale, what is planned; observe, always 0, so that a second trigger decides alone",
     )
 
 
@@ -268,12 +257,12 @@ class PrometheusLogin:
 
     username: Name | None = setting(None, "user for basic authentication", flag="--prom-username", path="auth.username")
     password_file: InputFile | None = setting(
-        None, "file that holds the password, read again as it is rotated", flag="--prom-password-file",
+        None, "file that holds the password", flag="--prom-password-file",
         path="auth.passwordFile",
     )  # fmt: skip
     password: Secret | None = setting(None, "the password", env="PROM_PASSWORD", path="auth.passwordEnv")
     token_file: InputFile | None = setting(
-        None, "file that holds a bearer token, read again as it is rotated", flag="--prom-token-file",
+        None, "file that holds a bearer token", flag="--prom-token-file",
         path="auth.tokenFile",
     )  # fmt: skip
     token: Secret | None = setting(None, "the bearer token", env="PROM_TOKEN", path="auth.tokenEnv")
@@ -286,11 +275,11 @@ class PrometheusLogin:
         "variable one a line)", flag="--prom-query-param", path="queryParams",
     )  # fmt: skip
     ca_file: InputFile | None = setting(
-        None, "certificates to trust instead of the system's, read again as they are rotated", flag="--prom-ca-file",
+        None, "certificates to trust instead of the system's", flag="--prom-ca-file",
         path="tls.caFile",
     )  # fmt: skip
     cert_file: InputFile | None = setting(
-        None, "client certificate, for mutual TLS, read again as it is rotated", flag="--prom-cert-file",
+        None, "client certificate, for mutual TLS", flag="--prom-cert-file",
         path="tls.certFile",
     )  # fmt: skip
     key_file: InputFile | None = setting(
@@ -354,13 +343,13 @@ class GrpcTls:
 
     grpc_cert_file: InputFile | None = setting(
         None,
-        "certificate of the gRPC server with its chain, read again as it is rotated; without it gRPC is plain text",
+        "certificate of the gRPC server with its chain; without it gRPC is plain text",
         flag="--grpc-tls-cert-file",
     )
     grpc_key_file: InputFile | None = setting(None, "key of that certificate", flag="--grpc-tls-key-file")
     grpc_client_ca_file: InputFile | None = setting(
         None,
-        "authorities of which a gRPC client must have a certificate (mutual TLS); without it any client is served",
+        "authorities that sign the certificates of clients (mutual TLS); without it any client is served",
         flag="--grpc-tls-client-ca-file",
     )
 
@@ -378,12 +367,12 @@ class HttpAccess:
 
     http_cert_file: InputFile | None = setting(
         None,
-        "certificate of the HTTP server with its chain, read again as it is rotated; without it HTTP is plain text",
+        "certificate of the HTTP server with its chain; without it HTTP is plain text",
         flag="--http-tls-cert-file",
     )
     http_key_file: InputFile | None = setting(None, "key of that certificate", flag="--http-tls-key-file")
     http_token_file: InputFile | None = setting(
-        None, "file that holds the bearer token that all HTTP but the probes asks for, read again as it is rotated"
+        None, "file that holds the bearer token that all HTTP but the probes asks for"
     )
     http_token: Secret | None = setting(None, "that token itself")
 
@@ -408,19 +397,11 @@ class RedisAccess:
         "Redis to use: redis:// or rediss:// (TLS), unix://, redis+sentinel://HOSTS/PRIMARY, redis+cluster://HOSTS",
     )
     redis_username: Name | None = setting(None, "ACL user at Redis; without it the default user")
-    redis_password_file: InputFile | None = setting(
-        None, "file that holds the password of Redis, read again for each connection"
-    )
+    redis_password_file: InputFile | None = setting(None, "file that holds the password of Redis")
     redis_password: Secret | None = setting(None, "the password of Redis")
-    redis_prefix: KeyPrefix = setting(
-        "kedastral", "begin of all keys in Redis; fleets that share a Redis need a prefix each"
-    )
-    redis_ca_file: InputFile | None = setting(
-        None, "certificates to trust at Redis instead of the system's, read again as they are rotated"
-    )
-    redis_cert_file: InputFile | None = setting(
-        None, "client certificate for Redis, for mutual TLS, read again as it is rotated"
-    )
+    redis_prefix: KeyPrefix = setting("kedastral", "begin of all keys in Redis; each fleet needs its own")
+    redis_ca_file: InputFile | None = setting(None, "certificates to trust at Redis instead of the system's")
+    redis_cert_file: InputFile | None = setting(None, "client certificate for Redis, for mutual TLS")
     redis_key_file: InputFile | None = setting(None, "key of the client certificate for Redis")
 
     @property
@@ -437,7 +418,7 @@ class StorageSettings:
     redis: RedisAccess = group(RedisAccess)
     redis_ttl: Seconds = setting("1d", "how long Redis keeps a forecast that no newer one replaces", at_least(60))
     redis_lease: Seconds = setting(
-        "10s", "how long a pod that gives no sign of life keeps its workloads before the others take them",
+        "10s", "after how long without a sign of life a pod loses its workloads to the others",
         between(0.5, 3600),
     )  # fmt: skip
 
@@ -448,7 +429,7 @@ class RemoteSettings:
 
     forecaster_url: tuple[HttpUrl, ...] | None = setting(
         None,
-        "address of the forecaster's snapshot server; several, repeated or separated by commas, replace each other",
+        "address of the forecaster's snapshot server; several (repeated, or separated by commas) replace each other",
         required=True,
         unless=("redis_url",),
     )
@@ -470,7 +451,7 @@ class AskedProcess:
     """Which process `doctor` asks, if any."""
 
     forecaster_url: HttpUrl | None = setting(
-        None, "address of the HTTP server of a running Kedastral, to be asked for its workloads and how they are",
+        None, "address of the HTTP server of a running Kedastral, to be asked about its workloads",
         flag="--url", env="FORECASTER_URL",
     )  # fmt: skip
 
@@ -479,16 +460,10 @@ class AskedProcess:
 class RemoteAccess:
     """How a client verifies its forecaster, and proves who it is."""
 
-    forecaster_ca_file: InputFile | None = setting(
-        None, "certificates to trust instead of the system's, read again as they are rotated"
-    )
-    forecaster_cert_file: InputFile | None = setting(
-        None, "client certificate, for mutual TLS, read again as it is rotated"
-    )
+    forecaster_ca_file: InputFile | None = setting(None, "certificates to trust instead of the system's")
+    forecaster_cert_file: InputFile | None = setting(None, "client certificate, for mutual TLS")
     forecaster_key_file: InputFile | None = setting(None, "key of the client certificate")
-    forecaster_token_file: InputFile | None = setting(
-        None, "file that holds the bearer token of the forecaster, read again as it is rotated"
-    )
+    forecaster_token_file: InputFile | None = setting(None, "file that holds the bearer token of the forecaster")
     forecaster_token: Secret | None = setting(None, "the bearer token of the forecaster")
 
     @property
@@ -513,8 +488,7 @@ class BroughtWorkloads:
 
     allow_scaledobject_workloads: bool = setting(
         "false",
-        "let trigger metadata describe workloads: its query runs with the rights of the data source it names; off, "
-        "since whoever may write a ScaledObject could then read every metric there",
+        "let trigger metadata describe workloads: whoever may write a ScaledObject can then read all metrics there",
     )
 
 
@@ -524,7 +498,7 @@ class ScaledObjectSettings(BroughtWorkloads):
 
     max_scaledobject_workloads: int = setting(
         "1000",
-        "most workloads that ScaledObjects may bring, all together; each costs memory and requests to Prometheus",
+        "most workloads that ScaledObjects may bring, all together",
         between(1, 1_000_000),
     )
     max_scaledobject_workloads_per_namespace: int = setting(
@@ -543,8 +517,7 @@ class StateSettings:
 
     state_dir: DirectoryPath | None = setting(
         None,
-        "directory, of this process alone, that keeps of each workload what a restart must not lose: the steering, the "
-        "error budget, the plan and the history; without it a start begins anew",
+        "directory of this process alone for what a restart must not lose: steering, error budget, plan and history",
     )
 
 
@@ -606,20 +579,20 @@ class HistorySettings:
 
     csv: tuple[InputFile, ...] = setting(
         "",
-        "history in a file: a table as Grafana, CloudWatch or a spreadsheet export it, or an answer of Prometheus, "
-        "gzipped or not; repeatable (in the variable one a line), a workload each",
+        "history in a file: a table or an answer of Prometheus, gzipped or not; repeatable (in the variable one a "
+        "line), a workload each",
         env="BACKTEST_CSV",
     )
     time_zone: ZoneInfo = setting(
-        "UTC", "zone of the times in these files that name none; whose days the load follows is --timezone",
+        "UTC", "zone of the times in these files that name none",
         env="BACKTEST_TIME_ZONE",
     )  # fmt: skip
     column: Name | None = setting(
-        None, "which load of these files, where they have several: the name or number of a column, or a series",
+        None, "which load of these files: the name or number of a column, or a series",
         env="BACKTEST_COLUMN", default_note="the only one",
     )  # fmt: skip
     time_column: Name | None = setting(
-        None, "which column of these files is the time, by its name or number", env="BACKTEST_TIME_COLUMN",
+        None, "which column of these files is the time, by name or number", env="BACKTEST_TIME_COLUMN",
         default_note="found by its cells",
     )  # fmt: skip
     url: HttpUrl | None = like(PROM_URL, required=False, unless=())
@@ -629,8 +602,7 @@ class HistorySettings:
     )
     workload: Name | None = like(
         WORKLOAD,
-        meaning="with --config the ForecastPolicy that is replayed, by default each of them; else what the tables call "
-        "a single workload, by default the name of its file, or prometheus",
+        meaning="with --config the ForecastPolicy to replay, by default each; else what the tables call the workload",
         required=False,
     )
 
@@ -647,16 +619,16 @@ class BacktestRules:
     """How policies are judged."""
 
     evaluated: float | None = setting(
-        None, "share of the history, at its end, that is replayed; what lies before is what policies know",
+        None, "share of the history, at its end, that is replayed",
         between(0.01, 1), env="BACKTEST_EVALUATED", default_note="0.3, or half of a short history",
     )  # fmt: skip
     warm_up: Seconds | None = setting(
-        None, "begin of the replay that does not count, so that no policy is judged by how it starts", at_least(0),
+        None, "begin of the replay that does not count", at_least(0),
         env="BACKTEST_WARM_UP", default_note="1d, or a tenth of a short history",
     )  # fmt: skip
     hpa: HpaKind = setting(
         "unlimited",
-        "HPA around the policies: kubernetes has its default behavior for all, unlimited no limits of rate",
+        "HPA around the policies: kubernetes has its default behavior, unlimited no limits of rate",
         env="BACKTEST_HPA",
     )
     sync_period: Seconds | None = setting(
@@ -668,11 +640,11 @@ class BacktestRules:
         env="BACKTEST_POLLING_INTERVAL",
     )  # fmt: skip
     late: Seconds = setting(
-        "0s", "how late policies see the load, as through a metrics pipeline that far behind; pods serve it at once",
+        "0s", "how late policies see the load; pods serve it at once",
         at_least(0), env="BACKTEST_LATE",
     )  # fmt: skip
     noise: float = setting(
-        "0", "relative standard deviation of the load that policies see, around the load that pods serve; 0.05 is 5 %",
+        "0", "noise of the load that policies see, as a relative standard deviation; 0.05 is 5 %",
         between(0, 1), env="BACKTEST_NOISE",
     )  # fmt: skip
 
@@ -683,11 +655,9 @@ class BacktestOutput:
 
     json: OutputFile | None = setting(None, "file for every figure, as JSON", env="BACKTEST_JSON")
     timeline: OutputFile | None = setting(
-        None, "file for what every policy did, step by step, as CSV", env="BACKTEST_TIMELINE"
+        None, "file for what every policy did at each step, as CSV", env="BACKTEST_TIMELINE"
     )
-    report: OutputFile | None = setting(
-        None, "file for a report with charts, as one HTML page that needs nothing else", env="BACKTEST_REPORT"
-    )
+    report: OutputFile | None = setting(None, "file for a report with charts, as one HTML page", env="BACKTEST_REPORT")
 
 
 # What a process forecasts: its workloads and the data sources they read, however they were configured.

@@ -61,13 +61,13 @@ def settings_section(command: str) -> str:
 def test_every_setting_of_a_command_is_in_its_table_or_named_as_one_of_run(command: str) -> None:
     settings = {f"`{setting.env}`": setting for setting in settings_of(BY_COMMAND[command])}
     rows = {row["variable"]: row for row in tables(settings_section(command))[0]}
-    of_run = {row["variable"]: row for row in tables(settings_section("run"))[0]}
-    named = set(re.findall(r"`([^`]+)`", settings_section(command).partition("As in [`run`]")[2]))
+    elsewhere = {row["variable"]: row for other in ("scaler", "run") for row in tables(settings_section(other))[0]}
+    named = set(re.findall(r"`([^`]+)`", settings_section(command).partition("As in [")[2]))
     common = {variable for variable, setting in settings.items() if (setting.flag or setting.env) in named}
     assert rows.keys() | common == settings.keys()
     assert not rows.keys() & common
     for variable, setting in settings.items():
-        row = rows[variable] if variable in rows else of_run[variable]
+        row = rows[variable] if variable in rows else elsewhere[variable]
         assert row["flag"] == (f"`{setting.flag}`" if setting.flag else "(none)")
         assert setting.meaning.replace("|", "\\|") in row["meaning"]
         if setting.shown_default:
