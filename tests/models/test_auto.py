@@ -175,8 +175,8 @@ def test_a_forecast_is_finite_not_negative_and_of_the_right_length(
     assert (made >= 0).all()
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.integers(0, 1000), st.sampled_from([1e-3, 7.0, 1e3, 1e9]), st.sampled_from([40, 600, 3 * DAY]))
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 1000), st.sampled_from([1e-3, 7.0, 1e3, 1e9]), st.sampled_from([40, 600, DAY]))
 def test_a_load_a_thousand_times_larger_is_forecast_a_thousand_times_larger(
     seed: int, factor: float, minutes: int
 ) -> None:

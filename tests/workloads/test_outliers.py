@@ -120,10 +120,10 @@ async def test_outliers_that_come_while_it_runs_ask_for_no_pod_then_or_later(poi
 
 
 async def test_one_outlier_in_a_hundred_asks_for_hardly_any_more_pods() -> None:
-    loads, random = steady(2 * DAY + 300), np.random.default_rng(6)
+    loads, random = steady(2 * DAY + 100), np.random.default_rng(6)
     chosen = random.random(len(loads)) < 0.01
     loads[chosen] *= 10 ** random.uniform(1, 6, chosen.sum())
-    pods, usual = sum(await told_by(loads, 300)), sum(await told_by(steady(len(loads)), 300))
+    pods, usual = sum(await told_by(loads, 100)), sum(await told_by(steady(len(loads)), 100))
     assert pods <= 1.03 * usual
 
 
