@@ -59,10 +59,8 @@ def _rush_of(one: ScalingObject, workload: WorkloadSettings | None) -> tuple[int
     "slow-ramp",
     Severity.ERROR,
     title="The HPA's behavior is too slow for the lead time.",
-    why="The HPA's ramp is part of the lead time, like the start of the pods: pods that are ordered too late "
-    "are Ready too late, however good the forecast is. The ramp to the maximum, from a quarter of it or "
-    "from zero, is simulated by the HPA's rules; more than half of the lead time is a warning, more than "
-    "all of it an error.",
+    why="Pods that are ordered too late are Ready too late. The ramp to the maximum, from a quarter of it or "
+    "from zero, is simulated; more than half of the lead time is a warning.",
     remedy="loosen behavior.scaleUp (policies, stabilizationWindowSeconds, selectPolicy), or set a longer lead time",
 )
 def _slow_ramp(evidence: Evidence) -> Iterator[Symptom]:
@@ -90,8 +88,8 @@ def _slow_ramp(evidence: Evidence) -> Iterator[Symptom]:
     "tolerance",
     Severity.WARNING,
     title="The HPA's tolerance swallows single pods.",
-    why="The HPA ignores a change within its tolerance, 10 % by default: from 20 pods it never goes to 21. "
-    "Where the object has no behavior at all this is only an info (--level info).",
+    why="By default changes within 10 % are ignored: from 20 pods it never goes to 21. An info where the "
+    "object has no behavior at all.",
     remedy="set tolerance: 0 in behavior.scaleUp and behavior.scaleDown (Kubernetes 1.33, KEDA 2.18)",
 )
 def _tolerance(evidence: Evidence) -> Iterator[Symptom]:
@@ -111,8 +109,8 @@ def _tolerance(evidence: Evidence) -> Iterator[Symptom]:
     "scale-down",
     Severity.WARNING,
     title="behavior.scaleDown has no stabilization window, or forbids to scale down.",
-    why="Without a window each answer counts: two pods of Kedastral may answer in turn, and one that has just"
-    " started does not know what the other told. With selectPolicy Disabled pods are only ever added.",
+    why="Without a window each answer counts, and two pods of Kedastral may answer in turn. With selectPolicy "
+    "Disabled pods are only ever added.",
     remedy="set stabilizationWindowSeconds: 60, and no selectPolicy Disabled",
 )
 def _scale_down(evidence: Evidence) -> Iterator[Symptom]:
@@ -131,8 +129,8 @@ def _scale_down(evidence: Evidence) -> Iterator[Symptom]:
     "pace-without-effect",
     Severity.WARNING,
     title="pollingInterval or cooldownPeriod with a minReplicaCount above 0.",
-    why="Both are for workloads that sleep: with pods there the HPA asks at its own pace, every 15 s. KEDA "
-    "2.21 warns of it, too. pollingInterval also counts under scalingModifiers.",
+    why="Both are for workloads that sleep; otherwise the HPA asks every 15 s. pollingInterval also counts "
+    "under scalingModifiers.",
     remedy="delete the line, or set minReplicaCount: 0 if the workload is to sleep",
 )
 def _no_effect(evidence: Evidence) -> Iterator[Symptom]:
@@ -149,7 +147,7 @@ def _no_effect(evidence: Evidence) -> Iterator[Symptom]:
     "slow-polling",
     Severity.WARNING,
     title="A workload that sleeps is polled less often than once a minute.",
-    why="It is woken by a poll where no stream does it, and fallback counts polls: both come that much later.",
+    why="Without a stream a poll wakes it, and fallback counts polls: both come that much later.",
     remedy="set pollingInterval: 30, KEDA's default",
 )
 def _slow_polling(evidence: Evidence) -> Iterator[Symptom]:
@@ -176,9 +174,8 @@ def _short_cooldown(evidence: Evidence) -> Iterator[Symptom]:
     "slow-start",
     Severity.ERROR,
     title="Pods take longer from created to Ready than the lead time says.",
-    why="The lead time is the time from asking for a pod to the pod Ready, KEDA's and the HPA's delays "
-    "included: pods that start slower come too late every time. Looked for where Pods are given, such as "
-    "by --cluster; the middle one of those that never restarted counts.",
+    why="Such pods come too late every time. Looked for where Pods are given, such as by --cluster; the "
+    "median of those that never restarted counts.",
     remedy="set a lead time above it, with half a minute for KEDA and the HPA, or make the pods start faster",
 )
 def _slow_start(evidence: Evidence) -> Iterator[Symptom]:

@@ -55,8 +55,8 @@ def _answers(evidence: Evidence) -> Iterator[tuple[WorkloadSettings, QueryAnswer
     "raw-counter",
     Severity.ERROR,
     title="The query is a raw counter, which only ever rises.",
-    why="It is no load: the plan would grow until the counter begins anew, and the model learns nothing from "
-    "it. Told by the name of the metric, and with --check-queries by its values.",
+    why="The plan would grow until the counter begins anew. Told by the metric's name, and with --check- "
+    "queries by its values.",
     remedy="take rate() of it, such as sum(rate(http_requests_total[1m]))",
 )
 def _raw_counter(evidence: Evidence) -> Iterator[Symptom]:
@@ -74,9 +74,7 @@ def _raw_counter(evidence: Evidence) -> Iterator[Symptom]:
     "rate-of-sum",
     Severity.ERROR,
     title="rate() of a sum: the restart of one pod is seen as a spike.",
-    why="A counter begins anew when its pod does. rate() allows for that in each series, but not in a sum: "
-    "there one pod's restart looks as though the whole sum had begun anew, and all of it counts as new "
-    "load.",
+    why="In a sum rate() takes one pod's restart for a restart of all, and counts all of it as new load.",
     remedy="take the sum of the rates: sum(rate(x[1m])) instead of rate(sum(x)[1m:])",
 )
 def _rate_of_sum(evidence: Evidence) -> Iterator[Symptom]:
@@ -89,7 +87,7 @@ def _rate_of_sum(evidence: Evidence) -> Iterator[Symptom]:
     "counter-as-gauge",
     Severity.ERROR,
     title="delta(), idelta() or deriv() of a counter.",
-    why="They are for gauges: the restart of a pod makes them negative or a spike, and a negative load is a gap.",
+    why="They are for gauges: the restart of a pod makes them negative or a spike.",
     remedy="take rate() or increase()",
 )
 def _counter_as_gauge(evidence: Evidence) -> Iterator[Symptom]:
@@ -119,8 +117,7 @@ def _query_failed(evidence: Evidence) -> Iterator[Symptom]:
     "no-series",
     Severity.ERROR,
     title="The query matches nothing, or nothing that is a load.",
-    why="A misspelt name or label is no error to Prometheus: it answers with nothing, and there is no "
-    "forecast. With --check-queries.",
+    why="To Prometheus a misspelt name or label is no error. With --check-queries.",
     remedy="try the query in Prometheus' own page; look at the names of its labels",
 )
 def _no_series(evidence: Evidence) -> Iterator[Symptom]:
@@ -133,7 +130,7 @@ def _no_series(evidence: Evidence) -> Iterator[Symptom]:
     "doubled-series",
     Severity.ERROR,
     title="Two series of the query are one, as an HA pair of Prometheus writes it.",
-    why="Series are summed: the load counts twice, and twice the pods are planned. With --check-queries.",
+    why="The load counts twice, and twice the pods are planned. With --check-queries.",
     remedy="ask where the pair is deduplicated (Thanos, Mimir), or take one: max without (prometheus_replica) (...)",
 )
 def _doubled(evidence: Evidence) -> Iterator[Symptom]:
@@ -146,8 +143,7 @@ def _doubled(evidence: Evidence) -> Iterator[Symptom]:
     "short-range",
     Severity.ERROR,
     title="The range of rate() holds fewer than two scrapes.",
-    why="rate() needs two samples: with fewer it gives nothing, or only now and then. With --check-queries, "
-    "which looks at how far apart the samples are.",
+    why="rate() needs two samples: with fewer it gives nothing, or only now and then. With --check-queries.",
     remedy="take a range of four scrapes, so that one may be missed",
 )
 def _short_range(evidence: Evidence) -> Iterator[Symptom]:
@@ -165,8 +161,8 @@ def _short_range(evidence: Evidence) -> Iterator[Symptom]:
     "late-samples",
     Severity.WARNING,
     title="The newest sample is old.",
-    why="What Prometheus gets late Kedastral sees late: the floor reacts that much later, and beyond stale-"
-    "after there is no new forecast at all, which is an error. With --check-queries.",
+    why="The floor reacts that much later; beyond stale-after there is no forecast, which is an error. With "
+    "--check-queries.",
     remedy="look for the delay: a scrape interval, a remote write, a recording rule, clocks that differ",
 )
 def _late(evidence: Evidence) -> Iterator[Symptom]:
@@ -183,9 +179,8 @@ def _late(evidence: Evidence) -> Iterator[Symptom]:
     "short-history",
     Severity.WARNING,
     title="Prometheus keeps, or has, less history than the model's window.",
-    why="auto wants two weeks to know days and weeks; with less it forecasts from what there is, and leads "
-    "less often. Where Prometheus keeps enough and only has not got it yet, this is an info. With "
-    "--check-queries.",
+    why="auto wants two weeks to know days and weeks. An info where Prometheus keeps enough and has not got "
+    "it yet. With --check-queries.",
     remedy="set --storage.tsdb.retention.time of Prometheus to the window or more, or a shorter window",
 )
 def _short_history(evidence: Evidence) -> Iterator[Symptom]:
@@ -208,8 +203,7 @@ def _short_history(evidence: Evidence) -> Iterator[Symptom]:
     "slow-rule",
     Severity.WARNING,
     title="The query reads a recording rule that is evaluated less often than the step.",
-    why="Between two evaluations every point is the same: the load seems to go in stairs, and is seen that "
-    "much later. With --check-queries.",
+    why="Between two evaluations every point is the same, so the load is seen that much later. With --check- queries.",
     remedy="evaluate the rule's group at the step or more often, or set --step to its interval",
 )
 def _slow_rule(evidence: Evidence) -> Iterator[Symptom]:
@@ -227,8 +221,7 @@ def _slow_rule(evidence: Evidence) -> Iterator[Symptom]:
     "kedastral-reports",
     Severity.ERROR,
     title="A running Kedastral says itself that a workload is not well.",
-    why="It fails or is stale, which is an error; it stands down, holds back or has spent its error budget, which is a "
-    "warning. With --url.",
+    why="Failing or stale is an error; standing down, holding back or a spent error budget is a warning. With --url.",
     remedy="see why with kedastral explain, and the page of the workload",
 )
 def _reported(evidence: Evidence) -> Iterator[Symptom]:
@@ -243,7 +236,7 @@ def _reported(evidence: Evidence) -> Iterator[Symptom]:
     "odd-setting",
     Severity.WARNING,
     title="A setting of Kedastral's that is odd, as kedastral validate says it.",
-    why="It is allowed, and most likely not what was meant. docs/configuration.md has each with its reason.",
+    why="It is allowed, and most likely not what was meant. docs/configuration.md gives the reasons.",
     remedy="change it as the sentence says",
 )
 def _odd_settings(evidence: Evidence) -> Iterator[Symptom]:
@@ -255,7 +248,8 @@ def _odd_settings(evidence: Evidence) -> Iterator[Symptom]:
     "unreadable",
     Severity.ERROR,
     title="Something that was to be looked at cannot be read.",
-    why="A manifest that is no YAML, a kind that the cluster does not let you list: what is in it was not looked at.",
+    why="What is in it was not looked at: a manifest that is no YAML, or a kind that the cluster does not let "
+    "you list.",
     remedy="correct it; of a chart give what helm template prints",
 )
 def _unreadable(evidence: Evidence) -> Iterator[Symptom]:

@@ -52,8 +52,7 @@ def _trigger_words(one: ScalingObject, trigger: KedaTrigger) -> str:
     "metric-type-value",
     Severity.ERROR,
     title="The trigger, or its formula, has metricType Value.",
-    why="Kedastral answers with a number of replicas. With Value the HPA multiplies it by the number of pods "
-    "there are: an answer of 10 on 10 pods asks for 100, and so on up to the maximum.",
+    why="The HPA then multiplies the answer by the number of pods: 10 on 10 pods asks for 100, up to the maximum.",
     remedy="write metricType: AverageValue, or leave it away: it is KEDA's default",
 )
 def _metric_type(evidence: Evidence) -> Iterator[Symptom]:
@@ -76,8 +75,7 @@ def _word(text: str) -> str:
     "scaler-address",
     Severity.ERROR,
     title="scalerAddress is missing, or no host and port.",
-    why="KEDA dials it as it stands, by gRPC: without a port, or with a scheme, it reaches nobody, and fails "
-    "the whole object.",
+    why="KEDA dials it as it stands: without a port, or with a scheme, the whole object fails.",
     remedy="write the Service and the gRPC port, such as kedastral.kedastral.svc.cluster.local:8080",
 )
 def _address_form(evidence: Evidence) -> Iterator[Symptom]:
@@ -110,9 +108,9 @@ def read_address(address: str) -> tuple[str, int] | None:
 @BOOK.rule(
     "scaler-unreachable",
     Severity.ERROR,
-    title="Nobody speaks gRPC at scalerAddress, or it speaks TLS where the trigger does not, or the reverse.",
-    why="KEDA fails the whole object while its scaler cannot be reached: no other trigger scales out either, "
-    "and fallback does not begin. Only looked for with --check-addresses, from where the doctor runs.",
+    title="Nobody speaks gRPC at scalerAddress, or only one side speaks TLS.",
+    why="KEDA then fails the whole object: no other trigger scales out, and fallback does not begin. With "
+    "--check-addresses, from where the doctor runs.",
     remedy="compare the address with the Service of Kedastral, and enableTLS with --grpc-tls-cert-file",
 )
 def _address_answers(evidence: Evidence) -> Iterator[Symptom]:
@@ -126,7 +124,7 @@ def _address_answers(evidence: Evidence) -> Iterator[Symptom]:
     "unsafe-tls",
     Severity.WARNING,
     title="unsafeSsl is true.",
-    why="KEDA then takes whoever answers for Kedastral, and scales by what that one says.",
+    why="KEDA then trusts whoever answers in Kedastral's place.",
     remedy="take unsafeSsl away, and give caCert in a TriggerAuthentication",
 )
 def _unsafe_tls(evidence: Evidence) -> Iterator[Symptom]:
@@ -138,8 +136,8 @@ def _unsafe_tls(evidence: Evidence) -> Iterator[Symptom]:
 @BOOK.rule(
     "metadata-not-text",
     Severity.ERROR,
-    title="A value of trigger metadata is a number or a boolean, and not text.",
-    why="Metadata are text to Kubernetes: the API server refuses the object.",
+    title="A value of trigger metadata is not text.",
+    why="The API server refuses the object.",
     remedy='quote it, as in targetPerPod: "50"',
 )
 def _metadata_text(evidence: Evidence) -> Iterator[Symptom]:
@@ -152,8 +150,7 @@ def _metadata_text(evidence: Evidence) -> Iterator[Symptom]:
 @BOOK.rule(
     "bad-metadata",
     Severity.ERROR,
-    title="Trigger metadata that Kedastral refuses: an unknown key, a value that cannot be used, activation "
-    "that is no number.",
+    title="Kedastral refuses the trigger metadata: an unknown key, or a value that cannot be used.",
     why="The scaler answers INVALID_ARGUMENT, and KEDA holds the replicas it has.",
     remedy="correct the metadata as the sentence says; docs/configuration.md lists the keys",
 )
@@ -204,9 +201,8 @@ def read_brought_workload(evidence: Evidence, one: ScalingObject, trigger: KedaT
 @BOOK.rule(
     "ignored-metadata",
     Severity.WARNING,
-    title="A key of trigger metadata that has no effect: a setting beside a configured workload, or an unknown one.",
-    why="Beside workload without a query other keys are not read: the workload's settings are those that are "
-    "configured. Somebody thinks that they count.",
+    title="A key of trigger metadata has no effect.",
+    why="Beside workload, without a query, the settings are those that are configured; these keys are not read.",
     remedy="take it away, correct its name, or set it where the workload is configured",
 )
 def _ignored_metadata(evidence: Evidence) -> Iterator[Symptom]:
@@ -232,10 +228,8 @@ def _ignored_metadata(evidence: Evidence) -> Iterator[Symptom]:
 @BOOK.rule(
     "unknown-workload",
     Severity.ERROR,
-    title="The trigger names a workload that is not configured, or one of another namespace, or none where "
-    "there are several.",
-    why="The scaler answers NOT_FOUND or INVALID_ARGUMENT, and KEDA holds: the workload is not scaled at all."
-    " Looked for where settings are given (--config, --workload) or a running Kedastral is asked (--url).",
+    title="The trigger names a workload that is not configured, or none where there are several.",
+    why="The scaler answers NOT_FOUND or INVALID_ARGUMENT, and KEDA holds. With --config, --workload or --url.",
     remedy="name a configured workload: namespace/name, or the bare name in the ScaledObject's own namespace",
 )
 def _unknown_workload(evidence: Evidence) -> Iterator[Symptom]:
@@ -258,7 +252,7 @@ def _unknown_workload(evidence: Evidence) -> Iterator[Symptom]:
     "observe-alone",
     Severity.ERROR,
     title="A workload in mode observe has no trigger beside Kedastral's.",
-    why="In that mode KEDA is told 0, so that another trigger decides. Without one the Deployment goes to its minimum.",
+    why="KEDA is told 0 in that mode: without another trigger the Deployment goes to its minimum.",
     remedy="add a reactive trigger, or set mode: scale",
 )
 def _observe_alone(evidence: Evidence) -> Iterator[Symptom]:
@@ -296,8 +290,7 @@ def _with_default(one: ScalingObject) -> str:
     "max-below-plan",
     Severity.ERROR,
     title="maxReplicaCount is below the plan's max.",
-    why="The plan asks for pods that the HPA never orders: load is left unserved while the metrics show that "
-    "enough was asked for.",
+    why="The plan asks for pods that the HPA never orders, and the metrics do not show it.",
     remedy="set maxReplicaCount and max to the same number",
 )
 def _max_below_plan(evidence: Evidence) -> Iterator[Symptom]:
@@ -316,8 +309,8 @@ def _max_of(workload: WorkloadSettings) -> str:
     "min-differs",
     Severity.WARNING,
     title="minReplicaCount is not the plan's min.",
-    why="Below it the workload never is: with minReplicaCount 0 and a min of 2 it never sleeps. Above it the "
-    "HPA keeps more pods than the plan, and the metrics do not show it.",
+    why="With a plan's min above it the workload never sleeps; with one below it the HPA keeps more pods than "
+    "the metrics show.",
     remedy="set minReplicaCount and min to the same number",
 )
 def _min_differs(evidence: Evidence) -> Iterator[Symptom]:
@@ -334,8 +327,8 @@ def _min_differs(evidence: Evidence) -> Iterator[Symptom]:
     "min-not-set",
     Severity.WARNING,
     title="minReplicaCount is left out.",
-    why="KEDA's default is 0: as soon as every trigger is inactive, which is what Kedastral says of a stale "
-    "forecast under on-stale default-min, there are no pods any more.",
+    why="KEDA's default is 0: with every trigger inactive, as under a stale forecast and on-stale default- "
+    "min, there are no pods.",
     remedy="set minReplicaCount; to 0 where the workload is to sleep",
 )
 def _min_not_set(evidence: Evidence) -> Iterator[Symptom]:
@@ -348,7 +341,7 @@ def _min_not_set(evidence: Evidence) -> Iterator[Symptom]:
     "sleeps-while-stale",
     Severity.ERROR,
     title="minReplicaCount is 0, and the workload's on-stale is default-min.",
-    why="A stale forecast then counts as inactive: an outage of Prometheus takes every pod, whatever the load.",
+    why="A stale forecast then counts as inactive: an outage of Prometheus takes every pod.",
     remedy="set onStale: ride-forecast (--on-stale ride-forecast), or a minReplicaCount above 0",
 )
 def _sleeps_while_stale(evidence: Evidence) -> Iterator[Symptom]:
@@ -368,7 +361,7 @@ def _may_sleep_while_stale(one: ScalingObject) -> bool:
     "sleeps-without-stream",
     Severity.WARNING,
     title="minReplicaCount is 0, and the trigger is external, not external-push.",
-    why="A workload that sleeps is then woken by the next poll of KEDA, which comes out of the lead time.",
+    why="A workload that sleeps then waits for the next poll of KEDA, which comes out of the lead time.",
     remedy="write type: external-push",
 )
 def _no_stream(evidence: Evidence) -> Iterator[Symptom]:
@@ -382,7 +375,7 @@ def _no_stream(evidence: Evidence) -> Iterator[Symptom]:
     "formula-from-zero",
     Severity.WARNING,
     title="scalingModifiers with a minReplicaCount of 0.",
-    why="A formula that fails is inactive to KEDA: when both triggers fail there are no pods any more.",
+    why="A formula that fails is inactive to KEDA: when both triggers fail there are no pods.",
     remedy="set a minReplicaCount above 0, or leave the formula away",
 )
 def _formula_from_zero(evidence: Evidence) -> Iterator[Symptom]:
@@ -398,7 +391,7 @@ def _formula_from_zero(evidence: Evidence) -> Iterator[Symptom]:
     "no-fallback",
     Severity.WARNING,
     title="Kedastral alone decides, and there is no fallback.",
-    why="When Kedastral answers with errors KEDA only holds what there is, even where that is one pod.",
+    why="When Kedastral answers with errors KEDA only holds what there is, even one pod.",
     remedy="add fallback with behavior: currentReplicasIfHigher",
 )
 def _no_fallback(evidence: Evidence) -> Iterator[Symptom]:
@@ -411,8 +404,7 @@ def _no_fallback(evidence: Evidence) -> Iterator[Symptom]:
     "fallback-never-begins",
     Severity.WARNING,
     title="fallback is set, and the workload's on-stale is default-min.",
-    why="KEDA's fallback begins after answers that were errors. Under default-min there never are any: the "
-    "Deployment goes to default-min instead.",
+    why="fallback needs errors, and default-min never answers with one.",
     remedy="set onStale: ride-forecast or error (--on-stale)",
 )
 def _never_begins(evidence: Evidence) -> Iterator[Symptom]:
@@ -428,9 +420,8 @@ def _never_begins(evidence: Evidence) -> Iterator[Symptom]:
     "fallback-for-every-trigger",
     Severity.WARNING,
     title="fallback stands beside a trigger of KEDA's own, such as prometheus.",
-    why="KEDA has one fallback for the whole object: when Prometheus dies it begins for that trigger alone, "
-    "and its replicas count beside a plan that is still good. The plan can then raise and no longer "
-    "lower, or is overruled at once.",
+    why="When Prometheus fails it begins for that trigger, although the plan is still good: the plan can then "
+    "only raise replicas, or is overruled.",
     remedy="leave fallback away, or that trigger: Kedastral serves what the newest load needs by itself",
 )
 def _fallback_for_all(evidence: Evidence) -> Iterator[Symptom]:
@@ -448,8 +439,8 @@ def _kind_of(trigger: KedaTrigger) -> str:
     "fallback-replicas",
     Severity.ERROR,
     title="fallback.replicas is 0, below minReplicaCount or above maxReplicaCount, or missing; or failureThreshold is.",
-    why="With replicas: 0 KEDA takes an error for inactive, which with minReplicaCount 0 means no pods. A "
-    "number out of bounds is not what there will be. KEDA refuses a fallback that lacks either.",
+    why="With replicas: 0 an error is inactive to KEDA. A number out of bounds has no effect. KEDA refuses a "
+    "fallback that lacks either.",
     remedy="set failureThreshold, and replicas between minReplicaCount and maxReplicaCount, above 0",
 )
 def _fallback_replicas(evidence: Evidence) -> Iterator[Symptom]:
@@ -477,7 +468,7 @@ def _is_out_of_bounds(replicas: int, one: ScalingObject) -> bool:
     "fallback-takes-pods",
     Severity.WARNING,
     title="fallback.behavior is static, which is the default, or currentReplicasIfLower.",
-    why="An error then scales to fallback.replicas, also when more pods run and are needed.",
+    why="An error then scales to fallback.replicas, even if more pods run and are needed.",
     remedy="write behavior: currentReplicasIfHigher (KEDA 2.17)",
 )
 def _fallback_takes_pods(evidence: Evidence) -> Iterator[Symptom]:
@@ -494,8 +485,8 @@ def _fallback_takes_pods(evidence: Evidence) -> Iterator[Symptom]:
     "threshold-against-target",
     Severity.WARNING,
     title="A prometheus trigger on the same query has a threshold far from the target per pod.",
-    why="The larger of both wishes counts. Below 0.7 of the target the reactive trigger keeps so many pods "
-    "that the forecast seldom decides; above 1.5 of it it adds pods only when those there are overloaded.",
+    why="The larger answer wins. Below 0.7 of the target the forecast seldom decides; above 1.5 pods are "
+    "overloaded before the trigger adds more.",
     remedy="set threshold to the target per pod / 1.2",
 )
 def _threshold(evidence: Evidence) -> Iterator[Symptom]:
@@ -539,8 +530,7 @@ def _asks_the_same(other: KedaTrigger, workload: WorkloadSettings) -> bool:
     "cpu-without-requests",
     Severity.ERROR,
     title="A cpu or memory trigger by Utilization, and a container without that request.",
-    why="The HPA computes the utilization from the requests: without one on every container it has no number,"
-    " and never scales in while that lasts.",
+    why="Without a request on every container the HPA has no utilization, and never scales in.",
     remedy="give every container resources.requests for it",
 )
 def _without_requests(evidence: Evidence) -> Iterator[Symptom]:
@@ -563,8 +553,8 @@ def _without_requests(evidence: Evidence) -> Iterator[Symptom]:
     "two-on-one",
     Severity.ERROR,
     title="Two ScaledObjects, or one and an HPA of its own, scale the same Deployment.",
-    why="Each sets the replicas as it likes, every 15 s: they flap between two numbers. KEDA refuses the "
-    "second as it is applied, but not an HPA that comes later.",
+    why="Each sets the replicas every 15 s, so they flap. KEDA refuses a second ScaledObject, but no HPA that "
+    "comes later.",
     remedy="keep one of them, with the triggers of both",
 )
 def _two_on_one(evidence: Evidence) -> Iterator[Symptom]:
@@ -585,8 +575,7 @@ def _two_on_one(evidence: Evidence) -> Iterator[Symptom]:
     "no-target",
     Severity.ERROR,
     title="scaleTargetRef names what is not there, or nothing.",
-    why="KEDA scales nothing then. Whether a Deployment is missing is only looked for in a cluster "
-    "(--cluster), where all of them are seen.",
+    why="KEDA scales nothing then. A missing Deployment is only looked for with --cluster.",
     remedy="name the Deployment of the same namespace, with its kind where it is another",
 )
 def _no_target(evidence: Evidence) -> Iterator[Symptom]:
@@ -603,7 +592,7 @@ def _no_target(evidence: Evidence) -> Iterator[Symptom]:
     "unknown-field",
     Severity.ERROR,
     title="spec of a ScaledObject has a key that KEDA does not know.",
-    why="The API server refuses it, or drops it without a word: the default then counts.",
+    why="The API server refuses it, or drops it without a word.",
     remedy="correct the name",
 )
 def _unknown_field(evidence: Evidence) -> Iterator[Symptom]:
@@ -622,7 +611,7 @@ def _shown_key(key: str) -> str:
     "paused",
     Severity.WARNING,
     title="The ScaledObject is paused by an annotation.",
-    why="KEDA scales nothing while autoscaling.keda.sh/paused or paused-replicas is there; such things are forgotten.",
+    why="KEDA scales nothing while autoscaling.keda.sh/paused or paused-replicas is there.",
     remedy="take the annotation away once the reason is gone",
 )
 def _paused(evidence: Evidence) -> Iterator[Symptom]:

@@ -214,7 +214,7 @@ class ServingSettings(LeadSettings):
 
     mode: Mode = setting(
         "scale",
-        "what KEDA is told: scale, what is planned; observe, always 0, so that a second trigger decides alone",
+        "scale tells KEDA the plan; observe tells it 0, so that a second trigger decides alone",
     )
 
 
@@ -488,7 +488,8 @@ class BroughtWorkloads:
 
     allow_scaledobject_workloads: bool = setting(
         "false",
-        "let trigger metadata describe workloads: whoever may write a ScaledObject can then read all metrics there",
+        "let trigger metadata describe workloads; whoever may write a ScaledObject can then read all metrics of the "
+        "data sources",
     )
 
 
