@@ -23,7 +23,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 TESTS = Path(__file__).parent
 UNMEASURED = {
-    "backtest", "benchmarks", "cli", "docs", "doctor", "e2e", "faults", "integration", "loop", "page", "process", "simulation",
+    "backtest", "benchmarks", "cli", "docs", "doctor", "e2e", "faults", "integration", "loop", "page", "process",
+    "simulation",
 }  # fmt: skip
 """The folders whose tests run untraced: what has a threshold of coverage has its own tests, and tracing takes time."""
 

@@ -167,7 +167,8 @@ def test_scaling_down_happens_at_ticks_alone_and_as_far_as_the_maximum_of_the_la
 MINUTES = [2, 6, 20, 40, 300]
 OUTAGES = pytest.mark.parametrize("minutes", MINUTES)
 GRIDS_AND_OUTAGES = pytest.mark.parametrize(
-    ("step", "interval", "minutes"), [*((60.0, 30, minutes) for minutes in MINUTES), *((*grid, 20) for grid in GRID[:-1])]
+    ("step", "interval", "minutes"),
+    [*((60.0, 30, minutes) for minutes in MINUTES), *((*grid, 20) for grid in GRID[:-1])],
 )  # what an outage does depends on the grid in no way that depends on its length
 
 
