@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hostile gRPC clients: ``python -m tests.faults.grpc_attacks NAME PORT SECONDS``, from 127.0.0.2.
 
-Each function is one connection, which is opened again when the server has cut it off.
+Each function is one connection, which is opened again when the server has cut it off. A line on standard output says
+that all of them have come.
 """
 
 import sys
@@ -121,8 +122,8 @@ ATTACKS: dict[str, tuple[Attack, int]] = {
 }
 
 
-async def keep_attacking(attack: Attack, port: int) -> None:
-    """Attack on one connection after the other."""
+async def keep_attacking(attack: Attack, port: int, came: Callable[[], None]) -> None:
+    """Attack on one connection after the other; ``came`` is called for each."""
     while True:
         try:
             raw = trio.socket.socket()
@@ -130,6 +131,7 @@ async def keep_attacking(attack: Attack, port: int) -> None:
             await raw.connect(("127.0.0.1", port))
             socket = trio.SocketStream(raw)
             await socket.send_all(PREFACE)
+            came()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(attack, Attacker(socket))
                 if attack is not pipelined_calls:
@@ -148,10 +150,17 @@ async def read_to_the_end(socket: trio.SocketStream) -> None:
 async def main(name: str, port: int, seconds: float) -> None:
     """Attack for so long."""
     attack, connections = ATTACKS[name]
+    yet_to_come = iter(range(connections - 1, -1, -1))
+
+    def count_down() -> None:
+        if next(yet_to_come, None) == 0:
+            sys.stdout.write("all have come\n")
+            sys.stdout.flush()
+
     with trio.move_on_after(seconds):
         async with trio.open_nursery() as nursery:
             for _ in range(connections):
-                nursery.start_soon(keep_attacking, attack, port)
+                nursery.start_soon(keep_attacking, attack, port, count_down)
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def ask_for(seconds: float, port: int) -> tuple[list[float], list[str]]:
                 took.append(time.monotonic() - began)
             except grpc.RpcError as error:
                 failed.append(f"{error.code().name}: {error.details()}")  # type: ignore[attr-defined]
-            time.sleep(0.05)
+            time.sleep(0.05)  # the good client's own pace
     return sorted(took), failed
 
 
@@ -126,9 +126,10 @@ def test_an_attack_costs_little_memory_and_a_good_client_is_served(
     assert calm
     assert not failed
     attack = [sys.executable, "-m", "tests.faults.grpc_attacks", name, str(port), str(SECONDS)]
-    with subprocess.Popen(attack, stdin=subprocess.DEVNULL) as attacker:
+    with subprocess.Popen(attack, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as attacker:
         try:
-            time.sleep(1)
+            assert attacker.stdout
+            assert attacker.stdout.readline(), "not all of them have come before the attack was over"
             took, failed = ask_for(SECONDS - 2, port)
         finally:
             attacker.kill()

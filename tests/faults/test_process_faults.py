@@ -24,6 +24,8 @@ STOPS_WITHIN = 10.0
 POLICIES = ["ride-forecast", "error", "default-min"]
 DEFAULT_MIN = 3
 STALE_AFTER = "3s"
+WITHOUT_DESCRIPTORS, WITHOUT_PROCESSOR = 6.0, 4.0
+"""Seconds, which are the faults themselves: longer than `STALE_AFTER`, so that each policy has to show itself."""
 
 
 @pytest.fixture
@@ -85,7 +87,7 @@ def test_without_descriptors_keda_is_answered_by_the_policy_and_ticks_come_back(
             pid = process.popen.pid
             before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))  # every tick needs a new connection
-            time.sleep(6)
+            time.sleep(WITHOUT_DESCRIPTORS)
             resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
             wait_for(lambda: is_fresh(http_port), "a forecast again")
         assert told <= ALLOWED[policy]
@@ -102,7 +104,7 @@ def test_after_seconds_without_a_processor_it_goes_on_at_once(prometheus: StandI
         with asking(grpc_port) as told:
             for _ in range(2):
                 process.signal(signal.SIGSTOP)
-                time.sleep(4)
+                time.sleep(WITHOUT_PROCESSOR)
                 process.signal(signal.SIGCONT)
                 wait_for(lambda: is_fresh(http_port), "a forecast again")
         assert told <= ALLOWED[policy]
@@ -115,7 +117,8 @@ def test_a_full_disk_under_its_log_costs_the_log_alone(prometheus: StandIn) -> N
     with open_full() as full, run_on_ports(prometheus, full) as (process, grpc_port, http_port):
         wait_for(lambda: answers(http_port), "a forecast")
         with asking(grpc_port) as told:
-            time.sleep(2)
+            ticks = len(prometheus.readings) + 3
+            wait_for(lambda: len(prometheus.readings) >= ticks, "three more ticks, each of which has lines for the log")
         assert told == {WANTED}
         process.signal(signal.SIGTERM)
         assert process.wait() == 0

@@ -8,7 +8,8 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,31 @@ def prometheus_server(tmp_path: Path) -> Iterator[PrometheusServer]:
     """A Prometheus that runs, and is stopped whatever happens."""
     home = tmp_path / "prometheus"
     home.mkdir()
+    server = PrometheusServer(require_program("prometheus"), home)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+def write_blocks(home: Path, samples: Mapping[str, Iterable[tuple[float, float]]]) -> None:
+    """Blocks below ``home`` of the gauges ``samples``: by series, such as ``load{pod="a"}``, epoch seconds and values.
+
+    promtool makes them, so that a Prometheus which starts there has a past.
+    """
+    lines = [f"{series} {float(value)!r} {at:.0f}" for series, points in samples.items() for at, value in points]
+    text = home / "samples.txt"
+    text.write_text("\n".join([*lines, "# EOF", ""]))
+    made = [require_program("promtool"), "tsdb", "create-blocks-from", "openmetrics", text, home / "data"]
+    subprocess.run(made, check=True, capture_output=True, timeout=60)
+
+
+@contextmanager
+def prometheus_holding(home: Path, samples: Mapping[str, Iterable[tuple[float, float]]]) -> Iterator[PrometheusServer]:
+    """A Prometheus in the new folder ``home`` that holds ``samples``, as `write_blocks` takes them."""
+    home.mkdir()
+    write_blocks(home, samples)
     server = PrometheusServer(require_program("prometheus"), home)
     try:
         server.start()

@@ -2,7 +2,6 @@
 """`kedastral backtest` on the history of a real Prometheus, made with promtool."""
 
 import json
-import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from kedastral.adapters.prometheus.api import open_prometheus_client
 from kedastral.adapters.prometheus.range_queries import PrometheusHistory, RangeQuery
 from tests.backtest.loads import SHORT, call, wave
-from tests.integration.conftest import PrometheusServer, require_program
+from tests.integration.conftest import PrometheusServer, prometheus_holding
 
 pytestmark = pytest.mark.integration
 
@@ -32,24 +31,11 @@ def end() -> datetime:
 @pytest.fixture
 def server(tmp_path: Path, end: datetime) -> Iterator[PrometheusServer]:
     """A Prometheus that holds three days of two series, one sample every ten minutes."""
-    home = tmp_path / "prometheus"
-    home.mkdir()
     values = wave(DAYS * 86400 // STEP, STEP)
     first = end.timestamp() - (len(values) - 1) * STEP
-    lines = ["# TYPE load gauge"]
-    for pod in ("a", "b"):
-        lines += [f'load{{pod="{pod}"}} {value / 2!r} {first + i * STEP:.0f}' for i, value in enumerate(values)]
-    samples = home / "samples.txt"
-    samples.write_text("\n".join([*lines, "# EOF", ""]))
-    promtool = require_program("promtool")
-    made = [promtool, "tsdb", "create-blocks-from", "openmetrics", samples, home / "data"]
-    subprocess.run(made, check=True, capture_output=True, timeout=60)
-    server = PrometheusServer(require_program("prometheus"), home)
-    server.start()
-    try:
+    half = [(first + i * STEP, value / 2) for i, value in enumerate(values)]
+    with prometheus_holding(tmp_path / "prometheus", {'load{pod="a"}': half, 'load{pod="b"}': half}) as server:
         yield server
-    finally:
-        server.stop()
 
 
 async def test_history_is_read_in_chunks_and_summed(server: PrometheusServer, end: datetime) -> None:

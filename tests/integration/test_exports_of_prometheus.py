@@ -14,7 +14,7 @@ import pytest
 from kedastral.adapters.csv import ExportReading, read_export
 from kedastral.core.series import Series
 from tests.backtest.loads import wave
-from tests.integration.conftest import PrometheusServer, require_program
+from tests.integration.conftest import PrometheusServer, prometheus_holding, require_program
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -31,28 +31,12 @@ def start() -> datetime:
 @pytest.fixture
 def server(tmp_path: Path, start: datetime) -> Iterator[PrometheusServer]:
     """A Prometheus that holds three hours of two pods."""
-    home = tmp_path / "prometheus"
-    home.mkdir()
-    lines = ["# TYPE load gauge"]
-    for pod, share in (("a", 1.0), ("b", 0.5)):
-        samples = [(start.timestamp() + i * STEP, value * share) for i, value in enumerate(LOADS)]
-        lines += [f'load{{pod="{pod}"}} {value!r} {at:.0f}' for at, value in samples]
-    (home / "samples.txt").write_text("\n".join([*lines, "# EOF", ""]))
-    made = [
-        require_program("promtool"),
-        "tsdb",
-        "create-blocks-from",
-        "openmetrics",
-        home / "samples.txt",
-        home / "data",
-    ]
-    subprocess.run(made, check=True, capture_output=True, timeout=60)
-    server = PrometheusServer(require_program("prometheus"), home)
-    server.start()
-    try:
+    samples = {
+        f'load{{pod="{pod}"}}': [(start.timestamp() + i * STEP, value * share) for i, value in enumerate(LOADS)]
+        for pod, share in (("a", 1.0), ("b", 0.5))
+    }
+    with prometheus_holding(tmp_path / "prometheus", samples) as server:
         yield server
-    finally:
-        server.stop()
 
 
 def test_each_answer_is_read_as_the_plain_file(server: PrometheusServer, start: datetime, tmp_path: Path) -> None:

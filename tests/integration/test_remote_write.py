@@ -6,7 +6,6 @@ WriteRequest is nested messages (https://prometheus.io/docs/concepts/remote_writ
 """
 
 import struct
-import subprocess
 import threading
 import time
 import urllib.request
@@ -30,7 +29,7 @@ from kedastral.models import MODELS
 from kedastral.serving.store import MemoryStore
 from kedastral.settings.declarations import PrometheusLogin
 from kedastral.workloads.tick import ForecastLoop
-from tests.integration.conftest import PrometheusServer, require_program
+from tests.integration.conftest import PrometheusServer, require_program, write_blocks
 
 pytestmark = pytest.mark.integration
 
@@ -110,16 +109,9 @@ class RemoteWriter:
 
 
 def backfill(home: Path, until: int) -> None:
-    """Blocks with the history of both pods, as promtool makes them of a text."""
-    lines = [
-        f'requests_total{{pod="{pod}"}} {counter(at):.3f} {at}'
-        for pod in ("prompt", "late")
-        for at in range(until - HISTORY, until + 1)
-    ]
-    text = home / "history.txt"
-    text.write_text("\n".join(["# TYPE requests counter", *lines, "# EOF", ""]))
-    command = [require_program("promtool"), "tsdb", "create-blocks-from", "openmetrics", str(text), str(home / "data")]
-    subprocess.run(command, check=True, capture_output=True, timeout=WITHIN)
+    """Blocks with the history of both pods."""
+    points = [(float(at), counter(at)) for at in range(until - HISTORY, until + 1)]
+    write_blocks(home, {f'requests_total{{pod="{pod}"}}': points for pod in ("prompt", "late")})
 
 
 @pytest.fixture

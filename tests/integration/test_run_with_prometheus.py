@@ -11,7 +11,7 @@ import pytest
 from kedastral._proto import externalscaler_pb2 as pb
 from tests.integration.conftest import PrometheusServer
 from tests.process.raw_grpc import SERVICE
-from tests.process.running import ANY_PORT, PATIENCE, Answer, ProcessInput, fetch, wait_for
+from tests.process.running import ANY_PORT, PATIENCE, HttpAnswer, ProcessInput, fetch, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.process]
 
@@ -33,7 +33,7 @@ FLAGS = {
 NOW = "/forecast/current?workload=prometheus"
 
 
-def newest(port: int) -> Answer | None:
+def newest(port: int) -> HttpAnswer | None:
     """The snapshot while it is fresh."""
     answer = fetch(port, NOW)
     return answer if answer.status == 200 and "x-kedastral-stale" not in answer.headers else None

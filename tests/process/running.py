@@ -35,7 +35,7 @@ def wait_for(condition: Callable[[], Any], what: str, within: float = PATIENCE) 
 
 
 @attrs.define
-class Answer:
+class HttpAnswer:
     """An HTTP answer; the names of its headers are in lower case."""
 
     status: int
@@ -130,15 +130,15 @@ def clean_environment() -> dict[str, str]:
     return {name: os.environ[name] for name in (*kept, *coverage) if name in os.environ}
 
 
-def fetch(port: int, path: str) -> Answer:
+def fetch(port: int, path: str) -> HttpAnswer:
     """GET over HTTP; error statuses are answers too."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE) as answer:
-            return Answer(answer.status, answer.read().decode(), _lowered(answer.headers))
+            return HttpAnswer(answer.status, answer.read().decode(), _lowered(answer.headers))
     except urllib.error.HTTPError as error:
         with error:
-            return Answer(error.code, error.read().decode(), _lowered(error.headers))
+            return HttpAnswer(error.code, error.read().decode(), _lowered(error.headers))
 
 
 def _lowered(headers: Message) -> dict[str, str]:

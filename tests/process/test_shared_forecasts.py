@@ -13,7 +13,7 @@ from tests.integration.conftest import free_port
 from tests.keda_client import SERVICE
 from tests.redis_servers import plain
 
-from .running import ANY_PORT, PATIENCE, Answer, ProcessInput, fetch, wait_for
+from .running import ANY_PORT, PATIENCE, HttpAnswer, ProcessInput, fetch, wait_for
 from .stand_in import open_stand_in
 
 pytestmark = [pytest.mark.process, pytest.mark.integration]
@@ -49,7 +49,7 @@ def told(port: int) -> int:
         return int(value.metricValue)
 
 
-def newest(port: int) -> Answer | None:
+def newest(port: int) -> HttpAnswer | None:
     answer = fetch(port, NOW)
     return answer if answer.status == 200 else None
 
