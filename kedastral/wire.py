@@ -113,14 +113,23 @@ def dump_json(document: object) -> str:
 
 def write_snapshot(snapshot: Snapshot) -> dict[str, Any]:
     """The snapshot as SPEC 7 spells it, ready for `dump_json`."""
-    observed, steered = snapshot.observed, snapshot.service_level
-    document = _SnapshotDocument(
+    document = _document_of(snapshot)
+    for add in (_add_status, _add_service_level, _add_resumption, _add_outliers, _add_lost_series):
+        document = add(document, snapshot)
+    written: dict[str, Any] = _converter.unstructure(document)
+    return written
+
+
+def _document_of(snapshot: Snapshot) -> _SnapshotDocument:
+    """What every snapshot has."""
+    forecast, observed = snapshot.forecast, snapshot.observed
+    return _SnapshotDocument(
         workload=snapshot.workload,
         metric=snapshot.metric,
         generated_at=snapshot.made_at,
-        step_seconds=snapshot.forecast.step,
-        horizon_seconds=snapshot.forecast.horizon,
-        values=tuple(snapshot.forecast.values.tolist()),
+        step_seconds=forecast.step,
+        horizon_seconds=forecast.horizon,
+        values=tuple(forecast.values.tolist()),
         desired_replicas=tuple(snapshot.replicas.tolist()),
         lead_time_seconds=snapshot.lead_time,
         observed_at=observed.at if observed else None,
@@ -133,45 +142,55 @@ def write_snapshot(snapshot: Snapshot) -> dict[str, Any]:
         min_replicas=snapshot.min_replicas,
         experts=tuple(
             _ExpertDocument(name=one.name, ahead_seconds=one.ahead, weight=one.weight, error=one.error)
-            for one in snapshot.forecast.experts_at(snapshot.lead_time)
+            for one in forecast.experts_at(snapshot.lead_time)
         ),
     )
-    if steered is not None or not snapshot.status.is_ok:
-        document = attrs.evolve(document, status=snapshot.status.code, reason=snapshot.status.reason)
-    if steered is not None:
-        document = attrs.evolve(
-            document,
-            upper_values=tuple(steered.upper.tolist()),
-            service_level=steered.level,
-            steering_factor=steered.factor,
-            budget_spent=steered.budget_spent,
-            at_cap=steered.at_cap,
-            hold_seconds=steered.peak_hold,
-            load_cap=steered.load_cap,
-        )
-    if snapshot.resumption is not None:
-        document = attrs.evolve(
-            document,
-            resumed_at=snapshot.resumption.since,
-            served_before=snapshot.resumption.served,
-            resumption_seconds=snapshot.resumption.left,
-        )
-    if snapshot.outliers is not None:
-        document = attrs.evolve(
-            document,
-            outlier_points=snapshot.outliers.points,
-            newest_outlier_at=snapshot.outliers.newest.at,
-            newest_outlier_value=snapshot.outliers.newest.value,
-        )
-    if snapshot.lost_series is not None:
-        document = attrs.evolve(
-            document,
-            lost_series=snapshot.lost_series.lost,
-            series_left=snapshot.lost_series.left,
-            series_lost_at=snapshot.lost_series.since,
-        )
-    written: dict[str, Any] = _converter.unstructure(document)
-    return written
+
+
+def _add_status(document: _SnapshotDocument, snapshot: Snapshot) -> _SnapshotDocument:
+    """A fixed headroom has a status only where something is wrong."""
+    status = snapshot.status
+    if snapshot.service_level is None and status.is_ok:
+        return document
+    return attrs.evolve(document, status=status.code, reason=status.reason)
+
+
+def _add_service_level(document: _SnapshotDocument, snapshot: Snapshot) -> _SnapshotDocument:
+    if (steered := snapshot.service_level) is None:
+        return document
+    return attrs.evolve(
+        document,
+        upper_values=tuple(steered.upper.tolist()),
+        service_level=steered.level,
+        steering_factor=steered.factor,
+        budget_spent=steered.budget_spent,
+        at_cap=steered.at_cap,
+        hold_seconds=steered.peak_hold,
+        load_cap=steered.load_cap,
+    )
+
+
+def _add_resumption(document: _SnapshotDocument, snapshot: Snapshot) -> _SnapshotDocument:
+    if (resumed := snapshot.resumption) is None:
+        return document
+    return attrs.evolve(
+        document, resumed_at=resumed.since, served_before=resumed.served, resumption_seconds=resumed.left
+    )
+
+
+def _add_outliers(document: _SnapshotDocument, snapshot: Snapshot) -> _SnapshotDocument:
+    if (outliers := snapshot.outliers) is None:
+        return document
+    newest = outliers.newest
+    return attrs.evolve(
+        document, outlier_points=outliers.points, newest_outlier_at=newest.at, newest_outlier_value=newest.value
+    )
+
+
+def _add_lost_series(document: _SnapshotDocument, snapshot: Snapshot) -> _SnapshotDocument:
+    if (lost := snapshot.lost_series) is None:
+        return document
+    return attrs.evolve(document, lost_series=lost.lost, series_left=lost.left, series_lost_at=lost.since)
 
 
 def snapshot_schema() -> Mapping[str, JsonValue]:
