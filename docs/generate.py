@@ -6,9 +6,10 @@ In docs/configuration.md, what stands between ``<!-- settings of COMMAND -->`` o
 deploy/crds, the dashboard and those of the Helm chart that docs/chart.py makes are written as a whole.
 """
 
+import itertools
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 
 import yaml
@@ -27,6 +28,8 @@ RULES_BEGIN = "<!-- rules -->\n"
 CRDS = PAGE.parents[1] / "deploy" / "crds"
 _TABLE = re.compile(r"(<!-- (?P<what>settings|keys) of (?P<name>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 HEAD = "| flag | variable | kind | default | meaning |\n|---|---|---|---|---|\n"
+RANGE = 3
+"""Settings in a row from which on the first and the last are named."""
 KEYS_HEAD = "| key | type | meaning |\n|---|---|---|\n"
 SHARED: Mapping[str, tuple[str, ...]] = {
     "run": (),
@@ -68,13 +71,18 @@ def write_table(command: str) -> str:
     named = ""
     for other in SHARED.get(command, ("run",)):
         shared = _rows_of(other)
-        common = [name for name, row in rows.items() if row == shared.get(name)]
+        common = {name for name, row in rows.items() if row == shared.get(name)}
         if common:
-            known = {setting.name: setting for setting in settings_of(BY_COMMAND[command])}
-            names = ", ".join(_shown(known[name]) for name in common)
-            named += f"As in [`{other}`](#kedastral-{other}): {names}.\n\n"
+            named += f"As in [`{other}`](#kedastral-{other}): {', '.join(_ranges_of(common, other))}.\n\n"
         rows = {name: row for name, row in rows.items() if name not in common}
     return "\n" + HEAD + "".join(rows.values()) + "\n" + named
+
+
+def _ranges_of(common: Set[str], command: str) -> Iterator[str]:
+    """The settings as the table of ``command`` has them in a row: three and more by the first and the last."""
+    for is_common, found in itertools.groupby(settings_of(BY_COMMAND[command]), lambda setting: setting.name in common):
+        shown = [_shown(setting) for setting in found] if is_common else []
+        yield from shown if len(shown) < RANGE else [f"{shown[0]} to {shown[-1]}"]
 
 
 def write_keys(kind: str) -> str:

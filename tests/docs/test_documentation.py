@@ -57,12 +57,24 @@ def settings_section(command: str) -> str:
     return read(DOCS / "configuration.md").split(f"<!-- settings of {command} -->")[1].split("<!-- end -->")[0]
 
 
+def names_in(text: str) -> set[str]:
+    """Flags and variables that a text names; ``A to B`` stands for the rows of `run` or `scaler` between them too."""
+    found = set(re.findall(r"`([^`]+)`", text))
+    for first, last in re.findall(r"`([^`]+)` to `([^`]+)`", text):
+        for command in ("run", "scaler"):
+            rows = tables(settings_section(command))[0]
+            shown = [row["flag" if row["flag"] != "(none)" else "variable"].strip("`") for row in rows]
+            if first in shown and last in shown:
+                found |= set(shown[shown.index(first) : shown.index(last) + 1])
+    return found
+
+
 @pytest.mark.parametrize("command", BY_COMMAND)
 def test_every_setting_of_a_command_is_in_its_table_or_named_as_one_of_run(command: str) -> None:
     settings = {f"`{setting.env}`": setting for setting in settings_of(BY_COMMAND[command])}
     rows = {row["variable"]: row for row in tables(settings_section(command))[0]}
     elsewhere = {row["variable"]: row for other in ("scaler", "run") for row in tables(settings_section(other))[0]}
-    named = set(re.findall(r"`([^`]+)`", settings_section(command).partition("As in [")[2]))
+    named = names_in(settings_section(command).partition("As in [")[2])
     common = {variable for variable, setting in settings.items() if (setting.flag or setting.env) in named}
     assert rows.keys() | common == settings.keys()
     assert not rows.keys() & common
