@@ -8,7 +8,7 @@ says what the answer would be without it. `what_if` makes the same plan again un
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -26,6 +26,13 @@ from kedastral.core.capacity import (
 )
 from kedastral.core.planning.basis import HeadroomBasis, PlanBasis, make_stages, policy_of
 from kedastral.core.planning.service_level import PlanStages, SteeredBasis
+from kedastral.core.planning.stabilization import (
+    DOWN_TOLERANCE,
+    SMALL_FALL,
+    STABILIZATION_WINDOW,
+    Recommendation,
+    highest_within,
+)
 from kedastral.core.planning.status import format_span
 from kedastral.core.series import Floats
 from kedastral.core.serving import (
@@ -406,6 +413,22 @@ def _why_held(snapshot: Snapshot, step: int) -> str:
     last = basis.previous.last_recommendation or basis.state.last_recommendation
     if last is not None and published > last:
         return "a plan that grows gets a little more at once"
+    report = snapshot.service_level
+    recommendations = () if report is None else report.state.recommendations
+    if last is None or not recommendations:
+        return "more was recommended within the last 5 minutes"
+    return _why_fallen_no_further(recommendations, last, published)
+
+
+def _why_fallen_no_further(recommendations: Sequence[Recommendation], last: int, published: int) -> str:
+    """Why a plan that asks for fewer than the ``last`` replicas keeps ``published``."""
+    recent, asked = highest_within(recommendations, STABILIZATION_WINDOW), recommendations[-1].replicas
+    if asked >= last * (1 - DOWN_TOLERANCE):
+        return f"a fall of less than {DOWN_TOLERANCE:.0%} changes nothing"
+    if last * (1 - SMALL_FALL) <= recent < last * (1 - DOWN_TOLERANCE):
+        return f"a fall of less than {SMALL_FALL:.0%} is followed once it has lasted for an hour"
+    if recent < published < last:
+        return "a plan that falls keeps a little more"
     return "more was recommended within the last 5 minutes"
 
 

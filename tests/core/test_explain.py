@@ -199,6 +199,19 @@ def test_a_plan_that_falls_is_held_and_the_hold_is_named() -> None:
     assert (without(explanation, StageName.HOLD) or 0) < (explanation.told or 0)
 
 
+def falling_by(share: float, minutes: int) -> str:
+    """Why a plan that asks for a ``share`` less for some minutes says what it says."""
+    less = 4000.0 * (1 - share)
+    falling = plans(workload_of(), [4000.0] * 150 + [less] * minutes, [[4000.0]] * 9 + [[less]] * minutes)
+    return explain(attrs.evolve(falling, resumption=None), falling.made_at, StalePolicy()).sentence
+
+
+def test_it_is_said_which_rule_keeps_a_plan_that_falls() -> None:
+    assert "a fall of less than 8% changes nothing" in falling_by(0.06, 12)
+    assert "a fall of less than 11% is followed once it has lasted for an hour" in falling_by(0.04, 12)
+    assert "a plan that falls keeps a little more" in falling_by(0.4, 5)
+
+
 def test_stale_plans_observers_and_the_unknown_past_are_told_apart() -> None:
     fresh = flat(1000.0)
     late = fresh.made_at + timedelta(seconds=200)

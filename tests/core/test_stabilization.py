@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from kedastral.core.capacity import ReplicaBounds
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.stabilization import (
+    SMALL_FALL_WINDOW,
     STABILIZATION_WINDOW,
     Recommendation,
     StabilizedPlan,
     UnstabilizedPlan,
     add_recommendations,
+    highest_within,
     raise_plan,
     stabilization_steps,
     stabilize,
@@ -41,15 +43,41 @@ def test_the_first_plan_is_taken_as_it_is() -> None:
     assert stabilized(None, 7, 8, 9).minimum == 0
 
 
-def test_a_small_step_down_changes_nothing() -> None:
+def fallen(last: int, *recommended: tuple[float, int]) -> int:
+    """How far ``last`` falls after these replicas were recommended, each so many minutes ago."""
+    recommendations = [Recommendation(-60.0 * minutes, count) for minutes, count in recommended]
+    return stabilize(np.array([1, 1]), None, last, recommendations, BOUNDS).minimum
+
+
+def test_a_fall_within_the_tolerance_changes_nothing_however_long_it_lasts() -> None:
     assert stabilized(100, 92, 90, 50).minimum == 100
-    assert stabilized(100, 91, 90, 50).minimum == 91
     assert planned(100, 92, 90, 50) == [92, 90, 50]
+    assert fallen(100, (59, 92), (0, 92)) == 100
 
 
-def test_down_goes_as_far_as_the_maximum_of_the_last_minutes() -> None:
+def test_a_small_fall_is_followed_once_it_has_lasted_for_an_hour() -> None:
+    assert fallen(100, (59, 100), (4, 90), (0, 89)) == 100
+    assert fallen(100, (60, 100), (4, 90), (0, 89)) == 90
+    assert fallen(100, (59, 91), (4, 90), (0, 89)) == 91
+
+
+def test_a_large_fall_goes_as_far_as_the_maximum_of_the_last_minutes_and_a_little_more() -> None:
     assert stabilized(100, 50, 50, 50, recent=(60, 80, 70)).minimum == 80
     assert stabilized(100, 50, 50, 50, recent=(95,)).minimum == 100
+    assert fallen(100, (5, 100), (4, 75), (0, 50)) == 78
+    assert fallen(100, (59, 76), (4, 75), (0, 50)) == 76  # never above what was asked for within the hour
+    assert fallen(10, (5, 10), (0, 7)) == 7
+
+
+def test_a_constant_load_ends_at_its_need_within_an_hour() -> None:
+    last, recommendations = 110, add_recommendations((), 0.0, 30.0, 110)
+    told = []
+    for minute in range(1, 90):
+        recommendations = add_recommendations(recommendations, 60.0 * minute, 60.0, 100)
+        last = stabilize(np.array([100, 100]), None, last, recommendations, BOUNDS).minimum or last
+        told.append(last)
+
+    assert told == [110] * 59 + [100] * 30
 
 
 def test_up_goes_a_little_further() -> None:
@@ -102,37 +130,55 @@ def test_it_is_kept_for_five_minutes_and_a_missed_tick(step: float, interval: fl
 
 
 def kept_after(*moments: float, interval: float = 30.0) -> list[int]:
-    """What is kept after plans at these moments, which recommended 0, 1, 2, ..."""
+    """The places of what is kept after plans at these moments, each of which recommended less than the one before."""
     recommendations: tuple[Recommendation, ...] = ()
-    for count, at in enumerate(moments):
-        recommendations = add_recommendations(recommendations, at, interval, count)
-    return [entry.replicas for entry in recommendations]
+    for place, at in enumerate(moments):
+        recommendations = add_recommendations(recommendations, at, interval, 1000 - place)
+    return [1000 - entry.replicas for entry in recommendations]
 
 
-def test_a_recommendation_is_forgotten_after_the_window() -> None:
-    ticks = [30.0 * n for n in range(13)]
+def test_a_recommendation_is_forgotten_after_the_longer_window() -> None:
+    ticks = [300.0 * n for n in range(13)]
 
-    assert STABILIZATION_WINDOW == 300.0
-    assert kept_after(*ticks[:10]) == list(range(10))
-    assert kept_after(*ticks) == list(range(3, 13))
+    assert SMALL_FALL_WINDOW == 3600.0
+    assert kept_after(*ticks[:12], interval=300.0) == list(range(12))
+    assert kept_after(*ticks, interval=300.0) == list(range(1, 13))
+
+
+def test_what_a_later_recommendation_has_reached_is_not_kept() -> None:
+    recommendations: tuple[Recommendation, ...] = ()
+    for second, count in enumerate([5, 9, 7, 3, 4, 4]):
+        recommendations = add_recommendations(recommendations, float(second), 1.0, count)
+
+    assert recommendations == (Recommendation(1.0, 9), Recommendation(2.0, 7), Recommendation(5.0, 4))
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=90))
+def test_the_maximum_of_either_window_is_that_of_all_that_was_recommended(counts: list[int]) -> None:
+    recommendations: tuple[Recommendation, ...] = ()
+    for minute, count in enumerate(counts):
+        recommendations = add_recommendations(recommendations, 60.0 * minute, 60.0, count)
+
+    assert highest_within(recommendations, STABILIZATION_WINDOW) == max(counts[-5:])
+    assert highest_within(recommendations, SMALL_FALL_WINDOW) == max(counts[-60:])
 
 
 def test_a_missed_tick_is_time_like_any_other() -> None:
-    assert kept_after(0, 30, 90, 150, 210, 270, 300) == [1, 2, 3, 4, 5, 6]
+    assert kept_after(0, *range(60, 3600, 60), 3600) == list(range(1, 61))
 
 
 def test_a_pause_counts_as_one_interval() -> None:
-    before = [30.0 * n for n in range(10)]
+    before = [300.0 * n for n in range(12)]
 
-    assert kept_after(*before, 10000.0) == list(range(1, 11))
-    assert kept_after(*before, 10000.0, 10030.0, 20000.0) == list(range(3, 13))
+    assert kept_after(*before, 10000.0, interval=300.0) == list(range(1, 13))
+    assert kept_after(*before, 10000.0, 10300.0, 20000.0, interval=300.0) == list(range(3, 15))
 
 
 def test_a_clock_that_is_set_back_takes_nothing_away() -> None:
-    before = [5000 + 30.0 * n for n in range(10)]
+    before = [50000 + 300.0 * n for n in range(12)]
 
-    assert kept_after(*before, 1000.0) == list(range(1, 11))
-    assert kept_after(*before, 5270.0) == list(range(1, 11))
+    assert kept_after(*before, 1000.0, interval=300.0) == list(range(1, 13))
+    assert kept_after(*before, 53000.0, interval=300.0) == list(range(1, 13))
 
 
 def test_several_may_be_recommended_at_once() -> None:

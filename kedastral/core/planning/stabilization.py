@@ -30,6 +30,12 @@ from kedastral.core.series import EPOCH, Ints, Series, frozen_ints
 DOWN_TOLERANCE = 0.08
 """A plan that is lower than the last recommendation by no more than this share changes nothing: a third fewer scale
 events for 0.3 % of cost. More would keep a steady load above its need for good: 0.12 keeps the first safety factor."""
+SMALL_FALL, SMALL_FALL_WINDOW = 0.11, 3600.0
+"""A fall by no more than this share is followed only as far as the maximum of so many seconds: most such falls of a
+steady, noisy load are over within the hour. What lasts is followed."""
+DOWN_EXTRA = 0.04
+"""A larger fall leaves this share more, in whole pods, as far as the maximum of the longer window. Otherwise most of
+them are followed by a step up within minutes."""
 STABILIZATION_WINDOW = 300.0
 """Seconds for which plans must have recommended less before less is recommended; the HPA's default. It saves 40 % of
 the scale events and costs nothing at the same service level: load that returns within minutes finds its pods."""
@@ -220,22 +226,37 @@ def stabilize(
 ) -> StabilizedPlan:
     """A plan and its floor with fewer scale events.
 
-    ``recommendations`` are those of the last minutes before stabilization (`add_recommendations`); the last is that of
-    this plan. Down: as far as the maximum of them, and not at all within `DOWN_TOLERANCE`. Up: at once,
-    by `UP_EXTRA` more.
+    ``recommendations`` are those of the last hour before stabilization (`add_recommendations`); the last is that of
+    this plan. Down: see `lowest_kept`. Up: at once, by `UP_EXTRA` more.
     """
     recommended = recommendations[-1].replicas
     if last_recommendation is None or recommended == last_recommendation:
         return StabilizedPlan(replicas, floor)
     if recommended < last_recommendation:
-        minimum = max(entry.replicas for entry in recommendations)
-        if minimum >= last_recommendation * (1 - DOWN_TOLERANCE):
-            minimum = last_recommendation
-        return StabilizedPlan(replicas, floor, bounds.clamp(minimum))
+        return StabilizedPlan(replicas, floor, bounds.clamp(lowest_kept(last_recommendation, recommendations)))
     more = np.minimum(replicas + (replicas * UP_EXTRA).astype(np.int64), bounds.clamp(math.inf))
     if floor is not None and floor > last_recommendation:
         floor = bounds.clamp(floor + math.floor(floor * UP_EXTRA))
     return StabilizedPlan(frozen_ints(np.where(replicas > last_recommendation, more, replicas)), floor)
+
+
+def lowest_kept(last_recommendation: int, recommendations: Sequence[Recommendation]) -> int:
+    """The fewest replicas to which ``last_recommendation`` may fall now, given ``recommendations`` as `stabilize` has.
+
+    A fall by more than `SMALL_FALL` goes to the maximum of the last minutes and `DOWN_EXTRA` more, any other to the
+    maximum of the last hour. There is none within `DOWN_TOLERANCE`.
+    """
+    minutes = highest_within(recommendations, STABILIZATION_WINDOW)
+    hour = highest_within(recommendations, SMALL_FALL_WINDOW)
+    if minutes < last_recommendation * (1 - SMALL_FALL):
+        return min(minutes + math.floor(minutes * DOWN_EXTRA), hour)
+    return hour if hour < last_recommendation * (1 - DOWN_TOLERANCE) else last_recommendation
+
+
+def highest_within(recommendations: Sequence[Recommendation], seconds: float) -> int:
+    """The most replicas of the ``recommendations`` that are no older than ``seconds`` before the last of them."""
+    after = recommendations[-1].at - seconds
+    return max(entry.replicas for entry in recommendations if entry.at > after)
 
 
 def stabilization_steps(step: float, interval: float) -> int:
@@ -259,9 +280,9 @@ def raise_plan(replicas: Ints, recommendation: int, lead_steps: int, steps: int)
 def add_recommendations(
     recommendations: Sequence[Recommendation], at: float, interval: float, *replicas: int
 ) -> tuple[Recommendation, ...]:
-    """``recommendations`` of the last `STABILIZATION_WINDOW` seconds, and new ones of ``replicas`` at ``at``.
+    """``recommendations`` of the last `SMALL_FALL_WINDOW` seconds, and new ones of ``replicas`` at ``at``.
 
-    Only seconds in which plans were made count: a pause of more than one missed tick, or a clock that was set back,
+    Only maxima are read of them, so none is kept that a later one has reached. Only seconds in which plans were made count: a pause of more than one missed tick, or a clock that was set back,
     counts as one interval.
     """
     if recommendations:
@@ -269,5 +290,9 @@ def add_recommendations(
         counted = passed if 0 < passed <= MISSED_TICKS * interval + WHOLE_WITHIN else interval
         pause = at - recommendations[-1].at - counted
         recommendations = [Recommendation(entry.at + pause, entry.replicas) for entry in recommendations]
-    kept = (entry for entry in recommendations if at - STABILIZATION_WINDOW < entry.at < at)
-    return (*kept, *(Recommendation(at, each) for each in replicas))
+    known = [entry for entry in recommendations if at - SMALL_FALL_WINDOW < entry.at < at]
+    kept: list[Recommendation] = []
+    for entry in reversed([*known, *(Recommendation(at, each) for each in replicas)]):
+        if not kept or entry.replicas > kept[-1].replicas:
+            kept.append(entry)
+    return tuple(reversed(kept))
