@@ -282,8 +282,8 @@ def add_recommendations(
 ) -> tuple[Recommendation, ...]:
     """``recommendations`` of the last `SMALL_FALL_WINDOW` seconds, and new ones of ``replicas`` at ``at``.
 
-    Only maxima are read of them, so none is kept that a later one has reached. Only seconds in which plans were made count: a pause of more than one missed tick, or a clock that was set back,
-    counts as one interval.
+    Only maxima are read of them, so none is kept that a later one has reached. Only seconds in which plans were made
+    count: a pause of more than one missed tick, or a clock that was set back, counts as one interval.
     """
     if recommendations:
         passed = at - recommendations[-1].at
