@@ -22,7 +22,7 @@ from tests.grpclib_trio.peers import Answer, Client, MemoryListener
 from tests.keda_client import open_client
 from tests.parts import FixedResolver, make_snapshot, wall_clock
 
-OBJECTS = 2000
+OBJECTS = 1000
 STREAMS = 2 * OBJECTS
 LEAD = 300.0
 
@@ -144,7 +144,7 @@ async def open_all(site: Site) -> list[Answer]:
         streams.append(site.open("StreamIsActive", f"w{n}"))
         streams.append(site.open("StreamMetricSpec", f"w{n}"))
         if n % 100 == 99:
-            await site.client.until(lambda: all(stream.body for stream in streams))
+            await site.client.until(lambda: all(stream.body for stream in streams[-200:]))
     assert all(said(stream) == [False] for stream in streams[::2])
     return streams
 
