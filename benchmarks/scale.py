@@ -257,7 +257,7 @@ def _call(port: int, size: int, calls: int) -> list[float]:
         str(calls),
     ]
     names = [f"bench/{_name(number)}" for number in range(size)]
-    ended = subprocess.run(command, input="\n".join(names), check=True, capture_output=True, text=True)
+    ended = subprocess.run(command, input="\n".join(names), check=True, stdout=subprocess.PIPE, text=True)
     seconds: list[float] = json.loads(ended.stdout)["seconds"]
     return seconds
 
