@@ -112,7 +112,7 @@ def test_the_timeline_has_every_policy_step_by_step(
 def test_one_variable_names_several_files(monkeypatch: pytest.MonkeyPatch, history: Path, tmp_path: Path) -> None:
     other = write_csv(tmp_path / "other.csv", wave(432))
     monkeypatch.setenv("BACKTEST_CSV", f"{history}\n{other}\n")
-    assert "all 2 workloads" in call(monkeypatch, *SHORT).out
+    assert "all 2 workloads" in call(monkeypatch, *SHORT, *BASELINE).out
 
 
 def test_a_pod_of_a_given_size_is_taken_as_it_is(
@@ -120,7 +120,7 @@ def test_a_pod_of_a_given_size_is_taken_as_it_is(
 ) -> None:
     target = tmp_path / "figures.json"
     flags = ("--target-per-pod", "7.5", "--min", "3", "--max", "9", "--json", target)
-    assert call(monkeypatch, "--csv", history, *SHORT, *flags).code == 0
+    assert call(monkeypatch, "--csv", history, *SHORT, *BASELINE, *flags).code == 0
     one = json.loads(target.read_text())["workloads"][0]
     assert (one["targetPerPod"], one["minReplicas"], one["maxReplicas"]) == (7.5, 3, 9)
 
@@ -131,7 +131,7 @@ def test_the_hpa_of_kubernetes_is_slower(monkeypatch: pytest.MonkeyPatch, tmp_pa
     for kind in ("unlimited", "kubernetes"):
         target = tmp_path / f"{kind}.json"
         flags = ("--hpa", kind, "--target-per-pod", "10", "--polling-interval", "1m", "--sync-period", "1m")
-        assert call(monkeypatch, "--csv", jump, *SHORT, *flags, "--json", target).code == 0
+        assert call(monkeypatch, "--csv", jump, *SHORT, *BASELINE, *flags, "--json", target).code == 0
         figures[kind] = json.loads(target.read_text())["workloads"][0]["policies"][1]
     assert figures["kubernetes"]["unserved"] > figures["unlimited"]["unserved"]
 
@@ -142,7 +142,7 @@ def test_finer_history_is_averaged_to_the_step(monkeypatch: pytest.MonkeyPatch, 
     documents = []
     for path in (history, fine):
         target = tmp_path / "figures.json"
-        assert call(monkeypatch, "--csv", path, *SHORT, "--json", target).code == 0
+        assert call(monkeypatch, "--csv", path, *SHORT, *BASELINE, "--json", target).code == 0
         documents.append(json.loads(target.read_text())["workloads"][0])
     coarse, averaged = ({key: one[key] for key in one if key != "workload"} for one in documents)
     for name in ("costAgainstOracle", "unserved", "violation", "podHours"):
