@@ -23,8 +23,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 TESTS = Path(__file__).parent
 UNMEASURED = {
-    "backtest", "benchmarks", "cli", "docs", "doctor", "e2e", "faults", "integration", "loop", "page", "process",
-    "simulation",
+    "backtest", "benchmarks", "cli", "demo", "docs", "doctor", "e2e", "faults", "integration", "loop", "page",
+    "process", "settings", "simulation", "workloads",
 }  # fmt: skip
 """The folders whose tests run untraced: what has a threshold of coverage has its own tests, and tracing takes time."""
 

@@ -126,7 +126,7 @@ def test_a_pod_of_a_given_size_is_taken_as_it_is(
 
 
 def test_the_hpa_of_kubernetes_is_slower(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    jump = write_csv(tmp_path / "jump.csv", [10.0] * 350 + [1000.0] * 82)
+    jump = write_csv(tmp_path / "jump.csv", [10.0] * 60 + [1000.0] * 12)
     figures = {}
     for kind in ("unlimited", "kubernetes"):
         target = tmp_path / f"{kind}.json"

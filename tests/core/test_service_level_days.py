@@ -107,7 +107,7 @@ def test_the_stated_level_is_kept_on_noise_that_no_forecast_foresees(level: floa
 
 
 def test_load_that_is_on_or_off_for_hours_keeps_its_pods_once_the_budget_is_spent() -> None:
-    loads = noisy(20, 8 * DAY)
+    loads = noisy(20, 5 * DAY)
     for on in range(0, len(loads), 4 * HOUR):  # twenty-fold for two hours, after two hours of nothing
         loads[on : on + 2 * HOUR] *= 20.0
     run = drive(loads)
