@@ -3,8 +3,10 @@
 
 ``python -m benchmarks.closed_loop --traces DIR`` replays every ``NAME.csv.gz`` of a folder through the product's own
 tick and prints the goals it is held against: how `auto` does, and how the last value and the baseline of version 0.1 do
-in its place. The project carries no traces; without a folder it says so. ``--json`` keeps the figures, and ``--compare
-FILE`` sets them beside those of another version.
+in its place. The project carries no traces; without a folder it says so. ``--json`` keeps the figures, ``--figures
+FILE`` prints them again, and ``--compare FILE`` sets them beside those of another version. A last table has the goals
+of each source alone, which is the first word of a trace's name: what was chosen on some sources is held against one
+that had no part in it. ``--step 5m`` averages finer traces first.
 """
 
 import argparse
@@ -17,13 +19,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import attrs
+import cattrs
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.closed_loop_goals import Goal, goals_of
 from benchmarks.closed_loop_study import Foretold, Study, foretell, study, trial_of
-from benchmarks.traces import Trace, TracesError, find_traces, read_trace, require_readable
+from benchmarks.traces import Trace, TracesError, find_traces, read_trace, require_readable, source_of
 from kedastral.core.ports import Model
 from kedastral.models import MODELS
 from kedastral.settings.types import read_duration
@@ -38,17 +41,18 @@ COMPARED = ("auto", "last-value", "baseline")
 
 @attrs.frozen
 class Job:
-    """One trace of the folder, and what is put to it; leads in seconds."""
+    """One trace of the folder, and what is put to it; ``leads`` and ``step`` as the options say, in seconds."""
 
     path: Path
     models: tuple[str, ...]
     leads: tuple[float, ...]
+    step: float
     cache: Path | None
 
 
 def run_job(job: Job) -> list[Study]:
     """The studies of one trace, one for each model and lead time."""
-    trace = read_trace(job.path)
+    trace = read_trace(job.path, job.step)
     foretold = [forecast_all(trace, name, job.cache) for name in job.models]
     return [one for lead in job.leads for one in study(trace, foretold, lead)]
 
@@ -56,7 +60,8 @@ def run_job(job: Job) -> list[Study]:
 def forecast_all(trace: Trace, name: str, folder: Path | None) -> Foretold:
     """What the model says at every minute of a trace; kept in ``folder``."""
     model, window = model_named(name)
-    return foretell(model, trial_of(trace), window, None if folder is None else folder / f"{trace.name}-{name}.npy")
+    kept = None if folder is None else folder / f"{trace.name}-{trace.load.step:g}s-{name}.npy"
+    return foretell(model, trial_of(trace), window, kept)
 
 
 def model_named(name: str) -> tuple[Model, float]:
@@ -114,6 +119,40 @@ def show(studies: Sequence[Study], goals: Mapping[str, Sequence[Goal]], console:
         met = "" if not goal.stated else "yes" if goal.met else "no"
         table.add_row(goal.name, goal.stated, goal.shown, met, *(other.figure for other in theirs))
     console.print(table)
+    show_by_source([one for one in studies if one.model == ours], console)
+
+
+def show_by_source(studies: Sequence[Study], console: Console) -> None:
+    """The goals of one model on the traces of each source alone; nothing where all come from one."""
+    by_source = {
+        source: [one for one in studies if source_of(one.trace) == source]
+        for source in dict.fromkeys(source_of(one.trace) for one in studies)
+    }
+    if len(by_source) < 2:
+        return
+    named = {source: {goal.name: goal for goal in goals_by_lead(those)} for source, those in by_source.items()}
+    table = Table("goal", "stated", *by_source)
+    for goal in goals_by_lead(studies):
+        found = [named[source].get(goal.name) for source in by_source]
+        table.add_row(goal.name, goal.stated, *("-" if one is None else one.figure for one in found))
+    console.print(table)
+
+
+def goals_by_lead(studies: Sequence[Study]) -> list[Goal]:
+    """The goals of one model at each lead time."""
+    leads = sorted({one.lead_time for one in studies})
+    return [goal for lead in leads for goal in goals_of([one for one in studies if one.lead_time == lead], lead)]
+
+
+def read_studies(files: Sequence[Path]) -> list[Study]:
+    """The studies that ``--json`` wrote; raises TracesError where one of ``files`` holds none."""
+    studies: list[Study] = []
+    for file in files:
+        try:
+            studies += cattrs.structure(json.loads(file.read_text())["studies"], list[Study])
+        except (OSError, ValueError, KeyError, TypeError, cattrs.BaseValidationError) as wrong:
+            raise TracesError(f"{file} holds no figures of --json: {wrong}") from wrong
+    return studies
 
 
 @attrs.frozen
@@ -182,40 +221,47 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--traces", type=Path, default=os.environ.get("KEDASTRAL_TRACES"), help="folder of *.csv.gz")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this trace alone (repeatable)")
     parser.add_argument("--model", action="append", choices=[*MODELS], help=f"repeatable ({', '.join(COMPARED)})")
+    parser.add_argument("--step", type=read_duration, default=0.0, help="average finer traces to this step first")
     parser.add_argument("--lead", action="append", type=read_duration, help="lead time (repeatable; 5m)")
     parser.add_argument("--cache", type=Path, help="folder to keep forecasts in; yours to empty when a model changes")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--json", action="store_true", help="figures as JSON on standard output")
+    parser.add_argument(
+        "--figures",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="print these, replay nothing (repeatable)",
+    )
     parser.add_argument("--compare", type=Path, metavar="FILE", help="earlier figures of --json to stand beside")
     return parser.parse_args(arguments)
+
+
+def replay_traces(options: argparse.Namespace, console: Console) -> list[Study]:
+    """The studies of the traces that are chosen; raises TracesError where one cannot be read."""
+    paths = find_traces(Path(options.traces) if options.traces else None)
+    chosen = [path for path in paths if not options.only or path.name.removesuffix(".csv.gz") in options.only]
+    require_readable(chosen, options.step)
+    leads, models = tuple(options.lead or [300.0]), tuple(dict.fromkeys(options.model or COMPARED))
+    if options.cache is not None:
+        options.cache.mkdir(parents=True, exist_ok=True)
+    jobs = [Job(path, models, leads, options.step, options.cache) for path in chosen]
+    return list(run_all(jobs, options.jobs, console))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 2 where there are no traces to read."""
     options = parse_arguments(arguments)
+    console = Console(stderr=options.json, width=None if sys.stdout.isatty() else 140)
     try:
-        paths = find_traces(Path(options.traces) if options.traces else None)
-        chosen = [path for path in paths if not options.only or path.name.removesuffix(".csv.gz") in options.only]
-        require_readable(chosen)
         if options.compare is not None:
             changes_since(options.compare, [])  # a wrong file is told before the work, not after it
+        studies = read_studies(options.figures) if options.figures else replay_traces(options, console)
     except TracesError as wrong:
         print(wrong, file=sys.stderr)
         return 2
-    leads, models = tuple(options.lead or [300.0]), tuple(dict.fromkeys(options.model or COMPARED))
-    if options.cache is not None:
-        options.cache.mkdir(parents=True, exist_ok=True)
-    jobs = [Job(path, models, leads, options.cache) for path in chosen]
-    console = Console(stderr=options.json, width=None if sys.stdout.isatty() else 140)
-    studies = list(run_all(jobs, options.jobs, console))
-    goals = {
-        model: [
-            goal
-            for lead in leads
-            for goal in goals_of([one for one in studies if one.model == model and one.lead_time == lead], lead)
-        ]
-        for model in models
-    }
+    models = list(dict.fromkeys(one.model for one in studies))
+    goals = {model: goals_by_lead([one for one in studies if one.model == model]) for model in models}
     if options.json:
         measured = {model: [attrs.asdict(goal) for goal in those] for model, those in goals.items()}
         print(json.dumps({"studies": [attrs.asdict(one) for one in studies], "goals": measured}))

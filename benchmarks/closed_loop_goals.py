@@ -43,19 +43,18 @@ class Goal:
 
 
 def goals_of(studies: Sequence[Study], lead_time: float) -> list[Goal]:
-    """The goals at one lead time; means over traces are over those of one minute."""
-    minutes = [one for one in studies if one.step <= 60.0]
+    """The goals at one lead time; means over traces are over those of one minute, where there are any."""
+    minutes = [one for one in studies if one.step <= 60.0] or list(studies)
     lead = f"lead {lead_time / 60:g}: "
     goals = [_met(studies, 0.99, 1.0), _met(studies, 0.995, 1.0), _met(studies, 0.999, 0.9)]
     goals.append(_not_above(studies, 0.999))
     goals += _coverage(studies)
-    if minutes:
-        goals += [_cost(minutes, 0.99, 0.88), _cost(minutes, 0.995, 0.88), _cost(minutes, 0.999, 0.85)]
-        goals += [_cost_as_kept(minutes, level) for level in (0.99, 0.995, 0.999)]
-        goals += [_at_equal_cost(minutes, Figure.UNSERVED, 0.25), _at_equal_cost(minutes, Figure.VIOLATION, 0.10)]
-        goals += [_pods(minutes, 0.6, 0.8), _pods(minutes, 0.5, 0.7)]
-        goals += [_events(minutes, "40 pods", _events_at_40), _events(minutes, "200 pods", lambda s: s.events_at_200)]
-        goals += [_never_worse(minutes)]
+    goals += [_cost(minutes, 0.99, 0.88), _cost(minutes, 0.995, 0.86), _cost(minutes, 0.999, 0.72)]
+    goals += [_cost_as_kept(minutes, level) for level in (0.99, 0.995, 0.999)]
+    goals += [_at_equal_cost(minutes, Figure.UNSERVED, 0.35), _at_equal_cost(minutes, Figure.VIOLATION, 0.18)]
+    goals += [_pods(minutes, 0.6, 0.8), _pods(minutes, 0.5, 0.7)]
+    goals += [_events(minutes, "40 pods", _events_at_40), _events(minutes, "200 pods", lambda s: s.events_at_200)]
+    goals += [_never_worse(minutes)]
     for level in (0.99, 0.995, 0.999):
         goals += [_beside_rival(studies, level, name) for name in (HPA, LAST_WEEK, FIXED)]
     return [attrs.evolve(goal, name=lead + goal.name) for goal in goals]
@@ -116,8 +115,9 @@ def _best_hpa(one: Study, violation: float) -> float:
 def _cost(studies: Sequence[Study], level: float, stated: float) -> Goal:
     ratios = [at_level(one, level).point.cost / _best_hpa(one, 1 - level) for one in studies]
     mean = geometric_mean(ratios)
-    name = f"cost at {level:g} / best HPA per trace in hindsight"
-    return Goal(name, f"<= {stated}", mean, mean <= stated, f"worst {max(ratios):.2f}")
+    name, worst = f"cost at {level:g} / best HPA per trace in hindsight", max(ratios)
+    met = mean <= stated and worst <= 1.02
+    return Goal(name, f"<= {stated}, any trace 1.02", mean, met, f"worst {worst:.2f}")
 
 
 def _cost_as_kept(studies: Sequence[Study], level: float) -> Goal:
@@ -164,7 +164,9 @@ def _events_at_40(one: Study) -> tuple[int, int]:
 def _events(studies: Sequence[Study], size: str, events_of: Callable[[Study], tuple[int, int]]) -> Goal:
     ratios = [max(ours, 1) / max(theirs, 1) for ours, theirs in map(events_of, studies)]
     mean = geometric_mean(ratios)
-    return Goal(f"scale events / HPA-80's, {size}", "<= 1.5", mean, mean <= 1.5, f"worst {max(ratios):.1f}")
+    worst = max(ratios)
+    met = mean <= 1.5 and worst <= 2.5
+    return Goal(f"scale events / HPA-80's, {size}", "<= 1.5, any trace 2.5", mean, met, f"worst {worst:.2f}")
 
 
 def _never_worse(studies: Sequence[Study]) -> Goal:

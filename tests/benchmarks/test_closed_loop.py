@@ -13,6 +13,7 @@ import pytest
 from benchmarks.closed_loop import Change, main
 from benchmarks.closed_loop_goals import goals_of
 from benchmarks.closed_loop_study import LEVELS, Level, Study
+from benchmarks.traces import read_trace
 from kedastral.backtest.comparison import FIXED, HPA, LAST_WEEK, RIVALS, SHARES_OF_PEAK, STEERED_SETTINGS, UTILISATIONS
 from kedastral.simulation.curves import Point
 
@@ -72,6 +73,44 @@ def test_forecasts_are_kept_for_the_next_time(traces: Path, capsys: pytest.Captu
 
     assert figures[0] == figures[1]
     assert len(list((traces / "kept").iterdir())) == 1
+
+
+def test_figures_are_printed_again_without_the_traces(
+    traces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--traces", str(traces), "--model", "last-value", "--lead", "30m", "--json"]) == 0
+    kept = tmp_path / "figures.json"
+    kept.write_text(capsys.readouterr().out)
+
+    assert main(["--figures", str(kept), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(kept.read_text())
+    other = tmp_path / "other.json"
+    other.write_text(kept.read_text().replace('"wave"', '"ripple_1"'))
+    assert main(["--figures", str(kept), "--figures", str(other)]) == 0
+    by_source = capsys.readouterr().out
+    assert "ripple" in by_source.rpartition("stated")[2]
+
+
+def test_a_file_without_figures_cannot_be_printed_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = tmp_path / "figures.json"
+    kept.write_text('{"studies": [{"trace": "wave"}]}')
+    assert main(["--figures", str(kept)]) == 2
+    assert "holds no figures of --json" in capsys.readouterr().err
+
+
+def test_traces_are_averaged_to_a_coarser_step(traces: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (file,) = traces.glob("*.csv.gz")
+    fine, coarse = read_trace(file), read_trace(file, 1800.0)
+    assert coarse.load.step == 1800.0
+    assert coarse.load.start == fine.load.start
+    assert coarse.load.values[3] == pytest.approx((fine.load.values[6] + fine.load.values[7]) / 2)
+    assert coarse.load.values[20] == fine.load.values[41]  # one of the two is a gap
+    assert coarse.begin * 2 == fine.begin
+
+    assert main(["--traces", str(traces), "--model", "last-value", "--lead", "30m", "--step", "30m", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["studies"][0]["step"] == 1800.0
+    assert main(["--traces", str(traces), "--step", "20m"]) == 2
+    assert "1200 s is no multiple of a step of 900 s" in capsys.readouterr().err
 
 
 def test_an_earlier_version_stands_beside_this_one(
