@@ -325,8 +325,8 @@ class GuardedTick:
         if stale.on_stale is OnStale.DEFAULT_MIN and replicas > stale.default_min:
             self._warned = True
             words = (
-                "default-min is in force: after %g s without a new forecast KEDA is told %d replicas, and the plan "
-                "says %d now; set --on-stale ride-forecast, or onStale where the workload is described"
+                "on-stale is default-min: without a new forecast for %g s KEDA is told %d replicas, and the plan says "
+                "%d now; ride-forecast would keep to the plan (--on-stale, or onStale where the workload is described)"
             )
             log.warning(words, stale.stale_after, stale.default_min, replicas, extra={"workload": workload.name})
 

@@ -207,7 +207,7 @@ def test_a_scaled_object_brings_its_workload(prometheus: StandIn, tmp_path: Path
         keda = Keda(port)
         assert keda.replicas(**metadata) == 7  # the first question waits for the first forecast
         assert fetch(http, "/forecast/current?workload=prod/web").status == 200
-        warning = process.wait_for_log("default-min is in force")
+        warning = process.wait_for_log("on-stale is default-min")
         assert (warning["workload"], warning["level"]) == ("prod/web", "warn")
         assert "is told 2 replicas, and the plan says 7 now" in warning["msg"]
         assert keda.replicas(**(metadata | {"targetPerPod": "70"})) == 7, (

@@ -274,7 +274,7 @@ async def test_a_change_of_what_keda_is_told_is_a_line_with_its_reason(
 
 
 def told_of_default_min(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [words for words in caplog.messages if words.startswith("default-min is in force")]
+    return [words for words in caplog.messages if words.startswith("on-stale is default-min")]
 
 
 async def test_the_first_plan_above_default_min_is_told_once_with_what_a_fault_would_take_it_to(
@@ -289,8 +289,8 @@ async def test_the_first_plan_above_default_min_is_told_once_with_what_a_fault_w
     assert counts == [0, 0, 1, 1, 1]
     [words] = told_of_default_min(caplog)
     assert words == (
-        "default-min is in force: after 120 s without a new forecast KEDA is told 2 replicas, and the plan says 5 now; "
-        "set --on-stale ride-forecast, or onStale where the workload is described"
+        "on-stale is default-min: without a new forecast for 120 s KEDA is told 2 replicas, and the plan says 5 now; "
+        "ride-forecast would keep to the plan (--on-stale, or onStale where the workload is described)"
     )
     assert vars(caplog.records[-1])["workload"] == "shop"
 
