@@ -101,6 +101,7 @@ def test_a_workload_is_shown_as_its_load_changes_and_what_other_settings_would_c
     expect(page.locator("#stages tbody tr.decided")).to_have_count(1)
     expect(page.locator("#settings tbody")).to_contain_text("policies.yaml, document 3")
     expect(page.locator("#experts tbody tr")).to_have_count(3)
+    expect(page.get_by_label("Target per pod")).to_have_attribute("placeholder", "200")
     before = page.locator("#figures dd").first.inner_text()
     site.publish("shop/web", NOW, 2500.0)
     expect(page.locator("#figures dd").first).not_to_have_text(before)
@@ -133,6 +134,9 @@ def test_on_a_phone_both_pages_fit(browser: Browser, site: LiveSite) -> None:
     expect(page.locator("#content h1")).to_have_text(HOSTILE)
     expect(page.locator("#load-chart canvas")).to_be_visible()
     window.check_access()
+    row = page.locator("#stages tbody tr").last
+    gap = "(row) => parseFloat(getComputedStyle(row.cells[3]).paddingRight)"
+    assert row.evaluate(gap) >= 5, "the numbers run into the words"
     window.close()
 
 

@@ -306,6 +306,15 @@ function showTables(page) {
   }));
 }
 
+// what an empty field of "What if?" leaves as it is
+function hintSettings(settings) {
+  const values = new Map(settings.map((one) => [one.name, one.value]));
+  for (const field of find("what-if").querySelectorAll("input")) {
+    const value = values.get("--" + field.name.replace(/[A-Z]/g, (letter) => "-" + letter.toLowerCase()));
+    if (value !== undefined) field.placeholder = value === "none" ? "" : value;
+  }
+}
+
 function setWords(id, words) {
   if (find(id).textContent !== words) find(id).textContent = words;
 }
@@ -316,6 +325,7 @@ function showWorkload(page) {
   find("state").className = `state urgency-${page.urgency}`;
   setWords("reason", page.reason);
   showTables(page);
+  hintSettings(page.settings);
   setWords("sentence", page.explanation ? page.explanation.sentence : "KEDA is told nothing yet: there is no forecast.");
   if (!page.explanation) return;
   showFigures(page);
