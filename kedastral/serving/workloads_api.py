@@ -59,8 +59,8 @@ class Condition:
 OK = Condition("ok", 3)
 
 
-def judge(snapshot: Snapshot | None, failure: Failure | None, *, stale: bool) -> Condition:
-    """The most urgent of all that can be said about a workload."""
+def judge(snapshot: Snapshot | None, failure: Failure | None, *, stale: bool, holds: bool = False) -> Condition:
+    """The most urgent of all that can be said about a workload; ``holds`` says that KEDA is told an error."""
     if snapshot is None:
         words = "there is no forecast yet" if failure is None else failure.words
         return Condition("waiting" if failure is None else "failing", 2 if failure is None else 0, words)
@@ -69,16 +69,15 @@ def judge(snapshot: Snapshot | None, failure: Failure | None, *, stale: bool) ->
         return Condition("stale", 0, words)
     if failure is not None:
         return Condition("failing", 0, failure.words)
-    return next(_conditions_of(snapshot), OK)
+    return next(_conditions_of(snapshot, holds=holds), OK)
 
 
-def _conditions_of(snapshot: Snapshot) -> Iterator[Condition]:
+def _conditions_of(snapshot: Snapshot, *, holds: bool) -> Iterator[Condition]:
     """What a fresh snapshot says of itself, the most urgent first."""
     report, status, lost = snapshot.service_level, snapshot.status, snapshot.lost_series
-    if snapshot.withheld:
-        yield Condition(
-            "withheld", 1, "the desired replicas before the start are not known, and there is no forecast yet"
-        )
+    if snapshot.withheld and holds:  # under default-min KEDA is told the plan all the same
+        words = "KEDA holds: the desired replicas before the start are not known, and no forecast can be trusted yet"
+        yield Condition("withheld", 1, words)
     if report is not None and report.at_cap:
         yield Condition("at cap", 1, "the steering is at its maximum: look at the lead time and the target per pod")
     if report is not None and report.level is not None and report.budget_spent >= 1:
@@ -126,7 +125,7 @@ class _Rows:
             return condition, dump_json(_describe(key, None, condition))
         now, policy = self.view.snapshots.clock.now(), self.view.snapshots.policy_of(key)
         told = decide(snapshot, now, policy).replicas
-        condition = judge(snapshot, failure, stale=policy.is_stale(snapshot, now))
+        condition = judge(snapshot, failure, stale=policy.is_stale(snapshot, now), holds=told is None)
         kept = self._kept.get(key)
         if kept is not None and kept[0] is snapshot and kept[1:3] == (condition, told):
             return condition, kept[3]
@@ -197,14 +196,15 @@ def write_workload(view: WorkloadsView, key: str, snapshot: Snapshot | None) -> 
     """All that the page of one workload shows."""
     snapshots = view.snapshots
     failure, settings = view.failing().get(key), view.settings_of(key)
+    now, policy = snapshots.clock.now(), snapshots.policy_of(key)
     stale = snapshot is not None and snapshots.is_stale(snapshot)
-    document = _describe(key, snapshot, judge(snapshot, failure, stale=stale))
-    document["at"] = write_time(snapshots.clock.now())
+    holds = decide(snapshot, now, policy).replicas is None
+    document = _describe(key, snapshot, judge(snapshot, failure, stale=stale, holds=holds))
+    document["at"] = write_time(now)
     document["settings"] = [{"name": one.name, "value": one.value, "origin": one.origin} for one in settings]
     document["history"] = _history(view.recent.get(key))
     if snapshot is None:
         return document
-    now, policy = snapshots.clock.now(), snapshots.policy_of(key)
     document["snapshot"] = write_snapshot(snapshot)
     document["explanation"] = write_explanation(explain(snapshot, now, policy))
     document["staleAfter"] = policy.stale_after

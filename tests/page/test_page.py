@@ -20,7 +20,7 @@ from kedastral.core.data_quality import LostSeries
 from kedastral.core.planning.service_level import ServiceLevelReport, ServiceLevelState
 from kedastral.core.planning.status import STANDING_DOWN, Failure, ForecastStatus, StatusCode
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
-from kedastral.core.serving import StalePolicy
+from kedastral.core.serving import OnStale, StalePolicy
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.page_routes import ASSETS
 from kedastral.serving.recent import RecentLoads
@@ -45,11 +45,12 @@ class Page:
     failures: dict[str, Failure] = attrs.field(factory=dict)
     keys: list[str] = attrs.field(factory=list)
     token: str | None = None
+    on_stale: OnStale = OnStale.DEFAULT_MIN
     recent: RecentLoads = attrs.field(factory=lambda: RecentLoads(lambda _: True))
     app: QuartTrio = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        view = SnapshotView(self.store, lambda _: StalePolicy(120.0), wall_clock())
+        view = SnapshotView(self.store, lambda _: StalePolicy(120.0, self.on_stale), wall_clock())
         lead = SettingInForce("--lead-time", "5m", "default")
         shown = WorkloadsView(view, self.recent, lambda: self.keys, lambda: self.failures, lambda _: (lead,))
         token = self.token
@@ -96,11 +97,24 @@ async def test_a_list_changes_with_the_snapshot_the_failure_and_the_time(autojum
     assert await shown() == ("stale", 2)
 
 
+@pytest.mark.parametrize(("on_stale", "state"), [(OnStale.DEFAULT_MIN, "ok"), (OnStale.ERROR, "withheld")])
+async def test_a_workload_is_withheld_only_where_keda_holds(
+    on_stale: OnStale, state: str, autojump_clock: MockClock
+) -> None:
+    page = Page(on_stale=on_stale)
+    await page.store.put(attrs.evolve(make_snapshot(), withheld=True))
+    [row] = (await page.read("/api/workloads"))["workloads"]
+    assert (row["state"], row["told"]) == (state, None if state == "withheld" else 8)
+    assert (await page.read("/api/workloads/shop"))["state"] == state
+
+
 def test_each_condition_of_a_snapshot_has_its_reason() -> None:
     snapshot = make_snapshot()
     lost = attrs.evolve(snapshot, lost_series=LostSeries(3, 2, START))
     assert judge(lost, None, stale=False).reason == "3 series went with their load, while the pods stayed"
-    assert judge(attrs.evolve(snapshot, withheld=True), None, stale=False).state == "withheld"
+    withheld = attrs.evolve(snapshot, withheld=True)
+    assert judge(withheld, None, stale=False, holds=True).state == "withheld"
+    assert judge(withheld, None, stale=False).state == "ok"  # under default-min KEDA is told the plan
     assert judge(snapshot, None, stale=True).reason == "no new forecast comes"
     assert judge(snapshot, AWAY, stale=True).reason == AWAY.words
     assert judge(snapshot, None, stale=False).state == "ok"
