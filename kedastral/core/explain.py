@@ -17,6 +17,7 @@ import numpy as np
 
 from kedastral.core.capacity import (
     MAX_REPLICAS,
+    RECENT,
     Idleness,
     PlanPolicy,
     ReplicaBounds,
@@ -440,6 +441,9 @@ def _add_floor(chain: _Chain, snapshot: Snapshot) -> None:
         words = "what the newest load needs at once"
         if basis is not None and basis.facts.peak > basis.facts.for_floor:
             words = f"what a recent peak of {show_load(basis.facts.peak)} needs, or the newest load"
+        elif basis is not None and basis.facts.for_floor > (basis.facts.newest or 0.0):
+            largest = show_load(basis.facts.for_floor)
+            words = f"what the largest load of the last {RECENT / 60:g} minutes, {largest}, needs, just after a start"
         elif basis is not None:
             words = f"what the newest load, {show_load(basis.facts.for_floor)}, needs at once"
         chain.add(StageName.FLOOR, Effect.AT_LEAST, float(floor), Unit.PODS, words)

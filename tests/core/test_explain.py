@@ -24,7 +24,7 @@ from kedastral.core.explain import (
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.planner import Workload, plan_step
 from kedastral.core.planning.service_level import ServiceLevelSettings, SteeringSettings
-from kedastral.core.series import Series
+from kedastral.core.series import DataQuality, Series
 from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, decide, replicas_at
 from tests.parts import make_snapshot
 
@@ -236,6 +236,15 @@ def test_a_snapshot_of_another_process_is_explained_as_far_as_it_goes() -> None:
     assert [step.replicas for step in explanation.plan] == [3, 5, 8, 6, 9, 9]
     assert explanation.next_change is not None
     assert explanation.next_change.replicas == 9
+
+
+def test_just_after_a_start_the_floor_is_not_said_to_be_that_of_the_newest_load() -> None:
+    history = Series(NOON, STEP, np.array([900.0] * 145 + [1500.0] + [700.0] * 4), DataQuality(watched=60.0))
+    forecast = Forecast(NOON + timedelta(seconds=150 * STEP), STEP, np.full(30, 500.0))
+    snapshot = plan_step(workload_of(), history, forecast, None, served=None)
+    explanation = explain(snapshot, snapshot.made_at, StalePolicy())
+    [floor] = [stage for stage in explanation.stages if stage.name is StageName.FLOOR]
+    assert floor.words == "what the largest load of the last 15 minutes, 1,500, needs, just after a start"
 
 
 def test_what_cannot_be_tried_is_said_all_at_once() -> None:
