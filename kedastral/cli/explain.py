@@ -28,6 +28,7 @@ from kedastral.adapters.http import (
 from kedastral.compose import open_remote
 from kedastral.errors import RemoteError, SourceError
 from kedastral.settings.declarations import ExplainSettings
+from kedastral.settings.sources import find_near
 
 TRIED = {
     "lead_time": "leadTime",
@@ -91,30 +92,53 @@ def _status_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 async def _ask(settings: ExplainSettings, path: str, asked: Mapping[str, str]) -> bytes:
     async with open_remote(settings.process.forecaster_url, settings.remote_access) as client:
+        status, body = await _read(client, path, asked)
+        if status == httpx.codes.OK:
+            return body
         where = shown_url(client.base_url)
-        try:
-            with trio.fail_after(ANSWER_WITHIN):
-                request = client.build_request("GET", path, params=dict(asked), headers=PLAIN, timeout=None)
-                response = await client.send(request, stream=True)
-                body = await read_bounded(response, MAX_BYTES)
-                await response.aclose()
-            refuse_page(body)
-        except trio.TooSlowError:
-            raise RemoteError(f"{where} gave no answer within {ANSWER_WITHIN:g} s", reason="timeout") from None
-        except SourceError as error:
-            raise RemoteError(str(error), reason="credentials") from error
-        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-            raise RemoteError(f"{where} cannot be reached: {words_of(error)}", reason="unreachable") from error
-        except (AnswerTooLargeError, AnswerEncodedError, WebPageError) as error:
-            raise RemoteError(f"{where} gave what cannot be read: {error}", reason="bad_answer") from error
-    if response.status_code != httpx.codes.OK:
-        raise _refusal(response.status_code, body, where, asked.get("workload", "any workload"))
-    return body
+        if status == httpx.codes.NOT_FOUND:
+            words = await _why_none(client, asked.get("workload", "any workload"))
+            raise RemoteError(f"{where} {words}", reason="http_status")
+    raise _refusal(status, body, where)
 
 
-def _refusal(status: int, body: bytes, where: str, workload: str) -> RemoteError:
-    if status == httpx.codes.NOT_FOUND:
-        return RemoteError(f"{where} has no forecast of {one_line(workload, 200)!r}, or none yet", reason="http_status")
+async def _read(client: httpx.AsyncClient, path: str, asked: Mapping[str, str]) -> tuple[int, bytes]:
+    """Status and body of an answer. Raises RemoteError."""
+    where = shown_url(client.base_url)
+    try:
+        with trio.fail_after(ANSWER_WITHIN):
+            request = client.build_request("GET", path, params=dict(asked), headers=PLAIN, timeout=None)
+            response = await client.send(request, stream=True)
+            body = await read_bounded(response, MAX_BYTES)
+            await response.aclose()
+        refuse_page(body)
+    except trio.TooSlowError:
+        raise RemoteError(f"{where} gave no answer within {ANSWER_WITHIN:g} s", reason="timeout") from None
+    except SourceError as error:
+        raise RemoteError(str(error), reason="credentials") from error
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+        raise RemoteError(f"{where} cannot be reached: {words_of(error)}", reason="unreachable") from error
+    except (AnswerTooLargeError, AnswerEncodedError, WebPageError) as error:
+        raise RemoteError(f"{where} gave what cannot be read: {error}", reason="bad_answer") from error
+    return response.status_code, body
+
+
+async def _why_none(client: httpx.AsyncClient, workload: str) -> str:
+    """Why there is no forecast of ``workload``, as far as the list of workloads says it."""
+    name = repr(one_line(workload, 200))
+    try:
+        _, body = await _read(client, "api/workloads", {})
+        rows = {row["workload"]: f"{row['state']}, {row['reason']}" for row in json.loads(body)["workloads"]}
+    except (RemoteError, ValueError, KeyError, TypeError):
+        return f"has no forecast of {name}, or none yet"
+    if workload in rows:
+        return f"has no forecast of {name} yet: {one_line(rows[workload])}"
+    same = [key for key in rows if key.rpartition("/")[2] == workload]
+    near = same[0] if same else find_near(workload, rows)
+    return f"has no workload {name}" + (f"; did you mean {one_line(near, 200)}?" if near else "")
+
+
+def _refusal(status: int, body: bytes, where: str) -> RemoteError:
     try:
         words = one_line(str(json.loads(body)["error"]))
     except (ValueError, KeyError, TypeError):

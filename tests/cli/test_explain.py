@@ -86,6 +86,28 @@ def test_what_goes_wrong_is_said_in_a_line(
     assert words in outcome.err
 
 
+@pytest.mark.parametrize(
+    ("workload", "words"),
+    [
+        ("new", "has no forecast of 'new' yet: waiting, no forecast"),
+        ("web", "has no workload 'web'; did you mean shop/web?"),
+        ("shop/wbe", "has no workload 'shop/wbe'; did you mean shop/web?"),
+        ("entirely-other", "has no workload 'entirely-other'\n"),
+    ],
+)
+def test_why_there_is_no_forecast_of_a_workload_is_said(
+    monkeypatch: pytest.MonkeyPatch, workload: str, words: str
+) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/api/workloads":
+            return httpx.Response(200, text=WORKLOADS)
+        return httpx.Response(404, json={"error": "not found"})
+
+    outcome = run(monkeypatch, answer, workload)
+    assert (outcome.code, outcome.out) == (1, "")
+    assert words in outcome.err
+
+
 def test_a_server_that_is_away_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("connection refused", request=request)
