@@ -59,16 +59,21 @@ def charts_of(comparison: PolicyComparison, results: Sequence[PolicyResult], acc
 
 
 def _load_charts(comparison: PolicyComparison) -> tuple[Chart, ...]:
-    """The judged load with the forecast made one lead time earlier: all of it, and the hours around the worst."""
+    """The judged load with the forecast made one lead time earlier: all of it, and the hours around the worst minute
+    if any was short of pods."""
     demand, grid = comparison.scenario.trial.judged, _grid(comparison)
     lines = (_numbers(demand.values), _numbers(forecasts_in_time(comparison.scenario)))
     names = ("load", "forecast, one lead time earlier")
-    worst = int(np.argmax(comparison.kedastral.shown.supply.unserved))
+    words = "The load over time with the forecast made one lead time earlier"
+    whole = Chart("load", "All that was judged", f"{words}.", names, lines, grid=grid)
+    unserved = comparison.kedastral.shown.supply.unserved
+    worst = int(np.argmax(unserved))
+    if unserved[worst] <= 0:
+        return (whole,)
     at, middle = f"{demand.time_at(worst):%Y-%m-%d %H:%M} UTC", grid[0] + worst * grid[1]
     near = max(grid[0], middle - ZOOM / 2), min(grid[0] + (len(demand) - 1) * grid[1], middle + ZOOM / 2)
-    words = "The load over time with the forecast made one lead time earlier"
     return (
-        Chart("load", "All that was judged", f"{words}.", names, lines, grid=grid),
+        whole,
         Chart(
             "load",
             f"Around the worst minute, {at}",

@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 
+from kedastral.backtest.charts import charts_of
 from kedastral.backtest.comparison import (
     average_results,
     compare_policies,
@@ -12,6 +13,7 @@ from kedastral.backtest.comparison import (
     policies_to_compare,
     total_weight,
 )
+from kedastral.backtest.results import evaluate
 from kedastral.simulation.curves import Point
 from tests.backtest.scenarios import LastValue, comparison_with, noisy, scenario_of
 
@@ -32,6 +34,16 @@ def test_every_policy_decides_alike_until_the_loads_differ() -> None:
         if not np.array_equal(ours.shown.supply.recommended, theirs.shown.supply.recommended, equal_nan=True)
     ]
     assert moved == ["kedastral", "hpa", "far-end", "last-week"]  # the test would notice
+
+
+def test_a_replay_that_was_never_short_draws_no_worst_minute() -> None:
+    captions = []
+    for values in (np.full(400, 500.0), noisy(1)):
+        comparison = compare_policies(scenario_of(values), policies_to_compare(1.2, swept=False))
+        [results] = evaluate([comparison]).workloads
+        load = charts_of(comparison, results.policies, results.accuracy).load
+        captions.append([chart.title.partition(",")[0] for chart in load])
+    assert captions == [["All that was judged"], ["All that was judged", "Around the worst minute"]]
 
 
 def test_a_forecast_in_time_sees_no_load_within_its_lead() -> None:
