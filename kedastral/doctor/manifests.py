@@ -40,6 +40,8 @@ SPEC_KEYS = frozenset(
     }
 )  # fmt: skip
 """What ``spec`` of a ScaledObject may hold (KEDA 2.21)."""
+MAX_MERGED = 1_000_000
+"""Keys of one document that merge keys may bring: a few lines could ask for thousands of times as many."""
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(m?)")
 
 
@@ -59,6 +61,8 @@ class Manifests:
         """Read a file's documents; one that is not YAML is noted as unread."""
         try:
             documents = read_documents(content, max_depth=MAX_DEPTH, max_nodes=MAX_NODES)
+            if b"<<" in content:
+                documents = [_Merger().merge(document) for document in documents]
         except YamlError as error:
             self.unread.append(Unread(Place(file), str(error)))
             return
@@ -86,6 +90,51 @@ class Manifests:
             case "Pod":
                 start = _read_pod(node)
                 self.pods += [] if start is None else [start]
+
+
+@attrs.define
+class _Merger:
+    """Puts in place of each merge key (``<<: *anchor``) of a document the keys it stands for, as kubectl does.
+
+    A key of the mapping itself wins, then that of the first mapping merged. What is shared stays shared.
+    """
+
+    _made: dict[Node, Node] = attrs.field(factory=dict)
+    _merged: int = 0
+
+    def merge(self, node: Node | None) -> Node | None:
+        """The tree without merge keys. Raises YamlError."""
+        return None if node is None else self._merge(node)
+
+    def _merge(self, node: Node) -> Node:
+        if isinstance(node, Scalar):
+            return node
+        if node not in self._made:
+            self._made[node] = self._merge_table(node) if isinstance(node, Table) else self._merge_rows(node)
+        return self._made[node]
+
+    def _merge_rows(self, rows: Rows) -> Rows:
+        return Rows(tuple(map(self._merge, rows.items)), rows.line)
+
+    def _merge_table(self, table: Table) -> Table:
+        entries = {key: self._merge(value) for key, value in table.entries.items() if key != MERGE}
+        lines = dict(table.lines)
+        given = table.entries.get(MERGE)
+        for source in given.items if isinstance(given, Rows) else () if given is None else (given,):
+            found = self._merge(source)
+            if not isinstance(found, Table):
+                raise YamlError(
+                    f"must merge a mapping, or a list of mappings (line {table.lines.get(MERGE, table.line)})"
+                )
+            self._merged += len(found.entries)
+            if self._merged > MAX_MERGED:
+                raise YamlError(f"must merge at most {MAX_MERGED} keys; split it")
+            entries = {**found.entries, **entries}
+            lines = {**found.lines, **lines}
+        return Table(entries, lines, table.line, table.repeated)
+
+
+MERGE = "<<"
 
 
 # Trees: the value at a path; nothing where the tree is another.

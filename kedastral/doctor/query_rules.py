@@ -55,8 +55,8 @@ def _answers(evidence: Evidence) -> Iterator[tuple[WorkloadSettings, QueryAnswer
     "raw-counter",
     Severity.ERROR,
     title="The query is a raw counter, which only ever rises.",
-    why="The plan would grow until the counter begins anew. Told by the metric's name, and with --check- "
-    "queries by its values.",
+    why="The plan would grow until the counter begins anew. Told by the metric's name, and with "
+    "--check-queries by its values.",
     remedy="take rate() of it, such as sum(rate(http_requests_total[1m]))",
 )
 def _raw_counter(evidence: Evidence) -> Iterator[Symptom]:
@@ -203,7 +203,7 @@ def _short_history(evidence: Evidence) -> Iterator[Symptom]:
     "slow-rule",
     Severity.WARNING,
     title="The query reads a recording rule that is evaluated less often than the step.",
-    why="Between two evaluations every point is the same, so the load is seen that much later. With --check- queries.",
+    why="Between two evaluations every point is the same, so the load is seen that much later. With --check-queries.",
     remedy="evaluate the rule's group at the step or more often, or set --step to its interval",
 )
 def _slow_rule(evidence: Evidence) -> Iterator[Symptom]:

@@ -141,10 +141,11 @@ def _unsafe_tls(evidence: Evidence) -> Iterator[Symptom]:
     remedy='quote it, as in targetPerPod: "50"',
 )
 def _metadata_text(evidence: Evidence) -> Iterator[Symptom]:
-    for one, trigger, _ in each_of_ours(evidence):
-        if trigger.not_text:
-            keys = ", ".join(trigger.not_text[:5])
-            yield Symptom(one.name, f"{_trigger_words(one, trigger)} has values without quotes: {keys}", trigger.place)
+    for one in evidence.scaled_by_us:
+        for trigger in one.triggers:  # those of KEDA's own too: one such value, and the whole object is refused
+            if trigger.not_text:
+                words = f"{_trigger_words(one, trigger)} has values without quotes: {', '.join(trigger.not_text[:5])}"
+                yield Symptom(one.name, words, trigger.place)
 
 
 @BOOK.rule(
@@ -327,8 +328,8 @@ def _min_differs(evidence: Evidence) -> Iterator[Symptom]:
     "min-not-set",
     Severity.WARNING,
     title="minReplicaCount is left out.",
-    why="KEDA's default is 0: with every trigger inactive, as under a stale forecast and on-stale default- "
-    "min, there are no pods.",
+    why="KEDA's default is 0: with every trigger inactive, as under a stale forecast and on-stale "
+    "default-min, there are no pods.",
     remedy="set minReplicaCount; to 0 where the workload is to sleep",
 )
 def _min_not_set(evidence: Evidence) -> Iterator[Symptom]:

@@ -221,6 +221,7 @@ PLANTED = (
     Planted("scaler-address", "port 80800", metadata(scalerAddress="kedastral:80800")),
     Planted("unsafe-tls", "unsafeSsl", metadata(unsafeSsl="true")),
     Planted("metadata-not-text", "a number", metadata(activation=0)),
+    Planted("metadata-not-text", "a number in a trigger of KEDA's own", beside({**CPU, "metadata": {"value": 90}})),
     Planted("bad-metadata", "activation", metadata(activation="-1")),
     Planted("bad-metadata", "a misspelt key", brought(leadTim="8m")),
     Planted("bad-metadata", "a value", brought(leadTime="soon")),

@@ -3,6 +3,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import yaml
 
 from kedastral.cli.doctor import RULES
-from kedastral.doctor.diagnosis import Severity
+from kedastral.doctor.diagnosis import DoctorRule, Severity
 from kedastral.doctor.pace_rules import ramp_time
 from kedastral.simulation.hpa import HpaBehavior, RateKind, RatePolicy, ScalingRules
 from tests.cli.test_commands import Outcome, call
@@ -194,6 +195,59 @@ def test_what_is_no_yaml_is_an_error_and_the_rest_is_looked_at(monkeypatch: pyte
     assert {one["rule"] for one in found} == {"unreadable", "metric-type-value"}
 
 
+MERGED = """
+x-trigger: &base
+  type: external
+  metricType: AverageValue
+  metadata: &metadata {scalerAddress: "kedastral.kedastral.svc:8080", workload: shop/web}
+x-value: &value {metricType: Value, type: other}
+apiVersion: keda.sh/v1alpha1
+kind: ScaledObject
+metadata: {name: web, namespace: shop}
+spec:
+  scaleTargetRef: {name: web}
+  minReplicaCount: 2
+  triggers:
+    - <<: *base
+      metricType: Utilization
+      metadata:
+        <<: *metadata
+        unsafeSsl: "true"
+    - <<: [*base, *value]
+    - <<: {type: external, metricType: Value, metadata: *metadata}
+"""
+
+
+def test_merge_keys_bring_what_they_name_as_kubectl_reads_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    manifests, _ = write(tmp_path, MERGED)
+    found = {(one["rule"], one["message"]) for one in diagnose(monkeypatch, manifests)[1]}
+    assert found == {
+        ("metric-type-value", "trigger 1 (external) has metricType Utilization"),
+        ("unsafe-tls", "trigger 1 (external) verifies no certificate"),
+        ("metric-type-value", "trigger 3 (external) has metricType Value"),
+        ("no-fallback", "there is no fallback for when Kedastral answers with errors"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: {<<: word}", "must merge a mapping, or a list of mappings (line 1)"),
+        (
+            f"a: &a {{{', '.join(f'k{i}: 0' for i in range(1100))}}}\nb:\n" + "- {<<: *a}\n" * 1000,
+            "must merge at most 1000000 keys; split it",
+        ),
+    ],
+    ids=["no mapping", "too many"],
+)
+def test_merge_keys_that_cannot_be_followed_are_said(
+    text: str, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    manifests, _ = write(tmp_path, text)
+    _, [found] = diagnose(monkeypatch, manifests)
+    assert (found["rule"], found["message"]) == ("unreadable", said)
+
+
 def test_templates_of_a_chart_and_hidden_folders_are_passed_over(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -326,3 +380,8 @@ def test_every_rule_has_its_section_in_the_manual() -> None:
     assert {rule.name for rule in RULES} <= anchors(page)
     assert len(EVERY_RULE) == len(RULES)
     assert {rule.severity for rule in RULES} <= set(Severity)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_the_words_of_a_rule_are_not_torn_at_a_hyphen(rule: DoctorRule) -> None:
+    assert re.findall(r"[a-z]- [a-z]", f"{rule.title} {rule.why} {rule.remedy}") == []
