@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page in a real Chromium: a thousand workloads, changing load, what-if, dark, a phone, the keyboard, cut off."""
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -120,6 +121,19 @@ def test_a_workload_is_shown_as_its_load_changes_and_what_other_settings_would_c
     window.check_access()
     # a refused question is a 400, which the browser notes on its console
     window.said = [line for line in window.said if "status of 400" not in line]
+    window.close()
+
+
+def test_a_chart_says_no_value_of_a_line_where_it_does_not_run(browser: Browser, site: LiveSite) -> None:
+    site.publish("shop/web", NOW, 300.0)
+    window = Window(browser, site)
+    page = window.open("/workloads/shop/web")
+    chart = page.locator("#load-chart .u-over")
+    legend = page.locator("#load-chart .u-legend")
+    for share, load, forecast in ((0.02, "[0-9]", "–"), (0.98, "–", "[0-9]")):
+        width = chart.evaluate("(one) => one.getBoundingClientRect().width")
+        chart.hover(position={"x": width * share, "y": 60})
+        expect(legend).to_have_text(re.compile(f"Time.*load{load}.*forecast{forecast}.*upper{forecast}"))
     window.close()
 
 

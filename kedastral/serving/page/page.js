@@ -179,6 +179,15 @@ function join(...series) {
   })];
 }
 
+// the point of a line under the cursor: the one before it, and none where the line has not begun or is over
+function pointAt(plot, series, index) {
+  const values = plot.data[series];
+  let before = index, after = index;
+  while (before >= 0 && values[before] === undefined) before -= 1;
+  while (after < values.length && values[after] === undefined) after += 1;
+  return before < 0 || after === values.length ? index : before;
+}
+
 const SHOWN = 3 * 3600;
 
 // `lead` is the time for which the plan is read now: it is shaded
@@ -208,7 +217,7 @@ function draw(id, data, lines, now, lead, words) {
     context.restore();
   };
   kept.plot = new uPlot({
-    width: Math.max(place.clientWidth - 10, 200), height: 200, cursor: {drag: {x: false, y: false}},
+    width: Math.max(place.clientWidth - 10, 200), height: 200, cursor: {drag: {x: false, y: false}, dataIdx: pointAt},
     tzDate: (time) => uPlot.tzDate(new Date(time * 1000), "Etc/UTC"),
     axes: [{...axis, values: (plot, ticks) => ticks.map((time) => clock(time).slice(0, 5))}, {...axis, size: 60, values: (plot, ticks) => ticks.map(number)}],
     scales: {x: {range: (plot, low, high) => [Math.max(low, kept.now - SHOWN), Math.max(high, kept.now + kept.lead)]}, y: {range: (plot, low, high) => [0, Math.max(high || 0, 1e-9) * 1.08]}},
