@@ -46,6 +46,9 @@ BEFORE_BEAT = 0.05
 """The share of an interval before the next beat at which waiting for a turn ends, so that the beat is not missed."""
 ABANDONED_AFTER = 2
 """Intervals without a forecast after which a workload counts as abandoned."""
+NEARLY_STALE = 1.5
+"""Intervals before a forecast is stale at which its pod goes on without a lease: it looks once in each, and a look that
+comes a moment too early must leave another one before."""
 TRY_AGAIN_AFTER = 10
 """Intervals after which one is tried again that this pod could not forecast either."""
 
@@ -201,7 +204,7 @@ class Division:
         workload = turn.workload
         if self._membership is not None and self._owners.get(workload) != self.member:
             return False
-        old = max(ABANDONED_AFTER * turn.interval, turn.stale_after - turn.interval)
+        old = max(turn.stale_after - NEARLY_STALE * turn.interval, 0.0)
         if self.snapshots.get(workload) is None or self._age(workload) >= old:
             self._alone.add(workload)
         return workload in self._alone

@@ -131,6 +131,9 @@ class Site:
     registry: MemoryRegistry = attrs.field(factory=MemoryRegistry)
     ticks: list[tuple[float, str, str]] = attrs.field(factory=list)
     tick_takes: float = 0.5
+    asks_after: float = 0.0
+    """Seconds after its beat at which a tick asks for the load."""
+    stale_after: float = STALE_AFTER
     broken: set[str] = attrs.field(factory=set)
     """Pods whose ticks fail."""
 
@@ -161,9 +164,10 @@ class Site:
             task_status.started()
 
     async def _tick(self, pod: Pod, workload: str, beats: Beats) -> None:
-        turn = Turn(workload, INTERVAL, STALE_AFTER, beats.next_after_now())
+        turn = Turn(workload, INTERVAL, self.stale_after, beats.next_after_now())
         if not pod.division.is_mine(turn) and not await pod.division.wait_for_turn(turn):
             return
+        await trio.sleep(self.asks_after)
         made_at = self.exchange.clock.now()
         self.ticks.append((trio.current_time(), pod.name, workload))
         await trio.sleep(self.tick_takes)
@@ -291,6 +295,23 @@ async def test_a_pod_that_stays_cut_off_goes_on_before_its_plans_are_stale(
         assert all(pods[0].store.newest()[workload].age(now) < STALE_AFTER for workload in held)
     mine = {workload for _, pod, workload in site.ticks[-200:] if pod == "a"}
     assert mine == held, "what it held, and nothing else"
+
+
+@pytest.mark.parametrize("stale_after", [1.5, 2, 3, 4])
+async def test_a_load_that_is_asked_for_a_moment_after_the_beat_lets_no_plan_go_stale(
+    autojump_clock: MockClock, site: Site, stale_after: float
+) -> None:
+    site.stale_after, site.asks_after = stale_after * INTERVAL, 0.02
+    pods = [await site.start(name) for name in "ab"]
+    await trio.sleep(5 * INTERVAL)
+    for pod in pods:
+        pod.cable.cut = True
+    oldest = 0.0
+    for _ in range(int(10 * INTERVAL)):
+        await trio.sleep(1)
+        now = site.exchange.clock.now()
+        oldest = max(oldest, *(min(pod.store.newest()[workload].age(now) for pod in pods) for workload in NAMES))
+    assert oldest < site.stale_after
 
 
 async def test_where_the_registry_is_gone_for_all_each_goes_on_with_what_it_held(
