@@ -12,8 +12,8 @@ that was replaced while it slept cannot write any more. What can go wrong, and w
 - *A pod joins.* Until the others' next renewal two pods may forecast the same workload; the newcomer's token is
   higher, and what the other writes is refused.
 - *A pod cannot reach the registry.* It stops when its lease ends, and serves its last plans. When they are nearly
-  stale it goes on with what it held: it cannot tell whether the registry is gone for all, and a plan that grows stale
-  helps nobody. Until it is back its snapshots are its own affair.
+  stale it goes on with all that it knows, since KEDA may ask it for any of them: it gets nothing of the others either,
+  and a plan that grows stale helps nobody. Until it is back its snapshots are its own affair.
 - *Nobody forecasts a workload*, since its owner does not know it (its files are older, or a ScaledObject told another
   pod) or fails to: a pod that knows it does, once its forecast is two intervals old.
 """
@@ -200,10 +200,8 @@ class Division:
         return self._age(workload) > patience and trio.current_time() >= self._not_before.get(workload, -math.inf)
 
     def _goes_on_alone(self, turn: Turn) -> bool:
-        """Whether to forecast without a lease: what was held, once its last plan is nearly stale."""
+        """Whether to forecast without a lease: once the last plan, whoever made it, is nearly stale."""
         workload = turn.workload
-        if self._membership is not None and self._owners.get(workload) != self.member:
-            return False
         old = max(turn.stale_after - NEARLY_STALE * turn.interval, 0.0)
         if self.snapshots.get(workload) is None or self._age(workload) >= old:
             self._alone.add(workload)
@@ -267,7 +265,8 @@ class Division:
         self._failing = True
         self.storage.pods.set(0)
         words = (
-            "the lease has ended and cannot be renewed: the last plans are served, and held workloads go on when stale"
+            "the lease has ended and cannot be renewed: the last plans are served, and before they are stale this pod "
+            "forecasts all workloads"
         )
         log.warning(words, extra={"reason": error.reason, "err": str(error)})
 

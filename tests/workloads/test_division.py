@@ -269,7 +269,7 @@ async def test_a_pod_that_is_cut_off_stops_and_rides_its_plans_and_the_others_ta
     await trio.sleep(5 * INTERVAL)
     cut = trio.current_time()
     pods[0].cable.cut = True
-    await trio.sleep(2 * INTERVAL)
+    await trio.sleep(1.5 * INTERVAL)
     assert "a" not in {pod for pods in owners(site, cut + LEASE).values() for pod in pods}
     assert pods[0].store.newest().keys() == set(NAMES), "it answers for all"
     assert site.longest_gap(cut - INTERVAL) < 2 * INTERVAL
@@ -287,17 +287,16 @@ async def test_a_pod_that_stays_cut_off_goes_on_before_its_plans_are_stale(
 ) -> None:
     pods = [await site.start(name) for name in "ab"]
     await trio.sleep(5 * INTERVAL)
-    held = {workload for workload, ticks in site.since(0).items() if ticks[-1][1] == "a"}
     pods[0].cable.cut = True
     for _ in range(20):
         await trio.sleep(INTERVAL)
         now = site.exchange.clock.now()
-        assert all(pods[0].store.newest()[workload].age(now) < STALE_AFTER for workload in held)
+        assert all(snapshot.age(now) < STALE_AFTER for snapshot in pods[0].store.newest().values())
     mine = {workload for _, pod, workload in site.ticks[-200:] if pod == "a"}
-    assert mine == held, "what it held, and nothing else"
+    assert mine == set(NAMES), "what the other one has too: KEDA may ask for it here"
 
 
-@pytest.mark.parametrize("stale_after", [1.5, 2, 3, 4])
+@pytest.mark.parametrize("stale_after", [2.5, 3, 4])
 async def test_a_load_that_is_asked_for_a_moment_after_the_beat_lets_no_plan_go_stale(
     autojump_clock: MockClock, site: Site, stale_after: float
 ) -> None:
@@ -310,22 +309,21 @@ async def test_a_load_that_is_asked_for_a_moment_after_the_beat_lets_no_plan_go_
     for _ in range(int(10 * INTERVAL)):
         await trio.sleep(1)
         now = site.exchange.clock.now()
-        oldest = max(oldest, *(min(pod.store.newest()[workload].age(now) for pod in pods) for workload in NAMES))
+        oldest = max(oldest, *(one.age(now) for pod in pods for one in pod.store.newest().values()))
     assert oldest < site.stale_after
 
 
-async def test_where_the_registry_is_gone_for_all_each_goes_on_with_what_it_held(
+async def test_where_the_registry_is_gone_for_all_each_goes_on_with_everything(
     autojump_clock: MockClock, site: Site
 ) -> None:
     pods = [await site.start(name) for name in "abc"]
     await trio.sleep(5 * INTERVAL)
-    before = {workload: ticks[-1][1] for workload, ticks in site.since(2 * INTERVAL).items()}
     for pod in pods:
         pod.cable.cut = True
     await trio.sleep(STALE_AFTER)
     moment = trio.current_time()
     await trio.sleep(5 * INTERVAL)
-    assert owners(site, moment) == {workload: {pod} for workload, pod in before.items()}
+    assert owners(site, moment) == {workload: {"a", "b", "c"} for workload in NAMES}
     assert site.longest_gap(moment) <= INTERVAL + 0.1
     for pod in pods:
         pod.cable.cut = False
