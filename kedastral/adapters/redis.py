@@ -26,7 +26,14 @@ import trio
 from coredis import Redis, RedisCluster, Sentinel
 from coredis.connection import TCPLocation
 from coredis.credentials import AbstractCredentialProvider, UserPass
-from coredis.exceptions import AuthenticationError, AuthorizationError, NoScriptError, RedisError, ResponseError
+from coredis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    NoScriptError,
+    RedisError,
+    ResponseError,
+    WrongTypeError,
+)
 from coredis.retry import NoRetryPolicy, RetryPolicy
 from coredis.typing import ResponseType
 
@@ -73,36 +80,43 @@ class LuaScript:
 
 WRITE = LuaScript("""\
 local old = redis.call('HMGET', KEYS[1], 'at', 'token', 'revision')
+local at, token = tonumber(old[1] or ''), tonumber(old[2] or '')
 local latest = (redis.call('TIME')[1] + 60) * 1000000
 local outcome = 'kept'
-if old[2] and tonumber(ARGV[2]) < tonumber(old[2]) then
+if token and tonumber(ARGV[2]) < token then
   outcome = 'fenced'
-elseif old[1] and tonumber(ARGV[1]) < tonumber(old[1]) and tonumber(old[1]) <= latest then
+elseif at and tonumber(ARGV[1]) < at and at <= latest then
   outcome = 'older'
 end
 if outcome ~= 'kept' then
-  return {outcome, old[1] .. ':' .. old[3]}
+  return {outcome, (old[1] or '') .. ':' .. (old[3] or '')}
 end
-redis.call('HSET', KEYS[1], 'at', ARGV[1], 'token', ARGV[2], 'format', ARGV[3], 'snapshot', ARGV[5])
-local revision = redis.call('HINCRBY', KEYS[1], 'revision', 1)
+local revision = string.format('%d', (tonumber(old[3] or '') or 0) + 1)
+redis.call('HSET', KEYS[1], 'at', ARGV[1], 'token', ARGV[2], 'format', ARGV[3], 'snapshot', ARGV[5],
+           'revision', revision)
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return {outcome, ARGV[1] .. ':' .. revision}
 """)
-"""at, token, format, TTL in ms, JSON -> the outcome, and the stamp of what is there now."""
+"""at, token, format, TTL in ms, JSON -> the outcome, and the stamp of what is there now.
+
+What is there but is no number counts as nothing.
+"""
 
 READ = LuaScript("""\
 local there = redis.call('HMGET', KEYS[1], 'at', 'revision')
-if not there[1] or there[1] .. ':' .. there[2] == ARGV[1] then
+local stamp = (there[1] or '') .. ':' .. (there[2] or '')
+if not there[1] or stamp == ARGV[1] then
   return false
 end
 local found = redis.call('HMGET', KEYS[1], 'format', 'snapshot')
-return {there[1] .. ':' .. there[2], found[1], found[2]}
+return {stamp, found[1] or '', found[2] or ''}
 """)
 """a stamp -> nothing where the snapshot has it or is not there, else its stamp, its format and its JSON."""
 
 NOTE = LuaScript("""\
 local time = redis.call('TIME')
 local moment = time[1] * 1000000 + time[2]
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '(9007199254740992', '+inf')
 local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')
 if last[2] and tonumber(last[2]) >= moment then
   moment = tonumber(last[2]) + 1
@@ -114,29 +128,33 @@ end
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
 return redis.status_reply('OK')
 """)
-"""TTL in ms, workloads -> they were written now, later than all before."""
+"""TTL in ms, workloads -> they were written now, later than all before.
 
-CHANGES = LuaScript("return redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[1], '+inf', 'WITHSCORES')")
+What is beyond 2^53 is no moment: none could be later.
+"""
+
+CHANGES = LuaScript("return redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[1], '9007199254740992', 'WITHSCORES')")
 """a moment -> workloads and moments in turn, all after it."""
 
 RENEW = LuaScript("""\
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local latest = now + 3600000
 local fields = redis.call('HGETALL', KEYS[1])
 local token, changed, members = tonumber(ARGV[3]), true, {ARGV[1]}
 for index = 1, #fields, 2 do
   local name, number = fields[index], tonumber(fields[index + 1])
-  if name == '' then
+  if name == '' and number and number <= 9007199254740992 then
     token = math.max(token, number)
-  elseif name == ARGV[1] then
+  elseif name == ARGV[1] and number then
     changed = number <= now
   end
 end
 local ended = {}
 for index = 1, #fields, 2 do
   local name, number = fields[index], tonumber(fields[index + 1])
-  if name ~= '' and name ~= ARGV[1] then
-    if number <= now then
+  if number and name ~= '' and name ~= ARGV[1] then
+    if number <= now or number > latest then
       table.insert(ended, name)
       changed = true
     else
@@ -156,22 +174,23 @@ return {token, members}
 """)
 """a pod, its lease in ms, the highest token it knows, TTL in ms -> the token, and the pods whose lease holds.
 
-A token is the time in milliseconds of the last change, so that it grows even where Redis lost what it knew. HSET comes
-first: a full Redis refuses a script at its first write alone, and one that began by deleting would make its pod the
-only member.
+A lease is an hour at most, so what ends later comes from a clock that was set back. A field that is no number is no
+pod. A token is the time in milliseconds of the last change, so that it grows even where Redis lost what it knew. HSET
+comes first: a full Redis refuses a script at its first write alone, and one that began by deleting would make its pod
+the only member.
 """
 
 LEAVE = LuaScript("""\
 if redis.call('HDEL', KEYS[1], ARGV[1]) == 1 then
-  redis.call('HINCRBY', KEYS[1], '', 1)
+  redis.pcall('HINCRBY', KEYS[1], '', 1)
 end
 return redis.status_reply('OK')
 """)
 """a pod -> it is none any more."""
 
 SAVE = LuaScript("""\
-local last = redis.call('HGET', KEYS[1], 'at')
-if last and tonumber(ARGV[1]) < tonumber(last) then
+local last = tonumber(redis.call('HGET', KEYS[1], 'at') or '')
+if last and tonumber(ARGV[1]) < last then
   return 0
 end
 redis.call('HSET', KEYS[1], 'at', ARGV[1], 'data', ARGV[3])
@@ -372,6 +391,14 @@ class RedisConnection:
 
     async def run_scripts(self, calls: Sequence[ScriptCall]) -> Sequence[ResponseType]:
         """Send ``calls`` as one batch; returns their answers. Raises StoreError where one of them failed."""
+        answers = await self.run_each(calls)
+        for answer in answers:
+            if isinstance(answer, StoreError):
+                raise answer
+        return [answer for answer in answers if not isinstance(answer, StoreError)]
+
+    async def run_each(self, calls: Sequence[ScriptCall]) -> Sequence[ResponseType | StoreError]:
+        """As `run_scripts`, but where only the key of a call is to blame, that call's answer is a StoreError."""
         try:
             with trio.fail_after(ANSWER_WITHIN):
                 answers = await self._use_client(calls)
@@ -383,7 +410,12 @@ class RedisConnection:
             self._give_up()
             raise explain_error(error, self.login.address) from error
         self._why = None
-        return answers
+        return [
+            StoreError(f"{self.login.address}: the key {_shown_key(call.key)} is of another type", reason="wrong_type")
+            if isinstance(answer, WrongTypeError)
+            else answer
+            for call, answer in zip(calls, answers, strict=True)
+        ]
 
     async def _use_client(self, calls: Sequence[ScriptCall]) -> Sequence[ResponseType]:
         while self._client is None:
@@ -396,7 +428,7 @@ class RedisConnection:
             self._unused.set()
 
     async def _send(self, client: Client, calls: Sequence[ScriptCall]) -> Sequence[ResponseType]:
-        """The answers; a script that the server has not seen is sent whole."""
+        """The answers, WrongTypeErrors among them; a script that the server has not seen is sent whole."""
         async with client.pipeline(transaction=False, raise_on_error=False) as pipeline:
             for call in calls:
                 pipeline.evalsha(call.script.digest, [call.key], call.arguments)
@@ -409,9 +441,13 @@ class RedisConnection:
             for index, answer in zip(unknown, pipeline.results or (), strict=True):
                 answers[index] = answer
         for answer in answers:
-            if isinstance(answer, Exception):
+            if isinstance(answer, Exception) and not isinstance(answer, WrongTypeError):
                 raise answer
         return answers
+
+
+def _shown_key(key: str | bytes) -> str:
+    return one_line(repr(key.decode(errors="replace") if isinstance(key, bytes) else key), 200)
 
 
 def explain_error(error: Exception, address: RedisAddress) -> StoreError:
@@ -440,13 +476,36 @@ def _innermost(error: BaseException) -> BaseException:
 # The snapshots.
 
 
+@attrs.define(eq=False)
+class WorkloadComplaints:
+    """Says what is wrong with a workload in Redis once, until that changes: it is found at every cycle."""
+
+    _said: dict[str, str] = attrs.field(factory=dict, init=False)
+
+    def note(self, workload: str, words: str, error: Exception) -> None:
+        """``words`` hold of ``workload``, because of ``error``."""
+        said = f"{words}: {one_line(str(error))}"
+        if self._said.get(workload) != said:
+            self._said[workload] = said
+            log.warning(words, extra={"workload": workload, "err": one_line(str(error))})
+
+    def clear(self, workload: str) -> None:
+        """Nothing is wrong with ``workload``."""
+        self._said.pop(workload, None)
+
+
 @attrs.frozen(eq=False)
 class RedisSnapshots:
-    """A `kedastral.core.ports.SnapshotExchange` in Redis. ``ttl`` is in seconds."""
+    """A `kedastral.core.ports.SnapshotExchange` in Redis. ``ttl`` is in seconds.
+
+    What is wrong with one workload there is logged and touches no other.
+    """
 
     connection: RedisConnection
     prefix: str = "kedastral"
     ttl: float = 86400.0
+    _unread: WorkloadComplaints = attrs.field(factory=WorkloadComplaints, init=False)
+    _unwritten: WorkloadComplaints = attrs.field(factory=WorkloadComplaints, init=False)
 
     async def write(self, snapshots: Sequence[tuple[Snapshot, int]]) -> Sequence[Written]:
         """See `kedastral.core.ports.SnapshotExchange.write`."""
@@ -456,7 +515,11 @@ class RedisSnapshots:
             ))
             for snapshot, token in snapshots
         ]  # fmt: skip
-        written = [_read_written(answer) for answer in await self.connection.run_scripts(calls)]
+        answers = await self.connection.run_each(calls)
+        written = [
+            self._find_outcome(snapshot.workload, answer)
+            for (snapshot, _), answer in zip(snapshots, answers, strict=True)
+        ]
         kept = [
             snapshot.workload
             for (snapshot, _), one in zip(snapshots, written, strict=True)
@@ -467,18 +530,27 @@ class RedisSnapshots:
         return written
 
     async def read(self, stamps: Mapping[str, str]) -> Mapping[str, Found]:
-        """See `kedastral.core.ports.SnapshotExchange.read`; what cannot be read is logged and passed over."""
+        """See `kedastral.core.ports.SnapshotExchange.read`; what cannot be read is passed over."""
         calls = [ScriptCall(READ, self._key(workload), (stamp,)) for workload, stamp in stamps.items()]
         found = {}
-        for workload, answer in zip(stamps, await self.connection.run_scripts(calls), strict=True):
-            if not isinstance(answer, list):
+        for workload, answer in zip(stamps, await self.connection.run_each(calls), strict=True):
+            if not isinstance(answer, list | StoreError):
+                self._unread.clear(workload)
                 continue
             try:
                 found[workload] = _read_found(workload, answer)
-            except WireError as error:
-                fields = {"workload": workload, "err": one_line(str(error))}
-                log.warning("a forecast in Redis cannot be read and is passed over", extra=fields)
+            except (WireError, StoreError) as error:
+                self._unread.note(workload, "a forecast in Redis cannot be read and is passed over", error)
+            else:
+                self._unread.clear(workload)
         return found
+
+    def _find_outcome(self, workload: str, answer: ResponseType | StoreError) -> Written:
+        if isinstance(answer, StoreError):
+            self._unwritten.note(workload, "a forecast cannot be written to Redis", answer)
+            return Written(WriteOutcome.REFUSED, "")
+        self._unwritten.clear(workload)
+        return _read_written(answer)
 
     async def changes(self, since: int) -> Mapping[str, int]:
         """See `kedastral.core.ports.SnapshotExchange.changes`."""
@@ -613,7 +685,8 @@ def _microseconds(moment: datetime) -> int:
 
 
 def _text(word: ResponseType) -> str:
-    return word.decode() if isinstance(word, bytes) else str(word)
+    """``word`` as text; what is no UTF-8 is no name of ours, and must equal none."""
+    return word.decode(errors="replace") if isinstance(word, bytes) else str(word)
 
 
 def _read_written(answer: ResponseType) -> Written:
@@ -622,10 +695,16 @@ def _read_written(answer: ResponseType) -> Written:
     return Written(WriteOutcome(_text(answer[0])), _text(answer[1]))
 
 
-def _read_found(workload: str, answer: Sequence[ResponseType]) -> Found:
+def _read_found(workload: str, answer: Sequence[ResponseType] | StoreError) -> Found:
+    if isinstance(answer, StoreError):
+        raise answer
     stamp, version, body = map(_text, answer)
-    if int(version) > SNAPSHOT_FORMAT:
-        raise WireError(f"its format is {version}, this version knows {SNAPSHOT_FORMAT}")
+    try:
+        is_known = int(version) <= SNAPSHOT_FORMAT
+    except ValueError:
+        is_known = False
+    if not is_known:
+        raise WireError(f"its format is {version:.20}, this version knows {SNAPSHOT_FORMAT}")
     snapshot = read_snapshot(body)
     if snapshot.workload != workload:
         raise WireError(f"it is about {snapshot.workload!r}")

@@ -183,6 +183,8 @@ class WriteOutcome(StrEnum):
     """There is a newer one."""
     FENCED = "fenced"
     """Its writer no longer forecasts the workload, and whoever does has written since."""
+    REFUSED = "refused"
+    """Something else is in its place."""
 
 
 @attrs.frozen

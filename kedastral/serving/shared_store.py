@@ -239,7 +239,7 @@ class SharedStore:
                 continue
             if found.outcome is WriteOutcome.KEPT:
                 self._stamps[workload] = found.stamp
-            else:
+            elif found.outcome is not WriteOutcome.REFUSED:
                 self._want(workload)
 
     async def _keep_reading(self) -> None:

@@ -3,7 +3,7 @@
 
 import logging
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +14,7 @@ import trio
 
 from kedastral.adapters.redis import RedisMembers, RedisSnapshots
 from kedastral.clock import SystemClock
+from kedastral.core.ports import WriteOutcome
 from kedastral.core.serving import Snapshot
 from kedastral.errors import StoreError
 from kedastral.serving.metrics import Metrics, StorageMetrics
@@ -184,3 +185,85 @@ async def test_a_certificate_that_nobody_trusts_is_no_redis(tmp_path: Path) -> N
         async with open_pod(attrs.evolve(place, login=login)) as pod:
             await until(lambda: pod.errors("unreachable") > 0)
             assert not pod.is_up("read")
+
+
+def set_redis(server: RedisServer, *words: str) -> None:
+    """Give a command to the database that the tests use."""
+    server.say("-n", "1", *words)
+
+
+NOT_TEXT = "\udcff"
+"""As an argument of a program: a byte that is no UTF-8."""
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        ("SET", "kedastral:snapshot:bad", "of another program"),
+        ("HSET", "kedastral:snapshot:bad", "at", "soon", "token", "high", "revision", "many", "snapshot", "{}"),
+        ("HSET", "kedastral:snapshot:bad", "at", "1", "format", "1", "snapshot", NOT_TEXT),
+        ("HSET", "kedastral:snapshot:bad", "at", "1", "format", "9" * 5000, "snapshot", "{}"),
+        ("HSET", "kedastral:snapshot:bad", "at", "1"),
+        ("ZADD", "kedastral:index", "inf", "bad"),
+        ("ZADD", "kedastral:index", "1e17", "bad"),
+        ("ZADD", "kedastral:index", "99", NOT_TEXT),
+    ],
+    ids=["another type", "no numbers", "no text", "a format of 5,000 digits", "half", "inf", "too late", "no name"],
+)
+async def test_what_is_wrong_with_one_workload_in_redis_touches_no_other(
+    tmp_path: Path, planted: Sequence[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = WriteOutcome.REFUSED if planted[0] == "SET" else WriteOutcome.KEPT
+    with plain(tmp_path) as place:
+        connection = place.connect()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(connection.run)
+            exchange = RedisSnapshots(connection)
+            set_redis(place.servers[0], *planted)
+            await exchange.changes(0)
+            for cycle in range(3):
+                await exchange.read({"bad": "", "shop": ""})
+                snapshots = [make_snapshot(workload=one, made_at=made(cycle).made_at) for one in ("bad", "shop")]
+                bad, good = await exchange.write([(snapshot, 7) for snapshot in snapshots])
+                assert (bad.outcome, good.outcome) == (expected, WriteOutcome.KEPT)
+                found = await exchange.read({"bad": "", "shop": ""})
+                assert found["shop"].snapshot.made_at == made(cycle).made_at
+                assert ("bad" in found) == (expected is WriteOutcome.KEPT)
+            moment = (await exchange.changes(0))["shop"]
+            await exchange.write([(make_snapshot(workload="shop", made_at=made(9).made_at), 7)])
+            assert (await exchange.changes(moment)).keys() == {"shop"}, "later than whatever was there"
+            nursery.cancel_scope.cancel()
+    said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(said) == len(set(said)), "each thing once, not at each cycle"
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [("somebody", "soon"), (NOT_TEXT, "1e30"), ("", "inf"), ("", "many"), ("gone", "99999999999999")],
+    ids=["no number", "no text", "an endless token", "no token", "a lease for ever"],
+)
+async def test_what_is_no_lease_makes_no_pod_and_ends_none(tmp_path: Path, planted: tuple[str, str]) -> None:
+    with plain(tmp_path) as place:
+        connection = place.connect()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(connection.run)
+            members = RedisMembers(connection)
+            before = await members.renew("a", 10, 0)
+            set_redis(place.servers[0], "HSET", "kedastral:members", *planted)
+            both = await members.renew("b", 10, before.token)
+            assert both.members == {"a", "b"}
+            assert before.token < both.token < 2**53
+            await members.leave("a")
+            assert (await members.renew("b", 10, both.token)).members == {"b"}
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_key_of_another_type_is_named(tmp_path: Path) -> None:
+    with plain(tmp_path) as place:
+        connection = place.connect()
+        set_redis(place.servers[0], "SET", "kedastral:members", "of another program")
+        async with trio.open_nursery() as nursery:
+            await nursery.start(connection.run)
+            with pytest.raises(StoreError, match="the key 'kedastral:members' is of another type"):
+                await RedisMembers(connection).renew("a", 10, 0)
+            nursery.cancel_scope.cancel()
