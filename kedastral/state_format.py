@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sized
 from datetime import datetime
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -25,7 +25,9 @@ from numpy.typing import NDArray
 from kedastral.core.forecast import Forecast
 from kedastral.core.kept_state import KeptHistory, KeptState, SourceState, StateBasis
 from kedastral.core.planning.service_level import ServiceLevelReport
+from kedastral.core.planning.stabilization import UnstabilizedPlan
 from kedastral.core.planning.status import OK, ForecastStatus, StatusCode
+from kedastral.core.planning.uncertainty import QUANTILES, Calibration, IntervalForecast
 from kedastral.core.series import DataQuality, Observation, Series
 from kedastral.core.serving import Snapshot
 from kedastral.core.trigger import ObjectRef
@@ -36,12 +38,18 @@ FORMAT = 1
 STATE, HISTORY = "state", "history"
 MAX_BYTES = 2**26
 """Bytes of a document before it is compressed: 64 MiB, over a hundred times what two weeks of minutes take."""
+SHORTEST_STEP = 1e-3
+"""Seconds of a plan's step; no settings have one as short."""
 COMPRESSION = 1
 """The fastest level; higher ones save 5 % of a state and nothing of a history."""
 
 Document = dict[str, Any]
 T = TypeVar("T")
 log = logging.getLogger("kedastral.state")
+
+
+_UNREADABLE = (BaseValidationError, ValueError, TypeError, KeyError, AttributeError, OverflowError)
+"""What reading raises where a document is not what was written; AttributeError where there is no object."""
 
 
 class StateFormatError(ValueError):
@@ -131,7 +139,7 @@ class _Parts:
             if attrs.has(kind) and not isinstance(self.document[name], dict):
                 raise ValueError("must be an object")
             return _converter.structure(self.document[name], kind)
-        except (BaseValidationError, ValueError, TypeError, KeyError, OverflowError) as error:
+        except _UNREADABLE as error:
             words = "%s of the kept state means something else in this version and is dropped: %s"
             log.warning(words, name, _reason(error), extra={"workload": self.workload})
             return default
@@ -144,7 +152,7 @@ class _Parts:
 def _structure(document: Document, kind: type[T]) -> T:
     try:
         return _converter.structure(document, kind)
-    except (BaseValidationError, ValueError, TypeError, KeyError, OverflowError) as error:
+    except _UNREADABLE as error:
         raise StateFormatError(_reason(error)) from error
 
 
@@ -214,6 +222,46 @@ def _read_status(value: Any, _kind: object) -> ForecastStatus:
     return ForecastStatus(StatusCode(code), str(reason)) if code in set(StatusCode) else OK
 
 
+def _require_quantiles(quantiles: Sized) -> None:
+    """Planning reads them side by side with `QUANTILES`."""
+    if len(quantiles) != len(QUANTILES):
+        raise ValueError(f"{len(quantiles)} quantiles, this version has {len(QUANTILES)}")
+
+
+def _check_calibration(read: Calibration) -> None:
+    _require_quantiles(read.thresholds)
+    _require_quantiles(read.coverage)
+
+
+def _check_plan(read: UnstabilizedPlan) -> None:
+    if read.step < SHORTEST_STEP:
+        raise ValueError(f"a plan has steps of {read.step:g} s")
+
+
+def _check_report(read: ServiceLevelReport) -> None:
+    if not np.isfinite(read.upper).all():
+        raise ValueError("the upper values must be finite")
+
+
+def _add_checks(converter: Converter) -> None:
+    """Have ``converter`` refuse what it could read, and what planning would stumble over at every tick."""
+
+    def add(kind: type[T], check: Callable[[T], None]) -> None:
+        structure = make_dict_structure_fn(kind, converter)
+
+        def read(value: Any, type_of_value: type[T]) -> T:
+            found = structure(value, type_of_value)
+            check(found)
+            return found
+
+        converter.register_structure_hook(kind, read)
+
+    add(Calibration, _check_calibration)
+    add(IntervalForecast, lambda read: _require_quantiles(read.quantiles))
+    add(UnstabilizedPlan, _check_plan)
+    add(ServiceLevelReport, _check_report)
+
+
 def _make_converter() -> Converter:
     converter = Converter(detailed_validation=False)
     add_strict_types(converter)
@@ -225,6 +273,7 @@ def _make_converter() -> Converter:
     converter.register_unstructure_hook(Forecast, make_dict_unstructure_fn(Forecast, converter, experts=omit))
     converter.register_structure_hook(Series, make_dict_structure_fn(Series, converter, quality=omit))
     converter.register_unstructure_hook(Series, make_dict_unstructure_fn(Series, converter, quality=omit))
+    _add_checks(converter)
     read_plan = make_dict_structure_fn(Snapshot, converter, service_level=omit, quality=omit, basis=omit)
     converter.register_structure_hook(Snapshot, read_plan)
     write_plan = make_dict_unstructure_fn(Snapshot, converter, service_level=omit, quality=omit, basis=omit)

@@ -61,7 +61,7 @@ calibrations = st.builds(
 )
 intervals = st.builds(IntervalForecast, loads, st.tuples(loads, loads), loads)
 recommendations = st.lists(st.builds(Recommendation, finite, counts), max_size=3).map(tuple)
-plans = st.none() | st.builds(UnstabilizedPlan, finite, finite, st.lists(counts, max_size=3).map(tuple))
+plans = st.none() | st.builds(UnstabilizedPlan, finite, st.floats(1, 3600), st.lists(counts, max_size=3).map(tuple))
 states = st.builds(
     ServiceLevelState,
     st.builds(
@@ -313,6 +313,38 @@ def test_a_status_that_a_later_version_added_is_read_as_ok() -> None:
     newer = document()
     newer["snapshot"]["status"] = {"code": "daydreaming", "reason": "it is spring"}
     assert read_state(pack(newer)).snapshot.status == OK
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("trigger metadata", ["workload", "shop"]),
+        ("service_level upper", base64.b64encode(np.array([np.nan] * 6).tobytes()).decode()),
+        ("service_level state uncertainty last thresholds", [1.28, 1.64, 2.33]),
+        ("service_level state uncertainty model coverage", []),
+        ("service_level state uncertainty pending 0 last quantiles", [600.0]),
+        ("service_level state unstabilized step", 0.0),
+        ("service_level state last_model_plan step", -60.0),
+    ],
+)
+def test_what_would_stop_a_tick_is_dropped_with_its_part(path: str, value: object) -> None:
+    changed, (part, *below, last) = document(), path.split()
+    place: Any = changed[part]
+    for key in below:
+        place = place[int(key) if key.isdecimal() else key]
+    place[last] = value
+    without = document()
+    del without[part]
+    assert read_state(pack(changed)) == read_state(pack(without))
+
+
+def test_a_history_whose_model_is_no_object_is_none() -> None:
+    changed = json.loads(zlib.decompress(write_history(make_kept_history()).partition(b"\n")[2]))
+    changed["model"] = {"forecaster": [], "version": "9", "memory": [1.0]}
+    body = zlib.compress(json.dumps(changed).encode())
+    head = f"kedastral-history 1 {hashlib.blake2b(body, digest_size=16).hexdigest()}\n"
+    with pytest.raises(StateFormatError):
+        read_history(head.encode() + body)
 
 
 @pytest.mark.parametrize("part", ["service_level", "source", "told", "told_lately", "trigger", "quality"])
