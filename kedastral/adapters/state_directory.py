@@ -28,6 +28,7 @@ from kedastral.state_format import StateFormatError, read_history, read_state, w
 
 STATE, HISTORY = ".state", ".history"
 UNREADABLE, HALF_WRITTEN = ".unreadable", ".tmp"
+ENDINGS = [kind + aside for kind in (STATE, HISTORY) for aside in ("", UNREADABLE)]
 OUR_FILES = re.compile(rf"([A-Za-z0-9_-]+)({STATE}|{HISTORY})({UNREADABLE})?")
 LOCK, PROBE = ".lock", ".probe"
 READABLE_LENGTH = 80
@@ -40,6 +41,9 @@ REASONS = {
     errno.EPERM: "denied",
 }
 """What an error of the system is called in metrics; any other is ``io``."""
+
+OF_ONE_FILE = frozenset({errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP})
+"""Errors of reading a file that say nothing of the disk or of the process: it is of no use, and others may be."""
 
 T = TypeVar("T")
 log = logging.getLogger("kedastral.state")
@@ -120,8 +124,21 @@ class StateDirectory:
             raise StoreError(f"the state cannot be kept: {error}", reason="bad_state") from error
 
     def _read_all(self) -> Mapping[str, KeptState]:
-        found = (self._read(path, read_state) for path in sorted(self.path.glob(f"*{STATE}")))
-        return {state.workload: state for state in found if state is not None}
+        """All that can be read. Raises OSError where there is something, and nothing can be."""
+        found, failed = dict[str, KeptState](), list[OSError]()
+        for path in sorted(self.path.glob(f"*{STATE}")):
+            try:
+                state = self._read(path, read_state)
+            except OSError as error:
+                failed.append(error)
+                continue
+            if state is not None:
+                found[state.workload] = state
+        if failed and not found:
+            raise failed[0]
+        if failed:
+            log.warning("%d kept files cannot be read: %s", len(failed), failed[0])
+        return found
 
     def _read(self, path: Path, read: "Callable[[bytes], Kept]") -> "Kept | None":
         try:
@@ -131,11 +148,17 @@ class StateDirectory:
         except FileNotFoundError:
             return None
         except StateFormatError as error:
-            aside = path.with_name(path.name + UNREADABLE)
-            path.replace(aside)
-            log.warning("a kept file cannot be used, and is now %s: %s", aside, error)
-            return None
-        return kept
+            why = str(error)
+        except OSError as error:
+            if error.errno not in OF_ONE_FILE:
+                raise
+            why = error.strerror or str(error)
+        else:
+            return kept
+        aside = path.with_name(path.name + UNREADABLE)
+        path.replace(aside)
+        log.warning("a kept file cannot be used, and is now %s: %s", aside, why)
+        return None
 
     def _write(self, workload: str, ending: str, write: Callable[[], bytes], at: datetime | None) -> int:
         data, path = write(), self._file(workload, ending)
@@ -143,8 +166,8 @@ class StateDirectory:
         return len(data)
 
     def _remove(self, stem: str) -> None:
-        for path in self.path.glob(f"{stem}.*"):
-            path.unlink(missing_ok=True)
+        for ending in ENDINGS:  # without a look at the directory, which may have as many files as there are to remove
+            (self.path / (stem + ending)).unlink(missing_ok=True)
 
     def _remove_older(self, since: float, kept: Collection[str]) -> int:
         newest: dict[str, float] = {}

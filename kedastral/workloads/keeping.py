@@ -75,8 +75,14 @@ class StateKeeper:
     _saved_history_at: dict[str, float] = attrs.field(factory=dict, init=False)
     _due: dict[str, Mapping[str, Floats] | None] = attrs.field(factory=dict, init=False)
     """The histories that are to be saved, with what the model has learnt."""
+    _unread: set[str] = attrs.field(factory=set, init=False)
+    """Workloads that began without what is kept of them, since ``states`` failed: it must not be overwritten unread."""
+    _late: dict[str, KeptState] = attrs.field(factory=dict, init=False)
+    """What was read of those later, until their next tick."""
     _news: trio.Event = attrs.field(factory=trio.Event, init=False)
     _failing: tuple[str, float] | None = attrs.field(default=None, init=False)
+    _failing_of: set[str] = attrs.field(factory=set, init=False)
+    """The workloads whose newest saving failed."""
 
     def told_before(self, key: str) -> int | None:
         """What KEDA was told last of a workload before the start, until a plan has been made since; else None."""
@@ -109,9 +115,12 @@ class StateKeeper:
         runner.failed.answered = state.basis.load == runner.basis.load
 
     async def recall(self, runner: WorkloadRunner) -> None:
-        """Give back what is kept of a workload before its first tick; does nothing before later ones."""
+        """Give back what is kept of a workload before its first tick; before a later one only what came late."""
         key = runner.key
         if key in self._recalled:
+            late = self._late.pop(key, None)
+            if late is not None:
+                await self._restore_late(runner, late)
             return
         self._recalled[key] = trio.current_time()
         try:
@@ -120,7 +129,21 @@ class StateKeeper:
                 await self.restore(runner, state)
             await self._restore_source(runner)
         except StoreError as error:
-            self._note_failure(error)
+            self._unread.add(key)
+            self._note_failure(error, key)
+
+    async def _restore_late(self, runner: WorkloadRunner, state: KeptState) -> None:
+        """Let a workload that began anew go on with the steering, the budget and the errors of ``state``.
+
+        What it has learnt of these since its start is given up, as if it had only been restarted now; its plan stays.
+        """
+        published = self.snapshots.previous(runner.key)
+        kept = adapt_state(state, runner.basis, workload_of(runner.settings)).snapshot.service_level
+        if kept is None or published is None or published.service_level is None:
+            return
+        now = published.service_level
+        level = attrs.evolve(now.state, uncertainty=kept.state.uncertainty, steering=kept.state.steering)
+        await self.snapshots.put(attrs.evolve(published, service_level=attrs.evolve(now, state=level)))
 
     async def _restore_source(self, runner: WorkloadRunner) -> None:
         source, state = runner.parts.source, self._adapted.pop(runner.key, None)
@@ -150,8 +173,12 @@ class StateKeeper:
 
     def release(self, key: str) -> None:
         """Forget that a workload ran here, which is gone; what is kept of it stays for `FORGET_AFTER`."""
-        for known in (self._recalled, self._adapted, self._told, self._unsaved, self._saved_history_at, self._due):
+        for known in (
+            self._recalled, self._adapted, self._told, self._unsaved, self._saved_history_at, self._due, self._late,
+        ):  # fmt: skip
             known.pop(key, None)
+        self._unread.discard(key)
+        self._failing_of.discard(key)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Save what ticks leave behind, until cancelled; then what is not saved yet, as far as there is time."""
@@ -175,13 +202,15 @@ class StateKeeper:
             try:
                 await self._save(runner)
             except StoreError as error:
-                self._note_failure(error)
+                self._note_failure(error, key)
             else:
-                self._note_success()
+                self._note_success(key)
 
     async def _save(self, runner: WorkloadRunner) -> None:
+        if runner.key in self._unread:
+            await self._read_late(runner.key)
         snapshot, source = self.snapshots.get(runner.key), runner.parts.source
-        if snapshot is None:
+        if snapshot is None or runner.key in self._late:
             return
         state = KeptState(
             workload=runner.key,
@@ -196,6 +225,14 @@ class StateKeeper:
         self._count("state", await self.states.save(state))
         if isinstance(source, RestorableSource) and runner.key in self._due:
             await self._save_history(runner, source, self._due.pop(runner.key))
+
+    async def _read_late(self, key: str) -> None:
+        """Read what could not be read before the first tick; the next one goes on from it, and is saved again."""
+        state = await self.states.load(key)
+        if key in self._unread:  # not released meanwhile
+            self._unread.discard(key)
+            if state is not None:
+                self._late[key] = state
 
     def _is_due(self, key: str, *, is_complete: bool) -> bool:
         """Whether to save the history now."""
@@ -226,16 +263,22 @@ class StateKeeper:
         self.metrics.saved.labels(kind).inc()
         self.metrics.saved_bytes.labels(kind).inc(size)
 
-    def _note_failure(self, error: StoreError) -> None:
-        """Count ``error``, and log it as it begins or becomes another, and every `TELL_AGAIN` seconds."""
+    def _note_failure(self, error: StoreError, key: str | None = None) -> None:
+        """Count ``error``, of one workload or of all, and log it as it begins or becomes another.
+
+        Also every `TELL_AGAIN` seconds.
+        """
         self.metrics.count_error(error)
+        if key is not None:
+            self._failing_of.add(key)
         now = trio.current_time()
         if self._failing is None or self._failing[0] != error.reason or now - self._failing[1] >= TELL_AGAIN:
             self._failing = (error.reason, now)
             log.warning("what a restart would need cannot be kept: %s", error)
 
-    def _note_success(self) -> None:
-        if self._failing is not None:
+    def _note_success(self, key: str) -> None:
+        self._failing_of.discard(key)
+        if self._failing is not None and not self._failing_of:
             log.info("what a restart would need is kept again")
             self._failing = None
 

@@ -235,6 +235,70 @@ async def test_a_history_that_cannot_be_used_is_set_aside_as_well(directory: Sta
 # --- old files ---
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP])
+async def test_a_file_that_may_not_be_read_is_set_aside_as_well(
+    directory: StateDirectory, number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("shop", "other"):
+        await directory.save(make_kept_state(name))
+    refuse(state_file(directory), number, monkeypatch)
+    assert set(await directory.load_all()) == {"other"}
+    assert read_aside(directory) == write_state(make_kept_state())
+    [record] = caplog.records
+    assert os.strerror(number) in record.getMessage()
+
+
+async def test_where_one_file_cannot_be_read_for_now_it_stays_and_the_others_are_read(
+    directory: StateDirectory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("shop", "other"):
+        await directory.save(make_kept_state(name))
+    refuse(state_file(directory), errno.EIO, monkeypatch)
+    assert set(await directory.load_all()) == {"other"}
+    assert [record.getMessage() for record in caplog.records] == [
+        f"1 kept files cannot be read: [Errno {errno.EIO}] Input/output error"
+    ]
+    with pytest.raises(StoreError):
+        await directory.load("shop")
+    monkeypatch.undo()
+    assert await directory.load("shop") is not None
+
+
+def refuse(path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let reading ``path`` fail."""
+    read = Path.read_bytes
+
+    def read_or_refuse(self: Path) -> bytes:
+        if self == path:
+            raise OSError(number, os.strerror(number))
+        return read(self)
+
+    monkeypatch.setattr(Path, "read_bytes", read_or_refuse)
+
+
+async def test_old_files_are_removed_without_a_look_at_all_the_others_for_each(
+    directory: StateDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        await directory.save(make_kept_state(f"gone {number}"))
+    looks = []
+
+    def watch(name: str) -> None:
+        look = getattr(os, name)
+
+        def look_and_count(*path: Path) -> object:
+            looks.append(path)
+            return look(*path)
+
+        monkeypatch.setattr(os, name, look_and_count)
+
+    watch("listdir")
+    watch("scandir")
+    assert await directory.remove_unsaved(START + timedelta(days=8), ()) == 20
+    assert len(looks) == 1
+    assert files(directory) == set()
+
+
 async def test_old_files_are_removed_with_what_was_set_aside_and_no_others(directory: StateDirectory) -> None:
     old, since = START - timedelta(days=8), START - timedelta(days=7)
     for name in ("gone", "here", "young"):

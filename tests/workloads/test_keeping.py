@@ -3,7 +3,7 @@
 
 import logging
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,6 +23,7 @@ from kedastral.adapters.prometheus.source import PrometheusSource
 from kedastral.clock import AcceleratedClock
 from kedastral.compose import Common, Storage, make_forecasting, services_of
 from kedastral.core.kept_state import KeptModel, KeptState, adapt_state
+from kedastral.core.planning.service_level import SteeringState
 from kedastral.core.ports import StateStore
 from kedastral.core.serving import Mode, OnStale, decide, replicas_at
 from kedastral.core.trigger import ObjectRef
@@ -57,7 +58,7 @@ from kedastral.workloads.training import TrainedForecaster
 from tests.adapters.answers import Reply, Server, client_of, counting, reply
 from tests.docs.pages import ROOT
 from tests.kept import make_kept_history, make_kept_state
-from tests.parts import START, make_history
+from tests.parts import START, make_history, make_snapshot
 
 GONE = reply(503)
 INTERVAL = 30.0
@@ -398,6 +399,10 @@ class FailingStates(MemoryStates):
         if self.reason:
             raise StoreError(f"it is {self.reason}", reason=self.reason)
 
+    async def load_all(self) -> Mapping[str, KeptState]:
+        self.check()
+        return await super().load_all()
+
     async def load(self, workload: str) -> KeptState | None:
         self.check()
         return await super().load(workload)
@@ -426,6 +431,28 @@ async def test_where_saving_fails_forecasts_go_on_and_it_is_said_once_and_when_i
         await trio.sleep(31)
         assert said(caplog)[3:] == ["what a restart would need is kept again"]
     assert set(await states.load_all()) == {"a", "b"}
+
+
+async def test_one_workload_that_cannot_be_saved_is_said_once(
+    autojump_clock: MockClock, clock: AcceleratedClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "kedastral.state")
+
+    class FailingForOne(MemoryStates):
+        broken = True
+
+        async def save(self, state: KeptState) -> int:
+            if state.workload == "b" and self.broken:
+                raise StoreError("Is a directory", reason="io")
+            return await super().save(state)
+
+    states = FailingForOne()
+    async with process(states, clock, shop("a"), shop("b"), shop("c")):
+        await trio.sleep(300)
+        assert said(caplog) == ["what a restart would need cannot be kept: Is a directory"]
+        states.broken = False
+        await trio.sleep(61)
+        assert said(caplog)[1:] == ["what a restart would need is kept again"]
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -590,6 +617,44 @@ async def test_what_a_model_has_learnt_is_used_by_the_same_model_of_the_same_ver
     assert [record.getMessage().partition(":")[0] for record in caplog.records] == (
         ["the model learns anew"] if "memory" in change else []
     )
+
+
+async def test_what_could_not_be_read_at_the_start_is_not_overwritten_but_gone_on_from_later(
+    autojump_clock: MockClock, clock: AcceleratedClock
+) -> None:
+    runner, states, snapshots = build(MAIN, shop(**AUTO)), FailingStates(), MemoryStore()
+    kept = attrs.evolve(make_kept_state(), basis=runner.basis)
+    assert kept.snapshot.service_level is not None
+    states.reason = ""
+    await states.save(kept)
+    states.reason = "unreachable"
+    keeper = StateKeeper(states, snapshots, clock, Metrics())
+    began = attrs.evolve(kept.snapshot.service_level.state, steering=SteeringState(), last_recommendation=5)
+    fresh = attrs.evolve(
+        make_snapshot(made_at=START + timedelta(seconds=60)),
+        service_level=attrs.evolve(kept.snapshot.service_level, state=began),
+    )
+    async with trio.open_nursery() as nursery:
+        await nursery.start(keeper.run)
+
+        async def tick() -> KeptState | None:
+            await keeper.recall(runner)
+            await snapshots.put(snapshots.get("shop") or fresh)
+            keeper.note(runner)
+            await trio.sleep(30)
+            return await MemoryStates.load(states, "shop")
+
+        assert await tick() == await tick() == kept, "neither while it cannot be read"
+        states.reason = ""
+        assert await tick() == kept, "nor before it has been gone on from"
+        saved = await tick()
+        nursery.cancel_scope.cancel()
+    assert saved is not None
+    assert saved.snapshot.made_at == fresh.made_at
+    assert saved.snapshot.service_level is not None
+    state = saved.snapshot.service_level.state
+    assert state.steering == kept.snapshot.service_level.state.steering, "weeks of error budget"
+    assert state.last_recommendation == 5, "the plan stays"
 
 
 async def test_a_query_that_has_changed_is_read_from_its_beginning(
