@@ -16,8 +16,8 @@ that it works the same on a cluster, where keys lie on different servers. Keys, 
 import hashlib
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TypedDict, TypeVar
 
@@ -55,6 +55,8 @@ REOPEN_AFTER = 0.5
 """Seconds before a client that failed is opened anew."""
 MAX_CONNECTIONS = 4
 """To each server. One is enough for batches in turn; a second is there while the first is being replaced."""
+CLIENT_ERRORS = (RedisError, OSError, SourceError, ExceptionGroup, ValueError)
+"""What a client of coredis raises; ValueError where the server says what its parser stumbles over."""
 MICROSECOND = timedelta(microseconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -367,7 +369,7 @@ class RedisConnection:
                     self._publish(client)
                     await self._failed.wait()
                     await self._wait_for_users()
-            except (RedisError, OSError, SourceError, ConfigError, ExceptionGroup) as error:
+            except (*CLIENT_ERRORS, ConfigError) as error:
                 self._why = explain_error(error, self.login.address)
             finally:
                 self._publish(None)
@@ -406,7 +408,7 @@ class RedisConnection:
             self._give_up()
             words = f"no answer within {ANSWER_WITHIN:g} s"
             raise self._why or StoreError(f"{self.login.address}: {words}", reason="timeout") from error
-        except (RedisError, OSError, SourceError, ExceptionGroup) as error:
+        except CLIENT_ERRORS as error:
             self._give_up()
             raise explain_error(error, self.login.address) from error
         self._why = None
@@ -456,12 +458,15 @@ def explain_error(error: Exception, address: RedisAddress) -> StoreError:
     words = one_line(str(found) or type(found).__name__)
     if isinstance(found, SourceError | ConfigError):
         return StoreError(str(found), reason="credentials")
-    if isinstance(found, AuthenticationError | AuthorizationError):
+    if isinstance(found, AuthenticationError):
         return StoreError(f"{address} refused the login: {words}", reason="credentials")
     if "OOM" in words:
         return StoreError(f"{address} is full: {words}", reason="full")
     if isinstance(found, ResponseError):
-        return StoreError(f"{address} refused: {words}", reason="refused")
+        reason = "credentials" if isinstance(found, AuthorizationError) else "refused"
+        return StoreError(f"{address} refused: {words}", reason=reason)
+    if isinstance(found, ValueError) and not isinstance(found, OSError):  # as an error of certificates is
+        return StoreError(f"{address} does not speak like Redis: {words}", reason="bad_answer")
     return StoreError(f"{address} cannot be reached: {words}", reason="unreachable")
 
 
@@ -556,7 +561,8 @@ class RedisSnapshots:
         """See `kedastral.core.ports.SnapshotExchange.changes`."""
         [answer] = await self.connection.run_scripts([ScriptCall(CHANGES, f"{self.prefix}:index", (since,))])
         words = [_text(word) for word in answer] if isinstance(answer, list) else []
-        return {workload: int(float(moment)) for workload, moment in zip(words[::2], words[1::2], strict=True)}
+        with _unexpected_as_error():
+            return {workload: int(float(moment)) for workload, moment in zip(words[::2], words[1::2], strict=True)}
 
     def _key(self, workload: str) -> str:
         return f"{self.prefix}:snapshot:{workload}"
@@ -585,9 +591,13 @@ class RedisMembers:
         """See `kedastral.core.ports.MemberRegistry.renew`."""
         arguments = (member, round(lease * 1000), token, round((self.ttl + lease) * 1000) + 3_600_000)
         [answer] = await self.connection.run_scripts([ScriptCall(RENEW, self._key, arguments)])
-        if not isinstance(answer, list) or len(answer) != 2 or not isinstance(answer[1], list):
-            raise StoreError("Redis gave an unexpected answer", reason="bad_answer")
-        return Membership(int(_text(answer[0])), frozenset(map(_text, answer[1])))
+        with _unexpected_as_error():
+            if not isinstance(answer, list) or len(answer) != 2 or not isinstance(answer[1], list):
+                raise ValueError
+            found = Membership(int(_text(answer[0])), frozenset(map(_text, answer[1])))
+            if member not in found.members:
+                raise ValueError
+        return found
 
     async def leave(self, member: str) -> None:
         """See `kedastral.core.ports.MemberRegistry.leave`."""
@@ -690,14 +700,26 @@ def _text(word: ResponseType) -> str:
 
 
 def _read_written(answer: ResponseType) -> Written:
-    if not isinstance(answer, list) or len(answer) != 2:
-        raise StoreError("Redis gave an unexpected answer", reason="bad_answer")
-    return Written(WriteOutcome(_text(answer[0])), _text(answer[1]))
+    with _unexpected_as_error():
+        if not isinstance(answer, list) or len(answer) != 2:
+            raise ValueError
+        return Written(WriteOutcome(_text(answer[0])), _text(answer[1]))
+
+
+@contextmanager
+def _unexpected_as_error() -> Iterator[None]:
+    """Raise StoreError where an answer is not of the shape that its script gives."""
+    try:
+        yield
+    except (ValueError, OverflowError) as error:
+        raise StoreError("Redis gave an unexpected answer", reason="bad_answer") from error
 
 
 def _read_found(workload: str, answer: Sequence[ResponseType] | StoreError) -> Found:
     if isinstance(answer, StoreError):
         raise answer
+    if len(answer) != 3:
+        raise WireError("it is no answer to what was asked")
     stamp, version, body = map(_text, answer)
     try:
         is_known = int(version) <= SNAPSHOT_FORMAT

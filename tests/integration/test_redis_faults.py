@@ -267,3 +267,62 @@ async def test_a_key_of_another_type_is_named(tmp_path: Path) -> None:
             with pytest.raises(StoreError, match="the key 'kedastral:members' is of another type"):
                 await RedisMembers(connection).renew("a", 10, 0)
             nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def answering(place: RedisPlace, answer: bytes) -> AsyncIterator[RedisPlace]:
+    """``place`` behind something that gives ``answer`` to each script, as a proxy that is broken would."""
+    [server] = place.servers
+
+    async def talk(client: trio.SocketStream) -> None:
+        upstream = await trio.open_tcp_stream("127.0.0.1", server.port)
+        async with client, upstream, trio.open_nursery() as nursery:
+            nursery.start_soon(pass_on, upstream, client)
+            async for request in client:
+                await (client.send_all(answer) if b"EVAL" in request else upstream.send_all(request))
+            nursery.cancel_scope.cancel()
+
+    async def pass_on(upstream: trio.SocketStream, client: trio.SocketStream) -> None:
+        async for data in upstream:
+            await client.send_all(data)
+
+    async with trio.open_nursery() as nursery:
+        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, talk, [listener])
+        port = listener.socket.getsockname()[1]
+        yield attrs.evolve(place, url=f"redis://127.0.0.1:{port}/1")
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b":abc\r\n",
+        b"-ERR \xff\xfe\r\n",
+        b"+\xff\xfe\r\n",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"*2\r\n$5\r\nworse\r\n$1\r\n1\r\n",
+        b"*2\r\n:7\r\n*1\r\n$5\r\nother\r\n",
+    ],
+)
+async def test_an_answer_that_is_not_of_redis_is_an_error_of_the_storage(tmp_path: Path, answer: bytes) -> None:
+    with plain(tmp_path) as place:
+        async with answering(place, answer) as broken, trio.open_nursery() as nursery:
+            connection = broken.connect()
+            await nursery.start(connection.run)
+            with pytest.raises(StoreError):
+                await RedisSnapshots(connection).write([(made(0), 7)])
+            with pytest.raises(StoreError):
+                await RedisMembers(connection).renew("a", 10, 0)
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("answer", [b"*1\r\n$4\r\nshop\r\n", b"*2\r\n$4\r\nshop\r\n$4\r\nsoon\r\n"])
+async def test_changes_at_no_moment_are_an_error_of_the_storage(tmp_path: Path, answer: bytes) -> None:
+    with plain(tmp_path) as place:
+        async with answering(place, answer) as broken, trio.open_nursery() as nursery:
+            connection = broken.connect()
+            await nursery.start(connection.run)
+            with pytest.raises(StoreError, match="unexpected answer"):
+                await RedisSnapshots(connection).changes(0)
+            nursery.cancel_scope.cancel()
