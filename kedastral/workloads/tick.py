@@ -150,7 +150,8 @@ class ForecastLoop:
         with self.tracing.span("publish", {"kedastral.status": snapshot.status.code}):
             is_newest = await self.store.put(attrs.evolve(snapshot, outliers=outliers, lost_series=lost))
         if not is_newest:
-            raise StoreError("the store has a newer forecast already: the clock was set back a little", reason="older")
+            words = "the store has a newer forecast already: another pod made it, or a clock was set back a little"
+            raise StoreError(words, reason="older")
 
     def _watch_series(self, history: Series, previous: Snapshot | None, now: datetime) -> LostSeries | None:
         """The series that have gone with their load, with one line for each time that some go."""
