@@ -29,14 +29,16 @@ DEFAULT_LEAD = 300.0
 def ramp_time(behavior: HpaBehavior, first: int, last: int) -> float | None:
     """Seconds in which an HPA goes from ``first`` to ``last`` replicas, the wait for its first sync included.
 
-    None where it does not within `LONGEST_RAMP`. The wish for ``last`` comes right after a sync.
+    It ends within the tolerance of ``last``, from where the HPA goes no further; another rule is about that. None where
+    it takes longer than `LONGEST_RAMP`. The wish for ``last`` comes right after a sync.
     """
     hpa = Hpa(behavior, ReplicaBounds(1, last))
+    enough = math.ceil(last / (1 + behavior.up.tolerance) - 1e-9)
     replicas, now = hpa.recommend(0.0, first, [HpaMetric(float(first))]), 0.0
-    while replicas < last and now < LONGEST_RAMP:
+    while replicas < enough and now < LONGEST_RAMP:
         now += SYNC
         replicas = hpa.recommend(now, replicas, [HpaMetric(float(last))])
-    return now if replicas >= last else None
+    return now if replicas >= enough else None
 
 
 def _behavior_of(one: ScalingObject) -> HpaBehavior:

@@ -341,8 +341,8 @@ def test_sarif_has_what_version_2_1_0_requires(monkeypatch: pytest.MonkeyPatch, 
 # the ramp, by the HPA's own rules
 
 
-def slowly(value: int, period: float, window: float = 0.0) -> HpaBehavior:
-    rules = ScalingRules(0.0, window, (RatePolicy(RateKind.PODS, value, period),))
+def slowly(value: int, period: float, window: float = 0.0, tolerance: float = 0.0) -> HpaBehavior:
+    rules = ScalingRules(tolerance, window, (RatePolicy(RateKind.PODS, value, period),))
     return HpaBehavior(rules, ScalingRules())
 
 
@@ -354,6 +354,7 @@ def slowly(value: int, period: float, window: float = 0.0) -> HpaBehavior:
         (slowly(6, 15.0), 10, 40, 75.0),  # five times 6
         (slowly(4, 60.0), 10, 18, 75.0),  # 14 at 15 s, 18 a period later
         (slowly(100, 15.0, 120.0), 10, 40, 120.0),  # the smallest wish of two minutes counts
+        (slowly(4, 15.0, tolerance=0.1), 13, 50, 135.0),  # 49 at the ninth sync, and there it stays
         (slowly(1, 1800.0), 1, 10, None),
     ],
 )
