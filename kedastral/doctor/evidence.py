@@ -120,7 +120,8 @@ class ScalingObject:
     """A ScaledObject. Numbers that its manifest leaves out are None; ``min`` and ``max`` are ``...ReplicaCount``.
 
     ``behavior`` is None where it has none of its own. ``tolerances`` are those that are written, ``scaleUp`` and
-    ``scaleDown``. ``unknown_keys`` of ``spec`` are each with its line.
+    ``scaleDown``. ``paused`` are the annotations that pause it, ``not_ready`` is KEDA's reason where its status says
+    that it is not Ready. ``unknown_keys`` of ``spec`` are each with its line.
     """
 
     name: ObjectName
@@ -138,7 +139,8 @@ class ScalingObject:
     tolerances: Mapping[str, float] = attrs.field(factory=dict)
     has_formula: bool = False
     formula_type: str = ""
-    paused: bool = False
+    paused: tuple[str, ...] = ()
+    not_ready: str = ""
     unknown_keys: Mapping[str, int] = attrs.field(factory=dict)
 
     @property

@@ -32,7 +32,10 @@ MAX_DEPTH = 60
 """How deep a manifest may be nested: definitions of custom resources are deep."""
 MAX_NODES = 20_000_000
 """Values of one input; a cluster's list of ten thousand pods has a tenth of it."""
-PAUSED = "autoscaling.keda.sh/paused"
+PREFIX = "autoscaling.keda.sh/"
+PAUSES = ("paused", "paused-replicas", "paused-scale-out", "paused-scale-in")
+FALSE = ("0", "f", "F", "false", "FALSE", "False")
+"""What Go's ``strconv.ParseBool`` takes for false."""
 SPEC_KEYS = frozenset(
     {
         "scaleTargetRef", "pollingInterval", "initialCooldownPeriod", "cooldownPeriod", "idleReplicaCount",
@@ -42,6 +45,7 @@ SPEC_KEYS = frozenset(
 """What ``spec`` of a ScaledObject may hold (KEDA 2.21)."""
 MAX_MERGED = 1_000_000
 """Keys of one document that merge keys may bring: a few lines could ask for thousands of times as many."""
+_REASON = re.compile(r"[A-Za-z]{1,60}")
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(m?)")
 
 
@@ -203,8 +207,6 @@ def read_scaled_object(node: Table, file: str) -> ScalingObject:
     spec = node_at(node, "spec")
     config = node_at(spec, "advanced", "horizontalPodAutoscalerConfig", "behavior")
     modifiers = node_at(spec, "advanced", "scalingModifiers")
-    annotations = texts_at(node, "metadata", "annotations")
-    pauses = annotations.get(PAUSED, "").lower() == "true" or f"{PAUSED}-replicas" in annotations
     return ScalingObject(
         name=_name(node, "ScaledObject"),
         place=_place(file, node),
@@ -221,9 +223,31 @@ def read_scaled_object(node: Table, file: str) -> ScalingObject:
         tolerances=dict(_read_tolerances(config)),
         has_formula=bool(text_at(modifiers, "formula")),
         formula_type=text_at(modifiers, "metricType"),
-        paused=pauses,
+        paused=tuple(_read_pauses(node)),
+        not_ready=_read_not_ready(node),
         unknown_keys=_unknown_keys(spec),
     )
+
+
+def _read_pauses(node: Table) -> Iterator[str]:
+    """The annotations that pause it, without their prefix. As for KEDA, what is no boolean of Go counts as true."""
+    annotations = texts_at(node, "metadata", "annotations")
+    for ending in PAUSES:
+        text = annotations.get(PREFIX + ending)
+        if text is not None and (ending == "paused-replicas" or text not in FALSE):
+            yield ending
+
+
+def _read_not_ready(node: Table) -> str:
+    """KEDA's reason, one word, for why an object is not Ready; empty where it is, or where KEDA has not looked yet.
+
+    Its message is not read: it may quote the address of another scaler, with a password.
+    """
+    for condition in rows_at(node, "status", "conditions"):
+        reason = text_at(condition, "reason")
+        if text_at(condition, "type") == "Ready" and text_at(condition, "status") in ("False", "Unknown"):
+            return reason if _REASON.fullmatch(reason) else ""
+    return ""
 
 
 def _unknown_keys(spec: Node | None) -> dict[str, int]:

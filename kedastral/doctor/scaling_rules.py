@@ -36,6 +36,8 @@ THRESHOLD_TOO_LOW, THRESHOLD_TOO_HIGH = 0.7, 1.5
 """How far the threshold of a reactive trigger may be from the target per pod, as a ratio."""
 SCALABLE_KINDS = ("Deployment", "StatefulSet")
 TAKES_NO_PODS = ("currentReplicas", "currentReplicasIfHigher", "scalingModifiers")
+PARTLY = "PartialTriggerError"
+"""KEDA's reason where some triggers fail and others work."""
 FROM_VARIABLE = "(from a variable)"
 _GOT = re.compile(r""", got (['"]).*(; [^;]*)$""", re.DOTALL)
 """The value that a problem quotes: it may be a secret that somebody put where it does not belong."""
@@ -612,10 +614,30 @@ def _shown_key(key: str) -> str:
     "paused",
     Severity.WARNING,
     title="The ScaledObject is paused by an annotation.",
-    why="KEDA scales nothing while autoscaling.keda.sh/paused or paused-replicas is there.",
+    why="KEDA scales nothing while autoscaling.keda.sh/paused or paused-replicas is there, one way only with "
+    "paused-scale-out or paused-scale-in. To KEDA an empty value is true.",
     remedy="take the annotation away once the reason is gone",
 )
 def _paused(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.scaled_by_us:
-        if one.paused:
+        if "paused" in one.paused or "paused-replicas" in one.paused:
             yield Symptom(one.name, "it is paused, so that nobody scales it", one.place)
+            continue
+        for way, words in (("out", "no pod is ever added"), ("in", "pods are only ever added")):
+            if f"paused-scale-{way}" in one.paused:
+                yield Symptom(one.name, f"paused-scale-{way} is set: {words}", one.place)
+
+
+@BOOK.rule(
+    "keda-reports",
+    Severity.ERROR,
+    title="KEDA itself says in the status of a ScaledObject that it is not Ready.",
+    why="There may be no HPA then, or one that gets no number. Looked for where there is a status, as with --cluster; "
+    "a warning where some triggers work.",
+    remedy="read KEDA's message and events, by kubectl describe scaledobject",
+)
+def _keda_reports(evidence: Evidence) -> Iterator[Symptom]:
+    for one in evidence.scaled_by_us:
+        if one.not_ready:
+            words = f"KEDA says that it is not Ready: {one.not_ready}"
+            yield Symptom(one.name, words, one.place, milder=one.not_ready == PARTLY)

@@ -182,6 +182,17 @@ def beside(other: Yaml) -> Change:
     return lambda document: document["spec"]["triggers"].append(copy.deepcopy(other))
 
 
+def annotated(name: str, value: str) -> Change:
+    """Set an annotation of KEDA's."""
+    return lambda document: document["metadata"].update(annotations={f"autoscaling.keda.sh/{name}": value})
+
+
+def says(status: str, reason: str) -> Change:
+    """KEDA's word on whether it is Ready."""
+    condition = {"type": "Ready", "status": status, "reason": reason, "message": "never shown: hunter2"}
+    return lambda document: document.update(status={"conditions": [condition]})
+
+
 def named(name: str, kind: str = "ScaledObject", api: str = "keda.sh/v1alpha1", **changes: Any) -> Yaml:
     """Another object on the same Deployment."""
     document = yaml.safe_load(SOUND)
@@ -310,9 +321,13 @@ PLANTED = (
     ),
     Planted("no-target", "no name", spec(scaleTargetRef={})),
     Planted("unknown-field", "maxReplicas", spec(maxReplicas=50)),
-    Planted(
-        "paused", "an annotation", lambda d: d["metadata"].update(annotations={"autoscaling.keda.sh/paused": "true"})
-    ),
+    Planted("paused", "an annotation", annotated("paused", "true")),
+    Planted("paused", "what is no boolean counts as true", annotated("paused", "")),
+    Planted("paused", "at a number", annotated("paused-replicas", "3")),
+    Planted("paused", "out", annotated("paused-scale-out", "1")),
+    Planted("paused", "in", annotated("paused-scale-in", "yes")),
+    Planted("keda-reports", "no trigger works", says("False", "TriggerError")),
+    Planted("keda-reports", "some triggers fail", says("Unknown", "PartialTriggerError")),
     Planted("slow-start", "pods", beside=(DEPLOYMENT, pod("a", 320), pod("b", 400), pod("c", 350))),
     Planted("slow-ramp", "with the start of the pods", beside=(DEPLOYMENT, pod("a", 280))),
     Planted("raw-counter", "no rate", policy=lambda p: p.update(query='sum(http_requests_total{app="web"})')),
