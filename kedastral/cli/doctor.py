@@ -21,17 +21,18 @@ from kedastral.doctor import pace_rules, query_rules, scaling_rules
 from kedastral.doctor.diagnosis import Diagnosis, DoctorRule, Severity, examine, worst
 from kedastral.doctor.evidence import (
     Evidence,
-    ObjectName,
     Place,
+    TriggerKey,
     Unread,
     each_of_ours,
+    key_of,
     settings_of_queries,
 )
 from kedastral.doctor.live import ask_kedastral, ask_queries, try_addresses
 from kedastral.doctor.manifests import Manifests
 from kedastral.doctor.report import count_by_severity, write_report, write_sarif
 from kedastral.doctor.scaling_rules import read_address, read_brought_workload
-from kedastral.errors import ConfigError, KedastralError, RemoteError
+from kedastral.errors import ConfigError, RemoteError
 from kedastral.settings.declarations import DEFAULT_SOURCE, DoctorSettings, WorkloadSettings
 from kedastral.settings.files import printable
 from kedastral.settings.resolve import Loaded
@@ -172,21 +173,15 @@ def _names_workloads(loaded: Loaded[DoctorSettings]) -> bool:
 async def _read_cluster(call: DoctorCall, manifests: Manifests) -> bool:
     from kedastral.doctor.cluster import read_cluster  # noqa: PLC0415 - needs an extra
 
-    try:
-        return await trio.to_thread.run_sync(
-            read_cluster, manifests, call.namespace, call.context, abandon_on_cancel=True
-        )
-    except KedastralError as error:
-        manifests.unread.append(Unread(Place("the cluster"), one_line(str(error), MAX_WORDS)))
-        return False
+    return await trio.to_thread.run_sync(read_cluster, manifests, call.namespace, call.context, abandon_on_cancel=True)
 
 
-def _read_brought(evidence: Evidence) -> dict[tuple[ObjectName, Place], WorkloadSettings]:
+def _read_brought(evidence: Evidence) -> dict[TriggerKey, WorkloadSettings]:
     found = {}
     for one, trigger, _ in each_of_ours(evidence):
         if trigger.describes_workload:
             try:
-                found[one.name, trigger.place] = read_brought_workload(evidence, one, trigger)
+                found[key_of(trigger, one)] = read_brought_workload(evidence, one, trigger)
             except ConfigError:
                 continue  # a rule says what is wrong
     return found
@@ -201,7 +196,8 @@ async def _ask_running(evidence: Evidence, loaded: Loaded[DoctorSettings], manif
         async with open_remote(url, loaded.settings.remote_access) as client:
             running = await ask_kedastral(client, [name for name in named if name])
     except RemoteError as error:
-        manifests.unread.append(Unread(Place("the running Kedastral"), str(error)))
+        remedy = "correct --url: it is the HTTP port, such as http://localhost:8081, of kedastral run or forecaster"
+        manifests.unread.append(Unread(Place("the running Kedastral"), str(error), remedy))
         return evidence
     workloads = {**running.workloads, **(evidence.workloads or {})}
     return attrs.evolve(evidence, workloads=workloads, states=running.states)

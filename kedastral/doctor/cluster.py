@@ -1,14 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads objects from a cluster by the user's kubeconfig, with lightkube (extra ``kubernetes``); writes nothing."""
 
-import httpx2
-from lightkube import ApiError, Client, KubeConfig
-from lightkube.core.exceptions import ConfigError as KubeconfigError
-from lightkube.generic_resource import create_namespaced_resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
 
+import attrs
+import httpx
+import httpx2
+import msgspec
+from lightkube import ApiError, Client
+from lightkube.core.exceptions import ConfigError as LoginError
+from lightkube.generic_resource import create_namespaced_resource
+from lightkube.resources.core_v1 import Namespace
+
+from kedastral.adapters.http import one_line, shown_url, words_of
 from kedastral.doctor.evidence import Place, Unread
+from kedastral.doctor.kubeconfig import KubeconfigError, read_login
 from kedastral.doctor.manifests import Manifests, tree_of
 from kedastral.errors import KedastralError
+from kedastral.settings.files import printable
 
 READ = (
     ("keda.sh", "v1alpha1", "ScaledObject", "scaledobjects"),
@@ -23,38 +34,131 @@ RESOURCES = {kind[2]: create_namespaced_resource(*kind[:2], f"Listed{kind[2]}", 
 CHUNK = 500
 """Objects that one answer holds."""
 EVERYWHERE = "*"
+THE_CLUSTER = "the cluster"
+PIPED = "or pipe kubectl get scaledobject,hpa,deployment,statefulset,pod -A -o yaml into kedastral doctor -"
+CORRECT = f"correct the kubeconfig (KUBECONFIG, or ~/.kube/config) or --context, {PIPED}"
+REACH = "look at server and proxy-url in the kubeconfig, at --context, and whether kubectl reaches it from here"
+LOG_IN = f"log in again, as your provider's command does it: a token or a certificate may have expired; {PIPED}"
+LET_LIST = "let this user list them, or name a namespace in which it may with --namespace"
+NAME_ANOTHER = "correct --namespace, or choose another cluster with --context"
+INSTALL = "choose the cluster with --context, or install KEDA there"
+MAX_WORDS = 1000
+LOOK = "try again; where it stays so, see whether kubectl get lists them"
 
 
 class ClusterError(KedastralError):
-    """The cluster cannot be asked."""
+    """The cluster cannot be asked at all; ``remedy`` is what to do."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(reason)
+        self.remedy = remedy
 
 
 def read_cluster(manifests: Manifests, namespace: str, context: str | None) -> bool:
     """Add what a cluster has, of all namespaces where ``namespace`` is empty. Returns whether all could be listed.
 
-    What may not be listed is noted as unread. Blocks: to be called in a thread. Raises ClusterError.
+    What may not be listed is noted as unread, and so is a cluster that cannot be asked. Blocks: to be called in a
+    thread.
     """
     try:
-        config = KubeConfig.from_env().get(context)
-        if config is None:
-            raise ClusterError(f"the kubeconfig has no context {context!r}")
-        with Client(config) as client:
-            complete = [_list_kind(client, manifests, kind, namespace or EVERYWHERE) for kind in READ]
-    except (KubeconfigError, OSError) as error:
-        raise ClusterError(f"the kubeconfig cannot be used: {error}") from error
-    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise ClusterError(f"the cluster cannot be reached: {error}") from error
-    return all(complete)
-
-
-def _list_kind(client: Client, manifests: Manifests, kind: tuple[str, str, str, str], namespace: str) -> bool:
-    group, version, name, plural = kind
-    place = Place(f"{plural} of the cluster")
-    try:
-        for item in client.list(RESOURCES[name], namespace=namespace, chunk_size=CHUNK):
-            api_version = f"{group}/{version}" if group else version
-            manifests.add("the cluster", tree_of({**item, "kind": name, "apiVersion": api_version}))
-    except ApiError as error:
-        manifests.unread.append(Unread(place, f"cannot be listed: {error.status.message or error.status.code}"))
+        with _open_client(context) as client:
+            return _ClusterReader(client, manifests, namespace).read()
+    except ClusterError as error:
+        manifests.unread.append(Unread(Place(THE_CLUSTER), one_line(str(error), MAX_WORDS), error.remedy))
         return False
-    return True
+
+
+def _open_client(context: str | None) -> Client:
+    try:
+        login = read_login(context)
+        return Client(login.config, proxy=login.proxy)
+    except KubeconfigError as error:
+        raise ClusterError(f"the kubeconfig cannot be used: {error}", CORRECT) from error
+    except LoginError as error:
+        raise ClusterError(f"nobody can log in by the kubeconfig: {error}", CORRECT) from error
+    except OSError as error:  # ssl.SSLError is one
+        raise ClusterError(f"a certificate in the kubeconfig cannot be used: {words_of(error)}", CORRECT) from error
+    except (httpx2.InvalidURL, ImportError, ValueError) as error:  # whose words may quote a password
+        raise ClusterError("server or proxy-url in the kubeconfig cannot be used", CORRECT) from error
+
+
+@attrs.frozen
+class _ClusterReader:
+    client: Client
+    manifests: Manifests
+    namespace: str
+
+    def read(self) -> bool:
+        before = self.manifests.count
+        complete = [self._list(*kind) for kind in READ]
+        if all(complete) and self.namespace and self.manifests.count == before:
+            self._require_namespace()
+        return all(complete)
+
+    def _list(self, group: str, version: str, kind: str, plural: str) -> bool:
+        api_version = f"{group}/{version}" if group else version
+        try:
+            with self._in_our_words():
+                for item in self.client.list(RESOURCES[kind], namespace=self.namespace or EVERYWHERE, chunk_size=CHUNK):
+                    self.manifests.add(THE_CLUSTER, tree_of({**item, "kind": kind, "apiVersion": api_version}))
+        except httpx2.HTTPStatusError as error:
+            reason, remedy = _words_of_refusal(error, kind)
+            place = Place(f"{plural} of {THE_CLUSTER}")
+            self.manifests.unread.append(Unread(place, one_line(reason, MAX_WORDS), remedy))
+            return False
+        return True
+
+    def _require_namespace(self) -> None:
+        """Raises ClusterError where it is known that the namespace is not there: the API lists nothing in it."""
+        try:
+            with self._in_our_words():
+                self.client.get(Namespace, self.namespace)
+        except httpx2.HTTPStatusError as error:
+            if error.response.status_code == HTTPStatus.NOT_FOUND:
+                raise ClusterError(f"it has no namespace {self.namespace}", NAME_ANOTHER) from error
+
+    @contextmanager
+    def _in_our_words(self) -> Iterator[None]:
+        """Raises ClusterError where another request would fail as well; no words of it quote what was sent."""
+        where = f"the cluster at {_address(self.client)}"
+        try:
+            yield
+        except httpx2.HTTPStatusError as error:
+            if error.response.status_code == HTTPStatus.UNAUTHORIZED:
+                raise ClusterError(f"{where} does not accept the login of the kubeconfig (401)", LOG_IN) from error
+            raise
+        except LoginError as error:
+            raise ClusterError(f"nobody can log in by the kubeconfig: {error}", LOG_IN) from error
+        except httpx2.LocalProtocolError as error:
+            raise ClusterError("the login of the kubeconfig cannot be sent", CORRECT) from error
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise ClusterError(f"{where} cannot be reached: {words_of(error)}", REACH) from error
+        except (OSError, LookupError, TypeError, ValueError) as error:
+            user = self.client.config.user
+            if isinstance(error, msgspec.MsgspecError) or user is None or user.exec is None:
+                raise ClusterError(f"{where} does not answer as Kubernetes does", REACH) from error
+            words = f"the login command of the kubeconfig gives no token: {_fault_of(error)}"
+            raise ClusterError(words, LOG_IN) from error
+
+
+def _address(client: Client) -> str:
+    return shown_url(httpx.URL(client.config.cluster.server))
+
+
+def _fault_of(error: Exception) -> str:
+    """What went wrong with a command; what it printed may be a secret."""
+    if isinstance(error, OSError):
+        return f"{printable(str(error.filename))}: {words_of(error)}"
+    return "it printed no ExecCredential with one"
+
+
+def _words_of_refusal(error: httpx2.HTTPStatusError, kind: str) -> tuple[str, str]:
+    """Why a kind cannot be listed, and what to do."""
+    status = error.response.status_code
+    said = error.status.message if isinstance(error, ApiError) else ""
+    if status == HTTPStatus.FORBIDDEN:
+        return f"cannot be listed: {said or 'forbidden'}", LET_LIST
+    if status == HTTPStatus.NOT_FOUND:
+        remedy = INSTALL if kind == "ScaledObject" else LOOK
+        return f"cannot be listed: the cluster does not know the kind {kind}", remedy
+    return f"cannot be listed: {said or f'status {status}'}", LOOK

@@ -236,10 +236,11 @@ class WorkloadState:
 
 @attrs.frozen
 class Unread:
-    """Something that was to be looked at and could not be, with the reason."""
+    """Something that was to be looked at and could not be, with the reason; ``remedy`` where it is not the rule's."""
 
     place: Place
     reason: str
+    remedy: str = ""
 
 
 @attrs.frozen
@@ -256,7 +257,7 @@ class Evidence:
     scalables: tuple[Scalable, ...] = ()
     pods: tuple[PodStart, ...] = ()
     workloads: Mapping[str, WorkloadSettings] | None = None
-    brought: Mapping[tuple[ObjectName, Place], WorkloadSettings] = attrs.field(factory=dict)
+    brought: Mapping["TriggerKey", WorkloadSettings] = attrs.field(factory=dict)
     warnings: tuple[str, ...] = ()
     answers: Mapping[str, QueryAnswer] = attrs.field(factory=dict)
     addresses: Mapping[tuple[str, bool], AddressAnswer] = attrs.field(factory=dict)
@@ -274,6 +275,14 @@ class Evidence:
         """The namespace of an object; empty where it is not known."""
         return name.namespace or self.namespace
 
+    def full_name_of(self, name: ObjectName) -> ObjectName:
+        """The same for a manifest that leaves its namespace out and for the object in the cluster."""
+        return attrs.evolve(name, namespace=self.namespace_of(name))
+
+    def lists_all_of(self, namespace: str) -> bool:
+        """Whether the objects are all that there are in a namespace."""
+        return self.is_complete and bool(namespace) and self.namespace in ("", namespace)
+
     def find_scalable(self, one: ScalingObject) -> Scalable | None:
         """What a ScaledObject scales, where its manifest is there."""
         for scalable in self.scalables:
@@ -290,7 +299,16 @@ class Evidence:
 
     def workload_of(self, trigger: KedaTrigger, one: ScalingObject) -> WorkloadSettings | None:
         """The settings of the workload that a trigger means, configured or brought along; None where not known."""
-        return self.brought.get((one.name, trigger.place)) or find_workload(self, trigger, one)
+        return self.brought.get(key_of(trigger, one)) or find_workload(self, trigger, one)
+
+
+TriggerKey = tuple[ObjectName, Place, int]
+"""A trigger: its object, where that stands, and its number there. Objects of a cluster all stand in one place."""
+
+
+def key_of(trigger: KedaTrigger, one: ScalingObject) -> TriggerKey:
+    """By what ``Evidence.brought`` knows a trigger."""
+    return one.name, one.place, one.triggers.index(trigger)
 
 
 def find_workload(evidence: Evidence, trigger: KedaTrigger, one: ScalingObject) -> WorkloadSettings | None:

@@ -254,4 +254,4 @@ def _odd_settings(evidence: Evidence) -> Iterator[Symptom]:
 )
 def _unreadable(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.unread:
-        yield Symptom(ObjectName("input", one.place.file), one.reason, one.place)
+        yield Symptom(ObjectName("input", one.place.file), one.reason, one.place, one.remedy)

@@ -562,14 +562,14 @@ def _without_requests(evidence: Evidence) -> Iterator[Symptom]:
 )
 def _two_on_one(evidence: Evidence) -> Iterator[Symptom]:
     seen: dict[tuple[str, TargetRef], tuple[ObjectName, Place]] = {}
-    ours = {one.name for one in evidence.scaled_by_us}
+    ours = {evidence.full_name_of(one.name) for one in evidence.scaled_by_us}
     everyone: tuple[ScalingObject | PlainHpa, ...] = (*evidence.objects, *evidence.hpas)
     for one in everyone:
         if not one.target.name:
             continue
-        key = evidence.namespace_of(one.name), one.target
-        first, place = seen.setdefault(key, (one.name, one.place))
-        if first != one.name and {first, one.name} & ours:
+        name = evidence.full_name_of(one.name)
+        first, place = seen.setdefault((name.namespace, one.target), (name, one.place))
+        if first != name and {first, name} & ours:
             words = f"{first} ({place}) scales the same {one.target.kind} {one.target.name}"
             yield Symptom(one.name, words, one.place)
 
@@ -586,7 +586,7 @@ def _no_target(evidence: Evidence) -> Iterator[Symptom]:
         if not one.target.name:
             yield Symptom(one.name, "scaleTargetRef.name is missing", one.place)
             continue
-        is_listed = evidence.is_complete and one.target.kind in SCALABLE_KINDS
+        is_listed = evidence.lists_all_of(evidence.namespace_of(one.name)) and one.target.kind in SCALABLE_KINDS
         if is_listed and evidence.find_scalable(one) is None:
             yield Symptom(one.name, f"there is no {one.target.kind} {one.target.name}", one.place)
 

@@ -2,6 +2,7 @@
 """What `kedastral doctor` asks of those that run: Prometheus, addresses, a Kedastral, a cluster; each made up here."""
 
 import json
+import re
 import ssl
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -296,9 +297,15 @@ class MadeUpCluster:
     folder: Path
     lists: dict[str, list[Any]] = attrs.field(factory=lambda: dict(LISTS))
     asked: list[str] = attrs.field(factory=list)
+    refusal: tuple[int, dict[str, Any]] | None = None
+    lacks: str = ""
 
     def answer(self, path: str) -> tuple[int, dict[str, Any]]:
         self.asked.append(path)
+        if self.refusal is not None:
+            return self.refusal
+        if path == f"/api/v1/namespaces/{self.lacks}":
+            return 404, {"kind": "Status", "status": "Failure", "message": "not found", "code": 404}
         items = self.lists.get(path.partition("?")[0].replace("/namespaces/shop", ""))
         if items is None:
             message = f"{path} is forbidden"
@@ -387,11 +394,93 @@ def test_what_may_not_be_listed_is_said_and_nothing_is_taken_for_missing(
     }
 
 
+def found_in(monkeypatch: pytest.MonkeyPatch, *words: str) -> list[tuple[str, str, str]]:
+    """What is found, where, in which words, and the remedy."""
+    outcome = call(monkeypatch, "doctor", *words, "--output", "json")
+    assert outcome.code == 1
+    assert "hunter2" not in outcome.out + outcome.err
+    return [(one["object"]["name"], one["message"], one["remedy"]) for one in json.loads(outcome.out)["findings"]]
+
+
 def test_a_context_that_is_not_there_and_a_cluster_that_is_down_are_said(
     cluster: MadeUpCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outcome = call(monkeypatch, "doctor", "--cluster", "--context", "elsewhere")
-    assert (outcome.code, "Context 'elsewhere' not found" in outcome.out) == (1, True)
+    [(where, words, remedy)] = found_in(monkeypatch, "--cluster", "--context", "elsewhere")
+    assert (where, words) == (
+        "the cluster",
+        "the kubeconfig cannot be used: it has no context 'elsewhere'; it has here",
+    )
+    assert remedy.startswith("correct the kubeconfig (KUBECONFIG, or ~/.kube/config) or --context")
     kubeconfig = cluster.folder / "kubeconfig"
-    kubeconfig.write_text(kubeconfig.read_text().replace("http://127.0.0.1:", "http://127.0.0.1:1"))
-    assert diagnose(monkeypatch, "--cluster") == {"unreadable the cluster"}
+    kubeconfig.write_text(re.sub(r"http://127.0.0.1:\d+", "http://me:hunter2@127.0.0.1:1", kubeconfig.read_text()))
+    [(where, words, remedy)] = found_in(monkeypatch, "--cluster")
+    assert (where, words) == ("the cluster", "the cluster at http://127.0.0.1:1 cannot be reached: connection refused")
+    assert "proxy-url" in remedy
+
+
+def test_a_login_that_has_expired_is_said_once(cluster: MadeUpCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster.refusal = 401, {"kind": "Status", "status": "Failure", "message": "Unauthorized", "code": 401}
+    [(where, words, remedy)] = found_in(monkeypatch, "--cluster")
+    assert where == "the cluster"
+    assert words.endswith("does not accept the login of the kubeconfig (401)")
+    assert remedy.startswith("log in again")
+    assert len(cluster.asked) == 1
+
+
+def test_a_cluster_without_keda_and_what_is_no_cluster_are_said(
+    cluster: MadeUpCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.refusal = 404, {"kind": "Status", "status": "Failure", "message": "404 page not found", "code": 404}
+    first = found_in(monkeypatch, "--cluster")[0]
+    assert first == (
+        "scaledobjects of the cluster",
+        "cannot be listed: the cluster does not know the kind ScaledObject",
+        "choose the cluster with --context, or install KEDA there",
+    )
+    cluster.refusal = 200, {"it": "is a login page"}
+    [(_, words, _)] = found_in(monkeypatch, "--cluster")
+    assert words.endswith("does not answer as Kubernetes does")
+
+
+def test_a_namespace_that_is_not_there_is_said(cluster: MadeUpCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster.lists = {path: [] for path in LISTS}
+    assert diagnose(monkeypatch, "--cluster", "--namespace", "shop") == set(), "nobody knows: it may not be looked at"
+    cluster.lacks = "shop"
+    [(where, words, remedy)] = found_in(monkeypatch, "--cluster", "--namespace", "shop")
+    assert (where, words) == ("the cluster", "it has no namespace shop")
+    assert "--namespace" in remedy
+
+
+@pytest.mark.parametrize(
+    ("metadata", "words"),
+    [
+        ({"name": "web"}, ("--namespace", "shop")),
+        ({"name": "web"}, ()),
+        ({"name": "web", "namespace": "other"}, ("--namespace", "shop")),
+    ],
+)
+def test_a_manifest_beside_the_cluster_is_no_second_object_and_misses_nothing_that_was_not_listed(
+    metadata: dict[str, str],
+    words: tuple[str, ...],
+    cluster: MadeUpCluster,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    cluster.lists["/apis/autoscaling/v2/horizontalpodautoscalers"] = []
+    manifest = tmp_path / "web.yaml"
+    manifest.write_text(yaml.safe_dump({**WEB, "metadata": metadata}))
+    assert diagnose(monkeypatch, str(manifest), "--cluster", *words) == set()
+
+
+def test_a_workload_that_one_trigger_brings_is_not_that_of_the_trigger_beside_it(
+    cluster: MadeUpCluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    document = yaml.safe_load(SOUND)
+    metadata = {"scalerAddress": "kedastral:8080", "query": QUERY, "targetPerPod": "50", "onStale": "ride-forecast"}
+    document["spec"]["triggers"].append({"type": "external", "metadata": {**metadata, "max": "80"}})
+    cluster.lists["/apis/keda.sh/v1alpha1/scaledobjects"] = [document]
+    config = tmp_path / "policies.yaml"
+    config.write_text(SETTINGS)
+    outcome = call(monkeypatch, "doctor", "--cluster", "--config", str(config), "--output", "json")
+    found = [one["message"] for one in json.loads(outcome.out)["findings"] if one["rule"] == "max-below-plan"]
+    assert len(found) == 1
