@@ -18,12 +18,14 @@ from kedastral.core.planning.service_level import (
     MAX_SAFETY_FACTOR,
     MIN_SAFETY_FACTOR,
     Account,
+    DaySpent,
     SteeringSettings,
     SteeringState,
     StepOutcome,
     add_recommendation,
     apply_outcome,
     judge_steps,
+    rate_of,
     ready_during,
     safety_factor_of,
 )
@@ -55,6 +57,43 @@ def test_a_minute_short_of_pods_raises_the_factor_a_hundred_good_ones_take_it_ba
 @pytest.mark.parametrize(("level", "rate"), [(0.9, 0.015 * 0.1**0.5), (0.99, 0.015), (0.9999, 0.15)])
 def test_rarer_violations_count_for_more(level: float, rate: float) -> None:
     assert attrs.evolve(SETTINGS, service_level=level).rate == pytest.approx(rate)
+
+
+def rate_after(days: float, budgets: float, **changes: float) -> float:
+    """The rate after so many days that spent so many times their budget, as a share of the first rate."""
+    settings = attrs.evolve(SETTINGS, **changes)
+    spent = (DaySpent(0, days * 1440, days * 1440 * budgets * settings.budget),)
+    return rate_of(SteeringState(1.0, spent=spent), settings) / settings.rate
+
+
+def test_the_more_minutes_short_the_factor_has_learnt_from_the_less_one_moves_it() -> None:
+    # after a day on budget with a lead time of 300 s: the root of 300/150
+    assert rate_after(1, 1.0) == pytest.approx(2**-0.5)
+    assert rate_after(4, 1.0) == pytest.approx(8**-0.5)
+    assert rate_after(4, 1.0, service_level=0.999) == pytest.approx(8**-0.5)
+
+
+def test_without_minutes_short_the_factor_falls_as_fast_as_ever() -> None:
+    assert rate_after(28, 0.0) == 1.0
+
+
+def test_minutes_short_come_in_runs_of_the_lead_time_and_count_together() -> None:
+    assert rate_after(1, 1.0, lead_time=900.0) == pytest.approx(6**-0.5)
+    assert rate_after(1, 1.0, lead_time=60.0) == 1.0
+
+
+def test_a_level_that_is_missed_is_learnt_from_as_fast_as_one_that_is_kept() -> None:
+    assert rate_after(4, 5.0) == rate_after(4, 1.0)
+
+
+def test_after_weeks_the_factor_still_follows() -> None:
+    assert rate_after(28, 1.0) == 0.2
+
+
+def test_a_minute_short_moves_the_factor_by_the_rate() -> None:
+    spent = (DaySpent(int(ZERO // 86400), 1440.0, 14.4),)
+    moved = apply_outcome(SteeringState(1.0, spent=spent), SHORT, SETTINGS)
+    assert moved.safety_factor == pytest.approx(math.exp(0.015 * 0.99 * rate_after(1, 1.0)), rel=1e-3)
 
 
 def test_longer_steps_count_for_their_minutes() -> None:

@@ -70,6 +70,9 @@ from kedastral.core.series import EPOCH, Floats, Ints, Series, frozen_floats, fr
 FACTOR_RATE = 0.015
 """How far the logarithm of the safety factor moves for a minute short of pods, at a service level of 0.99. At others it
 goes with the root of the budget: rarer violations count for more, though not in full proportion."""
+LEARNING_RUN, MIN_RATE_SHARE = 150.0, 0.2
+"""Seconds of a lead time, and a share of the first rate: see `rate_of`. A factor that moves less needs fewer pods for
+the same minutes short. Twice the seconds do nearly as well; a smaller share would learn too late of another load."""
 MIN_SAFETY_FACTOR, MAX_SAFETY_FACTOR = 0.7, 2.0
 """Below, the reactive floor alone decides. Above, more pods do not help: the lead time is wrong, or the load has jumps
 that nothing announces."""
@@ -133,7 +136,7 @@ class SteeringSettings:
 
     @property
     def rate(self) -> float:
-        """How far the logarithm of the safety factor moves for one minute short of pods."""
+        """How far the logarithm of the safety factor moves at first for one minute short of pods: see `rate_of`."""
         return FACTOR_RATE * math.sqrt(0.01 / self.budget)
 
 
@@ -593,7 +596,7 @@ def apply_outcome(state: SteeringState, outcome: StepOutcome, settings: Steering
     if settings.observing or without_effect:
         return state
     factor = safety_factor_of(state, settings)
-    change = settings.rate * outcome.minutes * (short - settings.budget)
+    change = rate_of(state, settings) * outcome.minutes * (short - settings.budget)
     hold_helps = would_longer_hold_help(outcome, factor, settings.policy)
     cap_hurt = short and not is_short(attrs.evolve(outcome, ready=outcome.uncapped), settings.policy)
     return attrs.evolve(
@@ -606,6 +609,19 @@ def apply_outcome(state: SteeringState, outcome: StepOutcome, settings: Steering
             state.cap_relaxation, outcome.minutes, settings.budget, settings.lead_time, higher_helps=cap_hurt
         ),
     )
+
+
+def rate_of(state: SteeringState, settings: SteeringSettings) -> float:
+    """How far the logarithm of the safety factor moves for one minute short of pods, after all that it has learnt from.
+
+    It falls with the root of the minutes short, in budgets of a day, times the lead time, since they come in runs of
+    that length: a decaying step size (Angelopoulos, Barber and Bates, "Online conformal prediction with decaying step
+    sizes", 2024) by the sum of squared gradients, as AdaGrad (Duchi, Hazan and Singer, 2011). More budgets than days
+    count no more: a service level that is missed is to be learnt from as fast as one that is kept.
+    """
+    budgets = min(state.minutes_short / settings.budget, state.minutes) / DAY_MINUTES
+    learnt = max(budgets * settings.lead_time / LEARNING_RUN, 1.0)
+    return settings.rate * max(1 / math.sqrt(learnt), MIN_RATE_SHARE)
 
 
 def safety_factor_of(state: SteeringState, settings: SteeringSettings) -> float:
