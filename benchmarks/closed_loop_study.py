@@ -21,7 +21,8 @@ from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.data_quality import screen
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.calibration import MAX_FORECASTS
-from kedastral.core.planning.service_level import ServiceLevelSettings, SteeringSettings
+from kedastral.core.planning.service_level import ServiceLevelSettings
+from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.ports import Model
 from kedastral.core.series import Floats, Series
 from kedastral.core.serving import StalePolicy

@@ -36,7 +36,8 @@ from kedastral.adapters.prometheus.range_queries import RangeQuery
 from kedastral.adapters.prometheus.source import PrometheusSource
 from kedastral.clock import SystemClock
 from kedastral.core.capacity import PlanPolicy
-from kedastral.core.planning.service_level import ServiceLevelSettings, SteeringSettings
+from kedastral.core.planning.service_level import ServiceLevelSettings
+from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.ports import MetricSource
 from kedastral.core.series import Series
 from kedastral.models.auto import AutoModel

@@ -21,7 +21,8 @@ from rich.table import Table
 
 from benchmarks.closed_loop_study import BOUNDS, HORIZON_STEPS, WINDOW, cluster_for, plan_for
 from benchmarks.traces import Trace, TracesError, find_traces, read_trace, require_readable
-from kedastral.core.planning.service_level import ServiceLevelSettings, SteeringSettings
+from kedastral.core.planning.service_level import ServiceLevelSettings
+from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.series import Floats, Series
 from kedastral.core.serving import StalePolicy
 from kedastral.models.auto import AutoModel

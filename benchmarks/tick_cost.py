@@ -25,7 +25,8 @@ from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.data_quality import ScreenedHistory, screen
 from kedastral.core.planning.calibration import warm_up
 from kedastral.core.planning.planner import Workload, plan_step
-from kedastral.core.planning.service_level import ServiceLevelSettings, SteeringSettings
+from kedastral.core.planning.service_level import ServiceLevelSettings
+from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.series import Floats, Series
 from kedastral.models.auto import AutoModel
 

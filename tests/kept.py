@@ -8,14 +8,9 @@ import numpy as np
 
 from kedastral.core.data_quality import LostSeries, Outliers, SettlingPoint, SettlingState
 from kedastral.core.kept_state import KeptHistory, KeptState, SourceState, StateBasis
-from kedastral.core.planning.service_level import (
-    Account,
-    DaySpent,
-    ServiceLevelReport,
-    ServiceLevelState,
-    SteeringState,
-)
+from kedastral.core.planning.service_level import ServiceLevelReport, ServiceLevelState
 from kedastral.core.planning.stabilization import Recommendation, Resumption, UnstabilizedPlan
+from kedastral.core.planning.steering import Account, DaySpent, SteeringState
 from kedastral.core.planning.uncertainty import (
     Calibration,
     IntervalForecast,

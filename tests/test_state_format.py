@@ -20,19 +20,18 @@ from kedastral.core.data_quality import LostSeries, Outliers, SettlingPoint, Set
 from kedastral.core.forecast import Experts, Forecast
 from kedastral.core.kept_state import KeptState, SourceState
 from kedastral.core.planning.load_cap import MAX_CAP_RELAXATION
-from kedastral.core.planning.service_level import (
+from kedastral.core.planning.service_level import ServiceLevelReport, ServiceLevelState
+from kedastral.core.planning.stabilization import Recommendation, Resumption, UnstabilizedPlan
+from kedastral.core.planning.status import OK, ForecastStatus, StatusCode
+from kedastral.core.planning.steering import (
     MAX_PEAK_HOLD,
     MAX_SAFETY_FACTOR,
     MIN_PEAK_HOLD,
     MIN_SAFETY_FACTOR,
     Account,
     DaySpent,
-    ServiceLevelReport,
-    ServiceLevelState,
     SteeringState,
 )
-from kedastral.core.planning.stabilization import Recommendation, Resumption, UnstabilizedPlan
-from kedastral.core.planning.status import OK, ForecastStatus, StatusCode
 from kedastral.core.planning.uncertainty import (
     Calibration,
     IntervalForecast,

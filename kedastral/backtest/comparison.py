@@ -14,7 +14,8 @@ import numpy as np
 from kedastral.backtest.workloads import Scenario
 from kedastral.core.data_quality import screen
 from kedastral.core.forecast import Forecast
-from kedastral.core.planning.service_level import ServiceLevelSettings, SteeringSettings
+from kedastral.core.planning.service_level import ServiceLevelSettings
+from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.series import Floats, frozen_floats
 from kedastral.errors import ModelError
 from kedastral.simulation.curves import (

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from kedastral.core.data_quality import SettlingState
 from kedastral.core.planning.planner import Workload, adopt_plan
-from kedastral.core.planning.service_level import ServiceLevelState, SteeringState, keep_steering
+from kedastral.core.planning.service_level import ServiceLevelState
+from kedastral.core.planning.steering import SteeringState, keep_steering
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.series import Floats, Series, require_positive, require_utc, same_array
 from kedastral.core.serving import Snapshot

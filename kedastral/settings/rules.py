@@ -11,7 +11,8 @@ import attrs
 import httpx
 
 from kedastral.core.capacity import WHOLE_WITHIN
-from kedastral.core.planning.service_level import MIN_HISTORY, STRICT_SERVICE_LEVEL
+from kedastral.core.planning.service_level import MIN_HISTORY
+from kedastral.core.planning.steering import STRICT_SERVICE_LEVEL
 from kedastral.core.serving import OnStale
 from kedastral.errors import ConfigError
 from kedastral.models import MODELS

@@ -21,8 +21,9 @@ from kedastral.core.data_quality import SeriesWatch
 from kedastral.core.kept_state import StateBasis
 from kedastral.core.planning.calibration import warm_up
 from kedastral.core.planning.planner import Workload
-from kedastral.core.planning.service_level import ServiceLevelSettings, SteeringSettings
+from kedastral.core.planning.service_level import ServiceLevelSettings
 from kedastral.core.planning.status import LastFailure
+from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.ports import Forecaster, MetricSource, SnapshotStore, TrainableModel
 from kedastral.core.series import Series

@@ -12,13 +12,8 @@ import numpy as np
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
-from kedastral.core.planning.service_level import (
-    ServiceLevelSettings,
-    ServiceLevelState,
-    SteeringSettings,
-    plan_for_service_level,
-    safety_factor_of,
-)
+from kedastral.core.planning.service_level import ServiceLevelSettings, ServiceLevelState, plan_for_service_level
+from kedastral.core.planning.steering import SteeringSettings, safety_factor_of
 from kedastral.core.series import Floats, Ints, Series
 
 START = datetime(2026, 3, 2, tzinfo=UTC)

@@ -26,15 +26,17 @@ from kedastral.core.planning.service_level import (
     ServiceLevelPlan,
     ServiceLevelSettings,
     ServiceLevelState,
+    plan_for_service_level,
+)
+from kedastral.core.planning.stabilization import Recommendation
+from kedastral.core.planning.steering import (
     SteeringSettings,
     SteeringState,
     StepOutcome,
     add_recommendation,
     apply_outcome,
     judge_steps,
-    plan_for_service_level,
 )
-from kedastral.core.planning.stabilization import Recommendation
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.series import DataQuality, Floats, Observation, Series
 from kedastral.core.serving import StalePolicy

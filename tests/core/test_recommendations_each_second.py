@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast, fallback_forecast
 from kedastral.core.planning.planner import Workload, plan_step
-from kedastral.core.planning.service_level import ServiceLevelSettings, SteeringSettings
+from kedastral.core.planning.service_level import ServiceLevelSettings
 from kedastral.core.planning.stabilization import DOWN_TOLERANCE, STABILIZATION_WINDOW
 from kedastral.core.planning.status import model_failed
+from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.series import Series
 from kedastral.core.serving import Snapshot, replicas_at
 

@@ -14,7 +14,8 @@ from kedastral.core.explain import StageName, explain
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.planner import Workload, plan_step
 from kedastral.core.planning.recurring_peaks import RecurringPeaks, find_period, recurring_peaks
-from kedastral.core.planning.service_level import ServiceLevelSettings, SteeringSettings
+from kedastral.core.planning.service_level import ServiceLevelSettings
+from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.planning.uncertainty import UncertaintyState, add_forecast, judge_windows
 from kedastral.core.series import Floats, Series
 from kedastral.core.serving import Snapshot, StalePolicy

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast, fallback_forecast
 from kedastral.core.planning.planner import Workload, adopt_plan, keep_plan, plan_step
-from kedastral.core.planning.service_level import ServiceLevelSettings, SteeringSettings
+from kedastral.core.planning.service_level import ServiceLevelSettings
 from kedastral.core.planning.stabilization import STABILIZATION_WINDOW, Resumption, continue_resumption
 from kedastral.core.planning.status import StatusCode, learning_from, model_failed
+from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.series import DataQuality, Series
 from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, decide, keep_served, replicas_at
 

@@ -18,11 +18,10 @@ from kedastral.core.planning.service_level import (
     ServiceLevelPlan,
     ServiceLevelSettings,
     ServiceLevelState,
-    SteeringSettings,
-    SteeringState,
     plan_for_service_level,
 )
 from kedastral.core.planning.status import OK, STANDING_DOWN, learning_from
+from kedastral.core.planning.steering import SteeringSettings, SteeringState
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.series import Series
 from kedastral.core.serving import Snapshot, replicas_at

@@ -4,7 +4,8 @@
 import numpy as np
 import pytest
 
-from kedastral.core.planning.service_level import MARGIN_EXPONENT, MAX_SAFETY_FACTOR, MIN_SAFETY_FACTOR
+from kedastral.core.planning.service_level import MARGIN_EXPONENT
+from kedastral.core.planning.steering import MAX_SAFETY_FACTOR, MIN_SAFETY_FACTOR
 from kedastral.core.series import Floats
 from tests.core.service_level_runs import DAY, TARGET, drive
 

@@ -8,13 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kedastral.core.planning.service_level import (
-    MAX_PEAK_HOLD,
-    MIN_PEAK_HOLD,
-    PEAK_HOLD_GROWTH,
-    next_peak_hold,
-    peak_load,
-)
+from kedastral.core.planning.steering import MAX_PEAK_HOLD, MIN_PEAK_HOLD, PEAK_HOLD_GROWTH, next_peak_hold, peak_load
 from kedastral.core.series import Series
 
 START = datetime(2026, 3, 2, tzinfo=UTC)

@@ -15,8 +15,9 @@ import trio
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Experts, Forecast
 from kedastral.core.planning.planner import Workload, plan_step
-from kedastral.core.planning.service_level import ServiceLevelSettings, SteeringSettings
+from kedastral.core.planning.service_level import ServiceLevelSettings
 from kedastral.core.planning.status import Failure, ForecastStatus
+from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.series import Series, align_down
 from kedastral.core.serving import OnStale, Snapshot, StalePolicy
 from kedastral.serving.http_server import HttpLimits, serve_http

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from kedastral.core.capacity import MAX_RESTS_A_DAY, PlanPolicy, ReplicaBounds
-from kedastral.core.planning.service_level import ServiceLevelSettings, SteeringSettings
+from kedastral.core.planning.service_level import ServiceLevelSettings
+from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.ports import Model
 from kedastral.core.series import Floats
 from kedastral.core.serving import Activity, StalePolicy, decide

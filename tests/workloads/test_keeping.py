@@ -23,7 +23,7 @@ from kedastral.adapters.prometheus.source import PrometheusSource
 from kedastral.clock import AcceleratedClock
 from kedastral.compose import Common, Storage, make_forecasting, services_of
 from kedastral.core.kept_state import KeptModel, KeptState, adapt_state
-from kedastral.core.planning.service_level import SteeringState
+from kedastral.core.planning.steering import SteeringState
 from kedastral.core.ports import StateStore
 from kedastral.core.serving import Mode, OnStale, decide, replicas_at
 from kedastral.core.trigger import ObjectRef

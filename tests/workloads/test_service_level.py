@@ -12,8 +12,9 @@ from kedastral.adapters.in_process import InProcessForecaster
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.planner import Workload
-from kedastral.core.planning.service_level import Account, ServiceLevelSettings, SteeringSettings, SteeringState
+from kedastral.core.planning.service_level import ServiceLevelSettings
 from kedastral.core.planning.status import OK, STANDING_DOWN, ForecastStatus, StatusCode
+from kedastral.core.planning.steering import Account, SteeringSettings, SteeringState
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.ports import Forecaster
 from kedastral.core.series import Series

@@ -14,7 +14,8 @@ from kedastral.adapters.in_process import InProcessForecaster
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.planner import Workload
-from kedastral.core.planning.service_level import ServiceLevelSettings, SteeringSettings
+from kedastral.core.planning.service_level import ServiceLevelSettings
+from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.ports import Model
 from kedastral.core.series import Floats, Ints, Series
 from kedastral.core.serving import replicas_at

@@ -5,7 +5,7 @@ A jump that nothing announced widens the margin, and minutes short of pods raise
 forecast that may be high already, and together they have ordered many times the pods of the largest load there ever
 was. So a plan covers at most somewhat more than the largest load of the last seven days, and more where the days have
 been outgrowing the week before them. The load that is there is never held back. Where the cap itself leaves minutes
-short of pods it is relaxed, steered by outcome as the peak hold is (`kedastral.core.planning.service_level`).
+short of pods it is relaxed, steered by outcome as the peak hold is (`kedastral.core.planning.steering`).
 """
 
 import math

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
-from kedastral.core.planning.service_level import (
+from kedastral.core.planning.stabilization import Recommendation
+from kedastral.core.planning.steering import (
     BUDGET_DAYS,
     MAX_SAFETY_FACTOR,
     MIN_SAFETY_FACTOR,
@@ -29,7 +30,6 @@ from kedastral.core.planning.service_level import (
     ready_during,
     safety_factor_of,
 )
-from kedastral.core.planning.stabilization import Recommendation
 from kedastral.core.series import Series
 
 START = datetime(2026, 3, 2, tzinfo=UTC)

@@ -1,0 +1,369 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Steers a plan to its service level: judges each minute that has ended, and moves factor, hold and cap by that.
+
+For each minute the pods that must have been Ready are worked out from the recommendations, without looking at the
+cluster. A minute short of pods raises what could have helped, any other lowers it a little, in the ratio at which the
+stated share of minutes has enough (Gibbs and Candes, "Adaptive Conformal Inference Under Distribution Shift", 2021):
+
+- The safety factor, which multiplies the upper quantile of the forecast.
+- The peak hold: for how long the pods of a recent peak are kept. Load that is on or off for hours, with nothing to
+  announce it, is not met by multiplying a forecast, since the load before a jump says nothing about its size; the
+  recent peak does. Minutes short by more than the highest factor could have mended, where a longer hold would have
+  helped, lengthen the hold; all others shorten it, in the ratio at which such minutes alone spend the whole budget.
+  Wherever the factor suffices, or the load has no precedent, the hold is at its minimum and has no effect.
+- The relaxation of the cap on load (`kedastral.core.planning.load_cap`).
+
+The same minutes make the error budget and the account of pod-minutes.
+"""
+
+import math
+from datetime import datetime
+
+import attrs
+import numpy as np
+from attrs.validators import ge, gt, le, lt, optional
+
+from kedastral.core.capacity import WHOLE_WITHIN, PlanPolicy
+from kedastral.core.planning.load_cap import MAX_CAP_RELAXATION, next_relaxation
+from kedastral.core.planning.stabilization import Recommendation
+from kedastral.core.series import EPOCH, Series
+
+# The safety factor
+
+FACTOR_RATE = 0.015
+"""How far the logarithm of the safety factor moves for a minute short of pods, at a service level of 0.99. At others it
+goes with the root of the budget: rarer violations count for more, though not in full proportion."""
+LEARNING_RUN, MIN_RATE_SHARE = 150.0, 0.2
+"""Seconds of a lead time, and a share of the first rate: see `rate_of`. A factor that moves less needs fewer pods for
+the same minutes short. Twice the seconds do nearly as well; a smaller share would learn too late of another load."""
+MIN_SAFETY_FACTOR, MAX_SAFETY_FACTOR = 0.7, 2.0
+"""Below, the reactive floor alone decides. Above, more pods do not help: the lead time is wrong, or the load has jumps
+that nothing announces."""
+CAP_SHARE = 0.98
+"""The share of `MAX_SAFETY_FACTOR` from which on the factor counts as capped: it falls a little between violations."""
+INITIAL_SAFETY_FACTOR, INITIAL_STRICT_SAFETY_FACTOR, STRICT_SERVICE_LEVEL = 1.1, 1.2, 0.999
+"""The first factor, and that of a service level of at least 0.999, where violations are too rare to wait for."""
+
+# The budget
+
+BUDGET_DAYS = 28
+"""The budget is reported over the last four weeks: whole weeks, and enough of them for 0.999 to have a meaning."""
+DAY_MINUTES = 1440.0
+RECOMMENDATION_MEMORY = 900.0
+"""Seconds for which recommendations are kept beyond the lead time, so that late measurements can still be judged."""
+
+# The peak hold
+
+MIN_PEAK_HOLD, MAX_PEAK_HOLD = 300.0, 86400.0
+"""Bounds of the hold in seconds. The minimum is not used: plans go down no sooner than that anyway
+(`kedastral.core.planning.stabilization`). The maximum is a day, since load that is on at some hours and off at others
+mostly returns once a day."""
+PEAK_HOLD_GROWTH = 10.0
+"""One jump, short of pods for a lead time, makes the hold this many times as long, so that two jumps take it from
+minutes to hours: at 0.995 a day has a budget of seven minutes, hardly enough for more. 10 to 60 work alike; 2 reacts
+too late."""
+
+
+@attrs.frozen
+class SteeringSettings:
+    """The service level to reach, and what decides whether a minute had enough pods.
+
+    ``service_level`` is the share of minutes with enough pods; times in seconds. A recommendation older than
+    ``stale_after`` was not served. ``observing`` is set where nothing acts on the recommendations.
+    """
+
+    policy: PlanPolicy
+    service_level: float = attrs.field(default=0.99, validator=[gt(0), lt(1)])
+    lead_time: float = attrs.field(default=300.0, validator=gt(0))
+    stale_after: float = attrs.field(default=120.0, validator=gt(0))
+    observing: bool = False
+
+    @property
+    def budget(self) -> float:
+        """The share of minutes that may be short of pods."""
+        return 1 - self.service_level
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether the service level can be judged over weeks only: 0.999 allows ten minutes in a week."""
+        return self.service_level >= STRICT_SERVICE_LEVEL - WHOLE_WITHIN
+
+    @property
+    def rate(self) -> float:
+        """How far the logarithm of the safety factor moves at first for one minute short of pods: see `rate_of`."""
+        return FACTOR_RATE * math.sqrt(0.01 / self.budget)
+
+
+@attrs.frozen
+class DaySpent:
+    """``minutes`` judged in one day (counted from the epoch), of them ``short`` without enough pods."""
+
+    day: int
+    minutes: float
+    short: float
+
+
+@attrs.frozen
+class StepOutcome:
+    """One step that has ended, begun at ``at`` (epoch seconds): its ``load``, and the pods ``ready`` for it.
+
+    ``peak`` is the load for which the longest peak hold would have kept pods, ``uncapped`` the pods that would have
+    been Ready without the cap on load. Both are 0 where the pods were enough.
+    """
+
+    at: float
+    minutes: float
+    load: float
+    ready: int
+    peak: float = 0.0
+    uncapped: int = 0
+
+
+@attrs.frozen
+class Account:
+    """Pod-minutes: ``needed`` for the load, of them ``unserved``; ``spare`` were Ready without load."""
+
+    needed: float = 0.0
+    unserved: float = 0.0
+    spare: float = 0.0
+
+    def add(self, outcome: StepOutcome, target_per_pod: float) -> "Account":
+        """The account with one step more."""
+        pods = outcome.load / target_per_pod
+        return Account(
+            self.needed + pods * outcome.minutes,
+            self.unserved + max(pods - outcome.ready, 0.0) * outcome.minutes,
+            self.spare + max(outcome.ready - pods, 0.0) * outcome.minutes,
+        )
+
+
+@attrs.frozen
+class SteeringState:
+    """The feedback, kept from tick to tick; part of the snapshot, so that it survives a restart.
+
+    ``safety_factor`` multiplies the upper quantile; None until the first tick. ``peak_hold`` is in seconds.
+    ``cap_relaxation`` multiplies the cap on load.
+    ``judged_until`` is the time of the newest value judged, in epoch seconds. ``recommended`` are the recommendations
+    as they were published.
+    """
+
+    safety_factor: float | None = attrs.field(
+        default=None, validator=optional([ge(MIN_SAFETY_FACTOR), le(MAX_SAFETY_FACTOR)])
+    )
+    peak_hold: float = attrs.field(
+        default=MIN_PEAK_HOLD, validator=[ge(MIN_PEAK_HOLD), le(MAX_PEAK_HOLD)], kw_only=True
+    )
+    cap_relaxation: float = attrs.field(default=1.0, validator=[ge(1), le(MAX_CAP_RELAXATION)], kw_only=True)
+    judged_until: float | None = None
+    recommended: tuple[Recommendation, ...] = ()
+    spent: tuple[DaySpent, ...] = ()
+    account: Account = attrs.field(factory=Account)
+
+    @property
+    def at_cap(self) -> bool:
+        """Whether the factor is at its maximum: the service level will be missed, and more pods are not the answer."""
+        return self.safety_factor is not None and self.safety_factor >= CAP_SHARE * MAX_SAFETY_FACTOR
+
+    @property
+    def minutes(self) -> float:
+        """The minutes judged over the last `BUDGET_DAYS` days."""
+        return sum(day.minutes for day in self.spent)
+
+    @property
+    def minutes_short(self) -> float:
+        """Of `minutes`, those without enough pods."""
+        return sum(day.short for day in self.spent)
+
+    def budget_spent(self, settings: SteeringSettings) -> float:
+        """The share of the budget that is spent: 1 is all of it, 2 is twice the minutes that may be short.
+
+        The budget is at least that of a day. Otherwise one short minute after a start would exceed it a hundredfold.
+        """
+        return self.minutes_short / (max(self.minutes, DAY_MINUTES) * settings.budget)
+
+
+def keep_steering(state: SteeringState, answers: SteeringState) -> SteeringState:
+    """``state`` with the answers to feedback of another: the safety factor, the peak hold and the cap's relaxation."""
+    return attrs.evolve(
+        state,
+        safety_factor=answers.safety_factor,
+        peak_hold=answers.peak_hold,
+        cap_relaxation=answers.cap_relaxation,
+    )
+
+
+def judge_steps(state: SteeringState, history: Series, settings: SteeringSettings) -> SteeringState:
+    """``state`` after every value of ``history`` that was not judged before, oldest first.
+
+    Not judged are gaps, unless at the end, where they may still be filled, and steps for which it is not known what
+    was served.
+    """
+    newest = history.newest
+    if newest is None:
+        return state
+    start, end, until = _epoch(history.start), _epoch(newest.at), state.judged_until
+    first = len(history) if until is None else max(round((until - start) / history.step) + 1, 0)
+    for i in range(first, len(history)):
+        at, load = start + (i - 1) * history.step, float(history.values[i])  # a value is dated by the end of its step
+        serving = recommended_for(state.recommended, at, history.step, settings)
+        if serving and math.isfinite(load):
+            outcome = StepOutcome(at, history.step / 60, load, min(entry.replicas for entry in serving))
+            if load > outcome.ready * settings.policy.target_per_pod:
+                uncapped = min(max(entry.replicas, entry.uncapped or 0) for entry in serving)
+                outcome = attrs.evolve(outcome, peak=_peak_before(history, i, settings), uncapped=uncapped)
+            state = apply_outcome(state, outcome, settings)
+    return attrs.evolve(state, judged_until=end if until is None else max(end, until))
+
+
+def apply_outcome(state: SteeringState, outcome: StepOutcome, settings: SteeringSettings) -> SteeringState:
+    """``state`` after one step: the budget and the account, and where they count the factor, the hold and the cap.
+
+    They stay where they could not have mattered: at the minimum of replicas with enough pods (a quiet week would wear
+    them down, and the return of the load would suffer), at the maximum of replicas, and where nothing acts on the
+    recommendations. The minutes are counted all the same.
+    """
+    short = is_short(outcome, settings.policy)
+    account = state.account.add(outcome, settings.policy.target_per_pod)
+    state = attrs.evolve(state, spent=_spend(state.spent, outcome, short=short), account=account)
+    bounds = settings.policy.bounds
+    without_effect = (outcome.ready <= bounds.min and not short) or (bounds.max and outcome.ready >= bounds.max)
+    if settings.observing or without_effect:
+        return state
+    factor = safety_factor_of(state, settings)
+    change = rate_of(state, settings) * outcome.minutes * (short - settings.budget)
+    hold_helps = would_longer_hold_help(outcome, factor, settings.policy)
+    cap_hurt = short and not is_short(attrs.evolve(outcome, ready=outcome.uncapped), settings.policy)
+    return attrs.evolve(
+        state,
+        safety_factor=min(max(factor * math.exp(change), MIN_SAFETY_FACTOR), MAX_SAFETY_FACTOR),
+        peak_hold=next_peak_hold(
+            state.peak_hold, outcome.minutes, settings.budget, settings.lead_time, longer_helps=hold_helps
+        ),
+        cap_relaxation=next_relaxation(
+            state.cap_relaxation, outcome.minutes, settings.budget, settings.lead_time, higher_helps=cap_hurt
+        ),
+    )
+
+
+def rate_of(state: SteeringState, settings: SteeringSettings) -> float:
+    """How far the logarithm of the safety factor moves for one minute short of pods, after all that it has learnt from.
+
+    It falls with the root of the minutes short, in budgets of a day, times the lead time, since they come in runs of
+    that length: a decaying step size (Angelopoulos, Barber and Bates, "Online conformal prediction with decaying step
+    sizes", 2024) by the sum of squared gradients, as AdaGrad (Duchi, Hazan and Singer, 2011). More budgets than days
+    count no more: a service level that is missed is to be learnt from as fast as one that is kept.
+    """
+    budgets = min(state.minutes_short / settings.budget, state.minutes) / DAY_MINUTES
+    learnt = max(budgets * settings.lead_time / LEARNING_RUN, 1.0)
+    return settings.rate * max(1 / math.sqrt(learnt), MIN_RATE_SHARE)
+
+
+def safety_factor_of(state: SteeringState, settings: SteeringSettings) -> float:
+    """The safety factor to plan with."""
+    if state.safety_factor is not None:
+        return state.safety_factor
+    return INITIAL_STRICT_SAFETY_FACTOR if settings.is_strict else INITIAL_SAFETY_FACTOR
+
+
+def is_short(outcome: StepOutcome, policy: PlanPolicy) -> bool:
+    """Whether the load exceeded what the pods sustain."""
+    return outcome.load > outcome.ready * policy.target_per_pod * (1 + WHOLE_WITHIN)
+
+
+def would_longer_hold_help(outcome: StepOutcome, factor: float, policy: PlanPolicy) -> bool:
+    """Whether the step was short by more than the highest factor would have added, where a longer hold adds more."""
+    beyond_factor = min(outcome.load, outcome.peak) * factor / MAX_SAFETY_FACTOR
+    return is_short(attrs.evolve(outcome, load=beyond_factor), policy)
+
+
+def ready_during(
+    recommended: tuple[Recommendation, ...], at: float, step: float, settings: SteeringSettings
+) -> int | None:
+    """The pods Ready in the step that begins at ``at``: the fewest of `recommended_for`, None where that is empty."""
+    return min((entry.replicas for entry in recommended_for(recommended, at, step, settings)), default=None)
+
+
+def recommended_for(
+    recommended: tuple[Recommendation, ...], at: float, step: float, settings: SteeringSettings
+) -> list[Recommendation]:
+    """What was recommended for the step that begins at ``at``, since a pod had to be ordered for it; the newest first.
+
+    Nothing where that is not known: before the first recommendation, or where recommendations are further apart than
+    ``stale_after``, so that something else was served in between.
+    """
+    ordered_by = at - max(settings.lead_time - step, 0.0)
+    serving: list[Recommendation] = []
+    later = at
+    for entry in reversed(recommended):
+        if entry.at > at + WHOLE_WITHIN:
+            continue
+        if later - entry.at > max(settings.stale_after, 1.5 * step):
+            break
+        serving.append(entry)
+        if entry.at <= ordered_by + WHOLE_WITHIN:
+            return serving
+        later = entry.at
+    return []
+
+
+def add_recommendation(
+    state: SteeringState,
+    at: float,
+    replicas: int,
+    step: float,
+    settings: SteeringSettings,
+    uncapped: int | None = None,
+) -> SteeringState:
+    """``state`` with ``replicas`` recommended at ``at``; of the recommendations of one step the minimum is kept.
+
+    ``uncapped`` as in `Recommendation`.
+    """
+    oldest = at - settings.lead_time - RECOMMENDATION_MEMORY
+    kept = [entry for entry in state.recommended if oldest <= entry.at < at]
+    new = Recommendation(at, replicas, uncapped)
+    if kept and kept[-1].at // step == at // step:
+        last = kept.pop()
+        new = attrs.evolve(new if replicas < last.replicas else last, at=last.at)
+    return attrs.evolve(state, recommended=(*kept, new))
+
+
+def next_peak_hold(peak_hold: float, minutes: float, budget: float, lead_time: float, *, longer_helps: bool) -> float:
+    """``peak_hold`` after ``minutes``.
+
+    ``longer_helps`` is set where they were short of pods that a longer hold would have kept. ``budget`` is the share of
+    minutes that may be short. By the time a jump is paid for, its lengthening is gone.
+    """
+    jump = max(lead_time / 60, 1.0)
+    change = math.log(PEAK_HOLD_GROWTH) * minutes / jump * (longer_helps - budget)
+    return min(max(peak_hold * math.exp(change), MIN_PEAK_HOLD), MAX_PEAK_HOLD)
+
+
+def peak_load(history: Series, peak_hold: float) -> float:
+    """The largest load of the last ``peak_hold`` seconds, in units of load; 0 at the minimum of the hold.
+
+    It must have lasted for two values: a single one may be an error of measurement, and would be held for hours.
+    """
+    if peak_hold <= MIN_PEAK_HOLD:
+        return 0.0
+    recent = history.values[-math.floor(peak_hold / history.step + 1e-9) - 1 :]
+    lasting = np.minimum(recent[1:], recent[:-1])
+    return float(np.nanmax(lasting, initial=0.0)) if np.isfinite(lasting).any() else 0.0
+
+
+def _peak_before(history: Series, i: int, settings: SteeringSettings) -> float:
+    """The load for which the longest hold would have kept pods in step ``i``, as known when they had to be ordered."""
+    seen = max(i + 1 - max(math.ceil(settings.lead_time / history.step - WHOLE_WITHIN), 1), 0)
+    return peak_load(attrs.evolve(history, values=history.values[:seen]), MAX_PEAK_HOLD)
+
+
+def _spend(spent: tuple[DaySpent, ...], outcome: StepOutcome, *, short: bool) -> tuple[DaySpent, ...]:
+    day, minutes = int(outcome.at // 86400), outcome.minutes
+    kept = tuple(entry for entry in spent if day - BUDGET_DAYS < entry.day)
+    if kept and kept[-1].day >= day:
+        last = kept[-1]
+        return (*kept[:-1], DaySpent(last.day, last.minutes + minutes, last.short + minutes * short))
+    return (*kept, DaySpent(day, minutes, minutes * short))
+
+
+def _epoch(moment: datetime) -> float:
+    return (moment - EPOCH).total_seconds()
