@@ -67,10 +67,9 @@ def rate_after(days: float, budgets: float, **changes: float) -> float:
 
 
 def test_the_more_minutes_short_the_factor_has_learnt_from_the_less_one_moves_it() -> None:
-    # after a day on budget with a lead time of 300 s: the root of 300/150
-    assert rate_after(1, 1.0) == pytest.approx(2**-0.5)
-    assert rate_after(4, 1.0) == pytest.approx(8**-0.5)
-    assert rate_after(4, 1.0, service_level=0.999) == pytest.approx(8**-0.5)
+    assert rate_after(1, 1.0) == pytest.approx(1.0)
+    assert rate_after(4, 1.0) == pytest.approx(0.5)
+    assert rate_after(4, 1.0, service_level=0.999) == pytest.approx(0.5)
 
 
 def test_without_minutes_short_the_factor_falls_as_fast_as_ever() -> None:
@@ -78,8 +77,8 @@ def test_without_minutes_short_the_factor_falls_as_fast_as_ever() -> None:
 
 
 def test_minutes_short_come_in_runs_of_the_lead_time_and_count_together() -> None:
-    assert rate_after(1, 1.0, lead_time=900.0) == pytest.approx(6**-0.5)
-    assert rate_after(1, 1.0, lead_time=60.0) == 1.0
+    assert rate_after(1, 1.0, lead_time=900.0) == pytest.approx(3**-0.5)
+    assert rate_after(4, 1.0, lead_time=60.0) == 1.0
 
 
 def test_a_level_that_is_missed_is_learnt_from_as_fast_as_one_that_is_kept() -> None:
@@ -91,9 +90,9 @@ def test_after_weeks_the_factor_still_follows() -> None:
 
 
 def test_a_minute_short_moves_the_factor_by_the_rate() -> None:
-    spent = (DaySpent(int(ZERO // 86400), 1440.0, 14.4),)
+    spent = (DaySpent(int(ZERO // 86400), 4 * 1440.0, 4 * 14.4),)
     moved = apply_outcome(SteeringState(1.0, spent=spent), SHORT, SETTINGS)
-    assert moved.safety_factor == pytest.approx(math.exp(0.015 * 0.99 * rate_after(1, 1.0)), rel=1e-3)
+    assert moved.safety_factor == pytest.approx(math.exp(0.015 * 0.99 / 2), rel=1e-3)
 
 
 def test_longer_steps_count_for_their_minutes() -> None:
