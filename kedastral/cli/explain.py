@@ -2,6 +2,7 @@
 """`kedastral explain`: asks a process why KEDA is told what it is told, and prints a sentence and tables."""
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -39,6 +40,9 @@ TRIED = {
     "max": "max",
 }
 """The flags of what may be tried, and the parameters of the HTTP API."""
+_FLAGS = {parameter: f"--{name.replace('_', '-')}" for name, parameter in TRIED.items()}
+_NAMED = re.compile(rf"(?<!['\"\w-])({'|'.join(_FLAGS)})(?= must | \(| and | exclude | needs )")
+"""A parameter where the words of a refusal name it, and not where they quote what was given."""
 ANSWER_WITHIN = 10.0
 MAX_BYTES = 2**22
 MAX_LINE = 1000
@@ -140,7 +144,7 @@ async def _why_none(client: httpx.AsyncClient, workload: str) -> str:
 
 def _refusal(status: int, body: bytes, where: str) -> RemoteError:
     try:
-        words = one_line(str(json.loads(body)["error"]))
+        words = _NAMED.sub(lambda found: _FLAGS[found[1]], one_line(str(json.loads(body)["error"])))
     except (ValueError, KeyError, TypeError):
         words = f"status {status}"
     reason = "refused" if status == httpx.codes.BAD_REQUEST else "http_status"
@@ -156,13 +160,38 @@ def print_explanation(document: Mapping[str, Any]) -> None:
     lines = [document["sentence"]]
     if other is not None:
         lines.append("What if: " + other["sentence"])
-    change = document.get("nextChange")
-    next_words = "it stays so" if change is None else f"it will be {change['replicas']} from {_clock(change['at'])} on"
-    lines.append(f"By the plan {next_words}.")
+    lines.append(f"By the plan {_next_words(document)}.")
+    if other is not None:
+        lines.append(f"What if: {_beside(document, other)}by that plan {_next_words(other)}.")
     for line in lines:
         console.print(Text(one_line(line, MAX_LINE)), soft_wrap=True)
     console.print(_stages_table(document, other))
     console.print(_plan_table(document, other))
+
+
+def _next_words(document: Mapping[str, Any]) -> str:
+    change = document.get("nextChange")
+    return "it stays so" if change is None else f"it will be {change['replicas']} from {_clock(change['at'])} on"
+
+
+def _beside(document: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Says where nothing of what was tried would change what KEDA is told now."""
+    same = all(document.get(name) == other.get(name) for name in ("told", "planned"))
+    return "the same as now; " if same else ""
+
+
+def _tried_cell(stage: Mapping[str, Any], tried: Mapping[str, Any]) -> str:
+    """What a stage would lead to, after its own number where that is another and not the result."""
+    value, result = tried.get("value"), tried.get("result")
+    if value is None or value in (stage.get("value"), result):
+        return _number(result)
+    own = _quantity(value, tried["unit"])
+    return own if result is None else f"{own} → {_number(result)}"
+
+
+def _quantity(value: float, unit: str) -> str:
+    """A number of its unit; whole minutes for more than one of them."""
+    return f"{value / 60:g} min" if unit == "s" and value >= 120 and value % 60 == 0 else f"{_number(value)} {unit}"
 
 
 def _stages_table(document: Mapping[str, Any], other: Mapping[str, Any] | None) -> Table:
@@ -170,11 +199,11 @@ def _stages_table(document: Mapping[str, Any], other: Mapping[str, Any] | None) 
     tried = {} if other is None else {stage["name"]: stage for stage in other["stages"]}
     for stage in document["stages"]:
         name, value = stage["name"], stage.get("value")
-        number = "" if value is None else f"{_number(value)} {stage['unit']}"
+        number = "" if value is None else _quantity(value, stage["unit"])
         cells = [name + (" *" if name == document["decidedBy"] else ""), number, _number(stage.get("result"))]
         cells.append(_number(stage.get("without")))
         if other is not None:
-            cells.append(_number(tried.get(name, {}).get("result")))
+            cells.append(_tried_cell(stage, tried.get(name, {})))
         table.add_row(*(Text(one_line(cell)) for cell in (*cells, stage["words"])))
     return table
 

@@ -24,7 +24,7 @@ SNAPSHOT = flat(1000.0, PlanPolicy(100.0, 1.2, ReplicaBounds(2, 50)))
 def document(*, tried: bool = False) -> str:
     written = write_explanation(explain_answer(SNAPSHOT, SNAPSHOT.made_at, StalePolicy()))
     if tried:
-        other = what_if(SNAPSHOT, OtherSettings(min=20))
+        other = what_if(SNAPSHOT, OtherSettings(min=20, lead_time=120.0))
         written["whatIf"] = write_explanation(explain_answer(other, SNAPSHOT.made_at, StalePolicy()))
     return dump_json(written)
 
@@ -59,6 +59,29 @@ def test_flags_of_what_is_tried_are_asked_as_parameters_and_shown_side_by_side(m
     assert asked[0].path == "/base/explain"
     assert "What if: KEDA is told 20 replicas: the minimum decided" in outcome.out
     assert "planned, what if" in outcome.out
+    [lead] = [line for line in outcome.out.splitlines() if line.split()[:1] == ["lead-time"]]
+    assert lead.split()[1:6] == ["5", "min", "12", "2", "min"]
+    assert "What if: by that plan it stays so.\n" in outcome.out
+
+
+def test_a_what_if_that_changes_nothing_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    same = document()
+    text = dump_json({**json.loads(same), "whatIf": json.loads(same)})
+    outcome = run(monkeypatch, lambda _: httpx.Response(200, text=text), "shop", "--max", "50")
+    assert "What if: the same as now; by that plan it stays so.\n" in outcome.out
+
+
+def test_a_refusal_names_the_flags_and_leaves_what_it_quotes(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = (
+        "leadTime must be a duration, got 'leadTime must'; min (9) must not be above max (3); "
+        "serviceLevel and headroom exclude each other"
+    )
+    outcome = run(monkeypatch, lambda _: httpx.Response(400, json={"error": said}), "shop", "--lead-time", "10")
+    assert outcome.code == 2
+    assert (
+        "--lead-time must be a duration, got 'leadTime must'; --min (9) must not be above --max (3); "
+        "--service-level and --headroom exclude each other"
+    ) in outcome.err
 
 
 def test_json_is_the_answer_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +92,7 @@ def test_json_is_the_answer_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("response", "code", "words"),
     [
-        (httpx.Response(400, json={"error": "min must be 1; max must be 2"}), 2, "min must be 1; max must be 2"),
+        (httpx.Response(400, json={"error": "min must be 1; max must be 2"}), 2, "--min must be 1; --max must be 2"),
         (httpx.Response(404, json={"error": "x"}), 1, "has no forecast of 'shop', or none yet"),
         (httpx.Response(401, json={"error": "a bearer token is required"}), 1, "a bearer token is required"),
         (httpx.Response(502, text="oops"), 1, "status 502"),
