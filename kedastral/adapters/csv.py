@@ -6,7 +6,9 @@
 
 import gzip
 import math
+import re
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 from zoneinfo import ZoneInfo
@@ -26,6 +28,12 @@ MAX_BYTES = 256 * 1024 * 1024
 _UTC = ZoneInfo("UTC")
 _MARKS = (("utf-8-sig", b"\xef\xbb\xbf"), ("utf-16", b"\xff\xfe"), ("utf-16", b"\xfe\xff"))
 """Byte order marks, with the encodings that read them."""
+_IN_PERCENT = re.compile(r"%|\bpercent|utili[sz]ation", re.IGNORECASE)
+"""The name or the unit of what is a share of something."""
+UTILISATION = (
+    "this looks like a percentage. Utilisation is no load: it falls when pods are added. Export what comes in, such as "
+    "requests per second"
+)
 
 
 @attrs.frozen
@@ -39,10 +47,12 @@ class ExportReading:
 
 @attrs.frozen
 class Export:
-    """The load of a file, and in words what was understood of it."""
+    """The load of a file, its unit where the file has one, in words what was understood, and what to beware of."""
 
     series: Series
     understood: str
+    unit: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def read_csv_history(path: Path) -> Series:
@@ -64,7 +74,8 @@ def read_export(path: Path, reading: ExportReading) -> Export:
         return Export(laid.series, _join(_describe(laid), _describe_answer(answer)))
     table = read_table(text, reading.time_zone, reading.column, reading.time_column, problems)
     laid = lay_on_grid([row for row in table.rows if math.isfinite(row.at)], problems)
-    return Export(laid.series, _join(_describe(laid), _describe_table(table, reading)))
+    words = _join(_describe(laid), _describe_table(table, reading))
+    return Export(laid.series, words, table.unit, tuple(_warnings(table)))
 
 
 def _read_bytes(path: Path, problems: FileProblems) -> bytes:
@@ -139,6 +150,21 @@ def _describe_table(table: TableRows, reading: ExportReading) -> list[str]:
     if options:
         words[-1] += f"; {', '.join(options)} change{'' if len(options) > 1 else 's'} it"
     return words
+
+
+def _warnings(table: TableRows) -> Iterator[str]:
+    if table.statistic.lower() == "sum":
+        period = _describe_period(table.period)
+        yield f"each value is a count per {period} (statistic Sum); so must be the target per pod"
+    if _IN_PERCENT.search(f"{table.unit} {table.column}"):
+        yield f"column {table.column!r}: {UTILISATION}"
+
+
+def _describe_period(text: str) -> str:
+    """``60`` and ``1 minute`` are what CloudWatch writes."""
+    if not text:
+        return "period"
+    return write_duration(float(text)) if text.isascii() and text.isdigit() and int(text) else text
 
 
 def _count(number: int, thing: str) -> str:

@@ -71,6 +71,7 @@ class Scenario:
 
     ``sized_by_peak`` is true where the target per pod was derived from the load, ``in_files`` where the workload is a
     ForecastPolicy. ``remarks`` say how its history was read and divided, where that does not go without saying.
+    ``unit`` is that of its load, empty where the history does not say it.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Scenario:
     sized_by_peak: bool = False
     in_files: bool = False
     remarks: tuple[str, ...] = ()
+    unit: str = ""
 
     def plan(self, headroom: float) -> PlanPolicy:
         """The plan for this workload's pods."""
@@ -141,10 +143,11 @@ class BacktestWorkload:
 
 @attrs.frozen
 class ReadLoad:
-    """The history of one workload; ``understood`` says how its file was read, empty where it comes from Prometheus."""
+    """The history of one workload; ``remarks`` say how its file was read, none where it comes from Prometheus."""
 
     series: Series
-    understood: str = ""
+    remarks: tuple[str, ...] = ()
+    unit: str = ""
 
 
 @attrs.frozen
@@ -254,7 +257,7 @@ def read_loads(
             continue
         try:
             export = read_export(workload.load, reading)
-            loads.append(ReadLoad(export.series, export.understood))
+            loads.append(ReadLoad(export.series, (export.understood, *export.warnings), export.unit))
         except ConfigError as error:
             loads.append(None)
             problems += error.problems
@@ -295,7 +298,7 @@ def _prepare(workload: BacktestWorkload, load: ReadLoad, rules: BacktestRules) -
     series = _on_step(name, history, settings.forecast.step)
     _require_fit(name, series.step, settings, rules)
     trial, is_short = _make_trial(name, series, settings.plan.target_per_pod, rules)
-    remarks = (load.understood, _describe_short(trial) if is_short else "")
+    remarks = (*load.remarks, _describe_short(trial) if is_short else "")
     return Scenario(
         name,
         trial,
@@ -304,6 +307,7 @@ def _prepare(workload: BacktestWorkload, load: ReadLoad, rules: BacktestRules) -
         sized_by_peak=settings.plan.target_per_pod == AUTO,
         in_files=isinstance(settings, WorkloadSettings),
         remarks=tuple(filter(None, remarks)),
+        unit=load.unit,
     )
 
 

@@ -247,6 +247,58 @@ def test_a_form_is_read_to_the_series_of_the_plain_file(tmp_path: Path, form: st
     assert words in export.understood
 
 
+# Labels of CloudWatch.
+
+LABELLED = {
+    "a label": ('"Full label","app/web RequestCount"', '"Label","RequestCount"'),
+    "a full label": ('"Full label","RequestCount"',),
+    "a metric": ('"Metric name","RequestCount"', '"LoadBalancer","app/web"'),
+}
+SUMS = rows(lambda t, v: f'"{t:%Y/%m/%d %H:%M:%S}","{plain(v)}"')
+
+
+@pytest.mark.parametrize("period", ["60", "1 minute"])
+@pytest.mark.parametrize("labels", LABELLED)
+@pytest.mark.parametrize("header", [(), ('"Time","Sum"',)], ids=["no header", "a header with the statistic"])
+def test_a_column_of_cloudwatch_is_called_by_its_label_and_a_sum_is_a_count(
+    tmp_path: Path, labels: str, period: str, header: tuple[str, ...]
+) -> None:
+    above = (*LABELLED[labels], '"Statistic","Sum"', f'"Period","{period}"', *header)
+    export = read(tmp_path, lines(*above, SUMS))
+    assert export.series == EXPECTED
+    assert "column 'RequestCount'" in export.understood
+    per = "1m" if period == "60" else period
+    assert export.warnings == (f"each value is a count per {per} (statistic Sum); so must be the target per pod",)
+
+
+def test_the_labels_of_several_series_each_name_their_column(tmp_path: Path) -> None:
+    above = ('"Label","web","api"', '"Statistic","Sum","Average"', '"Period","60","60"', '"Unit","Count","Percent"')
+    table = rows(lambda t, v: f'"{t:%Y/%m/%d %H:%M:%S}","{plain(v)}","5"')
+    web, api = (read(tmp_path, lines(*above, table), ExportReading(column=name)) for name in ("web", "api"))
+    assert web.series == EXPECTED
+    assert (web.unit, len(web.warnings)) == ("Count", 1)
+    assert (api.unit, len(api.warnings)) == ("Percent", 1)
+    assert "column 'api': this looks like a percentage" in api.warnings[0]
+
+
+def test_a_header_that_is_called_as_a_label_stays_a_header(tmp_path: Path) -> None:
+    content = lines("metric,time,value", rows(lambda t, v: f"web,{iso(t)},{plain(v)}"))
+    assert "column 'value'" in read(tmp_path, content).understood
+    content = lines("Period,Load", rows(lambda t, v: f"{iso(t)},{plain(v)}"))
+    assert "column 'Load'" in read(tmp_path, content).understood
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"), [("web", "%"), ("CPUUtilization", ""), ("CPU utilisation", ""), ("busy (%)", "")]
+)
+def test_a_percentage_is_warned_of_since_it_is_no_load(tmp_path: Path, name: str, unit: str) -> None:
+    export = read(tmp_path, lines(f"time,{name}", rows(lambda t, v: f"{iso(t)},{(v or 1) / 20:g}{unit}")))
+    [warning] = export.warnings
+    assert "Utilisation is no load: it falls when pods are added." in warning
+    plainly = read(tmp_path, lines("time,web", rows(lambda t, v: f"{iso(t)},{(v or 1) / 20:g} req/s")))
+    assert (plainly.unit, plainly.warnings) == ("req/s", ())
+
+
 # Times.
 
 

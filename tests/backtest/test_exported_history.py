@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from kedastral.backtest.comparison import compare_policies, policies_to_compare
+from kedastral.backtest.report import write_page
+from kedastral.backtest.results import evaluate
 from kedastral.backtest.workloads import Scenario, prepare_scenarios
 from kedastral.settings.declarations import BacktestSettings
 from kedastral.settings.resolve import load
@@ -39,6 +42,25 @@ def test_shares_that_are_given_hold_for_a_short_history_too(tmp_path: Path, flag
     scenario = prepare(write_csv(tmp_path / "web.csv", wave(288)), **flags)
     assert (scenario.trial.begin, scenario.trial.judged_from) == (288 - 86, 288 - 86 + 12)
     assert len(scenario.remarks) == 1
+
+
+@pytest.mark.parametrize(
+    ("header", "unit", "said", "sustains"),
+    [
+        ("value", "", (), "units of load"),
+        ("value", " req/s", (), "req/s"),
+        ("CPUUtilization", "", ("percentage",), "units of load"),
+    ],
+)
+def test_the_report_names_the_unit_of_the_load_and_a_percentage_is_remarked(
+    tmp_path: Path, header: str, unit: str, said: tuple[str, ...], sustains: str
+) -> None:
+    rows = [f"{START + timedelta(seconds=STEP * i):%Y-%m-%dT%H:%M:%SZ},{v:.3f}{unit}" for i, v in enumerate(wave(288))]
+    (tmp_path / "web.csv").write_text("\n".join([f"time,{header}", *rows]))
+    scenario = prepare(tmp_path / "web.csv", target_per_pod="100")
+    assert [word in scenario.remarks[1] for word in said] == [True] * len(said)
+    page = write_page(evaluate([compare_policies(scenario, policies_to_compare(1.2, swept=False))]))
+    assert f"A pod sustains 100 {sustains} and serves" in " ".join(page.split())
 
 
 @pytest.mark.parametrize(("days", "is_short"), [(5.6, True), (5.7, False), (10.0, False)])

@@ -8,7 +8,7 @@ or rows of series, time and value.
 import csv
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from zoneinfo import ZoneInfo
 
@@ -24,6 +24,11 @@ SAMPLE = 200
 """Lines from which the delimiter and the columns are found."""
 TIME_NAMES = frozenset({"time", "timestamp", "date", "datetime", "date time", "ts", "_time", "@timestamp", "epoch"})
 VALUE_NAMES = frozenset({"value", "_value", "load"})
+SERIES_LABELS = ("label", "full label", "metric name", "metricname", "metric", "id")
+"""What CloudWatch calls the lines above its table that name a series, the best first."""
+STATISTIC_LABELS, PERIOD_LABELS, UNIT_LABELS = ("statistic", "stat"), ("period",), ("unit",)
+OTHER_LABELS = ("namespace", "region", "account", "account id", "accountid", "dimensions", "expression")
+LABELS = frozenset({*SERIES_LABELS, *STATISTIC_LABELS, *PERIOD_LABELS, *UNIT_LABELS, *OTHER_LABELS})
 _SEPARATOR_LINE = re.compile(r"sep=(.)")
 
 
@@ -37,17 +42,28 @@ class Line:
 
 @attrs.frozen
 class CellTable:
-    """Lines of data below their ``names``, all of one width; ``above`` is how many lines of labels were left out."""
+    """Lines of data below their ``names``, all of one width; ``above`` is how many lines of labels were left out.
+
+    ``labels`` are those of CloudWatch: the cells of a line by its first one, in lower case.
+    """
 
     delimiter: str
     names: tuple[str, ...]
     lines: list[Line]
     above: int
+    labels: Mapping[str, Sequence[str]] = attrs.field(factory=dict)
+
+    def find_label(self, names: Sequence[str], column: int) -> str:
+        """What the first of these labels says about a column; empty where none does."""
+        return _find_label(self.labels, names, column)
 
 
 @attrs.frozen
 class TableRows:
-    """What was found in a table; ``choice`` says whether there were other columns or series to choose."""
+    """What was found in a table; ``choice`` says whether there were other columns or series to choose.
+
+    ``statistic`` and ``period`` are what labels above the table say of each value; empty where none do.
+    """
 
     rows: list[Row]
     column: str
@@ -55,6 +71,8 @@ class TableRows:
     naive: bool
     above: int
     choice: bool
+    statistic: str = ""
+    period: str = ""
 
 
 def read_table(
@@ -79,10 +97,12 @@ def read_table(
     return TableRows(
         rows,
         series or table.names[value_at],
-        values.unit,
+        values.unit or table.find_label(UNIT_LABELS, value_at),
         times.naive,
         table.above,
         choice=len(numeric) > 1 or series is not None,
+        statistic=table.find_label(STATISTIC_LABELS, value_at),
+        period=table.find_label(PERIOD_LABELS, value_at),
     )
 
 
@@ -104,7 +124,8 @@ def _find_table(text: str, problems: FileProblems) -> CellTable:
             raise problems.refuse(None, must, f"{len(read)} lines, and no such row")
     width = Counter(len(line.cells) for line in read[first : first + SAMPLE]).most_common(1)[0][0]
     above = [line.cells for line in read[:first]]
-    names, has_header = _name_columns(above, width)
+    labels = _find_labels_above(above)
+    names, has_header = _name_columns(above, width, labels)
     data = []
     for line in read[first:]:
         if line.cells in above:
@@ -117,7 +138,7 @@ def _find_table(text: str, problems: FileProblems) -> CellTable:
     if width < 2:
         must = "it must have two columns at least, a time and a value, separated by commas, semicolons or tabs"
         raise problems.refuse(read[first].number, must, quoted(read[first].cells[0]))
-    return CellTable(delimiter, names, data, len(above) - has_header)
+    return CellTable(delimiter, names, data, len(above) - has_header, labels)
 
 
 def _split(lines: Sequence[str], delimiter: str, skipped: int, problems: FileProblems) -> list[Line]:
@@ -145,20 +166,47 @@ def _count_data(lines: Sequence[str], delimiter: str) -> int:
 
 
 def _is_data(cells: Sequence[str]) -> bool:
-    """Whether a line has a time and, beside it, a number or a gap."""
+    """Whether a line has a time and, beside it, a number or a gap; the periods of several series look the same."""
+    if cells and cells[0].lower() in PERIOD_LABELS:
+        return False
     numbers = sum(is_number(cell) or is_gap(cell) for cell in cells)
     return (numbers >= 1 and any(map(is_time, cells))) or (numbers >= 2 and any(map(is_epoch, cells)))
 
 
-def _name_columns(above: Sequence[Sequence[str]], width: int) -> tuple[tuple[str, ...], bool]:
-    """The names of the columns, and whether they come from a header; else they are numbers.
+def _name_columns(
+    above: Sequence[Sequence[str]], width: int, labels: Mapping[str, Sequence[str]]
+) -> tuple[tuple[str, ...], bool]:
+    """The names of the columns, and whether they come from a header; else from ``labels``, or they are numbers.
 
-    The header is the line above the data, or the one above it that names the time.
+    The header is the line above the data, or the one above it that names the time. Where it repeats what a label says
+    of a column, such as its statistic, the label of the series is the name.
     """
     headers = [cells for cells in above if len(cells) == width]
     named = [cells for cells in headers if any(cell.lower() in TIME_NAMES for cell in cells)]
-    header = (named or headers or [[""] * width])[-1]
-    return tuple(cell or str(i) for i, cell in enumerate(header, 1)), bool(headers)
+    headers = named or ([] if labels else headers)
+    header = (headers or [[""] * width])[-1]
+    names = []
+    for i, cell in enumerate(header):
+        said = {_find_label(labels, names_of, i) for names_of in (STATISTIC_LABELS, PERIOD_LABELS, UNIT_LABELS)}
+        label = _find_label(labels, SERIES_LABELS, i) if i and cell in {"", *said} else ""
+        names.append(label or cell or str(i + 1))
+    return tuple(names), bool(headers)
+
+
+def _find_labels_above(above: Sequence[Sequence[str]]) -> Mapping[str, Sequence[str]]:
+    """The lines of labels by what they are called; one alone may be a header."""
+    found = {cells[0].lower(): cells for cells in above if cells[0].lower() in LABELS}
+    return found if len(found) > 1 else {}
+
+
+def _find_label(labels: Mapping[str, Sequence[str]], names: Sequence[str], column: int) -> str:
+    """What the first of the labels called so says of a column, empty where none does: one cell may be for all."""
+    for name in names:
+        cells = labels.get(name, ())
+        said = cells[column] if column < len(cells) else cells[1] if len(cells) == 2 else ""
+        if said and column:
+            return said
+    return ""
 
 
 def _find_time_column(table: CellTable, asked: str | None, problems: FileProblems) -> int:
