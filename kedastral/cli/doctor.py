@@ -47,6 +47,7 @@ MAX_FILES = 10_000
 PLAIN_WIDTH = 120
 """The width of the table where the output is not a terminal."""
 MAX_WORDS = 1000
+MAX_NAMED = 5
 COLORS = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "blue"}
 
 
@@ -70,6 +71,7 @@ def run_doctor(call: DoctorCall, loaded: Loaded[DoctorSettings]) -> bool:
     manifests = Manifests()
     for file, content in _read_paths(call.paths):
         manifests.read(file, content)
+    _require_something(call, loaded, manifests)
     evidence = trio.run(_gather, call, loaded, manifests)
     found = examine(evidence, RULES)
     order = list(Severity)
@@ -92,6 +94,15 @@ def _check_call(call: DoctorCall, loaded: Loaded[DoctorSettings]) -> None:
         raise ConfigError(["--check-queries needs a Prometheus; name one with --prom-url, or a DataSource of --config"])
     if call.cluster and importlib.util.find_spec("lightkube") is None:
         raise ConfigError(["--cluster needs the package lightkube; install kedastral[kubernetes]"])
+
+
+def _require_something(call: DoctorCall, loaded: Loaded[DoctorSettings], manifests: Manifests) -> None:
+    """Raises ConfigError where there is nothing to look at: an empty list of kubectl is not a sound one."""
+    asked = call.cluster or loaded.settings.process.forecaster_url is not None or loaded.fleet is not None
+    if not asked and not manifests.count and not manifests.unread:
+        raise ConfigError(
+            [f"{', '.join(map(printable, call.paths[:MAX_NAMED]))}: must hold at least one object of Kubernetes"]
+        )
 
 
 # Manifests.
@@ -142,6 +153,7 @@ async def _gather(call: DoctorCall, loaded: Loaded[DoctorSettings], manifests: M
     is_complete = call.cluster and await _read_cluster(call, manifests)
     evidence = Evidence(
         objects=tuple(manifests.objects),
+        jobs=tuple(manifests.jobs),
         hpas=tuple(manifests.hpas),
         scalables=tuple(manifests.scalables),
         pods=tuple(manifests.pods),

@@ -121,7 +121,8 @@ class ScalingObject:
 
     ``behavior`` is None where it has none of its own. ``tolerances`` are those that are written, ``scaleUp`` and
     ``scaleDown``. ``paused`` are the annotations that pause it, ``not_ready`` is KEDA's reason where its status says
-    that it is not Ready. ``unknown_keys`` of ``spec`` are each with its line.
+    that it is not Ready. ``kind`` and ``api_version`` are as they are written. ``unknown_keys`` and ``no_integers``,
+    which should be some, are paths below ``spec``, and ``repeated_keys`` paths of the object, each with its line.
     """
 
     name: ObjectName
@@ -141,7 +142,11 @@ class ScalingObject:
     formula_type: str = ""
     paused: tuple[str, ...] = ()
     not_ready: str = ""
+    kind: str = ""
+    api_version: str = ""
     unknown_keys: Mapping[str, int] = attrs.field(factory=dict)
+    no_integers: Mapping[str, int] = attrs.field(factory=dict)
+    repeated_keys: Mapping[str, int] = attrs.field(factory=dict)
 
     @property
     def ours(self) -> tuple[KedaTrigger, ...]:
@@ -245,14 +250,15 @@ class Unread:
 
 @attrs.frozen
 class Evidence:
-    """All that was found out. ``workloads`` by key, None where no settings were given, so that nobody can tell.
-    ``brought`` are those that triggers bring along, as far as their metadata can be read.
+    """All that was found out. ``jobs`` are ScaledJobs. ``workloads`` by key, None where no settings were given, so that
+    nobody can tell. ``brought`` are those that triggers bring along, as far as their metadata can be read.
 
     ``namespace`` is that of objects whose manifest names none; empty where that is not known either. ``is_complete``:
     the objects are all that a cluster has, so that what is missing is missing.
     """
 
     objects: tuple[ScalingObject, ...] = ()
+    jobs: tuple[ScalingObject, ...] = ()
     hpas: tuple[PlainHpa, ...] = ()
     scalables: tuple[Scalable, ...] = ()
     pods: tuple[PodStart, ...] = ()

@@ -4,6 +4,7 @@
 Whatever else is in them is passed over, and nothing is read of a Secret or of a container's environment.
 """
 
+import codecs
 import json
 import math
 import re
@@ -43,6 +44,27 @@ SPEC_KEYS = frozenset(
     }
 )  # fmt: skip
 """What ``spec`` of a ScaledObject may hold (KEDA 2.21)."""
+_RULES_KEYS = frozenset({"stabilizationWindowSeconds", "selectPolicy", "policies", "tolerance"})
+_HPA, _BEHAVIOR = "advanced.horizontalPodAutoscalerConfig", "advanced.horizontalPodAutoscalerConfig.behavior"
+KEYS_BELOW: Mapping[str, frozenset[str]] = {
+    "": SPEC_KEYS,
+    "scaleTargetRef": frozenset({"apiVersion", "kind", "name", "envSourceContainerName"}),
+    "fallback": frozenset({"failureThreshold", "replicas", "behavior"}),
+    "advanced": frozenset({"horizontalPodAutoscalerConfig", "restoreToOriginalReplicaCount", "scalingModifiers"}),
+    "advanced.scalingModifiers": frozenset({"formula", "target", "activationTarget", "metricType"}),
+    _HPA: frozenset({"behavior", "name"}),
+    _BEHAVIOR: frozenset({"scaleUp", "scaleDown"}),
+    f"{_BEHAVIOR}.scaleUp": _RULES_KEYS,
+    f"{_BEHAVIOR}.scaleDown": _RULES_KEYS,
+}
+"""What a mapping at a path below ``spec`` may hold. Metadata of triggers have rules of their own."""
+INTEGERS = (
+    "pollingInterval", "initialCooldownPeriod", "cooldownPeriod", "idleReplicaCount", "minReplicaCount",
+    "maxReplicaCount", "fallback.failureThreshold", "fallback.replicas",
+    f"{_BEHAVIOR}.scaleUp.stabilizationWindowSeconds", f"{_BEHAVIOR}.scaleDown.stabilizationWindowSeconds",
+)  # fmt: skip
+"""What must be whole numbers below ``spec``."""
+API_VERSION, SCALED_OBJECT, SCALED_JOB = "keda.sh/v1alpha1", "ScaledObject", "ScaledJob"
 MAX_MERGED = 1_000_000
 """Keys of one document that merge keys may bring: a few lines could ask for thousands of times as many."""
 _REASON = re.compile(r"[A-Za-z]{1,60}")
@@ -54,6 +76,8 @@ class Manifests:
     """What has been read so far."""
 
     objects: list[ScalingObject] = attrs.field(factory=list)
+    jobs: list[ScalingObject] = attrs.field(factory=list)
+    """ScaledJobs."""
     hpas: list[PlainHpa] = attrs.field(factory=list)
     scalables: list[Scalable] = attrs.field(factory=list)
     pods: list[PodStart] = attrs.field(factory=list)
@@ -62,8 +86,9 @@ class Manifests:
     """Objects of any kind."""
 
     def read(self, file: str, content: bytes) -> None:
-        """Read a file's documents; one that is not YAML is noted as unread."""
+        """Read a file's documents; one that is not YAML is noted as unread. As kubectl, it may be UTF-16."""
         try:
+            content = _in_utf8(content)
             documents = read_documents(content, max_depth=MAX_DEPTH, max_nodes=MAX_NODES)
             if b"<<" in content:
                 documents = [_Merger().merge(document) for document in documents]
@@ -83,10 +108,11 @@ class Manifests:
                 self.add(file, item)
             return
         self.count += bool(kind)
-        group = text_at(node, "apiVersion").partition("/")[0]
         match kind:
-            case "ScaledObject" if group == "keda.sh":
+            case _ if kind.lower() == SCALED_OBJECT.lower():
                 self.objects.append(read_scaled_object(node, file))
+            case _ if kind.lower() == SCALED_JOB.lower():
+                self.jobs.append(read_scaled_object(node, file, SCALED_JOB))
             case "HorizontalPodAutoscaler" if not _is_kedas(node):
                 self.hpas.append(_read_hpa(node, file))
             case "Deployment" | "StatefulSet":
@@ -94,6 +120,16 @@ class Manifests:
             case "Pod":
                 start = _read_pod(node)
                 self.pods += [] if start is None else [start]
+
+
+def _in_utf8(content: bytes) -> bytes:
+    """``content`` in UTF-8, where a byte order mark says that it is UTF-16. Raises YamlError."""
+    if not content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content
+    try:
+        return content.decode("utf-16").encode()
+    except UnicodeError as error:
+        raise YamlError("must be UTF-8 or UTF-16 text; it is cut off, or no text") from error
 
 
 @attrs.define
@@ -202,13 +238,15 @@ def _name(node: Table, kind: str) -> ObjectName:
 # Objects.
 
 
-def read_scaled_object(node: Table, file: str) -> ScalingObject:
-    """A ScaledObject, as far as the rules look at it."""
+def read_scaled_object(node: Table, file: str, kind: str = SCALED_OBJECT) -> ScalingObject:
+    """A ScaledObject, as far as the rules look at it; of a ScaledJob the triggers count."""
     spec = node_at(node, "spec")
     config = node_at(spec, "advanced", "horizontalPodAutoscalerConfig", "behavior")
     modifiers = node_at(spec, "advanced", "scalingModifiers")
     return ScalingObject(
-        name=_name(node, "ScaledObject"),
+        name=_name(node, kind),
+        kind=text_at(node, "kind"),
+        api_version=text_at(node, "apiVersion"),
         place=_place(file, node),
         target=_read_target(node_at(spec, "scaleTargetRef")),
         triggers=tuple(_read_triggers(spec, file)),
@@ -225,7 +263,9 @@ def read_scaled_object(node: Table, file: str) -> ScalingObject:
         formula_type=text_at(modifiers, "metricType"),
         paused=tuple(_read_pauses(node)),
         not_ready=_read_not_ready(node),
-        unknown_keys=_unknown_keys(spec),
+        unknown_keys=dict(_unknown_keys(spec)),
+        no_integers=dict(_no_integers(spec)),
+        repeated_keys=dict(_repeated_keys(node)),
     )
 
 
@@ -250,10 +290,48 @@ def _read_not_ready(node: Table) -> str:
     return ""
 
 
-def _unknown_keys(spec: Node | None) -> dict[str, int]:
-    if not isinstance(spec, Table):
-        return {}
-    return {key: spec.lines.get(key, 0) for key in spec.entries if key not in SPEC_KEYS}
+def _unknown_keys(spec: Node | None) -> Iterator[tuple[str, int]]:
+    """The paths below ``spec`` that KEDA does not know, each with its line."""
+    for path, known in KEYS_BELOW.items():
+        table = node_at(spec, *filter(None, path.split(".")))
+        if isinstance(table, Table):
+            yield from (
+                (f"{path}.{key}".lstrip("."), table.lines.get(key, 0)) for key in table.entries if key not in known
+            )
+
+
+def _no_integers(spec: Node | None) -> Iterator[tuple[str, int]]:
+    """The paths below ``spec`` that hold what is no whole number where KEDA wants one, each with its line."""
+    for path in INTEGERS:
+        found = node_at(spec, *path.split("."))
+        if found is not None and not (isinstance(found, Scalar) and _is_whole(found)):
+            yield path, found.line
+
+
+def _is_whole(value: Scalar) -> bool:
+    """Whether it is a whole number, such as ``2.0``, or nothing at all, which is as good as left out."""
+    if value.kind is Kind.NUMBER:
+        return float(value.text).is_integer()
+    return value.kind in (Kind.INTEGER, Kind.NOTHING)
+
+
+def _repeated_keys(node: Node) -> Iterator[tuple[str, int]]:
+    """The paths of keys that a mapping has more than once, each with the line of the last one.
+
+    What an alias brings again is looked at once: a few lines could hold it a million times.
+    """
+    seen: set[Node] = set()
+    left: list[tuple[str, Node]] = [("", node)]
+    while left:
+        path, one = left.pop()
+        if isinstance(one, Scalar) or one in seen:
+            continue
+        seen.add(one)
+        if isinstance(one, Table):
+            yield from ((f"{path}.{key}".lstrip("."), line) for key, line in one.repeated.items() if key != MERGE)
+            left += [(f"{path}.{key}", value) for key, value in reversed(list(one.entries.items()))]
+        else:
+            left += [(path, value) for value in reversed(one.items)]
 
 
 def _read_target(node: Node | None) -> TargetRef:

@@ -23,7 +23,7 @@ from kedastral.doctor.evidence import (
     TargetRef,
     each_of_ours,
 )
-from kedastral.doctor.manifests import SPEC_KEYS
+from kedastral.doctor.manifests import API_VERSION, KEYS_BELOW, SCALED_OBJECT
 from kedastral.errors import BadTriggerError, ConfigError, UnknownWorkloadError
 from kedastral.settings.declarations import DataSourceSettings, WorkloadSettings
 from kedastral.settings.resolve import ProcessInput, read_workload
@@ -39,12 +39,45 @@ TAKES_NO_PODS = ("currentReplicas", "currentReplicasIfHigher", "scalingModifiers
 PARTLY = "PartialTriggerError"
 """KEDA's reason where some triggers fail and others work."""
 FROM_VARIABLE = "(from a variable)"
+_API_VERSION = re.compile(r"[a-z0-9.-]{1,40}/v[0-9][a-z0-9]{0,9}")
 _GOT = re.compile(r""", got (['"]).*(; [^;]*)$""", re.DOTALL)
 """The value that a problem quotes: it may be a secret that somebody put where it does not belong."""
 
 
 def _trigger_words(one: ScalingObject, trigger: KedaTrigger) -> str:
     return f"trigger {one.triggers.index(trigger) + 1} ({trigger.kind})"
+
+
+# The object.
+
+
+@BOOK.rule(
+    "not-a-scaled-object",
+    Severity.ERROR,
+    title="The kind or the apiVersion of what has a trigger of Kedastral's is not that of a ScaledObject.",
+    why="The API server refuses the object, or keeps it where no KEDA reads it: keda.k8s.io is that of KEDA 1.",
+    remedy=f"write apiVersion: {API_VERSION} and kind: {SCALED_OBJECT}",
+)
+def _kind_and_version(evidence: Evidence) -> Iterator[Symptom]:
+    for one in evidence.scaled_by_us:
+        if one.kind != SCALED_OBJECT:
+            yield Symptom(one.name, f"its kind is {_word(one.kind)}, not {SCALED_OBJECT}", one.place)
+        if one.api_version != API_VERSION:
+            words = one.api_version if _API_VERSION.fullmatch(one.api_version) else "another"
+            yield Symptom(one.name, f"its apiVersion is {words if one.api_version else 'missing'}", one.place)
+
+
+@BOOK.rule(
+    "scaled-job",
+    Severity.ERROR,
+    title="A ScaledJob has a trigger of Kedastral's.",
+    why="Kedastral plans pods that stay. As jobs, as many would start again and again.",
+    remedy="scale a Deployment by a ScaledObject, or take the trigger away",
+)
+def _scaled_job(evidence: Evidence) -> Iterator[Symptom]:
+    for one in evidence.jobs:
+        for trigger in one.ours:
+            yield Symptom(one.name, f"{_trigger_words(one, trigger)} plans pods, not jobs", trigger.place)
 
 
 # The trigger.
@@ -594,16 +627,48 @@ def _no_target(evidence: Evidence) -> Iterator[Symptom]:
 @BOOK.rule(
     "unknown-field",
     Severity.ERROR,
-    title="spec of a ScaledObject has a key that KEDA does not know.",
+    title="spec of a ScaledObject, or a mapping in it, has a key that KEDA does not know.",
     why="The API server refuses it, or drops it without a word.",
     remedy="correct the name",
 )
 def _unknown_field(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.scaled_by_us:
-        for key, line in one.unknown_keys.items():
-            near = difflib.get_close_matches(key, SPEC_KEYS, 1, 0.6)
-            words = f"spec.{_shown_key(key)} is unknown" + (f"; did you mean {near[0]}?" if near else "")
+        for path, line in one.unknown_keys.items():
+            parent, _, key = path.rpartition(".")
+            near = difflib.get_close_matches(key, KEYS_BELOW[parent], 1, 0.6) if parent in KEYS_BELOW else []
+            words = f"{_shown_path(path)} is unknown" + (f"; did you mean {near[0]}?" if near else "")
             yield Symptom(one.name, words, Place(one.place.file, line))
+
+
+@BOOK.rule(
+    "no-whole-number",
+    Severity.ERROR,
+    title='A number of spec is text, or is not whole, such as maxReplicaCount: "10".',
+    why="The API server refuses the object.",
+    remedy="write a whole number, without quotes",
+)
+def _no_whole_number(evidence: Evidence) -> Iterator[Symptom]:
+    for one in evidence.scaled_by_us:
+        for path, line in one.no_integers.items():
+            yield Symptom(one.name, f"{_shown_path(path)} is no whole number", Place(one.place.file, line))
+
+
+@BOOK.rule(
+    "repeated-key",
+    Severity.WARNING,
+    title="A mapping of a ScaledObject has a key twice.",
+    why="kubectl takes the last one without a word; other tools refuse the file.",
+    remedy="keep one of them",
+)
+def _repeated_key(evidence: Evidence) -> Iterator[Symptom]:
+    for one in evidence.scaled_by_us:
+        for path, line in one.repeated_keys.items():
+            words = f"{_shown_path(path, '')} is there more than once, and the last one counts"
+            yield Symptom(one.name, words, Place(one.place.file, line))
+
+
+def _shown_path(path: str, root: str = "spec.") -> str:
+    return root + ".".join(map(_shown_key, path.split(".")))
 
 
 def _shown_key(key: str) -> str:

@@ -154,6 +154,11 @@ def behavior(**changes: Any) -> Change:
     return change
 
 
+def within(key: str, **changes: Any) -> Change:
+    """Set keys of a mapping below ``spec``."""
+    return lambda document: document["spec"][key].update(copy.deepcopy(changes))
+
+
 def fallback(**changes: Any) -> Change:
     """Set keys of ``fallback``; None takes one away."""
 
@@ -215,6 +220,11 @@ CPU = {"type": "cpu", "metricType": "Utilization", "metadata": {"value": "90"}}
 FORMULA = {"formula": "max(a ?? 0, b ?? 0)", "target": "1", "metricType": "AverageValue"}
 
 PLANTED = (
+    Planted("not-a-scaled-object", "kind", lambda d: d.update(kind="Scaledobject")),
+    Planted("not-a-scaled-object", "apiVersion of KEDA 1", lambda d: d.update(apiVersion="keda.k8s.io/v1alpha1")),
+    Planted("not-a-scaled-object", "no apiVersion", lambda d: d.pop("apiVersion")),
+    Planted("scaled-job", "beside a ScaledObject", beside=(named("jobs", "ScaledJob"),)),
+    Planted("scaled-job", "alone, and misspelt", lambda d: d.update(kind="scaledJob")),
     Planted("metric-type-value", "Value", trigger(metricType="Value")),
     Planted("metric-type-value", "Utilization", trigger(metricType="Utilization")),
     Planted(
@@ -321,6 +331,16 @@ PLANTED = (
     ),
     Planted("no-target", "no name", spec(scaleTargetRef={})),
     Planted("unknown-field", "maxReplicas", spec(maxReplicas=50)),
+    Planted(
+        "unknown-field", "behaviour of the HPA", within("advanced", horizontalPodAutoscalerConfig={"behaviour": {}})
+    ),
+    Planted("unknown-field", "of fallback", fallback(behaviour="static")),
+    Planted("unknown-field", "of scaleUp", behavior(scaleUp={"stabilisationWindowSeconds": 5})),
+    Planted("unknown-field", "of the target", spec(scaleTargetRef={"name": "web", "Kind": "StatefulSet"})),
+    Planted("no-whole-number", "max", spec(maxReplicaCount="50")),
+    Planted("no-whole-number", "failureThreshold", fallback(failureThreshold="3")),
+    Planted("no-whole-number", "a window", behavior(scaleDown={"stabilizationWindowSeconds": "60"})),
+    Planted("no-whole-number", "a half", spec(initialCooldownPeriod=1.5)),
     Planted("paused", "an annotation", annotated("paused", "true")),
     Planted("paused", "what is no boolean counts as true", annotated("paused", "")),
     Planted("paused", "at a number", annotated("paused-replicas", "3")),

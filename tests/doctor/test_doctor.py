@@ -21,9 +21,9 @@ from tests.doctor.planted import DEPLOYMENT, PLANTED, SETTINGS, SOUND, Planted, 
 EVERY_RULE = {rule.name: rule for rule in RULES}
 ASKED_ONLY = {
     "scaler-unreachable", "query-failed", "no-series", "doubled-series", "short-range", "late-samples",
-    "short-history", "slow-rule", "kedastral-reports", "unreadable",
+    "short-history", "slow-rule", "kedastral-reports", "unreadable", "repeated-key",
 }  # fmt: skip
-"""Rules that need somebody to answer, or a file that cannot be read."""
+"""Rules that need somebody to answer, or a text that no tool would write."""
 
 
 def diagnose(monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[Outcome, list[dict[str, Any]]]:
@@ -75,11 +75,15 @@ def examples() -> dict[str, str]:
 
 
 EXAMPLES = examples()
+NO_OBJECT = "kedastral: -: must hold at least one object of Kubernetes\n"
 
 
 @pytest.mark.parametrize("place", EXAMPLES)
 def test_nothing_is_said_about_an_example(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(EXAMPLES[place].encode())))
+    if not re.search(r"^kind: ", EXAMPLES[place], re.MULTILINE):
+        assert call(monkeypatch, "doctor", "-").err == NO_OBJECT
+        return
     outcome, found = diagnose(monkeypatch, "-")
     assert (outcome.code, found) == (0, [])
 
@@ -193,6 +197,73 @@ def test_what_is_no_yaml_is_an_error_and_the_rest_is_looked_at(monkeypatch: pyte
     outcome, found = diagnose(monkeypatch, str(tmp_path))
     assert outcome.code == 1
     assert {one["rule"] for one in found} == {"unreadable", "metric-type-value"}
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n---\n", "kind: List\nitems: []\n", "replicas: 3\n"])
+def test_nothing_to_look_at_is_no_sound_manifest(text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    manifests, config = write(tmp_path, text)
+    outcome = call(monkeypatch, "doctor", manifests)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err == f"kedastral: {manifests}: must hold at least one object of Kubernetes\n"
+    assert call(monkeypatch, "doctor", manifests, "--config", config).code == 0
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_a_manifest_in_utf_16_is_read_as_kubectl_reads_it(
+    encoding: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    file = tmp_path / "web.yaml"
+    file.write_bytes((mark + SOUND.replace("AverageValue", "Value")).encode(encoding))
+    assert [one["rule"] for one in diagnose(monkeypatch, str(file))[1]] == ["metric-type-value"]
+    file.write_bytes(file.read_bytes()[:-1])
+    [found] = diagnose(monkeypatch, str(file))[1]
+    assert (found["rule"], found["message"]) == (
+        "unreadable",
+        "must be UTF-8 or UTF-16 text; it is cut off, or no text",
+    )
+
+
+def test_a_key_that_is_there_twice_is_said_with_its_line_and_the_last_one_counts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    text = SOUND.replace("maxReplicaCount: 50", "maxReplicaCount: 50\n  maxReplicaCount: 20")
+    text = text.replace("workload: web", "workload: other\n        workload: web")
+    manifests, config = write(tmp_path, text)
+    found = diagnose(monkeypatch, manifests, "--config", config)[1]
+    last = 1 + text[: text.index("maxReplicaCount: 20")].count("\n")
+    assert [(one["rule"], one["message"], one["line"] == last) for one in found] == [
+        ("max-below-plan", "maxReplicaCount is 20, and shop/web plans up to 50", False),
+        ("repeated-key", "spec.maxReplicaCount is there more than once, and the last one counts", True),
+        ("repeated-key", "spec.triggers.metadata.workload is there more than once, and the last one counts", False),
+    ]
+
+
+def test_keys_that_aliases_bring_a_billion_times_are_looked_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bomb = "".join(f"x{i}: &x{i} [{', '.join([f'*x{i - 1}'] * 10)}]\n" for i in range(1, 12))
+    manifests, _ = write(tmp_path, f"x0: &x0 {{k: 0, k: 1}}\n{bomb}{SOUND}")
+    [found] = diagnose(monkeypatch, manifests)[1]
+    assert found["message"] == "x0.k is there more than once, and the last one counts".replace("x0", "(a key)")
+
+
+def test_what_an_unknown_key_should_be_is_said_with_its_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    manifests, _ = write(tmp_path, SOUND.replace("      behavior:\n", "      behaviour:\n"))
+    [found] = [one for one in diagnose(monkeypatch, manifests)[1] if one["rule"] == "unknown-field"]
+    assert found["message"] == (
+        "spec.advanced.horizontalPodAutoscalerConfig.behaviour is unknown; did you mean behavior?"
+    )
+    assert found["line"] == 1 + SOUND[: SOUND.index("behavior:\n")].count("\n")
+
+
+def test_a_scaled_job_without_our_trigger_and_whole_numbers_of_any_kind_are_left_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    job = SOUND.replace("ScaledObject", "ScaledJob").replace("external", "cron").replace("fallback: {", "f: {")
+    text = SOUND.replace("maxReplicaCount: 50", "maxReplicaCount: 50.0\n  idleReplicaCount: null")
+    manifests, _ = write(tmp_path, f"{job}---{text}")
+    assert diagnose(monkeypatch, manifests)[1] == []
 
 
 MERGED = """
