@@ -43,8 +43,8 @@ from kedastral.settings.declarations import (
     StorageSettings,
     WorkloadSettings,
 )
+from kedastral.settings.effect import show_in_effect
 from kedastral.settings.files import look_at
-from kedastral.settings.resolve import show
 from kedastral.settings.schema import Setting, remedy_of, settings_of
 from kedastral.tls import RotatingContext, TlsFiles, make_client_context, make_server_context
 from kedastral.tracing import NO_TRACING, Tracing
@@ -299,13 +299,14 @@ def show_workloads(view: SnapshotView, forecasting: Forecasting) -> WorkloadsVie
 
 def settings_in_force(settings: WorkloadSettings) -> Sequence[SettingInForce]:
     """The settings of one workload, given ones first; not its query, which may be long or come from a Secret."""
+    values = {one.name: value for one, value in _values_of(settings)}
     found = [
         SettingInForce(
             one.flag or one.key,
-            show(one, value),
+            show_in_effect(one, values),
             "default" if one.name in settings.by_default else settings.origin,
         )
-        for one, value in _values_of(settings)
+        for one, _ in _values_of(settings)
     ]
     return sorted(found, key=lambda one: one.origin == "default")
 

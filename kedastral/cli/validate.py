@@ -18,19 +18,17 @@ from kedastral.adapters.prometheus.range_queries import PrometheusHistory, Range
 from kedastral.clock import SystemClock
 from kedastral.core.data_quality import find_counter
 from kedastral.errors import SourceError
-from kedastral.models import MODELS
 from kedastral.proxies import read_proxies
 from kedastral.settings.declarations import (
-    DEFAULT_HEADROOM,
     HTTP_MODEL,
     DataSourceSettings,
     FleetSettings,
     WorkloadSettings,
-    default_window,
 )
-from kedastral.settings.resolve import Loaded, show
+from kedastral.settings.effect import show_in_effect
+from kedastral.settings.resolve import Loaded
 from kedastral.settings.rules import find_destinations
-from kedastral.settings.schema import Setting, settings_of
+from kedastral.settings.schema import settings_of
 from kedastral.settings.types import write_duration, write_value
 from kedastral.workloads.runner import DataSourceConnection, DataSources
 
@@ -60,7 +58,7 @@ def print_settings(command: str, loaded: Loaded[Any], environ: Mapping[str, str]
     """
     console = Console()
     rows = [
-        (setting.shown, one_line(_show_in_effect(setting, loaded.values)), loaded.origin_of(setting.name))
+        (setting.shown, one_line(show_in_effect(setting, loaded.values)), loaded.origin_of(setting.name))
         for setting in settings_of(type(loaded.settings))
     ]
     if console.is_terminal:
@@ -193,19 +191,3 @@ def _print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequen
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _show_in_effect(setting: Setting, values: Mapping[str, Any]) -> str:
-    """The value of ``setting`` among ``values``; where it has none, what follows from the other settings."""
-    value, model = values[setting.name], values.get("model")
-    if value is None and model is not None and setting.name == "headroom":
-        return _describe_headroom(str(model))
-    if value is None and model is not None and setting.name == "window":
-        return f"{write_duration(default_window(str(model), values['step']))} (what {model} wants)"
-    return show(setting, value)
-
-
-def _describe_headroom(model: str) -> str:
-    """The headroom that a model's forecasts are planned with by default."""
-    steered = model in MODELS and MODELS[model].plans_by_service_level
-    return "none (steered to the service level)" if steered else write_value(DEFAULT_HEADROOM)

@@ -213,3 +213,14 @@ def test_the_settings_in_force_begin_with_those_that_were_given() -> None:
     assert shown[1].value == "5m"
     assert {one.origin for one in shown[2:]} == {"default"}
     assert "secret" not in str(shown)
+
+
+def test_a_setting_without_a_value_says_what_that_means() -> None:
+    given = WorkloadSettings(workload="shop", query="secret", by_default=ALL)
+    shown = {one.name: one.value for one in settings_in_force(given)}
+    assert shown["--window"] == "14d (what auto wants)"
+    assert shown["--headroom"] == "none (steered to the service level)"
+    assert shown["--settle-after"] == "none (learned from the query)"
+    assert shown["--prewarm-steps"] == "none (--prewarm counts)"
+    fixed = attrs.evolve(given, forecast=attrs.evolve(given.forecast, model="baseline"))
+    assert {one.name: one.value for one in settings_in_force(fixed)}["--headroom"] == "1.2"

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a setting without a value amounts to: `kedastral validate` and the page show it the same way."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from kedastral.models import MODELS
+from kedastral.settings.declarations import DEFAULT_HEADROOM, default_window
+from kedastral.settings.resolve import show
+from kedastral.settings.schema import Setting
+from kedastral.settings.types import write_duration, write_value
+
+_UNSET = {"settle_after": "none (learned from the query)", "prewarm_steps": "none (--prewarm counts)"}
+
+
+def show_in_effect(setting: Setting, values: Mapping[str, Any]) -> str:
+    """The value of ``setting`` among ``values``; where it has none, what follows from the other settings."""
+    value, model = values[setting.name], values.get("model")
+    if value is not None or model is None:
+        return show(setting, value)
+    if setting.name == "headroom":
+        return _describe_headroom(str(model))
+    if setting.name == "window":
+        return f"{write_duration(default_window(str(model), values['step']))} (what {model} wants)"
+    return _UNSET.get(setting.name, show(setting, value))
+
+
+def _describe_headroom(model: str) -> str:
+    """The headroom that a model's forecasts are planned with by default."""
+    steered = model in MODELS and MODELS[model].plans_by_service_level
+    return "none (steered to the service level)" if steered else write_value(DEFAULT_HEADROOM)
