@@ -12,6 +12,7 @@ from quart_trio import QuartTrio
 from kedastral.cooperative import TimeSlice
 from kedastral.core.explain import explain
 from kedastral.core.planning.status import Failure, StatusCode
+from kedastral.core.planning.steering import DAY_MINUTES, SteeringState
 from kedastral.core.planning.uncertainty import QUANTILES
 from kedastral.core.series import EPOCH
 from kedastral.core.serving import Mode, Snapshot, decide, replicas_at
@@ -152,7 +153,18 @@ def _describe(key: str, snapshot: Snapshot | None, condition: Condition) -> dict
         described |= {"load": _short(observed.value), "loadAt": write_time(observed.at)}
     if report is not None and report.level is not None:
         described |= {"serviceLevel": report.level, "budgetSpent": _short(report.budget_spent)}
+        described["budget"] = _budget(report.state.steering, report.level, report.budget_spent)
     return described
+
+
+def _budget(steering: SteeringState, level: float, spent: float) -> dict[str, JsonValue]:
+    """Of how many minutes ``spent`` is the share; a start is not judged by less than a day's budget."""
+    return {
+        "spent": _short(spent),
+        "minutesJudged": _short(steering.minutes),
+        "minutesShort": _short(steering.minutes_short),
+        "minutesAllowed": _short(max(steering.minutes, DAY_MINUTES) * (1 - level)),
+    }
 
 
 def _spark(snapshot: Snapshot, recent: RecentLoad | None) -> dict[str, JsonValue]:
@@ -198,12 +210,13 @@ def write_workload(view: WorkloadsView, key: str, snapshot: Snapshot | None) -> 
     failure, settings = view.failing().get(key), view.settings_of(key)
     now, policy = snapshots.clock.now(), snapshots.policy_of(key)
     stale = snapshot is not None and snapshots.is_stale(snapshot)
-    holds = decide(snapshot, now, policy).replicas is None
-    document = _describe(key, snapshot, judge(snapshot, failure, stale=stale, holds=holds))
+    told = decide(snapshot, now, policy).replicas
+    document = _describe(key, snapshot, judge(snapshot, failure, stale=stale, holds=told is None))
     document["at"] = write_time(now)
     document["settings"] = [{"name": one.name, "value": one.value, "origin": one.origin} for one in settings]
     document["history"] = _history(view.recent.get(key))
     if snapshot is None:
+        document["told"] = told
         return document
     document["snapshot"] = write_snapshot(snapshot)
     document["explanation"] = write_explanation(explain(snapshot, now, policy))

@@ -20,8 +20,10 @@ def fill(site: LiveSite) -> None:
     """Some workloads, one of them with three hours of plans, one failing, one that stands down."""
     for minute in range(180, -1, -1):
         site.publish(SHOP, NOW - timedelta(minutes=minute, seconds=9), 1500.0)
+    site.judge(SHOP, 40320.0, 151.0)
     for i, name in enumerate(("cart", "search", "images", "mail", "login", "reports")):
         site.publish(f"shop/{name}", NOW - timedelta(seconds=4 + i), 300.0 * (i + 1))
+        site.judge(f"shop/{name}", 40320.0, 45.0 * i)
     site.replace("shop/mail", status=STANDING_DOWN)
     site.publish("shop/prices", NOW - timedelta(seconds=500), 700.0)
     site.failures["shop/prices"] = Failure(NOW, "source", "unreachable")
@@ -38,7 +40,7 @@ def take(browser: Browser, site: LiveSite) -> None:
         tab.goto(site.url)
         expect(tab.locator("#workloads tbody tr")).to_have_count(8)
         if name == "page":
-            tab.screenshot(path=FOLDER / f"{name}-list.png", clip={"x": 0, "y": 0, "width": width, "height": 480})
+            tab.screenshot(path=FOLDER / f"{name}-list.png", clip={"x": 0, "y": 0, "width": width, "height": 500})
         tab.goto(f"{site.url}/workloads/{SHOP}")
         expect(tab.locator("#load-chart canvas")).to_be_visible()
         if name == "page":

@@ -15,9 +15,9 @@ import trio
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Experts, Forecast
 from kedastral.core.planning.planner import Workload, plan_step
-from kedastral.core.planning.service_level import ServiceLevelSettings
+from kedastral.core.planning.service_level import ServiceLevelReport, ServiceLevelSettings
 from kedastral.core.planning.status import Failure, ForecastStatus
-from kedastral.core.planning.steering import SteeringSettings
+from kedastral.core.planning.steering import DaySpent, SteeringSettings
 from kedastral.core.series import Series, align_down
 from kedastral.core.serving import OnStale, Snapshot, StalePolicy
 from kedastral.serving.http_server import HttpLimits, serve_http
@@ -128,11 +128,22 @@ class LiveSite:
 
         trio.from_thread.run(put_all, trio_token=self._trio)
 
-    def replace(self, key: str, **changes: ForecastStatus) -> None:
+    def replace(self, key: str, **changes: ForecastStatus | ServiceLevelReport) -> None:
         """Change something of the newest snapshot of ``key``."""
         snapshot = self.store.get(key)
         assert snapshot is not None
         trio.from_thread.run(self.store.put, attrs.evolve(snapshot, **changes), trio_token=self._trio)
+
+    def judge(self, key: str, minutes: float, short: float) -> None:
+        """As if so many minutes of ``key`` had been judged, and ``short`` of them had been short of pods."""
+        snapshot = self.store.get(key)
+        assert snapshot is not None
+        assert snapshot.service_level is not None
+        report, day = snapshot.service_level, int(NOW.timestamp() // 86400)
+        spent = (DaySpent(day - 20, minutes - minutes / 4, short), DaySpent(day, minutes / 4, 0.0))
+        steering = attrs.evolve(report.state.steering, spent=spent)
+        share, state = steering.budget_spent(SteeringSettings(POLICY)), attrs.evolve(report.state, steering=steering)
+        self.replace(key, service_level=attrs.evolve(report, state=state, budget_spent=share))
 
     def _settings(self, key: str) -> Sequence[SettingInForce]:
         return (

@@ -124,6 +124,118 @@ def test_a_workload_is_shown_as_its_load_changes_and_what_other_settings_would_c
     window.close()
 
 
+def test_what_if_says_where_nothing_changes_and_when_it_next_would(browser: Browser, site: LiveSite) -> None:
+    site.publish("shop/web", NOW, 2500.0)
+    window = Window(browser, site)
+    page = window.open("/workloads/shop/web")
+    said = page.locator("#what-if-sentence")
+    page.get_by_label("Max").fill("1000")
+    page.keyboard.press("Enter")
+    expect(said).to_have_text(
+        re.compile(r"What if: KEDA is told .* The same as now\. By that plan it will be \d+ from .* on")
+    )
+    page.get_by_label("Max").fill("3")
+    page.keyboard.press("Enter")
+    expect(said).to_have_text(re.compile(r"What if: KEDA is told 3 replicas: .*\. By that plan it stays so\.$"))
+    page.get_by_label("Max").fill("")
+    page.get_by_label("Lead time").fill("8m")
+    page.keyboard.press("Enter")
+    lead = page.locator("#stages tbody tr", has_text="lead-time").locator("td")
+    expect(lead.nth(0)).to_have_text("5 min")
+    expect(lead.nth(3)).to_have_text("8 min")
+    page.get_by_role("button", name="Clear").click()
+    expect(said).to_have_text("")
+    window.close()
+
+
+@pytest.mark.parametrize(
+    ("minutes", "short", "cell", "figure"),
+    [
+        (12, 0, "–not judged yet", "–judged from one hour on; so far it is 12 min, at a service level of 99 %"),
+        (12, 3, "20.83 %after 12 min", "20.83 %of the 12 min judged so far: 3 of 14.4 min without enough pods"),
+        (180, 0, "0 %after 3 h", "0 %of the 3 h judged so far: 0 of 14.4 min without enough pods, 14.4 min left"),
+        (14400, 36, "25 %", "25 %of the 10 days judged so far: 36 of 144 min without enough pods, 108 min left"),
+        (40320, 504, "125 %", "125 %of the last 28 days: 504 of 403.2 min without enough pods, 100.8 min too many"),
+    ],
+)  # fmt: skip
+def test_an_error_budget_says_of_what_period_it_is_and_what_is_left(
+    browser: Browser, site: LiveSite, minutes: float, short: float, cell: str, figure: str
+) -> None:
+    site.publish("shop/web", NOW, 300.0)
+    site.judge("shop/web", minutes, short)
+    window = Window(browser, site, width=390)
+    page = window.open("/")
+    budget = page.locator("#workloads td.budget")
+    expect(budget).to_be_visible()
+    expect(budget).to_have_text(cell)
+    window.check_access()
+    page.get_by_role("link", name="shop/web").click()
+    expect(page.locator("#figures div", has_text="Error budget spent")).to_contain_text(figure)
+    window.close()
+
+
+def test_a_workload_without_a_forecast_says_what_it_waits_for_and_shows_no_empty_charts(
+    browser: Browser, site: LiveSite
+) -> None:
+    site.keys.append("shop/web")
+    window = Window(browser, site)
+    page = window.open("/workloads/shop/web")
+    expect(page.locator("#state")).to_have_text("waiting")
+    expect(page.locator("#sentence")).to_have_text(
+        "There is no forecast yet: KEDA gets an error and holds its replicas."
+    )
+    expect(page.locator("#reason")).to_have_text("")
+    expect(page.locator("#waits")).to_contain_text("It waits for its data source to answer the query with a value")
+    for name in (
+        "Why",
+        "What if?",
+        "Replicas: planned so far, and ahead",
+        "Load: measured, forecast, and its upper band",
+    ):
+        expect(page.get_by_role("heading", name=name)).to_be_hidden()
+    window.check_access()
+    site.publish("shop/web", NOW, 300.0)
+    expect(page.locator("#sentence")).to_contain_text("KEDA is told ")
+    expect(page.locator("#waits")).to_be_hidden()
+    expect(page.locator("#load-chart canvas")).to_be_visible()
+    window.close()
+
+
+def test_an_unknown_workload_is_called_unknown_and_not_cut_off(browser: Browser, site: LiveSite) -> None:
+    window = Window(browser, site)
+    page = window.open("/workloads/nothere")
+    alert = page.get_by_role("alert").filter(has_text="Kedastral has no workload of this name.")
+    expect(alert).to_be_visible()
+    expect(page.locator("#connection")).to_have_text("live")
+    expect(page.locator("#cut-off")).to_be_hidden()
+    expect(page.locator("#known")).to_be_hidden()
+    window.check_access()
+    alert.get_by_role("link", name="The list").click()
+    expect(page.locator("#content h1")).to_have_text("Workloads")
+    # the browser notes a 404 on its console
+    window.said = [line for line in window.said if "status of 404" not in line]
+    window.close()
+
+
+def test_the_words_of_the_stages_are_explained_by_keyboard_and_on_a_phone(browser: Browser, site: LiveSite) -> None:
+    site.publish("shop/web", NOW, 300.0)
+    window = Window(browser, site, width=390)
+    page = window.open("/workloads/shop/web")
+    expect(page.locator("#load-chart canvas")).to_be_visible()
+    page.locator("summary").focus()
+    page.keyboard.press("Enter")
+    for word in ("upper quantile", "steering factor", "dead band", "hold"):
+        expect(page.locator("dl.words dt", has_text=re.compile(f"^{word}$"))).to_be_visible()
+    expect(page.get_by_text("in one window of ten.")).to_be_visible()
+    expect(page.get_by_text("Experts are simple forecasts")).to_be_visible()
+    expect(page.locator("#figures")).to_contain_text("in the unit of the query")
+    expect(page.get_by_text("The table scrolls sideways").first).to_be_visible()
+    window.check_access()
+    page.set_viewport_size({"width": 1200, "height": 844})
+    expect(page.get_by_text("The table scrolls sideways").first).to_be_hidden()
+    window.close()
+
+
 def test_a_chart_says_no_value_of_a_line_where_it_does_not_run(browser: Browser, site: LiveSite) -> None:
     site.publish("shop/web", NOW, 300.0)
     window = Window(browser, site)
@@ -175,7 +287,8 @@ def test_a_prometheus_that_is_gone_is_said_on_both_pages_until_it_is_back(browse
     window = Window(browser, site)
     page = window.open("/workloads/shop/web")
     expect(page.locator("#sentence")).to_contain_text("KEDA is told ")
-    expect(page.locator("#figures")).to_contain_text("Forecast error of late")
+    error = page.locator("#figures div", has_text="Forecast error of late")
+    expect(error).to_contain_text("how far the load was from its forecast of 5 min before, on average")
     site.failures["shop/web"] = Failure(NOW, "source", "unreachable")
     expect(page.locator("#state")).to_have_text("failing")
     expect(page.locator("#reason")).to_contain_text("its Prometheus cannot be reached")

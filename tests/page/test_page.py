@@ -19,6 +19,7 @@ from kedastral.compose import settings_in_force
 from kedastral.core.data_quality import LostSeries
 from kedastral.core.planning.service_level import ServiceLevelReport, ServiceLevelState
 from kedastral.core.planning.status import STANDING_DOWN, Failure, ForecastStatus, StatusCode
+from kedastral.core.planning.steering import DaySpent, SteeringState
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.serving import OnStale, StalePolicy
 from kedastral.serving.metrics import Metrics
@@ -142,6 +143,18 @@ async def test_the_accuracy_of_late_is_that_of_the_forecasts_that_were_judged(au
     assert document["accuracy"] == {"error": 12.35, "naiveError": 50, "quantile": 0.9, "coverage": 0.912}
 
 
+async def test_the_error_budget_says_of_how_many_minutes_it_is(autojump_clock: MockClock) -> None:
+    page = Page()
+    report = make_report()
+    steering = SteeringState(spent=(DaySpent(1, 100.0, 2.0), DaySpent(2, 50.0, 1.0)))
+    state = attrs.evolve(report.state, steering=steering)
+    report = attrs.evolve(report, state=state, budget_spent=0.2083)
+    await page.store.put(attrs.evolve(make_snapshot(workload="shop/web"), service_level=report))
+    expected = {"spent": 0.2083, "minutesJudged": 150, "minutesShort": 3, "minutesAllowed": 14.4}
+    assert (await page.read("/api/workloads/shop/web"))["budget"] == expected
+    assert (await page.read("/api/workloads"))["workloads"][0]["budget"] == expected
+
+
 def make_report() -> ServiceLevelReport:
     model = Calibration(windows=77, lead_error=12.3456, coverage=(0.912, 0.96))
     uncertainty = UncertaintyState(model=model, last=Calibration(windows=77, lead_error=50.0))
@@ -150,7 +163,9 @@ def make_report() -> ServiceLevelReport:
 
 async def test_a_workload_without_a_forecast_is_shown_and_an_unknown_one_is_not(autojump_clock: MockClock) -> None:
     page = Page(keys=["new"])
-    assert (await page.read("/api/workloads/new"))["state"] == "waiting"
+    document = await page.read("/api/workloads/new")
+    assert (document["state"], document["told"]) == ("waiting", 2)
+    assert (await Page(keys=["new"], on_stale=OnStale.ERROR).read("/api/workloads/new"))["told"] is None
     assert (await page.ask("/api/workloads/other")).status_code == 404
 
 

@@ -10,6 +10,7 @@ const colour = (name) => getComputedStyle(document.documentElement).getPropertyV
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 class Refused extends Error {}
+class Unknown extends Refused {}
 class Unauthorised extends Error {}
 
 function make(tag, words, kind) {
@@ -36,7 +37,13 @@ const secondsOf = (time) => Date.parse(time) / 1000;
 function span(seconds) {
   const whole = Math.max(0, Math.round(seconds));
   if (whole < 120) return `${whole} s`;
-  return whole < 7200 ? `${Math.round(whole / 60)} min` : `${Math.round(whole / 3600)} h`;
+  if (whole < 7200) return `${Math.round(whole / 60)} min`;
+  return whole < 172800 ? `${Math.round(whole / 3600)} h` : `${Math.round(whole / 86400)} days`;
+}
+
+// a number of its unit; whole minutes for more than one of them
+function quantity(value, unit) {
+  return unit === "s" && value >= 120 && value % 60 === 0 ? `${value / 60} min` : `${number(value)} ${unit}`;
 }
 
 async function ask(path) {
@@ -45,6 +52,7 @@ async function ask(path) {
   const response = await fetch(path, {headers, cache: "no-store", signal: AbortSignal.timeout(PATIENCE)});
   if (response.status === 401) throw new Unauthorised(token ? "The token is wrong." : "");
   const document = await response.json();
+  if (response.status === 404) throw new Unknown(document.error);
   if (!response.ok) throw new Refused(document.error);
   return document;
 }
@@ -84,12 +92,34 @@ function told(row) {
   return row.mode === "observe" ? `0 (plan ${number(row.planned)})` : number(row.told);
 }
 
+// A share of minutes is no result before some have been judged
+const HOUR = 60, DAY = 1440, MONTH = 28 * DAY;
+const isEarly = (budget) => budget.minutesJudged < HOUR && !budget.minutesShort;
+
+function budgetCell(row) {
+  if (!row.budget) return make("td", "", "number");
+  const {spent, minutesJudged} = row.budget, early = isEarly(row.budget);
+  const cell = make("td", early ? "–" : percent(spent), "number budget");
+  if (minutesJudged < DAY) cell.append(make("small", early ? "not judged yet" : `after ${span(minutesJudged * 60)}`));
+  return cell;
+}
+
+function budgetFigure(page) {
+  const {spent, minutesJudged, minutesShort, minutesAllowed} = page.budget, early = isEarly(page.budget);
+  const minutes = (value) => value.toLocaleString("en", {maximumFractionDigits: 1});
+  const period = minutesJudged > MONTH - DAY ? "of the last 28 days" : `of the ${span(minutesJudged * 60)} judged so far`;
+  const left = minutesAllowed - minutesShort;
+  const state = `${minutes(minutesShort)} of ${minutes(minutesAllowed)} min without enough pods, `
+    + (left >= 0 ? `${minutes(left)} min left` : `${minutes(-left)} min too many`);
+  const words = early ? `judged from one hour on; so far it is ${span(minutesJudged * 60)}` : `${period}: ${state}`;
+  return figure("Error budget spent", early ? "–" : percent(spent), `${words}, at a service level of ${percent(page.serviceLevel)}`);
+}
+
 function fillRow(line, row) {
   const link = make("a", row.workload);
   link.href = "/workloads/" + row.workload.split("/").map(encodeURIComponent).join("/");
   const cells = [make("td"), make("td"), make("td", number(row.load), "number"), make("td", told(row), typeof row.told === "number" ? "number pods" : "number"),
-    make("td"), make("td", row.budgetSpent === undefined ? "" : percent(row.budgetSpent), "number"),
-    make("td", row.reason)];
+    make("td"), budgetCell(row), make("td", row.reason)];
   cells[0].append(make("span", row.state, `state urgency-${row.urgency}`));
   cells[1].append(link);
   if (row.forecast) cells[4].append(spark(row));
@@ -271,17 +301,26 @@ function showFigures(page) {
   const figures = [
     figure("Desired replicas", toldNow, why.told === undefined ? "it holds its replicas" : why.told === why.planned ? "replicas" : `the plan says ${number(why.planned)}`),
     figure("Next, by the plan", change ? number(change.replicas) : "the same", change ? `from ${clock(secondsOf(change.at))}` : why.plan.at(-1).replicas < why.planned ? "while the load stays" : "to its end"),
-    figure("Load now", number(page.load), page.loadAt ? `measured at ${clock(secondsOf(page.loadAt))}` : ""),
+    figure("Load now", number(page.load), page.loadAt ? `in the unit of the query, measured at ${clock(secondsOf(page.loadAt))}` : ""),
     figure("Forecast", `${span(secondsOf(page.at) - secondsOf(page.madeAt))} old`, `stale after ${span(page.staleAfter)}`),
   ];
-  if (page.budgetSpent !== undefined) figures.push(figure("Error budget spent", percent(page.budgetSpent), `at a service level of ${percent(page.serviceLevel)}`));
-  if (page.snapshot.steeringFactor) figures.push(figure("Steering factor", number(page.snapshot.steeringFactor), page.snapshot.atCap ? "at its maximum" : "on the upper quantile"));
+  if (page.budget) figures.push(budgetFigure(page));
+  if (page.snapshot.steeringFactor) figures.push(figure("Steering factor", number(page.snapshot.steeringFactor), page.snapshot.atCap ? "at its maximum" : "times the upper band; it grows while minutes are short of pods, and shrinks while none are"));
   if (page.accuracy) {
     const {error, naiveError, quantile, coverage} = page.accuracy;
+    const ahead = `how far the load was from its forecast of ${span(page.snapshot.leadTimeSeconds)} before, on average; `;
     const beside = naiveError > 0 ? `${percent(Math.round(100 * error / naiveError) / 100)} of a naive forecast's; ` : "";
-    figures.push(figure("Forecast error of late", number(error), `${beside}${percent(coverage)} of loads below the upper band of ${percent(quantile)}`));
+    figures.push(figure("Forecast error of late", number(error), `${ahead}${beside}${percent(coverage)} of loads below the upper band of ${percent(quantile)}`));
   }
   find("figures").replaceChildren(...figures);
+}
+
+// what a stage would lead to, after its own number where that is another and not the result
+function triedCell(stage, other) {
+  if (other === undefined) return "";
+  if (other.value === undefined || other.value === stage.value || other.value === other.result) return number(other.result);
+  const own = quantity(other.value, other.unit);
+  return other.result === undefined ? own : `${own} → ${number(other.result)}`;
 }
 
 function showStages(page) {
@@ -291,9 +330,9 @@ function showStages(page) {
     const line = make("tr", null, stage.name === page.explanation.decidedBy ? "decided" : "");
     const name = make("th", stage.name === page.explanation.decidedBy ? `${stage.name} (decided)` : stage.name);
     name.scope = "row";
-    const own = stage.value === undefined ? "" : `${number(stage.value)} ${stage.unit}`;
+    const own = stage.value === undefined ? "" : quantity(stage.value, stage.unit);
     line.append(name, make("td", own, "number"), make("td", number(stage.result), "number"), make("td", number(stage.without), "number"));
-    if (tried) line.append(make("td", number((other.get(stage.name) || {}).result), "number tried"));
+    if (tried) line.append(make("td", triedCell(stage, other.get(stage.name)), "number tried"));
     line.append(make("td", stage.words));
     return line;
   }));
@@ -320,7 +359,7 @@ function hintSettings(settings) {
   const values = new Map(settings.map((one) => [one.name, one.value]));
   for (const field of find("what-if").querySelectorAll("input")) {
     const value = values.get("--" + field.name.replace(/[A-Z]/g, (letter) => "-" + letter.toLowerCase()));
-    if (value !== undefined) field.placeholder = value === "none" ? "" : value;
+    if (value !== undefined) field.placeholder = value.startsWith("none") ? "" : value.split(" ")[0];
   }
 }
 
@@ -328,17 +367,29 @@ function setWords(id, words) {
   if (find(id).textContent !== words) find(id).textContent = words;
 }
 
+// instead of charts and stages
+function showWait(page) {
+  const told = page.told === null ? "gets an error and holds its replicas" : `is told ${number(page.told)} replica${page.told === 1 ? "" : "s"}, as by --on-stale`;
+  setWords("sentence", `There is no forecast yet: KEDA ${told}.`);
+  const interval = page.settings.find((one) => one.name === "--interval");
+  setWords("waits", `It waits for its data source to answer the query with a value; it is asked ${interval ? `every ${interval.value}` : "again and again"}. `
+    + "The charts, and why KEDA is told what it is told, come with the first forecast.");
+}
+
 function showWorkload(page) {
   newest = page;
   setWords("state", page.state);
   find("state").className = `state urgency-${page.urgency}`;
-  setWords("reason", page.reason);
+  setWords("reason", page.state === "waiting" ? "" : page.reason);
   showTables(page);
   hintSettings(page.settings);
-  setWords("sentence", page.explanation ? page.explanation.sentence : "KEDA is told nothing yet: there is no forecast.");
-  if (!page.explanation) return;
+  document.querySelectorAll(".of-a-forecast").forEach((one) => { one.hidden = !page.explanation; });
+  find("waits").hidden = Boolean(page.explanation);
+  if (!page.explanation) return showWait(page);
+  setWords("sentence", page.explanation.sentence);
   showFigures(page);
   showStages(page);
+  sayWhatIf(page);
   drawCharts(page);
 }
 
@@ -346,16 +397,25 @@ const settingsToTry = () => [...new FormData(find("what-if"))].filter(([, value]
 
 async function tryOut(key) {
   const given = settingsToTry();
-  if (!given.length) { tried = null; setWords("what-if-sentence", ""); return; }
+  if (!given.length) { tried = null; return; }
   const answer = await ask("/explain?" + new URLSearchParams([["workload", key], ...given]));
   tried = answer.whatIf;
-  setWords("what-if-sentence", `What if: ${tried.sentence}`);
+}
+
+// against the newest plan: whether anything changes now, and when it next would
+function sayWhatIf(page) {
+  if (!tried) return setWords("what-if-sentence", "");
+  const now = page.explanation, change = tried.nextChange;
+  const same = now.told === tried.told && now.planned === tried.planned ? " The same as now." : "";
+  const next = change ? `it will be ${number(change.replicas)} from ${clock(secondsOf(change.at))} on` : "it stays so";
+  setWords("what-if-sentence", `What if: ${tried.sentence}${same} By that plan ${next}.`);
 }
 
 function beginWorkload() {
   const key = document.body.dataset.workload;
   const path = "/api/workloads/" + key.split("/").map(encodeURIComponent).join("/");
   const complain = (problems) => find("what-if-wrong").replaceChildren(...problems.map((one) => make("li", one)));
+  const showTried = () => { if (newest && newest.explanation) { showStages(newest); sayWhatIf(newest); drawCharts(newest); } };
   const show = async () => {
     try {
       await tryOut(key);
@@ -363,14 +423,13 @@ function beginWorkload() {
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       tried = null;
-      setWords("what-if-sentence", "");
       complain(error.message.split("; "));
     }
-    if (newest && newest.explanation) { showStages(newest); drawCharts(newest); }
+    showTried();
   };
   let wanted = false;
   find("what-if").addEventListener("submit", (event) => { event.preventDefault(); wanted = true; show().catch(noteFailure); });
-  find("what-if").addEventListener("reset", () => { wanted = false; tried = null; complain([]); setWords("what-if-sentence", ""); if (newest && newest.explanation) { showStages(newest); drawCharts(newest); } });
+  find("what-if").addEventListener("reset", () => { wanted = false; tried = null; complain([]); showTried(); });
   const redraw = () => { if (newest && newest.explanation) drawCharts(newest); };
   dark.addEventListener("change", redraw);
   addEventListener("resize", redraw);
@@ -394,6 +453,14 @@ function noteFailure(error) {
     setWords("connection", "asks for its token");
     return;
   }
+  const unknown = error instanceof Unknown && find("unknown");
+  if (unknown) {
+    unknown.hidden = false;
+    find("known").hidden = true;
+    find("cut-off").hidden = true;
+    setWords("connection", "live");
+    return;
+  }
   const since = lastSeen === null ? "Nothing could be read yet" : `All below is from ${clock(lastSeen)}`;
   const what = error instanceof Refused ? `Kedastral says: ${error.message}` : "Cut off: Kedastral does not answer";
   setWords("cut-off", `${what}. ${since}.`);
@@ -413,6 +480,7 @@ function begin() {
       find("login").hidden = true;
       find("content").hidden = false;
       find("cut-off").hidden = true;
+      if (find("unknown")) { find("unknown").hidden = true; find("known").hidden = false; }
       setWords("connection", "live");
     } catch (error) {
       noteFailure(error);
