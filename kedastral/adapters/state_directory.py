@@ -119,7 +119,7 @@ class StateDirectory:
             return await trio.to_thread.run_sync(partial(call, *args), limiter=self._threads)
         except OSError as error:
             reason = REASONS.get(error.errno or 0, "io")
-            raise StoreError(f"--state-dir {self.path}: {error.strerror or error}", reason=reason) from error
+            raise StoreError(f"--state-dir {self.path}: {_words_of(error, self.path)}", reason=reason) from error
         except StateFormatError as error:
             raise StoreError(f"the state cannot be kept: {error}", reason="bad_state") from error
 
@@ -241,10 +241,17 @@ def _explain(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        words = f"--state-dir {path}: must be a directory that this process may write, but: {error.strerror or error}"
+        words = f"--state-dir {path}: must be a directory that this process may write, but: "
+        words += _words_of(error, path)
         if REASONS.get(error.errno or 0) == "denied":
             words += f"; the process runs as user {os.geteuid()}, group {os.getegid()}{_owner_of(path)}"
         raise ConfigError([words]) from error
+
+
+def _words_of(error: OSError, directory: Path) -> str:
+    """What the system refused; which file in ``directory`` it is about, where it says so."""
+    words, name = error.strerror or str(error), str(error.filename or "")
+    return f"{name}: {words}" if name not in ("", str(directory)) else words
 
 
 def _owner_of(path: Path) -> str:

@@ -109,6 +109,13 @@ def test_a_file_in_its_place_is_refused(tmp_path: Path) -> None:
         StateDirectory.open(tmp_path / "file")
 
 
+@pytest.mark.parametrize("name", ["shop-1.state.tmp", ".probe.tmp", ".lock"])
+def test_a_directory_in_the_place_of_a_file_is_refused_by_its_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(ConfigError, match=f"{tmp_path / name}: Is a directory"):
+        StateDirectory.open(tmp_path)
+
+
 async def test_what_a_killed_process_left_half_written_is_cleared_away(tmp_path: Path) -> None:
     directory = StateDirectory.open(tmp_path)
     await directory.save(make_kept_state())
