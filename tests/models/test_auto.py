@@ -261,16 +261,33 @@ def test_a_model_that_has_learnt_nothing_keeps_nothing() -> None:
     assert AutoModel().memory() is None
 
 
-@pytest.mark.parametrize("wrong", ["scores", "ridges", "ridge.sizes", "knots", "issued.loads", "tail", "learner"])
+@pytest.mark.parametrize(
+    "wrong",
+    ["scores", "ridges", "ridge.sizes", "fitted", "knots", "drift.sums", "drift.mass", "surprise", "issued.ends",
+     "issued.loads", "tail", "learner"],
+)  # fmt: skip
 def test_what_another_model_kept_is_refused(wrong: str) -> None:
     model = AutoModel()
     ticks(model, busy(DAY), DAY - 1, 1)
     memory = dict(model.memory() or {})
     for other in ({**memory, wrong: memory[wrong][:-1]}, {key: memory[key] for key in memory if key != wrong}):
-        if wrong in other and wrong in ("tail", "ridges"):
-            continue  # one value less is a shorter tail, or a ridge of its own
+        if wrong in other and wrong == "tail":
+            continue  # one value less is a shorter tail
         with pytest.raises(ValueError, match="not a memory of this model"):
             AutoModel().restore(other)
+
+
+@pytest.mark.parametrize("step", [15, 60, 300, 3600])
+def test_ridges_of_other_features_are_refused(step: float) -> None:
+    load, model = busy(20 * DAY)[:: round(max(step, 60) / 60)][:2000], AutoModel()
+    model.forecast(Series(MONDAY - timedelta(seconds=step * len(load)), step, load), MONDAY, 5)
+    memory = dict(model.memory() or {})
+    assert len(memory["ridges"]), "it is fitted"
+    AutoModel().restore(memory)
+    sizes = memory["ridge.sizes"]
+    shorter = {"ridge.sizes": np.maximum(sizes - 1, 0), "ridges": memory["ridges"][: -np.count_nonzero(sizes)]}
+    with pytest.raises(ValueError, match="coefficients in each ridge"):
+        AutoModel().restore({**memory, **shorter})
 
 
 def test_another_load_begins_afresh() -> None:

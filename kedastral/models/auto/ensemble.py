@@ -213,6 +213,8 @@ class Ensemble:
         """The ensemble that had this `memory`. Raises ValueError or KeyError for that of others."""
         made = cls(knots, float(memory["ensemble.now"][0]))
         members, ends = len(MEMBERS) + 1, memory["issued.ends"].tolist()
+        if len(memory["drift.mass"]) != len(knots):
+            raise ValueError(f"the drift of {len(memory['drift.mass'])} horizons, of {len(knots)}")
         made.scores = Scores(memory["scores"].reshape(members, len(knots)))
         made._drift = Drift(memory["drift.sums"].reshape(len(DRIFT_CORRECTED), len(knots)), memory["drift.mass"])
         made._surprise = Surprise(*(DecayingMean(*mean) for mean in memory["surprise"].reshape(3, 2).tolist()))

@@ -119,6 +119,15 @@ def compute_horizon_features(seasons: Seasons, rows: Ints, ahead: Ints) -> Float
     return np.column_stack(columns) if columns else np.zeros((len(rows), 0))
 
 
+def count_features(step: float) -> int:
+    """How many features an origin has, of both kinds, where a signal has steps of ``step`` seconds."""
+    rows, load = np.zeros(1, dtype=np.int64), np.zeros(1)
+    signal = Signal(0.0, step, 1.0, load, load, np.ones(1, dtype=np.bool_), np.zeros(2), np.zeros(2))
+    seasons = Seasons(signal, rows, -step)
+    common, own = compute_common_features(seasons, rows), compute_horizon_features(seasons, rows, rows + 1)
+    return int(common.shape[1] + own.shape[1])
+
+
 def compute_increments(signal: Signal, lagged: Ints, ahead: Ints, span: float) -> tuple[Floats, Floats]:
     """How the load went on from ``lagged`` (r, m), and the level there; both (r, m).
 

@@ -18,7 +18,7 @@ from kedastral.core.series import Floats, Ints, Series
 from kedastral.errors import ModelError, NotFittedError
 from kedastral.models.auto.ensemble import LAST_VALUE, MEMBERS, Ensemble, EnsembleForecast
 from kedastral.models.auto.experts import predict_all
-from kedastral.models.auto.features import Seasons, find_seasons
+from kedastral.models.auto.features import Seasons, count_features, find_seasons
 from kedastral.models.auto.ridge import HALF_LIVES, FitSettings, Ridge, fit_horizon
 from kedastral.models.auto.signal import DAY, HOUR, MINUTE, Signal, make_signal
 
@@ -108,6 +108,9 @@ class Learner:
         rows = [ridges[first : first + kinds] for first in range(0, len(ridges), kinds)]
         if len(ridges) != len(knots) * kinds:
             raise ValueError(f"{len(ridges)} ridges for {len(knots)} horizons")
+        width = count_features(max(float(memory["tail"][1]), MINUTE)) + 1
+        if {len(each.coefficients) for each in ridges if each is not None} - {width}:
+            raise ValueError(f"not {width} coefficients in each ridge")
         made = cls(knots, now, int(first_length), rows, Ensemble.restored(knots, memory))
         made._fitted_at = memory["fitted"].reshape(len(knots), kinds).copy()
         made._newest_fit = newest_fit
@@ -272,7 +275,7 @@ class AutoModel:
             learner = Learner.restored(memory)
             start, step, *values = memory["tail"].tolist()
             tail = Series(datetime.fromtimestamp(start, UTC), step, values)
-        except (KeyError, ValueError, TypeError, IndexError) as error:
+        except (KeyError, ValueError, TypeError, IndexError, OverflowError) as error:
             raise ValueError(f"not a memory of this model: {error}") from error
         self._learner, self._tail = learner, tail
 
