@@ -22,7 +22,7 @@ from kedastral.serving.listening import open_listener
 from kedastral.serving.metrics import Metrics, StorageMetrics
 from kedastral.serving.remote import KEEP_ALIVE, RemoteSnapshots, SnapshotServer
 from kedastral.serving.scaler import ExternalScaler, Scaler
-from kedastral.serving.shared_store import SharedSnapshots, SharedStore
+from kedastral.serving.shared_store import SharedSnapshots, SharedStore, Terms
 from kedastral.serving.snapshot_api import Readiness, TokenGate, create_app
 from kedastral.serving.store import MemoryStore
 from kedastral.serving.traced_scaler import TracedScaler
@@ -166,6 +166,7 @@ async def _open_reader(
         connection = RedisConnection(RedisLogin.of(remote.redis))
         exchange = RedisSnapshots(connection, remote.redis.redis_prefix)
         store = SharedStore(exchange, common.metrics, StorageMetrics(common.metrics.registry), common.clock)
+        store.terms = lambda _: Terms(stale_after=policy.stale_after)
         return SharedSnapshots(store, always, policy), [connection.run]
     clients = [
         await common.stack.enter_async_context(open_remote(url, settings.remote_access, KEEP_ALIVE))
@@ -246,6 +247,8 @@ def make_forecasting(
         builder = attrs.evolve(builder, last_served=keeper.told_before)
     common.stack.push_async_callback(builder.sources.close)
     fleet = Fleet(store, metrics, common.clock.speed, keeper, storage.division)
+    if isinstance(store, SharedStore):
+        store.terms = fleet.terms
     metrics.show_failures(fleet.failing)
     resolver = FleetResolver(fleet, builder)
     if storage.division is not None:

@@ -86,6 +86,7 @@ class _SnapshotDocument:
     served_before: int | None = None
     resumption_seconds: float = 0.0
     withheld: bool = False
+    fingerprint: str = ""
 
 
 def write_time(moment: datetime) -> str:
@@ -140,6 +141,7 @@ def _document_of(snapshot: Snapshot) -> _SnapshotDocument:
         partial=snapshot.quality.at_least is not None,
         withheld=snapshot.withheld,
         min_replicas=snapshot.min_replicas,
+        fingerprint=snapshot.fingerprint,
         experts=tuple(
             _ExpertDocument(name=one.name, ahead_seconds=one.ahead, weight=one.weight, error=one.error)
             for one in forecast.experts_at(snapshot.lead_time)
@@ -315,6 +317,7 @@ def _to_snapshot(document: _SnapshotDocument) -> Snapshot:
         outliers=None if newest is None else Outliers(document.outlier_points, newest),
         lost_series=_lost_series_of(document),
         min_replicas=document.min_replicas, resumption=_resumption_of(document), withheld=document.withheld,
+        fingerprint=document.fingerprint,
     )  # fmt: skip
 
 

@@ -2,13 +2,12 @@
 """`MemoryExchange` and `MemoryRegistry`: the twins of Redis that tests of sharing pods use, with its faults."""
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 
 import attrs
 import trio
 
 from kedastral.clock import WallClock
-from kedastral.core.ports import Found, Membership, WriteOutcome, Written
+from kedastral.core.ports import Found, Membership, SharedWrite, WriteOutcome, Written
 from kedastral.core.serving import Snapshot
 from kedastral.errors import StoreError
 from kedastral.wire import dump_json, read_snapshot, write_snapshot
@@ -39,13 +38,13 @@ class MemoryExchange:
     moment: int = 0
     requests: list[str] = attrs.field(factory=list)
 
-    async def write(self, snapshots: Sequence[tuple[Snapshot, int]]) -> Sequence[Written]:
+    async def write(self, writes: Sequence[SharedWrite]) -> Sequence[Written]:
         await self._answer("write")
-        written = [self._write(snapshot, token) for snapshot, token in snapshots]
+        written = [self._write(one.snapshot, one.token, one.stale_after) for one in writes]
         self.moment += 1
-        for (snapshot, _), one in zip(snapshots, written, strict=True):
+        for wanted, one in zip(writes, written, strict=True):
             if one.outcome is WriteOutcome.KEPT:
-                self.written_at[snapshot.workload] = self.moment
+                self.written_at[wanted.snapshot.workload] = self.moment
         return written
 
     async def read(self, stamps: Mapping[str, str]) -> Mapping[str, Found]:
@@ -72,12 +71,19 @@ class MemoryExchange:
         if self.fault is not None:
             raise self.fault
 
-    def _write(self, snapshot: Snapshot, token: int) -> Written:
+    def _write(self, snapshot: Snapshot, token: int, stale_after: float) -> Written:
         old = self.entries.get(snapshot.workload)
         if old is not None and token < old.token:
             return Written(WriteOutcome.FENCED, old.stamp)
-        if old is not None and snapshot.made_at < old.snapshot.made_at <= self.clock.now() + timedelta(seconds=60):
-            return Written(WriteOutcome.OLDER, old.stamp)
+        if old is not None:
+            now, new, before = self.clock.now(), snapshot.made_at, old.snapshot.made_at
+            ahead, apart, since = (
+                (one - two).total_seconds() for one, two in ((new, now), (new, before), (before, now))
+            )
+            if min(ahead, apart) > stale_after >= abs(since):
+                return Written(WriteOutcome.AHEAD, old.stamp)
+            if apart < 0 and since <= min(stale_after, 60):
+                return Written(WriteOutcome.OLDER, old.stamp)
         over_the_wire = read_snapshot(dump_json(write_snapshot(snapshot)))
         entry = Entry(over_the_wire, token, 1 if old is None else old.revision + 1)
         self.entries[snapshot.workload] = entry

@@ -190,7 +190,7 @@ GOLDEN = {
         "outliers": {"points": 3, "newest": {"at": "2026-03-01T11:00:00Z", "value": 1000000000.0}},
         "lost_series": {"lost": 4, "left": 2, "since": "2026-03-01T11:55:00Z"},
         "resumption": {"since": "2026-03-01T11:58:00Z", "served": 9, "left": 120.0}, "withheld": False,
-        "min_replicas": None,
+        "min_replicas": None, "fingerprint": "",
     },
     "quality": {"settling": 120.0, "at_least": None},
     "service_level": {
@@ -294,6 +294,7 @@ def test_fields_that_a_later_version_added_are_skipped() -> None:
 def test_fields_that_an_earlier_version_did_not_have_are_as_at_a_start() -> None:
     older = document()
     del older["snapshot"]["withheld"]
+    del older["snapshot"]["fingerprint"]
     del older["service_level"]["state"]["steering"]["peak_hold"]
     del older["service_level"]["state"]["uncertainty"]["peaks"]
     del older["service_level"]["state"]["uncertainty"]["pending"][0]["raised"]

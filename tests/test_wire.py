@@ -74,6 +74,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         mode=draw(st.sampled_from(Mode)),
         resumption=draw(st.none() | resumptions),
         withheld=draw(st.booleans()),
+        fingerprint=draw(st.sampled_from(["", "0f3a"])),
     )
 
 

@@ -40,8 +40,7 @@ from coredis.typing import ResponseType
 from kedastral.adapters.http import SecretText, one_line
 from kedastral.clock import WallClock
 from kedastral.core.kept_state import KeptHistory, KeptState
-from kedastral.core.ports import Found, Membership, WriteOutcome, Written
-from kedastral.core.serving import Snapshot
+from kedastral.core.ports import Found, Membership, SharedWrite, WriteOutcome, Written
 from kedastral.errors import ConfigError, SourceError, StoreError
 from kedastral.settings.declarations import RedisAccess
 from kedastral.settings.types import RedisAddress, RedisKind
@@ -57,6 +56,8 @@ MAX_CONNECTIONS = 4
 """To each server. One is enough for batches in turn; a second is there while the first is being replaced."""
 CLIENT_ERRORS = (RedisError, OSError, SourceError, ExceptionGroup, ValueError)
 """What a client of coredis raises; ValueError where the server says what its parser stumbles over."""
+MAX_STALE_AFTER = 1e9
+"""Seconds, three decades: in microseconds still exact in Lua."""
 MICROSECOND = timedelta(microseconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -83,11 +84,15 @@ class LuaScript:
 WRITE = LuaScript("""\
 local old = redis.call('HMGET', KEYS[1], 'at', 'token', 'revision')
 local at, token = tonumber(old[1] or ''), tonumber(old[2] or '')
-local latest = (redis.call('TIME')[1] + 60) * 1000000
+local new, most = tonumber(ARGV[1]), tonumber(ARGV[6])
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
 local outcome = 'kept'
 if token and tonumber(ARGV[2]) < token then
   outcome = 'fenced'
-elseif at and tonumber(ARGV[1]) < at and at <= latest then
+elseif at and new > now + most and new - at > most and math.abs(at - now) <= most then
+  outcome = 'ahead'
+elseif at and new < at and at <= now + math.min(most, 60000000) then
   outcome = 'older'
 end
 if outcome ~= 'kept' then
@@ -99,9 +104,10 @@ redis.call('HSET', KEYS[1], 'at', ARGV[1], 'token', ARGV[2], 'format', ARGV[3], 
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return {outcome, ARGV[1] .. ':' .. revision}
 """)
-"""at, token, format, TTL in ms, JSON -> the outcome, and the stamp of what is there now.
+"""at, token, format, TTL in ms, JSON, microseconds until stale -> the outcome, and the stamp of what is there now.
 
-What is there but is no number counts as nothing.
+What is there but is no number counts as nothing. Where it is the clock of Redis that is behind, what is there comes
+from the future too, or from a moment before: then nothing is refused.
 """
 
 READ = LuaScript("""\
@@ -512,24 +518,19 @@ class RedisSnapshots:
     _unread: WorkloadComplaints = attrs.field(factory=WorkloadComplaints, init=False)
     _unwritten: WorkloadComplaints = attrs.field(factory=WorkloadComplaints, init=False)
 
-    async def write(self, snapshots: Sequence[tuple[Snapshot, int]]) -> Sequence[Written]:
+    async def write(self, writes: Sequence[SharedWrite]) -> Sequence[Written]:
         """See `kedastral.core.ports.SnapshotExchange.write`."""
         calls = [
-            ScriptCall(WRITE, self._key(snapshot.workload), (
-                _microseconds(snapshot.made_at), token, SNAPSHOT_FORMAT, self._ttl, dump_json(write_snapshot(snapshot)),
+            ScriptCall(WRITE, self._key(one.snapshot.workload), (
+                _microseconds(one.snapshot.made_at), one.token, SNAPSHOT_FORMAT, self._ttl,
+                dump_json(write_snapshot(one.snapshot)), round(min(one.stale_after, MAX_STALE_AFTER) * 1e6),
             ))
-            for snapshot, token in snapshots
+            for one in writes
         ]  # fmt: skip
         answers = await self.connection.run_each(calls)
-        written = [
-            self._find_outcome(snapshot.workload, answer)
-            for (snapshot, _), answer in zip(snapshots, answers, strict=True)
-        ]
-        kept = [
-            snapshot.workload
-            for (snapshot, _), one in zip(snapshots, written, strict=True)
-            if one.outcome is WriteOutcome.KEPT
-        ]
+        names = [one.snapshot.workload for one in writes]
+        written = [self._find_outcome(name, answer) for name, answer in zip(names, answers, strict=True)]
+        kept = [name for name, one in zip(names, written, strict=True) if one.outcome is WriteOutcome.KEPT]
         if kept:
             await self.connection.run_scripts([ScriptCall(NOTE, f"{self.prefix}:index", (self._ttl, *kept))])
         return written

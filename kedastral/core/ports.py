@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ports: small interfaces between the services and the outside world, each with more than one implementation."""
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -168,6 +169,18 @@ class SnapshotStore(SnapshotReader, Protocol):
 
 
 @attrs.frozen
+class SharedWrite:
+    """A snapshot to be written where processes share them, with the ``token`` of the moment when it was made.
+
+    It is stale ``stale_after`` seconds after that moment, or before it.
+    """
+
+    snapshot: Snapshot
+    token: int = 0
+    stale_after: float = math.inf
+
+
+@attrs.frozen
 class Found:
     """A snapshot that was found where processes share them; ``stamp`` changes with each that is written."""
 
@@ -181,6 +194,8 @@ class WriteOutcome(StrEnum):
     KEPT = "kept"
     OLDER = "older"
     """There is a newer one."""
+    AHEAD = "ahead"
+    """It comes from the future, and there is one that is not stale."""
     FENCED = "fenced"
     """Its writer no longer forecasts the workload, and whoever does has written since."""
     REFUSED = "refused"
@@ -198,10 +213,11 @@ class Written:
 class SnapshotExchange(Protocol):
     """Where the processes of a fleet keep their newest snapshots for each other. All may raise StoreError."""
 
-    async def write(self, snapshots: Sequence[tuple[Snapshot, int]]) -> Sequence[Written]:
-        """Keep each snapshot unless there is a newer one, or one with a higher token; the token comes with each.
+    async def write(self, writes: Sequence[SharedWrite]) -> Sequence[Written]:
+        """Keep each snapshot unless there is a newer one, or one with a higher token.
 
-        A snapshot that was made in what is the future by now does not count as newer: a clock was set back.
+        A snapshot that was made in what is the future by now does not count as newer: a clock was set back. One that is
+        stale since it comes from the future, and from as long after the one that is there, replaces none that is not.
         """
         ...
 

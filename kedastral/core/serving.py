@@ -40,7 +40,8 @@ class Snapshot:
     ``quality`` says how far the newest measurements can be trusted.
     ``outliers`` are the points of the history that were taken for faults of measuring; None where there were none.
     ``lost_series`` are series that have gone with their load while the pods stayed; None where there are none.
-    ``min_replicas`` is the least that any plan of the workload wants; None where that is not known.
+    ``min_replicas`` is the least that any plan of the workload wants; None where that is not known. ``fingerprint``
+    differs where the settings do that its numbers depend on; empty where that is not known.
     ``resumption`` is set after a start or an outage: no less is told than was served before. ``withheld`` is set where
     nobody knows what that was and no model's forecast stands yet: then KEDA is told nothing that it could lose pods by.
     ``basis`` is what the plan was made from, so that it can be explained; None where another process made it.
@@ -62,6 +63,7 @@ class Snapshot:
     resumption: Resumption | None = None
     withheld: bool = False
     min_replicas: int | None = None
+    fingerprint: str = ""
     basis: PlanBasis | None = attrs.field(default=None, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -140,6 +142,10 @@ class StalePolicy:
     def is_stale(self, snapshot: Snapshot | None, now: datetime) -> bool:
         """Whether there is no snapshot, or its time lies more than ``stale_after`` back or, by a wrong clock, ahead."""
         return snapshot is None or abs((now - snapshot.made_at).total_seconds()) > self.stale_after
+
+    def is_ahead(self, snapshot: Snapshot, now: datetime) -> bool:
+        """Whether it is stale since it comes from the future: clocks that are right never differ by that much."""
+        return (snapshot.made_at - now).total_seconds() > self.stale_after
 
 
 @attrs.frozen

@@ -28,7 +28,7 @@ from kedastral.core.serving import Snapshot, StalePolicy, keep_served
 from kedastral.errors import RemoteError, SourceError
 from kedastral.serving.asked import AskedWorkloads, MinimumLog
 from kedastral.serving.metrics import Metrics
-from kedastral.serving.store import MAX_SKEW, ChangeEvents
+from kedastral.serving.store import MAX_SKEW, ChangeEvents, SeldomWarning
 from kedastral.wire import WireError, read_snapshot
 
 REFRESH_EVERY = 5.0
@@ -50,6 +50,7 @@ AVOID_FOR = 15.0
 MAX_BYTES = 2**20
 """A snapshot of the longest forecast allowed is about 0.3 MB."""
 MAX_TAG_LENGTH = 200
+AHEAD_WORDS = "%s gives forecasts from %.0f s in the future, which replace no others: its clock or this one's is wrong"
 NOT_ABOUT_ONE = frozenset({"timeout", "unreachable", "http_status", "credentials"})
 """Reasons why a forecaster failed that other workloads would meet too."""
 
@@ -79,6 +80,7 @@ class SnapshotServer:
     http: httpx.AsyncClient
     is_failing: bool = attrs.field(default=False, init=False)
     _avoided_until: float = attrs.field(default=-math.inf, init=False)
+    ahead: SeldomWarning = attrs.field(factory=lambda: SeldomWarning(log, AHEAD_WORDS), init=False)
 
     @property
     def name(self) -> str:
@@ -268,6 +270,8 @@ class RemoteSnapshots:
                 continue
             ended = _Result.FOUND
             is_newer = self._keep(tracked, server, found)
+            if not is_newer and self._is_ahead(found.snapshot):
+                continue  # the others may have what is newest by this clock
             is_old = tracked.snapshot is None or self._is_old(tracked.snapshot)
             if is_newer or not is_old:
                 tracked.preferred = server
@@ -300,6 +304,8 @@ class RemoteSnapshots:
         snapshot, before = found.snapshot, tracked.snapshot
         if snapshot is None:
             return False
+        if self._is_ahead(snapshot):
+            server.ahead.give(snapshot.workload, server.name, _seconds_ahead(snapshot, self.clock.now()))
         if not self._supersedes(snapshot, before):
             tracked.tags.pop(server, None)
             return False
@@ -310,10 +316,18 @@ class RemoteSnapshots:
         return before is None or kept.made_at > before.made_at
 
     def _supersedes(self, snapshot: Snapshot, before: Snapshot | None) -> bool:
-        """Whether to keep ``snapshot``: unless older, and what is newer was not made in what is the future by now."""
-        if before is None or snapshot.made_at >= before.made_at:
+        """Whether to keep ``snapshot``: unless older, and what is newer was not made in what is the future by now.
+
+        One that is stale since it comes from the future replaces none that does not.
+        """
+        if before is None or self._is_ahead(snapshot) != self._is_ahead(before):
+            return before is None or self._is_ahead(before)
+        if snapshot.made_at >= before.made_at:
             return True
         return _seconds_ahead(before, self.clock.now()) > MAX_SKEW
+
+    def _is_ahead(self, snapshot: Snapshot | None) -> bool:
+        return snapshot is not None and self.policy.is_ahead(snapshot, self.clock.now())
 
     def _is_old(self, snapshot: Snapshot) -> bool:
         return abs(_seconds_ahead(snapshot, self.clock.now())) > OLD * self.policy.stale_after

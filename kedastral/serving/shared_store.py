@@ -13,6 +13,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from enum import IntEnum
 from itertools import islice
 
 import attrs
@@ -20,12 +21,12 @@ import trio
 
 from kedastral.clock import WallClock
 from kedastral.cooperative import TimeSlice
-from kedastral.core.ports import Found, SnapshotExchange, WriteOutcome
+from kedastral.core.ports import Found, SharedWrite, SnapshotExchange, WriteOutcome
 from kedastral.core.serving import Snapshot, StalePolicy
 from kedastral.errors import StoreError
 from kedastral.serving.asked import AskedWorkloads, MinimumLog
 from kedastral.serving.metrics import Metrics, StorageMetrics
-from kedastral.serving.store import MAX_SKEW, ChangeEvents
+from kedastral.serving.store import MAX_SKEW, ChangeEvents, SeldomWarning
 
 POLL_EVERY = 1.0
 """Seconds between two looks for what others wrote: what pods answer differs for no longer."""
@@ -44,6 +45,16 @@ RETRY_AFTER, RETRY_AT_MOST = 0.25, 5.0
 OWN_COUNTS = 300.0
 """Seconds by which another process's snapshot may be newer than this one's own, and the next still goes on from the
 own one, which carries more. A process that was not that long in charge goes on from what it finds."""
+ROLLING_UPDATE = 900.0
+"""Seconds for which pods of other settings may be an update that has not reached all: meanwhile their forecasts are
+better than a stale one. Afterwards they are another fleet's."""
+
+AHEAD_WORDS = "a pod's forecast is from %.0f s in the future and replaces no other: its clock or this one's is wrong"
+REFUSED_WORDS = "Redis keeps no forecast of this pod: by its clock they come from the future, so this one's is wrong"
+FOREIGN_WORDS = (
+    "another pod forecasts this workload by other settings, so this one forecasts it for its own answers: two fleets "
+    "have the same --redis-prefix, or a rolling update or an edit of a ScaledObject has not reached all pods"
+)
 
 log = logging.getLogger("kedastral.storage")
 
@@ -53,11 +64,36 @@ def _never_fenced() -> int:
 
 
 @attrs.frozen
-class PendingWrite:
-    """A snapshot that is to be written, with the token of the moment when it was made."""
+class Terms:
+    """What a snapshot of a workload must meet to be served like one that this process made.
 
-    snapshot: Snapshot
-    token: int
+    It has the same ``fingerprint``, where both have any, and is not from more than ``stale_after`` seconds in the
+    future.
+    """
+
+    fingerprint: str = ""
+    stale_after: float = math.inf
+
+    def is_foreign(self, snapshot: Snapshot) -> bool:
+        """Whether it was made by other settings, so that its numbers mean something else."""
+        return bool(self.fingerprint and snapshot.fingerprint) and snapshot.fingerprint != self.fingerprint
+
+
+def _any_terms(_workload: str) -> Terms:
+    return Terms()
+
+
+class Standing(IntEnum):
+    """How much a snapshot is worth to this process."""
+
+    AHEAD = 0
+    """It comes from the future."""
+    FOREIGN = 1
+    """It was made by other settings."""
+    STALE = 2
+    UPDATED = 3
+    """It was made by other settings, which an update brings or replaces."""
+    GOOD = 4
 
 
 @attrs.define
@@ -94,7 +130,9 @@ class SharedStore:
     """A `kedastral.core.ports.SnapshotStore`. Memory grows with the workloads followed, and twice with those put.
 
     ``token`` is asked at each put for the number that the exchange compares: a process that has been replaced has a
-    lower one than its successor.
+    lower one than its successor. What others write that does not meet the ``terms`` of its workload is served only
+    where there is nothing better: before the first forecast of this process, and by pods of other settings instead of
+    a stale one while an update may be under way.
     """
 
     exchange: SnapshotExchange
@@ -102,15 +140,23 @@ class SharedStore:
     storage: StorageMetrics
     clock: WallClock
     token: Callable[[], int] = _never_fenced
+    terms: Callable[[str], Terms] = _any_terms
     _served: dict[str, Snapshot] = attrs.field(factory=dict, init=False)
     _own: dict[str, Snapshot] = attrs.field(factory=dict, init=False)
-    _pending: dict[str, PendingWrite] = attrs.field(factory=dict, init=False)
+    _pending: dict[str, SharedWrite] = attrs.field(factory=dict, init=False)
     _stamps: dict[str, str] = attrs.field(factory=dict, init=False)
     """Of what was read or written last of each workload that is followed; empty where nothing was."""
     _written_at: dict[str, int] = attrs.field(factory=dict, init=False)
     """The moment of each workload's last write that is known, by the exchange's clock."""
     _wanted: dict[str, None] = attrs.field(factory=dict, init=False)
     """To be read, whatever the exchange says of changes."""
+    _passed_over: set[str] = attrs.field(factory=set, init=False)
+    """Of which the others' newest does not meet the terms."""
+    _foreign_seen: tuple[float, float] = attrs.field(default=(-math.inf, -math.inf), init=False)
+    """Since when, and when last, there were snapshots of other settings; on Trio's clock."""
+    _ahead: SeldomWarning = attrs.field(factory=lambda: SeldomWarning(log, AHEAD_WORDS), init=False)
+    _refused: SeldomWarning = attrs.field(factory=lambda: SeldomWarning(log, REFUSED_WORDS), init=False)
+    _foreign: SeldomWarning = attrs.field(factory=lambda: SeldomWarning(log, FOREIGN_WORDS), init=False)
     _to_write: trio.Event = attrs.field(factory=trio.Event, init=False)
     _to_read: trio.Event = attrs.field(factory=trio.Event, init=False)
     _was_read: trio.Event = attrs.field(factory=trio.Event, init=False)
@@ -134,7 +180,7 @@ class SharedStore:
         if served is not None and served is not own and not self._supersedes(snapshot, served):
             return False
         self._own[workload] = snapshot
-        self._pending[workload] = PendingWrite(snapshot, self.token())
+        self._pending[workload] = SharedWrite(snapshot, self.token(), self.terms(workload).stale_after)
         self.storage.pending.set(len(self._pending))
         self._to_write.set()
         self._serve(snapshot)
@@ -144,6 +190,7 @@ class SharedStore:
         """See `kedastral.core.ports.SnapshotStore.forget`."""
         for kept in (self._own, self._pending, self._stamps, self._written_at, self._wanted):
             kept.pop(workload, None)
+        self._passed_over.discard(workload)
         if self._served.pop(workload, None) is not None:
             self._changes.notify(workload)
 
@@ -186,11 +233,41 @@ class SharedStore:
         self._served[snapshot.workload] = snapshot
         self._changes.notify(snapshot.workload)
 
+    def is_fit(self, snapshot: Snapshot) -> bool:
+        """Whether ``snapshot`` meets the terms of its workload."""
+        terms = self.terms(snapshot.workload)
+        return not terms.is_foreign(snapshot) and self._seconds_ahead(snapshot) <= terms.stale_after
+
+    def is_passed_over(self, workload: str) -> bool:
+        """Whether what others wrote last of ``workload`` does not meet its terms."""
+        return workload in self._passed_over
+
+    def _seconds_ahead(self, snapshot: Snapshot) -> float:
+        return (snapshot.made_at - self.clock.now()).total_seconds()
+
+    def _standing(self, snapshot: Snapshot) -> Standing:
+        terms, ahead = self.terms(snapshot.workload), self._seconds_ahead(snapshot)
+        if ahead > terms.stale_after:
+            return Standing.AHEAD
+        is_stale = -ahead > terms.stale_after
+        if not terms.is_foreign(snapshot):
+            return Standing.STALE if is_stale else Standing.GOOD
+        since, _ = self._foreign_seen
+        is_update = trio.current_time() - since <= ROLLING_UPDATE
+        return Standing.UPDATED if is_update and not is_stale else Standing.FOREIGN
+
     def _supersedes(self, snapshot: Snapshot, served: Snapshot) -> bool:
-        """Whether ``snapshot`` is no older, or ``served`` was made in what is the future by now."""
+        """Whether ``snapshot`` is worth more; of two alike, whether it is no older, or ``served`` from the future."""
+        now, before = self._standing(snapshot), self._standing(served)
+        if now is Standing.AHEAD and before is not now:
+            # one that follows a moment later shows that it is this process's clock that is behind
+            apart = (snapshot.made_at - served.made_at).total_seconds()
+            return apart <= self.terms(snapshot.workload).stale_after
+        if now is not before:
+            return now > before
         if snapshot.made_at >= served.made_at:
             return True
-        return (served.made_at - self.clock.now()).total_seconds() > MAX_SKEW
+        return self._seconds_ahead(served) > MAX_SKEW
 
     def _want(self, workload: str) -> None:
         self._wanted[workload] = None
@@ -226,19 +303,22 @@ class SharedStore:
             if not self._pending:
                 self._to_write = trio.Event()
 
-    async def _write(self, batch: Sequence[PendingWrite]) -> None:
+    async def _write(self, batch: Sequence[SharedWrite]) -> None:
         if not batch:
             return
-        written = await self.exchange.write([(one.snapshot, one.token) for one in batch])
+        written = await self.exchange.write(batch)
         for one, found in zip(batch, written, strict=True):
             workload = one.snapshot.workload
             if self._pending.get(workload) is one:
                 del self._pending[workload]
             self.storage.writes.labels(found.outcome).inc()
+            if found.outcome is WriteOutcome.AHEAD:
+                self._refused.give(workload)
             if workload not in self._stamps:
                 continue
             if found.outcome is WriteOutcome.KEPT:
                 self._stamps[workload] = found.stamp
+                self._passed_over.discard(workload)
             elif found.outcome is not WriteOutcome.REFUSED:
                 self._want(workload)
 
@@ -290,9 +370,26 @@ class SharedStore:
             if workload not in self._stamps:  # forgotten meanwhile
                 continue
             self._stamps[workload] = one.stamp
+            self._judge(one.snapshot)
             served = self._served.get(workload)
             if served is None or self._supersedes(one.snapshot, served):
                 self._serve(one.snapshot)
+
+    def _judge(self, snapshot: Snapshot) -> None:
+        """Note whether ``snapshot``, which another process wrote, meets the terms; where not, say why."""
+        workload, now = snapshot.workload, trio.current_time()
+        if self.is_fit(snapshot):
+            self._passed_over.discard(workload)
+            return
+        self._passed_over.add(workload)
+        if not self.terms(workload).is_foreign(snapshot):
+            self._ahead.give(workload, self._seconds_ahead(snapshot))
+            return
+        since, last = self._foreign_seen
+        self._foreign_seen = (since if now - last <= ROLLING_UPDATE else now, now)
+        served = self._served.get(workload)
+        if served is not None and self.is_fit(served):  # else the other one may have ended, as in an update
+            self._foreign.give(workload)
 
 
 @attrs.define(eq=False)

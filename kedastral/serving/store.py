@@ -4,6 +4,8 @@
 What any store must do is `kedastral.core.ports.SnapshotStore` and `StateStore`; tests/contract checks it.
 """
 
+import logging
+import math
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
@@ -18,6 +20,25 @@ from kedastral.state_format import StateFormatError, read_history, read_state, w
 MAX_SKEW = 60.0
 """Seconds by which a snapshot may be older than the one kept and is refused. A workload is ticked in order: only a
 clock set back makes an older one; if it is set back by more, the one kept is from the future by now."""
+
+WARN_AGAIN = 600.0
+"""Seconds after which a `SeldomWarning` is given again."""
+
+
+@attrs.define(eq=False)
+class SeldomWarning:
+    """A warning about many workloads alike, of which one is named, every `WARN_AGAIN` seconds at most."""
+
+    log: logging.Logger
+    words: str
+    _given_at: float = attrs.field(default=-math.inf, init=False)
+
+    def give(self, workload: str, *arguments: object) -> None:
+        """Warn about ``workload``, unless that is too soon."""
+        now = trio.current_time()
+        if now - self._given_at >= WARN_AGAIN:
+            self._given_at = now
+            self.log.warning(self.words, *arguments, extra={"workload": workload})
 
 
 @attrs.frozen(eq=False)

@@ -14,6 +14,8 @@ that was replaced while it slept cannot write any more. What can go wrong, and w
 - *A pod cannot reach the registry.* It stops when its lease ends, and serves its last plans. When they are nearly
   stale it goes on with all that it knows, since KEDA may ask it for any of them: it gets nothing of the others either,
   and a plan that grows stale helps nobody. Until it is back its snapshots are its own affair.
+- *The owner has other settings*, as in a rolling update, or a wrong clock, and what it writes is not served here: a pod
+  that knows the workload forecasts it as well, at once where it has no better forecast.
 - *Nobody forecasts a workload*, since its owner does not know it (its files are older, or a ScaledObject told another
   pod) or fails to: a pod that knows it does, once its forecast is two intervals old.
 """
@@ -46,6 +48,13 @@ BEFORE_BEAT = 0.05
 """The share of an interval before the next beat at which waiting for a turn ends, so that the beat is not missed."""
 ABANDONED_AFTER = 2
 """Intervals without a forecast after which a workload counts as abandoned."""
+UNFIT_AFTER = 1.25
+"""The same where somebody forecasts it by other settings or by a wrong clock. Whichever pod of these settings looks
+first then does so for all of them, and the others see its forecasts in time; a large fleet's ranks would take too long.
+"""
+GIVE_WAY_AFTER = 2
+"""Beats without an unfit forecast of others after which this pod leaves one out: the owner may have the settings of all
+by now, and beat in the same moment, so that its forecasts are overwritten before anyone sees them."""
 NEARLY_STALE = 1.5
 """Intervals before a forecast is stale at which its pod goes on without a lease: it looks once in each, and a look that
 comes a moment too early must leave another one before."""
@@ -119,6 +128,8 @@ class Division:
     _known_since: dict[str, float] = attrs.field(factory=dict, init=False)
     _rescuing: set[str] = attrs.field(factory=set, init=False)
     _rescued: dict[str, object] = attrs.field(factory=dict, init=False)
+    _unfit: dict[str, int] = attrs.field(factory=dict, init=False)
+    """Of those rescued as others' forecasts were unfit: beats since one was seen."""
     _not_before: dict[str, float] = attrs.field(factory=dict, init=False)
     _alone: set[str] = attrs.field(factory=set, init=False)
     _failing: bool = attrs.field(default=False, init=False)
@@ -172,14 +183,14 @@ class Division:
         workload = turn.workload
         self._rescued.pop(workload, None)
         if workload in self._rescuing:
-            if self._age(workload) <= turn.interval:
+            if self._has_fit(workload) and self._age(workload) <= turn.interval:
                 self._rescued[workload] = self.snapshots.get(workload)
             else:
                 self._not_before[workload] = trio.current_time() + TRY_AGAIN_AFTER * turn.interval
 
     def forget(self, workload: str) -> None:
         """The workload is gone."""
-        for kept in (self._known_since, self._rescued, self._not_before):
+        for kept in (self._known_since, self._rescued, self._unfit, self._not_before):
             kept.pop(workload, None)
         for workloads in (self._alone, self._rescuing):
             workloads.discard(workload)
@@ -188,24 +199,46 @@ class Division:
         """Whether nobody forecasts the workload, so that this pod does, the sooner the higher it ranks."""
         workload, snapshot = turn.workload, self.snapshots.get(turn.workload)
         if snapshot is not None and snapshot is self._rescued.get(workload):
-            return True  # and nobody has since
+            return self._is_still_needed(workload)
         if snapshot is None and workload in self.known().brought:
             return True
+        is_due = trio.current_time() >= self._not_before.get(workload, -math.inf)
+        if snapshot is not None and not self._has_fit(workload):
+            self._unfit[workload] = 0
+            return is_due
         if not self.snapshots.is_current:
             return False
+        if self.snapshots.is_passed_over(workload):
+            self._unfit[workload] = 0
+            return is_due and self._age(workload) > UNFIT_AFTER * turn.interval
         assert self._membership is not None  # noqa: S101 - members have one
         others = [one for one in self._membership.members if one != self._owners.get(workload)]
         rank = 1 + rank_members(workload, others).index(self.member)
         patience = ABANDONED_AFTER * rank * turn.interval
-        return self._age(workload) > patience and trio.current_time() >= self._not_before.get(workload, -math.inf)
+        return is_due and self._age(workload) > patience
+
+    def _is_still_needed(self, workload: str) -> bool:
+        """Whether to go on with a workload that was rescued, of which nobody else has made a forecast since."""
+        if workload not in self._unfit:
+            return True
+        self._unfit[workload] = 0 if self.snapshots.is_passed_over(workload) else self._unfit[workload] + 1
+        if self._unfit[workload] <= GIVE_WAY_AFTER:
+            return True
+        del self._unfit[workload]
+        return False
 
     def _goes_on_alone(self, turn: Turn) -> bool:
         """Whether to forecast without a lease: once the last plan, whoever made it, is nearly stale."""
         workload = turn.workload
         old = max(turn.stale_after - NEARLY_STALE * turn.interval, 0.0)
-        if self.snapshots.get(workload) is None or self._age(workload) >= old:
+        if not self._has_fit(workload) or self._age(workload) >= old:
             self._alone.add(workload)
         return workload in self._alone
+
+    def _has_fit(self, workload: str) -> bool:
+        """Whether there is a forecast that may be served like one that this pod made."""
+        snapshot = self.snapshots.get(workload)
+        return snapshot is not None and self.snapshots.is_fit(snapshot)
 
     def _age(self, workload: str) -> float:
         """Seconds since the newest forecast was made, or since the workload is known where there is none."""

@@ -14,6 +14,7 @@ from kedastral.core.planning.status import Failure
 from kedastral.core.ports import SnapshotStore
 from kedastral.errors import ConfigError
 from kedastral.serving.metrics import Metrics
+from kedastral.serving.shared_store import Terms
 from kedastral.settings.declarations import WorkloadSettings
 from kedastral.workloads.division import Division, Turn
 from kedastral.workloads.keeping import StateKeeper
@@ -78,6 +79,11 @@ class Fleet:
         """The failures of the workloads whose newest tick gave no forecast, by key."""
         found = ((key, runner.failed.value) for key, runner in list(self._runners.items()))
         return {key: failure for key, failure in found if failure is not None}
+
+    def terms(self, key: str) -> Terms:
+        """What a snapshot that another process made must meet to be served as the workload's."""
+        runner = self._runners.get(key)
+        return Terms() if runner is None else Terms(runner.fingerprint, runner.policy.stale_after)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Tick for all runners, those put later too, until cancelled. Whatever leaves a tick leaves here."""

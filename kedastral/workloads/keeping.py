@@ -101,11 +101,11 @@ class StateKeeper:
         """Let KEDA be answered by ``state``, and ``runner`` go on from it; its history is read with `recall`."""
         workload = workload_of(runner.settings)
         adapted, published = adapt_state(state, runner.basis, workload), self.snapshots.get(runner.key)
-        if published is not None and published.made_at > adapted.snapshot.made_at:
+        if published is not None and _counts_more(published, adapted.snapshot, runner.fingerprint):
             level = adapted.snapshot.service_level
             if published.service_level is not None or level is None:
                 return
-            # another pod's newest, which came without the state that it saved a tick before
+            # another pod's newest, which came without the state that it saved a tick before, or by these settings
             adapted = attrs.evolve(adapted, snapshot=attrs.evolve(published, service_level=level))
         await self.snapshots.put(adapted.snapshot)
         self._adapted[runner.key] = adapted
@@ -292,6 +292,13 @@ class StateKeeper:
             else:
                 if removed:
                     log.info("removed what was kept of %d workloads that are gone", removed)
+
+
+def _counts_more(published: Snapshot, kept: Snapshot, fingerprint: str) -> bool:
+    """Whether ``published`` is newer than ``kept``, or alone of the two made by the settings of ``fingerprint``."""
+    if fingerprint not in (published.fingerprint, kept.fingerprint) or published.fingerprint == kept.fingerprint:
+        return published.made_at > kept.made_at
+    return published.fingerprint == fingerprint
 
 
 def _restore_model(runner: WorkloadRunner, kept: KeptModel) -> None:

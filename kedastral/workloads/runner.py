@@ -175,7 +175,7 @@ class WorkloadRunner:
     ``close(successor)`` releases what the successor (None: nobody) does not take over. ``reads_in_vain(successor)``
     says whether a tick that is under way is still reading a history that the successor does not use: it may then be
     cancelled. ``series`` watches how many series are summed. ``failed`` is why the newest tick gave no forecast;
-    ``ticked`` is set when the first tick has ended.
+    ``ticked`` is set when the first tick has ended. ``fingerprint`` goes with its snapshots.
     """
 
     settings: WorkloadSettings
@@ -186,6 +186,7 @@ class WorkloadRunner:
     series: SeriesWatch = attrs.field(factory=SeriesWatch)
     failed: LastFailure = attrs.field(factory=LastFailure)
     ticked: trio.Event = attrs.field(factory=trio.Event)
+    fingerprint: str = ""
     policy: StalePolicy = attrs.field(init=False)
 
     @policy.default
@@ -205,20 +206,7 @@ class WorkloadRunner:
     @property
     def basis(self) -> StateBasis:
         """What the meaning of this workload's state depends on."""
-        forecast, connection = self.settings.forecast, self.parts.source_identity.connection
-        return StateBasis(
-            source="" if connection is None else identify_source(connection.settings),
-            query=self.settings.query,
-            step=forecast.step,
-            settle_after=forecast.settle_after,
-            model=f"{forecast.model} {forecast.model_url}" if forecast.model == HTTP_MODEL else str(forecast.model),
-            timezone=forecast.timezone.key,
-            lead_time=self.settings.serving.lead_time,
-            prewarm_steps=self.settings.plan.prewarm_at(forecast.step),
-            target_per_pod=self.settings.plan.target_per_pod,
-            headroom=self.settings.plan.headroom,
-            service_level=self.settings.level.service_level,
-        )
+        return basis_of(self.settings, self.parts.source_identity.connection)
 
     async def tick_once(self) -> None:
         """`tick`, and set ``ticked`` however it ends."""
@@ -261,6 +249,7 @@ class RunnerBuilder:
         the model does as well.
         """
         parts = self._make_parts(settings, None if before is None else before.parts)
+        fingerprint = fingerprint_of(settings, basis_of(settings, parts.source_identity.connection))
         workload, source = workload_of(settings), MeasuredSource(parts.source, self.metrics, self.tracing)
         loop = ForecastLoop(
             workload=workload,
@@ -271,6 +260,7 @@ class RunnerBuilder:
             planner=self._make_planner(workload, parts.forecaster),
             remember=self.recent.record,
             tracing=self.tracing,
+            fingerprint=fingerprint,
         )
         answered = before is not None and before.parts.source is parts.source and before.failed.answered
         failed = LastFailure(answered)
@@ -291,6 +281,7 @@ class RunnerBuilder:
             reads_in_vain=reads_in_vain,
             series=loop.series,
             failed=failed,
+            fingerprint=fingerprint,
         )
 
     def _traced(self, workload: str, guarded: GuardedTick) -> Callable[[], Awaitable[None]]:
@@ -387,6 +378,31 @@ def identify_source(settings: DataSourceSettings) -> str:
     headers = sorted(header for header in settings.login.headers if header[0].lower() != "authorization")
     chosen = repr((headers, settings.login.query_params)).encode()
     return f"{settings.url} {hashlib.blake2b(chosen, digest_size=16).hexdigest()}"
+
+
+def basis_of(settings: WorkloadSettings, connection: DataSourceConnection | None) -> StateBasis:
+    """What the meaning of the state of a workload with ``settings`` depends on."""
+    forecast = settings.forecast
+    return StateBasis(
+        source="" if connection is None else identify_source(connection.settings),
+        query=settings.query,
+        step=forecast.step,
+        settle_after=forecast.settle_after,
+        model=f"{forecast.model} {forecast.model_url}" if forecast.model == HTTP_MODEL else str(forecast.model),
+        timezone=forecast.timezone.key,
+        lead_time=settings.serving.lead_time,
+        prewarm_steps=settings.plan.prewarm_at(forecast.step),
+        target_per_pod=settings.plan.target_per_pod,
+        headroom=settings.plan.headroom,
+        service_level=settings.level.service_level,
+    )
+
+
+def fingerprint_of(settings: WorkloadSettings, basis: StateBasis) -> str:
+    """What tells settings apart by which the same load gives other replicas; it shows none of them."""
+    workload = workload_of(settings)
+    told = repr((attrs.astuple(basis), workload.policy, workload.reactive_headroom)).encode()
+    return hashlib.blake2b(told, digest_size=8).hexdigest()
 
 
 def workload_of(settings: WorkloadSettings) -> Workload:

@@ -104,7 +104,8 @@ class Planner:
 class ForecastLoop:
     """One workload's tick and the parts it works with.
 
-    ``remember`` gets what a plan was published from, for charts; ``tracing`` a span of each publishing.
+    ``remember`` gets what a plan was published from, for charts; ``tracing`` a span of each publishing. ``fingerprint``
+    is that of the settings.
     """
 
     workload: Workload
@@ -115,6 +116,7 @@ class ForecastLoop:
     planner: Planner = attrs.field()
     remember: Callable[[Series, Snapshot], None] = _forget
     tracing: Tracing = NO_TRACING
+    fingerprint: str = ""
     series: SeriesWatch = attrs.field(factory=SeriesWatch, init=False)
     counter: CounterWatch = attrs.field(factory=CounterWatch, init=False)
 
@@ -148,7 +150,8 @@ class ForecastLoop:
         if snapshot is None:
             return
         with self.tracing.span("publish", {"kedastral.status": snapshot.status.code}):
-            is_newest = await self.store.put(attrs.evolve(snapshot, outliers=outliers, lost_series=lost))
+            found = attrs.evolve(snapshot, outliers=outliers, lost_series=lost, fingerprint=self.fingerprint)
+            is_newest = await self.store.put(found)
         if not is_newest:
             words = "the store has a newer forecast already: another pod made it, or a clock was set back a little"
             raise StoreError(words, reason="older")

@@ -10,7 +10,7 @@ import trio
 
 from kedastral.adapters.redis import RedisMembers, RedisSnapshots
 from kedastral.clock import SystemClock
-from kedastral.core.ports import MemberRegistry, SnapshotExchange, WriteOutcome
+from kedastral.core.ports import MemberRegistry, SharedWrite, SnapshotExchange, WriteOutcome
 from kedastral.core.serving import Snapshot
 from tests import redis_servers
 from tests.exchange import MemoryExchange, MemoryRegistry
@@ -69,7 +69,7 @@ def made(seconds: float = 0.0, *replicas: int, workload: str = "shop") -> Snapsh
 
 
 async def put(exchange: SnapshotExchange, snapshot: Snapshot, token: int = 0) -> WriteOutcome:
-    [written] = await exchange.write([(snapshot, token)])
+    [written] = await exchange.write([SharedWrite(snapshot, token)])
     return written.outcome
 
 
@@ -87,7 +87,7 @@ async def test_what_was_written_is_read_as_it_was(exchange: SnapshotExchange) ->
 
 async def test_many_are_written_and_read_at_once(exchange: SnapshotExchange) -> None:
     names = ["a", "b/c", "a b", "✓", "{x}", "x" * 253, *(f"n{number}" for number in range(300))]
-    written = await exchange.write([(made(workload=name), 0) for name in names])
+    written = await exchange.write([SharedWrite(made(workload=name)) for name in names])
     assert [one.outcome for one in written] == [WriteOutcome.KEPT] * len(names)
     found = await exchange.read(dict.fromkeys([*names, "nobody"], ""))
     assert {name: one.snapshot.workload for name, one in found.items()} == {name: name for name in names}
@@ -109,6 +109,30 @@ async def test_one_from_the_future_is_replaced_since_a_clock_was_set_back(exchan
     assert await get(exchange) == made(-10)
 
 
+@pytest.mark.parametrize(("ahead", "stale_after"), [(50, 40), (3600, 120)])
+async def test_one_that_is_stale_since_it_comes_from_the_future_replaces_none_that_is_not(
+    exchange: SnapshotExchange, ahead: float, stale_after: float
+) -> None:
+    name = f"shop-{ahead}"
+
+    async def put_one(seconds: float) -> WriteOutcome:
+        [written] = await exchange.write([SharedWrite(made(seconds, workload=name), 1, stale_after)])
+        return written.outcome
+
+    assert await put_one(ahead) is WriteOutcome.KEPT, "there is nothing better"
+    assert await put_one(-10) is WriteOutcome.KEPT, "it is better"
+    assert await put_one(ahead) is WriteOutcome.AHEAD
+    assert await get(exchange, name) == made(-10, workload=name)
+    assert await put_one(0) is WriteOutcome.KEPT
+    assert await put_one(stale_after / 2) is WriteOutcome.KEPT, "clocks may differ by that much"
+
+
+async def test_where_its_own_clock_is_behind_it_keeps_all(exchange: SnapshotExchange) -> None:
+    for ahead in (100, 130, 160):
+        [written] = await exchange.write([SharedWrite(made(ahead), 1, 120.0)])
+        assert written.outcome is WriteOutcome.KEPT
+
+
 async def test_whoever_has_been_replaced_cannot_write_any_more(exchange: SnapshotExchange) -> None:
     assert await put(exchange, made(-60), token=7) is WriteOutcome.KEPT
     assert await put(exchange, made(-30), token=8) is WriteOutcome.KEPT
@@ -118,9 +142,9 @@ async def test_whoever_has_been_replaced_cannot_write_any_more(exchange: Snapsho
 
 
 async def test_a_reader_gets_only_what_it_has_not(exchange: SnapshotExchange) -> None:
-    [written] = await exchange.write([(made(-30), 0)])
+    [written] = await exchange.write([SharedWrite(made(-30))])
     assert await exchange.read({"shop": written.stamp}) == {}
-    [refused] = await exchange.write([(made(-60), 0)])
+    [refused] = await exchange.write([SharedWrite(made(-60))])
     assert refused.stamp == written.stamp
     await put(exchange, made(-30, 9))
     found = (await exchange.read({"shop": written.stamp}))["shop"]

@@ -600,6 +600,7 @@ async def test_a_forecaster_that_starts_anew_does_not_take_back_what_was_told(
         found = remote.reader.get("shop")
         assert found == attrs.evolve(after, resumption=Resumption(at(10), 9), withheld=False)
         assert replicas_at(found, at(12)) == 9
+    await trio.sleep(400)
     await remote.forecaster.store.put(make_snapshot([3] * 6, made_at=at(400)))  # it is over
     await trio.sleep(REFRESH_EVERY * 1.5)
     found = remote.reader.get("shop")
@@ -680,7 +681,7 @@ async def test_names_that_nobody_forecasts_do_not_delay_the_others(
             nursery.start_soon(remote.reader.track, f"unknown {n}")
     remote.forecaster.asked.clear()
     for n in range(1, 20):
-        newer = make_snapshot(made_at=at(30 * n))
+        newer = make_snapshot(made_at=at(5 * n))
         await remote.forecaster.store.put(newer)
         await trio.sleep(REFRESH_EVERY + 1)
         assert remote.reader.get("shop") == newer

@@ -14,7 +14,7 @@ import trio
 
 from kedastral.adapters.redis import RedisMembers, RedisSnapshots
 from kedastral.clock import SystemClock
-from kedastral.core.ports import WriteOutcome
+from kedastral.core.ports import SharedWrite, WriteOutcome
 from kedastral.core.serving import Snapshot
 from kedastral.errors import StoreError
 from kedastral.serving.metrics import Metrics, StorageMetrics
@@ -224,13 +224,13 @@ async def test_what_is_wrong_with_one_workload_in_redis_touches_no_other(
             for cycle in range(3):
                 await exchange.read({"bad": "", "shop": ""})
                 snapshots = [make_snapshot(workload=one, made_at=made(cycle).made_at) for one in ("bad", "shop")]
-                bad, good = await exchange.write([(snapshot, 7) for snapshot in snapshots])
+                bad, good = await exchange.write([SharedWrite(snapshot, 7) for snapshot in snapshots])
                 assert (bad.outcome, good.outcome) == (expected, WriteOutcome.KEPT)
                 found = await exchange.read({"bad": "", "shop": ""})
                 assert found["shop"].snapshot.made_at == made(cycle).made_at
                 assert ("bad" in found) == (expected is WriteOutcome.KEPT)
             moment = (await exchange.changes(0))["shop"]
-            await exchange.write([(make_snapshot(workload="shop", made_at=made(9).made_at), 7)])
+            await exchange.write([SharedWrite(make_snapshot(workload="shop", made_at=made(9).made_at), 7)])
             assert (await exchange.changes(moment)).keys() == {"shop"}, "later than whatever was there"
             nursery.cancel_scope.cancel()
     said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
@@ -311,7 +311,7 @@ async def test_an_answer_that_is_not_of_redis_is_an_error_of_the_storage(tmp_pat
             connection = broken.connect()
             await nursery.start(connection.run)
             with pytest.raises(StoreError):
-                await RedisSnapshots(connection).write([(made(0), 7)])
+                await RedisSnapshots(connection).write([SharedWrite(made(0), 7)])
             with pytest.raises(StoreError):
                 await RedisMembers(connection).renew("a", 10, 0)
             nursery.cancel_scope.cancel()

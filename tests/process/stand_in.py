@@ -31,7 +31,7 @@ class StandIn(ThreadingHTTPServer):
         self.asked = threading.Event()
         self.ended = threading.Event()
         self.readings: list[tuple[float, str, str]] = []
-        """When which query was asked, on the monotonic clock, and the header X-Pod of who asked."""
+        """When which query was asked, on the monotonic clock, and the header Authorization of who asked."""
 
     def load_at(self, moment: float) -> float:
         """The load at ``moment``, seconds since 1970."""
@@ -53,7 +53,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         asked = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
         self.server.ranges.append((float(asked["start"]), float(asked["end"])))
-        self.server.readings.append((time.monotonic(), asked["query"], self.headers.get("X-Pod", "")))
+        self.server.readings.append((time.monotonic(), asked["query"], self.headers.get("Authorization", "")))
         body = json.dumps(answer_range(asked, self.server.load_at)).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")

@@ -32,8 +32,8 @@ FLAGS = {
 }
 NOW = "/forecast/current?workload=shop"
 METRICS = "/metrics"
-PLANNED = 9
-"""The load of the stand-in is 700, which at 100 a pod and times 1.2 wants 9."""
+PLANNED, PLANNED_BY_HALF = 9, 17
+"""The load of the stand-in is 700, which at 100 a pod and times 1.2 wants 9, and at 50 a pod 17."""
 
 
 def told(port: int) -> int:
@@ -71,6 +71,25 @@ def test_a_process_that_starts_while_prometheus_is_away_serves_what_another_left
             assert second.wait_for_log("forecasts are shared through Redis at redis://127.0.0.1")
             second.signal(signal.SIGTERM)
             assert second.wait() == 0
+
+
+FOREIGN = "two fleets have the same --redis-prefix"
+
+
+def test_two_fleets_with_one_prefix_each_tell_their_own_numbers(tmp_path: Path) -> None:
+    with open_stand_in() as prometheus, plain(tmp_path) as redis:
+        flags = {**FLAGS, "--prom-url": prometheus.url}
+        with (
+            ProcessInput("run", {**flags, "--target-per-pod": "100"}, redis.env) as one,
+            ProcessInput("run", {**flags, "--target-per-pod": "50"}, redis.env) as other,
+        ):
+            ports = [process.ports("gRPC")[0] for process in (one, other)]
+            # the one that holds the lease may never see what the other writes
+            wait_for(lambda: any(FOREIGN in event["msg"] for process in (one, other) for event in process.log), FOREIGN)
+            [http], forecasts = one.ports("HTTP"), set[str]()
+            while len(forecasts) < 5:
+                assert [told(port) for port in ports] == [PLANNED, PLANNED_BY_HALF]
+                forecasts.add(fetch(http, NOW).document["generatedAt"])
 
 
 def test_without_redis_a_process_forecasts_and_stops_as_ever(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Three processes of `kedastral run` that share a Redis and twelve workloads, while one of them or Redis fails.
 
-Who forecasts what is seen at the stand-in for Prometheus, which knows each by a header. The load grows all the time, so
-that an answer tells how old the plan is that it comes from. A client of grpcio asks all three meanwhile.
+Who forecasts what is seen at the stand-in for Prometheus, which knows each by its credentials: any other header would
+be another data source. The load grows all the time, so that an answer tells how old the plan is that it comes from. A
+client of grpcio asks all three meanwhile.
 """
 
 import math
@@ -150,10 +151,11 @@ def open_fleet(
         for name in PODS:
             flags = {
                 "--http-listen": ANY_PORT, "--grpc-listen": ANY_PORT, "--config": str(write_policies(home)),
-                "--prom-url": prometheus.url, "--prom-header": f"X-Pod: {name}", "--redis-lease": f"{LEASE:g}s",
+                "--prom-url": prometheus.url, "--redis-lease": f"{LEASE:g}s",
                 "--on-stale": on_stale,
             }  # fmt: skip
-            pods[name] = Pod(name, stack.enter_context(ProcessInput("run", flags, redis.env)))
+            env = {**redis.env, "PROM_HEADER": f"Authorization: {name}"}
+            pods[name] = Pod(name, stack.enter_context(ProcessInput("run", flags, env)))
         fleet = Fleet(prometheus, redis, pods)
         fleet.wait_until_settled(*PODS)
         asking = [threading.Thread(target=pod.keep_asking) for pod in pods.values()]

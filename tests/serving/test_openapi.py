@@ -154,6 +154,7 @@ def test_all_of_a_snapshot_is_described_by_its_schema() -> None:
         lost_series=LostSeries(1, 2, START),
         status=ForecastStatus(StatusCode.LEARNING, "it learns"),
         withheld=True,
+        fingerprint="0f3a",
     )
     schema = as_json(snapshot_schema())
     for snapshot in (make_snapshot(), make_snapshot(floor=None), everything):

@@ -161,6 +161,38 @@ async def test_it_never_goes_back_however_forecasters_come_and_go(autojump_clock
     assert seen[-1] > START + timedelta(seconds=200)
 
 
+@pytest.mark.parametrize("ahead", [STALE_AFTER + 10, 3600])
+async def test_a_snapshot_from_the_future_replaces_none_and_the_other_forecaster_is_asked(
+    autojump_clock: MockClock, site: Site, ahead: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("shop", "pay"):
+        await site.first.store.put(make_snapshot(workload=name))
+        await site.reader.track(name)
+    for beat in range(1, 30):
+        for name in ("shop", "pay"):
+            wrong = make_snapshot([1], workload=name, made_at=site.clock.now() + timedelta(seconds=ahead))
+            await site.first.store.put(wrong)
+            await site.second.store.put(make_snapshot(workload=name, made_at=site.clock.now()))
+        await pass_beats(2)
+        found = site.reader.get("shop")
+        assert found is not None
+        assert decide(found, site.clock.now(), StalePolicy(STALE_AFTER)).replicas == 8, f"after {beat} beats"
+    [record] = caplog.records
+    assert "the forecaster at http://a gives forecasts from" in record.getMessage()
+
+
+async def test_where_there_is_nothing_but_a_snapshot_from_the_future_it_gives_way_to_an_older_one(
+    autojump_clock: MockClock, site: Site
+) -> None:
+    site.reader.policy = StalePolicy(40.0)
+    await site.first.store.put(made(50))
+    await site.reader.track("shop")
+    assert site.made_at() == START + timedelta(seconds=50), "it says what is wrong"
+    await site.second.store.put(made(0))
+    await pass_beats(1)
+    assert site.made_at() == START
+
+
 async def test_while_all_fail_the_last_snapshot_goes_stale_by_the_scalers_own_clock(
     autojump_clock: MockClock, site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:

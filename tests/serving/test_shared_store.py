@@ -11,13 +11,26 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from kedastral.clock import AcceleratedClock
+from kedastral.core.ports import SharedWrite
+from kedastral.core.serving import Snapshot
 from kedastral.errors import StoreError
 from kedastral.serving.metrics import Metrics, StorageMetrics
-from kedastral.serving.shared_store import COMPARE_EVERY, FIRST_WAIT, MAX_BATCH, POLL_EVERY, RETRY_AT_MOST, SharedStore
+from kedastral.serving.shared_store import (
+    COMPARE_EVERY,
+    FIRST_WAIT,
+    MAX_BATCH,
+    POLL_EVERY,
+    RETRY_AT_MOST,
+    ROLLING_UPDATE,
+    SharedStore,
+    Terms,
+)
 from tests.exchange import MemoryExchange
 from tests.parts import START, make_snapshot, wall_clock
 
 AWAY = StoreError("redis://r:6379 cannot be reached: connection refused", reason="unreachable")
+ANY, OURS = Terms(), Terms("ours", 120.0)
 
 
 def at(seconds: float) -> datetime:
@@ -37,10 +50,10 @@ class Pod:
 
 @asynccontextmanager
 async def open_pod(
-    exchange: MemoryExchange, *follows: str, token: Callable[[], int] = int, ready: bool = True
+    exchange: MemoryExchange, *follows: str, token: Callable[[], int] = int, ready: bool = True, terms: Terms = ANY
 ) -> AsyncIterator[Pod]:
     metrics = Metrics()
-    store = SharedStore(exchange, metrics, StorageMetrics(metrics.registry), exchange.clock, token)
+    store = SharedStore(exchange, metrics, StorageMetrics(metrics.registry), exchange.clock, token, lambda _: terms)
     for name in follows or ("shop",):
         store.follow(name)
     async with trio.open_nursery() as nursery:
@@ -118,7 +131,7 @@ async def test_a_snapshot_that_is_refused_gives_way_to_the_one_that_is_there(aut
     exchange = MemoryExchange(wall_clock())
     theirs = make_snapshot([8], made_at=at(0))
     async with open_pod(exchange, ready=False) as pod:
-        await exchange.write([(theirs, 3)])
+        await exchange.write([SharedWrite(theirs, 3)])
         assert await pod.store.put(make_snapshot([7], made_at=at(-30)))
         await poll()
         assert pod.store.get("shop") == theirs
@@ -197,10 +210,10 @@ async def test_what_the_exchange_lost_is_written_again_with_the_next_tick(autoju
 async def test_a_change_that_the_exchange_did_not_tell_is_found_by_comparing(autojump_clock: MockClock) -> None:
     exchange = MemoryExchange(wall_clock(), moment=10)
     async with open_pod(exchange) as pod:
-        await exchange.write([(make_snapshot(workload="other"), 0)])
+        await exchange.write([SharedWrite(make_snapshot(workload="other"))])
         await poll()
         exchange.moment = 5  # as a failover to a server whose clock is behind
-        await exchange.write([(make_snapshot(), 0)])
+        await exchange.write([SharedWrite(make_snapshot())])
         await poll()
         assert pod.store.get("shop") is None
         await trio.sleep(COMPARE_EVERY)
@@ -210,7 +223,7 @@ async def test_a_change_that_the_exchange_did_not_tell_is_found_by_comparing(aut
 async def test_what_did_not_change_is_not_read_again(autojump_clock: MockClock) -> None:
     exchange = MemoryExchange(wall_clock())
     async with open_pod(exchange) as pod:
-        await exchange.write([(make_snapshot(), 0)])
+        await exchange.write([SharedWrite(make_snapshot())])
         await poll()
         exchange.requests.clear()
         await trio.sleep(10 * COMPARE_EVERY)
@@ -226,12 +239,12 @@ async def test_a_tick_goes_on_from_its_own_snapshot_unless_another_pod_was_in_ch
         own = make_snapshot([5])
         await pod.store.put(own)
         await poll()
-        await exchange.write([(make_snapshot([6], made_at=at(15)), 0)])
+        await exchange.write([SharedWrite(make_snapshot([6], made_at=at(15)))])
         await poll()
         assert pod.store.previous("shop") is own
         assert pod.store.get("shop") == make_snapshot([6], made_at=at(15))
         await trio.sleep(400)
-        await exchange.write([(make_snapshot([7], made_at=at(400)), 0)])
+        await exchange.write([SharedWrite(make_snapshot([7], made_at=at(400)))])
         await poll()
         assert pod.store.previous("shop") == make_snapshot([7], made_at=at(400))
 
@@ -245,3 +258,110 @@ async def test_after_a_clock_was_set_back_a_snapshot_from_the_future_gives_way(a
         assert await two.store.put(after)
         await poll()
         assert one.store.get("shop") == after
+
+
+# What does not meet the terms.
+
+
+def ours(seconds: float = 0.0, *replicas: int, by: str = "ours") -> Snapshot:
+    return attrs.evolve(make_snapshot(replicas or (3,), made_at=at(seconds)), fingerprint=by)
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+@pytest.mark.parametrize(("ahead", "stale_after"), [(50, 40), (3600, 120)])
+async def test_one_from_the_future_replaces_no_good_one_and_is_told_once(
+    autojump_clock: MockClock, ahead: float, stale_after: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    exchange = MemoryExchange(wall_clock())
+    async with open_pod(exchange, terms=Terms(stale_after=stale_after)) as pod:
+        await pod.store.put(ours(0))
+        await poll()
+        for _ in range(20):
+            exchange.entries.clear()  # else it would be refused there
+            await exchange.write(
+                [SharedWrite(make_snapshot([1], made_at=exchange.clock.now() + timedelta(seconds=ahead)))]
+            )
+            await poll()
+            assert pod.store.get("shop") == ours(0)
+            assert pod.store.is_passed_over("shop")
+        [words] = warnings(caplog)
+        assert "in the future and replaces no other" in words
+
+
+async def test_a_pod_whose_own_clock_is_ahead_is_told_that_redis_keeps_nothing_of_it(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    exchange = MemoryExchange(wall_clock())
+    await exchange.write([SharedWrite(make_snapshot())])
+    async with open_pod(exchange, ready=False, terms=Terms(stale_after=40.0)) as pod:
+        pod.store.clock = AcceleratedClock(at(50))
+        for beat in range(5):
+            assert await pod.store.put(make_snapshot([9], made_at=at(10 * beat + 50)))
+            await trio.sleep(0.1)
+        assert [words for words in warnings(caplog) if words.startswith("Redis keeps no forecast of this pod")]
+        assert pod.sample("kedastral_storage_writes_total", outcome="ahead") == 5
+    assert exchange.entries["shop"].snapshot == make_snapshot()
+
+
+async def test_one_by_other_settings_is_served_until_there_is_one_by_its_own_and_warned_of_once(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    exchange = MemoryExchange(wall_clock())
+    await exchange.write([SharedWrite(ours(0, 6, by="theirs"))])
+    async with open_pod(exchange, terms=OURS) as pod:
+        assert pod.store.get("shop") == ours(0, 6, by="theirs"), "as after an update: pods are pods"
+        assert not pod.store.is_fit(ours(0, by="theirs"))
+        assert warnings(caplog) == []
+        assert await pod.store.put(ours(1, 12))
+        await poll()
+        for beat in range(1, 20):
+            await trio.sleep(10)
+            await exchange.write([SharedWrite(ours(10 * beat + 3, 6, by="theirs"))])
+            await poll()
+            assert pod.store.is_passed_over("shop")
+            assert await pod.store.put(ours(10 * beat + 5, 12))
+            assert pod.store.get("shop") == ours(10 * beat + 5, 12)
+        [words] = warnings(caplog)
+        assert "two fleets have the same --redis-prefix, or a rolling update" in words
+
+
+async def test_pods_of_the_same_settings_share_though_others_write_there_too(autojump_clock: MockClock) -> None:
+    exchange = MemoryExchange(wall_clock())
+    async with open_pod(exchange, terms=OURS) as one, open_pod(exchange, terms=OURS) as two:
+        for beat in range(5):
+            await one.store.put(ours(10 * beat, 12))
+            await trio.sleep(5)
+            await exchange.write([SharedWrite(ours(10 * beat + 5, 6, by="theirs"))])
+            await trio.sleep(5)
+            assert two.store.get("shop") == ours(10 * beat, 12)
+
+
+async def test_in_an_update_one_by_other_settings_is_better_than_a_stale_one_and_later_it_is_not(
+    autojump_clock: MockClock,
+) -> None:
+    exchange = MemoryExchange(wall_clock())
+    async with open_pod(exchange, terms=OURS) as pod:
+        own = ours(0, 12)
+        await pod.store.put(own)
+        for seconds in range(30, int(ROLLING_UPDATE), 30):
+            await trio.sleep(trio_until(seconds))
+            await exchange.write([SharedWrite(ours(seconds, 6, by="theirs"))])
+            await poll()
+            found = pod.store.get("shop")
+            assert found is not None
+            assert exchange.clock.now() - found.made_at < timedelta(seconds=OURS.stale_after + 2), "no answer is lost"
+        await trio.sleep(trio_until(ROLLING_UPDATE + 100))
+        again = ours(ROLLING_UPDATE + 100, 12)
+        assert await pod.store.put(again)
+        await trio.sleep(200)
+        await exchange.write([SharedWrite(ours(ROLLING_UPDATE + 300, 6, by="theirs"))])
+        await poll()
+        assert pod.store.get("shop") == again, "the policy for stale forecasts decides"
+
+
+def trio_until(seconds: float) -> float:
+    """How long to sleep until ``seconds`` after the start of the virtual clock."""
+    return max(seconds - trio.current_time(), 0.0)

@@ -4,6 +4,7 @@
 import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 
 import attrs
@@ -13,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from kedastral.core.ports import Found, Membership, Written
-from kedastral.core.serving import Snapshot
+from kedastral.clock import AcceleratedClock
+from kedastral.core.ports import Found, Membership, SharedWrite, Written
 from kedastral.errors import StoreError
 from kedastral.serving.metrics import Metrics, StorageMetrics
-from kedastral.serving.shared_store import SharedStore
+from kedastral.serving.shared_store import SharedStore, Terms
 from kedastral.workloads.division import SLACK, Division, KnownWorkloads, Turn, rank_members, share_out
 from kedastral.workloads.ticker import Beats, run_ticker, spread
 from tests.exchange import MemoryExchange, MemoryRegistry
@@ -75,9 +76,9 @@ class Cable:
     registry: MemoryRegistry
     cut: bool = False
 
-    async def write(self, snapshots: Sequence[tuple[Snapshot, int]]) -> Sequence[Written]:
+    async def write(self, writes: Sequence[SharedWrite]) -> Sequence[Written]:
         await self._pass()
-        return await self.exchange.write(snapshots)
+        return await self.exchange.write(writes)
 
     async def read(self, stamps: Mapping[str, str]) -> Mapping[str, Found]:
         await self._pass()
@@ -137,12 +138,22 @@ class Site:
     broken: set[str] = attrs.field(factory=set)
     """Pods whose ticks fail."""
 
-    async def start(self, name: str, known: Collection[str] = NAMES, brought: Collection[str] = ()) -> Pod:
+    async def start(
+        self,
+        name: str,
+        known: Collection[str] = NAMES,
+        brought: Collection[str] = (),
+        settings: str = "",
+        ahead: float = 0.0,
+    ) -> Pod:
+        """Start a pod with such ``settings``, whose clock is ``ahead`` by so many seconds."""
         cable = Cable(self.exchange, self.registry)
         metrics = Metrics()
         storage = StorageMetrics(metrics.registry)
-        store = SharedStore(cable, metrics, storage, self.exchange.clock)
-        division = Division(cable, name, store, self.exchange.clock, metrics, storage, LEASE)
+        clock = AcceleratedClock(self.exchange.clock.now() + timedelta(seconds=ahead))
+        terms = Terms(settings, self.stale_after)
+        store = SharedStore(cable, metrics, storage, clock, terms=lambda _: terms)
+        division = Division(cable, name, store, clock, metrics, storage, LEASE)
         pod = Pod(name, cable, store, division, self.nursery, list(known))
         store.token = division.token
         division.known = lambda: KnownWorkloads(pod.known, brought)
@@ -168,11 +179,12 @@ class Site:
         if not pod.division.is_mine(turn) and not await pod.division.wait_for_turn(turn):
             return
         await trio.sleep(self.asks_after)
-        made_at = self.exchange.clock.now()
+        made_at = pod.store.clock.now()
         self.ticks.append((trio.current_time(), pod.name, workload))
         await trio.sleep(self.tick_takes)
         if pod.name not in self.broken:
-            await pod.store.put(make_snapshot(workload=workload, made_at=made_at))
+            made, by = make_snapshot(workload=workload, made_at=made_at), pod.store.terms(workload).fingerprint
+            await pod.store.put(attrs.evolve(made, fingerprint=by))
         pod.division.note(turn)
 
     def since(self, moment: float, until: float = float("inf")) -> dict[str, list[tuple[float, str]]]:
@@ -352,10 +364,10 @@ async def test_a_pod_that_slept_cannot_write_what_it_was_about_to(autojump_clock
     sleeper.cable.cut = False
     token = sleeper.division.token()
     assert token < site.exchange.entries["w"].token
-    written = await site.exchange.write([(late, token)])
+    written = await site.exchange.write([SharedWrite(late, token)])
     assert written[0].outcome == "fenced"
     fresh = make_snapshot([7], workload="w", made_at=site.exchange.clock.now())
-    written = await site.exchange.write([(fresh, token)])
+    written = await site.exchange.write([SharedWrite(fresh, token)])
     assert written[0].outcome == "fenced", "however new it is"
     assert 7 not in site.exchange.entries["w"].snapshot.replicas
 
@@ -413,3 +425,93 @@ async def test_a_workload_that_is_added_is_forecast_within_a_moment(autojump_clo
     await trio.sleep(0.1)
     turn = Turn("new", INTERVAL, STALE_AFTER, trio.current_time() + INTERVAL)
     assert sum(pod.division.is_mine(turn) for pod in pods) == 1
+
+
+# Pods that differ.
+
+
+def oldest_own(pods: Sequence[Pod]) -> float:
+    """The greatest age of what pods serve, each by its own clock."""
+    return max(one.age(pod.store.clock.now()) for pod in pods for one in pod.store.newest().values())
+
+
+async def test_pods_of_two_fleets_each_serve_their_own_numbers(autojump_clock: MockClock, site: Site) -> None:
+    pods = []
+    for name in ("x1", "y1", "x2", "y2"):
+        pods.append(await site.start(name, settings=name[0]))
+        await trio.sleep(7)
+    await trio.sleep(3 * INTERVAL)
+    settled = trio.current_time()
+    for _ in range(20):
+        await trio.sleep(INTERVAL)
+        for pod in pods:
+            served = pod.store.newest()
+            assert {one.fingerprint for one in served.values()} == {pod.name[0]}
+            assert served.keys() == set(NAMES)
+        assert oldest_own(pods) < 2.5 * INTERVAL
+    later = [len(ticks) for ticks in site.since(settled).values()]
+    assert max(later) <= 20 * 3, "each is forecast by hardly more than one pod of each fleet"
+
+
+@pytest.mark.parametrize("pause", [40, 47])
+async def test_a_rolling_update_with_other_settings_loses_no_answer(
+    autojump_clock: MockClock, site: Site, pause: float
+) -> None:
+    """With a pause of 40 s all pods have their beats at the same moments."""
+    pods = [await site.start(name, settings="x") for name in "abc"]
+    await trio.sleep(5 * INTERVAL)
+
+    async def watch() -> None:
+        while True:
+            await trio.sleep(1)
+            for pod in pods:
+                assert pod.store.newest().keys() == set(NAMES), "even a new one answers for all"
+            assert oldest_own(pods) < STALE_AFTER
+
+    async with trio.open_nursery() as watching:
+        watching.start_soon(watch)
+        for name in "def":
+            pods.append(await site.start(name, settings="y"))
+            await trio.sleep(pause)
+            pods.pop(0).stop()
+            await trio.sleep(20)
+        await trio.sleep(5 * INTERVAL)
+        watching.cancel_scope.cancel()
+    for pod in pods:
+        assert {one.fingerprint for one in pod.store.newest().values()} == {"y"}
+    moment = trio.current_time()
+    await trio.sleep(4 * INTERVAL)
+    assert all(len(owner) == 1 for owner in owners(site, moment).values())
+
+
+async def test_a_workload_of_a_scaled_object_that_was_edited_is_forecast_anew_by_the_pod_that_knows(
+    autojump_clock: MockClock, site: Site
+) -> None:
+    old, new = await site.start("a", [], ["w"], settings="x"), await site.start("b", [], ["w"], settings="y")
+    await trio.sleep(3 * INTERVAL)
+    for _ in range(10):
+        await trio.sleep(INTERVAL)
+        for pod, settings in ((old, "x"), (new, "y")):
+            served = pod.store.get("w")
+            assert served is not None
+            assert served.fingerprint == settings
+            assert served.age(site.exchange.clock.now()) < 2.5 * INTERVAL
+
+
+@pytest.mark.parametrize("ahead", [STALE_AFTER + 10, 3600.0])
+async def test_what_a_pod_with_a_wrong_clock_forecasts_is_forecast_by_the_others_too(
+    autojump_clock: MockClock, site: Site, ahead: float
+) -> None:
+    good = [await site.start(name) for name in "ab"]
+    await trio.sleep(5 * INTERVAL)
+    wrong = await site.start("c", ahead=ahead)
+    for _ in range(int(10 * INTERVAL)):
+        await trio.sleep(1)
+        now = site.exchange.clock.now()
+        for pod in good:
+            assert all(abs(now - one.made_at).total_seconds() < STALE_AFTER for one in pod.store.newest().values())
+    settled = trio.current_time()
+    await trio.sleep(5 * INTERVAL)
+    assert len({pod for pods in owners(site, settled).values() for pod in pods} - {wrong.name}) == 2
+    ages = [one.snapshot.age(site.exchange.clock.now()) for one in site.exchange.entries.values()]
+    assert max(ages) < 2.5 * INTERVAL

@@ -18,6 +18,7 @@ from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.serving import replicas_at
 from kedastral.errors import ConfigError, SourceError
 from kedastral.serving.metrics import Metrics
+from kedastral.serving.shared_store import Terms
 from kedastral.serving.store import MemoryStore
 from kedastral.settings.declarations import (
     DataSourceSettings,
@@ -113,6 +114,43 @@ async def test_a_data_source_configured_otherwise_is_read_anew_and_the_old_way_c
     now = after.parts.source_identity.connection
     assert now is not None
     assert not now.client.is_closed
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_other"),
+    [
+        ({}, False),
+        ({"interval": 60.0}, False),
+        ({"horizon": 3600.0}, False),
+        ({"stale_after": 60.0}, False),
+        ({"window": 86400.0}, False),
+        ({"target_per_pod": 50.0}, True),
+        ({"service_level": 0.999}, True),
+        ({"query": "down"}, True),
+        ({"model": ModelName("baseline")}, True),
+        ({"data_source": "spare"}, True),
+    ],
+)
+async def test_its_fingerprint_differs_where_its_numbers_mean_something_else(
+    builder: RunnerBuilder, changes: dict[str, Any], is_other: bool
+) -> None:
+    fingerprint = builder.build(shop(**changes)).fingerprint
+    assert (fingerprint != builder.build(shop()).fingerprint) is is_other
+    assert len(fingerprint) == 16
+
+
+async def test_its_snapshots_have_its_fingerprint(autojump_clock: MockClock) -> None:
+    source = StubSource([make_history(1.0)])
+    builder = RunnerBuilder(MemoryStore(), wall_clock(), Metrics(), open_source=lambda _: source)
+    runner = builder.build(shop(model=ModelName("baseline")))
+    await runner.tick_once()
+    snapshot = builder.store.get(runner.key)
+    assert snapshot is not None
+    assert snapshot.fingerprint == runner.fingerprint
+    fleet = Fleet(builder.store, builder.metrics)
+    fleet.put(runner)
+    assert fleet.terms(runner.key) == Terms(runner.fingerprint, 120.0)
+    assert fleet.terms("nobody") == Terms()
 
 
 async def test_a_source_that_is_in_use_and_configured_stays_open(builder: RunnerBuilder) -> None:

@@ -7,6 +7,7 @@ import attrs
 from trio.testing import MockClock
 
 from kedastral.core.kept_state import KeptState
+from kedastral.core.ports import SharedWrite
 from kedastral.core.serving import Snapshot
 from kedastral.serving.metrics import Metrics, StorageMetrics
 from kedastral.serving.shared_store import SharedStore
@@ -27,7 +28,7 @@ async def take_over(state: KeptState, served: Snapshot) -> tuple[Snapshot | None
     builder = RunnerBuilder(store, exchange.clock, metrics, open_source=lambda _: StubSource([make_history(1.0)]))
     runner = builder.build(shop(model=ModelName("auto")))
     store.follow("shop")
-    await exchange.write([(served, 1)])
+    await exchange.write([SharedWrite(served, 1)])
     await store._read_changes(0)
     await states.save(attrs.evolve(state, basis=runner.basis))
     await StateKeeper(states, store, exchange.clock, metrics).recall(runner)
@@ -50,6 +51,22 @@ async def test_where_the_newest_snapshot_is_a_tick_ahead_of_the_state_it_has_bot
     found, _ = await take_over(state, newest)
     assert found is not None
     assert found.made_at == newest.made_at
+    assert found.service_level is not None
+    assert state.snapshot.service_level is not None
+    assert found.service_level.state.steering == state.snapshot.service_level.state.steering
+
+
+async def test_what_pods_of_other_settings_kept_last_replaces_no_forecast_of_its_own_settings(
+    autojump_clock: MockClock,
+) -> None:
+    state = make_kept_state()
+    state = attrs.evolve(state, snapshot=attrs.evolve(state.snapshot, fingerprint="theirs"))
+    _, runner = await take_over(state, attrs.evolve(state.snapshot, service_level=None))
+    earlier = attrs.evolve(state.snapshot.forecast, made_at=state.snapshot.made_at - timedelta(seconds=30))
+    own = attrs.evolve(state.snapshot, service_level=None, forecast=earlier, fingerprint=runner.fingerprint)
+    found, _ = await take_over(state, own)
+    assert found is not None
+    assert found.made_at == own.made_at
     assert found.service_level is not None
     assert state.snapshot.service_level is not None
     assert found.service_level.state.steering == state.snapshot.service_level.state.steering
