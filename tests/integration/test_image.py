@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 NOBODY = 65532
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 # `doctor --cluster` is for an engineer's machine: the image does without the extra `kubernetes`
-NOT_IN_THE_IMAGE = ["kedastral.doctor.cluster"]
+NOT_IN_THE_IMAGE = ["kedastral.doctor.cluster", "kedastral.doctor.kubeconfig"]
 NAME_WHAT_CANNOT_BE_IMPORTED = """
 import importlib, pkgutil, kedastral
 for found in pkgutil.walk_packages(kedastral.__path__, "kedastral."):
