@@ -47,8 +47,8 @@ class Network(Protocol):
 class Stage:
     """What all cases share: the cluster, the way into it, where results go.
 
-    ``pods`` makes a pod's template of the app's name and the seconds until it is Ready. ``cpu`` is None where the
-    cluster has a metrics server of its own.
+    ``pods`` makes a pod's template of the app's name and the seconds until it is Ready. ``kubeconfig`` is what
+    KUBECONFIG is for kubectl. ``cpu`` is None where the cluster has a metrics server of its own.
     """
 
     api: Api
@@ -57,6 +57,7 @@ class Stage:
     results: Path
     home: Path
     pods: Callable[[str, float], Document]
+    kubeconfig: str
     cpu: CpuUse | None = None
 
 

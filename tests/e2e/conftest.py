@@ -49,11 +49,13 @@ def stage() -> Iterator[Stage]:
             network = Sandbox(home)
             cpu = CpuUse()
             api = stack.enter_context(binaries.control_plane(Path(os.environ[BIN]), programs, home, cpu))
-            yield Stage(api, ClusterView(api), network, results, home, binaries.pod_template, cpu)
+            config = str(home / "kubeconfig")
+            yield Stage(api, ClusterView(api), network, results, home, binaries.pod_template, config, cpu)
         else:
             api = stack.enter_context(open_api(programs))
             machine = named_cluster.MachineNetwork(api)
-            yield Stage(api, ClusterView(api), machine, results, home, named_cluster.pod_template)
+            config = os.environ["KUBECONFIG"]
+            yield Stage(api, ClusterView(api), machine, results, home, named_cluster.pod_template, config)
 
 
 @pytest.fixture(scope="session")
