@@ -37,7 +37,10 @@ EVERYWHERE = "*"
 THE_CLUSTER = "the cluster"
 PIPED = "or pipe kubectl get scaledobject,hpa,deployment,statefulset,pod -A -o yaml into kedastral doctor -"
 CORRECT = f"correct the kubeconfig (KUBECONFIG, or ~/.kube/config) or --context, {PIPED}"
-REACH = "look at server, certificate-authority and proxy-url in the kubeconfig, at --context, and whether kubectl reaches it from here"
+REACH = (
+    "look at server, certificate-authority and proxy-url in the kubeconfig, at --context, and whether kubectl reaches "
+    "it from here"
+)
 LOG_IN = f"log in again, as your provider's command does it: a token or a certificate may have expired; {PIPED}"
 LET_LIST = "let this user list them, or name a namespace in which it may with --namespace"
 NAME_ANOTHER = "correct --namespace, or choose another cluster with --context"
