@@ -4,6 +4,7 @@
 import copy
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ pytestmark = pytest.mark.e2e
 KINDS = "scaledobject,hpa,deployment,statefulset,pod"
 SECRET = "hunter2-s3cr3t"
 BAD_TOKEN = "a.b.c"
+PLACE = re.compile(r" \((the cluster|stdin:\d+)\)")
+"""Where the other object of two was found."""
 
 
 def test_the_doctor_finds_in_a_cluster_what_it_finds_in_what_kubectl_prints(case: Case) -> None:
@@ -73,10 +76,10 @@ def plant(case: Case) -> None:
         if name != "gone":
             case.deploy(name, ready_after=1.0)
         case.apply(yaml.safe_dump(with_mistake(case, name, changes)))
-    case.apply(yaml.safe_dump(hpa_of("shared")))
     for name in mistakes:
         ready = "False" if name in ("gone", "lost") else "True"
         wait_for(lambda: case.condition(name, "Ready") == ready, f"KEDA says Ready: {ready} of {name}")  # noqa: B023
+    case.apply(yaml.safe_dump(hpa_of("shared")))  # KEDA says nothing of it before it looks at the object again
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"token": SECRET}}
     case.apply(yaml.safe_dump(secret))
 
@@ -167,12 +170,12 @@ class Doctor:
         """Run it, with ``given`` as its input."""
         command = [sys.executable, "-m", "kedastral", "doctor", *words, "--namespace", self.namespace]
         command += ["--workload", "web", "--target-per-pod", "200", "--min", "2", "--max", "50", "--prom-query", "x"]
+        command += ["--prom-url", "http://127.0.0.1:9"]
         command += ["--on-stale", "ride-forecast", "--output", "json"]
         done = subprocess.run(command, env=self.env, input=given, check=False, capture_output=True, text=True)
         assert done.stdout, done.stderr
         assert SECRET not in done.stdout + done.stderr
         found = json.loads(done.stdout)["findings"]
         rules = {f"{one['rule']} {one['object']['name']}" for one in found}
-        return Findings(
-            done.returncode, rules, {f"{one['rule']} {one['object']['name']}: {one['message']}" for one in found}
-        )
+        sentences = {f"{one['rule']} {one['object']['name']}: {PLACE.sub('', one['message'])}" for one in found}
+        return Findings(done.returncode, rules, sentences)
