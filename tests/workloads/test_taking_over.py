@@ -35,13 +35,18 @@ async def take_over(state: KeptState, served: Snapshot) -> tuple[Snapshot | None
     return store.previous("shop"), runner
 
 
+def assert_steering_is_kept(found: Snapshot, state: KeptState) -> None:
+    """``found`` goes on with the steering that was kept."""
+    assert found.service_level is not None
+    assert state.snapshot.service_level is not None
+    assert found.service_level.state.steering == state.snapshot.service_level.state.steering
+
+
 async def test_it_goes_on_with_the_state_of_the_newest_snapshot(autojump_clock: MockClock) -> None:
     state = make_kept_state()
     found, _ = await take_over(state, attrs.evolve(state.snapshot, service_level=None))
     assert found is not None
-    assert found.service_level is not None
-    assert state.snapshot.service_level is not None
-    assert found.service_level.state.steering == state.snapshot.service_level.state.steering
+    assert_steering_is_kept(found, state)
 
 
 async def test_where_the_newest_snapshot_is_a_tick_ahead_of_the_state_it_has_both(autojump_clock: MockClock) -> None:
@@ -51,9 +56,7 @@ async def test_where_the_newest_snapshot_is_a_tick_ahead_of_the_state_it_has_bot
     found, _ = await take_over(state, newest)
     assert found is not None
     assert found.made_at == newest.made_at
-    assert found.service_level is not None
-    assert state.snapshot.service_level is not None
-    assert found.service_level.state.steering == state.snapshot.service_level.state.steering
+    assert_steering_is_kept(found, state)
 
 
 async def test_what_pods_of_other_settings_kept_last_replaces_no_forecast_of_its_own_settings(
@@ -67,6 +70,4 @@ async def test_what_pods_of_other_settings_kept_last_replaces_no_forecast_of_its
     found, _ = await take_over(state, own)
     assert found is not None
     assert found.made_at == own.made_at
-    assert found.service_level is not None
-    assert state.snapshot.service_level is not None
-    assert found.service_level.state.steering == state.snapshot.service_level.state.steering
+    assert_steering_is_kept(found, state)
