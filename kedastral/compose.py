@@ -161,7 +161,9 @@ async def _open_reader(
     remote, policy, default = settings.remote, settings.stale.policy(), settings.name.workload
     always = () if default is None else (default,)
     if remote.storage is StorageKind.REDIS:
-        from kedastral.adapters.redis import RedisConnection, RedisLogin, RedisSnapshots  # noqa: PLC0415 - an extra
+        from kedastral.adapters.redis.client import RedisLogin  # noqa: PLC0415 - an extra
+        from kedastral.adapters.redis.connection import RedisConnection  # noqa: PLC0415 - an extra
+        from kedastral.adapters.redis.snapshots import RedisSnapshots  # noqa: PLC0415 - an extra
 
         connection = RedisConnection(RedisLogin.of(remote.redis))
         exchange = RedisSnapshots(connection, remote.redis.redis_prefix)
@@ -198,13 +200,11 @@ def _make_storage(settings: StorageSettings, kept: StateSettings, common: Common
         if states is not None:
             common.stack.callback(states.close)
         return Storage(states=states)
-    from kedastral.adapters.redis import (  # noqa: PLC0415 - an extra
-        RedisConnection,
-        RedisLogin,
-        RedisMembers,
-        RedisSnapshots,
-        RedisStates,
-    )
+    from kedastral.adapters.redis.client import RedisLogin  # noqa: PLC0415 - an extra
+    from kedastral.adapters.redis.connection import RedisConnection  # noqa: PLC0415 - an extra
+    from kedastral.adapters.redis.members import RedisMembers  # noqa: PLC0415 - an extra
+    from kedastral.adapters.redis.snapshots import RedisSnapshots  # noqa: PLC0415 - an extra
+    from kedastral.adapters.redis.states import RedisStates  # noqa: PLC0415 - an extra
 
     connection, shown = RedisConnection(RedisLogin.of(settings.redis)), StorageMetrics(common.metrics.registry)
     exchange = RedisSnapshots(connection, settings.redis.redis_prefix, settings.redis_ttl)

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import attrs
 
-from kedastral.adapters.redis import RedisConnection, RedisLogin
+from kedastral.adapters.redis.client import RedisLogin
+from kedastral.adapters.redis.connection import RedisConnection
 from kedastral.settings.declarations import RunSettings
 from kedastral.settings.resolve import load
 from kedastral.tls import TlsFiles

@@ -8,7 +8,8 @@ import attrs
 import pytest
 import trio
 
-from kedastral.adapters.redis import RedisMembers, RedisSnapshots
+from kedastral.adapters.redis.members import RedisMembers
+from kedastral.adapters.redis.snapshots import RedisSnapshots
 from kedastral.clock import SystemClock
 from kedastral.core.ports import MemberRegistry, SharedWrite, SnapshotExchange, WriteOutcome
 from kedastral.core.serving import Snapshot

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import trio
 
-from kedastral.adapters.redis import RedisStates
+from kedastral.adapters.redis.states import RedisStates
 from kedastral.adapters.state_directory import StateDirectory
 from kedastral.clock import SystemClock
 from kedastral.core.kept_state import KeptHistory, KeptState

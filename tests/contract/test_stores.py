@@ -16,7 +16,7 @@ import trio
 from trio.testing import MockClock
 
 from kedastral.adapters.http import BearerAuth, SecretText
-from kedastral.adapters.redis import RedisSnapshots
+from kedastral.adapters.redis.snapshots import RedisSnapshots
 from kedastral.core.planning.stabilization import Resumption
 from kedastral.core.ports import SnapshotExchange, SnapshotReader, SnapshotStore
 from kedastral.core.serving import Snapshot, StalePolicy, replicas_at

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lua scripts of one key: what one is, how its answer is read, and those of an index that says what is new."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import attrs
+from coredis.typing import ResponseType
+
+from kedastral.errors import StoreError
+
+MICROSECOND = timedelta(microseconds=1)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@attrs.frozen
+class LuaScript:
+    """A script of one key. Redis knows it by its digest once it has seen the text."""
+
+    text: str
+    digest: str = attrs.field(init=False)
+
+    @digest.default
+    def _make_digest(self) -> str:
+        return hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+@attrs.frozen
+class ScriptCall:
+    """A script to run: on which key, with which arguments."""
+
+    script: LuaScript
+    key: str | bytes
+    arguments: tuple[str | bytes | int, ...] = ()
+
+
+def microseconds(moment: datetime) -> int:
+    """Since 1970: whole numbers of this size are exact in Lua, whose numbers are doubles."""
+    return (moment - EPOCH) // MICROSECOND
+
+
+def text_of(word: ResponseType) -> str:
+    """``word`` as text; what is no UTF-8 is no name of ours, and must equal none."""
+    return word.decode(errors="replace") if isinstance(word, bytes) else str(word)
+
+
+@contextmanager
+def unexpected_as_error() -> Iterator[None]:
+    """Raise StoreError where an answer is not of the shape that its script gives."""
+    try:
+        yield
+    except (ValueError, OverflowError) as error:
+        raise StoreError("Redis gave an unexpected answer", reason="bad_answer") from error
+
+
+# An index: a sorted set of workloads, each with the moment of its last write.
+
+NOTE = LuaScript("""\
+local time = redis.call('TIME')
+local moment = time[1] * 1000000 + time[2]
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '(9007199254740992', '+inf')
+local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+if last[2] and tonumber(last[2]) >= moment then
+  moment = tonumber(last[2]) + 1
+end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', moment - ARGV[1] * 1000)
+for index = 2, #ARGV do
+  redis.call('ZADD', KEYS[1], moment, ARGV[index])
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+return redis.status_reply('OK')
+""")
+"""TTL in ms, workloads -> they were written now, later than all before.
+
+What is beyond 2^53 is no moment: none could be later.
+"""
+
+CHANGES = LuaScript("return redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[1], '9007199254740992', 'WITHSCORES')")
+"""a moment -> workloads and moments in turn, all after it."""
