@@ -17,7 +17,7 @@ from rich.text import Text
 from kedastral.adapters.http import one_line
 from kedastral.clock import SystemClock
 from kedastral.compose import open_remote
-from kedastral.doctor import pace_rules, query_rules, scaling_rules
+from kedastral.doctor import object_rules, pace_rules, query_rules, scaling_rules, trigger_rules
 from kedastral.doctor.diagnosis import Diagnosis, DoctorRule, Severity, examine, worst
 from kedastral.doctor.evidence import (
     Evidence,
@@ -31,7 +31,7 @@ from kedastral.doctor.evidence import (
 from kedastral.doctor.live import ask_kedastral, ask_queries, try_addresses
 from kedastral.doctor.manifests import Manifests
 from kedastral.doctor.report import count_by_severity, write_report, write_sarif
-from kedastral.doctor.scaling_rules import read_address, read_brought_workload
+from kedastral.doctor.triggers import read_address, read_brought_workload
 from kedastral.errors import ConfigError, RemoteError
 from kedastral.settings.declarations import DEFAULT_SOURCE, DoctorSettings, WorkloadSettings
 from kedastral.settings.files import printable
@@ -39,7 +39,13 @@ from kedastral.settings.resolve import Loaded
 from kedastral.wire import dump_json
 from kedastral.workloads.runner import DataSourceConnection, DataSources
 
-RULES: tuple[DoctorRule, ...] = (*scaling_rules.BOOK.rules, *pace_rules.BOOK.rules, *query_rules.BOOK.rules)
+RULES: tuple[DoctorRule, ...] = (
+    *trigger_rules.BOOK.rules,
+    *scaling_rules.BOOK.rules,
+    *object_rules.BOOK.rules,
+    *pace_rules.BOOK.rules,
+    *query_rules.BOOK.rules,
+)
 """Every rule, in the order of docs/doctor.md."""
 STDIN = "-"
 SUFFIXES = (".yaml", ".yml", ".json")

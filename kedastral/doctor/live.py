@@ -23,7 +23,7 @@ from kedastral.core.series import Series, align_down
 from kedastral.doctor.evidence import AddressAnswer, QueryAnswer, WorkloadState
 from kedastral.doctor.manifests import integer_at, rows_at, text_at, tree_of
 from kedastral.doctor.query_rules import QUOTED, RATED, read_range
-from kedastral.doctor.scaling_rules import read_address
+from kedastral.doctor.triggers import read_address
 from kedastral.errors import RemoteError, SourceError
 from kedastral.settings.declarations import WorkloadSettings
 from kedastral.settings.resolve import build

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a trigger of Kedastral's says: the address of the scaler, and the workload that its metadata describe."""
+
+import math
+import re
+
+import attrs
+
+from kedastral.core.trigger import FROM_ENV, is_from_variable
+from kedastral.doctor.evidence import Evidence, KedaTrigger, ScalingObject
+from kedastral.errors import ConfigError
+from kedastral.settings.declarations import DataSourceSettings, WorkloadSettings
+from kedastral.settings.resolve import ProcessInput, read_workload
+from kedastral.settings.types import HttpUrl
+
+FROM_VARIABLE = "(from a variable)"
+
+
+def is_named_by_variable(trigger: KedaTrigger, key: str) -> bool:
+    """Whether the value of ``key`` comes from a variable of the scale target, which nobody but KEDA knows."""
+    return any(is_from_variable(given) and given.startswith(key) for given in trigger.metadata)
+
+
+def read_address(address: str) -> tuple[str, int] | None:
+    """Host and port of a ``scalerAddress``; None where it is none."""
+    found = re.fullmatch(r"(?:dns:///)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})", address)
+    if found is None or not 0 < int(found[2]) < 65536:
+        return None
+    return found[1].strip("[]"), int(found[2])
+
+
+def problems_of(evidence: Evidence, one: ScalingObject, trigger: KedaTrigger) -> list[str]:
+    """What Kedastral would refuse in the metadata of a trigger, as far as a manifest shows it."""
+    problems = []
+    activation = trigger.metadata.get("activation")
+    if activation is not None and not _is_activation(activation):
+        problems.append("activation must be a number of at least 0")
+    if not trigger.describes_workload:
+        return problems
+    try:
+        read_brought_workload(evidence, one, trigger)
+    except ConfigError as error:
+        problems += error.problems
+    return problems
+
+
+def _is_activation(text: str) -> bool:
+    try:
+        return 0 <= float(text) < math.inf
+    except ValueError:
+        return False
+
+
+def read_brought_workload(evidence: Evidence, one: ScalingObject, trigger: KedaTrigger) -> WorkloadSettings:
+    """The workload that a trigger brings along. Raises ConfigError.
+
+    What comes from a variable cannot be read, so that its default counts; any data source it names is taken for one
+    that there is.
+    """
+    known = {key: text for key, text in trigger.metadata.items() if not is_from_variable(key)}
+    if trigger.metadata.keys() - known.keys() >= {"query" + FROM_ENV}:
+        known["query"] = FROM_VARIABLE
+    sources = {known.get("dataSource", "default"): DataSourceSettings(url=HttpUrl("http://prometheus"))}
+    name, namespace = one.name.name or "unnamed", evidence.namespace_of(one.name)
+    workload = read_workload(sources, ProcessInput(), namespace, name, known)
+    return attrs.evolve(workload, query="") if workload.query == FROM_VARIABLE else workload
