@@ -16,7 +16,7 @@ import yaml
 
 from docs.crds import Schema, describe, make_spec_schema, make_value_schema
 from kedastral.core.serving import OnStale
-from kedastral.settings.declarations import BY_COMMAND
+from kedastral.settings.commands import BY_COMMAND
 from kedastral.settings.schema import Setting, settings_of
 from kedastral.settings.sources import POLICY, QUERY, SOURCE, SOURCE_SETTINGS, WORKLOAD_SETTINGS
 

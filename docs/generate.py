@@ -17,7 +17,7 @@ import yaml
 from docs import chart, dashboard
 from docs.crds import PLURALS, Schema, make_crd, make_spec_schema
 from kedastral.cli.doctor import RULES
-from kedastral.settings.declarations import BY_COMMAND
+from kedastral.settings.commands import BY_COMMAND
 from kedastral.settings.schema import Setting, settings_of
 from kedastral.settings.sources import POLICY, POLICY_KEYS, SOURCE
 from kedastral.settings.types import ReadChoice

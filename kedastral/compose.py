@@ -28,23 +28,18 @@ from kedastral.serving.store import MemoryStore
 from kedastral.serving.traced_scaler import TracedScaler
 from kedastral.serving.view import SnapshotView
 from kedastral.serving.workloads_api import SettingInForce, WorkloadsView
+from kedastral.settings.commands import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
 from kedastral.settings.declarations import (
-    ConfiguredFleet,
-    DemoSettings,
-    FleetSettings,
-    ForecasterSettings,
     GrpcTls,
     HttpAccess,
     RemoteAccess,
-    RunSettings,
-    ScalerSettings,
     StateSettings,
     StorageKind,
     StorageSettings,
-    WorkloadSettings,
 )
 from kedastral.settings.effect import show_in_effect
 from kedastral.settings.files import look_at
+from kedastral.settings.fleet import ConfiguredFleet, FleetSettings, WorkloadSettings
 from kedastral.settings.schema import Setting, remedy_of, settings_of
 from kedastral.tls import RotatingContext, TlsFiles, make_client_context, make_server_context
 from kedastral.tracing import NO_TRACING, Tracing

@@ -22,7 +22,7 @@ from kedastral.core.planning.status import StatusCode
 from kedastral.core.serving import Snapshot, desired_at
 from kedastral.serving.listening import port_of
 from kedastral.serving.scaler import Scaler
-from kedastral.settings.declarations import DemoSettings
+from kedastral.settings.commands import DemoSettings
 from kedastral.simulation.cluster import PodFleet
 from kedastral.simulation.hpa import Hpa, HpaBehavior, HpaMetric
 from kedastral.workloads.fleet import Fleet

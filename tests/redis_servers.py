@@ -19,7 +19,7 @@ import attrs
 
 from kedastral.adapters.redis.client import RedisLogin
 from kedastral.adapters.redis.connection import RedisConnection
-from kedastral.settings.declarations import RunSettings
+from kedastral.settings.commands import RunSettings
 from kedastral.settings.resolve import load
 from kedastral.tls import TlsFiles
 from tests.certificates import Authority

@@ -18,19 +18,18 @@ from kedastral.core.ports import Model
 from kedastral.core.series import Series, align_down
 from kedastral.errors import ConfigError, SourceError, UnfitHistoryError
 from kedastral.models import MODELS
+from kedastral.settings.commands import BacktestSettings
 from kedastral.settings.declarations import (
     HTTP_MODEL,
     BacktestRules,
-    BacktestSettings,
-    DataSourceSettings,
     ForecastSettings,
     HpaKind,
     LeadSettings,
     PlanSettings,
     ServiceLevel,
     StaleSettings,
-    WorkloadSettings,
 )
+from kedastral.settings.fleet import DataSourceSettings, WorkloadSettings
 from kedastral.settings.types import AUTO, Seconds, write_duration
 from kedastral.simulation.cluster import KedaTiming
 from kedastral.simulation.hpa import HpaBehavior

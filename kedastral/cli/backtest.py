@@ -33,7 +33,8 @@ from kedastral.backtest.tables import (
 from kedastral.backtest.workloads import Scenario, prepare_scenarios
 from kedastral.cli.validate import one_line
 from kedastral.errors import ConfigError
-from kedastral.settings.declarations import BacktestOutput, BacktestSettings
+from kedastral.settings.commands import BacktestSettings
+from kedastral.settings.declarations import BacktestOutput
 from kedastral.settings.types import write_duration
 
 PLAIN_WIDTH = 120

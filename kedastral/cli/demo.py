@@ -12,7 +12,7 @@ from kedastral.app import run_until_signal
 from kedastral.cli.demo_screen import AHEAD, COLUMN_SECONDS, Column, DemoState, draw, draw_summary
 from kedastral.core.serving import Snapshot
 from kedastral.demo import BEGIN, SYNC_PERIOD, Demo, open_demo
-from kedastral.settings.declarations import DemoSettings
+from kedastral.settings.commands import DemoSettings
 from kedastral.settings.types import write_duration
 
 FRAMES_PER_SECOND = 6

@@ -19,22 +19,15 @@ from kedastral.clock import SystemClock
 from kedastral.compose import open_remote
 from kedastral.doctor import object_rules, pace_rules, query_rules, scaling_rules, trigger_rules
 from kedastral.doctor.diagnosis import Diagnosis, DoctorRule, Severity, examine, worst
-from kedastral.doctor.evidence import (
-    Evidence,
-    Place,
-    TriggerKey,
-    Unread,
-    each_of_ours,
-    key_of,
-    settings_of_queries,
-)
+from kedastral.doctor.evidence import Evidence, Place, TriggerKey, Unread, each_of_ours, key_of, settings_of_queries
 from kedastral.doctor.live import ask_kedastral, ask_queries, try_addresses
 from kedastral.doctor.manifests import Manifests
 from kedastral.doctor.report import count_by_severity, write_report, write_sarif
 from kedastral.doctor.triggers import read_address, read_brought_workload
 from kedastral.errors import ConfigError, RemoteError
-from kedastral.settings.declarations import DEFAULT_SOURCE, DoctorSettings, WorkloadSettings
+from kedastral.settings.commands import DoctorSettings
 from kedastral.settings.files import printable
+from kedastral.settings.fleet import DEFAULT_SOURCE, WorkloadSettings
 from kedastral.settings.resolve import Loaded
 from kedastral.wire import dump_json
 from kedastral.workloads.runner import DataSourceConnection, DataSources

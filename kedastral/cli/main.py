@@ -20,7 +20,7 @@ from kedastral.compose import open_forecaster, open_run, open_scaler
 from kedastral.errors import BindError, ConfigError, RemoteError
 from kedastral.logs import configure_logging, log_stray_errors
 from kedastral.serving.listening import raise_limit_of_open_files
-from kedastral.settings.declarations import (
+from kedastral.settings.commands import (
     BY_COMMAND,
     BacktestSettings,
     DemoSettings,

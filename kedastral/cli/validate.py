@@ -19,13 +19,9 @@ from kedastral.clock import SystemClock
 from kedastral.core.data_quality import find_counter
 from kedastral.errors import SourceError
 from kedastral.proxies import read_proxies
-from kedastral.settings.declarations import (
-    HTTP_MODEL,
-    DataSourceSettings,
-    FleetSettings,
-    WorkloadSettings,
-)
+from kedastral.settings.declarations import HTTP_MODEL
 from kedastral.settings.effect import show_in_effect
+from kedastral.settings.fleet import DataSourceSettings, FleetSettings, WorkloadSettings
 from kedastral.settings.resolve import Loaded
 from kedastral.settings.rules import find_destinations
 from kedastral.settings.schema import settings_of

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import attrs
 
 from kedastral.core.trigger import FROM_ENV, find_value, is_from_variable, key_in
-from kedastral.settings.declarations import WorkloadSettings
+from kedastral.settings.fleet import WorkloadSettings
 from kedastral.settings.sources import METADATA_KEYS, OWN_KEYS, brings_a_workload, describes_a_workload
 from kedastral.simulation.hpa import HpaBehavior
 

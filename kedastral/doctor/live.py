@@ -25,7 +25,7 @@ from kedastral.doctor.manifests import integer_at, rows_at, text_at, tree_of
 from kedastral.doctor.query_rules import QUOTED, RATED, read_range
 from kedastral.doctor.triggers import read_address
 from kedastral.errors import RemoteError, SourceError
-from kedastral.settings.declarations import WorkloadSettings
+from kedastral.settings.fleet import WorkloadSettings
 from kedastral.settings.resolve import build
 from kedastral.settings.sources import WORKLOAD_SETTINGS
 from kedastral.settings.types import Name

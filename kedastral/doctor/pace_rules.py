@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from kedastral.core.capacity import ReplicaBounds
 from kedastral.doctor.diagnosis import RuleBook, Severity, Symptom
 from kedastral.doctor.evidence import Evidence, ScalingObject, each_of_ours
-from kedastral.settings.declarations import WorkloadSettings
+from kedastral.settings.fleet import WorkloadSettings
 from kedastral.simulation.hpa import Hpa, HpaBehavior, HpaMetric, SelectPolicy
 
 BOOK = RuleBook()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from kedastral.doctor.diagnosis import RuleBook, Severity, Symptom
 from kedastral.doctor.evidence import Evidence, ObjectName, QueryAnswer, settings_of_queries
-from kedastral.settings.declarations import WorkloadSettings
+from kedastral.settings.fleet import WorkloadSettings
 from kedastral.settings.types import write_duration
 
 BOOK = RuleBook()

@@ -9,7 +9,7 @@ from kedastral.core.serving import OnStale
 from kedastral.doctor.diagnosis import RuleBook, Severity, Symptom
 from kedastral.doctor.evidence import RESOURCE_TYPES, Evidence, KedaTrigger, ScalingObject, each_of_ours
 from kedastral.doctor.words import fixed_word, kind_of
-from kedastral.settings.declarations import WorkloadSettings
+from kedastral.settings.fleet import WorkloadSettings
 from kedastral.settings.types import write_value
 
 BOOK = RuleBook()

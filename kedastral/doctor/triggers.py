@@ -9,7 +9,7 @@ import attrs
 from kedastral.core.trigger import FROM_ENV, is_from_variable
 from kedastral.doctor.evidence import Evidence, KedaTrigger, ScalingObject
 from kedastral.errors import ConfigError
-from kedastral.settings.declarations import DataSourceSettings, WorkloadSettings
+from kedastral.settings.fleet import DataSourceSettings, WorkloadSettings
 from kedastral.settings.resolve import ProcessInput, read_workload
 from kedastral.settings.types import HttpUrl
 

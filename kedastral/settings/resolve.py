@@ -16,20 +16,17 @@ import attrs
 from kedastral.cooperative import Rest, Rests, no_rest, without_garbage_collection
 from kedastral.core.trigger import describe_value, find_value, key_in
 from kedastral.errors import ConfigError
-from kedastral.settings.declarations import (
-    BY_COMMAND,
+from kedastral.settings.commands import BY_COMMAND, BacktestSettings, DoctorSettings
+from kedastral.settings.declarations import ForecastSettings, PrometheusLogin
+from kedastral.settings.files import read_config_files
+from kedastral.settings.fleet import (
     DEFAULT_SOURCE,
-    BacktestSettings,
     ConfiguredFleet,
     DataSourceSettings,
-    DoctorSettings,
     FleetSettings,
-    ForecastSettings,
-    PrometheusLogin,
     WorkloadSettings,
     key_of,
 )
-from kedastral.settings.files import read_config_files
 from kedastral.settings.rules import (
     RULES,
     WARNINGS,

@@ -24,8 +24,9 @@ from kedastral.core.trigger import (
     plain_key,
     read_value,
 )
-from kedastral.settings.declarations import PrometheusLogin, PrometheusQuery, SourceLimits, WorkloadSettings
+from kedastral.settings.declarations import PrometheusLogin, PrometheusQuery, SourceLimits
 from kedastral.settings.files import ConfigFile, printable
+from kedastral.settings.fleet import WorkloadSettings
 from kedastral.settings.rules import SECRET_HEADERS
 from kedastral.settings.schema import Setting, settings_of
 from kedastral.settings.types import Header, Name, QueryParam, make_query_param, read_headers, read_key_part

@@ -15,7 +15,7 @@ from kedastral.core.ports import SnapshotStore
 from kedastral.errors import ConfigError
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.shared_store import Terms
-from kedastral.settings.declarations import WorkloadSettings
+from kedastral.settings.fleet import WorkloadSettings
 from kedastral.workloads.division import Division, Turn
 from kedastral.workloads.keeping import StateKeeper
 from kedastral.workloads.runner import RunnerBuilder, WorkloadRunner

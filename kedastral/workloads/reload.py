@@ -12,7 +12,7 @@ from kedastral.cooperative import TimeSlice
 from kedastral.errors import ConfigError
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.snapshot_api import Readiness
-from kedastral.settings.declarations import ConfiguredFleet, FleetSettings
+from kedastral.settings.fleet import ConfiguredFleet, FleetSettings
 from kedastral.workloads.fleet import Changes, Fleet, reconcile
 from kedastral.workloads.runner import RunnerBuilder
 from kedastral.workloads.scaledobject_workloads import REMOVE_AFTER, FleetResolver

@@ -32,15 +32,10 @@ from kedastral.errors import WorkloadError
 from kedastral.models import MODELS
 from kedastral.serving.metrics import Metrics, observe_seconds
 from kedastral.serving.recent import RecentLoads
-from kedastral.settings.declarations import HTTP_MODEL, DataSourceSettings, WorkloadSettings
+from kedastral.settings.declarations import HTTP_MODEL
+from kedastral.settings.fleet import DataSourceSettings, WorkloadSettings
 from kedastral.tracing import NO_TRACING, Tracing
-from kedastral.workloads.tick import (
-    ForecastLoop,
-    GuardedTick,
-    MeasuredForecaster,
-    MeasuredSource,
-    Planner,
-)
+from kedastral.workloads.tick import ForecastLoop, GuardedTick, MeasuredForecaster, MeasuredSource, Planner
 from kedastral.workloads.training import TrainedForecaster, TrainingQueue
 
 MAX_COMPUTING_THREADS = 1

@@ -15,7 +15,8 @@ from kedastral.core.planning.status import Failure
 from kedastral.core.serving import OnStale, StalePolicy
 from kedastral.core.trigger import ObjectRef, is_from_variable, key_in, require_few_keys
 from kedastral.errors import BadTriggerError, ConfigError, TooManyWorkloadsError, UnknownWorkloadError
-from kedastral.settings.declarations import ConfiguredFleet, ScaledObjectSettings, WorkloadSettings
+from kedastral.settings.declarations import ScaledObjectSettings
+from kedastral.settings.fleet import ConfiguredFleet, WorkloadSettings
 from kedastral.settings.sources import brings_a_workload, describes_a_workload
 from kedastral.workloads.division import KnownWorkloads
 from kedastral.workloads.fleet import Fleet

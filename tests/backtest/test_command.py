@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from kedastral.cli import backtest as command
-from kedastral.settings.declarations import BacktestSettings
+from kedastral.settings.commands import BacktestSettings
 from kedastral.settings.schema import settings_of
 from tests.backtest.loads import SHORT, STEP, call, wave, write_csv
 

@@ -11,7 +11,7 @@ from kedastral.backtest.comparison import compare_policies, policies_to_compare
 from kedastral.backtest.report import write_page
 from kedastral.backtest.results import evaluate
 from kedastral.backtest.workloads import Scenario, prepare_scenarios
-from kedastral.settings.declarations import BacktestSettings
+from kedastral.settings.commands import BacktestSettings
 from kedastral.settings.resolve import load
 from tests.backtest.loads import SHORT, START, STEP, call, wave, write_csv
 

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from kedastral.adapters.prometheus.api import open_prometheus_client
-from kedastral.settings.declarations import BacktestSettings
+from kedastral.settings.commands import BacktestSettings
 from kedastral.settings.schema import settings_of
 from kedastral.workloads import runner as members
 from tests.backtest.loads import STEP, Ended, call, wave, write_csv

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kedastral.settings.declarations import BacktestSettings
+from kedastral.settings.commands import BacktestSettings
 from kedastral.settings.schema import settings_of
 from tests.backtest.loads import SHORT, call, wave, write_csv
 

@@ -18,7 +18,7 @@ import trio
 import kedastral
 from kedastral.cli import main
 from kedastral.cli import main as main_function
-from kedastral.settings.declarations import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
+from kedastral.settings.commands import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
 from kedastral.settings.schema import settings_of
 
 KINDS = {"run": RunSettings, "forecaster": ForecasterSettings, "scaler": ScalerSettings, "demo": DemoSettings}

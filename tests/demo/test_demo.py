@@ -15,7 +15,7 @@ import trio
 from kedastral.adapters.synthetic import SyntheticLoad, SyntheticSource
 from kedastral.demo import BEGIN, SYNC_PERIOD, Demo, DemoComparison, open_demo
 from kedastral.models import MODELS
-from kedastral.settings.declarations import DemoSettings
+from kedastral.settings.commands import DemoSettings
 from kedastral.settings.resolve import load
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 from kedastral.adapters.synthetic import SyntheticLoad
 from kedastral.cli.demo_screen import AHEAD, COLUMN_SECONDS, Column, DemoState, conclude, draw, draw_summary
 from kedastral.demo import BEGIN, SYNC_PERIOD, DemoComparison
-from kedastral.settings.declarations import DemoSettings
+from kedastral.settings.commands import DemoSettings
 from kedastral.settings.resolve import load
 
 SIZES = [(80, 24), (120, 40)]

@@ -16,7 +16,7 @@ from kedastral.core.serving import Snapshot, StalePolicy
 from kedastral.serving.metrics import Metrics, StorageMetrics
 from kedastral.serving.openapi import template_of
 from kedastral.serving.snapshot_api import Readiness, SnapshotView, create_app
-from kedastral.settings.declarations import BY_COMMAND
+from kedastral.settings.commands import BY_COMMAND
 from kedastral.settings.schema import settings_of
 from tests.docs.pages import ROOT
 

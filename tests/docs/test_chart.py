@@ -6,7 +6,7 @@ import json
 import yaml
 
 from docs import chart
-from kedastral.settings.declarations import BY_COMMAND
+from kedastral.settings.commands import BY_COMMAND
 from kedastral.settings.schema import settings_of
 from tests.docs.pages import read
 

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from kedastral.cli.main import cli
-from kedastral.settings.declarations import BY_COMMAND
+from kedastral.settings.commands import BY_COMMAND
 from tests.docs.pages import PAGES, ROOT, commands, inline_code, read
 
 Words = list[str]

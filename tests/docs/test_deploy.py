@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from kedastral.app import MAX_STOP_SECONDS
 from kedastral.core.serving import OnStale
 from kedastral.serving.scaler import TARGET
-from kedastral.settings.declarations import BY_COMMAND, RunSettings
+from kedastral.settings.commands import BY_COMMAND, RunSettings
 from kedastral.settings.resolve import load
 from kedastral.settings.sources import QUERY, SOURCE_SETTINGS, WORKLOAD_SETTINGS
 from tests.docs import product

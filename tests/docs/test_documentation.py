@@ -22,7 +22,7 @@ from kedastral.cli.main import cli
 from kedastral.core.planning.status import FAILURES
 from kedastral.core.series import Series
 from kedastral.models import MODELS
-from kedastral.settings.declarations import BY_COMMAND
+from kedastral.settings.commands import BY_COMMAND
 from kedastral.settings.rules import WARNINGS
 from kedastral.settings.schema import settings_of
 from kedastral.wire import dump_json, read_snapshot, snapshot_schema, write_snapshot

@@ -15,7 +15,7 @@ import yaml
 
 from kedastral.core.forecast import Forecast
 from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, decide
-from kedastral.settings.declarations import DataSourceSettings
+from kedastral.settings.fleet import DataSourceSettings
 from kedastral.settings.resolve import ProcessInput, read_workload
 from kedastral.settings.sources import METADATA_KEYS, OWN_KEYS
 from kedastral.settings.types import HttpUrl

@@ -25,7 +25,8 @@ from kedastral.doctor.diagnosis import Severity, examine
 from kedastral.doctor.evidence import Evidence, QueryAnswer
 from kedastral.doctor.live import PREFACE, ask_kedastral, ask_query, find_problem
 from kedastral.errors import RemoteError
-from kedastral.settings.declarations import DataSourceSettings, ForecastSettings, RemoteAccess, WorkloadSettings
+from kedastral.settings.declarations import ForecastSettings, RemoteAccess
+from kedastral.settings.fleet import DataSourceSettings, WorkloadSettings
 from kedastral.settings.types import HttpUrl, Name
 from kedastral.tls import TlsFiles
 from kedastral.workloads.runner import DataSourceConnection

@@ -17,7 +17,7 @@ import yaml
 from docs import manifests
 from docs.chart import CHART, RECIPES, settings_of_chart
 from docs.helm import build_helm, can_build_helm, find_helm, run_go
-from kedastral.settings.declarations import BY_COMMAND, RunSettings
+from kedastral.settings.commands import BY_COMMAND, RunSettings
 from kedastral.settings.resolve import load
 from kedastral.settings.schema import settings_of
 from kedastral.settings.types import ReadChoice

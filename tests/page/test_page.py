@@ -29,7 +29,7 @@ from kedastral.serving.snapshot_api import Readiness, TokenGate, create_app
 from kedastral.serving.store import MemoryStore
 from kedastral.serving.view import SnapshotView
 from kedastral.serving.workloads_api import SettingInForce, WorkloadsView, judge
-from kedastral.settings.declarations import WorkloadSettings
+from kedastral.settings.fleet import WorkloadSettings
 from kedastral.settings.schema import settings_of
 from tests.page.sites import HOSTILE
 from tests.parts import START, make_history, make_snapshot, wall_clock

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from kedastral.errors import ConfigError
-from kedastral.settings.declarations import ConfiguredFleet, ForecasterSettings, RunSettings, WorkloadSettings
+from kedastral.settings.commands import ForecasterSettings, RunSettings
+from kedastral.settings.fleet import ConfiguredFleet, WorkloadSettings
 from kedastral.settings.resolve import load
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "deploy" / "examples"

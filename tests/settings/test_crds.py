@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from docs.crds import PLURALS
-from kedastral.settings.declarations import WorkloadSettings
 from kedastral.settings.files import ConfigFile
+from kedastral.settings.fleet import WorkloadSettings
 from kedastral.settings.schema import settings_of
 from kedastral.settings.sources import POLICY, SOURCE, read_config_documents
 from tests.settings.fleets import EXAMPLES

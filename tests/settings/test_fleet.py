@@ -9,7 +9,8 @@ import trustme
 
 from kedastral import cooperative
 from kedastral.errors import ConfigError
-from kedastral.settings.declarations import ForecasterSettings, RunSettings, WorkloadSettings
+from kedastral.settings.commands import ForecasterSettings, RunSettings
+from kedastral.settings.fleet import WorkloadSettings
 from kedastral.settings.resolve import load
 from kedastral.settings.schema import settings_of
 from tests.settings.fleets import EXAMPLES, load_fleet, policy, problems_of, source, write

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kedastral.errors import ConfigError
-from kedastral.settings.declarations import ConfiguredFleet, RunSettings, WorkloadSettings
+from kedastral.settings.commands import RunSettings
+from kedastral.settings.fleet import ConfiguredFleet, WorkloadSettings
 from kedastral.settings.resolve import load
 from kedastral.settings.sources import METADATA_KEYS, describes_a_workload
 from tests.settings.fleets import load_fleet, policy, source, write

@@ -10,14 +10,8 @@ import attrs
 import pytest
 
 from kedastral.errors import ConfigError
-from kedastral.settings.declarations import (
-    DemoSettings,
-    ForecasterSettings,
-    PlanSettings,
-    PrometheusLogin,
-    RunSettings,
-    ScalerSettings,
-)
+from kedastral.settings.commands import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
+from kedastral.settings.declarations import PlanSettings, PrometheusLogin
 from kedastral.settings.resolve import load, show
 from kedastral.settings.schema import NumberRange, Setting, above, at_least, between, settings_of
 from tests.certificates import Authority

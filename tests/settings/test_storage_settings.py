@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from kedastral.errors import ConfigError
-from kedastral.settings.declarations import ForecasterSettings, RunSettings, ScalerSettings, StorageKind
+from kedastral.settings.commands import ForecasterSettings, RunSettings, ScalerSettings
+from kedastral.settings.declarations import StorageKind
 from kedastral.settings.resolve import load
 from kedastral.settings.types import RedisAddress, RedisKind, read_redis_address
 from kedastral.tls import TlsFiles

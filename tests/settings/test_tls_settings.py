@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kedastral.errors import ConfigError
-from kedastral.settings.declarations import RunSettings, ScalerSettings
+from kedastral.settings.commands import RunSettings, ScalerSettings
 from kedastral.settings.resolve import load
 from tests.certificates import EXPIRED, Authority
 

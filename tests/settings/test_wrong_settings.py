@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kedastral.errors import ConfigError
-from kedastral.settings.declarations import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
+from kedastral.settings.commands import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
 from kedastral.settings.resolve import load
 from kedastral.settings.schema import Setting, settings_of
 from kedastral.settings.sources import find_misspelt_variables

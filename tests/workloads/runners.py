@@ -9,15 +9,10 @@ import trio
 from kedastral.adapters.prometheus.source import RangeQuery
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.store import MemoryStore
-from kedastral.settings.declarations import ForecastSettings, StaleSettings, WorkloadSettings
+from kedastral.settings.declarations import ForecastSettings, StaleSettings
+from kedastral.settings.fleet import WorkloadSettings
 from kedastral.settings.types import Name
-from kedastral.workloads.runner import (
-    ForecasterIdentity,
-    RunnerBuilder,
-    RunnerParts,
-    SourceIdentity,
-    WorkloadRunner,
-)
+from kedastral.workloads.runner import ForecasterIdentity, RunnerBuilder, RunnerParts, SourceIdentity, WorkloadRunner
 from tests.parts import StubForecaster, StubSource, wall_clock
 
 

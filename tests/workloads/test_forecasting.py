@@ -19,7 +19,8 @@ from kedastral.core.series import Series
 from kedastral.core.trigger import ObjectRef
 from kedastral.errors import ConfigError
 from kedastral.serving.scaler import Scaler
-from kedastral.settings.declarations import ConfiguredFleet, PrometheusLogin, ScaledObjectSettings, WorkloadSettings
+from kedastral.settings.declarations import PrometheusLogin, ScaledObjectSettings
+from kedastral.settings.fleet import ConfiguredFleet, WorkloadSettings
 from kedastral.workloads import runner, scaledobject_workloads
 from kedastral.workloads.fleet import Changes
 from kedastral.workloads.reload import Forecasting

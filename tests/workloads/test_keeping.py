@@ -31,21 +31,18 @@ from kedastral.errors import StoreError
 from kedastral.models.auto import AutoModel
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.store import MemoryStates, MemoryStore
+from kedastral.settings.commands import RunSettings
 from kedastral.settings.declarations import (
-    ConfiguredFleet,
-    DataSourceSettings,
-    FleetSettings,
     ForecastSettings,
     ModelName,
     PlanSettings,
     PrometheusLogin,
-    RunSettings,
     ScaledObjectSettings,
     ServiceLevel,
     ServingSettings,
     StaleSettings,
-    WorkloadSettings,
 )
+from kedastral.settings.fleet import ConfiguredFleet, DataSourceSettings, FleetSettings, WorkloadSettings
 from kedastral.settings.resolve import load
 from kedastral.settings.types import Header, HttpUrl, Name, QueryParam
 from kedastral.workloads import keeping

@@ -11,7 +11,7 @@ from kedastral import cooperative
 from kedastral.errors import ConfigError
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.store import MemoryStore
-from kedastral.settings.declarations import WorkloadSettings
+from kedastral.settings.fleet import WorkloadSettings
 from kedastral.workloads.fleet import Changes, Fleet, reconcile
 from kedastral.workloads.runner import WorkloadRunner
 

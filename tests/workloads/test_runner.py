@@ -21,7 +21,6 @@ from kedastral.serving.metrics import Metrics
 from kedastral.serving.shared_store import Terms
 from kedastral.serving.store import MemoryStore
 from kedastral.settings.declarations import (
-    DataSourceSettings,
     ForecastSettings,
     ModelName,
     PlanSettings,
@@ -29,8 +28,8 @@ from kedastral.settings.declarations import (
     ServiceLevel,
     ServingSettings,
     StaleSettings,
-    WorkloadSettings,
 )
+from kedastral.settings.fleet import DataSourceSettings, WorkloadSettings
 from kedastral.settings.types import HttpUrl, Name
 from kedastral.workloads.fleet import Fleet
 from kedastral.workloads.runner import DataSources, RunnerBuilder

@@ -21,7 +21,9 @@ from kedastral.errors import (
 )
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.store import MemoryStore
-from kedastral.settings.declarations import RunSettings, ScaledObjectSettings, WorkloadSettings
+from kedastral.settings.commands import RunSettings
+from kedastral.settings.declarations import ScaledObjectSettings
+from kedastral.settings.fleet import WorkloadSettings
 from kedastral.settings.resolve import load
 from kedastral.workloads.fleet import Fleet
 from kedastral.workloads.runner import WorkloadRunner

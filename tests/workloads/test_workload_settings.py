@@ -4,7 +4,8 @@
 import attrs
 
 from kedastral.core.serving import Mode, OnStale
-from kedastral.settings.declarations import RunSettings, WorkloadSettings
+from kedastral.settings.commands import RunSettings
+from kedastral.settings.fleet import WorkloadSettings
 from kedastral.settings.resolve import load
 from kedastral.workloads.runner import workload_of
 
