@@ -17,8 +17,8 @@ import yaml
 from docs.crds import Schema, describe, make_spec_schema, make_value_schema
 from kedastral.core.serving import OnStale
 from kedastral.settings.commands import BY_COMMAND
+from kedastral.settings.kinds import POLICY, QUERY, SOURCE, SOURCE_SETTINGS, WORKLOAD_SETTINGS
 from kedastral.settings.schema import Setting, settings_of
-from kedastral.settings.sources import POLICY, QUERY, SOURCE, SOURCE_SETTINGS, WORKLOAD_SETTINGS
 
 CHART = Path(__file__).resolve().parents[1] / "deploy" / "helm" / "kedastral"
 COMMANDS = ("run", "forecaster", "scaler")

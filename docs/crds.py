@@ -4,17 +4,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from kedastral.settings.documents import place_in
+from kedastral.settings.kinds import API_VERSION, POLICY, POLICY_KEYS, SECRET_KEYS, SOURCE, SOURCE_KEYS, Keys
 from kedastral.settings.schema import Setting
-from kedastral.settings.sources import (
-    API_VERSION,
-    POLICY,
-    POLICY_KEYS,
-    SECRET_KEYS,
-    SOURCE,
-    SOURCE_KEYS,
-    Keys,
-    place_in,
-)
 from kedastral.settings.types import MAX_NAME_LENGTH, ReadChoice
 
 Schema = dict[str, Any]

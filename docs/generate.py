@@ -18,8 +18,8 @@ from docs import chart, dashboard
 from docs.crds import PLURALS, Schema, make_crd, make_spec_schema
 from kedastral.cli.doctor import RULES
 from kedastral.settings.commands import BY_COMMAND
+from kedastral.settings.kinds import POLICY, POLICY_KEYS, SOURCE
 from kedastral.settings.schema import Setting, settings_of
-from kedastral.settings.sources import POLICY, POLICY_KEYS, SOURCE
 from kedastral.settings.types import ReadChoice
 
 PAGE = Path(__file__).resolve().parent / "configuration.md"

@@ -29,7 +29,7 @@ from kedastral.adapters.http import (
 from kedastral.compose import open_remote
 from kedastral.errors import RemoteError, SourceError
 from kedastral.settings.commands import ExplainSettings
-from kedastral.settings.sources import find_near
+from kedastral.settings.spelling import find_near
 
 TRIED = {
     "lead_time": "leadTime",

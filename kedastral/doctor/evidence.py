@@ -8,16 +8,12 @@ import attrs
 
 from kedastral.core.trigger import FROM_ENV, find_value, is_from_variable, key_in
 from kedastral.settings.fleet import WorkloadSettings
-from kedastral.settings.sources import METADATA_KEYS, OWN_KEYS, brings_a_workload, describes_a_workload
+from kedastral.settings.metadata import KEDA_KEYS, METADATA_KEYS, OWN_KEYS, brings_a_workload, describes_a_workload
 from kedastral.simulation.hpa import HpaBehavior
 
 OUR_TYPES = ("external", "external-push")
 RESOURCE_TYPES = ("cpu", "memory")
 """Triggers that the HPA asks the metrics server about; KEDA's fallback is not for them."""
-KEDA_KEYS = frozenset(
-    {"scalerAddress", "enableTLS", "unsafeSsl", "tlsCertFile", "caCert", "tlsClientCert", "tlsClientKey"}
-)
-"""What KEDA's external scaler reads of the metadata itself."""
 KEDA_DEFAULT_MAX = 100
 """``maxReplicaCount`` where it is left out."""
 

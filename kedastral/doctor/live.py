@@ -26,8 +26,8 @@ from kedastral.doctor.query_rules import QUOTED, RATED, read_range
 from kedastral.doctor.triggers import read_address
 from kedastral.errors import RemoteError, SourceError
 from kedastral.settings.fleet import WorkloadSettings
+from kedastral.settings.kinds import WORKLOAD_SETTINGS
 from kedastral.settings.resolve import build
-from kedastral.settings.sources import WORKLOAD_SETTINGS
 from kedastral.settings.types import Name
 from kedastral.settings.yaml import Node
 from kedastral.workloads.runner import DataSourceConnection

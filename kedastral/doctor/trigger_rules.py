@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from kedastral.core.serving import Mode
 from kedastral.core.trigger import ObjectRef, plain_key
 from kedastral.doctor.diagnosis import RuleBook, Severity, Symptom
-from kedastral.doctor.evidence import KEDA_KEYS, Evidence, KedaTrigger, ScalingObject, each_of_ours
+from kedastral.doctor.evidence import Evidence, KedaTrigger, ScalingObject, each_of_ours
 from kedastral.doctor.manifests import API_VERSION, SCALED_OBJECT
 from kedastral.doctor.triggers import is_named_by_variable, problems_of, read_address
 from kedastral.doctor.words import fixed_word, shown_key, without_value
 from kedastral.errors import BadTriggerError, UnknownWorkloadError
-from kedastral.settings.sources import METADATA_KEYS, OWN_KEYS, find_near
+from kedastral.settings.metadata import KEDA_KEYS, METADATA_KEYS, OWN_KEYS
+from kedastral.settings.spelling import find_near
 from kedastral.workloads.resolver import pick_workload
 
 BOOK = RuleBook()

@@ -18,6 +18,7 @@ from kedastral.core.trigger import describe_value, find_value, key_in
 from kedastral.errors import ConfigError
 from kedastral.settings.commands import BY_COMMAND, BacktestSettings, DoctorSettings
 from kedastral.settings.declarations import ForecastSettings, PrometheusLogin
+from kedastral.settings.documents import Document, place_in, read_config_documents
 from kedastral.settings.files import read_config_files
 from kedastral.settings.fleet import (
     DEFAULT_SOURCE,
@@ -27,6 +28,18 @@ from kedastral.settings.fleet import (
     WorkloadSettings,
     key_of,
 )
+from kedastral.settings.kinds import POLICY, POLICY_SETTINGS, QUERY, SOURCE, SOURCE_SETTINGS, WORKLOAD_SETTINGS
+from kedastral.settings.layers import (
+    Invalid,
+    Layer,
+    RawValue,
+    SourceLocation,
+    Value,
+    describe,
+    read_environment,
+    read_flags,
+)
+from kedastral.settings.metadata import IN_METADATA, METADATA, one_line, read_metadata, read_workload_name
 from kedastral.settings.rules import (
     RULES,
     WARNINGS,
@@ -38,34 +51,7 @@ from kedastral.settings.rules import (
     find_faults_of_environment,
 )
 from kedastral.settings.schema import Setting, groups_of, own_settings_of, settings_of
-from kedastral.settings.sources import (
-    IN_METADATA,
-    METADATA,
-    POLICY,
-    POLICY_SETTINGS,
-    QUERY,
-    SOURCE,
-    SOURCE_SETTINGS,
-    WORKLOAD_SETTINGS,
-    Document,
-    Invalid,
-    Layer,
-    RawValue,
-    SourceLocation,
-    Value,
-    describe,
-    find_misspelt_variables,
-    find_near,
-    means_other_name,
-    one_line,
-    place_in,
-    read_config_documents,
-    read_environment,
-    read_flags,
-    read_metadata,
-    read_workload_name,
-    suggest,
-)
+from kedastral.settings.spelling import find_misspelt_variables, find_near, means_other_name, suggest
 from kedastral.settings.types import AUTO, Name, write_duration, write_value
 
 T = TypeVar("T")

@@ -17,7 +17,7 @@ from kedastral.core.trigger import ObjectRef, is_from_variable, key_in, require_
 from kedastral.errors import BadTriggerError, ConfigError, TooManyWorkloadsError, UnknownWorkloadError
 from kedastral.settings.declarations import ScaledObjectSettings
 from kedastral.settings.fleet import ConfiguredFleet, WorkloadSettings
-from kedastral.settings.sources import brings_a_workload, describes_a_workload
+from kedastral.settings.metadata import brings_a_workload, describes_a_workload
 from kedastral.workloads.division import KnownWorkloads
 from kedastral.workloads.fleet import Fleet
 from kedastral.workloads.resolver import pick_workload

@@ -10,10 +10,11 @@ import pytest
 import yaml
 
 from docs.crds import PLURALS
+from kedastral.settings.documents import read_config_documents
 from kedastral.settings.files import ConfigFile
 from kedastral.settings.fleet import WorkloadSettings
+from kedastral.settings.kinds import POLICY, SOURCE
 from kedastral.settings.schema import settings_of
-from kedastral.settings.sources import POLICY, SOURCE, read_config_documents
 from tests.settings.fleets import EXAMPLES
 
 CRDS = EXAMPLES.parent / "crds"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kedastral.settings.sources import POLICY_KEYS, SOURCE_KEYS, WORKLOAD_SETTINGS
+from kedastral.settings.kinds import POLICY_KEYS, SOURCE_KEYS, WORKLOAD_SETTINGS
 from tests.settings.fleets import load_fleet, policy, problems_of, problems_with_lines, source, write
 
 POLICY_WRONG = {

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from kedastral.errors import ConfigError
-from kedastral.settings.sources import API_VERSION, POLICY, POLICY_KEYS, SOURCE, SOURCE_KEYS
+from kedastral.settings.kinds import API_VERSION, POLICY, POLICY_KEYS, SOURCE, SOURCE_KEYS
 from kedastral.settings.types import ReadChoice
 from tests.settings.fleets import load_fleet, policy, source
 

@@ -12,7 +12,7 @@ from kedastral.errors import ConfigError
 from kedastral.settings.commands import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
 from kedastral.settings.resolve import load
 from kedastral.settings.schema import Setting, settings_of
-from kedastral.settings.sources import find_misspelt_variables
+from kedastral.settings.spelling import find_misspelt_variables
 
 NEEDED = {
     "WORKLOAD": "shop",

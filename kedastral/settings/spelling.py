@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Misspelt words: the key, flag or variable that was meant, or what KEDA and the HPA call it."""
+
+import difflib
+import re
+from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
+
+from kedastral.settings.files import printable
+from kedastral.settings.schema import Setting
+
+NEAR = 0.65
+"""How much alike two words must be for one to be taken for a slip of the other; 1 is equal."""
+OTHERS_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "minreplicas": ("min",),
+        "minreplicacount": ("min",),
+        "idlereplicacount": ("min",),
+        "maxreplicas": ("max",),
+        "maxreplicacount": ("max",),
+        "threshold": ("targetPerPod",),
+        "target": ("targetPerPod",),
+        "targetvalue": ("targetPerPod",),
+        "averagevalue": ("targetPerPod",),
+        "targetaveragevalue": ("targetPerPod",),
+        "activationthreshold": ("activation",),
+        "serveraddress": ("dataSource", "url", "promUrl"),
+        "prometheusurl": ("dataSource", "url", "promUrl"),
+        "metricname": ("metric",),
+        "pollinginterval": ("interval",),
+        "promql": ("query", "promQuery"),
+        "fallback": ("onStale",),
+        "buckettime": ("prewarm",),
+    }
+)
+"""The keys of ours that mean what KEDA or the HPA calls by another name, which stands here in small letters."""
+
+
+def suggest(key: str, known: Iterable[str]) -> str:
+    """A hint about an unknown key: the one that was meant, or all there are."""
+    everything: Collection[str] = list(known)
+    near = find_near(key, everything)
+    return f"did you mean {near}?" if near else f"there are {', '.join(everything)}"
+
+
+def find_near(key: str, known: Iterable[str], cutoff: float = NEAR) -> str | None:
+    """The one of ``known`` that ``key`` was meant to be: a slip of it, or what KEDA or the HPA calls it.
+
+    ``cutoff`` is how much alike a slip must be; 1 is equal. Hyphens, underscores and capitals do not matter.
+    """
+    by_letters = {_letters(name): name for name in known}
+    letters = _letters(key)
+    for name in OTHERS_NAMES.get(letters, ()):
+        if name.lower() in by_letters:
+            return by_letters[name.lower()]
+    near = difflib.get_close_matches(letters, by_letters, n=1, cutoff=cutoff)
+    return by_letters[near[0]] if near else None
+
+
+def means_other_name(key: str) -> bool:
+    """Whether ``key`` is what KEDA or the HPA calls something that has another name here."""
+    return _letters(key) in OTHERS_NAMES
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[-_]", "", name).lower()
+
+
+NEAR_VARIABLE = 0.9
+"""How much alike a variable must be to one of ours for it to be taken for a slip; the environment is full of others."""
+
+
+def find_misspelt_variables(env: Mapping[str, str], known: Iterable[Setting], given: Collection[str]) -> list[str]:
+    """A warning for each variable that nobody reads and that looks like one of ``known``, unless that one is set.
+
+    ``given`` are the names of settings that are set in some way. KEDA's names count where they have two words or more.
+    """
+    names = {setting.env: setting for setting in known}
+    by_key = {setting.flag[2:]: setting.env for setting in names.values() if setting.flag is not None}
+    lines = []
+    for variable in env:
+        if "_" not in variable or not env[variable]:
+            continue
+        near = by_key.get(find_near(variable, by_key, 1.0) or "") if means_other_name(variable) else None
+        near = near or find_near(variable, names, NEAR_VARIABLE)
+        if near is not None and names[near].name not in given:
+            lines.append(f"{printable(variable)} is read by nobody; did you mean {near}?")
+    return lines
