@@ -20,7 +20,7 @@ import attrs
 from kedastral.adapters.redis.client import RedisLogin
 from kedastral.adapters.redis.connection import RedisConnection
 from kedastral.settings.commands import RunSettings
-from kedastral.settings.resolve import load
+from kedastral.settings.load import load
 from kedastral.tls import TlsFiles
 from tests.certificates import Authority
 from tests.integration.conftest import free_port, require_program, wait_until

@@ -28,7 +28,7 @@ from kedastral.errors import ConfigError, RemoteError
 from kedastral.settings.commands import DoctorSettings
 from kedastral.settings.files import printable
 from kedastral.settings.fleet import DEFAULT_SOURCE, WorkloadSettings
-from kedastral.settings.resolve import Loaded
+from kedastral.settings.load import Loaded
 from kedastral.wire import dump_json
 from kedastral.workloads.runner import DataSourceConnection, DataSources
 

@@ -30,7 +30,8 @@ from kedastral.settings.commands import (
     RunSettings,
     ScalerSettings,
 )
-from kedastral.settings.resolve import Loaded, load, show
+from kedastral.settings.effect import show
+from kedastral.settings.load import Loaded, load
 from kedastral.settings.schema import Setting, settings_of
 
 HELP = {"help_option_names": ["-h", "--help"], "ignore_unknown_options": True, "allow_extra_args": True}

@@ -22,7 +22,7 @@ from kedastral.proxies import read_proxies
 from kedastral.settings.declarations import HTTP_MODEL
 from kedastral.settings.effect import show_in_effect
 from kedastral.settings.fleet import DataSourceSettings, FleetSettings, WorkloadSettings
-from kedastral.settings.resolve import Loaded
+from kedastral.settings.load import Loaded
 from kedastral.settings.rules import find_destinations
 from kedastral.settings.schema import settings_of
 from kedastral.settings.types import write_duration, write_value

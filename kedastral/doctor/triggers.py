@@ -10,7 +10,8 @@ from kedastral.core.trigger import FROM_ENV, is_from_variable
 from kedastral.doctor.evidence import Evidence, KedaTrigger, ScalingObject
 from kedastral.errors import ConfigError
 from kedastral.settings.fleet import DataSourceSettings, WorkloadSettings
-from kedastral.settings.resolve import ProcessInput, read_workload
+from kedastral.settings.metadata import read_workload
+from kedastral.settings.resolve import ProcessInput
 from kedastral.settings.types import HttpUrl
 
 FROM_VARIABLE = "(from a variable)"

@@ -1,16 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a setting without a value amounts to: `kedastral validate` and the page show it the same way."""
+"""How the value of a setting is shown, and what one without a value amounts to: everywhere the same way."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from kedastral.models import MODELS
 from kedastral.settings.declarations import DEFAULT_HEADROOM, default_window
-from kedastral.settings.resolve import show
 from kedastral.settings.schema import Setting
 from kedastral.settings.types import write_duration, write_value
 
 _UNSET = {"settle_after": "none (learned from the query)", "prewarm_steps": "none (--prewarm counts)"}
+
+
+def show(setting: Setting, value: Any) -> str:
+    """A setting's value as a person would write it; secrets stay hidden."""
+    if value is None:
+        return "none"
+    if setting.is_secret:
+        return "(hidden)"
+    if setting.kind == "duration":
+        return write_duration(value)
+    return write_value(value)
 
 
 def show_in_effect(setting: Setting, values: Mapping[str, Any]) -> str:

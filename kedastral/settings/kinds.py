@@ -38,3 +38,9 @@ POLICY_KEYS: Keys = _keys(POLICY_SETTINGS)
 SOURCE_KEYS: Keys = _keys(s for s in SOURCE_SETTINGS if not s.is_secret and s.key not in (HEADERS, PARAMS))
 SECRET_KEYS: Keys = _keys(setting for setting in SOURCE_SETTINGS if setting.is_secret)
 """Where a document names the variable that holds a secret."""
+
+_WORKLOAD_NAMES = frozenset(setting.name for setting in POLICY_SETTINGS)
+ADDRESS = frozenset(setting.name for setting in SOURCE_SETTINGS if setting.env)
+"""Where Prometheus is, and how to log in there."""
+OF_FLEETS = _WORKLOAD_NAMES | ADDRESS | {"workload"}
+"""Settings that are about workloads and data sources; a command that has a fleet judges them there."""

@@ -13,13 +13,18 @@ from kedastral.core.trigger import (
     plain_key,
     read_value,
 )
+from kedastral.errors import ConfigError
+from kedastral.settings.declarations import ForecastSettings
+from kedastral.settings.fleet import DEFAULT_SOURCE, DataSourceSettings, WorkloadSettings, key_of
 from kedastral.settings.kinds import POLICY_SETTINGS
-from kedastral.settings.layers import Invalid, Layer, RawValue, SourceLocation, parse
+from kedastral.settings.layers import Invalid, Layer, RawValue, SourceLocation, describe, parse
+from kedastral.settings.resolve import ProcessInput, Resolved, build, check, merge, resolve
+from kedastral.settings.rules import RULES, WARNINGS
 from kedastral.settings.schema import Setting
 from kedastral.settings.spelling import find_near
-from kedastral.settings.types import Name, read_key_part
+from kedastral.settings.types import Name, read_key_part, write_duration
 
-IN_METADATA = "trigger metadata"
+_IN_METADATA = "trigger metadata"
 _ADDRESSES = frozenset({"model_url"})
 """Settings that only the operator makes: a query's author must not choose where Kedastral connects to."""
 OWN_KEYS = frozenset({"workload", "dataSource", "activation"})
@@ -34,8 +39,8 @@ METADATA_KEYS: Mapping[str, Setting] = {
     setting.key: setting for setting in POLICY_SETTINGS if setting.name not in _ADDRESSES
 }
 """The settings that metadata can make, by key."""
-METADATA = SourceLocation(
-    IN_METADATA, tuple(METADATA_KEYS.values()), {setting.name: key for key, setting in METADATA_KEYS.items()}
+_METADATA = SourceLocation(
+    _IN_METADATA, tuple(METADATA_KEYS.values()), {setting.name: key for key, setting in METADATA_KEYS.items()}
 )
 _NEARLY = 0.8
 """How like a word of a workload another one is, from 0 to 1, to be taken for a mistake."""
@@ -57,7 +62,7 @@ def describes_a_workload(metadata: Mapping[str, str]) -> bool:
     return any(difflib.get_close_matches(word, _WORKLOAD_WORDS, n=1, cutoff=_NEARLY) for word in words)
 
 
-def read_metadata(metadata: Mapping[str, str]) -> tuple[Layer, list[str]]:
+def _read_metadata(metadata: Mapping[str, str]) -> tuple[Layer, list[str]]:
     """The settings of metadata, and all that is wrong with their keys and values."""
     layer = Layer()
     problems: list[str] = []
@@ -67,15 +72,15 @@ def read_metadata(metadata: Mapping[str, str]) -> tuple[Layer, list[str]]:
             continue
         conflict = find_conflict(metadata, key)
         if conflict is not None and key != given_key:
-            problems.append(f"{IN_METADATA}: {one_line(conflict)}")
+            problems.append(f"{_IN_METADATA}: {_one_line(conflict)}")
         elif key in METADATA_KEYS:
             setting, text = METADATA_KEYS[key], read_value(metadata, given_key)
-            raw = RawValue(text, IN_METADATA, given_key, hidden=is_from_variable(given_key))
+            raw = RawValue(text, _IN_METADATA, given_key, hidden=is_from_variable(given_key))
             found = parse(setting, raw)
             layer.put(setting.name, raw, found)
             problems += [found.problem] if isinstance(found, Invalid) else []
         elif key not in OWN_KEYS:
-            problems.append(f"{IN_METADATA}: {_refuse_key(key, given_key)}")
+            problems.append(f"{_IN_METADATA}: {_refuse_key(key, given_key)}")
     return layer, problems
 
 
@@ -88,10 +93,10 @@ def _refuse_key(key: str, given_key: str) -> str:
     near = find_near(key, words.values())
     all_keys = ", ".join(("workload", "dataSource", *METADATA_KEYS))
     hint = f"did you mean {near}?" if near else f"there are {all_keys}"
-    return f"{one_line(given_key)} is unknown; {hint}"
+    return f"{_one_line(given_key)} is unknown; {hint}"
 
 
-def read_workload_name(metadata: Mapping[str, str], default: str, problems: list[str]) -> Name | None:
+def _read_workload_name(metadata: Mapping[str, str], default: str, problems: list[str]) -> Name | None:
     """The name that metadata give their workload, else ``default``; what is wrong with it is added to ``problems``."""
     said = find_value(metadata, "workload")
     text = default if said is None else said
@@ -99,10 +104,96 @@ def read_workload_name(metadata: Mapping[str, str], default: str, problems: list
         return read_key_part(text)
     except ValueError as error:
         key = key_in(metadata, "workload")
-        problems.append(f"{IN_METADATA}: {key} must be {error}{describe_value(key, text)}; change it there")
+        problems.append(f"{_IN_METADATA}: {key} must be {error}{describe_value(key, text)}; change it there")
         return None
 
 
-def one_line(text: str) -> str:
+def _one_line(text: str) -> str:
     """``text`` of somebody else's, short and on one line."""
     return "".join(c if c.isprintable() else "?" for c in text[:100])
+
+
+# The workload that they describe.
+
+MIN_INTERVAL = 5.0
+"""Seconds. KEDA and the HPA ask every 15 s or less often: a shorter interval only costs the others."""
+MAX_POINTS = 50_000
+"""Steps of history: a month of minutes. Memory is shared by all who may write a ScaledObject."""
+
+
+def read_workload(
+    sources: Mapping[str, DataSourceSettings],
+    process: ProcessInput,
+    namespace: str,
+    name: str,
+    metadata: Mapping[str, str],
+) -> WorkloadSettings:
+    """The workload of the ScaledObject ``namespace``/``name``; ``process`` has what its metadata leave out.
+
+    Raises ConfigError with all problems at once.
+    """
+    layer, problems = _read_metadata(metadata)
+    workload = _read_workload_name(metadata, name, problems)
+    source = _find_allowed_source(sources, namespace, metadata, problems)
+    resolved = resolve(POLICY_SETTINGS, (layer, *(() if process.gives("workload") else process.layers)))
+    problems += [describe(setting, "is required", None, _METADATA) for setting in resolved.missing]
+    whose = f"of {_one_line(key_of(name, namespace))}"
+    problems += merge(check(resolved, RULES, _METADATA, whose))
+    if problems or workload is None or source is None:
+        raise ConfigError(problems)
+    odd = check(resolved, WARNINGS, _METADATA, whose)
+    built = build(
+        WorkloadSettings,
+        resolved.values,
+        query=resolved.values["query"],
+        workload=workload,
+        namespace=Name(namespace) if namespace else None,
+        data_source=source,
+        origin=f"ScaledObject {key_of(name, namespace)}",
+        by_default=resolved.by_default,
+        warnings=tuple(one.line for one in odd if _is_of_metadata(resolved, one.name)),
+    )
+    excess = _find_excess(built.forecast)
+    if excess:
+        raise ConfigError(excess)
+    return built
+
+
+def _is_of_metadata(resolved: Resolved, name: str) -> bool:
+    """Whether metadata give a setting, or could; about the process's flags the user was warned when it started."""
+    raw = resolved.given.get(name)
+    return name in _METADATA.paths if raw is None else raw.path != ""
+
+
+def _find_allowed_source(
+    sources: Mapping[str, DataSourceSettings], namespace: str, metadata: Mapping[str, str], problems: list[str]
+) -> str | None:
+    wanted = find_value(metadata, "dataSource")
+    allowed = [name for name, s in sources.items() if s.namespaces is None or namespace in s.namespaces]
+    shown = f"there {'is' if len(allowed) == 1 else 'are'} {', '.join(allowed[:20])}" if allowed else "there is none"
+    if wanted is not None:
+        if wanted in allowed:
+            return wanted
+        # one that exists but is not allowed gets the same answer as one that does not: its name is nobody's business
+        key = key_in(metadata, "dataSource")
+        wrong = f"must be one that namespace {_one_line(namespace)} may use{describe_value(key, _one_line(wanted))}"
+        problems.append(f"{_IN_METADATA}: {key} {wrong}; {shown}")
+        return None
+    if DEFAULT_SOURCE in allowed or len(allowed) == 1:
+        return DEFAULT_SOURCE if DEFAULT_SOURCE in allowed else allowed[0]
+    problems.append(f"{_IN_METADATA}: dataSource is required; {shown} for namespace {_one_line(namespace)}")
+    return None
+
+
+def _find_excess(forecast: ForecastSettings) -> list[str]:
+    """What one ScaledObject may not take from all the others."""
+    problems = []
+    if forecast.interval < MIN_INTERVAL:
+        must = f"must be at least {write_duration(MIN_INTERVAL)}"
+        problems.append(f"{_IN_METADATA}: interval {must}; change it there")
+    if forecast.history_window / forecast.step > MAX_POINTS:
+        problems.append(
+            f"{_IN_METADATA}: window must be at most {MAX_POINTS} steps of {write_duration(forecast.step)}, "
+            f"got {write_duration(forecast.history_window)!r}; change it there"
+        )
+    return problems

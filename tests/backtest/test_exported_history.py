@@ -12,7 +12,7 @@ from kedastral.backtest.report import write_page
 from kedastral.backtest.results import evaluate
 from kedastral.backtest.workloads import Scenario, prepare_scenarios
 from kedastral.settings.commands import BacktestSettings
-from kedastral.settings.resolve import load
+from kedastral.settings.load import load
 from tests.backtest.loads import SHORT, START, STEP, call, wave, write_csv
 
 FITTING = {"--step": "10m", "--lead-time": "20m", "--horizon": "1h", "--sync-period": "10m", "--model": "baseline"}

@@ -16,7 +16,7 @@ from kedastral.adapters.synthetic import SyntheticLoad, SyntheticSource
 from kedastral.demo import BEGIN, SYNC_PERIOD, Demo, DemoComparison, open_demo
 from kedastral.models import MODELS
 from kedastral.settings.commands import DemoSettings
-from kedastral.settings.resolve import load
+from kedastral.settings.load import load
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ from kedastral.adapters.synthetic import SyntheticLoad
 from kedastral.cli.demo_screen import AHEAD, COLUMN_SECONDS, Column, DemoState, conclude, draw, draw_summary
 from kedastral.demo import BEGIN, SYNC_PERIOD, DemoComparison
 from kedastral.settings.commands import DemoSettings
-from kedastral.settings.resolve import load
+from kedastral.settings.load import load
 
 SIZES = [(80, 24), (120, 40)]
 LABELS = (

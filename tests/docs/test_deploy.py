@@ -17,7 +17,7 @@ from kedastral.core.serving import OnStale
 from kedastral.serving.scaler import TARGET
 from kedastral.settings.commands import BY_COMMAND, RunSettings
 from kedastral.settings.kinds import QUERY, SOURCE_SETTINGS, WORKLOAD_SETTINGS
-from kedastral.settings.resolve import load
+from kedastral.settings.load import load
 from tests.docs import product
 from tests.docs.dockerfile import instructions, last_stage
 from tests.docs.pages import ROOT, bare, blocks, commands, read, tables

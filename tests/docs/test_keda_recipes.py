@@ -16,8 +16,8 @@ import yaml
 from kedastral.core.forecast import Forecast
 from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, decide
 from kedastral.settings.fleet import DataSourceSettings
-from kedastral.settings.metadata import METADATA_KEYS, OWN_KEYS
-from kedastral.settings.resolve import ProcessInput, read_workload
+from kedastral.settings.metadata import METADATA_KEYS, OWN_KEYS, read_workload
+from kedastral.settings.resolve import ProcessInput
 from kedastral.settings.types import HttpUrl
 from tests.docs.pages import PAGES, ROOT, bare, blocks, read, tables
 from tests.e2e.pictures import FOLDER, PICTURES

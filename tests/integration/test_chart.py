@@ -18,7 +18,7 @@ from docs import manifests
 from docs.chart import CHART, RECIPES, settings_of_chart
 from docs.helm import build_helm, can_build_helm, find_helm, run_go
 from kedastral.settings.commands import BY_COMMAND, RunSettings
-from kedastral.settings.resolve import load
+from kedastral.settings.load import load
 from kedastral.settings.schema import settings_of
 from kedastral.settings.types import ReadChoice
 from tests.docs import product

@@ -10,7 +10,7 @@ import pytest
 from kedastral.errors import ConfigError
 from kedastral.settings.commands import ForecasterSettings, RunSettings
 from kedastral.settings.fleet import ConfiguredFleet, WorkloadSettings
-from kedastral.settings.resolve import load
+from kedastral.settings.load import load
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "deploy" / "examples"
 SOURCE = """

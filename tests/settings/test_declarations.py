@@ -9,7 +9,7 @@ import pytest
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds, Rounding
 from kedastral.core.serving import OnStale, StalePolicy
 from kedastral.settings.commands import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
-from kedastral.settings.resolve import load
+from kedastral.settings.load import load
 from kedastral.settings.schema import settings_of
 from tests.settings.fleets import workload_of
 

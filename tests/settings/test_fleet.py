@@ -11,7 +11,7 @@ from kedastral import cooperative
 from kedastral.errors import ConfigError
 from kedastral.settings.commands import ForecasterSettings, RunSettings
 from kedastral.settings.fleet import WorkloadSettings
-from kedastral.settings.resolve import load
+from kedastral.settings.load import load
 from kedastral.settings.schema import settings_of
 from tests.settings.fleets import EXAMPLES, load_fleet, policy, problems_of, source, write
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from kedastral.errors import ConfigError
 from kedastral.settings.commands import RunSettings
 from kedastral.settings.fleet import ConfiguredFleet, WorkloadSettings
+from kedastral.settings.load import load
 from kedastral.settings.metadata import METADATA_KEYS, describes_a_workload
-from kedastral.settings.resolve import load
 from tests.settings.fleets import load_fleet, policy, source, write
 
 ALLOW = {"--allow-scaledobject-workloads": "true"}

@@ -12,7 +12,8 @@ import pytest
 from kedastral.errors import ConfigError
 from kedastral.settings.commands import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
 from kedastral.settings.declarations import PlanSettings, PrometheusLogin
-from kedastral.settings.resolve import load, show
+from kedastral.settings.effect import show
+from kedastral.settings.load import load
 from kedastral.settings.schema import NumberRange, Setting, above, at_least, between, settings_of
 from tests.certificates import Authority
 from tests.settings.fleets import workload_of

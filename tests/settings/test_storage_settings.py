@@ -10,7 +10,7 @@ import pytest
 from kedastral.errors import ConfigError
 from kedastral.settings.commands import ForecasterSettings, RunSettings, ScalerSettings
 from kedastral.settings.declarations import StorageKind
-from kedastral.settings.resolve import load
+from kedastral.settings.load import load
 from kedastral.settings.types import RedisAddress, RedisKind, read_redis_address
 from kedastral.tls import TlsFiles
 from tests.certificates import Authority

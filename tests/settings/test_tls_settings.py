@@ -8,7 +8,7 @@ import pytest
 
 from kedastral.errors import ConfigError
 from kedastral.settings.commands import RunSettings, ScalerSettings
-from kedastral.settings.resolve import load
+from kedastral.settings.load import load
 from tests.certificates import EXPIRED, Authority
 
 NEEDED = {"WORKLOAD": "shop", "PROM_URL": "http://p:9090", "PROM_QUERY": "up", "FORECASTER_URL": "https://f:8081"}

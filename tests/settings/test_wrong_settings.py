@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kedastral.errors import ConfigError
 from kedastral.settings.commands import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
-from kedastral.settings.resolve import load
+from kedastral.settings.load import load
 from kedastral.settings.schema import Setting, settings_of
 from kedastral.settings.spelling import find_misspelt_variables
 

@@ -43,7 +43,7 @@ from kedastral.settings.declarations import (
     StaleSettings,
 )
 from kedastral.settings.fleet import ConfiguredFleet, DataSourceSettings, FleetSettings, WorkloadSettings
-from kedastral.settings.resolve import load
+from kedastral.settings.load import load
 from kedastral.settings.types import Header, HttpUrl, Name, QueryParam
 from kedastral.workloads import keeping
 from kedastral.workloads.keeping import FORGET_AFTER, HISTORY_EVERY, SWEEP_EVERY, StateKeeper

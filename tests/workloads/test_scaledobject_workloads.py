@@ -24,7 +24,7 @@ from kedastral.serving.store import MemoryStore
 from kedastral.settings.commands import RunSettings
 from kedastral.settings.declarations import ScaledObjectSettings
 from kedastral.settings.fleet import WorkloadSettings
-from kedastral.settings.resolve import load
+from kedastral.settings.load import load
 from kedastral.workloads.fleet import Fleet
 from kedastral.workloads.runner import WorkloadRunner
 from kedastral.workloads.scaledobject_workloads import (
