@@ -18,7 +18,7 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, overrid
 from cattrs.v import format_exception, transform_error
 
 from kedastral.core.data_quality import LostSeries, Outliers
-from kedastral.core.explain import Change, Explanation, PlannedStep, Stage
+from kedastral.core.explanation import Change, Explanation, PlannedStep, Stage
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.stabilization import Resumption
 from kedastral.core.planning.status import OK, ForecastStatus, StatusCode

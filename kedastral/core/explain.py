@@ -1,16 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Why KEDA is told what it is told: `explain` takes an answer apart, stage by stage, from load to replicas; pure.
 
-Each stage says what it does to the number that comes from the stage before (`Effect`), so that the stages of an
-`Explanation` lead to the very answer of `kedastral.core.serving.decide`. A stage after the rounding is a limit: it also
-says what the answer would be without it. `what_if` makes the same plan again under other settings.
+The stages lead to the very answer of `kedastral.core.serving.decide`.
 """
 
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from enum import StrEnum
 
 import attrs
 import numpy as np
@@ -20,12 +16,12 @@ from kedastral.core.capacity import (
     RECENT,
     Idleness,
     PlanPolicy,
-    ReplicaBounds,
     desired_replicas,
     round_replicas,
     without_idle_steps,
 )
-from kedastral.core.planning.basis import HeadroomBasis, PlanBasis, make_stages, policy_of
+from kedastral.core.explanation import LIMITS, Change, Effect, Explanation, PlannedStep, Stage, StageName, Unit, apply
+from kedastral.core.planning.basis import PlanBasis, make_stages
 from kedastral.core.planning.service_level import PlanStages, SteeredBasis
 from kedastral.core.planning.stabilization import (
     DOWN_TOLERANCE,
@@ -47,117 +43,7 @@ from kedastral.core.serving import (
     replicas_at,
     seconds_unchanged,
 )
-
-NO_LIMIT = 1e12
-"""A factor of growth that limits nothing."""
-LONG = 1e12
-"""Seconds after which nothing is stale."""
-
-
-class StageName(StrEnum):
-    """What an answer goes through, in this order."""
-
-    NEWEST_LOAD = "newest-load"
-    AGE = "age"
-    LEAD_TIME = "lead-time"
-    FORECAST = "forecast"
-    RECURRING_PEAKS = "recurring-peaks"
-    PREWARM = "prewarm"
-    QUANTILE = "quantile"
-    STEERING = "steering-factor"
-    LOAD_CAP = "load-cap"
-    TARGET = "target-per-pod"
-    HEADROOM = "headroom"
-    REST = "rest"
-    ROUNDING = "rounding"
-    DEAD_BAND = "dead-band"
-    MINIMUM = "min"
-    MAXIMUM = "max"
-    CHANGE_LIMITS = "change-limits"
-    HOLD = "hold"
-    FLOOR = "floor"
-    RESUMPTION = "resumption"
-    STALE = "stale-policy"
-    MODE = "mode"
-
-
-class Unit(StrEnum):
-    """What a stage's value counts."""
-
-    LOAD = "load"
-    SECONDS = "s"
-    TIMES = "times"
-    LOAD_PER_POD = "load per pod"
-    PODS = "pods"
-
-
-class Effect(StrEnum):
-    """What a stage does to the number before it with its own value; ``shown`` leaves it alone."""
-
-    SHOWN = "shown"
-    SETS = "sets"
-    TIMES = "times"
-    DIVIDES = "divides"
-    ROUNDS = "rounds"
-    AT_LEAST = "at-least"
-    AT_MOST = "at-most"
-
-
-@attrs.frozen
-class Stage:
-    """One stage: its own ``value``, what it does, and the ``result``; None is no number at all.
-
-    ``without`` is the plan's answer if this stage alone were left out, of a stale policy and of a mode what KEDA would
-    be told; None where that cannot be said.
-    """
-
-    name: StageName
-    effect: Effect
-    unit: Unit
-    words: str
-    value: float | None = None
-    result: float | None = None
-    without: int | None = None
-
-
-@attrs.frozen
-class Change:
-    """What the plan will say from ``at`` on, if no newer forecast comes."""
-
-    at: datetime
-    replicas: int
-
-
-@attrs.frozen
-class PlannedStep:
-    """One step of the plan: the load planned for with its upper quantile, the pods that it needs by itself, and those
-    that are planned."""
-
-    at: datetime
-    load: float
-    upper: float
-    needed: int
-    replicas: int
-
-
-@attrs.frozen(kw_only=True)
-class Explanation:
-    """Why KEDA is told ``told`` (None: an error, so that it holds its replicas) at ``at``; ``sentence`` says it.
-
-    ``planned`` is what the plan says, whatever KEDA is told. ``decided_by`` is the last stage that changed the number.
-    ``next_change`` is that of the plan, None where it says the same to its end.
-    """
-
-    workload: str
-    at: datetime
-    told: int | None = None
-    planned: int
-    stale: bool
-    sentence: str
-    decided_by: StageName
-    next_change: Change | None = None
-    stages: tuple[Stage, ...]
-    plan: tuple[PlannedStep, ...]
+from kedastral.core.what_if import LONG, without_each_limit
 
 
 def explain(snapshot: Snapshot, now: datetime, policy: StalePolicy) -> Explanation:
@@ -166,7 +52,7 @@ def explain(snapshot: Snapshot, now: datetime, policy: StalePolicy) -> Explanati
     stages = None if snapshot.basis is None else make_stages(snapshot.basis, snapshot.forecast)
     chain = _make_chain(snapshot, now, decision, policy, stages)
     decided_by = chain.decided_by
-    without = _without(snapshot, now, stages, policy)
+    without = without_each_limit(snapshot, now, stages, policy)
     return Explanation(
         workload=snapshot.workload,
         at=now,
@@ -217,41 +103,6 @@ class _Chain:
 
     def words_of(self, name: StageName) -> str:
         return next((stage.words for stage in reversed(self.stages) if stage.name is name), "")
-
-
-LIMITS = frozenset(
-    {
-        StageName.RECURRING_PEAKS,
-        StageName.LOAD_CAP,
-        StageName.REST,
-        StageName.DEAD_BAND,
-        StageName.MINIMUM,
-        StageName.MAXIMUM,
-        StageName.CHANGE_LIMITS,
-        StageName.HOLD,
-        StageName.FLOOR,
-        StageName.RESUMPTION,
-        StageName.STALE,
-        StageName.MODE,
-    }
-)
-
-
-def apply(effect: Effect, number: float | None, value: float | None) -> float | None:
-    """What ``effect`` makes of ``number``, never infinite; rounding needs the plan's own rule and is left out."""
-    match effect:
-        case Effect.SETS:
-            return value
-        case Effect.TIMES:
-            return None if number is None or value is None else min(number * value, sys.float_info.max)
-        case Effect.DIVIDES:
-            return None if number is None or value is None else min(number / value, sys.float_info.max)
-        case Effect.AT_LEAST:
-            return value if number is None else number if value is None else max(number, value)
-        case Effect.AT_MOST:
-            return number if number is None or value is None else min(number, value)
-        case _:
-            return number
 
 
 def _make_chain(
@@ -557,151 +408,6 @@ def _needed(stages: PlanStages, basis: PlanBasis | None) -> list[int]:
     if basis is not None:
         needed = without_idle_steps(needed, stages.expected, basis.facts.idleness, stages.policy)
     return desired_replicas(needed, stages.policy, None)
-
-
-# What the answer would be without one of the limits.
-
-
-def _without(
-    snapshot: Snapshot, now: datetime, stages: PlanStages | None, policy: StalePolicy
-) -> dict[StageName, int | None]:
-    first, last = lead_window(snapshot, now)
-    planned, floor, served = int(snapshot.replicas[first : last + 1].max()), snapshot.floor or 0, snapshot.served_before
-    found: dict[StageName, int | None] = {
-        StageName.LEAD_TIME: max(int(snapshot.replicas[first]), floor, served),
-        StageName.FLOOR: max(planned, served),
-        StageName.RESUMPTION: max(planned, floor),
-        StageName.STALE: decide(snapshot, now, attrs.evolve(policy, stale_after=LONG)).replicas,
-        StageName.MODE: decide(snapshot, now, attrs.evolve(policy, mode=Mode.SCALE)).replicas,
-    }
-    if stages is None or snapshot.basis is None:
-        return found
-    limited = int(stages.limited[first : last + 1].max())
-    found[StageName.HOLD] = max(limited, stages.needed_floor or 0, served)
-    for name, basis in _variants(snapshot.basis):
-        other = make_stages(basis, snapshot.forecast)
-        found[name] = max(int(other.replicas[first : last + 1].max()), other.floor or 0, served)
-    return found
-
-
-def _variants(basis: PlanBasis) -> Iterator[tuple[StageName, PlanBasis]]:
-    policy = policy_of(basis)
-    bounds = policy.bounds
-    quiet = attrs.evolve(basis.facts, noise=0.0, recent=0.0)
-    yield StageName.DEAD_BAND, attrs.evolve(basis, facts=quiet)
-    yield StageName.RECURRING_PEAKS, attrs.evolve(basis, facts=attrs.evolve(basis.facts, recurring_peaks=None))
-    yield StageName.LOAD_CAP, attrs.evolve(basis, facts=attrs.evolve(basis.facts, cap=None))
-    yield StageName.MINIMUM, with_policy(basis, attrs.evolve(policy, bounds=ReplicaBounds(0, bounds.max)))
-    yield StageName.MAXIMUM, with_policy(basis, attrs.evolve(policy, bounds=ReplicaBounds(bounds.min, 0)))
-    free = attrs.evolve(policy, up_max_factor=NO_LIMIT, down_max_pct=100.0)
-    yield StageName.CHANGE_LIMITS, with_policy(basis, free)
-    yield StageName.PREWARM, with_policy(basis, attrs.evolve(policy, prewarm_steps=0))
-
-
-def with_policy(basis: PlanBasis, policy: PlanPolicy) -> PlanBasis:
-    """``basis`` under another policy."""
-    if isinstance(basis, HeadroomBasis):
-        return attrs.evolve(basis, policy=policy)
-    steering = attrs.evolve(basis.settings.steering, policy=policy)
-    return attrs.evolve(basis, settings=attrs.evolve(basis.settings, steering=steering))
-
-
-# What another setting would change.
-
-
-@attrs.frozen
-class OtherSettings:
-    """Settings to try; None leaves one as it is. ``lead_time`` is in seconds."""
-
-    lead_time: float | None = None
-    target_per_pod: float | None = None
-    service_level: float | None = None
-    headroom: float | None = None
-    min: int | None = None
-    max: int | None = None
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing is to be tried."""
-        return self == OtherSettings()
-
-    def find_problems(self, snapshot: Snapshot) -> tuple[str, ...]:
-        """Why these settings cannot be tried on the plan of ``snapshot``; empty where they can."""
-        basis = snapshot.basis
-        if basis is None:
-            return ("this plan cannot be made again: it was not made by this process since its start",)
-        found = []
-        if self.lead_time is not None and not self.lead_time < snapshot.forecast.horizon:
-            found.append(f"leadTime must be below the horizon of the forecast, {snapshot.forecast.horizon:g} s")
-        if self.service_level is not None and self.headroom is not None:
-            found.append("serviceLevel and headroom exclude each other")
-        if self.service_level is not None and isinstance(basis, HeadroomBasis):
-            found.append("serviceLevel needs the model auto; this plan has a fixed headroom")
-        bounds = policy_of(basis).bounds
-        low = bounds.min if self.min is None else self.min
-        high = bounds.max if self.max is None else self.max
-        if high and low > high:
-            found.append(f"min ({low}) must not be above max ({high})")
-        return tuple(found)
-
-
-def what_if(snapshot: Snapshot, other: OtherSettings) -> Snapshot:
-    """The snapshot as it would have been made under ``other`` settings, from the same forecast and the same past.
-
-    Limits that come from the past hold as they would after a change of the settings: the dead band, the change limits
-    and the hold. Whether a workload rests is only known where its minimum is 0 already.
-    Raises ValueError with the words of `OtherSettings.find_problems`.
-    """
-    basis, problems = snapshot.basis, other.find_problems(snapshot)
-    if problems or basis is None:
-        raise ValueError("; ".join(problems))
-    changed, bounds = _with_settings(basis, other), _bounds_under(policy_of(basis).bounds, other)
-    before = make_stages(basis, snapshot.forecast)
-    stages, report = make_stages(changed, snapshot.forecast), snapshot.service_level
-    if isinstance(changed, SteeredBasis) and report is not None:
-        level = changed.settings.steering.service_level if changed.settings.headroom is None else None
-        report = attrs.evolve(report, upper=stages.upper, factor=stages.factor, level=level)
-    floor = stages.floor
-    if floor is not None and snapshot.floor is not None and before.floor is not None and snapshot.floor > before.floor:
-        floor = bounds.clamp(max(floor, snapshot.floor))  # kept while the data source answers in part
-    resumption = snapshot.resumption
-    if resumption is not None and resumption.served is not None:
-        resumption = attrs.evolve(resumption, served=bounds.clamp(resumption.served))
-    return attrs.evolve(
-        snapshot,
-        replicas=stages.replicas,
-        floor=floor,
-        lead_time=other.lead_time or snapshot.lead_time,
-        service_level=report,
-        resumption=resumption,
-        basis=changed,
-    )
-
-
-def _bounds_under(bounds: ReplicaBounds, other: OtherSettings) -> ReplicaBounds:
-    return ReplicaBounds(bounds.min if other.min is None else other.min, bounds.max if other.max is None else other.max)
-
-
-def _with_settings(basis: PlanBasis, other: OtherSettings) -> PlanBasis:
-    policy = policy_of(basis)
-    policy = attrs.evolve(
-        policy,
-        target_per_pod=other.target_per_pod or policy.target_per_pod,
-        bounds=_bounds_under(policy.bounds, other),
-    )
-    if isinstance(basis, HeadroomBasis):
-        return attrs.evolve(basis, policy=attrs.evolve(policy, headroom=other.headroom or policy.headroom))
-    settings = basis.settings
-    steering = attrs.evolve(
-        settings.steering,
-        policy=policy,
-        lead_time=other.lead_time or settings.steering.lead_time,
-        service_level=other.service_level or settings.steering.service_level,
-    )
-    headroom = settings.headroom if other.headroom is None else other.headroom
-    if other.service_level is not None:
-        headroom = None
-    return attrs.evolve(basis, settings=attrs.evolve(settings, steering=steering, headroom=headroom))
 
 
 def show_time(moment: datetime) -> str:

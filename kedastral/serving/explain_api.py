@@ -8,7 +8,8 @@ from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.datastructures import MultiDict
 
-from kedastral.core.explain import OtherSettings, explain, what_if
+from kedastral.core.explain import explain
+from kedastral.core.what_if import OtherSettings, what_if
 from kedastral.serving.answers import answer_error, answer_json, mark_stale
 from kedastral.serving.view import SnapshotView
 from kedastral.settings.declarations import LeadSettings, PlanSettings, ServiceLevel

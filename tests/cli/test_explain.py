@@ -9,9 +9,9 @@ import pytest
 
 from kedastral.cli import explain
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
-from kedastral.core.explain import OtherSettings, what_if
 from kedastral.core.explain import explain as explain_answer
 from kedastral.core.serving import StalePolicy
+from kedastral.core.what_if import OtherSettings, what_if
 from kedastral.settings.declarations import RemoteAccess
 from kedastral.wire import dump_json, write_explanation
 from tests.cli.test_commands import Outcome, call

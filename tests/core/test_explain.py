@@ -11,22 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds, round_replicas
-from kedastral.core.explain import (
-    Effect,
-    Explanation,
-    OtherSettings,
-    StageName,
-    apply,
-    explain,
-    find_next_change,
-    what_if,
-)
+from kedastral.core.explain import explain, find_next_change
+from kedastral.core.explanation import Effect, Explanation, StageName, apply
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.planner import Workload, plan_step
 from kedastral.core.planning.service_level import ServiceLevelSettings
 from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.series import DataQuality, Series
 from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, decide, replicas_at
+from kedastral.core.what_if import OtherSettings, what_if
 from tests.parts import make_snapshot
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

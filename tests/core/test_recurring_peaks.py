@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
-from kedastral.core.explain import StageName, explain
+from kedastral.core.explain import explain
+from kedastral.core.explanation import StageName
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.planner import Workload, plan_step
 from kedastral.core.planning.recurring_peaks import RecurringPeaks, find_period, recurring_peaks

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
-from kedastral.core.explain import LIMITS, StageName, explain
+from kedastral.core.explain import explain
+from kedastral.core.explanation import LIMITS, StageName
 from kedastral.core.planning.planner import Workload
 from kedastral.core.planning.stabilization import Resumption
 from kedastral.core.serving import OnStale, Snapshot, StalePolicy

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Explanation`: an answer to KEDA taken apart, stage by stage, from load to replicas.
+
+Each stage says what it does to the number that comes from the stage before (`Effect`), so that the stages of an
+`Explanation` lead to the answer. A stage after the rounding is a limit: it also says what the answer would be without
+it.
+"""
+
+import sys
+from datetime import datetime
+from enum import StrEnum
+
+import attrs
+
+
+class StageName(StrEnum):
+    """What an answer goes through, in this order."""
+
+    NEWEST_LOAD = "newest-load"
+    AGE = "age"
+    LEAD_TIME = "lead-time"
+    FORECAST = "forecast"
+    RECURRING_PEAKS = "recurring-peaks"
+    PREWARM = "prewarm"
+    QUANTILE = "quantile"
+    STEERING = "steering-factor"
+    LOAD_CAP = "load-cap"
+    TARGET = "target-per-pod"
+    HEADROOM = "headroom"
+    REST = "rest"
+    ROUNDING = "rounding"
+    DEAD_BAND = "dead-band"
+    MINIMUM = "min"
+    MAXIMUM = "max"
+    CHANGE_LIMITS = "change-limits"
+    HOLD = "hold"
+    FLOOR = "floor"
+    RESUMPTION = "resumption"
+    STALE = "stale-policy"
+    MODE = "mode"
+
+
+class Unit(StrEnum):
+    """What a stage's value counts."""
+
+    LOAD = "load"
+    SECONDS = "s"
+    TIMES = "times"
+    LOAD_PER_POD = "load per pod"
+    PODS = "pods"
+
+
+class Effect(StrEnum):
+    """What a stage does to the number before it with its own value; ``shown`` leaves it alone."""
+
+    SHOWN = "shown"
+    SETS = "sets"
+    TIMES = "times"
+    DIVIDES = "divides"
+    ROUNDS = "rounds"
+    AT_LEAST = "at-least"
+    AT_MOST = "at-most"
+
+
+@attrs.frozen
+class Stage:
+    """One stage: its own ``value``, what it does, and the ``result``; None is no number at all.
+
+    ``without`` is the plan's answer if this stage alone were left out, of a stale policy and of a mode what KEDA would
+    be told; None where that cannot be said.
+    """
+
+    name: StageName
+    effect: Effect
+    unit: Unit
+    words: str
+    value: float | None = None
+    result: float | None = None
+    without: int | None = None
+
+
+@attrs.frozen
+class Change:
+    """What the plan will say from ``at`` on, if no newer forecast comes."""
+
+    at: datetime
+    replicas: int
+
+
+@attrs.frozen
+class PlannedStep:
+    """One step of the plan: the load planned for with its upper quantile, the pods that it needs by itself, and those
+    that are planned."""
+
+    at: datetime
+    load: float
+    upper: float
+    needed: int
+    replicas: int
+
+
+@attrs.frozen(kw_only=True)
+class Explanation:
+    """Why KEDA is told ``told`` (None: an error, so that it holds its replicas) at ``at``; ``sentence`` says it.
+
+    ``planned`` is what the plan says, whatever KEDA is told. ``decided_by`` is the last stage that changed the number.
+    ``next_change`` is that of the plan, None where it says the same to its end.
+    """
+
+    workload: str
+    at: datetime
+    told: int | None = None
+    planned: int
+    stale: bool
+    sentence: str
+    decided_by: StageName
+    next_change: Change | None = None
+    stages: tuple[Stage, ...]
+    plan: tuple[PlannedStep, ...]
+
+
+LIMITS = frozenset(
+    {
+        StageName.RECURRING_PEAKS,
+        StageName.LOAD_CAP,
+        StageName.REST,
+        StageName.DEAD_BAND,
+        StageName.MINIMUM,
+        StageName.MAXIMUM,
+        StageName.CHANGE_LIMITS,
+        StageName.HOLD,
+        StageName.FLOOR,
+        StageName.RESUMPTION,
+        StageName.STALE,
+        StageName.MODE,
+    }
+)
+
+
+def apply(effect: Effect, number: float | None, value: float | None) -> float | None:
+    """What ``effect`` makes of ``number``, never infinite; rounding needs the plan's own rule and is left out."""
+    match effect:
+        case Effect.SETS:
+            return value
+        case Effect.TIMES:
+            return None if number is None or value is None else min(number * value, sys.float_info.max)
+        case Effect.DIVIDES:
+            return None if number is None or value is None else min(number / value, sys.float_info.max)
+        case Effect.AT_LEAST:
+            return value if number is None else number if value is None else max(number, value)
+        case Effect.AT_MOST:
+            return number if number is None or value is None else min(number, value)
+        case _:
+            return number
