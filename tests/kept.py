@@ -8,14 +8,15 @@ import numpy as np
 
 from kedastral.core.data_quality import LostSeries, Outliers, SettlingPoint, SettlingState
 from kedastral.core.kept_state import KeptHistory, KeptState, SourceState, StateBasis
+from kedastral.core.planning.peak_regression import FEATURES, PeakRegression
 from kedastral.core.planning.service_level import ServiceLevelReport, ServiceLevelState
 from kedastral.core.planning.stabilization import Recommendation, Resumption, UnstabilizedPlan
 from kedastral.core.planning.steering import Account, DaySpent, SteeringState
 from kedastral.core.planning.uncertainty import (
     Calibration,
     IntervalForecast,
-    PeakTrial,
     PendingWindow,
+    RegressionTrial,
     UncertaintyState,
 )
 from kedastral.core.series import DataQuality, Floats, Observation, Series
@@ -30,14 +31,15 @@ BASIS = StateBasis(
 NOON = START.timestamp()
 
 INTERVAL = IntervalForecast(500.0, (600.0, 650.5), 480.25)
-RAISED = IntervalForecast(700.0, (750.0, 800.5), 480.25)
+REGRESSED = IntervalForecast(700.0, (750.0, 800.5), 480.25)
+REGRESSION = PeakRegression(NOON - 10800, 60.0, 480.0, 250.5, (0.0,) * FEATURES + (0.25,), 6900.0)
 STATE = ServiceLevelState(
     uncertainty=UncertaintyState(
         model=Calibration(0.1, 0.2, (1.5, 1.75), (0.91, 0.96), 0.01, 77, 3.5),
         last=Calibration(windows=77, pinball_loss=0.02),
-        pending=(PendingWindow(NOON, 3, INTERVAL, INTERVAL, RAISED, 3600.0),),
+        pending=(PendingWindow(NOON, 3, INTERVAL, INTERVAL, REGRESSED),),
         standing_down=True,
-        peaks=PeakTrial(Calibration(windows=400, pinball_loss=0.03, lead_error=2.5), 3.25, 4.5, covered=True),
+        regressed=RegressionTrial(REGRESSION, Calibration(windows=300, pinball_loss=0.04), 2.5, 3.75),
     ),
     steering=SteeringState(
         safety_factor=1.2345678901234567,

@@ -20,6 +20,7 @@ from kedastral.core.data_quality import LostSeries, Outliers, SettlingPoint, Set
 from kedastral.core.forecast import Experts, Forecast
 from kedastral.core.kept_state import KeptState, SourceState
 from kedastral.core.planning.load_cap import MAX_CAP_RELAXATION
+from kedastral.core.planning.peak_regression import FEATURES, PeakRegression
 from kedastral.core.planning.service_level import ServiceLevelReport, ServiceLevelState
 from kedastral.core.planning.stabilization import Recommendation, Resumption, UnstabilizedPlan
 from kedastral.core.planning.status import OK, ForecastStatus, StatusCode
@@ -35,8 +36,8 @@ from kedastral.core.planning.steering import (
 from kedastral.core.planning.uncertainty import (
     Calibration,
     IntervalForecast,
-    PeakTrial,
     PendingWindow,
+    RegressionTrial,
     UncertaintyState,
 )
 from kedastral.core.series import DataQuality, Observation, Series
@@ -58,6 +59,11 @@ texts = st.text(max_size=20)
 calibrations = st.builds(
     Calibration, finite, finite, st.tuples(finite, finite), st.tuples(finite, finite), finite, counts
 )
+positive = st.floats(1e-6, 1e9)
+regressions = st.builds(
+    PeakRegression, finite, positive, positive, positive,
+    st.lists(finite, min_size=FEATURES + 1, max_size=FEATURES + 1).map(tuple), st.floats(0, 1e9),
+)  # fmt: skip
 intervals = st.builds(IntervalForecast, loads, st.tuples(loads, loads), loads)
 recommendations = st.lists(st.builds(Recommendation, finite, counts), max_size=3).map(tuple)
 plans = st.none() | st.builds(UnstabilizedPlan, finite, st.floats(1, 3600), st.lists(counts, max_size=3).map(tuple))
@@ -66,9 +72,9 @@ states = st.builds(
     st.builds(
         UncertaintyState, calibrations, calibrations,
         st.lists(
-            st.builds(PendingWindow, finite, counts, intervals, intervals, st.none() | intervals, finite), max_size=2
+            st.builds(PendingWindow, finite, counts, intervals, intervals, st.none() | intervals), max_size=2
         ).map(tuple),
-        st.booleans(), st.builds(PeakTrial, calibrations, finite, finite, st.booleans()),
+        st.booleans(), st.builds(RegressionTrial, st.none() | regressions, calibrations, finite, finite),
     ),
     st.builds(
         SteeringState,
@@ -210,16 +216,19 @@ GOLDEN = {
                     "begins": 1772366400.0, "lead": 3,
                     "model": {"maximum": 500.0, "quantiles": [600.0, 650.5], "at_lead": 480.25},
                     "last": {"maximum": 500.0, "quantiles": [600.0, 650.5], "at_lead": 480.25},
-                    "raised": {"maximum": 700.0, "quantiles": [750.0, 800.5], "at_lead": 480.25},
-                    "cycle": 3600.0,
+                    "regressed": {"maximum": 700.0, "quantiles": [750.0, 800.5], "at_lead": 480.25},
                 }],
                 "standing_down": True,
-                "peaks": {
+                "regressed": {
+                    "regression": {
+                        "fitted_at": 1772355600.0, "step": 60.0, "window": 480.0, "offset": 250.5,
+                        "coefficients": [0.0] * 39 + [0.25], "period": 6900.0,
+                    },
                     "calibration": {
                         "fast_scale": 0.1, "slow_scale": 0.1, "thresholds": [1.28, 1.64], "coverage": [0.9, 0.95],
-                        "pinball_loss": 0.03, "windows": 400, "lead_error": 2.5,
+                        "pinball_loss": 0.04, "windows": 300, "lead_error": 0.0,
                     },
-                    "loss": 3.25, "loss_without": 4.5, "covered": True,
+                    "loss": 2.5, "loss_without": 3.75,
                 },
             },
             "steering": {
@@ -296,9 +305,8 @@ def test_fields_that_an_earlier_version_did_not_have_are_as_at_a_start() -> None
     del older["snapshot"]["withheld"]
     del older["snapshot"]["fingerprint"]
     del older["service_level"]["state"]["steering"]["peak_hold"]
-    del older["service_level"]["state"]["uncertainty"]["peaks"]
-    del older["service_level"]["state"]["uncertainty"]["pending"][0]["raised"]
-    del older["service_level"]["state"]["uncertainty"]["pending"][0]["cycle"]
+    del older["service_level"]["state"]["uncertainty"]["regressed"]
+    del older["service_level"]["state"]["uncertainty"]["pending"][0]["regressed"]
     del older["service_level"]["state"]["steering"]["cap_relaxation"]
     del older["service_level"]["state"]["steering"]["recommended"][0]["uncapped"]
     del older["told_lately"], older["quality"]
@@ -323,6 +331,7 @@ def test_a_status_that_a_later_version_added_is_read_as_ok() -> None:
         ("service_level state uncertainty last thresholds", [1.28, 1.64, 2.33]),
         ("service_level state uncertainty model coverage", []),
         ("service_level state uncertainty pending 0 last quantiles", [600.0]),
+        ("service_level state uncertainty regressed regression coefficients", [0.5] * 12),
         ("service_level state unstabilized step", 0.0),
         ("service_level state last_model_plan step", -60.0),
     ],

@@ -31,7 +31,6 @@ from kedastral.core.planning.stabilization import (
     highest_within,
 )
 from kedastral.core.planning.status import format_span
-from kedastral.core.series import Floats
 from kedastral.core.serving import (
     Decision,
     Mode,
@@ -44,6 +43,9 @@ from kedastral.core.serving import (
     seconds_unchanged,
 )
 from kedastral.core.what_if import LONG, without_each_limit
+
+CLEARLY_MORE = 1.1
+"""From this ratio on it is worth a word that peaks of earlier hours and days raised the load that is planned for."""
 
 
 def explain(snapshot: Snapshot, now: datetime, policy: StalePolicy) -> Explanation:
@@ -192,21 +194,18 @@ def _add_need(chain: _Chain, snapshot: Snapshot, stages: PlanStages, step: int, 
     words = f"the load expected at {show_time(made_at + timedelta(seconds=step * length))}"
     if not ok:
         words = f"a naive forecast (the last value), since {snapshot.status.reason}"
-    peaks = _recurring_peaks(snapshot)
-    expected = stages.expected if peaks is None else snapshot.forecast.values
-    chain.add(StageName.FORECAST, Effect.SETS, float(expected[step]), Unit.LOAD, words)
-    if peaks is not None:
-        at = show_time(made_at + timedelta(seconds=step * length))
-        words = f"what most of the last cycles peaked at around {at}"
-        chain.add(StageName.RECURRING_PEAKS, Effect.AT_LEAST, float(peaks[step]), Unit.LOAD, words)
+    chain.add(StageName.FORECAST, Effect.SETS, float(stages.expected[step]), Unit.LOAD, words)
     if largest != step:
         at = show_time(made_at + timedelta(seconds=largest * length))
         words = f"the load expected at {at}, for which the step is prewarmed"
         chain.add(StageName.PREWARM, Effect.SETS, float(stages.expected[largest]), Unit.LOAD, words)
     if isinstance(snapshot.basis, SteeredBasis):
-        upper = float(stages.upper[largest])
+        by_forecast = stages.upper if stages.upper_by_forecast is None else stages.upper_by_forecast
         words = "the load that is exceeded in one window of ten, by the errors of late"
-        chain.add(StageName.QUANTILE, Effect.SETS, upper, Unit.LOAD, words)
+        chain.add(StageName.QUANTILE, Effect.SETS, float(by_forecast[largest]), Unit.LOAD, words)
+        if stages.upper_by_forecast is not None:
+            words = _regression_words(snapshot.basis)
+            chain.add(StageName.PEAK_REGRESSION, Effect.SETS, float(stages.upper[largest]), Unit.LOAD, words)
         level = snapshot.service_level.level if snapshot.service_level is not None else None
         words = (
             "the headroom that was set"
@@ -222,9 +221,12 @@ def _add_need(chain: _Chain, snapshot: Snapshot, stages: PlanStages, step: int, 
         chain.add(StageName.HEADROOM, Effect.TIMES, policy.headroom, Unit.TIMES, "the headroom that was set")
 
 
-def _recurring_peaks(snapshot: Snapshot) -> Floats | None:
-    """The recurring peaks that the plan covers, None where it follows the forecast alone."""
-    return snapshot.basis.facts.recurring_peaks if snapshot.basis is not None and snapshot.status.is_ok else None
+def _regression_words(basis: SteeredBasis) -> str:
+    """What the regression says of the largest load ahead, and how much that counts."""
+    weight = basis.state.uncertainty.regressed.weight
+    return (
+        f"peaks of earlier hours and days say {show_load(basis.facts.predicted_peak or 0.0)}: that counts {weight:.0%}"
+    )
 
 
 def _add_bounds(chain: _Chain, policy: PlanPolicy) -> None:
@@ -348,7 +350,6 @@ def _reason(chain: _Chain) -> str:
 
 
 _NAMES = {
-    StageName.RECURRING_PEAKS: "a recurring peak",
     StageName.REST: "the rest",
     StageName.DEAD_BAND: "the dead band",
     StageName.MINIMUM: "the minimum",
@@ -374,8 +375,16 @@ def _forecast_words(chain: _Chain) -> str:
     safe = (target.result or 0.0) * target.value
     words = f"{show_load(load.value)} is {load.words}"
     if margin is not None and safe > load.value:
-        words += f", {show_load(safe)} to be safe"
+        words += f", {show_load(safe)} to be safe{_raised_words(chain)}"
     return f"{words}, at {show_load(target.value)} a pod"
+
+
+def _raised_words(chain: _Chain) -> str:
+    """Why the load that is planned for lies so far above the forecast, where peaks of the past are the reason."""
+    before = next((s.value for s in chain.stages if s.name is StageName.QUANTILE), None)
+    after = next((s.value for s in chain.stages if s.name is StageName.PEAK_REGRESSION), None)
+    raised = before is not None and after is not None and after > CLEARLY_MORE * before
+    return " by the peaks of earlier hours and days" if raised else ""
 
 
 def find_next_change(snapshot: Snapshot, now: datetime) -> Change | None:

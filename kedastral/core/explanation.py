@@ -20,9 +20,9 @@ class StageName(StrEnum):
     AGE = "age"
     LEAD_TIME = "lead-time"
     FORECAST = "forecast"
-    RECURRING_PEAKS = "recurring-peaks"
     PREWARM = "prewarm"
     QUANTILE = "quantile"
+    PEAK_REGRESSION = "peak-regression"
     STEERING = "steering-factor"
     LOAD_CAP = "load-cap"
     TARGET = "target-per-pod"
@@ -121,7 +121,6 @@ class Explanation:
 
 LIMITS = frozenset(
     {
-        StageName.RECURRING_PEAKS,
         StageName.LOAD_CAP,
         StageName.REST,
         StageName.DEAD_BAND,

@@ -49,7 +49,7 @@ def _variants(basis: PlanBasis) -> Iterator[tuple[StageName, PlanBasis]]:
     bounds = policy.bounds
     quiet = attrs.evolve(basis.facts, noise=0.0, recent=0.0)
     yield StageName.DEAD_BAND, attrs.evolve(basis, facts=quiet)
-    yield StageName.RECURRING_PEAKS, attrs.evolve(basis, facts=attrs.evolve(basis.facts, recurring_peaks=None))
+    yield StageName.PEAK_REGRESSION, attrs.evolve(basis, facts=attrs.evolve(basis.facts, predicted_peak=None))
     yield StageName.LOAD_CAP, attrs.evolve(basis, facts=attrs.evolve(basis.facts, cap=None))
     yield StageName.MINIMUM, with_policy(basis, attrs.evolve(policy, bounds=ReplicaBounds(0, bounds.max)))
     yield StageName.MAXIMUM, with_policy(basis, attrs.evolve(policy, bounds=ReplicaBounds(bounds.min, 0)))

@@ -16,7 +16,6 @@ from kedastral.core.planning.stabilization import Resumption
 from kedastral.core.serving import OnStale, Snapshot, StalePolicy
 from kedastral.workloads.tick import ToldLog
 from tests.core.test_explain import POLICY, flat, plans, workload_of
-from tests.core.test_recurring_peaks import covering_peak
 
 STALE = timedelta(seconds=200)
 WORKLOAD = Workload("shop", "rps", 30, 300.0, POLICY)
@@ -48,10 +47,6 @@ REASONS: dict[StageName, tuple[Callable[[], Snapshot], str]] = {
     StageName.FORECAST: (
         lambda: flat(1000.0),
         "12: the forecast decided: 1,000 is the load expected at 14:30:00 UTC, at 100 a pod",
-    ),
-    StageName.RECURRING_PEAKS: (
-        lambda: attrs.evolve(covering_peak()[1], resumption=None),
-        "12: a recurring peak decided: what most of the last cycles peaked at around 00:58:00 UTC",
     ),
     StageName.LOAD_CAP: (
         lambda: running([1000.0] * 11_000, [[9000.0]]),

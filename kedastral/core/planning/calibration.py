@@ -9,7 +9,8 @@ import attrs
 import numpy as np
 
 from kedastral.core.forecast import Forecast
-from kedastral.core.planning.uncertainty import UncertaintyState, add_forecast, judge_windows
+from kedastral.core.planning.peak_regression import predict_peaks
+from kedastral.core.planning.uncertainty import UncertaintyState, add_forecast, judge_windows, keep_regression
 from kedastral.core.ports import Model, TrainableModel
 from kedastral.core.series import Series
 from kedastral.errors import ModelError
@@ -49,13 +50,25 @@ def calibrate_on(
 
     ``window`` and ``lead_steps`` as in `kedastral.core.planning.uncertainty.add_forecast`.
     """
-    state, reach = UncertaintyState(), math.ceil(PAST_SECONDS / history.step) + window
-    for forecast in forecasts:
-        end = math.floor((forecast.made_at - history.start).total_seconds() / history.step + 1e-6) + 1
+    made, state = list(forecasts), UncertaintyState()
+    ends = [math.floor((one.made_at - history.start).total_seconds() / history.step + 1e-6) + 1 for one in made]
+    reach = math.ceil(PAST_SECONDS / history.step) + window
+    if made:
+        state = keep_regression(state, _cut(history, 0, ends[0]), window)
+    predicted = _predict_windows(state, history, len(history) - min(ends, default=0) + 1)
+    for forecast, end in zip(made, ends, strict=True):
         past = _cut(history, max(end - reach, 0), end)
         if np.isfinite(past.values).any():
-            state = add_forecast(judge_windows(state, past, window), past, forecast.values, window, lead_steps)
+            peak = predicted[end - len(history) - 1] if predicted is not None and end <= len(history) else None
+            judged = judge_windows(state, past, window)
+            state = add_forecast(judged, past, forecast.values, window, lead_steps, predicted_peak=peak)
     return state
+
+
+def _predict_windows(state: UncertaintyState, history: Series, moments: int) -> list[float] | None:
+    """What the regression, fitted before them, says of the windows after the newest moments of ``history``."""
+    regression = state.regressed.regression
+    return None if regression is None else predict_peaks(regression, history, moments).tolist()
 
 
 def rolling_forecasts(model: Model, history: Series, steps: int, max_forecasts: int) -> Iterator[Forecast]:

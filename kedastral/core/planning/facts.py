@@ -6,7 +6,7 @@ import attrs
 from kedastral.core.capacity import Idleness, ReplicaBounds, idleness_of, load_for_floor
 from kedastral.core.planning.stabilization import noise_of, recent_load
 from kedastral.core.planning.uncertainty import offset_of
-from kedastral.core.series import Floats, Series, same_array
+from kedastral.core.series import Series
 
 
 @attrs.frozen
@@ -17,8 +17,8 @@ class LoadFacts:
     the largest of the last minutes; ``noise`` a share of the load; ``offset`` is added before a logarithm
     (`kedastral.core.planning.uncertainty`). ``idleness`` is only looked at where there may be no pods at all. ``peak``
     is the load of which the peak hold keeps the pods, 0 where it keeps none; ``cap`` the load above which nothing is
-    planned (`kedastral.core.planning.load_cap`), None without one. ``recurring_peaks`` match the forecast's steps, None
-    where the plan does not cover them (`kedastral.core.planning.recurring_peaks`).
+    planned (`kedastral.core.planning.load_cap`), None without one. ``predicted_peak`` is the quantile of the largest
+    load ahead by regression (`kedastral.core.planning.peak_regression`), None without one.
     """
 
     newest: float | None
@@ -29,7 +29,7 @@ class LoadFacts:
     idleness: Idleness
     peak: float = 0.0
     cap: float | None = None
-    recurring_peaks: Floats | None = attrs.field(default=None, eq=attrs.cmp_using(eq=same_array))
+    predicted_peak: float | None = None
 
 
 def read_facts(
@@ -37,7 +37,7 @@ def read_facts(
     bounds: ReplicaBounds,
     peak: float = 0.0,
     cap: float | None = None,
-    recurring_peaks: Floats | None = None,
+    predicted_peak: float | None = None,
 ) -> LoadFacts:
     """The facts of ``history``; those with a default are found by the caller, who knows what steers them.
 
@@ -53,5 +53,5 @@ def read_facts(
         idleness=Idleness.BUSY if bounds.min > 0 else idleness_of(history),
         peak=peak,
         cap=cap,
-        recurring_peaks=recurring_peaks,
+        predicted_peak=predicted_peak,
     )

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """`plan_for_service_level`: one tick's plan from a forecast, its uncertainty and the service level.
 
-The service level is the share of minutes with enough pods. Four things together reach it at low cost:
+The service level is the share of minutes with enough pods. Three things together reach it at low cost:
 
 - The margin. The forecast is raised to a calibrated upper quantile of the largest load in the window that the plan must
-  cover: the steps that the lead time overlaps and the prewarm steps (`kedastral.core.planning.uncertainty`).
+  cover: the steps that the lead time overlaps and the prewarm steps (`kedastral.core.planning.uncertainty`). A
+  regression of that largest load on the load of earlier hours and days counts beside it, the more the better it is.
 - The safety factor, which multiplies that quantile, and the peak hold, for how long the pods of a recent peak are kept.
   Both follow feedback from the minutes that have ended (`kedastral.core.planning.steering`).
-- Recurring peaks (`kedastral.core.planning.recurring_peaks`): bursts that come back, but not to the minute, are covered
-  at their full size while that loses less than the forecast alone.
 - The cap on load (`kedastral.core.planning.load_cap`): margin and factor together plan for no more than the largest
   load of the week, growth included, unless that cap has left minutes short of pods.
 
@@ -30,7 +29,6 @@ from kedastral.core.capacity import (
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.facts import LoadFacts, read_facts
 from kedastral.core.planning.load_cap import cap_on_load, capped
-from kedastral.core.planning.recurring_peaks import RecurringPeaks, recurring_peaks
 from kedastral.core.planning.stabilization import (
     PreviousPlan,
     Recommendation,
@@ -55,10 +53,12 @@ from kedastral.core.planning.steering import (
 )
 from kedastral.core.planning.uncertainty import (
     MAX_LOG_RATIO,
-    Calibration,
     UncertaintyState,
     add_forecast,
     judge_windows,
+    keep_regression,
+    margin_of,
+    predict_window,
     upper_path,
 )
 from kedastral.core.series import EPOCH, Floats, Ints, Series, frozen_floats, frozen_ints, same_array
@@ -176,6 +176,7 @@ class PlanStages:
     ``factor`` multiplies that, up to the load ``cap``, None without one. ``limited`` and ``needed_floor`` are the
     replicas before stabilization, ``replicas`` and ``floor`` those that are published. ``policy`` has the bounds and
     the limits; its headroom is not in ``factor``. ``uncapped`` are the replicas that the cap kept from being planned.
+    ``upper_by_forecast`` is the quantile as it would be without the regression, None where that has no part.
     """
 
     expected: Floats
@@ -189,6 +190,7 @@ class PlanStages:
     floor: int | None
     cap: float | None = None
     uncapped: int | None = None
+    upper_by_forecast: Floats | None = None
 
     @property
     def needed(self) -> Floats:
@@ -243,12 +245,11 @@ def plan_for_service_level(
         previous = attrs.evolve(previous, model_plan=None)
     steering = state.steering
     cap = None if settings.headroom is not None else cap_on_load(history, steering.cap_relaxation)
-    peaks = recurring_peaks(history, len(forecast.values))
-    covered = peaks.loads if state.uncertainty.peaks.covered and status.is_ok else None
-    facts = read_facts(history, settings.policy.bounds, peak_load(history, steering.peak_hold), cap, covered)
+    predicted = predict_window(state.uncertainty, history)
+    facts = read_facts(history, settings.policy.bounds, peak_load(history, steering.peak_hold), cap, predicted)
     basis = SteeredBasis(facts, settings, state, previous, status)
     state, stages = plan_from(basis, forecast)
-    state = _remember_forecast(state, history, forecast, status, settings, peaks)
+    state = _remember_forecast(state, history, forecast, status, settings, predicted)
     load_cap = stages.cap if stages.uncapped is not None else None
     return state, ServiceLevelPlan(stages.replicas, stages.upper, stages.floor, stages.factor, status, basis, load_cap)
 
@@ -257,13 +258,11 @@ def plan_from(basis: SteeredBasis, forecast: Forecast) -> tuple[ServiceLevelStat
     """The plan that ``basis`` and ``forecast`` give, stage by stage, and the state that remembers it."""
     facts, settings, state, previous = basis.facts, basis.settings, basis.state, basis.previous
     factor = safety_factor_of(state.steering, settings.steering) if settings.headroom is None else settings.headroom
-    calibration, expected = state.uncertainty.model, forecast.values
-    if not basis.status.is_ok:
-        calibration, expected = state.uncertainty.last, np.full(len(expected), facts.newest or 0.0)
-    elif facts.recurring_peaks is not None:
-        calibration = state.uncertainty.peaks.calibration
-        expected = np.maximum(expected, facts.recurring_peaks)
-    upper = _upper_of(calibration, facts.offset, expected, settings.margin_factor(factor))
+    expected = forecast.values if basis.status.is_ok else np.full(len(forecast.values), facts.newest or 0.0)
+    upper, by_forecast = _upper_of(basis, expected, factor), None
+    if basis.status.is_ok and facts.predicted_peak is not None:
+        without = attrs.evolve(basis, facts=attrs.evolve(facts, predicted_peak=None))
+        by_forecast = _upper_of(without, expected, factor)
     last = _last_recommendation(state, previous)
     dead_band = dead_band_of(last, settings.policy, factor / FLOOR_UTILISATION, noise=facts.noise, recent=facts.recent)
     cap = _cap_of(facts, settings)
@@ -277,14 +276,26 @@ def plan_from(basis: SteeredBasis, forecast: Forecast) -> tuple[ServiceLevelStat
     uncapped = _uncapped_of(max(float(ahead.max()), facts.for_floor * factor / FLOOR_UTILISATION), cap, policy)
     state, replicas, published_floor = _stabilize(state, forecast, limited, floor, settings, previous, uncapped)
     stages = PlanStages(
-        expected, upper, factor, policy, dead_band, limited, floor, replicas, published_floor, cap, uncapped
+        expected,
+        upper,
+        factor,
+        policy,
+        dead_band,
+        limited,
+        floor,
+        replicas,
+        published_floor,
+        cap,
+        uncapped,
+        by_forecast,
     )
     return state, stages
 
 
 def _learn_from(state: ServiceLevelState, history: Series, settings: ServiceLevelSettings) -> ServiceLevelState:
     """``state`` after judging earlier forecasts and plans by ``history``; a fixed headroom gets no feedback."""
-    uncertainty = judge_windows(state.uncertainty, history, settings.window(history.step))
+    window = settings.window(history.step)
+    uncertainty = keep_regression(judge_windows(state.uncertainty, history, window), history, window)
     steering = judge_steps(state.steering, history, settings.steering)
     if settings.headroom is not None:
         steering = keep_steering(steering, state.steering)
@@ -302,8 +313,16 @@ def _status_of(
     return STANDING_DOWN if uncertainty.standing_down else OK
 
 
-def _upper_of(calibration: Calibration, offset: float, values: Floats, margin_factor: float) -> Floats:
-    return upper_path(values, min(calibration.margins[0] * margin_factor, MAX_LOG_RATIO), offset)
+def _upper_of(basis: SteeredBasis, expected: Floats, factor: float) -> Floats:
+    """The upper quantile of the load that is ``expected`` at each step."""
+    facts, uncertainty = basis.facts, basis.state.uncertainty
+    calibration = uncertainty.model if basis.status.is_ok else uncertainty.last
+    by_forecast = margin = calibration.margins[0]
+    if basis.status.is_ok:
+        margin = margin_of(uncertainty.regressed, by_forecast, expected, facts.offset, facts.predicted_peak)
+    # What the regression knows of a peak is no error of the forecast: only that is widened.
+    margin += (basis.settings.margin_factor(factor) - 1) * by_forecast
+    return upper_path(expected, min(margin, MAX_LOG_RATIO), facts.offset)
 
 
 def _cap_of(facts: LoadFacts, settings: ServiceLevelSettings) -> float | None:
@@ -382,7 +401,7 @@ def _remember_forecast(
     forecast: Forecast,
     status: ForecastStatus,
     settings: ServiceLevelSettings,
-    peaks: RecurringPeaks,
+    predicted_peak: float | None,
 ) -> ServiceLevelState:
     """``state`` with the plan, if it follows the model, and the forecast, to be judged once its window has ended."""
     if status.replaces_model_plan:
@@ -390,5 +409,5 @@ def _remember_forecast(
     if not forecast.status.is_ok:  # a fallback is not the model's forecast
         return state
     window, lead_steps = settings.window(history.step), settings.lead_steps(history.step)
-    uncertainty = add_forecast(state.uncertainty, history, forecast.values, window, lead_steps, peaks)
+    uncertainty = add_forecast(state.uncertainty, history, forecast.values, window, lead_steps, predicted_peak)
     return attrs.evolve(state, uncertainty=uncertainty)

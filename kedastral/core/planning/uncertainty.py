@@ -6,8 +6,11 @@ maximum of the window is calibrated, not each step: ``log((actual maximum + offs
 units of a scale that follows the newest residuals, against a threshold that moves until the stated share of windows
 lies below it (online quantile tracking: Gibbs and Candes, "Adaptive Conformal Inference Under Distribution Shift",
 2021). The same is kept for the last value used as a forecast. While the model's pinball loss is higher than that of
-the last value, the model stands down. And it is kept for the forecast raised to recurring peaks
-(`kedastral.core.planning.recurring_peaks`): while the loss of that is lower, a plan covers these peaks.
+the last value, the model stands down.
+
+And it is kept for a quantile that needs no forecast (`kedastral.core.planning.peak_regression`). That and the
+forecast's are weighed against each other by their losses of the last day, as forecasts are combined (Bates and Granger,
+"The Combination of Forecasts", 1969).
 """
 
 import math
@@ -16,7 +19,7 @@ from datetime import datetime
 import attrs
 import numpy as np
 
-from kedastral.core.planning.recurring_peaks import RecurringPeaks
+from kedastral.core.planning.peak_regression import PeakRegression, fit_peak_regression, predict_peaks
 from kedastral.core.series import EPOCH, Floats, Series
 
 QUANTILES = (0.90, 0.95)
@@ -55,14 +58,9 @@ STAND_DOWN_RATIO, RETURN_RATIO = 1.1, 1.0
 NEGLIGIBLE_LOSS = 0.002
 """A model stays whose loss is below this: a forecast that is always 2 % too high. After a night without load both
 losses are tiny, and their ratio says nothing about the morning."""
-
-
-COVER_RATIO, UNCOVER_RATIO = 0.75, 0.9
-"""A plan covers recurring peaks from where the loss with them is below this many times the loss without them, until it
-is above the other."""
-TRIAL_CYCLES, MAX_TRIAL_HALF_LIFE = 4, 86400.0
-"""The half-life of these losses is as many cycles, from `LOSS_HALF_LIFE` to the other, in seconds, which must have
-passed before: a few hours say little about peaks that come once a day."""
+REGRESSION_HALF_LIFE, REGRESSION_POWER = 86400.0, 8.0
+"""Half-life in seconds of the losses by which the regression is weighed against the forecast, and their power: the
+better one leads, and equals share. From 6 hours to 3 days and from 4 to 16 plans cost the same."""
 
 
 @attrs.frozen
@@ -110,16 +108,14 @@ class PendingWindow:
     """A window that has not ended yet. Its first value will be dated ``begins`` (epoch seconds).
 
     ``lead`` is the index, in the window, of the value a lead time ahead. ``model`` and ``last`` are the forecasts of
-    the model and of the last value, ``raised`` is that of the model raised to the recurring peaks of a ``cycle`` in
-    seconds, None where they were not looked for.
+    the model and of the last value, ``regressed`` is that of the regression, None without one.
     """
 
     begins: float
     lead: int
     model: IntervalForecast
     last: IntervalForecast
-    raised: IntervalForecast | None = None
-    cycle: float = 0.0
+    regressed: IntervalForecast | None = None
 
 
 @attrs.frozen
@@ -130,18 +126,32 @@ class WindowOutcome:
     at_lead: float
 
 
-@attrs.frozen
-class PeakTrial:
-    """How plans would have done that cover recurring peaks: their ``calibration``, and whether they are ``covered``.
+def _around_its_quantile() -> Calibration:
+    """That of a forecast which is a quantile already."""
+    return Calibration(thresholds=(0.0, 0.0))
 
-    ``loss`` and ``loss_without`` are the pinball losses of the second quantile with and without the peaks, in units of
-    load and averaged over some cycles. Loads count here, not logarithms: pods are what they cost.
+
+@attrs.frozen
+class RegressionTrial:
+    """The ``regression`` of the largest load of a window, None where there is none yet, and its ``calibration``.
+
+    ``loss`` and ``loss_without`` are the pinball losses of the second quantile, by the regression and by the forecast,
+    in units of load and averaged over days. Loads count here, not logarithms: pods are what they cost.
     """
 
-    calibration: Calibration = attrs.field(factory=Calibration)
+    regression: PeakRegression | None = None
+    calibration: Calibration = attrs.field(factory=_around_its_quantile)
     loss: float = 0.0
     loss_without: float = 0.0
-    covered: bool = False
+
+    @property
+    def weight(self) -> float:
+        """How much the regression counts beside the forecast, from 0 to 1."""
+        largest = max(self.loss, self.loss_without)
+        if self.calibration.windows < MIN_WINDOWS or largest <= 0:
+            return 0.0
+        ours = (self.loss_without / largest) ** REGRESSION_POWER
+        return float(ours / (ours + (self.loss / largest) ** REGRESSION_POWER))
 
 
 @attrs.frozen
@@ -152,7 +162,7 @@ class UncertaintyState:
     last: Calibration = attrs.field(factory=Calibration)
     pending: tuple[PendingWindow, ...] = ()
     standing_down: bool = False
-    peaks: PeakTrial = attrs.field(factory=PeakTrial)
+    regressed: RegressionTrial = attrs.field(factory=RegressionTrial)
 
 
 def judge_windows(state: UncertaintyState, history: Series, window: int) -> UncertaintyState:
@@ -169,17 +179,16 @@ def judge_windows(state: UncertaintyState, history: Series, window: int) -> Unce
         (ended if each.begins + (window - 1) * history.step < known_until else pending).append(each)
     if not ended:
         return state
-    model, last, peaks, offset = state.model, state.last, state.peaks, offset_of(history)
+    model, last, regressed, offset = state.model, state.last, state.regressed, offset_of(history)
     for each in ended:
         actual = _values_in_window(history, each.begins, window)
         if actual is not None:
             outcome = WindowOutcome(float(actual.max()), float(actual[min(each.lead, window - 1)]))
             model = _calibrate(model, each.model, outcome, offset, history.step)
             last = _calibrate(last, each.last, outcome, offset, history.step)
-            peaks = _try_peaks(peaks, each, outcome, offset, history.step)
-    in_use = peaks.calibration if peaks.covered else model
-    stands_down = _stands_down(in_use, last, standing_down=state.standing_down)
-    return UncertaintyState(model, last, tuple(pending), stands_down, peaks)
+            regressed = _try_regression(regressed, each, outcome, offset, history.step)
+    judged = UncertaintyState(model, last, tuple(pending), state.standing_down, regressed)
+    return attrs.evolve(judged, standing_down=_stands_down(judged))
 
 
 def add_forecast(
@@ -188,13 +197,13 @@ def add_forecast(
     values: Floats,
     window: int,
     lead_steps: int | None = None,
-    peaks: RecurringPeaks | None = None,
+    predicted_peak: float | None = None,
 ) -> UncertaintyState:
     """``state`` with the forecast ``values``, made from ``history``, to be judged once its window has ended.
 
-    ``values[0]`` forecasts the value that follows ``history``; ``peaks`` are the recurring peaks at the same steps. The
-    first ``lead_steps`` steps of the window, by default all of it, are those that the lead time overlaps. One window
-    begins at each step: a second forecast from the same history changes nothing.
+    ``values[0]`` forecasts the value that follows ``history``; ``predicted_peak`` is what the regression says of the
+    window. The first ``lead_steps`` steps of the window, by default all of it, are those that the lead time overlaps.
+    One window begins at each step: a second forecast from the same history changes nothing.
     """
     begins = _epoch(history.time_at(len(history)))
     newest = history.newest
@@ -203,13 +212,43 @@ def add_forecast(
     offset, lead = offset_of(history), min(lead_steps or window, len(values)) - 1
     model = _interval_forecast(state.model, float(values[:window].max()), float(values[lead]), offset)
     last = _interval_forecast(state.last, newest.value, newest.value, offset)
-    raised, cycle = None, 0.0
-    if peaks is not None:
-        path, cycle = np.maximum(values[:window], peaks.loads[:window]), peaks.cycle
-        raised = _interval_forecast(
-            state.peaks.calibration, float(path.max()), float(path[min(lead, window - 1)]), offset
-        )
-    return attrs.evolve(state, pending=(*state.pending, PendingWindow(begins, lead, model, last, raised, cycle)))
+    regressed = None
+    if predicted_peak is not None:
+        regressed = _interval_forecast(state.regressed.calibration, predicted_peak, float(values[lead]), offset)
+    added = PendingWindow(begins, lead, model, last, regressed)
+    return attrs.evolve(state, pending=(*state.pending, added))
+
+
+def keep_regression(state: UncertaintyState, history: Series, window: int) -> UncertaintyState:
+    """``state`` with a regression for windows of ``window`` steps, fitted anew where that is due.
+
+    Without load for a day there is none, and too little history gives none: then the forecast is all there is.
+    """
+    before, offset = state.regressed.regression, offset_of(history)
+    if before is not None and before.holds_for(history, window):
+        return state
+    regression = fit_peak_regression(history, window, offset) if offset > 0 else None
+    return attrs.evolve(state, regressed=attrs.evolve(state.regressed, regression=regression))
+
+
+def predict_window(state: UncertaintyState, history: Series) -> float | None:
+    """What the regression says of the largest load in the window that follows ``history``; None without one."""
+    regression = state.regressed.regression
+    return None if regression is None else float(predict_peaks(regression, history, 1)[0])
+
+
+def margin_of(
+    trial: RegressionTrial, margin: float, expected: Floats, offset: float, predicted_peak: float | None
+) -> float:
+    """How far the upper quantile lies above the forecast, logarithmic: ``margin``, and the regression by its weight.
+
+    ``margin`` is that of the forecast ``expected`` alone, ``predicted_peak`` is `predict_window` of the same moment.
+    """
+    if predicted_peak is None or trial.regression is None or offset <= 0:
+        return margin
+    largest = float(expected[: trial.regression.window_steps].max())
+    regressed = _log_ratio(predicted_peak, largest, offset) + trial.calibration.margins[0]
+    return margin + trial.weight * (regressed - margin)
 
 
 def upper_path(values: Floats, margin: float, offset: float) -> Floats:
@@ -252,20 +291,17 @@ def _calibrate(
     )
 
 
-def _try_peaks(
-    trial: PeakTrial, window: PendingWindow, outcome: WindowOutcome, offset: float, step: float
-) -> PeakTrial:
+def _try_regression(
+    trial: RegressionTrial, window: PendingWindow, outcome: WindowOutcome, offset: float, step: float
+) -> RegressionTrial:
     """``trial`` after one more window."""
-    if window.raised is None:
+    if window.regressed is None:
         return trial
-    calibration = _calibrate(trial.calibration, window.raised, outcome, offset, step)
-    half_life = min(max(TRIAL_CYCLES * window.cycle, LOSS_HALF_LIFE), MAX_TRIAL_HALF_LIFE)
-    weight = _weight(half_life, step, calibration.windows)
-    loss = _update_mean(trial.loss, _loss_of(window.raised, outcome), weight)
+    calibration = _calibrate(trial.calibration, window.regressed, outcome, offset, step)
+    weight = _weight(REGRESSION_HALF_LIFE, step, calibration.windows)
+    loss = _update_mean(trial.loss, _loss_of(window.regressed, outcome), weight)
     without = _update_mean(trial.loss_without, _loss_of(window.model, outcome), weight)
-    ratio = UNCOVER_RATIO if trial.covered else COVER_RATIO
-    covered = calibration.windows * step >= half_life and loss < ratio * without
-    return PeakTrial(calibration, loss, without, covered)
+    return RegressionTrial(trial.regression, calibration, loss, without)
 
 
 def _loss_of(forecast: IntervalForecast, outcome: WindowOutcome) -> float:
@@ -278,10 +314,12 @@ def _move_threshold(threshold: float, below: float, level: float) -> float:
     return min(max(threshold + THRESHOLD_RATE * (level - below), MIN_THRESHOLD), MAX_THRESHOLD)
 
 
-def _stands_down(model: Calibration, last: Calibration, *, standing_down: bool) -> bool:
-    ratio = RETURN_RATIO if standing_down else STAND_DOWN_RATIO
-    least = max(last.pinball_loss * ratio, NEGLIGIBLE_LOSS)
-    return model.windows >= MIN_WINDOWS and model.pinball_loss > least
+def _stands_down(state: UncertaintyState) -> bool:
+    """Whether neither the forecast nor the regression, where it leads, is as good as the last value."""
+    ratio = RETURN_RATIO if state.standing_down else STAND_DOWN_RATIO
+    least = max(state.last.pinball_loss * ratio, NEGLIGIBLE_LOSS)
+    leading = state.regressed.calibration if state.regressed.weight > 0.5 else state.model
+    return leading.windows >= MIN_WINDOWS and leading.pinball_loss > least
 
 
 def _weight(half_life: float, step: float, windows: int) -> float:

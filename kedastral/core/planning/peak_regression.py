@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`PeakRegression`: the upper quantile of the largest load in the window ahead, by quantile regression; pure.
+
+A forecast raised by a margin treats all moments alike. How far the load may exceed it differs from one to the next:
+before a cron job, at the time of yesterday's burst, in a noisy hour. So the quantile itself is regressed on what the
+load has done of late and at the same time of other days and hours. It needs no forecast. How much it counts beside the
+forecast with its margin is decided by outcome (`kedastral.core.planning.uncertainty`).
+"""
+
+import math
+from collections.abc import Sequence
+
+import attrs
+import numpy as np
+from attrs.validators import ge, gt
+
+from kedastral.core.planning.period import find_period
+from kedastral.core.series import EPOCH, Floats, Ints, Series, fill_gaps, require_positive
+
+QUANTILE = 0.95
+"""The share of windows that stay below. From 0.90 to 0.97 plans cost the same: what is missing is calibrated later."""
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
+LEVEL = 5 * MINUTE
+"""Seconds whose mean is the level that all else is measured against."""
+MEANS = tuple(minutes * MINUTE for minutes in (2, 10, 15, 30, 60, 120, 360))
+LARGEST = tuple(minutes * MINUTE for minutes in (15, 60, 180))
+ROUGHNESS = tuple(minutes * MINUTE for minutes in (10, 30, 120))
+"""Seconds over which the means, the largest load and the mean change from step to step are features."""
+DAYS, EACH_DAY = tuple(range(1, 8)), (1, 2, 3, 7)
+"""Days back whose windows are compared together, and those that are features of their own."""
+DAY_TOLERANCE = 15 * MINUTE
+"""By how much a peak may come earlier or later than on other days."""
+HOURS, CYCLES = (1, 2, 3), 3
+CYCLE_TOLERANCE = 2 * MINUTE
+"""By how much a peak may come earlier or later than in the `CYCLES` cycles before, where the load has a period."""
+DAY_HARMONICS, HOUR_HARMONICS = (1, 2), (1, 2, 3)
+REACH = 7 * DAY + max(MEANS)
+"""Seconds of history that the features of one moment look back."""
+MIN_HISTORY = DAY
+"""Seconds of history from which on it is fitted: less holds no time of day that has been before."""
+HALF_LIFE = 7 * DAY
+"""Seconds after which a row of the fit counts half. 3 to 30 days do alike."""
+MAX_ROWS, MIN_ROWS = 3000, 120
+PENALTY = 10.0
+"""On standardised coefficients, against the number of rows. From 3 to 30 plans cost the same."""
+ROUNDS = 8
+"""How often a fit solves the equations: six to ten plan alike."""
+LEAST_RESIDUAL = 0.02
+"""Of the median deviation: residuals smaller than this count alike, so that no weight is infinite."""
+MAX_FEATURE = 3.0
+"""Differences of logarithms are cut here, a factor of twenty, so that nothing is extrapolated further."""
+FIT_INTERVAL = 6 * HOUR
+"""Seconds between two fits."""
+
+
+FEATURES = 1 + len(MEANS) + len(LARGEST) + len(ROUGHNESS) + 2 * len(EACH_DAY) + 3 + 2 + 1 + 1
+FEATURES += 2 * (len(DAY_HARMONICS) + len(HOUR_HARMONICS))
+"""How many `features_of` gives."""
+
+
+def _require_coefficients(_instance: object, _attribute: object, value: tuple[float, ...]) -> None:
+    if len(value) != FEATURES + 1 or not all(map(math.isfinite, value)):
+        raise ValueError(f"a regression has {FEATURES + 1} coefficients, all finite; got {len(value)}")
+
+
+@attrs.frozen
+class PeakRegression:
+    """A fit at ``fitted_at`` (epoch seconds) for windows of ``window`` seconds on steps of ``step`` seconds.
+
+    ``coefficients`` are those of `features_of`, and last the intercept. ``offset`` is added before a logarithm, in
+    units of load. ``period`` is that of the load in seconds, 0 where it has none. Plain numbers, so that it can be
+    stored.
+    """
+
+    fitted_at: float
+    step: float = attrs.field(validator=require_positive)
+    window: float = attrs.field(validator=require_positive)
+    offset: float = attrs.field(validator=gt(0))
+    coefficients: tuple[float, ...] = attrs.field(validator=_require_coefficients)
+    period: float = attrs.field(default=0.0, validator=ge(0))
+
+    @property
+    def window_steps(self) -> int:
+        """The length of the windows in steps."""
+        return round(self.window / self.step)
+
+    def holds_for(self, history: Series, window: int) -> bool:
+        """Whether it is of such windows of ``window`` steps, and young enough; the clock may have been set back."""
+        same = (self.step, self.window_steps) == (history.step, window)
+        return same and 0 <= _end_of(history) - self.fitted_at < FIT_INTERVAL
+
+
+def fit_peak_regression(history: Series, window: int, offset: float) -> PeakRegression | None:
+    """The regression of the largest load in ``window`` steps, on at most `MAX_ROWS` moments of ``history``."""
+    past, ahead = _Past.of(history, offset), _blocks_in(window, history.step)
+    period = past.find_period()
+    rows = _choose_rows(past, ahead)
+    if rows is None:
+        return None
+    level = past.mean(rows, LEVEL)
+    target = past.largest(rows + 1, ahead) - level
+    fade = 0.5 ** ((rows[-1] - rows) * past.step / HALF_LIFE)
+    known = np.isfinite(target)
+    features = features_of(past, rows, ahead, period)[known]
+    coefficients = tuple(fit_quantile(features, target[known], fade[known]).tolist())
+    return PeakRegression(_end_of(history), history.step, window * history.step, offset, coefficients, period)
+
+
+def predict_peaks(regression: PeakRegression, history: Series, moments: int) -> Floats:
+    """The quantile of the largest load in the windows that follow the newest ``moments`` steps of ``history``.
+
+    Shape (moments,), oldest first, in units of load.
+    """
+    reach = math.ceil((REACH + regression.window) / history.step) + moments
+    kept = history.values[-reach:]
+    recent = attrs.evolve(history, start=history.time_at(len(history) - len(kept)), values=kept)
+    past = _Past.of(recent, regression.offset)
+    ahead = _blocks_in(regression.window_steps, history.step)
+    back = np.unique(np.ceil(np.arange(moments) / _block_of(history.step)).astype(np.int64))
+    rows = np.maximum(len(past.logs) - 1 - back, 0)
+    coefficients = np.array(regression.coefficients)
+    features = features_of(past, rows, ahead, regression.period)
+    above = np.minimum(features @ coefficients[:-1] + coefficients[-1], MAX_FEATURE)
+    peaks = np.maximum(np.exp(past.mean(rows, LEVEL) + above) - regression.offset, 0.0)
+    latest = np.ceil(np.arange(moments)[::-1] / _block_of(history.step)).astype(np.int64)
+    predicted: Floats = peaks[latest]
+    return predicted
+
+
+def fit_quantile(features: Floats, target: Floats, weights: Floats) -> Floats:
+    """The coefficients (k + 1,), the intercept last, of the `QUANTILE` of ``target`` (r,) given ``features`` (r, k).
+
+    Linear quantile regression (Koenker and Bassett, "Regression Quantiles", 1978) with a ridge penalty, by repeated
+    weighted least squares (Hunter and Lange, "Quantile Regression via an MM Algorithm", 2000). ``weights`` (r,) >= 0.
+    """
+    scale = features.std(axis=0)
+    scale[scale < 1e-9] = np.inf
+    centre = features.mean(axis=0)
+    design = np.column_stack([(features - centre) / scale, np.ones(len(features))])
+    typical = float(np.median(np.abs(target - np.median(target)))) + 1e-6
+    coefficients = _solve(design, target, weights)
+    above = (target - design @ coefficients)[weights > 0]
+    coefficients[-1] += np.quantile(above, QUANTILE)  # from the mean it is a long way
+    for _ in range(ROUNDS):
+        residuals = target - design @ coefficients
+        slopes = np.where(residuals > 0, QUANTILE, 1 - QUANTILE)
+        sizes = np.maximum(np.abs(residuals) / typical, LEAST_RESIDUAL)
+        coefficients = _solve(design, target, weights * slopes / sizes)
+    slopes = coefficients[:-1] / scale
+    return np.append(slopes, coefficients[-1] - float(slopes @ centre))
+
+
+def features_of(past: "_Past", rows: Ints, ahead: int, period: float) -> Floats:
+    """The features (r, k) of the moments ``rows`` (r,), for a window of ``ahead`` steps and a ``period`` in seconds.
+
+    All but the clock's are differences of logarithms; 0 where nothing is known.
+    """
+    level = past.mean(rows, LEVEL)
+    differences = [
+        past.logs[rows] - level,
+        *(past.means(rows, MEANS) - level),
+        *(past.largest(rows + 1 - past.steps_in(span), past.steps_in(span)) - level for span in LARGEST),
+        *past.roughness(rows, ROUGHNESS),
+        *_features_of_days(past, rows, ahead, level),
+        *_features_of_hours(past, rows, ahead, level),
+        _feature_of_cycles(past, rows, ahead, period) - level,
+        level - past.floor,
+    ]
+    known = np.nan_to_num(np.column_stack(differences)).clip(-MAX_FEATURE, MAX_FEATURE)
+    periods = [*(DAY / k for k in DAY_HARMONICS), *(HOUR / k for k in HOUR_HARMONICS)]
+    angles = past.phases(rows, periods)
+    return np.column_stack([known, np.sin(angles), np.cos(angles)])
+
+
+def _features_of_days(past: "_Past", rows: Ints, ahead: int, level: Floats) -> list[Floats]:
+    """How large the load became at the same time of other days, against the level there and the level now."""
+    then = rows - past.steps_in(DAY) * np.array(DAYS)[:, None]
+    around = past.steps_in(DAY_TOLERANCE)
+    largest = past.largest_after(then, ahead, rows)
+    wider = past.largest_after(then - around, ahead + 2 * around, rows)
+    each = np.array(EACH_DAY) - 1
+    levels = past.mean(then[each], LEVEL)
+    medians = _median_known(largest) - level, _median_known(wider) - level
+    return [*(largest[each] - levels), *(levels - level), *medians, np.fmax.reduce(largest) - level]
+
+
+def _features_of_hours(past: "_Past", rows: Ints, ahead: int, level: Floats) -> list[Floats]:
+    """How large the load became in the hours before, at the same minute."""
+    largest = past.largest_after(rows - past.steps_in(HOUR) * np.array(HOURS)[:, None], ahead, rows)
+    return [_median_known(largest) - level, np.fmax.reduce(largest) - level]
+
+
+def _feature_of_cycles(past: "_Past", rows: Ints, ahead: int, period: float) -> Floats:
+    """How large the load became at the same point of the cycles before; NaN for a load without a period."""
+    if period <= 0:
+        return np.full(len(rows), np.nan)
+    around, cycle = past.steps_in(CYCLE_TOLERANCE), period / past.step
+    first = max(math.ceil((ahead + around) / cycle), 1)  # all of it has been seen
+    back = np.rint((first + np.arange(CYCLES)) * cycle).astype(np.int64)
+    return _median_known(past.largest_after(rows - back[:, None] - around, ahead + 2 * around, rows))
+
+
+@attrs.frozen(eq=False)
+class _Past:
+    """The past on a grid of at least a minute: ``logs`` (n,) of the load and an offset, that of which is ``floor``.
+
+    ``sums`` and ``changes`` (n + 1,) are cumulated: the logs, and their absolute changes from step to step. ``begin``
+    is the time of the first step in epoch seconds.
+    """
+
+    logs: Floats
+    sums: Floats
+    changes: Floats
+    step: float
+    begin: float
+    floor: float
+
+    @classmethod
+    def of(cls, history: Series, offset: float) -> "_Past":
+        """Of several steps within a minute the largest load counts. ``offset`` must be above 0."""
+        blocks = _block_of(history.step)
+        count = len(history) // blocks
+        values = np.fmax.reduce(history.values[len(history) - count * blocks :].reshape(count, blocks), axis=1)
+        if not np.isfinite(values).all():
+            values = np.nan_to_num(fill_gaps(values))  # nothing is known before the first value
+        logs = np.log(values + offset)
+        step = history.step * blocks
+        changes = np.concatenate([np.zeros(min(count, 1)), np.abs(logs[1:] - logs[:-1])])
+        begin = _end_of(history) - (count - 1) * step
+        return cls(logs, _cumulated(logs), _cumulated(changes), step, begin, math.log(offset))
+
+    def find_period(self) -> float:
+        """The period of the load in seconds, 0 where it has none; see `kedastral.core.planning.period`."""
+        loads = np.exp(self.logs) - math.exp(self.floor)
+        period = find_period(Series(EPOCH, self.step, loads))
+        return 0.0 if period is None else period * self.step
+
+    def steps_in(self, seconds: float) -> int:
+        """At least one."""
+        return max(1, round(seconds / self.step))
+
+    def mean(self, rows: Ints, span: float) -> Floats:
+        """The mean log of the ``span`` seconds up to each of ``rows``; NaN before the past."""
+        return _means_of(self.sums, rows, np.array(self.steps_in(span)))
+
+    def means(self, rows: Ints, spans: Sequence[float]) -> Floats:
+        """`mean` over each of ``spans`` (k,): (k, r)."""
+        return _means_of(self.sums, rows, np.array([[self.steps_in(span)] for span in spans]))
+
+    def roughness(self, rows: Ints, spans: Sequence[float]) -> Floats:
+        """The mean absolute change from step to step within each of ``spans`` (k,): (k, r)."""
+        return _means_of(self.changes, rows, np.array([[self.steps_in(span)] for span in spans]))
+
+    def largest(self, first: Ints, count: int) -> Floats:
+        """The largest log of the ``count`` steps from each of ``first`` on; NaN where not all are known."""
+        known = (first >= 0) & (first + count <= len(self.logs))
+        steps = np.where(known, first, 0)[..., None] + np.arange(min(count, len(self.logs)))
+        return np.where(known, self.logs[steps].max(axis=-1), np.nan)
+
+    def largest_after(self, moments: Ints, count: int, rows: Ints) -> Floats:
+        """The largest log of the ``count`` steps after ``moments``; NaN where they have not ended by ``rows``."""
+        return np.where(moments + count <= rows, self.largest(moments + 1, count), np.nan)
+
+    def phases(self, rows: Ints, periods: Sequence[float]) -> Floats:
+        """The time of each of ``rows`` as an angle within each of ``periods`` (k,) seconds, in UTC: (r, k)."""
+        seconds, lengths = (self.begin + rows * self.step)[:, None], np.array(periods)
+        angles: Floats = 2 * np.pi * np.mod(seconds, lengths) / lengths
+        return angles
+
+
+def _choose_rows(past: _Past, ahead: int) -> Ints | None:
+    """Evenly spread moments whose window has ended; None where there are too few.
+
+    The first half day is left out: too little lies before it.
+    """
+    first, last = past.steps_in(DAY / 2), len(past.logs) - 1 - ahead
+    if len(past.logs) * past.step < MIN_HISTORY or last - first < MIN_ROWS:
+        return None
+    return np.unique(np.linspace(first, last, min(MAX_ROWS, last - first + 1)).round().astype(np.int64))
+
+
+def _block_of(step: float) -> int:
+    """The steps that are taken together."""
+    return max(1, round(MINUTE / step))
+
+
+def _blocks_in(window: int, step: float) -> int:
+    return math.ceil(window / _block_of(step))
+
+
+def _means_of(sums: Floats, rows: Ints, counts: Ints) -> Floats:
+    """The means of the ``counts`` values up to ``rows``, by their cumulated ``sums``; of fewer at the beginning."""
+    end = np.maximum(rows + 1, 1)
+    first = np.maximum(end - counts, 0)
+    return np.where(rows >= 0, (sums[end] - sums[first]) / (end - first), np.nan)
+
+
+def _cumulated(values: Floats) -> Floats:
+    return np.concatenate([[0.0], np.cumsum(values)])
+
+
+def _median_known(values: Floats) -> Floats:
+    """The median of each column of ``values`` (m, r) without its NaN; NaN where all are."""
+    ordered, count = np.sort(values, axis=0), np.isfinite(values).sum(axis=0)  # NaN comes last
+    columns, low = np.arange(values.shape[1]), np.maximum(count - 1, 0) // 2
+    high = np.minimum(count // 2, len(values) - 1)
+    medians: Floats = np.where(count > 0, (ordered[low, columns] + ordered[high, columns]) / 2, np.nan)
+    return medians
+
+
+def _solve(design: Floats, target: Floats, weights: Floats) -> Floats:
+    weighted = design * (weights * (len(weights) / weights.sum()))[:, None]
+    gram: Floats = weighted.T @ design
+    gram[np.diag_indices(len(gram) - 1)] += PENALTY
+    return np.asarray(np.linalg.solve(gram, weighted.T @ target), dtype=np.float64)
+
+
+def _end_of(history: Series) -> float:
+    return (history.time_at(len(history) - 1) - EPOCH).total_seconds()

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`find_period`: the period of a load that repeats more often than each quarter of a day; pure.
+
+Cron jobs, caches that expire and batches come every 17 or 115 minutes, which no time of day tells.
+"""
+
+import numpy as np
+
+from kedastral.core.series import Floats, Series
+
+DAY_SECONDS = 86400.0
+EDGE = 300.0
+"""Seconds over which a rise is measured to find a period, at least two steps."""
+MIN_PERIOD_STEPS = 4
+MIN_PERIODS = 4
+"""A day must hold at least so many cycles."""
+MIN_CORRELATION, MIN_PROMINENCE = 0.4, 0.5
+"""The autocorrelation at a period, and how far it lies above its lowest value at shorter lags."""
+MULTIPLE_SHARE = 0.85
+"""The shortest lag with this share of the largest autocorrelation is the period; longer ones are multiples of it."""
+
+
+def find_period(history: Series) -> float | None:
+    """The period of the last day in steps, where it is shorter than a quarter of a day; None without one.
+
+    It is looked for in the rises and falls of the logarithm, so that neither the size of the load nor a change of its
+    level matters. The autocorrelation is that of Box and Jenkins, unbiased.
+    """
+    edge = max(round(EDGE / history.step), 2)
+    values = history.values[-round(DAY_SECONDS / history.step) - 2 * edge :]
+    known = np.isfinite(values)
+    if known.sum() < len(values) / 2 or len(values) < MIN_PERIODS * (MIN_PERIOD_STEPS + 2) + 2 * edge:
+        return None
+    mean = float(values[known].mean())
+    if mean <= 0:
+        return None
+    logs = np.log(_carry(values) + mean / 20)
+    sums = np.concatenate([[0.0], np.cumsum(logs)])
+    means = (sums[edge:] - sums[:-edge]) / edge
+    correlation = _autocorrelate(means[edge:] - means[:-edge])
+    lags = np.arange(MIN_PERIOD_STEPS, len(correlation) - 1)
+    if not len(lags):
+        return None
+    lowest = np.minimum.accumulate(correlation)[lags]
+    here = correlation[lags]
+    is_peak = (here >= correlation[lags - 1]) & (here > correlation[lags + 1])
+    periods = lags[is_peak & (here >= MIN_CORRELATION) & (here - lowest >= MIN_PROMINENCE)]
+    if not len(periods):
+        return None
+    period = int(periods[correlation[periods] >= MULTIPLE_SHARE * correlation[periods].max()][0])
+    return _refine(correlation, period)
+
+
+def _refine(correlation: Floats, period: int) -> float:
+    """``period`` by the peaks at its multiples, which tell it to a fraction of a step."""
+    refined = float(period)
+    for multiple in range(2, MIN_PERIODS + 1):
+        around = np.arange(round(refined * multiple) - 1, round(refined * multiple) + 2)
+        if around[-1] >= len(correlation):
+            break
+        refined = float(around[np.argmax(correlation[around])]) / multiple
+    return refined
+
+
+def _autocorrelate(values: Floats) -> Floats:
+    """The autocorrelation of ``values`` (n,) at lags 0 to n / `MIN_PERIODS`; 0 for a constant."""
+    count, lags = len(values), len(values) // MIN_PERIODS + 1
+    centred = values - values.mean()
+    size = 1 << (2 * count - 1).bit_length()  # a power of two is several times as fast
+    spectrum = np.fft.rfft(centred, size)
+    products = np.fft.irfft(np.abs(spectrum) ** 2, size)[:lags]
+    means: Floats = products / (count - np.arange(lags))
+    return means / means[0] if means[0] > 1e-12 else np.zeros(lags)
+
+
+def _carry(values: Floats) -> Floats:
+    """``values`` with each gap filled by the value before it, and those at the beginning by the first."""
+    at = np.where(np.isfinite(values), np.arange(len(values)), -1)
+    newest = np.maximum.accumulate(at)
+    return values[np.where(newest >= 0, newest, int(np.argmax(at >= 0)))]

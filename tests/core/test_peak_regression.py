@@ -1,0 +1,348 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The peak regression: a quantile as other programs fit it, nothing of the future, and outcome decides its weight."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import attrs
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kedastral.core.capacity import PlanPolicy, ReplicaBounds
+from kedastral.core.explain import explain
+from kedastral.core.explanation import StageName
+from kedastral.core.forecast import Forecast
+from kedastral.core.planning.calibration import calibrate_on
+from kedastral.core.planning.peak_regression import (
+    FEATURES,
+    FIT_INTERVAL,
+    QUANTILE,
+    PeakRegression,
+    fit_peak_regression,
+    fit_quantile,
+    predict_peaks,
+)
+from kedastral.core.planning.planner import Workload, plan_step
+from kedastral.core.planning.service_level import ServiceLevelSettings
+from kedastral.core.planning.steering import SteeringSettings
+from kedastral.core.planning.uncertainty import (
+    Calibration,
+    RegressionTrial,
+    UncertaintyState,
+    add_forecast,
+    judge_windows,
+    keep_regression,
+    margin_of,
+    predict_window,
+)
+from kedastral.core.series import Floats, Series
+from kedastral.core.serving import Snapshot, StalePolicy
+
+START = datetime(2026, 3, 2, tzinfo=UTC)
+MINUTE, DAY, WINDOW = 60.0, 1440, 8
+
+
+def series(values: Floats, step: float = MINUTE) -> Series:
+    return Series(START, step, values)
+
+
+def noise(size: int, seed: int = 5) -> Floats:
+    return 100 * np.exp(np.random.default_rng(seed).normal(0, 0.2, size))
+
+
+def hourly_bursts(size: int, seed: int = 3) -> Floats:
+    """A noisy 100, and ten times as much in three minutes of each hour."""
+    values = noise(size, seed)
+    for at in range(30, size, 60):
+        values[at : at + 3] *= 10
+    return values
+
+
+def fitted(values: Floats, window: int = WINDOW, step: float = MINUTE) -> PeakRegression:
+    regression = fit_peak_regression(series(values, step), window, float(values[np.isfinite(values)].mean()))
+    assert regression is not None
+    return regression
+
+
+# -- the regression itself --
+
+
+def test_the_coefficients_are_those_of_linear_quantile_regression() -> None:
+    rng, size = np.random.default_rng(7), 4000
+    features = rng.normal(size=(size, 2)) * np.array([1.0, 3.0]) + np.array([0.0, 5.0])
+    target = 2 + 0.5 * features[:, 0] - 0.2 * features[:, 1]
+    target += np.exp(0.3 * features[:, 0]) * rng.exponential(size=size)
+    # scikit-learn 1.9.1: QuantileRegressor(quantile=0.95, alpha=0).fit(features, target)
+    expected = [1.3563, -0.1868, 5.0137]
+    assert fit_quantile(features, target, np.ones(size)).tolist() == pytest.approx(expected, abs=0.06)
+
+
+def test_rows_of_no_weight_do_not_count() -> None:
+    rng = np.random.default_rng(1)
+    features, target = rng.normal(size=(500, 1)), rng.normal(size=500)
+    spoilt, weights = target.copy(), np.ones(500)
+    spoilt[::5], weights[::5] = 1e6, 0.0
+    other = fit_quantile(np.delete(features, np.s_[::5], axis=0), np.delete(target, np.s_[::5]), np.ones(400))
+    assert fit_quantile(features, spoilt, weights).tolist() == pytest.approx(other.tolist(), abs=0.02)
+
+
+def test_a_feature_that_never_changes_has_no_part() -> None:
+    target = np.random.default_rng(2).normal(size=300)
+    assert fit_quantile(np.full((300, 1), 4.0), target, np.ones(300))[0] == 0.0
+
+
+def test_the_stated_share_of_windows_stays_below() -> None:
+    values = noise(12 * DAY)
+    regression = fitted(values[: 10 * DAY])
+    predicted = predict_peaks(regression, series(values), 2 * DAY)[: 2 * DAY - WINDOW]
+    largest = np.array([values[i + 1 : i + 1 + WINDOW].max() for i in range(10 * DAY - 1, 12 * DAY - 1 - WINDOW)])
+    assert (largest <= predicted).mean() == pytest.approx(QUANTILE, abs=0.02)
+
+
+def test_a_burst_at_the_same_minute_of_each_hour_is_expected_before_it_comes() -> None:
+    values = hourly_bursts(4 * DAY)
+    regression = fitted(values)
+    for minute, large in ((10, False), (26, True), (29, True), (45, False)):
+        history = series(hourly_bursts(5 * DAY)[: 4 * DAY + 60 + minute])
+        peak = float(predict_peaks(regression, history, 1)[0])
+        assert (peak > 800) == large, (minute, peak)
+
+
+@pytest.mark.parametrize("period", [17, 115, 240])
+@pytest.mark.parametrize("jitter", [0, 2])
+def test_a_burst_that_comes_at_no_time_of_the_hour_or_day_is_expected_by_its_period(period: int, jitter: int) -> None:
+    rng = np.random.default_rng(8)
+    values = noise(4 * DAY)
+    for at in range(period, 4 * DAY, period):
+        moved = at + int(rng.integers(-jitter, jitter + 1))
+        values[moved : moved + 3] *= 10
+    regression = fitted(values[: 3 * DAY])
+    cycles = regression.period / (period * MINUTE)
+    assert cycles == pytest.approx(round(cycles), rel=0.02), "a multiple is as good"
+    assert cycles > 0.5
+    predicted = predict_peaks(regression, series(values), DAY)[:-WINDOW]
+    largest = np.array([values[i + 1 : i + 1 + WINDOW].max() for i in range(3 * DAY, 4 * DAY - WINDOW)])
+    bursts, expected = largest > 500, predicted > 500
+    assert expected[bursts].mean() > 0.9
+    assert expected.mean() < bursts.mean() + (6 + 2 * jitter) / period, "and, but for some minutes around, only then"
+
+
+# -- what it is fitted on and predicts from --
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 200), st.sampled_from([1, WINDOW, 70]))
+def test_nothing_is_read_that_lies_after_the_moment(later: int, window: int) -> None:
+    values = hourly_bursts(3 * DAY)
+    regression = fitted(values[: 2 * DAY], window)
+    seen = predict_peaks(regression, series(values), later + 1)[0]
+    assert seen == pytest.approx(predict_peaks(regression, series(values[:-later]), 1)[0], rel=1e-9)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.floats(1e-6, 1e9))
+def test_the_unit_of_the_load_does_not_matter(unit: float) -> None:
+    values = hourly_bursts(2 * DAY)
+    peak = predict_peaks(fitted(values), series(values), 30)
+    scaled = predict_peaks(fitted(values * unit), series(values * unit), 30)
+    assert scaled.tolist() == pytest.approx((peak * unit).tolist(), rel=1e-3)
+
+
+@pytest.mark.parametrize("block", [4, 12])
+def test_finer_steps_say_the_same(block: int) -> None:
+    values = hourly_bursts(2 * DAY)
+    finer = np.repeat(values, block)
+    minutes = predict_peaks(fitted(values), series(values), 10)
+    other = predict_peaks(fitted(finer, WINDOW * block, MINUTE / block), series(finer, MINUTE / block), 10 * block)
+    assert other[block - 1 :: block].tolist() == pytest.approx(minutes.tolist(), rel=1e-3)
+
+
+@pytest.mark.parametrize("step", [300.0, 900.0, 3600.0])
+def test_coarse_steps_have_a_regression_as_well(step: float) -> None:
+    values = noise(round(14 * 86400 / step))
+    predicted = predict_peaks(fitted(values, 2, step), series(values, step), 5)
+    assert np.isfinite(predicted).all()
+    assert 100 < predicted.min() <= predicted.max() < 300
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2 * DAY - 1), st.integers(1, 300)), max_size=5))
+def test_gaps_make_no_peak_and_no_failure(gaps: list[tuple[int, int]]) -> None:
+    values = noise(2 * DAY)
+    for first, size in gaps:
+        values[first : first + size] = np.nan
+    if np.isfinite(values).sum() < DAY:
+        return
+    predicted = predict_peaks(fitted(values), series(values), 60)
+    assert np.isfinite(predicted).all()
+    assert predicted.max() < 1000
+
+
+def test_the_first_load_after_a_quiet_day_is_not_extrapolated() -> None:
+    values = noise(3 * DAY)
+    regression = fitted(values)
+    jump = np.append(values, [1e7])
+    assert predict_peaks(regression, series(jump), 1)[0] < 1e7 * 25
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"coefficients": (0.0,) * FEATURES},
+        {"coefficients": (float("nan"),) * (FEATURES + 1)},
+        {"offset": 0.0},
+        {"window": 0.0},
+        {"step": -1.0},
+    ],
+)
+def test_what_was_kept_by_another_version_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"coefficients|offset|window|step"):
+        attrs.evolve(fitted(noise(DAY)), **wrong)
+
+
+def test_too_little_history_gives_none() -> None:
+    assert fit_peak_regression(series(noise(DAY - 1)), WINDOW, 100.0) is None
+    assert fit_peak_regression(series(noise(DAY)), WINDOW, 100.0) is not None
+    assert fit_peak_regression(series(noise(0)), WINDOW, 100.0) is None
+    assert fit_peak_regression(series(noise(20), 86400.0), 1, 100.0) is None
+
+
+# -- kept from tick to tick --
+
+
+def test_it_is_fitted_again_after_some_hours_for_other_windows_and_when_the_clock_is_set_back() -> None:
+    history = series(noise(3 * DAY))
+    state = keep_regression(UncertaintyState(), history, WINDOW)
+    first = state.regressed.regression
+    assert first is not None
+    later = attrs.evolve(history, start=START + timedelta(seconds=FIT_INTERVAL - MINUTE))
+    assert keep_regression(state, later, WINDOW) is state
+    for other, window in (
+        (attrs.evolve(history, start=START + timedelta(seconds=FIT_INTERVAL)), WINDOW),
+        (attrs.evolve(history, start=START - timedelta(seconds=MINUTE)), WINDOW),
+        (history, WINDOW + 1),
+    ):
+        again = keep_regression(state, other, window).regressed.regression
+        assert again is not None
+        assert again is not first
+
+
+def test_without_load_there_is_none() -> None:
+    state = keep_regression(UncertaintyState(), series(noise(3 * DAY)), WINDOW)
+    quiet = series(np.zeros(3 * DAY))
+    later = attrs.evolve(quiet, start=START + timedelta(days=9))
+    state = keep_regression(state, later, WINDOW)
+    assert state.regressed.regression is None
+    assert predict_window(state, later) is None
+
+
+# -- the outcome decides --
+
+
+def tried(values: Floats, forecast: Floats, hours: float) -> tuple[UncertaintyState, Series]:
+    """The last ``hours`` of ``values``, each minute with the ``forecast`` of the minutes that follow."""
+    state, history = UncertaintyState(), series(values)
+    for seen in range(len(values) - round(60 * hours), len(values) + 1):
+        history = series(values[:seen])
+        state = keep_regression(judge_windows(state, history, WINDOW), history, WINDOW)
+        state = add_forecast(state, history, forecast, WINDOW, predicted_peak=predict_window(state, history))
+    return state, history
+
+
+def test_it_leads_where_it_knows_more_than_the_forecast() -> None:
+    state, _ = tried(hourly_bursts(3 * DAY), np.full(30, 110.0), hours=5)
+    assert state.regressed.weight > 0.9
+
+
+def test_it_counts_little_where_the_forecast_knows_more() -> None:
+    """Steps at random times, which a forecast that cheats announces."""
+    rng = np.random.default_rng(4)
+    values = np.repeat(rng.choice([50.0, 400.0, 1000.0], size=3 * DAY // 20), 20)
+    state = UncertaintyState()
+    for seen in range(len(values) - 400, len(values) - WINDOW):
+        history = series(values[:seen])
+        state = keep_regression(judge_windows(state, history, WINDOW), history, WINDOW)
+        ahead = values[seen : seen + WINDOW]
+        state = add_forecast(state, history, ahead, WINDOW, predicted_peak=predict_window(state, history))
+    assert state.regressed.weight < 0.01
+
+
+def test_it_counts_from_an_hour_of_windows_on() -> None:
+    trial = RegressionTrial(loss=1.0, loss_without=1.0)
+    assert attrs.evolve(trial, calibration=Calibration(windows=59)).weight == 0.0
+    assert attrs.evolve(trial, calibration=Calibration(windows=60)).weight == 0.5
+    assert RegressionTrial(calibration=Calibration(windows=60)).weight == 0.0, "no load, no loss"
+
+
+@given(st.floats(1e-9, 1e9), st.floats(1e-9, 1e9))
+def test_the_better_one_counts_for_more(ours: float, theirs: float) -> None:
+    weight = RegressionTrial(calibration=Calibration(windows=99), loss=ours, loss_without=theirs).weight
+    assert 0 <= weight <= 1
+    assert weight >= 0.5 if ours <= theirs else weight <= 0.5
+
+
+def test_the_margin_lies_between_those_of_the_forecast_and_of_the_regression() -> None:
+    regression = PeakRegression(0.0, MINUTE, 2 * MINUTE, 50.0, (0.0,) * (FEATURES + 1))
+    calibration = Calibration(windows=99, thresholds=(0.0, 0.0))
+    trial = RegressionTrial(regression, calibration, loss=1.0, loss_without=1.0)
+    expected = np.array([100.0, 150.0, 9000.0])  # the window is the first two
+    assert margin_of(trial, 0.0, expected, 50.0, 550.0) == pytest.approx(0.5 * np.log(600 / 200))
+    assert margin_of(trial, 0.3, expected, 50.0, None) == 0.3
+    assert margin_of(trial, 0.3, expected, 0.0, 550.0) == 0.3, "a day without load"
+    assert margin_of(RegressionTrial(), 0.3, expected, 50.0, 550.0) == 0.3
+
+
+# -- from the history to the plan --
+
+
+def snapshots(values: Floats, count: int, forecast: Floats) -> list[Snapshot]:
+    """The plans of the last ``count`` minutes of ``values``, by the same ``forecast``."""
+    policy = PlanPolicy(100.0, bounds=ReplicaBounds(1, 100), prewarm_steps=2)
+    settings_ = ServiceLevelSettings(SteeringSettings(policy, 0.99, 300.0))
+    workload = Workload("web", "rps", len(forecast), 300.0, policy, service_level=settings_, stale=StalePolicy())
+    found: list[Snapshot] = []
+    for seen in range(len(values) - count, len(values)):
+        history = series(values[:seen])
+        made = Forecast(history.time_at(seen - 1), MINUTE, forecast)
+        found.append(plan_step(workload, history, made, found[-1] if found else None))
+    return found
+
+
+def test_a_burst_that_the_forecast_does_not_know_has_its_pods_before_it_comes() -> None:
+    values = hourly_bursts(3 * DAY)
+    plans = snapshots(values[: 3 * DAY - 31], 300, np.full(30, 110.0))  # the next burst begins in two minutes
+    assert plans[-1].replicas[:8].max() >= 8
+    calm = plans[-12]
+    assert calm.replicas[:8].max() <= 5
+
+
+def test_the_explanation_says_how_much_the_regression_counts() -> None:
+    values = hourly_bursts(3 * DAY)
+    plans = snapshots(values[: 3 * DAY - 31], 300, np.full(30, 110.0))
+    plan = next(plan for plan in plans[-10:] if plan.replicas[:8].max() > 8)  # the first one before the burst
+    explanation = explain(plan, plan.made_at, StalePolicy())
+    stage = next(stage for stage in explanation.stages if stage.name is StageName.PEAK_REGRESSION)
+    quantile = next(stage for stage in explanation.stages if stage.name is StageName.QUANTILE)
+    assert stage.value is not None
+    assert quantile.value is not None
+    assert stage.value > 3 * quantile.value
+    assert stage.words.startswith("peaks of earlier hours and days say ")
+    assert stage.words.endswith(": that counts 100%")
+    assert stage.without is not None
+    assert stage.without < plan.replicas[:8].max()
+    assert explanation.sentence.endswith(" to be safe by the peaks of earlier hours and days, at 100 a pod.")
+
+
+def test_a_first_plan_has_tried_the_regression_on_hours_that_it_was_not_fitted_on() -> None:
+    values = hourly_bursts(3 * DAY)
+    history = series(values)
+    made = [Forecast(history.time_at(end - 1), MINUTE, np.full(30, 110.0)) for end in range(3 * DAY - 300, 3 * DAY)]
+    state = calibrate_on(made, history, WINDOW)
+    trial = state.regressed
+    assert trial.regression is not None
+    held_out = (history.time_at(3 * DAY - 301) - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
+    assert trial.regression.fitted_at == held_out
+    assert trial.calibration.windows > 200
+    assert trial.weight > 0.9
