@@ -93,11 +93,10 @@ class PeakRegression:
 def fit_peak_regression(history: Series, window: int, offset: float) -> PeakRegression | None:
     """The regression of the largest load in ``window`` steps, on at most `MAX_ROWS` moments of ``history``."""
     past, ahead = _Past.of(history, offset), _blocks_in(window, history.step)
-    period = past.find_period()
     rows = _choose_rows(past, ahead)
     if rows is None:
         return None
-    level = past.mean(rows, LEVEL)
+    period, level = past.find_period(), past.mean(rows, LEVEL)
     target = past.largest(rows + 1, ahead) - level
     fade = 0.5 ** ((rows[-1] - rows) * past.step / HALF_LIFE)
     known = np.isfinite(target)
