@@ -111,9 +111,7 @@ def predict_peaks(regression: PeakRegression, history: Series, moments: int) -> 
     Shape (moments,), oldest first, in units of load.
     """
     reach = math.ceil((REACH + regression.window) / history.step) + moments
-    kept = history.values[-reach:]
-    recent = attrs.evolve(history, start=history.time_at(len(history) - len(kept)), values=kept)
-    past = _Past.of(recent, regression.offset)
+    past = _Past.of(history, regression.offset, reach)
     ahead = _blocks_in(regression.window_steps, history.step)
     back = np.unique(np.ceil(np.arange(moments) / _block_of(history.step)).astype(np.int64))
     rows = np.maximum(len(past.logs) - 1 - back, 0)
@@ -215,10 +213,13 @@ class _Past:
     floor: float
 
     @classmethod
-    def of(cls, history: Series, offset: float) -> "_Past":
-        """Of several steps within a minute the largest load counts. ``offset`` must be above 0."""
+    def of(cls, history: Series, offset: float, reach: int | None = None) -> "_Past":
+        """The newest ``reach`` steps of ``history``, all by default; ``offset`` must be above 0.
+
+        Of several steps within a minute the largest load counts.
+        """
         blocks = _block_of(history.step)
-        count = len(history) // blocks
+        count = min(len(history), len(history) if reach is None else reach) // blocks
         values = np.fmax.reduce(history.values[len(history) - count * blocks :].reshape(count, blocks), axis=1)
         if not np.isfinite(values).all():
             values = np.nan_to_num(fill_gaps(values))  # nothing is known before the first value
@@ -253,8 +254,14 @@ class _Past:
     def largest(self, first: Ints, count: int) -> Floats:
         """The largest log of the ``count`` steps from each of ``first`` on; NaN where not all are known."""
         known = (first >= 0) & (first + count <= len(self.logs))
-        steps = np.where(known, first, 0)[..., None] + np.arange(min(count, len(self.logs)))
-        return np.where(known, self.logs[steps].max(axis=-1), np.nan)
+        if not known.any():
+            return np.full(first.shape, np.nan)
+        safe = np.where(known, first, 0)
+        if first.size * count < len(self.logs):
+            largest = self.logs[safe[..., None] + np.arange(count)].max(axis=-1)
+        else:
+            largest = _largest_of_windows(self.logs, count)[safe]
+        return np.where(known, largest, np.nan)
 
     def largest_after(self, moments: Ints, count: int, rows: Ints) -> Floats:
         """The largest log of the ``count`` steps after ``moments``; NaN where they have not ended by ``rows``."""
@@ -285,6 +292,16 @@ def _block_of(step: float) -> int:
 
 def _blocks_in(window: int, step: float) -> int:
     return math.ceil(window / _block_of(step))
+
+
+def _largest_of_windows(values: Floats, count: int) -> Floats:
+    """The largest of each ``count`` successive ``values``, at the index of the first of them."""
+    largest, covered = values, 1
+    while covered < count:
+        shift = min(covered, count - covered)
+        largest = np.maximum(largest[:-shift], largest[shift:])
+        covered += shift
+    return largest
 
 
 def _means_of(sums: Floats, rows: Ints, counts: Ints) -> Floats:
