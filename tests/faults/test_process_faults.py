@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 import grpc
 import pytest
 
+from tests.integration.conftest import free_port
 from tests.process.running import ANY_PORT, QUICK, ProcessInput, fetch, wait_for
 from tests.process.stand_in import StandIn, open_stand_in
 from tests.process.test_fleet import Keda
@@ -134,8 +135,6 @@ def open_full() -> Iterator[int]:
 @contextmanager
 def run_on_ports(prometheus: StandIn, stderr: int) -> Iterator[tuple[ProcessInput, int, int]]:
     """A process whose log nobody reads, with the gRPC and HTTP ports that it was told."""
-    from tests.process.test_process import free_port
-
     http_port, grpc_port = free_port(), free_port()
     flags = {"--http-listen": f"127.0.0.1:{http_port}", "--grpc-listen": f"127.0.0.1:{grpc_port}"}
     flags |= {"--workload": "shop", "--prom-url": prometheus.url, "--prom-query": "up", "--target-per-pod": "100"}

@@ -9,6 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -20,18 +22,22 @@ PACKAGE = Path(kedastral.grpclib_trio.__file__).parent
 PATIENCE = 30.0
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@contextmanager
+def keep_port() -> Iterator[int]:
+    """A port that nobody else is given meanwhile: it is bound by a socket that never listens, so the program may."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield int(holder.getsockname()[1])
 
 
 def test_the_example_answers_grpcio_and_ends_at_sigterm(tmp_path: Path) -> None:
     [example] = re.findall(r"^```python\n(.*?)^```$", (PACKAGE / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    program, port = tmp_path / "greeter.py", free_port()
+    program = tmp_path / "greeter.py"
     program.write_text(example)
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parents[1])}
-    with subprocess.Popen([sys.executable, str(program), str(port)], env=environment) as server:
+    command = [sys.executable, str(program)]
+    with keep_port() as port, subprocess.Popen([*command, str(port)], env=environment) as server:
         try:
             with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
                 greet = channel.unary_unary(

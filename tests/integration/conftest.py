@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 REQUIRED = "KEDASTRAL_REQUIRE_INTEGRATION"
-READY_WITHIN = 30.0
+READY_WITHIN = 60.0
 STOPPED_WITHIN = 10.0
 BIND_ATTEMPTS = 10
 
@@ -41,10 +41,17 @@ def require_program(name: str) -> str:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that was free just now; somebody else may take it before it is used."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of 127.0.0.1 that is kept for this process: the kernel gives it to nobody who asks for any port.
+
+    A socket that stays bound and never listens sees to that. Connections are refused until a program listens there,
+    which may do so as often as it likes if it sets SO_REUSEADDR, as servers do.
+    """
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    port = int(holder.getsockname()[1])
+    holder.detach()  # open until this process ends
+    return port
 
 
 def wait_until(true: Callable[[], bool], within: float, what: str) -> None:
@@ -71,7 +78,7 @@ class PrometheusServer:
 
     @property
     def url(self) -> str:
-        """The base URL; it stays the same over `stop` and `start` unless somebody took the port meanwhile."""
+        """The base URL; it stays the same over `stop` and `start` unless somebody took just this port meanwhile."""
         return f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:

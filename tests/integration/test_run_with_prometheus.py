@@ -65,7 +65,6 @@ def test_it_forecasts_from_prometheus_and_outlives_its_restart(prometheus_server
         with grpc.insecure_channel(f"127.0.0.1:{grpc_port}") as channel:
             assert wait_for(lambda: ask_replicas(channel) >= 4, "replicas from the plan")
 
-            url = prometheus_server.url
             prometheus_server.stop()
             assert kedastral.wait_for_log("no new forecast")["component"] == "source"
             wait_for(lambda: fetch(http_port, NOW).headers.get("x-kedastral-stale") == "true", "a stale forecast")
@@ -73,8 +72,6 @@ def test_it_forecasts_from_prometheus_and_outlives_its_restart(prometheus_server
             assert fetch(http_port, "/readyz").status == 200
 
             prometheus_server.start()
-            if prometheus_server.url != url:
-                pytest.skip("somebody took Prometheus' port meanwhile")
             again = wait_for(lambda: newest(http_port), "a forecast after the restart").document
             assert again["generatedAt"] > first["generatedAt"]
             assert wait_for(lambda: ask_replicas(channel) >= 4, "replicas from the new plan")

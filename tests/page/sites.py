@@ -27,6 +27,7 @@ from kedastral.serving.snapshot_api import PROBES, Readiness, TokenGate, create_
 from kedastral.serving.store import MemoryStore
 from kedastral.serving.view import SnapshotView
 from kedastral.serving.workloads_api import SettingInForce, WorkloadsView
+from tests.integration.conftest import free_port
 
 POLICY = PlanPolicy(200.0, 1.2, ReplicaBounds(2, 50))
 STALE = StalePolicy(120.0, OnStale.RIDE_FORECAST)
@@ -70,7 +71,7 @@ class LiveSite:
     """Served on a free port of the loopback; use it in a ``with``."""
 
     token: str | None = None
-    port: int = attrs.field(default=0, init=False)
+    port: int = attrs.field(factory=free_port, init=False)
     store: MemoryStore = attrs.field(factory=MemoryStore, init=False)
     recent: RecentLoads = attrs.field(init=False)
     failures: dict[str, Failure] = attrs.field(factory=dict, init=False)
@@ -101,7 +102,7 @@ class LiveSite:
         assert self._up.wait(30)
 
     def stop(self) -> None:
-        """The process is gone; its port stays its own."""
+        """The process is gone; its port is kept for it."""
         assert self._trio is not None
         assert self._stop is not None
         assert self._thread is not None
@@ -155,7 +156,6 @@ class LiveSite:
         self._trio, self._stop = trio.lowlevel.current_trio_token(), trio.Event()
         listener = socket.create_server(("127.0.0.1", self.port))
         listener.setblocking(False)
-        self.port = listener.getsockname()[1]
         view = SnapshotView(self.store, lambda _: STALE, FrozenClock())
         shown = WorkloadsView(view, self.recent, lambda: self.keys, lambda: self.failures, self._settings)
         token = self.token
