@@ -87,6 +87,9 @@ def test_a_killed_process_is_followed_by_one_that_goes_on(prometheus: StandIn, t
         [port] = first.ports("HTTP")
         wait_for(lambda: (found := follows_the_model(port)) and found["steeringFactor"] != 1.1, "steering")
         prometheus.silent.set()
+        prometheus.asked.clear()
+        # by then no tick is on its way that was answered before the silence and would publish once more
+        assert prometheus.asked.wait(PATIENCE)
         before = wait_for(lambda: (found := shown(port)) and is_kept(tmp_path, found) and found, "it on the disk")
         kill(first)
     assert max(end - start for start, end in prometheus.ranges) == WINDOW - STEP

@@ -37,6 +37,8 @@ lease never settles."""
 TARGET, HEADROOM, GROWTH = 100, 1.2, 10.0
 SPREAD = 1.0
 """Seconds after which a pod looks for what others wrote, `kedastral.serving.shared_store.POLL_EVERY`."""
+KEDA_WAITS = 3.0
+"""Seconds that KEDA gives a call."""
 PODS = ("a", "b", "c")
 SETTLES_WITHIN = 150.0
 
@@ -73,7 +75,7 @@ class Pod:
                 for workload in WORKLOADS:
                     ref = pb.ScaledObjectRef(name="so", namespace="ns", scalerMetadata={"workload": workload})
                     try:
-                        [value] = call(pb.GetMetricsRequest(scaledObjectRef=ref), timeout=2).metricValues
+                        [value] = call(pb.GetMetricsRequest(scaledObjectRef=ref), timeout=KEDA_WAITS).metricValues
                         self.answers.append(Told(time.monotonic(), workload, value.metricValue))
                     except grpc.RpcError as error:
                         self.failures.append((time.monotonic(), str(error.code())))
@@ -265,7 +267,7 @@ def test_a_process_that_sleeps_longer_than_its_lease_writes_nothing_once_it_wake
         fleet.wait_until_settled(*PODS)
         settled = time.monotonic() - 2 * INTERVAL - woke
         tell(f"asleep for {woke - slept:.1f} s; one pod for each workload {max(settled, 0):.1f} s after it woke")
-        check_answers(fleet, Outage(slept - 0.1, woke + 2.5, ["b"]), may_fail=True)
+        check_answers(fleet, Outage(slept - 0.1, woke + KEDA_WAITS + 0.5, ["b"]), may_fail=True)
 
 
 def test_while_redis_is_gone_each_goes_on_and_then_they_share_again(tmp_path: Path) -> None:
