@@ -13,7 +13,7 @@ from tests.cli.test_commands import call
 from tests.doctor.planted import SOUND
 from tests.integration.conftest import PrometheusServer, free_port, require_program
 from tests.integration.test_run_with_prometheus import FLAGS, newest
-from tests.process.running import ProcessInput, wait_for
+from tests.process.running import PATIENCE, ProcessInput, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.process, pytest.mark.slow]
 
@@ -102,7 +102,8 @@ def test_each_bad_query_is_found_by_asking_prometheus(pair: PrometheusServer, tm
         return code == 1 and rules == EXPECTED
 
     try:
-        wait_for(found, "what is wrong with each query, and nothing else")
+        # each look asks eight queries, and the rule comes every ten seconds
+        wait_for(found, "what is wrong with each query, and nothing else", 3 * PATIENCE)
     except AssertionError:
         assert diagnose("--config", str(config), "--check-queries") == (1, EXPECTED)
         raise
@@ -124,7 +125,9 @@ def test_a_running_kedastral_is_asked_and_its_address_is_tried(
 
         write(grpc_port, "prometheus")
         # a lead time of 10 s is shorter than the HPA's ramp; max 20 is not 50; on-stale is default-min
-        assert diagnose(*asked) == (1, {"web": {"slow-ramp", "fallback-never-begins"}})
+        # on a busy machine the forecast is stale now and then, and is said to be
+        expected = (1, {"web": {"slow-ramp", "fallback-never-begins"}})
+        wait_for(lambda: diagnose(*asked) == expected, "what is wrong with the ScaledObject, and nothing else")
         write(grpc_port, "promethius")
         assert "unknown-workload" in diagnose(*asked)[1]["web"]
         write(http_port, "prometheus")

@@ -141,9 +141,10 @@ def test_a_running_kedastral_asks_for_no_more(prometheus_server: PrometheusServe
         wait_for(ticks, "a first tick")
         first, began = ticks(), time.monotonic()
         before = read_meter(url)
-        wait_for(lambda: ticks() >= first + 6, "six more ticks")
+        since = ticks()  # the machine may have taken several ticks' time for the lines before
+        wait_for(lambda: ticks() >= since + 7, "seven more ticks")
         asked = read_meter(url).since(before)
-        most = ticks() - first + 1
+        most = ticks() - first + 2  # Prometheus may have counted the first of all late, and the last before us
         passed = math.ceil(time.monotonic() - began) + 2
     assert asked.refused == 0
     assert 5 <= asked.requests <= most

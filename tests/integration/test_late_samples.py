@@ -30,7 +30,7 @@ class LateExporter(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         at = time.time() - LAG
-        body = f"late_requests_total {at % 1_000_000 * RATE:.3f} {at * 1000:.0f}\n".encode()
+        body = f"late_requests_total {at * RATE:.3f} {at * 1000:.0f}\n".encode()
         self.send_response(200)
         self.send_header("Content-Type", "text/plain; version=0.0.4")
         self.send_header("Content-Length", str(len(body)))

@@ -51,7 +51,7 @@ POLICY = PlanPolicy(10.0, 1.0, ReplicaBounds(1, 100))
 
 
 def counter(at: float) -> float:
-    return at % 1_000_000 * RATE
+    return at * RATE
 
 
 def varint(number: int) -> bytes:
@@ -103,7 +103,7 @@ class RemoteWriter:
         request = urllib.request.Request(f"{self.url}/api/v1/write", body, headers)
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            direct.open(request, timeout=5).close()
+            direct.open(request, timeout=WITHIN).close()
         except OSError as error:
             self.refused.append(str(error))
 
@@ -177,5 +177,5 @@ async def test_a_recording_rule_that_is_evaluated_seldom_is_the_load(remote_prom
 
 def has_series(server: PrometheusServer, query: str) -> bool:
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with direct.open(f"{server.url}/api/v1/query?query={query}", timeout=5) as answer:
+    with direct.open(f"{server.url}/api/v1/query?query={query}", timeout=WITHIN) as answer:
         return b'"pod"' in answer.read()
