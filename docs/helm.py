@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).resolve().parents[1]
 VERSION = "v4.3.1"
@@ -31,7 +32,9 @@ def build_helm() -> str:
         if BUILT.exists():
             return str(BUILT)
         module = f"helm.sh/helm/{VERSION.partition('.')[0]}/cmd/helm@{VERSION}"
-        run_go("install", module, GOBIN=str(BUILT.parent))
+        with TemporaryDirectory(dir=BUILT.parent) as made:
+            run_go("install", module, GOBIN=made)
+            (Path(made) / BUILT.name).rename(BUILT)  # in one step: `find_helm` looks without the lock, and Go may copy
     return str(BUILT)
 
 
