@@ -387,7 +387,7 @@ def test_ctrl_c_ends_with_one_line_and_no_file(busy: "subprocess.Popen[bytes]", 
     assert busy.stderr is not None
     assert busy.stderr.readline().startswith(b"kedastral: long: 13d21h20m")  # what comes next is the replay
     busy.send_signal(signal.SIGINT)
-    out, err = busy.communicate(timeout=30)
+    out, err = busy.communicate(timeout=60)
     assert busy.returncode == 130
     assert out == b""
     assert err.decode().strip().splitlines() == ["kedastral: interrupted; what was not finished is not written"]

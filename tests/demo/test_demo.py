@@ -114,7 +114,7 @@ def test_ctrl_c_in_a_terminal_ends_the_demo_cleanly_with_the_verdict() -> None:
         seen = _read_until(ours, b"replicas asked for")
         process.send_signal(signal.SIGINT)
         seen += _read_until(ours, b"hours of the demo's time")
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=60) == 0
     finally:
         process.kill()
         _, complaints = process.communicate()

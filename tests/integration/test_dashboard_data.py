@@ -24,7 +24,7 @@ from kedastral._proto import externalscaler_pb2 as pb
 from tests.docs import product
 from tests.integration.conftest import PrometheusServer, require_program
 from tests.process.raw_grpc import SERVICE
-from tests.process.running import ANY_PORT, ProcessInput, fetch, wait_for
+from tests.process.running import ANY_PORT, PATIENCE, ProcessInput, fetch, wait_for
 from tests.process.stand_in import open_stand_in
 from tests.redis_servers import plain
 
@@ -88,7 +88,7 @@ def ask(port: int, workload: str) -> None:
             response_deserializer=pb.GetMetricsResponse.FromString,
         )
         ref = pb.ScaledObjectRef(name="so", namespace="ns", scalerMetadata={"workload": workload})
-        call(pb.GetMetricsRequest(scaledObjectRef=ref), timeout=20)
+        call(pb.GetMetricsRequest(scaledObjectRef=ref), timeout=PATIENCE)
 
 
 def is_planned_by_its_model(port: int, workload: str) -> bool:
@@ -131,7 +131,7 @@ def query(url: str, expr: str) -> list[dict[str, Any]]:
     """The series of an instant query; refused ones fail with Prometheus' words."""
     asked = urllib.parse.urlencode({"query": expr})
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with direct.open(f"{url}/api/v1/query?{asked}", timeout=10) as answer:
+    with direct.open(f"{url}/api/v1/query?{asked}", timeout=PATIENCE) as answer:
         found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
     return found
 

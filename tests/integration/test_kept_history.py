@@ -17,7 +17,7 @@ from kedastral.adapters.prometheus.limits import RequestLimits
 from kedastral.adapters.prometheus.range_queries import RangeQuery
 from kedastral.adapters.prometheus.source import PrometheusSource
 from tests.integration.conftest import PrometheusServer, wait_until
-from tests.process.running import ANY_PORT, ProcessInput, fetch, wait_for
+from tests.process.running import ANY_PORT, PATIENCE, ProcessInput, fetch, wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -44,7 +44,7 @@ class Asked:
 
 def get(url: str) -> str:
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with direct.open(url, timeout=10) as answer:
+    with direct.open(url, timeout=PATIENCE) as answer:
         return str(answer.read().decode())
 
 
@@ -84,7 +84,7 @@ class PointMeter:
 
 def meter_at(url: str, requests: int) -> Asked:
     """What has been asked, as soon as that many requests are counted: a moment after they were answered."""
-    wait_until(lambda: read_meter(url).requests >= requests, 10, f"request {requests} was counted")
+    wait_until(lambda: read_meter(url).requests >= requests, PATIENCE, f"request {requests} was counted")
     return read_meter(url)
 
 

@@ -69,6 +69,7 @@ def test_a_script_that_is_not_the_reports_own_does_not_run(browser: Browser, rep
     tampered = tmp_path / "tampered.html"
     tampered.write_text(report.read_text().replace("</main>", "<script>document.title = 'ran'</script></main>"))
     page = browser.new_page()
+    page.set_default_timeout(PATIENCE)
     page.goto(tampered.as_uri())
     page.wait_for_selector(f"body[data-drawn='{CHARTS}']")
     assert page.title().startswith("Backtest of")
