@@ -20,6 +20,7 @@ class StandIn(ThreadingHTTPServer):
 
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 128  # with five, as by default, who asks at once with many others waits for a second
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
