@@ -17,7 +17,9 @@ from functools import partial
 from pathlib import Path
 
 import attrs
+import pytest
 
+from kedastral.adapters.redis import client, connection
 from kedastral.adapters.redis.client import RedisLogin
 from kedastral.adapters.redis.connection import RedisConnection
 from kedastral.settings.commands import RunSettings
@@ -29,6 +31,7 @@ from tests.integration.conftest import free_port, require_program, wait_until
 NEEDED = {"WORKLOAD": "shop", "PROM_URL": "http://p:9090", "PROM_QUERY": "up"}
 READY_WITHIN = 60.0
 STOPPED_WITHIN = 10.0
+PATIENCE = 60.0
 BIND_ATTEMPTS = 10
 SLOW = 0.2
 """Seconds by which `behind_a_slow_link` delays what goes either way."""
@@ -40,6 +43,13 @@ def _free_redis_port() -> int:
     while (port := free_port()) > MAX_PORT:
         pass
     return port
+
+
+def give_redis_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a connection wait for a busy machine, where a test is about what Redis answers and not about how soon."""
+    monkeypatch.setattr(client, "ANSWER_WITHIN", PATIENCE)
+    monkeypatch.setattr(connection, "ANSWER_WITHIN", PATIENCE)
+    monkeypatch.setitem(client.POOL, "pool_timeout", PATIENCE)
 
 
 @attrs.define
@@ -280,7 +290,7 @@ def _knows_replica(sentinel: RedisServer) -> bool:
 @contextmanager
 def as_a_cluster(home: Path) -> Iterator[RedisPlace]:
     """Three primaries with a third of the keys each."""
-    flags = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]
+    flags = ["--cluster-enabled", "yes", "--cluster-node-timeout", "30000"]  # none is to fail on a busy machine
     servers = [RedisServer(home / str(number), flags) for number in range(3)]
     with running(*servers):
         nodes = [f"127.0.0.1:{server.port}" for server in servers]

@@ -21,7 +21,15 @@ from kedastral.errors import StoreError
 from kedastral.serving.metrics import Metrics, StorageMetrics
 from kedastral.serving.shared_store import SharedStore
 from tests.parts import make_snapshot
-from tests.redis_servers import RedisPlace, RedisServer, plain, with_a_sentinel, with_a_user, with_tls
+from tests.redis_servers import (
+    RedisPlace,
+    RedisServer,
+    give_redis_time,
+    plain,
+    with_a_sentinel,
+    with_a_user,
+    with_tls,
+)
 
 pytestmark = pytest.mark.integration
 PATIENCE = 30.0
@@ -45,6 +53,11 @@ class Pod:
 
     def is_up(self, operation: str) -> bool:
         return self.metrics.registry.get_sample_value("kedastral_storage_up", {"operation": operation}) == 1
+
+
+@pytest.fixture
+def time_for_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    give_redis_time(monkeypatch)
 
 
 @asynccontextmanager
@@ -123,6 +136,7 @@ async def test_a_full_redis_is_said_and_what_is_there_is_still_read(tmp_path: Pa
                 await until(lambda: two.store.get("shop") == made(1, 9))
 
 
+@pytest.mark.usefixtures("time_for_redis")
 async def test_a_full_redis_takes_no_pod_for_the_only_one(tmp_path: Path) -> None:
     with plain(tmp_path) as place:
         [server] = place.servers
@@ -197,6 +211,7 @@ NOT_TEXT = "\udcff"
 """As an argument of a program: a byte that is no UTF-8."""
 
 
+@pytest.mark.usefixtures("time_for_redis")
 @pytest.mark.parametrize(
     "planted",
     [
@@ -238,6 +253,7 @@ async def test_what_is_wrong_with_one_workload_in_redis_touches_no_other(
     assert len(said) == len(set(said)), "each thing once, not at each cycle"
 
 
+@pytest.mark.usefixtures("time_for_redis")
 @pytest.mark.parametrize(
     "planted",
     [("somebody", "soon"), (NOT_TEXT, "1e30"), ("", "inf"), ("", "many"), ("gone", "99999999999999")],
@@ -259,6 +275,7 @@ async def test_what_is_no_lease_makes_no_pod_and_ends_none(tmp_path: Path, plant
             nursery.cancel_scope.cancel()
 
 
+@pytest.mark.usefixtures("time_for_redis")
 async def test_a_key_of_another_type_is_named(tmp_path: Path) -> None:
     with plain(tmp_path) as place:
         connection = place.connect()
@@ -318,6 +335,7 @@ async def test_an_answer_that_is_not_of_redis_is_an_error_of_the_storage(tmp_pat
             nursery.cancel_scope.cancel()
 
 
+@pytest.mark.usefixtures("time_for_redis")
 @pytest.mark.parametrize("answer", [b"*1\r\n$4\r\nshop\r\n", b"*2\r\n$4\r\nshop\r\n$4\r\nsoon\r\n"])
 async def test_changes_at_no_moment_are_an_error_of_the_storage(tmp_path: Path, answer: bytes) -> None:
     with plain(tmp_path) as place:

@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A contract says what is answered; how soon is the machine's affair."""
+
+import pytest
+
+from tests.redis_servers import give_redis_time
+
+
+@pytest.fixture(autouse=True)
+def _time_for_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    give_redis_time(monkeypatch)
