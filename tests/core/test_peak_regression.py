@@ -202,6 +202,17 @@ def test_what_was_kept_by_another_version_is_refused(wrong: dict[str, Any]) -> N
         attrs.evolve(fitted(noise(DAY)), **wrong)
 
 
+def test_a_young_workload_has_no_load_of_0_before_its_first_value() -> None:
+    """The window of history is two weeks, whatever there is of it."""
+    values, before = hourly_bursts(2 * DAY), np.full(12 * DAY, np.nan)
+    young, window = series(values), Series(START - timedelta(days=12), MINUTE, np.append(before, values))
+    regression = fit_peak_regression(window, WINDOW, 100.0)
+    assert regression == fit_peak_regression(young, WINDOW, 100.0)
+    assert regression is not None
+    assert predict_peaks(regression, window, 99).tolist() == predict_peaks(regression, young, 99).tolist()
+    assert fit_peak_regression(series(np.append(before, values[: DAY - 1])), WINDOW, 100.0) is None
+
+
 def test_too_little_history_gives_none() -> None:
     assert fit_peak_regression(series(noise(DAY - 1)), WINDOW, 100.0) is None
     assert fit_peak_regression(series(noise(DAY)), WINDOW, 100.0) is not None

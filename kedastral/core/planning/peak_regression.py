@@ -216,17 +216,19 @@ class _Past:
     def of(cls, history: Series, offset: float, reach: int | None = None) -> "_Past":
         """The newest ``reach`` steps of ``history``, all by default; ``offset`` must be above 0.
 
-        Of several steps within a minute the largest load counts.
+        Of several steps within a minute the largest load counts. It begins with the first value: a younger workload
+        than the window of history had no load of 0 before.
         """
         blocks = _block_of(history.step)
         count = min(len(history), len(history) if reach is None else reach) // blocks
         values = np.fmax.reduce(history.values[len(history) - count * blocks :].reshape(count, blocks), axis=1)
-        if not np.isfinite(values).all():
-            values = np.nan_to_num(fill_gaps(values))  # nothing is known before the first value
+        known = np.isfinite(values)
+        if not known.all():
+            values = np.nan_to_num(fill_gaps(values[int(known.argmax()) :]))
         logs = np.log(values + offset)
         step = history.step * blocks
-        changes = np.concatenate([np.zeros(min(count, 1)), np.abs(logs[1:] - logs[:-1])])
-        begin = _end_of(history) - (count - 1) * step
+        changes = np.concatenate([np.zeros(min(len(logs), 1)), np.abs(logs[1:] - logs[:-1])])
+        begin = _end_of(history) - (len(logs) - 1) * step
         return cls(logs, _cumulated(logs), _cumulated(changes), step, begin, math.log(offset))
 
     def find_period(self) -> float:
