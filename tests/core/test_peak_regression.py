@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The peak regression: a quantile as other programs fit it, nothing of the future, and outcome decides its weight."""
 
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -211,6 +212,18 @@ def test_a_young_workload_has_no_load_of_0_before_its_first_value() -> None:
     assert regression is not None
     assert predict_peaks(regression, window, 99).tolist() == predict_peaks(regression, young, 99).tolist()
     assert fit_peak_regression(series(np.append(before, values[: DAY - 1])), WINDOW, 100.0) is None
+
+
+def test_a_long_window_takes_little_memory() -> None:
+    values = noise(7 * DAY)
+    tracemalloc.start()
+    try:
+        predicted = predict_peaks(fitted(values, DAY), series(values), 360)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert np.isfinite(predicted).all()
+    assert most < 20e6
 
 
 def test_too_little_history_gives_none() -> None:
