@@ -214,6 +214,14 @@ def test_a_young_workload_has_no_load_of_0_before_its_first_value() -> None:
     assert fit_peak_regression(series(np.append(before, values[: DAY - 1])), WINDOW, 100.0) is None
 
 
+def test_what_is_older_than_some_weeks_takes_no_rows_from_what_counts() -> None:
+    """Rows that are spread over years leave a fit of all its coefficients to some twenty that count."""
+    values = noise(4 * 365 * 24)
+    newest = values[-100 * 24 :]
+    coefficients = fitted(values, 2, 3600.0).coefficients
+    assert coefficients == pytest.approx(fitted(newest, 2, 3600.0).coefficients, abs=0.02)
+
+
 def test_a_long_window_takes_little_memory() -> None:
     values = noise(7 * DAY)
     tracemalloc.start()

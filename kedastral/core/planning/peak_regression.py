@@ -40,6 +40,8 @@ MIN_HISTORY = DAY
 """Seconds of history from which on it is fitted: less holds no time of day that has been before."""
 HALF_LIFE = 7 * DAY
 """Seconds after which a row of the fit counts half. 3 to 30 days do alike."""
+FIT_SPAN = 8 * HALF_LIFE
+"""Seconds of history that the rows of a fit come from. Older ones count for nothing, and would leave few that count."""
 MAX_ROWS, MIN_ROWS = 3000, 120
 PENALTY = 10.0
 """On standardised coefficients, against the number of rows. From 3 to 30 plans cost the same."""
@@ -281,7 +283,8 @@ def _choose_rows(past: _Past, ahead: int) -> Ints | None:
 
     The first half day is left out: too little lies before it.
     """
-    first, last = past.steps_in(DAY / 2), len(past.logs) - 1 - ahead
+    last = len(past.logs) - 1 - ahead
+    first = max(past.steps_in(DAY / 2), last - past.steps_in(FIT_SPAN))
     if len(past.logs) * past.step < MIN_HISTORY or last - first < MIN_ROWS:
         return None
     return np.unique(np.linspace(first, last, min(MAX_ROWS, last - first + 1)).round().astype(np.int64))
