@@ -261,6 +261,17 @@ def test_it_is_fitted_again_after_some_hours_for_other_windows_and_when_the_cloc
         assert again is not first
 
 
+@pytest.mark.parametrize("points", [1, 59, 3600])
+def test_with_little_history_left_there_is_none(points: int) -> None:
+    """As after a start with a kept state, before more has been read."""
+    seconds = Series(START, 1.0, np.repeat(noise(DAY + 1), 60))
+    state = keep_regression(UncertaintyState(), seconds, WINDOW * 60)
+    assert state.regressed.regression is not None
+    left = Series(seconds.time_at(len(seconds) - points), 1.0, seconds.values[-points:])
+    state = keep_regression(state, left, WINDOW * 60)
+    assert predict_window(state, left) is None
+
+
 def test_without_load_there_is_none() -> None:
     state = keep_regression(UncertaintyState(), series(noise(3 * DAY)), WINDOW)
     quiet = series(np.zeros(3 * DAY))

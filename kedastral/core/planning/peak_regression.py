@@ -87,9 +87,13 @@ class PeakRegression:
         return round(self.window / self.step)
 
     def holds_for(self, history: Series, window: int) -> bool:
-        """Whether it is of such windows of ``window`` steps, and young enough; the clock may have been set back."""
+        """Whether it is of such windows of ``window`` steps, and young enough; the clock may have been set back.
+
+        With less than `MIN_HISTORY` of ``history``, as after a change of the settings, it knows nothing.
+        """
         same = (self.step, self.window_steps) == (history.step, window)
-        return same and 0 <= _end_of(history) - self.fitted_at < FIT_INTERVAL
+        known = len(history) * history.step >= MIN_HISTORY
+        return same and known and 0 <= _end_of(history) - self.fitted_at < FIT_INTERVAL
 
 
 def fit_peak_regression(history: Series, window: int, offset: float) -> PeakRegression | None:
