@@ -326,6 +326,21 @@ def test_the_better_one_counts_for_more(ours: float, theirs: float) -> None:
     assert weight >= 0.5 if ours <= theirs else weight <= 0.5
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_regression_that_is_gone_keeps_no_bad_model_in_charge(lost: bool) -> None:
+    """Its history was lost; that it was good before says nothing of a forecast that is three times too high."""
+    values = hourly_bursts(3 * DAY)
+    state, _ = tried(values, np.full(30, 110.0), hours=3)
+    history = series(values)
+    for seen in range(300):
+        at = START + timedelta(days=3 if lost else 0, minutes=seen)
+        history = Series(at, MINUTE, noise(300)) if lost else series(np.append(values, noise(seen)))
+        state = keep_regression(judge_windows(state, history, WINDOW), history, WINDOW)
+        state = add_forecast(state, history, np.full(30, 3000.0), WINDOW, predicted_peak=predict_window(state, history))
+    assert (state.regressed.regression is None) == lost
+    assert state.standing_down == lost
+
+
 def test_the_margin_lies_between_those_of_the_forecast_and_of_the_regression() -> None:
     regression = PeakRegression(0.0, MINUTE, 2 * MINUTE, 50.0, (0.0,) * (FEATURES + 1))
     calibration = Calibration(windows=99, thresholds=(0.0, 0.0))

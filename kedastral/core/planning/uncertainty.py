@@ -318,7 +318,9 @@ def _stands_down(state: UncertaintyState) -> bool:
     """Whether neither the forecast nor the regression, where it leads, is as good as the last value."""
     ratio = RETURN_RATIO if state.standing_down else STAND_DOWN_RATIO
     least = max(state.last.pinball_loss * ratio, NEGLIGIBLE_LOSS)
-    leading = state.regressed.calibration if state.regressed.weight > 0.5 else state.model
+    trial = state.regressed
+    leads = trial.regression is not None and trial.weight > 0.5  # without one, as without history, it has no part
+    leading = trial.calibration if leads else state.model
     return leading.windows >= MIN_WINDOWS and leading.pinball_loss > least
 
 
