@@ -214,6 +214,19 @@ def test_a_young_workload_has_no_load_of_0_before_its_first_value() -> None:
     assert fit_peak_regression(series(np.append(before, values[: DAY - 1])), WINDOW, 100.0) is None
 
 
+@pytest.mark.parametrize("days", [2, 7])
+def test_a_day_that_was_seen_for_minutes_is_not_extrapolated(days: int) -> None:
+    """Fitted minutes after the load was so many days old: the same time so long ago is known in a few rows."""
+    size, rng = days * DAY + 20, np.random.default_rng(0)
+    minutes = np.arange(size + 360)
+    values = 1000 * (1 + 0.3 * np.sin(2 * np.pi * (minutes / DAY - 0.3))) * np.exp(rng.normal(0, 0.05, len(minutes)))
+    values[minutes % DAY // 10 == 12] *= 8  # a daily job of ten minutes, at 02:00
+    predicted = predict_peaks(fitted(values[:size]), series(values), 360)[:-WINDOW]
+    largest = np.array([values[i + 1 : i + 1 + WINDOW].max() for i in range(size - 1, len(values) - 1 - WINDOW)])
+    assert predicted.max() < 1.5 * values.max()
+    assert (largest <= predicted).mean() > 0.8
+
+
 def test_what_is_older_than_some_weeks_takes_no_rows_from_what_counts() -> None:
     """Rows that are spread over years leave a fit of all its coefficients to some twenty that count."""
     values = noise(4 * 365 * 24)

@@ -51,6 +51,9 @@ LEAST_RESIDUAL = 0.02
 """Of the median deviation: residuals smaller than this count alike, so that no weight is infinite."""
 MAX_FEATURE = 3.0
 """Differences of logarithms are cut here, a factor of twenty, so that nothing is extrapolated further."""
+LEAST_KNOWN = 0.25
+"""The share of rows in which a feature must be known to have a part. Minutes after a load is a week old, the same time
+of last week is known in a few rows, and a slope by these would be extrapolated to the whole day."""
 FIT_INTERVAL = 6 * HOUR
 """Seconds between two fits."""
 
@@ -107,7 +110,8 @@ def fit_peak_regression(history: Series, window: int, offset: float) -> PeakRegr
     fade = 0.5 ** ((rows[-1] - rows) * past.step / HALF_LIFE)
     known = np.isfinite(target)
     features = features_of(past, rows, ahead, period)[known]
-    coefficients = tuple(fit_quantile(features, target[known], fade[known]).tolist())
+    features[:, np.isfinite(features).mean(axis=0) < LEAST_KNOWN] = 0.0
+    coefficients = tuple(fit_quantile(np.nan_to_num(features), target[known], fade[known]).tolist())
     return PeakRegression(_end_of(history), history.step, window * history.step, offset, coefficients, period)
 
 
@@ -122,7 +126,7 @@ def predict_peaks(regression: PeakRegression, history: Series, moments: int) -> 
     back = np.unique(np.ceil(np.arange(moments) / _block_of(history.step)).astype(np.int64))
     rows = np.maximum(len(past.logs) - 1 - back, 0)
     coefficients = np.array(regression.coefficients)
-    features = features_of(past, rows, ahead, regression.period)
+    features = np.nan_to_num(features_of(past, rows, ahead, regression.period))
     above = np.minimum(features @ coefficients[:-1] + coefficients[-1], MAX_FEATURE)
     peaks = np.maximum(np.exp(past.mean(rows, LEVEL) + above) - regression.offset, 0.0)
     latest = np.ceil(np.arange(moments)[::-1] / _block_of(history.step)).astype(np.int64)
@@ -156,7 +160,7 @@ def fit_quantile(features: Floats, target: Floats, weights: Floats) -> Floats:
 def features_of(past: "_Past", rows: Ints, ahead: int, period: float) -> Floats:
     """The features (r, k) of the moments ``rows`` (r,), for a window of ``ahead`` steps and a ``period`` in seconds.
 
-    All but the clock's are differences of logarithms; 0 where nothing is known.
+    All but the clock's are differences of logarithms; NaN where nothing is known.
     """
     level = past.mean(rows, LEVEL)
     differences = [
@@ -169,7 +173,7 @@ def features_of(past: "_Past", rows: Ints, ahead: int, period: float) -> Floats:
         _feature_of_cycles(past, rows, ahead, period) - level,
         level - past.floor,
     ]
-    known = np.nan_to_num(np.column_stack(differences)).clip(-MAX_FEATURE, MAX_FEATURE)
+    known = np.column_stack(differences).clip(-MAX_FEATURE, MAX_FEATURE)
     periods = [*(DAY / k for k in DAY_HARMONICS), *(HOUR / k for k in HOUR_HARMONICS)]
     angles = past.phases(rows, periods)
     return np.column_stack([known, np.sin(angles), np.cos(angles)])
