@@ -53,8 +53,10 @@ UNFIT_AFTER = 1.25
 first then does so for all of them, and the others see its forecasts in time; a large fleet's ranks would take too long.
 """
 GIVE_WAY_AFTER = 2
-"""Beats without an unfit forecast of others after which this pod leaves one out: the owner may have the settings of all
-by now, and beat in the same moment, so that its forecasts are overwritten before anyone sees them."""
+"""Beats of a rescued workload after which this pod lets others go first: its owner may forecast it again, in the same
+moment, so that its forecasts are overwritten before anyone sees them. While unfit ones are seen, it does not."""
+GIVE_WAY_FOR = 0.25
+"""The share of an interval that it waits for them then."""
 NEARLY_STALE = 1.5
 """Intervals before a forecast is stale at which its pod goes on without a lease: it looks once in each, and a look that
 comes a moment too early must leave another one before."""
@@ -128,8 +130,9 @@ class Division:
     _known_since: dict[str, float] = attrs.field(factory=dict, init=False)
     _rescuing: set[str] = attrs.field(factory=set, init=False)
     _rescued: dict[str, object] = attrs.field(factory=dict, init=False)
-    _unfit: dict[str, int] = attrs.field(factory=dict, init=False)
-    """Of those rescued as others' forecasts were unfit: beats since one was seen."""
+    _rescued_for: dict[str, int] = attrs.field(factory=dict, init=False)
+    """Beats for which each has been rescued, since an unfit forecast of others was seen or others could go first."""
+    _giving_way: set[str] = attrs.field(factory=set, init=False)
     _not_before: dict[str, float] = attrs.field(factory=dict, init=False)
     _alone: set[str] = attrs.field(factory=set, init=False)
     _failing: bool = attrs.field(default=False, init=False)
@@ -169,6 +172,11 @@ class Division:
         True as soon as it is, and due: an interval after the newest forecast, whoever made that.
         """
         end = turn.next_beat - BEFORE_BEAT * turn.interval
+        if turn.workload in self._giving_way:
+            self._giving_way.discard(turn.workload)
+            await trio.sleep(GIVE_WAY_FOR * turn.interval)
+            if not turn.replaced.is_set() and trio.current_time() < end and self.is_mine(turn):
+                return True
         while trio.current_time() < end and not turn.replaced.is_set():
             with trio.move_on_at(end):
                 await self._changed.wait()
@@ -190,9 +198,9 @@ class Division:
 
     def forget(self, workload: str) -> None:
         """The workload is gone."""
-        for kept in (self._known_since, self._rescued, self._unfit, self._not_before):
+        for kept in (self._known_since, self._rescued, self._rescued_for, self._not_before):
             kept.pop(workload, None)
-        for workloads in (self._alone, self._rescuing):
+        for workloads in (self._alone, self._rescuing, self._giving_way):
             workloads.discard(workload)
 
     def _is_abandoned(self, turn: Turn) -> bool:
@@ -204,12 +212,12 @@ class Division:
             return True
         is_due = trio.current_time() >= self._not_before.get(workload, -math.inf)
         if snapshot is not None and not self._has_fit(workload):
-            self._unfit[workload] = 0
+            self._rescued_for[workload] = 0
             return is_due
         if not self.snapshots.is_current:
             return False
         if self.snapshots.is_passed_over(workload):
-            self._unfit[workload] = 0
+            self._rescued_for[workload] = 0
             return is_due and self._age(workload) > UNFIT_AFTER * turn.interval
         assert self._membership is not None  # noqa: S101 - members have one
         others = [one for one in self._membership.members if one != self._owners.get(workload)]
@@ -218,14 +226,12 @@ class Division:
         return is_due and self._age(workload) > patience
 
     def _is_still_needed(self, workload: str) -> bool:
-        """Whether to go on with a workload that was rescued, of which nobody else has made a forecast since."""
-        if workload not in self._unfit:
-            return True
-        self._unfit[workload] = 0 if self.snapshots.is_passed_over(workload) else self._unfit[workload] + 1
-        if self._unfit[workload] <= GIVE_WAY_AFTER:
-            return True
-        del self._unfit[workload]
-        return False
+        """Whether to go on at this beat with a workload that was rescued, and of which no other forecast is known."""
+        beats = 0 if self.snapshots.is_passed_over(workload) else self._rescued_for.get(workload, 0) + 1
+        self._rescued_for[workload] = beats % (GIVE_WAY_AFTER + 1)
+        if beats > GIVE_WAY_AFTER:
+            self._giving_way.add(workload)
+        return beats <= GIVE_WAY_AFTER
 
     def _goes_on_alone(self, turn: Turn) -> bool:
         """Whether to forecast without a lease: once the last plan, whoever made it, is nearly stale."""
