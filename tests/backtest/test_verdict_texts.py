@@ -3,7 +3,7 @@
 
 The results in stored/ are numbers, not loads: those of `make verdicts`, which replays all of them again. constant is
 4,000 without a break and spike is `SyntheticLoad`; ms_mongo_03 and worldcup98_group are open traces that are not part
-of this repository. They were made before the planner covered bursts that come back and plans went down from 12 % on.
+of this repository.
 """
 
 import re
