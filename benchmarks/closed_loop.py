@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeVar
 
 import attrs
 import cattrs
@@ -31,6 +32,7 @@ from kedastral.core.ports import Model
 from kedastral.models import MODELS
 from kedastral.settings.types import read_duration
 
+T = TypeVar("T")
 WORSE = 0.01
 """More of the oracle's cost is worse; less is noise."""
 KEPT = 1.5
@@ -146,13 +148,18 @@ def goals_by_lead(studies: Sequence[Study]) -> list[Goal]:
 
 def read_studies(files: Sequence[Path]) -> list[Study]:
     """The studies that ``--json`` wrote; raises TracesError where one of ``files`` holds none."""
-    studies: list[Study] = []
+    return read_saved(files, "studies", Study)
+
+
+def read_saved(files: Sequence[Path], key: str, kind: type[T]) -> list[T]:
+    """What ``--json`` wrote under ``key``; raises TracesError where one of ``files`` holds nothing of this ``kind``."""
+    saved: list[T] = []
     for file in files:
         try:
-            studies += cattrs.structure(json.loads(file.read_text())["studies"], list[Study])
+            saved += [cattrs.structure(one, kind) for one in json.loads(file.read_text())[key]]
         except (OSError, ValueError, KeyError, TypeError, cattrs.BaseValidationError) as wrong:
             raise TracesError(f"{file} holds no figures of --json: {wrong}") from wrong
-    return studies
+    return saved
 
 
 @attrs.frozen

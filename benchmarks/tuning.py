@@ -19,12 +19,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
-import cattrs
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.closed_loop import forecast_all
+from benchmarks.closed_loop import forecast_all, read_saved
 from benchmarks.closed_loop_study import LEVELS, cluster_for, replay_level, trial_of
 from benchmarks.traces import TracesError, find_traces, read_trace, require_readable, source_of
 from kedastral.settings.types import read_duration
@@ -238,17 +237,6 @@ def replay_all(options: argparse.Namespace, console: Console) -> list[Replayed]:
     return [*replays, *run_all(missing, options.jobs, console)]
 
 
-def read_replays(files: Sequence[Path]) -> list[Replayed]:
-    """What ``--json`` wrote; raises TracesError where one of ``files`` holds none."""
-    replays: list[Replayed] = []
-    for file in files:
-        try:
-            replays += cattrs.structure(json.loads(file.read_text())["replays"], list[Replayed])
-        except (OSError, ValueError, KeyError, TypeError, cattrs.BaseValidationError) as wrong:
-            raise TracesError(f"{file} holds no figures of --json: {wrong}") from wrong
-    return replays
-
-
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tuning", description=__doc__)
@@ -268,7 +256,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
     console = Console(stderr=options.json, width=None if sys.stdout.isatty() else 140)
     try:
-        replays = read_replays(options.figures) if options.figures else replay_all(options, console)
+        replays = read_saved(options.figures, "replays", Replayed) if options.figures else replay_all(options, console)
     except TracesError as wrong:
         print(wrong, file=sys.stderr)
         return 2

@@ -28,7 +28,16 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from kedastral.core.series import EPOCH, DataQuality, Floats, Ints, Observation, Series, require_positive
+from kedastral.core.series import (
+    EPOCH,
+    DataQuality,
+    Floats,
+    Ints,
+    Observation,
+    Series,
+    largest_neighbours,
+    require_positive,
+)
 
 Bools = NDArray[np.bool_]
 
@@ -362,8 +371,8 @@ def _has_jumped(points: _Points, size: int, level: float, factor: float) -> bool
     if np.count_nonzero(loads[1:] >= factor * loads[:-1]) >= often:
         return True
     lasting = _longest(points) + 1
-    after = _smallest_of(loads, lasting)[BEFORE:]
-    before = -_smallest_of(-loads, BEFORE)[: len(after)]
+    after = -largest_neighbours(-loads, lasting)[BEFORE:]
+    before = largest_neighbours(loads, BEFORE)[: len(after)]
     return bool((after >= factor * before).any())
 
 
@@ -375,7 +384,7 @@ def _longest(points: _Points) -> int:
 def _plausible_level(points: _Points, beyond: float) -> float:
     """The largest load that was kept up for longer than a fault lasts, or that is usual; 0 if that is next to never."""
     loads = points.loads
-    lasting = float(_smallest_of(loads, _longest(points) + 1).max())
+    lasting = float(-largest_neighbours(-loads, _longest(points) + 1).max())
     if loads.max() <= beyond * lasting:
         return lasting
     return _quantile(loads, at_least=lasting)
@@ -386,16 +395,6 @@ def _quantile(loads: Floats, at_least: float = 0.0) -> float:
     larger = loads[loads > at_least]
     place = int(USUAL * (len(loads) - 1)) - (len(loads) - len(larger))
     return float(np.partition(larger, place)[place]) if len(larger) and place >= 0 else at_least
-
-
-def _smallest_of(loads: Floats, width: int) -> Floats:
-    """The smallest of each ``width`` neighbours, shape (n - width + 1,); in windows of 1, 2, 4, ... of two before."""
-    smallest, reach = loads, 1
-    while reach < width:
-        more = min(reach, width - reach)
-        smallest = np.minimum(smallest[:-more], smallest[more:])
-        reach += more
-    return smallest
 
 
 def _is_regular(points: _Points, values: Floats, suspects: Ints) -> Bools:

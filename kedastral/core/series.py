@@ -178,3 +178,13 @@ def fill_gaps(values: Floats) -> Floats:
     known = np.isfinite(values)
     newest = np.maximum.accumulate(np.where(known, np.arange(len(values)), -1))
     return np.where(newest >= 0, values[np.maximum(newest, 0)], np.nan)
+
+
+def largest_neighbours(values: Floats, width: int) -> Floats:
+    """The largest of each ``width`` neighbours, shape (n - width + 1,); in windows of 1, 2, 4, ... of two before."""
+    largest, reach = values, 1
+    while reach < width:
+        more = min(reach, width - reach)
+        largest = np.maximum(largest[:-more], largest[more:])
+        reach += more
+    return largest

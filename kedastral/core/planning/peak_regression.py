@@ -15,7 +15,7 @@ import numpy as np
 from attrs.validators import ge, gt
 
 from kedastral.core.planning.period import find_period
-from kedastral.core.series import EPOCH, Floats, Ints, Series, fill_gaps, require_positive
+from kedastral.core.series import EPOCH, Floats, Ints, Series, fill_gaps, largest_neighbours, require_positive
 
 QUANTILE = 0.95
 """The share of windows that stay below. From 0.90 to 0.97 plans cost the same: what is missing is calibrated later."""
@@ -272,7 +272,7 @@ class _Past:
         if first.size * count < len(self.logs):
             largest = self.logs[safe[..., None] + np.arange(count)].max(axis=-1)
         else:
-            largest = _largest_of_windows(self.logs, count)[safe]
+            largest = largest_neighbours(self.logs, count)[safe]
         return np.where(known, largest, np.nan)
 
     def largest_after(self, moments: Ints, count: int, rows: Ints) -> Floats:
@@ -305,16 +305,6 @@ def _block_of(step: float) -> int:
 
 def _blocks_in(window: int, step: float) -> int:
     return math.ceil(window / _block_of(step))
-
-
-def _largest_of_windows(values: Floats, count: int) -> Floats:
-    """The largest of each ``count`` successive ``values``, at the index of the first of them."""
-    largest, covered = values, 1
-    while covered < count:
-        shift = min(covered, count - covered)
-        largest = np.maximum(largest[:-shift], largest[shift:])
-        covered += shift
-    return largest
 
 
 def _means_of(sums: Floats, rows: Ints, counts: Ints) -> Floats:
