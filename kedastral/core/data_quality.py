@@ -37,6 +37,7 @@ from kedastral.core.series import (
     Series,
     largest_neighbours,
     require_positive,
+    smallest_neighbours,
 )
 
 Bools = NDArray[np.bool_]
@@ -371,7 +372,7 @@ def _has_jumped(points: _Points, size: int, level: float, factor: float) -> bool
     if np.count_nonzero(loads[1:] >= factor * loads[:-1]) >= often:
         return True
     lasting = _longest(points) + 1
-    after = -largest_neighbours(-loads, lasting)[BEFORE:]
+    after = smallest_neighbours(loads, lasting)[BEFORE:]
     before = largest_neighbours(loads, BEFORE)[: len(after)]
     return bool((after >= factor * before).any())
 
@@ -384,7 +385,7 @@ def _longest(points: _Points) -> int:
 def _plausible_level(points: _Points, beyond: float) -> float:
     """The largest load that was kept up for longer than a fault lasts, or that is usual; 0 if that is next to never."""
     loads = points.loads
-    lasting = float(-largest_neighbours(-loads, _longest(points) + 1).max())
+    lasting = float(smallest_neighbours(loads, _longest(points) + 1).max())
     if loads.max() <= beyond * lasting:
         return lasting
     return _quantile(loads, at_least=lasting)

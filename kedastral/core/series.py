@@ -188,3 +188,8 @@ def largest_neighbours(values: Floats, width: int) -> Floats:
         largest = np.maximum(largest[:-more], largest[more:])
         reach += more
     return largest
+
+
+def smallest_neighbours(values: Floats, width: int) -> Floats:
+    """The smallest of each ``width`` neighbours, as `largest_neighbours`."""
+    return np.negative(largest_neighbours(np.negative(values), width))

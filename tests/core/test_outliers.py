@@ -54,6 +54,13 @@ def test_the_newest_outlier_and_their_number_are_told() -> None:
     assert outliers.newest.at == START + timedelta(minutes=len(loads) - 100)
 
 
+def test_a_spike_of_a_size_that_once_lasted_is_load() -> None:
+    loads = daily(7)
+    loads[2 * DAY : 2 * DAY + 30] = 20_000  # half an hour in a week: far too rare to be usual
+    loads[5 * DAY] = 15_000
+    assert left_out(loads) == []
+
+
 def test_a_history_without_outliers_is_handed_on_as_it_is() -> None:
     history = Series(START, 60.0, daily())
     assert screen(history).history is history

@@ -17,8 +17,10 @@ from kedastral.core.series import (
     fill_gaps,
     frozen_floats,
     frozen_ints,
+    largest_neighbours,
     same_array,
     series_from_points,
+    smallest_neighbours,
 )
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -252,3 +254,12 @@ def test_filling_gaps_equals_walking_along(values: list[float]) -> None:
 
     np.testing.assert_array_equal(fill_gaps(array), expected)
     np.testing.assert_array_equal(array, values)
+
+
+@given(st.lists(st.floats(-100, 100), min_size=1, max_size=40), st.integers(1, 40))
+def test_the_largest_and_smallest_neighbours_equal_those_of_each_window(values: list[float], width: int) -> None:
+    array, width = np.array(values), min(width, len(values))
+    windows = np.lib.stride_tricks.sliding_window_view(array, width)
+
+    np.testing.assert_array_equal(largest_neighbours(array, width), windows.max(axis=1))
+    np.testing.assert_array_equal(smallest_neighbours(array, width), windows.min(axis=1))
