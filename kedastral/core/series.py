@@ -193,3 +193,12 @@ def largest_neighbours(values: Floats, width: int) -> Floats:
 def smallest_neighbours(values: Floats, width: int) -> Floats:
     """The smallest of each ``width`` neighbours, as `largest_neighbours`."""
     return np.negative(largest_neighbours(np.negative(values), width))
+
+
+def median_without_gaps(values: Floats) -> Floats:
+    """The median of each column of ``values`` (m, r) without its NaN; NaN where all are."""
+    ordered, count = np.sort(values, axis=0), np.isfinite(values).sum(axis=0)  # NaN comes last
+    columns, low = np.arange(values.shape[1]), np.maximum(count - 1, 0) // 2
+    high = np.minimum(count // 2, len(values) - 1)
+    medians: Floats = np.where(count > 0, (ordered[low, columns] + ordered[high, columns]) / 2, np.nan)
+    return medians

@@ -18,6 +18,7 @@ from kedastral.core.series import (
     frozen_floats,
     frozen_ints,
     largest_neighbours,
+    median_without_gaps,
     same_array,
     series_from_points,
     smallest_neighbours,
@@ -263,3 +264,11 @@ def test_the_largest_and_smallest_neighbours_equal_those_of_each_window(values: 
 
     np.testing.assert_array_equal(largest_neighbours(array, width), windows.max(axis=1))
     np.testing.assert_array_equal(smallest_neighbours(array, width), windows.min(axis=1))
+
+
+@pytest.mark.filterwarnings("ignore:All-NaN slice")
+@given(st.lists(st.lists(st.floats(-100, 100) | st.just(NAN), min_size=3, max_size=3), min_size=1, max_size=8))
+def test_the_median_without_gaps_equals_that_of_numpy(rows: list[list[float]]) -> None:
+    array = np.array(rows)
+
+    np.testing.assert_allclose(median_without_gaps(array), np.nanmedian(array, axis=0))

@@ -15,7 +15,16 @@ import numpy as np
 from attrs.validators import ge, gt
 
 from kedastral.core.planning.period import find_period
-from kedastral.core.series import EPOCH, Floats, Ints, Series, fill_gaps, largest_neighbours, require_positive
+from kedastral.core.series import (
+    EPOCH,
+    Floats,
+    Ints,
+    Series,
+    fill_gaps,
+    largest_neighbours,
+    median_without_gaps,
+    require_positive,
+)
 
 QUANTILE = 0.95
 """The share of windows that stay below. From 0.90 to 0.97 plans cost the same: what is missing is calibrated later."""
@@ -187,14 +196,14 @@ def _features_of_days(past: "_Past", rows: Ints, ahead: int, level: Floats) -> l
     wider = past.largest_after(then - around, ahead + 2 * around, rows)
     each = np.array(EACH_DAY) - 1
     levels = past.mean(then[each], LEVEL)
-    medians = _median_known(largest) - level, _median_known(wider) - level
+    medians = median_without_gaps(largest) - level, median_without_gaps(wider) - level
     return [*(largest[each] - levels), *(levels - level), *medians, np.fmax.reduce(largest) - level]
 
 
 def _features_of_hours(past: "_Past", rows: Ints, ahead: int, level: Floats) -> list[Floats]:
     """How large the load became in the hours before, at the same minute."""
     largest = past.largest_after(rows - past.steps_in(HOUR) * np.array(HOURS)[:, None], ahead, rows)
-    return [_median_known(largest) - level, np.fmax.reduce(largest) - level]
+    return [median_without_gaps(largest) - level, np.fmax.reduce(largest) - level]
 
 
 def _feature_of_cycles(past: "_Past", rows: Ints, ahead: int, period: float) -> Floats:
@@ -204,7 +213,7 @@ def _feature_of_cycles(past: "_Past", rows: Ints, ahead: int, period: float) -> 
     around, cycle = past.steps_in(CYCLE_TOLERANCE), period / past.step
     first = max(math.ceil((ahead + around) / cycle), 1)  # all of it has been seen
     back = np.rint((first + np.arange(CYCLES)) * cycle).astype(np.int64)
-    return _median_known(past.largest_after(rows - back[:, None] - around, ahead + 2 * around, rows))
+    return median_without_gaps(past.largest_after(rows - back[:, None] - around, ahead + 2 * around, rows))
 
 
 @attrs.frozen(eq=False)
@@ -316,15 +325,6 @@ def _means_of(sums: Floats, rows: Ints, counts: Ints) -> Floats:
 
 def _cumulated(values: Floats) -> Floats:
     return np.concatenate([[0.0], np.cumsum(values)])
-
-
-def _median_known(values: Floats) -> Floats:
-    """The median of each column of ``values`` (m, r) without its NaN; NaN where all are."""
-    ordered, count = np.sort(values, axis=0), np.isfinite(values).sum(axis=0)  # NaN comes last
-    columns, low = np.arange(values.shape[1]), np.maximum(count - 1, 0) // 2
-    high = np.minimum(count // 2, len(values) - 1)
-    medians: Floats = np.where(count > 0, (ordered[low, columns] + ordered[high, columns]) / 2, np.nan)
-    return medians
 
 
 def _solve(design: Floats, target: Floats, weights: Floats) -> Floats:

@@ -6,7 +6,7 @@ Cron jobs, caches that expire and batches come every 17 or 115 minutes, which no
 
 import numpy as np
 
-from kedastral.core.series import Floats, Series
+from kedastral.core.series import Floats, Series, fill_gaps
 
 DAY_SECONDS = 86400.0
 EDGE = 300.0
@@ -34,7 +34,8 @@ def find_period(history: Series) -> float | None:
     mean = float(values[known].mean())
     if mean <= 0:
         return None
-    logs = np.log(_carry(values) + mean / 20)
+    filled = fill_gaps(values)
+    logs = np.log(np.where(np.isnan(filled), values[np.argmax(known)], filled) + mean / 20)
     sums = np.concatenate([[0.0], np.cumsum(logs)])
     means = (sums[edge:] - sums[:-edge]) / edge
     correlation = _autocorrelate(means[edge:] - means[:-edge])
@@ -71,10 +72,3 @@ def _autocorrelate(values: Floats) -> Floats:
     products = np.fft.irfft(np.abs(spectrum) ** 2, size)[:lags]
     means: Floats = products / (count - np.arange(lags))
     return means / means[0] if means[0] > 1e-12 else np.zeros(lags)
-
-
-def _carry(values: Floats) -> Floats:
-    """``values`` with each gap filled by the value before it, and those at the beginning by the first."""
-    at = np.where(np.isfinite(values), np.arange(len(values)), -1)
-    newest = np.maximum.accumulate(at)
-    return values[np.where(newest >= 0, newest, int(np.argmax(at >= 0)))]

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, tzinfo
 import attrs
 import numpy as np
 
-from kedastral.core.series import Floats, Ints
+from kedastral.core.series import Floats, Ints, median_without_gaps
 from kedastral.models.auto.signal import DAY, HOUR, MINUTE, Signal
 
 MIN_SEASON_STEPS = 4
@@ -153,11 +153,7 @@ def mean_known(values: Floats) -> Floats:
 
 def median_known(values: Floats) -> Floats:
     """The median of each row of ``values`` (r, m) without its NaN; 0 where all are NaN."""
-    ordered = np.sort(values, axis=1)  # NaN last
-    count = np.isfinite(values).sum(axis=1)
-    rows = np.arange(len(values))
-    low, high = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, values.shape[1] - 1)
-    return np.where(count > 0, (ordered[rows, low] + ordered[rows, high]) / 2, 0.0)
+    return np.nan_to_num(median_without_gaps(values.T))
 
 
 def _spread(signal: Signal, rows: Ints) -> Floats:
