@@ -16,6 +16,7 @@ from kedastral.core.series import Floats, Series
 from kedastral.errors import ModelError
 from kedastral.models.auto import AutoModel
 from kedastral.models.auto.ensemble import MEMBERS
+from kedastral.models.auto.ridge import fit_ridge
 from kedastral.state_format import read_history, write_history
 
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
@@ -336,3 +337,10 @@ def test_a_local_day_is_followed_over_a_change_of_the_clock() -> None:
 
     truth = np.array([100.0] * 10 + [400.0] * 20)
     assert np.abs(by_berlin - truth).sum() < 0.3 * np.abs(by_utc - truth).sum()
+
+
+def test_what_has_hardly_varied_has_little_part_in_a_ridge() -> None:
+    rng = np.random.default_rng(4)
+    features, target = rng.normal(0, 1e-8, (1000, 3)), rng.normal(0, 0.01, 1000)  # rounding errors, and noise
+    ridge = fit_ridge(features, target, np.ones(1000))
+    assert abs(ridge.predict(np.array([[0.5, -0.5, 0.5]]))[0]) < 0.05  # a jump by half

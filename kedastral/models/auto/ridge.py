@@ -17,6 +17,9 @@ from kedastral.models.auto.signal import DAY, HOUR, Signal
 
 PENALTY = 10.0
 """On standardised features, against the number of rows; anything from 3 to 30 forecasts alike."""
+LEAST_SCALE = 1e-3
+"""The root mean square of a feature below which it counts for less, the smaller it is. Where the load is constant, or
+the same every hour, some are rounding errors: a slope by them would be huge once the load does move."""
 HUBER_THRESHOLD = 1.0
 """Residuals beyond this many typical ones count by their size instead of its square (Huber, 1964).
 
@@ -47,14 +50,13 @@ def fit_ridge(features: Floats, target: Floats, sample_weight: Floats, warm_star
     Ridge regression by the normal equations (Hoerl and Kennard, 1970), reweighted to Huber's loss (Holland and
     Welsch, 1977), beginning with the coefficients of ``warm_start`` where it is given.
     """
-    scale = np.sqrt(np.mean(features**2, axis=0))
-    scale[scale < 1e-9] = np.inf
+    scale = np.maximum(np.sqrt(np.mean(features**2, axis=0)), LEAST_SCALE)
     design = np.column_stack([features / scale, np.ones(len(features))])
     scale = np.append(scale, 1.0)
     if warm_start is None:
         coefficients, rounds = _solve(design, target, sample_weight), COLD_START_ROUNDS - 1
     else:
-        coefficients = warm_start.coefficients * np.where(np.isfinite(scale), scale, 0.0)
+        coefficients = warm_start.coefficients * scale
         rounds = WARM_START_ROUNDS
     for _ in range(rounds):
         huber = _huber_weights(target - design @ coefficients, sample_weight)
