@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kedastral.core.data_quality import screen
-from kedastral.core.series import Floats, Series
+from kedastral.core.series import DataQuality, Floats, Observation, Series
 from tests.core.service_level_runs import START
 
 DAY, HOUR = 1440, 60
@@ -115,6 +115,7 @@ def test_the_job_of_each_week_is_load() -> None:
     loads = daily(14)
     loads[[2 * DAY + 5, 9 * DAY + 5]] = 30000
     assert left_out(loads) == []
+    assert left_out(loads[: 9 * DAY + 6]) == [], "as the newest point"
 
 
 def test_a_fault_at_the_time_of_a_regular_spike_is_none() -> None:
@@ -174,6 +175,11 @@ def test_rate_over_five_minutes_at_the_live_end_is_never_believed() -> None:
     loads = daily()
     loads[-6:-1] *= 1e4
     assert [len(left_out(loads[: len(loads) - back])) for back in range(6)] == [5, 5, 4, 3, 2, 1]
+
+
+def test_a_history_that_is_too_short_to_have_jumped_holds_nothing_back() -> None:
+    loads = [5000.0] * 10 + [10.0] * 5 + [5000.0] * 2
+    assert left_out(np.array(loads)) == []
 
 
 @settings(max_examples=200, deadline=None)
@@ -251,3 +257,54 @@ def test_a_run_is_told_point_by_point_from_the_largest_that_was_accepted_before(
         else:
             plausible = max(plausible, load)
     assert left_out(loads) == expected
+
+
+# -- lower bounds --
+
+
+def with_bounds(*bounds: float, back: int = 0) -> tuple[Observation | None, list[float]]:
+    """The least load, and the points that have not settled, as screened where both are ``bounds`` after a day's load.
+
+    They begin ``back`` points before the gap of as many points that the history ends with.
+    """
+    known = daily()
+    values = np.append(known, np.full(len(bounds) - back, np.nan))
+    seen = Series(START + timedelta(minutes=len(known) - back), 60.0, bounds)
+    quality = DataQuality(at_least=seen.newest, lower_bounds=seen, unsettled=seen)
+    screened = screen(Series(START, 60.0, values, quality)).history
+    assert np.array_equal(screened.values, values, equal_nan=True), "bounds are no points of the history"
+    assert screened.quality.lower_bounds is seen
+    assert screened.quality.unsettled is not None
+    assert screened.quality.unsettled.start == seen.start
+    return screened.quality.at_least, screened.quality.unsettled.values.tolist()
+
+
+def test_a_lower_bound_that_is_no_load_says_nothing() -> None:
+    end = START + timedelta(minutes=3 * DAY)
+    assert with_bounds(250.0, 1e6) == (Observation(end, 250.0), [250.0, pytest.approx(np.nan, nan_ok=True)])
+    assert with_bounds(1e6, 250.0)[0] == Observation(end + timedelta(minutes=1), 250.0)
+    assert with_bounds(1e6)[0] == Observation(end, 0.0), "then nothing is known of the load"
+
+
+def test_a_plausible_lower_bound_stays_and_one_that_lasts_is_believed() -> None:
+    end = START + timedelta(minutes=3 * DAY)
+    assert with_bounds(240.0, 250.0) == (Observation(end + timedelta(minutes=1), 250.0), [240.0, 250.0])
+    assert with_bounds(*[1e6] * 7)[1] == [1e6] * 7
+
+
+def test_a_least_load_without_the_points_that_it_ends_stays() -> None:
+    quality = DataQuality(at_least=Observation(START, 7.0))
+    assert screen(Series(START, 60.0, daily(), quality)).history.quality == quality
+
+
+def test_where_the_history_is_known_its_load_is_judged_and_not_the_bound() -> None:
+    assert with_bounds(1e6, 1e6, 250.0, back=2)[1] == [1e6, 1e6, 250.0]
+
+
+def test_bounds_that_reach_beyond_the_history_are_judged_where_it_has_a_place_for_them() -> None:
+    known = daily()
+    early = Series(START - timedelta(minutes=2), 60.0, [1e6, 1e6, *known])
+    late = Series(START + timedelta(minutes=len(known) - 1), 60.0, [1.0, 1e6, 1e6])
+    for unsettled in (early, late):
+        screened = screen(Series(START, 60.0, known, DataQuality(unsettled=unsettled))).history
+        assert screened.quality.unsettled == unsettled

@@ -95,6 +95,26 @@ def test_a_pipeline_that_catches_up_after_an_outage_does_not_count_as_lag() -> N
     assert settling.seconds == 0.0
 
 
+@pytest.mark.parametrize(("filled", "lag"), [(3, True), (6, False)])
+def test_many_gaps_that_are_filled_at_once_are_no_lag_though_the_points_before_them_stay(
+    filled: int, lag: bool
+) -> None:
+    settling, newest = learn(lambda _now: 0.0), int((ZERO + 3600) // 60) + 10
+    gaps = np.full(11, 2000.0)
+    gaps[-filled:] = np.nan
+    for tick in range(12):  # most of the points that are judged, so that a lag is noticed
+        now = (newest + tick * filled) * 60.0
+        settling.observe(newest + tick * filled - 10, gaps, now - 30.0)
+        settling.observe(newest + tick * filled - 10, np.full(11, 2000.0), now)
+    assert (settling.seconds > 0) == lag
+
+
+def test_points_that_were_old_when_they_were_first_read_say_nothing() -> None:
+    settling = SettlingTime(60.0)
+    settling.observe(int(ZERO // 60) - 9, np.full(5, 2000.0), ZERO)
+    assert settling.seconds == 0.0
+
+
 def test_noise_below_the_tolerance_is_no_change() -> None:
     settling = SettlingTime(60.0)
     random = np.random.default_rng(1)
