@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The peak regression: a quantile as other programs fit it, nothing of the future, and outcome decides its weight."""
 
+import itertools
+import math
+import statistics
 import tracemalloc
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,6 +24,9 @@ from kedastral.core.planning.peak_regression import (
     FIT_INTERVAL,
     QUANTILE,
     PeakRegression,
+    _choose_rows,
+    _Past,
+    features_of,
     fit_peak_regression,
     fit_quantile,
     predict_peaks,
@@ -252,6 +258,106 @@ def test_too_little_history_gives_none() -> None:
     assert fit_peak_regression(series(noise(DAY)), WINDOW, 100.0) is not None
     assert fit_peak_regression(series(noise(0)), WINDOW, 100.0) is None
     assert fit_peak_regression(series(noise(20), 86400.0), 1, 100.0) is None
+
+
+# -- what it is told of the past --
+
+
+def features_by_walking(logs: list[float], row: int, ahead: int, period: int, at: float, floor: float) -> list[float]:
+    """The features of the minute ``row``, dated ``at``, of logs of minutes, value by value; a period in minutes."""
+
+    def mean(values: list[float]) -> float:
+        return sum(values) / len(values) if values else float("nan")
+
+    def last(values: list[float], end: int, count: int) -> list[float]:
+        return values[max(end - count + 1, 0) : end + 1] if end >= 0 else []
+
+    def largest(then: int, count: int) -> float:
+        """Of the minutes after ``then``, if they have all been seen by ``row``."""
+        return max(logs[then + 1 : then + count + 1]) if then >= -1 and then + count <= row else float("nan")
+
+    def known(values: list[float]) -> list[float]:
+        return [value for value in values if not np.isnan(value)]
+
+    def median(values: list[float]) -> float:
+        return statistics.median(known(values)) if known(values) else float("nan")
+
+    level = mean(last(logs, row, 5))
+    changes = [0.0, *(abs(b - a) for a, b in itertools.pairwise(logs))]
+    days = [row - DAY * day for day in range(1, 8)]
+    there = [largest(then, ahead) for then in days]
+    wider = [largest(then - 15, ahead + 30) for then in days]
+    hours = [largest(row - 60 * hour, ahead) for hour in (1, 2, 3)]
+    seen = math.ceil((ahead + 2) / period)
+    cycles = [largest(row - period * (seen + n) - 2, ahead + 4) for n in range(3)]
+    levels = [mean(last(logs, then, 5)) for then in days]
+    differences = [
+        logs[row] - level,
+        *(mean(last(logs, row, span)) - level for span in (2, 10, 15, 30, 60, 120, 360)),
+        *(max(last(logs, row, span)) - level if row + 1 >= span else float("nan") for span in (15, 60, 180)),
+        *(mean(last(changes, row, span)) for span in (10, 30, 120)),
+        *(there[day - 1] - levels[day - 1] for day in (1, 2, 3, 7)),
+        *(levels[day - 1] - level for day in (1, 2, 3, 7)),
+        median(there) - level,
+        median(wider) - level,
+        max(known(there), default=float("nan")) - level,
+        median(hours) - level,
+        max(known(hours), default=float("nan")) - level,
+        median(cycles) - level,
+        level - floor,
+    ]
+    angles = [2 * math.pi * at / length for length in (86400, 43200, 3600, 1800, 1200)]
+    return [*np.clip(differences, -3, 3), *map(math.sin, angles), *map(math.cos, angles)]
+
+
+@pytest.mark.parametrize("ahead", [1, WINDOW, 70])
+def test_features_are_the_past_as_one_would_tell_it_value_by_value(ahead: int) -> None:
+    values = 100 * np.exp(np.random.default_rng(11).normal(0, 0.6, 8 * DAY + 100))
+    values[5000:5003] *= 1000  # further than is believed
+    past, period = _Past.of(series(values), 50.0), 37
+    rows = np.array([0, 3, 90, 700, DAY + 5, 3 * DAY, 5000, 5010, 7 * DAY + 16, 8 * DAY + 99])
+    found = features_of(past, rows, ahead, period * MINUTE)
+    logs = np.log(values + 50.0).tolist()
+    for row, features in zip(rows.tolist(), found.tolist(), strict=True):
+        expected = features_by_walking(logs, row, ahead, period, START.timestamp() + 60 * row, math.log(50.0))
+        assert features == pytest.approx(expected, abs=1e-6, nan_ok=True)
+    assert np.isnan(features_of(past, rows, ahead, 0.0)[:, 27]).all(), "without a period there are no cycles"
+
+
+def test_several_steps_within_a_minute_count_by_their_largest_load() -> None:
+    values = noise(40)
+    values[4:8] = np.nan
+    past = _Past.of(series(np.append([1e6, 1e6], values), 15.0), 1.0)
+    largest = np.nanmax(np.where(np.isnan(values), 0.0, values).reshape(10, 4), axis=1)
+    largest[1] = largest[0]
+    assert np.exp(past.logs) - 1.0 == pytest.approx(largest)
+    assert (past.step, past.begin) == (60.0, START.timestamp() + 41 * 15.0 - 9 * 60.0)
+    newest = _Past.of(series(values, 15.0), 1.0, 20)
+    assert newest.logs.tolist() == past.logs[5:].tolist()
+    assert newest.begin == START.timestamp() + 39 * 15.0 - 4 * 60.0
+
+
+def test_the_rows_of_a_fit_begin_after_half_a_day_and_end_where_a_window_has_ended() -> None:
+    rows = _choose_rows(_Past.of(series(noise(2 * DAY)), 1.0), WINDOW)
+    assert rows is not None
+    assert rows.tolist() == list(range(DAY // 2, 2 * DAY - WINDOW))
+    rows = _choose_rows(_Past.of(series(noise(9 * DAY)), 1.0), WINDOW)
+    assert rows is not None
+    assert (len(rows), rows[0], rows[-1]) == (3000, DAY // 2, 9 * DAY - 1 - WINDOW)
+    assert set(np.diff(rows).tolist()) == {4, 5}
+    hours = _choose_rows(_Past.of(series(noise(100 * 24), 3600.0), 1.0), 2)
+    assert hours is not None
+    assert (hours[0], hours[-1]) == (100 * 24 - 3 - 56 * 24, 100 * 24 - 3)
+
+
+def test_what_is_weeks_old_counts_for_little_beside_the_last_days() -> None:
+    """Eight weeks of a noisy load that has become calm of late."""
+    hours, newest = 56 * 24, 8 * 24
+    spread = np.where(np.arange(hours) < hours - newest, 0.5, 0.05)
+    values = 100 * np.exp(np.random.default_rng(3).normal(0, 1.0, hours) * spread)
+    predicted = predict_peaks(fitted(values, 1, 3600.0), series(values, 3600.0), 48)
+    calm = predict_peaks(fitted(values[-newest:], 1, 3600.0), series(values, 3600.0), 48)
+    assert predicted.mean() < 1.6 * calm.mean()
 
 
 # -- kept from tick to tick --
