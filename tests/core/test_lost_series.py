@@ -63,6 +63,8 @@ def test_a_load_that_stays_is_no_loss_and_neither_are_series_that_stay() -> None
     assert lost_after([*STEADY, *[10.0] * 3], [*loads, 900.0, 1400.0, 900.0]) is None
     assert lost_after([*STEADY, *[10.0] * 3], [*loads, 900.0, 1300.0, 900.0]) is not None
     assert lost_after([*STEADY, *[20.0] * 3], [*loads, *[100.0] * 3]) is None
+    burst = [*loads[1:], 9000.0]
+    assert lost_after([*STEADY, *[10.0] * 3], [*burst, *[1900.0] * 3]) is None, "it has come down from a burst only"
 
 
 @pytest.mark.parametrize(("before", "lost"), [(2.0, False), (3.0, True)])
@@ -84,6 +86,13 @@ def test_they_have_to_be_away_for_two_minutes_and_two_points(step: float, gone: 
     away = [*[20.0] * (size - gone), *[8.0] * gone]
     assert lost_after(away, step=step) == LostSeries(12, 8, START + timedelta(seconds=step * (size - gone)))
     assert lost_after([*away[1 : size - gone], 20.0, 20.0, *away[1 - gone :]], step=step) is None
+
+
+def test_with_long_steps_what_was_there_is_the_median_of_two_of_them() -> None:
+    watch = SeriesWatch()
+    watch.restore(None, told(*[20] * 45))
+    lost = watch.observe(history_of([90.0, 30.0, 20.0, 8.0, 8.0], step=600.0), 20, minute(45))
+    assert lost == LostSeries(17, 8, minute(30))
 
 
 def test_points_whose_series_nobody_counted_do_not_count() -> None:

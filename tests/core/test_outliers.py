@@ -297,6 +297,11 @@ def test_a_least_load_without_the_points_that_it_ends_stays() -> None:
     assert screen(Series(START, 60.0, daily(), quality)).history.quality == quality
 
 
+def test_a_partial_answer_of_gaps_is_no_bound() -> None:
+    quality = DataQuality(lower_bounds=Series(START, 60.0, [np.nan] * 3))
+    assert screen(Series(START, 60.0, daily(), quality)).history.quality == quality
+
+
 def test_where_the_history_is_known_its_load_is_judged_and_not_the_bound() -> None:
     assert with_bounds(1e6, 1e6, 250.0, back=2)[1] == [1e6, 1e6, 250.0]
 

@@ -164,6 +164,8 @@ def test_finer_steps_say_the_same(block: int) -> None:
     minutes = predict_peaks(fitted(values), series(values), 10)
     other = predict_peaks(fitted(finer, WINDOW * block, MINUTE / block), series(finer, MINUTE / block), 10 * block)
     assert other[block - 1 :: block].tolist() == pytest.approx(minutes.tolist(), rel=1e-3)
+    for within in range(block - 1):  # a minute that has not ended says nothing
+        assert other[block + within :: block].tolist() == pytest.approx(minutes[:-1].tolist(), rel=1e-3)
 
 
 @pytest.mark.parametrize("step", [300.0, 900.0, 3600.0])

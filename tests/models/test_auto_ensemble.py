@@ -226,6 +226,20 @@ def test_forecasts_are_kept_until_their_last_step_has_been_scored() -> None:
     assert [(issued.end - ZERO) / 60 for issued in ensemble._issued] == [5, 6, 7, 8]
 
 
+@pytest.mark.parametrize(
+    ("step", "ahead", "tells"), [(60.0, 2, True), (60.0, 3, False), (300.0, 1, True), (300.0, 2, False)]
+)
+def test_only_errors_of_the_next_two_minutes_or_of_the_next_step_tell_of_a_surprise(
+    step: float, ahead: int, tells: bool
+) -> None:
+    ensemble = Ensemble((ahead,), ZERO)
+    ensemble.predict(loads(10.0), ZERO)
+    signal = make_signal(Series(START, step, np.full(ahead + 1, 15.0)), START + timedelta(seconds=step * ahead))
+    assert signal is not None
+    ensemble.score(signal, signal.end)
+    assert ensemble._surprise.newest.mean == (5.0 if tells else 0.0)
+
+
 def test_after_a_jump_the_last_value_takes_over_within_minutes() -> None:
     ensemble = Ensemble((1, 30), ZERO)
     values = [100.0]
