@@ -36,6 +36,8 @@ from kedastral.core.planning.service_level import ServiceLevelSettings
 from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.planning.uncertainty import (
     Calibration,
+    IntervalForecast,
+    PendingWindow,
     RegressionTrial,
     UncertaintyState,
     add_forecast,
@@ -447,6 +449,21 @@ def test_the_better_one_counts_for_more(ours: float, theirs: float) -> None:
     assert weight >= 0.5 if ours <= theirs else weight <= 0.5
 
 
+def test_regression_and_forecast_are_weighed_by_the_losses_of_their_second_quantiles_in_load() -> None:
+    forecast, regressed = (IntervalForecast(8.0, quantiles, 8.0) for quantiles in ((9.0, 13.0), (99.0, 9.0)))
+    at = START.timestamp() + MINUTE
+    pending = (PendingWindow(at, 0, forecast, forecast, regressed),)
+    state = judge_windows(UncertaintyState(pending=pending), series(np.full(3, 10.0)), 2)
+    trial = state.regressed
+    assert trial.loss_without == pytest.approx(0.5 * 0.05 * 3)  # the first window counts half
+    assert trial.loss == pytest.approx(0.5 * 0.95 * 1)
+    assert trial.calibration.windows == 1
+    days = attrs.evolve(state, pending=pending, regressed=attrs.evolve(trial, calibration=Calibration(windows=10**6)))
+    pending = (attrs.evolve(pending[0], begins=START.timestamp() + 86400),)
+    later = judge_windows(attrs.evolve(days, pending=pending), Series(START, 86400.0, np.full(3, 10.0)), 1).regressed
+    assert later.loss == pytest.approx((trial.loss + 0.95) / 2), "and half of it is forgotten in a day"
+
+
 @pytest.mark.parametrize("lost", [False, True])
 def test_a_regression_that_is_gone_keeps_no_bad_model_in_charge(lost: bool) -> None:
     """Its history was lost; that it was good before says nothing of a forecast that is three times too high."""
@@ -464,7 +481,7 @@ def test_a_regression_that_is_gone_keeps_no_bad_model_in_charge(lost: bool) -> N
 
 def test_the_margin_lies_between_those_of_the_forecast_and_of_the_regression() -> None:
     regression = PeakRegression(0.0, MINUTE, 2 * MINUTE, 50.0, (0.0,) * (FEATURES + 1))
-    calibration = Calibration(windows=99, thresholds=(0.0, 0.0))
+    calibration = Calibration(windows=99, thresholds=(0.0, 3.0))  # the first one counts, as of the forecast
     trial = RegressionTrial(regression, calibration, loss=1.0, loss_without=1.0)
     expected = np.array([100.0, 150.0, 9000.0])  # the window is the first two
     assert margin_of(trial, 0.0, expected, 50.0, 550.0) == pytest.approx(0.5 * np.log(600 / 200))

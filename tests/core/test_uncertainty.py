@@ -2,6 +2,7 @@
 """Uncertainty: calibrated on synthetic noise, quick to widen, taught nothing by gaps, and indifferent to the unit."""
 
 import json
+import math
 from datetime import UTC, datetime
 
 import attrs
@@ -228,6 +229,73 @@ def test_windows_seen_together_count_one_by_one() -> None:
     state = judge_windows(UncertaintyState(pending=pending), series(np.full(8, 10.0)), 2)
 
     assert (state.model.windows, state.last.windows) == (3, 3)
+
+
+def judged_once(before: Calibration, actual: float, quantiles: tuple[float, float], step: float) -> Calibration:
+    """``before`` after a window whose largest load was ``actual``, of a forecast of 100 on an offset of 100."""
+    forecast = IntervalForecast(100.0, quantiles, 90.0)
+    pending = (PendingWindow(START.timestamp() + step, 0, forecast, forecast),)
+    values = np.append(np.full(5, (500.0 - actual) / 4), 100.0)
+    values[1] = actual
+    assert offset_of(Series(START, step, values)) == pytest.approx(100.0)
+    return judge_windows(UncertaintyState(before, pending=pending), Series(START, step, values), 1).model
+
+
+def test_each_window_moves_what_is_known_by_its_half_life() -> None:
+    """Half an hour for the fast scale, a day for the slow one and the coverage, six hours for the losses."""
+    before = Calibration(0.2, 0.2, (1.0, 2.0), (0.9, 0.9), 0.01, 10**6, 4.0)
+    after = judged_once(before, 300.0, (150.0, 310.0), 1800.0)
+    residual, excess = math.log(400 / 200), math.log(400 / 250)
+    day, hours = 1 - 0.5 ** (1 / 48), 1 - 0.5 ** (1 / 12)
+    assert after.fast_scale == pytest.approx((0.2 + residual) / 2)
+    assert after.slow_scale == pytest.approx(0.2 + day * (residual - 0.2))
+    assert after.coverage == pytest.approx((0.9 - day * 0.9, 0.9 + day * 0.1))
+    assert after.thresholds == pytest.approx((1.0 + 0.02 * 0.9, 2.0 - 0.02 * 0.05))
+    assert after.pinball_loss == pytest.approx(0.01 + hours * (0.9 * excess - 0.01))
+    assert after.lead_error == pytest.approx(4.0 + hours * (210.0 - 4.0))
+    below = judged_once(before, 25.0, (150.0, 310.0), 1800.0)
+    assert below.pinball_loss == pytest.approx(0.01 + hours * (0.1 * math.log(250 / 125) - 0.01))
+    assert below.fast_scale == pytest.approx((0.2 + math.log(200 / 125)) / 2), "too high is as wrong as too low"
+
+
+def test_the_first_windows_are_averaged_with_what_is_assumed_before_them() -> None:
+    for windows in (0, 1, 5):
+        before = Calibration(0.2, 0.3, windows=windows)
+        after = judged_once(before, 300.0, (150.0, 310.0), 1.0)
+        assert after.slow_scale == pytest.approx((0.3 * (windows + 1) + math.log(2)) / (windows + 2))
+        assert after.windows == windows + 1
+
+
+def test_a_threshold_stays_within_its_bounds() -> None:
+    assert judged_once(Calibration(thresholds=(-1.0, -1.0)), 50.0, (99.0, 99.0), 60.0).thresholds == (-1.0, -1.0)
+    assert judged_once(Calibration(thresholds=(10.0, 10.0)), 500.0, (99.0, 99.0), 60.0).thresholds == (10.0, 10.0)
+
+
+@pytest.mark.parametrize(("scale", "counts"), [(0.05, 0.6), (0.2, 1.2), (0.4, math.log(16))])
+def test_a_residual_counts_for_no_more_than_six_scales_and_no_less_than_six_tenths(scale: float, counts: float) -> None:
+    before = Calibration(0.9 * scale, 1.1 * scale, windows=10**6)
+    after = judged_once(before, 25.0, (150.0, 310.0), 1800.0)
+    assert after.fast_scale == pytest.approx((0.9 * scale + min(counts, math.log(200 / 125))) / 2)
+    forecast = IntervalForecast(1.0, (2.0, 3.0), 1.0)
+    pending = (PendingWindow(START.timestamp() + 1800.0, 0, forecast, forecast),)
+    history = Series(START, 1800.0, np.array([100.0, 1515.0, *[1.0] * 14]))
+    offset = offset_of(history)
+    residual = math.log((1515 + offset) / (1 + offset))
+    assert residual > 2.5
+    state = judge_windows(UncertaintyState(before, pending=pending), history, 1)
+    assert state.model.fast_scale == pytest.approx((0.9 * scale + min(counts if scale < 0.4 else 2.4, residual)) / 2)
+
+
+def test_the_offset_is_the_mean_of_the_last_day_or_a_thousandth_of_its_largest_load() -> None:
+    hours = np.array([9e9, *[3.0] * 23, 27.0])
+    assert offset_of(Series(START, 3600.0, hours)) == pytest.approx(4.0)
+    minutes = np.zeros(1441)
+    minutes[0], minutes[700] = 9e9, 1000.0
+    assert offset_of(Series(START, 60.0, minutes)) == pytest.approx(1.0)
+    minutes[1:1000] = np.nan
+    minutes[1000:] = 7.0
+    assert offset_of(Series(START, 60.0, minutes)) == pytest.approx(7.0), "gaps are no load of 0"
+    assert offset_of(Series(START, 60.0, np.full(9, np.nan))) == 0.0
 
 
 def test_the_error_at_the_lead_is_kept_beside_that_of_the_last_value() -> None:
