@@ -185,6 +185,16 @@ def test_what_followed_at_the_same_time_of_other_days_is_told_by_its_mean_and_me
     assert own[:6] == pytest.approx([mean, median, mean, median, gains[0], gains[-1]])
 
 
+def test_one_minute_that_differs_counts_for_a_fifteenth_where_days_are_compared_smoothly() -> None:
+    row, ahead = 8 * DAY, 20
+    values = np.full(8 * DAY + 1, 100.0)
+    values[[row - days * DAY + ahead for days in range(1, 8)]] = 400.0
+    seasons = seasons_of(values)
+    gain = math.log1p(400.0 / seasons.signal.unit) - math.log1p(100.0 / seasons.signal.unit)
+    own = compute_horizon_features(seasons, np.array([row]), np.array([ahead]))[0]
+    assert own[:6] == pytest.approx([gain, gain, *[gain / 15] * 4])
+
+
 def test_what_followed_in_earlier_hours_is_told_as_far_as_it_is_known() -> None:
     row, ahead = 13 * HOUR, 20
     values = np.full(row + 1, 100.0)
@@ -203,7 +213,7 @@ def test_what_followed_in_earlier_hours_is_told_as_far_as_it_is_known() -> None:
 def test_the_hour_that_has_not_ended_yet_says_nothing() -> None:
     row, ahead = 13 * HOUR, HOUR + 1
     values = np.full(row + 2, 100.0)
-    values[row + 1] = 900.0
+    values[row + 1] = values[1 + ahead] = 900.0
     seasons = seasons_of(values)
     own = compute_horizon_features(seasons, np.array([row]), np.array([ahead]))[0]
     assert own[6:] == pytest.approx([0.0, 0.0, 0.0])
