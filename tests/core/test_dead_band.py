@@ -114,6 +114,28 @@ def test_gaps_are_left_out() -> None:
     assert noise_of(history_of(values)) == pytest.approx(0.01, rel=0.5)
 
 
+@pytest.mark.parametrize(
+    ("noise", "up", "down", "fall"), [(0.0, 0.0, 0.0, 0.0), (0.002, 0.006, 0.002, 0.012), (0.02, 0.01, 0.02, 0.12),
+                                      (0.5, 0.01, 0.03, 0.18)]
+)  # fmt: skip
+def test_the_band_is_so_many_deviations_wide_and_knows_the_need_of_the_last_minutes(
+    noise: float, up: float, down: float, fall: float
+) -> None:
+    band = dead_band_of(500, POLICY, 1.2, noise=noise, recent=1000.0)
+    assert band is not None
+    assert (band.replicas, band.recent) == (400, 24.0)
+    assert (band.up, band.down, band.fall) == pytest.approx((up, down, fall))
+
+
+def test_what_was_needed_within_a_quarter_of_an_hour_is_recent() -> None:
+    values = np.append([900.0], np.full(15, 500.0))
+    values[4] = np.nan
+    assert recent_load(history_of(values)) == 500.0
+    assert recent_load(history_of(values[:-1])) == 900.0
+    assert recent_load(history_of(values[:7], 400.0)) == 500.0
+    assert recent_load(history_of(np.full(9, np.nan))) == 0.0
+
+
 def test_there_is_no_band_before_anything_was_recommended() -> None:
     assert band_of(history_of(noisy(0.01)), None, 1.2) is None
 

@@ -86,6 +86,10 @@ def test_a_day_of_which_most_is_not_known_ends_the_cap(unknown: int, capped: boo
     assert (cap_on_load(Series(START, STEP, values)) is not None) == capped
 
 
+def test_steps_longer_than_a_day_are_days() -> None:
+    assert cap_on_load(Series(START, 3 * 86400.0, np.full(7, 100.0))) == pytest.approx(110)
+
+
 def test_days_that_outgrow_the_week_before_them_raise_the_cap_by_as_much() -> None:
     growing = days(*(100 * 1.1**day for day in range(14)))
     today = 100 * 1.1**13
@@ -162,6 +166,12 @@ def test_one_jump_raises_the_cap_by_half_and_its_budget_takes_it_back() -> None:
     for _ in range(500):
         relaxation = next_relaxation(relaxation, 1.0, 0.01, 300.0, higher_helps=False)
     assert relaxation == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.mark.parametrize("lead", [1.0, 60.0, 600.0])
+def test_a_jump_is_short_for_a_lead_time_and_at_least_a_minute(lead: float) -> None:
+    higher = next_relaxation(2.0, max(lead / 60, 1.0), 1e-9, lead, higher_helps=True)
+    assert higher == pytest.approx(2.0 * RELAXATION_GROWTH)
 
 
 @given(st.lists(st.tuples(st.floats(0.1, 60), st.booleans())), st.floats(1e-4, 0.5))

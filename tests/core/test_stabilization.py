@@ -84,6 +84,7 @@ def test_up_goes_a_little_further() -> None:
     assert planned(10, 30, 100, 10) == [31, 105, 10]
     assert planned(10, 11, 12, 10) == [11, 12, 10]
     assert planned(10, 10, 10, 10) == [10, 10, 10]
+    assert planned(10, 10, 10, 100) == [10, 10, 100], "what is asked for now is what was told"
     assert stabilized(10, 10, 10, 10, floor=100).floor == 105
 
 
@@ -100,6 +101,7 @@ def test_the_steps_after_the_last_that_is_high_enough_are_raised() -> None:
     assert raise_plan(np.array([9, 5, 5, 5, 5, 5]), 9, lead_steps=2, steps=4).tolist() == [9, 9, 9, 9, 5, 5]
     assert raise_plan(np.array([5, 9, 5, 5, 5, 5]), 9, lead_steps=2, steps=4).tolist() == [5, 9, 9, 9, 5, 5]
     assert raise_plan(np.array([5, 9, 5, 12, 5, 5]), 9, lead_steps=2, steps=4).tolist() == [5, 9, 9, 12, 5, 5]
+    assert raise_plan(np.array([5, 5, 9, 5, 5, 5]), 9, lead_steps=2, steps=4).tolist() == [9, 9, 9, 9, 5, 5]
     assert raise_plan(np.array([5, 5, 5, 5, 9, 5]), 9, lead_steps=5, steps=4).tolist() == [5, 5, 5, 5, 9, 5]
     assert raise_plan(np.array([5, 5]), 9, lead_steps=2, steps=4).tolist() == [9, 9]
 

@@ -226,6 +226,13 @@ def test_what_was_in_force_when_the_lead_began_counts() -> None:
     assert ready_during(recommendations(2, 7, 7, 7, apart=90.0), ZERO + 300, 60.0, SETTINGS) == 2
 
 
+def test_with_long_steps_recommendations_lie_a_step_apart_and_none_is_stale_for_that() -> None:
+    settings = attrs.evolve(SETTINGS, lead_time=600.0)
+
+    assert ready_during(recommendations(4, 5, 6, apart=300.0), ZERO + 600, 300.0, settings) == 5
+    assert ready_during(recommendations(4, 5, 6, apart=451.0), ZERO + 902, 300.0, settings) is None
+
+
 def test_a_lead_of_one_step_looks_at_the_newest_alone() -> None:
     settings = attrs.evolve(SETTINGS, lead_time=60.0)
 
@@ -248,6 +255,15 @@ def test_a_value_that_comes_late_is_judged_when_it_comes() -> None:
 
     assert judge_steps(late, Series(FIRST_DATED, 60.0, np.full(8, 51.0)), SETTINGS).minutes == 3.0
     assert judge_steps(late, Series(FIRST_DATED, 60.0, np.full(8, np.nan)), SETTINGS) is late
+
+
+def test_what_was_judged_is_not_judged_again_after_a_history_that_ends_before_it() -> None:
+    """As after newest points have turned out to be partial, or to be no load."""
+    state = SteeringState(1.0, ZERO + 420, recommendations(*[5] * 8))
+    shorter = judge_steps(state, Series(FIRST_DATED, 60.0, np.full(6, 51.0)), SETTINGS)
+
+    assert shorter == state
+    assert judge_steps(shorter, Series(FIRST_DATED, 60.0, np.full(7, 51.0)), SETTINGS).minutes == 0.0
 
 
 def test_the_past_before_the_first_tick_is_nobodys_doing() -> None:
