@@ -64,6 +64,13 @@ def test_the_means_are_of_five_and_thirty_minutes_and_no_less_than_a_load_that_r
     assert rising == (mean < recent[-1])
 
 
+def test_a_step_longer_than_a_mean_is_all_of_it() -> None:
+    loads = [9.0, 8.0, 6.0, 7.0]
+    mean = 0.7 * loads[-1] + 0.3 * exponential_mean(loads[-3:], 3)
+    assert said(np.array(loads), 3, 2, step=600.0)["means"] == pytest.approx(mean)
+    assert said(np.array(loads), 3, 2, step=3600.0)["means"] == pytest.approx(loads[-1])
+
+
 def test_before_the_first_value_the_means_take_the_load_for_that() -> None:
     recent = [9.0] * 27 + [8.0, 6.0, 7.0]
     mean = 0.7 * exponential_mean(recent, 5) + 0.3 * exponential_mean(recent, 30)

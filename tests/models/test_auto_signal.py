@@ -85,6 +85,18 @@ def test_the_unit_is_a_twentieth_of_the_mean_and_a_thousandth_of_the_largest_loa
     assert signal_of(np.zeros(9)).logs.tolist() == [0.0] * 9
 
 
+@pytest.mark.parametrize("unit", [1e-9, 1e9])
+def test_the_unit_of_the_load_changes_nothing_but_the_load(unit: float) -> None:
+    values = np.random.default_rng(1).exponential(size=50)
+    assert signal_of(values * unit).logs == pytest.approx(signal_of(values).logs)
+
+
+@pytest.mark.parametrize("step", [15.0, 60.0, 300.0])
+def test_without_a_value_there_is_none(step: float) -> None:
+    for values in ([], [NAN] * 9):
+        assert make_signal(Series(START, step, values), START) is None
+
+
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=30))
 def test_logs_are_turned_back_into_the_load_and_never_below_zero(values: list[float]) -> None:
     signal = signal_of(values)
