@@ -94,7 +94,7 @@ def test_noise_is_the_standard_deviation_of_the_load(deviation: float) -> None:
 def test_a_rate_over_five_minutes_is_measured_as_well() -> None:
     smoothed = [np.convolve(noisy(0.01, 64, seed) - 500, np.full(5, 0.2), "valid") for seed in range(40)]
     measured = np.mean([noise_of(history_of(500 + each)) for each in smoothed])
-    assert measured == pytest.approx(0.01 / math.sqrt(5), rel=0.35)
+    assert measured == pytest.approx(0.01 / math.sqrt(5), rel=0.25)
 
 
 def test_a_trend_a_jump_and_a_spike_are_no_noise() -> None:

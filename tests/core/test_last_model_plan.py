@@ -14,7 +14,7 @@ from kedastral.core.planning.service_level import ServiceLevelSettings
 from kedastral.core.planning.status import StatusCode, learning_from, model_failed
 from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
-from kedastral.core.series import Series
+from kedastral.core.series import DataQuality, Observation, Series
 from kedastral.core.serving import Snapshot
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -34,11 +34,12 @@ class Ticks:
     minute: int = 0
     snapshot: Snapshot | None = None
 
-    def plan(self, kind: StatusCode, load: float = 500.0) -> Snapshot:
+    def plan(self, kind: StatusCode, load: float = 500.0, *, partial: bool = False) -> Snapshot:
         """The plan of one minute, in which the forecast stands as ``kind`` says, and is of the last value but once."""
+        quality = DataQuality(at_least=Observation(START, 1.0)) if partial else DataQuality()
         made_at = START + timedelta(minutes=self.minute)
         points = 60 if kind is StatusCode.TOO_LITTLE_HISTORY else 200
-        history = Series(made_at - timedelta(minutes=points - 1), 60.0, np.full(points, load))
+        history = Series(made_at - timedelta(minutes=points - 1), 60.0, np.full(points, load), quality)
         values = np.full(30, load)
         values[RISE:] *= 1 if self.minute else 6
         forecast = Forecast(made_at, 60.0, values)
@@ -92,3 +93,11 @@ def test_a_plan_that_followed_the_last_value_is_no_model_plan(not_used: StatusCo
     for _ in range(7):
         plan = ticks.plan(StatusCode.MODEL_FAILED)
     assert plan.replicas.max() < high / 3
+
+
+@pytest.mark.parametrize("partial", [True, False])
+def test_a_forecast_made_from_half_an_answer_replaces_no_model_plan(partial: bool) -> None:
+    ticks = Ticks()
+    model_plan = ticks.plan(StatusCode.OK).replicas
+    plan = ticks.plan(StatusCode.OK, partial=partial).replicas
+    assert (plan[RISE - 1] >= model_plan[RISE]) == partial

@@ -123,6 +123,19 @@ def test_a_plan_below_the_cap_is_as_ever_and_says_nothing_of_it() -> None:
     assert (plan.replicas.tolist(), plan.load_cap) == ([9] * 8, None)
 
 
+@pytest.mark.parametrize(("ahead", "uncapped"), [(40.0, 22), (150.0, 30), (20.0, 22)])
+def test_what_the_cap_holds_back_is_the_larger_of_what_the_plan_and_the_floor_would_have(
+    ahead: float, uncapped: int
+) -> None:
+    values = days(*[100] * 8).values.copy()
+    values[-1] = 100.0
+    history = Series(START, STEP, values)
+    forecast = Forecast(history.time_at(len(history) - 1), STEP, np.full(8, ahead))
+    state, plan = plan_for_service_level(ServiceLevelState(CERTAIN, SteeringState(2.0)), history, forecast, SETTINGS)
+    assert state.steering.recommended[-1].uncapped == uncapped  # 100 * 2 / 0.95 is 21.05 pods, 150 * 2 is 30
+    assert plan.load_cap == pytest.approx(110)
+
+
 def test_under_a_fixed_headroom_there_is_no_cap() -> None:
     plan = plan_after(days(*[100] * 8), 300.0, SteeringState(2.0), attrs.evolve(SETTINGS, headroom=2.0))
     assert (plan.replicas.tolist(), plan.load_cap) == ([60] * 8, None)

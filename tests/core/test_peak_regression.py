@@ -199,6 +199,14 @@ def test_the_first_load_after_a_quiet_day_is_not_extrapolated() -> None:
 
 
 @pytest.mark.parametrize(
+    ("says", "peak"), [(0.5, 150 * math.exp(0.5) - 50), (-9.0, 0.0), (9.0, 150 * math.exp(3) - 50)]
+)
+def test_what_it_says_is_added_to_the_level_up_to_a_factor_of_twenty(says: float, peak: float) -> None:
+    regression = PeakRegression(0.0, MINUTE, WINDOW * MINUTE, 50.0, (0.0,) * FEATURES + (says,))
+    assert predict_peaks(regression, series(np.full(DAY, 100.0)), 3).tolist() == pytest.approx([peak] * 3)
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
         {"coefficients": (0.0,) * FEATURES},
@@ -319,7 +327,7 @@ def test_features_are_the_past_as_one_would_tell_it_value_by_value(ahead: int) -
     values = 100 * np.exp(np.random.default_rng(11).normal(0, 0.6, 8 * DAY + 100))
     values[5000:5003] *= 1000  # further than is believed
     past, period = _Past.of(series(values), 50.0), 37
-    rows = np.array([0, 3, 90, 700, DAY + 5, 3 * DAY, 5000, 5010, 7 * DAY + 16, 8 * DAY + 99])
+    rows = np.array([0, 3, 14, 90, 700, DAY + 5, 3 * DAY, 5000, 5010, 7 * DAY + 16, 8 * DAY + 99])
     found = features_of(past, rows, ahead, period * MINUTE)
     logs = np.log(values + 50.0).tolist()
     for row, features in zip(rows.tolist(), found.tolist(), strict=True):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plan that is kept while a model fails, when the settings change meanwhile."""
+"""The plan that is kept while a model fails, and how a plan goes on from the one before."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -9,9 +9,12 @@ import pytest
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
-from kedastral.core.planning.planner import Workload, keep_plan, plan_step
+from kedastral.core.planning.planner import Workload, adopt_plan, keep_plan, plan_step, plan_step_without_model
+from kedastral.core.planning.service_level import ServiceLevelSettings, SteeredBasis
+from kedastral.core.planning.stabilization import UnstabilizedPlan
 from kedastral.core.planning.status import model_failed
-from kedastral.core.series import Series
+from kedastral.core.planning.steering import SteeringSettings
+from kedastral.core.series import DataQuality, Observation, Series
 from kedastral.core.serving import Snapshot, replicas_at
 from kedastral.errors import ModelError
 
@@ -57,6 +60,65 @@ def test_the_floor_over_a_kept_plan_lies_within_the_bounds_of_today() -> None:
     assert before.floor == 44
     kept = keep_plan(with_bounds(2, 10), history_of(100), before, FAILED)
     assert kept.floor == 10
+
+
+@pytest.mark.parametrize(("load", "partial", "floor"), [(1000, True, 44), (1000, False, 11), (9000, True, 50)])
+def test_half_an_answer_lowers_no_floor(load: float, partial: bool, floor: int) -> None:
+    later = NOW + timedelta(minutes=1)
+    quality = DataQuality(at_least=Observation(later, 1.0)) if partial else DataQuality()
+    history = attrs.evolve(history_of(load), start=NOW - timedelta(minutes=8), quality=quality)
+    made = plan_step(WORKLOAD, history, Forecast(later, 60.0, np.full(30, 100.0)), plan(load=4000.0))
+    assert made.floor == floor
+    assert plan_step(WORKLOAD, history, Forecast(later, 60.0, np.full(30, 100.0)), None).floor == min(load // 90, 50)
+
+
+# -- from one plan to the next --
+
+STEERED = attrs.evolve(WORKLOAD, service_level=ServiceLevelSettings(SteeringSettings(POLICY), min_history=0.0))
+both = pytest.mark.parametrize("workload", [WORKLOAD, STEERED], ids=["headroom", "service level"])
+
+
+@both
+def test_a_plan_says_the_least_that_any_plan_of_its_workload_wants(workload: Workload) -> None:
+    made = plan_step(workload, history_of(1000), Forecast(NOW, 60.0, np.full(30, 1000.0)), None)
+    assert made.min_replicas == 2
+
+
+def test_what_keda_has_read_since_the_last_plan_does_not_fall_at_once() -> None:
+    """A plan that rises within the lead time of a tick that comes late: that is not in its own recommendation."""
+    values = np.where(np.arange(30) == 6, 3000.0, 1000.0)
+    policy = attrs.evolve(POLICY, prewarm_steps=0, up_max_factor=10.0)
+    level = ServiceLevelSettings(SteeringSettings(policy), min_history=0.0)
+    workload = attrs.evolve(STEERED, policy=policy, service_level=level)
+    before = plan_step(workload, history_of(1000), Forecast(NOW, 60.0, values), None)
+    at = NOW + timedelta(seconds=90)
+    read = replicas_at(before, at - timedelta(microseconds=1))
+    assert read > 2 * replicas_at(before, NOW)
+    made = plan_step(workload, history_of(1000), Forecast(at, 60.0, np.full(30, 1000.0)), before)
+    assert replicas_at(made, at) >= read
+
+
+def test_a_plan_by_service_level_goes_on_from_one_by_headroom() -> None:
+    before, at = plan(), NOW + timedelta(minutes=9)
+    basis = plan_step(STEERED, history_of(1000), Forecast(at, 60.0, np.full(30, 1000.0)), before).basis
+    assert isinstance(basis, SteeredBasis)
+    assert basis.previous.desired == before.replicas[9]
+    assert basis.state.last_model_plan == UnstabilizedPlan.of(NOW, 60.0, before.replicas)
+
+
+def test_without_a_forecast_a_plan_by_headroom_is_kept_and_one_by_service_level_follows_the_last_value() -> None:
+    history, before, at = history_of(1000), plan(), NOW + timedelta(minutes=1)
+    assert plan_step_without_model(WORKLOAD, history, at, FAILED, None) is None
+    kept = plan_step_without_model(WORKLOAD, history, at, FAILED, before)
+    assert kept == keep_plan(WORKLOAD, history, before, FAILED)
+    naive = plan_step_without_model(STEERED, history, at, FAILED, None, served=7)
+    assert naive is not None
+    assert (naive.status, naive.made_at, naive.served_before) == (FAILED, at, 7)
+    assert naive.forecast.values.tolist() == [1000.0] * 30
+
+
+def test_a_plan_without_a_floor_is_adopted_without_one() -> None:
+    assert adopt_plan(WORKLOAD, attrs.evolve(plan(), floor=None)).floor is None
 
 
 def test_a_kept_plan_is_read_as_far_ahead_as_the_lead_time_of_today() -> None:

@@ -19,6 +19,7 @@ from kedastral.core.planning.service_level import (
     ServiceLevelSettings,
     ServiceLevelState,
     plan_for_service_level,
+    plan_from,
 )
 from kedastral.core.planning.status import OK, STANDING_DOWN, learning_from
 from kedastral.core.planning.steering import SteeringSettings, SteeringState
@@ -111,9 +112,20 @@ def test_pods_of_a_recent_peak_are_kept() -> None:
     state_with_hold = ServiceLevelState(CERTAIN, SteeringState(1.0, peak_hold=3600.0))
     seen = [380.0, 380.0, *[10.0] * 30]
 
-    assert tick(seen, 10.0, state_with_hold)[1].floor == 40  # at 95 % of what they sustain
+    state, plan = tick(seen, 10.0, state_with_hold)
+    assert plan.floor == 40  # at 95 % of what they sustain
+    assert plan.report(state, SETTINGS).peak_hold == pytest.approx(3600.0, rel=0.01)
     assert tick([*seen, *[10.0] * 30], 10.0, state_with_hold)[1].floor == 2
-    assert tick(seen, 10.0, ServiceLevelState(CERTAIN, SteeringState(1.0)))[1].floor == 2
+    state, plan = tick(seen, 10.0, ServiceLevelState(CERTAIN, SteeringState(1.0)))
+    assert (plan.floor, plan.report(state, SETTINGS).peak_hold) == (2, None)
+
+
+def test_the_dead_band_knows_what_the_load_of_the_last_minutes_needs_with_factor_and_floor() -> None:
+    state = ServiceLevelState(CERTAIN, SteeringState(1.5), last_recommendation=30)
+    _, plan = tick([200.0, *[100.0] * 14], 100.0, state)
+    band = plan_from(plan.basis, Forecast(START, 60.0, np.full(STEPS, 100.0)))[1].dead_band
+    assert band is not None
+    assert band.recent == pytest.approx(20 * plan.factor / 0.95)
 
 
 def test_without_a_floor_or_under_a_fixed_headroom_no_peak_is_kept() -> None:
