@@ -111,7 +111,8 @@ def test_a_history_that_holds_most_of_the_newest_values_goes_on() -> None:
 
 def test_a_history_of_other_times_steps_or_loads_does_not() -> None:
     assert not goes_on(BEFORE, history_of(load(45)[40:], 40)), "nothing is in both"
-    assert not goes_on(BEFORE, history_of(load(40), step=60.0))
+    assert not goes_on(BEFORE, history_of(load(99)[70:], 70))
+    assert not goes_on(history_of(np.full(40, 5.0)), history_of(np.full(300, 5.0), step=60.0))
     assert not goes_on(BEFORE, history_of(load(45, seed=2)))
     assert not goes_on(BEFORE, history_of(load(45), 1)), "the same loads a step later"
 
@@ -120,6 +121,31 @@ def test_a_value_that_is_known_in_one_of_them_alone_is_no_other_load() -> None:
     assert goes_on(BEFORE, changed(24, 38, NAN))
     assert goes_on(history_of(changed(24, 38, NAN).values[:40]), changed(0, 0))
     assert not goes_on(BEFORE, changed(24, 40, NAN)), "nothing is left to compare"
+
+
+def test_a_forecast_of_another_length_begins_anew_and_one_of_the_same_goes_on() -> None:
+    model, history = AutoModel(), history_of(load(200))
+    model.forecast(history, end_of(history), 3)
+    learner = model._learner
+    model.recall(history, end_of(history), 3)
+    assert model._learner is learner
+    assert model.forecast(history, end_of(history), 30) == AutoModel().forecast(history, end_of(history), 30)
+    assert model._learner is not learner
+
+
+def test_what_is_restored_is_all_that_was_kept() -> None:
+    model, again = AutoModel(), AutoModel()
+    for size in range(200, 204):
+        history = history_of(load(size))
+        model.forecast(history, end_of(history), 6)
+    memory = model.memory()
+    assert memory is not None
+    again.restore(memory)
+    kept = again.memory()
+    assert kept is not None
+    assert kept.keys() == memory.keys()
+    for name, values in memory.items():
+        np.testing.assert_array_equal(kept[name], values)
 
 
 def test_on_another_grid_there_is_nothing_to_compare() -> None:
