@@ -14,12 +14,15 @@ from kedastral.core.capacity import PlanPolicy, ReplicaBounds, round_replicas
 from kedastral.core.explain import explain, find_next_change
 from kedastral.core.explanation import Effect, Explanation, StageName, apply
 from kedastral.core.forecast import Forecast
-from kedastral.core.planning.planner import Workload, plan_step
+from kedastral.core.planning.basis import make_stages
+from kedastral.core.planning.planner import Workload, plan_step, plan_step_without_model
 from kedastral.core.planning.service_level import ServiceLevelSettings
+from kedastral.core.planning.stabilization import Resumption
+from kedastral.core.planning.status import model_failed
 from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.series import DataQuality, Series
 from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, decide, replicas_at
-from kedastral.core.what_if import OtherSettings, what_if
+from kedastral.core.what_if import OtherSettings, what_if, without_each_limit
 from tests.parts import make_snapshot
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -262,3 +265,214 @@ def test_a_steered_plan_can_be_tried_with_a_headroom_and_another_level() -> None
     strict = what_if(snapshot, OtherSettings(service_level=0.999))
     assert strict.service_level is not None
     assert strict.service_level.level == 0.999
+
+
+# -- stage by stage --
+
+
+def told_by(explanation: Explanation) -> dict[StageName, tuple[float | None, str]]:
+    """The value and the words of each stage."""
+    return {stage.name: (stage.value, stage.words) for stage in explanation.stages}
+
+
+def test_the_stages_of_a_plan_by_headroom_are_all_that_it_goes_through() -> None:
+    snapshot = flat(1000.0)
+    stages = explain(snapshot, snapshot.made_at + timedelta(seconds=20), StalePolicy()).stages
+    assert [(stage.name.value, stage.value) for stage in stages] == [
+        ("newest-load", 1000.0),
+        ("age", 80.0),  # the last step was measured as it began
+        ("lead-time", 300.0),
+        ("forecast", 1000.0),
+        ("target-per-pod", 100.0),
+        ("headroom", 1.2),
+        ("rounding", None),
+        ("dead-band", 12.0),
+        ("min", 2.0),
+        ("max", 50.0),
+        ("change-limits", 12.0),
+        ("hold", 12.0),
+        ("floor", 11.0),
+        ("stale-policy", 120.0),
+        ("mode", None),
+    ]
+    words = {stage.name.value: stage.words for stage in stages}
+    assert words["lead-time"] == (
+        "the plan is read from 14:30:20 UTC to 14:35:20 UTC; its largest step begins at 14:30:00 UTC"
+    )
+    assert words["headroom"] == "the headroom that was set"
+    assert words["change-limits"] == "a step may have 2 times as many, or 50 % fewer"
+    assert words["hold"] == "nothing of the last minutes is kept"
+    assert words["floor"] == "what the newest load, 1,000, needs at once"
+    assert words["stale-policy"] == "the forecast is 20 s old, and stale after 2 min (default-min)"
+
+
+@pytest.mark.parametrize(
+    ("headroom", "words"), [(None, "steered so that 99 % of minutes have enough"), (1.5, "the headroom that was set")]
+)
+def test_it_is_said_who_sets_the_factor(headroom: float | None, words: str) -> None:
+    level = ServiceLevelSettings(SteeringSettings(POLICY), headroom=headroom)
+    snapshot = plans(attrs.evolve(workload_of(), service_level=level), [1000.0] * 150, [[1000.0]] * 2)
+    said = told_by(explain(snapshot, snapshot.made_at, StalePolicy()))
+    factor = snapshot.service_level.factor if snapshot.service_level is not None else None
+    assert said[StageName.STEERING] == (factor, words)
+    assert (StageName.LOAD_CAP in said) == (StageName.HEADROOM in said) == False  # noqa: E712 - a chain
+
+
+def test_the_step_that_is_explained_is_the_largest_within_the_lead_time() -> None:
+    rising = [1000.0] * 6 + [3000.0] * 24
+    policy = attrs.evolve(POLICY, prewarm_steps=0, up_max_factor=10.0)
+    snapshot = plans(workload_of(policy, steered=False), [1000.0] * 150, [rising])
+    said = told_by(explain(snapshot, snapshot.made_at, StalePolicy()))
+    assert said[StageName.FORECAST] == (1000.0, "the load expected at 14:30:00 UTC")
+    later = told_by(explain(snapshot, snapshot.made_at + timedelta(minutes=1), StalePolicy()))
+    assert later[StageName.FORECAST] == (3000.0, "the load expected at 14:36:00 UTC")
+    prewarmed = plans(workload_of(attrs.evolve(policy, prewarm_steps=2), steered=False), [1000.0] * 150, [rising])
+    said = told_by(explain(prewarmed, prewarmed.made_at, StalePolicy()))
+    assert said[StageName.FORECAST] == (1000.0, "the load expected at 14:34:00 UTC")
+    assert said[StageName.PREWARM] == (3000.0, "the load expected at 14:36:00 UTC, for which the step is prewarmed")
+
+
+def test_the_words_of_the_dead_band_say_what_it_keeps_and_why() -> None:
+    """Of a plan for 1000 with a band around 12 that was recommended before."""
+    snapshot = flat(1000.0)
+    basis = snapshot.basis
+    assert basis is not None
+
+    def said(forecast: float, recent: float, noise: float) -> tuple[float | None, str]:
+        changed = attrs.evolve(basis, facts=attrs.evolve(basis.facts, recent=recent, noise=noise))
+        made = Forecast(snapshot.made_at, STEP, np.full(30, forecast))
+        replicas = make_stages(changed, made).replicas
+        plan = attrs.evolve(snapshot, forecast=made, replicas=replicas, basis=changed)
+        return told_by(explain(plan, plan.made_at, StalePolicy()))[StageName.DEAD_BAND]
+
+    assert said(1005.0, 1005.0, 0.01) == (
+        12.0,
+        "13 pods differ from the 12 desired before by no more than the noise of the load",
+    )
+    kept, words = said(910.0, 1000.0, 0.02)
+    assert kept == 12.0
+    assert words.startswith("11 pods would do by now, but the largest load of the last 15 minutes, with its noise, ")
+    assert words.endswith("needs the 12 desired before")
+    assert said(2000.0, 1000.0, 0.01) == (
+        12.0,
+        "the need differs from the 12 desired before by more than the noise of the load",
+    )
+
+
+def test_a_rest_and_a_sparse_load_are_named() -> None:
+    policy = attrs.evolve(POLICY, bounds=ReplicaBounds(0, 50), down_max_pct=100.0)
+    workload = attrs.evolve(workload_of(policy, steered=False), reactive_headroom=None)
+    idle = plans(workload, [500.0] * 60 + [0.0] * 90, [[5.0]])
+    said = explain(attrs.evolve(idle, resumption=None), idle.made_at, StalePolicy())
+    assert (said.decided_by, said.told) == (StageName.REST, 0)
+    assert told_by(said)[StageName.REST] == (0.0, "the workload is idle, and no load is expected")
+    sparse = plans(workload, ([1.0] + [0.0] * 19) * 8, [[0.0]])
+    said = explain(attrs.evolve(sparse, resumption=None), sparse.made_at, StalePolicy())
+    assert (said.decided_by, said.told) == (StageName.REST, 1)
+    assert told_by(said)[StageName.REST] == (1.0, "load comes too often to let the last pod go")
+
+
+def test_a_plan_that_the_last_forecast_of_the_model_holds_says_so() -> None:
+    seen, high, low = [1000.0] * 150, [3000.0] * 30, [1000.0] * 30
+    before = plans(workload_of(), seen, [high])
+    history = Series(NOON, STEP, np.array(seen))
+    at = before.made_at + timedelta(minutes=1)
+    status = model_failed(ValueError("it broke"))
+    snapshot = plan_step_without_model(workload_of(), history, at, status, before)
+    assert snapshot is not None
+    hold = told_by(explain(snapshot, at, StalePolicy()))[StageName.HOLD]
+    assert hold[1].endswith("would do, but the last forecast of the model asked for more")
+    assert told_by(explain(snapshot, at, StalePolicy()))[StageName.FORECAST][1] == (
+        f"a naive forecast (the last value), since {status.reason}"
+    )
+    assert plans(workload_of(), seen, [high, low]).replicas[20] < before.replicas[20]
+
+
+def test_each_step_is_shown_with_its_load_its_quantile_and_what_it_needs_by_itself() -> None:
+    policy = attrs.evolve(POLICY, prewarm_steps=0, up_max_factor=1.5)
+    snapshot = plans(workload_of(policy, steered=True), [1000.0] * 150, [[1000.0], [1000.0, 2000.0]])
+    shown = explain(snapshot, snapshot.made_at, StalePolicy()).plan
+    assert snapshot.service_level is not None
+    assert [step.at for step in shown] == [snapshot.made_at + timedelta(minutes=i) for i in range(30)]
+    assert [step.load for step in shown] == snapshot.forecast.values.tolist()
+    assert [step.upper for step in shown] == pytest.approx(snapshot.service_level.upper.tolist())
+    assert shown[1].upper > 1.05 * shown[1].load
+    factor = snapshot.service_level.factor
+    assert [step.needed for step in shown] == [math.ceil(step.upper * factor / 100) for step in shown]
+    assert [step.replicas for step in shown] == snapshot.replicas.tolist()
+
+
+def test_a_snapshot_without_what_it_was_made_from_shows_its_forecast() -> None:
+    said = told_by(explain(attrs.evolve(flat(1000.0), basis=None), flat(1000.0).made_at, StalePolicy()))
+    assert said[StageName.FORECAST] == (1000.0, "the forecast")
+    assert said[StageName.HOLD] == (12.0, "the plan as it was received")
+
+
+# -- without each limit, and under other settings --
+
+
+def received(floor: int | None, served: int | None) -> Snapshot:
+    """A plan of 3 now and 8 within the lead time."""
+    resumption = None if served is None else Resumption(NOON, served)
+    return attrs.evolve(make_snapshot(floor=floor), resumption=resumption)
+
+
+@pytest.mark.parametrize(
+    ("floor", "served", "lead", "no_floor", "no_resumption"),
+    [(None, None, 3, 8, 8), (9, None, 9, 8, 9), (4, 12, 12, 12, 8), (10, 9, 10, 9, 10), (6, 5, 6, 8, 8)],
+)
+def test_without_lead_time_floor_or_start_what_is_left_of_them_counts(
+    floor: int | None, served: int | None, lead: int, no_floor: int, no_resumption: int
+) -> None:
+    snapshot = received(floor, served)
+    found = without_each_limit(snapshot, snapshot.made_at, None, StalePolicy())
+    assert found[StageName.LEAD_TIME] == lead
+    assert found[StageName.FLOOR] == no_floor
+    assert found[StageName.RESUMPTION] == no_resumption
+    assert found[StageName.STALE] == found[StageName.MODE] == replicas_at(snapshot, snapshot.made_at)
+    assert StageName.HOLD not in found
+
+
+@pytest.mark.parametrize("steered", [True, False])
+def test_without_a_bound_the_plan_is_made_as_if_there_were_none(steered: bool) -> None:
+    high = flat(90_000.0, steered=steered)
+    assert (without(explain(high, high.made_at, StalePolicy()), StageName.MAXIMUM) or 0) > 900
+    assert without(explain(high, high.made_at, StalePolicy()), StageName.MINIMUM) == 50
+
+
+@pytest.mark.parametrize(("reactive", "needed"), [(1.1, 22), (None, 2)])
+def test_without_the_hold_what_is_needed_counts(reactive: float | None, needed: int) -> None:
+    """A plan that has just fallen from 3000 to nothing, while the newest load is 2000."""
+    level = ServiceLevelSettings(SteeringSettings(POLICY), headroom=1.0, reactive_headroom=reactive)
+    workload = attrs.evolve(workload_of(), reactive_headroom=reactive, service_level=level)
+    snapshot = plans(workload, [3000.0] * 148 + [2000.0] * 2, [[3000.0]] * 3 + [[0.0]])
+    snapshot = attrs.evolve(snapshot, resumption=None)
+    stages = make_stages(snapshot.basis, snapshot.forecast) if snapshot.basis is not None else None
+    assert stages is not None
+    found = without_each_limit(snapshot, snapshot.made_at, stages, StalePolicy())
+    assert found[StageName.HOLD] == max(int(stages.limited[:6].max()), needed)
+    assert replicas_at(snapshot, snapshot.made_at) >= 30
+
+
+def test_a_floor_that_a_partial_answer_keeps_is_kept_under_other_settings_within_their_bounds() -> None:
+    kept = attrs.evolve(flat(1000.0), floor=30)
+    assert flat(1000.0).floor == 11
+    assert what_if(kept, OtherSettings(target_per_pod=50.0)).floor == 30
+    assert what_if(kept, OtherSettings(target_per_pod=20.0)).floor == 50
+    assert what_if(kept, OtherSettings(max=20)).floor == 20
+    assert what_if(flat(1000.0), OtherSettings(target_per_pod=200.0)).floor == 6, "one that is not kept may fall"
+    assert what_if(attrs.evolve(kept, floor=None), OtherSettings(target_per_pod=50.0)).floor == 22
+
+
+def test_what_was_served_before_a_start_lies_within_the_bounds_that_are_tried() -> None:
+    snapshot = attrs.evolve(flat(1000.0), resumption=Resumption(NOON, 30))
+    assert what_if(snapshot, OtherSettings(max=20)).served_before == 20
+    assert what_if(snapshot, OtherSettings(min=40)).served_before == 40
+    unknown = attrs.evolve(snapshot, resumption=Resumption(NOON, None))
+    assert what_if(unknown, OtherSettings(min=40)).resumption == Resumption(NOON, None)
+
+
+def test_a_bound_that_is_tried_is_held_against_the_other_one_in_force() -> None:
+    assert OtherSettings(max=1).find_problems(flat(100.0)) == ("min (2) must not be above max (1)",)
+    assert OtherSettings(min=51).find_problems(flat(100.0)) == ("min (51) must not be above max (50)",)
+    assert OtherSettings(max=0).find_problems(flat(100.0)) == OtherSettings(max=2).find_problems(flat(100.0)) == ()
