@@ -8,7 +8,9 @@ import attrs
 import numpy as np
 import pytest
 
-from kedastral.core.forecast import Experts, ExpertView, Forecast
+from kedastral.core.forecast import Experts, ExpertView, Forecast, fallback_forecast
+from kedastral.core.planning.status import OK
+from kedastral.core.series import Series
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -98,3 +100,15 @@ def test_an_expert_that_was_never_judged_has_no_error() -> None:
 def test_experts_of_another_shape_are_refused(names: tuple[str, ...], ahead: list[float]) -> None:
     with pytest.raises(ValueError, match="shape"):
         Experts(names, np.array(ahead), EXPERTS.weights, EXPERTS.errors)
+
+
+def test_tables_of_nothing_are_no_experts() -> None:
+    with pytest.raises(ValueError, match="must not be empty"):
+        Experts((), np.array([60.0]), np.zeros((0, 1)), np.zeros((0, 1)))
+
+
+def test_the_last_value_is_forecast_where_there_is_one() -> None:
+    made = fallback_forecast(Series(NOON, 60, [3, 4, np.nan]), NOON, 3, OK)
+    assert made == Forecast(NOON, 60, [4, 4, 4])
+    with pytest.raises(ValueError, match="no value to forecast from"):
+        fallback_forecast(Series(NOON, 60, [np.nan]), NOON, 3, OK)

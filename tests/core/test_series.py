@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kedastral.core.series import (
+    DataQuality,
     Observation,
     Series,
     align_down,
@@ -128,6 +129,44 @@ def test_the_newest_value_is_the_last_that_is_no_gap() -> None:
 @pytest.mark.parametrize("values", [[], [NAN], [NAN, NAN]])
 def test_where_all_are_gaps_nothing_is_newest(values: list[float]) -> None:
     assert Series(NOON, 60, values).newest is None
+
+
+@pytest.mark.parametrize(
+    ("values", "at_least", "unsettled", "least"),
+    [
+        ([3, 5], None, None, 5.0),
+        ([3, NAN], None, None, 3.0),
+        ([3, 5], 4.0, None, 5.0),
+        ([3, 5], 6.0, None, 6.0),
+        ([3, 5, NAN], None, [6, 7], 7.0),
+        ([3, 5, NAN], 9.0, [6, NAN], 9.0),
+        ([3, 5, NAN], None, [6, 2], 5.0),
+        ([NAN], None, [2], 2.0),
+        ([NAN], None, [NAN], 0.0),
+        ([NAN], 1.0, None, 1.0),
+        ([], None, None, 0.0),
+    ],
+)
+def test_the_least_load_is_the_newest_value_or_what_is_known_to_be_more(
+    values: list[float], at_least: float | None, unsettled: list[float] | None, least: float
+) -> None:
+    quality = DataQuality(
+        at_least=None if at_least is None else Observation(NOON, at_least),
+        unsettled=None if unsettled is None else Series(NOON, 60, unsettled),
+    )
+    assert Series(NOON, 60, values, quality).least_load == least
+
+
+@pytest.mark.parametrize(
+    ("values", "first", "known"),
+    [([NAN, 2, NAN, 4, NAN], (1, 2.0), 4), ([1, 2], (0, 1.0), 2), ([NAN], None, 0), ([], None, 0)],
+)
+def test_a_series_begins_with_its_first_value_and_may_end_with_its_newest(
+    values: list[float], first: tuple[int, float] | None, known: int
+) -> None:
+    made = Series(NOON, 60, values)
+    assert made.first == (None if first is None else Observation(made.time_at(first[0]), first[1]))
+    assert made.without_gaps_at_the_end() == Series(NOON, 60, values[:known])
 
 
 def test_times_may_lie_outside_the_series() -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What KEDA is told: the window of the lead time to the microsecond, the floor, and every policy for stale plans."""
 
+import math
 from datetime import UTC, datetime, timedelta
 
 import attrs
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds, plan_replicas
 from kedastral.core.forecast import Forecast
+from kedastral.core.planning.stabilization import Resumption
 from kedastral.core.serving import (
     Activity,
     Decision,
@@ -20,7 +22,10 @@ from kedastral.core.serving import (
     StalePolicy,
     decide,
     desired_at,
+    keep_served,
+    last_served,
     replicas_at,
+    seconds_unchanged,
 )
 
 MADE_AT = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -339,3 +344,62 @@ def test_a_workload_that_is_scaled_again_is_told_its_last_plan_though_that_was_o
     assert decide(observed, after(0), policy).replicas == 9
     assert decide(observed, after(300), policy).replicas == 9
     assert decide(observed, after(0), attrs.evolve(policy, mode=None)).replicas == 0
+
+
+# -- until when an answer holds, and what was answered before --
+
+
+def test_an_answer_holds_until_a_step_comes_within_the_lead_time_or_passes_or_the_plan_is_stale() -> None:
+    made, policy = snapshot([1, 2, 3, 4], lead=90), StalePolicy(100.0, OnStale.RIDE_FORECAST)
+    moments = [-150.0, -100.0, -50.0, 0.0, 10.0, 30.0, 60.0, 95.0, 100.0, 140.0, 149.0]
+    assert [seconds_unchanged(made, after(at), policy) for at in moments] == [
+        30.0, 10.0, 20.0, 30.0, 20.0, 30.0, 30.0, 5.0, 0.0, 10.0, 1.0,
+    ]  # fmt: skip
+    assert seconds_unchanged(None, after(0), policy) == math.inf
+
+
+RIDES, DEFAULTS = StalePolicy(120.0, OnStale.RIDE_FORECAST), StalePolicy(120.0, OnStale.DEFAULT_MIN)
+ERRS = StalePolicy(120.0, OnStale.ERROR)
+
+
+@pytest.mark.parametrize(
+    ("policy", "seconds", "served"),
+    [(RIDES, 60.0, 5), (RIDES, 180.0, 9), (RIDES, 9e5, 9), (ERRS, 60.0, 5), (ERRS, 121.0, 5), (ERRS, 9e5, 5),
+     (DEFAULTS, 120.0, 5), (DEFAULTS, 121.0, None)],
+)  # fmt: skip
+def test_what_was_served_last_is_what_was_read_while_the_plan_was_read(
+    policy: StalePolicy, seconds: float, served: int | None
+) -> None:
+    made = snapshot([5, 5, 5, 9, 9, 9], lead=60)
+    assert last_served(made, after(seconds), policy) == served
+    assert last_served(attrs.evolve(made, withheld=True), after(seconds), policy) is None
+    assert last_served(attrs.evolve(made, mode=Mode.OBSERVE), after(seconds), policy) is None
+
+
+def resumed(since: float, served: int | None, *, withheld: bool = False) -> Snapshot:
+    return attrs.evolve(snapshot([5, 5, 5]), resumption=Resumption(after(since), served), withheld=withheld)
+
+
+def test_a_snapshot_that_resumes_keeps_to_what_was_served_before_it() -> None:
+    unknown, now = resumed(0, None, withheld=True), after(0)
+    before = attrs.evolve(snapshot([7, 7, 7]), forecast=Forecast(after(-60), 60, np.zeros(3)))
+    kept = keep_served(unknown, before, now, RIDES)
+    assert (kept.served_before, kept.withheld) == (7, False)
+    assert keep_served(resumed(0, 6), before, now, RIDES).served_before == 7
+    fewer = resumed(0, 8)
+    assert keep_served(fewer, before, now, RIDES) is fewer
+
+
+def test_what_nobody_was_told_is_not_kept_to() -> None:
+    now = after(0)
+    for snapshot_ in (resumed(0, None, withheld=True), resumed(0, 6)):
+        for before in (resumed(-60, None, withheld=True), attrs.evolve(snapshot([7]), mode=Mode.OBSERVE)):
+            assert keep_served(snapshot_, before, now, RIDES) is snapshot_
+
+
+def test_within_one_resumption_what_it_keeps_to_goes_on_and_after_it_what_was_told_counts() -> None:
+    unknown, now = resumed(0, None), after(30)
+    assert keep_served(unknown, resumed(0, 30), now, RIDES).served_before == 30
+    assert keep_served(unknown, resumed(0, None), now, RIDES) is unknown
+    told = attrs.evolve(resumed(-900, 3), floor=11)
+    assert keep_served(unknown, told, now, RIDES).served_before == 11

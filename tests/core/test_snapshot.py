@@ -56,7 +56,7 @@ def test_more_replicas_than_kubernetes_can_count_are_refused() -> None:
 
 
 def test_no_replicas_at_all_are_a_plan() -> None:
-    assert snapshot(replicas=[0, 0, 0], floor=0).floor == 0
+    assert snapshot(replicas=[0, 0, 0], floor=0, min_replicas=0).floor == 0
 
 
 def test_a_fraction_of_a_replica_is_refused() -> None:
