@@ -3,10 +3,13 @@
 
 from datetime import UTC, datetime, timedelta
 
+import attrs
 import numpy as np
 import pytest
 
+from kedastral.core.forecast import Forecast
 from kedastral.core.planning.calibration import calibrate_on, rolling_forecasts, warm_up
+from kedastral.core.planning.peak_regression import predict_peaks
 from kedastral.core.ports import TrainableModel
 from kedastral.core.series import Floats, Series
 from kedastral.errors import ModelError, NotFittedError
@@ -75,6 +78,61 @@ def test_nothing_can_be_learnt_from_nothing(values: Floats) -> None:
     with pytest.raises(ModelError):
         warm_up(AutoModel(), history_of(values), STEPS, WINDOW, made_at=NOW)
     assert warm_up(LastValue(), history_of(values), STEPS, WINDOW).last.windows == 0
+
+
+@attrs.frozen
+class Doubling:
+    """A model that says twice the newest value, and cannot where that is 7."""
+
+    name: str = "doubling"
+
+    def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
+        newest = history.newest
+        assert newest is not None
+        if newest.value == 7:
+            raise ModelError("seven", reason="exception")
+        return Forecast(made_at, history.step, np.full(steps, 2 * newest.value))
+
+
+def rolled(values: Floats, most: int) -> dict[int, float]:
+    """What was forecast as of each place of ``values``."""
+    history = history_of(np.asarray(values, dtype=float))
+    made = list(rolling_forecasts(Doubling(), history, 3, most))
+    assert all((one.step, len(one.values)) == (60.0, 3) for one in made)
+    places = [round((one.made_at - history.start).total_seconds() / 60) for one in made]
+    return dict(zip(places, (float(one.values[0]) for one in made), strict=True))
+
+
+def test_past_forecasts_are_made_from_the_values_before_each_of_the_last_steps() -> None:
+    assert rolled(np.arange(10.0, 20.0), 3) == {6: 32.0, 7: 34.0, 8: 36.0}
+    assert list(rolled(np.arange(10.0, 20.0), 99)) == [4, 5, 6, 7, 8], "half of it is left to the model"
+    assert rolled(np.array([1.0, 7.0, 3.0, 7.0, 5.0, 6.0]), 99) == {2: 6.0, 4: 10.0}, "where the model can"
+    assert rolled(np.array([np.nan] * 6 + [4.0, 5.0, 6.0, np.nan]), 99) == {6: 8.0, 7: 10.0, 8: 12.0}
+    assert rolled(np.array([5.0]), 99) == {}
+
+
+def test_by_default_a_model_is_fitted_as_at_the_end_of_its_history() -> None:
+    history = history_of(noisy(1440)[::5], 300.0)
+    end = history.time_at(len(history) - 1)
+    assert warm_up(AutoModel(), history, 6, 3) == warm_up(AutoModel(), history, 6, 3, made_at=end)
+    assert warm_up(AutoModel(), history, 6, 3) != warm_up(
+        AutoModel(), history, 6, 3, made_at=end + timedelta(seconds=900)
+    )
+
+
+def test_each_forecast_is_tried_beside_what_the_regression_says_of_the_same_window() -> None:
+    history = history_of(noisy(2 * 1440))
+    size = len(history)
+    moments = [size - 1000, *range(size - 6, size - 1), size + 1]
+    made = [Forecast(history.time_at(moment), 60.0, np.full(STEPS, 200.0)) for moment in moments]
+    state = calibrate_on(made, history, WINDOW)
+    regression = state.regressed.regression
+    assert regression is not None
+    assert regression.fitted_at == history.time_at(size - 1000).timestamp()
+    said = [None if each.regressed is None else each.regressed.maximum for each in state.pending]
+    expected = predict_peaks(regression, history, 6).tolist()
+    assert said[:-1] == pytest.approx(expected[:-1])
+    assert said[-1] is None, "that lies after the history"
 
 
 def test_a_history_that_ends_before_now_is_judged_where_it_was_measured() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kedastral.core.planning.period import find_period
+from kedastral.core.planning.period import _autocorrelate, find_period
 from kedastral.core.series import Floats, Series
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -65,6 +65,15 @@ def test_a_change_of_level_hides_no_period() -> None:
 )
 def test_other_loads_have_none(values: Floats) -> None:
     assert find_period(series(values)) is None
+
+
+@pytest.mark.parametrize("size", [5, 64, 301])
+def test_the_autocorrelation_is_the_mean_product_of_each_pair_so_far_apart(size: int) -> None:
+    values = np.random.default_rng(2).normal(3.0, 1.0, size)
+    centred = values - values.mean()
+    pairs = [float((centred[lag:] * centred[: size - lag]).mean()) for lag in range(size // 4 + 1)]
+    assert _autocorrelate(values) == pytest.approx(np.array(pairs) / pairs[0])
+    assert _autocorrelate(np.full(size, 7.0)).tolist() == [0.0] * (size // 4 + 1)
 
 
 @given(st.floats(1e-6, 1e9), st.integers(0, 400))

@@ -107,6 +107,7 @@ def test_a_history_that_holds_most_of_the_newest_values_goes_on() -> None:
     assert not goes_on(BEFORE, changed(24, 32))
     assert goes_on(BEFORE, changed(0, 24)), "what lies before is not compared"
     assert goes_on(BEFORE, changed(40, 45))
+    assert goes_on(history_of(load(10)), history_of(load(12))), "there may be fewer of them"
 
 
 def test_a_history_of_other_times_steps_or_loads_does_not() -> None:
