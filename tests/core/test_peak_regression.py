@@ -270,6 +270,8 @@ def test_too_little_history_gives_none() -> None:
     assert fit_peak_regression(series(noise(DAY)), WINDOW, 100.0) is not None
     assert fit_peak_regression(series(noise(0)), WINDOW, 100.0) is None
     assert fit_peak_regression(series(noise(20), 86400.0), 1, 100.0) is None
+    assert fit_peak_regression(series(noise(133), 3600.0), 1, 100.0) is None, "fewer rows than 120 after half a day"
+    assert fit_peak_regression(series(noise(134), 3600.0), 1, 100.0) is not None
 
 
 # -- what it is told of the past --

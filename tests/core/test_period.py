@@ -59,7 +59,7 @@ def test_a_change_of_level_hides_no_period() -> None:
         100 + 80 * np.sin(2 * np.pi * np.arange(2 * DAY) / DAY),
         bursts(2 * DAY, 700),
         np.array([5.0, 1.0, 5.0]),
-        np.where(np.arange(2 * DAY) % 60 < 40, np.nan, 7.0),
+        np.where(np.arange(2 * DAY) % 60 < 24, bursts(2 * DAY, 60), np.nan),
     ],
     ids=["noise", "constant", "zero", "a day", "too rare", "too short", "mostly unknown"],
 )
