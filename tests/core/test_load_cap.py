@@ -84,6 +84,8 @@ def test_a_day_of_which_most_is_not_known_ends_the_cap(unknown: int, capped: boo
     values = days(*[100] * 7).values.copy()
     values[3 * DAY : 3 * DAY + unknown] = np.nan
     assert (cap_on_load(Series(START, STEP, values)) is not None) == capped
+    before = np.append(np.full(DAY, np.nan), days(*[100] * 7).values)
+    assert cap_on_load(Series(START, STEP, before)) is not None, "a day of another week"
 
 
 def test_steps_longer_than_a_day_are_days() -> None:
@@ -99,6 +101,7 @@ def test_days_that_outgrow_the_week_before_them_raise_the_cap_by_as_much() -> No
 def test_one_spike_is_no_growth_and_shrinking_is_none_either() -> None:
     assert growth_of_days(np.array([100.0, 100, 400, *[100.0] * 11])) == 1.0
     assert growth_of_days(100 * 1.1 ** np.arange(14)) == 1.0
+    assert growth_of_days(np.array([*[100.0] * 7, 50.0, 25.0, *[1.0] * 5])) == 1.0, "that was the week before"
     assert growth_of_days(np.array([100.0])) == 1.0
     assert growth_of_days(np.array([100.0, np.nan, 0.0])) == 1.0
 
@@ -130,7 +133,8 @@ def test_what_the_cap_holds_back_is_the_larger_of_what_the_plan_and_the_floor_wo
     values = days(*[100] * 8).values.copy()
     values[-1] = 100.0
     history = Series(START, STEP, values)
-    forecast = Forecast(history.time_at(len(history) - 1), STEP, np.full(8, ahead))
+    loads = np.array([10.0, 10.0, ahead, *[10.0] * 5])
+    forecast = Forecast(history.time_at(len(history) - 1), STEP, loads)
     state, plan = plan_for_service_level(ServiceLevelState(CERTAIN, SteeringState(2.0)), history, forecast, SETTINGS)
     assert state.steering.recommended[-1].uncapped == uncapped  # 100 * 2 / 0.95 is 21.05 pods, 150 * 2 is 30
     assert plan.load_cap == pytest.approx(110)
@@ -185,6 +189,8 @@ def test_one_jump_raises_the_cap_by_half_and_its_budget_takes_it_back() -> None:
 def test_a_jump_is_short_for_a_lead_time_and_at_least_a_minute(lead: float) -> None:
     higher = next_relaxation(2.0, max(lead / 60, 1.0), 1e-9, lead, higher_helps=True)
     assert higher == pytest.approx(2.0 * RELAXATION_GROWTH)
+    lower = next_relaxation(2.0, 1.0, 0.01, lead, higher_helps=False)
+    assert lower == pytest.approx(2.0 * RELAXATION_GROWTH ** (-0.01 / max(lead / 60, 1.0)))
 
 
 @given(st.lists(st.tuples(st.floats(0.1, 60), st.booleans())), st.floats(1e-4, 0.5))

@@ -189,6 +189,10 @@ def test_it_ends_once_more_than_two_thirds_are_back() -> None:
     assert after(LOST, [20.0, 8.0], 10) == LOST, "the newest point counts"
 
 
+def test_it_ends_where_nothing_is_counted_any_more() -> None:
+    assert after(LOST, [np.nan, np.nan], 10) is None
+
+
 def test_after_an_hour_what_is_left_is_all_there_is() -> None:
     assert after(LOST, [8.0, 8.0], 60) == LOST
     assert after(LOST, [8.0, 8.0], 61) is None

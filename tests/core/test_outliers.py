@@ -155,6 +155,7 @@ def test_with_less_than_a_day_of_history_only_what_is_absurd_is_left_out() -> No
     loads = np.full(4 * HOUR, 300.0)
     loads[100] = 300 * 9
     assert left_out(loads) == []
+    assert left_out(np.append(np.full(2 * DAY, np.nan), loads)) == [], "what was not measured is no history"
     loads[100] = 300 * 11
     assert left_out(loads) == [100]
 
@@ -198,6 +199,47 @@ def test_a_jump_to_what_has_been_there_before_waits_where_the_load_never_jumps()
     assert [len(left_out(np.append(loads[:night], [1500.0] * minutes))) for minutes in range(1, 5)] == [1, 2, 0, 0]
     came_back = np.concatenate([loads[:night], [1500.0], loads[night + 1 : night + 5]])
     assert left_out(came_back) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "load", "held_back"),
+    [
+        (slice(DAY + 200, DAY + 205), 1500.0, [1, 2, 0, 0]),
+        (slice(DAY + 200, DAY + 210), 1500.0, [1, 2, 0, 0]),
+        (slice(DAY + 200, DAY + 211), 1500.0, [0, 0, 0, 0]),
+        (slice(DAY + 700, DAY + 701), 1.0, [1, 2, 0, 0]),
+        (slice(DAY + 700, DAY + 704), 1.0, [1, 2, 0, 0]),
+        (slice(DAY + 700, DAY + 705), 1.0, [0, 0, 0, 0]),
+    ],
+    ids=["five minutes", "ten minutes", "to stay", "a dip", "a longer dip", "a rest"],
+)
+def test_only_a_jump_to_stay_shows_that_the_load_jumps(before: slice, load: float, held_back: list[int]) -> None:
+    """At night, to 1500: at another time of the day before the load did so too, for a while."""
+    loads = daily()[: 2 * DAY + 5]
+    loads[before] = load
+    assert [len(left_out(np.append(loads, [1500.0] * minutes))) for minutes in range(1, 5)] == held_back
+
+
+def test_a_load_that_was_high_five_points_ago_has_not_jumped() -> None:
+    steady = np.full(2 * DAY, 1000.0)
+    assert left_out(np.concatenate([steady, np.full(4, 100.0), [450.0]])) == []
+    assert left_out(np.concatenate([steady, np.full(5, 100.0), [450.0]])) == [2 * DAY + 5]
+    young = np.concatenate([steady[:30], np.full(120, 100.0)])
+    assert left_out(np.append(young, [450.0])) == [], "nobody knows yet what it does"
+    assert left_out(np.append(young, [1500.0])) == [150]
+
+
+@pytest.mark.parametrize("late", [-2, -1, 1, 2])
+def test_a_regular_spike_may_come_a_step_earlier_or_later(late: int) -> None:
+    loads = daily(6)
+    loads[7::DAY] = 20000.0
+    loads[[5 * DAY + 7, 5 * DAY + 7 + late]] = loads[5 * DAY + 3], 20000.0
+    assert left_out(loads) == ([] if abs(late) == 1 else [5 * DAY + 7 + late])
+
+
+def test_a_jump_is_measured_against_the_load_before_it_and_a_little_of_the_usual() -> None:
+    loads = np.tile(np.repeat([1000.0, 220.0], 12 * HOUR), 2)[:-60]
+    assert [len(left_out(np.append(loads, [2200.0] * minutes))) for minutes in range(1, 7)] == [1, 2, 0, 0, 0, 0]
 
 
 def test_a_load_that_is_on_and_off_is_believed_at_once() -> None:

@@ -50,6 +50,16 @@ def test_a_counter_that_begins_anew_is_still_one() -> None:
     assert "but for 2 resets: " in found.words
 
 
+@pytest.mark.parametrize("unit", [1e-9, 1e9])
+def test_the_unit_of_a_counter_does_not_matter(unit: float) -> None:
+    assert find_counter(history(counter(120) * unit)) is not None
+
+
+def test_what_was_not_measured_before_a_counter_is_no_time_in_which_it_rose() -> None:
+    assert find_counter(history(np.append(np.full(100, np.nan), counter(60)))) is None
+    assert find_counter(history(np.append(np.full(100, np.nan), counter(61)))) is not None
+
+
 def test_gaps_do_not_hide_a_counter() -> None:
     values = counter(600)
     values[np.random.default_rng(3).random(600) < 0.3] = np.nan

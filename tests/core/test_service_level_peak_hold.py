@@ -32,6 +32,8 @@ def test_one_jump_lengthens_it_and_the_minutes_that_pay_for_it_shorten_it_again(
 def test_a_jump_is_short_for_a_lead_time_and_at_least_a_minute(lead: float) -> None:
     longer = next_peak_hold(600.0, max(lead / 60, 1.0), 1e-9, lead, longer_helps=True)
     assert longer == pytest.approx(600.0 * PEAK_HOLD_GROWTH)
+    shorter = next_peak_hold(600.0, 1.0, 0.01, lead, longer_helps=False)
+    assert shorter == pytest.approx(600.0 * PEAK_HOLD_GROWTH ** (-0.01 / max(lead / 60, 1.0)))
 
 
 @given(st.lists(st.booleans(), max_size=200), st.sampled_from([0.1, 0.01, 0.001]), st.sampled_from([1 / 60, 1.0, 5.0]))
@@ -49,6 +51,7 @@ def test_at_its_minimum_it_keeps_nothing() -> None:
 def test_the_largest_load_of_the_last_seconds_is_kept() -> None:
     seen = series(80.0, 80.0, 50.0, 50.0, *[1.0] * 9)
     assert peak_load(seen, 660.0) == 50.0  # eleven minutes
+    assert peak_load(seen, 600.0) == 50.0
     assert peak_load(seen, 540.0) == 1.0
     assert peak_load(seen, MAX_PEAK_HOLD) == 80.0  # as far back as is known
 

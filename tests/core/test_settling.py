@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kedastral.core.data_quality import MAX_SETTLING, SettlingTime, find_partial_windows
+from kedastral.core.data_quality import MAX_SETTLING, SettlingState, SettlingTime, find_partial_windows
 
 ZERO = 1_790_000_400.0
 """Epoch seconds; a multiple of every step below."""
@@ -109,6 +109,10 @@ def test_many_gaps_that_are_filled_at_once_are_no_lag_though_the_points_before_t
     assert (settling.seconds > 0) == lag
 
 
+def test_old_points_that_stay_do_not_hide_that_the_first_new_ones_change() -> None:
+    assert learn(lambda _now: 30.0, window=60.0, points=60, seconds=40.0).seconds == 30.0
+
+
 def test_points_that_were_old_when_they_were_first_read_say_nothing() -> None:
     settling = SettlingTime(60.0)
     settling.observe(int(ZERO // 60) - 9, np.full(5, 2000.0), ZERO)
@@ -132,6 +136,32 @@ def test_points_that_never_settle_are_waited_for_no_longer_than_the_most() -> No
         first = newest - max(4, settling.reread)
         settling.observe(first, random.uniform(500, 1500, newest - first + 1), newest * 60.0)
     assert settling.seconds <= MAX_SETTLING
+
+
+@pytest.mark.parametrize(
+    ("known", "fixed", "points"),
+    [(0.0, None, 7), (120.0, None, 7), (200.0, None, 8), (240.0, None, 9), (500.0, None, 11), (300.0, 45.0, 2),
+     (0.0, 900.0, 11)],
+)  # fmt: skip
+def test_so_many_points_are_read_again_that_a_lag_twice_as_long_is_noticed(
+    known: float, fixed: float | None, points: int
+) -> None:
+    settling = SettlingTime(60.0, fixed)
+    settling.restore(SettlingState(seconds=known))
+    assert settling.reread == points
+
+
+def test_what_is_known_goes_on_as_it_was_stored() -> None:
+    settling, again = learn(lambda _now: 120.0, window=60.0), SettlingTime(60.0)
+    again.restore(settling.state)
+    begin = ZERO + 3600.0
+    for each in (settling, again):
+        learn(lambda _now: 240.0, window=60.0, learned=each, begin=begin, seconds=600.0)
+    assert again.state == settling.state
+    assert again.seconds > 200.0
+    fresh = SettlingTime(60.0)
+    fresh.restore(SettlingTime(60.0).state)
+    assert fresh.state == SettlingState()
 
 
 def test_a_fixed_time_is_not_learned() -> None:

@@ -148,6 +148,13 @@ def test_a_peak_counts_if_it_had_lasted_when_pods_had_to_be_ordered(seen: tuple[
     assert (judge_steps(state, history, SETTINGS).peak_hold > 600.0) == longer
 
 
+@pytest.mark.parametrize(("first", "longer"), [((1.0, 90.0, 90.0, 1.0), True), ((1.0, 1.0, 90.0, 90.0), False)])
+def test_pods_for_a_peak_must_have_been_known_a_lead_time_before(first: tuple[float, ...], longer: bool) -> None:
+    state = SteeringState(1.0, ZERO + 60 * 7, recommendations(*[2] * 8), peak_hold=600.0)
+    history = Series(FIRST_DATED, 60.0, np.array([*first, *[90.0] * 4]))
+    assert (judge_steps(state, history, SETTINGS).peak_hold > 600.0) == longer
+
+
 def test_a_good_minute_shortens_the_hold_unless_a_guard_keeps_it() -> None:
     state = SteeringState(1.0, peak_hold=600.0)
     assert apply_outcome(state, ENOUGH, SETTINGS).peak_hold < 600.0
@@ -239,6 +246,13 @@ def test_a_lead_of_one_step_looks_at_the_newest_alone() -> None:
     assert ready_during(recommendations(2, 7, 8), ZERO + 120, 60.0, settings) == 8
 
 
+def test_a_minute_is_judged_by_the_fewest_pods_that_were_recommended_for_it() -> None:
+    state = SteeringState(1.0, ZERO + 300, recommendations(7, 7, 5, 7, 7, 7, 7, 7, 7))
+    judged = judge_steps(state, Series(FIRST_DATED, 60.0, np.full(9, 60.0)), SETTINGS)
+
+    assert (judged.minutes, judged.minutes_short) == (4.0, 2.0)
+
+
 def test_every_value_is_judged_once() -> None:
     state = SteeringState(1.0, ZERO + 300, recommendations(*[5] * 8))
     history = Series(FIRST_DATED, 60.0, np.full(7, 51.0))
@@ -264,6 +278,13 @@ def test_what_was_judged_is_not_judged_again_after_a_history_that_ends_before_it
 
     assert shorter == state
     assert judge_steps(shorter, Series(FIRST_DATED, 60.0, np.full(7, 51.0)), SETTINGS).minutes == 0.0
+
+
+def test_of_a_history_that_begins_later_what_it_holds_is_judged() -> None:
+    state = SteeringState(1.0, ZERO + 300, recommendations(*[5] * 20))
+    later = Series(FIRST_DATED + timedelta(minutes=10), 60.0, np.full(5, 51.0))
+    judged = judge_steps(state, later, SETTINGS)
+    assert (judged.minutes, judged.judged_until) == (5.0, ZERO + 900)
 
 
 def test_the_past_before_the_first_tick_is_nobodys_doing() -> None:
@@ -299,6 +320,7 @@ def test_the_budget_spent_is_reported_over_four_weeks() -> None:
         state = apply_outcome(state, attrs.evolve(SHORT, at=ZERO + 86400.0 * day), SETTINGS)
 
     assert (state.minutes, state.minutes_short) == (BUDGET_DAYS * 100, BUDGET_DAYS)
+    assert [day.minutes for day in state.spent] == [100.0] * BUDGET_DAYS
     assert state.budget_spent(SETTINGS) == pytest.approx(1.0)
     assert state.budget_spent(attrs.evolve(SETTINGS, service_level=0.995)) == pytest.approx(2.0)
 
