@@ -97,6 +97,15 @@ def test_a_rate_over_five_minutes_is_measured_as_well() -> None:
     assert measured == pytest.approx(0.01 / math.sqrt(5), rel=0.25)
 
 
+def test_a_load_that_bends_has_the_noise_that_its_second_differences_say() -> None:
+    minutes = np.arange(30)
+    waves = 100 + 10 * np.sin(2 * np.pi * minutes / 60)
+    bends = 10 * (2 - 2 * np.cos(2 * np.pi / 60)) * np.sin(2 * np.pi * minutes[1:-1] / 60)
+    expected = 1.4826 * 3 / math.sqrt(6) * np.median(bends) / waves.mean()
+    assert noise_of(history_of(waves)) == pytest.approx(expected)
+    assert noise_of(history_of(np.append([1e6], waves))) == pytest.approx(expected), "of the last half hour"
+
+
 def test_a_trend_a_jump_and_a_spike_are_no_noise() -> None:
     assert noise_of(history_of(np.linspace(100.0, 900.0, 60))) < 1e-9
     assert noise_of(history_of(np.repeat([500.0, 3000.0], [45, 15]))) < 1e-9

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds, round_replicas
-from kedastral.core.explain import explain, find_next_change
+from kedastral.core.explain import explain, find_next_change, find_reason
 from kedastral.core.explanation import Effect, Explanation, StageName, apply
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.basis import make_stages
@@ -22,7 +22,7 @@ from kedastral.core.planning.status import model_failed
 from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.series import DataQuality, Series
 from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, decide, replicas_at
-from kedastral.core.what_if import OtherSettings, what_if, without_each_limit
+from kedastral.core.what_if import OtherSettings, what_if, with_policy, without_each_limit
 from tests.parts import make_snapshot
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -477,3 +477,63 @@ def test_a_bound_that_is_tried_is_held_against_the_other_one_in_force() -> None:
     assert OtherSettings(max=1).find_problems(flat(100.0)) == ("min (2) must not be above max (1)",)
     assert OtherSettings(min=51).find_problems(flat(100.0)) == ("min (51) must not be above max (50)",)
     assert OtherSettings(max=0).find_problems(flat(100.0)) == OtherSettings(max=2).find_problems(flat(100.0)) == ()
+
+
+def test_the_reason_alone_is_that_of_the_whole_explanation() -> None:
+    for snapshot in (flat(1000.0), flat(10.0, steered=True), make_snapshot()):
+        sentence = explain(snapshot, snapshot.made_at, StalePolicy()).sentence
+        assert sentence.endswith(f": {find_reason(snapshot, snapshot.made_at, StalePolicy())}.")
+
+
+def test_a_load_that_is_dated_after_now_has_no_age() -> None:
+    snapshot = flat(1000.0)
+    early = told_by(explain(snapshot, snapshot.made_at - timedelta(minutes=3), StalePolicy()))
+    assert early[StageName.AGE][0] == 0.0
+
+
+@pytest.mark.parametrize("steered", [True, False])
+def test_without_prewarming_and_limits_of_change_only_what_is_needed_within_the_lead_time_counts(steered: bool) -> None:
+    policy = attrs.evolve(POLICY, up_max_factor=1.5, down_max_pct=10.0)
+    workload = attrs.evolve(workload_of(policy, steered=steered), reactive_headroom=None)
+    rising = plans(workload, [1000.0] * 150, [[1000.0], [1000.0] * 8 + [5000.0] * 22])
+    made_at = rising.made_at
+    assert rising.basis is not None
+    found = without_each_limit(rising, made_at, make_stages(rising.basis, rising.forecast), StalePolicy())
+    later = attrs.evolve(policy, up_max_factor=1e12)
+    other = make_stages(with_policy(rising.basis, later), rising.forecast).replicas
+    assert found[StageName.CHANGE_LIMITS] == max(int(other[:6].max()), rising.served_before)
+    other = make_stages(with_policy(rising.basis, attrs.evolve(policy, prewarm_steps=0)), rising.forecast).replicas
+    assert found[StageName.PREWARM] == max(int(other[:6].max()), rising.served_before)
+    assert int(other[6]) > int(other[:6].max())
+
+
+def test_without_limits_of_change_a_plan_falls_at_once() -> None:
+    slow = attrs.evolve(POLICY, down_max_pct=10.0, prewarm_steps=0)
+    workload = attrs.evolve(workload_of(slow, steered=False), reactive_headroom=None)
+    falling = plans(workload, [3000.0] * 150, [[3000.0], [500.0]])
+    falling = attrs.evolve(falling, resumption=None)
+    explanation = explain(falling, falling.made_at, StalePolicy())
+    assert explanation.told == 32
+    assert without(explanation, StageName.CHANGE_LIMITS) == 6
+
+
+def test_without_the_dead_band_what_is_needed_counts() -> None:
+    snapshot = flat(1000.0)
+    assert snapshot.basis is not None
+    noisy = attrs.evolve(snapshot.basis, facts=attrs.evolve(snapshot.basis.facts, recent=1000.0, noise=0.02))
+    made = Forecast(snapshot.made_at, STEP, np.full(30, 910.0))
+    stages = make_stages(noisy, made)
+    kept = attrs.evolve(snapshot, forecast=made, replicas=stages.replicas, floor=None, resumption=None, basis=noisy)
+    found = without_each_limit(kept, kept.made_at, stages, StalePolicy())
+    assert (replicas_at(kept, kept.made_at), found[StageName.HOLD]) == (12, max(12, stages.needed_floor or 0))
+    assert found[StageName.DEAD_BAND] == 11
+
+
+def test_settings_may_be_tried_one_after_the_other() -> None:
+    snapshot = attrs.evolve(flat(1000.0), resumption=None)
+    assert what_if(snapshot, OtherSettings(headroom=2.0)).replicas[20] == 20
+    narrow = what_if(snapshot, OtherSettings(max=8))
+    assert set(what_if(narrow, OtherSettings(headroom=2.0)).replicas.tolist()) == {8}
+    off = attrs.evolve(workload_of(steered=False), reactive_headroom=None)
+    without_floor = plans(off, [1000.0] * 9, [[1000.0]])
+    assert what_if(without_floor, OtherSettings(target_per_pod=10.0)).floor is None

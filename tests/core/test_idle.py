@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from kedastral.core.capacity import (
     IDLE_SHARE,
     MAX_RESTS_A_DAY,
+    DeadBand,
     Idleness,
     PlanPolicy,
     ReplicaBounds,
@@ -136,3 +137,11 @@ def test_a_minimum_above_zero_is_no_business_of_rests() -> None:
             plan_around_rests(np.full(30, 90.0), np.zeros(30), idleness_of(history), policy, previous=1).tolist()
             == [1] * 30
         )
+
+
+@pytest.mark.parametrize("least", [0, 1])
+def test_whether_or_not_there_may_be_no_pods_noise_of_the_load_changes_nothing(least: int) -> None:
+    policy = PlanPolicy(10.0, 1.0, ReplicaBounds(least, 50), prewarm_steps=0)
+    band, needed = DeadBand(12, up=0.01), np.array([115.0, 121.0, 125.0])
+    plan = plan_around_rests(needed, needed, Idleness.BUSY, policy, previous=None, dead_band=band)
+    assert plan.tolist() == [12, 12, 13]

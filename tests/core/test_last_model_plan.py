@@ -101,3 +101,13 @@ def test_a_forecast_made_from_half_an_answer_replaces_no_model_plan(partial: boo
     model_plan = ticks.plan(StatusCode.OK).replicas
     plan = ticks.plan(StatusCode.OK, partial=partial).replicas
     assert (plan[RISE - 1] >= model_plan[RISE]) == partial
+
+
+@pytest.mark.parametrize("not_used", NOT_USED)
+def test_the_last_model_plan_holds_back_no_load_that_it_did_not_expect(not_used: StatusCode) -> None:
+    ticks = Ticks()
+    model_plan = ticks.plan(StatusCode.OK).replicas
+    plan = ticks.plan(not_used, load=2000.0).replicas
+    assert model_plan[1] < 10
+    assert plan[1 : RISE - 1].min() >= 20
+    assert plan[RISE - 1] >= model_plan[RISE] > 20

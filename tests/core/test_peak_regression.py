@@ -324,7 +324,7 @@ def features_by_walking(logs: list[float], row: int, ahead: int, period: int, at
     return [*np.clip(differences, -3, 3), *map(math.sin, angles), *map(math.cos, angles)]
 
 
-@pytest.mark.parametrize("ahead", [1, WINDOW, 70])
+@pytest.mark.parametrize("ahead", [1, WINDOW, 60, 70])
 def test_features_are_the_past_as_one_would_tell_it_value_by_value(ahead: int) -> None:
     values = 100 * np.exp(np.random.default_rng(11).normal(0, 0.6, 8 * DAY + 100))
     values[5000:5003] *= 1000  # further than is believed
@@ -336,6 +336,11 @@ def test_features_are_the_past_as_one_would_tell_it_value_by_value(ahead: int) -
         expected = features_by_walking(logs, row, ahead, period, START.timestamp() + 60 * row, math.log(50.0))
         assert features == pytest.approx(expected, abs=1e-6, nan_ok=True)
     assert np.isnan(features_of(past, rows, ahead, 0.0)[:, 27]).all(), "without a period there are no cycles"
+
+
+def test_a_span_is_at_least_one_step() -> None:
+    past = _Past.of(series(noise(100), 3600.0), 1.0)
+    assert [past.steps_in(seconds) for seconds in (60.0, 3600.0, 7200.0)] == [1, 1, 2]
 
 
 def test_several_steps_within_a_minute_count_by_their_largest_load() -> None:
@@ -495,6 +500,7 @@ def test_the_margin_lies_between_those_of_the_forecast_and_of_the_regression() -
     trial = RegressionTrial(regression, calibration, loss=1.0, loss_without=1.0)
     expected = np.array([100.0, 150.0, 9000.0])  # the window is the first two
     assert margin_of(trial, 0.0, expected, 50.0, 550.0) == pytest.approx(0.5 * np.log(600 / 200))
+    assert margin_of(trial, 0.3, expected, 50.0, 550.0) == pytest.approx(0.5 * (0.3 + np.log(600 / 200)))
     assert margin_of(trial, 0.3, expected, 50.0, None) == 0.3
     assert margin_of(trial, 0.3, expected, 0.0, 550.0) == 0.3, "a day without load"
     assert margin_of(RegressionTrial(), 0.3, expected, 50.0, 550.0) == 0.3

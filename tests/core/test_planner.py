@@ -15,7 +15,7 @@ from kedastral.core.planning.stabilization import UnstabilizedPlan
 from kedastral.core.planning.status import model_failed
 from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.series import DataQuality, Observation, Series
-from kedastral.core.serving import Snapshot, replicas_at
+from kedastral.core.serving import Mode, Snapshot, replicas_at
 from kedastral.errors import ModelError
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
@@ -42,6 +42,7 @@ def test_a_kept_plan_is_the_plan_as_it_was() -> None:
     before = plan()
     kept = keep_plan(WORKLOAD, history_of(1000), before, FAILED)
     assert kept.replicas.tolist() == before.replicas.tolist()
+    assert kept.status == FAILED
     assert attrs.evolve(kept, replicas=before.replicas, status=before.status) == before
 
 
@@ -55,11 +56,32 @@ def test_a_kept_plan_lies_within_the_bounds_of_today(bounds: tuple[int, int], re
     assert tuple(replicas_at(kept, NOW + timedelta(minutes=at)) for at in (0, 12)) == recommended
 
 
+def test_a_kept_plan_shows_the_newest_load_and_a_floor_that_rises_with_it() -> None:
+    before = plan(load=2000.0)
+    assert before.floor == 22
+    for load, floor in ((1000.0, 22), (3000.0, 33)):
+        kept = keep_plan(WORKLOAD, history_of(load), before, FAILED)
+        assert (kept.observed, kept.floor) == (Observation(NOW, load), floor)
+    unknown = keep_plan(WORKLOAD, history_of(np.nan), before, FAILED)
+    assert unknown.observed == before.observed
+    first = keep_plan(WORKLOAD, history_of(3000.0), attrs.evolve(before, floor=None), FAILED)
+    assert first.floor == 33
+    off = attrs.evolve(WORKLOAD, reactive_headroom=None)
+    assert keep_plan(off, history_of(3000.0), before, FAILED).floor is None
+
+
 def test_the_floor_over_a_kept_plan_lies_within_the_bounds_of_today() -> None:
     before = plan(load=4000.0, later=100.0)
     assert before.floor == 44
     kept = keep_plan(with_bounds(2, 10), history_of(100), before, FAILED)
     assert kept.floor == 10
+
+
+def test_half_an_answer_brings_no_floor_where_it_is_off() -> None:
+    later = NOW + timedelta(minutes=1)
+    history = attrs.evolve(history_of(1.0), quality=DataQuality(at_least=Observation(later, 1.0)))
+    off = attrs.evolve(WORKLOAD, reactive_headroom=None)
+    assert plan_step(off, history, Forecast(later, 60.0, np.full(30, 1.0)), plan()).floor is None
 
 
 @pytest.mark.parametrize(("load", "partial", "floor"), [(1000, True, 44), (1000, False, 11), (9000, True, 50)])
@@ -82,6 +104,8 @@ both = pytest.mark.parametrize("workload", [WORKLOAD, STEERED], ids=["headroom",
 def test_a_plan_says_the_least_that_any_plan_of_its_workload_wants(workload: Workload) -> None:
     made = plan_step(workload, history_of(1000), Forecast(NOW, 60.0, np.full(30, 1000.0)), None)
     assert made.min_replicas == 2
+    observed = attrs.evolve(workload, mode=Mode.OBSERVE)
+    assert plan_step(observed, history_of(1000), Forecast(NOW, 60.0, np.full(30, 1.0)), None).mode is Mode.OBSERVE
 
 
 def test_what_keda_has_read_since_the_last_plan_does_not_fall_at_once() -> None:

@@ -208,6 +208,33 @@ def test_where_nothing_is_known_a_short_history_and_a_model_that_never_comes_are
     assert waits[-1] is not None
 
 
+def test_an_outage_while_nothing_is_told_does_not_lengthen_that() -> None:
+    ticks = Ticks(policy=ERROR)
+    assert ticks.ticks(3, LOW, StatusCode.LEARNING) == [None] * 3
+    ticks.pause(1800)
+    assert ticks.tick(LOW, StatusCode.LEARNING) is not None
+
+
+@pytest.mark.parametrize(("seconds", "outage"), [(600, False), (601, True), (-600, False), (-601, True)])
+def test_with_a_long_interval_two_of_them_without_a_plan_are_no_outage(seconds: float, outage: bool) -> None:
+    workload = attrs.evolve(Ticks(by_level=False).workload, interval=300.0)
+    history = Series(START, 60.0, np.full(100, LOW))
+    before = plan_step(workload, history, Forecast(START, 60.0, np.full(30, LOW)), None, served=5)
+    before = attrs.evolve(before, resumption=None)
+    later = Forecast(START + timedelta(seconds=seconds), 60.0, np.full(30, LOW))
+    assert (plan_step(workload, history, later, before).resumption is not None) == outage
+
+
+def test_a_resumption_in_which_a_forecast_stands_is_as_long_as_its_window_however_long_ago_it_began() -> None:
+    begun = Resumption(START, 9, 300.0)
+    hour = START + timedelta(hours=1)
+    assert continue_resumption(begun, hour, 30.0, 1800.0, stood=True) == Resumption(START, 9, 270.0)
+    assert continue_resumption(begun, hour, 30.0, 1800.0, stood=False) is None
+    assert continue_resumption(begun, hour, 30.0, 3600.0, stood=False) == begun
+    assert continue_resumption(begun, START + timedelta(seconds=299), 30.0, 60.0, stood=False) == begun
+    assert continue_resumption(begun, hour, 300.0, 1800.0, stood=True) is None
+
+
 def test_under_default_min_and_in_observe_a_plan_is_answered_as_ever() -> None:
     assert Ticks(policy=StalePolicy()).tick(LOW, StatusCode.LEARNING) is not None
     assert Ticks(policy=StalePolicy(mode=Mode.OBSERVE)).tick(LOW, StatusCode.LEARNING) == 0

@@ -100,9 +100,10 @@ def test_a_range_of_one_point() -> None:
     assert on_minutes((0, 1), (60, 2), minutes=0) == [1]
 
 
-@pytest.mark.parametrize("step", [0.001, 60])
+@pytest.mark.parametrize("step", [0.001, 60, 3600])
 def test_a_range_that_ends_before_it_begins_is_empty(step: float) -> None:
     assert len(series_from_points([(T0, 1)], NOON, NOON - timedelta(seconds=step), step)) == 0
+    assert len(series_from_points([(T0, 1)], NOON, NOON - timedelta(seconds=9 * step), step)) == 0
 
 
 @given(st.integers(1, 300), st.sampled_from([0.1, 0.25, 1, 7, 15, 60, 300, 3600]))

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kedastral.core.capacity import PlanPolicy, ReplicaBounds
+from kedastral.core.capacity import Idleness, PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast, fallback_forecast
 from kedastral.core.planning.service_level import (
     ServiceLevelPlan,
@@ -126,6 +126,10 @@ def test_the_dead_band_knows_what_the_load_of_the_last_minutes_needs_with_factor
     band = plan_from(plan.basis, Forecast(START, 60.0, np.full(STEPS, 100.0)))[1].dead_band
     assert band is not None
     assert band.recent == pytest.approx(20 * plan.factor / 0.95)
+    noisy = attrs.evolve(plan.basis, facts=attrs.evolve(plan.basis.facts, noise=0.02, idleness=Idleness.BUSY))
+    for load, planned in ((190.0, 30), (170.0, 26)):
+        stages = plan_from(noisy, Forecast(START, 60.0, np.full(STEPS, load)))[1]
+        assert stages.limited.tolist() == [planned] * STEPS, "it is kept for the noise of the load"
 
 
 def test_without_a_floor_or_under_a_fixed_headroom_no_peak_is_kept() -> None:

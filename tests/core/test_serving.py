@@ -351,9 +351,9 @@ def test_a_workload_that_is_scaled_again_is_told_its_last_plan_though_that_was_o
 
 def test_an_answer_holds_until_a_step_comes_within_the_lead_time_or_passes_or_the_plan_is_stale() -> None:
     made, policy = snapshot([1, 2, 3, 4], lead=90), StalePolicy(100.0, OnStale.RIDE_FORECAST)
-    moments = [-150.0, -100.0, -50.0, 0.0, 10.0, 30.0, 60.0, 95.0, 100.0, 140.0, 149.0]
+    moments = [-150.0, -110.0, -100.0, -50.0, 0.0, 10.0, 30.0, 60.0, 95.0, 100.0, 140.0, 149.0]
     assert [seconds_unchanged(made, after(at), policy) for at in moments] == [
-        30.0, 10.0, 20.0, 30.0, 20.0, 30.0, 30.0, 5.0, 0.0, 10.0, 1.0,
+        30.0, 10.0, 10.0, 20.0, 30.0, 20.0, 30.0, 30.0, 5.0, 0.0, 10.0, 1.0,
     ]  # fmt: skip
     assert seconds_unchanged(None, after(0), policy) == math.inf
 

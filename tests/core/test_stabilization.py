@@ -82,6 +82,7 @@ def test_a_constant_load_ends_at_its_need_within_an_hour() -> None:
 
 def test_up_goes_a_little_further() -> None:
     assert planned(10, 30, 100, 10) == [31, 105, 10]
+    assert planned(100, 200, 60, 101) == [210, 60, 106], "but not where it stays below"
     assert planned(10, 11, 12, 10) == [11, 12, 10]
     assert planned(10, 10, 10, 10) == [10, 10, 10]
     assert planned(10, 10, 10, 100) == [10, 10, 100], "what is asked for now is what was told"

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kedastral.core.planning.peak_regression import FEATURES, PeakRegression
 from kedastral.core.planning.uncertainty import (
     MAX_LOG_RATIO,
     MIN_WINDOWS,
@@ -19,7 +20,9 @@ from kedastral.core.planning.uncertainty import (
     Calibration,
     IntervalForecast,
     PendingWindow,
+    RegressionTrial,
     UncertaintyState,
+    _stands_down,
     add_forecast,
     judge_windows,
     offset_of,
@@ -310,6 +313,38 @@ def test_the_error_at_the_lead_is_kept_beside_that_of_the_last_value() -> None:
     # always half a unit too high, and three steps behind
     assert state.model.lead_error / state.last.lead_error == pytest.approx(0.5 / 3)
     assert state.last.lead_error == pytest.approx(3.0, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("loss", "windows", "before", "stands_down"),
+    [
+        (0.12, 99, False, True),
+        (0.12, 60, False, True),
+        (0.12, 59, False, False),
+        (0.105, 99, False, False),  # a tenth more than the last value's
+        (0.105, 99, True, True),  # that does until it is no worse
+        (0.095, 99, True, False),
+    ],
+)
+def test_a_model_stands_down_while_its_loss_is_a_tenth_more_and_returns_once_it_is_no_more(
+    loss: float, windows: int, before: bool, stands_down: bool
+) -> None:
+    model, last = Calibration(windows=windows, pinball_loss=loss), Calibration(pinball_loss=0.1)
+    assert _stands_down(UncertaintyState(model, last, (), before)) is stands_down
+
+
+@pytest.mark.parametrize(
+    ("loss", "leads", "fitted", "stands_down"),
+    [(0.05, True, True, False), (0.05, False, True, True), (0.05, True, False, True), (0.2, True, True, True)],
+)
+def test_a_regression_that_leads_is_judged_instead_of_the_model(
+    loss: float, leads: bool, fitted: bool, stands_down: bool
+) -> None:
+    regression = PeakRegression(0.0, 60.0, 480.0, 1.0, (0.0,) * (FEATURES + 1)) if fitted else None
+    losses = (1.0, 2.0) if leads else (2.0, 1.0)
+    trial = RegressionTrial(regression, Calibration(windows=99, pinball_loss=loss), *losses)
+    model, last = Calibration(windows=99, pinball_loss=0.2), Calibration(pinball_loss=0.1)
+    assert _stands_down(UncertaintyState(model, last, regressed=trial)) is stands_down
 
 
 @pytest.mark.parametrize(("loss", "stands_down"), [(0.0005, False), (0.0019, False), (0.01, True)])
