@@ -64,6 +64,16 @@ def test_the_means_are_of_five_and_thirty_minutes_and_no_less_than_a_load_that_r
     assert rising == (mean < recent[-1])
 
 
+@pytest.mark.parametrize(
+    ("loads", "least"),
+    [([10.0] * 25 + [1.0] * 4 + [20.0], 0.0), ([1.0] * 25 + [30.0] * 4 + [2.0], 2.0)],
+    ids=["the last value alone rises", "all but the last value rise"],
+)
+def test_only_five_minutes_that_lie_above_the_half_hour_are_a_rise(loads: list[float], least: float) -> None:
+    mean = 0.7 * exponential_mean(loads, 5) + 0.3 * exponential_mean(loads, 30)
+    assert said(np.array(loads), 29, 10)["means"] == pytest.approx(max(mean, least))
+
+
 def test_a_step_longer_than_a_mean_is_all_of_it() -> None:
     loads = [9.0, 8.0, 6.0, 7.0]
     mean = 0.7 * loads[-1] + 0.3 * exponential_mean(loads[-3:], 3)

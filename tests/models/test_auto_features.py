@@ -122,6 +122,12 @@ def test_the_phase_is_that_of_the_local_time_at_the_end_of_a_step() -> None:
     assert tokyo.phase(at_midnight + 15, 1800.0) == pytest.approx([np.pi])
 
 
+@pytest.mark.parametrize("minutes", [1, 59, 60, 61, 119])
+def test_a_zone_is_known_for_every_step_of_a_history_that_ends_within_an_hour(minutes: int) -> None:
+    seasons = seasons_of(noise(minutes), zone="Asia/Tokyo")
+    assert seasons.offsets.tolist() == [9 * 60] * minutes
+
+
 def test_a_period_of_less_than_four_steps_is_no_season() -> None:
     seasons = seasons_of(noise(100), step=900.0)
     assert [seasons.has(period) for period in (3600.0, 3599.0)] == [True, False]

@@ -72,16 +72,17 @@ def test_steps_finer_than_a_minute_are_averaged_to_minutes_that_end_where_the_hi
 
 def test_a_minute_is_the_mean_of_what_is_known_of_it() -> None:
     assert signal_of([1, NAN, 3, NAN, *[NAN] * 4, 5, 6, 7, 8], step=15.0).values.tolist() == [2.0, 2.0, 6.5]
+    assert signal_of([NAN, NAN, 3, NAN, 5, NAN, 7, NAN], step=15.0).values.tolist() == [3.0, 6.0]
 
 
 # -- the scale --
 
 
 def test_the_unit_is_a_twentieth_of_the_mean_and_a_thousandth_of_the_largest_load_at_least() -> None:
-    steady, rare = signal_of(np.full(100, 200.0)), signal_of([*[0.0] * 999, 1000.0])
+    steady, rare = signal_of(np.full(100, 200.0)), signal_of([*[0.0] * 999, 3000.0])
     assert steady.unit == pytest.approx(10.0)
     assert steady.logs == pytest.approx(np.full(100, math.log(21.0)))
-    assert rare.unit == pytest.approx(1.0)  # a twentieth of the mean would be 0.05
+    assert rare.unit == pytest.approx(3.0)  # a twentieth of the mean would be 0.15
     assert signal_of(np.zeros(9)).logs.tolist() == [0.0] * 9
 
 
