@@ -227,6 +227,14 @@ def test_a_minute_is_judged_by_the_fewest_pods_that_there_would_have_been() -> N
     assert judge_steps(attrs.evolve(earlier, judged_until=zero + 2 * STEP), two, SETTINGS.steering).cap_relaxation < 2.0
 
 
+def test_where_the_cap_kept_none_the_pods_that_were_recommended_count() -> None:
+    zero = START.timestamp()
+    recommended = (Recommendation(zero, 8, 20), Recommendation(zero + STEP, 9), Recommendation(zero + 2 * STEP, 9))
+    state = SteeringState(1.0, zero + STEP, recommended, cap_relaxation=2.0)
+    history = Series(START, STEP, np.full(3, 85.0))
+    assert judge_steps(state, history, SETTINGS.steering).cap_relaxation > 2.0  # 20 and 9 would have been enough
+
+
 def test_of_one_step_the_fewest_replicas_count_with_what_they_would_have_been() -> None:
     zero, steering = START.timestamp(), SETTINGS.steering
     state = add_recommendation(SteeringState(), zero, 9, STEP, steering, 30)

@@ -48,6 +48,7 @@ STEADY = [20.0] * (BEFORE - 3)
 
 def test_series_that_stay_away_with_their_load_are_lost() -> None:
     assert lost_after([*STEADY, 5.0, 8.0, 6.0]) == LostSeries(12, 8, minute(BEFORE - 3))
+    assert lost_after([*STEADY, 8.0, 5.0, 6.0]) == LostSeries(12, 8, minute(BEFORE - 3))
     assert lost_after([*STEADY, 20.0, 8.0, 8.0]) is None, "pods that restart are away for as long"
     assert lost_after([*STEADY, 8.0, 20.0, 8.0]) is None
 

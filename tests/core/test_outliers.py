@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kedastral.core.data_quality import screen
@@ -220,6 +220,12 @@ def test_only_a_jump_to_stay_shows_that_the_load_jumps(before: slice, load: floa
     assert [len(left_out(np.append(loads, [1500.0] * minutes))) for minutes in range(1, 5)] == held_back
 
 
+def test_a_jump_that_reaches_the_time_of_a_regular_spike_is_believed() -> None:
+    loads = daily()
+    loads[7::HOUR] = np.maximum(loads[7::HOUR], 1500.0)
+    assert [len(left_out(np.append(loads[: 2 * DAY + 5], [1500.0] * minutes))) for minutes in (1, 2, 3)] == [1, 0, 0]
+
+
 def test_a_load_that_was_high_five_points_ago_has_not_jumped() -> None:
     steady = np.full(2 * DAY, 1000.0)
     assert left_out(np.concatenate([steady, np.full(4, 100.0), [450.0]])) == []
@@ -239,6 +245,7 @@ def test_a_regular_spike_may_come_a_step_earlier_or_later(late: int) -> None:
 
 def test_a_jump_is_measured_against_the_load_before_it_and_a_little_of_the_usual() -> None:
     loads = np.tile(np.repeat([1000.0, 220.0], 12 * HOUR), 2)[:-60]
+    loads[-3] = 60.0  # of the last minutes the largest
     assert [len(left_out(np.append(loads, [2200.0] * minutes))) for minutes in range(1, 7)] == [1, 2, 0, 0, 0, 0]
 
 
@@ -286,6 +293,8 @@ def test_five_points_of_rate_at_night_are_never_believed_though_the_day_is_large
 
 @settings(max_examples=60, deadline=None)
 @given(factors=st.lists(st.floats(0.5, 40), min_size=1, max_size=9))
+@example([1.9, 3.7, 2.2, 7.0])  # not the newest that was accepted
+@example([1.9, 3.7, 30.0, 20.0])  # and not what was not
 def test_a_run_is_told_point_by_point_from_the_largest_that_was_accepted_before(factors: list[float]) -> None:
     loads = np.full(DAY + 2 * HOUR, 100.0)
     loads[DAY : DAY + len(factors)] *= factors

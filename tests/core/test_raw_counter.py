@@ -93,9 +93,10 @@ def test_whatever_its_rate_a_counter_is_found(seed: int, rate: float, step: floa
         counter(59),
         np.repeat(np.arange(10.0), 60),  # a level that is set by hand
         np.tile(np.arange(60.0), 24),  # a queue that is emptied each hour
+        np.tile(np.arange(50.0, 150.0), 3),  # and one of which a third stays
         500 + 400 * np.sin(np.arange(2880) * 2 * np.pi / 1440),  # days without noise
     ],
-    ids=["constant", "zero", "gaps", "too short", "steps", "queue", "days"],
+    ids=["constant", "zero", "gaps", "too short", "steps", "queue", "slow queue", "days"],
 )
 def test_other_series_that_rise_are_no_counters(values: Floats) -> None:
     assert find_counter(history(values)) is None

@@ -151,9 +151,25 @@ def test_so_many_points_are_read_again_that_a_lag_twice_as_long_is_noticed(
     assert settling.reread == points
 
 
+def test_a_reading_in_which_every_point_differs_is_that_of_another_server() -> None:
+    settling, newest = learn(lambda _now: 0.0), int((ZERO + 3600) // 60)
+    for tick in range(9):
+        now = (newest + tick) * 60.0
+        settling.observe(newest + tick - 10, np.full(11, 1900.0 if tick else 2000.0), now)
+    assert settling.seconds == 0.0
+
+
+def test_three_points_that_differ_say_that_they_are_late() -> None:
+    settling, newest = SettlingTime(60.0), int(ZERO // 60)
+    for tick in range(60):
+        settling.observe(newest + tick - 2, np.array([3.0, 2.0, 1.0]), (newest + tick) * 60.0)
+    assert settling.seconds == 120.0
+
+
 def test_what_is_known_goes_on_as_it_was_stored() -> None:
     settling, again = learn(lambda _now: 120.0, window=60.0), SettlingTime(60.0)
     again.restore(settling.state)
+    assert again.state == settling.state
     begin = ZERO + 3600.0
     for each in (settling, again):
         learn(lambda _now: 240.0, window=60.0, learned=each, begin=begin, seconds=600.0)
