@@ -145,3 +145,10 @@ def test_whether_or_not_there_may_be_no_pods_noise_of_the_load_changes_nothing(l
     band, needed = DeadBand(12, up=0.01), np.array([115.0, 121.0, 125.0])
     plan = plan_around_rests(needed, needed, Idleness.BUSY, policy, previous=None, dead_band=band)
     assert plan.tolist() == [12, 12, 13]
+
+
+@pytest.mark.parametrize(("headroom", "planned"), [(1.0, 0), (2.0, 2)])
+def test_with_the_headroom_that_was_set_one_pod_must_be_enough(headroom: float, planned: int) -> None:
+    policy = PlanPolicy(100.0, headroom, ReplicaBounds(0, 50), prewarm_steps=0)
+    plan = plan_around_rests(np.array([60.0]), np.array([5.0]), Idleness.IDLE, policy, previous=None)
+    assert plan.tolist() == [planned]

@@ -106,6 +106,11 @@ def test_one_spike_is_no_growth_and_shrinking_is_none_either() -> None:
     assert growth_of_days(np.array([100.0, np.nan, 0.0])) == 1.0
 
 
+def test_the_second_largest_growth_over_the_seven_days_before_counts() -> None:
+    assert growth_of_days(np.array([200.0, *[100.0] * 5, 190.0, *[100.0] * 7])) == pytest.approx(200 / 190)
+    assert growth_of_days(np.array([180.0, 120.0, 100.0])) == pytest.approx(1.2), "with fewer days of those there are"
+
+
 def test_growth_is_believed_up_to_a_factor() -> None:
     assert growth_of_days(5.0 ** -np.arange(14)) == MAX_GROWTH
 
@@ -133,7 +138,7 @@ def test_what_the_cap_holds_back_is_the_larger_of_what_the_plan_and_the_floor_wo
     values = days(*[100] * 8).values.copy()
     values[-1] = 100.0
     history = Series(START, STEP, values)
-    loads = np.array([10.0, 10.0, ahead, *[10.0] * 5])
+    loads = np.array([10.0, 10.0, ahead, 900.0, *[10.0] * 4])  # what lies beyond the window has its time
     forecast = Forecast(history.time_at(len(history) - 1), STEP, loads)
     state, plan = plan_for_service_level(ServiceLevelState(CERTAIN, SteeringState(2.0)), history, forecast, SETTINGS)
     assert state.steering.recommended[-1].uncapped == uncapped  # 100 * 2 / 0.95 is 21.05 pods, 150 * 2 is 30

@@ -19,7 +19,7 @@ from kedastral.core.planning.service_level import ServiceLevelSettings
 from kedastral.core.planning.stabilization import STABILIZATION_WINDOW, Resumption, continue_resumption
 from kedastral.core.planning.status import StatusCode, learning_from, model_failed
 from kedastral.core.planning.steering import SteeringSettings
-from kedastral.core.series import DataQuality, Series
+from kedastral.core.series import DataQuality, Observation, Series
 from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, decide, keep_served, replicas_at
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -206,6 +206,32 @@ def test_where_nothing_is_known_a_short_history_and_a_model_that_never_comes_are
     waits = Ticks().ticks(70, LOW, StatusCode.LEARNING)
     assert waits[:60] == [None] * 60
     assert waits[-1] is not None
+
+
+@pytest.mark.parametrize("policy", [RIDES, ERROR], ids=["ride-forecast", "error"])
+def test_what_is_known_of_before_the_start_is_told_while_the_model_learns(policy: StalePolicy) -> None:
+    assert Ticks(policy=policy, served=30).ticks(3, LOW, StatusCode.LEARNING) == [30] * 3
+
+
+@both
+def test_half_an_answer_is_not_enough_to_tell_anything_after_a_start(by_level: bool) -> None:
+    workload, forecast = Ticks(by_level, ERROR).workload, Forecast(START, 60.0, np.full(30, LOW))
+    complete = Series(START - timedelta(minutes=199), 60.0, np.full(200, LOW))
+    partial = attrs.evolve(complete, quality=DataQuality(at_least=Observation(START, 1.0)))
+    assert plan_step(workload, partial, forecast, None).withheld
+    known = plan_step(workload, complete, forecast, None)
+    assert not known.withheld
+    assert not plan_step(workload, partial, forecast, known).withheld
+    assert not plan_step(workload, partial, forecast, None, served=7).withheld
+
+
+def test_a_clock_that_is_set_back_does_not_lengthen_a_resumption() -> None:
+    ticks = Ticks(served=30)
+    ticks.tick(LOW)
+    ticks.now -= timedelta(seconds=90)
+    ticks.tick(LOW)
+    assert ticks.snapshot is not None
+    assert ticks.snapshot.resumption == Resumption(START, 30, 300.0)
 
 
 def test_an_outage_while_nothing_is_told_does_not_lengthen_that() -> None:

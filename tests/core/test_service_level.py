@@ -90,11 +90,28 @@ def test_the_floor_never_falls_below_what_the_newest_load_needs() -> None:
     assert plan.floor == 40  # 30 by the factor alone, 0.7 / 0.95 of what serves the load
 
 
+def test_a_floor_above_the_plan_is_what_is_recommended() -> None:
+    state, plan = tick([400.0] * 30, 10.0)
+
+    assert plan.floor == 47  # 400 / 10 * 1.1 / 0.95
+    assert plan.replicas.max() < 47
+    assert state.last_recommendation == state.steering.recommended[-1].replicas == 47
+
+
 def test_a_fixed_headroom_multiplies_the_upper_quantile_and_keeps_its_floor() -> None:
     settings = attrs.evolve(SETTINGS, headroom=1.5, reactive_headroom=1.3)
     _, plan = tick([100.0] * 3, 90.0, settings=settings)
 
     assert (plan.factor, plan.replicas[0], plan.floor) == (1.5, 14, 13)
+
+
+@pytest.mark.parametrize(("factor", "headroom", "at_cap"), [(2.0, None, True), (1.5, None, False), (2.0, 1.5, False)])
+def test_a_factor_at_its_maximum_is_reported_unless_the_headroom_is_fixed(
+    factor: float, headroom: float | None, at_cap: bool
+) -> None:
+    settings = attrs.evolve(SETTINGS, headroom=headroom)
+    state, plan = tick([100.0] * 3, 90.0, ServiceLevelState(CERTAIN, SteeringState(factor)), settings)
+    assert plan.report(state, settings).at_cap is at_cap
 
 
 def test_a_fixed_headroom_gets_no_feedback_but_its_budget_is_counted() -> None:

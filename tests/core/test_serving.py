@@ -364,16 +364,26 @@ ERRS = StalePolicy(120.0, OnStale.ERROR)
 
 @pytest.mark.parametrize(
     ("policy", "seconds", "served"),
-    [(RIDES, 60.0, 5), (RIDES, 180.0, 9), (RIDES, 9e5, 9), (ERRS, 60.0, 5), (ERRS, 121.0, 5), (ERRS, 9e5, 5),
-     (DEFAULTS, 120.0, 5), (DEFAULTS, 121.0, None)],
+    [(RIDES, 60.0, 2), (RIDES, 180.0, 9), (RIDES, 300.0, 9), (RIDES, 9e5, 9), (ERRS, 60.0, 2), (ERRS, 121.0, 3),
+     (ERRS, 9e5, 3), (DEFAULTS, 120.0, 3), (DEFAULTS, 121.0, None)],
 )  # fmt: skip
 def test_what_was_served_last_is_what_was_read_while_the_plan_was_read(
     policy: StalePolicy, seconds: float, served: int | None
 ) -> None:
-    made = snapshot([5, 5, 5, 9, 9, 9], lead=60)
+    made = snapshot([1, 2, 3, 9, 9, 1], lead=60)
     assert last_served(made, after(seconds), policy) == served
     assert last_served(attrs.evolve(made, withheld=True), after(seconds), policy) is None
     assert last_served(attrs.evolve(made, mode=Mode.OBSERVE), after(seconds), policy) is None
+
+
+def test_a_plan_is_ahead_where_it_comes_from_further_in_the_future_than_plans_are_fresh_for() -> None:
+    assert [RIDES.is_ahead(snapshot([1]), after(at)) for at in (-121.0, -120.0, 0.0, 121.0)] == [True, *[False] * 3]
+
+
+def test_where_no_number_may_be_given_it_is_said_why() -> None:
+    withheld = attrs.evolve(snapshot([5, 5, 5]), withheld=True)
+    assert "the desired replicas before the start are not known" in decide(withheld, after(0), ERRS).reason
+    assert decide(withheld, after(300), ERRS) == Decision(None, stale=True, reason="the newest forecast is 300 s old")
 
 
 def resumed(since: float, served: int | None, *, withheld: bool = False) -> Snapshot:
