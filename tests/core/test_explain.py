@@ -16,7 +16,7 @@ from kedastral.core.explanation import Effect, Explanation, StageName, apply
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.basis import make_stages
 from kedastral.core.planning.planner import Workload, plan_step, plan_step_without_model
-from kedastral.core.planning.service_level import ServiceLevelSettings
+from kedastral.core.planning.service_level import ServiceLevelSettings, SteeredBasis
 from kedastral.core.planning.stabilization import Resumption
 from kedastral.core.planning.status import model_failed
 from kedastral.core.planning.steering import SteeringSettings
@@ -537,3 +537,23 @@ def test_settings_may_be_tried_one_after_the_other() -> None:
     off = attrs.evolve(workload_of(steered=False), reactive_headroom=None)
     without_floor = plans(off, [1000.0] * 9, [[1000.0]])
     assert what_if(without_floor, OtherSettings(target_per_pod=10.0)).floor is None
+
+
+@pytest.mark.parametrize("steered", [True, False])
+def test_a_lead_time_that_is_tried_is_that_of_the_plan_and_of_its_reading(steered: bool) -> None:
+    snapshot = flat(1000.0, steered=steered)
+    tried = what_if(snapshot, OtherSettings(lead_time=120.0))
+    assert (snapshot.lead_time, tried.lead_time) == (300.0, 120.0)
+    if steered:
+        assert isinstance(tried.basis, SteeredBasis)
+        assert tried.basis.settings.lead_steps(STEP) == 3
+        assert tried.service_level is not None
+    else:
+        assert tried.service_level is None
+
+
+def test_a_floor_that_is_off_is_said_to_be() -> None:
+    workload = attrs.evolve(workload_of(steered=False), reactive_headroom=None)
+    snapshot = plans(workload, [1000.0] * 150, [[1000.0]] * 2)
+    said = told_by(explain(snapshot, snapshot.made_at, StalePolicy()))
+    assert said[StageName.FLOOR] == (None, "the reactive floor is off")
