@@ -7,11 +7,11 @@ import numpy as np
 
 from kedastral.core.series import Floats, Ints
 from kedastral.models.auto.features import (
+    DAYS_BACK,
     Seasons,
     compute_common_features,
     compute_horizon_features,
     compute_increments,
-    mean_known,
     median_known,
 )
 from kedastral.models.auto.ridge import HALF_LIVES, Ridge, compute_level
@@ -19,6 +19,8 @@ from kedastral.models.auto.signal import DAY, MINUTE, Signal
 
 PROFILES = (5 * MINUTE, 20 * MINUTE, 60 * MINUTE)
 """Spans of the level and of the smoothing of the daily profiles: quick to follow, or steady."""
+WEEK_BACK = np.array([7])
+"""One week alone: what followed two weeks ago lies before the history of 14 days."""
 SIMPLE = ("last-value", "means", "day-5m", "day-20m", "day-60m", "week")
 EXPERTS = (*SIMPLE, *(f"ridge-{half_life / DAY:g}d" for half_life in HALF_LIVES))
 """The names of all experts, in the order of every array of their forecasts."""
@@ -57,8 +59,8 @@ def _predict_ridges(signal: Signal, rows: Ints, features: Floats, ridges: Ridges
 def _predict_simple(seasons: Seasons, rows: Ints, ahead: Ints) -> Floats:
     signal = seasons.signal
     loads = [signal.values[rows], _means(signal, rows)]
-    loads += [signal.to_load(_by_days(seasons, rows, ahead, span)) for span in PROFILES]
-    loads.append(signal.to_load(_by_weeks(seasons, rows, ahead)))
+    loads += [signal.to_load(_by_days(seasons, rows, ahead, span, DAYS_BACK)) for span in PROFILES]
+    loads.append(signal.to_load(_by_days(seasons, rows, ahead, PROFILES[1], WEEK_BACK)))
     return np.stack(loads)
 
 
@@ -76,20 +78,13 @@ def _means(signal: Signal, rows: Ints) -> Floats:
     return np.where(rising, np.maximum(mean, recent[:, 0]), mean)
 
 
-def _by_days(seasons: Seasons, rows: Ints, ahead: Ints, span: float) -> Floats:
+def _by_days(seasons: Seasons, rows: Ints, ahead: Ints, span: float, days: Ints) -> Floats:
+    """The level over ``span`` seconds, and what came on the median of ``days`` before."""
     signal = seasons.signal
     level = signal.trailing_mean(rows, signal.steps_in(span))
     if not seasons.has(DAY):
         return level
-    return level + median_known(_gain(signal, seasons.days_back(rows, np.arange(1, 8)), ahead, span))
-
-
-def _by_weeks(seasons: Seasons, rows: Ints, ahead: Ints) -> Floats:
-    signal, span = seasons.signal, PROFILES[1]
-    level = signal.trailing_mean(rows, signal.steps_in(span))
-    if not seasons.has(DAY):
-        return level
-    return level + mean_known(_gain(signal, seasons.days_back(rows, np.array([7, 14])), ahead, span))
+    return level + median_known(_gain(signal, seasons.days_back(rows, days), ahead, span))
 
 
 def _gain(signal: Signal, lagged: Ints, ahead: Ints, span: float) -> Floats:
