@@ -26,7 +26,8 @@ from kedastral.settings.commands import RunSettings
 from kedastral.settings.load import load
 from kedastral.tls import TlsFiles
 from tests.certificates import Authority
-from tests.integration.conftest import free_port, require_program, wait_until
+from tests.integration.conftest import free_port, require_program
+from tests.waiting import wait_for
 
 NEEDED = {"WORKLOAD": "shop", "PROM_URL": "http://p:9090", "PROM_QUERY": "up"}
 READY_WITHIN = 60.0
@@ -83,7 +84,7 @@ class RedisServer:
                     [program, *self._config(), *flags, *self.flags], stdout=log, stderr=log
                 )
             try:
-                wait_until(lambda: self._has_ended() or self.say("PING") == "PONG", READY_WITHIN, "Redis answers")
+                wait_for(lambda: self._has_ended() or self.say("PING") == "PONG", "Redis answers", READY_WITHIN)
             except BaseException:
                 self.stop()
                 raise
@@ -276,9 +277,9 @@ def with_a_sentinel(home: Path, **settings: int) -> Iterator[RedisPlace]:
         replica = RedisServer(home / "replica", ["--replicaof", "127.0.0.1", str(primary.port)])
         sentinel = SentinelServer(home / "sentinel", watched=primary.port, **settings)
         with running(replica, sentinel):
-            wait_until(lambda: "master_link_status:up" in replica.say("INFO", "replication"), READY_WITHIN, "replica")
-            wait_until(lambda: "num-slaves" in sentinel.say("SENTINEL", "MASTERS") and _knows_replica(sentinel),
-                       READY_WITHIN, "the Sentinel knows the replica")  # fmt: skip
+            wait_for(lambda: "master_link_status:up" in replica.say("INFO", "replication"), "a replica", READY_WITHIN)
+            wait_for(lambda: "num-slaves" in sentinel.say("SENTINEL", "MASTERS") and _knows_replica(sentinel),
+                     "the Sentinel knows the replica", READY_WITHIN)  # fmt: skip
             url = f"redis+sentinel://127.0.0.1:{sentinel.port}/fleet"
             yield RedisPlace(url, [primary, replica, sentinel])
 
@@ -298,8 +299,8 @@ def as_a_cluster(home: Path) -> Iterator[RedisPlace]:
         subprocess.run(
             [cli, "--cluster", "create", *nodes, "--cluster-yes"], check=True, capture_output=True, timeout=60
         )
-        wait_until(lambda: all("cluster_state:ok" in server.say("CLUSTER", "INFO") for server in servers),
-                   READY_WITHIN, "the cluster is formed")  # fmt: skip
+        wait_for(lambda: all("cluster_state:ok" in server.say("CLUSTER", "INFO") for server in servers),
+                 "the cluster is formed", READY_WITHIN)  # fmt: skip
         yield RedisPlace(f"redis+cluster://{nodes[0]},{nodes[1]}", servers)
 
 

@@ -4,11 +4,12 @@
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
+
+from tests import waiting
 
 Found = TypeVar("Found")
 STOPPED_WITHIN = 15.0
@@ -16,13 +17,9 @@ TAIL = 2000
 """Characters of a log that an error shows."""
 
 
-def wait_for(look: Callable[[], Found | None], what: str, within: float = 60.0) -> Found:
-    """The first truth that ``look`` gives; fails after ``within`` seconds."""
-    deadline = time.monotonic() + within
-    while not (found := look()):
-        assert time.monotonic() < deadline, f"not within {within:g} s: {what}"
-        time.sleep(0.2)
-    return found
+def wait_for(look: Callable[[], Found | None], what: str, within: float = waiting.PATIENCE) -> Found:
+    """`waiting.wait_for` without haste: all cases look at the same cluster, on the same machine."""
+    return waiting.wait_for(look, what, within, pause=0.2)
 
 
 class Program:

@@ -16,8 +16,9 @@ import pytest
 
 from kedastral._proto import externalscaler_pb2 as pb
 from tests.process.raw_grpc import SERVICE
-from tests.process.running import ANY_PORT, PATIENCE, QUICK, ProcessInput
+from tests.process.running import ANY_PORT, QUICK, ProcessInput
 from tests.process.stand_in import StandIn, open_stand_in
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.faults
 

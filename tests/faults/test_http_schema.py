@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.running import ANY_PORT, QUICK, ProcessInput, fetch, wait_for
+from tests.process.running import ANY_PORT, QUICK, ProcessInput, fetch
 from tests.process.stand_in import open_stand_in
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.faults
 

@@ -13,9 +13,10 @@ import grpc
 import pytest
 
 from tests.integration.conftest import free_port
-from tests.process.running import ANY_PORT, QUICK, ProcessInput, fetch, wait_for
+from tests.process.running import ANY_PORT, QUICK, ProcessInput, fetch
 from tests.process.stand_in import StandIn, open_stand_in
 from tests.process.test_fleet import Keda
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.process, pytest.mark.faults]
 

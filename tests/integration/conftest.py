@@ -5,14 +5,15 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import wait_for
 
 REQUIRED = "KEDASTRAL_REQUIRE_INTEGRATION"
 READY_WITHIN = 60.0
@@ -54,15 +55,6 @@ def free_port() -> int:
     return port
 
 
-def wait_until(true: Callable[[], bool], within: float, what: str) -> None:
-    """Poll ``true`` until it is, at most ``within`` seconds."""
-    deadline = time.monotonic() + within
-    while not true():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{what} not within {within:g} s")
-        time.sleep(0.02)
-
-
 class PrometheusServer:
     """A Prometheus with its data in ``home``. `start` and `stop` block; from a test that runs Trio use a thread."""
 
@@ -88,7 +80,7 @@ class PrometheusServer:
             self._port = self._port or free_port()
             self._running = self._launch()
             try:
-                wait_until(lambda: self._has_ended() or self._is_ready(), READY_WITHIN, "Prometheus was ready")
+                wait_for(lambda: self._has_ended() or self._is_ready(), "Prometheus is ready", READY_WITHIN)
             except BaseException:
                 self.stop()
                 raise

@@ -24,9 +24,10 @@ from kedastral._proto import externalscaler_pb2 as pb
 from tests.docs import product
 from tests.integration.conftest import PrometheusServer, require_program
 from tests.process.raw_grpc import SERVICE
-from tests.process.running import ANY_PORT, PATIENCE, ProcessInput, fetch, wait_for
+from tests.process.running import ANY_PORT, ProcessInput, fetch
 from tests.process.stand_in import open_stand_in
 from tests.redis_servers import plain
+from tests.waiting import PATIENCE, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.process, pytest.mark.slow]
 

@@ -13,7 +13,8 @@ from tests.cli.test_commands import call
 from tests.doctor.planted import SOUND
 from tests.integration.conftest import PrometheusServer, free_port, require_program
 from tests.integration.test_run_with_prometheus import FLAGS, newest
-from tests.process.running import PATIENCE, ProcessInput, wait_for
+from tests.process.running import ProcessInput
+from tests.waiting import PATIENCE, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.process, pytest.mark.slow]
 

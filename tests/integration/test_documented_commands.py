@@ -12,7 +12,8 @@ import pytest
 
 from tests.docs.pages import ROOT, blocks, commands, read
 from tests.integration.conftest import PrometheusServer
-from tests.process.running import ANY_PORT, PATIENCE, ProcessInput, clean_environment, fetch, wait_for
+from tests.process.running import ANY_PORT, ProcessInput, clean_environment, fetch
+from tests.waiting import PATIENCE, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.process, pytest.mark.slow]
 README = ROOT / "README.md"

@@ -23,7 +23,7 @@ from packaging.utils import canonicalize_name
 
 from tests.docs.dockerfile import Instruction, instructions, last_stage
 from tests.docs.pages import ROOT
-from tests.process.running import PATIENCE
+from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

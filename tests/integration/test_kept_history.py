@@ -16,8 +16,9 @@ from kedastral.adapters.prometheus.api import open_prometheus_client
 from kedastral.adapters.prometheus.limits import RequestLimits
 from kedastral.adapters.prometheus.range_queries import RangeQuery
 from kedastral.adapters.prometheus.source import PrometheusSource
-from tests.integration.conftest import PrometheusServer, wait_until
-from tests.process.running import ANY_PORT, PATIENCE, ProcessInput, fetch, wait_for
+from tests.integration.conftest import PrometheusServer
+from tests.process.running import ANY_PORT, ProcessInput, fetch
+from tests.waiting import PATIENCE, wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -84,7 +85,7 @@ class PointMeter:
 
 def meter_at(url: str, requests: int) -> Asked:
     """What has been asked, as soon as that many requests are counted: a moment after they were answered."""
-    wait_until(lambda: read_meter(url).requests >= requests, PATIENCE, f"request {requests} was counted")
+    wait_for(lambda: read_meter(url).requests >= requests, f"request {requests} is counted")
     return read_meter(url)
 
 

@@ -11,7 +11,8 @@ import pytest
 from kedastral._proto import externalscaler_pb2 as pb
 from tests.integration.conftest import PrometheusServer
 from tests.process.raw_grpc import SERVICE
-from tests.process.running import ANY_PORT, PATIENCE, HttpAnswer, ProcessInput, fetch, wait_for
+from tests.process.running import ANY_PORT, HttpAnswer, ProcessInput, fetch
+from tests.waiting import PATIENCE, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.process]
 

@@ -12,8 +12,7 @@ import h2.connection
 import h2.events
 
 from tests.keda_client import SERVICE
-
-from .running import PATIENCE
+from tests.waiting import PATIENCE
 
 
 @attrs.define

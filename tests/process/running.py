@@ -8,30 +8,20 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from email.message import Message
 from typing import Any
 
 import attrs
 
-PATIENCE = 60.0
-"""Seconds that anything may take on a busy machine before a test gives up."""
+from tests.waiting import PATIENCE, wait_for
+
 ANY_PORT = "127.0.0.1:0"
 LISTENS = re.compile(r"(gRPC|HTTP) listens on 127\.0\.0\.1:(\d+)")
 QUICK = {"--horizon": "60s", "--step": "1s", "--interval": "1s", "--lead-time": "10s"}
 QUICK |= {"--model": "baseline", "--window": "30s"}
-
-
-def wait_for(condition: Callable[[], Any], what: str, within: float = PATIENCE) -> Any:
-    """The first truth that ``condition`` gives; fails after ``within`` seconds."""
-    deadline = time.monotonic() + within
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"{what} did not happen within {within:g} s"
-        time.sleep(0.02)
-    return found
 
 
 @attrs.define

@@ -8,7 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from .running import ANY_PORT, QUICK, ProcessInput, fetch, wait_for
+from tests.waiting import wait_for
+
+from .running import ANY_PORT, QUICK, ProcessInput, fetch
 from .stand_in import StandIn, open_stand_in
 
 pytestmark = pytest.mark.process

@@ -15,9 +15,10 @@ import pytest
 
 from kedastral._proto import externalscaler_pb2 as pb
 from tests.integration.conftest import free_port
+from tests.waiting import PATIENCE, wait_for
 
 from .raw_grpc import SERVICE, RawClient, frame
-from .running import ANY_PORT, PATIENCE, QUICK, ProcessInput, fetch, wait_for
+from .running import ANY_PORT, QUICK, ProcessInput, fetch
 from .stand_in import StandIn, open_stand_in
 
 pytestmark = pytest.mark.process

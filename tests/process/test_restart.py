@@ -17,9 +17,10 @@ from kedastral.core.kept_state import KeptState
 from kedastral.core.serving import replicas_at
 from kedastral.state_format import read_state
 from kedastral.wire import read_time
+from tests.waiting import PATIENCE, wait_for
 
 from .raw_grpc import SERVICE
-from .running import ANY_PORT, PATIENCE, ProcessInput, fetch, wait_for
+from .running import ANY_PORT, ProcessInput, fetch
 from .stand_in import StandIn, open_stand_in
 
 pytestmark = pytest.mark.process

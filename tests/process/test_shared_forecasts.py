@@ -13,8 +13,9 @@ from kedastral._proto import externalscaler_pb2 as pb
 from tests.integration.conftest import free_port
 from tests.keda_client import SERVICE
 from tests.redis_servers import plain
+from tests.waiting import PATIENCE, wait_for
 
-from .running import ANY_PORT, PATIENCE, HttpAnswer, ProcessInput, fetch, wait_for
+from .running import ANY_PORT, HttpAnswer, ProcessInput, fetch
 from .stand_in import open_stand_in
 
 pytestmark = [pytest.mark.process, pytest.mark.integration]

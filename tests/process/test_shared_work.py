@@ -23,9 +23,10 @@ import pytest
 from kedastral._proto import externalscaler_pb2 as pb
 from tests import redis_servers
 from tests.redis_servers import RedisPlace, plain
+from tests.waiting import wait_for
 
 from .raw_grpc import SERVICE
-from .running import ANY_PORT, ProcessInput, wait_for
+from .running import ANY_PORT, ProcessInput
 from .stand_in import StandIn, open_stand_in
 
 pytestmark = [pytest.mark.process, pytest.mark.integration, pytest.mark.slow]
