@@ -69,6 +69,13 @@ def hourly_bursts(size: int, seed: int = 3) -> Floats:
     return values
 
 
+def same_every_hour(size: int) -> Floats:
+    """About 500, the same every hour but for its last digits."""
+    rng = np.random.default_rng(7)
+    hour = 500 * (1 + rng.uniform(-0.03, 0.03, 60))
+    return np.resize(hour, size) + rng.uniform(-2e-4, 2e-4, size)
+
+
 def fitted(values: Floats, window: int = WINDOW, step: float = MINUTE) -> PeakRegression:
     regression = fit_peak_regression(series(values, step), window, float(values[np.isfinite(values)].mean()))
     assert regression is not None
@@ -243,6 +250,13 @@ def test_a_day_that_was_seen_for_minutes_is_not_extrapolated(days: int) -> None:
     largest = np.array([values[i + 1 : i + 1 + WINDOW].max() for i in range(size - 1, len(values) - 1 - WINDOW)])
     assert predicted.max() < 1.5 * values.max()
     assert (largest <= predicted).mean() > 0.8
+
+
+@pytest.mark.parametrize("gap", [[407.0, 219.0], [407.0, 219.0, 500.0], [200.0], [0.0, 0.0, 0.0]])
+def test_what_has_hardly_changed_is_not_extrapolated(gap: list[float]) -> None:
+    """As the roughness of a load that is the same every hour but for its counter's rounding, when scrapes fail."""
+    regression = fitted(same_every_hour(4 * DAY), window=4)
+    assert 400 < predict_peaks(regression, series(np.append(same_every_hour(4 * DAY), gap)), 1)[0] < 650
 
 
 def test_what_is_older_than_some_weeks_takes_no_rows_from_what_counts() -> None:
@@ -528,6 +542,13 @@ def test_a_burst_that_the_forecast_does_not_know_has_its_pods_before_it_comes() 
     assert plans[-1].replicas[:8].max() >= 8
     calm = plans[-12]
     assert calm.replicas[:8].max() <= 5
+
+
+def test_a_gap_in_a_load_that_is_the_same_every_hour_takes_no_pods_from_the_plan() -> None:
+    values = np.append(same_every_hour(3 * DAY), [407.0, 219.0, 500.0])
+    plans = snapshots(values, 300, np.full(30, 500.0))
+    assert plans[-4].replicas.min() >= 5
+    assert min(plan.replicas.min() for plan in plans[-3:]) >= 5
 
 
 def test_the_explanation_says_how_much_the_regression_counts() -> None:

@@ -52,6 +52,9 @@ HALF_LIFE = 7 * DAY
 FIT_SPAN = 8 * HALF_LIFE
 """Seconds of history that the rows of a fit come from. Older ones count for nothing, and would leave few that count."""
 MAX_ROWS, MIN_ROWS = 3000, 120
+LEAST_SPREAD = 0.003
+"""The standard deviation of a feature below which it counts for less, the smaller it is. Of a load that is the same
+every hour the roughness hardly varies: a slope by its last digits would be huge, and one gap would plan for nothing."""
 PENALTY = 10.0
 """On standardised coefficients, against the number of rows. From 3 to 30 plans cost the same."""
 ROUNDS = 8
@@ -149,8 +152,7 @@ def fit_quantile(features: Floats, target: Floats, weights: Floats) -> Floats:
     Linear quantile regression (Koenker and Bassett, "Regression Quantiles", 1978) with a ridge penalty, by repeated
     weighted least squares (Hunter and Lange, "Quantile Regression via an MM Algorithm", 2000). ``weights`` (r,) >= 0.
     """
-    scale = features.std(axis=0)
-    scale[scale < 1e-9] = np.inf
+    scale = np.maximum(features.std(axis=0), LEAST_SPREAD)
     centre = features.mean(axis=0)
     design = np.column_stack([(features - centre) / scale, np.ones(len(features))])
     typical = float(np.median(np.abs(target - np.median(target)))) + 1e-6
