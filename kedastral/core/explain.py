@@ -31,6 +31,7 @@ from kedastral.core.planning.stabilization import (
     highest_within,
 )
 from kedastral.core.planning.status import format_span
+from kedastral.core.planning.uncertainty import upper_path
 from kedastral.core.serving import (
     Decision,
     Mode,
@@ -222,11 +223,10 @@ def _add_need(chain: _Chain, snapshot: Snapshot, stages: PlanStages, step: int, 
 
 
 def _regression_words(basis: SteeredBasis) -> str:
-    """What the regression says of the largest load ahead, and how much that counts."""
-    weight = basis.state.uncertainty.regressed.weight
-    return (
-        f"peaks of earlier hours and days say {show_load(basis.facts.predicted_peak or 0.0)}: that counts {weight:.0%}"
-    )
+    """What the regression says of the largest load ahead, with its own margin, and how much that counts."""
+    trial, peak = basis.state.uncertainty.regressed, np.array([basis.facts.predicted_peak or 0.0])
+    upper = float(upper_path(peak, trial.calibration.margins[0], basis.facts.offset)[0])
+    return f"peaks of earlier hours and days say {show_load(upper)}: that counts {trial.weight:.0%}"
 
 
 def _add_bounds(chain: _Chain, policy: PlanPolicy) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
-from kedastral.core.explain import explain
+from kedastral.core.explain import explain, show_load
 from kedastral.core.explanation import StageName
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.calibration import calibrate_on
@@ -561,8 +561,7 @@ def test_the_explanation_says_how_much_the_regression_counts() -> None:
     assert stage.value is not None
     assert quantile.value is not None
     assert stage.value > 3 * quantile.value
-    assert stage.words.startswith("peaks of earlier hours and days say ")
-    assert stage.words.endswith(": that counts 100%")
+    assert stage.words == f"peaks of earlier hours and days say {show_load(stage.value)}: that counts 100%"
     assert stage.without is not None
     assert stage.without < plan.replicas[:8].max()
     assert explanation.sentence.endswith(" to be safe by the peaks of earlier hours and days, at 100 a pod.")
