@@ -162,6 +162,7 @@ class Case:
         self._load: Load | None = None
         self._prometheus: Prometheus | None = None
         self.timelines: list[Timeline] = []
+        self._recorders: list[Recorder] = []
         self.add_namespace(self.namespace)
 
     # its own parts
@@ -284,7 +285,9 @@ class Case:
             second = self.second
             return Sample(second, self.load.at(load or app, second), told(), self.stage.view.scale(place, app))
 
-        self._stack.callback(Recorder(timeline, look).close)
+        recorder = Recorder(timeline, look)
+        self._stack.callback(recorder.close)
+        self._recorders.append(recorder)
         self.timelines.append(timeline)
         return timeline
 
@@ -294,7 +297,9 @@ class Case:
             timeline.marks.append((self.second, words))
 
     def write(self) -> None:
-        """All timelines into the folder of results."""
+        """All timelines into the folder of results; from now on nothing is recorded, so that whom they ask may end."""
+        for recorder in self._recorders:
+            recorder.close()
         folder = self.stage.results / self.name
         for timeline in self.timelines:
             timeline.write(folder)
