@@ -45,6 +45,9 @@ function markSettings(chart) {
   });
 }
 
+// room for the longest label of an axis: at least as much as in every other chart, so that their times lie below each other
+const roomFor = (plot, labels) => Math.max(60, ...(labels || []).map((label) => 20 + 7.5 * label.length));
+
 function draw(place, chart) {
   const axis = {stroke: colour("--quiet"), grid: {stroke: colour("--line"), width: 1}, ticks: {stroke: colour("--line")}};
   const timed = chart.kind === "load" || chart.kind === "replicas", curves = chart.kind === "curves";
@@ -53,7 +56,7 @@ function draw(place, chart) {
   const plot = new uPlot({
     width: Math.max(place.clientWidth - 10, 200), height: chart.kind === "replicas" ? 150 : 240, cursor: {drag: {x: !curves, y: false}},
     tzDate: (time) => uPlot.tzDate(new Date(time * 1000), "Etc/UTC"),
-    axes: [timed ? {...axis, values: (plot, ticks) => ticks.map(hour)} : axis, {...axis, size: 60, values: (plot, ticks) => ticks.map((tick) => (tick === null ? "" : number(tick)))}],
+    axes: [timed ? {...axis, values: (plot, ticks) => ticks.map(hour)} : axis, {...axis, size: roomFor, values: (plot, ticks) => ticks.map((tick) => (tick === null ? "" : number(tick)))}],
     scales: {x: {time: timed, range}, y: curves ? {distr: 3} : {range: (plot, low, high) => [0, Math.max(high || 0, 1e-9) * 1.08]}},
     series: [{label: timed ? "UTC" : curves ? "pod-hours / oracle" : "minutes ahead", value: (plot, x) => (x === null ? "–" : timed ? clock(x) : number(x))},
       ...KINDS[chart.kind](chart).map((line, i) => ({

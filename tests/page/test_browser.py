@@ -10,7 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Route, expect
 
 from kedastral.core.planning.status import Failure
-from tests.page.conftest import PATIENCE
+from tests.page.conftest import NOTHING_AT_THE_LEFT_EDGE, PATIENCE
 from tests.page.sites import HOSTILE, NOW, LiveSite
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -246,6 +246,15 @@ def test_a_chart_says_no_value_of_a_line_where_it_does_not_run(browser: Browser,
         width = chart.evaluate("(one) => one.getBoundingClientRect().width")
         chart.hover(position={"x": width * share, "y": 60})
         expect(legend).to_have_text(re.compile(f"Time.*load{load}.*forecast{forecast}.*upper{forecast}"))
+    window.close()
+
+
+def test_the_labels_of_a_large_load_are_not_cut_off(browser: Browser, site: LiveSite) -> None:
+    site.publish("shop/web", NOW, 3e7)
+    window = Window(browser, site)
+    page = window.open("/workloads/shop/web")
+    expect(page.locator("#load-chart canvas")).to_be_visible()
+    assert page.evaluate(NOTHING_AT_THE_LEFT_EDGE)
     window.close()
 
 

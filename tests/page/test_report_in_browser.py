@@ -12,7 +12,7 @@ from kedastral.backtest.comparison import compare_policies, policies_to_compare
 from kedastral.backtest.report import write_page
 from kedastral.backtest.results import evaluate
 from tests.backtest.scenarios import LastValue, noisy, scenario_of
-from tests.page.conftest import PATIENCE
+from tests.page.conftest import NOTHING_AT_THE_LEFT_EDGE, PATIENCE
 from tests.page.sites import HOSTILE
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -63,6 +63,18 @@ def test_a_report_draws_its_charts_offline_and_runs_nothing_else(
     context.close()
     assert said == []
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+
+
+def test_the_labels_of_large_loads_are_not_cut_off(browser: Browser, tmp_path: Path) -> None:
+    scenario = scenario_of(noisy(1, 300) * 1e5, begin=100, model=LastValue())
+    target = tmp_path / "report.html"
+    target.write_text(write_page(evaluate([compare_policies(scenario, policies_to_compare(1.2, swept=False))])))
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(target.as_uri())
+    page.wait_for_selector(f"body[data-drawn='{CHARTS}']")
+    assert page.evaluate(NOTHING_AT_THE_LEFT_EDGE)
+    page.close()
 
 
 def test_a_script_that_is_not_the_reports_own_does_not_run(browser: Browser, report: Path, tmp_path: Path) -> None:

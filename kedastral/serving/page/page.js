@@ -220,6 +220,9 @@ function pointAt(plot, series, index) {
 
 const SHOWN = 3 * 3600;
 
+// room for the longest label of an axis: at least as much as in every other chart, so that their times lie below each other
+const roomFor = (plot, labels) => Math.max(60, ...(labels || []).map((label) => 20 + 7.5 * label.length));
+
 // `lead` is the time for which the plan is read now: it is shaded
 function draw(id, data, lines, now, lead, words) {
   const place = find(id), axis = {stroke: colour("--quiet"), grid: {stroke: colour("--line"), width: 1}, ticks: {stroke: colour("--line")}};
@@ -249,7 +252,7 @@ function draw(id, data, lines, now, lead, words) {
   kept.plot = new uPlot({
     width: Math.max(place.clientWidth - 10, 200), height: 200, cursor: {drag: {x: false, y: false}, dataIdx: pointAt},
     tzDate: (time) => uPlot.tzDate(new Date(time * 1000), "Etc/UTC"),
-    axes: [{...axis, values: (plot, ticks) => ticks.map((time) => clock(time).slice(0, 5))}, {...axis, size: 60, values: (plot, ticks) => ticks.map(number)}],
+    axes: [{...axis, values: (plot, ticks) => ticks.map((time) => clock(time).slice(0, 5))}, {...axis, size: roomFor, values: (plot, ticks) => ticks.map(number)}],
     scales: {x: {range: (plot, low, high) => [Math.max(low, kept.now - SHOWN), Math.max(high, kept.now + kept.lead)]}, y: {range: (plot, low, high) => [0, Math.max(high || 0, 1e-9) * 1.08]}},
     series: [{value: (plot, time) => (time ? clock(time) : "")}, ...lines.map((line) => ({
       spanGaps: true, points: {show: false}, value: (plot, value) => number(value) || "–", ...line}))],
