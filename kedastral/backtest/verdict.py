@@ -82,6 +82,8 @@ class SloResult:
             return ""
         if self.highest_kept is None:
             return f"; {self.setup} no level that was tried can be met here"
+        if self.highest_kept > self.level:
+            return f"; a service level of {self.highest_kept:g} is kept here, and with it {self.level:g}"
         return f"; {self.setup} {self.level:g} cannot be met here, {self.highest_kept:g} can"
 
 

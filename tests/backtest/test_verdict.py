@@ -244,6 +244,7 @@ SETUP = "; with steps of 1m and a lead time of 5m "
     ("short", "levels", "said"),
     [
         (33, {0.98: 0.015, 0.99: 0.02, 0.995: 0.02}, f"{SETUP}0.995 cannot be met here, 0.98 can"),
+        (33, {0.995: 0.02, 0.999: 0.001}, "; a service level of 0.999 is kept here, and with it 0.995"),
         (33, {0.98: 0.03, 0.995: 0.02}, f"{SETUP}no level that was tried can be met here"),
         (33, {0.995: 0.02}, ""),
         (5, {0.98: 0.01, 0.995: 0.002}, ""),
