@@ -32,7 +32,8 @@ from kedastral.core.planning.peak_regression import (
     predict_peaks,
 )
 from kedastral.core.planning.planner import Workload, plan_step
-from kedastral.core.planning.service_level import ServiceLevelSettings
+from kedastral.core.planning.service_level import ServiceLevelSettings, ServiceLevelState, plan_for_service_level
+from kedastral.core.planning.status import learning_from
 from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.planning.uncertainty import (
     Calibration,
@@ -534,6 +535,18 @@ def snapshots(values: Floats, count: int, forecast: Floats) -> list[Snapshot]:
         made = Forecast(history.time_at(seen - 1), MINUTE, forecast)
         found.append(plan_step(workload, history, made, found[-1] if found else None))
     return found
+
+
+def test_while_the_model_learns_none_is_fitted() -> None:
+    """A thousand workloads that start together would each fit one for a plan in which it has no part."""
+    values = hourly_bursts(3 * DAY)
+    history, forecast = series(values), Forecast(START + timedelta(minutes=len(values) - 1), MINUTE, np.full(30, 110.0))
+    settings_ = ServiceLevelSettings(SteeringSettings(PlanPolicy(100.0, bounds=ReplicaBounds(1, 100)), 0.99, 300.0))
+    learning = attrs.evolve(forecast, status=learning_from(history))
+    state, _ = plan_for_service_level(ServiceLevelState(), history, learning, settings_)
+    assert state.uncertainty.regressed.regression is None
+    state, _ = plan_for_service_level(state, history, forecast, settings_)
+    assert state.uncertainty.regressed.regression is not None
 
 
 def test_a_burst_that_the_forecast_does_not_know_has_its_pods_before_it_comes() -> None:

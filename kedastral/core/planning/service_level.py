@@ -239,7 +239,7 @@ def plan_for_service_level(
     """
     if history.newest is None:
         raise ValueError("there is no history to plan from")
-    state = _learn_from(state, history, settings)
+    state = _learn_from(state, history, settings, forecast.status)
     status = _status_of(state.uncertainty, history, forecast, settings.min_history)
     if status.replaces_model_plan and history.quality.at_least is None:
         previous = attrs.evolve(previous, model_plan=None)
@@ -292,10 +292,17 @@ def plan_from(basis: SteeredBasis, forecast: Forecast) -> tuple[ServiceLevelStat
     return state, stages
 
 
-def _learn_from(state: ServiceLevelState, history: Series, settings: ServiceLevelSettings) -> ServiceLevelState:
-    """``state`` after judging earlier forecasts and plans by ``history``; a fixed headroom gets no feedback."""
+def _learn_from(
+    state: ServiceLevelState, history: Series, settings: ServiceLevelSettings, status: ForecastStatus
+) -> ServiceLevelState:
+    """``state`` after judging earlier forecasts and plans by ``history``; a fixed headroom gets no feedback.
+
+    ``status`` is that of the forecast. Beside none of a model, as while a thousand workloads wait to learn, the peak
+    regression has no part, and is not fitted.
+    """
     window = settings.window(history.step)
-    uncertainty = keep_regression(judge_windows(state.uncertainty, history, window), history, window)
+    judged = judge_windows(state.uncertainty, history, window)
+    uncertainty = keep_regression(judged, history, window, may_fit=status.is_ok)
     steering = judge_steps(state.steering, history, settings.steering)
     if settings.headroom is not None:
         steering = keep_steering(steering, state.steering)

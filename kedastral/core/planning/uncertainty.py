@@ -219,15 +219,15 @@ def add_forecast(
     return attrs.evolve(state, pending=(*state.pending, added))
 
 
-def keep_regression(state: UncertaintyState, history: Series, window: int) -> UncertaintyState:
-    """``state`` with a regression for windows of ``window`` steps, fitted anew where that is due.
+def keep_regression(state: UncertaintyState, history: Series, window: int, *, may_fit: bool = True) -> UncertaintyState:
+    """``state`` with a regression for windows of ``window`` steps, fitted anew where that is due and ``may_fit``.
 
     Without load for a day there is none, and too little history gives none: then the forecast is all there is.
     """
     before, offset = state.regressed.regression, offset_of(history)
     if before is not None and before.holds_for(history, window):
         return state
-    regression = fit_peak_regression(history, window, offset) if offset > 0 else None
+    regression = fit_peak_regression(history, window, offset) if may_fit and offset > 0 else None
     return attrs.evolve(state, regressed=attrs.evolve(state.regressed, regression=regression))
 
 
