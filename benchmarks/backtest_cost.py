@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a backtest costs in time: ``python -m benchmarks.backtest_cost``. Made-up minutes, one core, `baseline`.
+"""What a backtest costs in time: ``python -m benchmarks.backtest_cost``. Made-up minutes.
 
-All policies are replayed at one setting of their knob each; verdict, accuracy and worst minutes are found.
-First one workload of 14 days, by the default rules (the last 30 % is replayed) and replayed whole; then how time grows
-with days and with workloads. CPU seconds are told beside those of the clock: the latter count the neighbours too.
+All policies are replayed at one setting of their knob each, with `baseline`, in one process; verdict, accuracy and
+worst minutes are found. First one workload of 14 days, by the default rules (the last 30 % is replayed) and replayed
+whole; then how time grows with days and with workloads. CPU seconds are told beside those of the clock: the latter
+count the neighbours too. With ``--sweep``, which takes minutes, also what the command does by default: `auto` and a
+service level, each policy at all its settings, in one process and in one for each core.
 """
 
+import argparse
+import resource
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -15,19 +19,20 @@ import attrs
 import numpy as np
 
 from benchmarks.figures import describe_machine
-from kedastral.backtest.comparison import compare_policies, policies_to_compare
+from kedastral.backtest.comparison import PlannedComparison, compare_policies, policies_to_compare
+from kedastral.backtest.processes import compare_in_processes, usable_cores
 from kedastral.backtest.results import evaluate
 from kedastral.backtest.workloads import ReplaySettings, Scenario
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.series import Series
 from kedastral.models import MODELS
-from kedastral.simulation.policies import CachedModel
+from kedastral.simulation.policies import CachedModel, ForecastSchedule
 from kedastral.simulation.trial import Scaling, scale_trace
 
 DAY = 1440
 BUDGET = 30.0
 """Seconds for 14 days of minutes of one workload, all policies at one knob each."""
-HEADROOM = 1.2
+HEADROOM, LEVEL = 1.2, 0.99
 
 
 @attrs.frozen
@@ -56,10 +61,18 @@ def made_up_load(days: int, seed: int) -> Series:
 
 
 def make_scenario(load: Series, evaluated: float) -> Scenario:
-    """As the command makes it, with its defaults."""
+    """As the command makes it with `baseline`."""
     settings = ReplaySettings(PlanPolicy(headroom=HEADROOM, bounds=ReplicaBounds(1, 400)))
     trial = scale_trace(load, Scaling(evaluated=evaluated))
     return Scenario("made-up", trial, CachedModel(MODELS["baseline"].make()), settings)
+
+
+def make_steered_scenario(load: Series) -> Scenario:
+    """As the command makes it by default, with `auto`."""
+    plan = PlanPolicy(prewarm_steps=2, bounds=ReplicaBounds(1, 400))
+    schedule = ForecastSchedule(window=14 * 86400.0)
+    settings = ReplaySettings(plan, calibrated=True, service_level=LEVEL, schedule=schedule)
+    return Scenario("made-up", scale_trace(load), CachedModel(MODELS["auto"].make()), settings)
 
 
 @attrs.frozen
@@ -78,6 +91,21 @@ def time_case(case: Case) -> Spent:
     return Spent(perf_counter() - wall, process_time() - cpu)
 
 
+def time_sweep(days: int, jobs: int) -> Spent:
+    """What the replays of one workload take in so many processes."""
+    scenario = make_steered_scenario(made_up_load(days, 0))
+    planned = PlannedComparison(scenario, policies_to_compare(HEADROOM, LEVEL))
+    wall, cpu = perf_counter(), _cpu_of_all()
+    compare_in_processes([planned], jobs)
+    return Spent(perf_counter() - wall, _cpu_of_all() - cpu)
+
+
+def _cpu_of_all() -> float:
+    """Seconds of this process and of those that have ended."""
+    used = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
 def write_table(times: Sequence[tuple[Case, Spent]]) -> str:
     """Markdown; the last column stays where it is as days and workloads grow, if cost is linear in both."""
     head = ("workloads", "days each", "replayed", "seconds", "CPU seconds", "CPU seconds a day replayed")
@@ -88,8 +116,18 @@ def write_table(times: Sequence[tuple[Case, Spent]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def write_sweeps(times: Sequence[tuple[int, Spent]]) -> str:
+    """Markdown: a row for each number of processes."""
+    lines = ["| processes | seconds | CPU seconds |", "|---|---|---|"]
+    lines += [f"| {jobs} | {spent.wall:.0f} | {spent.cpu:.0f} |" for jobs, spent in times]
+    return "\n".join(lines) + "\n"
+
+
 def main() -> int:
-    """The table to standard output."""
+    """The tables to standard output."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sweep", action="store_true", help="the whole command by default, too")
+    options = parser.parse_args()
     time_case(Case(2))  # warm, so that the first row pays for no import
     times = [(case, time_case(case)) for case in CASES]
     machine = describe_machine("")
@@ -97,6 +135,9 @@ def main() -> int:
     print(write_table(times), end="")
     first = times[0][1].wall
     print(f"\nbudget: {BUDGET:g} s for the first row: {'met' if first < BUDGET else 'not met'}")
+    if options.sweep:
+        sweeps = [(jobs, time_sweep(14, jobs)) for jobs in sorted({1, usable_cores()})]
+        print(f"\nauto, 14 days, each policy at all its settings\n\n{write_sweeps(sweeps)}", end="")
     return 0
 
 

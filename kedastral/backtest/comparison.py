@@ -145,31 +145,67 @@ def policies_to_compare(
     return policies if swept else tuple(attrs.evolve(one, knobs=()) for one in policies)
 
 
+@attrs.frozen
+class PlannedComparison:
+    """A workload and the policies to replay on it. The first of them makes the forecasts that the others use."""
+
+    scenario: Scenario
+    policies: tuple[SweptPolicy, ...]
+
+    @property
+    def settings(self) -> list[tuple[SweptPolicy, float]]:
+        """Each policy with each of its settings."""
+        return [(policy, setting) for policy in self.policies for setting in policy.settings]
+
+    @property
+    def weight(self) -> float:
+        """The sum of the weights of all replays."""
+        return sum(policy.weight for policy, _ in self.settings)
+
+
+@attrs.frozen
+class ReplayedSetting:
+    """The replay of one policy at one setting; the ``outcome`` is kept for the setting that is shown alone."""
+
+    point: Point
+    outcome: Outcome | None = attrs.field(repr=False)
+
+
 def compare_policies(
     scenario: Scenario, policies: Sequence[SweptPolicy], advance: Callable[[float], None] = lambda _: None
 ) -> PolicyComparison:
-    """Replay every policy at every setting. ``advance`` is called as it goes on, altogether with `total_weight`."""
-    oracle = replay_oracle(scenario.trial, scenario.settings.cluster)
-    replayed = tuple(_sweep(scenario, policy, oracle, advance) for policy in policies)
-    return PolicyComparison(scenario, oracle, replayed)
+    """Replay every policy at every setting. ``advance`` is called as it goes on, altogether with their weight."""
+    planned, oracle = PlannedComparison(scenario, tuple(policies)), oracle_of(scenario)
+    replays = [replay_setting(scenario, *each, oracle, advance) for each in planned.settings]
+    return comparison_of(planned, oracle, replays)
 
 
-def total_weight(policies: Iterable[SweptPolicy]) -> float:
-    """The sum of the weights that `compare_policies` passes to ``advance``."""
-    return sum(policy.weight * len(policy.settings) for policy in policies)
+def oracle_of(scenario: Scenario) -> Outcome:
+    """The outcome of the oracle, whose cost is the unit of the others'."""
+    return replay_oracle(scenario.trial, scenario.settings.cluster)
 
 
-def _sweep(
-    scenario: Scenario, policy: SweptPolicy, oracle: Outcome, advance: Callable[[float], None]
-) -> ReplayedPolicy:
-    points: list[Point] = []
-    shown = oracle
-    for setting in policy.settings:
-        outcome = _replay(policy, scenario, setting, lambda share: advance(policy.weight * share))
-        points.append(point_of(setting, outcome, oracle))
-        if setting == policy.shown:
-            shown = outcome
-    return ReplayedPolicy(policy, tuple(points), shown)
+def replay_setting(
+    scenario: Scenario,
+    policy: SweptPolicy,
+    setting: float,
+    oracle: Outcome,
+    advance: Callable[[float], None] = lambda _: None,
+) -> ReplayedSetting:
+    """Replay a policy at one setting. ``advance`` is called as it goes on, altogether with the policy's weight."""
+    outcome = _replay(policy, scenario, setting, lambda share: advance(policy.weight * share))
+    return ReplayedSetting(point_of(setting, outcome, oracle), outcome if setting == policy.shown else None)
+
+
+def comparison_of(planned: PlannedComparison, oracle: Outcome, replays: Iterable[ReplayedSetting]) -> PolicyComparison:
+    """What the ``replays`` come to, which are in the order of `PlannedComparison.settings`."""
+    left = iter(replays)
+    replayed = []
+    for policy in planned.policies:
+        settings = [next(left) for _ in policy.settings]
+        shown = next(one.outcome for one in settings if one.outcome is not None)
+        replayed.append(ReplayedPolicy(policy, tuple(one.point for one in settings), shown))
+    return PolicyComparison(planned.scenario, oracle, tuple(replayed))
 
 
 def _replay(

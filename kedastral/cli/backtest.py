@@ -15,7 +15,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from kedastral.backtest.comparison import PolicyComparison, compare_policies, policies_to_compare, total_weight
+from kedastral.backtest.comparison import PlannedComparison, PolicyComparison, policies_to_compare
+from kedastral.backtest.processes import compare_in_processes, default_jobs
 from kedastral.backtest.report import write_page
 from kedastral.backtest.results import BacktestResults, WorkloadResults, evaluate, write_json, write_timeline
 from kedastral.backtest.tables import (
@@ -67,7 +68,7 @@ def run_backtest(settings: BacktestSettings) -> list[str]:
     for scenario in scenarios:
         for remark in scenario.remarks:
             click.echo(f"kedastral: {one_line(f'{scenario.name}: {remark}')}", err=True)
-    comparisons = _replay_all(scenarios)
+    comparisons = _replay_all(scenarios, settings.processes.jobs)
     with _waiting("measuring the forecasts …"):
         results = evaluate(comparisons, failed)
     console = Console()
@@ -101,10 +102,10 @@ def _waiting(words: str) -> AbstractContextManager[object]:
     return console.status(words) if console.is_terminal else nullcontext()
 
 
-def _replay_all(scenarios: Sequence[Scenario]) -> list[PolicyComparison]:
+def _replay_all(scenarios: Sequence[Scenario], jobs: int | None) -> list[PolicyComparison]:
     planned = [
-        (scenario, policies_to_compare(scenario.settings.plan.headroom, scenario.settings.service_level))
-        for scenario in scenarios
+        PlannedComparison(one, policies_to_compare(one.settings.plan.headroom, one.settings.service_level))
+        for one in scenarios
     ]
     columns = (
         TextColumn("{task.description}"),
@@ -113,14 +114,12 @@ def _replay_all(scenarios: Sequence[Scenario]) -> list[PolicyComparison]:
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)
-    comparisons = []
+    name = scenarios[0].name if len(scenarios) == 1 else f"{len(scenarios)} workloads"
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("replaying", total=sum(total_weight(policies) for _, policies in planned))
-        for scenario, policies in planned:
-            progress.update(task, description=f"replaying {escape(scenario.name)}")
-            comparison = compare_policies(scenario, policies, lambda weight: progress.advance(task, weight))
-            comparisons.append(comparison)
-    return comparisons
+        task = progress.add_task(f"replaying {escape(name)}", total=sum(one.weight for one in planned))
+        return compare_in_processes(
+            planned, jobs or default_jobs(planned), lambda weight: progress.advance(task, weight)
+        )
 
 
 def print_results(console: Console, results: BacktestResults) -> None:

@@ -10,6 +10,7 @@ from kedastral.settings.declarations import (
     AskedProcess,
     BacktestOutput,
     BacktestPlan,
+    BacktestProcesses,
     BacktestRules,
     BroughtWorkloads,
     ConfigFiles,
@@ -153,6 +154,7 @@ class BacktestSettings:
     serving: LeadSettings = group(LeadSettings)
     stale: StaleSettings = group(StaleSettings)
     rules: BacktestRules = group(BacktestRules)
+    processes: BacktestProcesses = group(BacktestProcesses)
     output: BacktestOutput = group(BacktestOutput)
 
 

@@ -647,6 +647,16 @@ class BacktestRules:
 
 
 @attrs.frozen(kw_only=True, field_transformer=declare)
+class BacktestProcesses:
+    """What the replays take of the machine."""
+
+    jobs: int | None = setting(
+        None, "processes that replay side by side; each takes about 100 MB of memory",
+        between(1, 256), env="BACKTEST_JOBS", default_note="one for each core, 8 at most",
+    )  # fmt: skip
+
+
+@attrs.frozen(kw_only=True, field_transformer=declare)
 class BacktestOutput:
     """Where results go beside the tables in the terminal."""
 

@@ -119,12 +119,12 @@ def replay(
     autoscaler = Autoscaler(policy, behavior, cluster.bounds, cluster.timing)
     fleet = PodFleet(_first_pods(trial, cluster), cluster.lead_time - trial.demand.step)
     recorded = np.zeros((len(trial.demand), 5))
-    every = max(1, (len(trial.demand) - trial.begin) // PARTS)
+    every = max(1, trial.replayed_steps // PARTS)
     done = trial.begin
     for step in range(trial.begin, len(trial.demand)):
         recorded[step] = _replay_step(step, trial, autoscaler, fleet, syncs)
         if step + 1 - done >= every or step + 1 == len(trial.demand):
-            advance((step + 1 - done) / (len(trial.demand) - trial.begin))
+            advance((step + 1 - done) / trial.replayed_steps)
             done = step + 1
     return Outcome(policy.name, trial.judged, trial.target_per_pod, Supply(*recorded[trial.judged_from :].T))
 

@@ -86,6 +86,11 @@ class Trial:
         """The part of the demand that counts."""
         return Series(self.demand.time_at(self.judged_from), self.demand.step, self.demand.values[self.judged_from :])
 
+    @property
+    def replayed_steps(self) -> int:
+        """How many steps are replayed, judged or not."""
+        return len(self.demand) - self.begin
+
     def view(self, now: float, ordered: int) -> "View":
         """What policies may know ``now`` seconds from the start of the demand, with ``ordered`` pods."""
         step = self.demand.step

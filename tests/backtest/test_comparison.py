@@ -6,12 +6,12 @@ import pytest
 
 from kedastral.backtest.charts import charts_of
 from kedastral.backtest.comparison import (
+    PlannedComparison,
     average_results,
     compare_policies,
     forecasts_in_time,
     measure_accuracy,
     policies_to_compare,
-    total_weight,
 )
 from kedastral.backtest.results import evaluate
 from kedastral.simulation.curves import Point
@@ -65,9 +65,9 @@ def test_the_fixed_number_of_pods_comes_from_before_the_replay() -> None:
 
 def test_every_setting_is_replayed_and_reported() -> None:
     heard: list[float] = []
-    policies = policies_to_compare(1.25)
-    comparison = compare_policies(scenario_of(noisy(1, 60)), policies, heard.append)
-    assert sum(heard) == pytest.approx(total_weight(policies))
+    planned = PlannedComparison(scenario_of(noisy(1, 60)), policies_to_compare(1.25))
+    comparison = compare_policies(planned.scenario, planned.policies, heard.append)
+    assert sum(heard) == pytest.approx(planned.weight)
     assert max(heard) < 1  # moves within a replay, from the first one on
     assert [point.knob for point in comparison.kedastral.points][4:6] == [1.25, 1.3]
 

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A backtest that is ended before its time takes its processes and their files with it."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import attrs
+import pytest
+
+from tests.waiting import wait_for
+
+pytestmark = pytest.mark.process
+
+START = datetime(2026, 3, 2, tzinfo=UTC)
+
+
+@attrs.frozen
+class Backtest:
+    """A backtest under way in processes of its own, which keep their files in ``folder``."""
+
+    process: "subprocess.Popen[bytes]"
+    folder: Path
+
+    def replaying(self) -> list[int]:
+        """The processes that replay."""
+        tasks = Path(f"/proc/{self.process.pid}/task")
+        children = [int(pid) for file in tasks.glob("*/children") for pid in file.read_text().split()]
+        return [pid for pid in children if b"kedastral.backtest" in _command_of(pid)]
+
+    def wait_until_forecasts_are_shared(self) -> list[int]:
+        """The processes, once the first of them has made all forecasts and each has a part of the rest."""
+        wait_for(lambda: list(self.folder.rglob("*.0")), "the first replay")
+        return wait_for(lambda: self.replaying() if len(self.replaying()) > 1 else None, "processes")
+
+
+def _command_of(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+@pytest.fixture
+def backtest(tmp_path: Path) -> Iterator[Backtest]:
+    """Twelve days of minutes, which take minutes to replay."""
+    rows = (f"{START + timedelta(minutes=i):%Y-%m-%dT%H:%M:%SZ},{500 + i % 1440 // 10 + i % 7}" for i in range(17280))
+    history, folder = tmp_path / "shop.csv", tmp_path / "temporary"
+    history.write_text("timestamp,value\n" + "\n".join(rows), encoding="utf-8")
+    folder.mkdir()
+    command = [sys.executable, "-m", "kedastral", "backtest", "--csv", str(history), "--jobs", "2"]
+    # a group of its own, as a terminal makes one
+    with subprocess.Popen(
+        [*command, "--lead-time", "5m", "--evaluated", "0.1", "--warm-up", "0s"],
+        env=os.environ | {"TMPDIR": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield Backtest(process, folder)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_all_processes_and_leaves_no_file(backtest: Backtest, number: signal.Signals, code: int) -> None:
+    replaying = backtest.wait_until_forecasts_are_shared()
+    if number is signal.SIGINT:
+        os.killpg(backtest.process.pid, number)  # Ctrl-C reaches all
+    else:
+        backtest.process.send_signal(number)
+    out, err = backtest.process.communicate(timeout=60)
+    assert (backtest.process.returncode, out) == (code, b"")
+    assert b"Traceback" not in err
+    wait_for(lambda: not any(_command_of(pid) for pid in replaying), "the end of all processes")
+    assert not list(backtest.folder.iterdir())
+
+
+def test_processes_do_not_outlive_the_one_that_began_them(backtest: Backtest) -> None:
+    replaying = backtest.wait_until_forecasts_are_shared()
+    backtest.process.kill()
+    wait_for(lambda: not any(_command_of(pid) for pid in replaying), "the end of all processes")
