@@ -151,7 +151,7 @@ def test_a_ridge_adds_what_it_says_to_the_level_up_to_half_more_than_the_largest
     unit, nothing = seasons.signal.unit, np.zeros(count_features(60.0))
 
     def ridge(intercept: float) -> Ridge:
-        return Ridge(np.append(nothing, intercept))
+        return Ridge(np.append(nothing, intercept), nothing, nothing)
 
     ridges = [(ridge(0.25), None), (ridge(-0.5), ridge(9.0))]
     slow, fast = predict_all(seasons, rows, (1, 5), ridges)[-2:]
@@ -167,7 +167,7 @@ def test_a_ridge_reads_the_features_of_its_own_horizon() -> None:
     seasons = seasons_of(100 * np.exp(rng.normal(0, 0.3, 9 * DAY)))
     rows, width = np.array([8 * DAY + 3, 9 * DAY - 5]), count_features(60.0)
     coefficients = rng.normal(0, 0.05, width + 1)
-    ridges = [(Ridge(coefficients), None)] * 2
+    ridges = [(Ridge(coefficients, np.full(width, -9.0), np.full(width, 9.0)), None)] * 2
     together = predict_all(seasons, rows, (3, 45), ridges)[-2]
     for k, ahead in enumerate((3, 45)):
         alone = predict_all(seasons, rows, (ahead,), ridges[:1])[-2][0]

@@ -33,11 +33,44 @@ def seasons_of(values: Floats, step: float = 60.0) -> Seasons:
     return find_seasons(signal, UTC)
 
 
+def ridge_of(*coefficients: float) -> Ridge:
+    """One whose features may be anything."""
+    anything = np.full(len(coefficients) - 1, np.inf)
+    return Ridge(np.array(coefficients), -anything, anything)
+
+
 # -- the regression --
 
 
 def test_a_prediction_is_the_sum_of_the_features_by_their_coefficients_and_the_intercept() -> None:
-    assert Ridge(np.array([2.0, -1.0, 5.0])).predict(np.array([[1.0, 0.0], [3.0, 4.0]])).tolist() == [7.0, 7.0]
+    assert ridge_of(2.0, -1.0, 5.0).predict(np.array([[1.0, 0.0], [3.0, 4.0]])).tolist() == [7.0, 7.0]
+
+
+def test_a_feature_far_beyond_all_that_the_fit_has_seen_counts_as_the_end_of_its_range() -> None:
+    features, target = line(200, noise=0.0)
+    ridge = fit_ridge(features, target, np.ones(200))
+    low, high = features.min(axis=0), features.max(axis=0)
+    margin = (high - low) / 2
+    assert ridge.lowest == pytest.approx(low - margin)
+    assert ridge.highest == pytest.approx(high + margin)
+    ends = ridge.predict(np.array([ridge.lowest, ridge.highest]))
+    assert ridge.predict(np.array([low - 50, high + 50])).tolist() == ends.tolist()
+    assert ridge.predict(features).std() == pytest.approx(target.std(), rel=0.1), "within it, all of them count"
+    weights = np.where(features[:, 0] > features[:, 0].max() - 1e-9, 0.0, 1.0)
+    assert fit_ridge(features, target, weights).highest[0] < ridge.highest[0], "a row without weight was not seen"
+
+
+def test_what_is_stored_of_a_ridge_gives_it_back() -> None:
+    ridge = fit_ridge(*line(100), np.ones(100))
+    again = Ridge.from_flat(ridge.flat)
+    for name in ("coefficients", "lowest", "highest"):
+        assert getattr(again, name).tolist() == getattr(ridge, name).tolist()
+
+
+@pytest.mark.parametrize("size", [0, 2, 3, 6])
+def test_other_numbers_of_values_are_no_ridge(size: int) -> None:
+    with pytest.raises(ValueError, match=f"{size} values are no ridge"):
+        Ridge.from_flat(np.zeros(size))
 
 
 @pytest.mark.parametrize("rows", [10, 90, 990])
@@ -87,7 +120,7 @@ def test_a_refit_begins_with_what_was_found_before() -> None:
     features, target = line(3000)
     target[::4] += 30.0
     cold = fit_ridge(features, target, np.ones(3000))
-    warm = fit_ridge(features, target, np.ones(3000), warm_start=Ridge(np.array([2.0, -1.0, 4.0])))
+    warm = fit_ridge(features, target, np.ones(3000), warm_start=ridge_of(2.0, -1.0, 4.0))
     assert warm.coefficients == pytest.approx([2.0, -1.0, 4.0], abs=0.1)
     assert np.abs(warm.coefficients - [2, -1, 4]).max() < np.abs(cold.coefficients - [2, -1, 4]).max()
     constant = np.column_stack([features[:, 0], np.zeros(3000)])

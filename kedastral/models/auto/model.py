@@ -88,13 +88,13 @@ class Learner:
     @property
     def memory(self) -> dict[str, Floats]:
         """All of it as flat arrays, to be stored."""
-        coefficients = [np.zeros(0) if one is None else one.coefficients for row in self._ridges for one in row]
+        ridges = [np.zeros(0) if one is None else one.flat for row in self._ridges for one in row]
         return {
             "knots": np.array(self.knots, dtype=np.float64),
             "learner": np.array([self._now, self._first_length, self._newest_fit]),
             "fitted": self._fitted_at.ravel(),
-            "ridge.sizes": np.array([len(each) for each in coefficients], dtype=np.float64),
-            "ridges": np.concatenate(coefficients),
+            "ridge.sizes": np.array([len(each) for each in ridges], dtype=np.float64),
+            "ridges": np.concatenate(ridges),
             **self.ensemble.memory,
         }
 
@@ -104,7 +104,7 @@ class Learner:
         knots = tuple(int(knot) for knot in memory["knots"])
         now, first_length, newest_fit = memory["learner"].tolist()
         kinds, ends = len(HALF_LIVES), np.cumsum(memory["ridge.sizes"]).astype(np.int64)[:-1]
-        ridges = [Ridge(each) if len(each) else None for each in np.split(memory["ridges"], ends)]
+        ridges = [Ridge.from_flat(each) if len(each) else None for each in np.split(memory["ridges"], ends)]
         rows = [ridges[first : first + kinds] for first in range(0, len(ridges), kinds)]
         if len(ridges) != len(knots) * kinds:
             raise ValueError(f"{len(ridges)} ridges for {len(knots)} horizons")
