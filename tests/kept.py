@@ -32,7 +32,9 @@ NOON = START.timestamp()
 
 INTERVAL = IntervalForecast(500.0, (600.0, 650.5), 480.25)
 REGRESSED = IntervalForecast(700.0, (750.0, 800.5), 480.25)
-REGRESSION = PeakRegression(NOON - 10800, 60.0, 480.0, 250.5, (0.0,) * FEATURES + (0.25,), 6900.0)
+REGRESSION = PeakRegression(
+    NOON - 10800, 60.0, 480.0, 250.5, (0.0,) * FEATURES + (0.25,), (-0.5,) * FEATURES, (0.75,) * FEATURES, 6900.0
+)
 STATE = ServiceLevelState(
     uncertainty=UncertaintyState(
         model=Calibration(0.1, 0.2, (1.5, 1.75), (0.91, 0.96), 0.01, 77, 3.5),

@@ -22,6 +22,7 @@ from kedastral.core.planning.calibration import calibrate_on
 from kedastral.core.planning.peak_regression import (
     FEATURES,
     FIT_INTERVAL,
+    MAX_FEATURE,
     QUANTILE,
     PeakRegression,
     _choose_rows,
@@ -52,6 +53,7 @@ from kedastral.core.serving import Snapshot, StalePolicy
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 MINUTE, DAY, WINDOW = 60.0, 1440, 8
+NO_BOUNDS = ((-MAX_FEATURE,) * FEATURES, (MAX_FEATURE,) * FEATURES)
 
 
 def series(values: Floats, step: float = MINUTE) -> Series:
@@ -210,7 +212,7 @@ def test_the_first_load_after_a_quiet_day_is_not_extrapolated() -> None:
     ("says", "peak"), [(0.5, 150 * math.exp(0.5) - 50), (-9.0, 0.0), (9.0, 150 * math.exp(3) - 50)]
 )
 def test_what_it_says_is_added_to_the_level_up_to_a_factor_of_twenty(says: float, peak: float) -> None:
-    regression = PeakRegression(0.0, MINUTE, WINDOW * MINUTE, 50.0, (0.0,) * FEATURES + (says,))
+    regression = PeakRegression(0.0, MINUTE, WINDOW * MINUTE, 50.0, (0.0,) * FEATURES + (says,), *NO_BOUNDS)
     assert predict_peaks(regression, series(np.full(DAY, 100.0)), 3).tolist() == pytest.approx([peak] * 3)
 
 
@@ -253,11 +255,39 @@ def test_a_day_that_was_seen_for_minutes_is_not_extrapolated(days: int) -> None:
     assert (largest <= predicted).mean() > 0.8
 
 
-@pytest.mark.parametrize("gap", [[407.0, 219.0], [407.0, 219.0, 500.0], [200.0], [0.0, 0.0, 0.0]])
-def test_what_has_hardly_changed_is_not_extrapolated(gap: list[float]) -> None:
+@pytest.mark.parametrize(
+    ("gap", "least"), [([407.0, 219.0], 400), ([407.0, 219.0, 500.0], 400), ([200.0], 400), ([0.0, 0.0, 0.0], 150)]
+)
+def test_what_has_hardly_changed_is_not_extrapolated(gap: list[float], least: float) -> None:
     """As the roughness of a load that is the same every hour but for its counter's rounding, when scrapes fail."""
     regression = fitted(same_every_hour(4 * DAY), window=4)
-    assert 400 < predict_peaks(regression, series(np.append(same_every_hour(4 * DAY), gap)), 1)[0] < 650
+    assert least < predict_peaks(regression, series(np.append(same_every_hour(4 * DAY), gap)), 1)[0] < 650
+
+
+@pytest.mark.parametrize(
+    ("times", "least", "most"), [(3.0, 0.9, 1.3), (5.0, 0.9, 1.3), (0.2, 0.9, 2.5), (0.01, 0.9, 40)]
+)
+@pytest.mark.parametrize("since", [10, 45, 180])
+def test_a_load_as_it_never_was_is_not_extrapolated(since: int, times: float, least: float, most: float) -> None:
+    """The slopes would take it back to what it always was, hours long: a third of the load that is there."""
+    day = 1000 - 600 * np.cos(2 * np.pi * np.arange(14 * DAY + since) / DAY)
+    values = day * noise(len(day)) ** 0.25 / 100**0.25
+    regression = fitted(values[: 14 * DAY])
+    values[14 * DAY :] *= times
+    peak = float(predict_peaks(regression, series(values), 1)[0])
+    assert least < peak / values[-5:].mean() < most
+
+
+def test_its_bounds_are_what_the_fit_has_seen_of_each_feature() -> None:
+    values = hourly_bursts(3 * DAY)
+    regression, past = fitted(values), _Past.of(series(values), float(values.mean()))
+    rows = _choose_rows(past, WINDOW)
+    assert rows is not None
+    features = features_of(past, rows, WINDOW, regression.period)
+    seen = np.isfinite(features).mean(axis=0) >= 0.25  # what is known too seldom has no part
+    assert np.allclose(np.array(regression.lowest)[seen], np.nanmin(features[:, seen], axis=0))
+    assert np.allclose(np.array(regression.highest)[seen], np.nanmax(features[:, seen], axis=0))
+    assert not np.any(np.array([regression.lowest, regression.highest])[:, ~seen])
 
 
 def test_what_is_older_than_some_weeks_takes_no_rows_from_what_counts() -> None:
@@ -510,7 +540,7 @@ def test_a_regression_that_is_gone_keeps_no_bad_model_in_charge(lost: bool) -> N
 
 
 def test_the_margin_lies_between_those_of_the_forecast_and_of_the_regression() -> None:
-    regression = PeakRegression(0.0, MINUTE, 2 * MINUTE, 50.0, (0.0,) * (FEATURES + 1))
+    regression = PeakRegression(0.0, MINUTE, 2 * MINUTE, 50.0, (0.0,) * (FEATURES + 1), *NO_BOUNDS)
     calibration = Calibration(windows=99, thresholds=(0.0, 3.0))  # the first one counts, as of the forecast
     trial = RegressionTrial(regression, calibration, loss=1.0, loss_without=1.0)
     expected = np.array([100.0, 150.0, 9000.0])  # the window is the first two

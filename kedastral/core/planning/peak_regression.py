@@ -75,6 +75,11 @@ FEATURES += 2 * (len(DAY_HARMONICS) + len(HOUR_HARMONICS))
 """How many `features_of` gives."""
 
 
+def _require_bounds(_instance: object, _attribute: object, value: tuple[float, ...]) -> None:
+    if len(value) != FEATURES or not all(map(math.isfinite, value)):
+        raise ValueError(f"a regression has {FEATURES} features with a finite bound each; got {len(value)}")
+
+
 def _require_coefficients(_instance: object, _attribute: object, value: tuple[float, ...]) -> None:
     if len(value) != FEATURES + 1 or not all(map(math.isfinite, value)):
         raise ValueError(f"a regression has {FEATURES + 1} coefficients, all finite; got {len(value)}")
@@ -84,9 +89,9 @@ def _require_coefficients(_instance: object, _attribute: object, value: tuple[fl
 class PeakRegression:
     """A fit at ``fitted_at`` (epoch seconds) for windows of ``window`` seconds on steps of ``step`` seconds.
 
-    ``coefficients`` are those of `features_of`, and last the intercept. ``offset`` is added before a logarithm, in
-    units of load. ``period`` is that of the load in seconds, 0 where it has none. Plain numbers, so that it can be
-    stored.
+    ``coefficients`` are those of `features_of`, and last the intercept; ``lowest`` and ``highest`` are the least and
+    the largest that the fit has seen of each feature. ``offset`` is added before a logarithm, in units of load.
+    ``period`` is that of the load in seconds, 0 where it has none. Plain numbers, so that it can be stored.
     """
 
     fitted_at: float
@@ -94,6 +99,8 @@ class PeakRegression:
     window: float = attrs.field(validator=require_positive)
     offset: float = attrs.field(validator=gt(0))
     coefficients: tuple[float, ...] = attrs.field(validator=_require_coefficients)
+    lowest: tuple[float, ...] = attrs.field(validator=_require_bounds)
+    highest: tuple[float, ...] = attrs.field(validator=_require_bounds)
     period: float = attrs.field(default=0.0, validator=ge(0))
 
     @property
@@ -123,14 +130,24 @@ def fit_peak_regression(history: Series, window: int, offset: float) -> PeakRegr
     known = np.isfinite(target)
     features = features_of(past, rows, ahead, period)[known]
     features[:, np.isfinite(features).mean(axis=0) < LEAST_KNOWN] = 0.0
-    coefficients = tuple(fit_quantile(np.nan_to_num(features), target[known], fade[known]).tolist())
-    return PeakRegression(_end_of(history), history.step, window * history.step, offset, coefficients, period)
+    coefficients = fit_quantile(np.nan_to_num(features), target[known], fade[known])
+    return PeakRegression(
+        _end_of(history),
+        history.step,
+        window * history.step,
+        offset,
+        tuple(coefficients.tolist()),
+        lowest=tuple(np.nan_to_num(np.fmin.reduce(features)).tolist()),
+        highest=tuple(np.nan_to_num(np.fmax.reduce(features)).tolist()),
+        period=period,
+    )
 
 
 def predict_peaks(regression: PeakRegression, history: Series, moments: int) -> Floats:
     """The quantile of the largest load in the windows that follow the newest ``moments`` steps of ``history``.
 
-    Shape (moments,), oldest first, in units of load.
+    Shape (moments,), oldest first, in units of load. In a moment unlike all of the fit, each feature counts as the
+    nearest value that the fit has seen: the slopes say nothing of what lies beyond.
     """
     reach = math.ceil((REACH + regression.window) / history.step) + moments
     past = _Past.of(history, regression.offset, reach)
@@ -138,7 +155,8 @@ def predict_peaks(regression: PeakRegression, history: Series, moments: int) -> 
     back = np.unique(np.ceil(np.arange(moments) / _block_of(history.step)).astype(np.int64))
     rows = np.maximum(len(past.logs) - 1 - back, 0)
     coefficients = np.array(regression.coefficients)
-    features = np.nan_to_num(features_of(past, rows, ahead, regression.period))
+    known = features_of(past, rows, ahead, regression.period).clip(regression.lowest, regression.highest)
+    features = np.nan_to_num(known)
     above = np.minimum(features @ coefficients[:-1] + coefficients[-1], MAX_FEATURE)
     peaks = np.maximum(np.exp(past.mean(rows, LEVEL) + above) - regression.offset, 0.0)
     latest = np.ceil(np.arange(moments)[::-1] / _block_of(history.step)).astype(np.int64)
