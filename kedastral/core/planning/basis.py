@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`PlanBasis`: what a snapshot's plan was made from; `make_stages` makes it again, number by number."""
+"""`PlanBasis`: the inputs of a snapshot's plan; `make_stages` recomputes the plan from them, number by number."""
 
 import attrs
 import numpy as np
@@ -13,10 +13,10 @@ from kedastral.core.planning.stabilization import dead_band_of
 
 @attrs.frozen
 class HeadroomBasis:
-    """What a plan by a fixed headroom, without uncertainty, is made from beside its forecast.
+    """The inputs, besides the forecast, of a plan that uses a fixed headroom and no uncertainty.
 
-    ``floor_headroom`` None turns the floor off; ``desired`` are the replicas that the previous plan needs Ready now,
-    ``last_recommendation`` is what it said to tell KEDA; None without one.
+    ``floor_headroom`` None turns the floor off. ``desired`` is how many replicas the previous plan needs Ready now,
+    ``last_recommendation`` what it recommended to KEDA; both are None without a previous plan.
     """
 
     facts: LoadFacts
@@ -30,12 +30,12 @@ PlanBasis = SteeredBasis | HeadroomBasis
 
 
 def policy_of(basis: PlanBasis) -> PlanPolicy:
-    """The policy that is in force."""
+    """The policy that ``basis`` was planned with."""
     return basis.policy if isinstance(basis, HeadroomBasis) else basis.settings.policy
 
 
 def make_stages(basis: PlanBasis, forecast: Forecast) -> PlanStages:
-    """The plan that ``basis`` and ``forecast`` give."""
+    """The plan computed from ``basis`` and ``forecast``."""
     if isinstance(basis, SteeredBasis):
         return plan_from(basis, forecast)[1]
     facts, policy = basis.facts, basis.policy

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`warm_up`: calibrates a model on the forecasts it would have made of late, so that the first tick has margins."""
+"""`warm_up`: calibrates a model on the forecasts it would have made recently, so that the first tick has margins."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -16,9 +16,9 @@ from kedastral.core.series import Series
 from kedastral.errors import ModelError
 
 MAX_FORECASTS = 360
-"""The maximum of forecasts to make, one a step: six hours at steps of a minute."""
+"""The maximum number of forecasts to make, one per step: six hours with one-minute steps."""
 PAST_SECONDS = 86400.0
-"""Seconds of history before a forecast that its judgement reads: the offset of the logarithm needs a day."""
+"""Seconds of history before a forecast that are needed to judge it: the offset of the logarithm needs a day."""
 
 
 def warm_up(
@@ -33,8 +33,8 @@ def warm_up(
 ) -> UncertaintyState:
     """The uncertainty of ``model`` as if it had forecast over the last hours of ``history``.
 
-    A `TrainableModel` is fitted on the way, as at ``made_at``, by default the end of the history, and raises ModelError
-    where it cannot be. Any other model makes at most ``max_forecasts`` forecasts.
+    This also fits a `TrainableModel`, as of ``made_at`` (by default the end of the history), and raises ModelError if
+    it cannot be fitted. Any other model makes at most ``max_forecasts`` forecasts.
     """
     if not isinstance(model, TrainableModel):
         forecasts = rolling_forecasts(model, history, steps, max_forecasts)
@@ -66,7 +66,7 @@ def calibrate_on(
 
 
 def _predict_windows(state: UncertaintyState, history: Series, moments: int) -> list[float] | None:
-    """What the regression, fitted before them, says of the windows after the newest moments of ``history``."""
+    """The peaks predicted for the windows after the newest ``moments``, by the regression fitted before them."""
     regression = state.regressed.regression
     return None if regression is None else predict_peaks(regression, history, moments).tolist()
 
@@ -74,7 +74,7 @@ def _predict_windows(state: UncertaintyState, history: Series, moments: int) -> 
 def rolling_forecasts(model: Model, history: Series, steps: int, max_forecasts: int) -> Iterator[Forecast]:
     """Forecasts from a rolling origin: the last ``max_forecasts`` steps of ``history``, each from the values before it.
 
-    Steps at which the model cannot forecast are skipped. At least half of the history is left to the model.
+    Steps at which the model cannot forecast are skipped. The model always sees at least half of the history.
     """
     for end in range(max(len(history) - max_forecasts, len(history) // 2, 1), len(history)):
         past = _cut(history, 0, end)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`LoadFacts`: the little that a plan reads of the history, kept so that the plan can be explained and made again."""
+"""`LoadFacts`: the few facts a plan takes from the history, kept so that it can be explained and recomputed."""
 
 import attrs
 
@@ -11,14 +11,14 @@ from kedastral.core.series import Series
 
 @attrs.frozen
 class LoadFacts:
-    """What the planner knows of the load at one moment; all but ``noise`` and ``idleness`` in units of load.
+    """What the planner knows about the load at one moment; all but ``noise`` and ``idleness`` in units of load.
 
-    ``newest`` is the newest value, None where none is known; ``for_floor`` the load that needs pods at once; ``recent``
-    the largest of the last minutes; ``noise`` a share of the load; ``offset`` is added before a logarithm
-    (`kedastral.core.planning.uncertainty`). ``idleness`` is only looked at where there may be no pods at all. ``peak``
-    is the load of which the peak hold keeps the pods, 0 where it keeps none; ``cap`` the load above which nothing is
-    planned (`kedastral.core.planning.load_cap`), None without one. ``predicted_peak`` is the quantile of the largest
-    load ahead by regression (`kedastral.core.planning.peak_regression`), None without one.
+    ``newest`` is the newest value, None if there is none; ``for_floor`` the load that needs pods at once; ``recent``
+    the largest load of the last minutes; ``noise`` a share of the load; ``offset`` is added before taking a logarithm
+    (`kedastral.core.planning.uncertainty`). ``idleness`` only matters if the workload may have no pods at all. ``peak``
+    is the load whose pods the peak hold keeps, 0 if it keeps none; ``cap`` the largest load to plan for
+    (`kedastral.core.planning.load_cap`), None if uncapped. ``predicted_peak`` is the regression's quantile of the
+    largest load ahead (`kedastral.core.planning.peak_regression`), None without a regression.
     """
 
     newest: float | None
@@ -39,9 +39,9 @@ def read_facts(
     cap: float | None = None,
     predicted_peak: float | None = None,
 ) -> LoadFacts:
-    """The facts of ``history``; those with a default are found by the caller, who knows what steers them.
+    """The facts of ``history``; the caller supplies those with a default, since it knows what steers them.
 
-    Only where ``bounds`` allow a workload without pods is its idleness looked at: that takes a millisecond.
+    Idleness is judged only if ``bounds`` allow a workload without pods, because it takes a millisecond.
     """
     newest = history.newest
     return LoadFacts(

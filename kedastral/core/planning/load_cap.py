@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`cap_on_load`: the most load that a plan may cover, from the largest loads of two weeks; pure.
+"""`cap_on_load`: the largest load that a plan may cover, from the largest loads of the last two weeks; pure.
 
-A jump that nothing announced widens the margin, and minutes short of pods raise the safety factor. Both multiply a
-forecast that may be high already, and together they have ordered many times the pods of the largest load there ever
-was. So a plan covers at most somewhat more than the largest load of the last seven days, and more where the days have
-been outgrowing the week before them. The load that is there is never held back. Where the cap itself leaves minutes
-short of pods it is relaxed, steered by outcome as the peak hold is (`kedastral.core.planning.steering`).
+An unannounced jump widens the margin, and minutes short of pods raise the safety factor. Both multiply a forecast that
+may already be high, and together they have ordered many times the pods that the largest load ever seen would need. So a
+plan covers at most slightly more than the largest load of the last seven days, plus growth if the days are larger than
+the week before them. The cap never applies to the current load. If the cap itself leaves minutes short of pods, it is
+relaxed: outcomes steer it, as they do the peak hold (`kedastral.core.planning.steering`).
 """
 
 import math
@@ -15,25 +15,25 @@ import numpy as np
 from kedastral.core.series import Floats, Series
 
 WEEK = 7
-"""Days whose largest load is looked at. A shorter time is unsafe: Monday is larger than the weekend."""
+"""Days over which the largest load is taken. Fewer are unsafe: Monday is larger than the weekend."""
 CAP_MARGIN = 1.1
-"""How far a plan may go beyond the largest load of the week. With 1.0 to 1.2 the cost differs by a hundredth."""
+"""How far a plan may exceed the largest load of the week. Between 1.0 and 1.2 the cost differs by one percent."""
 MAX_GROWTH = 2.0
-"""The most growth from one week to the next that is allowed for."""
+"""The largest week-over-week growth that the cap allows for."""
 MAX_CAP_RELAXATION = 16.0
-"""The most that outcomes relax the cap by; there it has no effect."""
+"""The largest factor by which outcomes relax the cap; at this value the cap has no effect."""
 RELAXATION_GROWTH = 1.5
-"""One jump, short of pods for a lead time because of the cap, raises the cap by this factor."""
+"""A jump that is short of pods for one lead time because of the cap raises the cap by this factor."""
 KNOWN_SHARE = 0.5
-"""The share of the values that must be known of each day of the week; with less there is no cap."""
+"""The share of each day's values that must be known, for every day of the week; with less there is no cap."""
 DAY_SECONDS = 86400.0
 
 
 def cap_on_load(history: Series, relaxation: float = 1.0) -> float | None:
-    """The load above which nothing is planned, in units of load; None where a whole week is not known.
+    """The largest load to plan for, in units of load; None if less than a whole week is known.
 
-    It is the largest load of the week times `CAP_MARGIN`, times `growth_of_days`, times ``relaxation``. The caller sees
-    to it that the newest load is not held back.
+    It is the largest load of the week times `CAP_MARGIN`, times `growth_of_days`, times ``relaxation``. The caller must
+    make sure that the cap does not hold back the newest load.
     """
     days = _days_of(history)
     if len(days) < WEEK or (np.isfinite(days[:WEEK]).mean(axis=1) < KNOWN_SHARE).any():
@@ -43,15 +43,15 @@ def cap_on_load(history: Series, relaxation: float = 1.0) -> float | None:
 
 
 def capped(loads: Floats, cap: float | None) -> Floats:
-    """Each of ``loads`` up to ``cap``."""
+    """``loads``, each limited to ``cap``."""
     return loads if cap is None else np.minimum(loads, cap)
 
 
 def growth_of_days(largest: Floats) -> float:
-    """How far the days of the last week have outgrown the seven days before each, from 1 to `MAX_GROWTH`.
+    """How much each day of the last week exceeded the seven days before it: a factor from 1 to `MAX_GROWTH`.
 
-    ``largest[i]`` is the largest load of the day that ended ``i`` days ago, NaN where none is known. The second largest
-    ratio of the week counts: two days of growth are a trend, and one may have been a spike.
+    ``largest[i]`` is the largest load of the day that ended ``i`` days ago, NaN if unknown. The second largest ratio of
+    the week counts: two days of growth are a trend, while one may be a spike.
     """
     ratios = [1.0, 1.0]
     for i in range(min(WEEK, len(largest) - 1)):
@@ -64,8 +64,8 @@ def growth_of_days(largest: Floats) -> float:
 def next_relaxation(relaxation: float, minutes: float, budget: float, lead_time: float, *, higher_helps: bool) -> float:
     """``relaxation`` after ``minutes``.
 
-    ``higher_helps`` is set where they were short of pods that there would have been without the cap. ``budget`` is the
-    share of minutes that may be short; ``lead_time`` is in seconds.
+    ``higher_helps`` is set if those minutes were short of pods only because of the cap. ``budget`` is the share of
+    minutes that may be short; ``lead_time`` is in seconds.
     """
     jump = max(lead_time / 60, 1.0)
     change = math.log(RELAXATION_GROWTH) * minutes / jump * (higher_helps - budget)
@@ -73,7 +73,7 @@ def next_relaxation(relaxation: float, minutes: float, budget: float, lead_time:
 
 
 def _days_of(history: Series) -> Floats:
-    """The values of the last two weeks at most, a row for each whole day, the newest first."""
+    """The values of up to two weeks, one row per whole day, newest first."""
     steps = max(1, round(DAY_SECONDS / history.step))
     count = min(len(history) // steps, 2 * WEEK)
     return history.values[len(history) - count * steps :].reshape(count, steps)[::-1]

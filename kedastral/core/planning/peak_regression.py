@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`PeakRegression`: the upper quantile of the largest load in the window ahead, by quantile regression; pure.
 
-A forecast raised by a margin treats all moments alike. How far the load may exceed it differs from one to the next:
-before a cron job, at the time of yesterday's burst, in a noisy hour. So the quantile itself is regressed on what the
-load has done of late and at the same time of other days and hours. It needs no forecast. How much it counts beside the
-forecast with its margin is decided by outcome (`kedastral.core.planning.uncertainty`).
+A forecast raised by a margin treats all moments alike. But how far the load may exceed the forecast varies: before a
+cron job, at the time of yesterday's burst, in a noisy hour. So the quantile itself is regressed on the recent load and
+on the load at the same time of other days and hours. It needs no forecast. Outcomes decide its weight against the
+forecast with its margin (`kedastral.core.planning.uncertainty`).
 """
 
 import math
@@ -27,52 +27,52 @@ from kedastral.core.series import (
 )
 
 QUANTILE = 0.95
-"""The share of windows that stay below. From 0.90 to 0.97 plans cost the same: what is missing is calibrated later."""
+"""The share of windows that stay below. From 0.90 to 0.97 plans cost the same: calibration corrects the rest."""
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 LEVEL = 5 * MINUTE
-"""Seconds whose mean is the level that all else is measured against."""
+"""Seconds of load whose mean is the level, against which all other features are measured."""
 MEANS = tuple(minutes * MINUTE for minutes in (2, 10, 15, 30, 60, 120, 360))
 LARGEST = tuple(minutes * MINUTE for minutes in (15, 60, 180))
 ROUGHNESS = tuple(minutes * MINUTE for minutes in (10, 30, 120))
 """Seconds over which the means, the largest load and the mean change from step to step are features."""
 DAYS, EACH_DAY = tuple(range(1, 8)), (1, 2, 3, 7)
-"""Days back whose windows are compared together, and those that are features of their own."""
+"""How many days back: those whose windows are summarised together, and those that are features of their own."""
 DAY_TOLERANCE = 15 * MINUTE
-"""By how much a peak may come earlier or later than on other days."""
+"""How much earlier or later a peak may come than on other days."""
 HOURS, CYCLES = (1, 2, 3), 3
 CYCLE_TOLERANCE = 2 * MINUTE
-"""By how much a peak may come earlier or later than in the `CYCLES` cycles before, where the load has a period."""
+"""How much earlier or later a peak may come than in the last `CYCLES` cycles, if the load has a period."""
 DAY_HARMONICS, HOUR_HARMONICS = (1, 2), (1, 2, 3)
 REACH = 7 * DAY + max(MEANS)
 """Seconds of history that the features of one moment look back."""
 MIN_HISTORY = DAY
-"""Seconds of history from which on it is fitted: less holds no time of day that has been before."""
+"""Seconds of history needed for a fit: with less, no time of day has occurred before."""
 HALF_LIFE = 7 * DAY
-"""Seconds after which a row of the fit counts half. 3 to 30 days do alike."""
+"""Half-life in seconds of the weight of a row in the fit. 3 to 30 days work equally well."""
 FIT_SPAN = 8 * HALF_LIFE
-"""Seconds of history that the rows of a fit come from. Older ones count for nothing, and would leave few that count."""
+"""Seconds of history that a fit samples rows from. Older rows would weigh nothing and crowd out those that count."""
 MAX_ROWS, MIN_ROWS = 3000, 120
 LEAST_SPREAD = 0.003
-"""The standard deviation of a feature below which it counts for less, the smaller it is. Of a load that is the same
-every hour the roughness hardly varies: a slope by its last digits would be huge, and one gap would plan for nothing."""
+"""The smallest standard deviation by which a feature is divided. If a load is the same every hour, its roughness hardly
+varies: a slope fitted to its last digits would be huge, and a single gap could predict a peak of 0."""
 PENALTY = 10.0
-"""On standardised coefficients, against the number of rows. From 3 to 30 plans cost the same."""
+"""Ridge penalty on the standardised coefficients; rows count 1 each. From 3 to 30 plans cost the same."""
 ROUNDS = 8
-"""How often a fit solves the equations: six to ten plan alike."""
+"""Iterations of the weighted least squares: with six to ten the plans are alike."""
 LEAST_RESIDUAL = 0.02
-"""Of the median deviation: residuals smaller than this count alike, so that no weight is infinite."""
+"""As a share of the median deviation: smaller residuals are raised to this, so that no weight is infinite."""
 MAX_FEATURE = 3.0
-"""Differences of logarithms are cut here, a factor of twenty, so that nothing is extrapolated further."""
+"""Differences of logarithms are clipped here, at a factor of twenty, so that nothing is extrapolated further."""
 LEAST_KNOWN = 0.25
-"""The share of rows in which a feature must be known to have a part. Minutes after a load is a week old, the same time
-of last week is known in a few rows, and a slope by these would be extrapolated to the whole day."""
+"""The share of rows in which a feature must be known to be used. Just after a workload turns a week old, only a few
+rows know the same time of last week, and a slope fitted to them would be extrapolated to the whole day."""
 FIT_INTERVAL = 6 * HOUR
 """Seconds between two fits."""
 
 
 FEATURES = 1 + len(MEANS) + len(LARGEST) + len(ROUGHNESS) + 2 * len(EACH_DAY) + 3 + 2 + 1 + 1
 FEATURES += 2 * (len(DAY_HARMONICS) + len(HOUR_HARMONICS))
-"""How many `features_of` gives."""
+"""The number of features that `features_of` returns."""
 
 
 def _require_bounds(_instance: object, _attribute: object, value: tuple[float, ...]) -> None:
@@ -89,9 +89,9 @@ def _require_coefficients(_instance: object, _attribute: object, value: tuple[fl
 class PeakRegression:
     """A fit at ``fitted_at`` (epoch seconds) for windows of ``window`` seconds on steps of ``step`` seconds.
 
-    ``coefficients`` are those of `features_of`, and last the intercept; ``lowest`` and ``highest`` are the least and
-    the largest that the fit has seen of each feature. ``offset`` is added before a logarithm, in units of load.
-    ``period`` is that of the load in seconds, 0 where it has none. Plain numbers, so that it can be stored.
+    ``coefficients`` belong to the features of `features_of`; the last one is the intercept. ``lowest`` and ``highest``
+    are the range of each feature in the fit. ``offset``, in units of load, is added before taking a logarithm.
+    ``period`` is that of the load in seconds, 0 if it has none. Plain numbers, so that it can be stored.
     """
 
     fitted_at: float
@@ -109,9 +109,9 @@ class PeakRegression:
         return round(self.window / self.step)
 
     def holds_for(self, history: Series, window: int) -> bool:
-        """Whether it is of such windows of ``window`` steps, and young enough; the clock may have been set back.
+        """Whether it was fitted for windows of ``window`` steps and is recent enough; the clock may have been set back.
 
-        With less than `MIN_HISTORY` of ``history``, as after a change of the settings, it knows nothing.
+        It does not hold for less than `MIN_HISTORY` of ``history``, as after a change of the settings.
         """
         same = (self.step, self.window_steps) == (history.step, window)
         known = len(history) * history.step >= MIN_HISTORY
@@ -176,7 +176,7 @@ def fit_quantile(features: Floats, target: Floats, weights: Floats) -> Floats:
     typical = float(np.median(np.abs(target - np.median(target)))) + 1e-6
     coefficients = _solve(design, target, weights)
     above = (target - design @ coefficients)[weights > 0]
-    coefficients[-1] += np.quantile(above, QUANTILE)  # from the mean it is a long way
+    coefficients[-1] += np.quantile(above, QUANTILE)  # start near the quantile: it is far from the mean
     for _ in range(ROUNDS):
         residuals = target - design @ coefficients
         slopes = np.where(residuals > 0, QUANTILE, 1 - QUANTILE)
@@ -189,7 +189,7 @@ def fit_quantile(features: Floats, target: Floats, weights: Floats) -> Floats:
 def features_of(past: "_Past", rows: Ints, ahead: int, period: float) -> Floats:
     """The features (r, k) of the moments ``rows`` (r,), for a window of ``ahead`` steps and a ``period`` in seconds.
 
-    All but the clock's are differences of logarithms; NaN where nothing is known.
+    All but the time features are differences of logarithms; NaN if unknown.
     """
     level = past.mean(rows, LEVEL)
     differences = [
@@ -209,7 +209,7 @@ def features_of(past: "_Past", rows: Ints, ahead: int, period: float) -> Floats:
 
 
 def _features_of_days(past: "_Past", rows: Ints, ahead: int, level: Floats) -> list[Floats]:
-    """How large the load became at the same time of other days, against the level there and the level now."""
+    """How large the load became at the same time of other days, relative to the level then and the level now."""
     then = rows - past.steps_in(DAY) * np.array(DAYS)[:, None]
     around = past.steps_in(DAY_TOLERANCE)
     largest = past.largest_after(then, ahead, rows)
@@ -221,27 +221,27 @@ def _features_of_days(past: "_Past", rows: Ints, ahead: int, level: Floats) -> l
 
 
 def _features_of_hours(past: "_Past", rows: Ints, ahead: int, level: Floats) -> list[Floats]:
-    """How large the load became in the hours before, at the same minute."""
+    """How large the load became at the same minute of the previous hours."""
     largest = past.largest_after(rows - past.steps_in(HOUR) * np.array(HOURS)[:, None], ahead, rows)
     return [median_without_gaps(largest) - level, np.fmax.reduce(largest) - level]
 
 
 def _feature_of_cycles(past: "_Past", rows: Ints, ahead: int, period: float) -> Floats:
-    """How large the load became at the same point of the cycles before; NaN for a load without a period."""
+    """How large the load became at the same point of the previous cycles; NaN for a load without a period."""
     if period <= 0:
         return np.full(len(rows), np.nan)
     around, cycle = past.steps_in(CYCLE_TOLERANCE), period / past.step
-    first = max(math.ceil((ahead + around) / cycle), 1)  # all of it has been seen
+    first = max(math.ceil((ahead + around) / cycle), 1)  # far enough back for the window to have ended
     back = np.rint((first + np.arange(CYCLES)) * cycle).astype(np.int64)
     return median_without_gaps(past.largest_after(rows - back[:, None] - around, ahead + 2 * around, rows))
 
 
 @attrs.frozen(eq=False)
 class _Past:
-    """The past on a grid of at least a minute: ``logs`` (n,) of the load and an offset, that of which is ``floor``.
+    """The past on a grid of at least a minute: ``logs`` (n,) of load plus offset; ``floor`` is that of no load.
 
-    ``sums`` and ``changes`` (n + 1,) are cumulated: the logs, and their absolute changes from step to step. ``begin``
-    is the time of the first step in epoch seconds.
+    ``sums`` and ``changes`` (n + 1,) are cumulative sums of the logs and of their absolute changes from step to step.
+    ``begin`` is the time of the first step in epoch seconds.
     """
 
     logs: Floats
@@ -255,8 +255,8 @@ class _Past:
     def of(cls, history: Series, offset: float, reach: int | None = None) -> "_Past":
         """The newest ``reach`` steps of ``history``, all by default; ``offset`` must be above 0.
 
-        Of several steps within a minute the largest load counts. It begins with the first value: a younger workload
-        than the window of history had no load of 0 before.
+        Of several steps within a minute the largest load counts. The past begins with the first value: before it, a
+        workload younger than the window of history was absent, not at load 0.
         """
         blocks = _block_of(history.step)
         count = min(len(history), len(history) if reach is None else reach) // blocks
@@ -271,13 +271,13 @@ class _Past:
         return cls(logs, _cumulated(logs), _cumulated(changes), step, begin, math.log(offset))
 
     def find_period(self) -> float:
-        """The period of the load in seconds, 0 where it has none; see `kedastral.core.planning.period`."""
+        """The period of the load in seconds, 0 if it has none; see `kedastral.core.planning.period`."""
         loads = np.exp(self.logs) - math.exp(self.floor)
         period = find_period(Series(EPOCH, self.step, loads))
         return 0.0 if period is None else period * self.step
 
     def steps_in(self, seconds: float) -> int:
-        """At least one."""
+        """The steps in ``seconds``, at least one."""
         return max(1, round(seconds / self.step))
 
     def mean(self, rows: Ints, span: float) -> Floats:
@@ -293,7 +293,7 @@ class _Past:
         return _means_of(self.changes, rows, np.array([[self.steps_in(span)] for span in spans]))
 
     def largest(self, first: Ints, count: int) -> Floats:
-        """The largest log of the ``count`` steps from each of ``first`` on; NaN where not all are known."""
+        """The largest log of the ``count`` steps from each of ``first`` on; NaN unless all are known."""
         known = (first >= 0) & (first + count <= len(self.logs))
         if not known.any():
             return np.full(first.shape, np.nan)
@@ -305,7 +305,7 @@ class _Past:
         return np.where(known, largest, np.nan)
 
     def largest_after(self, moments: Ints, count: int, rows: Ints) -> Floats:
-        """The largest log of the ``count`` steps after ``moments``; NaN where they have not ended by ``rows``."""
+        """The largest log of the ``count`` steps after ``moments``; NaN if they have not ended by ``rows``."""
         return np.where(moments + count <= rows, self.largest(moments + 1, count), np.nan)
 
     def phases(self, rows: Ints, periods: Sequence[float]) -> Floats:
@@ -316,9 +316,9 @@ class _Past:
 
 
 def _choose_rows(past: _Past, ahead: int) -> Ints | None:
-    """Evenly spread moments whose window has ended; None where there are too few.
+    """Evenly spaced moments whose window has ended; None if there are too few.
 
-    The first half day is left out: too little lies before it.
+    The first half day is left out: it has too little history before it.
     """
     last = len(past.logs) - 1 - ahead
     first = max(past.steps_in(DAY / 2), last - past.steps_in(FIT_SPAN))
@@ -328,7 +328,7 @@ def _choose_rows(past: _Past, ahead: int) -> Ints | None:
 
 
 def _block_of(step: float) -> int:
-    """The steps that are taken together."""
+    """How many steps are merged into one."""
     return max(1, round(MINUTE / step))
 
 
@@ -337,7 +337,7 @@ def _blocks_in(window: int, step: float) -> int:
 
 
 def _means_of(sums: Floats, rows: Ints, counts: Ints) -> Floats:
-    """The means of the ``counts`` values up to ``rows``, by their cumulated ``sums``; of fewer at the beginning."""
+    """The means of the ``counts`` values up to ``rows``, from cumulative ``sums``; of fewer at the beginning."""
     end = np.maximum(rows + 1, 1)
     first = np.maximum(end - counts, 0)
     return np.where(rows >= 0, (sums[end] - sums[first]) / (end - first), np.nan)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`find_period`: the period of a load that repeats more often than each quarter of a day; pure.
+"""`find_period`: the period of a load that repeats more often than every six hours; pure.
 
-Cron jobs, caches that expire and batches come every 17 or 115 minutes, which no time of day tells.
+Cron jobs, expiring caches and batches may come every 17 or 115 minutes, which the time of day cannot predict.
 """
 
 import numpy as np
@@ -13,18 +13,18 @@ EDGE = 300.0
 """Seconds over which a rise is measured to find a period, at least two steps."""
 MIN_PERIOD_STEPS = 4
 MIN_PERIODS = 4
-"""A day must hold at least so many cycles."""
+"""A day must hold at least this many cycles."""
 MIN_CORRELATION, MIN_PROMINENCE = 0.4, 0.5
-"""The autocorrelation at a period, and how far it lies above its lowest value at shorter lags."""
+"""The least autocorrelation at a period, and how far it must exceed the lowest one at shorter lags."""
 MULTIPLE_SHARE = 0.85
 """The shortest lag with this share of the largest autocorrelation is the period; longer ones are multiples of it."""
 
 
 def find_period(history: Series) -> float | None:
-    """The period of the last day in steps, where it is shorter than a quarter of a day; None without one.
+    """The period of the last day in steps, if it is shorter than a quarter of a day; None without one.
 
-    It is looked for in the rises and falls of the logarithm, so that neither the size of the load nor a change of its
-    level matters. The autocorrelation is that of Box and Jenkins, unbiased.
+    It is found in the rises and falls of the logarithm, so that neither the size of the load nor a change of its level
+    matters. The autocorrelation is that of Box and Jenkins, unbiased.
     """
     edge = max(round(EDGE / history.step), 2)
     values = history.values[-round(DAY_SECONDS / history.step) - 2 * edge :]
@@ -53,7 +53,7 @@ def find_period(history: Series) -> float | None:
 
 
 def _refine(correlation: Floats, period: int) -> float:
-    """``period`` by the peaks at its multiples, which tell it to a fraction of a step."""
+    """``period`` refined to a fraction of a step by the peaks at its multiples."""
     refined = float(period)
     for multiple in range(2, MIN_PERIODS + 1):
         around = np.arange(round(refined * multiple) - 1, round(refined * multiple) + 2)
@@ -67,7 +67,7 @@ def _autocorrelate(values: Floats) -> Floats:
     """The autocorrelation of ``values`` (n,) at lags 0 to n / `MIN_PERIODS`; 0 for a constant."""
     count, lags = len(values), len(values) // MIN_PERIODS + 1
     centred = values - values.mean()
-    size = 1 << (2 * count - 1).bit_length()  # a power of two is several times as fast
+    size = 1 << (2 * count - 1).bit_length()  # a power of two is several times faster
     spectrum = np.fft.rfft(centred, size)
     products = np.fft.irfft(np.abs(spectrum) ** 2, size)[:lags]
     means: Floats = products / (count - np.arange(lags))

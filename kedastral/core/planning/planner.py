@@ -33,9 +33,9 @@ class Workload:
     """One workload's part of the settings.
 
     ``steps`` is the length of the forecast; ``lead_time`` is in seconds. With ``reactive_headroom`` None there is no
-    floor, with ``service_level`` None the plan uses the policy's fixed headroom. In ``mode`` observe the plan is only
-    shown, and KEDA is told 0. ``stale`` says until when a plan is served where no other comes. ``interval`` is the time
-    between two ticks in seconds, None for a step.
+    floor; with ``service_level`` None the plan uses the policy's fixed headroom. In ``mode`` observe the plan is only
+    shown, and KEDA is told 0. ``stale`` says how long a plan is served if no newer one comes. ``interval`` is the time
+    between two ticks in seconds; None means one step.
     """
 
     name: str
@@ -61,9 +61,9 @@ def plan_step(
     """The snapshot to publish after ``previous``, whose state it carries on.
 
     ``learnt`` is the uncertainty found when the model was fitted; a plan by headroom does not use it. ``served`` is
-    what KEDA was told last before a start, for where ``previous`` does not tell: there is none, or it was too old to be
-    served when the process began. None where nobody knows. Raises ValueError where a plan by service level has no value
-    in ``history`` to start from.
+    what KEDA was last told before a start, for when ``previous`` cannot say: there is none, or it was too old to be
+    served when the process began. None if unknown. Raises ValueError if a plan by service level has no value in
+    ``history`` to start from.
     """
     resumption = _resume(workload, forecast, previous, served)
     if workload.service_level is None:
@@ -89,8 +89,8 @@ def plan_step_without_model(
 ) -> Snapshot | None:
     """`plan_step` for a tick whose model gave no forecast, for the reason in ``status``; None: publish nothing.
 
-    By service level, the plan follows the last value, with the margin of its own. By headroom, ``previous`` is kept and
-    becomes stale, but its floor follows the load.
+    By service level, the plan follows the last value with its own margin. By headroom, ``previous`` is kept and becomes
+    stale, but its floor follows the load.
     """
     if workload.service_level is None:
         return None if previous is None else keep_plan(workload, history, previous, status)
@@ -101,9 +101,9 @@ def plan_step_without_model(
 def keep_plan(workload: Workload, history: Series, previous: Snapshot, status: ForecastStatus) -> Snapshot:
     """``previous`` with a floor that rises with the newest load, for when there is no forecast.
 
-    The forecast and its plan keep their values and their time, so that they become stale like any others. The floor
-    needs no forecast. It does not fall: while an old plan is read, its last floor stays. The bounds and the lead time
-    are those of ``workload``, whose settings may have changed since. ``status`` says why there is no forecast.
+    The forecast and its plan keep their values and their time, so that they become stale as usual. The floor needs no
+    forecast. It does not fall: while an old plan is served, its last floor stays. The bounds and the lead time are
+    those of ``workload``, whose settings may have changed since. ``status`` says why there is no forecast.
     """
     bounds, floor = workload.policy.bounds, _floor_of(workload, history)
     if floor is not None and previous.floor is not None:
@@ -134,7 +134,7 @@ def adopt_plan(workload: Workload, snapshot: Snapshot) -> Snapshot:
 
 
 def _resume(workload: Workload, forecast: Forecast, previous: Snapshot | None, served: int | None) -> Resumption | None:
-    """The resumption that is under way at the time of ``forecast``: begun now, or with an earlier plan."""
+    """The resumption in progress at the time of ``forecast``: begun now, or with an earlier plan."""
     now, bounds = forecast.made_at, workload.policy.bounds
     if previous is None:
         return Resumption(now, None if served is None else bounds.clamp(served))
@@ -178,7 +178,7 @@ def _plan_by_service_level(
 ) -> Snapshot:
     """A plan by uncertainty. ``learnt`` replaces the uncertainty carried so far if it has judged more windows.
 
-    ``served`` are the replicas that a resumption keeps to, 0 without one.
+    ``served`` is the number of replicas that a resumption holds, 0 without one.
     """
     state = _state_after(previous)
     previous_plan = attrs.evolve(_previous_plan(state, previous, forecast, workload.policy.bounds), served=served)
@@ -193,14 +193,14 @@ def _plan_by_service_level(
 
 
 def _keep_floor(snapshot: Snapshot, previous: Snapshot | None) -> Snapshot:
-    """``snapshot`` with a floor not below the previous one: a partial answer is no evidence for fewer pods."""
+    """``snapshot`` with a floor no lower than the previous one: a partial answer does not justify fewer pods."""
     if snapshot.floor is None or previous is None or previous.floor is None or previous.floor <= snapshot.floor:
         return snapshot
     return attrs.evolve(snapshot, floor=previous.floor)
 
 
 def _state_after(previous: Snapshot | None) -> ServiceLevelState:
-    """The state to go on from. A plan by headroom carries none; it counts as a plan that followed a model."""
+    """The state to continue from. A plan by headroom carries none; it counts as a plan that followed a model."""
     if previous is None:
         return ServiceLevelState()
     if previous.service_level is not None:
@@ -212,7 +212,7 @@ def _state_after(previous: Snapshot | None) -> ServiceLevelState:
 def _previous_plan(
     state: ServiceLevelState, previous: Snapshot | None, forecast: Forecast, bounds: ReplicaBounds
 ) -> PreviousPlan:
-    """The previous plan as it reads at the time of ``forecast``."""
+    """What the previous plan says for the time of ``forecast``."""
     at = forecast.made_at
     return PreviousPlan(
         desired=None if state.unstabilized is None else state.unstabilized.desired_at(at),

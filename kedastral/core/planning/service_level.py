@@ -5,9 +5,10 @@ The service level is the share of minutes with enough pods. Three things togethe
 
 - The margin. The forecast is raised to a calibrated upper quantile of the largest load in the window that the plan must
   cover: the steps that the lead time overlaps and the prewarm steps (`kedastral.core.planning.uncertainty`). A
-  regression of that largest load on the load of earlier hours and days counts beside it, the more the better it is.
-- The safety factor, which multiplies that quantile, and the peak hold, for how long the pods of a recent peak are kept.
-  Both follow feedback from the minutes that have ended (`kedastral.core.planning.steering`).
+  regression of that largest load on the load of earlier hours and days is blended in; the better it is, the more it
+  counts.
+- The safety factor, which multiplies that quantile, and the peak hold: how long the pods of a recent peak are kept.
+  Both follow feedback from past minutes (`kedastral.core.planning.steering`).
 - The cap on load (`kedastral.core.planning.load_cap`): margin and factor together plan for no more than the largest
   load of the week, growth included, unless that cap has left minutes short of pods.
 
@@ -64,24 +65,24 @@ from kedastral.core.planning.uncertainty import (
 from kedastral.core.series import EPOCH, Floats, Ints, Series, frozen_floats, frozen_ints, same_array
 
 MARGIN_EXPONENT = 2.0
-"""From 0.999 on, this power of the factor multiplies the margin too: what is left to avoid then are jumps, and a factor
-on a quiet load does little for them. At lower service levels it costs more than it brings."""
+"""From a service level of 0.999 on, this power of the factor multiplies the margin too: only jumps are left to avoid
+then, and a factor on a quiet load does little against them. At lower service levels it costs more than it gains."""
 FLOOR_UTILISATION = 0.95
-"""The load of a pod, as a share of its target, at which the reactive floor aims, before the factor: this halves the
-unserved load for 2 % of cost."""
+"""The load per pod, as a share of its target, that the reactive floor aims at before the factor: this halves the
+unserved load for 2 % more cost."""
 MIN_HISTORY = 2 * 3600.0
-"""Seconds of history from which on a plan follows the model. With less, a model forecasts hardly better than the last
-value, and there is not enough to tell whether it loses."""
+"""Seconds of history needed before a plan follows the model. With less, a model hardly beats the last value, and there
+is too little data to tell whether it does worse."""
 
 
 @attrs.frozen
 class ServiceLevelSettings:
     """How a forecast with uncertainty becomes replicas.
 
-    ``headroom`` fixes the factor on the upper quantile; with None the safety factor follows the service level.
-    ``reactive_headroom`` is that of the floor under a fixed headroom; None turns the floor off in either case. With
+    ``headroom`` fixes the factor on the upper quantile; if None, the safety factor follows the service level.
+    ``reactive_headroom`` is the floor's headroom under a fixed headroom; None turns the floor off in either case. With
     less than ``min_history`` seconds of history the plan follows the last value. ``interval`` is the time between two
-    ticks in seconds, None for a step.
+    ticks in seconds; None means one step.
     """
 
     steering: SteeringSettings
@@ -113,7 +114,7 @@ class ServiceLevelSettings:
 class ServiceLevelState:
     """All that one workload carries from tick to tick; plain numbers, so that it can be stored.
 
-    ``last_recommendation`` is the newest one; ``recommendations`` are those of the last minutes before stabilization
+    ``last_recommendation`` is the newest one; ``recommendations`` are those of the last hour, before stabilization
     (`kedastral.core.planning.stabilization.add_recommendations`). ``unstabilized`` is the newest plan;
     ``last_model_plan`` the newest that followed a model's forecast, None once the model has stood down.
     """
@@ -128,11 +129,11 @@ class ServiceLevelState:
 
 @attrs.frozen
 class ServiceLevelReport:
-    """How a plan came about, for its readers, and the ``state`` from which the next tick goes on.
+    """How a plan came about, for its readers, and the ``state`` that the next tick continues from.
 
     ``upper`` is the calibrated quantile of each step's load, before ``factor`` multiplies it. ``level`` is the service
     level, None under a fixed headroom. ``budget_spent`` as in `SteeringState.budget_spent`. ``load_cap`` is the load
-    that the plan was held to, None where that changed nothing.
+    that the plan was capped at, None if the cap changed nothing.
     """
 
     upper: Floats = attrs.field(converter=frozen_floats, eq=attrs.cmp_using(eq=same_array))
@@ -144,7 +145,7 @@ class ServiceLevelReport:
 
     @property
     def peak_hold(self) -> float | None:
-        """The seconds for which the pods of a recent peak are kept; None where none are."""
+        """The seconds for which the pods of a recent peak are kept; None if none are."""
         peak_hold = self.state.steering.peak_hold
         return peak_hold if self.level is not None and peak_hold > MIN_PEAK_HOLD else None
 
@@ -156,9 +157,9 @@ class ServiceLevelReport:
 
 @attrs.frozen
 class SteeredBasis:
-    """What a plan by service level is made from beside its forecast: enough to make it again, as other settings would.
+    """The inputs, besides the forecast, of a plan by service level: enough to recompute it, also under other settings.
 
-    ``state`` is that after judging, before the plan; ``status`` says whether the plan follows the forecast.
+    ``state`` is the one after judging and before planning; ``status`` says whether the plan follows the forecast.
     """
 
     facts: LoadFacts
@@ -170,13 +171,13 @@ class SteeredBasis:
 
 @attrs.frozen
 class PlanStages:
-    """A plan on its way from load to replicas; each array matches the forecast's steps.
+    """The stages of a plan from load to replicas; each array matches the forecast's steps.
 
-    ``expected`` is the load that is planned for, ``upper`` its upper quantile (under a fixed headroom the same),
-    ``factor`` multiplies that, up to the load ``cap``, None without one. ``limited`` and ``needed_floor`` are the
-    replicas before stabilization, ``replicas`` and ``floor`` those that are published. ``policy`` has the bounds and
-    the limits; its headroom is not in ``factor``. ``uncapped`` are the replicas that the cap kept from being planned.
-    ``upper_by_forecast`` is the quantile as it would be without the regression, None where that has no part.
+    ``expected`` is the load planned for, ``upper`` its upper quantile (the same under a fixed headroom); ``factor``
+    multiplies ``upper``, up to the load ``cap``, None if uncapped. ``limited`` and ``needed_floor`` are the replicas
+    before stabilization, ``replicas`` and ``floor`` the published ones. ``policy`` has the bounds and the limits; its
+    headroom is not in ``factor``. ``uncapped`` is the number of replicas that the plan would have without the cap.
+    ``upper_by_forecast`` is the quantile without the regression, None if the regression is not used.
     """
 
     expected: Floats
@@ -194,7 +195,7 @@ class PlanStages:
 
     @property
     def needed(self) -> Floats:
-        """The load that each step is to have pods for."""
+        """The load that each step needs pods for."""
         return capped(self.upper * self.factor, self.cap)
 
 
@@ -202,7 +203,7 @@ class PlanStages:
 class ServiceLevelPlan:
     """One tick's plan: ``replicas`` and ``upper`` (load, before ``factor``) match the forecast's steps.
 
-    Where ``status`` is not ok, the plan follows the last value. ``basis`` is what it was made from. ``load_cap`` as in
+    If ``status`` is not ok, the plan follows the last value. ``basis`` holds its inputs. ``load_cap`` as in
     `ServiceLevelReport`.
     """
 
@@ -215,7 +216,7 @@ class ServiceLevelPlan:
     load_cap: float | None = None
 
     def report(self, state: ServiceLevelState, settings: ServiceLevelSettings) -> ServiceLevelReport:
-        """What the snapshot shows of this plan, with the ``state`` that goes on from it."""
+        """What the snapshot shows of this plan, with the ``state`` that follows it."""
         steering = settings.steering
         level = steering.service_level if settings.headroom is None else None
         spent = state.steering.budget_spent(steering)
@@ -234,8 +235,8 @@ def plan_for_service_level(
 ) -> tuple[ServiceLevelState, ServiceLevelPlan]:
     """The plan of this tick, and the state for the next.
 
-    ``forecast`` was made from ``history``; its first value follows the history's last. Raises ValueError where the
-    history holds no value.
+    ``forecast`` was made from ``history``; its first value follows the history's last. Raises ValueError if the history
+    holds no value.
     """
     if history.newest is None:
         raise ValueError("there is no history to plan from")
@@ -255,7 +256,7 @@ def plan_for_service_level(
 
 
 def plan_from(basis: SteeredBasis, forecast: Forecast) -> tuple[ServiceLevelState, PlanStages]:
-    """The plan that ``basis`` and ``forecast`` give, stage by stage, and the state that remembers it."""
+    """The plan computed from ``basis`` and ``forecast``, stage by stage, and the state that remembers it."""
     facts, settings, state, previous = basis.facts, basis.settings, basis.state, basis.previous
     factor = safety_factor_of(state.steering, settings.steering) if settings.headroom is None else settings.headroom
     expected = forecast.values if basis.status.is_ok else np.full(len(forecast.values), facts.newest or 0.0)
@@ -295,10 +296,10 @@ def plan_from(basis: SteeredBasis, forecast: Forecast) -> tuple[ServiceLevelStat
 def _learn_from(
     state: ServiceLevelState, history: Series, settings: ServiceLevelSettings, status: ForecastStatus
 ) -> ServiceLevelState:
-    """``state`` after judging earlier forecasts and plans by ``history``; a fixed headroom gets no feedback.
+    """``state`` after judging earlier forecasts and plans against ``history``; a fixed headroom gets no feedback.
 
-    ``status`` is that of the forecast. Beside none of a model, as while a thousand workloads wait to learn, the peak
-    regression has no part, and is not fitted.
+    ``status`` is that of the forecast. Without a model's forecast, as while a thousand workloads wait to be fitted, the
+    peak regression is not used, so it is not fitted either.
     """
     window = settings.window(history.step)
     judged = judge_windows(state.uncertainty, history, window)
@@ -312,7 +313,7 @@ def _learn_from(
 def _status_of(
     uncertainty: UncertaintyState, history: Series, forecast: Forecast, min_history: float
 ) -> ForecastStatus:
-    """Whether the plan follows ``forecast``: the model gave it, there is enough history, and it does not lose."""
+    """Whether the plan follows ``forecast``: the model made it, has enough history, and has not stood down."""
     if not forecast.status.is_ok:
         return forecast.status
     if span_of(history) < min_history:
@@ -321,26 +322,26 @@ def _status_of(
 
 
 def _upper_of(basis: SteeredBasis, expected: Floats, factor: float) -> Floats:
-    """The upper quantile of the load that is ``expected`` at each step."""
+    """The upper quantile of the ``expected`` load at each step."""
     facts, uncertainty = basis.facts, basis.state.uncertainty
     calibration = uncertainty.model if basis.status.is_ok else uncertainty.last
     by_forecast = margin = calibration.margins[0]
     if basis.status.is_ok:
         margin = margin_of(uncertainty.regressed, by_forecast, expected, facts.offset, facts.predicted_peak)
-    # What the regression knows of a peak is no error of the forecast: only that is widened.
+    # Only the forecast's own margin is widened: a peak that the regression foresees is not a forecast error.
     margin += (basis.settings.margin_factor(factor) - 1) * by_forecast
     return upper_path(expected, min(margin, MAX_LOG_RATIO), facts.offset)
 
 
 def _cap_of(facts: LoadFacts, settings: ServiceLevelSettings) -> float | None:
-    """The load above which nothing is planned; None without a cap, as under a fixed headroom: that gets no feedback."""
+    """The largest load to plan for; None if uncapped, as under a fixed headroom, which gets no feedback."""
     if settings.headroom is not None or facts.cap is None:
         return None
     return max(facts.cap, facts.for_floor / FLOOR_UTILISATION)
 
 
 def _uncapped_of(load: float, cap: float | None, policy: PlanPolicy) -> int | None:
-    """The replicas for ``load`` that the cap kept from being planned, None where it kept none."""
+    """The replicas that ``load`` would get without the cap, None if the cap changes nothing."""
     if cap is None or load <= cap:
         return None
     return policy.bounds.clamp(round_replicas(load / policy.target_per_pod))
@@ -349,7 +350,7 @@ def _uncapped_of(load: float, cap: float | None, policy: PlanPolicy) -> int | No
 def _floor_of(
     facts: LoadFacts, factor: float, cap: float | None, settings: ServiceLevelSettings, dead_band: DeadBand | None
 ) -> int | None:
-    """The replicas that the load needs at once and, without a fixed headroom, those that the peak hold keeps."""
+    """The replicas that the load needs at once or, without a fixed headroom, that the peak hold keeps."""
     if settings.reactive_headroom is None or facts.newest is None:
         return None
     if settings.headroom is not None:
@@ -374,16 +375,16 @@ def _stabilize(
     previous: PreviousPlan,
     uncapped: int | None = None,
 ) -> tuple[ServiceLevelState, Ints, int | None]:
-    """The plan as it is published, its floor, and the state that remembers the recommendation.
+    """The published plan, its floor, and the state that remembers the recommendation.
 
-    ``uncapped`` are the replicas that the cap on load kept from being planned, None where it kept none.
+    ``uncapped`` is the number of replicas without the cap on load, None if the cap changes nothing.
     """
     step, at = forecast.step, (forecast.made_at - EPOCH).total_seconds()
     lead_steps, interval = settings.lead_steps(step), settings.interval or step
     last = _last_recommendation(state, previous)
     new = [recommendation_of(replicas, floor, lead_steps)]
     if last is not None and (state.last_recommendation is None or last > state.last_recommendation):
-        new.insert(0, last)  # the previous plan has risen since it was made: that counts as much as this plan
+        new.insert(0, last)  # the previous plan now reads higher than when it was made, which counts as well
     recommendations = add_recommendations(state.recommendations, at, interval, *new)
     stabilized = stabilize(replicas, floor, last, recommendations, settings.policy.bounds)
     plan = stabilized.replicas if previous.model_plan is None else np.maximum(stabilized.replicas, previous.model_plan)

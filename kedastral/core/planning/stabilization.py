@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fewer scale events: noise changes nothing; a plan goes up at once, and down only by a large step, and after a delay.
+"""Fewer scale events: noise changes nothing; a plan goes up at once, but down only in large steps and after a delay.
 
 Each tick makes a new plan. Without stabilization, what KEDA is told would follow every small change of the forecast.
-A need that differs from the last recommendation by no more than the noise of the load changes nothing (`dead_band_of`),
-under a fixed headroom as well. By service level, `stabilize` also compares what the new plan recommends with the last
-recommendation and with what the plans of the last minutes recommended, much as the HPA's stabilization window does.
-KEDA reads the newest plan by wall clock until there is another, so a recommendation that stays must stay in the plan
-for longer than an interval (`raise_plan`). Time in which nothing was planned, above all an outage of the data source,
-is no evidence for fewer pods and does not count.
+If the need differs from the last recommendation by no more than the noise of the load, nothing changes
+(`dead_band_of`), under a fixed headroom as well. By service level, `stabilize` also compares the new recommendation
+with the last one and with those of the last minutes, much as the HPA's stabilization window does. The newest plan is
+read by wall clock until the next one, so a recommendation to keep must stay in the plan for longer than an interval
+(`raise_plan`). Time in which nothing was planned, such as an outage of the data source, does not justify fewer pods and
+does not count.
 
-After a start or an outage the HPA's own window is empty, and it would follow a lower answer in one step. So what was
-served before is kept to, until a model's forecast has stood for as long as that window (`Resumption`).
+After a start or an outage the HPA's own window is empty, and it would follow a lower answer in one step. So the
+replicas served before are held until a model's forecast has stood for as long as that window (`Resumption`).
 
-The next plan is compared with the desired replicas before stabilization (`UnstabilizedPlan`); otherwise a plan would be
-limited by what only the stabilization had kept.
+The next plan is compared with the desired replicas before stabilization (`UnstabilizedPlan`). Otherwise the change
+limits would apply to replicas that only stabilization had kept.
 """
 
 import math
@@ -28,47 +28,49 @@ from kedastral.core.forecast import Forecast
 from kedastral.core.series import EPOCH, Ints, Series, frozen_ints
 
 DOWN_TOLERANCE = 0.08
-"""A plan that is lower than the last recommendation by no more than this share changes nothing: a third fewer scale
-events for 0.3 % of cost. More would keep a steady load above its need for good: 0.12 keeps the first safety factor."""
+"""A plan lower than the last recommendation by no more than this share changes nothing: a third fewer scale events for
+0.3 % more cost. A larger share would keep a steady load above its need for good: 0.12 would preserve the initial safety
+factor."""
 SMALL_FALL, SMALL_FALL_WINDOW = 0.11, 3600.0
-"""A fall by no more than this share is followed only as far as the maximum of so many seconds: most such falls of a
-steady, noisy load are over within the hour. What lasts is followed."""
+"""A fall by no more than this share goes only as low as the maximum of the last so many seconds: most such falls of a
+steady, noisy load are over within the hour. A fall that lasts is followed."""
 DOWN_EXTRA = 0.04
-"""A larger fall leaves this share more, in whole pods, as far as the maximum of the longer window. Otherwise most of
-them are followed by a step up within minutes."""
+"""A larger fall keeps this share more, in whole pods, up to the maximum of the longer window. Otherwise a step up
+follows most falls within minutes."""
 STABILIZATION_WINDOW = 300.0
-"""Seconds for which plans must have recommended less before less is recommended; the HPA's default. It saves 40 % of
-the scale events and costs nothing at the same service level: load that returns within minutes finds its pods."""
+"""Seconds for which plans must have recommended less before a scale down; the HPA's default. It saves 40 % of the scale
+events and costs nothing at the same service level: load that returns within minutes still finds its pods."""
 UP_EXTRA = 0.05
-"""A plan that goes up gets this share more, in whole pods. It saves the next few small steps up, and is nothing below
+"""A plan that goes up gets this share more, in whole pods. It saves the next few small steps up, and adds nothing below
 20 pods."""
 NOISE_SPAN, NOISE_VALUES = 1800.0, 12
-"""Seconds of load from which its noise is measured, and the fewest values for that."""
+"""Seconds of load that its noise is measured over, and the fewest values needed."""
 NORMAL_DEVIATION = 1.4826
 """The standard deviation of a normal distribution, as a multiple of the median absolute deviation."""
 RATE_SMOOTHING = 3.0
-"""A ``rate(x[5m])`` read each minute deviates from its trend by this many times what its second differences say."""
+"""A ``rate(x[5m])`` read each minute deviates from its trend by this many times what its second differences suggest."""
 MAX_NOISE = 0.03
-"""Noise above this share of the load counts as this much: pods kept for the noise of bursts would cost too much."""
+"""Noise is limited to this share of the load: keeping pods for the noise of bursts would cost too much."""
 NOISE_UP, MAX_NOISE_UP = 3.0, 0.01
-"""A need above the last recommendation by no more than so many standard deviations, and no more than this share of the
-need, changes nothing. At most a hundredth of the headroom is missing, and a rise of 2 % is followed."""
+"""A need above the last recommendation by no more than this many standard deviations, and no more than this share of
+the need, changes nothing. At most one percent of the need is missing, and a rise of 2 % is followed."""
 NOISE_DOWN, NOISE_FALL = 1.0, 6.0
-"""A need below the last recommendation changes nothing while the largest of the last minutes lies below it by no more
-than the first number of standard deviations. A fall by more than the second is no noise, and is followed at once."""
+"""A need below the last recommendation changes nothing while the largest need of the last minutes is below it by no
+more than the first number of standard deviations. A fall by more than the second is not noise: it is followed at
+once."""
 CONFIRMED_AFTER = 900.0
-"""Seconds whose largest load counts as the need of the last minutes. With less, chance brings pods down too often."""
+"""Seconds whose largest load counts as the need of the last minutes. With less, chance scales down too often."""
 MISSED_TICKS = 2.0
-"""Ticks up to this many intervals apart count as one missed tick. A longer pause means that nothing was known."""
+"""A pause of up to this many intervals counts as one missed tick. In a longer one, nothing was known."""
 STEP_TOLERANCE = 1e-5
-"""A share of a step: epoch seconds in binary floating point are exact to about a microsecond."""
+"""As a share of a step: epoch seconds in floating point are exact to about a microsecond."""
 
 
 @attrs.frozen
 class Recommendation:
-    """``replicas`` recommended at ``at`` (epoch seconds); the minimum where several fell into one step.
+    """``replicas`` recommended at ``at`` (epoch seconds); the minimum if several fell into one step.
 
-    ``uncapped`` are those that `kedastral.core.planning.load_cap` kept from being recommended, None where it kept none.
+    ``uncapped`` is what it would be without the cap (`kedastral.core.planning.load_cap`), None if that changed nothing.
     """
 
     at: float
@@ -80,8 +82,8 @@ class Recommendation:
 class Resumption:
     """A start, or the end of an outage, at ``since``. Nothing below ``served`` is recommended for a while.
 
-    ``served`` are the replicas that KEDA was told last before; None where that is not known. It is over once a model's
-    forecast has stood for ``left`` more seconds, or as `continue_resumption` says.
+    ``served`` is what KEDA was last told before; None if unknown. It is over once a model's forecast has stood for
+    ``left`` more seconds, or as `continue_resumption` says.
     """
 
     since: datetime
@@ -92,10 +94,10 @@ class Resumption:
 def continue_resumption(
     resumption: Resumption, now: datetime, passed: float, horizon: float, *, stood: bool
 ) -> Resumption | None:
-    """``resumption`` at ``now``, ``passed`` seconds after the plan before; None once it is over.
+    """``resumption`` at ``now``, ``passed`` seconds after the previous plan; None once it is over.
 
-    ``stood`` says whether that plan followed a forecast that stands. Seconds of any other do not count, but a model
-    that fails for good does not keep pods for ever: after a ``horizon`` (seconds) it is over in any case.
+    ``stood`` says whether the previous plan followed a model's forecast; otherwise its seconds do not count. But a
+    model that always fails must not keep pods forever: after a ``horizon`` (seconds) it is over in any case.
     """
     left = resumption.left - passed if stood else resumption.left
     longest = max(horizon, STABILIZATION_WINDOW)
@@ -121,14 +123,14 @@ class UnstabilizedPlan:
         return cls((made_at - EPOCH).total_seconds(), step, tuple(replicas.tolist()))
 
     def desired_at(self, moment: datetime) -> int | None:
-        """The replicas that must be Ready at ``moment``; None where it lies outside the plan."""
+        """The replicas that must be Ready at ``moment``; None outside the plan."""
         index = math.floor(self._steps_to(moment) + STEP_TOLERANCE)
         return self.replicas[index] if 0 <= index < len(self.replicas) else None
 
     def remaining_for(self, forecast: Forecast, bounds: ReplicaBounds) -> Ints:
         """The desired replicas for each step of ``forecast``, within ``bounds``; 0 after the end of the plan.
 
-        Where a step overlaps two steps of the plan, the larger counts.
+        If a step overlaps two steps of the plan, the larger one counts.
         """
         begins = self._steps_to(forecast.made_at) + np.arange(len(forecast.values)) * forecast.step / self.step
         first = np.floor(begins + STEP_TOLERANCE).astype(int).clip(0)
@@ -142,12 +144,12 @@ class UnstabilizedPlan:
 
 @attrs.frozen
 class PreviousPlan:
-    """The previous plan as the next one needs it.
+    """What the next plan needs to know about the previous one.
 
-    ``desired`` are the replicas that must be Ready now, before stabilization; ``last_recommendation`` is what KEDA was
-    told last. ``model_plan`` is what remains, for each step of the new plan, of the last plan that followed a model's
-    forecast; a plan that follows the last value instead does not go below it. ``served`` is what a `Resumption` keeps
-    to, 0 without one.
+    ``desired`` is how many replicas must be Ready now, before stabilization; ``last_recommendation`` is what KEDA was
+    last told. ``model_plan`` is the rest of the last plan that followed a model's forecast, for each step of the new
+    plan; a plan that follows the last value instead does not go below it. ``served`` is what a `Resumption` holds, 0
+    without one.
     """
 
     desired: int | None = None
@@ -158,7 +160,7 @@ class PreviousPlan:
 
 @attrs.frozen
 class StabilizedPlan:
-    """A plan and its floor. ``minimum`` is recommended at the least, 0 where the plan alone decides."""
+    """A plan and its floor. At least ``minimum`` is recommended; 0 if the plan alone decides."""
 
     replicas: Ints
     floor: int | None
@@ -166,16 +168,16 @@ class StabilizedPlan:
 
 
 def recommendation_of(replicas: Ints, floor: int | None, lead_steps: int) -> int:
-    """What a plan recommends as it is made, as `kedastral.core.serving.replicas_at` reads it."""
+    """What a plan recommends when it is made, as `kedastral.core.serving.replicas_at` reads it."""
     return max(int(replicas[:lead_steps].max()), floor or 0)
 
 
-@np.errstate(over="ignore", invalid="ignore")  # a load too large for a float has no noise that could be told
+@np.errstate(over="ignore", invalid="ignore")  # the noise of a load too large for a float is unknown
 def noise_of(history: Series) -> float:
-    """The standard deviation of the newest load around its trend, as a share of its mean; 0 where it is not known.
+    """The standard deviation of the newest load around its trend, as a share of its mean; 0 if unknown.
 
-    It is the smaller of two measures, each by the median of absolute values: the deviation from a straight line, which
-    a jump or a bend makes too large, and the second differences, which tell too little where a rate smooths the load.
+    It is the smaller of two robust estimates, each a median of absolute values: the deviation from a straight line,
+    which a jump or a bend inflates, and the second differences, which are too small if a rate smooths the load.
     """
     recent = history.values[-max(math.ceil(NOISE_SPAN / history.step), NOISE_VALUES) :]
     known = np.flatnonzero(np.isfinite(recent))
@@ -186,13 +188,13 @@ def noise_of(history: Series) -> float:
     from_line = np.abs(values - mean - times * (times @ values) / (times @ times))
     second_differences = np.abs(np.diff(values, 2)) * (
         RATE_SMOOTHING / math.sqrt(6)
-    )  # of white noise: sqrt(6) as large
+    )  # white noise has second differences sqrt(6) times as large
     noise = NORMAL_DEVIATION * min(np.median(from_line), np.median(second_differences))
     return float(noise / mean) if 0 < mean < math.inf and math.isfinite(noise) else 0.0
 
 
 def recent_load(history: Series) -> float:
-    """The largest load of the last `CONFIRMED_AFTER` seconds; 0 where none is known."""
+    """The largest load of the last `CONFIRMED_AFTER` seconds; 0 if none is known."""
     recent = history.values[-math.ceil(CONFIRMED_AFTER / history.step) :]
     return float(np.nan_to_num(recent).max(initial=0.0))
 
@@ -200,10 +202,10 @@ def recent_load(history: Series) -> float:
 def dead_band_of(
     last_recommendation: int | None, policy: PlanPolicy, headroom: float, *, noise: float, recent: float
 ) -> DeadBand | None:
-    """What keeps ``last_recommendation`` while the need differs from it by no more than the noise of the load.
+    """The dead band that keeps ``last_recommendation`` while the need differs from it by no more than noise.
 
-    ``headroom`` multiplies ``recent``, the largest load of the last minutes (`recent_load`); ``noise`` is that of
-    `noise_of`. None where nothing has been recommended yet.
+    ``headroom`` multiplies ``recent``, the largest load of the last minutes (`recent_load`); ``noise`` comes from
+    `noise_of`. None if nothing has been recommended yet.
     """
     if last_recommendation is None:
         return None
@@ -226,8 +228,8 @@ def stabilize(
 ) -> StabilizedPlan:
     """A plan and its floor with fewer scale events.
 
-    ``recommendations`` are those of the last hour before stabilization (`add_recommendations`); the last is that of
-    this plan. Down: see `lowest_kept`. Up: at once, by `UP_EXTRA` more.
+    ``recommendations`` are those of the last hour, before stabilization (`add_recommendations`); the last is that of
+    this plan. Down: see `lowest_kept`. Up: at once, plus `UP_EXTRA`.
     """
     recommended = recommendations[-1].replicas
     if last_recommendation is None or recommended == last_recommendation:
@@ -241,10 +243,10 @@ def stabilize(
 
 
 def lowest_kept(last_recommendation: int, recommendations: Sequence[Recommendation]) -> int:
-    """The fewest replicas to which ``last_recommendation`` may fall now, given ``recommendations`` as `stabilize` has.
+    """The fewest replicas that ``last_recommendation`` may fall to now; ``recommendations`` as in `stabilize`.
 
-    A fall by more than `SMALL_FALL` goes to the maximum of the last minutes and `DOWN_EXTRA` more, any other to the
-    maximum of the last hour. There is none within `DOWN_TOLERANCE`.
+    A fall by more than `SMALL_FALL` goes to the maximum of the last minutes plus `DOWN_EXTRA`, any other to the maximum
+    of the last hour. Falls within `DOWN_TOLERANCE` are not followed.
     """
     minutes = highest_within(recommendations, STABILIZATION_WINDOW)
     hour = highest_within(recommendations, SMALL_FALL_WINDOW)
@@ -260,7 +262,7 @@ def highest_within(recommendations: Sequence[Recommendation], seconds: float) ->
 
 
 def stabilization_steps(step: float, interval: float) -> int:
-    """For how many steps a plan keeps its recommendation: the window, and in any case until after the next tick."""
+    """How many steps a plan keeps its recommendation for: the window, and in any case until after the next tick."""
     return max(math.ceil(max(STABILIZATION_WINDOW, MISSED_TICKS * interval) / step - WHOLE_WITHIN), 1)
 
 
@@ -282,8 +284,8 @@ def add_recommendations(
 ) -> tuple[Recommendation, ...]:
     """``recommendations`` of the last `SMALL_FALL_WINDOW` seconds, and new ones of ``replicas`` at ``at``.
 
-    Only maxima are read of them, so none is kept that a later one has reached. Only seconds in which plans were made
-    count: a pause of more than one missed tick, or a clock that was set back, counts as one interval.
+    Only their maxima are read, so entries that a later one has reached are dropped. Only time in which plans were made
+    counts: a pause of more than one missed tick, or a clock set back, counts as one interval.
     """
     if recommendations:
         passed = at - recommendations[-1].at

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a workload's plan follows the model's forecast, and if not, why; and why its newest tick failed.
+"""Whether a workload's plan follows the model's forecast, and if not, why; also why its newest tick failed.
 
 `ForecastStatus` is about a plan: every snapshot carries one. `LastFailure` is about ticks: it remembers why the newest
 one failed, until a tick succeeds. Both are read by users, so both explain themselves in plain words.
@@ -17,7 +17,7 @@ from kedastral.errors import QueryError, SourceError, WorkloadError
 
 
 class StatusCode(StrEnum):
-    """The state of a workload's forecast; with any but ``ok`` the plan follows something else."""
+    """The state of a workload's forecast; unless it is ``ok``, the plan follows something else."""
 
     OK = "ok"
     LEARNING = "learning"
@@ -40,14 +40,14 @@ class ForecastStatus:
 
     @property
     def awaits_model(self) -> bool:
-        """Whether a model's forecast is to come soon. Where the history is too short, that may take days."""
+        """Whether a model's forecast should come soon. If the history is too short, it may take days."""
         return self.code in (StatusCode.LEARNING, StatusCode.MODEL_FAILED)
 
     @property
     def replaces_model_plan(self) -> bool:
         """Whether a plan may go below the last plan made from a model's forecast.
 
-        It may when there is a newer forecast, or when the model's forecasts lose to the last value.
+        It may if there is a newer forecast, or if the model's forecasts are worse than the last value.
         """
         return self.code in (StatusCode.OK, StatusCode.STANDING_DOWN)
 
@@ -62,18 +62,18 @@ def learning_from(history: Series) -> ForecastStatus:
 
 
 def too_little_history(history: Series, needed: float) -> ForecastStatus:
-    """``history`` is shorter than the ``needed`` seconds from which on the plan follows a model."""
+    """``history`` is shorter than the ``needed`` seconds before a plan may follow a model."""
     have = f"have {format_span(span_of(history))}, need {format_span(needed)}"
     return ForecastStatus(StatusCode.TOO_LITTLE_HISTORY, f"not enough history: {have}")
 
 
 def model_failed(error: Exception) -> ForecastStatus:
-    """The model raised ``error``, or its answer is not a forecast."""
+    """The model raised ``error``, or its answer was not a forecast."""
     return ForecastStatus(StatusCode.MODEL_FAILED, f"the model failed: {error}")
 
 
 def span_of(history: Series) -> float:
-    """Seconds from the first to the newest value that is not a gap, both included; 0 where all are gaps."""
+    """Seconds from the first to the newest value that is not a gap, both included; 0 if all are gaps."""
     newest, first = history.newest, history.first
     if newest is None or first is None:
         return 0.0
@@ -81,8 +81,8 @@ def span_of(history: Series) -> float:
 
 
 def format_span(seconds: float) -> str:
-    """``14 d``, ``3 h``, ``20 min`` or ``45 s``: in the largest unit of which there are at least two."""
-    whole = timedelta(seconds=round(seconds * 1.005))  # two weeks that lack a minute are two weeks
+    """``14 d``, ``3 h``, ``20 min`` or ``45 s``: the largest unit that gives at least two."""
+    whole = timedelta(seconds=round(seconds * 1.005))  # two weeks less a minute still count as two weeks
     for name, unit in (("d", timedelta(days=1)), ("h", timedelta(hours=1)), ("min", timedelta(minutes=1))):
         if whole >= 2 * unit:
             return f"{whole // unit} {name}"
@@ -90,7 +90,7 @@ def format_span(seconds: float) -> str:
 
 
 MAX_REFUSAL_LENGTH = 300
-"""Characters of Prometheus' own error that are kept: KEDA shows them in an event."""
+"""How many characters of Prometheus' own error are kept: KEDA shows them in an event."""
 
 FAILURES: Mapping[tuple[str, str], str] = MappingProxyType(
     {
@@ -121,7 +121,7 @@ FAILURES: Mapping[tuple[str, str], str] = MappingProxyType(
 class Failure:
     """Why a tick failed, and when; ``component`` and ``reason`` as in the metrics.
 
-    ``refusal`` is Prometheus' own error where it rejects the query, since only the query's author can correct it.
+    ``refusal`` is Prometheus' own error if it rejects the query, since only the query's author can correct it.
     """
 
     at: datetime
@@ -131,7 +131,7 @@ class Failure:
 
     @property
     def words(self) -> str:
-        """One line, without addresses: those are for the operator's log only."""
+        """One line, without addresses, which only belong in the operator's log."""
         if self.refusal:
             return f"Prometheus refuses the query: {self.refusal}"
         words = FAILURES.get((self.component, self.reason), "the newest attempt failed")
@@ -142,15 +142,15 @@ class Failure:
 class LastFailure:
     """Why the newest tick of one workload failed; ``value`` is None once a tick has succeeded.
 
-    ``answered`` is set once the query, as it is now, has been answered. A workload whose settings have changed begins
-    anew, since its query may have changed too.
+    ``answered`` is set once the current query has been answered. A workload whose settings have changed starts over,
+    since its query may have changed too.
     """
 
     answered: bool = False
     value: Failure | None = None
 
     def note(self, error: WorkloadError, at: datetime) -> None:
-        """Remember ``error``. Where it is not an error of the source, the source has answered."""
+        """Remember ``error``. If it is not a source error, the source has answered."""
         refusal = error.refusal[:MAX_REFUSAL_LENGTH] if isinstance(error, QueryError) else ""
         self.value = Failure(at, error.component, error.reason, refusal)
         self.answered = self.answered or not isinstance(error, SourceError)
@@ -162,7 +162,8 @@ class LastFailure:
     def refused_from_the_start(self, *, has_plan: bool) -> Failure | None:
         """The failure, if Prometheus rejects the query and it never led to a plan: then the query is wrong.
 
-        A query that has worked may be rejected for a while, for instance because of duplicate series. Its plan goes on.
+        A query that has worked before may be rejected temporarily, for instance because of duplicate series. Its plan
+        continues.
         """
         failure, worked = self.value, self.answered and has_plan
         return None if failure is None or not failure.refusal or worked else failure

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steers a plan to its service level: judges each minute that has ended, and moves factor, hold and cap by that.
+"""Steers a plan to its service level: judges each past minute and adjusts factor, hold and cap accordingly.
 
-For each minute the pods that must have been Ready are worked out from the recommendations, without looking at the
-cluster. A minute short of pods raises what could have helped, any other lowers it a little, in the ratio at which the
+For each minute the pods that must have been Ready are derived from the recommendations, without looking at the cluster.
+A minute short of pods raises whatever could have helped; any other minute lowers it a little, in the ratio at which the
 stated share of minutes has enough (Gibbs and Candes, "Adaptive Conformal Inference Under Distribution Shift", 2021):
 
 - The safety factor, which multiplies the upper quantile of the forecast.
-- The peak hold: for how long the pods of a recent peak are kept. Load that is on or off for hours, with nothing to
-  announce it, is not met by multiplying a forecast, since the load before a jump says nothing about its size; the
-  recent peak does. Minutes short by more than the highest factor could have mended, where a longer hold would have
-  helped, lengthen the hold; all others shorten it, in the ratio at which such minutes alone spend the whole budget.
-  Wherever the factor suffices, or the load has no precedent, the hold is at its minimum and has no effect.
+- The peak hold: how long the pods of a recent peak are kept. Multiplying a forecast does not cover load that goes on
+  and off for hours without warning: the load before a jump says nothing about its size, but the recent peak does. A
+  minute lengthens the hold if it was short by more than the highest factor could have covered and a longer hold would
+  have helped. All others shorten it, in the ratio at which such minutes alone spend the whole budget. If the factor
+  suffices, or the load has no precedent, the hold is at its minimum and has no effect.
 - The relaxation of the cap on load (`kedastral.core.planning.load_cap`).
 
-The same minutes make the error budget and the account of pod-minutes.
+The error budget and the pod-minutes account use the same minutes.
 """
 
 import math
@@ -31,23 +31,23 @@ from kedastral.core.series import EPOCH, Series
 # The safety factor
 
 FACTOR_RATE = 0.015
-"""How far the logarithm of the safety factor moves for a minute short of pods, at a service level of 0.99. At others it
-goes with the root of the budget: rarer violations count for more, though not in full proportion."""
+"""How far the logarithm of the safety factor moves for a minute short of pods, at a service level of 0.99. It
+is inversely proportional to the square root of the budget: rarer violations count for more, but not in proportion."""
 LEARNING_RUN, MIN_RATE_SHARE = 300.0, 0.2
-"""Seconds of a lead time, and a share of the first rate: see `rate_of`. A factor that moves less needs fewer pods for
-the same minutes short. Half the seconds save 1 % more pods, but miss the service level more often."""
+"""Seconds of lead time, and the least share of the initial rate: see `rate_of`. A factor that moves less needs fewer
+pods for the same minutes short. Half the seconds save 1 % more pods, but miss the service level more often."""
 MIN_SAFETY_FACTOR, MAX_SAFETY_FACTOR = 0.7, 2.0
-"""Below, the reactive floor alone decides. Above, more pods do not help: the lead time is wrong, or the load has jumps
-that nothing announces."""
+"""Below the minimum, the reactive floor alone decides. Above the maximum, more pods do not help: the lead time is
+wrong, or the load jumps without warning."""
 CAP_SHARE = 0.98
-"""The share of `MAX_SAFETY_FACTOR` from which on the factor counts as capped: it falls a little between violations."""
+"""From this share of `MAX_SAFETY_FACTOR` on the factor counts as capped: it falls a little between violations."""
 INITIAL_SAFETY_FACTOR, INITIAL_STRICT_SAFETY_FACTOR, STRICT_SERVICE_LEVEL = 1.1, 1.2, 0.999
-"""The first factor, and that of a service level of at least 0.999, where violations are too rare to wait for."""
+"""The initial factor, and the one for a service level of at least 0.999, where violations are too rare to wait for."""
 
 # The budget
 
 BUDGET_DAYS = 28
-"""The budget is reported over the last four weeks: whole weeks, and enough of them for 0.999 to have a meaning."""
+"""The budget covers the last four weeks: whole weeks, and enough of them for 0.999 to be meaningful."""
 DAY_MINUTES = 1440.0
 RECOMMENDATION_MEMORY = 900.0
 """Seconds for which recommendations are kept beyond the lead time, so that late measurements can still be judged."""
@@ -55,21 +55,21 @@ RECOMMENDATION_MEMORY = 900.0
 # The peak hold
 
 MIN_PEAK_HOLD, MAX_PEAK_HOLD = 300.0, 86400.0
-"""Bounds of the hold in seconds. The minimum is not used: plans go down no sooner than that anyway
-(`kedastral.core.planning.stabilization`). The maximum is a day, since load that is on at some hours and off at others
-mostly returns once a day."""
+"""Bounds of the hold in seconds. The minimum has no effect: plans go down no sooner than that anyway
+(`kedastral.core.planning.stabilization`). The maximum is a day, since load that goes on and off mostly returns once a
+day."""
 PEAK_HOLD_GROWTH = 10.0
-"""One jump, short of pods for a lead time, makes the hold this many times as long, so that two jumps take it from
-minutes to hours: at 0.995 a day has a budget of seven minutes, hardly enough for more. 10 to 60 work alike; 2 reacts
-too late."""
+"""A jump that is short of pods for one lead time makes the hold this many times longer, so that two jumps take it from
+minutes to hours: at 0.995 a day's budget is seven minutes, hardly enough for more jumps. 10 to 60 work equally well; 2
+reacts too late."""
 
 
 @attrs.frozen
 class SteeringSettings:
     """The service level to reach, and what decides whether a minute had enough pods.
 
-    ``service_level`` is the share of minutes with enough pods; times in seconds. A recommendation older than
-    ``stale_after`` was not served. ``observing`` is set where nothing acts on the recommendations.
+    ``service_level`` is the share of minutes with enough pods; times are in seconds. A recommendation older than
+    ``stale_after`` was not served. ``observing`` is set if nothing acts on the recommendations.
     """
 
     policy: PlanPolicy
@@ -85,18 +85,18 @@ class SteeringSettings:
 
     @property
     def is_strict(self) -> bool:
-        """Whether the service level can be judged over weeks only: 0.999 allows ten minutes in a week."""
+        """Whether the service level can only be judged over weeks: 0.999 allows ten minutes a week."""
         return self.service_level >= STRICT_SERVICE_LEVEL - WHOLE_WITHIN
 
     @property
     def rate(self) -> float:
-        """How far the logarithm of the safety factor moves at first for one minute short of pods: see `rate_of`."""
+        """How far the logarithm of the safety factor initially moves for one minute short of pods: see `rate_of`."""
         return FACTOR_RATE * math.sqrt(0.01 / self.budget)
 
 
 @attrs.frozen
 class DaySpent:
-    """``minutes`` judged in one day (counted from the epoch), of them ``short`` without enough pods."""
+    """The ``minutes`` judged in one day (counted from the epoch), ``short`` of them without enough pods."""
 
     day: int
     minutes: float
@@ -105,10 +105,10 @@ class DaySpent:
 
 @attrs.frozen
 class StepOutcome:
-    """One step that has ended, begun at ``at`` (epoch seconds): its ``load``, and the pods ``ready`` for it.
+    """A past step that began at ``at`` (epoch seconds): its ``load``, and the pods ``ready`` for it.
 
     ``peak`` is the load for which the longest peak hold would have kept pods, ``uncapped`` the pods that would have
-    been Ready without the cap on load. Both are 0 where the pods were enough.
+    been Ready without the cap on load. Both are 0 if the pods were enough.
     """
 
     at: float
@@ -121,14 +121,14 @@ class StepOutcome:
 
 @attrs.frozen
 class Account:
-    """Pod-minutes: ``needed`` for the load, of them ``unserved``; ``spare`` were Ready without load."""
+    """Pod-minutes: ``needed`` for the load, ``unserved`` of them missing; ``spare`` were Ready without load."""
 
     needed: float = 0.0
     unserved: float = 0.0
     spare: float = 0.0
 
     def add(self, outcome: StepOutcome, target_per_pod: float) -> "Account":
-        """The account with one step more."""
+        """The account after one more step."""
         pods = outcome.load / target_per_pod
         return Account(
             self.needed + pods * outcome.minutes,
@@ -171,19 +171,19 @@ class SteeringState:
 
     @property
     def minutes_short(self) -> float:
-        """Of `minutes`, those without enough pods."""
+        """How many of `minutes` lacked pods."""
         return sum(day.short for day in self.spent)
 
     def budget_spent(self, settings: SteeringSettings) -> float:
         """The share of the budget that is spent: 1 is all of it, 2 is twice the minutes that may be short.
 
-        The budget is at least that of a day. Otherwise one short minute after a start would exceed it a hundredfold.
+        The budget is at least that of a day. Otherwise one short minute after a start would overspend it a hundredfold.
         """
         return self.minutes_short / (max(self.minutes, DAY_MINUTES) * settings.budget)
 
 
 def keep_steering(state: SteeringState, answers: SteeringState) -> SteeringState:
-    """``state`` with the answers to feedback of another: the safety factor, the peak hold and the cap's relaxation."""
+    """``state`` with the feedback values of ``answers``: safety factor, peak hold and relaxation of the cap."""
     return attrs.evolve(
         state,
         safety_factor=answers.safety_factor,
@@ -195,8 +195,8 @@ def keep_steering(state: SteeringState, answers: SteeringState) -> SteeringState
 def judge_steps(state: SteeringState, history: Series, settings: SteeringSettings) -> SteeringState:
     """``state`` after every value of ``history`` that was not judged before, oldest first.
 
-    Not judged are gaps, unless at the end, where they may still be filled, and steps for which it is not known what
-    was served.
+    Gaps are skipped, except at the end, where they may still be filled. Steps for which it is unknown what was served
+    are skipped too.
     """
     newest = history.newest
     if newest is None:
@@ -216,10 +216,10 @@ def judge_steps(state: SteeringState, history: Series, settings: SteeringSetting
 
 
 def apply_outcome(state: SteeringState, outcome: StepOutcome, settings: SteeringSettings) -> SteeringState:
-    """``state`` after one step: the budget and the account, and where they count the factor, the hold and the cap.
+    """``state`` after one step: the budget, the account and, if they mattered, the factor, the hold and the cap.
 
-    They stay where they could not have mattered: at the minimum of replicas with enough pods (a quiet week would wear
-    them down, and the return of the load would suffer), at the maximum of replicas, and where nothing acts on the
+    These three do not change when they could not have mattered: at the replica minimum with enough pods (a quiet week
+    would wear them down, and the returning load would suffer), at the replica maximum, and if nothing acts on the
     recommendations. The minutes are counted all the same.
     """
     short = is_short(outcome, settings.policy)
@@ -246,12 +246,12 @@ def apply_outcome(state: SteeringState, outcome: StepOutcome, settings: Steering
 
 
 def rate_of(state: SteeringState, settings: SteeringSettings) -> float:
-    """How far the logarithm of the safety factor moves for one minute short of pods, after all that it has learnt from.
+    """How far the logarithm of the safety factor moves for one minute short of pods, given what it has learnt so far.
 
-    It falls with the root of the minutes short, in budgets of a day, times the lead time, since they come in runs of
-    that length: a decaying step size (Angelopoulos, Barber and Bates, "Online conformal prediction with decaying step
-    sizes", 2024) by the sum of squared gradients, as AdaGrad (Duchi, Hazan and Singer, 2011). More budgets than days
-    count no more: a service level that is missed is to be learnt from as fast as one that is kept.
+    It falls with the square root of the minutes short (in daily budgets) times the lead time, since such minutes come
+    in runs of that length. This is a decaying step size (Angelopoulos, Barber and Bates, "Online conformal prediction
+    with decaying step sizes", 2024) by the sum of squared gradients, as in AdaGrad (Duchi, Hazan and Singer, 2011). At
+    most one daily budget per day counts, so that a missed service level is learnt from as fast as one that is met.
     """
     budgets = min(state.minutes_short / settings.budget, state.minutes) / DAY_MINUTES
     learnt = max(budgets * settings.lead_time / LEARNING_RUN, 1.0)
@@ -271,7 +271,7 @@ def is_short(outcome: StepOutcome, policy: PlanPolicy) -> bool:
 
 
 def would_longer_hold_help(outcome: StepOutcome, factor: float, policy: PlanPolicy) -> bool:
-    """Whether the step was short by more than the highest factor would have added, where a longer hold adds more."""
+    """Whether the step was short by more than the highest factor would have added, but a longer hold would have."""
     beyond_factor = min(outcome.load, outcome.peak) * factor / MAX_SAFETY_FACTOR
     return is_short(attrs.evolve(outcome, load=beyond_factor), policy)
 
@@ -279,17 +279,17 @@ def would_longer_hold_help(outcome: StepOutcome, factor: float, policy: PlanPoli
 def ready_during(
     recommended: tuple[Recommendation, ...], at: float, step: float, settings: SteeringSettings
 ) -> int | None:
-    """The pods Ready in the step that begins at ``at``: the fewest of `recommended_for`, None where that is empty."""
+    """The pods Ready in the step that begins at ``at``: the fewest of `recommended_for`, None if that is empty."""
     return min((entry.replicas for entry in recommended_for(recommended, at, step, settings)), default=None)
 
 
 def recommended_for(
     recommended: tuple[Recommendation, ...], at: float, step: float, settings: SteeringSettings
 ) -> list[Recommendation]:
-    """What was recommended for the step that begins at ``at``, since a pod had to be ordered for it; the newest first.
+    """The recommendations for the step that begins at ``at``, since its pods had to be ordered; newest first.
 
-    Nothing where that is not known: before the first recommendation, or where recommendations are further apart than
-    ``stale_after``, so that something else was served in between.
+    Empty if unknown: before the first recommendation, or if recommendations are further apart than ``stale_after``, so
+    that something else was served in between.
     """
     ordered_by = at - max(settings.lead_time - step, 0.0)
     serving: list[Recommendation] = []
@@ -314,7 +314,7 @@ def add_recommendation(
     settings: SteeringSettings,
     uncapped: int | None = None,
 ) -> SteeringState:
-    """``state`` with ``replicas`` recommended at ``at``; of the recommendations of one step the minimum is kept.
+    """``state`` with ``replicas`` recommended at ``at``; the minimum of the recommendations of one step is kept.
 
     ``uncapped`` as in `Recommendation`.
     """
@@ -330,8 +330,8 @@ def add_recommendation(
 def next_peak_hold(peak_hold: float, minutes: float, budget: float, lead_time: float, *, longer_helps: bool) -> float:
     """``peak_hold`` after ``minutes``.
 
-    ``longer_helps`` is set where they were short of pods that a longer hold would have kept. ``budget`` is the share of
-    minutes that may be short. By the time a jump is paid for, its lengthening is gone.
+    ``longer_helps`` is set if those minutes were short of pods that a longer hold would have kept. ``budget`` is the
+    share of minutes that may be short. By the time the budget has recovered from a jump, so has the hold.
     """
     jump = max(lead_time / 60, 1.0)
     change = math.log(PEAK_HOLD_GROWTH) * minutes / jump * (longer_helps - budget)
@@ -341,7 +341,7 @@ def next_peak_hold(peak_hold: float, minutes: float, budget: float, lead_time: f
 def peak_load(history: Series, peak_hold: float) -> float:
     """The largest load of the last ``peak_hold`` seconds, in units of load; 0 at the minimum of the hold.
 
-    It must have lasted for two values: a single one may be an error of measurement, and would be held for hours.
+    It must have lasted for two values: a single one may be a measurement error, and would be held for hours.
     """
     if peak_hold <= MIN_PEAK_HOLD:
         return 0.0

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """How far the load may exceed its forecast: calibrated upper quantiles of the largest load in a window.
 
-A pod ordered now must be enough for the largest load of the whole window in which a later order cannot help. So the
-maximum of the window is calibrated, not each step: ``log((actual maximum + offset) / (forecast maximum + offset))``, in
-units of a scale that follows the newest residuals, against a threshold that moves until the stated share of windows
-lies below it (online quantile tracking: Gibbs and Candes, "Adaptive Conformal Inference Under Distribution Shift",
-2021). The same is kept for the last value used as a forecast. While the model's pinball loss is higher than that of
+The pods ordered now must cover the largest load of the whole window in which a later order cannot help. So the maximum
+of the window is calibrated, not each step: ``log((actual maximum + offset) / (forecast maximum + offset))``, in units
+of a scale that follows the newest residuals, against a threshold that moves until the stated share of windows lies
+below it (online quantile tracking: Gibbs and Candes, "Adaptive Conformal Inference Under Distribution Shift", 2021).
+The last value, used as a forecast, is calibrated in the same way. While the model's pinball loss is higher than that of
 the last value, the model stands down.
 
-And it is kept for a quantile that needs no forecast (`kedastral.core.planning.peak_regression`). That and the
-forecast's are weighed against each other by their losses of the last day, as forecasts are combined (Bates and Granger,
-"The Combination of Forecasts", 1969).
+So is a quantile that needs no forecast (`kedastral.core.planning.peak_regression`). It and the forecast's quantile are
+weighted by their losses of the last day, as in forecast combination (Bates and Granger, "The Combination of Forecasts",
+1969).
 """
 
 import math
@@ -23,44 +23,45 @@ from kedastral.core.planning.peak_regression import PeakRegression, fit_peak_reg
 from kedastral.core.series import EPOCH, Floats, Series
 
 QUANTILES = (0.90, 0.95)
-"""The calibrated levels. The planner reads the first: a moderate quantile times a safety factor that adapts is cheaper
-than an extreme quantile, because a few weeks of data say little about a tail."""
+"""The calibrated levels. The planner reads the first: a moderate quantile times an adaptive safety factor is cheaper
+than an extreme quantile, because a few weeks of data say little about the tail."""
 FAST_HALF_LIFE, SLOW_HALF_LIFE = 30 * 60.0, 86400.0
-"""Half-lives in seconds of the two residual scales, of which the mean is used. The fast one notices a jump within
-minutes; the slow one remembers a day, so that a quiet hour does not make the load look quiet. For the fast one,
-anything from 10 to 60 minutes does as well."""
+"""Half-lives in seconds of the two residual scales, whose mean is used. The fast one notices a jump within minutes; the
+slow one remembers a day, so that a quiet hour does not make the load look quiet. For the fast one, anything from 10 to
+60 minutes works as well."""
 THRESHOLD_RATE = 0.02
-"""How far a threshold moves for each window, in scales: an hour of surprises moves it by one."""
+"""How far a threshold moves per window, in scales: an hour of surprises moves it by one."""
 INITIAL_THRESHOLDS = (1.28, 1.64)
 """The quantiles of the normal distribution."""
 MIN_THRESHOLD, MAX_THRESHOLD = -1.0, 10.0
-"""A quantile may lie below a forecast that is always too high, and must reach the tail of a load that is all tail."""
+"""A quantile may lie below a forecast that is always too high, and must reach the tail of a heavy-tailed load."""
 INITIAL_SCALE = 0.1
 """The residual scale before any window has ended, about 10 %; it counts as one window."""
 MAX_LOG_RATIO = 3.0
 """Residuals and margins are limited to e^3, a factor of twenty. Otherwise a launch from zero would be remembered for
 days."""
 MAX_INFLUENCE, MIN_INFLUENCE = 6.0, 0.6
-"""The most that one residual counts: this many scales, and never less than the second. A load that nobody could foresee
-lies in every window around it, eight with the defaults, and would widen the margin for hours."""
+"""The limit of one residual: the first number times the scale, and at least the second. An unforeseeable load lies in
+every window around it, eight with the defaults, and would widen the margin for hours."""
 OFFSET_OF_MEAN, OFFSET_OF_MAX = 1.0, 1e-3
 """The offset in the logarithm, as a share of the last day's mean and of its maximum. Margins are proportional well
 above the offset and constant well below it; without it, jumps at quiet hours would widen the margin of busy hours too.
 An offset of a twentieth of the mean costs 2.5 % more at the same service level."""
 LOSS_HALF_LIFE = 6 * 3600.0
-"""Half-life in seconds of the loss that makes a model stand down: short enough that a model returns on the day on which
-it is right again."""
+"""Half-life in seconds of the loss that makes a model stand down: short enough that a model returns on the same day
+that it is right again."""
 MIN_WINDOWS = 60
-"""Windows that must have ended before a model may stand down: an hour at steps of a minute."""
+"""Windows that must have ended before a model may stand down: an hour with one-minute steps."""
 STAND_DOWN_RATIO, RETURN_RATIO = 1.1, 1.0
-"""The model stands down while its loss exceeds this many times that of the last value, and returns below the other."""
+"""The model stands down once its loss exceeds the first ratio times that of the last value, and returns below the
+second."""
 
 NEGLIGIBLE_LOSS = 0.002
-"""A model stays whose loss is below this: a forecast that is always 2 % too high. After a night without load both
-losses are tiny, and their ratio says nothing about the morning."""
+"""A model with a loss below this never stands down: that of a forecast always 2 % too high. After a night without load
+both losses are tiny, and their ratio says nothing about the morning."""
 REGRESSION_HALF_LIFE, REGRESSION_POWER = 86400.0, 8.0
-"""Half-life in seconds of the losses by which the regression is weighed against the forecast, and their power: the
-better one leads, and equals share. From 6 hours to 3 days and from 4 to 16 plans cost the same."""
+"""Half-life in seconds of the losses that weigh the regression against the forecast, and the power they are raised to:
+the better one dominates, and equals share. From 6 hours to 3 days and from 4 to 16 plans cost the same."""
 
 
 @attrs.frozen
@@ -69,7 +70,7 @@ class Calibration:
 
     ``thresholds`` and ``coverage`` match `QUANTILES`; ``coverage`` is the share of recent windows that stayed below
     each quantile. ``pinball_loss`` is that of the first quantile, averaged over about `LOSS_HALF_LIFE`. ``lead_error``
-    is the absolute error of the value forecast for a lead time ahead, averaged likewise, in units of load.
+    is the absolute error of the forecast one lead time ahead, averaged likewise, in units of load.
     """
 
     fast_scale: float = INITIAL_SCALE
@@ -95,7 +96,7 @@ class Calibration:
 class IntervalForecast:
     """The forecast of a window's ``maximum`` with its upper ``quantiles``, in units of load.
 
-    ``at_lead`` is the value forecast for a lead time ahead.
+    ``at_lead`` is the value forecast one lead time ahead.
     """
 
     maximum: float
@@ -107,8 +108,8 @@ class IntervalForecast:
 class PendingWindow:
     """A window that has not ended yet. Its first value will be dated ``begins`` (epoch seconds).
 
-    ``lead`` is the index, in the window, of the value a lead time ahead. ``model`` and ``last`` are the forecasts of
-    the model and of the last value, ``regressed`` is that of the regression, None without one.
+    ``lead`` is the index, in the window, of the value one lead time ahead. ``model`` and ``last`` are the forecasts by
+    the model and by the last value; ``regressed`` is that by the regression, None without one.
     """
 
     begins: float
@@ -127,16 +128,16 @@ class WindowOutcome:
 
 
 def _around_its_quantile() -> Calibration:
-    """That of a forecast which is a quantile already."""
+    """The initial calibration of a forecast that is already a quantile."""
     return Calibration(thresholds=(0.0, 0.0))
 
 
 @attrs.frozen
 class RegressionTrial:
-    """The ``regression`` of the largest load of a window, None where there is none yet, and its ``calibration``.
+    """The ``regression`` of the largest load of a window, None if there is none yet, and its ``calibration``.
 
     ``loss`` and ``loss_without`` are the pinball losses of the second quantile, by the regression and by the forecast,
-    in units of load and averaged over days. Loads count here, not logarithms: pods are what they cost.
+    averaged over days. They are in units of load, not logarithmic, because load is what costs pods.
     """
 
     regression: PeakRegression | None = None
@@ -146,7 +147,7 @@ class RegressionTrial:
 
     @property
     def weight(self) -> float:
-        """How much the regression counts beside the forecast, from 0 to 1."""
+        """The weight of the regression against the forecast, from 0 to 1."""
         largest = max(self.loss, self.loss_without)
         if self.calibration.windows < MIN_WINDOWS or largest <= 0:
             return 0.0
@@ -156,7 +157,7 @@ class RegressionTrial:
 
 @attrs.frozen
 class UncertaintyState:
-    """What is carried from tick to tick: the calibrations, and windows still open; plain numbers, to be stored."""
+    """What is carried from tick to tick: calibrations and pending windows; plain numbers, so that it can be stored."""
 
     model: Calibration = attrs.field(factory=Calibration)
     last: Calibration = attrs.field(factory=Calibration)
@@ -169,7 +170,7 @@ def judge_windows(state: UncertaintyState, history: Series, window: int) -> Unce
     """``state`` after calibrating on every pending window of ``window`` steps that has ended in ``history``.
 
     A window has ended once its last value, or a later one, is known. A window with a gap, or one that lies before the
-    history, is dropped: missing data teach nothing.
+    history, is dropped: nothing can be learnt from missing data.
     """
     newest = history.newest
     known_until = -math.inf if newest is None else _epoch(newest.at) + history.step / 2  # later values may still come
@@ -201,9 +202,9 @@ def add_forecast(
 ) -> UncertaintyState:
     """``state`` with the forecast ``values``, made from ``history``, to be judged once its window has ended.
 
-    ``values[0]`` forecasts the value that follows ``history``; ``predicted_peak`` is what the regression says of the
-    window. The first ``lead_steps`` steps of the window, by default all of it, are those that the lead time overlaps.
-    One window begins at each step: a second forecast from the same history changes nothing.
+    ``values[0]`` forecasts the value that follows ``history``; ``predicted_peak`` is the regression's prediction for
+    the window. The lead time overlaps the first ``lead_steps`` steps of the window, by default all of them. One window
+    begins at each step: a second forecast from the same history changes nothing.
     """
     begins = _epoch(history.time_at(len(history)))
     newest = history.newest
@@ -220,9 +221,9 @@ def add_forecast(
 
 
 def keep_regression(state: UncertaintyState, history: Series, window: int, *, may_fit: bool = True) -> UncertaintyState:
-    """``state`` with a regression for windows of ``window`` steps, fitted anew where that is due and ``may_fit``.
+    """``state`` with a regression for windows of ``window`` steps, refitted if that is due and ``may_fit``.
 
-    Without load for a day there is none, and too little history gives none: then the forecast is all there is.
+    There is none after a day without load, or with too little history: then only the forecast counts.
     """
     before, offset = state.regressed.regression, offset_of(history)
     if before is not None and before.holds_for(history, window):
@@ -232,7 +233,7 @@ def keep_regression(state: UncertaintyState, history: Series, window: int, *, ma
 
 
 def predict_window(state: UncertaintyState, history: Series) -> float | None:
-    """What the regression says of the largest load in the window that follows ``history``; None without one."""
+    """The largest load that the regression predicts for the window after ``history``; None without a regression."""
     regression = state.regressed.regression
     return None if regression is None else float(predict_peaks(regression, history, 1)[0])
 
@@ -240,9 +241,9 @@ def predict_window(state: UncertaintyState, history: Series) -> float | None:
 def margin_of(
     trial: RegressionTrial, margin: float, expected: Floats, offset: float, predicted_peak: float | None
 ) -> float:
-    """How far the upper quantile lies above the forecast, logarithmic: ``margin``, and the regression by its weight.
+    """How far the upper quantile lies above the forecast, logarithmic: ``margin`` blended with the regression's.
 
-    ``margin`` is that of the forecast ``expected`` alone, ``predicted_peak`` is `predict_window` of the same moment.
+    ``margin`` is that of the forecast ``expected`` alone; ``predicted_peak`` is `predict_window` at the same moment.
     """
     if predicted_peak is None or trial.regression is None or offset <= 0:
         return margin
@@ -252,12 +253,12 @@ def margin_of(
 
 
 def upper_path(values: Floats, margin: float, offset: float) -> Floats:
-    """Each of ``values`` raised by a logarithmic ``margin``; the window's maximum is raised by exactly that."""
+    """Each of ``values`` raised by the logarithmic ``margin``."""
     return np.maximum((values + offset) * math.exp(margin) - offset, 0.0)
 
 
 def offset_of(history: Series) -> float:
-    """The offset to add before taking a logarithm, in units of load; 0 where the last day has no load."""
+    """The offset to add before taking a logarithm, in units of load; 0 if the last day has no load."""
     recent = history.values[-max(1, round(86400 / history.step)) :]
     recent = recent[np.isfinite(recent)]
     return max(OFFSET_OF_MEAN * float(recent.mean()), OFFSET_OF_MAX * float(recent.max())) if len(recent) else 0.0
@@ -315,17 +316,17 @@ def _move_threshold(threshold: float, below: float, level: float) -> float:
 
 
 def _stands_down(state: UncertaintyState) -> bool:
-    """Whether neither the forecast nor the regression, where it leads, is as good as the last value."""
+    """Whether the leading one of forecast and regression is worse than the last value."""
     ratio = RETURN_RATIO if state.standing_down else STAND_DOWN_RATIO
     least = max(state.last.pinball_loss * ratio, NEGLIGIBLE_LOSS)
     trial = state.regressed
-    leads = trial.regression is not None and trial.weight > 0.5  # without one, as without history, it has no part
+    leads = trial.regression is not None and trial.weight > 0.5  # without history there is no regression
     leading = trial.calibration if leads else state.model
     return leading.windows >= MIN_WINDOWS and leading.pinball_loss > least
 
 
 def _weight(half_life: float, step: float, windows: int) -> float:
-    """The weight of the newest window: that of a plain mean at first, later that of an exponential one."""
+    """The weight of the newest window: as in a plain mean at first, later as in an exponential one."""
     return float(max(1 - 0.5 ** (step / half_life), 1 / (windows + 1)))
 
 
@@ -340,7 +341,7 @@ def _log_ratio(actual: float, forecast: float, offset: float) -> float:
 
 
 def _values_in_window(history: Series, begins: float, window: int) -> Floats | None:
-    """The values of a window; None where one of them is missing."""
+    """The values of a window; None if one of them is missing."""
     first = round((begins - _epoch(history.start)) / history.step)
     values = history.values[first : first + window] if first >= 0 else history.values[:0]
     return values if len(values) == window and np.isfinite(values).all() else None
