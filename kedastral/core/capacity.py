@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`plan_replicas`: from the forecast load to the replicas that must be Ready, step by step."""
+"""`plan_replicas`: turns the forecast load into the replicas that must be Ready, step by step."""
 
 import math
 from enum import Enum, StrEnum
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from kedastral.core.series import Floats, Ints, Series, fill_gaps, frozen_ints
 
 MAX_REPLICAS = 2**31 - 1
-"""Kubernetes counts replicas in 32 bits; without a configured maximum, this is the maximum."""
+"""The maximum if none is configured: Kubernetes counts replicas in 32 bits."""
 
 WHOLE_WITHIN = 1e-9
 """A result this close (relative) to a whole number counts as that number: 3.0000000001 pods are 3, not 4."""
@@ -20,7 +20,7 @@ _FINITE = attrs.validators.lt(math.inf)
 
 
 class Rounding(StrEnum):
-    """How a fractional number of pods becomes a whole one; ``round`` takes a half up."""
+    """How a fractional number of pods becomes a whole one; ``round`` rounds half up."""
 
     CEIL = "ceil"
     ROUND = "round"
@@ -29,7 +29,7 @@ class Rounding(StrEnum):
 
 @attrs.frozen
 class ReplicaBounds:
-    """The minimum and the maximum of replicas; ``max`` 0 means no maximum."""
+    """The minimum and maximum number of replicas; ``max`` 0 means no maximum."""
 
     min: int = attrs.field(default=2, validator=attrs.validators.ge(0))
     max: int = attrs.field(default=50, validator=attrs.validators.ge(0))
@@ -61,11 +61,11 @@ class PlanPolicy:
 
 @attrs.frozen
 class DeadBand:
-    """Keeps the ``replicas`` recommended last while the need differs from them by no more than noise of the load.
+    """Keeps the last recommended ``replicas`` while the need differs from them by no more than the load's noise.
 
-    ``up``, ``down`` and ``fall`` are shares of the need. A need above the replicas keeps them where it exceeds them by
-    no more than ``up``. A need below keeps them where it is lower by no more than ``fall``, and ``recent`` (pods), the
-    largest need of the last minutes, by no more than ``down``.
+    ``up``, ``down`` and ``fall`` are shares of the need. A need above the replicas keeps them if it exceeds them by no
+    more than ``up``. A need below keeps them if it is lower by no more than ``fall``, and ``recent`` (pods), the
+    largest need of the last minutes, is lower by no more than ``down``.
     """
 
     replicas: int
@@ -83,7 +83,7 @@ class DeadBand:
 
 
 def round_replicas(amount: float, rounding: Rounding = Rounding.CEIL) -> float:
-    """``amount`` of pods as a whole number (a float, since it may be infinite), see `WHOLE_WITHIN`."""
+    """``amount`` of pods as a whole number (a float, since it may be infinite); see `WHOLE_WITHIN`."""
     if not math.isfinite(amount):
         return amount
     nearest = math.floor(amount + 0.5)
@@ -103,12 +103,12 @@ def plan_replicas(
 ) -> Ints:
     """The replicas that must be Ready during each step of the forecast.
 
-    ``values`` has shape (n,), finite and >= 0; ``previous`` is what the previous plan needs Ready now, or None where
-    there is no such plan; then the first step is not limited. Needs within ``dead_band`` keep its replicas. The result
-    has shape (n,), read-only, aligned with ``values``: it is not shifted by any lead time. Needs O(n * prewarm_steps).
+    ``values`` has shape (n,), finite and >= 0; ``previous`` is what the previous plan needs Ready now. If there is no
+    such plan, it is None and the first step is not limited. Needs within ``dead_band`` keep its replicas. The result
+    has shape (n,), read-only, aligned with ``values``: it is not shifted by any lead time. Takes O(n * prewarm_steps).
 
-    Growth begins early enough that each step has what it needs. Only where ``previous`` is too small for that, the
-    limit holds: the plan then grows as fast as it may, and has less than is needed until it has caught up.
+    Growth begins early enough that each step has what it needs. If ``previous`` is too small for that, the plan grows
+    as fast as the limit allows, and has less than is needed until it has caught up.
     """
     desired = desired_replicas(values, policy, dead_band)
     _begin_growth_early(desired, policy)
@@ -121,7 +121,7 @@ def plan_replicas(
 
 
 def limit_change(before: int, desired: int, policy: PlanPolicy) -> float:
-    """``desired`` replicas, no further from ``before`` than one step may go."""
+    """``desired`` replicas, limited to the change from ``before`` that one step allows."""
     maximum = max(round_replicas(before * policy.up_max_factor), round_replicas(policy.up_max_factor))
     minimum = round_replicas(before * (1 - policy.down_max_pct / 100), Rounding.FLOOR)
     return min(max(desired, minimum), maximum)
@@ -138,7 +138,7 @@ def least_before(desired: int, policy: PlanPolicy) -> int:
 def reactive_replicas(load: float, headroom: float, policy: PlanPolicy, dead_band: DeadBand | None = None) -> int:
     """The floor: the replicas that the newest ``load`` needs now, within the bounds, exempt from the change limits.
 
-    A need within ``dead_band`` keeps its replicas. Whatever ``headroom`` and band say, the floor sustains the load.
+    A need within ``dead_band`` keeps its replicas. The floor always sustains the load, whatever headroom and band say.
     """
     pods = load / policy.target_per_pod
     if dead_band is not None and dead_band.keeps(np.array([pods * headroom])).all():
@@ -148,7 +148,7 @@ def reactive_replicas(load: float, headroom: float, policy: PlanPolicy, dead_ban
 
 def desired_replicas(values: Floats, policy: PlanPolicy, dead_band: DeadBand | None) -> list[int]:
     """The replicas that each step needs, within the bounds, before the change limits; vectorised for speed."""
-    with np.errstate(over="ignore"):  # where the load is too large for a float, it needs the maximum
+    with np.errstate(over="ignore"):  # a load too large for a float needs the maximum
         needs = _largest_ahead(values, policy.prewarm_steps) / policy.target_per_pod * policy.headroom
     whole = _round_all(needs, policy.rounding)
     if dead_band is not None:
@@ -159,7 +159,7 @@ def desired_replicas(values: Floats, policy: PlanPolicy, dead_band: DeadBand | N
 
 
 def _begin_growth_early(desired: list[int], policy: PlanPolicy) -> None:
-    """Raise each step so far that the one after it can be reached within the limit on growth."""
+    """Raise each step enough that the next one can be reached within the growth limit."""
     for i in reversed(range(len(desired) - 1)):
         if desired[i + 1] > desired[i]:
             desired[i] = max(desired[i], least_before(desired[i + 1], policy))
@@ -167,7 +167,7 @@ def _begin_growth_early(desired: list[int], policy: PlanPolicy) -> None:
 
 def _round_all(amounts: Floats, rounding: Rounding) -> Floats:
     """`round_replicas` for many amounts."""
-    with np.errstate(invalid="ignore"):  # infinity minus infinity: never near, and infinity when rounded
+    with np.errstate(invalid="ignore"):  # infinity minus infinity is NaN: never close, so infinity is rounded to itself
         nearest = np.floor(amounts + 0.5)
         near = np.abs(amounts - nearest) <= WHOLE_WITHIN * np.maximum(1.0, np.abs(amounts))
     match rounding:
@@ -184,7 +184,7 @@ def _largest_ahead(values: Floats, steps: int) -> Floats:
     """For each i the maximum of values[i..i+steps], as far as the values reach."""
     largest = values.copy()
     reach = 1
-    while reach <= steps and reach < len(values):  # windows of 1, 2, 4, ...: each is two of the one before
+    while reach <= steps and reach < len(values):  # windows of 1, 2, 4, ...: each combines two of the previous size
         width = min(reach, steps + 1 - reach)
         np.maximum(largest[:-width], largest[width:].copy(), out=largest[:-width])
         reach += width
@@ -192,14 +192,14 @@ def _largest_ahead(values: Floats, steps: int) -> Floats:
 
 
 FIRST_WATCH = 600.0
-"""Seconds after a start in which low newest points are not trusted: they may not have settled,
-and a start often falls into the dip of a rollout."""
+"""Seconds after a start in which low newest points are not trusted: they may not have settled, and a start often
+coincides with the dip of a rollout."""
 RECENT = 900.0
-"""Seconds before now whose largest load has its pods meanwhile."""
+"""Seconds before now whose largest load sets the floor until then."""
 
 
 def load_for_floor(history: Series) -> float:
-    """The load that needs pods at once: the newest; just after a start the recent largest; 0 if none is known."""
+    """The load that needs pods at once: the newest, just after a start the recent maximum; 0 if none is known."""
     if history.quality.watched >= FIRST_WATCH:
         return history.least_load
     recent = history.values[-math.ceil(RECENT / history.step) :]
@@ -207,27 +207,27 @@ def load_for_floor(history: Series) -> float:
 
 
 def steps_within(span: float, step: float) -> int:
-    """The whole steps of ``step`` seconds in ``span`` seconds, none where a step is longer."""
+    """The number of whole steps of ``step`` seconds in ``span`` seconds; 0 if a step is longer."""
     return math.floor(span / step + WHOLE_WITHIN)
 
 
 def lead_steps_of(lead_time: float, step: float) -> int:
-    """The steps that ``[now, now + lead_time]`` overlaps."""
+    """The number of steps that ``[now, now + lead_time]`` overlaps."""
     return steps_within(lead_time, step) + 1
 
 
 IDLE_SHARE = 0.1
-"""Of one pod. An idle workload needs none in a step whose forecast is below this."""
+"""As a share of one pod's load. An idle workload needs no pod in a step whose forecast is below this."""
 IDLE_AFTER = 300.0
 """Seconds without any load before a workload can be idle."""
 MIN_IDLE_STEPS = 3
-"""Steps without load that are needed however long a step is: one value of 0 may be a fault of measuring."""
+"""The least number of steps without load, however long a step is: a single 0 may be a measurement error."""
 MAX_RESTS_A_DAY = 4
-"""Rests a day, on average, that may be as long as one in which the workload sleeps."""
+"""How many rests a day, on average, may be as long as one for which the workload scales to zero."""
 
 
 class Idleness(Enum):
-    """Whether a workload has load, sleeps, or has so little load that it would be put to sleep and woken all day."""
+    """Whether a workload has load, is idle, or has so little load that it would scale to zero and back all day."""
 
     BUSY = "busy"
     IDLE = "idle"
@@ -235,11 +235,11 @@ class Idleness(Enum):
 
 
 def idleness_of(history: Series) -> Idleness:
-    """Judge the current rest, the time without any load up to the newest value, by the rests of the history.
+    """Judge the current rest, the time without any load up to the newest value, against the rests in the history.
 
-    The workload is sparse where rests as long as this one, and of `IDLE_AFTER` at least, come more than
-    `MAX_RESTS_A_DAY` times a day, and idle where they do not and this one is so long. In less than a quarter of a day
-    one such rest is allowed. The length of a rest that began before the history is unknown and taken for long.
+    Count the rests that last as long as this one and at least `IDLE_AFTER`. If there are more than `MAX_RESTS_A_DAY` a
+    day, the workload is sparse. If not, it is idle once the current rest lasts `IDLE_AFTER`. In less than a quarter of
+    a day one such rest is allowed. A rest that began before the history counts as long.
     """
     known = np.flatnonzero(np.isfinite(history.values))
     if not len(known):
@@ -267,7 +267,7 @@ def plan_around_rests(
 ) -> Ints:
     """`plan_replicas` for the load ``needed``, for a workload that may have no pods at all.
 
-    While it is idle, some steps need none (`without_idle_steps`). A sparse workload keeps one pod even where no load is
+    While it is idle, some steps need none (`without_idle_steps`). A sparse workload keeps one pod even if no load is
     expected.
     """
     if policy.bounds.min > 0:
@@ -278,9 +278,9 @@ def plan_around_rests(
 
 
 def without_idle_steps(needed: Floats, expected: Floats, idleness: Idleness, policy: PlanPolicy) -> Floats:
-    """The load ``needed``, 0 in the steps for which an idle workload that may have no pods needs none.
+    """The load ``needed``, set to 0 in the steps that need no pod while the workload is idle.
 
-    Such is a step whose ``expected`` load is below `IDLE_SHARE` of a pod, if one pod would be enough with all margins.
+    Those are steps whose ``expected`` load is below `IDLE_SHARE` of a pod, if one pod would cover it with all margins.
     """
     if policy.bounds.min > 0 or idleness is not Idleness.IDLE:
         return needed

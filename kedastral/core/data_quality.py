@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which points of a history are the load: those that have settled, and those that are plausible.
+"""Which points of a history can be trusted as the load: those that have settled, and those that are plausible.
 
 `SettlingTime` learns how long the newest points of a query keep changing, by reading them again. With ``rate(x[5m])``
 and samples that arrive two minutes late (remote write, a federated or sidecar-fed store), the newest points are too low
 at first and rise as samples come in. A point that still changes is not the load yet.
 
-Outliers are jumps far beyond all that the workload has kept up or shown at regular times. A counter reset, a clock step
-or one bad scrape makes a few points that are many times too large; ``rate(x[5m])`` makes five minutes of one bad
-scrape. What is too large is measured against the workload itself: the largest load that it has kept up for longer than
-such a fault lasts, or that a fiftieth of its points reach. What returns at the same time of the hour, day or week is
-plausible at any size. At the live end nobody knows yet whether a jump lasts: it is believed once it has, and
-a larger jump has to last longer. Only what is too large is looked for: a dip asks for no pod.
+Outliers are jumps far beyond anything that the workload has sustained or shown at regular times. A counter reset, a
+clock step or one bad scrape makes a few points many times too large; ``rate(x[5m])`` turns one bad scrape into five
+minutes of them. The limit comes from the workload itself: the largest load that it sustained for longer than such a
+fault lasts, or that a fiftieth of its points reach. A load that recurs at the same time of the hour, day or week is
+plausible at any size. At the live end it is not yet known whether a jump lasts: it is accepted once it has lasted long
+enough, and a larger jump has to last longer. Only points that are too large are removed: a dip does not order pods.
 
-`find_partial_windows` finds the points beside an outage. ``rate(x[5m])`` divides by five minutes, of which it has seen
-less there, and is too low.
+`find_partial_windows` finds the points next to an outage. There ``rate(x[5m])`` is too low: it divides by five minutes
+but has seen fewer.
 
-`SeriesWatch` finds series that go from the sum with their load, while the pods stay. That is only said.
+`SeriesWatch` finds series that disappear from the sum, with their load, while the pods stay. This is only reported.
 
-`find_counter` finds a query of a raw counter, which only ever rises. That is only said too.
+`find_counter` finds a query that returns a raw counter, which only ever rises. This too is only reported.
 """
 
 import math
@@ -43,25 +43,25 @@ from kedastral.core.series import (
 Bools = NDArray[np.bool_]
 
 MAX_SETTLING = 600.0
-"""Seconds. What changes for longer than this is no lag but a correction, and would cost more than it explains."""
+"""Seconds. A point that changes for longer than this is corrected, not late; waiting for it would cost too much."""
 MIN_REREAD = 360.0
-"""Seconds: a little more than the largest lag that a remote write or a sidecar commonly has, five minutes."""
+"""Seconds: slightly more than five minutes, the largest lag that a remote write or a sidecar commonly has."""
 CHANGED = 0.02
-"""A smaller relative change is not worth waiting for: it is a fraction of a pod."""
+"""The least relative change that counts: a smaller one is a fraction of a pod and not worth waiting for."""
 JUDGED = 30
-"""Points that the estimate rests on: half an hour of minutes. A lag that has gone is forgotten within that time."""
+"""The number of points in the estimate: half an hour with one-minute steps. A past lag is forgotten in that time."""
 QUANTILE = 0.9
-"""Of the ages at the last change. Three late points of thirty move it, so that it follows a lag that grows."""
+"""The quantile of the ages at the last change. Three late points of thirty move it, so it follows a growing lag."""
 FEWEST_REPLACED = 4
-"""Points, at least, that must all differ before a reading counts as that of another server."""
+"""The least number of points that must all differ before a reading counts as coming from another server."""
 CATCH_UP = 3
-"""When so many more gaps are filled in one reading than steps have passed, a pipeline catches up after an outage. That
-is not its lag."""
+"""If one reading fills this many more gaps than steps have passed, the pipeline is catching up after an outage. This is
+not its lag."""
 
 
 @attrs.define
 class _Point:
-    """The newest value read of one point, the age at which it was first read and at which it last changed."""
+    """The newest reading of one point, and its ages when it was first read and when it last changed."""
 
     value: float
     first_age: float
@@ -70,7 +70,7 @@ class _Point:
 
 @attrs.frozen
 class SettlingPoint:
-    """One point as it was read last: its ``value`` (None for a gap), and ages in seconds as in `_Point`."""
+    """One point as last read: its ``value`` (None for a gap), and ages in seconds as in `_Point`."""
 
     number: int
     value: float | None
@@ -80,7 +80,7 @@ class SettlingPoint:
 
 @attrs.frozen
 class SettlingState:
-    """What `SettlingTime` knows, as plain numbers that can be stored; ``read_at`` in epoch seconds."""
+    """What `SettlingTime` has learnt, as plain numbers that can be stored; ``read_at`` is in epoch seconds."""
 
     points: tuple[SettlingPoint, ...] = ()
     seconds: float = 0.0
@@ -89,7 +89,7 @@ class SettlingState:
 
 @attrs.define(eq=False)
 class SettlingTime:
-    """What is known of one query whose points lie ``step`` seconds apart; ``fixed`` seconds are not learned.
+    """The settling time of one query with points ``step`` seconds apart; ``fixed`` seconds replace the learnt value.
 
     Memory and time per reading are O(`MAX_SETTLING` / step), whatever the window.
     """
@@ -102,15 +102,15 @@ class SettlingTime:
 
     @property
     def seconds(self) -> float:
-        """The age from which on a point counts as load; 0 until a point has been seen to change."""
+        """The age from which a point counts as load; 0 until a point has been seen to change."""
         return self._seconds if self.fixed is None else self.fixed
 
     @property
     def reread(self) -> int:
         """How many of the newest points to read again, so that a lag twice as long as the known one is noticed.
 
-        While it is learned, those of `MIN_REREAD`: a series that is late all at once, by more than what is read again,
-        would never be noticed.
+        While the lag is learnt, at least those of `MIN_REREAD`: if a series suddenly lagged by more than is read again,
+        nobody would notice.
         """
         if self.fixed is not None:
             return math.ceil(min(self.fixed, MAX_SETTLING) / self.step) + 1
@@ -118,7 +118,7 @@ class SettlingTime:
 
     @property
     def state(self) -> SettlingState:
-        """All that is known, to be stored."""
+        """All that has been learnt, to be stored."""
         points = (
             SettlingPoint(number, None if math.isnan(one.value) else one.value, one.first_age, one.changed_age)
             for number, one in sorted(self._points.items())
@@ -126,7 +126,7 @@ class SettlingTime:
         return SettlingState(tuple(points), self._seconds, self._read_at if math.isfinite(self._read_at) else None)
 
     def restore(self, state: SettlingState) -> None:
-        """Go on from ``state``."""
+        """Continue from ``state``."""
         self._points = {
             one.number: _Point(math.nan if one.value is None else one.value, one.first_age, one.changed_age)
             for one in state.points
@@ -135,11 +135,11 @@ class SettlingTime:
         self._read_at = -math.inf if state.read_at is None else state.read_at
 
     def observe(self, first: int, values: Floats, now: float) -> None:
-        """Compare a reading with those before.
+        """Compare a reading with the previous ones.
 
         ``values[i]`` is the value of point ``first + i``, dated ``(first + i) * step`` (epoch seconds), NaN for a gap;
-        ``now`` is when it was read (epoch seconds). Late samples change points up to an age. A reading in which every
-        point differs, whatever its age, is that of another server, or an outage of the query, and says nothing.
+        ``now`` is when it was read (epoch seconds). Late samples only change points up to a certain age. If every point
+        differs, whatever its age, the reading comes from another server or the query failed, and it is not used.
         """
         oldest = math.ceil((now - MAX_SETTLING) / self.step)
         read = {first + i: float(value) for i, value in enumerate(values) if first + i >= oldest}
@@ -155,7 +155,7 @@ class SettlingTime:
         self._seconds = self._estimate(now)
 
     def mask(self, first: int, values: Floats, now: float) -> Floats:
-        """``values`` of the points from number ``first`` on, with gaps for those that have not settled at ``now``."""
+        """``values`` of the points from number ``first`` on; those not settled at ``now`` become gaps."""
         ages = now - (first + np.arange(len(values))) * self.step
         return np.where(ages < self.seconds - 1e-6, np.nan, values)
 
@@ -169,7 +169,7 @@ class SettlingTime:
         point.value = value
 
     def _forget(self) -> None:
-        """Keep `JUDGED` points beyond those that may still change."""
+        """Drop all but the points that may still change and `JUDGED` older ones."""
         kept = JUDGED + math.ceil(MAX_SETTLING / self.step)
         for number in sorted(self._points)[:-kept]:
             del self._points[number]
@@ -179,10 +179,10 @@ class SettlingTime:
         return float(np.quantile(ages, QUANTILE, method="higher")) if ages else 0.0
 
     def _last_changes(self, now: float) -> Iterator[float]:
-        """The age at the last change of each point, oldest first, of those whose last change is known well enough.
+        """The ages at the last change, oldest first, of the points whose last change is known well enough.
 
-        A young point may change yet, and says nothing unless it changed later than the estimate allows. A point that
-        was old when it was first read may have changed before.
+        A young point may still change, so it only counts if it changed later than the estimate allows. A point that was
+        old when first read may have changed before.
         """
         for number, point in sorted(self._points.items()):
             settled = now - number * self.step >= self._seconds
@@ -202,10 +202,10 @@ def _differs(before: float, value: float) -> bool:
 
 
 def find_partial_windows(values: Floats, width: int) -> Bools:
-    """Which ``values`` rest on a range of ``width`` steps that reaches into a gap, so that they are too low.
+    """Which ``values`` were computed over a range of ``width`` steps that reaches into a gap, so that they are too low.
 
-    Those are the ``width`` points before and after each gap. Nobody knows yet whether missing points at the end are an
-    outage: those before them stay. Linear in the length; gaps themselves are not meant.
+    Those are the ``width`` points before and after each gap. Missing points at the end may not be an outage, so the
+    points before them stay. The gaps themselves are not marked. Linear in the length.
     """
     known = np.flatnonzero(np.isfinite(values))
     if width <= 0 or not len(known):
@@ -220,43 +220,43 @@ def find_partial_windows(values: Floats, width: int) -> Bools:
 
 
 LONGEST = 600.0
-"""Seconds that a fault of measuring lasts at most; what was kept up for longer was the load."""
+"""Seconds that a measurement fault lasts at most; a level sustained for longer was the load."""
 FEWEST = 5
-"""Points that a fault may make where steps are so long that `LONGEST` holds fewer."""
+"""Points that a fault may produce even if steps are so long that `LONGEST` holds fewer."""
 BEYOND = 2.0
-"""Times the plausible level, and the load just before: a jump further than that is implausible."""
+"""A jump to more than this many times the plausible level, and the load just before, is implausible."""
 BEYOND_EARLY = 10.0
-"""The same with less than `ENOUGH` of history, which has not seen the workload's range yet."""
+"""`BEYOND` with less than `ENOUGH` of history, which has not shown the workload's range yet."""
 ENOUGH = 86400.0
-"""Seconds of history that show what a workload is like."""
+"""Seconds of history that show a workload's range."""
 BELIEVED_AFTER = 120.0
-"""Seconds that a jump at the live end has to last beyond its first point; longer delays a flash crowd's pods."""
+"""Seconds that a jump at the live end must last after its first point; more would delay the pods of a flash crowd."""
 FAR_BEYOND = 10.0
-"""Times the plausible level: more is a fault much more often than load, and has to outlast `FAR_BELIEVED_AFTER`."""
+"""A jump to more than this many times the plausible level is mostly a fault: it must outlast `FAR_BELIEVED_AFTER`."""
 FAR_BELIEVED_AFTER = 300.0
 """Seconds; ``rate(x[5m])`` shows a bad scrape for that long."""
 FAR_JUMP = 10.0
-"""Times the load just before an implausible jump: more asks for `FAR_BELIEVED_AFTER` too. A fault multiplies what is
-there: at night it reaches no more than a few times the day's load."""
+"""A jump to more than this many times the load before it must outlast `FAR_BELIEVED_AFTER` too. A fault multiplies the
+current load: at night it reaches no more than a few times the day's load."""
 JUMP, TIMES_JUMP = 3.0, 2.0
-"""A jump to a level that has been there before waits for `BELIEVED_AFTER` too, where it is this many times the load
-before it, and as many times what the workload has ever jumped by to stay, or jumps by all the time."""
+"""A jump to a known level must also outlast `BELIEVED_AFTER` if it exceeds `JUMP` times the load before it and
+`TIMES_JUMP` times any jump that the workload has sustained or makes often."""
 BEFORE = 5
-"""Points before a jump that it is measured against."""
+"""Points before a jump that it is compared with."""
 QUIET = 0.05
-"""Share of the plausible level that is added to both sides of a jump: out of near nothing any load is a jump."""
+"""Share of the plausible level added to both sides of a jump: from almost nothing, any load is a jump."""
 USUAL = 0.98
-"""The quantile of all points that is plausible: bursts that make up more than the rest are the workload's nature."""
+"""The quantile of all points that is plausible: bursts in more than the remaining share are normal for the workload."""
 DAY, HOUR = 86400.0, 3600.0
 SEASONS = ((HOUR, 3, 2), (DAY, 3, 2), (7 * DAY, 1, 1))
-"""Period in seconds; how many periods before and after are looked at; in how many of them a spike must be seen."""
+"""Period in seconds; how many periods before and after are searched; in how many of them a spike must be found."""
 ALIKE = 2.0
-"""Two spikes are of one size where neither is more than this many times the other."""
+"""Two spikes are of similar size if neither is more than this many times the other."""
 
 
 @attrs.frozen
 class Outliers:
-    """How many points of a history are no load, and the newest of them."""
+    """How many points of a history are outliers, and the newest of them."""
 
     points: int
     newest: Observation
@@ -264,17 +264,16 @@ class Outliers:
 
 @attrs.frozen
 class ScreenedHistory:
-    """A history in which outliers are gaps, and what they were; None where there were none."""
+    """A history in which outliers are gaps, and what they were; None if there were none."""
 
     history: Series
     outliers: Outliers | None = None
 
 
 def screen(history: Series) -> ScreenedHistory:
-    """``history`` with every point that is no load as a gap; linear in its length, and the same where there is none.
+    """``history`` with every outlier turned into a gap; unchanged if there are none. Linear in its length.
 
-    Partial answers and points that have not settled are screened like the points that they stand for: what is
-    implausible among them is no lower bound.
+    Partial answers and unsettled points are screened in the same way: an implausible one is not a lower bound.
     """
     quality = _screen_bounds(history, history.quality)
     history = history if quality is history.quality else attrs.evolve(history, quality=quality)
@@ -298,7 +297,7 @@ def _screen_bounds(history: Series, quality: DataQuality) -> DataQuality:
 
 
 def _plausible_bounds(history: Series, bounds: Series) -> Series:
-    """``bounds`` with a gap wherever one is implausible as the continuation of ``history``."""
+    """``bounds`` with a gap for each one that is implausible as a continuation of ``history``."""
     places = round((bounds.start - history.start).total_seconds() / history.step) + np.arange(len(bounds))
     inside = (places >= 0) & (places < len(history))
     values = history.values.copy()
@@ -311,7 +310,7 @@ def _plausible_bounds(history: Series, bounds: Series) -> Series:
 
 
 def _find_outliers(history: Series) -> Ints:
-    """The places of the points of ``history`` that are no load."""
+    """The indexes of the outliers in ``history``."""
     known = np.flatnonzero(np.isfinite(history.values))
     with np.errstate(over="ignore"):  # a load too large for a float is implausible like any other
         return known[_implausible(history, known)]
@@ -319,7 +318,7 @@ def _find_outliers(history: Series) -> Ints:
 
 @attrs.frozen(eq=False)
 class _Points:
-    """The points of a history that are no gaps: ``places`` on its grid and ``loads``, both (n,)."""
+    """The points of a history that are not gaps: their ``places`` on its grid and ``loads``, both (n,)."""
 
     places: Ints
     loads: Floats
@@ -330,7 +329,7 @@ class _Points:
 
 
 def _implausible(history: Series, known: Ints) -> Bools:
-    """For each of the ``known`` places of ``history`` whether it is an outlier."""
+    """Whether each of the ``known`` places of ``history`` is an outlier."""
     points = _Points(known, history.values[known], history.step)
     found = np.zeros(len(known), dtype=np.bool_)
     if len(known) <= _longest(points):
@@ -339,7 +338,7 @@ def _implausible(history: Series, known: Ints) -> Bools:
     beyond = BEYOND_EARLY if young else BEYOND
     level = _plausible_level(points, beyond)
     sparse = level == 0
-    if sparse:  # measured by its own requests, with more patience
+    if sparse:  # compare only with the points that have load, and tolerate more
         level = _quantile(points.loads[points.loads > 0]) * BEYOND_EARLY / beyond
     suspects = np.flatnonzero(points.loads > beyond * level)
     if len(suspects):
@@ -353,7 +352,7 @@ def _implausible(history: Series, known: Ints) -> Bools:
 
 
 def _newest_jump(points: _Points, values: Floats, level: float, *, young: bool) -> int:
-    """How many points at the live end have jumped within what is plausible, but further than this load does."""
+    """How many points at the live end belong to a jump that is plausible in size but larger than this load's own."""
     newest = points.places[-1] - points.places[-_longest(points) :]
     wait = min(int((newest * points.step < BELIEVED_AFTER).sum()), len(points.loads) - BEFORE - _longest(points) - 1)
     loads = points.loads[-wait - BEFORE :] + QUIET * level
@@ -366,9 +365,9 @@ def _newest_jump(points: _Points, values: Floats, level: float, *, young: bool) 
 
 
 def _has_jumped(points: _Points, size: int, level: float, factor: float) -> bool:
-    """Whether the load, without its newest ``size`` points, often jumps by ``factor`` or has ever done so to stay."""
+    """Whether the load before its newest ``size`` points jumps by ``factor`` often, or ever sustained such a jump."""
     loads = points.loads[:-size] + QUIET * level
-    often = len(loads) - 1 - int(USUAL * (len(loads) - 2))  # of so many jumps the smallest is the `USUAL` quantile
+    often = len(loads) - 1 - int(USUAL * (len(loads) - 2))  # the smallest of this many jumps is the `USUAL` quantile
     if np.count_nonzero(loads[1:] >= factor * loads[:-1]) >= often:
         return True
     lasting = _longest(points) + 1
@@ -378,12 +377,12 @@ def _has_jumped(points: _Points, size: int, level: float, factor: float) -> bool
 
 
 def _longest(points: _Points) -> int:
-    """The points that a fault makes at most."""
+    """The most points that a fault produces."""
     return max(points.steps_in(LONGEST), FEWEST)
 
 
 def _plausible_level(points: _Points, beyond: float) -> float:
-    """The largest load that was kept up for longer than a fault lasts, or that is usual; 0 if that is next to never."""
+    """The largest load that was sustained for longer than a fault lasts, or that is usual; 0 if there hardly is any."""
     loads = points.loads
     lasting = float(smallest_neighbours(loads, _longest(points) + 1).max())
     if loads.max() <= beyond * lasting:
@@ -392,14 +391,14 @@ def _plausible_level(points: _Points, beyond: float) -> float:
 
 
 def _quantile(loads: Floats, at_least: float = 0.0) -> float:
-    """The `USUAL` quantile, one that was seen, or ``at_least`` if that is larger or there is nothing; linear."""
+    """The `USUAL` quantile (an observed value), or ``at_least`` if that is larger or there are no loads; linear."""
     larger = loads[loads > at_least]
     place = int(USUAL * (len(loads) - 1)) - (len(loads) - len(larger))
     return float(np.partition(larger, place)[place]) if len(larger) and place >= 0 else at_least
 
 
 def _is_regular(points: _Points, values: Floats, suspects: Ints) -> Bools:
-    """For each suspect whether others as large lie whole hours, days or weeks from it, within a step."""
+    """Whether similar points lie a whole number of hours, days or weeks from each suspect, within a step."""
     seasons = [season for season in SEASONS if points.steps_in(season[0]) > 2 * _longest(points)]
     away = [
         (points.steps_in(period) * n, i)
@@ -421,10 +420,10 @@ def _is_regular(points: _Points, values: Floats, suspects: Ints) -> Bools:
 
 
 def _judge(points: _Points, suspects: Ints, level: float, beyond: float) -> Bools:
-    """Which ``suspects`` are more than ``beyond`` times what came before: what climbs step by step is load.
+    """Which ``suspects`` are more than ``beyond`` times what came before: a load may climb step by step.
 
-    Before a run of suspects comes the load just before it, but no less than ``level`` and no more than ``beyond`` times
-    that. A suspect that is accepted is what came before the next one of its run.
+    The first suspect of a run is compared with the load just before it, limited to between ``level`` and ``beyond``
+    times ``level``. An accepted suspect becomes what the next one of its run is compared with.
     """
     loads = points.loads[suspects]
     begins = np.ones(len(suspects), dtype=np.bool_)
@@ -445,7 +444,7 @@ def _judge(points: _Points, suspects: Ints, level: float, beyond: float) -> Bool
 
 
 def _believe_what_lasts(points: _Points, found: Bools, level: float, beyond: float, *, young: bool) -> None:
-    """Take the jump that ``found`` ends with out of it, as far as it has lasted for as long as its size asks for."""
+    """Remove the jump at the end of ``found``, as far as it has lasted long enough for its size."""
     while found[-1]:
         accepted = np.flatnonzero(~found)
         first = int(accepted[-1]) + 1 if len(accepted) else 0
@@ -465,27 +464,27 @@ def _load_before(points: _Points, accepted: Ints) -> float:
 
 
 SHARE_LEFT = 2 / 3
-"""Of the series, and of their load: a third has gone."""
+"""Of the series, and of their load: at least a third must be gone."""
 FEWEST_SERIES = 3
-"""Before some went. Of fewer, one more or less is a third."""
+"""How many series there must have been: with fewer, a single one is a third or more."""
 LOST_FOR = 120.0
-"""Seconds, and `FEWEST_LOST` points, for which they must be gone: pods that restart at once are back by then."""
+"""Seconds, and at least `FEWEST_LOST` points, for which they must be gone: pods that just restart are back by then."""
 FEWEST_LOST = 2
 REFERENCE = 900.0
-"""Seconds before, of which the median counts: a rolling update doubles the series for less than half of that."""
+"""Seconds before the loss whose median is the reference: a rolling update doubles the series for less than half."""
 TOLD_FOR = 1800.0
-"""Seconds within which pods follow what KEDA was told: the HPA's stabilization, and pods that finish their work."""
+"""Seconds within which pods follow what KEDA was told: the HPA's stabilization, and pods finishing their work."""
 FORGOTTEN_AFTER = 3600.0
-"""Seconds after which what is left counts as all there is."""
+"""Seconds after which the remaining series count as complete."""
 PAUSE = 300.0
-"""Seconds without a tick after which nobody knows what KEDA was told."""
+"""Seconds without a tick after which it is unknown what KEDA was told."""
 COUNTED = 2400.0
 """Seconds of counts that `SeriesWatch` reads: lag, loss and reference."""
 
 
 @attrs.frozen
 class LostSeries:
-    """How many series are ``lost`` from the sum since a time, with their load, and how many were ``left`` then."""
+    """How many series have been ``lost`` from the sum ``since`` a time, with their load, and how many were ``left``."""
 
     lost: int
     left: int
@@ -494,9 +493,9 @@ class LostSeries:
 
 @attrs.define(eq=False)
 class SeriesWatch:
-    """Finds series that go with their load while the pods stay: the data source may lack part of the load.
+    """Finds series that disappear with their load while the pods stay: the data source may miss part of the load.
 
-    It knows what KEDA was told. A fall of the pods that Kedastral asked for takes as many series, and is no evidence.
+    It knows what KEDA was told. A scale down by Kedastral removes as many series, and does not count as a loss.
     """
 
     lost: LostSeries | None = attrs.field(default=None, init=False)
@@ -504,15 +503,15 @@ class SeriesWatch:
 
     @property
     def told(self) -> tuple[tuple[datetime, int], ...]:
-        """What KEDA was told of late, oldest first, to be stored."""
+        """What KEDA was told recently, oldest first, to be stored."""
         return tuple(self._told)
 
     def restore(self, lost: LostSeries | None, told: Sequence[tuple[datetime, int]]) -> None:
-        """Go on from what is ``lost``, and was ``told``, as `lost` and `told` said before."""
+        """Continue from earlier values of `lost` and `told`."""
         self.lost, self._told = lost, list(told)
 
     def observe(self, history: Series, told: int | None, now: datetime) -> LostSeries | None:
-        """What is lost as of ``history``; ``told`` are the replicas that KEDA is told at ``now``, None if unknown."""
+        """What is lost as of ``history``; ``told`` is what KEDA is told at ``now``, None if unknown."""
         if told is None or (self._told and not 0 <= (now - self._told[-1][0]).total_seconds() <= PAUSE):
             self._told.clear()
         if told is not None:
@@ -548,9 +547,9 @@ class SeriesWatch:
         return LostSeries(round(float(before - left)), round(float(left)), since)
 
     def _share_told(self, until: datetime) -> float:
-        """The largest fall of what KEDA was told in `TOLD_FOR` before ``until``, as what is left of it.
+        """The share that the largest fall of what KEDA was told left, within `TOLD_FOR` before ``until``.
 
-        0 where less than `REFERENCE` of it is known.
+        0 if less than `REFERENCE` of it is known.
         """
         told = [one for one in self._told if timedelta(0) <= until - one[0] <= timedelta(seconds=TOLD_FOR)]
         if not told or (until - told[0][0]).total_seconds() < REFERENCE:
@@ -570,7 +569,7 @@ class _CountedLoad:
 
     @classmethod
     def of(cls, history: Series, counts: Series) -> "_CountedLoad":
-        """Of the points that are in both, which lie on one grid."""
+        """From the points that are in both, which share one grid."""
         apart = round((counts.start - history.start).total_seconds() / history.step)
         places = np.arange(len(counts)) + apart
         inside = (places >= 0) & (places < len(history))
@@ -581,26 +580,26 @@ class _CountedLoad:
 
 
 COUNTED_FOR = 3600.0
-"""Seconds of history, at least, in which a counter does not fall; a load seldom rises for as long without a break."""
+"""The least seconds of history needed to recognise a counter; a load seldom rises for that long without a break."""
 FEWEST_COUNTED = 30
-"""Points of it, at least."""
+"""The least number of points in it."""
 NEVER_FALLS = 0.995
-"""Share of the differences that are no fall, but for resets."""
+"""The least share of the differences that are not falls; resets are not counted."""
 RESET_TO = 0.1
-"""A fall to less than this share of the value before is a reset: the process that counts began anew."""
+"""A fall to less than this share of the previous value is a reset: the counting process restarted."""
 MAX_RESETS = 5
 RISING = 0.2
-"""Share of the differences that are rises, at least: a level that is set by hand rises now and then. A large counter
-that rises slowly stands still in between, where values are kept in 32 bits."""
+"""The least share of the differences that are rises: a level set by hand rises only now and then. A large, slow counter
+may stand still in between, because values are kept in 32 bits."""
 GROWTH = 20.0
-"""Times all its falls but resets, at least, that a counter rises altogether."""
+"""A counter's rises must add up to at least this many times its falls, not counting resets."""
 LOOK_AGAIN = 600.0
-"""Seconds after which a workload's history is looked at again."""
+"""Seconds between two checks of a workload's history."""
 
 
 @attrs.frozen
 class RawCounter:
-    """A series that only ever rises, from ``first`` to ``last`` in ``seconds``, but for ``resets``."""
+    """A series that only ever rises, from ``first`` to ``last`` in ``seconds``, except for ``resets``."""
 
     first: float
     last: float
@@ -619,10 +618,9 @@ class RawCounter:
 
 
 def find_counter(history: Series) -> RawCounter | None:
-    """What shows that ``history`` is a raw counter; None where it may be a load. Linear in its length.
+    """The evidence that ``history`` is a raw counter; None if it may be a load. Linear in its length.
 
-    A load has noise and falls at night, also one that grows. A counter falls where it begins anew, and a sum of
-    counters where one of them does.
+    A load has noise and falls at night, even a growing one. A counter, or a sum of counters, only falls on a reset.
     """
     known = np.flatnonzero(np.isfinite(history.values))
     if len(known) < FEWEST_COUNTED or (known[-1] - known[0]) * history.step < COUNTED_FOR:
@@ -642,13 +640,13 @@ def find_counter(history: Series) -> RawCounter | None:
 
 @attrs.define(eq=False)
 class CounterWatch:
-    """Finds a raw counter once, and looks for it every `LOOK_AGAIN` seconds until then."""
+    """Reports a raw counter once; until then it checks every `LOOK_AGAIN` seconds."""
 
     _looked_at: datetime | None = attrs.field(default=None, init=False)
     _found: bool = attrs.field(default=False, init=False)
 
     def observe(self, history: Series, now: datetime) -> RawCounter | None:
-        """The counter that ``history`` is, where that is news."""
+        """The raw counter in ``history``, if it has just been found."""
         long_ago = self._looked_at is None or abs((now - self._looked_at).total_seconds()) >= LOOK_AGAIN
         if self._found or not long_ago:
             return None

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Why KEDA is told what it is told: `explain` takes an answer apart, stage by stage, from load to replicas; pure.
 
-The stages lead to the very answer of `kedastral.core.serving.decide`.
+The last stage equals the answer of `kedastral.core.serving.decide`.
 """
 
 import math
@@ -46,7 +46,7 @@ from kedastral.core.serving import (
 from kedastral.core.what_if import LONG, without_each_limit
 
 CLEARLY_MORE = 1.1
-"""From this ratio on it is worth a word that peaks of earlier hours and days raised the load that is planned for."""
+"""From this ratio on, say that peaks of earlier hours and days raised the load that is planned for."""
 
 
 def explain(snapshot: Snapshot, now: datetime, policy: StalePolicy) -> Explanation:
@@ -73,7 +73,7 @@ def explain(snapshot: Snapshot, now: datetime, policy: StalePolicy) -> Explanati
 def find_reason(snapshot: Snapshot, now: datetime, policy: StalePolicy) -> str:
     """Which stage decided, and why, in the words of `explain`.
 
-    It is quicker, because it does not say what the answer would be without each limit.
+    It is faster, because it does not compute what the answer would be without each limit.
     """
     stages = None if snapshot.basis is None else make_stages(snapshot.basis, snapshot.forecast)
     return _reason(_make_chain(snapshot, now, decide(snapshot, now, policy), policy, stages))
@@ -96,7 +96,7 @@ class _Chain:
 
     @property
     def decided_by(self) -> StageName:
-        """The last limit that changed the number; the forecast where none did."""
+        """The last limit that changed the number; the forecast if none did."""
         decided, before = StageName.FORECAST, None
         for stage in self.stages:
             if stage.name in LIMITS and before is not None and stage.result != before:
@@ -189,7 +189,7 @@ def _early(policy: PlanPolicy) -> str:
 
 
 def _add_need(chain: _Chain, snapshot: Snapshot, stages: PlanStages, step: int, largest: int) -> None:
-    """The load of ``step``, or of the one after it that it is prewarmed for, and the pods that it needs."""
+    """The load of ``step``, or of the later step that it is prewarmed for, and the pods that it needs."""
     made_at, length, policy = snapshot.made_at, snapshot.forecast.step, stages.policy
     ok = snapshot.status.is_ok
     words = f"the load expected at {show_time(made_at + timedelta(seconds=step * length))}"
@@ -223,7 +223,7 @@ def _add_need(chain: _Chain, snapshot: Snapshot, stages: PlanStages, step: int, 
 
 
 def _regression_words(basis: SteeredBasis) -> str:
-    """What the regression says of the largest load ahead, with its own margin, and how much that counts."""
+    """The regression's prediction of the largest load ahead, with its own margin, and its weight."""
     trial, peak = basis.state.uncertainty.regressed, np.array([basis.facts.predicted_peak or 0.0])
     upper = float(upper_path(peak, trial.calibration.margins[0], basis.facts.offset)[0])
     return f"peaks of earlier hours and days say {show_load(upper)}: that counts {trial.weight:.0%}"
@@ -241,7 +241,7 @@ def _add_bounds(chain: _Chain, policy: PlanPolicy) -> None:
 
 
 def _add_hold(chain: _Chain, snapshot: Snapshot, stages: PlanStages | None, step: int) -> None:
-    """What stabilization, an earlier forecast, or settings that changed since, made of the step."""
+    """What stabilization, an earlier forecast, or a change of settings since then did to the step."""
     published = float(snapshot.replicas[step])
     if stages is None:
         chain.add(StageName.HOLD, Effect.SETS, published, Unit.PODS, "the plan as it was received")
@@ -308,7 +308,7 @@ def _add_floor(chain: _Chain, snapshot: Snapshot) -> None:
 
 
 def _add_serving(chain: _Chain, snapshot: Snapshot, decision: Decision, policy: StalePolicy, now: datetime) -> None:
-    """What KEDA is told of the plan: nothing, where nobody knows; a stale plan by its policy; 0 in mode observe."""
+    """What KEDA is told: nothing if the plan is withheld; by policy if it is stale; 0 in mode observe."""
     told = None if decision.replicas is None else float(decision.replicas)
     mode = decision.mode
     if mode is Mode.SCALE and snapshot.withheld and told is None:
@@ -380,7 +380,7 @@ def _forecast_words(chain: _Chain) -> str:
 
 
 def _raised_words(chain: _Chain) -> str:
-    """Why the load that is planned for lies so far above the forecast, where peaks of the past are the reason."""
+    """Why the load planned for is so far above the forecast, if past peaks are the reason."""
     before = next((s.value for s in chain.stages if s.name is StageName.QUANTILE), None)
     after = next((s.value for s in chain.stages if s.name is StageName.PEAK_REGRESSION), None)
     raised = before is not None and after is not None and after > CLEARLY_MORE * before
@@ -388,7 +388,7 @@ def _raised_words(chain: _Chain) -> str:
 
 
 def find_next_change(snapshot: Snapshot, now: datetime) -> Change | None:
-    """When the plan next says another number, if it is read until it no longer covers the lead time."""
+    """When the plan's number next changes, read until it no longer covers the lead time."""
     unaging = StalePolicy(stale_after=LONG, on_stale=OnStale.ERROR, mode=Mode.SCALE)
     end = snapshot.ends_at - timedelta(seconds=snapshot.lead_time)
     said, moment = replicas_at(snapshot, now), now
@@ -412,7 +412,7 @@ def _steps(snapshot: Snapshot, stages: PlanStages | None) -> Iterator[PlannedSte
 
 
 def _needed(stages: PlanStages, basis: PlanBasis | None) -> list[int]:
-    """The pods that each step needs by its load and the bounds, whatever was planned before."""
+    """The pods that each step needs for its load, within the bounds, whatever was planned before."""
     needed = stages.needed
     if basis is not None:
         needed = without_idle_steps(needed, stages.expected, basis.facts.idleness, stages.policy)

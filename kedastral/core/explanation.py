@@ -14,7 +14,7 @@ import attrs
 
 
 class StageName(StrEnum):
-    """What an answer goes through, in this order."""
+    """The stages of an answer, in this order."""
 
     NEWEST_LOAD = "newest-load"
     AGE = "age"
@@ -41,7 +41,7 @@ class StageName(StrEnum):
 
 
 class Unit(StrEnum):
-    """What a stage's value counts."""
+    """The unit of a stage's value."""
 
     LOAD = "load"
     SECONDS = "s"
@@ -64,10 +64,10 @@ class Effect(StrEnum):
 
 @attrs.frozen
 class Stage:
-    """One stage: its own ``value``, what it does, and the ``result``; None is no number at all.
+    """One stage: its own ``value``, its effect, and the ``result``; None means no number.
 
-    ``without`` is the plan's answer if this stage alone were left out, of a stale policy and of a mode what KEDA would
-    be told; None where that cannot be said.
+    ``without`` is the plan's answer if this stage alone were left out; for the stale policy and the mode it is what
+    KEDA would be told. None if unknown.
     """
 
     name: StageName
@@ -89,8 +89,7 @@ class Change:
 
 @attrs.frozen
 class PlannedStep:
-    """One step of the plan: the load planned for with its upper quantile, the pods that it needs by itself, and those
-    that are planned."""
+    """One step of the plan: its load with the upper quantile, the pods needed for that alone, and the pods planned."""
 
     at: datetime
     load: float
@@ -101,10 +100,10 @@ class PlannedStep:
 
 @attrs.frozen(kw_only=True)
 class Explanation:
-    """Why KEDA is told ``told`` (None: an error, so that it holds its replicas) at ``at``; ``sentence`` says it.
+    """Why KEDA is told ``told`` (None: an error, so that it holds its replicas) at ``at``; ``sentence`` sums it up.
 
     ``planned`` is what the plan says, whatever KEDA is told. ``decided_by`` is the last stage that changed the number.
-    ``next_change`` is that of the plan, None where it says the same to its end.
+    ``next_change`` is that of the plan, None if its number stays the same to the end.
     """
 
     workload: str
@@ -137,7 +136,7 @@ LIMITS = frozenset(
 
 
 def apply(effect: Effect, number: float | None, value: float | None) -> float | None:
-    """What ``effect`` makes of ``number``, never infinite; rounding needs the plan's own rule and is left out."""
+    """``number`` after ``effect``, never infinite; rounding is left out because it needs the plan's own rule."""
     match effect:
         case Effect.SETS:
             return value

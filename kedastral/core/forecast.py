@@ -25,7 +25,7 @@ def _require_loads(_instance: object, attribute: "attrs.Attribute[Floats]", valu
 class ExpertView:
     """One expert of an ensemble at one horizon, ``ahead`` seconds: its weight 0..1 and its recent mean absolute error.
 
-    ``error`` is relative to that of the last value at that horizon, None where nothing has been judged yet.
+    ``error`` is relative to that of the last value at that horizon, None if nothing has been judged yet.
     """
 
     name: str
@@ -46,8 +46,8 @@ class Experts:
     """The experts of an ensemble at each of its horizons.
 
     ``names`` (experts,); ``ahead`` (horizons,) in seconds; ``weights`` and ``errors`` (experts, horizons), as in
-    `ExpertView`, NaN where nothing has been judged; other shapes raise ValueError. They are tables, not one object for
-    each expert: garbage collection visits every object, and a thousand workloads have a forecast each.
+    `ExpertView`, NaN if nothing has been judged; other shapes raise ValueError. They are tables, not one object per
+    expert, because garbage collection visits every object and each of a thousand workloads has a forecast.
     """
 
     names: tuple[str, ...]
@@ -74,8 +74,8 @@ class Forecast:
     """``values[i]`` is the load expected over ``[made_at + i * step, made_at + (i + 1) * step)``.
 
     ``values`` has shape (horizon / step,); finite and >= 0, or the constructor raises ValueError. ``step`` is in
-    seconds. ``experts`` are set where the model is an ensemble. Where ``status`` is not ok, the forecast is not the
-    model's but the last value (`fallback_forecast`).
+    seconds. ``experts`` are set if the model is an ensemble. If ``status`` is not ok, the forecast is the last value
+    instead of the model's (`fallback_forecast`).
     """
 
     made_at: datetime = attrs.field(validator=require_utc)
@@ -90,22 +90,22 @@ class Forecast:
         return self.step * len(self.values)
 
     def index_at(self, ahead: float) -> int | None:
-        """The step that is ``ahead`` seconds after it was made; None outside the forecast."""
+        """The step ``ahead`` seconds after the forecast was made; None outside the forecast."""
         index = math.floor(ahead / self.step)
         return index if 0 <= index < len(self.values) else None
 
     def value_at(self, ahead: float) -> float | None:
-        """The load expected ``ahead`` seconds after it was made; None outside the forecast."""
+        """The load expected ``ahead`` seconds after the forecast was made; None outside the forecast."""
         index = self.index_at(ahead)
         return None if index is None else float(self.values[index])
 
     def experts_at(self, ahead: float) -> tuple[ExpertView, ...]:
-        """The experts at the horizon nearest to ``ahead`` seconds; empty where the model is no ensemble."""
+        """The experts at the horizon nearest to ``ahead`` seconds; empty if the model is not an ensemble."""
         return () if self.experts is None else self.experts.at(ahead)
 
 
 def fallback_forecast(history: Series, made_at: datetime, steps: int, status: ForecastStatus) -> Forecast:
-    """The newest value for every step, for while the model gives no forecast. Raises ValueError without a value."""
+    """The newest value for every step, used while the model gives no forecast. Raises ValueError without a value."""
     newest = history.newest
     if newest is None:
         raise ValueError("the history has no value to forecast from")

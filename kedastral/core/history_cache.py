@@ -11,14 +11,14 @@ Values = NDArray[np.float32]
 """Loads, oldest first; NaN for a gap."""
 
 LARGEST = float(np.finfo(np.float32).max)
-"""3.4e38, the most that float32 holds."""
+"""3.4e38, the largest float32."""
 UNREAD = np.float32(-1)
 """Marks a point that has not been read yet. A load is never negative, and NaN is a gap that has been read."""
 
 
 @attrs.frozen
 class Span:
-    """The points of the grid from number ``first`` to number ``last``, both included."""
+    """The grid points from number ``first`` to number ``last``, both included."""
 
     first: int
     last: int
@@ -34,13 +34,13 @@ def _require_one(_instance: object, attribute: "attrs.Attribute[int]", value: in
 
 @attrs.define(eq=False)
 class HistoryCache:
-    """The newest ``window`` points of a grid in a ring of float32: 4 bytes a point, and nothing else that grows.
+    """The newest ``window`` points of a grid in a ring buffer of float32: 4 bytes a point, and nothing else that grows.
 
-    Points are numbered from the epoch, one a step. The caller moves the window on (`move_to`), reads the unread points,
-    newest first (`next_unread`), and keeps their values (`put`). Whenever the window moves, the newest ``overlap``
-    points become unread again, since samples may come late. Where the newest points are gaps, up to ``patience`` of
-    them, the overlap begins before these gaps: late samples mostly come all at once. A later answer replaces an earlier
-    one, even where the later one is a gap.
+    Points are numbered from the epoch, one per step. The caller moves the window on (`move_to`), reads the unread
+    points, newest first (`next_unread`), and stores their values (`put`). Whenever the window moves, the newest
+    ``overlap`` points become unread again, since samples may arrive late. If the newest points are gaps, up to
+    ``patience`` of them, the overlap begins before these gaps: late samples mostly arrive all at once. A later answer
+    replaces an earlier one, even with a gap.
     """
 
     window: int = attrs.field(validator=_require_one)
@@ -56,10 +56,10 @@ class HistoryCache:
         return np.full(self.window, UNREAD, dtype=np.float32)
 
     def move_to(self, newest: int) -> None:
-        """Let the window end with point ``newest``; the new points in it, and the overlap, become unread.
+        """Move the window to end with point ``newest``; its new points and the overlap become unread.
 
-        The whole window becomes unread after a pause as long as the window, and where the clock went back by more than
-        the overlap: values read at a wrong time may be wrong.
+        The whole window becomes unread after a pause as long as the window, or if the clock went back by more than the
+        overlap: values read at a wrong time may be wrong.
         """
         before = self._newest
         if before is None or newest < before - self.overlap:
@@ -67,12 +67,12 @@ class HistoryCache:
             self._final = newest - self.window
         else:
             self._final = max(min(self._final, newest - self.overlap), newest - self.window)
-            # Where the window moves back, the places of points from the future become those of its oldest points.
+            # If the window moves back, its oldest points take the places of points from the future.
             self._write(self._final + 1, np.full(min(max(newest, before) - self._final, self.window), UNREAD))
         self._newest = newest
 
     def next_unread(self, limit: int) -> Span | None:
-        """The newest contiguous unread points, at most ``limit`` of them; None where all have been read."""
+        """The newest contiguous unread points, at most ``limit`` of them; None if all have been read."""
         values = self._in_order()
         unread = np.flatnonzero(values < 0)
         if not len(unread):
@@ -83,9 +83,9 @@ class HistoryCache:
         return Span(self._oldest + first, self._oldest + last)
 
     def put(self, span: Span, values: Floats) -> None:
-        """Keep the values of ``span``: ``len(span)`` of them, NaN for a gap, none negative.
+        """Store the values of ``span``: ``len(span)`` of them, NaN for a gap, none negative.
 
-        A value above `LARGEST` counts as that: no load needs more pods than it. Points outside the window are ignored.
+        Values above `LARGEST` are stored as `LARGEST`. Points outside the window are ignored.
         """
         if len(values) != len(span):
             raise ValueError(f"{len(values)} values for {len(span)} points")
@@ -101,19 +101,19 @@ class HistoryCache:
             self._final = max(self._final, last - self._gaps_at_the_end() - self.overlap)
 
     def newest_part(self) -> Values:
-        """The values that end with the newest point, back to the first unread one; shape (n,), NaN is a gap."""
+        """The values after the last unread point, up to the newest; shape (n,), NaN is a gap."""
         values = self._in_order()
         unread = np.flatnonzero(values < 0)
         return values[unread[-1] + 1 :] if len(unread) else values
 
     @property
     def newest_span(self) -> Span | None:
-        """Where `newest_part` lies; None where it is empty."""
+        """The span of `newest_part`; None if it is empty."""
         size = len(self.newest_part())
         return None if self._newest is None or not size else Span(self._newest - size + 1, self._newest)
 
     def newest_known(self, count: int) -> tuple[Span, Floats] | None:
-        """The newest ``count`` points up to the newest one that holds a value; None where nothing is known."""
+        """The ``count`` points up to the newest one that holds a value; None if nothing is known."""
         values = self._in_order()
         known = np.flatnonzero(values >= 0)
         if not len(known):

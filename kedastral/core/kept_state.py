@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a restart must not lose of a workload, and how much of it still holds under other settings; pure.
 
-`KeptState` is small and saved at each tick. `KeptHistory` is large, changes little, and is saved seldom.
-docs/operations.md has the table of what `adapt_state` keeps and drops.
+`KeptState` is small and saved at each tick. `KeptHistory` is large, changes little, and is saved rarely.
+docs/operations.md has a table of what `adapt_state` keeps and drops.
 """
 
 from collections.abc import Mapping
@@ -37,8 +37,8 @@ def _frozen_loads(values: Loads) -> Loads:
 class StateBasis:
     """The settings that a state was made under, as far as its meaning depends on them.
 
-    ``source`` tells data sources apart without naming their secrets. ``model`` includes the address of one over HTTP.
-    Times are in seconds.
+    ``source`` identifies the data source without its secrets. ``model`` includes the address of an HTTP model. Times
+    are in seconds.
     """
 
     source: str
@@ -55,44 +55,44 @@ class StateBasis:
 
     @property
     def load(self) -> tuple[str, str]:
-        """What load it is."""
+        """Identifies the load."""
         return self.source, self.query
 
     @property
     def history(self) -> tuple[str, str, float]:
-        """What load it is, on which grid."""
+        """Identifies the load and its grid."""
         return *self.load, self.step
 
     @property
     def forecaster(self) -> tuple[str, str, str, str]:
-        """What forecasts which load."""
+        """Identifies the model, the load and its grid."""
         return *self.load, self.model, self.timezone
 
     def same_settling(self, other: "StateBasis") -> bool:
-        """Whether what is known of late samples still holds."""
+        """Whether what was learnt about late samples still holds."""
         return (self.history, self.settle_after) == (other.history, other.settle_after)
 
     def same_calibration(self, other: "StateBasis") -> bool:
-        """Whether errors of the forecast still mean the same: by this model, over windows of the same length."""
+        """Whether forecast errors are comparable: from the same model, over windows of the same length."""
         ours = (self.forecaster, self.step, self.lead_time, self.prewarm_steps)
         return ours == (other.forecaster, other.step, other.lead_time, other.prewarm_steps)
 
     def same_steering(self, other: "StateBasis") -> bool:
-        """Whether the safety factor, the peak hold and the cap on load answer the same question."""
+        """Whether the safety factor, the peak hold and the cap on load still apply."""
         ours = (self.forecaster, self.lead_time, self.headroom, self.service_level)
         return ours == (other.forecaster, other.lead_time, other.headroom, other.service_level)
 
     def same_plans(self, other: "StateBasis") -> bool:
-        """Whether a plan made before is one that would be made now."""
+        """Whether an earlier plan would also be made now."""
         ours = (self.forecaster, self.target_per_pod, self.headroom)
         return ours == (other.forecaster, other.target_per_pod, other.headroom)
 
 
 @attrs.frozen
 class SourceState:
-    """What a metric source knows of its query beside the history.
+    """What a metric source knows about its query besides the history.
 
-    ``settling`` is what was learnt of late samples, and ``watched_since`` is since when. ``counts`` says how many
+    ``settling`` is what was learnt about late samples, ``watched_since`` when that began. ``counts`` says how many
     series each of the newest points sums.
     """
 
@@ -103,12 +103,12 @@ class SourceState:
 
 @attrs.frozen(kw_only=True)
 class KeptState:
-    """All of a workload but its history, as of ``saved_at``.
+    """Everything about a workload except its history, as of ``saved_at``.
 
     ``snapshot`` carries the steering, the budget, the plans that are held, and what was served before. ``told`` is what
-    KEDA was told last, None where it was told nothing. ``told_lately`` are the replicas KEDA was told of late, oldest
-    first, for `kedastral.core.data_quality.SeriesWatch`. ``trigger`` is the ScaledObject that brought the workload,
-    None for one that is configured.
+    KEDA was last told, None if nothing. ``told_lately`` is what KEDA was told recently, oldest first, for
+    `kedastral.core.data_quality.SeriesWatch`. ``trigger`` is the ScaledObject that defined the workload, None for one
+    from the configuration.
     """
 
     workload: str
@@ -125,7 +125,7 @@ class KeptState:
 class KeptModel:
     """What a model has learnt, as `kedastral.core.ports.RestorableModel.memory` gives it.
 
-    ``forecaster`` is `StateBasis.forecaster`, and ``version`` that of Kedastral: another one may read it otherwise.
+    ``forecaster`` is `StateBasis.forecaster`. ``version`` is that of Kedastral: another one may read it differently.
     """
 
     forecaster: tuple[str, ...]
@@ -135,11 +135,11 @@ class KeptModel:
 
 @attrs.frozen(kw_only=True)
 class KeptHistory:
-    """The points of a workload's history that have been read, without a hole that is still to be read.
+    """The points of a workload's history that have been read, with no unread points in between.
 
     ``values[i]`` (float32, read-only, NaN for a gap) was observed at ``start + i * step`` seconds. ``source`` and
-    ``query`` as in `StateBasis`. ``instant`` is set where the points were gathered one by one, because the data source
-    serves no range queries. ``model`` is what the model has learnt from it, None where that is not known.
+    ``query`` as in `StateBasis`. ``instant`` is set if the points were gathered one by one, because the data source
+    serves no range queries. ``model`` is what the model has learnt from it, None if unknown.
     """
 
     workload: str
@@ -152,15 +152,15 @@ class KeptHistory:
     model: KeptModel | None = attrs.field(default=None, eq=False)
 
     def fits(self, basis: StateBasis) -> bool:
-        """Whether it is the history of a workload with ``basis``."""
+        """Whether this is the history of a workload with ``basis``."""
         return (self.source, self.query, self.step) == basis.history
 
 
 def adapt_state(state: KeptState, basis: StateBasis, workload: Workload) -> KeptState:
-    """``state`` as it holds under the settings of now, which are ``basis`` and ``workload``.
+    """``state`` adapted to the current settings, ``basis`` and ``workload``.
 
-    What would mean something else is dropped. What KEDA is told stays, since pods are pods: it is bound by the new
-    bounds, and read with the new lead time and mode.
+    Anything that would mean something else now is dropped. What KEDA is told stays, because replicas mean the same
+    under any settings: it is limited to the new bounds, and read with the new lead time and mode.
     """
     snapshot = adopt_plan(workload, state.snapshot)
     report = snapshot.service_level

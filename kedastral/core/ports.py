@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ports: small interfaces between the services and the outside world, each with more than one implementation."""
+"""The ports: small interfaces between the services and the outside world, most with several implementations."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -18,46 +18,46 @@ from kedastral.core.trigger import ObjectRef
 
 
 class MetricSource(Protocol):
-    """Where the load of one workload is read."""
+    """Where the load of one workload is read from."""
 
     @property
     def name(self) -> str:
-        """A short name, used as a label of metrics."""
+        """A short name, used as a metric label."""
         ...
 
     async def history(self, now: datetime) -> Series:
         """The load up to ``now`` over the source's window, newest last; at least one value is not a gap.
 
-        Raises `kedastral.errors.SourceError` where the source cannot be reached, rejects the query, or has no load that
-        is new enough to forecast from.
+        Raises `kedastral.errors.SourceError` if the source cannot be reached, rejects the query, or has no load that is
+        recent enough to forecast from.
         """
         ...
 
 
 @runtime_checkable
 class RestorableSource(MetricSource, Protocol):
-    """A metric source whose history, and what it knows of its query, can be kept for the next process."""
+    """A metric source whose history, and what it knows about its query, can be kept for the next process."""
 
     def kept_history(self) -> tuple[Series, bool] | None:
-        """The newest points that have been read, and whether they are instant values; None where there are none.
+        """The newest points that have been read, and whether they are instant values; None if there are none.
 
-        It is complete once nothing of the window is left to be read: see ``progress``.
+        It is complete once the whole window has been read: see ``progress``.
         """
         ...
 
     @property
     def progress(self) -> float:
-        """The share of the window that has been read: below 1 the backfill goes on."""
+        """The share of the window that has been read; below 1 the backfill is still running."""
         ...
 
     def kept_state(self) -> SourceState:
-        """What is known of the query beside its history."""
+        """What is known about the query besides its history."""
         ...
 
     def restore(self, state: SourceState | None, history: KeptHistory | None) -> None:
-        """Go on from what another source of the same query and step kept; call it before the first reading.
+        """Continue from what another source of the same query and step kept; call this before the first read.
 
-        Only points after the history are read then, and those of its end that may have changed since.
+        Then only the points after the history are read, and those at its end that may have changed since.
         """
         ...
 
@@ -73,37 +73,37 @@ class Model(Protocol):
     def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
         """The load over the ``steps`` steps of ``history.step`` seconds that begin at ``made_at``.
 
-        ``history`` may hold gaps, even be all gaps. Raises `kedastral.errors.ModelError` where no forecast can be made.
+        ``history`` may hold gaps, even only gaps. Raises `kedastral.errors.ModelError` if no forecast can be made.
         """
         ...
 
 
 @runtime_checkable
 class TrainableModel(Model, Protocol):
-    """A model that is fitted to a history once, slowly, and then forecasts quickly as the history goes on."""
+    """A model that is fitted to a history once, slowly, and then forecasts quickly as the history grows."""
 
     def recall(self, history: Series, made_at: datetime, steps: int) -> Forecast:
-        """As `forecast`, but raises `kedastral.errors.NotFittedError` where the model must be fitted first."""
+        """Like `forecast`, but raises `kedastral.errors.NotFittedError` if the model must be fitted first."""
         ...
 
     def learn(self, history: Series, made_at: datetime, steps: int) -> Sequence[Forecast]:
-        """Fit the model; returns the forecasts it would have made in the last hours, one a step, oldest first.
+        """Fit the model; returns the forecasts it would have made in the last hours, one per step, oldest first.
 
-        Each is made without the load that it forecasts. Raises `kedastral.errors.ModelError` as `forecast`.
+        Each is made without the load that it forecasts. Raises `kedastral.errors.ModelError` like `forecast`.
         """
         ...
 
 
 @runtime_checkable
 class RestorableModel(TrainableModel, Protocol):
-    """A model whose fit can be kept for the next process, which then need not fit it again."""
+    """A model whose fit can be kept, so that the next process need not fit it again."""
 
     def memory(self) -> Mapping[str, Floats] | None:
-        """All that the model has learnt, as arrays of one dimension; None where it has not been fitted."""
+        """All that the model has learnt, as one-dimensional arrays; None if it has not been fitted."""
         ...
 
     def restore(self, memory: Mapping[str, Floats]) -> None:
-        """Go on from what `memory` returned, in the same version. Raises ValueError where it is of another model."""
+        """Continue from what `memory` returned in the same version. Raises ValueError if it is from another model."""
         ...
 
 
@@ -112,11 +112,11 @@ class Forecaster(Protocol):
 
     @property
     def name(self) -> str:
-        """The name by which it is configured, used as a label of metrics."""
+        """The name by which it is configured, used as a metric label."""
         ...
 
     async def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
-        """As `Model.forecast`; raises `kedastral.errors.ModelError`."""
+        """Like `Model.forecast`; raises `kedastral.errors.ModelError`."""
         ...
 
 
@@ -132,13 +132,13 @@ class SnapshotReader(Protocol):
         ...
 
     async def track(self, workload: str) -> None:
-        """Keep ``workload``'s snapshots in memory from now on. A remote reader may wait a second for the first."""
+        """Keep ``workload``'s snapshots in memory from now on. A remote reader may wait a second for the first one."""
         ...
 
     async def wait_for_change(self, *workloads: str) -> None:
-        """Wait until the newest snapshot of one of ``workloads`` is replaced or forgotten.
+        """Wait until the newest snapshot of any of ``workloads`` is replaced or forgotten.
 
-        Only changes after the call count. A caller that awaits it right after `get` misses none.
+        Only changes after the call count. A caller that awaits this right after `get` misses none.
         """
         ...
 
@@ -147,11 +147,11 @@ class SnapshotStore(SnapshotReader, Protocol):
     """Where the forecaster publishes snapshots."""
 
     async def put(self, snapshot: Snapshot) -> bool:
-        """Keep ``snapshot`` unless there is a newer one of its workload; returns whether it was kept.
+        """Keep ``snapshot`` unless there is a newer one for its workload; returns whether it was kept.
 
         A snapshot that is newer by more than a small skew was made before the clock was set back, and is replaced.
 
-        Raises `kedastral.errors.StoreError` for a snapshot without a workload's name, or when it cannot be kept.
+        Raises `kedastral.errors.StoreError` for a snapshot without a workload name, or if it cannot be kept.
         """
         ...
 
@@ -160,19 +160,19 @@ class SnapshotStore(SnapshotReader, Protocol):
         ...
 
     def follow(self, workload: str) -> None:
-        """Have what other processes publish of ``workload`` in memory too, until it is forgotten."""
+        """Also keep in memory what other processes publish for ``workload``, until it is forgotten."""
         ...
 
     def previous(self, workload: str) -> Snapshot | None:
-        """The snapshot that the next one of ``workload`` goes on from: this process's own, else one that was found."""
+        """The snapshot that the next one of ``workload`` continues: this process's own, else a shared one."""
         ...
 
 
 @attrs.frozen
 class SharedWrite:
-    """A snapshot to be written where processes share them, with the ``token`` of the moment when it was made.
+    """A snapshot to be written to the shared store, with the fencing ``token`` as of the moment it was made.
 
-    It is stale ``stale_after`` seconds after that moment, or before it.
+    It is stale more than ``stale_after`` seconds after that moment, or before it.
     """
 
     snapshot: Snapshot
@@ -182,51 +182,51 @@ class SharedWrite:
 
 @attrs.frozen
 class Found:
-    """A snapshot that was found where processes share them; ``stamp`` changes with each that is written."""
+    """A snapshot found in the shared store; each write changes the ``stamp``."""
 
     snapshot: Snapshot
     stamp: str
 
 
 class WriteOutcome(StrEnum):
-    """What became of a snapshot that was written where processes share them."""
+    """What became of a snapshot written to the shared store."""
 
     KEPT = "kept"
     OLDER = "older"
     """There is a newer one."""
     AHEAD = "ahead"
-    """It comes from the future, and there is one that is not stale."""
+    """It comes from the future, and the stored one is not stale."""
     FENCED = "fenced"
-    """Its writer no longer forecasts the workload, and whoever does has written since."""
+    """Its writer no longer forecasts the workload, and the pod that does has written since."""
     REFUSED = "refused"
-    """Something else is in its place."""
+    """The key holds something else."""
 
 
 @attrs.frozen
 class Written:
-    """What became of a snapshot, and the ``stamp`` of the one that is there now."""
+    """What became of a snapshot, and the ``stamp`` of the one stored now."""
 
     outcome: WriteOutcome
     stamp: str
 
 
 class SnapshotExchange(Protocol):
-    """Where the processes of a fleet keep their newest snapshots for each other. All may raise StoreError."""
+    """Where the processes of a fleet share their newest snapshots. All methods may raise StoreError."""
 
     async def write(self, writes: Sequence[SharedWrite]) -> Sequence[Written]:
         """Keep each snapshot unless there is a newer one, or one with a higher token.
 
-        A snapshot that was made in what is the future by now does not count as newer: a clock was set back. One that is
-        stale since it comes from the future, and from as long after the one that is there, replaces none that is not.
+        A stored snapshot dated in the future does not count as newer: a clock was set back. A new snapshot that is so
+        far in the future, and so far ahead of the stored one, that it is stale does not replace a fresh one.
         """
         ...
 
     async def read(self, stamps: Mapping[str, str]) -> Mapping[str, Found]:
-        """The snapshots of the workloads in ``stamps``, but for those that are there with the stamp given."""
+        """The snapshots of the workloads in ``stamps``, except those that still have the given stamp."""
         ...
 
     async def changes(self, since: int) -> Mapping[str, int]:
-        """The workloads written after the moment ``since`` (0: all), each with the moment of its last write."""
+        """The workloads written after the moment ``since`` (0: all), each with the moment of its latest write."""
         ...
 
 
@@ -239,25 +239,25 @@ class Membership:
 
 
 class MemberRegistry(Protocol):
-    """Where the pods of a fleet say that they are alive. Both methods may raise StoreError."""
+    """Where the pods of a fleet register as alive. Both methods may raise StoreError."""
 
     async def renew(self, member: str, lease: float, token: int) -> Membership:
-        """Count ``member`` among the pods for ``lease`` seconds from now on; whose lease has ended is left out.
+        """Count ``member`` among the pods for ``lease`` seconds from now; members with an expired lease are left out.
 
-        ``token`` is the highest the caller has seen. The new one is never below it, whatever was lost meanwhile.
+        ``token`` is the highest that the caller has seen. The new one is never lower, even if the store lost data.
         """
         ...
 
     async def leave(self, member: str) -> None:
-        """Do not count ``member`` any more, at once."""
+        """Stop counting ``member`` immediately."""
         ...
 
 
 class StateStore(Protocol):
-    """Where what a restart must not lose is kept, by workload. Every method may wait, but not on the event loop.
+    """Keeps what a restart must not lose, by workload. Every method may take long, but must not block the event loop.
 
-    A state or a history is kept whole or not at all, and read as it was saved. What cannot be read counts as missing,
-    and is logged once. Each method raises `kedastral.errors.StoreError` where the store cannot be reached or written.
+    A state or a history is saved whole or not at all, and read as it was saved. Unreadable entries count as missing and
+    are logged once. Each method raises `kedastral.errors.StoreError` if the store cannot be reached or written.
     """
 
     async def load_all(self) -> Mapping[str, KeptState]:
@@ -265,19 +265,19 @@ class StateStore(Protocol):
         ...
 
     async def load(self, workload: str) -> KeptState | None:
-        """The state of ``workload``, None where there is none."""
+        """The state of ``workload``, None if there is none."""
         ...
 
     async def save(self, state: KeptState) -> int:
-        """Keep ``state`` in place of the one before; returns the bytes written."""
+        """Save ``state`` in place of the previous one; returns the bytes written."""
         ...
 
     async def load_history(self, workload: str) -> KeptHistory | None:
-        """The history of ``workload``, None where there is none."""
+        """The history of ``workload``, None if there is none."""
         ...
 
     async def save_history(self, history: KeptHistory) -> int:
-        """Keep ``history`` in place of the one before; returns the bytes written."""
+        """Save ``history`` in place of the previous one; returns the bytes written."""
         ...
 
     async def remove(self, workload: str) -> None:
@@ -285,35 +285,35 @@ class StateStore(Protocol):
         ...
 
     async def remove_unsaved(self, since: datetime, current: Collection[str]) -> int:
-        """Drop the workloads last saved before ``since``, except ``current`` ones; returns how many that were.
+        """Drop the workloads last saved before ``since``, except ``current`` ones; returns how many were dropped.
 
-        A store that lets entries expire by itself need not do anything.
+        A store whose entries expire by themselves need not do anything.
         """
         ...
 
 
 class WorkloadResolver(Protocol):
-    """Finds the workload that KEDA asks for, and what the scaler must know of it."""
+    """Finds the workload that KEDA asks for, and what the scaler must know about it."""
 
     async def find(self, ref: ObjectRef) -> str:
-        """The key of the workload that ``ref`` means, once its snapshots are at hand.
+        """The key of the workload that ``ref`` names, once its snapshots are in memory.
 
-        Raises UnknownWorkloadError, BadTriggerError, TooManyWorkloadsError, and RemoteError of a remote reader.
+        Raises UnknownWorkloadError, BadTriggerError, TooManyWorkloadsError, and RemoteError from a remote reader.
         """
         ...
 
     def policy_of(self, workload: str) -> StalePolicy:
-        """When a snapshot of ``workload`` is stale, and what is answered then."""
+        """When a snapshot of ``workload`` is stale, and what to answer then."""
         ...
 
     def failure_of(self, workload: str) -> Failure | None:
-        """Why ``workload`` has no newer forecast; None where that is not known."""
+        """Why ``workload`` has no newer forecast; None if unknown."""
         ...
 
     def keep_alive(self, workload: str) -> None:
-        """Note that KEDA asks for ``workload`` or has a stream of it; else a ScaledObject's own workload is removed."""
+        """Note that KEDA asks for ``workload`` or streams it; otherwise a ScaledObject's own workload is removed."""
         ...
 
     def current_key(self, workload: str, namespace: str) -> str:
-        """The key of today, where `find` returned ``workload`` earlier to a ScaledObject of ``namespace``."""
+        """The current key of a workload for which `find` earlier returned ``workload``, in ``namespace``."""
         ...

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Series`: load on a regular grid of time, gaps kept as NaN."""
+"""`Series`: load on a regular time grid, with gaps as NaN."""
 
 import math
 from collections.abc import Iterable
@@ -40,7 +40,7 @@ def frozen_ints(values: Any) -> Ints:
 
 
 def same_array(a: NDArray[Any], b: NDArray[Any]) -> bool:
-    """Equality for attrs fields that hold arrays; a gap equals a gap."""
+    """Equality for attrs fields that hold arrays; gaps are equal."""
     return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
 
 
@@ -57,7 +57,7 @@ def require_positive(_instance: object, attribute: "attrs.Attribute[float]", val
 
 
 def align_down(moment: datetime, step: float) -> datetime:
-    """The newest point of the grid of ``step`` seconds (counted from the epoch) that is not after ``moment``."""
+    """The newest point not after ``moment`` on the grid of ``step`` seconds (counted from the epoch)."""
     apart = timedelta(seconds=step)
     return EPOCH + (moment - EPOCH) // apart * apart
 
@@ -74,12 +74,11 @@ class Observation:
 class DataQuality:
     """How far the end of a history can be trusted.
 
-    Points younger than ``settling`` seconds still change, and are gaps; ``unsettled`` are their values so far, which
-    are lower bounds. ``at_least`` is the newest value of a partial answer: the load is that or more, and the history
-    holds gaps since the last complete answer. ``watched`` are the seconds for which new points have been read again:
-    just after a start nobody knows whether they have settled.
-    ``lower_bounds`` are all values of the partial answer, which ``at_least`` ends.
-    ``counts`` says how many series each of the newest points sums, NaN where that is not known.
+    Points younger than ``settling`` seconds still change, and are gaps; ``unsettled`` holds their values so far, which
+    are lower bounds. ``at_least`` is the newest value of a partial answer: the load is at least that, and the history
+    holds gaps since the last complete answer. ``lower_bounds`` holds all values of the partial answer, ending with
+    ``at_least``. ``watched`` is for how many seconds new points have been read again: just after a start it is unknown
+    whether they have settled. ``counts`` says how many series each of the newest points sums, NaN if unknown.
     """
 
     settling: float = 0.0
@@ -114,7 +113,7 @@ class Series:
 
     @property
     def first(self) -> Observation | None:
-        """The first value that is not a gap, or None where all are gaps."""
+        """The first value that is not a gap, or None if all are gaps."""
         known = np.isfinite(self.values)
         if not known.any():
             return None
@@ -123,10 +122,9 @@ class Series:
 
     @property
     def least_load(self) -> float:
-        """The least that the load is now, for a floor: the newest value, or more if a lower bound says so.
+        """The least that the load can be now, for a floor: the newest value, or a lower bound if that is higher.
 
-        Such are the newest value of a partial answer, and that of the points that have not settled. 0 where all are
-        gaps.
+        Lower bounds are the newest value of a partial answer and of the unsettled points. 0 if all are gaps.
         """
         unsettled = self.quality.unsettled
         bounds = (self.newest, self.quality.at_least, None if unsettled is None else unsettled.newest)
@@ -140,7 +138,7 @@ class Series:
 
     @property
     def newest(self) -> Observation | None:
-        """The newest value that is not a gap, or None where all are gaps."""
+        """The newest value that is not a gap, or None if all are gaps."""
         known = np.flatnonzero(np.isfinite(self.values))
         if not len(known):
             return None
@@ -148,17 +146,17 @@ class Series:
 
 
 def series_from_points(points: Iterable[tuple[float, float]], start: datetime, end: datetime, step: float) -> Series:
-    """Lay ``(epoch seconds, value)`` points on the grid from ``start`` to ``end``, both included.
+    """Place ``(epoch seconds, value)`` points on the grid from ``start`` to ``end``, both included.
 
     NaN, infinite and negative values become gaps, never numbers. Points outside the range by more than `EDGE` are
-    ignored. A point between two grid times goes to the nearer one; of several for one grid time, the last one counts.
+    ignored. A point between two grid times goes to the nearer one; of several at one grid time, the last one counts.
     """
     laid = np.array(list(points), dtype=np.float64).reshape(-1, 2)
     return series_from_arrays(laid[:, 0], laid[:, 1], start, end, step)
 
 
 def series_from_arrays(times: Floats, given: Floats, start: datetime, end: datetime, step: float) -> Series:
-    """`series_from_points` for points whose times and values are two arrays of one length."""
+    """`series_from_points` with times and values in two arrays of the same length."""
     first, last = start.timestamp(), end.timestamp()
     size = max(round((last - first) / step) + 1, 0)
     values = np.full(size, np.nan)
@@ -166,7 +164,7 @@ def series_from_arrays(times: Floats, given: Floats, start: datetime, end: datet
     if size and inside.any():
         places = np.clip(np.rint((times[inside] - first) / step), 0, size - 1).astype(np.int64)
         kept = given[inside]
-        if (np.diff(places) <= 0).any():  # perhaps several for one place: numpy does not specify which one stays
+        if (np.diff(places) <= 0).any():  # maybe several in one place: numpy does not specify which one stays
             places, latest = np.unique(places[::-1], return_index=True)
             kept = kept[::-1][latest]
         values[places] = np.where((kept >= 0) & (kept < math.inf), kept, np.nan)
@@ -174,14 +172,14 @@ def series_from_arrays(times: Floats, given: Floats, start: datetime, end: datet
 
 
 def fill_gaps(values: Floats) -> Floats:
-    """``values`` with every gap carrying the value before it; gaps before the first value stay gaps."""
+    """``values`` with every gap forward-filled; gaps before the first value stay gaps."""
     known = np.isfinite(values)
     newest = np.maximum.accumulate(np.where(known, np.arange(len(values)), -1))
     return np.where(newest >= 0, values[np.maximum(newest, 0)], np.nan)
 
 
 def largest_neighbours(values: Floats, width: int) -> Floats:
-    """The largest of each ``width`` neighbours, shape (n - width + 1,); in windows of 1, 2, 4, ... of two before."""
+    """The largest of each ``width`` neighbours, shape (n - width + 1,); combines windows of 1, 2, 4, ... values."""
     largest, reach = values, 1
     while reach < width:
         more = min(reach, width - reach)
@@ -191,13 +189,13 @@ def largest_neighbours(values: Floats, width: int) -> Floats:
 
 
 def smallest_neighbours(values: Floats, width: int) -> Floats:
-    """The smallest of each ``width`` neighbours, as `largest_neighbours`."""
+    """The smallest of each ``width`` neighbours, like `largest_neighbours`."""
     return np.negative(largest_neighbours(np.negative(values), width))
 
 
 def median_without_gaps(values: Floats) -> Floats:
-    """The median of each column of ``values`` (m, r) without its NaN; NaN where all are."""
-    ordered, count = np.sort(values, axis=0), np.isfinite(values).sum(axis=0)  # NaN comes last
+    """The median of each column of ``values`` (m, r), ignoring NaN; NaN if all are NaN."""
+    ordered, count = np.sort(values, axis=0), np.isfinite(values).sum(axis=0)  # NaN sorts last
     columns, low = np.arange(values.shape[1]), np.maximum(count - 1, 0) // 2
     high = np.minimum(count // 2, len(values) - 1)
     medians: Floats = np.where(count > 0, (ordered[low, columns] + ordered[high, columns]) / 2, np.nan)

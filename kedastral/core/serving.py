@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What KEDA is told at a moment: `Snapshot`, a forecast with its plan, and `decide`, which reads it.
 
-This is the one place that applies the lead time to an answer. A snapshot carries all that serving needs, so that a
-scaler in another process decides alike.
+Only this module applies the lead time to an answer. A snapshot carries all that serving needs, so that a scaler in
+another process makes the same decision.
 """
 
 import math
@@ -22,7 +22,7 @@ from kedastral.core.series import COMPLETE, DataQuality, Ints, Observation, froz
 
 
 class Mode(StrEnum):
-    """Whether KEDA is told the plan, or the plan is only made, measured and shown."""
+    """Whether KEDA is told the plan, or it is only made, measured and shown."""
 
     SCALE = "scale"
     OBSERVE = "observe"
@@ -34,17 +34,17 @@ class Snapshot:
 
     ``replicas[i]`` must be Ready during the step of ``forecast.values[i]``; shape and alignment are the forecast's.
     ``lead_time`` is in seconds. ``observed`` is the newest measurement that the forecast is made from, ``floor`` the
-    replicas that this load needs at once; None where the reactive floor is off. ``service_level`` says how the service
-    level is met and carries the state to the next tick; None where the plan uses a fixed headroom. ``mode`` is that of
-    the workload, so that a scaler in another process knows it. ``status`` says whether the plan follows the model.
-    ``quality`` says how far the newest measurements can be trusted.
-    ``outliers`` are the points of the history that were taken for faults of measuring; None where there were none.
-    ``lost_series`` are series that have gone with their load while the pods stayed; None where there are none.
-    ``min_replicas`` is the least that any plan of the workload wants; None where that is not known. ``fingerprint``
-    differs where the settings do that its numbers depend on; empty where that is not known.
-    ``resumption`` is set after a start or an outage: no less is told than was served before. ``withheld`` is set where
-    nobody knows what that was and no model's forecast stands yet: then KEDA is told nothing that it could lose pods by.
-    ``basis`` is what the plan was made from, so that it can be explained; None where another process made it.
+    replicas that this load needs at once; None if the reactive floor is off. ``service_level`` says how the service
+    level is met and carries the state to the next tick; None if the plan uses a fixed headroom. ``mode`` is that of the
+    workload, so that a scaler in another process knows it. ``status`` says whether the plan follows the model.
+    ``quality`` says how far the newest measurements can be trusted. ``outliers`` are the points of the history that
+    look like measurement faults, ``lost_series`` the series that disappeared with their load while the pods stayed;
+    None if there are none.
+    ``min_replicas`` is the least that any plan of the workload wants; None if unknown. ``fingerprint`` identifies the
+    settings that the numbers depend on; empty if unknown.
+    ``resumption`` is set after a start or an outage: KEDA is told no less than was served before. ``withheld`` is set
+    if that is unknown and there is no model's forecast yet: then KEDA is told nothing that could cost it pods.
+    ``basis`` holds the inputs of the plan, so that it can be explained; None if another process made it.
     """
 
     workload: str
@@ -91,16 +91,16 @@ class Snapshot:
 
     @property
     def ends_at(self) -> datetime:
-        """The end of the last step; it is not part of the plan."""
+        """The end of the last step, which is no longer part of the plan."""
         return self.made_at + timedelta(seconds=self.forecast.horizon)
 
     @property
     def served_before(self) -> int:
-        """What was served before a start or an outage that is not over yet; 0 where there is none, or nobody knows."""
+        """What was served before a start or outage that the plan still resumes from; 0 if there is none, or unknown."""
         return 0 if self.resumption is None else self.resumption.served or 0
 
     def age(self, now: datetime) -> float:
-        """Seconds since it was made; 0 where it seems to come from the future because clocks differ."""
+        """Seconds since it was made; 0 if it seems to come from the future because clocks differ."""
         return max(0.0, (now - self.made_at).total_seconds())
 
 
@@ -115,9 +115,9 @@ class OnStale(StrEnum):
 class Activity(StrEnum):
     """Whether a workload is active, and whether a plan says so; for the streams of the external-push scaler.
 
-    Some versions of KEDA scale a workload to zero as soon as a stream sends false, so a stream sends only what a plan
+    Some versions of KEDA scale a workload to zero as soon as a stream sends false, so a stream only sends what a plan
     says. ``assumed``: there is no fresh plan, and IsActive answers false under ``default-min``. ``held``: IsActive
-    answers UNAVAILABLE, and KEDA holds its replicas. A stream sends nothing for either.
+    answers UNAVAILABLE, and KEDA holds its replicas. For both, a stream sends nothing.
     """
 
     ACTIVE = "active"
@@ -130,8 +130,8 @@ class Activity(StrEnum):
 class StalePolicy:
     """When a snapshot is stale (``stale_after``, seconds of age) and what is answered then.
 
-    In ``mode`` observe the answer is 0 and inactive, stale or not, so that another trigger decides alone. None means
-    the snapshot's own mode, for a process that does not know the workload's settings.
+    In ``mode`` observe the answer is 0 and inactive, stale or not, so that other triggers decide alone. None means the
+    snapshot's own mode, for a process that does not know the workload's settings.
     """
 
     stale_after: float = attrs.field(default=120.0, validator=attrs.validators.gt(0))
@@ -140,11 +140,11 @@ class StalePolicy:
     mode: Mode | None = None
 
     def is_stale(self, snapshot: Snapshot | None, now: datetime) -> bool:
-        """Whether there is no snapshot, or its time lies more than ``stale_after`` back or, by a wrong clock, ahead."""
+        """Whether there is no snapshot, or it is dated more than ``stale_after`` ago or, by a wrong clock, ahead."""
         return snapshot is None or abs((now - snapshot.made_at).total_seconds()) > self.stale_after
 
     def is_ahead(self, snapshot: Snapshot, now: datetime) -> bool:
-        """Whether it is stale since it comes from the future: clocks that are right never differ by that much."""
+        """Whether it is stale because it comes from the future: correct clocks never differ by that much."""
         return (snapshot.made_at - now).total_seconds() > self.stale_after
 
 
@@ -152,8 +152,8 @@ class StalePolicy:
 class Decision:
     """The answer for one workload at one moment.
 
-    ``replicas`` is None where no number may be given, so that KEDA holds its replicas. ``reason`` says why the snapshot
-    is stale. ``trusted`` is False where the number is not read from a plan (``default-min``): then the workload is not
+    ``replicas`` is None if no number may be given, so that KEDA holds its replicas. ``reason`` says why the snapshot is
+    stale. ``trusted`` is False if the number does not come from a plan (``default-min``): then the workload is not
     active. In ``mode`` observe the number is 0, whatever the plan says.
     """
 
@@ -179,8 +179,8 @@ class Decision:
 def replicas_at(snapshot: Snapshot, now: datetime) -> int:
     """The maximum of the plan over every step that ``[now, now + lead_time]`` overlaps, and at least the floor.
 
-    After a start or an outage it is also at least what was served before. So it scales up a lead time early, and never
-    down before the need has passed. Both ends of the window count. Past the end of the plan its last element counts.
+    After a start or an outage it is also at least what was served before. So it scales up one lead time early, and
+    never down before the need has passed. Both ends of the window count. Past its end, the plan's last element counts.
     """
     first, last = lead_window(snapshot, now)
     planned = int(snapshot.replicas[first : last + 1].max())
@@ -188,7 +188,7 @@ def replicas_at(snapshot: Snapshot, now: datetime) -> int:
 
 
 def lead_window(snapshot: Snapshot, now: datetime) -> tuple[int, int]:
-    """The first and the last step of the plan that ``[now, now + lead_time]`` overlaps, or that count for it."""
+    """The first and last step of the plan for ``[now, now + lead_time]``; past its end, the last step stands in."""
     end = len(snapshot.replicas) - 1
     first = min(max(_step_at(snapshot, now), 0), end)
     last = min(max(_step_at(snapshot, now + timedelta(seconds=snapshot.lead_time)), 0), end)
@@ -196,16 +196,16 @@ def lead_window(snapshot: Snapshot, now: datetime) -> tuple[int, int]:
 
 
 def last_recommendation(snapshot: Snapshot, now: datetime) -> int:
-    """The last recommendation of ``snapshot`` before ``now``, stale or not, while its plan covered the lead time."""
+    """What ``snapshot``, stale or not, last recommended before ``now`` while its plan covered the lead time."""
     covered = snapshot.ends_at - timedelta(seconds=snapshot.lead_time)
     return replicas_at(snapshot, max(min(now, covered) - timedelta(microseconds=1), snapshot.made_at))
 
 
 def last_served(snapshot: Snapshot, now: datetime, policy: StalePolicy) -> int | None:
-    """What `decide` last read from the plan of ``snapshot`` before ``now``; None where it read nothing.
+    """What `decide` last read from the plan of ``snapshot`` before ``now``; None if it read nothing.
 
-    Under ``ride-forecast`` a plan is read while it covers the lead time, otherwise until it is stale. None too where
-    KEDA was told ``default-min`` since.
+    Under ``ride-forecast`` a plan is read while it covers the lead time, otherwise until it is stale. Also None if KEDA
+    has been told ``default-min`` since.
     """
     replaced = policy.on_stale is OnStale.DEFAULT_MIN and policy.is_stale(snapshot, now)
     if replaced or snapshot.withheld or snapshot.mode is Mode.OBSERVE:
@@ -218,7 +218,7 @@ def last_served(snapshot: Snapshot, now: datetime, policy: StalePolicy) -> int |
 def keep_served(snapshot: Snapshot, before: Snapshot | None, now: datetime, policy: StalePolicy) -> Snapshot:
     """``snapshot``, which follows ``before``, with what a scaler told KEDA from ``before``.
 
-    The forecaster may have started anew, and know nothing of that.
+    A forecaster that has restarted may not know this.
     """
     resumption = snapshot.resumption
     if resumption is None or before is None:
@@ -240,8 +240,8 @@ def desired_at(snapshot: Snapshot | None, now: datetime) -> int | None:
 def decide(snapshot: Snapshot | None, now: datetime, policy: StalePolicy) -> Decision:
     """What to tell KEDA at ``now``, from the newest snapshot and the policy for when it is stale.
 
-    In mode observe, whether the policy or the snapshot says so, the answer is 0 and inactive. It is never an error,
-    which would keep the object's other triggers from scaling down.
+    In mode observe, set by the policy or the snapshot, the answer is 0 and inactive. It is never an error, which would
+    keep the ScaledObject's other triggers from scaling down.
     """
     mode = policy.mode or (Mode.SCALE if snapshot is None else snapshot.mode)
     if mode is Mode.OBSERVE:
@@ -260,10 +260,10 @@ def decide(snapshot: Snapshot | None, now: datetime, policy: StalePolicy) -> Dec
 
 
 def seconds_unchanged(snapshot: Snapshot | None, now: datetime, policy: StalePolicy) -> float:
-    """Seconds after ``now`` for which `decide` gives the same answer, unless another snapshot comes; may be infinite.
+    """Seconds after ``now`` for which `decide` gives the same answer, unless a new snapshot comes; may be infinite.
 
-    The answer changes when the plan's next step begins or comes within the lead time, when the snapshot becomes stale,
-    when it is no longer from the future, and when it no longer covers the lead time.
+    The answer may change when the plan's next step begins or comes within the lead time, and when the snapshot becomes
+    stale, is no longer in the future, or no longer covers the lead time.
     """
     if snapshot is None:
         return math.inf

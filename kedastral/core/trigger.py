@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`ObjectRef`: the ScaledObject that KEDA asks for, and how to read the metadata of its trigger.
+"""`ObjectRef`: the ScaledObject that KEDA asks for, and how to read its trigger metadata.
 
 A value may come from an environment variable. For ``queryFromEnv: NAME`` KEDA looks up ``NAME`` in a container of the
-scale target and passes the value on under the key ``queryFromEnv``, with its ending. It passes nothing on when the
-variable is missing or empty. Such a value often ends in a newline, as Secrets do. It may be secret, for instance when
-the wrong variable was named, so it never appears in an error: KEDA copies errors into events.
+scale target and passes the value under the key ``queryFromEnv``, suffix included. It passes nothing if the variable is
+missing or empty. Such a value often ends in a newline, as Secrets do. It may be secret, for instance if the wrong
+variable was named, so it never appears in an error: KEDA copies errors into events.
 """
 
 from collections.abc import Mapping
@@ -15,14 +15,14 @@ from kedastral.errors import BadTriggerError
 
 FROM_ENV = "FromEnv"
 MAX_KEYS = 100
-"""Keys that trigger metadata may have: twice as many as mean anything. Each unknown one is compared with all known."""
+"""The most keys that trigger metadata may have: twice as many as exist. An unknown key is compared with all known."""
 
 
 @attrs.frozen
 class ObjectRef:
-    """The ScaledObject that KEDA asks for, and the metadata of its trigger, as the caller says.
+    """The ScaledObject that KEDA asks for, and its trigger metadata, as given by the caller.
 
-    ``caller`` is what is known of the caller itself: the names in its certificate, or its address.
+    ``caller`` identifies the caller itself: the names in its certificate, or its address.
     """
 
     name: str = ""
@@ -32,28 +32,28 @@ class ObjectRef:
 
     @property
     def workload(self) -> str:
-        """The workload that the trigger names, or nothing."""
+        """The workload that the trigger names, or an empty string."""
         return (find_value(self.metadata, "workload") or "").strip()
 
 
 def find_value(metadata: Mapping[str, str], key: str) -> str | None:
-    """The value for ``key``, given directly or by a variable; None where there is none."""
+    """The value for ``key``, given directly or by a variable; None if there is none."""
     given = key_in(metadata, key)
     return read_value(metadata, given) if given in metadata else None
 
 
 def key_in(metadata: Mapping[str, str], key: str) -> str:
-    """The key under which ``metadata`` give ``key``: ``key`` itself, or that with the ending of a variable."""
+    """The key under which ``metadata`` gives ``key``: ``key`` itself, or with the suffix of a variable."""
     return key if key in metadata or key + FROM_ENV not in metadata else key + FROM_ENV
 
 
 def read_value(metadata: Mapping[str, str], given: str) -> str:
-    """The value of the key ``given``, which must be present; one from a variable without surrounding white space."""
+    """The value of the key ``given``, which must be present; one from a variable is stripped of white space."""
     return metadata[given].strip() if is_from_variable(given) else metadata[given]
 
 
 def plain_key(given: str) -> str:
-    """``given`` without the ending that marks a variable."""
+    """``given`` without the suffix that marks a variable."""
     return given.removesuffix(FROM_ENV)
 
 
@@ -68,20 +68,20 @@ def describe_value(given: str, text: str, max_length: int = 100) -> str:
 
 
 def require_few_keys(metadata: Mapping[str, str]) -> None:
-    """Raise BadTriggerError where there are more than `MAX_KEYS`."""
+    """Raise BadTriggerError if there are more than `MAX_KEYS`."""
     if len(metadata) > MAX_KEYS:
         raise BadTriggerError(f"the trigger metadata have {len(metadata)} keys; at most {MAX_KEYS} are read")
 
 
 def find_conflict(metadata: Mapping[str, str], key: str) -> str | None:
-    """The problem where ``key`` is given both directly and by a variable; None where it is not."""
+    """The problem if ``key`` is given both directly and by a variable; None if it is not."""
     if key in metadata and key + FROM_ENV in metadata:
         return f"{key} and {key}{FROM_ENV} exclude each other; take one away"
     return None
 
 
 def require_no_conflict(metadata: Mapping[str, str], key: str) -> None:
-    """Raise BadTriggerError where ``key`` is given both directly and by a variable."""
+    """Raise BadTriggerError if ``key`` is given both directly and by a variable."""
     conflict = find_conflict(metadata, key)
     if conflict is not None:
         raise BadTriggerError(f"metadata: {conflict}")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the answer would be otherwise: without one of its limits, or under other settings; pure.
+"""What the answer would be without one of its limits, or under other settings; pure.
 
-The plan is made again from what the snapshot keeps of its making.
+The plan is recomputed from the inputs that the snapshot keeps.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from kedastral.core.planning.service_level import PlanStages, SteeredBasis
 from kedastral.core.serving import Mode, Snapshot, StalePolicy, decide, lead_window
 
 NO_LIMIT = 1e12
-"""A factor of growth that limits nothing."""
+"""A growth factor that limits nothing."""
 LONG = 1e12
 """Seconds after which nothing is stale."""
 
@@ -24,7 +24,7 @@ LONG = 1e12
 def without_each_limit(
     snapshot: Snapshot, now: datetime, stages: PlanStages | None, policy: StalePolicy
 ) -> dict[StageName, int | None]:
-    """The answer without each limit, where it can be said; no ``stages``: the plan cannot be made again."""
+    """The answer without each limit, if it can be computed; without ``stages`` the plan cannot be recomputed."""
     first, last = lead_window(snapshot, now)
     planned, floor, served = int(snapshot.replicas[first : last + 1].max()), snapshot.floor or 0, snapshot.served_before
     found: dict[StageName, int | None] = {
@@ -59,7 +59,7 @@ def _variants(basis: PlanBasis) -> Iterator[tuple[StageName, PlanBasis]]:
 
 
 def with_policy(basis: PlanBasis, policy: PlanPolicy) -> PlanBasis:
-    """``basis`` under another policy."""
+    """``basis`` with another policy."""
     if isinstance(basis, HeadroomBasis):
         return attrs.evolve(basis, policy=policy)
     steering = attrs.evolve(basis.settings.steering, policy=policy)
@@ -82,11 +82,11 @@ class OtherSettings:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is to be tried."""
+        """Whether there is nothing to try."""
         return self == OtherSettings()
 
     def find_problems(self, snapshot: Snapshot) -> tuple[str, ...]:
-        """Why these settings cannot be tried on the plan of ``snapshot``; empty where they can."""
+        """Why these settings cannot be tried on the plan of ``snapshot``; empty if they can."""
         basis = snapshot.basis
         if basis is None:
             return ("this plan cannot be made again: it was not made by this process since its start",)
@@ -106,11 +106,11 @@ class OtherSettings:
 
 
 def what_if(snapshot: Snapshot, other: OtherSettings) -> Snapshot:
-    """The snapshot as it would have been made under ``other`` settings, from the same forecast and the same past.
+    """The snapshot as it would have been under ``other`` settings, from the same forecast and the same past.
 
-    Limits that come from the past hold as they would after a change of the settings: the dead band, the change limits
-    and the hold. Whether a workload rests is only known where its minimum is 0 already.
-    Raises ValueError with the words of `OtherSettings.find_problems`.
+    Limits that come from the past apply as they would after a change of settings: the dead band, the change limits and
+    the hold. Idleness is only known if the minimum is already 0. Raises ValueError with the text of
+    `OtherSettings.find_problems`.
     """
     basis, problems = snapshot.basis, other.find_problems(snapshot)
     if problems or basis is None:
@@ -123,7 +123,7 @@ def what_if(snapshot: Snapshot, other: OtherSettings) -> Snapshot:
         report = attrs.evolve(report, upper=stages.upper, factor=stages.factor, level=level)
     floor = stages.floor
     if floor is not None and snapshot.floor is not None and before.floor is not None and snapshot.floor > before.floor:
-        floor = bounds.clamp(max(floor, snapshot.floor))  # kept while the data source answers in part
+        floor = bounds.clamp(max(floor, snapshot.floor))  # kept while the data source gives partial answers
     resumption = snapshot.resumption
     if resumption is not None and resumption.served is not None:
         resumption = attrs.evolve(resumption, served=bounds.clamp(resumption.served))
