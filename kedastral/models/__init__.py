@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The models that compute in the process, by name. A new model is one file here and one line below."""
+"""The models that run in this process, by name. A new model is one file here and one line below."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, tzinfo
@@ -15,11 +15,11 @@ from kedastral.models.naive import LastValue, SeasonalNaive
 
 @attrs.frozen
 class ModelKind:
-    """How a model is made, and the history it wants unless told otherwise (``default_window``, seconds).
+    """How a model is made, and how much history it wants by default (``default_window``, seconds).
 
-    ``maker`` takes the time zone whose days the seasons follow. Where ``plans_by_service_level``, the plan is made from
-    the forecast's uncertainty and a service level, else from a headroom. A ``heavy`` model takes so long that it
-    computes in a thread.
+    ``maker`` takes the time zone whose days the seasons follow. If ``plans_by_service_level``, the plan is made from
+    the forecast's uncertainty and a service level, else from a headroom. A ``heavy`` model takes so long that it runs
+    in a thread.
     """
 
     maker: Callable[[tzinfo], Model]
@@ -40,4 +40,4 @@ MODELS: Mapping[str, ModelKind] = MappingProxyType(
         LastValue.name: ModelKind(lambda _: LastValue(), default_window=30 * 60.0),
     }
 )
-"""Every model that computes in the process, by the name that ``--model`` takes."""
+"""Every model that runs in this process, by the name that ``--model`` takes."""

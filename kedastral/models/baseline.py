@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`baseline`: two exponential means, a little hour-of-day, and a ramp where load rises.
+"""`baseline`: two exponential means, a small hour-of-day correction, and a ramp if the load rises.
 
-Cheap, explainable, and the yardstick for other models. It has no season of its own to speak of and lags every ramp:
+Cheap, explainable, and the benchmark for other models. It has hardly any seasonality and lags every ramp:
 docs/models.md says when that matters.
 """
 
@@ -18,25 +18,25 @@ from kedastral.errors import ModelError
 SHORT = 5 * 60.0
 LONG = 30 * 60.0
 SHORT_WEIGHT = 0.7
-"""Of the short mean; the long one has the rest, and keeps a single odd minute from moving the forecast far."""
+"""The weight of the short mean; the long one has the rest, and keeps a single odd minute from moving the forecast."""
 HOUR_WEIGHT = 0.2
-"""Of the mean of the hour; small, since an unadjusted hourly mean alone forecasts worse than the last value."""
+"""The weight of the hourly mean; small, since an unadjusted hourly mean alone is worse than the last value."""
 MAX_GROWTH = 1.5
 """A rising forecast never exceeds this many times the last value."""
 
 
 @attrs.frozen
 class Baseline:
-    """``0.7 * EMA(5 min) + 0.3 * EMA(30 min)``, blended with the hour of the day where that has been seen before.
+    """``0.7 * EMA(5 min) + 0.3 * EMA(30 min)``, blended with the hour of the day if that has been seen before.
 
-    Needs O(n) in the length of the history.
+    Takes O(n) in the length of the history.
     """
 
     name = "baseline"
 
-    @np.errstate(over="ignore", invalid="ignore")  # a load too large for a float: the forecast is refused for it
+    @np.errstate(over="ignore", invalid="ignore")  # a load too large for a float: Forecast rejects it
     def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
-        """See `kedastral.core.ports.Model.forecast`; raises ModelError where the history holds no value."""
+        """See `kedastral.core.ports.Model.forecast`; raises ModelError if the history holds no value."""
         filled = fill_gaps(history.values)
         recent = filled[-_count_points(LONG, history.step) :]
         recent = recent[np.isfinite(recent)]
@@ -55,7 +55,7 @@ def _count_points(span: float, step: float) -> int:
 
 
 def _ema(values: Floats, span: float, step: float) -> float:
-    """The newest exponential mean of span n = max(1, span / step): alpha = 2 / (n + 1), begun with the first value.
+    """The newest exponential mean of span n = max(1, span / step): alpha = 2 / (n + 1), starting with the first value.
 
     The recursion ``m += alpha * (x - m)``, unrolled into one weighted sum.
     """
@@ -66,7 +66,7 @@ def _ema(values: Floats, span: float, step: float) -> float:
 
 
 def _blend_hours(base: float, history: Series, made_at: datetime, steps: int) -> Floats:
-    """The base for every step, blended with the mean of the step's hour (UTC) where that is known."""
+    """The base for every step, blended with the mean of the step's hour (UTC) if that is known."""
     values = np.full(steps, base)
     means: dict[tuple[int, int], float | None] = {}
     hours = _HourMeans(history)
@@ -92,7 +92,7 @@ class _HourMeans:
         self._days = np.floor(seconds / 86400).astype(np.int64)
 
     def mean(self, hour: int, weekday: int) -> float | None:
-        """Of the same weekday (0 is Monday) where seen on two days, else of any day; None where seen on under two."""
+        """The mean for this weekday (0 is Monday) if seen on two days, else for any day; None if seen on fewer."""
         in_hour = self._hours == hour
         if len(np.unique(self._days[in_hour])) < 2:
             return None

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`last-value` and `seasonal-naive`: the two simplest models, which every other model has to beat.
 
-`last-value` forecasts that the load stays what it is. `seasonal-naive` repeats the load of the same time a week ago, or
-a day ago where the history holds no week: it suits load that follows the calendar and nothing else, since it does not
-look at the load of now.
+`last-value` forecasts that the load stays as it is. `seasonal-naive` repeats the load of the same time a week ago, or a
+day ago if the history is shorter than a week: it only suits load that follows the calendar, since it ignores the
+current load.
 """
 
 from datetime import datetime
@@ -17,17 +17,17 @@ from kedastral.errors import ModelError
 
 DAY = 86400.0
 SEASONS = (7 * DAY, DAY)
-"""Seconds; the first one that the history holds counts. In UTC: daylight saving time is not followed."""
+"""Seconds; the first season that the history covers is used. In UTC: daylight saving time is ignored."""
 
 
 @attrs.frozen
 class LastValue:
-    """The newest value that is no gap, for every step."""
+    """The newest value that is not a gap, for every step."""
 
     name = "last-value"
 
     def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
-        """See `kedastral.core.ports.Model.forecast`; raises ModelError where the history holds no value."""
+        """See `kedastral.core.ports.Model.forecast`; raises ModelError if the history holds no value."""
         newest = history.newest
         if newest is None:
             raise ModelError("there is no history to forecast from", reason="no_history")
@@ -36,17 +36,17 @@ class LastValue:
 
 @attrs.frozen
 class SeasonalNaive:
-    """The value one season back, gaps filled with the value before them; the last value where there is no season."""
+    """The value one season back, gaps forward-filled; the last value if the history covers no season."""
 
     name = "seasonal-naive"
 
     def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
-        """See `kedastral.core.ports.Model.forecast`; raises ModelError where the history holds no value."""
+        """See `kedastral.core.ports.Model.forecast`; raises ModelError if the history holds no value."""
         filled = fill_gaps(history.values)
         if not len(filled) or not np.isfinite(filled[-1]):
             raise ModelError("there is no history to forecast from", reason="no_history")
         values = np.full(steps, np.nan)
-        # the first step of the forecast follows the last of the history, also where made_at lies within a step
+        # the first step of the forecast follows the last of the history, even if made_at lies within a step
         first = max(len(filled), round((made_at - history.start).total_seconds() / history.step))
         for season in SEASONS:
             lag = round(season / history.step)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`auto`: an ensemble of experts, from last value to ridge, weighted by their recent errors on this very workload.
+"""`auto`: an ensemble of experts, from last value to ridge, weighted by their recent errors on the workload.
 
 In the order in which a forecast is made::
 
@@ -8,7 +8,7 @@ In the order in which a forecast is made::
     ridge.py      the regression and how it is fitted
     experts.py    the forecast of each expert
     ensemble.py   the experts' forecasts combined, and scored as the load comes in
-    model.py      the model, and what it keeps between two forecasts
+    model.py      the model, and its state between two forecasts
 """
 
 from kedastral.models.auto.model import AutoModel

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`Ensemble`: the experts' forecasts combined by their recent errors, and scored as the load comes in.
 
-Three memories decide how much each expert counts: `Scores`, the errors of the last hours; `Drift`, the side that an
-expert has erred on in the last minutes, part of which is corrected; and `Surprise`, whether errors have suddenly
-become so large that the last value is to be trusted instead.
+Three memories decide how much each expert counts: `Scores`, the errors of the last hours; `Drift`, the bias of an
+expert in the last minutes, part of which is corrected; and `Surprise`, whether errors have suddenly become so large
+that the last value should be trusted instead.
 """
 
 from bisect import bisect_right
@@ -18,69 +18,69 @@ from kedastral.models.auto.experts import EXPERTS
 from kedastral.models.auto.signal import DAY, MINUTE, Signal
 
 DRIFT_CORRECTED = ("day-5m", "ridge-1.5d")
-"""Experts that also take part with their recent drift corrected: pays where load leaves its usual path for hours."""
+"""Experts that also take part with their recent drift corrected: this pays if load leaves its usual path for hours."""
 MEMBERS = (*EXPERTS, *(f"{name}-drift" for name in DRIFT_CORRECTED))
-"""The names of all whose forecasts are combined, in the order of every array of them."""
+"""The names of all forecasts that are combined, in the order of every array of them."""
 LAST_VALUE = EXPERTS.index("last-value")
 
 WEIGHT_POWER = 16.0
-"""An expert weighs by its inverse error to this power: the best lead, and equals share."""
+"""An expert is weighted by its inverse error to this power: the best dominate, and equals share."""
 ERROR_HALF_LIFE = 0.25 * DAY
-"""Seconds after which an error counts half: what was best at night need not be best by noon."""
+"""Half-life in seconds of an error: what was best at night need not be best by noon."""
 MIN_RELATIVE_ERROR = 1e-6
-"""Of the largest error: experts that are this good are equals."""
+"""As a share of the largest error: experts with smaller errors count as equal."""
 LAST_VALUE_HANDICAP = 0.96
-"""Multiplies the error of the last value when it is weighed against all others combined: to count, they must be
-better than it, not just as good."""
+"""Multiplies the error of the last value when it is weighed against the rest combined: to count, they must be better
+than the last value, not just as good."""
 DRIFT_HALF_LIFE = 15 * MINUTE
 DRIFT_SHARE = 0.4
-"""Of the recent mean error that is corrected: correcting all of it would chase noise."""
+"""The share of the recent mean error that is corrected: correcting all of it would chase noise."""
 SURPRISE_HALF_LIFE = 10 * MINUTE
 SURPRISE_RATIO = 2.0
-"""Errors this many times the usual ones are a surprise."""
+"""Errors this many times larger than usual are a surprise."""
 SURPRISE_LAST_VALUE_RATIO = 2.0
-"""And the last value takes over if its errors are this many times smaller."""
+"""In a surprise, the last value takes over if its errors are this many times smaller."""
 SURPRISE_POWER = 8
-"""How sharply it takes over: the power that the errors are compared at."""
+"""How sharply it takes over: the power to which the error ratios are raised."""
 SURPRISE_FADE = 24.0
-"""How many times faster errors are forgotten during a surprise: they are of a time that is over."""
+"""How many times faster errors are forgotten during a surprise, since they describe the old load."""
 NEAREST = 2 * MINUTE
-"""Seconds ahead up to which errors tell of a surprise: those of longer horizons would tell of it too late."""
+"""Seconds ahead up to which errors can show a surprise: longer horizons would show it too late."""
 
 _DRIFT_CORRECTED = np.array([EXPERTS.index(name) for name in DRIFT_CORRECTED])
 
 
 @attrs.frozen
 class DecayingMean:
-    """A mean that forgets: ``total`` over ``mass`` (seconds)."""
+    """An exponentially decaying mean: ``total`` over ``mass`` (seconds)."""
 
     total: float = 0.0
     mass: float = 0.0
 
     def add(self, value: float, elapsed: float, half_life: float) -> "DecayingMean":
-        """With ``value``, that held for ``elapsed`` seconds."""
+        """The mean after ``value`` has held for ``elapsed`` seconds."""
         fade = 0.5 ** (elapsed / half_life)
         return DecayingMean(self.total * fade + value * elapsed, self.mass * fade + elapsed)
 
     @property
     def mean(self) -> float:
-        """0 where nothing has been added."""
+        """The mean; 0 if nothing has been added."""
         return self.total / self.mass if self.mass > 0 else 0.0
 
 
 @attrs.frozen(eq=False)
 class Scores:
-    """``errors`` (members, knots): discounted sums of absolute errors, in units of the load times seconds."""
+    """``errors`` (members, knots): discounted sums of absolute errors, in units of load times seconds."""
 
     errors: Floats
 
     @classmethod
     def none(cls, members: int, knots: int) -> "Scores":
-        """Nothing known yet: all are equals."""
+        """Nothing known yet: all count equally."""
         return cls(np.zeros((members, knots)))
 
     def add(self, errors: Floats, elapsed: float, surprise: float = 0.0) -> "Scores":
-        """With signed or absolute ``errors`` (members, knots) that held for ``elapsed`` seconds; NaN is not known.
+        """The scores after signed or absolute ``errors`` (members, knots) over ``elapsed`` seconds; NaN is unknown.
 
         ``surprise``, 0..1, is `Surprise.trust`.
         """
@@ -91,8 +91,8 @@ class Scores:
     def weights(self, loads: Floats, which: slice | list[int], handicap: Floats | float = 1.0) -> Floats:
         """The weights of the members ``which`` with forecasts ``loads`` (members, knots); each column adds up to 1.
 
-        Inverse errors to the power `WEIGHT_POWER`, after Bates and Granger (1969), who weigh by inverse squared errors.
-        ``handicap`` (members,) multiplies the errors. A forecast that is NaN has no weight.
+        Inverse errors to the power `WEIGHT_POWER`, after Bates and Granger (1969), who use inverse squared errors.
+        ``handicap`` (members,) multiplies the errors. A forecast that is NaN has weight 0.
         """
         floor = MIN_RELATIVE_ERROR * float(self.errors.max()) + np.finfo(np.float64).tiny
         handicaps = np.broadcast_to(np.asarray(handicap), (len(loads),))
@@ -105,7 +105,7 @@ class Scores:
 
 @attrs.frozen(eq=False)
 class Drift:
-    """How far load has come out above forecasts lately: ``sums`` (experts, knots) over ``mass`` (knots,)."""
+    """How far load has recently exceeded the forecasts: ``sums`` (experts, knots) over ``mass`` (knots,)."""
 
     sums: Floats
     mass: Floats
@@ -116,7 +116,7 @@ class Drift:
         return cls(np.zeros((experts, knots)), np.zeros(knots))
 
     def add(self, errors: Floats, elapsed: float) -> "Drift":
-        """With ``errors`` (experts, knots), load less forecast, that held for ``elapsed`` seconds; NaN is not known."""
+        """The drift after ``errors`` (experts, knots), load minus forecast, over ``elapsed`` seconds; NaN: unknown."""
         fade = 0.5 ** (elapsed / DRIFT_HALF_LIFE)
         known = np.isfinite(errors)
         sums = self.sums * fade + np.where(known, errors, 0.0) * elapsed
@@ -129,11 +129,11 @@ class Drift:
 
 @attrs.frozen(eq=False)
 class Surprise:
-    """Whether load has left all that it used to do: the newest errors against the usual ones, and the last value's.
+    """Whether load behaves as never before: compares the newest errors with the usual ones and the last value's.
 
-    After a jump the errors of the last hours still favour experts that expect the load back. ``usual`` is the mean
-    absolute error of the forecast over hours, ``newest`` over minutes, ``last_value`` that of the last value over
-    minutes.
+    After a jump, the errors of the last hours still favour experts that expect the load to return. ``usual`` is the
+    mean absolute error of the forecast over hours, ``newest`` over minutes; ``last_value`` is that of the last value
+    over minutes.
     """
 
     usual: DecayingMean = DecayingMean()
@@ -141,7 +141,7 @@ class Surprise:
     last_value: DecayingMean = DecayingMean()
 
     def add(self, error: float, last_value_error: float, elapsed: float) -> "Surprise":
-        """With mean absolute errors that held for ``elapsed`` seconds; NaN is not known."""
+        """The surprise after mean absolute errors over ``elapsed`` seconds; NaN is unknown."""
         if not (np.isfinite(error) and np.isfinite(last_value_error)):
             return self
         return Surprise(
@@ -152,7 +152,7 @@ class Surprise:
 
     @property
     def trust(self) -> float:
-        """How far to trust the last value instead, 0..1: near 1 where errors are unusual and its own are small."""
+        """How far to trust the last value instead, 0..1: near 1 if errors are unusual and its own are small."""
         sides = (
             self.newest.mean,
             SURPRISE_RATIO * self.usual.mean,
@@ -175,7 +175,7 @@ class IssuedForecast:
 
 @attrs.frozen(eq=False)
 class EnsembleForecast:
-    """``loads`` (knots,) is the forecast, ``weights`` (members, knots) how much each of `MEMBERS` counted in it."""
+    """``loads`` (knots,) is the forecast, ``weights`` (members, knots) is the weight of each of `MEMBERS` in it."""
 
     loads: Floats
     weights: Floats
@@ -195,7 +195,7 @@ class Ensemble:
 
     @property
     def memory(self) -> dict[str, Floats]:
-        """All of it as flat arrays, to be stored."""
+        """Its state as flat arrays, to be stored."""
         means = (self._surprise.usual, self._surprise.newest, self._surprise.last_value)
         issued = [each.loads.ravel() for each in self._issued]
         return {
@@ -210,7 +210,7 @@ class Ensemble:
 
     @classmethod
     def restored(cls, knots: tuple[int, ...], memory: Mapping[str, Floats]) -> "Ensemble":
-        """The ensemble that had this `memory`. Raises ValueError or KeyError for that of others."""
+        """The ensemble that had this `memory`. Raises ValueError or KeyError for any other memory."""
         made = cls(knots, float(memory["ensemble.now"][0]))
         members, ends = len(MEMBERS) + 1, memory["issued.ends"].tolist()
         if len(memory["drift.mass"]) != len(knots):
@@ -223,9 +223,9 @@ class Ensemble:
         return made
 
     def predict(self, expert_loads: Floats, now: float) -> EnsembleForecast:
-        """The forecast at ``now`` from those of `EXPERTS` (experts, knots); kept, once for each ``now``, to be scored.
+        """The forecast at ``now`` from those of `EXPERTS` (experts, knots); kept, once per ``now``, to be scored.
 
-        The last value is weighed twice more: against all combined, and by the surprise of the last minutes.
+        The last value is weighted twice more: against the rest combined, and by the surprise of the last minutes.
         """
         loads = np.concatenate([expert_loads, self._drift.correct(expert_loads[_DRIFT_CORRECTED])])
         weights = self.scores.weights(loads, slice(0, len(MEMBERS)))
@@ -243,7 +243,7 @@ class Ensemble:
     def score(self, signal: Signal, now: float) -> None:
         """Score the forecasts of the steps that have ended since the last call; several of one horizon are averaged.
 
-        ``signal`` may reach beyond ``now``; what lies there is not looked at.
+        ``signal`` may reach beyond ``now``; that part is ignored.
         """
         elapsed = now - self._now
         if elapsed <= 0:
@@ -261,7 +261,7 @@ class Ensemble:
             self._issued.popleft()
 
     def _errors(self, signal: Signal, now: float, passed: float) -> Floats:
-        """Load less forecast (members + 1, knots), ``passed`` steps on; NaN where none was due or load is unknown."""
+        """Load minus forecast (members + 1, knots), ``passed`` steps on; NaN if none was due or load is unknown."""
         newest = len(signal) - 1 - round((signal.end - now) / signal.step)
         errors = np.zeros(self.scores.errors.shape)
         counts = np.zeros(len(self._ahead))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The experts: last value, exponential means, the gain of other days added to the level of now, and two ridges."""
+"""The experts: last value, exponential means, the gain of other days added to the current level, and two ridges."""
 
 from collections.abc import Sequence
 
@@ -18,19 +18,19 @@ from kedastral.models.auto.ridge import HALF_LIVES, Ridge, compute_level
 from kedastral.models.auto.signal import DAY, MINUTE, Signal
 
 PROFILES = (5 * MINUTE, 20 * MINUTE, 60 * MINUTE)
-"""Spans of the level and of the smoothing of the daily profiles: quick to follow, or steady."""
+"""Seconds over which the level and the daily profiles are averaged: from quick to steady."""
 WEEK_BACK = np.array([7])
-"""One week alone: what followed two weeks ago lies before the history of 14 days."""
+"""Only one week: what followed two weeks ago lies before the history of 14 days."""
 SIMPLE = ("last-value", "means", "day-5m", "day-20m", "day-60m", "week")
 EXPERTS = (*SIMPLE, *(f"ridge-{half_life / DAY:g}d" for half_life in HALF_LIVES))
 """The names of all experts, in the order of every array of their forecasts."""
 SHORT, LONG, SHORT_SHARE = 5 * MINUTE, 30 * MINUTE, 0.7
-"""The exponential means of the baseline model, without its hours: those forecast worse than the last value."""
+"""The exponential means of the baseline model without its hourly means, which are worse than the last value."""
 MAX_GROWTH = 1.5
 """A ridge never forecasts more than this many times the largest load of the window."""
 
 Ridges = Sequence[Ridge | None]
-"""The ridges of one horizon, one for each of `HALF_LIVES`; None where it is not fitted."""
+"""The ridges of one horizon, one for each of `HALF_LIVES`; None if not fitted."""
 
 
 def predict_all(seasons: Seasons, rows: Ints, knots: Sequence[int], ridges: Sequence[Ridges]) -> Floats:
@@ -79,7 +79,7 @@ def _means(signal: Signal, rows: Ints) -> Floats:
 
 
 def _by_days(seasons: Seasons, rows: Ints, ahead: Ints, span: float, days: Ints) -> Floats:
-    """The level over ``span`` seconds, and what came on the median of ``days`` before."""
+    """The level over ``span`` seconds, plus the median gain of the ``days`` before."""
     signal = seasons.signal
     level = signal.trailing_mean(rows, signal.steps_in(span))
     if not seasons.has(DAY):
@@ -88,7 +88,7 @@ def _by_days(seasons: Seasons, rows: Ints, ahead: Ints, span: float, days: Ints)
 
 
 def _gain(signal: Signal, lagged: Ints, ahead: Ints, span: float) -> Floats:
-    """How the load went on from ``lagged`` (r, m), less the level over ``span`` seconds there; NaN where unknown."""
+    """How the load continued from ``lagged`` (r, m), minus the level over ``span`` seconds there; NaN if unknown."""
     gained, level = compute_increments(signal, lagged, ahead, span)
     safe = np.where(np.isfinite(level), lagged, 0)
     return gained + level - signal.trailing_mean(safe, signal.steps_in(span))

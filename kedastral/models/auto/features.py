@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The features of the ridge: recent levels, spread, seasons and the clock, as differences of logs.
 
-`Seasons` finds the same time of other days and hours in a `Signal`, also over a change to or from daylight saving time.
-An origin is the step that a forecast is made at. Every feature is 0 where nothing is known, and all but the clock's are
-0 for a constant load.
+`Seasons` finds the same time of other days and hours in a `Signal`, also across daylight saving changes. An origin is
+the step at which a forecast is made. Every feature is 0 if unknown, and all but those of the clock are 0 for a constant
+load.
 """
 
 from datetime import UTC, datetime, tzinfo
@@ -17,12 +17,12 @@ from kedastral.models.auto.signal import DAY, HOUR, MINUTE, Signal
 MIN_SEASON_STEPS = 4
 """A period of fewer steps is too coarse to be a season."""
 LEVEL = 5 * MINUTE
-"""The span of the level that everything is measured against; a single minute is mostly noise."""
+"""Seconds over which the level is averaged that everything is measured against; a single minute is mostly noise."""
 SPANS = tuple(minutes * MINUTE for minutes in (1, 2, 3, 8, 12, 20, 30, 45, 60, 120, 240, 1440))
-"""Seconds; the mean over each of them, less the level, is a feature."""
+"""Seconds; the mean over each of them, minus the level, is a feature."""
 DAY_HARMONICS = (1, 2, 3, 4)
 HOUR_HARMONICS = (1, 2, 3, 4, 6, 12)
-"""Periods of an hour, half an hour, 20, 15, 10 and 5 minutes, where cron jobs sit."""
+"""Periods of an hour, half an hour, 20, 15, 10 and 5 minutes, as cron jobs have."""
 DAYS_BACK = np.arange(1, 8)
 HOURS_BACK = np.arange(1, 13)
 
@@ -31,8 +31,8 @@ HOURS_BACK = np.arange(1, 13)
 class Seasons:
     """Finds the same time of day, week and hour in ``signal``, whose first step begins at ``begin`` (epoch seconds).
 
-    ``offsets`` (n,) is the local zone's offset from UTC, in steps, for each step of the signal; so 09:00 is compared
-    with 09:00 on both sides of a change of the clock.
+    ``offsets`` (n,) is the local zone's offset from UTC, in steps, for each step of the signal, so that 09:00 is
+    compared with 09:00 across a change of the clock.
     """
 
     signal: Signal
@@ -49,7 +49,7 @@ class Seasons:
         return lagged
 
     def hours_back(self, rows: Ints, hours: Ints) -> Ints:
-        """The index ``hours`` (m,) hours before ``rows`` (r,): shape (r, m), negative where unknown."""
+        """The index ``hours`` (m,) hours before ``rows`` (r,): shape (r, m), negative if unknown."""
         lagged: Ints = rows[:, None] - np.rint(hours * (HOUR / self.signal.step)).astype(np.int64)
         return lagged
 
@@ -60,7 +60,7 @@ class Seasons:
         return angle
 
     def has(self, period: float) -> bool:
-        """Whether ``period`` seconds are long enough, in steps of the signal, to be a season."""
+        """Whether a ``period`` in seconds has enough steps of the signal to be a season."""
         return period >= MIN_SEASON_STEPS * self.signal.step
 
 
@@ -101,7 +101,7 @@ def compute_common_features(seasons: Seasons, rows: Ints) -> Floats:
 def compute_horizon_features(seasons: Seasons, rows: Ints, ahead: Ints) -> Floats:
     """The features of origins ``rows`` (r,) for ``ahead`` (r,) steps later, shape (r, m).
 
-    They tell how the load went on from the same time of other days and hours.
+    They show how the load continued from the same time of other days and hours.
     """
     signal = seasons.signal
     columns = []
@@ -120,7 +120,7 @@ def compute_horizon_features(seasons: Seasons, rows: Ints, ahead: Ints) -> Float
 
 
 def count_features(step: float) -> int:
-    """How many features an origin has, of both kinds, where a signal has steps of ``step`` seconds."""
+    """How many features of both kinds an origin has, for a signal with steps of ``step`` seconds."""
     rows, load = np.zeros(1, dtype=np.int64), np.zeros(1)
     signal = Signal(0.0, step, 1.0, load, load, np.ones(1, dtype=np.bool_), np.zeros(2), np.zeros(2))
     seasons = Seasons(signal, rows, -step)
@@ -129,9 +129,9 @@ def count_features(step: float) -> int:
 
 
 def compute_increments(signal: Signal, lagged: Ints, ahead: Ints, span: float) -> tuple[Floats, Floats]:
-    """How the load went on from ``lagged`` (r, m), and the level there; both (r, m).
+    """How the load continued from ``lagged`` (r, m), and the level there; both (r, m).
 
-    The first is the mean of the logs over ``span`` seconds around ``ahead`` (r,) steps later, less the level. NaN where
+    The first is the mean of the logs over ``span`` seconds around ``ahead`` (r,) steps later, minus the level. NaN if
     either is unknown or would lie after the newest step.
     """
     later = lagged + ahead[:, None]
@@ -145,14 +145,14 @@ def compute_increments(signal: Signal, lagged: Ints, ahead: Ints, span: float) -
 
 
 def mean_known(values: Floats) -> Floats:
-    """The mean of each row of ``values`` (r, m) without its NaN; 0 where all are NaN."""
+    """The mean of each row of ``values`` (r, m), ignoring NaN; 0 if all are NaN."""
     known = np.isfinite(values)
     means: Floats = np.where(known, values, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
     return means
 
 
 def median_known(values: Floats) -> Floats:
-    """The median of each row of ``values`` (r, m) without its NaN; 0 where all are NaN."""
+    """The median of each row of ``values`` (r, m), ignoring NaN; 0 if all are NaN."""
     return np.nan_to_num(median_without_gaps(values.T))
 
 
@@ -164,7 +164,7 @@ def _spread(signal: Signal, rows: Ints) -> Floats:
 
 
 def _against_days(seasons: Seasons, rows: Ints, level: Floats) -> list[Floats]:
-    """The level now less the level yesterday and a week ago."""
+    """The level now minus the level yesterday and a week ago."""
     signal, columns = seasons.signal, []
     if not seasons.has(DAY):
         return []

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`AutoModel`: the model `auto`, and what it keeps of its workload between two forecasts.
+"""`AutoModel`: the model `auto`, and the state that it keeps between two forecasts of its workload.
 
 A `Learner` holds the ridges of all horizons and the `Ensemble` that scores all experts. A new one is fitted on all but
 the newest part of the history and then replays that part, so that its experts have scores from the first forecast on.
-Later it is only updated: due forecasts are scored, and one ridge after another is fitted again. `AutoModel` starts a
-new learner where the history no longer goes on from the one before, and interpolates between the horizons.
+Later it is only updated: due forecasts are scored, and the ridges are refitted one after another. `AutoModel` starts a
+new learner if the history no longer continues the previous one, and interpolates between the horizons.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,29 +23,29 @@ from kedastral.models.auto.ridge import HALF_LIVES, FitSettings, Ridge, fit_hori
 from kedastral.models.auto.signal import DAY, HOUR, MINUTE, Signal, make_signal
 
 KNOTS = (1, 2, 3, 5, 7, 10, 14, 20, 30, 45, 70, 110, 170, 260, 400, 620, 1000)
-"""Steps ahead at which the load is forecast; between them the forecast is a line. Dense where lead times lie."""
+"""Steps ahead at which the load is forecast, with linear interpolation in between. Dense at typical lead times."""
 MAX_BRIDGED = 10 * MINUTE
-"""A gap of at most so many seconds at the end of a history is cut off, and the forecast begins before it: these points
-have not settled yet, or came in partial answers. Carrying the last value over them would forecast them worse."""
+"""A gap of at most this many seconds at the end of a history is cut off, and the forecast begins before it: these
+points have not settled yet, or came in partial answers. Filling them with the last value would be less accurate."""
 REFIT_INTERVAL = 6 * HOUR
-"""Seconds between two fits of a ridge; daily fits forecast worse, more frequent ones no better."""
+"""Seconds between two fits of a ridge; daily fits are less accurate, more frequent ones no better."""
 MIN_FIT_DISTANCE = 3 * MINUTE
-"""Seconds between any two fits: one costs several times as much as all else in a tick, and in a process of a thousand
-workloads that began together they are all due at once."""
+"""Seconds between any two fits: one costs several times as much as the rest of a tick, and in a process with a thousand
+workloads that started together all are due at once."""
 REPLAYED = DAY
-"""How much of the past a new learner scores its experts on, with ridges that have not seen it."""
+"""Seconds of the past on which a new learner scores its experts, with ridges that have not seen it."""
 REPLAY_INTERVAL = 5 * MINUTE
 REPLAYED_EACH_STEP = 6 * HOUR
-"""The newest part is replayed step by step: these forecasts tell how far the load may exceed a forecast."""
+"""The newest part is replayed step by step: these forecasts show how far the load may exceed a forecast."""
 FIRST_FIT_ROWS = 2000
-"""Rows of the fits of a new learner, which come all at once; each is made again with more in the hour that follows."""
+"""Rows of each initial fit of a new learner, which all run at once; the refits of the next hour use more rows."""
 MAX_PAUSE = DAY
-"""Seconds between two forecasts after which to start a new learner."""
+"""A pause of more than this many seconds between two forecasts starts a new learner."""
 GROWTH = 2.0
-"""A history this many times as long as at the start is worth a new learner, until it is `LONG_HISTORY` seconds."""
+"""A history this many times longer than at the start is worth a new learner, up to `LONG_HISTORY` seconds."""
 LONG_HISTORY = 4 * DAY
 COMPARED_VALUES = 16
-"""How many of the newest values are compared with the next history, to tell whether it is of the same workload."""
+"""How many of the newest values are compared with the next history, to check that it is of the same workload."""
 
 
 @attrs.frozen(eq=False)
@@ -87,7 +87,7 @@ class Learner:
 
     @property
     def memory(self) -> dict[str, Floats]:
-        """All of it as flat arrays, to be stored."""
+        """Its state as flat arrays, to be stored."""
         ridges = [np.zeros(0) if one is None else one.flat for row in self._ridges for one in row]
         return {
             "knots": np.array(self.knots, dtype=np.float64),
@@ -100,7 +100,7 @@ class Learner:
 
     @classmethod
     def restored(cls, memory: Mapping[str, Floats]) -> "Learner":
-        """The learner that had this `memory`. Raises ValueError or KeyError for that of others."""
+        """The learner that had this `memory`. Raises ValueError or KeyError for any other memory."""
         knots = tuple(int(knot) for knot in memory["knots"])
         now, first_length, newest_fit = memory["learner"].tolist()
         kinds, ends = len(HALF_LIVES), np.cumsum(memory["ridge.sizes"]).astype(np.int64)[:-1]
@@ -117,7 +117,7 @@ class Learner:
         return made
 
     def replay(self, seasons: Seasons) -> tuple[HeldOutForecast, ...]:
-        """Forecast once through the part of the history that the ridges have not seen, all but its very last step.
+        """Forecast at each step of the history that the ridges have not seen, except for the very last one.
 
         ``seasons`` are those that the learner was made with.
         """
@@ -130,14 +130,14 @@ class Learner:
         for i, row in enumerate(rows):
             now = signal.end - float(len(signal) - 1 - row) * signal.step
             self.ensemble.score(signal, now)
-            if now < signal.end:  # the forecast of the last step is the one that was asked for: `predict` makes it
+            if now < signal.end:  # the last forecast is the requested one: `predict` makes it
                 replayed.append(HeldOutForecast(now, self.ensemble.predict(loads[:, :, i], now).loads))
         return tuple(replayed)
 
     def fits(self, signal: Signal) -> bool:
-        """Whether the fit still holds for ``signal``: no long pause, no history grown much longer, no step back.
+        """Whether the fit still holds for ``signal``: no long pause, no much longer history, no step back in time.
 
-        A step back by up to `MAX_BRIDGED` is allowed: the newest points of the call before may be gaps again.
+        A step back by up to `MAX_BRIDGED` is allowed: the newest points of the previous call may be gaps again.
         """
         grown = len(signal) >= GROWTH * self._first_length and self._first_length < signal.steps_in(LONG_HISTORY)
         return -MAX_BRIDGED <= signal.end - self._now <= MAX_PAUSE and not grown
@@ -159,7 +159,7 @@ class Learner:
             self._fitted_at[knot, kind] = self._newest_fit = self._now
 
     def predict(self, seasons: Seasons) -> EnsembleForecast:
-        """The load at each knot from now on."""
+        """The load at each knot ahead."""
         signal = seasons.signal
         loads = predict_all(seasons, np.array([len(signal) - 1]), self.knots, self._ridges)
         return self.ensemble.predict(loads[:, :, 0], signal.end)
@@ -170,7 +170,7 @@ def _count_held_out(signal: Signal) -> int:
 
 
 def _choose_replayed(signal: Signal, held_out: int) -> Ints:
-    """Of the newest ``held_out`` steps, each of the last hours and one every `REPLAY_INTERVAL` before."""
+    """From the newest ``held_out`` steps, each of the last hours and one every `REPLAY_INTERVAL` before."""
     back = np.arange(held_out)
     every = signal.steps_in(REPLAY_INTERVAL)
     rows: Ints = len(signal) - 1 - back[(back < signal.steps_in(REPLAYED_EACH_STEP)) | (back % every == 0)][::-1]
@@ -179,7 +179,7 @@ def _choose_replayed(signal: Signal, held_out: int) -> Ints:
 
 @attrs.frozen(eq=False)
 class _Request:
-    """What a forecast is made from: ``history`` without a short gap at its end, and the signal and seasons made of it.
+    """The inputs of a forecast: ``history`` without a short gap at its end, and the signal and seasons made from it.
 
     ``bridged`` is the length of that gap, in steps of the signal.
     """
@@ -198,14 +198,14 @@ class _Request:
         return (*(knot for knot in KNOTS if knot < last), last)
 
     def interpolate(self, loads: Floats) -> Floats:
-        """``loads`` (knots,) as one value for each step of the forecast (steps,), linear between two knots."""
+        """``loads`` (knots,) interpolated linearly to one value for each step of the forecast (steps,)."""
         ahead = (np.arange(self.steps) + 0.5) * (self.history.step / self.signal.step) + 0.5 + self.bridged
         values: Floats = np.maximum(np.interp(ahead, self.knots, loads), 0.0)
         return values
 
 
 class AutoModel:
-    """The model for a workload nobody wants to tune: keeps state, so each workload has its own.
+    """The model that needs no tuning: it keeps state, so each workload has its own.
 
     The same calls in the same order give the same forecasts. The seasons follow the days of ``timezone``.
     """
@@ -218,9 +218,9 @@ class AutoModel:
         self._tail: Series | None = None
 
     def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
-        """See `kedastral.core.ports.Model.forecast`; fits first where it must, which takes a good tenth of a second.
+        """See `kedastral.core.ports.Model.forecast`; fits first if it must, which takes over a tenth of a second.
 
-        Raises ModelError where the last 14 days hold no value.
+        Raises ModelError if the last 14 days hold no value.
         """
         request = self._prepare(history, made_at, steps)
         learner = self._learner_for(request)
@@ -237,7 +237,7 @@ class AutoModel:
         return self._predict(request, learner)
 
     def learn(self, history: Series, made_at: datetime, steps: int) -> Sequence[Forecast]:
-        """See `kedastral.core.ports.TrainableModel.learn`: the forecasts of the last six hours, one a step."""
+        """See `kedastral.core.ports.TrainableModel.learn`: the forecasts of the last six hours, one per step."""
         request = self._prepare(history, made_at, steps)
         _, replayed = self._fit(request)
         since = made_at.timestamp() - REPLAYED_EACH_STEP
@@ -280,7 +280,7 @@ class AutoModel:
         self._learner, self._tail = learner, tail
 
     def _learner_for(self, request: _Request) -> Learner | None:
-        """The learner of the forecast before; None where a new one has to be fitted."""
+        """The learner of the previous forecast; None if a new one has to be fitted."""
         learner = self._learner
         if learner is None or learner.knots != request.knots or not learner.fits(request.signal):
             return None
@@ -299,7 +299,7 @@ class AutoModel:
         return Forecast(request.made_at, request.history.step, request.interpolate(forecast.loads), experts)
 
     def _continues(self, history: Series) -> bool:
-        """Whether ``history`` goes on from that of the call before: it holds most of the newest values of that one.
+        """Whether ``history`` continues that of the previous call: it holds most of its newest values.
 
         A value known in only one of them does not count as different: an outlier may turn out to be load, and load an
         outlier.
@@ -308,7 +308,7 @@ class AutoModel:
         if tail is None or tail.step != history.step:
             return False
         shift = (tail.start - history.start).total_seconds() / history.step
-        if abs(shift - round(shift)) > 0.01:  # read on another grid: nothing to compare
+        if abs(shift - round(shift)) > 0.01:  # on another grid: nothing to compare
             return True
         first = round(shift)
         now = history.values[max(first, 0) : max(first + len(tail), 0)]

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ridge regression, and how the model fits it to the past.
 
-`fit_ridge` is the regression itself: weighted, penalised, and robust against the few minutes that nothing could have
-foretold. `fit_horizon` chooses the training set for one horizon: which past steps are its rows, what their target is,
-and how much each of them counts.
+`fit_ridge` is the regression itself: weighted, penalised, and robust against a few unpredictable minutes. `fit_horizon`
+chooses the training set for one horizon: which past steps are its rows, what their target is, and their weights.
 """
 
 import attrs
@@ -16,21 +15,22 @@ from kedastral.models.auto.signal import DAY, HOUR, Signal
 # ---- the regression
 
 PENALTY = 10.0
-"""On standardised features, against the number of rows; anything from 3 to 30 forecasts alike."""
+"""Ridge penalty on standardised features; rows count 1 each. From 3 to 30 the forecasts are alike."""
 LEAST_SCALE = 1e-3
-"""The root mean square of a feature below which it counts for less, the smaller it is. Where the load is constant, or
-the same every hour, some are rounding errors: a slope by them would be huge once the load does move."""
+"""The smallest root mean square by which a feature is divided. If the load is constant, or the same every hour, some
+features are rounding errors: a slope fitted to them would be huge once the load does move."""
 RANGE_MARGIN = 0.5
-"""How far a feature counts beyond the range that a fit has seen, as a share of that range. The rows are a sample, so
-the next hours go a little beyond it. With none, loads that are on or off are forecast up to 0.8 % worse."""
+"""How far beyond its range in the fit a feature still counts, as a share of that range. The rows of a fit are a sample,
+so the next hours go a little beyond it. Without the margin, load that switches on and off is forecast up to 0.8 %
+worse."""
 HUBER_THRESHOLD = 1.0
-"""Residuals beyond this many typical ones count by their size instead of its square (Huber, 1964).
+"""Residuals beyond this many typical ones count linearly instead of squared (Huber, 1964).
 
-Low, since forecasts are judged by absolute errors, and load jumps more often than a normal distribution has it.
+It is low, since forecasts are judged by absolute errors, and load jumps more often than under a normal distribution.
 """
 COLD_START_ROUNDS = 4
 WARM_START_ROUNDS = 1
-"""How often a fit solves the equations: a refit begins with the earlier coefficients and so needs fewer rounds."""
+"""Iterations of a fit: a refit starts from the earlier coefficients and so needs fewer."""
 NORMAL_MAD = 1.4826
 """The standard deviation of a normal distribution over its median absolute deviation."""
 
@@ -67,10 +67,10 @@ class Ridge:
 
 
 def fit_ridge(features: Floats, target: Floats, sample_weight: Floats, warm_start: Ridge | None = None) -> Ridge:
-    """Fit ``target`` (r,) on ``features`` (r, k); rows count by ``sample_weight`` (r,), >= 0.
+    """Fit ``target`` (r,) on ``features`` (r, k), with ``sample_weight`` (r,) >= 0.
 
-    Ridge regression by the normal equations (Hoerl and Kennard, 1970), reweighted to Huber's loss (Holland and
-    Welsch, 1977), beginning with the coefficients of ``warm_start`` where it is given.
+    Ridge regression by the normal equations (Hoerl and Kennard, 1970), reweighted for Huber's loss (Holland and
+    Welsch, 1977), starting from the coefficients of ``warm_start`` if given.
     """
     scale = np.maximum(np.sqrt(np.mean(features**2, axis=0)), LEAST_SCALE)
     design = np.column_stack([features / scale, np.ones(len(features))])
@@ -112,19 +112,19 @@ def _solve(design: Floats, target: Floats, sample_weight: Floats) -> Floats:
 # ---- the training set
 
 HALF_LIVES = (7 * DAY, 1.5 * DAY)
-"""Seconds after which the past counts half: a steady ridge, and one that follows what has changed lately."""
+"""Half-lives in seconds of the weight of the past: a steady ridge, and one that follows recent changes."""
 MAX_HALF_LIVES = 3
-"""How much of the past is fitted on; what lies before weighs too little to be worth its time."""
+"""How many half-lives of the past are fitted on; earlier data weigh too little to be worth the time."""
 MIN_HISTORY = 6 * HOUR
-"""Shorter histories are not fitted on at all."""
+"""Seconds; shorter histories are not fitted at all."""
 MAX_ROWS = 2500
-"""Rows of a fit: twice as many take twice the time and forecast no better."""
+"""Rows of a fit: twice as many take twice the time and are no more accurate."""
 MIN_ROWS = 60
 LOAD_POWER = 0.5
-"""Rows count by the load to this power: errors at the peak cost more, errors at night still teach."""
+"""Rows are weighted by the load to this power: errors at the peak cost more, but nights still count."""
 GOLDEN_RATIO = 0.6180339887498949
 """Shifts each row within its stratum, so that the rows cover every minute of the hour: a plain stride of 5 minutes
-would cover twelve of them."""
+would cover only twelve."""
 
 
 @attrs.frozen
@@ -138,9 +138,9 @@ class FitSettings:
 
 
 def fit_horizon(seasons: Seasons, settings: FitSettings, warm_start: Ridge | None = None) -> Ridge | None:
-    """The ridge for one horizon, fitted on the past of ``seasons``; None where the history is too short.
+    """The ridge for one horizon, fitted on the past of ``seasons``; None if the history is too short.
 
-    Its target is the log of the load ``ahead`` steps later, less the level at the origin.
+    Its target is the log of the load ``ahead`` steps later, minus the level at the origin.
     """
     signal = seasons.signal
     rows = _choose_origins(signal, settings)
@@ -161,9 +161,9 @@ def compute_level(signal: Signal, rows: Ints) -> Floats:
 
 
 def _choose_origins(signal: Signal, settings: FitSettings) -> Ints | None:
-    """Evenly spread origins whose future is known; None where there are too few.
+    """Evenly spaced origins whose future is known; None if there are too few.
 
-    The first half day is left out of longer histories: there is too little history before it.
+    Longer histories skip the first half day: there is too little history before it.
     """
     last = len(signal) - 1 - settings.held_out - settings.ahead
     if last * signal.step < MIN_HISTORY - HOUR:

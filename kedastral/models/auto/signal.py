@@ -16,13 +16,13 @@ MINUTE = 60.0
 HOUR = 3600.0
 DAY = 86400.0
 WINDOW = 14 * DAY
-"""Seconds of history that count. Two weeks hold each weekday twice; more gains nothing that has been measured."""
+"""Seconds of history that are used. Two weeks hold each weekday twice; no gain from more has been measured."""
 UNIT_OF_MEAN = 0.05
-"""The unit of the log scale as a share of the mean load: below it differences are noise, and the scale is linear."""
+"""The unit of the log scale as a share of the mean load: below it, differences are noise and the scale is linear."""
 UNIT_OF_PEAK = 1e-3
-"""And at least this share of the largest load: else a load that is nearly always zero has an unbounded log scale."""
+"""It is at least this share of the largest load: else a load that is nearly always 0 has an unbounded log scale."""
 MAX_CARRIED = 5 * MINUTE
-"""Seconds for which a value fills the gap after it; later steps count as unknown. Missed scrapes are shorter."""
+"""Seconds for which a forward-filled value counts as known, then as unknown. Missed scrapes are shorter."""
 
 Bools = NDArray[np.bool_]
 
@@ -32,7 +32,7 @@ class Signal:
     """The last 14 days before ``end`` (epoch seconds, the end of the newest step) in steps of ``step`` seconds.
 
     ``values`` (n,) are the load, gaps filled; ``logs`` (n,) are ``log(1 + values / unit)``;
-    ``known`` (n,) is False where a value has filled a gap for longer than `MAX_CARRIED`. The last is the newest step.
+    ``known`` (n,) is False once a gap has lasted longer than `MAX_CARRIED`. The last element is the newest step.
     """
 
     end: float
@@ -52,11 +52,11 @@ class Signal:
         return max(1, round(span / self.step))
 
     def trailing_mean(self, rows: Ints, steps: int) -> Floats:
-        """The mean of ``logs`` over the ``steps`` that end with each of ``rows``; shorter where the history is."""
+        """The mean of ``logs`` over the ``steps`` that end with each of ``rows``; fewer at the start of the history."""
         return self._mean(self._sums, rows - steps + 1, rows + 1)
 
     def trailing_mean_square(self, rows: Ints, steps: int) -> Floats:
-        """The mean of the squared ``logs``, as `trailing_mean`."""
+        """The mean of the squared ``logs``, like `trailing_mean`."""
         return self._mean(self._squares, rows - steps + 1, rows + 1)
 
     def centred_mean(self, rows: Ints, steps: int) -> Floats:
@@ -64,7 +64,7 @@ class Signal:
         return self._mean(self._sums, rows - steps // 2, rows + steps // 2 + 1)
 
     def to_load(self, logs: Floats) -> Floats:
-        """The load of ``logs``, never below zero."""
+        """``logs`` converted to load, never below zero."""
         return np.maximum(self.unit * np.expm1(logs), 0.0)
 
     def _mean(self, sums: Floats, begin: Ints, end: Ints) -> Floats:
@@ -74,10 +74,10 @@ class Signal:
 
 
 def make_signal(history: Series, made_at: datetime) -> Signal | None:
-    """``history`` up to ``made_at``, or None where its last 14 days hold no value.
+    """``history`` up to ``made_at``, or None if its last 14 days hold no value.
 
-    Steps finer than a minute are averaged to minutes that end where the history ends. Where the history ends more
-    than a step before ``made_at``, the rest is a gap.
+    Steps finer than a minute are averaged to minutes that end where the history ends. If the history ends more than a
+    step before ``made_at``, the rest is a gap.
     """
     values, step = _on_grid(history)
     ended = history.start.timestamp() + (len(history) - 1) * history.step
@@ -98,7 +98,7 @@ def make_signal(history: Series, made_at: datetime) -> Signal | None:
 
 
 def _on_grid(history: Series) -> tuple[Floats, float]:
-    """The history's last 14 days in minutes, or in its own steps where they are longer."""
+    """The history's last 14 days in minutes, or in its own steps if they are longer."""
     values = history.values[-round(WINDOW / history.step) :] if history.step < WINDOW else history.values
     values = np.where(values >= 0, values, np.nan)
     values[~np.isfinite(values)] = np.nan
@@ -117,7 +117,7 @@ def _cumulate(values: Floats) -> Floats:
 
 
 def _ages(values: Floats) -> Ints:
-    """How many steps ago the value that counts at each step was measured; -1 before the first."""
+    """How many steps ago the value used at each step was measured; -1 before the first."""
     at = np.arange(len(values))
     newest = np.maximum.accumulate(np.where(np.isfinite(values), at, -1))
     return np.where(newest >= 0, at - newest, -1)
