@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Division`: which of the workloads that pods share this pod forecasts, and when it takes over those of another.
+"""`Division`: which of the shared workloads this pod forecasts, and when it takes over those of another pod.
 
-Each pod renews a lease on its membership, and every pod computes from the same list of pods whose each workload is
-(`share_out`); nothing is agreed on beyond that list. Its token goes with each snapshot that is written, so that a pod
-that was replaced while it slept cannot write any more. What can go wrong, and what happens then:
+Each pod renews a lease on its membership, and every pod computes the owner of each workload from the same list of pods
+(`share_out`); they agree on nothing but that list. The list's fencing token goes with each snapshot that is written, so
+that a pod that was replaced while it slept can no longer write. What can go wrong, and what happens then:
 
-- *A pod dies.* Its lease ends, the others see it at their next renewal, and take over what was due meanwhile at once.
-- *A pod stops in order.* It leaves, and the others see that at their next renewal.
-- *A pod sleeps longer than its lease.* It wakes without a lease: it forecasts nothing before it is a member again, and
+- *A pod dies.* Its lease ends, the others see it at their next renewal, and at once take over what has become due.
+- *A pod shuts down properly.* It leaves, and the others see that at their next renewal.
+- *A pod sleeps longer than its lease.* It wakes without a lease: it forecasts nothing until it is a member again, and
   what it was about to write is refused.
-- *A pod joins.* Until the others' next renewal two pods may forecast the same workload; the newcomer's token is
-  higher, and what the other writes is refused.
-- *A pod cannot reach the registry.* It stops when its lease ends, and serves its last plans. When they are nearly
-  stale it goes on with all that it knows, since KEDA may ask it for any of them: it gets nothing of the others either,
-  and a plan that grows stale helps nobody. Until it is back its snapshots are its own affair.
-- *The owner has other settings*, as in a rolling update, or a wrong clock, and what it writes is not served here: a pod
-  that knows the workload forecasts it as well, at once where it has no better forecast.
-- *Nobody forecasts a workload*, since its owner does not know it (its files are older, or a ScaledObject told another
-  pod) or fails to: a pod that knows it does, once its forecast is two intervals old.
+- *A pod joins.* Until the others' next renewal two pods may forecast the same workload; the newcomer's token is higher,
+  and what the other pod writes is refused.
+- *A pod cannot reach the registry.* It stops forecasting when its lease ends, and serves its last plans. Once they are
+  nearly stale it forecasts all workloads that it knows, since KEDA may ask it for any of them: it receives nothing from
+  the others, and a stale plan helps nobody. Until it reconnects, its snapshots stay local.
+- *The owner has other settings*, as in a rolling update, or a wrong clock, so that what it writes is not served here: a
+  pod that knows the workload forecasts it too, at once if it has no better forecast.
+- *Nobody forecasts a workload*, because its owner does not know it (its files are older, or a ScaledObject told another
+  pod) or fails: a pod that knows it does, once its forecast is two intervals old.
 """
 
 import hashlib
@@ -36,38 +36,38 @@ from kedastral.serving.metrics import Metrics, StorageMetrics
 from kedastral.serving.shared_store import SharedStore
 
 RENEWALS = 3
-"""In one lease, so that one that is lost is no matter."""
+"""Renewals per lease, so that losing one does not matter."""
 FIRST_WAIT = 3.0
-"""Seconds that the start waits to become a member."""
+"""Seconds that a starting pod waits to become a member."""
 LEAVE_WITHIN = 1.0
-"""Seconds that saying goodbye may take."""
+"""Seconds that leaving may take."""
 SLACK = 0.05
-"""How much more than an equal share a pod may get, as a part of it: exact shares would move many workloads whenever one
-is added."""
+"""How much more than an equal share a pod may get, as a fraction of it: exact shares would move many workloads whenever
+one is added."""
 BEFORE_BEAT = 0.05
-"""The share of an interval before the next beat at which waiting for a turn ends, so that the beat is not missed."""
+"""Waiting for a turn ends this share of an interval before the next beat, so that the beat is not missed."""
 ABANDONED_AFTER = 2
 """Intervals without a forecast after which a workload counts as abandoned."""
 UNFIT_AFTER = 1.25
-"""The same where somebody forecasts it by other settings or by a wrong clock. Whichever pod of these settings looks
-first then does so for all of them, and the others see its forecasts in time; a large fleet's ranks would take too long.
-"""
+"""The same if the workload is forecast under other settings or with a wrong clock. The first pod with these settings to
+notice takes over for all of them, and the others see its forecasts in time; waiting by rank would take too long in a
+large fleet."""
 GIVE_WAY_AFTER = 2
-"""Beats of a rescued workload after which this pod lets others go first: its owner may forecast it again, in the same
-moment, so that its forecasts are overwritten before anyone sees them. While unfit ones are seen, it does not."""
+"""Beats of a rescued workload after which this pod lets others go first: the owner may be forecasting it again at the
+same moments, and this pod would overwrite its forecasts unseen. It does not give way while it sees unfit forecasts."""
 GIVE_WAY_FOR = 0.25
-"""The share of an interval that it waits for them then."""
+"""The share of an interval that it then waits for them."""
 NEARLY_STALE = 1.5
-"""Intervals before a forecast is stale at which its pod goes on without a lease: it looks once in each, and a look that
-comes a moment too early must leave another one before."""
+"""Intervals before a forecast becomes stale at which its pod continues without a lease: it checks once per interval,
+and if a check comes a moment too early there must be time for another."""
 TRY_AGAIN_AFTER = 10
-"""Intervals after which one is tried again that this pod could not forecast either."""
+"""Intervals before a workload is tried again that this pod could not forecast either."""
 
 log = logging.getLogger("kedastral.division")
 
 
 def rank_members(workload: str, members: Collection[str]) -> Sequence[str]:
-    """``members``, first whoever is to have ``workload``: a few change place where one joins or leaves."""
+    """``members`` in order of preference for ``workload``: few workloads move if a member joins or leaves."""
 
     def weigh(member: str) -> bytes:
         return hashlib.blake2b(f"{member}\0{workload}".encode(), digest_size=8).digest()
@@ -76,10 +76,10 @@ def rank_members(workload: str, members: Collection[str]) -> Sequence[str]:
 
 
 def share_out(workloads: Collection[str], members: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Each of ``workloads`` with one of ``members``, of which none gets more than an equal share and `SLACK`.
+    """Assign each of ``workloads`` to one of ``members``; none gets more than an equal share plus `SLACK`.
 
-    Rendezvous hashing with bounded loads: each goes to the first of `rank_members` that has room. The result depends
-    on what is given, not on its order, so that all pods compute the same.
+    Rendezvous hashing with bounded loads: each goes to the first of `rank_members` that has room. The result does not
+    depend on the order of the arguments, so that all pods compute the same.
     """
     share = len(workloads) / max(len(members), 1)
     room = dict.fromkeys(members, math.ceil(share) + int(SLACK * share))
@@ -92,7 +92,7 @@ def share_out(workloads: Collection[str], members: Collection[str]) -> Iterator[
 
 @attrs.frozen
 class KnownWorkloads:
-    """The workloads of a pod: those ``configured``, alike in all pods, and those that ScaledObjects ``brought``."""
+    """The workloads of a pod: those ``configured``, the same in all pods, and those ``brought`` by ScaledObjects."""
 
     configured: Collection[str]
     brought: Collection[str] = ()
@@ -114,7 +114,7 @@ class Turn:
 
 @attrs.define(eq=False)
 class Division:
-    """The share of one pod, ``member``. ``known`` tells the workloads that it knows, at any time."""
+    """The share of one pod, ``member``. ``known`` returns the workloads that it currently knows."""
 
     registry: MemberRegistry
     member: str
@@ -131,7 +131,7 @@ class Division:
     _rescuing: set[str] = attrs.field(factory=set, init=False)
     _rescued: dict[str, object] = attrs.field(factory=dict, init=False)
     _rescued_for: dict[str, int] = attrs.field(factory=dict, init=False)
-    """Beats for which each has been rescued, since an unfit forecast of others was seen or others could go first."""
+    """Beats for which each has been rescued since another pod's unfit forecast was seen or this pod last gave way."""
     _giving_way: set[str] = attrs.field(factory=set, init=False)
     _not_before: dict[str, float] = attrs.field(factory=dict, init=False)
     _alone: set[str] = attrs.field(factory=set, init=False)
@@ -146,15 +146,15 @@ class Division:
         return trio.current_time() < self._until
 
     def token(self) -> int:
-        """The number that goes with what this pod writes now."""
+        """The fencing token for what this pod writes now."""
         return 0 if self._membership is None else self._membership.token
 
     def reconsider(self) -> None:
-        """The workloads that this pod knows have changed."""
+        """Note that the workloads that this pod knows have changed."""
         self._unassigned.set()
 
     def is_mine(self, turn: Turn) -> bool:
-        """Whether this pod is to forecast the workload now."""
+        """Whether this pod should forecast the workload now."""
         workload = turn.workload
         self._known_since.setdefault(workload, trio.current_time())
         self._rescuing.discard(workload)
@@ -167,9 +167,9 @@ class Division:
         return workload in self._rescuing
 
     async def wait_for_turn(self, turn: Turn) -> bool:
-        """Wait until the workload's next beat whether it becomes this pod's, which `is_mine` said it is not.
+        """Wait, at most until its next beat, for a workload that is not this pod's to become so.
 
-        True as soon as it is, and due: an interval after the newest forecast, whoever made that.
+        Returns True as soon as it does and is due: an interval after the newest forecast, whoever made that.
         """
         end = turn.next_beat - BEFORE_BEAT * turn.interval
         if turn.workload in self._giving_way:
@@ -187,7 +187,7 @@ class Division:
         return False
 
     def note(self, turn: Turn) -> None:
-        """A tick of the workload has ended here."""
+        """Note that a tick of the workload has ended here."""
         workload = turn.workload
         self._rescued.pop(workload, None)
         if workload in self._rescuing:
@@ -197,14 +197,14 @@ class Division:
                 self._not_before[workload] = trio.current_time() + TRY_AGAIN_AFTER * turn.interval
 
     def forget(self, workload: str) -> None:
-        """The workload is gone."""
+        """Note that the workload is gone."""
         for kept in (self._known_since, self._rescued, self._rescued_for, self._not_before):
             kept.pop(workload, None)
         for workloads in (self._alone, self._rescuing, self._giving_way):
             workloads.discard(workload)
 
     def _is_abandoned(self, turn: Turn) -> bool:
-        """Whether nobody forecasts the workload, so that this pod does, the sooner the higher it ranks."""
+        """Whether nobody forecasts the workload, so that this pod should; the higher it ranks, the sooner."""
         workload, snapshot = turn.workload, self.snapshots.get(turn.workload)
         if snapshot is not None and snapshot is self._rescued.get(workload):
             return self._is_still_needed(workload)
@@ -226,7 +226,7 @@ class Division:
         return is_due and self._age(workload) > patience
 
     def _is_still_needed(self, workload: str) -> bool:
-        """Whether to go on at this beat with a workload that was rescued, and of which no other forecast is known."""
+        """Whether to continue with a rescued workload at this beat, having seen no other forecast of it."""
         beats = 0 if self.snapshots.is_passed_over(workload) else self._rescued_for.get(workload, 0) + 1
         self._rescued_for[workload] = beats % (GIVE_WAY_AFTER + 1)
         if beats > GIVE_WAY_AFTER:
@@ -242,12 +242,12 @@ class Division:
         return workload in self._alone
 
     def _has_fit(self, workload: str) -> bool:
-        """Whether there is a forecast that may be served like one that this pod made."""
+        """Whether there is a forecast that may be served like one of this pod's own."""
         snapshot = self.snapshots.get(workload)
         return snapshot is not None and self.snapshots.is_fit(snapshot)
 
     def _age(self, workload: str) -> float:
-        """Seconds since the newest forecast was made, or since the workload is known where there is none."""
+        """Seconds since the newest forecast was made, or since the workload became known if there is none."""
         snapshot = self.snapshots.get(workload)
         if snapshot is not None:
             return snapshot.age(self.clock.now())
@@ -256,7 +256,7 @@ class Division:
     # The membership.
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Be a member until cancelled, then leave; ready once it is one, or after `FIRST_WAIT` seconds."""
+        """Stay a member until cancelled, then leave; ready once it is a member, or after `FIRST_WAIT` seconds."""
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._keep_renewing)
@@ -283,7 +283,7 @@ class Division:
                 self._note_failure(error)
                 await trio.sleep(self.lease / RENEWALS / 4)
                 continue
-            self._note_success(membership, began + self.lease)  # not later than the registry counts
+            self._note_success(membership, began + self.lease)  # ends no later than in the registry
             await trio.sleep_until(began + self.lease / RENEWALS)
 
     def _note_success(self, membership: Membership, until: float) -> None:
@@ -318,7 +318,7 @@ class Division:
                 self._joined.set()
 
     async def _assign(self, members: frozenset[str]) -> None:
-        """Work out whose each workload is, with rests, and wake those that wait for their turn."""
+        """Compute the owner of each workload, with pauses, and wake those that wait for their turn."""
         known, time_slice, owners = self.known(), TimeSlice(), dict[str, str]()
         for workload, owner in share_out(known.configured, members):
             owners[workload] = owner

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Fleet` runs a ticker for each workload of the process; `reconcile` makes a running fleet what is configured."""
+"""`Fleet` runs a ticker for each workload of the process; `reconcile` brings a running fleet to its configuration."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -24,9 +24,9 @@ from kedastral.workloads.ticker import Beats, run_ticker, spread
 
 @attrs.define
 class Slot:
-    """The place of one key: its runner (None: removed), and those it replaced that are not closed yet, oldest first.
+    """The slot of one key: its runner (None: removed), and the replaced runners that are not closed yet, oldest first.
 
-    At most one ticker runs for a key: where one runs for a replaced runner, it is the oldest of them.
+    At most one ticker runs for a key: if a replaced runner still ticks, it is the oldest of them.
     """
 
     runner: WorkloadRunner | None
@@ -35,7 +35,7 @@ class Slot:
     ticking: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
     def replace(self, successor: WorkloadRunner | None) -> None:
-        """Put ``successor`` here. The ticker of the one before ends with its tick, or at once if it reads in vain."""
+        """Put ``successor`` here. The previous runner's ticker ends with its tick, or at once if it reads in vain."""
         if self.runner is not None:
             self.replaced.append(self.runner)
         self.runner = successor
@@ -44,7 +44,7 @@ class Slot:
             self.ticking.cancel()
 
     async def close_replaced(self) -> None:
-        """Close all replaced runners, those that never ticked too, each with the one that came after it."""
+        """Close all replaced runners, even those that never ticked, each with its successor."""
         while self.replaced:
             closing = self.replaced.popleft()
             await closing.close(self.replaced[0] if self.replaced else self.runner)
@@ -54,11 +54,11 @@ class Slot:
 class Fleet:
     """Runs a ticker for each workload, spread over the interval so that they do not all tick at once.
 
-    A runner that is replaced finishes its tick, and its successor ticks at once afterwards: two of one workload never
-    tick at the same time, so that the parts they share need no lock. A tick is only cancelled while it reads a history
-    that the successor does not use, since it may hang there. The same holds for a workload that is removed; its
-    snapshot is forgotten. A ``keeper`` saves what a restart must not lose. With a ``division`` a workload ticks only
-    in its turn, whose it is among the pods that share the work.
+    A replaced runner finishes its tick, and its successor ticks right afterwards: two runners of one workload never
+    tick at the same time, so the parts they share need no lock. A tick is only cancelled while it reads a history that
+    the successor does not use, since it may hang there. The same holds for a removed workload, whose snapshot is
+    forgotten. A ``keeper`` saves what a restart must not lose. With a ``division``, a workload only ticks here if it is
+    this pod's turn among the pods that share the work.
     """
 
     store: SnapshotStore
@@ -76,17 +76,17 @@ class Fleet:
         return MappingProxyType(self._runners)
 
     def failing(self) -> Mapping[str, Failure]:
-        """The failures of the workloads whose newest tick gave no forecast, by key."""
+        """The failures of the workloads whose latest tick gave no forecast, by key."""
         found = ((key, runner.failed.value) for key, runner in list(self._runners.items()))
         return {key: failure for key, failure in found if failure is not None}
 
     def terms(self, key: str) -> Terms:
-        """What a snapshot that another process made must meet to be served as the workload's."""
+        """The conditions for serving a snapshot of the workload that another process made."""
         runner = self._runners.get(key)
         return Terms() if runner is None else Terms(runner.fingerprint, runner.policy.stale_after)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Tick for all runners, those put later too, until cancelled. Whatever leaves a tick leaves here."""
+        """Tick for all runners, including those added later, until cancelled. What a tick raises propagates."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             for key in self._slots:
@@ -141,7 +141,7 @@ class Fleet:
             self.keeper.release(key)
         if self.division is not None:
             self.division.forget(key)
-        # from here to the end nothing waits: whoever puts the key again finds either this slot's loop or no slot
+        # from here on nothing awaits: whoever puts the key again finds either this slot's loop or no slot
         del self._slots[key]
         self.store.forget(key)
         self.metrics.forget_workload(key)
@@ -151,7 +151,7 @@ class Fleet:
         turn = Turn(runner.key, beats.interval, runner.policy.stale_after, beats.next_after_now(), replaced)
         if division is not None and not division.is_mine(turn):
             if keeper is not None:
-                keeper.release(runner.key)  # what is kept by the time that it is ours is another pod's
+                keeper.release(runner.key)  # when it is ours again, another pod will have saved newer state
             if not await division.wait_for_turn(turn):
                 return
         if keeper is not None:
@@ -190,11 +190,11 @@ async def reconcile(
     before: Iterable[str],
     on_configured: Callable[[str], None],
 ) -> Changes:
-    """Make the workloads of ``fleet`` with the keys ``before`` those that are ``wanted``, settings by key.
+    """Replace the workloads of ``fleet`` with the keys ``before`` by those ``wanted`` (settings by key).
 
     A runner that is current stays as it is. ``on_configured`` is called with each wanted key once it is there. Others
-    may put and remove runners meanwhile (ScaledObjects do), and KEDA is answered between any two steps. All new runners
-    are built before the first is put: a ConfigError leaves the fleet as it was. One call at a time.
+    (ScaledObjects) may put and remove runners meanwhile, and KEDA is answered between any two steps. All new runners
+    are built before the first one is put: a ConfigError leaves the fleet as it was. One call at a time.
     """
     obsolete = set(before) - set(wanted)
     built = await _build_all(fleet, builder, wanted)
@@ -203,7 +203,7 @@ async def reconcile(
     for key, settings in wanted.items():
         now = fleet.runners.get(key)
         new = built.pop(key, None)
-        if new is not None and new.before is not now:  # a ScaledObject was quicker
+        if new is not None and new.before is not now:  # a ScaledObject was faster
             await new.runner.close(now)
             new = None
         if new is None and (now is None or not builder.is_current(now, settings)):
@@ -212,7 +212,7 @@ async def reconcile(
             (added if now is None else changed).append(key)
             fleet.put(new.runner)
         on_configured(key)
-        await trio.lowlevel.checkpoint()  # each new runner's first tick has a turn of its own
+        await trio.lowlevel.checkpoint()  # spread the first ticks of new runners over turns of the event loop
     removed = sorted(key for key in obsolete if key in fleet.runners)
     for key in removed:
         fleet.remove(key)
@@ -221,7 +221,7 @@ async def reconcile(
 
 
 async def _build_all(fleet: Fleet, builder: RunnerBuilder, wanted: Mapping[str, WorkloadSettings]) -> dict[str, _Built]:
-    """New runners for all keys whose runner is missing or not current. On a ConfigError none stays open."""
+    """New runners for all keys whose runner is missing or out of date. On a ConfigError none stays open."""
     built: dict[str, _Built] = {}
     time_slice = TimeSlice()
     try:

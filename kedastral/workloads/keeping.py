@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`StateKeeper`: saves after each tick what a restart must not lose, and gives it back to the next process.
+"""`StateKeeper`: after each tick saves what a restart must not lose, and restores it in the next process.
 
-Saving is a task of its own, one workload after the other: a tick only says that there is something new. Where ticks
-come faster than the store takes them, the newest state of each workload counts. Histories are large and change little,
-so each is saved once it has been read and learnt from, and then once an hour, with what the model has learnt; what came
-since is read from the data source again.
+A separate task saves one workload after the other: a tick only notes that there is something new. If ticks come faster
+than the store can save, the newest state of each workload is saved. Histories are large and change little, so each is
+saved once it has been read and learnt from, and then once an hour, with what the model has learnt. A restart reads the
+points since then from the data source.
 """
 
 import logging
@@ -31,25 +31,25 @@ from kedastral.workloads.ticker import spread
 from kedastral.workloads.training import TrainedForecaster
 
 HISTORY_EVERY = 3600.0
-"""Seconds between two savings of a history: what a restart then reads again is one small request."""
+"""Seconds between two saves of a history: a restart then reads the rest in one small request."""
 INCOMPLETE_AFTER = 600.0
-"""Seconds after which a history is saved for the first time although it has not been read in full."""
+"""Seconds after which a history is first saved even if it has not been read in full."""
 FORGET_AFTER = timedelta(days=7)
-"""How long a workload that is gone is kept: over a weekend, and a rollback of the configuration."""
+"""How long the state of a removed workload is kept: over a weekend, or until the configuration is rolled back."""
 SWEEP_EVERY = 3600.0
 SAVE_AT_THE_END = 2.0
-"""Seconds that saving may take once the process has been told to stop."""
+"""Seconds that saving may take after the process was told to stop."""
 
 log = logging.getLogger("kedastral.state")
 
 
 def _is_configured(_key: str) -> None:
-    """No ScaledObject brought the workload."""
+    """The workload comes from no ScaledObject."""
 
 
 @attrs.define
 class _Told:
-    """What KEDA was told before the start, by a plan ``made_at``."""
+    """What KEDA was told before the start, from a plan ``made_at``."""
 
     replicas: int
     made_at: datetime
@@ -57,10 +57,10 @@ class _Told:
 
 @attrs.define(eq=False)
 class StateKeeper:
-    """Keeps the state of every workload of a process in ``states``, and its snapshots' and sources' beginning there.
+    """Keeps the state of every workload of a process in ``states``, and restores snapshots and sources from there.
 
-    ``trigger_of`` gives the ScaledObject that brought a workload. `recall` comes before each tick of a workload and
-    `note` after it; `run` saves. Where ``states`` fails, workloads go on as they would without.
+    ``trigger_of`` returns the ScaledObject that defined a workload. Call `recall` before each tick of a workload and
+    `note` after it; `run` saves. If ``states`` fails, workloads go on as they would without it.
     """
 
     states: StateStore
@@ -74,23 +74,24 @@ class StateKeeper:
     _unsaved: dict[str, WorkloadRunner] = attrs.field(factory=dict, init=False)
     _saved_history_at: dict[str, float] = attrs.field(factory=dict, init=False)
     _due: dict[str, Mapping[str, Floats] | None] = attrs.field(factory=dict, init=False)
-    """The histories that are to be saved, with what the model has learnt."""
+    """The histories to save, with what the model has learnt."""
     _unread: set[str] = attrs.field(factory=set, init=False)
-    """Workloads that began without what is kept of them, since ``states`` failed: it must not be overwritten unread."""
+    """Workloads that started without their saved state because ``states`` failed: it must be read before it is
+    overwritten."""
     _late: dict[str, KeptState] = attrs.field(factory=dict, init=False)
-    """What was read of those later, until their next tick."""
+    """The states of those workloads that were read later, until their next tick."""
     _news: trio.Event = attrs.field(factory=trio.Event, init=False)
     _failing: tuple[str, float] | None = attrs.field(default=None, init=False)
     _failing_of: set[str] = attrs.field(factory=set, init=False)
-    """The workloads whose newest saving failed."""
+    """The workloads whose latest save failed."""
 
     def told_before(self, key: str) -> int | None:
-        """What KEDA was told last of a workload before the start, until a plan has been made since; else None."""
+        """What KEDA was last told for a workload before the start; None once a plan has been made since."""
         told, snapshot = self._told.get(key), self.snapshots.get(key)
         return told.replicas if told and (snapshot is None or snapshot.made_at <= told.made_at) else None
 
     async def load_all(self) -> Sequence[KeptState]:
-        """Every state there is; none where the store fails, which is logged and counted."""
+        """Every saved state; none if the store fails, which is logged and counted."""
         try:
             return tuple((await self.states.load_all()).values())
         except StoreError as error:
@@ -98,14 +99,14 @@ class StateKeeper:
             return ()
 
     async def restore(self, runner: WorkloadRunner, state: KeptState) -> None:
-        """Let KEDA be answered by ``state``, and ``runner`` go on from it; its history is read with `recall`."""
+        """Answer KEDA from ``state``, and let ``runner`` continue from it; its history is read by `recall`."""
         workload = workload_of(runner.settings)
         adapted, published = adapt_state(state, runner.basis, workload), self.snapshots.get(runner.key)
         if published is not None and _counts_more(published, adapted.snapshot, runner.fingerprint):
             level = adapted.snapshot.service_level
             if published.service_level is not None or level is None:
                 return
-            # another pod's newest, which came without the state that it saved a tick before, or by these settings
+            # the newest is another pod's and carries no state: take that saved a tick before or under these settings
             adapted = attrs.evolve(adapted, snapshot=attrs.evolve(published, service_level=level))
         await self.snapshots.put(adapted.snapshot)
         self._adapted[runner.key] = adapted
@@ -115,7 +116,7 @@ class StateKeeper:
         runner.failed.answered = state.basis.load == runner.basis.load
 
     async def recall(self, runner: WorkloadRunner) -> None:
-        """Give back what is kept of a workload before its first tick; before a later one only what came late."""
+        """Restore the saved state of a workload before its first tick; before later ones only what was read late."""
         key = runner.key
         if key in self._recalled:
             late = self._late.pop(key, None)
@@ -133,9 +134,9 @@ class StateKeeper:
             self._note_failure(error, key)
 
     async def _restore_late(self, runner: WorkloadRunner, state: KeptState) -> None:
-        """Let a workload that began anew go on with the steering, the budget and the errors of ``state``.
+        """Let a workload that started without its state continue with the steering, budget and errors of ``state``.
 
-        What it has learnt of these since its start is given up, as if it had only been restarted now; its plan stays.
+        What it has learnt about these since its start is dropped, as if it had restarted just now; its plan stays.
         """
         published = self.snapshots.previous(runner.key)
         kept = adapt_state(state, runner.basis, workload_of(runner.settings)).snapshot.service_level
@@ -151,7 +152,7 @@ class StateKeeper:
             return
         history = await self.states.load_history(runner.key)
         if history is not None and history.fits(runner.basis):
-            # spread over the next hour, so that a thousand are not written at once after a start
+            # spread over the next hour, so that a thousand histories are not written at once after a start
             self._saved_history_at[runner.key] = trio.current_time() - spread(runner.key) * HISTORY_EVERY
         else:
             history = None
@@ -160,11 +161,11 @@ class StateKeeper:
             _restore_model(runner, history.model)
 
     def note(self, runner: WorkloadRunner) -> None:
-        """A tick of ``runner`` has ended: its state is to be saved, and where it is time its history and model."""
+        """Note that a tick of ``runner`` has ended: save its state and, if due, its history and model."""
         source, forecaster = runner.parts.source, runner.parts.forecaster
         if isinstance(source, RestorableSource):
             can_learn = isinstance(forecaster, TrainedForecaster) and forecaster.is_restorable
-            memory = forecaster.memory() if isinstance(forecaster, TrainedForecaster) else None  # nobody trains it now
+            memory = forecaster.memory() if isinstance(forecaster, TrainedForecaster) else None  # not in training now
             if self._is_due(runner.key, is_complete=source.progress >= 1 and (memory is not None or not can_learn)):
                 self._due[runner.key] = memory
         self._unsaved[runner.key] = runner
@@ -172,7 +173,7 @@ class StateKeeper:
         self._news.set()
 
     def release(self, key: str) -> None:
-        """Forget that a workload ran here, which is gone; what is kept of it stays for `FORGET_AFTER`."""
+        """Forget a removed workload that ran here; its saved state stays for `FORGET_AFTER`."""
         for known in (
             self._recalled, self._adapted, self._told, self._unsaved, self._saved_history_at, self._due, self._late,
         ):  # fmt: skip
@@ -181,7 +182,7 @@ class StateKeeper:
         self._failing_of.discard(key)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Save what ticks leave behind, until cancelled; then what is not saved yet, as far as there is time."""
+        """Save the state after ticks until cancelled; then save the rest, as far as there is time."""
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._remove_forgotten)
@@ -227,7 +228,7 @@ class StateKeeper:
             await self._save_history(runner, source, self._due.pop(runner.key))
 
     async def _read_late(self, key: str) -> None:
-        """Read what could not be read before the first tick; the next one goes on from it, and is saved again."""
+        """Read what could not be read before the first tick; the next tick continues from it, and saving resumes."""
         state = await self.states.load(key)
         if key in self._unread:  # not released meanwhile
             self._unread.discard(key)
@@ -264,9 +265,7 @@ class StateKeeper:
         self.metrics.saved_bytes.labels(kind).inc(size)
 
     def _note_failure(self, error: StoreError, key: str | None = None) -> None:
-        """Count ``error``, of one workload or of all, and log it as it begins or becomes another.
-
-        Also every `TELL_AGAIN` seconds.
+        """Count ``error``, of one workload or of all; log it when it begins or changes, and every `TELL_AGAIN` seconds.
         """
         self.metrics.count_error(error)
         if key is not None:
@@ -284,7 +283,7 @@ class StateKeeper:
 
     async def _remove_forgotten(self) -> NoReturn:
         while True:
-            await trio.sleep(SWEEP_EVERY)  # by then those that are not gone have been recalled
+            await trio.sleep(SWEEP_EVERY)  # by then all current workloads have been recalled
             try:
                 removed = await self.states.remove_unsaved(self.clock.now() - FORGET_AFTER, self._recalled.keys())
             except StoreError as error:
@@ -295,14 +294,14 @@ class StateKeeper:
 
 
 def _counts_more(published: Snapshot, kept: Snapshot, fingerprint: str) -> bool:
-    """Whether ``published`` is newer than ``kept``, or alone of the two made by the settings of ``fingerprint``."""
+    """Whether ``published`` should win over ``kept``: it is newer, or only it was made under ``fingerprint``."""
     if fingerprint not in (published.fingerprint, kept.fingerprint) or published.fingerprint == kept.fingerprint:
         return published.made_at > kept.made_at
     return published.fingerprint == fingerprint
 
 
 def _restore_model(runner: WorkloadRunner, kept: KeptModel) -> None:
-    """Give the model what it has learnt, if it is the same model of the same version."""
+    """Restore what the model has learnt, if it is the same model and version."""
     forecaster, same = (
         runner.parts.forecaster,
         (runner.basis.forecaster, __version__) == (kept.forecaster, kept.version),
@@ -316,6 +315,6 @@ def _restore_model(runner: WorkloadRunner, kept: KeptModel) -> None:
 
 
 def _answer_of(snapshot: Snapshot, now: datetime, runner: WorkloadRunner) -> int | None:
-    """What KEDA is told by ``snapshot``; None where that is no plan."""
+    """What KEDA is told from ``snapshot``; None if that is not from a plan."""
     decision = decide(snapshot, now, runner.policy)
     return decision.replicas if decision.trusted and decision.mode is Mode.SCALE else None

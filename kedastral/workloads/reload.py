@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Applying the configuration: `Forecasting` puts one into effect, `Reloader` reads it again when its files change."""
+"""Applying the configuration: `Forecasting` puts one into effect, `Reloader` rereads it when its files change."""
 
 import logging
 from collections.abc import Awaitable, Callable, Hashable, Sequence
@@ -18,9 +18,9 @@ from kedastral.workloads.runner import RunnerBuilder
 from kedastral.workloads.scaledobject_workloads import REMOVE_AFTER, FleetResolver
 
 CHECK_EVERY = 2.0
-"""Seconds between two checks of the files. A change is read once two checks agree, never half written."""
+"""Seconds between two checks of the files. A change is read once two checks agree, so never half written."""
 MAX_CHECKS = 10
-"""Checks that may differ before a change is read all the same."""
+"""How many checks may differ before a change is read anyway."""
 MAX_KEYS_LOGGED = 20
 MAX_WARNING_LENGTH = 2000
 SUBJECT = "configuration"
@@ -33,7 +33,7 @@ log = logging.getLogger("kedastral.config")
 class Forecasting:
     """The forecasting half of a process: the fleet, the resolver of its workloads, and the builder of its runners.
 
-    ``warnings`` are those of the configuration in force.
+    ``warnings`` are those of the current configuration.
     """
 
     fleet: Fleet
@@ -48,7 +48,7 @@ class Forecasting:
             self.fleet.put(self.builder.build(workload))
 
     async def take_up(self) -> None:
-        """Answer KEDA by what the process before kept, and bring back the workloads that ScaledObjects described then.
+        """Answer KEDA from what the previous process saved, and bring back the workloads that ScaledObjects described.
 
         Those that KEDA has not asked for within `REMOVE_AFTER` seconds are not brought back.
         """
@@ -69,12 +69,12 @@ class Forecasting:
             log.info("goes on from the state of %d workloads, of %d that are kept", taken, len(states))
 
     async def apply(self, configured: ConfiguredFleet) -> Changes:
-        """Put ``configured`` into effect while the fleet runs, for the workloads of ScaledObjects too.
+        """Put ``configured`` into effect while the fleet runs, also for the workloads of ScaledObjects.
 
-        Raises ConfigError, and then the configuration before is still in force.
+        Raises ConfigError, and then the previous configuration stays in force.
         """
         reader, before = self.resolver.reader, None
-        if reader is not None:  # at the same moment as the data sources: KEDA asks meanwhile
+        if reader is not None:  # together with the data sources: KEDA may ask in between
             before, reader.configured = reader.configured, configured
         try:
             changes = await self._reconcile(configured.settings)
@@ -98,7 +98,7 @@ class Forecasting:
             undo()
             raise
         finally:
-            await sources.close_unused()  # those that no workload uses: no release will close them
+            await sources.close_unused()  # no release will close those that no workload uses
 
     async def _warn(self, warnings: Sequence[str]) -> None:
         """Log the warnings that are new."""
@@ -112,10 +112,10 @@ class Forecasting:
 
 @attrs.define(eq=False)
 class Reloader(Generic[T]):
-    """Reads the configuration again when its files change, or when asked to; one that cannot be used changes nothing.
+    """Rereads the configuration when its files change, or on request; an invalid one changes nothing.
 
-    ``fingerprint`` returns something that differs when the files do. ``load`` raises ConfigError with all problems, as
-    ``apply`` may, which puts what was loaded into effect. The first two may block.
+    ``fingerprint`` returns a value that changes when the files do. ``load`` raises ConfigError with all problems;
+    ``apply`` puts what was loaded into effect, and may raise it too. The first two may block.
     """
 
     fingerprint: Callable[[], Hashable]
@@ -131,13 +131,13 @@ class Reloader(Generic[T]):
             self.metrics.reloads.labels(result)
 
     def request(self) -> None:
-        """Have the configuration read now, changed or not."""
+        """Reread the configuration now, changed or not."""
         self._requested.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
         """Watch the files until cancelled."""
         applied = await self._check()
-        await self.reload(quiet=True)  # what was changed between the first reading and now
+        await self.reload(quiet=True)  # apply what has changed since the first read
         task_status.started()
         while True:
             requested = await self._wait()
@@ -145,15 +145,15 @@ class Reloader(Generic[T]):
             if not requested and found != applied:
                 found = await self._settle(found)
             if requested:
-                self._logged = None  # whoever asks is answered, though the problems are the same as before
+                self._logged = None  # a request is answered even if the problems are the same as before
             if requested or found != applied:
                 applied = found
                 await self.reload()
 
     async def reload(self, *, quiet: bool = False) -> None:
-        """Load and apply once. A ConfigError is logged once, counted, and shown by the readiness.
+        """Load and apply once. A ConfigError is logged once, counted, and shown in the readiness.
 
-        With ``quiet`` a reload that changes nothing is neither logged nor counted.
+        With ``quiet``, a reload that changes nothing is neither logged nor counted.
         """
         try:
             loaded = await trio.to_thread.run_sync(self.load, abandon_on_cancel=True)
@@ -171,7 +171,7 @@ class Reloader(Generic[T]):
         log.info("the configuration was read again: %s", _describe(changes), extra=fields)
 
     async def _wait(self) -> bool:
-        """Wait for the next check; True where a reload was requested."""
+        """Wait for the next check; True if a reload was requested."""
         with trio.move_on_after(CHECK_EVERY):
             await self._requested.wait()
         requested, self._requested = self._requested.is_set(), trio.Event()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which workload a ScaledObject means by its name: `pick_workload`, and `RemoteResolver` for the split scaler."""
+"""Which workload a ScaledObject names: `pick_workload`, and `RemoteResolver` for the split scaler."""
 
 from collections.abc import Collection
 
@@ -12,7 +12,7 @@ from kedastral.core.trigger import ObjectRef, is_from_variable, key_in, require_
 from kedastral.errors import BadTriggerError, UnknownWorkloadError
 
 MAX_NAME_LENGTH = 500
-"""Characters of a workload's name, its namespace included, where any name will do."""
+"""The most characters of a workload's name, namespace included, if any name is accepted."""
 MAX_NAME_SHOWN = 80
 """Characters of a name that an error shows."""
 MAX_NAMES_SHOWN = 5
@@ -20,11 +20,10 @@ MAX_NAMES_SHOWN = 5
 
 
 def pick_workload(ref: ObjectRef, keys: Collection[str]) -> str:
-    """The one of ``keys`` (``namespace/name`` or a name alone) that ``ref`` means.
+    """The one of ``keys`` (``namespace/name`` or a name alone) that ``ref`` names.
 
-    A name is looked for in the ScaledObject's namespace, then among those without one. A workload of another namespace
-    has to be named in full. Without a name there must be a single workload. Raises UnknownWorkloadError,
-    BadTriggerError.
+    A name is looked up in the ScaledObject's namespace, then among those without one. A workload of another namespace
+    must be named in full. Without a name there must be a single workload. Raises UnknownWorkloadError, BadTriggerError.
     """
     require_no_conflict(ref.metadata, "workload")
     name = ref.workload
@@ -49,8 +48,7 @@ def pick_workload(ref: ObjectRef, keys: Collection[str]) -> str:
 class RemoteResolver:
     """Resolves any name, since only the remote forecaster knows which workloads there are.
 
-    A bare name is looked for in the ScaledObject's namespace first, then as it stands. ``default`` is meant where none
-    is named.
+    A bare name is looked up in the ScaledObject's namespace first, then as it is. ``default`` is used if none is named.
     """
 
     reader: SnapshotReader
@@ -75,7 +73,7 @@ class RemoteResolver:
         return name
 
     def keep_alive(self, workload: str) -> None:
-        """See `kedastral.core.ports.WorkloadResolver.keep_alive`; the reader sees which workloads are read."""
+        """See `kedastral.core.ports.WorkloadResolver.keep_alive`; the reader itself sees which workloads are read."""
 
     def policy_of(self, workload: str) -> StalePolicy:
         """See `kedastral.core.ports.WorkloadResolver.policy_of`."""

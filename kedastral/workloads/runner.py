@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`RunnerBuilder` makes a `WorkloadRunner`, one workload as it runs, from its settings; what still fits is reused."""
+"""`RunnerBuilder` makes a `WorkloadRunner`, a running workload, from its settings, and reuses the parts that still fit.
+"""
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
@@ -39,13 +40,13 @@ from kedastral.workloads.tick import ForecastLoop, GuardedTick, MeasuredForecast
 from kedastral.workloads.training import TrainedForecaster, TrainingQueue
 
 MAX_COMPUTING_THREADS = 1
-"""Models that compute at once, in a thread: more would only wait for the interpreter, and the event loop for them."""
+"""Models that run at once, in a thread: more would only compete with each other and the event loop for the GIL."""
 
 LastServed = Callable[[str], int | None]
-"""What KEDA was told last of the workload with a key, before this process started; None where nobody knows."""
+"""What KEDA was last told for the workload with this key before the process started; None if unknown."""
 
 OpenSource = Callable[[WorkloadSettings], MetricSource]
-"""Opens a metric source other than Prometheus, as the demo does."""
+"""Opens a metric source other than Prometheus, as in the demo."""
 
 
 def _nobody_knows(_key: str) -> None:
@@ -63,7 +64,7 @@ class DataSourceConnection:
 
     @classmethod
     def open(cls, settings: DataSourceSettings) -> "DataSourceConnection":
-        """Open a connection. Raises ConfigError where the settings cannot be used."""
+        """Open a connection. Raises ConfigError if the settings cannot be used."""
         limits = RequestLimits(settings.max_concurrent, settings.max_per_second)
         return cls(settings, open_prometheus_client(settings.url, settings.login), limits)
 
@@ -77,9 +78,9 @@ class DataSources:
     _retired: list[DataSourceConnection] = attrs.field(factory=list, init=False)
 
     def replace(self, settings: Mapping[str, DataSourceSettings]) -> Callable[[], None]:
-        """Use ``settings`` from now on. Returns a function that undoes this, as long as `close_unused` is not called.
+        """Use ``settings`` from now on. Returns a function that undoes this until `close_unused` is called.
 
-        Raises ConfigError, and changes nothing, where one of them cannot be used.
+        Raises ConfigError, and changes nothing, if one of them cannot be used.
         """
         before = self._named
         self._named = {
@@ -96,26 +97,26 @@ class DataSources:
         return undo
 
     def find(self, name: str) -> DataSourceConnection:
-        """The connection to the data source ``name``. Raises KeyError where there is none."""
+        """The connection to the data source ``name``. Raises KeyError if there is none."""
         return self._named[name]
 
     def use(self, name: str) -> DataSourceConnection:
-        """As `find`, and count one more user."""
+        """Like `find`, and count one more user."""
         connection = self.find(name)
         connection.users += 1
         return connection
 
     def is_current(self, name: str, connection: DataSourceConnection) -> bool:
-        """Whether ``connection`` is the one to the data source ``name`` as it is configured now."""
+        """Whether ``connection`` matches the current configuration of the data source ``name``."""
         return self._named.get(name) is connection
 
     async def release(self, connection: DataSourceConnection) -> None:
-        """Count one user of ``connection`` less; the last one closes it where it is not configured any more."""
+        """Count one user of ``connection`` less; the last one closes it if it is no longer configured."""
         connection.users -= 1
         await self._close_retired()
 
     async def close_unused(self) -> None:
-        """Close what is not configured any more, now or with its last user. The newest `replace` is final."""
+        """Close connections that are no longer configured, now or with their last user. This makes `replace` final."""
         self._retired, self._replaced = [*self._retired, *self._replaced], []
         await self._close_retired()
 
@@ -143,7 +144,7 @@ class SourceIdentity:
 
 @attrs.frozen
 class ForecasterIdentity:
-    """All that a forecaster, and what it has learnt, depend on."""
+    """All that a forecaster and what it has learnt depend on."""
 
     model: str
     url: str | None
@@ -154,7 +155,7 @@ class ForecasterIdentity:
 
 @attrs.frozen(eq=False)
 class RunnerParts:
-    """What a workload runs on, and what that depends on: a successor with an equal identity takes the part over."""
+    """The parts of a running workload, each with its identity: a successor with an equal one takes over the part."""
 
     source_identity: SourceIdentity
     source: MetricSource
@@ -165,12 +166,12 @@ class RunnerParts:
 
 @attrs.frozen(eq=False)
 class WorkloadRunner:
-    """One workload as it runs now, made from ``settings``; a change of settings makes a successor.
+    """A running workload, made from ``settings``; a change of settings makes a successor.
 
-    ``close(successor)`` releases what the successor (None: nobody) does not take over. ``reads_in_vain(successor)``
-    says whether a tick that is under way is still reading a history that the successor does not use: it may then be
-    cancelled. ``series`` watches how many series are summed. ``failed`` is why the newest tick gave no forecast;
-    ``ticked`` is set when the first tick has ended. ``fingerprint`` goes with its snapshots.
+    ``close(successor)`` releases what the successor (None: there is none) does not take over.
+    ``reads_in_vain(successor)`` says whether a running tick is still reading a history that the successor does not use:
+    then it may be cancelled. ``series`` watches how many series are summed. ``failed`` is why the newest tick gave no
+    forecast; ``ticked`` is set when the first tick has ended. ``fingerprint`` goes with its snapshots.
     """
 
     settings: WorkloadSettings
@@ -215,10 +216,9 @@ class WorkloadRunner:
 class RunnerBuilder:
     """Makes runners that publish to ``store``. They read Prometheus, or what ``open_source`` opens.
 
-    Of a workload without a snapshot in ``store`` that was made since the start, ``last_served`` is asked for what KEDA
-    was told before.
+    If ``store`` has no snapshot of a workload made since the start, ``last_served`` returns what KEDA was told before.
     ``answers_keda`` says whether this process tells KEDA what the runners plan. ``recent`` keeps the last hours.
-    ``tracing`` gets a span of each tick, with those of its parts.
+    ``tracing`` gets a span for each tick and its parts.
     """
 
     store: SnapshotStore
@@ -238,9 +238,9 @@ class RunnerBuilder:
         return RecentLoads(lambda workload: self.store.get(workload) is not None)
 
     def build(self, settings: WorkloadSettings, before: WorkloadRunner | None = None) -> WorkloadRunner:
-        """A runner for ``settings`` that goes on where ``before`` was. Raises ConfigError, and then nothing is open.
+        """A runner for ``settings`` that continues from ``before``. Raises ConfigError, and then leaves nothing open.
 
-        History is kept while the query, its data source and its window stay the same; what the model has learnt while
+        History is kept if the query, its data source and its window stay the same; what the model has learnt is kept if
         the model does as well.
         """
         parts = self._make_parts(settings, None if before is None else before.parts)
@@ -280,7 +280,7 @@ class RunnerBuilder:
         )
 
     def _traced(self, workload: str, guarded: GuardedTick) -> Callable[[], Awaitable[None]]:
-        """A tick in its span; where nothing is traced, the tick itself."""
+        """The tick inside a span; without tracing, the tick itself."""
         if not self.tracing.is_on:
             return guarded.tick
 
@@ -291,7 +291,7 @@ class RunnerBuilder:
         return tick
 
     def is_current(self, runner: WorkloadRunner, settings: WorkloadSettings) -> bool:
-        """Whether ``runner`` is what `build` would make: of equal settings, reading the source as configured now."""
+        """Whether ``runner`` is what `build` would make: with equal settings and the source as configured now."""
         connection = runner.parts.source_identity.connection
         same_source = connection is None or self.sources.is_current(settings.data_source, connection)
         return same_source and runner.settings == settings
@@ -332,7 +332,7 @@ class RunnerBuilder:
             forecaster, client = before.forecaster, before.model_client
         else:
             forecaster, client = self._open_forecaster(settings)
-        if connection is not None:  # counted last, when nothing can fail any more
+        if connection is not None:  # counted last, when nothing can fail anymore
             self.sources.use(settings.data_source)
         return RunnerParts(source_identity, source, forecaster_identity, forecaster, client)
 
@@ -369,14 +369,14 @@ def _unchanged(connection: DataSourceConnection | None, settings: DataSourceSett
 
 
 def identify_source(settings: DataSourceSettings) -> str:
-    """What tells data sources apart: the address, and what is sent along to choose a tenant. It names no secret."""
+    """Identifies a data source: its address, and what is sent to choose a tenant. Contains no secret."""
     headers = sorted(header for header in settings.login.headers if header[0].lower() != "authorization")
     chosen = repr((headers, settings.login.query_params)).encode()
     return f"{settings.url} {hashlib.blake2b(chosen, digest_size=16).hexdigest()}"
 
 
 def basis_of(settings: WorkloadSettings, connection: DataSourceConnection | None) -> StateBasis:
-    """What the meaning of the state of a workload with ``settings`` depends on."""
+    """The settings that the meaning of a workload's state depends on."""
     forecast = settings.forecast
     return StateBasis(
         source="" if connection is None else identify_source(connection.settings),
@@ -394,14 +394,14 @@ def basis_of(settings: WorkloadSettings, connection: DataSourceConnection | None
 
 
 def fingerprint_of(settings: WorkloadSettings, basis: StateBasis) -> str:
-    """What tells settings apart by which the same load gives other replicas; it shows none of them."""
+    """A hash of the settings that determine the replicas for a given load; it does not reveal them."""
     workload = workload_of(settings)
     told = repr((attrs.astuple(basis), workload.policy, workload.reactive_headroom)).encode()
     return hashlib.blake2b(told, digest_size=8).hexdigest()
 
 
 def workload_of(settings: WorkloadSettings) -> Workload:
-    """The settings of one workload as the core's planning knows them."""
+    """The settings of one workload in the form that planning uses."""
     serving, policy = settings.serving, settings.plan.policy(settings.forecast.step)
     floor = serving.reactive_headroom if serving.reactive_floor else None
     steering = SteeringSettings(

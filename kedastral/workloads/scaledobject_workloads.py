@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`FleetResolver` finds the workload that a ScaledObject means, and registers those that ScaledObjects describe."""
+"""`FleetResolver` finds the workload that a ScaledObject names, and registers those that ScaledObjects describe."""
 
 import logging
 import math
@@ -24,29 +24,29 @@ from kedastral.workloads.resolver import pick_workload
 from kedastral.workloads.runner import RunnerBuilder
 
 REMOVE_AFTER = 3600.0
-"""Seconds after which a ScaledObject's workload that KEDA does not ask for is removed; KEDA asks every 30."""
+"""Seconds after which a ScaledObject's workload is removed if KEDA does not ask for it; KEDA asks every 30."""
 SWEEP_EVERY = 60.0
 FIRST_WAIT = 1.0
-"""Seconds that the first questions about a new workload may wait for its first forecast, of the 3 s that KEDA gives."""
+"""Seconds that the first calls for a new workload may wait for its first forecast; KEDA's timeout is 3 s."""
 EDIT_AFTER = 45.0
-"""Seconds without a question by the metadata that describe a workload, after which their own caller may change them.
-KEDA asks every 15 to 30 s, and no more by the old ones once somebody has edited the ScaledObject."""
+"""Seconds without a call with the metadata that describe a workload, after which the same caller may change them. KEDA
+calls every 15 to 30 s, and stops using the old metadata once the ScaledObject has been edited."""
 HANDED_OVER_AFTER = 300.0
-"""Seconds of that silence after which any other caller may: ten questions at KEDA's default ``pollingInterval``."""
+"""Seconds of such silence after which any other caller may: ten calls at KEDA's default ``pollingInterval``."""
 DISPUTED_FOR = 120.0
-"""Seconds after which other metadata of the same caller are a second trigger, and no edit."""
+"""Seconds after which different metadata from the same caller are a second trigger, not an edit."""
 NAMESPACE_SHARE = 4
-"""By default a namespace has one of so many parts of the places."""
+"""By default one namespace gets the total number of workloads divided by this."""
 SIZE_EACH, SIZE_AT_LEAST = 8 * 1024, 64 * 1024
-"""Characters of metadata that each place stands for, so that all together, and those of a namespace, are bounded; and
-what the metadata of one may have where there are few places."""
+"""Characters of metadata allowed per workload, so that the total, and that of a namespace, is bounded; and the least
+allowed in all if there may be only few workloads."""
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 SUBDOMAIN = re.compile(rf"(?=.{{1,253}}\Z){LABEL.pattern}(\.{LABEL.pattern})*")
-"""Names of namespaces and of objects, as RFC 1123 and Kubernetes have them."""
+"""Names of namespaces and of objects, as defined by RFC 1123 and Kubernetes."""
 MAX_PROBLEMS, MAX_PROBLEM_LENGTH = 8, 300
-"""Problems, and characters of each, that an event of KEDA shows."""
+"""How many problems, and characters of each, a KEDA event shows."""
 MAX_WARNED = 10_000
-"""Workloads whose warnings are remembered; many more than there may be at once."""
+"""How many workloads' warnings are remembered; many more than may exist at once."""
 SWITCHED_OFF = (
     "the trigger metadata describe a workload of their own, which is switched off here: start kedastral with "
     "--allow-scaledobject-workloads, or name a configured one in metadata 'workload' and leave the rest away"
@@ -58,7 +58,7 @@ config_log = logging.getLogger("kedastral.config")
 
 @attrs.define
 class TriggerReader:
-    """Reads the workload that a ScaledObject's trigger metadata describe, by the configuration in force and ``rules``.
+    """Reads the workload that a ScaledObject's trigger metadata describe, by the current configuration and ``rules``.
 
     ``configured`` is replaced at each reload.
     """
@@ -99,10 +99,10 @@ class TriggerReader:
 
 @attrs.define
 class Registration:
-    """A workload that a ScaledObject describes by ``ref``, in the words of ``ref.caller``; times are Trio's.
+    """A workload that a ScaledObject describes by ``ref``, sent by ``ref.caller``; times are Trio's.
 
-    It was asked for at ``asked_at``, and by that caller with the metadata of ``ref`` at ``described_at``. Other
-    metadata of the same caller describe it otherwise since ``disputed_since``, and did so last at ``disputed_at``.
+    It was last asked for at ``asked_at``, and by that caller with the metadata of ``ref`` at ``described_at``.
+    Different metadata from the same caller have arrived since ``disputed_since``, most recently at ``disputed_at``.
     """
 
     ref: ObjectRef
@@ -123,7 +123,7 @@ class Registration:
         return self.ref.namespace, self.ref.name
 
     def describe(self, ref: ObjectRef, now: float) -> None:
-        """Note that ``ref`` describes the workload as it is from ``now`` on; another caller prolongs no hold."""
+        """Note at ``now`` that ``ref`` describes the workload as it is; another caller does not extend the hold."""
         if ref.caller != self.ref.caller and self.holds_against(ref, now):
             return
         if ref.metadata != self.ref.metadata:
@@ -131,12 +131,12 @@ class Registration:
         self.ref, self.described_at = ref, now
 
     def holds_against(self, ref: ObjectRef, now: float) -> bool:
-        """Whether its caller has described the workload so lately that ``ref`` may not do it otherwise."""
+        """Whether its caller has described the workload so recently that ``ref`` may not change it."""
         silence = EDIT_AFTER if ref.caller == self.ref.caller else HANDED_OVER_AFTER
         return now - self.described_at < silence
 
     def dispute(self, now: float) -> bool:
-        """Note other metadata at ``now``; whether they have come for so long that they are no edit."""
+        """Note different metadata at ``now``; returns whether they have arrived for too long to be an edit."""
         if now - self.disputed_at >= DISPUTED_FOR:
             self.disputed_since = now
         self.disputed_at = now
@@ -145,9 +145,9 @@ class Registration:
 
 @attrs.define(eq=False)
 class FleetResolver:
-    """A `kedastral.core.ports.WorkloadResolver` over a fleet. With a ``reader`` ScaledObjects may describe workloads.
+    """A `kedastral.core.ports.WorkloadResolver` over a fleet. With a ``reader``, ScaledObjects may describe workloads.
 
-    A question costs O(1), and reading the metadata when they are new.
+    A call costs O(1), plus reading the metadata if they are new.
     """
 
     fleet: Fleet
@@ -172,16 +172,16 @@ class FleetResolver:
                 raise
             if self.reader is None:
                 raise BadTriggerError(SWITCHED_OFF) from error
-            return self._find_registered(ref, self.reader)  # there is no query: the error names all that is missing
+            return self._find_registered(ref, self.reader)  # without a query: the error names all that is missing
         self.keep_alive(key)
         return key
 
     def _defaults(self, ref: ObjectRef) -> Collection[str]:
-        """What a ``ref`` without a name may mean: nothing, where it describes a workload of its own."""
+        """The workloads that a ``ref`` without a name may mean; none if it describes its own workload."""
         return () if describes_a_workload(ref.metadata) else self.configured
 
     def policy_of(self, workload: str) -> StalePolicy:
-        """See `kedastral.core.ports.WorkloadResolver.policy_of`; of a workload that was removed: UNAVAILABLE."""
+        """See `kedastral.core.ports.WorkloadResolver.policy_of`; for a removed workload: UNAVAILABLE."""
         runner = self.fleet.runners.get(workload)
         return StalePolicy(on_stale=OnStale.ERROR) if runner is None else runner.policy
 
@@ -215,7 +215,7 @@ class FleetResolver:
             self._remove(key)
 
     async def reread(self) -> None:
-        """Read every ScaledObject's workload again, after the configuration has changed; rebuild what differs."""
+        """Reread every ScaledObject's workload after the configuration has changed; rebuild what differs."""
         time_slice = TimeSlice()
         for key, registration in list(self._registered.items()):
             await time_slice.rest()
@@ -240,7 +240,7 @@ class FleetResolver:
         return KnownWorkloads(configured, self.fleet.runners.keys() - configured)
 
     def unregister(self, key: str) -> None:
-        """Forget that a ScaledObject described ``key``, if one did: it is configured from now on; its runner stays."""
+        """Forget that a ScaledObject described ``key``, if so: it is configured from now on; its runner stays."""
         if key in self._registered:
             del self._registered[key]
             self._keys = {ref: known for ref, known in self._keys.items() if known != key}
@@ -250,9 +250,9 @@ class FleetResolver:
         self.fleet.remove(key)
 
     async def _wait_for_first_tick(self, key: str) -> None:
-        """Wait a moment for the first forecast, or failure, of a workload registered just now, as after a restart.
+        """Wait briefly for the first forecast, or failure, of a newly registered workload, as after a restart.
 
-        KEDA would be given the default minimum meanwhile.
+        Otherwise KEDA would be given the default minimum in the meantime.
         """
         runner = self.fleet.runners[key]
         if self.fleet.store.get(key) is None and self.failure_of(key) is None:
@@ -260,7 +260,7 @@ class FleetResolver:
                 await runner.ticked.wait()
 
     def _require_accepted_query(self, key: str) -> None:
-        """Raise where Prometheus refuses a query that has never given a forecast: whoever wrote it must change it."""
+        """Raise if Prometheus rejects a query that has never given a forecast: its author must change it."""
         runner = self.fleet.runners.get(key)
         if runner is None:
             return
@@ -269,18 +269,18 @@ class FleetResolver:
             raise BadTriggerError(self._redact(key, failure).words)
 
     def _redact(self, key: str, failure: Failure) -> Failure:
-        """``failure`` without Prometheus' words, which quote the query, where the query came from a variable."""
+        """``failure`` without Prometheus' message, which quotes the query, if the query came from a variable."""
         registration = self._registered.get(key)
         secret = registration is not None and is_from_variable(key_in(registration.ref.metadata, "query"))
         return attrs.evolve(failure, refusal="") if secret else failure
 
     def trigger_of(self, key: str) -> ObjectRef | None:
-        """The trigger that describes the workload ``key``; None where no ScaledObject does."""
+        """The trigger that describes the workload ``key``; None if no ScaledObject does."""
         registration = self._registered.get(key)
         return None if registration is None else registration.ref
 
     def bring_back(self, ref: ObjectRef) -> str | None:
-        """Register the workload that ``ref`` described before a restart; its key, or None where it no longer may."""
+        """Register the workload that ``ref`` described before a restart; its key, or None if no longer allowed."""
         if self.reader is None:
             return None
         try:
@@ -305,7 +305,7 @@ class FleetResolver:
     def _register(self, ref: ObjectRef, reader: TriggerReader) -> str:
         """Register the workload that ``ref`` describes, new or changed, and return its key.
 
-        Metadata that differ change it once the former ones have been silent; until then it stays as it is. Raises
+        Different metadata change it only once the old ones no longer arrive; until then it stays as it is. Raises
         ConfigError, BadTriggerError, TooManyWorkloadsError.
         """
         settings = reader.read(ref)
@@ -324,16 +324,16 @@ class FleetResolver:
             log.info("%s, as ScaledObject %s/%s says", what, ref.namespace, ref.name, extra={"workload": key})
         if before is None:
             before = self._registered[key] = Registration(ref, now, now, now)
-        if before.owner == (ref.namespace, ref.name):  # its spellings are few; the others may be any number
+        if before.owner == (ref.namespace, ref.name):  # one object has few spellings; others may have any number
             before.describe(ref, now)
             self._keys[ref.namespace, ref.name, ref.workload] = key
         self.keep_alive(key)
         return key
 
     def _is_held_against(self, ref: ObjectRef, settings: WorkloadSettings, before: Registration) -> bool:
-        """Whether ``before`` describes the workload of ``settings`` otherwise, and nothing else may yet.
+        """Whether ``before`` describes the workload of ``settings`` differently, and may not be changed yet.
 
-        A description whose query Prometheus refuses does not hold against its own caller.
+        A description whose query Prometheus rejects may be changed by its own caller at any time.
         """
         runner = self.fleet.runners.get(settings.key)
         if runner is None or runner.settings == settings or before.ref.metadata == ref.metadata:
@@ -344,7 +344,7 @@ class FleetResolver:
         return before.holds_against(ref, trio.current_time())
 
     def _require_free(self, ref: ObjectRef, settings: WorkloadSettings) -> None:
-        """Raise unless the workload of ``settings`` is one that the ScaledObject of ``ref`` may describe."""
+        """Raise unless the ScaledObject of ``ref`` may describe the workload of ``settings``."""
         key = settings.key
         before, runner = self._registered.get(key), self.fleet.runners.get(key)
         if runner is not None and before is None:
@@ -360,7 +360,7 @@ class FleetResolver:
             )
 
     def _require_place(self, key: str, ref: ObjectRef, reader: TriggerReader) -> None:
-        """Raise unless there is room for ``ref`` to describe the workload ``key``, in its namespace and in all."""
+        """Raise unless there is room for ``ref`` to describe the workload ``key``, in its namespace and in total."""
         others = [one for other, one in self._registered.items() if other != key]
         neighbours = [one.size for one in others if one.ref.namespace == ref.namespace]
         size = _size_of(ref)
@@ -369,12 +369,12 @@ class FleetResolver:
 
 
 def _size_of(ref: ObjectRef) -> int:
-    """Characters of the metadata."""
+    """How many characters the metadata have."""
     return sum(len(key) + len(value) for key, value in ref.metadata.items())
 
 
 def _require_room(sizes: Sequence[int], places: int, whose: str) -> None:
-    """Raise TooManyWorkloadsError where there are more ``sizes`` than ``places``, or more memory than so many have."""
+    """Raise TooManyWorkloadsError if ``sizes`` are more than ``places``, or add up to more than those may have."""
     if len(sizes) > places:
         raise TooManyWorkloadsError(f"{whose} have brought {places} workloads already, the most there may be")
     most = max(places * SIZE_EACH, SIZE_AT_LEAST)
@@ -383,7 +383,7 @@ def _require_room(sizes: Sequence[int], places: int, whose: str) -> None:
 
 
 def _require_edit(key: str, ref: ObjectRef, held: Registration, now: float) -> None:
-    """Raise unless ``ref``, which describes the workload ``key`` otherwise than ``held``, may be an edit."""
+    """Raise unless ``ref``, which describes the workload ``key`` differently from ``held``, may be an edit."""
     if ref.caller != held.ref.caller:
         raise BadTriggerError(
             f"workload {key!r} is described otherwise by another caller, which must be silent for "
@@ -397,6 +397,6 @@ def _require_edit(key: str, ref: ObjectRef, held: Registration, now: float) -> N
 
 
 def _first(problems: Sequence[str]) -> list[str]:
-    """The first ``problems``, cut, and how many more there are."""
+    """The first ``problems``, truncated, and how many more there are."""
     more = [f"and {len(problems) - MAX_PROBLEMS} more"] if len(problems) > MAX_PROBLEMS else []
     return [*(problem[:MAX_PROBLEM_LENGTH] for problem in problems[:MAX_PROBLEMS]), *more]

@@ -24,11 +24,11 @@ from kedastral.tracing import NO_TRACING, Tracing
 log = logging.getLogger("kedastral.forecaster")
 
 STARTING = {StatusCode.LEARNING, StatusCode.TOO_LITTLE_HISTORY}
-"""Statuses that are normal after a start, and pass."""
+"""Statuses that are normal after a start and go away by themselves."""
 
 
 QUIET = timedelta(hours=1)
-"""Outliers that come no further apart are logged once."""
+"""Outliers no further apart than this are logged once."""
 
 
 def _nothing_learnt() -> None:
@@ -49,11 +49,11 @@ def _forget(_history: Series, _snapshot: Snapshot) -> None:
 
 @attrs.frozen
 class Planner:
-    """`plan_step` for one workload, timed, with a line in the log where the forecast's status changes.
+    """`plan_step` for one workload, timed, with a log line when the forecast's status changes.
 
-    ``learnt`` gives the uncertainty found as the model was fitted. ``observe`` gets the seconds that each plan took.
-    ``served`` gives what KEDA was told last before the process started; None where nobody knows. ``tracing`` gets a
-    span of each plan.
+    ``learnt`` returns the uncertainty found when the model was fitted. ``observe`` gets the seconds that each plan
+    took. ``served`` returns what KEDA was last told before the process started; None if unknown. ``tracing`` gets a
+    span for each plan.
     """
 
     workload: Workload
@@ -81,7 +81,7 @@ class Planner:
         return snapshot
 
     def _log_change(self, previous: Snapshot | None, snapshot: Snapshot | None) -> None:
-        """Log when a plan by service level stops using the forecast, and when it uses it again."""
+        """Log when a plan by service level stops using the forecast, and when it resumes."""
         before = OK if previous is None else previous.status
         if self.workload.service_level is None or snapshot is None or snapshot.status.code is before.code:
             return
@@ -102,10 +102,10 @@ class Planner:
 
 @attrs.frozen
 class ForecastLoop:
-    """One workload's tick and the parts it works with.
+    """One workload's tick and its parts.
 
-    ``remember`` gets what a plan was published from, for charts; ``tracing`` a span of each publishing. ``fingerprint``
-    is that of the settings.
+    ``remember`` gets the inputs of each published plan, for charts; ``tracing`` gets a span for each publication.
+    ``fingerprint`` is that of the settings.
     """
 
     workload: Workload
@@ -125,9 +125,9 @@ class ForecastLoop:
         return Planner(self.workload)
 
     async def tick(self) -> None:
-        """Publish one new snapshot. Raises WorkloadError where something expected fails.
+        """Publish one new snapshot. Raises WorkloadError on an expected failure.
 
-        Then nothing is published; only where it was the model that failed, what can be planned without it.
+        Then nothing is published, unless it was the model that failed: then what can be planned without it.
         """
         now = self.clock.now()
         read = await self.source.history(now)
@@ -157,7 +157,7 @@ class ForecastLoop:
             raise StoreError(words, reason="older")
 
     def _watch_series(self, history: Series, previous: Snapshot | None, now: datetime) -> LostSeries | None:
-        """The series that have gone with their load, with one line for each time that some go."""
+        """The series that have disappeared with their load; logs one line each time some disappear."""
         before = self.series.lost
         told = None if previous is None else replicas_at(previous, now)
         lost = self.series.observe(history, told, now)
@@ -171,13 +171,13 @@ class ForecastLoop:
         return lost
 
     def _warn_of_counter(self, history: Series, now: datetime) -> None:
-        """One line where the query gives a raw counter."""
+        """Log one line if the query returns a raw counter."""
         counter = self.counter.observe(history, now)
         if counter is not None:
             log.warning("%s", counter.words, extra={"workload": self.workload.name})
 
     def _log_outliers(self, now: Outliers | None, before: Outliers | None) -> None:
-        """One line for outliers that come after a while without any."""
+        """Log one line for outliers after a while without any."""
         if now is None or (before is not None and now.newest.at - before.newest.at < QUIET):
             return
         words = "values that jump beyond all that this workload does are left out: %d in all, the newest %.6g at %s"
@@ -186,7 +186,7 @@ class ForecastLoop:
 
 
 QUIET_CHANGES = timedelta(seconds=30)
-"""Changes of what KEDA is told that come no further apart are told together."""
+"""Changes of what KEDA is told that are no further apart are logged together."""
 
 
 @attrs.define
@@ -200,9 +200,9 @@ class ToldLog:
     _told_at: datetime | None = attrs.field(default=None, init=False)
 
     def note(self, snapshot: Snapshot, now: datetime) -> None:
-        """Log what is new in the answer that ``snapshot`` gives at ``now``; the first one is known.
+        """Log a change in the answer that ``snapshot`` gives at ``now``; the first answer is not logged.
 
-        The reason has the words of `kedastral explain`. Where KEDA is told no number, nothing has changed for it.
+        The reason is worded as in `kedastral explain`. If KEDA is told no number, nothing has changed for it.
         """
         replicas = decide(snapshot, now, self.workload.stale).replicas
         if replicas is None:
@@ -224,7 +224,7 @@ class ToldLog:
 
 
 TELL_AGAIN = 600.0
-"""Seconds after which a failure that lasts is told again; of a thousand workloads each tick it would be a flood."""
+"""Seconds after which a lasting failure is logged again; at each tick, a thousand workloads would flood the log."""
 
 
 def _nothing() -> None:
@@ -233,9 +233,9 @@ def _nothing() -> None:
 
 @attrs.define
 class GuardedTick:
-    """The one place where expected failures of a workload are caught: logged, counted, and left to the next tick.
+    """The only place where expected failures of a workload are caught: logged, counted, and left to the next tick.
 
-    ``answers_keda`` says whether the workload's stale policy is in force in this process, so that it is warned of.
+    ``answers_keda`` says whether this process applies the workload's stale policy, so that it warns about it.
     """
 
     loop: ForecastLoop
@@ -254,7 +254,7 @@ class GuardedTick:
         return ToldLog(self.loop.workload)
 
     async def tick(self) -> None:
-        """`ForecastLoop.tick`, with WorkloadError turned into a line in the log."""
+        """`ForecastLoop.tick`, with WorkloadError turned into a log line."""
         name = self.loop.workload.name
         self._begin()
         try:
@@ -275,7 +275,7 @@ class GuardedTick:
             self._note_change()
 
     def _tell_failure(self, error: WorkloadError) -> None:
-        """One line when a failure begins or becomes another, and one every `TELL_AGAIN` seconds while it lasts."""
+        """Log one line when a failure begins or changes, and every `TELL_AGAIN` seconds while it lasts."""
         name, now = self.loop.workload.name, self.loop.clock.now()
         what = (error.component, error.reason)
         told = self._told
@@ -290,7 +290,7 @@ class GuardedTick:
         if self._began:
             return
         self._began = True
-        self._published = self._has_published()  # as another, which made way for this one as the settings changed
+        self._published = self._has_published()  # by a predecessor, replaced when the settings changed
         if self.loop.workload.mode is Mode.OBSERVE:
             words = (
                 "mode observe: KEDA is told 0, whatever is planned. Alone this trigger would scale to the minimum: "
@@ -314,13 +314,13 @@ class GuardedTick:
         log.info(words, load, replicas, extra={"workload": snapshot.workload})
 
     def _note_change(self) -> None:
-        """A line for a change of what KEDA is told, where it is told by this process."""
+        """Log a change of what KEDA is told, if this process answers KEDA."""
         snapshot = self.loop.store.get(self.loop.workload.name)
         if self.answers_keda and snapshot is not None and self._published and snapshot.mode is Mode.SCALE:
             self._changes.note(snapshot, self.loop.clock.now())
 
     def _warn_of_default_min(self) -> None:
-        """One line, as soon as a plan asks for more than KEDA would be told once Prometheus is away for a while."""
+        """Log one line as soon as a plan asks for more than KEDA would be told during a Prometheus outage."""
         workload, snapshot = self.loop.workload, self.loop.store.get(self.loop.workload.name)
         stale, is_observed = workload.stale, workload.mode is Mode.OBSERVE
         if self._warned or snapshot is None or not self.answers_keda or is_observed:
@@ -336,16 +336,16 @@ class GuardedTick:
 
 
 def _shown(error: WorkloadError) -> WorkloadError | None:
-    """A model's own bug is shown with its traceback; an expected failure says all in its message."""
+    """``error`` if its traceback should be shown: for a bug in a model. An expected failure's message says it all."""
     return error if error.reason == "exception" else None
 
 
-# The ports, timed, so that the tick itself need not know metrics.
+# The ports, timed, so that the tick itself need not know about metrics.
 
 
 @attrs.define
 class MeasuredSource:
-    """A metric source whose readings are timed, the failed ones too; it knows whether one is under way."""
+    """A metric source whose reads are timed, including failed ones; it knows whether one is in progress."""
 
     source: MetricSource
     metrics: Metrics
@@ -370,7 +370,7 @@ class MeasuredSource:
 
 @attrs.frozen
 class MeasuredForecaster:
-    """A forecaster whose forecasts are timed, the failed ones too."""
+    """A forecaster whose forecasts are timed, including failed ones."""
 
     forecaster: Forecaster
     metrics: Metrics

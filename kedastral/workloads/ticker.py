@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ticker: beats on Trio's clock that never drift or overlap, and are skipped when missed; how to spread many."""
+"""The ticker: beats on Trio's clock that never drift or overlap, and are skipped if missed; how to spread many."""
 
 import hashlib
 import math
@@ -11,13 +11,13 @@ import trio
 
 @attrs.frozen
 class Beats:
-    """When a ticker beats: every ``interval`` seconds from ``origin`` on, on Trio's clock."""
+    """The beats of a ticker: every ``interval`` seconds from ``origin`` on, on Trio's clock."""
 
     origin: float
     interval: float
 
     def next_after_now(self) -> float:
-        """When the next beat comes; at a beat, the one after it."""
+        """The time of the next beat; at a beat, that of the one after it."""
         return self.origin + self.interval * (
             math.floor((trio.current_time() - self.origin) / self.interval + 1e-9) + 1
         )
@@ -38,15 +38,15 @@ async def run_ticker(
 ) -> None:
     """Await ``tick()`` at once and then at every beat of ``interval`` seconds, until cancelled.
 
-    Beats lie on a fixed grid that begins ``offset`` seconds from the start, so that many tickers need not beat
-    together: a tick that takes long does not move those after it. While one runs none begins; the beats it covers are
-    skipped, and ``on_missed`` is told how many, also where it is cancelled. ``on_lag`` is told how many seconds after
-    its beat each tick begins. Returns between two ticks once ``until`` is set. Whatever ``tick`` raises leaves here.
+    Beats lie on a fixed grid, so a slow tick does not move later ones. The grid begins ``offset`` seconds after the
+    start, so that many tickers need not beat together. While a tick runs no other begins; the beats it covers are
+    skipped, and ``on_missed`` is told how many, even if it is cancelled. ``on_lag`` is told how many seconds after its
+    beat each tick begins. Returns between two ticks once ``until`` is set. Whatever ``tick`` raises propagates.
     """
     origin = trio.current_time() + offset
 
     async def tick_and_count(beat: int) -> int:
-        """The tick of a beat; returns the next beat that is not over yet."""
+        """Run the tick of a beat; returns the next beat that is not over yet."""
         try:
             await tick()
         finally:
@@ -64,7 +64,7 @@ async def run_ticker(
 
 
 async def _sleep_until(moment: float, until: trio.Event | None) -> bool:
-    """Sleep, and say whether to go on; ``until`` ends the sleep early."""
+    """Sleep; returns whether to go on. ``until`` ends the sleep early."""
     if until is None:
         await trio.sleep_until(moment)
         return True
@@ -74,5 +74,5 @@ async def _sleep_until(moment: float, until: trio.Event | None) -> bool:
 
 
 def spread(key: str) -> float:
-    """Where in the interval ``key`` ticks, from 0 up to 1: the same in every process, even over many keys."""
+    """Where in the interval ``key`` ticks, from 0 up to 1: the same in every process, and evenly spread over keys."""
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=6).digest()) / 2**48

@@ -21,19 +21,19 @@ from kedastral.core.series import Floats, Series
 from kedastral.errors import ModelError, NotFittedError
 
 MAX_WAIT = 1.0
-"""Seconds that a tick waits for its own job where the queue is idle: a lone workload then has its first forecast with
-its first tick."""
+"""Seconds that a tick waits for its own job if the queue is idle: a single workload then has its first forecast at its
+first tick."""
 
 log = logging.getLogger("kedastral.forecaster")
 
 Train = Callable[[Series, datetime, int], UncertaintyState]
-"""Trains a model on the history up to a moment, to forecast that many steps, and returns how far off its forecasts
-would have been. It is slow, so it runs in a thread."""
+"""Trains a model on the history up to a moment, to forecast the given number of steps, and returns the uncertainty of
+its forecasts. It is slow, so it runs in a thread."""
 
 
 @attrs.define(eq=False)
 class TrainingJob:
-    """A model to be trained: its ``outcome`` or its ``failure`` once it is ``done``; neither where it was cancelled."""
+    """A model to be trained: its ``outcome`` or its ``failure`` once it is ``done``; neither if it was cancelled."""
 
     train: Callable[[], UncertaintyState]
     done: trio.Event = attrs.field(factory=trio.Event)
@@ -44,7 +44,7 @@ class TrainingJob:
 
 @attrs.define(eq=False)
 class TrainingQueue:
-    """Jobs wait here for one of ``slots``, first come first served: a thousand models are not trained at once.
+    """Jobs wait here for one of ``slots``, first come, first served, so that a thousand models are not trained at once.
 
     Jobs begin only while `run` is running.
     """
@@ -57,8 +57,8 @@ class TrainingQueue:
 
     @property
     def is_idle(self) -> bool:
-        """Whether a job put now would begin at once."""
-        return max(self._waiting, self.slots.borrowed_tokens) < self.slots.total_tokens  # a cancelled one may go on
+        """Whether a job added now would begin at once."""
+        return max(self._waiting, self.slots.borrowed_tokens) < self.slots.total_tokens  # a cancelled job may still run
 
     def put(self, job: TrainingJob) -> None:
         """Run ``job`` in its turn."""
@@ -75,7 +75,7 @@ class TrainingQueue:
     async def _run_job(self, job: TrainingJob) -> None:
         try:
             with job.scope:
-                # abandoned when cancelled or when the process stops: it may then be in the middle of its work
+                # abandoned if cancelled or if the process stops, maybe in the middle of its work
                 job.outcome = await trio.to_thread.run_sync(job.train, limiter=self.slots, abandon_on_cancel=True)
         except ModelError as error:
             job.failure = error
@@ -89,9 +89,9 @@ class TrainingQueue:
 
 @attrs.define(eq=False)
 class TrainedForecaster:
-    """Trains in ``queue`` where ``forecaster`` raises NotFittedError; until then it forecasts the last value.
+    """Trains in ``queue`` if ``forecaster`` raises NotFittedError; until then it forecasts the last value.
 
-    ``model`` is the one that ``forecaster`` asks and ``train`` trains. While a job is under way the model is not asked,
+    ``model`` is the one that ``forecaster`` uses and ``train`` trains. While a job is running the model is not used,
     since it is being changed.
     """
 
@@ -108,11 +108,11 @@ class TrainedForecaster:
         return self.forecaster.name
 
     def uncertainty(self) -> UncertaintyState | None:
-        """The model's uncertainty by the newest job; None before the first."""
+        """The model's uncertainty from the newest job; None before the first."""
         return self._uncertainty
 
     def memory(self) -> Mapping[str, Floats] | None:
-        """What the model has learnt, to be kept; None while it is being trained, and where that cannot be kept."""
+        """What the model has learnt, to be kept; None while it is being trained, or if it cannot be kept."""
         idle = self._job is None and isinstance(self.model, RestorableModel)
         return self.model.memory() if idle and isinstance(self.model, RestorableModel) else None
 
@@ -122,12 +122,12 @@ class TrainedForecaster:
         return isinstance(self.model, RestorableModel)
 
     def restore(self, memory: Mapping[str, Floats]) -> None:
-        """Go on from `memory`. Raises ValueError where it is of another model."""
+        """Continue from `memory`. Raises ValueError if it is from another model."""
         if isinstance(self.model, RestorableModel):
             self.model.restore(memory)
 
     def cancel_training(self) -> None:
-        """Train no more, since nobody will ask for a forecast. A job that has begun ends by itself, unused."""
+        """Stop training, since nobody will ask for a forecast. A running job ends by itself, unused."""
         if self._job is not None:
             self._job.scope.cancel()
 
@@ -154,7 +154,7 @@ class TrainedForecaster:
                 await self._job.done.wait()
 
     def _has_trained(self) -> bool:
-        """Whether the job under way has ended; raises its failure."""
+        """Whether the current job has ended; raises its failure."""
         job = self._job
         if job is None or not job.done.is_set():
             return False
