@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shapes of the HTTP server's answers: JSON, errors, and the header of what is stale."""
+"""The shapes of the HTTP server's responses: JSON, errors, and the header for stale data."""
 
 from quart import Response
 
@@ -14,12 +14,12 @@ def answer_json(status: int, document: JsonValue) -> Response:
 
 
 def answer_json_text(status: int, text: str) -> Response:
-    """``text``, which is JSON already."""
+    """``text``, which is already JSON."""
     return Response(text + "\n", status=status, content_type="application/json")
 
 
 def answer_unchanged() -> Response:
-    """304: the client has what it asks for. There is no body, whose length and type would be those of another one."""
+    """304: the client already has it. There is no body, and so no headers about its length and type."""
     response = Response("", status=304)
     for name in ("Content-Length", "Content-Type"):
         response.headers.pop(name, None)
@@ -27,12 +27,12 @@ def answer_unchanged() -> Response:
 
 
 def answer_error(status: int, words: str) -> Response:
-    """The one shape that errors have."""
+    """The one shape of all errors."""
     return answer_json(status, {"error": words})
 
 
 def mark_stale(response: Response, *, stale: bool) -> Response:
-    """``response``, with the header where what it shows is stale."""
+    """``response``, with the stale header if what it shows is stale."""
     if stale:
         response.headers[STALE_HEADER] = "true"
     return response

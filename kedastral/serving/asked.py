@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`AskedWorkloads` and `MinimumLog`: what a split scaler reads, for how long, and what it says of a low default-min."""
+"""`AskedWorkloads` and `MinimumLog`: what a split scaler reads and for how long, and its warning of a low default-min.
+"""
 
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -11,9 +12,9 @@ from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy
 from kedastral.errors import RemoteError
 
 FORGET_AFTER = 3600.0
-"""Seconds after which a workload that nobody asks for is not read any more."""
+"""Seconds after which a workload that nobody asks for is no longer read."""
 FIRST_WAIT = 1.0
-"""Seconds the very first question about a workload may wait; KEDA allows 3 s in all, with one retry."""
+"""Seconds that the very first call for a workload may wait; KEDA allows 3 s in all, with one retry."""
 MAX_WORKLOADS = 10_000
 
 log = logging.getLogger("kedastral.client")
@@ -21,7 +22,7 @@ log = logging.getLogger("kedastral.client")
 
 @attrs.define
 class _Question:
-    """The last question about a workload, and whether the first has an answer."""
+    """The latest call for a workload, and whether the first has been answered."""
 
     at: float
     was_read: trio.Event = attrs.field(factory=trio.Event)
@@ -29,16 +30,16 @@ class _Question:
 
 @attrs.define(eq=False)
 class AskedWorkloads:
-    """The workloads that somebody asks for: `MAX_WORKLOADS` at most, each until `FORGET_AFTER` seconds without a
-    question. Those of ``always`` are never forgotten."""
+    """The workloads that somebody asks for: `MAX_WORKLOADS` at most, each until `FORGET_AFTER` seconds without a call.
+    Those in ``always`` are never forgotten."""
 
     always: Collection[str] = ()
     _questions: dict[str, _Question] = attrs.field(factory=dict, init=False)
 
     async def track(self, workload: str, read: Callable[[str], Awaitable[None]]) -> None:
-        """Note a question about ``workload``. The first calls ``read``, and waits for it `FIRST_WAIT` seconds at most.
+        """Note a call for ``workload``. The first one runs ``read``, and waits for it `FIRST_WAIT` seconds at most.
 
-        Questions that come meanwhile wait as long. Raises RemoteError where there are too many workloads.
+        Calls that arrive meanwhile wait as long. Raises RemoteError if there are too many workloads.
         """
         with trio.move_on_after(FIRST_WAIT):
             question = self._questions.get(workload)
@@ -55,13 +56,13 @@ class AskedWorkloads:
                 question.was_read.set()
 
     def note(self, workload: str) -> None:
-        """Note a question about ``workload``, if it is among them."""
+        """Note a call for ``workload``, if it is among them."""
         question = self._questions.get(workload)
         if question is not None:
             question.at = trio.current_time()
 
     def forget_unasked(self) -> Sequence[str]:
-        """Forget those that nobody asks for any more; returns their names."""
+        """Forget those that nobody asks for anymore; returns their names."""
         oldest = trio.current_time() - FORGET_AFTER
         unasked = [name for name, one in self._questions.items() if one.at < oldest and name not in self.always]
         for name in unasked:
@@ -71,9 +72,9 @@ class AskedWorkloads:
 
 @attrs.define(eq=False)
 class MinimumLog:
-    """Warns where ``policy`` would tell KEDA fewer replicas for a stale forecast than any plan of the workload has.
+    """Warns if, for a stale forecast, ``policy`` would tell KEDA fewer replicas than any plan of the workload has.
 
-    A split scaler has settings of its own, and learns the minimum of a workload from its snapshots.
+    A split scaler has its own settings, and learns the minimum of a workload from its snapshots.
     """
 
     policy: StalePolicy
@@ -81,7 +82,7 @@ class MinimumLog:
     """The minimum of the last warning, by workload."""
 
     def note(self, snapshot: Snapshot) -> None:
-        """Look at ``snapshot``; the same minimum is warned of once."""
+        """Check ``snapshot``; warns once about the same minimum."""
         policy, least, workload = self.policy, snapshot.min_replicas, snapshot.workload
         is_observed = Mode.OBSERVE in (policy.mode, snapshot.mode)
         if policy.on_stale is not OnStale.DEFAULT_MIN or is_observed or (least or 0) <= policy.default_min:
@@ -94,5 +95,5 @@ class MinimumLog:
             log.warning(words, policy.default_min, least, extra={"workload": workload})
 
     def forget(self, workload: str) -> None:
-        """Nobody asks for ``workload`` any more."""
+        """Note that nobody asks for ``workload`` anymore."""
         self._warned.pop(workload, None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``GET /explain``: why KEDA is told what it is told, beside what it would be told under other settings."""
+"""``GET /explain``: why KEDA is told what it is told, and what it would be told under other settings."""
 
 from collections.abc import Mapping
 
@@ -55,13 +55,13 @@ def add_explain(app: QuartTrio, view: SnapshotView) -> None:
 
 @attrs.frozen
 class _Reader:
-    """Reads the parameters of a query as settings; ``problems`` has a line for each that cannot be read."""
+    """Reads query parameters as settings; ``problems`` has a line for each that cannot be read."""
 
     given: "MultiDict[str, str]"
     problems: list[str] = attrs.field(factory=list)
 
     def read_number(self, name: str) -> float | None:
-        """The number of a parameter, None where it is empty, missing or wrong."""
+        """The number of a parameter, None if it is empty, missing or invalid."""
         text = self.given.get(name, "").strip()
         try:
             return float(TRIED[name].parse(text)) if text else None
@@ -70,13 +70,13 @@ class _Reader:
             return None
 
     def read_count(self, name: str) -> int | None:
-        """As `read_number`, for a setting that is a whole number."""
+        """Like `read_number`, for a setting that is a whole number."""
         number = self.read_number(name)
         return None if number is None else int(number)
 
 
 def read_settings_to_try(given: "MultiDict[str, str]") -> tuple[OtherSettings, list[str]]:
-    """The settings of a query, and a line for each that cannot be read; an empty one is not given."""
+    """The settings of a query, and a line for each that cannot be read; an empty one counts as not given."""
     reader = _Reader(given)
     other = OtherSettings(
         lead_time=reader.read_number("leadTime"),

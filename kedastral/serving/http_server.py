@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Serves an ASGI application on one socket, over HTTP/1.1 or HTTPS, with Hypercorn's code for each connection.
 
-Hypercorn's own ``serve`` is not used: an exception of one connection ends them all (a broken chunk that arrives while
-the answer is being written is enough), and its shutdown waits for ever for a client that does not read.
+Hypercorn's own ``serve`` is not used: an exception in one connection ends them all (a broken chunk that arrives while
+the response is being written is enough), and its shutdown waits forever for a client that does not read.
 """
 
 import logging
@@ -38,16 +38,16 @@ from kedastral.trio_connections import (
 from kedastral.wire import dump_json
 
 HTTP_GRACE = 1.5
-"""Seconds that requests have to be answered once the server closes; an answer takes milliseconds."""
+"""Seconds that requests in flight may take once the server closes; a response takes milliseconds."""
 SEND_BUFFER = 2**16
-"""Bytes of answers that the kernel takes for one client; Linux doubles it."""
+"""Bytes of responses that the kernel buffers for one client; Linux doubles it."""
 HANDSHAKE_TIMEOUT = 5.0
 """Seconds for a TLS handshake: enough for a slow link, too little to hoard connections."""
 RESERVED = 16
-"""One connection in so many, and two at least, is kept for the probes: one that gets its place because nothing else is
-free is closed after one answer, and anything but a probe is refused on it."""
+"""One connection in this many, and at least two, is reserved for the probes: a connection that takes a reserved place
+may only send a probe, and is closed after one response."""
 
-# Seconds for Hypercorn's bookkeeping after a request is answered; only a connection that is lost needs any.
+# Seconds for Hypercorn's bookkeeping after a response; only a lost connection needs any.
 _BOOKKEEPING = 1.0
 
 log = logging.getLogger("kedastral.http")
@@ -55,15 +55,15 @@ log = logging.getLogger("kedastral.http")
 
 @attrs.frozen
 class HttpLimits:
-    """How long a connection may wait for its client, in seconds, and how many there may be."""
+    """How many seconds a connection may wait for its client, and how many connections there may be."""
 
     keep_alive: float = 10.0
-    """For the next request. It is longer than httpx keeps a connection, so that no client of ours writes to one that
-    closes under it."""
+    """For the next request. It is longer than httpx keeps a connection, so that our own clients never write to one that
+    is just closing."""
     write: float = 10.0
-    """For the client to take an answer; Prometheus gives up a scrape after that time, too."""
+    """For the client to read a response; Prometheus gives up on a scrape after that time, too."""
     max_connections: int = 512
-    """At once, those for the probes included."""
+    """At once, including those for the probes."""
 
 
 async def serve_http(
@@ -78,19 +78,19 @@ async def serve_http(
 ) -> None:
     """Serve ``app`` on ``listener`` until ``may_close`` is set, then drain, close the listener and return.
 
-    With ``tls`` it serves HTTPS. Either way it is HTTP/1.1 only: Hypercorn's HTTP/2 knows none of the limits here. A
-    failed handshake is one line in the log.
+    With ``tls`` it serves HTTPS. Either way it is HTTP/1.1 only: Hypercorn's HTTP/2 does not respect these limits. A
+    failed handshake is one log line.
 
     A connection is closed when its client takes longer than ``limits`` allow. Half of all connections may be idle, and
-    half may come from one host; one more, and a new connection takes the place of one that waits for its client
-    (`kedastral.trio_connections.ConnectionLimiter`). Where none does, only the paths ``probes`` are answered on new
-    connections, one request each.
+    half may come from one host; beyond that, a new connection replaces one that waits for its client
+    (`kedastral.trio_connections.ConnectionLimiter`). If none does, new connections may only request the paths in
+    ``probes``, once each.
 
     Draining: no new connection is accepted, idle connections close at once, requests in flight have `HTTP_GRACE`
-    seconds. Cancelling it closes every connection. Raises what ``accept`` raises, except where the system is short of
-    resources, which is logged and tried again.
+    seconds. Cancelling closes every connection. Raises what ``accept`` raises, unless the system is short of resources,
+    which is logged and retried.
     """
-    # the kernel would take megabytes of answers for a client that reads none
+    # the kernel would buffer megabytes of responses for a client that does not read
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
     trio_listener = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
     async with trio.open_nursery() as timers:
@@ -122,7 +122,7 @@ def _make_limiter(places: int) -> ConnectionLimiter:
 
 @attrs.define(eq=False)
 class _HttpSession:
-    """One run of a server: what Hypercorn needs for each connection, and the connections that are open."""
+    """One run of a server: what Hypercorn needs for each connection, and the open connections."""
 
     app: AppWrapper
     limits: HttpLimits
@@ -151,7 +151,7 @@ class _HttpSession:
         return _make_limiter(self.limits.max_connections)
 
     def start_connection(self, stream: trio.SocketStream) -> None:
-        """Serve a new connection in a task of its own, or close it where there is no slot for it."""
+        """Serve a new connection in its own task, or close it if there is no slot for it."""
         peer = Peer(stream)
         slot = self.limiter.admit(peer.host)
         if slot is None:
@@ -161,12 +161,12 @@ class _HttpSession:
         self.connections.start_soon(self._serve_connection, stream, peer, slot)
 
     async def _serve_connection(self, stream: trio.SocketStream, peer: Peer, slot: ConnectionSlot) -> None:
-        """Serve one connection. Whatever goes wrong on it is logged here and ends with it."""
+        """Serve one connection. Whatever goes wrong on it is logged here and affects no other."""
         try:
             with slot.scope:
                 if (transport := await self._secure(stream, peer)) is not None:
                     await _HttpConnection(self, transport, peer, slot).run()
-        except* Exception:  # whatever bytes caused it, the other connections go on
+        except* Exception:  # whatever bytes caused it, the other connections continue
             log.warning("a connection failed", exc_info=True)
         finally:
             self._open.discard(stream)
@@ -174,7 +174,7 @@ class _HttpSession:
             stream.socket.close()
 
     async def _secure(self, stream: trio.SocketStream, peer: Peer) -> trio.abc.Stream | None:
-        """What to talk HTTP on; None where the client is silent or the handshake failed."""
+        """The stream for HTTP; None if the client is silent or the handshake failed."""
         if self.tls is None:
             return stream if await self._has_spoken(stream) else None
         # https_compatible: closing does not wait for the client's close_notify
@@ -182,7 +182,7 @@ class _HttpSession:
         return transport if await complete_handshake(transport, peer, HANDSHAKE_TIMEOUT, self.failures) else None
 
     async def _has_spoken(self, stream: trio.SocketStream) -> bool:
-        """Wait for the first byte: a connection without one costs a third of what Hypercorn's code does."""
+        """Wait for the first byte: until then a connection costs a third of what Hypercorn's code does."""
         with trio.move_on_after(self.limits.keep_alive) as scope:
             self._silent.add(scope)
             try:
@@ -197,7 +197,7 @@ class _HttpSession:
             scope.cancel()
 
     async def enforce_grace(self, may_close: trio.Event) -> None:
-        """End what still runs `HTTP_GRACE` seconds after ``may_close``, or at once when cancelled.
+        """End what still runs `HTTP_GRACE` seconds after ``may_close``, or at once if cancelled.
 
         Hypercorn shields its writes from cancellation; closing the socket ends even those.
         """
@@ -214,12 +214,12 @@ class _HttpConnection(TCPServer):
     """A connection that closes when it should, keeps its slot up to date, and answers errors in JSON.
 
     Quart-Trio cancels its own task while Hypercorn, in that task, is telling the connection that the request is over.
-    And Hypercorn would wait for a next request, for as long as it keeps idle connections, where the client has gone;
-    and for ever for a client that does not read.
+    If the client has gone, Hypercorn would wait for the next request for as long as it keeps idle connections; for a
+    client that does not read, it would wait forever.
     """
 
     def __init__(self, session: _HttpSession, stream: trio.abc.Stream, peer: Peer, slot: ConnectionSlot) -> None:
-        # its annotation asks for TLS, its code takes both
+        # its annotation asks for TLS, its code accepts both
         super().__init__(session.app, session.config, session.context, ConnectionState({}), stream)  # type: ignore[arg-type]
         self._session = session
         self._peer = peer
@@ -239,7 +239,7 @@ class _HttpConnection(TCPServer):
                 await self.idle_task.stop()
 
     async def _write(self, data: bytes) -> None:
-        """Write an answer, shielded as Hypercorn does it; the connection is given up if the client does not read."""
+        """Write a response, shielded as in Hypercorn; gives up on the connection if the client does not read."""
         within = self._session.limits.write
         async with self.send_lock:
             self._slot.mark_idle()
@@ -265,7 +265,7 @@ class _HttpConnection(TCPServer):
         await self.idle_task.stop()
 
     def _use_own_protocol(self) -> None:
-        """Replace the protocol that Hypercorn has just made: it offers no setting for it (docs/upstream.md)."""
+        """Replace the protocol that Hypercorn has just made: there is no setting for it (docs/upstream.md)."""
         made = self.protocol
         own = made.protocol = _StrictHttp1(
             made.app,
@@ -283,14 +283,14 @@ class _HttpConnection(TCPServer):
             own.keep_alive_requests = made.config.keep_alive_max_requests  # the first request is the last
 
 
-# The headers of a response that Hypercorn makes by itself, without the application.
+# The headers of a response that Hypercorn makes itself, without the application.
 _OWN_HEADERS = [(b"content-length", b"0"), (b"connection", b"close")]
 
 
 class _StrictHttp1(H11Protocol):
-    """HTTP/1.1 and nothing else, whose own error responses have a JSON body, as those of the application have.
+    """HTTP/1.1 only; its own error responses have a JSON body, like those of the application.
 
-    Hypercorn makes them for bytes that are no HTTP, and for requests that the application did not answer.
+    Hypercorn makes them for bytes that are not HTTP, and for requests that the application did not answer.
     """
 
     only: frozenset[str] | None = None
@@ -298,7 +298,7 @@ class _StrictHttp1(H11Protocol):
     _is_over = False
 
     async def _check_protocol(self, event: h11.Request) -> None:
-        """Hypercorn would change to HTTP/2 here. An ``Upgrade`` may be ignored (RFC 9110, 7.8)."""
+        """Hypercorn would switch to HTTP/2 here. An ``Upgrade`` may be ignored (RFC 9110, 7.8)."""
 
     async def _create_stream(self, request: h11.Request) -> None:
         status = self._refuse(request)
@@ -309,12 +309,12 @@ class _StrictHttp1(H11Protocol):
             await self.send(Closed())
 
     def _refuse(self, request: h11.Request) -> int | None:
-        """The status that refuses a request, None where it is good."""
+        """The status with which to refuse a request, None if it is fine."""
         if not request.http_version.startswith(b"1."):
             return HTTPStatus.HTTP_VERSION_NOT_SUPPORTED
         names = {name for name, _ in request.headers}
         if b"transfer-encoding" in names and (b"content-length" in names or request.http_version == b"1.0"):
-            return HTTPStatus.BAD_REQUEST  # somebody may be smuggling a request past a proxy (RFC 9112, 6.1)
+            return HTTPStatus.BAD_REQUEST  # maybe a request smuggled past a proxy (RFC 9112, 6.1)
         if self.only is not None and request.target.partition(b"?")[0].decode("ascii") not in self.only:
             return HTTPStatus.SERVICE_UNAVAILABLE
         return None
@@ -336,7 +336,7 @@ class _StrictHttp1(H11Protocol):
         else:
             await super().stream_send(event)
             if isinstance(event, EndBody) and self._is_over:
-                await self.send(Closed())  # a websocket handshake that it refuses would else stay open
+                await self.send(Closed())  # otherwise a refused websocket handshake would stay open
 
 
 def _make_error(status: int) -> tuple[bytes, list[tuple[bytes, bytes]]]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Opens the sockets that servers listen on, before anything else starts: a port in use is one clear error line.
 
-And it says how many connections each server may have, so that they share the limit of open files, and how much memory
-the clients of gRPC may take.
+It also says how many connections each server may have, so that they share the limit of open files, and how much memory
+gRPC clients may take.
 """
 
 import errno
@@ -20,29 +20,29 @@ from kedastral.settings.types import ListenAddress
 
 BACKLOG = 1024
 KEPT_FILES = (32, 256)
-"""The fewest and the most open files that are kept for all but the servers: the own, data sources, configuration."""
+"""The fewest and most open files reserved for everything but the servers: own files, data sources, configuration."""
 
 CGROUP_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
-"""Where a container finds its limit of memory, by cgroups v2 and v1."""
+"""Where a container finds its memory limit, in cgroups v2 and v1."""
 NO_LIMIT = 2**60
-"""Bytes from which on a limit is none: cgroups v1 write none as almost 2**63."""
+"""A limit of this many bytes or more means none: cgroups v1 write it as almost 2**63."""
 GRPC_PART_OF_MEMORY = 4
-"""The clients of gRPC may take a quarter of the limit: Python, libraries, models and histories need the rest."""
+"""gRPC clients may take one part in this many of the limit: Python, libraries, models and histories need the rest."""
 GRPC_MEMORY = (16 * 2**20, 256 * 2**20)
-"""The fewest and the most bytes: 1,300 and 20,000 open calls."""
+"""The fewest and most bytes for that: 1,300 and 20,000 open calls."""
 GRPC_MEMORY_WITHOUT_LIMIT = 128 * 2**20
 
 
 @attrs.frozen
 class ConnectionShares:
-    """Connections that each server may have at once."""
+    """How many connections each server may have at once."""
 
     grpc: int
     http: int
 
 
 def share_open_files(limit: int) -> ConnectionShares:
-    """Share a ``limit`` of open files: a quarter is kept, within `KEPT_FILES`, and gRPC has two thirds of the rest."""
+    """Share a ``limit`` of open files: a quarter is reserved, within `KEPT_FILES`; gRPC gets two thirds of the rest."""
     least, most = KEPT_FILES
     left = limit - min(max(limit // 4, least), most)
     http = max(left // 3, 1)
@@ -56,24 +56,24 @@ def limit_of_open_files() -> int:
 
 
 def raise_limit_of_open_files() -> None:
-    """Raise the process's limit of open files as far as it may.
+    """Raise the process's limit of open files as far as allowed.
 
-    Linux starts processes with 1,024 for the sake of select(), which nothing here uses.
+    Linux starts processes with 1,024 because of select(), which nothing here uses.
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(OSError, ValueError):  # some systems refuse; then the limit in force is what there is
+    with suppress(OSError, ValueError):  # some systems refuse; then the current limit stays
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def share_of_memory(limit: int | None) -> int:
-    """The bytes that the clients of gRPC may hold together where the process has ``limit`` bytes, or no limit."""
+    """The bytes that all gRPC clients may hold together if the process has ``limit`` bytes, or no limit."""
     share = GRPC_MEMORY_WITHOUT_LIMIT if limit is None else limit // GRPC_PART_OF_MEMORY
     least, most = GRPC_MEMORY
     return min(max(share, least), most)
 
 
 def limit_of_memory(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """The process's limit of memory in bytes: the container's by cgroups, v2 or v1, or RLIMIT_AS; None without any."""
+    """The process's memory limit in bytes: the container's by cgroups, v2 or v1, or RLIMIT_AS; None without any."""
     limits = [_read_limit(root / name) for name in CGROUP_LIMITS]
     of_addresses, _ = resource.getrlimit(resource.RLIMIT_AS)
     limits.append(None if of_addresses == resource.RLIM_INFINITY else of_addresses)
@@ -83,14 +83,14 @@ def limit_of_memory(root: Path = Path("/sys/fs/cgroup")) -> int | None:
 def _read_limit(file: Path) -> int | None:
     try:
         return int(file.read_text(encoding="ascii"))
-    except (OSError, ValueError):  # no such version of cgroups, or "max"
+    except (OSError, ValueError):  # another version of cgroups, or "max"
         return None
 
 
 def open_listener(address: ListenAddress, setting: str) -> socket.socket:
     """Open a listening TCP socket. An empty host means all IPv4 and IPv6 addresses, on the same port even if it is 0.
 
-    ``setting`` is how the user sets the address. Raises BindError.
+    ``setting`` is what the user calls the address. Raises BindError.
     """
     try:
         if not address.host and socket.has_dualstack_ipv6():
@@ -132,6 +132,6 @@ def describe_listener(listener: socket.socket) -> str:
 
 
 def port_of(listener: socket.socket) -> int:
-    """The port a socket listens on, also where any free one was asked for."""
+    """The port that a socket listens on, also if any free one was requested."""
     port: int = listener.getsockname()[1]
     return port

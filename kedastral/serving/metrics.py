@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every metric of Kedastral: those that code counts and times, then those computed at each scrape.
+"""Every metric of Kedastral: those that the code counts and times, then those computed at each scrape.
 
-docs/metrics.md lists them all, and a test compares.
+docs/metrics.md lists them all, and a test compares the two.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,12 +28,12 @@ from kedastral.errors import WorkloadError
 from kedastral.logs import count_dropped_lines
 
 FAST_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Seconds, from a plan's tenths of a millisecond to the 10 s that a source may take at most."""
+"""Seconds, from tenths of a millisecond for a plan to the 10 s that a source may take at most."""
 
 
 @attrs.frozen(eq=False)
 class Metrics:
-    """The metrics of one process; a registry of its own, so that two can live side by side in a test."""
+    """The metrics of one process, with their own registry, so that a test can have two side by side."""
 
     registry: CollectorRegistry = attrs.field(factory=lambda: CollectorRegistry(auto_describe=True))
     collect_seconds: Histogram = attrs.field(init=False)
@@ -93,7 +93,7 @@ class Metrics:
     def _make_reload_worked(self) -> Gauge:
         name, words = "kedastral_config_last_reload_successful", "Whether the configuration could be read the last time"
         gauge = Gauge(name, words, registry=self.registry)
-        gauge.set(1)  # where there are no files, nothing is older than they are
+        gauge.set(1)  # without files, nothing is outdated
         return gauge
 
     @scaler_requests.default
@@ -147,13 +147,13 @@ class Metrics:
         self.errors.labels(error.component, error.reason).inc()
 
     def forget_workload(self, workload: str) -> None:
-        """Show nothing more of ``workload``, which is gone."""
+        """Stop showing ``workload``, which is gone."""
         for labelled in (self.ticks_missed, self.returned_replicas):
-            with suppress(KeyError):  # older prometheus-clients mind what is not there
+            with suppress(KeyError):  # older prometheus-clients raise if the labels are absent
                 labelled.remove(workload)
 
     def show_failures(self, failing: Callable[[], Mapping[str, Failure]]) -> None:
-        """Expose the workloads that fail, which ``failing`` returns at each scrape."""
+        """Expose the failing workloads, which ``failing`` returns at each scrape."""
         self.registry.register(FailureCollector(failing))
 
     def show_snapshots(self, reader: SnapshotReader, clock: WallClock) -> None:
@@ -172,7 +172,7 @@ def observe_seconds(observe: Callable[[float], None]) -> Iterator[None]:
 
 
 class LogCollector(Collector):
-    """Shows how many lines of the log were dropped."""
+    """Shows how many log lines were dropped."""
 
     def collect(self) -> Iterable[Metric]:
         """See `Collector.collect`."""
@@ -182,7 +182,7 @@ class LogCollector(Collector):
 
 @attrs.frozen(eq=False)
 class FailureCollector(Collector):
-    """Shows the workloads that fail at the scrape, which ``failing`` returns: few, or all of a dead Prometheus."""
+    """Shows the workloads that fail at the scrape, from ``failing``: few, or all of them if a Prometheus is down."""
 
     failing: Callable[[], Mapping[str, Failure]]
 
@@ -205,7 +205,7 @@ class FailureCollector(Collector):
 
 @attrs.frozen(eq=False)
 class StorageMetrics:
-    """What a process that shares its snapshots shows of that, in the registry of its other metrics."""
+    """The metrics of a process that shares its snapshots, in the registry of its other metrics."""
 
     registry: CollectorRegistry
     up: Gauge = attrs.field(init=False)
@@ -280,14 +280,14 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
         ("expert",),
     ),
 }
-"""Words and labels beside ``workload``; from `kedastral_steering_factor` on only where a service level is steered."""
+"""Help text and labels besides ``workload``; from `kedastral_steering_factor` on only if a service level is steered."""
 
 COUNTERS = {
     "kedastral_needed_pod_seconds": "Pods that the load needed, judged in hindsight",
     "kedastral_unserved_pod_seconds": "Pods that the load needed and were not there, judged in hindsight",
     "kedastral_spare_pod_seconds": "Pods that were there and the load did not need, judged in hindsight",
 }
-"""They begin with the process, or with what a store kept of it."""
+"""They start with the process, or with what a store kept of it."""
 
 
 @attrs.frozen(eq=False)
@@ -318,7 +318,7 @@ class SnapshotCollector(Collector):
 
 
 class _RestingSamples(list[Sample]):
-    """Samples that prometheus-client writes with rests, so that KEDA is answered meanwhile."""
+    """Samples that prometheus-client writes with pauses, so that KEDA is answered in between."""
 
     def __iter__(self) -> Iterator[Sample]:
         return with_rests(super().__iter__())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`describe_api` makes the OpenAPI document of the HTTP server, from the routes that it has."""
+"""`describe_api` makes the OpenAPI document of the HTTP server from its routes."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,7 +42,7 @@ CHALLENGE: Mapping[str, JsonValue] = {"WWW-Authenticate": {"schema": TEXT}}
 
 @attrs.frozen
 class Answer:
-    """What comes with one status: in words, by content type, and in headers."""
+    """The response for one status: its description, bodies by content type, and headers."""
 
     words: str
     contents: Mapping[str, JsonValue]
@@ -66,17 +66,17 @@ def _status(word: str, **more: JsonValue) -> Mapping[str, JsonValue]:
 
 @attrs.frozen
 class Endpoint:
-    """What one path answers, by status; ``required`` and ``optional`` are its query parameters."""
+    """The responses of one path, by status; ``required`` and ``optional`` are its query parameters."""
 
     summary: str
     answers: Mapping[HTTPStatus, Answer]
     required: Mapping[str, str] = attrs.field(factory=dict)
     optional: Mapping[str, str] = attrs.field(factory=dict)
     is_conditional: bool = False
-    """It looks at If-None-Match."""
+    """Whether it respects If-None-Match."""
     is_probe: bool = False
     is_page: bool = False
-    """Part of the page, which needs no token."""
+    """Whether it is part of the web page, which needs no token."""
 
 
 NOT_HTTP = _error("the request is not HTTP/1.1")
@@ -162,7 +162,7 @@ ENDPOINTS: Mapping[str, Endpoint] = {
 
 
 def describe_api(paths: Iterable[str], *, with_token: bool) -> Mapping[str, JsonValue]:
-    """The document about ``paths``, which are among `ENDPOINTS`; ``with_token`` where a bearer token is asked for."""
+    """The document about ``paths``, which are among `ENDPOINTS`; ``with_token`` if a bearer token is required."""
     components: dict[str, JsonValue] = {
         "schemas": {
             "Snapshot": snapshot_schema(),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page for people: templates without data, which scripts fill from the HTTP API with the reader's own token."""
+"""The web page: templates without data, which scripts fill from the HTTP API with the reader's own token."""
 
 from collections.abc import Mapping
 from importlib.resources import files
@@ -31,7 +31,7 @@ SECURITY_HEADERS: Mapping[str, str] = {
 
 
 def is_page(path: str) -> bool:
-    """Whether ``path`` is part of the page, which shows nothing by itself and needs no token."""
+    """Whether ``path`` is part of the page, which contains no data itself and needs no token."""
     return path == "/" or path.startswith(OPEN_PREFIXES)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`RecentLoads`: the last hours of each workload in memory, for charts; fed by the tick, so that nothing is queried."""
+"""`RecentLoads`: the last hours of each workload in memory, for charts; fed by the tick, so no queries are needed."""
 
 from array import array
 from collections.abc import Callable, Iterable
@@ -13,18 +13,18 @@ from kedastral.core.series import EPOCH, Series
 from kedastral.core.serving import Snapshot, replicas_at
 
 SPAN = 6 * 3600.0
-"""Seconds of load that are kept."""
+"""How many seconds of load are kept."""
 MAX_POINTS = 720
-"""Points of each kind that are kept: six hours at steps of 30 seconds. All of a workload are about 23 kB at the most,
-and 9 kB at steps of a minute with a plan that changes every ten."""
+"""How many points of each kind are kept: six hours with 30-second steps. One workload takes at most about 23 kB, and
+9 kB with one-minute steps and a plan that changes every ten minutes."""
 
 
 @attrs.define(eq=False)
 class RecentLoad:
-    """One workload: its newest loads, what was planned when, and what was expected a lead time ahead.
+    """One workload: its newest loads, what was planned when, and what was expected one lead time ahead.
 
-    ``loads[i]`` was measured at ``start + i * step`` (seconds); NaN is a gap. ``planned_at`` are epoch seconds at which
-    the plan began to say ``planned``; ``expected_at`` those for which ``expected`` was forecast.
+    ``loads[i]`` was measured at ``start + i * step`` (seconds); NaN is a gap. ``planned_at`` are the epoch seconds at
+    which the plan changed to ``planned``; ``expected_at`` are those for which ``expected`` was forecast.
     """
 
     start: datetime = EPOCH
@@ -36,7 +36,7 @@ class RecentLoad:
     expected: "array[float]" = attrs.field(factory=lambda: array("f"))
 
     def record(self, history: Series, snapshot: Snapshot) -> None:
-        """Keep the end of ``history``, and what ``snapshot``, made from it, says."""
+        """Record the end of ``history``, and the plan and forecast of ``snapshot``, made from it."""
         count = min(max(round(SPAN / history.step), 1), MAX_POINTS)
         kept = history.values[-count:]
         self.loads = np.minimum(kept, np.finfo(np.float32).max).astype(np.float32)
@@ -59,7 +59,7 @@ class RecentLoad:
 
 @attrs.define(eq=False)
 class RecentLoads:
-    """The `RecentLoad` of each workload; those that ``is_known`` knows no more are dropped as another one comes."""
+    """The `RecentLoad` of each workload; when a new one is added, those that ``is_known`` rejects are dropped."""
 
     is_known: Callable[[str], bool]
     _kept: dict[str, RecentLoad] = attrs.field(factory=dict, init=False)
@@ -72,7 +72,7 @@ class RecentLoads:
         self._kept[snapshot.workload].record(history, snapshot)
 
     def get(self, workload: str) -> RecentLoad | None:
-        """What is kept of ``workload``."""
+        """What is recorded for ``workload``."""
         return self._kept.get(workload)
 
     def _drop(self, keys: Iterable[str]) -> None:
@@ -87,7 +87,7 @@ def _append(times: "array[float]", at: float, values: "array[float]", value: flo
 
 
 def _cut_after(moment: float, times: "array[float]", values: "array[float]") -> None:
-    """Take away what a clock that was set back has made the future."""
+    """Remove what is now in the future, because the clock was set back."""
     while times and times[-1] > moment:
         times.pop()
         values.pop()

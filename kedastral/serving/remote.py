@@ -32,27 +32,27 @@ from kedastral.serving.store import MAX_SKEW, ChangeEvents, SeldomWarning
 from kedastral.wire import WireError, read_snapshot
 
 REFRESH_EVERY = 5.0
-"""Seconds between two reads of a workload: a sixth of the default interval, so little is added to a forecast's age."""
+"""Seconds between two reads of a workload: a sixth of the default interval, so it adds little to a forecast's age."""
 KEEP_ALIVE = 8.0
-"""Seconds that a connection may be idle: longer than that, and less than the 10 s after which the server closes it."""
+"""Seconds that a connection may be idle: longer than `REFRESH_EVERY`, and less than the server's limit of 10 s."""
 ANSWER_WITHIN = 5.0
-"""Seconds for one whole answer."""
+"""Seconds for one whole response."""
 MAX_CONCURRENT = 8
 MAX_ABSENT_PER_REFRESH = 200
-"""Workloads without a forecast that one refresh reads. Names that nobody forecasts must not delay the others, and the
-first forecast of a thousand is still seen within half a minute."""
+"""How many workloads without a forecast one refresh reads. Names that nobody forecasts must not delay the others, and
+with a thousand workloads a first forecast is still seen within half a minute."""
 MAX_ABSENT_CONCURRENT = 2
-"""Of `MAX_CONCURRENT`, the requests that may be spent on those."""
+"""How many of `MAX_CONCURRENT` requests may be spent on those."""
 OLD = 0.5
-"""The share of the time until a snapshot is stale after which the other forecasters are asked for a newer one."""
+"""After this share of the time until a snapshot is stale, the other forecasters are asked for a newer one."""
 AVOID_FOR = 15.0
 """Seconds for which a forecaster that failed is asked last, so that not every workload waits for it."""
 MAX_BYTES = 2**20
-"""A snapshot of the longest forecast allowed is about 0.3 MB."""
+"""The snapshot of the longest allowed forecast is about 0.3 MB."""
 MAX_TAG_LENGTH = 200
 AHEAD_WORDS = "%s gives forecasts from %.0f s in the future, which replace no others: its clock or this one's is wrong"
 NOT_ABOUT_ONE = frozenset({"timeout", "unreachable", "http_status", "credentials"})
-"""Reasons why a forecaster failed that other workloads would meet too."""
+"""Reasons for a forecaster's failure that would affect other workloads too."""
 
 log = logging.getLogger("kedastral.client")
 
@@ -67,7 +67,7 @@ class _Result(Enum):
 
 @attrs.frozen
 class TaggedSnapshot:
-    """A forecaster's newest snapshot of a workload, None where it is the one with the ``tag`` that was given."""
+    """A forecaster's newest snapshot of a workload, None if it is the one with the given ``tag``."""
 
     snapshot: Snapshot | None
     tag: str
@@ -75,7 +75,7 @@ class TaggedSnapshot:
 
 @attrs.define(eq=False)
 class SnapshotServer:
-    """The HTTP server of one forecaster. It knows whether it has failed lately."""
+    """The HTTP server of one forecaster. It knows whether it has failed recently."""
 
     http: httpx.AsyncClient
     is_failing: bool = attrs.field(default=False, init=False)
@@ -84,16 +84,16 @@ class SnapshotServer:
 
     @property
     def name(self) -> str:
-        """Who it is, in words."""
+        """Its name for messages."""
         return f"the forecaster at {shown_url(self.http.base_url)}"
 
     @property
     def is_avoided(self) -> bool:
-        """Whether it failed a moment ago, so that others are asked first."""
+        """Whether it failed recently, so that others are asked first."""
         return trio.current_time() < self._avoided_until
 
     async def read(self, workload: str, tag: str) -> TaggedSnapshot | None:
-        """Its newest snapshot, unless that is the one with ``tag``; None where it has none (404), which is no failure.
+        """Its newest snapshot, unless that is the one with ``tag``; None if it has none (404), which is not a failure.
 
         Raises RemoteError.
         """
@@ -116,7 +116,7 @@ class SnapshotServer:
             return TaggedSnapshot(_expect(workload, read_snapshot(answer.body)), answer.tag)
         except trio.TooSlowError as error:
             raise RemoteError(f"{self.name} gave no answer within {ANSWER_WITHIN:g} s", reason="timeout") from error
-        except SourceError as error:  # the token's file is read anew for each request
+        except SourceError as error:  # the token's file is read again for each request
             raise RemoteError(str(error), reason="credentials") from error
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise RemoteError(f"{self.name} cannot be reached: {words_of(error)}", reason="unreachable") from error
@@ -125,13 +125,13 @@ class SnapshotServer:
             raise RemoteError(f"{self.name} gave what cannot be read: {words}", reason="bad_answer") from error
 
     async def _fetch(self, workload: str, tag: str) -> "_TaggedBody | None":
-        """The newest snapshot as it was sent; None where the forecaster has none of ``workload``."""
+        """The newest snapshot as it was sent; None if the forecaster has none of ``workload``."""
         headers = {**PLAIN, "If-None-Match": tag} if tag else PLAIN
         asked = {"params": {"workload": workload}, "headers": headers, "timeout": None}
         async with self.http.stream("GET", "forecast/current", **asked) as response:  # type: ignore[arg-type]
             status = response.status_code
             if status == httpx.codes.NOT_MODIFIED and tag:
-                await read_bounded(response, 0)  # which keeps the connection
+                await read_bounded(response, 0)  # so that the connection is kept
                 return _TaggedBody(None, tag)
             if status != httpx.codes.OK:
                 said = await quote_error(response, self.http)  # reading it keeps the connection
@@ -143,14 +143,14 @@ class SnapshotServer:
 
 
 def _tag_of(response: httpx.Response) -> str:
-    """The entity tag of an answer, empty where it has none that can be sent back."""
+    """The entity tag of a response, empty if it has none that can be sent back."""
     tag: str = response.headers.get("ETag", "")
     return tag if tag.isascii() and tag.isprintable() and len(tag) <= MAX_TAG_LENGTH else ""
 
 
 @attrs.frozen
 class _TaggedBody:
-    """The body of an answer, None where it has not changed, and its tag."""
+    """The body of a response, None if it has not changed, and its tag."""
 
     body: bytes | None
     tag: str
@@ -158,7 +158,7 @@ class _TaggedBody:
 
 @attrs.define
 class _Tracked:
-    """What is known of a workload; ``tags`` are those of what was kept, by forecaster."""
+    """What is known about a workload; ``tags`` are those of the stored snapshots, by forecaster."""
 
     read_at: float = -math.inf
     snapshot: Snapshot | None = None
@@ -171,14 +171,14 @@ class _Tracked:
 class RemoteSnapshots:
     """Reads the snapshots of the workloads it is asked for, every `REFRESH_EVERY` seconds, and keeps the newest.
 
-    Of several ``servers`` one is asked, the one that had the newest snapshot last. The others are asked too where that
-    one fails, has none, or has an old one (`OLD`), and the newest counts: never one older than was kept.
+    Of several ``servers``, the one that last had the newest snapshot is asked. The others are asked too if that one
+    fails, has none, or has an old one (`OLD`); the newest counts, and never one older than the stored one.
 
-    While no forecaster can be reached, or has none (it was restarted), the last snapshot stays, and goes stale by its
-    age like any other, by this process's clock. Workloads without a forecast are read in turn, `MAX_ABSENT_PER_REFRESH`
-    at each refresh, all others at every one. Memory grows with the workloads tracked (`AskedWorkloads`). Those of
-    ``always`` are read from the start, asked for or not. After a forecaster has started anew, what was told before by
-    ``policy`` is kept to (`keep_served`).
+    While no forecaster can be reached, or none has a snapshot (after a restart), the last snapshot stays, and becomes
+    stale by its age as usual, by this process's clock. Workloads without a forecast are read in turn,
+    `MAX_ABSENT_PER_REFRESH` at each refresh; all others are read every time. Memory grows with the workloads tracked
+    (`AskedWorkloads`). Those in ``always`` are read from the start, asked for or not. After a forecaster has restarted,
+    what KEDA was told before by ``policy`` is held (`keep_served`).
     """
 
     servers: Sequence[SnapshotServer]
@@ -209,7 +209,7 @@ class RemoteSnapshots:
         return {name: one.snapshot for name, one in self._tracked.items() if one.snapshot is not None}
 
     async def track(self, workload: str) -> None:
-        """See `kedastral.core.ports.SnapshotReader.track`; raises RemoteError where too many are tracked."""
+        """See `kedastral.core.ports.SnapshotReader.track`; raises RemoteError if too many are tracked."""
         await self._asked.track(workload, self._begin)
 
     async def wait_for_change(self, *workloads: str) -> None:
@@ -241,7 +241,7 @@ class RemoteSnapshots:
         return [name for name, one in self._tracked.items() if one.snapshot is not None]
 
     def _absent(self) -> Sequence[str]:
-        """Some that have no forecast yet, the longest unseen first."""
+        """Some workloads that have no forecast yet, the least recently read first."""
         absent = [name for name, one in self._tracked.items() if one.snapshot is None]
         return sorted(absent, key=lambda name: self._tracked[name].read_at)[:MAX_ABSENT_PER_REFRESH]
 
@@ -271,7 +271,7 @@ class RemoteSnapshots:
             ended = _Result.FOUND
             is_newer = self._keep(tracked, server, found)
             if not is_newer and self._is_ahead(found.snapshot):
-                continue  # the others may have what is newest by this clock
+                continue  # the others may have one that is newer by this clock
             is_old = tracked.snapshot is None or self._is_old(tracked.snapshot)
             if is_newer or not is_old:
                 tracked.preferred = server
@@ -282,11 +282,11 @@ class RemoteSnapshots:
         self._note(workload, ended, errors)
 
     def _in_order(self, tracked: _Tracked) -> Sequence[SnapshotServer]:
-        """All forecasters: the one that had the newest snapshot first, those that failed a moment ago last."""
+        """All forecasters: the one that had the newest snapshot first, those that failed recently last."""
         return sorted(self.servers, key=lambda one: (one.is_avoided, one is not tracked.preferred))
 
     async def _ask(self, server: SnapshotServer, workload: str, tag: str) -> TaggedSnapshot | None:
-        """As `SnapshotServer.read`; counts failures, and says of one of several when it begins and when it is over."""
+        """Like `SnapshotServer.read`; counts failures, and with several forecasters logs when they begin and end."""
         was_failing = server.is_failing
         try:
             found = await server.read(workload, tag)
@@ -300,7 +300,7 @@ class RemoteSnapshots:
         return found
 
     def _keep(self, tracked: _Tracked, server: SnapshotServer, found: TaggedSnapshot) -> bool:
-        """Keep what was ``found`` unless it is older; returns whether it is newer than what was there."""
+        """Store what was ``found`` unless it is older; returns whether it is newer than what was there."""
         snapshot, before = found.snapshot, tracked.snapshot
         if snapshot is None:
             return False
@@ -316,9 +316,9 @@ class RemoteSnapshots:
         return before is None or kept.made_at > before.made_at
 
     def _supersedes(self, snapshot: Snapshot, before: Snapshot | None) -> bool:
-        """Whether to keep ``snapshot``: unless older, and what is newer was not made in what is the future by now.
+        """Whether ``snapshot`` should replace ``before``: if it is newer, or ``before`` is dated in the future.
 
-        One that is stale since it comes from the future replaces none that does not.
+        A snapshot that is stale because it comes from the future does not replace one that does not.
         """
         if before is None or self._is_ahead(snapshot) != self._is_ahead(before):
             return before is None or self._is_ahead(before)
@@ -333,7 +333,7 @@ class RemoteSnapshots:
         return abs(_seconds_ahead(snapshot, self.clock.now())) > OLD * self.policy.stale_after
 
     def _note(self, workload: str, ended: _Result, errors: Sequence[RemoteError]) -> None:
-        """Log when reads begin to end differently, not every few seconds."""
+        """Log when the outcome of reads changes, not every few seconds."""
         tracked = self._tracked.get(workload)
         if tracked is None or tracked.ended is ended:
             return

@@ -35,17 +35,17 @@ METRIC_NAME = "desired_replicas"
 SERVICE = "externalscaler.ExternalScaler"
 METHODS = ("IsActive", "StreamIsActive", "GetMetricSpec", "StreamMetricSpec", "GetMetrics")
 TIMED = ("IsActive", "GetMetricSpec", "GetMetrics")
-"""The methods that give one answer; a stream is open for as long as KEDA likes."""
+"""The unary methods; a stream stays open for as long as KEDA likes."""
 TARGET = 1
-"""With AverageValue and a target of 1 the HPA wants exactly as many replicas as the metric says."""
+"""With AverageValue and a target of 1, the HPA wants exactly as many replicas as the metric says."""
 MAX_SILENCE = 60.0
-"""Seconds after which a silent stream looks at its workload in any case: it keeps it alive, and a clock may be set."""
+"""Seconds after which a silent stream checks its workload anyway: this keeps it alive, and the clock may be reset."""
 MARGIN = 0.01
-"""Seconds by which a stream looks after the moment that it waits for."""
+"""A stream checks this many seconds after the moment that it waits for."""
 MAX_NAMESPACE = 63
-"""Characters of a namespace's name, by Kubernetes."""
+"""The most characters of a namespace's name in Kubernetes."""
 MAX_STALE_REMEMBERED = 10_000
-"""Workloads; beyond that the one that has been stale longest is forgotten, and would be logged once more."""
+"""How many workloads; beyond that, the one stale for longest is forgotten, and may be logged again."""
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -54,14 +54,14 @@ log = logging.getLogger("kedastral.scaler")
 
 @attrs.frozen
 class Scaler:
-    """Decides what KEDA is told: `kedastral.core.serving.decide` with the newest snapshot, now. Nothing is awaited."""
+    """Decides what KEDA is told: `kedastral.core.serving.decide` for the newest snapshot, now. It never waits."""
 
     reader: SnapshotReader
     clock: WallClock
     resolver: WorkloadResolver
 
     async def find(self, ref: ObjectRef) -> str:
-        """The key of the workload that a ScaledObject means. Raises as `WorkloadResolver.find`."""
+        """The key of the workload that a ScaledObject names. Raises like `WorkloadResolver.find`."""
         return await self.resolver.find(ref)
 
     def decide(self, workload: str) -> Decision:
@@ -74,7 +74,7 @@ class Scaler:
         return attrs.evolve(decision, reason=f"{decision.reason}; {failure.words}")
 
     async def wait_for_change(self, workload: str, namespace: str) -> None:
-        """Wait until `decide` may answer otherwise: by a new snapshot, or by the passing of time.
+        """Wait until the answer of `decide` may change, through a new snapshot or the passing of time.
 
         ``namespace`` is the ScaledObject's: a split scaler may find the workload there later.
         """
@@ -85,13 +85,13 @@ class Scaler:
 
 
 class ExternalScaler(ExternalScalerBase):
-    """KEDA's five RPCs, answered from memory. GetMetricSpec never fails; the others say why when they do."""
+    """KEDA's five RPCs, answered from memory. GetMetricSpec never fails; the others say why if they do."""
 
     def __init__(self, scaler: Scaler, metrics: Metrics) -> None:
         self.scaler = scaler
         self._metrics = metrics
         self._stale_log = StaleLog()
-        for method in METHODS:  # so that an alert on what KEDA never asks finds a zero, not nothing
+        for method in METHODS:  # so that alerts see a zero, not nothing, for calls that KEDA never makes
             metrics.scaler_requests.labels(method, Status.OK.name)
         self._seconds = {method: metrics.scaler_seconds.labels(method) for method in TIMED}
 
@@ -104,7 +104,7 @@ class ExternalScaler(ExternalScalerBase):
         await stream.send_message(IsActiveResponse(result=decision.is_active(activation)))
 
     async def StreamIsActive(self, stream: Stream[ScaledObjectRef, IsActiveResponse]) -> None:  # noqa: N802
-        """The state at once, then every change; silent while there is no plan to know it by.
+        """The state at once, then every change; silent while there is no plan to read it from.
 
         A silent stream is a suspended task: it wakes for a new snapshot, and when the plan's next step is due.
         """
@@ -120,11 +120,11 @@ class ExternalScaler(ExternalScalerBase):
             active = updates.note(self.scaler.decide(workload).activity(activation))
             if active is not None:
                 await stream.send_message(IsActiveResponse(result=active))
-            else:  # looked at a moment ago, with nothing awaited since
+            else:  # just checked, with nothing awaited since
                 await self.scaler.wait_for_change(workload, namespace)
 
     async def GetMetricSpec(self, stream: Stream[ScaledObjectRef, GetMetricSpecResponse]) -> None:  # noqa: N802
-        """One metric, the same for every workload: a failure here would take the object's other triggers with it."""
+        """One metric, the same for every workload: a failure here would disable the object's other triggers too."""
         await _receive(stream)
         await stream.send_message(_metric_spec())
 
@@ -161,7 +161,7 @@ class ExternalScaler(ExternalScalerBase):
         log.debug("answered a call", extra=fields)
 
     async def _decide(self, ref: ObjectRef) -> tuple[str, Decision]:
-        """The workload that is meant, and what to tell KEDA of it, counted and logged where it is stale."""
+        """The requested workload, and what to tell KEDA about it; counted and logged if stale."""
         workload = await self.scaler.find(ref)
         decision = self.scaler.decide(workload)
         if decision.stale:
@@ -173,7 +173,7 @@ class ExternalScaler(ExternalScalerBase):
 
 @attrs.define
 class ActivityUpdates:
-    """What one StreamIsActive tells KEDA: the state, once there is a plan to know it by, and then every change."""
+    """What one StreamIsActive tells KEDA: the state, once there is a plan to read it from, and then every change."""
 
     _told: Activity | None = attrs.field(default=None, init=False)
     _assumed: bool = attrs.field(default=False, init=False)
@@ -181,8 +181,8 @@ class ActivityUpdates:
     def note(self, activity: Activity) -> bool | None:
         """What to tell KEDA, now that ``activity`` is the state; None for nothing.
 
-        Inactive is only told of a plan that says so, never for want of one. Active is told once more where IsActive has
-        been answering inactive meanwhile, by ``default-min``: the workload may be asleep.
+        Inactive is only sent if a plan says so, never because there is none. Active is sent again if IsActive has
+        meanwhile answered inactive, by ``default-min``: the workload may be scaled to zero.
         """
         self._assumed |= activity is Activity.ASSUMED
         if activity in (Activity.ASSUMED, Activity.HELD):
@@ -195,13 +195,13 @@ class ActivityUpdates:
 
 @attrs.frozen
 class StaleLog:
-    """Logs when KEDA's answers about a workload begin to be stale, when they are fresh again, and nothing between."""
+    """Logs when KEDA's answers about a workload become stale and when they are fresh again, and nothing in between."""
 
     _with_number: dict[str, bool] = attrs.field(factory=dict, init=False)
-    """By stale workload: whether KEDA gets a number, or UNAVAILABLE."""
+    """Whether KEDA gets a number or UNAVAILABLE, by stale workload."""
 
     def note(self, workload: str, decision: Decision, policy: StalePolicy) -> None:
-        """Log what is new about ``decision``, an answer about ``workload`` by ``policy``."""
+        """Log what has changed with ``decision``, an answer for ``workload`` by ``policy``."""
         if decision.stale or decision.replicas is None:
             self._note_stale(workload, decision, policy)
         elif self._with_number.pop(workload, None) is not None:
@@ -221,7 +221,7 @@ class StaleLog:
 
 
 def read_activation(metadata: Mapping[str, str]) -> float:
-    """The trigger's ``activation``: active above so many replicas. Raises BadTriggerError unless a number >= 0."""
+    """The trigger's ``activation``: active above this many replicas. Raises BadTriggerError unless a number >= 0."""
     require_no_conflict(metadata, "activation")
     said = find_value(metadata, "activation")
     text = "0" if said is None else said.strip()
@@ -236,14 +236,14 @@ def read_activation(metadata: Mapping[str, str]) -> float:
 
 
 def _require_replicas(decision: Decision) -> int:
-    """The replicas decided; UNAVAILABLE where there are none, so that KEDA holds and its fallback counts."""
+    """The decided replicas; UNAVAILABLE if there are none, so that KEDA holds its replicas and its fallback applies."""
     if decision.replicas is None:
         raise GRPCError(Status.UNAVAILABLE, decision.reason)
     return decision.replicas
 
 
 def _metric_spec() -> GetMetricSpecResponse:
-    """Target 1 in both fields: KEDA before 2.17 knows only the integer one."""
+    """Target 1 in both fields: KEDA before 2.17 only knows the integer field."""
     return GetMetricSpecResponse(
         metricSpecs=[MetricSpec(metricName=METRIC_NAME, targetSize=TARGET, targetSizeFloat=float(TARGET))]
     )
@@ -254,7 +254,7 @@ def _object_of(ref: ScaledObjectRef, peer: Peer) -> ObjectRef:
 
 
 def _name_of(peer: Peer) -> str:
-    """Who calls: the names in the certificate that was asked for and verified, else the address without its port."""
+    """Identifies the caller: the names in its verified client certificate, else its address without the port."""
     certificate, address = peer.cert(), peer.addr()
     if certificate:
         return f"certificate {certificate.get('subject')} {certificate.get('subjectAltName')}"
@@ -270,7 +270,7 @@ async def _receive(stream: Stream[Request, Response]) -> Request:
 
 @contextmanager
 def _errors_as_status() -> Iterator[None]:
-    """Turn what is wrong with a ScaledObject into the gRPC status that KEDA understands."""
+    """Turn errors about a ScaledObject into the gRPC status that KEDA understands."""
     try:
         yield
     except UnknownWorkloadError as error:

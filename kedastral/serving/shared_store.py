@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """`SharedStore`: snapshots in memory that several processes share through a `SnapshotExchange`, in the background.
 
-`SharedSnapshots` reads there what others forecast, for a process that makes no forecasts of its own.
+`SharedSnapshots` reads from it what others forecast, for a process that makes no forecasts of its own.
 
 Every answer comes from memory, so that none waits for the exchange or fails with it. What this process puts is in its
-memory at once and is written as soon as the exchange takes it; of each workload only the newest waits for that. What
-the others write is read every `POLL_EVERY` seconds. While the exchange is away, the last known snapshots are served,
-and go stale by their age like any others.
+memory at once and is written as soon as the exchange accepts it; only the newest snapshot of each workload waits for
+that. What others write is read every `POLL_EVERY` seconds. While the exchange is down, the last known snapshots are
+served, and become stale by their age as usual.
 """
 
 import logging
@@ -29,25 +29,25 @@ from kedastral.serving.metrics import Metrics, StorageMetrics
 from kedastral.serving.store import MAX_SKEW, ChangeEvents, SeldomWarning
 
 POLL_EVERY = 1.0
-"""Seconds between two looks for what others wrote: what pods answer differs for no longer."""
+"""Seconds between two polls for what others wrote: the answers of pods differ for no longer than that."""
 COMPARE_EVERY = 60.0
-"""Seconds between two looks at all workloads, which finds what a failover or a clock hid from the others."""
+"""Seconds between two reads of all workloads, which find changes that a failover or a wrong clock hid from polls."""
 FIRST_WAIT = 3.0
-"""Seconds that the start waits for what is there already; afterwards it is read in the background."""
+"""Seconds that a starting process waits for the existing snapshots; after that they are read in the background."""
 LAST_WRITE_WITHIN = 1.0
-"""Seconds that writing what waits may take once the process stops."""
+"""Seconds that writing pending snapshots may take once the process stops."""
 MAX_BATCH = 200
-"""Snapshots of one request: some 0.5 MB."""
+"""The most snapshots of one request: about 0.5 MB."""
 FORGET_EVERY = 5.0
-"""Seconds between two looks for workloads that nobody asks for any more."""
+"""Seconds between two checks for workloads that nobody asks for anymore."""
 RETRY_AFTER, RETRY_AT_MOST = 0.25, 5.0
-"""Seconds after which what failed is tried again, at first and at most; they double in between."""
+"""Seconds before the first retry, and at most; the delay doubles in between."""
 OWN_COUNTS = 300.0
-"""Seconds by which another process's snapshot may be newer than this one's own, and the next still goes on from the
-own one, which carries more. A process that was not that long in charge goes on from what it finds."""
+"""While another process's snapshot is newer than this one's own by no more than this many seconds, the next one still
+continues from the own one, which carries more state. After a longer time it continues from the shared one."""
 ROLLING_UPDATE = 900.0
-"""Seconds for which pods of other settings may be an update that has not reached all: meanwhile their forecasts are
-better than a stale one. Afterwards they are another fleet's."""
+"""Seconds for which pods with other settings may be part of a rolling update: meanwhile their forecasts are better than
+a stale one. After that they count as another fleet."""
 
 AHEAD_WORDS = "a pod's forecast is from %.0f s in the future and replaces no other: its clock or this one's is wrong"
 REFUSED_WORDS = "Redis keeps no forecast of this pod: by its clock they come from the future, so this one's is wrong"
@@ -65,17 +65,16 @@ def _never_fenced() -> int:
 
 @attrs.frozen
 class Terms:
-    """What a snapshot of a workload must meet to be served like one that this process made.
+    """The conditions for serving a shared snapshot of a workload like one that this process made.
 
-    It has the same ``fingerprint``, where both have any, and is not from more than ``stale_after`` seconds in the
-    future.
+    It has the same ``fingerprint``, if both have one, and is dated no more than ``stale_after`` seconds in the future.
     """
 
     fingerprint: str = ""
     stale_after: float = math.inf
 
     def is_foreign(self, snapshot: Snapshot) -> bool:
-        """Whether it was made by other settings, so that its numbers mean something else."""
+        """Whether it was made under other settings, so that its numbers mean something else."""
         return bool(self.fingerprint and snapshot.fingerprint) and snapshot.fingerprint != self.fingerprint
 
 
@@ -89,16 +88,16 @@ class Standing(IntEnum):
     AHEAD = 0
     """It comes from the future."""
     FOREIGN = 1
-    """It was made by other settings."""
+    """It was made under other settings."""
     STALE = 2
     UPDATED = 3
-    """It was made by other settings, which an update brings or replaces."""
+    """It was made under other settings, which a rolling update introduces or replaces."""
     GOOD = 4
 
 
 @attrs.define
 class Reachability:
-    """Whether an operation of the exchange worked the last time; says in the log when that changes."""
+    """Whether an operation of the exchange worked last time; logs when that changes."""
 
     operation: str
     metrics: Metrics
@@ -107,14 +106,14 @@ class Reachability:
     wait: float = RETRY_AFTER
 
     def note_success(self) -> None:
-        """It worked."""
+        """Note that it worked."""
         if self.failing:
             log.info("the storage can be reached again (%s)", self.operation)
         self.failing, self.wait = False, RETRY_AFTER
         self.storage.up.labels(self.operation).set(1)
 
     def note_failure(self, error: StoreError) -> float:
-        """It failed; returns the seconds after which to try again."""
+        """Note that it failed; returns the seconds before the next retry."""
         self.metrics.count_error(error)
         if not self.failing:
             words = "the storage cannot be reached (%s): what is known is served from memory, and it is tried again"
@@ -127,12 +126,13 @@ class Reachability:
 
 @attrs.define(eq=False)
 class SharedStore:
-    """A `kedastral.core.ports.SnapshotStore`. Memory grows with the workloads followed, and twice with those put.
+    """A `kedastral.core.ports.SnapshotStore`. Memory grows with the workloads followed, and twice as fast with those
+    put.
 
-    ``token`` is asked at each put for the number that the exchange compares: a process that has been replaced has a
-    lower one than its successor. What others write that does not meet the ``terms`` of its workload is served only
-    where there is nothing better: before the first forecast of this process, and by pods of other settings instead of
-    a stale one while an update may be under way.
+    ``token`` returns, at each put, the fencing token that the exchange compares: a process that has been replaced has a
+    lower one than its successor. A snapshot from others that does not meet the ``terms`` of its workload is served only
+    if there is nothing better: before the first forecast of this process, or, during a possible rolling update, instead
+    of a stale one.
     """
 
     exchange: SnapshotExchange
@@ -145,15 +145,15 @@ class SharedStore:
     _own: dict[str, Snapshot] = attrs.field(factory=dict, init=False)
     _pending: dict[str, SharedWrite] = attrs.field(factory=dict, init=False)
     _stamps: dict[str, str] = attrs.field(factory=dict, init=False)
-    """Of what was read or written last of each workload that is followed; empty where nothing was."""
+    """The stamp of the last snapshot read or written for each followed workload; empty if there was none."""
     _written_at: dict[str, int] = attrs.field(factory=dict, init=False)
-    """The moment of each workload's last write that is known, by the exchange's clock."""
+    """The time of each workload's last known write, by the exchange's clock."""
     _wanted: dict[str, None] = attrs.field(factory=dict, init=False)
-    """To be read, whatever the exchange says of changes."""
+    """Workloads to read, whether or not the exchange reports a change."""
     _passed_over: set[str] = attrs.field(factory=set, init=False)
-    """Of which the others' newest does not meet the terms."""
+    """Workloads whose newest snapshot by others does not meet the terms."""
     _foreign_seen: tuple[float, float] = attrs.field(default=(-math.inf, -math.inf), init=False)
-    """Since when, and when last, there were snapshots of other settings; on Trio's clock."""
+    """When snapshots of other settings were first and last seen, on Trio's clock."""
     _ahead: SeldomWarning = attrs.field(factory=lambda: SeldomWarning(log, AHEAD_WORDS), init=False)
     _refused: SeldomWarning = attrs.field(factory=lambda: SeldomWarning(log, REFUSED_WORDS), init=False)
     _foreign: SeldomWarning = attrs.field(factory=lambda: SeldomWarning(log, FOREIGN_WORDS), init=False)
@@ -161,10 +161,10 @@ class SharedStore:
     _to_read: trio.Event = attrs.field(factory=trio.Event, init=False)
     _was_read: trio.Event = attrs.field(factory=trio.Event, init=False)
     _looked: trio.Event = attrs.field(factory=trio.Event, init=False)
-    """Set, and replaced, whenever a look for what others wrote has ended."""
+    """Set, and replaced, whenever a poll for what others wrote has ended."""
     _changes: ChangeEvents = attrs.field(factory=ChangeEvents, init=False)
     is_current: bool = attrs.field(default=False, init=False)
-    """Whether the last look for what others wrote worked, so that memory has it."""
+    """Whether the last poll for what others wrote worked, so that memory is up to date."""
 
     # The memory: `kedastral.core.ports.SnapshotStore`.
 
@@ -216,14 +216,14 @@ class SharedStore:
         return dict(self._served)
 
     async def track(self, workload: str) -> None:
-        """See `kedastral.core.ports.SnapshotReader.track`; what is followed is in memory already."""
+        """See `kedastral.core.ports.SnapshotReader.track`; followed workloads are already in memory."""
 
     async def wait_for_change(self, *workloads: str) -> None:
         """See `kedastral.core.ports.SnapshotReader.wait_for_change`."""
         await self._changes.wait(*workloads)
 
     async def wait_until_read(self, workload: str) -> None:
-        """Wait until what the exchange has of ``workload``, which is followed, has been read, or cannot be."""
+        """Wait until the shared snapshot of ``workload``, which is followed, has been read, or reading has failed."""
         while workload in self._wanted:
             await self._looked.wait()
             if not self.is_current:
@@ -239,7 +239,7 @@ class SharedStore:
         return not terms.is_foreign(snapshot) and self._seconds_ahead(snapshot) <= terms.stale_after
 
     def is_passed_over(self, workload: str) -> bool:
-        """Whether what others wrote last of ``workload`` does not meet its terms."""
+        """Whether the latest snapshot of ``workload`` by others does not meet its terms."""
         return workload in self._passed_over
 
     def _seconds_ahead(self, snapshot: Snapshot) -> float:
@@ -257,10 +257,11 @@ class SharedStore:
         return Standing.UPDATED if is_update and not is_stale else Standing.FOREIGN
 
     def _supersedes(self, snapshot: Snapshot, served: Snapshot) -> bool:
-        """Whether ``snapshot`` is worth more; of two alike, whether it is no older, or ``served`` from the future."""
+        """Whether ``snapshot`` is worth more; if both are equal, whether it is no older or ``served`` is in the future.
+        """
         now, before = self._standing(snapshot), self._standing(served)
         if now is Standing.AHEAD and before is not now:
-            # one that follows a moment later shows that it is this process's clock that is behind
+            # one that follows shortly after the other shows that this process's own clock is behind
             apart = (snapshot.made_at - served.made_at).total_seconds()
             return apart <= self.terms(snapshot.workload).stale_after
         if now is not before:
@@ -276,7 +277,7 @@ class SharedStore:
     # The background: writing and reading.
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Write and read until cancelled; ready once what is there has been read, or after `FIRST_WAIT` seconds."""
+        """Write and read until cancelled; ready once the existing snapshots are read, or after `FIRST_WAIT` seconds."""
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._keep_writing)
@@ -348,7 +349,7 @@ class SharedStore:
         looked.set()
 
     async def _read_changes(self, since: int) -> int:
-        """Read what was written after the moment ``since``, and what is wanted; returns the moment of the newest."""
+        """Read what was written after ``since``, and what is wanted; returns the time of the newest write."""
         changes = await self.exchange.changes(since)
         for workload, moment in changes.items():
             if workload in self._stamps and self._written_at.get(workload) != moment:
@@ -376,7 +377,7 @@ class SharedStore:
                 self._serve(one.snapshot)
 
     def _judge(self, snapshot: Snapshot) -> None:
-        """Note whether ``snapshot``, which another process wrote, meets the terms; where not, say why."""
+        """Note whether ``snapshot``, which another process wrote, meets the terms; if not, log why."""
         workload, now = snapshot.workload, trio.current_time()
         if self.is_fit(snapshot):
             self._passed_over.discard(workload)
@@ -388,15 +389,15 @@ class SharedStore:
         since, last = self._foreign_seen
         self._foreign_seen = (since if now - last <= ROLLING_UPDATE else now, now)
         served = self._served.get(workload)
-        if served is not None and self.is_fit(served):  # else the other one may have ended, as in an update
+        if served is not None and self.is_fit(served):  # otherwise the other process may have ended, as in an update
             self._foreign.give(workload)
 
 
 @attrs.define(eq=False)
 class SharedSnapshots:
-    """A `kedastral.core.ports.SnapshotReader` of what forecasters share: of the workloads that it is asked for.
+    """A `kedastral.core.ports.SnapshotReader` of what forecasters share, for the workloads that it is asked for.
 
-    Those of ``always`` are read from the start. ``policy`` is what KEDA is told of stale forecasts.
+    Those in ``always`` are read from the start. ``policy`` is the policy for stale forecasts.
     """
 
     store: SharedStore
@@ -421,7 +422,7 @@ class SharedSnapshots:
         return self.store.newest()
 
     async def track(self, workload: str) -> None:
-        """See `kedastral.core.ports.SnapshotReader.track`; raises RemoteError where too many are tracked."""
+        """See `kedastral.core.ports.SnapshotReader.track`; raises RemoteError if too many are tracked."""
         await self._asked.track(workload, self._begin)
 
     async def wait_for_change(self, *workloads: str) -> None:
@@ -429,7 +430,7 @@ class SharedSnapshots:
         await self.store.wait_for_change(*workloads)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Keep reading until cancelled; ready as `SharedStore.run` is."""
+        """Keep reading until cancelled; ready at the same moment as `SharedStore.run`."""
         async with trio.open_nursery() as nursery:
             for workload in self.always:
                 self.store.follow(workload)

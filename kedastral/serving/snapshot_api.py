@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The HTTP API: /forecast/current, the probes, /metrics and /openapi.json; whether it is ready, and who may read.
+"""The HTTP API: /forecast/current, the probes, /metrics and /openapi.json; readiness, and who may read.
 
-Every error is ``{"error": "..."}``, the framework's own too.
+Every error is ``{"error": "..."}``, including the framework's own.
 """
 
 import hashlib
@@ -38,11 +38,11 @@ log = logging.getLogger("kedastral.http")
 REQUEST_ID_HEADER = "X-Request-Id"
 MAX_REQUEST_ID_LENGTH = 128
 MAX_WRITTEN_AT_ONCE = 20
-"""Workloads whose metrics are written on the event loop; those of a thousand take a second, and KEDA would wait."""
+"""The most workloads whose metrics are written on the event loop: a thousand take a second, and KEDA would wait."""
 MAX_WAITING_SCRAPES = 32
-"""Requests for /metrics that wait while one is answered; nobody who means well has as many."""
+"""The most requests for /metrics that may wait while one is answered; no honest client sends that many."""
 PROBES = frozenset({"/healthz", "/readyz"})
-"""Paths that need no token: the kubelet asks them."""
+"""Paths that need no token: the kubelet requests them."""
 
 
 @attrs.define
@@ -59,15 +59,15 @@ class Readiness:
         return cls(set(services))
 
     def mark_up(self, service: str) -> None:
-        """``service`` takes requests now."""
+        """Note that ``service`` now takes requests."""
         self._waiting.discard(service)
 
     def begin_drain(self) -> None:
-        """The process is stopping: never ready again."""
+        """Note that the process is stopping: it is never ready again."""
         self._draining = True
 
     def warn(self, about: str, words: str | None) -> None:
-        """Show the warning ``words`` ``about`` something, while traffic may come all the same; None takes it back."""
+        """Show the warning ``words`` ``about`` something that does not affect readiness; None removes it."""
         if words is None:
             self._warnings.pop(about, None)
         else:
@@ -75,12 +75,12 @@ class Readiness:
 
     @property
     def warnings(self) -> list[str]:
-        """All warnings that still hold."""
+        """All current warnings."""
         return [f"{about}: {words}" for about, words in self._warnings.items()]
 
     @property
     def obstacle(self) -> str | None:
-        """Why not ready, in words; None when ready."""
+        """Why it is not ready, in words; None if ready."""
         if self._draining:
             return "shutting down"
         if self._waiting:
@@ -99,16 +99,16 @@ class TokenRefusal:
 
 @attrs.define
 class TokenGate:
-    """Lets only those read who show the bearer token (RFC 6750).
+    """Lets only requests with the bearer token read (RFC 6750).
 
-    ``read`` returns the token of this moment. It may raise SourceError, and then nobody may read.
+    ``read`` returns the current token. It may raise SourceError, and then nobody may read.
     """
 
     read: Callable[[], str]
     _broken: bool = attrs.field(default=False, init=False)
 
     def refuse(self, authorization: str | None) -> TokenRefusal | None:
-        """None where the header ``authorization`` shows the token; compared in constant time."""
+        """None if the header ``authorization`` has the token; compared in constant time."""
         try:
             token = self.read()
         except SourceError as error:
@@ -128,14 +128,14 @@ class TokenGate:
 
 
 class _Application(QuartTrio):
-    """Serves any Host header, also one that is no host name: Werkzeug would fail on that before any route."""
+    """Accepts any Host header, even one that is not a host name: Werkzeug would fail on it before any route."""
 
     def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
         if request is None:
             return super().create_url_adapter(None)
         return self.url_map.bind(
             "kedastral",
-            # a websocket has the scheme "ws", for which there is no route
+            # a websocket has the scheme "ws", which has no routes
             url_scheme=request.scheme,
             path_info=request.path,
             default_method=request.method,
@@ -151,12 +151,12 @@ def create_app(
     gate: TokenGate | None = None,
     workloads: WorkloadsView | None = None,
 ) -> QuartTrio:
-    """The application; without ``serves_forecasts`` only the probes and the metrics. The probes pass every ``gate``.
+    """The application; without ``serves_forecasts`` only the probes and the metrics. The probes never need a token.
 
-    ``workloads`` is what the page shows beside the snapshots of ``view``.
+    ``workloads`` is what the page shows besides the snapshots of ``view``.
     """
     app = _Application("kedastral", static_folder=None, template_folder="serving/page")
-    app.url_map.merge_slashes = False  # a redirect would be a page of HTML
+    app.url_map.merge_slashes = False  # a redirect would be an HTML page
     app.url_map.redirect_defaults = False
     app.config["PROPAGATE_EXCEPTIONS"] = False
     if serves_forecasts:
@@ -197,17 +197,17 @@ def _add_forecast(app: QuartTrio, view: SnapshotView) -> None:
 
 @attrs.define(eq=False)
 class SnapshotTags:
-    """The entity tags of snapshots (RFC 9110, 8.8.3): whoever has the newest one is not sent it again.
+    """The entity tags of snapshots (RFC 9110, 8.8.3): a client that has the newest one is not sent it again.
 
-    Memory grows with the workloads that are asked for and have one.
+    Memory grows with the workloads that are requested and have a snapshot.
     """
 
     _newest: dict[str, tuple[Snapshot, str]] = attrs.field(factory=dict, init=False)
 
     def find(self, snapshot: Snapshot) -> tuple[str, str]:
-        """The tag of ``snapshot``, its workload's newest, and its JSON where that had to be written for the tag.
+        """The tag of ``snapshot``, its workload's newest, and its JSON if that had to be written for the tag.
 
-        Tags are equal where the JSON is, whichever process wrote it.
+        Tags are equal if the JSON is, whichever process wrote it.
         """
         tagged = self._newest.get(snapshot.workload)
         if tagged is not None and tagged[0] is snapshot:
@@ -218,7 +218,7 @@ class SnapshotTags:
         return tag, written
 
     def forget(self, workload: str) -> None:
-        """``workload`` has no snapshot."""
+        """Note that ``workload`` has no snapshot."""
         self._newest.pop(workload, None)
 
 
@@ -250,7 +250,7 @@ def _add_metrics(app: QuartTrio, view: SnapshotView, registry: CollectorRegistry
 
 
 def _add_document(app: QuartTrio, *, with_token: bool) -> None:
-    """Add the description of all routes that were added before, and its own."""
+    """Add the route for the description of all earlier routes and of itself."""
 
     @app.get("/openapi.json", provide_automatic_options=False)
     async def show_document() -> Response:
@@ -261,9 +261,9 @@ def _add_document(app: QuartTrio, *, with_token: bool) -> None:
 
 @attrs.define(eq=False)
 class _MetricsPages:
-    """Writes the pages of /metrics one at a time. Whoever waits while one is written gets a newer one, in common.
+    """Writes the pages of /metrics one at a time. Requests that arrive while one is written share the next one.
 
-    So any number of scrapers costs as much time as one, and as much memory as two.
+    So any number of scrapers takes as much time as one, and as much memory as two.
     """
 
     _reader: SnapshotReader
@@ -272,11 +272,11 @@ class _MetricsPages:
     _one_thread: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(1), init=False)
     _moments: Iterator[int] = attrs.field(factory=itertools.count, init=False)
     _shared: dict[str, tuple[int, bytes]] = attrs.field(factory=dict, init=False)
-    """By content type the newest page, and the moment when its writing began."""
+    """The newest page and when its writing began, by content type."""
 
     @property
     def waiting(self) -> int:
-        """How many wait while a page is written."""
+        """How many requests wait while a page is written."""
         return self._one_at_a_time.statistics().tasks_waiting
 
     async def write(self, encode: Callable[[CollectorRegistry], bytes], content_type: str) -> bytes:
@@ -299,10 +299,10 @@ class _MetricsPages:
 
 
 def _choose_encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
-    """The format the scraper asks for; the plain text one where it asks for what cannot be read."""
+    """The format that the scraper asks for; plain text if its Accept header cannot be parsed."""
     try:
         return choose_encoder(accept)
-    except (TypeError, ValueError, IndexError):  # prometheus-client stumbles over versions that are no numbers
+    except (TypeError, ValueError, IndexError):  # prometheus-client fails on versions that are not numbers
         return choose_encoder("")
 
 

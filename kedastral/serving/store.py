@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`MemoryStore` and `MemoryStates`: snapshots, and what a restart keeps, in the memory of the process.
+"""`MemoryStore` and `MemoryStates`: snapshots, and the state that restarts need, in the memory of the process.
 
-What any store must do is `kedastral.core.ports.SnapshotStore` and `StateStore`; tests/contract checks it.
+`kedastral.core.ports.SnapshotStore` and `StateStore` define what any store must do; tests/contract checks it.
 """
 
 import logging
@@ -18,23 +18,23 @@ from kedastral.errors import StoreError
 from kedastral.state_format import StateFormatError, read_history, read_state, write_history, write_state
 
 MAX_SKEW = 60.0
-"""Seconds by which a snapshot may be older than the one kept and is refused. A workload is ticked in order: only a
-clock set back makes an older one; if it is set back by more, the one kept is from the future by now."""
+"""A snapshot older than the stored one by at most this many seconds is refused. A workload ticks in order, so only a
+clock set back makes an older one; if it was set back further, the stored one is now in the future and is replaced."""
 
 WARN_AGAIN = 600.0
-"""Seconds after which a `SeldomWarning` is given again."""
+"""Seconds after which a `SeldomWarning` is repeated."""
 
 
 @attrs.define(eq=False)
 class SeldomWarning:
-    """A warning about many workloads alike, of which one is named, every `WARN_AGAIN` seconds at most."""
+    """A warning that applies to many workloads; names one of them, at most every `WARN_AGAIN` seconds."""
 
     log: logging.Logger
     words: str
     _given_at: float = attrs.field(default=-math.inf, init=False)
 
     def give(self, workload: str, *arguments: object) -> None:
-        """Warn about ``workload``, unless that is too soon."""
+        """Warn about ``workload``, unless the last warning was too recent."""
         now = trio.current_time()
         if now - self._given_at >= WARN_AGAIN:
             self._given_at = now
@@ -43,12 +43,12 @@ class SeldomWarning:
 
 @attrs.frozen(eq=False)
 class ChangeEvents:
-    """Wakes the tasks that wait for a change of a workload's newest snapshot; O(1) for each workload and waiter."""
+    """Wakes the tasks that wait for a change of a workload's newest snapshot; O(1) per workload and waiter."""
 
     _waiting: dict[str, set[trio.Event]] = attrs.field(factory=dict, init=False)
 
     async def wait(self, *workloads: str) -> None:
-        """Wait for the next `notify` of one of ``workloads``."""
+        """Wait for the next `notify` of any of ``workloads``."""
         event = trio.Event()
         for workload in workloads:
             self._waiting.setdefault(workload, set()).add(event)
@@ -108,7 +108,7 @@ class MemoryStore:
         return dict(self._snapshots)
 
     async def track(self, workload: str) -> None:
-        """See `kedastral.core.ports.SnapshotReader.track`; everything is in memory already."""
+        """See `kedastral.core.ports.SnapshotReader.track`; everything is already in memory."""
 
     async def wait_for_change(self, *workloads: str) -> None:
         """See `kedastral.core.ports.SnapshotReader.wait_for_change`."""
@@ -117,9 +117,9 @@ class MemoryStore:
 
 @attrs.define(eq=False)
 class MemoryStates:
-    """States and histories as the bytes that a file or a database would hold; gone with the process.
+    """States and histories as the bytes that a file or a database would hold; lost with the process.
 
-    It stands for those where nothing is to be kept, as in a benchmark, and shows what any of them must do.
+    It replaces those when nothing needs to be kept, as in a benchmark, and serves as the reference implementation.
     """
 
     _states: dict[str, tuple[datetime, bytes]] = attrs.field(factory=dict, init=False)

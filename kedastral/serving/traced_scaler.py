@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`TracedScaler`: KEDA's RPCs with a span for each that gives one answer; the two streams stay open and have none."""
+"""`TracedScaler`: KEDA's RPCs with a span for each unary call; the two streams stay open and have none."""
 
 from collections.abc import Mapping
 
@@ -20,7 +20,7 @@ from kedastral.tracing import Tracing
 
 
 class TracedScaler(ExternalScaler):
-    """`ExternalScaler` in spans of ``tracing``, the children of what KEDA's ``traceparent`` names."""
+    """`ExternalScaler` with spans of ``tracing``, children of the span that KEDA's ``traceparent`` names."""
 
     def __init__(self, scaler: Scaler, metrics: Metrics, tracing: Tracing) -> None:
         super().__init__(scaler, metrics)

@@ -12,16 +12,16 @@ from kedastral.core.serving import Snapshot, StalePolicy
 
 @attrs.frozen
 class SnapshotView:
-    """The snapshots that HTTP shows, and by workload when one counts as stale."""
+    """The snapshots that HTTP shows, and when each workload's counts as stale."""
 
     reader: SnapshotReader
     policy_of: Callable[[str], StalePolicy]
     clock: WallClock
 
     def is_stale(self, snapshot: Snapshot) -> bool:
-        """Whether ``snapshot`` is stale by now."""
+        """Whether ``snapshot`` is stale now."""
         return self.policy_of(snapshot.workload).is_stale(snapshot, self.clock.now())
 
     def any_stale(self) -> bool:
-        """Whether any workload's newest snapshot is stale by now."""
+        """Whether any workload's newest snapshot is stale now."""
         return any(self.is_stale(snapshot) for snapshot in self.reader.newest().values())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``GET /api/workloads`` and ``GET /api/workloads/KEY``: the data of the page, for anyone who may read."""
+"""``GET /api/workloads`` and ``GET /api/workloads/KEY``: the data of the web page, for anyone who may read."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
@@ -22,9 +22,9 @@ from kedastral.serving.view import SnapshotView
 from kedastral.wire import JsonValue, dump_json, write_explanation, write_snapshot, write_time
 
 SPARK_POINTS = 30
-"""Points of load, and of forecast, that a row of the list shows."""
+"""How many points of load, and of forecast, a row of the list shows."""
 FRESH_FOR = 1.0
-"""Seconds for which one list is shown to all who ask."""
+"""Seconds for which one list is served to all clients."""
 NEEDS_ATTENTION = {StatusCode.STANDING_DOWN, StatusCode.MODEL_FAILED}
 
 
@@ -39,7 +39,7 @@ class SettingInForce:
 
 @attrs.frozen
 class WorkloadsView:
-    """All that is known of the workloads: beside snapshots, which are configured, which fail, and their settings."""
+    """All that is known about the workloads besides snapshots: which are configured, which fail, and their settings."""
 
     snapshots: SnapshotView
     recent: RecentLoads = attrs.field(factory=lambda: RecentLoads(lambda _: True))
@@ -50,7 +50,7 @@ class WorkloadsView:
 
 @attrs.frozen
 class Condition:
-    """How a workload is: a word, how urgent (0: look at once, to 3: all is well), and the reason where not ok."""
+    """How a workload is doing: a word, its urgency (0: look at once, to 3: all is well), and the reason if not ok."""
 
     state: str
     urgency: int
@@ -61,7 +61,7 @@ OK = Condition("ok", 3)
 
 
 def judge(snapshot: Snapshot | None, failure: Failure | None, *, stale: bool, holds: bool = False) -> Condition:
-    """The most urgent of all that can be said about a workload; ``holds`` says that KEDA is told an error."""
+    """The most urgent condition of a workload; ``holds`` says that KEDA is told an error."""
     if snapshot is None:
         words = "there is no forecast yet" if failure is None else failure.words
         return Condition("waiting" if failure is None else "failing", 2 if failure is None else 0, words)
@@ -74,9 +74,9 @@ def judge(snapshot: Snapshot | None, failure: Failure | None, *, stale: bool, ho
 
 
 def _conditions_of(snapshot: Snapshot, *, holds: bool) -> Iterator[Condition]:
-    """What a fresh snapshot says of itself, the most urgent first."""
+    """The conditions that a fresh snapshot shows, the most urgent first."""
     report, status, lost = snapshot.service_level, snapshot.status, snapshot.lost_series
-    if snapshot.withheld and holds:  # under default-min KEDA is told the plan all the same
+    if snapshot.withheld and holds:  # under default-min KEDA is told the plan anyway
         words = "KEDA holds: the desired replicas before the start are not known, and no forecast can be trusted yet"
         yield Condition("withheld", 1, words)
     if report is not None and report.at_cap:
@@ -93,7 +93,7 @@ def _conditions_of(snapshot: Snapshot, *, holds: bool) -> Iterator[Condition]:
 
 @attrs.define(eq=False)
 class _Rows:
-    """Writes the list, a row at a time, so that KEDA is answered in between; a row is kept while nothing changes."""
+    """Writes the list one row at a time, so that KEDA is answered in between; unchanged rows are reused."""
 
     view: WorkloadsView
     _kept: dict[str, tuple[Snapshot, Condition, int | None, str]] = attrs.field(factory=dict, init=False)
@@ -101,7 +101,7 @@ class _Rows:
     _written: tuple[float, str] = attrs.field(default=(-1e9, ""), init=False)
 
     async def write(self) -> str:
-        """The whole answer, at most `FRESH_FOR` seconds old."""
+        """The whole response, at most `FRESH_FOR` seconds old."""
         async with self._lock:
             at, text = self._written
             if trio.current_time() - at >= FRESH_FOR:
@@ -158,7 +158,7 @@ def _describe(key: str, snapshot: Snapshot | None, condition: Condition) -> dict
 
 
 def _budget(steering: SteeringState, level: float, spent: float) -> dict[str, JsonValue]:
-    """Of how many minutes ``spent`` is the share; a start is not judged by less than a day's budget."""
+    """The error budget in minutes, of which ``spent`` is the share; it is at least a day's budget."""
     return {
         "spent": _short(spent),
         "minutesJudged": _short(steering.minutes),
@@ -176,7 +176,7 @@ def _spark(snapshot: Snapshot, recent: RecentLoad | None) -> dict[str, JsonValue
 
 
 def _thin(values: "np.ndarray[tuple[int], np.dtype[np.floating]]") -> list[JsonValue]:
-    """``values`` as at most `SPARK_POINTS` maxima of equal parts; None where there is a gap alone."""
+    """``values`` as at most `SPARK_POINTS` maxima of equal parts; None for a part with only gaps."""
     width = -(-len(values) // SPARK_POINTS) or 1
     padded = np.full(-(-len(values) // width) * width, np.nan)
     padded[len(padded) - len(values) :] = values
@@ -187,7 +187,7 @@ def _thin(values: "np.ndarray[tuple[int], np.dtype[np.floating]]") -> list[JsonV
 
 
 def _short(value: float) -> float:
-    """To four digits: enough to draw, and half the bytes."""
+    """``value`` to four digits: enough for drawing, and half the bytes."""
     return float(f"{value:.4g}")
 
 
@@ -205,7 +205,7 @@ def _history(recent: RecentLoad | None) -> dict[str, JsonValue]:
 
 
 def write_workload(view: WorkloadsView, key: str, snapshot: Snapshot | None) -> dict[str, JsonValue]:
-    """All that the page of one workload shows."""
+    """Everything that the page of one workload shows."""
     snapshots = view.snapshots
     failure, settings = view.failing().get(key), view.settings_of(key)
     now, policy = snapshots.clock.now(), snapshots.policy_of(key)
@@ -227,7 +227,7 @@ def write_workload(view: WorkloadsView, key: str, snapshot: Snapshot | None) -> 
 
 
 def _accuracy(snapshot: Snapshot) -> dict[str, JsonValue] | None:
-    """How right the forecast has been of late; None before a window of it has ended, and where nothing judges it."""
+    """How accurate the forecast has been recently; None before its first window has ended, or if it is not judged."""
     report = snapshot.service_level
     if report is None or not report.state.uncertainty.model.windows:
         return None
