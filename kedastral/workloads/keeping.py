@@ -265,8 +265,7 @@ class StateKeeper:
         self.metrics.saved_bytes.labels(kind).inc(size)
 
     def _note_failure(self, error: StoreError, key: str | None = None) -> None:
-        """Count ``error``, of one workload or of all; log it when it begins or changes, and every `TELL_AGAIN` seconds.
-        """
+        """Count ``error``, of one workload or of all. Log it when it starts or changes, and every `TELL_AGAIN` s."""
         self.metrics.count_error(error)
         if key is not None:
             self._failing_of.add(key)

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`RunnerBuilder` makes a `WorkloadRunner`, a running workload, from its settings, and reuses the parts that still fit.
-"""
+"""`RunnerBuilder` makes a `WorkloadRunner`, a running workload, from its settings, and reuses parts that still fit."""
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
