@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`AskedWorkloads` and `MinimumLog`: what a split scaler reads and for how long, and its warning of a low default-min.
-"""
+"""`AskedWorkloads` and `MinimumLog`: what a split scaler reads, for how long, and its warning of a low default-min."""
 
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence

@@ -257,8 +257,7 @@ class SharedStore:
         return Standing.UPDATED if is_update and not is_stale else Standing.FOREIGN
 
     def _supersedes(self, snapshot: Snapshot, served: Snapshot) -> bool:
-        """Whether ``snapshot`` is worth more; if both are equal, whether it is no older or ``served`` is in the future.
-        """
+        """Whether ``snapshot`` is worth more; if equal, whether it is no older or ``served`` is in the future."""
         now, before = self._standing(snapshot), self._standing(served)
         if now is Standing.AHEAD and before is not now:
             # one that follows shortly after the other shows that this process's own clock is behind
