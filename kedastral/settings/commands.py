@@ -107,7 +107,7 @@ class ExplainSettings:
 
 @attrs.frozen(kw_only=True)
 class DoctorSettings:
-    """`kedastral doctor`; ``fleet`` is what a Kedastral is to forecast, where its settings are given."""
+    """`kedastral doctor`; ``fleet`` is what the Kedastral should forecast, if its settings are given."""
 
     process: AskedProcess = group(AskedProcess)
     remote_access: RemoteAccess = group(RemoteAccess)
@@ -142,7 +142,7 @@ class DemoSettings:
 
 @attrs.frozen(kw_only=True)
 class BacktestSettings:
-    """`kedastral backtest`; with ``fleet`` the workloads of files are replayed, by settings of their own."""
+    """`kedastral backtest`; with ``fleet`` the workloads of files are replayed, with their own settings."""
 
     fleet: ConfiguredFleet | None = described_by(optional=True)
     config: ConfigFiles = group(ConfigFiles)

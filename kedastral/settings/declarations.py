@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every setting there is, each declared once: default, meaning and bounds.
+"""Every setting, each declared once: default, meaning and bounds.
 
 The annotation says how a value is read. The flag, the variable and the key in documents follow from the attribute's
 name unless stated: ``lead_time`` is ``--lead-time``, ``LEAD_TIME`` and ``leadTime``. docs/configuration.md shows the
@@ -42,7 +42,7 @@ LogFormat = StrEnum("LogFormat", {name: name for name in ("text", "json")})  # t
 
 
 class StorageKind(StrEnum):
-    """Where the newest snapshots are kept beside the memory of the process."""
+    """Where the newest snapshots are kept besides the memory of the process."""
 
     MEMORY = "memory"
     REDIS = "redis"
@@ -55,7 +55,7 @@ class HpaKind(StrEnum):
     KUBERNETES = "kubernetes"
 
 
-# Settings that commands share and of which each says something else.
+# Settings that commands share, each with its own variation.
 
 WORKLOAD = setting(None, "key of the workload; a ScaledObject names it in its trigger metadata", required=True)
 PROM_URL = setting(
@@ -164,7 +164,7 @@ class PlanSettings:
         return steps_within(self.prewarm, step) if self.prewarm_steps is None else self.prewarm_steps
 
     def policy(self, step: float) -> PlanPolicy:
-        """The planner's own value, for a forecast with steps of ``step`` seconds."""
+        """The policy for the planner, for a forecast with steps of ``step`` seconds."""
         return PlanPolicy(
             self.target_per_pod,
             self.fixed_headroom,
@@ -232,16 +232,16 @@ class StaleSettings(FreshnessSettings):
     default_min: int = setting("2", "desired replicas when stale under default-min", between(0, MAX_REPLICAS))
 
     def policy(self) -> StalePolicy:
-        """The serving rule's own value."""
+        """The policy for the serving rule."""
         return StalePolicy(self.stale_after, self.on_stale, self.default_min)
 
 
-# Where the load is read: Prometheus, how to log in there, and how hard it may be asked.
+# Where the load is read from: Prometheus, its login, and how heavily it may be queried.
 
 
 @attrs.frozen(kw_only=True, slots=False, field_transformer=declare)  # of two bases only one may have slots
 class PrometheusQuery:
-    """Where the load is read; both are there unless files or ScaledObjects name the workloads."""
+    """Where the load is read from; both are required unless files or ScaledObjects define the workloads."""
 
     url: HttpUrl | None = PROM_URL
     query: PromQL | None = PROM_QUERY
@@ -249,7 +249,7 @@ class PrometheusQuery:
 
 @attrs.frozen(kw_only=True, field_transformer=declare)
 class PrometheusLogin:
-    """How to log in at Prometheus."""
+    """How to log in to Prometheus."""
 
     username: Name | None = setting(None, "user for basic authentication", flag="--prom-username", path="auth.username")
     password_file: InputFile | None = setting(
@@ -285,12 +285,12 @@ class PrometheusLogin:
 
 @attrs.frozen(kw_only=True, field_transformer=declare)
 class PrometheusSettings(PrometheusLogin, PrometheusQuery):
-    """Where the load is read, and how to log in there."""
+    """Where the load is read from, and how to log in there."""
 
 
 @attrs.frozen(kw_only=True, slots=False, field_transformer=declare)  # of two bases only one may have slots
 class SourceLimits:
-    """How hard a data source may be asked; only documents say so."""
+    """How heavily a data source may be queried; only documents can set this."""
 
     timeout: Seconds = setting(
         "10s", "how long one request may take, its retries included", above(0), flag="", env="", path="timeout"
@@ -303,7 +303,7 @@ class SourceLimits:
     )
 
 
-# The process: where it listens, TLS and tokens, its files, what it logs, where the split scaler reads.
+# The process: where it listens, TLS and tokens, its files, its logs, where the split scaler reads from.
 
 
 @attrs.frozen(kw_only=True, field_transformer=declare)
@@ -454,7 +454,7 @@ class AskedProcess:
 
 @attrs.frozen(kw_only=True, field_transformer=declare)
 class RemoteAccess:
-    """How a client verifies its forecaster, and proves who it is."""
+    """How a client verifies its forecaster, and authenticates itself."""
 
     forecaster_ca_file: InputFile | None = setting(None, "certificates to trust instead of the system's")
     forecaster_cert_file: InputFile | None = setting(None, "client certificate, for mutual TLS")
@@ -470,7 +470,7 @@ class RemoteAccess:
 
 @attrs.frozen(kw_only=True, field_transformer=declare)
 class ConfigFiles:
-    """Where workloads and data sources are configured beside flags and the environment."""
+    """Where workloads and data sources are configured besides flags and the environment."""
 
     config: ConfigPath | None = setting(
         None, "file, or folder of *.yaml and *.yml, with DataSource and ForecastPolicy documents",
@@ -510,7 +510,7 @@ class ScaledObjectSettings(BroughtWorkloads):
 
 @attrs.frozen(kw_only=True, field_transformer=declare)
 class StateSettings:
-    """Where a restart finds what was learnt and promised."""
+    """Where a restart finds what was learnt, and what KEDA was told."""
 
     state_dir: DirectoryPath | None = setting(
         None,
@@ -526,7 +526,7 @@ class LogSettings:
     format: LogFormat = setting("text", "text for people, json for machines", flag="--log-format")
 
 
-# Which workload flags and the environment mean: each command asks for it in its own way.
+# Which workload flags and the environment are about: each command has its own variation.
 
 
 @attrs.frozen(kw_only=True, field_transformer=declare)
@@ -538,7 +538,7 @@ class WorkloadName:
 
 @attrs.frozen(kw_only=True, field_transformer=declare)
 class FlagWorkload:
-    """The workload that flags and the environment describe, where they describe one."""
+    """The workload that flags and the environment describe, if any."""
 
     workload: Name | None = like(
         WORKLOAD,
@@ -554,7 +554,7 @@ class DefaultWorkload:
     workload: Name | None = like(WORKLOAD, meaning="the workload of a ScaledObject that names none", required=False)
 
 
-# What `demo` and `backtest` have beside the settings of `run`.
+# What `demo` and `backtest` have besides the settings of `run`.
 
 
 @attrs.frozen(kw_only=True, field_transformer=declare)
@@ -606,7 +606,7 @@ class HistorySettings:
 
 @attrs.frozen(kw_only=True, field_transformer=declare)
 class BacktestPlan(PlanSettings):
-    """How load becomes replicas; a pod's share may be found from the history."""
+    """How load becomes replicas; the target per pod may be derived from the history."""
 
     target_per_pod: PodTarget = like(TARGET_PER_POD, default="auto")
 
@@ -658,7 +658,7 @@ class BacktestProcesses:
 
 @attrs.frozen(kw_only=True, field_transformer=declare)
 class BacktestOutput:
-    """Where results go beside the tables in the terminal."""
+    """Where results go besides the tables in the terminal."""
 
     json: OutputFile | None = setting(None, "file for every figure, as JSON", env="BACKTEST_JSON")
     timeline: OutputFile | None = setting(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Documents of YAML become settings: DataSources and ForecastPolicies, with all that is wrong with them."""
+"""Turns YAML documents into settings: DataSources and ForecastPolicies, with all that is wrong with them."""
 
 import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -36,13 +36,13 @@ _FROM_CLUSTER = {
     "creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "finalizers", "generateName", "generation",
     "managedFields", "ownerReferences", "resourceVersion", "selfLink", "uid",
 }  # fmt: skip
-"""What Kubernetes adds to metadata; ``kubectl get -o yaml`` shows it, and it does not matter here."""
+"""Metadata that Kubernetes adds; ``kubectl get -o yaml`` shows it, and it is ignored here."""
 _TOP = ("apiVersion", "kind", "metadata", "spec")
 _SPEC_PATHS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     POLICY: (*POLICY_KEYS, ("workload",), ("dataSource",)),
     SOURCE: (*SOURCE_KEYS, *SECRET_KEYS, (HEADERS,), (PARAMS,), ("allowedNamespaces",)),
 }
-"""Where something can stand below ``spec``, by kind."""
+"""The paths that are allowed below ``spec``, by kind."""
 _INLINE_SECRETS = {"password": "passwordFile or passwordEnv", "token": "tokenFile or tokenEnv"}
 _OF_ALL_NAMESPACES = (
     "must not be given: a DataSource holds for all namespaces; to restrict it, list them in spec.allowedNamespaces"
@@ -58,7 +58,7 @@ _SETTINGS = {POLICY: POLICY_SETTINGS, SOURCE: SOURCE_SETTINGS}
 
 
 def place_in(kind: str, words: str = "", line: int = 0) -> SourceLocation:
-    """A document of ``kind``, such as ``web.yaml, document 2``, that begins in ``line``."""
+    """A document of ``kind``, such as ``web.yaml, document 2``, that begins at ``line``."""
     return SourceLocation(words, _SETTINGS.get(kind, ()), _PATHS.get(kind, {}), line)
 
 
@@ -66,9 +66,8 @@ def place_in(kind: str, words: str = "", line: int = 0) -> SourceLocation:
 class Document:
     """The content of one document. ``place`` is its file, number and first line, ``layer`` its settings.
 
-    ``name`` is None where it has none that can be used; then ``problems`` says so. ``refers`` is the data source that a
-    policy names, ``refers_badly`` whether it names one in a way that cannot be read. ``namespaces`` are those that a
-    source allows.
+    ``name`` is None if it has no valid one; then ``problems`` says so. ``refers`` is the data source that a policy
+    names, ``refers_badly`` whether that name cannot be read. ``namespaces`` are those that a source allows.
     """
 
     kind: str
@@ -83,11 +82,11 @@ class Document:
     problems: list[str] = attrs.field(factory=list)
 
     def refuse(self, path: str, wrong: str, line: int) -> None:
-        """Add a problem with what stands at ``path``, in ``line``."""
+        """Add a problem with the value at ``path``, on ``line``."""
         self.problems.append(f"{self.place.at(line)}: {printable(path)} {wrong}")
 
     def refuse_setting(self, setting: Setting, raw: RawValue, wrong: str) -> None:
-        """Add a problem with the value of ``setting``, which then has none."""
+        """Add a problem with the value of ``setting``, which then has no value."""
         self.refuse(raw.path, wrong, raw.line)
         self.layer.put(setting.name, raw, Invalid(raw, self.problems[-1]))
 
@@ -102,7 +101,7 @@ class Document:
 def read_config_documents(
     files: Sequence[ConfigFile], env: Mapping[str, str], rest: Rest = no_rest
 ) -> tuple[list[Document], list[str]]:
-    """Every document of ``files``, sound or not, and all problems; ``env`` has the secrets that they refer to."""
+    """Every document of ``files``, valid or not, and all problems; ``env`` has the secrets that they refer to."""
     documents: list[Document] = []
     problems: list[str] = []
     for file in files:
@@ -128,7 +127,7 @@ def _read_document(words: str, node: Node, env: Mapping[str, str]) -> Document:
         return document
     document.kind = _read_kind(document, node)
     if not document.kind:
-        return document  # whatever else is in it, it was not meant for us
+        return document  # the document is not meant for us
     document.place = place_in(document.kind, words, node.lines.get("spec", node.line))
     entries = dict(_known_entries(document, node, "", (*_TOP, "status"), _TOP))
     _read_metadata(document, entries.get("metadata"), node.lines.get("metadata", node.line))
@@ -143,7 +142,7 @@ def _read_document(words: str, node: Node, env: Mapping[str, str]) -> Document:
 
 
 def _read_kind(document: Document, node: Table) -> str:
-    """The kind that is written, or nearly written, there, else nothing; what is wrong with it is reported."""
+    """The kind that is written there, possibly misspelt, else nothing; what is wrong with it is reported."""
     version, kind = (_word(node.entries.get(key)) for key in ("apiVersion", "kind"))
     near = difflib.get_close_matches(kind, (SOURCE, POLICY), n=1, cutoff=NEAR)
     if not near and _is_foreign(version, node):
@@ -160,7 +159,7 @@ def _read_kind(document: Document, node: Table) -> str:
 
 
 def _is_foreign(version: str, node: Table) -> bool:
-    """Whether a document was meant for somebody else, such as a Deployment or a kustomization.yaml."""
+    """Whether a document is meant for another program, such as a Deployment or a kustomization.yaml."""
     if not version:
         return not {"apiVersion", "kind", "spec"} & set(node.entries)
     return not version.lower().startswith("kedastral")
@@ -225,7 +224,7 @@ def _read_other(document: Document, key: str, line: int, node: Node, env: Mappin
 def _find_leaves(
     document: Document, table: Table, prefix: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], Node, int]]:
-    """Where each known value of a spec stands, its node and its line; what is not known is refused."""
+    """The path, node and line of each known value of a spec; unknown ones are refused."""
     leaves, dotted = _SPEC_PATHS[document.kind], ".".join(("spec", *prefix, ""))
     known = _keys_below(document.kind, prefix)
     for key, node in _known_entries(document, table, dotted, known, known):
@@ -277,7 +276,7 @@ _PLAIN = {
 
 
 def _find_wrong_type(setting: Setting, node: Node) -> str | None:
-    """What is wrong with the type of a value, if something is; a number in quotes is text, and text is no number."""
+    """What is wrong with the type of a value, if anything; a number in quotes is text, and text is not a number."""
     if not isinstance(node, Scalar):
         return f"must be a single value; it is {name_of(node)}"
     if node.kind is Kind.NOTHING:
@@ -298,7 +297,7 @@ def _read_secret(document: Document, setting: Setting, raw: RawValue, node: Node
         document.refuse_setting(setting, raw, f"must be the name of a variable; it is {name_of(node)}")
         return
     text = env.get(node.text.strip(), "")
-    if not text.strip():  # what stands there may be the secret itself: it is not shown
+    if not text.strip():  # the value may be the secret itself: it is not shown
         wrong = "must name a variable that is set and not empty; set it where Kedastral runs"
         document.refuse_setting(setting, raw, wrong)
         return
@@ -330,7 +329,7 @@ def _read_names(document: Document, where: str, node: Node, line: int) -> frozen
 
 
 def _read_params(document: Document, node: Node, line: int) -> tuple[QueryParam, ...]:
-    """The parameters that are sound; the rest is reported without its values."""
+    """The valid parameters; the rest is reported without its values."""
     where = f"spec.{PARAMS}"
     if not isinstance(node, Table):
         document.refuse(where, f"must be a mapping of names and values; it is {name_of(node)}", line)
@@ -348,14 +347,14 @@ def _read_params(document: Document, node: Node, line: int) -> tuple[QueryParam,
     return tuple(params)
 
 
-# Headers of a data source: rows of ``name`` and one of ``value``, ``valueEnv`` and ``valueFile``.
+# Headers of a data source: rows with ``name`` and one of ``value``, ``valueEnv`` and ``valueFile``.
 
 MAX_VALUE_SIZE = 64 * 1024
 _VALUES = ("value", "valueEnv", "valueFile")
 
 
 class HeaderError(ValueError):
-    """What is wrong with one row; ``key`` is where in it."""
+    """What is wrong with one row; ``key`` is the key in it."""
 
     def __init__(self, key: str, words: str) -> None:
         super().__init__(words)
@@ -363,7 +362,7 @@ class HeaderError(ValueError):
 
 
 def _read_headers(document: Document, node: Node, line: int, env: Mapping[str, str]) -> tuple[Header, ...]:
-    """The headers that are sound; the rest is reported without its values."""
+    """The valid headers; the rest is reported without its values."""
     where = f"spec.{HEADERS}"
     if not isinstance(node, Rows):
         document.refuse(where, f"must be a list of name and value; it is {name_of(node)}", line)

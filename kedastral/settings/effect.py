@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the value of a setting is shown, and what one without a value amounts to: everywhere the same way."""
+"""How the value of a setting is shown, and what a setting without a value amounts to: the same everywhere."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,7 +24,7 @@ def show(setting: Setting, value: Any) -> str:
 
 
 def show_in_effect(setting: Setting, values: Mapping[str, Any]) -> str:
-    """The value of ``setting`` among ``values``; where it has none, what follows from the other settings."""
+    """The value of ``setting`` among ``values``; if it has none, what follows from the other settings."""
     value, model = values[setting.name], values.get("model")
     if value is not None or model is None:
         return show(setting, value)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which files a configuration consists of, reading them as of one moment, and whether they changed since."""
+"""Which files a configuration consists of, reading them as of one moment, and whether they have changed since."""
 
 import stat
 from collections.abc import Hashable, Iterator
@@ -10,21 +10,21 @@ import attrs
 from kedastral.errors import ConfigError
 
 MAX_FILE_SIZE = 1024 * 1024
-"""Bytes. Kubernetes keeps no larger ConfigMap."""
+"""Bytes. Kubernetes allows no larger ConfigMap."""
 MAX_FILES = 1000
 SUFFIXES = (".yaml", ".yml")
 
 
 @attrs.frozen
 class ConfigFile:
-    """One file: what it is called in messages, and its bytes."""
+    """One file: its name in messages, and its bytes."""
 
     name: str
     content: bytes = attrs.field(repr=False)
 
 
 def read_config_files(path: Path) -> list[ConfigFile]:
-    """The file at ``path``, or those of that folder that end in .yaml or .yml, by name; hidden ones are left alone.
+    """The file at ``path``, or the .yaml and .yml files of that folder, by name; hidden ones are ignored.
 
     Raises ConfigError with every file that cannot be read, or is larger than `MAX_FILE_SIZE`.
     """
@@ -43,12 +43,12 @@ def read_config_files(path: Path) -> list[ConfigFile]:
 
 
 def _find_files(path: Path) -> Iterator[tuple[str, Path]]:
-    """Names as the user knows them, and where to read them."""
+    """The names of files as the user knows them, and where to read them."""
     try:
         if not path.is_dir():
             yield printable(str(path)), path
             return
-        # kubelet swaps the link ..data in one step: reading behind it, no file is of another version than the rest
+        # kubelet swaps the link ..data in one step: when read through it, all files are of the same version
         data = path / "..data"
         folder = data.resolve() if data.is_dir() else path
         names = sorted(
@@ -66,7 +66,7 @@ def _find_files(path: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _read_bounded(file: Path) -> bytes:
-    """Raises OSError, and ValueError with words for what is no file or too large."""
+    """Raises OSError, and ValueError with a message for what is not a file or too large."""
     if not stat.S_ISREG(file.stat().st_mode):  # opening a pipe would wait for its writer
         raise ValueError("must be a file; it is a folder, a pipe or a device")
     with file.open("rb") as source:
@@ -77,14 +77,14 @@ def _read_bounded(file: Path) -> bytes:
 
 
 def printable(text: str) -> str:
-    """``text`` as one line, cut where it is long."""
+    """``text`` as one line, truncated if it is long."""
     return "".join(c if c.isprintable() else "?" for c in text)[:300]
 
 
 def look_at(path: Path) -> Hashable:
-    """Something that differs when the files at ``path``, a file or a folder, do: their names, places, sizes and times.
+    """A value that changes when the files at ``path``, a file or a folder, do: names, locations, sizes and times.
 
-    A link counts as what it leads to: Kubernetes swaps a link when a ConfigMap changes. No file is read.
+    Links are followed: Kubernetes swaps a link when a ConfigMap changes. No file is read.
     """
     try:
         files = sorted(file for file in path.iterdir() if _counts(file)) if path.is_dir() else [path]
@@ -94,7 +94,7 @@ def look_at(path: Path) -> Hashable:
 
 
 def _counts(file: Path) -> bool:
-    """Whether ``file`` is one that is read, or the link that Kubernetes swaps; others may change as they like."""
+    """Whether ``file`` is one that is read, or the link that Kubernetes swaps; changes of others do not matter."""
     return file.suffix in SUFFIXES or file.name == "..data"
 
 

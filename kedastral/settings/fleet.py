@@ -26,17 +26,17 @@ BY_FLAGS = "flags and variables"
 
 
 def key_of(workload: str, namespace: str | None = None) -> str:
-    """What a workload is known by everywhere: ``namespace/name``, or the name alone where it has no namespace."""
+    """The key of a workload everywhere: ``namespace/name``, or the name alone if it has no namespace."""
     return f"{namespace}/{workload}" if namespace else workload
 
 
 @attrs.frozen(kw_only=True)
 class WorkloadSettings:
-    """One workload: what is forecast, from where, and how it is planned and served.
+    """One workload: what is forecast, from which source, and how it is planned and served.
 
     ``data_source`` is the name of one of the fleet's sources; ``origin`` says where it was configured. Every setting in
     one of the groups is a key of ForecastPolicy documents and of trigger metadata. ``by_default`` are the names of the
-    settings that nobody gave; ``warnings`` are lines about odd settings in the metadata it was read from.
+    settings that were not given; ``warnings`` are lines about odd settings in the metadata it was read from.
     """
 
     workload: Name
@@ -58,15 +58,15 @@ class WorkloadSettings:
         return key_of(self.workload, self.namespace)
 
     def policy(self) -> StalePolicy:
-        """What KEDA is told when the forecast is stale, and whether it is told what is planned at all."""
+        """What KEDA is told when the forecast is stale, and whether it is told the plan at all."""
         return attrs.evolve(self.stale.policy(), mode=self.serving.mode)
 
 
 @attrs.frozen(kw_only=True)
 class DataSourceSettings(SourceLimits):
-    """One Prometheus: where it is, how to log in, and how hard it may be asked.
+    """One Prometheus: its address, its login, and how heavily it may be queried.
 
-    ``timeout`` bounds one request, in seconds. ``namespaces`` are those whose ScaledObjects may use it; None is all.
+    ``timeout`` is for one request, in seconds. ``namespaces`` are those whose ScaledObjects may use it; None is all.
     """
 
     name: str = DEFAULT_SOURCE
@@ -86,7 +86,7 @@ def _frozen_workloads(given: Mapping[str, WorkloadSettings]) -> Mapping[str, Wor
 
 @attrs.frozen(kw_only=True)
 class FleetSettings:
-    """All of it: sources by name, workloads by key. Every workload's data source is among the sources."""
+    """The whole fleet: sources by name, workloads by key. Every workload's data source is among the sources."""
 
     sources: Mapping[str, DataSourceSettings] = attrs.field(converter=_frozen_sources)
     workloads: Mapping[str, WorkloadSettings] = attrs.field(converter=_frozen_workloads)
@@ -94,11 +94,12 @@ class FleetSettings:
 
 @attrs.frozen(kw_only=True)
 class ConfiguredFleet:
-    """What a process forecasts, and the ways to read more of it; ``warnings`` are lines about odd settings.
+    """What a process forecasts, and how to read it again; ``warnings`` are lines about odd settings.
 
-    ``path`` leads to its files, if it has any. ``read_again`` gives what flags, variables and files say now; it blocks,
-    and raises ConfigError. ``workload_from_metadata`` gives the workload that a ScaledObject's trigger describes, from
-    the ScaledObject's namespace and name and the metadata; it raises ConfigError with words for whoever wrote those.
+    ``path`` leads to its files, if any. ``read_again`` returns what flags, variables and files currently say; it
+    blocks, and raises ConfigError. ``workload_from_metadata`` returns the workload that a ScaledObject's trigger
+    describes, given the ScaledObject's namespace and name and the metadata; it raises ConfigError with a message for
+    the author of the metadata.
     """
 
     settings: FleetSettings

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fleet of flags and documents: every data source and every workload, and that they fit each other."""
+"""Reads the fleet from flags and documents: every data source and workload, and whether they fit each other."""
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
@@ -28,12 +28,12 @@ from kedastral.settings.schema import Setting
 from kedastral.settings.spelling import suggest
 
 MAX_PROBLEMS = 200
-"""Lines that are shown of one configuration; whoever has more reads no further."""
+"""The most problems shown for one configuration; nobody reads more."""
 
 
 @attrs.define
 class _FleetBuilder:
-    """Sources and workloads as far as they are sound, problems (each line once), and lines about odd settings."""
+    """The valid sources and workloads, problems (each line once), and lines about odd settings."""
 
     process: ProcessInput
     sources: dict[str, DataSourceSettings] = attrs.field(factory=dict)
@@ -43,13 +43,13 @@ class _FleetBuilder:
     _destinations: list[Destination] = attrs.field(factory=list)
     _source_places: dict[str, str] = attrs.field(factory=dict)
     _workload_places: dict[str, str] = attrs.field(factory=dict)
-    """Where each was found first, by name; those that are not sound too."""
+    """Where each was first found, by name, including invalid ones."""
     _conflicts: list[Finding] = attrs.field(factory=list)
     _odd: list[Finding] = attrs.field(factory=list)
     _overridden: dict[str, list[str]] = attrs.field(factory=dict)
 
     def add_all(self, documents: Sequence[Document], rest: Rest) -> None:
-        """The complete fleet and its problems."""
+        """Add the complete fleet and its problems."""
         self._add_flag_source()
         for document in documents:
             if document.kind == SOURCE:
@@ -64,11 +64,11 @@ class _FleetBuilder:
         self.warnings += merge(self._odd)
 
     def check_environment(self, env: Mapping[str, str]) -> None:
-        """Check that the environment lets each address be reached, those of unsound sources and workloads included."""
+        """Check that the environment allows reaching each address, including those of invalid sources and workloads."""
         self._refuse(*find_faults_of_environment(self._destinations, env))
 
     def check_not_empty(self) -> None:
-        """Check that at least one workload is or can be configured."""
+        """Check that at least one workload exists or may be added."""
         process = self.process
         is_unknown = any(layer.has_invalid for layer in process.layers)
         may_be_empty = is_unknown or process.takes_scaledobjects or process.describes_a_workload
@@ -148,7 +148,7 @@ class _FleetBuilder:
             return
         resolved = self._resolve(WORKLOAD_SETTINGS, process.layers, None)
         if name is None:
-            return  # reported where flags are read
+            return  # reported when flags are read
         query = resolve((QUERY,), process.layers)
         if query.missing and (process.has_files or process.takes_scaledobjects):
             self._refuse(describe(QUERY, "is required with --workload, which no document describes", None))
@@ -195,7 +195,7 @@ class _FleetBuilder:
         return None
 
     def _choose_source(self, names: Collection[str], shown: str) -> str | None:
-        """The one of the flags, else the only one."""
+        """The source given by flags, else the only one."""
         if DEFAULT_SOURCE in names:
             return DEFAULT_SOURCE
         if len(names) == 1:
@@ -225,7 +225,7 @@ class _FleetBuilder:
 
 @attrs.frozen
 class FleetReader:
-    """Reads a fleet: what flags and variables said at the start, and the files at ``path`` as they are now.
+    """Reads a fleet: flags and variables as of the start, and the files at ``path`` as they are now.
 
     ``env`` has the secrets that documents refer to, and names proxies and authorities.
     """
@@ -235,7 +235,7 @@ class FleetReader:
     env: Mapping[str, str] = attrs.field(factory=dict, repr=False)
 
     def read(self) -> tuple[ConfiguredFleet | None, list[str]]:
-        """The fleet, or all the problems there are."""
+        """The fleet, or all its problems."""
         try:
             documents, problems = self.read_documents()
         except ConfigError as error:
@@ -243,7 +243,7 @@ class FleetReader:
         return self.assemble(documents, problems)
 
     def read_again(self) -> ConfiguredFleet:
-        """The fleet, read beside an event loop that has other things to do meanwhile. Raises ConfigError."""
+        """The fleet, read while an event loop runs that must not be held up. Raises ConfigError."""
         rest = Rests()
         with without_garbage_collection():
             fleet, problems = self.assemble(*self.read_documents(rest), rest)
@@ -252,14 +252,14 @@ class FleetReader:
         return fleet
 
     def read_documents(self, rest: Rest = no_rest) -> tuple[list[Document], list[str]]:
-        """The documents of the files as they are now, and all problems; ConfigError where a file cannot be read."""
+        """The documents of the files as they are now, and all problems; ConfigError if a file cannot be read."""
         files = read_config_files(self.path) if self.path is not None else []
         return read_config_documents(files, self.env, rest)
 
     def assemble(
         self, documents: Sequence[Document], problems: Sequence[str], rest: Rest = no_rest
     ) -> tuple[ConfiguredFleet | None, list[str]]:
-        """The fleet of ``documents``, in which ``problems`` were found, or all the problems there are."""
+        """The fleet of ``documents``, in which ``problems`` were found, or all the problems."""
         builder = _FleetBuilder(self.process, problems=dict.fromkeys(problems))
         builder.add_all(documents, rest)
         builder.check_environment(self.env)
@@ -278,6 +278,6 @@ class FleetReader:
 
 
 def limit_problems(problems: Sequence[str]) -> list[str]:
-    """The first of too many problems, and how many more there are."""
+    """The first problems if there are too many, and how many more there are."""
     left = len(problems) - MAX_PROBLEMS
     return [*problems[:MAX_PROBLEMS], f"and {left} more problems"] if left > 0 else list(problems)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kinds of documents, and which settings each may make, by where they stand in it."""
+"""The kinds of documents, and the settings that each may have, by their path in it."""
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -16,7 +16,7 @@ POLICY, SOURCE = "ForecastPolicy", "DataSource"
 _ASKED = {setting.name: setting for setting in settings_of(PrometheusQuery)}
 QUERY = attrs.evolve(_ASKED["query"], required=True, unless=())
 WORKLOAD_SETTINGS: tuple[Setting, ...] = tuple(settings_of(WorkloadSettings))
-"""Every setting of one workload but its name, its data source and its query."""
+"""Every setting of one workload except its name, its data source and its query."""
 POLICY_SETTINGS = (QUERY, *WORKLOAD_SETTINGS)
 SOURCE_SETTINGS: tuple[Setting, ...] = (
     attrs.evolve(_ASKED["url"], required=True, unless=()),
@@ -26,7 +26,7 @@ SOURCE_SETTINGS: tuple[Setting, ...] = (
 """Every setting of one data source."""
 
 Keys = Mapping[tuple[str, ...], Setting]
-"""Settings by where they stand below ``spec``."""
+"""Settings by their path below ``spec``."""
 
 
 def _keys(settings: Iterable[Setting]) -> Keys:
@@ -41,6 +41,6 @@ SECRET_KEYS: Keys = _keys(setting for setting in SOURCE_SETTINGS if setting.is_s
 
 _WORKLOAD_NAMES = frozenset(setting.name for setting in POLICY_SETTINGS)
 ADDRESS = frozenset(setting.name for setting in SOURCE_SETTINGS if setting.env)
-"""Where Prometheus is, and how to log in there."""
+"""The names of the settings for the address of Prometheus and its login."""
 OF_FLEETS = _WORKLOAD_NAMES | ADDRESS | {"workload"}
-"""Settings that are about workloads and data sources; a command that has a fleet judges them there."""
+"""The names of all settings of workloads and data sources; a command that has a fleet checks them there."""

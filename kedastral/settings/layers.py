@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layers of settings: raw values with their origins, from flags, variables, a document or metadata.
 
-A `Layer` is the settings of one of them, and `describe` makes the line about a value that cannot be used.
+A `Layer` holds the settings of one of them, and `describe` makes the line about an invalid value.
 `kedastral.settings.resolve` applies the precedence.
 """
 
@@ -15,7 +15,7 @@ from kedastral.settings.rules import SECRET_HEADERS
 from kedastral.settings.schema import Setting
 
 MAX_SHOWN = 200
-"""Characters that are shown of a value."""
+"""How many characters of a value are shown."""
 _CREDENTIALS = re.compile(r"^(.*?://)?.*@", re.DOTALL)
 _URL_QUERY = re.compile(r"([?#]).*", re.DOTALL)
 
@@ -25,10 +25,10 @@ _URL_QUERY = re.compile(r"([?#]).*", re.DOTALL)
 
 @attrs.frozen
 class RawValue:
-    """What was given for a setting, in words a user wrote, and where.
+    """What was given for a setting, as the user wrote it, and where.
 
     ``origin`` is a flag, a variable, a document such as ``web.yaml, document 2``, or the trigger metadata; ``path``
-    leads to it in these, ``line`` is its line in the file. ``hidden``: nobody who reads an error may see the text.
+    leads to it in a document or metadata, ``line`` is its line in the file. ``hidden``: errors must not show the text.
     """
 
     text: str = attrs.field(repr=False)
@@ -40,7 +40,7 @@ class RawValue:
 
 @attrs.frozen
 class Value:
-    """A raw value that was read."""
+    """A raw value that was parsed."""
 
     value: Any = attrs.field(repr=False)
     raw: RawValue
@@ -48,7 +48,7 @@ class Value:
 
 @attrs.frozen
 class Invalid:
-    """A raw value that cannot be used; ``problem`` is the line about it."""
+    """A raw value that is invalid; ``problem`` is the line about it."""
 
     raw: RawValue
     problem: str
@@ -56,9 +56,9 @@ class Invalid:
 
 @attrs.frozen
 class SourceLocation:
-    """A place where settings can be written other than as flags: a document, or trigger metadata.
+    """A place other than flags where settings can be written: a document, or trigger metadata.
 
-    ``paths`` leads to each setting there, by name; ``settings`` are those that have a flag or a variable too.
+    ``paths`` has the path of each setting there, by name; ``settings`` are those that also have a flag or a variable.
     """
 
     words: str
@@ -70,11 +70,11 @@ class SourceLocation:
         return self.at(self.line)
 
     def at(self, line: int) -> str:
-        """A line in it, as messages call it."""
+        """A line in it, as messages refer to it."""
         return f"{self.words} (line {line})" if line else self.words
 
     def translate(self, words: str, but: Collection[str] = ()) -> str:
-        """``words`` about settings with the names they have here, except for those in ``but``, which flags set."""
+        """``words`` about settings, using their names here, except for those in ``but``, which flags set."""
         here = [setting for setting in self.settings if setting.name in self.paths and setting.name not in but]
         names = {name: self.paths[setting.name] for setting in here for name in (setting.flag, setting.env)}
         return _FLAG_OR_VARIABLE.sub(lambda found: names.get(found[0], found[0]), words)
@@ -88,7 +88,7 @@ def describe(
 ) -> str:
     """The line about a setting: where it is, what must hold, what was given, and how to set it, or the ``remedy``.
 
-    Where ``raw`` is None nobody said anything, though ``place`` could have.
+    If ``raw`` is None, nothing was given, though ``place`` could have.
     """
     if raw is not None and raw.path:
         where = f"{raw.origin} (line {raw.line})" if raw.line else raw.origin
@@ -110,7 +110,7 @@ def shown_text(setting: Setting, text: str) -> str:
 
 
 def without_secrets(text: str, *, is_url: bool = False) -> str:
-    """``text`` that is or looks like a URL, without its user, password and query, however badly it is written."""
+    """``text`` that is or looks like a URL, even a malformed one, without its user, password and query."""
     if not is_url and "://" not in text:
         return text
     return _URL_QUERY.sub(r"\1***", _CREDENTIALS.sub(r"\1***@", text))
@@ -127,7 +127,7 @@ class Layer:
     _parsed: dict[str, Value | Invalid] = attrs.field(factory=dict, repr=False)
 
     def find(self, setting: Setting) -> Value | Invalid | None:
-        """The value of ``setting``, or what is wrong with it; None where it is not given."""
+        """The value of ``setting``, or what is wrong with it; None if it is not given."""
         found = self._parsed.get(setting.name)
         if found is None and setting.name in self.raw:
             found = self._parsed[setting.name] = parse(setting, self.raw[setting.name])
@@ -138,7 +138,7 @@ class Layer:
         self.raw[name], self._parsed[name] = raw, found
 
     def without(self, names: Collection[str]) -> "Layer":
-        """The same but for ``names``."""
+        """The same layer without ``names``."""
         return Layer(
             {name: raw for name, raw in self.raw.items() if name not in names},
             {name: found for name, found in self._parsed.items() if name not in names},
@@ -146,7 +146,7 @@ class Layer:
 
     @property
     def has_invalid(self) -> bool:
-        """Whether something was read and cannot be used."""
+        """Whether any parsed value is invalid."""
         return any(isinstance(found, Invalid) for found in self._parsed.values())
 
 
@@ -157,7 +157,7 @@ def parse(setting: Setting, raw: RawValue) -> Value | Invalid:
     except ValueError as error:
         return Invalid(raw, describe(setting, f"must be {error}", raw))
     if setting.kind == "header" and raw.origin == setting.flag:
-        # whoever can list processes can read a flag's value
+        # anyone who can list processes can read a flag's value
         secret = [name for name, _ in value if name.lower() in SECRET_HEADERS]
         if secret:
             return Invalid(raw, f"{setting.flag} must not carry a secret ({secret[0]}); give it with {setting.env}")
@@ -170,5 +170,5 @@ def read_flags(known: Iterable[Setting], flags: Mapping[str, str]) -> Layer:
 
 
 def read_environment(known: Iterable[Setting], env: Mapping[str, str]) -> Layer:
-    """The settings of the environment. An empty variable counts as not given, since templates leave one empty."""
+    """The settings of the environment. An empty variable counts as not given, since templates may leave it empty."""
     return Layer({s.name: RawValue(env[s.env], s.env) for s in known if env.get(s.env)})

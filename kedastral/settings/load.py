@@ -21,14 +21,14 @@ from kedastral.settings.spelling import find_misspelt_variables, find_near, mean
 
 T = TypeVar("T")
 NEAR_FLAG = 0.75
-"""How much alike two flags must be for one to be taken for a slip of the other; 1 is equal."""
+"""How similar two flags must be for one to count as a misspelling of the other; 1 is equal."""
 
 
 @attrs.frozen
 class Loaded(Generic[T]):
-    """Settings, and for each by name its value, and what was given unless it is the default.
+    """Settings, with the value of each by name, and what was given unless it is the default.
 
-    ``fleet`` is what the command forecasts, where it has one; ``warnings`` are lines about odd settings.
+    ``fleet`` is what the command forecasts, if anything; ``warnings`` are lines about odd settings.
     """
 
     settings: T
@@ -43,16 +43,16 @@ class Loaded(Generic[T]):
 
 
 def load(kind: type[T], flags: Mapping[str, str], env: Mapping[str, str], unknown: Sequence[str] = ()) -> Loaded[T]:
-    """Settings of class ``kind`` from ``flags`` (by flag) and ``env`` (by variable; an empty one is not given).
+    """Settings of class ``kind`` from ``flags`` (by flag) and ``env`` (by variable; an empty one counts as not given).
 
-    ``unknown`` are flags that were given and do not exist. Reads the files that the settings name. Raises ConfigError
-    with all problems at once.
+    ``unknown`` are given flags that do not exist. Reads the files that the settings name. Raises ConfigError with all
+    problems at once.
     """
     known = settings_of(kind)
     layers = (read_flags(known, flags), read_environment(known, env))
     resolved = resolve(known, layers)
     has_fleet = _has_fleet(kind, layers)
-    if not has_fleet:  # whatever describes one need not be there
+    if not has_fleet:  # then the settings of a fleet are not required
         resolved.missing = [setting for setting in resolved.missing if setting.name not in OF_FLEETS]
     known_flags = {setting.flag for setting in known}
     strangers = [*unknown, *(flag for flag in flags if flag not in known_flags)]
@@ -80,12 +80,12 @@ def load(kind: type[T], flags: Mapping[str, str], env: Mapping[str, str], unknow
 
 
 READ_ELSEWHERE = (BacktestSettings, DoctorSettings)
-"""Commands that may read data sources from another place than Kedastral does: `read_to_replay`."""
+"""Commands that may reach data sources at another address than Kedastral does: `read_to_replay`."""
 OF_DOCTOR = ("config", "workload", "query", "allow_scaledobject_workloads")
 
 
 def _has_fleet(kind: type[Any], layers: Iterable[Layer]) -> bool:
-    """Whether workloads are described: by all that forecast, by others where that is given which describes them."""
+    """Whether the command has workloads: always if it forecasts, else if settings that describe them are given."""
     field = attrs.fields_dict(kind).get("fleet")
     is_required = field is not None and field.default is attrs.NOTHING
     telling = OF_DOCTOR if kind is DoctorSettings else ("config",)
@@ -107,7 +107,7 @@ def _read_process(resolved: Resolved, layers: Sequence[Layer]) -> ProcessInput:
 
 
 def _find_missing(resolved: Resolved) -> list[str]:
-    """Lines about what is required and not given, unless something else that is given replaces it."""
+    """Lines about required settings that are not given, unless another given setting replaces them."""
     lines: list[str] = []
     required = [setting for setting in resolved.settings.values() if setting.required]
     for_files = all("config" in one.unless and one in resolved.missing for one in required)
@@ -120,7 +120,7 @@ def _find_missing(resolved: Resolved) -> list[str]:
 
 
 def _is_invalid(name: str, resolved: Resolved) -> bool:
-    """Whether a setting was given and cannot be read: nobody knows then whether it replaces another."""
+    """Whether a setting was given but is invalid: then it is unknown whether it replaces another."""
     setting = resolved.settings.get(name)
     return setting is not None and name not in resolved.values and setting not in resolved.missing
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A ScaledObject's trigger metadata: the words of a ForecastPolicy, beside KEDA's own, and never an address."""
+"""A ScaledObject's trigger metadata: the keys of a ForecastPolicy besides KEDA's own, and never an address."""
 
 import difflib
 from collections.abc import Mapping
@@ -26,37 +26,37 @@ from kedastral.settings.types import Name, read_key_part, write_duration
 
 _IN_METADATA = "trigger metadata"
 _ADDRESSES = frozenset({"model_url"})
-"""Settings that only the operator makes: a query's author must not choose where Kedastral connects to."""
+"""Settings that only the operator may set: a query's author must not choose where Kedastral connects to."""
 OWN_KEYS = frozenset({"workload", "dataSource", "activation"})
 KEDA_KEYS = frozenset(
     {"scalerAddress", "enableTLS", "unsafeSsl", "tlsCertFile", "caCert", "tlsClientCert", "tlsClientKey"}
 )
-"""What KEDA's external scaler reads itself; it hands on the whole metadata."""
+"""Keys that KEDA's external scaler reads itself; it passes on the whole metadata."""
 _BESIDE = frozenset({"type", "metricType", "authenticationRef", "useCachedMetrics"})
-"""Keys of a trigger itself."""
+"""Keys of the trigger itself."""
 
 METADATA_KEYS: Mapping[str, Setting] = {
     setting.key: setting for setting in POLICY_SETTINGS if setting.name not in _ADDRESSES
 }
-"""The settings that metadata can make, by key."""
+"""The settings that metadata can have, by key."""
 _METADATA = SourceLocation(
     _IN_METADATA, tuple(METADATA_KEYS.values()), {setting.name: key for key, setting in METADATA_KEYS.items()}
 )
 _NEARLY = 0.8
-"""How like a word of a workload another one is, from 0 to 1, to be taken for a mistake."""
+"""How similar, from 0 to 1, an unknown key must be to a key of a workload to count as a misspelling."""
 _WORKLOAD_WORDS = tuple(key.lower() for key in ("dataSource", *METADATA_KEYS))
 _OTHER_WORDS = frozenset(key.lower() for key in (*KEDA_KEYS, "workload", "activation"))
 
 
 def brings_a_workload(metadata: Mapping[str, str]) -> bool:
-    """Whether metadata hold a query: other words of a workload beside the name of a configured one are not read."""
+    """Whether metadata hold a query: other keys of a workload next to the name of a configured one are ignored."""
     return any(plain_key(key) == "query" for key in metadata)
 
 
 def describes_a_workload(metadata: Mapping[str, str]) -> bool:
-    """Whether metadata mean a workload of their own, rather than naming one that is configured.
+    """Whether metadata describe a workload of their own instead of naming a configured one.
 
-    A misspelt word counts too: the error names the right one, and the author does not get another workload's replicas.
+    A misspelt key counts too: the error names the right one, and the author does not get another workload's replicas.
     """
     words = {plain_key(key).lower() for key in metadata} - _OTHER_WORDS
     return any(difflib.get_close_matches(word, _WORKLOAD_WORDS, n=1, cutoff=_NEARLY) for word in words)
@@ -109,16 +109,16 @@ def _read_workload_name(metadata: Mapping[str, str], default: str, problems: lis
 
 
 def _one_line(text: str) -> str:
-    """``text`` of somebody else's, short and on one line."""
+    """Untrusted ``text``, shortened to one line."""
     return "".join(c if c.isprintable() else "?" for c in text[:100])
 
 
-# The workload that they describe.
+# The workload that the metadata describe.
 
 MIN_INTERVAL = 5.0
-"""Seconds. KEDA and the HPA ask every 15 s or less often: a shorter interval only costs the others."""
+"""Seconds. KEDA and the HPA ask at most every 15 s: a shorter interval only slows down others."""
 MAX_POINTS = 50_000
-"""Steps of history: a month of minutes. Memory is shared by all who may write a ScaledObject."""
+"""Steps of history: a month of minutes. All who may write a ScaledObject share the memory."""
 
 
 def read_workload(
@@ -128,7 +128,7 @@ def read_workload(
     name: str,
     metadata: Mapping[str, str],
 ) -> WorkloadSettings:
-    """The workload of the ScaledObject ``namespace``/``name``; ``process`` has what its metadata leave out.
+    """The workload of the ScaledObject ``namespace``/``name``; ``process`` provides what its metadata leave out.
 
     Raises ConfigError with all problems at once.
     """
@@ -160,7 +160,7 @@ def read_workload(
 
 
 def _is_of_metadata(resolved: Resolved, name: str) -> bool:
-    """Whether metadata give a setting, or could; about the process's flags the user was warned when it started."""
+    """Whether metadata give a setting, or could; warnings about the process's own flags came at its start."""
     raw = resolved.given.get(name)
     return name in _METADATA.paths if raw is None else raw.path != ""
 
@@ -174,7 +174,7 @@ def _find_allowed_source(
     if wanted is not None:
         if wanted in allowed:
             return wanted
-        # one that exists but is not allowed gets the same answer as one that does not: its name is nobody's business
+        # one that exists but is not allowed gets the same answer as a missing one, so that names are not revealed
         key = key_in(metadata, "dataSource")
         wrong = f"must be one that namespace {_one_line(namespace)} may use{describe_value(key, _one_line(wanted))}"
         problems.append(f"{_IN_METADATA}: {key} {wrong}; {shown}")
@@ -186,7 +186,7 @@ def _find_allowed_source(
 
 
 def _find_excess(forecast: ForecastSettings) -> list[str]:
-    """What one ScaledObject may not take from all the others."""
+    """The limits that one ScaledObject exceeds, which would be at the expense of the others."""
     problems = []
     if forecast.interval < MIN_INTERVAL:
         must = f"must be at least {write_duration(MIN_INTERVAL)}"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fleet to replay in a backtest: what `run` would make of the same files, flags and variables, but for two things.
+"""The fleet to replay in a backtest: as in `run` with the same files, flags and variables, with two exceptions.
 
-``--workload`` chooses one workload, and ``--prom-url`` is the way to the data sources of the files from where the
-backtest runs.
+``--workload`` chooses one workload, and ``--prom-url`` is the address at which the backtest reaches the data sources of
+the files.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from kedastral.settings.spelling import suggest
 from kedastral.settings.types import AUTO
 
 MAX_NAMED = 20
-"""Workloads that are named to whoever names one that is not there."""
+"""How many workloads the error about an unknown workload lists."""
 
 
 def read_to_replay(reader: FleetReader) -> tuple[ConfiguredFleet | None, list[str]]:
@@ -36,7 +36,7 @@ def read_to_replay(reader: FleetReader) -> tuple[ConfiguredFleet | None, list[st
     address = resolve(SOURCE_SETTINGS, elsewhere)
     problems += [*wrong, *address.problems, *(merge(check(address, RULES)) if elsewhere else ())]
     asked = attrs.evolve(reader, process=process)
-    if elsewhere:  # the addresses of the files are not asked
+    if elsewhere:  # the addresses in the files are not used
         problems += find_faults_of_environment(find_destinations(address.values), reader.env)
         asked = attrs.evolve(asked, env={})
     fleet, problems = asked.assemble(documents, problems)
@@ -56,7 +56,7 @@ def _key(document: Document) -> str:
 
 
 def _take_auto(process: ProcessInput) -> tuple[bool, ProcessInput]:
-    """Whether the target per pod comes from the history. ForecastPolicies have no such setting, so it is set last."""
+    """Whether the target per pod comes from the history. ForecastPolicies have no such value, so it is set last."""
     raw = process.find("target_per_pod")
     if raw is None or raw.text.strip() != repr(AUTO):
         return False, process
@@ -68,10 +68,10 @@ def _with_auto_target(workload: WorkloadSettings) -> WorkloadSettings:
 
 
 def _take_address(process: ProcessInput, documents: Sequence[Document]) -> tuple[tuple[Layer, ...], ProcessInput]:
-    """The address and the login given for the files' data sources: those beside the flag ``--prom-url``.
+    """The address and login given for the files' data sources: the flag ``--prom-url`` and the login with it.
 
-    The variable PROM_URL is what it is in `run`, a data source of its own: in the Pod of a running Kedastral both
-    commands then mean the same.
+    The variable PROM_URL is a data source of its own, as in `run`: in the Pod of a running Kedastral both commands then
+    mean the same.
     """
     url = process.find("url")
     has_flag = url is not None and url.origin == "--prom-url"
@@ -81,15 +81,15 @@ def _take_address(process: ProcessInput, documents: Sequence[Document]) -> tuple
 
 
 def _move(source: DataSourceSettings, address: Resolved) -> DataSourceSettings:
-    """``source`` at the address given, by the login given beside it, else by its own."""
+    """``source`` at the given address, with the login given for it, else with its own."""
     given = build_source(address.values)
     return attrs.evolve(source, url=given.url, login=given.login if len(address.given) > 1 else source.login)
 
 
 def _choose(process: ProcessInput, keys: Sequence[str]) -> tuple[list[str], ProcessInput]:
-    """``process`` with the whole key of the workload it names, of ``keys``; or what is wrong with that name.
+    """``process`` with the full key, from ``keys``, of the workload it names; or what is wrong with that name.
 
-    A name alone will do where it is that of one only. One that the files do not have may be described by flags.
+    A name alone suffices if it is unique. A workload that the files do not have may be described by flags.
     """
     name = process.workload
     if name is None or name in keys or process.gives("query"):
@@ -105,5 +105,5 @@ def _choose(process: ProcessInput, keys: Sequence[str]) -> tuple[list[str], Proc
         there = f"there are {', '.join(known[:MAX_NAMED])}{more}" if known else "there is none"
         near = suggest(name, known) if known else ""
         wrong = f"must name a ForecastPolicy of the files, got {name[:100]!r}; {near if '?' in near else there}"
-    # the files are judged all the same, as though no flag were about a workload
+    # the files are checked anyway, as if no flag were about a workload
     return [f"--workload {wrong}"], attrs.evolve(process.without(process.known - ADDRESS), workload=None)

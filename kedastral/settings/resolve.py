@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The precedence of settings: flags over variables over documents and trigger metadata over defaults.
 
-`resolve` takes each setting from the first layer that gives it, `check` holds the result against the rules, and `build`
-makes a settings class of it. `ProcessInput` says which flags and variables win over a workload's own settings.
+`resolve` takes each setting from the first layer that gives it, `check` applies the rules to the result, and `build`
+makes a settings class from it. `ProcessInput` says which flags and variables win over a workload's own settings.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -21,9 +21,9 @@ T = TypeVar("T")
 
 @attrs.define
 class Resolved:
-    """The resolved values, by name, and what was given for those that have no default.
+    """The resolved values, by name, and the raw values that were given.
 
-    ``missing`` are required and nobody gave them; neither they nor what is invalid have a value.
+    ``missing`` are required and were not given; neither they nor the invalid ones have a value.
     """
 
     settings: Mapping[str, Setting]
@@ -34,7 +34,7 @@ class Resolved:
 
     @property
     def by_default(self) -> frozenset[str]:
-        """The names of the settings that nobody gave."""
+        """The names of the settings that were not given."""
         return frozenset(self.values.keys() - self.given.keys())
 
     @property
@@ -69,7 +69,7 @@ def _find_first(setting: Setting, layers: Sequence[Layer]) -> Value | Invalid | 
 
 @attrs.frozen
 class Finding:
-    """A line about a broken rule, and the setting to blame; ``owner`` is whose it is, where a flag broke it."""
+    """A line about a broken rule, and the setting to blame; ``owner`` says whose setting, if a flag broke the rule."""
 
     name: str
     line: str
@@ -79,7 +79,7 @@ class Finding:
 def check(
     resolved: Resolved, rules: Sequence[Rule], place: SourceLocation | None = None, owner: str = ""
 ) -> Iterator[Finding]:
-    """What ``rules`` find in settings that ``place`` could have given; ``owner`` is whose they are."""
+    """What ``rules`` find in settings that ``place`` could have given; ``owner`` says whose they are."""
 
     def origin_of(name: str) -> Origin:
         if name in resolved.given:
@@ -116,7 +116,7 @@ def _name_owners(owners: Sequence[str]) -> str:
 def build(kind: type[T], values: Mapping[str, Any], **more: Any) -> T:
     """A settings class from the values of its settings; ``more`` are its other fields.
 
-    A setting without a value, since another one replaces it, has its default.
+    A setting that has no value because another one replaces it gets its default.
     """
     groups = {name: build(group_kind, values) for name, group_kind in groups_of(kind)}
     own = {name: values[name] for name in own_settings_of(kind) if name in values}
@@ -135,7 +135,7 @@ class ProcessInput:
     """The flags and variables for workloads and data sources.
 
     ``layers`` are the flags and the environment, ``known`` the names of all settings that the command has, ``workload``
-    the one that they name. ``has_files`` and ``takes_scaledobjects``: workloads may come from there too.
+    the workload that they name. ``has_files`` and ``takes_scaledobjects``: workloads may also come from there.
     """
 
     layers: tuple[Layer, ...] = ()
@@ -145,16 +145,16 @@ class ProcessInput:
     takes_scaledobjects: bool = False
 
     def find(self, name: str) -> RawValue | None:
-        """What is given for the setting ``name``, sound or not."""
+        """What is given for the setting ``name``, valid or not."""
         return next((layer.raw[name] for layer in self.layers if name in layer.raw), None)
 
     def gives(self, *names: str) -> list[str]:
-        """Those of ``names`` that are given, sound or not."""
+        """Those of ``names`` that are given, valid or not."""
         return [name for name in names if self.find(name) is not None]
 
     @property
     def describes_a_workload(self) -> bool:
-        """Whether flags and variables are about one workload, rather than about all there are."""
+        """Whether flags and variables are about one workload rather than about all of them."""
         return bool(self.gives("workload")) or not (self.has_files or self.takes_scaledobjects)
 
     def layers_of(self, key: str | None) -> tuple[Layer, ...]:
@@ -162,5 +162,5 @@ class ProcessInput:
         return () if self.describes_a_workload and key != self.workload else self.layers
 
     def without(self, names: Collection[str]) -> "ProcessInput":
-        """The same but for ``names``."""
+        """The same input without ``names``."""
         return attrs.evolve(self, layers=tuple(layer.without(names) for layer in self.layers))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What must hold between settings, and what is worth a warning; each rule runs where all that it needs is there."""
+"""What must hold between settings, and what is worth a warning; a rule runs once all settings it needs have values."""
 
 import importlib.util
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,14 +25,14 @@ from kedastral.settings.types import write_duration as span
 from kedastral.tls import find_expiry, find_fault_of_authorities, find_fault_of_pair, make_public_context
 
 MAX_STEPS = 10_080
-"""A forecast of a week of minutes. Every step is planned at every tick and sent in every snapshot."""
+"""A week of one-minute steps. Every step is planned at every tick and sent in every snapshot."""
 MAX_POINTS = 1_000_000
-"""Almost two years of minutes; more history than that is a mistake in a unit, not a wish."""
+"""Almost two years of one-minute steps; a longer history is probably a mistake in the unit."""
 SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
 
 Values = Mapping[str, Any]
 Find = Callable[[Values], str | None]
-"""What is wrong between values, as words that follow the name of the setting to blame; None where nothing is."""
+"""What is wrong with the values, as words that follow the name of the setting to blame; None if nothing is."""
 
 
 class Origin(StrEnum):
@@ -46,10 +46,10 @@ class Origin(StrEnum):
 
 @attrs.frozen
 class Rule:
-    """``find`` looks at the values of ``needs``; ``blames`` is the setting to change where it finds something.
+    """``find`` checks the values of ``needs``; ``blames`` is the setting to change if it finds a problem.
 
-    ``remedy`` says what to do where that is not to set the one that is blamed; its value is not shown then. With
-    ``only`` the rule is about values that somebody gave, or about those that a document leaves out.
+    ``remedy`` says what to do if that is not to set the blamed setting, whose value is then not shown. ``only`` limits
+    the rule to values that were given, or to those that a document leaves out.
     """
 
     blames: str
@@ -61,14 +61,14 @@ class Rule:
 
 @attrs.frozen
 class Conflict:
-    """A rule that is broken, and what is wrong with the setting that it blames."""
+    """A broken rule, and what is wrong with the setting that it blames."""
 
     rule: Rule
     wrong: str
 
 
 def find_conflicts(values: Values, origin_of: Callable[[str], Origin], rules: Sequence[Rule]) -> Iterator[Conflict]:
-    """The ``rules`` that ``values`` break; ``origin_of`` tells who says what a setting is."""
+    """The ``rules`` that ``values`` break; ``origin_of`` returns where the value of a setting comes from."""
     for rule in rules:
         if all(name in values for name in rule.needs) and rule.only in (None, origin_of(rule.blames)):
             wrong = rule.find(values)
@@ -80,12 +80,12 @@ def find_conflicts(values: Values, origin_of: Callable[[str], Origin], rules: Se
 
 
 def go_together(cert: str, key: str, key_flag: str) -> Find:
-    """A certificate and its key are given both or not at all."""
+    """A certificate and its key are given together or not at all."""
     return lambda v: f"and {key_flag} go together" if bool(v[cert]) != bool(v[key]) else None
 
 
 def fit_each_other(cert: str, key: str, key_flag: str) -> Find:
-    """A certificate and its key belong to each other."""
+    """A certificate and its key match."""
 
     def find(v: Values) -> str | None:
         fault = find_fault_of_pair(v[cert], v[key]) if v[cert] and v[key] else None
@@ -106,7 +106,7 @@ def holds_authorities(name: str) -> Find:
 
 
 def holds_secret(name: str) -> Find:
-    """A file of a token or a password holds one that can be sent; the file is read again at every use."""
+    """The file of a token or a password holds one that can be sent; the file is read again at every use."""
 
     def find(v: Values) -> str | None:
         path: Path | None = v[name]
@@ -117,7 +117,7 @@ def holds_secret(name: str) -> Find:
 
 
 def fits_into_header(name: str) -> Find:
-    """A token of a variable can be sent as it is."""
+    """A token from a variable can be sent as it is."""
 
     def find(v: Values) -> str | None:
         token: Secret | None = v[name]
@@ -128,7 +128,7 @@ def fits_into_header(name: str) -> Find:
 
 
 def needs(name: str, other: str, other_flag: str) -> Find:
-    """One setting means nothing without another."""
+    """One setting has no effect without another."""
     return lambda v: f"needs {other_flag}" if v[name] and not v[other] else None
 
 
@@ -138,7 +138,7 @@ def exclude_each_other(name: str, other: str, other_name: str) -> Find:
 
 
 def is_in_date(cert: str, key: str, *, for_client: bool = False) -> Find:
-    """A certificate is valid at this moment."""
+    """A certificate is currently valid."""
 
     def find(v: Values) -> str | None:
         if not (v[cert] and v[key]) or find_fault_of_pair(v[cert], v[key]):
@@ -150,7 +150,7 @@ def is_in_date(cert: str, key: str, *, for_client: bool = False) -> Find:
 
 
 def stays_secret(token: str, cert: str) -> Find:
-    """A token does not travel in plain text to our server."""
+    """A token is not sent to our server in plain text."""
 
     def find(v: Values) -> str | None:
         if v[token] and not v[cert]:
@@ -161,7 +161,7 @@ def stays_secret(token: str, cert: str) -> Find:
 
 
 def is_used(name: str) -> Find:
-    """What belongs to TLS, or should not be seen, is given for an https:// forecaster."""
+    """TLS settings and secrets are only given with an https:// forecaster."""
 
     def find(v: Values) -> str | None:
         plain = [url for url in _addresses(v["forecaster_url"]) if not url.startswith("https://")]
@@ -202,7 +202,7 @@ def _can_use_redis(v: Values) -> str | None:
 
 
 def _means_redis(setting: Setting) -> Find:
-    """A setting of Redis says something else than its default only where there is a Redis."""
+    """A Redis setting differs from its default only if Redis is used."""
 
     def find(v: Values) -> str | None:
         return None if _uses_redis(v) or v[setting.name] == setting.default_value else "needs --storage redis"
@@ -217,7 +217,7 @@ def _user_has_password(v: Values) -> str | None:
 
 
 def _redis_tls_is_used(name: str) -> Find:
-    """What belongs to TLS is given for an address with TLS."""
+    """TLS settings are only given with an address that uses TLS."""
 
     def find(v: Values) -> str | None:
         if not v[name] or v["redis_url"] is None or v["redis_url"].tls:
@@ -398,7 +398,7 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-# Warnings: what can be run with, and is hardly what anybody wants.
+# Warnings: settings that work, but are hardly what anyone wants.
 
 
 def _fresh_between_ticks(v: Values) -> str | None:
@@ -526,19 +526,19 @@ WARNINGS: tuple[Rule, ...] = (
 """Valid settings that are probably mistakes."""
 
 
-# The environment: what must hold of the way to the addresses that settings name.
+# The environment: proxies and authorities for the addresses that settings name.
 
 
 @attrs.frozen
 class Destination:
-    """An address that will be asked; ``has_authorities`` where a CA file says whom to trust there."""
+    """An address that requests will be sent to; ``has_authorities`` if a CA file says which authorities to trust."""
 
     url: str
     has_authorities: bool = False
 
 
 def find_destinations(values: Values) -> Iterator[Destination]:
-    """The addresses that a process with these settings asks."""
+    """The addresses that a process with these settings sends requests to."""
     for name, ca_file in (("url", "ca_file"), ("forecaster_url", "forecaster_ca_file")):
         for url in _addresses(values.get(name)):
             yield Destination(url, bool(values.get(ca_file)))
@@ -547,7 +547,7 @@ def find_destinations(values: Values) -> Iterator[Destination]:
 
 
 def find_faults_of_environment(destinations: Iterable[Destination], environ: Mapping[str, str]) -> list[str]:
-    """A line for each variable about proxies and authorities that a request would need and that cannot be used."""
+    """A line for each invalid variable about proxies or authorities that a request would need."""
     proxies = read_proxies(environ)
     faults: dict[str, None] = {}
     needs_authorities = False

@@ -2,7 +2,7 @@
 """What a setting is: an attrs field that also has a default, a meaning, bounds, a flag and a variable.
 
 `setting` declares one: the reader follows from the annotation, the flag and the variable from the attribute's name. The
-class needs ``field_transformer=declare``, which puts that together; `settings_of` lists what was declared.
+class needs ``field_transformer=declare``, which combines these; `settings_of` lists what was declared.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -18,14 +18,14 @@ _DECLARED, _SETTING, _GROUP, _DEFAULTS, _DESCRIBED = "declared", "setting", "gro
 
 @attrs.frozen
 class NumberRange:
-    """The numbers between ``low`` and ``high``; ``open_low`` where ``low`` itself is too small."""
+    """The numbers between ``low`` and ``high``; ``open_low`` if ``low`` itself is too small."""
 
     low: float
     high: float | None = None
     open_low: bool = False
 
     def check(self, value: float) -> None:
-        """Raises ValueError for a value outside; NaN is outside of everything."""
+        """Raise ValueError for a value outside; NaN is always outside."""
         if self.open_low and not value > self.low:
             raise ValueError(f"greater than {self.low:g}")
         if self.high is None and not self.open_low and not value >= self.low:
@@ -54,8 +54,8 @@ class Setting:
     """One thing a user can set. ``default`` is the text a user would write; None means there is none.
 
     ``kind`` is the name of its type in documentation. ``default_note`` is shown for a default that depends on other
-    settings. ``unless`` names settings of which any one, when given, makes a required one optional. ``path`` is where
-    it stands below ``spec`` of a document. ``flag`` is None and ``env`` empty where there is none.
+    settings. A required setting becomes optional if any setting named in ``unless`` is given. ``path`` is its path
+    below ``spec`` in a document. ``flag`` is None and ``env`` empty if there is none.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Setting:
     default_note: str | None = None
 
     def parse(self, text: str) -> Any:
-        """The value of ``text``. Raises ValueError with words that complete "must be ..."."""
+        """The value of ``text``. Raises ValueError with a message that completes "must be ..."."""
         value = self.read(text)
         if self.bounds is not None:
             self.bounds.check(value)
@@ -80,12 +80,12 @@ class Setting:
 
     @cached_property
     def default_value(self) -> Any:
-        """The value of the default; None where there is none."""
+        """The default value; None if there is none."""
         return None if self.default is None else self.parse(self.default)
 
     @property
     def key(self) -> str:
-        """What documents and trigger metadata call it."""
+        """Its key in documents and trigger metadata."""
         return self.path[-1]
 
     @property
@@ -95,7 +95,7 @@ class Setting:
 
     @property
     def shown(self) -> str:
-        """What the user calls it: the flag where there is one."""
+        """Its name for the user: the flag if there is one."""
         return self.flag or self.env
 
     @property
@@ -112,9 +112,10 @@ class Setting:
 def setting(default: str | None, meaning: str, bounds: NumberRange | None = None, **stated: Any) -> Any:
     """An attrs field that is a setting. ``default`` is text and is read like any other value; None means none.
 
-    A value outside of ``bounds`` is refused, whoever gives it. ``stated`` are fields of `Setting` that do not follow
+    A value outside ``bounds`` is refused, wherever it comes from. ``stated`` are fields of `Setting` that do not follow
     from the annotation and the name: ``flag`` and ``env`` (empty: there is none), ``path`` (with dots), ``required``,
-    ``unless`` and ``default_note``. A variable follows from the flag, which follows from the name; a secret has none.
+    ``unless`` and ``default_note``. The variable follows from the flag, and the flag from the name; a secret has no
+    flag.
     """
     return attrs.field(metadata={_DECLARED: {"default": default, "meaning": meaning, "bounds": bounds, **stated}})
 
@@ -168,7 +169,7 @@ def group(kind: type[Any], **defaults: str) -> Any:
 
 
 def described_by(*kinds: type[Any], optional: bool = False) -> Any:
-    """An attrs field that holds what the settings of ``kinds`` describe, rather than their values."""
+    """An attrs field that holds what the settings of ``kinds`` describe instead of their values."""
     return attrs.field(default=None if optional else attrs.NOTHING, metadata={_DESCRIBED: kinds})
 
 
@@ -185,7 +186,7 @@ def own_settings_of(kind: type[Any]) -> list[str]:
 
 
 def settings_of(kind: type[Any], defaults: Mapping[str, str] | None = None) -> list[Setting]:
-    """Every setting of a settings class, those of its groups included, in the order they are written."""
+    """Every setting of a settings class, including those of its groups, in the order in which they are written."""
     found: list[Setting] = []
     for field in attrs.fields(kind):
         if _SETTING in field.metadata:

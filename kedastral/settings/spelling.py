@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Misspelt words: the key, flag or variable that was meant, or what KEDA and the HPA call it."""
+"""Misspelt words: the key, flag or variable that was meant, also if it was KEDA's or the HPA's name for it."""
 
 import difflib
 import re
@@ -10,7 +10,7 @@ from kedastral.settings.files import printable
 from kedastral.settings.schema import Setting
 
 NEAR = 0.65
-"""How much alike two words must be for one to be taken for a slip of the other; 1 is equal."""
+"""How similar two words must be for one to count as a misspelling of the other; 1 is equal."""
 OTHERS_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "minreplicas": ("min",),
@@ -33,20 +33,20 @@ OTHERS_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "buckettime": ("prewarm",),
     }
 )
-"""The keys of ours that mean what KEDA or the HPA calls by another name, which stands here in small letters."""
+"""KEDA's and the HPA's names, in lower case, and our keys that mean the same."""
 
 
 def suggest(key: str, known: Iterable[str]) -> str:
-    """A hint about an unknown key: the one that was meant, or all there are."""
+    """A hint about an unknown key: the one that was meant, or all known keys."""
     everything: Collection[str] = list(known)
     near = find_near(key, everything)
     return f"did you mean {near}?" if near else f"there are {', '.join(everything)}"
 
 
 def find_near(key: str, known: Iterable[str], cutoff: float = NEAR) -> str | None:
-    """The one of ``known`` that ``key`` was meant to be: a slip of it, or what KEDA or the HPA calls it.
+    """The one of ``known`` that ``key`` was meant to be: misspelt, or by KEDA's or the HPA's name.
 
-    ``cutoff`` is how much alike a slip must be; 1 is equal. Hyphens, underscores and capitals do not matter.
+    ``cutoff`` is how similar a misspelling must be; 1 is equal. Hyphens, underscores and case do not matter.
     """
     by_letters = {_letters(name): name for name in known}
     letters = _letters(key)
@@ -58,7 +58,7 @@ def find_near(key: str, known: Iterable[str], cutoff: float = NEAR) -> str | Non
 
 
 def means_other_name(key: str) -> bool:
-    """Whether ``key`` is what KEDA or the HPA calls something that has another name here."""
+    """Whether ``key`` is KEDA's or the HPA's name for something that is named differently here."""
     return _letters(key) in OTHERS_NAMES
 
 
@@ -67,13 +67,13 @@ def _letters(name: str) -> str:
 
 
 NEAR_VARIABLE = 0.9
-"""How much alike a variable must be to one of ours for it to be taken for a slip; the environment is full of others."""
+"""How similar a variable must be to one of ours to count as a misspelling; the environment is full of others."""
 
 
 def find_misspelt_variables(env: Mapping[str, str], known: Iterable[Setting], given: Collection[str]) -> list[str]:
-    """A warning for each variable that nobody reads and that looks like one of ``known``, unless that one is set.
+    """A warning for each unused variable that looks like one of ``known``, unless that one is set.
 
-    ``given`` are the names of settings that are set in some way. KEDA's names count where they have two words or more.
+    ``given`` are the names of settings that are set in any way. KEDA's names count if they have two or more words.
     """
     names = {setting.env: setting for setting in known}
     by_key = {setting.flag[2:]: setting.env for setting in names.values() if setting.flag is not None}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The types of value a setting can have, and how each is read from text, strictly.
 
-A setting's annotation is its type; `value_type` finds the reader for it. Every reader raises ValueError whose message
+A setting's annotation is its type; `value_type` finds the reader for it. Every reader raises a ValueError whose message
 completes the sentence "must be ...".
 """
 
@@ -35,12 +35,12 @@ ConfigPath = NewType("ConfigPath", Path)
 DirectoryPath = NewType("DirectoryPath", Path)
 Header = tuple[str, str]
 OWN_PARAMS = frozenset({"query", "start", "end", "step", "time"})
-"""Parameters of a request to Prometheus that nobody else sets."""
+"""Parameters of a request to Prometheus that only Kedastral sets."""
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 MAX_DURATION = timedelta(days=3660).total_seconds()
 MAX_PREFIX_LENGTH = 100
 MAX_NAME_LENGTH = 253
-"""Of an object in Kubernetes. Names are labels of metrics and parts of URLs."""
+"""That of an object in Kubernetes. Names are used in metric labels and URLs."""
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhdw]))+", re.ASCII)
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])", re.ASCII)
 _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
@@ -50,7 +50,7 @@ _TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
 
 
 class QueryParam(NamedTuple):
-    """A parameter that is sent along with each query."""
+    """A parameter that is sent with each query."""
 
     name: str
     value: str
@@ -68,7 +68,7 @@ class ListenAddress:
 
 
 class RedisKind(StrEnum):
-    """What answers at a Redis address."""
+    """The kind of server at a Redis address."""
 
     SERVER = "server"
     SOCKET = "socket"
@@ -80,8 +80,8 @@ class RedisKind(StrEnum):
 class RedisAddress:
     """Where a Redis is: a server, a Unix socket (``path``), a primary that Sentinels know by name, or a cluster.
 
-    ``nodes`` are host and port of the server, of the Sentinels, or of some nodes of the cluster. With ``tls`` all of
-    them are asked by TLS.
+    ``nodes`` are host and port of the server, of the Sentinels, or of some nodes of the cluster. With ``tls``, all
+    connections use TLS.
     """
 
     kind: RedisKind
@@ -109,7 +109,7 @@ _REDIS_DATABASE = re.compile(r"\d{1,4}", re.ASCII)
 
 
 def read_redis_address(text: str) -> RedisAddress:
-    """One of `REDIS_FORMS`, ``rediss`` in each for TLS; without credentials, which would end up in logs."""
+    """One of `REDIS_FORMS`, each with ``rediss`` for TLS; without credentials, which would end up in logs."""
     scheme, separator, rest = text.partition("://")
     kind = scheme.partition("+")[2] or ("socket" if scheme == "unix" else "server")
     if not separator or not text.isprintable() or " " in text or "#" in text:
@@ -160,7 +160,7 @@ def _read_database(text: str) -> int:
 
 
 def read_key_prefix(text: str) -> KeyPrefix:
-    """The begin of keys: printable, without spaces and braces, which would put all keys of a cluster in one place."""
+    """A key prefix: printable, without spaces and braces, which would put all keys into one hash slot of a cluster."""
     if not text or not text.isprintable() or len(text) > MAX_PREFIX_LENGTH or set(text) & set(" {}"):
         raise ValueError(f"1 to {MAX_PREFIX_LENGTH} printable characters without spaces and braces")
     return KeyPrefix(text)
@@ -203,7 +203,7 @@ def read_number(text: str) -> float:
 
 
 class Auto(float):
-    """As large as the history says; infinite, so that no plan takes it for a number."""
+    """To be derived from the history; infinite, so that no plan takes it for a number."""
 
     def __repr__(self) -> str:
         return "auto"
@@ -298,7 +298,7 @@ def read_listen_address(text: str) -> ListenAddress:
 
 
 def read_headers(text: str) -> tuple[Header, ...]:
-    """``Name: value``, one a line."""
+    """``Name: value``, one per line."""
     headers = []
     for line in filter(None, map(str.strip, text.splitlines())):
         name, colon, value = line.partition(":")
@@ -309,12 +309,12 @@ def read_headers(text: str) -> tuple[Header, ...]:
 
 
 def read_query_params(text: str) -> tuple[QueryParam, ...]:
-    """``name=value``, one a line; a name may stand there several times."""
+    """``name=value``, one per line; a name may be repeated."""
     return tuple(make_query_param(*line.partition("=")) for line in filter(None, map(str.strip, text.splitlines())))
 
 
 def make_query_param(name: str, equals: str, value: str) -> QueryParam:
-    """One parameter; without ``equals`` between its name and its value it is none. Raises ValueError."""
+    """One parameter; ``equals`` is the sign between its name and value. Raises ValueError if it is missing."""
     if name in OWN_PARAMS:
         raise ValueError(f"other parameters than {', '.join(sorted(OWN_PARAMS))}, which are Kedastral's own")
     if not equals or not name or not f"{name}{value}".isprintable() or " " in name:
@@ -323,7 +323,7 @@ def make_query_param(name: str, equals: str, value: str) -> QueryParam:
 
 
 def read_file_path(text: str) -> InputFile:
-    """A file that is there and can be read."""
+    """A file that exists and can be read."""
     path = InputFile(Path(text))
     try:
         with path.open("rb") as file:
@@ -334,7 +334,7 @@ def read_file_path(text: str) -> InputFile:
 
 
 def read_file_paths(text: str) -> tuple[InputFile, ...]:
-    """Files that are there and can be read, one a line."""
+    """Files that exist and can be read, one per line."""
     return tuple(read_file_path(line) for line in filter(None, map(str.strip, text.splitlines())))
 
 
@@ -349,13 +349,13 @@ def read_output_path(text: str) -> OutputFile:
 
 @attrs.frozen
 class ReadChoice:
-    """A reader of one of the words of ``kind``."""
+    """Reads one of the words of ``kind``."""
 
     kind: type[StrEnum]
 
     @property
     def words(self) -> list[str]:
-        """Every word there is."""
+        """All the words."""
         return [str(word) for word in self.kind]
 
     def __call__(self, text: str) -> StrEnum:
@@ -382,7 +382,7 @@ def read_names(text: str) -> tuple[Name, ...]:
 
 
 def read_config_path(text: str) -> ConfigPath:
-    """A file or a folder that is there."""
+    """A file or a folder that exists."""
     path = ConfigPath(Path(text))
     try:
         path.stat()
@@ -393,7 +393,7 @@ def read_config_path(text: str) -> ConfigPath:
 
 
 def read_directory_path(text: str) -> DirectoryPath:
-    """A directory, which need not be there yet."""
+    """A directory, which need not exist yet."""
     path = DirectoryPath(Path(text))
     try:
         usable = bool(text.strip()) and (path.is_dir() or not path.exists())
@@ -439,7 +439,7 @@ _TYPES: Mapping[object, ValueType] = {
 
 
 def value_type(annotation: object) -> ValueType:
-    """The type of a setting that is annotated so; ``X | None`` is read as ``X``, a StrEnum is a choice of its words."""
+    """The type of a setting with this annotation; ``X | None`` is read as ``X``, a StrEnum is a choice of its words."""
     is_union = get_origin(annotation) in (Union, UnionType)
     [plain] = [part for part in get_args(annotation) if part is not type(None)] if is_union else [annotation]
     if isinstance(plain, type) and issubclass(plain, StrEnum):
@@ -463,5 +463,5 @@ def write_value(value: Any) -> str:
 
 
 def _write_several(values: tuple[Any, ...]) -> str:
-    """Paths and names; of headers and parameters only the names, since values may be secrets."""
+    """Paths and names; only the names of headers and parameters, since their values may be secrets."""
     return ", ".join(value[0] if isinstance(value, tuple) else str(value) for value in values) or "none"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""YAML, strictly: plain trees in which everything has its line, without tags, duplicate keys or expansion bombs.
+"""Strict YAML: plain trees in which everything has its line, without tags, duplicate keys or expansion bombs.
 
-A value keeps the text it was written as, so that settings are read from files by the same readers as from flags. An
-alias is the very tree that its anchor marks and is never copied.
+A value keeps its original text, so that the same readers serve files and flags. An alias is the tree that its anchor
+marks, never a copy.
 """
 
 import re
@@ -15,13 +15,13 @@ import yaml
 from kedastral.cooperative import Rest, no_rest
 
 MAX_DEPTH = 20
-"""How deep lists and mappings may lie in each other; nothing that is meant is half as deep."""
+"""How deep lists and mappings may be nested; a real configuration is not half as deep."""
 MAX_NODES = 200_000
-"""Values of one file. A thousand policies with every setting there is have a fifth of it."""
+"""The most values of one file. A thousand policies with every possible setting have a fifth of that."""
 MAX_MESSAGE = 200
-"""Characters that are shown of the parser's message."""
+"""How many characters of the parser's message are shown."""
 PARSER_DEPTH = 1000
-"""Levels that libyaml is trusted with: PyYAML follows them by recursion in C, and older versions have no limit."""
+"""The most levels passed to libyaml: PyYAML recurses into them in C, and older versions have no limit."""
 
 _TOO_DEEP = f"must not be nested deeper than {MAX_DEPTH} levels"
 _BRACKET = re.compile(r"[\[\]{}]")
@@ -29,7 +29,7 @@ _INDENT = re.compile(rf"^[ ?:-]{{{PARSER_DEPTH}}}", re.MULTILINE)
 
 
 class Kind(StrEnum):
-    """What a plain value is in YAML, as a person would call it."""
+    """The type of a plain value in YAML, by its usual name."""
 
     TEXT = "text"
     INTEGER = "whole number"
@@ -67,7 +67,7 @@ class Rows:
 
 @attrs.frozen(eq=False)
 class Table:
-    """A mapping; ``lines`` are those of its keys, ``repeated`` the keys that it has more than once, with the line."""
+    """A mapping; ``lines`` are those of its keys, ``repeated`` the keys that occur more than once, with their line."""
 
     entries: Mapping[str, "Node"]
     lines: Mapping[str, int]
@@ -79,7 +79,7 @@ Node = Scalar | Rows | Table
 
 
 def name_of(node: Node) -> str:
-    """What a node is, in words that do not say what is in it."""
+    """What kind of node it is, without revealing its content."""
     match node:
         case Rows():
             return "a list"
@@ -94,14 +94,14 @@ def name_of(node: Node) -> str:
 
 
 class YamlError(ValueError):
-    """The text is not YAML that is accepted here; the message says why and, where it can, in which line."""
+    """The text is not YAML that is accepted here; the message says why and, if known, on which line."""
 
 
 class _Untagged:
-    """Gives a value without a tag its `Kind` for one, so that whatever else stands there was written by somebody."""
+    """Gives a value without a tag its `Kind` as the tag, so that any other tag was written by the user."""
 
     def resolve(self, kind: type[yaml.Node], value: str, implicit: tuple[bool, bool]) -> Kind:
-        """Called by PyYAML for every value without a tag; ``implicit[0]`` where it is neither quoted nor a block."""
+        """Called by PyYAML for every value without a tag; ``implicit[0]`` if it is neither quoted nor a block."""
         if kind is yaml.ScalarNode and implicit[0]:
             for plain, pattern in _PLAIN_KINDS.items():
                 if pattern.fullmatch(value):
@@ -114,7 +114,7 @@ class _PythonLoader(_Untagged, yaml.SafeLoader):
 
 
 _LOADER: type[yaml.SafeLoader] | type["yaml.CSafeLoader"] = _PythonLoader
-if hasattr(yaml, "CSafeLoader"):  # libyaml is ten times as fast, and not everywhere
+if hasattr(yaml, "CSafeLoader"):  # libyaml is ten times faster, but not available everywhere
 
     class _CLoader(_Untagged, yaml.CSafeLoader):
         pass
@@ -125,7 +125,7 @@ if hasattr(yaml, "CSafeLoader"):  # libyaml is ten times as fast, and not everyw
 def read_documents(
     content: bytes, rest: Rest = no_rest, max_depth: int = MAX_DEPTH, max_nodes: int = MAX_NODES
 ) -> list[Node | None]:
-    """The documents of a file, in order; None is one that holds nothing. Raises YamlError."""
+    """The documents of a file, in order; None for an empty one. Raises YamlError."""
     text = _decode(content)
     _require_shallow(text)
     try:
@@ -139,7 +139,7 @@ def read_documents(
     except RecursionError as error:
         raise YamlError(_TOO_DEEP) from error
     except yaml.MarkedYAMLError as error:
-        if "nesting depth" in str(error):  # newer versions of libyaml have a limit of their own
+        if "nesting depth" in str(error):  # newer versions of libyaml have their own limit
             raise YamlError(_TOO_DEEP) from error
         raise YamlError(_describe(error, text)) from error
     except (yaml.YAMLError, ValueError, OverflowError, IndexError) as error:  # the parser's own bugs are among them
@@ -160,7 +160,7 @@ def _decode(content: bytes) -> str:
 
 
 def _require_shallow(text: str) -> None:
-    """Refuse what may be nested too deep for the parser: brackets that stay open, or a line that is indented so far."""
+    """Refuse text that may be nested too deep for the parser: by unclosed brackets, or by a line's indentation."""
     depth = 0
     for bracket in _BRACKET.finditer(text):
         depth = depth + 1 if bracket[0] in "[{" else max(0, depth - 1)
@@ -192,7 +192,7 @@ class _Builder:
     max_nodes: int
     nodes: int = 0
     _made: dict[int, Node | None] = attrs.field(factory=dict)
-    """The trees of one document by the identity of PyYAML's node; None while one is built."""
+    """The trees of one document by the identity of PyYAML's node; None while one is being built."""
 
     def build_document(self, root: yaml.Node) -> Node | None:
         self._made = {}
