@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""History from a file that a person exported: CSV of many kinds, or an answer of Prometheus; gzipped or not.
+"""History from an exported file: CSV of many kinds, or an answer of Prometheus; gzipped or not.
 
-`read_export` says in words what it understood. It refuses what is ambiguous and what is no load, all of it at once.
+`read_export` says in words what it understood. It refuses ambiguous cells and invalid loads, all problems at once.
 """
 
 import gzip
@@ -24,12 +24,12 @@ from kedastral.errors import ConfigError
 from kedastral.settings.types import write_duration
 
 MAX_BYTES = 256 * 1024 * 1024
-"""Of unpacked text: more than fifteen years of minutes. A larger file is not the history of one workload."""
+"""The most bytes of unpacked text: more than fifteen years of minutes. A larger file is not one workload's history."""
 _UTC = ZoneInfo("UTC")
 _MARKS = (("utf-8-sig", b"\xef\xbb\xbf"), ("utf-16", b"\xff\xfe"), ("utf-16", b"\xfe\xff"))
 """Byte order marks, with the encodings that read them."""
 _IN_PERCENT = re.compile(r"%|\bpercent|utili[sz]ation", re.IGNORECASE)
-"""The name or the unit of what is a share of something."""
+"""Matches a name or unit that means a share of something."""
 UTILISATION = (
     "this looks like a percentage. Utilisation is no load: it falls when pods are added. Export what comes in, such as "
     "requests per second"
@@ -38,7 +38,7 @@ UTILISATION = (
 
 @attrs.frozen
 class ExportReading:
-    """How to read what a file leaves open: the zone of times that name none, and which columns are meant."""
+    """How to read what a file leaves open: the zone of times without one, and which columns to use."""
 
     time_zone: ZoneInfo = _UTC
     column: str | None = None
@@ -47,7 +47,7 @@ class ExportReading:
 
 @attrs.frozen
 class Export:
-    """The load of a file, its unit where the file has one, in words what was understood, and what to beware of."""
+    """The load of a file, its unit if the file has one, what was understood, in words, and warnings."""
 
     series: Series
     understood: str
@@ -56,14 +56,14 @@ class Export:
 
 
 def read_csv_history(path: Path) -> Series:
-    """The series of a file, read without any choice. Raises ConfigError like `read_export`."""
+    """The series of a file, read with the defaults. Raises ConfigError like `read_export`."""
     return read_export(path, ExportReading()).series
 
 
 def read_export(path: Path, reading: ExportReading) -> Export:
-    """The load of a file; its step is the most common distance of two rows. Empty values and missing rows are gaps.
+    """The load of a file; its step is the most common distance between rows. Empty values and missing rows are gaps.
 
-    Raises ConfigError: a line of text for each kind of mistake, which names the file, the first line and the remedy.
+    Raises ConfigError with a line for each kind of mistake, which names the file, the first occurrence and the remedy.
     """
     problems = FileProblems(path)
     text = _decode(_read_bytes(path, problems), problems)
@@ -79,7 +79,7 @@ def read_export(path: Path, reading: ExportReading) -> Export:
 
 
 def _read_bytes(path: Path, problems: FileProblems) -> bytes:
-    """The unpacked bytes; the first of them tell whether a file is gzipped, not its name."""
+    """The unpacked bytes; its first bytes tell whether a file is gzipped, not its name."""
     try:
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
@@ -95,7 +95,7 @@ def _read_bytes(path: Path, problems: FileProblems) -> bytes:
 
 
 def _decode(found: bytes, problems: FileProblems) -> str:
-    """Text in UTF-8, or in UTF-16 as spreadsheets write it, with its mark or without."""
+    """Text in UTF-8, or in UTF-16 as spreadsheets write it, with or without a byte order mark."""
     encoding = next((name for name, mark in _MARKS if found.startswith(mark)), None)
     if encoding is None and found[1:40:2].strip(b"\0") == b"" and len(found) > 3:
         encoding = "utf-16-le"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all of Kedastral's HTTP clients share: opening one, its credentials, bounded answers, and words for errors."""
+"""What all of Kedastral's HTTP clients share: opening one, credentials, bounded responses, and error messages."""
 
 import base64
 import html
@@ -24,40 +24,40 @@ from kedastral.secrets import Secret, fits_header, read_secret_file
 from kedastral.tls import make_public_context
 
 PLAIN = {"Accept": "application/json", "Accept-Encoding": "identity"}
-"""Headers of every request. An answer that is never inflated cannot be a decompression bomb."""
+"""Headers of every request. A response that is never decompressed cannot be a decompression bomb."""
 SHOWN_TEXT = 500
-"""The most characters of another program's words that one log line carries."""
+"""The most characters of another program's message that one log line shows."""
 
 PAGE_READ = 2**14
-"""Bytes of an answer in which to look for its words."""
+"""Bytes of a response in which its message is searched."""
 QUOTE_LIMIT = 2**20
-"""Bytes of the body of an error."""
+"""The most bytes of the body of an error."""
 QUOTE_SHOWN = 200
-"""Characters of it that are shown."""
+"""How many characters of it are shown."""
 QUOTE_WITHIN = 1.0
 """Seconds to read it."""
 SHORTEST_HIDDEN = 4
-"""Characters of a secret that is looked for in an answer: a shorter one stands in every other word."""
+"""Characters of the shortest secret that is hidden in a response: a shorter one appears in ordinary words."""
 
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
 _SHOWN_HEADERS = frozenset(
     {"accept", "accept-encoding", "connection", "content-length", "content-type", "host", "user-agent", "x-scope-orgid"}
 )
-"""Headers whose values are no secret; of those that somebody configures, the tenant."""
+"""Headers whose values are not secret; among configured ones, the tenant."""
 
 log = logging.getLogger("kedastral.app")
 
 
 class AnswerTooLargeError(ValueError):
-    """The body of an answer exceeds the limit; no more than that was read."""
+    """The body of a response exceeds the limit; no more than that was read."""
 
 
 class AnswerEncodedError(ValueError):
-    """An answer is compressed, though `PLAIN` asks for none that is."""
+    """A response is compressed, although `PLAIN` asks for an uncompressed one."""
 
 
 class WebPageError(ValueError):
-    """An answer is a page for people."""
+    """A response is a web page."""
 
 
 def open_client(
@@ -74,15 +74,15 @@ def open_client(
 
     The path prefix and the query parameters of ``url`` are kept; its user and password become basic authentication
     unless ``auth`` is given. ``headers`` and ``params`` go with each request, whose own win. Raises ConfigError for
-    a URL, a proxy or authorities that cannot be used.
+    an invalid URL, proxy or authorities.
 
-    The environment names the proxy (`kedastral.proxies`), and without ``tls`` the authorities that are trusted
-    (`kedastral.tls.make_public_context`); a ``transport`` goes its own way.
+    The environment names the proxy (`kedastral.proxies`) and, without ``tls``, the trusted authorities
+    (`kedastral.tls.make_public_context`); a ``transport`` ignores both.
 
-    An idle connection is kept for ``keep_alive`` seconds, httpx's own 5 s without it.
+    An idle connection is kept for ``keep_alive`` seconds, by default httpx's 5 s.
 
-    Redirects are not followed: the operator named the server, and a header such as ``X-Api-Key`` would travel along to
-    wherever an answer points. A redirect nearly always means that the URL is wrong, which is worth an error.
+    Redirects are not followed: the operator named the server, and a header such as ``X-Api-Key`` would be sent to
+    wherever a response points. A redirect nearly always means that the URL is wrong, which is worth an error.
     """
     given = _parse_base(url)
     if auth is None and given.userinfo:
@@ -105,7 +105,7 @@ def open_client(
 
 
 def _context_for(scheme: str) -> ssl.SSLContext:
-    """For a server that nothing is said of; where there is no TLS, the authorities need not even be there."""
+    """The default TLS context for a server; without TLS, the authorities need not even exist."""
     return make_public_context(os.environ) if scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
@@ -115,7 +115,7 @@ def _open_proxy(proxy: Proxy) -> httpx.Proxy:
 
 @lru_cache
 def _log_proxy(server: str, proxy: Proxy) -> None:
-    """Said once for each server, whichever clients are opened for it."""
+    """Logged once per server, however many clients are opened for it."""
     log.info("%s", proxy.describe_for(server))
 
 
@@ -133,8 +133,7 @@ def _parse_base(url: str) -> httpx.URL:
 class SecretText:
     """A secret: its text, or the file from which it is read at each use, since Kubernetes rotates such files.
 
-    ``what`` names it in errors. Reading blocks: the file is a few bytes of a mounted volume, which costs less than a
-    thread would.
+    ``what`` names it in errors. Reading blocks: a few bytes from a mounted volume take less time than a thread would.
     """
 
     what: str
@@ -160,7 +159,7 @@ class BasicAuth(httpx.Auth):
     password: SecretText
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Raises SourceError where the password cannot be read."""
+        """Raises SourceError if the password cannot be read."""
         pair = f"{self.username}:{self.password.read()}"
         request.headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
         yield request
@@ -173,13 +172,13 @@ class BearerAuth(httpx.Auth):
     token: SecretText
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Raises SourceError as `read_token`."""
+        """Raises SourceError like `read_token`."""
         request.headers["Authorization"] = f"Bearer {read_token(self.token)}"
         yield request
 
 
 def read_token(text: SecretText) -> str:
-    """A bearer token; raises SourceError where it cannot be read or no header can carry it."""
+    """A bearer token; raises SourceError if it cannot be read or sent in a header."""
     token = text.read()
     if not fits_header(token):
         raise SourceError(f"the {text.what} holds characters that no header can carry", reason="credentials")
@@ -187,7 +186,7 @@ def read_token(text: SecretText) -> str:
 
 
 def find_token(what: str, given: Secret | None, file: Path | None) -> SecretText | None:
-    """The token of ``given`` or ``file``, None where both are None; raises ConfigError where it cannot be used."""
+    """The token from ``given`` or ``file``, None if both are None; raises ConfigError if it is invalid."""
     if given is None and file is None:
         return None
     text = SecretText(what, given, file)
@@ -199,7 +198,7 @@ def find_token(what: str, given: Secret | None, file: Path | None) -> SecretText
 
 
 async def read_bounded(response: httpx.Response, limit: int) -> bytes:
-    """The body of a streamed answer; raises AnswerTooLargeError as soon as it exceeds ``limit`` bytes."""
+    """The body of a streamed response; raises AnswerTooLargeError as soon as it exceeds ``limit`` bytes."""
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise AnswerEncodedError(f"the answer is encoded as {one_line(encoding, 40)}, which was not asked for")
@@ -222,14 +221,14 @@ def shown_url(url: httpx.URL) -> str:
 
 
 def one_line(text: str, limit: int = SHOWN_TEXT) -> str:
-    """``text`` on one line without control characters, cut to ``limit`` characters."""
+    """``text`` on one line without control characters, truncated to ``limit`` characters."""
     line = "".join(char if char.isprintable() else " " for char in text[: 4 * limit])
     line = " ".join(line.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def refuse_page(body: bytes) -> None:
-    """Raises WebPageError for HTML where JSON was asked for: an OAuth proxy answers it, with status 200."""
+    """Raises WebPageError for HTML instead of JSON: an OAuth proxy answers with it, with status 200."""
     if _is_page(body):
         title = words_of_page(body)
         shown = f" ({one_line(title, 80)!r})" if title else ""
@@ -237,7 +236,7 @@ def refuse_page(body: bytes) -> None:
 
 
 def words_of_page(body: bytes) -> str:
-    """The title of a body that is HTML, or what another says as text; empty where there is none."""
+    """The title of an HTML body, or the text of any other; empty if there is none."""
     text = body[:PAGE_READ].decode("utf-8", "replace")
     if _is_page(body):
         title = _TITLE.search(text)
@@ -246,9 +245,9 @@ def words_of_page(body: bytes) -> str:
 
 
 async def quote_error(response: httpx.Response, client: httpx.AsyncClient) -> str:
-    """What the body of an error says, as the end of a message: its first line, cut, without what we sent as secrets.
+    """What the body of an error says, as the end of a message: its first line, truncated, without secrets that we sent.
 
-    Empty where it says nothing, or does not end: it only adds words to the status.
+    Empty if it says nothing or does not end: it only supplements the status.
     """
     body = b""
     with trio.move_on_after(QUOTE_WITHIN), suppress(httpx.HTTPError, AnswerTooLargeError, AnswerEncodedError):
@@ -263,7 +262,7 @@ def _is_page(body: bytes) -> bool:
 
 
 def hide_secrets(text: str, client: httpx.AsyncClient, request: httpx.Request) -> str:
-    """``text`` without what was sent along with ``request`` and nobody should see, should the answer quote it."""
+    """``text`` without the secrets that were sent with ``request``, in case the response quotes them."""
     secrets = [*client.params.values(), *_secrets_of(request.headers)]
     for secret in sorted(filter(lambda one: len(one) >= SHORTEST_HIDDEN, secrets), key=len, reverse=True):
         text = text.replace(secret, "(hidden)")
@@ -283,9 +282,9 @@ def _secrets_of(headers: httpx.Headers) -> Iterator[str]:
 
 
 def words_of(error: BaseException) -> str:
-    """The words of the deepest cause that has any: on Trio the outer errors of a failed TLS handshake have none."""
+    """The message of the deepest cause that has one: on Trio the outer errors of a failed TLS handshake have none."""
     if isinstance(error, httpx.LocalProtocolError):
-        return "the request is malformed"  # its own words may quote a header
+        return "the request is malformed"  # its own message may quote a header
     words = [_own_words(cause) for cause in _causes(error)]
     return one_line(next((text for text in reversed(words) if text), type(error).__name__))
 
@@ -301,7 +300,7 @@ def _own_words(error: BaseException) -> str:
 
 
 def _words_of_tls(error: ssl.SSLError) -> str:
-    """OpenSSL's words without its codes and line numbers."""
+    """OpenSSL's message without its codes and line numbers."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is refused: {error.verify_message}"
     if error.reason in ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG"):

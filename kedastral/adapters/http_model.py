@@ -25,7 +25,7 @@ from kedastral.errors import ModelError
 from kedastral.wire import read_predict_response, write_predict_request
 
 ANSWER_LIMIT = 1024 * 1024
-"""Bytes."""
+"""The most bytes of an answer."""
 
 
 def open_model_client(url: str, *, transport: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:
@@ -40,7 +40,7 @@ def open_model_client(url: str, *, transport: httpx.AsyncBaseTransport | None = 
 class HttpForecaster:
     """A `kedastral.core.ports.Forecaster` that posts the history to ``predict`` below the client's base URL.
 
-    ``timeout`` bounds the whole exchange, in seconds. Nothing is retried: the next tick asks again.
+    ``timeout`` limits the whole exchange, in seconds. Nothing is retried: the next tick asks again.
     """
 
     name = "http"

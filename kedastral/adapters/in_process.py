@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`InProcessForecaster`: a model that computes in this process, behind the `kedastral.core.ports.Forecaster` port."""
+"""`InProcessForecaster`: a model that runs in this process, behind the `kedastral.core.ports.Forecaster` port."""
 
 from datetime import datetime
 
@@ -15,9 +15,9 @@ from kedastral.errors import ModelError
 
 @attrs.frozen
 class InProcessForecaster:
-    """Calls ``model`` on the event loop, or in a thread where that takes long.
+    """Calls ``model`` on the event loop, or in a thread if that takes long.
 
-    ``computing`` limits how many threads compute at once; None means on the event loop.
+    ``computing`` limits how many threads run at once; None means on the event loop.
     """
 
     model: Model
@@ -31,8 +31,8 @@ class InProcessForecaster:
     async def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
         """See `kedastral.core.ports.Forecaster.forecast`.
 
-        Raises ModelError: the model's own, reason exception for whatever else it raises, bad_answer for a forecast
-        other than the one asked for. Whatever the model does, the process goes on.
+        Raises ModelError: the model's own, with reason exception for anything else it raises, and bad_answer for a
+        forecast other than the requested one. Whatever the model does, the process continues.
         """
         await trio.lowlevel.checkpoint()
         try:
@@ -53,7 +53,7 @@ class InProcessForecaster:
     async def _ask(self, history: Series, made_at: datetime, steps: int) -> object:
         if self.computing is None:
             return self.model.forecast(history, made_at, steps)
-        # abandoned when the process stops: it may then be in the middle of seconds of work
+        # abandoned when the process stops: it may have seconds of work left
         return await trio.to_thread.run_sync(
             self.model.forecast, history, made_at, steps, abandon_on_cancel=True, limiter=self.computing
         )
@@ -64,7 +64,7 @@ class InProcessForecaster:
 
 @attrs.frozen
 class InferenceOnly:
-    """A `kedastral.core.ports.TrainableModel` that forecasts as it is fitted, and never fits by itself."""
+    """A `kedastral.core.ports.TrainableModel` that forecasts with its current fit, and never fits by itself."""
 
     model: TrainableModel
 

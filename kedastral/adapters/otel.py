@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Traces by OpenTelemetry, exported over OTLP (HTTP) in a thread of the SDK; on where OTEL_* variables say where to."""
+"""OpenTelemetry traces, exported over OTLP (HTTP) in a thread of the SDK; on if OTEL_* variables name an endpoint."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ from kedastral import __version__
 from kedastral.tracing import Attributes
 
 FLUSH_SECONDS = 1.0
-"""How long the end of the process waits for the collector; it must stop within 10 s in all."""
+"""How long the end of the process waits for the collector; the process must stop within 10 s in all."""
 
 log = logging.getLogger("kedastral.tracing")
 _PROPAGATOR = TraceContextTextMapPropagator()
@@ -78,11 +78,11 @@ class OtelTracing:
 
 
 def make_tracing() -> OtelTracing:
-    """Tracing as the OTEL_* variables have it: the endpoint, headers, sampler, batches, resource attributes."""
+    """Tracing as configured by the OTEL_* variables: endpoint, headers, sampler, batches, resource attributes."""
     resource = Resource.create({"service.version": __version__})
-    if str(resource.attributes["service.name"]).startswith("unknown_service"):  # the SDK's word for no name given
+    if str(resource.attributes["service.name"]).startswith("unknown_service"):  # the SDK's value if no name is given
         resource = resource.merge(Resource({"service.name": "kedastral"}))
-    # its own exit handler would wait for a collector that is away
+    # its own exit handler would wait for a collector that is down
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     log.info("traces are exported by OpenTelemetry over OTLP")

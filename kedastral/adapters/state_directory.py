@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`StateDirectory`: a `kedastral.core.ports.StateStore` in a directory of one process, two files for each workload.
 
-A file is written beside the one that it replaces, flushed to the disk, and renamed: whoever reads finds the one or the
-other, whole, whatever ends the process or the machine. All of it happens in one worker thread at a time.
+A file is written next to the one that it replaces, flushed to disk, and renamed: a reader finds either the old or the
+new file, complete, even after a crash of the process or the machine. All I/O happens in one worker thread at a time.
 """
 
 import errno
@@ -32,7 +32,7 @@ ENDINGS = [kind + aside for kind in (STATE, HISTORY) for aside in ("", UNREADABL
 OUR_FILES = re.compile(rf"([A-Za-z0-9_-]+)({STATE}|{HISTORY})({UNREADABLE})?")
 LOCK, PROBE = ".lock", ".probe"
 READABLE_LENGTH = 80
-"""Characters of a workload's name that its file shows; a digest of the whole name follows."""
+"""How many characters of a workload's name its file name shows; a digest of the whole name follows."""
 REASONS = {
     errno.ENOSPC: "disk_full",
     errno.EDQUOT: "disk_full",
@@ -40,10 +40,10 @@ REASONS = {
     errno.EACCES: "denied",
     errno.EPERM: "denied",
 }
-"""What an error of the system is called in metrics; any other is ``io``."""
+"""The reasons of system errors in metrics; any other is ``io``."""
 
 OF_ONE_FILE = frozenset({errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP})
-"""Errors of reading a file that say nothing of the disk or of the process: it is of no use, and others may be."""
+"""Read errors that only concern that file, not the disk or the process: other files may still be readable."""
 
 T = TypeVar("T")
 log = logging.getLogger("kedastral.state")
@@ -51,7 +51,7 @@ log = logging.getLogger("kedastral.state")
 
 @attrs.frozen(eq=False)
 class StateDirectory:
-    """The states and histories in ``path``, which is this process's alone while it lives; see `open`."""
+    """The states and histories in ``path``, which this process owns exclusively while it runs; see `open`."""
 
     path: Path
     _lock: int
@@ -59,9 +59,9 @@ class StateDirectory:
 
     @classmethod
     def open(cls, path: Path) -> "StateDirectory":
-        """The directory ``path``, made if it is missing. It blocks for a moment.
+        """The directory ``path``, created if it is missing. Blocks briefly.
 
-        Raises ConfigError where another process uses it, or it cannot be written.
+        Raises ConfigError if another process uses it, or it cannot be written.
         """
         with _explain(path):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -107,7 +107,7 @@ class StateDirectory:
         await self._in_thread(self._remove, stem_of(workload))
 
     async def remove_unsaved(self, since: datetime, current: Collection[str]) -> int:
-        """See `kedastral.core.ports.StateStore.remove_unsaved`; files that were set aside are removed alike."""
+        """See `kedastral.core.ports.StateStore.remove_unsaved`; files that were set aside are removed too."""
         kept = {stem_of(workload) for workload in current}
         return await self._in_thread(self._remove_older, since.timestamp(), kept)
 
@@ -124,7 +124,7 @@ class StateDirectory:
             raise StoreError(f"the state cannot be kept: {error}", reason="bad_state") from error
 
     def _read_all(self) -> Mapping[str, KeptState]:
-        """All that can be read. Raises OSError where there is something, and nothing can be."""
+        """All readable states. Raises OSError if there are some, but none can be read."""
         found, failed = dict[str, KeptState](), list[OSError]()
         for path in sorted(self.path.glob(f"*{STATE}")):
             try:
@@ -166,7 +166,7 @@ class StateDirectory:
         return len(data)
 
     def _remove(self, stem: str) -> None:
-        for ending in ENDINGS:  # without a look at the directory, which may have as many files as there are to remove
+        for ending in ENDINGS:  # without listing the directory, which may be large
             (self.path / (stem + ending)).unlink(missing_ok=True)
 
     def _remove_older(self, since: float, kept: Collection[str]) -> int:
@@ -185,16 +185,16 @@ Kept = TypeVar("Kept", KeptState, KeptHistory)
 
 
 def stem_of(workload: str) -> str:
-    """The name of a workload's files without their ending: readable, and another one for every workload.
+    """The name of a workload's files without their ending: readable, and unique for every workload.
 
-    It holds letters, digits, ``-`` and ``_`` alone, at most 113 of them, and differs in more than case.
+    It has only letters, digits, ``-`` and ``_``, at most 113 of them, and is unique regardless of case.
     """
     digest = hashlib.blake2b(workload.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
     return f"{re.sub(r'[^A-Za-z0-9_-]', '_', workload)[:READABLE_LENGTH]}-{digest}"
 
 
 def _write_whole(path: Path, data: bytes, modified_at: float | None = None) -> None:
-    """Replace ``path`` by a file with ``data``, or leave it as it is. Raises OSError."""
+    """Replace ``path`` with a file of ``data``, or leave it as it is. Raises OSError."""
     beside = path.with_name(path.name + HALF_WRITTEN)
     is_new = not path.exists()
     try:
@@ -210,7 +210,7 @@ def _write_whole(path: Path, data: bytes, modified_at: float | None = None) -> N
         with suppress(OSError):
             beside.unlink()
         raise
-    if is_new:  # the name of one that is replaced is on the disk already: after a loss of power it has old or new data
+    if is_new:  # a replaced file's name is already on disk: after a power loss it has old or new data
         _flush_directory(path.parent)
 
 
@@ -223,7 +223,7 @@ def _flush_directory(path: Path) -> None:
 
 
 def _lock(lock: int, path: Path) -> None:
-    """Lock ``path`` for as long as the process lives, however it ends. Raises ConfigError where another one has it."""
+    """Lock ``path`` for as long as the process lives, however it ends. Raises ConfigError if another one has it."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -237,7 +237,7 @@ def _lock(lock: int, path: Path) -> None:
 
 @contextmanager
 def _explain(path: Path) -> Iterator[None]:
-    """Raise ConfigError where the system refuses something in ``path``."""
+    """Raise ConfigError if the system refuses something in ``path``."""
     try:
         yield
     except OSError as error:
@@ -249,7 +249,7 @@ def _explain(path: Path) -> Iterator[None]:
 
 
 def _words_of(error: OSError, directory: Path) -> str:
-    """What the system refused; which file in ``directory`` it is about, where it says so."""
+    """What the system refused, and for which file in ``directory``, if it says so."""
     words, name = error.strerror or str(error), str(error.filename or "")
     return f"{name}: {words}" if name not in ("", str(directory)) else words
 

@@ -23,9 +23,9 @@ FLASH = 12 * MINUTE
 class SyntheticLoad:
     """Requests per second of a shop, a pure function of time: the same moment always has the same load.
 
-    Every day has a quiet night, a morning rise and an evening peak; weekends are lighter. On top: a campaign that
-    doubles the load within ten minutes at 09:30, every day, and fades over an hour and a half; a flash that nobody can
-    foresee, at another time each day (three times the load within two minutes, gone after twelve); and noise that
+    Every day has a quiet night, a morning rise and an evening peak; weekends are lighter. On top of that come a daily
+    campaign that doubles the load within ten minutes at 09:30 and fades over an hour and a half; an unpredictable
+    flash, at a different time each day (three times the load within two minutes, gone after twelve); and noise that
     differs from minute to minute.
     """
 
@@ -48,7 +48,7 @@ class SyntheticLoad:
         return load * (1 + self.noise * self._noise_of(math.floor(seconds / MINUTE)))
 
     def event_at(self, moment: datetime) -> str | None:
-        """What is going on at ``moment`` besides an ordinary day, in words; None where there is nothing."""
+        """What is special at ``moment``, in words; None if it is an ordinary day."""
         hour = moment.timestamp() % DAY / 3600
         if self.is_flash_at(moment):
             return "a flash that nobody can foresee: three times the load for ten minutes"
@@ -57,7 +57,7 @@ class SyntheticLoad:
         return None
 
     def is_flash_at(self, moment: datetime) -> bool:
-        """Whether the flash of the day goes on at ``moment``: load that no history shows."""
+        """Whether the flash of the day is on at ``moment``: load that no history shows."""
         seconds = moment.timestamp()
         return 0 <= seconds % DAY / 3600 - self._flash_at(math.floor(seconds / DAY)) < FLASH / 3600
 
@@ -66,7 +66,7 @@ class SyntheticLoad:
         return float(np.random.default_rng((self.seed, day, 1)).uniform(11, 19))
 
     def _noise_of(self, minute: int) -> float:
-        """Standard normal, cut at three deviations; a generator for each minute, so that any minute can be computed."""
+        """Standard normal, clipped at three deviations; one generator per minute, so any minute can be computed."""
         drawn = np.random.default_rng((self.seed, minute)).standard_normal()
         return float(np.clip(drawn, -3, 3))
 
@@ -75,7 +75,7 @@ class SyntheticLoad:
 class SyntheticSource:
     """A `kedastral.core.ports.MetricSource` over a `SyntheticLoad`, with history back to any time.
 
-    ``window`` and ``step`` in seconds, as for Prometheus. Computed values are kept while they are in the window.
+    ``window`` and ``step`` are in seconds, as for Prometheus. Computed values are kept while they are in the window.
     """
 
     name: ClassVar[str] = "synthetic"
@@ -101,7 +101,7 @@ class SyntheticSource:
         return Series(datetime.fromtimestamp((newest - points + 1) * self.step, UTC), self.step, list(self._known))
 
     def _measure(self, place: int) -> float:
-        """The value at ``place * step`` seconds: the load of the step that ended there, as rate() gives it."""
+        """The value at ``place * step`` seconds: the load of the step that ended there, as rate() returns it."""
         return self.load.at(datetime.fromtimestamp((place - 0.5) * self.step, UTC))
 
 

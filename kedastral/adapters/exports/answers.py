@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers of Prometheus that were saved: the JSON of `query_range`, and what `promtool query range` prints.
+"""Saved answers of Prometheus: the JSON of `query_range`, and what `promtool query range` prints.
 
 Formats: https://prometheus.io/docs/prometheus/latest/querying/api/ and
 https://prometheus.io/docs/prometheus/latest/command-line/promtool/; promtool's JSON is the ``result`` of the API's.
@@ -30,7 +30,7 @@ class SummedSeries:
 
 
 def is_json(text: str) -> bool:
-    """Whether a file holds JSON rather than a table."""
+    """Whether a file holds JSON and not a table."""
     return text.lstrip()[:1] in ("{", "[")
 
 
@@ -89,7 +89,7 @@ def _to_float(text: str) -> float:
 def _sum(
     series: Sequence[tuple[str, list[tuple[float, float]]]], column: str | None, problems: FileProblems
 ) -> SummedSeries:
-    """One row for each time of any series; as for `run`, only finite values that are not negative count."""
+    """One row for each time of any series; as in `run`, only finite, non-negative values count."""
     labels = tuple(label for label, _ in series)
     chosen = [one for one in series if column is None or one[0] == column]
     if column is not None and not chosen:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Times and numbers as programs write them into tables; a whole column is read by one rule, and pure.
+"""Times and numbers as programs write them into tables; a whole column is read by one rule; pure.
 
-A column is read as a whole because one cell alone is ambiguous: ``03/02/2026`` is in March or in February, ``1,234``
-is more than a thousand or a little more than one, and ``12`` beside ``1.2 K`` has no unit.
+A column is read as a whole because a single cell is ambiguous: ``03/02/2026`` is in March or in February, ``1,234`` is
+over a thousand or just over one, and ``12`` next to ``1.2 K`` has no unit.
 """
 
 import math
@@ -20,13 +20,13 @@ from kedastral.core.series import EPOCH
 GAPS = frozenset(
     {"", "-", "nan", "null", "none", "nil", "na", "n/a", "#n/a", "undefined", "inf", "+inf", "-inf", "infinity"}
 )
-"""What programs write for a missing value, in lower case. Infinite values are gaps as in answers of Prometheus."""
+"""What programs write for a missing value, in lower case. Infinite values are gaps, as in answers of Prometheus."""
 LAST_YEAR = 2100
 _LAST_SECOND = datetime(LAST_YEAR, 1, 1, tzinfo=UTC).timestamp()
 
 _PLAIN = re.compile(r"[0-9]+(\.[0-9]*)?|\.[0-9]+")
 _EPOCH_UNITS = ((1e11, 1.0), (1e14, 1e-3), (1e17, 1e-6), (math.inf, 1e-9))
-"""Epoch times below the first number are in these units, in seconds. 1e11 seconds are the year 5138, or as ms 1973."""
+"""Upper limits of epoch times, each with its unit in seconds. 1e11 is the year 5138 in seconds, or 1973 in ms."""
 
 _UTC_WORDS = re.compile(r"\s*(?:UTC|GMT|Z)$")
 _SPACED_OFFSET = re.compile(r"\s+(?=[+-]\d\d:?\d\d$)")
@@ -45,7 +45,7 @@ _SCALES = {
 }  # fmt: skip
 """Prefixes of units, as Grafana writes them."""
 _CERTAIN = frozenset({"k", "K", "M", "Mil", "Mio", "G", "Bil", "Tri", "Ki", "Mi", "Gi", "Ti"})
-"""Those that stand for a scale where no other value of the column shows it: ``m`` alone may be minutes, ``B`` bytes."""
+"""Prefixes that are a scale even if no other value of the column shows it: ``m`` may be minutes, ``B`` bytes."""
 
 
 def is_gap(text: str) -> bool:
@@ -59,12 +59,12 @@ def is_number(text: str) -> bool:
 
 
 def is_time(text: str) -> bool:
-    """Whether a cell holds a date with a time of day; a number may be one, too, and is not."""
+    """Whether a cell holds a date with a time of day; numbers do not count, though they may be times."""
     return not _PLAIN.fullmatch(text) and _read_moment(text) is not None
 
 
 def is_epoch(text: str) -> bool:
-    """Whether a cell may hold seconds since 1970, or a thousandth of them."""
+    """Whether a cell may hold an epoch time, in seconds or a smaller unit."""
     return _PLAIN.fullmatch(text) is not None
 
 
@@ -73,13 +73,13 @@ def is_epoch(text: str) -> bool:
 
 @attrs.frozen
 class _Ambiguous:
-    """A date whose first two numbers are day and month, or month and day."""
+    """A date whose first two numbers may be day and month, or month and day."""
 
     numbers: tuple[int, int, int]
     clock: tuple[int, int, int, int]
 
     def read(self, *, day_first: bool) -> datetime:
-        """The moment in one order. Raises ValueError where there is no such date."""
+        """The moment in one order. Raises ValueError if there is no such date."""
         first, second, year = self.numbers
         month, day = (second, first) if day_first else (first, second)
         return datetime(year, month, day, *self.clock)  # noqa: DTZ001 - its zone is that of the whole column
@@ -87,14 +87,14 @@ class _Ambiguous:
 
 @attrs.frozen
 class TimesRead:
-    """Seconds since 1970 for each cell, NaN where it is not a time; ``naive`` where some named no zone."""
+    """Seconds since 1970 for each cell, NaN if it is not a time; ``naive`` if some had no zone."""
 
     seconds: list[float]
     naive: bool
 
 
 def read_times(texts: Sequence[str], lines: Sequence[int], zone: ZoneInfo, problems: FileProblems) -> TimesRead:
-    """The times of a column; those that name no zone are in ``zone``. What is no time is noted in ``problems``."""
+    """The times of a column; those without a zone are in ``zone``. Invalid times are added to ``problems``."""
     if 2 * sum(map(is_epoch, texts)) > len(texts):
         return TimesRead(_read_epochs(texts, lines, problems), naive=False)
     moments = [_read_moment(text) for text in texts]
@@ -134,9 +134,9 @@ def _read_epochs(texts: Sequence[str], lines: Sequence[int], problems: FileProbl
 
 
 def _read_moment(text: str) -> datetime | _Ambiguous | None:
-    """ISO 8601 and its relatives, or numbers in another order; None for what is no time."""
+    """ISO 8601 and similar formats, or numbers in another order; None if it is not a time."""
     try:
-        return datetime.fromisoformat(text)  # most files, and much quicker
+        return datetime.fromisoformat(text)  # most files, and much faster
     except ValueError:
         pass
     stripped = _UTC_WORDS.sub("", text)
@@ -179,7 +179,7 @@ def _day_first(
     lines: Sequence[int],
     problems: FileProblems,
 ) -> bool:
-    """Whether the day comes first in the dates of a column that do not say so themselves."""
+    """Whether the day comes first in the ambiguous dates of a column."""
     open_ones = [(i, one) for i, one in enumerate(moments) if isinstance(one, _Ambiguous)]
     if not open_ones or any(one.numbers[0] > 12 for _, one in open_ones):
         return True
@@ -190,7 +190,7 @@ def _day_first(
         i, _ = open_ones[0]
         must = "dates must show whether the day or the month comes first; export times in ISO 8601, or more than a day"
         problems.add(lines[i], must, quoted(texts[i]))
-    return span < other  # days that follow each other are months apart in the wrong order
+    return span < other  # in the wrong order, consecutive days are months apart
 
 
 def _span(moments: Iterable[datetime]) -> timedelta:
@@ -199,7 +199,7 @@ def _span(moments: Iterable[datetime]) -> timedelta:
 
 
 def _seconds_of(moments: Sequence[datetime | None], zone: ZoneInfo) -> list[float]:
-    """Seconds since 1970. The hour that comes twice as summer time ends is told apart by the order of the rows."""
+    """Seconds since 1970. The row order resolves the hour that occurs twice when daylight saving time ends."""
     known = [moment for moment in moments if moment is not None]
     newest_first = len(known) > 1 and known[0].replace(tzinfo=None) > known[-1].replace(tzinfo=None)
     seconds, before = [], -math.inf
@@ -223,14 +223,14 @@ def _in_zone(moment: datetime, zone: ZoneInfo, before: float) -> float:
 
 @attrs.frozen
 class ValuesRead:
-    """The loads of a column, NaN for a gap; ``unit`` is what stood beside the numbers."""
+    """The loads of a column, NaN for a gap; ``unit`` is the unit written with the numbers."""
 
     values: list[float]
     unit: str
 
 
 def read_values(texts: Sequence[str], lines: Sequence[int], delimiter: str, problems: FileProblems) -> ValuesRead:
-    """The loads of a column of a table with this ``delimiter``. What is no load is noted in ``problems``."""
+    """The loads of a column of a table with this ``delimiter``. Invalid loads are added to ``problems``."""
     plain = _read_plain(texts)
     if plain is not None:
         _require_loads(plain, texts, lines, problems)
@@ -255,7 +255,7 @@ _MUST_BE_NUMBER = "a value must be a finite number, or empty for a gap"
 
 
 def _read_plain(texts: Sequence[str]) -> list[float] | None:
-    """The numbers where all are written as Python writes them, which is most files and much quicker; else None."""
+    """The numbers if all are written as Python writes them, as in most files, which is much faster; else None."""
     values = []
     for text in texts:
         if is_gap(text):
@@ -278,7 +278,7 @@ def _require_loads(values: list[float], texts: Sequence[str], lines: Sequence[in
 
 
 def _split_number(text: str) -> tuple[str, str] | None:
-    """The digits with their marks, and the unit; None for what is no number."""
+    """The digits with their marks, and the unit; None if it is not a number."""
     match = _NUMBER.fullmatch(text)
     if match is None or not any(map(str.isdigit, match[1])) or (match[3] and not match[2]):
         return None
@@ -286,7 +286,7 @@ def _split_number(text: str) -> tuple[str, str] | None:
 
 
 def _decimal_mark(digits: Sequence[str], lines: Sequence[int], delimiter: str, problems: FileProblems) -> str:
-    """``.`` or ``,``, by what all numbers of the column have in common."""
+    """``.`` or ``,``, whichever fits all numbers of the column."""
     marks: dict[str, int] = {}
     commas: int | None = None
     for text, line in zip(digits, lines, strict=True):
@@ -303,14 +303,14 @@ def _decimal_mark(digits: Sequence[str], lines: Sequence[int], delimiter: str, p
     if commas is None or delimiter == ",":
         return "."
     if delimiter == ";":
-        return ","  # semicolons separate where the comma is the decimal mark
+        return ","  # semicolons separate columns if the comma is the decimal mark
     must = "it must be clear whether a comma stands before decimals or thousands; export values without thousands marks"
     problems.add(commas, must, quoted(digits[lines.index(commas)]))
     return "."
 
 
 def _mark_of(text: str) -> str | None:
-    """The decimal mark that a number shows: None where it may be either, empty where it has none."""
+    """The decimal mark that a number shows: None if it may be either, empty if it has none."""
     commas, dots = text.count(","), text.count(".")
     if not commas and not dots:
         return ""
@@ -318,7 +318,7 @@ def _mark_of(text: str) -> str | None:
         return max(",.", key=text.rfind)
     mark = "," if commas else "."
     if commas + dots > 1:
-        return "." if commas else ","  # a mark that comes twice separates thousands
+        return "." if commas else ","  # a mark that occurs twice separates thousands
     whole, _, rest = text.lstrip("+-").partition(mark)
     if len(rest) == 3 and rest.isdigit() and 0 < len(whole) <= 3 and whole != "0":
         return None
@@ -336,7 +336,7 @@ def _to_float(text: str, decimal: str) -> float:
 def _read_units(
     units: Sequence[str | None], lines: Sequence[int], problems: FileProblems
 ) -> tuple[dict[str, float], str]:
-    """What each unit of a column multiplies by, and the unit that is left."""
+    """The factor of each unit of a column, and the base unit that remains."""
     found = {unit for unit in units if unit is not None}
     bases = set.intersection(*({base for _, base in _splits_of(unit)} for unit in found)) if found else set()
     if len(found) == 1:

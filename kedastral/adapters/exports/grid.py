@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows with times of their own become a series: sorted, without duplicates, jitter brought to the grid; pure."""
+"""Turns rows with arbitrary times into a series: sorted, without duplicates, jitter snapped to the grid; pure."""
 
 import math
 from collections import Counter
@@ -13,28 +13,28 @@ from kedastral.adapters.exports.problems import FileProblems
 from kedastral.core.series import EPOCH, Floats, Ints, Series
 
 MAX_STEPS = 5_000_000
-"""Of the series, gaps included: almost ten years of minutes."""
+"""The most steps of the series, gaps included: almost ten years of minutes."""
 TOLERANCE = 0.001
-"""Seconds by which the distance of two rows may differ from a whole number of steps and be none of jitter."""
+"""Seconds by which the distance of two rows may differ from a whole number of steps without counting as jitter."""
 COMMON = 0.5
-"""Share of the distances of which more must be equal to the millisecond, or times jitter."""
+"""More than this share of the distances must be equal to the millisecond; otherwise times jitter."""
 MAX_JITTER = 0.25
-"""Of a step: the most by which the distance of two rows may differ from whole steps."""
+"""The most by which the distance of two rows may differ from whole steps, as a share of a step."""
 MAX_IRREGULAR = 0.05
-"""Share of the rows that may be further off, as where a scrape was delayed or a target started anew."""
+"""Share of the rows that may be further off, because a scrape was delayed or a target restarted."""
 ROUND_STEPS = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 3600)
-"""Seconds that scrapes and exports are apart."""
+"""Usual intervals of scrapes and exports, in seconds."""
 ROUND_WITHIN = 0.05
-"""Share by which the middle distance of rows that jitter may differ from a round step, and be taken for it."""
+"""The share by which the median distance of jittering rows may differ from a round step and still count as it."""
 FOLLOWS = 0.1
-"""How fast the grid follows rows that drift: the share of each deviation."""
+"""How fast the grid follows drifting rows: the share of each deviation."""
 TURNS = 0.75
-"""Of a step: how far the grid may have drifted before a place is left out or used twice."""
+"""How far the grid may drift before a place is skipped or used twice, as a share of a step."""
 
 
 @attrs.frozen
 class Row:
-    """One row of an export: where it stands, seconds since 1970, and its load, NaN for a gap."""
+    """One row of an export: its line, its time in seconds since 1970, and its load, NaN for a gap."""
 
     line: int
     at: float
@@ -54,9 +54,9 @@ class Laid:
 
 
 def lay_on_grid(rows: Sequence[Row], problems: FileProblems) -> Laid:
-    """The series of ``rows`` in whatever order. Its step is the most common distance; places without a row are gaps.
+    """The series of ``rows``, in any order. Its step is the most common distance; places without a row are gaps.
 
-    Raises ConfigError with what makes that impossible, and with all that ``problems`` holds already.
+    Raises ConfigError with what makes that impossible, and with all existing ``problems``.
     """
     if len(rows) < 2:
         problems.raise_any()
@@ -89,7 +89,7 @@ def lay_on_grid(rows: Sequence[Row], problems: FileProblems) -> Laid:
 
 
 def _without_duplicates(rows: Sequence[Row], problems: FileProblems) -> list[Row]:
-    """One row for each time; those that say the same, or nothing, are dropped."""
+    """One row for each time; identical and empty duplicates are dropped."""
     kept: list[Row] = []
     for row in rows:
         if not kept or row.at > kept[-1].at:
@@ -112,7 +112,7 @@ def _show(at: float) -> str:
 
 
 def _find_step(distances: Floats) -> float:
-    """The most common distance, to the millisecond; where times jitter, so that none is common, a round one."""
+    """The most common distance, to the millisecond; if times jitter, so that none is common, a round one."""
     counted = Counter(np.maximum(1, np.rint(distances / TOLERANCE)).astype(np.int64).tolist())
     most = max(counted.values())
     common = float(min(distance for distance, times_seen in counted.items() if times_seen == most)) * TOLERANCE
@@ -135,10 +135,10 @@ def _require_grid(rows: Sequence[Row], times: Floats, step: float, problems: Fil
 
 
 def _follow(times: Floats, step: float) -> tuple[float, Ints, Floats]:
-    """Start, places and deviations on the whole multiples of ``step``, followed where the rows drift or shift.
+    """Start, places and deviations on whole multiples of ``step``, following rows that drift or shift.
 
-    ``drift`` is the distance of the rows from the grid that is known so far. A row goes to the place that is nearest
-    after it, so that jitter around the middle of two places does not leave one empty and fill the other twice.
+    ``drift`` is the current distance of the rows from the grid. A row goes to the place nearest to it after correcting
+    for the drift, so that jitter midway between two places does not leave one empty and fill the other twice.
     """
     origin = round(float(times[0]) / step) * step
     drift = float(times[0]) - origin
@@ -154,7 +154,7 @@ def _follow(times: Floats, step: float) -> tuple[float, Ints, Floats]:
 
 
 def _fill(start: float, step: float, places: Ints, values: Floats) -> tuple[Series, int]:
-    """The series, and how many rows had to share a place; those are averaged."""
+    """The series, and how many rows had to share a place; these are averaged."""
     start += float(places.min()) * step
     places = places - places.min()
     known = np.isfinite(values)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Collects what is wrong in an exported file: one line for each kind of mistake, with the first place of it."""
+"""Collects what is wrong in an exported file: one line for each kind of mistake, with its first occurrence."""
 
 from pathlib import Path
 
@@ -31,12 +31,12 @@ class FileProblems:
             known.times += 1
 
     def raise_any(self) -> None:
-        """Raises ConfigError with all of them, if there are any."""
+        """Raise ConfigError with all of them, if there are any."""
         if self._found:
             raise ConfigError([self._words(must, one) for must, one in self._found.items()])
 
     def refuse(self, line: int | None, must: str, got: str) -> ConfigError:
-        """The error to raise where reading cannot go on after this mistake."""
+        """The error to raise if reading cannot continue after this mistake."""
         self.add(line, must, got)
         return ConfigError([self._words(must, one) for must, one in self._found.items()])
 
@@ -47,5 +47,5 @@ class FileProblems:
 
 
 def quoted(text: str) -> str:
-    """What was given, short enough for an error."""
+    """``text`` in quotes, short enough for an error."""
     return repr(text if len(text) <= 60 else f"{text[:57]}...")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds times and loads in a delimited text: the delimiter, label lines, the header, and which columns are meant; pure.
+"""Finds times and loads in a delimited text: the delimiter, label lines, the header, and the right columns; pure.
 
-Columns are found by their cells, and by their names where several would do. A file may have a column for each series,
-or rows of series, time and value.
+Columns are found by their cells, and by their names if several would fit. A file may have a column for each series, or
+rows of series, time and value.
 """
 
 import csv
@@ -21,11 +21,11 @@ from kedastral.adapters.exports.problems import FileProblems, quoted
 
 DELIMITERS = (",", ";", "\t", "|")
 SAMPLE = 200
-"""Lines from which the delimiter and the columns are found."""
+"""How many lines are used to find the delimiter and the columns."""
 TIME_NAMES = frozenset({"time", "timestamp", "date", "datetime", "date time", "ts", "_time", "@timestamp", "epoch"})
 VALUE_NAMES = frozenset({"value", "_value", "load"})
 SERIES_LABELS = ("label", "full label", "metric name", "metricname", "metric", "id")
-"""What CloudWatch calls the lines above its table that name a series, the best first."""
+"""CloudWatch's names for the lines above its table that name a series, the best first."""
 STATISTIC_LABELS, PERIOD_LABELS, UNIT_LABELS = ("statistic", "stat"), ("period",), ("unit",)
 OTHER_LABELS = ("namespace", "region", "account", "account id", "accountid", "dimensions", "expression")
 LABELS = frozenset({*SERIES_LABELS, *STATISTIC_LABELS, *PERIOD_LABELS, *UNIT_LABELS, *OTHER_LABELS})
@@ -42,9 +42,9 @@ class Line:
 
 @attrs.frozen
 class CellTable:
-    """Lines of data below their ``names``, all of one width; ``above`` is how many lines of labels were left out.
+    """Lines of data below their ``names``, all of one width; ``above`` is how many label lines were skipped.
 
-    ``labels`` are those of CloudWatch: the cells of a line by its first one, in lower case.
+    ``labels`` are those of CloudWatch: the cells of a line by its first cell, in lower case.
     """
 
     delimiter: str
@@ -54,15 +54,15 @@ class CellTable:
     labels: Mapping[str, Sequence[str]] = attrs.field(factory=dict)
 
     def find_label(self, names: Sequence[str], column: int) -> str:
-        """What the first of these labels says about a column; empty where none does."""
+        """What the first of these labels says about a column; empty if none does."""
         return _find_label(self.labels, names, column)
 
 
 @attrs.frozen
 class TableRows:
-    """What was found in a table; ``choice`` says whether there were other columns or series to choose.
+    """What was found in a table; ``choice`` says whether there were other columns or series to choose from.
 
-    ``statistic`` and ``period`` are what labels above the table say of each value; empty where none do.
+    ``statistic`` and ``period`` are what labels above the table say about each value; empty if there are none.
     """
 
     rows: list[Row]
@@ -78,9 +78,9 @@ class TableRows:
 def read_table(
     text: str, zone: ZoneInfo, column: str | None, time_column: str | None, problems: FileProblems
 ) -> TableRows:
-    """The rows of one load. Raises ConfigError where it is not clear which; what is wrong in cells is in ``problems``.
+    """The rows of one load. Raises ConfigError if it is unclear which; errors in cells are added to ``problems``.
 
-    ``column`` and ``time_column`` are names, or numbers from 1 on; ``column`` may be the name of a series, too.
+    ``column`` and ``time_column`` are names, or numbers starting at 1; ``column`` may also be the name of a series.
     """
     table = _find_table(text, problems)
     time_at = _find_time_column(table, time_column, problems)
@@ -129,7 +129,7 @@ def _find_table(text: str, problems: FileProblems) -> CellTable:
     data = []
     for line in read[first:]:
         if line.cells in above:
-            continue  # exports that were put together repeat their header
+            continue  # concatenated exports repeat their header
         if len(line.cells) != width:
             must = f"each row must have {width} columns" if width > 1 else "it must have columns, a time and a value"
             problems.add(line.number, must, str(len(line.cells)))
@@ -142,7 +142,7 @@ def _find_table(text: str, problems: FileProblems) -> CellTable:
 
 
 def _split(lines: Sequence[str], delimiter: str, skipped: int, problems: FileProblems) -> list[Line]:
-    """The cells of each line that is not blank; empty cells behind the last are dropped where every line has them."""
+    """The cells of each line that is not blank; trailing empty cells are dropped if every line has them."""
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
     found = []
     try:
@@ -166,7 +166,7 @@ def _count_data(lines: Sequence[str], delimiter: str) -> int:
 
 
 def _is_data(cells: Sequence[str]) -> bool:
-    """Whether a line has a time and, beside it, a number or a gap; the periods of several series look the same."""
+    """Whether a line has a time and, besides it, a number or a gap; the periods of several series look the same."""
     if cells and cells[0].lower() in PERIOD_LABELS:
         return False
     numbers = sum(is_number(cell) or is_gap(cell) for cell in cells)
@@ -176,10 +176,10 @@ def _is_data(cells: Sequence[str]) -> bool:
 def _name_columns(
     above: Sequence[Sequence[str]], width: int, labels: Mapping[str, Sequence[str]]
 ) -> tuple[tuple[str, ...], bool]:
-    """The names of the columns, and whether they come from a header; else from ``labels``, or they are numbers.
+    """The names of the columns, and whether they come from a header; otherwise from ``labels``, or they are numbers.
 
-    The header is the line above the data, or the one above it that names the time. Where it repeats what a label says
-    of a column, such as its statistic, the label of the series is the name.
+    The header is the line above the data, or the one above it that names the time. If it repeats what a label says
+    about a column, such as its statistic, the label of the series is the name.
     """
     headers = [cells for cells in above if len(cells) == width]
     named = [cells for cells in headers if any(cell.lower() in TIME_NAMES for cell in cells)]
@@ -194,13 +194,13 @@ def _name_columns(
 
 
 def _find_labels_above(above: Sequence[Sequence[str]]) -> Mapping[str, Sequence[str]]:
-    """The lines of labels by what they are called; one alone may be a header."""
+    """The label lines by their names; a single one may be a header."""
     found = {cells[0].lower(): cells for cells in above if cells[0].lower() in LABELS}
     return found if len(found) > 1 else {}
 
 
 def _find_label(labels: Mapping[str, Sequence[str]], names: Sequence[str], column: int) -> str:
-    """What the first of the labels called so says of a column, empty where none does: one cell may be for all."""
+    """What the first label with one of ``names`` says about a column, empty if none does: one cell may apply to all."""
     for name in names:
         cells = labels.get(name, ())
         said = cells[column] if column < len(cells) else cells[1] if len(cells) == 2 else ""
@@ -224,7 +224,7 @@ def _find_time_column(table: CellTable, asked: str | None, problems: FileProblem
 
 
 def _find_labels(table: CellTable, time_at: int, numeric: Sequence[int]) -> list[str]:
-    """The series of each row where several have rows at the same times; else none."""
+    """The series of each row if several have rows at the same times; otherwise none."""
     texts = [i for i in range(len(table.names)) if i != time_at and i not in numeric]
     times = [line.cells[time_at] for line in table.lines]
     if not texts or len(set(times)) == len(times):
@@ -239,7 +239,7 @@ def _find_value_column(
     asked: tuple[int, str | None],
     problems: FileProblems,
 ) -> tuple[int, str | None]:
-    """The column of the load, and its series where rows of several are mixed."""
+    """The column of the load, and its series if rows of several are mixed."""
     time_at, column = asked
     series = list(dict.fromkeys(labels))
     known = list(dict.fromkeys([*labels, *_cells_beside(table, time_at, numeric)])) if len(series) > 1 else []
@@ -265,7 +265,7 @@ def _find_value_column(
 
 
 def _only_value(table: CellTable, numeric: Sequence[int]) -> int | None:
-    """The one column with numbers, or the one of several that is called a value."""
+    """The only column with numbers, or the one of several that is called a value."""
     if len(numeric) == 1:
         return numeric[0]
     named = [i for i in numeric if table.names[i].lower() in VALUE_NAMES]
@@ -278,7 +278,7 @@ def _cells_beside(table: CellTable, time_at: int, numeric: Sequence[int]) -> lis
 
 
 def _find_name(names: Sequence[str], asked: str) -> int | None:
-    """A column by its name, in any case where no other has it, or by its number."""
+    """A column by its name, case-insensitive if that is unambiguous, or by its number."""
     for wanted, known in ((asked, list(names)), (asked.lower(), [name.lower() for name in names])):
         if known.count(wanted) == 1:
             return known.index(wanted)
@@ -286,7 +286,7 @@ def _find_name(names: Sequence[str], asked: str) -> int | None:
 
 
 def _is_numeric(table: CellTable, column: int) -> bool:
-    """Whether a column holds numbers, gaps aside; one of gaps alone may be the load as long as it is the only one."""
+    """Whether a column holds numbers, apart from gaps; one with only gaps may be the load if it is the only one."""
     cells = [line.cells[column] for line in islice(table.lines, SAMPLE)]
     values = [cell for cell in cells if not is_gap(cell)]
     if not values:

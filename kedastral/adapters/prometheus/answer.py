@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The JSON of Prometheus' query API becomes numbers; pure.
+"""Turns the JSON of Prometheus' query API into numbers; pure.
 
 Format: https://prometheus.io/docs/prometheus/latest/querying/api/
 
-An answer is read one series at a time, and what is not needed stays the text it is: as Python objects, an answer of
-16 MiB would take up to 850 MiB. The most it takes is measured in ``tests/adapters/test_answer_memory.py``.
+An answer is read one series at a time, and the unneeded parts stay text: as Python objects, an answer of 16 MiB would
+take up to 850 MiB. ``tests/adapters/test_answer_memory.py`` measures the peak.
 """
 
 import json
@@ -25,24 +25,24 @@ Points = Sequence[tuple[float, float]] | Floats
 
 NO_SERIES = "the query matched nothing"
 TWIN_POINTS = 10
-"""The fewest points of two series that are equal by more than chance."""
+"""With at least this many points, two equal series are no coincidence."""
 TWIN_VALUES = 5
-"""And the fewest different values among them: those of idle pods are all 0."""
+"""The fewest distinct values among them: those of idle pods are all 0."""
 
 
 PROMQL_ANNOTATIONS = ("PromQL warning:", "PromQL info:")
-"""How the annotations of Prometheus' own engine begin. They are about the query; no series is missing."""
+"""Prefixes of the annotations of Prometheus' own engine. They are about the query; no series is missing."""
 MAX_SERIES = 100_000
-"""Series of one answer, and native histograms; who has more should sum in PromQL."""
+"""The most series of one answer, native histograms included; with more, the query should sum in PromQL."""
 MAX_POINTS = 50_000
-"""Points of one series. At most 11,000 are asked for."""
+"""The most points of one series. At most 11,000 are requested."""
 MAX_TEXT = 2**18
-"""Bytes of the warnings and of the words of an error, each."""
+"""The most bytes of the warnings, and of the text of an error."""
 MAX_TWIN_LABELS = 2**20
-"""Bytes of all labels among which to look for series that are counted twice."""
+"""The most bytes of all labels for which duplicate series are searched."""
 
 Json = msgspec.Raw
-"""A part of a document that is not parsed yet: a view of its bytes."""
+"""An unparsed part of a document: a view of its bytes."""
 _NONE = Json()
 
 
@@ -101,9 +101,9 @@ _pairs = msgspec.json.Decoder(list[tuple[float, str]])
 
 
 def parse_answer(body: bytes) -> QueryResponse:
-    """Parse a body. Raises RefusedError for ``status: error``; ValueError or RecursionError for what is not an answer.
+    """Parse a body. Raises RefusedError for ``status: error``; ValueError or RecursionError if it is not an answer.
 
-    Each series becomes an array as soon as it is read: lists of all of them would take ten times the memory.
+    Each series becomes an array as soon as it is read: keeping them as lists would take ten times the memory.
     """
     try:
         answer = _answers.decode(body)
@@ -136,14 +136,14 @@ def _read_series(data: _Data) -> list[LabelledPoints]:
             read = _read_value
         case _:
             return []
-    if bytes(data.result).count(b"{") > 2 * MAX_SERIES:  # of each series and of its labels
+    if bytes(data.result).count(b"{") > 2 * MAX_SERIES:  # one for each series and one for its labels
         raise ValueError(f"it holds more than {MAX_SERIES} series or histograms")
     read_ones = [(entry.metric, read(entry)) for entry in _entries.decode(data.result)]
     return [LabelledPoints(labels, points) for labels, points in read_ones if points is not None]
 
 
 def _read_values(entry: _Entry) -> Points | None:
-    """The points of a range; none of a series of native histograms, which has no load."""
+    """The points of a range; None for a series of native histograms, which has no load."""
     text = bytes(entry.values)
     if not text:
         if bytes(entry.histograms):
@@ -157,7 +157,7 @@ def _read_values(entry: _Entry) -> Points | None:
 def _read_points(text: bytes) -> Points:
     """The samples of one series.
 
-    The same as `_point` for each, in a fifth of the time where they are as Prometheus writes them.
+    The same as `_point` for each, but five times faster for samples as Prometheus writes them.
     """
     try:
         pairs = _pairs.decode(text)
@@ -177,7 +177,7 @@ def _read_points(text: bytes) -> Points:
 
 
 def _read_value(entry: _Entry) -> Points | None:
-    """The point of an instant, None where it is a native histogram."""
+    """The point of an instant, None if it is a native histogram."""
     if not bytes(entry.value):
         if bytes(entry.histogram):
             return None
@@ -186,7 +186,7 @@ def _read_value(entry: _Entry) -> Points | None:
 
 
 def _short(text: Json) -> bytes:
-    """A part of a document that cannot be long."""
+    """A part of a document that must be short."""
     short = bytes(text)
     if len(short) > MAX_TEXT:
         raise ValueError(f"a value is longer than {MAX_TEXT >> 10} KiB")
@@ -194,12 +194,12 @@ def _short(text: Json) -> bytes:
 
 
 def _tells_of_missing_series(warning: str) -> bool:
-    """Whether a warning is about the data, as Thanos, Mimir and remote read give them, and not about the PromQL."""
+    """Whether a warning is about the data, like those of Thanos, Mimir and remote read, and not about the PromQL."""
     return not warning.startswith(PROMQL_ANNOTATIONS)
 
 
 def error_words(body: bytes) -> str | None:
-    """Prometheus' own words in the body of an error status, or None where there are none."""
+    """Prometheus' own message in the body of an error status, or None if there is none."""
     try:
         parse_answer(body)
     except RefusedError as error:
@@ -226,14 +226,15 @@ def instant_series(answer: QueryResponse) -> list[Points]:
 def sum_series(several: Iterable[Points], start: datetime, end: datetime, step: float) -> Series:
     """The sum of ``several`` on the grid from ``start`` to ``end`` with ``step`` in seconds.
 
-    Absent values are skipped; where all are absent is a gap. A sum that no float holds is the largest float. Absent are
-    also negative and infinite values, and points outside the range: `kedastral.core.series.series_from_points`.
+    Absent values are skipped; if all are absent, there is a gap. A sum too large for a float is the largest float.
+    Negative and infinite values, and points outside the range, also count as absent: see
+    `kedastral.core.series.series_from_points`.
     """
     return Series(start, step, _add_up(several, start, end, step)[0])
 
 
 def _add_up(several: Iterable[Points], start: datetime, end: datetime, step: float) -> tuple[Floats, Ints]:
-    """For each point of the grid the sum, NaN for a gap, and how many series have a value there."""
+    """For each point of the grid, the sum (NaN for a gap), and how many series have a value there."""
     size = len(series_from_arrays(np.empty(0), np.empty(0), start, end, step))
     total, counts = np.zeros(size), np.zeros(size, dtype=np.int64)
     for points in several:
@@ -248,10 +249,10 @@ def _add_up(several: Iterable[Points], start: datetime, end: datetime, step: flo
 
 @attrs.frozen
 class Load:
-    """The load that an answer gives: one value for each point of the grid asked for, NaN for a gap.
+    """The load in an answer: one value for each requested point of the grid, NaN for a gap.
 
-    ``counts`` are the series that each value sums. ``why_none`` says in words why all are gaps; empty where they are
-    not. ``twins`` are as `find_twins` gives them.
+    ``counts`` are the numbers of series that each value sums. ``why_none`` says in words why all are gaps; empty if
+    they are not. ``twins`` are as `find_twins` returns them.
     """
 
     values: Floats = attrs.field(eq=attrs.cmp_using(eq=np.array_equal))
@@ -261,7 +262,7 @@ class Load:
 
 
 def sum_load(several: Sequence[Points], start: datetime, end: datetime, step: float) -> Load:
-    """The sum of ``several``, as `sum_series` gives it, of how many, and why there is none."""
+    """The sum of ``several``, as in `sum_series`, how many series it sums, and why there is none."""
     values, counts = _add_up(several, start, end, step)
     return Load(values, counts, "" if np.isfinite(values).any() else describe_no_load(several))
 
@@ -278,10 +279,10 @@ def describe_no_load(several: Sequence[Points]) -> str:
 
 
 def find_twins(answer: QueryResponse) -> tuple[str, str] | None:
-    """The labels of two series that seem to be one and the same, as an HA pair of Prometheus writes it.
+    """The labels of two series that seem to be the same one, written by an HA pair of Prometheus.
 
-    Their labels differ in that of a replica of Prometheus only, or their values are equal, vary, and are many. None,
-    too, where all labels together are longer than `MAX_TWIN_LABELS`.
+    Either their labels differ only in that of the Prometheus replica, or they have many equal values that vary. Also
+    None if all labels together are longer than `MAX_TWIN_LABELS`.
     """
     texts = [bytes(one.labels) for one in answer.series]
     if len(texts) < 2 or sum(map(len, texts)) > MAX_TWIN_LABELS:
@@ -299,13 +300,13 @@ def find_twins(answer: QueryResponse) -> tuple[str, str] | None:
 
 
 def _without_replica(labels: dict[str, Any]) -> frozenset[tuple[str, str]] | None:
-    """None where no label is that of a replica; one named ``replica`` may be the workload's own."""
+    """The labels without the replica label, None if there is none; one named ``replica`` may be the workload's own."""
     replicas = {name for name in labels if "replica" in name and name != "replica"}
     return frozenset((name, str(value)) for name, value in labels.items() if name not in replicas) if replicas else None
 
 
 def _fingerprint(points: Points) -> bytes | None:
-    """The same for series of the same values; None where these may well be the same by chance."""
+    """The same for series with the same values; None if those may be a coincidence."""
     laid = np.asarray(points, dtype=np.float64).reshape(-1, 2)
     return laid.tobytes() if len(laid) >= TWIN_POINTS and len(np.unique(laid[:, 1])) >= TWIN_VALUES else None
 
@@ -320,7 +321,7 @@ def _point(pair: Any) -> tuple[float, float]:
 
 
 def _number(value: Any) -> float:
-    """A value; Prometheus writes numbers as text, since JSON has no NaN and no infinities."""
+    """A value; Prometheus writes numbers as text, since JSON has no NaN or infinity."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return math.nan
     if isinstance(value, str) and not _is_plain(value):
@@ -332,7 +333,7 @@ def _number(value: Any) -> float:
 
 
 def _is_plain(text: str) -> bool:
-    """False where Python's float() accepts what Prometheus never writes: 1_000, or digits of other scripts."""
+    """False if ``text`` is something that float() accepts but Prometheus never writes: 1_000, or non-ASCII digits."""
     return text.isascii() and "_" not in text
 
 
@@ -345,7 +346,7 @@ def _texts(value: Json) -> tuple[str, ...]:
 
 
 def _error_words(answer: _Answer) -> str:
-    """What an answer says of its error, cut where it is longer than anybody would read."""
+    """What an answer says about its error, truncated if it is too long to read."""
     words = []
     for part in map(bytes, (answer.error_type, answer.error)):
         if len(part) > MAX_TEXT:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prometheus' query API: the client and its login, the request with its retries, and each error in one clear line."""
+"""Prometheus' query API: the client and its login, the request with its retries, and one clear line per error."""
 
 import logging
 import ssl
@@ -47,20 +47,20 @@ from kedastral.tls import RotatingContext, TlsFiles, make_client_context
 RETRY_PAUSES = (0.1, 0.3)
 """Seconds before each retry."""
 CONNECT_TIMEOUT = 2.0
-"""Seconds, for each attempt. A `TimeBudget` bounds all attempts together."""
+"""Seconds for each attempt. A `TimeBudget` limits all attempts together."""
 BODY_LIMIT = 16 * 1024 * 1024
-"""Fifty series of 11,000 points, and about 30 MiB of memory once parsed; who has more should sum in PromQL."""
+"""Fifty series of 11,000 points, and about 30 MiB of memory once parsed; with more, the query should sum in PromQL."""
 LARGE = 2**17
-"""Bytes of an answer that takes longer to read than a call of KEDA should have to wait: 30 ms a MiB."""
+"""Bytes of an answer that takes longer to parse than a call of KEDA should wait: 30 ms per MiB."""
 QUERY_SHOWN = 200
-"""Characters of a query that logs and errors show."""
+"""How many characters of a query logs and errors show."""
 STATUSES = {404: ": is --prom-url the base address?", 414: ": the query is too long for a GET request"}
 NO_TENANT = "no org id"
-"""What Mimir and Cortex answer to a request that names no tenant."""
+"""What Mimir and Cortex answer to a request without a tenant."""
 CLOCKS_AGREE = 5.0
-"""Seconds by which clocks may differ: a Date has whole seconds, and an answer takes its time."""
+"""Seconds by which clocks may differ: a Date has whole seconds, and a response takes time."""
 QUERY_REFUSED = (400, 414, 422)
-"""Statuses by which Prometheus refuses the query itself: it cannot be parsed, sent or executed."""
+"""Statuses with which Prometheus rejects the query itself: it cannot be parsed, sent or executed."""
 REMARKS_REMEMBERED = 100
 REMARKS_PER_ANSWER = 10
 
@@ -78,8 +78,8 @@ def open_prometheus_client(
 ) -> httpx.AsyncClient:
     """A client for the API below ``url``, to be closed or used in ``async with``; ``transport`` is for tests.
 
-    A path prefix of ``url`` is kept. Password and token files are read at each request, certificates again as they are
-    rotated. Raises ConfigError for a URL that cannot be used and certificates that cannot be loaded.
+    A path prefix of ``url`` is kept. Password and token files are read at each request; rotated certificates are
+    reloaded. Raises ConfigError for an invalid URL and certificates that cannot be loaded.
     """
     if ":" in (login.username or ""):
         raise ConfigError(["Prometheus: a username cannot hold a colon"])
@@ -110,7 +110,7 @@ def _tls_of(login: PrometheusLogin) -> ssl.SSLContext | None:
 
 @attrs.frozen
 class QueryRequest:
-    """One request: ``endpoint`` below ``/api/v1/`` and its parameters, ``query`` among them."""
+    """One request: ``endpoint`` below ``/api/v1/`` and its parameters, including ``query``."""
 
     endpoint: str
     params: dict[str, str]
@@ -123,12 +123,12 @@ class QueryRequest:
 
 @attrs.define
 class WarningLog:
-    """Logs the warnings and infos of Prometheus' answers, each text once; remembers the newest texts only."""
+    """Logs the warnings and infos of Prometheus' answers, each text once; remembers only the newest texts."""
 
     _seen: dict[tuple[int, str], None] = attrs.field(factory=dict)
 
     def log(self, response: QueryResponse) -> None:
-        """Log what ``response`` carries and none did before."""
+        """Log the texts in ``response`` that are new."""
         self._log(logging.WARNING, response.warnings)
         self._log(logging.INFO, response.infos)
 
@@ -143,7 +143,7 @@ class WarningLog:
 
 @attrs.define(eq=False)
 class AnswerNotes:
-    """What is remembered of the answers of one reading, for the words of its error: see `begin`."""
+    """What is remembered about the answers of one read, for its error message: see `begin`."""
 
     _now: datetime | None = None
     _begun: float = 0.0
@@ -152,12 +152,12 @@ class AnswerNotes:
     twins_reported: bool = False
 
     def begin(self, now: datetime) -> None:
-        """A reading begins, and our wall clock shows ``now``."""
+        """Begin a read at ``now`` by our wall clock."""
         self._now, self._begun = now, trio.current_time()
         self._ahead, self._no_load = None, []
 
     def note_date(self, header: str) -> None:
-        """Compare the header ``Date`` of an answer that has come now with our clock."""
+        """Compare the ``Date`` header of an answer that has just arrived with our clock."""
         try:
             date = parsedate_to_datetime(header)
         except ValueError:
@@ -167,7 +167,7 @@ class AnswerNotes:
             self._ahead = (date.replace(tzinfo=date.tzinfo or UTC) - here).total_seconds()
 
     def note_load(self, load: Load, request: QueryRequest) -> None:
-        """An answer gave ``load``; series that are counted twice are worth one warning."""
+        """Note that an answer gave ``load``; series that are counted twice cause one warning."""
         if load.why_none:
             self._no_load.append(load.why_none)
         if load.twins is not None:
@@ -181,17 +181,17 @@ class AnswerNotes:
 
     @property
     def why_no_load(self) -> str:
-        """Why no answer of the reading had a value, in words: that no series matched only where none did."""
+        """Why no answer of the read had a value, in words; "no series matched" only if that holds for all of them."""
         return next((words for words in self._no_load if words != NO_SERIES), NO_SERIES)
 
     @property
     def server_ahead(self) -> float:
-        """Seconds that the server's clock is ahead of ours; 0 where it is behind, they agree, or nothing is known."""
+        """Seconds that the server's clock is ahead of ours; 0 if it is behind, they agree, or it is unknown."""
         return self._ahead if self._ahead is not None and self._ahead >= CLOCKS_AGREE else 0.0
 
     @property
     def clock_skew(self) -> str:
-        """How far the clocks are apart, as the end of a sentence; empty where they agree or nothing is known."""
+        """How far the clocks are apart, as the end of a sentence; empty if they agree or it is unknown."""
         if self._ahead is None or abs(self._ahead) < CLOCKS_AGREE:
             return ""
         where = "ahead of" if self._ahead > 0 else "behind"
@@ -201,7 +201,7 @@ class AnswerNotes:
 
     @property
     def lag(self) -> str:
-        """`clock_skew`, or that the clocks agree, so that it is the samples that come late."""
+        """`clock_skew`, or that the clocks agree, so that the samples themselves must be late."""
         known = "" if self._ahead is None else "; its clock agrees with ours: samples reach it late, or no more"
         return self.clock_skew or known
 
@@ -220,7 +220,7 @@ class _Reply:
 
 @attrs.frozen(eq=False)
 class PrometheusApi:
-    """The query API behind ``client`` (`open_prometheus_client`), asked within the ``limits`` of the data source."""
+    """The query API behind ``client`` (`open_prometheus_client`), used within the ``limits`` of the data source."""
 
     client: httpx.AsyncClient
     limits: RequestLimits = attrs.field(factory=RequestLimits)
@@ -231,12 +231,12 @@ class PrometheusApi:
         """A successful answer, after at most two retries: on connection errors, 429 and 5xx.
 
         Raises NotServedError, or SourceError with reason unreachable, timeout, http_status, refused, bad_answer or
-        credentials; NoSlotError when the patience of ``time`` is over before the request could be sent.
+        credentials; NoSlotError if the patience of ``time`` runs out before the request can be sent.
         """
         async with self.limits.slot(time, urgent=urgent) as slot:
             with slot.scope:
                 return await self._ask(request, slot, time)
-        # It was unusually slow, others were waiting, and it had to give way to them.
+        # It was unusually slow, and had to give way to others that were waiting.
         async with self.limits.slow_slot(time, urgent=urgent) as slot:
             return await self._ask(request, slot, time)
 
@@ -244,7 +244,7 @@ class PrometheusApi:
     def reading(self, request: QueryRequest, time: TimeBudget) -> Iterator[None]:
         """Spend ``time`` on the answer to ``request``.
 
-        Raises SourceError for whatever is raised inside, reason bad_answer or refused, and when the time is over.
+        Raises SourceError for anything raised inside, with reason bad_answer or refused, and when the time runs out.
         """
         with self._within(request, time):
             try:
@@ -266,7 +266,7 @@ class PrometheusApi:
         return response
 
     async def _send(self, request: QueryRequest, slot: RequestSlot, time: TimeBudget) -> _Reply:
-        """The reply to the first attempt that is not worth a retry, or to the last one."""
+        """The reply to the first attempt that is not worth retrying, or to the last one."""
         for pause in RETRY_PAUSES:
             await slot.wait_for_turn()
             with self._within(request, time):
@@ -288,7 +288,7 @@ class PrometheusApi:
                 raise self._error(request, words_of(error), "unreachable") from error
 
     async def _attempt(self, request: QueryRequest) -> _Reply:
-        """One exchange; raises httpx.TransportError where another attempt may succeed."""
+        """One exchange; raises httpx.TransportError if another attempt may succeed."""
         try:
             async with self.client.stream(
                 "GET",
@@ -323,7 +323,7 @@ class PrometheusApi:
         return self._error(request, what, "refused" if refused else "http_status")
 
     def _describe_status(self, request: QueryRequest, reply: _Reply) -> str:
-        """What a status means of which Prometheus itself says nothing."""
+        """What a status means that comes without a message from Prometheus."""
         if reply.redirect is not None:
             target = shown_url(reply.redirect.url)
             return f", a redirect to {target}: redirects are not followed, set the URL it should be"
@@ -345,7 +345,7 @@ class PrometheusApi:
             raise self._error(request, f"no complete answer within {time.total:g} s", "timeout") from error
 
     def no_load_error(self, span: str, query: str) -> SourceError:
-        """A SourceError for a reading of ``query`` that gave no load in all of ``span``, reason empty or no_load."""
+        """A SourceError for a read of ``query`` that gave no load in all of ``span``; reason empty or no_load."""
         why = self.notes.why_no_load
         words = f"{why}, {span}{self.notes.clock_skew}; query: {query}"
         return SourceError(words, reason="empty" if why == NO_SERIES else "no_load")
@@ -353,12 +353,12 @@ class PrometheusApi:
     def _error(
         self, request: QueryRequest, what: str, reason: str, kind: type[SourceError] = SourceError
     ) -> SourceError:
-        """A SourceError that says where, what and for which query."""
+        """A SourceError that says where, what, and for which query."""
         where = f"{shown_url(self.client.base_url)} ({request.endpoint})"
         return kind(f"Prometheus at {where}: {what}; query: {request.shown_query}", reason=reason)
 
     def _quote(self, request: QueryRequest, words: str, reply: _Reply | None = None) -> str:
-        """The words of ``reply``, in which the query is cut as everywhere, and what we sent as a secret is hidden."""
+        """The message of ``reply``, with the query truncated as usual and the secrets that we sent hidden."""
         shown = words if reply is None else hide_secrets(words, self.client, reply.sent)
         return one_line(shown.replace(request.params["query"], request.shown_query))
 
@@ -369,13 +369,13 @@ async def _body_of(response: httpx.Response) -> bytes:
     except (AnswerTooLargeError, AnswerEncodedError):
         if response.status_code == 200:
             raise
-        return b""  # the page of an error status only adds words to it
+        return b""  # the body of an error status only adds words to it
 
 
 async def read_apart(size: int, read: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
-    """``read(*arguments)``, in a thread if ``size``, of the answer in bytes, is large, so that the event loop goes on.
+    """``read(*arguments)``, in a thread if the answer of ``size`` bytes is large, so that the event loop keeps running.
 
-    One at a time in the process: each thread more that computes keeps the event loop from running for 5 ms more.
+    One at a time per process: each additional busy thread delays the event loop by another 5 ms.
     """
     if size <= LARGE:
         return read(*arguments)

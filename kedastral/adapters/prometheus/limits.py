@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Limits on the requests to one data source: slots, requests per second, and the time budget of one reading."""
+"""Limits on the requests to one data source: slots, requests per second, and the time budget of one read."""
 
 import math
 from collections.abc import AsyncIterator, Iterator
@@ -9,13 +9,13 @@ import attrs
 import trio
 
 MIN_SLOW_SECONDS = 1.0
-"""Seconds that any request may take before it may have to give way."""
+"""Seconds that any request may take before it can be made to give way."""
 SLOW_FACTOR = 4.0
-"""A request may have to give way after this many times the usual time. So none has to where all are slow."""
+"""A request may have to give way after this many times the usual time, so none has to if all are slow."""
 NEWEST_COUNTS = 0.1
-"""Weight of the newest answer in the usual time, an exponential mean."""
+"""Weight of the newest response in the usual time, an exponential mean."""
 URGENT_IN_A_ROW = 7
-"""Urgent requests that may overtake a waiting one that is not urgent, so that it does not wait for ever."""
+"""How many urgent requests may overtake a waiting one that is not urgent, so that it does not wait forever."""
 
 
 class NoSlotError(Exception):
@@ -24,16 +24,16 @@ class NoSlotError(Exception):
 
 @attrs.define(eq=False)
 class TimeBudget:
-    """The time that one reading may take: ``total`` seconds for its requests, ``patience`` seconds for its slots.
+    """The time that one read may take: ``total`` seconds for its requests, ``patience`` seconds waiting for slots.
 
-    Sending, the pauses between retries and reading the answer count as the request. Waiting for the turn of a request
-    counts as neither. Not to be nested.
+    Sending, pauses between retries and reading the response count towards the requests. Waiting for the turn of a
+    request counts towards neither. Must not be nested.
     """
 
     total: float
     patience: float = math.inf
     left: float = attrs.field(init=False)
-    """Seconds of ``total`` that have not been spent."""
+    """The unspent seconds of ``total``."""
 
     @left.default
     def _all_of_it(self) -> float:
@@ -41,7 +41,7 @@ class TimeBudget:
 
     @contextmanager
     def asking(self) -> Iterator[None]:
-        """Spend what is ``left``; raises trio.TooSlowError when nothing is."""
+        """Spend what is ``left``; raises trio.TooSlowError when nothing is left."""
         with trio.fail_after(self.left) as scope:
             try:
                 yield
@@ -62,7 +62,7 @@ class TimeBudget:
 
 @attrs.define(eq=False)
 class _Pace:
-    """Lets one request through every ``interval`` seconds: urgent ones first, else in the order they came."""
+    """Lets one request through every ``interval`` seconds: urgent ones first, otherwise in order of arrival."""
 
     interval: float
     _next_at: float = -math.inf
@@ -96,9 +96,9 @@ class _Pace:
 
 @attrs.define(eq=False)
 class RequestSlot:
-    """The right to have one request under way; each attempt to send it needs a turn (`wait_for_turn`).
+    """The right to have one request in flight; each attempt to send it needs a turn (`wait_for_turn`).
 
-    The request is to be made ``with slot.scope``, which is cancelled when it has to give way.
+    Make the request inside ``with slot.scope``, which is cancelled if it has to give way.
     """
 
     _group: "_SlotGroup"
@@ -106,12 +106,12 @@ class RequestSlot:
     _urgent: bool
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     sent_at: float | None = attrs.field(default=None, init=False)
-    """When the attempt that is under way was sent; None while it waits for its turn."""
+    """When the current attempt was sent; None while it waits for its turn."""
     _spent: float = attrs.field(default=0.0, init=False)
 
     @property
     def seconds(self) -> float:
-        """How long all attempts have taken so far, the waiting for turns not counted."""
+        """How long all attempts have taken so far, not counting the wait for turns."""
         return self._spent + (0.0 if self.sent_at is None else trio.current_time() - self.sent_at)
 
     async def wait_for_turn(self) -> None:
@@ -125,7 +125,7 @@ class RequestSlot:
 
 @attrs.define(eq=False)
 class _SlotGroup:
-    """``total`` slots, first come first served. Unusually slow requests give way to those waiting."""
+    """``total`` slots, first come, first served. Unusually slow requests give way to those waiting."""
 
     total: float
     _free: trio.CapacityLimiter = attrs.field(init=False)
@@ -150,7 +150,7 @@ class _SlotGroup:
 
     @contextmanager
     def preempting(self, slot: RequestSlot) -> Iterator[None]:
-        """Cancel the scope of ``slot`` if its request has to give way in here."""
+        """Cancel the scope of ``slot`` if its request has to give way inside this block."""
         self._preemptible.add(slot)
         try:
             yield
@@ -158,18 +158,18 @@ class _SlotGroup:
             self._preemptible.discard(slot)
 
     def note_answer(self, slot: RequestSlot) -> None:
-        """The request of ``slot`` was answered: its time counts in what is usual."""
+        """Note that the request of ``slot`` was answered: its time updates the usual time."""
         self._usual += (slot.seconds - self._usual) * (NEWEST_COUNTS if self._usual else 1.0)
         self.set_deadlines()
 
     def set_deadlines(self) -> None:
-        """Set anew until when each request may take: without end while nobody waits."""
+        """Reset the deadline of each request; there is none while nobody waits."""
         longest = max(MIN_SLOW_SECONDS, SLOW_FACTOR * self._usual) if self._waiting else math.inf
         for slot in self._preemptible:
             slot.scope.deadline = math.inf if slot.sent_at is None else slot.sent_at + longest
 
     def resize(self, total: float) -> None:
-        """Have ``total`` slots from now on; slots in use are kept."""
+        """Change the number of slots to ``total``; slots in use are kept."""
         self._free.total_tokens = total
 
     async def _wait(self) -> None:
@@ -196,13 +196,13 @@ def _require_above_zero(_instance: object, attribute: "attrs.Attribute[float]", 
 class RequestLimits:
     """At most ``max_concurrent`` requests at once, and one every ``1 / max_per_second`` seconds, without bursts.
 
-    One object for each data source, shared by all sources that read from it; either limit may be infinite. The small
-    requests of steady ticks are urgent. Those of a backfill are not: they get half of the slots at most, and up to
-    `URGENT_IN_A_ROW` urgent ones overtake each. Otherwise first come, first served.
+    There is one object per data source, shared by all sources that read from it; either limit may be infinite. The
+    small requests of regular ticks are urgent. Those of a backfill are not: they get at most half of the slots, and up
+    to `URGENT_IN_A_ROW` urgent ones overtake each. Otherwise it is first come, first served.
 
     A request that takes unusually long while others wait has to give way: it is cancelled (`RequestSlot.scope`) and
-    made once more in a `slow_slot`. A quarter of the slots is kept for such requests as long as there are any. So each
-    of them gets its turn, and however many there are, the others do not wait for them.
+    repeated in a `slow_slot`. A quarter of the slots is reserved for such requests while there are any. So each of them
+    gets its turn, and others do not wait for them, however many there are.
     """
 
     max_concurrent: float = attrs.field(default=math.inf, validator=_require_slots)
@@ -222,9 +222,9 @@ class RequestLimits:
 
     @asynccontextmanager
     async def slot(self, time: TimeBudget, *, urgent: bool) -> AsyncIterator[RequestSlot]:
-        """A slot for one request; if that has to give way, it is to be made once more in a `slow_slot`.
+        """A slot for one request; if it has to give way, it must be repeated in a `slow_slot`.
 
-        Raises NoSlotError when the patience of ``time`` is over first.
+        Raises NoSlotError if the patience of ``time`` runs out first.
         """
         group = self._usual if urgent else self._backfill
         slot = RequestSlot(group, self._pace, urgent)
@@ -241,14 +241,14 @@ class RequestLimits:
 
     @asynccontextmanager
     async def slow_slot(self, time: TimeBudget, *, urgent: bool) -> AsyncIterator[RequestSlot]:
-        """A slot for a request that had to give way, and need not again. Raises NoSlotError as `slot`."""
+        """A slot for a request that had to give way once, and need not again. Raises NoSlotError like `slot`."""
         self._slow_requests += 1
         self._usual.resize(max(1, self.max_concurrent - self._slow.total))
         try:
             async with AsyncExitStack() as held:
                 with time.waiting():
                     await held.enter_async_context(self._slow.one())
-                    if self.max_concurrent == 1:  # it cannot be kept: all queue for it, slow ones one at a time
+                    if self.max_concurrent == 1:  # it cannot be reserved: all queue for it, slow ones one at a time
                         await held.enter_async_context(self._usual.one())
                     await held.enter_async_context(self._all.one())
                 group = self._usual if urgent else self._backfill

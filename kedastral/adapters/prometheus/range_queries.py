@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Range queries: which points are asked for, in chunks that the server accepts, and the cache that keeps them."""
+"""Range queries: which points are requested, in chunks that the server accepts, and the cache that keeps them."""
 
 import logging
 import math
@@ -22,15 +22,15 @@ from kedastral.core.series import EPOCH, DataQuality, Floats, Ints, Series, alig
 from kedastral.errors import NotServedError, SourceError
 
 POINTS_PER_REQUEST = 11_000
-"""The most points that Prometheus gives for a series."""
+"""The most points that Prometheus returns for a series."""
 OVERLAP_POINTS = 3
-"""The fewest points that are read again at each tick: samples may come late."""
+"""The fewest points that are read again at each tick, because samples may be late."""
 LATE_SECONDS = 3600.0
-"""How long points without a value are read again while there is none after them: a remote write catches up."""
+"""How long trailing points without a value are read again: a remote write may catch up."""
 SMALL = 1_000
-"""Points of a request that is urgent, and that is never divided."""
+"""The most points of an urgent request; it is never split."""
 BACKFILL_PATIENCE = 5.0
-"""Seconds that one tick waits for slots to read older points, when it has the newest already."""
+"""Seconds that a tick that already has the newest points waits for slots to read older ones."""
 WHOLE_HISTORY_TIMEOUT = 60.0
 """Seconds for each chunk of `PrometheusHistory`, retries included; no tick waits for it."""
 
@@ -44,7 +44,7 @@ log = logging.getLogger("kedastral.source")
 
 
 def _read_range(text: str) -> float:
-    """Seconds of a range of PromQL, such as ``1h30m``."""
+    """The seconds of a PromQL range, such as ``1h30m``."""
     return sum(float(amount) * _RANGE_UNITS[unit] for amount, unit in _RANGE_PART.findall(text))
 
 
@@ -55,21 +55,21 @@ def _require_text(_instance: object, attribute: "attrs.Attribute[str]", value: s
 
 @attrs.frozen
 class RangeQuery:
-    """What is read: PromQL, and in seconds the window, its step, and the age at which the newest value is too old."""
+    """What is read: PromQL and, in seconds, the window, its step, and the age at which the newest value is too old."""
 
     query: str = attrs.field(validator=_require_text)
     window: float = attrs.field(validator=require_positive)
     step: float = attrs.field(validator=require_positive)
     stale_after: float = attrs.field(validator=require_positive)
     settle_after: float | None = None
-    """Seconds after which a point no longer changes; None to learn them."""
+    """Seconds after which a point no longer changes; None to learn this."""
 
     @property
     def range(self) -> float:
-        """The longest range, in seconds, over which the PromQL adds up, as in ``rate(x[5m])``; 0 without one.
+        """The longest range in the PromQL, in seconds, as in ``rate(x[5m])``; 0 without one.
 
-        That of a recording rule is not known. One longer than `MAX_SETTLING` counts as that: nobody wants to do without
-        the load for an hour after an outage.
+        That of a recording rule is unknown. It is limited to `MAX_SETTLING`: nobody wants to be without the load for an
+        hour after an outage.
         """
         query = _QUOTED.sub("", self.query)
         ranges = (_RANGE.search(query, start.end()) for start in _ADDS_UP.finditer(query))
@@ -87,25 +87,25 @@ class RangeQuery:
 
     @property
     def overlap(self) -> int:
-        """The newest points that are read again at each tick: all that are not too old to forecast from."""
+        """How many of the newest points are read again at each tick: all that are not too old to forecast from."""
         return min(self.points, max(OVERLAP_POINTS, math.ceil(self.stale_after / self.step - 1e-9) + 1))
 
     @property
     def reread_at_most(self) -> int:
-        """The most points that are read again at a tick: those that may be late, and those before them."""
+        """The most points that are read again at a tick: those that may still be late, and those before them."""
         return min(self.points, self.overlap + int(LATE_SECONDS / self.step))
 
     def without_partial_windows(self, values: Floats) -> Floats:
         """``values`` at steps of the query, with gaps for those whose range reaches into an outage.
 
-        Where nothing else is known, as of a new workload, they are better than nothing.
+        If nothing else is known, as for a new workload, they are kept: they are better than nothing.
         """
         width = math.ceil(self.range / self.step - 1e-9)
         whole = np.where(find_partial_windows(values, width), np.nan, values)
         return whole if np.isfinite(whole).any() else values
 
     def grid(self, now: datetime) -> tuple[datetime, datetime]:
-        """The first and the last of the window's points, which end with the newest <= ``now``."""
+        """The first and last point of the window, which ends with the newest point <= ``now``."""
         end = align_down(now, self.step)
         return end - timedelta(seconds=(self.points - 1) * self.step), end
 
@@ -118,7 +118,7 @@ class RangeQuery:
     ) -> "Reading":
         """The load at each point from ``start`` to ``end``, both on the grid: series summed, NaN for a gap.
 
-        Raises as `PrometheusApi.ask`.
+        Raises like `PrometheusApi.ask`.
         """
         times = {"start": start.timestamp(), "end": end.timestamp(), "step": self.step}
         params = {"query": self.query, **{name: in_seconds(value) for name, value in times.items()}}
@@ -136,9 +136,9 @@ class RangeQuery:
 
 @attrs.frozen
 class Reading:
-    """The values of the points asked for, one each, NaN for a gap; ``is_partial`` where series may be missing.
+    """The values of the requested points, one each, NaN for a gap; ``is_partial`` if series may be missing.
 
-    ``counts`` are the series that each value sums.
+    ``counts`` are the numbers of series that each value sums.
     """
 
     values: Floats
@@ -150,16 +150,16 @@ class Reading:
 class CachedRange:
     """The window of ``query``, kept between ticks; read in chunks of at most ``points_per_request``, newest first.
 
-    Where a chunk fails, the next one is half as large, down to `SMALL`: it may have been too much for the server. The
-    newest points are read again until they have settled. The first points after an outage are lower bounds, too, for as
-    long as the range of the query reaches into it. A partial answer replaces nothing: what it holds is only a
-    lower bound of the load, and its points are read again. Where nothing is known yet, it is better than nothing.
+    If a chunk fails, the next one is half as large, down to `SMALL`: it may have been too much for the server. The
+    newest points are read again until they have settled. The first points after an outage are lower bounds too, for as
+    long as the range of the query reaches into it. A partial answer replaces nothing: it is only a lower bound of the
+    load, and its points are read again. If nothing is known yet, it is better than nothing.
     """
 
     query: RangeQuery
     points_per_request: int = attrs.field(validator=attrs.validators.ge(1))
     progress: float = attrs.field(default=0.0, init=False)
-    """The share of the window that had been read when anything was read last; 1 is all of it."""
+    """The share of the window that had been read at the last read; 1 is all of it."""
     _cache: HistoryCache = attrs.field(init=False)
     _chunk: int = attrs.field(init=False)
     _warned: bool = attrs.field(default=False, init=False)
@@ -185,13 +185,13 @@ class CachedRange:
         return self.points_per_request
 
     def kept(self) -> Series | None:
-        """The newest points that have been read, without a hole, to be stored; None where there are none."""
+        """The newest contiguous points that have been read, to be stored; None if there are none."""
         span = self._cache.newest_span
         return None if span is None else Series(self._time_of(span.first), self.query.step, self._cache.newest_part())
 
     @property
     def state(self) -> SourceState:
-        """What is known beside the points, to be stored."""
+        """What is known besides the points, to be stored."""
         span = self._counts.newest_span
         counts = None
         if span is not None:
@@ -199,7 +199,7 @@ class CachedRange:
         return SourceState(self._settling.state, self._watched_since, counts)
 
     def restore(self, state: SourceState | None, points: Series | None) -> None:
-        """Go on from what `state` and `kept` gave; the end of the points that may have changed since is read again."""
+        """Continue from what `state` and `kept` returned; points at the end that may have changed are read again."""
         if state is not None:
             self._settling.restore(state.settling)
             self._watched_since = state.watched_since
@@ -209,17 +209,17 @@ class CachedRange:
 
     @property
     def _reread(self) -> int:
-        """The newest points that are read again at the next tick."""
+        """How many of the newest points are read again at the next tick."""
         return min(self.query.points, max(self.query.overlap, self._settling.reread))
 
     def _time_of(self, number: int) -> datetime:
         return EPOCH + number * timedelta(seconds=self.query.step)
 
     async def read(self, api: PrometheusApi, now: datetime, time: TimeBudget) -> Series:
-        """What is new up to ``now``, and as much of the rest as there is time for: the newest part without a hole.
+        """Read what is new up to ``now``, and as much of the rest as time allows; returns the newest contiguous part.
 
-        Points that have not settled are gaps. Points that were read are kept, however this ends. Raises as
-        `PrometheusApi.ask` where the newest points cannot be read.
+        Points that have not settled are gaps. Points that were read are kept, however this ends. Raises like
+        `PrometheusApi.ask` if the newest points cannot be read.
         """
         _, end = self.query.grid(now)
         kept = self._cache.newest_known(self.query.reread_at_most)
@@ -273,7 +273,7 @@ class CachedRange:
         self._note_progress(span)
 
     def _counts_until(self, end: datetime) -> Series:
-        """How many series the newest points sum; NaN where that is not known."""
+        """How many series the newest points sum; NaN if unknown."""
         counts = self._counts.newest_part().astype(np.float64)
         return Series(end - timedelta(seconds=(len(counts) - 1) * self.query.step), self.query.step, counts)
 
@@ -282,7 +282,7 @@ class CachedRange:
         return Series(first, self.query.step, values)
 
     def continued_by(self, gathered: Series) -> Series:
-        """All that is kept of the window, and where it has no value ``gathered``, which ends with the same point."""
+        """All that is cached of the window, with gaps filled from ``gathered``, which ends with the same point."""
         known = self._cache.known_part()
         if not len(known):
             return gathered
@@ -299,7 +299,7 @@ class CachedRange:
             while self._cache.unread and time.left > time.total / 2:  # another chunk may take half of it
                 await self._read_next(api, end, time)
         except NoSlotError:
-            pass  # others are served first; the next tick goes on
+            pass  # others are served first; the next tick continues
         except SourceError as error:
             if not self._warned:
                 log.warning("the history is read in part, the rest is tried again in each cycle: %s", error)
@@ -309,7 +309,7 @@ class CachedRange:
             self._chunk, self._warned = self.points_per_request, False
 
     async def _read_next(self, api: PrometheusApi, end: datetime, time: TimeBudget) -> None:
-        """Read the newest chunk that is not in the cache, if any, into the cache."""
+        """Read the newest chunk that is missing in the cache, if any, into the cache."""
         span = self._cache.next_unread(self._chunk)
         if span is None:
             return
@@ -358,7 +358,7 @@ def _put_all(cache: HistoryCache, points: Series | None, query: RangeQuery) -> N
 
 @attrs.frozen(eq=False)
 class PrometheusHistory:
-    """Reads the window of ``query`` at once, for a backtest; old history is fine, so ``stale_after`` plays no part.
+    """Reads the window of ``query`` at once, for a backtest; old history is fine, so ``stale_after`` is ignored.
 
     Each chunk has ``timeout`` seconds, retries included; ``limits`` are those of the data source.
     """
@@ -370,9 +370,9 @@ class PrometheusHistory:
     timeout: float = WHOLE_HISTORY_TIMEOUT
 
     async def read(self, now: datetime) -> Series:
-        """The load of the window that ends at ``now``, several series summed, with gaps where there was none.
+        """The load of the window that ends at ``now``, with several series summed and gaps where there was none.
 
-        Raises SourceError with a reason as `kedastral.adapters.prometheus.source.PrometheusSource.history`.
+        Raises SourceError with a reason like `kedastral.adapters.prometheus.source.PrometheusSource.history`.
         """
         start, end = self.query.grid(now)
         api = PrometheusApi(self.client, self.limits)
@@ -394,5 +394,5 @@ class PrometheusHistory:
 
 
 def in_seconds(value: float) -> str:
-    """Seconds as Prometheus reads them, without an exponent."""
+    """Seconds as Prometheus accepts them, without an exponent."""
     return f"{value:.6f}".rstrip("0").rstrip(".")

@@ -24,12 +24,12 @@ from kedastral.core.series import DataQuality, Series, series_from_points
 from kedastral.errors import NotServedError, SourceError
 
 TIMEOUT = 10.0
-"""Seconds for one reading of the history: all of its requests, with their retries."""
+"""Seconds for one read of the history: all of its requests, including retries."""
 RANGE_AGAIN_AFTER = 600.0
-"""Seconds until range queries are tried again where they were never served."""
+"""Seconds until range queries are tried again if they were never served."""
 
 LONG_SETTLING = 300.0
-"""Seconds; few pipelines are later than that."""
+"""Seconds; few pipelines lag by more than that."""
 SEVERAL_SERVERS = "; do several servers that differ answer in turn? See --settle-after"
 
 log = logging.getLogger("kedastral.source")
@@ -37,9 +37,9 @@ log = logging.getLogger("kedastral.source")
 
 @attrs.define
 class InstantFallback:
-    """Instant values, one a tick, gathered into a short series while range queries are not served.
+    """Instant values, one per tick, gathered into a short series while range queries are not served.
 
-    Where range queries were served before, they are tried again at each tick.
+    If range queries were served before, they are tried again at each tick.
     """
 
     _range_again_at: float | None = None
@@ -47,12 +47,12 @@ class InstantFallback:
     _values: dict[float, float] = attrs.field(factory=dict)
 
     def is_on(self) -> bool:
-        """Whether to ask for an instant value now, without trying a range query first."""
+        """Whether to request an instant value now, without trying a range query first."""
         return self._range_again_at is not None and trio.current_time() < self._range_again_at
 
     @property
     def is_in_use(self) -> bool:
-        """Whether the newest reading was of an instant value; needs no clock."""
+        """Whether the newest read was of an instant value; needs no clock."""
         return self._range_again_at is not None
 
     def range_worked_within(self, seconds: float) -> bool:
@@ -60,13 +60,13 @@ class InstantFallback:
         return self._range_worked_at is not None and trio.current_time() < self._range_worked_at + seconds
 
     def turn_on(self, error: NotServedError) -> None:
-        """A range query was not served, an instant query was."""
+        """Note that a range query was not served, but an instant query was."""
         if self._range_again_at is None:
             log.warning("range queries are not served, gathering one value per cycle instead: %s", error)
         self._range_again_at = trio.current_time() + (RANGE_AGAIN_AFTER if self._range_worked_at is None else 0.0)
 
     def turn_off(self) -> None:
-        """A range query was served."""
+        """Note that a range query was served."""
         self._range_again_at, self._range_worked_at = None, trio.current_time()
 
     @property
@@ -75,7 +75,7 @@ class InstantFallback:
         return self._values
 
     def restore(self, points: Series) -> None:
-        """Go on from values that were gathered before."""
+        """Continue from values that were gathered before."""
         times = [points.time_at(index).timestamp() for index in range(len(points))]
         self._values = {at: value for at, value in zip(times, points.values.tolist(), strict=True) if value >= 0}
 
@@ -89,14 +89,14 @@ class InstantFallback:
 
 @attrs.define(eq=False)
 class QualityLog:
-    """Logs how far the answers can be trusted: once, and again when that changes."""
+    """Logs how far the answers can be trusted: once, and again if that changes."""
 
     query: RangeQuery
     _settling: float = 0.0
     _partial: bool = False
 
     def note(self, quality: DataQuality) -> None:
-        """Log what is new about ``quality``; a change of the settling time by less than a step is not."""
+        """Log what has changed in ``quality``; a settling time that changes by less than a step does not count."""
         query = self.query.shown
         if abs(quality.settling - self._settling) >= self.query.step:
             is_long = quality.settling > LONG_SETTLING
@@ -122,10 +122,9 @@ class PrometheusSource:
     """A `kedastral.core.ports.MetricSource` on the query API behind ``client`` (`open_prometheus_client`).
 
     Reads its window once, in chunks of ``points_per_request``, newest first. Afterwards it reads what is new, and an
-    overlap for samples that came late. Where the server has no range queries, it gathers one instant value per tick.
-    Where the server had them before, that is an error at first; if it lasts, instant values continue the history.
-    ``limits`` are shared by the sources that read from the same server. A reading has ``timeout`` seconds, waiting for
-    the limits not counted.
+    overlap for late samples. If the server has no range queries, it gathers one instant value per tick. If the server
+    had them before, that is an error at first; if it lasts, instant values continue the history. ``limits`` are shared
+    by the sources that read from the same server. A read has ``timeout`` seconds, not counting the wait for the limits.
     """
 
     name = "prometheus"
@@ -154,9 +153,9 @@ class PrometheusSource:
 
     @property
     def progress(self) -> float:
-        """The share of the window that has been read, gaps included: below 1 the backfill goes on.
+        """The share of the window that has been read, gaps included; below 1 the backfill is still running.
 
-        1 as well where there is no backfill, because range queries are not served.
+        Also 1 if there is no backfill, because range queries are not served.
         """
         return 1.0 if self._fallback.is_in_use else self._range.progress
 
@@ -180,13 +179,13 @@ class PrometheusSource:
             self._fallback.restore(points)
             points = None
         elif points is not None:
-            self._fallback.turn_off()  # range queries are served there, whatever a proxy says at the start
+            self._fallback.turn_off()  # the server has range queries, whatever a proxy says at the start
         self._range.restore(state, points)
 
     async def history(self, now: datetime) -> Series:
-        """The window up to ``now``, several series summed; it may hold gaps, but not only gaps.
+        """The window up to ``now``, with several series summed; it may hold gaps, but not only gaps.
 
-        Until all of the window has been read (`progress`), its newest part, which has no hole.
+        Until the whole window has been read (`progress`), it is its newest contiguous part.
 
         Raises SourceError with reason unreachable, timeout, http_status, refused, bad_answer, credentials, empty (no
         series), no_load (none with a finite value >= 0) or stale (the newest is older than ``stale_after`` + step).
@@ -205,9 +204,9 @@ class PrometheusSource:
             series = await self._range.read(self._api, now, time)
         except NotServedError as error:
             if self._fallback.range_worked_within(self.query.stale_after / 2):
-                raise  # a proxy's mistake, most likely; the plan made from the answer before is not stale yet
+                raise  # most likely a proxy's mistake; the plan from the previous answer is not stale yet
             series = await self._read_instant(start, end, time)
-            self._fallback.turn_on(error)  # only now that the other query is served: a wrong URL serves neither
+            self._fallback.turn_on(error)  # only after the other query was served: a wrong URL serves neither
         else:
             self._fallback.turn_off()
         return series
@@ -227,7 +226,7 @@ class PrometheusSource:
         if series.newest is None:
             span = f"{series.start:%Y-%m-%dT%H:%M:%SZ} to {series.time_at(len(series) - 1):%Y-%m-%dT%H:%M:%SZ}"
             raise self._api.no_load_error(f"from {span}", self.query.shown)
-        # by the server's clock, as its samples are: after ours was set back, old load would look fresh
+        # by the server's clock, like its samples: if ours was set back, old load would look fresh
         age = (now - series.newest.at).total_seconds() + self._api.notes.server_ahead
         settling = series.quality.settling
         bridged = (
@@ -254,7 +253,7 @@ class PrometheusSource:
 def _sum_instant(response: QueryResponse, at: datetime, step: float) -> Load:
     """The sum of the answer's series, one value, NaN if absent.
 
-    A server that knows no ``time`` answers for its own now, which is less than a step after ``at``: that counts too.
+    A server that ignores ``time`` answers for its own now, which is less than a step after ``at``: that counts too.
     """
     seconds = at.timestamp()
     placed = [

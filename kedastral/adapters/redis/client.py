@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A client of Redis for each kind of address, with its login: a server, Sentinels or a cluster."""
+"""A Redis client for each kind of address, with its login: a server, Sentinels or a cluster."""
 
 import ssl
 from collections.abc import AsyncIterator
@@ -20,12 +20,12 @@ from kedastral.tls import TlsFiles, make_client_context
 ANSWER_WITHIN = 2.0
 """Seconds for one batch of requests, and for a connection."""
 MAX_CONNECTIONS = 4
-"""To each server. One is enough for batches in turn; a second is there while the first is being replaced."""
+"""To each server. One is enough for sequential batches; a second is needed while the first is being replaced."""
 
 
 @attrs.frozen
 class RedisLogin:
-    """Where Redis is, and how to log in there. The files ``tls`` are read for each client that is opened."""
+    """Where Redis is, and how to log in there. The ``tls`` files are read for each client that is opened."""
 
     address: RedisAddress
     username: str | None = None
@@ -34,28 +34,28 @@ class RedisLogin:
 
     @classmethod
     def of(cls, settings: RedisAccess) -> "RedisLogin":
-        """The login that settings with an address describe."""
+        """The login from settings that have an address."""
         address = settings.redis_url
-        assert address is not None  # noqa: S101 - the settings' rules see to it
+        assert address is not None  # noqa: S101 - the settings' rules ensure it
         given = settings.redis_password is not None or settings.redis_password_file is not None
         password = SecretText("Redis password", settings.redis_password, settings.redis_password_file)
         tls = settings.files if address.tls else None
         return cls(address, settings.redis_username, password if given else None, tls)
 
     def make_context(self) -> ssl.SSLContext | None:
-        """The context for TLS, from the files as they are now. Raises ConfigError where they cannot be used."""
+        """The TLS context, from the files as they are now. Raises ConfigError if they are invalid."""
         return None if self.tls is None else make_client_context(self.tls)
 
 
 @attrs.frozen
 class RotatingPassword(AbstractCredentialProvider):
-    """Gives each new connection the password as it is now."""
+    """Gives each new connection the current password."""
 
     username: str
     password: SecretText
 
     async def get_credentials(self) -> UserPass:
-        """Raises SourceError where the password cannot be read."""
+        """Raises SourceError if the password cannot be read."""
         return UserPass(self.username, self.password.read())
 
 
@@ -63,7 +63,7 @@ Client = Redis[bytes] | RedisCluster[bytes]
 
 
 class ConnectionSettings(TypedDict):
-    """What every connection to a server of Redis is made with, a Sentinel's included."""
+    """The arguments of every connection to a Redis server, including Sentinels."""
 
     ssl_context: ssl.SSLContext | None
     credential_provider: AbstractCredentialProvider | None
@@ -72,7 +72,7 @@ class ConnectionSettings(TypedDict):
 
 
 class PoolSettings(TypedDict):
-    """What every client of a server or of a cluster is made with, beside its connections."""
+    """The arguments of every client of a server or a cluster, besides its connections."""
 
     pool_timeout: float
     max_connections: int
@@ -89,7 +89,7 @@ POOL: PoolSettings = {
 
 
 def make_connection_settings(login: RedisLogin, username: str | None = None) -> ConnectionSettings:
-    """Those of ``login``, by its user or by ``username``. Raises ConfigError where its files cannot be used."""
+    """Those of ``login``, as its user or as ``username``. Raises ConfigError if its files are invalid."""
     credentials = None
     if login.password is not None:
         credentials = RotatingPassword(username or login.username or "default", login.password)
@@ -131,7 +131,7 @@ async def open_redis(login: RedisLogin) -> AsyncIterator[Client]:
 async def _open_sentinel(login: RedisLogin) -> AsyncIterator[Client]:
     """A client for the primary that the Sentinels name.
 
-    They get the same password, as the default user: a Sentinel without one takes any.
+    They get the same password, as the default user: a Sentinel without a password accepts any.
     """
     sentinels = Sentinel(
         [TCPLocation(*node) for node in login.address.nodes],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A connection to Redis that mends itself, and what went wrong, in one line and a reason."""
+"""A connection to Redis that recovers by itself, and errors in one line with a reason."""
 
 import logging
 from collections.abc import Sequence
@@ -23,19 +23,19 @@ from kedastral.errors import ConfigError, SourceError, StoreError
 from kedastral.settings.types import RedisAddress
 
 REOPEN_AFTER = 0.5
-"""Seconds before a client that failed is opened anew."""
+"""Seconds before a failed client is replaced."""
 CLIENT_ERRORS = (RedisError, OSError, SourceError, ExceptionGroup, ValueError)
-"""What a client of coredis raises; ValueError where the server says what its parser stumbles over."""
+"""What a coredis client raises; ValueError if its parser fails on what the server sends."""
 
 log = logging.getLogger("kedastral.storage")
-logging.getLogger("coredis").setLevel(logging.CRITICAL)  # it logs each attempt; ours say once what is the matter
+logging.getLogger("coredis").setLevel(logging.CRITICAL)  # it logs each attempt; we log each problem once
 
 
 @attrs.define(eq=False)
 class RedisConnection:
-    """A client of Redis, open while `run` runs; after a failure it is closed, and a new one is opened.
+    """A Redis client, open while `run` runs; after a failure it is closed, and a new one is opened.
 
-    So nothing of a broken connection, a failover, or a cluster that has changed is left behind.
+    So nothing is left of a broken connection, a failover, or a changed cluster.
     """
 
     login: RedisLogin
@@ -47,7 +47,7 @@ class RedisConnection:
     _why: StoreError | None = attrs.field(default=None, init=False)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Keep a client open until cancelled. A failure is raised to those who call, never here."""
+        """Keep a client open until cancelled. Failures are raised to the callers, never here."""
         log.info("forecasts are shared through Redis at %s", self.login.address)
         task_status.started()
         while True:
@@ -69,18 +69,18 @@ class RedisConnection:
         self._changed = trio.Event()
 
     def _give_up(self) -> None:
-        """Nobody else begins to use the client that failed."""
+        """Let nobody else use the failed client."""
         self._client = None
         self._failed.set()
 
     async def _wait_for_users(self) -> None:
-        """Wait for those who use the client still; none takes longer than `ANSWER_WITHIN`."""
+        """Wait for those who still use the client; none takes longer than `ANSWER_WITHIN`."""
         while self._users:
             self._unused = trio.Event()
             await self._unused.wait()
 
     async def run_scripts(self, calls: Sequence[ScriptCall]) -> Sequence[ResponseType]:
-        """Send ``calls`` as one batch; returns their answers. Raises StoreError where one of them failed."""
+        """Send ``calls`` as one batch; returns their answers. Raises StoreError if one of them failed."""
         answers = await self.run_each(calls)
         for answer in answers:
             if isinstance(answer, StoreError):
@@ -88,7 +88,7 @@ class RedisConnection:
         return [answer for answer in answers if not isinstance(answer, StoreError)]
 
     async def run_each(self, calls: Sequence[ScriptCall]) -> Sequence[ResponseType | StoreError]:
-        """As `run_scripts`, but where only the key of a call is to blame, that call's answer is a StoreError."""
+        """Like `run_scripts`, but if only the key of a call is to blame, that call's answer is a StoreError."""
         try:
             with trio.fail_after(ANSWER_WITHIN):
                 answers = await self._use_client(calls)
@@ -118,7 +118,7 @@ class RedisConnection:
             self._unused.set()
 
     async def _send(self, client: Client, calls: Sequence[ScriptCall]) -> Sequence[ResponseType]:
-        """The answers, WrongTypeErrors among them; a script that the server has not seen is sent whole."""
+        """The answers, including WrongTypeErrors; a script that the server does not know is sent in full."""
         async with client.pipeline(transaction=False, raise_on_error=False) as pipeline:
             for call in calls:
                 pipeline.evalsha(call.script.digest, [call.key], call.arguments)
@@ -141,7 +141,7 @@ def _shown_key(key: str | bytes) -> str:
 
 
 def explain_error(error: Exception, address: RedisAddress) -> StoreError:
-    """What went wrong at ``address``, in one line without secrets, and its reason."""
+    """What went wrong at ``address``, in one line without secrets, with its reason."""
     found = _innermost(error)
     words = one_line(str(found) or type(found).__name__)
     if isinstance(found, SourceError | ConfigError):
@@ -153,13 +153,13 @@ def explain_error(error: Exception, address: RedisAddress) -> StoreError:
     if isinstance(found, ResponseError):
         reason = "credentials" if isinstance(found, AuthorizationError) else "refused"
         return StoreError(f"{address} refused: {words}", reason=reason)
-    if isinstance(found, ValueError) and not isinstance(found, OSError):  # as an error of certificates is
+    if isinstance(found, ValueError) and not isinstance(found, OSError):  # errors of certificates are both
         return StoreError(f"{address} does not speak like Redis: {words}", reason="bad_answer")
     return StoreError(f"{address} cannot be reached: {words}", reason="unreachable")
 
 
 def _innermost(error: BaseException) -> BaseException:
-    """The cause at the end of the chain, which says most."""
+    """The cause at the end of the chain, which is the most specific."""
     if isinstance(error, BaseExceptionGroup):
         return _innermost(error.exceptions[-1])
     cause = error.__cause__

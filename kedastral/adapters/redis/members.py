@@ -43,11 +43,11 @@ end
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return {token, members}
 """)
-"""a pod, its lease in ms, the highest token it knows, TTL in ms -> the token, and the pods whose lease holds.
+"""a pod, its lease in ms, the highest token it knows, TTL in ms -> the token, and the pods with a valid lease.
 
-A lease is an hour at most, so what ends later comes from a clock that was set back. A field that is no number is no
-pod. A token is the time in milliseconds of the last change, so that it grows even where Redis lost what it knew. HSET
-comes first: a full Redis refuses a script at its first write alone, and one that began by deleting would make its pod
+A lease is at most an hour, so one that ends later comes from a clock that was set back. A field that is not a number is
+not a pod. A token is the time of the last change in milliseconds, so that it grows even if Redis lost its data. HSET
+comes first: a full Redis refuses a script only at its first write, and one that began by deleting would make its pod
 the only member.
 """
 
@@ -57,15 +57,15 @@ if redis.call('HDEL', KEYS[1], ARGV[1]) == 1 then
 end
 return redis.status_reply('OK')
 """)
-"""a pod -> it is none any more."""
+"""a pod -> it is no longer a member."""
 
 
 @attrs.frozen(eq=False)
 class RedisMembers:
     """A `kedastral.core.ports.MemberRegistry` in Redis: ``{prefix}:members``, a hash of pods and of the token.
 
-    A pod's field is when its lease ends, in milliseconds by the clock of Redis; that of the token has an empty name.
-    The hash outlives the snapshots, which expire after ``ttl`` seconds, since their tokens came from it.
+    A pod's field holds the end of its lease, in milliseconds by the clock of Redis; the token's field has an empty
+    name. The hash outlives the snapshots, which expire after ``ttl`` seconds, since their tokens come from it.
     """
 
     connection: RedisConnection

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lua scripts of one key: what one is, how its answer is read, and those of an index that says what is new."""
+"""Lua scripts that use a single key: their definition, how to read their answers, and those of an index of changes."""
 
 import hashlib
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @attrs.frozen
 class LuaScript:
-    """A script of one key. Redis knows it by its digest once it has seen the text."""
+    """A script that uses a single key. Redis knows it by its digest once it has seen the text."""
 
     text: str
     digest: str = attrs.field(init=False)
@@ -29,7 +29,7 @@ class LuaScript:
 
 @attrs.frozen
 class ScriptCall:
-    """A script to run: on which key, with which arguments."""
+    """A script to run, with its key and arguments."""
 
     script: LuaScript
     key: str | bytes
@@ -37,25 +37,25 @@ class ScriptCall:
 
 
 def microseconds(moment: datetime) -> int:
-    """Since 1970: whole numbers of this size are exact in Lua, whose numbers are doubles."""
+    """Microseconds since 1970: integers of this size are exact in Lua, whose numbers are doubles."""
     return (moment - EPOCH) // MICROSECOND
 
 
 def text_of(word: ResponseType) -> str:
-    """``word`` as text; what is no UTF-8 is no name of ours, and must equal none."""
+    """``word`` as text; what is not UTF-8 is not one of our names, and must not equal any."""
     return word.decode(errors="replace") if isinstance(word, bytes) else str(word)
 
 
 @contextmanager
 def unexpected_as_error() -> Iterator[None]:
-    """Raise StoreError where an answer is not of the shape that its script gives."""
+    """Raise StoreError if an answer does not have the shape that its script returns."""
     try:
         yield
     except (ValueError, OverflowError) as error:
         raise StoreError("Redis gave an unexpected answer", reason="bad_answer") from error
 
 
-# An index: a sorted set of workloads, each with the moment of its last write.
+# An index: a sorted set of workloads, each with the time of its last write.
 
 NOTE = LuaScript("""\
 local time = redis.call('TIME')
@@ -72,10 +72,10 @@ end
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
 return redis.status_reply('OK')
 """)
-"""TTL in ms, workloads -> they were written now, later than all before.
+"""TTL in ms, workloads -> they were written now, later than all others.
 
-What is beyond 2^53 is no moment: none could be later.
+A score beyond 2^53 is not a time: nothing could be later.
 """
 
 CHANGES = LuaScript("return redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[1], '9007199254740992', 'WITHSCORES')")
-"""a moment -> workloads and moments in turn, all after it."""
+"""a time -> alternating workloads and times, all after it."""

@@ -23,7 +23,7 @@ from kedastral.errors import StoreError
 from kedastral.wire import SNAPSHOT_FORMAT, WireError, dump_json, read_snapshot, write_snapshot
 
 MAX_STALE_AFTER = 1e9
-"""Seconds, three decades: in microseconds still exact in Lua."""
+"""Seconds, three decades: still exact in Lua as microseconds."""
 log = logging.getLogger("kedastral.storage")
 
 WRITE = LuaScript("""\
@@ -49,10 +49,10 @@ redis.call('HSET', KEYS[1], 'at', ARGV[1], 'token', ARGV[2], 'format', ARGV[3], 
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return {outcome, ARGV[1] .. ':' .. revision}
 """)
-"""at, token, format, TTL in ms, JSON, microseconds until stale -> the outcome, and the stamp of what is there now.
+"""at, token, format, TTL in ms, JSON, microseconds until stale -> the outcome, and the stamp of what is stored now.
 
-What is there but is no number counts as nothing. Where it is the clock of Redis that is behind, what is there comes
-from the future too, or from a moment before: then nothing is refused.
+A stored value that is not a number counts as missing. If it is the clock of Redis that is behind, the stored snapshot
+is also in the future, or only slightly older than the new one: then nothing is refused.
 """
 
 READ = LuaScript("""\
@@ -64,24 +64,24 @@ end
 local found = redis.call('HMGET', KEYS[1], 'format', 'snapshot')
 return {stamp, found[1] or '', found[2] or ''}
 """)
-"""a stamp -> nothing where the snapshot has it or is not there, else its stamp, its format and its JSON."""
+"""a stamp -> nothing if the snapshot has it or is missing, else its stamp, its format and its JSON."""
 
 
 @attrs.define(eq=False)
 class WorkloadComplaints:
-    """Says what is wrong with a workload in Redis once, until that changes: it is found at every cycle."""
+    """Logs what is wrong with a workload in Redis once, until that changes: it is found at every poll."""
 
     _said: dict[str, str] = attrs.field(factory=dict, init=False)
 
     def note(self, workload: str, words: str, error: Exception) -> None:
-        """``words`` hold of ``workload``, because of ``error``."""
+        """Note that ``words`` are true of ``workload``, because of ``error``."""
         said = f"{words}: {one_line(str(error))}"
         if self._said.get(workload) != said:
             self._said[workload] = said
             log.warning(words, extra={"workload": workload, "err": one_line(str(error))})
 
     def clear(self, workload: str) -> None:
-        """Nothing is wrong with ``workload``."""
+        """Note that nothing is wrong with ``workload``."""
         self._said.pop(workload, None)
 
 
@@ -89,7 +89,7 @@ class WorkloadComplaints:
 class RedisSnapshots:
     """A `kedastral.core.ports.SnapshotExchange` in Redis. ``ttl`` is in seconds.
 
-    What is wrong with one workload there is logged and touches no other.
+    A problem with one workload in Redis is logged and does not affect others.
     """
 
     connection: RedisConnection
@@ -116,7 +116,7 @@ class RedisSnapshots:
         return written
 
     async def read(self, stamps: Mapping[str, str]) -> Mapping[str, Found]:
-        """See `kedastral.core.ports.SnapshotExchange.read`; what cannot be read is passed over."""
+        """See `kedastral.core.ports.SnapshotExchange.read`; unreadable snapshots are skipped."""
         calls = [ScriptCall(READ, self._key(workload), (stamp,)) for workload, stamp in stamps.items()]
         found = {}
         for workload, answer in zip(stamps, await self.connection.run_each(calls), strict=True):

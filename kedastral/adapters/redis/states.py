@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a restart, or a pod that takes over, must find, in Redis: `RedisStates`, two hashes for each workload."""
+"""The state that a restart or a pod that takes over needs, in Redis: `RedisStates`, two hashes for each workload."""
 
 import logging
 from collections.abc import Callable, Collection, Mapping
@@ -18,7 +18,7 @@ from kedastral.errors import StoreError
 from kedastral.state_format import StateFormatError, read_history, read_state, write_history, write_state
 
 STATE_TTL = 7 * 86400.0
-"""Seconds for which the state of a workload that nobody forecasts is kept, as in a directory."""
+"""Seconds for which the state of a workload that nobody forecasts is kept, as in a state directory."""
 
 T = TypeVar("T")
 log = logging.getLogger("kedastral.storage")
@@ -32,7 +32,7 @@ redis.call('HSET', KEYS[1], 'at', ARGV[1], 'data', ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 1
 """)
-"""when it was made, TTL in ms, bytes -> kept unless there is something newer."""
+"""when it was made, TTL in ms, bytes -> kept unless a newer one is stored."""
 
 LOAD = LuaScript("return redis.call('HGET', KEYS[1], 'data')")
 """-> the bytes."""
@@ -46,8 +46,8 @@ class RedisStates:
     """A `kedastral.core.ports.StateStore` in Redis, for pods that take over each other's workloads.
 
     ``{prefix}:state:{workload}`` and ``{prefix}:history:{workload}`` are hashes: ``data``, the bytes of
-    `kedastral.state_format`, and ``at``, when they were saved, in microseconds: what is older replaces nothing.
-    ``{prefix}:states`` is a sorted set of the workloads. All expire.
+    `kedastral.state_format`, and ``at``, when they were saved, in microseconds: an older state replaces nothing.
+    ``{prefix}:states`` is a sorted set of the workloads. All of them expire.
     """
 
     connection: RedisConnection
