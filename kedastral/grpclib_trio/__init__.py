@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A gRPC server on Trio: HTTP/2 by h2, services by grpclib, no asyncio at run time. README.md beside it explains it.
+"""A gRPC server on Trio: HTTP/2 by h2, services by grpclib, no asyncio at run time. See README.md in this folder.
 
 Each module imports only from those below it::
 

@@ -27,12 +27,12 @@ from kedastral.grpclib_trio.transport import TransportStream
 Headers = list[tuple[str, str]]
 
 MAX_STATUS_MESSAGE = 1500
-"""Characters of a grpc-message: encoding a header takes the square of its length, and clients take about 8 KiB."""
+"""The most characters of a grpc-message: encoding a header takes quadratic time, and clients accept about 8 KiB."""
 
-# A deadline further away than this counts as none: clients without one send years, and clocks overflow on them.
+# A deadline further away than this counts as none: clients without one send years, which would overflow clocks.
 _MAX_TIMEOUT = 365 * 24 * 3600.0
 
-# Characters of a path that an answer repeats: clients accept about 8 KiB of trailers.
+# The most characters of a path that a response repeats: clients accept about 8 KiB of trailers.
 _MAX_ECHO = 200
 
 _log = logging.getLogger(__name__)
@@ -43,23 +43,23 @@ _current_call_id: ContextVar[str | None] = ContextVar("grpclib_trio_call_id", de
 def current_call_id() -> str | None:
     """The ``FinishedCall.call_id`` of the call whose handler is running; None outside of handlers.
 
-    Tasks that a handler starts inherit it, so log lines of a call can be told from those of others.
+    Tasks started by a handler inherit it, so that log lines can be matched to their call.
     """
     return _current_call_id.get()
 
 
 @attrs.frozen(kw_only=True)
 class FinishedCall:
-    """The outcome of one call, refused and cancelled ones included."""
+    """The outcome of one call, including refused and cancelled ones."""
 
     method: str
-    """The path as the client sent it, such as ``/package.Service/Method``: anything, if it is not ``known``."""
+    """The path as the client sent it, such as ``/package.Service/Method``; it may be anything if not ``known``."""
 
     known: bool
-    """Whether a service of this server has that method; take the path for a metric's label only if so."""
+    """Whether a service of this server has that method; only then use the path as a metric label."""
 
     status: Status
-    """The status sent to the client. CANCELLED where the client, or the connection, went away before one was."""
+    """The status sent to the client; CANCELLED if the client or the connection went away before that."""
 
     duration: float
     """Seconds from the headers to the end."""
@@ -115,7 +115,7 @@ class Request:
 
     @property
     def timeout(self) -> float:
-        """Seconds from now until the deadline, infinite where there is none."""
+        """Seconds from now until the deadline, infinite if there is none."""
         return math.inf if self.deadline is None else self.deadline.time_remaining()
 
 
@@ -143,7 +143,7 @@ class Refusal:
 
 def read_request(raw: Iterable[tuple[bytes, bytes]], handlers: Mapping[str, Handler]) -> Request | Refusal:
     """Read the headers of a call, for which ``handlers`` may have no method. Never raises, whatever the headers."""
-    # any value may hold hostile bytes; the names are ASCII, and so are the values that count here
+    # any value may hold hostile bytes; the names are ASCII, and so are the values that matter here
     headers = [(name.decode("ascii", "replace"), value.decode("utf-8", "replace")) for name, value in raw]
     fields = dict(headers)
     path = fields.get(":path", "")
@@ -209,18 +209,18 @@ class Call:
         self._handler_scope.cancel()
 
     def abandon(self) -> None:
-        """Cancel everything: the client does not wait for an answer any more."""
+        """Cancel everything: the client no longer waits for a response."""
         self._call_scope.cancel()
 
     async def run(self) -> None:
-        """Answer the call and report it. Raises nothing but cancellation: whatever goes wrong costs this call only."""
+        """Answer the call and report it. Raises nothing but cancellation: any failure only affects this call."""
         _current_call_id.set(self._id)
         try:
             with self._call_scope:
                 await self._answer(self._request)
         except ProtocolError:
             _log.debug("call %s: the stream ended before its answer", self._id, exc_info=True)
-        except Exception:  # noqa: BLE001  # whatever it was, the other calls go on
+        except Exception:  # noqa: BLE001  # whatever it was, the other calls continue
             _log.exception("call %s: no answer could be sent", self._id)
             self._unsent_status = Status.INTERNAL  # clients read the RST_STREAM that follows as this
         finally:
@@ -239,7 +239,7 @@ class Call:
         handler = request.handler
         self.stream.request.required = not handler.cardinality.client_streaming
         stream: Stream[Any, Any] = Stream(
-            cast("grpclib.protocol.Stream", self.stream),  # its shape, see test_private_names.py
+            cast("grpclib.protocol.Stream", self.stream),  # it has the same shape, see test_private_names.py
             request.path,
             handler.cardinality,
             handler.request_type,
@@ -292,7 +292,7 @@ class Call:
             )
         except ProtocolError:
             raise
-        except Exception:  # noqa: BLE001  # no response from a unary method, bad details: the handler's bugs as well
+        except Exception:  # noqa: BLE001  # no response from a unary method, or bad details: bugs of the handler too
             _log.exception("call %s: %s ended without a valid answer", self._id, path)
             await stream.send_trailing_metadata(status=Status.INTERNAL, status_message="internal error")
 

@@ -26,23 +26,23 @@ from kedastral.trio_connections import Peer, starts_tls
 
 _log = logging.getLogger(__name__)
 
-# What one read takes at most: it waits in memory while the connection waits for its turn.
+# The most bytes of one read: they stay in memory while the connection waits for its turn.
 _RECEIVE_BYTES = 2**14
 
-# How much one turn may do before others have theirs, in frames; a new call costs as much as so many. Two calls, or 32
-# other frames, are half a millisecond.
+# How many frames one turn may process before others have theirs; a new call costs as much as several. Two calls, or 32
+# other frames, take half a millisecond.
 _TURN = 32
 _CALL_COST = 16
 
-# DATA of fewer bytes that does not end a request carries next to nothing.
+# A DATA frame of fewer bytes that does not end a request carries next to nothing.
 _SMALL_DATA = 2**8
 
-# Reading pauses when this many times the send buffer is unsent: replies to control frames cannot wait as handlers do.
-# It does not pause earlier, since a peer may be unable to read before it has written.
+# Reading pauses when this many times the send buffer is unsent: replies to control frames cannot wait like handlers. It
+# does not pause earlier, since a peer may be unable to read before it has written.
 _CONTROL_BACKLOG = 4
 
-# Seconds for writing what is queued at the end, and for the client to hang up after a GOAWAY. Closing a socket that has
-# unread bytes destroys what is on its way to the client, the GOAWAY included.
+# Seconds at the end for writing what is queued, and for the client to hang up after a GOAWAY. Closing a socket that has
+# unread bytes destroys what is on its way to the client, including the GOAWAY.
 _CLOSE_TIMEOUT = 1.0
 
 
@@ -51,22 +51,22 @@ def _do_nothing() -> None:
 
 
 class Shared:
-    """What the connections of a server share: the memory, and by host the right to work on."""
+    """What the connections of a server share: the memory budget, and the turns of each host."""
 
     def __init__(self, limits: Limits) -> None:
         self.budget = MemoryBudget(limits.memory_bytes)
         self._turns: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
 
     def turns_of(self, host: str) -> trio.Lock:
-        """The lock for which the connections of ``host`` queue. Trio runs a task of each host, then of each again."""
+        """The lock that the connections of ``host`` queue for, so that Trio runs one task of each host in turn."""
         return self._turns.setdefault(host, trio.Lock())
 
 
 class Connection:
     """Serves HTTP/2 on ``transport`` until either side ends it. ``number`` is the first part of its calls' ids.
 
-    What it holds in memory is taken from ``shared.budget``, and it ends where others need that more. Where it has
-    much to do, it takes turns with the other connections of its host.
+    Its memory is charged to ``shared.budget``, and the connection ends if others need that memory more. If it has much
+    to do, it takes turns with the other connections of its host.
 
     Once the client's preface is complete, ``on_resting`` is called when it has no calls, and ``on_busy`` when it has
     some again. If the preface never came, ``spoke_tls`` and ``was_silent`` give the reason afterwards.
@@ -112,7 +112,7 @@ class Connection:
         }
 
     async def serve(self) -> None:
-        """Talk HTTP/2 until the peer is gone, misbehaves, or :meth:`drain` has come to its end.
+        """Speak HTTP/2 until the peer is gone or misbehaves, or :meth:`drain` has finished.
 
         Does not close the transport. Cancelling it cancels all calls and sends nothing more. Raises what the
         transport raises when it breaks, and ``trio.TooSlowError`` if the peer stops reading, in exception groups.
@@ -153,7 +153,7 @@ class Connection:
             nursery.cancel_scope.cancel()
 
     def drain(self) -> None:
-        """Send GOAWAY and refuse new streams. Streaming calls end with OK, unary calls go on."""
+        """Send GOAWAY and refuse new streams. Streaming calls end with OK, unary calls continue."""
         if self._draining:
             return
         self._draining = True
@@ -165,12 +165,12 @@ class Connection:
         self._close_if_idle()
 
     def end_calls(self, error: GRPCError) -> None:
-        """End every call that is left with ``error``."""
+        """End every remaining call with ``error``."""
         for call in self._calls.values():
             call.end(error)
 
     def _give_way(self) -> None:
-        """End the connection, for its memory is needed by clients that hold less."""
+        """End the connection, because clients that hold less need its memory."""
         _log.warning("%s is cut off: it holds most of the memory for clients", self.peer)
         self._http2.announce_end(ErrorCodes.ENHANCE_YOUR_CALM, "out of memory")
         self._reading.cancel()
@@ -180,7 +180,7 @@ class Connection:
             self._received_at = trio.current_time()
             try:
                 self._http2.feed(data)
-                while not self._work():  # the first turn is free, later ones take turns with others of the host
+                while not self._work():  # the first turn is free; after that it takes turns with others of the host
                     async with self._turns:
                         pass
             except AbuseError as error:
@@ -195,7 +195,7 @@ class Connection:
             await self._writer.wait_room(_CONTROL_BACKLOG)
 
     def _work(self) -> bool:
-        """Take one turn: react to a few frames, however many wait. Whether all are done."""
+        """Take one turn: process a few frames, however many wait. Returns whether all are done."""
         left = _TURN
         while left > 0:
             frame = self._http2.next_frame()
@@ -211,7 +211,7 @@ class Connection:
         return False
 
     def _is_idle(self, frame: ReceivedFrame, reactions: Sequence[events.Event]) -> bool:
-        """Whether a frame costs work and asks for none. New calls and resets are counted elsewhere."""
+        """Whether a frame costs work without requesting any. New calls and resets are counted elsewhere."""
         kinds = [type(event) for event in reactions]
         if frame.type == DATA:
             ends = events.StreamEnded in kinds
@@ -298,7 +298,7 @@ class Connection:
     async def _keep_alive(self, connection: trio.CancelScope) -> None:
         while True:
             await trio.sleep_until(self._received_at + self._limits.keepalive_time)
-            # written as the sum above is, so that rounding cannot differ
+            # written like the sum above, so that rounding cannot differ
             if trio.current_time() < self._received_at + self._limits.keepalive_time:
                 continue
             received_at = self._received_at

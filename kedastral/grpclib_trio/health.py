@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The service grpc.health.v1.Health, which load balancers and ``grpc_health_probe`` ask."""
+"""The service grpc.health.v1.Health, which load balancers and ``grpc_health_probe`` call."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _Stream = Stream[HealthCheckRequest, HealthCheckResponse]
 class Health(HealthBase):
     """Says which services are ready for calls; ``""`` stands for the server as a whole.
 
-    ``serving`` gives the first statuses by full service name. Names not in it are unknown until they are set.
-    Watchers hear of changes at once; when the server drains, their streams end with OK.
+    ``serving`` has the initial statuses by full service name. Names not in it are unknown until they are set.
+    Watchers receive changes at once; when the server drains, their streams end with OK.
     """
 
     def __init__(self, serving: Mapping[str, bool] | None = None) -> None:
@@ -27,7 +27,7 @@ class Health(HealthBase):
         self._changed = trio.Event()
 
     def set_serving(self, serving: bool, service: str = "") -> None:
-        """Say whether ``service`` is ready, by default the server as a whole."""
+        """Set whether ``service`` is ready, by default the server as a whole."""
         if self._serving.get(service) is serving:
             return
         self._serving[service] = serving
@@ -37,14 +37,14 @@ class Health(HealthBase):
     async def Check(self, stream: _Stream) -> None:  # noqa: N802  # named by the protocol
         """Answer the status of one service; NOT_FOUND if it was never set."""
         request = await stream.recv_message()
-        assert request is not None  # noqa: S101  # the transport sees to it that unary calls have a message
+        assert request is not None  # noqa: S101  # the transport ensures that unary calls have a message
         status = self._look_up(request.service)
         if status == HealthCheckResponse.SERVICE_UNKNOWN:
             raise GRPCError(Status.NOT_FOUND, "unknown service")
         await stream.send_message(HealthCheckResponse(status=status))
 
     async def Watch(self, stream: _Stream) -> None:  # noqa: N802  # named by the protocol
-        """Send the status now and whenever it changes, SERVICE_UNKNOWN included, as the protocol wants it."""
+        """Send the status now and whenever it changes, including SERVICE_UNKNOWN, as the protocol requires."""
         request = await stream.recv_message()
         assert request is not None  # noqa: S101  # as above
         last = None

@@ -23,30 +23,30 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _MAX_PADDING = 2**8
 
 IDLE_FRAMES_PER_ANSWER = 8
-"""Frames without work that each HEADERS or DATA frame of ours excuses: window updates and PINGs answer them."""
+"""How many idle frames each HEADERS or DATA frame of ours excuses: window updates and PINGs answer them."""
 
 IDLE_FRAMES_PER_CALL = 2
-"""Those that each call excuses: grpcio opens the window of a call before there is an answer to it."""
+"""How many idle frames each call excuses: grpcio opens the window of a call before there is a response."""
 
-# Frames of the size every peer accepts, even where it allows larger ones: calls take turns between frames.
+# The frame size that every peer accepts, even if it allows larger ones: calls take turns between frames.
 _FRAME_BYTES = 2**14
 
 # RFC 7541's default. A peer may offer 4 GiB, and the encoder would fill them with our headers.
 _ENCODER_TABLE_BYTES = 4096
 
-# Closed streams are swept out of h2 when it knows a quarter more streams than after the last sweep, and this many more.
+# Closed streams are removed from h2 when it has a quarter more streams than after the last sweep, plus this many.
 _SWEEP_SLACK = 64
 
-# Of so many closed streams h2 remembers how they were closed; its own 65,536 are 7 MiB a connection. It only matters to
-# request headers that come once more, which is an error either way.
+# For how many closed streams h2 remembers how they were closed; its default of 65,536 takes 7 MiB per connection. It
+# only matters for repeated request headers, which are an error either way.
 _REMEMBERED_STREAMS = 1_000
 
 
 class Writer:
     """Collects bytes from all tasks of a connection and sends them from a single one.
 
-    Nothing else may call ``send_all``: two callers would collide, and one that is cancelled halfway leaves half a
-    frame on the wire. What waits is charged to ``account``.
+    Nothing else may call ``send_all``: two callers would collide, and one cancelled halfway leaves half a frame on the
+    wire. Unsent bytes are charged to ``account``.
     """
 
     def __init__(self, transport: trio.abc.SendStream, limits: Limits, account: MemoryAccount) -> None:
@@ -61,7 +61,7 @@ class Writer:
 
     @property
     def backlog(self) -> int:
-        """Bytes that were pushed and are not sent yet."""
+        """Bytes that were pushed and have not been sent yet."""
         return len(self._waiting) + self._in_flight
 
     def push(self, data: bytes) -> None:
@@ -105,15 +105,14 @@ class Writer:
 
 
 class AbuseError(Exception):
-    """The peer did something more often than any honest client does; its connection has to end."""
+    """The peer did something more often than any honest client would; its connection must end."""
 
 
 class AbuseMeter:
-    """Counts the cheap things that the peer of one connection asks for, in windows of ``limits.abuse_window`` seconds.
+    """Counts the cheap actions of the peer of one connection, in windows of ``limits.abuse_window`` seconds.
 
-    Windows follow each other without overlap. At worst a peer gets twice the limit around a border; in return the
-    meter needs a few integers instead of a history that an attacker could grow. ``count_open`` returns the number of
-    streams that are open now.
+    Windows do not overlap. At worst a peer gets twice the limit around a border; in return the meter needs only a few
+    integers instead of a history that an attacker could grow. ``count_open`` returns the number of open streams.
     """
 
     def __init__(self, limits: Limits, count_open: Callable[[], int]) -> None:
@@ -124,13 +123,13 @@ class AbuseMeter:
         self._begin_window()
 
     def count_opening(self) -> None:
-        """Note that a stream was opened: everything that is open together may later be reset together."""
+        """Note that a stream was opened: all streams that are open at the same time may later be reset together."""
         self._roll()
         self._opened += 1
         self._max_open = max(self._max_open, self._count_open())
 
     def count_reset(self) -> None:
-        """Note a stream that ended by RST_STREAM, or was refused."""
+        """Note a stream that ended with RST_STREAM, or was refused."""
         self._roll()
         self._resets += 1
         if self._resets > self._limits.max_resets + self._max_open:
@@ -146,7 +145,7 @@ class AbuseMeter:
             raise AbuseError(f"{self._pings} PINGs in a row within {self._limits.abuse_window:g} s")
 
     def count_idle_frame(self, frames_sent: int) -> None:
-        """Note a frame that costs work and asks for none; ``frames_sent`` is as for :meth:`count_ping`."""
+        """Note a frame that costs work without requesting any; ``frames_sent`` is as for :meth:`count_ping`."""
         self._roll()
         if not self._idle_frames:
             self._sent_before = frames_sent
@@ -167,7 +166,7 @@ class AbuseMeter:
 
 
 class ReceivedFrame(NamedTuple):
-    """A complete frame as it came: its type, its stream, and how many bytes it carries."""
+    """A complete frame as received: its type, its stream, and how many bytes it carries."""
 
     type: int
     stream_id: int
@@ -176,9 +175,9 @@ class ReceivedFrame(NamedTuple):
 
 
 class FrameQueue:
-    """Cuts what is received into frames. h2 could do it, but would then work through all of them at once.
+    """Splits received bytes into frames. h2 could do this, but would then process all of them at once.
 
-    Raises ``ProtocolError`` as soon as a frame begins that is too long, or headers do: h2 would collect 1 MiB first.
+    Raises ``ProtocolError`` as soon as a frame or headers begin that are too long: h2 would collect 1 MiB first.
     """
 
     def __init__(self, max_frame: int, max_headers: int) -> None:
@@ -192,7 +191,7 @@ class FrameQueue:
         self._waiting += data
 
     def next(self) -> ReceivedFrame | None:
-        """The next frame; None while it is not complete."""
+        """The next frame; None while it is incomplete."""
         waiting = self._waiting
         if len(waiting) < FRAME_HEADER_BYTES:
             return None
@@ -216,8 +215,8 @@ class FrameQueue:
 class _StateMachine(H2ConnectionStateMachine):
     """Keeps a connection open after a GOAWAY, in either direction.
 
-    h2 refuses to send anything after it. By RFC 9113, 6.8, a GOAWAY ends *new* streams only, and those that are open
-    run to their end: that is a graceful shutdown.
+    h2 refuses to send anything after it. By RFC 9113, 6.8, a GOAWAY only ends *new* streams, and open ones run to their
+    end: this is a graceful shutdown.
     """
 
     def process_input(self, input_: ConnectionInputs) -> list[Event]:
@@ -230,8 +229,8 @@ class _ServerH2(H2Connection):
     MAX_CLOSED_STREAMS = _REMEMBERED_STREAMS
 
     def __init__(self, limits: Limits) -> None:
-        # Headers stay bytes: h2's own decoding lets one bad byte in a value escape as UnicodeDecodeError, which
-        # would cost the whole connection. Ours need no validation, they are built and checked by grpclib.
+        # Headers stay bytes: in h2's own decoding, one bad byte in a value raises UnicodeDecodeError, which would
+        # cost the whole connection. Our own headers need no validation: grpclib builds and checks them.
         super().__init__(
             H2Configuration(
                 client_side=False,
@@ -258,9 +257,9 @@ class _ServerH2(H2Connection):
     def open_inbound_streams(self) -> int:
         """Always 0, so that h2 refuses no stream itself.
 
-        h2 asks for every request and then walks over all streams, thousands of idle ones included, and if there are
-        too many it ends the connection with all of them. The connection counts its calls anyway and refuses the one
-        stream too many. What remains is the walk's side effect: it forgets closed streams.
+        h2 reads this for every request and walks over all streams, including thousands of idle ones; if there are too
+        many, it ends the connection with all of them. Our connection counts its calls anyway and only refuses the
+        excess stream. What remains is the walk's side effect: it forgets closed streams.
         """
         if len(self.streams) >= self._sweep_at:
             super().open_inbound_streams  # noqa: B018  # for its side effect
@@ -274,8 +273,8 @@ class _ServerH2(H2Connection):
 class Http2:
     """Turns received bytes into h2 events, and calls into bytes for the writer.
 
-    Every method leaves the bytes it caused in the writer, so that nothing waits in h2 unsent. Methods that name a
-    stream raise ``h2.exceptions.ProtocolError`` (``StreamClosedError`` above all) if that stream is over.
+    Every method passes the bytes it caused to the writer, so that nothing waits in h2 unsent. Methods that name a
+    stream raise ``h2.exceptions.ProtocolError`` (mostly ``StreamClosedError``) if that stream is over.
     """
 
     def __init__(self, limits: Limits, writer: Writer) -> None:
@@ -305,7 +304,7 @@ class Http2:
     def feed(self, data: bytes | bytearray) -> None:
         """Take received bytes; :meth:`next_frame` returns the frames that they complete.
 
-        Raises ``ProtocolError`` where a client does not begin as HTTP/2 does.
+        Raises ``ProtocolError`` if a client does not begin with the HTTP/2 preface.
         """
         if left := self._preface_left:
             self._preface_left -= len(data[:left])
@@ -314,7 +313,7 @@ class Http2:
         self._frames.feed(data)
 
     def next_frame(self) -> ReceivedFrame | None:
-        """The next frame, None if it is not complete. Raises ``ProtocolError`` where it is too long."""
+        """The next frame, None if it is incomplete. Raises ``ProtocolError`` if it is too long."""
         try:
             return self._frames.next()
         except ProtocolError as error:
@@ -337,9 +336,9 @@ class Http2:
         return stream is not None and not stream.closed and not self._over
 
     def end_streams(self) -> None:
-        """Send nothing more on any stream, for the connection ends now.
+        """Send nothing more on any stream, because the connection ends now.
 
-        A call that ends with its connection is UNAVAILABLE to every client, which may try again. A reset of its stream
+        To every client, a call that ends with its connection is UNAVAILABLE and may be retried. A reset of its stream
         would make it an error of this call.
         """
         self._over = True
@@ -347,7 +346,7 @@ class Http2:
     async def send_headers(self, stream_id: int, headers: Iterable[tuple[str, str]], *, end_stream: bool) -> None:
         """Send response headers or trailers, once the writer has room."""
         await self._writer.wait_room()
-        if self._over or stream_id not in self._h2.streams:  # h2 would take it for a stream that we open
+        if self._over or stream_id not in self._h2.streams:  # h2 would think that we open this stream
             raise StreamClosedError(stream_id)
         self._h2.send_headers(stream_id, list(headers), end_stream=end_stream)
         self._count_sent()
@@ -378,7 +377,7 @@ class Http2:
             del self._blocked[stream_id]
 
     def open_windows(self, stream_id: int | None) -> None:
-        """Wake the call that waits for the window of ``stream_id``; all calls where that is 0 or None."""
+        """Wake the call that waits for the window of ``stream_id``; all calls if that is 0 or None."""
         if not stream_id:
             for event in self._blocked.values():
                 event.set()
@@ -397,17 +396,17 @@ class Http2:
             self._flush()
 
     def acknowledge(self, size: int, stream_id: int) -> None:
-        """Let the peer send ``size`` bytes more, on this stream and on the connection."""
+        """Let the peer send ``size`` more bytes, on this stream and on the connection."""
         self._h2.acknowledge_received_data(size, stream_id)
         self._flush()
 
     def ping(self, payload: bytes) -> None:
-        """Ask the peer for a sign of life; ``payload`` has 8 bytes."""
+        """Send a PING; ``payload`` has 8 bytes."""
         self._h2.ping(payload)
         self._flush()
 
     def announce_end(self, code: ErrorCodes = ErrorCodes.NO_ERROR, reason: str = "") -> None:
-        """Send GOAWAY: streams above the highest one seen so far will not be served, the others go on."""
+        """Send GOAWAY: streams above the highest one seen so far will not be served, the others continue."""
         self._h2.close_connection(code, additional_data=reason.encode())
         self._flush()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much peers may ask of the server, every number with its unit and its reason, and the memory that they share."""
+"""What peers may demand of the server, every number with its unit and its reason, and the memory that they share."""
 
 from __future__ import annotations
 
@@ -24,48 +24,48 @@ def _seconds(default: float) -> Any:
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """Bounds of a server; the defaults suit a service inside a cluster with few, busy clients.
+    """Limits of a server; the defaults suit a service inside a cluster with few, busy clients.
 
-    Raises ``ValueError`` for a value that is not above zero, and where two limits contradict each other.
+    Raises ``ValueError`` for a value that is not above zero, and if two limits contradict each other.
     """
 
     max_connections: int = _count(1_000)
-    """Connections at the same time. For a later one the longest idle without calls gives way, of the host with most
-    connections; where all have calls, it is closed at once. A client library holds one or two, so 1,000 is far above
-    need and still below the usual limit of 1,024 file descriptors."""
+    """Concurrent connections. A new one replaces the one that has been idle, without calls, for longest, of the host
+    with the most connections; if all have calls, the new one is closed at once. A client library holds one or two, so
+    1,000 is far more than needed and still below the usual limit of 1,024 file descriptors."""
 
     max_per_host: int = _count(100)
-    """Connections from one address at the same time; the same holds among them. It is room for all that one machine
-    runs, and for a few dozen clients behind one address, as NAT and some meshes have it."""
+    """Concurrent connections from one address, with the same rule among them. This suffices for all clients on one
+    machine, and for a few dozen behind one address, as with NAT and some meshes."""
 
     max_waiting: int = _count(256)
-    """Connections whose TLS handshake or HTTP/2 preface is not complete, at the same time; one more, and the oldest of
-    them is dropped. Both take milliseconds, and files are left for other things: 1,000 of them must lock nobody out."""
+    """Concurrent connections with an incomplete TLS handshake or HTTP/2 preface; one more, and the oldest of them is
+    dropped. Both take milliseconds, and file descriptors are left over: 1,000 such connections must lock nobody out."""
 
     max_streams: int = _count(10_000)
-    """Calls at the same time on one connection (SETTINGS_MAX_CONCURRENT_STREAMS). Clients such as KEDA put everything
-    on one connection, two endless streams per watched object among it, and queue silently at the limit: the default
-    leaves room for 4,000 objects and the calls beside them. An idle stream costs about 20 KiB."""
+    """Concurrent calls on one connection (SETTINGS_MAX_CONCURRENT_STREAMS). Clients such as KEDA use one connection for
+    everything, including two endless streams per watched object, and queue silently at the limit: the default leaves
+    room for 4,000 objects and their other calls. An idle stream costs about 20 KiB."""
 
     memory_bytes: int = _count(256 * 2**20)
     """Memory that all connections together may hold: connections, calls, headers, and messages on their way in or out.
-    Each has its price (`CONNECTION_BYTES`, `CALL_BYTES`); the default holds 20,000 calls. Where it is spent, new calls
-    get REFUSED_STREAM, unless another host holds more: then that one loses its largest connection. See
+    Each has a fixed cost (`CONNECTION_BYTES`, `CALL_BYTES`); the default holds 20,000 calls. Once it is used up, new
+    calls get REFUSED_STREAM, unless another host holds more: then that one loses its largest connection. See
     `MemoryBudget`."""
 
     max_message_bytes: int = _count(4 * 2**20)
     """Largest request message; the default of grpc-go and grpcio. Larger ones get RESOURCE_EXHAUSTED."""
 
     max_header_list_bytes: int = _count(16 * 2**10)
-    """Request headers of one call, uncompressed as HTTP/2 counts them; twice what grpcio sends at most by default."""
+    """Request headers of one call, uncompressed as HTTP/2 counts them; twice the most that grpcio sends by default."""
 
     max_buffered_bytes: int = _count(16 * 2**20)
     """Request bytes one connection may keep in memory, over all its calls; room for four of the largest messages.
-    The call that goes past it gets RESOURCE_EXHAUSTED."""
+    The call that exceeds it gets RESOURCE_EXHAUSTED."""
 
     stream_window_bytes: int = _count(2**18)
     """Bytes a peer may send on one call before a handler reads (SETTINGS_INITIAL_WINDOW_SIZE). Small messages need
-    nothing like it; 256 KiB keep large ones flowing at 100 MB/s over 2.5 ms."""
+    much less; 256 KiB keep large ones flowing at 100 MB/s with 2.5 ms of latency."""
 
     connection_window_bytes: int = _count(2**22)
     """The same over all calls of a connection: 16 calls that nobody reads must not stop the others."""
@@ -78,32 +78,32 @@ class Limits:
     connections."""
 
     request_timeout: float = _seconds(10.0)
-    """Seconds after its headers in which a call's first message has to be complete, once the handler waits for it;
-    clients send both at once. Later the call ends with DEADLINE_EXCEEDED."""
+    """Seconds after its headers within which a call's first message must be complete, once the handler waits for it;
+    clients send both at once. Otherwise the call ends with DEADLINE_EXCEEDED."""
 
     write_timeout: float = _seconds(20.0)
-    """Seconds in which a peer has to take what was written to it; then the connection is given up. It is the
-    patience of grpc clients' own keepalive."""
+    """Seconds within which a peer must read what was written to it; then the connection is dropped. It is as long as
+    grpc clients' own keepalive timeout."""
 
     keepalive_time: float = _seconds(60.0)
-    """Seconds of silence after which the peer is asked for a sign of life (PING): a machine that vanished holds its
-    streams for no longer than this and ``keepalive_timeout``."""
+    """Seconds of silence after which the peer is sent a PING: a machine that vanished holds its streams for no longer
+    than this plus ``keepalive_timeout``."""
 
     keepalive_timeout: float = _seconds(20.0)
-    """Seconds a peer has to answer that PING, or to send anything else; grpc's usual value."""
+    """Seconds within which a peer must answer that PING, or send anything else; grpc's usual value."""
 
     abuse_window: float = _seconds(10.0)
-    """Seconds over which the three limits below count."""
+    """Seconds over which the three limits below are counted."""
 
     max_resets: int = _count(1_000)
     """Streams reset (by the peer, or for its mistakes) per window, beyond one for every stream that was open at the
-    same time: all deadlines expiring at once are legal, opening and resetting in a loop is an attack."""
+    same time: all deadlines may expire at once, but opening and resetting in a loop is an attack."""
 
     max_pings: int = _count(100)
     """PINGs per window without anything sent in between; grpc-go measures bandwidth with a PING after our data."""
 
     max_idle_frames: int = _count(1_000)
-    """Frames per window that ask for nothing: window updates, GOAWAY, SETTINGS and their acknowledgements, PING,
+    """Frames per window that request nothing: window updates, GOAWAY, SETTINGS and their acknowledgements, PING,
     PRIORITY, unknown types, frames of closed streams, and DATA of less than 256 bytes that does not end a request.
     Each HEADERS or DATA frame sent to the client allows eight more, and each call that it opens two."""
 
@@ -118,13 +118,13 @@ class Limits:
 
 
 CONNECTION_BYTES = 64 * 2**10
-"""What an open connection is taken to hold: measured 40 KiB, and up to 32 KiB of a frame or headers not complete."""
+"""The assumed memory of an open connection: 40 KiB measured, plus up to 32 KiB of an incomplete frame or headers."""
 
 CALL_BYTES = 12 * 2**10
-"""What an open call is taken to hold beside its headers and messages; measured 10 KiB, an idle one included."""
+"""The assumed memory of an open call besides its headers and messages; 10 KiB measured, also for an idle one."""
 
 HEADER_COPIES = 2
-"""How often the headers of an open call are in memory: as received and as text."""
+"""How many copies of an open call's headers are in memory: as received and as text."""
 
 
 class _HostShare:
@@ -136,9 +136,9 @@ class _HostShare:
 class MemoryBudget:
     """The memory that all connections of a server hold, at most ``limit`` bytes, shared fairly between their hosts.
 
-    Where all is spent, a host that wants more gets it from the host that holds most, if that holds more: the largest
-    connection there is evicted. So nobody can lock out others, and nobody who holds less than others loses anything.
-    The last eighth is kept for what is ``urgent``: what ends by itself, as unary calls do.
+    Once it is used up, a host that needs more gets it from the host that holds the most, if that holds more: its
+    largest connection is evicted. So nobody can lock out others, and nobody who holds less than others loses anything.
+    The last eighth is reserved for ``urgent`` requests: those that end by themselves, like unary calls.
     """
 
     def __init__(self, limit: int) -> None:
@@ -162,7 +162,7 @@ class MemoryBudget:
         return True
 
     def join(self, account: MemoryAccount) -> _HostShare:
-        """Count ``account`` to its host. Returns the share of that host, which it keeps until :meth:`remove`."""
+        """Add ``account`` to its host. Returns the share of that host, which stays valid until :meth:`remove`."""
         share = self.hosts.setdefault(account.host, _HostShare())
         share.accounts.add(account)
         return share
@@ -184,7 +184,7 @@ def _do_nothing() -> None:
 
 
 class MemoryAccount:
-    """What one connection holds of a `MemoryBudget`: nothing any more once it is closed."""
+    """What one connection holds of a `MemoryBudget`; nothing once it is closed."""
 
     def __init__(self, budget: MemoryBudget, host: str, evict: Callable[[], None]) -> None:
         self.host = host
@@ -192,7 +192,7 @@ class MemoryAccount:
         self._budget = budget
         self._evict = evict
         self._open = True
-        self._share: _HostShare | None = None  # looked up once: every frame is accounted for
+        self._share: _HostShare | None = None  # looked up once, because every frame uses it
 
     def take(self, size: int, *, urgent: bool = False) -> bool:
         """Reserve ``size`` bytes; False, reserving nothing, if there is no room for them."""
@@ -202,7 +202,7 @@ class MemoryAccount:
         return True
 
     def charge(self, size: int) -> None:
-        """Note ``size`` bytes that are in memory already. Where they do not fit, this connection is evicted."""
+        """Note ``size`` bytes that are already in memory. If they do not fit, this connection is evicted."""
         if not self.take(size, urgent=True):
             self.evict()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages: joins the pieces that DATA frames bring, and turns bytes into protobuf messages and back."""
+"""Messages: joins the pieces from DATA frames, and converts bytes to protobuf messages and back."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ PREFIX_BYTES = 5
 
 
 class ReceiveBudget:
-    """Bytes that the requests of one connection occupy together: at most ``limit``, and what ``account`` has room for.
+    """Bytes that all requests of one connection may occupy: at most ``limit``, and what ``account`` has room for.
 
-    ``request_timeout`` are the seconds that the first message of each has, and ``max_message`` its bytes.
+    ``request_timeout`` is the time limit for the first message of each, in seconds; ``max_message`` is its size limit.
     """
 
     def __init__(self, limit: int, account: MemoryAccount, *, max_message: int, request_timeout: float) -> None:
@@ -47,9 +47,9 @@ class ReceiveBudget:
 
 
 class RequestReader:
-    """The request of one call, read as grpclib reads: a prefix, then as many bytes as it announced.
+    """The request of one call, read like grpclib does: a prefix, then as many bytes as it announced.
 
-    It waits for the whole message before it returns the prefix. So a handler that is cancelled while it waits has
+    It waits for the whole message before it returns the prefix. So a handler that is cancelled while waiting has
     consumed nothing, and its next read begins at a message again. ``acknowledge(size)`` is called when the peer may
     send more: as soon as a handler waits for it, not when data arrive.
     """
@@ -67,10 +67,10 @@ class RequestReader:
         self.ended = False
         """Whether the peer has finished sending."""
         self.required = False
-        """Whether ending without any message is an error, as it is where a method takes exactly one."""
+        """Whether ending without any message is an error, as for a method that takes exactly one."""
 
     def feed(self, data: bytes, flow_size: int) -> None:
-        """Append received bytes; ``flow_size`` is what they cost of the flow-control window, padding included."""
+        """Append received bytes; ``flow_size`` is what they use of the flow-control window, padding included."""
         self._unacknowledged += flow_size
         if self._budget.take(len(data)):
             self._buffer += data
@@ -84,7 +84,7 @@ class RequestReader:
         self._arrived.set()
 
     def close(self) -> None:
-        """Forget what was not read, and give the room back to the connection's other calls."""
+        """Drop what was not read, and free its memory for the connection's other calls."""
         self._take(len(self._buffer))
         self.acknowledge_arrived()
 
@@ -131,7 +131,7 @@ class RequestReader:
         if self._buffer:
             raise GRPCError(Status.INTERNAL, "the request ended in the middle of a message")
         if self.required and self._none_read:
-            # the status that gRPC's statuscodes.md gives to a wrong number of requests
+            # the status that gRPC's statuscodes.md specifies for a wrong number of requests
             raise GRPCError(Status.UNIMPLEMENTED, "the method takes one request message, none was sent")
         return False
 
@@ -142,17 +142,17 @@ class RequestReader:
         return taken
 
     def acknowledge_arrived(self) -> None:
-        """Open the peer's window by everything that arrived since the last time."""
+        """Open the peer's window by everything that has arrived since last time."""
         if self._unacknowledged:
             size, self._unacknowledged = self._unacknowledged, 0
             self._acknowledge(size)
 
 
 class MessageCodec(ProtoCodec):
-    """grpclib's protobuf codec, for which bytes that do not parse are the client's mistake, not a bug of the server."""
+    """grpclib's protobuf codec, but bytes that do not parse are the client's mistake, not a bug of the server."""
 
     def decode(self, data: bytes, message_type: Any) -> Any:
-        """Parse ``data``. Raises ``GRPCError`` with INTERNAL, as grpc-go answers, if it is not such a message."""
+        """Parse ``data``. Raises ``GRPCError`` with INTERNAL, like grpc-go, if it is not such a message."""
         try:
             return super().decode(data, message_type)
         except DecodeError as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The server: accepts connections, serves each in a task of its own, and drains all of them at the end."""
+"""The server: accepts connections, serves each in its own task, and drains all of them at the end."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from kedastral.trio_connections import Acceptor, ConnectionLimiter, FailureLog, 
 
 _log = logging.getLogger(__name__)
 
-# Seconds after the grace limit for the last trailers to be written; calls that hang even then are cancelled.
+# Seconds after the grace limit for writing the last trailers; calls that still hang then are cancelled.
 _TRAILERS_GRACE = 2.0
 
-# Seconds for closing a transport, which with TLS sends close_notify; the peer may not read any more.
+# Seconds for closing a transport, which with TLS sends close_notify; the peer may no longer read.
 _CLOSE_TIMEOUT = 1.0
 
 Listener = trio.abc.Listener[Any]
@@ -41,7 +41,7 @@ class Servable(Protocol):
 class Server:
     """A gRPC server for services written against grpclib's generated base classes.
 
-    Two ``services`` that claim the same method are a ``ValueError``. ``on_call`` hears of every finished call, see
+    Raises ``ValueError`` if two ``services`` claim the same method. ``on_call`` is called with every finished call, see
     :class:`FinishedCall`; it must not block, and an exception it raises is logged with its traceback. Interceptors
     register with ``grpclib.events.listen(server, ...)``.
     """
@@ -69,17 +69,17 @@ class Server:
         """Serve on ``listeners`` until ``shutdown`` is set, then drain and return.
 
         Listeners are ``trio.SocketListener`` or, with an ``SSLContext`` that offers the ALPN protocol ``h2``,
-        ``trio.SSLListener``. They are closed in the end, however it comes. ``nursery.start`` returns them.
+        ``trio.SSLListener``. They are closed at the end in any case. ``nursery.start`` returns them.
 
-        Draining: connections that the kernel has accepted by then are still taken, later ones are not. Every client
-        gets a GOAWAY, and REFUSED_STREAM for new calls, which it may safely repeat elsewhere. Streaming calls end with
-        OK, unary calls run to their end. ``grace`` seconds after ``shutdown``, what is left ends with UNAVAILABLE, and
-        it returns at most two seconds later.
+        Draining: connections that the kernel has accepted by then are still served, later ones are not. Every client
+        gets a GOAWAY, and REFUSED_STREAM for new calls, which it may safely retry elsewhere. Streaming calls end with
+        OK, unary calls run to their end. ``grace`` seconds after ``shutdown``, the remaining calls end with
+        UNAVAILABLE, and this returns at most two seconds later.
 
-        Cancelling it ends everything at once: handlers are cancelled and clients see a broken connection. Calls cut
-        off like this are reported as CANCELLED. A handler that shields itself from cancellation delays either end.
+        Cancelling ends everything at once: handlers are cancelled and clients see a broken connection. Calls cut off
+        like this are reported as CANCELLED. A handler that shields itself from cancellation delays either end.
 
-        Raises what ``accept`` raises, except when the system is short of resources, which is logged and tried again.
+        Raises what ``accept`` raises, unless the system is short of resources, which is logged and retried.
         """
         session = _Session(self._services, self._limits, self._numbers)
         async with trio.open_nursery() as timers:
@@ -100,7 +100,7 @@ def _collect_handlers(services: Iterable[Servable]) -> dict[str, Handler]:
 
 
 class _Session:
-    """One run of a server: the connections that are open, and whether they are being drained."""
+    """One run of a server: the open connections, and whether they are being drained."""
 
     def __init__(self, services: Services, limits: Limits, numbers: Iterator[int]) -> None:
         self._services = services
@@ -143,7 +143,7 @@ class _Session:
                 acceptor.stop()
 
     async def enforce_grace(self, shutdown: trio.Event, grace: float, connections: trio.CancelScope) -> None:
-        """``grace`` seconds after ``shutdown`` end the calls that are left, then cancel what still runs."""
+        """``grace`` seconds after ``shutdown``, end the remaining calls, then cancel what still runs."""
         await shutdown.wait()
         await trio.sleep(grace)
         _log.warning("%d connections are still busy after %g s of grace", len(self._open), grace)
@@ -175,7 +175,7 @@ class _Session:
                 await transport.aclose()
 
     async def _serve_or_log(self, connection: Connection, transport: trio.abc.Stream) -> None:
-        """Serve one connection. Whatever goes wrong on it is logged here and ends with it."""
+        """Serve one connection. Whatever goes wrong on it is logged here and affects no other."""
         try:
             if await self._agree_on_http2(connection, transport):
                 await connection.serve()
@@ -188,11 +188,11 @@ class _Session:
             _log.info("%s stopped reading and is cut off", connection.peer)
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             _log.debug("%s broke the connection", connection.peer)
-        except* Exception:  # noqa: BLE001  # hostile bytes that confuse h2, too, cost one connection
+        except* Exception:  # noqa: BLE001  # even hostile bytes that confuse h2 only cost one connection
             _log.exception("the connection of %s failed", connection.peer)
 
     async def _agree_on_http2(self, connection: Connection, transport: trio.abc.Stream) -> bool:
-        """With TLS, agree on HTTP/2 in the handshake. Without, gRPC clients know beforehand that it is spoken here."""
+        """With TLS, agree on HTTP/2 in the handshake. Without TLS, gRPC clients assume HTTP/2."""
         if not isinstance(transport, trio.SSLStream):
             return True
         within = self._limits.handshake_timeout

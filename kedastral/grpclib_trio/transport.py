@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One HTTP/2 stream and its connection, with the members that ``grpclib.server.Stream`` uses of its transport."""
+"""One HTTP/2 stream and its connection, with the members that ``grpclib.server.Stream`` needs of its transport."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ConnectionRecord:
 
 
 class TransportStream:
-    """Moves messages and headers of one call between grpclib and the connection.
+    """Passes messages and headers of one call between grpclib and the connection.
 
     Its public members have grpclib's names, except ``id``, ``request``, ``sent_status`` and ``was_reset``.
     """
@@ -61,7 +61,7 @@ class TransportStream:
             )
 
     async def send_data(self, data: bytes, end_stream: bool = False) -> None:
-        """Send one message, waiting for the peer as flow control demands.
+        """Send one message, waiting for the peer as flow control requires.
 
         Raises ``trio.BusyResourceError`` if another task is sending on this call, or if an earlier message was
         cut short by a cancellation: in both cases the peer would read the pieces as one garbled message.
@@ -76,7 +76,7 @@ class TransportStream:
             self._sending = 0 < len(unsent) < len(data)
 
     async def reset(self, error_code: ErrorCodes = ErrorCodes.CANCEL) -> None:
-        """End the call without a status, which the client sees as its cancellation."""
+        """End the call without a status, which the client sees as a cancellation."""
         await trio.lowlevel.checkpoint()
         self.reset_nowait(error_code)
 
