@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`kedastral demo`: draws a live screen in a terminal, else a line every half hour of demo time; totals at the end."""
+"""`kedastral demo`: draws a live screen in a terminal, else prints a line per half hour of demo time; then totals."""
 
 from collections import deque
 from datetime import datetime, timedelta
@@ -18,9 +18,9 @@ from kedastral.settings.types import write_duration
 FRAMES_PER_SECOND = 6
 LINE_EVERY = timedelta(minutes=30)
 DEFAULT_PORT = 8081
-"""Where `kedastral explain` asks without ``--url``."""
+"""The port that `kedastral explain` uses without ``--url``."""
 KEPT_COLUMNS = 400
-"""Columns of the picture that are kept, more than any terminal shows."""
+"""How many columns of the picture are kept: more than any terminal shows."""
 
 
 async def run_demo(settings: DemoSettings) -> None:
@@ -109,7 +109,7 @@ class _Screen:
         self._past = deque(map(Column, loads), maxlen=KEPT_COLUMNS)
 
     def remember(self) -> None:
-        """Keep one column of the picture for every three minutes."""
+        """Record one column of the picture for every three minutes."""
         now = self._demo.comparison
         if round(now.at / SYNC_PERIOD) % round(COLUMN_SECONDS / SYNC_PERIOD) == 0:
             ready = (one.ready * now.target_per_pod for one in (now.predictive, now.reactive))
@@ -132,7 +132,7 @@ class _Screen:
 
 
 def _thin_out(snapshot: Snapshot | None, columns: int) -> list[float]:
-    """The forecast in at most ``columns`` values."""
+    """The forecast thinned to at most ``columns`` values."""
     if snapshot is None:
         return []
     values = snapshot.forecast.values

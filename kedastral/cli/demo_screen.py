@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the demo shows: load and capacity in one picture, the totals in a table, and at the end a conclusion in words.
+"""What the demo shows: load and capacity in one picture, totals in a table, and at the end a conclusion in words.
 
-Everything fits into 80 columns and 24 lines, one of which is the page's address above; a larger terminal has a larger
-picture.
+Everything fits into 80 columns and 24 lines, including the address of the web page at the top; a larger terminal shows
+a larger picture.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,13 +17,13 @@ from kedastral.demo import REACTIVE_UTILISATION, DemoComparison, Deployment
 
 REACTIVE = f"reactive HPA at {REACTIVE_UTILISATION:.0%}"
 COLUMN_SECONDS = 180.0
-"""What a column of the picture stands for."""
+"""Seconds that a column of the picture stands for."""
 AHEAD = 10
 """Columns for the forecast, half an hour."""
 AXIS = 8
-"""Columns for the numbers beside the picture, and the line that is now."""
+"""Columns for the numbers next to the picture, and the line that marks now."""
 OTHER_LINES = 16
-"""Lines that are not rows of the picture: the address above, head, legend, axis, table and foot, and two to spare."""
+"""Lines that are not rows of the picture: the address, head, legend, axis, table and foot, and two to spare."""
 LEAST_ROWS, MOST_ROWS = 4, 16
 LEVELS = " ▁▂▃▄▅▆▇█"
 LOAD, FORECAST, KEDASTRAL_LINE, REACTIVE_LINE = "cyan", "yellow", "bold green", "magenta"
@@ -33,7 +33,7 @@ SHORT_OF_BOTH, SHORT_OF_ONE = "▒", "▓"
 
 @attrs.frozen
 class Column:
-    """Three minutes: the load at their end, and what the Ready pods of both Deployments can serve; None: not known."""
+    """Three minutes: the load at their end, and what the Ready pods of both Deployments can serve; None: unknown."""
 
     load: float
     predictive: float | None = None
@@ -42,7 +42,7 @@ class Column:
 
 @attrs.frozen
 class DemoState:
-    """All that is drawn. ``forecast`` has a value for each column ahead; ``at_lead`` is the load expected then.
+    """All that is drawn. ``forecast`` has a value for each column ahead; ``at_lead`` is the load a lead time ahead.
 
     ``learning_seconds`` is how long the model has been learning, None once it has made a forecast.
     """
@@ -101,7 +101,7 @@ def draw_picture(state: DemoState, width: int, rows: int) -> list[Text]:
 
 
 def _cell(column: Column, low: float, high: float) -> tuple[str, str]:
-    """What stands in one place: a line of capacity where one passes, else the load."""
+    """The character of one cell: a capacity line if one passes through, else the load."""
     if column.load > low:
         middle = (low + min(high, column.load)) / 2
         if column.predictive is not None and middle > column.predictive:
@@ -116,7 +116,7 @@ def _cell(column: Column, low: float, high: float) -> tuple[str, str]:
 
 
 def _level(load: float, low: float, high: float) -> str:
-    """The part of a place that a load fills, in eighths."""
+    """The part of a cell that the load fills, in eighths."""
     share = (load - low) / (high - low)
     return LEVELS[round(max(0.0, min(1.0, share)) * (len(LEVELS) - 1))]
 
@@ -137,7 +137,7 @@ def _axis(now: datetime, columns: int) -> Text:
     return Text(f"{'':7}{left}{' ' * space}{middle}{'':{AHEAD - 5}}{end:%H:%M}", style="dim", no_wrap=True)
 
 
-# The table and the words.
+# The table and the conclusion.
 
 
 def _table(state: DemoState) -> Table:
@@ -169,7 +169,7 @@ def _colour(amount: float, text: str) -> Text:
 
 
 def totals(comparison: DemoComparison) -> list[tuple[str, str, str]]:
-    """What both Deployments have done so far, a label and a figure of each."""
+    """What both Deployments have done so far: a label and a figure for each."""
     demand = comparison.demand or 1.0
     rows: list[tuple[str, Callable[[Deployment], str]]] = [
         ("minutes short of pods, foreseeable", lambda one: f"{one.foreseeable_seconds / 60:,.0f}"),

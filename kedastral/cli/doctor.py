@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`kedastral doctor`: reads manifests, asks whom it is told to ask, and prints what the rules find."""
+"""`kedastral doctor`: reads manifests, queries what it is told to, and prints what the rules find."""
 
 import importlib.util
 import sys
@@ -44,7 +44,7 @@ STDIN = "-"
 SUFFIXES = (".yaml", ".yml", ".json")
 MAX_FILES = 10_000
 PLAIN_WIDTH = 120
-"""The width of the table where the output is not a terminal."""
+"""The width of the table if the output is not a terminal."""
 MAX_WORDS = 1000
 MAX_NAMED = 5
 COLORS = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "blue"}
@@ -52,7 +52,7 @@ COLORS = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO:
 
 @attrs.frozen
 class DoctorCall:
-    """What `doctor` is asked to look at beside the settings, and how it is to say what it finds."""
+    """What `doctor` should examine besides the settings, and how it should report what it finds."""
 
     paths: tuple[str, ...] = ()
     namespace: str = ""
@@ -65,7 +65,7 @@ class DoctorCall:
 
 
 def run_doctor(call: DoctorCall, loaded: Loaded[DoctorSettings]) -> bool:
-    """Look, and print what was found. Returns whether there is no error. Raises ConfigError for wrong use."""
+    """Examine, and print the findings. Returns whether there is no error. Raises ConfigError for wrong use."""
     _check_call(call, loaded)
     manifests = Manifests()
     for file, content in _read_paths(call.paths):
@@ -96,7 +96,7 @@ def _check_call(call: DoctorCall, loaded: Loaded[DoctorSettings]) -> None:
 
 
 def _require_something(call: DoctorCall, loaded: Loaded[DoctorSettings], manifests: Manifests) -> None:
-    """Raises ConfigError where there is nothing to look at: an empty list of kubectl is not a sound one."""
+    """Raise ConfigError if there is nothing to examine: an empty list from kubectl must not pass as healthy."""
     asked = call.cluster or loaded.settings.process.forecaster_url is not None or loaded.fleet is not None
     if not asked and not manifests.count and not manifests.unread:
         raise ConfigError(
@@ -108,7 +108,7 @@ def _require_something(call: DoctorCall, loaded: Loaded[DoctorSettings], manifes
 
 
 def _read_paths(paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """Each file's name and bytes. Raises ConfigError with all that cannot be read."""
+    """Each file's name and bytes. Raises ConfigError with all files that cannot be read."""
     problems: list[str] = []
     for text in paths:
         if text == STDIN:
@@ -126,7 +126,7 @@ def _read_paths(paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
 
 
 def _find_files(path: Path) -> Sequence[Path]:
-    """The file at ``path``, or those of a folder and the folders in it, without hidden ones and templates of charts."""
+    """The file at ``path``, or all files of a folder, recursively, without hidden ones and templates of charts."""
     if not path.is_dir():
         return [path]
     charts = [chart.parent / "templates" for chart in path.rglob("Chart.yaml")]
@@ -177,7 +177,7 @@ async def _gather(call: DoctorCall, loaded: Loaded[DoctorSettings], manifests: M
 
 
 def _names_workloads(loaded: Loaded[DoctorSettings]) -> bool:
-    """Whether the settings say which workloads there are: an address of Prometheus alone does not."""
+    """Whether the settings define workloads: an address of Prometheus alone does not."""
     return any(name in loaded.given for name in ("config", "workload"))
 
 
@@ -194,7 +194,7 @@ def _read_brought(evidence: Evidence) -> dict[TriggerKey, WorkloadSettings]:
             try:
                 found[key_of(trigger, one)] = read_brought_workload(evidence, one, trigger)
             except ConfigError:
-                continue  # a rule says what is wrong
+                continue  # a rule reports what is wrong
     return found
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`kedastral explain`: asks a process why KEDA is told what it is told, and prints a sentence and tables."""
+"""`kedastral explain`: asks a process why KEDA is told what it is told, and prints a summary and tables."""
 
 import json
 import re
@@ -39,19 +39,19 @@ TRIED = {
     "min": "min",
     "max": "max",
 }
-"""The flags of what may be tried, and the parameters of the HTTP API."""
+"""The flags of the settings to try, and their parameters in the HTTP API."""
 _FLAGS = {parameter: f"--{name.replace('_', '-')}" for name, parameter in TRIED.items()}
 _NAMED = re.compile(rf"(?<!['\"\w-])({'|'.join(_FLAGS)})(?= must | \(| and | exclude | needs )")
-"""A parameter where the words of a refusal name it, and not where they quote what was given."""
+"""Matches a parameter where an error names it, but not where it quotes what was given."""
 ANSWER_WITHIN = 10.0
 MAX_BYTES = 2**22
 MAX_LINE = 1000
 PLAIN_WIDTH = 120
-"""The width of the tables where the output is not a terminal."""
+"""The width of the tables if the output is not a terminal."""
 
 
 def run_explain(settings: ExplainSettings, asked: Mapping[str, str], *, as_json: bool) -> None:
-    """Ask, and print the answer. Raises RemoteError; its reason is ``refused`` where the question is wrong."""
+    """Ask, and print the answer. Raises RemoteError; its reason is ``refused`` if the request is invalid."""
     body = trio.run(_ask, settings, "explain", asked)
     if as_json:
         click.echo(body.decode().rstrip())
@@ -85,7 +85,7 @@ def run_status(settings: ExplainSettings, *, as_json: bool) -> None:
 
 
 NUMBERS = ("load", "desired", "planned", "load ahead")
-"""Columns of `run_status`; the load ahead is the largest of the forecast."""
+"""Columns of `run_status`; the load ahead is the maximum of the forecast."""
 
 
 def _status_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -107,7 +107,7 @@ async def _ask(settings: ExplainSettings, path: str, asked: Mapping[str, str]) -
 
 
 async def _read(client: httpx.AsyncClient, path: str, asked: Mapping[str, str]) -> tuple[int, bytes]:
-    """Status and body of an answer. Raises RemoteError."""
+    """Status and body of a response. Raises RemoteError."""
     where = shown_url(client.base_url)
     try:
         with trio.fail_after(ANSWER_WITHIN):
@@ -128,7 +128,7 @@ async def _read(client: httpx.AsyncClient, path: str, asked: Mapping[str, str]) 
 
 
 async def _why_none(client: httpx.AsyncClient, workload: str) -> str:
-    """Why there is no forecast of ``workload``, as far as the list of workloads says it."""
+    """Why there is no forecast of ``workload``, as far as the list of workloads says so."""
     name = repr(one_line(workload, 200))
     try:
         _, body = await _read(client, "api/workloads", {})
@@ -152,7 +152,7 @@ def _refusal(status: int, body: bytes, where: str) -> RemoteError:
 
 
 def print_explanation(document: Mapping[str, Any]) -> None:
-    """The sentence first, then the stages, then the plan, beside what was tried."""
+    """First the summary, then the stages, then the plan, next to what was tried."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(width=PLAIN_WIDTH, highlight=False)
@@ -175,13 +175,13 @@ def _next_words(document: Mapping[str, Any]) -> str:
 
 
 def _beside(document: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """Says where nothing of what was tried would change what KEDA is told now."""
+    """A note if what was tried would not change what KEDA is told now."""
     same = all(document.get(name) == other.get(name) for name in ("told", "planned"))
     return "the same as now; " if same else ""
 
 
 def _tried_cell(stage: Mapping[str, Any], tried: Mapping[str, Any]) -> str:
-    """What a stage would lead to, after its own number where that is another and not the result."""
+    """What a stage would lead to, preceded by its own number if that differs and is not the result."""
     value, result = tried.get("value"), tried.get("result")
     if value is None or value in (stage.get("value"), result):
         return _number(result)
@@ -190,7 +190,7 @@ def _tried_cell(stage: Mapping[str, Any], tried: Mapping[str, Any]) -> str:
 
 
 def _quantity(value: float, unit: str) -> str:
-    """A number of its unit; whole minutes for more than one of them."""
+    """A number with its unit; whole minutes if there is more than one."""
     return f"{value / 60:g} min" if unit == "s" and value >= 120 and value % 60 == 0 else f"{_number(value)} {unit}"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands of the program; what they print on errors, and exit codes."""
+"""The commands of the program, what they print on errors, and their exit codes."""
 
 import errno
 import gc
@@ -35,7 +35,7 @@ from kedastral.settings.load import Loaded, load
 from kedastral.settings.schema import Setting, settings_of
 
 HELP = {"help_option_names": ["-h", "--help"], "ignore_unknown_options": True, "allow_extra_args": True}
-"""Unknown flags are let through, so that they are reported beside every other problem and not instead of them."""
+"""Unknown flags are let through, so that they are reported along with all other problems, not instead of them."""
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 KEY_SETTINGS = (
     "config", "workload", "url", "forecaster_url", "model", "lead_time", "interval", "stale_after", "on_stale",
@@ -64,7 +64,7 @@ def settings_options(*kinds: type[Any]) -> Callable[[Command], Command]:
 
 
 def given_flags(context: click.Context) -> dict[str, str]:
-    """The flags that were given, with their text; a repeated one is one line each."""
+    """The given flags with their text; a repeated flag has one line for each value."""
     given = {}
     for name, value in context.params.items():
         flag = "--" + name.replace("_", "-")
@@ -76,13 +76,13 @@ def given_flags(context: click.Context) -> dict[str, str]:
 
 
 def unknown_flags(arguments: Sequence[str]) -> list[str]:
-    """The flags among the arguments that click does not know; the words after them are taken for their values."""
+    """The flags among the arguments that click does not know; the words after them count as their values."""
     flags = [word.partition("=")[0] for word in arguments if word.startswith("-")]
     return flags or list(arguments[:1])
 
 
 def _option(setting: Setting) -> Callable[[Command], Command]:
-    assert setting.flag is not None  # noqa: S101 - the caller has seen to it
+    assert setting.flag is not None  # noqa: S101 - the caller ensures it
     extra: dict[str, Any] = {}
     if setting.kind == "boolean":  # --flag alone means true
         extra = {"is_flag": False, "flag_value": "true"}
@@ -107,22 +107,22 @@ def _flag(name: str) -> str:
 
 
 class Program(click.Group):
-    """The commands; where nobody reads the output any more, as after ``| head``, they end with 0.
+    """The commands; if nobody reads the output anymore, as after ``| head``, they end with 0.
 
-    click makes an exit with 1 of that, and keeps to itself why.
+    click would exit with 1 and not say why.
     """
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        """As click's; help and the version are printed here."""
+        """Like click's; help and the version are printed here."""
         try:
             return super().make_context(info_name, args, parent, **extra)
         except BrokenPipeError:
             raise click.exceptions.Exit(0) from None
 
     def invoke(self, ctx: click.Context) -> Any:
-        """As click's."""
+        """Like click's."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -257,14 +257,14 @@ def doctor(context: click.Context, /, **_flags: object) -> None:
     )
     given = given_flags(context)
     if "--prom-url" in given and not given.keys() & {"--workload", "--config", "--prom-query"}:
-        given.setdefault("--allow-scaledobject-workloads", "true")  # an address alone is for what ScaledObjects bring
+        given.setdefault("--allow-scaledobject-workloads", "true")  # an address alone is for workloads of ScaledObjects
     loaded = load(DoctorSettings, given, os.environ, [flag.partition("=")[0] for flag in flags])
     if not run_doctor(call, loaded):
         sys.exit(FAILED)
 
 
 OF_DOCTOR = ("paths", "namespace", "cluster", "check_queries", "check_addresses", "output", "level")
-"""The parameters of `doctor` that are no settings, by the names of `DoctorCall`."""
+"""The parameters of `doctor` that are not settings, as named in `DoctorCall`."""
 
 
 @cli.command(context_settings=HELP)
@@ -374,7 +374,7 @@ def _serve(loaded: Loaded[Served], open_app: Callable[[Served], AbstractAsyncCon
             log.info("kedastral %s", __version__, extra=_key_settings(loaded))
             for warning in loaded.warnings:
                 log.warning(warning)
-            gc.freeze()  # what was loaded stays: no garbage collection need look at it again
+            gc.freeze()  # loaded objects stay: garbage collection can skip them
             await run_until_signal(app)
         log.info("stopped")
 
@@ -382,7 +382,7 @@ def _serve(loaded: Loaded[Served], open_app: Callable[[Served], AbstractAsyncCon
 
 
 def _key_settings(loaded: Loaded[Any]) -> dict[str, str]:
-    """The settings that say most about a process, as fields of its first line."""
+    """The most informative settings of a process, as fields of its first log line."""
     known = {setting.name: setting for setting in settings_of(type(loaded.settings))}
     values = loaded.values
     shown = {name: show(known[name], values[name]) for name in KEY_SETTINGS if values.get(name) is not None}
@@ -390,7 +390,7 @@ def _key_settings(loaded: Loaded[Any]) -> dict[str, str]:
 
 
 def _exit_cleanly(main: Callable[..., Any], *arguments: object) -> None:
-    """Run ``main``; an expected error is left to the caller, a bug is a traceback in the log and a failed exit."""
+    """Run ``main``; expected errors are left to the caller, a bug leads to a logged traceback and exit code 1."""
     try:
         trio.run(main, *arguments, strict_exception_groups=True)
     except (BindError, ConfigError, KeyboardInterrupt):
@@ -403,9 +403,9 @@ def _exit_cleanly(main: Callable[..., Any], *arguments: object) -> None:
 
 
 def _reader_has_gone(error: BaseException) -> bool:
-    """Whether this comes from writing to a pipe that nobody reads any more, as with ``| head``: no failure of ours.
+    """Whether this comes from writing to a pipe that nobody reads anymore, as with ``| head``: not a failure.
 
-    rich makes an exit of that error, with code 1.
+    rich turns that error into an exit with code 1.
     """
     if isinstance(error, BaseExceptionGroup):
         return all(map(_reader_has_gone, error.exceptions))
@@ -423,13 +423,13 @@ def _tell_warnings(warnings: Sequence[str]) -> None:
 
 
 def _tell(words: str) -> None:
-    """Write it to stderr; where that is closed, the exit code says enough."""
+    """Write it to stderr; if that is closed, the exit code must suffice."""
     with suppress(OSError, ValueError):
         click.echo(words, err=True)
 
 
 def _flush_outputs() -> None:
-    """Write out what is left, and drop it where that fails: the interpreter would change the exit code for it."""
+    """Flush the outputs, and drop what cannot be written: otherwise the interpreter would change the exit code."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:

@@ -42,15 +42,15 @@ WORKLOAD_COLUMNS = (
 )
 
 MIN_WIDTH = 110
-"""Columns of a terminal that is shown tables of workloads; in a narrower one they would break words."""
+"""The least width of a terminal for tables of workloads; narrower ones would break words."""
 ASKED = {"url": "Prometheus", "model_url": "The model", "forecaster_url": "The forecaster"}
-"""Whom a process asks, by the setting that says where it is."""
+"""The servers that a process queries, by the setting with their address."""
 
 
 def print_settings(command: str, loaded: Loaded[Any], environ: Mapping[str, str], *, asked: bool = False) -> None:
-    """Everything that ``command`` was given, and the proxies of ``environ`` that its requests take.
+    """Print everything that ``command`` was given, and the proxies from ``environ`` that its requests use.
 
-    ``asked`` says that Prometheus is asked next. No secret is shown, and no query of a file, which may be long.
+    ``asked`` says that Prometheus is queried next. Secrets are not shown, nor queries from files, which may be long.
     """
     console = Console()
     rows = [
@@ -78,11 +78,11 @@ def print_settings(command: str, loaded: Loaded[Any], environ: Mapping[str, str]
 
 
 CHECKED = 6 * 3600.0
-"""Seconds of history that a query is asked for: enough to see a counter, and to span a quiet time."""
+"""Seconds of history to request: enough to recognise a counter, and to span a quiet time."""
 
 
 def check_all_queries(fleet: FleetSettings) -> bool:
-    """Ask each workload's query once, and print a line about each. Returns whether all of them give a load."""
+    """Run each workload's query once, and print a line about each. Returns whether all of them return a load."""
     return trio.run(_ask_all, fleet)
 
 
@@ -101,7 +101,7 @@ async def _ask_all(fleet: FleetSettings) -> bool:
 
 
 async def _ask(workload: WorkloadSettings, connection: DataSourceConnection, now: datetime) -> tuple[bool, str]:
-    """Whether the workload's query gives a load, and what to say of it."""
+    """Whether the workload's query returns a load, and what to say about it."""
     step = workload.forecast.step
     query = RangeQuery(workload.query, max(CHECKED, step), step, step)
     history = PrometheusHistory(connection.client, query, limits=connection.limits, timeout=connection.settings.timeout)
@@ -117,7 +117,7 @@ async def _ask(workload: WorkloadSettings, connection: DataSourceConnection, now
 
 
 def _describe_proxies(loaded: Loaded[Any], environ: Mapping[str, str]) -> Iterator[str]:
-    """A line for each address that is asked through a proxy; the start logs the same."""
+    """A line for each address that is reached through a proxy; the same is logged at the start."""
     proxies = read_proxies(environ)
     addresses = [destination.url for destination in find_destinations(loaded.values)]
     if loaded.fleet is not None:
@@ -142,7 +142,7 @@ def _print_fleet(console: Console, fleet: FleetSettings) -> None:
 
 
 def one_line(text: str) -> str:
-    """``text`` without what would leave its line or move the cursor."""
+    """``text`` without characters that would break the line or move the cursor."""
     return "".join(c if c.isprintable() else " " for c in text)
 
 
@@ -166,7 +166,7 @@ def _workload_cells(workload: WorkloadSettings) -> tuple[str, ...]:
 
 
 def _remark(workload: WorkloadSettings, name: str) -> str:
-    """Marks a value that nobody gave, for the two settings that differ from workload to workload."""
+    """Marks a value that was not given, for the two settings that differ between workloads."""
     return " (not given)" if name in workload.by_default else ""
 
 
