@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 # The most bytes of one read: they stay in memory while the connection waits for its turn.
 _RECEIVE_BYTES = 2**14
 
-# How many frames one turn may process before others have theirs; a new call costs as much as several. Two calls, or 32
+# How many frames one turn may process before others have theirs, and how many a new call counts as. Two calls, or 32
 # other frames, take half a millisecond.
 _TURN = 32
 _CALL_COST = 16
