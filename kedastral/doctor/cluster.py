@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads objects from a cluster by the user's kubeconfig, with lightkube (extra ``kubernetes``); writes nothing."""
+"""Reads objects from a cluster with the user's kubeconfig and lightkube (extra ``kubernetes``); writes nothing."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,11 +28,11 @@ READ = (
     ("apps", "v1", "StatefulSet", "statefulsets"),
     ("", "v1", "Pod", "pods"),
 )
-"""Group, version, kind and plural of what is listed. No Secret, and no ConfigMap, which may hold one, is."""
-# lightkube has typed classes of the standard kinds under their own names; here all objects are taken as they come
+"""Group, version, kind and plural of what is listed. Neither Secrets nor ConfigMaps, which may hold secrets, are."""
+# lightkube has typed classes of the standard kinds under their own names; here all objects stay untyped
 RESOURCES = {kind[2]: create_namespaced_resource(*kind[:2], f"Listed{kind[2]}", kind[3]) for kind in READ}
 CHUNK = 500
-"""Objects that one answer holds."""
+"""The most objects of one response."""
 EVERYWHERE = "*"
 THE_CLUSTER = "the cluster"
 PIPED = "or pipe kubectl get scaledobject,hpa,deployment,statefulset,pod -A -o yaml into kedastral doctor -"
@@ -50,7 +50,7 @@ LOOK = "try again; where it stays so, see whether kubectl get lists them"
 
 
 class ClusterError(KedastralError):
-    """The cluster cannot be asked at all; ``remedy`` is what to do."""
+    """The cluster cannot be read at all; ``remedy`` says what to do."""
 
     def __init__(self, reason: str, remedy: str) -> None:
         super().__init__(reason)
@@ -58,10 +58,9 @@ class ClusterError(KedastralError):
 
 
 def read_cluster(manifests: Manifests, namespace: str, context: str | None) -> bool:
-    """Add what a cluster has, of all namespaces where ``namespace`` is empty. Returns whether all could be listed.
+    """Add the objects of a cluster, from all namespaces if ``namespace`` is empty. Returns whether all were listed.
 
-    What may not be listed is noted as unread, and so is a cluster that cannot be asked. Blocks: to be called in a
-    thread.
+    Kinds that may not be listed are noted as unread, as is a cluster that cannot be read. Blocks: call it in a thread.
     """
     try:
         with _open_client(context) as client:
@@ -81,7 +80,7 @@ def _open_client(context: str | None) -> Client:
         raise ClusterError(f"nobody can log in by the kubeconfig: {error}", CORRECT) from error
     except OSError as error:  # ssl.SSLError is one
         raise ClusterError(f"a certificate in the kubeconfig cannot be used: {words_of(error)}", CORRECT) from error
-    except (httpx2.InvalidURL, ImportError, ValueError) as error:  # whose words may quote a password
+    except (httpx2.InvalidURL, ImportError, ValueError) as error:  # their messages may quote a password
         raise ClusterError("server or proxy-url in the kubeconfig cannot be used", CORRECT) from error
 
 
@@ -112,7 +111,7 @@ class _ClusterReader:
         return True
 
     def _require_namespace(self) -> None:
-        """Raises ClusterError where it is known that the namespace is not there: the API lists nothing in it."""
+        """Raise ClusterError if the namespace is known to be missing: the API would list it as empty."""
         try:
             with self._in_our_words():
                 self.client.get(Namespace, self.namespace)
@@ -122,7 +121,7 @@ class _ClusterReader:
 
     @contextmanager
     def _in_our_words(self) -> Iterator[None]:
-        """Raises ClusterError where another request would fail as well; no words of it quote what was sent."""
+        """Raise ClusterError if other requests would fail as well; its message never quotes what was sent."""
         where = f"the cluster at {_address(self.client)}"
         try:
             yield
@@ -149,7 +148,7 @@ def _address(client: Client) -> str:
 
 
 def _fault_of(error: Exception) -> str:
-    """What went wrong with a command; what it printed may be a secret."""
+    """What went wrong with a command, without its output, which may be a secret."""
     if isinstance(error, OSError):
         return f"{printable(str(error.filename))}: {words_of(error)}"
     return "it printed no ExecCredential with one"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`DoctorRule`: a named rule with its severity and its page of the manual, and `Diagnosis`: what one has found."""
+"""`DoctorRule`: a named rule with its severity and its page of the manual, and `Diagnosis`: what a rule has found."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
@@ -9,11 +9,11 @@ import attrs
 from kedastral.doctor.evidence import Evidence, ObjectName, Place
 
 PAGE = "docs/doctor.md"
-"""The page that explains each rule under a heading of its name."""
+"""The page that explains each rule, under a heading with its name."""
 
 
 class Severity(StrEnum):
-    """How bad a diagnosis is: an error loses load or pods, a warning may, an info is worth knowing."""
+    """How bad a diagnosis is: an error loses load or pods, a warning may do so, an info is worth knowing."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -22,7 +22,7 @@ class Severity(StrEnum):
 
 @attrs.frozen
 class Symptom:
-    """What a rule sees: about which object, in which sentence, where, and the remedy where it is not the rule's own.
+    """What a rule finds: the object, the message, the place, and the remedy if it is not the rule's own.
 
     ``milder`` makes it one step less severe than its rule.
     """
@@ -36,7 +36,7 @@ class Symptom:
 
 @attrs.frozen
 class DoctorRule:
-    """A rule: ``title`` is what it finds, ``why`` it matters, ``remedy`` what to do; ``find`` is pure."""
+    """A rule: ``title`` says what it finds, ``why`` why it matters, ``remedy`` what to do; ``find`` is pure."""
 
     name: str
     severity: Severity
@@ -65,7 +65,7 @@ class Diagnosis:
 
 @attrs.define
 class RuleBook:
-    """The rules of one subject, in the order they are written; `rule` is a decorator that adds one."""
+    """The rules of one subject, in the order in which they are written; `rule` is a decorator that adds one."""
 
     rules: list[DoctorRule] = attrs.field(factory=list)
 
@@ -86,7 +86,7 @@ _ORDER = list(Severity)
 
 
 def examine(evidence: Evidence, rules: Iterable[DoctorRule]) -> list[Diagnosis]:
-    """What ``rules`` find in ``evidence``, the worst first, each only once."""
+    """What ``rules`` find in ``evidence``, worst first, without duplicates."""
     found = {
         Diagnosis(
             rule,
@@ -103,5 +103,5 @@ def examine(evidence: Evidence, rules: Iterable[DoctorRule]) -> list[Diagnosis]:
 
 
 def worst(found: Sequence[Diagnosis]) -> Severity | None:
-    """The severity of the worst of ``found``; None where there is nothing."""
+    """The severity of the worst of ``found``; None if it is empty."""
     return min((one.severity for one in found), key=_ORDER.index, default=None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Evidence`: all that the rules of `kedastral doctor` look at, as frozen values."""
+"""`Evidence`: all that the rules of `kedastral doctor` examine, as frozen values."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,14 +13,14 @@ from kedastral.simulation.hpa import HpaBehavior
 
 OUR_TYPES = ("external", "external-push")
 RESOURCE_TYPES = ("cpu", "memory")
-"""Triggers that the HPA asks the metrics server about; KEDA's fallback is not for them."""
+"""Triggers that the HPA serves from the metrics server; KEDA's fallback does not cover them."""
 KEDA_DEFAULT_MAX = 100
-"""``maxReplicaCount`` where it is left out."""
+"""``maxReplicaCount`` if it is left out."""
 
 
 @attrs.frozen
 class Place:
-    """Where something stands: a file as the user calls it, and its line there; 0 where no line is known."""
+    """The location of something: a file as the user names it, and a line; 0 if the line is unknown."""
 
     file: str
     line: int = 0
@@ -31,7 +31,7 @@ class Place:
 
 @attrs.frozen
 class ObjectName:
-    """An object of Kubernetes or a workload; ``namespace`` is empty where its manifest names none."""
+    """A Kubernetes object or a workload; ``namespace`` is empty if its manifest names none."""
 
     kind: str
     name: str
@@ -43,9 +43,9 @@ class ObjectName:
 
 @attrs.frozen
 class KedaTrigger:
-    """One trigger of a ScaledObject; ``not_text`` are the keys of metadata that are no text, which KEDA refuses.
+    """One trigger of a ScaledObject; ``not_text`` are the metadata keys whose values are not text, which KEDA refuses.
 
-    ``metadata`` may hold secrets: a rule shows no value of it but those of `address` and `workload`.
+    ``metadata`` may hold secrets: rules only show the values of `address` and `workload`.
     """
 
     kind: str
@@ -57,7 +57,7 @@ class KedaTrigger:
 
     @property
     def is_ours(self) -> bool:
-        """Whether it asks Kedastral: an external scaler of somebody else has other metadata and another address."""
+        """Whether it is for Kedastral: other external scalers have different metadata and addresses."""
         if self.kind not in OUR_TYPES:
             return False
         keys = {key.removesuffix(FROM_ENV) for key in self.metadata}
@@ -67,35 +67,35 @@ class KedaTrigger:
 
     @property
     def address(self) -> str:
-        """``scalerAddress`` without a user and a password, should somebody have written them there."""
+        """``scalerAddress`` without user and password, in case somebody wrote them there."""
         return self.metadata.get("scalerAddress", "").strip().rpartition("@")[2]
 
     @property
     def workload(self) -> str:
-        """The workload it names; empty where it names none, or a variable does."""
+        """The workload that it names; empty if it names none, or a variable does."""
         key = key_in(self.metadata, "workload")
         return "" if is_from_variable(key) else (find_value(self.metadata, "workload") or "").strip()
 
     @property
     def workload_is_hidden(self) -> bool:
-        """Whether a variable of the scale target's container names the workload: only KEDA can look it up."""
+        """Whether a variable of the scale target's container names the workload: only KEDA can resolve that."""
         return "workload" + FROM_ENV in self.metadata
 
     @property
     def describes_workload(self) -> bool:
-        """Whether its metadata mean a workload of their own, well or badly; beside a name only a query does."""
+        """Whether its metadata describe their own workload, validly or not; next to a name, only a query does so."""
         is_named = "workload" in self.metadata or self.workload_is_hidden
         return brings_a_workload(self.metadata) or (not is_named and describes_a_workload(self.metadata))
 
     @property
     def wants_tls(self) -> bool:
-        """Whether KEDA speaks TLS with the scaler; where an authentication gives certificates that is only likely."""
+        """Whether KEDA uses TLS with the scaler; if an authentication provides certificates, this is only likely."""
         return self.metadata.get("enableTLS", "").strip().lower() == "true"
 
 
 @attrs.frozen
 class KedaFallback:
-    """``spec.fallback``; a number that is left out or is none is None."""
+    """``spec.fallback``; a number that is missing or invalid is None."""
 
     place: Place
     replicas: int | None
@@ -115,10 +115,10 @@ class TargetRef:
 class ScalingObject:
     """A ScaledObject. Numbers that its manifest leaves out are None; ``min`` and ``max`` are ``...ReplicaCount``.
 
-    ``behavior`` is None where it has none of its own. ``tolerances`` are those that are written, ``scaleUp`` and
-    ``scaleDown``. ``paused`` are the annotations that pause it, ``not_ready`` is KEDA's reason where its status says
-    that it is not Ready. ``kind`` and ``api_version`` are as they are written. ``unknown_keys`` and ``no_integers``,
-    which should be some, are paths below ``spec``, and ``repeated_keys`` paths of the object, each with its line.
+    ``behavior`` is None if it has none of its own. ``tolerances`` are those that are given, ``scaleUp`` and
+    ``scaleDown``. ``paused`` are the annotations that pause it, ``not_ready`` is KEDA's reason if its status says that
+    it is not Ready. ``kind`` and ``api_version`` are as written. ``unknown_keys``, and ``no_integers`` (values that
+    should be integers), are paths below ``spec``; ``repeated_keys`` are paths in the object. Each has its line.
     """
 
     name: ObjectName
@@ -146,22 +146,22 @@ class ScalingObject:
 
     @property
     def ours(self) -> tuple[KedaTrigger, ...]:
-        """The triggers that ask Kedastral."""
+        """The triggers for Kedastral."""
         return tuple(trigger for trigger in self.triggers if trigger.is_ours)
 
     @property
     def others(self) -> tuple[KedaTrigger, ...]:
-        """The triggers of KEDA's own for which its fallback begins as well: neither ours nor cpu and memory."""
+        """The triggers of KEDA's own that its fallback also covers: neither ours nor cpu and memory."""
         return tuple(one for one in self.triggers if not one.is_ours and one.kind not in RESOURCE_TYPES)
 
     @property
     def lowest(self) -> int:
-        """The fewest replicas that KEDA leaves; 0 by default."""
+        """The fewest replicas that KEDA scales to; 0 by default."""
         return 0 if self.min is None else self.min
 
     @property
     def highest(self) -> int:
-        """The most replicas that the HPA orders; 100 by default."""
+        """The most replicas that the HPA scales to; 100 by default."""
         return KEDA_DEFAULT_MAX if self.max is None else self.max
 
 
@@ -176,7 +176,7 @@ class PlainHpa:
 
 @attrs.frozen
 class Scalable:
-    """A Deployment or StatefulSet; ``without_requests`` are the containers that request no ``cpu``, no ``memory``."""
+    """A Deployment or StatefulSet; ``without_requests`` are its containers without a ``cpu`` or ``memory`` request."""
 
     name: ObjectName
     place: Place
@@ -186,7 +186,7 @@ class Scalable:
 
 @attrs.frozen
 class PodStart:
-    """How long a pod that never restarted took from created to Ready, in seconds; ``owner`` is its ReplicaSet or so."""
+    """Seconds that a never restarted pod took from created to Ready; ``owner`` is its ReplicaSet or similar."""
 
     namespace: str
     labels: Mapping[str, str]
@@ -196,12 +196,12 @@ class PodStart:
 
 @attrs.frozen
 class QueryAnswer:
-    """What Prometheus said of a workload's query; all times in seconds, None where nothing is known.
+    """What Prometheus says about a workload's query; all times in seconds, None if unknown.
 
-    ``failure`` is why it gives no load, ``reason`` the word of `kedastral.errors.SourceError`. ``twins`` says that two
-    series are one. ``age`` is that of the newest sample, ``scrape`` the time between two samples of what the query
-    reads, ``history`` how far back it has values, ``retention`` what Prometheus keeps, ``rule`` how often the recording
-    rule it reads is evaluated.
+    ``failure`` is why it returns no load, ``reason`` that of `kedastral.errors.SourceError`. ``twins`` says that a
+    series is counted twice. ``age`` is that of the newest sample, ``scrape`` the interval between samples of what the
+    query reads, ``history`` how far back it has values, ``retention`` that of Prometheus, ``rule`` how often the
+    recording rule that it reads is evaluated.
     """
 
     workload: str
@@ -218,7 +218,7 @@ class QueryAnswer:
 
 @attrs.frozen
 class AddressAnswer:
-    """What came of an attempt to speak to a ``scalerAddress``: ``problem`` is empty where gRPC is spoken there."""
+    """The result of connecting to a ``scalerAddress``: ``problem`` is empty if a gRPC server answers there."""
 
     address: str
     tls: bool
@@ -227,7 +227,7 @@ class AddressAnswer:
 
 @attrs.frozen
 class WorkloadState:
-    """What a running Kedastral says of a workload; ``urgency`` 0 is to be looked at once, 3 is fine."""
+    """What a running Kedastral says about a workload; ``urgency`` is from 0 (look at once) to 3 (fine)."""
 
     workload: str
     state: str
@@ -237,7 +237,7 @@ class WorkloadState:
 
 @attrs.frozen
 class Unread:
-    """Something that was to be looked at and could not be, with the reason; ``remedy`` where it is not the rule's."""
+    """Something that should have been examined but could not be read, and why; ``remedy`` if not the rule's own."""
 
     place: Place
     reason: str
@@ -246,11 +246,11 @@ class Unread:
 
 @attrs.frozen
 class Evidence:
-    """All that was found out. ``jobs`` are ScaledJobs. ``workloads`` by key, None where no settings were given, so that
-    nobody can tell. ``brought`` are those that triggers bring along, as far as their metadata can be read.
+    """All that was found out. ``jobs`` are ScaledJobs. ``workloads`` are by key; None, meaning unknown, if no settings
+    were given. ``brought`` are those that triggers describe, as far as their metadata can be read.
 
-    ``namespace`` is that of objects whose manifest names none; empty where that is not known either. ``is_complete``:
-    the objects are all that a cluster has, so that what is missing is missing.
+    ``namespace`` is that of objects whose manifest names none; empty if that is unknown too. ``is_complete``: these are
+    all objects of the cluster, so that one that is not among them does not exist.
     """
 
     objects: tuple[ScalingObject, ...] = ()
@@ -270,23 +270,23 @@ class Evidence:
 
     @property
     def scaled_by_us(self) -> tuple[ScalingObject, ...]:
-        """The ScaledObjects that have a trigger of ours."""
+        """The ScaledObjects that have a trigger for Kedastral."""
         return tuple(one for one in self.objects if one.ours)
 
     def namespace_of(self, name: ObjectName) -> str:
-        """The namespace of an object; empty where it is not known."""
+        """The namespace of an object; empty if unknown."""
         return name.namespace or self.namespace
 
     def full_name_of(self, name: ObjectName) -> ObjectName:
-        """The same for a manifest that leaves its namespace out and for the object in the cluster."""
+        """The same name for a manifest that leaves its namespace out and for the object in the cluster."""
         return attrs.evolve(name, namespace=self.namespace_of(name))
 
     def lists_all_of(self, namespace: str) -> bool:
-        """Whether the objects are all that there are in a namespace."""
+        """Whether the objects are all those of a namespace."""
         return self.is_complete and bool(namespace) and self.namespace in ("", namespace)
 
     def find_scalable(self, one: ScalingObject) -> Scalable | None:
-        """What a ScaledObject scales, where its manifest is there."""
+        """What a ScaledObject scales, if its manifest is known."""
         for scalable in self.scalables:
             same = (scalable.name.kind, scalable.name.name) == (one.target.kind, one.target.name)
             if same and self.namespace_of(scalable.name) == self.namespace_of(one.name):
@@ -294,29 +294,29 @@ class Evidence:
         return None
 
     def starts_of(self, one: ScalingObject) -> list[float]:
-        """How long the pods of what a ScaledObject scales took to be Ready, the quickest first."""
+        """How long the pods of what a ScaledObject scales took to become Ready, fastest first."""
         scalable = self.find_scalable(one)
         namespace = self.namespace_of(one.name)
         return sorted(pod.seconds for pod in self.pods if pod.namespace == namespace and _belongs(pod, scalable, one))
 
     def workload_of(self, trigger: KedaTrigger, one: ScalingObject) -> WorkloadSettings | None:
-        """The settings of the workload that a trigger means, configured or brought along; None where not known."""
+        """The settings of the workload that a trigger names or describes; None if unknown."""
         return self.brought.get(key_of(trigger, one)) or find_workload(self, trigger, one)
 
 
 TriggerKey = tuple[ObjectName, Place, int]
-"""A trigger: its object, where that stands, and its number there. Objects of a cluster all stand in one place."""
+"""A trigger: its object, the object's place, and its number there. All objects of a cluster have the same place."""
 
 
 def key_of(trigger: KedaTrigger, one: ScalingObject) -> TriggerKey:
-    """By what ``Evidence.brought`` knows a trigger."""
+    """The key of a trigger in ``Evidence.brought``."""
     return one.name, one.place, one.triggers.index(trigger)
 
 
 def find_workload(evidence: Evidence, trigger: KedaTrigger, one: ScalingObject) -> WorkloadSettings | None:
-    """The configured workload that a trigger names, by the rules of the scaler; None where there is none such.
+    """The configured workload that a trigger names, by the rules of the scaler; None if there is none.
 
-    A bare name of an object whose namespace is not known is looked for in every namespace, and must be found in one.
+    A bare name of an object whose namespace is unknown is looked up in every namespace, and must be unique.
     """
     workloads = evidence.workloads or {}
     if trigger.workload_is_hidden or trigger.describes_workload:
@@ -340,7 +340,7 @@ def _belongs(pod: PodStart, scalable: Scalable | None, one: ScalingObject) -> bo
 def each_of_ours(
     evidence: Evidence,
 ) -> Iterator[tuple[ScalingObject, KedaTrigger, WorkloadSettings | None]]:
-    """Every trigger of ours, its object, and its workload's settings where they are known."""
+    """Every trigger for Kedastral, with its object, and its workload's settings if known."""
     for one in evidence.scaled_by_us:
         for trigger in one.ours:
             yield one, trigger, evidence.workload_of(trigger, one)

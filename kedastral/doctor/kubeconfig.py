@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the user's kubeconfig as kubectl does, for lightkube (extra ``kubernetes``).
+"""Reads the user's kubeconfig like kubectl does, for lightkube (extra ``kubernetes``).
 
-lightkube's own reader takes one file, prefers the ServiceAccount of a pod to it, and ends with an error of Python's
-where something is missing in it.
+lightkube's own reader takes one file, prefers a pod's ServiceAccount to it, and fails with a Python error if something
+is missing in it.
 """
 
 import base64
@@ -23,28 +23,28 @@ from kedastral.settings.yaml import Node, Table, YamlError, read_documents
 DEFAULT_FILE = "~/.kube/config"
 EXEC_VERSIONS = "client.authentication.k8s.io/"
 LIGHTKUBES_EXEC_VERSION = EXEC_VERSIONS + "v1beta1"
-"""The newest that lightkube takes; v1 answers with a token in the same place."""
+"""The newest version that lightkube supports; v1 answers have the token in the same place."""
 UNSUPPORTED = {
     "cluster": ("tls-server-name",),
     "user": ("auth-provider", "as", "as-groups", "as-uid", "as-user-extra"),
 }
-"""What kubectl knows and lightkube does not: without it another would log in, or elsewhere."""
+"""What kubectl supports and lightkube does not: ignoring it would mean another user, or another cluster."""
 
 
 class KubeconfigError(KedastralError):
-    """The kubeconfig cannot be used; no message quotes a value of it but names, paths and addresses."""
+    """The kubeconfig cannot be used; messages quote only names, paths and addresses from it."""
 
 
 @attrs.frozen
 class Login:
-    """Where the cluster is and who logs in there, by which proxy."""
+    """The cluster, the user that logs in, and the proxy to use."""
 
     config: SingleConfig = attrs.field(repr=False)
     proxy: str | None = attrs.field(default=None, repr=False)
 
 
 def read_login(context: str | None) -> Login:
-    """The login of ``context``, by default of the current one; that of the pod where there is no kubeconfig.
+    """The login of ``context``, by default the current one; that of the pod if there is no kubeconfig.
 
     Raises KubeconfigError.
     """
@@ -85,7 +85,7 @@ def _shown(file: Path) -> str:
 
 @attrs.frozen
 class _Entry:
-    """An entry, and the folder that paths in it are relative to: that of its file."""
+    """An entry, and the folder that its paths are relative to: that of its file."""
 
     node: Table
     folder: Path
@@ -113,7 +113,7 @@ class _Entry:
 
 @attrs.frozen
 class _Kubeconfig:
-    """Files in the order of ``KUBECONFIG``: of two entries with one name the first counts, as for kubectl."""
+    """Files in the order of ``KUBECONFIG``: of two entries with the same name the first counts, as in kubectl."""
 
     files: Sequence[tuple[Path, Node | None]]
 
@@ -188,7 +188,7 @@ def _read_user(entry: _Entry) -> User:
 
 
 def _read_exec(node: Node | None, folder: Path) -> UserExec | None:
-    """The command that logs in; it is told which version is wanted, as kubectl tells it."""
+    """The login command; like kubectl, it is told which version is wanted."""
     version, command = text_at(node, "apiVersion"), text_at(node, "command")
     if not command:
         return None
@@ -196,7 +196,7 @@ def _read_exec(node: Node | None, folder: Path) -> UserExec | None:
     env = [NameValue(text_at(row, "name"), text_at(row, "value")) for row in rows_at(node, "env")]
     return UserExec(
         apiVersion=LIGHTKUBES_EXEC_VERSION if version == EXEC_VERSIONS + "v1" else version,
-        command=str(folder / command) if os.sep in command else command,  # the latter is looked for on the PATH
+        command=str(folder / command) if os.sep in command else command,  # a bare name is looked up on the PATH
         env=[*env, NameValue("KUBERNETES_EXEC_INFO", json.dumps(wanted))],
         args=[text_at(row) for row in rows_at(node, "args")],
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks what runs: Prometheus about each query, the address of each scaler, a running Kedastral about its workloads."""
+"""Live checks: Prometheus for each query, the address of each scaler, a running Kedastral for its workloads."""
 
 import json
 import re
@@ -33,17 +33,17 @@ from kedastral.settings.yaml import Node
 from kedastral.workloads.runner import DataSourceConnection
 
 LOOKED_BACK = 6 * 3600.0
-"""Seconds of history that a query is asked for: enough to see a counter, and to span a quiet time."""
+"""Seconds of history to request: enough to recognise a counter, and to span a quiet time."""
 COARSE_POINTS = 300
-"""Points in which the whole window is looked at, for where it begins."""
+"""Points in which the whole window is read, to find where it begins."""
 SAMPLED = 600
-"""Seconds over which the time between two samples is measured."""
+"""Seconds over which the interval between samples is measured."""
 STATUS_WITHIN = 5.0
 STATUS_BYTES = 2**22
 ANSWER_WITHIN = 10.0
 CONNECT_WITHIN = 5.0
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
-"""What a client of HTTP/2 says first (RFC 9113, section 3.4): the preface, and a frame of no settings."""
+"""What an HTTP/2 client sends first (RFC 9113, section 3.4): the preface, and an empty SETTINGS frame."""
 FRAME_HEADER, SETTINGS_FRAME = 9, 4
 _RULE_NAME = re.compile(r"[a-zA-Z_][\w]*:[\w:]*")
 
@@ -54,7 +54,7 @@ _RULE_NAME = re.compile(r"[a-zA-Z_][\w]*:[\w:]*")
 async def ask_queries(
     asked: Iterable[tuple[WorkloadSettings, DataSourceConnection]], now: datetime
 ) -> dict[str, QueryAnswer]:
-    """What Prometheus says of each workload's query, by key; as many at a time as the data source allows."""
+    """What Prometheus says about each workload's query, by key; as many at a time as the data source allows."""
     answers: dict[str, QueryAnswer] = {}
 
     async def ask(workload: WorkloadSettings, connection: DataSourceConnection) -> None:
@@ -67,12 +67,12 @@ async def ask_queries(
 
 
 async def ask_query(workload: WorkloadSettings, connection: DataSourceConnection, now: datetime) -> QueryAnswer:
-    """All that the rules want to know of a workload's query. Whatever cannot be found out stays unknown."""
+    """All that the rules need to know about a workload's query. What cannot be found out stays unknown."""
     probe = QueryProbe(workload, PrometheusApi(connection.client, connection.limits), connection.settings.timeout, now)
     try:
         found = await probe.look_at_load()
     except SourceError as error:
-        # the time between samples tells why there is nothing
+        # the interval between samples may explain why there is no load
         return QueryAnswer(workload.key, str(error), error.reason, scrape=await probe.measure_scrape())
     age, rule = await probe.measure_age(), await probe.find_rule()
     return attrs.evolve(
@@ -87,7 +87,7 @@ async def ask_query(workload: WorkloadSettings, connection: DataSourceConnection
 
 @attrs.frozen(eq=False)
 class QueryProbe:
-    """Looks at one workload's query through ``api``; a request has ``timeout`` seconds."""
+    """Examines one workload's query through ``api``; a request has ``timeout`` seconds."""
 
     workload: WorkloadSettings
     api: PrometheusApi
@@ -95,7 +95,7 @@ class QueryProbe:
     now: datetime
 
     async def look_at_load(self) -> QueryAnswer:
-        """The last hours of the load: whether there is one, series that are one, a raw counter. Raises SourceError."""
+        """Check the last hours: whether there is load, duplicate series, or a raw counter. Raises SourceError."""
         step = self.workload.forecast.step
         end = align_down(self.now, step)
         start = end - timedelta(seconds=int(LOOKED_BACK / step) * step)
@@ -125,7 +125,7 @@ class QueryProbe:
         return None if not len(known) else (len(load.values) - int(known[0])) * step
 
     async def measure_scrape(self) -> float | None:
-        """Seconds between two samples of what the query takes rate() of: of its series that has most of them."""
+        """Seconds between samples of what the query takes rate() of, for its series with the most samples."""
         selector = self._selector
         if selector is None:
             return None
@@ -144,12 +144,12 @@ class QueryProbe:
         return None if found is None else found["selector"]
 
     async def read_retention(self) -> float | None:
-        """How many seconds Prometheus keeps, where it says so."""
+        """How many seconds Prometheus keeps, if it says so."""
         document = await self._ask_status("status/runtimeinfo")
         return read_range(text_at(document, "data", "storageRetention").partition(" ")[0]) or None
 
     async def find_rule(self) -> float | None:
-        """How often the recording rule that the query reads is evaluated; None where it reads none."""
+        """How often the recording rule that the query reads is evaluated; None if it reads none."""
         names = set(_RULE_NAME.findall(QUOTED.sub('""', self.workload.query)))
         if not names:
             return None
@@ -178,7 +178,7 @@ class QueryProbe:
         return values[0] if values and np.isfinite(values[0]) else None
 
     async def _ask_status(self, path: str) -> Node | None:
-        """What an endpoint beside the query API says; None where it is not there, as in Thanos or Mimir."""
+        """What an endpoint outside the query API says; None if it does not exist, as in Thanos or Mimir."""
         try:
             with trio.fail_after(STATUS_WITHIN):
                 request = self.api.client.build_request("GET", f"api/v1/{path}", headers=PLAIN, timeout=None)
@@ -194,7 +194,7 @@ class QueryProbe:
 
 
 async def try_addresses(asked: Iterable[tuple[str, bool]]) -> dict[tuple[str, bool], AddressAnswer]:
-    """What is spoken at each address, with TLS or without."""
+    """The result of connecting to each address, with or without TLS."""
     answers: dict[tuple[str, bool], AddressAnswer] = {}
 
     async def ask(address: str, tls: bool) -> None:
@@ -207,10 +207,10 @@ async def try_addresses(asked: Iterable[tuple[str, bool]]) -> dict[tuple[str, bo
 
 
 async def find_problem(address: str, *, tls: bool) -> str:
-    """Why gRPC is not spoken at ``address``; empty where it is. No certificate is verified: its CA is KEDA's affair."""
+    """Why no gRPC server answers at ``address``; empty if one does. Certificates are not verified: KEDA has the CA."""
     place = read_address(address)
     if place is None:
-        return ""  # another rule says so
+        return ""  # another rule reports it
     try:
         with trio.fail_after(CONNECT_WITHIN):
             return await (_try_tls(*place) if tls else _try_plain(*place))
@@ -238,7 +238,7 @@ async def _try_plain(host: str, port: int) -> str:
 
 
 async def _speak_plain(host: str, port: int) -> bool:
-    """Whether the first that is answered are settings of HTTP/2."""
+    """Whether the server first answers with HTTP/2 SETTINGS."""
     answer = b""
     async with await trio.open_tcp_stream(host, port) as stream:
         with suppress(trio.BrokenResourceError):
@@ -249,7 +249,7 @@ async def _speak_plain(host: str, port: int) -> bool:
 
 
 async def _speak_tls(host: str, port: int) -> bool:
-    """Whether HTTP/2 is agreed on by TLS. Raises OSError, trio.BrokenResourceError."""
+    """Whether the TLS handshake agrees on HTTP/2. Raises OSError, trio.BrokenResourceError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols(["h2"])
@@ -264,14 +264,14 @@ async def _speak_tls(host: str, port: int) -> bool:
 
 @attrs.frozen
 class RunningWorkloads:
-    """The workloads of a running Kedastral by key; of those that nobody asked for the settings are defaults."""
+    """The workloads of a running Kedastral by key; those that were not asked for have default settings."""
 
     workloads: Mapping[str, WorkloadSettings]
     states: tuple[WorkloadState, ...]
 
 
 async def ask_kedastral(client: httpx.AsyncClient, named: Iterable[str]) -> RunningWorkloads:
-    """The workloads of a running Kedastral, with the settings of those that ``named`` may mean. Raises RemoteError."""
+    """The workloads of a running Kedastral, with settings for those that ``named`` may mean. Raises RemoteError."""
     states = tuple(
         WorkloadState(
             text_at(row, "workload"), text_at(row, "state"), integer_at(row, "urgency") or 0, text_at(row, "reason")
@@ -288,7 +288,7 @@ async def ask_kedastral(client: httpx.AsyncClient, named: Iterable[str]) -> Runn
 
 
 def read_settings_in_force(key: str, page: Node | None) -> WorkloadSettings:
-    """The settings that ``GET /api/workloads/KEY`` shows; the default of each that it does not, or that is another."""
+    """The settings that ``GET /api/workloads/KEY`` shows; the default of each that it lacks or that cannot be read."""
     shown = {text_at(row, "name"): row for row in rows_at(page, "settings")}
     values, given = {}, set()
     for setting in WORKLOAD_SETTINGS:

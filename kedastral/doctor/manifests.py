@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads manifests: YAML or JSON with ScaledObjects, HPAs, Deployments and Pods becomes the values of the evidence.
+"""Reads manifests: turns YAML or JSON with ScaledObjects, HPAs, Deployments and Pods into the values of the evidence.
 
-Whatever else is in them is passed over, and nothing is read of a Secret or of a container's environment.
+Everything else in them is ignored, and Secrets and environments of containers are never read.
 """
 
 import codecs
@@ -30,20 +30,20 @@ from kedastral.simulation.hpa import HpaBehavior, RateKind, RatePolicy, ScalingR
 from kedastral.wire import JsonValue
 
 MAX_DEPTH = 60
-"""How deep a manifest may be nested: definitions of custom resources are deep."""
+"""How deep a manifest may be nested: CustomResourceDefinitions are deep."""
 MAX_NODES = 20_000_000
-"""Values of one input; a cluster's list of ten thousand pods has a tenth of it."""
+"""The most values of one input; a cluster's list of ten thousand pods has a tenth of that."""
 PREFIX = "autoscaling.keda.sh/"
 PAUSES = ("paused", "paused-replicas", "paused-scale-out", "paused-scale-in")
 FALSE = ("0", "f", "F", "false", "FALSE", "False")
-"""What Go's ``strconv.ParseBool`` takes for false."""
+"""What Go's ``strconv.ParseBool`` accepts as false."""
 SPEC_KEYS = frozenset(
     {
         "scaleTargetRef", "pollingInterval", "initialCooldownPeriod", "cooldownPeriod", "idleReplicaCount",
         "minReplicaCount", "maxReplicaCount", "advanced", "triggers", "fallback",
     }
 )  # fmt: skip
-"""What ``spec`` of a ScaledObject may hold (KEDA 2.21)."""
+"""The keys allowed in ``spec`` of a ScaledObject (KEDA 2.21)."""
 _RULES_KEYS = frozenset({"stabilizationWindowSeconds", "selectPolicy", "policies", "tolerance"})
 _HPA, _BEHAVIOR = "advanced.horizontalPodAutoscalerConfig", "advanced.horizontalPodAutoscalerConfig.behavior"
 KEYS_BELOW: Mapping[str, frozenset[str]] = {
@@ -57,16 +57,16 @@ KEYS_BELOW: Mapping[str, frozenset[str]] = {
     f"{_BEHAVIOR}.scaleUp": _RULES_KEYS,
     f"{_BEHAVIOR}.scaleDown": _RULES_KEYS,
 }
-"""What a mapping at a path below ``spec`` may hold. Metadata of triggers have rules of their own."""
+"""The keys allowed in mappings below ``spec``, by path. Metadata of triggers have their own rules."""
 INTEGERS = (
     "pollingInterval", "initialCooldownPeriod", "cooldownPeriod", "idleReplicaCount", "minReplicaCount",
     "maxReplicaCount", "fallback.failureThreshold", "fallback.replicas",
     f"{_BEHAVIOR}.scaleUp.stabilizationWindowSeconds", f"{_BEHAVIOR}.scaleDown.stabilizationWindowSeconds",
 )  # fmt: skip
-"""What must be whole numbers below ``spec``."""
+"""The paths below ``spec`` that must be integers."""
 API_VERSION, SCALED_OBJECT, SCALED_JOB = "keda.sh/v1alpha1", "ScaledObject", "ScaledJob"
 MAX_MERGED = 1_000_000
-"""Keys of one document that merge keys may bring: a few lines could ask for thousands of times as many."""
+"""The most keys that merge keys may add to one document: a few lines could add thousands of times as many."""
 _REASON = re.compile(r"[A-Za-z]{1,60}")
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(m?)")
 
@@ -83,10 +83,10 @@ class Manifests:
     pods: list[PodStart] = attrs.field(factory=list)
     unread: list[Unread] = attrs.field(factory=list)
     count: int = 0
-    """Objects of any kind."""
+    """How many objects of any kind."""
 
     def read(self, file: str, content: bytes) -> None:
-        """Read a file's documents; one that is not YAML is noted as unread. As kubectl, it may be UTF-16."""
+        """Read a file's documents; one that is not YAML is noted as unread. As in kubectl, it may be UTF-16."""
         try:
             content = _in_utf8(content)
             documents = read_documents(content, max_depth=MAX_DEPTH, max_nodes=MAX_NODES)
@@ -123,7 +123,7 @@ class Manifests:
 
 
 def _in_utf8(content: bytes) -> bytes:
-    """``content`` in UTF-8, where a byte order mark says that it is UTF-16. Raises YamlError."""
+    """``content`` converted to UTF-8 if a byte order mark says that it is UTF-16. Raises YamlError."""
     if not content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return content
     try:
@@ -134,9 +134,9 @@ def _in_utf8(content: bytes) -> bytes:
 
 @attrs.define
 class _Merger:
-    """Puts in place of each merge key (``<<: *anchor``) of a document the keys it stands for, as kubectl does.
+    """Replaces each merge key (``<<: *anchor``) of a document with the keys that it stands for, like kubectl.
 
-    A key of the mapping itself wins, then that of the first mapping merged. What is shared stays shared.
+    A key of the mapping itself wins, then that of the first merged mapping. Shared nodes stay shared.
     """
 
     _made: dict[Node, Node] = attrs.field(factory=dict)
@@ -177,11 +177,11 @@ class _Merger:
 MERGE = "<<"
 
 
-# Trees: the value at a path; nothing where the tree is another.
+# Trees: the value at a path; nothing if the tree has another shape.
 
 
 def tree_of(value: JsonValue) -> Node:
-    """A tree of what JSON holds, as a client of the Kubernetes API gives it; nothing in it has a line."""
+    """A tree from JSON values, as a Kubernetes client returns them; without line numbers."""
     if isinstance(value, Mapping):
         return Table({str(key): tree_of(one) for key, one in value.items()}, {}, 0, {})
     if isinstance(value, str):
@@ -202,25 +202,25 @@ def node_at(node: Node | None, *path: str) -> Node | None:
 
 
 def text_at(node: Node | None, *path: str) -> str:
-    """The text, or the number as it is written, at ``path``; else nothing."""
+    """The text, or the number as written, at ``path``; otherwise an empty string."""
     found = node_at(node, *path)
     return found.text if isinstance(found, Scalar) and found.kind is not Kind.NOTHING else ""
 
 
 def integer_at(node: Node | None, *path: str) -> int | None:
-    """The whole number at ``path``; None where there is none."""
+    """The integer at ``path``; None if there is none."""
     text = text_at(node, *path)
     return int(text) if re.fullmatch(r"-?[0-9]{1,10}", text) else None
 
 
 def rows_at(node: Node | None, *path: str) -> tuple[Node, ...]:
-    """The items of the list at ``path``; none where there is no list."""
+    """The items of the list at ``path``; empty if there is no list."""
     found = node_at(node, *path)
     return found.items if isinstance(found, Rows) else ()
 
 
 def texts_at(node: Node | None, *path: str) -> dict[str, str]:
-    """The mapping at ``path``, of what is no list and no mapping in it."""
+    """The mapping at ``path``, without the lists and mappings in it."""
     found = node_at(node, *path)
     if not isinstance(found, Table):
         return {}
@@ -239,7 +239,7 @@ def _name(node: Table, kind: str) -> ObjectName:
 
 
 def read_scaled_object(node: Table, file: str, kind: str = SCALED_OBJECT) -> ScalingObject:
-    """A ScaledObject, as far as the rules look at it; of a ScaledJob the triggers count."""
+    """A ScaledObject, as far as the rules need it; for a ScaledJob only the triggers matter."""
     spec = node_at(node, "spec")
     config = node_at(spec, "advanced", "horizontalPodAutoscalerConfig", "behavior")
     modifiers = node_at(spec, "advanced", "scalingModifiers")
@@ -270,7 +270,7 @@ def read_scaled_object(node: Table, file: str, kind: str = SCALED_OBJECT) -> Sca
 
 
 def _read_pauses(node: Table) -> Iterator[str]:
-    """The annotations that pause it, without their prefix. As for KEDA, what is no boolean of Go counts as true."""
+    """The annotations that pause it, without their prefix. As in KEDA, an invalid Go boolean counts as true."""
     annotations = texts_at(node, "metadata", "annotations")
     for ending in PAUSES:
         text = annotations.get(PREFIX + ending)
@@ -279,9 +279,9 @@ def _read_pauses(node: Table) -> Iterator[str]:
 
 
 def _read_not_ready(node: Table) -> str:
-    """KEDA's reason, one word, for why an object is not Ready; empty where it is, or where KEDA has not looked yet.
+    """KEDA's one-word reason why an object is not Ready; empty if it is, or if KEDA has not checked yet.
 
-    Its message is not read: it may quote the address of another scaler, with a password.
+    The message is not read: it may quote the address of another scaler, with a password.
     """
     for condition in rows_at(node, "status", "conditions"):
         reason = text_at(condition, "reason")
@@ -301,7 +301,7 @@ def _unknown_keys(spec: Node | None) -> Iterator[tuple[str, int]]:
 
 
 def _no_integers(spec: Node | None) -> Iterator[tuple[str, int]]:
-    """The paths below ``spec`` that hold what is no whole number where KEDA wants one, each with its line."""
+    """The paths below ``spec`` whose value is not an integer although KEDA expects one, each with its line."""
     for path in INTEGERS:
         found = node_at(spec, *path.split("."))
         if found is not None and not (isinstance(found, Scalar) and _is_whole(found)):
@@ -309,7 +309,7 @@ def _no_integers(spec: Node | None) -> Iterator[tuple[str, int]]:
 
 
 def _is_whole(value: Scalar) -> bool:
-    """Whether it is a whole number, such as ``2.0``, or nothing at all, which is as good as left out."""
+    """Whether it is a whole number, including ``2.0``, or empty, which counts as left out."""
     if value.kind is Kind.NUMBER:
         return float(value.text).is_integer()
     return value.kind in (Kind.INTEGER, Kind.NOTHING)
@@ -318,7 +318,7 @@ def _is_whole(value: Scalar) -> bool:
 def _repeated_keys(node: Node) -> Iterator[tuple[str, int]]:
     """The paths of keys that a mapping has more than once, each with the line of the last one.
 
-    What an alias brings again is looked at once: a few lines could hold it a million times.
+    What aliases repeat is checked only once: a few lines could hold it a million times.
     """
     seen: set[Node] = set()
     left: list[tuple[str, Node]] = [("", node)]
@@ -369,7 +369,7 @@ def _read_tolerances(node: Node | None) -> Iterator[tuple[str, float]]:
 
 
 def _read_behavior(node: Node | None) -> HpaBehavior | None:
-    """``spec.behavior`` with Kubernetes' defaults for what it leaves out; None where there is none."""
+    """``spec.behavior`` with Kubernetes' defaults for what it leaves out; None if there is none."""
     if not isinstance(node, Table) or not node.entries:
         return None
     default, tolerances = HpaBehavior.KUBERNETES, dict(_read_tolerances(node))
@@ -389,7 +389,7 @@ def _read_rules(node: Node | None, default: ScalingRules, tolerance: float | Non
 
 
 def _read_policies(rows: Iterable[Node]) -> Iterator[RatePolicy]:
-    """The policies that make sense; the API server refuses the others."""
+    """The valid policies; the API server refuses others."""
     for row in rows:
         kind, value, period = text_at(row, "type"), integer_at(row, "value"), integer_at(row, "periodSeconds")
         if kind in list(RateKind) and (value or 0) > 0 and (period or 0) > 0:
@@ -397,7 +397,7 @@ def _read_policies(rows: Iterable[Node]) -> Iterator[RatePolicy]:
 
 
 def _is_kedas(node: Table) -> bool:
-    """Whether KEDA made an HPA: it belongs to a ScaledObject, or is called as KEDA calls them."""
+    """Whether KEDA created an HPA: it belongs to a ScaledObject, or has a name as KEDA gives it."""
     owners = {text_at(owner, "kind") for owner in rows_at(node, "metadata", "ownerReferences")}
     return "ScaledObject" in owners or text_at(node, "metadata", "name").startswith("keda-hpa-")
 
@@ -422,7 +422,7 @@ def _read_scalable(node: Table, file: str) -> Scalable:
 
 
 def _read_pod(node: Table) -> PodStart | None:
-    """How long a pod took to be Ready; None where it is not, or has been restarted, or only became Ready again."""
+    """How long a pod took to become Ready; None if it is not Ready, has restarted, or became Ready again."""
     statuses = rows_at(node, "status", "containerStatuses")
     if not statuses or any(integer_at(one, "restartCount") != 0 for one in statuses):
         return None
@@ -440,7 +440,7 @@ def _read_pod(node: Table) -> PodStart | None:
 
 
 LONGEST_START = 3600.0
-"""Seconds; a pod whose Ready is later than that has lost it meanwhile and become Ready again."""
+"""Seconds; a pod that became Ready later than that has probably been Ready before."""
 
 
 def _time(text: str) -> datetime | None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules about a ScaledObject as a whole: its target, its fields, and what KEDA says of it."""
+"""Rules about a ScaledObject as a whole: its target, its fields, and what KEDA says about it."""
 
 import difflib
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from kedastral.doctor.words import shown_path
 BOOK = RuleBook()
 SCALABLE_KINDS = ("Deployment", "StatefulSet")
 PARTLY = "PartialTriggerError"
-"""KEDA's reason where some triggers fail and others work."""
+"""KEDA's reason if some triggers fail and others work."""
 
 
 @BOOK.rule(

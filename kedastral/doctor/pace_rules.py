@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules about time: the HPA's ramp and tolerance, the pace of KEDA, the start of pods, against the lead time."""
+"""Rules about time: the HPA's ramp and tolerance, KEDA's intervals and pod starts, compared with the lead time."""
 
 import math
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ BOOK = RuleBook()
 SYNC = 15.0
 """Seconds between two decisions of the HPA; ``--horizontal-pod-autoscaler-sync-period``."""
 LONGEST_RAMP = 3600.0
-"""Seconds after which a ramp counts as one that never ends."""
+"""Seconds after which a ramp counts as endless."""
 RUSH = 4
-"""By how many times the load of a rush grows within the lead time, for the rule about the ramp."""
+"""The factor by which the load of a rush grows within the lead time, for the rule about the ramp."""
 SHORT_COOLDOWN = 60
 SLOW_POLLING = 60
-"""Seconds. A workload that sleeps wakes with a poll, unless it is told by a stream."""
+"""Seconds. A workload at zero is activated by a poll, unless a stream does it."""
 DEFAULT_LEAD = 300.0
 
 
@@ -27,10 +27,10 @@ DEFAULT_LEAD = 300.0
 
 
 def ramp_time(behavior: HpaBehavior, first: int, last: int) -> float | None:
-    """Seconds in which an HPA goes from ``first`` to ``last`` replicas, the wait for its first sync included.
+    """Seconds that an HPA takes from ``first`` to ``last`` replicas, including the wait for its first sync.
 
-    It ends within the tolerance of ``last``, from where the HPA goes no further; another rule is about that. None where
-    it takes longer than `LONGEST_RAMP`. The wish for ``last`` comes right after a sync.
+    The ramp ends within the tolerance of ``last``, where the HPA stops; another rule covers that. None if it takes
+    longer than `LONGEST_RAMP`. The metric asks for ``last`` right after a sync.
     """
     hpa = Hpa(behavior, ReplicaBounds(1, last))
     enough = math.ceil(last / (1 + behavior.up.tolerance) - 1e-9)
@@ -50,7 +50,7 @@ def _lead_of(workload: WorkloadSettings | None) -> float:
 
 
 def _rush_of(one: ScalingObject, workload: WorkloadSettings | None) -> tuple[int, int]:
-    """From how many to how many pods a rush goes: to the most there may be, from a quarter of them."""
+    """From how many to how many pods a rush goes: from a quarter of the maximum to the maximum."""
     planned = workload.plan.max_replicas if workload is not None else 0
     last = max(min(one.highest, planned or one.highest), 1)
     first = max(one.lowest, 1, math.ceil(last / RUSH)) if one.lowest else 1
@@ -71,7 +71,7 @@ def _slow_ramp(evidence: Evidence) -> Iterator[Symptom]:
         lead, seconds = _lead_of(workload), ramp_time(_behavior_of(one), first, last)
         starts = evidence.starts_of(one)
         start = starts[len(starts) // 2] if starts else 0.0
-        start = start if start <= lead else 0.0  # that is another rule's
+        start = start if start <= lead else 0.0  # another rule covers that
         place = one.behavior_place or one.place
         of_lead = f"your {lead:.0f} s" if workload is not None else f"a lead time of {lead:.0f} s, the default"
         if seconds is None:
@@ -124,7 +124,7 @@ def _scale_down(evidence: Evidence) -> Iterator[Symptom]:
             yield Symptom(one.name, "behavior.scaleDown has a stabilization window of 0 s", one.behavior_place)
 
 
-# Pace.
+# KEDA's intervals and pod starts.
 
 
 @BOOK.rule(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules about a workload's query: its PromQL, what Prometheus answers, and what a running Kedastral says."""
+"""Rules about a workload's query: its PromQL, Prometheus' answers, and what a running Kedastral says."""
 
 import re
 from collections.abc import Iterator
@@ -13,9 +13,9 @@ BOOK = RuleBook()
 FEWEST_SCRAPES = 2
 """Samples that ``rate()`` needs in its range."""
 SCRAPE_SLACK = 0.9
-"""A scrape interval is measured from samples that jitter: a range this much below two of them still holds two."""
+"""A scrape interval is measured from jittering samples: a range of this share of two intervals still holds two."""
 LATE_STEPS = 2
-"""Steps by which the newest sample may be late before it is worth a word."""
+"""Steps by which the newest sample may be late before it is reported."""
 RETENTION_SLACK = 0.95
 MIDDLE_URGENCY = 1
 QUOTED = re.compile(r"""\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|`[^`]*`""")
@@ -25,7 +25,7 @@ RATED = re.compile(
     \s*\[\s*(?P<range>[0-9a-z]+)\s*\]""",
     re.VERBOSE,
 )
-"""A counter in ``rate()``, with its selector and its range."""
+"""Matches a counter in ``rate()``, with its selector and its range."""
 _RATE_OF_SUM = re.compile(r"\b(?:rate|irate|increase)\s*\(\s*(?:sum|max|avg|count)\b")
 _GAUGE_FUNCTIONS = re.compile(r"\b(delta|idelta|deriv)\s*\(\s*[a-zA-Z_:][\w:]*_(?:total|count|sum|bucket)\b")
 _RISES = re.compile(r"\b(?:rate|irate|increase|resets|changes|delta|idelta|deriv)\s*\(")
@@ -34,7 +34,7 @@ _UNIT = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 60480
 
 
 def read_range(text: str) -> float:
-    """Seconds of a range of PromQL, such as ``1h30m``; 0 for what is none."""
+    """The seconds of a PromQL range, such as ``1h30m``; 0 if it is not a range."""
     return sum(float(amount) * _UNIT[unit] for amount, unit in re.findall(r"(\d+)(ms|[smhdwy])", text))
 
 
@@ -214,7 +214,7 @@ def _slow_rule(evidence: Evidence) -> Iterator[Symptom]:
             yield Symptom(_name(workload), words + write_duration(step))
 
 
-# What is known of the rest.
+# Everything else.
 
 
 @BOOK.rule(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes what `kedastral doctor` has found, as JSON or as SARIF 2.1.0, which code hosts show beside the lines."""
+"""Writes what `kedastral doctor` has found, as JSON or as SARIF 2.1.0, which code hosts show next to the lines."""
 
 from collections.abc import Sequence
 from urllib.parse import quote
@@ -10,11 +10,11 @@ from kedastral.wire import JsonValue
 
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
-"""What SARIF calls each severity."""
+"""SARIF's level for each severity."""
 
 
 def count_by_severity(found: Sequence[Diagnosis]) -> dict[str, int]:
-    """How many there are of each severity."""
+    """How many findings there are of each severity."""
     return {str(severity): sum(one.severity is severity for one in found) for severity in Severity}
 
 
@@ -38,7 +38,7 @@ def _describe(one: Diagnosis) -> dict[str, JsonValue]:
 
 
 def write_sarif(found: Sequence[Diagnosis], rules: Sequence[DoctorRule]) -> dict[str, JsonValue]:
-    """A log of one run; every rule is described, found or not."""
+    """A log of one run; every rule is described, whether or not it found something."""
     numbers = {rule.name: number for number, rule in enumerate(rules)}
     driver: dict[str, JsonValue] = {
         "name": "kedastral doctor",
@@ -80,6 +80,6 @@ def _result(one: Diagnosis, number: int) -> dict[str, JsonValue]:
 
 
 def _uri(file: str) -> str:
-    """A file's name as a relative or absolute reference of a URI."""
+    """A file's name as a relative or absolute URI reference."""
     path = quote(file.replace("\\", "/"), safe="/._-~+@")
     return f"file://{path}" if path.startswith("/") else path

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules about who decides how many pods: the bounds, the fallback, and triggers of KEDA's own."""
+"""Rules about what decides the number of pods: the bounds, the fallback, and KEDA's own triggers."""
 
 import math
 import re
@@ -14,7 +14,7 @@ from kedastral.settings.types import write_value
 
 BOOK = RuleBook()
 THRESHOLD_TOO_LOW, THRESHOLD_TOO_HIGH = 0.7, 1.5
-"""How far the threshold of a reactive trigger may be from the target per pod, as a ratio."""
+"""How far the threshold of a reactive trigger may be from the target per pod, as ratios."""
 TAKES_NO_PODS = ("currentReplicas", "currentReplicasIfHigher", "scalingModifiers")
 
 
@@ -274,7 +274,7 @@ def _number(text: str) -> float | None:
 
 
 def _asks_the_same(other: KedaTrigger, workload: WorkloadSettings) -> bool:
-    """Whether a prometheus trigger asks the workload's own query, blanks aside; so it is assumed of one not known."""
+    """Whether a prometheus trigger has the workload's own query, ignoring blanks; assumed if its query is unknown."""
     asked, known = other.metadata.get("query", ""), workload.query
     return not known or re.sub(r"\s+", "", asked) == re.sub(r"\s+", "", known)
 

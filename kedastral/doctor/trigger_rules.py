@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules about a trigger of Kedastral's: where it stands, its address, its metadata and the workload it names."""
+"""Rules about a trigger for Kedastral: its object, its address, its metadata and the workload that it names."""
 
 import re
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ def _trigger_words(one: ScalingObject, trigger: KedaTrigger) -> str:
     return f"trigger {one.triggers.index(trigger) + 1} ({trigger.kind})"
 
 
-# Where it stands.
+# The object that it belongs to.
 
 
 @BOOK.rule(
@@ -135,7 +135,7 @@ def _unsafe_tls(evidence: Evidence) -> Iterator[Symptom]:
 )
 def _metadata_text(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.scaled_by_us:
-        for trigger in one.triggers:  # those of KEDA's own too: one such value, and the whole object is refused
+        for trigger in one.triggers:  # KEDA's own too: a single such value makes it refuse the whole object
             if trigger.not_text:
                 words = f"{_trigger_words(one, trigger)} has values without quotes: {', '.join(trigger.not_text[:5])}"
                 yield Symptom(one.name, words, trigger.place)

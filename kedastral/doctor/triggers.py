@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a trigger of Kedastral's says: the address of the scaler, and the workload that its metadata describe."""
+"""What a trigger for Kedastral says: the address of the scaler, and the workload that its metadata describe."""
 
 import math
 import re
@@ -18,12 +18,12 @@ FROM_VARIABLE = "(from a variable)"
 
 
 def is_named_by_variable(trigger: KedaTrigger, key: str) -> bool:
-    """Whether the value of ``key`` comes from a variable of the scale target, which nobody but KEDA knows."""
+    """Whether the value of ``key`` comes from a variable of the scale target, which only KEDA knows."""
     return any(is_from_variable(given) and given.startswith(key) for given in trigger.metadata)
 
 
 def read_address(address: str) -> tuple[str, int] | None:
-    """Host and port of a ``scalerAddress``; None where it is none."""
+    """Host and port of a ``scalerAddress``; None if it is invalid."""
     found = re.fullmatch(r"(?:dns:///)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})", address)
     if found is None or not 0 < int(found[2]) < 65536:
         return None
@@ -53,10 +53,9 @@ def _is_activation(text: str) -> bool:
 
 
 def read_brought_workload(evidence: Evidence, one: ScalingObject, trigger: KedaTrigger) -> WorkloadSettings:
-    """The workload that a trigger brings along. Raises ConfigError.
+    """The workload that a trigger describes. Raises ConfigError.
 
-    What comes from a variable cannot be read, so that its default counts; any data source it names is taken for one
-    that there is.
+    A value from a variable cannot be read, so its default is used; any data source that it names is assumed to exist.
     """
     known = {key: text for key, text in trigger.metadata.items() if not is_from_variable(key)}
     if trigger.metadata.keys() - known.keys() >= {"query" + FROM_ENV}:

@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is shown of a manifest: words that belong there and names of keys, since anything else may be a secret."""
+"""What may be shown of a manifest: fixed words and names of keys, since anything else may be a secret."""
 
 import re
 
 from kedastral.doctor.evidence import KedaTrigger
 
 _GOT = re.compile(r""", got (['"]).*(; [^;]*)$""", re.DOTALL)
-"""The value that a problem quotes: it may be a secret that somebody put where it does not belong."""
+"""Matches the value that a problem quotes: it may be a misplaced secret."""
 
 
 def without_value(problem: str) -> str:
-    """A problem with a setting without the value that it quotes."""
+    """A problem with a setting, without the value that it quotes."""
     return _GOT.sub(r"\2", problem)
 
 
 def fixed_word(text: str) -> str:
-    """A word that a manifest has where a fixed word belongs; anything else is not shown, since it may be anything."""
+    """A word from a manifest where only certain words are valid; anything else is not shown, as it may be secret."""
     return text if re.fullmatch(r"[A-Za-z]{1,20}", text) else "of another kind"
 
 
@@ -25,10 +25,10 @@ def kind_of(trigger: KedaTrigger) -> str:
 
 
 def shown_path(path: str, root: str = "spec.") -> str:
-    """Where a key stands below ``root``, with dots."""
+    """The path of a key below ``root``, with dots."""
     return root + ".".join(map(shown_key, path.split(".")))
 
 
 def shown_key(key: str) -> str:
-    """The name of a key that a person chose."""
+    """The name of a key chosen by the user."""
     return key if re.fullmatch(r"[A-Za-z]{1,40}", key) else "(a key)"
