@@ -4,12 +4,12 @@
 Each layer imports only from those below it (``tests/test_layers.py``)::
 
     cli                               commands; the only place that prints or sets an exit code
-    demo backtest doctor              `run` on a load of its own; history replayed and judged; mistakes found
+    demo backtest doctor              `run` on a built-in load; history replayed and judged; mistakes found
     compose app                       settings become parts; the nursery
     workloads                         the tick, and the fleet of workloads
     serving                           KEDA's scaler, the HTTP API, the store, metrics
     adapters                          Prometheus, the model over HTTP, CSV
-    state_format                      what a restart keeps of a workload, as bytes
+    state_format                      the saved state of a workload, as bytes
     settings simulation wire          flags, variables, files; KEDA, HPA and pods; JSON
     models                            forecast models, pure
     core                              series, forecast, plan, serving rule, ports; pure

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The entry point of the command ``kedastral`` and ``python -m kedastral``; it imports nothing heavy before `main`."""
+"""The entry point of ``kedastral`` and ``python -m kedastral``; it imports nothing heavy before `main`."""
 
 import os
 import signal
@@ -9,19 +9,19 @@ from functools import partial
 SERVICES = {"run", "forecaster", "scaler", "demo"}
 """Commands that SIGTERM ends with success."""
 RELOADING = SERVICES - {"demo"}
-"""Commands that read their files again on SIGHUP; the demo ends with its terminal, as commands do by default."""
+"""Commands that reread their files on SIGHUP; the demo ends with its terminal, as commands do by default."""
 
 
 def main() -> None:
-    """Run the command line. A signal ends the program at once, with the right code, until the command takes over.
+    """Run the command line. Until the command takes over, a signal ends the program at once, with the right code.
 
-    The first process of a container ignores every signal that it does not handle, and loading takes a second.
+    The first process of a container ignores every signal without a handler, and loading takes a second.
     """
     serves = sys.argv[1:2] and sys.argv[1] in SERVICES
     signal.signal(signal.SIGTERM, partial(_exit, 0 if serves else 128 + signal.SIGTERM))
     signal.signal(signal.SIGINT, partial(_exit, 128 + signal.SIGINT))
     if sys.argv[1:] and sys.argv[1] == "demo" and sys.stdout.isatty():
-        sys.stdout.write("kedastral demo: loading …\r")  # the first words take the place of these
+        sys.stdout.write("kedastral demo: loading …\r")  # the first output replaces this
         sys.stdout.flush()
     if sys.argv[1:2] and sys.argv[1] in RELOADING:
         signal.signal(signal.SIGHUP, _ignore)
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def _ignore(_number: int, _frame: object) -> None:
-    """Do nothing: the command reads its files once more when it begins to listen for SIGHUP."""
+    """Do nothing: the command rereads its files anyway when it starts to listen for SIGHUP."""
 
 
 def _exit(code: int, _number: int, _frame: object) -> None:

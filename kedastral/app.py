@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`App`: the nursery that all services of one process run in, and how they drain; compose.py makes the parts."""
+"""`App`: the nursery in which all services of one process run, and how they drain; compose.py makes the parts."""
 
 import logging
 import math
@@ -31,18 +31,18 @@ from kedastral.serving.snapshot_api import PROBES, Readiness
 from kedastral.trio_connections import QUIET_PERIOD
 
 GRPC_GRACE = 5.0
-"""Seconds that calls in flight have to finish: KEDA gives one 3 s. The server needs up to 2 s more to say goodbye."""
+"""Seconds for calls in flight to finish: KEDA's timeout is 3 s. The server needs up to 2 s more to close."""
 MAX_STOP_SECONDS = 9.0
-"""Seconds from the signal to the end, whatever hangs: below the 10 s that are promised."""
+"""Seconds from the signal to the end, whatever hangs: less than the promised 10 s."""
 
 MAX_REQUEST_BYTES = 2**16
-"""Bytes of a request: a ScaledObject's name and the metadata of its trigger, with a long query, are a few KiB."""
+"""The most bytes of a request: a ScaledObject's name and its trigger metadata, with a long query, are a few KiB."""
 
 log = logging.getLogger("kedastral.app")
 
 
 class Service(Protocol):
-    """Runs until cancelled, in a task of its own; calls ``task_status.started()`` once it is ready."""
+    """Runs until cancelled, in its own task; calls ``task_status.started()`` once it is ready."""
 
     async def __call__(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run; an exception ends the process."""
@@ -51,7 +51,7 @@ class Service(Protocol):
 
 @attrs.frozen
 class GrpcPart:
-    """KEDA's scaler, and the socket that it is served on; in plain text without ``tls``."""
+    """KEDA's scaler and its listening socket; plain text without ``tls``."""
 
     service: ExternalScaler
     listener: socket.socket
@@ -61,7 +61,7 @@ class GrpcPart:
 
 @attrs.frozen
 class HttpPart:
-    """The snapshot server, or the probes alone, and the socket that it is served on; in plain text without ``tls``."""
+    """The snapshot server, or only the probes, and its listening socket; plain text without ``tls``."""
 
     app: QuartTrio
     listener: socket.socket
@@ -72,9 +72,8 @@ class HttpPart:
 class App:
     """All the parts of one process; `run` opens the nursery.
 
-    ``background`` are the services beside HTTP and gRPC: the fleet's tickers above all. ``connections`` are services
-    that those use until they have ended. ``request_reload`` has the configuration read again; None where there are no
-    files.
+    ``background`` are the services besides HTTP and gRPC, mainly the fleet's tickers. ``connections`` are services that
+    those use until they have ended. ``request_reload`` makes the process reread its configuration; None without files.
     """
 
     clock: WallClock
@@ -91,7 +90,7 @@ class App:
 
         It starts from the outside in: HTTP, gRPC (bound before the first forecast), then the background services. It
         drains from the inside out: unfinished ticks are abandoned, gRPC finishes its calls, and HTTP answers until then
-        and closes last. An exception of a service leaves here too, and cancelling ends everything at once.
+        and closes last. An exception of a service propagates, and cancelling ends everything at once.
         """
         http_may_close = trio.Event()
         shares = share_open_files(limit_of_open_files())
@@ -110,7 +109,7 @@ class App:
                     async with trio.open_nursery() as connections:
                         async with trio.open_nursery() as work:
                             work.start_soon(self._start_background, connections, work, task_status)
-                            await self.stopping.wait()  # which may come while a service still reads its files
+                            await self.stopping.wait()  # it may be set while a service still reads its files
                             limit.deadline = trio.current_time() + MAX_STOP_SECONDS
                             self.readiness.begin_drain()
                             work.cancel_scope.cancel()
@@ -133,7 +132,7 @@ class App:
 async def run_until_signal(app: App, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     """Run ``app`` until SIGTERM or SIGINT has stopped it cleanly; a second signal exits at once.
 
-    It has started once signals are waited for.
+    It counts as started once it listens for signals.
     """
     async with trio.open_nursery() as nursery:
         await nursery.start(stop_on_signal, app.stopping)
@@ -159,7 +158,7 @@ async def stop_on_signal(
 async def reload_on_hangup(
     request_reload: Callable[[], None] | None, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Request a reload at each SIGHUP; log a warning where there are no files, one a minute."""
+    """Request a reload at each SIGHUP; without files, log a warning, at most one a minute."""
     warned_at = -math.inf
     with trio.open_signal_receiver(signal.SIGHUP) as hangups:
         task_status.started()
@@ -172,7 +171,7 @@ async def reload_on_hangup(
 
 
 def grpc_limits(max_connections: int, memory: int | None) -> Limits:
-    """The limits of KEDA's server in a process with ``memory`` bytes, or no limit; says in the log what clients get."""
+    """The limits of KEDA's server in a process with ``memory`` bytes, or no limit; logs how much clients get."""
     share = share_of_memory(memory)
     of = "the process itself has no limit" if memory is None else f"the limit is {memory / 2**20:.0f} MiB"
     log.info("gRPC clients may hold %.0f MiB of memory together: %s", share / 2**20, of)
@@ -196,7 +195,7 @@ async def serve_grpc(
 ) -> None:
     """Serve KEDA's scaler and grpc.health.v1 until ``stopping`` is set; returns when all calls have ended.
 
-    ``max_connections`` are as many as there are files for; the server's own limit holds as well.
+    ``max_connections`` is how many the open files allow; the server's own limit applies as well.
     """
     health = Health({"": True, SERVICE: True})
     services: Sequence[Servable] = [part.service, health]

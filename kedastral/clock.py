@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The only module that reads wall-clock time; everything else is given a `WallClock`.
+"""The only module that reads wall-clock time; everything else gets a `WallClock`.
 
 Two clocks run in the process: wall time, an aware UTC `datetime`, says which minute a forecast is for; Trio's clock
 (``trio.current_time()``, monotonic) says how long to wait. They are never mixed.
@@ -13,11 +13,11 @@ import trio
 
 
 class WallClock(Protocol):
-    """Tells wall time, and how fast it runs."""
+    """Provides the wall time and its speed."""
 
     @property
     def speed(self) -> float:
-        """Seconds of wall time that pass in one second of Trio's clock."""
+        """Seconds of wall time per second of Trio's clock."""
         ...
 
     def now(self) -> datetime:
@@ -37,11 +37,11 @@ class SystemClock:
 
 @attrs.define
 class AcceleratedClock:
-    """A wall clock tied to Trio's, ``speed`` times as fast, beginning at ``start`` when Trio's clock shows ``origin``.
+    """A wall clock tied to Trio's, ``speed`` times as fast, that shows ``start`` when Trio's clock shows ``origin``.
 
-    With ``origin`` None it stands at ``start`` until `begin`.
+    With ``origin`` None it stands still at ``start`` until `begin`.
 
-    The demo lets a day pass in minutes with it; under Trio's virtual clock it makes wall time virtual too.
+    With it a day passes in minutes in the demo; under Trio's virtual clock it makes wall time virtual too.
     """
 
     start: datetime
@@ -49,7 +49,7 @@ class AcceleratedClock:
     origin: float | None = attrs.field(factory=trio.current_time)
 
     def begin(self) -> None:
-        """Run from ``start`` on, from now on."""
+        """Start running now, from ``start``."""
         self.origin = trio.current_time()
 
     def now(self) -> datetime:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The composition root: settings -> parts -> `App`. Every part is made here, and handed what it needs."""
+"""The composition root: settings -> parts -> `App`. Every part is made here, and gets what it needs."""
 
 import logging
 import os
@@ -59,7 +59,7 @@ ForecastingSettings = RunSettings | ForecasterSettings | DemoSettings
 
 @attrs.frozen
 class Common:
-    """What the parts of one process share, and the stack that closes them in the end."""
+    """What the parts of one process share, and the stack that closes them at the end."""
 
     clock: WallClock
     stack: AsyncExitStack
@@ -75,7 +75,7 @@ def _open_common(stack: AsyncExitStack) -> Common:
 
 
 def open_tracing(environ: Mapping[str, str]) -> Tracing:
-    """Traces where OpenTelemetry's variables say where to send them, and `kedastral[otel]` is installed."""
+    """Traces if OpenTelemetry's variables say where to send them and `kedastral[otel]` is installed."""
     endpoints = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
     endpoint = next((name for name in endpoints if environ.get(name)), None)
     is_off = environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or environ.get("OTEL_TRACES_EXPORTER") == "none"
@@ -96,7 +96,7 @@ def open_tracing(environ: Mapping[str, str]) -> Tracing:
 
 @asynccontextmanager
 async def open_run(settings: RunSettings) -> AsyncIterator[App]:
-    """`kedastral run`: forecaster, snapshot server and scaler in one. Raises BindError, ConfigError."""
+    """`kedastral run`: forecaster, snapshot server and scaler in one process. Raises BindError, ConfigError."""
     async with AsyncExitStack() as stack:
         common = _open_common(stack)
         storage = _make_storage(settings.storage, settings.kept, common)
@@ -152,7 +152,7 @@ async def open_scaler(settings: ScalerSettings) -> AsyncIterator[App]:
 async def _open_reader(
     settings: ScalerSettings, common: Common
 ) -> tuple[RemoteSnapshots | SharedSnapshots, Sequence[Service]]:
-    """What a split scaler reads, and the connections that this needs. Raises ConfigError."""
+    """What a split scaler reads from, and the connections that this needs. Raises ConfigError."""
     remote, policy, default = settings.remote, settings.stale.policy(), settings.name.workload
     always = () if default is None else (default,)
     if remote.storage is StorageKind.REDIS:
@@ -177,8 +177,8 @@ async def _open_reader(
 class Storage:
     """Where forecasts are kept, and the services that this needs; they start before any workload is forecast.
 
-    ``connections`` outlive the services. What a restart must not lose is kept in ``states``; None where nothing is.
-    With a ``division`` the workloads are shared with other pods.
+    ``connections`` outlive the services. ``states`` keeps what a restart must not lose; None if nothing is kept. With a
+    ``division`` the workloads are shared with other pods.
     """
 
     store: SnapshotStore = attrs.field(factory=MemoryStore)
@@ -189,7 +189,7 @@ class Storage:
 
 
 def _make_storage(settings: StorageSettings, kept: StateSettings, common: Common) -> Storage:
-    """The storage of a process; ConfigError where the certificates for Redis, or the directory, cannot be used."""
+    """The storage of a process; ConfigError if the certificates for Redis, or the directory, cannot be used."""
     if settings.storage is StorageKind.MEMORY:
         states = None if kept.state_dir is None else StateDirectory.open(kept.state_dir)
         if states is not None:
@@ -219,7 +219,7 @@ def _make_storage(settings: StorageSettings, kept: StateSettings, common: Common
 
 
 async def take_up(forecasting: Forecasting, storage: Storage) -> None:
-    """Go on where the process before ended; pods that share the work do so for each workload that becomes theirs."""
+    """Continue where the previous process ended; pods that share the work do so for each workload they take over."""
     if storage.division is None:
         await forecasting.take_up()
 
@@ -232,7 +232,7 @@ def make_forecasting(
     *,
     answers_keda: bool = False,
 ) -> Forecasting:
-    """The forecasting half of a process; ``open_source`` gives a workload a source other than Prometheus."""
+    """The forecasting half of a process; ``open_source`` opens a source other than Prometheus for a workload."""
     storage = storage or Storage()
     store, metrics = storage.store, common.metrics
     keeper = None if storage.states is None else StateKeeper(storage.states, store, common.clock, metrics)
@@ -256,7 +256,7 @@ def make_forecasting(
 
 
 def services_of(forecasting: Forecasting) -> list[Service]:
-    """What forecasts in the background, in the order in which to start it."""
+    """The services that forecast in the background, in start order."""
     keeper = forecasting.fleet.keeper
     saving = [] if keeper is None else [keeper.run]
     return [forecasting.builder.training.run, *saving, forecasting.fleet.run]
@@ -265,7 +265,7 @@ def services_of(forecasting: Forecasting) -> list[Service]:
 def make_run_app(
     settings: RunSettings | DemoSettings, forecasting: Forecasting, common: Common, storage: Storage | None = None
 ) -> App:
-    """`kedastral run` around its forecasting half; the demo uses it with a metric source of its own."""
+    """`kedastral run` around its forecasting half; the demo uses it with its own metric source."""
     storage = storage or Storage()
     fleet, resolver, readiness = forecasting.fleet, forecasting.resolver, Readiness.of({"http", "grpc"})
     # the demo has neither TLS nor a token
@@ -285,7 +285,7 @@ def make_run_app(
 
 
 def show_workloads(view: SnapshotView, forecasting: Forecasting) -> WorkloadsView:
-    """What the page shows of the workloads that this process forecasts."""
+    """What the web page shows about the workloads that this process forecasts."""
     fleet = forecasting.fleet
 
     def find_settings(key: str) -> Sequence[SettingInForce]:
@@ -296,7 +296,7 @@ def show_workloads(view: SnapshotView, forecasting: Forecasting) -> WorkloadsVie
 
 
 def settings_in_force(settings: WorkloadSettings) -> Sequence[SettingInForce]:
-    """The settings of one workload, given ones first; not its query, which may be long or come from a Secret."""
+    """The settings of one workload, given ones first; without its query, which may be long or come from a Secret."""
     values = {one.name: value for one, value in _values_of(settings)}
     found = [
         SettingInForce(
@@ -310,14 +310,14 @@ def settings_in_force(settings: WorkloadSettings) -> Sequence[SettingInForce]:
 
 
 def _values_of(settings: WorkloadSettings | DemoSettings) -> Iterator[tuple[Setting, object]]:
-    """The settings of what is forecast and how it is planned and served, with their values."""
+    """The settings about what is forecast and how it is planned and served, with their values."""
     for group in (settings.forecast, settings.plan, settings.level, settings.serving, settings.stale):
         values = attrs.asdict(group, recurse=False)
         yield from ((one, values[one.name]) for one in settings_of(type(group)))
 
 
 def reload_files(app: App, forecasting: Forecasting, configured: ConfiguredFleet) -> App:
-    """``app``, and where it has configuration files, a reloader that applies their changes."""
+    """``app`` with a reloader that applies changes of its configuration files, if it has any."""
     path, forecasting.warnings = configured.path, configured.warnings
     if path is None:
         return app
@@ -327,7 +327,7 @@ def reload_files(app: App, forecasting: Forecasting, configured: ConfiguredFleet
 
 
 def demo_fleet(settings: DemoSettings) -> FleetSettings:
-    """The one workload of the demo; it reads no data source."""
+    """The single workload of the demo; it reads no data source."""
     defaults = {one.name: one.default_value for one in settings_of(DemoSettings)}
     workload = WorkloadSettings(
         workload=settings.name.workload,

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo: `run` on an embedded source and a fast clock, and beside it two Deployments to compare.
+"""The demo: `run` on an embedded source and a fast clock, and two simulated Deployments to compare.
 
-The forecast, the plan and the answer to KEDA come from the parts of `kedastral run` itself. Only the load is simulated,
-and what a cluster would add: the HPA with Kubernetes' defaults, and pods that take time to start. Both Deployments have
-the same HPA and the same start-up; one is scaled by Kedastral, the other by a reactive metric.
+The forecast, the plan and the answer to KEDA come from the parts of `kedastral run` itself. Only the load and the
+cluster are simulated: the HPA with Kubernetes' defaults, and pods that take time to start. Both Deployments have the
+same HPA and the same start-up; one is scaled by Kedastral, the other by a reactive metric.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -28,23 +28,23 @@ from kedastral.simulation.hpa import Hpa, HpaBehavior, HpaMetric
 from kedastral.workloads.fleet import Fleet
 
 BEGIN = datetime(2026, 3, 2, 8, 45, tzinfo=UTC)
-"""A Monday morning, three quarters of an hour before the campaign: the first minute shows a rise. Fixed, so that the
-demo's day is the same for everybody."""
+"""A Monday morning, 45 minutes before the campaign, so that the first minute shows a rise. Fixed, so that everyone sees
+the same day."""
 SYNC_PERIOD = 15.0
 """Seconds between two decisions of the HPA, as in Kubernetes."""
 CONTROL_DELAY = 60.0
-"""Seconds of the lead time that KEDA, the HPA and the scheduler use up; the rest is the pod's own start."""
+"""Seconds of the lead time that KEDA, the HPA and the scheduler use; the rest is the pod's own start."""
 MEASURED_BEFORE = timedelta(seconds=30)
 """How old a reactive metric is: ``rate(...[1m])`` is the load of half a minute ago."""
 REACTIVE_UTILISATION = 0.8
-"""What the reactive HPA aims at: a target of 80 %, the usual setting."""
+"""The target of the reactive HPA: 80 %, the usual setting."""
 
 
 @attrs.define
 class Deployment:
     """One Deployment under its HPA, and how well it has served the load so far.
 
-    ``short_seconds`` had too few pods; ``surprised_seconds`` of them fell into a flash, which nobody foresees.
+    ``short_seconds`` had too few pods; ``surprised_seconds`` of them were during a flash, which nobody can foresee.
     """
 
     hpa: Hpa
@@ -63,11 +63,11 @@ class Deployment:
 
     @property
     def foreseeable_seconds(self) -> float:
-        """The seconds with too few pods that the history told of."""
+        """The seconds with too few pods that the history could have predicted."""
         return self.short_seconds - self.surprised_seconds
 
     def serve(self, at: float, load: float, target_per_pod: float, seconds: float, *, is_flash: bool) -> None:
-        """Serve ``load`` for ``seconds`` with the pods that are Ready at ``at``, and add up what was missing."""
+        """Serve ``load`` for ``seconds`` with the pods that are Ready at ``at``, and add up the shortage."""
         self.ready = self.pods.ready(at)
         self.missing = max(0.0, load - self.ready * target_per_pod)
         self.missed += self.missing * seconds
@@ -91,7 +91,7 @@ class DemoComparison:
 
     @classmethod
     def begin(cls, load: SyntheticLoad, settings: DemoSettings) -> "DemoComparison":
-        """Both Deployments with the pods that the load at the beginning needs."""
+        """Both Deployments with the pods that the initial load needs."""
         plan = settings.plan.policy(settings.forecast.step)
         start_seconds = max(settings.serving.lead_time - CONTROL_DELAY, settings.serving.lead_time / 2)
         enough = plan.bounds.clamp(-(-load.at(BEGIN) // (plan.target_per_pod * REACTIVE_UTILISATION)))
@@ -123,7 +123,7 @@ class DemoComparison:
 
     @property
     def event(self) -> str | None:
-        """What the newest sync saw besides an ordinary day; None for nothing."""
+        """What was special at the newest sync; None for an ordinary day."""
         return self.load.event_at(self.moment)
 
     @property
@@ -134,7 +134,7 @@ class DemoComparison:
 
 @attrs.frozen
 class Demo:
-    """The running demo: the app of `run`, its clock, and the comparison beside it."""
+    """The running demo: the app of `run`, its clock, and the comparison."""
 
     app: App
     fleet: Fleet
@@ -146,7 +146,7 @@ class Demo:
 
     @property
     def ports(self) -> tuple[int, int]:
-        """The ports of HTTP and gRPC; read them before `App.run` takes the sockets over."""
+        """The ports of HTTP and gRPC; read them before `App.run` takes over the sockets."""
         assert self.app.grpc is not None  # noqa: S101 - made with a scaler
         return port_of(self.app.http.listener), port_of(self.app.grpc.listener)
 
@@ -159,7 +159,7 @@ class Demo:
         return self.scaler.decide(self.workload).replicas
 
     def forecast_at_lead(self) -> float | None:
-        """The load expected a lead time from now."""
+        """The load expected one lead time from now."""
         snapshot = self.snapshot()
         at = self.clock.now() + timedelta(seconds=self.lead_time)
         if snapshot is None or desired_at(snapshot, at) is None:
@@ -168,7 +168,7 @@ class Demo:
         return float(snapshot.forecast.values[min(index, len(snapshot.forecast.values) - 1)])
 
     async def wait_for_forecast(self) -> None:
-        """Wait for the app's first forecast, which may take a model a second, and only then start the clock."""
+        """Wait for the app's first forecast, which may take a second, and only then start the clock."""
         while self._is_learning():
             await self.fleet.store.wait_for_change(self.workload)
         self.clock.begin()
@@ -191,7 +191,7 @@ async def open_demo(settings: DemoSettings) -> AsyncIterator[Demo]:
     """Make the demo's parts. Raises BindError, ConfigError."""
     async with AsyncExitStack() as stack:
         load = SyntheticLoad(peak=15 * settings.plan.target_per_pod)
-        clock = AcceleratedClock(BEGIN, settings.pace.speed, origin=None)  # until the first forecast is made
+        clock = AcceleratedClock(BEGIN, settings.pace.speed, origin=None)  # stopped until the first forecast is made
         source = SyntheticSource(load, settings.forecast.history_window, settings.forecast.step)
         common = Common(clock, stack)
         forecasting = make_forecasting(demo_fleet(settings), common, lambda _: source)

@@ -12,14 +12,14 @@
     ├── TooManyWorkloadsError     ScaledObjects brought as many workloads as allowed: RESOURCE_EXHAUSTED
     └── WorkloadError             expected at run time: affects one workload, which retries at its next tick
         ├── SourceError           the load could not be read
-        │   ├── QueryError        Prometheus rejects the query; whoever wrote it must change it
+        │   ├── QueryError        Prometheus rejects the query; its author must change it
         │   └── NotServedError    the server has no range queries
         ├── ModelError            no forecast could be made
         │   └── NotFittedError    the model must be fitted to the history first
         ├── StoreError            the snapshot could not be kept
         └── RemoteError           the forecaster's snapshot could not be read
 
-Modules that know nothing of workloads raise ValueErrors of their own (`WireError`, `YamlError`); their callers turn
+Modules that know nothing about workloads raise their own ValueErrors (`WireError`, `YamlError`); their callers turn
 these into one of the above. Any other exception that leaves a service is a bug and ends the process.
 """
 
@@ -31,7 +31,7 @@ class KedastralError(Exception):
 
 
 class ConfigError(KedastralError):
-    """The settings cannot be used; ``problems`` has one line for each problem, all of them at once."""
+    """The settings are invalid; ``problems`` has one line for each problem, all of them at once."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
@@ -47,7 +47,7 @@ class BindError(KedastralError):
 
 
 class BadTriggerError(KedastralError):
-    """The ScaledObject's trigger metadata cannot be used; the message says what to change."""
+    """The ScaledObject's trigger metadata are invalid; the message says what to change."""
 
 
 class UnknownWorkloadError(KedastralError):
@@ -55,13 +55,13 @@ class UnknownWorkloadError(KedastralError):
 
 
 class TooManyWorkloadsError(KedastralError):
-    """ScaledObjects describe as many workloads as allowed already."""
+    """ScaledObjects already describe as many workloads as allowed."""
 
 
 class WorkloadError(KedastralError):
     """Something expected failed for one workload; its next tick tries again.
 
-    ``component`` and ``reason`` are short words of a fixed set: labels of ``kedastral_errors_total``.
+    ``component`` and ``reason`` are short words from a fixed set: labels of ``kedastral_errors_total``.
     """
 
     component = "forecaster"
@@ -72,7 +72,7 @@ class WorkloadError(KedastralError):
 
 
 class SourceError(WorkloadError):
-    """The load could not be read, or the answer cannot be forecast from."""
+    """The load could not be read, or no forecast can be made from it."""
 
     component = "source"
 

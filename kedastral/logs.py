@@ -4,7 +4,7 @@
 Every module logs through the standard library (``logging.getLogger("kedastral.<component>")``, further fields in
 ``extra``). This module formats its records, and those of the libraries: ``ts, level, component, workload, msg, err``.
 
-A thread writes the lines. Whoever logs only leaves them in a queue, so that a pipe that nobody reads stops nothing.
+A thread writes the lines. Logging only puts them into a queue, so that a pipe that nobody reads blocks nothing.
 """
 
 import logging
@@ -23,14 +23,14 @@ import structlog
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 FIRST_KEYS = ("ts", "level", "component", "workload", "msg", "err")
 MAX_QUEUED = 4 * 2**20
-"""Bytes of lines that wait to be written, some 20,000 of them; what comes beyond is dropped and counted."""
+"""The most bytes of lines that wait to be written, about 20,000 lines; further lines are dropped and counted."""
 MAX_WRITTEN_AT_ONCE = 2**16
-"""Bytes of the lines that are written in one go: what a pipe holds on Linux."""
+"""The most bytes that are written at once: what a pipe holds on Linux."""
 FLUSH_WITHIN = 0.5
-"""Seconds that the end of the process waits until the last lines are written."""
+"""Seconds that the end of the process waits for the last lines to be written."""
 _COMPONENTS = {"hypercorn": "http", "kedastral": "app", "quart": "http"}
 _NOISY = dict.fromkeys(("httpx", "httpcore", "hpack", "hypercorn"), logging.WARNING)
-"""httpx logs whole URLs, queries included, at info; hpack every header at debug; hypercorn what `app` says already."""
+"""httpx logs whole URLs, including queries, at info; hpack every header at debug; hypercorn what `app` already logs."""
 
 Event = MutableMapping[str, Any]
 
@@ -38,7 +38,7 @@ Event = MutableMapping[str, Any]
 def configure_logging(level: str, form: str, stream: TextIO | None = None) -> None:
     """Send every record of ``level`` and above to ``stream`` (standard error), as ``form`` ``text`` or ``json``.
 
-    A thread of its own writes to a stream that has a file descriptor; others are written to at once.
+    A separate thread writes to a stream that has a file descriptor; other streams are written to directly.
     """
     render = structlog.processors.JSONRenderer() if form == "json" else _render_logfmt
     formatter = structlog.stdlib.ProcessorFormatter(
@@ -56,17 +56,17 @@ def configure_logging(level: str, form: str, stream: TextIO | None = None) -> No
 
 
 def count_dropped_lines() -> int:
-    """Log lines that were dropped since the process began, because nobody read those before or they cannot be written.
+    """How many log lines were dropped since the process started, because the queue was full or writing failed.
 
-    0 where logging is not configured.
+    0 if logging is not configured.
     """
     return sum(handler.dropped for handler in logging.getLogger().handlers if isinstance(handler, QueuedHandler))
 
 
 def log_stray_errors() -> None:
-    """Log the errors that Python itself would print, to a standard error that perhaps nobody reads.
+    """Log the errors that Python itself would print to standard error, which may block if nobody reads it.
 
-    They are those of destructors and of threads that nobody waits for.
+    These are errors in destructors, and in threads that nobody waits for.
     """
 
     def log_unraisable(stray: "sys.UnraisableHookArgs") -> None:
@@ -90,19 +90,19 @@ def _open_handler(stream: TextIO) -> logging.Handler:
 
 
 class QueuedHandler(logging.Handler):
-    """Formats records, and has a thread write them to the file ``descriptor``.
+    """Formats records, and lets a thread write them to the file ``descriptor``.
 
-    At most `MAX_QUEUED` bytes wait. What comes beyond is counted as ``dropped``, and so is what cannot be written; a
-    line says so once those before it are written. `flush` waits `FLUSH_WITHIN` seconds at most; Python calls it when it
-    ends, so a traceback that was logged last is still written, while a reader that hangs keeps no process alive.
+    At most `MAX_QUEUED` bytes wait. Lines beyond that, and lines that cannot be written, are counted as ``dropped``;
+    a line says so once the lines before it are written. `flush` waits at most `FLUSH_WITHIN` seconds; Python calls it
+    at exit, so a final traceback is still written, while a hanging reader does not keep the process alive.
     """
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()
         self._descriptor = descriptor
-        # SimpleQueue needs no lock of Python's: neither a signal handler nor a destructor that logs can block on it
+        # SimpleQueue uses no Python lock, so a signal handler or destructor that logs cannot block on it
         self._queue: queue.SimpleQueue[bytes | threading.Event] = queue.SimpleQueue()
-        # each of these is changed by one side only, the first two under the handler's lock
+        # only one side changes each of these, the first two under the handler's lock
         self._refused = 0
         self._bytes_queued = 0
         self._failed = 0
@@ -112,14 +112,14 @@ class QueuedHandler(logging.Handler):
 
     @property
     def dropped(self) -> int:
-        """Lines that were not and will not be written."""
+        """How many lines were not and will not be written."""
         return self._refused + self._failed
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue the line of ``record``, or count it as dropped."""
         try:
             line = self._encode(record)
-        except Exception as error:  # noqa: BLE001  # a mistake in a call of the logger must not stop its caller
+        except Exception as error:  # noqa: BLE001  # a mistake in a logging call must not stop its caller
             line = self._encode(_report(record, error))
         if self._bytes_queued - self._bytes_taken + len(line) > MAX_QUEUED:
             self._refused += 1
@@ -141,13 +141,13 @@ class QueuedHandler(logging.Handler):
             lines, reached = self._take()
             if lines:
                 self._write_lines(lines)
-            if self.dropped > self._told and self._queue.empty():  # after the lines that were logged before
+            if self.dropped > self._told and self._queue.empty():  # after the lines that were logged before it
                 self._tell_of_dropped()
             if reached is not None:
                 reached.set()
 
     def _take(self) -> tuple[list[bytes], threading.Event | None]:
-        """Wait for lines, and take as many as can be written at once; the event is that of a `flush` after them."""
+        """Wait for lines, and take as many as can be written at once; the event belongs to a `flush` after them."""
         lines: list[bytes] = []
         size = 0
         while size < MAX_WRITTEN_AT_ONCE and not (lines and self._queue.empty()):
@@ -171,7 +171,7 @@ class QueuedHandler(logging.Handler):
         while rest:
             try:
                 rest = rest[os.write(self._descriptor, rest) :]
-            except BlockingIOError:  # somebody who shares the pipe has made it non-blocking
+            except BlockingIOError:  # another process that shares the pipe has made it non-blocking
                 room = select.poll()
                 room.register(self._descriptor, select.POLLOUT)
                 room.poll()
@@ -188,7 +188,7 @@ class QueuedHandler(logging.Handler):
 
 
 def _report(record: logging.LogRecord, error: Exception) -> logging.LogRecord:
-    """The record of a line that says that ``record`` cannot be formatted."""
+    """A record for the line that says that ``record`` cannot be formatted."""
     words = "a log line of %s, line %d, cannot be formatted"
     return logging.LogRecord(
         record.name, logging.ERROR, record.pathname, record.lineno, words, (record.pathname, record.lineno),
@@ -209,7 +209,7 @@ def _name_fields(_logger: object, _method: str, event: Event) -> Event:
 
 
 def _component(logger: str) -> str:
-    """``kedastral.grpclib_trio.connection`` is ``grpc``; a library is known by what it does for us."""
+    """``kedastral.grpclib_trio.connection`` is ``grpc``; a library is named after what it does for us."""
     first, *rest = logger.split(".")
     if first == "kedastral" and rest:
         return "grpc" if rest[0] == "grpclib_trio" else rest[0]

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which proxy a request takes: the environment, read as Go programs read it.
+"""Which proxy a request takes: the environment, read like Go programs do.
 
-The rules are those of https://pkg.go.dev/golang.org/x/net/http/httpproxy, so that Kedastral goes the way that KEDA and
-Prometheus beside it go. Three things are added, each so that less goes through a proxy by mistake or no other way is
-open: ``ALL_PROXY`` (curl, httpx) counts where the scheme has no proxy of its own, an address in ``NO_PROXY`` may stand
-in brackets, and a dot at the end of a host name means nothing.
+The rules are those of https://pkg.go.dev/golang.org/x/net/http/httpproxy, so that Kedastral takes the same route as
+KEDA and Prometheus. There are three additions: ``ALL_PROXY`` (curl, httpx) counts if the scheme has no proxy of its
+own; an address in ``NO_PROXY`` may be in brackets; and a trailing dot of a host name is ignored. The last two avoid
+using a proxy by mistake.
 """
 
 import importlib.util
@@ -22,7 +22,7 @@ Network = IPv4Network | IPv6Network
 SCHEMES = ("http", "https", "socks5", "socks5h")
 DEFAULT_PORTS = {"http": "80", "https": "443"}
 MAPPED = 96
-"""Bits of the prefix of IPv4 addresses that are written as IPv6, such as ``::ffff:10.0.0.1``."""
+"""Bits of the prefix of IPv4-mapped IPv6 addresses, such as ``::ffff:10.0.0.1``."""
 
 
 @attrs.frozen
@@ -34,7 +34,7 @@ class Proxy:
 
     @property
     def scheme(self) -> str:
-        """How we talk to it."""
+        """The scheme that we use with it."""
         return httpx.URL(self.url).scheme
 
     @property
@@ -44,11 +44,11 @@ class Proxy:
         return f"{parsed.scheme}://{parsed.netloc.decode('ascii')}"
 
     def describe_for(self, server: str) -> str:
-        """That requests to ``server`` go this way, for the log and for `validate`."""
+        """A message that requests to ``server`` use this proxy, for the log and for `validate`."""
         return f"requests to {server} go through the proxy {self.shown} of {self.variable}"
 
     def find_fault(self) -> str | None:
-        """Why it cannot be used, in words that do not quote it; None where it can."""
+        """Why it cannot be used, without quoting it; None if it can."""
         try:
             parsed = httpx.URL(self.url)
         except httpx.InvalidURL:
@@ -66,7 +66,7 @@ class Proxy:
 
 @attrs.frozen
 class ProxyExemption:
-    """One entry of ``NO_PROXY``: a network, or a domain with all below it; ``port`` is empty where any counts."""
+    """One entry of ``NO_PROXY``: a network, or a domain with its subdomains; ``port`` is empty if any port matches."""
 
     port: str
     network: Network | None = None
@@ -74,7 +74,7 @@ class ProxyExemption:
     below_only: bool = False
 
     def covers(self, host: str, port: str, address: Address | None) -> bool:
-        """Whether a request goes around the proxy; ``address`` is that of ``host`` where it is one."""
+        """Whether a request bypasses the proxy; ``address`` is ``host`` parsed, if it is an address."""
         if self.port not in ("", port):
             return False
         if address is not None:
@@ -86,9 +86,9 @@ class ProxyExemption:
 
 @attrs.frozen
 class ProxyRules:
-    """What the environment says of proxies. ``everything_exempt``: ``NO_PROXY`` holds an entry ``*``.
+    """What the environment says about proxies. ``everything_exempt``: ``NO_PROXY`` has an entry ``*``.
 
-    ``is_cgi``: a web server runs this program, so that whoever asks it may have set ``HTTP_PROXY`` by a header.
+    ``is_cgi``: a web server runs this program, so that a client may have set ``HTTP_PROXY`` with a header.
     """
 
     by_scheme: Mapping[str, Proxy]
@@ -97,7 +97,7 @@ class ProxyRules:
     is_cgi: bool = False
 
     def find(self, url: httpx.URL) -> Proxy | None:
-        """The proxy that requests to ``url`` take, None for none. Raises ConfigError where it cannot be used."""
+        """The proxy that requests to ``url`` take, None for none. Raises ConfigError if it cannot be used."""
         proxy = self.by_scheme.get(url.scheme)
         if proxy is None:
             return None
@@ -119,7 +119,7 @@ class ProxyRules:
 
 
 def read_proxies(environ: Mapping[str, str]) -> ProxyRules:
-    """The rules of an environment. A name in lower case wins; what is empty is not set."""
+    """The rules of an environment. A lower-case name wins; an empty variable counts as not set."""
     common = _read_proxy(environ, "ALL_PROXY")
     found = {scheme: _read_proxy(environ, f"{scheme.upper()}_PROXY") or common for scheme in DEFAULT_PORTS}
     by_scheme = {scheme: proxy for scheme, proxy in found.items() if proxy is not None}
@@ -143,7 +143,7 @@ def _read_variable(environ: Mapping[str, str], name: str) -> tuple[str, str]:
 
 
 def _read_exemption(entry: str) -> ProxyExemption | None:
-    """None for an entry without a host; one that is malformed otherwise covers no host, which is as good."""
+    """An entry, None if it has no host; one that is otherwise malformed covers no host, which is just as good."""
     network = _read_network(entry)
     if network is not None:
         return ProxyExemption("", network)
@@ -159,7 +159,7 @@ def _read_exemption(entry: str) -> ProxyExemption | None:
 
 def _read_network(entry: str) -> Network | None:
     _, slash, bits = entry.partition("/")
-    if not slash or not (bits.isascii() and bits.isdigit()):  # Python would take a netmask, too
+    if not slash or not (bits.isascii() and bits.isdigit()):  # Python would also accept a netmask
         return None
     try:
         network = ip_network(entry, strict=False)
@@ -172,7 +172,7 @@ def _read_network(entry: str) -> Network | None:
 
 
 def _read_address(text: str) -> Address | None:
-    """None as well for an address with a zone, which no entry may have."""
+    """An address; None also for one with a zone, which no entry may have."""
     try:
         address = ip_address(text)
     except ValueError:
@@ -183,7 +183,7 @@ def _read_address(text: str) -> Address | None:
 
 
 def _split_port(entry: str) -> tuple[str, str]:
-    """Host and port of ``host:port`` and ``[address]:port``; all of it is the host where it is neither."""
+    """Host and port of ``host:port`` and ``[address]:port``; otherwise all of it is the host."""
     if entry.startswith("["):
         host, _, port = entry[1:].partition("]")
         return (host, port.removeprefix(":")) if port[:1] in ("", ":") else (entry, "")
@@ -192,7 +192,7 @@ def _split_port(entry: str) -> tuple[str, str]:
 
 
 def _to_ascii(domain: str) -> str:
-    """As it stands in a request: a name of other letters in punycode."""
+    """The domain as in a request: a non-ASCII name in punycode."""
     if domain.isascii():
         return domain
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Secrets: text that never shows itself in a log, a traceback or a page, and the files that hold it."""
+"""Secrets: text that never appears in a log, a traceback or a page, and the files that hold it."""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ import attrs
 
 @attrs.frozen(repr=False, str=False)
 class Secret:
-    """Text to be shown to nobody but the server that asks for it. Raises ValueError where it is empty."""
+    """Text that only the server that needs it may see. Raises ValueError if it is empty."""
 
     _text: str = attrs.field(validator=attrs.validators.min_len(1))
 
     def reveal(self) -> str:
-        """The text itself; only ever put on the wire."""
+        """The text itself; only for sending it."""
         return self._text
 
     def __repr__(self) -> str:
@@ -21,11 +21,11 @@ class Secret:
 
 
 MAX_SECRET = 64 * 1024
-"""Bytes of a file that holds a password or a token."""
+"""The most bytes of a file that holds a password or a token."""
 
 
 def read_secret_file(file: Path) -> str:
-    """The secret, without a trailing newline; raises ValueError with words about the file, never with the text."""
+    """The secret, without a trailing newline; raises ValueError with a message about the file, never with the text."""
     try:
         with file.open("rb") as source:
             content = source.read(MAX_SECRET + 1)
@@ -45,7 +45,7 @@ def fits_header(token: str) -> bool:
 
 
 def find_fault_of_secret(file: Path, *, in_header: bool) -> str | None:
-    """Why a file of a password, or of a token (``in_header``), cannot be used, in words; None where it can."""
+    """Why a password file, or a token file (``in_header``), cannot be used, in words; None if it can."""
     try:
         text = read_secret_file(file)
     except ValueError as error:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a restart keeps of a workload as bytes, and back: the format of files in --state-dir, and of stores like it.
+"""Converts the saved state of a workload to bytes and back: the format of files in --state-dir and similar stores.
 
-One line says what it is, in which format, with a digest of the rest; the rest is compressed JSON. Attributes have their
-own names in it. A field that is new has its default where an older version wrote the document, and a field that a newer
-one added is skipped; a part that cannot be read as it stands is dropped, and the other parts are used. `FORMAT` changes
-only where that is not enough.
+The first line has the kind, the format, and a digest of the rest; the rest is compressed JSON with the names of the
+attributes. In a document from an older version, new fields have their defaults; fields added by a newer version are
+skipped. A part that cannot be read is dropped, and the other parts are used. `FORMAT` changes only if that is not
+enough.
 """
 
 import base64
@@ -34,12 +34,12 @@ from kedastral.core.trigger import ObjectRef
 from kedastral.wire import add_strict_types
 
 FORMAT = 1
-"""A document of another format is not read."""
+"""Documents of other formats are not read."""
 STATE, HISTORY = "state", "history"
 MAX_BYTES = 2**26
-"""Bytes of a document before it is compressed: 64 MiB, over a hundred times what two weeks of minutes take."""
+"""The most bytes of an uncompressed document: 64 MiB, over a hundred times what two weeks of minutes take."""
 SHORTEST_STEP = 1e-3
-"""Seconds of a plan's step; no settings have one as short."""
+"""The shortest step of a plan, in seconds; no settings allow one as short."""
 COMPRESSION = 1
 """The fastest level; higher ones save 5 % of a state and nothing of a history."""
 
@@ -49,16 +49,16 @@ log = logging.getLogger("kedastral.state")
 
 
 _UNREADABLE = (BaseValidationError, ValueError, TypeError, KeyError, AttributeError, OverflowError)
-"""What reading raises where a document is not what was written; AttributeError where there is no object."""
+"""What reading raises if a document is not what was written; AttributeError if an object is missing."""
 
 
 class StateFormatError(ValueError):
-    """Bytes that are no state or history of this format; the message says why."""
+    """The bytes are not a state or history of this format; the message says why."""
 
 
 @attrs.frozen(kw_only=True)
 class _Head:
-    """What a state cannot do without."""
+    """The required fields of a state."""
 
     workload: str
     saved_at: datetime
@@ -75,7 +75,7 @@ class _Quality:
 
 
 def write_state(state: KeptState) -> bytes:
-    """``state`` as bytes. Raises StateFormatError where a number in it is not finite."""
+    """``state`` as bytes. Raises StateFormatError if a number in it is not finite."""
     snapshot, quality = state.snapshot, state.snapshot.quality
     head = _Head(workload=state.workload, saved_at=state.saved_at, basis=state.basis, snapshot=snapshot)
     document = {
@@ -114,7 +114,7 @@ def read_state(data: bytes) -> KeptState:
 
 
 def write_history(history: KeptHistory) -> bytes:
-    """``history`` as bytes: 4 for each point, less what compression saves."""
+    """``history`` as bytes: 4 per point before compression."""
     document: Document = _converter.unstructure(history)
     return _pack(HISTORY, document)
 
@@ -126,7 +126,7 @@ def read_history(data: bytes) -> KeptHistory:
 
 @attrs.frozen
 class _Parts:
-    """The parts of a workload's document that can be done without: one that cannot be read is dropped, with a line."""
+    """The optional parts of a workload's document: one that cannot be read is dropped, with a log line."""
 
     workload: str
     document: Document
@@ -145,7 +145,7 @@ class _Parts:
             return default
 
     def read_optional(self, name: str, kind: type[T]) -> T | None:
-        """The part ``name``, None where there is none."""
+        """The part ``name``, None if there is none."""
         return self.read(name, kind, None)
 
 
@@ -192,7 +192,7 @@ def _digest(body: bytes) -> str:
     return hashlib.blake2b(body, digest_size=16).hexdigest()
 
 
-# The types of the core as JSON has them
+# The types of the core as JSON
 
 
 def _is_array(kind: Any) -> bool:
@@ -200,7 +200,7 @@ def _is_array(kind: Any) -> bool:
 
 
 def _dtype_of(kind: Any) -> "np.dtype[Any]":
-    """The type of an array's numbers, least significant byte first whatever the machine."""
+    """The type of an array's numbers, little-endian on every machine."""
     made: np.dtype[Any] = np.dtype(get_args(get_args(kind)[1])[0]).newbyteorder("<")
     return made
 
@@ -217,13 +217,13 @@ def _read_array(value: Any, kind: Any) -> NDArray[Any]:
 
 
 def _read_status(value: Any, _kind: object) -> ForecastStatus:
-    """A status that a later version added is not known here, and is read as ok."""
+    """A forecast status; one added by a later version is unknown here, and is read as ok."""
     code, reason = (value.get("code"), value.get("reason")) if isinstance(value, Mapping) else (None, "")
     return ForecastStatus(StatusCode(code), str(reason)) if code in set(StatusCode) else OK
 
 
 def _require_quantiles(quantiles: Sized) -> None:
-    """Planning reads them side by side with `QUANTILES`."""
+    """Require as many as `QUANTILES`: planning reads the two in parallel."""
     if len(quantiles) != len(QUANTILES):
         raise ValueError(f"{len(quantiles)} quantiles, this version has {len(QUANTILES)}")
 
@@ -244,7 +244,7 @@ def _check_report(read: ServiceLevelReport) -> None:
 
 
 def _add_checks(converter: Converter) -> None:
-    """Have ``converter`` refuse what it could read, and what planning would stumble over at every tick."""
+    """Make ``converter`` refuse what is readable but would make planning fail at every tick."""
 
     def add(kind: type[T], check: Callable[[T], None]) -> None:
         structure = make_dict_structure_fn(kind, converter)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TLS from files: contexts for our servers and clients that take up new certificates as the files are rotated."""
+"""TLS from files: contexts for our servers and clients that pick up new certificates when files are rotated."""
 
 import logging
 import os
@@ -15,9 +15,9 @@ import trio
 from kedastral.errors import ConfigError
 
 LOOK_EVERY = 1.0
-"""Seconds between two looks at the files at most; each is a few KiB, read when somebody connects."""
+"""The least seconds between two checks of the files; each is a few KiB, read when somebody connects."""
 MAX_FILE = 2**20
-"""Bytes of one file; the authorities of a whole operating system are a quarter of that."""
+"""The most bytes of one file; all authorities of an operating system take a quarter of that."""
 
 _EXPIRED = {9: "is not valid yet", 10: "has expired"}
 """OpenSSL's verify codes X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED."""
@@ -34,7 +34,7 @@ class TlsFiles:
     ca: Path | None = None
 
     def read(self) -> tuple[bytes | None, ...]:
-        """Their content; None for a file that is not named or cannot be read."""
+        """The content of each file; None for one that is not given or cannot be read."""
         return tuple(_read(path) for path in (self.cert, self.key, self.ca))
 
     def __str__(self) -> str:
@@ -52,7 +52,7 @@ def _read(path: Path | None) -> bytes | None:
 
 
 def make_server_context(files: TlsFiles, alpn: Sequence[str]) -> ssl.SSLContext:
-    """For a server: TLS 1.2 and later; where ``files`` name authorities, a client must have a certificate of theirs.
+    """For a server: TLS 1.2 and later; if ``files`` name authorities, a client must have a certificate from them.
 
     Raises ConfigError.
     """
@@ -67,7 +67,7 @@ def make_server_context(files: TlsFiles, alpn: Sequence[str]) -> ssl.SSLContext:
 
 
 def make_client_context(files: TlsFiles) -> ssl.SSLContext:
-    """For a client, with a certificate if there is one; it trusts the public authorities where ``files`` name none.
+    """For a client, with a certificate if there is one; it trusts the public authorities if ``files`` name none.
 
     Raises ConfigError.
     """
@@ -80,8 +80,8 @@ def make_client_context(files: TlsFiles) -> ssl.SSLContext:
 def make_public_context(environ: Mapping[str, str]) -> ssl.SSLContext:
     """For a client that trusts the authorities of ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``, or those of certifi.
 
-    ``SSL_CERT_DIR`` names directories, with colons between them, whose PEM files may have any name, as Go reads them;
-    what is no PEM file there is passed over. Raises ConfigError, a line for each variable that gives no certificate.
+    ``SSL_CERT_DIR`` names directories, separated by colons, whose PEM files may have any name, as in Go; other files
+    are ignored. Raises ConfigError, with a line for each variable that yields no certificate.
     """
     file = environ.get("SSL_CERT_FILE", "")
     folders = [folder for folder in environ.get("SSL_CERT_DIR", "").split(":") if folder]
@@ -99,7 +99,7 @@ def make_public_context(environ: Mapping[str, str]) -> ssl.SSLContext:
 
 
 def _load_folders(context: ssl.SSLContext, folders: Sequence[Path]) -> str | None:
-    """Why none of ``folders`` gives a certificate, in words; None where one does."""
+    """Why none of ``folders`` has a certificate, in words; None if one does."""
     found, faults = 0, []
     for folder in folders:
         try:
@@ -125,7 +125,7 @@ def _load(context: ssl.SSLContext, files: TlsFiles) -> None:
 
 def _load_certificate(context: ssl.SSLContext, cert: Path, key: Path | None) -> str | None:
     try:
-        # An empty password makes an encrypted key an error; without one OpenSSL would ask on the terminal.
+        # With an empty password, an encrypted key is an error; without it, OpenSSL would ask on the terminal.
         context.load_cert_chain(cert, key, password="")
     except OSError as error:
         return _words_of(error)
@@ -151,20 +151,20 @@ def _words_of(error: OSError) -> str:
 
 
 def find_fault_of_pair(cert: Path, key: Path | None) -> str | None:
-    """Why a certificate and its key cannot be used, in words; None where they can."""
+    """Why a certificate and its key cannot be used, in words; None if they can."""
     return _load_certificate(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), cert, key)
 
 
 def find_fault_of_authorities(ca: Path) -> str | None:
-    """Why a file of authorities cannot be used, in words; None where it can."""
+    """Why a file of authorities cannot be used, in words; None if it can."""
     return _load_authorities(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ca)
 
 
 def find_expiry(cert: Path, key: Path | None, *, for_client: bool = False) -> str | None:
-    """ "has expired" or "is not valid yet" where that is so of a certificate that can be loaded.
+    """ "has expired" or "is not valid yet" if that is true of a certificate that can be loaded.
 
-    The standard library shows the dates of no certificate but that of a peer, so one is made of it: a handshake in
-    memory, in which one side trusts exactly this certificate.
+    The standard library only checks the dates of a peer's certificate, so this one is made a peer's: in an in-memory
+    handshake, in which one side trusts exactly this certificate.
     """
     server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
@@ -196,15 +196,15 @@ def _shake_hands_in_memory(server: ssl.SSLContext, client: ssl.SSLContext) -> No
 
 
 class RotatingContext(ssl.SSLContext):
-    """A context whose every handshake uses the newest files; connections that are open keep what they have.
+    """A context whose handshakes always use the newest files; open connections keep what they have.
 
     When the files have changed it makes a new context, and each handshake uses the newest: loading a pair into a
-    context in use could break it halfway. Files that cannot be used, such as half written ones, change nothing; where
-    the next look finds the same, one line is logged. ``make`` may raise ConfigError; it leaves here only at the start.
-    Needs Trio's clock.
+    context in use could leave it half loaded. Invalid files, such as half-written ones, change nothing; if the next
+    check finds the same, one line is logged. ``make`` may raise ConfigError, which only propagates at the start. Needs
+    Trio's clock.
     """
 
-    # the base class would take the arguments as its own
+    # the base class would interpret the arguments itself
     def __new__(cls, *_arguments: Any) -> "RotatingContext":
         return super().__new__(cls, ssl.PROTOCOL_TLS_CLIENT)
 
@@ -221,7 +221,7 @@ class RotatingContext(ssl.SSLContext):
         self._looked_at: float | None = None
 
     def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
-        """For the handshakes from now on; httpcore sets them for each connection."""
+        """Set them for all later handshakes; httpcore does so for each connection."""
         self._alpn = list(alpn_protocols)
         self._current.set_alpn_protocols(self._alpn)
 
@@ -245,7 +245,7 @@ class RotatingContext(ssl.SSLContext):
         except ConfigError as error:
             self._refuse(found, str(error))
             return
-        if self._files.read() != found:  # they are being written: the next look will find them whole
+        if self._files.read() != found:  # they are being written: the next check will find them complete
             return
         if self._alpn is not None:
             fresh.set_alpn_protocols(self._alpn)

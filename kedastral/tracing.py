@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Tracing`: spans of ticks and calls, as far as the rest of the process needs to know; `NO_TRACING` costs nothing."""
+"""`Tracing`: spans of ticks and calls, as the rest of the process sees them; `NO_TRACING` costs nothing."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -11,7 +11,7 @@ Attributes = Mapping[str, str | int | float | bool]
 
 
 class Tracing(Protocol):
-    """Opens spans; one that is opened inside of another is its child."""
+    """Opens spans; one that is opened inside another is its child."""
 
     @property
     def is_on(self) -> bool:
@@ -19,23 +19,23 @@ class Tracing(Protocol):
         ...
 
     def span(self, name: str, attributes: Attributes) -> AbstractContextManager[None]:
-        """A span around the block; what leaves the block is recorded as its failure."""
+        """A span around the block; an exception that leaves the block is recorded as its failure."""
         ...
 
     def call(self, service: str, method: str, metadata: Mapping[str, str]) -> AbstractContextManager[None]:
-        """A span of a gRPC call around the block, the child of what the caller's ``traceparent`` names."""
+        """A span for a gRPC call around the block, a child of the span that the caller's ``traceparent`` names."""
         ...
 
     def note(self, attributes: Attributes) -> None:
-        """Add attributes to the span that is open."""
+        """Add attributes to the current span."""
         ...
 
     def note_failure(self, error: Exception) -> None:
-        """Record an expected failure in the span that is open."""
+        """Record an expected failure in the current span."""
         ...
 
     async def close(self) -> None:
-        """Send what is left, for a second at most."""
+        """Send what is left, for at most a second."""
         ...
 
 

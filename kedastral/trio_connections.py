@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every server on Trio needs around its protocol: accept connections, limit their number, complete TLS handshakes.
+"""What every Trio server needs around its protocol: accepting connections, limiting their number, TLS handshakes.
 
 The gRPC server and the HTTP server both use it. It knows neither of them, nor anything else of Kedastral.
 """
@@ -19,21 +19,21 @@ from typing import Any, Generic, TypeVar
 import trio
 
 QUIET_PERIOD = 60.0
-"""Seconds between two log lines on the same matter: whoever opens a thousand connections must not fill the log."""
+"""Seconds between two log lines about the same matter: opening a thousand connections must not fill the log."""
 
 MAX_FAILURE_LINES = 20
-"""Lines that a `FailureLog` writes in one quiet period: somebody who scans ports must not fill the log."""
+"""The most lines that a `FailureLog` writes per quiet period: a port scan must not fill the log."""
 
 ACCEPT_PAUSE = 0.1
-"""Seconds until the next attempt where the system has no file descriptor or buffer left for a connection."""
+"""Seconds until the next attempt if the system has no file descriptor or buffer left for a connection."""
 
-# Errors of accept() that name the system, not the listener. They pass once other connections close.
+# Errors of accept() that concern the system, not the listener. They pass once other connections close.
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 # A listener with connections in its backlog returns them at once. After this many seconds without one, it has none.
 _BACKLOG_WAIT = 0.01
 
-# Seconds for the whole backlog: clients that keep connecting must not keep the server from its end.
+# Seconds for the whole backlog: clients that keep connecting must not prevent the server from stopping.
 _BACKLOG_LIMIT = 0.5
 
 # Seconds for the alert that tells a client why its handshake failed. A client that does not read sees the end anyway.
@@ -45,8 +45,8 @@ StreamT = TypeVar("StreamT", bound=trio.abc.Stream)
 class Peer:
     """The other end of a connection: its address, its certificate, and a name for the log.
 
-    The address is read once: a socket forgets it as soon as the other side hangs up. The methods are those that
-    ``grpclib.server.Stream.peer`` has.
+    The address is read once: a socket loses it as soon as the other side hangs up. The methods are those of
+    ``grpclib.server.Stream.peer``.
     """
 
     _name: str | None = None
@@ -57,19 +57,19 @@ class Peer:
         self._cert: dict[str, Any] | None = None
 
     def addr(self) -> Any:
-        """The remote address as the socket gives it, ``(host, port)`` first; None where there is no socket."""
+        """The remote address as the socket returns it, ``(host, port)`` first; None if there is no socket."""
         return self._address
 
     @property
     def host(self) -> str:
-        """The remote address without its port; ``unknown`` where there is none."""
+        """The remote address without its port; ``unknown`` if there is none."""
         match self._address:
             case (str(host), *_):
                 return host
         return "unknown"
 
     def cert(self) -> dict[str, Any] | None:
-        """The client's certificate as ``ssl.SSLSocket.getpeercert`` gives it, decoded once; None without TLS."""
+        """The client's certificate as from ``ssl.SSLSocket.getpeercert``, decoded once; None without TLS."""
         if self._cert is None and self._tls is not None:
             self._cert = self._tls.getpeercert()
         return self._cert
@@ -86,7 +86,7 @@ def _read_address(stream: trio.abc.Stream) -> Any:
         return None
     try:
         return stream.socket.getpeername()
-    except OSError:  # the client hung up between accept and now; reading will say so
+    except OSError:  # the client has hung up since accept; reading will show it
         return None
 
 
@@ -102,7 +102,7 @@ def _name_address(address: Any) -> str:
 class Acceptor(Generic[StreamT]):
     """Passes every connection of ``listener`` to ``on_connection``, which must not block.
 
-    Where the system is out of file descriptors or memory, it logs one line, pauses, and tries again.
+    If the system is out of file descriptors or memory, it logs one line, pauses, and tries again.
     """
 
     def __init__(
@@ -117,9 +117,9 @@ class Acceptor(Generic[StreamT]):
     async def run(self) -> None:
         """Accept until :meth:`stop`, empty the backlog, close the listener and return.
 
-        The kernel tells clients that they are connected before anybody accepts them. Those in the backlog when a
-        listening socket closes get a reset instead of an answer, so they are accepted first, for half a second at most.
-        Cancelling it closes the listener at once. Raises what ``accept`` raises, except where resources are short.
+        The kernel tells clients that they are connected before anyone accepts them. Those in the backlog when a
+        listening socket closes get a reset instead of a response, so they are accepted first, for at most half a
+        second. Cancelling closes the listener at once. Raises what ``accept`` raises, unless resources are short.
         """
         async with self._listener:
             with self._until_stopped:
@@ -159,9 +159,9 @@ def _do_nothing() -> None:
 class ConnectionSlot:
     """The place of one open connection. It is idle at first, until :meth:`mark_busy`.
 
-    A connection is idle while it waits for its client, be it for a request or for the client to read an answer. Serve
-    the connection inside ``scope``: it is cancelled when the slot goes to a newer connection, after a call of
-    ``on_dropped``, which may end what is shielded from that. ``is_reserved`` is as `ConnectionLimiter` says.
+    A connection is idle while it waits for its client, either for a request or for the client to read a response. Serve
+    the connection inside ``scope``: it is cancelled when the slot goes to a newer connection. ``on_dropped`` is called
+    first, and may end what is shielded from cancellation. For ``is_reserved`` see `ConnectionLimiter`.
     """
 
     def __init__(self, limiter: ConnectionLimiter, host: str, *, is_reserved: bool = False) -> None:
@@ -172,23 +172,23 @@ class ConnectionSlot:
         self._limiter = limiter
 
     def mark_busy(self) -> None:
-        """The client has done what it was waited for: the slot is safe until it is marked otherwise or released."""
+        """Note that the client has responded: the slot is safe until it is marked otherwise or released."""
         self._limiter.idle.pop(self, None)
         self._limiter.resting.pop(self, None)
 
     def mark_idle(self) -> None:
-        """The client is waited for. Nothing happens where the slot is released."""
+        """Note that the connection waits for the client. Does nothing if the slot is released."""
         if self in self._limiter.open:
             self._limiter.idle[self] = None
 
     def mark_resting(self) -> None:
-        """The client has nothing to ask for the moment, and nothing is waited for."""
+        """Note that the client has no requests at the moment, and that nothing waits for it."""
         self.mark_busy()
         if self in self._limiter.open:
             self._limiter.resting[self] = None
 
     def release(self) -> None:
-        """The connection is closed."""
+        """Note that the connection is closed."""
         if self in self._limiter.open:
             self._limiter.open.discard(self)
             self._limiter.hosts[self.host] -= 1
@@ -197,7 +197,7 @@ class ConnectionSlot:
         self.mark_busy()
 
     def drop(self) -> None:
-        """Release it and end what is served in it."""
+        """Release the slot and end its connection."""
         self.release()
         self.on_dropped()
         self.scope.cancel()
@@ -206,12 +206,12 @@ class ConnectionSlot:
 class ConnectionLimiter:
     """Slots for ``max_open`` connections, of which ``max_idle`` may wait for their clients.
 
-    Where they are all taken, a new connection gets the slot of one that is idle: of the host that has most connections,
-    the one that has been idle longest. So connections that send nothing or read nothing, however many, lock nobody out.
-    A host that has ``max_per_host`` makes room among its own. Of equals, connections that rest give way last.
+    If all are taken, a new connection gets the slot of an idle one: of the host with the most connections, the one that
+    has been idle longest. So connections that send nothing or read nothing, however many, lock nobody out. A host that
+    has ``max_per_host`` replaces one of its own. All else being equal, resting connections give way last.
 
-    Where every other connection is busy, ``reserve`` slots more are given, marked ``is_reserved``: they are for short
-    requests that must always be answered, and such a connection is to be closed after one. Beyond them, a new
+    If every other connection is busy, ``reserve`` more slots are given, marked ``is_reserved``: they are for short
+    requests that must always be answered, and such a connection must be closed after one request. Beyond them, a new
     connection is refused.
     """
 
@@ -260,7 +260,7 @@ class ConnectionLimiter:
         )
 
     def _find_idle(self, host: str) -> ConnectionSlot | None:
-        """The one that gives way to a connection from ``host``."""
+        """The slot that gives way to a connection from ``host``."""
         crowd = [*self.idle, *self.resting]
         if self.hosts[host] >= self._max_per_host:
             return next((slot for slot in crowd if slot.host == host), None)
@@ -270,7 +270,7 @@ class ConnectionLimiter:
 
 
 class _ThrottledWarning:
-    """Warns of an event at once, then once per quiet period with the number of events."""
+    """Warns about an event at once, then once per quiet period with the number of events."""
 
     def __init__(self, log: logging.Logger, event: str) -> None:
         self._log = log
@@ -288,7 +288,7 @@ class _ThrottledWarning:
 
 
 class FailureLog:
-    """Logs clients that cannot be served: one line a minute for each host and reason, at most 20 lines a minute.
+    """Logs clients that cannot be served: one line per minute for each host and reason, at most 20 lines per minute.
 
     ``line`` takes the peer and the reason, ``more`` the number of failures that were not logged.
     """
@@ -332,8 +332,8 @@ async def complete_handshake(
 ) -> bool:
     """Do the server's side of a TLS handshake ``within`` seconds. False, and a line in ``failures``, if it fails.
 
-    With ``alpn`` it also fails where both sides did not agree on that application protocol. A client that connects and
-    hangs up without a byte is no failure: it is a probe that looks whether the port is open.
+    With ``alpn`` it also fails if the two sides did not agree on that application protocol. A client that connects and
+    hangs up without sending a byte is not a failure: it is a probe that checks whether the port is open.
     """
     try:
         with trio.fail_after(within):
@@ -356,14 +356,14 @@ async def complete_handshake(
 
 
 def starts_tls(data: bytes | bytearray) -> bool:
-    """Whether the first bytes of a client begin a TLS handshake."""
+    """Whether the first bytes from a client begin a TLS handshake."""
     return data[:2] == b"\x16\x03"
 
 
 async def peek(stream: trio.abc.Stream, size: int) -> bytes:
-    """Wait for the client's first bytes and leave them unread. Empty where none will come.
+    """Wait for the client's first bytes and leave them unread. Empty if none will come.
 
-    Only sockets can do that. Of other streams it reports that something might come.
+    Only sockets can do this. For other streams it reports that something may come.
     """
     if not isinstance(stream, trio.SocketStream):
         return b"?"

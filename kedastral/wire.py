@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Snapshots, and the request and the answer of a model over HTTP, to JSON and back; only here names are camelCase.
+"""Converts snapshots, and the request and response of an HTTP model, to JSON and back; only here names are camelCase.
 
 `snapshot_schema` describes the JSON of a snapshot.
 """
@@ -28,9 +28,9 @@ from kedastral.core.serving import Mode, Snapshot
 JsonValue: TypeAlias = "str | int | float | bool | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 
 SNAPSHOT_FORMAT = 1
-"""The version of a snapshot's JSON; a field that is added does not change it."""
+"""The version of a snapshot's JSON; adding a field does not change it."""
 ALL_PROBLEMS_WITHIN = 2**16
-"""Bytes of a document whose problems are all named: each takes a kilobyte and a half, and a bad one has thousands."""
+"""The largest document, in bytes, whose problems are all named: each takes 1.5 kB, and a bad document has thousands."""
 
 
 class WireError(ValueError):
@@ -49,7 +49,7 @@ class _ExpertDocument:
 
 @attrs.frozen(kw_only=True)
 class _SnapshotDocument:
-    """The snapshot as JSON has it, before names become camelCase. Fields are added, never renamed or removed."""
+    """The snapshot as in JSON, before names become camelCase. Fields are added, never renamed or removed."""
 
     workload: str
     metric: str
@@ -95,11 +95,11 @@ def write_time(moment: datetime) -> str:
 
 
 def read_time(text: object) -> datetime:
-    """An aware UTC datetime from RFC 3339; raises ValueError where there is no time zone."""
+    """An aware UTC datetime from RFC 3339; raises ValueError if there is no time zone."""
     if not isinstance(text, str):
         raise ValueError("must be an RFC 3339 time")
     try:
-        moment = datetime.fromisoformat(text.upper())  # RFC 3339 lets "t" and "z" be small
+        moment = datetime.fromisoformat(text.upper())  # RFC 3339 allows "t" and "z" in lower case
         if moment.tzinfo is None:
             raise ValueError
         return moment.astimezone(UTC)
@@ -108,12 +108,12 @@ def read_time(text: object) -> datetime:
 
 
 def dump_json(document: object) -> str:
-    """Strict JSON: NaN and infinity raise ValueError instead of becoming words that parsers do not know."""
+    """Strict JSON: NaN and infinity raise ValueError instead of becoming tokens that parsers do not know."""
     return json.dumps(document, allow_nan=False, separators=(",", ":"))
 
 
 def write_snapshot(snapshot: Snapshot) -> dict[str, Any]:
-    """The snapshot as SPEC 7 spells it, ready for `dump_json`."""
+    """The snapshot in its JSON form, ready for `dump_json`."""
     document = _document_of(snapshot)
     for add in (_add_status, _add_service_level, _add_resumption, _add_outliers, _add_lost_series):
         document = add(document, snapshot)
@@ -122,7 +122,7 @@ def write_snapshot(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _document_of(snapshot: Snapshot) -> _SnapshotDocument:
-    """What every snapshot has."""
+    """The fields that every snapshot has."""
     forecast, observed = snapshot.forecast, snapshot.observed
     return _SnapshotDocument(
         workload=snapshot.workload,
@@ -150,7 +150,7 @@ def _document_of(snapshot: Snapshot) -> _SnapshotDocument:
 
 
 def _add_status(document: _SnapshotDocument, snapshot: Snapshot) -> _SnapshotDocument:
-    """A fixed headroom has a status only where something is wrong."""
+    """Add the status; under a fixed headroom only if something is wrong."""
     status = snapshot.status
     if snapshot.service_level is None and status.is_ok:
         return document
@@ -196,7 +196,7 @@ def _add_lost_series(document: _SnapshotDocument, snapshot: Snapshot) -> _Snapsh
 
 
 def snapshot_schema() -> Mapping[str, JsonValue]:
-    """The JSON Schema of what `write_snapshot` returns. What has a default is left out where it has that value."""
+    """The JSON Schema of what `write_snapshot` returns. Fields that have their default value are left out."""
     return _schema_of(_SnapshotDocument)
 
 
@@ -207,7 +207,7 @@ def write_explanation(explanation: Explanation) -> dict[str, Any]:
 
 
 def explanation_schema() -> Mapping[str, JsonValue]:
-    """The JSON Schema of what `write_explanation` returns. What is None is left out."""
+    """The JSON Schema of what `write_explanation` returns. Fields that are None are left out."""
     return _schema_of(Explanation)
 
 
@@ -228,7 +228,7 @@ _SCALARS: Mapping[type[str | float | datetime], Mapping[str, JsonValue]] = {
 
 
 def _schema_of_type(kind: type | None) -> Mapping[str, JsonValue]:
-    """Of a field's type: a scalar, a document, a tuple of either, or one of these that may be None."""
+    """The schema of a field's type: a scalar, a document, a tuple of either, or one of these or None."""
     if kind is not None and kind in _SCALARS:
         return _SCALARS[kind]
     if kind is not None and attrs.has(kind):
@@ -245,7 +245,7 @@ def _schema_of_type(kind: type | None) -> Mapping[str, JsonValue]:
 def read_snapshot(text: str | bytes) -> Snapshot:
     """A snapshot from JSON; unknown fields are skipped.
 
-    Raises WireError, which names every problem; of a document beyond `ALL_PROBLEMS_WITHIN` bytes the first alone.
+    Raises WireError, which names every problem; for a document beyond `ALL_PROBLEMS_WITHIN` bytes only the first.
     """
     try:
         parsed = json.loads(text, parse_constant=_refuse_constant)
@@ -264,7 +264,7 @@ def read_snapshot(text: str | bytes) -> Snapshot:
 
 
 def write_predict_request(history: Series, made_at: datetime, steps: int) -> bytes:
-    """The body of ``POST /predict``: one row per step, gaps filled forward, rows before the first value left out."""
+    """The body of ``POST /predict``: one row per step, gaps forward-filled, rows before the first value left out."""
     rows = [
         {"ts": write_time(at), "value": float(value), "hour": at.hour, "dayOfWeek": at.weekday()}
         for at, value in ((history.time_at(index), value) for index, value in enumerate(fill_gaps(history.values)))
@@ -337,7 +337,7 @@ def _resumption_of(document: _SnapshotDocument) -> Resumption | None:
 
 
 def _status_of(document: _SnapshotDocument) -> ForecastStatus:
-    """A status that a later version added is not known here, and is read as ok."""
+    """The forecast status; one added by a later version is unknown here, and is read as ok."""
     return ForecastStatus(StatusCode(document.status), document.reason) if document.status in set(StatusCode) else OK
 
 
@@ -383,23 +383,23 @@ def _name_problem(error: Exception) -> str:
 
 
 def _format(error: BaseException, kind: type[Any] | None) -> str:
-    """The words of our own readers where they raised the error, else those of cattrs."""
+    """The message of our own readers if they raised the error, else that of cattrs."""
     return str(error) if isinstance(error, ValueError | OverflowError) else format_exception(error, kind)
 
 
 def _name_as_sent(problem: str) -> str:
-    """``... @ snapshot.step_seconds`` with the name that the document has: ``snapshot.stepSeconds``."""
+    """``... @ snapshot.step_seconds`` with the name used in the document: ``snapshot.stepSeconds``."""
     words, at, path = problem.rpartition(" @ ")
     return words + at + camel_case(path)
 
 
 def _write_number(number: float) -> float | int:
-    """60 rather than 60.0, as every other program writes seconds."""
+    """60 instead of 60.0, as every other program writes seconds."""
     return int(number) if float(number).is_integer() and abs(number) < 2**53 else number
 
 
 def add_strict_types(converter: Converter) -> None:
-    """Have ``converter`` take a number, a flag, text and a time for no other type, and numbers only if finite."""
+    """Make ``converter`` strict: no conversion between numbers, flags, text and times, and only finite numbers."""
     converter.register_structure_hook(float, _read_number)
     converter.register_structure_hook(int, _read_integer)
     converter.register_structure_hook(bool, _read_flag)
@@ -414,7 +414,7 @@ def _make_converter(*, all_problems: bool) -> Converter:
     converter.register_unstructure_hook(float, _write_number)
     for document in (_ExpertDocument, _SnapshotDocument, Stage, Change, PlannedStep, Explanation):
         names = {field.name: override(rename=camel_case(field.name)) for field in attrs.fields(document)}
-        # cattrs takes the overrides of fields as keywords beside its own, which type hints cannot express
+        # cattrs takes the overrides of fields as keywords among its own, which type hints cannot express
         unstructure = make_dict_unstructure_fn(
             document,
             converter,
