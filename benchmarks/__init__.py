@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Benchmarks: what a person may run to measure Kedastral; nothing here is asserted by a test."""
+"""Benchmarks: scripts to measure Kedastral by hand; no test asserts their results."""
 
 import os
 

@@ -33,10 +33,10 @@ from kedastral.models.naive import LastValue
 from kedastral.settings.types import write_duration
 
 WINDOW = 14 * 86400.0
-"""Seconds of history; the baseline has its own default, with which it forecasts better."""
+"""Seconds of history; the baseline has its own default, with which it is more accurate."""
 EVERY = 1800.0
 NEAREST, FURTHEST = 300.0, 900.0
-"""Seconds ahead, from and to which steps count; a step counts by its end."""
+"""The range of seconds ahead that counts; a step counts by its end."""
 HORIZON = 30
 """Steps that every model forecasts, as in production."""
 TICK = 300.0
@@ -48,7 +48,7 @@ console = Console(stderr=True, width=None if sys.stderr.isatty() else 110)
 
 @attrs.frozen
 class Errors:
-    """Of one model on one trace: ``absolute`` (origins,) is the sum of |forecast - load| at each origin."""
+    """The errors of one model on one trace: ``absolute`` (origins,) is the sum of |forecast - load| at each origin."""
 
     model: str
     absolute: Floats
@@ -69,13 +69,13 @@ class Judged:
         return float(self.errors[model].absolute.sum() / self.errors[to].absolute.sum())
 
     def sampled_ratio(self, model: str) -> float:
-        """The WAPE of ``model``, a peer or not, over that of last value, at the peers' origins."""
+        """The WAPE of ``model``, which may be a peer, over that of last value, at the peers' origins."""
         chosen = list(self.sampled)
         found = self.peers[model].absolute if model in self.peers else self.errors[model].absolute[chosen]
         return float(found.sum() / self.errors[LAST].absolute[chosen].sum())
 
     def peer_ratio(self, peer: str) -> float:
-        """The WAPE of ``auto`` over that of ``peer``, at the origins that both have."""
+        """The WAPE of ``auto`` over that of ``peer``, at their common origins."""
         return self.sampled_ratio(AUTO) / self.sampled_ratio(peer)
 
     def wape(self, model: str) -> float:
@@ -84,7 +84,7 @@ class Judged:
 
 
 def judge_trace(file: Path, most: int | None, peer_origins: int) -> Judged:
-    """Every model on the trace in ``file``, at ``most`` origins evenly spread, or at all; peers at a few of them."""
+    """Every model on the trace in ``file``, at ``most`` evenly spaced origins or at all; peers at a few of them."""
     trace = read_trace(file)
     origins = origins_of(trace, most)
     load = np.array([np.nansum(_ahead_of(trace, origin)) for origin in origins])
@@ -97,7 +97,7 @@ def judge_trace(file: Path, most: int | None, peer_origins: int) -> Judged:
 
 
 def origins_of(trace: Trace, most: int | None) -> Sequence[int]:
-    """The indices of the first steps forecast: every half hour of the evaluated part."""
+    """The indices of the first forecast steps: every half hour of the evaluated part."""
     every = round(EVERY / trace.load.step)
     origins = range(trace.begin, len(trace.load) - _last_step(trace), every)
     if most is None or most >= len(origins):
@@ -106,7 +106,7 @@ def origins_of(trace: Trace, most: int | None) -> Sequence[int]:
 
 
 def require_origins(files: Iterable[Path]) -> None:
-    """Raises UnreadableTracesError, a line for each trace that leaves nothing to judge."""
+    """Raises UnreadableTracesError, with a line for each trace that leaves nothing to judge."""
     problems = []
     for file in files:
         trace = read_trace(file)
@@ -120,12 +120,12 @@ def require_origins(files: Iterable[Path]) -> None:
 
 
 def judge(model: Model, trace: Trace, origins: Iterable[int]) -> Errors:
-    """The errors of a model that keeps nothing between forecasts."""
+    """The errors of a model that keeps no state between forecasts."""
     return Errors(model.name, np.array([_error_at(model, trace, origin) for origin in origins]))
 
 
 def judge_online(model: Model, trace: Trace, origins: Sequence[int]) -> Errors:
-    """The errors of a model that is asked every `TICK` seconds from the first origin on."""
+    """The errors of a model that forecasts every `TICK` seconds from the first origin on."""
     every = max(1, round(TICK / trace.load.step))
     wanted = set(origins)
     ticks = sorted(wanted.union(range(origins[0], origins[-1], every)))
@@ -134,7 +134,7 @@ def judge_online(model: Model, trace: Trace, origins: Sequence[int]) -> Errors:
 
 
 def history_of(trace: Trace, origin: int, window: float) -> Series:
-    """The ``window`` seconds that are known just before ``origin``."""
+    """The ``window`` seconds known just before ``origin``."""
     first = max(0, origin - round(window / trace.load.step))
     return Series(trace.load.time_at(first), trace.load.step, trace.load.values[first:origin])
 
@@ -166,7 +166,7 @@ def geometric_mean(values: Iterable[float]) -> float:
 
 
 def judge_all(files: Sequence[Path], most: int | None, peer_origins: int, jobs: int) -> list[Judged]:
-    """Every trace, in ``jobs`` processes, with a bar."""
+    """Every trace, in ``jobs`` processes, with a progress bar."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress, ProcessPoolExecutor(jobs) as pool:
         task = progress.add_task("traces", total=len(files))
@@ -177,7 +177,7 @@ def judge_all(files: Sequence[Path], most: int | None, peer_origins: int, jobs: 
 
 
 def table_of(results: Sequence[Judged]) -> Table:
-    """One line a trace, and the geometric mean."""
+    """One line per trace, and the geometric mean."""
     table = Table(title="WAPE 5 to 15 min ahead, as a ratio to last value")
     table.add_column("trace")
     for column in ("last value's WAPE", "auto", "baseline", "auto / the better of both"):
@@ -218,7 +218,7 @@ class Goal:
 
 
 def goals_of(results: Sequence[Judged]) -> list[Goal]:
-    """What `auto` is held against; the peers' only where they were asked."""
+    """The goals for `auto`; those against peers only if they were run."""
     worst = max(results, key=against_the_better)
     means = {peer: geometric_mean(judged.peer_ratio(peer) for judged in results) for peer in results[0].peers}
     goals = [
@@ -234,7 +234,7 @@ def goals_of(results: Sequence[Judged]) -> list[Goal]:
 
 
 def goal_table_of(goals: Sequence[Goal]) -> Table:
-    """What was stated, what was measured, and whether that is met."""
+    """Each goal, what was measured, and whether it is met."""
     table = Table("goal", "at most", "measured", "met")
     for goal in goals:
         shown = f"{goal.measured:.3f}  {goal.detail}".strip()
@@ -266,7 +266,7 @@ def as_json(results: Sequence[Judged]) -> str:
 
 
 def main() -> int:
-    """Exit code 0, or 2 where there are no traces, or some that cannot be judged."""
+    """Exit code 0, or 2 if there are no traces, or some that cannot be judged."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
     given = os.environ.get("KEDASTRAL_TRACES")
     parser.add_argument("--traces", type=Path, default=Path(given) if given else None, metavar="DIR")

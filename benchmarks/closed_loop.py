@@ -34,16 +34,16 @@ from kedastral.settings.types import read_duration
 
 T = TypeVar("T")
 WORSE = 0.01
-"""More of the oracle's cost is worse; less is noise."""
+"""A cost increase of more than this share of the oracle's cost is worse; less is noise."""
 KEPT = 1.5
-"""Times the budget of minutes short of pods, beyond which a level is not kept."""
+"""A level is not met if minutes short of pods exceed this many times the budget."""
 COMPARED = ("auto", "last-value", "baseline")
-"""The model that the goals are meant for, and those that it has to beat."""
+"""The model that the goals are for, and those that it has to beat."""
 
 
 @attrs.frozen
 class Job:
-    """One trace of the folder, and what is put to it; ``leads`` and ``step`` as the options say, in seconds."""
+    """One trace of the folder, and what to run on it; ``leads`` and ``step`` as in the options, in seconds."""
 
     path: Path
     models: tuple[str, ...]
@@ -60,7 +60,7 @@ def run_job(job: Job) -> list[Study]:
 
 
 def forecast_all(trace: Trace, name: str, folder: Path | None) -> Foretold:
-    """What the model says at every minute of a trace; kept in ``folder``."""
+    """The model's forecasts at every minute of a trace; cached in ``folder``."""
     model, window = model_named(name)
     kept = None if folder is None else folder / f"{trace.name}-{trace.load.step:g}s-{name}.npy"
     return foretell(model, trial_of(trace), window, kept)
@@ -72,7 +72,7 @@ def model_named(name: str) -> tuple[Model, float]:
 
 
 def run_all(jobs: Sequence[Job], processes: int, console: Console) -> Iterator[Study]:
-    """Every study, as it is done, with a bar for whoever waits."""
+    """Every study, as it finishes, with a progress bar."""
     with Progress(console=console) as progress, ExitStack() as stack:
         bar = progress.add_task("traces", total=len(jobs))
         done: Iterator[list[Study]] = map(run_job, jobs)
@@ -85,7 +85,7 @@ def run_all(jobs: Sequence[Job], processes: int, console: Console) -> Iterator[S
 
 
 def show(studies: Sequence[Study], goals: Mapping[str, Sequence[Goal]], console: Console) -> None:
-    """The figures trace by trace, and the goals, each model in a column; the first is held to them."""
+    """The figures by trace, and the goals, with a column per model; the goals apply to the first."""
     columns = (
         "trace",
         "lead",
@@ -125,7 +125,7 @@ def show(studies: Sequence[Study], goals: Mapping[str, Sequence[Goal]], console:
 
 
 def show_by_source(studies: Sequence[Study], console: Console) -> None:
-    """The goals of one model on the traces of each source alone; nothing where all come from one."""
+    """The goals of one model on the traces of each source alone; nothing if all come from the same one."""
     by_source = {
         source: [one for one in studies if source_of(one.trace) == source]
         for source in dict.fromkeys(source_of(one.trace) for one in studies)
@@ -147,12 +147,12 @@ def goals_by_lead(studies: Sequence[Study]) -> list[Goal]:
 
 
 def read_studies(files: Sequence[Path]) -> list[Study]:
-    """The studies that ``--json`` wrote; raises TracesError where one of ``files`` holds none."""
+    """The studies that ``--json`` wrote; raises TracesError if one of ``files`` holds none."""
     return read_saved(files, "studies", Study)
 
 
 def read_saved(files: Sequence[Path], key: str, kind: type[T]) -> list[T]:
-    """What ``--json`` wrote under ``key``; raises TracesError where one of ``files`` holds nothing of this ``kind``."""
+    """What ``--json`` wrote under ``key``; raises TracesError if one of ``files`` holds nothing of this ``kind``."""
     saved: list[T] = []
     for file in files:
         try:
@@ -164,7 +164,7 @@ def read_saved(files: Sequence[Path], key: str, kind: type[T]) -> list[T]:
 
 @attrs.frozen
 class Change:
-    """One level of one study in two versions, as (before, now): minutes short over budget, and cost over oracle's."""
+    """One level of one study in two versions, as (before, now): minutes short per budget, and cost per oracle's."""
 
     trace: str
     lead_time: float
@@ -175,12 +175,12 @@ class Change:
 
     @property
     def is_worse(self) -> bool:
-        """Whether it costs more than noise, or the level was kept and no longer is."""
+        """Whether the cost rose by more than noise, or the level was met and no longer is."""
         return self.cost[1] > self.cost[0] * (1 + WORSE) or self.spent[0] <= KEPT < self.spent[1]
 
 
 def changes_since(earlier: Path, studies: Sequence[Study]) -> list[Change]:
-    """Every level that ``earlier``, a file of ``--json``, has as well; raises TracesError where it is no such file."""
+    """Every level that ``earlier``, a file of ``--json``, also has; raises TracesError if it is not such a file."""
     try:
         document = json.loads(earlier.read_text())
         before = {
@@ -245,7 +245,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def replay_traces(options: argparse.Namespace, console: Console) -> list[Study]:
-    """The studies of the traces that are chosen; raises TracesError where one cannot be read."""
+    """The studies of the chosen traces; raises TracesError if one cannot be read."""
     paths = find_traces(Path(options.traces) if options.traces else None)
     chosen = [path for path in paths if not options.only or path.name.removesuffix(".csv.gz") in options.only]
     require_readable(chosen, options.step)
@@ -257,12 +257,12 @@ def replay_traces(options: argparse.Namespace, console: Console) -> list[Study]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status 2 where there are no traces to read."""
+    """Exit status 2 if there are no traces to read."""
     options = parse_arguments(arguments)
     console = Console(stderr=options.json, width=None if sys.stdout.isatty() else 140)
     try:
         if options.compare is not None:
-            changes_since(options.compare, [])  # a wrong file is told before the work, not after it
+            changes_since(options.compare, [])  # report a wrong file before the work, not after it
         studies = read_studies(options.figures) if options.figures else replay_traces(options, console)
     except TracesError as wrong:
         print(wrong, file=sys.stderr)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the closed loop is held against: each goal worked out from the studies of all traces at one lead time."""
+"""The goals of the closed loop: each computed from the studies of all traces at one lead time."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ TITLES = {HPA: "an HPA", LAST_WEEK: "last week + HPA", FIXED: "a fixed number"}
 
 @attrs.frozen
 class Goal:
-    """One line of the table; ``measured`` as shown, NaN where the traces cannot say."""
+    """One line of the table; ``measured`` as shown, NaN if the traces cannot tell."""
 
     name: str
     stated: str
@@ -43,7 +43,7 @@ class Goal:
 
 
 def goals_of(studies: Sequence[Study], lead_time: float) -> list[Goal]:
-    """The goals at one lead time; means over traces are over those of one minute, where there are any."""
+    """The goals at one lead time; means over traces use only one-minute traces, if there are any."""
     minutes = [one for one in studies if one.step <= 60.0] or list(studies)
     lead = f"lead {lead_time / 60:g}: "
     goals = [_met(studies, 0.99, 1.0), _met(studies, 0.995, 1.0), _met(studies, 0.999, 0.9)]
@@ -107,7 +107,7 @@ def _coverage(studies: Sequence[Study]) -> list[Goal]:
 
 
 def _best_hpa(one: Study, violation: float) -> float:
-    """The cost at which the best HPA target, chosen in hindsight, keeps to ``violation``; the dearest's beyond all."""
+    """The cost of the best HPA target in hindsight that keeps ``violation``; the highest cost if none does."""
     cost = curve_of(one.hpa, Figure.VIOLATION).cost_at(max(violation, Figure.VIOLATION.value))
     return cost if math.isfinite(cost) else max(point.cost for point in one.hpa)
 
@@ -145,7 +145,7 @@ def _pods(studies: Sequence[Study], target: float, stated: float) -> Goal:
 
 
 def _beside_rival(studies: Sequence[Study], level: float, name: str) -> Goal:
-    """The traces on which a rival, at its best setting, serves as well in both figures for less."""
+    """The traces on which a rival, at its best setting, is as good in both figures for less cost."""
     ratios = {}
     for one in studies:
         point = at_level(one, level).point

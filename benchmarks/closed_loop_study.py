@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One trace put to every policy: the forecaster steered to each service level, and what there is without it.
+"""One trace replayed with every policy: the forecaster steered to each service level, and the alternatives.
 
-The levels, the rivals and their settings are those of ``kedastral backtest``, and so are the curves made of them.
+The levels, the rivals, their settings and the resulting curves are those of ``kedastral backtest``.
 
-All replays go through the product's own tick and the simulation's rules. A forecaster is asked once for each minute
-of a trace; all policies, levels and sizes read the same forecasts.
+All replays use the product's own tick and the simulation's rules. A model forecasts once for each minute of a trace;
+all policies, levels and sizes read the same forecasts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,16 +35,16 @@ from kedastral.simulation.replay import Cluster, Outcome, replay, replay_oracle
 from kedastral.simulation.trial import Scaling, Trial, scale_trace
 
 LEVELS = (0.99, 0.995, 0.999)
-"""The levels that are held to their promise; curves are made of all `STEERED_SETTINGS`."""
+"""The levels that are checked; curves are made of all `STEERED_SETTINGS`."""
 BOUNDS = ReplicaBounds(1, 400)
 HORIZON_STEPS = 30
 WINDOW = 14 * 86400.0
-"""Seconds of history of which outliers are told; what is planned looks at the last day alone."""
+"""Seconds of history that outlier detection reads; planning itself only reads the last day."""
 
 
 @attrs.frozen
 class Foretold:
-    """A model whose forecasts of one trace are already made: row i follows ``demand.values[first + i]``."""
+    """A model whose forecasts for one trace have already been made: row i follows ``demand.values[first + i]``."""
 
     name: str
     demand: Series
@@ -61,7 +61,7 @@ class Foretold:
 
 @attrs.frozen
 class Level:
-    """What one service level came to; ``covered`` are the shares below the calibrated quantiles, of the last day."""
+    """The result of one service level; ``covered`` are the shares below the calibrated quantiles on the last day."""
 
     level: float
     point: Point
@@ -72,7 +72,7 @@ class Level:
 
 @attrs.frozen
 class Study:
-    """All that was measured of one model on one trace at one lead time; events at 200 pods as (steered, HPA-80).
+    """All that was measured for one model on one trace at one lead time; events at 200 pods as (steered, HPA-80).
 
     ``steered`` is the sweep of the service level and the headroom, ``rivals`` that of each of `RIVALS` by its name.
     """
@@ -93,7 +93,7 @@ class Study:
 
 
 def foretell(model: Model, trial: Trial, window: float, cache: Path | None) -> Foretold:
-    """``model``'s forecast for every minute that is replayed, and for those it warms up on; read from ``cache``."""
+    """``model``'s forecast for every replayed minute, and for those it warms up on; from ``cache`` if it is there."""
     demand = trial.demand
     first = max(trial.begin - MAX_FORECASTS - 1, 0)
     if cache is not None and cache.exists():
@@ -111,13 +111,13 @@ def foretell(model: Model, trial: Trial, window: float, cache: Path | None) -> F
 
 
 def trial_of(trace: Trace, peak_pods: float = 40.0) -> Trial:
-    """The evaluated part of a trace, of a size."""
+    """The evaluated part of a trace, scaled to a size."""
     evaluated = 1 - trace.begin / len(trace.load)
     return scale_trace(trace.load, Scaling(evaluated=evaluated, peak_pods=peak_pods))
 
 
 def study(trace: Trace, models: Sequence[Foretold], lead_time: float) -> list[Study]:
-    """Each model and the HPA on one trace, at 40 pods at the peak, and what is compared at 200."""
+    """Each model and the HPA on one trace, with 40 pods at the peak, and some comparisons with 200."""
     trial, large = trial_of(trace), trial_of(trace, peak_pods=200.0)
     cluster = cluster_for(trial, lead_time)
     oracle = replay_oracle(trial, cluster)
@@ -140,8 +140,8 @@ def study(trace: Trace, models: Sequence[Foretold], lead_time: float) -> list[St
 
 
 def sweep_rivals(trial: Trial, cluster: Cluster, oracle: Outcome) -> dict[str, tuple[Point, ...]]:
-    """The points of each of `RIVALS`, as a backtest of this trial has them."""
-    model = MODELS["last-value"].make()  # no rival asks it
+    """The points of each of `RIVALS`, as in a backtest of this trial."""
+    model = MODELS["last-value"].make()  # no rival uses it
     scenario = Scenario("rivals", trial, model, ReplaySettings(plan_for(trial), cluster=cluster))
     return {
         policy.name: tuple(
@@ -153,7 +153,7 @@ def sweep_rivals(trial: Trial, cluster: Cluster, oracle: Outcome) -> dict[str, t
 
 
 def replay_level(level: float, model: Model, trial: Trial, cluster: Cluster, oracle: Outcome) -> Level:
-    """One replay, steered to ``level``; from 1 on it is a headroom."""
+    """One replay, steered to ``level``; values from 1 on are headrooms."""
     policy = steered(level, model, trial, cluster.lead_time)
     point = point_of(level, replay(policy, trial, cluster), oracle)
     if policy.state is None:
@@ -171,20 +171,20 @@ def steered(level: float, model: Model, trial: Trial, lead_time: float) -> Servi
 
 
 def plan_for(trial: Trial) -> PlanPolicy:
-    """The plan of a trial's pods, prewarmed as by default."""
+    """The plan policy for a trial's pods, with the default prewarm."""
     prewarm_steps = PlanSettings().prewarm_at(trial.demand.step)
     return PlanPolicy(trial.target_per_pod, bounds=BOUNDS, prewarm_steps=prewarm_steps)
 
 
 def ticking(model: Model, settings: ServiceLevelSettings, trial: Trial) -> ServiceLevelPolicy:
-    """One tick a step."""
+    """A policy with one tick per step."""
     step = trial.demand.step
-    horizon = settings.window(step) * step  # what lies beyond is never read in a replay that ticks every step
+    horizon = settings.window(step) * step  # a replay that ticks every step never reads beyond
     reading = ForecastSchedule(window=WINDOW, horizon=horizon, interval=step)
     return ServiceLevelPolicy(model, settings, reading, StalePolicy(stale_after=2 * step))
 
 
 def cluster_for(trial: Trial, lead_time: float) -> Cluster:
-    """One decision a step; a lead is at least one step."""
+    """A cluster with one decision per step; a lead is at least one step."""
     step = trial.demand.step
     return Cluster(max(lead_time, step), BOUNDS, KedaTiming(sync_period=step, polling_interval=step))

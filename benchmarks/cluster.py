@@ -43,7 +43,7 @@ console = Console(stderr=True, width=None if sys.stderr.isatty() else 120)
 
 @attrs.frozen
 class Shared:
-    """What was seen of one fleet; rates are by second. ``took_over`` is None where a process is alone."""
+    """What was measured for one fleet; rates are per second. ``took_over`` is None for a single process."""
 
     processes: int
     workloads: int
@@ -73,7 +73,7 @@ class Server:
     port: int
 
     def ask(self, *words: str) -> str:
-        """What redis-cli says."""
+        """The output of redis-cli."""
         command = [find_program("redis-cli"), "-p", str(self.port), *words]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
 
@@ -83,7 +83,7 @@ class Server:
         return {name: float(value) for name, _, value in lines if value.replace(".", "", 1).isdigit()}
 
     def commands(self) -> float:
-        """Commands so far but for those inside of scripts, which INFO counts too."""
+        """Commands so far, without those inside scripts, which INFO counts too."""
         calls = {}
         for line in self.ask("INFO", "commandstats").splitlines():
             name, _, rest = line.partition(":")
@@ -91,7 +91,7 @@ class Server:
         return calls.get("evalsha", 0.0) + calls.get("eval", 0.0)
 
     def written(self) -> Mapping[str, float]:
-        """When each workload was written last, in seconds by Redis' clock."""
+        """When each workload was last written, in seconds by Redis' clock."""
         words = self.ask("ZRANGE", "kedastral:index", "0", "-1", "WITHSCORES").split()
         return {name: float(score) / 1e6 for name, score in zip(words[::2], words[1::2], strict=True)}
 
@@ -123,7 +123,7 @@ class Member:
 
 @attrs.frozen
 class Totals:
-    """What had been counted at one moment, over all processes."""
+    """The counts at one moment, over all processes."""
 
     at: float
     ticks: float
@@ -145,7 +145,7 @@ class Fleet:
     server: int
 
     def count(self) -> Totals:
-        """The totals of this moment."""
+        """The current totals."""
         scraped, info = [one.scrape() for one in self.members], self.redis.info()
         return Totals(
             time.monotonic(),
@@ -159,15 +159,15 @@ class Fleet:
         )
 
     def held(self) -> list[float]:
-        """How many workloads each process forecasts; a process alone shares with nobody, and has them all."""
+        """How many workloads each process forecasts; a single process shares nothing and has them all."""
         return [one.scrape().get(HELD, 0.0) for one in self.members]
 
     def is_settled(self) -> bool:
-        """Whether each workload is written, and the shares add up."""
+        """Whether each workload has been written, and the shares add up."""
         return len(self.redis.written()) >= self.size and sum(self.held()) == self.size
 
     def kill_one(self) -> float:
-        """Kill the first process; seconds until every workload has been written by a process that lives."""
+        """Kill the first process; returns the seconds until a living process has written every workload."""
         killed = time.time()
         os.kill(self.members[0].pid, signal.SIGKILL)
         wait_until(lambda: min(self.redis.written().values()) > killed, "all are forecast again")
@@ -175,7 +175,7 @@ class Fleet:
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Raises RuntimeError where ``what`` does not happen within `READY_WITHIN` seconds."""
+    """Raises RuntimeError if ``what`` does not happen within `READY_WITHIN` seconds."""
     deadline = time.monotonic() + READY_WITHIN
     while not condition():
         if time.monotonic() > deadline:
@@ -184,13 +184,13 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 
 
 def measure(processes: int, size: int, seconds: float) -> Shared:
-    """Run a fleet until it has settled, look at it for ``seconds``, and kill one of several processes."""
+    """Run a fleet until it has settled, measure it for ``seconds``, and kill one of several processes."""
     with (
         tempfile.TemporaryDirectory(prefix="kedastral-cluster-") as folder,
         open_fleet(Path(folder), processes, size) as fleet,
     ):
         wait_until(fleet.is_settled, "each workload has one process")
-        time.sleep(INTERVAL)  # what was late at the start is made up for
+        time.sleep(INTERVAL)  # let it catch up on what was late at the start
         before = fleet.count()
         time.sleep(seconds)
         after, held = fleet.count(), fleet.held()
@@ -217,7 +217,7 @@ def measure(processes: int, size: int, seconds: float) -> Shared:
 
 @contextmanager
 def open_fleet(home: Path, processes: int, size: int) -> Iterator[Fleet]:
-    """So many processes that share so many workloads, as soon as each answers over HTTP."""
+    """``processes`` processes that share ``size`` workloads, as soon as each answers over HTTP."""
     with ExitStack() as stack:
         server, redis = free_port(), Server(free_port())
         command = [sys.executable, "-m", "benchmarks.load_server", str(server)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Figure`: latencies of one thing measured, their percentiles, and the budget they are held against."""
+"""`Figure`: the latencies of one measured operation, their percentiles, and their budget."""
 
 import math
 import os
@@ -17,7 +17,7 @@ def percentile(sorted_values: Sequence[float], share: float) -> float:
 
 @attrs.frozen
 class Figure:
-    """``seconds`` of every call; ``budget_ms`` bounds their p95, None where there is none; ``elapsed`` of them all."""
+    """``seconds`` of every call; ``budget_ms`` limits their p95, None without a budget; ``elapsed`` is the total."""
 
     name: str
     seconds: Sequence[float]
@@ -42,7 +42,7 @@ class Figure:
 
 
 def describe_machine(prometheus: str) -> dict[str, Any]:
-    """What the figures depend on; the load average says how much else wanted the cores before the first of them."""
+    """What the figures depend on; the load average shows how busy the cores were before the first one."""
     return {
         "cores": os.cpu_count(),
         "load_average_1m": round(os.getloadavg()[0], 1),

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Times GetMetrics over one connection: ``python -m benchmarks.grpc_client closed|paced PORT CALLERS|RATE CALLS``.
 
-A process of its own, so that it shares no interpreter lock with what it measures. ``closed``: so many callers, each of
-which asks again once it has its answer. ``paced``: so many calls a second, whether answers come or not, as KEDA's polls
-do. Standard input may name the workloads to ask for in turn. Prints JSON: seconds of every call, and of them all.
+It is a separate process, so that it does not share the GIL with what it measures. ``closed``: CALLERS callers, each of
+which calls again once it has its answer. ``paced``: RATE calls per second, whether answers come or not, like KEDA's
+polls. Standard input may name the workloads to ask for in turn. Prints JSON: the seconds of every call, and in total.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ Ask = Callable[[], Coroutine[Any, Any, None]]
 async def measure(
     way: str, port: int, amount: int, calls: int, workloads: Sequence[str] = ("bench",)
 ) -> tuple[list[float], float]:
-    """Seconds of each of about ``calls`` calls, and from the first to the last answer; ``workloads`` take turns."""
+    """Seconds of each of about ``calls`` calls, and from start to end; ``workloads`` take turns."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         call = channel.unary_unary(
             METHOD,
@@ -52,13 +52,13 @@ async def measure(
 
 
 def make_request(workload: str) -> GetMetricsRequest:
-    """KEDA's question for ``workload``."""
+    """KEDA's request for ``workload``."""
     ref = ScaledObjectRef(name="bench", namespace="default", scalerMetadata={"workload": workload})
     return GetMetricsRequest(scaledObjectRef=ref, metricName="desired_replicas")
 
 
 async def send_closed(ask: Ask, callers: int, calls: int) -> None:
-    """``callers`` at once, each in turn."""
+    """``callers`` at once, each calling again after its answer."""
 
     async def ask_again() -> None:
         for _ in range(max(1, calls // callers)):
@@ -68,7 +68,7 @@ async def send_closed(ask: Ask, callers: int, calls: int) -> None:
 
 
 async def send_paced(ask: Ask, rate: int, calls: int) -> None:
-    """``rate`` calls a second, at even distances."""
+    """``rate`` calls per second, evenly spaced."""
     origin = perf_counter()
     async with asyncio.TaskGroup() as tasks:
         for i in range(calls):

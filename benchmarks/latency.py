@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Latencies beside their budgets: ``make bench``. JSON on standard output, a table and progress on standard error.
+"""Latencies and their budgets: ``make bench``. JSON on standard output, a table and progress on standard error.
 
-Starts Prometheus and `kedastral run` on free ports of loopback, and stops them. docs/benchmarks.md says how to read it.
+Starts Prometheus and `kedastral run` on free loopback ports, and stops them. docs/benchmarks.md says how to read it.
 """
 
 import http.client
@@ -46,13 +46,13 @@ from kedastral.tracing import NO_TRACING
 from kedastral.workloads.tick import ForecastLoop, Planner, Workload
 
 TICK_MS, PROMETHEUS_MS, GET_METRICS_MS = 500.0, 300.0, 20.0
-"""The budgets, each of a p95."""
+"""The budgets, each for a p95."""
 STEP, POINTS = 60.0, 30
 CALLS = 500
 GRPC_CALLS = {1: 2000, 8: 4000, 64: 8000}
-"""How many GetMetrics calls are timed, by how many are in flight at once."""
+"""How many GetMetrics calls are timed, by the number of calls in flight."""
 KEDA_RATE = 350
-"""Calls a second: about what KEDA and the HPA ask for a thousand ScaledObjects."""
+"""Calls per second: about what KEDA and the HPA send for a thousand ScaledObjects."""
 KEDA_CALLS = 2000
 MISSING = 2
 
@@ -61,7 +61,7 @@ console = Console(stderr=True, width=None if sys.stderr.isatty() else 110)
 
 @attrs.frozen
 class _Remembered:
-    """A metric source that answers with a series read before, so that only our own work is timed."""
+    """A metric source that answers with a previously read series, so that only our own work is timed."""
 
     series: Series
     name: str = "remembered"
@@ -73,7 +73,7 @@ class _Remembered:
 
 
 def measure_all() -> Iterator[Figure]:
-    """Every figure, one after the other. Raises MissingProgramError where Prometheus is not installed."""
+    """Every figure, one after the other. Raises MissingProgramError if Prometheus is not installed."""
     with tempfile.TemporaryDirectory(prefix="kedastral-bench-") as folder:
         home = Path(folder)
         with running_prometheus(home) as prometheus:
@@ -169,7 +169,7 @@ def _show(figures: list[Figure]) -> None:
 
 
 def main() -> int:
-    """Measure, show, print; the exit code says whether it could be measured, not whether budgets were met."""
+    """Measure, show, print; the exit code says whether measuring worked, not whether budgets were met."""
     try:
         machine = describe_machine(prometheus_version(find_program("prometheus")))
         figures = list(measure_all())

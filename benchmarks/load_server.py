@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stands in for Prometheus' HTTP API: ``python -m benchmarks.load_server PORT``; any query has a load, for any time.
+"""Stands in for Prometheus' HTTP API: ``python -m benchmarks.load_server PORT``; any query has a load, at any time.
 
-A process of its own. ``/api/v1/query_range`` answers with a day's shape that each query has shifted otherwise, a point
-each step, and refuses more than 11,000; ``/stats`` says in JSON what it was asked. It answers in about the time that
-Prometheus takes for one series.
+It is a separate process. ``/api/v1/query_range`` answers with a daily shape, shifted differently for each query, one
+point per step, and refuses more than 11,000; ``/stats`` returns its request counts as JSON. It answers in about the
+time that Prometheus takes for one series.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ import attrs
 
 MOST_POINTS = 11_000
 DAY = 1440
-"""Minutes after which the shape comes again."""
+"""Minutes after which the shape repeats."""
 SHAPE = [
     f"{500 + 300 * math.sin(2 * math.pi * i / DAY) + 40 * math.sin(i * 1.7) + 15 * math.sin(i * 0.31):.3f}"
     for i in range(DAY)
@@ -27,7 +27,7 @@ SHAPE = [
 
 @attrs.define
 class Stats:
-    """What was asked so far."""
+    """Counts of the requests so far."""
 
     requests: int = 0
     points: int = 0

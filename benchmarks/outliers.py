@@ -34,26 +34,26 @@ from kedastral.simulation.trial import MetricsPipeline, Scaling, Trial, View, sc
 LEVEL, LEAD = 0.99, 300.0
 """The service level, and the lead time in seconds."""
 KEPT = 1.5
-"""Times the budget of minutes short of pods: the promise is kept up to here."""
+"""The service level counts as met if minutes short of pods are at most this many times the budget."""
 SHARE = 0.01
-"""Of the points that are planted outliers."""
+"""The share of points that are planted outliers."""
 RUNS = (1, 1, 2, 5)
-"""Minutes of a planted run, each as likely, and one point at least; ``rate(x[5m])`` makes five of one bad scrape."""
+"""Minutes of a planted run, equally likely, and at least one point; ``rate(x[5m])`` turns a bad scrape into five."""
 SIZES = (1.0, 6.0)
-"""Powers of ten between which the factor of a run lies, evenly."""
+"""Powers of ten between which the factor of a run is uniformly distributed."""
 LATE = 120.0
-"""Seconds that the metrics are behind."""
+"""Seconds by which the metrics lag."""
 SHIFTS = (2.0, 5.0, 20.0)
-"""Factors by which the load jumps, to stay."""
+"""Factors by which the load jumps permanently."""
 CROWD = 3.0
-"""Times the largest load of the two weeks before, for a jump to what has never been there."""
+"""Times the largest load of the previous two weeks, for a jump to an unprecedented level."""
 BEFORE, AFTER = 120, 30
 """Steps that are replayed before and after a jump."""
 
 
 @attrs.frozen
 class Garbled:
-    """A policy that sees ``seen`` (n,) in the place of the demand."""
+    """A policy that sees ``seen`` (n,) instead of the demand."""
 
     policy: ServiceLevelPolicy
     seen: Floats = attrs.field(eq=False, repr=False)
@@ -75,7 +75,7 @@ class Garbled:
 
 @attrs.frozen
 class Replayed:
-    """One trace as it is and through a bad pipeline; ``unscreened`` are the same two with every point believed."""
+    """One trace as it is and through a bad pipeline; ``unscreened`` are the same two with every point trusted."""
 
     trace: str
     clean: Outcome
@@ -84,17 +84,17 @@ class Replayed:
 
     @property
     def more_pods(self) -> float:
-        """The pods that the pipeline costs, relative to those of the trace as it is."""
+        """The extra pods that the pipeline costs, relative to those of the trace as it is."""
         return self.planted.pod_minutes / self.clean.pod_minutes - 1
 
 
 def minutes_of(outcome: Outcome) -> float:
-    """How long the replay was judged."""
+    """How many minutes of the replay were judged."""
     return len(outcome.demand) * outcome.demand.step / 60
 
 
 def says_kept(outcome: Outcome) -> str:
-    """Whether the promise is kept, as `benchmarks.closed_loop` counts it."""
+    """Whether the service level is met, as `benchmarks.closed_loop` counts it."""
     return "yes" if budget_spent(outcome) <= KEPT else "no"
 
 
@@ -117,9 +117,9 @@ def plant(loads: Floats, seed: int, step: float = 60.0) -> Floats:
 
 
 def policy_for(trial: Trial, *, screened: bool = True) -> ServiceLevelPolicy:
-    """The product as it is by default, one tick a step."""
+    """The product with its defaults, one tick per step."""
     step = trial.demand.step
-    # as old as the newest believed value may be: whether it is stale is for the source to say, which sees them all
+    # the greatest age of the newest trusted value: the source, which sees all values, decides what is stale
     oldest = trial.pipeline.late + 2 * step
     steering = SteeringSettings(plan_for(trial), LEVEL, LEAD, stale_after=oldest)
     reading = ForecastSchedule(window=WINDOW, horizon=HORIZON_STEPS * step, interval=step, screened=screened)
@@ -149,9 +149,9 @@ def replay_trace(trace: Trace, seed: int, days: float, *, unscreened: bool = Fal
 
 
 def minutes_until_enough(trace: Trace, factor: float | None, *, screened: bool) -> float | None:
-    """From the first of a jump that lasts until the pods asked for are enough for it; None if they never are.
+    """Minutes from the start of a permanent jump until the requested pods are enough for it; None if they never are.
 
-    The load jumps by ``factor``, or to `CROWD` times the largest there was where that is None.
+    The load jumps by ``factor`` or, if that is None, to `CROWD` times the largest load so far.
     """
     whole = newest_days(trace, 1)
     at = (len(whole.demand) + whole.judged_from) // 2
@@ -169,7 +169,7 @@ def minutes_until_enough(trace: Trace, factor: float | None, *, screened: bool) 
 
 
 def cost_table(replays: Sequence[Replayed]) -> Table:
-    """Pods and minutes short of each trace as it is and through the bad pipeline."""
+    """Pods and minutes short for each trace, as it is and through the bad pipeline."""
     table = Table(
         title=f"service level {LEVEL:g}; planted: {SHARE:.0%} outliers, {LATE / 60:g} min late; violations / budget"
     )
@@ -191,7 +191,7 @@ def cost_table(replays: Sequence[Replayed]) -> Table:
 
 
 def shift_table(traces: Sequence[Trace]) -> Table:
-    """Minutes until a jump is followed, with every point believed and screened."""
+    """Minutes until a jump is followed, with every point trusted and with screening."""
     table = Table(title="minutes from the first of a jump that lasts until enough pods are asked for: unscreened, now")
     table.add_column("trace")
     shifts = (*SHIFTS, None)
@@ -207,7 +207,7 @@ def shift_table(traces: Sequence[Trace]) -> Table:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status 2 where there are no traces to read."""
+    """Exit status 2 if there are no traces to read."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.outliers", description=__doc__)
     parser.add_argument("--traces", type=Path, default=os.environ.get("KEDASTRAL_TRACES"), help="folder of *.csv.gz")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this trace alone (repeatable)")
@@ -230,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(shift_table(traces))
         return 0
     replays = []
-    for trace in traces:  # each table is told as soon as it is known: all traces take hours
+    for trace in traces:  # each result is printed as soon as it is known: all traces take hours
         replays.append(replay_trace(trace, options.seed, options.days, unscreened=options.unscreened))
         console.print(cost_table(replays[-1:]))
     if len(replays) > 1:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Heavy libraries behind the port of a model, to compare with; none is tuned a trace: ``pip install --group peers``."""
+"""Heavy libraries behind the model port, for comparison; none is tuned per trace: ``pip install --group peers``."""
 
 import importlib.util
 import warnings
@@ -18,12 +18,12 @@ DAY = 86400.0
 LAGS = (0, 1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 45, 60, 90, 120)
 MEANS = (3, 5, 10, 15, 30, 60, 120, 240)
 KNOTS = (1, 2, 3, 5, 10, 15, 30)
-"""Steps ahead for which LightGBM has a model of its own; between them its forecast is a line."""
+"""Steps ahead for which LightGBM has a separate model; in between its forecast is interpolated linearly."""
 TREES, LEAVES, RATE = 200, 31, 0.05
 
 
 def installed_peers() -> Sequence[Model]:
-    """Those whose library is there."""
+    """The peers whose library is installed."""
     peers: list[Model] = []
     if importlib.util.find_spec("lightgbm"):
         peers.append(LightGbm())
@@ -50,7 +50,7 @@ class LightGbm:
 
         rows = np.arange(max(LAGS), len(load))
         features = _features(load, rows, ahead, history)
-        # against the level: trees cannot say what they have not seen
+        # relative to the level: trees cannot extrapolate
         level = np.array([load[rows - k] for k in range(5)]).mean(axis=0)
         past = rows + ahead < len(load)
         options = {
@@ -63,7 +63,7 @@ class LightGbm:
 
 @attrs.frozen
 class Statistical:
-    """A model of statsforecast on the last three days, without a season: one of 1,440 minutes takes it minutes."""
+    """A statsforecast model on the last three days, without a season: fitting one of 1,440 minutes takes minutes."""
 
     name: str
     model: str

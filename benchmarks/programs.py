@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The programs that a benchmark measures against: a Prometheus with an hour of load in it, and `kedastral run`."""
+"""The programs that a benchmark needs: a Prometheus with an hour of load, and `kedastral run`."""
 
 import math
 import re
@@ -25,7 +25,7 @@ class MissingProgramError(Exception):
 
 
 def find_program(name: str) -> str:
-    """Its path; raises MissingProgramError."""
+    """The path of the program ``name``; raises MissingProgramError."""
     path = shutil.which(name)
     if path is None:
         raise MissingProgramError(f"{name} is not installed; on Debian: apt-get install prometheus")
@@ -33,7 +33,7 @@ def find_program(name: str) -> str:
 
 
 def prometheus_version(program: str) -> str:
-    """Such as ``2.42.0``."""
+    """The version, such as ``2.42.0``."""
     said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
     found = re.search(r"version (\d[\w.]*)", said.stdout + said.stderr)
     return found[1] if found else "unknown"
@@ -81,9 +81,9 @@ def free_port() -> int:
 def running(
     command: list[str], log: Path, is_ready: Callable[[], bool], *, within: float = READY_WITHIN
 ) -> Iterator[int]:
-    """The process id of ``command``, whose output goes to ``log``, once it is ready; stopped in the end.
+    """Run ``command`` with its output in ``log``; yields its process id once it is ready, and stops it at the end.
 
-    It has ``within`` seconds to get ready.
+    It must be ready within ``within`` seconds.
     """
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
@@ -104,7 +104,7 @@ def running(
 
 
 def answers(url: str) -> bool:
-    """Whether ``url`` is there."""
+    """Whether ``url`` answers."""
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with direct.open(url, timeout=1) as answer:

@@ -29,37 +29,37 @@ from benchmarks.programs import answers, free_port, running
 from benchmarks.scale import fetch_local, pinned, write_fleet
 
 LOOK_EVERY = 2.0
-"""Seconds between two looks; times are known to that."""
+"""Seconds between two polls; times are only known to this precision."""
 GIVE_UP_AFTER = 3600.0
 READY_WITHIN = 300.0
-"""Seconds: how long a start takes is what is measured, also on a machine that does other things."""
+"""Seconds that a start may take; generous, because this is what is measured, also on a busy machine."""
 STEERED = ("kedastral_steering_factor", "kedastral_budget_spent_ratio")
 
 console = Console(stderr=True, width=None if sys.stderr.isatty() else 120)
 
 Samples = dict[str, dict[str, float]]
-"""The values of a metric by workload, by the name of the metric; of one without a workload under an empty name."""
+"""Values by metric and workload; a metric without a workload label is under the empty name."""
 
 
 @attrs.frozen
 class Restarted:
-    """What one start took: seconds from the start of the process, and what Prometheus was asked until the end."""
+    """What one start took: seconds since the start of the process, and the requests to Prometheus until the end."""
 
     answered: float
-    """Until KEDA is told what a plan says, for every workload."""
+    """Until KEDA is told the number of a plan, for every workload."""
     planned: float
-    """Until every workload has a plan that is new, and that its model made."""
+    """Until every workload has a new plan from its model."""
     requests: int
     points: int
     memory: float
     """MiB, at the end."""
     changed: int | None = None
-    """Workloads whose steering factor or budget differs from that before; None where nothing was to be kept."""
+    """Workloads whose steering factor or budget has changed; None if nothing was to be kept."""
 
 
 @attrs.frozen
 class Process:
-    """A `kedastral run` that has been started ``began`` (monotonic seconds), and its ports."""
+    """A `kedastral run` started at ``began`` (monotonic seconds), and its ports."""
 
     pid: int
     http: int
@@ -76,7 +76,7 @@ class Process:
         return found
 
     def wait(self, condition: Any) -> float:
-        """Seconds since the start at which ``condition`` of the metrics came true."""
+        """Seconds from the start until ``condition`` of the metrics was true."""
         while True:
             seen = self.scrape()
             passed = time.monotonic() - self.began
@@ -87,7 +87,7 @@ class Process:
             time.sleep(LOOK_EVERY)
 
     def follows_models(self, seen: Samples, size: int) -> bool:
-        """Whether all of ``size`` workloads have a plan that was made since the start, and by their models."""
+        """Whether all of ``size`` workloads have a plan made since the start by their models."""
         ages, stand_ins = seen.get("kedastral_forecast_age_seconds", {}), seen.get("kedastral_standing_down", {})
         passed = time.monotonic() - self.began
         made = sum(1 for age in ages.values() if age < passed)
@@ -113,19 +113,19 @@ def started(home: Path, size: int, server: int, state: Path | None) -> Iterator[
 
 
 def prepare(home: Path, size: int, server: int, state: Path) -> Samples:
-    """Run a fleet until all have learnt and all is saved, and kill it; its metrics just before."""
+    """Run a fleet until all models are fitted and all state is saved, and kill it; returns its last metrics."""
     with started(home, size, server, state) as process:
         process.wait(lambda seen: process.follows_models(seen, size))
         console.print(f"all learnt after {time.monotonic() - process.began:.0f} s")
         process.wait(lambda _: len(list(state.glob("*.history"))) >= size)
-        time.sleep(60.0)  # two intervals: what was learnt last is saved as well
+        time.sleep(60.0)  # two intervals, so that what was learnt last is also saved
         seen = process.scrape()
         os.kill(process.pid, signal.SIGKILL)
         return seen
 
 
 def restart(home: Path, size: int, server: int, state: Path | None, before: Samples | None) -> Restarted:
-    """Start the fleet again, and kill it once all is planned by its model."""
+    """Start the fleet again, and kill it once all plans follow their models."""
     asked = stats(server)
     with started(home, size, server, state) as process:
         answered = process.wait(lambda seen: len(seen.get("kedastral_desired_replicas", {})) >= size)
@@ -141,7 +141,7 @@ def restart(home: Path, size: int, server: int, state: Path | None, before: Samp
 
 
 def count_changed(before: Samples, now: Samples) -> int:
-    """Workloads whose steering differs by more than a few minutes of it: ticks go on between a scrape and the kill."""
+    """Workloads whose steering differs by more than a few minutes' change: ticks go on between scrape and kill."""
     return sum(
         1
         for workload in before[STEERED[0]]
@@ -150,7 +150,7 @@ def count_changed(before: Samples, now: Samples) -> int:
 
 
 def stats(server: int) -> dict[str, int]:
-    """What the stand-in was asked so far."""
+    """The requests to the stand-in so far."""
     found: dict[str, int] = json.loads(fetch_local(server, "/stats"))
     return found
 
@@ -182,7 +182,7 @@ def show(size: int, state: Path, kept: Restarted, anew: Restarted) -> None:
 
 
 def main() -> int:
-    """The benchmark as a program; exit code 1 where something of the steering was lost."""
+    """The benchmark as a program; exit code 1 if any of the steering was lost."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workloads", type=int, default=1000, help="how many")
     parser.add_argument("--json", type=Path, help="file for all figures")

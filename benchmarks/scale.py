@@ -33,14 +33,14 @@ from benchmarks.programs import answers, free_port, running
 
 SIZES = (10, 100, 1000)
 RATE = 350
-"""Calls a second: about what KEDA and the HPA ask for a thousand ScaledObjects."""
+"""Calls per second: about what KEDA and the HPA send for a thousand ScaledObjects."""
 WINDOW_POINTS = 14 * 1440
 INTERVAL = 30.0
 SCRAPE_EVERY = 15.0
 PAGE_EVERY = 5.0
 """Seconds between two requests of an open page: EVERY of kedastral/serving/page/page.js."""
 LOOK_EVERY = 5.0
-"""Seconds between two looks at how far it is: writing the metrics of a thousand workloads is work too."""
+"""Seconds between two checks of the progress: writing the metrics of a thousand workloads is work too."""
 BACKFILL_WITHIN = 600.0
 RSS_BUDGET = 1024.0
 P99_BUDGET_MS = 20.0
@@ -52,7 +52,7 @@ console = Console(stderr=True, width=None if sys.stderr.isatty() else 120)
 
 @attrs.frozen
 class Measured:
-    """What was seen of a process with so many workloads; seconds, MiB and milliseconds."""
+    """What was measured for a process with so many ``workloads``; seconds, MiB and milliseconds."""
 
     workloads: int
     first_forecasts: float
@@ -84,7 +84,7 @@ class Site:
     server: int
 
     def scrape(self) -> dict[str, float]:
-        """Sums over all labels of every sample of ours, and the number of samples under ``name#``."""
+        """Sums over all labels of each of our metrics, and the number of its samples under ``name#``."""
         text = fetch_local(self.http, "/metrics").decode()
         sums: dict[str, float] = {}
         for family in text_string_to_metric_families(text):
@@ -94,12 +94,12 @@ class Site:
         return sums
 
     def stats(self) -> dict[str, int]:
-        """What the stand-in was asked."""
+        """The requests to the stand-in."""
         found: dict[str, int] = json.loads(fetch_local(self.server, "/stats"))
         return found
 
     def rss_mib(self) -> float:
-        """Resident memory, now."""
+        """The current resident memory."""
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def cpu_seconds(self) -> float:
@@ -109,7 +109,7 @@ class Site:
 
 
 def measure(size: int, steady: float) -> Measured:
-    """Run ``size`` workloads until all are learnt, then for ``steady`` seconds under calls."""
+    """Run ``size`` workloads until all models are fitted, then for ``steady`` seconds under calls."""
     with tempfile.TemporaryDirectory(prefix="kedastral-scale-") as folder, _running_site(Path(folder), size) as site:
         began = time.monotonic()
         first = _wait(lambda: site.scrape().get("kedastral_desired_replicas#", 0) >= size, began)
@@ -150,15 +150,15 @@ def measure(size: int, steady: float) -> Measured:
 
 @contextmanager
 def _scraping(site: Site) -> Iterator[None]:
-    """Scrape the metrics every `SCRAPE_EVERY` seconds, as a Prometheus does, while the block runs."""
-    # not parsed: that would take a second of the core that the callers use
+    """Scrape the metrics every `SCRAPE_EVERY` seconds, like Prometheus, while the block runs."""
+    # not parsed: that would take a second on the core that the callers use
     with _repeating(SCRAPE_EVERY, lambda: fetch_local(site.http, "/metrics")):
         yield
 
 
 @contextmanager
 def _looking(site: Site) -> Iterator[list[float]]:
-    """Have the list and the page of one workload open while the block runs; the seconds that each list took."""
+    """Keep the list and the page of one workload open while the block runs; yields the seconds that each list took."""
     took: list[float] = []
 
     def look() -> None:
@@ -174,7 +174,7 @@ def _looking(site: Site) -> Iterator[list[float]]:
 
 @contextmanager
 def _repeating(every: float, do: Callable[[], object]) -> Iterator[None]:
-    """Do something every so many seconds, in a thread, while the block runs."""
+    """Call ``do`` every ``every`` seconds, in a thread, while the block runs."""
     done = threading.Event()
 
     def repeat() -> None:
@@ -211,7 +211,7 @@ def _running_site(home: Path, size: int) -> Iterator[Site]:
 
 
 def pinned(cores: str) -> list[str]:
-    """To run what follows on these cores, of which there must be two."""
+    """The command prefix that pins a program to these cores, if there are at least two."""
     last = (os.cpu_count() or 1) - 1
     if shutil.which("taskset") is None or last < 1:
         return []
@@ -219,7 +219,7 @@ def pinned(cores: str) -> list[str]:
 
 
 def write_fleet(size: int, server: int, *, model: str = "auto", window: str = "14d") -> str:
-    """The configuration of so many workloads, which read the stand-in on port ``server``."""
+    """The configuration of ``size`` workloads, which read from the stand-in on port ``server``."""
     documents: list[dict[str, Any]] = [
         {
             "apiVersion": "kedastral.io/v1alpha1",
@@ -263,7 +263,7 @@ def _call(port: int, size: int, calls: int) -> list[float]:
 
 
 def _wait(condition: Any, began: float) -> float:
-    """Seconds since ``began`` at which ``condition`` came true; fails after an hour."""
+    """Seconds from ``began`` until ``condition`` was true; fails after an hour."""
     while not condition():
         if time.monotonic() - began > 3600:
             raise RuntimeError("it does not come to an end")
@@ -272,7 +272,7 @@ def _wait(condition: Any, began: float) -> float:
 
 
 def fetch_local(port: int, path: str) -> bytes:
-    """The body of an answer over HTTP from this machine."""
+    """The body of an HTTP response from this machine."""
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with direct.open(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
         body: bytes = answer.read()
@@ -280,7 +280,7 @@ def fetch_local(port: int, path: str) -> bytes:
 
 
 def show(rows: list[Measured]) -> None:
-    """The table, with what grows with each workload, and the budgets."""
+    """The table, with the growth per workload, and the budgets."""
     table = Table(title="Many workloads in one process on one core", title_justify="left")
     table.add_column("")
     for row in rows:
@@ -315,7 +315,7 @@ def show(rows: list[Measured]) -> None:
 
 
 def main() -> int:
-    """The benchmark as a program; exit code 1 where a budget at 1,000 workloads is not met."""
+    """The benchmark as a program; exit code 1 if a budget at 1,000 workloads is not met."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="numbers of workloads")
     parser.add_argument("--seconds", type=float, default=60.0, help="of steady calls")

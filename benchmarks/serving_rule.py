@@ -27,16 +27,16 @@ from kedastral.simulation.replay import Cluster, replay, replay_oracle
 from kedastral.simulation.trial import CombinedTriggers, Policy, Scaling, Trial, scale_trace
 
 HEADROOMS = (0.8, 0.95, 1.1, 1.25, 1.45, 1.8)
-"""Coarse, and below 1 too, which the setting does not allow: else some curves would begin beyond the HPA's cost."""
+"""Coarse, and also below 1, which the setting does not allow: else some curves would begin above the HPA's cost."""
 UTILISATION = 0.8
 BOUNDS = ReplicaBounds(1, 400)
 FLOOR = 1.1
-"""The floor's own headroom, `--reactive-headroom`, which stays where it is as the plan's headroom is swept."""
+"""The floor's own headroom, `--reactive-headroom`, which stays fixed while the plan's headroom is swept."""
 GROWING = 1 / 0.95
-"""The same as a share of the plan's headroom, in the row whose floor grows with it."""
+"""The floor's headroom as a multiple of the plan's headroom, in the row where the floor grows with the plan."""
 MINUTE = 60.0
 WORLD_CUP_SHARE = 0.5
-"""Of the World Cup's trace that is replayed: its matches lie there. Of all others the last 30 %."""
+"""The share of the World Cup trace, at its end, that is replayed: its matches are there. Of others, the last 30 %."""
 MISSING = 2
 
 console = Console(stderr=True, width=None if sys.stderr.isatty() else 110)
@@ -44,7 +44,7 @@ console = Console(stderr=True, width=None if sys.stderr.isatty() else 110)
 
 @attrs.frozen
 class Reader:
-    """One way to read the plan: the whole lead window or its far end, with the floor or without."""
+    """One way to read the plan: the whole lead window or only its end, with or without the floor."""
 
     name: str
     window: bool
@@ -52,9 +52,9 @@ class Reader:
     grows: bool = False
 
     def make(self, model: CachedModel, trial: Trial, headroom: float) -> Policy:
-        """The policy at a headroom, however small: a pod 1 / headroom as large stands in for it."""
+        """The policy at a headroom, however small: pods sized 1 / headroom with headroom 1 stand in for it."""
         plan = PlanPolicy(trial.target_per_pod / headroom, 1.0, BOUNDS)
-        floor = (GROWING if self.grows else FLOOR / headroom) if self.floor else None  # of pods 1 / headroom as large
+        floor = (GROWING if self.grows else FLOOR / headroom) if self.floor else None  # relative to these pods
         if self.window:
             return Kedastral(model, plan, serving=Serving(reactive_headroom=floor))
         far_end = FarEndOnly(model, plan)
@@ -75,7 +75,7 @@ READERS = (
 
 @attrs.frozen
 class TraceResult:
-    """One trace: the HPA's own point, and each reader's sweep by its name."""
+    """One trace: the HPA's point, and each reader's sweep by its name."""
 
     name: str
     reference: Point
@@ -98,7 +98,7 @@ def _make(reader: Reader, model: CachedModel, trial: Trial, headroom: float) -> 
 
 
 def write_table(results: Sequence[TraceResult]) -> str:
-    """Geometric means over the traces as Markdown, and a row a trace below."""
+    """Geometric means over the traces as Markdown, followed by one row per trace."""
     lines = [
         f"{len(results)} one-minute traces, lead 5 minutes, at the cost of an HPA at 80 %",
         "",

@@ -37,19 +37,19 @@ from kedastral._proto.externalscaler_pb2 import GetMetricsRequest, GetMetricsRes
 
 SECONDS = 600.0
 WARM_UP = 0.3
-"""The part of the time in which caches fill; its memory does not count."""
+"""The share of the time in which caches fill; memory does not count during it."""
 RSS_SLOPE_LIMIT = 1.0
-"""MiB a minute."""
+"""MiB per minute."""
 P99_RATIO_LIMIT = 1.5
-"""The last quarter's p99 of GetMetrics against the first's after `SETTLED` seconds."""
+"""The p99 of GetMetrics in the last quarter relative to the first quarter after `SETTLED` seconds."""
 SETTLED = 15.0
 SAMPLE_EVERY = 1.0
 CALLS_PER_SECOND = 40.0
 SPOILT = 0.2
-"""The share of answers that are spoilt."""
+"""The share of corrupted answers."""
 LEAST_REPLICAS = 2
 OWN = [("grpc.use_local_subchannel_pool", 1)]
-"""A connection of its own for each channel."""
+"""A separate connection for each channel."""
 
 SOURCE = """\
 apiVersion: kedastral.io/v1alpha1
@@ -72,7 +72,7 @@ console = Console(width=None if sys.stdout.isatty() else 120)
 
 @attrs.define
 class FaultyPrometheus:
-    """Answers range queries with a wave; spoils an answer by chance, and is away for some seconds now and then."""
+    """Answers range queries with a wave; randomly corrupts answers, and is down for some seconds now and then."""
 
     chance: random.Random
     spoils: bool = False
@@ -95,7 +95,7 @@ class FaultyPrometheus:
             writer.close()
 
     async def _answer(self, asked: dict[str, list[str]], writer: asyncio.StreamWriter) -> bool:
-        """Write an answer; whether the connection goes on."""
+        """Write an answer; returns whether the connection stays open."""
         fault = self._choose()
         self.done[fault] = self.done.get(fault, 0) + 1
         good = write_range(asked)
@@ -151,7 +151,7 @@ def head(status: int, length: int) -> bytes:
 
 
 def write_range(asked: dict[str, list[str]]) -> bytes:
-    """A wave of an hour, at each step asked for."""
+    """A wave with a period of an hour, at each requested step."""
     start, end, step = (float(asked.get(name, ["0"])[0]) for name in ("start", "end", "step"))
     times = start + step * np.arange(int((end - start) / (step or 1)) + 1)
     points = [[at, f"{500 + 300 * np.sin(at / 573):.3f}"] for at in times.tolist()]
@@ -161,7 +161,7 @@ def write_range(asked: dict[str, list[str]]) -> bytes:
 
 @attrs.define
 class Record:
-    """What was seen: by time since the start, in seconds."""
+    """What was measured, by time since the start in seconds."""
 
     began: float = attrs.field(factory=time.monotonic)
     memory: list[tuple[float, float]] = attrs.field(factory=list)
@@ -174,7 +174,7 @@ class Record:
     pages: dict[str, int] = attrs.field(factory=dict)
     wrong: list[str] = attrs.field(factory=list)
     sockets: dict[str, int] = attrs.field(factory=dict)
-    """Those that are open at the end, by whom they are to and their state."""
+    """Sockets open at the end, by peer and state."""
     hangups: int = 0
     streams: int = 0
 
@@ -183,7 +183,7 @@ class Record:
         return time.monotonic() - self.began
 
     def count(self, kind: dict[str, int], what: str) -> None:
-        """One more of ``what``."""
+        """Count one more of ``what``."""
         kind[what] = kind.get(what, 0) + 1
 
 
@@ -197,7 +197,7 @@ class Target:
     workloads: Sequence[str]
 
     def sample(self, record: Record) -> None:
-        """Note memory, descriptors and threads."""
+        """Record memory, descriptors and threads."""
         proc, now = Path(f"/proc/{self.pid}"), record.now()
         fields = dict(line.split(":", 1) for line in (proc / "status").read_text().splitlines())
         record.memory.append((now, int(fields["VmRSS"].split()[0]) / 1024))
@@ -206,7 +206,7 @@ class Target:
 
 
 def list_sockets(target: Target, prometheus: int) -> dict[str, int]:
-    """How many TCP sockets the process has, by whom they are to and their state in the kernel."""
+    """How many TCP sockets the process has, by peer and kernel state."""
     names, links = {target.http: "HTTP", target.grpc: "gRPC", prometheus: "Prometheus"}, set[str]()
     for one in Path(f"/proc/{target.pid}/fd").iterdir():
         with suppress(OSError):
@@ -223,25 +223,25 @@ def list_sockets(target: Target, prometheus: int) -> dict[str, int]:
 
 
 async def sample(target: Target, record: Record) -> None:
-    """Look at the process again and again."""
+    """Sample the process repeatedly."""
     while True:
         target.sample(record)
         await asyncio.sleep(SAMPLE_EVERY)
 
 
 Client = Callable[[Target, Record, random.Random], Awaitable[None]]
-"""Uses one connection, and leaves it."""
+"""Uses one connection, and closes it."""
 
 
 async def come_and_go(client: Client, target: Target, record: Record, chance: random.Random) -> None:
-    """Be ``client`` again and again."""
+    """Run ``client`` repeatedly."""
     while True:
         await client(target, record, chance)
         close_left_channels()
 
 
 def close_left_channels() -> None:
-    """Collect what nobody uses: a channel of grpc.aio that was closed is in cycles, and so its connection is open."""
+    """Collect garbage: a closed grpc.aio channel is in reference cycles, which keep its connection open."""
     gc.collect()
 
 
@@ -259,7 +259,7 @@ async def call(target: Target, record: Record, chance: random.Random) -> None:
 
 
 async def ask_once(ask: Any, workload: str, record: Record) -> None:
-    """One call, timed; a number below the minimum is wrong, and so is a status that KEDA is never to see."""
+    """One timed call; a number below the minimum is wrong, and so is a status that KEDA must never see."""
     began = time.monotonic()
     try:
         [value] = (await ask(make_request(workload), timeout=30)).metricValues
@@ -276,7 +276,7 @@ async def ask_once(ask: Any, workload: str, record: Record) -> None:
 
 
 async def watch(target: Target, record: Record, chance: random.Random) -> None:
-    """StreamIsActive for some seconds; each is left without a word."""
+    """StreamIsActive for some seconds; each stream is dropped without notice."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{target.grpc}", options=OWN) as channel:
         stream = channel.unary_stream(
             METHOD.replace("GetMetrics", "StreamIsActive"),
@@ -291,7 +291,7 @@ async def watch(target: Target, record: Record, chance: random.Random) -> None:
 
 
 async def fetch(target: Target, record: Record, chance: random.Random) -> None:
-    """Every endpoint by chance, and pages that are not there."""
+    """Random endpoints, including missing pages."""
     base = f"http://127.0.0.1:{target.http}"
     async with httpx.AsyncClient(base_url=base, trust_env=False, timeout=30) as client:
         for _ in range(chance.randrange(1, 100)):
@@ -306,7 +306,7 @@ async def fetch(target: Target, record: Record, chance: random.Random) -> None:
 
 
 async def hang_up(target: Target, record: Record, chance: random.Random) -> None:
-    """SIGHUP after a while."""
+    """Send SIGHUP after a while."""
     await asyncio.sleep(chance.uniform(1, 20))
     os.kill(target.pid, signal.SIGHUP)
     record.hangups += 1
@@ -331,14 +331,14 @@ async def disturbing(target: Target, record: Record, chance: random.Random) -> A
 
 
 def slope(samples: Sequence[tuple[float, float]]) -> float:
-    """MiB a minute: the least-squares line through ``samples`` of (seconds, MiB)."""
+    """MiB per minute: the slope of the least-squares line through ``samples`` of (seconds, MiB)."""
     times, values = np.array(samples).T
     return float(np.polyfit(times / 60, values, 1)[0])
 
 
 @attrs.frozen
 class Check:
-    """One thing that has to hold, the figure that was found, and the most that it may be."""
+    """One condition: the measured figure, and the most that it may be."""
 
     name: str
     found: float
@@ -346,12 +346,12 @@ class Check:
 
     @property
     def holds(self) -> bool:
-        """Whether it does."""
+        """Whether the condition holds."""
         return self.found <= self.limit
 
 
 def check(record: Record, seconds: float, before: tuple[int, int], after: tuple[int, int]) -> list[Check]:
-    """All that has to hold; ``before`` and ``after`` are descriptors and threads without clients."""
+    """All conditions; ``before`` and ``after`` are descriptors and threads without clients."""
     busy = [(at, mib) for at, mib in record.memory if WARM_UP * seconds <= at <= seconds]
     quarter = (seconds - SETTLED) / 4
     first = sorted(ms for at, ms in record.calls if SETTLED <= at < SETTLED + quarter)
@@ -404,7 +404,7 @@ def draw(record: Record, file: Path, title: str) -> None:
 
 
 async def settle(target: Target, record: Record, before: tuple[int, int] | None = None) -> tuple[int, int]:
-    """Descriptors and threads without clients: the most of 20 s, or the first that are no more than ``before``."""
+    """Descriptors and threads without clients: the most within 20 s, or the first that do not exceed ``before``."""
     seen: list[tuple[int, int]] = []
     for _ in range(20 if before is None else 60):
         await asyncio.sleep(1)
@@ -417,7 +417,7 @@ async def settle(target: Target, record: Record, before: tuple[int, int] | None 
 
 
 async def soak(target: Target, prometheus: FaultyPrometheus, port: int, seconds: float) -> tuple[Record, list[Check]]:
-    """Load ``target`` for so long while ``prometheus``, on ``port``, spoils answers: what was seen, and what held."""
+    """Load ``target`` for ``seconds`` while ``prometheus``, on ``port``, corrupts answers; the record and checks."""
     async with await asyncio.start_server(prometheus.talk, "127.0.0.1", port):
         before = await settle(target, Record())
         record, prometheus.spoils = Record(), True
@@ -432,10 +432,10 @@ async def soak(target: Target, prometheus: FaultyPrometheus, port: int, seconds:
 
 
 def run(seconds: float, seed: int, workloads: int, plot: Path) -> bool:
-    """Whether everything held."""
+    """Run the soak; returns whether all checks passed."""
     http, scaler, port = free_port(), free_port(), free_port()
     prometheus = FaultyPrometheus(random.Random(seed))
-    gc.freeze()  # what there is now stays: collecting the rest takes milliseconds, and calls are timed meanwhile
+    gc.freeze()  # existing objects stay: collecting them would delay timed calls
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         policies = [POLICY.format(number=n, on_stale=ON_STALE[n % len(ON_STALE)]) for n in range(workloads)]
@@ -452,7 +452,7 @@ def run(seconds: float, seed: int, workloads: int, plot: Path) -> bool:
 
 
 def main() -> int:
-    """Exit code 1 where something did not hold."""
+    """Exit code 1 if a check failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
     parser.add_argument("seconds", nargs="?", type=float, default=SECONDS)
     parser.add_argument("--seed", type=int, default=None)

@@ -26,12 +26,12 @@ def noisy(load: float, minutes: int, seed: int = 1) -> Floats:
 
 
 def on_and_off(minutes: int) -> Floats:
-    """Forty pods' worth of load for two hours, two pods' for the next two."""
+    """Load for forty pods for two hours, then for two pods for the next two."""
     return noisy(20, minutes) * np.where(np.arange(minutes) // (2 * HOUR) % 2, 1.0, 20.0)
 
 
 def scripted() -> Mapping[str, Floats]:
-    """The load of each script by the minute; NaN is not measured."""
+    """The load of each script by minute; NaN means not measured."""
     return {
         "three times the load in a minute": np.concatenate([noisy(100, DAY), noisy(300, DAY, 2)]),
         "a third of the load in a minute": np.concatenate([noisy(300, DAY), noisy(100, DAY, 2)]),
@@ -59,7 +59,7 @@ def table_of(runs: Mapping[str, Run]) -> Table:
 
 
 def plot(loads: Mapping[str, Floats], runs: Mapping[str, Run], file: Path) -> None:
-    """Load, pods and minutes without enough of them, and h below, a column for each script."""
+    """Load, pods and minutes short of pods, and h below, with a column for each script."""
     import matplotlib as mpl  # noqa: PLC0415 - a dev dependency
     from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415

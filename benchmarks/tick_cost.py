@@ -32,14 +32,14 @@ from kedastral.models.auto import AutoModel
 
 NOW = datetime(2026, 3, 9, 8, 0, tzinfo=UTC)
 STEPS, INTERVAL = 30, 30.0
-"""Steps that are forecast, and seconds between two ticks: the defaults."""
+"""The number of forecast steps, and seconds between two ticks: the defaults."""
 SETTLING, TICKS = 120, 720
-"""The hour in which the ridges are fitted anew one by one, and the six hours that are timed, after which each has been
-fitted once more."""
+"""Ticks of the hour in which the ridges are refitted one by one, and of the timed six hours, in which each is refitted
+once more."""
 WEIGHED = 20
-"""Ticks whose bytes are counted, which is slow."""
+"""How many ticks are measured for memory, which is slow."""
 SCREENINGS, FAULT = 50, 1000.0
-"""How often outliers are told alone, and how many times too large they are."""
+"""How often outlier detection is timed on its own, and the factor of planted outliers."""
 TICK_MS, SCREEN_MS, HELD_MB, PEAK_MB = 10.0, 1.0, 0.7, 8.0
 """The budgets at 14 days of minutes."""
 MB = 1e6
@@ -49,9 +49,9 @@ CASES = ((60.0, 7), (60.0, 14), (60.0, 28), (60.0, 56), (10.0, 14), (1.0, 14))
 
 @attrs.frozen
 class Cost:
-    """Of one kind of history: milliseconds of ``first`` learning, ticks and outliers, megabytes held and beyond that.
+    """For one kind of history: milliseconds of the ``first`` fit, of ticks and of outliers; megabytes held and peak.
 
-    ``screen`` are the 95th percentiles of telling outliers alone, of a history without any and of one with 1 %.
+    ``screen`` are the 95th percentiles of outlier detection alone, for a history without any and for one with 1 %.
     """
 
     step: float
@@ -66,7 +66,7 @@ class Cost:
 
 
 class Life:
-    """One workload that ticks at the default interval on a load of its own."""
+    """One workload that ticks at the default interval on its own load."""
 
     def __init__(self, step: float, days: int) -> None:
         self.step, self.points, self.at = step, round(days * 86400 / step), 0
@@ -77,36 +77,36 @@ class Life:
         self.history = self._read()
 
     def learn(self) -> None:
-        """The first learning, and the first tick."""
+        """The first fit, and the first tick."""
         window, lead_steps = self.steered.window(self.step), self.steered.lead_steps(self.step)
         learnt = warm_up(self.model, self.history, STEPS, window, lead_steps=lead_steps, made_at=self.now)
         forecast = self.model.recall(self.history, self.now, STEPS)
         self.snapshot = plan_step(self.workload, self.history, forecast, None, learnt)
 
     def read(self) -> None:
-        """An interval later."""
+        """Read the history one interval later."""
         self.at += 1
         self.history = self._read()
 
     def tick(self) -> None:
-        """Leave outliers out, forecast and plan."""
+        """Remove outliers, forecast and plan."""
         history = screen(self.history).history
         forecast = self.model.recall(history, self.now, STEPS)
         self.snapshot = plan_step(self.workload, history, forecast, self.snapshot)
 
     @property
     def now(self) -> datetime:
-        """The moment of the tick."""
+        """The time of the tick."""
         return NOW + timedelta(seconds=self.at * INTERVAL)
 
     def _read(self) -> Series:
-        end = self.now - (self.now - NOW) % timedelta(seconds=self.step)  # steps lie on a grid, ticks between them too
+        end = self.now - (self.now - NOW) % timedelta(seconds=self.step)  # steps lie on a grid; ticks may be in between
         start = end - timedelta(seconds=(self.points - 1) * self.step)
         return Series(start, self.step, load_at(start.timestamp() + np.arange(self.points) * self.step))
 
 
 def load_at(seconds: Floats) -> Floats:
-    """A day, a week, a job each hour, and noise that is the same whenever it is looked at."""
+    """A daily and a weekly cycle, an hourly job, and deterministic noise."""
     day, week = 2 * np.pi * seconds / 86400, 2 * np.pi * seconds / 604800
     noise = np.sin(seconds * 12.9898) * 43758.5453
     jobs = np.where(np.mod(seconds, 3600) < 300, 200.0, 0.0)
@@ -115,7 +115,7 @@ def load_at(seconds: Floats) -> Floats:
 
 
 def measure(step: float, days: int, ticks: int = TICKS, settling: int = SETTLING) -> Cost:
-    """Live through the first learning and ``ticks`` ticks, twice: by the clock, and by the bytes."""
+    """Run the first fit and ``ticks`` ticks twice: once for time, once for memory."""
     life = Life(step, days)
     first = _timed(life.learn)
     spent = []
@@ -129,7 +129,7 @@ def measure(step: float, days: int, ticks: int = TICKS, settling: int = SETTLING
 
 
 def screening_ms(history: Series, *, faulty: bool, times: int = SCREENINGS) -> float:
-    """The 95th percentile of telling the outliers of ``history``, with 1 % of its points planted if ``faulty``."""
+    """The 95th percentile of detecting the outliers of ``history``, with 1 % of its points planted if ``faulty``."""
     values = history.values.copy()
     if faulty:
         values[::100] *= FAULT
@@ -138,7 +138,7 @@ def screening_ms(history: Series, *, faulty: bool, times: int = SCREENINGS) -> f
 
 
 def _bytes_of(step: float, days: int, ticks: int) -> tuple[int, int]:
-    Life(3600.0, 2).learn()  # what is loaded once is not a workload's
+    Life(3600.0, 2).learn()  # what is loaded once does not belong to a workload
     gc.collect()
     tracemalloc.start()
     try:
@@ -186,7 +186,7 @@ def table_of(costs: list[Cost]) -> Table:
 
 
 def main() -> int:
-    """Exit code 0, or 1 where 14 days of minutes are over a budget."""
+    """Exit code 0, or 1 if 14 days of minutes exceed a budget."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tick_cost", description=__doc__)
     parser.add_argument("--json", action="store_true", help="figures on standard output instead of a table")
     parser.add_argument("--minutes-only", action="store_true", help="leave out steps finer than a minute")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Traces of load as files: ``NAME.csv.gz``, ``timestamp,value``, read as `kedastral backtest --csv` reads them."""
+"""Load traces as files: ``NAME.csv.gz``, ``timestamp,value``, read like `kedastral backtest --csv` does."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,15 +15,15 @@ EVALUATED = 0.3
 """The share of a trace, at its end, that is evaluated."""
 WORLD_CUP = "worldcup98"
 WORLD_CUP_EVALUATED = 0.5
-"""The matches begin in the middle of this one."""
+"""In this trace the matches begin in the middle."""
 
 
 class TracesError(Exception):
-    """The traces cannot be used; the words are a line for each."""
+    """The traces cannot be used; the message has a line for each."""
 
 
 class MissingTracesError(TracesError):
-    """There is no folder of traces, or nothing in it."""
+    """There is no folder of traces, or it is empty."""
 
 
 class UnreadableTracesError(TracesError):
@@ -32,7 +32,7 @@ class UnreadableTracesError(TracesError):
 
 @attrs.frozen
 class Trace:
-    """One trace; what lies before ``begin`` is history, what lies after it is evaluated."""
+    """One trace; the part before ``begin`` is history, the part after it is evaluated."""
 
     name: str
     load: Series
@@ -40,7 +40,7 @@ class Trace:
 
 
 def find_traces(folder: Path | None) -> Sequence[Path]:
-    """The files of all traces in ``folder``, by name; raises MissingTracesError where there are none."""
+    """The files of all traces in ``folder``, by name; raises MissingTracesError if there are none."""
     if folder is None:
         raise MissingTracesError("no traces: give their folder by --traces or KEDASTRAL_TRACES")
     files = sorted(folder.glob("*.csv.gz"))
@@ -50,7 +50,7 @@ def find_traces(folder: Path | None) -> Sequence[Path]:
 
 
 def require_readable(files: Sequence[Path], step: float = 0.0) -> None:
-    """Said before minutes of computing, not after: raises UnreadableTracesError, a line for each that is wrong."""
+    """Check before minutes of computing, not after: raises UnreadableTracesError, with a line for each bad trace."""
     problems: list[str] = []
     for file in files:
         try:
@@ -62,9 +62,9 @@ def require_readable(files: Sequence[Path], step: float = 0.0) -> None:
 
 
 def read_trace(file: Path, step: float = 0.0) -> Trace:
-    """The trace in ``file``, on the grid of its most frequent distance in time. Raises ConfigError, one line.
+    """The trace in ``file``, on the grid of its most common time step. Raises ConfigError with one line.
 
-    A trace that is finer than ``step`` (seconds) is `averaged` to it.
+    A trace finer than ``step`` (seconds) is `averaged` to it.
     """
     load = read_csv_history(file)
     if load.step < step:
@@ -75,9 +75,9 @@ def read_trace(file: Path, step: float = 0.0) -> Trace:
 
 
 def averaged(load: Series, step: float) -> Series:
-    """``load`` by the means of whole ``step`` seconds, which must be a multiple of its own; a gap where all is one.
+    """``load`` averaged to ``step`` seconds, which must be a multiple of its own step; a gap if all values are gaps.
 
-    Raises UnreadableTracesError where it is no multiple.
+    Raises UnreadableTracesError if it is not a multiple.
     """
     group = round(step / load.step)
     if group * load.step != step:
@@ -90,5 +90,5 @@ def averaged(load: Series, step: float) -> Series:
 
 
 def source_of(trace: str) -> str:
-    """Where a trace comes from: its name up to the first underscore, ``crane`` of ``crane_05``."""
+    """The source of a trace: its name up to the first underscore, ``crane`` for ``crane_05``."""
     return trace.split("_", maxsplit=1)[0]

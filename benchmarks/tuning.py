@@ -32,11 +32,11 @@ from kedastral.simulation.replay import replay_oracle
 
 PLANNING = "kedastral.core.planning"
 PRICE = 0.06
-"""Of minutes short, in pods: half as many minutes short cost 4 % more pods, about the median over the open traces."""
+"""The price of minutes short, in pods: halving them costs 4 % more pods, about the median over the open traces."""
 LEAST_SPENT = 0.25
-"""Of a budget: fewer minutes short than this are chance, and no merit."""
+"""As a share of the budget: having fewer minutes short than this is chance, not merit."""
 WORTH = 0.002
-"""A constant is changed for what saves more than this; less is noise."""
+"""A constant is changed only if that saves more than this; less is noise."""
 MODEL = "auto"
 
 
@@ -56,12 +56,12 @@ ALTERNATIVES = (
     Constant(f"{PLANNING}.load_cap", "CAP_MARGIN", (1.0, 1.25)),
     Constant(f"{PLANNING}.stabilization", "DOWN_EXTRA", (0.0, 0.08)),
 )
-"""Those that pods depend on most, and one value to each side of today's."""
+"""The constants with the most effect on pods, and one value on each side of the current one."""
 
 
 @attrs.frozen
 class Choice:
-    """``value`` for the constant ``name``; None leaves all as they are today."""
+    """``value`` for the constant ``name``; None leaves everything as it is."""
 
     name: str = ""
     value: float | None = None
@@ -75,7 +75,7 @@ TODAY = Choice()
 
 @attrs.frozen
 class Replayed:
-    """What one trace came to at each of `LEVELS` with some constants changed."""
+    """The results of one trace at each of `LEVELS` with some constants changed."""
 
     trace: str
     lead_time: float
@@ -84,7 +84,7 @@ class Replayed:
 
     @property
     def score(self) -> float:
-        """The mean log of pods, with minutes short at their `PRICE`: lower is better."""
+        """The mean log of pods, plus minutes short at their `PRICE`: lower is better."""
         return sum(
             math.log(point.cost) + PRICE * math.log(max(point.violation / (1 - point.knob), LEAST_SPENT))
             for point in self.points
@@ -115,7 +115,7 @@ def run_job(job: Job) -> Replayed:
 
 @contextmanager
 def changed(choices: Iterable[Choice]) -> Iterator[None]:
-    """The constants of `ALTERNATIVES` as ``choices`` say, and as they were afterwards."""
+    """Set the constants of `ALTERNATIVES` to ``choices``, and restore them afterwards."""
     modules = {one.name: importlib.import_module(one.module) for one in ALTERNATIVES}
     chosen = [choice for choice in choices if choice.value is not None]
     before = {choice.name: getattr(modules[choice.name], choice.name) for choice in chosen}
@@ -129,9 +129,9 @@ def changed(choices: Iterable[Choice]) -> Iterator[None]:
 
 
 def choose(replays: Sequence[Replayed], left_out: str) -> tuple[Choice, ...]:
-    """For each constant the value that does best on the traces of all sources but ``left_out``; only what is changed.
+    """For each constant the value that does best on the traces of all sources but ``left_out``; only changed ones.
 
-    Each source counts alike, however many traces it has. Constants are chosen one at a time.
+    Each source counts equally, however many traces it has. Constants are chosen one at a time.
     """
     chosen = []
     for constant in ALTERNATIVES:
@@ -144,7 +144,7 @@ def choose(replays: Sequence[Replayed], left_out: str) -> tuple[Choice, ...]:
 
 
 def score_of(replays: Sequence[Replayed], choices: tuple[Choice, ...], left_out: str = "") -> float:
-    """The mean score over sources of their traces' mean, without those of ``left_out``; infinite without any."""
+    """The mean over sources of their traces' mean score, without ``left_out``; infinite if there are none."""
     by_source: dict[str, list[float]] = {}
     for one in replays:
         if one.choices == choices and source_of(one.trace) != left_out:
@@ -155,7 +155,7 @@ def score_of(replays: Sequence[Replayed], choices: tuple[Choice, ...], left_out:
 
 @attrs.frozen
 class HeldOut:
-    """A source, the constants chosen without it, and its traces with those of today and with the chosen ones."""
+    """A source, the constants chosen without it, and its traces with the current and with the chosen constants."""
 
     source: str
     choices: tuple[Choice, ...]
@@ -164,13 +164,13 @@ class HeldOut:
 
     @property
     def gain(self) -> float:
-        """By what share today's constants are better than those chosen without this source; below 0 where worse."""
+        """By what share the current constants beat those chosen without this source; below 0 if they are worse."""
         scores = [sum(one.score for one in those) / len(those) for those in (self.today, self.chosen)]
         return math.exp(scores[1] - scores[0]) - 1
 
 
 def hold_out(replays: Sequence[Replayed]) -> list[HeldOut]:
-    """Each source as it does with the constants chosen without it, where ``replays`` has that."""
+    """Each source with the constants chosen without it, if ``replays`` includes that."""
     held = []
     for source in dict.fromkeys(source_of(one.trace) for one in replays):
         choices = choose(replays, source)
@@ -183,7 +183,7 @@ def hold_out(replays: Sequence[Replayed]) -> list[HeldOut]:
 
 
 def show(replays: Sequence[Replayed], console: Console) -> None:
-    """How each alternative does on all traces, and each source with the constants chosen without it."""
+    """Show how each alternative does on all traces, and each source with the constants chosen without it."""
     columns = ("constants", "pods, with minutes short at their price", "pods", *(f"{level:g} kept" for level in LEVELS))
     table = Table(*columns)
     today = score_of(replays, (TODAY,))
@@ -202,14 +202,14 @@ def show(replays: Sequence[Replayed], console: Console) -> None:
 
 
 def summary(replays: Sequence[Replayed]) -> list[str]:
-    """The geometric mean of pods over the oracle's, and how many of the traces keep each of `LEVELS`."""
+    """The geometric mean of pods over the oracle's, and how many of the traces meet each of `LEVELS`."""
     costs = [math.log(point.cost) for one in replays for point in one.points]
     kept = [sum(one.points[i].violation <= 1.5 * (1 - level) for one in replays) for i, level in enumerate(LEVELS)]
     return [f"{math.exp(sum(costs) / len(costs)):.3f}", *(f"{count} of {len(replays)}" for count in kept)]
 
 
 def run_all(jobs: Sequence[Job], processes: int, console: Console) -> list[Replayed]:
-    """Every replay, with a bar for whoever waits."""
+    """Every replay, with a progress bar."""
     if processes == 1:
         return [run_job(job) for job in track(jobs, "replays", console=console)]
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
@@ -217,7 +217,7 @@ def run_all(jobs: Sequence[Job], processes: int, console: Console) -> list[Repla
 
 
 def replay_all(options: argparse.Namespace, console: Console) -> list[Replayed]:
-    """Each trace with each alternative, and then with what was chosen without its source."""
+    """Each trace with each alternative, and then with the constants chosen without its source."""
     paths = find_traces(Path(options.traces) if options.traces else None)
     chosen = [path for path in paths if not options.only or path.name.removesuffix(".csv.gz") in options.only]
     require_readable(chosen, options.step)
@@ -232,7 +232,7 @@ def replay_all(options: argparse.Namespace, console: Console) -> list[Replayed]:
     missing = []
     for path in chosen:
         choices = choose(replays, source_of(path.name))
-        if len(choices) > 1:  # none and one alone have been replayed
+        if len(choices) > 1:  # replays with at most one change already exist
             missing.append(job(path, choices))
     return [*replays, *run_all(missing, options.jobs, console)]
 
@@ -252,7 +252,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status 2 where there are no traces to read."""
+    """Exit status 2 if there are no traces to read."""
     options = parse_arguments(arguments)
     console = Console(stderr=options.json, width=None if sys.stdout.isatty() else 140)
     try:
