@@ -56,11 +56,11 @@ class Shared:
     redis_memory: float
     """MiB."""
     requests: float
-    """To Prometheus."""
+    """Requests to Prometheus."""
     memory: float
     """MiB of the largest process."""
     processor: float
-    """Of one core, by all processes together."""
+    """Cores used by all processes together."""
     uneven: float
     """The largest share of the workloads, relative to an equal one."""
     took_over: float | None

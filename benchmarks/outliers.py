@@ -46,7 +46,7 @@ LATE = 120.0
 SHIFTS = (2.0, 5.0, 20.0)
 """Factors by which the load jumps permanently."""
 CROWD = 3.0
-"""Times the largest load of the previous two weeks, for a jump to an unprecedented level."""
+"""How many times the largest load of the previous two weeks a jump to an unprecedented level reaches."""
 BEFORE, AFTER = 120, 30
 """Steps that are replayed before and after a jump."""
 

@@ -195,7 +195,7 @@ FIRST_WATCH = 600.0
 """Seconds after a start in which low newest points are not trusted: they may not have settled, and a start often
 coincides with the dip of a rollout."""
 RECENT = 900.0
-"""Seconds before now whose largest load sets the floor until then."""
+"""Seconds before now whose largest load sets the floor during `FIRST_WATCH`."""
 
 
 def load_for_floor(history: Series) -> float:

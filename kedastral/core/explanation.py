@@ -51,7 +51,7 @@ class Unit(StrEnum):
 
 
 class Effect(StrEnum):
-    """What a stage does to the number before it with its own value; ``shown`` leaves it alone."""
+    """What a stage does with its own value to the number from the stage before; ``shown`` leaves it unchanged."""
 
     SHOWN = "shown"
     SETS = "sets"

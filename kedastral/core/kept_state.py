@@ -65,7 +65,7 @@ class StateBasis:
 
     @property
     def forecaster(self) -> tuple[str, str, str, str]:
-        """Identifies the model, the load and its grid."""
+        """Identifies the load, the model and its time zone."""
         return *self.load, self.model, self.timezone
 
     def same_settling(self, other: "StateBasis") -> bool:

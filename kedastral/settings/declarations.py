@@ -351,7 +351,7 @@ class GrpcTls:
 
     @property
     def files(self) -> TlsFiles | None:
-        """What the server needs for TLS; None where it is to be plain text."""
+        """What the server needs for TLS; None for plain text."""
         if self.grpc_cert_file is None:
             return None
         return TlsFiles(self.grpc_cert_file, self.grpc_key_file, self.grpc_client_ca_file)
@@ -374,7 +374,7 @@ class HttpAccess:
 
     @property
     def files(self) -> TlsFiles | None:
-        """What the server needs for TLS; None where it is to be plain text."""
+        """What the server needs for TLS; None for plain text."""
         return None if self.http_cert_file is None else TlsFiles(self.http_cert_file, self.http_key_file)
 
 
@@ -402,13 +402,13 @@ class RedisAccess:
 
     @property
     def files(self) -> TlsFiles:
-        """What the client uses for TLS, beside what it has by itself."""
+        """What the client uses for TLS besides its defaults."""
         return TlsFiles(self.redis_cert_file, self.redis_key_file, self.redis_ca_file)
 
 
 @attrs.frozen(kw_only=True, field_transformer=declare)
 class StorageSettings:
-    """Where forecasts are kept beside this process's memory, and how to get there."""
+    """Where forecasts are kept besides this process's memory, and how to connect to it."""
 
     storage: StorageKind = STORAGE
     redis: RedisAccess = group(RedisAccess)
@@ -464,7 +464,7 @@ class RemoteAccess:
 
     @property
     def files(self) -> TlsFiles:
-        """What the client uses for TLS, beside what it has by itself."""
+        """What the client uses for TLS besides its defaults."""
         return TlsFiles(self.forecaster_cert_file, self.forecaster_key_file, self.forecaster_ca_file)
 
 

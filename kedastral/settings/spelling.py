@@ -67,7 +67,7 @@ def _letters(name: str) -> str:
 
 
 NEAR_VARIABLE = 0.9
-"""How similar a variable must be to one of ours to count as a misspelling; the environment is full of others."""
+"""How similar a variable must be to a known one to count as a misspelling; the environment is full of others."""
 
 
 def find_misspelt_variables(env: Mapping[str, str], known: Iterable[Setting], given: Collection[str]) -> list[str]:

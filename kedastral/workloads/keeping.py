@@ -230,7 +230,7 @@ class StateKeeper:
     async def _read_late(self, key: str) -> None:
         """Read what could not be read before the first tick; the next tick continues from it, and saving resumes."""
         state = await self.states.load(key)
-        if key in self._unread:  # not released meanwhile
+        if key in self._unread:  # not released in the meantime
             self._unread.discard(key)
             if state is not None:
                 self._late[key] = state

@@ -32,8 +32,8 @@ DOWN_TOLERANCE = 0.08
 0.3 % more cost. A larger share would keep a steady load above its need for good: 0.12 would preserve the initial safety
 factor."""
 SMALL_FALL, SMALL_FALL_WINDOW = 0.11, 3600.0
-"""A fall by no more than this share goes only as low as the maximum of the last so many seconds: most such falls of a
-steady, noisy load are over within the hour. A fall that lasts is followed."""
+"""A fall by no more than this share stops at the maximum of the last ``SMALL_FALL_WINDOW`` seconds: most such falls of
+a steady, noisy load are over within the hour. A fall that lasts is followed."""
 DOWN_EXTRA = 0.04
 """A larger fall keeps this share more, in whole pods, up to the maximum of the longer window. Otherwise a step up
 follows most falls within minutes."""
