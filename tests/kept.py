@@ -33,7 +33,7 @@ NOON = START.timestamp()
 INTERVAL = IntervalForecast(500.0, (600.0, 650.5), 480.25)
 REGRESSED = IntervalForecast(700.0, (750.0, 800.5), 480.25)
 REGRESSION = PeakRegression(
-    NOON - 10800, 60.0, 480.0, 250.5, (0.0,) * FEATURES + (0.25,), (-0.5,) * FEATURES, (0.75,) * FEATURES, 6900.0
+    NOON - 10800, 60.0, 480.0, 250.5, (0.0,) * FEATURES + (0.25,), 6900.0, (-0.5,) * FEATURES, (0.75,) * FEATURES
 )
 STATE = ServiceLevelState(
     uncertainty=UncertaintyState(

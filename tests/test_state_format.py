@@ -62,8 +62,8 @@ calibrations = st.builds(
 positive = st.floats(1e-6, 1e9)
 regressions = st.builds(
     PeakRegression, finite, positive, positive, positive,
-    st.lists(finite, min_size=FEATURES + 1, max_size=FEATURES + 1).map(tuple),
-    *(st.lists(finite, min_size=FEATURES, max_size=FEATURES).map(tuple),) * 2, st.floats(0, 1e9),
+    st.lists(finite, min_size=FEATURES + 1, max_size=FEATURES + 1).map(tuple), st.floats(0, 1e9),
+    *(st.lists(finite, min_size=FEATURES, max_size=FEATURES).map(tuple),) * 2,
 )  # fmt: skip
 intervals = st.builds(IntervalForecast, loads, st.tuples(loads, loads), loads)
 recommendations = st.lists(st.builds(Recommendation, finite, counts), max_size=3).map(tuple)
@@ -223,8 +223,8 @@ GOLDEN = {
                 "regressed": {
                     "regression": {
                         "fitted_at": 1772355600.0, "step": 60.0, "window": 480.0, "offset": 250.5,
-                        "coefficients": [0.0] * 39 + [0.25], "lowest": [-0.5] * 39, "highest": [0.75] * 39,
-                        "period": 6900.0,
+                        "coefficients": [0.0] * 39 + [0.25], "period": 6900.0,
+                        "lowest": [-0.5] * 39, "highest": [0.75] * 39,
                     },
                     "calibration": {
                         "fast_scale": 0.1, "slow_scale": 0.1, "thresholds": [1.28, 1.64], "coverage": [0.9, 0.95],

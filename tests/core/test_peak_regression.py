@@ -22,7 +22,6 @@ from kedastral.core.planning.calibration import calibrate_on
 from kedastral.core.planning.peak_regression import (
     FEATURES,
     FIT_INTERVAL,
-    MAX_FEATURE,
     QUANTILE,
     PeakRegression,
     _choose_rows,
@@ -53,7 +52,6 @@ from kedastral.core.serving import Snapshot, StalePolicy
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 MINUTE, DAY, WINDOW = 60.0, 1440, 8
-NO_BOUNDS = ((-MAX_FEATURE,) * FEATURES, (MAX_FEATURE,) * FEATURES)
 
 
 def series(values: Floats, step: float = MINUTE) -> Series:
@@ -212,7 +210,7 @@ def test_the_first_load_after_a_quiet_day_is_not_extrapolated() -> None:
     ("says", "peak"), [(0.5, 150 * math.exp(0.5) - 50), (-9.0, 0.0), (9.0, 150 * math.exp(3) - 50)]
 )
 def test_what_it_says_is_added_to_the_level_up_to_a_factor_of_twenty(says: float, peak: float) -> None:
-    regression = PeakRegression(0.0, MINUTE, WINDOW * MINUTE, 50.0, (0.0,) * FEATURES + (says,), *NO_BOUNDS)
+    regression = PeakRegression(0.0, MINUTE, WINDOW * MINUTE, 50.0, (0.0,) * FEATURES + (says,))
     assert predict_peaks(regression, series(np.full(DAY, 100.0)), 3).tolist() == pytest.approx([peak] * 3)
 
 
@@ -540,7 +538,7 @@ def test_a_regression_that_is_gone_keeps_no_bad_model_in_charge(lost: bool) -> N
 
 
 def test_the_margin_lies_between_those_of_the_forecast_and_of_the_regression() -> None:
-    regression = PeakRegression(0.0, MINUTE, 2 * MINUTE, 50.0, (0.0,) * (FEATURES + 1), *NO_BOUNDS)
+    regression = PeakRegression(0.0, MINUTE, 2 * MINUTE, 50.0, (0.0,) * (FEATURES + 1))
     calibration = Calibration(windows=99, thresholds=(0.0, 3.0))  # the first one counts, as of the forecast
     trial = RegressionTrial(regression, calibration, loss=1.0, loss_without=1.0)
     expected = np.array([100.0, 150.0, 9000.0])  # the window is the first two

@@ -340,11 +340,7 @@ def test_a_model_stands_down_while_its_loss_is_a_tenth_more_and_returns_once_it_
 def test_a_regression_that_leads_is_judged_instead_of_the_model(
     loss: float, leads: bool, fitted: bool, stands_down: bool
 ) -> None:
-    regression = (
-        PeakRegression(0.0, 60.0, 480.0, 1.0, (0.0,) * (FEATURES + 1), (-3.0,) * FEATURES, (3.0,) * FEATURES)
-        if fitted
-        else None
-    )
+    regression = PeakRegression(0.0, 60.0, 480.0, 1.0, (0.0,) * (FEATURES + 1)) if fitted else None
     losses = (1.0, 2.0) if leads else (2.0, 1.0)
     trial = RegressionTrial(regression, Calibration(windows=99, pinball_loss=loss), *losses)
     model, last = Calibration(windows=99, pinball_loss=0.2), Calibration(pinball_loss=0.1)

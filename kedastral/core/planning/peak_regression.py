@@ -99,9 +99,9 @@ class PeakRegression:
     window: float = attrs.field(validator=require_positive)
     offset: float = attrs.field(validator=gt(0))
     coefficients: tuple[float, ...] = attrs.field(validator=_require_coefficients)
-    lowest: tuple[float, ...] = attrs.field(validator=_require_bounds)
-    highest: tuple[float, ...] = attrs.field(validator=_require_bounds)
     period: float = attrs.field(default=0.0, validator=ge(0))
+    lowest: tuple[float, ...] = attrs.field(default=(-MAX_FEATURE,) * FEATURES, validator=_require_bounds)
+    highest: tuple[float, ...] = attrs.field(default=(MAX_FEATURE,) * FEATURES, validator=_require_bounds)
 
     @property
     def window_steps(self) -> int:
@@ -137,9 +137,9 @@ def fit_peak_regression(history: Series, window: int, offset: float) -> PeakRegr
         window * history.step,
         offset,
         tuple(coefficients.tolist()),
-        lowest=tuple(np.nan_to_num(np.fmin.reduce(features)).tolist()),
-        highest=tuple(np.nan_to_num(np.fmax.reduce(features)).tolist()),
-        period=period,
+        period,
+        tuple(np.nan_to_num(np.fmin.reduce(features)).tolist()),
+        tuple(np.nan_to_num(np.fmax.reduce(features)).tolist()),
     )
 
 
