@@ -132,17 +132,22 @@ class Series:
 
     def without_gaps_at_the_end(self) -> "Series":
         """The series up to its newest value."""
-        known = np.flatnonzero(np.isfinite(self.values))
-        size = int(known[-1]) + 1 if len(known) else 0
+        size = self._known_size
         return self if size == len(self.values) else Series(self.start, self.step, self.values[:size], self.quality)
 
     @property
     def newest(self) -> Observation | None:
         """The newest value that is not a gap, or None if all are gaps."""
+        last = self._known_size - 1
+        return None if last < 0 else Observation(self.time_at(last), float(self.values[last]))
+
+    @property
+    def _known_size(self) -> int:
+        """The number of steps up to the newest value, 0 if all are gaps."""
+        if len(self.values) and math.isfinite(self.values[-1]):  # nearly always; a tick asks ten times
+            return len(self.values)
         known = np.flatnonzero(np.isfinite(self.values))
-        if not len(known):
-            return None
-        return Observation(self.time_at(int(known[-1])), float(self.values[known[-1]]))
+        return int(known[-1]) + 1 if len(known) else 0
 
 
 def series_from_points(points: Iterable[tuple[float, float]], start: datetime, end: datetime, step: float) -> Series:
