@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m kedastral.backtest FILE NUMBER...``: one process of a backtest, which replays a part of a comparison.
+"""``python -m kedastral.backtest FILE NUMBER...``: a process of a backtest that replays a part of a comparison.
 
-Only `kedastral.backtest.processes` starts it. It writes the weight of what it has done to its output, line by line.
+Only `kedastral.backtest.processes` starts it. It prints the weight of what it has done, line by line.
 """
 
 import os
@@ -15,8 +15,8 @@ from kedastral.backtest.processes import HeldComparison, Replays, read_own, writ
 
 
 def main(file: Path, numbers: tuple[int, ...]) -> None:
-    """Replay those of the comparison in ``file``; leave the results beside it, and the forecasts in it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the process that began this one ends it
+    """Replay these settings of the comparison in ``file``; write the results beside it, and the forecasts into it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends this one
     threading.Thread(target=_end_with_parent, daemon=True).start()
     read = read_own(file)
     held = HeldComparison(read, oracle_of(read.scenario)) if isinstance(read, PlannedComparison) else read

@@ -147,7 +147,7 @@ def policies_to_compare(
 
 @attrs.frozen
 class PlannedComparison:
-    """A workload and the policies to replay on it. The first of them makes the forecasts that the others use."""
+    """A workload and the policies to replay on it. The first policy makes the forecasts that the others use."""
 
     scenario: Scenario
     policies: tuple[SweptPolicy, ...]
@@ -165,7 +165,7 @@ class PlannedComparison:
 
 @attrs.frozen
 class ReplayedSetting:
-    """The replay of one policy at one setting; the ``outcome`` is kept for the setting that is shown alone."""
+    """The replay of one policy at one setting; the ``outcome`` is kept only for the setting that is shown."""
 
     point: Point
     outcome: Outcome | None = attrs.field(repr=False)
@@ -174,7 +174,7 @@ class ReplayedSetting:
 def compare_policies(
     scenario: Scenario, policies: Sequence[SweptPolicy], advance: Callable[[float], None] = lambda _: None
 ) -> PolicyComparison:
-    """Replay every policy at every setting. ``advance`` is called as it goes on, altogether with their weight."""
+    """Replay every policy at every setting. ``advance`` gets the weight of what has been done."""
     planned, oracle = PlannedComparison(scenario, tuple(policies)), oracle_of(scenario)
     replays = [replay_setting(scenario, *each, oracle, advance) for each in planned.settings]
     return comparison_of(planned, oracle, replays)
@@ -192,13 +192,13 @@ def replay_setting(
     oracle: Outcome,
     advance: Callable[[float], None] = lambda _: None,
 ) -> ReplayedSetting:
-    """Replay a policy at one setting. ``advance`` is called as it goes on, altogether with the policy's weight."""
+    """Replay a policy at one setting. ``advance`` gets the weight of what has been done, in sum the policy's."""
     outcome = _replay(policy, scenario, setting, lambda share: advance(policy.weight * share))
     return ReplayedSetting(point_of(setting, outcome, oracle), outcome if setting == policy.shown else None)
 
 
 def comparison_of(planned: PlannedComparison, oracle: Outcome, replays: Iterable[ReplayedSetting]) -> PolicyComparison:
-    """What the ``replays`` come to, which are in the order of `PlannedComparison.settings`."""
+    """The comparison of these ``replays``, which are in the order of `PlannedComparison.settings`."""
     left = iter(replays)
     replayed = []
     for policy in planned.policies:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`compare_in_processes`: several comparisons of policies in several processes; the results are those of one.
+"""`compare_in_processes`: compares policies in several processes, with the same results as in one.
 
-A model makes its forecasts one after the other, so the first replay of a workload makes them, and leaves them in a
-file. Its other replays read them there, and run side by side: each process (``python -m kedastral.backtest``) has a
-part of them. What it costs: each process takes about 100 MB; the time is that of the first replay and, divided by the
-processes, of all others.
+A model must make its forecasts in order. So the first replay of a workload makes them all and saves them to a file. The
+other replays read that file and run in parallel, each process (``python -m kedastral.backtest``) with a part of them.
+Cost: each process takes about 100 MB. The time is that of the first replay, plus that of all others divided by the
+number of processes.
 """
 
 import os
@@ -32,22 +32,22 @@ from kedastral.errors import ConfigError
 from kedastral.simulation.replay import Outcome
 
 MOST_BY_DEFAULT = 8
-"""Processes; more of them take memory, and gain little beside the first replay."""
+"""Processes. More take memory and gain little: the first replay runs alone."""
 WORTH_MORE = 100_000.0
-"""Weights of replays times their steps, about ten seconds, from which on more processes than one are worth a start."""
+"""Weight of the replays times their steps, about ten seconds of work: with less, one process is as fast."""
 PART = 20.0
-"""The weight of the replays that are one process's part, that of a steered one: starting a process takes a second."""
+"""Weight of the replays in each process, that of one steered replay: starting a process takes a second."""
 
 
 class ReplayProcessError(Exception):
-    """A process ended by a bug; the message has its traceback."""
+    """A process ended with a bug; the message contains its traceback."""
 
 
 @attrs.frozen
 class Replays:
-    """Some replays of one comparison, by their ``numbers`` in `PlannedComparison.settings`.
+    """Some replays of one comparison; ``numbers`` are their indices in `PlannedComparison.settings`.
 
-    ``file`` has the comparison and gets the results; only the first replay, alone, finds no forecasts there.
+    ``file`` holds the comparison, with its forecasts once the first replay has made them.
     """
 
     file: Path
@@ -55,18 +55,18 @@ class Replays:
 
     @property
     def results(self) -> Path:
-        """The file for what they find."""
+        """The file of their results."""
         return self.file.with_suffix(f".{self.numbers[0]}")
 
     @property
     def command(self) -> list[str]:
-        """The process that replays them."""
+        """The command of the process that replays them."""
         return [sys.executable, "-m", "kedastral.backtest", str(self.file), *map(str, self.numbers)]
 
 
 @attrs.frozen
 class HeldComparison:
-    """What the processes share of a comparison; the model of ``planned`` has its forecasts once one was replayed."""
+    """What the processes of a comparison share: the model of ``planned`` holds all forecasts."""
 
     planned: PlannedComparison
     oracle: Outcome
@@ -78,10 +78,7 @@ def usable_cores() -> int:
 
 
 def default_jobs(planned: Iterable[PlannedComparison]) -> int:
-    """How many processes replay unless somebody says otherwise: one for each core, `MOST_BY_DEFAULT` at most.
-
-    A few seconds' work is done in this one.
-    """
+    """The default of --jobs: one process per core, `MOST_BY_DEFAULT` at most; one alone for a few seconds of work."""
     work = sum(each.weight * each.scenario.trial.replayed_steps for each in planned)
     return min(usable_cores(), MOST_BY_DEFAULT) if work >= WORTH_MORE else 1
 
@@ -89,10 +86,10 @@ def default_jobs(planned: Iterable[PlannedComparison]) -> int:
 def compare_in_processes(
     planned: Sequence[PlannedComparison], jobs: int, advance: Callable[[float], None] = lambda _: None
 ) -> list[PolicyComparison]:
-    """Replay every policy on its workload, in ``jobs`` processes at a time; in this one where that is 1.
+    """Replay every policy on its workload, in up to ``jobs`` processes; if that is 1, in this process.
 
-    ``advance`` is called as it goes on, altogether with the weight of all. SIGTERM raises SystemExit. Raises
-    ConfigError where a process was killed, ReplayProcessError where it ended by a bug.
+    ``advance`` gets the weight of what has been done; the sum is the weight of all. SIGTERM raises SystemExit. Raises
+    ConfigError if a process was killed, and ReplayProcessError if it ended with a bug.
     """
     if jobs == 1:
         return [compare_policies(each.scenario, each.policies, advance) for each in planned]
@@ -138,7 +135,7 @@ async def _compare(
 
 
 def parts_of(planned: PlannedComparison) -> list[tuple[int, ...]]:
-    """The numbers of all replays but the first, in parts of about the weight `PART`."""
+    """The indices of all replays but the first, in parts of about the weight `PART`."""
     parts: list[tuple[int, ...]] = []
     part: list[int] = []
     weights = [policy.weight for policy, _ in planned.settings]
@@ -151,7 +148,7 @@ def parts_of(planned: PlannedComparison) -> list[tuple[int, ...]]:
 
 
 async def _replay(replays: Replays, limiter: trio.CapacityLimiter, advance: Callable[[float], None]) -> None:
-    """Run the process that replays ``replays``. It is killed where this is cancelled, and ends if this process does."""
+    """Run the process for ``replays``. Cancelling this kills it; it also ends if this process dies."""
     errors = bytearray()
     async with limiter, trio.open_nursery() as nursery:
         run = partial(
@@ -171,7 +168,7 @@ async def _replay(replays: Replays, limiter: trio.CapacityLimiter, advance: Call
 
 
 async def _pass_on(progress: trio.abc.ReceiveStream, advance: Callable[[float], None]) -> None:
-    """Call ``advance`` with each line, a weight that was done."""
+    """Call ``advance`` with each line, the weight of what has been done."""
     line = b""
     async for some in progress:
         *whole, line = (line + some).split(b"\n")
@@ -186,7 +183,7 @@ def _gather(file: Path) -> PolicyComparison:
 
 
 def read_own(file: Path) -> Any:
-    """What a process of this backtest wrote to ``file``."""
+    """What another process of this backtest wrote to ``file``."""
     return pickle.loads(file.read_bytes())  # noqa: S301 - the folder is ours alone
 
 
