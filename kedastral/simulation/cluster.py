@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cluster around a policy: pods that take their time to start, and KEDA and the HPA between policy and pods.
+"""The cluster around a policy: pods that take time to start, and KEDA and the HPA between policy and pods.
 
-`PodFleet` is the pods of one workload: a new one serves only after it has started. `Autoscaler` is one ScaledObject: it
-asks the policy when KEDA would poll it, and decides when the HPA would.
+`PodFleet` is the pods of one workload: a new pod serves only after it has started. `Autoscaler` is one ScaledObject: it
+asks the policy when KEDA would poll, and decides when the HPA would.
 """
 
 import math
@@ -19,14 +19,14 @@ from kedastral.simulation.trial import Policy, View
 
 
 class PodFleet:
-    """Pods ordered, of which some are ready and the others pending, oldest order first.
+    """The ordered pods: some are ready, the others pending.
 
-    A pod ordered at ``now`` is ready from ``now + start_seconds`` on. A scale-down acts at once and takes pending pods
-    first, of these the newest first: they are what a ReplicaSet deletes first.
+    A pod ordered at ``now`` is ready from ``now + start_seconds`` on. A scale-down acts at once and removes pending
+    pods first, the newest of them first, as a ReplicaSet does.
     """
 
     def __init__(self, ready: int, start_seconds: float) -> None:
-        """``ready`` pods, all started. Raises ValueError where either is below 0."""
+        """``ready`` pods, all started. Raises ValueError if either is below 0."""
         if ready < 0 or start_seconds < 0:
             raise ValueError(f"ready pods ({ready}) and start_seconds ({start_seconds}) must be >= 0")
         self._start_seconds = start_seconds
@@ -36,21 +36,21 @@ class PodFleet:
 
     @property
     def ordered(self) -> int:
-        """All pods, ready or pending: what is paid for."""
+        """All pods, ready or pending; all are paid for."""
         return self._ordered
 
     def ready(self, now: float) -> int:
-        """The pods that serve at ``now`` (seconds; never goes back)."""
+        """The pods that serve at ``now`` (seconds; must not go back)."""
         while self._pending and self._pending[0][0] <= now:
             self._started += self._pending.popleft()[1]
         return self._started
 
     def pending(self, now: float) -> int:
-        """The pods ordered that do not serve yet at ``now``."""
+        """The ordered pods that do not serve yet at ``now``."""
         return self._ordered - self.ready(now)
 
     def order(self, now: float, replicas: int) -> None:
-        """Scale to ``replicas`` pods at ``now``. Raises ValueError below 0."""
+        """Scale to ``replicas`` pods at ``now``. Raises ValueError if they are below 0."""
         if replicas < 0:
             raise ValueError(f"replicas must be >= 0, got {replicas}")
         self.ready(now)
@@ -68,11 +68,11 @@ class PodFleet:
 
 @attrs.frozen
 class KedaTiming:
-    """How often KEDA and the HPA act, in seconds; by default once a minute, which is how policies are compared.
+    """How often KEDA and the HPA act, in seconds; the default is once a minute, as in comparisons of policies.
 
-    The HPA decides every ``sync_period``. KEDA polls every ``polling_interval``: it then wakes a workload from zero,
-    puts one that was inactive for ``cooldown`` to sleep, and, with ``cached_metrics`` (``useCachedMetrics``),
-    refreshes the values that the HPA gets in between; without, each sync asks the trigger itself.
+    The HPA decides every ``sync_period``. KEDA polls every ``polling_interval``: it then scales a workload from
+    zero, or to zero after ``cooldown`` without activity. With ``cached_metrics`` (``useCachedMetrics``) it also
+    refreshes the values that the HPA gets until the next poll; without, each sync asks the trigger.
     """
 
     sync_period: float = attrs.field(default=60.0, validator=gt(0))
@@ -81,7 +81,7 @@ class KedaTiming:
     cached_metrics: bool = False
 
     KUBERNETES: ClassVar["KedaTiming"]
-    """As installed: HPA syncs every 15 s, KEDA polls every 30 s."""
+    """The defaults: HPA syncs every 15 s, KEDA polls every 30 s."""
 
 
 KedaTiming.KUBERNETES = KedaTiming(sync_period=15.0, polling_interval=30.0)
@@ -101,14 +101,14 @@ class Autoscaler:
 
     @property
     def recommended(self) -> float:
-        """The replicas the policy last asked for, before KEDA and the HPA; NaN where it gave no value."""
+        """The replicas the policy last asked for, before KEDA and the HPA; NaN if it gave no value."""
         recommended = (
             round_replicas(metric.value / metric.target) for metric in self._metrics if metric.value is not None
         )
         return max(recommended, default=math.nan)
 
     def decide(self, view: View) -> int:
-        """The replicas to have ordered from ``view.now`` on; to be called every ``sync_period``."""
+        """The replicas to order at ``view.now``; call it every ``sync_period``."""
         polled = view.now >= self._next_poll
         if polled:
             self._next_poll = view.now + self._timing.polling_interval
@@ -121,7 +121,7 @@ class Autoscaler:
         return self._hpa.recommend(view.now, view.ordered, self._metrics)
 
     def _wake_or_sleep(self, now: float, ordered: int) -> int | None:
-        """KEDA's own scaling between 0 and 1, which no HPA does; None where it leaves the replicas alone."""
+        """KEDA's own scaling between 0 and 1, which the HPA does not do; None if it leaves the replicas alone."""
         if any(metric.value is not None and metric.value > 0 for metric in self._metrics):
             self._last_active = now
             return 1 if ordered == 0 else None

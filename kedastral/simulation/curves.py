@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A policy is a curve over its knob: swept, made monotone, and compared at equal cost and at equal violation.
+"""Sweeps a policy over its knob into a monotone curve, and compares curves at equal cost and at equal violation.
 
-Single points of two policies differ in cost and in service at once and cannot be compared; curves can.
+Single points of two policies differ in both cost and service and cannot be compared; curves can.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -17,19 +17,19 @@ from kedastral.simulation.trial import Policy, Trial
 
 
 class Figure(Enum):
-    """What is compared; the value is the floor below which differences mean nothing."""
+    """The figure to compare; its value is the floor below which differences mean nothing."""
 
     UNSERVED = 1e-5  # 0.001 % of the demand
     VIOLATION = 1e-4  # 0.01 % of the minutes
 
     def of(self, point: "Point") -> float:
-        """The figure of one point, a share 0..1, unfloored."""
+        """The figure of one point, a share 0..1, without the floor."""
         return point.unserved if self is Figure.UNSERVED else point.violation
 
 
 @attrs.frozen
 class Point:
-    """One replay at one setting of the knob; ``cost`` as a ratio to the oracle's, the others shares 0..1."""
+    """One replay at one setting of the knob; ``cost`` is a ratio to the oracle's, the other figures are shares 0..1."""
 
     knob: float
     cost: float
@@ -40,9 +40,9 @@ class Point:
 
 @attrs.frozen
 class Curve:
-    """A figure against cost: ``costs`` ascending, ``figures`` never rising, floored; both of shape (n,).
+    """A figure against cost: ``costs`` rise, ``figures`` never do and are floored; both have shape (n,).
 
-    Between points it is linear in cost and logarithmic in the figure.
+    Between points, the logarithm of the figure is linear in cost.
     """
 
     costs: Floats = attrs.field(converter=frozen_floats, eq=attrs.cmp_using(eq=same_array))
@@ -55,14 +55,14 @@ class Curve:
             raise ValueError("costs must rise; figures must never rise and be above 0")
 
     def figure_at(self, cost: float) -> float:
-        """The figure at ``cost``: infinite below the cheapest point, and the dearest point's beyond it."""
+        """The figure at ``cost``: infinite below the cheapest point, and that of the dearest point beyond it."""
         if cost < self.costs[0]:
             return float("inf")
         return float(np.exp(np.interp(cost, self.costs, np.log(self.figures))))
 
     def cost_at(self, figure: float) -> float:
-        """The lowest cost that reaches ``figure``: infinite where none does."""
-        reached = self.figures <= figure * (1 + WHOLE_WITHIN)  # exp(log(x)) is x but for noise
+        """The lowest cost that reaches ``figure``; infinite if none does."""
+        reached = self.figures <= figure * (1 + WHOLE_WITHIN)  # exp(log(x)) is x up to rounding
         if not reached.any():
             return float("inf")
         i = int(np.argmax(reached))
@@ -74,9 +74,9 @@ class Curve:
 
 
 def curve_of(points: Iterable[Point], figure: Figure) -> Curve:
-    """The points as a curve: by cost, each no worse than the cheaper ones, since whoever may spend more may spend less.
+    """The points as a curve, sorted by cost; none is worse than a cheaper one, since a budget need not be spent.
 
-    Of points at the same cost the best counts. Raises ValueError where there are none.
+    Of points at the same cost the best is kept. Raises ValueError if there are none.
     """
     best: dict[float, float] = {}
     for point in sorted(points, key=lambda point: point.cost):
@@ -91,7 +91,7 @@ def sweep(
     trial: Trial,
     cluster: Cluster,
 ) -> list[Point]:
-    """One replay for each setting of the knob; ``make`` gives a fresh policy for the trial and the setting."""
+    """One replay for each setting of the knob; ``make`` builds a new policy for the trial and the setting."""
     oracle = replay_oracle(trial, cluster)
     return [point_of(knob, replay(make(trial, knob), trial, cluster), oracle) for knob in knobs]
 
@@ -108,19 +108,19 @@ def point_of(knob: float, outcome: Outcome, oracle: Outcome) -> Point:
 
 
 def ratio_at_cost(points: Sequence[Point], reference: Point, figure: Figure) -> float:
-    """The figure of a sweep at the reference's cost, over the reference's figure, both floored; below 1 is better."""
+    """The figure of a sweep at the reference's cost, divided by the reference's, both floored; below 1 is better."""
     return curve_of(points, figure).figure_at(reference.cost) / max(figure.of(reference), figure.value)
 
 
 def cost_ratio_at_figure(points: Sequence[Point], reference: Point, figure: Figure) -> float:
-    """The cost at which a sweep reaches the reference's figure, over the reference's cost; below 1 is cheaper."""
+    """The cost at which a sweep reaches the reference's figure, divided by the reference's; below 1 is cheaper."""
     return curve_of(points, figure).cost_at(max(figure.of(reference), figure.value)) / reference.cost
 
 
 def average_points(sweeps: Sequence[Sequence[Point]]) -> list[Point]:
-    """The geometric mean over traces of one sweep for each, knob by knob; shares are floored, events rounded.
+    """The geometric mean of the sweeps of several traces, knob by knob; shares are floored, events rounded.
 
-    Raises ValueError where the sweeps differ in their knobs.
+    Raises ValueError if the sweeps differ in their knobs.
     """
     if len({tuple(point.knob for point in points) for points in sweeps}) != 1:
         raise ValueError("all sweeps must have the same knobs")
@@ -128,7 +128,7 @@ def average_points(sweeps: Sequence[Sequence[Point]]) -> list[Point]:
 
 
 def geometric_mean(values: Iterable[float]) -> float:
-    """exp(mean(log(values))); infinite as soon as one value is. Raises ValueError for none, or one not above 0."""
+    """exp(mean(log(values))); infinite if any value is. Raises ValueError for no values, or for one not above 0."""
     array = frozen_floats(list(values))
     if not len(array) or not (array > 0).all():
         raise ValueError("a geometric mean takes values above 0, at least one")

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Hpa`: the Horizontal Pod Autoscaler's decision, in the order and with the arithmetic Kubernetes publishes.
+"""`Hpa`: the Horizontal Pod Autoscaler's decision, in the documented order and with the controller's arithmetic.
 
 Sources: "Horizontal Pod Autoscaling" in the Kubernetes documentation (algorithm details; configurable scaling
 behavior) and the controller's ``horizontal.go`` and ``replica_calculator.go``, for external metrics of type
-AverageValue, the ones KEDA makes.
+AverageValue, which are what KEDA creates.
 
-First `HpaBehavior`, how fast and how readily an HPA scales each way (``spec.behavior``); then `Hpa` itself.
+First comes `HpaBehavior`, which limits how an HPA scales each way (``spec.behavior``); then `Hpa` itself.
 """
 
 import math
@@ -21,18 +21,18 @@ from kedastral.core.capacity import WHOLE_WITHIN, ReplicaBounds, round_replicas
 
 _Dated = tuple[float, int]
 UP_FACTOR, UP_LEAST = 2, 4
-"""How far one decision goes up without any behavior; ``scaleUpLimitFactor`` and ``scaleUpLimitMinimum``."""
+"""The limits of one scale-up without any behavior: ``scaleUpLimitFactor`` and ``scaleUpLimitMinimum``."""
 
 
 class RateKind(StrEnum):
-    """What a rate policy counts in; the words of ``spec.behavior``."""
+    """The unit of a rate policy, as spelled in ``spec.behavior``."""
 
     PERCENT = "Percent"
     PODS = "Pods"
 
 
 class SelectPolicy(StrEnum):
-    """Which of several rate policies counts: the largest change, the smallest, or no scaling that way at all."""
+    """Which of several rate policies applies: the largest change, the smallest, or no scaling that way at all."""
 
     MAX = "Max"
     MIN = "Min"
@@ -53,8 +53,8 @@ class ScalingRules:
     """One direction of ``spec.behavior``.
 
     ``tolerance`` is a fraction: a ratio of load to target this close to 1 changes nothing. ``stabilization_window`` is
-    in seconds. No ``policies`` means no limit of rate (Kubernetes would put its defaults: `HpaBehavior.KUBERNETES`).
-    ``doubles``: whatever the period, one decision at most doubles the replicas, or reaches 4, as without any behavior.
+    in seconds. No ``policies`` means no rate limit (Kubernetes would fill in its defaults, `HpaBehavior.KUBERNETES`).
+    With ``doubles``, one decision at most doubles the replicas, or reaches 4, as without any behavior.
     """
 
     tolerance: float = attrs.field(default=0.1, validator=ge(0))
@@ -65,26 +65,26 @@ class ScalingRules:
 
     @property
     def longest_period(self) -> float:
-        """Seconds for which a change counts against the limits of rate."""
+        """How many seconds a change counts against the rate limits."""
         return max((policy.period for policy in self.policies), default=0.0)
 
 
 @attrs.frozen
 class HpaBehavior:
-    """Both directions of ``spec.behavior``; `KUBERNETES`, `ABSENT`, `UNLIMITED` and `DIRECT` are the ones in use."""
+    """Both directions of ``spec.behavior``; `KUBERNETES`, `ABSENT`, `UNLIMITED` and `DIRECT` are used."""
 
     up: ScalingRules = ScalingRules()
     down: ScalingRules = ScalingRules(stabilization_window=300.0)
 
     KUBERNETES: ClassVar["HpaBehavior"]
-    """What Kubernetes fills in where some behavior is given: 10 % of tolerance; up by 100 % or 4 pods per 15 s; down
-    after 300 s, by any number."""
+    """What Kubernetes fills in if some behavior is given: 10 % tolerance; up by 100 % or 4 pods per 15 s; down after
+    300 s, by any number."""
     ABSENT: ClassVar["HpaBehavior"]
-    """No ``spec.behavior`` at all: as `KUBERNETES`, but up to twice the pods, or to 4, at each decision."""
+    """No ``spec.behavior`` at all: like `KUBERNETES`, but up to twice the pods, or to 4, at each decision."""
     UNLIMITED: ClassVar["HpaBehavior"]
-    """10 % of tolerance, scale-down after 300 s, no limit of rate: the reactive peer policies are judged against."""
+    """10 % tolerance, scale-down after 300 s, no rate limit: the reactive HPA that policies are compared with."""
     DIRECT: ClassVar["HpaBehavior"]
-    """Tolerance 0, no windows, no limits: what the trigger says is what is ordered."""
+    """No tolerance, windows or limits: the HPA orders what the trigger asks for."""
 
 
 HpaBehavior.KUBERNETES = HpaBehavior(
@@ -98,9 +98,9 @@ HpaBehavior.DIRECT = HpaBehavior(up=ScalingRules(tolerance=0.0), down=ScalingRul
 
 @attrs.frozen
 class HpaMetric:
-    """One trigger's answer: the whole load and the load one pod should have, in the same unit.
+    """One trigger's answer: the total load and the load that one pod should have, in the same unit.
 
-    ``value`` None means the trigger gave no answer this time.
+    ``value`` is None if the trigger gave no answer.
     """
 
     value: float | None
@@ -110,7 +110,7 @@ class HpaMetric:
 class Hpa:
     """One autoscaler with its memory of past recommendations and scale events.
 
-    ``bounds`` as in the HPA's spec; KEDA never gives it a minimum below 1.
+    ``bounds`` are those of the HPA's spec; KEDA never sets a minimum below 1.
     """
 
     def __init__(self, behavior: HpaBehavior, bounds: ReplicaBounds) -> None:
@@ -121,13 +121,13 @@ class Hpa:
         self._downs: deque[_Dated] = deque()
 
     def recommend(self, now: float, current: int, metrics: Sequence[HpaMetric]) -> int:
-        """The replicas to have from ``now`` on (seconds; never goes back), with ``current`` replicas ordered so far.
+        """The replicas to have from ``now`` on (seconds; must not go back), with ``current`` replicas ordered so far.
 
-        At 0 replicas the autoscaler is switched off and answers 0; out of bounds it goes to the bound at once; without
-        one usable metric it holds. Otherwise: tolerance on each metric's ratio, ceil, the largest of all metrics,
+        At 0 replicas the autoscaler is off and answers 0. Outside the bounds it goes to the bound at once; without a
+        usable metric it holds. Otherwise: tolerance on each metric's ratio, ceil, the largest of all metrics,
         stabilization, rate policies, bounds.
         """
-        if self._recommendations is None:  # the controller begins with what it finds
+        if self._recommendations is None:  # the controller starts from the current replicas
             self._recommendations = deque([(now, current)])
         if current == 0:
             return 0
@@ -142,7 +142,7 @@ class Hpa:
         return wanted
 
     def _stabilize(self, recommendations: deque[_Dated], now: float, current: int, proposed: int) -> int:
-        """No higher than the lowest recommendation of the window up, no lower than the highest of the window down."""
+        """At most the lowest recommendation of the scale-up window, at least the highest of the scale-down window."""
         up, down = self._behavior.up.stabilization_window, self._behavior.down.stabilization_window
         _forget(recommendations, now - max(up, down))
         lowest = min(_within(recommendations, now - up), default=proposed)
@@ -165,7 +165,7 @@ class Hpa:
         return max(wanted, min(current, self._furthest(rules, now, current, up=False)))
 
     def _furthest(self, rules: ScalingRules, now: float, current: int, *, up: bool) -> int:
-        """How far one direction's policies let go from where the pods were at the start of each policy's period."""
+        """The furthest that one direction's policies allow from the replicas at the start of each policy's period."""
         limits = [
             _limit_of(policy, self._replicas_before(now - policy.period, current), up=up) for policy in rules.policies
         ]
@@ -184,11 +184,11 @@ class Hpa:
 
 
 def propose_replicas(metrics: Iterable[HpaMetric], current: int, behavior: HpaBehavior) -> int | None:
-    """The replicas the metrics ask for before anything slows it down; ``current`` > 0.
+    """The replicas that the metrics ask for, before stabilization and rate limits; ``current`` > 0.
 
     Each metric's ratio is value / (target * current); within the tolerance it proposes ``current``, else
-    ceil(value / target). The largest proposal wins. None, which holds the replicas, where no metric has a value, or
-    where one has none and the others would scale down.
+    ceil(value / target). The largest proposal wins. None, which holds the replicas, if no metric has a value, or if
+    one has none and the others would scale down.
     """
     proposals: list[int] = []
     incomplete = False
@@ -205,12 +205,12 @@ def propose_replicas(metrics: Iterable[HpaMetric], current: int, behavior: HpaBe
 
 
 def _is_tolerated(ratio: float, behavior: HpaBehavior) -> bool:
-    # both ends count; the slack is for noise of binary fractions, the controller itself computes in whole thousandths
+    # both ends included; the slack is for rounding, the controller itself computes in whole thousandths
     return 1 - behavior.down.tolerance - WHOLE_WITHIN <= ratio <= 1 + behavior.up.tolerance + WHOLE_WITHIN
 
 
 def _limit_of(policy: RatePolicy, before: int, *, up: bool) -> int:
-    """From ``before`` replicas, the furthest one policy lets go; the controller rounds up on the way up, else cuts."""
+    """The furthest that one policy allows from ``before`` replicas; rounded up going up, truncated going down."""
     if policy.kind is RateKind.PODS:
         return before + policy.value if up else before - policy.value
     if up:
@@ -219,7 +219,7 @@ def _limit_of(policy: RatePolicy, before: int, *, up: bool) -> int:
 
 
 def _within(dated: Iterable[_Dated], since: float) -> Iterable[int]:
-    """What is newer than ``since``; what is exactly as old as the window no longer counts, as in the controller."""
+    """The amounts newer than ``since``; one exactly as old as the window no longer counts, as in the controller."""
     return (amount for at, amount in dated if at > since)
 
 

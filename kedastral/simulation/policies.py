@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The policies that a replay compares, each fed to the HPA as a KEDA trigger would feed it.
+"""The policies that a replay compares; each answers the HPA as a KEDA trigger would.
 
-First this product, through the very model, planner and serving rule of ``kedastral run``: `Ticks` replays the tick,
+Kedastral's policies use the model, planner and serving rule of ``kedastral run``: `Ticks` replays the tick,
 `Kedastral` plans with a fixed headroom, `ServiceLevelPolicy` by uncertainty and service level, and `FarEndOnly` shows
 why the serving rule reads a whole window. `CachedModel` makes each forecast once for a sweep over many settings.
 
-Then what it is compared with: `Reactive`, an HPA on utilisation, as most people have today; `LastWeek`, a plain
-Prometheus trigger on last week's load; `Fixed`, no autoscaling at all; and `Oracle`, the only one that sees the future,
-to which the cost of the others is compared.
+The others: `Reactive`, an HPA on utilisation, which most people have today; `LastWeek`, a plain Prometheus trigger on
+last week's load; `Fixed`, no autoscaling; and `Oracle`, the only one that sees the future, whose cost is the unit of
+the others'.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ from kedastral.simulation.trial import View
 class ForecastSchedule:
     """What each tick reads and forecasts, in seconds: ``window`` of history, ``horizon`` ahead, every ``interval``.
 
-    Without ``screened`` every point is taken for load, to show what that costs.
+    If not ``screened``, every point counts as load, which shows what screening gains.
     """
 
     window: float = attrs.field(default=1800.0, validator=gt(0))
@@ -62,8 +62,8 @@ class Serving:
 class Ticks:
     """The service's tick, replayed: history -> forecast -> plan -> snapshot; keeps the newest snapshot.
 
-    ``service_level`` None plans with the headroom of ``policy``. With a service level the first tick also judges what
-    the model would have forecast before, as the service does while the model is fitted.
+    ``service_level`` None plans with the headroom of ``policy``. With a service level the first tick also judges the
+    forecasts that the model would have made before, as the service does while it fits the model.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Ticks:
         self.snapshot: Snapshot | None = None
 
     def newest(self, view: View) -> Snapshot | None:
-        """The snapshot there is at ``view.now``, made now if a tick is due; a model that fails leaves the old one."""
+        """The newest snapshot at ``view.now``; runs the tick first if it is due."""
         if view.now >= self._next_tick:
             self._next_tick = view.now + self._schedule.interval
             self.snapshot = self._make_snapshot(view)
@@ -119,8 +119,8 @@ _Moment = tuple[datetime, float, int, datetime, int]
 class CachedModel:
     """A model that forecasts each moment once, for sweeps that replay one trial at many settings.
 
-    Forecasts are kept by the moment and the history's place in time. That is right as long as all histories are cut
-    from one and the same demand: make one for each trial. Failures are not kept.
+    The key is the moment and the time range of the history, so all histories must come from the same demand: make one
+    instance per trial. Failures are not cached.
     """
 
     def __init__(self, model: Model) -> None:
@@ -129,7 +129,7 @@ class CachedModel:
 
     @property
     def name(self) -> str:
-        """The model's own."""
+        """The model's name."""
         return self._model.name
 
     def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
@@ -141,7 +141,7 @@ class CachedModel:
 
 
 class Kedastral:
-    """Any model and settings; answers what the scaler would answer KEDA at that moment."""
+    """Kedastral with any model and settings; answers what the scaler would answer KEDA at that moment."""
 
     def __init__(
         self,
@@ -157,13 +157,13 @@ class Kedastral:
         self._stale = serving.stale
 
     def ask(self, view: View) -> Sequence[HpaMetric]:
-        """See `kedastral.simulation.trial.Policy.ask`; no value where the scaler would answer UNAVAILABLE."""
+        """See `kedastral.simulation.trial.Policy.ask`; no value if the scaler would answer UNAVAILABLE."""
         replicas = decide(self._ticks.newest(view), view.at, self._stale).replicas
         return (HpaMetric(None if replicas is None else float(replicas)),)
 
 
 class ServiceLevelPolicy:
-    """Any point forecaster, planned by uncertainty and service level; ``state`` can be looked at after a replay."""
+    """Any point forecaster, planned by uncertainty and service level; ``state`` can be inspected after a replay."""
 
     behavior = HpaBehavior.DIRECT
 
@@ -182,20 +182,20 @@ class ServiceLevelPolicy:
 
     @property
     def state(self) -> ServiceLevelState | None:
-        """What is carried from tick to tick; None before the first."""
+        """The state carried from tick to tick; None before the first."""
         report = None if self._ticks.snapshot is None else self._ticks.snapshot.service_level
         return None if report is None else report.state
 
     def ask(self, view: View) -> Sequence[HpaMetric]:
-        """See `kedastral.simulation.trial.Policy.ask`; no value where the scaler would answer UNAVAILABLE."""
+        """See `kedastral.simulation.trial.Policy.ask`; no value if the scaler would answer UNAVAILABLE."""
         replicas = decide(self._ticks.newest(view), view.at, self._stale).replicas
         return (HpaMetric(None if replicas is None else float(replicas)),)
 
 
 class FarEndOnly:
-    """The plan read at now + lead time only, without a floor. It shows what reading the whole lead window is for.
+    """Reads the plan only at now + lead time, without a floor, to show why the whole lead window must be read.
 
-    It drops pods before the need has passed, since it ignores what is needed until the end of the lead time.
+    It drops pods too early, since it ignores what is needed before the end of the lead time.
     """
 
     def __init__(
@@ -227,7 +227,7 @@ class Reactive:
 
     @property
     def name(self) -> str:
-        """Tells the utilisation."""
+        """The name, with the utilisation."""
         return f"hpa-{self.utilisation * 100:g}"
 
     def ask(self, view: View) -> Sequence[HpaMetric]:
@@ -238,9 +238,9 @@ class Reactive:
 
 @attrs.frozen
 class LastWeek:
-    """``max_over_time(q[30m] offset 6d23h30m)``: the largest load of the 30 minutes that a week ago were to come.
+    """``max_over_time(q[30m] offset 6d23h30m)``: the largest load of the next 30 minutes, a week ago.
 
-    Gives no value, so that the replicas stay, until there is a week of history; a `Reactive` beside it covers that.
+    It gives no value until there is a week of history, so that the replicas stay; a `Reactive` beside it covers that.
     """
 
     WEEK: ClassVar[float] = 7 * 86400.0
@@ -252,7 +252,7 @@ class LastWeek:
 
     @property
     def name(self) -> str:
-        """Tells the utilisation."""
+        """The name, with the utilisation."""
         return f"last-week-{self.utilisation * 100:g}"
 
     def ask(self, view: View) -> Sequence[HpaMetric]:
@@ -265,14 +265,14 @@ class LastWeek:
 
 @attrs.frozen
 class Fixed:
-    """Always the same replicas."""
+    """Always the same number of replicas."""
 
     replicas: int = attrs.field(validator=ge(0))
     behavior: HpaBehavior = HpaBehavior.DIRECT
 
     @property
     def name(self) -> str:
-        """Tells the replicas."""
+        """The name, with the replicas."""
         return f"fixed-{self.replicas}"
 
     def ask(self, view: View) -> Sequence[HpaMetric]:
@@ -282,10 +282,10 @@ class Fixed:
 
 @attrs.frozen
 class Oracle:
-    """Orders for the largest demand of the next ``lead_steps`` steps: the cheapest that never leaves load unserved.
+    """Orders for the largest demand of the next ``lead_steps`` steps: the cheapest policy that leaves no load unserved.
 
-    A pod ordered later would not serve in time, and one given up earlier could not be had back in time. ``demand``
-    has shape (n,), the whole of what is replayed.
+    A pod ordered later would not serve in time, and one removed earlier could not be replaced in time. ``demand`` is
+    the whole demand of the trial, of shape (n,).
     """
 
     demand: Floats = attrs.field(converter=frozen_floats, eq=False, repr=False)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`replay`: a policy put to a trial, step by step, with KEDA, the HPA and pods that take their time to start.
+"""`replay`: runs a policy on a trial, step by step, with KEDA, the HPA and pods that take time to start.
 
-The result is an `Outcome`: what happened in each step, and the figures of cost and service made of it.
+The result is an `Outcome`: what happened in each step, and the figures of cost and service.
 """
 
 import math
@@ -24,8 +24,8 @@ class Supply:
     """The pods, step by step; each array has the shape of the demand.
 
     ``recommended[i]`` replicas were asked for at the end of step i (NaN: no answer), before KEDA and the HPA.
-    ``ordered`` and ``ready`` pods were there during the step, a mean where the HPA syncs more than once in it.
-    ``unserved`` is in units of the demand. ``changes`` counts the changes of the order within the step and at its end.
+    ``ordered`` and ``ready`` are the pods during the step, averaged if the HPA syncs more than once in it.
+    ``unserved`` is in units of the demand. ``changes`` counts changes of the ordered pods in the step and at its end.
     """
 
     recommended: Floats = attrs.field(converter=frozen_floats, eq=attrs.cmp_using(eq=same_array))
@@ -37,7 +37,7 @@ class Supply:
 
 @attrs.frozen
 class Outcome:
-    """One policy on one trial; ``demand`` is the part that was judged, and ``supply`` is aligned with it."""
+    """One policy on one trial; ``demand`` is the judged part, and ``supply`` is aligned with it."""
 
     policy: str
     demand: Series
@@ -46,7 +46,7 @@ class Outcome:
 
     @property
     def unserved_share(self) -> float:
-        """sum(max(0, demand - capacity)) / sum(demand), 0..1; 0 where there was no demand."""
+        """sum(max(0, demand - capacity)) / sum(demand), 0..1; 0 if there was no demand."""
         total = float(self.demand.values.sum())
         return float(self.supply.unserved.sum()) / total if total > 0 else 0.0
 
@@ -62,7 +62,7 @@ class Outcome:
 
     @property
     def pod_minutes(self) -> float:
-        """The cost: pods ordered, pending ones too, times minutes."""
+        """The cost: ordered pods, including pending ones, times minutes."""
         return float(self.supply.ordered.sum()) * self._minutes
 
     @property
@@ -72,11 +72,11 @@ class Outcome:
 
     @property
     def scale_events(self) -> int:
-        """How often the number of pods ordered changed."""
+        """How often the number of ordered pods changed."""
         return int(self.supply.changes.sum())
 
     def cost_against(self, oracle: "Outcome") -> float:
-        """`pod_minutes` as a ratio to those of the oracle on the same trial; raises ValueError for another trial."""
+        """`pod_minutes` as a ratio to the oracle's on the same trial; raises ValueError for another trial."""
         if self.demand != oracle.demand or self.target_per_pod != oracle.target_per_pod:
             raise ValueError(f"{self.policy} and {oracle.policy} were not put to the same trial")
         return self.pod_minutes / oracle.pod_minutes
@@ -88,11 +88,11 @@ class Outcome:
 
 @attrs.frozen
 class Cluster:
-    """What a policy runs in, the same for all that are compared.
+    """The cluster that a policy runs in, the same for all policies compared.
 
-    Pods ordered at the end of a step serve ``lead_time`` seconds after that step began: a lead of 5 minutes is 4 of pod
-    start. ``behavior`` None leaves each policy the HPA it is deployed with. ``first`` pods are there at the beginning,
-    None for as many as the first demand needs.
+    Pods ordered at the end of a step serve ``lead_time`` seconds after that step began: in steps of a minute, a lead
+    time of 5 minutes leaves 4 for the pod to start. With ``behavior`` None each policy has the HPA it is deployed with.
+    There are ``first`` pods at the beginning, or, if None, as many as the first demand needs.
     """
 
     lead_time: float = attrs.field(default=300.0, validator=gt(0))
@@ -103,16 +103,16 @@ class Cluster:
 
 
 PARTS = 100
-"""How often a replay says how far it is."""
+"""How many times a replay reports progress."""
 
 
 def replay(
     policy: Policy, trial: Trial, cluster: Cluster = Cluster(), advance: Callable[[float], None] = lambda _: None
 ) -> Outcome:
-    """What would have happened under ``policy``, a fresh one, judged on the part of the trial that counts.
+    """What would have happened under ``policy``, which must be new, in the judged part of the trial.
 
-    ``advance`` is called as it goes on with the share that is done since the call before, altogether 1.
-    Raises ValueError where a step of the demand is no whole number of HPA syncs, or the lead is shorter than a step.
+    ``advance`` gets the share done since its last call, in sum 1. Raises ValueError if a step of the demand is not a
+    whole number of HPA syncs, or the lead time is shorter than a step.
     """
     syncs = _syncs_per_step(trial, cluster)
     behavior = policy.behavior if cluster.behavior is None else cluster.behavior
@@ -130,7 +130,7 @@ def replay(
 
 
 def replay_oracle(trial: Trial, cluster: Cluster = Cluster()) -> Outcome:
-    """The outcome of the oracle, whatever HPA the others have."""
+    """The outcome of the oracle, which orders directly whatever HPA the others have."""
     lead_steps = math.ceil(cluster.lead_time / trial.demand.step - WHOLE_WITHIN)
     oracle = Oracle(trial.demand.values, trial.target_per_pod, lead_steps)
     return replay(oracle, trial, attrs.evolve(cluster, behavior=HpaBehavior.DIRECT))
@@ -141,8 +141,8 @@ def _replay_step(
 ) -> tuple[float, float, float, float, float]:
     """One step of the demand: the pods serve, and the autoscaler decides at the end of each sync period.
 
-    Returns what was recommended at its end, the mean of the pods ordered and ready and of the load unserved, and how
-    often the order changed.
+    Returns the recommendation at its end, the means of the ordered pods, the ready pods and the unserved load, and how
+    often the ordered pods changed.
     """
     demand = trial.demand
     load, sync = float(demand.values[step]), demand.step / syncs
@@ -163,7 +163,7 @@ def _replay_step(
 
 
 def shortfall(load: float, capacity: float) -> float:
-    """The load above the capacity; noise of binary fractions is none."""
+    """The load above the capacity; a difference within rounding is 0."""
     return load - capacity if load > capacity * (1 + WHOLE_WITHIN) else 0.0
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a policy is put to: `Trial`, the demand to replay, and `Policy`, the interface that is asked during it.
+"""`Trial`, the demand to replay, and `Policy`, the interface of what is replayed on it.
 
-A `Trial` says which part of the demand counts and how much of it one pod takes; `scale_trace` makes one of any trace.
+A `Trial` says which part of the demand is judged and how much one pod sustains; `scale_trace` makes one from any trace.
 Policies see the demand through its `MetricsPipeline`, which may be late or noisy. A `Policy` answers from a `View`,
 which holds the demand up to now and nothing later.
 """
@@ -27,10 +27,10 @@ def _require_demand(_instance: object, _attribute: "attrs.Attribute[Series]", de
 
 @attrs.frozen
 class MetricsPipeline:
-    """What lies between the demand and the policies that see it; pods serve the demand itself.
+    """Delay and noise between the demand and what policies see of it; pods serve the demand itself.
 
-    A policy sees the demand of a step from ``late`` seconds after its end on. ``noise`` is the relative standard
-    deviation of what is measured.
+    A policy sees the demand of a step ``late`` seconds after the step has ended. ``noise`` is the relative standard
+    deviation of the measurement.
     """
 
     late: float = attrs.field(default=0.0, validator=ge(0))
@@ -38,11 +38,11 @@ class MetricsPipeline:
 
     @property
     def is_perfect(self) -> bool:
-        """Whether policies see the demand as it is, at once."""
+        """Whether policies see the demand at once and without noise."""
         return self.late == 0 and self.noise == 0
 
     def measure(self, demand: Floats) -> Floats:
-        """``demand`` times lognormal noise of mean 1, the same at each call.
+        """``demand`` times lognormal noise of mean 1, the same on each call.
 
         ``exp(s z - s^2 / 2)`` with standard normal z has mean 1 and the relative variance ``exp(s^2) - 1``.
         """
@@ -54,15 +54,15 @@ class MetricsPipeline:
 
 
 NOISE_SEED = 11
-"""Fixed, so that a backtest repeats, and all policies see the same."""
+"""Fixed, so that a backtest is reproducible and all policies see the same noise."""
 
 
 @attrs.frozen
 class Trial:
     """``demand`` without gaps; replayed from index ``begin`` on, judged from index ``judged_from`` on.
 
-    What lies before ``begin`` is history that policies see. ``target_per_pod`` is in units of the demand. ``gaps`` of
-    the judged steps carry the value before them. ``measured`` has the shape of the demand: what policies see of it.
+    Policies see the demand before ``begin`` as history. ``target_per_pod`` is in units of the demand. ``gaps`` judged
+    steps had no value and carry the one before. ``measured`` is what policies see of the demand, in the same shape.
     """
 
     demand: Series = attrs.field(validator=_require_demand)
@@ -83,7 +83,7 @@ class Trial:
 
     @property
     def judged(self) -> Series:
-        """The part of the demand that counts."""
+        """The judged part of the demand."""
         return Series(self.demand.time_at(self.judged_from), self.demand.step, self.demand.values[self.judged_from :])
 
     @property
@@ -100,10 +100,10 @@ class Trial:
 
 @attrs.frozen
 class Scaling:
-    """How a trace in any unit becomes a trial of any size.
+    """How to make a trial of any size from a trace in any unit.
 
     ``evaluated`` is the share of the trace, at its end, that is replayed; its first ``warm_up`` seconds are not judged.
-    One pod takes the 99.9th percentile of the judged part / ``peak_pods``.
+    One pod sustains the 99.9th percentile of the judged part, divided by ``peak_pods``.
     """
 
     evaluated: float = attrs.field(default=0.3, validator=[gt(0), attrs.validators.le(1)])
@@ -112,9 +112,9 @@ class Scaling:
 
 
 def scale_trace(trace: Series, scaling: Scaling = Scaling()) -> Trial:
-    """A trial on the end of ``trace``; gaps carry the last value, gaps before the first value are cut off.
+    """A trial on the end of ``trace``; gaps carry the last value, and gaps before the first value are cut off.
 
-    Raises ValueError where nothing is left to judge, or all of it is 0.
+    Raises ValueError if nothing is left to judge, or all of it is 0.
     """
     demand = _fill(trace)
     begin = len(demand) - round(len(demand) * scaling.evaluated)
@@ -135,17 +135,17 @@ def _fill(trace: Series) -> Series:
 
 
 def _peak_of(values: Floats) -> float:
-    """The 99.9th percentile, or the largest value where that is 0."""
+    """The 99.9th percentile, or the largest value if that is 0."""
     return float(np.percentile(values, 99.9)) or float(values.max())
 
 
 @attrs.frozen
 class View:
-    """What a policy sees at ``now``, seconds from ``start``: the demand of every step that has ended, nothing later.
+    """What a policy sees at ``now``, in seconds from ``start``: the demand of steps that have ended, nothing later.
 
     ``seen`` has shape (steps,), read-only: ``seen[i]`` is the demand over ``[i * step, (i + 1) * step)`` seconds.
-    ``ordered`` are the pods asked for so far. The newest ``unsettled`` steps that have ended are not seen yet, since
-    the metrics pipeline is ``late`` seconds behind.
+    ``ordered`` is the current number of pods ordered. The newest ``unsettled`` of the ended steps are not seen yet,
+    since the metrics pipeline is ``late`` seconds behind.
     """
 
     start: datetime
@@ -158,7 +158,7 @@ class View:
 
     @property
     def ended(self) -> int:
-        """The steps that have ended, whether they are seen yet or not."""
+        """The number of steps that have ended, seen or not."""
         return len(self.seen) + self.unsettled
 
     @property
@@ -169,7 +169,7 @@ class View:
     def history(self, window: float) -> Series:
         """The demand of the last ``window`` seconds, each value dated by the end of its step, as in Prometheus.
 
-        Steps that are not seen yet are gaps at its end, as when their settling time has been learned.
+        Steps that are not seen yet are gaps at the end, as in the service once it has learned their settling time.
         """
         first = max(0, self.ended - round(window / self.step))
         gaps = np.full(min(self.unsettled, self.ended - first), np.nan)
@@ -179,11 +179,11 @@ class View:
 
 
 class Policy(Protocol):
-    """Answers the metrics that the HPA reads, as a KEDA trigger does; it may keep state: make one for each replay."""
+    """Answers with the metrics that the HPA reads, like a KEDA trigger. It may keep state: make one for each replay."""
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """The name in reports."""
         ...
 
     @property
@@ -192,9 +192,9 @@ class Policy(Protocol):
         ...
 
     def ask(self, view: View) -> Sequence[HpaMetric]:
-        """The metrics at ``view.now``, one a trigger; a policy that plans replicas gives them a target of 1.
+        """The metrics at ``view.now``, one per trigger; a policy that plans replicas gives them a target of 1.
 
-        A metric without a value is a trigger that failed: the replicas stay, or at least do not go down.
+        A metric without a value is a failed trigger: the replicas stay, or at least do not go down.
         """
         ...
 
