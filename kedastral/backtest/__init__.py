@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Replays history with Kedastral and with today's policies, and says what the difference means. Data flows one way::
+"""Replays history with Kedastral and with common policies, and says what the difference means. Data flows one way::
 
-settings -> workloads -> comparison -> verdict -> results -> tables, report
-workloads.py   the settings and the history, ready to replay    verdict.py   what to run, and why it was short
-comparison.py  the policies replayed, swept and compared        results.py   all of it, as JSON and as a timeline
-tables.py      cells for the terminal and the report            report.py    the HTML page, with plots.py
+settings -> workloads -> comparison -> decision -> verdict -> results -> tables, report
+workloads.py   the settings and the history, ready to replay    verdict.py    the decision in words, and what to run
+comparison.py  the policies replayed, swept and compared        shortages.py  the worst shortages, and their reasons
+processes.py   the same in several processes                    results.py    all results, as JSON and as a timeline
+decision.py    Kedastral against the alternatives               tables.py     cells for the terminal and the report
+                                                                report.py     the HTML page, with charts.py
 
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Collects the numbers of the report's charts, which report.js draws with uPlot."""
+"""Collects the numbers for the report's charts, which report.js draws with uPlot."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ ZOOM = 6 * 3600.0
 """Seconds around the worst step that the second chart of the load shows."""
 
 SHOWN_COSTS = (0.9, 3.0)
-"""Pod-hours as ratios to the oracle's: beyond, policies buy next to nothing."""
+"""The range of pod-hours, as ratios to the oracle's: beyond it, more pods gain almost nothing."""
 Numbers = list[float | None]
 """None is a gap."""
 
@@ -25,9 +25,9 @@ Numbers = list[float | None]
 class Chart:
     """One chart: ``kind`` says how report.js draws it, ``words`` describe it for readers who cannot see it.
 
-    Each of ``lines`` has one value for each point, under the ``names`` of the lines. The points lie at ``x``, or on the
-    ``grid``: a time in epoch seconds, and the seconds from one point to the next. ``shown`` is the part to show at
-    first, ``marks`` a point to mark for each line.
+    Each of ``lines`` has one value per point, and a name in ``names``. The points are at ``x``, or on the ``grid``: the
+    first time in epoch seconds, and the seconds between points. ``shown`` is the range to show at first; ``marks`` is
+    one marked point per line.
     """
 
     kind: str
@@ -43,7 +43,7 @@ class Chart:
 
 @attrs.frozen
 class WorkloadCharts:
-    """The charts of one workload, by the section of the report they stand in."""
+    """The charts of one workload, by section of the report."""
 
     load: tuple[Chart, ...]
     replicas: tuple[Chart, ...]
@@ -59,8 +59,8 @@ def charts_of(comparison: PolicyComparison, results: Sequence[PolicyResult], acc
 
 
 def _load_charts(comparison: PolicyComparison) -> tuple[Chart, ...]:
-    """The judged load with the forecast made one lead time earlier: all of it, and the hours around the worst minute
-    if any was short of pods."""
+    """The judged load with the forecast made one lead time earlier: all of it, and the hours around the worst minute,
+    if any minute was short of pods."""
     demand, grid = comparison.scenario.trial.judged, _grid(comparison)
     lines = (_numbers(demand.values), _numbers(forecasts_in_time(comparison.scenario)))
     names = ("load", "forecast, one lead time earlier")
@@ -87,7 +87,7 @@ def _load_charts(comparison: PolicyComparison) -> tuple[Chart, ...]:
 
 
 def _replica_charts(comparison: PolicyComparison) -> tuple[Chart, ...]:
-    """One chart for each policy: the pods needed, the pods ready, and the steps with load unserved."""
+    """One chart for each policy: the pods needed, the pods ready, and the steps with unserved load."""
     names, charts = ("pods needed", "pods ready", "short of pods"), []
     for one in comparison.replayed:
         outcome = one.shown
@@ -103,7 +103,7 @@ TITLES = {Figure.VIOLATION: "Minutes short of pods, percent", Figure.UNSERVED: "
 
 
 def _curve_charts(results: Sequence[PolicyResult]) -> tuple[Chart, ...]:
-    """Service against cost, a line for each policy with a point for each replay."""
+    """Service against cost: a line for each policy, a point for each replay."""
     costs = sorted({point.cost for result in results for point in result.points})
     names, charts = tuple(result.policy.title for result in results), []
     for figure, title in TITLES.items():
@@ -118,7 +118,7 @@ def _curve_charts(results: Sequence[PolicyResult]) -> tuple[Chart, ...]:
 
 
 def _accuracy_chart(accuracy: Accuracy) -> Chart:
-    """The error of the forecast by how far it looked ahead."""
+    """The error of the forecast by how far ahead it was made."""
     return Chart(
         "accuracy",
         "Error of the forecast (WAPE), percent, by minutes ahead",
@@ -130,11 +130,11 @@ def _accuracy_chart(accuracy: Accuracy) -> Chart:
 
 
 def _grid(comparison: PolicyComparison) -> tuple[float, float]:
-    """The beginning of the first judged step in epoch seconds, and the step."""
+    """The start of the first judged step in epoch seconds, and the step."""
     judged = comparison.scenario.trial.judged
     return judged.start.timestamp(), judged.step
 
 
 def _numbers(values: Floats) -> Numbers:
-    """Six digits, which is more than a screen shows."""
+    """The values with six digits, which is more than a screen shows."""
     return [float(f"{value:.6g}") if math.isfinite(value) else None for value in values.tolist()]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Replays Kedastral and the policies people use today on one workload, and compares each with a plain HPA.
 
-Two policies at one setting each differ in cost and in service at once. So each policy is swept over its knob, which
-makes a curve of service against cost, and curves are compared: at equal cost, and at equal violation.
+Two policies at one setting each differ in both cost and service. So each policy is swept over its knob, which gives a
+curve of service against cost, and the curves are compared at equal cost and at equal violation.
 """
 
 import math
@@ -38,22 +38,22 @@ HPA_UTILISATION = 0.8
 """The target of the plain HPA: the usual 80 %."""
 HEADROOMS = (1.0, 1.05, 1.1, 1.2, 1.3, 1.45, 1.6, 1.8, 2.1)
 STEERED_SETTINGS = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0, 1.05, 1.1, 1.2, 1.35, 1.6)
-"""The settings of a policy that can be steered. From 1 on they are headrooms, which take the place of the steering: on
-smooth load a plain HPA is short of pods so seldom that no service level can be told from it."""
+"""The settings of a policy that can be steered. From 1 on they are headrooms instead of service levels: on smooth load
+a plain HPA is so seldom short of pods that a service level to match it cannot be measured."""
 UTILISATIONS = (0.05, 0.1, 0.2, 0.3, *(round(0.05 * i, 2) for i in range(8, 20)))
 SHARES_OF_PEAK = tuple(round(0.1 * i, 1) for i in range(2, 16))
 LEVEL_KNOB = "service level"
 """The knob of a policy that is steered, with the settings of `STEERED_SETTINGS`."""
 LAST_WEEK, FIXED = "last-week", "fixed"
 RIVALS = (HPA, LAST_WEEK, FIXED)
-"""What people can have without Kedastral, each at any setting of its knob."""
+"""The alternatives to Kedastral, each at any setting of its knob."""
 
 
 @attrs.frozen
 class SweptPolicy:
     """A policy and the ``settings`` of its knob to replay. ``shown`` is the setting in the tables.
 
-    ``title`` is the name for people. ``make`` builds the policy for a scenario and a setting. ``weight`` is the
+    ``title`` is the displayed name. ``make`` builds the policy for a scenario and a setting. ``weight`` is the
     relative time that one replay takes.
     """
 
@@ -98,14 +98,14 @@ class ReplayedPolicy:
 
 @attrs.frozen
 class PolicyComparison:
-    """All policies replayed on one workload, and the oracle, whose cost is the unit of theirs."""
+    """All policies replayed on one workload, and the oracle, whose cost is the unit of all others."""
 
     scenario: Scenario
     oracle: Outcome = attrs.field(repr=False)
     replayed: tuple[ReplayedPolicy, ...]
 
     def find(self, name: str) -> ReplayedPolicy:
-        """The replays of one policy. Raises StopIteration where it was not replayed."""
+        """The replays of one policy. Raises StopIteration if it was not replayed."""
         return next(one for one in self.replayed if one.policy.name == name)
 
     @property
@@ -124,7 +124,7 @@ class PolicyComparison:
 def policies_to_compare(
     headroom: float, service_level: float | None = None, *, swept: bool = True
 ) -> tuple[SweptPolicy, ...]:
-    """All policies, at the ``headroom`` of the settings. Kedastral is steered to the ``service_level`` where given.
+    """All policies, at the ``headroom`` of the settings. Kedastral is steered to the ``service_level`` if there is one.
 
     With ``swept`` false, each policy is replayed only at the setting that is shown.
     """
@@ -181,7 +181,7 @@ def compare_policies(
 
 
 def oracle_of(scenario: Scenario) -> Outcome:
-    """The outcome of the oracle, whose cost is the unit of the others'."""
+    """The outcome of the oracle, whose cost is the unit of all others."""
     return replay_oracle(scenario.trial, scenario.settings.cluster)
 
 
@@ -249,7 +249,7 @@ def _make_hpa(scenario: Scenario, utilisation: float) -> Policy:
 
 
 def _make_last_week(scenario: Scenario, utilisation: float) -> Policy:
-    """A trigger on last week's load beside a plain one, which decides alone until there is a week of history."""
+    """A trigger on last week's load and a plain one, which decides alone until there is a week of history."""
     target = scenario.trial.target_per_pod
     triggers = (LastWeek(target, utilisation), Reactive(target, utilisation))
     return CombinedTriggers(f"last-week-{utilisation * 100:g}", triggers)
@@ -261,9 +261,9 @@ def _make_fixed(scenario: Scenario, share: float) -> Policy:
 
 @attrs.frozen
 class HpaComparison:
-    """A policy's curve against the plain HPA, as ratios. Below 1 is better; infinite where the curve does not reach.
+    """A policy's curve compared with the plain HPA, as ratios. Below 1 is better; infinite is out of reach.
 
-    The first two are the policy's figure at the HPA's cost, the last its cost at the HPA's share of minutes short.
+    The first two compare the figures at the HPA's cost, the last the cost at the HPA's share of minutes short.
     """
 
     unserved_at_equal_cost: float
@@ -287,25 +287,25 @@ class PolicyResult:
 
 
 def serves_as(point: Point, reference: Point) -> bool:
-    """Whether a point is as good as the reference in both figures of service, as far as they mean anything."""
+    """Whether a point is as good as the reference in both figures of service, both floored."""
     return all(max(figure.of(point), figure.value) <= max(figure.of(reference), figure.value) for figure in Figure)
 
 
 def cheapest_as_good(points: Iterable[Point], reference: Point) -> Point | None:
-    """The cheapest point that `serves_as` the reference; None where none does."""
+    """The cheapest point that serves as well as the reference; None if none does."""
     return min((point for point in points if serves_as(point, reference)), key=lambda point: point.cost, default=None)
 
 
 def cost_as_good(points: Sequence[Point], reference: Point) -> float:
-    """The cost at which a sweep serves as well as the reference in both figures, between its points; may be infinite.
+    """The interpolated cost at which a sweep serves as well as the reference in both figures; may be infinite.
 
-    As a ratio to the oracle's cost, like that of the points.
+    It is a ratio to the oracle's cost, like that of the points.
     """
     return max(curve_of(points, figure).cost_at(max(figure.of(reference), figure.value)) for figure in Figure)
 
 
 def compare_with_hpa(points: Sequence[Point], hpa: Point) -> HpaComparison:
-    """One sweep against one point of the HPA."""
+    """Compare one sweep with one point of the HPA."""
     return HpaComparison(
         ratio_at_cost(points, hpa, Figure.UNSERVED),
         ratio_at_cost(points, hpa, Figure.VIOLATION),
@@ -359,9 +359,9 @@ def _average(results: Sequence[PolicyResult], points: tuple[Point, ...], hpa: Po
 
 
 def forecast_after(scenario: Scenario, ended: int) -> Forecast | None:
-    """The forecast made when ``ended`` steps had ended, from these alone; None where the model could not forecast.
+    """The forecast made when ``ended`` steps had ended, from these alone; None if the model could not forecast.
 
-    The model is asked again, which is cheap for one that caches its forecasts.
+    It asks the model again, which is cheap if that caches its forecasts.
     """
     demand, schedule = scenario.trial.demand, scenario.settings.schedule
     view = scenario.trial.view(ended * demand.step, ordered=0)
@@ -375,12 +375,12 @@ def forecast_after(scenario: Scenario, ended: int) -> Forecast | None:
 
 
 def lead_steps(scenario: Scenario) -> int:
-    """Steps between the newest load that a forecast saw and the first step that pods ordered on it can serve."""
+    """Steps from the newest load that a forecast saw to the first step that pods ordered by it can serve."""
     return max(1, round(scenario.settings.cluster.lead_time / scenario.trial.demand.step))
 
 
 def forecasts_in_time(scenario: Scenario) -> Floats:
-    """For each judged step, the last forecast that was early enough to order pods for it; NaN where there was none."""
+    """For each judged step, the last forecast that was early enough to order pods for it; NaN if there was none."""
     trial, ahead = scenario.trial, lead_steps(scenario) - 1
     loads = np.full(len(trial.judged), np.nan)
     for i in range(len(loads)):
@@ -392,7 +392,7 @@ def forecasts_in_time(scenario: Scenario) -> Floats:
 
 
 ORIGIN_INTERVAL = 1800.0
-"""Seconds between two forecasts whose accuracy is measured."""
+"""Seconds between forecasts whose accuracy is measured."""
 NEAR, FAR = 300.0, 900.0
 """The range, in seconds ahead, that `Accuracy.ratio` covers."""
 
@@ -402,7 +402,7 @@ class Accuracy:
     """The error of each step ahead as WAPE, sum(|forecast - load|) / sum(load), over a forecast every 30 minutes.
 
     ``ahead`` is in seconds to the end of the step; ``last_value`` is the error of repeating the last value. All have
-    shape (steps,), with NaN where there was no load.
+    shape (steps,); the errors are NaN without load.
     """
 
     ahead: Floats = attrs.field(converter=frozen_floats)
@@ -411,7 +411,7 @@ class Accuracy:
 
     @property
     def ratio(self) -> float:
-        """The model's error 5 to 15 minutes ahead over that of the last value; NaN where it is not defined."""
+        """The model's error 5 to 15 minutes ahead, divided by that of the last value; NaN if undefined."""
         near = (self.ahead >= NEAR) & (self.ahead <= FAR)
         ours, theirs = self.model[near], self.last_value[near]
         if not len(ours) or not np.isfinite(ours).all() or not theirs.sum() > 0:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decides how Kedastral compares with what can be had without it, from the settings that were replayed alone.
+"""Decides how Kedastral compares with the alternatives, from the replayed settings.
 
-Nothing is interpolated: every figure that follows is that of one replayed setting, and can be found in the table.
+Every figure in the findings is that of one replayed setting, and is in the table. Only `outlook_of` interpolates, to
+tell worse from even.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,34 +24,34 @@ from kedastral.backtest.comparison import (
 from kedastral.simulation.curves import Figure, Point
 
 CLEARLY = 0.9
-"""At the same cost, a ratio of service below this is clearly better."""
+"""At the same cost, a ratio of service up to this is clearly better."""
 CHEAPER = 0.97
-"""The same for cost at service as good, where every percent is money."""
+"""The same for the cost of equal service, where every percent is money."""
 ROUNDED = 0.005
-"""Ratios this close to 1 are shown as the same, and count as equal."""
+"""Ratios this close to 1 are shown as the same and count as equal."""
 SAME_COST = 0.01
-"""Costs this close to each other are called the same."""
+"""Costs this close to each other count as the same."""
 USABLE = 0.05
-"""The largest share of minutes short that anybody would run with."""
+"""The largest share of minutes short that anyone would accept."""
 FLAT = 1.15
-"""Where a fixed number of pods costs at most this many times the oracle's pod-hours, the load is flat."""
+"""The load is flat if a fixed number of pods costs at most this many times the oracle's pod-hours."""
 FAR_BETTER = 0.5
-"""A simpler policy is worth a remark where it leaves at most this share of what Kedastral leaves for its cost."""
+"""A simpler policy is worth a remark if its shortages are at most this share of Kedastral's at the same cost."""
 
 
 class Outlook(StrEnum):
-    """How Kedastral compares with the plain HPA, and with what else could be had without it."""
+    """How Kedastral compares with the plain HPA and the other alternatives."""
 
     BETTER = "better"
     EVEN = "even"
     WORSE = "worse"
     TOO_LITTLE = "too-little"
-    """Too little was judged to tell."""
+    """Too little history was judged to tell."""
 
 
 @attrs.frozen
 class Rival:
-    """One setting of a policy that needs no Kedastral; ``policy`` is its name."""
+    """One setting of a policy without Kedastral; ``policy`` is its name."""
 
     policy: str
     point: Point
@@ -60,11 +61,11 @@ class Rival:
 class Findings:
     """The replayed settings that a verdict compares.
 
-    ``hpa`` is the status quo: the plain HPA at its usual target, or at the highest that is usable. ``near`` is the
-    setting of Kedastral that costs nearest to it, ``advised`` the one to run, ``in_force`` the one of the settings
-    given. ``rival`` is the cheapest setting without Kedastral that serves as well as ``hpa``, which may be ``hpa``
-    itself. ``level`` is the cheapest service level that serves as well where ``advised`` is a headroom in its place.
-    ``remarkable`` is a simpler setting that serves far better than Kedastral for its cost.
+    ``hpa`` is the status quo: the plain HPA at its usual target, or at the highest usable one. ``near`` is the setting
+    of Kedastral closest to it in cost, ``advised`` the one to run, ``in_force`` the given one. ``rival`` is the
+    cheapest setting without Kedastral that serves as well as ``hpa``, or ``hpa`` itself. If ``advised`` is a headroom
+    instead of a service level, ``level`` is the cheapest service level that serves as well. ``remarkable`` is a simpler
+    setting that serves far better than Kedastral for its cost.
     """
 
     outlook: Outlook
@@ -80,17 +81,17 @@ class Findings:
 
     @property
     def serves_as_well(self) -> bool:
-        """Whether the advised setting serves no worse than the status quo."""
+        """Whether the advised setting serves at least as well as the status quo."""
         return serves_as(self.advised, self.hpa)
 
     @property
     def has_cheaper_rival(self) -> bool:
-        """Whether something without Kedastral serves as well as the status quo for less."""
+        """Whether a setting without Kedastral serves as well as the status quo for less."""
         return self.rival.point.cost < self.hpa.cost * (1 - ROUNDED)
 
 
 def decide(results: Sequence[PolicyResult], *, enough: bool = True) -> Findings:
-    """The findings from the ``results`` of every policy; ``enough`` says whether as much was judged as it takes."""
+    """The findings from the ``results`` of every policy; ``enough`` says whether enough history was judged."""
     ours = next(result for result in results if result.policy.name == KEDASTRAL)
     usual = next(result for result in results if result.policy.name == HPA)
     hpa = choose_hpa(usual.points, usual.point)
@@ -115,9 +116,9 @@ def decide(results: Sequence[PolicyResult], *, enough: bool = True) -> Findings:
 
 
 def choose_hpa(points: Sequence[Point], usual: Point) -> Point:
-    """The setting of the HPA to compare with: the ``usual`` one, or the highest utilisation that is usable.
+    """The setting of the HPA to compare with: the ``usual`` one, or the highest usable utilisation.
 
-    Where none is usable, the one with the fewest minutes short.
+    If none is usable, it is the one with the fewest minutes short.
     """
     if usual.violation <= USABLE:
         return usual
@@ -126,10 +127,11 @@ def choose_hpa(points: Sequence[Point], usual: Point) -> Point:
 
 
 def advised_point(ours: PolicyResult, hpa: Point) -> Point:
-    """The cheapest setting that serves no worse than the status quo; the one in force where it is no dearer,
-    else the highest service level that is no dearer.
+    """The cheapest setting that serves at least as well as the status quo; at equal cost the one in force, else the
+    highest service level.
 
-    Where none serves as well, a service level stays, and of headrooms the one with the fewest minutes short is taken.
+    If none serves as well, a policy with service levels keeps the one in force; otherwise it is the headroom with the
+    fewest minutes short.
     """
     cheapest = cheapest_as_good(ours.points, hpa)
     if cheapest is None:
@@ -142,7 +144,7 @@ def advised_point(ours: PolicyResult, hpa: Point) -> Point:
 
 
 def nearest_in_cost(points: Sequence[Point], hpa: Point) -> Point:
-    """The setting that costs the same as ``hpa``, of several the one that serves best; else the nearest in cost."""
+    """The setting that costs the same as ``hpa`` and of these serves best; if there is none, the nearest in cost."""
     same = [point for point in points if abs(point.cost / hpa.cost - 1) <= SAME_COST]
     if same:
         return min(same, key=_service)
@@ -150,7 +152,7 @@ def nearest_in_cost(points: Sequence[Point], hpa: Point) -> Point:
 
 
 def find_rival(results: Sequence[PolicyResult], hpa: Point) -> Rival:
-    """The cheapest setting without Kedastral that serves as well as ``hpa``; ``hpa`` itself where none is cheaper."""
+    """The cheapest setting without Kedastral that serves as well as ``hpa``; ``hpa`` itself if none is cheaper."""
     found = [
         Rival(result.policy.name, point)
         for result in results
@@ -161,9 +163,9 @@ def find_rival(results: Sequence[PolicyResult], hpa: Point) -> Rival:
 
 
 def find_flat(results: Sequence[PolicyResult], rival: Rival, hpa: Point) -> Rival | None:
-    """The fixed number of pods that serves as well as ``hpa``, where the load is flat: it costs hardly more than need.
+    """The fixed number of pods that serves as well as ``hpa``, if the load is flat: it costs hardly more than need be.
 
-    It is also as cheap as the ``rival``, and cheaper than ``hpa``.
+    It must also be about as cheap as the ``rival``, and cheaper than ``hpa``.
     """
     fixed = next((result.points for result in results if result.policy.name == FIXED), ())
     point = cheapest_as_good(fixed, hpa)
@@ -175,11 +177,11 @@ def find_flat(results: Sequence[PolicyResult], rival: Rival, hpa: Point) -> Riva
 def outlook_of(
     ours: Sequence[Point], advised: Point, near: Point, rival: Rival, hpa: Point, others: Sequence[Point]
 ) -> Outlook:
-    """Whether Kedastral is better than the best of the rest, whose settings are ``others``.
+    """Whether Kedastral is better than the best alternative, whose settings are ``others``.
 
-    Better is what serves as well as ``hpa`` for clearly less than any rival does, or clearly better than ``hpa`` and
-    than any rival for no more than its cost. Worse is what serves as well only for clearly more, or not at all; between
-    two replayed settings, service is taken to change evenly, since the next setting may be much dearer than need be.
+    Better means as good as ``hpa`` for clearly less than any rival, or, at no more than the cost of ``hpa``, clearly
+    better than ``hpa`` and any rival at that cost. Worse means as good only for clearly more, or never; here the cost
+    is interpolated between replayed settings, since the next setting may be much dearer than necessary.
     """
     if not serves_as(advised, hpa):
         return Outlook.WORSE
@@ -192,9 +194,9 @@ def outlook_of(
 
 
 def find_remarkable(results: Sequence[PolicyResult], ours: PolicyResult) -> Rival | None:
-    """The cheapest setting of a simpler policy that leaves half of what Kedastral leaves for as many pod-hours or more.
+    """The cheapest setting of a simpler policy with at most half of Kedastral's shortages at no higher cost.
 
-    Kedastral's setting beside it is the next dearer one, so that the steps between settings do not decide.
+    It is compared with Kedastral's next dearer setting, so that the distance between settings does not decide.
     """
     found = [
         Rival(result.policy.name, point)
@@ -208,9 +210,9 @@ def find_remarkable(results: Sequence[PolicyResult], ours: PolicyResult) -> Riva
 
 
 def next_dearer(points: Sequence[Point], other: Point) -> Point | None:
-    """The setting that serves best of those that cost up to the next one above ``other``.
+    """The best-serving setting among those that cost no more than the next one above ``other``.
 
-    None where ``other`` is cheaper than all: nothing is known of Kedastral at its cost.
+    None if ``other`` is cheaper than all: nothing is known about Kedastral at its cost.
     """
     if other.cost < min(point.cost for point in points):
         return None
@@ -219,7 +221,7 @@ def next_dearer(points: Sequence[Point], other: Point) -> Point | None:
 
 
 def floored(point: Point, figure: Figure) -> float:
-    """A figure of a point, no smaller than what means anything."""
+    """A figure of a point, no smaller than its floor."""
     return max(figure.of(point), figure.value)
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the report of a backtest: one HTML file, with its charts as numbers, and the script that draws them, inside.
+"""Writes the report of a backtest: one HTML file that contains the numbers of its charts and the script to draw them.
 
-Nothing runs or applies but what the file brings: its Content-Security-Policy names script and style by their hashes.
+Only the file's own scripts and styles apply: its Content-Security-Policy lists them by their hashes.
 """
 
 import base64
@@ -25,22 +25,22 @@ from kedastral.settings.types import write_duration
 
 TEMPLATE = "report.html.j2"
 PAGE = "kedastral.serving"
-"""The package whose page the report looks like: its style and its library of charts are used here too."""
+"""The package of the web page, whose style and chart library the report uses too."""
 
 
 @attrs.define
 class ChartList:
-    """The charts of the whole report; a place in the page names one by its number."""
+    """The charts of the whole report; the page refers to each by its number."""
 
     charts: list[Chart] = attrs.field(factory=list)
 
     def place(self, chart: Chart) -> int:
-        """The number of one more chart."""
+        """Add a chart and return its number."""
         self.charts.append(chart)
         return len(self.charts) - 1
 
     def write(self) -> Markup:
-        """All of them as JSON that may stand in a script element: nothing in it can end the element."""
+        """All charts as JSON, escaped so that it cannot end the script element around it."""
         document = [
             attrs.asdict(chart, filter=lambda _, value: value is not None and len(value) > 0) for chart in self.charts
         ]
@@ -79,7 +79,7 @@ def _read(package: str, name: str) -> str:
 
 
 def _security_policy(scripts: Sequence[str], styles: Sequence[str]) -> str:
-    """Nothing is loaded, and nothing runs or applies but these texts."""
+    """The policy: nothing is loaded, and only these scripts and styles apply."""
     sources: Mapping[str, Sequence[str]] = {"script-src": scripts, "style-src": styles}
     hashed = "; ".join(f"{name} {' '.join(map(_hash_of, texts))}" for name, texts in sources.items())
     return f"default-src 'none'; img-src data:; {hashed}; base-uri 'none'; form-action 'none'"
@@ -114,7 +114,7 @@ def _make_environment() -> Environment:
 
 
 def _write_command(verdict: Verdict) -> str:
-    """What to run, as a command or as YAML, with placeholders in capitals for what a backtest does not know."""
+    """What to run, as a command or as YAML; capitals are placeholders for what a backtest does not know."""
     caution = [f"# {verdict.caution}"] if verdict.caution else []
     if verdict.spec:
         return "\n".join([*caution, "spec:", *(f"  {line}" for line in verdict.spec)])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Collects everything a backtest found, and writes it as JSON and as a CSV timeline."""
+"""Collects the results of a backtest, and writes them as JSON and as a CSV timeline."""
 
 import csv
 import io
@@ -36,7 +36,7 @@ from kedastral.wire import camel_case, write_time
 class WorkloadResults:
     """One workload: each policy's result, the verdict, the accuracy of the forecasts and the worst shortages.
 
-    ``slo`` is the result of the service level, None where a headroom plans.
+    ``slo`` is the result of the service level; None with a headroom.
     """
 
     comparison: PolicyComparison = attrs.field(repr=False)
@@ -59,9 +59,9 @@ class WorkloadResults:
 
 @attrs.frozen
 class BacktestResults:
-    """Each workload, and all of them together. Where their settings differ, ``policies`` is empty and ``verdict`` None.
+    """Each workload, and all of them together. If their settings differ, ``policies`` is empty and ``verdict`` None.
 
-    ``failed`` are the workloads that could not be replayed.
+    ``failed`` has the workloads that could not be replayed.
     """
 
     workloads: tuple[WorkloadResults, ...]
@@ -71,7 +71,7 @@ class BacktestResults:
 
 
 def evaluate(comparisons: Sequence[PolicyComparison], failed: Sequence[FailedWorkload] = ()) -> BacktestResults:
-    """The results of one or more workloads; ``failed`` are those that have none."""
+    """The results of one or more workloads; ``failed`` has those without results."""
     workloads = tuple(_evaluate_workload(comparison) for comparison in comparisons)
     if len(workloads) == 1:
         return BacktestResults(workloads, workloads[0].policies, workloads[0].verdict, tuple(failed))
@@ -129,7 +129,7 @@ def _timeline_rows(outcome: Outcome, policy: str, workload: str) -> Iterator[lis
 
 
 def _write_number(value: float) -> str:
-    """The shortest text that is read as the same number; empty for NaN."""
+    """The shortest text that reads back as the same number; empty for NaN."""
     return "" if math.isnan(value) else repr(value).removesuffix(".0")
 
 
@@ -208,7 +208,7 @@ class _BacktestDocument:
 
 
 def write_json(results: BacktestResults) -> str:
-    """Every figure; null where there is none, as for a ratio out of reach or a joint verdict on unlike workloads."""
+    """Every figure; null if there is none, such as a ratio out of reach or a joint verdict on unlike workloads."""
     document = _BacktestDocument(
         verdict=results.verdict,
         policies=tuple(map(_policy_document, results.policies)),

@@ -15,14 +15,14 @@ from kedastral.simulation.replay import Outcome
 
 MAX_SHORTAGES = 10
 LOOK_BACK = 900.0
-"""Seconds before a shortage in which a rise is looked for."""
+"""How many seconds before a shortage to look for a rise."""
 RISE = 1.15
-"""The least ratio of two loads that counts as a rise."""
+"""The smallest ratio of two loads that counts as a rise."""
 
 
 @attrs.frozen
 class Shortage:
-    """The worst step of one shortage. ``demand``, ``ready`` pods and ``unserved`` load are of that step alone."""
+    """The worst step of one shortage. ``demand``, ``ready`` pods and ``unserved`` load are those of that step."""
 
     timestamp: datetime
     lasted_seconds: float
@@ -33,7 +33,7 @@ class Shortage:
 
 
 def find_worst(scenario: Scenario, outcome: Outcome, most: int = MAX_SHORTAGES) -> list[Shortage]:
-    """The ``most`` worst shortages, by the load that their worst step left unserved, the worst first."""
+    """The worst shortages, at most ``most``, by the unserved load of their worst step, the worst first."""
     spans = sorted(_spans(outcome), key=lambda span: -outcome.supply.unserved[span[0] : span[1]].max())
     return [_describe(scenario, outcome, first, end) for first, end in spans[:most]]
 
@@ -58,7 +58,7 @@ def _describe(scenario: Scenario, outcome: Outcome, first: int, end: int) -> Sho
 
 
 def explain(scenario: Scenario, outcome: Outcome, worst: int) -> str:
-    """Why step ``worst`` of the judged part was short of pods: how the load changed, and what had been forecast."""
+    """Why step ``worst`` of the judged part was short of pods: how the load changed, and what the forecast was."""
     most = scenario.settings.plan.bounds.max
     if most and outcome.supply.ready[worst] >= most:
         return f"all {most} pods that --max allows were ready"

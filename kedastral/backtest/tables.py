@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes results as the cells and captions of tables, the same in the terminal and in the report."""
+"""Writes results as table cells and captions, the same in the terminal and in the report."""
 
 from collections.abc import Iterable, Sequence
 
@@ -39,7 +39,7 @@ FIGURES = (
 Row = tuple[str, ...]
 """The name of a row, and a cell for each of `FIGURES`."""
 AS_SET = "One replay a row; every figure of the verdict is that of a row"
-"""Belongs beside every table."""
+"""The caption of every table."""
 FOOT = (
     "vs HPA: the difference to the row 'compared with', the plain HPA at its usual target. Minutes short: with more "
     "load than the ready pods sustain. Unserved: load for which there was no pod. The oracle sees the future and "
@@ -51,7 +51,7 @@ NOT_ALIKE = "The workloads have different settings, so there is no joint verdict
 
 
 def describe_pipeline(trial: Trial) -> str:
-    """What `--late` and `--noise` did to the load that policies saw; empty where they are not set."""
+    """What `--late` and `--noise` did to the load that policies saw; empty if neither is set."""
     pipeline = trial.pipeline
     if pipeline.is_perfect:
         return ""
@@ -109,7 +109,7 @@ def _row_of_each(workload: WorkloadResults) -> Row:
 
 
 def _reference(policies: Iterable[PolicyResult], named: Sequence[NamedSetting]) -> Point:
-    """The plain HPA that all are compared with."""
+    """The point of the plain HPA that all are compared with."""
     setting = next(one.setting for one in named if one.role is Role.COMPARED)
     hpa = next(result for result in policies if result.policy.name == HPA)
     return next(point for point in hpa.points if point.knob == setting)
@@ -124,7 +124,7 @@ def _roles_of(policy: str, named: Sequence[NamedSetting]) -> dict[float, list[st
 
 
 def _label(result: PolicyResult, setting: float, policies: Sequence[PolicyResult]) -> str:
-    """A policy at another setting than its own."""
+    """The label of a policy at a setting other than its own."""
     policy = result.policy
     if policy.name == KEDASTRAL:
         return f"{policy.title}, {name_knob(setting, steered=is_steered(policies))} {setting:g}"

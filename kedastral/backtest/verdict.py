@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes what a comparison means: whether the service level was kept, how Kedastral compares, and what to run."""
+"""Puts a comparison into words: whether the service level was kept, how Kedastral compares, and what to run."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,21 +29,21 @@ from kedastral.settings.types import write_duration
 from kedastral.simulation.curves import Figure, Point
 
 MIN_BUDGET = 10.0
-"""Minutes that the service level must allow to be short, over all that was judged, before there is a verdict.
+"""The least error budget, in minutes over all that was judged, for a verdict.
 
 A count of n independent minutes has a standard error of sqrt(n) (Poisson). For 10 minutes that is a third; with fewer,
-a difference of a tenth means nothing. Short minutes come in clumps, so 10 is the least.
+a difference of a tenth means nothing. Short minutes cluster, so 10 is the minimum.
 """
 DEFAULT_LEVEL = 0.99
-"""The service level to assume where a headroom plans: the default of --service-level."""
+"""The service level to assume with a headroom: the default of --service-level."""
 
 
 @attrs.frozen
 class SloResult:
     """The result of a service ``level`` 0..1: ``short`` of the ``judged`` minutes had too few pods.
 
-    ``highest_kept`` is the highest of the levels that were replayed whose own budget was enough, None where none was.
-    ``setup`` says with which steps and lead time.
+    ``highest_kept`` is the highest replayed level that stayed within its own budget, None if none did. ``setup`` names
+    the step and lead time; it is empty if no other level was replayed.
     """
 
     level: float
@@ -77,7 +77,7 @@ class SloResult:
 
     @property
     def _instead(self) -> str:
-        """What can be promised where the level cannot; empty where it is kept, or nothing else was tried."""
+        """What level can be kept instead; empty if this one is kept or no other was tried."""
         if self.is_kept or not self.setup:
             return ""
         if self.highest_kept is None:
@@ -88,7 +88,7 @@ class SloResult:
 
 
 def slo_result_of(comparison: PolicyComparison) -> SloResult | None:
-    """The result of the service level on one workload; None where a headroom plans."""
+    """The result of the service level on one workload; None with a headroom."""
     level = comparison.scenario.settings.service_level
     if level is None:
         return None
@@ -102,13 +102,13 @@ def slo_result_of(comparison: PolicyComparison) -> SloResult | None:
 
 
 def judged_minutes(comparisons: Sequence[PolicyComparison]) -> float:
-    """The minutes that were judged, summed over the workloads."""
+    """The judged minutes, summed over the workloads."""
     parts = (comparison.scenario.trial.judged for comparison in comparisons)
     return sum(len(judged) * judged.step / 60 for judged in parts)
 
 
 def explain_too_little(comparisons: Sequence[PolicyComparison]) -> str:
-    """Why too little was judged for a verdict, and how much history is needed; empty where there is enough."""
+    """Why too little was judged for a verdict, and how much history is needed; empty if there is enough."""
     level = comparisons[0].scenario.settings.service_level or DEFAULT_LEVEL
     judged, needed = judged_minutes(comparisons), MIN_BUDGET / (1 - level)
     if judged >= needed - 1e-6:
@@ -125,17 +125,17 @@ def explain_too_little(comparisons: Sequence[PolicyComparison]) -> str:
 
 
 def show_percent(share: float) -> str:
-    """A share as percent with two digits, rounded down, so that only all is 100."""
+    """A share in percent with two decimals, rounded down, so that only a full share is 100."""
     return f"{math.floor(round(share * 1e4, 6)) / 100:.6g}"
 
 
 def show_minutes(minutes: float) -> str:
-    """Whole minutes, and tenths below ten."""
+    """Whole minutes; tenths below ten."""
     return f"{minutes:,.0f}" if minutes >= 10 else f"{minutes:.1f}"
 
 
 class Role(StrEnum):
-    """What a setting is to the verdict that names it."""
+    """The role of a setting in the verdict."""
 
     COMPARED = "compared with"
     NEAR = "nearest in cost"
@@ -147,7 +147,7 @@ class Role(StrEnum):
 
 @attrs.frozen
 class NamedSetting:
-    """A replayed setting of a ``policy`` whose figures the verdict gives: it has a row in the table."""
+    """A replayed setting of a ``policy`` whose figures the verdict quotes: it has a row in the table."""
 
     policy: str
     setting: float
@@ -172,13 +172,13 @@ class JudgedPoints:
 
 
 def judged_points(comparison: PolicyComparison) -> JudgedPoints:
-    """What was replayed, as numbers alone."""
+    """The replays of a comparison, as numbers only."""
     points = {one.policy.name: one.points for one in comparison.replayed}
     return JudgedPoints(judged_minutes([comparison]), comparison.oracle.pod_hours, points)
 
 
 def totals_of(judged: Sequence[JudgedPoints], policy: str, setting: float) -> Totals:
-    """The sums of one setting. Raises StopIteration where it was not replayed."""
+    """The totals of one setting. Raises StopIteration if it was not replayed."""
     hours = minutes = 0.0
     for one in judged:
         point = next(point for point in one.points[policy] if point.knob == setting)
@@ -191,10 +191,9 @@ def totals_of(judged: Sequence[JudgedPoints], policy: str, setting: float) -> To
 class Verdict:
     """The verdict in ``words``, and the ``advice`` on what to run.
 
-    ``flags`` are the settings of the advice for `kedastral run`; ``spec`` are the same as lines of a ForecastPolicy's
-    spec, where a ForecastPolicy was replayed. ``caution`` belongs beside them. ``remark`` names a simpler policy that
-    serves far better for its cost, where there is one. ``named`` are the settings with figures in any of these, the one
-    that is compared with first.
+    ``flags`` are the advised settings for `kedastral run`; ``spec`` has the same as lines of a ForecastPolicy's spec,
+    if one was replayed. ``caution`` must be shown with them. ``remark`` names a simpler policy that serves far better
+    for its cost, if there is one. ``named`` are the settings with figures in any of these, the reference first.
     """
 
     outlook: Outlook
@@ -208,7 +207,7 @@ class Verdict:
 
 
 def judge(results: Sequence[PolicyResult], comparisons: Sequence[PolicyComparison]) -> Verdict:
-    """The verdict on Kedastral over the workloads of ``comparisons``, from the ``results`` over them."""
+    """The verdict on Kedastral over the workloads of ``comparisons``, from their ``results``."""
     too_little = explain_too_little(comparisons)
     findings = decide(results, enough=not too_little)
     settings = settings_to_run(findings.advised.knob, comparisons)
@@ -224,14 +223,14 @@ def is_steered(results: Sequence[PolicyResult]) -> bool:
 
 @attrs.frozen
 class VerdictWords:
-    """Puts ``findings`` into words: a pure function of the replayed points. ``steered`` is as in `is_steered`."""
+    """Puts ``findings`` into words: a pure function of the replayed points. For ``steered`` see `is_steered`."""
 
     findings: Findings
     judged: Sequence[JudgedPoints]
     steered: bool
 
     def write(self, flags: Sequence[str], spec: Sequence[str] = (), caution: str = "", too_little: str = "") -> Verdict:
-        """The verdict, with the advised settings as ``flags`` or ``spec``, and why there is ``too_little`` if so."""
+        """The verdict. ``flags`` or ``spec`` are the advised settings; ``too_little`` says why there is no verdict."""
         found = self.findings
         line = f"{', '.join(spec)} in the spec of the ForecastPolicy" if spec else " ".join(flags)
         sentences = (too_little.strip(), *self._opening(), self._same_cost(), self._as_good(), self._without())
@@ -248,7 +247,7 @@ class VerdictWords:
         )
 
     def _opening(self) -> Iterator[str]:
-        """What comes first: a load that needs no autoscaler, and an HPA that is of no use."""
+        """The first sentences: the load needs no autoscaler, or the usual HPA is unusable."""
         found = self.findings
         if found.is_flat:
             yield "The load is flat: you do not need Kedastral."
@@ -272,7 +271,7 @@ class VerdictWords:
         return f"{opening}, Kedastral at {self._ours(found.near)} would have {self._service(found.near)}."
 
     def _service(self, point: Point) -> str:
-        """The service of Kedastral; in plain numbers where the status quo hardly ever is short."""
+        """The service of Kedastral; in absolute numbers if the status quo is hardly ever short."""
         hpa = self.findings.hpa
         if all(math.isfinite(change_of(point, hpa, figure)) for figure in Figure):
             return say_service(point, hpa)
@@ -282,7 +281,7 @@ class VerdictWords:
         )
 
     def _as_good(self) -> str:
-        """What service no worse than the status quo costs."""
+        """The cost of service at least as good as the status quo."""
         found = self.findings
         if not found.serves_as_well:
             return "No setting of Kedastral serves as well as that HPA."
@@ -291,7 +290,7 @@ class VerdictWords:
         return f"For service no worse than that HPA's: {self._cost(found.advised)}, at {self._ours(found.advised)}."
 
     def _without(self) -> str:
-        """What can be had without Kedastral."""
+        """The cheapest alternative to Kedastral."""
         found = self.findings
         if not found.has_cheaper_rival:
             return (
@@ -323,7 +322,7 @@ class VerdictWords:
         )
 
     def _why_headroom(self) -> str:
-        """Why a headroom is advised where a service level was asked for."""
+        """Why a headroom is advised although a service level was asked for."""
         found = self.findings
         if not self.steered or found.advised.knob < 1:
             return ""
@@ -335,7 +334,7 @@ class VerdictWords:
         )
 
     def _in_force(self) -> str:
-        """What the setting in force comes to, where another is advised."""
+        """The figures of the setting in force, if another is advised."""
         ours = self.findings.in_force
         if ours.knob == self.findings.advised.knob:
             return ""
@@ -378,7 +377,7 @@ class VerdictWords:
 
 
 def name_knob(setting: float, *, steered: bool) -> str:
-    """What a setting of Kedastral is: from 1 on it is a headroom in the place of a service level."""
+    """The kind of a setting of Kedastral: from 1 on it is a headroom instead of a service level."""
     return LEVEL_KNOB if steered and setting < 1 else "headroom"
 
 
@@ -399,12 +398,12 @@ def name_rival(rival: Rival) -> str:
 
 
 def name_share(share: float) -> str:
-    """A fixed number of pods, by the load before the replay."""
+    """A fixed number of pods, relative to the load before the replay."""
     return "the past peak" if share == 1 else f"{share:g} times the past peak"
 
 
 def say_cost(ratio: float) -> str:
-    """Pod-hours compared with others, as in ``10 % fewer pod-hours``."""
+    """A ratio of pod-hours, as in ``10 % fewer pod-hours``."""
     if abs(ratio - 1) < ROUNDED:
         return "the same pod-hours"
     if ratio >= 2:
@@ -427,7 +426,7 @@ def say_service(point: Point, other: Point) -> str:
 
 
 def _say_change(ratio: float, noun: str) -> tuple[str, str]:
-    """The verb, and the rest."""
+    """The verb, and the rest of the phrase."""
     if abs(ratio - 1) < ROUNDED:
         return "left", f"{noun} as they are" if noun.endswith("pods") else f"{noun} as it is"
     if ratio >= 2:
@@ -438,7 +437,7 @@ def _say_change(ratio: float, noun: str) -> tuple[str, str]:
 
 
 def change_of(point: Point, other: Point, figure: Figure) -> float:
-    """A figure of service as a ratio to the other's: 1 where neither means anything, infinite where only ours does."""
+    """A figure of service as a ratio to the other's: 1 if neither exceeds its floor, infinite if only ours does."""
     if figure.of(other) > figure.value:
         return figure.of(point) / figure.of(other)
     return 1.0 if figure.of(point) <= figure.value else math.inf
@@ -451,7 +450,7 @@ def show_percents(ratio: float) -> str:
 
 
 def show_change(ratio: float) -> str:
-    """A ratio as the tables show it: ``-92 %``, ``+3 %``, ``same``, ``5.3 times``; ``more`` than next to nothing."""
+    """A ratio as the tables show it: ``-92 %``, ``+3 %``, ``same``, ``5.3 times``; ``more`` if infinite."""
     if abs(ratio - 1) < ROUNDED:
         return "same"
     if ratio >= 2:
@@ -462,7 +461,7 @@ def show_change(ratio: float) -> str:
 
 
 def show_unserved(point: Point) -> str:
-    """The share of load without a pod, in percent with three digits after the point."""
+    """The share of unserved load, in percent with three decimals."""
     return f"{point.unserved * 100:.3f}"
 
 
@@ -471,14 +470,14 @@ def _capital(text: str) -> str:
 
 
 SPARE = 1.25
-"""The advised --max, as a multiple of the most pods the replay ever had."""
+"""The advised --max, as a multiple of the most pods ordered in the replay."""
 
 Setting = tuple[str, str, str]
-"""A flag, the key of a ForecastPolicy's spec for the same, and its value."""
+"""A flag, the same setting's key in a ForecastPolicy's spec, and its value."""
 
 
 def settings_to_run(knob: float, comparisons: Sequence[PolicyComparison]) -> list[Setting]:
-    """The settings of Kedastral at one setting of its knob. Over several workloads, without those of the pods."""
+    """The settings of Kedastral at one setting of its knob. With several workloads, those about pods are left out."""
     scenario = comparisons[0].scenario
     is_level = comparisons[0].kedastral.policy.knob == LEVEL_KNOB and knob < 1
     flag, key = ("--service-level", "serviceLevel") if is_level else ("--headroom", "headroom")
@@ -499,7 +498,7 @@ def settings_to_run(knob: float, comparisons: Sequence[PolicyComparison]) -> lis
 
 
 def as_flags(settings: Sequence[Setting]) -> list[str]:
-    """The settings for `kedastral run` without files."""
+    """The settings as flags for `kedastral run` without files."""
     return [f"{flag} {value}" for flag, _, value in settings]
 
 
@@ -509,7 +508,7 @@ def as_spec(settings: Sequence[Setting]) -> list[str]:
 
 
 def caution_on(comparisons: Sequence[PolicyComparison]) -> str:
-    """A warning where the target per pod among the settings was derived from the load; empty otherwise."""
+    """A warning if the target per pod was derived from the load; empty otherwise."""
     if len(comparisons) > 1 or not comparisons[0].scenario.sized_by_peak:
         return ""
     target = "targetPerPod" if comparisons[0].scenario.in_files else "--target-per-pod"

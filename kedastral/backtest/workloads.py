@@ -40,19 +40,19 @@ from kedastral.workloads.runner import DataSourceConnection, DataSources
 
 DAY = 86400.0
 MAX_GAP_SHARE = 0.5
-"""The largest share of the judged steps that may be gaps. A history with more gaps is refused."""
+"""The largest share of judged steps that may be gaps. A history with more gaps is refused."""
 LITTLE_JUDGED = 60_000.0
-"""Seconds: the least that a verdict at the usual service level of 0.99 needs. A history of which less would be judged
-by default is divided otherwise, so that more of it is."""
+"""The least seconds to judge for a verdict at the usual service level of 0.99. If the default shares would judge less
+of a history, more of it is judged."""
 SHORT_EVALUATED, SHORT_WARM_UP = 0.5, 0.1
-"""The shares of a short history that are replayed, and of that are not judged."""
+"""The shares of a short history to replay, and to use for warm-up, which is not judged."""
 
 
 @attrs.frozen
 class ReplaySettings:
     """How one workload is replayed. ``plan`` is a template: each workload sets its own target per pod.
 
-    ``service_level`` is the level that Kedastral is steered to, None where a headroom plans. The headroom of a
+    ``service_level`` is the level that Kedastral is steered to; None with a headroom. The headroom of a
     ``calibrated`` model multiplies the upper quantile of the forecast; that of any other model multiplies the forecast.
     """
 
@@ -68,9 +68,9 @@ class ReplaySettings:
 class Scenario:
     """One workload, ready to be replayed. ``model`` should cache its forecasts, since every setting asks for the same.
 
-    ``sized_by_peak`` is true where the target per pod was derived from the load, ``in_files`` where the workload is a
-    ForecastPolicy. ``remarks`` say how its history was read and divided, where that does not go without saying.
-    ``unit`` is that of its load, empty where the history does not say it.
+    ``sized_by_peak``: the target per pod was derived from the load. ``in_files``: the workload is a ForecastPolicy.
+    ``remarks`` say how its history was read and divided, if that is not obvious. ``unit`` is that of the load, empty if
+    the history does not name it.
     """
 
     name: str
@@ -83,12 +83,12 @@ class Scenario:
     unit: str = ""
 
     def plan(self, headroom: float) -> PlanPolicy:
-        """The plan for this workload's pods."""
+        """The plan policy for this workload's pods."""
         return attrs.evolve(self.settings.plan, target_per_pod=self.trial.target_per_pod, headroom=headroom)
 
     @property
     def past_peak(self) -> float:
-        """The 99.9th percentile of the load before the replay, or the first value where nothing came before."""
+        """The 99.9th percentile of the load before the replay, or the first value if nothing came before."""
         before = self.trial.measured[: max(1, self.trial.begin)]
         return float(np.percentile(before, 99.9))
 
@@ -113,7 +113,7 @@ class ReplayableSettings(Protocol):
 
     @property
     def serving(self) -> LeadSettings:
-        """How the plan is read."""
+        """How the plan is served."""
         ...
 
     @property
@@ -142,7 +142,7 @@ class BacktestWorkload:
 
 @attrs.frozen
 class ReadLoad:
-    """The history of one workload; ``remarks`` say how its file was read, none where it comes from Prometheus."""
+    """The history of one workload; ``remarks`` say how its file was read; none for Prometheus."""
 
     series: Series
     remarks: tuple[str, ...] = ()
@@ -151,7 +151,7 @@ class ReadLoad:
 
 @attrs.frozen
 class FailedWorkload:
-    """A workload that could not be replayed, while others were."""
+    """A workload that could not be replayed, while others could."""
 
     workload: str
     reason: str
@@ -160,7 +160,7 @@ class FailedWorkload:
 def prepare_scenarios(settings: BacktestSettings) -> tuple[list[Scenario], list[FailedWorkload]]:
     """One scenario for each workload, and the workloads whose data source gave no usable history.
 
-    Raises ConfigError with a line for each setting and file that cannot be replayed, and where the only workload has no
+    Raises ConfigError with a line for each setting and file that cannot be replayed, and if the only workload has no
     history.
     """
     workloads = find_workloads(settings)
@@ -217,7 +217,7 @@ def _of_flags(settings: BacktestSettings) -> list[BacktestWorkload]:
 
 
 def _of_files(settings: BacktestSettings, workloads: Mapping[str, WorkloadSettings]) -> list[BacktestWorkload]:
-    """Workloads with their own queries. CSV files take the place of the query of a single workload."""
+    """Workloads with their own queries. CSV files replace the query of a single workload."""
     history, fleet = settings.history, settings.fleet
     assert fleet is not None  # noqa: S101 - only called with one
     if not history.csv:
@@ -235,7 +235,7 @@ def _of_files(settings: BacktestSettings, workloads: Mapping[str, WorkloadSettin
 
 
 def _names_of(paths: tuple[Path, ...]) -> dict[Path, str]:
-    """File names without their endings, or whole paths where two names are equal."""
+    """File names without their extensions, or whole paths if two names are equal."""
     short = {path: path.name.removesuffix(".gz").removesuffix(".csv") for path in paths}
     return {path: name if list(short.values()).count(name) == 1 else str(path) for path, name in short.items()}
 
@@ -243,7 +243,7 @@ def _names_of(paths: tuple[Path, ...]) -> dict[Path, str]:
 def read_loads(
     workloads: Sequence[BacktestWorkload], reading: ExportReading
 ) -> tuple[list[ReadLoad | None], list[str], list[FailedWorkload]]:
-    """Each workload's load, None where it cannot be read; a line for each bad file, the reason of each failed query."""
+    """Each workload's load, None if it cannot be read; a line for each bad file; each failed query with its reason."""
     problems: list[str] = []
     failed: list[FailedWorkload] = []
     asked = {one.load.source.name: one.load.source for one in workloads if isinstance(one.load, PrometheusLoad)}
@@ -266,7 +266,7 @@ def read_loads(
 async def _query_all(
     workloads: Sequence[BacktestWorkload], asked: Mapping[str, DataSourceSettings], failed: list[FailedWorkload]
 ) -> dict[str, Series]:
-    """The answers by the name of the workload. Queries run one after the other, within each data source's limits."""
+    """The answers by workload name. Queries run one after the other, within each data source's limits."""
     answers: dict[str, Series] = {}
     sources, now = DataSources(), SystemClock().now()
     sources.replace(asked)
@@ -333,7 +333,7 @@ def _on_step(name: str, history: Series, step: float) -> Series:
 
 
 def _require_fit(name: str, step: float, settings: ReplayableSettings, rules: BacktestRules) -> None:
-    """Checks the settings against the history's step, which is known only now."""
+    """Checks the settings against the history's step, which was unknown before."""
     steps = settings.forecast.horizon / step
     sync = _timing_of(rules).sync_period
     horizon, lead_time = settings.forecast.horizon, settings.serving.lead_time
@@ -354,7 +354,7 @@ def _require_fit(name: str, step: float, settings: ReplayableSettings, rules: Ba
 
 
 def _make_trial(name: str, series: Series, target: float, rules: BacktestRules) -> tuple[Trial, bool]:
-    """The trial, and whether the history is so short that it is divided otherwise than by default."""
+    """The trial, and whether the history is so short that it is not divided by the default shares."""
     scaling, is_short = _divide(_known_length(series) * series.step, rules)
     try:
         trial = scale_trace(series, scaling)
@@ -368,7 +368,7 @@ def _make_trial(name: str, series: Series, target: float, rules: BacktestRules) 
 
 
 def _divide(seconds: float, rules: BacktestRules) -> tuple[Scaling, bool]:
-    """How much of a history of ``seconds`` is replayed and judged, and whether that is so because it is short."""
+    """How much of a history of ``seconds`` is replayed and judged, and whether its shortness decided that."""
     usual = Scaling()
     if rules.evaluated is None and rules.warm_up is None:
         is_short = seconds * usual.evaluated - usual.warm_up < LITTLE_JUDGED
@@ -388,7 +388,7 @@ def _describe_short(trial: Trial) -> str:
 
 
 def _known_length(series: Series) -> int:
-    """The steps from the first value on."""
+    """The number of steps from the first value on."""
     known = np.flatnonzero(np.isfinite(series.values))
     return len(series) - int(known[0]) if len(known) else 0
 
@@ -408,7 +408,7 @@ def _explain_unfit(name: str, series: Series, rules: Scaling) -> UnfitHistoryErr
 
 
 def replay_settings_of(settings: ReplayableSettings, rules: BacktestRules, step: float) -> ReplaySettings:
-    """The settings in the form that the simulation takes."""
+    """The settings in the form that the simulation needs."""
     forecast, serving, plan = settings.forecast, settings.serving, settings.plan
     bounds = ReplicaBounds(plan.min_replicas, plan.max_replicas)
     floor = serving.reactive_headroom if serving.reactive_floor else None
