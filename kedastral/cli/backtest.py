@@ -39,9 +39,9 @@ from kedastral.settings.declarations import BacktestOutput
 from kedastral.settings.types import write_duration
 
 PLAIN_WIDTH = 120
-"""The width of the tables where the output is not a terminal."""
+"""The width of the tables if the output is not a terminal."""
 MIN_WIDTH = 40
-"""The least width of the tables in a terminal. A narrower terminal wraps the lines, and still shows every figure."""
+"""The minimum width of the tables in a terminal. A narrower one wraps the lines but still shows every figure."""
 MIN_NAME_WIDTH = 12
 COLUMN_GAP = 3
 """Characters between two columns."""
@@ -51,13 +51,13 @@ BLOCKS = (
     tuple(range(i, i + 2) for i in range(0, 8, 2)),
     tuple(range(i, i + 1) for i in range(8)),
 )
-"""Ways to split the columns of `FIGURES` into tables below each other, the widest first, so that no figure is cut."""
+"""Ways to split the columns of `FIGURES` into stacked tables so that no figure is cut, the widest first."""
 
 
 def run_backtest(settings: BacktestSettings) -> list[str]:
     """Run the whole backtest. Returns a line for each workload that could not be replayed while others were.
 
-    Raises ConfigError for what the user must change. Files are written last, each whole or not at all.
+    Raises ConfigError for what the user must change. Files are written last, each completely or not at all.
     """
     _require_separate_files(settings)
     with _waiting("reading the history …"):
@@ -74,7 +74,7 @@ def run_backtest(settings: BacktestSettings) -> list[str]:
     console = Console()
     try:
         print_results(Console(width=max(console.width, MIN_WIDTH) if console.is_terminal else PLAIN_WIDTH), results)
-    except SystemExit:  # the reader of the output has gone; the files are wanted all the same
+    except SystemExit:  # the reader of the output is gone; write the files anyway
         _write_files(settings.output, results)
         raise
     _write_files(settings.output, results)
@@ -82,7 +82,7 @@ def run_backtest(settings: BacktestSettings) -> list[str]:
 
 
 def _require_separate_files(settings: BacktestSettings) -> None:
-    """No output may replace the history or another output, under whatever name."""
+    """No output may overwrite the history or another output, under any name."""
     output = settings.output
     taken: dict[Path, str] = {path.resolve(): f"--csv {path}" for path in settings.history.csv}
     problems = []
@@ -97,7 +97,7 @@ def _require_separate_files(settings: BacktestSettings) -> None:
 
 
 def _waiting(words: str) -> AbstractContextManager[object]:
-    """Says what takes its time, where somebody looks."""
+    """Shows ``words`` as a status while the block runs, on a terminal only."""
     console = Console(stderr=True)
     return console.status(words) if console.is_terminal else nullcontext()
 
@@ -173,7 +173,7 @@ def _describe_accuracy(workload: WorkloadResults) -> str:
 
 
 def print_tables(console: Console, title: str, rows: Sequence[Row], heading: str = "policy") -> None:
-    """One table where the console is wide enough for every figure, else several below each other.
+    """One table if the console is wide enough for every figure, else several, stacked.
 
     ``heading`` is the title of the column with the names of the rows.
     """
@@ -186,7 +186,7 @@ def print_tables(console: Console, title: str, rows: Sequence[Row], heading: str
 
 
 def _table_width(rows: Sequence[Row], columns: Sequence[int]) -> int:
-    """The characters that a table with wrapped names needs, computed here because rich cuts figures without notice."""
+    """The characters that a table with wrapped names needs, computed here because rich truncates figures silently."""
     return MIN_NAME_WIDTH + 2 + sum(_column_width(rows, column) + COLUMN_GAP for column in columns)
 
 
@@ -199,7 +199,7 @@ def _column_title(column: int) -> str:
 
 
 def _make_table(rows: Sequence[Row], columns: Sequence[int], heading: str) -> Table:
-    """Some figures of every row. Where the console is narrow, the names are wrapped, and no figure is."""
+    """A table of some figures of every row. On a narrow console names are wrapped, figures never are."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column(heading, overflow="fold", min_width=MIN_NAME_WIDTH)
     for column in columns:
@@ -220,9 +220,9 @@ def _write_files(output: BacktestOutput, results: BacktestResults) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write ``text`` to a temporary file beside ``path``, then rename it, so that an interruption leaves no half file.
+    """Write ``text`` to a temporary file beside ``path`` and rename it, so that an interruption leaves no partial file.
 
-    A path that is not a regular file, such as a pipe, is written to directly. Raises ConfigError where writing fails.
+    A path that is not a regular file, such as a pipe, is written to directly. Raises ConfigError if writing fails.
     """
     target = path.resolve()
     try:
