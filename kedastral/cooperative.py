@@ -1,20 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How one core serves a thousand workloads and still answers KEDA in milliseconds: all of the event loop's fairness.
+"""Keeps the event loop responsive: one core serves a thousand workloads and still answers KEDA in milliseconds.
 
-KEDA gives a call 3 s, and the budget of one is 20 ms. Everything that answers it runs on Trio's event loop, in one
-thread, while other work of the same process wants the same interpreter. There are four ways to be unfair, and one
-answer to each:
+KEDA's timeout for a call is 3 s, and our budget is 20 ms. Everything that answers it runs on Trio's event loop, in one
+thread, while other work of the process competes for the same interpreter. Four things can block it, each with a remedy:
 
-- *Long work on the event loop* (a reload builds thousands of workloads) keeps every call waiting. It takes a
-  `TimeSlice` and lets others run after each millisecond.
+- *Long work on the event loop* (a reload builds thousands of workloads) keeps every call waiting. It uses a
+  `TimeSlice` to let others run after each millisecond.
 - *Long work in a worker thread* (a forecast, a scrape, reading YAML) keeps the interpreter for Python's switch
-  interval, 5 ms, each time the event loop wants it back, which one call does several times. `prepare_interpreter`
-  makes that 0.5 ms; and work of which nobody waits for the result sleeps a moment now and again (`Rests`,
-  `with_rests`).
-- *Garbage collection* stops all threads, and a full one looks at every object of every workload. There are fewer full
-  ones (`prepare_interpreter`), and none while a large configuration or answer is read (`without_garbage_collection`).
+  interval, 5 ms, each time the event loop wants it back, which happens several times per call. `prepare_interpreter`
+  lowers that to 0.5 ms, and work that nobody waits for sleeps briefly now and then (`Rests`, `with_rests`).
+- *Garbage collection* stops all threads, and a full collection visits every object of every workload.
+  `prepare_interpreter` makes these rarer, and `without_garbage_collection` prevents them while a large configuration or
+  answer is read.
 - *Numpy's own threads* compete for the core with the thread that called them, and gain nothing on small matrices:
-  `prepare_interpreter` switches them off.
+  `prepare_interpreter` turns them off.
 
 A scrape in a worker thread needs the store and Trio's clock, which belong to the event loop: `call_in_trio` reads them
 there.
@@ -34,22 +33,22 @@ import trio
 T = TypeVar("T")
 
 SWITCH_INTERVAL = 0.0005
-"""Seconds for which a thread that computes keeps the interpreter when the event loop wants it; Python's own is 5 ms."""
+"""Seconds that a computing thread keeps the interpreter when the event loop wants it; Python's default is 5 ms."""
 FULL_COLLECTION_AFTER = 1000
-"""Collections of the middle generation before a full one; Python's own is 10, which with a thousand workloads is one
-every few seconds. A full one looks at a quarter of a million objects, and nobody is answered for a quarter of a second
-meanwhile. At 100 there was one a minute, and that alone was the p99 of GetMetrics. Garbage nearly always dies young;
-what does not, the remains of a connection above all, is some megabytes by then."""
+"""Collections of the middle generation before a full one. Python's default is 10, which with a thousand workloads means
+one every few seconds. A full one visits a quarter of a million objects and blocks all answers for a quarter of a
+second. At 100 there was one a minute, which alone set the p99 of GetMetrics. Most garbage dies young; the rest, mainly
+from closed connections, is a few megabytes by the next full one."""
 ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-"""Variables that numpy's linear algebra reads as it is loaded. What the environment already says wins."""
+"""Variables that numpy's linear algebra reads when it is loaded. Values already in the environment win."""
 MAX_SLICE = 0.001
-"""Seconds of work on the event loop before everybody else has a turn."""
+"""Seconds of work on the event loop before other tasks get a turn."""
 STEPS_BEFORE_REST, REST = 20, 0.001
-"""Steps of work in a worker thread (a document, a workload, a sample) before a rest, and the rest's seconds."""
+"""Steps of work in a worker thread (a document, a workload, a sample) before a rest, and its length in seconds."""
 
 
 def prepare_interpreter() -> None:
-    """Set up the interpreter for an event loop beside computing threads; before numpy is loaded."""
+    """Set up the interpreter for an event loop beside computing threads. Call it before numpy is loaded."""
     sys.setswitchinterval(SWITCH_INTERVAL)
     gc.set_threshold(*gc.get_threshold()[:2], FULL_COLLECTION_AFTER)
     for name in ONE_THREAD:
@@ -58,12 +57,12 @@ def prepare_interpreter() -> None:
 
 @attrs.define
 class TimeSlice:
-    """Long work on the event loop, in slices of `MAX_SLICE`; call `rest` between any two of its steps."""
+    """Long work on the event loop, in slices of `MAX_SLICE`; call `rest` between its steps."""
 
     _began: float = attrs.field(factory=time.perf_counter, init=False)
 
     async def rest(self) -> None:
-        """Let the others run if the slice is used up."""
+        """Let other tasks run if the slice is used up."""
         if time.perf_counter() - self._began >= MAX_SLICE:
             await trio.lowlevel.checkpoint()
             self._began = time.perf_counter()
@@ -74,7 +73,7 @@ Rest = Callable[[], None]
 
 
 def no_rest() -> None:
-    """The `Rest` of work beside which there is no event loop: commands that only read and print."""
+    """The `Rest` of work without an event loop: commands that only read and print."""
 
 
 @attrs.define
@@ -90,7 +89,7 @@ class Rests:
 
 
 def with_rests(steps: Iterable[T]) -> Iterator[T]:
-    """``steps``, with a rest before every `STEPS_BEFORE_REST` of them; in a worker thread."""
+    """``steps``, with a rest before every `STEPS_BEFORE_REST` of them. For worker threads."""
     for number, step in enumerate(steps):
         if number % STEPS_BEFORE_REST == 0:
             time.sleep(REST)
@@ -101,8 +100,8 @@ def with_rests(steps: Iterable[T]) -> Iterator[T]:
 def without_garbage_collection() -> Iterator[None]:
     """Collect no garbage in the block, in any thread.
 
-    Many new objects would set off one collection after the other: half a second for 5,000 workloads. For reading data,
-    which has no cycles and is freed without.
+    Many new objects would trigger one collection after another: half a second for 5,000 workloads. Use it to read data,
+    which has no cycles and is freed without collection.
     """
     was_on = gc.isenabled()
     gc.disable()
@@ -125,5 +124,5 @@ def in_worker_thread() -> bool:
 
 
 def call_in_trio(read: Callable[[], T]) -> T:
-    """What ``read`` returns, called on the event loop also where this is a worker thread."""
+    """What ``read`` returns; it is called on the event loop, even from a worker thread."""
     return trio.from_thread.run_sync(read) if in_worker_thread() else read()
