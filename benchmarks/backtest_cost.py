@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a backtest costs in time: ``python -m benchmarks.backtest_cost``. Made-up minutes.
+"""How long a backtest takes on synthetic load: ``python -m benchmarks.backtest_cost``.
 
-All policies are replayed at one setting of their knob each, with `baseline`, in one process; verdict, accuracy and
-worst minutes are found. First one workload of 14 days, by the default rules (the last 30 % is replayed) and replayed
-whole; then how time grows with days and with workloads. CPU seconds are told beside those of the clock: the latter
-count the neighbours too. With ``--sweep``, which takes minutes, also what the command does by default: `auto` and a
-service level, each policy at all its settings, in one process and in one for each core.
+Each policy is replayed at one setting of its knob, with `baseline`, in one process, including verdict, accuracy and
+worst minutes. First comes one workload of 14 days, with the default rules (the last 30 % is replayed) and replayed
+whole; then how time grows with days and workloads. CPU seconds are shown beside wall-clock seconds, which other
+processes affect. ``--sweep``, which takes minutes, adds what the command does by default: `auto` and a service level,
+each policy at all its settings, in one process and in one per core.
 """
 
 import argparse
@@ -31,13 +31,13 @@ from kedastral.simulation.trial import Scaling, scale_trace
 
 DAY = 1440
 BUDGET = 30.0
-"""Seconds for 14 days of minutes of one workload, all policies at one knob each."""
+"""Seconds for one workload of 14 days in steps of a minute, each policy at one setting."""
 HEADROOM, LEVEL = 1.2, 0.99
 
 
 @attrs.frozen
 class Case:
-    """``workloads`` of ``days`` each, of which the share ``evaluated`` is replayed."""
+    """``workloads`` of ``days`` each; the share ``evaluated`` of them is replayed."""
 
     days: int
     workloads: int = 1
@@ -45,7 +45,7 @@ class Case:
 
     @property
     def replayed(self) -> float:
-        """Days that are replayed, over all workloads."""
+        """Replayed days, over all workloads."""
         return self.days * self.workloads * self.evaluated
 
 
@@ -61,14 +61,14 @@ def made_up_load(days: int, seed: int) -> Series:
 
 
 def make_scenario(load: Series, evaluated: float) -> Scenario:
-    """As the command makes it with `baseline`."""
+    """The scenario that the command makes with `baseline`."""
     settings = ReplaySettings(PlanPolicy(headroom=HEADROOM, bounds=ReplicaBounds(1, 400)))
     trial = scale_trace(load, Scaling(evaluated=evaluated))
     return Scenario("made-up", trial, CachedModel(MODELS["baseline"].make()), settings)
 
 
 def make_steered_scenario(load: Series) -> Scenario:
-    """As the command makes it by default, with `auto`."""
+    """The scenario that the command makes by default, with `auto`."""
     plan = PlanPolicy(prewarm_steps=2, bounds=ReplicaBounds(1, 400))
     schedule = ForecastSchedule(window=14 * 86400.0)
     settings = ReplaySettings(plan, calibrated=True, service_level=LEVEL, schedule=schedule)
@@ -77,14 +77,14 @@ def make_steered_scenario(load: Series) -> Scenario:
 
 @attrs.frozen
 class Spent:
-    """Seconds of the clock and of the processor."""
+    """Wall-clock seconds and CPU seconds."""
 
     wall: float
     cpu: float
 
 
 def time_case(case: Case) -> Spent:
-    """What all policies take, the oracle included."""
+    """The time of all policies, including the oracle."""
     scenarios = [make_scenario(made_up_load(case.days, seed), case.evaluated) for seed in range(case.workloads)]
     wall, cpu = perf_counter(), process_time()
     evaluate([compare_policies(scenario, policies_to_compare(HEADROOM, swept=False)) for scenario in scenarios])
@@ -92,7 +92,7 @@ def time_case(case: Case) -> Spent:
 
 
 def time_sweep(days: int, jobs: int) -> Spent:
-    """What the replays of one workload take in so many processes."""
+    """The time of the replays of one workload in ``jobs`` processes."""
     scenario = make_steered_scenario(made_up_load(days, 0))
     planned = PlannedComparison(scenario, policies_to_compare(HEADROOM, LEVEL))
     wall, cpu = perf_counter(), _cpu_of_all()
@@ -101,13 +101,13 @@ def time_sweep(days: int, jobs: int) -> Spent:
 
 
 def _cpu_of_all() -> float:
-    """Seconds of this process and of those that have ended."""
+    """CPU seconds of this process and of its children that have ended."""
     used = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def write_table(times: Sequence[tuple[Case, Spent]]) -> str:
-    """Markdown; the last column stays where it is as days and workloads grow, if cost is linear in both."""
+    """A Markdown table; its last column is constant if the cost is linear in days and workloads."""
     head = ("workloads", "days each", "replayed", "seconds", "CPU seconds", "CPU seconds a day replayed")
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for case, spent in times:
@@ -117,18 +117,18 @@ def write_table(times: Sequence[tuple[Case, Spent]]) -> str:
 
 
 def write_sweeps(times: Sequence[tuple[int, Spent]]) -> str:
-    """Markdown: a row for each number of processes."""
+    """A Markdown table with a row for each number of processes."""
     lines = ["| processes | seconds | CPU seconds |", "|---|---|---|"]
     lines += [f"| {jobs} | {spent.wall:.0f} | {spent.cpu:.0f} |" for jobs, spent in times]
     return "\n".join(lines) + "\n"
 
 
 def main() -> int:
-    """The tables to standard output."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sweep", action="store_true", help="the whole command by default, too")
     options = parser.parse_args()
-    time_case(Case(2))  # warm, so that the first row pays for no import
+    time_case(Case(2))  # warm up, so that the first row does not include imports
     times = [(case, time_case(case)) for case in CASES]
     machine = describe_machine("")
     print(f"load average {machine['load_average_1m']} on {machine['cores']} cores, Python {machine['python']}\n")
