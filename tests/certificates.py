@@ -14,14 +14,14 @@ EXPIRED = datetime.now(UTC) - timedelta(days=1)
 
 @attrs.define
 class Authority:
-    """A certificate authority that writes what it issues into ``folder``."""
+    """A certificate authority that writes the certificates it issues into ``folder``."""
 
     folder: Path
     ca: trustme.CA = attrs.field(factory=trustme.CA)
 
     @property
     def file(self) -> Path:
-        """Its own certificate, for those who trust it."""
+        """Its own certificate, for clients that trust it."""
         path = self.folder / "ca.pem"
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -29,7 +29,7 @@ class Authority:
         return path
 
     def issue(self, *names: str, to: str = "tls", not_after: datetime | None = None) -> TlsFiles:
-        """A certificate and its key in the folder ``to``, in place of what was there; of the same names in each."""
+        """Issue a certificate and its key into the folder ``to``, under the same file names each time."""
         pair = self.ca.issue_cert(*names, not_after=not_after)
         folder = self.folder / to
         folder.mkdir(parents=True, exist_ok=True)

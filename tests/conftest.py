@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How hypothesis works here: the same examples at every run, so that a green commit stays green on any machine.
+"""Configures hypothesis: the same examples in every run, so that a green commit stays green on any machine.
 
-``HYPOTHESIS_PROFILE=explore`` looks for new ones, five times as many; a workflow does so each night. No deadline in
-either: the first example of a test may import much.
-Linear algebra runs in one thread, as it does in the product: several fight for the cores with everything else there.
+``HYPOTHESIS_PROFILE=explore`` tries new examples, five times as many; a nightly workflow does so. Neither has a
+deadline: the first example of a test may import a lot.
+Linear algebra runs in one thread, as in the product: several would compete for the cores with everything else.
 """
 
 import os
@@ -26,10 +26,10 @@ UNMEASURED = {
     "backtest", "benchmarks", "cli", "demo", "docs", "doctor", "e2e", "faults", "integration", "loop", "page",
     "process", "settings", "simulation", "workloads",
 }  # fmt: skip
-"""The folders whose tests run untraced: what has a threshold of coverage has its own tests, and tracing takes time."""
+"""The folders whose tests run without coverage: code with a coverage threshold has other tests, and tracing is slow."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m chooses
+@pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what `make measure` runs: the quick tests outside of `UNMEASURED`."""
     others = {"slow", "e2e", "faults"}

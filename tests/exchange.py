@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`MemoryExchange` and `MemoryRegistry`: the twins of Redis that tests of sharing pods use, with its faults."""
+"""`MemoryExchange` and `MemoryRegistry`: in-memory stand-ins for Redis and its faults, for tests of sharing pods."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,7 +16,7 @@ from tests.parts import wall_clock
 
 @attrs.define
 class Entry:
-    """What is kept of one workload."""
+    """The stored data of one workload."""
 
     snapshot: Snapshot
     token: int
@@ -29,7 +29,7 @@ class Entry:
 
 @attrs.define(eq=False)
 class MemoryExchange:
-    """A `kedastral.core.ports.SnapshotExchange` in memory. With ``fault`` set every request raises it."""
+    """A `kedastral.core.ports.SnapshotExchange` in memory. If ``fault`` is set, every request raises it."""
 
     clock: WallClock = attrs.field(factory=wall_clock)
     fault: StoreError | None = None
@@ -61,7 +61,7 @@ class MemoryExchange:
         return {workload: moment for workload, moment in self.written_at.items() if moment > since}
 
     def lose_everything(self) -> None:
-        """As a Redis that was restarted empty."""
+        """Forget everything, like a Redis that was restarted empty."""
         self.entries.clear()
         self.written_at.clear()
 
@@ -92,7 +92,7 @@ class MemoryExchange:
 
 @attrs.define(eq=False)
 class MemoryRegistry:
-    """A `kedastral.core.ports.MemberRegistry` in memory, on Trio's clock. With ``fault`` set requests raise it."""
+    """A `kedastral.core.ports.MemberRegistry` in memory, on Trio's clock. If ``fault`` is set, requests raise it."""
 
     fault: StoreError | None = None
     leases: dict[str, float] = attrs.field(factory=dict)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""KEDA's end of a gRPC connection to an external scaler."""
+"""KEDA's side of a gRPC connection to an external scaler."""
 
 import trio
 

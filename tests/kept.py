@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""States and histories as a process keeps them, for tests."""
+"""Saved states and histories for tests."""
 
 from datetime import timedelta
 
@@ -59,7 +59,7 @@ STATE = ServiceLevelState(
 
 
 def make_steered_snapshot(workload: str = "shop") -> Snapshot:
-    """A snapshot with everything in it that one can have."""
+    """A snapshot with every optional part."""
     made = make_snapshot(workload=workload)
     return attrs.evolve(
         made,
@@ -72,7 +72,7 @@ def make_steered_snapshot(workload: str = "shop") -> Snapshot:
 
 
 def make_kept_state(workload: str = "shop", told: int | None = 8) -> KeptState:
-    """A state with everything in it that one can have."""
+    """A state with every optional part."""
     settling = SettlingState(
         (SettlingPoint(29_537_880, 5.5, 0.0, 90.0), SettlingPoint(29_537_881, None, 30, 0)), 90.0, NOON
     )
@@ -90,7 +90,7 @@ def make_kept_state(workload: str = "shop", told: int | None = 8) -> KeptState:
 
 
 def make_kept_history(workload: str = "shop", values: Floats | None = None) -> KeptHistory:
-    """Some minutes of load, a gap among them."""
+    """Some minutes of load, including a gap."""
     loads = np.array([1.5, np.nan, 3.25, 0.0]) if values is None else values
     start = START - timedelta(minutes=len(loads))
     return KeptHistory(workload=workload, source=BASIS.source, query=BASIS.query, start=start, step=60.0, values=loads)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small parts that tests are put together from."""
+"""Small parts shared by many tests."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -33,7 +33,7 @@ def make_snapshot(
     floor: int | None = 4,
     values: Sequence[float] | None = None,
 ) -> Snapshot:
-    """A plan by the minute; with the default lead its largest element within the lead is 8 at first."""
+    """A plan in steps of a minute; at first, its largest element within the default lead time is 8."""
     loads = np.array(values if values is not None else [100.0 * n for n in replicas])
     seen = Observation(made_at, 375.5) if floor is not None else None
     return Snapshot(workload, "http_rps", Forecast(made_at, 60.0, loads), np.array(replicas), lead, seen, floor)
@@ -41,7 +41,7 @@ def make_snapshot(
 
 @attrs.define
 class StubSource:
-    """A source that says or raises what it is told, one thing a reading and the last for ever."""
+    """A source that returns or raises the given results, one per read, and then the last one forever."""
 
     readings: list[Series | Exception]
     asked: list[datetime] = attrs.field(factory=list)
@@ -71,13 +71,13 @@ class StubForecaster:
 
 
 def make_history(*values: float) -> Series:
-    """Load by the minute, the newest a minute before `START`."""
+    """Load per minute; the newest is a minute before `START`."""
     return Series(datetime(2026, 3, 1, 11, 60 - len(values), tzinfo=UTC), 60.0, np.array(values))
 
 
 @attrs.frozen
 class FixedResolver:
-    """A `kedastral.core.ports.WorkloadResolver` of workloads that are known from the start and answered alike."""
+    """A `kedastral.core.ports.WorkloadResolver` of workloads known from the start, with one answer for all."""
 
     keys: frozenset[str]
     policy: StalePolicy = attrs.field(factory=StalePolicy)

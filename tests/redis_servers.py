@@ -35,19 +35,19 @@ STOPPED_WITHIN = 10.0
 PATIENCE = 60.0
 BIND_ATTEMPTS = 10
 SLOW = 0.2
-"""Seconds by which `behind_a_slow_link` delays what goes either way."""
+"""Seconds by which `behind_a_slow_link` delays each direction."""
 MAX_PORT = 55_535
 
 
 def _free_redis_port() -> int:
-    """A free port that leaves room for that of a cluster's bus, which is 10,000 higher."""
+    """A free port low enough for the port of a cluster's bus, which is 10,000 higher."""
     while (port := free_port()) > MAX_PORT:
         pass
     return port
 
 
 def give_redis_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a connection wait for a busy machine, where a test is about what Redis answers and not about how soon."""
+    """Give a connection long timeouts, for tests of what Redis answers and not of how soon."""
     monkeypatch.setattr(client, "ANSWER_WITHIN", PATIENCE)
     monkeypatch.setattr(connection, "ANSWER_WITHIN", PATIENCE)
     monkeypatch.setitem(client.POOL, "pool_timeout", PATIENCE)
@@ -66,11 +66,11 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """Its address; it stays over `stop` and `start`."""
+        """Its address; it stays the same over `stop` and `start`."""
         return f"{self.scheme}://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start, empty, and return when it answers."""
+        """Start it empty, and return once it answers."""
         program = require_program("redis-server")
         self.home.mkdir(parents=True, exist_ok=True)
         for _ in range(BIND_ATTEMPTS):
@@ -103,7 +103,7 @@ class RedisServer:
         return self._running is None or self._running.poll() is not None
 
     def stop(self) -> None:
-        """End it at once; what it held is gone. Stopping twice is fine."""
+        """End it at once; its data are lost. Stopping twice is fine."""
         if self._running is not None:
             self._running.send_signal(signal.SIGCONT)
             self._running.kill()
@@ -111,7 +111,7 @@ class RedisServer:
             self._running = None
 
     def pause(self) -> None:
-        """Let it answer nothing, while its connections stay."""
+        """Stop it from answering; its connections stay open."""
         assert self._running is not None
         self._running.send_signal(signal.SIGSTOP)
 
@@ -121,7 +121,7 @@ class RedisServer:
         self._running.send_signal(signal.SIGCONT)
 
     def say(self, *words: str) -> str:
-        """The answer to a command; empty where there is none."""
+        """The answer to a command; empty if there is none."""
         cli = shutil.which("redis-cli")
         assert cli is not None
         command = [cli, "-h", "127.0.0.1", "-p", str(self.port), *self.ask, *words]
@@ -152,7 +152,7 @@ class SentinelServer(RedisServer):
 
 @attrs.define
 class RedisPlace:
-    """A way to run Redis: its address, its servers, and the variables that say how to log in."""
+    """A way to run Redis: its address, its servers, and the environment variables with the login."""
 
     url: str
     servers: Sequence[RedisServer]
@@ -160,11 +160,11 @@ class RedisPlace:
 
     @property
     def env(self) -> dict[str, str]:
-        """The variables that a command needs to use it."""
+        """The environment variables that a command needs to use it."""
         return {"STORAGE": "redis", "REDIS_URL": self.url, **self.login}
 
     def connect(self) -> RedisConnection:
-        """A connection as `kedastral run` makes it of those variables."""
+        """A connection that `kedastral run` would make from those variables."""
         return RedisConnection(RedisLogin.of(load(RunSettings, {}, {**NEEDED, **self.env}).settings.storage.redis))
 
 
@@ -188,7 +188,7 @@ def plain(home: Path) -> Iterator[RedisPlace]:
 
 @contextmanager
 def behind_a_slow_link(home: Path) -> Iterator[RedisPlace]:
-    """One server, whose answers and whose requests each take `SLOW` seconds more."""
+    """One server; each request and each answer takes `SLOW` seconds longer."""
     with plain(home) as place, socket.create_server(("127.0.0.1", 0)) as listener:
         [server] = place.servers
 
@@ -231,7 +231,7 @@ def on_a_socket(home: Path) -> Iterator[RedisPlace]:
 
 @contextmanager
 def with_a_user(home: Path) -> Iterator[RedisPlace]:
-    """One server, with an ACL user who may do what docs/operations.md says, and no other."""
+    """One server with a single ACL user, with the permissions that docs/operations.md lists."""
     rights = "~kedastral:* +eval +evalsha +hello +@hash +@sortedset +pexpire +time"
     flags = f"--user kedastral on >open-sesame {rights} --user default on >other ~* +@all".split()
     server = RedisServer(home, flags, ["--pass", "other", "--no-auth-warning"])
@@ -268,7 +268,7 @@ def _tls_environment(files: TlsFiles, authority: Authority) -> dict[str, str]:
 
 @contextmanager
 def with_a_sentinel(home: Path, **settings: int) -> Iterator[RedisPlace]:
-    """A primary, its replica, and a Sentinel that puts the replica in its place; in this order.
+    """A primary, its replica, and a Sentinel that can promote the replica; in this order.
 
     ``settings`` are those of the Sentinel.
     """
@@ -291,7 +291,7 @@ def _knows_replica(sentinel: RedisServer) -> bool:
 @contextmanager
 def as_a_cluster(home: Path) -> Iterator[RedisPlace]:
     """Three primaries with a third of the keys each."""
-    flags = ["--cluster-enabled", "yes", "--cluster-node-timeout", "30000"]  # none is to fail on a busy machine
+    flags = ["--cluster-enabled", "yes", "--cluster-node-timeout", "30000"]  # none may fail on a busy machine
     servers = [RedisServer(home / str(number), flags) for number in range(3)]
     with running(*servers):
         nodes = [f"127.0.0.1:{server.port}" for server in servers]
@@ -309,7 +309,7 @@ PLACES: dict[str, Callable[[Path], AbstractContextManager[RedisPlace]]] = {
     "socket": on_a_socket,
     "user": with_a_user,
     "tls": with_tls,
-    # no failover where none is asked for: on a busy machine a primary may be silent for half a second
+    # no unwanted failover: on a busy machine a primary may be silent for half a second
     "sentinel": partial(with_a_sentinel, down_after=30_000),
     "cluster": as_a_cluster,
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The process is told to stop, at whatever moment: not ready from then on, and gone in time, on the virtual clock."""
+"""Stopping the process at any moment: it is not ready from then on, and ends in time, on the virtual clock."""
 
 import socket
 import threading
@@ -40,7 +40,7 @@ async def stop(app: App, nursery: trio.Nursery) -> None:
 
 
 async def run(app: App) -> None:
-    """Without a word to whoever waits for the start: there may be none."""
+    """Run ``app`` without a task status, which is optional."""
     await app.run()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""gRPC over TLS and mutual TLS with an independent client on real sockets: who gets in, one line about who does not."""
+"""gRPC over TLS and mutual TLS with an independent client on real sockets: who gets in, and the log line if not."""
 
 import logging
 import socket
@@ -26,7 +26,7 @@ WEB = pb.Name(name="web")
 
 @attrs.define
 class Rig:
-    """A server, and the authority of its certificate."""
+    """A server, and the CA of its certificate."""
 
     authority: Authority
     port: int
@@ -84,7 +84,7 @@ async def open_rig(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[OpenR
 
 
 def ask(channel: grpc.Channel) -> str:
-    """What the server answers, or why it cannot be reached."""
+    """The answer of the server, or why it cannot be reached."""
     call = channel.unary_unary(
         SERVICE + "Echo",
         request_serializer=pb.Name.SerializeToString,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The HTTP server on real sockets: hostile bytes cost one connection, and the end comes whatever clients do."""
+"""The HTTP server on real sockets: hostile bytes cost one connection, and the server stops whatever clients do."""
 
 import errno
 import json
@@ -29,11 +29,11 @@ from tests.parts import wall_clock
 GOOD = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 HEAD = b" HTTP/1.1\r\nHost: x\r\n"
 HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
-"""How a client begins that knows beforehand that the server speaks HTTP/2 (RFC 9113, 3.4)."""
+"""The preface of a client with prior knowledge that the server speaks HTTP/2 (RFC 9113, 3.4)."""
 UPGRADE = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
 
 SLOWED = 0.1
-"""The rate of a clock by which `HTTP_GRACE` is long enough for a busy machine to do at once what is done at once."""
+"""A clock rate at which `HTTP_GRACE` is long enough for immediate work even on a busy machine."""
 BIG = b"x" * 2**26
 DEFAULTS = HttpLimits()
 
@@ -80,7 +80,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 @attrs.define
 class Site:
-    """A server that runs."""
+    """A running server."""
 
     port: int
     limits: HttpLimits = DEFAULTS
@@ -142,7 +142,7 @@ async def site(nursery: trio.Nursery) -> AsyncIterator[Site]:
 @pytest.mark.parametrize("request_bytes", HOSTILE.values(), ids=HOSTILE)
 async def test_hostile_bytes_cost_at_most_their_connection(site: Site, request_bytes: bytes) -> None:
     hostile = await site.say(request_bytes)
-    with trio.move_on_after(0.1):  # give it time to do harm; what it says does not matter here
+    with trio.move_on_after(0.1):  # give it time to do harm; its output does not matter here
         await read_all(hostile)
     with trio.fail_after(30):
         assert (await read_all(await site.say(GOOD))).endswith(b"\r\n\r\nfine\n")
@@ -278,7 +278,7 @@ KEEPING = GOOD.replace(b"Connection: close\r\n", b"")
 
 @attrs.define
 class RealSite:
-    """A server of the real application, that is told what to do through sockets and ``may_close`` alone."""
+    """A server of the real application, controlled only through sockets and ``may_close``."""
 
     listener: Any
     limits: HttpLimits
@@ -365,7 +365,7 @@ async def test_too_many_busy_connections_are_refused_with_one_line_and_room_come
     nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with open_site(nursery, HttpLimits(max_connections=4), probes={"/slow"}) as site:
-        await occupy(site, 4)  # half of all, and the two that are kept for probes
+        await occupy(site, 4)  # half of all, and the two that are reserved for probes
         for _ in range(5):
             assert await read_all(await site.say(b"")) == b""
         words = "new connections are refused: 4 are open; the newest is from 127.0.0.1"
@@ -373,7 +373,7 @@ async def test_too_many_busy_connections_are_refused_with_one_line_and_room_come
         site.allowed.set()
         answer = b""
         with trio.fail_after(30):
-            while not answer.startswith(b"HTTP/1.1 200"):  # until those before have been answered
+            while not answer.startswith(b"HTTP/1.1 200"):  # until the earlier ones have been answered
                 answer = await read_all(await site.say(GOOD))
 
 
@@ -423,7 +423,7 @@ async def test_clients_that_read_no_answer_and_come_again_keep_no_probe_out(
 
 
 async def wait_until_closed(stream: trio.SocketStream) -> None:
-    """Until the server has closed a connection of which nothing is read."""
+    """Wait until the server has closed a connection from which nothing is read."""
     with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
         while True:
             await stream.send_all(b"\r\n")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTTPS on real sockets: it answers as HTTP does, and a client that will not agree on TLS is one line in the log."""
+"""HTTPS on real sockets: it answers like HTTP, and a client whose handshake fails is one line in the log."""
 
 import logging
 import socket
@@ -26,7 +26,7 @@ PATIENCE = 30.0
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Says how it was asked, ``/big`` at length."""
+    """Answers with how it was asked; ``/big`` gives a long answer."""
     body = b"x" * 2**22 if scope["path"] == "/big" else f"{scope['scheme']} {scope['http_version']}".encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
     await send({"type": "http.response.body", "body": body})
@@ -34,7 +34,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 @attrs.define
 class Site:
-    """A server that runs, with TLS or without."""
+    """A running server, with TLS or without."""
 
     authority: Authority
     port: int
@@ -160,7 +160,7 @@ async def test_who_does_not_trust_us_is_one_line(site: Site, tmp_path: Path, cap
 
 
 def shake_hands_like_openssl(port: int, context: ssl.SSLContext, name: str = "127.0.0.1") -> None:
-    """As a client that says why it leaves; Trio's does not."""
+    """Acts as a client that sends an alert as it leaves; Trio's does not."""
     with (
         socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as plain,
         context.wrap_socket(plain, server_hostname=name),

@@ -25,7 +25,7 @@ FOREIGN_TO_THE_PURE = {"trio", "httpx", "logging", "time", "os", "io", "socket",
 
 @attrs.frozen
 class Import:
-    """One import: who, of what, and the line."""
+    """One import: the importer, the imported module, and the line."""
 
     path: Path
     module: str
@@ -36,7 +36,7 @@ class Import:
 
 
 def read_layers() -> list[set[str]]:
-    """The drawing, uppermost first: the names of each line."""
+    """The layers of the drawing, topmost first: the names in each line."""
     assert kedastral.__doc__ is not None
     drawing = kedastral.__doc__.partition("::\n\n")[2].partition("\n    grpclib_trio")[0]
     return [set(re.findall(r"\w+", re.split(r"\s{4,}", line.strip())[0])) for line in drawing.splitlines()]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Logs: one line per event whatever is in it, the contract's fields, both formats, nothing secret, nothing endless."""
+"""Logs: one line per event whatever it contains, the contract's fields, both formats, no secrets, bounded length."""
 
 import io
 import json
@@ -221,12 +221,12 @@ def test_a_warning_of_a_library_is_one_line_too() -> None:
     assert "overflow" in event["msg"]
 
 
-# --- the queue before a file, which a pipe is too ---
+# --- the queue before a file or a pipe ---
 
 
 @attrs.define
 class Pipe:
-    """A pipe that `configure_logging` writes to, of which the test reads as it likes."""
+    """A pipe that `configure_logging` writes to; the test decides when to read."""
 
     reading: int
     writing: TextIO
@@ -245,7 +245,7 @@ def pipe() -> Iterator[Pipe]:
         yield Pipe(reading, stream)
         os.close(reading)  # wakes the writer
         for handler in logging.getLogger().handlers:
-            handler.flush()  # or it would go on to write into whatever gets this number next
+            handler.flush()  # or it would later write to whatever file gets this descriptor next
         logging.getLogger().handlers.clear()
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Proxies are found as Go programs find them.
 
-What is right was printed by golang.org/x/net v0.62.0, package http/httpproxy, ``FromEnvironment().ProxyFunc()``; the
+The expected results come from golang.org/x/net v0.62.0, package http/httpproxy, ``FromEnvironment().ProxyFunc()``; the
 cases are those of its own tests, and more.
 """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""States and histories are read as they were written, also by another version; what is damaged is never used."""
+"""States and histories read back as they were written, also from another version; damaged ones are never used."""
 
 import base64
 import hashlib
@@ -269,11 +269,11 @@ GOLDEN = {
         "name": "shop", "namespace": "default", "metadata": {"workload": "shop", "query": "up"}, "caller": "10.1.2.3",
     },
 }  # fmt: skip
-"""`make_kept_state()` as version 0.1.0 writes it in format 1. Where this has to change, so has `FORMAT`."""
+"""`make_kept_state()` as version 0.1.0 writes it in format 1. If this must change, so must `FORMAT`."""
 
 
 def pack(document: dict[str, Any], head: str = "kedastral-state 1") -> bytes:
-    """``document`` with the head and the digest of a state, whatever is in it."""
+    """``document`` with the header and the digest of a state, whatever it contains."""
     body = zlib.compress(json.dumps(document).encode())
     whole = write_state(make_kept_state())
     digest = hashlib.blake2b(body, digest_size=16).hexdigest()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Contexts whose files are rotated: new handshakes use the new certificate, and nothing broken is ever taken up."""
+"""Contexts whose files are rotated: new handshakes use the new certificate, and broken files are never loaded."""
 
 import logging
 import ssl
@@ -48,7 +48,7 @@ def trusting(authority: Authority, cert: TlsFiles | None = None) -> ssl.SSLConte
 async def meet(
     server: ssl.SSLContext, client: ssl.SSLContext, name: str = "shop"
 ) -> tuple[trio.SSLStream[Any], trio.SSLStream[Any]]:
-    """A connection, its handshake done on both sides; what the client raises is raised."""
+    """A connection with a completed handshake; an error of the client is raised."""
     ours, theirs = trio.testing.memory_stream_pair()
     near = trio.SSLStream(ours, client, server_hostname=name)
     far = trio.SSLStream(theirs, server, server_side=True)
@@ -74,7 +74,7 @@ async def meet(
 
 
 def names(stream: trio.SSLStream[Any]) -> set[str]:
-    """The names of the certificate that the other side showed."""
+    """The names in the certificate of the other side."""
     return {name for _, name in stream.getpeercert()["subjectAltName"]}
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Connections as every server needs them: slots for the busy ones, one line a minute about the others."""
+"""Connections of a server: slots for the active ones, one log line a minute about the refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IDLE = "idle connections are dropped for new ones, the longest idle first"
 
 @attrs.define
 class Crowd:
-    """A limiter with the slots it has given, by number, and the numbers of those dropped, in order."""
+    """A limiter, the slots it has given by number, and the numbers of the dropped ones, in order."""
 
     limiter: ConnectionLimiter
     slots: list[ConnectionSlot | None] = attrs.field(factory=list)
@@ -159,7 +159,7 @@ async def test_it_is_one_line_a_minute_with_the_number(
 
 
 class BrokenListener(trio.abc.Listener[trio.abc.Stream]):
-    """Refuses to accept, with one error after the other."""
+    """A listener whose accept raises one error after another."""
 
     def __init__(self, *codes: int) -> None:
         self._codes = list(codes)
@@ -195,7 +195,7 @@ async def test_another_error_of_accept_is_raised() -> None:
 
 
 class StubPeer(Peer):
-    """Somebody with an address."""
+    """A peer with an address."""
 
     def __init__(self, host: str, port: int = 1) -> None:
         self._tls, self._address = None, (host, port)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waiting for what another process does, by looking until a deadline: a fixed sleep is too short on a busy machine."""
+"""Polls until a deadline for what another process does: a fixed sleep is too short on a busy machine."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,7 @@ PATIENCE = 60.0
 
 
 def wait_for(look: Callable[[], Found | None], what: str, within: float = PATIENCE, pause: float = 0.02) -> Found:
-    """The first truth that ``look`` gives; fails after ``within`` seconds. It looks every ``pause`` seconds."""
+    """The first true value of ``look``, called every ``pause`` seconds; fails after ``within`` seconds."""
     deadline = time.monotonic() + within
     while not (found := look()):
         assert time.monotonic() < deadline, f"not within {within:g} s: {what}"

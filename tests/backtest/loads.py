@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small histories for the tests, and the program called on them."""
+"""Small histories for the tests, and calls of the program with them."""
 
 import io
 import math
@@ -16,7 +16,7 @@ from kedastral.cli import main
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 STEP = 600.0
-"""Ten minutes, so that two days are few steps."""
+"""Ten minutes, so that two days have few steps."""
 SHORT = (
     "--step",
     "10m",
@@ -44,7 +44,7 @@ class Ended:
 
 
 def wave(steps: int, step: float = STEP) -> list[float]:
-    """A daily wave with a burst in every day."""
+    """A daily wave with one burst a day."""
     day = 86400 / step
     return [
         100 + 60 * math.sin(2 * math.pi * i / day) + (150 if 0.6 < (i / day) % 1 < 0.63 else 0) for i in range(steps)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results of a backtest as numbers, without the load: the verdict and the table are made of these alone."""
+"""Results of a backtest as numbers, without the load: they are enough for the verdict and the table."""
 
 import json
 from pathlib import Path
@@ -58,7 +58,7 @@ class StoredResults:
 
 
 def read_results(document: dict[str, Any]) -> StoredResults:
-    """The results of the first workload of what ``--json`` wrote."""
+    """The results of the first workload in the output of ``--json``."""
     one = document["workloads"][0]
     points = {
         policy["policy"]: tuple(Point(*(point[name] for name in FIGURES)) for point in policy["curve"])

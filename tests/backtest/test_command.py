@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`kedastral backtest` as a user meets it: tables, files, and one clear line for whatever is wrong."""
+"""`kedastral backtest` as a user meets it: tables, files, and one clear line for each mistake."""
 
 import csv
 import gzip
@@ -24,7 +24,7 @@ from tests.backtest.loads import SHORT, STEP, call, wave, write_csv
 pytestmark = pytest.mark.slow
 
 BASELINE = ("--model", "baseline")
-"""Planned by a headroom, whose figures the tests know."""
+"""Planned by a headroom; the tests know its figures."""
 POLICIES = ["kedastral", "hpa", "far-end", "last-week", "fixed"]
 
 
@@ -278,7 +278,7 @@ def test_gaps_are_told_and_more_of_them_than_history_is_refused(
 
 
 class Page(HTMLParser):
-    """What a page would load, and what it says."""
+    """What a page would load, and its text."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -366,7 +366,7 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
 
 @pytest.fixture
 def busy(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """The command in a process of its own, with enough to do to be interrupted."""
+    """The command in its own process, with enough work to be interrupted."""
     history = write_csv(tmp_path / "long.csv", wave(20_000, 60.0), 60.0)
     words = [sys.executable, "-m", "kedastral", "backtest", "--csv", str(history)]
     words += ["--json", str(tmp_path / "out" / "figures.json"), "--report", str(tmp_path / "out" / "report.html")]

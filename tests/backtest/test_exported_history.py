@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An export is replayed to the figures of the plain file, and a short history as far as it goes."""
+"""An export gives the same figures as the plain file, and a short history is replayed as far as it goes."""
 
 import json
 from datetime import timedelta

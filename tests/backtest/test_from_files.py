@@ -195,7 +195,7 @@ def test_what_is_wrong_with_the_files_is_told_as_run_tells_it(monkeypatch: pytes
 def test_the_flag_of_the_address_is_another_way_to_the_same_data_source(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, prometheus: Prometheus, variable: bool
 ) -> None:
-    """The variable is what it is in run: a data source of its own, called default."""
+    """The variable means the same as in `run`: a separate data source, called default."""
     monkeypatch.setenv("PW", "hush")
     path = write(tmp_path, source("prom", LOGIN), policy("web", **SHORT, dataSource="prom"))
     if variable:
@@ -239,7 +239,7 @@ def test_a_file_of_history_is_replayed_with_the_settings_of_a_policy(
 
 @pytest.fixture
 def partly_refusing(monkeypatch: pytest.MonkeyPatch, prometheus: Prometheus) -> None:
-    """Refuses the query ``bad(``, has an hour of ``new``, and cannot be reached at http://gone."""
+    """Refuses the query ``bad(``, has only an hour of ``new``, and is unreachable at http://gone."""
     answer = prometheus.answer
 
     def refuse_some(request: httpx.Request) -> httpx.Response:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`kedastral backtest --late --noise`: what a metrics pipeline costs, and that the results say it was set."""
+"""`kedastral backtest --late --noise`: the cost of a late or noisy metrics pipeline, and that the results say so."""
 
 import json
 from pathlib import Path

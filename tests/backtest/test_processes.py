@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Replays in several processes: the same results as in one, every failure told, nothing left behind."""
+"""Replays in several processes: the same results as in one, every failure reported, nothing left behind."""
 
 import os
 import signal
@@ -40,7 +40,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @attrs.frozen
 class Failing:
-    """A model that ends as a bug, or memory that runs out, would end it."""
+    """A model that ends the process as a bug or a lack of memory would."""
 
     kills: bool
     name = "failing"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The verdict follows the curves and says what to run; the reasons of shortages are in words."""
+"""The verdict follows the curves and says what to run; shortages are explained in words."""
 
 import functools
 from collections.abc import Sequence
@@ -106,7 +106,7 @@ def replayed_steered(minutes: int) -> PolicyComparison:
 
 
 def judged_steered(minutes: int, ours: Sequence[Point], **marks: bool) -> tuple[list[PolicyResult], PolicyComparison]:
-    """The same with the points given for Kedastral's levels."""
+    """The same, with the given points for Kedastral's levels."""
     held = replayed_steered(minutes)
     given = {"kedastral": ours, "hpa": [attrs.evolve(POINT, knob=0.8)]}
     replayed = tuple(attrs.evolve(one, points=tuple(given.get(one.policy.name, one.points))) for one in held.replayed)

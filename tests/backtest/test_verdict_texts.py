@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The verdict as text on five loads, and that none of its figures contradicts the table.
 
-The results in stored/ are numbers, not loads: those of `make verdicts`, which replays all of them again. constant is
+The results in stored/ are numbers, not loads; `make verdicts` replays the loads to check them. constant is
 4,000 without a break and spike is `SyntheticLoad`; ms_mongo_03 and worldcup98_group are open traces that are not part
 of this repository.
 """
@@ -28,7 +28,7 @@ FIGURE = re.compile(r"(?<![\w.])[\d,]*\.?\d+(?![\w.]*\d)")
 
 
 def text_of(name: str) -> str:
-    """What is printed below the table, a paragraph a line, with the flags left out."""
+    """The text below the table, one paragraph per line, without the flags."""
     verdict = read_compact(STORED / f"{name}.json").write_verdict("FLAGS")
     return "\n".join(filter(None, (f"{verdict.outlook}", verdict.words, verdict.advice, verdict.remark))) + "\n"
 
@@ -39,7 +39,7 @@ def test_the_verdict_reads_as_it_did(name: str) -> None:
 
 
 def figures_that_the_table_lacks(results: StoredResults) -> set[str]:
-    """Every number of the verdict but the settings, which must stand in a row."""
+    """Every number of the verdict except settings; each must be in a row of the table."""
     verdict = results.write_verdict("FLAGS")
     rows = results.write_rows()
     text = " ".join((verdict.words, verdict.advice, verdict.remark))

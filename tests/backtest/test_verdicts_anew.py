@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`make verdicts`: the four loads of the stored results replayed again. Open traces are read from KEDASTRAL_TRACES.
 
-`make verdicts VERDICTS=write` stores the results and texts anew, for a change of the planner that is meant.
+`make verdicts VERDICTS=write` stores new results and texts, for an intended change of the planner.
 """
 
 import json
@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.skipif(not TRACES, reason="KEDASTRAL_TRACES must be a folder of open traces: make verdicts"),
 ]
 HOW = ("--step", "5m", "--evaluated", "0.1", "--warm-up", "6h")
-"""A day or two of each, so that minutes are enough."""
+"""A day or two of each, so that a run takes only minutes."""
 FORTNIGHT = 14 * 1440
 
 
@@ -39,7 +39,7 @@ def load_of(name: str, tmp_path: Path) -> Path:
 
 
 def spike() -> Iterator[float]:
-    """A campaign at 09:30 of every day, and a flash that nobody foresees."""
+    """A campaign at 09:30 every day, and a flash that nobody can foresee."""
     load = SyntheticLoad()
     return (load.at(START + timedelta(seconds=(i + 0.5) * 60)) for i in range(FORTNIGHT))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The accuracy benchmark on a small made-up trace: it runs from end to end, and its goals are worked out as stated."""
+"""The accuracy benchmark on a small synthetic trace: it runs end to end, and computes its goals as documented."""
 
 import gzip
 import json
@@ -84,7 +84,7 @@ def test_traces_with_nothing_to_judge_are_a_line_each(
 
 
 def judged(trace: str, auto: float, baseline: float, *, lightgbm: float, theta: float, holt: float) -> Judged:
-    """Two origins, of which the peers have the second; the first is ten times as large."""
+    """Two origins; the peers have only the second, and the first is ten times as large."""
     both = np.array([10.0, 1.0])
     mine = {name: Errors(name, both * error) for name, error in (("auto", auto), ("baseline", baseline))}
     peers = {"lightgbm": lightgbm, "theta": theta, "holt": holt}

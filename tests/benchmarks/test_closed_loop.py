@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The closed loop on a small made-up trace: it runs from end to end, and its goals are worked out as stated."""
+"""The closed loop on a small synthetic trace: it runs from end to end, and its goals are computed as documented."""
 
 import gzip
 import json

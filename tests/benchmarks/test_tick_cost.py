@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The benchmark of a tick's cost measures what it says it does."""
+"""The benchmark of a tick's cost measures what it claims."""
 
 import pytest
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Constants are chosen without the source that they are held against, and are as before afterwards."""
+"""Constants are chosen without the source that they are tested on, and are restored afterwards."""
 
 import ast
 import importlib

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands as a user meets them: help, versions, every problem at once on a line of its own, no traceback."""
+"""The commands as a user meets them: help, versions, all problems at once, one per line, no traceback."""
 
 import io
 import json
@@ -36,7 +36,7 @@ class Outcome:
 
     @property
     def problems(self) -> list[str]:
-        """The lines on standard error; fails unless each is one problem of ours."""
+        """The lines on standard error; fails unless each is one of our problems."""
         lines = self.err.splitlines()
         assert all(line.startswith("kedastral: ") for line in lines), self.err
         return [line.removeprefix("kedastral: ") for line in lines]
@@ -44,7 +44,7 @@ class Outcome:
 
 @pytest.fixture(autouse=True)
 def clean_world(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No variable of the machine configures a command, and logging is left as it was."""
+    """Remove the variables of the machine that configure a command, and restore logging."""
     for kind in KINDS.values():
         for setting in settings_of(kind):
             monkeypatch.delenv(setting.env, raising=False)
@@ -329,7 +329,7 @@ def test_an_interrupt_before_the_services_are_up_is_quiet(monkeypatch: pytest.Mo
 def test_python_m_kedastral_is_the_same_program(monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
     monkeypatch.setattr(sys, "argv", ["kedastral", "--version"])
-    monkeypatch.delitem(sys.modules, "kedastral.__main__", raising=False)  # runpy minds that somebody imported it
+    monkeypatch.delitem(sys.modules, "kedastral.__main__", raising=False)  # runpy warns about imported modules
     with redirect_stdout(out):
         runpy.run_module("kedastral", run_name="__main__")
     assert out.getvalue() == f"kedastral {kedastral.__version__}\n"

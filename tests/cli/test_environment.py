@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is wrong with the environment of a cluster: the start and `validate` refuse it alike, beside all else."""
+"""Problems of the environment in a cluster: the start and `validate` report them alike, with all other problems."""
 
 import importlib.util
 from pathlib import Path
@@ -29,7 +29,7 @@ NO_FOLDER = "SSL_CERT_DIR cannot be used: /missing: No such file or directory; c
 
 @pytest.fixture(autouse=True)
 def no_socks_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where Kedastral is installed without the extra `socks`."""
+    """Pretend that Kedastral is installed without the extra `socks`."""
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "socksio" else find_spec(name))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`kedastral explain`: the sentence first, the tables after it, and what goes wrong in words."""
+"""`kedastral explain`: first the sentence, then the tables, and errors in words."""
 
 import json
 from collections.abc import Callable

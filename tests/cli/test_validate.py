@@ -85,7 +85,7 @@ def test_commands_without_a_fleet_know_no_files(monkeypatch: pytest.MonkeyPatch,
 
 
 def answer_by_query(request: httpx.Request) -> httpx.Response:
-    """A load, a raw counter, a query that does not parse, and one that gives nothing."""
+    """A load, a raw counter, a query that does not parse, and one without a result."""
     given = parse_qs(request.content.decode() or request.url.query.decode())
     asked = {name: values[0] for name, values in given.items()}
     if "rate" not in asked["query"] and "(" in asked["query"]:

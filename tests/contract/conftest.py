@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A contract says what is answered; how soon is the machine's affair."""
+"""A contract defines the answers, not how soon they come: that depends on the machine."""
 
 import pytest
 

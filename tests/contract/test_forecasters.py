@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every `Forecaster` keeps, wherever it computes."""
+"""The contract of every `Forecaster`, wherever it computes."""
 
 import json
 import math
@@ -24,7 +24,7 @@ HISTORY = Series(MADE_AT - timedelta(minutes=3), 60.0, [math.nan, 5, math.nan])
 
 @attrs.frozen
 class LastValue:
-    """The simplest model: the load stays; without history it fails as somebody else's code does."""
+    """The simplest model: the load stays; without history it fails like third-party code."""
 
     name = "last"
 

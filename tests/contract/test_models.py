@@ -23,7 +23,7 @@ every_model = pytest.mark.parametrize("name", MODELS)
 
 
 def day_of_load(minutes: int) -> Floats:
-    """A load with a daily rise and fall, and a little unrest that is the same every time."""
+    """A load with a daily rise and fall, and a little reproducible noise."""
     t = np.arange(minutes)
     load: Floats = 200 - 100 * np.cos(2 * np.pi * t / DAY) + 5 * np.sin(t * 1.7) + 3 * np.sin(t * 0.31)
     return load
@@ -71,12 +71,12 @@ WITHOUT_VALUES: dict[str, tuple[float, Floats]] = {
 
 
 def series(step: float, values: Floats) -> Series:
-    """A history whose newest point lies less than a step before `AT`, off the forecast's own grid."""
+    """A history whose newest point is less than a step before `AT`, off the forecast's grid."""
     return Series(AT - timedelta(seconds=(len(values) - 0.5) * step), step, values)
 
 
 def forecast(model: Model, history: Series, steps: int = 30) -> Forecast | None:
-    """A forecast that has been looked over, or None for a ModelError; whatever else is raised fails the test."""
+    """A checked forecast, or None for a ModelError; any other exception fails the test."""
     try:
         made = model.forecast(history, AT, steps)
     except ModelError:

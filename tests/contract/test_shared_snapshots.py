@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every place must do where processes share snapshots and work: its twin in memory, and Redis in all its forms."""
+"""The contract of shared storage for snapshots and work: the twin in memory, and every kind of Redis."""
 
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,7 @@ real = [pytest.param(name, marks=pytest.mark.integration) for name in redis_serv
 
 @pytest.fixture(autouse=True)
 def _now(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The module may have been read long before its tests run, and Redis knows what time it is."""
+    """The module may be imported long before its tests run, and Redis uses the real time."""
     monkeypatch.setitem(globals(), "NOW", datetime.now(UTC))
 
 
@@ -186,7 +186,7 @@ async def test_what_redis_keeps_expires(exchange: SnapshotExchange) -> None:
             await trio.sleep(0.05)
 
 
-# Who is there.
+# Membership.
 
 
 async def test_who_renews_is_a_member_and_the_token_grows_with_each_change(registry: MemberRegistry) -> None:

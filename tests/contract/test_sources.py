@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every metric source must do, whichever implementation stands behind the port."""
+"""The contract of every metric source, whatever its implementation."""
 
 from collections.abc import Callable
 from datetime import timedelta

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every store must do that keeps states and histories for the next process."""
+"""The contract of every store that keeps states and histories for the next process."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every store and every reader of snapshots must do, whichever implementation stands behind the port."""
+"""The contract of every store and every reader of snapshots, whatever its implementation."""
 
 import itertools
 import logging
@@ -188,7 +188,7 @@ async def test_concurrent_writers_and_readers_see_whole_snapshots_that_never_go_
 
 @attrs.define
 class Forecaster:
-    """A forecaster's snapshot server behind a transport, and how it misbehaves today."""
+    """A forecaster's snapshot server behind a transport, and how it misbehaves."""
 
     store: MemoryStore = attrs.field(factory=MemoryStore)
     asked: list[str] = attrs.field(factory=list)
@@ -208,7 +208,7 @@ class Forecaster:
 
 @attrs.define
 class Remote:
-    """A remote reader that runs, and the forecaster it reads."""
+    """A running remote reader, and the forecaster it reads."""
 
     forecaster: Forecaster
     reader: RemoteSnapshots
@@ -243,7 +243,7 @@ Put = Callable[[Snapshot], Awaitable[object]]
 
 @pytest.fixture(params=["memory", "shared", "asked of what is shared", "remote"])
 async def reader_and_put(request: pytest.FixtureRequest, remote: Remote) -> AsyncIterator[tuple[SnapshotReader, Put]]:
-    """A reader, and how a snapshot gets to where it reads: of ``shared``, another process writes it there."""
+    """A reader, and how a snapshot gets there; for ``shared``, another process writes it."""
     if request.param == "remote":
         yield remote.reader, remote.forecaster.store.put
     elif request.param == "memory":

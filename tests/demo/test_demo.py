@@ -80,7 +80,7 @@ async def test_the_demo_asks_the_scaler_that_also_answers_keda() -> None:
 async def test_the_forecast_rises_before_the_load_does_within_the_demos_first_minute() -> None:
     settings = load(DemoSettings, {}, {}).settings
     demand = SyntheticLoad(peak=15 * settings.plan.target_per_pod)
-    before = BEGIN + timedelta(minutes=30)  # a quarter of an hour before the campaign
+    before = BEGIN + timedelta(minutes=30)  # 15 minutes before the campaign
     assert (before - BEGIN).total_seconds() / settings.pace.speed < 60
     source = SyntheticSource(demand, settings.forecast.history_window, settings.forecast.step)
     history = await source.history(before)
@@ -97,7 +97,7 @@ def test_a_short_demo_prints_lines_and_a_verdict_where_there_is_no_terminal() ->
     )
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("Mon ")]
-    assert len([line for line in lines if "  load " in line]) == 4  # one every half hour of its time
+    assert len([line for line in lines if "  load " in line]) == 4  # one every half hour of demo time
     [event] = [line for line in lines if "  load " not in line]
     assert "begins: the campaign of every day" in event
     assert "load not served so far" in done.stdout

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo's screen at 80x24 and 120x40: nothing is cut off, one picture, shortages by kind, and words at the end."""
+"""The demo's screen at 80x24 and 120x40: nothing is cut off, one chart, shortages by kind, a conclusion at the end."""
 
 import io
 from datetime import timedelta
@@ -28,7 +28,7 @@ LEGEND = "█ load │ █ forecast   Ready: ━ kedastral ┄ HPA   beyond: ▒
 
 
 def after(hours: float, replicas: int = 20) -> DemoState:
-    """The demo after some hours, with Kedastral asking for the same all the time."""
+    """The demo after some hours, with Kedastral always asking for the same."""
     comparison = DemoComparison.begin(SyntheticLoad(noise=0.0), load_settings())
     past = []
     while comparison.at < hours * 3600:
@@ -47,7 +47,7 @@ def load_settings() -> DemoSettings:
 
 
 def screen(shown: RenderableType, width: int, height: int = 24) -> list[str]:
-    """What a terminal of that size shows."""
+    """The screen of a terminal of that size."""
     out = io.StringIO()
     Console(file=out, width=width, height=height, force_terminal=True, color_system=None).print(shown)
     return out.getvalue().splitlines()

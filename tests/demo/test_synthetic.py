@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo's load: a pure function of time with the shape it promises."""
+"""The demo's load: a pure function of time with the documented shape."""
 
 from datetime import UTC, datetime, timedelta
 

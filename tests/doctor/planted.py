@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Manifests with one mistake each: a sound ScaledObject, what is changed in it, and the rule that must find it."""
+"""Manifests with one mistake each: a valid ScaledObject, the change to it, and the rule that must find it."""
 
 import copy
 from collections.abc import Callable
@@ -90,7 +90,7 @@ def pod(name: str, seconds: int) -> Yaml:
 class Planted:
     """A mistake: ``change`` plants it in the ScaledObject, ``policy`` in the ForecastPolicy; ``beside`` are objects.
 
-    ``settings`` False: the doctor is not given the Kedastral files.
+    With ``settings`` False the doctor does not get the Kedastral files.
     """
 
     rule: str
@@ -101,7 +101,7 @@ class Planted:
     settings: bool = True
 
     def manifests(self) -> str:
-        """What the doctor is given."""
+        """The input of the doctor."""
         document = yaml.safe_load(SOUND)
         self.change(document)
         return yaml.safe_dump_all([document, *self.beside])
@@ -114,7 +114,7 @@ class Planted:
 
 
 def spec(**changes: Any) -> Change:
-    """Set keys of ``spec``; None takes one away."""
+    """Set keys of ``spec``; None removes one."""
 
     def change(document: Yaml) -> None:
         for key, value in changes.items():
@@ -131,7 +131,7 @@ def trigger(**changes: Any) -> Change:
 
 
 def metadata(**changes: Any) -> Change:
-    """Set keys of the trigger's metadata; None takes one away."""
+    """Set keys of the trigger's metadata; None removes one."""
 
     def change(document: Yaml) -> None:
         given = document["spec"]["triggers"][0]["metadata"]
@@ -160,7 +160,7 @@ def within(key: str, **changes: Any) -> Change:
 
 
 def fallback(**changes: Any) -> Change:
-    """Set keys of ``fallback``; None takes one away."""
+    """Set keys of ``fallback``; None removes one."""
 
     def change(document: Yaml) -> None:
         given = document["spec"]["fallback"]
@@ -193,7 +193,7 @@ def annotated(name: str, value: str) -> Change:
 
 
 def says(status: str, reason: str) -> Change:
-    """KEDA's word on whether it is Ready."""
+    """Set the condition Ready in its status."""
     condition = {"type": "Ready", "status": status, "reason": reason, "message": "never shown: hunter2"}
     return lambda document: document.update(status={"conditions": [condition]})
 
@@ -208,7 +208,7 @@ def named(name: str, kind: str = "ScaledObject", api: str = "keda.sh/v1alpha1", 
 
 
 def brought(**more: str) -> Change:
-    """Metadata that bring their workload along, with ``more``."""
+    """Metadata that describe the workload, with ``more``."""
     return metadata(workload=None, query=QUERY, targetPerPod="50", onStale="ride-forecast", **more)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`kedastral doctor`: each mistake is found as what it is, what is sound is left alone, and no secret is shown."""
+"""`kedastral doctor`: each mistake is found by its rule, valid objects have no findings, and no secret is shown."""
 
 import io
 import json
@@ -23,7 +23,7 @@ ASKED_ONLY = {
     "scaler-unreachable", "query-failed", "no-series", "doubled-series", "short-range", "late-samples",
     "short-history", "slow-rule", "kedastral-reports", "unreadable", "repeated-key",
 }  # fmt: skip
-"""Rules that need somebody to answer, or a text that no tool would write."""
+"""Rules that need a live server, or a text that no tool would write."""
 
 
 def diagnose(monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[Outcome, list[dict[str, Any]]]:
@@ -424,7 +424,7 @@ def slowly(value: int, period: float, window: float = 0.0, tolerance: float = 0.
         (HpaBehavior.KUBERNETES, 1, 50, 75.0),  # 5, 10, 20, 40, 50
         (slowly(6, 15.0), 10, 40, 75.0),  # five times 6
         (slowly(4, 60.0), 10, 18, 75.0),  # 14 at 15 s, 18 a period later
-        (slowly(100, 15.0, 120.0), 10, 40, 120.0),  # the smallest wish of two minutes counts
+        (slowly(100, 15.0, 120.0), 10, 40, 120.0),  # the smallest recommendation of two minutes counts
         (slowly(4, 15.0, tolerance=0.1), 13, 50, 135.0),  # 49 at the ninth sync, and there it stays
         (slowly(1, 1800.0), 1, 10, None),
     ],

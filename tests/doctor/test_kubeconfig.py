@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The user's kubeconfig, read as kubectl reads it: what can be used, and words for what cannot."""
+"""The user's kubeconfig, read as kubectl reads it: what can be used, and clear messages about what cannot."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def document(user: Any = None, cluster: Any = None, **changes: Any) -> dict[str,
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The place of files that KUBECONFIG names, in the order of their names."""
+    """The folder of the files that KUBECONFIG names, in the order of their names."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     return tmp_path

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `kedastral doctor` asks of those that run: Prometheus, addresses, a Kedastral, a cluster; each made up here."""
+"""What `kedastral doctor` asks running systems: Prometheus, addresses, a Kedastral, a cluster; all are faked here."""
 
 import json
 import re
@@ -41,7 +41,7 @@ DAY = 86400.0
 
 @attrs.define
 class MadeUpPrometheus:
-    """Answers range queries with ``load`` at a time, for as many equal series as ``twins``; instants by their query."""
+    """Answers range queries with ``load`` by time, in ``twins`` equal series, and instant queries by their text."""
 
     load: Callable[[float], float | None] = lambda _: 100.0
     twins: int = 1
@@ -84,7 +84,7 @@ def workload(query: str = QUERY, window: float = 14 * DAY) -> WorkloadSettings:
 async def ask(
     prometheus: Callable[[httpx.Request], httpx.Response], one: WorkloadSettings
 ) -> tuple[QueryAnswer, dict[str, Severity]]:
-    """What is found out, and what the rules make of it."""
+    """The facts found, and the findings of the rules."""
     transport = httpx.MockTransport(prometheus)
     async with httpx.AsyncClient(base_url="http://prometheus", transport=transport) as client:
         connection = DataSourceConnection(
@@ -152,7 +152,7 @@ Talk = Callable[[trio.SocketStream], Awaitable[None]]
 
 
 async def problem_with(talk: Talk, *, tls: bool, tls_files: TlsFiles | None = None) -> str:
-    """What is said of a port at which each connection gets ``talk``."""
+    """The findings about a port at which each connection gets ``talk``."""
 
     async def serve(stream: trio.SocketStream) -> None:
         try:
@@ -293,7 +293,7 @@ LISTS: dict[str, list[Any]] = {
 
 @attrs.define
 class MadeUpCluster:
-    """An API server of ``lists`` by path; whatever else is asked for is forbidden. ``asked`` are the paths."""
+    """An API server that serves ``lists`` by path and forbids everything else. ``asked`` are the requested paths."""
 
     folder: Path
     lists: dict[str, list[Any]] = attrs.field(factory=lambda: dict(LISTS))
@@ -396,7 +396,7 @@ def test_what_may_not_be_listed_is_said_and_nothing_is_taken_for_missing(
 
 
 def found_in(monkeypatch: pytest.MonkeyPatch, *words: str) -> list[tuple[str, str, str]]:
-    """What is found, where, in which words, and the remedy."""
+    """Each finding: its object, message and remedy."""
     outcome = call(monkeypatch, "doctor", *words, "--output", "json")
     assert outcome.code == 1
     assert "hunter2" not in outcome.out + outcome.err

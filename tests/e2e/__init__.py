@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The real loop (`make e2e`): Kubernetes' API server and HPA, KEDA, Prometheus, and Kedastral between them."""
+"""The real loop (`make e2e`): Kubernetes' API server and HPA, KEDA, Prometheus, and Kedastral."""

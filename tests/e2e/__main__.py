@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`make e2e`: look whether the loop can run here, then run the suite; arguments are pytest's.
 
-With KEDASTRAL_E2E_BIN the suite runs in Linux namespaces of its own: no port collides with anybody's, the names of
+With KEDASTRAL_E2E_BIN the suite runs in Linux namespaces of its own: no ports collide, the names of
 Services are lines of its own /etc/hosts, and every program ends with pytest, however that ends.
 """
 
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
         "-p",
         "no:cacheprovider",
         "-m",
-        "not faults",  # pyproject.toml leaves out e2e as well
+        "not faults",  # pyproject.toml excludes e2e as well
         *(arguments or ["-v"]),
         str(Path(__file__).parent),
     ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Api`: the Kubernetes API over ``kubectl proxy``, which knows how to log in; `ClusterView`: what cases read."""
+"""`Api`: the Kubernetes API over ``kubectl proxy``, which logs in; `ClusterView`: what cases read."""
 
 import re
 import threading
@@ -14,11 +14,11 @@ import httpx
 from tests.e2e.programs import Programs, wait_for
 
 Document = dict[str, Any]
-"""An object of Kubernetes, as JSON."""
+"""A Kubernetes object, as JSON."""
 SERVES = re.compile(r"Starting to serve on (\S+)")
 WARNING = re.compile(r'299 - "((?:[^"\\]|\\.)*)"')
 AGE = 0.5
-"""Seconds for which `ClusterView` takes what it read as the present."""
+"""Seconds for which `ClusterView` reuses what it read."""
 
 
 class Api:
@@ -33,12 +33,12 @@ class Api:
         self._client.close()
 
     def find(self, path: str) -> Document | None:
-        """What is at ``path``; None where nothing is."""
+        """The object at ``path``; None if there is none."""
         answer = self._client.get(path)
         return None if answer.status_code == 404 else _read(answer)
 
     def get(self, path: str) -> Document:
-        """What is at ``path``, which must be there."""
+        """The object at ``path``, which must exist."""
         return _read(self._client.get(path))
 
     def apply(self, document: Mapping[str, Any], namespace: str = "") -> list[str]:
@@ -60,7 +60,7 @@ class Api:
             _read(answer)
 
     def path_of(self, document: Mapping[str, Any], namespace: str = "") -> str:
-        """Where the object ``document`` belongs."""
+        """The path of the object ``document``."""
         version = document["apiVersion"]
         plural, namespaced = self._kind(version, document["kind"])
         place = namespace or document["metadata"].get("namespace", "default")
@@ -96,7 +96,7 @@ def open_api(programs: Programs, env: Mapping[str, str] | None = None) -> Iterat
 
 @attrs.frozen
 class Scale:
-    """A Deployment at one moment: what its HPA wants (None without one), its pods, and those that are Ready."""
+    """A Deployment at one moment: what its HPA wants (None without one), its pods, and its Ready pods."""
 
     wanted: int | None = None
     replicas: int = 0
@@ -104,7 +104,7 @@ class Scale:
 
 
 class ClusterView:
-    """The Deployments and HPAs of all namespaces, read at most every `AGE` seconds for all who ask."""
+    """The Deployments and HPAs of all namespaces, read at most every `AGE` seconds for all callers."""
 
     def __init__(self, api: Api) -> None:
         self._api = api

@@ -34,11 +34,11 @@ CONTROLLERS = (
 )  # fmt: skip
 TIME_LAPSE = (
     "--horizontal-pod-autoscaler-sync-period=5s",  # 15 s by default
-    "--horizontal-pod-autoscaler-downscale-stabilization=20s",  # 5 min by default; where an object says nothing itself
+    "--horizontal-pod-autoscaler-downscale-stabilization=20s",  # 5 min by default; for objects without their own value
     "--horizontal-pod-autoscaler-cpu-initialization-period=10s",  # 5 min by default
 )
 READY_AFTER = "e2e.kedastral.io/ready-after"
-"""The pods' annotation that says after which duration kwok lets them be Ready."""
+"""The pods' annotation with the duration after which kwok makes them Ready."""
 
 
 def keda_config(folder: Path) -> Path:
@@ -63,7 +63,7 @@ def control_plane(folder: Path, programs: Programs, home: Path, cpu: CpuUse) -> 
             api.apply(document)
         wait_for(
             lambda: _serves_keda(api, keda_config(folder)), "KEDA's kinds are served"
-        )  # it ends where they are not
+        )  # it would exit if they were not
         running += _start_keda(folder, programs, pki, env)
 
         def serves() -> bool:
@@ -77,7 +77,7 @@ def control_plane(folder: Path, programs: Programs, home: Path, cpu: CpuUse) -> 
 
 
 def _serves_keda(api: Api, config: Path) -> bool:
-    """Whether every kind that KEDA defines is served; the API takes a while to see them all."""
+    """Whether every kind that KEDA defines is served, which takes the API a while."""
     groups = [api.find(f"/apis/{group}/v1alpha1") or {"resources": []} for group in ("keda.sh", "eventing.keda.sh")]
     served = {one["name"] for group in groups for one in group["resources"]}
     return served >= {file.stem.rpartition("_")[2] for file in (config / CRDS).glob("*.yaml")}
@@ -93,7 +93,7 @@ def _quietly(look: "Any") -> bool:
 
 
 class _Pki:
-    """One authority for all, and a certificate for each."""
+    """One CA for all, and a certificate for each."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True)
@@ -112,7 +112,7 @@ class _Pki:
         self.keda = self.issue("keda", *long, "localhost", "127.0.0.1", common_name="keda").parent
 
     def issue(self, to: str, *names: str, common_name: str | None = None, organization: str | None = None) -> Path:
-        """The certificate's path; its key and the authority lie beside it, named as KEDA's Secret names them."""
+        """The certificate's path; its key and the CA are beside it, with the names of KEDA's Secret."""
         pair = self._ca.issue_cert(*names, common_name=common_name, organization_name=organization)
         folder = self.folder / to
         folder.mkdir()
@@ -173,7 +173,7 @@ def _wait_until_ready(pki: _Pki, running: list[Program]) -> None:
     with httpx.Client(verify=context, trust_env=False) as client:
 
         def is_ready() -> bool:
-            for program in running[:2]:  # the controller manager ends, and is started again, until there is an API
+            for program in running[:2]:  # the controller manager exits and is restarted until there is an API
                 program.require_running()
             return client.get(f"{API_URL}/readyz").is_success
 
@@ -202,7 +202,7 @@ def _node() -> Iterator[Document]:
 
 
 def pod_template(app: str, ready_after: float) -> Document:
-    """A pod of kwok's that is Ready ``ready_after`` seconds after it was made."""
+    """A pod of kwok that is Ready ``ready_after`` seconds after its creation."""
     metadata = {"labels": {"app": app}, "annotations": {READY_AFTER: f"{ready_after:g}s"}}
     container = {"name": "app", "image": "none", "resources": {"requests": {"cpu": "100m"}}}
     spec = {"nodeName": NODE, "terminationGracePeriodSeconds": 1, "containers": [container]}
@@ -210,9 +210,9 @@ def pod_template(app: str, ready_after: float) -> Document:
 
 
 def _stages() -> Iterator[Document]:
-    """What kwok does: a pod is Running and Ready some time after it was made, and gone once it is deleted.
+    """The stages of kwok: a pod is Running and Ready some time after its creation, and gone once it is deleted.
 
-    It looks after the pods of a node only once it has taken care of the node itself.
+    kwok manages the pods of a node only once it manages the node itself.
     """
     yield _stage("Node", "ready", [_where(".status.phase")], {"next": {"statusTemplate": NODE_IS_READY}})
     ready = {
@@ -278,7 +278,7 @@ containerStatuses:
 
 
 def _keda_objects(config: Path, pki: _Pki) -> Iterator[Document]:
-    """KEDA's definitions, its webhooks, and the external metrics API; all of them as its own manifests say."""
+    """KEDA's definitions, its webhooks, and the external metrics API, all from its own manifests."""
     yield {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "keda"}}
     for file in sorted((config / CRDS).glob("*.yaml")):
         yield from yaml.safe_load_all(file.read_text())
@@ -287,7 +287,7 @@ def _keda_objects(config: Path, pki: _Pki) -> Iterator[Document]:
         for webhook in document["webhooks"]:
             path = webhook["clientConfig"].pop("service")["path"]
             webhook["clientConfig"] |= {"url": f"https://127.0.0.1:{WEBHOOK_PORT}{path}", "caBundle": authority}
-            webhook["failurePolicy"] = "Fail"  # a webhook that is not asked must not look like one without objections
+            webhook["failurePolicy"] = "Fail"  # a webhook that is not called must not look like one that accepts
         yield document
     yield from _service("keda-metrics-apiserver", "keda", ADAPTER_PORT)
     for document in yaml.safe_load_all((config / "metrics-server" / "api_service.yaml").read_text()):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Case`: a namespace with a load, a Prometheus, a Kedastral and Deployments of its own, by its own clock."""
+"""`Case`: a namespace with its own load, Prometheus, Kedastral, Deployments and clock."""
 
 import sys
 import time
@@ -23,32 +23,32 @@ from tests.e2e.timeline import AWAY, Recorder, Sample, Timeline, draw
 GRPC_PORT, HTTP_PORT, PROMETHEUS_PORT = 8080, 8081, 9090
 QUERY = 'sum(rate(http_requests_total{{app="{app}"}}[1m]))'
 SETTINGS = {"interval": "5s", "on_stale": "ride-forecast", "stale_after": "20s"}
-"""Of every Kedastral here, unless the case says otherwise: what is new is seen within seconds."""
+"""The settings of every Kedastral here, unless the case sets others: changes are seen within seconds."""
 
 PROMPT = {"headroom": "1.2"}
-"""Comes down as soon as the need has passed, once Kedastral has run for ten minutes: before that the floor is the
-largest load of the last minutes, while Prometheus answers. Steered to a service level it takes five minutes more."""
+"""Scales down as soon as the need has passed, once Kedastral has run for ten minutes: before that the floor is the
+largest load of the last minutes, while Prometheus answers. With a service level it takes five minutes more."""
 
 Told = Callable[[], int | str | None]
 
 
 def nobody() -> None:
-    """What is told where there is no Kedastral."""
+    """The answer if Kedastral cannot be reached."""
 
 
 class Network(Protocol):
-    """Gives programs of this machine names that KEDA finds them by."""
+    """Gives programs of this machine names by which KEDA finds them."""
 
     def publish(self, port: int, *services: str) -> tuple[str, int]:
-        """Make ``port`` of each ``service.namespace`` lead to the address that is returned, where a program listens."""
+        """Route ``port`` of each ``service.namespace`` to the returned address, where a program listens."""
 
 
 @attrs.frozen
 class Stage:
-    """What all cases share: the cluster, the way into it, where results go.
+    """What all cases share: the cluster, the access to it, and the folder for results.
 
-    ``pods`` makes a pod's template of the app's name and the seconds until it is Ready. ``kubeconfig`` is what
-    KUBECONFIG is for kubectl. ``cpu`` is None where the cluster has a metrics server of its own.
+    ``pods`` makes a pod template from the app's name and the seconds until it is Ready. ``kubeconfig`` is the
+    KUBECONFIG of kubectl. ``cpu`` is None if the cluster has its own metrics server.
     """
 
     api: Api
@@ -62,7 +62,7 @@ class Stage:
 
 
 class Prometheus:
-    """A Prometheus with the past of a load; it may be killed, frozen and started again."""
+    """A Prometheus with the past of a load; it can be killed, frozen and restarted."""
 
     def __init__(
         self, programs: Programs, home: Path, load: Load, apps: Sequence[str], listen: tuple[str, int]
@@ -93,7 +93,7 @@ class Prometheus:
 
 
 class Kedastral:
-    """``kedastral run``, asked as KEDA asks; settings are those of the command line, ``lead_time="60s"``."""
+    """``kedastral run``, called as KEDA calls it; settings are those of the command line, ``lead_time="60s"``."""
 
     def __init__(self, name: str, programs: Programs, listen: tuple[str, int], flags: Mapping[str, str]) -> None:
         host, port = self.listens = listen
@@ -123,7 +123,7 @@ class Kedastral:
         self.program.start()
 
     def close(self) -> None:
-        """Close the connection that `told` asks by."""
+        """Close the connection that `told` uses."""
         self._channel.close()
 
     def told(self, metadata: Mapping[str, str], name: str = "", namespace: str = "") -> int | str:
@@ -138,13 +138,13 @@ class Kedastral:
         return int(answer.metricValues[0].metricValue)
 
     def wait_for_forecast(self, metadata: Mapping[str, str], namespace: str = "") -> None:
-        """Return once KEDA would be told a number."""
+        """Wait until KEDA would be told a number."""
 
         def look() -> bool:
             self.program.require_running()
             return isinstance(self.told(metadata, namespace=namespace), int)
 
-        wait_for(look, "Kedastral has a forecast", within=180.0)  # `auto` tries its models, many cases at once
+        wait_for(look, "Kedastral has a forecast", within=180.0)  # `auto` compares its models, in many cases at once
 
 
 class Case:
@@ -155,7 +155,7 @@ class Case:
         self.stage = stage
         self.namespace = f"e2e-{name}"
         self.home = stage.home / name
-        """For files that need not outlive the case."""
+        """A folder for files that need not outlive the case."""
         self.home.mkdir()
         self.programs = stack.enter_context(Programs(stage.results / name))
         self._stack = stack
@@ -179,7 +179,7 @@ class Case:
         return self.load.second
 
     def start_load(self, *services: str, **apps: Shape) -> Prometheus:
-        """Begin the load of each app, now second 0, and a Prometheus that knows its past; also under ``services``."""
+        """Start the load of each app, now second 0, and a Prometheus with its past; also under ``services``."""
         self._load = Load(apps)
         self._stack.callback(self._load.close)
         listen = self._publish(PROMETHEUS_PORT, "prometheus", *services)
@@ -189,8 +189,8 @@ class Case:
     def start_kedastral(self, name: str = "kedastral", *services: str, **settings: str) -> Kedastral:
         """A Kedastral of this case, found by KEDA at `scaler_address`, and also under ``services``.
 
-        `SETTINGS` and ``settings`` are its flags; `forecast_of` makes those of one workload. Started again, it finds
-        what it knew.
+        `SETTINGS` and ``settings`` are its flags; `forecast_of` makes those of one workload. After a restart it still
+        has its state.
         """
         state = self.home / f"{name}-state"
         state.mkdir()
@@ -230,22 +230,22 @@ class Case:
     # the cluster
 
     def add_namespace(self, name: str) -> None:
-        """Make a namespace, which goes with the case."""
+        """Make a namespace, which is deleted with the case."""
         self.stage.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
         self._stack.callback(self.stage.api.delete, f"/api/v1/namespaces/{name}")
 
     def deploy(self, name: str, replicas: int = 2, ready_after: float = 15.0, namespace: str = "") -> None:
-        """A Deployment whose pods are Ready ``ready_after`` seconds after they were made."""
+        """A Deployment whose pods are Ready ``ready_after`` seconds after their creation."""
         template = self.stage.pods(name, ready_after)
         spec = {"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": template}
         document = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec}
         place = namespace or self.namespace
         self.stage.api.apply(document, place)
-        # replicas are the HPA's from now on: a field that is applied would be set back
+        # the HPA owns replicas from now on: applying the field would reset it
         wait_for(lambda: self.stage.view.scale(place, name).replicas == replicas, f"{name} has {replicas} replicas")
 
     def apply(self, text: str, namespace: str = "") -> list[str]:
-        """Apply every object of a YAML text; the API's and KEDA's warnings."""
+        """Apply every object of a YAML text; returns the warnings of the API and of KEDA."""
         documents = [document for document in yaml.safe_load_all(text) if document]
         return [warning for one in documents for warning in self.stage.api.apply(one, namespace or self.namespace)]
 
@@ -255,11 +255,11 @@ class Case:
         return self.stage.api.get(path)
 
     def wait_until_ready(self, name: str, namespace: str = "") -> None:
-        """Return once KEDA says that the ScaledObject is Ready."""
+        """Wait until KEDA says that the ScaledObject is Ready."""
         wait_for(lambda: self.condition(name, "Ready", namespace) == "True", f"ScaledObject {name} is Ready")
 
     def condition(self, name: str, kind: str, namespace: str = "") -> str:
-        """``True``, ``False`` or ``Unknown``: condition ``kind``, such as Ready, of a ScaledObject."""
+        """The status of a condition of a ScaledObject, such as Ready: ``True``, ``False`` or ``Unknown``."""
         found = self.scaled_object(name, namespace).get("status", {}).get("conditions", [])
         return next((str(one["status"]) for one in found if one["type"] == kind), "Unknown")
 
@@ -292,12 +292,12 @@ class Case:
         return timeline
 
     def mark(self, words: str) -> None:
-        """Write ``words`` into every timeline, at this second."""
+        """Mark this second in every timeline with ``words``."""
         for timeline in self.timelines:
             timeline.marks.append((self.second, words))
 
     def write(self) -> None:
-        """All timelines into the folder of results; from now on nothing is recorded, so that whom they ask may end."""
+        """Stop recording, so that what the timelines ask may end, and write them into the folder of results."""
         for recorder in self._recorders:
             recorder.close()
         folder = self.stage.results / self.name

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cluster comes up once; then all selected cases play at the same time, and pytest waits for each in turn.
+"""The cluster starts once; then all selected cases run at the same time, and pytest waits for each in turn.
 
 A case is a test that takes ``case`` (and parameters), with the marker ``e2e``. It runs in a thread of its own, in its
 own namespace, so that a run takes as long as its longest case.
@@ -25,7 +25,7 @@ from tests.e2e.sandbox import Sandbox
 SELECTED = "KEDASTRAL_E2E"
 """Set by `make e2e`."""
 BIN, RESULTS, AT_ONCE = "KEDASTRAL_E2E_BIN", "KEDASTRAL_E2E_RESULTS", "KEDASTRAL_E2E_AT_ONCE"
-"""The binaries; the folder for timelines and, where a case failed, logs; how many cases play at the same time."""
+"""The binaries; the folder for timelines and the logs of failed cases; how many cases run at the same time."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def stage() -> Iterator[Stage]:
-    """The cluster, up."""
+    """The running cluster."""
     results = Path(os.environ.get(RESULTS, "build/e2e")).absolute()
     results.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -60,7 +60,7 @@ def stage() -> Iterator[Stage]:
 
 @pytest.fixture(scope="session")
 def playing(stage: Stage, request: pytest.FixtureRequest) -> Iterator[Mapping[str, "Future[None]"]]:
-    """Every selected case by its id, begun."""
+    """Every selected case by its id, started."""
     cases = [
         item for item in request.session.items if isinstance(item, pytest.Function) and "case" in item.fixturenames
     ]
@@ -83,7 +83,7 @@ def _play(item: pytest.Function, stage: Stage) -> None:
 
 @pytest.fixture
 def case(playing: Mapping[str, "Future[None]"], request: pytest.FixtureRequest) -> "Future[None]":
-    """In a test its `Case`; what pytest itself gets is the end of it."""
+    """The `Case` in a test; pytest itself gets its result."""
     return playing[request.node.nodeid]
 
 

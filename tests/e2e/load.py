@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The load: a counter whose rate goes through given points, the same every hour or day, and the past of it."""
+"""The load: a counter whose rate passes through given points, the same every hour or day, and its past."""
 
 import bisect
 import itertools
@@ -19,7 +19,7 @@ PAST_STEP = 20
 """Seconds between two samples of the past; queries take a rate over a minute."""
 SCRAPE = 2
 SETUP = 20.0
-"""Seconds; the past reaches as far."""
+"""Seconds: the length of the past."""
 LABELS = 'instance="load",job="load"'
 Point = tuple[float, float]
 
@@ -32,7 +32,7 @@ class Shape:
     period: float = HOUR
     _corners: Sequence[Point] = attrs.field(init=False, repr=False)
     _areas: Sequence[float] = attrs.field(init=False, repr=False)
-    """Requests of a period up to each corner."""
+    """Requests in a period up to each corner."""
 
     @_corners.default
     def _close(self) -> Sequence[Point]:
@@ -44,7 +44,7 @@ class Shape:
         return [0.0, *itertools.accumulate((x1 - x0) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in lines)]
 
     def load(self, second: float) -> float:
-        """The load at ``second``, which may lie in any period, also in one before."""
+        """The load at ``second``, which may be in any period, even an earlier one."""
         at = self._within(second)[1]
         (x0, y0), (x1, y1) = self._corners[self._line(at) :][:2]
         return y0 + (y1 - y0) * (at - x0) / (x1 - x0)
@@ -57,7 +57,7 @@ class Shape:
         return periods * self._areas[-1] + self._areas[line] + (at - begin) * (y0 + self.load(at)) / 2
 
     def _within(self, second: float) -> Point:
-        """The periods that have passed, and the second of the one that has not."""
+        """The complete periods, and the second within the current one."""
         periods = second // self.period
         return periods, second - periods * self.period
 
@@ -74,7 +74,7 @@ def rush(low: float, high: float, begin: float, end: float, ramp: float = 10.0) 
 class Load:
     """``http_requests_total{app=...}`` of several apps over HTTP; second 0 of their shapes comes after `SETUP`.
 
-    Until then Prometheus takes the past and starts, so that no scrape is missing between the past and what it scrapes.
+    Until then Prometheus imports the past and starts, so that no scrape is missing between the past and its own.
     """
 
     def __init__(self, apps: Mapping[str, Shape]) -> None:
@@ -88,7 +88,7 @@ class Load:
 
     @property
     def target(self) -> str:
-        """Where Prometheus finds it."""
+        """The address for Prometheus."""
         host, port = self._server.server_address[:2]
         return f"{host!s}:{port}"
 
@@ -102,7 +102,7 @@ class Load:
         return self._shape(app, second).load(second)
 
     def replace(self, app: str, load: float) -> None:
-        """From now on ``app`` has this ``load``, which nobody could foresee."""
+        """Change the load of ``app`` from now on, which nobody can foresee."""
         self._replaced.setdefault(app, []).append((self.second, Shape([(0.0, load)])))
 
     def past(self, app: str) -> Iterator[str]:
@@ -144,7 +144,7 @@ def _answer_with(exposition: Callable[[], str]) -> type[BaseHTTPRequestHandler]:
             self.send_response(200)
             self.send_header("Content-Type", "text/plain; version=0.0.4")
             self.send_header("Content-Length", str(len(body)))
-            with suppress(OSError):  # a Prometheus that was killed waits for no answer
+            with suppress(OSError):  # a killed Prometheus waits for no answer
                 self.end_headers()
                 self.wfile.write(body)
 

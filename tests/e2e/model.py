@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The model of KEDA and the HPA, of tests/loop and kedastral/simulation, beside a recorded `Timeline`."""
+"""Compares the model of KEDA and the HPA, of tests/loop and kedastral/simulation, with a recorded `Timeline`."""
 
 import csv
 import itertools
@@ -18,7 +18,7 @@ HEAD = re.compile(r"# (.+): ([0-9.e+]+) per pod")
 SYNC = 5.0
 """Seconds between two decisions of the HPA here; as `binaries.TIME_LAPSE` says, like the window of `ABSENT`."""
 LOOK = 2.0
-"""Seconds by which a sample may be late: one between two looks, one until the view of the cluster is read again."""
+"""Seconds by which a sample may be late: one between samples, one until the view of the cluster is refreshed."""
 ABSENT = attrs.evolve(HpaBehavior.ABSENT, down=attrs.evolve(HpaBehavior.ABSENT.down, stabilization_window=20.0))
 """A ScaledObject without any behavior."""
 RECIPE = attrs.evolve(RECOMMENDED, down=attrs.evolve(RECOMMENDED.down, stabilization_window=60.0))
@@ -26,7 +26,7 @@ RECIPE = attrs.evolve(RECOMMENDED, down=attrs.evolve(RECOMMENDED.down, stabiliza
 
 
 def play(samples: Sequence[Sample], spec: ScaledObjectSpec, phase: float) -> Iterator[tuple[Sample, int]]:
-    """Each sample with the model's replicas, which hears what was told; its syncs begin ``phase`` seconds later."""
+    """Each sample with the replicas of the model, which gets what was told; its syncs start ``phase`` seconds later."""
     scaled = ScaledObject(spec, samples[0].scale.replicas)
     due = samples[0].second + phase
     for sample in samples:
@@ -43,10 +43,9 @@ def _answer(sample: Sample) -> TriggerAnswer:
 
 
 def find_strays(samples: Sequence[Sample], spec: ScaledObjectSpec) -> list[tuple[float, int, int]]:
-    """Where the model is outside of what the Deployment had within one sync: (second, model, Deployment).
+    """The samples at which the model differs from the Deployment within one sync: (second, model, Deployment).
 
-    Begins where KEDA has made the HPA. Nobody knows at which second the real syncs fell: the one that agrees best
-    counts.
+    It starts when KEDA has made the HPA. The seconds of the real syncs are unknown: the phase that agrees best is used.
     """
     with_hpa = list(itertools.dropwhile(lambda sample: sample.scale.wanted is None, samples))
     return min((_strays(list(play(with_hpa, spec, phase))) for phase in range(int(SYNC))), key=len)

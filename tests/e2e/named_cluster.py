@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from tests.e2e.api import Api, Document
 
 HOST = "KEDASTRAL_E2E_HOST"
-"""The address under which pods reach this machine; by default the one that the first node would be reached from."""
+"""The address at which pods reach this machine; by default the one from which it reaches the first node."""
 
 
 class MachineNetwork:

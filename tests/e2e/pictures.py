@@ -23,7 +23,7 @@ SETTING = "HPA sync 5 s, downscale stabilization 20 s where the ScaledObject say
 
 @attrs.frozen
 class Recording:
-    """Where a timeline comes from: the case's folder and the file that `Timeline.write` made; and its ScaledObject."""
+    """The source of a timeline: the case's folder and the file of `Timeline.write`; and its ScaledObject."""
 
     case: str
     file: str
@@ -57,14 +57,14 @@ RECORDINGS: Mapping[str, Recording] = MappingProxyType(
 
 @attrs.frozen
 class Picture:
-    """Recordings, one panel each, and what stands above them."""
+    """Recordings, one panel each, and their titles."""
 
     title: str
     recordings: Sequence[str]
 
     @property
     def source(self) -> str:
-        """The recordings by name, with a digest of what they hold: a picture that is out of date is found by it."""
+        """The recordings by name, with a digest of their content, which reveals outdated pictures."""
         digest = hashlib.sha256()
         for name in self.recordings:
             digest.update((RECORDED / f"{name}.csv").read_bytes())
@@ -91,7 +91,7 @@ PICTURES: Mapping[str, Picture] = MappingProxyType(
 
 
 def take(results: Path, versions: str) -> None:
-    """Copy the recordings of a run into the repository, with ``versions`` of what made them in the first line."""
+    """Copy the recordings of a run into the repository, with the ``versions`` used in the first line."""
     for name, one in RECORDINGS.items():
         text = (results / one.case / f"{one.file}.csv").read_text()
         (RECORDED / f"{name}.csv").write_text(f"# make e2e: {versions}; {SETTING}; {one.scaled_object}\n{text}")

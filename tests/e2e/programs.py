@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs of the loop: started with a log each, stopped, killed, frozen, started again, and never left behind."""
+"""Programs of the loop: started with a log each, stopped, killed, frozen, restarted, and never left running."""
 
 import os
 import signal
@@ -14,11 +14,11 @@ from tests import waiting
 Found = TypeVar("Found")
 STOPPED_WITHIN = 15.0
 TAIL = 2000
-"""Characters of a log that an error shows."""
+"""How many characters of a log an error shows."""
 
 
 def wait_for(look: Callable[[], Found | None], what: str, within: float = waiting.PATIENCE) -> Found:
-    """`waiting.wait_for` without haste: all cases look at the same cluster, on the same machine."""
+    """`waiting.wait_for` with long pauses: all cases use the same cluster on the same machine."""
     return waiting.wait_for(look, what, within, pause=0.2)
 
 
@@ -34,7 +34,7 @@ class Program:
         self._running: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it; it must not run already."""
+        """Start it; it must not be running."""
         assert not self.runs, f"{self.name} runs already"
         with self.log.open("ab") as log:
             self._running = subprocess.Popen(
@@ -43,7 +43,7 @@ class Program:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=self._env,
-                start_new_session=True,  # Ctrl-C is ours to pass on
+                start_new_session=True,  # we pass on Ctrl-C
             )
 
     @property
@@ -52,7 +52,7 @@ class Program:
         return self._running is not None and self._running.poll() is None
 
     def require_running(self) -> None:
-        """Fail with the end of its log where it has ended."""
+        """Fail with the end of its log if it has ended."""
         assert self.runs, f"{self.name} has ended:\n{self.log.read_text()[-TAIL:]}"
 
     def stop(self) -> None:
@@ -60,15 +60,15 @@ class Program:
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it without a word."""
+        """Kill it."""
         self._end(signal.SIGKILL)
 
     def freeze(self) -> None:
-        """Stop it in its tracks: its connections stay open, and nothing is answered."""
+        """Suspend it: its connections stay open, and nothing is answered."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on after `freeze`."""
+        """Resume it after `freeze`."""
         self._signal(signal.SIGCONT)
 
     def _end(self, number: signal.Signals) -> None:

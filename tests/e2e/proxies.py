@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands between programs: `Service` of pods that come and go; `Disturbance` on the way to Prometheus."""
+"""Proxies between programs: `Service`, whose pods come and go; `Disturbance`, on the way to Prometheus."""
 
 import itertools
 import json
@@ -18,7 +18,7 @@ PIECE = 65536
 
 
 class Service:
-    """Passes each new connection to the next of its pods, as a Service does; those that stand stay where they are."""
+    """Passes each new connection to the next of its pods, as a Service does; existing ones stay where they are."""
 
     def __init__(self, listen: tuple[str, int]) -> None:
         self._pods: list[tuple[str, int]] = []
@@ -31,7 +31,7 @@ class Service:
         self._pods = list(pods)
 
     def close(self) -> None:
-        """Take no more connections."""
+        """Accept no more connections."""
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -71,7 +71,7 @@ def _couple(one: socket.socket, other: socket.socket) -> None:
 
 
 class Disturbance:
-    """Before a Prometheus: ``delay`` each answer by seconds; ``partial`` answers say so and have half the values."""
+    """A proxy of a Prometheus that delays answers by ``delay`` seconds; ``partial`` ones have half the values."""
 
     def __init__(self, url: str) -> None:
         self.delay = 0.0
@@ -112,7 +112,7 @@ def disturb(url: str) -> Iterator[tuple[Disturbance, str]]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             status, body = disturbance.answer(self.path)
-            with suppress(OSError):  # who asked may be gone
+            with suppress(OSError):  # the client may be gone
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ScaledObjects of docs/keda.md and deploy/examples, word for word, and with the addresses of a case in them."""
+"""The ScaledObjects of docs/keda.md and deploy/examples, verbatim, and with the addresses of a case."""
 
 import re
 from collections.abc import Mapping

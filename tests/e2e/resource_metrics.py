@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A metrics server in place of the one that a cluster has: the CPU that the cases say their pods use."""
+"""A metrics server for a cluster without one: the CPU usage of pods that the cases set."""
 
 import json
 import ssl

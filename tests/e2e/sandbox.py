@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Namespaces of Linux for the suite alone: its own network, its own /etc/hosts, and processes that end with it."""
+"""Linux namespaces for the suite: its own network, its own /etc/hosts, and processes that end with it."""
 
 import itertools
 import os
@@ -9,11 +9,11 @@ from pathlib import Path
 SPACES = ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
 HOSTS = Path("/etc/hosts")
 OUTSIDE = "10.99.0.1"
-"""An address on the loopback device that is not one of loopback: Kubernetes refuses those as endpoints."""
+"""A non-loopback address on the loopback device: Kubernetes refuses loopback addresses as endpoints."""
 
 
 def command() -> list[str]:
-    """What runs a command in new namespaces; without root a namespace of users makes one of it."""
+    """The command that runs another in new namespaces; without root, a user namespace gives root rights."""
     return ["unshare", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"]), *SPACES, "--"]
 
 
@@ -43,10 +43,10 @@ class Sandbox:
         self._numbers = itertools.count(1)
 
     def publish(self, port: int, *services: str) -> tuple[str, int]:
-        """Make the names of each ``service.namespace`` lead to the address that is returned, where to listen."""
+        """Resolve the names of each ``service.namespace`` to the returned address, at which to listen."""
         number = next(self._numbers)
         address = f"127.1.{number // 256}.{number % 256}"
         names = " ".join(f"{service}.svc {service}.svc.cluster.local" for service in services)
-        with self._hosts.open("a") as file:  # written in place: a file that is mounted cannot be replaced
+        with self._hosts.open("a") as file:  # written in place: a mounted file cannot be replaced
             file.write(f"{address} {names}\n")
         return address, port

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The promise: pods are Ready when the load comes, and noise does not make them flap."""
+"""The main promise: pods are Ready when the load comes, and noise does not make them flap."""
 
 import itertools
 import random

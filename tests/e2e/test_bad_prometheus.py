@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Prometheus that is away for longer than the plan reaches, one that is slow, and one that answers in part."""
+"""A Prometheus that is down for longer than the plan, one that is slow, and one with partial answers."""
 
 from functools import partial
 
@@ -72,7 +72,7 @@ def test_prometheus_slow_and_partial(case: Case) -> None:
 
 
 def require_the_plan(timeline: Timeline, begin: float, end: float) -> None:
-    """The rush is met as planned, nothing falls in it, and a number is told at any time."""
+    """The rush is served as planned, replicas never fall during it, and there is always a number."""
     assert timeline.ready(begin - 1, begin)[-1] >= NEED, "up as planned before"
     assert not timeline.falls(begin, end - 20)
     assert min(one.number or 0 for one in timeline.between(begin, end - 20)) >= NEED

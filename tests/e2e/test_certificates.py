@@ -51,7 +51,7 @@ def test_tls_and_mutual_tls_with_rotation(case: Case) -> None:
     case.until(BEGIN + 40)
     after = {app: lost_syncs(case, app) for app in ("tls", "mutual")}
     for kedastral in pods.values():
-        kedastral.program.stop()  # so that KEDA connects anew, with what is there now
+        kedastral.program.stop()  # so that KEDA reconnects with the current files
         kedastral.start()
     case.mark("Kedastral starts again")
     case.until(END - 20)
@@ -67,7 +67,7 @@ def test_tls_and_mutual_tls_with_rotation(case: Case) -> None:
 
 
 def start_with_tls(case: Case, name: str, authority: trustme.CA) -> Kedastral:
-    """A Kedastral with a certificate; that of ``mutual`` asks its clients for one."""
+    """A Kedastral with a certificate; ``mutual`` also asks its clients for one."""
     folder = write_server(case, name, authority)
     flags = {"grpc_tls_cert_file": str(folder / "tls.crt"), "grpc_tls_key_file": str(folder / "tls.key")}
     if name == "mutual":
@@ -76,7 +76,7 @@ def start_with_tls(case: Case, name: str, authority: trustme.CA) -> Kedastral:
 
 
 def write_server(case: Case, name: str, authority: trustme.CA) -> Path:
-    """A new certificate of ``name``, in the place of the old one."""
+    """Replace the certificate of ``name`` with a new one."""
     folder = case.home / name
     folder.mkdir(exist_ok=True)
     pair = authority.issue_cert(f"{name}.{case.namespace}.svc.cluster.local")
@@ -93,14 +93,14 @@ def write_server(case: Case, name: str, authority: trustme.CA) -> Path:
 
 
 def rotate(case: Case, name: str, kedastral: Kedastral, authority: trustme.CA) -> None:
-    """Write a new certificate, and return when it is served."""
+    """Write a new certificate, and wait until it is served."""
     old = served_by(kedastral)
     write_server(case, name, authority)
     wait_for(lambda: served_by(kedastral) not in (b"", old), f"{name} serves its new certificate", 90)
 
 
 def write_client(case: Case, secret: str, server: trustme.CA, own: trustme.CA) -> None:
-    """KEDA's Secret: a new certificate by ``own``, and the authority of Kedastral's."""
+    """KEDA's Secret: a new certificate from ``own``, and the CA of Kedastral's."""
     pair = own.issue_cert("keda-operator.keda.svc")
     chain = b"".join(blob.bytes() for blob in pair.cert_chain_pems)
     data = {"ca.crt": server.cert_pem.bytes(), "tls.crt": chain, "tls.key": pair.private_key_pem.bytes()}
@@ -110,7 +110,7 @@ def write_client(case: Case, secret: str, server: trustme.CA, own: trustme.CA) -
 
 
 def served_by(kedastral: Kedastral) -> bytes:
-    """The certificate that its gRPC port shows; nothing while it does not answer."""
+    """The certificate of its gRPC port; empty while it does not answer."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols(["h2"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`kedastral doctor --cluster` with a real API server and KEDA: the findings of files, by what one may read."""
+"""`kedastral doctor --cluster` with a real API server and KEDA: findings as for files, limited by permissions."""
 
 import copy
 import json
@@ -57,7 +57,7 @@ def test_the_doctor_finds_in_a_cluster_what_it_finds_in_what_kubectl_prints(case
 
 
 def plant(case: Case) -> None:
-    """A sound object, and one for each mistake that KEDA lets pass, with what KEDA has to say of it by now."""
+    """A valid object, and one for each mistake that KEDA accepts, with its status from KEDA."""
     case.start_load(web=Shape([(0.0, 300.0)]))
     case.start_kedastral(**case.forecast_of("web", 200, 300))
     mistakes: Mapping[str, Any] = {
@@ -79,13 +79,13 @@ def plant(case: Case) -> None:
     for name in mistakes:
         ready = "False" if name in ("gone", "lost") else "True"
         wait_for(lambda: case.condition(name, "Ready") == ready, f"KEDA says Ready: {ready} of {name}")  # noqa: B023
-    case.apply(yaml.safe_dump(hpa_of("shared")))  # KEDA says nothing of it before it looks at the object again
+    case.apply(yaml.safe_dump(hpa_of("shared")))  # KEDA reports it only when it checks the object again
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"token": SECRET}}
     case.apply(yaml.safe_dump(secret))
 
 
 def with_mistake(case: Case, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A sound ScaledObject on Deployment ``name``, with ``changes`` wherever each key belongs."""
+    """A valid ScaledObject on Deployment ``name``, with ``changes`` where each key belongs."""
     document: dict[str, Any] = copy.deepcopy(yaml.safe_load(SOUND))
     document["metadata"] = {"name": name, "namespace": case.namespace}
     spec = document["spec"]
@@ -100,7 +100,7 @@ def with_mistake(case: Case, name: str, changes: Mapping[str, Any]) -> dict[str,
 
 
 def hpa_of(name: str) -> dict[str, Any]:
-    """An HPA that comes after KEDA's, which KEDA cannot refuse."""
+    """An HPA created after KEDA's, which KEDA cannot refuse."""
     target = {"type": "Utilization", "averageUtilization": 80}
     return {
         "apiVersion": "autoscaling/v2",
@@ -159,7 +159,7 @@ class Doctor:
         return {**os.environ, "KUBECONFIG": self.case.stage.kubeconfig}
 
     def logged_in_with(self, token: str) -> "Doctor":
-        """The same with a kubeconfig whose user has ``token`` alone."""
+        """The same with a kubeconfig whose user has only ``token``."""
         config = json.loads(kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json", env=self.env))
         config["users"][0]["user"] = {"token": token}
         path = self.case.home / "kubeconfig"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of the harness needs no cluster: the load, the recipes it finds, and what it says where it cannot run."""
+"""The parts of the harness that need no cluster: the load, the recipes, and the message if it cannot run."""
 
 import csv
 from pathlib import Path

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What deploy/ holds for ``kubectl apply -k``: the real API server takes every object, and warns of nothing."""
+"""The kustomizations in deploy/: the real API server accepts every object without a warning."""
 
 import subprocess
 

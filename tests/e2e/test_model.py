@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The model of KEDA and the HPA agrees with what both did; ``recorded`` holds timelines of `make e2e`."""
+"""The model of KEDA and the HPA agrees with the real ones; ``recorded`` holds timelines of `make e2e`."""
 
 import attrs
 import pytest
@@ -19,7 +19,7 @@ SPECS = {
     "default-min": ScaledObjectSpec(behavior=ABSENT),
 }
 UNKNOWN = {"plain-trigger", "observe", "from-zero"}
-"""Only pictures: what the other trigger answered, or when KEDA polled, is not recorded."""
+"""Only for pictures: the answers of the other trigger, or the times of the polls, are not recorded."""
 
 
 @pytest.mark.parametrize("name", SPECS)

@@ -12,8 +12,8 @@ PER_POD, HIGH = 50.0, 600.0
 MORNINGS, DAYLIGHT = (140.0, 815.0), 90.0
 LEAD, PREWARM, STEP = 60.0, 45.0, 15.0
 SHORTER = {"pollingInterval: 30": "pollingInterval: 5", "cooldownPeriod: 300": "cooldownPeriod: 10"}
-"""Of the recipe. The five minutes without load that Kedastral waits for cannot be shortened, nor the ten minutes after
-its start in which it goes by the largest of them."""
+"""The times of the recipe. The five minutes without load that Kedastral waits for cannot be shortened, nor the ten
+minutes after its start in which it uses their largest load."""
 
 
 def test_from_zero_and_back_over_two_nights(case: Case) -> None:
@@ -26,7 +26,7 @@ def test_from_zero_and_back_over_two_nights(case: Case) -> None:
         "min": "0",
         "step": f"{STEP:g}s",
         "prewarm": f"{PREWARM:g}s",
-        "up_max_factor": "100",  # by doubling it would begin four steps earlier
+        "up_max_factor": "100",  # by doubling, it would start four steps earlier
         "model": "seasonal-naive",  # four days of a minute and a half are too few for `auto` to learn from
     }
     kedastral = case.start_kedastral(**flags)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kedastral's own pods: killed, frozen, two and one killed, a rolling update. The plan stays in force."""
+"""Kedastral's own pods: one killed, one frozen, one of two killed, a rolling update. The plan stays in force."""
 
 import httpx
 import pytest

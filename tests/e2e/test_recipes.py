@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every recipe that the project shows, as it stands: accepted without a warning, Ready, and followed by the HPA."""
+"""Every documented recipe, unchanged: accepted without a warning, Ready, and followed by the HPA."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ APPS: dict[str, Shape] = {
     "batch": rush(0, 600, RUSH, END),
 }
 TOLERANCE = 1.1
-"""The HPA's own, which some recipes leave as it is."""
+"""The HPA's default, which some recipes keep."""
 PER_POD = {"web": 200, "checkout": 50, "batch": 50}
 
 
@@ -62,7 +62,7 @@ def test_a_setting_without_effect_is_warned_of(case: Case) -> None:
 
 
 def told(kedastral: Kedastral, text: str, namespace: str) -> Told:
-    """Asks as KEDA asks for the first trigger of the recipe ``text``."""
+    """Calls Kedastral as KEDA does for the first trigger of the recipe ``text``."""
     document = yaml.safe_load(text)
     name, metadata = document["metadata"]["name"], document["spec"]["triggers"][0]["metadata"]
     return lambda: kedastral.told(metadata, name, namespace)

@@ -19,17 +19,17 @@ from matplotlib.figure import Figure
 from tests.e2e.api import Scale
 
 AWAY = "away"
-"""Told where Kedastral cannot be reached."""
+"""The answer if Kedastral cannot be reached."""
 EVERY = 1.0
 LONGEST_LOOK = 5.0
-"""Seconds for which a sample holds, where the next look took long."""
+"""Seconds for which a sample is valid, if the next one took long."""
 COLOURS = MappingProxyType({"kedastral": "#0b6e99", "beside": "#b8621b"})
 INK, FAINT, LOAD, ALARM = "#1f2933", "#d5dbe1", "#9aa5b1", "#c0392b"
 
 
 @attrs.frozen
 class Sample:
-    """One look: seconds since the case began; ``told`` is a number, or a status of gRPC, or `AWAY`, or None: nobody."""
+    """One sample, in seconds since the case began; ``told`` is a number, a gRPC status, `AWAY`, or None: not asked."""
 
     second: float
     load: float
@@ -44,7 +44,7 @@ class Sample:
 
 @attrs.define
 class Timeline:
-    """The samples of one Deployment, with the marks that the case made, such as the death of a program."""
+    """The samples of one Deployment, with the marks of the case, such as the end of a program."""
 
     name: str
     needs: float
@@ -53,7 +53,7 @@ class Timeline:
     marks: list[tuple[float, str]] = attrs.field(factory=list)
 
     def between(self, begin: float, end: float) -> list[Sample]:
-        """The samples of these seconds, or the one before them, which still holds; fails where that is too old."""
+        """The samples of these seconds, or the one before them if still valid; fails if that is too old."""
         found = [sample for sample in self.samples if begin <= sample.second <= end]
         found = found or [sample for sample in self.samples if begin - LONGEST_LOOK <= sample.second < begin][-1:]
         assert found, f"{self.name} has no sample from {begin:g} s to {end:g} s"
@@ -84,7 +84,7 @@ class Timeline:
         return sum(EVERY for sample in self.between(begin, end) if sample.scale.ready * self.needs < sample.load - 1e-6)
 
     def falls(self, begin: float, end: float) -> list[tuple[float, int, int]]:
-        """Every moment of these seconds at which the Deployment got fewer replicas: (second, before, after)."""
+        """Every scale-down of the Deployment in these seconds: (second, before, after)."""
         found = self.between(begin, end)
         return [
             (after.second, before.scale.replicas, after.scale.replicas)
@@ -131,7 +131,7 @@ class Recorder:
                 return
             try:
                 self._timeline.samples.append(self._look())
-            except (AssertionError, OSError) as error:  # a look that fails is a gap
+            except (AssertionError, OSError) as error:  # a failed sample is a gap
                 self._timeline.marks.append(
                     (self._timeline.samples[-1].second if self._timeline.samples else 0, str(error))
                 )
@@ -140,7 +140,7 @@ class Recorder:
 def draw(timelines: Sequence[Timeline], path: Path, title: str, source: str = "") -> None:
     """One panel for each timeline, one below the other, as SVG; the load in pods that it needs.
 
-    ``source``, where the samples come from, stands in the file.
+    The file names the ``source`` of the samples.
     """
     with mpl.rc_context(
         {
@@ -187,7 +187,7 @@ def _draw_panel(axes: Axes, timeline: Timeline) -> None:
 
 
 def _silences(samples: Sequence[Sample]) -> Iterator[tuple[float, float]]:
-    """The spans in which KEDA got no number though somebody is to tell one."""
+    """The spans in which KEDA should have got a number but did not."""
     begin = None
     for sample in samples:
         silent = isinstance(sample.told, str)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is broken around Kedastral and in it, on virtual time, and attacks on whole processes: those are slow."""
+"""Faults around Kedastral and in it, on virtual time, and attacks on whole processes, which are slow."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hostile gRPC clients: ``python -m tests.faults.grpc_attacks NAME PORT SECONDS``, from 127.0.0.2.
 
-Each function is one connection, which is opened again when the server has cut it off. A line on standard output says
-that all of them have come.
+Each function is one connection, which is reopened when the server has cut it off. A line on standard output says that
+all of them have connected.
 """
 
 import sys
@@ -74,7 +74,7 @@ async def long_metadata(attacker: Attacker) -> None:
 
 
 async def unfinished_messages(attacker: Attacker) -> None:
-    """Messages of which the end never comes, as many as the windows allow."""
+    """Messages that never end, as many as the windows allow."""
     while True:
         stream_id, headers = attacker.headers("GetMetrics")
         begun = b"\0" + (60_000).to_bytes(4, "big") + bytes(15_000)
@@ -98,7 +98,7 @@ async def resets(attacker: Attacker) -> None:
 
 
 async def window_updates(attacker: Attacker) -> None:
-    """Frames that ask for nothing."""
+    """Frames that request nothing."""
     flood = WindowUpdateFrame(0, window_increment=1).serialize() * 1_000
     while True:
         await attacker.socket.send_all(flood)
@@ -123,7 +123,7 @@ ATTACKS: dict[str, tuple[Attack, int]] = {
 
 
 async def keep_attacking(attack: Attack, port: int, came: Callable[[], None]) -> None:
-    """Attack on one connection after the other; ``came`` is called for each."""
+    """Attack on one connection after another; ``came`` is called for each."""
     while True:
         try:
             raw = trio.socket.socket()
@@ -148,7 +148,7 @@ async def read_to_the_end(socket: trio.SocketStream) -> None:
 
 
 async def main(name: str, port: int, seconds: float) -> None:
-    """Attack for so long."""
+    """Attack for the given time."""
     attack, connections = ATTACKS[name]
     yet_to_come = iter(range(connections - 1, -1, -1))
 

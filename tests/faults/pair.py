@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Pair`: two workloads beside each other in virtual time, one of which has a fault; what KEDA is told meanwhile."""
+"""`Pair`: two workloads in virtual time, one of which has a fault, and what KEDA is told meanwhile."""
 
 import math
 from collections.abc import Awaitable, Callable, Sequence
@@ -46,19 +46,19 @@ Fault = Callable[[httpx.Request], Awaitable[httpx.Response]]
 
 
 def load(second: float) -> float:
-    """400 until the fault begins; then little, but for a peak that was foreseen."""
+    """400 until the fault begins; then little, except for a peak that was forecast."""
     if second < BEGIN:
         return 400.0
     return 900.0 if PEAK_BEGIN <= second < PEAK_END else 100.0
 
 
 def is_faulty() -> bool:
-    """Whether the fault is there now."""
+    """Whether the fault is active now."""
     return BEGIN <= trio.current_time() < END
 
 
 def answer_honestly(request: httpx.Request) -> httpx.Response:
-    """The load at the times asked for, as far as they have been, and the right time."""
+    """The load at the requested times up to now, and the correct time."""
     response = matrix([(at, str(value)) for at, value in points_of(request)])(request)
     response.headers["Date"] = format_datetime(START + timedelta(seconds=trio.current_time()), usegmt=True)
     return response
@@ -75,7 +75,7 @@ def points_of(request: httpx.Request) -> list[tuple[float, float]]:
 
 @attrs.frozen
 class PairedPrometheus:
-    """Answers both workloads, the one named "shop" by ``fault`` while there is one."""
+    """Answers both workloads; "shop" by ``fault`` while the fault is active."""
 
     fault: Fault | None = None
 
@@ -88,7 +88,7 @@ class PairedPrometheus:
 
 @attrs.frozen
 class ShiftingClock:
-    """Wall time that goes with Trio's clock, and is ``seconds`` off while the fault is there."""
+    """Wall time that follows Trio's clock, and is ``seconds`` off while the fault is active."""
 
     seconds: float = 0.0
     speed: float = 1.0
@@ -100,7 +100,7 @@ class ShiftingClock:
 
 @attrs.define
 class FailingStore(RecordingStore):
-    """Takes no plan of "shop" while the fault is there, where ``fails`` says so."""
+    """Rejects plans of "shop" while the fault is active, if ``fails``."""
 
     fails: bool = False
 
@@ -115,7 +115,7 @@ class FailingStore(RecordingStore):
 class Seen:
     """What KEDA was told of both workloads under each policy, second by second, and what was published.
 
-    From `FIRST` on; of the other workload every `SPARSE` seconds.
+    It starts at `FIRST`; the other workload is sampled every `SPARSE` seconds.
     """
 
     told: dict[tuple[str, OnStale], dict[int, Told]]
@@ -131,7 +131,7 @@ class Seen:
         return found
 
     def too_few(self, policy: OnStale) -> list[tuple[int, Told, int]]:
-        """Each second in which "shop" got fewer than the last good plan, read by wall clock, or its floor wants."""
+        """Each second in which "shop" got fewer than the last good plan, read by wall clock, or its floor asks for."""
         wanted, wrong = Wanted(self.published["shop"]), list[tuple[int, Told, int]]()
         for second, what in self.told["shop", policy].items():
             wish = wanted.at(second + 0.5)
@@ -140,7 +140,7 @@ class Seen:
         return wrong
 
     def disturbed(self) -> list[tuple[float, object]]:
-        """Whatever the fault did to the other workload: a tick that came late or never, or a wrong answer."""
+        """The effects of the fault on the other workload: a late or missing tick, or a wrong answer."""
         times = [at for at, _ in self.published["other"]]
         wrong: list[tuple[float, object]] = [
             (due, "no plan") for due in range(0, round(OVER), round(INTERVAL)) if not _has(times, due)
@@ -163,10 +163,10 @@ class Pair:
 
     prometheus: Fault | None = None
     forecaster: Forecaster | None = None
-    """Of "shop", while the fault is there."""
+    """The forecaster of "shop" during the fault."""
     clock: ShiftingClock = attrs.field(factory=ShiftingClock)
     clock_is_faulty: bool = False
-    """The clock is of both workloads: then the other one fails as well."""
+    """Both workloads share the clock: if it is wrong, the other one fails as well."""
     store_fails: bool = False
 
     async def play(self) -> Seen:
@@ -192,7 +192,7 @@ class Pair:
                     if workload == "shop" or not second % SPARSE:
                         replicas = scalers[policy].decide(workload).replicas
                         said[second] = Status.UNAVAILABLE.name if replicas is None else replicas
-                if second % 300 == 0:  # and it is what goes over the wire
+                if second % 300 == 0:  # and this is what goes over the wire
                     for policy, listener in listeners.items():
                         assert await ask(listener) == told["shop", policy][second]
             nursery.cancel_scope.cancel()
@@ -217,7 +217,7 @@ class Pair:
 
 @attrs.frozen
 class Failing:
-    """A forecaster that ``faulty`` stands in for while the fault is there."""
+    """A forecaster that ``faulty`` replaces while the fault is active."""
 
     healthy: Forecaster
     faulty: Forecaster

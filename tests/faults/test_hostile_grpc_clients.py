@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`kedastral run` under attack on its gRPC port: its peak memory, and what a good client sees meanwhile.
 
-It believes that its container has 256 MiB, as in deploy/examples. The attacker is a process of its own, and so is the
-server; the good client asks GetMetrics 20 times a second, with KEDA's timeout of 3 s. A table of all attacks is printed
-with ``make faults`` and ``-rP``. Latency is asserted generously: a busy machine would fail the goal of 500 ms.
+The server believes that its container has 256 MiB, as in deploy/examples. Server and attacker run in their own
+processes; the good client calls GetMetrics 20 times a second, with KEDA's timeout of 3 s. ``make faults`` with ``-rP``
+prints a table of all attacks. Latency is asserted generously: a busy machine would fail the goal of 500 ms.
 """
 
 import subprocess
@@ -33,7 +33,7 @@ main()
 """
 SECONDS = 10.0
 PAUSE = 0.05
-"""Seconds between two calls of the good client: its own pace."""
+"""Seconds between two calls of the good client."""
 PEAK_MIB = 200
 P99_SECONDS = 2.0
 
@@ -74,7 +74,7 @@ def peak_mib(pid: int) -> float:
 
 @contextmanager
 def good_client(port: int) -> Iterator[Callable[[], str]]:
-    """GetMetrics on a connection of its own: empty where it is answered, otherwise how it failed."""
+    """GetMetrics on a new connection: empty if it is answered, otherwise how it failed."""
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         call = channel.unary_unary(
             "/externalscaler.ExternalScaler/GetMetrics",
@@ -94,7 +94,7 @@ def good_client(port: int) -> Iterator[Callable[[], str]]:
 
 
 def ask_for(seconds: float, port: int) -> tuple[list[float], list[str]]:
-    """A new good client for so long: how long each answer took, and how those failed that did."""
+    """A new good client for the given time: how long each answer took, and how failed calls failed."""
     took, failed = [], []
     with good_client(port) as ask:
         end = time.monotonic() + seconds

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clients that wear out the HTTP server of a real process: probes and KEDA are answered, in little memory."""
+"""Clients that overload the HTTP server of a real process: probes and KEDA are still answered, in little memory."""
 
 import resource
 import select
@@ -23,13 +23,13 @@ from tests.waiting import PATIENCE
 pytestmark = pytest.mark.faults
 
 KEDA_WAITS = 3.0
-"""Seconds that KEDA gives a call."""
+"""KEDA's timeout of a call in seconds."""
 PROBE_WAITS = 5.0
-"""Seconds: the kubelet gives a probe one, but has a machine of its own."""
+"""Timeout of a probe in seconds: the kubelet allows one, but on a less busy machine."""
 MOST_MEMORY = 200
 """MiB."""
 PAUSE = 0.5
-"""Seconds until those who were sent away come again: a crowd without pause has the whole core, whatever is answered."""
+"""Seconds until rejected clients return: a crowd without a pause takes the whole core, whatever is answered."""
 GOOD = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 
@@ -46,14 +46,14 @@ def run(prometheus: StandIn) -> ProcessInput:
 
 @attrs.define
 class Crowd:
-    """``size`` connections to ``port`` that send ``words``, read nothing, and come again when they are closed."""
+    """``size`` connections to ``port`` that send ``words``, read nothing, and reconnect when they are closed."""
 
     port: int
     size: int
     words: bytes
     closed: int = 0
     is_there: threading.Event = attrs.field(factory=threading.Event)
-    """Set as soon as all of them have come and half were sent away: the server has no place left."""
+    """Set once all of them have connected and half were rejected: the server is full."""
     _over: threading.Event = attrs.field(factory=threading.Event)
 
     def run(self) -> None:
@@ -105,7 +105,7 @@ def probe(port: int) -> bytes:
 
 @contextmanager
 def keda(port: int) -> Iterator[Callable[[], int]]:
-    """What KEDA asks, on the one connection that it keeps."""
+    """KEDA's call, on the one connection that it keeps."""
     ref = pb.ScaledObjectRef(name="web", namespace="prod")
     request = pb.GetMetricsRequest(scaledObjectRef=ref, metricName="desired_replicas")
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -140,7 +140,7 @@ def test_clients_that_ask_nothing_and_come_again_keep_neither_the_probes_nor_ked
 
 def test_with_few_files_silent_connections_to_one_port_leave_the_other_open(prometheus: StandIn) -> None:
     with run(prometheus) as process:
-        resource.prlimit(process.popen.pid, resource.RLIMIT_NOFILE, (64, 64))  # it has hardly begun to load
+        resource.prlimit(process.popen.pid, resource.RLIMIT_NOFILE, (64, 64))  # it has hardly started to load
         grpc_port, http_port = process.ports("gRPC", "HTTP")
         with attacking(http_port, 100, b""), keda(grpc_port) as ask:
             for _ in range(20):

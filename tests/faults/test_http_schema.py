@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""schemathesis asks a real process all that its OpenAPI document allows, and much that it does not."""
+"""schemathesis sends a real process all that its OpenAPI document allows, and much that it does not."""
 
 import subprocess
 import sys
@@ -15,9 +15,9 @@ from tests.waiting import wait_for
 pytestmark = pytest.mark.faults
 
 EXAMPLES = 50
-"""Requests for each operation, in each of schemathesis' ways."""
+"""Requests for each operation, in each phase of schemathesis."""
 MAX_SECONDS = 5
-"""For one answer, on a busy machine."""
+"""Timeout of one answer in seconds, for a busy machine."""
 TRIED = """
 [[operations]]
 include-path = "/explain"
@@ -46,7 +46,7 @@ def port(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 def ask_everything(port: int, folder: Path, config: str, *options: str) -> None:
-    """Run schemathesis; fails with its report where an answer is not what the document says."""
+    """Run schemathesis; fails with its report if an answer does not match the document."""
     file = folder / "schemathesis.toml"
     file.write_text(config + TRIED)
     url = f"http://127.0.0.1:{port}/openapi.json"

@@ -27,7 +27,7 @@ from .timelines import CLOCK_OFF, LOST, MODEL_LOST
 
 @attrs.frozen
 class BadModel:
-    """A model in this process whose values, or failure, ``say`` makes."""
+    """A model in this process; ``say`` makes its values or failure."""
 
     say: Callable[[int], Sequence[float]]
     name: str = "bad"

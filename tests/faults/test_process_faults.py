@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole process without descriptors, without a processor, with full outputs, and stopped at any moment."""
+"""A whole process without file descriptors, without CPU time, with full outputs, and stopped at any moment."""
 
 import os
 import resource
@@ -27,7 +27,7 @@ POLICIES = ["ride-forecast", "error", "default-min"]
 DEFAULT_MIN = 3
 STALE_AFTER = "3s"
 WITHOUT_DESCRIPTORS, WITHOUT_PROCESSOR = 6.0, 4.0
-"""Seconds, which are the faults themselves: longer than `STALE_AFTER`, so that each policy has to show itself."""
+"""Duration of each fault in seconds: longer than `STALE_AFTER`, so that each policy takes effect."""
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def open_full() -> Iterator[int]:
 
 @contextmanager
 def run_on_ports(prometheus: StandIn, stderr: int) -> Iterator[tuple[ProcessInput, int, int]]:
-    """A process whose log nobody reads, with the gRPC and HTTP ports that it was told."""
+    """A process whose log nobody reads, with the given gRPC and HTTP ports."""
     http_port, grpc_port = free_port(), free_port()
     flags = {"--http-listen": f"127.0.0.1:{http_port}", "--grpc-listen": f"127.0.0.1:{grpc_port}"}
     flags |= {"--workload": "shop", "--prom-url": prometheus.url, "--prom-query": "up", "--target-per-pod": "100"}

@@ -70,7 +70,7 @@ def truncate(request: httpx.Request) -> httpx.Response:
 
 
 def with_points(change: Callable[[Points], list[tuple[float, Any]]]) -> Fault:
-    """A Prometheus whose points are what ``change`` makes of the right ones."""
+    """A Prometheus whose points are the right ones altered by ``change``."""
     return at_once(lambda request: matrix(change(points_of(request)))(request))
 
 
@@ -142,7 +142,7 @@ def failing_twice(answer: httpx.Response) -> Fault:
 
 
 def day_around(points: Points) -> Points:
-    """``points`` between others that nobody asked for: of the day before, and of the day after."""
+    """``points`` between unrequested ones of the day before and the day after."""
     return [(at - 86_400, 9e9) for at, _ in points] + points + [(at + 86_400, 9e9) for at, _ in points]
 
 

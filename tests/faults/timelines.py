@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What KEDA has to be told: each answer, and the first second (and a half) in which it is given."""
+"""What KEDA must be told: each answer, and the first second (and a half) in which it is given."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,7 +16,7 @@ FLOOR, PEAK, MEASURED, AFTER = 5, 11, 10, 2
 """400 measured last, at 100 a pod and 1.1; 900 expected, at 100 and 1.2; 900 measured; 100 expected after it."""
 HELD = Status.UNAVAILABLE.name
 SHOWN_FROM = LAST = FIRST
-"""Where the timelines begin, and the last tick before the fault."""
+"""The start of the timelines, and the last tick before the fault."""
 FRESH_UNTIL, COVERED_UNTIL = round(LAST + STALE_AFTER), round(LAST + HORIZON - LEAD)
 PEAK_FROM, PEAK_UNTIL = round(PEAK_BEGIN - LEAD), round(PEAK_END)
 FAULT, BACK = round(BEGIN), round(END)
@@ -32,7 +32,7 @@ LOST: Mapping[OnStale, Timeline] = {
     OnStale.ERROR: [(SHOWN_FROM, FLOOR), (FRESH_UNTIL, HELD), (BACK, AFTER)],
     OnStale.DEFAULT_MIN: [(SHOWN_FROM, FLOOR), (FRESH_UNTIL, DEFAULT_MIN), (BACK, AFTER)],
 }
-"""No new plan: the last plan and its floor by wall clock, until it is stale, or covers the lead time no more."""
+"""No new plan: the last plan and its floor by wall clock, until it is stale or no longer covers the lead time."""
 
 
 UNDISTURBED: Timeline = [
@@ -42,7 +42,7 @@ UNDISTURBED: Timeline = [
     (PEAK_UNTIL, MEASURED),
     (PEAK_UNTIL + 60, AFTER),
 ]
-"""As if nothing was wrong: the plan, and the floor, which follows the load a minute later. Any policy says so."""
+"""As without a fault, under every policy: the plan, and the floor, which follows the load a minute later."""
 MODEL_LOST: Mapping[OnStale, Timeline] = {
     OnStale.RIDE_FORECAST: [
         (SHOWN_FROM, FLOOR),
@@ -54,12 +54,12 @@ MODEL_LOST: Mapping[OnStale, Timeline] = {
     OnStale.ERROR: LOST[OnStale.ERROR],
     OnStale.DEFAULT_MIN: LOST[OnStale.DEFAULT_MIN],
 }
-"""As without a plan, but for the floor: it rises with what is measured, and does not fall."""
+"""As without a plan, except for the floor: it rises with the measured load, and does not fall."""
 CLOCK_OFF: Mapping[OnStale, Timeline] = {
     OnStale.RIDE_FORECAST: [(SHOWN_FROM, FLOOR), (FAULT, HELD), (BACK, AFTER)],
     OnStale.ERROR: [(SHOWN_FROM, FLOOR), (FAULT, HELD), (BACK, AFTER)],
     OnStale.DEFAULT_MIN: [(SHOWN_FROM, FLOOR), (FAULT, DEFAULT_MIN), (BACK, AFTER)],
 }
-"""An hour ahead, the plan is an hour old at once, and Prometheus has nothing as new. An hour back, the plan is from the
-future, and what Prometheus has is an hour old by the Date of its answers.
+"""With the clock an hour ahead, the plan is an hour old at once, and Prometheus has no data that new. With the clock an
+hour back, the plan is from the future, and the data are an hour old by the Date of the answers.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Both ends that the tests need: services to call, and an HTTP/2 client on any Trio stream that can also misbehave."""
+"""Both ends for the tests: services to call, and an HTTP/2 client on any Trio stream that can also misbehave."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ Handler = Callable[[Any], Awaitable[None]]
 
 
 async def echo_name(stream: Any) -> None:
-    """Answer Echo with the name that was asked for, as often as the metadata say."""
+    """Answer Echo with the requested name, as often as the metadata say."""
     request = await stream.recv_message()
     name = request.name * int(request.options.get("repeat", "1"))
     await stream.send_message(pb.Items(items=[pb.Item(text=name)]))
 
 
 async def never_end(stream: Any) -> None:
-    """Send one state, and stay open for ever, as WatchState does."""
+    """Send one state, and stay open forever, like WatchState."""
     await stream.recv_message()
     await stream.send_message(pb.State(result=True))
     await trio.sleep_forever()
 
 
 async def never_begin(stream: Any) -> None:
-    """Read the request, and send nothing ever."""
+    """Read the request, and never answer."""
     await stream.recv_message()
     await trio.sleep_forever()
 
@@ -91,7 +91,7 @@ async def send_item(stream: Any) -> None:
 
 
 def frame_message(message: Any, flag: int = 0) -> bytes:
-    """A gRPC message as it stands in DATA frames; bytes are taken as they are."""
+    """A gRPC message as in DATA frames; bytes are used unchanged."""
     body = message if isinstance(message, bytes) else message.SerializeToString()
     return bytes([flag]) + len(body).to_bytes(4, "big") + body
 
@@ -108,12 +108,12 @@ class Answer:
 
     @property
     def status(self) -> Status:
-        """The gRPC status, wherever it stands."""
+        """The gRPC status, from headers or trailers."""
         return Status(int((self.trailers or self.headers)["grpc-status"]))
 
     @property
     def message(self) -> str:
-        """The gRPC message, wherever it stands."""
+        """The gRPC message, from headers or trailers."""
         return (self.trailers or self.headers).get("grpc-message", "")
 
     def read(self, kind: Any) -> list[Any]:
@@ -126,7 +126,7 @@ class Answer:
 
 
 class Client:
-    """The client's side of an HTTP/2 connection, driven by the test alone: it reads only when a test waits."""
+    """The client's side of an HTTP/2 connection, driven only by the test: it reads only when a test waits."""
 
     def __init__(self, stream: trio.abc.Stream, *, service: str = SERVICE, acknowledges: bool = True) -> None:
         self.stream = stream
@@ -150,7 +150,7 @@ class Client:
         self.h2.initiate_connection()
 
     async def flush(self) -> None:
-        """Send what is queued; that the server has hung up shows when the client reads what it said before."""
+        """Send what is queued; if the server has hung up, that shows at the next read."""
         if data := self.h2.data_to_send():
             with contextlib.suppress(trio.BrokenResourceError):
                 await self.stream.send_all(data)
@@ -173,7 +173,7 @@ class Client:
         return stream_id
 
     def send(self, stream_id: int, data: bytes, *, end: bool = False) -> None:
-        """Queue DATA in frames of at most 16 KiB, as far as the windows reach."""
+        """Queue DATA in frames of at most 16 KiB, as far as the windows allow."""
         while len(data) > 2**14:
             self.h2.send_data(stream_id, data[: 2**14])
             data = data[2**14 :]
@@ -247,7 +247,7 @@ def _to_text(headers: Any) -> dict[str, str]:
 
 
 class MemoryListener(trio.abc.Listener[trio.abc.Stream]):
-    """Connections without a network; ``backlog`` holds those that nobody has accepted yet."""
+    """Connections without a network; ``backlog`` holds those that are not accepted yet."""
 
     def __init__(self) -> None:
         self._offer, self._backlog = trio.open_memory_channel[trio.abc.Stream](1000)

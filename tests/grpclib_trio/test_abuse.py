@@ -40,26 +40,26 @@ CANCEL = 8
 
 
 async def send_raw(client: Client, *frames: Frame | bytes) -> None:
-    """Send frames past the client's own h2."""
+    """Send frames, bypassing the client's h2."""
     await client.flush()
     with contextlib.suppress(trio.BrokenResourceError):  # cut off already
         await client.stream.send_all(b"".join(f if isinstance(f, bytes) else f.serialize() for f in frames))
 
 
 async def assert_cut_off(client: Client, code: int | None = None) -> None:
-    """The connection ends, with a GOAWAY of that code."""
+    """Check that the connection ends, with a GOAWAY of that code."""
     await client.until_closed()
     if code is not None:
         assert [int(g.error_code) for g in client.goaways] == [code]
 
 
 async def assert_alive(rig: Rig) -> None:
-    """Others are served as ever."""
+    """Check that other clients are served as before."""
     assert (await rig.connect().call()).status is Status.OK
 
 
 async def read_what_there_is(client: Client) -> bytes:
-    """What the server has sent so far, past the client's own h2."""
+    """What the server has sent so far, bypassing the client's h2."""
     received = bytearray()
 
     async def read() -> None:
@@ -303,7 +303,7 @@ async def test_window_updates_and_pings_that_answer_data_are_no_flood(
 async def test_window_updates_of_calls_that_wait_for_their_answer_are_no_flood(
     start_server: StartServer, mock_clock: object, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As grpcio sends them: with a thousand calls at once an honest client was cut off."""
+    """Frames as grpcio sends them: an honest client with a thousand calls at once used to be cut off."""
     rig = await start_server(SampleService(WatchState=never_begin), limits=Limits(max_idle_frames=10))
     client = rig.connect()
     for _ in range(100):
@@ -391,7 +391,7 @@ async def test_replies_that_nobody_reads_do_not_pile_up(start_server: StartServe
             except trio.BrokenResourceError:
                 break
             sent += 1700
-    # it stopped reading after a few buffers' worth, and 20 s later it gave up
+    # it stopped reading after a few buffers, and 20 s later it gave up
     assert sent < 20_000
     await client.stream.aclose()
     await assert_alive(rig)
@@ -640,5 +640,5 @@ async def test_a_request_for_which_there_is_no_room_fails_alone(
     assert answer.status is Status.RESOURCE_EXHAUSTED
     client.send(ids[0], half[58_000:], end=True)
     assert (await client.finish(ids[0])).status is Status.OK
-    # the room of both is free again
+    # the slots of both are free again
     assert (await client.call(message=pb.Name(name="y" * 60_000))).status is Status.OK

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a client gets back for a call, good or bad, and what the embedding application hears of it."""
+"""What a client gets back for a good or bad call, and what the embedding application learns about it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def test_streaming_call_sends_many_messages(start_server: StartServer) -> 
 async def test_unknown_method_is_unimplemented_and_has_a_content_type(start_server: StartServer, path: str) -> None:
     rig = await start_server()
     answer = await rig.connect().call(path)
-    # grpc-go reports UNKNOWN for an answer without content-type, which KEDA then retries for ever
+    # grpc-go reports UNKNOWN for an answer without content-type, which KEDA then retries forever
     assert answer.headers[":status"] == "200"
     assert answer.headers["content-type"] == "application/grpc"
     assert answer.status is Status.UNIMPLEMENTED

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the server lets its clients go: nothing that can still be answered is lost."""
+"""How the server drains: no call that can still be answered is lost."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Large messages, small windows, and ends of different speed."""
+"""Large messages, small windows, and peers of different speed."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Connections that send nothing lock nobody out, and they are one line in the log."""
+"""Idle connections lock nobody out, and cause one line in the log."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def test_connections_without_a_preface_keep_nobody_out(
 
 
 async def count_closed(crowd: list[trio.abc.Stream]) -> int:
-    """On how many the server has hung up; what it said before is read away."""
+    """How many the server has closed; data before that are discarded."""
     closed = 0
 
     async def read(stream: trio.abc.Stream) -> None:

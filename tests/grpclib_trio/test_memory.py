@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One budget of memory for all clients: whoever spends it is refused or cut off, and the others are served."""
+"""One memory budget for all clients: those who use it up are refused or cut off, and the others are served."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MIB = 2**20
 
 @pytest.fixture
 def hosts(monkeypatch: pytest.MonkeyPatch) -> dict[trio.abc.Stream, str]:
-    """Where memory streams come from; "unknown" unless a test says so."""
+    """The host of memory streams; "unknown" unless a test sets it."""
     known: dict[trio.abc.Stream, str] = {}
     monkeypatch.setattr("kedastral.trio_connections._read_address", lambda stream: (known.get(stream, "unknown"), 1))
     return known
@@ -41,7 +41,7 @@ def connect_from(rig: Rig, host: str, hosts: dict[trio.abc.Stream, str]) -> Clie
 
 
 async def open_watches(client: Client, count: int, *, first: int = 1) -> int:
-    """Open endless calls, in turns as an attacker could; how many were refused."""
+    """Open endless calls in turn, as an attacker could; returns how many were refused."""
     for i in range(first, first + 2 * count, 2):
         headers = HeadersFrame(i, header_block(client), flags=["END_HEADERS"])
         await send_raw(client, headers, DataFrame(i, frame_message(pb.Name()), flags=["END_STREAM"]))

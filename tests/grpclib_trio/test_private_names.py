@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of grpclib and h2 that are not their public interface: one test each, so that an upgrade says what broke."""
+"""Private names of grpclib and h2 that we use: one test each, so that an upgrade shows what broke."""
 
 from __future__ import annotations
 

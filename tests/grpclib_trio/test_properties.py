@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Properties: chunking does not matter, random bytes do not harm."""
+"""Properties: chunking does not matter, and random bytes do no harm."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_any_chunking_of_the_clients_bytes_gives_the_same_answers(cuts: list[int
 
 
 async def serve_bytes(data: bytes) -> bool:
-    """Throw ``data`` at a server; whether it still serves others, and has let go of the connection in the end."""
+    """Send ``data`` to a server; returns whether it still serves others and has released the connection."""
     rig = Rig(server=Server([SampleService()]), finished=[])
     async with trio.open_nursery() as nursery:
         await nursery.start(rig.run)

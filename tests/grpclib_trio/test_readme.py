@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The example in the package's README runs as it stands, and an independent client gets its answer."""
+"""The example in the package's README runs unchanged, and an independent client gets its answer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PATIENCE = 30.0
 
 @contextmanager
 def keep_port() -> Iterator[int]:
-    """A port that nobody else is given meanwhile: it is bound by a socket that never listens, so the program may."""
+    """A reserved port: it is bound by a socket that never listens, so that the program can listen on it."""
     with socket.socket() as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         holder.bind(("127.0.0.1", 0))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""grpclib's reflection works on this transport, for those who ask for it."""
+"""grpclib's reflection works on this transport, if enabled."""
 
 from __future__ import annotations
 

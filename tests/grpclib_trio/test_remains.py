@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is left of a connection that is over: nothing that would have to wait for a full garbage collection."""
+"""A closed connection leaves nothing behind that would have to wait for a full garbage collection."""
 
 from __future__ import annotations
 

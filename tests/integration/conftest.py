@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real Prometheus that scrapes itself every second, for tests of what only a real one can tell."""
+"""A real Prometheus that scrapes itself every second, for tests that need a real one."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ scrape_configs:
 
 
 def require_program(name: str) -> str:
-    """The path of program ``name``; a test skips where it is not installed, or fails where that is forbidden."""
+    """The path of program ``name``; a test skips if it is not installed, or fails if that is forbidden."""
     path = shutil.which(name)
     if path is None and os.environ.get(REQUIRED):
         pytest.fail(f"{name} is not installed, and {REQUIRED} is set")
@@ -42,10 +42,10 @@ def require_program(name: str) -> str:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that is kept for this process: the kernel gives it to nobody who asks for any port.
+    """A port of 127.0.0.1 that is reserved for this process: the kernel gives it to nobody who asks for any free port.
 
-    A socket that stays bound and never listens sees to that. Connections are refused until a program listens there,
-    which may do so as often as it likes if it sets SO_REUSEADDR, as servers do.
+    A socket that stays bound and never listens reserves it. Connections are refused until a program listens there; it
+    can do so repeatedly if it sets SO_REUSEADDR, as servers do.
     """
     holder = socket.socket()
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -70,7 +70,7 @@ class PrometheusServer:
 
     @property
     def url(self) -> str:
-        """The base URL; it stays the same over `stop` and `start` unless somebody took just this port meanwhile."""
+        """The base URL; it stays the same over `stop` and `start` unless the port was taken meanwhile."""
         return f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
@@ -94,7 +94,7 @@ class PrometheusServer:
         raise AssertionError(f"no free port in {BIND_ATTEMPTS} attempts")
 
     def stop(self) -> None:
-        """End it, gently and then not; the data stay. Stopping twice is fine."""
+        """Terminate it, and kill it if it hangs; the data stay. Stopping twice is fine."""
         if self._running is None:
             return
         self._running.terminate()
@@ -144,7 +144,7 @@ class PrometheusServer:
 
 @pytest.fixture
 def prometheus_server(tmp_path: Path) -> Iterator[PrometheusServer]:
-    """A Prometheus that runs, and is stopped whatever happens."""
+    """A running Prometheus, which is stopped whatever happens."""
     home = tmp_path / "prometheus"
     home.mkdir()
     server = PrometheusServer(require_program("prometheus"), home)
@@ -158,7 +158,7 @@ def prometheus_server(tmp_path: Path) -> Iterator[PrometheusServer]:
 def write_blocks(home: Path, samples: Mapping[str, Iterable[tuple[float, float]]]) -> None:
     """Blocks below ``home`` of the gauges ``samples``: by series, such as ``load{pod="a"}``, epoch seconds and values.
 
-    promtool makes them, so that a Prometheus which starts there has a past.
+    promtool makes them, so that a Prometheus that starts there has a history.
     """
     lines = [f"{series} {float(value)!r} {at:.0f}" for series, points in samples.items() for at, value in points]
     text = home / "samples.txt"

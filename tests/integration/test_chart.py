@@ -37,7 +37,7 @@ CRDS = {
     ),
     "cert-manager.io": ("github.com/cert-manager/cert-manager@v1.21.2", "deploy/crds"),
 }
-"""By API group: the Go module that has its definitions, and where."""
+"""By API group: the Go module with its definitions, and where they are."""
 
 PROMETHEUS = {"dataSources": {"prometheus": {"url": "http://prometheus:9090"}}}
 FLEET = {
@@ -106,7 +106,7 @@ every_case = pytest.mark.parametrize("case", CASES)
 
 @pytest.fixture(scope="session")
 def helm() -> str:
-    """The program; built where Go is and helm is not."""
+    """The program; built with Go if helm is not installed."""
     found = find_helm()
     if found is not None:
         return found
@@ -124,12 +124,12 @@ def require_go() -> None:
 
 
 def give_up(why: str) -> NoReturn:
-    """Skip, or fail where KEDASTRAL_REQUIRE_HELM is set: Go and its modules cannot be had everywhere."""
+    """Skip, or fail if KEDASTRAL_REQUIRE_HELM is set: Go and its modules are not available everywhere."""
     (pytest.fail if os.environ.get("KEDASTRAL_REQUIRE_HELM") else pytest.skip)(why)
 
 
 class RefusedError(Exception):
-    """Helm's own words about values that it refuses."""
+    """Helm's message about values that it refuses."""
 
 
 @cache
@@ -184,7 +184,7 @@ def test_every_object_is_one_that_its_api_knows(helm: str, case: str) -> None:
 
 
 class _Definitions(yaml.CSafeLoader):
-    """Reads a plain ``=``, one of the Prometheus operator's words, as the text that it is."""
+    """Reads a plain ``=``, an enum value of the Prometheus operator, as text."""
 
 
 _Definitions.add_constructor("tag:yaml.org,2002:value", yaml.CSafeLoader.construct_yaml_str)
@@ -289,7 +289,7 @@ def test_every_setting_arrives_in_the_process_that_has_it(helm: str) -> None:
                     assert got["REACTIVE_FLOOR"] == "false"
 
 
-# what the product makes of it
+# how the product reads it
 
 
 @pytest.mark.parametrize("case", ["fleet", "split", "redis", "emptyDir"])

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The dashboard and the alerts with a real Prometheus that scraped real processes: every expression gives data.
 
-One process is the demo, which has all that a steered workload shows. The other shares its work by Redis, has its
-workloads in files, and one of them fails.
+One process is the demo, which has all metrics of a steered workload. The other shares its work through Redis and has
+its workloads in files; one of them fails.
 """
 
 import http.server
@@ -51,7 +51,7 @@ kube_deployment_spec_replicas{namespace="shop",deployment="web"} 7
 kube_deployment_status_replicas_ready{namespace="shop",deployment="web"} 6
 """
 LONG = 240.0
-"""Seconds: the demo learns two weeks of load first, several times where several workers of pytest-xdist play it."""
+"""Seconds: the demo first learns two weeks of load, at the same time in every worker of pytest-xdist that runs it."""
 WORKLOADS = ("demo-shop", "shop/broken", "shop/steady")
 
 
@@ -100,7 +100,7 @@ def is_planned_by_its_model(port: int, workload: str) -> bool:
 
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a Prometheus that scrapes both processes, once they have done all that they do."""
+    """The address of a Prometheus that scrapes both processes, once they have done everything."""
     home = tmp_path_factory.mktemp("dashboard")
     with ExitStack() as stack:
         load = stack.enter_context(open_stand_in())
@@ -121,7 +121,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.start()
         shared.wait_for_log("first forecast")
         shared.signal(signal.SIGHUP)
-        # not by the log: a process whose model knows enough at its first plan has nothing to say about it
+        # not by the log: a process whose model is ready at its first plan logs nothing about it
         wait_for(lambda: is_planned_by_its_model(demo_http, "demo-shop"), "a plan by the demo's model", LONG)
         ask(demo_grpc, "demo-shop")
         ask(shared_grpc, "shop/steady")
@@ -151,7 +151,7 @@ def test_every_expression_of_the_dashboard_gives_data(prometheus: str) -> None:
 
         def look(expr: str = expr) -> bool:
             found = [one for workload in WORKLOADS for one in query(prometheus, fill(expr, workload))]
-            rare = expr.startswith("histogram_quantile")  # what happened before the first scrape is none in ten minutes
+            rare = expr.startswith("histogram_quantile")  # events before the first scrape do not count as an increase
             return any(one["value"][1] not in ("NaN", "+Inf", "-Inf") or rare for one in found)
 
         wait_for(look, expr, LONG)

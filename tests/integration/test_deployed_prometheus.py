@@ -17,7 +17,7 @@ ALERTS = DEPLOY / "prometheus" / "alerts.yaml"
 
 
 def check(what: str, file: Path) -> None:
-    """``promtool check WHAT FILE``; its words are the failure's."""
+    """``promtool check WHAT FILE``; its output becomes the failure message."""
     made = subprocess.run(
         [require_program("promtool"), "check", what, file], check=False, capture_output=True, text=True, timeout=60
     )
@@ -32,7 +32,7 @@ WEB = '{workload="web"}'
 SHOP = '{workload="shop"}'
 FAILING = 'kedastral_workload_failing{workload="web",component="source",reason="%s"}'
 ASKED = {'kedastral_scaler_requests_total{method="GetMetrics",status="OK"}': "0+2x2000"}
-"""KEDA asks twice a minute, so that the alert of that is silent."""
+"""KEDA asks twice a minute, so that its alert is silent."""
 ANSWERED = 'kedastral_scaler_request_seconds_bucket{instance="a",method="GetMetrics",le="%s"}'
 UP = 'kedastral_storage_up{instance="a",operation="%s"}'
 OF_WEB, OF_A = {"workload": "web"}, {"instance": "a"}
@@ -136,7 +136,7 @@ OF_DAYS: dict[str, tuple[dict[str, str], str, dict[str, dict[str, str]]]] = {
     "standing down for two hours": ({f"kedastral_standing_down{WEB}": "1x4 0x60"}, "25h", {}),
     "standing down for a day": ({f"kedastral_standing_down{WEB}": "1x60"}, "25h", {"KedastralStandingDown": OF_WEB}),
 }
-"""With a sample each half hour: promtool takes its time for each evaluation."""
+"""With a sample every half hour: each evaluation of promtool is slow."""
 GROUPS = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["groups"]
 RULES = {rule["alert"]: rule for group in GROUPS for rule in group["rules"]}
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The README's and the tutorial's commands, run as they stand but for their ports."""
+"""The commands of the README and the tutorial, run as written except for their ports."""
 
 import shlex
 import subprocess

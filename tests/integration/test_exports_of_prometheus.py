@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Prometheus and promtool themselves give is read by `backtest --csv` as the plain file is."""
+"""`backtest --csv` reads the output of Prometheus and promtool like the plain file."""
 
 import subprocess
 import urllib.parse

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The image's own steps, those of the Dockerfile, in an empty folder; and the wheel that they make.
+"""The steps of the Dockerfile in an empty folder, and the wheel that they build.
 
 Docker's part is left out: the base image (this machine's Python stands in for it), the layers, and that pip is removed
 from the base.
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 NOBODY = 65532
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-# `doctor --cluster` is for an engineer's machine: the image does without the extra `kubernetes`
+# `doctor --cluster` is for an engineer's machine: the image lacks the extra `kubernetes`
 NOT_IN_THE_IMAGE = ["kedastral.doctor.cluster", "kedastral.doctor.kubeconfig"]
 NAME_WHAT_CANNOT_BE_IMPORTED = """
 import importlib, pkgutil, kedastral
@@ -44,7 +44,7 @@ INSTALLERS = {"pip", "setuptools", "wheel", "hatchling", "build", "uv", "pytest"
 
 
 def run_to_the_end(words: list[str | Path], cwd: Path = ROOT) -> str:
-    """What a program prints that must end well."""
+    """The output of a program, which must succeed."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     done = subprocess.run(words, env=env, cwd=cwd, check=False, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, f"{words}\n{done.stdout}{done.stderr}"
@@ -52,7 +52,7 @@ def run_to_the_end(words: list[str | Path], cwd: Path = ROOT) -> str:
 
 
 def as_nobody() -> int | None:
-    """The number of the image's user, whom only root may become."""
+    """The id of the image's user, which only root may switch to."""
     return NOBODY if os.geteuid() == 0 else None
 
 
@@ -74,8 +74,8 @@ class BuildStage:
 
     @classmethod
     def prepare(cls, root: Path) -> "BuildStage":
-        """Where nothing is yet but a Python for the tools that build."""
-        own = f"{sys.base_exec_prefix}/bin/python3"  # below /root nobody else may look
+        """An empty root with only a Python for the build tools."""
+        own = f"{sys.base_exec_prefix}/bin/python3"  # others cannot read below /root
         stage = cls(root, next(filter(may_run, (own, "/usr/bin/python3", "/usr/local/bin/python3")), own))
         (root / "src").mkdir()
         run_to_the_end([stage.base, "-m", "venv", "--without-pip", root / "tools"])
@@ -127,7 +127,7 @@ def packages(place: Path) -> dict[str, list[Requirement]]:
 
 
 def required_by(name: str, installed: dict[str, list[Requirement]]) -> set[str]:
-    """``name`` and all that it requires without its extras, and so on."""
+    """``name`` and all its requirements without extras, recursively."""
     found: set[tuple[str, str]] = set()  # with the extra that is asked for
     left = {(name, "")}
     while left:
@@ -139,7 +139,7 @@ def required_by(name: str, installed: dict[str, list[Requirement]]) -> set[str]:
 
 
 def play_demo(program: list[str], variables: dict[str, str]) -> str:
-    """What ten minutes of the demo's load print, played as the image's user, who may write nowhere here."""
+    """The output of ten minutes of the demo's load, run as the image's user, who may write nowhere here."""
     done = subprocess.run(
         [*program, "demo", "--duration", "10m", "--speed", "600"],
         env={"SCALER_LISTEN": "127.0.0.1:0", "FORECASTER_LISTEN": "127.0.0.1:0", "PATH": "/usr/bin:/bin", **variables},

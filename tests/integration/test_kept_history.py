@@ -23,7 +23,7 @@ from tests.waiting import PATIENCE, wait_for
 pytestmark = pytest.mark.integration
 
 QUERY = "vector(1)"
-"""Each point of its answer is as many bytes as any other, so that bytes count points."""
+"""Every point of its answer has the same number of bytes, so that bytes count points."""
 OVERLAP = 361
 """Points at a step of one second that may be late: those of six minutes are read again (`MIN_REREAD`)."""
 WINDOW = 25_000
@@ -63,7 +63,7 @@ def read_meter(url: str) -> Asked:
 
 @attrs.frozen
 class PointMeter:
-    """Tells points from bytes: ``around`` those of an answer that are no points, ``each`` those of a point."""
+    """Computes points from bytes: ``around`` is the bytes of an answer without points, ``each`` those of a point."""
 
     url: str
     around: float
@@ -71,7 +71,7 @@ class PointMeter:
 
     @classmethod
     def calibrated(cls, url: str) -> "PointMeter":
-        """Asks for 1 and for 101 points itself."""
+        """Calibrates with queries for 1 and for 101 points."""
         sizes = []
         for points in (1, 101):
             times = urllib.parse.urlencode({"query": QUERY, "start": 1_790_000_000, "end": 1_789_999_999 + points})
@@ -84,7 +84,7 @@ class PointMeter:
 
 
 def meter_at(url: str, requests: int) -> Asked:
-    """What has been asked, as soon as that many requests are counted: a moment after they were answered."""
+    """The counts, once that many requests are counted, which is a moment after they were answered."""
     wait_for(lambda: read_meter(url).requests >= requests, f"request {requests} is counted")
     return read_meter(url)
 
@@ -99,7 +99,7 @@ async def test_a_steady_tick_costs_the_new_points_and_the_overlap_and_a_backfill
         source = PrometheusSource(client, RangeQuery(QUERY, WINDOW, 1.0, 60.0), limits=RequestLimits(8, 50))
 
         async def cost(*ticks: float, requests: int) -> tuple[int, float]:
-            """What ticks these seconds apart cost: requests and points."""
+            """The cost of ticks at these intervals: requests and points."""
             nonlocal now, before
             for apart in ticks:
                 now += timedelta(seconds=apart)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real Prometheus whose samples come late: the points that are still rising are not taken for load."""
+"""A real Prometheus whose samples come late: points that are still rising do not count as load."""
 
 import threading
 import time

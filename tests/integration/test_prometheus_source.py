@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The source against a real Prometheus, and against sockets, TLS and passwords that are real."""
+"""The source against a real Prometheus, and with real sockets, TLS and passwords."""
 
 import base64
 import json
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.integration
 
 
 TIME = "time() % 1000000"
-"""A load that tells the time: the seconds of 12 days, which 24 bits of float32 hold exactly."""
+"""A load that encodes the time: the seconds of 12 days, which 24 bits of float32 hold exactly."""
 
 
 def times_of(series: Series) -> list[float]:
@@ -48,7 +48,7 @@ async def read(url: str, query: str, *, window: float = 10.0, now: datetime | No
 
 
 async def eventually(read_it: Callable[[], Awaitable[Series]], within: float = 60.0) -> Series:
-    """The first answer that is no error; a server that has just begun has nothing scraped yet."""
+    """The first answer without an error; a server that has just started has scraped nothing yet."""
     deadline = time.monotonic() + within
     while True:
         try:
@@ -165,7 +165,7 @@ async def test_a_port_that_was_taken_meanwhile_is_given_up_for_another(prometheu
 
 @attrs.frozen
 class StandIn:
-    """A server in Prometheus' place that asks for a user, over TLS."""
+    """A server in Prometheus' place that requires a login, over TLS."""
 
     port: int
     authority: trustme.CA
@@ -193,7 +193,7 @@ async def fallback_forecast(nursery: trio.Nursery) -> AsyncIterator[StandIn]:
 
 
 async def answer_one(seen: list[str | None], stream: trio.SSLStream[trio.SocketStream]) -> None:
-    """Answer one request: 1 at its ``end`` to ``me`` with ``right``, and 401 to everybody else."""
+    """Answer one request: 1 at its ``end`` to ``me`` with ``right``, and 401 to anyone else."""
     try:
         await stream.do_handshake()
     except trio.BrokenResourceError:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real Redis that goes away, hangs, is full, starts empty, fails over or refuses: memory serves all the same."""
+"""A real Redis that goes away, hangs, is full, starts empty, fails over or refuses: memory still serves."""
 
 import logging
 import shutil
@@ -208,7 +208,7 @@ def set_redis(server: RedisServer, *words: str) -> None:
 
 
 NOT_TEXT = "\udcff"
-"""As an argument of a program: a byte that is no UTF-8."""
+"""As a program argument: a byte that is not UTF-8."""
 
 
 @pytest.mark.usefixtures("time_for_redis")
@@ -289,7 +289,7 @@ async def test_a_key_of_another_type_is_named(tmp_path: Path) -> None:
 
 @asynccontextmanager
 async def answering(place: RedisPlace, answer: bytes) -> AsyncIterator[RedisPlace]:
-    """``place`` behind something that gives ``answer`` to each script, as a proxy that is broken would."""
+    """``place`` behind a broken proxy that gives ``answer`` to each script."""
     [server] = place.servers
 
     async def talk(client: trio.SocketStream) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real Prometheus with history from blocks, whose samples come by remote write, some late: what KEDA is told of it.
+"""A real Prometheus with history from blocks, whose samples come by remote write, some late: what KEDA is told.
 
 A snappy block may be all literals (https://github.com/google/snappy/blob/main/format_description.txt), and a
 WriteRequest is nested messages (https://prometheus.io/docs/concepts/remote_write_spec/), so both are written by hand.
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.integration
 
 LAG = 4.0
 RATE = 100.0
-"""A second, of each of the two pods."""
+"""Load per second of each of the two pods."""
 WITHIN = 60.0
 HISTORY = 120
 """Seconds of history in blocks."""
@@ -137,7 +137,7 @@ def remote_prometheus(tmp_path: Path) -> Iterator[PrometheusServer]:
 
 
 async def tick_against(server: PrometheusServer, query: str, ticks: int) -> tuple[list[int], float, float]:
-    """What KEDA is told after each of the ``ticks``, and as of the last the settling time and the load observed."""
+    """What KEDA is told after each of the ``ticks``, and the settling time and the observed load at the last."""
     clock, store, told = SystemClock(), MemoryStore(), list[int]()
     asked = RangeQuery(query, window=100.0, step=1.0, stale_after=20.0)
     deadline = time.monotonic() + WITHIN
@@ -157,7 +157,7 @@ async def tick_against(server: PrometheusServer, query: str, ticks: int) -> tupl
 
 
 async def test_samples_that_remote_write_brings_late_are_waited_for(remote_prometheus: PrometheusServer) -> None:
-    """Trusted at once, the newest points show the prompt pod alone, or little more: 10 to 15 replicas of 20."""
+    """If trusted at once, the newest points show little more than the prompt pod: 10 to 15 replicas instead of 20."""
     told, settling, observed = await tick_against(remote_prometheus, "sum(rate(requests_total[8s]))", 40)
     assert min(told) >= 19
     assert LAG / 2 <= settling <= 3 * LAG

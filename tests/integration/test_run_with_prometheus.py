@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`kedastral run` beside a real Prometheus: it forecasts from it, KEDA reads replicas, and an outage is survived."""
+"""`kedastral run` with a real Prometheus: it forecasts, KEDA reads replicas, and it survives an outage."""
 
 import signal
 import time
@@ -60,7 +60,7 @@ def ask_replicas(channel: grpc.Channel) -> int:
 def test_it_forecasts_from_prometheus_and_outlives_its_restart(prometheus_server: PrometheusServer) -> None:
     with ProcessInput("run", {**FLAGS, "--prom-url": prometheus_server.url}) as kedastral:
         grpc_port, http_port = kedastral.ports("gRPC", "HTTP")
-        # the first forecasts may be of zero: the only load is what is asked of Prometheus itself
+        # the first forecasts may be zero: the only load is the queries to Prometheus itself
         first = wait_for(lambda: forecast_of_load(http_port), "a forecast of a load")
         assert len(first["values"]) == len(first["desiredReplicas"]) == 60
         with grpc.insecure_channel(f"127.0.0.1:{grpc_port}") as channel:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Formula`: as much of the expressions of KEDA's scalingModifiers as the recipes of docs/keda.md need."""
+"""`Formula`: the part of KEDA's scalingModifiers expressions that the recipes of docs/keda.md need."""
 
 import re
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ class Formula:
         return cls(tokens)
 
     def value(self, names: Mapping[str, float | None]) -> float | None:
-        """What it comes to; a name without a value is nil, and so is all that is reckoned with it but by ``??``."""
+        """Its value; a name without a value is nil, and so is every expression with it except ``??``."""
         rest = list(self.tokens)
         result = self._sum(rest, names)
         assert not rest, rest

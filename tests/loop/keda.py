@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Keda`: asks the scaler over gRPC when KEDA would, and lets a `ScaledObject` make of the answers what KEDA would."""
+"""`Keda`: asks the scaler over gRPC when KEDA would, and passes the answers to a `ScaledObject`."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,26 +18,26 @@ from .scaled_object import ScaledObject, TriggerAnswer
 SYNC_PERIOD = 15.0
 SYNC_BUDGET = 3.0
 FIRST_SYNC, FIRST_POLL = 4.0, 7.0
-"""Not at the very moments at which plans and their steps begin."""
+"""Offset from the moments at which plans and their steps begin."""
 RECONNECT_AFTER = 2.0
 """Seconds before a stream that ended is opened again; KEDA doubles them up to a minute after each error."""
 
 
 class UnreachableError(Exception):
-    """Nobody listens, or the connection broke."""
+    """Nobody listens, or the connection was lost."""
 
 
 class Trigger(Protocol):
     """One trigger of the ScaledObject."""
 
     async def ask(self, budget: float) -> TriggerAnswer:
-        """What it says now, within ``budget`` seconds."""
+        """Its answer now, within ``budget`` seconds."""
         ...
 
 
 @attrs.frozen
 class ReactiveTrigger:
-    """A prometheus trigger on the load itself: ``load`` None is Prometheus being away."""
+    """A prometheus trigger on the load itself; ``load`` is None while Prometheus is down."""
 
     load: Callable[[], float | None]
     threshold: float
@@ -141,7 +141,7 @@ class Beat:
 
 @attrs.frozen
 class Keda:
-    """KEDA's loops around one ScaledObject, with ``triggers`` apart for the polls and for the HPA."""
+    """KEDA's loops around one ScaledObject, with separate ``triggers`` for the polls and for the HPA."""
 
     scaled: ScaledObject
     polled: Sequence[Trigger]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`play`: KEDA around Kedastral for some hours of virtual time, and what became of the Deployment, second by second."""
+"""`play`: KEDA and Kedastral for some hours of virtual time, and the replicas of the Deployment, second by second."""
 
 import bisect
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from .scaled_object import ScaledObject, ScaledObjectSpec
 from .site import Site, Wanted
 
 RAMP = 95.0
-"""Seconds from an answer to its replicas at the latest: a sync, and the HPA's ramp from 1 to 50."""
+"""The most seconds from an answer to its replicas: a sync, and the HPA's ramp from 1 to 50."""
 
 
 @attrs.frozen
@@ -35,10 +35,10 @@ class Played:
         return self.said[at][1] if at >= 0 else None
 
     def too_few(self) -> list[tuple[int, int, int | None]]:
-        """Every second with fewer replicas than promised: (second, replicas, what the last good plan wants told).
+        """Every second with fewer replicas than promised: (second, replicas, what the last good plan asks for).
 
-        Fewer than the last good plan wants while answers have had the time to arrive; or fewer than a second before
-        without the last good plan wanting so few, and where it has run out, fewer for any reason.
+        These are seconds with fewer than the last good plan asks for, after answers have had time to arrive, or with
+        fewer than a second before, unless the last good plan asks for as few. Once it has run out, any fall counts.
         """
         wanted, lately, wrong = Wanted(self.site.store.published), list[int](), []
         numbers_since, before = 0.0, self.replicas(0)
@@ -68,7 +68,7 @@ async def play(
     push: bool = False,
     activation: str = "0",
 ) -> Played:
-    """Let ``hours`` pass. ``beside`` makes the other triggers of the ScaledObject; ``push`` is type external-push."""
+    """Let ``hours`` pass. ``beside`` makes the other triggers of the ScaledObject; ``push``: type external-push."""
     scaled = ScaledObject(spec, first)
     metadata = {"workload": "shop", "activation": activation}
     polled, synced = ExternalTrigger(site.connect, metadata), ExternalTrigger(site.connect, metadata)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`ScaledObject`: what KEDA and the HPA make of a trigger's answers: polls, fallback, cooldown, replicas.
+"""`ScaledObject`: how KEDA and the HPA react to a trigger's answers: polls, fallback, cooldown, replicas.
 
-Written from KEDA's documentation ("Scaling Deployments", "Fallback", "External Scalers") and from what its scale
-executor, its fallback and its scale handler do (main, August 2026). The HPA is `kedastral.simulation.hpa`.
+Based on KEDA's documentation ("Scaling Deployments", "Fallback", "External Scalers") and on the code of its scale
+executor, fallback and scale handler (main, August 2026). The HPA is `kedastral.simulation.hpa`.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from kedastral.simulation.hpa import Hpa, HpaBehavior, HpaMetric, ScalingRules
 
 
 class FallbackBehavior(StrEnum):
-    """``fallback.behavior``, those that make a number of their own."""
+    """The values of ``fallback.behavior`` that give a number."""
 
     STATIC = "static"
     CURRENT = "currentReplicas"
@@ -32,7 +32,7 @@ class Fallback:
     behavior: FallbackBehavior = FallbackBehavior.CURRENT_IF_HIGHER
 
     def replicas_for(self, current: int) -> int:
-        """What is wanted in place of an answer, with ``current`` replicas."""
+        """The replicas that replace an answer, with ``current`` replicas."""
         match self.behavior:
             case FallbackBehavior.STATIC:
                 return self.replicas
@@ -46,7 +46,7 @@ class Fallback:
 
 @attrs.frozen
 class TriggerAnswer:
-    """What one look at a trigger brought. ``value`` None: an error; ``reached`` False: not even the metric's name."""
+    """The result of asking a trigger. ``value`` None: an error; ``reached`` False: not even the metric's name."""
 
     value: float | None = None
     active: bool = False
@@ -58,14 +58,14 @@ RECOMMENDED = HpaBehavior(
     up=attrs.evolve(HpaBehavior.KUBERNETES.up, tolerance=0.0),
     down=attrs.evolve(HpaBehavior.KUBERNETES.down, tolerance=0.0),
 )
-"""The HPA's own defaults but for the tolerance: what docs/keda.md recommends."""
+"""The HPA's defaults except for the tolerance: what docs/keda.md recommends."""
 PROMPT = HpaBehavior(up=RECOMMENDED.up, down=ScalingRules(tolerance=0.0))
-"""As `RECOMMENDED`, but comes down at once: nothing hides a wrong answer."""
+"""Like `RECOMMENDED`, but scales down at once: nothing hides a wrong answer."""
 
 
 @attrs.frozen
 class ScaledObjectSpec:
-    """``spec`` of a ScaledObject, times in seconds; the defaults are KEDA's but for ``bounds``."""
+    """``spec`` of a ScaledObject, times in seconds; the defaults are KEDA's except for ``bounds``."""
 
     bounds: ReplicaBounds = attrs.field(factory=lambda: ReplicaBounds(2, 50))
     fallback: Fallback | None = None
@@ -73,7 +73,7 @@ class ScaledObjectSpec:
     cooldown: float = 300.0
     behavior: HpaBehavior = RECOMMENDED
     formula: Callable[[Sequence[float | None]], float | None] | None = None
-    """Of scalingModifiers with target 1 and ``fallback.behavior: scalingModifiers``: one value of all the triggers."""
+    """The formula of scalingModifiers, with target 1 and ``fallback.behavior: scalingModifiers``."""
 
 
 class ScaledObject:
@@ -88,11 +88,11 @@ class ScaledObject:
 
     @property
     def replicas(self) -> int:
-        """The Deployment's, now."""
+        """The current replicas of the Deployment."""
         return self.changes[-1][1]
 
     def poll(self, now: float, answers: Sequence[TriggerAnswer]) -> None:
-        """KEDA's own scaling, between 0 and what the HPA may do."""
+        """KEDA's own scaling, between 0 and the HPA's range."""
         if self.spec.formula is not None:
             if self._compose(answers):
                 self._note_active(now, failed=False)
@@ -105,7 +105,7 @@ class ScaledObject:
             self._note_inactive(now)
 
     def push(self, now: float) -> None:
-        """external-push has said true."""
+        """external-push has reported true."""
         self._note_active(now, failed=False)
 
     def sync(self, now: float, answers: Sequence[TriggerAnswer]) -> None:
@@ -124,7 +124,7 @@ class ScaledObject:
         self._set(now, self._hpa.recommend(now, self.replicas, metrics))
 
     def _use_fallback(self, trigger: int, answer: TriggerAnswer) -> tuple[float | None, bool]:
-        """The value KEDA goes on with, and whether it is the fallback's; what is not reached is not counted."""
+        """The value that KEDA uses, and whether it is the fallback's; an unreached trigger does not count as failed."""
         if not answer.reached:
             return None, False
         if answer.value is not None:
@@ -137,7 +137,7 @@ class ScaledObject:
         return fallback.replicas_for(self.replicas) * answer.target, True
 
     def _compose(self, answers: Sequence[TriggerAnswer]) -> float | None:
-        """The formula's value, a trigger that has failed for longer than the threshold being nil; None is an error."""
+        """The formula's value; a trigger that has failed beyond the threshold is nil. None is an error."""
         assert self.spec.formula is not None
         assert self.spec.fallback is not None
         for i, answer in enumerate(answers):
@@ -150,7 +150,7 @@ class ScaledObject:
     def _note_active(self, now: float, *, failed: bool) -> None:
         if self.replicas == 0:
             self._set(now, max(1, self.spec.bounds.min))
-        elif failed:  # some triggers are active and others failed: the cooldown is not put off
+        elif failed:  # some triggers are active and others failed: the cooldown is not extended
             return
         self._last_active = now
 

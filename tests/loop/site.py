@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Site`: Kedastral as it runs, ticks and gRPC server, in virtual time; its parts can be taken away and come back."""
+"""`Site`: a running Kedastral, ticks and gRPC server, in virtual time; its parts can fail and return."""
 
 import itertools
 import math
@@ -36,13 +36,13 @@ Span = tuple[float, float]
 
 
 def within(spans: tuple[Span, ...], moment: float) -> bool:
-    """Whether ``moment`` lies in one of ``spans``, their ends left out."""
+    """Whether ``moment`` is in one of ``spans``, excluding their ends."""
     return any(begin <= moment < end for begin, end in spans)
 
 
 @attrs.frozen
 class Outages:
-    """When what is away, in seconds since the start."""
+    """When each part is away, in seconds since the start."""
 
     prometheus: tuple[Span, ...] = ()
     model: tuple[Span, ...] = ()
@@ -70,7 +70,7 @@ class LoadSource:
 
 @attrs.frozen
 class Foresight:
-    """A model that knows the load, so that it is KEDA's answers that are tested and not a model; or fails."""
+    """A model that knows the load, so that the tests are about KEDA's answers and not the model; it may also fail."""
 
     load: Load
     away: tuple[Span, ...] = ()
@@ -86,7 +86,7 @@ class Foresight:
 
 @attrs.define
 class RecordingStore(MemoryStore):
-    """Remembers every plan that was published, and when."""
+    """Records every published plan, and when."""
 
     published: list[tuple[float, Snapshot]] = attrs.field(factory=list, init=False)
 
@@ -98,7 +98,7 @@ class RecordingStore(MemoryStore):
         return kept
 
     def lose(self) -> None:
-        """As a process that starts anew."""
+        """Forget everything, like a process that restarts."""
         self._snapshots.clear()
 
 
@@ -126,7 +126,7 @@ class Site:
         return self.listener.connect()
 
     async def run(self) -> None:
-        """Tick and serve until cancelled; nothing at all happens while Kedastral is away."""
+        """Tick and serve until cancelled; nothing happens while Kedastral is away."""
         ends = sorted({0.0, math.inf, *(moment for span in self.outages.kedastral for moment in span)})
         for begin, end in itertools.pairwise(ends):
             with trio.move_on_at(end):
@@ -173,14 +173,14 @@ class Site:
 
 @attrs.define
 class Wanted:
-    """The last good plan, read by wall clock, second by second and in order; worked out here once more, on purpose."""
+    """The last good plan, read by wall clock, second by second and in order; reimplemented here on purpose."""
 
     published: list[tuple[float, Snapshot]]
     _next: int = attrs.field(default=0, init=False)
     _plan: list[int] = attrs.field(factory=list, init=False)
 
     def at(self, second: float) -> int | None:
-        """The replicas it wants told; None where there is no plan, or none that covers the lead any more."""
+        """The replicas it asks for; None without a plan, or if it no longer covers the lead time."""
         while self._next < len(self.published) and self.published[self._next][0] <= second:
             self._plan = self.published[self._next][1].replicas.tolist()
             self._next += 1

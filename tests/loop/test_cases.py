@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What KEDA and the HPA make of each answer: fallback, holding, waking from zero, observing; by the second."""
+"""How KEDA and the HPA react to each answer: fallback, holding, scaling from zero, observing; by the second."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ FALLS_BACK = RUNS_OUT + 34
 
 
 def steady(_second: float) -> float:
-    """What needs 12 pods."""
+    """A load that needs 12 pods."""
     return 1000.0
 
 
@@ -108,7 +108,7 @@ async def test_a_formula_goes_on_without_kedastral_once_the_last_plan_is_used_up
 async def test_while_kedastral_is_gone_no_external_trigger_of_the_object_scales(
     autojump_clock: MockClock, gone: bool
 ) -> None:
-    """An error, which is answered, leaves the others alone; a scaler that is not there does not."""
+    """An error status does not affect the other triggers; an unreachable scaler does."""
 
     def rising(second: float) -> float:
         return 500.0 if second < 3600 else 2000.0
@@ -124,12 +124,12 @@ async def test_while_kedastral_is_gone_no_external_trigger_of_the_object_scales(
 
 
 def morning(second: float) -> float:
-    """Nothing, then half an hour's load of 10 pods at once."""
+    """No load, then at once a load for 10 pods, for half an hour."""
     return 1000.0 if HOUR <= second < 1.5 * HOUR else 0.0
 
 
 def ready_at(played: Played, second: float, start_seconds: float) -> int:
-    """The pods that serve at ``second``, where each takes ``start_seconds`` from its order."""
+    """The pods that serve at ``second``, if each takes ``start_seconds`` to start."""
     fleet = PodFleet(0, start_seconds)
     for at, replicas in played.changes:
         if at <= second:

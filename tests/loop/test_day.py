@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A day with outages of everything: never fewer replicas than the last good plan wants, nor than the floor."""
+"""A day with outages of everything: never fewer replicas than the last good plan or the floor asks for."""
 
 import math
 
@@ -22,7 +22,7 @@ def in_hours(*spans: tuple[float, float]) -> tuple[Span, ...]:
 
 
 def day(second: float) -> float:
-    """From 200 to 3,000 and back, with a jump each two hours that the plan knows of."""
+    """From 200 to 3,000 and back, with a jump every two hours that the plan knows."""
     base = 1600 - 1400 * math.cos(second / 86400 * 2 * math.pi)
     return base * (1.8 if second % 7200 < 900 else 1.0)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Through hours without the source or the model: what KEDA is told, and the very second at which that changes."""
+"""Hours without the source or the model: what KEDA is told, and the exact second at which that changes."""
 
 from collections.abc import Sequence
 
@@ -31,13 +31,13 @@ Told = int | Status
 
 
 def load(second: float) -> float:
-    """1,000 until the source is away; then little, but for a peak from 2,730 s to 3,030 s that was foreseen."""
+    """1,000 until the source is away; then little, except for a forecast peak from 2,730 s to 3,030 s."""
     if second < AWAY:
         return 1000.0
     return 2000.0 if 2730 <= second < 3030 else 100.0
 
 
-# each begins where the one before ends: (until, told, active)
+# each begins where the previous one ends: (until, told, active)
 RIDDEN: Sequence[tuple[float, Told, bool | None]] = (
     (2730 - LEAD, FLOOR, True),  # the plan has come down by then, the last floor has not
     (3030, PEAK, True),
@@ -50,12 +50,12 @@ EXPECTED = {
     OnStale.DEFAULT_MIN: ((FRESH_UNTIL, FLOOR, True), (BACK, DEFAULT_MIN, False)),
 }
 HELD_UNTIL = BACK + 300
-"""The HPA's memory is empty by now: what was told last is told for as long as that memory reaches."""
+"""The HPA's memory is empty by now: the last answer is repeated for as long as that memory lasts."""
 RECOVERED: tuple[float, Told, bool | None] = (BACK + 3600, AFTER, True)
 
 
 async def ask(client: Client) -> tuple[Told, bool | None]:
-    """What GetMetrics and IsActive say now: both a status, or a number and whether it is active."""
+    """The answers of GetMetrics and IsActive now: a status for both, or a number and whether it is active."""
     ref = pb.ScaledObjectRef(name="web", namespace="prod", scalerMetadata={"workload": "shop"})
     metrics = await client.call("GetMetrics", pb.GetMetricsRequest(scaledObjectRef=ref, metricName="desired_replicas"))
     activity = await client.call("IsActive", ref)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The auto model: what it must give for plain loads, what must not upset it, and what it keeps between ticks."""
+"""The auto model: its forecasts of simple loads, what must not disturb it, and what it keeps between ticks."""
 
 import math
 from datetime import UTC, datetime, timedelta
@@ -30,14 +30,14 @@ def series(values: Floats, end: datetime = MONDAY, step: float = 60) -> Series:
 
 
 def forecast(values: Floats, *, end: datetime = MONDAY, step: float = 60, steps: int = 30) -> Floats:
-    """What a fresh model says."""
+    """The forecast of a new model."""
     made = AutoModel().forecast(series(values, end, step), end, steps)
     assert (made.made_at, made.step, made.values.shape) == (end, step, (steps,))
     return made.values
 
 
 def busy(minutes: int, seed: int = 1, step: float = 60) -> Floats:
-    """A load with a day, a job at each full hour, and noise; it ends at midnight."""
+    """A load with a daily pattern, a job at each full hour, and noise; it ends at midnight."""
     at = np.arange(-minutes, 0) * step / 60
     noise = np.exp(0.05 * np.random.default_rng(seed).standard_normal(minutes))
     jobs = np.where(np.mod(at, 60) < 5, 80.0, 0.0)
@@ -54,7 +54,7 @@ def ticks(model: AutoModel, load: Floats, first: int, count: int, every: int = 1
     return made
 
 
-# ---- plain loads ----
+# ---- simple loads ----
 
 
 @pytest.mark.parametrize("load", [1e-6, 0.1, 17.3, 1e12])
@@ -108,7 +108,7 @@ def test_seconds_are_averaged_to_minutes_and_spread_back() -> None:
     assert made.reshape(30, 60).mean(axis=1) == pytest.approx(forecast(minutes, steps=30), rel=0.05)
 
 
-# ---- what must not upset it ----
+# ---- what must not disturb it ----
 
 
 @pytest.mark.parametrize("where", [-1, -7, -DAY, -3 * DAY])
@@ -226,7 +226,7 @@ def test_a_restart_is_nearly_as_good_as_a_long_run() -> None:
 
 
 def kept(model: AutoModel) -> AutoModel:
-    """A new model that goes on from what ``model`` learnt, by way of a store."""
+    """A new model that continues with what ``model`` learned, saved and loaded."""
     memory = model.memory()
     assert memory is not None
     learnt = KeptModel(forecaster=(), version="1", memory=memory)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each expert of the auto model says: loads whose continuation is known, one for each of them."""
+"""The forecast of each expert of the auto model, on loads whose continuation is known."""
 
 import math
 import statistics
@@ -27,14 +27,14 @@ def seasons_of(values: Floats, step: float = 60.0) -> Seasons:
 
 
 def said(values: Floats, row: int, ahead: int, step: float = 60.0) -> dict[str, float]:
-    """What each expert says in step ``row`` of the load ``ahead`` steps later."""
+    """The forecast of each expert at step ``row``, for ``ahead`` steps later."""
     loads = predict_all(seasons_of(values, step), np.array([row]), [ahead], [NOT_FITTED])
     assert loads.shape == (len(EXPERTS), 1, 1)
     return dict(zip(EXPERTS, loads[:, 0, 0].tolist(), strict=True))
 
 
 def exponential_mean(values: list[float], span: float) -> float:
-    """As it is defined, value by value."""
+    """The definition, value by value."""
     mean = values[0]
     for value in values[1:]:
         mean += 2 / (span + 1) * (value - mean)
@@ -88,7 +88,7 @@ def test_before_the_first_value_the_means_take_the_load_for_that() -> None:
 
 
 def days(*factors: float) -> Floats:
-    """Days, oldest first, at 100, each of which has so many times as much from noon on; the last one ends before it."""
+    """Days at 100, oldest first, each multiplied by its factor from noon on; the last one ends before noon."""
     values = np.full(len(factors) * DAY, 100.0)
     for day, factor in enumerate(factors):
         values[day * DAY + 720 : (day + 1) * DAY] *= factor
@@ -119,7 +119,7 @@ def test_the_weekly_expert_adds_what_came_at_the_same_time_of_the_week() -> None
 
 @pytest.mark.parametrize(("name", "minutes"), [("day-5m", 5), ("day-20m", 20), ("day-60m", 60), ("week", 20)])
 def test_each_expert_of_days_has_a_level_of_its_own_span(name: str, minutes: int) -> None:
-    """Now, and at the same time of the days before, whose load stays where it was."""
+    """Now, and at the same time of the previous days, whose load stayed the same."""
     values = np.full(9 * DAY, 100.0)
     values[-minutes:] = 300.0
     row, unit = len(values) - 1, seasons_of(values).signal.unit

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the ridge of the auto model is told of the past: by slow rules, and nothing of a steady load."""
+"""The features of the ridge of the auto model: against a slow implementation, and zero for a steady load."""
 
 import math
 import statistics

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the auto model keeps between two forecasts: when it goes on, when it begins anew, and what it fits when."""
+"""What the auto model keeps between forecasts: when it continues, when it starts again, and when it fits what."""
 
 import math
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ FIVE = 300.0
 
 
 def load(size: int, seed: int = 1) -> Floats:
-    """A day at steps of five minutes, with noise."""
+    """A day in steps of five minutes, with noise."""
     noise = np.exp(np.random.default_rng(seed).normal(0, 0.05, size))
     return np.asarray((200 - 100 * np.cos(2 * np.pi * np.arange(size) / 288)) * noise)
 
@@ -81,7 +81,7 @@ def test_a_short_gap_at_the_end_is_forecast_over_and_a_longer_one_filled(gaps: i
     assert line == pytest.approx((np.arange(1, 21) + bridged) * 10.0), "each step is that much further ahead"
 
 
-# -- whether it goes on --
+# -- whether it continues --
 
 
 def goes_on(before: Series, history: Series) -> bool:
@@ -91,7 +91,7 @@ def goes_on(before: Series, history: Series) -> bool:
 
 
 BEFORE = history_of(load(40))
-"""Of which the newest sixteen values are compared: the places 24 to 39."""
+"""A history whose newest sixteen values are compared: indices 24 to 39."""
 
 
 def changed(first: int, last: int, value: float = 1.0) -> Series:
@@ -174,7 +174,7 @@ def test_it_begins_anew_after_a_day_without_a_tick_and_once_its_history_has_doub
 
 
 def test_one_ridge_at_a_time_is_fitted_again_and_each_after_six_hours() -> None:
-    """At steps of a minute, where three lie between two fits."""
+    """In steps of a minute, with three between fits."""
     values, knots = load(900), (1, 4)
     learner = Learner.fitted(knots, find_seasons(signal_of(values[:400], 60.0), UTC))
     fitted: list[tuple[int, int, int]] = []
@@ -222,7 +222,7 @@ def test_what_is_learnt_are_the_forecasts_of_the_last_six_hours_one_a_step() -> 
     assert np.mean([one.values[0] for one in learnt[at - 1 : -1]]) == pytest.approx(truth[1:-1].mean(), rel=0.05)
 
 
-# -- what it says of itself --
+# -- what it reports about itself --
 
 
 def test_errors_are_told_beside_those_of_the_last_value_for_each_horizon_in_seconds() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ridge of the auto model: hand-worked shrinkage, outliers that count for little, and the rows of a fit."""
+"""The ridge of the auto model: hand-worked shrinkage, outliers with little weight, and the rows of a fit."""
 
 from datetime import UTC, datetime
 
@@ -223,7 +223,7 @@ def test_the_level_is_the_mean_of_five_minutes() -> None:
 
 
 def weights_of(values: Floats, settings_: FitSettings, monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
-    """By how much each row counts in a fit of ``values``."""
+    """The weight of each row in a fit of ``values``."""
     seen: list[Floats] = []
     monkeypatch.setattr(ridge, "fit_ridge", lambda _features, _target, weights, _before: seen.append(weights))
     seasons = seasons_of(values)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A history as the auto model sees it: minutes, gaps filled and for how long they count, and a scale of its own."""
+"""A history as the auto model sees it: minutes, filled gaps and how long they count, and its scale."""
 
 import math
 from datetime import UTC, datetime, timedelta

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The baseline model against numbers of pandas, and its hours, ramps and gaps by hand-worked numbers."""
+"""The baseline model against numbers of pandas, and its hours, ramps and gaps against hand-worked numbers."""
 
 import itertools
 import math
@@ -25,7 +25,7 @@ HILLS = [
     140.424, 133.083, 124.556, 115.59, 82.461, 74.922, 69.16, 65.751, 65.123, 67.535,
     73.054, 57.053, 68.223, 81.586, 96.529, 112.341, 128.256, 143.502, 132.849, 144.654,
 ]  # fmt: skip
-"""Half an hour of minutes, for which pandas' numbers below were computed."""
+"""Half an hour of minutes, the input of pandas' numbers below."""
 
 
 def forecast(values: Any, *, step: float = 60, steps: int = 30, at: datetime = MONDAY + 12 * HOUR) -> list[float]:
@@ -37,7 +37,7 @@ def forecast(values: Any, *, step: float = 60, steps: int = 30, at: datetime = M
 
 
 def minutes_of(hours: Mapping[datetime, float], until: datetime, recent: float = 100.0) -> Series:
-    """Minutes up to ``until``: ``recent`` in the last half hour, a constant in each of ``hours``, else gaps."""
+    """Minutes up to ``until``: ``recent`` in the last half hour, a constant in each of ``hours``, otherwise gaps."""
     start = min(hours)
     values = np.full(round((until - start) / timedelta(minutes=1)), NAN)
     for begins, value in hours.items():

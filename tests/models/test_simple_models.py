@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The yardsticks: last value and the season before."""
+"""The reference models: last value and seasonal naive."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -13,7 +13,7 @@ PATIENCE = 60_000.0
 """Milliseconds that anything may take on a busy machine."""
 NOTHING_AT_THE_LEFT_EDGE = """[...document.querySelectorAll('canvas')].every((one) =>
   one.getContext('2d').getImageData(0, 0, 3, one.height).data.every((part) => part === 0))"""
-"""Whether all charts leave their first pixels empty: a label that is cut off does not."""
+"""Whether the first pixels of all charts are empty: with a label cut off they would not be."""
 
 
 @pytest.fixture(scope="module")

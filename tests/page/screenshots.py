@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the pictures of docs/page.md: the page in Chromium, with workloads of one moment. `make docs` runs it."""
+"""Writes the pictures of docs/page.md: the page in Chromium, with fixed workloads. `make docs` runs it."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ SHOP = "shop/web"
 
 
 def fill(site: LiveSite) -> None:
-    """Some workloads, one of them with three hours of plans, one failing, one that stands down."""
+    """Some workloads: one with three hours of plans, one failing, one whose model stands down."""
     for minute in range(180, -1, -1):
         site.publish(SHOP, NOW - timedelta(minutes=minute, seconds=9), 1500.0)
     site.judge(SHOP, 40320.0, 151.0)
@@ -30,7 +30,7 @@ def fill(site: LiveSite) -> None:
 
 
 def take(browser: Browser, site: LiveSite) -> None:
-    """The list, a workload with something tried, and both on a phone in the dark."""
+    """The list, a workload with a what-if, and both on a phone in dark mode."""
     for name, width, scheme in (("page", 1200, "light"), ("phone", 390, "dark")):
         context = browser.new_context(
             viewport={"width": width, "height": 844},

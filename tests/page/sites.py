@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page's server with workloads in the test's hands: real HTTP, in a thread of its own, without forecasting."""
+"""The page's server with workloads that the test controls: real HTTP, in its own thread, without forecasting."""
 
 import math
 import socket
@@ -39,7 +39,7 @@ NOW = datetime(2026, 3, 2, 9, 15, 4, tzinfo=UTC)
 
 @attrs.frozen
 class FrozenClock:
-    """Always `NOW`: what is planned and shown depends on no real clock."""
+    """Always `NOW`: plans and pages depend on no real clock."""
 
     speed: float = 1.0
 
@@ -48,7 +48,7 @@ class FrozenClock:
 
 
 def day(at: float, scale: float) -> float:
-    """A load that rises and falls within four hours, with some ripple; ``at`` in epoch seconds."""
+    """A load that rises and falls within four hours, with some ripple; ``at`` is in epoch seconds."""
     return scale * (1.3 + math.sin(2 * math.pi * at / 14400) + 0.08 * math.sin(at / 170) + 0.05 * math.sin(at / 61))
 
 
@@ -102,7 +102,7 @@ class LiveSite:
         assert self._up.wait(30)
 
     def stop(self) -> None:
-        """The process is gone; its port is kept for it."""
+        """End the process; its port stays reserved."""
         assert self._trio is not None
         assert self._stop is not None
         assert self._thread is not None
@@ -118,7 +118,7 @@ class LiveSite:
         return snapshot
 
     def fill(self, keys: Sequence[str], now: datetime) -> None:
-        """Workloads that share one plan, so that a thousand of them are made in no time."""
+        """Workloads that share one plan, so that a thousand of them are made quickly."""
         history, snapshot = plan_at("any", now, 300.0)
 
         async def put_all() -> None:
@@ -136,7 +136,7 @@ class LiveSite:
         trio.from_thread.run(self.store.put, attrs.evolve(snapshot, **changes), trio_token=self._trio)
 
     def judge(self, key: str, minutes: float, short: float) -> None:
-        """As if so many minutes of ``key`` had been judged, and ``short`` of them had been short of pods."""
+        """Pretend that so many minutes of ``key`` were judged, and that ``short`` of them were short of pods."""
         snapshot = self.store.get(key)
         assert snapshot is not None
         assert snapshot.service_level is not None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page in a real Chromium: a thousand workloads, changing load, what-if, dark, a phone, the keyboard, cut off."""
+"""The page in a real Chromium: a thousand workloads, changing load, what-if, dark mode, phone, keyboard, offline."""
 
 import re
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ SHOWN = "#workloads tbody tr:not([hidden])"
 
 
 class Window:
-    """A tab that notes what it says on its console and what it asks elsewhere; nothing gets there."""
+    """A tab that records console messages, and records and blocks requests to other hosts."""
 
     def __init__(self, browser: Browser, site: LiveSite, *, width: int = 1200, dark: bool = False) -> None:
         self.site = site
@@ -47,7 +47,7 @@ class Window:
         return self.page
 
     def close(self) -> None:
-        """Close it; fails if it complained, or asked elsewhere."""
+        """Close it; fails on console messages or on requests to other hosts."""
         self.context.close()
         assert self.said == []
         assert self.elsewhere == []
@@ -119,7 +119,7 @@ def test_a_workload_is_shown_as_its_load_changes_and_what_other_settings_would_c
     expect(page.locator("#what-if-sentence")).to_contain_text("What if: KEDA is told 9 replicas: the maximum decided")
     expect(page.locator("#stages th.tried")).to_be_visible()
     window.check_access()
-    # a refused question is a 400, which the browser notes on its console
+    # a refused request is a 400, which the browser logs to its console
     window.said = [line for line in window.said if "status of 400" not in line]
     window.close()
 
@@ -212,7 +212,7 @@ def test_an_unknown_workload_is_called_unknown_and_not_cut_off(browser: Browser,
     window.check_access()
     alert.get_by_role("link", name="The list").click()
     expect(page.locator("#content h1")).to_have_text("Workloads")
-    # the browser notes a 404 on its console
+    # the browser logs a 404 to its console
     window.said = [line for line in window.said if "status of 404" not in line]
     window.close()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page and its data without a browser: order, reasons, escaping, the policy of its content, and the token."""
+"""The page and its data without a browser: order, reasons, escaping, the Content-Security-Policy, and the token."""
 
 import json
 import re
@@ -40,7 +40,7 @@ AWAY = Failure(START, "source", "unreachable")
 
 @attrs.define
 class Page:
-    """An application with its store and its failures in the test's hands."""
+    """An application whose store and failures the test controls."""
 
     store: MemoryStore = attrs.field(factory=MemoryStore)
     failures: dict[str, Failure] = attrs.field(factory=dict)

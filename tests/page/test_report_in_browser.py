@@ -18,12 +18,12 @@ from tests.page.sites import HOSTILE
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 CHARTS = 10
-"""Two of the load, five policies, two of cost against service, one of accuracy."""
+"""Two charts of the load, five of policies, two of cost against service, one of accuracy."""
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report on a workload whose name would run a script, were it not text."""
+    """A report on a workload whose name would run a script if it were not escaped."""
     scenario = attrs.evolve(scenario_of(noisy(1, 300), begin=100, model=LastValue()), name=HOSTILE)
     results = evaluate([compare_policies(scenario, policies_to_compare(1.2, swept=False))])
     target = tmp_path_factory.mktemp("report") / "report.html"

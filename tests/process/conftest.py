@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Leaves logging as it was found: some of these tests run the program in their own process."""
+"""Restores logging: some of these tests run the program in their own process."""
 
 import logging
 from collections.abc import Iterator

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""gRPC by hand over a blocking socket, so that a request can be begun now and ended later."""
+"""gRPC by hand over a blocking socket, so that a request can be started now and finished later."""
 
 import socket
 from collections import defaultdict
@@ -25,7 +25,7 @@ class Stream:
     reset: bool = False
 
     def messages(self, kind: Any) -> list[Any]:
-        """The whole messages so far."""
+        """The complete messages so far."""
         found, rest = [], bytes(self.body)
         while len(rest) >= 5:
             size = int.from_bytes(rest[1:5], "big")
@@ -102,7 +102,7 @@ class RawClient:
             case h2.events.StreamReset():
                 self.streams[event.stream_id].reset = True
             case h2.events.ConnectionTerminated():
-                # h2 would refuse to send on streams that are open still, which HTTP/2 allows
+                # h2 would refuse to send on streams that are still open, which HTTP/2 allows
                 self._h2.state_machine.state = h2.connection.ConnectionState.CLIENT_OPEN
 
     def _flush(self) -> None:
@@ -111,6 +111,6 @@ class RawClient:
 
 
 def frame(message: Any) -> bytes:
-    """A gRPC message as DATA frames carry it."""
+    """A gRPC message as in DATA frames."""
     body = message.SerializeToString()
     return b"\0" + len(body).to_bytes(4, "big") + bytes(body)

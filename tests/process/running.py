@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kedastral as a process of its own: started on free ports, read by its log, and always ended."""
+"""Kedastral in its own process: started on free ports, observed by its log, and always ended."""
 
 import json
 import os
@@ -39,7 +39,7 @@ class HttpAnswer:
 
 
 class ProcessInput:
-    """``kedastral COMMAND`` with flags, logging JSON; use it in a ``with``, which kills it if it still runs.
+    """``kedastral COMMAND`` with flags, logging JSON; use it in a ``with``, which kills it at the end.
 
     Its log is read unless ``stderr`` says where it goes.
     """
@@ -85,7 +85,7 @@ class ProcessInput:
         return [json.loads(line) for line in list(self.lines)]
 
     def ports(self, *servers: str) -> Sequence[int]:
-        """The ports of ``gRPC`` and ``HTTP``, as soon as the log tells them."""
+        """The ports of ``gRPC`` and ``HTTP``, as soon as the log names them."""
 
         def look() -> Sequence[int] | None:
             assert self.popen.poll() is None, f"ended with {self.popen.returncode}:\n" + "".join(self.lines)
@@ -114,7 +114,7 @@ class ProcessInput:
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment without anything that would configure Kedastral or send HTTP through a proxy."""
+    """The environment without variables that configure Kedastral or an HTTP proxy."""
     kept = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH")
     coverage = [name for name in os.environ if name.startswith(("COV_", "COVERAGE_"))]
     return {name: os.environ[name] for name in (*kept, *coverage) if name in os.environ}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stand-in for Prometheus' API, in a thread of the test: a constant load, or silence."""
+"""A stand-in for Prometheus' API, in a thread of the test: a constant load, or no answer."""
 
 import json
 import threading
@@ -11,16 +11,16 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class StandIn(ThreadingHTTPServer):
-    """Answers range queries with ``load`` at every step; while ``silent`` is set it takes requests and says nothing.
+    """Answers range queries with ``load`` at every step; while ``silent`` is set it accepts requests without answering.
 
-    From its start on the load grows by ``growth`` a second.
+    From its start the load grows by ``growth`` a second.
 
-    ``ranges`` are the first and the last point of all that it answered.
+    ``ranges`` are the first and the last point of each answer.
     """
 
     daemon_threads = True
     block_on_close = False
-    request_queue_size = 128  # with five, as by default, who asks at once with many others waits for a second
+    request_queue_size = 128  # with the default of five, one of many simultaneous clients waits for a second
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -32,7 +32,7 @@ class StandIn(ThreadingHTTPServer):
         self.asked = threading.Event()
         self.ended = threading.Event()
         self.readings: list[tuple[float, str, str]] = []
-        """When which query was asked, on the monotonic clock, and the header Authorization of who asked."""
+        """The monotonic time, the query and the header Authorization of each request."""
 
     def load_at(self, moment: float) -> float:
         """The load at ``moment``, seconds since 1970."""
@@ -67,7 +67,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def answer_range(asked: dict[str, str], load_at: Callable[[float], float]) -> dict[str, object]:
-    """What Prometheus would answer to ``asked`` of a load that is ``load_at`` a moment."""
+    """The answer of Prometheus to ``asked``, for the load ``load_at`` each moment."""
     start, end, step = float(asked["start"]), float(asked["end"]), float(asked["step"])
     moments = [start + n * step for n in range(round((end - start) / step) + 1)]
     points = [[moment, str(load_at(moment))] for moment in moments]

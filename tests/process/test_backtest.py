@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A backtest that is ended before its time takes its processes and their files with it."""
+"""A backtest that is ended early also ends its processes and removes their files."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ START = datetime(2026, 3, 2, tzinfo=UTC)
 
 @attrs.frozen
 class Backtest:
-    """A backtest under way in processes of its own, which keep their files in ``folder``."""
+    """A running backtest with several processes, which keep their files in ``folder``."""
 
     process: "subprocess.Popen[bytes]"
     folder: Path
@@ -34,7 +34,7 @@ class Backtest:
         return [pid for pid in children if b"kedastral.backtest" in _command_of(pid)]
 
     def wait_until_forecasts_are_shared(self) -> list[int]:
-        """The processes, once the first of them has made all forecasts and each has a part of the rest."""
+        """The processes, once the first has made all forecasts and each has a part of the rest."""
         wait_for(lambda: list(self.folder.rglob("*.0")), "the first replay")
         return wait_for(lambda: self.replaying() if len(self.replaying()) > 1 else None, "processes")
 
@@ -48,13 +48,13 @@ def _command_of(pid: int) -> bytes:
 
 @pytest.fixture
 def backtest(tmp_path: Path) -> Iterator[Backtest]:
-    """Twelve days of minutes, which take minutes to replay."""
+    """Twelve days in steps of a minute, which take minutes to replay."""
     rows = (f"{START + timedelta(minutes=i):%Y-%m-%dT%H:%M:%SZ},{500 + i % 1440 // 10 + i % 7}" for i in range(17280))
     history, folder = tmp_path / "shop.csv", tmp_path / "temporary"
     history.write_text("timestamp,value\n" + "\n".join(rows), encoding="utf-8")
     folder.mkdir()
     command = [sys.executable, "-m", "kedastral", "backtest", "--csv", str(history), "--jobs", "2"]
-    # a group of its own, as a terminal makes one
+    # its own process group, as in a terminal
     with subprocess.Popen(
         [*command, "--lead-time", "5m", "--evaluated", "0.1", "--warm-up", "0s"],
         env=os.environ | {"TMPDIR": str(folder)},
@@ -73,7 +73,7 @@ def backtest(tmp_path: Path) -> Iterator[Backtest]:
 def test_a_signal_ends_all_processes_and_leaves_no_file(backtest: Backtest, number: signal.Signals, code: int) -> None:
     replaying = backtest.wait_until_forecasts_are_shared()
     if number is signal.SIGINT:
-        os.killpg(backtest.process.pid, number)  # Ctrl-C reaches all
+        os.killpg(backtest.process.pid, number)  # Ctrl-C reaches all of them
     else:
         backtest.process.send_signal(number)
     out, err = backtest.process.communicate(timeout=60)

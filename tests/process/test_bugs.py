@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bug that leaves a service ends the process, loudly: in this process, so that the bug can be put in."""
+"""An exception that leaves a service ends the process, with a log. It runs in this process to plant the bug."""
 
 import io
 import json

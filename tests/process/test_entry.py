@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signals in the first second, while the program still loads."""
+"""Signals in the first second, while the program is still loading."""
 
 import os
 import signal

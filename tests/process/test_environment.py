@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whole processes in the environment of a cluster: proxies and certificate authorities that variables name."""
+"""Whole processes in the environment of a cluster: proxies and certificate authorities from environment variables."""
 
 import threading
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ PASSWORD = "hush-of-the-proxy"
 
 
 class _Proxy(ThreadingHTTPServer):
-    """A proxy that notes the first line of each request and lets nothing through."""
+    """A proxy that records the first line of each request and lets nothing through."""
 
     daemon_threads = True
     block_on_close = False
@@ -64,7 +64,7 @@ def prometheus() -> Iterator[StandIn]:
 
 
 def address_beyond_loopback(server: StandIn) -> str:
-    """An address that reaches a server of this machine and is no loopback address, so that proxies are for it."""
+    """An address of this machine that is not a loopback address, so that proxies apply to it."""
     return f"http://0.0.0.0:{server.server_address[1]}"
 
 
@@ -75,7 +75,7 @@ def flags(url: str) -> dict[str, str]:
 
 @contextmanager
 def running(url: str, **env: str) -> Iterator[tuple[ProcessInput, int]]:
-    """`kedastral run` in an environment, and its HTTP port."""
+    """`kedastral run` in the given environment, and its HTTP port."""
     with ProcessInput("run", flags(url), env) as process:
         [port] = process.ports("HTTP")
         yield process, port

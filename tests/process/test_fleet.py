@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One process, many workloads: files edited while KEDA asks, SIGHUP, and workloads that ScaledObjects bring."""
+"""One process, many workloads: files edited while KEDA asks, SIGHUP, and workloads that ScaledObjects describe."""
 
 import itertools
 import signal
@@ -51,7 +51,7 @@ def write_policy(name: str, target: float, namespace: str = "prod") -> str:
 
 @attrs.define
 class Keda:
-    """Calls over one connection; `keep_asking` does so in a thread, and remembers what went wrong."""
+    """Calls over one connection; `keep_asking` makes them in a thread and records failures."""
 
     port: int
     channel: Any = attrs.field(init=False)
@@ -87,7 +87,7 @@ class Keda:
 
 
 def swap(folder: Path, version: str, *documents: str) -> None:
-    """As the kubelet changes a ConfigMap: a new folder, and a link that is renamed over the old one."""
+    """Change files as the kubelet changes a ConfigMap: a new folder, and a link renamed over the old one."""
     new = folder / f"..{version}"
     new.mkdir()
     (new / "fleet.yaml").write_text("".join(documents))

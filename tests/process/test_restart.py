@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A process that is killed with SIGKILL, and the one after it, which goes on where it was."""
+"""A process killed with SIGKILL, and the next one, which continues where it stopped."""
 
 import signal
 import stat
@@ -32,7 +32,7 @@ FLAGS = {
     "--target-per-pod": "100", "--on-stale": "ride-forecast",
 }  # fmt: skip
 NEW = 900.0
-"""Seconds of points that a quick restart may ask for: those since the last saving, and those that may be late."""
+"""The seconds of history that a quick restart may query: those since the last save, and those that may be late."""
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def run(prometheus: StandIn, folder: Path, **env: str) -> ProcessInput:
 
 
 def shown(port: int) -> Any:
-    """The snapshot that HTTP shows, None where there is none."""
+    """The snapshot over HTTP; None if there is none."""
     answer = fetch(port, "/forecast/current?workload=shop")
     return answer.document if answer.status == 200 else None
 
@@ -89,7 +89,7 @@ def test_a_killed_process_is_followed_by_one_that_goes_on(prometheus: StandIn, t
         wait_for(lambda: (found := follows_the_model(port)) and found["steeringFactor"] != 1.1, "steering")
         prometheus.silent.set()
         prometheus.asked.clear()
-        # by then no tick is on its way that was answered before the silence and would publish once more
+        # by then no tick is left that was answered before the silence and would still publish
         assert prometheus.asked.wait(PATIENCE)
         before = wait_for(lambda: (found := shown(port)) and is_kept(tmp_path, found) and found, "it on the disk")
         kill(first)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processes of `kedastral run` that share a Redis: one finds at its start what another has forecast."""
+"""Processes of `kedastral run` that share a Redis: at its start one finds the forecasts of another."""
 
 import re
 import signal
@@ -35,11 +35,11 @@ FLAGS = {
 NOW = "/forecast/current?workload=shop"
 METRICS = "/metrics"
 PLANNED, PLANNED_BY_HALF = 9, 17
-"""The load of the stand-in is 700, which at 100 a pod and times 1.2 wants 9, and at 50 a pod 17."""
+"""The stand-in has a load of 700; with a headroom of 1.2 that is 9 pods at 100 a pod, and 17 at 50."""
 
 
 def told(port: int) -> int:
-    """What KEDA is told of the default workload."""
+    """What KEDA is told about the default workload."""
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         call: Any = channel.unary_unary(
             f"{SERVICE}GetMetrics",
@@ -57,7 +57,7 @@ def newest(port: int) -> HttpAnswer | None:
 
 
 def written(port: int) -> float:
-    """The snapshots that Redis has taken of a process."""
+    """The number of snapshots that Redis has accepted from a process."""
     page = fetch(port, METRICS).body
     found = re.search(r'^kedastral_storage_writes_total{outcome="kept"} (\S+)$', page, re.MULTILINE)
     return float(found[1]) if found else 0.0
@@ -117,7 +117,7 @@ def test_without_redis_a_process_forecasts_and_stops_as_ever(tmp_path: Path) -> 
 
 
 def test_scalers_answer_from_the_forecaster_that_is_there_and_from_redis(tmp_path: Path) -> None:
-    """One has two addresses, of which nobody answers at the first; the other reads Redis, and needs no forecaster."""
+    """One has two addresses, the first of them dead; the other reads Redis and needs no forecaster."""
     with open_stand_in() as prometheus, plain(tmp_path) as redis:
         source = {name: value for name, value in FLAGS.items() if not name.endswith("listen")}
         forecasts = {"--listen": ANY_PORT, **source, "--prom-url": prometheus.url, "--target-per-pod": "100"}

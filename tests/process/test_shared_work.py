@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Three processes of `kedastral run` that share a Redis and twelve workloads, while one of them or Redis fails.
 
-Who forecasts what is seen at the stand-in for Prometheus, which knows each by its credentials: any other header would
-be another data source. The load grows all the time, so that an answer tells how old the plan is that it comes from. A
-client of grpcio asks all three meanwhile.
+The stand-in for Prometheus sees who forecasts what, by the credentials: any other header would be another data source.
+The load grows all the time, so that each answer shows how old its plan is. Meanwhile a client of grpcio asks all
+three.
 """
 
 import math
@@ -33,20 +33,20 @@ pytestmark = [pytest.mark.process, pytest.mark.integration, pytest.mark.slow]
 
 WORKLOADS = [f"w{number}" for number in range(12)]
 INTERVAL, LEASE, STALE_AFTER = 4.0, 3.0, 16.0
-"""A process that gets no processor for a lease loses its membership, and its workloads move: on a busy machine a short
-lease never settles."""
+"""A process without CPU time for a whole lease loses its membership, and its workloads move: with a short lease, the
+division never settles on a busy machine."""
 TARGET, HEADROOM, GROWTH = 100, 1.2, 10.0
 SPREAD = 1.0
-"""Seconds after which a pod looks for what others wrote, `kedastral.serving.shared_store.POLL_EVERY`."""
+"""Seconds after which a pod looks for new snapshots of others, `kedastral.serving.shared_store.POLL_EVERY`."""
 KEDA_WAITS = 3.0
-"""Seconds that KEDA gives a call."""
+"""KEDA's timeout of a call in seconds."""
 PODS = ("a", "b", "c")
 SETTLES_WITHIN = 150.0
 
 
 @attrs.frozen
 class Told:
-    """A number that KEDA was told of a workload; ``at`` is on the monotonic clock."""
+    """A number that KEDA was told about a workload; ``at`` is on the monotonic clock."""
 
     at: float
     workload: str
@@ -83,20 +83,20 @@ class Pod:
                     time.sleep(0.02)
 
     def division(self) -> list[str]:
-        """What its log says of who shares the workloads, and when."""
+        """What its log says about who shares the workloads, and when."""
         return [f"{event['ts']} {event['msg']}" for event in self.process.log if "share" in event["msg"]]
 
 
 @attrs.define
 class Fleet:
-    """The processes, and who was seen to read which workload's load when."""
+    """The processes, and which of them read which workload's load when."""
 
     prometheus: StandIn
     redis: RedisPlace
     pods: Mapping[str, Pod]
 
     def since(self, moment: float) -> dict[str, list[tuple[float, str]]]:
-        """Of each workload who read its load when from ``moment`` on."""
+        """For each workload, who read its load when, from ``moment`` on."""
         found: dict[str, list[tuple[float, str]]] = {workload: [] for workload in WORKLOADS}
         for at, workload, pod in list(self.prometheus.readings):
             if at >= moment:
@@ -107,7 +107,7 @@ class Fleet:
         return {workload: {pod for _, pod in readings} for workload, readings in self.since(moment).items()}
 
     def wait_until_settled(self, *pods: str) -> dict[str, str]:
-        """Wait until each workload has been read by one pod alone for two intervals, by all ``pods``; returns whose."""
+        """Wait until one pod alone reads each workload for two intervals, with all ``pods`` in use; returns which."""
 
         def look() -> dict[str, str] | None:
             found = self.owners(time.monotonic() - 2 * INTERVAL)
@@ -176,13 +176,13 @@ def open_fleet(
 
 
 def tell(words: str) -> None:
-    """Print a time that was measured; docs/reliability.md states it."""
+    """Print a measured time; docs/reliability.md quotes it."""
     sys.stdout.write(f"\n{words}\n")
 
 
 @attrs.frozen
 class Outage:
-    """When the pods, or the ``pods`` named, could not share: what they answer may then be of the plan before."""
+    """When the pods, or only ``pods``, could not share: their answers may then come from the previous plan."""
 
     begin: float
     end: float
@@ -198,8 +198,8 @@ NOTHING = Outage(math.inf, math.inf)
 def check_answers(fleet: Fleet, outage: Outage = NOTHING, *, may_fail: bool = False) -> float:
     """No number below the floor, none that goes back, none that differs between pods for longer than an interval.
 
-    Calls fail nowhere but in the ``outage``, and there only where they ``may_fail``. Returns the longest difference
-    between pods outside of it, in seconds.
+    Calls fail only during the ``outage``, and only if they ``may_fail``. Returns the longest disagreement between pods
+    outside of it, in seconds.
     """
     for pod in fleet.pods.values():
         assert pod.answers
@@ -218,11 +218,11 @@ def check_answers(fleet: Fleet, outage: Outage = NOTHING, *, may_fail: bool = Fa
 
 
 PLAN_AGE = STALE_AFTER
-"""Seconds that the load under an answer may be old: a killed pod's workloads wait for its lease to end."""
+"""The greatest age in seconds of the load behind an answer: a killed pod's workloads wait for its lease to end."""
 
 
 def longest_difference(fleet: Fleet, workload: str, outage: Outage) -> float:
-    """The longest time for which pods told different numbers about ``workload``, but for those in the ``outage``."""
+    """The longest time that pods gave different numbers for ``workload``, except during the ``outage``."""
     told = [(one.at, pod.name, one.replicas) for pod in fleet.pods.values() for one in pod.answers
             if one.workload == workload and not outage.covers(pod.name, one.at)]  # fmt: skip
     newest: dict[str, tuple[float, int]] = {}
@@ -283,7 +283,7 @@ def test_while_redis_is_gone_each_goes_on_and_then_they_share_again(tmp_path: Pa
         took = max(min(at for at, pod in readings if pod == one)
                    for readings in fleet.since(alone).values() for one in PODS) - stopped  # fmt: skip
         tell(f"without Redis each process went on with everything after {took:.1f} s at most")
-        longer = stopped + STALE_AFTER + INTERVAL  # by then KEDA would be told nothing of what a process left to others
+        longer = stopped + STALE_AFTER + INTERVAL  # by then there would be no answer for what a process left to others
         wait_for(lambda: all(len(pods) == len(PODS) for pods in fleet.owners(longer).values()), "they keep on",
                  SETTLES_WITHIN)  # fmt: skip
         server.start()
@@ -291,7 +291,7 @@ def test_while_redis_is_gone_each_goes_on_and_then_they_share_again(tmp_path: Pa
 
 
 def check_shared_again(fleet: Fleet, begin: float) -> None:
-    """They divide the workloads again after an outage since ``begin``; all was answered, and well."""
+    """They divide the workloads again after an outage since ``begin``; all calls were answered correctly."""
     mended = time.monotonic()
     fleet.wait_until_settled(*PODS)
     tell(f"one pod for each workload {max(time.monotonic() - 2 * INTERVAL - mended, 0):.1f} s after the outage")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whole processes over TLS: both servers of `run`, the split pair, rotation, and what is refused at the start."""
+"""Whole processes over TLS: both servers of `run`, the split pair, rotation, and settings refused at the start."""
 
 import ssl
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ def prometheus() -> Iterator[StandIn]:
 
 @attrs.define
 class Site:
-    """An authority, what Kubernetes mounts from it, and the flags that name it."""
+    """A CA, the mounted certificate from it, and the flags that name it."""
 
     authority: Authority
     mounted: Path
@@ -63,7 +63,7 @@ class Site:
         }
 
     def channel(self, port: int, name: str = "shop") -> grpc.Channel:
-        """As KEDA: it trusts the authority, and has a certificate of it."""
+        """A client like KEDA: it trusts the CA and has a certificate from it."""
         keda = self.authority.issue("keda", to="keda")
         assert keda.cert is not None
         assert keda.key is not None

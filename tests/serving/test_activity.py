@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a stream of an external-push trigger tells KEDA, and when it looks again."""
+"""What a stream of an external-push trigger tells KEDA, and when it checks again."""
 
 from datetime import datetime, timedelta
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GET /explain: the answer taken apart, beside what it would be under other settings; every wrong parameter at once."""
+"""GET /explain: the parts of the answer, the answer under other settings, and all wrong parameters at once."""
 
 import json
 import re

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sockets that servers listen on: where asked, on every address where none is named, and one clear line if not."""
+"""Sockets that servers listen on: where asked, on every address if none is given, and one clear line on failure."""
 
 import resource
 import socket
@@ -131,7 +131,7 @@ def test_the_limit_of_memory_may_be_that_of_addresses(tmp_path: Path, monkeypatc
 
 @pytest.fixture
 def open_files() -> Iterator[tuple[int, int]]:
-    """The limits as they were, to which they are set back."""
+    """The original limits, which are restored."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     yield before
     resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The metrics: names, types and labels exactly as the contract has them, and values true at the scrape."""
+"""The metrics: names, types and labels exactly as in the contract, and values that are current at the scrape."""
 
 import attrs
 import pytest
@@ -91,7 +91,7 @@ async def use_all() -> Metrics:
 
 
 def expose(metrics: Metrics) -> dict[str, Metric]:
-    """Our own families by the name they are scraped under."""
+    """Our own metric families by their exposed name."""
     families = text_string_to_metric_families(generate_latest(metrics.registry).decode())
     ours = [family for family in families if family.name.startswith("kedastral_")]
     return {family.name + ("_total" if family.type == "counter" else ""): family for family in ours}

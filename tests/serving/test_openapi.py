@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The OpenAPI document: it lists exactly the routes that there are, and every answer is one that it describes."""
+"""The OpenAPI document: it lists exactly the existing routes, and describes every answer."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -132,7 +132,7 @@ def as_json(document: Any) -> Any:
 
 
 def check(value: Any, schema: Mapping[str, Any], where: str) -> None:
-    """That a value is what a schema of ours allows, and that all of it is described."""
+    """Checks that a value fits our schema, and that the schema describes all of it."""
     kind = KINDS[schema["type"]]
     assert isinstance(value, kind), where
     assert not isinstance(value, bool) or kind is bool, where

@@ -29,7 +29,7 @@ LEAD = 300.0
 
 @attrs.define
 class Site:
-    """A scaler that serves, and the one connection that KEDA has to it."""
+    """A running scaler, and the one connection that KEDA has to it."""
 
     store: MemoryStore
     service: ExternalScaler
@@ -100,7 +100,7 @@ async def test_a_silent_stream_keeps_nothing_of_its_request(site: Site, monkeypa
     await site.client.flush()
     await wait_all_tasks_blocked()
     [request] = requests
-    assert sys.getrefcount(request) == 3  # by the list, by its name here, and by the call of this function
+    assert sys.getrefcount(request) == 3  # by the list, by its name here, and by the argument of this call
 
 
 async def test_true_comes_a_lead_time_before_a_need_from_zero_and_false_once_it_has_passed(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The last hours kept for charts: what is in them, their bounds, and clocks that are set back."""
+"""The last hours kept for charts: their content, their bounds, and clocks that are set back."""
 
 from datetime import UTC, datetime, timedelta
 

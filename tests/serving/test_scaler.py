@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""KEDA's five calls, asked over HTTP/2 on memory streams: what each answers, and to whom it says no."""
+"""KEDA's five calls, over HTTP/2 on memory streams: what each answers, and whom it refuses."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -43,7 +43,7 @@ class Keda:
     clock: WallClock
 
     def connect(self) -> Client:
-        """A connection of its own; the server ends those that are idle for a minute."""
+        """A new connection; the server closes those that are idle for a minute."""
         return open_client(self.listener.connect())
 
     async def put(self, snapshot: Snapshot) -> None:
@@ -77,7 +77,7 @@ def make_request(method: str, metadata: Metadata) -> Any:
 
 
 def read_replicas(answer: Answer) -> float:
-    """The one value; fails unless both of its fields say the same."""
+    """The only value; fails unless both of its fields are equal."""
     assert answer.status is Status.OK
     [message] = answer.read(pb.GetMetricsResponse)
     [value] = message.metricValues
@@ -375,7 +375,7 @@ async def test_the_activity_stream_is_silent_without_a_plan_also_under_default_m
 async def test_a_stream_that_was_opened_before_the_first_forecast_finds_the_workload_of_its_namespace(
     autojump_clock: MockClock, start: Any
 ) -> None:
-    """The split scaler cannot know by which name there will be a forecast."""
+    """The split scaler cannot know under which name a forecast will appear."""
     keda = await start((), StalePolicy(STALE_AFTER, OnStale.ERROR))
     client = keda.connect()
     stream = client.start("StreamIsActive", make_request("StreamIsActive", {"workload": "shop"}))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a split scaler makes of several forecasters: who is asked, what is sent again, and that it never goes back."""
+"""A split scaler with several forecasters: who is asked, what is sent again, and that it never goes back."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -34,7 +34,7 @@ class Pod:
     clock: AcceleratedClock
     store: MemoryStore = attrs.field(factory=MemoryStore)
     fault: Exception | float | None = None
-    """What is raised, or for how long it says nothing."""
+    """The error it raises, or how long it does not answer."""
     given: list[int] = attrs.field(factory=list)
     transport: httpx.ASGITransport = attrs.field(init=False)
 

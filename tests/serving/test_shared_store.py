@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processes that share snapshots: each answers from its memory, whatever becomes of what lies between them."""
+"""Processes that share snapshots: each answers from its memory, whatever happens to the storage between them."""
 
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -67,7 +67,7 @@ async def open_pod(
 
 @pytest.fixture
 def exchange(autojump_clock: MockClock) -> MemoryExchange:
-    """Under a clock that stands at `START` until a test moves it."""
+    """With a clock that stands at `START` until a test moves it."""
     return MemoryExchange()
 
 
@@ -212,7 +212,7 @@ async def test_a_change_that_the_exchange_did_not_tell_is_found_by_comparing(aut
     async with open_pod(exchange) as pod:
         await exchange.write([SharedWrite(make_snapshot(workload="other"))])
         await poll()
-        exchange.moment = 5  # as a failover to a server whose clock is behind
+        exchange.moment = 5  # like a failover to a server whose clock is behind
         await exchange.write([SharedWrite(make_snapshot())])
         await poll()
         assert pod.store.get("shop") is None
@@ -260,7 +260,7 @@ async def test_after_a_clock_was_set_back_a_snapshot_from_the_future_gives_way(a
         assert one.store.get("shop") == after
 
 
-# What does not meet the terms.
+# What does not meet the conditions.
 
 
 def ours(seconds: float = 0.0, *replicas: int, by: str = "ours") -> Snapshot:
@@ -280,7 +280,7 @@ async def test_one_from_the_future_replaces_no_good_one_and_is_told_once(
         await pod.store.put(ours(0))
         await poll()
         for _ in range(20):
-            exchange.entries.clear()  # else it would be refused there
+            exchange.entries.clear()  # otherwise it would be refused there
             await exchange.write(
                 [SharedWrite(make_snapshot([1], made_at=exchange.clock.now() + timedelta(seconds=ahead)))]
             )

@@ -36,7 +36,7 @@ STALE_AFTER = 120.0
 
 @attrs.define
 class Site:
-    """The application with all that it shows, in the test's hands."""
+    """The application and everything that it shows, controlled by the test."""
 
     clock: WallClock = attrs.field(factory=wall_clock)
     store: MemoryStore = attrs.field(factory=MemoryStore)
@@ -56,7 +56,7 @@ class Site:
 
 
 async def read_error(response: Any) -> str:
-    """The words of an error; fails unless it has the one shape that errors have."""
+    """The message of an error; fails unless it has the common shape of errors."""
     assert response.content_type == "application/json"
     document = json.loads(await response.get_data(as_text=True))
     assert list(document) == ["error"]
@@ -309,7 +309,7 @@ async def test_the_split_scaler_shows_probes_and_metrics_alone(autojump_clock: M
 
 
 class BuggyStore(MemoryStore):
-    """A store whose readers all meet a bug."""
+    """A store in which every read hits a bug."""
 
     def get(self, workload: str) -> Any:
         raise ZeroDivisionError(f"a bug for {workload}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a token is asked for, nothing but the probes is shown without it, and a rotated one counts at once."""
+"""If a token is required, only the probes answer without it, and a rotated one applies at once."""
 
 import json
 import logging

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configurations written out, and what becomes of them."""
+"""Configurations as files, and what is loaded from them."""
 
 import re
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ spec:
 
 
 def policy(name: str = "web", namespace: str | None = None, **spec: str) -> str:
-    """A ForecastPolicy; ``spec`` is given as the words of a file."""
+    """A ForecastPolicy; ``spec`` is given as text of a file."""
     where = f", namespace: {namespace}" if namespace else ""
     given = {"query": "up", "targetPerPod": "200"} | spec
     lines = "".join(f"\n  {key}: {text}" for key, text in given.items())
@@ -73,7 +73,7 @@ def workload_of(
 def problems_with_lines(
     path: Path, flags: Mapping[str, str] | None = None, env: Mapping[str, str] | None = None
 ) -> tuple[str, ...]:
-    """The lines with which the configuration at ``path`` is refused, its folder left out."""
+    """The problems for which the configuration at ``path`` is refused, without its folder."""
     with pytest.raises(ConfigError) as caught:
         load_fleet(path, flags, env)
     folder = path if path.is_dir() else path.parent
@@ -83,10 +83,10 @@ def problems_with_lines(
 def problems_of(
     path: Path, flags: Mapping[str, str] | None = None, env: Mapping[str, str] | None = None
 ) -> tuple[str, ...]:
-    """The same without the numbers of lines."""
+    """The same without line numbers."""
     return tuple(without_line_numbers(line) for line in problems_with_lines(path, flags, env))
 
 
 def without_line_numbers(text: str) -> str:
-    """``text`` about documents without the lines in their files."""
+    """``text`` without the line numbers of documents."""
     return re.sub(r" \(line \d+\)", "", text)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CustomResourceDefinitions say of a document what the loader says of it."""
+"""The CustomResourceDefinitions accept and refuse the same documents as the loader."""
 
 import re
 from collections.abc import Iterator
@@ -63,7 +63,7 @@ def faults_in_object(value: dict[str, Any], rule: dict[str, Any], path: str) -> 
     yield from (f"{path}.{key}: missing" for key in rule.get("required", ()) if key not in value)
     for key, inner in value.items() if "additionalProperties" in rule else ():
         yield from faults(inner, rule["additionalProperties"], f"{path}.{key}")
-    if known is not None:  # else anything may stand there
+    if known is not None:  # else anything is allowed there
         for key, inner in value.items():
             yield from faults(inner, known[key], f"{path}.{key}") if key in known else (f"{path}.{key}: unknown",)
 
@@ -111,7 +111,7 @@ LATER = (
     "must be a time zone", "file that can be read", "must name a variable", "an http:// or https:// URL",
     "greater than 0", "one of value, valueEnv", "must be a name, not empty", "must be text, not empty",
 )  # fmt: skip
-"""Words of problems that no schema can see, since they lie outside of the document or in the meaning of a text."""
+"""Problems that no schema can find, since they are outside of the document or in the meaning of a text."""
 
 
 def set_at(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The settings there are: their flags, variables and defaults, command by command, as the contract has them."""
+"""All settings: their flags, variables and defaults, command by command, as in the contract."""
 
 from typing import Any
 

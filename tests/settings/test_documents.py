@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is wrong with a document: all of it at once, each with file, document, key and remedy, and no secret."""
+"""Problems of a document: all at once, each with file, document, key and remedy, and no secret."""
 
 from pathlib import Path
 

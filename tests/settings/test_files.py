@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which files are read: one, or those of a folder, as a ConfigMap mounts it; none that is too large or no file."""
+"""Which files are read: one, or those of a mounted ConfigMap; none that is too large or not a regular file."""
 
 import os
 from pathlib import Path
@@ -51,7 +51,7 @@ def test_a_configmap_is_read_once_and_as_of_one_moment(tmp_path: Path) -> None:
     mount(tmp_path, "..1", {"a.yaml": b"a: 1", "b.yaml": b"b: 1"})
     assert [file.content for file in read_config_files(tmp_path)] == [b"a: 1", b"b: 1"]
 
-    mount(tmp_path, "..2", {"a.yaml": b"a: 2"})  # b.yaml now leads nowhere, until kubelet takes it away
+    mount(tmp_path, "..2", {"a.yaml": b"a: 2"})  # b.yaml is now a dangling link, until the kubelet removes it
     [file] = read_config_files(tmp_path)
     assert (file.name, file.content) == (str(tmp_path / "a.yaml"), b"a: 2")
 

@@ -18,7 +18,7 @@ from tests.settings.fleets import EXAMPLES, load_fleet, policy, problems_of, sou
 FLAGS = {"--workload": "web", "--prom-url": "http://p:9090", "--prom-query": "up"}
 
 
-# what there is
+# what is loaded
 
 
 def test_flags_alone_are_a_fleet_of_one() -> None:
@@ -129,7 +129,7 @@ def test_a_source_that_is_broken_is_still_one_that_is_named(tmp_path: Path) -> N
     )
 
 
-# which of two wins
+# which of two takes precedence
 
 
 def spans(fleet_of: dict[str, WorkloadSettings]) -> dict[str, float]:
@@ -240,7 +240,7 @@ def test_a_config_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     )
 
 
-# read again
+# reloads
 
 
 def test_reading_again_sees_the_files_of_now_and_the_flags_of_then(tmp_path: Path) -> None:

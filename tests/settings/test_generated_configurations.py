@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whatever a file holds, it is loaded or refused in lines: never a traceback, and never a wait.
 
-``make configurations`` runs 10,000 examples of it; a usual run has fewer.
+``make configurations`` runs 10,000 examples; a normal run has fewer.
 """
 
 import json
@@ -72,7 +72,7 @@ def likely_documents(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def documents(draw: st.DrawFn) -> dict[str, Any]:
-    """A document that is nearly right."""
+    """A document that is nearly valid."""
     kind = draw(st.sampled_from(["ForecastPolicy", "DataSource"]))
     name = draw(st.sampled_from(["web", "api", "prom"]))
     tree: dict[str, Any] = {

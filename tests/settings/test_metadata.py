@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trigger metadata as a workload: the words of a ForecastPolicy, KEDA's own beside them, and no address."""
+"""Trigger metadata as a workload: the keys of a ForecastPolicy, KEDA's own keys, and no address."""
 
 from pathlib import Path
 

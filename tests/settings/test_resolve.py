@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a setting comes from, and that no secret is ever shown on the way."""
+"""Where a setting comes from, and that no secret is ever shown."""
 
 import re
 import shutil
@@ -100,12 +100,12 @@ COMPANIONS = {
     "redis_cert_file": {**REDIS, "REDIS_KEY_FILE": "key"},
     "redis_key_file": {**REDIS, "REDIS_CERT_FILE": "cert"},
 }
-"""What else must be set for a setting to be accepted; ``cert`` and ``key`` stand for files that belong together."""
+"""The other settings that a setting requires; ``cert`` and ``key`` stand for matching files."""
 
 
 @pytest.fixture(scope="module")
 def pems(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str]]:
-    """Of each kind of file whose content is looked at two with the same content."""
+    """Two files with the same content, for each kind of file whose content is checked."""
     authority = Authority(tmp_path_factory.mktemp("tls"))
     files = authority.issue("shop")
     found = {}
@@ -171,7 +171,7 @@ def login_of(flags: dict[str, str], env: dict[str, str]) -> PrometheusLogin:
 
 
 def everything_shown(error: BaseException | None) -> str:
-    """What a traceback says of ``error`` and of all that led to it."""
+    """The traceback of ``error`` and of everything that caused it."""
     if error is None:
         return ""
     return f"{error} {error!r}" + everything_shown(error.__cause__) + everything_shown(error.__context__)

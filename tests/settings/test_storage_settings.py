@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where forecasts are kept: addresses of Redis, and settings that mean nothing together, all told at once."""
+"""Where forecasts are kept: addresses of Redis, and settings that do not fit together, all reported at once."""
 
 import importlib.util
 from pathlib import Path

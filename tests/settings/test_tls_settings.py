@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TLS that cannot work is refused at the start, one line each and all at once; TLS that hardly can is warned of."""
+"""TLS that cannot work is refused at the start, one line each and all at once; doubtful TLS gives a warning."""
 
 from pathlib import Path
 from typing import Any

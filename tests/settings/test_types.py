@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each kind of value: what is read, what is refused and with which words, and how it is written back."""
+"""Each kind of value: what is read, what is refused with which message, and how it is written back."""
 
 import errno
 import os
@@ -38,7 +38,7 @@ from kedastral.settings.types import (
 
 
 def refuses(read: Callable[[str], Any], text: str) -> str:
-    """The words with which ``read`` refuses ``text``."""
+    """The message with which ``read`` refuses ``text``."""
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the words are what is asked for
         read(text)
     return str(caught.value)
@@ -359,7 +359,7 @@ def test_a_file_without_permission_is_refused(tmp_path: Path, monkeypatch: pytes
     file = tmp_path / "token"
     file.touch()
 
-    def refuse(*_: object) -> None:  # a mode of 0 would not do: root may read everything
+    def refuse(*_: object) -> None:  # a mode of 0 is not enough: root may read everything
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(file))
 
     monkeypatch.setattr(Path, "open", refuse)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""YAML is read strictly, by either of PyYAML's parsers: what is odd is refused in words, and nothing is executed."""
+"""YAML is read strictly, by either of PyYAML's parsers: odd YAML is refused with a message, nothing is executed."""
 
 import pytest
 import yaml
@@ -109,7 +109,7 @@ def test_what_is_odd_is_refused_in_a_line(content: bytes, words: str) -> None:
 
 
 def test_more_values_than_the_limit_are_refused() -> None:
-    """By a limit of 2000: PyYAML's own parser takes half a minute for the product's, 200,000."""
+    """With a limit of 2000: at the product's 200,000, PyYAML's pure Python parser takes half a minute."""
     assert read_documents(b"[" + b"1," * 1990 + b"1]", max_nodes=2000)
     with pytest.raises(YamlError, match="must hold at most 2000 values; split it"):
         read_documents(b"[" + b"1," * 2000 + b"1]", max_nodes=2000)

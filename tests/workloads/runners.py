@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runners of workloads that do nothing, or what a test says; their settings differ by the query alone."""
+"""Runners of workloads that do nothing, or what a test says; their settings differ only in the query."""
 
 from collections.abc import Awaitable, Callable
 
@@ -29,7 +29,7 @@ def make_settings(key: str, query: str = "up", *, interval: float = 30.0) -> Wor
 
 
 def query_of(runner: WorkloadRunner | None) -> str | None:
-    """What tells apart the runners of one workload; None for none."""
+    """What distinguishes the runners of one workload; None without a runner."""
     return None if runner is None else runner.settings.query
 
 
@@ -44,7 +44,7 @@ def make_runner(
     *,
     in_vain: bool = False,
 ) -> WorkloadRunner:
-    """A runner of ``settings`` that does as it is told."""
+    """A runner of ``settings`` that does what the test says."""
     identity, forecast = SourceIdentity(None, RangeQuery(settings.query, 60.0, 60.0, 60.0)), settings.forecast
     parts = RunnerParts(
         identity,
@@ -57,7 +57,7 @@ def make_runner(
 
 @attrs.frozen(eq=False)
 class StubBuilder(RunnerBuilder):
-    """Builds what ``make`` returns, and remembers of what settings, and after which query."""
+    """Builds runners with ``make``, and records their settings and the previous queries."""
 
     make: Callable[[WorkloadSettings, WorkloadRunner | None], WorkloadRunner] = attrs.field(kw_only=True)
     built: list[tuple[WorkloadSettings, str | None]] = attrs.field(factory=list)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Late points, partial answers and a start in a dip, through the whole tick: what KEDA is told of them."""
+"""Late points, partial answers and a start in a dip, through the whole tick: what KEDA is told."""
 
 import math
 from collections.abc import Callable
@@ -34,7 +34,7 @@ POLICY = PlanPolicy(100.0, 1.0, ReplicaBounds(1, 500))
 
 
 class CountedServer(LateServer):
-    """Prometheus with ``pods(at)`` series of 100 each, of which ``share(at)`` are there."""
+    """Prometheus with ``pods(at)`` series of 100 each, of which ``share(at)`` are present."""
 
     def __init__(self, pods: Callable[[float], int], share: Callable[[float], float] = lambda _at: 1.0) -> None:
         super().__init__(lambda _at, _now: 0.0)
@@ -49,7 +49,7 @@ class CountedServer(LateServer):
         return matrix(*([(at, "100") for at, count in seen if count > pod] for pod in range(most)))(request)
 
     def after(self, minutes: float, then: float, usual: float = 1.0, *, until: float = math.inf) -> None:
-        """Let ``then`` of the series be there from some minutes after the start on, until others."""
+        """The share ``then`` of the series is present from some minutes after the start until others."""
         self.share = lambda at: then if minutes * 60 < at - self.begin <= until * 60 else usual
 
 
@@ -99,7 +99,7 @@ class Site:
     async def run(self, minutes: float) -> list[int]:
         """What KEDA is told after each tick.
 
-        In the first ten minutes points may be absent for longer than is stale, until that is learned.
+        In the first ten minutes points may be absent for longer than the stale limit, until the delay is learned.
         """
         told = []
         for _ in range(round(minutes * 2)):
@@ -137,7 +137,7 @@ async def test_other_rate_windows_and_steps_are_no_different(window: float, step
 @pytest.mark.parametrize("window", [60.0, 300.0, 600.0])
 @pytest.mark.parametrize("step", [15.0, 60.0, 300.0])
 async def test_at_every_lag_window_and_step_a_steady_load_has_its_pods(lag: float, window: float, step: float) -> None:
-    """A load of 2000 at 100 per pod: 20, where points that are taken for load too early make it 13 to 15."""
+    """A load of 2000 at 100 per pod: 20; points that count as load too early would make it 13 to 15."""
     told = await Site(late(lag, window), "baseline", step=step, points=240).run(25)
     assert min(told[len(told) // 2 :]) == max(told[len(told) // 2 :]) == NEEDED
 
@@ -304,7 +304,7 @@ async def test_a_loss_that_stays_is_all_there_is_after_an_hour() -> None:
 
 @pytest.mark.parametrize("model", ["auto", "baseline"])
 async def test_pods_that_kedastral_takes_away_are_no_suspicion(model: str, caplog: pytest.LogCaptureFixture) -> None:
-    """The pods are those that KEDA is told, two minutes later; each has a series of an equal part of the load."""
+    """There are as many pods as KEDA was told two minutes ago; each has a series with an equal part of the load."""
     server = CountedServer(lambda _at: 0)
     site = Site(server, model)
     told: dict[float, int] = {}
@@ -399,7 +399,7 @@ async def test_a_partial_answer_whose_jump_lasts_is_believed(model: str) -> None
 
 
 def quadrupled(server: LateServer, minutes: float) -> Callable[[float], float]:
-    """The load, four times as much from so many minutes after the start on."""
+    """The load, four times as high from the given minute after the start."""
     begin = server.now.timestamp() + minutes * 60
     return lambda at: LOAD * 4 if at >= begin else LOAD
 
@@ -419,7 +419,7 @@ async def test_a_failover_to_a_server_that_reads_less_is_no_lag(model: str) -> N
 @pytest.mark.parametrize("model", ["auto", "baseline"])
 @pytest.mark.parametrize("apart", [0.03, 0.06, 0.2])
 async def test_two_servers_that_answer_in_turn_hide_no_load(model: str, apart: float) -> None:
-    """Even where their differences look like a lag: a point that has not settled is a lower bound."""
+    """Even if their differences look like a lag: a point that has not settled is a lower bound."""
     site = Site(LateServer(lambda _at, _now: LOAD), model)
     load = quadrupled(site.server, 25)
     site.server.seen = lambda at, now: load(at) * (1 + apart * (round(now / 30) % 2) * (round(at / 60) % 3 > 0))

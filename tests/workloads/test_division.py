@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pods that share workloads: each is forecast by one at a time, whoever comes, goes, dies, sleeps or is cut off."""
+"""Pods that share workloads: one pod at a time forecasts each, even if pods join, leave, die, sleep or are cut off."""
 
 import itertools
 from collections import Counter
@@ -29,7 +29,7 @@ INTERVAL, LEASE, STALE_AFTER = 30.0, 10.0, 120.0
 NAMES = [f"w{number}" for number in range(60)]
 
 
-# Whose each workload is.
+# Which pod has which workload.
 
 
 @pytest.mark.parametrize("count", [30, 300, 3000])
@@ -70,7 +70,7 @@ def test_the_ranking_of_others_does_not_change_where_one_goes() -> None:
 
 @attrs.define
 class Cable:
-    """What lies between one pod and the others; nothing passes while it is ``cut``."""
+    """The network between one pod and the others; nothing passes while it is ``cut``."""
 
     exchange: MemoryExchange
     registry: MemoryRegistry
@@ -104,7 +104,7 @@ class Cable:
 
 @attrs.define
 class Pod:
-    """One pod as it runs: its memory, its share, and how to end it."""
+    """A running pod: its memory, its share, and how to end it."""
 
     name: str
     cable: Cable
@@ -114,7 +114,7 @@ class Pod:
     known: list[str]
 
     def kill(self) -> None:
-        """As -9: it says goodbye to nobody."""
+        """Kill it as with SIGKILL: it does not sign off."""
         self.cable.cut = True
         self.nursery.cancel_scope.cancel()
 
@@ -125,7 +125,7 @@ class Pod:
 
 @attrs.define
 class Site:
-    """Pods around one exchange, and a record of who forecast what when; a tick takes ``tick_takes`` seconds."""
+    """Pods with a shared exchange, and a record of who forecast what when; a tick takes ``tick_takes`` seconds."""
 
     nursery: trio.Nursery
     exchange: MemoryExchange = attrs.field(factory=MemoryExchange)
@@ -146,7 +146,7 @@ class Site:
         settings: str = "",
         ahead: float = 0.0,
     ) -> Pod:
-        """Start a pod with such ``settings``, whose clock is ``ahead`` by so many seconds."""
+        """Start a pod with these ``settings``, whose clock is ``ahead`` by so many seconds."""
         cable = Cable(self.exchange, self.registry)
         metrics = Metrics()
         storage = StorageMetrics(metrics.registry)
@@ -188,7 +188,7 @@ class Site:
         pod.division.note(turn)
 
     def since(self, moment: float, until: float = float("inf")) -> dict[str, list[tuple[float, str]]]:
-        """Of each workload who ticked when from ``moment`` on."""
+        """For each workload, who ticked when, from ``moment`` on."""
         found: dict[str, list[tuple[float, str]]] = {}
         for at, pod, workload in self.ticks:
             if moment <= at < until:
@@ -196,7 +196,7 @@ class Site:
         return found
 
     def longest_gap(self, moment: float) -> float:
-        """The longest time from ``moment`` to now for which a workload was not forecast."""
+        """The longest time from ``moment`` to now without a forecast of a workload."""
         now, found = trio.current_time(), self.since(moment)
         gaps = []
         for workload in NAMES:
@@ -407,7 +407,7 @@ async def test_a_pod_that_cannot_forecast_gives_way_to_one_that_can(autojump_clo
 async def test_an_owner_that_forecasts_again_in_the_same_moment_is_given_way_to(
     autojump_clock: MockClock, site: Site, later: float
 ) -> None:
-    """What it writes is overwritten at once by the pod that stood in for it."""
+    """The pod that stood in for it overwrites at once what it writes."""
     await site.start("a")
     await trio.sleep(later)
     await site.start("b")
@@ -449,7 +449,7 @@ async def test_a_workload_that_is_added_is_forecast_within_a_moment(autojump_clo
 
 
 def oldest_own(pods: Sequence[Pod]) -> float:
-    """The greatest age of what pods serve, each by its own clock."""
+    """The greatest age of what the pods serve, each by its own clock."""
     return max(one.age(pod.store.clock.now()) for pod in pods for one in pod.store.newest().values())
 
 

@@ -32,7 +32,7 @@ class Diary:
 
 @attrs.define
 class Rig:
-    """A fleet that writes a diary."""
+    """A fleet that records what happens."""
 
     diary: Diary = attrs.field(factory=Diary)
     store: MemoryStore = attrs.field(factory=MemoryStore)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was read again is put into effect: workloads, data sources, what ScaledObjects brought; or nothing is."""
+"""A reload is applied completely or not at all: workloads, data sources, and workloads from ScaledObjects."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ from kedastral.workloads.scaledobject_workloads import TriggerReader
 from tests.settings.fleets import load_fleet, policy, source, write
 
 LOW = {"min": "3", "defaultMin": "1"}
-"""Settings that are warned of."""
+"""Settings that cause a warning."""
 
 
 @attrs.frozen
@@ -52,7 +52,7 @@ class Rig:
 
     @property
     def settings(self) -> dict[str, WorkloadSettings]:
-        """Of every workload, by key."""
+        """The settings of every workload, by key."""
         return {key: one.settings for key, one in self.forecasting.fleet.runners.items()}
 
 

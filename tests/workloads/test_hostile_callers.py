@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Callers that claim to be other people's ScaledObjects, through the gRPC server: who is served, who is refused."""
+"""Callers that impersonate other people's ScaledObjects, through the gRPC server: who is served, who is refused."""
 
 import attrs
 import pytest
@@ -51,7 +51,7 @@ def address_of(stream: trio.abc.Stream) -> tuple[str, int] | None:
 
 @attrs.define
 class Cluster:
-    """A whole scaler, and callers with addresses of their own."""
+    """A whole scaler, and callers with their own addresses."""
 
     listener: MemoryListener
     resolver: FleetResolver
@@ -59,7 +59,7 @@ class Cluster:
     async def ask(
         self, query: str, caller: str = KEDA, name: str = "web", namespace: str = "pay"
     ) -> tuple[Status, str]:
-        """The status, and its words, of one GetMetrics on a connection of its own."""
+        """The status and message of one GetMetrics on a new connection."""
 
         def pair() -> tuple[trio.abc.Stream, trio.abc.Stream]:
             ours, theirs = trio.testing.memory_stream_pair()
@@ -67,7 +67,7 @@ class Cluster:
 
         ref = pb.ScaledObjectRef(name=name, namespace=namespace, scalerMetadata={"query": query})
         client = open_client(self.listener.connect(pair))
-        await client.call("GetMetricSpec", pb.ScaledObjectRef())  # so that it knows how much it may send at once
+        await client.call("GetMetricSpec", pb.ScaledObjectRef())  # so that the client knows its send window
         answer = await client.call("GetMetrics", pb.GetMetricsRequest(scaledObjectRef=ref, metricName="x"))
         await client.stream.aclose()
         return answer.status, answer.message

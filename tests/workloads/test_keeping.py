@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One process ends, the next one goes on: what is saved, what is asked again, and what other settings leave of it."""
+"""One process ends, the next one continues: what is saved, what is queried again, and what new settings discard."""
 
 import logging
 import re
@@ -62,7 +62,7 @@ INTERVAL = 30.0
 
 
 def shop(name: str = "shop", **changes: Any) -> WorkloadSettings:
-    """A workload of the model baseline, which needs no thread; ``changes`` by the field of the group they are in."""
+    """A workload with the model baseline, which needs no thread; ``changes`` are keyed by the field of their group."""
 
     def group(kind: type[Any], **defaults: Any) -> Any:
         known = {field.name for field in attrs.fields(kind)}
@@ -123,7 +123,7 @@ async def process(
     server: Server | None = None,
     scaled_objects: bool = False,
 ) -> AsyncIterator[Process]:
-    """A process while the block runs; it ends as if it were told to stop."""
+    """A process while the block runs; then it is stopped normally."""
     prometheus = server or Server(counting)
 
     def open_source(settings: WorkloadSettings) -> PrometheusSource:
@@ -153,7 +153,7 @@ CONFIGURED: ConfiguredFleet = load(
 
 @attrs.define
 class BringsShops(TriggerReader):
-    """Reads the workload that a ScaledObject describes: a shop of its name."""
+    """Reads the workload that a ScaledObject describes: a shop with its name."""
 
     def read(self, ref: ObjectRef) -> WorkloadSettings:
         return shop(ref.workload, query=ref.metadata["query"])
@@ -166,7 +166,7 @@ def clock() -> AcceleratedClock:
 
 @pytest.fixture
 def states() -> MemoryStates:
-    """What the processes of a test leave for each other."""
+    """The storage that the processes of a test share."""
     return MemoryStates()
 
 
@@ -175,7 +175,7 @@ async def run_for(seconds: float, states: StateStore, clock: AcceleratedClock, *
         await trio.sleep(seconds)
 
 
-# --- the next process goes on ---
+# --- the next process continues ---
 
 
 async def test_the_next_process_answers_by_the_kept_plan_before_it_asks_for_anything(
@@ -295,7 +295,7 @@ async def test_a_workload_that_comes_later_goes_on_too(
         assert end - start < timedelta(minutes=10)
 
 
-# --- workloads that ScaledObjects brought ---
+# --- workloads from ScaledObjects ---
 
 
 REF = ObjectRef("web", "default", {"workload": "brought", "query": "up", "model": "baseline"}, "10.1.2.3")
@@ -463,7 +463,7 @@ async def test_what_was_not_saved_yet_is_saved_at_the_end(
         await trio.sleep(31)
         keeper = first.forecasting.fleet.keeper
         assert keeper is not None
-        monkeypatch.setattr(keeper, "_news", trio.Event())  # the saving task hears of nothing more
+        monkeypatch.setattr(keeper, "_news", trio.Event())  # the saving task gets no more events
         await trio.sleep(60)
         newest = first.made_at()
     kept = await states.load("shop")
@@ -529,7 +529,7 @@ CHANGES: dict[str, list[Callable[[], tuple[DataSourceSettings, WorkloadSettings]
 
 
 def read_table() -> dict[str, str]:
-    """The table of docs/operations.md: which parts start afresh, by what has changed."""
+    """The table of docs/operations.md: which parts start again, by what has changed."""
     page = (ROOT / "docs" / "operations.md").read_text()
     rows = page.partition("| changed | starts afresh |")[2].partition("\n\n")[0].splitlines()[2:]
     pairs = [row.strip("| ").split(" | ") for row in rows]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What faults of measuring make of the replicas that KEDA is told, through the whole tick, minute by minute."""
+"""How measurement faults affect the replicas that KEDA is told, through the whole tick, minute by minute."""
 
 import logging
 from datetime import datetime, timedelta
@@ -37,13 +37,13 @@ USUAL = 26
 
 
 def steady(minutes: int = 2 * DAY) -> Floats:
-    """About 1800, which 22 pods do for, with 3 % of noise."""
+    """About 1800 with 3 % noise, for which 22 pods are enough."""
     return np.asarray(1800 * np.exp(np.random.default_rng(5).normal(0, 0.03, minutes)))
 
 
 @attrs.define
 class Shown:
-    """The clock of the tick, and a source that has measured ``loads`` up to now, one a minute."""
+    """The clock of the tick, and a source with the ``loads`` up to now, one a minute."""
 
     loads: Floats
     minutes: int
@@ -58,7 +58,7 @@ class Shown:
 
 @attrs.define
 class Learning:
-    """`auto` that learns where it has to, as the service does, but at once."""
+    """`auto` that trains when it has to, like the service, but immediately."""
 
     model: AutoModel = attrs.field(factory=AutoModel)
     state: UncertaintyState | None = None
@@ -77,7 +77,7 @@ class Learning:
 
 
 def loop_over(loads: Floats, begin: int) -> tuple[ForecastLoop, Shown]:
-    """A workload that begins when ``begin`` minutes have been measured."""
+    """A workload that starts when ``begin`` minutes have been measured."""
     shown, forecaster = Shown(loads, begin), Learning()
     planner = Planner(WORKLOAD, forecaster.learnt)
     return ForecastLoop(WORKLOAD, shown, forecaster, MemoryStore(), shown, planner), shown
@@ -140,7 +140,7 @@ async def test_a_load_that_jumps_and_stays_is_believed_within_minutes(factor: fl
 
 async def test_a_jump_is_over_soon_after_it_turns_out_to_have_been_none() -> None:
     loads = steady(2 * DAY + 40)
-    loads[2 * DAY + 5 : 2 * DAY + 13] *= 6  # eight minutes: longer than is waited for, shorter than what is kept
+    loads[2 * DAY + 5 : 2 * DAY + 13] *= 6  # eight minutes: longer than the wait, shorter than what is kept
     told = await told_by(loads, 40)
     assert max(told[:7]) <= USUAL
     assert max(told) > 80
@@ -178,7 +178,7 @@ async def test_what_is_left_out_is_in_the_snapshot_the_metrics_and_once_in_the_l
 
 async def test_outliers_do_not_have_the_model_learn_anew() -> None:
     loads = steady(2 * DAY + 40)
-    loads[2 * DAY + 5 : 2 * DAY + 14] *= 1e4  # believed after six minutes, and taken back when the load is as before
+    loads[2 * DAY + 5 : 2 * DAY + 14] *= 1e4  # accepted after six minutes, and reverted when the load is as before
     loop, shown = loop_over(loads, 2 * DAY)
     await loop.tick()
     forecaster = loop.forecaster

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A running fleet becomes what is configured: in slices, whole or not at all, whatever others do meanwhile."""
+"""A running fleet adopts a configuration: in slices, completely or not at all, whatever others do meanwhile."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -22,7 +22,7 @@ Make = Callable[[str, WorkloadRunner | None], WorkloadRunner]
 
 @attrs.define
 class Rig:
-    """A fleet that does not tick; ``closed`` are the queries of runners that were closed, and of those after them."""
+    """A fleet that does not tick; ``closed`` are the queries of closed runners, and of their successors."""
 
     fleet: Fleet = attrs.field(factory=lambda: Fleet(MemoryStore(), Metrics()))
     made: list[str] = attrs.field(factory=list)
@@ -98,14 +98,14 @@ async def test_others_have_a_turn_before_all_is_made_and_before_each_that_is_put
 
     nursery.start_soon(look)
     await rig.change(dict.fromkeys(map(str, range(50)), "1"))
-    assert len({made for made, _ in seen}) > 20  # Trio decides by lot who is first in each round
+    assert len({made for made, _ in seen}) > 20  # Trio picks at random who is first in each round
     assert len({runners for _, runners in seen}) > 20
 
 
 async def test_whoever_is_quicker_with_a_key_is_followed_not_overlooked(
     rig: Rig,
 ) -> None:
-    """A ScaledObject brings a workload after the files' own was made, and before it is put."""
+    """A ScaledObject registers a workload after that of the files was made and before it is put in place."""
     befores: list[str | None] = []
 
     def make(key: str, before: WorkloadRunner | None) -> WorkloadRunner:

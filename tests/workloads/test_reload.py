@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The configuration read again: when its files differ and hold still, when asked; a broken one changes nothing."""
+"""Reloads: when the files have changed and are stable, or on request; a broken configuration changes nothing."""
 
 import logging
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from kedastral.workloads.reload import Reloader
 
 @attrs.define
 class Files:
-    """Files of one text; ``seen`` counts the looks."""
+    """Files with one text; ``seen`` counts the checks."""
 
     text: str = "first"
     looks: int = 0
@@ -62,7 +62,7 @@ def rig() -> Rig:
 
 @pytest.fixture
 async def running(monkeypatch: pytest.MonkeyPatch, rig: Rig, nursery: trio.Nursery) -> Rig:
-    """Looks follow each other at once: looking happens in a thread, which no virtual clock waits for."""
+    """Checks follow each other at once: they run in a thread, which no virtual clock waits for."""
     monkeypatch.setattr(reload, "CHECK_EVERY", 0.001)
     await nursery.start(rig.reloader.run)
     return rig
@@ -76,7 +76,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 async def test_nothing_is_read_while_nothing_differs(running: Rig) -> None:
     await until(lambda: running.files.looks > 20)
-    assert running.files.loads == 1  # at the start, for what was changed meanwhile
+    assert running.files.loads == 1  # at the start, for changes in the meantime
 
 
 async def test_a_change_is_read_and_told(running: Rig, caplog: pytest.LogCaptureFixture) -> None:

@@ -64,7 +64,7 @@ def test_a_single_workload_needs_no_name_and_several_do() -> None:
 
 
 class Remote:
-    """A reader with the snapshots of ``there``, which remembers what it was to track."""
+    """A reader with the snapshots of ``there``, which records what it was asked to track."""
 
     def __init__(self, *there: str) -> None:
         self.there = there

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From settings to the parts of a workload's tick, and what a change of settings leaves as it was."""
+"""From settings to the parts of a workload's tick, and what survives a change of settings."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -42,7 +42,7 @@ SPARE = DataSourceSettings(name="spare", url=HttpUrl("http://spare:9090"))
 
 
 def shop(**changes: Any) -> WorkloadSettings:
-    """The settings of a workload; ``changes`` by the field of the group they are in."""
+    """The settings of a workload; ``changes`` are keyed by the field of their group."""
     forecast = {"model": ModelName("auto"), **{k: v for k, v in changes.items() if k in FORECAST}}
     return WorkloadSettings(
         workload=Name("shop"),

@@ -45,7 +45,7 @@ CONFIGURED = load(RunSettings, {}, GIVEN).settings.fleet
 
 @attrs.define
 class StubReader(TriggerReader):
-    """Reads by ``say``."""
+    """A reader whose result ``say`` makes."""
 
     say: Callable[[ObjectRef], WorkloadSettings] = attrs.field(kw_only=True)
 
@@ -55,7 +55,7 @@ class StubReader(TriggerReader):
 
 @attrs.define
 class Rig:
-    """A resolver that registers what ScaledObjects describe, and remembers what was read; all runners ``tick``."""
+    """A resolver that registers what ScaledObjects describe, and records what was read; all runners use ``tick``."""
 
     sources: set[str] = attrs.field(factory=lambda: {"main"})
     max_workloads: int = 3
@@ -104,7 +104,7 @@ class Rig:
 
     @property
     def built(self) -> list[tuple[str, str | None]]:
-        """The queries of all runners that were built, and those before them."""
+        """The queries of all runners that were built, with their predecessors."""
         return [(settings.query, before) for settings, before in self.builder.built]
 
     async def ask(self, name: str = "web", namespace: str = "a", **metadata: str) -> str:
@@ -133,7 +133,7 @@ async def test_the_same_metadata_are_read_once(autojump_clock: MockClock, rig: R
 
 
 async def test_changed_metadata_change_the_workload(autojump_clock: MockClock, rig: Rig) -> None:
-    """An edit: KEDA asks by the new ones alone. Until the former have been silent for 45 s nothing changes."""
+    """An edit: KEDA sends only the new metadata. Nothing changes until the old have been silent for 45 s."""
     await rig.ask(query="up")
     for _ in range(2):
         await trio.sleep(EDIT_AFTER / 2 - 1)
@@ -165,7 +165,7 @@ async def test_an_open_stream_keeps_its_workload(autojump_clock: MockClock, rig:
     await rig.ask(query="up")
     for _ in range(3 * int(REMOVE_AFTER / 60)):
         await trio.sleep(60)
-        rig.resolver.keep_alive("a/web")  # as each look at a watched stream does
+        rig.resolver.keep_alive("a/web")  # as each check of a watched stream does
     assert "a/web" in rig.fleet.runners
 
 
@@ -211,7 +211,7 @@ async def test_metadata_that_cannot_be_used_are_refused_with_every_problem(autoj
     await rig.ask(query="up")
     with pytest.raises(BadTriggerError):
         await rig.ask(query="up", dataSource="other")
-    assert set(rig.fleet.runners) == {"a/web"}  # the one before goes on
+    assert set(rig.fleet.runners) == {"a/web"}  # the previous one continues
 
 
 async def test_there_are_only_so_many(autojump_clock: MockClock, rig: Rig) -> None:
@@ -376,7 +376,7 @@ async def test_the_first_question_waits_a_moment_for_the_first_forecast(autojump
     assert 0.3 <= trio.current_time() - began < 0.4
     await rig.ask("slow", query="up")
     assert trio.current_time() - began == pytest.approx(1.3, abs=0.1)
-    await rig.ask("slow", query="up")  # but not at every question
+    await rig.ask("slow", query="up")  # but not at every call
     assert trio.current_time() - began == pytest.approx(1.3, abs=0.1)
 
 
@@ -425,7 +425,7 @@ async def test_the_owner_is_told_how_a_query_is_refused_until_there_is_a_forecas
     await rig.fleet.store.put(make_snapshot(workload="a/web"))
     rig.fleet.runners["a/web"].failed.note_success()
     refused(rig)
-    assert await rig.ask(query="up(") == "a/web"  # a forecast is worth more than why there is no newer one
+    assert await rig.ask(query="up(") == "a/web"  # a forecast is more useful than the reason why there is no newer one
 
 
 async def test_of_a_query_that_stood_in_a_variable_nothing_is_told_that_quotes_it(

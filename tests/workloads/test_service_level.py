@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tick of a workload that is steered to a service level: learnt once, carried on from snapshot to snapshot."""
+"""The tick of a workload that is steered to a service level: learned once, carried from snapshot to snapshot."""
 
 import logging
 from datetime import datetime, timedelta
@@ -34,7 +34,7 @@ WORKLOAD = Workload("shop", "rps", 30, 300.0, POLICY, service_level=ServiceLevel
 
 @attrs.define
 class Source:
-    """Half a day of noisy minutes up to the moment asked for."""
+    """Half a day of noisy minutes up to the requested moment."""
 
     minutes: int = 720
     name: str = "stub"
@@ -52,7 +52,7 @@ def shown_by(loop: ForecastLoop, name: str, **labels: str) -> float | None:
 
 @attrs.define
 class Failing:
-    """A forecaster that fails from its second forecast on, as often as told."""
+    """A forecaster that fails the given number of times, from its second forecast on."""
 
     times: int = 1
     asked: int = 0
@@ -139,7 +139,7 @@ async def test_a_model_that_fails_leaves_the_last_value_to_be_planned_for_and_th
 
 @attrs.frozen
 class Rising:
-    """A forecaster that sees a rise to come."""
+    """A forecaster that predicts a rise."""
 
     name: str = "rising"
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What KEDA is told minute by minute, through the whole tick: a load that is steady, rises a little, falls, or rushes.
+"""What KEDA is told minute by minute, through the whole tick, for a load that is steady, rises, falls or jumps.
 
-500 rps at 50 per pod and a headroom of 1.2 are exactly 12 pods: noise alone decides whether it is 12 or 13.
+500 rps at 50 per pod and a headroom of 1.2 are exactly 12 pods: only noise decides between 12 and 13.
 """
 
 from datetime import datetime, timedelta
@@ -40,7 +40,7 @@ BEFORE = 120
 
 @attrs.define
 class Shown:
-    """The clock of the tick, and a source that has measured ``loads`` up to now, one a minute."""
+    """The clock of the tick, and a source with the ``loads`` up to now, one a minute."""
 
     loads: Floats
     minutes: int
@@ -54,7 +54,7 @@ class Shown:
 
 
 async def told_by(loads: Floats, model: Model, workload: Workload) -> Ints:
-    """What KEDA is told after each minute of ``loads`` but the first `BEFORE`."""
+    """What KEDA is told after each minute of ``loads``, except the first `BEFORE`."""
     shown = Shown(loads, BEFORE)
     loop = ForecastLoop(workload, shown, InProcessForecaster(model), MemoryStore(), shown, Planner(workload))
     told = []
@@ -68,7 +68,7 @@ async def told_by(loads: Floats, model: Model, workload: Workload) -> Ints:
 
 
 def steady(deviation: float, minutes: int, *, smoothed: int = 1, seed: int = 7) -> Floats:
-    """500 rps with noise; ``smoothed`` over so many minutes, as a rate over a longer range is."""
+    """500 rps with noise; ``smoothed`` over so many minutes, like a rate over a longer range."""
     noise = np.random.default_rng(seed).normal(0, deviation * smoothed**0.5, BEFORE + minutes + smoothed - 1)
     return np.asarray(500 * np.exp(np.convolve(noise, np.full(smoothed, 1 / smoothed), "valid")))
 
@@ -109,7 +109,7 @@ async def test_calm_noise_that_rises_above_a_whole_number_takes_no_pod_more(devi
     assert set((await told_by(loads, LastValue(), BY_HEADROOM)).tolist()) == {12}
 
 
-# -- what is no noise --
+# -- changes that are not noise --
 
 
 @pytest.mark.parametrize("deviation", [0.0, 0.001, 0.003, 0.01, 0.03])
@@ -145,14 +145,14 @@ async def test_without_noise_each_minute_has_the_replicas_it_needs(model: Model)
 
 
 def rushes(minutes: int) -> Floats:
-    """500 rps, and 3000 from the fourth to the eleventh minute of every twenty; ramps of a minute."""
+    """500 rps, and 3000 from minute 4 to minute 11 of every 20, with ramps of a minute."""
     minute = np.arange(minutes) % 20
     return np.interp(minute, [3, 4, 11, 12], [500.0, 3000.0, 3000.0, 500.0])
 
 
 @attrs.frozen
 class Foresight:
-    """A model that knows the rushes."""
+    """A model that predicts the rushes."""
 
     name: str = "foresight"
 
@@ -174,7 +174,7 @@ RUSHED = Workload(
 
 
 async def pods_over_rushes(window: float) -> Ints:
-    """The pods minute by minute of the last of several rushes, behind an HPA with that window on the way down."""
+    """The pods per minute in the last of several rushes, behind an HPA with the given scale-down window."""
     told = await told_by(rushes(BEFORE + 101)[1:], Foresight(), RUSHED)
     hpa = Hpa(HpaBehavior(ScalingRules(0.0), ScalingRules(0.0, window)), POLICY.bounds)
     pods = [int(told[0])]
@@ -186,7 +186,7 @@ async def pods_over_rushes(window: float) -> Ints:
 async def test_what_a_rush_needed_is_told_for_five_minutes_after_it_and_no_longer() -> None:
     pods = await pods_over_rushes(0.0)
     needed, at_rest = pods.max(), pods.min()
-    assert (pods[11:16] == needed).all()  # from minute 11 on, 500 rps are all that is to come
+    assert (pods[11:16] == needed).all()  # from minute 11 on, only 500 rps are ahead
     assert (pods[16:19] == at_rest).all()
     assert at_rest < needed / 5
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A pod that takes a workload over goes on with the steering of the one before, which its snapshots do not carry."""
+"""A pod that takes over a workload continues the steering of the previous one, which snapshots do not contain."""
 
 from datetime import timedelta
 
@@ -22,7 +22,7 @@ from tests.workloads.test_keeping import shop
 
 
 async def take_over(state: KeptState, served: Snapshot) -> tuple[Snapshot | None, WorkloadRunner]:
-    """What a pod goes on from that finds ``state``, and ``served`` by the one before."""
+    """What a pod continues from if it finds ``state``, and ``served`` by the previous pod."""
     exchange, metrics, states = MemoryExchange(wall_clock()), Metrics(), MemoryStates()
     store = SharedStore(exchange, metrics, StorageMetrics(metrics.registry), exchange.clock)
     builder = RunnerBuilder(store, exchange.clock, metrics, open_source=lambda _: StubSource([make_history(1.0)]))
@@ -36,7 +36,7 @@ async def take_over(state: KeptState, served: Snapshot) -> tuple[Snapshot | None
 
 
 def assert_steering_is_kept(found: Snapshot, state: KeptState) -> None:
-    """``found`` goes on with the steering that was kept."""
+    """``found`` continues with the saved steering."""
     assert found.service_level is not None
     assert state.snapshot.service_level is not None
     assert found.service_level.state.steering == state.snapshot.service_level.state.steering

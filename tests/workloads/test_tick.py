@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tick: what it publishes, what it leaves alone when something fails, and what it must not catch."""
+"""The tick: what it publishes, what it leaves unchanged on failures, and what it must not catch."""
 
 import logging
 from collections.abc import Callable, Sequence

@@ -14,7 +14,7 @@ from kedastral.workloads.ticker import run_ticker
 
 
 class Recorder:
-    """A tick that lasts as long as it is told, and remembers when each one began and ended."""
+    """A tick of given length that records when each one began and ended."""
 
     def __init__(self, lengths: Iterable[float], *, beats: int) -> None:
         self.began: list[float] = []
@@ -35,7 +35,7 @@ class Recorder:
 
 
 async def run_for(recorder: Recorder, interval: float) -> float:
-    """Run until the recorder has all its beats; the time at which it began."""
+    """Run until the recorder has all its beats; returns the start time."""
     async with trio.open_nursery() as nursery:
         origin = trio.current_time()
         nursery.start_soon(run_ticker, recorder.tick, interval, recorder.missed.append)

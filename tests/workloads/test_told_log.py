@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The line for a change of what KEDA is told, with each reason that it can give: the words of `kedastral explain`."""
+"""The log line about a change of what KEDA is told, with every possible reason, in the words of `kedastral explain`."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -32,7 +32,7 @@ def wavering() -> Snapshot:
 
 
 def jumping() -> Snapshot:
-    """A jump that the change limits stretch; the plan is read a second ahead only."""
+    """A jump that the change limits stretch; the plan is read only a second ahead."""
     slow = workload_of(attrs.evolve(POLICY, up_max_factor=1.5), steered=False)
     made = plans(attrs.evolve(slow, reactive_headroom=None), [500.0] * 150, [[500.0], [500.0], [4000.0]])
     return attrs.evolve(made, lead_time=1.0)

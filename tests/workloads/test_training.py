@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training off the tick: the last value is forecast until a job is over, and jobs wait for each other."""
+"""Training outside the tick: the forecast is the last value until a job is done, and jobs wait for each other."""
 
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -27,7 +27,7 @@ LEARNING = ForecastStatus(StatusCode.LEARNING, "learning from 50 min of history"
 
 @attrs.define
 class StubModel:
-    """Forecasts 7 once it is trained; its jobs last until ``may_end`` is set, and end as ``ending`` says."""
+    """Forecasts 7 once trained; its jobs last until ``may_end`` is set, and end as ``ending`` says."""
 
     may_end: threading.Event = attrs.field(factory=threading.Event)
     ending: Callable[[], UncertaintyState] = UncertaintyState
@@ -91,7 +91,7 @@ async def test_until_a_job_is_over_the_last_value_stands_in_and_then_the_model_f
 
 
 async def ask_briefly(forecaster: TrainedForecaster) -> None:
-    """Have a job begin, without the patience of one who is alone."""
+    """Let a job start, without waiting for its result."""
     with trio.move_on_after(0):
         await ask(forecaster)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the settings of a workload become."""
+"""How settings become those of a workload."""
 
 import attrs
 
