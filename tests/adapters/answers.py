@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Prometheus in a few lines for the tests of its source: scripted answers, and the requests it was asked."""
+"""A minimal Prometheus for the tests of its source: scripted answers, and the requests it received."""
 
 import math
 from collections.abc import Awaitable, Callable
@@ -54,7 +54,7 @@ def counting(request: httpx.Request) -> httpx.Response:
 
 
 class Server:
-    """Gives its replies in turn, the last one again and again; remembers what it was asked, and when."""
+    """Gives its replies in turn and then repeats the last one; records the requests and their times."""
 
     def __init__(self, *replies: Reply) -> None:
         self.replies = list(replies)
@@ -88,7 +88,7 @@ def source_of(
 async def ask_within(
     limits: RequestLimits, request: Callable[[RequestSlot], Awaitable[None]], *, urgent: bool = True
 ) -> None:
-    """Make ``request`` in a slot, and once more where it has to give way, as the API does."""
+    """Make ``request`` in a slot, and once more if it has to give way, as the API does."""
     time = TimeBudget(math.inf)
     async with limits.slot(time, urgent=urgent) as slot:
         with slot.scope:

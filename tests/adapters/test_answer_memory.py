@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What hostile answers of the largest size allowed cost: the peak memory of a process that reads one."""
+"""The cost of hostile answers of the largest allowed size: the peak memory of a process that reads one."""
 
 import json
 import subprocess

@@ -37,7 +37,7 @@ class LateServer:
         return matrix(points, **self.more)(request)
 
     async def run(self, source: PrometheusSource, minutes: float, interval: float = 30.0) -> Series:
-        """Tick for so many minutes; gives the newest history.
+        """Tick for so many minutes; returns the newest history.
 
         In the first ten minutes points may be absent for longer than ``stale_after``, until that is learned.
         """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every form in which people export a load is read to the series of the plain file, and what was understood is said.
+"""Every export format gives the same series as the plain file, and a message says how it was understood.
 
-The forms are those that the programs document: Grafana's inspector
+The formats are those that the programs document: Grafana's inspector
 (https://grafana.com/docs/grafana/latest/panels-visualizations/panel-inspector/) with raw and formatted values, a column
 for each series or rows of series, and "Download for Excel"; the console of CloudWatch; Prometheus' API
 (https://prometheus.io/docs/prometheus/latest/querying/api/). `tests/integration/test_exports_of_prometheus.py` has the

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Words for logs, and a client that cannot be made."""
+"""Messages for logs, and a client that cannot be created."""
 
 import socket
 import ssl

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The user's own model over HTTP: what it is asked, and which of its answers is a forecast."""
+"""The user's own model over HTTP: what it is asked, and which answers are valid forecasts."""
 
 import json
 import math

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model in the process cannot bring the process down, nor pass off a forecast that was not asked for."""
+"""A model cannot crash the process, nor return a forecast that was not asked for."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Traces: a tick and a call become spans, the caller's context counts, and what is not configured costs nothing."""
+"""Traces: a tick and a call become spans, the caller's context is used, and without configuration they cost nothing."""
 
 import logging
 import threading

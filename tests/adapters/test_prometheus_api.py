@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is asked again, what is an error at once, and what an error says."""
+"""Which requests are retried, what is an error at once, and the messages of errors."""
 
 import math
 from collections.abc import AsyncIterator

@@ -23,7 +23,7 @@ from tests.adapters.answers import ask_within
 
 
 class Queue:
-    """Tasks that ask one data source, and the order and the times in which they were let through."""
+    """Tasks that query one data source, and the order and times in which they were let through."""
 
     def __init__(self, limits: RequestLimits, lasting: float = 0.0) -> None:
         self.limits = limits
@@ -154,7 +154,7 @@ def test_whoever_gives_up_takes_nothing_along(
 
 
 async def fill(limits: RequestLimits, places: int) -> None:
-    """Have all of the places in use at once."""
+    """Use all slots at once."""
     here = 0
 
     async def request(_slot: RequestSlot) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where requests go and what proves who we are; and that secrets stay out of sight."""
+"""Where requests go, how they log in, and that secrets are never shown."""
 
 import base64
 import math
@@ -212,5 +212,5 @@ def test_certificates_are_loaded(tmp_path: Path) -> None:
 def test_rotated_certificates_are_taken_up(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_bytes(trustme.CA().cert_pem.bytes())
     tls = tls_of(PrometheusLogin(ca_file=tmp_path / "ca.pem"))
-    assert isinstance(tls, RotatingContext)  # tests/test_tls.py tells what that does
+    assert isinstance(tls, RotatingContext)  # tests/test_tls.py tests what that does
     assert tls_of(PrometheusLogin()) is None

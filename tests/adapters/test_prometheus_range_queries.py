@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The source reads its window once, then what is new: whatever happens meanwhile, it says what a full reading would."""
+"""The source reads its window once, then only new points; whatever happens, the result equals a full read."""
 
 import math
 from datetime import datetime, timedelta
@@ -48,7 +48,7 @@ def asked(server: Server) -> list[tuple[int, int]]:
 
 
 class Load:
-    """A Prometheus whose samples may come late: a point is another, or none, until ``delay`` steps after its time."""
+    """A Prometheus whose samples may come late: a point differs or is missing until ``delay`` steps after its time."""
 
     def __init__(self) -> None:
         self.now = END
@@ -68,7 +68,7 @@ class Load:
         number = at // 60
         age = (int(self.now.timestamp()) - at) // 60
         if (number + part) % 11 == 0:
-            return ""  # a gap for ever
+            return ""  # a gap forever
         if age < (number * 31) % (OVERLAP + 1):
             return ["", "NaN", "77.7"][number % 3]
         return f"{math.sin(number * 0.7 + part) * 50 + 50:.3f}"
@@ -295,7 +295,7 @@ async def test_the_time_of_a_reading_can_be_set(autojump_clock: MockClock) -> No
 
 
 def newest_only(request: httpx.Request) -> httpx.Response:
-    """One point, the last of the range: a large answer would be read in a thread, during which virtual time leaps."""
+    """One point, the last of the range: a large answer would be parsed in a thread, during which virtual time jumps."""
     return matrix([(float(request.url.params["end"]), "1")])(request)
 
 

@@ -36,7 +36,7 @@ SOCKS_PASSWORD, SOCKS_CONNECT, SOCKS_NAME = 2, 1, 3
 
 @pytest.fixture(autouse=True)
 def _now(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The module may have been read long before its tests run."""
+    """The module may be imported long before its tests run."""
     monkeypatch.setitem(globals(), "NOW", align_down(datetime.now(UTC), 60.0))
 
 
@@ -149,7 +149,7 @@ async def read(authority: Authority) -> list[float]:
 
 
 async def failure_of(authority: Authority) -> tuple[str, str]:
-    """The reason and the words of the SourceError, without the error, which would keep what it went through."""
+    """The reason and message of the SourceError, without the error, which would keep its traceback alive."""
     try:
         await read(authority)
     except SourceError as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A source that goes on from what another one kept reads what is new, and knows what that one knew."""
+"""A source that continues from what another one saved reads only what is new, and knows what that one knew."""
 
 from datetime import datetime, timedelta
 
@@ -30,7 +30,7 @@ def kept_history(source: PrometheusSource) -> KeptHistory | None:
 
 
 def restored(before: PrometheusSource, after: PrometheusSource) -> PrometheusSource:
-    """``after``, which goes on from ``before``."""
+    """``after``, which continues from ``before``."""
     after.restore(before.kept_state(), kept_history(before))
     return after
 
@@ -79,7 +79,7 @@ async def test_another_window_is_filled_from_what_is_there(points: int, asked: i
 
 
 async def test_what_was_not_read_yet_is_read_then() -> None:
-    """The first process read the newest chunk alone; the rest failed."""
+    """The first process read only the newest chunk; the rest failed."""
     half = Server(counting, error(422, "too many samples", "execution"))
     before = source_of(half, points=3000, points_per_request=1000)
     newest = await before.history(END)
@@ -114,7 +114,7 @@ async def test_while_a_reading_fails_no_history_with_holes_is_kept() -> None:
 
 
 async def test_the_settling_time_that_was_learned_holds_at_once() -> None:
-    """Points settle after 120 s there; a source that knows nothing takes them for load."""
+    """Points settle after 120 s there; a source without that knowledge would count them as load."""
     server = quality.late(120.0)
     before = quality.source_of(server)
     known = await server.run(before, 60)

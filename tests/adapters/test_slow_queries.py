@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Workloads whose queries are never answered, beside a thousand that are: who waits for whom, on the virtual clock."""
+"""Workloads whose queries hang, beside a thousand whose queries work: who waits for whom, on the virtual clock."""
 
 import math
 from collections.abc import Callable
@@ -124,7 +124,7 @@ async def test_however_few_places_there_are_the_others_stay_fresh(autojump_clock
 
 
 class Crowd:
-    """Requests that last for ever, and how many of them ask at once."""
+    """Requests that never end, and how many of them run at once."""
 
     def __init__(self, limits: RequestLimits) -> None:
         self.limits = limits
@@ -195,7 +195,7 @@ async def test_waiting_for_a_turn_is_no_reason_to_give_way(autojump_clock: MockC
 
 
 async def test_a_reading_that_gives_way_has_its_ten_seconds_in_all(autojump_clock: MockClock) -> None:
-    """The whole way through the source: what hung is asked again apart, and keeps the others waiting no more."""
+    """Through the whole source: hung queries are retried separately, and no longer keep the others waiting."""
     hangs = [True]
 
     async def answer(request: httpx.Request) -> httpx.Response:

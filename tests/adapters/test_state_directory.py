@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The directory of --state-dir: its own process alone, files that are whole or not there, and clear words otherwise."""
+"""The directory of --state-dir: one process only, files that are complete or absent, and clear messages otherwise."""
 
 import errno
 import logging
@@ -272,7 +272,7 @@ async def test_where_one_file_cannot_be_read_for_now_it_stays_and_the_others_are
 
 
 def refuse(path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let reading ``path`` fail."""
+    """Make reading ``path`` fail."""
     read = Path.read_bytes
 
     def read_or_refuse(self: Path) -> bytes:

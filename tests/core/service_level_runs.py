@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A workload driven tick by tick by service level, with pods that take their lead time: for scripted days.
+"""Runs a workload tick by tick with a service level, with pods that take their lead time, for scripted days.
 
-The pods are worked out here, from the plain rule, and not by the code under test.
+The pods are computed here from the plain rule, and not by the code under test.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ DAY = 1440
 
 @attrs.frozen
 class Run:
-    """What happened, minute by minute; ``served`` is what was recommended at the end of the minute."""
+    """What happened, minute by minute; ``served`` is the recommendation at the end of the minute."""
 
     short: Floats
     factors: Floats
@@ -38,7 +38,7 @@ class Run:
 def drive(
     loads: Sequence[float], level: float = 0.99, lead: int = 5, max_replicas: int = 400, *, observing: bool = False
 ) -> Run:
-    """The last value as forecast, from the first minute on; NaN is a minute of which nothing is known.
+    """Forecasts the last value, from the first minute on; NaN is a minute without data.
 
     A tick happens while the newest value is at most two minutes old, as the contract of the source says; the load
     of an unknown minute is the one before it.

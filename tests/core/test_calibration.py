@@ -82,7 +82,7 @@ def test_nothing_can_be_learnt_from_nothing(values: Floats) -> None:
 
 @attrs.frozen
 class Doubling:
-    """A model that says twice the newest value, and cannot where that is 7."""
+    """A model that forecasts twice the newest value, and fails if that is 7."""
 
     name: str = "doubling"
 
@@ -95,7 +95,7 @@ class Doubling:
 
 
 def rolled(values: Floats, most: int) -> dict[int, float]:
-    """What was forecast as of each place of ``values``."""
+    """The forecast made at each index of ``values``."""
     history = history_of(np.asarray(values, dtype=float))
     made = list(rolling_forecasts(Doubling(), history, 3, most))
     assert all((one.step, len(one.values)) == (60.0, 3) for one in made)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From load to replicas: the rules of the plan by hand-worked numbers, and what holds for every plan."""
+"""From load to replicas: the rules of the plan by hand-worked numbers, and properties of every plan."""
 
 import itertools
 import math
@@ -35,7 +35,7 @@ def policy(
     prewarm: int = 0,
     rounding: Rounding = Rounding.CEIL,
 ) -> PlanPolicy:
-    """A policy in which nothing limits but what a test names."""
+    """A policy without limits except those that a test sets."""
     return PlanPolicy(target, headroom, ReplicaBounds(minimum, maximum), up, down, prewarm, rounding)
 
 

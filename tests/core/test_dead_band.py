@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The dead band: what noise of the load changes nothing, and what it may never keep."""
+"""The dead band: which noise of the load changes nothing, and what the band must never keep."""
 
 import math
 from datetime import UTC, datetime
@@ -32,7 +32,7 @@ def noisy(deviation: float, minutes: int = 60, seed: int = 1) -> Floats:
 
 
 def planned(need: float, band: DeadBand) -> int:
-    """What is planned for a need of that many pods."""
+    """The plan for a need of that many pods."""
     return int(plan_replicas(np.array([need * 50.0]), POLICY, previous=None, dead_band=band)[0])
 
 
@@ -152,7 +152,7 @@ def test_there_is_no_band_before_anything_was_recommended() -> None:
 # -- what it costs, at the most --
 
 near = st.floats(0.7, 1.3)
-"""The load as a share of what the last recommendation is just enough for."""
+"""The load as a share of what the last recommendation can just sustain."""
 
 
 def planned_for(load: float, band: DeadBand | None) -> int:

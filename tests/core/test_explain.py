@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An explanation leads, number by number, to the very answer that KEDA gets; and what other settings would change."""
+"""An explanation leads, number by number, to the exact answer for KEDA, and shows the effect of other settings."""
 
 import math
 from datetime import UTC, datetime, timedelta
@@ -49,7 +49,7 @@ def plans(workload: Workload, loads: list[float], forecasts: list[list[float]]) 
 
 
 def replay(explanation: Explanation, policy: PlanPolicy) -> float | None:
-    """The number that the stages lead to, from their own values alone."""
+    """The number that the stages lead to, computed only from their values."""
     number: float | None = None
     for stage in explanation.stages:
         if stage.effect is Effect.ROUNDS:
@@ -197,7 +197,7 @@ def test_a_plan_that_falls_is_held_and_the_hold_is_named() -> None:
 
 
 def falling_by(share: float, minutes: int) -> str:
-    """Why a plan that asks for a ``share`` less for some minutes says what it says."""
+    """The explanation of a plan that asks for a ``share`` less for some minutes."""
     less = 4000.0 * (1 - share)
     falling = plans(workload_of(), [4000.0] * 150 + [less] * minutes, [[4000.0]] * 9 + [[less]] * minutes)
     return explain(attrs.evolve(falling, resumption=None), falling.made_at, StalePolicy()).sentence
@@ -334,7 +334,7 @@ def test_the_step_that_is_explained_is_the_largest_within_the_lead_time() -> Non
 
 
 def test_the_words_of_the_dead_band_say_what_it_keeps_and_why() -> None:
-    """Of a plan for 1000 with a band around 12 that was recommended before."""
+    """The explanation of a plan for 1000, with a dead band around the earlier recommendation of 12."""
     snapshot = flat(1000.0)
     basis = snapshot.basis
     assert basis is not None

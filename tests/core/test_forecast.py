@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A forecast is finite, not negative, in UTC and unchangeable, or there is none."""
+"""A forecast is finite, not negative, in UTC and immutable; anything else is refused."""
 
 import math
 from datetime import UTC, datetime, timedelta, timezone

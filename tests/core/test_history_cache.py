@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kept history says what a full reading would have said, whatever happened between the ticks."""
+"""The cached history equals a full read, whatever happened between the ticks."""
 
 import math
 import sys
@@ -15,14 +15,14 @@ NAN = math.nan
 
 
 class Server:
-    """Holds the load of each point; a point's value may come ``late`` steps after its time, and is another before."""
+    """Holds the load of each point; a point may be final only ``late`` steps after its time, and different before."""
 
     def __init__(self, late: int) -> None:
         self.late = late
 
     def value(self, point: int, now: int) -> float:
         if point > now:
-            return 999.0  # what a server says of the future: nothing to rely on
+            return 999.0  # what a server returns for the future: not reliable
         delay = (point * 7919) % (self.late + 1)
         if now - point >= delay:
             return NAN if point % 5 == 0 else float(point % 1000)
@@ -33,7 +33,7 @@ class Server:
 
 
 def fill(kept: HistoryCache, server: Server, now: int, chunk: int, most: int = sys.maxsize) -> list[Span]:
-    """Read up to ``most`` chunks; gives what was read."""
+    """Read up to ``most`` chunks; returns what was read."""
     read: list[Span] = []
     while len(read) < most and (span := kept.next_unread(chunk)) is not None:
         kept.put(span, server.read(span, now))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A workload without any load sleeps, wakes up in time, and is not put to sleep and woken by the minute."""
+"""A workload without any load sleeps, wakes up in time, and does not fall asleep and wake up every minute."""
 
 from datetime import UTC, datetime
 
@@ -79,7 +79,7 @@ def test_a_request_every_twenty_minutes_is_sparse_and_not_idle() -> None:
 @pytest.mark.parametrize("every", [10, 15, 20, 25])
 @pytest.mark.parametrize("since", [5, 9, 15, 19])
 def test_half_an_hour_of_history_shows_that_requests_are_sparse(every: int, since: int) -> None:
-    """As `baseline` sees it: the rest before the window began is cut short, and counts all the same."""
+    """As `baseline` sees it: the window cuts the first rest short, but it still counts."""
     if since < every:
         requests = ([0.0] * (every - 1) + [1.0]) * 9 + [0.0] * since
         assert idleness_of(series(*requests[-30:])) is Idleness.SPARSE
@@ -93,7 +93,7 @@ def test_a_sparse_workload_sleeps_once_a_rest_is_longer_than_usual() -> None:
 
 @given(st.lists(st.floats(1, 900), min_size=5, max_size=60), st.integers(0, 900))
 def test_no_more_rests_than_allowed_are_slept_through(rests: list[float], last: int) -> None:
-    """However long rests are, of those in the history at most so many are as long as the one that is slept."""
+    """However long the rests are, at most so many of those in the history are as long as the one slept."""
     values = [value for rest in rests for value in (*[0.0] * round(rest), 1.0)]
     history = series(*values, *[0.0] * last)
     if is_idle(history):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The last plan that followed a model stays while its forecast is not used, unless the model stands down."""
+"""The last plan from a model stays while its forecast is not used, unless the model stands down."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -23,13 +23,13 @@ WORKLOAD = Workload(
     "shop", "rps", 30, 300.0, POLICY, service_level=ServiceLevelSettings(SteeringSettings(POLICY, 0.99, 300.0))
 )
 RISE = 12
-"""The step of the first forecast from which on it says six times the load."""
+"""The step from which on the first forecast is six times the load."""
 LOSES = UncertaintyState(Calibration(windows=10**6), standing_down=True)
 
 
 @attrs.define
 class Ticks:
-    """A workload of 500 requests per second whose model sees the rise to 3000 come, until it is asked again."""
+    """A workload of 500 requests per second whose model predicts the rise to 3000, until it is asked again."""
 
     minute: int = 0
     snapshot: Snapshot | None = None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cap on load: what a week has seen holds a plan back, growth and the load that is there do not."""
+"""The cap on load: the peak of a week limits a plan, but never below the current load or against growth."""
 
 from datetime import UTC, datetime
 
@@ -50,7 +50,7 @@ CERTAIN = UncertaintyState(Calibration(thresholds=(0.0, 0.0)), Calibration(thres
 
 
 def days(*largest: float) -> Series:
-    """A history with a day for each of ``largest``, oldest first, that reaches it at noon and has half of it else."""
+    """A history with a day for each of ``largest``, oldest first: that load at noon, and half of it otherwise."""
     values = np.repeat(np.array(largest) / 2, DAY)
     values[DAY // 2 :: DAY] *= 2
     return Series(START, STEP, values)
@@ -177,7 +177,7 @@ def test_what_the_newest_load_needs_is_never_held_back(
     assert plan.floor >= min(newest / 10.0 - 1e-6, 400)
 
 
-# -- what outcomes make of it --
+# -- how outcomes change it --
 
 
 def test_one_jump_raises_the_cap_by_half_and_its_budget_takes_it_back() -> None:

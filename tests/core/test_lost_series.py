@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Series that go from the sum with their load: when that is said, for how long, and which falls are nobody's loss."""
+"""Series that vanish from the sum with their load: when and how long that is reported, and which drops are no loss."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,7 @@ from kedastral.core.series import DataQuality, Observation, Series
 
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)
 BEFORE = 60
-"""Minutes of history before anything goes."""
+"""Minutes of history before any series vanishes."""
 
 
 def minute(number: float) -> datetime:
@@ -37,7 +37,7 @@ def lost_after(
     said: Sequence[tuple[datetime, int]] | None = None,
     step: float = 60.0,
 ) -> LostSeries | None:
-    """What a new watch finds in these counts, by default while KEDA was told 20 all the time."""
+    """What a new watch finds in these counts; by default KEDA was always told 20."""
     watch = SeriesWatch()
     watch.restore(None, told(*[20] * BEFORE) if said is None else said)
     return watch.observe(history_of(counts, loads, step), 20, minute(BEFORE))

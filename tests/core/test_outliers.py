@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which points of a history are taken for faults of measuring, and which for load."""
+"""Which points of a history count as measurement faults, and which as load."""
 
 from datetime import timedelta
 
@@ -23,7 +23,7 @@ def daily(days: int = 3, seed: int = 1) -> Floats:
 
 
 def left_out(loads: Floats, step: float = 60.0) -> list[int]:
-    """The places of ``loads`` that were known and are gaps once screened; all others are as they were."""
+    """The indices of ``loads`` that screening turned into gaps; all others are unchanged."""
     screened = screen(Series(START, step, loads))
     gone = np.isnan(screened.history.values) & np.isfinite(loads)
     kept = np.where(gone, np.nan, loads)
@@ -214,7 +214,7 @@ def test_a_jump_to_what_has_been_there_before_waits_where_the_load_never_jumps()
     ids=["five minutes", "ten minutes", "to stay", "a dip", "a longer dip", "a rest"],
 )
 def test_only_a_jump_to_stay_shows_that_the_load_jumps(before: slice, load: float, held_back: list[int]) -> None:
-    """At night, to 1500: at another time of the day before the load did so too, for a while."""
+    """A jump to 1500 at night: the load did the same for a while at another time of the previous day."""
     loads = daily()[: 2 * DAY + 5]
     loads[before] = load
     assert [len(left_out(np.append(loads, [1500.0] * minutes))) for minutes in range(1, 5)] == held_back
@@ -273,7 +273,7 @@ def test_the_unit_of_the_load_does_not_matter_and_nothing_grows(
 
 
 def crowd_at(place: int, load: float) -> list[int]:
-    """How many points are left out in each of the first eight minutes of a jump to ``load`` that lasts."""
+    """How many points are left out in each of the first eight minutes of a lasting jump to ``load``."""
     before = daily()[:place]
     return [len(left_out(np.append(before, [load] * minutes))) for minutes in range(1, 9)]
 

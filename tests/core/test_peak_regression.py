@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The peak regression: a quantile as other programs fit it, nothing of the future, and outcome decides its weight."""
+"""The peak regression: a quantile as other programs fit it, no look into the future, and a weight set by outcomes."""
 
 import itertools
 import math
@@ -174,7 +174,7 @@ def test_finer_steps_say_the_same(block: int) -> None:
     minutes = predict_peaks(fitted(values), series(values), 10)
     other = predict_peaks(fitted(finer, WINDOW * block, MINUTE / block), series(finer, MINUTE / block), 10 * block)
     assert other[block - 1 :: block].tolist() == pytest.approx(minutes.tolist(), rel=1e-3)
-    for within in range(block - 1):  # a minute that has not ended says nothing
+    for within in range(block - 1):  # a minute that has not ended does not count
         assert other[block + within :: block].tolist() == pytest.approx(minutes[:-1].tolist(), rel=1e-3)
 
 
@@ -230,7 +230,7 @@ def test_what_was_kept_by_another_version_is_refused(wrong: dict[str, Any]) -> N
 
 
 def test_a_young_workload_has_no_load_of_0_before_its_first_value() -> None:
-    """The window of history is two weeks, whatever there is of it."""
+    """The window of history is two weeks, however much of it exists."""
     values, before = hourly_bursts(2 * DAY), np.full(12 * DAY, np.nan)
     young, window = series(values), Series(START - timedelta(days=12), MINUTE, np.append(before, values))
     regression = fit_peak_regression(window, WINDOW, 100.0)
@@ -257,7 +257,7 @@ def test_a_day_that_was_seen_for_minutes_is_not_extrapolated(days: int) -> None:
     ("gap", "least"), [([407.0, 219.0], 400), ([407.0, 219.0, 500.0], 400), ([200.0], 400), ([0.0, 0.0, 0.0], 150)]
 )
 def test_what_has_hardly_changed_is_not_extrapolated(gap: list[float], least: float) -> None:
-    """As the roughness of a load that is the same every hour but for its counter's rounding, when scrapes fail."""
+    """Like the roughness of a load that repeats every hour, except for rounding of its counter, when scrapes fail."""
     regression = fitted(same_every_hour(4 * DAY), window=4)
     assert least < predict_peaks(regression, series(np.append(same_every_hour(4 * DAY), gap)), 1)[0] < 650
 
@@ -267,7 +267,7 @@ def test_what_has_hardly_changed_is_not_extrapolated(gap: list[float], least: fl
 )
 @pytest.mark.parametrize("since", [10, 45, 180])
 def test_a_load_as_it_never_was_is_not_extrapolated(since: int, times: float, least: float, most: float) -> None:
-    """The slopes would take it back to what it always was, hours long: a third of the load that is there."""
+    """For hours the slopes would pull it back to its old level: a third of the current load."""
     day = 1000 - 600 * np.cos(2 * np.pi * np.arange(14 * DAY + since) / DAY)
     values = day * noise(len(day)) ** 0.25 / 100**0.25
     regression = fitted(values[: 14 * DAY])
@@ -282,14 +282,14 @@ def test_its_bounds_are_what_the_fit_has_seen_of_each_feature() -> None:
     rows = _choose_rows(past, WINDOW)
     assert rows is not None
     features = features_of(past, rows, WINDOW, regression.period)
-    seen = np.isfinite(features).mean(axis=0) >= 0.25  # what is known too seldom has no part
+    seen = np.isfinite(features).mean(axis=0) >= 0.25  # features that are rarely known are left out
     assert np.allclose(np.array(regression.lowest)[seen], np.nanmin(features[:, seen], axis=0))
     assert np.allclose(np.array(regression.highest)[seen], np.nanmax(features[:, seen], axis=0))
     assert not np.any(np.array([regression.lowest, regression.highest])[:, ~seen])
 
 
 def test_what_is_older_than_some_weeks_takes_no_rows_from_what_counts() -> None:
-    """Rows that are spread over years leave a fit of all its coefficients to some twenty that count."""
+    """With rows spread over years, only some twenty with weight are left to fit all coefficients."""
     values = noise(4 * 365 * 24)
     newest = values[-100 * 24 :]
     coefficients = fitted(values, 2, 3600.0).coefficients
@@ -317,7 +317,7 @@ def test_too_little_history_gives_none() -> None:
     assert fit_peak_regression(series(noise(134), 3600.0), 1, 100.0) is not None
 
 
-# -- what it is told of the past --
+# -- its features of the past --
 
 
 def features_by_walking(logs: list[float], row: int, ahead: int, period: int, at: float, floor: float) -> list[float]:
@@ -330,7 +330,7 @@ def features_by_walking(logs: list[float], row: int, ahead: int, period: int, at
         return values[max(end - count + 1, 0) : end + 1] if end >= 0 else []
 
     def largest(then: int, count: int) -> float:
-        """Of the minutes after ``then``, if they have all been seen by ``row``."""
+        """The feature of the minutes after ``then``, if they have all been seen by ``row``."""
         return max(logs[then + 1 : then + count + 1]) if then >= -1 and then + count <= row else float("nan")
 
     def known(values: list[float]) -> list[float]:
@@ -370,7 +370,7 @@ def features_by_walking(logs: list[float], row: int, ahead: int, period: int, at
 @pytest.mark.parametrize("ahead", [1, WINDOW, 60, 70])
 def test_features_are_the_past_as_one_would_tell_it_value_by_value(ahead: int) -> None:
     values = 100 * np.exp(np.random.default_rng(11).normal(0, 0.6, 8 * DAY + 100))
-    values[5000:5003] *= 1000  # further than is believed
+    values[5000:5003] *= 1000  # more than is trusted
     past, period = _Past.of(series(values), 50.0), 37
     rows = np.array([0, 3, 14, 90, 700, DAY + 5, 3 * DAY, 5000, 5010, 7 * DAY + 16, 8 * DAY + 99])
     found = features_of(past, rows, ahead, period * MINUTE)
@@ -413,7 +413,7 @@ def test_the_rows_of_a_fit_begin_after_half_a_day_and_end_where_a_window_has_end
 
 
 def test_what_is_weeks_old_counts_for_little_beside_the_last_days() -> None:
-    """Eight weeks of a noisy load that has become calm of late."""
+    """Eight weeks of a noisy load that has recently become calm."""
     hours, newest = 56 * 24, 8 * 24
     spread = np.where(np.arange(hours) < hours - newest, 0.5, 0.05)
     values = 100 * np.exp(np.random.default_rng(3).normal(0, 1.0, hours) * spread)
@@ -444,7 +444,7 @@ def test_it_is_fitted_again_after_some_hours_for_other_windows_and_when_the_cloc
 
 @pytest.mark.parametrize("points", [1, 59, 3600])
 def test_with_little_history_left_there_is_none(points: int) -> None:
-    """As after a start with a kept state, before more has been read."""
+    """As after a start with a saved state, before more has been read."""
     seconds = Series(START, 1.0, np.repeat(noise(DAY + 1), 60))
     state = keep_regression(UncertaintyState(), seconds, WINDOW * 60)
     assert state.regressed.regression is not None
@@ -466,7 +466,7 @@ def test_without_load_there_is_none() -> None:
 
 
 def tried(values: Floats, forecast: Floats, hours: float) -> tuple[UncertaintyState, Series]:
-    """The last ``hours`` of ``values``, each minute with the ``forecast`` of the minutes that follow."""
+    """The last ``hours`` of ``values``, each minute with the ``forecast`` for the following minutes."""
     state, history = UncertaintyState(), series(values)
     for seen in range(len(values) - round(60 * hours), len(values) + 1):
         history = series(values[:seen])
@@ -481,7 +481,7 @@ def test_it_leads_where_it_knows_more_than_the_forecast() -> None:
 
 
 def test_it_counts_little_where_the_forecast_knows_more() -> None:
-    """Steps at random times, which a forecast that cheats announces."""
+    """Steps at random times, which a cheating forecast predicts."""
     rng = np.random.default_rng(4)
     values = np.repeat(rng.choice([50.0, 400.0, 1000.0], size=3 * DAY // 20), 20)
     state = UncertaintyState()
@@ -513,7 +513,7 @@ def test_regression_and_forecast_are_weighed_by_the_losses_of_their_second_quant
     pending = (PendingWindow(at, 0, forecast, forecast, regressed),)
     state = judge_windows(UncertaintyState(pending=pending), series(np.full(3, 10.0)), 2)
     trial = state.regressed
-    assert trial.loss_without == pytest.approx(0.5 * 0.05 * 3)  # the first window counts half
+    assert trial.loss_without == pytest.approx(0.5 * 0.05 * 3)  # the first window has half the weight
     assert trial.loss == pytest.approx(0.5 * 0.95 * 1)
     assert trial.calibration.windows == 1
     days = attrs.evolve(state, pending=pending, regressed=attrs.evolve(trial, calibration=Calibration(windows=10**6)))
@@ -524,7 +524,7 @@ def test_regression_and_forecast_are_weighed_by_the_losses_of_their_second_quant
 
 @pytest.mark.parametrize("lost", [False, True])
 def test_a_regression_that_is_gone_keeps_no_bad_model_in_charge(lost: bool) -> None:
-    """Its history was lost; that it was good before says nothing of a forecast that is three times too high."""
+    """Its history was lost; earlier accuracy says nothing about a forecast that is three times too high."""
     values = hourly_bursts(3 * DAY)
     state, _ = tried(values, np.full(30, 110.0), hours=3)
     history = series(values)
@@ -566,7 +566,7 @@ def snapshots(values: Floats, count: int, forecast: Floats) -> list[Snapshot]:
 
 
 def test_while_the_model_learns_none_is_fitted() -> None:
-    """A thousand workloads that start together would each fit one for a plan in which it has no part."""
+    """A thousand workloads that start together would each fit one for a plan that does not use it."""
     values = hourly_bursts(3 * DAY)
     history, forecast = series(values), Forecast(START + timedelta(minutes=len(values) - 1), MINUTE, np.full(30, 110.0))
     settings_ = ServiceLevelSettings(SteeringSettings(PlanPolicy(100.0, bounds=ReplicaBounds(1, 100)), 0.99, 300.0))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Periods are found, jitter or not, and shapeless loads have none."""
+"""Periods are found with and without jitter, and loads without a pattern have none."""
 
 from datetime import UTC, datetime
 

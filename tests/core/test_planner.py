@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plan that is kept while a model fails, and how a plan goes on from the one before."""
+"""The plan that is kept while a model fails, and how a plan continues the previous one."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -109,7 +109,7 @@ def test_a_plan_says_the_least_that_any_plan_of_its_workload_wants(workload: Wor
 
 
 def test_what_keda_has_read_since_the_last_plan_does_not_fall_at_once() -> None:
-    """A plan that rises within the lead time of a tick that comes late: that is not in its own recommendation."""
+    """A plan that rises within the lead time of a late tick: its own recommendation does not include that."""
     values = np.where(np.arange(30) == 6, 3000.0, 1000.0)
     policy = attrs.evolve(POLICY, prewarm_steps=0, up_max_factor=10.0)
     level = ServiceLevelSettings(SteeringSettings(policy), min_history=0.0)

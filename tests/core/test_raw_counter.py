@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A raw counter that is taken for a load is found, and no load is, however fast it grows."""
+"""A raw counter used as a load is detected, and a real load never is, however fast it grows."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -29,7 +29,7 @@ def counter(minutes: int, rate: float = 200.0, seed: int = 1) -> Floats:
 
 
 def restarted(values: Floats, *at: int) -> Floats:
-    """A counter of a process that began anew in the steps ``at``."""
+    """A counter of a process that restarted in the steps ``at``."""
     again = values.copy()
     for step in at:
         again[step:] -= again[step]
@@ -93,7 +93,7 @@ def test_whatever_its_rate_a_counter_is_found(seed: int, rate: float, step: floa
         counter(59),
         np.repeat(np.arange(10.0), 60),  # a level that is set by hand
         np.tile(np.arange(60.0), 24),  # a queue that is emptied each hour
-        np.tile(np.arange(50.0, 150.0), 3),  # and one of which a third stays
+        np.tile(np.arange(50.0, 150.0), 3),  # and one that keeps a third
         500 + 400 * np.sin(np.arange(2880) * 2 * np.pi / 1440),  # days without noise
     ],
     ids=["constant", "zero", "gaps", "too short", "steps", "queue", "slow queue", "days"],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The recommendation second by second, between ticks too, by plans that are carried on from tick to tick."""
+"""The recommendation second by second, also between ticks, by plans that continue from tick to tick."""
 
 import itertools
 from collections.abc import Callable, Collection, Sequence
@@ -30,7 +30,7 @@ Load = Callable[[float], float]
 
 @attrs.define
 class Ticks:
-    """One workload, ticked by hand; `by_second` are its recommendations. ``ahead`` forecasts, else the last value.
+    """One workload, ticked by hand; `by_second` are its recommendations. It forecasts ``ahead``, else the last value.
 
     Without ticks the last plan is read by wall clock while it covers the lead time; then KEDA holds its replicas.
     """
@@ -71,14 +71,14 @@ class Ticks:
 
 @cache
 def steady_hour(step: float, interval: int) -> Ticks:
-    """A workload after its first hour, of a load of 1000: the same before every outage, so it is ticked once."""
+    """A workload after its first hour, with a load of 1000: shared by all outages, so its ticks run once."""
     ticks = Ticks(step, interval, lambda _: 1000.0)
     ticks.run(HOUR)
     return ticks
 
 
 def after_an_hour(step: float, interval: int, measured: Load) -> Ticks:
-    """A workload that goes on from `steady_hour` with the load ``measured``, which was 1000 until then."""
+    """A workload that continues `steady_hour` with the load ``measured``, which was 1000 until then."""
     before = steady_hour(step, interval)
     ticks = Ticks(step, interval, measured, by_second=before.by_second.copy())
     ticks.snapshot = before.snapshot
@@ -212,7 +212,7 @@ def test_load_that_rose_during_an_outage_scales_up_at_once(minutes: int) -> None
 
 
 def test_what_the_plan_came_to_during_an_outage_is_what_is_kept_after_it() -> None:
-    """A peak that was foreseen comes while the source is away; then a part of the load is back."""
+    """A forecast peak comes while the source is away; then a part of the load is back."""
 
     def ahead(second: float, history: Series) -> Sequence[float]:
         return [2000.0 if second + 60 * i >= 4200 else 1000.0 for i in range(30)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""After a start or an outage nothing below what was served before is told, until a model's forecast has stood a while.
+"""After a start or an outage no answer is below the earlier one until a model's forecast has been stable for a while.
 
 The HPA forgets within 300 s what it was told, and then follows the first lower answer in one step.
 """
@@ -33,7 +33,7 @@ HIGH, LOW = 2000.0, 500.0
 
 @attrs.define
 class Ticks:
-    """A workload that ticks every 30 s; KEDA is told what its newest snapshot says, and ``last`` is its last number."""
+    """A workload that ticks every 30 s; KEDA is told what its newest snapshot says, and ``last`` is the last number."""
 
     by_level: bool = True
     policy: StalePolicy = RIDES
@@ -70,7 +70,7 @@ class Ticks:
         return [self.tick(load, status) for _ in range(times)]
 
     def pause(self, seconds: int) -> int:
-        """No tick for a while, in which KEDA asks every 15 s; what it was told last."""
+        """No tick for a while, in which KEDA asks every 15 s; returns what it was told last."""
         for _ in range(seconds // 15):
             self.ask()
             self.now += timedelta(seconds=15)
@@ -346,7 +346,7 @@ def test_the_resumption_is_as_long_as_the_window_of_the_hpa() -> None:
 
 @both
 def test_what_was_told_before_a_start_counts_where_default_min_hides_the_plan(by_level: bool) -> None:
-    """A process that was gone told KEDA nothing, so what it told last still holds."""
+    """A process that was down told KEDA nothing, so its last answer still holds."""
     ticks = Ticks(by_level, StalePolicy(on_stale=OnStale.DEFAULT_MIN))
     ticks.ticks(40, HIGH)
     ticks.now += timedelta(minutes=20)

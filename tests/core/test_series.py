@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The grid of time: what lies on it, what is a gap, and that nobody can change it."""
+"""The time grid: what is on it, what is a gap, and that it is immutable."""
 
 import math
 from datetime import UTC, datetime, timedelta, timezone

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scripted days: what the feedback does when load shifts, goes quiet, comes from nothing, or is not measured at all."""
+"""Scripted days: how the feedback reacts when load shifts, drops, starts from zero, or is not measured."""
 
 import numpy as np
 import pytest

@@ -27,7 +27,7 @@ def rate_seen(at: float, now: float, lag: float, window: float, load: float = 20
 def learn(lag_at, *, window: float = 300.0, step: float = 60.0, interval: float = 30.0, phase: float = 0.0,
           seconds: float = 3600.0, points: int = 11, learned: SettlingTime | None = None,
           begin: float = ZERO) -> SettlingTime:  # fmt: skip
-    """What is learned from reading the newest points every ``interval`` seconds for so many seconds."""
+    """What is learned from reading the newest points every ``interval`` seconds for the given time."""
     settling = learned or SettlingTime(step)
     now = begin + phase
     while now < begin + seconds:
@@ -41,7 +41,7 @@ def learn(lag_at, *, window: float = 300.0, step: float = 60.0, interval: float 
 
 
 def never_wrong(settling: SettlingTime, lag: float, window: float, now: float) -> None:
-    """What is taken for load is the load, to `CHANGED`."""
+    """Points that count as load equal the load, within `CHANGED`."""
     newest = int(now // settling.step)
     numbers = range(newest - 60, newest + 1)
     values = np.array([rate_seen(n * settling.step, now, lag, window) for n in numbers])

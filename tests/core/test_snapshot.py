@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A snapshot holds a plan that fits its forecast, and knows its age and its end."""
+"""A snapshot has a plan that matches its forecast, and knows its age and its end."""
 
 import math
 from datetime import UTC, datetime, timedelta

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fewer scale events: how far a plan goes down and up, for how long it is kept, and which past plans count."""
+"""Fewer scale events: how far a plan goes down and up, how long it is kept, and which past plans count."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -133,7 +133,7 @@ def test_it_is_kept_for_five_minutes_and_a_missed_tick(step: float, interval: fl
 
 
 def kept_after(*moments: float, interval: float = 30.0) -> list[int]:
-    """The places of what is kept after plans at these moments, each of which recommended less than the one before."""
+    """The indices of the plans that are kept after plans at these moments, each lower than the one before."""
     recommendations: tuple[Recommendation, ...] = ()
     for place, at in enumerate(moments):
         recommendations = add_recommendations(recommendations, at, interval, 1000 - place)

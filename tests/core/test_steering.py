@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The feedback: the rule by hand-worked numbers, every guard by itself, and the share of minutes it settles at."""
+"""The feedback: the rule by hand-worked numbers, each guard separately, and the share of minutes it settles at."""
 
 import json
 import math
@@ -60,7 +60,7 @@ def test_rarer_violations_count_for_more(level: float, rate: float) -> None:
 
 
 def rate_after(days: float, budgets: float, **changes: float) -> float:
-    """The rate after so many days that spent so many times their budget, as a share of the first rate."""
+    """The rate after days that spent this many times their budget, as a share of the first rate."""
     settings = attrs.evolve(SETTINGS, **changes)
     spent = (DaySpent(0, days * 1440, days * 1440 * budgets * settings.budget),)
     return rate_of(SteeringState(1.0, spent=spent), settings) / settings.rate
@@ -272,7 +272,7 @@ def test_a_value_that_comes_late_is_judged_when_it_comes() -> None:
 
 
 def test_what_was_judged_is_not_judged_again_after_a_history_that_ends_before_it() -> None:
-    """As after newest points have turned out to be partial, or to be no load."""
+    """As after the newest points have proved to be partial, or not to be load."""
     state = SteeringState(1.0, ZERO + 420, recommendations(*[5] * 8))
     shorter = judge_steps(state, Series(FIRST_DATED, 60.0, np.full(6, 51.0)), SETTINGS)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Uncertainty: calibrated on synthetic noise, quick to widen, taught nothing by gaps, and indifferent to the unit."""
+"""Uncertainty: calibrated on synthetic noise, quick to widen, unaffected by gaps, and independent of the unit."""
 
 import json
 import math
@@ -349,7 +349,7 @@ def test_a_regression_that_leads_is_judged_instead_of_the_model(
 
 @pytest.mark.parametrize(("loss", "stands_down"), [(0.0005, False), (0.0019, False), (0.01, True)])
 def test_a_loss_that_is_negligible_is_no_reason_to_stand_down(loss: float, stands_down: bool) -> None:
-    """After a night without load both losses are tiny; the model must not be dismissed just before the morning."""
+    """After a night without load both losses are tiny; the model must not stand down just before the morning."""
     history = series(np.where(np.arange(300) < 200, 100.0, 0.0))
     calibration = Calibration(windows=1000, pinball_loss=loss)
     state = UncertaintyState(calibration, attrs.evolve(calibration, pinball_loss=loss / 2))

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is written about the product, held against the product: documentation, examples, the project's own files."""
+"""Checks of texts against the product: documentation, examples, and the project's own files."""

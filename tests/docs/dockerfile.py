@@ -18,7 +18,7 @@ class Instruction:
 
 
 def instructions() -> list[Instruction]:
-    """Every instruction, without comments, on one line each."""
+    """Every instruction on one line each, without comments."""
     text = re.sub(r"^\s*#.*\n", "", read(ROOT / "Dockerfile"), flags=re.MULTILINE).replace("\\\n", " ")
     found: list[Instruction] = []
     stage = -1
@@ -30,6 +30,6 @@ def instructions() -> list[Instruction]:
 
 
 def last_stage(word: str) -> list[str]:
-    """What follows each instruction ``word`` of the stage that becomes the image."""
+    """The arguments of each instruction ``word`` in the final stage."""
     found = instructions()
     return [one.rest for one in found if one.stage == found[-1].stage and one.word == word]

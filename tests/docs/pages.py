@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading the project's Markdown: pages, tables, code blocks, links, and the commands in shell blocks."""
+"""Reads the project's Markdown: pages, tables, code blocks, links, and the commands in shell blocks."""
 
 import re
 import shlex
@@ -43,7 +43,7 @@ def links(page: str) -> list[str]:
 
 
 def anchors(page: str) -> set[str]:
-    """What ``#...`` may point at in a page: its headings, as GitHub makes anchors of them."""
+    """The targets of ``#...`` in a page: its headings, as GitHub turns them into anchors."""
     found: set[str] = set()
     for heading in _HEADING.findall(prose(page)):
         words = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
@@ -82,7 +82,7 @@ def bare(cell: str) -> str:
 
 
 def commands(page: str) -> Iterator[list[str]]:
-    """The words of each command in shell blocks: a line's backslash goes on, pipes and ``&&`` part commands."""
+    """The words of each command in shell blocks: a backslash continues a line, pipes and ``&&`` separate commands."""
     for block in blocks(page):
         if block.language not in ("sh", "console"):
             continue
@@ -104,7 +104,7 @@ def _split(words: list[str]) -> Iterator[list[str]]:
         if word.startswith((">", "<")):
             redirected = True
             continue
-        if redirected:  # the file it goes to or comes from
+        if redirected:  # the file of the redirection
             redirected = False
             continue
         if word in ("|", "&&", "||", ";", "&", ";;"):

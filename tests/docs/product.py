@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the product has: settings, flags, metrics, endpoints, RPCs, reasons of errors; asked of the product itself."""
+"""What the product has, from its own code: settings, flags, metrics, endpoints, RPCs, reasons of errors."""
 
 import ast
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from tests.docs.pages import ROOT
 
 @attrs.frozen
 class Metric:
-    """A metric as its exposition shows it."""
+    """A metric as it is exposed."""
 
     name: str
     kind: str
@@ -31,7 +31,7 @@ class Metric:
 
 
 class NoSnapshots:
-    """A reader without a snapshot; a store would ask for Trio's clock, which only runs inside of Trio."""
+    """A reader without a snapshot; a store would need Trio's clock, which runs only inside Trio."""
 
     def get(self, workload: str) -> None:
         del workload
@@ -54,7 +54,7 @@ def flags_of(command: str) -> set[str]:
 
 
 def all_flags() -> set[str]:
-    """The flags of all commands together, and those of the program itself."""
+    """The flags of all commands, and those of the program itself."""
     return {flag for command in cli.commands for flag in flags_of(command)} | {"--version"}
 
 
@@ -69,7 +69,7 @@ def variables_of(command: str) -> set[str]:
 
 
 def metrics() -> set[Metric]:
-    """Every metric of ours; those of the Python client library are its own affair."""
+    """Every metric of ours, without those of the Python client library."""
     metrics = Metrics()
     metrics.show_snapshots(NoSnapshots(), SystemClock())
     metrics.show_failures(dict)
@@ -103,7 +103,7 @@ COMPONENTS = {"SourceError": "source", "ModelError": "model", "StoreError": "sto
 
 
 def literal_reasons() -> set[tuple[str, str]]:
-    """Component and reason of every error that is raised with both written in one place."""
+    """Component and reason of every error that is raised with both as literals."""
     found = set()
     for file in (ROOT / "kedastral").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

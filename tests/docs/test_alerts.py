@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The alerts of deploy/prometheus ask only for metrics and labels that there are, and each has its runbook."""
+"""The alerts of deploy/prometheus use only existing metrics and labels, and each has its runbook."""
 
 import re
 from typing import Any
@@ -14,7 +14,7 @@ from tests.docs.pages import ROOT, commands, links, prose, read, tables
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yaml"
 LABELS = {metric.name: set(metric.labels) for metric in product.metrics()}
 OF_EVERY_SERIES = {"instance"}
-"""What Prometheus adds to whatever it scrapes."""
+"""The labels that Prometheus adds to every series."""
 RUNBOOKS = ROOT / "docs" / "runbooks"
 SECTIONS = ["Meaning", "Impact", "Check", "Remedy"]
 

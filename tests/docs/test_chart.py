@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The generated files of the Helm chart are those that the settings and values.yaml make; no helm is needed for it."""
+"""The generated files of the Helm chart match the settings and values.yaml; this needs no helm."""
 
 import json
 

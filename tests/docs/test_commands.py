@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every command in the documents: its settings are good, its files are there, and no program is left unchecked."""
+"""Every command in the documents: its settings are valid, its files exist, and no program is left unchecked."""
 
 import itertools
 import re
@@ -21,18 +21,18 @@ SHOWN = [
     for words in commands(read(page))
 ]
 EXAMPLE_FOLDER = {"/etc/kedastral": str(ROOT / "deploy" / "fleet" / "config")}
-"""What stands in for a folder of the reader's."""
+"""The replacement for a folder of the reader's."""
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 FOLDERS = ("benchmarks", "deploy", "docs", "kedastral", "proto", "tests")
 
 
 def check_ours(words: Words, tmp_path: Path) -> None:
-    """Its settings are read without a problem; nothing is started."""
+    """Its settings are valid; nothing is started."""
     command, *rest = [EXAMPLE_FOLDER.get(word, word) for word in words[1:]]
     for word in rest:
         if word.endswith((".csv", ".csv.gz")):
             (tmp_path / word).write_bytes(b"")
-    if command in BY_COMMAND and command not in ("explain", "doctor"):  # those take more than settings
+    if command in BY_COMMAND and command not in ("explain", "doctor"):  # these need more than settings
         given = ["validate", "--command", command, *rest]
     else:
         given = [command, *rest, *([] if command in ("validate", "--version") else ["--help"])]
@@ -47,7 +47,7 @@ def check_ours(words: Words, tmp_path: Path) -> None:
 
 
 def check_python(words: Words, _: Path) -> None:
-    """``python -m MODULE``: the module is there, and knows each flag."""
+    """``python -m MODULE``: the module exists, and knows each flag."""
     assert words[1] == "-m"
     if words[2] in ("json.tool", "pytest"):
         assert all((ROOT / word).exists() for word in words[3:])
@@ -74,7 +74,7 @@ def check_prometheus(words: Words, _: Path) -> None:
 
 
 def check_elsewhere(words: Words, _: Path) -> None:
-    """It needs a cluster, a container engine, or is a part of the shell: its files are looked at elsewhere."""
+    """It needs a cluster or a container engine, or is part of the shell: other tests check its files."""
 
 
 CHECKS: dict[str, Callable[[Words, Path], None]] = {

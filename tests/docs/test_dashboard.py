@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Grafana dashboard is what docs/dashboard.py makes, and asks only for metrics and labels that there are."""
+"""The Grafana dashboard is the output of docs/dashboard.py, and uses only existing metrics and labels."""
 
 import re
 from typing import Any
@@ -13,7 +13,7 @@ from tests.docs.pages import read
 MADE = dashboard.make_dashboard()
 PANELS = [panel for panel in MADE["panels"] if panel["type"] not in ("row", "text")]
 OF_OTHERS = re.compile(r"kube_deployment_\w+|process_\w+")
-"""What kube-state-metrics has, where there is one, and the Python client of Prometheus."""
+"""The metrics of kube-state-metrics, if installed, and of the Python client of Prometheus."""
 LABELS = {bare.name: set(bare.labels) for bare in product.metrics()}
 OF_EVERY_SERIES = {"instance"}
 titled = pytest.mark.parametrize("panel", PANELS, ids=lambda panel: str(panel["title"]))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The deployment examples and the image use what the product has, and fit how it starts and stops."""
+"""The deployment examples and the image match the product, and how it starts and stops."""
 
 import json
 import re
@@ -24,7 +24,7 @@ from tests.docs.pages import ROOT, bare, blocks, commands, read, tables
 
 DEPLOY = ROOT / "deploy"
 NO_OBJECTS = {DEPLOY / "prometheus", DEPLOY / "helm"}
-"""Files of Prometheus' own and the chart: tests/docs/test_alerts.py, tests/integration/test_chart.py."""
+"""Files of Prometheus and the chart, tested elsewhere: tests/docs/test_alerts.py, tests/integration/test_chart.py."""
 FILES = sorted(
     file for file in (*DEPLOY.rglob("*.yaml"), *DEPLOY.rglob("*.yml")) if NO_OBJECTS.isdisjoint(file.parents)
 )
@@ -77,7 +77,7 @@ def variables(container: dict[str, Any]) -> dict[str, str]:
 
 
 def specs_of_workloads(node: Any) -> Iterator[tuple[Any, Any]]:
-    """Every ForecastPolicy's, trigger's and container's stale policy in a document, beside what it belongs to."""
+    """The stale policy of every ForecastPolicy, trigger and container in a document, with its owner."""
     match node:
         case {"kind": "ForecastPolicy", "spec": {"query": query, **rest}}:
             yield query, rest.get("onStale")
@@ -523,7 +523,7 @@ def test_variables_of_the_image_are_not_settings_in_disguise() -> None:
 
 
 def pins(name: str) -> dict[str, str]:
-    """The requirement files that `make lock` writes: each package with its version, refused where no hash follows."""
+    """The requirement files that `make lock` writes: each package with its version; fails if a hash is missing."""
     found: dict[str, str] = {}
     text = re.sub(r"^\s*#.*\n", "", read(DEPLOY / "image" / name), flags=re.MULTILINE)
     for block in re.split(r"\n(?=[a-z0-9])", text):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The documentation says what the product has, all of it, and nothing that it has not."""
+"""The documentation covers everything that the product has, and nothing that it does not have."""
 
 import itertools
 import json
@@ -58,7 +58,7 @@ def settings_section(command: str) -> str:
 
 
 def names_in(text: str) -> set[str]:
-    """Flags and variables that a text names; ``A to B`` stands for the rows of `run` or `scaler` between them too."""
+    """Flags and variables that a text names; ``A to B`` includes the rows of `run` or `scaler` between them."""
     found = set(re.findall(r"`([^`]+)`", text))
     for first, last in re.findall(r"`([^`]+)` to `([^`]+)`", text):
         for command in ("run", "scaler"):
@@ -108,7 +108,7 @@ OF_EVERY_PROGRAM = {
     "OTEL_TRACES_SAMPLER",
     "OTEL_TRACES_SAMPLER_ARG",
 }
-"""Variables that Kedastral reads as others do."""
+"""Standard variables that Kedastral reads like other programs."""
 
 
 @every_page
@@ -135,7 +135,7 @@ def test_commands_of_ours_in_prose_exist(page: Path) -> None:
 
 
 def check_command(words: list[str]) -> None:
-    """One command of a shell block, as far as it is ours: make targets, kedastral's subcommands and flags, paths."""
+    """The parts of a shell command that are ours: make targets, kedastral's subcommands and flags, paths."""
     program = words[0].removeprefix(".venv/bin/")
     if program == "make":
         targets = re.findall(r"^([a-z0-9-]+):", read(ROOT / "Makefile"), re.MULTILINE)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every ScaledObject and trigger that the project shows, on its pages and in deploy/, is one that KEDA reads well."""
+"""KEDA can read every ScaledObject and trigger in the documentation and in deploy/ as intended."""
 
 import math
 import re
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 KEDA_PAGE = ROOT / "docs" / "keda.md"
 OURS = ("external", "external-push")
 KEDAS_KEYS = {"scalerAddress", "enableTLS"}
-"""What KEDA itself reads of an external trigger's metadata; ``unsafeSsl`` too, which nobody should set."""
+"""The metadata of an external trigger that KEDA itself reads, including ``unsafeSsl``, which nobody should set."""
 NEVER_TAKES_PODS = {"currentReplicas", "currentReplicasIfHigher"}
 TLS_PARAMETERS = {"caCert", "tlsClientCert", "tlsClientKey"}
 Yaml = dict[str, Any]
@@ -37,14 +37,14 @@ Yaml = dict[str, Any]
 
 @attrs.frozen
 class Example:
-    """One YAML document, and where it stands."""
+    """One YAML document, and its place."""
 
     place: str
     document: Yaml
 
     @property
     def spec(self) -> Yaml:
-        """The spec of a ScaledObject, or a list of triggers alone."""
+        """The spec of a ScaledObject, or only a list of triggers."""
         found: Yaml = self.document.get("spec", self.document)
         return found
 
@@ -55,7 +55,7 @@ class Example:
 
     @property
     def ours(self) -> list[Yaml]:
-        """Those that ask Kedastral."""
+        """The triggers that ask Kedastral."""
         return [trigger for trigger in self.triggers if trigger["type"] in OURS]
 
 
@@ -99,7 +99,7 @@ def types_below(node: Any) -> Iterator[str]:
 
 
 def asks_prometheus(example: Example) -> bool:
-    """Whether a trigger of KEDA's own asks Prometheus, beside ours."""
+    """Whether one of KEDA's own triggers asks Prometheus, beside ours."""
     return any(trigger["type"] == "prometheus" for trigger in example.triggers)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The project's own files: licence lines, one version everywhere, generated code up to date, what a wheel holds."""
+"""The project's own files: licence lines, one version everywhere, current generated code, the content of a wheel."""
 
 import re
 import subprocess
@@ -34,7 +34,7 @@ def test_every_source_file_begins_with_its_licence() -> None:
 
 
 def says_its_job(source: str) -> bool:
-    """Whether a docstring follows the licence line, or nothing at all (an empty package)."""
+    """Whether a docstring follows the licence line, or nothing (an empty package)."""
     return re.match(r'#.*\n+r?"""\S', source) is not None or re.fullmatch(r"#.*\s*", source) is not None
 
 
@@ -80,6 +80,6 @@ def test_a_wheel_is_made_of_the_package_alone() -> None:
     assert targets["wheel"]["packages"] == ["kedastral"]
     assert not [*(ROOT / "kedastral").rglob("test_*.py"), *(ROOT / "kedastral").rglob("*_test.py")]
     assert "exclude" not in targets["wheel"]
-    assert (ROOT / "kedastral" / "backtest" / "report.html.j2").is_file()  # goes along, as all files of the package do
+    assert (ROOT / "kedastral" / "backtest" / "report.html.j2").is_file()  # included, like all files of the package
     for name in targets["sdist"]["include"]:
         assert list(ROOT.glob(name.removeprefix("/"))), name

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/reliability.md and SECURITY.md: every test that they name exists, and every fault that is played is named."""
+"""docs/reliability.md and SECURITY.md: every test that they name exists, and they name every tested fault."""
 
 import ast
 import re

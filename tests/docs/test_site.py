@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The site: every page is in its navigation, and it is built without a broken link."""
+"""The site: every page is in its navigation, and it builds without broken links."""
 
 import re
 import subprocess
@@ -24,7 +24,7 @@ def test_every_page_is_in_the_navigation() -> None:
 
 @pytest.mark.slow
 def test_the_site_is_built_without_a_broken_link(tmp_path: Path) -> None:
-    """Strict: a link, an anchor or an entry of the navigation that leads nowhere is an error."""
+    """Strict: a broken link, anchor or navigation entry is an error."""
     built = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--quiet", "--config-file", CONFIG, "--site-dir", tmp_path],
         env={"NO_MKDOCS_2_WARNING": "1", "PATH": ""},

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text for users has the standard words of KEDA, the HPA, Prometheus, SRE and scikit-learn, and no words of our own."""
+"""Texts for users use the standard terms of KEDA, the HPA, Prometheus, SRE and scikit-learn, and none of our own."""
 
 import ast
 import re
@@ -24,22 +24,22 @@ INSTEAD = {
     r"\bknobs?\b": "setting",
     r"\bforetold\b": "forecast",
 }
-"""What is not said to users, and what is said instead."""
+"""Terms to avoid in texts for users, and their replacements."""
 OURS = re.compile("|".join(INSTEAD), re.IGNORECASE)
 PACKAGE = ROOT / "kedastral"
 INTERNAL = {"simulation/curves.py", "simulation/cluster.py"}
-"""Errors that only a programmer sees."""
+"""Modules with errors that only programmers see."""
 PAGES = sorted(
     path
     for path in (*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "runbooks").glob("*.md"), ROOT / "README.md")
-    # how it is built and measured speaks of the code, whose names these are
+    # pages about design and measurements use the names in the code
     if path.name not in {"architecture.md", "benchmarks.md", "planner-measurements.md", "upstream.md"}
 )
 CODE = re.compile(r"```.*?```|`[^`]*`|\]\([^)]*\)|<[^>]*>", re.DOTALL)
 
 
 def texts_of(path: Path) -> Iterator[tuple[int, str]]:
-    """Every string of a module that is a text and no docstring, with its line."""
+    """Every string of a module with a space that is not a docstring, with its line."""
     tree = ast.parse(path.read_text())
     alone = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The workflows of GitHub: pinned actions, no more rights than needed, targets that exist; and a release's notes."""
+"""The GitHub workflows: pinned actions, minimal permissions, existing targets; and the notes of a release."""
 
 import re
 import runpy

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Demand and models for the tests, small enough to be followed by hand."""
+"""Demand and models for the tests, small enough to follow by hand."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ def trial_of(values: Sequence[float], target: float = TARGET, step: float = 60.0
 
 @attrs.frozen
 class LastValue:
-    """The newest value, for ever."""
+    """A model that forecasts the newest value forever."""
 
     name = "last-value"
 
@@ -36,7 +36,7 @@ class LastValue:
 
 @attrs.frozen
 class Clairvoyant:
-    """The demand as it will be; after its end, its last value."""
+    """A model that forecasts the real demand; after its end, the last value."""
 
     demand: Series
     name = "clairvoyant"

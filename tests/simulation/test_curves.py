@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Curves: interpolation worked by hand, and what must hold of any curve."""
+"""Curves: interpolation by hand, and properties of every curve."""
 
 import math
 
@@ -38,10 +38,10 @@ def test_linear_in_cost_and_logarithmic_in_the_figure() -> None:
 
 def test_the_ends_of_a_curve() -> None:
     curve = Curve([1.0, 2.0], [0.1, 0.001])
-    assert curve.figure_at(0.99) == math.inf  # it was never seen to be that cheap
+    assert curve.figure_at(0.99) == math.inf  # no replay was that cheap
     assert curve.figure_at(3.0) == pytest.approx(0.001)  # it need not spend more
     assert curve.cost_at(0.5) == 1.0
-    assert curve.cost_at(0.0009) == math.inf  # it was never seen to be that good
+    assert curve.cost_at(0.0009) == math.inf  # no replay was that good
 
 
 def test_made_monotone_and_floored() -> None:

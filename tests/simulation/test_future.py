@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nothing sees the future but the oracle: the future is changed, and every decision before it must stay the same."""
+"""Only the oracle sees the future: if the future changes, every earlier decision must stay the same."""
 
 from collections.abc import Callable, Sequence
 
@@ -48,7 +48,7 @@ def decisions(policy: Policy, values: Sequence[float]) -> tuple[Floats, Floats]:
 def test_no_decision_before_a_change_of_the_future_changes(
     name: str, values: list[float], last: int, others: list[float]
 ) -> None:
-    # the same up to and with minute `last`, anything after it; the order made at its end is in force in the next
+    # the same up to and including minute `last`, anything after it; the order made at its end takes effect in the next
     changed = values[: last + 1] + others[last + 1 : len(values)]
     recommended, ordered = decisions(POLICIES[name](), values)
     recommended_then, ordered_then = decisions(POLICIES[name](), changed)
@@ -57,7 +57,7 @@ def test_no_decision_before_a_change_of_the_future_changes(
 
 
 def test_the_oracle_does_see_it() -> None:
-    # else the test above would prove nothing
+    # otherwise the test above would prove nothing
     stabilize, rising = [20.0] * 40, [20.0] * 20 + [90.0] * 20
     recommended, _ = decisions(Oracle(stabilize, TARGET, 2), stabilize)
     foreseen, _ = decisions(Oracle(rising, TARGET, 2), rising)
@@ -67,7 +67,7 @@ def test_the_oracle_does_see_it() -> None:
 
 @attrs.define
 class Witness:
-    """Answers nothing, and remembers what it was shown."""
+    """Gives no metrics, and records what it was shown."""
 
     shown: list[View] = attrs.field(factory=list)
     name: str = "witness"

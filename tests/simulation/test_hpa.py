@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The HPA against cases worked by hand from the algorithm Kubernetes publishes.
+"""The HPA against hand-worked cases of the algorithm that Kubernetes documents.
 
 Source of the rules: kubernetes.io, "Horizontal Pod Autoscaling": "Algorithm details", "Configurable scaling behavior";
-``pkg/controller/podautoscaler/horizontal.go`` and ``replica_calculator.go`` where the page is silent.
+``pkg/controller/podautoscaler/horizontal.go`` and ``replica_calculator.go`` if the page does not say.
 """
 
 import math
@@ -45,7 +45,7 @@ def down(*policies: RatePolicy, select: SelectPolicy = SelectPolicy.MAX, window:
 
 
 def run(hpa: Hpa, current: int, wanted: list[float | None], every: float = 60.0) -> list[int]:
-    """What is ordered when the trigger says ``wanted`` (target 1), one after the other."""
+    """The orders when the trigger gives the ``wanted`` values (target 1) in turn."""
     ordered = []
     for i, value in enumerate(wanted):
         current = hpa.recommend(i * every, current, [HpaMetric(value)])
@@ -70,9 +70,9 @@ def run(hpa: Hpa, current: int, wanted: list[float | None], every: float = 60.0)
         (250, 100, 1, 3),
         (1, 100, 50, 1),
         (0, 100, 50, 0),
-        # binary fractions are no load: (0.1 + 0.2) / 0.1 is 3.0000000000000004, and is 3
+        # rounding is not load: (0.1 + 0.2) / 0.1 is 3.0000000000000004, and is 3
         (0.1 + 0.2, 0.1, 1, 3),
-        (8.1, 0.9, 10, 10),  # nor change: 8.1 / 9 is 0.8999999999999999, and is 0.9: tolerated
+        (8.1, 0.9, 10, 10),  # nor a change: 8.1 / 9 is 0.8999999999999999, and is 0.9: tolerated
         (320, 100 * 0.8, 3, 4),  # utilisation 80 %: 320 / 80 = 4, ratio 320 / 240 = 1.33
     ],
 )
@@ -94,9 +94,9 @@ def test_tolerances_differ_by_direction() -> None:
     [
         ([5.0, 15.0], 15),  # the largest of all
         ([5.0, None], None),  # 5 < 10: an unavailable metric blocks the way down
-        ([15.0, None], 15),  # but not up
+        ([15.0, None], 15),  # but not the way up
         ([10.5, None], 10),  # tolerated: stays
-        ([None, None], None),  # nothing to go by
+        ([None, None], None),  # no metric at all
         ([], None),
         ([0.0, 12.0], 12),  # value 0 leaves the decision to the others
     ],
@@ -107,7 +107,7 @@ def test_metrics_together(values: list[float | None], expected: int | None) -> N
 
 def test_holds_without_a_metric_and_remembers_nothing_of_it() -> None:
     hpa = Hpa(down(window=300.0), BOUNDS)
-    # 10 wanted at 0 s; held at 60..300 s; at 300 s the 10 of 0 s is exactly 300 s old and counts no more: 4
+    # 10 wanted at 0 s; held at 60..300 s; at 300 s the 10 of 0 s is exactly 300 s old and no longer counts: 4
     assert run(hpa, 10, [10.0, None, None, None, None, 4.0]) == [10, 10, 10, 10, 10, 4]
 
 
@@ -277,7 +277,7 @@ def test_an_infinite_value_ends_at_the_maximum() -> None:
     assert run(Hpa(HpaBehavior.DIRECT, BOUNDS), 5, [math.inf]) == [400]
 
 
-# --- a trigger that is only observed beside one that is not ---
+# --- a trigger in mode observe beside another one ---
 
 OBSERVED = HpaMetric(0.0)  # what Kedastral answers in mode observe
 
@@ -290,7 +290,7 @@ OBSERVED = HpaMetric(0.0)  # what Kedastral answers in mode observe
 def test_beside_a_trigger_that_answers_zero_the_other_one_decides_alone(
     answers: list[tuple[float, bool]], first: int, behavior: HpaBehavior
 ) -> None:
-    """Also where the other one fails: then nobody scales down, as nobody would without the first."""
+    """Even if the other one fails: then there is no scale-down, as there would be none without the first."""
     alone, beside = Hpa(behavior, BOUNDS), Hpa(behavior, BOUNDS)
     ordered_alone = ordered_beside = first
     for i, (load, answered) in enumerate(answers):
@@ -301,7 +301,7 @@ def test_beside_a_trigger_that_answers_zero_the_other_one_decides_alone(
 
 
 def test_beside_a_trigger_that_fails_the_other_one_only_scales_up() -> None:
-    """Why observe answers 0 and no error."""
+    """Why observe answers 0 and not an error."""
     failing, stabilize, busy = HpaMetric(None), HpaMetric(200.0, 100.0), HpaMetric(2000.0, 100.0)
     assert propose_replicas([stabilize], 10, HpaBehavior.DIRECT) == 2
     assert propose_replicas([OBSERVED, stabilize], 10, HpaBehavior.DIRECT) == 2

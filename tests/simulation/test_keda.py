@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""KEDA between policy and HPA: cached values, and what only KEDA does, waking and putting to sleep."""
+"""KEDA between policy and HPA: cached values, and scaling from and to zero, which only KEDA does."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ POLL_30_SYNC_15 = KedaTiming(sync_period=15.0, polling_interval=30.0)
 
 @attrs.define
 class Script:
-    """Says one thing after the other, a word each time it is asked."""
+    """Gives its values in turn, one per call."""
 
     words: list[float | None]
     name: str = "script"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A metrics pipeline that is late or noisy: what policies see of a demand that is served as it is."""
+"""A late or noisy metrics pipeline: what policies see of the demand, while pods serve the real one."""
 
 import math
 from collections.abc import Callable

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Workloads without any load at night: they have no pods then, wake up in time, and are not woken for nothing.
+"""Workloads without any load at night: they have no pods then, wake up in time, and do not wake up for nothing.
 
-Whole nights go through the replayed tick, KEDA and the HPA. The model knows the demand where it is the planner that is
-tested; `auto` learns it where the model matters.
+Whole nights go through the replayed tick, KEDA and the HPA. The model knows the demand if the planner is under test;
+`auto` learns it if the model matters.
 """
 
 from collections.abc import Callable
@@ -28,10 +28,10 @@ HOUR = 3600.0
 TARGET = 100.0
 BOUNDS = ReplicaBounds(0, 50)
 OPENS, CLOSES = 8.0, 19.0
-"""Hours between which there is load: the nights are 13 hours long."""
+"""The hours with load: the nights are 13 hours long."""
 PREWARM = 2
 COOLDOWN = 300.0
-"""Seconds, as in the recipe from zero."""
+"""Seconds, as in the recipe "From zero"."""
 MakePolicy = Callable[[Model, float, float], Policy]
 """A policy by its model, lead time and step."""
 
@@ -45,7 +45,7 @@ def opening_hours(begin: float, end: float, step: float, opens: float = OPENS, c
 
 
 def trial_of(demand: Floats, step: float, begin_hours: float = 2.0) -> Trial:
-    """``demand`` replayed and judged after so many hours of history."""
+    """A trial of ``demand`` after so many hours of history."""
     first = round(begin_hours * HOUR / step)
     return Trial(series_of(demand, step), TARGET, first, first)
 
@@ -63,7 +63,7 @@ def by_service_level(model: Model, lead: float, step: float) -> Policy:
 
 
 def cluster_of(lead: float, step: float) -> Cluster:
-    """KEDA polls at each sync, as a stream tells it of a change at once."""
+    """KEDA polls at each sync, since a stream reports changes at once."""
     sync = min(step, 60.0)
     return Cluster(max(lead, step), BOUNDS, KedaTiming(sync, sync, COOLDOWN))
 
@@ -81,7 +81,7 @@ class Night:
 
     @classmethod
     def of(cls, outcome: Outcome) -> "Night":
-        """Of an outcome that was judged from some hours before the night to some time after it."""
+        """The night of an outcome that was judged from some hours before it to some time after."""
         step, empty = outcome.demand.step, np.flatnonzero(outcome.demand.values == 0)
         first, last = empty[0], empty[-1] + 1
         asleep = outcome.supply.ordered == 0
@@ -125,7 +125,7 @@ def test_a_night_without_load_is_a_night_without_pods(plan: MakePolicy, lead: fl
 
 
 def test_a_night_has_nearly_as_few_pods_as_with_a_trigger_that_wakes_nothing_in_time() -> None:
-    """An HPA with KEDA's own trigger sleeps 99 % of the night, and is late each morning."""
+    """With KEDA's own trigger, a workload sleeps 99 % of the night and is late each morning."""
     demand = series_of(opening_hours(16, 35, 60.0), 60.0)
     trial = trial_of(opening_hours(16, 32.5, 60.0), 60.0, 2.5)
     ours = Night.of(play(by_service_level(Clairvoyant(demand), 300.0, 60.0), trial, 300.0))
@@ -170,7 +170,7 @@ def test_keda_is_told_that_it_is_active_as_the_plan_says() -> None:
 
 
 def requests(hours: float, every: float, seed: int | None = None) -> Floats:
-    """The load by the minute: 1 where a request comes, ``every`` so many minutes or, with a ``seed``, at random."""
+    """The load per minute: 1 with a request, ``every`` so many minutes or, with a ``seed``, at random."""
     minutes, at = round(hours * 60), 0.0
     load, random = np.zeros(minutes), np.random.default_rng(seed)
     while at < minutes:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pods start late and leave at once, pending ones first: worked by hand, and against a formula."""
+"""Pods start late and leave at once, pending ones first: by hand, and against a formula."""
 
 import pytest
 from hypothesis import given, settings

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each policy asks for, seen one view at a time."""
+"""What each policy asks for, one view at a time."""
 
 from datetime import datetime, timedelta
 
@@ -41,7 +41,7 @@ def asked(policy: Policy, view: View) -> float | None:
 
 
 class Ramp:
-    """10, 20, 30 ... whatever was."""
+    """Forecasts 10, 20, 30 ... whatever the history."""
 
     name = "ramp"
 

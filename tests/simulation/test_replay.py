@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The replay against cases worked by hand.
+"""The replay against hand-worked cases.
 
-Unless told otherwise one pod takes 10, and a lead is 3 minutes, 2 of them pod start. Minute m's decision is made at its
-end: more pods then serve from minute m + 3, fewer from m + 1.
+Unless stated otherwise, one pod sustains 10, and the lead time is 3 minutes, 2 of them pod start. The decision of
+minute m is made at its end: more pods then serve from minute m + 3, fewer from m + 1.
 """
 
 import numpy as np

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The replayed tick against the service's own: the same history gives the same snapshot and the same answer to KEDA."""
+"""The replayed tick against that of the service: the same history gives the same snapshot and answer to KEDA."""
 
 from datetime import datetime
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How traces become trials: which part counts, what a pod takes, and what becomes of gaps."""
+"""How traces become trials: the judged part, the load per pod, and the handling of gaps."""
 
 import numpy as np
 import pytest
