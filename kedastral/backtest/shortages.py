@@ -108,7 +108,7 @@ def _explain_forecast(scenario: Scenario, outcome: Outcome, worst: int) -> str:
 
 
 def show_span(seconds: float) -> str:
-    """A duration in words where it is a few whole minutes, as in ``5 minutes``."""
+    """A duration in words if it is a few whole minutes, as in ``5 minutes``."""
     minutes = round(seconds / 60)
     if seconds != minutes * 60 or minutes > 90:
         return write_duration(seconds)
