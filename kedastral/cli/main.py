@@ -174,7 +174,7 @@ def scaler(context: click.Context, /, **_flags: object) -> None:
 
 @cli.command(context_settings=HELP)
 @click.argument("workload")
-@click.option("--json", "as_json", is_flag=True, help="Print the server's answer as it is.")
+@click.option("--json", "as_json", is_flag=True, help="Print the server's answer unchanged.")
 @click.option("--lead-time", metavar="DURATION", help="What if the lead time were this?")
 @click.option("--target-per-pod", metavar="NUMBER", help="What if a pod sustained this load?")
 @click.option("--service-level", metavar="NUMBER", help="What if this were the service level?")
@@ -184,7 +184,7 @@ def scaler(context: click.Context, /, **_flags: object) -> None:
 @settings_options(ExplainSettings)
 @click.pass_context
 def explain(context: click.Context, /, workload: str, *, as_json: bool, **_flags: object) -> None:
-    """Why KEDA is told what it is told about WORKLOAD, asked of a running process; nothing is changed."""
+    """Show why KEDA is told what it is told about WORKLOAD. Asks a running process; changes nothing."""
     from kedastral.cli.explain import TRIED, run_explain  # noqa: PLC0415 - only this command needs it
 
     asked = {"workload": workload}
@@ -202,11 +202,11 @@ def explain(context: click.Context, /, workload: str, *, as_json: bool, **_flags
 
 
 @cli.command(context_settings=HELP)
-@click.option("--json", "as_json", is_flag=True, help="Print the server's answer as it is.")
+@click.option("--json", "as_json", is_flag=True, help="Print the server's answer unchanged.")
 @settings_options(ExplainSettings)
 @click.pass_context
 def status(context: click.Context, /, *, as_json: bool, **_flags: object) -> None:
-    """Every workload of a running process: its state, its load, what KEDA is told and why; the urgent ones first."""
+    """Every workload of a running process: its state, its load, what KEDA is told and why; most urgent first."""
     from kedastral.cli.explain import run_status  # noqa: PLC0415 - only this command needs it
 
     del context.params["as_json"]
@@ -220,25 +220,30 @@ def status(context: click.Context, /, *, as_json: bool, **_flags: object) -> Non
 
 @cli.command(context_settings=HELP)
 @click.argument("paths", nargs=-1, metavar="[MANIFESTS]...")
-@click.option("-n", "--namespace", metavar="NAMESPACE", help="Namespace of objects that name none, and of --cluster.")
-@click.option("--cluster", is_flag=True, help="Read the objects of the cluster of your kubeconfig.")
+@click.option(
+    "-n",
+    "--namespace",
+    metavar="NAMESPACE",
+    help="Namespace of objects that name none; with --cluster, the only one to read.",
+)
+@click.option("--cluster", is_flag=True, help="Read the objects from the cluster of your kubeconfig.")
 @click.option(
     "--context", "kube_context", metavar="NAME", help="Context of the kubeconfig; the current one by default."
 )
 @click.option("--check-queries", is_flag=True, help="Ask Prometheus about the query of each workload.")
-@click.option("--check-addresses", is_flag=True, help="Connect to each scalerAddress, from here.")
+@click.option("--check-addresses", is_flag=True, help="Connect to each scalerAddress from this machine.")
 @click.option("--output", type=click.Choice(("table", "json", "sarif")), default="table", show_default=True)
 @click.option(
     "--level",
     type=click.Choice(("error", "warning", "info")),
     default="warning",
     show_default=True,
-    help="The mildest of what is shown.",
+    help="Lowest severity that is shown.",
 )
 @settings_options(DoctorSettings)
 @click.pass_context
 def doctor(context: click.Context, /, **_flags: object) -> None:
-    """Find what is wrong with ScaledObjects, HPAs, Deployments, settings and queries, and say the remedy.
+    """Find what is wrong with ScaledObjects, HPAs, Deployments, settings and queries, and say how to fix it.
 
     MANIFESTS are files, folders, or - for what `kubectl get -o yaml` prints. Exit code 1: there is an error.
     """
@@ -271,7 +276,7 @@ OF_DOCTOR = ("paths", "namespace", "cluster", "check_queries", "check_addresses"
 @settings_options(DemoSettings)
 @click.pass_context
 def demo(context: click.Context, /, **_flags: object) -> None:
-    """A day of realistic load in minutes, through the code of `run`; needs nothing else."""
+    """Show a day of realistic load in minutes, with the code of `run`; needs nothing else."""
     from kedastral.cli.demo import run_demo  # noqa: PLC0415 - only the demo draws
 
     settings = _load(DemoSettings, context).settings
@@ -283,9 +288,9 @@ def demo(context: click.Context, /, **_flags: object) -> None:
 @settings_options(BacktestSettings)
 @click.pass_context
 def backtest(context: click.Context, /, **_flags: object) -> None:
-    """Replay history through the code of `run`, and say what it would have cost and served, beside a plain HPA.
+    """Replay history through the code of `run`, and compare its cost and unserved load with a plain HPA.
 
-    The history is that of --csv, of --prom-url and --prom-query, or of the policies of --config.
+    The history comes from --csv, from --prom-url and --prom-query, or from the policies in --config.
     """
     from kedastral.cli.backtest import run_backtest  # noqa: PLC0415 - only this command needs it
 
@@ -295,7 +300,7 @@ def backtest(context: click.Context, /, **_flags: object) -> None:
     try:
         failed = run_backtest(loaded.settings)
     except KeyboardInterrupt:
-        _complain("interrupted; what was not finished is not written")
+        _complain("interrupted; unfinished results are not written")
         sys.exit(INTERRUPTED)
     if failed:
         _complain(*failed)
@@ -310,7 +315,7 @@ def backtest(context: click.Context, /, **_flags: object) -> None:
     show_default=True,
     help="The command whose settings to check.",
 )
-@click.option("--check-queries", is_flag=True, help="Ask Prometheus each query once; exit 1 if any gives no load.")
+@click.option("--check-queries", is_flag=True, help="Send each query to Prometheus once; exit 1 if any gives no load.")
 @settings_options(*BY_COMMAND.values())
 @click.pass_context
 def validate(context: click.Context, /, command: str, *, check_queries: bool, **_flags: object) -> None:
@@ -398,7 +403,7 @@ def _exit_cleanly(main: Callable[..., Any], *arguments: object) -> None:
     except BaseException as error:
         if _reader_has_gone(error):
             sys.exit(0)
-        log.critical("the process ends: something unexpected left a service", exc_info=True)
+        log.critical("the process ends: unexpected error in a service", exc_info=True)
         sys.exit(FAILED)
 
 

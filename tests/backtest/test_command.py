@@ -390,5 +390,5 @@ def test_ctrl_c_ends_with_one_line_and_no_file(busy: "subprocess.Popen[bytes]", 
     out, err = busy.communicate(timeout=60)
     assert busy.returncode == 130
     assert out == b""
-    assert err.decode().strip().splitlines() == ["kedastral: interrupted; what was not finished is not written"]
+    assert err.decode().strip().splitlines() == ["kedastral: interrupted; unfinished results are not written"]
     assert list((tmp_path / "out").iterdir()) == []
