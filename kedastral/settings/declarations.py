@@ -90,13 +90,13 @@ class ForecastSettings:
         above(0),
     )
     model: ModelName = setting("auto", "which model forecasts; http asks the one at --model-url")
-    timezone: ZoneInfo = setting("UTC", "whose days and weeks the load follows; auto looks at it")
-    model_url: HttpUrl | None = setting(None, "address of your own model; {model-url}/predict is asked")
+    timezone: ZoneInfo = setting("UTC", "time zone of the load's days and weeks; used by auto")
+    model_url: HttpUrl | None = setting(None, "address of your own model; requests go to {model-url}/predict")
     model_timeout: Seconds = setting("5s", "how long your own model may take to answer", above(0))
 
     settle_after: Seconds | None = setting(
         None,
-        "age from which on a point of the query no longer changes by late samples; younger points are not used",
+        "age after which late samples no longer change a point of the query; younger points are not used",
         at_least(0),
         default_note="learned",
     )
@@ -143,14 +143,14 @@ class PlanSettings:
     down_max_pct: float = setting("50", "how much smaller the plan may get from step to step, percent", between(0, 100))
     prewarm: Seconds = setting(
         "2m",
-        "how far ahead each step of the plan also covers, in whole steps, against a late forecast",
+        "how far ahead each step of the plan also covers the load, in whole steps, in case the forecast is late",
         at_least(0),
     )
     prewarm_steps: int | None = setting(
         None,
         "the same as a number of steps; replaces --prewarm",
         at_least(0),
-        default_note="as many as the prewarming takes: 2 at a step of 1m",
+        default_note="as many as --prewarm covers: 2 with a step of 1m",
     )
     rounding: Rounding = setting("ceil", "how a fraction of a pod becomes a whole one")
 
@@ -182,7 +182,7 @@ class ServiceLevel:
 
     service_level: float = setting(
         "0.99",
-        "share of minutes that is to have enough pods, 0.5 to 0.9999; steers auto, unless --headroom is given",
+        "share of minutes that must have enough pods, 0.5 to 0.9999; steers auto, unless --headroom is given",
         between(0.5, 0.9999),
     )
 
@@ -193,13 +193,13 @@ class LeadSettings:
 
     lead_time: Seconds = setting(
         "5m",
-        "from asking for a pod to the pod Ready, KEDA's and the HPA's delays included",
+        "time from asking for a pod until it is Ready, including the delays of KEDA and the HPA",
         above(0),
     )
     reactive_floor: bool = setting("true", "never tell KEDA less than the newest measured load needs")
     reactive_headroom: float = setting(
         "1.1",
-        "multiplier on the newest load for that floor; without effect where auto is steered",
+        "multiplier on the newest load for that floor; no effect where auto is steered",
         at_least(1),
     )
 
@@ -227,9 +227,12 @@ class StaleSettings(FreshnessSettings):
 
     on_stale: OnStale = setting(
         "default-min",
-        "what KEDA is told then: the default minimum, the old plan while it lasts, or an error so that KEDA holds",
+        "what KEDA is told when stale: the default minimum, the old plan while it lasts, or an error, so that KEDA "
+        "holds",
     )
-    default_min: int = setting("2", "desired replicas when stale under default-min", between(0, MAX_REPLICAS))
+    default_min: int = setting(
+        "2", "desired replicas when stale, with --on-stale default-min", between(0, MAX_REPLICAS)
+    )
 
     def policy(self) -> StalePolicy:
         """The policy for the serving rule."""
@@ -263,12 +266,12 @@ class PrometheusLogin:
     )  # fmt: skip
     token: Secret | None = setting(None, "the bearer token", env="PROM_TOKEN", path="auth.tokenEnv")
     headers: tuple[Header, ...] = setting(
-        "", "a header 'Name: value' to send, such as a tenant; repeatable (in the variable one a line)",
+        "", "a header 'Name: value' to send, such as a tenant; repeatable (in the variable, one per line)",
         flag="--prom-header", path="headers",
     )  # fmt: skip
     query_params: tuple[QueryParam, ...] = setting(
         "", "a parameter 'name=value' to send with each query, such as partial_response=false; repeatable (in the "
-        "variable one a line)", flag="--prom-query-param", path="queryParams",
+        "variable, one per line)", flag="--prom-query-param", path="queryParams",
     )  # fmt: skip
     ca_file: InputFile | None = setting(
         None, "certificates to trust instead of the system's", flag="--prom-ca-file",
@@ -368,7 +371,7 @@ class HttpAccess:
     )
     http_key_file: InputFile | None = setting(None, "key of that certificate", flag="--http-tls-key-file")
     http_token_file: InputFile | None = setting(
-        None, "file that holds the bearer token that all HTTP but the probes asks for"
+        None, "file that holds the bearer token, which all HTTP requests but the probes need"
     )
     http_token: Secret | None = setting(None, "that token itself")
 
@@ -392,11 +395,11 @@ class RedisAccess:
         None,
         "Redis to use: redis:// or rediss:// (TLS), unix://, redis+sentinel://HOSTS/PRIMARY, redis+cluster://HOSTS",
     )
-    redis_username: Name | None = setting(None, "ACL user at Redis; without it the default user")
+    redis_username: Name | None = setting(None, "ACL user of Redis; the default user if not given")
     redis_password_file: InputFile | None = setting(None, "file that holds the password of Redis")
     redis_password: Secret | None = setting(None, "the password of Redis")
-    redis_prefix: KeyPrefix = setting("kedastral", "begin of all keys in Redis; each fleet needs its own")
-    redis_ca_file: InputFile | None = setting(None, "certificates to trust at Redis instead of the system's")
+    redis_prefix: KeyPrefix = setting("kedastral", "prefix of all keys in Redis; each fleet needs its own")
+    redis_ca_file: InputFile | None = setting(None, "certificates to trust for Redis instead of the system's")
     redis_cert_file: InputFile | None = setting(None, "client certificate for Redis, for mutual TLS")
     redis_key_file: InputFile | None = setting(None, "key of the client certificate for Redis")
 
@@ -414,7 +417,7 @@ class StorageSettings:
     redis: RedisAccess = group(RedisAccess)
     redis_ttl: Seconds = setting("1d", "how long Redis keeps a forecast that no newer one replaces", at_least(60))
     redis_lease: Seconds = setting(
-        "10s", "after how long without a sign of life a pod loses its workloads to the others",
+        "10s", "how long a pod may be silent before others take over its workloads",
         between(0.5, 3600),
     )  # fmt: skip
 
@@ -425,7 +428,7 @@ class RemoteSettings:
 
     forecaster_url: tuple[HttpUrl, ...] | None = setting(
         None,
-        "address of the forecaster's snapshot server; several (repeated, or separated by commas) replace each other",
+        "address of the forecaster's snapshot server; several (repeated, or separated by commas) back each other up",
         required=True,
         unless=("redis_url",),
     )
@@ -480,7 +483,7 @@ class ConfigFiles:
 
 @attrs.frozen(kw_only=True, field_transformer=declare)
 class BroughtWorkloads:
-    """Whether ScaledObjects may bring workloads of their own."""
+    """Whether ScaledObjects may define workloads of their own."""
 
     allow_scaledobject_workloads: bool = setting(
         "false",
@@ -491,20 +494,20 @@ class BroughtWorkloads:
 
 @attrs.frozen(kw_only=True, field_transformer=declare)
 class ScaledObjectSettings(BroughtWorkloads):
-    """Whether ScaledObjects may bring workloads of their own, how many, and from where."""
+    """Whether ScaledObjects may define workloads of their own, how many, and from where."""
 
     max_scaledobject_workloads: int = setting(
         "1000",
-        "most workloads that ScaledObjects may bring, all together",
+        "most workloads that ScaledObjects may define, in total",
         between(1, 1_000_000),
     )
     max_scaledobject_workloads_per_namespace: int = setting(
         "0",
-        "most workloads that the ScaledObjects of one namespace may bring; 0: a quarter of all",
+        "most workloads that the ScaledObjects of one namespace may define; 0 means a quarter of the total",
         between(0, 1_000_000),
     )
     scaledobject_namespaces: tuple[Name, ...] = setting(
-        "", "namespaces whose ScaledObjects may bring workloads, separated by commas; none given: all"
+        "", "namespaces whose ScaledObjects may define workloads, separated by commas; all if none is given"
     )
 
 
@@ -514,7 +517,8 @@ class StateSettings:
 
     state_dir: DirectoryPath | None = setting(
         None,
-        "directory of this process alone for what a restart must not lose: steering, error budget, plan and history",
+        "directory for what a restart must not lose: steering, error budget, plan and history; each process needs its "
+        "own",
     )
 
 
@@ -522,7 +526,7 @@ class StateSettings:
 class LogSettings:
     """What is logged, and how."""
 
-    level: LogLevel = setting("info", "least level that is logged", flag="--log-level")
+    level: LogLevel = setting("info", "lowest level that is logged", flag="--log-level")
     format: LogFormat = setting("text", "text for people, json for machines", flag="--log-format")
 
 
@@ -576,12 +580,12 @@ class HistorySettings:
 
     csv: tuple[InputFile, ...] = setting(
         "",
-        "history in a file: a table or an answer of Prometheus, gzipped or not; repeatable (in the variable one a "
-        "line), a workload each",
+        "history in a file: a table or an answer of Prometheus, gzipped or not; repeatable (in the variable, one "
+        "per line); each file is a workload",
         env="BACKTEST_CSV",
     )
     time_zone: ZoneInfo = setting(
-        "UTC", "zone of the times in these files that name none",
+        "UTC", "time zone of times in these files that name none",
         env="BACKTEST_TIME_ZONE",
     )  # fmt: skip
     column: Name | None = setting(
@@ -599,7 +603,8 @@ class HistorySettings:
     )
     workload: Name | None = like(
         WORKLOAD,
-        meaning="with --config the ForecastPolicy to replay, by default each; else what the tables call the workload",
+        meaning="with --config, the ForecastPolicy to replay, by default all; otherwise the name of the workload in "
+        "the tables",
         required=False,
     )
 
@@ -620,12 +625,12 @@ class BacktestRules:
         between(0.01, 1), env="BACKTEST_EVALUATED", default_note="0.3, or half of a short history",
     )  # fmt: skip
     warm_up: Seconds | None = setting(
-        None, "begin of the replay that does not count", at_least(0),
+        None, "start of the replay that does not count", at_least(0),
         env="BACKTEST_WARM_UP", default_note="1d, or a tenth of a short history",
     )  # fmt: skip
     hpa: HpaKind = setting(
         "unlimited",
-        "HPA around the policies: kubernetes has its default behavior, unlimited no limits of rate",
+        "HPA around the policies: kubernetes has the default behavior of Kubernetes, unlimited has no rate limits",
         env="BACKTEST_HPA",
     )
     sync_period: Seconds | None = setting(

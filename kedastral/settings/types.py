@@ -303,7 +303,7 @@ def read_headers(text: str) -> tuple[Header, ...]:
     for line in filter(None, map(str.strip, text.splitlines())):
         name, colon, value = line.partition(":")
         if not colon or not _HEADER_NAME.fullmatch(name) or not value.strip().isprintable() or not value.isascii():
-            raise ValueError("headers written 'Name: value', one a line")
+            raise ValueError("headers written 'Name: value', one per line")
         headers.append((name, value.strip()))
     return tuple(headers)
 
@@ -318,7 +318,7 @@ def make_query_param(name: str, equals: str, value: str) -> QueryParam:
     if name in OWN_PARAMS:
         raise ValueError(f"other parameters than {', '.join(sorted(OWN_PARAMS))}, which are Kedastral's own")
     if not equals or not name or not f"{name}{value}".isprintable() or " " in name:
-        raise ValueError("parameters written 'name=value', one a line")
+        raise ValueError("parameters written 'name=value', one per line")
     return QueryParam(name, value)
 
 

@@ -91,7 +91,9 @@ SOURCE_WRONG = {
     "queryParams: {dedup: {a: hush}}": "spec.queryParams.dedup must be text; it is a mapping",
     "queryParams: {a: hush, a: hush}": "spec.queryParams.a stands there twice; take one away",
     "queryParams: {query: hush}": "spec.queryParams must be other parameters than end, query, start, step, time, which",
-    "queryParams: {a b: hush}": "spec.queryParams must be parameters written 'name=value', one a line; change it there",
+    "queryParams: {a b: hush}": (
+        "spec.queryParams must be parameters written 'name=value', one per line; change it there"
+    ),
     "headers: {A: hush}": "spec.headers must be a list of name and value; it is a mapping",
     "headers: [hush]": "spec.headers[0] must be a mapping of name and value; it is text",
     "headers: [{name: A}]": "spec.headers[0] must have one of value, valueEnv and valueFile",

@@ -320,7 +320,7 @@ def test_headers_are_read_one_a_line() -> None:
 
 @pytest.mark.parametrize("text", ["X-A", ": b", "X A: b", "X-A : b", "X-Ä: b", "X-A: ä", "X-A: a\x00b", "good: 1\nbad"])
 def test_what_is_no_header_is_refused_without_showing_it(text: str) -> None:
-    assert refuses(read_headers, text) == "headers written 'Name: value', one a line"
+    assert refuses(read_headers, text) == "headers written 'Name: value', one per line"
 
 
 def test_query_parameters_are_read_one_a_line_and_may_be_repeated() -> None:
@@ -331,7 +331,7 @@ def test_query_parameters_are_read_one_a_line_and_may_be_repeated() -> None:
 
 @pytest.mark.parametrize("text", ["dedup", "=true", "a b=c", "a=b\x00", "good=1\nbad"])
 def test_what_is_no_query_parameter_is_refused_without_showing_it(text: str) -> None:
-    assert refuses(read_query_params, text) == "parameters written 'name=value', one a line"
+    assert refuses(read_query_params, text) == "parameters written 'name=value', one per line"
 
 
 @pytest.mark.parametrize("name", ["query", "start", "end", "step", "time"])

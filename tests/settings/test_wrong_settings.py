@@ -315,7 +315,7 @@ def test_namespaces_of_scaled_objects_that_are_not_allowed_are_warned_of() -> No
         ({"PROM_KEY_FILE": "/dev/null"}, "--prom-cert-file and --prom-key-file go together"),
         ({"PROM_PASSWORD": " "}, "PROM_PASSWORD must be text, not empty"),
         ({"PROM_QUERY_PARAM": "time=hush"}, "--prom-query-param must be other parameters than end, query, start, step"),
-        ({"PROM_HEADER": "nonsense"}, "--prom-header must be headers written 'Name: value', one a line"),
+        ({"PROM_HEADER": "nonsense"}, "--prom-header must be headers written 'Name: value', one per line"),
     ],
     ids=str,
 )
