@@ -297,7 +297,7 @@ def test_a_prometheus_that_is_gone_is_said_on_both_pages_until_it_is_back(browse
     window = Window(browser, site)
     page = window.open("/workloads/shop/web")
     expect(page.locator("#sentence")).to_contain_text("KEDA is told ")
-    error = page.locator("#figures div", has_text="Forecast error of late")
+    error = page.locator("#figures div", has_text="Recent forecast error")
     expect(error).to_contain_text("how far the load was from its forecast of 5 min before, on average")
     site.failures["shop/web"] = Failure(NOW, "source", "unreachable")
     expect(page.locator("#state")).to_have_text("failing")

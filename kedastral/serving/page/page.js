@@ -313,7 +313,7 @@ function showFigures(page) {
     const {error, naiveError, quantile, coverage} = page.accuracy;
     const ahead = `how far the load was from its forecast of ${span(page.snapshot.leadTimeSeconds)} before, on average; `;
     const beside = naiveError > 0 ? `${percent(Math.round(100 * error / naiveError) / 100)} of a naive forecast's; ` : "";
-    figures.push(figure("Forecast error of late", number(error), `${ahead}${beside}${percent(coverage)} of loads below the upper band of ${percent(quantile)}`));
+    figures.push(figure("Recent forecast error", number(error), `${ahead}${beside}${percent(coverage)} of loads below the upper band of ${percent(quantile)}`));
   }
   find("figures").replaceChildren(...figures);
 }
