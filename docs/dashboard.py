@@ -323,13 +323,13 @@ WORKLOAD = Row(
         ),
         Panel(
             "Pods kept after a peak",
-            "How long the pods of a load that has gone are kept, since no factor would meet its return.",
+            "How long the pods of a past peak are kept, since no factor could cover its return.",
             [Query(one("kedastral_steering_hold_seconds"), "now")],
             "s",
         ),
         Panel(
             "Quality of the measurements",
-            "Points left out as faults of measuring, series that went with their load, and partial answers.",
+            "Points left out as measurement faults, series that disappeared with their load, and partial answers.",
             [
                 Query(one("kedastral_outlier_points"), "outliers"),
                 Query(one("kedastral_lost_series"), "lost series"),
@@ -358,7 +358,7 @@ WORKLOAD = Row(
         ),
         Panel(
             "Failures",
-            "1 while the newest cycle of a workload gave no forecast, by why; nothing where all is well.",
+            "1 while the newest cycle of a workload gave no forecast, by reason; empty when all is well.",
             [
                 Query(
                     one("kedastral_workload_failing", "component", "reason"),
@@ -368,7 +368,7 @@ WORKLOAD = Row(
         ),
         Panel(
             "Late points",
-            "The age from which on points of the query no longer change; younger ones are not used.",
+            "The age after which points of the query no longer change; younger ones are not used.",
             [Query(one("kedastral_settling_seconds"), "now")],
             "s",
         ),
@@ -379,15 +379,15 @@ PROCESS = Row(
     "The process",
     [
         Panel(
-            "Ticks, a minute",
-            "Plans that were made, and cycles that were skipped because the one before outlasted --interval.",
+            "Cycles per minute",
+            "Plans made, and cycles skipped because the previous one took longer than --interval.",
             [
                 Query("sum(rate(kedastral_capacity_compute_seconds_count[5m])) * 60", "plans"),
                 Query("sum(rate(kedastral_ticks_missed_total[5m])) * 60", "missed"),
             ],
         ),
         Panel(
-            "Errors, a minute",
+            "Errors per minute",
             "docs/metrics.md has the reasons.",
             [Query("sum by (component, reason) (rate(kedastral_errors_total[5m])) * 60", "{{component}}, {{reason}}")],
         ),
@@ -409,7 +409,7 @@ PROCESS = Row(
             "s",
         ),
         Panel(
-            "gRPC calls, a second",
+            "gRPC calls per second",
             "The two streams stay open until KEDA ends them: CANCELLED is their ordinary end.",
             [Query("sum by (method, status) (rate(kedastral_scaler_requests_total[5m]))", "{{method}} {{status}}")],
         ),

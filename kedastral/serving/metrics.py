@@ -63,7 +63,9 @@ class Metrics:
 
     @learn_seconds.default
     def _make_learn_seconds(self) -> Histogram:
-        return self._histogram("kedastral_model_learn_seconds", "Time to learn from a history first", "model")
+        return self._histogram(
+            "kedastral_model_learn_seconds", "Time to learn from a history before the first forecast", "model"
+        )
 
     @plan_seconds.default
     def _make_plan_seconds(self) -> Histogram:
@@ -78,7 +80,7 @@ class Metrics:
     @ticks_missed.default
     def _make_ticks_missed(self) -> Counter:
         return self._counter(
-            "kedastral_ticks_missed", "Cycles skipped because the one before took too long", "workload"
+            "kedastral_ticks_missed", "Cycles skipped because the previous one took too long", "workload"
         )
 
     @tick_lag_seconds.default
@@ -91,7 +93,10 @@ class Metrics:
 
     @reload_worked.default
     def _make_reload_worked(self) -> Gauge:
-        name, words = "kedastral_config_last_reload_successful", "Whether the configuration could be read the last time"
+        name, words = (
+            "kedastral_config_last_reload_successful",
+            "1 if the configuration could be read the last time, else 0",
+        )
         gauge = Gauge(name, words, registry=self.registry)
         gauge.set(1)  # without files, nothing is outdated
         return gauge
@@ -102,7 +107,9 @@ class Metrics:
 
     @scaler_seconds.default
     def _make_scaler_seconds(self) -> Histogram:
-        return self._histogram("kedastral_scaler_request_seconds", "Time to answer a gRPC call; no streams", "method")
+        return self._histogram(
+            "kedastral_scaler_request_seconds", "Time to answer a gRPC call, streams excluded", "method"
+        )
 
     @stale_answers.default
     def _make_stale_answers(self) -> Counter:
@@ -176,7 +183,7 @@ class LogCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """See `Collector.collect`."""
-        words = "Log lines dropped because those before were not read in time, or could not be written"
+        words = "Log lines dropped because earlier lines were not read in time or could not be written"
         yield CounterMetricFamily("kedastral_log_lines_dropped", words, value=count_dropped_lines())
 
 
@@ -199,7 +206,7 @@ class FailureCollector(Collector):
 
     @staticmethod
     def _family() -> GaugeMetricFamily:
-        words = "1 while the newest cycle of a workload gave no forecast; nothing for the others"
+        words = "1 while the newest cycle of a workload gave no forecast; absent for the others"
         return GaugeMetricFamily("kedastral_workload_failing", words, labels=("workload", "component", "reason"))
 
 
@@ -216,7 +223,7 @@ class StorageMetrics:
 
     @up.default
     def _make_up(self) -> Gauge:
-        words = "Whether the storage answered the last time that it was asked"
+        words = "1 if the storage answered the newest request, else 0"
         return Gauge("kedastral_storage_up", words, ("operation",), registry=self.registry)
 
     @pending.default
@@ -226,7 +233,7 @@ class StorageMetrics:
 
     @writes.default
     def _make_writes(self) -> Counter:
-        words = "Forecasts that the storage kept, or refused since it had a newer one or another pod took over"
+        words = "Forecasts that the storage kept or refused"
         return Counter("kedastral_storage_writes", words, ("outcome",), registry=self.registry)
 
     @pods.default
@@ -236,7 +243,7 @@ class StorageMetrics:
 
     @held.default
     def _make_held(self) -> Gauge:
-        words = "Workloads that this pod forecasts of those that the pods share"
+        words = "Shared workloads that this pod forecasts"
         return Gauge("kedastral_workloads_held", words, registry=self.registry)
 
     def __attrs_post_init__(self) -> None:
@@ -250,23 +257,23 @@ Value = tuple[str, tuple[str, ...], float]
 GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "kedastral_forecast_age_seconds": ("Age of the newest forecast", ()),
     "kedastral_desired_replicas": ("Desired replicas now, by the plan", ()),
-    "kedastral_observed_load": ("The newest load that the newest forecast saw", ()),
-    "kedastral_settling_seconds": ("Age from which on points of the query no longer change", ()),
+    "kedastral_observed_load": ("The newest load that the newest forecast used", ()),
+    "kedastral_settling_seconds": ("Age after which points of the query no longer change", ()),
     "kedastral_partial_answer": ("1 while the newest answer of the data source is partial, else 0", ()),
-    "kedastral_outlier_points": ("Points of the history that the newest forecast left out as faults of measuring", ()),
-    "kedastral_lost_series": ("Series that have gone from the sum with their load while the pods stayed", ()),
+    "kedastral_outlier_points": ("Points of the history that the newest forecast left out as measurement faults", ()),
+    "kedastral_lost_series": ("Series that disappeared from the sum with their load while the pods stayed", ()),
     "kedastral_forecast_load": ("Load that is forecast for now + lead time", ()),
     "kedastral_upper_load": ("Load that pods are planned for at now + lead time", ()),
-    "kedastral_forecast_status": ("1 for the status that the forecast has, 0 for the others", ("status",)),
-    "kedastral_steering_factor": ("Factor on the upper quantile that the service level is steered with", ()),
-    "kedastral_service_level_target": ("Share of minutes that is to have enough pods", ()),
+    "kedastral_forecast_status": ("1 for the status of the forecast, 0 for the others", ("status",)),
+    "kedastral_steering_factor": ("Factor on the upper quantile, steered to meet the service level", ()),
+    "kedastral_service_level_target": ("Share of minutes that must have enough pods", ()),
     "kedastral_budget_spent_ratio": (
         "Share of the error budget that is spent, over four weeks",
         (),
     ),
     "kedastral_short_minutes": ("Under-provisioned minutes, judged in hindsight, over four weeks", ()),
-    "kedastral_steering_at_cap": ("1 while the factor is as high as it goes, else 0", ()),
-    "kedastral_steering_hold_seconds": ("How long the pods of a load that has gone are kept", ()),
+    "kedastral_steering_at_cap": ("1 while the factor is at its maximum, else 0", ()),
+    "kedastral_steering_hold_seconds": ("How long the pods of a past peak are kept", ()),
     "kedastral_standing_down": ("1 while the plan falls back from the model's forecast to a naive one, else 0", ()),
     "kedastral_quantile_coverage_ratio": (
         "Share of windows whose maximum stayed below the upper quantile, recently",
@@ -284,8 +291,8 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
 
 COUNTERS = {
     "kedastral_needed_pod_seconds": "Pods that the load needed, judged in hindsight",
-    "kedastral_unserved_pod_seconds": "Pods that the load needed and were not there, judged in hindsight",
-    "kedastral_spare_pod_seconds": "Pods that were there and the load did not need, judged in hindsight",
+    "kedastral_unserved_pod_seconds": "Pods that the load needed but that were missing, judged in hindsight",
+    "kedastral_spare_pod_seconds": "Ready pods that the load did not need, judged in hindsight",
 }
 """They start with the process, or with what a store kept of it."""
 
