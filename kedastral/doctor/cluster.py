@@ -38,15 +38,15 @@ THE_CLUSTER = "the cluster"
 PIPED = "or pipe kubectl get scaledobject,hpa,deployment,statefulset,pod -A -o yaml into kedastral doctor -"
 CORRECT = f"correct the kubeconfig (KUBECONFIG, or ~/.kube/config) or --context, {PIPED}"
 REACH = (
-    "look at server, certificate-authority and proxy-url in the kubeconfig, at --context, and whether kubectl reaches "
-    "it from here"
+    "check server, certificate-authority and proxy-url in the kubeconfig, --context, and whether kubectl reaches it "
+    "from here"
 )
-LOG_IN = f"log in again, as your provider's command does it: a token or a certificate may have expired; {PIPED}"
+LOG_IN = f"log in again with your provider's command: a token or a certificate may have expired; {PIPED}"
 LET_LIST = "let this user list them, or name a namespace in which it may with --namespace"
 NAME_ANOTHER = "correct --namespace, or choose another cluster with --context"
 INSTALL = "choose the cluster with --context, or install KEDA there"
 MAX_WORDS = 1000
-LOOK = "try again; where it stays so, see whether kubectl get lists them"
+LOOK = "try again; if it keeps failing, see whether kubectl get lists them"
 
 
 class ClusterError(KedastralError):
@@ -77,7 +77,7 @@ def _open_client(context: str | None) -> Client:
     except KubeconfigError as error:
         raise ClusterError(f"the kubeconfig cannot be used: {error}", CORRECT) from error
     except LoginError as error:
-        raise ClusterError(f"nobody can log in by the kubeconfig: {error}", CORRECT) from error
+        raise ClusterError(f"cannot log in with the kubeconfig: {error}", CORRECT) from error
     except OSError as error:  # ssl.SSLError is one
         raise ClusterError(f"a certificate in the kubeconfig cannot be used: {words_of(error)}", CORRECT) from error
     except (httpx2.InvalidURL, ImportError, ValueError) as error:  # their messages may quote a password
@@ -130,7 +130,7 @@ class _ClusterReader:
                 raise ClusterError(f"{where} does not accept the login of the kubeconfig (401)", LOG_IN) from error
             raise
         except LoginError as error:
-            raise ClusterError(f"nobody can log in by the kubeconfig: {error}", LOG_IN) from error
+            raise ClusterError(f"cannot log in with the kubeconfig: {error}", LOG_IN) from error
         except httpx2.LocalProtocolError as error:
             raise ClusterError("the login of the kubeconfig cannot be sent", CORRECT) from error
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
@@ -138,7 +138,7 @@ class _ClusterReader:
         except (OSError, LookupError, TypeError, ValueError) as error:
             user = self.client.config.user
             if isinstance(error, msgspec.MsgspecError) or user is None or user.exec is None:
-                raise ClusterError(f"{where} does not answer as Kubernetes does", REACH) from error
+                raise ClusterError(f"{where} does not answer like Kubernetes", REACH) from error
             words = f"the login command of the kubeconfig gives no token: {_fault_of(error)}"
             raise ClusterError(words, LOG_IN) from error
 

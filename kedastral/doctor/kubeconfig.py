@@ -181,9 +181,9 @@ def _read_user(entry: _Entry) -> User:
         client_key_data=entry.data("client-key-data"),
     )
     if bool(user.client_cert or user.client_cert_data) != bool(user.client_key or user.client_key_data):
-        raise KubeconfigError("of client-certificate and client-key the user has only one")
+        raise KubeconfigError("the user has only one of client-certificate and client-key")
     if user.token is not None and not (user.token.isascii() and user.token.isprintable() and " " not in user.token):
-        raise KubeconfigError("the token of the user has characters that no token has, such as a newline")
+        raise KubeconfigError("the token of the user has characters that no token may have, such as a newline")
     return user
 
 

@@ -224,8 +224,8 @@ async def _try_tls(host: str, port: int) -> str:
     try:
         is_http2 = await _speak_tls(host, port)
     except trio.BrokenResourceError:
-        return "the trigger wants TLS, and it is not spoken there"
-    return "" if is_http2 else "what is spoken there is not gRPC: is it the port of HTTPS?"
+        return "the trigger has enableTLS, but the server does not speak TLS"
+    return "" if is_http2 else "the server does not speak gRPC: is it the HTTPS port?"
 
 
 async def _try_plain(host: str, port: int) -> str:
@@ -233,8 +233,8 @@ async def _try_plain(host: str, port: int) -> str:
         return ""
     with suppress(OSError, trio.BrokenResourceError):
         if await _speak_tls(host, port):
-            return "TLS is spoken there, and the trigger has no enableTLS"
-    return "what is spoken there is not gRPC: is it the port of HTTP?"
+            return "the server speaks TLS, but the trigger has no enableTLS"
+    return "the server does not speak gRPC: is it the HTTP port?"
 
 
 async def _speak_plain(host: str, port: int) -> bool:

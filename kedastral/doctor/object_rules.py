@@ -18,9 +18,9 @@ PARTLY = "PartialTriggerError"
 @BOOK.rule(
     "two-on-one",
     Severity.ERROR,
-    title="Two ScaledObjects, or one and an HPA of its own, scale the same Deployment.",
-    why="Each sets the replicas every 15 s, so they flap. KEDA refuses a second ScaledObject, but no HPA that "
-    "comes later.",
+    title="Two ScaledObjects, or a ScaledObject and a separate HPA, scale the same Deployment.",
+    why="Each sets the replicas every 15 s, so the number flaps. KEDA refuses a second ScaledObject, but not an HPA "
+    "that is added later.",
     remedy="keep one of them, with the triggers of both",
 )
 def _two_on_one(evidence: Evidence) -> Iterator[Symptom]:
@@ -40,9 +40,9 @@ def _two_on_one(evidence: Evidence) -> Iterator[Symptom]:
 @BOOK.rule(
     "no-target",
     Severity.ERROR,
-    title="scaleTargetRef names what is not there, or nothing.",
-    why="KEDA scales nothing then. A missing Deployment is only looked for with --cluster.",
-    remedy="name the Deployment of the same namespace, with its kind where it is another",
+    title="scaleTargetRef names something that does not exist, or nothing.",
+    why="KEDA then scales nothing. Whether the Deployment exists is checked with --cluster.",
+    remedy="name a Deployment of the same namespace, or another workload with its kind",
 )
 def _no_target(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.scaled_by_us:
@@ -58,7 +58,7 @@ def _no_target(evidence: Evidence) -> Iterator[Symptom]:
     "unknown-field",
     Severity.ERROR,
     title="spec of a ScaledObject, or a mapping in it, has a key that KEDA does not know.",
-    why="The API server refuses it, or drops it without a word.",
+    why="The API server refuses it, or drops it silently.",
     remedy="correct the name",
 )
 def _unknown_field(evidence: Evidence) -> Iterator[Symptom]:
@@ -73,27 +73,27 @@ def _unknown_field(evidence: Evidence) -> Iterator[Symptom]:
 @BOOK.rule(
     "no-whole-number",
     Severity.ERROR,
-    title='A number of spec is text, or is not whole, such as maxReplicaCount: "10".',
+    title='A number in spec is text, or is not whole, such as maxReplicaCount: "10".',
     why="The API server refuses the object.",
     remedy="write a whole number, without quotes",
 )
 def _no_whole_number(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.scaled_by_us:
         for path, line in one.no_integers.items():
-            yield Symptom(one.name, f"{shown_path(path)} is no whole number", Place(one.place.file, line))
+            yield Symptom(one.name, f"{shown_path(path)} is not a whole number", Place(one.place.file, line))
 
 
 @BOOK.rule(
     "repeated-key",
     Severity.WARNING,
     title="A mapping of a ScaledObject has a key twice.",
-    why="kubectl takes the last one without a word; other tools refuse the file.",
+    why="kubectl silently takes the last one; other tools refuse the file.",
     remedy="keep one of them",
 )
 def _repeated_key(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.scaled_by_us:
         for path, line in one.repeated_keys.items():
-            words = f"{shown_path(path, '')} is there more than once, and the last one counts"
+            words = f"{shown_path(path, '')} appears more than once, and the last one counts"
             yield Symptom(one.name, words, Place(one.place.file, line))
 
 
@@ -101,14 +101,14 @@ def _repeated_key(evidence: Evidence) -> Iterator[Symptom]:
     "paused",
     Severity.WARNING,
     title="The ScaledObject is paused by an annotation.",
-    why="KEDA scales nothing while autoscaling.keda.sh/paused or paused-replicas is there, one way only with "
-    "paused-scale-out or paused-scale-in. To KEDA an empty value is true.",
-    remedy="take the annotation away once the reason is gone",
+    why="KEDA scales nothing while autoscaling.keda.sh/paused or paused-replicas is set; with paused-scale-out or "
+    "paused-scale-in it scales only one way. To KEDA an empty value is true.",
+    remedy="remove the annotation once its reason no longer applies",
 )
 def _paused(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.scaled_by_us:
         if "paused" in one.paused or "paused-replicas" in one.paused:
-            yield Symptom(one.name, "it is paused, so that nobody scales it", one.place)
+            yield Symptom(one.name, "it is paused, so that nothing scales it", one.place)
             continue
         for way, words in (("out", "no pod is ever added"), ("in", "pods are only ever added")):
             if f"paused-scale-{way}" in one.paused:
@@ -119,9 +119,9 @@ def _paused(evidence: Evidence) -> Iterator[Symptom]:
     "keda-reports",
     Severity.ERROR,
     title="KEDA itself says in the status of a ScaledObject that it is not Ready.",
-    why="There may be no HPA then, or one that gets no number. Looked for where there is a status, as with --cluster; "
-    "a warning where some triggers work.",
-    remedy="read KEDA's message and events, by kubectl describe scaledobject",
+    why="Then there may be no HPA, or one that gets no number. Checked if there is a status, as with --cluster; a "
+    "warning if some triggers work.",
+    remedy="read KEDA's message and events, with kubectl describe scaledobject",
 )
 def _keda_reports(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.scaled_by_us:

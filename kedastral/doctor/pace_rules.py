@@ -75,14 +75,14 @@ def _slow_ramp(evidence: Evidence) -> Iterator[Symptom]:
         place = one.behavior_place or one.place
         of_lead = f"your {lead:.0f} s" if workload is not None else f"a lead time of {lead:.0f} s, the default"
         if seconds is None:
-            words = f"from {first} to {last} pods takes the HPA more than an hour, or it never goes up"
+            words = f"scaling from {first} to {last} pods takes the HPA more than an hour, or never ends"
             yield Symptom(one.name, words, place)
         elif seconds + start > lead:
             more = f", and a pod {start:.0f} s more to be Ready," if start else ""
-            words = f"from {first} to {last} pods takes {seconds:.0f} s{more} of {of_lead}"
+            words = f"scaling from {first} to {last} pods takes {seconds:.0f} s{more} of {of_lead}"
             yield Symptom(one.name, words, place)
         elif seconds > lead / 2:
-            words = f"from {first} to {last} pods takes {seconds:.0f} s of {of_lead}"
+            words = f"scaling from {first} to {last} pods takes {seconds:.0f} s of {of_lead}"
             yield Symptom(one.name, words, place, milder=True)
 
 
@@ -90,8 +90,8 @@ def _slow_ramp(evidence: Evidence) -> Iterator[Symptom]:
     "tolerance",
     Severity.WARNING,
     title="The HPA's tolerance swallows single pods.",
-    why="By default changes within 10 % are ignored: from 20 pods it never goes to 21. An info where the "
-    "object has no behavior at all.",
+    why="By default changes within 10 % are ignored: from 20 pods it never goes to 21. An info if the object has no "
+    "behavior at all.",
     remedy="set tolerance: 0 in behavior.scaleUp and behavior.scaleDown (Kubernetes 1.33, KEDA 2.18)",
 )
 def _tolerance(evidence: Evidence) -> Iterator[Symptom]:
@@ -110,7 +110,7 @@ def _tolerance(evidence: Evidence) -> Iterator[Symptom]:
 @BOOK.rule(
     "scale-down",
     Severity.WARNING,
-    title="behavior.scaleDown has no stabilization window, or forbids to scale down.",
+    title="behavior.scaleDown has no stabilization window, or forbids scaling down.",
     why="Without a window each answer counts, and two pods of Kedastral may answer in turn. With selectPolicy "
     "Disabled pods are only ever added.",
     remedy="set stabilizationWindowSeconds: 60, and no selectPolicy Disabled",
@@ -130,10 +130,10 @@ def _scale_down(evidence: Evidence) -> Iterator[Symptom]:
 @BOOK.rule(
     "pace-without-effect",
     Severity.WARNING,
-    title="pollingInterval or cooldownPeriod with a minReplicaCount above 0.",
-    why="Both are for workloads that sleep; otherwise the HPA asks every 15 s. pollingInterval also counts "
+    title="pollingInterval or cooldownPeriod is set, with a minReplicaCount above 0.",
+    why="Both are for workloads that can scale to zero; otherwise the HPA asks every 15 s. pollingInterval also counts "
     "under scalingModifiers.",
-    remedy="delete the line, or set minReplicaCount: 0 if the workload is to sleep",
+    remedy="delete the line, or set minReplicaCount: 0 if the workload may scale to zero",
 )
 def _no_effect(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.scaled_by_us:
@@ -148,7 +148,7 @@ def _no_effect(evidence: Evidence) -> Iterator[Symptom]:
 @BOOK.rule(
     "slow-polling",
     Severity.WARNING,
-    title="A workload that sleeps is polled less often than once a minute.",
+    title="A workload scaled to zero is polled less often than once a minute.",
     why="Without a stream a poll wakes it, and fallback counts polls: both come that much later.",
     remedy="set pollingInterval: 30, KEDA's default",
 )
@@ -162,23 +162,23 @@ def _slow_polling(evidence: Evidence) -> Iterator[Symptom]:
 @BOOK.rule(
     "short-cooldown",
     Severity.WARNING,
-    title="A workload that sleeps has a cooldownPeriod of less than a minute.",
-    why="A lull then takes the last pod, which has to start again with the next request.",
+    title="A workload that can scale to zero has a cooldownPeriod of less than a minute.",
+    why="A lull then removes the last pod, which has to start again with the next request.",
     remedy="set cooldownPeriod: 300, KEDA's default",
 )
 def _short_cooldown(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.scaled_by_us:
         if one.lowest == 0 and one.cooldown is not None and one.cooldown < SHORT_COOLDOWN:
-            yield Symptom(one.name, f"it sleeps {one.cooldown} s after the last need", one.place)
+            yield Symptom(one.name, f"it is scaled to zero {one.cooldown} s after the last need", one.place)
 
 
 @BOOK.rule(
     "slow-start",
     Severity.ERROR,
-    title="Pods take longer from created to Ready than the lead time says.",
-    why="Such pods come too late every time. Looked for where Pods are given, such as by --cluster; the "
-    "median of those that never restarted counts.",
-    remedy="set a lead time above it, with half a minute for KEDA and the HPA, or make the pods start faster",
+    title="Pods take longer from creation to Ready than the lead time.",
+    why="Such pods come too late every time. Checked if Pods are given, as with --cluster; the median of those that "
+    "never restarted counts.",
+    remedy="set a longer lead time, with half a minute for KEDA and the HPA, or make the pods start faster",
 )
 def _slow_start(evidence: Evidence) -> Iterator[Symptom]:
     for one, _, workload in each_of_ours(evidence):

@@ -55,8 +55,8 @@ def _answers(evidence: Evidence) -> Iterator[tuple[WorkloadSettings, QueryAnswer
     "raw-counter",
     Severity.ERROR,
     title="The query is a raw counter, which only ever rises.",
-    why="The plan would grow until the counter begins anew. Told by the metric's name, and with "
-    "--check-queries by its values.",
+    why="The plan would grow until the counter resets. Recognised by the metric's name, and with --check-queries by "
+    "its values.",
     remedy="take rate() of it, such as sum(rate(http_requests_total[1m]))",
 )
 def _raw_counter(evidence: Evidence) -> Iterator[Symptom]:
@@ -87,7 +87,7 @@ def _rate_of_sum(evidence: Evidence) -> Iterator[Symptom]:
     "counter-as-gauge",
     Severity.ERROR,
     title="delta(), idelta() or deriv() of a counter.",
-    why="They are for gauges: the restart of a pod makes them negative or a spike.",
+    why="They are for gauges: the restart of a pod makes them negative, or makes them spike.",
     remedy="take rate() or increase()",
 )
 def _counter_as_gauge(evidence: Evidence) -> Iterator[Symptom]:
@@ -104,8 +104,8 @@ def _counter_as_gauge(evidence: Evidence) -> Iterator[Symptom]:
     "query-failed",
     Severity.ERROR,
     title="Prometheus cannot be asked, or refuses the query.",
-    why="There is no forecast without it. Only looked for with --check-queries.",
-    remedy="correct the address, the login or the query, as the sentence says",
+    why="There is no forecast without it. Checked with --check-queries.",
+    remedy="correct the address, the login or the query, as the message says",
 )
 def _query_failed(evidence: Evidence) -> Iterator[Symptom]:
     for workload, answer in _answers(evidence):
@@ -117,8 +117,8 @@ def _query_failed(evidence: Evidence) -> Iterator[Symptom]:
     "no-series",
     Severity.ERROR,
     title="The query matches nothing, or nothing that is a load.",
-    why="To Prometheus a misspelt name or label is no error. With --check-queries.",
-    remedy="try the query in Prometheus' own page; look at the names of its labels",
+    why="To Prometheus a misspelt name or label is not an error. Checked with --check-queries.",
+    remedy="try the query on Prometheus' own page; check the names of its labels",
 )
 def _no_series(evidence: Evidence) -> Iterator[Symptom]:
     for workload, answer in _answers(evidence):
@@ -129,22 +129,23 @@ def _no_series(evidence: Evidence) -> Iterator[Symptom]:
 @BOOK.rule(
     "doubled-series",
     Severity.ERROR,
-    title="Two series of the query are one, as an HA pair of Prometheus writes it.",
-    why="The load counts twice, and twice the pods are planned. With --check-queries.",
-    remedy="ask where the pair is deduplicated (Thanos, Mimir), or take one: max without (prometheus_replica) (...)",
+    title="A series is counted twice, as with an HA pair of Prometheus.",
+    why="The load counts twice, so twice as many pods are planned. Checked with --check-queries.",
+    remedy="query the place where the pair is deduplicated (Thanos, Mimir), or take one: max without "
+    "(prometheus_replica) (...)",
 )
 def _doubled(evidence: Evidence) -> Iterator[Symptom]:
     for workload, answer in _answers(evidence):
         if answer.twins:
-            yield Symptom(_name(workload), "two of the series that are summed are one, counted twice")
+            yield Symptom(_name(workload), "one of the series that are summed is counted twice")
 
 
 @BOOK.rule(
     "short-range",
     Severity.ERROR,
     title="The range of rate() holds fewer than two scrapes.",
-    why="rate() needs two samples: with fewer it gives nothing, or only now and then. With --check-queries.",
-    remedy="take a range of four scrapes, so that one may be missed",
+    why="rate() needs two samples: with fewer it gives nothing, or only now and then. Checked with --check-queries.",
+    remedy="use a range of four scrapes, so that one may be missed",
 )
 def _short_range(evidence: Evidence) -> Iterator[Symptom]:
     for workload, answer in _answers(evidence):
@@ -153,7 +154,7 @@ def _short_range(evidence: Evidence) -> Iterator[Symptom]:
             yield Symptom(
                 _name(workload),
                 f"rate() looks at {min(ranges):g} s, and samples are {answer.scrape:.0f} s apart",
-                remedy=f"take a range of {write_duration(4 * max(round(answer.scrape), 1))}, so that one may be missed",
+                remedy=f"use a range of {write_duration(4 * max(round(answer.scrape), 1))}, so that one may be missed",
             )
 
 
@@ -161,9 +162,9 @@ def _short_range(evidence: Evidence) -> Iterator[Symptom]:
     "late-samples",
     Severity.WARNING,
     title="The newest sample is old.",
-    why="The floor reacts that much later; beyond stale-after there is no forecast, which is an error. With "
+    why="The floor reacts that much later; beyond stale-after there is no forecast, which is an error. Checked with "
     "--check-queries.",
-    remedy="look for the delay: a scrape interval, a remote write, a recording rule, clocks that differ",
+    remedy="find the cause of the delay: a scrape interval, a remote write, a recording rule, clocks that differ",
 )
 def _late(evidence: Evidence) -> Iterator[Symptom]:
     for workload, answer in _answers(evidence):
@@ -179,8 +180,8 @@ def _late(evidence: Evidence) -> Iterator[Symptom]:
     "short-history",
     Severity.WARNING,
     title="Prometheus keeps, or has, less history than the model's window.",
-    why="auto wants two weeks to know days and weeks. An info where Prometheus keeps enough and has not got "
-    "it yet. With --check-queries.",
+    why="auto learns days and weeks from two weeks of history. An info if Prometheus keeps enough but does not have it "
+    "yet. Checked with --check-queries.",
     remedy="set --storage.tsdb.retention.time of Prometheus to the window or more, or a shorter window",
 )
 def _short_history(evidence: Evidence) -> Iterator[Symptom]:
@@ -194,7 +195,8 @@ def _short_history(evidence: Evidence) -> Iterator[Symptom]:
             yield Symptom(
                 _name(workload),
                 f"there is {has} of history, and the model wants {wants}",
-                remedy="nothing, if the workload is that young; else look at what Prometheus keeps",
+                remedy="nothing to do if the workload is that young; otherwise check how long Prometheus keeps its "
+                "data",
                 milder=True,
             )
 
@@ -203,7 +205,8 @@ def _short_history(evidence: Evidence) -> Iterator[Symptom]:
     "slow-rule",
     Severity.WARNING,
     title="The query reads a recording rule that is evaluated less often than the step.",
-    why="Between two evaluations every point is the same, so the load is seen that much later. With --check-queries.",
+    why="Between two evaluations every point is the same, so the load is seen that much later. Checked with "
+    "--check-queries.",
     remedy="evaluate the rule's group at the step or more often, or set --step to its interval",
 )
 def _slow_rule(evidence: Evidence) -> Iterator[Symptom]:
@@ -220,9 +223,10 @@ def _slow_rule(evidence: Evidence) -> Iterator[Symptom]:
 @BOOK.rule(
     "kedastral-reports",
     Severity.ERROR,
-    title="A running Kedastral says itself that a workload is not well.",
-    why="Failing or stale is an error; standing down, holding back or a spent error budget is a warning. With --url.",
-    remedy="see why with kedastral explain, and the page of the workload",
+    title="A running Kedastral itself reports a problem with a workload.",
+    why="Failing or stale is an error; standing down, holding back or a spent error budget is a warning. Checked with "
+    "--url.",
+    remedy="find the reason with kedastral explain, or on the page of the workload",
 )
 def _reported(evidence: Evidence) -> Iterator[Symptom]:
     for state in evidence.states:
@@ -235,9 +239,9 @@ def _reported(evidence: Evidence) -> Iterator[Symptom]:
 @BOOK.rule(
     "odd-setting",
     Severity.WARNING,
-    title="A setting of Kedastral's that is odd, as kedastral validate says it.",
-    why="It is allowed, and most likely not what was meant. docs/configuration.md gives the reasons.",
-    remedy="change it as the sentence says",
+    title="A setting of Kedastral is odd; kedastral validate warns about it too.",
+    why="It is allowed, but most likely not what was meant. docs/configuration.md gives the reasons.",
+    remedy="change it as the message says",
 )
 def _odd_settings(evidence: Evidence) -> Iterator[Symptom]:
     for warning in evidence.warnings:
@@ -247,10 +251,9 @@ def _odd_settings(evidence: Evidence) -> Iterator[Symptom]:
 @BOOK.rule(
     "unreadable",
     Severity.ERROR,
-    title="Something that was to be looked at cannot be read.",
-    why="What is in it was not looked at: a manifest that is no YAML, or a kind that the cluster does not let "
-    "you list.",
-    remedy="correct it; of a chart give what helm template prints",
+    title="Something that should be checked cannot be read.",
+    why="Its contents were not checked: a manifest that is not YAML, or a kind that the cluster does not let you list.",
+    remedy="correct it; for a chart, give what helm template prints",
 )
 def _unreadable(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.unread:

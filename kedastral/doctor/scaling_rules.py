@@ -66,7 +66,7 @@ def _max_of(workload: WorkloadSettings) -> str:
     "min-differs",
     Severity.WARNING,
     title="minReplicaCount is not the plan's min.",
-    why="With a plan's min above it the workload never sleeps; with one below it the HPA keeps more pods than "
+    why="If the plan's min is higher, the workload never scales to zero; if it is lower, the HPA keeps more pods than "
     "the metrics show.",
     remedy="set minReplicaCount and min to the same number",
 )
@@ -86,7 +86,7 @@ def _min_differs(evidence: Evidence) -> Iterator[Symptom]:
     title="minReplicaCount is left out.",
     why="KEDA's default is 0: with every trigger inactive, as under a stale forecast and on-stale "
     "default-min, there are no pods.",
-    remedy="set minReplicaCount; to 0 where the workload is to sleep",
+    remedy="set minReplicaCount, to 0 if the workload may scale to zero",
 )
 def _min_not_set(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.scaled_by_us:
@@ -98,7 +98,7 @@ def _min_not_set(evidence: Evidence) -> Iterator[Symptom]:
     "sleeps-while-stale",
     Severity.ERROR,
     title="minReplicaCount is 0, and the workload's on-stale is default-min.",
-    why="A stale forecast then counts as inactive: an outage of Prometheus takes every pod.",
+    why="A stale forecast then counts as inactive: an outage of Prometheus removes every pod.",
     remedy="set onStale: ride-forecast (--on-stale ride-forecast), or a minReplicaCount above 0",
 )
 def _sleeps_while_stale(evidence: Evidence) -> Iterator[Symptom]:
@@ -118,7 +118,7 @@ def _may_sleep_while_stale(one: ScalingObject) -> bool:
     "sleeps-without-stream",
     Severity.WARNING,
     title="minReplicaCount is 0, and the trigger is external, not external-push.",
-    why="A workload that sleeps then waits for the next poll of KEDA, which comes out of the lead time.",
+    why="A workload scaled to zero then waits for the next poll of KEDA, which uses up part of the lead time.",
     remedy="write type: external-push",
 )
 def _no_stream(evidence: Evidence) -> Iterator[Symptom]:
@@ -132,8 +132,8 @@ def _no_stream(evidence: Evidence) -> Iterator[Symptom]:
     "formula-from-zero",
     Severity.WARNING,
     title="scalingModifiers with a minReplicaCount of 0.",
-    why="A formula that fails is inactive to KEDA: when both triggers fail there are no pods.",
-    remedy="set a minReplicaCount above 0, or leave the formula away",
+    why="To KEDA a formula that fails is inactive: when both triggers fail, there are no pods.",
+    remedy="set a minReplicaCount above 0, or remove the formula",
 )
 def _formula_from_zero(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.scaled_by_us:
@@ -148,7 +148,7 @@ def _formula_from_zero(evidence: Evidence) -> Iterator[Symptom]:
     "no-fallback",
     Severity.WARNING,
     title="Kedastral alone decides, and there is no fallback.",
-    why="When Kedastral answers with errors KEDA only holds what there is, even one pod.",
+    why="When Kedastral answers with errors, KEDA only holds the replicas it has, even if that is one pod.",
     remedy="add fallback with behavior: currentReplicasIfHigher",
 )
 def _no_fallback(evidence: Evidence) -> Iterator[Symptom]:
@@ -176,10 +176,10 @@ def _never_begins(evidence: Evidence) -> Iterator[Symptom]:
 @BOOK.rule(
     "fallback-for-every-trigger",
     Severity.WARNING,
-    title="fallback stands beside a trigger of KEDA's own, such as prometheus.",
-    why="When Prometheus fails it begins for that trigger, although the plan is still good: the plan can then "
+    title="fallback is used together with one of KEDA's own triggers, such as prometheus.",
+    why="When Prometheus fails, fallback begins for that trigger, although the plan is still good: the plan can then "
     "only raise replicas, or is overruled.",
-    remedy="leave fallback away, or that trigger: Kedastral serves what the newest load needs by itself",
+    remedy="remove fallback or that trigger: Kedastral itself asks for what the newest load needs",
 )
 def _fallback_for_all(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.scaled_by_us:
@@ -191,9 +191,10 @@ def _fallback_for_all(evidence: Evidence) -> Iterator[Symptom]:
 @BOOK.rule(
     "fallback-replicas",
     Severity.ERROR,
-    title="fallback.replicas is 0, below minReplicaCount or above maxReplicaCount, or missing; or failureThreshold is.",
-    why="With replicas: 0 an error is inactive to KEDA. A number out of bounds has no effect. KEDA refuses a "
-    "fallback that lacks either.",
+    title="fallback.replicas is 0, below minReplicaCount or above maxReplicaCount, or missing; or failureThreshold is "
+    "missing or negative.",
+    why="With replicas: 0 an error is inactive to KEDA. A number out of bounds has no effect. KEDA refuses a fallback "
+    "that lacks either field.",
     remedy="set failureThreshold, and replicas between minReplicaCount and maxReplicaCount, above 0",
 )
 def _fallback_replicas(evidence: Evidence) -> Iterator[Symptom]:
@@ -227,7 +228,7 @@ def _is_out_of_bounds(replicas: int, one: ScalingObject) -> bool:
 def _fallback_takes_pods(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.scaled_by_us:
         if one.fallback is not None and one.fallback.behavior not in TAKES_NO_PODS:
-            words = f"fallback with behavior {fixed_word(one.fallback.behavior)} may take pods that are needed"
+            words = f"fallback with behavior {fixed_word(one.fallback.behavior)} may remove pods that are needed"
             yield Symptom(one.name, words, one.fallback.place)
 
 
@@ -238,7 +239,7 @@ def _fallback_takes_pods(evidence: Evidence) -> Iterator[Symptom]:
     "threshold-against-target",
     Severity.WARNING,
     title="A prometheus trigger on the same query has a threshold far from the target per pod.",
-    why="The larger answer wins. Below 0.7 of the target the forecast seldom decides; above 1.5 pods are "
+    why="The larger answer wins. Below 0.7 times the target the forecast seldom decides; above 1.5 times it, pods are "
     "overloaded before the trigger adds more.",
     remedy="set threshold to the target per pod / 1.2",
 )
@@ -282,9 +283,9 @@ def _asks_the_same(other: KedaTrigger, workload: WorkloadSettings) -> bool:
 @BOOK.rule(
     "cpu-without-requests",
     Severity.ERROR,
-    title="A cpu or memory trigger by Utilization, and a container without that request.",
+    title="A cpu or memory trigger uses Utilization, and a container lacks that request.",
     why="Without a request on every container the HPA has no utilization, and never scales in.",
-    remedy="give every container resources.requests for it",
+    remedy="set resources.requests for it in every container",
 )
 def _without_requests(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.scaled_by_us:

@@ -30,8 +30,8 @@ def _trigger_words(one: ScalingObject, trigger: KedaTrigger) -> str:
 @BOOK.rule(
     "not-a-scaled-object",
     Severity.ERROR,
-    title="The kind or the apiVersion of what has a trigger of Kedastral's is not that of a ScaledObject.",
-    why="The API server refuses the object, or keeps it where no KEDA reads it: keda.k8s.io is that of KEDA 1.",
+    title="The kind or the apiVersion of an object with a Kedastral trigger is not that of a ScaledObject.",
+    why="The API server refuses the object, or keeps it where no KEDA reads it: keda.k8s.io is the group of KEDA 1.",
     remedy=f"write apiVersion: {API_VERSION} and kind: {SCALED_OBJECT}",
 )
 def _kind_and_version(evidence: Evidence) -> Iterator[Symptom]:
@@ -46,9 +46,9 @@ def _kind_and_version(evidence: Evidence) -> Iterator[Symptom]:
 @BOOK.rule(
     "scaled-job",
     Severity.ERROR,
-    title="A ScaledJob has a trigger of Kedastral's.",
-    why="Kedastral plans pods that stay. As jobs, as many would start again and again.",
-    remedy="scale a Deployment by a ScaledObject, or take the trigger away",
+    title="A ScaledJob has a Kedastral trigger.",
+    why="Kedastral plans long-running pods. A ScaledJob would start that many jobs again and again.",
+    remedy="scale a Deployment with a ScaledObject, or remove the trigger",
 )
 def _scaled_job(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.jobs:
@@ -64,7 +64,7 @@ def _scaled_job(evidence: Evidence) -> Iterator[Symptom]:
     Severity.ERROR,
     title="The trigger, or its formula, has metricType Value.",
     why="The HPA then multiplies the answer by the number of pods: 10 on 10 pods asks for 100, up to the maximum.",
-    remedy="write metricType: AverageValue, or leave it away: it is KEDA's default",
+    remedy="write metricType: AverageValue, or leave it out: it is KEDA's default",
 )
 def _metric_type(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.scaled_by_us:
@@ -80,8 +80,8 @@ def _metric_type(evidence: Evidence) -> Iterator[Symptom]:
 @BOOK.rule(
     "scaler-address",
     Severity.ERROR,
-    title="scalerAddress is missing, or no host and port.",
-    why="KEDA dials it as it stands: without a port, or with a scheme, the whole object fails.",
+    title="scalerAddress is missing, or is not a host and port.",
+    why="KEDA dials it as it is: without a port, or with a scheme, the whole object fails.",
     remedy="write the Service and the gRPC port, such as kedastral.kedastral.svc.cluster.local:8080",
 )
 def _address_form(evidence: Evidence) -> Iterator[Symptom]:
@@ -95,14 +95,14 @@ def _address_form(evidence: Evidence) -> Iterator[Symptom]:
         elif "://" in address:
             yield Symptom(one.name, f"the scalerAddress of {words} has a scheme, such as http://", trigger.place)
         elif read_address(address) is None:
-            yield Symptom(one.name, f"the scalerAddress of {words} is no host:port", trigger.place)
+            yield Symptom(one.name, f"the scalerAddress of {words} is not host:port", trigger.place)
 
 
 @BOOK.rule(
     "scaler-unreachable",
     Severity.ERROR,
-    title="Nobody speaks gRPC at scalerAddress, or only one side speaks TLS.",
-    why="KEDA then fails the whole object: no other trigger scales out, and fallback does not begin. With "
+    title="Nothing speaks gRPC at scalerAddress, or only one side speaks TLS.",
+    why="KEDA then fails the whole object: no other trigger scales out, and fallback does not begin. Checked with "
     "--check-addresses, from where the doctor runs.",
     remedy="compare the address with the Service of Kedastral, and enableTLS with --grpc-tls-cert-file",
 )
@@ -118,7 +118,7 @@ def _address_answers(evidence: Evidence) -> Iterator[Symptom]:
     Severity.WARNING,
     title="unsafeSsl is true.",
     why="KEDA then trusts whoever answers in Kedastral's place.",
-    remedy="take unsafeSsl away, and give caCert in a TriggerAuthentication",
+    remedy="remove unsafeSsl, and set caCert in a TriggerAuthentication",
 )
 def _unsafe_tls(evidence: Evidence) -> Iterator[Symptom]:
     for one, trigger, _ in each_of_ours(evidence):
@@ -146,7 +146,7 @@ def _metadata_text(evidence: Evidence) -> Iterator[Symptom]:
     Severity.ERROR,
     title="Kedastral refuses the trigger metadata: an unknown key, or a value that cannot be used.",
     why="The scaler answers INVALID_ARGUMENT, and KEDA holds the replicas it has.",
-    remedy="correct the metadata as the sentence says; docs/configuration.md lists the keys",
+    remedy="correct the metadata as the message says; docs/configuration.md lists the keys",
 )
 def _bad_metadata(evidence: Evidence) -> Iterator[Symptom]:
     for one, trigger, _ in each_of_ours(evidence):
@@ -159,8 +159,8 @@ def _bad_metadata(evidence: Evidence) -> Iterator[Symptom]:
     "ignored-metadata",
     Severity.WARNING,
     title="A key of trigger metadata has no effect.",
-    why="Beside workload, without a query, the settings are those that are configured; these keys are not read.",
-    remedy="take it away, correct its name, or set it where the workload is configured",
+    why="A trigger with workload and without a query uses a configured workload; these keys are not read.",
+    remedy="remove it, correct its name, or set it where the workload is configured",
 )
 def _ignored_metadata(evidence: Evidence) -> Iterator[Symptom]:
     for one, trigger, _ in each_of_ours(evidence):
@@ -185,8 +185,8 @@ def _ignored_metadata(evidence: Evidence) -> Iterator[Symptom]:
 @BOOK.rule(
     "unknown-workload",
     Severity.ERROR,
-    title="The trigger names a workload that is not configured, or none where there are several.",
-    why="The scaler answers NOT_FOUND or INVALID_ARGUMENT, and KEDA holds. With --config, --workload or --url.",
+    title="The trigger names a workload that is not configured, or names none although there are several.",
+    why="The scaler answers NOT_FOUND or INVALID_ARGUMENT, and KEDA holds. Checked with --config, --workload or --url.",
     remedy="name a configured workload: namespace/name, or the bare name in the ScaledObject's own namespace",
 )
 def _unknown_workload(evidence: Evidence) -> Iterator[Symptom]:
@@ -215,4 +215,4 @@ def _unknown_workload(evidence: Evidence) -> Iterator[Symptom]:
 def _observe_alone(evidence: Evidence) -> Iterator[Symptom]:
     for one, trigger, workload in each_of_ours(evidence):
         if workload is not None and workload.serving.mode is Mode.OBSERVE and len(one.ours) == len(one.triggers):
-            yield Symptom(one.name, f"{workload.key} is in mode observe, and nobody else decides", trigger.place)
+            yield Symptom(one.name, f"{workload.key} is in mode observe, and no other trigger decides", trigger.place)

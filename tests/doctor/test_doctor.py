@@ -234,8 +234,8 @@ def test_a_key_that_is_there_twice_is_said_with_its_line_and_the_last_one_counts
     last = 1 + text[: text.index("maxReplicaCount: 20")].count("\n")
     assert [(one["rule"], one["message"], one["line"] == last) for one in found] == [
         ("max-below-plan", "maxReplicaCount is 20, and shop/web plans up to 50", False),
-        ("repeated-key", "spec.maxReplicaCount is there more than once, and the last one counts", True),
-        ("repeated-key", "spec.triggers.metadata.workload is there more than once, and the last one counts", False),
+        ("repeated-key", "spec.maxReplicaCount appears more than once, and the last one counts", True),
+        ("repeated-key", "spec.triggers.metadata.workload appears more than once, and the last one counts", False),
     ]
 
 
@@ -245,7 +245,7 @@ def test_keys_that_aliases_bring_a_billion_times_are_looked_at_once(
     bomb = "".join(f"x{i}: &x{i} [{', '.join([f'*x{i - 1}'] * 10)}]\n" for i in range(1, 12))
     manifests, _ = write(tmp_path, f"x0: &x0 {{k: 0, k: 1}}\n{bomb}{SOUND}")
     [found] = diagnose(monkeypatch, manifests)[1]
-    assert found["message"] == "x0.k is there more than once, and the last one counts".replace("x0", "(a key)")
+    assert found["message"] == "x0.k appears more than once, and the last one counts".replace("x0", "(a key)")
 
 
 def test_what_an_unknown_key_should_be_is_said_with_its_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -441,7 +441,7 @@ def test_a_slow_ramp_is_said_in_pods_and_seconds(monkeypatch: pytest.MonkeyPatch
     manifests, config = write(tmp_path, text, SETTINGS.replace("max: 50", "max: 40"))
     _, [found] = diagnose(monkeypatch, manifests, "--config", config)
     assert (found["rule"], found["severity"]) == ("slow-ramp", "warning")
-    assert found["message"] == "from 10 to 40 pods takes 195 s of your 300 s"
+    assert found["message"] == "scaling from 10 to 40 pods takes 195 s of your 300 s"
 
 
 # the manual

@@ -192,10 +192,10 @@ async def test_an_address_is_sound_or_the_problem_has_its_words(tmp_path: Path) 
     assert await problem_with(speak_grpc, tls=False) == ""
     assert await problem_with(speak_grpc, tls=True, tls_files=files) == ""
     assert await problem_with(speak_grpc, tls=False, tls_files=files) == (
-        "TLS is spoken there, and the trigger has no enableTLS"
+        "the server speaks TLS, but the trigger has no enableTLS"
     )
-    assert await problem_with(speak_http, tls=True) == "the trigger wants TLS, and it is not spoken there"
-    assert await problem_with(speak_http, tls=False) == ("what is spoken there is not gRPC: is it the port of HTTP?")
+    assert await problem_with(speak_http, tls=True) == "the trigger has enableTLS, but the server does not speak TLS"
+    assert await problem_with(speak_http, tls=False) == ("the server does not speak gRPC: is it the HTTP port?")
 
 
 async def test_nobody_at_an_address_is_said(autojump_clock: trio.testing.MockClock) -> None:
@@ -440,7 +440,7 @@ def test_a_cluster_without_keda_and_what_is_no_cluster_are_said(
     )
     cluster.refusal = 200, {"it": "is a login page"}
     [(_, words, _)] = found_in(monkeypatch, "--cluster")
-    assert words.endswith("does not answer as Kubernetes does")
+    assert words.endswith("does not answer like Kubernetes")
 
 
 def test_a_namespace_that_is_not_there_is_said(cluster: MadeUpCluster, monkeypatch: pytest.MonkeyPatch) -> None:
