@@ -52,13 +52,13 @@ class Proxy:
         try:
             parsed = httpx.URL(self.url)
         except httpx.InvalidURL:
-            return "it is no URL"
+            return "it is not a URL"
         if parsed.scheme not in SCHEMES:
             return f"its scheme is none of {', '.join(SCHEMES)}"
         if not parsed.host:
             return "it names no host"
         if parsed.port is not None and not 0 < parsed.port < 65536:
-            return "its port is none"
+            return "its port is not valid"
         if parsed.scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
             return "a SOCKS proxy needs the package socksio: pip install socksio, or the extra `socks` of Kedastral"
         return None

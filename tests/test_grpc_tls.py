@@ -182,7 +182,7 @@ async def test_tls_to_a_plain_port_is_one_line(open_rig: OpenRig, caplog: pytest
     rig = await open_rig(tls=False)
     assert "StatusCode.UNAVAILABLE" in await meet(rig.channel())
     [line] = await lines_of(caplog)
-    assert line.endswith("failed: the client speaks TLS, and this port does not")
+    assert line.endswith("failed: the client speaks TLS, but this port does not")
     assert await meet(rig.channel(tls=False)) == "web"
 
 

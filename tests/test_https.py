@@ -194,7 +194,7 @@ async def test_tls_to_a_plain_port_is_one_line(plain_site: Site, caplog: pytest.
                 await client.get(plain_site.url)
         assert (await client.get(plain_site.url.replace("https", "http"))).text == "http 1.1"
     [line] = await wait_for_lines(caplog, 1)
-    assert line.endswith("failed: the client speaks TLS, and this port does not")
+    assert line.endswith("failed: the client speaks TLS, but this port does not")
 
 
 @pytest.mark.parametrize("reset", [False, True])

@@ -176,8 +176,8 @@ def test_all_proxy_stands_in_where_a_scheme_has_none(environ: dict[str, str], ur
 @pytest.mark.parametrize(
     ("value", "why"),
     [
-        ("http://h:port", "it is no URL"),
-        ("h:65536", "its port is none"),
+        ("http://h:port", "it is not a URL"),
+        ("h:65536", "its port is not valid"),
         ("http://joe:hush@", "it names no host"),
         ("gopher://joe:hush@h", "its scheme is none of http, https, socks5, socks5h"),
     ],

@@ -31,8 +31,8 @@ _MARKS = (("utf-8-sig", b"\xef\xbb\xbf"), ("utf-16", b"\xff\xfe"), ("utf-16", b"
 _IN_PERCENT = re.compile(r"%|\bpercent|utili[sz]ation", re.IGNORECASE)
 """Matches a name or unit that means a share of something."""
 UTILISATION = (
-    "this looks like a percentage. Utilisation is no load: it falls when pods are added. Export what comes in, such as "
-    "requests per second"
+    "this looks like a percentage. Utilisation is not a load: it falls when pods are added. Export what comes in, such "
+    "as requests per second"
 )
 
 
@@ -124,7 +124,7 @@ def _describe(laid: Laid) -> list[str]:
     if laid.jitter:
         words.append(f"times up to {laid.jitter:.2g} s off brought to the grid")
     if laid.shared:
-        words.append(f"{_count(laid.shared, 'row')} averaged with the one before")
+        words.append(f"{_count(laid.shared, 'row')} averaged with the previous one")
     return words
 
 

@@ -306,7 +306,7 @@ def _words_of_tls(error: ssl.SSLError) -> str:
     if error.reason in ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG"):
         return "it does not speak TLS"
     if "_ALERT_" in (error.reason or ""):  # such as TLSV13_ALERT_CERTIFICATE_REQUIRED
-        return f"it refuses us: {error.reason.partition('_ALERT_')[2].replace('_', ' ').lower()}"
+        return f"it refuses this client: {error.reason.partition('_ALERT_')[2].replace('_', ' ').lower()}"
     return f"TLS failed: {(error.reason or str(error)).replace('_', ' ').lower()}"
 
 

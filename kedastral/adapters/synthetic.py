@@ -53,7 +53,7 @@ class SyntheticLoad:
         if self.is_flash_at(moment):
             return "a flash that nobody can foresee: three times the load for ten minutes"
         if 0 <= hour - CAMPAIGN_AT < 1.5:
-            return "the campaign of every day: twice the load in ten minutes, as history shows"
+            return "the daily campaign: twice the load in ten minutes, as history shows"
         return None
 
     def is_flash_at(self, moment: datetime) -> bool:

@@ -72,7 +72,7 @@ def run_status(settings: ExplainSettings, *, as_json: bool) -> None:
     try:
         rows = [_status_cells(one) for one in json.loads(body)["workloads"]]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RemoteError("the answer is no list of workloads: another version?", reason="bad_answer") from error
+        raise RemoteError("the answer is not a list of workloads: another version?", reason="bad_answer") from error
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(width=PLAIN_WIDTH, highlight=False)
@@ -123,7 +123,7 @@ async def _read(client: httpx.AsyncClient, path: str, asked: Mapping[str, str]) 
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
         raise RemoteError(f"{where} cannot be reached: {words_of(error)}", reason="unreachable") from error
     except (AnswerTooLargeError, AnswerEncodedError, WebPageError) as error:
-        raise RemoteError(f"{where} gave what cannot be read: {error}", reason="bad_answer") from error
+        raise RemoteError(f"{where} gave an unreadable answer: {error}", reason="bad_answer") from error
     return response.status_code, body
 
 

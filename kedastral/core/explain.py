@@ -202,7 +202,7 @@ def _add_need(chain: _Chain, snapshot: Snapshot, stages: PlanStages, step: int, 
         chain.add(StageName.PREWARM, Effect.SETS, float(stages.expected[largest]), Unit.LOAD, words)
     if isinstance(snapshot.basis, SteeredBasis):
         by_forecast = stages.upper if stages.upper_by_forecast is None else stages.upper_by_forecast
-        words = "the load that is exceeded in one window of ten, by the errors of late"
+        words = "the load that is exceeded in one window of ten, by recent errors"
         chain.add(StageName.QUANTILE, Effect.SETS, float(by_forecast[largest]), Unit.LOAD, words)
         if stages.upper_by_forecast is not None:
             words = _regression_words(snapshot.basis)
@@ -251,7 +251,7 @@ def _add_hold(chain: _Chain, snapshot: Snapshot, stages: PlanStages | None, step
         chain.add(StageName.HOLD, Effect.SETS, published, Unit.PODS, "the settings changed after the plan was made")
         return
     if published == limited:
-        words = "nothing of the last minutes is kept"
+        words = "nothing is kept from the last minutes"
     else:
         words = f"{_pods(limited)} would do, but {_why_held(snapshot, step)}"
     chain.add(StageName.HOLD, Effect.AT_LEAST, published, Unit.PODS, words)

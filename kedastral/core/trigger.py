@@ -76,7 +76,7 @@ def require_few_keys(metadata: Mapping[str, str]) -> None:
 def find_conflict(metadata: Mapping[str, str], key: str) -> str | None:
     """The problem if ``key`` is given both directly and by a variable; None if it is not."""
     if key in metadata and key + FROM_ENV in metadata:
-        return f"{key} and {key}{FROM_ENV} exclude each other; take one away"
+        return f"{key} and {key}{FROM_ENV} exclude each other; remove one"
     return None
 
 

@@ -323,7 +323,7 @@ async def _get(client: httpx.AsyncClient, path: str) -> Node:
     except (httpx.HTTPError, httpx.InvalidURL, SourceError, UnicodeError) as error:
         raise RemoteError(f"{where} cannot be reached: {words_of(error)}", reason="unreachable") from error
     except ValueError as error:
-        raise RemoteError(f"{where} gave what cannot be read", reason="bad_answer") from error
+        raise RemoteError(f"{where} gave an unreadable answer", reason="bad_answer") from error
     if document is None:
         raise RemoteError(f"{where} answers with status {response.status_code}", reason="http_status")
     return document

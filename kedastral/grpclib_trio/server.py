@@ -183,7 +183,7 @@ class _Session:
                     within = self._limits.handshake_timeout
                     self._not_http2.report(connection.peer, f"did not speak HTTP/2 within {within:g} s")
                 if connection.spoke_tls:
-                    self._handshake_failures.report(connection.peer, "the client speaks TLS, and this port does not")
+                    self._handshake_failures.report(connection.peer, "the client speaks TLS, but this port does not")
         except* trio.TooSlowError:
             _log.info("%s stopped reading and is cut off", connection.peer)
         except* (trio.BrokenResourceError, trio.ClosedResourceError):

@@ -259,7 +259,7 @@ class _HttpConnection(TCPServer):
     async def _read_data(self) -> None:
         self._use_own_protocol()
         if starts_tls(await peek(self.stream, 2)):  # only a port without TLS sees those bytes
-            self._session.failures.report(self._peer, "the client speaks TLS, and this port does not")
+            self._session.failures.report(self._peer, "the client speaks TLS, but this port does not")
         await super()._read_data()
         self._client_is_gone = True
         await self.idle_task.stop()

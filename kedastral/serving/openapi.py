@@ -31,7 +31,7 @@ REQUEST_ID_PARAMETER: Mapping[str, JsonValue] = {
 TAG_PARAMETER: Mapping[str, JsonValue] = {
     "name": "If-None-Match",
     "in": "header",
-    "description": "tags of what the client has, as ETag gave them",
+    "description": "tags of what the client has, as given in ETag",
     "schema": TEXT,
 }
 TAG: Mapping[str, JsonValue] = {
@@ -80,14 +80,14 @@ class Endpoint:
 
 
 NOT_HTTP = _error("the request is not HTTP/1.1")
-UNAVAILABLE = _error("too many ask at once, or the file of the token cannot be read")
+UNAVAILABLE = _error("too many requests at once, or the token file cannot be read")
 TOKEN_WANTED = _error("the bearer token is missing or wrong", CHALLENGE)
 PAGE: Mapping[str, JsonValue] = {"text/html": TEXT}
 PATH_PARAMETERS: Mapping[str, str] = {"workload": "the key: namespace/name, or the name alone", "name": "its name"}
 EXPLANATION: JsonValue = {"$ref": "#/components/schemas/Explanation"}
 EXPLAINED: JsonValue = {"allOf": [EXPLANATION], "properties": {"whatIf": EXPLANATION}}
 TRIED: Mapping[str, str] = {
-    "leadTime": "the lead time to try, as the setting: 300s or 5m",
+    "leadTime": "the lead time to try, written as in the setting: 300s or 5m",
     "targetPerPod": "the target per pod to try",
     "serviceLevel": "the service level to try; not beside headroom",
     "headroom": "the headroom to try; not beside serviceLevel",
@@ -117,7 +117,7 @@ ENDPOINTS: Mapping[str, Endpoint] = {
         TRIED,
     ),
     "/healthz": Endpoint(
-        "Whether the process lives", {HTTPStatus.OK: Answer("it does", _status("ok"), STALE)}, is_probe=True
+        "Whether the process is alive", {HTTPStatus.OK: Answer("it does", _status("ok"), STALE)}, is_probe=True
     ),
     "/readyz": Endpoint(
         "Whether every server is up and shutdown has not begun",
@@ -132,11 +132,11 @@ ENDPOINTS: Mapping[str, Endpoint] = {
         {HTTPStatus.OK: Answer("the metrics", {"text/plain": TEXT, "application/openmetrics-text": TEXT})},
     ),
     "/api/workloads": Endpoint(
-        "All workloads, those first that need attention",
+        "All workloads, those that need attention first",
         {HTTPStatus.OK: Answer("the list", {JSON: {"type": "object", "required": ["at", "workloads"]}})},
     ),
     "/api/workloads/{workload}": Endpoint(
-        "All that the page of one workload shows",
+        "Everything that the page of one workload shows",
         {
             HTTPStatus.OK: Answer("the workload", {JSON: {"type": "object", "required": ["workload", "state"]}}, STALE),
             HTTPStatus.NOT_FOUND: _error("there is no such workload"),

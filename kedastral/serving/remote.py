@@ -122,7 +122,7 @@ class SnapshotServer:
             raise RemoteError(f"{self.name} cannot be reached: {words_of(error)}", reason="unreachable") from error
         except (WireError, AnswerTooLargeError, AnswerEncodedError, WebPageError) as error:
             words = one_line(str(error))
-            raise RemoteError(f"{self.name} gave what cannot be read: {words}", reason="bad_answer") from error
+            raise RemoteError(f"{self.name} gave an unreadable answer: {words}", reason="bad_answer") from error
 
     async def _fetch(self, workload: str, tag: str) -> "_TaggedBody | None":
         """The newest snapshot as it was sent; None if the forecaster has none of ``workload``."""

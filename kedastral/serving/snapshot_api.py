@@ -243,7 +243,7 @@ def _add_metrics(app: QuartTrio, view: SnapshotView, registry: CollectorRegistry
     async def show_metrics() -> Response:
         encode, content_type = _choose_encoder(request.headers.get("Accept", ""))
         if pages.waiting >= MAX_WAITING_SCRAPES:
-            response = answer_error(503, "too many ask for the metrics at once")
+            response = answer_error(503, "too many requests for the metrics at once")
             response.headers["Connection"] = "close"
             return response
         return Response(await pages.write(encode, content_type), content_type=content_type)

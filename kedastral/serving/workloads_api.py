@@ -66,7 +66,7 @@ def judge(snapshot: Snapshot | None, failure: Failure | None, *, stale: bool, ho
         words = "there is no forecast yet" if failure is None else failure.words
         return Condition("waiting" if failure is None else "failing", 2 if failure is None else 0, words)
     if stale:
-        words = "no new forecast comes" if failure is None else failure.words
+        words = "there is no new forecast" if failure is None else failure.words
         return Condition("stale", 0, words)
     if failure is not None:
         return Condition("failing", 0, failure.words)
@@ -84,9 +84,9 @@ def _conditions_of(snapshot: Snapshot, *, holds: bool) -> Iterator[Condition]:
     if report is not None and report.level is not None and report.budget_spent >= 1:
         yield Condition("over error budget", 1, "more minutes were under-provisioned than the service level allows")
     if lost is not None:
-        yield Condition("lost series", 1, f"{lost.lost} series went with their load, while the pods stayed")
+        yield Condition("lost series", 1, f"{lost.lost} series disappeared with their load, while the pods stayed")
     if snapshot.quality.at_least is not None:
-        yield Condition("partial", 1, "the data source answers in part; the load is a lower bound")
+        yield Condition("partial", 1, "the data source gives partial answers; the load is a lower bound")
     if not status.is_ok:
         yield Condition(str(status.code), 1 if status.code in NEEDS_ATTENTION else 2, status.reason)
 

@@ -247,12 +247,12 @@ def _known_entries(
     document: Document, table: Table, prefix: str, known: Collection[str], shown: Collection[str]
 ) -> Iterator[tuple[str, Node]]:
     for key, line in table.repeated.items():
-        document.refuse(prefix + key[:100], "stands there twice; take one away", line)
+        document.refuse(prefix + key[:100], "is given twice; remove one", line)
     for key, node in table.entries.items():
         if key in known:
             yield key, node
         elif prefix == "spec.auth." and key in _INLINE_SECRETS:
-            wrong = f"must not stand in a file; use {_INLINE_SECRETS[key]}"
+            wrong = f"must not be in a file; use {_INLINE_SECRETS[key]}"
             document.refuse(prefix + key, wrong, table.lines[key])
         else:
             document.refuse(prefix + key[:100], f"is unknown; {suggest(key[:100], shown)}", table.lines[key])
@@ -280,7 +280,7 @@ def _find_wrong_type(setting: Setting, node: Node) -> str | None:
     if not isinstance(node, Scalar):
         return f"must be a single value; it is {name_of(node)}"
     if node.kind is Kind.NOTHING:
-        return "has no value; give it one, or take the line away"
+        return "has no value; give it one, or remove the line"
     if node.kind in _NATIVE.get(setting.kind, {Kind.TEXT}):
         return None
     try:
@@ -382,7 +382,7 @@ def _read_row(row: Node, env: Mapping[str, str]) -> Header:
         raise HeaderError("", f"must be a mapping of name and value; it is {name_of(row)}")
     for key in (*row.repeated, *row.entries):
         if key in row.repeated:
-            raise HeaderError(f".{key}", "stands there twice; take one away")
+            raise HeaderError(f".{key}", "is given twice; remove one")
         if key not in ("name", *_VALUES):
             raise HeaderError(f".{key}", f"is unknown; {suggest(key[:100], ('name', *_VALUES))}")
     texts = dict(_read_texts(row))

@@ -34,7 +34,7 @@ def read_config_files(path: Path) -> list[ConfigFile]:
         try:
             files.append(ConfigFile(name, _read_bounded(file)))
         except OSError as error:
-            problems.append(f"{name}: cannot be read ({error.strerror or error}); see to it, or take it away")
+            problems.append(f"{name}: cannot be read ({error.strerror or error}); fix it, or remove it")
         except ValueError as error:
             problems.append(f"{name}: {error}")
     if problems:

@@ -167,7 +167,7 @@ class _FleetBuilder:
         first = places.setdefault(name, str(place))
         if first == str(place):
             return False
-        self._refuse(f"{place}: {shown} is there already, from {first}; give one another name")
+        self._refuse(f"{place}: {shown} already exists, from {first}; give one another name")
         return True
 
     def _find_source(self, document: Document) -> str | None:
@@ -219,7 +219,7 @@ class _FleetBuilder:
                 self.warnings.append(f"{raw.origin} wins over {paths[name]} of {keys[0]}{more}")
         if not process.describes_a_workload and process.gives("query"):
             self._refuse(
-                f"{QUERY.shown} must stand beside --workload, since one workload has one query; set both or neither"
+                f"{QUERY.shown} must be given with --workload, since one workload has one query; set both or neither"
             )
 
 

@@ -86,9 +86,9 @@ def _read_metadata(metadata: Mapping[str, str]) -> tuple[Layer, list[str]]:
 
 def _refuse_key(key: str, given_key: str) -> str:
     if key in ("modelUrl", "url", "serverAddress"):
-        return f"{key} must not stand there; addresses are configured where Kedastral runs"
+        return f"{key} is not allowed there; addresses are configured where Kedastral runs"
     if key in _BESIDE:
-        return f"{key} must not stand there; it belongs beside metadata, where type stands"
+        return f"{key} is not allowed there; it belongs beside metadata, next to type"
     words = {word.lower(): word for word in (*METADATA_KEYS, *OWN_KEYS, *KEDA_KEYS)}
     near = find_near(key, words.values())
     all_keys = ", ".join(("workload", "dataSource", *METADATA_KEYS))

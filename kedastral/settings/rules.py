@@ -227,7 +227,7 @@ def _redis_tls_is_used(name: str) -> Find:
     return find
 
 
-TAKE_ONE_AWAY = "take one away"
+TAKE_ONE_AWAY = "remove one"
 GIVE_BOTH = "give both, or neither"
 
 
@@ -387,12 +387,12 @@ RULES: tuple[Rule, ...] = (
         "set --redis-password-file or REDIS_PASSWORD",
     ),
     *(
-        Rule(one.name, ("storage", one.name), _means_redis(one), "set that too, or take this away", Origin.GIVEN)
+        Rule(one.name, ("storage", one.name), _means_redis(one), "set that too, or remove this", Origin.GIVEN)
         for one in settings_of(StorageSettings)
         if one.name != "storage"
     ),
     *(
-        Rule(name, (name, "redis_url"), _redis_tls_is_used(name), "take it away, or use a rediss address")
+        Rule(name, (name, "redis_url"), _redis_tls_is_used(name), "remove it, or use a rediss address")
         for name in ("redis_ca_file", "redis_cert_file")
     ),
 )
@@ -417,7 +417,8 @@ def _promised_for_less_than_weeks(v: Values) -> str | None:
     if v["model"] == "auto" and v["service_level"] >= STRICT_SERVICE_LEVEL - WHOLE_WITHIN:
         minutes = (1 - v["service_level"]) * 7 * 1440
         return (
-            f"is an objective over weeks: {minutes:.2g} min a week may be under-provisioned, and one surprise is that"
+            f"is an objective over weeks: {minutes:.2g} min a week may be under-provisioned, and one surprise takes "
+            "as long"
         )
     return None
 
@@ -436,7 +437,7 @@ def _namespaces_are_used(v: Values) -> str | None:
 
 def _callers_are_known(v: Values) -> str | None:
     if v["allow_scaledobject_workloads"] and v["grpc_client_ca_file"] is None:
-        return "lets whoever reaches the gRPC port bring workloads, in any namespace's name"
+        return "lets whoever reaches the gRPC port define workloads, in the name of any namespace"
     return None
 
 
@@ -475,7 +476,7 @@ def _directory_is_used(v: Values) -> str | None:
     return None
 
 
-TAKE_AWAY = "take it away, or change that"
+TAKE_AWAY = "remove it, or change that"
 WARNINGS: tuple[Rule, ...] = (
     Rule("state_dir", ("state_dir", "storage"), _directory_is_used, TAKE_AWAY),
     Rule("service_level", ("service_level", "model"), _promised_for_less_than_weeks),
@@ -486,7 +487,7 @@ WARNINGS: tuple[Rule, ...] = (
         "scaledobject_namespaces",
         ("scaledobject_namespaces", "allow_scaledobject_workloads"),
         _namespaces_are_used,
-        "set that too, or take this away",
+        "set that too, or remove this",
     ),
     Rule(
         "allow_scaledobject_workloads",
@@ -502,7 +503,7 @@ WARNINGS: tuple[Rule, ...] = (
         only=Origin.GIVEN,
     ),
     Rule("service_level", ("service_level", "headroom", "model"), _level_steers, TAKE_AWAY, only=Origin.GIVEN),
-    Rule("model_url", ("model_url", "model"), _url_has_model, "set that to http, or take this away", Origin.GIVEN),
+    Rule("model_url", ("model_url", "model"), _url_has_model, "set that to http, or remove this", Origin.GIVEN),
     Rule("target_per_pod", ("target_per_pod",), _target_is_said, "set it there", only=Origin.LEFT_OUT),
     *(
         Rule(cert, (cert, key), is_in_date(cert, key, for_client=for_client), "renew it")
@@ -519,7 +520,7 @@ WARNINGS: tuple[Rule, ...] = (
         for name in ("http_token_file", "http_token")
     ),
     *(
-        Rule(name, (name, "forecaster_url"), is_used(name), "take it away, or change the address")
+        Rule(name, (name, "forecaster_url"), is_used(name), "remove it, or change the address")
         for name in ("forecaster_ca_file", "forecaster_cert_file", "forecaster_token_file", "forecaster_token")
     ),
 )

@@ -84,5 +84,5 @@ def find_misspelt_variables(env: Mapping[str, str], known: Iterable[Setting], gi
         near = by_key.get(find_near(variable, by_key, 1.0) or "") if means_other_name(variable) else None
         near = near or find_near(variable, names, NEAR_VARIABLE)
         if near is not None and names[near].name not in given:
-            lines.append(f"{printable(variable)} is read by nobody; did you mean {near}?")
+            lines.append(f"{printable(variable)} is not read by Kedastral; did you mean {near}?")
     return lines

@@ -343,7 +343,7 @@ def read_output_path(text: str) -> OutputFile:
     path = OutputFile(Path(text))
     folder = path.parent
     if "\0" in text or path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise ValueError("a file in a folder that is there and can be written to")
+        raise ValueError("a file in an existing folder that can be written to")
     return path
 
 
@@ -388,7 +388,7 @@ def read_config_path(text: str) -> ConfigPath:
         path.stat()
     except (OSError, ValueError) as error:
         words = getattr(error, "strerror", None) or error
-        raise ValueError(f"a file or a folder that is there ({words})") from error
+        raise ValueError(f"an existing file or folder ({words})") from error
     return path
 
 
@@ -400,7 +400,7 @@ def read_directory_path(text: str) -> DirectoryPath:
     except (OSError, ValueError):
         usable = False
     if not usable:
-        raise ValueError("a directory, which is made if it is missing")
+        raise ValueError("a directory, which is created if it is missing")
     return path
 
 

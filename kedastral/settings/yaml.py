@@ -224,7 +224,7 @@ class _Builder:
             return self._build_table(node, line, depth)
         text: str = node.value
         if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
-            raise YamlError(f"must not hold half a character (line {line})")
+            raise YamlError(f"must not hold half a surrogate pair (line {line})")
         return Scalar(Kind(node.tag), text, line)
 
     def _build_table(self, node: yaml.MappingNode, line: int, depth: int) -> Table:

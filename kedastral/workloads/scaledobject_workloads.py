@@ -49,7 +49,7 @@ MAX_WARNED = 10_000
 """How many workloads' warnings are remembered; many more than may exist at once."""
 SWITCHED_OFF = (
     "the trigger metadata describe a workload of their own, which is switched off here: start kedastral with "
-    "--allow-scaledobject-workloads, or name a configured one in metadata 'workload' and leave the rest away"
+    "--allow-scaledobject-workloads, or name a configured one in metadata 'workload' and leave out the rest"
 )
 
 log = logging.getLogger("kedastral.fleet")
@@ -83,7 +83,7 @@ class TriggerReader:
             raise ConfigError([f"ScaledObject {ref.namespace!r}/{ref.name!r}: Kubernetes has no such names"])
         namespaces = self.rules.scaledobject_namespaces
         if namespaces and ref.namespace not in namespaces:
-            raise ConfigError([f"ScaledObjects of namespace {ref.namespace!r} may not bring workloads here"])
+            raise ConfigError([f"ScaledObjects of namespace {ref.namespace!r} may not define workloads here"])
         return self.configured.workload_from_metadata(ref.namespace, ref.name, ref.metadata)
 
     def warn(self, settings: WorkloadSettings) -> None:
@@ -286,7 +286,7 @@ class FleetResolver:
         try:
             return self._register(ref, self.reader)
         except (ConfigError, BadTriggerError, TooManyWorkloadsError) as error:
-            words = "the workload that ScaledObject %s/%s brought before the start is not taken up again"
+            words = "the workload that ScaledObject %s/%s defined before the start is not restored"
             log.info(words, ref.namespace, ref.name, extra={"err": str(error)})
             return None
 
@@ -349,14 +349,14 @@ class FleetResolver:
         before, runner = self._registered.get(key), self.fleet.runners.get(key)
         if runner is not None and before is None:
             raise BadTriggerError(
-                f"workload {key!r} is configured here already: leave all metadata but 'workload' away to use it"
+                f"workload {key!r} is already configured here: to use it, leave out all metadata except 'workload'"
             )
         if before is None or runner is None or runner.settings == settings:
             return
         if before.owner != (ref.namespace, ref.name):
             raise BadTriggerError(
-                f"workload {key!r} is described otherwise by ScaledObject {'/'.join(before.owner)}: give this one "
-                "another name with metadata 'workload'"
+                f"workload {key!r} is already described differently by ScaledObject {'/'.join(before.owner)}: "
+                "give this one another name with metadata 'workload'"
             )
 
     def _require_place(self, key: str, ref: ObjectRef, reader: TriggerReader) -> None:
@@ -376,22 +376,22 @@ def _size_of(ref: ObjectRef) -> int:
 def _require_room(sizes: Sequence[int], places: int, whose: str) -> None:
     """Raise TooManyWorkloadsError if ``sizes`` are more than ``places``, or add up to more than those may have."""
     if len(sizes) > places:
-        raise TooManyWorkloadsError(f"{whose} have brought {places} workloads already, the most there may be")
+        raise TooManyWorkloadsError(f"{whose} already define {places} workloads, which is the limit")
     most = max(places * SIZE_EACH, SIZE_AT_LEAST)
     if sum(sizes) > most:
-        raise TooManyWorkloadsError(f"the metadata of {whose} have more than {most} characters together")
+        raise TooManyWorkloadsError(f"the metadata of {whose} have more than {most} characters in total")
 
 
 def _require_edit(key: str, ref: ObjectRef, held: Registration, now: float) -> None:
     """Raise unless ``ref``, which describes the workload ``key`` differently from ``held``, may be an edit."""
     if ref.caller != held.ref.caller:
         raise BadTriggerError(
-            f"workload {key!r} is described otherwise by another caller, which must be silent for "
+            f"workload {key!r} is already described differently by another caller, which must be silent for "
             f"{HANDED_OVER_AFTER:.0f} s before that changes"
         )
     if held.dispute(now):
         raise BadTriggerError(
-            f"another trigger of this ScaledObject describes workload {key!r} otherwise: name each with metadata "
+            f"another trigger of this ScaledObject describes workload {key!r} differently: name each with metadata "
             "'workload'"
         )
 

@@ -294,7 +294,7 @@ def test_a_header_that_is_called_as_a_label_stays_a_header(tmp_path: Path) -> No
 def test_a_percentage_is_warned_of_since_it_is_no_load(tmp_path: Path, name: str, unit: str) -> None:
     export = read(tmp_path, lines(f"time,{name}", rows(lambda t, v: f"{iso(t)},{(v or 1) / 20:g}{unit}")))
     [warning] = export.warnings
-    assert "Utilisation is no load: it falls when pods are added." in warning
+    assert "Utilisation is not a load: it falls when pods are added." in warning
     plainly = read(tmp_path, lines("time,web", rows(lambda t, v: f"{iso(t)},{(v or 1) / 20:g} req/s")))
     assert (plainly.unit, plainly.warnings) == ("req/s", ())
 

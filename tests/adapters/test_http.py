@@ -90,7 +90,7 @@ def test_a_proxy_that_cannot_be_used_is_refused_in_a_line(monkeypatch: pytest.Mo
     ("reason", "words"),
     [
         ("WRONG_VERSION_NUMBER", "it does not speak TLS"),
-        ("TLSV13_ALERT_CERTIFICATE_REQUIRED", "it refuses us: certificate required"),
+        ("TLSV13_ALERT_CERTIFICATE_REQUIRED", "it refuses this client: certificate required"),
         ("UNSAFE_LEGACY_RENEGOTIATION_DISABLED", "TLS failed: unsafe legacy renegotiation disabled"),
         ("", "TLS failed: x"),
     ],

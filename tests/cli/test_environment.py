@@ -18,7 +18,7 @@ SOCKS = (
     "ALL_PROXY cannot be used: a SOCKS proxy needs the package socksio: pip install socksio, or the extra `socks` of "
     "Kedastral; correct it, or"
 )
-NO_URL = "HTTPS_PROXY cannot be used: it is no URL; correct it, or exempt hosts by NO_PROXY"
+NO_URL = "HTTPS_PROXY cannot be used: it is not a URL; correct it, or exempt hosts by NO_PROXY"
 NO_SCHEME = (
     "https_proxy cannot be used: its scheme is none of http, https, socks5, socks5h; correct it, or exempt hosts"
 )

@@ -440,7 +440,7 @@ async def test_a_login_in_front_of_the_forecaster_is_named(
 ) -> None:
     remote.forecaster.answer = say(200, b"<!DOCTYPE html><html><title>Sign in</title></html>")
     await remote.reader.track("shop")
-    told = "gave what cannot be read: it is an HTML page ('Sign in'): is a login in front of it"
+    told = "gave an unreadable answer: it is an HTML page ('Sign in'): is a login in front of it"
     assert told in vars(caplog.records[0])["err"]
 
 

@@ -301,7 +301,7 @@ def test_the_stages_of_a_plan_by_headroom_are_all_that_it_goes_through() -> None
     )
     assert words["headroom"] == "the headroom that was set"
     assert words["change-limits"] == "a step may have 2 times as many, or 50 % fewer"
-    assert words["hold"] == "nothing of the last minutes is kept"
+    assert words["hold"] == "nothing is kept from the last minutes"
     assert words["floor"] == "what the newest load, 1,000, needs at once"
     assert words["stale-policy"] == "the forecast is 20 s old, and stale after 2 min (default-min)"
 

@@ -466,7 +466,7 @@ async def test_a_huge_header_table_offered_by_the_client_is_not_filled(start_ser
         (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "unknown is cut off: "),
         (
             b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),  # a TLS ClientHello
-            "TLS handshake with unknown failed: the client speaks TLS, and this port does not",
+            "TLS handshake with unknown failed: the client speaks TLS, but this port does not",
         ),
         (
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 100,  # a frame of 16 MiB is not waited for

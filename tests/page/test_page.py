@@ -112,11 +112,11 @@ async def test_a_workload_is_withheld_only_where_keda_holds(
 def test_each_condition_of_a_snapshot_has_its_reason() -> None:
     snapshot = make_snapshot()
     lost = attrs.evolve(snapshot, lost_series=LostSeries(3, 2, START))
-    assert judge(lost, None, stale=False).reason == "3 series went with their load, while the pods stayed"
+    assert judge(lost, None, stale=False).reason == "3 series disappeared with their load, while the pods stayed"
     withheld = attrs.evolve(snapshot, withheld=True)
     assert judge(withheld, None, stale=False, holds=True).state == "withheld"
     assert judge(withheld, None, stale=False).state == "ok"  # under default-min KEDA is told the plan
-    assert judge(snapshot, None, stale=True).reason == "no new forecast comes"
+    assert judge(snapshot, None, stale=True).reason == "there is no new forecast"
     assert judge(snapshot, AWAY, stale=True).reason == AWAY.words
     assert judge(snapshot, None, stale=False).state == "ok"
 

@@ -445,4 +445,4 @@ async def test_too_many_who_wait_for_the_metrics_are_sent_away(monkeypatch: pyte
         may_go_on.set()
     assert [answer.status_code for answer in answers] == [503, 200, 200]
     assert answers[0].headers["Connection"] == "close"
-    assert await read_error(answers[0]) == "too many ask for the metrics at once"
+    assert await read_error(answers[0]) == "too many requests for the metrics at once"

@@ -18,7 +18,7 @@ POLICY_WRONG = {
     "min: 010": "spec.min must be a plain whole number, without quotes, got the text '010'; change it there",
     "min: [5]": "spec.min must be a single value; it is a list",
     "min: {a: 5}": "spec.min must be a single value; it is a mapping",
-    "min:": "spec.min has no value; give it one, or take the line away",
+    "min:": "spec.min has no value; give it one, or remove the line",
     'headroom: "1.5"': "spec.headroom must be a plain number, without quotes, got the text '1.5'; change it there",
     "headroom: yes": "spec.headroom must be a finite number, got the boolean 'yes'; change it there",
     "headroom: .nan": "spec.headroom must be a finite number, got '.nan'; change it there",
@@ -61,12 +61,12 @@ POLICY_WRONG = {
     "pollingInterval: 30": "spec.pollingInterval is unknown; did you mean interval?",
     "frobnicate: 5": "spec.frobnicate is unknown; there are",
     "<<: {min: 5}": "spec.<< is unknown; there are",
-    "min: 2\n  min: 3": "spec.min stands there twice; take one away",
+    "min: 2\n  min: 3": "spec.min is given twice; remove one",
 }  # fmt: skip
 SOURCE_WRONG = {
     "auth: hush": "spec.auth must be a mapping; it is text",
-    "auth: {password: hush}": "spec.auth.password must not stand in a file; use passwordFile or passwordEnv",
-    "auth: {token: hush}": "spec.auth.token must not stand in a file; use tokenFile or tokenEnv",
+    "auth: {password: hush}": "spec.auth.password must not be in a file; use passwordFile or passwordEnv",
+    "auth: {token: hush}": "spec.auth.token must not be in a file; use tokenFile or tokenEnv",
     "auth: {passwordEnv: hush}": "spec.auth.passwordEnv must name a variable that is set and not empty; set it",
     "auth: {passwordEnv: EMPTY}": "spec.auth.passwordEnv must name a variable that is set and not empty; set it",
     "auth: {passwordEnv: 5}": "spec.auth.passwordEnv must be the name of a variable; it is a whole number",
@@ -89,7 +89,7 @@ SOURCE_WRONG = {
     "queryParams: [hush]": "spec.queryParams must be a mapping of names and values; it is a list",
     "queryParams: {dedup: true}": "spec.queryParams.dedup must be text; it is a boolean; put it in quotes",
     "queryParams: {dedup: {a: hush}}": "spec.queryParams.dedup must be text; it is a mapping",
-    "queryParams: {a: hush, a: hush}": "spec.queryParams.a stands there twice; take one away",
+    "queryParams: {a: hush, a: hush}": "spec.queryParams.a is given twice; remove one",
     "queryParams: {query: hush}": "spec.queryParams must be other parameters than end, query, start, step, time, which",
     "queryParams: {a b: hush}": (
         "spec.queryParams must be parameters written 'name=value', one per line; change it there"
@@ -105,7 +105,7 @@ SOURCE_WRONG = {
     "headers: [{name: ' cookie', value: hush}]": "spec.headers[0].value must not carry a secret",
     "headers: [{name: A, value: 5}]": "spec.headers[0].value must be text; it is a whole number; put it in quotes",
     "headers: [{name: A, valeu: hush}]": "spec.headers[0].valeu is unknown; did you mean value?",
-    "headers: [{name: A, name: B, value: hush}]": "spec.headers[0].name stands there twice; take one away",
+    "headers: [{name: A, name: B, value: hush}]": "spec.headers[0].name is given twice; remove one",
     "headers: [{name: A, valueEnv: hush}]": "spec.headers[0].valueEnv must name a variable that is set and not empty",
     "headers: [{name: A, valueFile: /nowhere}]": (
         "spec.headers[0].valueFile must be a file that can be read (No such file or directory)"
@@ -232,12 +232,10 @@ def test_two_of_a_name_are_refused_and_both_places_named(tmp_path: Path) -> None
     problems = problems_of(tmp_path)
     assert len(problems) == 2
     assert (
-        "b.yaml, document 1: data source prom is there already, from a.yaml, document 1; give one another name"
+        "b.yaml, document 1: data source prom already exists, from a.yaml, document 1; give one another name"
         in problems
     )
-    assert (
-        "b.yaml, document 2: workload x/a is there already, from a.yaml, document 2; give one another name" in problems
-    )
+    assert "b.yaml, document 2: workload x/a already exists, from a.yaml, document 2; give one another name" in problems
 
 
 def test_too_many_problems_are_counted(tmp_path: Path) -> None:

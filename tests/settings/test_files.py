@@ -70,7 +70,7 @@ def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path: Path) -> None
     (tmp_path / "gone.yaml").symlink_to("nowhere")
     assert problems_with(tmp_path) == (
         f"{tmp_path}/folder.yaml: must be a file; it is a folder, a pipe or a device",
-        f"{tmp_path}/gone.yaml: cannot be read (No such file or directory); see to it, or take it away",
+        f"{tmp_path}/gone.yaml: cannot be read (No such file or directory); fix it, or remove it",
         f"{tmp_path}/pipe.yaml: must be a file; it is a folder, a pipe or a device",
     )
     assert len(problems_with(Path("/dev/zero"))) == 1

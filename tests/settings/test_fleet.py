@@ -164,14 +164,14 @@ def test_the_query_of_a_file_may_be_replaced_for_the_workload_that_is_named(tmp_
 def test_flags_that_contradict_the_files_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path, source(), policy())
     assert problems_of(path, {"--prom-query": "up"}) == (
-        "--prom-query must stand beside --workload, since one workload has one query; set both or neither",
+        "--prom-query must be given with --workload, since one workload has one query; set both or neither",
     )
     assert problems_of(path, {"--workload": "other"}) == (
         "--prom-query is required with --workload, which no document describes; set it with --prom-query or PROM_QUERY",
     )
     path = write(tmp_path, source("default"), policy())
     assert problems_of(path, {"--prom-url": "http://p"}) == (
-        "config.yaml, document 1: data source default is there already, from --prom-url; give one another name",
+        "config.yaml, document 1: data source default already exists, from --prom-url; give one another name",
     )
 
 
@@ -234,8 +234,8 @@ def test_scaledobjects_alone_need_a_data_source_and_nothing_more() -> None:
 def test_a_config_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     assert problems_of(tmp_path / "gone") == (
         (
-            "--config must be a file or a folder that is there (No such file or directory), got 'gone' from --config; "
-            "set it with --config or KEDASTRAL_CONFIG"
+            "--config must be an existing file or folder (No such file or directory), got 'gone' from --config; set it "
+            "with --config or KEDASTRAL_CONFIG"
         ),
     )
 
@@ -308,6 +308,6 @@ def test_what_does_nothing_in_a_document_has_the_names_of_the_document(tmp_path:
     path = write(tmp_path, source(), policy(model="baseline", serviceLevel="0.95", reactiveFloor="false"))
     [warning] = load_fleet(path).warnings
     assert warning.endswith(
-        "spec.serviceLevel is not used, since baseline plans by spec.headroom; it steers auto; take it away, or "
-        "change that"
+        "spec.serviceLevel is not used, since baseline plans by spec.headroom; it steers auto; remove it, or change "
+        "that"
     )

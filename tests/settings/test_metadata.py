@@ -64,7 +64,7 @@ def test_keda_may_have_taken_any_value_from_a_variable(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", ["query", "dataSource", "workload", "activation", "targetPerPod"])
 def test_a_value_and_one_of_a_variable_are_one_too_many(key: str) -> None:
     metadata = {"query": "up"} | dict.fromkeys((key, key + "FromEnv"), "5" if key == "targetPerPod" else "default")
-    assert problems_of(metadata) == [f"trigger metadata: {key} and {key}FromEnv exclude each other; take one away"]
+    assert problems_of(metadata) == [f"trigger metadata: {key} and {key}FromEnv exclude each other; remove one"]
 
 
 def test_what_is_wrong_with_a_value_of_a_variable_is_told_by_its_key() -> None:
@@ -122,10 +122,10 @@ def test_flags_beside_a_named_workload_are_about_that_one_alone() -> None:
         ({"interval": "1s"}, "interval must be at least 5s; change it there"),
         ({"window": "60d"}, "window must be at most 50000 steps of 1m, got '60d'; change it there"),
         ({"step": "1s", "model": "auto"}, "window must be at most 50000 steps of 1s, got '14d'; change it there"),
-        ({"metricType": "Value"}, "metricType must not stand there; it belongs beside metadata, where type stands"),
-        ({"modelUrl": "http://evil"}, "modelUrl must not stand there; addresses are configured where Kedastral runs"),
-        ({"serverAddress": "http://evil"}, "serverAddress must not stand there; addresses are configured"),
-        ({"url": "http://evil"}, "url must not stand there; addresses are configured where Kedastral runs"),
+        ({"metricType": "Value"}, "metricType is not allowed there; it belongs beside metadata, next to type"),
+        ({"modelUrl": "http://evil"}, "modelUrl is not allowed there; addresses are configured where Kedastral runs"),
+        ({"serverAddress": "http://evil"}, "serverAddress is not allowed there; addresses are configured"),
+        ({"url": "http://evil"}, "url is not allowed there; addresses are configured where Kedastral runs"),
         ({"dataSource": "x"}, "dataSource must be one that namespace shop may use, got 'x'; there is default"),
     ],
     ids=str,

@@ -97,8 +97,8 @@ def test_a_scaler_may_read_redis_in_their_place() -> None:
     assert (remote.forecaster_url, remote.storage, remote.redis.redis_prefix) == (None, StorageKind.REDIS, "x")
     for env, problem in (
         ({}, "--forecaster-url is required; set it with --forecaster-url or FORECASTER_URL"),
-        ({**HERE, **SCALER}, "--forecaster-url and --storage redis exclude each other; take one away"),
-        ({"REDIS_URL": "redis://r"}, "--redis-url needs --storage redis; set that too, or take this away"),
+        ({**HERE, **SCALER}, "--forecaster-url and --storage redis exclude each other; remove one"),
+        ({"REDIS_URL": "redis://r"}, "--redis-url needs --storage redis; set that too, or remove this"),
         ({"FORECASTER_URL": "http://a,ftp://b"}, "--forecaster-url must be an http:// or https:// URL, got"),
     ):
         with pytest.raises(ConfigError) as refused:
@@ -131,9 +131,9 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
     [problem] = problems_of({**HERE, "REDIS_PASSWORD_FILE": str(empty)})
     assert problem.startswith(f"--redis-password-file cannot be used: {empty} is empty")
     [problem] = problems_of({**HERE, "REDIS_PASSWORD_FILE": str(cert), "REDIS_PASSWORD": "hunter2"})
-    assert problem == "--redis-password-file and REDIS_PASSWORD exclude each other; take one away"
+    assert problem == "--redis-password-file and REDIS_PASSWORD exclude each other; remove one"
     [problem] = problems_of({**HERE, "REDIS_CA_FILE": str(authority.file)})
-    assert problem.startswith("--redis-ca-file is not used, since --redis-url is not a rediss address; take it away")
+    assert problem.startswith("--redis-ca-file is not used, since --redis-url is not a rediss address; remove it")
 
 
 def test_settings_of_redis_without_redis_are_refused(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_settings_of_redis_without_redis_are_refused(tmp_path: Path) -> None:
     password.write_text("hunter2")
     given = {"REDIS_URL": "redis://r", "REDIS_PREFIX": "x", "REDIS_TTL": "1h", "REDIS_PASSWORD_FILE": str(password)}
     assert problems_of(given) == [
-        f"--redis-{name} needs --storage redis; set that too, or take this away"
+        f"--redis-{name} needs --storage redis; set that too, or remove this"
         for name in ("url", "password-file", "prefix", "ttl")
     ]
 

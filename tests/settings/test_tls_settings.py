@@ -78,7 +78,7 @@ def problems_of(kind: type[Any], env: dict[str, str], pems: dict[str, str]) -> l
         (
             ScalerSettings,
             {"FORECASTER_TOKEN": "x", "FORECASTER_TOKEN_FILE": "token"},
-            "--forecaster-token-file and FORECASTER_TOKEN exclude each other; take one away",
+            "--forecaster-token-file and FORECASTER_TOKEN exclude each other; remove one",
         ),
         (RunSettings, {"HTTP_TOKEN": "open\nsesame"}, "HTTP_TOKEN holds characters that no header can carry"),
         (RunSettings, {"PROM_TOKEN": "open\rsesame"}, "PROM_TOKEN holds characters that no header can carry"),
@@ -166,8 +166,8 @@ def test_scaled_objects_of_whoever_asks_are_warned_of(pems: dict[str, str]) -> N
     allowed = NEEDED | {"ALLOW_SCALEDOBJECT_WORKLOADS": "true"}
     [warning] = load(RunSettings, {}, allowed).warnings
     assert warning == (
-        "--allow-scaledobject-workloads lets whoever reaches the gRPC port bring workloads, in any namespace's name; "
-        "set --grpc-tls-client-ca-file, so that only KEDA can"
+        "--allow-scaledobject-workloads lets whoever reaches the gRPC port define workloads, in the name of any "
+        "namespace; set --grpc-tls-client-ca-file, so that only KEDA can"
     )
     tls = {"GRPC_TLS_CERT_FILE": pems["cert"], "GRPC_TLS_KEY_FILE": pems["key"], "GRPC_TLS_CLIENT_CA_FILE": pems["ca"]}
     assert load(RunSettings, {}, allowed | tls).warnings == ()

@@ -290,8 +290,8 @@ def test_namespaces_of_scaled_objects_that_are_not_allowed_are_warned_of() -> No
     flags = {"--scaledobject-namespaces": "shop"}
     [warning] = load(RunSettings, flags, NEEDED).warnings
     assert warning == (
-        "--scaledobject-namespaces is not used, since --allow-scaledobject-workloads is not set; set that too, or take "
-        "this away"
+        "--scaledobject-namespaces is not used, since --allow-scaledobject-workloads is not set; set that too, or "
+        "remove this"
     )
     allowed = load(RunSettings, {**flags, "--allow-scaledobject-workloads": "true"}, NEEDED)
     assert not [warning for warning in allowed.warnings if "--scaledobject-namespaces" in warning]
@@ -304,7 +304,7 @@ def test_namespaces_of_scaled_objects_that_are_not_allowed_are_warned_of() -> No
         ({"PROM_USERNAME": "joe"}, "--prom-username needs a password; set --prom-password-file or PROM_PASSWORD"),
         (
             {"PROM_USERNAME": "joe", "PROM_TOKEN": "x"},
-            "--prom-username and a bearer token exclude each other; take one away",
+            "--prom-username and a bearer token exclude each other; remove one",
         ),
         (
             {"PROM_PASSWORD": "x", "PROM_PASSWORD_FILE": __file__, "PROM_USERNAME": "joe"},
@@ -390,7 +390,7 @@ def test_any_text_gives_settings_or_one_line_for_each_problem(kind: type[Any], d
 )
 def test_a_variable_that_nobody_reads_is_a_warning_that_names_the_near_one(variable: str, meant: str) -> None:
     warnings = find_misspelt_variables({variable: "5"}, settings_of(RunSettings), ())
-    assert warnings == [f"{variable} is read by nobody; did you mean {meant}?"]
+    assert warnings == [f"{variable} is not read by Kedastral; did you mean {meant}?"]
 
 
 def test_variables_of_others_are_no_slips_of_ours() -> None:
@@ -402,5 +402,5 @@ def test_variables_of_others_are_no_slips_of_ours() -> None:
 
 def test_a_warning_is_told_once() -> None:
     loaded = load(RunSettings, {}, {**NEEDED, "MIN_REPLICA": "5"})
-    assert list(loaded.warnings).count("MIN_REPLICA is read by nobody; did you mean MIN_REPLICAS?") == 1
+    assert list(loaded.warnings).count("MIN_REPLICA is not read by Kedastral; did you mean MIN_REPLICAS?") == 1
     assert len(loaded.warnings) == len(set(loaded.warnings))

@@ -169,7 +169,7 @@ async def test_what_is_odd_in_metadata_is_logged_once(rig: Rig, caplog: pytest.L
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
         (
             "ScaledObject shop/own: trigger metadata: serviceLevel is not used, since baseline plans by headroom; it "
-            "steers auto; take it away, or change that"
+            "steers auto; remove it, or change that"
         ),
         (
             "ScaledObject shop/own: targetPerPod is not given, so that 200 is assumed: the load of one pod decides "

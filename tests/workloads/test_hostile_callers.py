@@ -108,7 +108,7 @@ async def test_who_claims_anothers_object_with_a_changing_query_is_refused_and_t
     for number in range(35):
         status, words = await cluster.ask(f"stolen_{number}", STRANGER)
         assert status is Status.INVALID_ARGUMENT
-        assert "is described otherwise by another caller" in words
+        assert "is already described differently by another caller" in words
         assert await cluster.is_served("up")
         await trio.sleep(15)
     assert cluster.query() == "up"
@@ -203,7 +203,7 @@ async def test_a_namespace_may_take_a_quarter_of_the_places(autojump_clock: Mock
     for number in range(250, 260):
         status, words = await cluster.ask("up", name=f"web-{number}")
         assert status is Status.RESOURCE_EXHAUSTED
-        assert "namespace 'pay' have brought 250 workloads already" in words
+        assert "namespace 'pay' already define 250 workloads" in words
     assert await cluster.is_served("up", namespace="shop")
     assert await cluster.is_served("up", name="web-0")
     assert len(cluster.resolver.fleet.runners) == 251

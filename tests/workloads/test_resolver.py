@@ -38,7 +38,7 @@ def test_keda_may_have_taken_the_name_from_a_variable() -> None:
     with pytest.raises(UnknownWorkloadError, match="no workload by the name that 'workloadFromEnv' gives") as caught:
         pick_workload(ObjectRef("web", "a", {"workloadFromEnv": "s3cret"}), KEYS)
     assert "s3cret" not in str(caught.value)
-    with pytest.raises(BadTriggerError, match="workload and workloadFromEnv exclude each other; take one away"):
+    with pytest.raises(BadTriggerError, match="workload and workloadFromEnv exclude each other; remove one"):
         pick_workload(ObjectRef("web", "a", {"workload": "shop", "workloadFromEnv": "shop"}), KEYS)
 
 

@@ -202,7 +202,7 @@ class AnswerNotes:
     @property
     def lag(self) -> str:
         """`clock_skew`, or that the clocks agree, so that the samples themselves must be late."""
-        known = "" if self._ahead is None else "; its clock agrees with ours: samples reach it late, or no more"
+        known = "" if self._ahead is None else "; its clock agrees with ours: samples reach it late, or no longer"
         return self.clock_skew or known
 
 

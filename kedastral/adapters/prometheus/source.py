@@ -30,7 +30,7 @@ RANGE_AGAIN_AFTER = 600.0
 
 LONG_SETTLING = 300.0
 """Seconds; few pipelines lag by more than that."""
-SEVERAL_SERVERS = "; do several servers that differ answer in turn? See --settle-after"
+SEVERAL_SERVERS = "; do several servers with different data answer in turn? See --settle-after"
 
 log = logging.getLogger("kedastral.source")
 

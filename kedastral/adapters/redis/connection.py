@@ -154,7 +154,7 @@ def explain_error(error: Exception, address: RedisAddress) -> StoreError:
         reason = "credentials" if isinstance(found, AuthorizationError) else "refused"
         return StoreError(f"{address} refused: {words}", reason=reason)
     if isinstance(found, ValueError) and not isinstance(found, OSError):  # errors of certificates are both
-        return StoreError(f"{address} does not speak like Redis: {words}", reason="bad_answer")
+        return StoreError(f"{address} does not speak the Redis protocol: {words}", reason="bad_answer")
     return StoreError(f"{address} cannot be reached: {words}", reason="unreachable")
 
 

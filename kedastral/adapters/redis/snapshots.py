@@ -126,7 +126,7 @@ class RedisSnapshots:
             try:
                 found[workload] = _read_found(workload, answer)
             except (WireError, StoreError) as error:
-                self._unread.note(workload, "a forecast in Redis cannot be read and is passed over", error)
+                self._unread.note(workload, "a forecast in Redis cannot be read and is skipped", error)
             else:
                 self._unread.clear(workload)
         return found
