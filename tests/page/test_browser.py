@@ -281,7 +281,9 @@ def test_a_page_that_is_cut_off_says_so_and_goes_on_when_kedastral_is_back(brows
     page = window.open("/workloads/shop/web")
     expect(page.locator("#connection")).to_have_text("live")
     site.stop()
-    expect(page.get_by_role("alert").first).to_contain_text("Cut off: Kedastral does not answer. All below is from")
+    expect(page.get_by_role("alert").first).to_contain_text(
+        "Disconnected: Kedastral does not answer. All below is from"
+    )
     expect(page.locator("#sentence")).to_contain_text("KEDA is told ")
     site.start()
     expect(page.locator("#connection")).to_have_text("live")

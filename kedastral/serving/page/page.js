@@ -465,10 +465,10 @@ function noteFailure(error) {
     return;
   }
   const since = lastSeen === null ? "Nothing could be read yet" : `All below is from ${clock(lastSeen)}`;
-  const what = error instanceof Refused ? `Kedastral says: ${error.message}` : "Cut off: Kedastral does not answer";
+  const what = error instanceof Refused ? `Kedastral says: ${error.message}` : "Disconnected: Kedastral does not answer";
   setWords("cut-off", `${what}. ${since}.`);
   find("cut-off").hidden = false;
-  setWords("connection", "cut off");
+  setWords("connection", "disconnected");
 }
 
 function begin() {
