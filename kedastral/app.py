@@ -166,7 +166,7 @@ async def reload_on_hangup(
             if request_reload is not None:
                 request_reload()
             elif trio.current_time() - warned_at >= QUIET_PERIOD:
-                log.warning("got SIGHUP, but there is no configuration file to read again")
+                log.warning("got SIGHUP, but there is no configuration file to reload")
                 warned_at = trio.current_time()
 
 

@@ -84,12 +84,12 @@ def open_tracing(environ: Mapping[str, str]) -> Tracing:
     protocols = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
     protocol = next((environ[name] for name in protocols if environ.get(name)), "http/protobuf")
     if protocol != "http/protobuf":
-        log.warning("no traces: %s is set, and Kedastral exports http/protobuf only, not %s", endpoint, protocol)
+        log.warning("no traces: %s is set, but Kedastral exports only http/protobuf, not %s", endpoint, protocol)
         return NO_TRACING
     try:
         from kedastral.adapters.otel import make_tracing  # noqa: PLC0415 - an extra
     except ImportError:
-        log.warning("no traces: %s is set, and kedastral[otel] is not installed", endpoint)
+        log.warning("no traces: %s is set, but kedastral[otel] is not installed", endpoint)
         return NO_TRACING
     return make_tracing()
 

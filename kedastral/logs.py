@@ -178,7 +178,7 @@ class QueuedHandler(logging.Handler):
 
     def _tell_of_dropped(self) -> None:
         number = self.dropped - self._told
-        words = "%d log lines were dropped: those before them were not read in time, or could not be written"
+        words = "%d log lines were dropped: earlier lines were not read in time or could not be written"
         record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, words, (number,), None)
         try:
             self._write(self._encode(record))

@@ -177,7 +177,7 @@ def _unpack(kind: str, data: bytes) -> Document:
     if words[1] != str(FORMAT):
         raise StateFormatError(f"written in format {words[1]}, this version reads {FORMAT}")
     if words[2] != _digest(body):
-        raise StateFormatError("damaged: it was cut off or changed")
+        raise StateFormatError("damaged: it was truncated or changed")
     inflate = zlib.decompressobj()
     try:
         document = json.loads(inflate.decompress(body, MAX_BYTES))

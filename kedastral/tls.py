@@ -257,4 +257,6 @@ class RotatingContext(ssl.SSLContext):
             self._refused, self._complained = found, False
             return
         self._complained = True
-        log.warning("%s: new certificates cannot be used, the old ones stay: %s", self._what, why.replace("\n", "; "))
+        log.warning(
+            "%s: new certificates cannot be used; the old ones stay in use: %s", self._what, why.replace("\n", "; ")
+        )

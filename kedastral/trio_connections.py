@@ -298,7 +298,7 @@ class FailureLog:
         log: logging.Logger,
         level: int = logging.WARNING,
         line: str = "TLS handshake with %s failed: %s",
-        more: str = "TLS handshakes failed %d times more in the same minute",
+        more: str = "%d more TLS handshakes failed in the same minute",
     ) -> None:
         self.log = log
         self._level = level

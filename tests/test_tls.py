@@ -155,7 +155,7 @@ async def test_a_broken_pair_keeps_the_old_one_and_is_one_line_until_it_is_whole
         await look_again(mock_clock)
         assert names((await meet(context, trusting(authority)))[0]) == {"shop"}
     [line] = caplog.messages
-    assert line.startswith("gRPC: new certificates cannot be used, the old ones stay: certificate /")
+    assert line.startswith("gRPC: new certificates cannot be used; the old ones stay in use: certificate /")
     assert line.endswith(reason)
 
     authority.issue("shop", "mended")

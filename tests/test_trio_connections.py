@@ -217,7 +217,7 @@ async def test_the_same_failure_of_the_same_host_is_one_line_a_minute(
     mock_clock.jump(60)
     failures.report(StubPeer("10.0.0.1"), "it does")
     assert caplog.messages[3:] == [
-        "TLS handshakes failed 99 times more in the same minute",
+        "99 more TLS handshakes failed in the same minute",
         "TLS handshake with 10.0.0.1:1 failed: it does",
     ]
 

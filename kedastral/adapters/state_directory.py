@@ -121,7 +121,7 @@ class StateDirectory:
             reason = REASONS.get(error.errno or 0, "io")
             raise StoreError(f"--state-dir {self.path}: {_words_of(error, self.path)}", reason=reason) from error
         except StateFormatError as error:
-            raise StoreError(f"the state cannot be kept: {error}", reason="bad_state") from error
+            raise StoreError(f"the state cannot be saved: {error}", reason="bad_state") from error
 
     def _read_all(self) -> Mapping[str, KeptState]:
         """All readable states. Raises OSError if there are some, but none can be read."""

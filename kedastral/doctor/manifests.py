@@ -129,7 +129,7 @@ def _in_utf8(content: bytes) -> bytes:
     try:
         return content.decode("utf-16").encode()
     except UnicodeError as error:
-        raise YamlError("must be UTF-8 or UTF-16 text; it is cut off, or no text") from error
+        raise YamlError("must be UTF-8 or UTF-16 text; it is truncated, or not text") from error
 
 
 @attrs.define

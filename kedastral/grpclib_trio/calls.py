@@ -304,7 +304,7 @@ class Call:
             self.stream.reset_nowait(ErrorCodes.NO_ERROR if answered else ErrorCodes.INTERNAL_ERROR)
             self.stream.request.close()
         except ProtocolError:
-            _log.debug("call %s: the connection is over", self._id, exc_info=True)
+            _log.debug("call %s: the connection is closed", self._id, exc_info=True)
         known = isinstance(self._request, Request) or self._request.known
         self._services.report(
             FinishedCall(

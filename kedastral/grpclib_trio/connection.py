@@ -121,7 +121,7 @@ class Connection:
             if self._account.take(CONNECTION_BYTES, urgent=True):
                 await self._serve()
             else:
-                _log.info("%s is refused: the memory for clients is spent", self.peer)
+                _log.info("%s is refused: the memory for clients is used up", self.peer)
         finally:
             self._account.close()
             self._break_cycles()
@@ -171,7 +171,7 @@ class Connection:
 
     def _give_way(self) -> None:
         """End the connection, because clients that hold less need its memory."""
-        _log.warning("%s is cut off: it holds most of the memory for clients", self.peer)
+        _log.warning("%s is disconnected: it holds most of the memory for clients", self.peer)
         self._http2.announce_end(ErrorCodes.ENHANCE_YOUR_CALM, "out of memory")
         self._reading.cancel()
 
@@ -184,13 +184,13 @@ class Connection:
                     async with self._turns:
                         pass
             except AbuseError as error:
-                _log.warning("%s is cut off: %s", self.peer, error)
+                _log.warning("%s is disconnected: %s", self.peer, error)
                 self._http2.announce_end(ErrorCodes.ENHANCE_YOUR_CALM, str(error))
                 return
             except ProtocolError as error:  # the GOAWAY is queued
                 self.spoke_tls = not self._preface_received and starts_tls(data)
                 if not self.spoke_tls:
-                    _log.info("%s is cut off: %s", self.peer, error)
+                    _log.info("%s is disconnected: %s", self.peer, error)
                 return
             await self._writer.wait_room(_CONTROL_BACKLOG)
 

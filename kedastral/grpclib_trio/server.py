@@ -114,7 +114,7 @@ class _Session:
         )
         self._handshake_failures = FailureLog(_log)
         self._not_http2 = FailureLog(
-            _log, logging.INFO, "%s %s", "%d connections more in the same minute did not speak HTTP/2"
+            _log, logging.INFO, "%s %s", "%d more connections in the same minute did not speak HTTP/2"
         )
 
     async def accept_until(
@@ -185,7 +185,7 @@ class _Session:
                 if connection.spoke_tls:
                     self._handshake_failures.report(connection.peer, "the client speaks TLS, but this port does not")
         except* trio.TooSlowError:
-            _log.info("%s stopped reading and is cut off", connection.peer)
+            _log.info("%s stopped reading and is disconnected", connection.peer)
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             _log.debug("%s broke the connection", connection.peer)
         except* Exception:  # noqa: BLE001  # even hostile bytes that confuse h2 only cost one connection

@@ -135,7 +135,7 @@ class _HttpSession:
     failures: FailureLog = attrs.field(factory=lambda: FailureLog(log), init=False)
     not_reading: FailureLog = attrs.field(
         factory=lambda: FailureLog(
-            log, logging.INFO, "%s %s", "%d clients more in the same minute did not read their answers"
+            log, logging.INFO, "%s %s", "%d more clients in the same minute did not read their answers"
         ),
         init=False,
     )

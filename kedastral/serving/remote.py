@@ -50,7 +50,8 @@ AVOID_FOR = 15.0
 MAX_BYTES = 2**20
 """The snapshot of the longest allowed forecast is about 0.3 MB."""
 MAX_TAG_LENGTH = 200
-AHEAD_WORDS = "%s gives forecasts from %.0f s in the future, which replace no others: its clock or this one's is wrong"
+AHEAD_WORDS = "%s gives forecasts from %.0f s in the future, which do not replace others: its clock or this one's is "
+"wrong"
 NOT_ABOUT_ONE = frozenset({"timeout", "unreachable", "http_status", "credentials"})
 """Reasons for a forecaster's failure that would affect other workloads too."""
 
@@ -293,7 +294,7 @@ class RemoteSnapshots:
         except RemoteError as error:
             self.metrics.count_error(error)
             if len(self.servers) > 1 and server.is_failing and not was_failing:
-                log.warning("a forecaster fails, and the others are asked", extra={"err": str(error)})
+                log.warning("a forecaster fails; the others are asked", extra={"err": str(error)})
             raise
         if len(self.servers) > 1 and was_failing:
             log.info("%s answers again", server.name)

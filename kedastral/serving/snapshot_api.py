@@ -113,7 +113,7 @@ class TokenGate:
             token = self.read()
         except SourceError as error:
             if not self._broken:
-                log.warning("nobody may read over HTTP: %s", error)
+                log.warning("nobody can read over HTTP: %s", error)
             self._broken = True
             return TokenRefusal(503, "the token cannot be read")
         if self._broken:

@@ -142,7 +142,7 @@ class MemoryStates:
         try:
             data = write_state(state)
         except StateFormatError as error:
-            raise StoreError(f"the state cannot be kept: {error}", reason="bad_state") from error
+            raise StoreError(f"the state cannot be saved: {error}", reason="bad_state") from error
         self._states[state.workload] = (state.saved_at, data)
         return len(data)
 

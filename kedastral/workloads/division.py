@@ -272,7 +272,7 @@ class Division:
         try:
             await self.registry.leave(self.member)
         except StoreError as error:
-            log.info("could not say goodbye, so the others take over once the lease has ended: %s", error)
+            log.info("could not leave cleanly; the others take over once the lease ends: %s", error)
 
     async def _keep_renewing(self) -> None:
         while True:
@@ -304,8 +304,8 @@ class Division:
         self._failing = True
         self.storage.pods.set(0)
         words = (
-            "the lease has ended and cannot be renewed: the last plans are served, and before they are stale this pod "
-            "forecasts all workloads"
+            "the lease has ended and cannot be renewed: this pod serves the last plans, and forecasts all workloads "
+            "before those are stale"
         )
         log.warning(words, extra={"reason": error.reason, "err": str(error)})
 

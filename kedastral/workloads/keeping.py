@@ -272,12 +272,12 @@ class StateKeeper:
         now = trio.current_time()
         if self._failing is None or self._failing[0] != error.reason or now - self._failing[1] >= TELL_AGAIN:
             self._failing = (error.reason, now)
-            log.warning("what a restart would need cannot be kept: %s", error)
+            log.warning("what a restart needs cannot be saved: %s", error)
 
     def _note_success(self, key: str) -> None:
         self._failing_of.discard(key)
         if self._failing is not None and not self._failing_of:
-            log.info("what a restart would need is kept again")
+            log.info("what a restart needs is saved again")
             self._failing = None
 
     async def _remove_forgotten(self) -> NoReturn:
@@ -289,7 +289,7 @@ class StateKeeper:
                 self._note_failure(error)
             else:
                 if removed:
-                    log.info("removed what was kept of %d workloads that are gone", removed)
+                    log.info("removed the saved state of %d workloads that no longer exist", removed)
 
 
 def _counts_more(published: Snapshot, kept: Snapshot, fingerprint: str) -> bool:
@@ -310,7 +310,7 @@ def _restore_model(runner: WorkloadRunner, kept: KeptModel) -> None:
     try:
         forecaster.restore(kept.memory)
     except ValueError as error:
-        log.warning("the model learns anew: %s", error, extra={"workload": runner.key})
+        log.warning("the model is trained again: %s", error, extra={"workload": runner.key})
 
 
 def _answer_of(snapshot: Snapshot, now: datetime, runner: WorkloadRunner) -> int | None:

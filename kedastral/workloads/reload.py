@@ -66,7 +66,7 @@ class Forecasting:
                 await keeper.restore(runner, state)
                 taken += 1
         if states:
-            log.info("goes on from the state of %d workloads, of %d that are kept", taken, len(states))
+            log.info("continues from the state of %d of %d saved workloads", taken, len(states))
 
     async def apply(self, configured: ConfiguredFleet) -> Changes:
         """Put ``configured`` into effect while the fleet runs, also for the workloads of ScaledObjects.
@@ -193,10 +193,10 @@ class Reloader(Generic[T]):
         self.metrics.reloads.labels("failure").inc()
         self.metrics.reload_worked.set(0)
         words = "; ".join(error.problems)
-        self.readiness.warn(SUBJECT, f"the one that is in force is older than its files: {words[:MAX_WARNING_LENGTH]}")
+        self.readiness.warn(SUBJECT, f"the one in force is older than its files: {words[:MAX_WARNING_LENGTH]}")
         if words != self._logged:
             for problem in error.problems:
-                log.error("the configuration cannot be used, the one before stays: %s", problem)
+                log.error("the configuration is invalid; the previous one stays in force: %s", problem)
         self._logged = words
 
 

@@ -226,7 +226,10 @@ class FleetResolver:
                 self._register(registration.ref, self.reader)
                 registration.asked_at, registration.described_at = asked_at, described_at  # KEDA has asked nothing
             except (ConfigError, BadTriggerError) as error:
-                log.warning("a ScaledObject's workload cannot be kept", extra={"workload": key, "err": str(error)})
+                log.warning(
+                    "a ScaledObject's workload is no longer valid and is removed",
+                    extra={"workload": key, "err": str(error)},
+                )
                 self._remove(key)
 
     @property

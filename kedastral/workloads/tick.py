@@ -180,7 +180,7 @@ class ForecastLoop:
         """Log one line for outliers after a while without any."""
         if now is None or (before is not None and now.newest.at - before.newest.at < QUIET):
             return
-        words = "values that jump beyond all that this workload does are left out: %d in all, the newest %.6g at %s"
+        words = "values far beyond all that this workload does are left out: %d in all, the newest %.6g at %s"
         at = f"{now.newest.at:%Y-%m-%dT%H:%M:%SZ}"
         log.warning(words, now.points, now.newest.value, at, extra={"workload": self.workload.name})
 

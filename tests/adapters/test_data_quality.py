@@ -79,7 +79,9 @@ async def test_what_is_learned_is_said_once_and_is_in_the_history(caplog: pytest
     history = await server.run(source_of(server), 60)
     assert 120.0 <= history.quality.settling <= 150.0
     told = [record.getMessage() for record in caplog.records if "settle" in record.getMessage()]
-    assert told[-1].startswith(f"points settle after {history.quality.settling:.0f} s; younger ones raise the floor")
+    assert told[-1].startswith(
+        f"points settle after {history.quality.settling:.0f} s; younger ones only raise the floor"
+    )
     assert told[-1].endswith("query: sum(rate(x[5m]))")
     assert len(told) <= 3
 

@@ -220,7 +220,7 @@ ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
         ({"OTEL_SERVICE_NAME": "kedastral"}, ""),
         ({**ENDPOINT, "OTEL_SDK_DISABLED": "true"}, ""),
         ({**ENDPOINT, "OTEL_TRACES_EXPORTER": "none"}, ""),
-        ({**ENDPOINT, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "exports http/protobuf only, not grpc"),
+        ({**ENDPOINT, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "exports only http/protobuf, not grpc"),
     ],
 )
 def test_it_is_off_unless_the_variables_say_where_to(

@@ -183,7 +183,7 @@ async def test_the_newest_chunk_is_read_first_and_an_error_in_an_older_one_loses
         if tick == 0 and length == 8 and len(server.requests) == 3:
             server.replies.insert(0, counting)  # the overlap of the next tick
     assert asked(server) == [(-3, 0), (-7, -4), (-9, -8), (-2, 0), (-9, -8), (-2, 0), (-9, -8)]
-    assert [record.getMessage()[:32] for record in caplog.records] == ["the history is read in part, the"]
+    assert [record.getMessage()[:33] for record in caplog.records] == ["only part of the history was read"]
 
 
 async def test_a_history_read_in_part_is_told_again_at_the_next_backfill(caplog: pytest.LogCaptureFixture) -> None:

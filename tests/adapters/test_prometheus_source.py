@@ -443,8 +443,8 @@ async def test_remarks_of_prometheus_are_logged_once(caplog: pytest.LogCaptureFi
     await source.history(END)
     await source.history(END)
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
-        ("WARNING", "Prometheus remarks: PromQL warning: a mix"),
-        ("INFO", "Prometheus remarks: not a counter"),
+        ("WARNING", "Prometheus notes: PromQL warning: a mix"),
+        ("INFO", "Prometheus notes: not a counter"),
     ]
 
 

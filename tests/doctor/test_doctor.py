@@ -220,7 +220,7 @@ def test_a_manifest_in_utf_16_is_read_as_kubectl_reads_it(
     [found] = diagnose(monkeypatch, str(file))[1]
     assert (found["rule"], found["message"]) == (
         "unreadable",
-        "must be UTF-8 or UTF-16 text; it is cut off, or no text",
+        "must be UTF-8 or UTF-16 text; it is truncated, or not text",
     )
 
 

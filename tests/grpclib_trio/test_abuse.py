@@ -105,7 +105,7 @@ async def test_rapid_resets_are_cut_off(
     client = rig.connect()
     await reset_in_a_loop(client, 20_000)
     await assert_cut_off(client, ENHANCE_YOUR_CALM)
-    assert "is cut off: 1002 streams reset within 10 s" in caplog.text
+    assert "is disconnected: 1002 streams reset within 10 s" in caplog.text
     assert len(rig.finished) < 2_000
     await assert_alive(rig)
 
@@ -463,16 +463,16 @@ async def test_a_huge_header_table_offered_by_the_client_is_not_filled(start_ser
 @pytest.mark.parametrize(
     ("sent", "words"),
     [
-        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "unknown is cut off: "),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "unknown is disconnected: "),
         (
             b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),  # a TLS ClientHello
             "TLS handshake with unknown failed: the client speaks TLS, but this port does not",
         ),
         (
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 100,  # a frame of 16 MiB is not waited for
-            "unknown is cut off: ",
+            "unknown is disconnected: ",
         ),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + DataFrame(1, b"x").serialize(), "unknown is cut off: "),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + DataFrame(1, b"x").serialize(), "unknown is disconnected: "),
     ],
 )
 async def test_another_protocol_costs_one_line_in_the_log(
@@ -619,7 +619,7 @@ async def test_slow_readers_are_cut_off(
     assert rig.finished == []
     await trio.sleep(2)
     assert [f.status for f in rig.finished] == [Status.CANCELLED]
-    assert "unknown stopped reading and is cut off" in caplog.text
+    assert "unknown stopped reading and is disconnected" in caplog.text
     await assert_alive(rig)
 
 

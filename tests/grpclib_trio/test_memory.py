@@ -109,7 +109,7 @@ async def test_a_host_that_holds_most_gives_way_to_others(
     assert [good.answers[i].reset for i in ids] == [None] * 20
     await assert_cut_off(greedy[0], ENHANCE_YOUR_CALM)
     [line] = caplog.messages
-    assert line == "10.0.0.2 is cut off: it holds most of the memory for clients" or line.startswith("10.0.0.2:1 ")
+    assert line == "10.0.0.2 is disconnected: it holds most of the memory for clients" or line.startswith("10.0.0.2:1 ")
 
 
 async def test_a_request_that_does_not_come_ends_its_call(start_server: StartServer, autojump_clock: object) -> None:

@@ -115,7 +115,7 @@ def test_files_are_edited_under_a_hundred_calls_a_second_and_no_call_fails(prome
             wait_for(lambda: fetch(http, "/forecast/current?workload=prod/cart").status == 200, "a new workload")
             wait_for(lambda: keda.answers.get("pay", [0])[-1] == 10, "the changed target")
             swap(tmp_path, "3", source, write_policy("shop", 100), "---\nkind: Nonsense\n")
-            process.wait_for_log("the one before stays")
+            process.wait_for_log("the previous one stays in force")
             ready = fetch(http, "/readyz")
             assert ready.status == 200
             assert "Nonsense" in ready.document["warnings"][0]
@@ -137,7 +137,7 @@ def test_files_are_edited_under_a_hundred_calls_a_second_and_no_call_fails(prome
             )
             == 1
         )
-        told = [event["msg"] for event in process.log if "the one before stays" in event["msg"]]
+        told = [event["msg"] for event in process.log if "the previous one stays in force" in event["msg"]]
         assert len(told) == len(set(told))
         metrics = fetch(http, "/metrics").body
         assert 'kedastral_config_reloads_total{result="success"} 2.0' in metrics

@@ -134,7 +134,7 @@ def test_scalers_answer_from_the_forecaster_that_is_there_and_from_redis(tmp_pat
                     [grpc_port] = scaler.ports("gRPC")
                     wait_for(lambda port=grpc_port: told(port) == PLANNED, "the plan")
                     scaler.wait_for_log("--default-min (1) is below the workload's minimum (2)")
-                by_http.wait_for_log("a forecaster fails, and the others are asked")
+                by_http.wait_for_log("a forecaster fails; the others are asked")
                 forecaster.signal(signal.SIGKILL)
                 forecaster.wait()
                 for scaler in (by_http, by_redis):

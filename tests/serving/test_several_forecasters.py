@@ -120,7 +120,7 @@ async def test_where_one_fails_the_next_is_asked_and_stays_the_one_to_ask(
         await pass_beats(2)
         assert site.made_at() == START + timedelta(seconds=10 * n)
     assert site.first.given == []
-    assert [record.getMessage() for record in caplog.records] == ["a forecaster fails, and the others are asked"]
+    assert [record.getMessage() for record in caplog.records] == ["a forecaster fails; the others are asked"]
 
 
 async def test_where_none_has_a_workload_that_one_has_it_is_found(autojump_clock: MockClock, site: Site) -> None:

@@ -105,7 +105,7 @@ async def test_a_token_that_cannot_be_read_shuts_all_but_the_probes_and_is_one_l
         assert await response.get_json() == {"error": "the token cannot be read"}
     assert (await ask(app, "/healthz")).status_code == 200
     [line] = caplog.messages
-    assert line.startswith(f"nobody may read over HTTP: the HTTP token file {token_file} ")
+    assert line.startswith(f"nobody can read over HTTP: the HTTP token file {token_file} ")
     write(token_file, b"open-sesame")
     assert (await ask(app, "/metrics", "Bearer open-sesame")).status_code == 200
     assert caplog.messages[1:] == ["the token can be read again"]

@@ -417,16 +417,16 @@ async def test_where_saving_fails_forecasts_go_on_and_it_is_said_once_and_when_i
     async with process(states, clock, shop("a"), shop("b")) as first:
         await trio.sleep(TELL_AGAIN - 60)
         assert first.made_at("a") > START + timedelta(seconds=TELL_AGAIN - 100)
-        assert said(caplog) == ["what a restart would need cannot be kept: it is disk_full"]
+        assert said(caplog) == ["what a restart needs cannot be saved: it is disk_full"]
         assert first.metrics.errors.labels("store", "disk_full")._value.get() > 30
         states.reason = "read_only"
         await trio.sleep(31)
-        assert said(caplog)[1:] == ["what a restart would need cannot be kept: it is read_only"]
+        assert said(caplog)[1:] == ["what a restart needs cannot be saved: it is read_only"]
         await trio.sleep(TELL_AGAIN + 60)
         assert len(said(caplog)) == 3, "every ten minutes"
         states.reason = ""
         await trio.sleep(31)
-        assert said(caplog)[3:] == ["what a restart would need is kept again"]
+        assert said(caplog)[3:] == ["what a restart needs is saved again"]
     assert set(await states.load_all()) == {"a", "b"}
 
 
@@ -446,10 +446,10 @@ async def test_one_workload_that_cannot_be_saved_is_said_once(
     states = FailingForOne()
     async with process(states, clock, shop("a"), shop("b"), shop("c")):
         await trio.sleep(300)
-        assert said(caplog) == ["what a restart would need cannot be kept: Is a directory"]
+        assert said(caplog) == ["what a restart needs cannot be saved: Is a directory"]
         states.broken = False
         await trio.sleep(61)
-        assert said(caplog)[1:] == ["what a restart would need is kept again"]
+        assert said(caplog)[1:] == ["what a restart needs is saved again"]
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -612,7 +612,7 @@ async def test_what_a_model_has_learnt_is_used_by_the_same_model_of_the_same_ver
     assert isinstance(runner.parts.forecaster, TrainedForecaster)
     assert (runner.parts.forecaster.memory() is not None) == used
     assert [record.getMessage().partition(":")[0] for record in caplog.records] == (
-        ["the model learns anew"] if "memory" in change else []
+        ["the model is trained again"] if "memory" in change else []
     )
 
 

@@ -164,7 +164,7 @@ async def test_what_is_left_out_is_in_the_snapshot_the_metrics_and_once_in_the_l
     assert outliers is not None
     assert (outliers.points, outliers.newest.value) == (2, 2e9)
     [line] = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
-    assert line.startswith("values that jump beyond all that this workload does are left out")
+    assert line.startswith("values far beyond all that this workload does are left out")
     assert line.endswith("1 in all, the newest 1e+09 at 2026-03-03T12:01:00Z")
     document = write_snapshot(newest_of(loop))
     assert (document["outlierPoints"], document["newestOutlierValue"]) == (2, 2e9)

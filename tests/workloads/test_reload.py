@@ -130,9 +130,9 @@ async def test_a_broken_configuration_changes_nothing_and_is_told_once(
     assert rig.counted("kedastral_config_reloads_total", result="failure") == 3
     assert rig.counted("kedastral_config_last_reload_successful") == 0
     assert len(caplog.records) == (2 if text == "broken" else 1)
-    assert all("the one before stays: " in record.getMessage() for record in caplog.records)
+    assert all("the previous one stays in force: " in record.getMessage() for record in caplog.records)
     [warning] = rig.readiness.warnings
-    assert warning.startswith("configuration: the one that is in force is older than its files: ")
+    assert warning.startswith("configuration: the one in force is older than its files: ")
     assert rig.readiness.obstacle is None
 
 

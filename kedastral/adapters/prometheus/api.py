@@ -135,7 +135,7 @@ class WarningLog:
     def _log(self, level: int, texts: Sequence[str]) -> None:
         for text in map(one_line, texts[:REMARKS_PER_ANSWER]):
             if (level, text) not in self._seen:
-                log.log(level, "Prometheus remarks: %s", text)
+                log.log(level, "Prometheus notes: %s", text)
             self._seen[level, text] = None
             if len(self._seen) > REMARKS_REMEMBERED:
                 del self._seen[next(iter(self._seen))]
@@ -173,8 +173,8 @@ class AnswerNotes:
         if load.twins is not None:
             self.twins_reported = True
             log.warning(
-                "two of the series that are summed seem to be one, counted twice, as an HA pair of Prometheus without "
-                "deduplication gives them: %s and %s; query: %s",
+                "one of the series that are summed seems to be counted twice, as with an HA pair of Prometheus without "
+                "deduplication: %s and %s; query: %s",
                 *(one_line(labels, QUERY_SHOWN) for labels in load.twins),
                 request.shown_query,
             )

@@ -302,7 +302,7 @@ class CachedRange:
             pass  # others are served first; the next tick continues
         except SourceError as error:
             if not self._warned:
-                log.warning("the history is read in part, the rest is tried again in each cycle: %s", error)
+                log.warning("only part of the history was read; the rest is retried in each cycle: %s", error)
             self._warned = True
             return
         if not self._cache.unread:

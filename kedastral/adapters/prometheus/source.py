@@ -102,14 +102,15 @@ class QualityLog:
             is_long = quality.settling > LONG_SETTLING
             log.log(
                 logging.WARNING if is_long else logging.INFO,
-                "points settle after %.0f s; younger ones raise the floor and are not used otherwise%s; query: %s",
+                "points settle after %.0f s; younger ones only raise the floor%s; query: %s",
                 quality.settling, SEVERAL_SERVERS if is_long else "", query,
             )  # fmt: skip
             self._settling = quality.settling
         partial = quality.at_least is not None
         if partial and not self._partial:
             log.warning(
-                "the answers are partial: series may be missing; they may raise the replicas, never lower; query: %s",
+                "the answers are partial: series may be missing; they may raise the replicas, never lower them; "
+                "query: %s",
                 query,
             )
         elif self._partial and not partial:

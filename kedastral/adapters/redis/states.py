@@ -70,7 +70,7 @@ class RedisStates:
         try:
             data = await trio.to_thread.run_sync(write_state, state)
         except StateFormatError as error:
-            raise StoreError(f"the state cannot be kept: {error}", reason="bad_state") from error
+            raise StoreError(f"the state cannot be saved: {error}", reason="bad_state") from error
         await self._save("state", state.workload, state.saved_at, data)
         noted = (round(STATE_TTL * 1000), state.workload.encode(errors="surrogatepass"))
         await self.connection.run_scripts([ScriptCall(NOTE, f"{self.prefix}:states", noted)])
