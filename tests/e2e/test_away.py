@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Outages of Prometheus, Kedastral or both: the table "When something is away" of docs/keda.md, row by row."""
+"""Outages of Prometheus, Kedastral or both: the table "When something is down" of docs/keda.md, row by row."""
 
 import pytest
 
