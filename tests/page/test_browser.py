@@ -151,7 +151,7 @@ def test_what_if_says_where_nothing_changes_and_when_it_next_would(browser: Brow
 @pytest.mark.parametrize(
     ("minutes", "short", "cell", "figure"),
     [
-        (12, 0, "–not judged yet", "–judged from one hour on; so far it is 12 min, at a service level of 99 %"),
+        (12, 0, "–not judged yet", "–judged after one hour; so far it is 12 min, at a service level of 99 %"),
         (12, 3, "20.83 %after 12 min", "20.83 %of the 12 min judged so far: 3 of 14.4 min without enough pods"),
         (180, 0, "0 %after 3 h", "0 %of the 3 h judged so far: 0 of 14.4 min without enough pods, 14.4 min left"),
         (14400, 36, "25 %", "25 %of the 10 days judged so far: 36 of 144 min without enough pods, 108 min left"),
@@ -226,7 +226,7 @@ def test_the_words_of_the_stages_are_explained_by_keyboard_and_on_a_phone(browse
     page.keyboard.press("Enter")
     for word in ("upper quantile", "steering factor", "dead band", "hold"):
         expect(page.locator("dl.words dt", has_text=re.compile(f"^{word}$"))).to_be_visible()
-    expect(page.get_by_text("in one window of ten.")).to_be_visible()
+    expect(page.get_by_text("in one window in ten.")).to_be_visible()
     expect(page.get_by_text("Experts are simple forecasts")).to_be_visible()
     expect(page.locator("#figures")).to_contain_text("in the unit of the query")
     expect(page.get_by_text("The table scrolls sideways").first).to_be_visible()
@@ -282,7 +282,7 @@ def test_a_page_that_is_cut_off_says_so_and_goes_on_when_kedastral_is_back(brows
     expect(page.locator("#connection")).to_have_text("live")
     site.stop()
     expect(page.get_by_role("alert").first).to_contain_text(
-        "Disconnected: Kedastral does not answer. All below is from"
+        "Disconnected: Kedastral does not answer. Everything below is from"
     )
     expect(page.locator("#sentence")).to_contain_text("KEDA is told ")
     site.start()

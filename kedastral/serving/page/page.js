@@ -111,7 +111,7 @@ function budgetFigure(page) {
   const left = minutesAllowed - minutesShort;
   const state = `${minutes(minutesShort)} of ${minutes(minutesAllowed)} min without enough pods, `
     + (left >= 0 ? `${minutes(left)} min left` : `${minutes(-left)} min too many`);
-  const words = early ? `judged from one hour on; so far it is ${span(minutesJudged * 60)}` : `${period}: ${state}`;
+  const words = early ? `judged after one hour; so far it is ${span(minutesJudged * 60)}` : `${period}: ${state}`;
   return figure("Error budget spent", early ? "–" : percent(spent), `${words}, at a service level of ${percent(page.serviceLevel)}`);
 }
 
@@ -464,7 +464,7 @@ function noteFailure(error) {
     setWords("connection", "live");
     return;
   }
-  const since = lastSeen === null ? "Nothing could be read yet" : `All below is from ${clock(lastSeen)}`;
+  const since = lastSeen === null ? "Nothing could be read yet" : `Everything below is from ${clock(lastSeen)}`;
   const what = error instanceof Refused ? `Kedastral says: ${error.message}` : "Disconnected: Kedastral does not answer";
   setWords("cut-off", `${what}. ${since}.`);
   find("cut-off").hidden = false;
