@@ -202,7 +202,7 @@ def _add_need(chain: _Chain, snapshot: Snapshot, stages: PlanStages, step: int, 
         chain.add(StageName.PREWARM, Effect.SETS, float(stages.expected[largest]), Unit.LOAD, words)
     if isinstance(snapshot.basis, SteeredBasis):
         by_forecast = stages.upper if stages.upper_by_forecast is None else stages.upper_by_forecast
-        words = "the load that is exceeded in one window of ten, by recent errors"
+        words = "the load that is exceeded in one window in ten, judging by recent errors"
         chain.add(StageName.QUANTILE, Effect.SETS, float(by_forecast[largest]), Unit.LOAD, words)
         if stages.upper_by_forecast is not None:
             words = _regression_words(snapshot.basis)

@@ -70,7 +70,7 @@ def describe_value(given: str, text: str, max_length: int = 100) -> str:
 def require_few_keys(metadata: Mapping[str, str]) -> None:
     """Raise BadTriggerError if there are more than `MAX_KEYS`."""
     if len(metadata) > MAX_KEYS:
-        raise BadTriggerError(f"the trigger metadata have {len(metadata)} keys; at most {MAX_KEYS} are read")
+        raise BadTriggerError(f"the trigger metadata has {len(metadata)} keys; at most {MAX_KEYS} are read")
 
 
 def find_conflict(metadata: Mapping[str, str], key: str) -> str | None:

@@ -417,8 +417,8 @@ def _promised_for_less_than_weeks(v: Values) -> str | None:
     if v["model"] == "auto" and v["service_level"] >= STRICT_SERVICE_LEVEL - WHOLE_WITHIN:
         minutes = (1 - v["service_level"]) * 7 * 1440
         return (
-            f"is an objective over weeks: {minutes:.2g} min a week may be under-provisioned, and one surprise takes "
-            "as long"
+            f"is an objective over weeks: {minutes:.2g} min a week may be under-provisioned, and a single surprise "
+            "uses that up"
         )
     return None
 

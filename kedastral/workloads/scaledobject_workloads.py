@@ -48,7 +48,7 @@ MAX_PROBLEMS, MAX_PROBLEM_LENGTH = 8, 300
 MAX_WARNED = 10_000
 """How many workloads' warnings are remembered; many more than may exist at once."""
 SWITCHED_OFF = (
-    "the trigger metadata describe a workload of their own, which is switched off here: start kedastral with "
+    "the trigger metadata describes a workload of its own, which is switched off here: start kedastral with "
     "--allow-scaledobject-workloads, or name a configured one in metadata 'workload' and leave out the rest"
 )
 

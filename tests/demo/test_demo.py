@@ -99,7 +99,7 @@ def test_a_short_demo_prints_lines_and_a_verdict_where_there_is_no_terminal() ->
     lines = [line for line in done.stdout.splitlines() if line.startswith("Mon ")]
     assert len([line for line in lines if "  load " in line]) == 4  # one every half hour of demo time
     [event] = [line for line in lines if "  load " not in line]
-    assert "begins: the campaign of every day" in event
+    assert "begins: the daily campaign" in event
     assert "load not served so far" in done.stdout
     assert done.stderr == ""
 

@@ -182,7 +182,7 @@ def test_a_hangup_ends_no_process_that_has_no_files(prometheus: StandIn) -> None
     with ProcessInput("run", {**LISTEN, **source, **QUICK}) as process:
         process.ports("gRPC")
         process.signal(signal.SIGHUP)
-        process.wait_for_log("there is no configuration file to read again")
+        process.wait_for_log("there is no configuration file to reload")
         process.signal(signal.SIGTERM)
         assert process.wait() == 0
 

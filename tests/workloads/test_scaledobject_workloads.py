@@ -238,7 +238,7 @@ async def test_the_metadata_of_all_have_so_many_characters_together(autojump_clo
 async def test_metadata_of_very_many_keys_are_not_read(autojump_clock: MockClock, rig: Rig) -> None:
     metadata = {f"key{number}": "" for number in range(101)}
     for resolver in (rig.resolver, FleetResolver(rig.fleet, rig.builder)):
-        with pytest.raises(BadTriggerError, match="have 101 keys; at most 100 are read"):
+        with pytest.raises(BadTriggerError, match="has 101 keys; at most 100 are read"):
             await resolver.find(ObjectRef("web", "a", metadata))
     assert not rig.read
 
