@@ -122,7 +122,7 @@ def _describe(laid: Laid) -> list[str]:
     if laid.duplicates:
         words.append(f"{_count(laid.duplicates, 'duplicate')} dropped")
     if laid.jitter:
-        words.append(f"times up to {laid.jitter:.2g} s off brought to the grid")
+        words.append(f"times up to {laid.jitter:.2g} s off moved to the grid")
     if laid.shared:
         words.append(f"{_count(laid.shared, 'row')} averaged with the previous one")
     return words

@@ -368,7 +368,7 @@ def _forecast_words(chain: _Chain) -> str:
     load = next((s for s in reversed(chain.stages) if s.name in (StageName.PREWARM, StageName.FORECAST)), None)
     target = next((stage for stage in chain.stages if stage.name is StageName.TARGET), None)
     if load is None or load.value is None:
-        return "there is no more to say"
+        return "no more details are known"
     if target is None or target.value is None:
         return f"{load.words}, {show_load(load.value)}"
     margin = next((s.value for s in chain.stages if s.name in (StageName.STEERING, StageName.HEADROOM)), 1.0)

@@ -172,7 +172,7 @@ def _ignored_metadata(evidence: Evidence) -> Iterator[Symptom]:
                 continue
             words = f"{_trigger_words(one, trigger)}: {shown_key(given)}"
             if key in METADATA_KEYS or key in OWN_KEYS:
-                yield Symptom(one.name, f"{words} is not read beside a configured workload", trigger.place)
+                yield Symptom(one.name, f"{words} is not read with a configured workload", trigger.place)
             else:
                 near = find_near(key, (*METADATA_KEYS, *OWN_KEYS, *KEDA_KEYS))
                 hint = f"; did you mean {near}?" if near else ""
@@ -208,7 +208,7 @@ def _unknown_workload(evidence: Evidence) -> Iterator[Symptom]:
 @BOOK.rule(
     "observe-alone",
     Severity.ERROR,
-    title="A workload in mode observe has no trigger beside Kedastral's.",
+    title="A workload in mode observe has no trigger besides Kedastral's.",
     why="KEDA is told 0 in that mode: without another trigger the Deployment goes to its minimum.",
     remedy="add a reactive trigger, or set mode: scale",
 )

@@ -89,8 +89,8 @@ EXPLAINED: JsonValue = {"allOf": [EXPLANATION], "properties": {"whatIf": EXPLANA
 TRIED: Mapping[str, str] = {
     "leadTime": "the lead time to try, written as in the setting: 300s or 5m",
     "targetPerPod": "the target per pod to try",
-    "serviceLevel": "the service level to try; not beside headroom",
-    "headroom": "the headroom to try; not beside serviceLevel",
+    "serviceLevel": "the service level to try; not together with headroom",
+    "headroom": "the headroom to try; not together with serviceLevel",
     "min": "the fewest replicas to try",
     "max": "the most replicas to try; 0 means no maximum",
 }
@@ -103,7 +103,7 @@ ENDPOINTS: Mapping[str, Endpoint] = {
             HTTPStatus.BAD_REQUEST: _error("no workload was given, or the request is not HTTP/1.1"),
             HTTPStatus.NOT_FOUND: _error("there is no snapshot of that workload, or none yet"),
         },
-        {"workload": "the key: namespace/name, or the name alone where it has no namespace"},
+        {"workload": "the key: namespace/name, or the name alone if it has no namespace"},
         is_conditional=True,
     ),
     "/explain": Endpoint(
@@ -113,7 +113,7 @@ ENDPOINTS: Mapping[str, Endpoint] = {
             HTTPStatus.BAD_REQUEST: _error("no workload was given, a setting is wrong, or the request is not HTTP/1.1"),
             HTTPStatus.NOT_FOUND: _error("there is no snapshot of that workload, or none yet"),
         },
-        {"workload": "the key: namespace/name, or the name alone where it has no namespace"},
+        {"workload": "the key: namespace/name, or the name alone if it has no namespace"},
         TRIED,
     ),
     "/healthz": Endpoint(

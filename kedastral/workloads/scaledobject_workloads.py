@@ -382,7 +382,7 @@ def _require_room(sizes: Sequence[int], places: int, whose: str) -> None:
         raise TooManyWorkloadsError(f"{whose} already define {places} workloads, which is the limit")
     most = max(places * SIZE_EACH, SIZE_AT_LEAST)
     if sum(sizes) > most:
-        raise TooManyWorkloadsError(f"the metadata of {whose} have more than {most} characters in total")
+        raise TooManyWorkloadsError(f"the metadata of {whose} has more than {most} characters in total")
 
 
 def _require_edit(key: str, ref: ObjectRef, held: Registration, now: float) -> None:

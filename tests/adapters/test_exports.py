@@ -310,7 +310,7 @@ def test_scrapes_that_jitter_and_drift_are_brought_to_the_grid(tmp_path: Path) -
     content = lines(rows(lambda t, v: f"{t.timestamp() + jitter[round((v or 0) - 100)]:.3f},{v}", load.tolist()))
     export = read(tmp_path, content)
     assert export.series == Series(START, 60.0, load)
-    assert export.understood == "1d9h20m in steps of 1m, times up to 2.3 s off brought to the grid, column '2'"
+    assert export.understood == "1d9h20m in steps of 1m, times up to 2.3 s off moved to the grid, column '2'"
 
 
 def test_rows_that_drift_by_whole_steps_leave_gaps_and_keep_their_times(tmp_path: Path) -> None:

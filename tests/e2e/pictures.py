@@ -83,7 +83,7 @@ PICTURES: Mapping[str, Picture] = MappingProxyType(
         "plan-runs-out": Picture("ride-forecast, horizon 3 min: held once the plan is used up", ("plan-runs-out",)),
         "error": Picture("error: held as soon as the forecast is stale", ("error",)),
         "default-min": Picture("default-min (2): let go as soon as the forecast is stale", ("default-min",)),
-        "gone": Picture("Kedastral is away: held, and fallback does not begin", ("predicted-kedastral-away",)),
+        "gone": Picture("Kedastral is down: held, and fallback does not begin", ("predicted-kedastral-away",)),
         "from-zero": Picture("external-push, two nights: awake a lead time early, asleep after it", ("from-zero",)),
         "observe": Picture("observe: KEDA is told 0, the reactive trigger decides", ("observe",)),
     }

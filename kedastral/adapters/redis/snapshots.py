@@ -164,7 +164,7 @@ def _read_found(workload: str, answer: Sequence[ResponseType] | StoreError) -> F
     if isinstance(answer, StoreError):
         raise answer
     if len(answer) != 3:
-        raise WireError("it is no answer to what was asked")
+        raise WireError("it does not answer the request")
     stamp, version, body = map(text_of, answer)
     try:
         is_known = int(version) <= SNAPSHOT_FORMAT
