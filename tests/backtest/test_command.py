@@ -229,7 +229,7 @@ def test_every_wrong_history_is_named_at_once(monkeypatch: pytest.MonkeyPatch, t
         (("--prom-url", "http://prometheus.test"), "--prom-query is required with --prom-url"),
         (("--csv", "HISTORY", "--target-per-pod", "big"), "--target-per-pod must be a finite number, or auto"),
         (("--csv", "HISTORY", "--target-per-pod", "0"), "--target-per-pod must be greater than 0"),
-        (("--csv", "HISTORY", "--json", "/no/such/folder/x"), "--json must be a file in a folder that is there"),
+        (("--csv", "HISTORY", "--json", "/no/such/folder/x"), "--json must be a file in an existing folder"),
         (("--csv", "HISTORY", "--hpa", "magic"), "--hpa must be one of unlimited, kubernetes"),
         (("--csv", "HISTORY", "--model", "http", "--model-url", "http://m.test"), "--model must be one that computes"),
         (("--csv", "HISTORY", "--lead-time", "5m"), "at least one step; got 5m, and steps of 10m in the history"),
