@@ -2,7 +2,7 @@
 """`compare_in_processes`: compares policies in several processes, with the same results as in one.
 
 A model must make its forecasts in order. So the first replay of a workload makes them all and saves them to a file. The
-other replays read that file and run in parallel, each process (``python -m kedastral.backtest``) with a part of them.
+other replays read that file and run in parallel, each process (`kedastral.backtest.worker`) with a part of them.
 Cost: each process takes about 100 MB. The time is that of the first replay, plus that of all others divided by the
 number of processes.
 """
@@ -33,10 +33,15 @@ from kedastral.simulation.replay import Outcome
 
 MOST_BY_DEFAULT = 8
 """Processes. More take memory and gain little: the first replay runs alone."""
-WORTH_MORE = 100_000.0
-"""Weight of the replays times their steps, about ten seconds of work: with less, one process is as fast."""
-PART = 20.0
-"""Weight of the replays in each process, that of one steered replay: starting a process takes a second."""
+WORTH_MORE, PART = 400_000.0, 100_000.0
+"""Weights of replays times their steps: the least that is worth several processes, about 20 s of work, and the least
+that is worth one, about 5 s. Starting a process takes nearly a second."""
+START = "import sys; sys.path[:] = {path!r}; from kedastral.backtest import worker; worker.main(*sys.argv[1:])"
+"""The program of a process. It imports what this process would, whatever lies in the current directory."""
+REFUSED = 2
+"""Exit code of a process that names what the user must change."""
+DONE = b"done "
+"""What begins a line that says how much has been done. A process may print other things: its environment may."""
 
 
 class ReplayProcessError(Exception):
@@ -61,7 +66,8 @@ class Replays:
     @property
     def command(self) -> list[str]:
         """The command of the process that replays them."""
-        return [sys.executable, "-m", "kedastral.backtest", str(self.file), *map(str, self.numbers)]
+        program = START.format(path=sys.path)
+        return [sys.executable, "-I", "-c", program, str(self.file), *map(str, self.numbers)]
 
 
 @attrs.frozen
@@ -89,19 +95,35 @@ def compare_in_processes(
     """Replay every policy on its workload, in up to ``jobs`` processes; if that is 1, in this process.
 
     ``advance`` gets the weight of what has been done; the sum is the weight of all. SIGTERM raises SystemExit. Raises
-    ConfigError if a process was killed, and ReplayProcessError if it ended with a bug.
+    ConfigError if a process was killed or cannot be started, or if there is no room for temporary files, and
+    ReplayProcessError if a process ended with a bug.
     """
     if jobs == 1:
         return [compare_policies(each.scenario, each.policies, advance) for each in planned]
-    with TemporaryDirectory(prefix="kedastral-backtest-") as folder:
-        try:
+    try:
+        with TemporaryDirectory(prefix="kedastral-backtest-") as folder:
             return trio.run(_compare_all, Path(folder), planned, jobs, advance)
-        except BaseExceptionGroup as group:
-            raise _first_of(group) from None
+    except BaseExceptionGroup as group:
+        raise _told_of(group) from None
+    except OSError as error:
+        raise ConfigError([_describe(error)]) from error
 
 
-def _first_of(error: BaseException) -> BaseException:
-    return _first_of(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
+def _told_of(group: BaseException) -> BaseException:
+    """The error in ``group`` that is told: the end that somebody asked for, else the first."""
+    leaves = _leaves_of(group)
+    error = next((each for each in leaves if not isinstance(each, Exception)), leaves[0])
+    return ConfigError([_describe(error)]) if isinstance(error, OSError) else error
+
+
+def _leaves_of(error: BaseException) -> list[BaseException]:
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    return [leaf for each in error.exceptions for leaf in _leaves_of(each)]
+
+
+def _describe(error: OSError) -> str:
+    return f"--jobs must be smaller, or 1, here: a process cannot be started: {error.strerror or error}"
 
 
 async def _compare_all(
@@ -110,17 +132,20 @@ async def _compare_all(
     files = [folder / f"{place}.comparison" for place in range(len(planned))]
     limiter = trio.CapacityLimiter(jobs)
     async with trio.open_nursery() as ending:
-        ending.start_soon(_end_on_sigterm)
+        ending.start_soon(_end_on_signals)
         async with trio.open_nursery() as nursery:
             for file, each in zip(files, planned, strict=True):
                 nursery.start_soon(_compare, file, each, limiter, advance)
+        compared = [_gather(file) for file in files]
         ending.cancel_scope.cancel()
-    return [_gather(file) for file in files]
+    return compared
 
 
-async def _end_on_sigterm() -> None:
-    with trio.open_signal_receiver(signal.SIGTERM) as signals:
-        async for number in signals:
+async def _end_on_signals() -> None:
+    """Exit on SIGTERM, and when the terminal is closed, unless that is ignored, as under nohup."""
+    ending = [signal.SIGTERM, signal.SIGHUP]
+    with trio.open_signal_receiver(*(each for each in ending if signal.getsignal(each) is not signal.SIG_IGN)) as got:
+        async for number in got:
             raise SystemExit(128 + number)
 
 
@@ -135,13 +160,13 @@ async def _compare(
 
 
 def parts_of(planned: PlannedComparison) -> list[tuple[int, ...]]:
-    """The indices of all replays but the first, in parts of about the weight `PART`."""
+    """The indices of all replays but the first, in parts of at least the work `PART`, the last one excepted."""
     parts: list[tuple[int, ...]] = []
     part: list[int] = []
-    weights = [policy.weight for policy, _ in planned.settings]
-    for number in range(1, len(weights)):
+    work = [policy.weight * planned.scenario.trial.replayed_steps for policy, _ in planned.settings]
+    for number in range(1, len(work)):
         part.append(number)
-        if sum(weights[each] for each in part) >= PART or number + 1 == len(weights):
+        if sum(work[each] for each in part) >= PART or number + 1 == len(work):
             parts.append(tuple(part))
             part = []
     return parts
@@ -161,6 +186,8 @@ async def _replay(replays: Replays, limiter: trio.CapacityLimiter, advance: Call
         nursery.start_soon(_pass_on, process.stdout, advance)
         async for some in process.stderr:
             errors += some
+    if process.returncode == REFUSED:
+        raise ConfigError([errors.decode(errors="replace").strip()])
     if process.returncode == -signal.SIGKILL:
         raise ConfigError(["--jobs must be smaller: a process was killed, as where memory runs out"])
     if process.returncode:
@@ -168,11 +195,11 @@ async def _replay(replays: Replays, limiter: trio.CapacityLimiter, advance: Call
 
 
 async def _pass_on(progress: trio.abc.ReceiveStream, advance: Callable[[float], None]) -> None:
-    """Call ``advance`` with each line, the weight of what has been done."""
+    """Call ``advance`` with the weight of what has been done, as the process prints it line by line."""
     line = b""
     async for some in progress:
         *whole, line = (line + some).split(b"\n")
-        advance(sum(map(float, whole)))
+        advance(sum(float(each.removeprefix(DONE)) for each in whole if each.startswith(DONE)))
 
 
 def _gather(file: Path) -> PolicyComparison:
@@ -188,5 +215,9 @@ def read_own(file: Path) -> Any:
 
 
 def write_own(file: Path, whatever: object) -> None:
-    """Write ``whatever`` to ``file`` for another process of this backtest."""
-    file.write_bytes(pickle.dumps(whatever))
+    """Write ``whatever`` to ``file`` for another process of this backtest. Raises ConfigError if there is no room."""
+    try:
+        file.write_bytes(pickle.dumps(whatever))
+    except OSError as error:
+        words = f"the temporary folder {file.parents[1]} must take the forecasts; got: {error.strerror or error}"
+        raise ConfigError([f"{words}. TMPDIR names another, and --jobs 1 needs none"]) from error

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Replays in several processes: the same results as in one, every failure reported, nothing left behind."""
 
+import errno
 import os
 import signal
+import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -10,11 +12,16 @@ from pathlib import Path
 import attrs
 import numpy as np
 import pytest
+import trio
+import trio.testing
 
+import kedastral
 from kedastral.backtest.comparison import PlannedComparison, policies_to_compare
 from kedastral.backtest.processes import (
     MOST_BY_DEFAULT,
     ReplayProcessError,
+    _pass_on,
+    _told_of,
     compare_in_processes,
     default_jobs,
     parts_of,
@@ -102,15 +109,47 @@ def test_a_process_that_was_killed_is_an_error_that_says_what_to_do(folder: Path
 
 
 def test_a_short_replay_is_not_worth_a_process() -> None:
-    long = scenario_of(np.tile(noisy(1, 400), 20), model=LastValue())
-    plan = PlannedComparison(long, policies_to_compare(1.2, 0.99))
-    assert default_jobs([plan]) == min(usable_cores(), MOST_BY_DEFAULT)
+    assert default_jobs([_steered(8000)]) == min(usable_cores(), MOST_BY_DEFAULT)
     assert default_jobs(_planned([1, 2])) == 1
 
 
+def _steered(steps: int) -> PlannedComparison:
+    return PlannedComparison(scenario_of(np.full(steps, 9.0), model=LastValue()), policies_to_compare(1.2, 0.99))
+
+
 def test_each_replay_but_the_first_is_in_one_part() -> None:
-    steered = PlannedComparison(scenario_of(noisy(1, 60)), policies_to_compare(1.2, 0.99))
-    parts = parts_of(steered)
-    assert [number for part in parts for number in part] == list(range(1, len(steered.settings)))
-    assert {len(part) for part in parts[:12]} == {1}  # a steered replay is a part of its own
+    planned = _steered(6000)
+    parts = parts_of(planned)
+    assert [number for part in parts for number in part] == list(range(1, len(planned.settings)))
+    assert {len(part) for part in parts[:12]} == {1}, "a steered replay of four days is a part of its own"
     assert len(parts) < 24
+    assert parts_of(_steered(60)) == [tuple(range(1, len(planned.settings)))]
+
+
+@pytest.mark.parametrize("name", ["kedastral.py", "random.py", "typing.py"])
+def test_the_processes_import_nothing_from_the_current_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / name).write_text("raise SystemExit('imported from the current directory')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(Path(kedastral.__file__).parents[1]), *filter(None, sys.path)])
+    [comparison] = compare_in_processes(_planned([1]), 2)
+    assert comparison.kedastral.points
+
+
+async def test_what_else_a_process_prints_is_no_progress() -> None:
+    ours, theirs = trio.testing.memory_stream_one_way_pair()
+    heard: list[float] = []
+    await ours.send_all(b"hello\ndone 0.5\ndo")
+    await ours.send_all(b"ne 1.5\n2.0\ndone")
+    await ours.aclose()
+    await _pass_on(theirs, heard.append)
+    assert sum(heard) == 2.0
+
+
+def test_an_end_that_was_asked_for_is_told_before_what_it_made_fail() -> None:
+    failed = ExceptionGroup("", [ReplayProcessError("killed")])
+    assert isinstance(_told_of(BaseExceptionGroup("", [failed, SystemExit(143)])), SystemExit)
+    assert isinstance(_told_of(failed), ReplayProcessError)
+    told = _told_of(ExceptionGroup("", [OSError(errno.EMFILE, "Too many open files")]))
+    assert str(told) == "--jobs must be smaller, or 1, here: a process cannot be started: Too many open files"

@@ -87,3 +87,21 @@ def test_processes_do_not_outlive_the_one_that_began_them(backtest: Backtest) ->
     replaying = backtest.wait_until_forecasts_are_shared()
     backtest.process.kill()
     wait_for(lambda: not any(_command_of(pid) for pid in replaying), "the end of all processes")
+
+
+def test_no_room_for_temporary_files_is_one_line(tmp_path: Path) -> None:
+    rows = (f"{START + timedelta(minutes=i):%Y-%m-%dT%H:%M:%SZ},{500 + i % 60}" for i in range(1500))
+    (tmp_path / "shop.csv").write_text("timestamp,value\n" + "\n".join(rows), encoding="utf-8")
+    command = f'ulimit -f 100; exec "{sys.executable}" -m kedastral backtest --csv shop.csv --lead-time 5m --jobs 2'
+    ended = subprocess.run(
+        ["sh", "-c", f"{command} --model baseline"],
+        cwd=tmp_path,
+        env=os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    [*_, line] = ended.stderr.decode().splitlines()
+    assert ended.returncode == 2
+    assert line.startswith(f"kedastral: the temporary folder {tmp_path} must take the forecasts; got: File too large.")
+    assert b"Traceback" not in ended.stderr
