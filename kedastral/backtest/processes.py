@@ -123,7 +123,7 @@ def _leaves_of(error: BaseException) -> list[BaseException]:
 
 
 def _describe(error: OSError) -> str:
-    return f"--jobs must be smaller, or 1, here: a process cannot be started: {error.strerror or error}"
+    return f"--jobs must be smaller here, or 1, which needs no other process; got: {error.strerror or error}"
 
 
 async def _compare_all(
@@ -163,13 +163,14 @@ def parts_of(planned: PlannedComparison) -> list[tuple[int, ...]]:
     """The indices of all replays but the first, in parts of at least the work `PART`, the last one excepted."""
     parts: list[tuple[int, ...]] = []
     part: list[int] = []
-    work = [policy.weight * planned.scenario.trial.replayed_steps for policy, _ in planned.settings]
-    for number in range(1, len(work)):
+    work = 0.0
+    for number, (policy, _) in enumerate(planned.settings[1:], 1):
         part.append(number)
-        if sum(work[each] for each in part) >= PART or number + 1 == len(work):
+        work += policy.weight * planned.scenario.trial.replayed_steps
+        if work >= PART:
             parts.append(tuple(part))
-            part = []
-    return parts
+            part, work = [], 0.0
+    return [*parts, tuple(part)] if part else parts
 
 
 async def _replay(replays: Replays, limiter: trio.CapacityLimiter, advance: Callable[[float], None]) -> None:

@@ -152,4 +152,4 @@ def test_an_end_that_was_asked_for_is_told_before_what_it_made_fail() -> None:
     assert isinstance(_told_of(BaseExceptionGroup("", [failed, SystemExit(143)])), SystemExit)
     assert isinstance(_told_of(failed), ReplayProcessError)
     told = _told_of(ExceptionGroup("", [OSError(errno.EMFILE, "Too many open files")]))
-    assert str(told) == "--jobs must be smaller, or 1, here: a process cannot be started: Too many open files"
+    assert str(told) == "--jobs must be smaller here, or 1, which needs no other process; got: Too many open files"

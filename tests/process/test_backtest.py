@@ -18,6 +18,12 @@ from tests.waiting import wait_for
 pytestmark = pytest.mark.process
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
+PROGRAM = """
+import signal
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored
+from kedastral.__main__ import main
+main()
+"""
 
 
 @attrs.frozen
@@ -53,7 +59,7 @@ def backtest(tmp_path: Path) -> Iterator[Backtest]:
     history, folder = tmp_path / "shop.csv", tmp_path / "temporary"
     history.write_text("timestamp,value\n" + "\n".join(rows), encoding="utf-8")
     folder.mkdir()
-    command = [sys.executable, "-m", "kedastral", "backtest", "--csv", str(history), "--jobs", "2"]
+    command = [sys.executable, "-c", PROGRAM, "backtest", "--csv", str(history), "--jobs", "2"]
     # its own process group, as in a terminal
     with subprocess.Popen(
         [*command, "--lead-time", "5m", "--evaluated", "0.1", "--warm-up", "0s"],
@@ -69,7 +75,7 @@ def backtest(tmp_path: Path) -> Iterator[Backtest]:
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_ends_all_processes_and_leaves_no_file(backtest: Backtest, number: signal.Signals, code: int) -> None:
     replaying = backtest.wait_until_forecasts_are_shared()
     if number is signal.SIGINT:
