@@ -316,15 +316,16 @@ def backtest(context: click.Context, /, **_flags: object) -> None:
     help="The command whose settings to check.",
 )
 @click.option("--check-queries", is_flag=True, help="Send each query to Prometheus once; exit 1 if any gives no load.")
+@click.option("--defaults", is_flag=True, help="Show the settings that have their default, too.")
 @settings_options(*BY_COMMAND.values())
 @click.pass_context
-def validate(context: click.Context, /, command: str, *, check_queries: bool, **_flags: object) -> None:
-    """Check the settings and show what each one is and where it comes from; exit 2 if any is wrong."""
-    del context.params["command"], context.params["check_queries"]
+def validate(context: click.Context, /, command: str, *, check_queries: bool, defaults: bool, **_flags: object) -> None:
+    """Check the settings and show what was given and where it comes from; exit 2 if any is wrong."""
+    del context.params["command"], context.params["check_queries"], context.params["defaults"]
     loaded = _load(BY_COMMAND[command], context)
     if check_queries and loaded.fleet is None:
         raise ConfigError([f"--check-queries needs workloads with queries; {command} was given none"])
-    print_settings(command, loaded, os.environ, asked=check_queries)
+    print_settings(command, loaded, os.environ, defaults=defaults, asked=check_queries)
     if check_queries and loaded.fleet is not None and not check_all_queries(loaded.fleet.settings):
         sys.exit(FAILED)
 

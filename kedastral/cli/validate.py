@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `validate` prints: each setting with its origin, data sources, workloads and warnings."""
+"""What `validate` prints: the given settings with their origin, data sources, workloads and warnings."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -47,21 +47,28 @@ ASKED = {"url": "Prometheus", "model_url": "The model", "forecaster_url": "The f
 """The servers that a process queries, by the setting with their address."""
 
 
-def print_settings(command: str, loaded: Loaded[Any], environ: Mapping[str, str], *, asked: bool = False) -> None:
+def print_settings(
+    command: str, loaded: Loaded[Any], environ: Mapping[str, str], *, defaults: bool = False, asked: bool = False
+) -> None:
     """Print everything that ``command`` was given, and the proxies from ``environ`` that its requests use.
 
-    ``asked`` says that Prometheus is queried next. Secrets are not shown, nor queries from files, which may be long.
+    ``defaults`` adds the settings that were not given; ``asked`` says that Prometheus is queried next. Secrets are not
+    shown, nor queries from files, which may be long.
     """
     console = Console()
+    known = settings_of(type(loaded.settings))
+    shown = [setting for setting in known if defaults or setting.name in loaded.given]
     rows = [
         (setting.shown, one_line(show_in_effect(setting, loaded.values)), loaded.origin_of(setting.name))
-        for setting in settings_of(type(loaded.settings))
+        for setting in shown
     ]
-    if console.is_terminal:
-        _print_table(console, ("setting", "value", "from"), rows, f"Settings of kedastral {command}")
-    else:
+    if not console.is_terminal:
         for name, value, origin in rows:
             click.echo(f"{name} = {value} (from {origin})" if origin != "default" else f"{name} = {value} (default)")
+    elif rows:
+        _print_table(console, ("setting", "value", "from"), rows, f"Settings of kedastral {command}")
+    if len(shown) < len(known):
+        click.echo(f"{len(known) - len(shown)} settings have their default; --defaults shows them.")
     if loaded.fleet is not None and loaded.fleet.path is not None:
         _print_fleet(console, loaded.fleet.settings)
     for warning in loaded.warnings:

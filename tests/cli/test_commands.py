@@ -180,15 +180,26 @@ def test_hostile_text_in_a_problem_stays_on_its_line(monkeypatch: pytest.MonkeyP
     assert "\x1b" not in outcome.err
 
 
-def test_validate_shows_each_setting_with_its_value_and_origin(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_validate_shows_what_was_given_and_how_much_was_not(monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = call(monkeypatch, "validate", *SOUND, "--step", "30s", env={"STEP": "2m", "MAX_REPLICAS": "0"})
     assert (outcome.code, outcome.err) == (0, "")
+    *given, others, last = outcome.out.splitlines()
+    assert dict(line.split(" = ", 1) for line in given) == {
+        "--workload": "shop (from --workload)",
+        "--prom-url": "http://prometheus:9090 (from --prom-url)",
+        "--prom-query": "sum(rate(x[1m])) (from --prom-query)",
+        "--step": "30s (from --step)",
+        "--max": "0 (from MAX_REPLICAS)",
+    }
+    assert others == f"{len(settings_of(RunSettings)) - 5} settings have their default; --defaults shows them."
+    assert last == "The settings are sound. Prometheus was not asked."
+
+
+def test_validate_shows_every_setting_if_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = call(monkeypatch, "validate", "--defaults", *SOUND)
     rows = dict(line.split(" = ", 1) for line in outcome.out.splitlines()[:-1])
-    assert rows["--step"] == "30s (from --step)"
-    assert rows["--max"] == "0 (from MAX_REPLICAS)"
     assert rows["--horizon"] == "30m (default)"
-    assert rows["--prom-query"] == "sum(rate(x[1m])) (from --prom-query)"
-    assert outcome.out.splitlines()[-1] == "The settings are sound. Prometheus was not asked."
+    assert rows["--workload"] == "shop (from --workload)"
     assert {setting.shown for setting in settings_of(RunSettings)} == rows.keys()
 
 
@@ -206,7 +217,7 @@ QUERY = 'sum(rate(http_requests_total{path=~"/[a-z]+/[b]x[/b]",code!~"5.."}[1m])
 def test_validate_shows_what_is_in_effect(
     monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], headroom: str, window: str
 ) -> None:
-    lines = call(monkeypatch, "validate", *SOUND, *flags).out.splitlines()
+    lines = call(monkeypatch, "validate", "--defaults", *SOUND, *flags).out.splitlines()
     assert {f"--headroom = {headroom}", f"--window = {window}"} <= set(lines)
 
 
