@@ -7,11 +7,12 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
 
 from benchmarks import closed_loop
-from benchmarks.accuracy import Errors, Judged, goals_of, main
+from benchmarks.accuracy import Errors, Judged, goals_of, half_hourly_means, main
 from benchmarks.traces import read_trace
 
 STEP = timedelta(minutes=5)
@@ -33,7 +34,7 @@ def test_a_folder_of_traces_is_judged(
     traces: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = traces / "figures.json"
-    monkeypatch.setattr(sys, "argv", ["accuracy", "--traces", str(traces), "--origins", "4", "--json", str(file)])
+    monkeypatch.setattr(sys, "argv", ["accuracy", "--traces", str(traces), "--every", "4h", "--json", str(file)])
     assert main() == 0
 
     figures = json.loads(file.read_text())
@@ -94,6 +95,7 @@ def judged(trace: str, auto: float, baseline: float, *, lightgbm: float, theta: 
         {**mine, "last-value": Errors("last-value", both)},
         [1],
         {name: Errors(name, np.array([error])) for name, error in peers.items()},
+        np.array([0, 1]),
     )
 
 
@@ -112,6 +114,17 @@ def test_the_goals_are_worked_out_as_stated() -> None:
         pytest.approx((0.36 / 0.72) ** 0.5),
         "theta",
     )
+
+
+def test_origins_half_an_hour_apart_are_also_judged_by_themselves() -> None:
+    """Errors of 1 and 4 at the first minute of the half-hour, 3 and 0 at the second; last value's are 10, 10, 5, 5."""
+    last, auto = (np.array(errors) for errors in ([10.0, 5.0, 10.0, 5.0], [1.0, 3.0, 4.0, 0.0]))
+    errors = {name: Errors(name, each) for name, each in (("auto", auto), ("last-value", last))}
+    one = Judged("minutes", last * 10, errors, [], {}, np.array([0, 1, 0, 1]))
+    assert one.half_hourly_ratios("auto").tolist() == pytest.approx([0.25, 0.3])
+    assert one.ratio("auto") == pytest.approx(8 / 30)
+    steps = attrs.evolve(one, phases=np.array([0, 0, 0, 0]))
+    assert half_hourly_means([one, steps]).tolist() == pytest.approx([(0.25 * 8 / 30) ** 0.5, (0.3 * 8 / 30) ** 0.5])
 
 
 def test_without_traces_it_says_so(
