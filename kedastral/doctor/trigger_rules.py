@@ -2,7 +2,7 @@
 """Rules about a trigger for Kedastral: its object, its address, its metadata and the workload that it names."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from kedastral.core.serving import Mode
 from kedastral.core.trigger import ObjectRef, plain_key
@@ -17,6 +17,7 @@ from kedastral.settings.spelling import find_near
 from kedastral.workloads.resolver import pick_workload
 
 BOOK = RuleBook()
+HTTP_PORT = ":8081"
 _API_VERSION = re.compile(r"[a-z0-9.-]{1,40}/v[0-9][a-z0-9]{0,9}")
 
 
@@ -80,8 +81,8 @@ def _metric_type(evidence: Evidence) -> Iterator[Symptom]:
 @BOOK.rule(
     "scaler-address",
     Severity.ERROR,
-    title="scalerAddress is missing, or is not a host and port.",
-    why="KEDA dials it as it is: without a port, or with a scheme, the whole object fails.",
+    title="scalerAddress is missing, is not a host and port, or has the port of HTTP.",
+    why="KEDA dials it as it is: without a port, with a scheme, or with the wrong port, the whole object fails.",
     remedy="write the Service and the gRPC port, such as kedastral.kedastral.svc.cluster.local:8080",
 )
 def _address_form(evidence: Evidence) -> Iterator[Symptom]:
@@ -96,6 +97,9 @@ def _address_form(evidence: Evidence) -> Iterator[Symptom]:
             yield Symptom(one.name, f"the scalerAddress of {words} has a scheme, such as http://", trigger.place)
         elif read_address(address) is None:
             yield Symptom(one.name, f"the scalerAddress of {words} is not host:port", trigger.place)
+        elif address.endswith(HTTP_PORT):
+            sentence = f"the scalerAddress of {words} has port 8081, where Kedastral speaks HTTP by default, not gRPC"
+            yield Symptom(one.name, sentence, trigger.place, milder=True)
 
 
 @BOOK.rule(
@@ -199,10 +203,19 @@ def _unknown_workload(evidence: Evidence) -> Iterator[Symptom]:
             pick_workload(ref, evidence.workloads)
         except (UnknownWorkloadError, BadTriggerError) as error:
             names = [key for key in evidence.workloads if key]
-            near = find_near(trigger.workload, names) or find_near(f"{ref.namespace}/{trigger.workload}", names)
+            near = _meant(trigger, one, ref.namespace, names)
             hint = f"; did you mean {near}?" if near and "there is" not in str(error).partition(";")[2] else ""
             words = str(error).replace(" here", "")
             yield Symptom(one.name, f"{_trigger_words(one, trigger)}: {words}{hint}", trigger.place)
+
+
+def _meant(trigger: KedaTrigger, one: ScalingObject, namespace: str, names: Sequence[str]) -> str | None:
+    """The workload that a trigger probably means; one that names none means that of its Deployment or its object."""
+    if trigger.workload:
+        return find_near(trigger.workload, names) or find_near(f"{namespace}/{trigger.workload}", names)
+    return next(
+        (key for key in (f"{namespace}/{name}" for name in (one.target.name, one.name.name)) if key in names), None
+    )
 
 
 @BOOK.rule(

@@ -240,6 +240,7 @@ PLANTED = (
     Planted("scaler-address", "without a port", metadata(scalerAddress="kedastral.kedastral.svc")),
     Planted("scaler-address", "a URL", metadata(scalerAddress="http://kedastral.kedastral.svc:8080")),
     Planted("scaler-address", "port 80800", metadata(scalerAddress="kedastral:80800")),
+    Planted("scaler-address", "the port of HTTP", metadata(scalerAddress="kedastral.kedastral.svc:8081")),
     Planted("unsafe-tls", "unsafeSsl", metadata(unsafeSsl="true")),
     Planted("metadata-not-text", "a number", metadata(activation=0)),
     Planted("metadata-not-text", "a number in a trigger of KEDA's own", beside({**CPU, "metadata": {"value": 90}})),

@@ -49,6 +49,28 @@ def test_a_planted_mistake_is_found_and_nothing_else(
     assert all(each["message"] and each["remedy"] and each["object"]["name"] for each in found)
 
 
+def test_a_trigger_that_names_no_workload_means_that_of_its_deployment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    known = ["wob", "web", "bew"]
+    config = yaml.safe_dump_all([*source_and_policies(known)])
+    object_ = yaml.safe_load(SOUND)
+    del object_["spec"]["triggers"][0]["metadata"]["workload"]
+    for target, hint in (("web", "; did you mean shop/web?"), ("other", "")):
+        object_["metadata"]["name"] = "scaler"
+        object_["spec"]["scaleTargetRef"]["name"] = target
+        manifests, path = write(tmp_path, yaml.safe_dump(object_), config)
+        _, found = diagnose(monkeypatch, manifests, "--config", path)
+        words = [one["message"] for one in found if one["rule"] == "unknown-workload"]
+        assert words == [f"trigger 1 (external): the trigger must name its workload: set metadata 'workload'{hint}"]
+
+
+def source_and_policies(names: list[str]) -> list[Any]:
+    """The settings of the tests, with a policy for each name."""
+    first, policy = yaml.safe_load_all(SETTINGS)
+    return [first, *({**policy, "metadata": {**policy["metadata"], "name": name}} for name in names)]
+
+
 def test_every_rule_has_a_planted_mistake_or_one_that_is_asked_for() -> None:
     assert len(PLANTED) >= 30
     assert {one.rule for one in PLANTED} | ASKED_ONLY == EVERY_RULE.keys()
