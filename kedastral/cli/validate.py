@@ -17,6 +17,7 @@ from kedastral.adapters.http import shown_url
 from kedastral.adapters.prometheus.range_queries import PrometheusHistory, RangeQuery
 from kedastral.clock import SystemClock
 from kedastral.core.data_quality import find_counter
+from kedastral.doctor.query_rules import find_raw_counter
 from kedastral.errors import SourceError
 from kedastral.proxies import read_proxies
 from kedastral.settings.declarations import HTTP_MODEL
@@ -81,7 +82,9 @@ def print_settings(
         for name, who in ASKED.items()
         if (loaded.values.get(name) or (name == "url" and has_sources)) and not (name == "url" and asked)
     ]
-    click.echo(" ".join(["The settings are sound.", *(f"{who} was not asked." for who in not_asked)]))
+    hint = "; --check-queries asks it"
+    words = (f"{who} was not asked{hint if who == ASKED['url'] else ''}." for who in not_asked)
+    click.echo(" ".join(["The settings are sound.", *words]))
 
 
 CHECKED = 6 * 3600.0
@@ -119,6 +122,10 @@ async def _ask(workload: WorkloadSettings, connection: DataSourceConnection, now
     counter = find_counter(series)
     if counter is not None:
         return False, f"error: {counter.words}"
+    name = find_raw_counter(workload.query)
+    if name is not None:  # too little history, or a counter that rests, shows nothing in its values
+        words = "take rate() of it, such as sum(rate(http_requests_total[1m]))"
+        return False, f"error: the query takes the counter {name} as it is; {words}"
     known = series.values[np.isfinite(series.values)]
     return True, f"ok, {known[-1]:,.6g} now, {known.min():,.6g} to {known.max():,.6g} in {write_duration(CHECKED)}"
 

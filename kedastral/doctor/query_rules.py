@@ -38,6 +38,13 @@ def read_range(text: str) -> float:
     return sum(float(amount) * _UNIT[unit] for amount, unit in re.findall(r"(\d+)(ms|[smhdwy])", text))
 
 
+def find_raw_counter(query: str) -> str | None:
+    """The counter that ``query`` takes without ``rate()``, judging by its name."""
+    bare = QUOTED.sub('""', query)
+    found = _COUNTER.search(bare)
+    return found[0] if found is not None and not _RISES.search(bare) else None
+
+
 def _name(workload: WorkloadSettings) -> ObjectName:
     return ObjectName("workload", str(workload.workload), workload.namespace or "")
 
@@ -61,13 +68,11 @@ def _answers(evidence: Evidence) -> Iterator[tuple[WorkloadSettings, QueryAnswer
 )
 def _raw_counter(evidence: Evidence) -> Iterator[Symptom]:
     for workload in settings_of_queries(evidence):
-        query = QUOTED.sub('""', workload.query)
         answer = evidence.answers.get(workload.key)
         if answer is not None and answer.counter:
             yield Symptom(_name(workload), f"the query's {answer.counter.partition(':')[0]}")
-        elif _COUNTER.search(query) and not _RISES.search(query):
-            name = _COUNTER.search(query)
-            yield Symptom(_name(workload), f"the query takes the counter {name[0] if name else ''} as it is")
+        elif name := find_raw_counter(workload.query):
+            yield Symptom(_name(workload), f"the query takes the counter {name} as it is")
 
 
 @BOOK.rule(

@@ -192,7 +192,7 @@ def test_validate_shows_what_was_given_and_how_much_was_not(monkeypatch: pytest.
         "--max": "0 (from MAX_REPLICAS)",
     }
     assert others == f"{len(settings_of(RunSettings)) - 5} settings have their default; --defaults shows them."
-    assert last == "The settings are sound. Prometheus was not asked."
+    assert last == "The settings are sound. Prometheus was not asked; --check-queries asks it."
 
 
 def test_validate_shows_every_setting_if_asked(monkeypatch: pytest.MonkeyPatch) -> None:

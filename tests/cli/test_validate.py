@@ -41,7 +41,7 @@ def test_workloads_and_sources_are_listed_a_line_each(monkeypatch: pytest.Monkey
         assert [origin for _, _, origin in words] == [f"{path}, document {number})" for number in (1, 2, 3)]
         assert lines[3] == "2 workloads, 1 data source."
         assert warning.startswith(f"warning: {path}, document 3 (line 22): spec.defaultMin is below spec.min (3)")
-        assert last == "The settings are sound. Prometheus was not asked."
+        assert last == "The settings are sound. Prometheus was not asked; --check-queries asks it."
         assert "hush" not in outcome.out
 
 
@@ -119,6 +119,13 @@ def test_each_query_is_asked_once_and_what_is_no_load_ends_it_with_1(
     assert said["none"].startswith("error: ")
     assert (outcome.code, outcome.err) == (1, "")
     assert outcome.out.splitlines()[-5] == "The settings are sound."
+
+
+def test_a_counter_that_rests_is_known_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    outcome = check(monkeypatch, tmp_path, policy("raw", query="http_requests_total"))
+    words = "error: the query takes the counter http_requests_total as it is; take rate() of it, such as sum(rate("
+    assert f"query of raw: {words}" in outcome.out
+    assert outcome.code == 1
 
 
 def test_queries_that_all_give_a_load_end_it_with_0(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
