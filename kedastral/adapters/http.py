@@ -285,8 +285,21 @@ def words_of(error: BaseException) -> str:
     """The message of the deepest cause that has one: on Trio the outer errors of a failed TLS handshake have none."""
     if isinstance(error, httpx.LocalProtocolError):
         return "the request is malformed"  # its own message may quote a header
-    words = [_own_words(cause) for cause in _causes(error)]
-    return one_line(next((text for text in reversed(words) if text), type(error).__name__))
+    causes = list(_causes(error))
+    words = next((text for text in map(_own_words, reversed(causes)) if text), type(error).__name__)
+    if any(isinstance(cause, socket.gaierror) for cause in causes) and _names_a_service(error):
+        words += OUTSIDE
+    return one_line(words)
+
+
+OUTSIDE = "; such a name exists only inside its cluster: elsewhere use kubectl port-forward and http://localhost"
+_SERVICE = re.compile(r"\.svc(\.|$)", re.IGNORECASE)
+
+
+def _names_a_service(error: BaseException) -> bool:
+    """Whether the request was for a Kubernetes Service by its name in the cluster."""
+    request = getattr(error, "_request", None)
+    return isinstance(request, httpx.Request) and _SERVICE.search(request.url.host) is not None
 
 
 def _own_words(error: BaseException) -> str:

@@ -65,6 +65,17 @@ def test_a_host_that_is_not_found_is_told_without_numbers() -> None:
     assert words_of(error) == "its host name cannot be looked up (name or service not known)"
 
 
+@pytest.mark.parametrize("host", ["prometheus.monitoring.svc", "prometheus.monitoring.svc.cluster.local"])
+def test_a_service_that_is_not_found_may_be_asked_for_from_outside_its_cluster(host: str) -> None:
+    error = httpx.ConnectError("", request=httpx.Request("GET", f"http://{host}:9090/api"))
+    error.__cause__ = socket.gaierror(-2, "Name or service not known")
+    assert words_of(error).endswith(
+        "exists only inside its cluster: elsewhere use kubectl port-forward and http://localhost"
+    )
+    error.request = httpx.Request("GET", "http://www.svcs.example.com/")
+    assert words_of(error) == "its host name cannot be looked up (name or service not known)"
+
+
 def test_an_error_without_words_is_named() -> None:
     assert words_of(httpx.ReadError("")) == "ReadError"
 
