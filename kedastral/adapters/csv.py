@@ -35,6 +35,12 @@ UTILISATION = (
     "as requests per second"
 )
 
+_DURATIONS = frozenset({"ns", "µs", "us", "ms", "s", "min"})
+LATENCY = (
+    "this is a duration. Latency is not a load: it does not grow in proportion to the pods that are needed. Export "
+    "what comes in, such as requests per second"
+)
+
 
 @attrs.frozen
 class ExportReading:
@@ -158,6 +164,8 @@ def _warnings(table: TableRows) -> Iterator[str]:
         yield f"each value is a count per {period} (statistic Sum); so must be the target per pod"
     if _IN_PERCENT.search(f"{table.unit} {table.column}"):
         yield f"column {table.column!r}: {UTILISATION}"
+    elif table.unit in _DURATIONS:
+        yield f"column {table.column!r}: {LATENCY}"
 
 
 def _describe_period(text: str) -> str:

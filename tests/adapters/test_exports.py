@@ -281,6 +281,12 @@ def test_the_labels_of_several_series_each_name_their_column(tmp_path: Path) -> 
     assert "column 'api': this looks like a percentage" in api.warnings[0]
 
 
+def test_a_duration_is_no_load(tmp_path: Path) -> None:
+    content = lines("time,p99", [f"2026-03-02T00:{minute:02}:00Z,{20 + minute} ms" for minute in range(5)])
+    (warning,) = read(tmp_path, content).warnings
+    assert warning.startswith("column 'p99': this is a duration. Latency is not a load")
+
+
 def test_a_header_that_is_called_as_a_label_stays_a_header(tmp_path: Path) -> None:
     content = lines("metric,time,value", rows(lambda t, v: f"web,{iso(t)},{plain(v)}"))
     assert "column 'value'" in read(tmp_path, content).understood
@@ -371,12 +377,18 @@ ONE_VALUE = (
     "one time must have one value; export one series, choose it with --column, or name the --time-zone if an hour "
     "comes twice as the clocks go back"
 )
+THOUSANDTHS = "times must be seconds or milliseconds since 1970; these look like seconds divided by 1,000"
 
 REFUSED: dict[str, tuple[bytes, ExportReading, list[str]]] = {
     "several columns": (
         b"time,web,api\n0,1,2\n60,1,2\n",
         READ,
         ["it must be clear which column is the load; choose it with --column NAME; got the columns 'web', 'api'"],
+    ),
+    "seconds divided by a thousand": (
+        b"time,web\n1792281,1\n1792281,2\n1792282,3\n",
+        READ,
+        [f", line 3: {THOUSANDTHS}; got 1 and 2 for 1970-01-21 17:51:21 UTC"],
     ),
     "several series": (
         b"series,time,value\nweb,0,1\napi,0,2\nweb,60,1\napi,60,2\n",

@@ -28,6 +28,8 @@ ROUND_WITHIN = 0.05
 """The share by which the median distance of jittering rows may differ from a round step and still count as it."""
 FOLLOWS = 0.1
 """How fast the grid follows drifting rows: the share of each deviation."""
+THOUSANDTHS = (1e6, 4.2e6)
+"""Where times between 2001 and 2100 lie if their seconds were divided by 1,000: in January and February 1970."""
 TURNS = 0.75
 """How far the grid may drift before a place is skipped or used twice, as a share of a step."""
 
@@ -103,6 +105,8 @@ def _without_duplicates(rows: Sequence[Row], problems: FileProblems) -> list[Row
                 "one time must have one value; export one series, choose it with --column, or name the --time-zone if "
                 "an hour comes twice as the clocks go back"
             )
+            if THOUSANDTHS[0] <= row.at < THOUSANDTHS[1]:
+                must = "times must be seconds or milliseconds since 1970; these look like seconds divided by 1,000"
             problems.add(max(row.line, same.line), must, f"{same.value:g} and {row.value:g} for {_show(row.at)}")
     return kept
 
