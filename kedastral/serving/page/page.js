@@ -384,6 +384,7 @@ function showWorkload(page) {
   setWords("state", page.state);
   find("state").className = `state urgency-${page.urgency}`;
   setWords("reason", page.state === "waiting" ? "" : page.reason);
+  find("reason").className = ["wrong", ""][page.urgency] ?? "quiet";
   showTables(page);
   hintSettings(page.settings);
   document.querySelectorAll(".of-a-forecast").forEach((one) => { one.hidden = !page.explanation; });
