@@ -267,7 +267,7 @@ class VerdictWords:
         difference = found.near.cost / found.hpa.cost
         opening = f"At the same cost as {name_hpa(found.hpa)}"
         if abs(difference - 1) > SAME_COST:
-            opening = f"With {say_cost(difference)} than {name_hpa(found.hpa)}"
+            opening = f"With {say_cost(difference, name_hpa(found.hpa))}"
         return f"{opening}, Kedastral at {self._ours(found.near)} would have {self._service(found.near)}."
 
     def _service(self, point: Point) -> str:
@@ -316,7 +316,7 @@ class VerdictWords:
         """The figures of the advised setting."""
         advised, hpa = self.findings.advised, self.findings.hpa
         return (
-            f"On this history that takes {self._cost(advised)} than {name_hpa(hpa)}, with "
+            f"On this history that takes {self._cost(advised, name_hpa(hpa))}, with "
             f"{self._short(KEDASTRAL, advised)} (HPA: {self._minutes(HPA, hpa)}) and "
             f"{show_unserved(advised)} % of the load unserved (HPA: {show_unserved(hpa)} %)."
         )
@@ -330,7 +330,7 @@ class VerdictWords:
             return "A fixed headroom beats steering here: no service level serves as well."
         return (
             "A fixed headroom beats steering here: the cheapest service level that serves as well, "
-            f"{found.level.knob:g}, takes {self._cost(found.level)} than the HPA."
+            f"{found.level.knob:g}, takes {self._cost(found.level, 'the HPA')}."
         )
 
     def _in_force(self) -> str:
@@ -346,8 +346,8 @@ class VerdictWords:
             return ""
         return (
             f"Worth a look: {name_rival(found)} leaves at most half of what Kedastral leaves for as many pod-hours, "
-            f"with {self._short(found.policy, found.point)} for {self._cost(found.point)} than "
-            f"{name_hpa(self.findings.hpa)}."
+            f"with {self._short(found.policy, found.point)} for "
+            f"{self._cost(found.point, name_hpa(self.findings.hpa))}."
         )
 
     def _named(self) -> Iterator[NamedSetting]:
@@ -362,8 +362,8 @@ class VerdictWords:
         if found.remarkable is not None:
             yield NamedSetting(found.remarkable.policy, found.remarkable.point.knob, Role.LOOK)
 
-    def _cost(self, point: Point) -> str:
-        return say_cost(point.cost / self.findings.hpa.cost)
+    def _cost(self, point: Point, other: str = "") -> str:
+        return say_cost(point.cost / self.findings.hpa.cost, other)
 
     def _minutes(self, policy: str, point: Point) -> str:
         return f"{totals_of(self.judged, policy, point.knob).minutes:,.0f}"
@@ -402,13 +402,15 @@ def name_share(share: float) -> str:
     return "the past peak" if share == 1 else f"{share:g} times the past peak"
 
 
-def say_cost(ratio: float) -> str:
-    """A ratio of pod-hours, as in ``10 % fewer pod-hours``."""
+def say_cost(ratio: float, other: str = "") -> str:
+    """A ratio of pod-hours, as in ``10 % fewer pod-hours``, with the ``other`` that it is relative to, if given."""
     if abs(ratio - 1) < ROUNDED:
-        return "the same pod-hours"
-    if ratio >= 2:
-        return f"{ratio:.1f} times the pod-hours"
-    return f"{show_percents(ratio)} % {'fewer' if ratio < 1 else 'more'} pod-hours"
+        words, link = "the same pod-hours", "as"
+    elif ratio >= 2:
+        words, link = f"{ratio:.1f} times the pod-hours", "of"
+    else:
+        words, link = f"{show_percents(ratio)} % {'fewer' if ratio < 1 else 'more'} pod-hours", "than"
+    return f"{words} {link} {other}" if other else words
 
 
 NOUNS = {Figure.VIOLATION: "the minutes short of pods", Figure.UNSERVED: "the unserved load"}

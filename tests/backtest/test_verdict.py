@@ -16,7 +16,7 @@ from kedastral.backtest.comparison import (
 )
 from kedastral.backtest.decision import Outlook, advised_point, decide, find_remarkable
 from kedastral.backtest.shortages import explain, find_worst, show_load, show_span
-from kedastral.backtest.verdict import NamedSetting, Role, SloResult, judge, show_percent, slo_result_of
+from kedastral.backtest.verdict import NamedSetting, Role, SloResult, judge, say_cost, show_percent, slo_result_of
 from kedastral.core.capacity import ReplicaBounds
 from kedastral.simulation.curves import Point
 from tests.backtest.scenarios import POINT, SETTINGS, LastValue, comparison_with, enough_judged, noisy, scenario_of
@@ -143,6 +143,20 @@ def test_a_headroom_is_advised_where_steering_is_dearer() -> None:
     )
     results, comparison = judged_steered(2000, [*LEVELS[:1], Point(1.1, 1.1, 0.001, 0.001)])
     assert "beats steering here: no service level serves as well." in judge(results, [comparison]).advice
+
+
+@pytest.mark.parametrize(
+    ("ratio", "words"),
+    [
+        (1.0, "the same pod-hours as the HPA"),
+        (0.9, "10 % fewer pod-hours than the HPA"),
+        (1.1, "10 % more pod-hours than the HPA"),
+        (2.5, "2.5 times the pod-hours of the HPA"),
+    ],
+)
+def test_pod_hours_are_compared_in_plain_english(ratio: float, words: str) -> None:
+    assert say_cost(ratio, "the HPA") == words
+    assert say_cost(ratio) == words.rsplit(" ", 3)[0]
 
 
 def test_without_a_setting_that_serves_as_well_the_service_level_stays() -> None:
