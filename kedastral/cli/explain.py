@@ -73,6 +73,9 @@ def run_status(settings: ExplainSettings, *, as_json: bool) -> None:
         rows = [_status_cells(one) for one in json.loads(body)["workloads"]]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RemoteError("the answer is not a list of workloads: another version?", reason="bad_answer") from error
+    if not rows:
+        click.echo("There is no workload yet.")
+        return
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(width=PLAIN_WIDTH, highlight=False)
@@ -100,8 +103,13 @@ async def _ask(settings: ExplainSettings, path: str, asked: Mapping[str, str]) -
         if status == httpx.codes.OK:
             return body
         where = shown_url(client.base_url)
+        if status == httpx.codes.NOT_FOUND and "workload" not in asked:
+            raise RemoteError(
+                f"{where} has no list of workloads; --url must be the address of `run` or `forecaster`",
+                reason="http_status",
+            )
         if status == httpx.codes.NOT_FOUND:
-            words = await _why_none(client, asked.get("workload", "any workload"))
+            words = await _why_none(client, asked["workload"])
             raise RemoteError(f"{where} {words}", reason="http_status")
     raise _refusal(status, body, where)
 
@@ -121,7 +129,8 @@ async def _read(client: httpx.AsyncClient, path: str, asked: Mapping[str, str]) 
     except SourceError as error:
         raise RemoteError(str(error), reason="credentials") from error
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-        raise RemoteError(f"{where} cannot be reached: {words_of(error)}", reason="unreachable") from error
+        words = f"{where} cannot be reached: {words_of(error)}; --url is the address of Kedastral's HTTP port"
+        raise RemoteError(words, reason="unreachable") from error
     except (AnswerTooLargeError, AnswerEncodedError, WebPageError) as error:
         raise RemoteError(f"{where} gave an unreadable answer: {error}", reason="bad_answer") from error
     return response.status_code, body

@@ -127,10 +127,14 @@ def _is_invalid(name: str, resolved: Resolved) -> bool:
 
 def _describe_unknown(flag: str, known: Sequence[Setting]) -> str:
     owners = [command for command, kind in BY_COMMAND.items() if flag in {s.flag for s in settings_of(kind)}]
-    near = find_near(flag, [s.flag for s in known if s.flag], NEAR_FLAG)
+    flags = [s.flag for s in known if s.flag]
+    near = find_near(flag, flags, NEAR_FLAG)
     if owners:
         hint = f"it belongs to {' and '.join(filter(None, (', '.join(owners[:-1]), owners[-1])))}"
         hint += f"; did you mean {near}?" if near and means_other_name(flag) else ""
+        # the address of a process with one server, or of the first of two
+        alone = flag == "--http-listen" or (flag == "--grpc-listen" and "--http-listen" in flags)
+        hint += "; here it is --listen" if alone and "--listen" in flags else ""
     else:
         hint = f"did you mean {near}?" if near else "see --help"
     kind = "flag" if flag.startswith("-") else "argument"

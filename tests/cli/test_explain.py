@@ -162,6 +162,14 @@ def test_status_is_a_table_of_the_workloads(monkeypatch: pytest.MonkeyPatch) -> 
     assert ["new", "waiting", "no", "forecast"] in rows
 
 
+def test_status_without_workloads_or_a_list_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = run(monkeypatch, lambda _: httpx.Response(200, text='{"workloads":[]}'), command="status")
+    assert (outcome.code, outcome.out) == (0, "There is no workload yet.\n")
+    outcome = run(monkeypatch, lambda _: httpx.Response(404), "--url", "http://scaler:8082", command="status")
+    words = "http://scaler:8082 has no list of workloads; --url must be the address of `run` or `forecaster`"
+    assert (outcome.code, outcome.problems) == (1, [words])
+
+
 def test_status_as_json_is_the_answer_and_another_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = run(monkeypatch, lambda _: httpx.Response(200, text=WORKLOADS + "\n"), "--json", command="status")
     assert json.loads(outcome.out) == json.loads(WORKLOADS)

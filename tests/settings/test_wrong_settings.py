@@ -245,6 +245,8 @@ def test_an_unknown_flag_is_refused_and_the_nearest_named() -> None:
     ("kind", "flag", "hint"),
     [
         (ForecasterSettings, "--grpc-listen", "it belongs to run and demo"),
+        (ForecasterSettings, "--http-listen", "it belongs to run, scaler and demo; here it is --listen"),
+        (ScalerSettings, "--grpc-listen", "it belongs to run and demo; here it is --listen"),
         (ForecasterSettings, "--on-stale", "it belongs to run, scaler, doctor, demo and backtest"),
         (ScalerSettings, "--log", "see --help"),
         (RunSettings, "--forecaster-url", "it belongs to scaler"),
