@@ -424,7 +424,8 @@ def say_service(point: Point, other: Point) -> str:
         return "served as well"
     if verb == second:
         return f"{verb} {minutes} and {load}"
-    return f"{verb} {minutes} {'and' if 'left' in (verb, second) else 'but'} {second} {load}"
+    opposed = {verb, second} in ({"cut", "raised"}, {"cut", "multiplied"})
+    return f"{verb} {minutes} {'but' if opposed else 'and'} {second} {load}"
 
 
 def _say_change(ratio: float, noun: str) -> tuple[str, str]:

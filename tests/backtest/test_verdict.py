@@ -16,7 +16,16 @@ from kedastral.backtest.comparison import (
 )
 from kedastral.backtest.decision import Outlook, advised_point, decide, find_remarkable
 from kedastral.backtest.shortages import explain, find_worst, show_load, show_span
-from kedastral.backtest.verdict import NamedSetting, Role, SloResult, judge, say_cost, show_percent, slo_result_of
+from kedastral.backtest.verdict import (
+    NamedSetting,
+    Role,
+    SloResult,
+    judge,
+    say_cost,
+    say_service,
+    show_percent,
+    slo_result_of,
+)
 from kedastral.core.capacity import ReplicaBounds
 from kedastral.simulation.curves import Point
 from tests.backtest.scenarios import POINT, SETTINGS, LastValue, comparison_with, enough_judged, noisy, scenario_of
@@ -157,6 +166,15 @@ def test_a_headroom_is_advised_where_steering_is_dearer() -> None:
 def test_pod_hours_are_compared_in_plain_english(ratio: float, words: str) -> None:
     assert say_cost(ratio, "the HPA") == words
     assert say_cost(ratio) == words.rsplit(" ", 3)[0]
+
+
+def test_only_changes_in_opposite_directions_are_contrasted() -> None:
+    before = Point(0.8, 1.0, 0.01, 0.02)
+    for unserved, violation, words in (
+        (0.012, 0.05, "multiplied the minutes short of pods by 2.5 and raised the unserved load by 20 %"),
+        (0.008, 0.05, "multiplied the minutes short of pods by 2.5 but cut the unserved load by 20 %"),
+    ):
+        assert say_service(Point(1.2, 1.0, unserved, violation), before) == words
 
 
 def test_without_a_setting_that_serves_as_well_the_service_level_stays() -> None:
