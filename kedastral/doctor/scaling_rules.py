@@ -39,6 +39,20 @@ def _bounds(evidence: Evidence) -> Iterator[Symptom]:
             yield Symptom(one.name, words, one.place)
 
 
+@BOOK.rule(
+    "idle-not-zero",
+    Severity.ERROR,
+    title="idleReplicaCount is not 0.",
+    why="An HPA rests only at 0 replicas: KEDA scales to the idle count, and the HPA back to minReplicaCount, again "
+    "and again.",
+    remedy="write idleReplicaCount: 0, or leave it out",
+)
+def _idle_not_zero(evidence: Evidence) -> Iterator[Symptom]:
+    for one in evidence.scaled_by_us:
+        if one.idle is not None and 0 < one.idle < one.lowest:
+            yield Symptom(one.name, f"idleReplicaCount is {one.idle}; KEDA supports only 0", one.place)
+
+
 def _with_default(one: ScalingObject) -> str:
     return f"{one.highest}" if one.max is not None else f"{one.highest} (KEDA's default)"
 

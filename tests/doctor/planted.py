@@ -256,6 +256,7 @@ PLANTED = (
     Planted("observe-alone", "observe", policy=lambda p: p.update(mode="observe")),
     Planted("bounds", "min above max", spec(minReplicaCount=6, maxReplicaCount=5), settings=False),
     Planted("bounds", "idle", spec(idleReplicaCount=2)),
+    Planted("idle-not-zero", "one", spec(idleReplicaCount=1)),
     Planted("max-below-plan", "max", spec(maxReplicaCount=20)),
     Planted("max-below-plan", "KEDA's default", spec(maxReplicaCount=None), lambda p: p.update(max=200)),
     Planted("max-below-plan", "along with its workload", both(spec(maxReplicaCount=20), brought())),
