@@ -180,7 +180,11 @@ def print_explanation(document: Mapping[str, Any]) -> None:
 
 def _next_words(document: Mapping[str, Any]) -> str:
     change = document.get("nextChange")
-    return "it stays so" if change is None else f"it will be {change['replicas']} from {_clock(change['at'])} on"
+    if change is not None:
+        return f"it will be {change['replicas']} from {_clock(change['at'])} on"
+    # the floor holds more than the plan, and follows the newest load
+    held = document["plan"][-1]["replicas"] < document["planned"]
+    return "it stays so while the load stays" if held else "it stays so"
 
 
 def _beside(document: Mapping[str, Any], other: Mapping[str, Any]) -> str:

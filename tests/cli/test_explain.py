@@ -71,6 +71,13 @@ def test_a_what_if_that_changes_nothing_says_so(monkeypatch: pytest.MonkeyPatch)
     assert "What if: the same as now; by that plan it stays so.\n" in outcome.out
 
 
+def test_a_floor_above_the_plan_holds_while_the_load_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = json.loads(document())
+    known.update(nextChange=None, planned=known["plan"][-1]["replicas"] + 1)
+    outcome = run(monkeypatch, lambda _: httpx.Response(200, text=dump_json(known)), "shop")
+    assert outcome.out.splitlines()[1] == "By the plan it stays so while the load stays."
+
+
 def test_a_refusal_names_the_flags_and_leaves_what_it_quotes(monkeypatch: pytest.MonkeyPatch) -> None:
     said = (
         "leadTime must be a duration, got 'leadTime must'; min (9) must not be above max (3); "
