@@ -61,6 +61,17 @@ def test_the_report_names_the_unit_of_the_load_and_a_percentage_is_remarked(
     assert [word in scenario.remarks[1] for word in said] == [True] * len(said)
     page = write_page(evaluate([compare_policies(scenario, policies_to_compare(1.2, swept=False))]))
     assert f"A pod sustains 100 {sustains} and serves" in " ".join(page.split())
+    assert "the verdict has little weight, as the model has not seen a whole week" in page
+    assert "judged steps were gaps" not in page
+
+
+def test_the_report_says_how_much_of_what_was_judged_were_gaps(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "web.csv", wave(288))
+    rows = path.read_text().splitlines()
+    path.write_text("\n".join([*rows[:-40], *rows[-30:]]))
+    scenario = prepare(path)
+    page = write_page(evaluate([compare_policies(scenario, policies_to_compare(1.2, swept=False))]))
+    assert f"10 of {len(scenario.trial.judged)} judged steps were gaps, which take the last value." in page
 
 
 @pytest.mark.parametrize(("days", "is_short"), [(5.6, True), (5.7, False), (10.0, False)])
