@@ -318,7 +318,8 @@ def _add_errors(app: QuartTrio) -> None:
 
     @app.errorhandler(Exception)
     async def show_bug(error: Exception) -> Response:
-        log.error("%s %s failed", request.method, request.path, exc_info=error)
+        fields = {"request_id": g.get("request_id", "")}
+        log.error("%s %s failed", request.method, request.path, extra=fields, exc_info=error)
         return answer_error(500, "internal error")
 
 

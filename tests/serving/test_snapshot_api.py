@@ -327,10 +327,11 @@ async def test_a_bug_fails_its_request_and_leaves_its_traceback(
     metrics = Metrics()
     metrics.show_snapshots(view.reader, site.clock)
     client = create_app(view, site.readiness, metrics.registry).test_client()
-    response = await client.get(path)
+    response = await client.get(path, headers={"X-Request-Id": "seen-by-a-user"})
     assert response.status_code == 500
     assert await read_error(response) == "internal error"
     [record] = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert vars(record)["request_id"] == response.headers["X-Request-Id"] == "seen-by-a-user"
     assert record.exc_info is not None
     assert isinstance(record.exc_info[1], ZeroDivisionError)
     assert (await client.get("/readyz")).status_code == 200
