@@ -352,7 +352,7 @@ def _values(snapshot: Snapshot, now: datetime) -> Iterator[Value]:
     if ahead is not None:
         yield "kedastral_forecast_load", (), float(snapshot.forecast.values[ahead])
         if snapshot.service_level is not None:
-            yield "kedastral_upper_load", (), float(snapshot.service_level.upper[ahead]) * snapshot.service_level.factor
+            yield "kedastral_upper_load", (), _load_planned_for(snapshot.service_level, ahead)
     for status in StatusCode:
         yield "kedastral_forecast_status", (status,), float(snapshot.status.code is status)
     if snapshot.service_level is not None:
@@ -362,6 +362,12 @@ def _values(snapshot: Snapshot, now: datetime) -> Iterator[Value]:
         yield "kedastral_expert_weight_ratio", (expert.name,), expert.weight
         if expert.error is not None:
             yield "kedastral_expert_error_ratio", (expert.name,), expert.error
+
+
+def _load_planned_for(report: ServiceLevelReport, step: int) -> float:
+    """The load that pods are planned for in a step: the raised upper quantile, but no more than the cap on load."""
+    raised = float(report.upper[step]) * report.factor
+    return raised if report.load_cap is None else min(raised, report.load_cap)
 
 
 def _service_level_values(report: ServiceLevelReport) -> Iterator[Value]:
