@@ -96,7 +96,7 @@ class _Rows:
     """Writes the list one row at a time, so that KEDA is answered in between; unchanged rows are reused."""
 
     view: WorkloadsView
-    _kept: dict[str, tuple[Snapshot, Condition, int | None, str]] = attrs.field(factory=dict, init=False)
+    _kept: dict[str, tuple[Snapshot, Condition, int | None, int, str]] = attrs.field(factory=dict, init=False)
     _lock: trio.Lock = attrs.field(factory=trio.Lock, init=False)
     _written: tuple[float, str] = attrs.field(default=(-1e9, ""), init=False)
 
@@ -125,15 +125,14 @@ class _Rows:
             condition = judge(None, failure, stale=False)
             return condition, dump_json(_describe(key, None, condition))
         now, policy = self.view.snapshots.clock.now(), self.view.snapshots.policy_of(key)
-        told = decide(snapshot, now, policy).replicas
+        told, planned = decide(snapshot, now, policy).replicas, replicas_at(snapshot, now)
         condition = judge(snapshot, failure, stale=policy.is_stale(snapshot, now), holds=told is None)
         kept = self._kept.get(key)
-        if kept is not None and kept[0] is snapshot and kept[1:3] == (condition, told):
-            return condition, kept[3]
+        if kept is not None and kept[0] is snapshot and kept[1:4] == (condition, told, planned):
+            return condition, kept[4]
         row = _describe(key, snapshot, condition)
-        planned = replicas_at(snapshot, now)
         shown = dump_json({**row, "told": told, "planned": planned, **_spark(snapshot, self.view.recent.get(key))})
-        self._kept[key] = snapshot, condition, told, shown
+        self._kept[key] = snapshot, condition, told, planned, shown
         return condition, shown
 
 

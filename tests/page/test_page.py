@@ -21,7 +21,7 @@ from kedastral.core.planning.service_level import ServiceLevelReport, ServiceLev
 from kedastral.core.planning.status import STANDING_DOWN, Failure, ForecastStatus, StatusCode
 from kedastral.core.planning.steering import DaySpent, SteeringState
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
-from kedastral.core.serving import OnStale, StalePolicy
+from kedastral.core.serving import Mode, OnStale, StalePolicy
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.page_routes import ASSETS
 from kedastral.serving.recent import RecentLoads
@@ -96,6 +96,19 @@ async def test_a_list_changes_with_the_snapshot_the_failure_and_the_time(autojum
     assert await shown() == ("failing", 20)
     await trio.sleep(121)
     assert await shown() == ("stale", 2)
+
+
+async def test_the_list_reads_the_plan_by_the_clock_where_keda_gets_another_number(autojump_clock: MockClock) -> None:
+    page = Page()
+    await page.store.put(attrs.evolve(make_snapshot([1, 2, 3, 4, 5, 6], lead=60.0, floor=0), mode=Mode.OBSERVE))
+
+    async def shown() -> tuple[int, int]:
+        [row] = (await page.read("/api/workloads"))["workloads"]
+        return row["told"], row["planned"]
+
+    assert await shown() == (0, 2)
+    await trio.sleep(60)
+    assert await shown() == (0, 3)
 
 
 @pytest.mark.parametrize(("on_stale", "state"), [(OnStale.DEFAULT_MIN, "ok"), (OnStale.ERROR, "withheld")])
