@@ -412,11 +412,11 @@ def _steps(snapshot: Snapshot, stages: PlanStages | None) -> Iterator[PlannedSte
 
 
 def _needed(stages: PlanStages, basis: PlanBasis | None) -> list[int]:
-    """The pods that each step needs for its load, within the bounds, whatever was planned before."""
+    """The pods that each step needs for its own load, within the bounds, whatever comes before and after it."""
     needed = stages.needed
     if basis is not None:
         needed = without_idle_steps(needed, stages.expected, basis.facts.idleness, stages.policy)
-    return desired_replicas(needed, stages.policy, None)
+    return desired_replicas(needed, attrs.evolve(stages.policy, prewarm_steps=0), None)
 
 
 def show_time(moment: datetime) -> str:

@@ -389,8 +389,9 @@ def test_a_plan_that_the_last_forecast_of_the_model_holds_says_so() -> None:
     assert plans(workload_of(), seen, [high, low]).replicas[20] < before.replicas[20]
 
 
-def test_each_step_is_shown_with_its_load_its_quantile_and_what_it_needs_by_itself() -> None:
-    policy = attrs.evolve(POLICY, prewarm_steps=0, up_max_factor=1.5)
+@pytest.mark.parametrize("prewarm_steps", [0, 2])
+def test_each_step_is_shown_with_its_load_its_quantile_and_what_it_needs_by_itself(prewarm_steps: int) -> None:
+    policy = attrs.evolve(POLICY, prewarm_steps=prewarm_steps, up_max_factor=1.5)
     snapshot = plans(workload_of(policy, steered=True), [1000.0] * 150, [[1000.0], [1000.0, 2000.0]])
     shown = explain(snapshot, snapshot.made_at, StalePolicy()).plan
     assert snapshot.service_level is not None
