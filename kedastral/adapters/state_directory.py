@@ -167,13 +167,14 @@ class StateDirectory:
 
     def _remove(self, stem: str) -> None:
         for ending in ENDINGS:  # without listing the directory, which may be large
-            (self.path / (stem + ending)).unlink(missing_ok=True)
+            with suppress(FileNotFoundError, IsADirectoryError):  # a directory is not ours, even under such a name
+                (self.path / (stem + ending)).unlink()
 
     def _remove_older(self, since: float, kept: Collection[str]) -> int:
         newest: dict[str, float] = {}
         for path in self.path.iterdir():
             found = OUR_FILES.fullmatch(path.name)
-            if found is not None:
+            if found is not None and path.is_file():
                 newest[found[1]] = max(newest.get(found[1], 0.0), path.stat().st_mtime)
         gone = [stem for stem, at in newest.items() if stem not in kept and at < since]
         for stem in gone:

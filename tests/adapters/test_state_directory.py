@@ -323,6 +323,20 @@ async def test_old_files_are_removed_with_what_was_set_aside_and_no_others(direc
     assert {"notes.txt", "lost+found", "other.tmp", "x.state.bak"} <= files(directory)
 
 
+async def test_a_directory_with_the_name_of_a_file_keeps_no_other_file_from_being_removed(
+    directory: StateDirectory,
+) -> None:
+    for name in ("a", "b", "c"):
+        await directory.save(make_kept_state(name))
+        os.utime(state_file(directory, name), (0, 0))
+    for taken in (f"{stem_of('a')}.history", f"{stem_of('none')}.state.unreadable"):
+        (directory.path / taken).mkdir()
+        os.utime(directory.path / taken, (0, 0))
+    assert await directory.remove_unsaved(START, ()) == 3
+    assert await directory.load_all() == {}
+    assert await directory.remove_unsaved(START, ()) == 0
+
+
 # --- names ---
 
 
