@@ -35,10 +35,12 @@ class AskedWorkloads:
     always: Collection[str] = ()
     _questions: dict[str, _Question] = attrs.field(factory=dict, init=False)
 
-    async def track(self, workload: str, read: Callable[[str], Awaitable[None]]) -> None:
+    async def track(
+        self, workload: str, read: Callable[[str], Awaitable[None]], count_error: Callable[[RemoteError], None]
+    ) -> None:
         """Note a call for ``workload``. The first one runs ``read``, and waits for it `FIRST_WAIT` seconds at most.
 
-        Calls that arrive meanwhile wait as long. Raises RemoteError if there are too many workloads.
+        Calls that arrive meanwhile wait as long. Counts and raises RemoteError if there are too many workloads.
         """
         with trio.move_on_after(FIRST_WAIT):
             question = self._questions.get(workload)
@@ -47,7 +49,10 @@ class AskedWorkloads:
                 await question.was_read.wait()
                 return
             if len(self._questions) >= MAX_WORKLOADS:
-                raise RemoteError(f"more than {MAX_WORKLOADS} workloads are asked for", reason="too_many_workloads")
+                words = f"more than {MAX_WORKLOADS} workloads are asked for"
+                error = RemoteError(words, reason="too_many_workloads")
+                count_error(error)
+                raise error
             question = self._questions[workload] = _Question(trio.current_time())
             try:
                 await read(workload)

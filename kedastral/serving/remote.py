@@ -211,7 +211,7 @@ class RemoteSnapshots:
 
     async def track(self, workload: str) -> None:
         """See `kedastral.core.ports.SnapshotReader.track`; raises RemoteError if too many are tracked."""
-        await self._asked.track(workload, self._begin)
+        await self._asked.track(workload, self._begin, self.metrics.count_error)
 
     async def wait_for_change(self, *workloads: str) -> None:
         """See `kedastral.core.ports.SnapshotReader.wait_for_change`."""

@@ -584,6 +584,8 @@ async def test_too_many_workloads_are_refused_and_known_ones_still_followed(
     with pytest.raises(RemoteError) as caught:
         await remote.reader.track("c")
     assert caught.value.reason == "too_many_workloads"
+    labels = {"component": "client", "reason": "too_many_workloads"}
+    assert remote.metrics.registry.get_sample_value("kedastral_errors_total", labels) == 1
     await remote.reader.track("a")
 
 
