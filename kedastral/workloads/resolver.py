@@ -8,8 +8,9 @@ import attrs
 from kedastral.core.planning.status import Failure
 from kedastral.core.ports import SnapshotReader
 from kedastral.core.serving import StalePolicy
-from kedastral.core.trigger import ObjectRef, is_from_variable, key_in, require_no_conflict
+from kedastral.core.trigger import ObjectRef, is_from_variable, key_in, require_few_keys, require_no_conflict
 from kedastral.errors import BadTriggerError, UnknownWorkloadError
+from kedastral.settings.metadata import describes_a_workload
 
 MAX_NAME_LENGTH = 500
 """The most characters of a workload's name, namespace included, if any name is accepted."""
@@ -17,6 +18,10 @@ MAX_NAME_SHOWN = 80
 """Characters of a name that an error shows."""
 MAX_NAMES_SHOWN = 5
 """Names that an error lists."""
+NOT_READ_HERE = (
+    "the trigger metadata describes a workload of its own, which a split scaler does not read: name one that its "
+    "forecaster has in metadata 'workload'"
+)
 
 
 def pick_workload(ref: ObjectRef, keys: Collection[str]) -> str:
@@ -48,7 +53,8 @@ def pick_workload(ref: ObjectRef, keys: Collection[str]) -> str:
 class RemoteResolver:
     """Resolves any name, since only the remote forecaster knows which workloads there are.
 
-    A bare name is looked up in the ScaledObject's namespace first, then as it is. ``default`` is used if none is named.
+    A bare name is looked up in the ScaledObject's namespace first, then as it is. ``default`` is used if none is named,
+    but not for metadata that describe a workload of their own: they would get the replicas of another one.
     """
 
     reader: SnapshotReader
@@ -57,9 +63,12 @@ class RemoteResolver:
 
     async def find(self, ref: ObjectRef) -> str:
         """See `kedastral.core.ports.WorkloadResolver.find`."""
+        require_few_keys(ref.metadata)
         require_no_conflict(ref.metadata, "workload")
         name = ref.workload
         if not name:
+            if describes_a_workload(ref.metadata):
+                raise BadTriggerError(NOT_READ_HERE)
             if self.default is None:
                 raise _unnamed()
             name = self.default

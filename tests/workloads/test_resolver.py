@@ -99,3 +99,19 @@ async def test_a_split_scaler_looks_in_the_own_namespace_first(
     reader = Remote(*there)
     assert await RemoteResolver(reader, StalePolicy(), "fallback").find(of(named)) == key
     assert reader.tracked == tracked
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [{"query": "sum(rate(http_requests_total[1m]))", "targetPerPod": "50"}, {"targetPerPodd": "50"}],
+    ids=["a description", "a misspelt one"],
+)
+async def test_what_describes_a_workload_of_its_own_does_not_get_the_default_one_of_a_split_scaler(
+    metadata: dict[str, str],
+) -> None:
+    reader = Remote("fallback")
+    with pytest.raises(BadTriggerError, match="describes a workload of its own, which a split scaler does not read"):
+        await RemoteResolver(reader, StalePolicy(), "fallback").find(ObjectRef("web", "a", metadata))
+    assert reader.tracked == []
+    only_keda = {"scalerAddress": "k:8080", "activation": "1", "enableTLS": "true"}
+    assert await RemoteResolver(reader, StalePolicy(), "fallback").find(ObjectRef("web", "a", only_keda)) == "fallback"
