@@ -3,6 +3,7 @@
 
 import itertools
 import json
+import pydoc
 import re
 import threading
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from tests.docs import product
 from tests.docs.pages import PAGES, ROOT, anchors, bare, blocks, commands, inline_code, links, prose, read, tables
 
 DOCS = ROOT / "docs"
+TESTS = {name for path in ROOT.glob("tests/**/*.py") for name in re.findall(r"def (test_\w+)\(", read(path))}
 WITH_COMMANDS = [page for page in PAGES if list(commands(read(page)))]
 names = [str(page.relative_to(ROOT)) for page in PAGES]
 every_page = pytest.mark.parametrize("page", PAGES, ids=names)
@@ -372,7 +374,12 @@ def test_every_guide_can_be_reached_from_the_readme() -> None:
     assert {page for page in PAGES if page.parent == DOCS} <= reached
 
 
-def test_the_layers_named_in_the_architecture_exist() -> None:
-    for piece in inline_code(read(DOCS / "architecture.md")):
-        if re.fullmatch(r"kedastral/[\w/]+(\.py)?", piece):
+@every_page
+def test_files_and_names_of_the_code_exist(page: Path) -> None:
+    for piece in inline_code(read(page)):
+        if re.fullmatch(r"(kedastral|tests|benchmarks)/[\w/]+(\.py)?", piece):
             assert (ROOT / piece).exists(), piece
+        elif re.fullmatch(r"kedastral(\.\w+){2,}", piece):
+            assert pydoc.locate(piece) is not None, piece
+        elif re.fullmatch(r"test_\w+", piece):
+            assert piece in TESTS, piece
