@@ -204,7 +204,12 @@ async def test_a_query_that_matches_nothing_by_another_clock_is_told_with_the_sk
     assert "clock" not in str(await raised_by(Server(dated(matrix(), 0))))
 
 
-@pytest.mark.parametrize("date", ["", "yesterday", "\xff"])
+HUGE = "9" * 20
+
+
+@pytest.mark.parametrize(
+    "date", ["", "yesterday", "\xff", f"Mon, 01 Jan {HUGE} 00:00:00 GMT", f"Mon, 01 Jan 2026 00:00:00 +{HUGE}"]
+)
 async def test_a_date_that_cannot_be_read_says_nothing_of_the_clock(date: str) -> None:
     def respond(request: httpx.Request) -> httpx.Response:
         response = matrix([(T - 240, "5")])(request)

@@ -160,7 +160,7 @@ class AnswerNotes:
         """Compare the ``Date`` header of an answer that has just arrived with our clock."""
         try:
             date = parsedate_to_datetime(header)
-        except ValueError:
+        except (ValueError, OverflowError):  # a year or an offset of twenty digits
             return
         if self._now is not None:
             here = self._now + timedelta(seconds=trio.current_time() - self._begun)
