@@ -61,6 +61,8 @@ class HttpForecaster:
             raise self._error(f"no complete answer within {self.timeout:g} s", "timeout") from error
         except httpx.HTTPError as error:
             raise self._error(words_of(error), "unreachable") from error
+        except httpx.InvalidURL as error:  # its own address was checked at the start; httpx reads that of a redirect
+            raise self._error(f"a redirect to what is no URL: {one_line(str(error), 200)}", "http_status") from error
         except UnicodeError as error:  # a host name that DNS cannot express; httpx lets it through
             raise self._error(f"the host name cannot be looked up: {words_of(error)}", "unreachable") from error
         try:

@@ -150,6 +150,12 @@ async def test_a_broken_connection_is_an_error_and_never_tried_again(error: type
     assert len(server.requests) == 1
 
 
+async def test_a_redirect_to_what_is_no_address_is_an_error_and_no_bug() -> None:
+    caught = await raised_by(Server(reply(302, headers={"Location": "mailto:x"})))
+    assert caught.reason == "http_status"
+    assert "a redirect to what is no URL" in str(caught)
+
+
 async def test_a_host_name_that_dns_cannot_express_is_an_error_and_no_bug() -> None:
     def lookup(_request: httpx.Request) -> httpx.Response:
         raise UnicodeError("label empty or too long")
