@@ -99,7 +99,7 @@ def read_state(data: bytes) -> KeptState:
     snapshot = attrs.evolve(
         head.snapshot,
         quality=DataQuality(quality.settling, quality.at_least),
-        service_level=parts.read_optional("service_level", ServiceLevelReport),
+        service_level=parts.read_report(len(head.snapshot.replicas)),
     )
     return KeptState(
         workload=head.workload,
@@ -140,13 +140,24 @@ class _Parts:
                 raise ValueError("must be an object")
             return _converter.structure(self.document[name], kind)
         except _UNREADABLE as error:
-            words = "%s of the kept state means something else in this version and is dropped: %s"
-            log.warning(words, name, _reason(error), extra={"workload": self.workload})
+            self._tell_dropped(name, _reason(error))
             return default
+
+    def _tell_dropped(self, name: str, why: str) -> None:
+        words = "%s of the kept state means something else in this version and is dropped: %s"
+        log.warning(words, name, why, extra={"workload": self.workload})
 
     def read_optional(self, name: str, kind: type[T]) -> T | None:
         """The part ``name``, None if there is none."""
         return self.read(name, kind, None)
+
+    def read_report(self, steps: int) -> ServiceLevelReport | None:
+        """How a plan of ``steps`` came about; None if there is no report, or it is that of another plan."""
+        report = self.read_optional("service_level", ServiceLevelReport)
+        if report is not None and len(report.upper) != steps:
+            self._tell_dropped("service_level", f"{len(report.upper)} upper values for {steps} steps")
+            return None
+        return report
 
 
 def _structure(document: Document, kind: type[T]) -> T:

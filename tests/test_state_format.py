@@ -330,6 +330,7 @@ def test_a_status_that_a_later_version_added_is_read_as_ok() -> None:
     [
         ("trigger metadata", ["workload", "shop"]),
         ("service_level upper", base64.b64encode(np.array([np.nan] * 6).tobytes()).decode()),
+        ("service_level upper", base64.b64encode(np.ones(5).tobytes()).decode()),
         ("service_level state uncertainty last thresholds", [1.28, 1.64, 2.33]),
         ("service_level state uncertainty model coverage", []),
         ("service_level state uncertainty pending 0 last quantiles", [600.0]),
