@@ -75,6 +75,14 @@ async def test_nothing_else_is_ever_asked_again(status: int) -> None:
     assert len(server.requests) == 1
 
 
+async def test_a_redirect_to_what_is_no_address_is_told_and_not_blamed_on_the_query() -> None:
+    server = Server(reply(302, headers={"Location": "mailto:x"}))
+    caught = await raised_by(server)
+    assert caught.reason == "http_status"
+    assert "a redirect to what is no URL" in str(caught)
+    assert len(server.requests) == 1
+
+
 @pytest.mark.parametrize("status", [404, 405, 501])
 async def test_an_endpoint_that_is_not_served_can_be_told_from_other_errors(status: int) -> None:
     assert isinstance(await raised_by(Server(reply(status))), NotServedError)

@@ -304,6 +304,9 @@ class PrometheusApi:
         except (AnswerTooLargeError, AnswerEncodedError) as error:
             raise self._error(request, str(error), "bad_answer") from error
         except httpx.InvalidURL as error:
+            if "too long" not in str(error):  # httpx reads the address of a redirect, too
+                what = f"a redirect to what is no URL: {one_line(str(error))}"
+                raise self._error(request, what, "http_status") from error
             length = len(request.params["query"])
             raise self._error(request, f"a query of {length} characters makes no URL: {error}", "refused") from error
         except UnicodeError as error:  # a host name that DNS cannot express; httpx lets it through
