@@ -420,6 +420,11 @@ REFUSED: dict[str, tuple[bytes, ExportReading, list[str]]] = {
         READ,
         [", line 2: values must have one unit, or a known scale of it; export them without units; got 'min', 's'"],
     ),
+    "a column of words": (
+        b"time,web,name\n0,1,a\n60,2,b\n",
+        ExportReading(column="name"),
+        [", line 2: a value must be a finite number, or empty for a gap; got 'a' (and 1 more)"],
+    ),
     "two decimal marks": (
         b'time,web\n0,"1,5"\n60,"1.5"\n',
         READ,

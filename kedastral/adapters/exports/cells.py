@@ -338,7 +338,9 @@ def _read_units(
 ) -> tuple[dict[str, float], str]:
     """The factor of each unit of a column, and the base unit that remains."""
     found = {unit for unit in units if unit is not None}
-    bases = set.intersection(*({base for _, base in _splits_of(unit)} for unit in found)) if found else set()
+    if not found:  # no value is a number, which the caller has noted
+        return {}, ""
+    bases = set.intersection(*({base for _, base in _splits_of(unit)} for unit in found))
     if len(found) == 1:
         (unit,) = found
         certain = [
