@@ -288,7 +288,7 @@ def test_ridges_of_other_features_are_refused(step: float) -> None:
     sizes = memory["ridge.sizes"]
     less = 3 * np.count_nonzero(sizes)  # a coefficient and both ends of a range each
     shorter = {"ridge.sizes": np.maximum(sizes - 3, 0), "ridges": memory["ridges"][:-less]}
-    with pytest.raises(ValueError, match="coefficients in each ridge"):
+    with pytest.raises(ValueError, match="features in each ridge"):
         AutoModel().restore({**memory, **shorter})
 
 

@@ -41,9 +41,22 @@ def test_a_mean_forgets_half_within_its_half_life() -> None:
 
 def test_errors_add_up_by_their_size_and_time_and_fade_within_hours() -> None:
     once = Scores.none(2, 2).add(np.array([[2.0, -4.0], [NAN, 1.0]]), 60.0)
-    assert once.errors.tolist() == [[120.0, 240.0], [0.0, 60.0]]
+    assert once.errors.tolist() == [[120.0, 240.0], [120.0, 60.0]]
     later = once.add(np.array([[0.0, NAN], [1.0, 0.0]]), 6 * HOUR)
-    assert later.errors == pytest.approx(np.array([[60.0, 240.0], [6 * HOUR, 30.0]]))
+    assert later.errors == pytest.approx(np.array([[60.0, 240.0], [60.0 + 6 * HOUR, 30.0]]))
+    assert later.add(np.full((2, 2), NAN), HOUR).errors.tolist() == later.errors.tolist(), "nothing was due"
+
+
+def test_a_member_that_made_no_forecast_counts_as_the_last_value_until_it_has_proved_better() -> None:
+    scores = Scores.none(3, 1)
+    for _ in range(360):  # the last value, one that is twice as good, and one that is not there yet
+        scores = scores.add(np.array([[10.0], [5.0], [NAN]]), 60.0)
+    assert scores.weights(np.ones((3, 1)), ALL)[:, 0] == pytest.approx([0, 1, 0], abs=1e-4)
+    scores = scores.add(np.array([[10.0], [5.0], [0.0]]), 600.0)
+    assert scores.weights(np.ones((3, 1)), ALL)[1, 0] > 0.99, "one good forecast proves little"
+    for _ in range(24 * 60):
+        scores = scores.add(np.array([[10.0], [5.0], [1.0]]), 60.0)
+    assert scores.weights(np.ones((3, 1)), ALL)[2, 0] > 0.99
 
 
 def test_during_a_surprise_they_fade_many_times_as_fast() -> None:
@@ -159,7 +172,7 @@ def test_at_first_all_share_and_the_last_value_counts_for_a_little_more_than_all
     made = Ensemble((1, 3), ZERO).predict(experts, ZERO)
     handicap = 0.96**16
     last_value = 1 / (1 + handicap)
-    known = len(MEMBERS) - 1 - ("ridge-1.5d" in DRIFT_CORRECTED)  # the ridge's drift is that of no forecast either
+    known = len(MEMBERS) - 1 - (EXPERTS[-1] in DRIFT_CORRECTED)  # its drift is that of no forecast either
     assert LAST_VALUE == 0
     assert made.weights[:, 0].sum() == pytest.approx(1.0)
     assert made.weights[0, 0] == pytest.approx(last_value + (1 - last_value) / known)

@@ -153,12 +153,13 @@ def test_a_ridge_adds_what_it_says_to_the_level_up_to_half_more_than_the_largest
     def ridge(intercept: float) -> Ridge:
         return Ridge(np.append(nothing, intercept), nothing, nothing)
 
-    ridges = [(ridge(0.25), None), (ridge(-0.5), ridge(9.0))]
-    slow, fast = predict_all(seasons, rows, (1, 5), ridges)[-2:]
+    ridges = [(ridge(0.25), None, None), (ridge(-0.5), ridge(9.0), None)]
+    slow, fast, random = predict_all(seasons, rows, (1, 5), ridges)[-3:]
     level = math.log1p(100 / unit)
     assert slow[0] == pytest.approx([unit * math.expm1(level + 0.25)] * 2)
     assert slow[1] == pytest.approx([unit * math.expm1(level - 0.5)] * 2)
     assert np.isnan(fast[0]).all()
+    assert np.isnan(random).all()
     assert fast[1] == pytest.approx([1.5 * (200 + unit) - unit] * 2)
 
 
@@ -167,9 +168,9 @@ def test_a_ridge_reads_the_features_of_its_own_horizon() -> None:
     seasons = seasons_of(100 * np.exp(rng.normal(0, 0.3, 9 * DAY)))
     rows, width = np.array([8 * DAY + 3, 9 * DAY - 5]), count_features(60.0)
     coefficients = rng.normal(0, 0.05, width + 1)
-    ridges = [(Ridge(coefficients, np.full(width, -9.0), np.full(width, 9.0)), None)] * 2
-    together = predict_all(seasons, rows, (3, 45), ridges)[-2]
+    ridges = [(Ridge(coefficients, np.full(width, -9.0), np.full(width, 9.0)), None, None)] * 2
+    together = predict_all(seasons, rows, (3, 45), ridges)[-3]
     for k, ahead in enumerate((3, 45)):
-        alone = predict_all(seasons, rows, (ahead,), ridges[:1])[-2][0]
+        alone = predict_all(seasons, rows, (ahead,), ridges[:1])[-3][0]
         assert together[k] == pytest.approx(alone)
     assert together[0] != pytest.approx(together[1])

@@ -184,7 +184,7 @@ def test_one_ridge_at_a_time_is_fitted_again_and_each_after_six_hours() -> None:
         for knot, kind in np.argwhere(learner._fitted_at != before).tolist():
             fitted.append((minute, knot, kind))
         before = learner._fitted_at.copy()
-    first = [(401, 0, 0), (404, 0, 1), (407, 1, 0), (410, 1, 1)]
+    first = [(401 + 3 * nth, nth // 3, nth % 3) for nth in range(6)]
     assert fitted == [*first, *((minute + 360, knot, kind) for minute, knot, kind in first)]
 
 

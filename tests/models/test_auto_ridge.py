@@ -12,7 +12,9 @@ from kedastral.core.series import Floats, Ints, Series
 from kedastral.models.auto import ridge
 from kedastral.models.auto.features import Seasons, compute_common_features, compute_horizon_features, find_seasons
 from kedastral.models.auto.ridge import (
+    BLOCK,
     FitSettings,
+    Kind,
     Ridge,
     _choose_origins,
     _huber_weights,
@@ -24,6 +26,9 @@ from kedastral.models.auto.signal import make_signal
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 DAY = 1440
+
+
+WEEK = Kind("any", 7 * 86400.0)
 
 
 def seasons_of(values: Floats, step: float = 60.0) -> Seasons:
@@ -65,6 +70,59 @@ def test_what_is_stored_of_a_ridge_gives_it_back() -> None:
     again = Ridge.from_flat(ridge.flat)
     for name in ("coefficients", "lowest", "highest"):
         assert getattr(again, name).tolist() == getattr(ridge, name).tolist()
+
+
+def bent(rows: int, seed: int = 3) -> tuple[Floats, Floats]:
+    """A target that is no line in its features: the first counts only where the second is above 0."""
+    features = np.random.default_rng(seed).normal(0, 1, (rows, 6))
+    return features, np.where(features[:, 1] > 0, 2 * features[:, 0], 0.0)
+
+
+def test_random_features_bend_the_regression() -> None:
+    ridges = [fit_ridge(*bent(3000), np.ones(3000), is_random=is_random) for is_random in (False, True)]
+    features, target = bent(500, seed=9)
+    line, curve = (np.abs(ridge.predict(features) - target).mean() for ridge in ridges)
+    assert line > 0.6
+    assert curve < line / 2
+
+
+def test_what_is_fitted_block_by_block_is_the_ridge_of_all_rows() -> None:
+    """Against the normal equations of the whole matrix, in double precision."""
+    features, target = bent(2 * BLOCK + 17)
+    found = fit_ridge(features, target, np.ones(len(target)), is_random=True)
+    assert found.random is not None
+    scale = np.sqrt((features**2).mean(axis=0))
+    design = np.column_stack([features / scale, found.random.transform(features), np.ones(len(features))])
+    coefficients = np.linalg.solve(design.T @ design + 10 * np.eye(design.shape[1]), design.T @ target)
+    for _ in range(3):
+        residuals = target - design @ coefficients
+        weights = np.minimum(1.0, 1.4826 * np.median(np.abs(residuals)) / np.abs(residuals))
+        weighted = design * weights[:, None] / weights.mean()
+        coefficients = np.linalg.solve(weighted.T @ design + 10 * np.eye(design.shape[1]), weighted.T @ target)
+    assert found.predict(features) == pytest.approx(design @ coefficients, abs=0.01)
+
+
+def test_a_refit_keeps_the_random_features_that_its_coefficients_belong_to() -> None:
+    features, target = bent(2000)
+    cold = fit_ridge(features, target, np.ones(2000), is_random=True)
+    warm = fit_ridge(3 * features + 5, target, np.ones(2000), warm_start=cold, is_random=True)
+    assert warm.random is cold.random
+
+
+def test_random_features_do_not_extrapolate() -> None:
+    ridge = fit_ridge(*bent(500), np.ones(500), is_random=True)
+    ends = ridge.predict(np.array([ridge.lowest, ridge.highest]))
+    assert ridge.predict(np.array([ridge.lowest - 50, ridge.highest + 50])).tolist() == ends.tolist()
+
+
+def test_what_is_stored_of_a_ridge_with_random_features_gives_it_back() -> None:
+    features, target = bent(100)
+    ridge = fit_ridge(features, target, np.ones(100), is_random=True)
+    again = Ridge.from_flat(ridge.flat, is_random=True)
+    assert again.predict(features).tolist() == ridge.predict(features).tolist()
+    assert again.flat.tolist() == ridge.flat.tolist()
+    with pytest.raises(ValueError, match="are no ridge"):
+        Ridge.from_flat(ridge.flat[:-1], is_random=True)
 
 
 @pytest.mark.parametrize("size", [0, 2, 3, 6])
@@ -142,7 +200,7 @@ def test_the_rows_of_a_fit_have_a_known_future_and_are_no_older_than_counts(
     hours: int, step: float, ahead: int, held_out: int, half_life: float
 ) -> None:
     signal = seasons_of(np.ones(round(hours * 3600 / step)), step).signal
-    rows = _choose_origins(signal, FitSettings(ahead, half_life, held_out, max_rows=500))
+    rows = _choose_origins(signal, FitSettings(ahead, Kind("any", half_life), held_out, max_rows=500))
     last = len(signal) - 1 - held_out - ahead
     if rows is None:
         assert last * step < 5 * 3600 or last < 60 + 43200 / step
@@ -163,7 +221,7 @@ def test_the_rows_of_a_fit_have_a_known_future_and_are_no_older_than_counts(
 
 def test_rows_that_are_chosen_of_many_cover_every_minute_of_the_hour() -> None:
     signal = seasons_of(np.ones(14 * DAY)).signal
-    rows = _choose_origins(signal, FitSettings(10, 7 * 86400.0))
+    rows = _choose_origins(signal, FitSettings(10, WEEK))
     assert rows is not None
     assert 2450 <= len(rows) <= 2500
     counts = np.bincount(rows % 60, minlength=60)
@@ -186,7 +244,7 @@ def predicted(seasons: Seasons, by: Ridge, rows: Ints, ahead: int) -> Floats:
 
 def test_a_horizon_is_fitted_to_the_load_that_comes_so_many_steps_later() -> None:
     seasons, ahead = seasons_of(grown(3)), 60
-    found = fit_horizon(seasons, FitSettings(ahead, 1.5 * 86400.0, max_rows=800))
+    found = fit_horizon(seasons, FitSettings(ahead, Kind("any", 1.5 * 86400.0), max_rows=800))
     assert found is not None
     rows = np.arange(2 * DAY + 10, 2 * DAY + 600, 60)
     truth = seasons.signal.values[rows + ahead]
@@ -195,7 +253,7 @@ def test_a_horizon_is_fitted_to_the_load_that_comes_so_many_steps_later() -> Non
 
 def test_what_is_unknown_or_held_out_teaches_nothing() -> None:
     values = grown(2)
-    settings_ = FitSettings(30, 7 * 86400.0, 300, 600)
+    settings_ = FitSettings(30, WEEK, 300, 600)
     usual = fit_horizon(seasons_of(values), settings_)
     assert usual is not None
     later = values.copy()
@@ -207,7 +265,7 @@ def test_what_is_unknown_or_held_out_teaches_nothing() -> None:
 
 
 def test_a_short_history_has_no_ridge() -> None:
-    settings_ = FitSettings(10, 7 * 86400.0)
+    settings_ = FitSettings(10, WEEK)
     assert fit_horizon(seasons_of(np.ones(310)), settings_) is None
     assert fit_horizon(seasons_of(np.ones(311)), settings_) is not None
     assert fit_horizon(seasons_of(np.ones(50), 1800.0), settings_) is None
@@ -225,7 +283,7 @@ def test_the_level_is_the_mean_of_five_minutes() -> None:
 def weights_of(values: Floats, settings_: FitSettings, monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
     """The weight of each row in a fit of ``values``."""
     seen: list[Floats] = []
-    monkeypatch.setattr(ridge, "fit_ridge", lambda _features, _target, weights, _before: seen.append(weights))
+    monkeypatch.setattr(ridge, "fit_ridge", lambda _features, _target, weights, _before, **_kind: seen.append(weights))
     seasons = seasons_of(values)
     fit_horizon(seasons, settings_)
     rows = _choose_origins(seasons.signal, settings_)
@@ -234,7 +292,7 @@ def weights_of(values: Floats, settings_: FitSettings, monkeypatch: pytest.Monke
 
 
 def test_a_row_counts_half_after_each_half_life(monkeypatch: pytest.MonkeyPatch) -> None:
-    weights = weights_of(np.full(3 * DAY, 50.0), FitSettings(10, 43200.0, max_rows=9999), monkeypatch)
+    weights = weights_of(np.full(3 * DAY, 50.0), FitSettings(10, Kind("any", 43200.0), max_rows=9999), monkeypatch)
     newest = 3 * DAY - 11
     shares = [weights[newest - back] / weights[newest] for back in (0, 360, 720, 1440, 2159)]
     assert shares == pytest.approx([1.0, 0.5**0.5, 0.5, 0.25, 0.5 ** (2159 / 720)], rel=0.01)
@@ -247,7 +305,7 @@ def test_a_row_counts_by_the_root_of_its_load_and_where_it_and_its_future_are_kn
     values = np.full(3 * DAY, 0.0)
     values[2000:] = 400.0
     values[3000:3100] = np.nan  # carried for five minutes
-    weights = weights_of(values, FitSettings(10, 1e9, max_rows=9999), monkeypatch)
+    weights = weights_of(values, FitSettings(10, Kind("any", 1e9), max_rows=9999), monkeypatch)
     unit = seasons_of(values).signal.unit
     assert weights[2500] / weights[1900] == pytest.approx((1 + 400 / unit) ** 0.5, rel=0.01)
     unknown = sorted(row for row, weight in weights.items() if weight == 0)

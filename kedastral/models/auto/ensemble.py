@@ -17,7 +17,7 @@ from kedastral.core.series import Floats
 from kedastral.models.auto.experts import EXPERTS
 from kedastral.models.auto.signal import DAY, MINUTE, Signal
 
-DRIFT_CORRECTED = ("day-5m", "ridge-1.5d")
+DRIFT_CORRECTED = ("day-5m", "ridge-1.5d", "random-features")
 """Experts that also take part with their recent drift corrected: this pays if load leaves its usual path for hours."""
 MEMBERS = (*EXPERTS, *(f"{name}-drift" for name in DRIFT_CORRECTED))
 """The names of all forecasts that are combined, in the order of every array of them."""
@@ -85,8 +85,10 @@ class Scores:
         ``surprise``, 0..1, is `Surprise.trust`.
         """
         fade = 0.5 ** (elapsed * (1 + SURPRISE_FADE * surprise) / ERROR_HALF_LIFE)
-        known = np.isfinite(errors)
-        return Scores(np.where(known, self.errors * fade + np.abs(np.where(known, errors, 0.0)) * elapsed, self.errors))
+        # a member that made no forecast counts as the last value: it must prove itself before it leads
+        sizes = np.where(np.isfinite(errors), np.abs(errors), np.abs(errors[LAST_VALUE]))
+        known = np.isfinite(sizes)
+        return Scores(np.where(known, self.errors * fade + np.where(known, sizes, 0.0) * elapsed, self.errors))
 
     def weights(self, loads: Floats, which: slice | list[int], handicap: Floats | float = 1.0) -> Floats:
         """The weights of the members ``which`` with forecasts ``loads`` (members, knots); each column adds up to 1.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The experts: last value, exponential means, the gain of other days added to the current level, and two ridges."""
+"""The experts: last value, exponential means, the gain of other days added to the current level, and three ridges."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from kedastral.models.auto.features import (
     compute_increments,
     median_known,
 )
-from kedastral.models.auto.ridge import HALF_LIVES, Ridge, compute_level
+from kedastral.models.auto.ridge import KINDS, Ridge, compute_level
 from kedastral.models.auto.signal import DAY, MINUTE, Signal
 
 PROFILES = (5 * MINUTE, 20 * MINUTE, 60 * MINUTE)
@@ -22,7 +22,7 @@ PROFILES = (5 * MINUTE, 20 * MINUTE, 60 * MINUTE)
 WEEK_BACK = np.array([7])
 """Only one week: what followed two weeks ago lies before the history of 14 days."""
 SIMPLE = ("last-value", "means", "day-5m", "day-20m", "day-60m", "week")
-EXPERTS = (*SIMPLE, *(f"ridge-{half_life / DAY:g}d" for half_life in HALF_LIVES))
+EXPERTS = (*SIMPLE, *(kind.name for kind in KINDS))
 """The names of all experts, in the order of every array of their forecasts."""
 SHORT, LONG, SHORT_SHARE = 5 * MINUTE, 30 * MINUTE, 0.7
 """The exponential means of the baseline model without its hourly means, which are worse than the last value."""
@@ -30,7 +30,7 @@ MAX_GROWTH = 1.5
 """A ridge never forecasts more than this many times the largest load of the window."""
 
 Ridges = Sequence[Ridge | None]
-"""The ridges of one horizon, one for each of `HALF_LIVES`; None if not fitted."""
+"""The ridges of one horizon, one for each of `KINDS`; None if not fitted."""
 
 
 def predict_all(seasons: Seasons, rows: Ints, knots: Sequence[int], ridges: Sequence[Ridges]) -> Floats:
@@ -40,7 +40,7 @@ def predict_all(seasons: Seasons, rows: Ints, knots: Sequence[int], ridges: Sequ
     """
     origins, ahead = np.tile(rows, len(knots)), np.repeat(np.array(knots), len(rows))
     simple = _predict_simple(seasons, origins, ahead).reshape(len(SIMPLE), len(knots), len(rows))
-    by_ridges = np.full((len(HALF_LIVES), len(knots), len(rows)), np.nan)
+    by_ridges = np.full((len(KINDS), len(knots), len(rows)), np.nan)
     if any(ridge for fitted in ridges for ridge in fitted):
         common = compute_common_features(seasons, rows)
         own = compute_horizon_features(seasons, origins, ahead).reshape(len(knots), len(rows), -1)

@@ -19,7 +19,7 @@ from kedastral.errors import ModelError, NotFittedError
 from kedastral.models.auto.ensemble import LAST_VALUE, MEMBERS, Ensemble, EnsembleForecast
 from kedastral.models.auto.experts import predict_all
 from kedastral.models.auto.features import Seasons, count_features, find_seasons
-from kedastral.models.auto.ridge import HALF_LIVES, FitSettings, Ridge, fit_horizon
+from kedastral.models.auto.ridge import KINDS, FitSettings, Ridge, fit_horizon
 from kedastral.models.auto.signal import DAY, HOUR, MINUTE, Signal, make_signal
 
 KNOTS = (1, 2, 3, 5, 7, 10, 14, 20, 30, 45, 70, 110, 170, 260, 400, 620, 1000)
@@ -72,15 +72,21 @@ class Learner:
         self._now = now
         self._first_length = first_length
         self._ridges = ridges
-        self._fitted_at = np.full((len(knots), len(HALF_LIVES)), -np.inf)
+        self._fitted_at = np.full((len(knots), len(KINDS)), -np.inf)
         self._newest_fit = -np.inf
 
     @classmethod
     def fitted(cls, knots: tuple[int, ...], seasons: Seasons) -> "Learner":
-        """Fit ridges on all but the newest part of the history, for `replay` to score all experts on that part."""
+        """Fit ridges on all but the newest part of the history, for `replay` to score all experts on that part.
+
+        Those with random features take several times as long: they are fitted one after another by `update`.
+        """
         signal, held_out = seasons.signal, _count_held_out(seasons.signal)
         ridges = [
-            [fit_horizon(seasons, FitSettings(ahead, half_life, held_out, FIRST_FIT_ROWS)) for half_life in HALF_LIVES]
+            [
+                None if kind.is_random else fit_horizon(seasons, FitSettings(ahead, kind, held_out, FIRST_FIT_ROWS))
+                for kind in KINDS
+            ]
             for ahead in knots
         ]
         return cls(knots, signal.end, len(signal), ridges, Ensemble(knots, signal.end - held_out * signal.step))
@@ -103,14 +109,18 @@ class Learner:
         """The learner that had this `memory`. Raises ValueError or KeyError for any other memory."""
         knots = tuple(int(knot) for knot in memory["knots"])
         now, first_length, newest_fit = memory["learner"].tolist()
-        kinds, ends = len(HALF_LIVES), np.cumsum(memory["ridge.sizes"]).astype(np.int64)[:-1]
-        ridges = [Ridge.from_flat(each) if len(each) else None for each in np.split(memory["ridges"], ends)]
+        kinds, ends = len(KINDS), np.cumsum(memory["ridge.sizes"]).astype(np.int64)[:-1]
+        flat = np.split(memory["ridges"], ends)
+        if len(flat) != len(knots) * kinds:
+            raise ValueError(f"{len(flat)} ridges for {len(knots)} horizons")
+        ridges = [
+            Ridge.from_flat(each, is_random=KINDS[i % kinds].is_random) if len(each) else None
+            for i, each in enumerate(flat)
+        ]
         rows = [ridges[first : first + kinds] for first in range(0, len(ridges), kinds)]
-        if len(ridges) != len(knots) * kinds:
-            raise ValueError(f"{len(ridges)} ridges for {len(knots)} horizons")
-        width = count_features(max(float(memory["tail"][1]), MINUTE)) + 1
-        if {len(each.coefficients) for each in ridges if each is not None} - {width}:
-            raise ValueError(f"not {width} coefficients in each ridge")
+        width = count_features(max(float(memory["tail"][1]), MINUTE))
+        if {len(each.lowest) for each in ridges if each is not None} - {width}:
+            raise ValueError(f"not {width} features in each ridge")
         made = cls(knots, now, int(first_length), rows, Ensemble.restored(knots, memory))
         made._fitted_at = memory["fitted"].reshape(len(knots), kinds).copy()
         made._newest_fit = newest_fit
@@ -149,12 +159,12 @@ class Learner:
             return
         self._now = signal.end
         self.ensemble.score(signal, signal.end)
-        knot, kind = divmod(int(np.argmin(self._fitted_at)), len(HALF_LIVES))
+        knot, kind = divmod(int(np.argmin(self._fitted_at)), len(KINDS))
         if (
             self._now - self._newest_fit >= MIN_FIT_DISTANCE
             and self._now - self._fitted_at[knot, kind] >= REFIT_INTERVAL
         ):
-            settings = FitSettings(self.knots[knot], HALF_LIVES[kind])
+            settings = FitSettings(self.knots[knot], KINDS[kind])
             self._ridges[knot][kind] = fit_horizon(seasons, settings, warm_start=self._ridges[knot][kind])
             self._fitted_at[knot, kind] = self._newest_fit = self._now
 

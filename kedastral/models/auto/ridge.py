@@ -1,15 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ridge regression, and how the model fits it to the past.
 
-`fit_ridge` is the regression itself: weighted, penalised, and robust against a few unpredictable minutes. `fit_horizon`
-chooses the training set for one horizon: which past steps are its rows, what their target is, and their weights.
+`fit_ridge` is the regression itself: weighted, penalised, and robust against a few unpredictable minutes; with random
+features it is nonlinear. `fit_horizon` chooses the training set for one horizon: which past steps are its rows, what
+their target is, and their weights. `KINDS` are the regressions that the model has for each horizon.
 """
+
+from collections.abc import Iterator
 
 import attrs
 import numpy as np
 
 from kedastral.core.series import Floats, Ints
-from kedastral.models.auto.features import LEVEL, Seasons, compute_common_features, compute_horizon_features
+from kedastral.models.auto.features import (
+    LEVEL,
+    Seasons,
+    compute_common_features,
+    compute_horizon_features,
+    count_features,
+)
+from kedastral.models.auto.random_features import COUNT, RandomFeatures, Singles
 from kedastral.models.auto.signal import DAY, HOUR, Signal
 
 # ---- the regression
@@ -35,58 +45,124 @@ NORMAL_MAD = 1.4826
 """The standard deviation of a normal distribution over its median absolute deviation."""
 
 
+BLOCK = 250
+"""Rows whose random features are held at once; all of them would take several megabytes."""
+
+
 @attrs.frozen(eq=False)
 class Ridge:
-    """``coefficients`` (k + 1,), the intercept last; features count from ``lowest`` (k,) to ``highest`` (k,)."""
+    """``coefficients`` (k + 1,), the intercept last; features count from ``lowest`` (k,) to ``highest`` (k,).
+
+    With ``random`` features there are also coefficients of these, before the intercept.
+    """
 
     coefficients: Floats
     lowest: Floats
     highest: Floats
+    random: RandomFeatures | None = None
 
     @property
     def flat(self) -> Floats:
-        """All of it in one array (3 k + 1,), to be stored."""
-        return np.concatenate([self.coefficients, self.lowest, self.highest])
+        """All of it in one array, to be stored: (3 k + 1,), with random features (5 k + COUNT + 1,)."""
+        more = () if self.random is None else (self.random.center, self.random.scale)
+        return np.concatenate([self.coefficients, self.lowest, self.highest, *more])
 
     @classmethod
-    def from_flat(cls, values: Floats) -> "Ridge":
+    def from_flat(cls, values: Floats, *, is_random: bool = False) -> "Ridge":
         """The ridge whose `flat` was ``values``. Raises ValueError where that is none."""
-        count, rest = divmod(len(values) - 1, 3)
-        if rest or count < 0:
+        own, parts = (COUNT + 1, 5) if is_random else (1, 3)
+        count, left = divmod(len(values) - own, parts)
+        if left or count < 0:
             raise ValueError(f"{len(values)} values are no ridge")
-        return cls(*np.split(values, [count + 1, 2 * count + 1]))
+        coefficients, lowest, highest, *rest = np.split(values, own + count * np.arange(1, parts))
+        return cls(coefficients, lowest, highest, RandomFeatures(*rest) if is_random else None)
 
     def predict(self, features: Floats) -> Floats:
         """One value for each row of ``features`` (r, k).
 
         A feature beyond its range counts as the end of the range: the fit says nothing about what lies far beyond.
         """
-        known = features.clip(self.lowest, self.highest)
-        values: Floats = known @ self.coefficients[:-1] + self.coefficients[-1]
+        known, count = features.clip(self.lowest, self.highest), len(self.lowest)
+        values: Floats = known @ self.coefficients[:count] + self.coefficients[-1]
+        if self.random is not None:
+            values += self.random.transform(known) @ self.coefficients[count:-1]
         return values
 
 
-def fit_ridge(features: Floats, target: Floats, sample_weight: Floats, warm_start: Ridge | None = None) -> Ridge:
-    """Fit ``target`` (r,) on ``features`` (r, k), with ``sample_weight`` (r,) >= 0.
+def fit_ridge(
+    features: Floats,
+    target: Floats,
+    sample_weight: Floats,
+    warm_start: Ridge | None = None,
+    *,
+    is_random: bool = False,
+) -> Ridge:
+    """Fit ``target`` (r,) on ``features`` (r, k), with ``sample_weight`` (r,) >= 0; with random features if asked.
 
     Ridge regression by the normal equations (Hoerl and Kennard, 1970), reweighted for Huber's loss (Holland and
     Welsch, 1977), starting from the coefficients of ``warm_start`` if given.
     """
     scale = np.maximum(np.sqrt(np.mean(features**2, axis=0)), LEAST_SCALE)
-    design = np.column_stack([features / scale, np.ones(len(features))])
-    scale = np.append(scale, 1.0)
+    random = RandomFeatures.fitted(features) if is_random else None
+    if warm_start is not None and warm_start.random is not None:
+        random = warm_start.random  # the coefficients belong to it
+    design = _Design(features, scale, random)
+    scale = np.concatenate([scale, np.ones(design.width - len(scale))])
     if warm_start is None:
-        coefficients, rounds = _solve(design, target, sample_weight), COLD_START_ROUNDS - 1
+        coefficients, rounds = design.solve(target, sample_weight), COLD_START_ROUNDS - 1
     else:
         coefficients = warm_start.coefficients * scale
         rounds = WARM_START_ROUNDS
     for _ in range(rounds):
-        huber = _huber_weights(target - design @ coefficients, sample_weight)
-        coefficients = _solve(design, target, sample_weight * huber)
-    seen = features[sample_weight > 0] if sample_weight.any() else features
+        huber = _huber_weights(target - design.predict(coefficients), sample_weight)
+        coefficients = design.solve(target, sample_weight * huber)
+    seen = features if sample_weight.all() or not sample_weight.any() else features[sample_weight > 0]
     lowest, highest = seen.min(axis=0), seen.max(axis=0)
     margin = RANGE_MARGIN * (highest - lowest)
-    return Ridge(coefficients / scale, lowest - margin, highest + margin)
+    return Ridge(coefficients / scale, lowest - margin, highest + margin, random)
+
+
+@attrs.frozen
+class _Design:
+    """The matrix that a ridge is fitted on: ``features`` (r, k) over ``scale`` (k,), ``random`` features, and ones."""
+
+    features: Floats
+    scale: Floats
+    random: RandomFeatures | None
+
+    @property
+    def width(self) -> int:
+        return len(self.scale) + 1 + (0 if self.random is None else COUNT)
+
+    def predict(self, coefficients: Floats) -> Floats:
+        return np.concatenate([rows @ coefficients.astype(rows.dtype) for _, rows in self._blocks()])
+
+    def solve(self, target: Floats, sample_weight: Floats) -> Floats:
+        """The coefficients of the weighted ridge regression of ``target`` (r,)."""
+        total = float(sample_weight.sum())
+        share = sample_weight * (len(sample_weight) / total) if total > 0 else sample_weight
+        gram, moment = np.zeros((self.width, self.width)), np.zeros(self.width)
+        for block, rows in self._blocks():
+            weighted = rows * share[block, None].astype(rows.dtype)
+            gram += weighted.T @ rows
+            moment += weighted.T @ target[block].astype(rows.dtype)
+        gram[np.diag_indices_from(gram)] += PENALTY
+        return np.asarray(np.linalg.solve(gram, moment), dtype=np.float64)
+
+    def _blocks(self) -> "Iterator[tuple[slice, Floats | Singles]]":
+        if self.random is None:
+            yield slice(None), np.column_stack([self.features / self.scale, np.ones(len(self.features))])
+            return
+        for block in _blocks_of(len(self.features), BLOCK):
+            features = self.features[block]
+            rows = np.ones((len(features), self.width), dtype=np.float32)
+            rows[:, : len(self.scale)] = features / self.scale
+            rows[:, len(self.scale) : -1] = self.random.transform(features)
+            yield block, rows
+
+
+def _blocks_of(rows: int, size: int) -> list[slice]:
+    return [slice(first, first + size) for first in range(0, rows, size)]
 
 
 def _huber_weights(residuals: Floats, sample_weight: Floats) -> Floats:
@@ -100,26 +176,19 @@ def _huber_weights(residuals: Floats, sample_weight: Floats) -> Floats:
     return np.minimum(1.0, HUBER_THRESHOLD * typical / np.maximum(sizes, 1e-12))
 
 
-def _solve(design: Floats, target: Floats, sample_weight: Floats) -> Floats:
-    total = float(sample_weight.sum())
-    share = sample_weight * (len(sample_weight) / total) if total > 0 else sample_weight
-    weighted = design * share[:, None]
-    gram: Floats = weighted.T @ design
-    gram[np.diag_indices_from(gram)] += PENALTY
-    return np.asarray(np.linalg.solve(gram, weighted.T @ target), dtype=np.float64)
-
-
 # ---- the training set
 
-HALF_LIVES = (7 * DAY, 1.5 * DAY)
-"""Half-lives in seconds of the weight of the past: a steady ridge, and one that follows recent changes."""
 MAX_HALF_LIVES = 3
 """How many half-lives of the past are fitted on; earlier data weigh too little to be worth the time."""
 MIN_HISTORY = 6 * HOUR
 """Seconds; shorter histories are not fitted at all."""
 MAX_ROWS = 2500
 """Rows of a fit: twice as many take twice the time and are no more accurate."""
+MAX_RANDOM_ROWS = 5000
+"""Rows of a fit with random features, which has more coefficients; 2500 are less accurate."""
 MIN_ROWS = 60
+ROWS_AT_ONCE = 1000
+"""Rows whose features are computed at once, so that what they are computed from takes little memory."""
 LOAD_POWER = 0.5
 """Rows are weighted by the load to this power: errors at the peak cost more, but nights still count."""
 GOLDEN_RATIO = 0.6180339887498949
@@ -128,13 +197,31 @@ would cover only twelve."""
 
 
 @attrs.frozen
+class Kind:
+    """A regression that the model fits for each horizon: the weight of the past halves every ``half_life`` seconds."""
+
+    name: str
+    half_life: float
+    is_random: bool = False
+
+    @property
+    def max_rows(self) -> int:
+        """The most rows of a fit."""
+        return MAX_RANDOM_ROWS if self.is_random else MAX_ROWS
+
+
+KINDS = (Kind("ridge-7d", 7 * DAY), Kind("ridge-1.5d", 1.5 * DAY), Kind("random-features", 7 * DAY, is_random=True))
+"""A steady ridge, one that follows recent changes, and a nonlinear one."""
+
+
+@attrs.frozen
 class FitSettings:
-    """A ridge for ``ahead`` steps with a memory of ``half_life`` seconds, without the newest ``held_out`` steps."""
+    """A ridge of ``kind`` for ``ahead`` steps, without the newest ``held_out`` steps, on at most ``max_rows`` rows."""
 
     ahead: int
-    half_life: float
+    kind: Kind
     held_out: int = 0
-    max_rows: int = MAX_ROWS
+    max_rows: int = attrs.field(default=attrs.Factory(lambda self: self.kind.max_rows, takes_self=True))
 
 
 def fit_horizon(seasons: Seasons, settings: FitSettings, warm_start: Ridge | None = None) -> Ridge | None:
@@ -146,13 +233,20 @@ def fit_horizon(seasons: Seasons, settings: FitSettings, warm_start: Ridge | Non
     rows = _choose_origins(signal, settings)
     if rows is None:
         return None
-    common = compute_common_features(seasons, rows)
-    features = np.hstack([common, compute_horizon_features(seasons, rows, np.full(len(rows), settings.ahead))])
+    features = np.empty((len(rows), count_features(signal.step)))
+    for block in _blocks_of(len(rows), ROWS_AT_ONCE):
+        features[block] = _compute_features(seasons, rows[block], settings.ahead)
     level = compute_level(signal, rows)
     target = signal.logs[rows + settings.ahead] - level
     known = signal.known[rows] & signal.known[rows + settings.ahead]
-    fade = 0.5 ** ((rows[-1] - rows) * signal.step / settings.half_life)
-    return fit_ridge(features, target, known * fade * np.exp(LOAD_POWER * level), warm_start)
+    fade = 0.5 ** ((rows[-1] - rows) * signal.step / settings.kind.half_life)
+    weight = known * fade * np.exp(LOAD_POWER * level)
+    return fit_ridge(features, target, weight, warm_start, is_random=settings.kind.is_random)
+
+
+def _compute_features(seasons: Seasons, rows: Ints, ahead: int) -> Floats:
+    common = compute_common_features(seasons, rows)
+    return np.hstack([common, compute_horizon_features(seasons, rows, np.full(len(rows), ahead))])
 
 
 def compute_level(signal: Signal, rows: Ints) -> Floats:
@@ -169,7 +263,7 @@ def _choose_origins(signal: Signal, settings: FitSettings) -> Ints | None:
     if last * signal.step < MIN_HISTORY - HOUR:
         return None
     first = signal.steps_in(DAY / 2) if last * signal.step > 2 * DAY else 1
-    first = max(first, last - signal.steps_in(MAX_HALF_LIVES * settings.half_life))
+    first = max(first, last - signal.steps_in(MAX_HALF_LIVES * settings.kind.half_life))
     if last - first < MIN_ROWS:
         return None
     stride = max(1.0, (last - first) / settings.max_rows)
