@@ -109,6 +109,15 @@ def test_a_refit_keeps_the_random_features_that_its_coefficients_belong_to() -> 
     assert warm.random is cold.random
 
 
+def test_random_features_start_from_a_ridge_without_them() -> None:
+    """One round later they are about where four rounds from nothing lead."""
+    features, target = bent(3000)
+    line = fit_ridge(features, target, np.ones(3000))
+    quick, full = (fit_ridge(features, target, np.ones(3000), start, is_random=True) for start in (line, None))
+    assert quick.random is not None
+    assert np.abs(quick.predict(features) - full.predict(features)).mean() < 0.1 * target.std()
+
+
 def test_random_features_do_not_extrapolate() -> None:
     ridge = fit_ridge(*bent(500), np.ones(500), is_random=True)
     ends = ridge.predict(np.array([ridge.lowest, ridge.highest]))

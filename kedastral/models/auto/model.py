@@ -165,7 +165,8 @@ class Learner:
             and self._now - self._fitted_at[knot, kind] >= REFIT_INTERVAL
         ):
             settings = FitSettings(self.knots[knot], KINDS[kind])
-            self._ridges[knot][kind] = fit_horizon(seasons, settings, warm_start=self._ridges[knot][kind])
+            nearest = self._ridges[knot][kind] or self._ridges[knot][0]
+            self._ridges[knot][kind] = fit_horizon(seasons, settings, warm_start=nearest)
             self._fitted_at[knot, kind] = self._newest_fit = self._now
 
     def predict(self, seasons: Seasons) -> EnsembleForecast:

@@ -100,12 +100,14 @@ def fit_ridge(
     """Fit ``target`` (r,) on ``features`` (r, k), with ``sample_weight`` (r,) >= 0; with random features if asked.
 
     Ridge regression by the normal equations (Hoerl and Kennard, 1970), reweighted for Huber's loss (Holland and
-    Welsch, 1977), starting from the coefficients of ``warm_start`` if given.
+    Welsch, 1977), starting from the coefficients of ``warm_start`` if given, which may have no random features yet.
     """
     scale = np.maximum(np.sqrt(np.mean(features**2, axis=0)), LEAST_SCALE)
     random = RandomFeatures.fitted(features) if is_random else None
     if warm_start is not None and warm_start.random is not None:
         random = warm_start.random  # the coefficients belong to it
+    elif warm_start is not None and random is not None:
+        warm_start = attrs.evolve(warm_start, coefficients=np.insert(warm_start.coefficients, -1, np.zeros(COUNT)))
     design = _Design(features, scale, random)
     scale = np.concatenate([scale, np.ones(design.width - len(scale))])
     if warm_start is None:
