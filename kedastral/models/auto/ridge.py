@@ -40,7 +40,7 @@ It is low, since forecasts are judged by absolute errors, and load jumps more of
 """
 COLD_START_ROUNDS = 4
 WARM_START_ROUNDS = 1
-"""Iterations of a fit: a refit starts from the earlier coefficients and so needs fewer."""
+"""Iterations of a fit: a refit starts from the earlier ridge and so needs fewer."""
 NORMAL_MAD = 1.4826
 """The standard deviation of a normal distribution over its median absolute deviation."""
 
@@ -85,7 +85,8 @@ class Ridge:
         known, count = features.clip(self.lowest, self.highest), len(self.lowest)
         values: Floats = known @ self.coefficients[:count] + self.coefficients[-1]
         if self.random is not None:
-            values += self.random.transform(known) @ self.coefficients[count:-1]
+            for block in _blocks_of(len(known), BLOCK):
+                values[block] += self.random.transform(known[block]) @ self.coefficients[count:-1]
         return values
 
 
@@ -100,28 +101,23 @@ def fit_ridge(
     """Fit ``target`` (r,) on ``features`` (r, k), with ``sample_weight`` (r,) >= 0; with random features if asked.
 
     Ridge regression by the normal equations (Hoerl and Kennard, 1970), reweighted for Huber's loss (Holland and
-    Welsch, 1977), starting from the coefficients of ``warm_start`` if given, which may have no random features yet.
+    Welsch, 1977), starting from the residuals of ``warm_start`` if given, which may be one without random features.
     """
     scale = np.maximum(np.sqrt(np.mean(features**2, axis=0)), LEAST_SCALE)
-    random = RandomFeatures.fitted(features) if is_random else None
-    if warm_start is not None and warm_start.random is not None:
-        random = warm_start.random  # the coefficients belong to it
-    elif warm_start is not None and random is not None:
-        warm_start = attrs.evolve(warm_start, coefficients=np.insert(warm_start.coefficients, -1, np.zeros(COUNT)))
-    design = _Design(features, scale, random)
-    scale = np.concatenate([scale, np.ones(design.width - len(scale))])
+    design = _Design(features, scale, RandomFeatures.fitted(features) if is_random else None)
     if warm_start is None:
-        coefficients, rounds = design.solve(target, sample_weight), COLD_START_ROUNDS - 1
+        coefficients = design.solve(target, sample_weight)
+        residuals, rounds = target - design.predict(coefficients), COLD_START_ROUNDS - 1
     else:
-        coefficients = warm_start.coefficients * scale
-        rounds = WARM_START_ROUNDS
-    for _ in range(rounds):
-        huber = _huber_weights(target - design.predict(coefficients), sample_weight)
-        coefficients = design.solve(target, sample_weight * huber)
+        residuals, rounds = target - warm_start.predict(features), WARM_START_ROUNDS
+    for left in reversed(range(rounds)):
+        coefficients = design.solve(target, sample_weight * _huber_weights(residuals, sample_weight))
+        residuals = target - design.predict(coefficients) if left else residuals
+    coefficients[: len(scale)] /= scale
     seen = features if sample_weight.all() or not sample_weight.any() else features[sample_weight > 0]
     lowest, highest = seen.min(axis=0), seen.max(axis=0)
     margin = RANGE_MARGIN * (highest - lowest)
-    return Ridge(coefficients / scale, lowest - margin, highest + margin, random)
+    return Ridge(coefficients, lowest - margin, highest + margin, design.random)
 
 
 @attrs.frozen
