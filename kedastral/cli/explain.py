@@ -3,7 +3,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -109,8 +109,15 @@ async def _ask(settings: ExplainSettings, path: str, asked: Mapping[str, str]) -
                 reason="http_status",
             )
         if status == httpx.codes.NOT_FOUND:
-            words = await _why_none(client, asked["workload"])
-            raise RemoteError(f"{where} {words}", reason="http_status")
+            rows = await _list_workloads(client)
+            named = _named_briefly(asked["workload"], rows)
+            if len(named) == 1:
+                asked = {**asked, "workload": named[0]}
+                status, body = await _read(client, path, asked)
+            if status == httpx.codes.OK:
+                return body
+            if status == httpx.codes.NOT_FOUND:
+                raise RemoteError(f"{where} {_why_none(asked['workload'], named, rows)}", reason="http_status")
     raise _refusal(status, body, where)
 
 
@@ -136,18 +143,32 @@ async def _read(client: httpx.AsyncClient, path: str, asked: Mapping[str, str]) 
     return response.status_code, body
 
 
-async def _why_none(client: httpx.AsyncClient, workload: str) -> str:
-    """Why there is no forecast of ``workload``, as far as the list of workloads says so."""
-    name = repr(one_line(workload, 200))
+async def _list_workloads(client: httpx.AsyncClient) -> dict[str, str] | None:
+    """Each workload with its state and reason; None if there is no such list."""
     try:
         _, body = await _read(client, "api/workloads", {})
-        rows = {row["workload"]: f"{row['state']}, {row['reason']}" for row in json.loads(body)["workloads"]}
+        return {row["workload"]: f"{row['state']}, {row['reason']}" for row in json.loads(body)["workloads"]}
     except (RemoteError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _named_briefly(workload: str, rows: Mapping[str, str] | None) -> list[str]:
+    """The workloads that are called so without their namespace; none if one is called exactly so."""
+    if rows is None or workload in rows:
+        return []
+    return [key for key in rows if key.rpartition("/")[2] == workload]
+
+
+def _why_none(workload: str, named: Sequence[str], rows: Mapping[str, str] | None) -> str:
+    """Why there is no forecast of ``workload``, as far as the list of workloads says so."""
+    name = repr(one_line(workload, 200))
+    if rows is None:
         return f"has no forecast of {name}, or none yet"
     if workload in rows:
         return f"has no forecast of {name} yet: {one_line(rows[workload])}"
-    same = [key for key in rows if key.rpartition("/")[2] == workload]
-    near = same[0] if same else find_near(workload, rows)
+    if len(named) > 1:
+        return f"has several workloads called {name}: {one_line(', '.join(named), 200)}; add the namespace"
+    near = find_near(workload, rows)
     return f"has no workload {name}" + (f"; did you mean {one_line(near, 200)}?" if near else "")
 
 

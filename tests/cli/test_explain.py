@@ -120,7 +120,7 @@ def test_what_goes_wrong_is_said_in_a_line(
     ("workload", "words"),
     [
         ("new", "has no forecast of 'new' yet: waiting, no forecast"),
-        ("web", "has no workload 'web'; did you mean shop/web?"),
+        ("web", "has no forecast of 'shop/web' yet: ok"),
         ("shop/wbe", "has no workload 'shop/wbe'; did you mean shop/web?"),
         ("entirely-other", "has no workload 'entirely-other'\n"),
     ],
@@ -136,6 +136,52 @@ def test_why_there_is_no_forecast_of_a_workload_is_said(
     outcome = run(monkeypatch, answer, workload)
     assert (outcome.code, outcome.out) == (1, "")
     assert words in outcome.err
+
+
+@pytest.mark.parametrize("tried", [(), ("--min", "20")])
+def test_a_name_without_its_namespace_is_enough_if_it_is_unique(
+    monkeypatch: pytest.MonkeyPatch, tried: tuple[str, ...]
+) -> None:
+    asked: list[dict[str, str]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/api/workloads":
+            return httpx.Response(200, text=WORKLOADS)
+        asked.append(dict(request.url.params))
+        if request.url.params["workload"] != "shop/web":
+            return httpx.Response(404, json={"error": "not found"})
+        return httpx.Response(200, text=document(tried=bool(tried)))
+
+    outcome = run(monkeypatch, answer, "web", *tried)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.startswith("KEDA is told 12 replicas")
+    assert asked == [{"workload": name} | ({"min": "20"} if tried else {}) for name in ("web", "shop/web")]
+
+
+def test_a_name_that_two_namespaces_have_is_refused_with_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"workload": f"{space}/web", "state": "ok", "reason": ""} for space in ("shop", "test")]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/api/workloads":
+            return httpx.Response(200, json={"workloads": rows})
+        return httpx.Response(404, json={"error": "not found"})
+
+    outcome = run(monkeypatch, answer, "web")
+    assert outcome.code == 1
+    assert "has several workloads called 'web': shop/web, test/web; add the namespace" in outcome.err
+
+
+def test_a_refusal_of_what_is_tried_on_a_short_name_is_said_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/api/workloads":
+            return httpx.Response(200, text=WORKLOADS)
+        if request.url.params["workload"] == "web":
+            return httpx.Response(404, json={"error": "not found"})
+        return httpx.Response(400, json={"error": "min must be at most max"})
+
+    outcome = run(monkeypatch, answer, "web", "--min", "20")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "--min must be at most max" in outcome.err
 
 
 def test_a_server_that_is_away_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
