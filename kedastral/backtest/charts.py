@@ -61,12 +61,13 @@ def charts_of(comparison: PolicyComparison, results: Sequence[PolicyResult], acc
 def _load_charts(comparison: PolicyComparison) -> tuple[Chart, ...]:
     """The judged load with the forecast made one lead time earlier: all of it, and the hours around the worst minute,
     if any minute was short of pods."""
-    demand, grid = comparison.scenario.trial.judged, _grid(comparison)
-    lines = (_numbers(demand.values), _numbers(forecasts_in_time(comparison.scenario)))
+    trial, grid = comparison.scenario.trial, _grid(comparison)
+    demand = trial.judged
+    lines = (_numbers(np.where(trial.known, demand.values, np.nan)), _numbers(forecasts_in_time(comparison.scenario)))
     names = ("load", "forecast, one lead time earlier")
     words = "The load over time with the forecast made one lead time earlier"
     whole = Chart("load", "All that was judged", f"{words}.", names, lines, grid=grid)
-    unserved = comparison.kedastral.shown.supply.unserved
+    unserved = comparison.kedastral.shown.shortages
     worst = int(np.argmax(unserved))
     if unserved[worst] <= 0:
         return (whole,)
@@ -88,11 +89,11 @@ def _load_charts(comparison: PolicyComparison) -> tuple[Chart, ...]:
 
 def _replica_charts(comparison: PolicyComparison) -> tuple[Chart, ...]:
     """One chart for each policy: the pods needed, the pods ready, and the steps with unserved load."""
-    names, charts = ("pods needed", "pods ready", "short of pods"), []
+    names, charts, known = ("pods needed", "pods ready", "short of pods"), [], comparison.scenario.trial.known
     for one in comparison.replayed:
         outcome = one.shown
-        needed = np.ceil(outcome.demand.values / outcome.target_per_pod)
-        short = np.where(outcome.supply.unserved > 0, 0.0, np.nan)
+        needed = np.where(known, np.ceil(outcome.demand.values / outcome.target_per_pod), np.nan)
+        short = np.where(outcome.shortages > 0, 0.0, np.nan)
         words = f"{one.policy.label}: pods ready over time, the pods needed, and the minutes short of pods."
         lines = (_numbers(needed), _numbers(outcome.supply.ready), _numbers(short))
         charts.append(Chart("replicas", one.policy.label, words, names, lines, grid=_grid(comparison)))

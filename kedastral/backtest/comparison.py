@@ -113,6 +113,11 @@ class PolicyComparison:
         """The replays of Kedastral."""
         return self.find(KEDASTRAL)
 
+    @property
+    def minutes_not_judged(self) -> float:
+        """The minutes of the judged part that gaps leave out of every figure."""
+        return len(self.oracle.demand) * self.oracle.demand.step / 60 - self.oracle.counted_minutes
+
     def replay_kedastral(self, setting: float) -> Outcome:
         """The outcome of Kedastral at any setting of its knob, replayed again unless it is the one shown."""
         ours = self.kedastral
@@ -420,18 +425,20 @@ class Accuracy:
 
 
 def measure_accuracy(scenario: Scenario) -> Accuracy:
-    """The model's errors on the judged part of one workload."""
+    """The model's errors on the judged part of one workload, at the steps that had a value."""
+    trial = scenario.trial
     demand, steps = scenario.trial.demand, round(scenario.settings.schedule.horizon / scenario.trial.demand.step)
     stride = max(1, round(ORIGIN_INTERVAL / demand.step))
     errors, naive, loads = np.zeros(steps), np.zeros(steps), np.zeros(steps)
-    for ended in range(max(1, scenario.trial.judged_from), len(demand) - steps + 1, stride):
+    known = np.concatenate([np.ones(trial.judged_from, dtype=bool), trial.known])
+    for ended in range(max(1, trial.judged_from), len(demand) - steps + 1, stride):
         forecast = forecast_after(scenario, ended)
         if forecast is None:
             continue
-        came = demand.values[ended : ended + steps]
-        errors += np.abs(forecast.values - came)
-        naive += np.abs(scenario.trial.view(ended * demand.step, ordered=0).seen[-1] - came)
-        loads += came
+        came, counts = demand.values[ended : ended + steps], known[ended : ended + steps]
+        errors += np.where(counts, np.abs(forecast.values - came), 0.0)
+        naive += np.where(counts, np.abs(trial.view(ended * demand.step, ordered=0).seen[-1] - came), 0.0)
+        loads += np.where(counts, came, 0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
         shares = [np.where(loads > 0, wrong / loads, np.nan) for wrong in (errors, naive)]
     return Accuracy(np.arange(1, steps + 1) * demand.step, *shares)

@@ -110,7 +110,7 @@ TIMELINE = ("timestamp", "policy", "demand", "recommended", "ordered", "ready", 
 
 
 def write_timeline(results: BacktestResults) -> str:
-    """One row for each judged step, policy and workload, at the setting that the tables show, with the oracle."""
+    """One row for each step that counts, policy and workload, at the setting that the tables show, with the oracle."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(TIMELINE)
@@ -125,7 +125,8 @@ def _timeline_rows(outcome: Outcome, policy: str, workload: str) -> Iterator[lis
     supply = outcome.supply
     arrays = (outcome.demand.values, supply.recommended, supply.ordered, supply.ready, supply.unserved)
     for i, values in enumerate(zip(*(array.tolist() for array in arrays), strict=True)):
-        yield [write_time(outcome.demand.time_at(i)), policy, *map(_write_number, values), workload]
+        if outcome.counted[i]:
+            yield [write_time(outcome.demand.time_at(i)), policy, *map(_write_number, values), workload]
 
 
 def _write_number(value: float) -> str:
@@ -190,6 +191,8 @@ class _WorkloadDocument:
     max_replicas: int
     oracle_pod_hours: float
     metrics_pipeline: _PipelineDocument | None = None
+    gap_steps: int = 0
+    minutes_not_judged: float = 0.0
     verdict: Verdict
     slo: _SloDocument | None
     policies: tuple[_PolicyDocument, ...]
@@ -232,6 +235,8 @@ def _workload_document(workload: WorkloadResults) -> _WorkloadDocument:
         max_replicas=settings.plan.bounds.max,
         oracle_pod_hours=comparison.oracle.pod_hours,
         metrics_pipeline=_pipeline_document(trial.pipeline),
+        gap_steps=trial.gaps,
+        minutes_not_judged=comparison.minutes_not_judged,
         verdict=workload.verdict,
         slo=None if workload.slo is None else _slo_document(workload.slo),
         policies=tuple(map(_policy_document, workload.policies)),

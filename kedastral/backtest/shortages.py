@@ -34,13 +34,13 @@ class Shortage:
 
 def find_worst(scenario: Scenario, outcome: Outcome, most: int = MAX_SHORTAGES) -> list[Shortage]:
     """The worst shortages, at most ``most``, by the unserved load of their worst step, the worst first."""
-    spans = sorted(_spans(outcome), key=lambda span: -outcome.supply.unserved[span[0] : span[1]].max())
+    spans = sorted(_spans(outcome), key=lambda span: -outcome.shortages[span[0] : span[1]].max())
     return [_describe(scenario, outcome, first, end) for first, end in spans[:most]]
 
 
 def _spans(outcome: Outcome) -> Iterator[tuple[int, int]]:
-    """Each run of steps in violation: its first step and the one after its last."""
-    short = np.concatenate([[False], outcome.supply.unserved > 0, [False]])
+    """Each run of judged steps in violation: its first step and the one after its last."""
+    short = np.concatenate([[False], outcome.shortages > 0, [False]])
     edges = np.flatnonzero(short[1:] != short[:-1])
     return ((int(first), int(end)) for first, end in edges.reshape(-1, 2))
 

@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from kedastral.backtest.comparison import FIXED, HPA, KEDASTRAL, PolicyResult
+from kedastral.backtest.comparison import FIXED, HPA, KEDASTRAL, PolicyComparison, PolicyResult
 from kedastral.backtest.results import BacktestResults, WorkloadResults
 from kedastral.backtest.verdict import (
     JudgedPoints,
@@ -58,6 +58,20 @@ def describe_pipeline(trial: Trial) -> str:
     late = f"{write_duration(pipeline.late)} late" if pipeline.late else "at once"
     noise = f"with {pipeline.noise * 100:g} % of noise" if pipeline.noise else "without noise"
     return f"policies see the load {late} and {noise}; minutes short are those of the load itself"
+
+
+def describe_gaps(comparison: PolicyComparison) -> str:
+    """How much of the judged part gaps leave out; empty if there is none."""
+    judged, gaps, left_out = comparison.oracle.demand, comparison.scenario.trial.gaps, comparison.minutes_not_judged
+    if not left_out:
+        return ""
+    minutes = f"{show_minutes(left_out)} of {len(judged) * judged.step / 60:,.0f} minutes do not count"
+    if not gaps:
+        return f"{minutes}: their pods had to be ordered in a gap before"
+    return (
+        f"{gaps} of {len(judged)} judged steps were gaps, which take the last value. {minutes}: the gaps, and the "
+        "steps whose pods had to be ordered in one"
+    )
 
 
 def policy_rows(

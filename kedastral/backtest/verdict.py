@@ -102,9 +102,8 @@ def slo_result_of(comparison: PolicyComparison) -> SloResult | None:
 
 
 def judged_minutes(comparisons: Sequence[PolicyComparison]) -> float:
-    """The judged minutes, summed over the workloads."""
-    parts = (comparison.scenario.trial.judged for comparison in comparisons)
-    return sum(len(judged) * judged.step / 60 for judged in parts)
+    """The judged minutes, summed over the workloads, without those that gaps leave out."""
+    return sum(comparison.oracle.counted_minutes for comparison in comparisons)
 
 
 def explain_too_little(comparisons: Sequence[PolicyComparison]) -> str:

@@ -296,7 +296,7 @@ def _prepare(workload: BacktestWorkload, load: ReadLoad, rules: BacktestRules) -
         raise UnfitHistoryError([f"{name}: {counter.words}"])
     series = _on_step(name, history, settings.forecast.step)
     _require_fit(name, series.step, settings, rules)
-    trial, is_short = _make_trial(name, series, settings.plan.target_per_pod, rules)
+    trial, is_short = _make_trial(name, series, settings, rules)
     remarks = (*load.remarks, _describe_short(trial) if is_short else "")
     return Scenario(
         name,
@@ -353,7 +353,7 @@ def _require_fit(name: str, step: float, settings: ReplayableSettings, rules: Ba
         raise ConfigError(problems)
 
 
-def _make_trial(name: str, series: Series, target: float, rules: BacktestRules) -> tuple[Trial, bool]:
+def _make_trial(name: str, series: Series, settings: ReplayableSettings, rules: BacktestRules) -> tuple[Trial, bool]:
     """The trial, and whether the history is so short that it is not divided by the default shares."""
     scaling, is_short = _divide(_known_length(series) * series.step, rules)
     try:
@@ -363,8 +363,13 @@ def _make_trial(name: str, series: Series, target: float, rules: BacktestRules) 
     if trial.gaps > len(trial.judged) * MAX_GAP_SHARE:
         must = f"at least {1 - MAX_GAP_SHARE:.0%} of the judged steps must have a value"
         raise UnfitHistoryError([f"{name}: {must}; got {len(trial.judged) - trial.gaps} of {len(trial.judged)}"])
-    pipeline, size = MetricsPipeline(rules.late, rules.noise), trial.target_per_pod if target == AUTO else target
-    return attrs.evolve(trial, pipeline=pipeline, target_per_pod=size), is_short
+    target, pipeline = settings.plan.target_per_pod, MetricsPipeline(rules.late, rules.noise)
+    size = trial.target_per_pod if target == AUTO else target
+    trial = attrs.evolve(trial, pipeline=pipeline, target_per_pod=size)
+    if not trial.judged.values[trial.counted(settings.serving.lead_time)].any():
+        must = "there must be load at judged steps whose pods could be ordered outside a gap"
+        raise UnfitHistoryError([f"{name}: {must}; got none, with {trial.gaps} of {len(trial.judged)} steps missing"])
+    return trial, is_short
 
 
 def _divide(seconds: float, rules: BacktestRules) -> tuple[Scaling, bool]:

@@ -26,6 +26,7 @@ from kedastral.backtest.tables import (
     NOT_ALIKE,
     OF_EACH,
     Row,
+    describe_gaps,
     describe_pipeline,
     rows_of_all,
     rows_of_each,
@@ -147,9 +148,13 @@ def print_results(console: Console, results: BacktestResults) -> None:
 def _print_workload(console: Console, workload: WorkloadResults) -> None:
     print_tables(console, _title(workload.comparison.scenario), rows_of_one(workload))
     console.print(Text(f"{AS_SET}.", style="dim"))
-    pipeline = describe_pipeline(workload.comparison.scenario.trial)
-    if pipeline:
-        console.print(Text(pipeline))
+    comparison = workload.comparison
+    for line in (
+        describe_gaps(comparison),
+        describe_pipeline(comparison.scenario.trial),
+    ):
+        if line:
+            console.print(Text(line))
     if workload.slo is not None:
         console.print(Text(f"kedastral: {workload.slo.words}"))
     console.print(Text(_describe_accuracy(workload), style="dim"))
@@ -157,10 +162,9 @@ def _print_workload(console: Console, workload: WorkloadResults) -> None:
 
 def _title(scenario: Scenario) -> str:
     trial, judged = scenario.trial, scenario.trial.judged
-    gaps = f", {trial.gaps} of {len(judged)} steps were gaps" if trial.gaps else ""
     return (
         f"{scenario.name}: {write_duration(len(judged) * judged.step)} from {judged.start:%Y-%m-%d %H:%M} UTC, "
-        f"{trial.target_per_pod:.4g} a pod, lead {write_duration(scenario.settings.cluster.lead_time)}{gaps}"
+        f"{trial.target_per_pod:.4g} a pod, lead {write_duration(scenario.settings.cluster.lead_time)}"
     )
 
 

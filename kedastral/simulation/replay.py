@@ -12,6 +12,7 @@ import numpy as np
 from attrs.validators import gt
 
 from kedastral.core.capacity import WHOLE_WITHIN, ReplicaBounds, round_replicas
+from kedastral.core.data_quality import Bools
 from kedastral.core.series import Floats, Series, frozen_floats, same_array
 from kedastral.simulation.cluster import Autoscaler, KedaTiming, PodFleet
 from kedastral.simulation.hpa import HpaBehavior
@@ -37,33 +38,51 @@ class Supply:
 
 @attrs.frozen
 class Outcome:
-    """One policy on one trial; ``demand`` is the judged part, and ``supply`` is aligned with it."""
+    """One policy on one trial; ``demand`` is the judged part, and ``supply`` is aligned with it.
+
+    ``counted`` says which steps count in the figures, by default all: see `Trial.counted`.
+    """
 
     policy: str
     demand: Series
     target_per_pod: float
     supply: Supply
+    counted: Bools = attrs.field(eq=attrs.cmp_using(eq=same_array), repr=False)
+
+    @counted.default
+    def _all_steps(self) -> Bools:
+        return np.ones(len(self.demand), dtype=bool)
 
     @property
     def unserved_share(self) -> float:
         """sum(max(0, demand - capacity)) / sum(demand), 0..1; 0 if there was no demand."""
-        total = float(self.demand.values.sum())
-        return float(self.supply.unserved.sum()) / total if total > 0 else 0.0
+        total = float(self._counted_of(self.demand.values).sum())
+        return float(self._counted_of(self.supply.unserved).sum()) / total if total > 0 else 0.0
 
     @property
     def violation_share(self) -> float:
         """The share of steps with demand above capacity, 0..1."""
-        return float((self.supply.unserved > 0).mean())
+        return float((self._counted_of(self.supply.unserved) > 0).mean())
 
     @property
     def violation_minutes(self) -> float:
         """The steps with demand above capacity, in minutes."""
-        return float((self.supply.unserved > 0).sum()) * self._minutes
+        return float((self.shortages > 0).sum()) * self._minutes
+
+    @property
+    def counted_minutes(self) -> float:
+        """The steps that count, in minutes."""
+        return int(self.counted.sum()) * self.demand.step / 60
+
+    @property
+    def shortages(self) -> Floats:
+        """The unserved load of each step, of the shape of the demand; 0 where a step does not count."""
+        return np.where(self.counted, self.supply.unserved, 0.0)
 
     @property
     def pod_minutes(self) -> float:
         """The cost: ordered pods, including pending ones, times minutes."""
-        return float(self.supply.ordered.sum()) * self._minutes
+        return float(self._counted_of(self.supply.ordered).sum()) * self._minutes
 
     @property
     def pod_hours(self) -> float:
@@ -73,13 +92,16 @@ class Outcome:
     @property
     def scale_events(self) -> int:
         """How often the number of ordered pods changed."""
-        return int(self.supply.changes.sum())
+        return int(self._counted_of(self.supply.changes).sum())
 
     def cost_against(self, oracle: "Outcome") -> float:
         """`pod_minutes` as a ratio to the oracle's on the same trial; raises ValueError for another trial."""
         if self.demand != oracle.demand or self.target_per_pod != oracle.target_per_pod:
             raise ValueError(f"{self.policy} and {oracle.policy} were not put to the same trial")
         return self.pod_minutes / oracle.pod_minutes
+
+    def _counted_of(self, values: Floats) -> Floats:
+        return values[self.counted]
 
     @property
     def _minutes(self) -> float:
@@ -126,7 +148,8 @@ def replay(
         if step + 1 - done >= every or step + 1 == len(trial.demand):
             advance((step + 1 - done) / trial.replayed_steps)
             done = step + 1
-    return Outcome(policy.name, trial.judged, trial.target_per_pod, Supply(*recorded[trial.judged_from :].T))
+    supply, counted = Supply(*recorded[trial.judged_from :].T), trial.counted(cluster.lead_time)
+    return Outcome(policy.name, trial.judged, trial.target_per_pod, supply, counted)
 
 
 def replay_oracle(trial: Trial, cluster: Cluster = Cluster()) -> Outcome:

@@ -16,6 +16,7 @@ import numpy as np
 from attrs.validators import ge, gt
 
 from kedastral.core.capacity import WHOLE_WITHIN
+from kedastral.core.data_quality import Bools
 from kedastral.core.series import COMPLETE, DataQuality, Floats, Series, fill_gaps, frozen_floats
 from kedastral.simulation.hpa import HpaBehavior, HpaMetric
 
@@ -61,15 +62,16 @@ NOISE_SEED = 11
 class Trial:
     """``demand`` without gaps; replayed from index ``begin`` on, judged from index ``judged_from`` on.
 
-    Policies see the demand before ``begin`` as history. ``target_per_pod`` is in units of the demand. ``gaps`` judged
-    steps had no value and carry the one before. ``measured`` is what policies see of the demand, in the same shape.
+    Policies see the demand before ``begin`` as history. ``target_per_pod`` is in units of the demand. ``gap_steps`` are
+    the indices of steps that had no value and carry the one before; see `counted`. ``measured`` is what policies see of
+    the demand, in the same shape.
     """
 
     demand: Series = attrs.field(validator=_require_demand)
     target_per_pod: float = attrs.field(validator=gt(0))
     begin: int = attrs.field(default=0, validator=ge(0))
     judged_from: int = attrs.field(default=0, validator=ge(0))
-    gaps: int = attrs.field(default=0, validator=ge(0))
+    gap_steps: tuple[int, ...] = attrs.field(default=(), repr=False)
     pipeline: MetricsPipeline = MetricsPipeline()
     measured: Floats = attrs.field(init=False, eq=False, repr=False)
 
@@ -90,6 +92,34 @@ class Trial:
     def replayed_steps(self) -> int:
         """How many steps are replayed, judged or not."""
         return len(self.demand) - self.begin
+
+    @property
+    def gaps(self) -> int:
+        """How many judged steps had no value."""
+        return sum(step >= self.judged_from for step in self.gap_steps)
+
+    @property
+    def known(self) -> Bools:
+        """Which judged steps had a value, of shape (judged steps,)."""
+        return self._has_value()[self.judged_from :]
+
+    def counted(self, lead_time: float) -> Bools:
+        """Which judged steps count in the figures, of shape (judged steps,); all of them without gaps.
+
+        A step counts if it had a value, and so had the newest step that a policy could see when it was time to order
+        pods for it. So a gap is left out, and as many steps after it as the lead time and the delay of the metrics
+        take, unless the gap was shorter: then the steps just after it were planned for before it began.
+        """
+        known, step = self._has_value(), self.demand.step
+        before = sum(math.ceil(seconds / step - WHOLE_WITHIN) for seconds in (lead_time, self.pipeline.late))
+        informed = np.ones(len(known), dtype=bool)
+        informed[before:] = known[: max(0, len(known) - before)]
+        return (known & informed)[self.judged_from :]
+
+    def _has_value(self) -> Bools:
+        known = np.ones(len(self.demand), dtype=bool)
+        known[list(self.gap_steps)] = False
+        return known
 
     def view(self, now: float, ordered: int) -> "View":
         """What policies may know ``now`` seconds from the start of the demand, with ``ordered`` pods."""
@@ -124,8 +154,8 @@ def scale_trace(trace: Series, scaling: Scaling = Scaling()) -> Trial:
     peak = _peak_of(demand.values[judged_from:])
     if peak <= 0:
         raise ValueError("the judged part of the trace is 0 throughout")
-    gaps = int(np.isnan(trace.values[len(trace) - len(demand) + judged_from :]).sum())
-    return Trial(demand, peak / scaling.peak_pods, begin, judged_from, gaps)
+    gaps = np.flatnonzero(np.isnan(trace.values[len(trace) - len(demand) :])).tolist()
+    return Trial(demand, peak / scaling.peak_pods, begin, judged_from, tuple(gaps))
 
 
 def _fill(trace: Series) -> Series:

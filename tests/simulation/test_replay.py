@@ -172,6 +172,23 @@ def test_only_the_judged_part_counts() -> None:
     assert unserved(outcome) == [30, 0, 0]  # the 50 of minute 2 is served from minute 5
 
 
+def test_a_gap_and_the_lead_time_after_it_are_in_no_figure_of_any_policy() -> None:
+    # minutes 3 to 5 carry 20, and the 50 of minute 6 is served from minute 6 + 3 = 9
+    demand, gaps = series_of([20, 20, 20, 20, 20, 20, 50, 50, 50, 50, 60, 60]), (3, 4, 5)
+    outcome, whole = (replay(NIMBLE, Trial(demand, TARGET, gap_steps=each), LEAD_3) for each in (gaps, ()))
+    assert outcome.supply == whole.supply
+    assert unserved(outcome) == [0, 0, 0, 0, 0, 0, 30, 30, 30, 0, 10, 10]
+    assert outcome.shortages.tolist() == [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10, 10]
+    assert (outcome.counted_minutes, outcome.violation_minutes, outcome.violation_share) == (6, 2, 2 / 6)
+    assert outcome.unserved_share == 20 / (3 * 20 + 50 + 2 * 60)
+    assert outcome.pod_minutes == sum(ordered(whole)[i] for i in (0, 1, 2, 9, 10, 11))
+    assert (outcome.scale_events, whole.scale_events) == (1, 2)  # that of minute 6 does not count
+    assert (whole.counted_minutes, whole.violation_minutes) == (12, 5)
+    oracle = replay_oracle(Trial(demand, TARGET, gap_steps=gaps), LEAD_3)
+    assert oracle.counted.tolist() == outcome.counted.tolist()
+    assert outcome.cost_against(oracle) == outcome.pod_minutes / oracle.pod_minutes
+
+
 def test_history_before_the_beginning_is_seen_but_not_replayed() -> None:
     # begins at minute 2 with the pods its demand needs
     outcome = replay(NIMBLE, Trial(series_of([90, 90, 20, 30]), TARGET, begin=2, judged_from=2), LEAD_3)

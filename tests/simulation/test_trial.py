@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """How traces become trials: the judged part, the load per pod, and the handling of gaps."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
-from kedastral.simulation.trial import Scaling, Trial, scale_trace
+from kedastral.simulation.trial import MetricsPipeline, Scaling, Trial, scale_trace
 from tests.simulation.demands import START, series_of
 
 HOUR = 3600.0
@@ -35,6 +37,52 @@ def test_gaps_carry_the_last_value_and_leading_gaps_are_cut_off() -> None:
     trial = scale_trace(series_of([nan, nan, 1, nan, nan, 4, nan]), Scaling(1.0, warm_up=0.0))
     assert trial.demand.values.tolist() == [1, 1, 1, 4, 4]
     assert trial.demand.start == series_of([0]).time_at(2)
+
+
+def gappy(gaps: Sequence[int], judged_from: int = 0, late: float = 0.0) -> Trial:
+    """Twelve minutes, of which these had no value."""
+    return Trial(series_of([10.0] * 12), 1.0, 0, judged_from, tuple(gaps), MetricsPipeline(late=late))
+
+
+def left_out(trial: Trial, lead_time: float = 180.0) -> list[int]:
+    """The minutes that do not count, from the start of the demand."""
+    return (np.flatnonzero(~trial.counted(lead_time)) + trial.judged_from).tolist()
+
+
+@pytest.mark.parametrize("lead_time", [60.0, 180.0, 7200.0])
+def test_without_gaps_every_judged_step_counts(lead_time: float) -> None:
+    assert left_out(gappy(()), lead_time) == []
+    assert len(gappy((), judged_from=5).counted(lead_time)) == 7
+
+
+@pytest.mark.parametrize(
+    ("gaps", "out"),
+    [
+        ((2, 3, 4, 5), [2, 3, 4, 5, 6, 7, 8]),  # pods ordered on the value of minute 6 serve from minute 9 on
+        ((2,), [2, 5]),  # what served in minutes 3 and 4 was ordered on the values of minutes 0 and 1
+        ((10, 11), [10, 11]),
+        ((2, 5), [2, 5, 8]),
+    ],
+)
+def test_a_gap_and_the_steps_whose_pods_had_to_be_ordered_in_it_do_not_count(gaps: list[int], out: list[int]) -> None:
+    assert left_out(gappy(gaps)) == out
+
+
+def test_a_gap_just_before_the_judged_part_leaves_its_first_steps_out() -> None:
+    trial = gappy((3, 4, 5), judged_from=6)
+    assert (trial.gaps, left_out(trial)) == (0, [6, 7, 8])
+
+
+def test_metrics_that_come_late_prolong_what_a_gap_leaves_out() -> None:
+    assert left_out(gappy((2, 3, 4, 5, 6), late=120.0)) == [2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
+    assert left_out(gappy((2, 3, 4), late=60.0), lead_time=90.0) == [2, 3, 4, 5, 6, 7]
+
+
+def test_gaps_of_a_trace_are_counted_in_its_judged_part() -> None:
+    nan = float("nan")
+    trial = scale_trace(series_of([nan, 1, nan, 3, 4, nan, 6, nan]), Scaling(0.5, warm_up=0.0))
+    assert (trial.gap_steps, trial.judged_from, trial.gaps) == ((1, 4, 6), 3, 2)
+    assert trial.known.tolist() == [True, False, True, False]
 
 
 def test_a_trace_that_is_nearly_always_zero_is_scaled_by_its_peak() -> None:

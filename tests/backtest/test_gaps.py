@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gaps in a history: they carry the last value, and neither they nor what followed from them is judged."""
+
+import csv
+import json
+from pathlib import Path
+
+import attrs
+import numpy as np
+import pytest
+
+from kedastral.backtest.charts import charts_of
+from kedastral.backtest.comparison import compare_policies, measure_accuracy, policies_to_compare
+from kedastral.backtest.results import WorkloadResults, evaluate
+from kedastral.backtest.tables import describe_gaps
+from kedastral.backtest.workloads import Scenario
+from tests.backtest.loads import SHORT, call, wave, write_csv
+from tests.backtest.scenarios import LastValue, scenario_of
+
+GAP = tuple(range(100, 160))
+
+
+def after_a_gap(gap: tuple[int, ...] = GAP) -> Scenario:
+    """A load that is ten times as high when a gap of an hour ends, and doubles for a while later."""
+    values = np.full(400, 100.0)
+    values[160:] = 1000.0
+    values[300:] = 2000.0
+    scenario = scenario_of(values, begin=50, model=LastValue())
+    return attrs.evolve(scenario, trial=attrs.evolve(scenario.trial, gap_steps=gap))
+
+
+def results_on(scenario: Scenario) -> WorkloadResults:
+    (results,) = evaluate([compare_policies(scenario, policies_to_compare(1.2, swept=False))]).workloads
+    return results
+
+
+def test_the_jump_where_a_gap_ends_is_neither_a_shortage_nor_the_worst_minute() -> None:
+    judged, as_load = results_on(after_a_gap()), results_on(after_a_gap(()))
+    start = judged.comparison.scenario.trial.demand.time_at
+    assert [one.timestamp for one in judged.worst] == [start(300)]
+    assert [one.timestamp for one in as_load.worst] == [start(160), start(300)]
+    load, worst = charts_of(judged.comparison, judged.policies, judged.accuracy).load
+    assert worst.title.startswith(f"Around the worst minute, {start(300):%Y-%m-%d %H:%M}")
+    assert [i + 50 for i, value in enumerate(load.lines[0]) if value is None] == list(GAP)
+    for ours, theirs in zip(judged.policies, as_load.policies, strict=True):
+        assert ours.minutes <= theirs.minutes
+    assert [one.minutes for one in judged.policies[:2]] == [5, 5]
+
+
+def test_no_policy_is_judged_on_more_minutes_than_another() -> None:
+    comparison = results_on(after_a_gap()).comparison
+    outcomes = [comparison.oracle, *(one.shown for one in comparison.replayed)]
+    assert {outcome.counted_minutes for outcome in outcomes} == {350 - 65}
+    assert comparison.minutes_not_judged == 65
+    assert describe_gaps(comparison) == (
+        "60 of 350 judged steps were gaps, which take the last value. 65 of 350 minutes do not count: the gaps, and "
+        "the steps whose pods had to be ordered in one"
+    )
+
+
+def test_a_gap_that_ends_where_judging_begins_is_named_too() -> None:
+    comparison = results_on(after_a_gap(tuple(range(20, 50)))).comparison
+    assert describe_gaps(comparison) == "5.0 of 350 minutes do not count: their pods had to be ordered in a gap before"
+    assert describe_gaps(results_on(after_a_gap(())).comparison) == ""
+
+
+def test_the_accuracy_of_forecasts_is_not_measured_on_values_that_were_never_there() -> None:
+    scenario = after_a_gap()
+    changed = scenario.trial.demand.values.copy()
+    changed[list(GAP[:9])] = 7.0
+    demand = attrs.evolve(scenario.trial.demand, values=changed)
+    other = attrs.evolve(scenario, trial=attrs.evolve(scenario.trial, demand=demand))
+    # the forecast made at minute 80 reaches to 109 and into the gap; the next is made at 110, with an equal last value
+    usual, altered = (measure_accuracy(each) for each in (scenario, other))
+    assert np.isfinite(usual.model).all()
+    assert usual.model.tolist() == altered.model.tolist()
+    assert usual.last_value.tolist() == altered.last_value.tolist()
+
+
+@pytest.mark.slow
+def test_what_a_gap_leaves_out_is_in_no_output(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    values: list[float | None] = list(wave(432))
+    values[-60:-50] = [None] * 10
+    figures, timeline = tmp_path / "figures.json", tmp_path / "timeline.csv"
+    flags = (*SHORT, "--service-level", "0.95", "--json", figures, "--timeline", timeline)
+    ended = call(monkeypatch, "--csv", write_csv(tmp_path / "shop.csv", values), *flags)
+    assert ended.code == 0
+    (one,) = json.loads(figures.read_text())["workloads"]
+    assert (one["gapSteps"], one["minutesNotJudged"], one["slo"]["minutesJudged"]) == (10, 120, 1180 - 120)
+    assert "120 of 1,180 minutes do not count" in " ".join(ended.out.split())
+    with timeline.open() as file:
+        rows = [row for row in csv.DictReader(file) if row["policy"] == "HPA at 80 %"]
+    assert len(rows) == 118 - 12
+    hpa = next(policy for policy in one["policies"] if policy["policy"] == "hpa")
+    assert sum(float(row["ordered"]) for row in rows) / 6 == pytest.approx(hpa["podHours"])
+    assert sum(float(row["unserved"]) > 0 for row in rows) * 10 == hpa["violationMinutes"]
+
+
+@pytest.mark.slow
+def test_a_history_of_which_gaps_leave_nothing_to_judge_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    values: list[float | None] = list(wave(432))
+    values[-121:] = [None if i % 6 in (0, 1, 2) else value for i, value in enumerate(values[-121:])]
+    path = write_csv(tmp_path / "shop.csv", values)
+    ended = call(monkeypatch, "--csv", path, *SHORT, "--lead-time", "30m")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.endswith(
+        "shop: there must be load at judged steps whose pods could be ordered outside a gap; got none, with 58 of 118 "
+        "steps missing\n"
+    )
