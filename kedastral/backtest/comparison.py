@@ -18,6 +18,7 @@ from kedastral.core.planning.service_level import ServiceLevelSettings
 from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.series import Floats, frozen_floats
 from kedastral.errors import ModelError
+from kedastral.settings.types import write_duration
 from kedastral.simulation.curves import (
     Figure,
     Point,
@@ -118,6 +119,15 @@ class PolicyComparison:
         """The minutes of the judged part that gaps leave out of every figure."""
         return len(self.oracle.demand) * self.oracle.demand.step / 60 - self.oracle.counted_minutes
 
+    @property
+    def left_out(self) -> str:
+        """Why there is no trigger on last week's load; empty if there is one."""
+        if any(one.policy.name == LAST_WEEK for one in self.replayed):
+            return ""
+        trial = self.scenario.trial
+        span = write_duration(trial.judged_from * trial.demand.step) if trial.judged_from else "none"
+        return f"it needs a week of history before the judged part; got {span}"
+
     def replay_kedastral(self, setting: float) -> Outcome:
         """The outcome of Kedastral at any setting of its knob, replayed again unless it is the one shown."""
         ours = self.kedastral
@@ -131,7 +141,7 @@ def policies_to_compare(
 ) -> tuple[SweptPolicy, ...]:
     """All policies, at the ``headroom`` of the settings. Kedastral is steered to the ``service_level`` if there is one.
 
-    With ``swept`` false, each policy is replayed only at the setting that is shown.
+    With ``swept`` false, each policy is replayed only at the setting that is shown. See `policies_for`.
     """
     ours = SweptPolicy(KEDASTRAL, "kedastral", "headroom", headroom, HEADROOMS, _make_kedastral, weight=8.0)
     if service_level is not None:
@@ -148,6 +158,16 @@ def policies_to_compare(
         SweptPolicy(FIXED, "fixed", "share of the past peak", 1.0, SHARES_OF_PEAK, _make_fixed),
     )
     return policies if swept else tuple(attrs.evolve(one, knobs=()) for one in policies)
+
+
+def policies_for(scenario: Scenario) -> tuple[SweptPolicy, ...]:
+    """All policies that can be compared on this workload, at its settings.
+
+    There is no trigger on last week's load unless a week lies before the judged part. Without a value it would hold
+    every pod that was ever ordered, which is no policy that anyone would run.
+    """
+    policies = policies_to_compare(scenario.settings.plan.headroom, scenario.settings.service_level)
+    return tuple(one for one in policies if one.name != LAST_WEEK or scenario.has_week)
 
 
 @attrs.frozen

@@ -15,6 +15,7 @@ from cattrs.gen import make_dict_unstructure_fn, override
 
 from kedastral.backtest.comparison import (
     KEDASTRAL,
+    LAST_WEEK,
     Accuracy,
     HpaComparison,
     PolicyComparison,
@@ -77,15 +78,21 @@ def evaluate(comparisons: Sequence[PolicyComparison], failed: Sequence[FailedWor
         return BacktestResults(workloads, workloads[0].policies, workloads[0].verdict, tuple(failed))
     if not _are_alike(comparisons):
         return BacktestResults(workloads, (), None, tuple(failed))
-    together = tuple(average_results([workload.policies for workload in workloads]))
+    shared = set.intersection(*({one.policy.name for one in workload.policies} for workload in workloads))
+    together = tuple(
+        average_results([[one for one in each.policies if one.policy.name in shared] for each in workloads])
+    )
     return BacktestResults(workloads, together, judge(together, comparisons), tuple(failed))
 
 
 def _are_alike(comparisons: Sequence[PolicyComparison]) -> bool:
-    """Whether one verdict can cover all: the same policies and settings, the same model and lead time."""
+    """Whether one verdict can cover all: the same policies and settings, the same model and lead time.
+
+    A trigger on last week's load may be missing where the history is too short for it.
+    """
     settings = {
         (
-            tuple(one.policy for one in comparison.replayed),
+            tuple(one.policy for one in comparison.replayed if one.policy.name != LAST_WEEK),
             comparison.scenario.model.name,
             comparison.scenario.settings.serving.lead_time,
         )
@@ -180,6 +187,12 @@ class _PipelineDocument:
 
 
 @attrs.frozen(kw_only=True)
+class _LeftOutDocument:
+    policy: str
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
 class _WorkloadDocument:
     workload: str
     judged_from: datetime
@@ -193,6 +206,7 @@ class _WorkloadDocument:
     metrics_pipeline: _PipelineDocument | None = None
     gap_steps: int = 0
     minutes_not_judged: float = 0.0
+    left_out: tuple[_LeftOutDocument, ...] = ()
     verdict: Verdict
     slo: _SloDocument | None
     policies: tuple[_PolicyDocument, ...]
@@ -237,6 +251,7 @@ def _workload_document(workload: WorkloadResults) -> _WorkloadDocument:
         metrics_pipeline=_pipeline_document(trial.pipeline),
         gap_steps=trial.gaps,
         minutes_not_judged=comparison.minutes_not_judged,
+        left_out=(_LeftOutDocument(policy=LAST_WEEK, reason=reason),) if (reason := comparison.left_out) else (),
         verdict=workload.verdict,
         slo=None if workload.slo is None else _slo_document(workload.slo),
         policies=tuple(map(_policy_document, workload.policies)),

@@ -74,6 +74,12 @@ def describe_gaps(comparison: PolicyComparison) -> str:
     )
 
 
+def describe_left_out(comparison: PolicyComparison) -> str:
+    """Which policy is not compared, and why; empty if none is left out."""
+    reason = comparison.left_out
+    return f"last week + HPA is not compared: {reason}" if reason else ""
+
+
 def policy_rows(
     policies: Sequence[PolicyResult], named: Sequence[NamedSetting], judged: Sequence[JudgedPoints]
 ) -> list[Row]:

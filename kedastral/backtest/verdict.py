@@ -27,6 +27,8 @@ from kedastral.backtest.decision import (
 )
 from kedastral.settings.types import write_duration
 from kedastral.simulation.curves import Figure, Point
+from kedastral.simulation.policies import LastWeek
+from kedastral.simulation.trial import Scaling
 
 MIN_BUDGET = 10.0
 """The least error budget, in minutes over all that was judged, for a verdict.
@@ -34,6 +36,8 @@ MIN_BUDGET = 10.0
 A count of n independent minutes has a standard error of sqrt(n) (Poisson). For 10 minutes that is a third; with fewer,
 a difference of a tenth means nothing. Short minutes cluster, so 10 is the minimum.
 """
+USUAL = Scaling()
+"""The default --evaluated and --warm-up."""
 DEFAULT_LEVEL = 0.99
 """The service level to assume with a headroom: the default of --service-level."""
 
@@ -112,15 +116,51 @@ def explain_too_little(comparisons: Sequence[PolicyComparison]) -> str:
     judged, needed = judged_minutes(comparisons), MIN_BUDGET / (1 - level)
     if judged >= needed - 1e-6:
         return ""
-    trial = comparisons[0].scenario.trial
+    return (
+        f"Too little history was judged for a verdict: in {write_duration(judged * 60)} a service level of {level:g} "
+        f"allows {show_minutes((1 - level) * judged)} minutes short. A verdict needs "
+        f"{_say_needed(level, comparisons)}. "
+    )
+
+
+def explain_provisional(advised: float, comparisons: Sequence[PolicyComparison]) -> str:
+    """Why a verdict that ``advised`` this setting is provisional, and what would make it firm; empty if it is firm.
+
+    It is provisional if a workload has less than a week of history before the judged part, since the model has then
+    seen no whole week, or if the advised service level has too small an error budget to tell whether it is kept.
+    """
+    judged, is_level = judged_minutes(comparisons), _is_level(advised, comparisons)
+    level = advised if is_level else comparisons[0].scenario.settings.service_level or DEFAULT_LEVEL
+    budget, span = (1 - level) * judged, write_duration(judged * 60)
+    if not all(comparison.scenario.has_week for comparison in comparisons):
+        days = math.ceil((LastWeek.WEEK - USUAL.warm_up) / (1 - USUAL.evaluated) / 86400)
+        return (
+            f"Provisional: only {span} were judged, in which a service level of {level:g} allows "
+            f"{show_minutes(budget)} minutes short, and the model had seen no whole week before. A firm verdict needs "
+            f"a week of history before the judged part: {days} days in all with the default --evaluated and --warm-up."
+        )
+    if not is_level or budget >= MIN_BUDGET - 1e-6:
+        return ""
+    return (
+        f"Provisional: only {span} were judged, in which the advised service level of {level:g} allows "
+        f"{show_minutes(budget)} minutes short. To tell whether it is kept needs {_say_needed(level, comparisons)}."
+    )
+
+
+def _say_needed(level: float, comparisons: Sequence[PolicyComparison]) -> str:
+    """The least error budget, and the history that has it at this service level."""
+    trial, needed = comparisons[0].scenario.trial, MIN_BUDGET / (1 - level)
     share, warm_up = 1 - trial.begin / len(trial.demand), (trial.judged_from - trial.begin) * trial.demand.step
     days = math.ceil((math.ceil(needed) * 60 / len(comparisons) + warm_up) / share / 86400)
     return (
-        f"Too little history was judged for a verdict: in {write_duration(judged * 60)} a service level of {level:g} "
-        f"allows {show_minutes((1 - level) * judged)} minutes short. A verdict needs {MIN_BUDGET:g}, which takes "
-        f"{write_duration(math.ceil(round(needed, 6)) * 60)}: {days} days of history with this --evaluated and "
-        "--warm-up. "
+        f"{MIN_BUDGET:g}, which takes {write_duration(math.ceil(round(needed, 6)) * 60)}: {days} days of history with "
+        "this --evaluated and --warm-up"
     )
+
+
+def _is_level(knob: float, comparisons: Sequence[PolicyComparison]) -> bool:
+    """Whether a setting of Kedastral is a service level instead of a headroom."""
+    return comparisons[0].kedastral.policy.knob == LEVEL_KNOB and knob < 1
 
 
 def show_percent(share: float) -> str:
@@ -191,8 +231,9 @@ class Verdict:
     """The verdict in ``words``, and the ``advice`` on what to run.
 
     ``flags`` are the advised settings for `kedastral run`; ``spec`` has the same as lines of a ForecastPolicy's spec,
-    if one was replayed. ``caution`` must be shown with them. ``remark`` names a simpler policy that serves far better
-    for its cost, if there is one. ``named`` are the settings with figures in any of these, the reference first.
+    if one was replayed. ``caution`` must be shown with them. ``provisional`` says why the outlook is not firm, empty if
+    it is; it also opens the words. ``remark`` names a simpler policy that serves far better for its cost, if there is
+    one. ``named`` are the settings with figures in any of these, the reference first.
     """
 
     outlook: Outlook
@@ -202,6 +243,7 @@ class Verdict:
     spec: tuple[str, ...] = ()
     caution: str = ""
     remark: str = ""
+    provisional: str = ""
     named: tuple[NamedSetting, ...] = ()
 
 
@@ -212,7 +254,8 @@ def judge(results: Sequence[PolicyResult], comparisons: Sequence[PolicyCompariso
     settings = settings_to_run(findings.advised.knob, comparisons)
     spec = as_spec(settings) if comparisons[0].scenario.in_files else []
     words = VerdictWords(findings, [judged_points(one) for one in comparisons], is_steered(results))
-    return words.write(as_flags(settings), spec, caution_on(comparisons), too_little)
+    provisional = "" if too_little else explain_provisional(findings.advised.knob, comparisons)
+    return words.write(as_flags(settings), spec, caution_on(comparisons), too_little, provisional)
 
 
 def is_steered(results: Sequence[PolicyResult]) -> bool:
@@ -228,12 +271,27 @@ class VerdictWords:
     judged: Sequence[JudgedPoints]
     steered: bool
 
-    def write(self, flags: Sequence[str], spec: Sequence[str] = (), caution: str = "", too_little: str = "") -> Verdict:
-        """The verdict. ``flags`` or ``spec`` are the advised settings; ``too_little`` says why there is no verdict."""
+    def write(
+        self,
+        flags: Sequence[str],
+        spec: Sequence[str] = (),
+        caution: str = "",
+        too_little: str = "",
+        provisional: str = "",
+    ) -> Verdict:
+        """The verdict. ``flags`` or ``spec`` are the advised settings; ``too_little`` says why there is no verdict, and
+        ``provisional`` why it is not firm."""
         found = self.findings
         line = f"{', '.join(spec)} in the spec of the ForecastPolicy" if spec else " ".join(flags)
-        sentences = (too_little.strip(), *self._opening(), self._same_cost(), self._as_good(), self._without())
-        advice = (self._what_to_do(line), self._effect(), self._why_headroom(), self._in_force())
+        sentences = (
+            too_little.strip(),
+            provisional,
+            *self._opening(),
+            self._same_cost(),
+            self._as_good(),
+            self._without(),
+        )
+        advice = (self._what_to_do(line, provisional), self._effect(), self._why_headroom(), self._in_force())
         return Verdict(
             found.outlook,
             " ".join(filter(None, sentences)),
@@ -242,6 +300,7 @@ class VerdictWords:
             tuple(spec),
             caution,
             self._remark(),
+            provisional,
             tuple(self._named()),
         )
 
@@ -292,14 +351,17 @@ class VerdictWords:
         """The cheapest alternative to Kedastral."""
         found = self.findings
         if not found.has_cheaper_rival:
+            has_last_week = all(LAST_WEEK in one.points for one in self.judged)
+            trigger = "no trigger on last week's load, " if has_last_week else ""
             return (
-                "Nothing simpler serves as well for less: no HPA at another target, no trigger on last week's load, no "
-                "fixed number of pods."
+                f"Nothing simpler serves as well for less: no HPA at another target, {trigger}no fixed number of pods."
             )
         return f"Without Kedastral, {name_rival(found.rival)} serves as well for {self._cost(found.rival.point)}."
 
-    def _what_to_do(self, line: str) -> str:
+    def _what_to_do(self, line: str, provisional: str) -> str:
         found = self.findings
+        if found.outlook is Outlook.BETTER and provisional:
+            return f"Try Kedastral with {line}, and judge more history before you rely on it."
         if found.outlook is Outlook.BETTER:
             return f"Run Kedastral with {line}."
         stay = {
@@ -481,8 +543,7 @@ Setting = tuple[str, str, str]
 def settings_to_run(knob: float, comparisons: Sequence[PolicyComparison]) -> list[Setting]:
     """The settings of Kedastral at one setting of its knob. With several workloads, those about pods are left out."""
     scenario = comparisons[0].scenario
-    is_level = comparisons[0].kedastral.policy.knob == LEVEL_KNOB and knob < 1
-    flag, key = ("--service-level", "serviceLevel") if is_level else ("--headroom", "headroom")
+    flag, key = ("--service-level", "serviceLevel") if _is_level(knob, comparisons) else ("--headroom", "headroom")
     settings = [
         ("--model", "model", scenario.model.name),
         (flag, key, f"{knob:g}"),

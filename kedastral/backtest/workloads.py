@@ -33,7 +33,7 @@ from kedastral.settings.fleet import DataSourceSettings, WorkloadSettings
 from kedastral.settings.types import AUTO, Seconds, write_duration
 from kedastral.simulation.cluster import KedaTiming
 from kedastral.simulation.hpa import HpaBehavior
-from kedastral.simulation.policies import CachedModel, ForecastSchedule, Serving
+from kedastral.simulation.policies import CachedModel, ForecastSchedule, LastWeek, Serving
 from kedastral.simulation.replay import Cluster
 from kedastral.simulation.trial import MetricsPipeline, Scaling, Trial, scale_trace
 from kedastral.workloads.runner import DataSourceConnection, DataSources
@@ -85,6 +85,11 @@ class Scenario:
     def plan(self, headroom: float) -> PlanPolicy:
         """The plan policy for this workload's pods."""
         return attrs.evolve(self.settings.plan, target_per_pod=self.trial.target_per_pod, headroom=headroom)
+
+    @property
+    def has_week(self) -> bool:
+        """Whether at least a week of history lies before the judged part."""
+        return self.trial.judged_from >= round(LastWeek.WEEK / self.trial.demand.step)
 
     @property
     def past_peak(self) -> float:

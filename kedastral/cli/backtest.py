@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from kedastral.backtest.comparison import PlannedComparison, PolicyComparison, policies_to_compare
+from kedastral.backtest.comparison import PlannedComparison, PolicyComparison, policies_for
 from kedastral.backtest.processes import compare_in_processes, default_jobs
 from kedastral.backtest.report import write_page
 from kedastral.backtest.results import BacktestResults, WorkloadResults, evaluate, write_json, write_timeline
@@ -27,6 +27,7 @@ from kedastral.backtest.tables import (
     OF_EACH,
     Row,
     describe_gaps,
+    describe_left_out,
     describe_pipeline,
     rows_of_all,
     rows_of_each,
@@ -104,10 +105,7 @@ def _waiting(words: str) -> AbstractContextManager[object]:
 
 
 def _replay_all(scenarios: Sequence[Scenario], jobs: int | None) -> list[PolicyComparison]:
-    planned = [
-        PlannedComparison(one, policies_to_compare(one.settings.plan.headroom, one.settings.service_level))
-        for one in scenarios
-    ]
+    planned = [PlannedComparison(one, policies_for(one)) for one in scenarios]
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -150,6 +148,7 @@ def _print_workload(console: Console, workload: WorkloadResults) -> None:
     console.print(Text(f"{AS_SET}.", style="dim"))
     comparison = workload.comparison
     for line in (
+        describe_left_out(comparison),
         describe_gaps(comparison),
         describe_pipeline(comparison.scenario.trial),
     ):

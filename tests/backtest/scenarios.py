@@ -41,8 +41,12 @@ class LastValue:
 def scenario_of(
     values: Sequence[float], begin: int = 0, model: Model | None = None, settings: ReplaySettings = SETTINGS
 ) -> Scenario:
-    trial = Trial(Series(START, 60.0, np.asarray(values, dtype=float)), 10.0, begin, begin)
+    trial = Trial(series_in_steps(values, 60.0), 10.0, begin, begin)
     return Scenario("shop", trial, model or CachedModel(MODELS["baseline"].make()), settings)
+
+
+def series_in_steps(values: Sequence[float], step: float) -> Series:
+    return Series(START, step, np.asarray(values, dtype=float))
 
 
 def noisy(seed: int, steps: int = 400) -> np.ndarray:
@@ -50,10 +54,14 @@ def noisy(seed: int, steps: int = 400) -> np.ndarray:
     return np.asarray(200 + 100 * np.sin(np.arange(steps) / 40) + draw.normal(0, 20, steps))
 
 
+WEEK = 7 * 1440
+
+
 @functools.cache
 def enough_judged() -> PolicyComparison:
-    """A thousand minutes, of which a service level of 0.99 allows ten to be short."""
-    return compare_policies(scenario_of(noisy(1, 1000)), policies_to_compare(1.2, swept=False))
+    """A thousand minutes after a week, of which a service level of 0.99 allows ten to be short."""
+    scenario = scenario_of(noisy(1, WEEK + 1000), begin=WEEK)
+    return compare_policies(scenario, policies_to_compare(1.2, swept=False))
 
 
 def comparison_with(

@@ -25,7 +25,8 @@ pytestmark = pytest.mark.slow
 
 BASELINE = ("--model", "baseline")
 """Planned by a headroom; the tests know its figures."""
-POLICIES = ["kedastral", "hpa", "far-end", "last-week", "fixed"]
+POLICIES = ["kedastral", "hpa", "far-end", "fixed"]
+"""The policies that can be compared on three days."""
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +44,7 @@ def test_a_table_a_verdict_and_flags_are_printed(monkeypatch: pytest.MonkeyPatch
     ended = call(monkeypatch, "--csv", history, *SHORT, *BASELINE)
     assert ended.code == 0
     assert "shop: 19h40m from 2026-03-04 04:20 UTC" in ended.out
-    for name in ("kedastral, headroom 1.2", "HPA at 80 %", "far end only", "last week + HPA", "fixed", "oracle"):
+    for name in ("kedastral, headroom 1.2", "HPA at 80 %", "far end only", "fixed", "oracle"):
         assert name in ended.out
     words = " ".join(ended.out.split())
     assert "One replay a row; every figure of the verdict is that of a row." in words
@@ -99,7 +100,7 @@ def test_the_timeline_has_every_policy_step_by_step(
     for row in rows:
         by_policy.setdefault(row["policy"], []).append(row)
     assert {len(of_one) for of_one in by_policy.values()} == {118}
-    assert list(by_policy)[2:] == ["far end only", "last week + HPA at 80 %", "fixed at the past peak", "oracle"]
+    assert list(by_policy)[2:] == ["far end only", "fixed at the past peak", "oracle"]
     assert list(by_policy)[:2] == ["kedastral", "HPA at 80 %"]
     one = json.loads(figures.read_text())["workloads"][0]
     unserved = sum(float(row["unserved"]) for row in by_policy["HPA at 80 %"])
@@ -304,10 +305,10 @@ def test_the_report_carries_all_it_needs(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on") or name == "style"]
     assert "url(" not in text
     drawn = [attributes for _, attributes in page.tags if attributes.get("class") == "chart"]
-    assert [attributes["data-chart"] for attributes in drawn] == [f"{i}" for i in range(10)]
+    assert [attributes["data-chart"] for attributes in drawn] == [f"{i}" for i in range(9)]
     assert all(attributes["aria-label"] for attributes in drawn)
     charts = json.loads(text.partition('id="charts">')[2].partition("</script>")[0])
-    assert len(charts) == 10
+    assert len(charts) == 9
     for chart in charts:
         points = len(chart.get("x", chart["lines"][0]))
         assert [len(line) for line in chart["lines"]] == [points] * len(chart["names"])
@@ -315,7 +316,7 @@ def test_the_report_carries_all_it_needs(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert [policy.partition(";")[0] for policy in policies] == ["default-src 'none'"]
     assert "unsafe" not in policies[0]
     assert all(attributes.get("scope") for tag, attributes in page.tags if tag == "th")
-    assert ("<pre>kedastral run" in text) == ('class="verdict better"' in text)
+    assert ("<pre>kedastral run" in text) == ('class="verdict better' in text)
     assert "The plan also covers its band of uncertainty" in text
     assert text.index("Verdict") < text.index("<table")
 

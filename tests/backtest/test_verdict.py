@@ -107,16 +107,18 @@ def test_a_policy_cheaper_than_any_setting_of_kedastral_is_not_remarked_on() -> 
 
 
 @functools.cache
-def replayed_steered(minutes: int) -> PolicyComparison:
-    """Every policy at its own setting, Kedastral steered to 0.995, over some minutes."""
+def replayed_steered(minutes: int, before: int) -> PolicyComparison:
+    """Every policy at its own setting, Kedastral steered to 0.995, over some minutes after those ``before``."""
     settings = attrs.evolve(SETTINGS, calibrated=True, service_level=0.995)
-    scenario = scenario_of(noisy(1, minutes), model=LastValue(), settings=settings)
+    scenario = scenario_of(noisy(1, before + minutes), before, model=LastValue(), settings=settings)
     return compare_policies(scenario, policies_to_compare(1.2, 0.995, swept=False))
 
 
-def judged_steered(minutes: int, ours: Sequence[Point], **marks: bool) -> tuple[list[PolicyResult], PolicyComparison]:
+def judged_steered(
+    minutes: int, ours: Sequence[Point], before: int = 0, **marks: bool
+) -> tuple[list[PolicyResult], PolicyComparison]:
     """The same, with the given points for Kedastral's levels."""
-    held = replayed_steered(minutes)
+    held = replayed_steered(minutes, before)
     given = {"kedastral": ours, "hpa": [attrs.evolve(POINT, knob=0.8)]}
     replayed = tuple(attrs.evolve(one, points=tuple(given.get(one.policy.name, one.points))) for one in held.replayed)
     comparison = attrs.evolve(held, replayed=replayed, scenario=attrs.evolve(held.scenario, **marks))
