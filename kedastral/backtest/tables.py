@@ -69,7 +69,7 @@ def describe_gaps(comparison: PolicyComparison) -> str:
     if not gaps:
         return f"{minutes}: their pods had to be ordered in a gap before"
     return (
-        f"{gaps} of {len(judged)} judged steps were gaps, which take the last value. {minutes}: the gaps, and the "
+        f"{gaps:,} of {len(judged):,} judged steps were gaps, which take the last value. {minutes}: the gaps, and the "
         "steps whose pods had to be ordered in one"
     )
 
