@@ -174,7 +174,7 @@ def test_it_begins_anew_after_a_day_without_a_tick_and_once_its_history_has_doub
 
 
 def test_one_ridge_at_a_time_is_fitted_again_and_each_after_six_hours() -> None:
-    """In steps of a minute, with three between fits."""
+    """In steps of a minute, with six between fits."""
     values, knots = load(900), (1, 4)
     learner = Learner.fitted(knots, find_seasons(signal_of(values[:400], 60.0), UTC))
     fitted: list[tuple[int, int, int]] = []
@@ -184,7 +184,7 @@ def test_one_ridge_at_a_time_is_fitted_again_and_each_after_six_hours() -> None:
         for knot, kind in np.argwhere(learner._fitted_at != before).tolist():
             fitted.append((minute, knot, kind))
         before = learner._fitted_at.copy()
-    first = [(401 + 3 * nth, nth // 3, nth % 3) for nth in range(6)]
+    first = [(401 + 6 * nth, nth // 3, nth % 3) for nth in range(6)]
     assert fitted == [*first, *((minute + 360, knot, kind) for minute, knot, kind in first)]
 
 

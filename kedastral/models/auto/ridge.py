@@ -181,9 +181,7 @@ MAX_HALF_LIVES = 3
 MIN_HISTORY = 6 * HOUR
 """Seconds; shorter histories are not fitted at all."""
 MAX_ROWS = 2500
-"""Rows of a fit: twice as many take twice the time and are no more accurate."""
-MAX_RANDOM_ROWS = 5000
-"""Rows of a fit with random features, which has more coefficients; 2500 are less accurate."""
+"""Rows of a fit: twice as many take twice the time and are hardly more accurate, even with random features."""
 MIN_ROWS = 60
 ROWS_AT_ONCE = 1000
 """Rows whose features are computed at once, so that what they are computed from takes little memory."""
@@ -202,11 +200,6 @@ class Kind:
     half_life: float
     is_random: bool = False
 
-    @property
-    def max_rows(self) -> int:
-        """The most rows of a fit."""
-        return MAX_RANDOM_ROWS if self.is_random else MAX_ROWS
-
 
 KINDS = (Kind("ridge-7d", 7 * DAY), Kind("ridge-1.5d", 1.5 * DAY), Kind("random-features", 7 * DAY, is_random=True))
 """A steady ridge, one that follows recent changes, and a nonlinear one."""
@@ -219,7 +212,7 @@ class FitSettings:
     ahead: int
     kind: Kind
     held_out: int = 0
-    max_rows: int = attrs.field(default=attrs.Factory(lambda self: self.kind.max_rows, takes_self=True))
+    max_rows: int = MAX_ROWS
 
 
 def fit_horizon(seasons: Seasons, settings: FitSettings, warm_start: Ridge | None = None) -> Ridge | None:
