@@ -174,7 +174,7 @@ def test_it_begins_anew_after_a_day_without_a_tick_and_once_its_history_has_doub
 
 
 def test_one_ridge_at_a_time_is_fitted_again_and_each_after_six_hours() -> None:
-    """In steps of a minute, with six between fits."""
+    """In steps of a minute, with three between fits, and twelve before one with random features."""
     values, knots = load(900), (1, 4)
     learner = Learner.fitted(knots, find_seasons(signal_of(values[:400], 60.0), UTC))
     fitted: list[tuple[int, int, int]] = []
@@ -184,8 +184,9 @@ def test_one_ridge_at_a_time_is_fitted_again_and_each_after_six_hours() -> None:
         for knot, kind in np.argwhere(learner._fitted_at != before).tolist():
             fitted.append((minute, knot, kind))
         before = learner._fitted_at.copy()
-    first = [(401 + 6 * nth, nth // 3, nth % 3) for nth in range(6)]
-    assert fitted == [*first, *((minute + 360, knot, kind) for minute, knot, kind in first)]
+    first = [(401, 0, 0), (404, 1, 0), (407, 0, 1), (410, 1, 1), (422, 0, 2), (434, 1, 2)]
+    again = [(minute + 360, knot, kind) for minute, knot, kind in first]
+    assert fitted == [*first, *again]
 
 
 def test_asked_again_at_the_same_time_nothing_is_fitted_or_scored() -> None:

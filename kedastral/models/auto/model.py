@@ -29,9 +29,6 @@ MAX_BRIDGED = 10 * MINUTE
 points have not settled yet, or came in partial answers. Filling them with the last value would be less accurate."""
 REFIT_INTERVAL = 6 * HOUR
 """Seconds between two fits of a ridge; daily fits are less accurate, more frequent ones no better."""
-MIN_FIT_DISTANCE = 6 * MINUTE
-"""Seconds between any two fits: one costs several times as much as the rest of a tick, and in a process with a thousand
-workloads that started together all are due at once. With half of this, the p99 of GetMetrics there was over budget."""
 REPLAYED = DAY
 """Seconds of the past on which a new learner scores its experts, with ridges that have not seen it."""
 REPLAY_INTERVAL = 5 * MINUTE
@@ -159,9 +156,9 @@ class Learner:
             return
         self._now = signal.end
         self.ensemble.score(signal, signal.end)
-        knot, kind = divmod(int(np.argmin(self._fitted_at)), len(KINDS))
+        kind, knot = divmod(int(np.argmin(self._fitted_at.T)), len(self.knots))
         if (
-            self._now - self._newest_fit >= MIN_FIT_DISTANCE
+            self._now - self._newest_fit >= KINDS[kind].distance
             and self._now - self._fitted_at[knot, kind] >= REFIT_INTERVAL
         ):
             settings = FitSettings(self.knots[knot], KINDS[kind])
