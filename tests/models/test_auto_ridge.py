@@ -14,8 +14,8 @@ from kedastral.models.auto.features import Seasons, compute_common_features, com
 from kedastral.models.auto.ridge import (
     BLOCK,
     FitSettings,
-    Kind,
     Ridge,
+    RidgeKind,
     _choose_origins,
     _huber_weights,
     compute_level,
@@ -28,7 +28,7 @@ START = datetime(2026, 3, 2, tzinfo=UTC)
 DAY = 1440
 
 
-WEEK = Kind("any", 7 * 86400.0)
+WEEK = RidgeKind("any", 7 * 86400.0)
 
 
 def seasons_of(values: Floats, step: float = 60.0) -> Seasons:
@@ -212,7 +212,7 @@ def test_the_rows_of_a_fit_have_a_known_future_and_are_no_older_than_counts(
     hours: int, step: float, ahead: int, held_out: int, half_life: float
 ) -> None:
     signal = seasons_of(np.ones(round(hours * 3600 / step)), step).signal
-    rows = _choose_origins(signal, FitSettings(ahead, Kind("any", half_life), held_out, max_rows=500))
+    rows = _choose_origins(signal, FitSettings(ahead, RidgeKind("any", half_life), held_out, max_rows=500))
     last = len(signal) - 1 - held_out - ahead
     if rows is None:
         assert last * step < 5 * 3600 or last < 60 + 43200 / step
@@ -256,7 +256,7 @@ def predicted(seasons: Seasons, by: Ridge, rows: Ints, ahead: int) -> Floats:
 
 def test_a_horizon_is_fitted_to_the_load_that_comes_so_many_steps_later() -> None:
     seasons, ahead = seasons_of(grown(3)), 60
-    found = fit_horizon(seasons, FitSettings(ahead, Kind("any", 1.5 * 86400.0), max_rows=800))
+    found = fit_horizon(seasons, FitSettings(ahead, RidgeKind("any", 1.5 * 86400.0), max_rows=800))
     assert found is not None
     rows = np.arange(2 * DAY + 10, 2 * DAY + 600, 60)
     truth = seasons.signal.values[rows + ahead]
@@ -304,7 +304,7 @@ def weights_of(values: Floats, settings_: FitSettings, monkeypatch: pytest.Monke
 
 
 def test_a_row_counts_half_after_each_half_life(monkeypatch: pytest.MonkeyPatch) -> None:
-    weights = weights_of(np.full(3 * DAY, 50.0), FitSettings(10, Kind("any", 43200.0), max_rows=9999), monkeypatch)
+    weights = weights_of(np.full(3 * DAY, 50.0), FitSettings(10, RidgeKind("any", 43200.0), max_rows=9999), monkeypatch)
     newest = 3 * DAY - 11
     shares = [weights[newest - back] / weights[newest] for back in (0, 360, 720, 1440, 2159)]
     assert shares == pytest.approx([1.0, 0.5**0.5, 0.5, 0.25, 0.5 ** (2159 / 720)], rel=0.01)
@@ -317,7 +317,7 @@ def test_a_row_counts_by_the_root_of_its_load_and_where_it_and_its_future_are_kn
     values = np.full(3 * DAY, 0.0)
     values[2000:] = 400.0
     values[3000:3100] = np.nan  # carried for five minutes
-    weights = weights_of(values, FitSettings(10, Kind("any", 1e9), max_rows=9999), monkeypatch)
+    weights = weights_of(values, FitSettings(10, RidgeKind("any", 1e9), max_rows=9999), monkeypatch)
     unit = seasons_of(values).signal.unit
     assert weights[2500] / weights[1900] == pytest.approx((1 + 400 / unit) ** 0.5, rel=0.01)
     unknown = sorted(row for row, weight in weights.items() if weight == 0)

@@ -149,38 +149,21 @@ async def test_the_load_is_the_newest_measured_and_what_is_forecast_for_a_lead_t
     assert read("kedastral_forecast_load") == [], "the forecast does not reach so far"
 
 
-async def test_what_pods_are_planned_for_is_the_upper_quantile_times_the_factor_a_lead_time_from_now(
-    autojump_clock: MockClock,
+@pytest.mark.parametrize(("load_cap", "planned_for"), [(None, [[45.0], [60.0], []]), (50.0, [[45.0], [50.0], []])])
+async def test_what_pods_are_planned_for_is_the_upper_quantile_times_the_factor_a_lead_time_from_now_up_to_the_cap(
+    autojump_clock: MockClock, load_cap: float | None, planned_for: list[list[float]]
 ) -> None:
+    """Nothing once the forecast does not reach so far."""
     metrics, store, clock = Metrics(), MemoryStore(), wall_clock()
     made = make_snapshot([1] * 4, made_at=clock.now(), lead=120, values=[1, 2, 3, 4])
-    report = attrs.evolve(make_steered_snapshot().service_level, upper=[10, 20, 30, 40], factor=1.5)
+    report = attrs.evolve(make_steered_snapshot().service_level, upper=[10, 20, 30, 40], factor=1.5, load_cap=load_cap)
     await store.put(attrs.evolve(made, service_level=report))
     metrics.show_snapshots(store, clock)
-
-    def read() -> list[float]:
-        return [sample.value for sample in expose(metrics)["kedastral_upper_load"].samples]
-
-    assert read() == [45.0]
-    await trio.sleep(60)
-    assert read() == [60.0]
-    await trio.sleep(60)
-    assert read() == [], "the forecast does not reach so far"
-
-
-async def test_what_pods_are_planned_for_is_at_most_the_cap_on_load(autojump_clock: MockClock) -> None:
-    metrics, store, clock = Metrics(), MemoryStore(), wall_clock()
-    made = make_snapshot([1] * 4, made_at=clock.now(), lead=120, values=[1, 2, 3, 4])
-    report = attrs.evolve(make_steered_snapshot().service_level, upper=[10, 20, 30, 40], factor=1.5, load_cap=50.0)
-    await store.put(attrs.evolve(made, service_level=report))
-    metrics.show_snapshots(store, clock)
-
-    def read() -> list[float]:
-        return [sample.value for sample in expose(metrics)["kedastral_upper_load"].samples]
-
-    assert read() == [45.0]
-    await trio.sleep(60)
-    assert read() == [50.0]
+    seen = []
+    for _ in planned_for:
+        seen.append([sample.value for sample in expose(metrics)["kedastral_upper_load"].samples])
+        await trio.sleep(60)
+    assert seen == planned_for
 
 
 async def test_a_workload_without_a_forecast_has_neither_age_nor_replicas(autojump_clock: MockClock) -> None:

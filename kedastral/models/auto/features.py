@@ -20,6 +20,9 @@ LEVEL = 5 * MINUTE
 """Seconds over which the level is averaged that everything is measured against; a single minute is mostly noise."""
 SPANS = tuple(minutes * MINUTE for minutes in (1, 2, 3, 8, 12, 20, 30, 45, 60, 120, 240, 1440))
 """Seconds; the mean over each of them, minus the level, is a feature."""
+LEAST_SCALE = 1e-3
+"""The smallest scale by which a regression divides a feature. If the load is constant, or the same every hour, some
+features are rounding errors: a slope fitted to them would be huge once the load does move."""
 DAY_HARMONICS = (1, 2, 3, 4)
 HOUR_HARMONICS = (1, 2, 3, 4, 6, 12)
 """Periods of an hour, half an hour, 20, 15, 10 and 5 minutes, as cron jobs have."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kedastral.core.series import Floats
+from kedastral.models.auto.features import LEAST_SCALE
 
 Singles = NDArray[np.float32]
 """Single precision halves the time of a fit, and the penalty of a ridge is far larger than what it rounds."""
@@ -23,8 +24,6 @@ FEWEST, MOST = 2, 5
 """How many features a combination has. Combinations of all features are less accurate."""
 WIDEST_OFFSET = 1.5
 """Where the hinges are, in standard deviations."""
-LEAST_DEVIATION = 1e-3
-"""The smallest standard deviation that a feature is divided by, as in the ridge."""
 SEED = 1
 
 
@@ -38,7 +37,7 @@ class RandomFeatures:
     @classmethod
     def fitted(cls, features: Floats) -> "RandomFeatures":
         """Those for ``features`` (r, k)."""
-        return cls(features.mean(axis=0), np.maximum(features.std(axis=0), LEAST_DEVIATION))
+        return cls(features.mean(axis=0), np.maximum(features.std(axis=0), LEAST_SCALE))
 
     def transform(self, features: Floats) -> Singles:
         """The random features (r, COUNT) of ``features`` (r, k)."""

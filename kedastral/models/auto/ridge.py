@@ -13,6 +13,7 @@ import numpy as np
 
 from kedastral.core.series import Floats, Ints
 from kedastral.models.auto.features import (
+    LEAST_SCALE,
     LEVEL,
     Seasons,
     compute_common_features,
@@ -26,9 +27,6 @@ from kedastral.models.auto.signal import DAY, HOUR, MINUTE, Signal
 
 PENALTY = 10.0
 """Ridge penalty on standardised features; rows count 1 each. From 3 to 30 the forecasts are alike."""
-LEAST_SCALE = 1e-3
-"""The smallest root mean square by which a feature is divided. If the load is constant, or the same every hour, some
-features are rounding errors: a slope fitted to them would be huge once the load does move."""
 RANGE_MARGIN = 0.5
 """How far beyond its range in the fit a feature still counts, as a share of that range. The rows of a fit are a sample,
 so the next hours go a little beyond it. Without the margin, load that switches on and off is forecast up to 0.8 %
@@ -193,7 +191,7 @@ would cover only twelve."""
 
 
 @attrs.frozen
-class Kind:
+class RidgeKind:
     """A regression that the model fits for each horizon: the weight of the past halves every ``half_life`` seconds.
 
     A fit waits until ``distance`` seconds after any other fit of the workload. One costs several times as much as the
@@ -207,10 +205,10 @@ class Kind:
 
 
 KINDS = (
-    Kind("ridge-7d", 7 * DAY),
-    Kind("ridge-1.5d", 1.5 * DAY),
+    RidgeKind("ridge-7d", 7 * DAY),
+    RidgeKind("ridge-1.5d", 1.5 * DAY),
     # four times as expensive: at a third of this distance the p99 of GetMetrics was over its budget
-    Kind("random-features", 7 * DAY, is_random=True, distance=12 * MINUTE),
+    RidgeKind("random-features", 7 * DAY, is_random=True, distance=12 * MINUTE),
 )
 """A steady ridge, one that follows recent changes, and a nonlinear one, in the order of their first fits."""
 
@@ -220,7 +218,7 @@ class FitSettings:
     """A ridge of ``kind`` for ``ahead`` steps, without the newest ``held_out`` steps, on at most ``max_rows`` rows."""
 
     ahead: int
-    kind: Kind
+    kind: RidgeKind
     held_out: int = 0
     max_rows: int = MAX_ROWS
 
