@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The shapes of the HTTP server's responses: JSON, errors, and the header for stale data."""
 
+from collections.abc import Callable
+
+import attrs
+import trio
 from quart import Response
 
 from kedastral.wire import JsonValue, dump_json
@@ -16,6 +20,23 @@ def answer_json(status: int, document: JsonValue) -> Response:
 def answer_json_text(status: int, text: str) -> Response:
     """``text``, which is already JSON."""
     return Response(text + "\n", status=status, content_type="application/json")
+
+
+@attrs.frozen
+class LongAnswers:
+    """Writes long documents in one worker thread, so that KEDA is answered meanwhile.
+
+    An explanation of 10,080 planned minutes takes a tenth of a second, of 60 two milliseconds.
+    """
+
+    _one_thread: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(1), init=False)
+
+    async def answer_json(self, make: Callable[[], JsonValue]) -> Response:
+        """What ``make`` returns, as JSON with status 200; it must be pure, because it runs in the thread."""
+        text = await trio.to_thread.run_sync(
+            lambda: dump_json(make()), abandon_on_cancel=True, limiter=self._one_thread
+        )
+        return answer_json_text(200, text)
 
 
 def answer_unchanged() -> Response:

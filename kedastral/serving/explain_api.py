@@ -2,6 +2,8 @@
 """``GET /explain``: why KEDA is told what it is told, and what it would be told under other settings."""
 
 from collections.abc import Mapping
+from datetime import datetime
+from functools import partial
 
 import attrs
 from quart import Response, request
@@ -9,8 +11,9 @@ from quart_trio import QuartTrio
 from werkzeug.datastructures import MultiDict
 
 from kedastral.core.explain import explain
+from kedastral.core.serving import Snapshot, StalePolicy
 from kedastral.core.what_if import OtherSettings, what_if
-from kedastral.serving.answers import answer_error, answer_json, mark_stale
+from kedastral.serving.answers import LongAnswers, answer_error, mark_stale
 from kedastral.serving.view import SnapshotView
 from kedastral.settings.declarations import LeadSettings, PlanSettings, ServiceLevel
 from kedastral.settings.schema import Setting, settings_of
@@ -32,6 +35,7 @@ TRIED: Mapping[str, Setting] = {
 
 def add_explain(app: QuartTrio, view: SnapshotView) -> None:
     """Add the route to ``app``."""
+    answers = LongAnswers()
 
     @app.get("/explain", provide_automatic_options=False)
     async def show_explanation() -> Response:
@@ -47,10 +51,15 @@ def add_explain(app: QuartTrio, view: SnapshotView) -> None:
         if snapshot is None:
             return answer_error(404, "snapshot not found")
         now, policy = view.clock.now(), view.policy_of(workload)
-        document: dict[str, JsonValue] = write_explanation(explain(snapshot, now, policy))
-        if not other.is_empty:
-            document["whatIf"] = write_explanation(explain(what_if(snapshot, other), now, policy))
-        return mark_stale(answer_json(200, document), stale=view.is_stale(snapshot))
+        response = await answers.answer_json(partial(_explain, snapshot, other, now, policy))
+        return mark_stale(response, stale=policy.is_stale(snapshot, now))
+
+
+def _explain(snapshot: Snapshot, other: OtherSettings, now: datetime, policy: StalePolicy) -> JsonValue:
+    document: dict[str, JsonValue] = write_explanation(explain(snapshot, now, policy))
+    if not other.is_empty:
+        document["whatIf"] = write_explanation(explain(what_if(snapshot, other), now, policy))
+    return document
 
 
 @attrs.frozen

@@ -2,6 +2,7 @@
 """``GET /api/workloads`` and ``GET /api/workloads/KEY``: the data of the web page, for anyone who may read."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 
 import attrs
 import numpy as np
@@ -15,8 +16,8 @@ from kedastral.core.planning.status import Failure, StatusCode
 from kedastral.core.planning.steering import DAY_MINUTES, SteeringState
 from kedastral.core.planning.uncertainty import QUANTILES
 from kedastral.core.series import EPOCH
-from kedastral.core.serving import Mode, Snapshot, decide, replicas_at
-from kedastral.serving.answers import answer_error, answer_json, mark_stale
+from kedastral.core.serving import Mode, Snapshot, StalePolicy, decide, replicas_at
+from kedastral.serving.answers import LongAnswers, answer_error, answer_json, mark_stale
 from kedastral.serving.recent import RecentLoad, RecentLoads
 from kedastral.serving.view import SnapshotView
 from kedastral.wire import JsonValue, dump_json, write_explanation, write_snapshot, write_time
@@ -203,12 +204,12 @@ def _history(recent: RecentLoad | None) -> dict[str, JsonValue]:
     }
 
 
-def write_workload(view: WorkloadsView, key: str, snapshot: Snapshot | None) -> dict[str, JsonValue]:
+async def answer_workload(answers: LongAnswers, view: WorkloadsView, key: str, snapshot: Snapshot | None) -> Response:
     """Everything that the page of one workload shows."""
     snapshots = view.snapshots
     failure, settings = view.failing().get(key), view.settings_of(key)
     now, policy = snapshots.clock.now(), snapshots.policy_of(key)
-    stale = snapshot is not None and snapshots.is_stale(snapshot)
+    stale = snapshot is not None and policy.is_stale(snapshot, now)
     told = decide(snapshot, now, policy).replicas
     document = _describe(key, snapshot, judge(snapshot, failure, stale=stale, holds=told is None))
     document["at"] = write_time(now)
@@ -216,13 +217,19 @@ def write_workload(view: WorkloadsView, key: str, snapshot: Snapshot | None) -> 
     document["history"] = _history(view.recent.get(key))
     if snapshot is None:
         document["told"] = told
-        return document
-    document["snapshot"] = write_snapshot(snapshot)
-    document["explanation"] = write_explanation(explain(snapshot, now, policy))
-    document["staleAfter"] = policy.stale_after
-    document["observed"] = snapshot.mode is Mode.OBSERVE
-    document["accuracy"] = _accuracy(snapshot)
-    return document
+        return answer_json(200, document)
+    response = await answers.answer_json(lambda: document | _describe_plan(snapshot, now, policy))
+    return mark_stale(response, stale=stale)
+
+
+def _describe_plan(snapshot: Snapshot, now: datetime, policy: StalePolicy) -> dict[str, JsonValue]:
+    return {
+        "snapshot": write_snapshot(snapshot),
+        "explanation": write_explanation(explain(snapshot, now, policy)),
+        "staleAfter": policy.stale_after,
+        "observed": snapshot.mode is Mode.OBSERVE,
+        "accuracy": _accuracy(snapshot),
+    }
 
 
 def _accuracy(snapshot: Snapshot) -> dict[str, JsonValue] | None:
@@ -241,7 +248,7 @@ def _accuracy(snapshot: Snapshot) -> dict[str, JsonValue] | None:
 
 def add_workloads(app: QuartTrio, view: WorkloadsView) -> None:
     """Add the routes to ``app``."""
-    rows = _Rows(view)
+    rows, answers = _Rows(view), LongAnswers()
 
     @app.get("/api/workloads", provide_automatic_options=False)
     async def show_workloads() -> Response:
@@ -252,5 +259,4 @@ def add_workloads(app: QuartTrio, view: WorkloadsView) -> None:
         snapshot = view.snapshots.reader.get(workload)
         if snapshot is None and workload not in set(view.keys()):
             return answer_error(404, "there is no such workload")
-        response = answer_json(200, write_workload(view, workload, snapshot))
-        return mark_stale(response, stale=snapshot is not None and view.snapshots.is_stale(snapshot))
+        return await answer_workload(answers, view, workload, snapshot)
