@@ -485,7 +485,7 @@ def say_service(point: Point, other: Point) -> str:
         return "served as well"
     if verb == second:
         return f"{verb} {minutes} and {load}"
-    opposed = {verb, second} in ({"cut", "raised"}, {"cut", "multiplied"})
+    opposed = len({verb, second} & {"cut", "avoided"}) == len({verb, second} & {"raised", "multiplied"}) == 1
     return f"{verb} {minutes} {'but' if opposed else 'and'} {second} {load}"
 
 
@@ -495,8 +495,10 @@ def _say_change(ratio: float, noun: str) -> tuple[str, str]:
         return "left", f"{noun} as they are" if noun.endswith("pods") else f"{noun} as it is"
     if ratio >= 2:
         return "multiplied", f"{noun} by {ratio:.1f}"
+    if ratio == 0:
+        return "avoided", noun.replace("the ", "all ", 1)
     if ratio < 0.01:
-        return "cut", f"{noun} {'by more than 99 %' if ratio else 'to nothing'}"
+        return "cut", f"{noun} by more than 99 %"
     return ("cut" if ratio < 1 else "raised"), f"{noun} by {show_percents(ratio)} %"
 
 

@@ -175,6 +175,10 @@ def test_only_changes_in_opposite_directions_are_contrasted() -> None:
     for unserved, violation, words in (
         (0.012, 0.05, "multiplied the minutes short of pods by 2.5 and raised the unserved load by 20 %"),
         (0.008, 0.05, "multiplied the minutes short of pods by 2.5 but cut the unserved load by 20 %"),
+        (0.0, 0.0, "avoided all minutes short of pods and all unserved load"),
+        (0.008, 0.0, "avoided all minutes short of pods and cut the unserved load by 20 %"),
+        (0.012, 0.0, "avoided all minutes short of pods but raised the unserved load by 20 %"),
+        (0.0, 0.05, "multiplied the minutes short of pods by 2.5 but avoided all unserved load"),
     ):
         assert say_service(Point(1.2, 1.0, unserved, violation), before) == words
 
