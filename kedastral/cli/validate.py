@@ -17,13 +17,13 @@ from kedastral.adapters.http import shown_url
 from kedastral.adapters.prometheus.range_queries import PrometheusHistory, RangeQuery
 from kedastral.clock import SystemClock
 from kedastral.core.data_quality import find_counter
-from kedastral.doctor.query_rules import find_raw_counter
 from kedastral.errors import SourceError
 from kedastral.proxies import read_proxies
 from kedastral.settings.declarations import HTTP_MODEL
 from kedastral.settings.effect import show_in_effect
 from kedastral.settings.fleet import DataSourceSettings, FleetSettings, WorkloadSettings
 from kedastral.settings.load import Loaded
+from kedastral.settings.promql import describe_raw_counter, find_raw_counter
 from kedastral.settings.rules import find_destinations
 from kedastral.settings.schema import settings_of
 from kedastral.settings.types import write_duration, write_value
@@ -124,8 +124,7 @@ async def _ask(workload: WorkloadSettings, connection: DataSourceConnection, now
         return False, f"error: {counter.words}"
     name = find_raw_counter(workload.query)
     if name is not None:  # too little history, or a counter that rests, shows nothing in its values
-        words = "take rate() of it, such as sum(rate(http_requests_total[1m]))"
-        return False, f"error: the query takes the counter {name} as it is; {words}"
+        return False, f"error: the query {describe_raw_counter(name)}"
     known = series.values[np.isfinite(series.values)]
     return True, f"ok, {known[-1]:,.6g} now, {known.min():,.6g} to {known.max():,.6g} in {write_duration(CHECKED)}"
 

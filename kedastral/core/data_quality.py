@@ -640,17 +640,17 @@ def find_counter(history: Series) -> RawCounter | None:
 
 @attrs.define(eq=False)
 class CounterWatch:
-    """Reports a raw counter once; until then it checks every `LOOK_AGAIN` seconds."""
+    """Reports a raw counter once; until then it checks every `LOOK_AGAIN` seconds. One ``is_told`` is known already."""
 
+    is_told: bool = False
     _looked_at: datetime | None = attrs.field(default=None, init=False)
-    _found: bool = attrs.field(default=False, init=False)
 
     def observe(self, history: Series, now: datetime) -> RawCounter | None:
         """The raw counter in ``history``, if it has just been found."""
         long_ago = self._looked_at is None or abs((now - self._looked_at).total_seconds()) >= LOOK_AGAIN
-        if self._found or not long_ago:
+        if self.is_told or not long_ago:
             return None
         self._looked_at = now
         counter = find_counter(history)
-        self._found = counter is not None
+        self.is_told = counter is not None
         return counter

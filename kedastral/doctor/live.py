@@ -22,11 +22,12 @@ from kedastral.core.data_quality import find_counter
 from kedastral.core.series import Series, align_down
 from kedastral.doctor.evidence import AddressAnswer, QueryAnswer, WorkloadState
 from kedastral.doctor.manifests import integer_at, rows_at, text_at, tree_of
-from kedastral.doctor.query_rules import QUOTED, RATED, read_range
+from kedastral.doctor.query_rules import RATED, read_range
 from kedastral.doctor.triggers import read_address
 from kedastral.errors import RemoteError, SourceError
 from kedastral.settings.fleet import WorkloadSettings
 from kedastral.settings.kinds import WORKLOAD_SETTINGS
+from kedastral.settings.promql import QUOTED
 from kedastral.settings.resolve import build
 from kedastral.settings.types import Name
 from kedastral.settings.yaml import Node

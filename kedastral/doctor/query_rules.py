@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from kedastral.doctor.diagnosis import RuleBook, Severity, Symptom
 from kedastral.doctor.evidence import Evidence, ObjectName, QueryAnswer, settings_of_queries
 from kedastral.settings.fleet import WorkloadSettings
+from kedastral.settings.promql import QUOTED, find_raw_counter, remedy_for, warn_of_raw_counter
 from kedastral.settings.types import write_duration
 
 BOOK = RuleBook()
@@ -18,7 +19,6 @@ LATE_STEPS = 2
 """Steps by which the newest sample may be late before it is reported."""
 RETENTION_SLACK = 0.95
 MIDDLE_URGENCY = 1
-QUOTED = re.compile(r"""\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|`[^`]*`""")
 RATED = re.compile(
     r"""\b(rate|irate|increase)\s*\(\s*
     (?P<selector>[a-zA-Z_:][\w:]*(?:\s*\{(?:[^{}"'`]|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|`[^`]*`)*\})?)
@@ -28,21 +28,12 @@ RATED = re.compile(
 """Matches a counter in ``rate()``, with its selector and its range."""
 _RATE_OF_SUM = re.compile(r"\b(?:rate|irate|increase)\s*\(\s*(?:sum|max|avg|count)\b")
 _GAUGE_FUNCTIONS = re.compile(r"\b(delta|idelta|deriv)\s*\(\s*[a-zA-Z_:][\w:]*_(?:total|count|sum|bucket)\b")
-_RISES = re.compile(r"\b(?:rate|irate|increase|resets|changes|delta|idelta|deriv)\s*\(")
-_COUNTER = re.compile(r"\b[a-zA-Z_:][\w:]*_total\b")
 _UNIT = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0, "y": 31536000.0}
 
 
 def read_range(text: str) -> float:
     """The seconds of a PromQL range, such as ``1h30m``; 0 if it is not a range."""
     return sum(float(amount) * _UNIT[unit] for amount, unit in re.findall(r"(\d+)(ms|[smhdwy])", text))
-
-
-def find_raw_counter(query: str) -> str | None:
-    """The counter that ``query`` takes without ``rate()``, judging by its name."""
-    bare = QUOTED.sub('""', query)
-    found = _COUNTER.search(bare)
-    return found[0] if found is not None and not _RISES.search(bare) else None
 
 
 def _name(workload: WorkloadSettings) -> ObjectName:
@@ -71,8 +62,9 @@ def _raw_counter(evidence: Evidence) -> Iterator[Symptom]:
         answer = evidence.answers.get(workload.key)
         if answer is not None and answer.counter:
             yield Symptom(_name(workload), f"the query's {answer.counter.partition(':')[0]}")
-        elif name := find_raw_counter(workload.query):
-            yield Symptom(_name(workload), f"the query takes the counter {name} as it is")
+        elif counter := find_raw_counter(workload.query):
+            words = f"the query takes the counter {counter} as it is"
+            yield Symptom(_name(workload), words, remedy=remedy_for(counter))
 
 
 @BOOK.rule(
@@ -249,8 +241,10 @@ def _reported(evidence: Evidence) -> Iterator[Symptom]:
     remedy="change it as the message says",
 )
 def _odd_settings(evidence: Evidence) -> Iterator[Symptom]:
+    reported = {line for one in settings_of_queries(evidence) for line in warn_of_raw_counter(one.key, one.query)}
     for warning in evidence.warnings:
-        yield Symptom(ObjectName("settings", "of Kedastral"), warning)
+        if warning not in reported:  # by a rule of its own
+            yield Symptom(ObjectName("settings", "of Kedastral"), warning)
 
 
 @BOOK.rule(

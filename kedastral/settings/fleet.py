@@ -36,7 +36,7 @@ class WorkloadSettings:
 
     ``data_source`` is the name of one of the fleet's sources; ``origin`` says where it was configured. Every setting in
     one of the groups is a key of ForecastPolicy documents and of trigger metadata. ``by_default`` are the names of the
-    settings that were not given; ``warnings`` are lines about odd settings in the metadata it was read from.
+    settings that were not given; ``warnings`` are lines about odd settings of this workload alone.
     """
 
     workload: Name
@@ -94,7 +94,8 @@ class FleetSettings:
 
 @attrs.frozen(kw_only=True)
 class ConfiguredFleet:
-    """What a process forecasts, and how to read it again; ``warnings`` are lines about odd settings.
+    """What a process forecasts, and how to read it again; ``shared_warnings`` are lines about settings of several
+    workloads or of none.
 
     ``path`` leads to its files, if any. ``read_again`` returns what flags, variables and files currently say; it
     blocks, and raises ConfigError. ``workload_from_metadata`` returns the workload that a ScaledObject's trigger
@@ -103,9 +104,15 @@ class ConfiguredFleet:
     """
 
     settings: FleetSettings
-    warnings: tuple[str, ...] = attrs.field(default=(), eq=False)
+    shared_warnings: tuple[str, ...] = attrs.field(default=(), eq=False)
     path: Path | None = attrs.field(default=None, eq=False)
     read_again: "Callable[[], ConfiguredFleet]" = attrs.field(eq=False, repr=False)
     workload_from_metadata: Callable[[str, str, Mapping[str, str]], WorkloadSettings] = attrs.field(
         eq=False, repr=False
     )
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """All lines about odd settings."""
+        of_workloads = (line for one in self.settings.workloads.values() for line in one.warnings)
+        return (*self.shared_warnings, *of_workloads)

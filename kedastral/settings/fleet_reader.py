@@ -22,6 +22,7 @@ from kedastral.settings.fleet import (
 from kedastral.settings.kinds import ADDRESS, POLICY, POLICY_SETTINGS, QUERY, SOURCE, SOURCE_SETTINGS, WORKLOAD_SETTINGS
 from kedastral.settings.layers import Layer, SourceLocation, describe
 from kedastral.settings.metadata import read_workload
+from kedastral.settings.promql import warn_of_raw_counter
 from kedastral.settings.resolve import Finding, ProcessInput, Resolved, build, build_source, check, merge, resolve
 from kedastral.settings.rules import RULES, WARNINGS, Destination, find_destinations, find_faults_of_environment
 from kedastral.settings.schema import Setting
@@ -140,6 +141,7 @@ class _FleetBuilder:
                 data_source=source,
                 origin=place.words,
                 by_default=resolved.by_default,
+                warnings=warn_of_raw_counter(key, resolved.values["query"]),
             )
 
     def _add_flag_workload(self) -> None:
@@ -161,6 +163,7 @@ class _FleetBuilder:
                 workload=name,
                 data_source=source,
                 by_default=resolved.by_default,
+                warnings=warn_of_raw_counter(name, query.values["query"]),
             )
 
     def _is_taken(self, places: dict[str, str], name: str, shown: str, place: SourceLocation) -> bool:
@@ -269,7 +272,7 @@ class FleetReader:
             return None, list(builder.problems)
         fleet = ConfiguredFleet(
             settings=FleetSettings(sources=builder.sources, workloads=builder.workloads),
-            warnings=tuple(dict.fromkeys(builder.warnings)),
+            shared_warnings=tuple(dict.fromkeys(builder.warnings)),
             path=self.path,
             read_again=self.read_again,
             workload_from_metadata=partial(read_workload, builder.sources, self.process),

@@ -18,6 +18,7 @@ from kedastral.settings.declarations import ForecastSettings
 from kedastral.settings.fleet import DEFAULT_SOURCE, DataSourceSettings, WorkloadSettings, key_of
 from kedastral.settings.kinds import POLICY_SETTINGS
 from kedastral.settings.layers import Invalid, Layer, RawValue, SourceLocation, describe, parse
+from kedastral.settings.promql import warn_of_raw_counter
 from kedastral.settings.resolve import ProcessInput, Resolved, build, check, merge, resolve
 from kedastral.settings.rules import RULES, WARNINGS
 from kedastral.settings.schema import Setting
@@ -141,17 +142,18 @@ def read_workload(
     problems += merge(check(resolved, RULES, _METADATA, whose))
     if problems or workload is None or source is None:
         raise ConfigError(problems)
-    odd = check(resolved, WARNINGS, _METADATA, whose)
+    odd = [one.line for one in check(resolved, WARNINGS, _METADATA, whose) if _is_of_metadata(resolved, one.name)]
+    query, hidden = resolved.values["query"], resolved.given["query"].hidden
     built = build(
         WorkloadSettings,
         resolved.values,
-        query=resolved.values["query"],
+        query=query,
         workload=workload,
         namespace=Name(namespace) if namespace else None,
         data_source=source,
         origin=f"ScaledObject {key_of(name, namespace)}",
         by_default=resolved.by_default,
-        warnings=tuple(one.line for one in odd if _is_of_metadata(resolved, one.name)),
+        warnings=(*odd, *warn_of_raw_counter(key_of(workload, namespace), query, hidden=hidden)),
     )
     excess = _find_excess(built.forecast)
     if excess:

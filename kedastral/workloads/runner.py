@@ -17,7 +17,7 @@ from kedastral.adapters.prometheus.limits import RequestLimits
 from kedastral.adapters.prometheus.range_queries import RangeQuery
 from kedastral.adapters.prometheus.source import PrometheusSource
 from kedastral.clock import WallClock
-from kedastral.core.data_quality import SeriesWatch
+from kedastral.core.data_quality import CounterWatch, SeriesWatch
 from kedastral.core.kept_state import StateBasis
 from kedastral.core.planning.calibration import warm_up
 from kedastral.core.planning.planner import Workload
@@ -34,6 +34,7 @@ from kedastral.serving.metrics import Metrics, observe_seconds
 from kedastral.serving.recent import RecentLoads
 from kedastral.settings.declarations import HTTP_MODEL
 from kedastral.settings.fleet import DataSourceSettings, WorkloadSettings
+from kedastral.settings.promql import find_raw_counter
 from kedastral.tracing import NO_TRACING, Tracing
 from kedastral.workloads.tick import ForecastLoop, GuardedTick, MeasuredForecaster, MeasuredSource, Planner
 from kedastral.workloads.training import TrainedForecaster, TrainingQueue
@@ -255,6 +256,7 @@ class RunnerBuilder:
             remember=self.recent.record,
             tracing=self.tracing,
             fingerprint=fingerprint,
+            counter=CounterWatch(is_told=find_raw_counter(settings.query) is not None),  # by a warning at the start
         )
         answered = before is not None and before.parts.source is parts.source and before.failed.answered
         failed = LastFailure(answered)

@@ -105,7 +105,7 @@ class ForecastLoop:
     """One workload's tick and its parts.
 
     ``remember`` gets the inputs of each published plan, for charts; ``tracing`` gets a span for each publication.
-    ``fingerprint`` is that of the settings.
+    ``fingerprint`` is that of the settings. ``counter`` reports a raw counter by its values.
     """
 
     workload: Workload
@@ -118,7 +118,7 @@ class ForecastLoop:
     tracing: Tracing = NO_TRACING
     fingerprint: str = ""
     series: SeriesWatch = attrs.field(factory=SeriesWatch, init=False)
-    counter: CounterWatch = attrs.field(factory=CounterWatch, init=False)
+    counter: CounterWatch = attrs.field(factory=CounterWatch)
 
     @planner.default
     def _default_planner(self) -> Planner:

@@ -128,6 +128,15 @@ def test_a_counter_that_rests_is_known_by_its_name(monkeypatch: pytest.MonkeyPat
     assert outcome.code == 1
 
 
+def test_a_counter_is_known_by_its_name_without_asking(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = write(tmp_path, source(), policy("raw", query="http_requests_total"), policy("good", query="rate(x[1m])"))
+    outcome = call(monkeypatch, "validate", "--config", str(path))
+    warnings = [line for line in outcome.out.splitlines() if line.startswith("warning: the query")]
+    assert len(warnings) == 1
+    assert warnings[0].startswith("warning: the query of workload raw takes the counter http_requests_total as it is; ")
+    assert outcome.code == 0
+
+
 def test_queries_that_all_give_a_load_end_it_with_0(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert check(monkeypatch, tmp_path, policy("good", query="rate(x[1m])")).code == 0
 

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import attrs
 import httpx
+import numpy as np
 import pytest
 import trio
 from trio.testing import MockClock
@@ -15,6 +16,7 @@ from trio.testing import MockClock
 from kedastral.adapters.http_model import HttpForecaster
 from kedastral.adapters.prometheus.api import open_prometheus_client
 from kedastral.core.planning.uncertainty import UncertaintyState
+from kedastral.core.series import Series
 from kedastral.core.serving import replicas_at
 from kedastral.errors import ConfigError, SourceError
 from kedastral.serving.metrics import Metrics
@@ -224,6 +226,17 @@ async def test_what_keda_was_told_before_the_start_is_kept_to(builder: RunnerBui
     snapshot = builder.store.get(runner.key)
     assert snapshot is not None
     assert replicas_at(snapshot, snapshot.made_at) == 30
+
+
+@pytest.mark.parametrize(("query", "lines"), [("http_requests_total", 0), ("requests", 1)])
+async def test_a_counter_that_its_name_gave_away_is_not_named_again_for_its_values(
+    query: str, lines: int, builder: RunnerBuilder, caplog: pytest.LogCaptureFixture
+) -> None:
+    def read(_: WorkloadSettings) -> StubSource:
+        return StubSource([Series(START - timedelta(minutes=90), 60.0, 1000.0 + 60 * np.arange(90))])
+
+    await attrs.evolve(builder, open_source=read).build(light(1, query=query)).tick()
+    assert len([line for line in caplog.messages if "raw counter" in line]) == lines
 
 
 async def test_a_runner_that_cannot_be_made_uses_no_source(builder: RunnerBuilder) -> None:
