@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Logs: one line per event whatever it contains, the contract's fields, both formats, no secrets, bounded length."""
 
+import ast
 import io
 import json
 import logging
@@ -16,6 +17,7 @@ from typing import Any, TextIO
 import attrs
 import pytest
 
+import kedastral
 from kedastral import logs
 from kedastral.logs import (
     MAX_QUEUED,
@@ -326,3 +328,15 @@ def test_what_python_would_print_by_itself_is_logged(monkeypatch: pytest.MonkeyP
     assert second["msg"] == "the thread worker failed"
     assert "ZeroDivisionError" in first["err"]
     assert "ZeroDivisionError" in second["err"]
+
+
+SOURCES = sorted(Path(kedastral.__file__).parent.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(SOURCES[0].parent)))
+def test_no_message_loses_its_second_line(path: Path) -> None:
+    """Text in two lines needs parentheses: otherwise its second line is a statement of its own, without effect."""
+    statements = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Expr)]
+    alone = [str(one.value.value) for one in statements if isinstance(one.value, ast.Constant)]
+    is_sentence = re.compile(r"(?s).*\.|.*\n.*|Ellipsis")
+    assert [text for text in alone if not is_sentence.fullmatch(text)] == []

@@ -50,8 +50,9 @@ AVOID_FOR = 15.0
 MAX_BYTES = 2**20
 """The snapshot of the longest allowed forecast is about 0.3 MB."""
 MAX_TAG_LENGTH = 200
-AHEAD_WORDS = "%s gives forecasts from %.0f s in the future, which do not replace others: its clock or this one's is "
-"wrong"
+AHEAD_WORDS = (
+    "%s gives forecasts from %.0f s in the future, which do not replace others: its clock or this one's is wrong"
+)
 NOT_ABOUT_ONE = frozenset({"timeout", "unreachable", "http_status", "credentials"})
 """Reasons for a forecaster's failure that would affect other workloads too."""
 

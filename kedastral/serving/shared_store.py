@@ -49,8 +49,9 @@ ROLLING_UPDATE = 900.0
 """Seconds for which pods with other settings may be part of a rolling update: meanwhile their forecasts are better than
 a stale one. After that they count as another fleet."""
 
-AHEAD_WORDS = "a pod's forecast is from %.0f s in the future and does not replace others: its clock or this one's is "
-"wrong"
+AHEAD_WORDS = (
+    "a pod's forecast is from %.0f s in the future and does not replace others: its clock or this one's is wrong"
+)
 REFUSED_WORDS = "Redis refuses this pod's forecasts: by its clock they come from the future, so this pod's is wrong"
 FOREIGN_WORDS = (
     "another pod forecasts this workload with other settings, so this one makes its own forecast for its answers: two "
@@ -117,8 +118,10 @@ class Reachability:
         """Note that it failed; returns the seconds before the next retry."""
         self.metrics.count_error(error)
         if not self.failing:
-            words = "the storage cannot be reached (%s): the last known forecasts are served from memory, and the "
-            "storage is retried"
+            words = (
+                "the storage cannot be reached (%s): the last known forecasts are served from memory, and the storage "
+                "is retried"
+            )
             log.warning(words, self.operation, extra={"reason": error.reason, "err": str(error)})
         self.failing = True
         self.storage.up.labels(self.operation).set(0)
