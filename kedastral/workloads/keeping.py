@@ -40,6 +40,16 @@ SWEEP_EVERY = 3600.0
 SAVE_AT_THE_END = 2.0
 """Seconds that saving may take after the process was told to stop."""
 
+READING = (
+    "what a restart needs cannot be read, and is not overwritten until it can be",
+    "what a restart needs is read again",
+)
+SAVING = ("what a restart needs cannot be saved", "what a restart needs is saved again")
+REMOVING = (
+    "the saved state of workloads that are gone cannot be removed",
+    "the saved state of workloads that are gone is removed again",
+)
+
 log = logging.getLogger("kedastral.state")
 
 
@@ -53,6 +63,39 @@ class _Told:
 
     replicas: int
     made_at: datetime
+
+
+@attrs.define(eq=False)
+class _Access:
+    """One way of using the saved states: logs when it begins to fail, with ``fails``, and when it works again."""
+
+    metrics: Metrics
+    fails: str
+    works: str
+    _told: tuple[str, float] | None = attrs.field(default=None, init=False)
+    """The reason of the newest warning, and when it was logged."""
+    _failing_of: set[str | None] = attrs.field(factory=set, init=False)
+    """The workloads for which it failed last time; None stands for all of them."""
+
+    def note_failure(self, error: StoreError, key: str | None = None) -> None:
+        """Count ``error``, of one workload or of all. Log it when it starts or changes, and every `TELL_AGAIN` s."""
+        self.metrics.count_error(error)
+        self._failing_of.add(key)
+        now = trio.current_time()
+        if self._told is None or self._told[0] != error.reason or now - self._told[1] >= TELL_AGAIN:
+            self._told = (error.reason, now)
+            log.warning("%s: %s", self.fails, error)
+
+    def note_success(self, key: str | None = None) -> None:
+        """Note that it worked for a workload."""
+        self._failing_of -= {key, None}
+        if self._told is not None and not self._failing_of:
+            log.info("%s", self.works)
+            self._told = None
+
+    def release(self, key: str) -> None:
+        """Forget a workload."""
+        self._failing_of.discard(key)
 
 
 @attrs.define(eq=False)
@@ -81,9 +124,14 @@ class StateKeeper:
     _late: dict[str, KeptState] = attrs.field(factory=dict, init=False)
     """The states of those workloads that were read later, until their next tick."""
     _news: trio.Event = attrs.field(factory=trio.Event, init=False)
-    _failing: tuple[str, float] | None = attrs.field(default=None, init=False)
-    _failing_of: set[str] = attrs.field(factory=set, init=False)
-    """The workloads whose latest save failed."""
+    _reading: _Access = attrs.field(init=False)
+    _saving: _Access = attrs.field(init=False)
+    _removing: _Access = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._reading = _Access(self.metrics, *READING)
+        self._saving = _Access(self.metrics, *SAVING)
+        self._removing = _Access(self.metrics, *REMOVING)
 
     def told_before(self, key: str) -> int | None:
         """What KEDA was last told for a workload before the start; None once a plan has been made since."""
@@ -95,7 +143,7 @@ class StateKeeper:
         try:
             return tuple((await self.states.load_all()).values())
         except StoreError as error:
-            self._note_failure(error)
+            self._reading.note_failure(error)
             return ()
 
     async def restore(self, runner: WorkloadRunner, state: KeptState) -> None:
@@ -131,7 +179,9 @@ class StateKeeper:
             await self._restore_source(runner)
         except StoreError as error:
             self._unread.add(key)
-            self._note_failure(error, key)
+            self._reading.note_failure(error, key)
+        else:
+            self._reading.note_success(key)
 
     async def _restore_late(self, runner: WorkloadRunner, state: KeptState) -> None:
         """Let a workload that started without its state continue with the steering, budget and errors of ``state``.
@@ -179,7 +229,8 @@ class StateKeeper:
         ):  # fmt: skip
             known.pop(key, None)
         self._unread.discard(key)
-        self._failing_of.discard(key)
+        self._reading.release(key)
+        self._saving.release(key)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Save the state after ticks until cancelled; then save the rest, as far as there is time."""
@@ -200,19 +251,21 @@ class StateKeeper:
             key = next(iter(self._unsaved))
             runner = self._unsaved.pop(key)
             self.metrics.unsaved_states.set(len(self._unsaved))
+            if key in self._unread and not await self._read_late(key):
+                continue
             try:
-                await self._save(runner)
+                saved = await self._save(runner)
             except StoreError as error:
-                self._note_failure(error, key)
+                self._saving.note_failure(error, key)
             else:
-                self._note_success(key)
+                if saved:
+                    self._saving.note_success(key)
 
-    async def _save(self, runner: WorkloadRunner) -> None:
-        if runner.key in self._unread:
-            await self._read_late(runner.key)
+    async def _save(self, runner: WorkloadRunner) -> bool:
+        """Save the state of ``runner`` and, if due, its history; returns whether there was anything to save."""
         snapshot, source = self.snapshots.get(runner.key), runner.parts.source
         if snapshot is None or runner.key in self._late:
-            return
+            return False
         state = KeptState(
             workload=runner.key,
             saved_at=self.clock.now(),
@@ -226,14 +279,24 @@ class StateKeeper:
         self._count("state", await self.states.save(state))
         if isinstance(source, RestorableSource) and runner.key in self._due:
             await self._save_history(runner, source, self._due.pop(runner.key))
+        return True
 
-    async def _read_late(self, key: str) -> None:
-        """Read what could not be read before the first tick; the next tick continues from it, and saving resumes."""
-        state = await self.states.load(key)
+    async def _read_late(self, key: str) -> bool:
+        """Read what could not be read before the first tick; the next tick continues from it, and saving resumes.
+
+        Returns whether it could be read now.
+        """
+        try:
+            state = await self.states.load(key)
+        except StoreError as error:
+            self._reading.note_failure(error, key)
+            return False
+        self._reading.note_success(key)
         if key in self._unread:  # not released in the meantime
             self._unread.discard(key)
             if state is not None:
                 self._late[key] = state
+        return True
 
     def _is_due(self, key: str, *, is_complete: bool) -> bool:
         """Whether to save the history now."""
@@ -264,30 +327,15 @@ class StateKeeper:
         self.metrics.saved.labels(kind).inc()
         self.metrics.saved_bytes.labels(kind).inc(size)
 
-    def _note_failure(self, error: StoreError, key: str | None = None) -> None:
-        """Count ``error``, of one workload or of all. Log it when it starts or changes, and every `TELL_AGAIN` s."""
-        self.metrics.count_error(error)
-        if key is not None:
-            self._failing_of.add(key)
-        now = trio.current_time()
-        if self._failing is None or self._failing[0] != error.reason or now - self._failing[1] >= TELL_AGAIN:
-            self._failing = (error.reason, now)
-            log.warning("what a restart needs cannot be saved: %s", error)
-
-    def _note_success(self, key: str) -> None:
-        self._failing_of.discard(key)
-        if self._failing is not None and not self._failing_of:
-            log.info("what a restart needs is saved again")
-            self._failing = None
-
     async def _remove_forgotten(self) -> NoReturn:
         while True:
             await trio.sleep(SWEEP_EVERY)  # by then all current workloads have been recalled
             try:
                 removed = await self.states.remove_unsaved(self.clock.now() - FORGET_AFTER, self._recalled.keys())
             except StoreError as error:
-                self._note_failure(error)
+                self._removing.note_failure(error)
             else:
+                self._removing.note_success()
                 if removed:
                     log.info("removed the saved state of %d workloads that no longer exist", removed)
 

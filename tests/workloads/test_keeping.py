@@ -3,7 +3,7 @@
 
 import logging
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -388,46 +388,102 @@ async def test_a_history_that_cannot_be_read_in_full_is_saved_as_far_as_it_goes(
 
 @attrs.define
 class FailingStates(MemoryStates):
-    """Fails while ``reason`` is set."""
+    """Reading, saving and removing fail for the reasons in ``reading``, ``saving`` and ``removing``, while set."""
 
-    reason: str = ""
-
-    def check(self) -> None:
-        if self.reason:
-            raise StoreError(f"it is {self.reason}", reason=self.reason)
+    reading: str = ""
+    saving: str = ""
+    removing: str = ""
 
     async def load_all(self) -> Mapping[str, KeptState]:
-        self.check()
+        fail(self.reading)
         return await super().load_all()
 
     async def load(self, workload: str) -> KeptState | None:
-        self.check()
+        fail(self.reading)
         return await super().load(workload)
 
     async def save(self, state: KeptState) -> int:
-        self.check()
+        fail(self.saving)
         return await super().save(state)
 
+    async def remove_unsaved(self, since: datetime, current: Collection[str]) -> int:
+        fail(self.removing)
+        return await super().remove_unsaved(since, current)
 
+
+def fail(reason: str) -> None:
+    if reason:
+        raise StoreError(f"it is {reason}", reason=reason)
+
+
+NOT_READ = "what a restart needs cannot be read, and is not overwritten until it can be: it is "
+
+
+@pytest.mark.parametrize(
+    ("access", "fails", "works"),
+    [
+        ("reading", NOT_READ, "what a restart needs is read again"),
+        ("saving", "what a restart needs cannot be saved: it is ", "what a restart needs is saved again"),
+    ],
+)
 async def test_where_saving_fails_forecasts_go_on_and_it_is_said_once_and_when_it_is_over(
-    autojump_clock: MockClock, clock: AcceleratedClock, caplog: pytest.LogCaptureFixture
+    access: str,
+    fails: str,
+    works: str,
+    autojump_clock: MockClock,
+    clock: AcceleratedClock,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "kedastral.state")
-    states = FailingStates(reason="disk_full")
+    states = FailingStates(**{access: "disk_full"})
     async with process(states, clock, shop("a"), shop("b")) as first:
         await trio.sleep(TELL_AGAIN - 60)
         assert first.made_at("a") > START + timedelta(seconds=TELL_AGAIN - 100)
-        assert said(caplog) == ["what a restart needs cannot be saved: it is disk_full"]
+        assert said(caplog) == [f"{fails}disk_full"]
         assert first.metrics.errors.labels("store", "disk_full")._value.get() > 30
-        states.reason = "read_only"
+        setattr(states, access, "read_only")
         await trio.sleep(31)
-        assert said(caplog)[1:] == ["what a restart needs cannot be saved: it is read_only"]
+        assert said(caplog)[1:] == [f"{fails}read_only"]
         await trio.sleep(TELL_AGAIN + 60)
         assert len(said(caplog)) == 3, "every ten minutes"
-        states.reason = ""
+        setattr(states, access, "")
+        await trio.sleep(61)
+        assert said(caplog)[3:] == [works]
+    assert set(await states.load_all()) == {"a", "b"}
+
+
+async def test_what_can_be_read_again_is_not_said_to_be_saved(
+    autojump_clock: MockClock, clock: AcceleratedClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    states = FailingStates()
+    await run_for(61, states, clock)
+    caplog.set_level(logging.INFO, "kedastral.state")
+    states.reading, states.saving = "away", "full"
+    async with process(states, clock):
+        await trio.sleep(300)
+        assert said(caplog) == [f"{NOT_READ}away"], "nothing is saved before it has been read"
+        states.reading = ""
+        await trio.sleep(61)
+        assert said(caplog)[1:] == [
+            "what a restart needs is read again",
+            "what a restart needs cannot be saved: it is full",
+        ]
+        states.saving = ""
         await trio.sleep(31)
         assert said(caplog)[3:] == ["what a restart needs is saved again"]
-    assert set(await states.load_all()) == {"a", "b"}
+
+
+async def test_where_removing_fails_it_is_said_as_such(
+    autojump_clock: MockClock, clock: AcceleratedClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "kedastral.state")
+    states = FailingStates(removing="away")
+    async with process(states, clock):
+        await trio.sleep(SWEEP_EVERY + 60)
+        assert said(caplog) == ["the saved state of workloads that are gone cannot be removed: it is away"]
+        states.removing = ""
+        await trio.sleep(SWEEP_EVERY)
+        assert said(caplog)[1:] == ["the saved state of workloads that are gone is removed again"]
 
 
 async def test_one_workload_that_cannot_be_saved_is_said_once(
@@ -622,9 +678,8 @@ async def test_what_could_not_be_read_at_the_start_is_not_overwritten_but_gone_o
     runner, states, snapshots = build(MAIN, shop(**AUTO)), FailingStates(), MemoryStore()
     kept = attrs.evolve(make_kept_state(), basis=runner.basis)
     assert kept.snapshot.service_level is not None
-    states.reason = ""
     await states.save(kept)
-    states.reason = "unreachable"
+    states.reading = "unreachable"
     keeper = StateKeeper(states, snapshots, clock, Metrics())
     began = attrs.evolve(kept.snapshot.service_level.state, steering=SteeringState(), last_recommendation=5)
     fresh = attrs.evolve(
@@ -642,7 +697,7 @@ async def test_what_could_not_be_read_at_the_start_is_not_overwritten_but_gone_o
             return await MemoryStates.load(states, "shop")
 
         assert await tick() == await tick() == kept, "neither while it cannot be read"
-        states.reason = ""
+        states.reading = ""
         assert await tick() == kept, "nor before it has been gone on from"
         saved = await tick()
         nursery.cancel_scope.cancel()
