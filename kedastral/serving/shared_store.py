@@ -195,6 +195,7 @@ class SharedStore:
         """See `kedastral.core.ports.SnapshotStore.forget`."""
         for kept in (self._own, self._pending, self._stamps, self._written_at, self._wanted):
             kept.pop(workload, None)
+        self.storage.pending.set(len(self._pending))
         self._passed_over.discard(workload)
         if self._served.pop(workload, None) is not None:
             self._changes.notify(workload)
@@ -298,6 +299,9 @@ class SharedStore:
         while True:
             await self._to_write.wait()
             batch = list(islice(self._pending.values(), MAX_BATCH))
+            if not batch:  # all was forgotten meanwhile: the exchange is not asked
+                self._to_write = trio.Event()
+                continue
             try:
                 await self._write(batch)
             except StoreError as error:
@@ -305,8 +309,6 @@ class SharedStore:
                 continue
             reachability.note_success()
             self.storage.pending.set(len(self._pending))
-            if not self._pending:
-                self._to_write = trio.Event()
 
     async def _write(self, batch: Sequence[SharedWrite]) -> None:
         if not batch:

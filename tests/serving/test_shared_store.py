@@ -182,6 +182,37 @@ async def test_while_the_exchange_is_away_memory_serves_and_only_the_newest_wait
         assert len(again) == 3
 
 
+async def test_an_exchange_that_was_not_asked_is_not_up(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    exchange = MemoryExchange(wall_clock())
+    async with open_pod(exchange) as one:
+        exchange.fault = AWAY
+        await one.store.put(make_snapshot())
+        await trio.sleep(30)
+        one.store.forget("shop")
+        assert one.sample("kedastral_storage_pending_writes") == 0
+        await trio.sleep(30)
+        assert one.sample("kedastral_storage_up", operation="write") == 0
+        assert "the storage can be reached again (write)" not in caplog.messages
+        await one.store.put(make_snapshot([3]))
+        await trio.sleep(30)
+        assert one.sample("kedastral_storage_up", operation="write") == 0
+        exchange.fault = None
+        await trio.sleep(RETRY_AT_MOST + POLL_EVERY)
+        assert one.sample("kedastral_storage_up", operation="write") == 1
+        assert "the storage can be reached again (write)" in caplog.messages
+
+
+async def test_what_is_put_and_forgotten_at_once_says_nothing_of_the_exchange(autojump_clock: MockClock) -> None:
+    async with open_pod(MemoryExchange(wall_clock())) as one:
+        await one.store.put(make_snapshot())
+        one.store.forget("shop")
+        await trio.sleep(30)
+        assert one.sample("kedastral_storage_up", operation="write") is None
+
+
 async def test_a_start_does_not_wait_long_for_an_exchange_that_is_away(autojump_clock: MockClock) -> None:
     exchange = MemoryExchange(wall_clock(), fault=AWAY)
     began = trio.current_time()
