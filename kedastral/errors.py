@@ -61,7 +61,8 @@ class TooManyWorkloadsError(KedastralError):
 class WorkloadError(KedastralError):
     """Something expected failed for one workload; its next tick tries again.
 
-    ``component`` and ``reason`` are short words from a fixed set: labels of ``kedastral_errors_total``.
+    ``component`` and ``reason`` are short words from a fixed set: labels of ``kedastral_errors_total``. ``besides`` is
+    what failed later in the same tick.
     """
 
     component = "forecaster"
@@ -69,6 +70,12 @@ class WorkloadError(KedastralError):
     def __init__(self, message: str, *, reason: str) -> None:
         super().__init__(message)
         self.reason = reason
+        self.besides: WorkloadError | None = None
+
+    @property
+    def together(self) -> "Sequence[WorkloadError]":
+        """It and what failed besides."""
+        return [self] if self.besides is None else [self, *self.besides.together]
 
 
 class SourceError(WorkloadError):

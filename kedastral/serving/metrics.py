@@ -150,8 +150,9 @@ class Metrics:
         return Counter(name, words, labels, registry=self.registry)
 
     def count_error(self, error: WorkloadError) -> None:
-        """Count an expected failure under its component and reason."""
-        self.errors.labels(error.component, error.reason).inc()
+        """Count an expected failure, and what failed besides, each under its component and reason."""
+        for one in error.together:
+            self.errors.labels(one.component, one.reason).inc()
 
     def forget_workload(self, workload: str) -> None:
         """Stop showing ``workload``, which is gone."""
@@ -201,7 +202,8 @@ class FailureCollector(Collector):
         """See `Collector.collect`."""
         family = self._family()
         for workload, failure in call_in_trio(self.failing).items():
-            family.add_metric((workload, failure.component, failure.reason), 1.0)
+            for one in failure.together:
+                family.add_metric((workload, one.component, one.reason), 1.0)
         return [family]
 
     @staticmethod

@@ -264,7 +264,8 @@ class RunnerBuilder:
         def note_failure(error: WorkloadError) -> None:
             self.metrics.count_error(error)
             failed.note(error, self.clock.now())
-            self.tracing.note_failure(error)
+            for one in error.together:
+                self.tracing.note_failure(one)
 
         def reads_in_vain(successor: WorkloadRunner | None) -> bool:
             return source.is_reading and (successor is None or successor.parts.source is not parts.source)

@@ -2,7 +2,7 @@
 """The tick: history -> forecast -> plan -> snapshot -> store, for one workload."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import attrs
@@ -127,7 +127,8 @@ class ForecastLoop:
     async def tick(self) -> None:
         """Publish one new snapshot. Raises WorkloadError on an expected failure.
 
-        Then nothing is published, unless it was the model that failed: then what can be planned without it.
+        Then nothing is published, unless it was the model that failed: then what can be planned without it. If that
+        cannot be published either, the model's error has the store's beside it.
         """
         now = self.clock.now()
         read = await self.source.history(now)
@@ -140,7 +141,8 @@ class ForecastLoop:
         try:
             forecast = await self.forecaster.forecast(history, now, self.workload.steps)
         except ModelError as error:  # the floor needs no forecast
-            await self._publish(self.planner.plan_without_model(history, now, error, previous), outliers, lost)
+            fallback = self.planner.plan_without_model(history, now, error, previous)
+            error.besides = await self._try_to_publish(fallback, outliers, lost)
             raise
         snapshot = self.planner.plan(history, forecast, previous)
         await self._publish(snapshot, outliers, lost)
@@ -155,6 +157,16 @@ class ForecastLoop:
         if not is_newest:
             words = "the store has a newer forecast already: another pod made it, or a clock was set back a little"
             raise StoreError(words, reason="older")
+
+    async def _try_to_publish(
+        self, snapshot: Snapshot | None, outliers: Outliers | None, lost: LostSeries | None
+    ) -> StoreError | None:
+        """`_publish`, but an error is returned: raised, it would take the place of the one that is being dealt with."""
+        try:
+            await self._publish(snapshot, outliers, lost)
+        except StoreError as error:
+            return error
+        return None
 
     def _watch_series(self, history: Series, previous: Snapshot | None, now: datetime) -> LostSeries | None:
         """The series that have disappeared with their load; logs one line each time some disappear."""
@@ -243,7 +255,8 @@ class GuardedTick:
     note_success: Callable[[], None] = _nothing
     answers_keda: bool = False
     _failing_since: datetime | None = attrs.field(default=None, init=False)
-    _told: tuple[tuple[str, str], datetime] | None = attrs.field(default=None, init=False)
+    _told: dict[tuple[str, str], datetime] = attrs.field(factory=dict, init=False)
+    """When what fails now, by component and reason, was last logged as a warning."""
     _published: bool = attrs.field(default=False, init=False)
     _began: bool = attrs.field(default=False, init=False)
     _warned: bool = attrs.field(default=False, init=False)
@@ -262,26 +275,31 @@ class GuardedTick:
         except WorkloadError as error:
             self.count_error(error)
             self._failing_since = self._failing_since or self.loop.clock.now()
-            self._tell_failure(error)
+            self._tell_failures(error.together)
         else:
             self.note_success()
             log.debug("published a forecast", extra={"workload": name})
             if self._failing_since is not None:
                 since = f"{self._failing_since:%Y-%m-%dT%H:%M:%SZ}"
                 log.info("forecasts again, after failing since %s", since, extra={"workload": name})
-                self._failing_since = self._told = None
+                self._failing_since, self._told = None, {}
             self._note_first()
             self._warn_of_default_min()
             self._note_change()
 
-    def _tell_failure(self, error: WorkloadError) -> None:
-        """Log one line when a failure begins or changes, and every `TELL_AGAIN` seconds while it lasts."""
-        name, now = self.loop.workload.name, self.loop.clock.now()
-        what = (error.component, error.reason)
-        told = self._told
-        news = told is None or told[0] != what or (now - told[1]).total_seconds() >= TELL_AGAIN
-        if news:
-            self._told = (what, now)
+    def _tell_failures(self, errors: Sequence[WorkloadError]) -> None:
+        """Log one line for each of ``errors`` when it begins or changes, and every `TELL_AGAIN` seconds."""
+        now, before = self.loop.clock.now(), self._told
+        self._told = {}
+        for error in errors:
+            what = (error.component, error.reason)
+            told_at = before.get(what)
+            news = told_at is None or (now - told_at).total_seconds() >= TELL_AGAIN
+            self._told[what] = now if told_at is None or news else told_at
+            self._tell_failure(error, news=news)
+
+    def _tell_failure(self, error: WorkloadError, *, news: bool) -> None:
+        name = self.loop.workload.name
         fields = {"component": error.component, "workload": name, "reason": error.reason, "err": str(error)}
         level = logging.WARNING if news else logging.DEBUG
         log.log(level, "no new forecast", extra=fields, exc_info=_shown(error) if news else None)

@@ -30,9 +30,13 @@ POLICY = PlanPolicy(target_per_pod=100, headroom=1.2, bounds=ReplicaBounds(1, 50
 
 
 class BrokenStore(MemoryStore):
-    """A store that keeps nothing."""
+    """A store that keeps nothing while it ``is_broken``."""
+
+    is_broken = True
 
     async def put(self, snapshot: Snapshot) -> bool:
+        if not self.is_broken:
+            return await super().put(snapshot)
         raise StoreError(f"no room for {snapshot.workload}", reason="full")
 
 
@@ -151,6 +155,64 @@ async def test_an_expected_failure_publishes_nothing_and_is_logged_and_counted_o
     assert record.levelno == logging.WARNING
     fields = vars(record)
     assert (fields["workload"], fields["component"], fields["reason"]) == ("shop", *label)
+
+
+async def with_failing_model(error: ModelError, store: BrokenStore) -> ForecastLoop:
+    """A loop that has published a plan before its model and its store began to fail."""
+    store.is_broken = False
+    loop = make_loop(store=store)
+    await loop.tick()
+    store.is_broken = True
+    return make_loop(values=error, store=store, clock=loop.clock)
+
+
+async def test_neither_a_model_that_fails_nor_a_store_that_fails_then_hides_the_other(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = ModelError("it divided by zero", reason="exception")
+    store, metrics, failed = BrokenStore(), Metrics(), LastFailure()
+    loop = await with_failing_model(model, store)
+
+    def note(error: WorkloadError) -> None:
+        metrics.count_error(error)
+        failed.note(error, loop.clock.now())
+
+    metrics.show_failures(lambda: {} if failed.value is None else {"shop": failed.value})
+    tick = GuardedTick(loop, note, failed.note_success).tick
+    for _ in range(3):
+        await tick()
+        await trio.sleep(30)
+    assert errors_counted(metrics) == {("model", "exception"): 3, ("store", "full"): 3}
+    warnings = [vars(record) for record in caplog.records if record.levelno == logging.WARNING]
+    assert [(fields["component"], fields["err"]) for fields in warnings] == [
+        ("model", "it divided by zero"),
+        ("store", "no room for shop"),
+    ], "each is told once while both last"
+    assert warnings[0]["exc_info"] is not None
+    assert failed.value is not None
+    words = "its model failed (model: exception); the newest attempt failed (store: full)"
+    assert failed.value.words == words
+    for component, reason in (("model", "exception"), ("store", "full")):
+        labels = {"workload": "shop", "component": component, "reason": reason}
+        assert metrics.registry.get_sample_value("kedastral_workload_failing", labels) == 1
+    caplog.clear()
+    store.is_broken = False
+    await tick()
+    assert failed.value.words == "its model failed (model: exception)"
+
+
+async def test_a_failure_that_goes_while_another_stays_is_told_when_it_comes_back(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = BrokenStore()
+    loop = await with_failing_model(ModelError("no idea", reason="bad_answer"), store)
+    tick = GuardedTick(loop, Metrics().count_error).tick
+    for is_broken in (True, False, True):
+        store.is_broken = is_broken
+        await tick()
+        await trio.sleep(30)
+    told = [vars(record)["component"] for record in caplog.records if record.levelno == logging.WARNING]
+    assert told == ["model", "store", "store"]
 
 
 async def test_the_words_of_a_failure_are_in_the_log(

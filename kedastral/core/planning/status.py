@@ -5,7 +5,7 @@
 one failed, until a tick succeeds. Both are read by users, so both explain themselves in plain words.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
@@ -122,20 +122,35 @@ class Failure:
     """Why a tick failed, and when; ``component`` and ``reason`` as in the metrics.
 
     ``refusal`` is Prometheus' own error if it rejects the query, since only the query's author can correct it.
+    ``besides`` is what failed later in the same tick.
     """
 
     at: datetime
     component: str
     reason: str
     refusal: str = ""
+    besides: "Failure | None" = None
+
+    @property
+    def together(self) -> "Sequence[Failure]":
+        """It and what failed besides."""
+        return [self] if self.besides is None else [self, *self.besides.together]
 
     @property
     def words(self) -> str:
         """One line, without addresses, which only belong in the operator's log."""
         if self.refusal:
-            return f"Prometheus refuses the query: {self.refusal}"
-        words = FAILURES.get((self.component, self.reason), "the newest attempt failed")
-        return f"{words} ({self.component}: {self.reason})"
+            words = f"Prometheus refuses the query: {self.refusal}"
+        else:
+            known = FAILURES.get((self.component, self.reason), "the newest attempt failed")
+            words = f"{known} ({self.component}: {self.reason})"
+        return words if self.besides is None else f"{words}; {self.besides.words}"
+
+
+def _describe(error: WorkloadError, at: datetime) -> Failure:
+    refusal = error.refusal[:MAX_REFUSAL_LENGTH] if isinstance(error, QueryError) else ""
+    besides = None if error.besides is None else _describe(error.besides, at)
+    return Failure(at, error.component, error.reason, refusal, besides)
 
 
 @attrs.define
@@ -151,8 +166,7 @@ class LastFailure:
 
     def note(self, error: WorkloadError, at: datetime) -> None:
         """Remember ``error``. If it is not a source error, the source has answered."""
-        refusal = error.refusal[:MAX_REFUSAL_LENGTH] if isinstance(error, QueryError) else ""
-        self.value = Failure(at, error.component, error.reason, refusal)
+        self.value = _describe(error, at)
         self.answered = self.answered or not isinstance(error, SourceError)
 
     def note_success(self) -> None:
