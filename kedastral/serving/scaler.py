@@ -46,6 +46,9 @@ MAX_NAMESPACE = 63
 """The most characters of a namespace's name in Kubernetes."""
 MAX_STALE_REMEMBERED = 10_000
 """How many workloads; beyond that, the one stale for longest is forgotten, and may be logged again."""
+SAY_AGAIN = 1800.0
+"""Seconds after which a workload that is still stale is logged again: somebody who looks for the cause reads the last
+hour of the log, and a split scaler has no other line about a workload whose name is misspelt."""
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -194,26 +197,35 @@ class ActivityUpdates:
 
 
 @attrs.frozen
-class StaleLog:
-    """Logs when KEDA's answers about a workload become stale and when they are fresh again, and nothing in between."""
+class _Said:
+    """What was last logged about a stale workload: whether KEDA gets a number or UNAVAILABLE, and when."""
 
-    _with_number: dict[str, bool] = attrs.field(factory=dict, init=False)
-    """Whether KEDA gets a number or UNAVAILABLE, by stale workload."""
+    has_number: bool
+    at: float
+
+
+@attrs.frozen
+class StaleLog:
+    """Logs when KEDA's answers about a workload become stale and when they are fresh again; every `SAY_AGAIN` seconds
+    in between."""
+
+    _said: dict[str, _Said] = attrs.field(factory=dict, init=False)
+    """By stale workload."""
 
     def note(self, workload: str, decision: Decision, policy: StalePolicy) -> None:
         """Log what has changed with ``decision``, an answer for ``workload`` by ``policy``."""
         if decision.stale or decision.replicas is None:
             self._note_stale(workload, decision, policy)
-        elif self._with_number.pop(workload, None) is not None:
+        elif self._said.pop(workload, None) is not None:
             log.info("a fresh forecast again: KEDA is told %d", decision.replicas, extra={"workload": workload})
 
     def _note_stale(self, workload: str, decision: Decision, policy: StalePolicy) -> None:
-        has_number = decision.replicas is not None
-        if self._with_number.get(workload) is has_number:
+        has_number, now, said = decision.replicas is not None, trio.current_time(), self._said.get(workload)
+        if said is not None and said.has_number is has_number and now - said.at < SAY_AGAIN:
             return
-        self._with_number[workload] = has_number
-        if len(self._with_number) > MAX_STALE_REMEMBERED:
-            del self._with_number[next(iter(self._with_number))]
+        self._said[workload] = _Said(has_number, now)
+        if len(self._said) > MAX_STALE_REMEMBERED:
+            del self._said[next(iter(self._said))]
         told = str(decision.replicas) if has_number else "UNAVAILABLE, so that it holds"
         rule = Mode.OBSERVE if decision.mode is Mode.OBSERVE else policy.on_stale
         words = "no fresh forecast: KEDA is told %s (%s); %s"

@@ -476,7 +476,18 @@ async def test_a_first_answer_without_a_forecast_is_told_for_each_workload(
     assert [(vars(record)["workload"], record.getMessage()) for record in caplog.records] == [("a", said), ("b", said)]
 
 
-def test_only_so_many_stale_workloads_are_remembered(
+async def test_an_answer_that_stays_without_a_forecast_is_told_again_within_the_hour(
+    autojump_clock: MockClock, start: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    keda = await start(("wbe",))
+    for _ in range(4 * 60 * 3):
+        await keda.replicas(workload="wbe")
+        await trio.sleep(15)
+    said = [record.getMessage() for record in caplog.records if vars(record)["workload"] == "wbe"]
+    assert said == ["no fresh forecast: KEDA is told 2 (default-min); no forecast yet"] * 6, "every half hour"
+
+
+async def test_only_so_many_stale_workloads_are_remembered(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(scaler_module, "MAX_STALE_REMEMBERED", 2)
@@ -520,7 +531,7 @@ async def test_what_is_only_observed_is_zero_and_inactive_and_shown(
     assert keda.counted("kedastral_desired_replicas") == {"shop": 9}, "what would have been told"
     assert keda.counted("kedastral_scaler_returned_replicas") == {"shop": 0}
     assert [record.getMessage() for record in caplog.records] == [
-        "no fresh forecast: KEDA is told 0 (observe); the newest forecast is 150 s old"
+        f"no fresh forecast: KEDA is told 0 (observe); the newest forecast is {age} s old" for age in (150, 3750)
     ]
 
 
