@@ -18,6 +18,7 @@ from kedastral.workloads.resolver import pick_workload
 
 BOOK = RuleBook()
 HTTP_PORT = ":8081"
+MAX_NAMES_SHOWN = 3
 _API_VERSION = re.compile(r"[a-z0-9.-]{1,40}/v[0-9][a-z0-9]{0,9}")
 
 
@@ -207,6 +208,43 @@ def _unknown_workload(evidence: Evidence) -> Iterator[Symptom]:
             hint = f"; did you mean {near}?" if near and "there is" not in str(error).partition(";")[2] else ""
             words = str(error).replace(" here", "")
             yield Symptom(one.name, f"{_trigger_words(one, trigger)}: {words}{hint}", trigger.place)
+
+
+@BOOK.rule(
+    "no-workload",
+    Severity.ERROR,
+    title="The trigger names no workload, and nothing tells the doctor which ones are configured.",
+    why="That works only while exactly one is configured: with none or several the scaler answers INVALID_ARGUMENT, "
+    "and KEDA holds. A warning unless other triggers for the same scalerAddress name several workloads.",
+    remedy="write workload: NAME in the trigger's metadata, or give the doctor --config, --workload or --url",
+)
+def _no_workload(evidence: Evidence) -> Iterator[Symptom]:
+    if evidence.workloads is not None:  # then it is unknown-workload that judges
+        return
+    for one, trigger, _ in each_of_ours(evidence):
+        if trigger.workload or trigger.workload_is_hidden or trigger.describes_workload:
+            continue
+        others = _named_at(evidence, trigger.address)
+        words = f"{_trigger_words(one, trigger)} names no workload"
+        if len(others) > 1:
+            words += f", and other triggers for the same address name {', '.join(others[:MAX_NAMES_SHOWN])}"
+        name = one.target.name or one.name.name or "NAME"
+        remedy = (
+            f"write workload: {name} in the trigger's metadata, if Kedastral has it under that name; to check what it "
+            "has, give the doctor --config, --workload or --url"
+        )
+        yield Symptom(one.name, words, trigger.place, remedy, milder=len(others) < 2)
+
+
+def _named_at(evidence: Evidence, address: str) -> Sequence[str]:
+    """The configured workloads that triggers for ``address`` name, in full if their namespace is known."""
+    found = (
+        (evidence.namespace_of(one.name), trigger.workload)
+        for one, trigger, _ in each_of_ours(evidence)
+        if trigger.address == address and trigger.workload and not trigger.describes_workload
+    )
+    names = (name if "/" in name or not namespace else f"{namespace}/{name}" for namespace, name in found)
+    return list(dict.fromkeys(names))
 
 
 def _meant(trigger: KedaTrigger, one: ScalingObject, namespace: str, names: Sequence[str]) -> str | None:

@@ -217,6 +217,16 @@ SLEEPS = {"min": 0}
 THRESHOLD_40 = {**REACTIVE, "metadata": {**REACTIVE["metadata"], "threshold": "40"}}  # type: ignore[dict-item]
 THRESHOLD_400 = {**REACTIVE, "metadata": {**REACTIVE["metadata"], "threshold": "400"}}  # type: ignore[dict-item]
 CPU = {"type": "cpu", "metricType": "Utilization", "metadata": {"value": "90"}}
+
+
+def naming(workload: str) -> Yaml:
+    """A valid ScaledObject for ``workload``, which scales a Deployment of that name."""
+    document: Yaml = yaml.safe_load(SOUND)
+    document["metadata"]["name"] = document["spec"]["scaleTargetRef"]["name"] = workload
+    document["spec"]["triggers"][0]["metadata"]["workload"] = workload
+    return document
+
+
 FORMULA = {"formula": "max(a ?? 0, b ?? 0)", "target": "1", "metricType": "AverageValue"}
 
 PLANTED = (
@@ -253,6 +263,16 @@ PLANTED = (
     Planted("unknown-workload", "misspelt", metadata(workload="wbe")),
     Planted("unknown-workload", "of another namespace", lambda d: d["metadata"].update(namespace="other")),
     Planted("unknown-workload", "the key of another namespace", metadata(workload="other/web")),
+    Planted("no-workload", "no settings", metadata(workload=None), settings=False),
+    Planted("no-workload", "an empty name", metadata(workload=" "), settings=False),
+    Planted("no-workload", "beside a name", metadata(workload=None), beside=(naming("cart"),), settings=False),
+    Planted(
+        "no-workload",
+        "beside several names",
+        metadata(workload=None),
+        beside=(naming("cart"), naming("mail")),
+        settings=False,
+    ),
     Planted("observe-alone", "observe", policy=lambda p: p.update(mode="observe")),
     Planted("bounds", "min above max", spec(minReplicaCount=6, maxReplicaCount=5), settings=False),
     Planted("bounds", "idle", spec(idleReplicaCount=2)),

@@ -16,7 +16,7 @@ from kedastral.doctor.pace_rules import ramp_time
 from kedastral.simulation.hpa import HpaBehavior, RateKind, RatePolicy, ScalingRules
 from tests.cli.test_commands import Outcome, call
 from tests.docs.pages import PAGES, ROOT, anchors, blocks, read
-from tests.doctor.planted import DEPLOYMENT, PLANTED, SETTINGS, SOUND, Planted, pod
+from tests.doctor.planted import DEPLOYMENT, PLANTED, SETTINGS, SOUND, Planted, naming, pod
 
 EVERY_RULE = {rule.name: rule for rule in RULES}
 ASKED_ONLY = {
@@ -63,6 +63,28 @@ def test_a_trigger_that_names_no_workload_means_that_of_its_deployment(
         _, found = diagnose(monkeypatch, manifests, "--config", path)
         words = [one["message"] for one in found if one["rule"] == "unknown-workload"]
         assert words == [f"trigger 1 (external): the trigger must name its workload: set metadata 'workload'{hint}"]
+
+
+def test_without_settings_a_trigger_that_names_no_workload_says_what_to_write(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    object_ = yaml.safe_load(SOUND)
+    del object_["spec"]["triggers"][0]["metadata"]["workload"]
+    object_["metadata"]["name"] = "scaler"
+    for others, severity, more in (
+        ((), "warning", ""),
+        (("cart",), "warning", ""),
+        (("cart", "mail"), "error", ", and other triggers for the same address name shop/cart, shop/mail"),
+    ):
+        manifests, _ = write(tmp_path, yaml.safe_dump_all([object_, *map(naming, others)]))
+        _, [found] = diagnose(monkeypatch, manifests)
+        assert (found["rule"], found["severity"]) == ("no-workload", severity)
+        assert found["message"] == f"trigger 1 (external) names no workload{more}"
+        assert found["remedy"].startswith("write workload: web in the trigger's metadata"), (
+            "as its Deployment is called"
+        )
+    manifests, path = write(tmp_path, yaml.safe_dump(object_))
+    assert diagnose(monkeypatch, manifests, "--config", path)[1] == [], "it is the only one that is configured"
 
 
 def source_and_policies(names: list[str]) -> list[Any]:
