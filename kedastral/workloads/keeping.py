@@ -115,6 +115,9 @@ class StateKeeper:
     _adapted: dict[str, KeptState] = attrs.field(factory=dict, init=False)
     _told: dict[str, _Told] = attrs.field(factory=dict, init=False)
     _unsaved: dict[str, WorkloadRunner] = attrs.field(factory=dict, init=False)
+    """The workloads whose newest state is to be saved next."""
+    _behind: set[str] = attrs.field(factory=set, init=False)
+    """The workloads whose newest state is not saved: those, and where that failed."""
     _saved_history_at: dict[str, float] = attrs.field(factory=dict, init=False)
     _due: dict[str, Mapping[str, Floats] | None] = attrs.field(factory=dict, init=False)
     """The histories to save, with what the model has learnt."""
@@ -219,7 +222,8 @@ class StateKeeper:
             if self._is_due(runner.key, is_complete=source.progress >= 1 and (memory is not None or not can_learn)):
                 self._due[runner.key] = memory
         self._unsaved[runner.key] = runner
-        self.metrics.unsaved_states.set(len(self._unsaved))
+        self._behind.add(runner.key)
+        self._show_unsaved()
         self._news.set()
 
     def release(self, key: str) -> None:
@@ -229,6 +233,8 @@ class StateKeeper:
         ):  # fmt: skip
             known.pop(key, None)
         self._unread.discard(key)
+        self._behind.discard(key)
+        self._show_unsaved()
         self._reading.release(key)
         self._saving.release(key)
 
@@ -250,7 +256,6 @@ class StateKeeper:
         while self._unsaved:
             key = next(iter(self._unsaved))
             runner = self._unsaved.pop(key)
-            self.metrics.unsaved_states.set(len(self._unsaved))
             if key in self._unread and not await self._read_late(key):
                 continue
             try:
@@ -260,6 +265,12 @@ class StateKeeper:
             else:
                 if saved:
                     self._saving.note_success(key)
+                if key not in self._unsaved and key not in self._late:
+                    self._behind.discard(key)
+                    self._show_unsaved()
+
+    def _show_unsaved(self) -> None:
+        self.metrics.unsaved_states.set(len(self._behind))
 
     async def _save(self, runner: WorkloadRunner) -> bool:
         """Save the state of ``runner`` and, if due, its history; returns whether there was anything to save."""

@@ -473,6 +473,23 @@ async def test_what_can_be_read_again_is_not_said_to_be_saved(
         assert said(caplog)[3:] == ["what a restart needs is saved again"]
 
 
+@pytest.mark.parametrize("access", ["reading", "saving"])
+async def test_what_could_not_be_saved_is_shown_until_it_is(
+    access: str, autojump_clock: MockClock, clock: AcceleratedClock
+) -> None:
+    states = FailingStates(**{access: "away"})
+    async with process(states, clock, shop("a"), shop("b")) as first:
+        unsaved = first.metrics.unsaved_states._value.get
+        await trio.sleep(300)
+        assert unsaved() == 2
+        first.forecasting.fleet.remove("b")
+        await trio.sleep(61)
+        assert unsaved() == 1
+        setattr(states, access, "")
+        await trio.sleep(61)
+        assert unsaved() == 0
+
+
 async def test_where_removing_fails_it_is_said_as_such(
     autojump_clock: MockClock, clock: AcceleratedClock, caplog: pytest.LogCaptureFixture
 ) -> None:
