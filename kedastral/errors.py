@@ -61,8 +61,8 @@ class TooManyWorkloadsError(KedastralError):
 class WorkloadError(KedastralError):
     """Something expected failed for one workload; its next tick tries again.
 
-    ``component`` and ``reason`` are short words from a fixed set: labels of ``kedastral_errors_total``. ``besides`` is
-    what failed later in the same tick.
+    ``component`` and ``reason`` are short words from a fixed set: labels of ``kedastral_errors_total``.
+    ``followed_by`` is what failed later in the same tick.
     """
 
     component = "forecaster"
@@ -70,12 +70,12 @@ class WorkloadError(KedastralError):
     def __init__(self, message: str, *, reason: str) -> None:
         super().__init__(message)
         self.reason = reason
-        self.besides: WorkloadError | None = None
+        self.followed_by: WorkloadError | None = None
 
     @property
-    def together(self) -> "Sequence[WorkloadError]":
-        """It and what failed besides."""
-        return [self] if self.besides is None else [self, *self.besides.together]
+    def chain(self) -> "Sequence[WorkloadError]":
+        """It and what followed."""
+        return [self] if self.followed_by is None else [self, *self.followed_by.chain]
 
 
 class SourceError(WorkloadError):

@@ -150,8 +150,8 @@ class Metrics:
         return Counter(name, words, labels, registry=self.registry)
 
     def count_error(self, error: WorkloadError) -> None:
-        """Count an expected failure, and what failed besides, each under its component and reason."""
-        for one in error.together:
+        """Count an expected failure, and what followed, each under its component and reason."""
+        for one in error.chain:
             self.errors.labels(one.component, one.reason).inc()
 
     def forget_workload(self, workload: str) -> None:
@@ -202,7 +202,7 @@ class FailureCollector(Collector):
         """See `Collector.collect`."""
         family = self._family()
         for workload, failure in call_in_trio(self.failing).items():
-            for one in failure.together:
+            for one in failure.chain:
                 family.add_metric((workload, one.component, one.reason), 1.0)
         return [family]
 

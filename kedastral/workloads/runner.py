@@ -264,7 +264,7 @@ class RunnerBuilder:
         def note_failure(error: WorkloadError) -> None:
             self.metrics.count_error(error)
             failed.note(error, self.clock.now())
-            for one in error.together:
+            for one in error.chain:
                 self.tracing.note_failure(one)
 
         def reads_in_vain(successor: WorkloadRunner | None) -> bool:

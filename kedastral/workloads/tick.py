@@ -142,7 +142,7 @@ class ForecastLoop:
             forecast = await self.forecaster.forecast(history, now, self.workload.steps)
         except ModelError as error:  # the floor needs no forecast
             fallback = self.planner.plan_without_model(history, now, error, previous)
-            error.besides = await self._try_to_publish(fallback, outliers, lost)
+            error.followed_by = await self._try_to_publish(fallback, outliers, lost)
             raise
         snapshot = self.planner.plan(history, forecast, previous)
         await self._publish(snapshot, outliers, lost)
@@ -275,7 +275,7 @@ class GuardedTick:
         except WorkloadError as error:
             self.count_error(error)
             self._failing_since = self._failing_since or self.loop.clock.now()
-            self._tell_failures(error.together)
+            self._tell_failures(error.chain)
         else:
             self.note_success()
             log.debug("published a forecast", extra={"workload": name})

@@ -122,19 +122,19 @@ class Failure:
     """Why a tick failed, and when; ``component`` and ``reason`` as in the metrics.
 
     ``refusal`` is Prometheus' own error if it rejects the query, since only the query's author can correct it.
-    ``besides`` is what failed later in the same tick.
+    ``followed_by`` is what failed later in the same tick.
     """
 
     at: datetime
     component: str
     reason: str
     refusal: str = ""
-    besides: "Failure | None" = None
+    followed_by: "Failure | None" = None
 
     @property
-    def together(self) -> "Sequence[Failure]":
-        """It and what failed besides."""
-        return [self] if self.besides is None else [self, *self.besides.together]
+    def chain(self) -> "Sequence[Failure]":
+        """It and what followed."""
+        return [self] if self.followed_by is None else [self, *self.followed_by.chain]
 
     @property
     def words(self) -> str:
@@ -144,13 +144,13 @@ class Failure:
         else:
             known = FAILURES.get((self.component, self.reason), "the newest attempt failed")
             words = f"{known} ({self.component}: {self.reason})"
-        return words if self.besides is None else f"{words}; {self.besides.words}"
+        return words if self.followed_by is None else f"{words}; {self.followed_by.words}"
 
 
 def _describe(error: WorkloadError, at: datetime) -> Failure:
     refusal = error.refusal[:MAX_REFUSAL_LENGTH] if isinstance(error, QueryError) else ""
-    besides = None if error.besides is None else _describe(error.besides, at)
-    return Failure(at, error.component, error.reason, refusal, besides)
+    followed_by = None if error.followed_by is None else _describe(error.followed_by, at)
+    return Failure(at, error.component, error.reason, refusal, followed_by)
 
 
 @attrs.define
