@@ -3,8 +3,9 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 import click
@@ -48,6 +49,8 @@ MAX_BYTES = 2**22
 MAX_LINE = 1000
 PLAIN_WIDTH = 120
 """The width of the tables if the output is not a terminal."""
+MIN_COLUMN = 7
+"""The width that a column of the plan keeps in a narrow terminal, where longer cells are folded."""
 
 
 def run_explain(settings: ExplainSettings, asked: Mapping[str, str], *, as_json: bool) -> None:
@@ -202,7 +205,7 @@ def print_explanation(document: Mapping[str, Any]) -> None:
 def _next_words(document: Mapping[str, Any]) -> str:
     change = document.get("nextChange")
     if change is not None:
-        return f"it will be {change['replicas']} from {_clock(change['at'])} on"
+        return f"it will be {change['replicas']} from {_clock(change['at'])} UTC on"
     # the floor holds more than the plan, and follows the newest load
     held = document["plan"][-1]["replicas"] < document["planned"]
     return "it stays so while the load stays" if held else "it stays so"
@@ -243,27 +246,49 @@ def _stages_table(document: Mapping[str, Any], other: Mapping[str, Any] | None) 
 
 
 def _plan_table(document: Mapping[str, Any], other: Mapping[str, Any] | None) -> Table:
-    columns = ["step at", "load", "upper", "needed", "planned"]
-    table = _table(*columns, *(["needed, what if", "planned, what if"] if other else []))
-    tried = [] if other is None else other["plan"]
-    for i, step in enumerate(document["plan"]):
-        cells = [_clock(step["at"]), *(_number(step[name]) for name in ("load", "upper", "needed", "replicas"))]
-        if other is not None:
-            cells += [_number(tried[i]["needed"]), _number(tried[i]["replicas"])]
+    """A row for each run of steps with equal replicas; what `_mark_largest` marks is a row of its own."""
+    explained = [document] if other is None else [document, other]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("step at (UTC)", no_wrap=True)
+    for column in ["load", "upper", "needed", "planned", *(["what if: needed", "what if: planned"] if other else [])]:
+        table.add_column(column, justify="right", overflow="fold", min_width=MIN_COLUMN)
+    plans = zip(*(_mark_largest(one) for one in explained), strict=True)
+    for planned, steps in groupby(plans, key=lambda step: [one["planned"] for one in step]):
+        by_plan = list(zip(*steps, strict=True))
+        shown = by_plan[0]
+        cells = [_between(*(_clock(step["at"]) for step in (shown[0], shown[-1])))]
+        cells += [_range([step[name] for step in shown]) for name in ("load", "upper")]
+        for run, number in zip(by_plan, planned, strict=True):
+            cells += [_range([step["needed"] for step in run]), number]
         table.add_row(*map(Text, cells))
     return table
+
+
+def _mark_largest(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The steps of a plan with their replicas as ``planned``, marked in the step that the answer is read from."""
+    for step in document["plan"]:
+        mark = "* " if step["at"] == document.get("largestAt") else ""
+        yield {**step, "planned": mark + _number(step["replicas"])}
+
+
+def _range(values: Sequence[float]) -> str:
+    return _between(_number(min(values)), _number(max(values)))
+
+
+def _between(first: str, last: str) -> str:
+    return first if first == last else f"{first}–{last}"
 
 
 def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        right = column not in ("stage", "why", "step at")
+        right = column not in ("stage", "why")
         table.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=column != "why")
     return table
 
 
 def _clock(time: str) -> str:
-    return f"{datetime.fromisoformat(time):%H:%M:%S} UTC"
+    return f"{datetime.fromisoformat(time):%H:%M:%S}"
 
 
 def _number(value: float | None) -> str:

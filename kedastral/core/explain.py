@@ -65,6 +65,7 @@ def explain(snapshot: Snapshot, now: datetime, policy: StalePolicy) -> Explanati
         sentence=f"{_head(decision, planned)}: {_reason(chain)}.",
         decided_by=decided_by,
         next_change=find_next_change(snapshot, now),
+        largest_at=_time_of(snapshot, _largest_step(snapshot, now)),
         stages=tuple(attrs.evolve(stage, without=without.get(stage.name)) for stage in chain.stages),
         plan=tuple(_steps(snapshot, stages)),
     )
@@ -113,8 +114,7 @@ def _make_chain(
 ) -> _Chain:
     chain = _Chain()
     _add_load(chain, snapshot, now)
-    first, last = lead_window(snapshot, now)
-    step = first + int(snapshot.replicas[first : last + 1].argmax())
+    step = _largest_step(snapshot, now)
     _add_lead_time(chain, snapshot, now, step)
     if stages is None or snapshot.basis is None:
         chain.add(StageName.FORECAST, Effect.SHOWN, float(snapshot.forecast.values[step]), Unit.LOAD, "the forecast")
@@ -124,6 +124,17 @@ def _make_chain(
     _add_floor(chain, snapshot)
     _add_serving(chain, snapshot, decision, policy, now)
     return chain
+
+
+def _largest_step(snapshot: Snapshot, now: datetime) -> int:
+    """The first of the largest steps within the lead time."""
+    first, last = lead_window(snapshot, now)
+    return first + int(snapshot.replicas[first : last + 1].argmax())
+
+
+def _time_of(snapshot: Snapshot, step: int) -> datetime:
+    """When a step of the plan begins."""
+    return snapshot.made_at + timedelta(seconds=step * snapshot.forecast.step)
 
 
 def _add_load(chain: _Chain, snapshot: Snapshot, now: datetime) -> None:
@@ -138,7 +149,7 @@ def _add_load(chain: _Chain, snapshot: Snapshot, now: datetime) -> None:
 
 def _add_lead_time(chain: _Chain, snapshot: Snapshot, now: datetime, step: int) -> None:
     until = now + timedelta(seconds=snapshot.lead_time)
-    begins = snapshot.made_at + timedelta(seconds=step * snapshot.forecast.step)
+    begins = _time_of(snapshot, step)
     words = (
         f"the plan is read from {show_time(now)} to {show_time(until)}; its largest step begins at {show_time(begins)}"
     )
@@ -190,14 +201,13 @@ def _early(policy: PlanPolicy) -> str:
 
 def _add_need(chain: _Chain, snapshot: Snapshot, stages: PlanStages, step: int, largest: int) -> None:
     """The load of ``step``, or of the later step that it is prewarmed for, and the pods that it needs."""
-    made_at, length, policy = snapshot.made_at, snapshot.forecast.step, stages.policy
-    ok = snapshot.status.is_ok
-    words = f"the load expected at {show_time(made_at + timedelta(seconds=step * length))}"
+    policy, ok = stages.policy, snapshot.status.is_ok
+    words = f"the load expected at {show_time(_time_of(snapshot, step))}"
     if not ok:
         words = f"a naive forecast (the last value), since {snapshot.status.reason}"
     chain.add(StageName.FORECAST, Effect.SETS, float(stages.expected[step]), Unit.LOAD, words)
     if largest != step:
-        at = show_time(made_at + timedelta(seconds=largest * length))
+        at = show_time(_time_of(snapshot, largest))
         words = f"the load expected at {at}, for which the step is prewarmed"
         chain.add(StageName.PREWARM, Effect.SETS, float(stages.expected[largest]), Unit.LOAD, words)
     if isinstance(snapshot.basis, SteeredBasis):
@@ -407,8 +417,7 @@ def _steps(snapshot: Snapshot, stages: PlanStages | None) -> Iterator[PlannedSte
     upper = values if stages is None else stages.upper
     needed = snapshot.replicas.tolist() if stages is None else _needed(stages, snapshot.basis)
     for i, replicas in enumerate(snapshot.replicas.tolist()):
-        at = snapshot.made_at + timedelta(seconds=i * snapshot.forecast.step)
-        yield PlannedStep(at, float(values[i]), float(upper[i]), needed[i], replicas)
+        yield PlannedStep(_time_of(snapshot, i), float(values[i]), float(upper[i]), needed[i], replicas)
 
 
 def _needed(stages: PlanStages, basis: PlanBasis | None) -> list[int]:

@@ -103,7 +103,8 @@ class Explanation:
     """Why KEDA is told ``told`` (None: an error, so that it holds its replicas) at ``at``; ``sentence`` sums it up.
 
     ``planned`` is what the plan says, whatever KEDA is told. ``decided_by`` is the last stage that changed the number.
-    ``next_change`` is that of the plan, None if its number stays the same to the end.
+    ``next_change`` is that of the plan, None if its number stays the same to the end. ``largest_at`` is when the
+    largest step within the lead time begins: the one that the stages are about.
     """
 
     workload: str
@@ -114,6 +115,7 @@ class Explanation:
     sentence: str
     decided_by: StageName
     next_change: Change | None = None
+    largest_at: datetime
     stages: tuple[Stage, ...]
     plan: tuple[PlannedStep, ...]
 

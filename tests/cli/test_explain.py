@@ -58,10 +58,70 @@ def test_flags_of_what_is_tried_are_asked_as_parameters_and_shown_side_by_side(m
     assert dict(asked[0].params) == {"workload": "shop/web", "min": "20", "leadTime": "2m"}
     assert asked[0].path == "/base/explain"
     assert "What if: KEDA is told 20 replicas: the minimum decided" in outcome.out
-    assert "planned, what if" in outcome.out
+    assert "what if: planned" in outcome.out
     [lead] = [line for line in outcome.out.splitlines() if line.split()[:1] == ["lead-time"]]
     assert lead.split()[1:6] == ["5", "min", "12", "2", "min"]
     assert "What if: by that plan it stays so.\n" in outcome.out
+
+
+def test_steps_with_equal_replicas_are_one_row_but_the_one_that_the_answer_is_read_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    planned = [4, 4, 12, 12, 12, 5, 5, 5, 5, 6]
+    steps = [
+        {"at": f"2026-03-01T12:{minute:02}:07Z", "load": 1000.0 + minute, "upper": 1100.0, "needed": pods // 2}
+        | {"replicas": pods}
+        for minute, pods in enumerate(planned)
+    ]
+    whole = {**json.loads(document()), "plan": steps, "largestAt": "2026-03-01T12:03:07Z"}
+    rows = plan_of(run(monkeypatch, lambda _: httpx.Response(200, text=dump_json(whole)), "shop"))
+    assert rows == [
+        ["12:00:07–12:01:07", "1,000–1,001", "1,100", "2", "4"],
+        ["12:02:07", "1,002", "1,100", "6", "12"],
+        ["12:03:07", "1,003", "1,100", "6", "*", "12"],
+        ["12:04:07", "1,004", "1,100", "6", "12"],
+        ["12:05:07–12:08:07", "1,005–1,008", "1,100", "2", "5"],
+        ["12:09:07", "1,009", "1,100", "3", "6"],
+    ]
+    other = [{**step, "needed": 3 + i, "replicas": 20 if i < 4 else 5} for i, step in enumerate(steps)]
+    whole["whatIf"] = {**whole, "plan": other, "largestAt": steps[0]["at"]}
+    rows = plan_of(run(monkeypatch, lambda _: httpx.Response(200, text=dump_json(whole)), "shop", "--min", "5"))
+    assert [" ".join(row[3:]) for row in rows] == [
+        "2 4 3 * 20",
+        "2 4 4 20",
+        "6 12 5 20",
+        "6 * 12 6 20",
+        "6 12 7 5",
+        "2 5 8–11 5",
+        "3 6 12 5",
+    ]
+    del whole["largestAt"], whole["whatIf"]
+    rows = plan_of(run(monkeypatch, lambda _: httpx.Response(200, text=dump_json(whole)), "shop"))
+    assert [row[0] for row in rows] == ["12:00:07–12:01:07", "12:02:07–12:04:07", "12:05:07–12:08:07", "12:09:07"]
+
+
+def test_a_flat_plan_takes_two_rows_and_its_json_all_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = plan_of(run(monkeypatch, lambda _: httpx.Response(200, text=document()), "shop"))
+    assert [row[0] for row in rows] == ["14:30:00", "14:31:00–14:59:00"]
+    assert len(json.loads(document())["plan"]) == 30
+
+
+def test_a_narrow_terminal_cuts_no_number_of_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explain, "PLAIN_WIDTH", 80)
+    whole = json.loads(document(tried=True))
+    for explained in (whole, whole["whatIf"]):
+        explained["plan"][-1]["load"] = 987654.0
+    lines = run(
+        monkeypatch, lambda _: httpx.Response(200, text=dump_json(whole)), "shop", "--min", "5"
+    ).out.splitlines()
+    assert "…" not in "".join(lines)
+    assert "1,000–987,654" in "".join(line[19:32].strip() for line in lines[-4:])
+
+
+def plan_of(outcome: Outcome) -> list[list[str]]:
+    """The cells of each row of the plan."""
+    _, _, table = outcome.out.partition("step at")
+    return [row for line in table.splitlines()[2:] if (row := line.split())]
 
 
 def test_a_what_if_that_changes_nothing_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

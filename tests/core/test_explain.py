@@ -93,6 +93,8 @@ def test_the_stages_lead_to_the_very_answer_for_every_mode_and_stale_policy(
     assert explanation.planned == replicas_at(snapshot, now)
     assert explanation.stale is decision.stale
     assert explanation.decided_by in StageName
+    [largest] = [step for step in explanation.plan if step.at == explanation.largest_at]
+    assert explanation.planned == max(largest.replicas, snapshot.floor or 0, snapshot.served_before)
     assert explanation.sentence.startswith("KEDA is told ")
 
 
