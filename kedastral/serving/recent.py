@@ -23,8 +23,9 @@ MAX_POINTS = 720
 class RecentLoad:
     """One workload: its newest loads, what was planned when, and what was expected one lead time ahead.
 
-    ``loads[i]`` was measured at ``start + i * step`` (seconds); NaN is a gap. ``planned_at`` are the epoch seconds at
-    which the plan changed to ``planned``; ``expected_at`` are those for which ``expected`` was forecast.
+    ``loads[i]`` was measured at ``start + i * step`` (seconds); NaN is a gap, but the first is a value. ``planned_at``
+    are the epoch seconds at which the plan changed to ``planned``; ``expected_at`` are those for which ``expected`` was
+    forecast.
     """
 
     start: datetime = EPOCH
@@ -39,6 +40,8 @@ class RecentLoad:
         """Record the end of ``history``, and the plan and forecast of ``snapshot``, made from it."""
         count = min(max(round(SPAN / history.step), 1), MAX_POINTS)
         kept = history.values[-count:]
+        known = np.flatnonzero(np.isfinite(kept))
+        kept = kept[known[0] if len(known) else len(kept) :]  # the hours before a new workload are no gap to show
         self.loads = np.minimum(kept, np.finfo(np.float32).max).astype(np.float32)
         self.start, self.step = history.time_at(len(history) - len(kept)), history.step
         now, says = _epoch(snapshot.made_at), replicas_at(snapshot, snapshot.made_at)

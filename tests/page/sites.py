@@ -52,12 +52,16 @@ def day(at: float, scale: float) -> float:
     return scale * (1.3 + math.sin(2 * math.pi * at / 14400) + 0.08 * math.sin(at / 170) + 0.05 * math.sin(at / 61))
 
 
-def plan_at(key: str, now: datetime, scale: float, previous: Snapshot | None = None) -> tuple[Series, Snapshot]:
-    """The history and the plan of one workload at ``now``."""
+def plan_at(
+    key: str, now: datetime, scale: float, previous: Snapshot | None = None, known: int = 8 * 60 + 1
+) -> tuple[Series, Snapshot]:
+    """The history, of which the last ``known`` minutes have a value, and the plan of one workload at ``now``."""
     newest = align_down(now, STEP)
     start = newest - timedelta(hours=8)
     times = start.timestamp() + STEP * np.arange(8 * 60 + 1)
-    history = Series(start, STEP, np.array([day(at, scale) for at in times]))
+    loads = np.array([day(at, scale) for at in times])
+    loads[: len(loads) - known] = np.nan
+    history = Series(start, STEP, loads)
     ahead = now.timestamp() + STEP * np.arange(30)
     experts = Experts(("day-ahead", "trend", "last"), [300.0], [[0.6], [0.3], [0.1]], [[0.4], [0.7], [1.0]])
     forecast = Forecast(now, STEP, np.array([day(at, scale) for at in ahead]), experts)
@@ -110,9 +114,9 @@ class LiveSite:
             self._trio.run_sync_soon(self._stop.set)
             self._thread.join(30)
 
-    def publish(self, key: str, now: datetime, scale: float) -> Snapshot:
-        """One tick of ``key``, from the test's thread."""
-        history, snapshot = plan_at(key, now, scale, self.store.get(key))
+    def publish(self, key: str, now: datetime, scale: float, known: int = 8 * 60 + 1) -> Snapshot:
+        """One tick of ``key``, from the test's thread; see `plan_at`."""
+        history, snapshot = plan_at(key, now, scale, self.store.get(key), known)
         trio.from_thread.run(self.store.put, snapshot, trio_token=self._trio)
         self.recent.record(history, snapshot)
         return snapshot

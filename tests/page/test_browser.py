@@ -249,6 +249,32 @@ def test_a_chart_says_no_value_of_a_line_where_it_does_not_run(browser: Browser,
     window.close()
 
 
+def test_the_charts_of_a_new_workload_begin_with_its_first_point(browser: Browser, site: LiveSite) -> None:
+    newest = NOW.replace(second=0).timestamp()
+    end, least = NOW.timestamp() + 30 * 60, NOW.timestamp() - 30 * 60 / 4
+    window = Window(browser, site)
+    for key, known, begins in (
+        ("old", 481, NOW.timestamp() - 3 * 3600),
+        ("new", 20, newest - 19 * 60),
+        ("first", 1, least),
+    ):
+        site.publish(key, NOW, 300.0, known)
+        page = window.open(f"/workloads/{key}")
+        expect(page.locator("#load-chart canvas")).to_be_visible()
+        for chart in ("replicas-chart", "load-chart"):
+            shown = page.evaluate(f"(({{min, max}}) => [min, max])(charts['{chart}'].plot.scales.x)")
+            assert shown == pytest.approx([begins, end], abs=0.01), (key, chart)
+    page = window.open("/")
+    points = {}
+    for key in ("old", "new", "first"):
+        row = page.locator(SHOWN, has=page.get_by_role("link", name=key, exact=True))
+        points[key] = row.locator("svg.spark path.load").get_attribute("d")
+    assert points["old"].startswith("M0.0 ")
+    assert points["new"].startswith("M0.0 ")
+    assert points["first"].startswith("M32.")  # one point beside 30 of the forecast
+    window.close()
+
+
 def test_the_labels_of_a_large_load_are_not_cut_off(browser: Browser, site: LiveSite) -> None:
     site.publish("shop/web", NOW, 3e7)
     window = Window(browser, site)

@@ -61,6 +61,16 @@ def test_gaps_stay_gaps_and_loads_too_large_stay_finite() -> None:
     assert np.isfinite(recent.loads[2])
 
 
+def test_the_load_begins_with_the_first_value_of_a_new_workload() -> None:
+    recent, window = RecentLoad(), np.full(500, np.nan)
+    window[-3:] = [1.0, np.nan, 3.0]
+    recent.record(Series(START - timedelta(minutes=500), 60.0, window), at(0))
+    assert recent.start == START - timedelta(minutes=3)
+    assert [float(value) for value in recent.loads[::2]] == [1.0, 3.0]
+    recent.record(Series(START - timedelta(minutes=500), 60.0, np.full(500, np.nan)), at(1))
+    assert len(recent.loads) == 0
+
+
 def test_workloads_that_are_gone_are_dropped_as_another_one_comes() -> None:
     known = {"shop", "web"}
     recent = RecentLoads(known.__contains__)

@@ -59,9 +59,13 @@ async function ask(path) {
 
 // The list
 
+// a new workload has little past: it gets at least this share of the width of what is ahead, so that a single point is seen
+const LEAST_PAST = 0.25;
+
 function spark(row) {
   const name = "http://www.w3.org/2000/svg";
-  const recent = row.recent || [], forecast = row.forecast || [];
+  const forecast = row.forecast || [], recent = [...(row.recent || [])];
+  while (recent.length < forecast.length * LEAST_PAST) recent.unshift(null);
   const all = [...recent, ...forecast], top = Math.max(...all.filter((one) => one !== null), 1e-9);
   const width = 170, height = 28, step = width / Math.max(all.length - 1, 1);
   const draw = (values, first) => {
@@ -223,21 +227,26 @@ const SHOWN = 3 * 3600;
 // room for the longest label of an axis: at least as much as in every other chart, so that their times lie below each other
 const roomFor = (plot, labels) => Math.max(60, ...(labels || []).map((label) => 20 + 7.5 * label.length));
 
-// `lead` is the time for which the plan is read now: it is shaded
-function draw(id, data, lines, now, lead, words) {
+function shownTimes(low, {now, lead, planEnd}) {
+  const end = Math.max(planEnd, now + lead), least = Math.min((end - now) * LEAST_PAST, SHOWN);
+  return [Math.min(Math.max(low, now - SHOWN), now - least), end];
+}
+
+// `time` has what all charts share: now, the end of the plan, and the lead time, for which the plan is read: it is shaded
+function draw(id, data, lines, time, words) {
   const place = find(id), axis = {stroke: colour("--quiet"), grid: {stroke: colour("--line"), width: 1}, ticks: {stroke: colour("--line")}};
   const theme = `${dark.matches} ${place.clientWidth}`;
   place.setAttribute("aria-label", words);
   if (charts[id] && charts[id].theme === theme && charts[id].count === lines.length) {
-    Object.assign(charts[id], {now, lead});
+    charts[id].time = time;
     charts[id].plot.setData(data);
     return;
   }
   if (charts[id]) charts[id].plot.destroy();
-  const kept = charts[id] = {theme, now, lead, count: lines.length};
+  const kept = charts[id] = {theme, time, count: lines.length};
   const markNow = (plot) => {
-    const x = Math.round(plot.valToPos(kept.now, "x", true)), context = plot.ctx;
-    const end = Math.round(plot.valToPos(kept.now + kept.lead, "x", true));
+    const x = Math.round(plot.valToPos(kept.time.now, "x", true)), context = plot.ctx;
+    const end = Math.round(plot.valToPos(kept.time.now + kept.time.lead, "x", true));
     context.save();
     context.fillStyle = colour("--lead");
     context.fillRect(x, plot.bbox.top, end - x, plot.bbox.height);
@@ -253,7 +262,7 @@ function draw(id, data, lines, now, lead, words) {
     width: Math.max(place.clientWidth - 10, 200), height: 200, cursor: {drag: {x: false, y: false}, dataIdx: pointAt},
     tzDate: (time) => uPlot.tzDate(new Date(time * 1000), "Etc/UTC"),
     axes: [{...axis, values: (plot, ticks) => ticks.map((time) => clock(time).slice(0, 5))}, {...axis, size: roomFor, values: (plot, ticks) => ticks.map(number)}],
-    scales: {x: {range: (plot, low, high) => [Math.max(low, kept.now - SHOWN), Math.max(high, kept.now + kept.lead)]}, y: {range: (plot, low, high) => [0, Math.max(high || 0, 1e-9) * 1.08]}},
+    scales: {x: {range: (plot, low, high) => shownTimes(low, kept.time)}, y: {range: (plot, low, high) => [0, Math.max(high || 0, 1e-9) * 1.08]}},
     series: [{value: (plot, time) => (time ? clock(time) : "")}, ...lines.map((line) => ({
       spanGaps: true, points: {show: false}, value: (plot, value) => number(value) || "–", ...line}))],
     bands: lines.flatMap((line, i) => (line.bandTo ? [{series: [i + 1, line.bandTo], fill: colour("--band")}] : [])),
@@ -264,10 +273,13 @@ function draw(id, data, lines, now, lead, words) {
 function drawCharts(page) {
   const now = secondsOf(page.at), lead = page.snapshot.leadTimeSeconds, plan = page.explanation.plan, history = page.history;
   const step = page.snapshot.stepSeconds, begins = plan.map((one) => secondsOf(one.at)), end = begins.at(-1) + step;
-  // what was told before the memory begins is not known; both charts begin with the load
+  const time = {now, lead, planEnd: end};
+  const load = history.load ? [history.load.values.map((_, i) => history.load.start + i * history.load.step), [...history.load.values]] : [[], []];
   const planned = history.planned && history.planned.times.length ? band(history.planned.times.map((at, i) => [at, history.planned.values[i]]), now) : [[], []];
   const ahead = (explanation) => band(explanation.plan.map((one) => [secondsOf(one.at), one.replicas]), end);
-  if (history.load && planned[0].length) { planned[0].unshift(history.load.start); planned[1].unshift(null); }
+  // both charts begin together, with the first that is known: mostly the load, since a plan is known since the process started
+  const past = [load, planned].filter(([at]) => at.length), first = Math.min(...past.map(([at]) => at[0]));
+  for (const [at, values] of past) if (at[0] > first) { at.unshift(first); values.unshift(null); }
   const replicas = [planned, ahead(page.explanation)];
   const kinds = [{label: "planned so far", stroke: colour("--told"), width: 2}, {label: "plan ahead", stroke: colour("--forecast"), width: 2, dash: [6, 4]}];
   const floor = page.snapshot.reactiveReplicas;
@@ -279,8 +291,7 @@ function drawCharts(page) {
     replicas.push(ahead(tried));
     kinds.push({label: "what if", stroke: colour("--tried"), width: 2, dash: [2, 3]});
   }
-  draw("replicas-chart", join(...replicas), kinds, now, lead, `Replicas: ${page.explanation.sentence}`);
-  const load = history.load ? [history.load.values.map((_, i) => history.load.start + i * history.load.step), history.load.values] : [[], []];
+  draw("replicas-chart", join(...replicas), kinds, time, `Replicas: ${page.explanation.sentence}`);
   const expected = history.expected ? [history.expected.times, history.expected.values] : [[], []];
   const data = join(load, expected, [begins, plan.map((one) => one.load)], [begins, plan.map((one) => one.upper)]);
   draw("load-chart", data, [
@@ -288,7 +299,7 @@ function drawCharts(page) {
     {label: "forecast a lead time before", stroke: colour("--forecast"), width: 1, dash: [2, 3]},
     {label: "forecast", stroke: colour("--forecast"), width: 2},
     {label: "upper", stroke: colour("--forecast"), width: 1, dash: [5, 4], bandTo: 3},
-  ], now, lead, `Load: now ${number(page.load)}, forecast up to ${number(Math.max(...plan.map((one) => one.load)))}`);
+  ], time, `Load: now ${number(page.load)}, forecast up to ${number(Math.max(...plan.map((one) => one.load)))}`);
 }
 
 function figure(name, value, more) {
