@@ -103,7 +103,7 @@ def foretell(model: Model, trial: Trial, window: float, cache: Path | None) -> F
     for i in range(len(rows)):
         seen = first + i + 1
         begin = max(0, seen - kept)
-        history = Series(demand.time_at(begin + 1), demand.step, demand.values[begin:seen])
+        history = Series(demand.time_at(begin + 1), demand.step, trial.measured[begin:seen])
         rows[i] = model.forecast(screen(history).history, demand.time_at(seen), HORIZON_STEPS).values
     if cache is not None:
         np.save(cache, rows)

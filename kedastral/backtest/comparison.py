@@ -12,7 +12,6 @@ import attrs
 import numpy as np
 
 from kedastral.backtest.workloads import Scenario
-from kedastral.core.data_quality import screen
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.service_level import ServiceLevelSettings
 from kedastral.core.planning.steering import SteeringSettings
@@ -29,7 +28,15 @@ from kedastral.simulation.curves import (
     point_of,
     ratio_at_cost,
 )
-from kedastral.simulation.policies import FarEndOnly, Fixed, Kedastral, LastWeek, Reactive, ServiceLevelPolicy
+from kedastral.simulation.policies import (
+    FarEndOnly,
+    Fixed,
+    Kedastral,
+    LastWeek,
+    Reactive,
+    ServiceLevelPolicy,
+    read_history,
+)
 from kedastral.simulation.replay import Outcome, replay, replay_oracle
 from kedastral.simulation.trial import CombinedTriggers, Policy
 
@@ -384,16 +391,16 @@ def _average(results: Sequence[PolicyResult], points: tuple[Point, ...], hpa: Po
 
 
 def forecast_after(scenario: Scenario, ended: int) -> Forecast | None:
-    """The forecast made when ``ended`` steps had ended, from these alone; None if the model could not forecast.
+    """The forecast made when ``ended`` steps had ended, from these alone; None if there was none, as in a long gap.
 
     It asks the model again, which is cheap if that caches its forecasts.
     """
     demand, schedule = scenario.trial.demand, scenario.settings.schedule
     view = scenario.trial.view(ended * demand.step, ordered=0)
-    if not len(view.seen):
+    history = read_history(view, schedule, scenario.settings.serving.stale.stale_after)
+    if history is None:
         return None
     try:
-        history = screen(view.history(schedule.window)).history
         return scenario.model.forecast(history, view.at, round(schedule.horizon / demand.step))
     except ModelError:
         return None
@@ -456,8 +463,10 @@ def measure_accuracy(scenario: Scenario) -> Accuracy:
         if forecast is None:
             continue
         came, counts = demand.values[ended : ended + steps], known[ended : ended + steps]
+        seen = trial.view(ended * demand.step, ordered=0).seen
+        newest = seen[np.flatnonzero(np.isfinite(seen))[-1]]
         errors += np.where(counts, np.abs(forecast.values - came), 0.0)
-        naive += np.where(counts, np.abs(trial.view(ended * demand.step, ordered=0).seen[-1] - came), 0.0)
+        naive += np.where(counts, np.abs(newest - came), 0.0)
         loads += np.where(counts, came, 0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
         shares = [np.where(loads > 0, wrong / loads, np.nan) for wrong in (errors, naive)]

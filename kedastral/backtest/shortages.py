@@ -67,16 +67,17 @@ def explain(scenario: Scenario, outcome: Outcome, worst: int) -> str:
 
 
 def _explain_load(scenario: Scenario, load: float, worst: int) -> str:
-    demand, place = scenario.trial.demand, scenario.trial.judged_from + worst
+    trial, demand, place = scenario.trial, scenario.trial.demand, scenario.trial.judged_from + worst
     back = min(place, round(LOOK_BACK / demand.step))
-    before = demand.values[place - back : place]
-    if not len(before) or load <= 0:
+    before = np.where(trial.has_value, demand.values, np.nan)[place - back : place]
+    known = before[np.isfinite(before)]
+    if not len(known) or load <= 0:
         return ""
-    for steps in range(1, back + 1):  # the shortest time in which it rose most of the way
-        if load >= RISE * before[-steps] and before[-steps] <= 1.1 * before.min():
+    for steps in range(1, back + 1):  # the shortest time in which it rose most of the way; no gap is an answer
+        if load >= RISE * before[-steps] and before[-steps] <= 1.1 * known.min():
             return f"{_growth(before[-steps], load)} within {show_span(steps * demand.step)}"
-    if load >= RISE * before.mean():
-        return f"a peak of {show_load(load)} over a mean of {show_load(before.mean())}"
+    if load >= RISE * known.mean():
+        return f"a peak of {show_load(load)} over a mean of {show_load(known.mean())}"
     return ""
 
 

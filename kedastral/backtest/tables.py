@@ -69,8 +69,8 @@ def describe_gaps(comparison: PolicyComparison) -> str:
     if not gaps:
         return f"{minutes}: their pods had to be ordered in a gap before"
     return (
-        f"{gaps:,} of {len(judged):,} judged steps were gaps, which take the last value. {minutes}: the gaps, and the "
-        "steps whose pods had to be ordered in one"
+        f"{gaps:,} of {len(judged):,} judged steps were gaps, in which policies saw no load. {minutes}: the gaps, and "
+        "the steps whose pods had to be ordered in one"
     )
 
 

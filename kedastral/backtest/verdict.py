@@ -536,7 +536,7 @@ def _capital(text: str) -> str:
 
 
 SPARE = 1.25
-"""The advised --max, as a multiple of the most pods ordered in the replay."""
+"""The advised --max, as a multiple of the most pods ordered at a step that counts."""
 
 Setting = tuple[str, str, str]
 """A flag, the same setting's key in a ForecastPolicy's spec, and its value."""
@@ -553,7 +553,8 @@ def settings_to_run(knob: float, comparisons: Sequence[PolicyComparison]) -> lis
     ]
     if len(comparisons) > 1:  # pods differ from workload to workload
         return settings
-    peak = float(comparisons[0].replay_kedastral(knob).supply.ordered.max())
+    outcome = comparisons[0].replay_kedastral(knob)
+    peak = float(outcome.supply.ordered[outcome.counted].max())
     return [
         *settings,
         ("--min", "min", f"{scenario.settings.plan.bounds.min}"),

@@ -13,7 +13,7 @@ from kedastral.adapters.csv import ExportReading, read_export
 from kedastral.adapters.prometheus.range_queries import WHOLE_HISTORY_TIMEOUT, PrometheusHistory, RangeQuery
 from kedastral.clock import SystemClock
 from kedastral.core.capacity import WHOLE_WITHIN, PlanPolicy, ReplicaBounds
-from kedastral.core.data_quality import find_counter
+from kedastral.core.data_quality import Bools, find_counter
 from kedastral.core.ports import Model
 from kedastral.core.series import Series, align_down
 from kedastral.errors import ConfigError, SourceError, UnfitHistoryError
@@ -95,7 +95,7 @@ class Scenario:
     def past_peak(self) -> float:
         """The 99.9th percentile of the load before the replay, or the first value if nothing came before."""
         before = self.trial.measured[: max(1, self.trial.begin)]
-        return float(np.percentile(before, 99.9))
+        return float(np.percentile(before[np.isfinite(before)], 99.9))  # the first value is no gap
 
 
 class ReplayableSettings(Protocol):
@@ -366,8 +366,7 @@ def _make_trial(name: str, series: Series, settings: ReplayableSettings, rules: 
     except ValueError as error:
         raise _explain_unfit(name, series, scaling) from error
     if trial.gaps > len(trial.judged) * MAX_GAP_SHARE:
-        must = f"at least {1 - MAX_GAP_SHARE:.0%} of the judged steps must have a value"
-        raise UnfitHistoryError([f"{name}: {must}; got {len(trial.judged) - trial.gaps} of {len(trial.judged)}"])
+        raise _too_many_gaps(name, trial.known)
     target, pipeline = settings.plan.target_per_pod, MetricsPipeline(rules.late, rules.noise)
     size = trial.target_per_pod if target == AUTO else target
     trial = attrs.evolve(trial, pipeline=pipeline, target_per_pod=size)
@@ -403,12 +402,21 @@ def _known_length(series: Series) -> int:
     return len(series) - int(known[0]) if len(known) else 0
 
 
+def _too_many_gaps(name: str, known: Bools) -> UnfitHistoryError:
+    must = f"at least {1 - MAX_GAP_SHARE:.0%} of the judged steps must have a value"
+    return UnfitHistoryError([f"{name}: {must}; got {int(known.sum())} of {len(known)}"])
+
+
 def _explain_unfit(name: str, series: Series, rules: Scaling) -> UnfitHistoryError:
     """Why nothing is left to judge, and the remedy. Prometheus may have less history than was asked for."""
     length = _known_length(series)
     replayed = round(length * rules.evaluated)
     hint = "or set --evaluated and --warm-up"
-    if replayed > round(rules.warm_up / series.step):
+    judged = replayed - round(rules.warm_up / series.step)
+    if judged > 0:
+        known = np.isfinite(series.values[-judged:])
+        if not known.any():
+            return _too_many_gaps(name, known)
         return UnfitHistoryError([f"{name}: the judged part of the history is 0 throughout; give another, {hint}"])
     needed = (rules.warm_up + 10 * series.step) / rules.evaluated
     must = f"the history must be longer: at least {needed / 86400:.2g} days with load at their end"

@@ -201,6 +201,14 @@ def _differs(before: float, value: float) -> bool:
     return abs(value - before) > CHANGED * max(before, value)
 
 
+def stale_age(stale_after: float, step: float, settling: float = 0.0) -> float:
+    """The age in seconds from which the newest value of a history is too old to forecast from.
+
+    A point may be up to a ``step`` old when it is read, and those that are still ``settling`` are gaps.
+    """
+    return stale_after + step + settling
+
+
 def find_partial_windows(values: Floats, width: int) -> Bools:
     """Which ``values`` were computed over a range of ``width`` steps that reaches into a gap, so that they are too low.
 

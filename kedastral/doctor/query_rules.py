@@ -4,6 +4,7 @@
 import re
 from collections.abc import Iterator
 
+from kedastral.core.data_quality import stale_age
 from kedastral.doctor.diagnosis import RuleBook, Severity, Symptom
 from kedastral.doctor.evidence import Evidence, ObjectName, QueryAnswer, settings_of_queries
 from kedastral.settings.fleet import WorkloadSettings
@@ -165,11 +166,11 @@ def _short_range(evidence: Evidence) -> Iterator[Symptom]:
 )
 def _late(evidence: Evidence) -> Iterator[Symptom]:
     for workload, answer in _answers(evidence):
-        step, stale_after = workload.forecast.step, workload.stale.stale_after
+        step = workload.forecast.step
         if answer.age is not None and answer.age > LATE_STEPS * step:
             words = f"the newest sample is {answer.age:.0f} s old"
-            is_stale = answer.age > stale_after + step
-            more = f", and after {stale_after + step:.0f} s it is stale" if is_stale else ""
+            oldest = stale_age(workload.stale.stale_after, step)
+            more = f", and after {oldest:.0f} s it is stale" if answer.age > oldest else ""
             yield Symptom(_name(workload), words + more)
 
 

@@ -15,10 +15,11 @@ from datetime import datetime, timedelta
 from typing import ClassVar
 
 import attrs
+import numpy as np
 from attrs.validators import ge, gt
 
 from kedastral.core.capacity import PlanPolicy
-from kedastral.core.data_quality import screen
+from kedastral.core.data_quality import screen, stale_age
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.calibration import warm_up
 from kedastral.core.planning.planner import Workload, plan_step, plan_step_without_model
@@ -59,6 +60,20 @@ class Serving:
             raise ValueError(f"reactive_headroom must be above 0, got {self.reactive_headroom}")
 
 
+def read_history(view: View, schedule: ForecastSchedule, stale_after: float) -> Series | None:
+    """The history that the tick at ``view.now`` forecasts from; None if its newest value is too old, or there is none.
+
+    As in the service, a gap is a gap: nothing is forecast while the newest value is older than `stale_age`.
+    """
+    history = view.history(schedule.window)
+    newest = history.newest
+    if newest is None:
+        return None
+    if (view.at - newest.at).total_seconds() > stale_age(stale_after, view.step, view.late):
+        return None
+    return screen(history).history if schedule.screened else history
+
+
 class Ticks:
     """The service's tick, replayed: history -> forecast -> plan -> snapshot; keeps the newest snapshot.
 
@@ -92,12 +107,10 @@ class Ticks:
         return self.snapshot
 
     def _make_snapshot(self, view: View) -> Snapshot | None:
-        history, at = view.history(self._schedule.window), view.at
-        if self._schedule.screened:
-            history = screen(history).history
+        history, at = read_history(view, self._schedule, self._workload.stale.stale_after), view.at
+        if history is None or history.newest is None:
+            return self.snapshot  # as in the service, it becomes stale
         workload = attrs.evolve(self._workload, steps=round(self._schedule.horizon / view.step))
-        if history.newest is None:
-            return self.snapshot
         try:
             forecast = self._forecast(workload, history, at)
         except ModelError as error:  # as in the service: the next tick tries again
@@ -217,9 +230,18 @@ class FarEndOnly:
         return (HpaMetric(None if replicas is None else float(replicas)),)
 
 
+def _largest_of(seen: Floats) -> float | None:
+    """What ``max_over_time`` would give: None if all ``seen`` values are gaps, which fails the trigger."""
+    known = seen[np.isfinite(seen)]
+    return float(known.max()) if len(known) else None
+
+
 @attrs.frozen
 class Reactive:
-    """ceil(newest load / (target per pod * utilisation)), with the HPA's tolerance and scale-down stabilization."""
+    """ceil(newest load / (target per pod * utilisation)), with the HPA's tolerance and scale-down stabilization.
+
+    In a gap it gives no value, so that the replicas stay.
+    """
 
     target_per_pod: float = attrs.field(validator=gt(0))
     utilisation: float = attrs.field(default=0.8, validator=gt(0))
@@ -232,8 +254,8 @@ class Reactive:
 
     def ask(self, view: View) -> Sequence[HpaMetric]:
         """See `kedastral.simulation.trial.Policy.ask`."""
-        newest = float(view.seen[-1]) if len(view.seen) else None
-        return (HpaMetric(newest, self.target_per_pod * self.utilisation),)
+        newest = view.seen[-1:]
+        return (HpaMetric(_largest_of(newest), self.target_per_pod * self.utilisation),)
 
 
 @attrs.frozen
@@ -259,8 +281,7 @@ class LastWeek:
         """See `kedastral.simulation.trial.Policy.ask`."""
         first = view.ended - round(self.WEEK / view.step)
         ahead = view.seen[max(0, first) : max(0, first + max(1, round(self.RANGE / view.step)))]
-        value = float(ahead.max()) if len(ahead) else None
-        return (HpaMetric(value, self.target_per_pod * self.utilisation),)
+        return (HpaMetric(_largest_of(ahead), self.target_per_pod * self.utilisation),)
 
 
 @attrs.frozen

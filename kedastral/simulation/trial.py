@@ -63,8 +63,8 @@ class Trial:
     """``demand`` without gaps; replayed from index ``begin`` on, judged from index ``judged_from`` on.
 
     Policies see the demand before ``begin`` as history. ``target_per_pod`` is in units of the demand. ``gap_steps`` are
-    the indices of steps that had no value and carry the one before; see `counted`. ``measured`` is what policies see of
-    the demand, in the same shape.
+    the indices of steps that had no value; the pods serve the one before, since something must come; see `counted`.
+    ``measured`` is what policies see of the demand, in the same shape: NaN in a gap.
     """
 
     demand: Series = attrs.field(validator=_require_demand)
@@ -77,7 +77,7 @@ class Trial:
 
     @measured.default
     def _measured_by_pipeline(self) -> Floats:
-        return frozen_floats(self.pipeline.measure(self.demand.values))
+        return frozen_floats(np.where(self.has_value, self.pipeline.measure(self.demand.values), np.nan))
 
     def __attrs_post_init__(self) -> None:
         if not self.begin <= self.judged_from < len(self.demand):
@@ -101,7 +101,7 @@ class Trial:
     @property
     def known(self) -> Bools:
         """Which judged steps had a value, of shape (judged steps,)."""
-        return self._has_value()[self.judged_from :]
+        return self.has_value[self.judged_from :]
 
     def counted(self, lead_time: float) -> Bools:
         """Which judged steps count in the figures, of shape (judged steps,); all of them without gaps.
@@ -110,13 +110,15 @@ class Trial:
         pods for it. So a gap is left out, and as many steps after it as the lead time and the delay of the metrics
         take, unless the gap was shorter: then the steps just after it were planned for before it began.
         """
-        known, step = self._has_value(), self.demand.step
+        known, step = self.has_value, self.demand.step
         before = sum(math.ceil(seconds / step - WHOLE_WITHIN) for seconds in (lead_time, self.pipeline.late))
         informed = np.ones(len(known), dtype=bool)
         informed[before:] = known[: max(0, len(known) - before)]
         return (known & informed)[self.judged_from :]
 
-    def _has_value(self) -> Bools:
+    @property
+    def has_value(self) -> Bools:
+        """Which steps of the demand had a value, of its shape."""
         known = np.ones(len(self.demand), dtype=bool)
         known[list(self.gap_steps)] = False
         return known
@@ -142,20 +144,22 @@ class Scaling:
 
 
 def scale_trace(trace: Series, scaling: Scaling = Scaling()) -> Trial:
-    """A trial on the end of ``trace``; gaps carry the last value, and gaps before the first value are cut off.
+    """A trial on the end of ``trace``; gaps before the first value are cut off.
 
-    Raises ValueError if nothing is left to judge, or all of it is 0.
+    The size of a pod comes from the values alone, without the gaps. Raises ValueError if nothing is left to judge, or
+    all of it is 0 or missing.
     """
     demand = _fill(trace)
     begin = len(demand) - round(len(demand) * scaling.evaluated)
     judged_from = begin + round(scaling.warm_up / demand.step)
     if judged_from >= len(demand):
         raise ValueError(f"{len(demand) - begin} steps leave nothing to judge after {scaling.warm_up:g} s of warm-up")
-    peak = _peak_of(demand.values[judged_from:])
+    given = trace.values[len(trace) - len(demand) :]
+    judged = given[judged_from:]
+    peak = _peak_of(judged[np.isfinite(judged)])
     if peak <= 0:
         raise ValueError("the judged part of the trace is 0 throughout")
-    gaps = np.flatnonzero(np.isnan(trace.values[len(trace) - len(demand) :])).tolist()
-    return Trial(demand, peak / scaling.peak_pods, begin, judged_from, tuple(gaps))
+    return Trial(demand, peak / scaling.peak_pods, begin, judged_from, tuple(np.flatnonzero(np.isnan(given)).tolist()))
 
 
 def _fill(trace: Series) -> Series:
@@ -165,7 +169,9 @@ def _fill(trace: Series) -> Series:
 
 
 def _peak_of(values: Floats) -> float:
-    """The 99.9th percentile, or the largest value if that is 0."""
+    """The 99.9th percentile, or the largest value if that is 0; 0 without values."""
+    if not len(values):
+        return 0.0
     return float(np.percentile(values, 99.9)) or float(values.max())
 
 
@@ -173,9 +179,9 @@ def _peak_of(values: Floats) -> float:
 class View:
     """What a policy sees at ``now``, in seconds from ``start``: the demand of steps that have ended, nothing later.
 
-    ``seen`` has shape (steps,), read-only: ``seen[i]`` is the demand over ``[i * step, (i + 1) * step)`` seconds.
-    ``ordered`` is the current number of pods ordered. The newest ``unsettled`` of the ended steps are not seen yet,
-    since the metrics pipeline is ``late`` seconds behind.
+    ``seen`` has shape (steps,), read-only: ``seen[i]`` is the demand over ``[i * step, (i + 1) * step)`` seconds; NaN
+    is a gap. ``ordered`` is the current number of pods ordered. The newest ``unsettled`` of the ended steps are not
+    seen yet, since the metrics pipeline is ``late`` seconds behind.
     """
 
     start: datetime

@@ -35,7 +35,9 @@ class LastValue:
     name = "last-value"
 
     def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
-        return Forecast(made_at, history.step, np.full(steps, history.values[-1]))
+        newest = history.newest
+        assert newest is not None
+        return Forecast(made_at, history.step, np.full(steps, newest.value))
 
 
 def scenario_of(

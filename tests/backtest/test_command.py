@@ -272,11 +272,15 @@ def test_gaps_are_told_and_more_of_them_than_history_is_refused(
     ended = call(monkeypatch, "--csv", write_csv(tmp_path / "few.csv", values), *SHORT)
     assert ended.code == 0
     words = " ".join(ended.out.split())
-    assert "5 of 118 judged steps were gaps, which take the last value. 70 of 1,180 minutes do not count: the " in words
+    assert "5 of 118 judged steps were gaps, in which policies saw no load. 70 of 1,180 minutes do not count: " in words
     values[-90:-5] = [None] * 85
     ended = call(monkeypatch, "--csv", write_csv(tmp_path / "many.csv", values), *SHORT)
     assert ended.code == 2
     assert "at least 50% of the judged steps must have a value; got 33 of 118" in ended.err
+    values[-130:] = [None] * 130
+    ended = call(monkeypatch, "--csv", write_csv(tmp_path / "none.csv", values), *SHORT)
+    assert ended.code == 2
+    assert "at least 50% of the judged steps must have a value; got 0 of 118" in ended.err
 
 
 class Page(HTMLParser):

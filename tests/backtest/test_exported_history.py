@@ -71,7 +71,7 @@ def test_the_report_says_how_much_of_what_was_judged_were_gaps(tmp_path: Path) -
     path.write_text("\n".join([*rows[:-40], *rows[-30:]]))
     scenario = prepare(path)
     page = write_page(evaluate([compare_policies(scenario, policies_to_compare(1.2, swept=False))]))
-    assert f"10 of {len(scenario.trial.judged)} judged steps were gaps, which take the last value." in page
+    assert f"10 of {len(scenario.trial.judged)} judged steps were gaps, in which policies saw no load." in page
 
 
 @pytest.mark.parametrize(("days", "is_short"), [(5.6, True), (5.7, False), (10.0, False)])

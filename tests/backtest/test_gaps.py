@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gaps in a history: they carry the last value, and neither they nor what followed from them is judged."""
+"""Gaps in a history: policies see no load in them, as in production, and neither they nor what follows are judged."""
 
 import csv
 import json
@@ -10,9 +10,17 @@ import numpy as np
 import pytest
 
 from kedastral.backtest.charts import charts_of
-from kedastral.backtest.comparison import compare_policies, measure_accuracy, policies_to_compare
+from kedastral.backtest.comparison import (
+    compare_policies,
+    forecast_after,
+    forecasts_in_time,
+    measure_accuracy,
+    policies_to_compare,
+)
 from kedastral.backtest.results import WorkloadResults, evaluate
+from kedastral.backtest.shortages import explain
 from kedastral.backtest.tables import describe_gaps
+from kedastral.backtest.verdict import settings_to_run
 from kedastral.backtest.workloads import Scenario
 from tests.backtest.loads import SHORT, call, wave, write_csv
 from tests.backtest.scenarios import LastValue, scenario_of
@@ -53,8 +61,8 @@ def test_no_policy_is_judged_on_more_minutes_than_another() -> None:
     assert {outcome.counted_minutes for outcome in outcomes} == {350 - 65}
     assert comparison.minutes_not_judged == 65
     assert describe_gaps(comparison) == (
-        "60 of 350 judged steps were gaps, which take the last value. 65 of 350 minutes do not count: the gaps, and "
-        "the steps whose pods had to be ordered in one"
+        "60 of 350 judged steps were gaps, in which policies saw no load. 65 of 350 minutes do not count: the gaps, "
+        "and the steps whose pods had to be ordered in one"
     )
 
 
@@ -75,6 +83,50 @@ def test_the_accuracy_of_forecasts_is_not_measured_on_values_that_were_never_the
     assert np.isfinite(usual.model).all()
     assert usual.model.tolist() == altered.model.tolist()
     assert usual.last_value.tolist() == altered.last_value.tolist()
+
+
+def test_no_forecast_is_made_in_a_gap_once_the_newest_load_is_too_old() -> None:
+    scenario = after_a_gap()
+    # the newest load, that of minute 99, ends at 100; with a step and --stale-after it is fresh until 103
+    made = [ended for ended in range(95, 165) if forecast_after(scenario, ended) is not None]
+    assert made == [*range(95, 104), *range(161, 165)]
+    forecast = forecast_after(scenario, 161)
+    assert forecast is not None
+    assert forecast.values[0] == 1000.0
+    known = forecasts_in_time(scenario)
+    assert np.flatnonzero(np.isnan(known)).tolist() == [i - 50 for i in range(108, 165)]
+
+
+def test_the_load_that_a_gap_would_carry_counts_for_no_figure_of_the_past() -> None:
+    values = np.full(400, 100.0)
+    values[140:150] = 300.0  # a peak that no one knows the end of
+    gap = tuple(range(141, 200))
+    scenario = scenario_of(values, begin=200, model=LastValue())
+    scenario = attrs.evolve(scenario, trial=attrs.evolve(scenario.trial, gap_steps=gap))
+    assert scenario.past_peak == pytest.approx(np.percentile([*[100.0] * 140, 300.0], 99.9))
+
+
+def test_the_advised_maximum_counts_no_pods_ordered_for_a_load_that_a_gap_carries() -> None:
+    values = np.full(400, 100.0)
+    values[99:160] = 300.0
+    scenario = scenario_of(values, begin=50, model=LastValue())
+    advised = {}
+    for gap in ((), tuple(range(100, 160))):
+        one = attrs.evolve(scenario, trial=attrs.evolve(scenario.trial, gap_steps=gap))
+        comparison = compare_policies(one, policies_to_compare(1.2, swept=False))
+        advised[len(gap)] = {flag: value for flag, _, value in settings_to_run(1.2, [comparison])}["--max"]
+    # 100 and 300 at 10 a pod, with a headroom of 1.2: 12 and 36 pods, a quarter more
+    assert advised == {0: "45", 60: "15"}
+
+
+def test_a_shortage_is_explained_by_loads_that_were_measured() -> None:
+    scenario = after_a_gap(tuple(range(291, 299)))
+    values = scenario.trial.demand.values.copy()
+    values[291:299] = 1.0  # whatever a gap carries
+    demand = attrs.evolve(scenario.trial.demand, values=values)
+    scenario = attrs.evolve(scenario, trial=attrs.evolve(scenario.trial, demand=demand))
+    outcome = compare_policies(scenario, policies_to_compare(1.2, swept=False)).kedastral.shown
+    assert explain(scenario, outcome, 300 - 50).startswith("the load doubled within 1 minute")
 
 
 @pytest.mark.slow

@@ -76,6 +76,7 @@ def test_view_dates_values_by_the_end_of_their_step() -> None:
 def test_reactive_asks_for_the_newest_load_at_its_utilisation() -> None:
     assert Reactive(100.0, 0.8).ask(view_of([500, 240])) == (HpaMetric(240.0, 80.0),)
     assert Reactive(100.0, 0.8).name == "hpa-80"
+    assert asked(Reactive(100.0), view_of([500, 240, np.nan])) is None
 
 
 def test_fixed_asks_for_its_replicas() -> None:
@@ -91,6 +92,14 @@ def test_last_week_takes_the_largest_of_the_half_hour_to_come() -> None:
     assert LastWeek(100.0, 0.5).ask(view_of(seen.tolist())) == (HpaMetric(40.0, 50.0),)
     seen[21] = 70.0
     assert asked(LastWeek(100.0), view_of(seen.tolist())) == 70.0
+
+
+def test_last_week_takes_what_is_known_beside_a_gap_and_fails_in_one() -> None:
+    seen = np.ones(7 * 1440)
+    seen[:30] = np.nan
+    assert asked(LastWeek(100.0), view_of(seen.tolist())) is None
+    seen[7] = 5.0
+    assert asked(LastWeek(100.0), view_of(seen.tolist())) == 5.0
 
 
 def test_last_week_knows_nothing_without_a_week_of_history() -> None:

@@ -176,7 +176,8 @@ def test_a_gap_and_the_lead_time_after_it_are_in_no_figure_of_any_policy() -> No
     # minutes 3 to 5 carry 20, and the 50 of minute 6 is served from minute 6 + 3 = 9
     demand, gaps = series_of([20, 20, 20, 20, 20, 20, 50, 50, 50, 50, 60, 60]), (3, 4, 5)
     outcome, whole = (replay(NIMBLE, Trial(demand, TARGET, gap_steps=each), LEAD_3) for each in (gaps, ()))
-    assert outcome.supply == whole.supply
+    assert outcome.supply.recommended.tolist()[2:6] == [2, *[pytest.approx(np.nan, nan_ok=True)] * 3]  # no answer
+    assert ordered(outcome) == ordered(whole)
     assert unserved(outcome) == [0, 0, 0, 0, 0, 0, 30, 30, 30, 0, 10, 10]
     assert outcome.shortages.tolist() == [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10, 10]
     assert (outcome.counted_minutes, outcome.violation_minutes, outcome.violation_share) == (6, 2, 2 / 6)

@@ -37,6 +37,16 @@ def test_gaps_carry_the_last_value_and_leading_gaps_are_cut_off() -> None:
     trial = scale_trace(series_of([nan, nan, 1, nan, nan, 4, nan]), Scaling(1.0, warm_up=0.0))
     assert trial.demand.values.tolist() == [1, 1, 1, 4, 4]
     assert trial.demand.start == series_of([0]).time_at(2)
+    assert trial.measured.tolist() == pytest.approx([1, nan, nan, 4, nan], nan_ok=True)
+
+
+def test_the_size_of_a_pod_counts_no_gap() -> None:
+    # the 99.9th percentile of 1 .. 100 is 1 + 0.999 * 99; if a gap after the 100 carried it, that would be 100
+    loads = [float(v) for v in range(1, 101)]
+    gappy_trace = series_of([*loads, *[float("nan")] * 50, 1.0])
+    size = scale_trace(gappy_trace, Scaling(1.0, warm_up=0.0, peak_pods=1.0)).target_per_pod
+    assert size == pytest.approx(float(np.percentile([*loads, 1.0], 99.9)))
+    assert size < 100
 
 
 def gappy(gaps: Sequence[int], judged_from: int = 0, late: float = 0.0) -> Trial:
@@ -97,6 +107,8 @@ def test_traces_with_nothing_to_judge_are_refused() -> None:
         scale_trace(series_of([]), Scaling(warm_up=0.0))
     with pytest.raises(ValueError, match="0 throughout"):
         scale_trace(series_of([0.0] * 60), Scaling(warm_up=0.0))
+    with pytest.raises(ValueError, match="0 throughout"):
+        scale_trace(series_of([5.0, *[float("nan")] * 59]), Scaling(warm_up=0.0))
 
 
 def test_impossible_trials_are_refused() -> None:

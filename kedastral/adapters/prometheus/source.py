@@ -19,6 +19,7 @@ from kedastral.adapters.prometheus.range_queries import (
     RangeQuery,
     in_seconds,
 )
+from kedastral.core.data_quality import stale_age
 from kedastral.core.kept_state import KeptHistory, SourceState
 from kedastral.core.series import DataQuality, Series, series_from_points
 from kedastral.errors import NotServedError, SourceError
@@ -233,7 +234,8 @@ class PrometheusSource:
         bridged = (
             0.0 if series.quality.unsettled is None else 2 * self.query.range
         )  # before a short outage, and after it
-        oldest = self.query.stale_after + self.query.step + settling + bridged
+        fresh = stale_age(self.query.stale_after, self.query.step)
+        oldest = stale_age(self.query.stale_after, self.query.step, settling) + bridged
         if series.quality.at_least is not None:
             if age > LATE_SECONDS:
                 words = f"the answers have been partial for {age:.0f} s: series may be missing"
@@ -245,7 +247,7 @@ class PrometheusSource:
             if bridged and not settling:
                 late = f"; those after it rest on a range of {self.query.range:g} s that reaches into an outage"
             raise SourceError(
-                f"the newest value, of {when}, is {age:.0f} s old, more than the {oldest - settling - bridged:g} s of "
+                f"the newest value, of {when}, is {age:.0f} s old, more than the {fresh:g} s of "
                 f"--stale-after and a step{late}{self._api.notes.lag}; query: {self.query.shown}",
                 reason="stale",
             )
