@@ -19,6 +19,7 @@ from kedastral.adapters.prometheus.api import PrometheusApi, QueryRequest
 from kedastral.adapters.prometheus.limits import TimeBudget
 from kedastral.adapters.prometheus.range_queries import in_seconds
 from kedastral.core.data_quality import find_counter
+from kedastral.core.promql_text import without_strings
 from kedastral.core.series import Series, align_down
 from kedastral.doctor.evidence import AddressAnswer, QueryAnswer, WorkloadState
 from kedastral.doctor.manifests import integer_at, rows_at, text_at, tree_of
@@ -27,7 +28,6 @@ from kedastral.doctor.triggers import read_address
 from kedastral.errors import RemoteError, SourceError
 from kedastral.settings.fleet import WorkloadSettings
 from kedastral.settings.kinds import WORKLOAD_SETTINGS
-from kedastral.settings.promql import QUOTED
 from kedastral.settings.resolve import build
 from kedastral.settings.types import Name
 from kedastral.settings.yaml import Node
@@ -151,7 +151,7 @@ class QueryProbe:
 
     async def find_rule(self) -> float | None:
         """How often the recording rule that the query reads is evaluated; None if it reads none."""
-        names = set(_RULE_NAME.findall(QUOTED.sub('""', self.workload.query)))
+        names = set(_RULE_NAME.findall(without_strings(self.workload.query)))
         if not names:
             return None
         document = await self._ask_status("rules?type=record")

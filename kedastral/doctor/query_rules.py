@@ -5,10 +5,11 @@ import re
 from collections.abc import Iterator
 
 from kedastral.core.data_quality import stale_age
+from kedastral.core.promql_text import without_strings
 from kedastral.doctor.diagnosis import RuleBook, Severity, Symptom
 from kedastral.doctor.evidence import Evidence, ObjectName, QueryAnswer, settings_of_queries
 from kedastral.settings.fleet import WorkloadSettings
-from kedastral.settings.promql import QUOTED, find_raw_counter, remedy_for, warn_of_raw_counter
+from kedastral.settings.promql import find_raw_counter, remedy_for, warn_of_raw_counter
 from kedastral.settings.types import write_duration
 
 BOOK = RuleBook()
@@ -34,7 +35,7 @@ _UNIT = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 60480
 
 def read_range(text: str) -> float:
     """The seconds of a PromQL range, such as ``1h30m``; 0 if it is not a range."""
-    return sum(float(amount) * _UNIT[unit] for amount, unit in re.findall(r"(\d+)(ms|[smhdwy])", text))
+    return sum(float(amount) * _UNIT[unit] for amount, unit in re.findall(r"(?<!\d)(\d+)(ms|[smhdwy])", text))
 
 
 def _name(workload: WorkloadSettings) -> ObjectName:
@@ -77,7 +78,7 @@ def _raw_counter(evidence: Evidence) -> Iterator[Symptom]:
 )
 def _rate_of_sum(evidence: Evidence) -> Iterator[Symptom]:
     for workload in settings_of_queries(evidence):
-        if _RATE_OF_SUM.search(QUOTED.sub('""', workload.query)):
+        if _RATE_OF_SUM.search(without_strings(workload.query)):
             yield Symptom(_name(workload), "the query takes rate() of a sum")
 
 
@@ -90,7 +91,7 @@ def _rate_of_sum(evidence: Evidence) -> Iterator[Symptom]:
 )
 def _counter_as_gauge(evidence: Evidence) -> Iterator[Symptom]:
     for workload in settings_of_queries(evidence):
-        found = _GAUGE_FUNCTIONS.search(QUOTED.sub('""', workload.query))
+        found = _GAUGE_FUNCTIONS.search(without_strings(workload.query))
         if found is not None:
             yield Symptom(_name(workload), f"the query takes {found[1]}() of a counter")
 

@@ -3,6 +3,7 @@
 
 import logging
 import math
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -187,12 +188,20 @@ RANGES = {
     "rate(x[1m]) + rate(x[10m])": 600.0,
     "avg_over_time(y[5m])": 0.0,
     "job:requests:rate5m": 0.0,
+    "sum(rate(x[1m])) # rate(x[5m]) isn't": 60.0,
 }
 
 
 @pytest.mark.parametrize("query", RANGES)
 def test_the_range_over_which_a_query_adds_up_is_read_from_it(query: str) -> None:
     assert RangeQuery(query, 3600, 60, 120).range == RANGES[query]
+
+
+@pytest.mark.parametrize("query", ['"' + '\\"' * 32_000, "rate([" * 10_000, "rate(x[" + "1" * 60_000 + "])"])
+def test_the_range_of_a_hostile_query_is_read_at_once(query: str) -> None:
+    began = time.perf_counter()
+    assert RangeQuery(query, 3600, 60, 120).range == 0
+    assert time.perf_counter() - began < 1
 
 
 def after_an_outage(begin: float, end: float, window: float) -> LateServer:

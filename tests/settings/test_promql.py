@@ -8,7 +8,7 @@ import pytest
 
 from kedastral.settings.commands import RunSettings
 from kedastral.settings.load import load
-from kedastral.settings.promql import find_raw_counter
+from kedastral.settings.promql import find_raw_counter, warn_of_raw_counter
 
 from .fleets import load_fleet, policy, source, write
 
@@ -32,6 +32,10 @@ WORDS = "takes the counter http_requests_total as it is; take rate() of it, such
         "sum(http_requests_total) + sum(pings_total)",
         "sum(http_requests_total) # of all pods: not rate()",
         'sum(http_requests_total{handler!="/rate(x)"})',
+        "# don't\nsum(http_requests_total) # it's the load",
+        'sum({"http_requests_total", app="web"})',
+        'sum({app="web", `http_requests_total`})',
+        '{__name__="http_requests_total"}',
     ],
 )
 def test_a_counter_without_rate_is_found(query: str) -> None:
@@ -52,6 +56,11 @@ def test_a_counter_without_rate_is_found(query: str) -> None:
         'queue_length{requests_total="5"}',
         'queue_length{app="http_requests_total"}',
         "queue_length # rate of http_requests_total",
+        "# don't forget the workers\nsum(rate(\n  # that's all\n  http_requests_total[1m]))",
+        'queue_length{__name__=~"http_requests_total"}',
+        'sum by ("http_requests_total", job) (queue_length)',
+        'sum(rate({"http_requests_total"}[1m]))',
+        '{"job:http_requests_total", app="web"}',
         "http_requests_total - http_requests_total offset 1m",
         "a_total / b_total",
         "count(http_requests_total)",
@@ -68,12 +77,22 @@ def test_what_may_be_no_counter_is_not_called_one(query: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "piece", ["a", "a_total", "{", "(", "by (", "'", "a ", "or ", "/ 1", "#", "a(", ":a", "[", " "]
+    "piece", ["a", "a_total", "{", "(", "by (", "'", "a ", "or ", "/ 1", "#", "a(", ":a", "[", " ", '\\"', "\\'", "`'"]
 )
 def test_a_hostile_query_is_judged_at_once(piece: str) -> None:
     began = time.perf_counter()
-    find_raw_counter(piece * (64_000 // len(piece)))
+    for quote in ("", '"', "'"):
+        find_raw_counter(quote + piece * (64_000 // len(piece)))
     assert time.perf_counter() - began < 1
+
+
+def test_a_counter_whose_name_needs_quotes_keeps_them_in_the_remedy() -> None:
+    [line] = warn_of_raw_counter("web", 'sum({"http.requests_total"})')
+    assert line.endswith(
+        "takes the counter http.requests_total as it is; take rate() of it, such as "
+        'sum(rate({"http.requests_total"}[1m]))'
+    )
+    assert warn_of_raw_counter("web", '{"two\nlines_total"}') == ()
 
 
 def test_the_warning_names_the_workload_the_counter_and_what_to_write() -> None:

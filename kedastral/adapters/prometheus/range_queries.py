@@ -4,6 +4,7 @@
 import logging
 import math
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
@@ -18,6 +19,7 @@ from kedastral.adapters.prometheus.limits import NoSlotError, RequestLimits, Tim
 from kedastral.core.data_quality import COUNTED, MAX_SETTLING, SettlingTime, find_partial_windows
 from kedastral.core.history_cache import HistoryCache, Span
 from kedastral.core.kept_state import SourceState
+from kedastral.core.promql_text import without_strings
 from kedastral.core.series import EPOCH, DataQuality, Floats, Ints, Series, align_down, require_positive
 from kedastral.errors import NotServedError, SourceError
 
@@ -34,10 +36,9 @@ BACKFILL_PATIENCE = 5.0
 WHOLE_HISTORY_TIMEOUT = 60.0
 """Seconds for each chunk of `PrometheusHistory`, retries included; no tick waits for it."""
 
-_QUOTED = re.compile(r"""\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|`[^`]*`""")
 _ADDS_UP = re.compile(r"\b(?:rate|increase|sum_over_time|count_over_time)\s*\(")
 _RANGE = re.compile(r"\[\s*([0-9a-z]+)\s*[\]:]")
-_RANGE_PART = re.compile(r"(\d+)(ms|[smhdwy])")
+_RANGE_PART = re.compile(r"(?<!\d)(\d+)(ms|[smhdwy])")
 _RANGE_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0, "y": 31536000.0}
 
 log = logging.getLogger("kedastral.source")
@@ -71,9 +72,11 @@ class RangeQuery:
         That of a recording rule is unknown. It is limited to `MAX_SETTLING`: nobody wants to be without the load for an
         hour after an outage.
         """
-        query = _QUOTED.sub("", self.query)
-        ranges = (_RANGE.search(query, start.end()) for start in _ADDS_UP.finditer(query))
-        return min(max((_read_range(found[1]) for found in ranges if found), default=0.0), MAX_SETTLING)
+        query = without_strings(self.query)
+        ranges = list(_RANGE.finditer(query))
+        began = [found.start() for found in ranges]
+        next_ones = {bisect_left(began, start.end()) for start in _ADDS_UP.finditer(query)}
+        return min(max((_read_range(ranges[i][1]) for i in next_ones if i < len(ranges)), default=0.0), MAX_SETTLING)
 
     @property
     def shown(self) -> str:
