@@ -261,13 +261,17 @@ class StateKeeper:
             try:
                 saved = await self._save(runner)
             except StoreError as error:
-                self._saving.note_failure(error, key)
+                self._saving.note_failure(error, self._unless_released(key))
             else:
                 if saved:
                     self._saving.note_success(key)
                 if key not in self._unsaved and key not in self._late:
                     self._behind.discard(key)
                     self._show_unsaved()
+
+    def _unless_released(self, key: str) -> str | None:
+        """``key``, or None if its workload was released while the store was waited for: it has no later success."""
+        return key if key in self._behind else None
 
     def _show_unsaved(self) -> None:
         self.metrics.unsaved_states.set(len(self._behind))
@@ -300,7 +304,7 @@ class StateKeeper:
         try:
             state = await self.states.load(key)
         except StoreError as error:
-            self._reading.note_failure(error, key)
+            self._reading.note_failure(error, self._unless_released(key))
             return False
         self._reading.note_success(key)
         if key in self._unread:  # not released in the meantime

@@ -525,6 +525,40 @@ async def test_one_workload_that_cannot_be_saved_is_said_once(
         assert said(caplog)[1:] == ["what a restart needs is saved again"]
 
 
+@pytest.mark.parametrize("access", ["reading", "saving"])
+async def test_a_workload_removed_while_its_state_is_waited_for_does_not_hide_that_it_works_again(
+    access: str, autojump_clock: MockClock, clock: AcceleratedClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "kedastral.state")
+    waiting = trio.Event()
+
+    class Slow(FailingStates):
+        async def _fail_late(self, workload: str, reason: str) -> None:
+            if reason and workload == "b":
+                waiting.set()
+                await trio.sleep(2)
+            fail(reason)
+
+        async def load(self, workload: str) -> KeptState | None:
+            await self._fail_late(workload, self.reading)
+            return await super().load(workload)
+
+        async def save(self, state: KeptState) -> int:
+            await self._fail_late(state.workload, self.saving)
+            return await super().save(state)
+
+    states = Slow(**{access: "away"})
+    async with process(states, clock, shop("a"), shop("b")) as first:
+        await trio.sleep(200)
+        waiting = trio.Event()
+        await waiting.wait()
+        first.forecasting.fleet.remove("b")
+        await trio.sleep(10)
+        setattr(states, access, "")
+        await trio.sleep(61)
+        assert said(caplog)[-1] == f"what a restart needs is {'read' if access == 'reading' else 'saved'} again"
+
+
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == "kedastral.state"]
 
