@@ -2,6 +2,7 @@
 """Rules about a trigger for Kedastral: its object, its address, its metadata and the workload that it names."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from kedastral.core.serving import Mode
@@ -214,37 +215,59 @@ def _unknown_workload(evidence: Evidence) -> Iterator[Symptom]:
     "no-workload",
     Severity.ERROR,
     title="The trigger names no workload, and nothing tells the doctor which ones are configured.",
-    why="That works only while exactly one is configured: with none or several the scaler answers INVALID_ARGUMENT, "
-    "and KEDA holds. A warning unless other triggers for the same scalerAddress name several workloads.",
+    why="That works only while exactly one is configured, or with a split scaler that has a --workload: otherwise the "
+    "scaler answers INVALID_ARGUMENT, and KEDA holds. A warning unless other triggers for the same scalerAddress name "
+    "several workloads.",
     remedy="write workload: NAME in the trigger's metadata, or give the doctor --config, --workload or --url",
 )
 def _no_workload(evidence: Evidence) -> Iterator[Symptom]:
     if evidence.workloads is not None:  # then it is unknown-workload that judges
         return
+    at = defaultdict[str, list[tuple[ScalingObject, KedaTrigger]]](list)
     for one, trigger, _ in each_of_ours(evidence):
-        if trigger.workload or trigger.workload_is_hidden or trigger.describes_workload:
+        if _has_workload(trigger):
+            at[trigger.address].append((one, trigger))
+    for one, trigger, _ in each_of_ours(evidence):
+        if _has_workload(trigger):
             continue
-        others = _named_at(evidence, trigger.address)
-        words = f"{_trigger_words(one, trigger)} names no workload"
-        if len(others) > 1:
-            words += f", and other triggers for the same address name {', '.join(others[:MAX_NAMES_SHOWN])}"
+        others = at[trigger.address]
+        if "kedastral" not in trigger.address.lower() and not (trigger.address and others):
+            continue  # an address alone may be that of another external scaler
+        names = _named_by(evidence, others)
+        words, several = f"{_trigger_words(one, trigger)} names no workload", _are_several(others)
+        if several:
+            words += f", and other triggers for the same address name {', '.join(names[:MAX_NAMES_SHOWN])}"
         name = one.target.name or one.name.name or "NAME"
         remedy = (
             f"write workload: {name} in the trigger's metadata, if Kedastral has it under that name; to check what it "
             "has, give the doctor --config, --workload or --url"
         )
-        yield Symptom(one.name, words, trigger.place, remedy, milder=len(others) < 2)
+        yield Symptom(one.name, words, trigger.place, remedy, milder=not several)
 
 
-def _named_at(evidence: Evidence, address: str) -> Sequence[str]:
-    """The configured workloads that triggers for ``address`` name, in full if their namespace is known."""
+def _has_workload(trigger: KedaTrigger) -> bool:
+    """Whether it names or describes a workload."""
+    return bool(trigger.workload) or trigger.workload_is_hidden or trigger.describes_workload
+
+
+def _named_by(evidence: Evidence, triggers: Sequence[tuple[ScalingObject, KedaTrigger]]) -> Sequence[str]:
+    """The configured workloads that ``triggers`` name, in full if their namespace is known."""
     found = (
         (evidence.namespace_of(one.name), trigger.workload)
-        for one, trigger, _ in each_of_ours(evidence)
-        if trigger.address == address and trigger.workload and not trigger.describes_workload
+        for one, trigger in triggers
+        if trigger.workload and not trigger.describes_workload
     )
     names = (name if "/" in name or not namespace else f"{namespace}/{name}" for namespace, name in found)
     return list(dict.fromkeys(names))
+
+
+def _are_several(triggers: Sequence[tuple[ScalingObject, KedaTrigger]]) -> bool:
+    """Whether ``triggers`` surely name several configured workloads: in all namespaces a bare name may mean the same
+    one."""
+    names = {trigger.workload for _, trigger in triggers if trigger.workload and not trigger.describes_workload}
+    in_full = {name for name in names if "/" in name}
+    bare = names - in_full - {name.rpartition("/")[2] for name in in_full}
+    return len(in_full) + len(bare) > 1
 
 
 def _meant(trigger: KedaTrigger, one: ScalingObject, namespace: str, names: Sequence[str]) -> str | None:

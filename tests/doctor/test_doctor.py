@@ -87,6 +87,42 @@ def test_without_settings_a_trigger_that_names_no_workload_says_what_to_write(
     assert diagnose(monkeypatch, manifests, "--config", path)[1] == [], "it is the only one that is configured"
 
 
+def test_a_bare_address_that_nothing_connects_with_kedastral_is_not_asked_for_a_workload(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    object_, cart = yaml.safe_load(SOUND), naming("cart")
+    object_["spec"]["triggers"][0]["metadata"] = {"scalerAddress": "queue-scaler.tools:6000"}
+    for address, rules in (("kedastral.kedastral:8080", []), ("queue-scaler.tools:6000", ["no-workload"])):
+        cart["spec"]["triggers"][0]["metadata"]["scalerAddress"] = address
+        manifests, _ = write(tmp_path, yaml.safe_dump_all([object_, cart]))
+        _, found = diagnose(monkeypatch, manifests)
+        assert [one["rule"] for one in found] == rules
+
+
+@pytest.mark.parametrize(
+    ("names", "severity"),
+    [
+        (("web", "web"), "warning"),
+        (("a/web", "web"), "warning"),
+        (("a/web", "b/web"), "error"),
+        (("web", "mail"), "error"),
+        (("a/web", "mail"), "error"),
+    ],
+)
+def test_a_bare_name_in_several_namespaces_may_be_one_workload(
+    names: tuple[str, ...], severity: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    objects = [yaml.safe_load(SOUND)]
+    del objects[0]["spec"]["triggers"][0]["metadata"]["workload"]
+    for namespace, name in zip("ab", names, strict=True):
+        objects.append(naming("cart"))
+        objects[-1]["metadata"]["namespace"] = namespace
+        objects[-1]["spec"]["triggers"][0]["metadata"]["workload"] = name
+    manifests, _ = write(tmp_path, yaml.safe_dump_all(objects))
+    _, [found] = diagnose(monkeypatch, manifests)
+    assert (found["rule"], found["severity"]) == ("no-workload", severity)
+
+
 def source_and_policies(names: list[str]) -> list[Any]:
     """The settings of the tests, with a policy for each name."""
     first, policy = yaml.safe_load_all(SETTINGS)
