@@ -16,7 +16,7 @@ from rich.text import Text
 from kedastral.adapters.http import shown_url
 from kedastral.adapters.prometheus.range_queries import PrometheusHistory, RangeQuery
 from kedastral.clock import SystemClock
-from kedastral.core.data_quality import find_counter
+from kedastral.core.data_quality import falls_often, find_counter
 from kedastral.errors import SourceError
 from kedastral.proxies import read_proxies
 from kedastral.settings.declarations import HTTP_MODEL
@@ -123,7 +123,9 @@ async def _ask(workload: WorkloadSettings, connection: DataSourceConnection, now
     if counter is not None:
         return False, f"error: {counter.words}"
     name = find_raw_counter(workload.query)
-    if name is not None:  # too little history, or a counter that rests, shows nothing in its values
+    if name is not None and not falls_often(
+        series
+    ):  # too little history, or a counter that rests, shows nothing in its values
         return False, f"error: the query {describe_raw_counter(name)}"
     known = series.values[np.isfinite(series.values)]
     return True, f"ok, {known[-1]:,.6g} now, {known.min():,.6g} to {known.max():,.6g} in {write_duration(CHECKED)}"

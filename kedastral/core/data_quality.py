@@ -601,6 +601,8 @@ RISING = 0.2
 may stand still in between, because values are kept in 32 bits."""
 GROWTH = 20.0
 """A counter's rises must add up to at least this many times its falls, not counting resets."""
+FALLING = 0.3
+"""The share of the changes from which falls show that this is no counter, whatever its name."""
 LOOK_AGAIN = 600.0
 """Seconds between two checks of a workload's history."""
 
@@ -644,6 +646,13 @@ def find_counter(history: Series) -> RawCounter | None:
     if not never_falls or not rises or resets > MAX_RESETS or risen < GROWTH * fallen:
         return None
     return RawCounter(float(values[0]), float(values[-1]), float(known[-1] - known[0]) * history.step, resets)
+
+
+def falls_often(history: Series) -> bool:
+    """Whether ``history`` cannot be a raw counter, whatever its name: a gauge may be called ``jobs_waiting_total``."""
+    differences = np.diff(history.values[np.isfinite(history.values)])
+    changes = int((differences != 0).sum())
+    return changes >= FEWEST_COUNTED and int((differences < 0).sum()) >= FALLING * changes
 
 
 @attrs.define(eq=False)

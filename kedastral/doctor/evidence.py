@@ -199,9 +199,9 @@ class QueryAnswer:
     """What Prometheus says about a workload's query; all times in seconds, None if unknown.
 
     ``failure`` is why it returns no load, ``reason`` that of `kedastral.errors.SourceError`. ``twins`` says that a
-    series is counted twice. ``age`` is that of the newest sample, ``scrape`` the interval between samples of what the
-    query reads, ``history`` how far back it has values, ``retention`` that of Prometheus, ``rule`` how often the
-    recording rule that it reads is evaluated.
+    series is counted twice, ``is_gauge`` that the values fall too often for a counter. ``age`` is that of the newest
+    sample, ``scrape`` the interval between samples of what the query reads, ``history`` how far back it has values,
+    ``retention`` that of Prometheus, ``rule`` how often the recording rule that it reads is evaluated.
     """
 
     workload: str
@@ -209,6 +209,7 @@ class QueryAnswer:
     reason: str = ""
     twins: bool = False
     counter: str = ""
+    is_gauge: bool = False
     age: float | None = None
     scrape: float | None = None
     history: float | None = None

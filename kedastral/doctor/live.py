@@ -18,7 +18,7 @@ from kedastral.adapters.prometheus.answer import QueryResponse, find_twins, inst
 from kedastral.adapters.prometheus.api import PrometheusApi, QueryRequest
 from kedastral.adapters.prometheus.limits import TimeBudget
 from kedastral.adapters.prometheus.range_queries import in_seconds
-from kedastral.core.data_quality import find_counter
+from kedastral.core.data_quality import falls_often, find_counter
 from kedastral.core.promql_text import without_strings
 from kedastral.core.series import Series, align_down
 from kedastral.doctor.evidence import AddressAnswer, QueryAnswer, WorkloadState
@@ -109,8 +109,13 @@ class QueryProbe:
         series = Series(start, step, load.values)
         counter, newest = find_counter(series), series.newest
         age = None if newest is None else (end - newest.at).total_seconds()
-        words = "" if counter is None else counter.words
-        return QueryAnswer(self.workload.key, twins=find_twins(response) is not None, counter=words, age=age)
+        return QueryAnswer(
+            self.workload.key,
+            twins=find_twins(response) is not None,
+            counter="" if counter is None else counter.words,
+            is_gauge=falls_often(series),
+            age=age,
+        )
 
     async def measure_history(self) -> float | None:
         """How many seconds back the query has values, within the model's window."""

@@ -93,6 +93,8 @@ def answer_by_query(request: httpx.Request) -> httpx.Response:
         return httpx.Response(400, json=refusal)
     times = np.arange(float(asked["start"]), float(asked["end"]) + 1, float(asked["step"]))
     values = 1000 + 60 * np.arange(len(times)) if asked["query"] == "requests_total" else 100 + 5 * np.sin(times)
+    if asked["query"] == "http_requests_total":
+        values = np.full(len(times), 1000.0)
     points = [[at, str(value)] for at, value in zip(times.tolist(), values.tolist(), strict=True)]
     result = [] if asked["query"] == "absent" else [{"metric": {}, "values": points}]
     return httpx.Response(200, json={"status": "success", "data": {"resultType": "matrix", "result": result}})
@@ -126,6 +128,12 @@ def test_a_counter_that_rests_is_known_by_its_name(monkeypatch: pytest.MonkeyPat
     words = "error: the query takes the counter http_requests_total as it is; take rate() of it, such as sum(rate("
     assert f"query of raw: {words}" in outcome.out
     assert outcome.code == 1
+
+
+def test_what_rises_and_falls_is_no_counter_whatever_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    outcome = check(monkeypatch, tmp_path, policy("gauge", query="jobs_waiting_total"))
+    assert "query of gauge: ok, " in outcome.out
+    assert outcome.code == 0
 
 
 def test_a_counter_is_known_by_its_name_without_asking(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kedastral.core.data_quality import CounterWatch, find_counter
+from kedastral.core.data_quality import CounterWatch, falls_often, find_counter
 from kedastral.core.series import Floats, Series
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -100,6 +100,20 @@ def test_whatever_its_rate_a_counter_is_found(seed: int, rate: float, step: floa
 )
 def test_other_series_that_rise_are_no_counters(values: Floats) -> None:
     assert find_counter(history(values)) is None
+
+
+@pytest.mark.parametrize("values", [load(300, 0.0), np.tile([3.0, 5.0, 9.0, 4.0, 0.0], 60)])
+def test_what_falls_often_is_a_gauge(values: Floats) -> None:
+    assert falls_often(history(values))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [counter(360), restarted(counter(360), *range(5, 360, 5)), np.full(300, 5.0), load(20, 0.0), np.full(300, np.nan)],
+    ids=["counter", "of short-lived pods", "resting", "short", "gaps"],
+)
+def test_what_seldom_falls_may_be_a_counter(values: Floats) -> None:
+    assert not falls_often(history(values))
 
 
 def test_a_counter_is_told_once_and_looked_for_again_until_then() -> None:

@@ -106,6 +106,8 @@ def counting(at: float) -> float:
 RULE = (("web:rps", 300.0), ("other:rps", 900.0))
 CASES: tuple[tuple[str, MadeUpPrometheus, WorkloadSettings, dict[str, Severity]], ...] = (
     ("sound", MadeUpPrometheus(), workload(), {}),
+    ("a raw counter by its name", MadeUpPrometheus(), workload("x_total"), {"raw-counter": Severity.ERROR}),
+    ("a gauge with such a name", MadeUpPrometheus(lambda at: 9.0 + at % 7), workload("x_total"), {}),
     ("nothing", MadeUpPrometheus(lambda _: None), workload(), {"no-series": Severity.ERROR}),
     ("negative", MadeUpPrometheus(lambda _: -1.0), workload(), {"no-series": Severity.ERROR}),
     ("a pair", MadeUpPrometheus(twins=2), workload(), {"doubled-series": Severity.ERROR}),
