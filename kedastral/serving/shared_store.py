@@ -128,6 +128,13 @@ class Reachability:
         seconds, self.wait = self.wait, min(2 * self.wait, RETRY_AT_MOST)
         return seconds
 
+    def note_idle(self) -> None:
+        """Note that there is nothing left to do: whether it would work now is unknown, and not shown."""
+        if self.failing:
+            log.info("nothing waits for the storage anymore (%s)", self.operation)
+            self.storage.up.remove(self.operation)
+        self.failing, self.wait = False, RETRY_AFTER
+
 
 @attrs.define(eq=False)
 class SharedStore:
@@ -168,8 +175,12 @@ class SharedStore:
     _looked: trio.Event = attrs.field(factory=trio.Event, init=False)
     """Set, and replaced, whenever a poll for what others wrote has ended."""
     _changes: ChangeEvents = attrs.field(factory=ChangeEvents, init=False)
+    _writing: Reachability = attrs.field(init=False)
     is_current: bool = attrs.field(default=False, init=False)
     """Whether the last poll for what others wrote worked, so that memory is up to date."""
+
+    def __attrs_post_init__(self) -> None:
+        self._writing = Reachability("write", self.metrics, self.storage)
 
     # The memory: `kedastral.core.ports.SnapshotStore`.
 
@@ -295,7 +306,7 @@ class SharedStore:
                 await self._write(list(self._pending.values())[:MAX_BATCH])
 
     async def _keep_writing(self) -> None:
-        reachability = Reachability("write", self.metrics, self.storage)
+        reachability = self._writing
         while True:
             await self._to_write.wait()
             batch = list(islice(self._pending.values(), MAX_BATCH))
@@ -344,6 +355,8 @@ class SharedStore:
                 await trio.sleep(reachability.note_failure(error))
                 continue
             reachability.note_success()
+            if not self._pending:  # all that could not be written was forgotten: the outage may be over, or not
+                self._writing.note_idle()
             self.is_current = True
             self._was_read.set()
             self._tell_looked()

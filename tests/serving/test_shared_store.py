@@ -205,6 +205,24 @@ async def test_an_exchange_that_was_not_asked_is_not_up(
         assert "the storage can be reached again (write)" in caplog.messages
 
 
+async def test_an_outage_of_writing_does_not_outlive_what_was_to_be_written(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    exchange = MemoryExchange(wall_clock())
+    async with open_pod(exchange) as one:
+        for _ in range(2):
+            exchange.fault = AWAY
+            await one.store.put(make_snapshot())
+            await trio.sleep(30)
+            one.store.forget("shop")
+            exchange.fault = None
+            await trio.sleep(RETRY_AT_MOST + POLL_EVERY)
+            assert one.sample("kedastral_storage_up", operation="write") is None, "an alert would never end"
+    assert caplog.messages.count("nothing waits for the storage anymore (write)") == 2
+    assert sum("cannot be reached (write)" in line for line in caplog.messages) == 2
+
+
 async def test_what_is_put_and_forgotten_at_once_says_nothing_of_the_exchange(autojump_clock: MockClock) -> None:
     async with open_pod(MemoryExchange(wall_clock())) as one:
         await one.store.put(make_snapshot())
