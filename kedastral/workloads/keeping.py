@@ -8,6 +8,7 @@ points since then from the data source.
 """
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NoReturn
@@ -72,26 +73,26 @@ class _Access:
     metrics: Metrics
     fails: str
     works: str
-    _told: tuple[str, float] | None = attrs.field(default=None, init=False)
-    """The reason of the newest warning, and when it was logged."""
+    _told: dict[str, float] = attrs.field(factory=dict, init=False)
+    """When each reason was last logged since it began to fail: a Redis that hangs gives two in turn."""
     _failing_of: set[str | None] = attrs.field(factory=set, init=False)
     """The workloads for which it failed last time; None stands for all of them."""
 
     def note_failure(self, error: StoreError, key: str | None = None) -> None:
-        """Count ``error``, of one workload or of all. Log it when it starts or changes, and every `TELL_AGAIN` s."""
+        """Count ``error``, of one workload or of all. Log each reason when it starts, and every `TELL_AGAIN` s."""
         self.metrics.count_error(error)
         self._failing_of.add(key)
         now = trio.current_time()
-        if self._told is None or self._told[0] != error.reason or now - self._told[1] >= TELL_AGAIN:
-            self._told = (error.reason, now)
+        if now - self._told.get(error.reason, -math.inf) >= TELL_AGAIN:
+            self._told[error.reason] = now
             log.warning("%s: %s", self.fails, error)
 
     def note_success(self, key: str | None = None) -> None:
         """Note that it worked for a workload."""
         self._failing_of -= {key, None}
-        if self._told is not None and not self._failing_of:
+        if self._told and not self._failing_of:
             log.info("%s", self.works)
-            self._told = None
+            self._told.clear()
 
     def release(self, key: str) -> None:
         """Forget a workload."""

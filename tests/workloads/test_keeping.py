@@ -452,6 +452,21 @@ async def test_where_saving_fails_forecasts_go_on_and_it_is_said_once_and_when_i
     assert set(await states.load_all()) == {"a", "b"}
 
 
+async def test_two_reasons_in_turn_are_said_no_more_often_than_one(
+    autojump_clock: MockClock, clock: AcceleratedClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "kedastral.state")
+    states = FailingStates(saving="slow")
+    async with process(states, clock):
+        for reason in ("away", "slow") * 9:  # nine minutes
+            await trio.sleep(INTERVAL)
+            states.saving = reason
+        words = "what a restart needs cannot be saved: it is "
+        assert said(caplog) == [f"{words}slow", f"{words}away"]
+        await trio.sleep(180)
+        assert said(caplog)[2:] == [f"{words}slow"], "again after ten minutes"
+
+
 async def test_what_can_be_read_again_is_not_said_to_be_saved(
     autojump_clock: MockClock, clock: AcceleratedClock, caplog: pytest.LogCaptureFixture
 ) -> None:
