@@ -256,7 +256,8 @@ class GuardedTick:
     answers_keda: bool = False
     _failing_since: datetime | None = attrs.field(default=None, init=False)
     _told: dict[tuple[str, str], datetime] = attrs.field(factory=dict, init=False)
-    """When what fails now, by component and reason, was last logged as a warning."""
+    """When each failure of the components that fail now, by component and reason, was last logged as a warning. An
+    overloaded source fails for two reasons in turn."""
     _published: bool = attrs.field(default=False, init=False)
     _began: bool = attrs.field(default=False, init=False)
     _warned: bool = attrs.field(default=False, init=False)
@@ -288,14 +289,15 @@ class GuardedTick:
             self._note_change()
 
     def _tell_failures(self, errors: Sequence[WorkloadError]) -> None:
-        """Log one line for each of ``errors`` when it begins or changes, and every `TELL_AGAIN` seconds."""
-        now, before = self.loop.clock.now(), self._told
-        self._told = {}
+        """Log one line for each of ``errors`` when it begins or its reason is new, and every `TELL_AGAIN` seconds."""
+        now, failing = self.loop.clock.now(), {error.component for error in errors}
+        self._told = {what: at for what, at in self._told.items() if what[0] in failing}
         for error in errors:
             what = (error.component, error.reason)
-            told_at = before.get(what)
+            told_at = self._told.get(what)
             news = told_at is None or (now - told_at).total_seconds() >= TELL_AGAIN
-            self._told[what] = now if told_at is None or news else told_at
+            if news:
+                self._told[what] = now
             self._tell_failure(error, news=news)
 
     def _tell_failure(self, error: WorkloadError, *, news: bool) -> None:

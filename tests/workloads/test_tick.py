@@ -281,6 +281,19 @@ async def test_a_failure_that_lasts_is_told_when_it_begins_when_it_changes_and_e
     assert told == ["unreachable", "unreachable", "empty"]  # at 0, 600 and 660 s
 
 
+async def test_two_failures_in_turn_are_told_no_more_often_than_one(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    slow, away = SourceError("slow", reason="timeout"), SourceError("away", reason="unreachable")
+    loop = make_loop([slow, away] * 12)
+    tick = GuardedTick(loop, Metrics().count_error).tick
+    for _ in range(24):
+        await tick()
+        await trio.sleep(30)
+    told = [vars(record)["reason"] for record in caplog.records]
+    assert told == ["timeout", "unreachable"] * 2  # at 0, 30, 600 and 630 s
+
+
 async def test_recovery_is_told_once(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     loop = make_loop([SourceError("away", reason="x"), make_history(1.0)])
