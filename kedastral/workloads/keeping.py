@@ -261,6 +261,9 @@ class StateKeeper:
                 continue
             try:
                 saved = await self._save(runner)
+            except trio.Cancelled:  # the process ends: there is a little time to save it after all
+                self._unsaved.setdefault(key, runner)
+                raise
             except StoreError as error:
                 self._saving.note_failure(error, self._unless_released(key))
             else:

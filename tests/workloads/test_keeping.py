@@ -593,6 +593,24 @@ async def test_what_was_not_saved_yet_is_saved_at_the_end(
     assert kept.snapshot.made_at == newest
 
 
+async def test_what_is_being_saved_at_the_end_is_saved(autojump_clock: MockClock, clock: AcceleratedClock) -> None:
+    saving = trio.Event()
+
+    class Slow(MemoryStates):
+        async def save(self, state: KeptState) -> int:
+            saving.set()
+            await trio.sleep(0.5)
+            return await super().save(state)
+
+    states = Slow()
+    async with process(states, clock) as first:
+        await saving.wait()
+        newest = first.made_at()
+    kept = await states.load("shop")
+    assert kept is not None
+    assert kept.snapshot.made_at == newest
+
+
 async def test_workloads_that_are_gone_for_a_week_are_removed(
     autojump_clock: MockClock, clock: AcceleratedClock, states: MemoryStates
 ) -> None:
