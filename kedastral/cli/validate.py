@@ -123,9 +123,8 @@ async def _ask(workload: WorkloadSettings, connection: DataSourceConnection, now
     if counter is not None:
         return False, f"error: {counter.words}"
     name = find_raw_counter(workload.query)
-    if name is not None and not falls_often(
-        series
-    ):  # too little history, or a counter that rests, shows nothing in its values
+    # too little history, or a counter that rests, shows nothing in its values
+    if name is not None and not falls_often(series):
         return False, f"error: the query {describe_raw_counter(name)}"
     known = series.values[np.isfinite(series.values)]
     return True, f"ok, {known[-1]:,.6g} now, {known.min():,.6g} to {known.max():,.6g} in {write_duration(CHECKED)}"
