@@ -98,7 +98,7 @@ class Standing(IntEnum):
 
 
 @attrs.define
-class Reachability:
+class Availability:
     """Whether an operation of the exchange worked last time; logs when that changes."""
 
     operation: str
@@ -110,7 +110,7 @@ class Reachability:
     def note_success(self) -> None:
         """Note that it worked."""
         if self.failing:
-            log.info("the storage can be reached again (%s)", self.operation)
+            log.info("the storage works again (%s)", self.operation)
         self.failing, self.wait = False, RETRY_AFTER
         self.storage.up.labels(self.operation).set(1)
 
@@ -119,8 +119,7 @@ class Reachability:
         self.metrics.count_error(error)
         if not self.failing:
             words = (
-                "the storage cannot be reached (%s): the last known forecasts are served from memory, and the storage "
-                "is retried"
+                "the storage fails (%s): the last known forecasts are served from memory, and the storage is retried"
             )
             log.warning(words, self.operation, extra={"reason": error.reason, "err": str(error)})
         self.failing = True
@@ -175,12 +174,12 @@ class SharedStore:
     _looked: trio.Event = attrs.field(factory=trio.Event, init=False)
     """Set, and replaced, whenever a poll for what others wrote has ended."""
     _changes: ChangeEvents = attrs.field(factory=ChangeEvents, init=False)
-    _writing: Reachability = attrs.field(init=False)
+    _writing: Availability = attrs.field(init=False)
     is_current: bool = attrs.field(default=False, init=False)
     """Whether the last poll for what others wrote worked, so that memory is up to date."""
 
     def __attrs_post_init__(self) -> None:
-        self._writing = Reachability("write", self.metrics, self.storage)
+        self._writing = Availability("write", self.metrics, self.storage)
 
     # The memory: `kedastral.core.ports.SnapshotStore`.
 
@@ -306,7 +305,7 @@ class SharedStore:
                 await self._write(list(self._pending.values())[:MAX_BATCH])
 
     async def _keep_writing(self) -> None:
-        reachability = self._writing
+        availability = self._writing
         while True:
             await self._to_write.wait()
             batch = list(islice(self._pending.values(), MAX_BATCH))
@@ -316,9 +315,9 @@ class SharedStore:
             try:
                 await self._write(batch)
             except StoreError as error:
-                await trio.sleep(reachability.note_failure(error))
+                await trio.sleep(availability.note_failure(error))
                 continue
-            reachability.note_success()
+            availability.note_success()
             self.storage.pending.set(len(self._pending))
 
     async def _write(self, batch: Sequence[SharedWrite]) -> None:
@@ -341,7 +340,7 @@ class SharedStore:
                 self._want(workload)
 
     async def _keep_reading(self) -> None:
-        reachability, since, compare_at = Reachability("read", self.metrics, self.storage), 0, -math.inf
+        availability, since, compare_at = Availability("read", self.metrics, self.storage), 0, -math.inf
         while True:
             now = trio.current_time()
             if now >= compare_at:
@@ -352,9 +351,9 @@ class SharedStore:
             except StoreError as error:
                 self.is_current = False
                 self._tell_looked()
-                await trio.sleep(reachability.note_failure(error))
+                await trio.sleep(availability.note_failure(error))
                 continue
-            reachability.note_success()
+            availability.note_success()
             if not self._pending:  # all that could not be written was forgotten: the outage may be over, or not
                 self._writing.note_idle()
             self.is_current = True

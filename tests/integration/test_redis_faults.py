@@ -101,8 +101,8 @@ async def test_a_redis_that_is_killed_is_missed_by_nobody_and_has_the_newest_onc
             await until(lambda: two.store.get("shop") == made(3, 3))
             await until(lambda: one.is_up("write") and one.is_up("read"))
     lines = [record.message for record in caplog.records]
-    assert sum("cannot be reached" in line for line in lines) == 3
-    assert sum("can be reached again" in line for line in lines) == 3
+    assert sum("the storage fails" in line for line in lines) == 3
+    assert sum("the storage works again" in line for line in lines) == 3
     assert one.errors("unreachable") > 0
 
 

@@ -109,11 +109,11 @@ def test_without_redis_a_process_forecasts_and_stops_as_ever(tmp_path: Path) -> 
             [port] = process.ports("HTTP")
             wait_for(lambda: newest(port), "a forecast")
             for operation in ("read", "write"):
-                process.wait_for_log(f"the storage cannot be reached ({operation})")
+                process.wait_for_log(f"the storage fails ({operation})")
             process.signal(signal.SIGTERM)
             assert process.wait() == 0
             said = [event["msg"] for event in process.log]
-            assert sum("the storage cannot be reached" in words for words in said) == 2, "once for each"
+            assert sum("the storage fails" in words for words in said) == 2, "once for each"
 
 
 def test_scalers_answer_from_the_forecaster_that_is_there_and_from_redis(tmp_path: Path) -> None:

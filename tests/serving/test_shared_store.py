@@ -178,7 +178,7 @@ async def test_while_the_exchange_is_away_memory_serves_and_only_the_newest_wait
         assert two.store.get("shop") == make_snapshot([40], made_at=at(1200))
         assert one.sample("kedastral_storage_pending_writes") == 0
         assert one.sample("kedastral_storage_up", operation="write") == 1
-        again = [record for record in caplog.records if "can be reached again" in record.message]
+        again = [record for record in caplog.records if "works again" in record.message]
         assert len(again) == 3
 
 
@@ -195,14 +195,14 @@ async def test_an_exchange_that_was_not_asked_is_not_up(
         assert one.sample("kedastral_storage_pending_writes") == 0
         await trio.sleep(30)
         assert one.sample("kedastral_storage_up", operation="write") == 0
-        assert "the storage can be reached again (write)" not in caplog.messages
+        assert "the storage works again (write)" not in caplog.messages
         await one.store.put(make_snapshot([3]))
         await trio.sleep(30)
         assert one.sample("kedastral_storage_up", operation="write") == 0
         exchange.fault = None
         await trio.sleep(RETRY_AT_MOST + POLL_EVERY)
         assert one.sample("kedastral_storage_up", operation="write") == 1
-        assert "the storage can be reached again (write)" in caplog.messages
+        assert "the storage works again (write)" in caplog.messages
 
 
 async def test_an_outage_of_writing_does_not_outlive_what_was_to_be_written(
@@ -220,7 +220,7 @@ async def test_an_outage_of_writing_does_not_outlive_what_was_to_be_written(
             await trio.sleep(RETRY_AT_MOST + POLL_EVERY)
             assert one.sample("kedastral_storage_up", operation="write") is None, "an alert would never end"
     assert caplog.messages.count("nothing waits for the storage anymore (write)") == 2
-    assert sum("cannot be reached (write)" in line for line in caplog.messages) == 2
+    assert sum("the storage fails (write)" in line for line in caplog.messages) == 2
 
 
 async def test_what_is_put_and_forgotten_at_once_says_nothing_of_the_exchange(autojump_clock: MockClock) -> None:
