@@ -10,6 +10,7 @@ last week's load; `Fixed`, no autoscaling; and `Oracle`, the only one that sees 
 the others'.
 """
 
+import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import ClassVar
@@ -230,12 +231,6 @@ class FarEndOnly:
         return (HpaMetric(None if replicas is None else float(replicas)),)
 
 
-def _largest_of(seen: Floats) -> float | None:
-    """What ``max_over_time`` would give: None if all ``seen`` values are gaps, which fails the trigger."""
-    known = seen[np.isfinite(seen)]
-    return float(known.max()) if len(known) else None
-
-
 @attrs.frozen
 class Reactive:
     """ceil(newest load / (target per pod * utilisation)), with the HPA's tolerance and scale-down stabilization.
@@ -254,8 +249,8 @@ class Reactive:
 
     def ask(self, view: View) -> Sequence[HpaMetric]:
         """See `kedastral.simulation.trial.Policy.ask`."""
-        newest = view.seen[-1:]
-        return (HpaMetric(_largest_of(newest), self.target_per_pod * self.utilisation),)
+        newest = float(view.seen[-1]) if len(view.seen) else math.nan
+        return (HpaMetric(newest if math.isfinite(newest) else None, self.target_per_pod * self.utilisation),)
 
 
 @attrs.frozen
@@ -263,6 +258,8 @@ class LastWeek:
     """``max_over_time(q[30m] offset 6d23h30m)``: the largest load of the next 30 minutes, a week ago.
 
     It gives no value until there is a week of history, so that the replicas stay; a `Reactive` beside it covers that.
+    Where all of that half hour is a gap, Prometheus answers with an empty list, which KEDA's trigger takes as 0
+    (``ignoreNullValues``): without a value it would hold all pods for as long as the gap was.
     """
 
     WEEK: ClassVar[float] = 7 * 86400.0
@@ -281,7 +278,8 @@ class LastWeek:
         """See `kedastral.simulation.trial.Policy.ask`."""
         first = view.ended - round(self.WEEK / view.step)
         ahead = view.seen[max(0, first) : max(0, first + max(1, round(self.RANGE / view.step)))]
-        return (HpaMetric(_largest_of(ahead), self.target_per_pod * self.utilisation),)
+        value = float(np.where(np.isfinite(ahead), ahead, 0.0).max()) if len(ahead) else None
+        return (HpaMetric(value, self.target_per_pod * self.utilisation),)
 
 
 @attrs.frozen

@@ -23,7 +23,7 @@ from kedastral.backtest.tables import describe_gaps
 from kedastral.backtest.verdict import settings_to_run
 from kedastral.backtest.workloads import Scenario
 from tests.backtest.loads import SHORT, call, wave, write_csv
-from tests.backtest.scenarios import LastValue, scenario_of
+from tests.backtest.scenarios import WEEK, LastValue, scenario_of
 
 GAP = tuple(range(100, 160))
 
@@ -95,6 +95,16 @@ def test_no_forecast_is_made_in_a_gap_once_the_newest_load_is_too_old() -> None:
     assert forecast.values[0] == 1000.0
     known = forecasts_in_time(scenario)
     assert np.flatnonzero(np.isnan(known)).tolist() == [i - 50 for i in range(108, 165)]
+
+
+def test_a_gap_a_week_ago_does_not_hold_the_pods_of_the_trigger_on_last_week() -> None:
+    load = np.full(2 * WEEK, 100.0)
+    load[WEEK + 1000 : WEEK + 1020] = 900.0
+    scenario = scenario_of(load, begin=WEEK, model=LastValue())
+    scenario = attrs.evolve(scenario, trial=attrs.evolve(scenario.trial, gap_steps=tuple(range(500, 5000))))
+    policies = [one for one in policies_to_compare(1.2, swept=False) if one.name in ("hpa", "last-week")]
+    hpa, last_week = (one.shown for one in compare_policies(scenario, policies).replayed)
+    assert last_week.pod_hours == pytest.approx(hpa.pod_hours)
 
 
 def test_the_load_that_a_gap_would_carry_counts_for_no_figure_of_the_past() -> None:
