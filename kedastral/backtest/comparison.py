@@ -273,7 +273,7 @@ def _make_calibrated(scenario: Scenario, steering: SteeringSettings, headroom: f
 
 def _make_far_end(scenario: Scenario, headroom: float) -> Policy:
     settings = scenario.settings
-    return FarEndOnly(scenario.model, scenario.plan(headroom), settings.schedule, settings.serving.lead_time)
+    return FarEndOnly(scenario.model, scenario.plan(headroom), settings.schedule, settings.serving)
 
 
 def _make_hpa(scenario: Scenario, utilisation: float) -> Policy:

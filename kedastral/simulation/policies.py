@@ -217,13 +217,13 @@ class FarEndOnly:
         model: Model,
         plan: PlanPolicy,
         reading: ForecastSchedule = ForecastSchedule(),
-        lead_time: float = 300.0,
+        serving: Serving = Serving(),
         behavior: HpaBehavior = HpaBehavior.DIRECT,
     ) -> None:
         self.name = f"far-end-{model.name}"
         self.behavior = behavior
-        self._ticks = Ticks(model, plan, reading, Serving(lead_time, reactive_headroom=None))
-        self._lead_time = timedelta(seconds=lead_time)
+        self._ticks = Ticks(model, plan, reading, attrs.evolve(serving, reactive_headroom=None))
+        self._lead_time = timedelta(seconds=serving.lead_time)
 
     def ask(self, view: View) -> Sequence[HpaMetric]:
         """See `kedastral.simulation.trial.Policy.ask`."""

@@ -3,6 +3,7 @@
 
 import csv
 import json
+from datetime import datetime
 from pathlib import Path
 
 import attrs
@@ -22,6 +23,9 @@ from kedastral.backtest.shortages import explain
 from kedastral.backtest.tables import describe_gaps
 from kedastral.backtest.verdict import settings_to_run
 from kedastral.backtest.workloads import Scenario
+from kedastral.core.forecast import Forecast
+from kedastral.core.series import Series
+from kedastral.core.serving import OnStale, StalePolicy
 from tests.backtest.loads import SHORT, call, wave, write_csv
 from tests.backtest.scenarios import WEEK, LastValue, scenario_of
 
@@ -35,6 +39,18 @@ def after_a_gap(gap: tuple[int, ...] = GAP) -> Scenario:
     values[300:] = 2000.0
     scenario = scenario_of(values, begin=50, model=LastValue())
     return attrs.evolve(scenario, trial=attrs.evolve(scenario.trial, gap_steps=gap))
+
+
+@attrs.define
+class Recording:
+    """`LastValue` that remembers when it was asked."""
+
+    asked: list[datetime] = attrs.field(factory=list)
+    name: str = "recording"
+
+    def forecast(self, history: Series, made_at: datetime, steps: int) -> Forecast:
+        self.asked.append(made_at)
+        return LastValue().forecast(history, made_at, steps)
 
 
 def results_on(scenario: Scenario) -> WorkloadResults:
@@ -95,6 +111,21 @@ def test_no_forecast_is_made_in_a_gap_once_the_newest_load_is_too_old() -> None:
     assert forecast.values[0] == 1000.0
     known = forecasts_in_time(scenario)
     assert np.flatnonzero(np.isnan(known)).tolist() == [i - 50 for i in range(108, 165)]
+
+
+def test_far_end_only_has_the_forecasts_of_kedastral_in_a_gap_too() -> None:
+    scenario = after_a_gap()
+    stale = StalePolicy(1800.0, OnStale.RIDE_FORECAST)
+    serving = attrs.evolve(scenario.settings.serving, stale=stale)
+    scenario = attrs.evolve(scenario, settings=attrs.evolve(scenario.settings, serving=serving))
+    asked = []
+    for name in ("kedastral", "far-end"):
+        model = Recording()
+        policies = [one for one in policies_to_compare(1.2, swept=False) if one.name == name]
+        compare_policies(attrs.evolve(scenario, model=model), policies)
+        asked.append(model.asked)
+    assert len(asked[0]) == 350 - 31  # for half an hour of the gap its beginning is in the window of 30 minutes
+    assert asked[0] == asked[1]
 
 
 def test_a_gap_a_week_ago_does_not_hold_the_pods_of_the_trigger_on_last_week() -> None:

@@ -128,12 +128,16 @@ def test_kedastral_reads_the_window_and_the_floor() -> None:
 
 
 def test_far_end_reads_one_step_and_no_floor() -> None:
-    assert asked(FarEndOnly(Ramp(), PLAN, lead_time=180.0), view_of([38])) == 4  # the step that begins at now + 3 min
+    assert (
+        asked(FarEndOnly(Ramp(), PLAN, serving=Serving(180.0)), view_of([38])) == 4
+    )  # the step that begins at now + 3 min
     assert FarEndOnly(Ramp(), PLAN).name == "far-end-ramp"
 
 
 def test_far_end_beyond_its_plan_has_no_answer() -> None:
-    assert asked(FarEndOnly(Ramp(), PLAN, ForecastSchedule(horizon=180.0), lead_time=180.0), view_of([38])) is None
+    assert (
+        asked(FarEndOnly(Ramp(), PLAN, ForecastSchedule(horizon=180.0), serving=Serving(180.0)), view_of([38])) is None
+    )
 
 
 def test_between_two_ticks_the_old_plan_is_read_on() -> None:

@@ -137,7 +137,7 @@ def test_far_end_drops_pods_before_the_need_has_passed() -> None:
     # reads minute t + 4 only: 5 pods from the end of minute 2 to the end of minute 5, so in minutes 3 .. 6.
     # At the end of minute 6 it reads minute 10: 2 pods from minute 7, while 50 stay until minute 9
     trial = trial_of(STEP_UP_AND_DOWN)
-    outcome = replay(FarEndOnly(Clairvoyant(trial.demand), PLAN, HALF_AN_HOUR, 180.0), trial, LEAD_3)
+    outcome = replay(FarEndOnly(Clairvoyant(trial.demand), PLAN, HALF_AN_HOUR, Serving(180.0)), trial, LEAD_3)
     assert ordered(outcome) == [2] * 3 + [5] * 4 + [2] * 7
     assert unserved(outcome) == [0] * 7 + [30] * 3 + [0] * 4
 
