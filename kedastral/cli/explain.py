@@ -51,6 +51,10 @@ PLAIN_WIDTH = 120
 """The width of the tables if the output is not a terminal."""
 MIN_COLUMN = 7
 """The width that a column of the plan keeps in a narrow terminal, where longer cells are folded."""
+MIN_WORDS = 24
+"""The width from which on the reasons of the stages stand beside their numbers, and not below the table."""
+WIDE = 1000
+"""More than any table takes, if nothing in it is wrapped."""
 
 
 def run_explain(settings: ExplainSettings, asked: Mapping[str, str], *, as_json: bool) -> None:
@@ -198,8 +202,8 @@ def print_explanation(document: Mapping[str, Any]) -> None:
         lines.append(f"What if: {_beside(document, other)}by that plan {_next_words(other)}.")
     for line in lines:
         console.print(Text(one_line(line, MAX_LINE)), soft_wrap=True)
-    console.print(_stages_table(document, other))
-    console.print(_plan_table(document, other))
+    _print_stages(console, document, other)
+    _print_plan(console, document, other)
 
 
 def _next_words(document: Mapping[str, Any]) -> str:
@@ -231,8 +235,24 @@ def _quantity(value: float, unit: str) -> str:
     return f"{value / 60:g} min" if unit == "s" and value >= 120 and value % 60 == 0 else f"{_number(value)} {unit}"
 
 
-def _stages_table(document: Mapping[str, Any], other: Mapping[str, Any] | None) -> Table:
-    table = _table("stage", "number", "leads to", "without it", *(["what if"] if other else []), "why")
+def _print_stages(console: Console, document: Mapping[str, Any], other: Mapping[str, Any] | None) -> None:
+    """The numbers, with the reasons beside them or, in a narrow terminal, below; no number is cut off."""
+    columns = ["stage", "number", "leads to", "without it", *(["what if"] if other else [])]
+    rows = list(_stage_rows(document, other))
+    words = [one_line(stage["words"]) for stage in document["stages"]]
+    numbers = _stages_table(columns, rows)
+    width = console.measure(numbers, options=console.options.update(width=WIDE)).maximum
+    if console.width >= width + MIN_WORDS:
+        beside = [[*cells, why] for cells, why in zip(rows, words, strict=True)]
+        console.print(_stages_table([*columns, "why"], beside))
+        return
+    numbers.width = width
+    console.print(numbers, crop=False)
+    for stage, why in zip(document["stages"], words, strict=True):
+        console.print(Text(f"{one_line(stage['name'])}: {why}"))
+
+
+def _stage_rows(document: Mapping[str, Any], other: Mapping[str, Any] | None) -> Iterator[list[str]]:
     tried = {} if other is None else {stage["name"]: stage for stage in other["stages"]}
     for stage in document["stages"]:
         name, value = stage["name"], stage.get("value")
@@ -241,18 +261,29 @@ def _stages_table(document: Mapping[str, Any], other: Mapping[str, Any] | None) 
         cells.append(_number(stage.get("without")))
         if other is not None:
             cells.append(_tried_cell(stage, tried.get(name, {})))
-        table.add_row(*(Text(one_line(cell)) for cell in (*cells, stage["words"])))
+        yield cells
+
+
+def _stages_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        right = column not in ("stage", "why")
+        table.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=column != "why")
+    for cells in rows:
+        table.add_row(*(Text(one_line(cell)) for cell in cells))
     return table
 
 
-def _plan_table(document: Mapping[str, Any], other: Mapping[str, Any] | None) -> Table:
+def _print_plan(console: Console, document: Mapping[str, Any], other: Mapping[str, Any] | None) -> None:
     """A row for each run of steps with equal replicas; what `_mark_largest` marks is a row of its own."""
     explained = [document] if other is None else [document, other]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("step at (UTC)", no_wrap=True)
-    for column in ["load", "upper", "needed", "planned", *(["what if: needed", "what if: planned"] if other else [])]:
+    numbers = ["load", "upper", "needed", "planned", *(["what if: needed", "what if: planned"] if other else [])]
+    for column in numbers:
         table.add_column(column, justify="right", overflow="fold", min_width=MIN_COLUMN)
     plans = zip(*(_mark_largest(one) for one in explained), strict=True)
+    longest = 0
     for planned, steps in groupby(plans, key=lambda step: [one["planned"] for one in step]):
         by_plan = list(zip(*steps, strict=True))
         shown = by_plan[0]
@@ -260,8 +291,12 @@ def _plan_table(document: Mapping[str, Any], other: Mapping[str, Any] | None) ->
         cells += [_range([step[name] for step in shown]) for name in ("load", "upper")]
         for run, number in zip(by_plan, planned, strict=True):
             cells += [_range([step["needed"] for step in run]), number]
+        longest = max(longest, len(cells[0]))
         table.add_row(*map(Text, cells))
-    return table
+    least = max(longest, len("step at (UTC)")) + len(numbers) * (MIN_COLUMN + 1) + 1
+    if console.width < least:
+        table.width = least
+    console.print(table, crop=False)
 
 
 def _mark_largest(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -277,14 +312,6 @@ def _range(values: Sequence[float]) -> str:
 
 def _between(first: str, last: str) -> str:
     return first if first == last else f"{first}–{last}"
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        right = column not in ("stage", "why")
-        table.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=column != "why")
-    return table
 
 
 def _clock(time: str) -> str:

@@ -118,6 +118,22 @@ def test_a_narrow_terminal_cuts_no_number_of_the_plan(monkeypatch: pytest.Monkey
     assert "1,000–987,654" in "".join(line[19:32].strip() for line in lines[-4:])
 
 
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
+@pytest.mark.parametrize("tried", [False, True])
+def test_no_terminal_is_too_narrow_for_the_numbers(monkeypatch: pytest.MonkeyPatch, width: int, *, tried: bool) -> None:
+    monkeypatch.setattr(explain, "PLAIN_WIDTH", width)
+    flags = ("--min", "20") if tried else ()
+    out = run(monkeypatch, lambda _: httpx.Response(200, text=document(tried=tried)), "shop", *flags).out
+    stages, _, plan = out.partition("step at")
+    [limits] = [line.split() for line in stages.splitlines() if line.split()[:1] == ["change-limits"]]
+    assert limits[:5] == ["change-limits", "12", "pods", "12", "12"]
+    rows = [line.split() for line in plan.splitlines()[-3:] if line.strip()]
+    assert rows[0] == ["14:30:00", "1,000", "1,000", "12", "*", "12", *(["20", "*", "20"] if tried else [])]
+    words = " ".join(stages.split())  # beside the numbers they may be wrapped, but never to a few letters
+    assert "a step may have" in words
+    assert len(out.splitlines()) < 75
+
+
 def plan_of(outcome: Outcome) -> list[list[str]]:
     """The cells of each row of the plan."""
     _, _, table = outcome.out.partition("step at")
