@@ -209,7 +209,8 @@ def print_explanation(document: Mapping[str, Any]) -> None:
 def _next_words(document: Mapping[str, Any]) -> str:
     change = document.get("nextChange")
     if change is not None:
-        return f"it will be {change['replicas']} from {_clock(change['at'])} UTC on"
+        dated = _is_another_day(change, document)
+        return f"it will be {change['replicas']} from {_clock(change['at'], dated=dated)} UTC on"
     # the floor holds more than the plan, and follows the newest load
     held = document["plan"][-1]["replicas"] < document["planned"]
     return "it stays so while the load stays" if held else "it stays so"
@@ -283,11 +284,12 @@ def _print_plan(console: Console, document: Mapping[str, Any], other: Mapping[st
     for column in numbers:
         table.add_column(column, justify="right", overflow="fold", min_width=MIN_COLUMN)
     plans = zip(*(_mark_largest(one) for one in explained), strict=True)
+    dated = any(_is_another_day(document["plan"][i], document) for i in (0, -1))
     longest = 0
     for planned, steps in groupby(plans, key=lambda step: [one["planned"] for one in step]):
         by_plan = list(zip(*steps, strict=True))
         shown = by_plan[0]
-        cells = [_between(*(_clock(step["at"]) for step in (shown[0], shown[-1])))]
+        cells = [_between(*(_clock(step["at"], dated=dated) for step in (shown[0], shown[-1])))]
         cells += [_range([step[name] for step in shown]) for name in ("load", "upper")]
         for run, number in zip(by_plan, planned, strict=True):
             cells += [_range([step["needed"] for step in run]), number]
@@ -314,8 +316,13 @@ def _between(first: str, last: str) -> str:
     return first if first == last else f"{first}–{last}"
 
 
-def _clock(time: str) -> str:
-    return f"{datetime.fromisoformat(time):%H:%M:%S}"
+def _is_another_day(one: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
+    """Whether ``one`` is not on the day (UTC) of the answer, so that its time alone is no answer to when."""
+    return datetime.fromisoformat(one["at"]).date() != datetime.fromisoformat(document["at"]).date()
+
+
+def _clock(time: str, *, dated: bool) -> str:
+    return f"{datetime.fromisoformat(time):{'%m-%d ' if dated else ''}%H:%M:%S}"
 
 
 def _number(value: float | None) -> str:

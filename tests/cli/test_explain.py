@@ -3,6 +3,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -132,6 +133,22 @@ def test_no_terminal_is_too_narrow_for_the_numbers(monkeypatch: pytest.MonkeyPat
     words = " ".join(stages.split())  # beside the numbers they may be wrapped, but never to a few letters
     assert "a step may have" in words
     assert len(out.splitlines()) < 75
+
+
+def test_a_plan_that_reaches_into_another_day_has_the_days(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, first = json.loads(document()), datetime(2026, 3, 31, 23, 58, tzinfo=UTC)
+    whole |= {"at": "2026-03-31T23:58:09Z", "nextChange": {"at": "2026-04-02T00:00:00Z", "replicas": 5}}
+    whole["plan"] = [
+        {**whole["plan"][0], "at": f"{first + timedelta(minutes=i):%Y-%m-%dT%H:%M:%SZ}", "replicas": 4 + (i >= 1442)}
+        for i in range(1445)
+    ]
+    outcome = run(monkeypatch, lambda _: httpx.Response(200, text=dump_json(whole)), "shop")
+    assert "By the plan it will be 5 from 04-02 00:00:00 UTC on." in outcome.out
+    rows = [line.split("  ")[0] for line in outcome.out.partition("step at")[2].splitlines()[2:] if line.strip()]
+    assert [row.strip() for row in rows] == ["03-31 23:58:00–04-01 23:59:00", "04-02 00:00:00–04-02 00:02:00"]
+    whole |= {"at": "2026-04-01T00:01:00Z", "plan": whole["plan"][:3]}  # made before midnight
+    outcome = run(monkeypatch, lambda _: httpx.Response(200, text=dump_json(whole)), "shop")
+    assert "03-31 23:58:00–04-01 00:00:00" in outcome.out
 
 
 def plan_of(outcome: Outcome) -> list[list[str]]:
