@@ -53,14 +53,23 @@ def day(at: float, scale: float) -> float:
 
 
 def plan_at(
-    key: str, now: datetime, scale: float, previous: Snapshot | None = None, known: int = 8 * 60 + 1
+    key: str,
+    now: datetime,
+    scale: float,
+    previous: Snapshot | None = None,
+    known: int = 8 * 60 + 1,
+    gaps: Sequence[int] = (),
 ) -> tuple[Series, Snapshot]:
-    """The history, of which the last ``known`` minutes have a value, and the plan of one workload at ``now``."""
+    """The history and the plan of one workload at ``now``.
+
+    The last ``known`` minutes of the history have a value, but for ``gaps``, counted back from 0, the newest.
+    """
     newest = align_down(now, STEP)
     start = newest - timedelta(hours=8)
     times = start.timestamp() + STEP * np.arange(8 * 60 + 1)
     loads = np.array([day(at, scale) for at in times])
     loads[: len(loads) - known] = np.nan
+    loads[[-1 - gap for gap in gaps]] = np.nan
     history = Series(start, STEP, loads)
     ahead = now.timestamp() + STEP * np.arange(30)
     experts = Experts(("day-ahead", "trend", "last"), [300.0], [[0.6], [0.3], [0.1]], [[0.4], [0.7], [1.0]])
@@ -114,9 +123,11 @@ class LiveSite:
             self._trio.run_sync_soon(self._stop.set)
             self._thread.join(30)
 
-    def publish(self, key: str, now: datetime, scale: float, known: int = 8 * 60 + 1) -> Snapshot:
+    def publish(
+        self, key: str, now: datetime, scale: float, known: int = 8 * 60 + 1, gaps: Sequence[int] = ()
+    ) -> Snapshot:
         """One tick of ``key``, from the test's thread; see `plan_at`."""
-        history, snapshot = plan_at(key, now, scale, self.store.get(key), known)
+        history, snapshot = plan_at(key, now, scale, self.store.get(key), known, gaps)
         trio.from_thread.run(self.store.put, snapshot, trio_token=self._trio)
         self.recent.record(history, snapshot)
         return snapshot

@@ -275,6 +275,38 @@ def test_the_charts_of_a_new_workload_begin_with_its_first_point(browser: Browse
     window.close()
 
 
+def test_a_value_between_two_gaps_is_drawn_too(browser: Browser, site: LiveSite) -> None:
+    newest = NOW.replace(second=0).timestamp()
+    site.publish("first", NOW, 300.0, 1)
+    site.publish("holes", NOW, 300.0, gaps=[*range(1, 20), *range(21, 40), 45, 47])
+    window = Window(browser, site)
+    page = window.open("/")
+    for key, dots in (("first", 1), ("holes", 2)):
+        row = page.locator(SHOWN, has=page.get_by_role("link", name=key, exact=True))
+        path = row.locator("svg.spark path.load").get_attribute("d")
+        assert path is not None
+        assert path.count("h0") == dots
+    for key, minutes in (("first", [0]), ("holes", [0, 20, 46, 60])):
+        page = window.open(f"/workloads/{key}")
+        expect(page.locator("#load-chart canvas")).to_be_visible()
+        times = [newest - 60 * minute for minute in minutes]
+        assert page.evaluate(DRAWN, times) == times, key
+    window.close()
+
+
+DRAWN = """(times) => {
+    const plot = charts["load-chart"].plot, {width, height} = plot.ctx.canvas;
+    const pixels = plot.ctx.getImageData(0, 0, width, height).data;
+    return times.filter((time) => {
+        const load = plot.data[1][plot.data[0].indexOf(time)];
+        const [x, y] = [plot.valToPos(time, "x", true), plot.valToPos(load, "y", true)].map(Math.round);
+        const [red, , blue, solid] = pixels.slice(4 * (y * width + x));
+        return solid > 200 && blue > red + 50;
+    });
+}"""
+"""The times whose load has the colour of the load where it should be, in light mode."""
+
+
 def test_the_labels_of_a_large_load_are_not_cut_off(browser: Browser, site: LiveSite) -> None:
     site.publish("shop/web", NOW, 3e7)
     window = Window(browser, site)

@@ -73,6 +73,7 @@ function spark(row) {
     values.forEach((value, i) => {
       if (value === null) { pen = "M"; return; }
       path += `${pen}${((first + i) * step).toFixed(1)} ${(height - 2 - (value / top) * (height - 4)).toFixed(1)}`;
+      if (pen === "M" && (values[i + 1] ?? null) === null) path += "h0";  // a value between two gaps is a dot
       pen = "L";
     });
     return path;
@@ -222,6 +223,13 @@ function pointAt(plot, series, index) {
   return before < 0 || after === values.length ? index : before;
 }
 
+// the values between two gaps, of which there is no line: they are drawn as dots
+function loneValues(plot, series) {
+  const values = plot.data[series], own = values.flatMap((value, i) => (value === undefined ? [] : [i]));
+  const isGap = (i) => (values[own[i]] ?? null) === null;
+  return own.filter((_, i) => !isGap(i) && isGap(i - 1) && isGap(i + 1));
+}
+
 const SHOWN = 3 * 3600;
 
 // room for the longest label of an axis: at least as much as in every other chart, so that their times lie below each other
@@ -295,7 +303,7 @@ function drawCharts(page) {
   const expected = history.expected ? [history.expected.times, history.expected.values] : [[], []];
   const data = join(load, expected, [begins, plan.map((one) => one.load)], [begins, plan.map((one) => one.upper)]);
   draw("load-chart", data, [
-    {label: "load", stroke: colour("--load"), width: 2, spanGaps: false},
+    {label: "load", stroke: colour("--load"), width: 2, spanGaps: false, points: {show: false, filter: loneValues, size: 4, fill: colour("--load")}},
     {label: "forecast a lead time before", stroke: colour("--forecast"), width: 1, dash: [2, 3]},
     {label: "forecast", stroke: colour("--forecast"), width: 2},
     {label: "upper", stroke: colour("--forecast"), width: 1, dash: [5, 4], bandTo: 3},
