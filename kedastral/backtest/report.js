@@ -6,7 +6,10 @@ const colour = (name) => getComputedStyle(document.documentElement).getPropertyV
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const COLOURS = ["--told", "--forecast", "--tried", "--ok", "--quiet"];
 const KINDS = {
-  load: () => [{stroke: colour("--load"), fill: colour("--lead")}, {stroke: colour("--forecast")}],
+  load: () => [
+    {stroke: colour("--load"), fill: colour("--lead"), points: {show: false, filter: loneValues, size: 4, fill: colour("--load")}},
+    {stroke: colour("--forecast")},
+  ],
   replicas: () => [
     {stroke: colour("--quiet"), fill: colour("--line"), width: 0, paths: uPlot.paths.stepped({align: 1})},
     {stroke: colour("--told"), paths: uPlot.paths.stepped({align: 1})},
@@ -16,6 +19,12 @@ const KINDS = {
     stroke: colour(COLOURS[i % COLOURS.length]), spanGaps: true, points: {show: true, size: 6}, dash: i ? [6, 1 + 2 * i] : undefined})),
   accuracy: () => [{stroke: colour("--forecast"), points: {show: true, size: 5}}, {stroke: colour("--quiet"), dash: [6, 4]}],
 };
+
+// the values between two gaps, of which there is no line: they are drawn as dots
+function loneValues(plot, series) {
+  const values = plot.data[series], isGap = (i) => (values[i] ?? null) === null;
+  return [...values.keys()].filter((i) => !isGap(i) && isGap(i - 1) && isGap(i + 1));
+}
 
 function number(value) {
   if (value === undefined || value === null) return "–";

@@ -77,6 +77,28 @@ def test_the_labels_of_large_loads_are_not_cut_off(browser: Browser, tmp_path: P
     page.close()
 
 
+def test_a_load_of_which_every_second_step_is_a_gap_is_drawn(browser: Browser, tmp_path: Path) -> None:
+    scenario = scenario_of(noisy(1, 300), begin=100, model=LastValue())
+    scenario = attrs.evolve(scenario, trial=attrs.evolve(scenario.trial, gap_steps=tuple(range(101, 300, 2))))
+    target = tmp_path / "report.html"
+    target.write_text(write_page(evaluate([compare_policies(scenario, policies_to_compare(1.2, swept=False))])))
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(target.as_uri())
+    page.wait_for_selector("body[data-drawn]")
+    assert page.locator(".chart").first.locator("canvas").evaluate(BLUE) > 100
+    page.close()
+
+
+BLUE = """(canvas) => {
+    const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    let count = 0;
+    for (let i = 0; i < pixels.length; i += 4) if (pixels[i + 3] > 200 && pixels[i + 2] > pixels[i] + 100) count += 1;
+    return count;
+}"""
+"""How many pixels have the colour of the load."""
+
+
 def test_a_script_that_is_not_the_reports_own_does_not_run(browser: Browser, report: Path, tmp_path: Path) -> None:
     tampered = tmp_path / "tampered.html"
     tampered.write_text(report.read_text().replace("</main>", "<script>document.title = 'ran'</script></main>"))
