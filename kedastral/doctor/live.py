@@ -19,11 +19,11 @@ from kedastral.adapters.prometheus.api import PrometheusApi, QueryRequest
 from kedastral.adapters.prometheus.limits import TimeBudget
 from kedastral.adapters.prometheus.range_queries import in_seconds
 from kedastral.core.data_quality import falls_often, find_counter
-from kedastral.core.promql_text import without_strings
+from kedastral.core.promql_text import read_duration, without_strings
 from kedastral.core.series import Series, align_down
 from kedastral.doctor.evidence import AddressAnswer, QueryAnswer, WorkloadState
 from kedastral.doctor.manifests import integer_at, rows_at, text_at, tree_of
-from kedastral.doctor.query_rules import RATED, read_range
+from kedastral.doctor.query_rules import RATED
 from kedastral.doctor.triggers import read_address
 from kedastral.errors import RemoteError, SourceError
 from kedastral.settings.fleet import WorkloadSettings
@@ -152,7 +152,7 @@ class QueryProbe:
     async def read_retention(self) -> float | None:
         """How many seconds Prometheus keeps, if it says so."""
         document = await self._ask_status("status/runtimeinfo")
-        return read_range(text_at(document, "data", "storageRetention").partition(" ")[0]) or None
+        return read_duration(text_at(document, "data", "storageRetention").partition(" ")[0]) or None
 
     async def find_rule(self) -> float | None:
         """How often the recording rule that the query reads is evaluated; None if it reads none."""

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from kedastral.core.data_quality import stale_age
-from kedastral.core.promql_text import without_strings
+from kedastral.core.promql_text import read_duration, without_strings
 from kedastral.doctor.diagnosis import RuleBook, Severity, Symptom
 from kedastral.doctor.evidence import Evidence, ObjectName, QueryAnswer, settings_of_queries
 from kedastral.settings.fleet import WorkloadSettings
@@ -30,12 +30,6 @@ RATED = re.compile(
 """Matches a counter in ``rate()``, with its selector and its range."""
 _RATE_OF_SUM = re.compile(r"\b(?:rate|irate|increase)\s*\(\s*(?:sum|max|avg|count)\b")
 _GAUGE_FUNCTIONS = re.compile(r"\b(delta|idelta|deriv)\s*\(\s*[a-zA-Z_:][\w:]*_(?:total|count|sum|bucket)\b")
-_UNIT = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0, "y": 31536000.0}
-
-
-def read_range(text: str) -> float:
-    """The seconds of a PromQL range, such as ``1h30m``; 0 if it is not a range."""
-    return sum(float(amount) * _UNIT[unit] for amount, unit in re.findall(r"(?<!\d)(\d+)(ms|[smhdwy])", text))
 
 
 def _name(workload: WorkloadSettings) -> ObjectName:
@@ -148,7 +142,7 @@ def _doubled(evidence: Evidence) -> Iterator[Symptom]:
 )
 def _short_range(evidence: Evidence) -> Iterator[Symptom]:
     for workload, answer in _answers(evidence):
-        ranges = [read_range(found["range"]) for found in RATED.finditer(workload.query)]
+        ranges = [read_duration(found["range"]) for found in RATED.finditer(workload.query)]
         if answer.scrape is not None and ranges and min(ranges) < FEWEST_SCRAPES * answer.scrape * SCRAPE_SLACK:
             yield Symptom(
                 _name(workload),

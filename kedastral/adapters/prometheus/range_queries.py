@@ -19,7 +19,7 @@ from kedastral.adapters.prometheus.limits import NoSlotError, RequestLimits, Tim
 from kedastral.core.data_quality import COUNTED, MAX_SETTLING, SettlingTime, find_partial_windows
 from kedastral.core.history_cache import HistoryCache, Span
 from kedastral.core.kept_state import SourceState
-from kedastral.core.promql_text import without_strings
+from kedastral.core.promql_text import read_duration, without_strings
 from kedastral.core.series import EPOCH, DataQuality, Floats, Ints, Series, align_down, require_positive
 from kedastral.errors import NotServedError, SourceError
 
@@ -38,15 +38,8 @@ WHOLE_HISTORY_TIMEOUT = 60.0
 
 _ADDS_UP = re.compile(r"\b(?:rate|increase|sum_over_time|count_over_time)\s*\(")
 _RANGE = re.compile(r"\[\s*([0-9a-z]+)\s*[\]:]")
-_RANGE_PART = re.compile(r"(?<!\d)(\d+)(ms|[smhdwy])")
-_RANGE_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0, "y": 31536000.0}
 
 log = logging.getLogger("kedastral.source")
-
-
-def _read_range(text: str) -> float:
-    """The seconds of a PromQL range, such as ``1h30m``."""
-    return sum(float(amount) * _RANGE_UNITS[unit] for amount, unit in _RANGE_PART.findall(text))
 
 
 def _require_text(_instance: object, attribute: "attrs.Attribute[str]", value: str) -> None:
@@ -76,7 +69,7 @@ class RangeQuery:
         ranges = list(_RANGE.finditer(query))
         began = [found.start() for found in ranges]
         next_ones = {bisect_left(began, start.end()) for start in _ADDS_UP.finditer(query)}
-        return min(max((_read_range(ranges[i][1]) for i in next_ones if i < len(ranges)), default=0.0), MAX_SETTLING)
+        return min(max((read_duration(ranges[i][1]) for i in next_ones if i < len(ranges)), default=0.0), MAX_SETTLING)
 
     @property
     def shown(self) -> str:
