@@ -20,6 +20,7 @@ from kedastral.core.planning.service_level import ServiceLevelSettings, SteeredB
 from kedastral.core.planning.stabilization import Resumption
 from kedastral.core.planning.status import model_failed
 from kedastral.core.planning.steering import SteeringSettings
+from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.series import DataQuality, Series
 from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, decide, replicas_at
 from kedastral.core.what_if import OtherSettings, what_if, with_policy, without_each_limit
@@ -35,7 +36,9 @@ def workload_of(policy: PlanPolicy = POLICY, *, steered: bool = True, lead: floa
     return Workload("shop", "rps", 30, lead, policy, service_level=level)
 
 
-def plans(workload: Workload, loads: list[float], forecasts: list[list[float]]) -> Snapshot:
+def plans(
+    workload: Workload, loads: list[float], forecasts: list[list[float]], learnt: UncertaintyState | None = None
+) -> Snapshot:
     """The newest of a chain of plans, one a minute, each from all loads so far."""
     snapshot = None
     first = len(loads) - len(forecasts) + 1
@@ -43,7 +46,8 @@ def plans(workload: Workload, loads: list[float], forecasts: list[list[float]]) 
         seen = np.array(loads[: first + i])
         made_at = NOON + timedelta(seconds=STEP * (first + i))
         history = Series(NOON, STEP, seen)
-        snapshot = plan_step(workload, history, Forecast(made_at, STEP, np.resize(values, 30)), snapshot, served=7)
+        forecast = Forecast(made_at, STEP, np.resize(values, 30))
+        snapshot = plan_step(workload, history, forecast, snapshot, learnt, served=7)
     assert snapshot is not None
     return snapshot
 
@@ -130,12 +134,13 @@ def test_to_try_the_settings_in_force_changes_nothing(
 def test_to_try_a_setting_gives_the_plan_that_the_tick_would_have_made_with_it(
     seen: list[float], forecast: list[float], policy: PlanPolicy, steered: bool, target: float
 ) -> None:
+    same_past = UncertaintyState(Calibration(windows=1), Calibration(windows=1))
     tried = what_if(
-        plans(workload_of(policy, steered=steered), seen, [forecast]),
+        plans(workload_of(policy, steered=steered), seen, [forecast], same_past),
         OtherSettings(lead_time=120.0, target_per_pod=target, min=3, max=40),
     )
     changed = attrs.evolve(policy, target_per_pod=target, bounds=ReplicaBounds(3, 40))
-    made = plans(workload_of(changed, steered=steered, lead=120.0), seen, [forecast])
+    made = plans(workload_of(changed, steered=steered, lead=120.0), seen, [forecast], same_past)
     assert tried.replicas.tolist() == made.replicas.tolist()
     assert tried.floor == made.floor
     assert tried.served_before == made.served_before

@@ -30,7 +30,7 @@ from kedastral.core.serving import Snapshot, replicas_at
 START = datetime(2026, 3, 2, tzinfo=UTC)
 POLICY = PlanPolicy(10.0, bounds=ReplicaBounds(1, 400), up_max_factor=100.0, down_max_pct=100.0)
 SETTINGS = ServiceLevelSettings(SteeringSettings(POLICY, 0.99, 300.0), min_history=0.0)
-CERTAIN = UncertaintyState(Calibration(thresholds=(0.0, 0.0)), Calibration(thresholds=(0.0, 0.0)))
+CERTAIN = UncertaintyState(Calibration(thresholds=(0.0, 0.0)), Calibration(thresholds=(0.0, 0.0), windows=1))
 STEPS = 30
 
 
@@ -231,10 +231,23 @@ def test_the_model_leads_from_two_hours_of_history_on(minutes: int, status: str)
 def test_a_fallback_forecast_is_planned_with_the_last_values_margin_and_not_judged() -> None:
     history = Series(START, 60.0, np.full(200, 100.0))
     learning = learning_from(history)
-    wide = UncertaintyState(Calibration(thresholds=(9.0, 9.0)), Calibration(thresholds=(0.0, 0.0)))
+    wide = attrs.evolve(CERTAIN, model=Calibration(thresholds=(9.0, 9.0)))
     made = fallback_forecast(history, history.time_at(199), STEPS, learning)
     state, plan = plan_for_service_level(ServiceLevelState(wide), history, made, SETTINGS)
 
     assert plan.status == learning
     assert plan.replicas.tolist() == [11] * STEPS
     assert state.uncertainty.pending == ()
+
+
+@pytest.mark.parametrize(("spread", "least", "most"), [(0.005, 12, 13), (0.3, 18, 30)])
+def test_while_the_model_learns_the_first_plan_has_the_margin_that_the_load_so_far_asks_for(
+    spread: float, least: int, most: int
+) -> None:
+    noise = np.random.default_rng(4).normal(0, spread, 600)
+    history = Series(START, 60.0, np.array([*(100 * np.exp(noise)), 100.0]))
+    made = fallback_forecast(history, history.time_at(600), STEPS, learning_from(history))
+
+    _, plan = plan_for_service_level(ServiceLevelState(), history, made, SETTINGS)
+
+    assert least <= plan.replicas[0] <= most  # 15 whatever the load, with the initial margin

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from kedastral.core.planning.peak_regression import FEATURES, PeakRegression
 from kedastral.core.planning.uncertainty import (
+    MAX_LAST_WINDOWS,
     MAX_LOG_RATIO,
     MIN_WINDOWS,
     QUANTILES,
@@ -24,6 +25,7 @@ from kedastral.core.planning.uncertainty import (
     UncertaintyState,
     _stands_down,
     add_forecast,
+    calibrate_last,
     judge_windows,
     offset_of,
     upper_path,
@@ -63,6 +65,35 @@ def test_the_stated_share_of_windows_stays_below_each_quantile() -> None:
 
     assert model.windows > 2900
     assert model.coverage == pytest.approx(QUANTILES, abs=0.02)
+
+
+# -- the last value, before any tick --
+
+
+def noisy_days(minutes: int, spread: float) -> np.ndarray:
+    return noise(minutes, spread) * (2 - np.cos(np.arange(minutes) * 2 * np.pi / 1440))
+
+
+@pytest.mark.parametrize("spread", [0.005, 0.1, 0.6])
+def test_the_last_value_is_calibrated_on_the_history_as_it_would_have_been_tick_by_tick(spread: float) -> None:
+    load, window = noisy_days(1440 + MAX_LAST_WINDOWS + 8, spread), 8
+    state = UncertaintyState()
+    for seen in range(1441, len(load) + 1):
+        history = series(load[:seen])
+        state = add_forecast(judge_windows(state, history, window), history, np.ones(STEPS), window, 5)
+
+    at_once = calibrate_last(series(load), window, 5)
+
+    assert (at_once.windows, state.last.windows) == (MAX_LAST_WINDOWS, MAX_LAST_WINDOWS)
+    assert at_once.margins == pytest.approx(state.last.margins, rel=0.05)
+    assert at_once.lead_error == pytest.approx(state.last.lead_error)
+
+
+def test_windows_with_a_gap_say_nothing_about_the_last_value() -> None:
+    load = noise(100)
+    load[60:70] = np.nan
+    assert calibrate_last(series(load), 8).windows == (60 - 8) + (30 - 8)
+    assert calibrate_last(series([np.nan] * 50), 8) == calibrate_last(series([1.0] * 8), 8) == Calibration()
 
 
 @pytest.mark.parametrize("bias", [0.5, 2.0])

@@ -56,6 +56,7 @@ from kedastral.core.planning.uncertainty import (
     MAX_LOG_RATIO,
     UncertaintyState,
     add_forecast,
+    calibrate_last,
     judge_windows,
     keep_regression,
     margin_of,
@@ -301,8 +302,11 @@ def _learn_from(
     ``status`` is that of the forecast. Without a model's forecast, as while a thousand workloads wait to be fitted, the
     peak regression is not used, so it is not fitted either.
     """
-    window = settings.window(history.step)
-    judged = judge_windows(state.uncertainty, history, window)
+    window, uncertainty = settings.window(history.step), state.uncertainty
+    if not uncertainty.last.windows and not uncertainty.pending:  # a first plan, and no model has learnt from it yet
+        last = calibrate_last(history, window, settings.lead_steps(history.step))
+        uncertainty = attrs.evolve(uncertainty, last=last if last.windows else uncertainty.last)
+    judged = judge_windows(uncertainty, history, window)
     uncertainty = keep_regression(judged, history, window, may_fit=status.is_ok)
     steering = judge_steps(state.steering, history, settings.steering)
     if settings.headroom is not None:
