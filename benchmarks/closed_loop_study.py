@@ -18,7 +18,7 @@ from benchmarks.traces import Trace
 from kedastral.backtest.comparison import HPA, RIVALS, STEERED_SETTINGS, policies_to_compare
 from kedastral.backtest.workloads import ReplaySettings, Scenario
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
-from kedastral.core.data_quality import screen
+from kedastral.core.data_quality.outliers import screen
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.calibration import MAX_FORECASTS
 from kedastral.core.planning.service_level import ServiceLevelSettings

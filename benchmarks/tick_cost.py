@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
-from kedastral.core.data_quality import ScreenedHistory, screen
+from kedastral.core.data_quality.outliers import ScreenedHistory, screen
 from kedastral.core.planning.calibration import warm_up
 from kedastral.core.planning.planner import Workload, plan_step
 from kedastral.core.planning.service_level import ServiceLevelSettings

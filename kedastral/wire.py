@@ -17,7 +17,8 @@ from cattrs import BaseValidationError, Converter
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from cattrs.v import format_exception, transform_error
 
-from kedastral.core.data_quality import LostSeries, Outliers
+from kedastral.core.data_quality.lost_series import LostSeries
+from kedastral.core.data_quality.outliers import Outliers
 from kedastral.core.explanation import Change, Explanation, PlannedStep, Stage
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.stabilization import Resumption

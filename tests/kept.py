@@ -6,7 +6,9 @@ from datetime import timedelta
 import attrs
 import numpy as np
 
-from kedastral.core.data_quality import LostSeries, Outliers, SettlingPoint, SettlingState
+from kedastral.core.data_quality.lost_series import LostSeries
+from kedastral.core.data_quality.outliers import Outliers
+from kedastral.core.data_quality.settling import SettlingPoint, SettlingState
 from kedastral.core.kept_state import KeptHistory, KeptState, SourceState, StateBasis
 from kedastral.core.planning.peak_regression import FEATURES, PeakRegression
 from kedastral.core.planning.service_level import ServiceLevelReport, ServiceLevelState

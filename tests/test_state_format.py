@@ -16,7 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from kedastral.core.data_quality import LostSeries, Outliers, SettlingPoint, SettlingState
+from kedastral.core.data_quality.lost_series import LostSeries
+from kedastral.core.data_quality.outliers import Outliers
+from kedastral.core.data_quality.settling import SettlingPoint, SettlingState
 from kedastral.core.forecast import Experts, Forecast
 from kedastral.core.kept_state import KeptState, SourceState
 from kedastral.core.planning.load_cap import MAX_CAP_RELAXATION

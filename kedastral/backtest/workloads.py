@@ -13,9 +13,9 @@ from kedastral.adapters.csv import ExportReading, read_export
 from kedastral.adapters.prometheus.range_queries import WHOLE_HISTORY_TIMEOUT, PrometheusHistory, RangeQuery
 from kedastral.clock import SystemClock
 from kedastral.core.capacity import WHOLE_WITHIN, PlanPolicy, ReplicaBounds
-from kedastral.core.data_quality import Bools, find_counter
+from kedastral.core.data_quality.raw_counter import find_counter
 from kedastral.core.ports import Model
-from kedastral.core.series import Series, align_down
+from kedastral.core.series import Bools, Series, align_down
 from kedastral.errors import ConfigError, SourceError, UnfitHistoryError
 from kedastral.models import MODELS
 from kedastral.settings.commands import BacktestSettings

@@ -16,7 +16,7 @@ from rich.text import Text
 from kedastral.adapters.http import shown_url
 from kedastral.adapters.prometheus.range_queries import PrometheusHistory, RangeQuery
 from kedastral.clock import SystemClock
-from kedastral.core.data_quality import falls_often, find_counter
+from kedastral.core.data_quality.raw_counter import falls_often, find_counter
 from kedastral.errors import SourceError
 from kedastral.proxies import read_proxies
 from kedastral.settings.declarations import HTTP_MODEL

@@ -6,9 +6,8 @@ from enum import Enum, StrEnum
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
 
-from kedastral.core.series import Floats, Ints, Series, fill_gaps, frozen_ints
+from kedastral.core.series import Bools, Floats, Ints, Series, fill_gaps, frozen_ints
 
 MAX_REPLICAS = 2**31 - 1
 """The maximum if none is configured: Kubernetes counts replicas in 32 bits."""
@@ -74,7 +73,7 @@ class DeadBand:
     fall: float = 0.0
     recent: float = 0.0
 
-    def keeps(self, needs: Floats, rounding: Rounding = Rounding.CEIL) -> NDArray[np.bool_]:
+    def keeps(self, needs: Floats, rounding: Rounding = Rounding.CEIL) -> Bools:
         """Whether each of ``needs``, in pods before rounding, keeps the replicas; both of shape (n,)."""
         with np.errstate(over="ignore"):
             least = needs * (1 - self.up)

@@ -12,7 +12,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from kedastral.core.data_quality import SettlingState
+from kedastral.core.data_quality.settling import SettlingState
 from kedastral.core.planning.planner import Workload, adopt_plan
 from kedastral.core.planning.service_level import ServiceLevelState
 from kedastral.core.planning.steering import SteeringState, keep_steering
@@ -107,8 +107,8 @@ class KeptState:
 
     ``snapshot`` carries the steering, the budget, the plans that are held, and what was served before. ``told`` is what
     KEDA was last told, None if nothing. ``told_lately`` is what KEDA was told recently, oldest first, for
-    `kedastral.core.data_quality.SeriesWatch`. ``trigger`` is the ScaledObject that defined the workload, None for one
-    from the configuration.
+    `kedastral.core.data_quality.lost_series.SeriesWatch`. ``trigger`` is the ScaledObject that defined the workload,
+    None for one from the configuration.
     """
 
     workload: str

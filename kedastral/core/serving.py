@@ -12,7 +12,8 @@ from enum import StrEnum
 import attrs
 
 from kedastral.core.capacity import MAX_REPLICAS
-from kedastral.core.data_quality import LostSeries, Outliers
+from kedastral.core.data_quality.lost_series import LostSeries
+from kedastral.core.data_quality.outliers import Outliers
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.basis import PlanBasis
 from kedastral.core.planning.service_level import ServiceLevelReport

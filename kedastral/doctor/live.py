@@ -18,7 +18,7 @@ from kedastral.adapters.prometheus.answer import QueryResponse, find_twins, inst
 from kedastral.adapters.prometheus.api import PrometheusApi, QueryRequest
 from kedastral.adapters.prometheus.limits import TimeBudget
 from kedastral.adapters.prometheus.range_queries import in_seconds
-from kedastral.core.data_quality import falls_often, find_counter
+from kedastral.core.data_quality.raw_counter import falls_often, find_counter
 from kedastral.core.promql_text import read_duration, without_strings
 from kedastral.core.series import Series, align_down
 from kedastral.doctor.evidence import AddressAnswer, QueryAnswer, WorkloadState

@@ -4,7 +4,7 @@
 import re
 from collections.abc import Iterator
 
-from kedastral.core.data_quality import stale_age
+from kedastral.core.data_quality.settling import stale_age
 from kedastral.core.promql_text import read_duration, without_strings
 from kedastral.doctor.diagnosis import RuleBook, Severity, Symptom
 from kedastral.doctor.evidence import Evidence, ObjectName, QueryAnswer, settings_of_queries

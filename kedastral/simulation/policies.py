@@ -20,7 +20,8 @@ import numpy as np
 from attrs.validators import ge, gt
 
 from kedastral.core.capacity import PlanPolicy
-from kedastral.core.data_quality import screen, stale_age
+from kedastral.core.data_quality.outliers import screen
+from kedastral.core.data_quality.settling import stale_age
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.calibration import warm_up
 from kedastral.core.planning.planner import Workload, plan_step, plan_step_without_model

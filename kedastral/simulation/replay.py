@@ -12,8 +12,7 @@ import numpy as np
 from attrs.validators import gt
 
 from kedastral.core.capacity import WHOLE_WITHIN, ReplicaBounds, round_replicas
-from kedastral.core.data_quality import Bools
-from kedastral.core.series import Floats, Series, frozen_floats, same_array
+from kedastral.core.series import Bools, Floats, Series, frozen_floats, same_array
 from kedastral.simulation.cluster import Autoscaler, KedaTiming, PodFleet
 from kedastral.simulation.hpa import HpaBehavior
 from kedastral.simulation.policies import Oracle

@@ -16,8 +16,7 @@ import numpy as np
 from attrs.validators import ge, gt
 
 from kedastral.core.capacity import WHOLE_WITHIN
-from kedastral.core.data_quality import Bools
-from kedastral.core.series import COMPLETE, DataQuality, Floats, Series, fill_gaps, frozen_floats
+from kedastral.core.series import COMPLETE, Bools, DataQuality, Floats, Series, fill_gaps, frozen_floats
 from kedastral.simulation.hpa import HpaBehavior, HpaMetric
 
 

@@ -17,7 +17,8 @@ from kedastral.adapters.prometheus.limits import RequestLimits
 from kedastral.adapters.prometheus.range_queries import RangeQuery
 from kedastral.adapters.prometheus.source import PrometheusSource
 from kedastral.clock import WallClock
-from kedastral.core.data_quality import CounterWatch, SeriesWatch
+from kedastral.core.data_quality.lost_series import SeriesWatch
+from kedastral.core.data_quality.raw_counter import CounterWatch
 from kedastral.core.kept_state import StateBasis
 from kedastral.core.planning.calibration import warm_up
 from kedastral.core.planning.planner import Workload

@@ -8,7 +8,9 @@ from datetime import datetime, timedelta
 import attrs
 
 from kedastral.clock import WallClock
-from kedastral.core.data_quality import CounterWatch, LostSeries, Outliers, SeriesWatch, screen
+from kedastral.core.data_quality.lost_series import LostSeries, SeriesWatch
+from kedastral.core.data_quality.outliers import Outliers, screen
+from kedastral.core.data_quality.raw_counter import CounterWatch
 from kedastral.core.explain import find_reason
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.planner import Workload, plan_step, plan_step_without_model

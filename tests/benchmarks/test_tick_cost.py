@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks import tick_cost
 from benchmarks.tick_cost import Life, measure, screening_ms
-from kedastral.core.data_quality import ScreenedHistory, screen
+from kedastral.core.data_quality.outliers import ScreenedHistory, screen
 from kedastral.core.series import Series
 
 

@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 import pytest
 
-from kedastral.core.data_quality import LostSeries, SeriesWatch
+from kedastral.core.data_quality.lost_series import LostSeries, SeriesWatch
 from kedastral.core.series import DataQuality, Observation, Series
 
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kedastral.core.data_quality import screen
+from kedastral.core.data_quality.outliers import screen
 from kedastral.core.series import DataQuality, Floats, Observation, Series
 from tests.core.service_level_runs import START
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kedastral.core.data_quality import CounterWatch, falls_often, find_counter
+from kedastral.core.data_quality.raw_counter import CounterWatch, falls_often, find_counter
 from kedastral.core.series import Floats, Series
 
 START = datetime(2026, 3, 2, tzinfo=UTC)

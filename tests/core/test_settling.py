@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kedastral.core.data_quality import MAX_SETTLING, SettlingState, SettlingTime, find_partial_windows
+from kedastral.core.data_quality.settling import MAX_SETTLING, SettlingState, SettlingTime, find_partial_windows
 
 ZERO = 1_790_000_400.0
 """Epoch seconds; a multiple of every step below."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kedastral.core.data_quality import screen
+from kedastral.core.data_quality.outliers import screen
 from kedastral.core.kept_state import KeptHistory, KeptModel
 from kedastral.core.series import Floats, Series
 from kedastral.errors import ModelError

@@ -16,7 +16,7 @@ from quart_trio import QuartTrio
 from trio.testing import MockClock
 
 from kedastral.compose import settings_in_force
-from kedastral.core.data_quality import LostSeries
+from kedastral.core.data_quality.lost_series import LostSeries
 from kedastral.core.planning.service_level import ServiceLevelReport, ServiceLevelState
 from kedastral.core.planning.status import STANDING_DOWN, Failure, ForecastStatus, StatusCode
 from kedastral.core.planning.steering import DaySpent, SteeringState

@@ -12,7 +12,8 @@ from quart_trio import QuartTrio
 from trio.testing import MockClock
 
 from kedastral import __version__
-from kedastral.core.data_quality import LostSeries, Outliers
+from kedastral.core.data_quality.lost_series import LostSeries
+from kedastral.core.data_quality.outliers import Outliers
 from kedastral.core.planning.stabilization import Resumption
 from kedastral.core.planning.status import ForecastStatus, StatusCode
 from kedastral.core.series import Observation

@@ -16,7 +16,8 @@ from kedastral.adapters.http import one_line
 from kedastral.adapters.prometheus.answer import Load, QueryResponse, find_twins, range_series, sum_load
 from kedastral.adapters.prometheus.api import QUERY_SHOWN, PrometheusApi, QueryRequest, read_apart
 from kedastral.adapters.prometheus.limits import NoSlotError, RequestLimits, TimeBudget
-from kedastral.core.data_quality import COUNTED, MAX_SETTLING, SettlingTime, find_partial_windows
+from kedastral.core.data_quality.lost_series import COUNTED
+from kedastral.core.data_quality.settling import MAX_SETTLING, SettlingTime, find_partial_windows
 from kedastral.core.history_cache import HistoryCache, Span
 from kedastral.core.kept_state import SourceState
 from kedastral.core.promql_text import read_duration, without_strings

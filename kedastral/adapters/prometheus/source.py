@@ -19,7 +19,7 @@ from kedastral.adapters.prometheus.range_queries import (
     RangeQuery,
     in_seconds,
 )
-from kedastral.core.data_quality import stale_age
+from kedastral.core.data_quality.settling import stale_age
 from kedastral.core.kept_state import KeptHistory, SourceState
 from kedastral.core.series import DataQuality, Series, series_from_points
 from kedastral.errors import NotServedError, SourceError

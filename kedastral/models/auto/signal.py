@@ -8,9 +8,8 @@ from datetime import datetime
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
 
-from kedastral.core.series import Floats, Ints, Series
+from kedastral.core.series import Bools, Floats, Ints, Series
 
 MINUTE = 60.0
 HOUR = 3600.0
@@ -23,8 +22,6 @@ UNIT_OF_PEAK = 1e-3
 """It is at least this share of the largest load: else a load that is nearly always 0 has an unbounded log scale."""
 MAX_CARRIED = 5 * MINUTE
 """Seconds for which a forward-filled value counts as known, then as unknown. Missed scrapes are shorter."""
-
-Bools = NDArray[np.bool_]
 
 
 @attrs.frozen(eq=False)
