@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import attrs
 import numpy as np
 
-from kedastral.backtest.comparison import Accuracy, PolicyComparison, PolicyResult, forecasts_in_time
+from kedastral.backtest.accuracy import Accuracy, forecasts_in_time
+from kedastral.backtest.comparison import PolicyComparison, PolicyResult
 from kedastral.backtest.decision import floored
 from kedastral.core.series import Floats
 from kedastral.simulation.curves import Figure

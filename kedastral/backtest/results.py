@@ -13,15 +13,14 @@ import attrs
 from cattrs import Converter
 from cattrs.gen import make_dict_unstructure_fn, override
 
+from kedastral.backtest.accuracy import Accuracy, measure_accuracy
 from kedastral.backtest.comparison import (
     KEDASTRAL,
     LAST_WEEK,
-    Accuracy,
     HpaComparison,
     PolicyComparison,
     PolicyResult,
     average_results,
-    measure_accuracy,
     results_of,
 )
 from kedastral.backtest.shortages import Shortage, find_worst

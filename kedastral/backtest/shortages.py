@@ -7,7 +7,7 @@ from datetime import datetime
 import attrs
 import numpy as np
 
-from kedastral.backtest.comparison import forecast_after, lead_steps
+from kedastral.backtest.accuracy import forecast_after, lead_steps
 from kedastral.backtest.workloads import Scenario
 from kedastral.core.capacity import round_replicas
 from kedastral.settings.types import write_duration

@@ -7,15 +7,7 @@ from enum import StrEnum
 
 import attrs
 
-from kedastral.backtest.comparison import (
-    FIXED,
-    HPA,
-    KEDASTRAL,
-    LAST_WEEK,
-    LEVEL_KNOB,
-    PolicyComparison,
-    PolicyResult,
-)
+from kedastral.backtest.comparison import FIXED, HPA, KEDASTRAL, LAST_WEEK, LEVEL_KNOB, PolicyComparison, PolicyResult
 from kedastral.backtest.decision import (
     ROUNDED,
     SAME_COST,

@@ -4,15 +4,9 @@
 import numpy as np
 import pytest
 
+from kedastral.backtest.accuracy import forecasts_in_time, measure_accuracy
 from kedastral.backtest.charts import charts_of
-from kedastral.backtest.comparison import (
-    PlannedComparison,
-    average_results,
-    compare_policies,
-    forecasts_in_time,
-    measure_accuracy,
-    policies_to_compare,
-)
+from kedastral.backtest.comparison import PlannedComparison, average_results, compare_policies, policies_to_compare
 from kedastral.backtest.results import evaluate
 from kedastral.simulation.curves import Point
 from tests.backtest.scenarios import LastValue, comparison_with, noisy, scenario_of

@@ -10,14 +10,9 @@ import attrs
 import numpy as np
 import pytest
 
+from kedastral.backtest.accuracy import forecast_after, forecasts_in_time, measure_accuracy
 from kedastral.backtest.charts import charts_of
-from kedastral.backtest.comparison import (
-    compare_policies,
-    forecast_after,
-    forecasts_in_time,
-    measure_accuracy,
-    policies_to_compare,
-)
+from kedastral.backtest.comparison import compare_policies, policies_to_compare
 from kedastral.backtest.results import WorkloadResults, evaluate
 from kedastral.backtest.shortages import explain
 from kedastral.backtest.tables import describe_gaps
