@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import attrs
 import trio
@@ -18,6 +18,7 @@ from quart_trio import QuartTrio
 
 from kedastral.clock import WallClock
 from kedastral.grpclib_trio import Health, Limits, Servable, Server
+from kedastral.logs import GATHER_FOR, tell_gathered
 from kedastral.serving.http_server import HttpLimits, serve_http
 from kedastral.serving.listening import (
     describe_listener,
@@ -137,9 +138,17 @@ async def run_until_signal(app: App, *, task_status: trio.TaskStatus[None] = tri
     async with trio.open_nursery() as nursery:
         await nursery.start(stop_on_signal, app.stopping)
         await nursery.start(reload_on_hangup, app.request_reload)
+        nursery.start_soon(keep_telling_gathered)
         task_status.started()
         await app.run()
         nursery.cancel_scope.cancel()
+
+
+async def keep_telling_gathered() -> NoReturn:
+    """Every minute, log what many workloads had to say at the same time; see `kedastral.logs.Gatherer`."""
+    while True:
+        await trio.sleep(GATHER_FOR)
+        tell_gathered()
 
 
 async def stop_on_signal(

@@ -5,6 +5,9 @@ Every module logs through the standard library (``logging.getLogger("kedastral.<
 ``extra``). This module formats its records, and those of the libraries: ``ts, level, component, workload, msg, err``.
 
 A thread writes the lines. Logging only puts them into a queue, so that a pipe that nobody reads blocks nothing.
+
+A thousand workloads can have the same to say at the same time, above all at a start. Such lines get their ``extra``
+from `of_many`, and `Gatherer` makes few lines of them.
 """
 
 import logging
@@ -14,10 +17,11 @@ import select
 import sys
 import threading
 import traceback
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+import attrs
 import structlog
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
@@ -28,6 +32,15 @@ MAX_WRITTEN_AT_ONCE = 2**16
 """The most bytes that are written at once: what a pipe holds on Linux."""
 FLUSH_WITHIN = 0.5
 """Seconds that the end of the process waits for the last lines to be written."""
+GATHER_FOR = 60.0
+"""Seconds between two calls of `tell_gathered`."""
+SHOWN_ALONE = 5
+"""How many workloads get a line of their own for the same event within `GATHER_FOR` seconds."""
+MAX_NAMED = 10_000
+"""The most workloads that one event holds back; the lines of others are shown."""
+MAX_NAMES_LENGTH = 8000
+"""Characters of names in one line: container runtimes split lines of more than 16 KiB."""
+_GATHERS_BY = "gathers_by"
 _COMPONENTS = {"hypercorn": "http", "kedastral": "app", "quart": "http"}
 _NOISY = dict.fromkeys(("httpx", "httpcore", "hpack", "hypercorn"), logging.WARNING)
 """httpx logs whole URLs, including queries, at info; hpack every header at debug; hypercorn what `app` already logs."""
@@ -38,7 +51,8 @@ Event = MutableMapping[str, Any]
 def configure_logging(level: str, form: str, stream: TextIO | None = None) -> None:
     """Send every record of ``level`` and above to ``stream`` (standard error), as ``form`` ``text`` or ``json``.
 
-    A separate thread writes to a stream that has a file descriptor; other streams are written to directly.
+    A separate thread writes to a stream that has a file descriptor; other streams are written to directly. At level
+    ``debug`` each line is shown; otherwise see `Gatherer`.
     """
     render = structlog.processors.JSONRenderer() if form == "json" else _render_logfmt
     formatter = structlog.stdlib.ProcessorFormatter(
@@ -47,6 +61,8 @@ def configure_logging(level: str, form: str, stream: TextIO | None = None) -> No
     )
     handler = _open_handler(stream or sys.stderr)
     handler.setFormatter(formatter)
+    if LEVELS[level] > logging.DEBUG:
+        handler.addFilter(Gatherer())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(LEVELS[level])
@@ -61,6 +77,94 @@ def count_dropped_lines() -> int:
     0 if logging is not configured.
     """
     return sum(handler.dropped for handler in logging.getLogger().handlers if isinstance(handler, QueuedHandler))
+
+
+def of_many(workload: str, /, **fields: object) -> dict[str, object]:
+    """The ``extra`` of a line about ``workload``, with ``fields``, that many workloads may log at the same time."""
+    return {"workload": workload, **named(workload), **fields}
+
+
+def named(name: str) -> dict[str, object]:
+    """As `of_many`, for a line that knows no workload, but a query or a file instead: ``name`` is not a field of it."""
+    return {_GATHERS_BY: name}
+
+
+@attrs.define
+class _Gathered:
+    """The workloads with lines of their own about an event, those without, and the newest record of the latter."""
+
+    alone: set[str] = attrs.field(factory=set)
+    more: dict[str, None] = attrs.field(factory=dict)
+    newest: logging.LogRecord | None = None
+
+
+class Gatherer(logging.Filter):
+    """Holds back lines of `of_many`: within a minute only the first `SHOWN_ALONE` workloads get their own for an event.
+
+    `take` returns a line with the number and the names of the others. Two lines are about the same event if they come
+    from the same call, at the same level and for the same ``reason`` or ``status``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+        self._events: dict[tuple[object, ...], _Gathered] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to show ``record`` now."""
+        name = getattr(record, _GATHERS_BY, None)
+        if name is None:
+            return True
+        kinds = (getattr(record, "reason", None), getattr(record, "status", None))
+        event = (record.name, record.levelno, record.msg, *kinds)
+        with self._lock:
+            found = self._events.setdefault(event, _Gathered())
+            if name in found.alone or len(found.alone) < SHOWN_ALONE:
+                found.alone.add(name)
+                return True
+            if len(found.more) >= MAX_NAMED and name not in found.more:
+                return True
+            found.more[name], found.newest = None, record
+            return False
+
+    def take(self) -> Iterator[logging.LogRecord]:
+        """What was held back since the last call, as few lines that name all workloads."""
+        with self._lock:
+            events, self._events = self._events, {}
+        for found in events.values():
+            if found.newest is not None:
+                yield from _sum_up(found.newest, tuple(found.more))
+
+
+def _sum_up(newest: logging.LogRecord, names: Sequence[str]) -> Iterator[logging.LogRecord]:
+    """Lines that say of all ``names`` what ``newest`` says of one."""
+    left_out = ("workload", _GATHERS_BY, "args", "created", "msecs", "relativeCreated")
+    fields = {name: value for name, value in vars(newest).items() if name not in left_out}
+    parts, more = list(_join(names)), "1 more workload" if len(names) == 1 else f"{len(names)} more workloads"
+    for number, part in enumerate(parts, 1):
+        which = f", part {number} of {len(parts)} of their names" if parts[1:] else ""
+        words = f"the same of {more}{which}; the newest: {newest.getMessage()}"
+        yield logging.makeLogRecord({**fields, "msg": words, "names": part})
+
+
+def _join(names: Iterable[str]) -> Iterator[str]:
+    """``names`` separated by commas, in parts of at most `MAX_NAMES_LENGTH` characters."""
+    part = ""
+    for name in (each[:MAX_NAMES_LENGTH] for each in names):
+        if part and len(part) + len(name) + 2 > MAX_NAMES_LENGTH:
+            yield part
+            part = ""
+        part += f", {name}" if part else name
+    yield part
+
+
+def tell_gathered() -> None:
+    """Log what was held back since the last call; see `Gatherer`."""
+    for handler in logging.getLogger().handlers:
+        for one in handler.filters:
+            if isinstance(one, Gatherer):
+                for record in one.take():
+                    handler.handle(record)
 
 
 def log_stray_errors() -> None:
@@ -202,6 +306,7 @@ def _name_fields(_logger: object, _method: str, event: Event) -> Event:
     event["level"] = "warn" if record.levelno == logging.WARNING else record.levelname.lower()
     event.setdefault("component", _component(record.name))
     event["msg"] = event.pop("event")
+    event.pop(_GATHERS_BY, None)
     if record.exc_info and record.exc_info[1] is not None:
         event["err"] = "".join(traceback.format_exception(*record.exc_info)).strip()
     event.pop("exc_info", None)

@@ -31,6 +31,7 @@ from kedastral.core.planning.uncertainty import QUANTILES, Calibration, Interval
 from kedastral.core.series import DataQuality, Observation, Series
 from kedastral.core.serving import Snapshot
 from kedastral.core.trigger import ObjectRef
+from kedastral.logs import of_many
 from kedastral.wire import add_strict_types
 
 FORMAT = 1
@@ -145,7 +146,7 @@ class _Parts:
 
     def _tell_dropped(self, name: str, why: str) -> None:
         words = "%s of the kept state means something else in this version and is dropped: %s"
-        log.warning(words, name, why, extra={"workload": self.workload})
+        log.warning(words, name, why, extra=of_many(self.workload))
 
     def read_optional(self, name: str, kind: type[T]) -> T | None:
         """The part ``name``, None if there is none."""

@@ -6,7 +6,9 @@ deadline: the first example of a test may import a lot.
 Linear algebra runs in one thread, as in the product: several would compete for the cores with everything else.
 """
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from kedastral.cooperative import ONE_THREAD
@@ -27,6 +29,20 @@ UNMEASURED = {
     "process", "settings", "simulation", "workloads",
 }  # fmt: skip
 """The folders whose tests run without coverage: code with a coverage threshold has other tests, and tracing is slow."""
+
+
+@pytest.fixture
+def restore_logging() -> Iterator[None]:
+    """Leave the root logger as it was found."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    quiet = {name: logging.getLogger(name).level for name in ("httpx", "httpcore", "hpack", "hypercorn")}
+    yield
+    logging.captureWarnings(False)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name, before in quiet.items():
+        logging.getLogger(name).setLevel(before)
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stopping the process at any moment: it is not ready from then on, and ends in time, on the virtual clock."""
 
+import io
+import logging
 import socket
 import threading
 from collections.abc import Callable
@@ -10,8 +12,9 @@ import trio
 from quart_trio import QuartTrio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from kedastral.app import MAX_STOP_SECONDS, App, HttpPart, Service
+from kedastral.app import MAX_STOP_SECONDS, App, HttpPart, Service, run_until_signal
 from kedastral.clock import SystemClock
+from kedastral.logs import GATHER_FOR, SHOWN_ALONE, configure_logging, of_many
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.snapshot_api import Readiness
 from kedastral.workloads.fleet import Changes
@@ -92,3 +95,18 @@ async def test_it_stops_while_the_files_are_read_once_more(autojump_clock: MockC
             await stop(app, nursery)
     finally:
         may_end.set()
+
+
+@pytest.mark.usefixtures("restore_logging")
+async def test_what_many_workloads_say_at_the_same_time_is_told_after_a_minute(autojump_clock: MockClock) -> None:
+    stream, app = io.StringIO(), make_app()
+    configure_logging("warn", "text", stream)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run_until_signal, app)
+        for number in range(2 * SHOWN_ALONE):
+            logging.getLogger("kedastral.forecaster").warning("no new forecast", extra=of_many(f"web-{number}"))
+        assert len(stream.getvalue().splitlines()) == SHOWN_ALONE
+        await trio.sleep(GATHER_FOR + 1)
+        [*_, told] = stream.getvalue().splitlines()
+        assert f"the same of {SHOWN_ALONE} more workloads" in told
+        await stop(app, nursery)

@@ -20,30 +20,23 @@ import pytest
 import kedastral
 from kedastral import logs
 from kedastral.logs import (
+    MAX_NAMES_LENGTH,
     MAX_QUEUED,
     MAX_WRITTEN_AT_ONCE,
+    SHOWN_ALONE,
     QueuedHandler,
     configure_logging,
     count_dropped_lines,
     log_stray_errors,
+    named,
+    of_many,
+    tell_gathered,
 )
+
+pytestmark = pytest.mark.usefixtures("restore_logging")
 
 FORMATS = ("text", "json")
 log = logging.getLogger("kedastral.forecaster")
-
-
-@pytest.fixture(autouse=True)
-def restore_logging() -> Iterator[None]:
-    """Leave the root logger as it was found."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    quiet = {name: logging.getLogger(name).level for name in ("httpx", "httpcore", "hpack", "hypercorn")}
-    yield
-    logging.captureWarnings(False)
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    for name, before in quiet.items():
-        logging.getLogger(name).setLevel(before)
 
 
 def start(form: str, level: str = "info") -> io.StringIO:
@@ -340,3 +333,103 @@ def test_no_message_loses_its_second_line(path: Path) -> None:
     alone = [str(one.value.value) for one in statements if isinstance(one.value, ast.Constant)]
     is_sentence = re.compile(r"(?s).*\.|.*\n.*|Ellipsis")
     assert [text for text in alone if not is_sentence.fullmatch(text)] == []
+
+
+def take_lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    """The lines since the last call, after those that were held back."""
+    tell_gathered()
+    lines = read_json(stream)
+    stream.seek(0)
+    stream.truncate()
+    return lines
+
+
+def test_what_a_thousand_workloads_say_is_a_few_lines_that_name_them_all() -> None:
+    stream, names = start("json"), [f"shop/workload-{number:03}" for number in range(1000)]
+    for number, name in enumerate(names):
+        log.warning("the plan says %d now", number, extra=of_many(name))
+    lines = take_lines(stream)
+    alone, parts = lines[:SHOWN_ALONE], lines[SHOWN_ALONE:]
+    assert [line["workload"] for line in alone] == names[:SHOWN_ALONE]
+    assert [line["msg"] for line in alone] == [f"the plan says {number} now" for number in range(SHOWN_ALONE)]
+    assert [line["msg"] for line in parts] == [
+        f"the same of {1000 - SHOWN_ALONE} more workloads, part {number} of 3 of their names; "
+        "the newest: the plan says 999 now"
+        for number in (1, 2, 3)
+    ]
+    assert [name for line in parts for name in line["names"].split(", ")] == names[SHOWN_ALONE:]
+    for line in parts:
+        assert list(line) == ["ts", "level", "component", "msg", "names"]
+        assert (line["level"], line["component"]) == ("warn", "forecaster")
+        assert len(line["names"]) <= MAX_NAMES_LENGTH
+
+
+def test_a_workload_that_comes_later_has_a_line_of_its_own_again() -> None:
+    stream = start("json")
+    for number in range(SHOWN_ALONE + 1):
+        log.info("first forecast", extra=of_many(f"early-{number}"))
+    *_, told = take_lines(stream)
+    assert (told["msg"], told["names"]) == (
+        "the same of 1 more workload; the newest: first forecast",
+        f"early-{SHOWN_ALONE}",
+    )
+    log.info("first forecast", extra=of_many("late"))
+    [line] = take_lines(stream)
+    assert (line["msg"], line["workload"]) == ("first forecast", "late")
+    assert take_lines(stream) == []
+
+
+def test_one_workload_is_never_held_back_for_repeating_itself() -> None:
+    stream = start("json")
+    for number in range(3 * SHOWN_ALONE):
+        log.info("round %d", number, extra=of_many("shop"))
+    assert len(take_lines(stream)) == 3 * SHOWN_ALONE
+
+
+def test_other_words_levels_and_reasons_are_other_events() -> None:
+    stream = start("json")
+    for number in range(SHOWN_ALONE + 1):
+        for reason in ("timeout", "refused"):
+            log.warning("no new forecast", extra=of_many(f"w{number}", reason=reason, err=f"{reason} {number}"))
+        log.info("no new forecast", extra=of_many(f"w{number}"))
+        log.warning("lost series", extra=of_many(f"w{number}"))
+    told = take_lines(stream)[4 * SHOWN_ALONE :]
+    assert [(line["level"], line["msg"].partition("newest: ")[2], line.get("err")) for line in told] == [
+        ("warn", "no new forecast", f"timeout {SHOWN_ALONE}"),
+        ("warn", "no new forecast", f"refused {SHOWN_ALONE}"),
+        ("info", "no new forecast", None),
+        ("warn", "lost series", None),
+    ]
+
+
+def test_only_lines_of_many_are_held_back() -> None:
+    stream = start("json")
+    for number in range(3 * SHOWN_ALONE):
+        log.info("replicas for KEDA 2 -> 3", extra={"workload": f"w{number}"})
+    assert len(take_lines(stream)) == 3 * SHOWN_ALONE
+
+
+def test_a_line_may_be_gathered_by_a_name_that_is_no_field_of_it() -> None:
+    stream = start("json")
+    for number in range(SHOWN_ALONE + 2):
+        log.warning("partial; query: %s", f"up{number}", extra=named(f"up{number}"))
+    *alone, told = take_lines(stream)
+    assert all(list(line) == ["ts", "level", "component", "msg"] for line in alone)
+    assert told["names"] == f"up{SHOWN_ALONE}, up{SHOWN_ALONE + 1}"
+
+
+def test_at_level_debug_each_line_is_shown() -> None:
+    stream = start("json", "debug")
+    for number in range(3 * SHOWN_ALONE):
+        log.info("first forecast", extra=of_many(f"w{number}"))
+    assert len(take_lines(stream)) == 3 * SHOWN_ALONE
+
+
+def test_what_is_held_back_is_bounded_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "MAX_NAMED", 3)
+    stream = start("json")
+    for number in range(SHOWN_ALONE + 5):
+        log.info("first forecast", extra=of_many(f"w{number}"))
+    *alone, told = take_lines(stream)
+    assert [line["workload"] for line in alone] == [f"w{number}" for number in (0, 1, 2, 3, 4, 8, 9)]
+    assert told["names"] == "w5, w6, w7"

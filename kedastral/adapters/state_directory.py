@@ -24,6 +24,7 @@ import trio
 
 from kedastral.core.kept_state import KeptHistory, KeptState
 from kedastral.errors import ConfigError, StoreError
+from kedastral.logs import named
 from kedastral.state_format import StateFormatError, read_history, read_state, write_history, write_state
 
 STATE, HISTORY = ".state", ".history"
@@ -157,7 +158,7 @@ class StateDirectory:
             return kept
         aside = path.with_name(path.name + UNREADABLE)
         path.replace(aside)
-        log.warning("a kept file cannot be used, and is now %s: %s", aside, why)
+        log.warning("a kept file cannot be used, and is now %s: %s", aside, why, extra=named(path.stem))
         return None
 
     def _write(self, workload: str, ending: str, write: Callable[[], bytes], at: datetime | None) -> int:

@@ -18,7 +18,7 @@ from kedastral.app import App, run_until_signal
 from kedastral.cli.validate import check_all_queries, one_line, print_settings
 from kedastral.compose import open_forecaster, open_run, open_scaler
 from kedastral.errors import BindError, ConfigError, RemoteError
-from kedastral.logs import configure_logging, log_stray_errors
+from kedastral.logs import configure_logging, log_stray_errors, tell_gathered
 from kedastral.serving.listening import raise_limit_of_open_files
 from kedastral.settings.commands import (
     BY_COMMAND,
@@ -33,6 +33,7 @@ from kedastral.settings.commands import (
 from kedastral.settings.effect import show
 from kedastral.settings.load import Loaded, load
 from kedastral.settings.schema import Setting, settings_of
+from kedastral.workloads.reload import log_warning
 
 HELP = {"help_option_names": ["-h", "--help"], "ignore_unknown_options": True, "allow_extra_args": True}
 """Unknown flags are let through, so that they are reported along with all other problems, not instead of them."""
@@ -376,12 +377,16 @@ def _serve(loaded: Loaded[Served], open_app: Callable[[Served], AbstractAsyncCon
     raise_limit_of_open_files()
 
     async def serve() -> None:
-        async with open_app(loaded.settings) as app:
-            log.info("kedastral %s", __version__, extra=_key_settings(loaded))
-            for warning in loaded.warnings:
-                log.warning(warning)
-            gc.freeze()  # loaded objects stay: garbage collection can skip them
-            await run_until_signal(app)
+        warned = {} if loaded.fleet is None else loaded.fleet.warned
+        try:
+            async with open_app(loaded.settings) as app:
+                log.info("kedastral %s", __version__, extra=_key_settings(loaded))
+                for warning in loaded.warnings:
+                    log_warning(log, warning, warned.get(warning))
+                gc.freeze()  # loaded objects stay: garbage collection can skip them
+                await run_until_signal(app)
+        finally:
+            tell_gathered()
         log.info("stopped")
 
     _exit_cleanly(serve)

@@ -9,6 +9,7 @@ import trio
 
 from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy
 from kedastral.errors import RemoteError
+from kedastral.logs import of_many
 
 FORGET_AFTER = 3600.0
 """Seconds after which a workload that nobody asks for is no longer read."""
@@ -96,7 +97,7 @@ class MinimumLog:
             words = (
                 "--default-min (%d) is below the workload's minimum (%d): a stale forecast asks for fewer than any plan"
             )
-            log.warning(words, policy.default_min, least, extra={"workload": workload})
+            log.warning(words, policy.default_min, least, extra=of_many(workload))
 
     def forget(self, workload: str) -> None:
         """Note that nobody asks for ``workload`` anymore."""

@@ -26,6 +26,7 @@ from kedastral.adapters.http import (
 from kedastral.clock import SystemClock, WallClock
 from kedastral.core.serving import Snapshot, StalePolicy, keep_served
 from kedastral.errors import RemoteError, SourceError
+from kedastral.logs import of_many
 from kedastral.serving.asked import AskedWorkloads, MinimumLog
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.store import MAX_SKEW, ChangeEvents, SeldomWarning
@@ -340,7 +341,7 @@ class RemoteSnapshots:
         if tracked is None or tracked.ended is ended:
             return
         before, tracked.ended = tracked.ended, ended
-        fields = {"workload": workload}
+        fields = of_many(workload)
         if ended is _Result.FAILED:
             words = "; ".join(map(str, errors))
             log.warning("cannot read the snapshot", extra={**fields, "reason": errors[0].reason, "err": words})

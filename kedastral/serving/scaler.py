@@ -29,6 +29,7 @@ from kedastral.core.serving import Activity, Decision, Mode, StalePolicy, decide
 from kedastral.core.trigger import ObjectRef, describe_value, find_value, key_in, require_no_conflict
 from kedastral.errors import BadTriggerError, RemoteError, TooManyWorkloadsError, UnknownWorkloadError
 from kedastral.grpclib_trio import FinishedCall
+from kedastral.logs import of_many
 from kedastral.serving.metrics import Metrics
 
 METRIC_NAME = "desired_replicas"
@@ -217,7 +218,7 @@ class StaleLog:
         if decision.stale or decision.replicas is None:
             self._note_stale(workload, decision, policy)
         elif self._said.pop(workload, None) is not None:
-            log.info("a fresh forecast again: KEDA is told %d", decision.replicas, extra={"workload": workload})
+            log.info("a fresh forecast again: KEDA is told %d", decision.replicas, extra=of_many(workload))
 
     def _note_stale(self, workload: str, decision: Decision, policy: StalePolicy) -> None:
         has_number, now, said = decision.replicas is not None, trio.current_time(), self._said.get(workload)
@@ -229,7 +230,7 @@ class StaleLog:
         told = str(decision.replicas) if has_number else "UNAVAILABLE, so that it holds"
         rule = Mode.OBSERVE if decision.mode is Mode.OBSERVE else policy.on_stale
         words = "no fresh forecast: KEDA is told %s (%s); %s"
-        log.warning(words, told, rule, decision.reason, extra={"workload": workload})
+        log.warning(words, told, rule, decision.reason, extra=of_many(workload))
 
 
 def read_activation(metadata: Mapping[str, str]) -> float:

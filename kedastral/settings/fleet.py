@@ -116,3 +116,8 @@ class ConfiguredFleet:
         """All lines about odd settings."""
         of_workloads = (line for one in self.settings.workloads.values() for line in one.warnings)
         return (*self.shared_warnings, *of_workloads)
+
+    @property
+    def warned(self) -> Mapping[str, str]:
+        """The workload of each line that is about a single one, by line."""
+        return {line: key for key, one in self.settings.workloads.items() for line in one.warnings}

@@ -25,6 +25,7 @@ from kedastral.core.series import Floats
 from kedastral.core.serving import Mode, Snapshot, decide
 from kedastral.core.trigger import ObjectRef
 from kedastral.errors import StoreError
+from kedastral.logs import of_many
 from kedastral.serving.metrics import Metrics
 from kedastral.workloads.runner import WorkloadRunner, workload_of
 from kedastral.workloads.tick import TELL_AGAIN
@@ -377,7 +378,7 @@ def _restore_model(runner: WorkloadRunner, kept: KeptModel) -> None:
     try:
         forecaster.restore(kept.memory)
     except ValueError as error:
-        log.warning("the model is trained again: %s", error, extra={"workload": runner.key})
+        log.warning("the model is trained again: %s", error, extra=of_many(runner.key))
 
 
 def _answer_of(snapshot: Snapshot, now: datetime, runner: WorkloadRunner) -> int | None:

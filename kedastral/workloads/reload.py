@@ -10,6 +10,7 @@ import trio
 
 from kedastral.cooperative import TimeSlice
 from kedastral.errors import ConfigError
+from kedastral.logs import named
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.snapshot_api import Readiness
 from kedastral.settings.fleet import ConfiguredFleet, FleetSettings
@@ -84,7 +85,7 @@ class Forecasting:
                 await self.resolver.reread()
             raise
         await self.resolver.reread()
-        await self._warn(configured.warnings)
+        await self._warn(configured)
         return changes
 
     async def _reconcile(self, settings: FleetSettings) -> Changes:
@@ -100,14 +101,14 @@ class Forecasting:
         finally:
             await sources.close_unused()  # no release will close those that no workload uses
 
-    async def _warn(self, warnings: Sequence[str]) -> None:
+    async def _warn(self, configured: ConfiguredFleet) -> None:
         """Log the warnings that are new."""
-        known, time_slice = set(self.warnings), TimeSlice()
-        self.warnings = warnings
-        for warning in warnings:
+        known, time_slice, warned = set(self.warnings), TimeSlice(), configured.warned
+        self.warnings = configured.warnings
+        for warning in self.warnings:
             await time_slice.rest()
             if warning not in known:
-                log.warning(warning)
+                log_warning(log, warning, warned.get(warning))
 
 
 @attrs.define(eq=False)
@@ -198,6 +199,14 @@ class Reloader(Generic[T]):
             for problem in error.problems:
                 log.error("the configuration is invalid; the previous one stays in force: %s", problem)
         self._logged = words
+
+
+def log_warning(to: logging.Logger, line: str, workload: str | None) -> None:
+    """Log a line about odd settings, those of ``workload`` or of several; a thousand workloads may have one each."""
+    if workload is None:
+        to.warning(line)
+    else:
+        to.warning("%s", line, extra=named(workload))
 
 
 def _describe(changes: Changes) -> str:

@@ -15,6 +15,7 @@ from kedastral.core.planning.status import Failure
 from kedastral.core.serving import OnStale, StalePolicy
 from kedastral.core.trigger import ObjectRef, is_from_variable, key_in, require_few_keys
 from kedastral.errors import BadTriggerError, ConfigError, TooManyWorkloadsError, UnknownWorkloadError
+from kedastral.logs import named, of_many
 from kedastral.settings.declarations import ScaledObjectSettings
 from kedastral.settings.fleet import ConfiguredFleet, WorkloadSettings
 from kedastral.settings.metadata import brings_a_workload, describes_a_workload
@@ -94,7 +95,7 @@ class TriggerReader:
             self._warned.clear()
         self._warned[settings.key] = settings.warnings
         for warning in settings.warnings:
-            config_log.warning("%s: %s", settings.origin, warning)
+            config_log.warning("%s: %s", settings.origin, warning, extra=named(settings.key))
 
 
 @attrs.define
@@ -211,7 +212,7 @@ class FleetResolver:
     def _remove_unasked(self) -> None:
         now = trio.current_time()
         for key in [key for key, one in self._registered.items() if now - one.asked_at >= REMOVE_AFTER]:
-            log.info("removed: KEDA has not asked for it for an hour", extra={"workload": key})
+            log.info("removed: KEDA has not asked for it for an hour", extra=of_many(key))
             self._remove(key)
 
     async def reread(self) -> None:
@@ -228,7 +229,7 @@ class FleetResolver:
             except (ConfigError, BadTriggerError) as error:
                 log.warning(
                     "a ScaledObject's workload is no longer valid and is removed",
-                    extra={"workload": key, "err": str(error)},
+                    extra=of_many(key, err=str(error)),
                 )
                 self._remove(key)
 
@@ -290,7 +291,8 @@ class FleetResolver:
             return self._register(ref, self.reader)
         except (ConfigError, BadTriggerError, TooManyWorkloadsError) as error:
             words = "the workload that ScaledObject %s/%s defined before the start is not restored"
-            log.info(words, ref.namespace, ref.name, extra={"err": str(error)})
+            fields = {**named(f"{ref.namespace}/{ref.name}"), "err": str(error)}
+            log.info(words, ref.namespace, ref.name, extra=fields)
             return None
 
     def _find_registered(self, ref: ObjectRef, reader: TriggerReader) -> str:
@@ -324,7 +326,7 @@ class FleetResolver:
         if runner is None or not self.builder.is_current(runner, settings):
             self.fleet.put(self.builder.build(settings, runner))
             what = "registered" if runner is None else "changed"
-            log.info("%s, as ScaledObject %s/%s says", what, ref.namespace, ref.name, extra={"workload": key})
+            log.info("%s, as ScaledObject %s/%s says", what, ref.namespace, ref.name, extra=of_many(key))
         if before is None:
             before = self._registered[key] = Registration(ref, now, now, now)
         if before.owner == (ref.namespace, ref.name):  # one object has few spellings; others may have any number

@@ -20,6 +20,7 @@ from kedastral.core.ports import Forecaster, MetricSource, SnapshotStore
 from kedastral.core.series import Series
 from kedastral.core.serving import Mode, OnStale, Snapshot, decide, replicas_at
 from kedastral.errors import ModelError, StoreError, WorkloadError
+from kedastral.logs import of_many
 from kedastral.serving.metrics import Metrics, observe_seconds
 from kedastral.tracing import NO_TRACING, Tracing
 
@@ -88,7 +89,7 @@ class Planner:
         if self.workload.service_level is None or snapshot is None or snapshot.status.code is before.code:
             return
         now = snapshot.status
-        fields = {"workload": self.workload.name, "status": now.code}
+        fields = of_many(self.workload.name, status=now.code)
         if now.is_ok:
             log.info("the forecast is what is planned for now", extra=fields)
             return
@@ -181,14 +182,14 @@ class ForecastLoop:
                 "lack part of it"
             )
             since = f"{lost.since:%Y-%m-%dT%H:%M:%SZ}"
-            log.warning(words, lost.lost + lost.left, lost.left, since, extra={"workload": self.workload.name})
+            log.warning(words, lost.lost + lost.left, lost.left, since, extra=of_many(self.workload.name))
         return lost
 
     def _warn_of_counter(self, history: Series, now: datetime) -> None:
         """Log one line if the query returns a raw counter."""
         counter = self.counter.observe(history, now)
         if counter is not None:
-            log.warning("%s", counter.words, extra={"workload": self.workload.name})
+            log.warning("%s", counter.words, extra=of_many(self.workload.name))
 
     def _log_outliers(self, now: Outliers | None, before: Outliers | None) -> None:
         """Log one line for outliers after a while without any."""
@@ -196,7 +197,7 @@ class ForecastLoop:
             return
         words = "values far beyond all that this workload does are left out: %d in all, the newest %.6g at %s"
         at = f"{now.newest.at:%Y-%m-%dT%H:%M:%SZ}"
-        log.warning(words, now.points, now.newest.value, at, extra={"workload": self.workload.name})
+        log.warning(words, now.points, now.newest.value, at, extra=of_many(self.workload.name))
 
 
 QUIET_CHANGES = timedelta(seconds=30)
@@ -284,7 +285,7 @@ class GuardedTick:
             log.debug("published a forecast", extra={"workload": name})
             if self._failing_since is not None:
                 since = f"{self._failing_since:%Y-%m-%dT%H:%M:%SZ}"
-                log.info("forecasts again, after failing since %s", since, extra={"workload": name})
+                log.info("forecasts again, after failing since %s", since, extra=of_many(name))
                 self._failing_since, self._told = None, {}
             self._note_first()
             self._warn_of_default_min()
@@ -304,7 +305,7 @@ class GuardedTick:
 
     def _tell_failure(self, error: WorkloadError, *, news: bool) -> None:
         name = self.loop.workload.name
-        fields = {"component": error.component, "workload": name, "reason": error.reason, "err": str(error)}
+        fields = of_many(name, component=error.component, reason=error.reason, err=str(error))
         level = logging.WARNING if news else logging.DEBUG
         log.log(level, "no new forecast", extra=fields, exc_info=_shown(error) if news else None)
 
@@ -318,7 +319,7 @@ class GuardedTick:
                 "mode observe: KEDA is told 0, whatever is planned. Alone this trigger would scale to the minimum: "
                 "the ScaledObject needs a second one, which then decides alone"
             )
-            log.warning(words, extra={"workload": self.loop.workload.name})
+            log.warning(words, extra=of_many(self.loop.workload.name))
 
     def _has_published(self) -> bool:
         snapshot = self.loop.store.get(self.loop.workload.name)
@@ -333,7 +334,7 @@ class GuardedTick:
         words = "first forecast: load %.6g, replicas for KEDA %d"
         if snapshot.mode is Mode.OBSERVE:
             words += ", which is only shown (observe)"
-        log.info(words, load, replicas, extra={"workload": snapshot.workload})
+        log.info(words, load, replicas, extra=of_many(snapshot.workload))
 
     def _note_change(self) -> None:
         """Log a change of what KEDA is told, if this process answers KEDA."""
@@ -354,7 +355,7 @@ class GuardedTick:
                 "on-stale is default-min: without a new forecast for %g s KEDA is told %d replicas, and the plan says "
                 "%d now; ride-forecast would keep to the plan (--on-stale, or onStale where the workload is described)"
             )
-            log.warning(words, stale.stale_after, stale.default_min, replicas, extra={"workload": workload.name})
+            log.warning(words, stale.stale_after, stale.default_min, replicas, extra=of_many(workload.name))
 
 
 def _shown(error: WorkloadError) -> WorkloadError | None:

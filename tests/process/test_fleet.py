@@ -14,6 +14,7 @@ import grpc
 import pytest
 
 from kedastral._proto import externalscaler_pb2 as pb
+from kedastral.logs import SHOWN_ALONE
 from tests.waiting import PATIENCE, wait_for
 
 from .raw_grpc import SERVICE
@@ -144,6 +145,26 @@ def test_files_are_edited_under_a_hundred_calls_a_second_and_no_call_fails(prome
         assert "cart" not in metrics
         process.signal(signal.SIGTERM)
         assert process.wait() == 0
+
+
+def test_what_all_workloads_have_to_say_at_the_start_is_told_in_few_lines_by_the_end(
+    prometheus: StandIn, tmp_path: Path
+) -> None:
+    names, file = [f"web-{number:02}" for number in range(3 * SHOWN_ALONE)], tmp_path / "fleet.yaml"
+    policies = (write_policy(name, 100).replace("query: up", "query: http_requests_total") for name in names)
+    file.write_text(write_source(prometheus) + "".join(policies))
+    with ProcessInput("run", {**LISTEN, "--config": str(file)}) as process:
+        [http, _] = process.ports("HTTP", "gRPC")
+        for name in names:
+            wait_for(lambda name=name: fetch(http, f"/forecast/current?workload=prod/{name}").status == 200, name)
+        process.signal(signal.SIGTERM)
+        assert process.wait() == 0
+    for words in ("first forecast: load", "on-stale is default-min", "takes the counter http_requests_total as it is"):
+        lines = [event for event in process.log if words in event["msg"]]
+        assert len(lines) == SHOWN_ALONE + 1, words
+        assert f"the same of {2 * SHOWN_ALONE} more workloads" in lines[-1]["msg"]
+        assert [name for name in names if name not in str(lines)] == []
+    assert process.log[-1]["msg"] == "stopped"
 
 
 def test_a_hangup_has_the_files_read_at_once(prometheus: StandIn, tmp_path: Path) -> None:

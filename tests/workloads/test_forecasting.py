@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A reload is applied completely or not at all: workloads, data sources, and workloads from ScaledObjects."""
 
+import io
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, nullcontext
@@ -18,6 +19,7 @@ from kedastral.compose import Common, make_forecasting
 from kedastral.core.series import Series
 from kedastral.core.trigger import ObjectRef
 from kedastral.errors import ConfigError
+from kedastral.logs import SHOWN_ALONE, configure_logging, tell_gathered
 from kedastral.serving.scaler import Scaler
 from kedastral.settings.declarations import PrometheusLogin, ScaledObjectSettings
 from kedastral.settings.fleet import ConfiguredFleet, WorkloadSettings
@@ -139,6 +141,18 @@ async def test_a_warning_is_told_once_for_as_long_as_it_holds(rig: Rig, caplog: 
     for read, told in ((low, 1), (low, 1), (fine, 1), (low, 2)):
         await rig.forecasting.apply(read)
         assert len([one for one in caplog.records if one.levelno == logging.WARNING]) == told
+
+
+@pytest.mark.usefixtures("restore_logging")
+async def test_a_warning_of_each_of_many_workloads_is_told_in_few_lines(rig: Rig) -> None:
+    stream, keys = io.StringIO(), [f"web-{number:02}" for number in range(2 * SHOWN_ALONE)]
+    configure_logging("warn", "text", stream)
+    await rig.forecasting.apply(rig.read(source(), *(policy(key, query="http_requests_total") for key in keys)))
+    tell_gathered()
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == SHOWN_ALONE + 1
+    assert f"the same of {SHOWN_ALONE} more workloads" in lines[-1]
+    assert [key for key in keys if key not in stream.getvalue()] == []
 
 
 async def test_a_refused_query_is_known_of_its_workload_to_the_metrics_and_to_keda(

@@ -41,6 +41,7 @@ from kedastral.adapters.prometheus.answer import (
 from kedastral.adapters.prometheus.limits import RequestLimits, RequestSlot, TimeBudget
 from kedastral.cooperative import without_garbage_collection
 from kedastral.errors import ConfigError, NotServedError, QueryError, SourceError
+from kedastral.logs import named
 from kedastral.settings.declarations import PrometheusLogin
 from kedastral.tls import RotatingContext, TlsFiles, make_client_context
 
@@ -177,6 +178,7 @@ class AnswerNotes:
                 "deduplication: %s and %s; query: %s",
                 *(one_line(labels, QUERY_SHOWN) for labels in load.twins),
                 request.shown_query,
+                extra=named(request.shown_query),
             )
 
     @property

@@ -23,6 +23,7 @@ from kedastral.core.kept_state import SourceState
 from kedastral.core.promql_text import read_duration, without_strings
 from kedastral.core.series import EPOCH, DataQuality, Floats, Ints, Series, align_down, require_positive
 from kedastral.errors import NotServedError, SourceError
+from kedastral.logs import named
 
 POINTS_PER_REQUEST = 11_000
 """The most points that Prometheus returns for a series."""
@@ -299,7 +300,8 @@ class CachedRange:
             pass  # others are served first; the next tick continues
         except SourceError as error:
             if not self._warned:
-                log.warning("only part of the history was read; the rest is retried in each cycle: %s", error)
+                words = "only part of the history was read; the rest is retried in each cycle: %s"
+                log.warning(words, error, extra=named(self.query.shown))
             self._warned = True
             return
         if not self._cache.unread:

@@ -23,6 +23,7 @@ from kedastral.core.data_quality.settling import stale_age
 from kedastral.core.kept_state import KeptHistory, SourceState
 from kedastral.core.series import DataQuality, Series, series_from_points
 from kedastral.errors import NotServedError, SourceError
+from kedastral.logs import named
 
 TIMEOUT = 10.0
 """Seconds for one read of the history: all of its requests, including retries."""
@@ -60,10 +61,11 @@ class InstantFallback:
         """Whether a range query was answered in the last ``seconds``."""
         return self._range_worked_at is not None and trio.current_time() < self._range_worked_at + seconds
 
-    def turn_on(self, error: NotServedError) -> None:
-        """Note that a range query was not served, but an instant query was."""
+    def turn_on(self, error: NotServedError, query: str) -> None:
+        """Note that the range query for ``query`` was not served, but an instant query was."""
         if self._range_again_at is None:
-            log.warning("range queries are not served, gathering one value per cycle instead: %s", error)
+            words = "range queries are not served, gathering one value per cycle instead: %s"
+            log.warning(words, error, extra=named(query))
         self._range_again_at = trio.current_time() + (RANGE_AGAIN_AFTER if self._range_worked_at is None else 0.0)
 
     def turn_off(self) -> None:
@@ -104,7 +106,7 @@ class QualityLog:
             log.log(
                 logging.WARNING if is_long else logging.INFO,
                 "points settle after %.0f s; younger ones only raise the floor%s; query: %s",
-                quality.settling, SEVERAL_SERVERS if is_long else "", query,
+                quality.settling, SEVERAL_SERVERS if is_long else "", query, extra=named(query),
             )  # fmt: skip
             self._settling = quality.settling
         partial = quality.at_least is not None
@@ -113,9 +115,10 @@ class QualityLog:
                 "the answers are partial: series may be missing; they may raise the replicas, never lower them; "
                 "query: %s",
                 query,
+                extra=named(query),
             )
         elif self._partial and not partial:
-            log.info("the answers are complete again; query: %s", query)
+            log.info("the answers are complete again; query: %s", query, extra=named(query))
         self._partial = partial
 
 
@@ -208,7 +211,8 @@ class PrometheusSource:
             if self._fallback.range_worked_within(self.query.stale_after / 2):
                 raise  # most likely a proxy's mistake; the plan from the previous answer is not stale yet
             series = await self._read_instant(start, end, time)
-            self._fallback.turn_on(error)  # only after the other query was served: a wrong URL serves neither
+            # only after the other query was served: a wrong URL serves neither
+            self._fallback.turn_on(error, self.query.shown)
         else:
             self._fallback.turn_off()
         return series

@@ -20,6 +20,7 @@ from kedastral.adapters.redis.scripts import (
 )
 from kedastral.core.ports import Found, SharedWrite, WriteOutcome, Written
 from kedastral.errors import StoreError
+from kedastral.logs import of_many
 from kedastral.wire import SNAPSHOT_FORMAT, WireError, dump_json, read_snapshot, write_snapshot
 
 MAX_STALE_AFTER = 1e9
@@ -78,7 +79,7 @@ class WorkloadComplaints:
         said = f"{words}: {one_line(str(error))}"
         if self._said.get(workload) != said:
             self._said[workload] = said
-            log.warning(words, extra={"workload": workload, "err": one_line(str(error))})
+            log.warning(words, extra=of_many(workload, err=one_line(str(error))))
 
     def clear(self, workload: str) -> None:
         """Note that nothing is wrong with ``workload``."""

@@ -15,6 +15,7 @@ from kedastral.adapters.redis.scripts import CHANGES, NOTE, LuaScript, ScriptCal
 from kedastral.clock import WallClock
 from kedastral.core.kept_state import KeptHistory, KeptState
 from kedastral.errors import StoreError
+from kedastral.logs import of_many
 from kedastral.state_format import StateFormatError, read_history, read_state, write_history, write_state
 
 STATE_TTL = 7 * 86400.0
@@ -104,7 +105,7 @@ class RedisStates:
         try:
             return await trio.to_thread.run_sync(read, data)
         except StateFormatError as error:
-            fields = {"workload": workload, "err": one_line(str(error))}
+            fields = of_many(workload, err=one_line(str(error)))
             log.warning("the %s of a workload in Redis cannot be read and counts as missing", kind, extra=fields)
             return None
 
