@@ -429,9 +429,11 @@ PROCESS = Row(
         ),
         Panel(
             "What a restart keeps",
-            "Workloads whose newest state is not saved, bytes written a second, and log lines that were dropped.",
+            "Workloads whose newest state is not saved, or was not when another pod took over, bytes written a second, "
+            "and log lines that were dropped.",
             [
                 Query("sum(kedastral_unsaved_states)", "unsaved states"),
+                Query("sum(increase(kedastral_lost_states_total[1h]))", "lost states an hour"),
                 Query("sum by (kind) (rate(kedastral_kept_saves_total[5m]))", "saves a second: {{kind}}"),
                 Query("sum by (kind) (rate(kedastral_kept_bytes_total[5m]))", "bytes a second: {{kind}}"),
                 Query("sum(increase(kedastral_log_lines_dropped_total[5m]))", "log lines dropped"),

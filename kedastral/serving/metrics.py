@@ -52,6 +52,7 @@ class Metrics:
     saved: Counter = attrs.field(init=False)
     saved_bytes: Counter = attrs.field(init=False)
     unsaved_states: Gauge = attrs.field(init=False)
+    lost_states: Counter = attrs.field(init=False)
 
     @collect_seconds.default
     def _make_collect_seconds(self) -> Histogram:
@@ -132,6 +133,11 @@ class Metrics:
     def _make_unsaved_states(self) -> Gauge:
         words = "Workloads whose newest state has not been saved yet"
         return Gauge("kedastral_unsaved_states", words, registry=self.registry)
+
+    @lost_states.default
+    def _make_lost_states(self) -> Counter:
+        words = "Times another pod took over a workload before its newest state was saved"
+        return self._counter("kedastral_lost_states", words)
 
     def __attrs_post_init__(self) -> None:
         _ProcessCollector(registry=self.registry)

@@ -166,6 +166,10 @@ class Division:
             self._rescuing.add(workload)
         return workload in self._rescuing
 
+    def is_anothers(self, workload: str) -> bool:
+        """Whether another pod has the workload; False while that is unknown, since this pod's lease has ended."""
+        return self.is_member and self._owners.get(workload, self.member) != self.member
+
     async def wait_for_turn(self, turn: Turn) -> bool:
         """Wait, at most until its next beat, for a workload that is not this pod's to become so.
 

@@ -151,7 +151,7 @@ class Fleet:
         turn = Turn(runner.key, beats.interval, runner.policy.stale_after, beats.next_after_now(), replaced)
         if division is not None and not division.is_mine(turn):
             if keeper is not None:
-                keeper.release(runner.key)  # when it is ours again, another pod will have saved newer state
+                keeper.hand_over(runner.key, to_another=division.is_anothers(runner.key))
             if not await division.wait_for_turn(turn):
                 return
         if keeper is not None:

@@ -119,7 +119,8 @@ class StateKeeper:
     _unsaved: dict[str, WorkloadRunner] = attrs.field(factory=dict, init=False)
     """The workloads whose newest state is to be saved next."""
     _behind: set[str] = attrs.field(factory=set, init=False)
-    """The workloads whose newest state is not saved: those, and where that failed."""
+    """The workloads whose newest state is not saved: those, where that failed, and of these those without a turn."""
+    _being_saved: str | None = attrs.field(default=None, init=False)
     _saved_history_at: dict[str, float] = attrs.field(factory=dict, init=False)
     _due: dict[str, Mapping[str, Floats] | None] = attrs.field(factory=dict, init=False)
     """The histories to save, with what the model has learnt."""
@@ -230,15 +231,31 @@ class StateKeeper:
 
     def release(self, key: str) -> None:
         """Forget a removed workload that ran here; its saved state stays for `FORGET_AFTER`."""
+        self._forget_runner(key)
+        self._behind.discard(key)
+        self._show_unsaved()
+        self._saving.release(key)
+
+    def hand_over(self, key: str, *, to_another: bool) -> None:
+        """Forget a workload that is not this pod's turn: when it is again, another pod will have saved newer state.
+
+        Until then its newest state counts as unsaved if it is, even while nobody has a turn. If it goes ``to_another``
+        pod, that one continues from what was saved before, and the rest is lost.
+        """
+        self._forget_runner(key)
+        if to_another and key in self._behind and key != self._being_saved:
+            self.release(key)
+            self.metrics.lost_states.inc()
+            words = "another pod takes over before the newest state was saved, and continues from the last saved one"
+            log.warning(words, extra=of_many(key))
+
+    def _forget_runner(self, key: str) -> None:
         for known in (
             self._recalled, self._adapted, self._told, self._unsaved, self._saved_history_at, self._due, self._late,
         ):  # fmt: skip
             known.pop(key, None)
         self._unread.discard(key)
-        self._behind.discard(key)
-        self._show_unsaved()
         self._reading.release(key)
-        self._saving.release(key)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Save the state after ticks until cancelled; then save the rest, as far as there is time."""
@@ -260,6 +277,7 @@ class StateKeeper:
             runner = self._unsaved.pop(key)
             if key in self._unread and not await self._read_late(key):
                 continue
+            self._being_saved = key
             try:
                 saved = await self._save(runner)
             except trio.Cancelled:  # the process ends: there is a little time to save it after all
@@ -273,6 +291,8 @@ class StateKeeper:
                 if key not in self._unsaved and key not in self._late:
                     self._behind.discard(key)
                     self._show_unsaved()
+            finally:
+                self._being_saved = None
 
     def _unless_released(self, key: str) -> str | None:
         """``key``, or None if its workload was released while the store was waited for: it has no later success."""

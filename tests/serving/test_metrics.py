@@ -47,6 +47,7 @@ MORE = {
     "kedastral_kept_saves_total": ("counter", {"kind"}),
     "kedastral_kept_bytes_total": ("counter", {"kind"}),
     "kedastral_unsaved_states": ("gauge", set()),
+    "kedastral_lost_states_total": ("counter", set()),
     # without samples here, since this snapshot is not steered
     "kedastral_upper_load": ("gauge", set()),
     "kedastral_steering_factor": ("gauge", set()),

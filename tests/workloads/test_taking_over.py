@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """A pod that takes over a workload continues the steering of the previous one, which snapshots do not contain."""
 
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
 import attrs
+import pytest
+import trio
 from trio.testing import MockClock
 
+from kedastral.compose import Common, Storage, make_forecasting, services_of
 from kedastral.core.kept_state import KeptState
 from kedastral.core.ports import SharedWrite
 from kedastral.core.serving import Snapshot
@@ -13,12 +19,15 @@ from kedastral.serving.metrics import Metrics, StorageMetrics
 from kedastral.serving.shared_store import SharedStore
 from kedastral.serving.store import MemoryStates
 from kedastral.settings.declarations import ModelName
+from kedastral.settings.fleet import FleetSettings
+from kedastral.workloads.division import Division
 from kedastral.workloads.keeping import StateKeeper
 from kedastral.workloads.runner import RunnerBuilder, WorkloadRunner
-from tests.exchange import MemoryExchange
+from tests.exchange import MemoryExchange, MemoryRegistry
 from tests.kept import make_kept_state
 from tests.parts import StubSource, make_history, wall_clock
-from tests.workloads.test_keeping import shop
+from tests.workloads.test_division import Cable
+from tests.workloads.test_keeping import FailingStates, shop
 
 
 async def take_over(state: KeptState, served: Snapshot) -> tuple[Snapshot | None, WorkloadRunner]:
@@ -71,3 +80,100 @@ async def test_what_pods_of_other_settings_kept_last_replaces_no_forecast_of_its
     assert found is not None
     assert found.made_at == own.made_at
     assert_steering_is_kept(found, state)
+
+
+@attrs.define
+class SharingPod:
+    """A pod with workloads ``a`` to ``f`` that shares them through what the test can cut off, or let fail."""
+
+    cable: Cable
+    states: FailingStates
+    metrics: Metrics
+    division: Division
+
+    @property
+    def unsaved(self) -> float:
+        return self.metrics.unsaved_states._value.get()
+
+    @property
+    def lost(self) -> float:
+        return self.metrics.lost_states._value.get()
+
+    def held_by_others(self) -> list[str]:
+        return [name for name in WORKLOADS if self.division.is_anothers(name)]
+
+
+WORKLOADS = "abcdef"
+
+
+@asynccontextmanager
+async def sharing_pod() -> AsyncIterator[SharingPod]:
+    clock = wall_clock()
+    metrics, states = Metrics(), FailingStates()
+    cable = Cable(MemoryExchange(clock), MemoryRegistry())
+    shown = StorageMetrics(metrics.registry)
+    store = SharedStore(cable, metrics, shown, clock)
+    division = Division(cable, "this", store, clock, metrics, shown)
+    store.token = division.token
+    storage = Storage(store, [store.run, division.run], [], states, division)
+    configured = FleetSettings(sources={}, workloads={name: shop(name) for name in WORKLOADS})
+    async with AsyncExitStack() as stack:
+        common = Common(clock, stack, metrics)
+        source = StubSource([make_history(*[100.0] * 60)])
+        forecasting = make_forecasting(configured, common, lambda _: source, storage)
+        async with trio.open_nursery() as nursery:
+            for service in (*storage.services, *services_of(forecasting)):
+                await nursery.start(service)
+            yield SharingPod(cable, states, metrics, division)
+            nursery.cancel_scope.cancel()
+
+
+async def test_without_a_lease_what_is_not_saved_still_counts_until_it_is(autojump_clock: MockClock) -> None:
+    async with sharing_pod() as pod:
+        await trio.sleep(45)
+        assert pod.unsaved == 0
+        pod.states.saving = "away"
+        await trio.sleep(30)
+        assert pod.unsaved == len(WORKLOADS)
+        pod.cable.cut = True
+        await trio.sleep(45)
+        assert not pod.division.is_member
+        assert pod.unsaved == len(WORKLOADS), "nobody has saved newer state"
+        pod.cable.cut, pod.states.saving = False, ""
+        await trio.sleep(45)
+        assert (pod.unsaved, pod.lost) == (0, 0)
+
+
+async def test_what_another_pod_takes_over_before_it_is_saved_is_told_as_lost(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "kedastral.state")
+    async with sharing_pod() as pod:
+        await trio.sleep(45)
+        pod.states.saving = "away"
+        await trio.sleep(30)
+        pod.cable.cut = True
+        await trio.sleep(20)
+        await pod.cable.registry.renew("other", 1e6, 0)
+        pod.cable.cut = False
+        await trio.sleep(45)
+        others = pod.held_by_others()
+        assert 0 < len(others) < len(WORKLOADS)
+        assert pod.lost == len(others)
+        assert pod.unsaved == len(WORKLOADS) - len(others)
+        lost = [record for record in caplog.records if "before the newest state was saved" in record.getMessage()]
+        assert sorted(vars(record)["workload"] for record in lost) == others
+        pod.states.saving = ""
+        await trio.sleep(120)
+        assert (pod.lost, pod.unsaved) == (len(others), 0), "once, not at each beat"
+
+
+async def test_what_is_saved_is_handed_over_without_a_word(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with sharing_pod() as pod:
+        await trio.sleep(45)
+        await pod.cable.registry.renew("other", 1e6, 0)
+        await trio.sleep(60)
+        assert pod.held_by_others()
+        assert (pod.lost, pod.unsaved, caplog.messages) == (0, 0, [])
