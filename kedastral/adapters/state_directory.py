@@ -3,6 +3,9 @@
 
 A file is written next to the one that it replaces, flushed to disk, and renamed: a reader finds either the old or the
 new file, complete, even after a crash of the process or the machine. All I/O happens in one worker thread at a time.
+
+The lock is that of a file in the directory. If somebody deletes that file or the directory, the lock protects nothing
+that another process would see; so before each access it is compared with the file that is there, and taken again.
 """
 
 import errno
@@ -50,7 +53,7 @@ T = TypeVar("T")
 log = logging.getLogger("kedastral.state")
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class StateDirectory:
     """The states and histories in ``path``, which this process owns exclusively while it runs; see `open`."""
 
@@ -66,7 +69,7 @@ class StateDirectory:
         """
         with _explain(path):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = _open_lock(path)
         try:
             with _explain(path):
                 _lock(lock, path)
@@ -116,13 +119,39 @@ class StateDirectory:
         return self.path / (stem_of(workload) + ending)
 
     async def _in_thread(self, call: Callable[..., T], *args: object) -> T:
+        def call_locked() -> T:
+            self._keep_lock()
+            return call(*args)
+
         try:
-            return await trio.to_thread.run_sync(partial(call, *args), limiter=self._threads)
+            return await trio.to_thread.run_sync(call_locked, limiter=self._threads)
+        except ConfigError as error:
+            raise StoreError(str(error), reason="in_use") from error
         except OSError as error:
             reason = REASONS.get(error.errno or 0, "io")
             raise StoreError(f"--state-dir {self.path}: {_words_of(error, self.path)}", reason=reason) from error
         except StateFormatError as error:
             raise StoreError(f"the state cannot be saved: {error}", reason="bad_state") from error
+
+    def _keep_lock(self) -> None:
+        """Take the lock again if the directory or its lock file was replaced since.
+
+        Raises OSError if the directory is gone, ConfigError if another process has the lock by now.
+        """
+        if not self.path.is_dir():  # and is not made again: its disk may not be mounted
+            raise FileNotFoundError(errno.ENOENT, "the directory was removed", str(self.path))
+        with suppress(FileNotFoundError):
+            if os.path.samestat((self.path / LOCK).stat(), os.fstat(self._lock)):
+                return
+        lock = _open_lock(self.path)
+        try:
+            _lock(lock, self.path)
+        except BaseException:
+            os.close(lock)
+            raise
+        os.close(self._lock)
+        self._lock = lock
+        log.warning("--state-dir %s was replaced while the process ran, and is locked again", self.path)
 
     def _read_all(self) -> Mapping[str, KeptState]:
         """All readable states. Raises OSError if there are some, but none can be read."""
@@ -222,6 +251,10 @@ def _flush_directory(path: Path) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _open_lock(path: Path) -> int:
+    return os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def _lock(lock: int, path: Path) -> None:

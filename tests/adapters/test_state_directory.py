@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -173,6 +174,76 @@ async def test_wherever_writing_fails_the_file_before_is_still_there_and_nothing
     assert await directory.load("shop") == make_kept_state(told=1)
     await directory.save(make_kept_state(told=3))
     assert await directory.load("shop") == make_kept_state(told=3)
+
+
+# --- a directory that is replaced while the process runs ---
+
+
+def replace_directory(directory: StateDirectory) -> None:
+    """Delete it, and make it again without its files."""
+    shutil.rmtree(directory.path)
+    directory.path.mkdir()
+
+
+def count_open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def delete_lock(directory: StateDirectory) -> None:
+    (directory.path / ".lock").unlink()
+
+
+@pytest.mark.parametrize("change", [replace_directory, delete_lock])
+async def test_it_is_locked_again_before_the_next_access(
+    directory: StateDirectory, change: Callable[[StateDirectory], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    await directory.save(make_kept_state())
+    change(directory)
+    await directory.save(make_kept_state())
+    with pytest.raises(ConfigError, match=f"another process uses it .*process {os.getpid()}"):
+        StateDirectory.open(directory.path)
+    await directory.save(make_kept_state(told=2))
+    assert await directory.load("shop") == make_kept_state(told=2)
+    assert caplog.messages == [f"--state-dir {directory.path} was replaced while the process ran, and is locked again"]
+    before = count_open_files()
+    change(directory)
+    await directory.save(make_kept_state())
+    assert count_open_files() == before, "the former lock is closed"
+
+
+@pytest.mark.parametrize("change", [replace_directory, delete_lock])
+async def test_one_that_another_process_has_taken_meanwhile_is_neither_read_nor_changed(
+    directory: StateDirectory, change: Callable[[StateDirectory], None]
+) -> None:
+    change(directory)
+    other = StateDirectory.open(directory.path)
+    await other.save(make_kept_state(told=7))
+    os.utime(state_file(other), (0, 0))
+    before, descriptors = state_file(other).read_bytes(), count_open_files()
+    for access in (
+        partial(directory.save, make_kept_state(told=1)),
+        partial(directory.save_history, make_kept_history()),
+        partial(directory.load, "shop"),
+        partial(directory.remove, "shop"),
+        partial(directory.remove_unsaved, START, ()),
+    ):
+        with pytest.raises(StoreError, match=f"--state-dir {directory.path}: another process uses it") as caught:
+            await access()
+        assert caught.value.reason == "in_use"
+    assert state_file(other).read_bytes() == before
+    assert count_open_files() == descriptors
+    other.close()
+    await directory.save(make_kept_state(told=3))
+    assert await directory.load("shop") == make_kept_state(told=3)
+
+
+async def test_one_that_is_gone_is_not_made_again(directory: StateDirectory) -> None:
+    shutil.rmtree(directory.path)
+    with pytest.raises(StoreError) as caught:
+        await directory.save(make_kept_state())
+    assert str(caught.value) == f"--state-dir {directory.path}: the directory was removed"
+    assert caught.value.reason == "io"
+    assert not directory.path.exists()
 
 
 # --- files that cannot be used ---
