@@ -74,6 +74,18 @@ def describe_gaps(comparison: PolicyComparison) -> str:
     )
 
 
+def describe_stale(comparison: PolicyComparison) -> str:
+    """Whether a single missing step already stops forecasts; empty if not, or if no judged step is missing."""
+    trial, stale_after = comparison.scenario.trial, comparison.scenario.settings.serving.stale.stale_after
+    if not trial.gaps or stale_after >= trial.demand.step:
+        return ""
+    step = write_duration(trial.demand.step)
+    return (
+        f"--stale-after ({write_duration(stale_after)}) is shorter than a step of the history ({step}), so that one "
+        f"missing step stops forecasts until the next, here as in run with such a step; from {step} on it does not"
+    )
+
+
 def describe_left_out(comparison: PolicyComparison) -> str:
     """Which policy is not compared, and why; empty if none is left out."""
     reason = comparison.left_out

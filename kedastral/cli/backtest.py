@@ -29,6 +29,7 @@ from kedastral.backtest.tables import (
     describe_gaps,
     describe_left_out,
     describe_pipeline,
+    describe_stale,
     rows_of_all,
     rows_of_each,
     rows_of_one,
@@ -150,6 +151,7 @@ def _print_workload(console: Console, workload: WorkloadResults) -> None:
     for line in (
         describe_left_out(comparison),
         describe_gaps(comparison),
+        describe_stale(comparison),
         describe_pipeline(comparison.scenario.trial),
     ):
         if line:

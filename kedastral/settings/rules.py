@@ -407,6 +407,13 @@ def _fresh_between_ticks(v: Values) -> str | None:
     return None
 
 
+def _outlasts_a_missing_value(v: Values) -> str | None:
+    """The newest value may be ``stale_after`` and a step old (`stale_age`); with one missing it gets two steps old."""
+    if v["interval"] < v["stale_after"] < v["step"]:
+        return f"is shorter than the step ({span(v['step'])}), so that one missing value stops forecasts until the next"
+    return None
+
+
 def _default_not_below_min(v: Values) -> str | None:
     if v["on_stale"] is OnStale.DEFAULT_MIN and v["default_min"] < v["min_replicas"]:
         return f"is below --min ({v['min_replicas']}), so that a stale forecast asks for fewer replicas than any plan"
@@ -482,6 +489,7 @@ WARNINGS: tuple[Rule, ...] = (
     Rule("service_level", ("service_level", "model"), _promised_for_less_than_weeks),
     Rule("window", ("window", "model"), _window_lets_auto_lead),
     Rule("stale_after", ("stale_after", "interval"), _fresh_between_ticks),
+    Rule("stale_after", ("stale_after", "interval", "step"), _outlasts_a_missing_value),
     Rule("default_min", ("on_stale", "default_min", "min_replicas"), _default_not_below_min),
     Rule(
         "scaledobject_namespaces",

@@ -3,6 +3,7 @@
 
 import csv
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -15,14 +16,16 @@ from kedastral.backtest.charts import charts_of
 from kedastral.backtest.comparison import compare_policies, policies_to_compare
 from kedastral.backtest.results import WorkloadResults, evaluate
 from kedastral.backtest.shortages import explain
-from kedastral.backtest.tables import describe_gaps
+from kedastral.backtest.tables import describe_gaps, describe_stale
 from kedastral.backtest.verdict import settings_to_run
 from kedastral.backtest.workloads import Scenario
 from kedastral.core.forecast import Forecast
 from kedastral.core.series import Series
 from kedastral.core.serving import OnStale, StalePolicy
+from kedastral.simulation.policies import ForecastSchedule, read_history
+from kedastral.simulation.trial import View
 from tests.backtest.loads import SHORT, call, wave, write_csv
-from tests.backtest.scenarios import WEEK, LastValue, scenario_of
+from tests.backtest.scenarios import START, WEEK, LastValue, scenario_of
 
 GAP = tuple(range(100, 160))
 
@@ -108,6 +111,30 @@ def test_no_forecast_is_made_in_a_gap_once_the_newest_load_is_too_old() -> None:
     assert np.flatnonzero(np.isnan(known)).tolist() == [i - 50 for i in range(108, 165)]
 
 
+@pytest.mark.parametrize(("stale_after", "minutes"), [(120.0, range(3, 10)), (599.0, ()), (600.0, ())])
+def test_one_missing_step_stops_forecasts_where_stale_after_is_shorter_than_a_step(
+    stale_after: float, minutes: Sequence[int]
+) -> None:
+    """The newest value, of minute 50, may be ``stale_after`` and a step old; that of minute 60 is missing."""
+    seen, schedule = np.array([100.0] * 5 + [np.nan]), ForecastSchedule(window=3600.0)
+    views = [View(START, 600.0, 60.0 * (60 + minute), seen, 1) for minute in range(10)]
+    missing = [minute for minute, view in enumerate(views) if read_history(view, schedule, stale_after) is None]
+    assert missing == list(minutes)
+
+
+@pytest.mark.parametrize(("stale_after", "gap", "told"), [(59.0, GAP, True), (60.0, GAP, False), (59.0, (), False)])
+def test_a_stale_after_that_no_missing_step_fits_into_is_told_beside_the_gaps(
+    stale_after: float, gap: tuple[int, ...], told: bool
+) -> None:
+    scenario = after_a_gap(gap)
+    serving = attrs.evolve(scenario.settings.serving, stale=StalePolicy(stale_after))
+    scenario = attrs.evolve(scenario, settings=attrs.evolve(scenario.settings, serving=serving))
+    assert describe_stale(results_on(scenario).comparison) == told * (
+        "--stale-after (59s) is shorter than a step of the history (1m), so that one missing step stops forecasts "
+        "until the next, here as in run with such a step; from 1m on it does not"
+    )
+
+
 def test_far_end_only_has_the_forecasts_of_kedastral_in_a_gap_too() -> None:
     scenario = after_a_gap()
     stale = StalePolicy(1800.0, OnStale.RIDE_FORECAST)
@@ -169,13 +196,15 @@ def test_a_shortage_is_explained_by_loads_that_were_measured() -> None:
 def test_what_a_gap_leaves_out_is_in_no_output(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     values: list[float | None] = list(wave(432))
     values[-60:-50] = [None] * 10
-    figures, timeline = tmp_path / "figures.json", tmp_path / "timeline.csv"
-    flags = (*SHORT, "--service-level", "0.95", "--json", figures, "--timeline", timeline)
+    figures, timeline, page = tmp_path / "figures.json", tmp_path / "timeline.csv", tmp_path / "report.html"
+    flags = (*SHORT, "--service-level", "0.95", "--json", figures, "--timeline", timeline, "--report", page)
     ended = call(monkeypatch, "--csv", write_csv(tmp_path / "shop.csv", values), *flags)
     assert ended.code == 0
     (one,) = json.loads(figures.read_text())["workloads"]
     assert (one["gapSteps"], one["minutesNotJudged"], one["slo"]["minutesJudged"]) == (10, 120, 1180 - 120)
     assert "120 of 1,180 minutes do not count" in " ".join(ended.out.split())
+    for text in (ended.out, page.read_text()):
+        assert "--stale-after (2m) is shorter than a step of the history (10m)" in " ".join(text.split())
     with timeline.open() as file:
         rows = [row for row in csv.DictReader(file) if row["policy"] == "HPA at 80 %"]
     assert len(rows) == 118 - 12

@@ -267,7 +267,12 @@ def test_a_flag_of_another_command_names_those_it_belongs_to(kind: type[Any], fl
     [
         ({}, []),
         ({"--stale-after": "30s"}, ["--stale-after"]),
-        ({"--stale-after": "31s"}, []),
+        ({"--stale-after": "31s"}, ["--stale-after"]),
+        ({"--stale-after": "59s"}, ["--stale-after"]),
+        ({"--stale-after": "1m"}, []),
+        ({"--step": "2m"}, []),
+        ({"--step": "10m"}, ["--stale-after"]),
+        ({"--step": "10m", "--stale-after": "10m"}, []),
         ({"--min": "3"}, ["--default-min"]),
         ({"--min": "3", "--default-min": "3"}, []),
         ({"--min": "3", "--on-stale": "error"}, []),
@@ -278,6 +283,14 @@ def test_sound_settings_that_are_odd_are_warned_of(flags: dict[str, str], odd: l
     warnings = load(RunSettings, flags, NEEDED).warnings
     assert [words.split()[0] for words in warnings] == odd
     assert all("; set it with " in words for words in warnings)
+
+
+def test_a_stale_after_that_no_missing_value_fits_into_is_explained() -> None:
+    [warning] = load(RunSettings, {"--step": "10m"}, NEEDED).warnings
+    assert warning == (
+        "--stale-after is shorter than the step (10m), so that one missing value stops forecasts until the next, "
+        "got '2m' by default; set it with --stale-after or STALE_AFTER"
+    )
 
 
 @pytest.fixture
