@@ -121,6 +121,8 @@ class StateKeeper:
     _behind: set[str] = attrs.field(factory=set, init=False)
     """The workloads whose newest state is not saved: those, where that failed, and of these those without a turn."""
     _being_saved: str | None = attrs.field(default=None, init=False)
+    _own: dict[str, datetime] = attrs.field(factory=dict, init=False)
+    """When this process last saved the state of each workload: if that is what is read late, it has newer state."""
     _saved_history_at: dict[str, float] = attrs.field(factory=dict, init=False)
     _due: dict[str, Mapping[str, Floats] | None] = attrs.field(factory=dict, init=False)
     """The histories to save, with what the model has learnt."""
@@ -232,6 +234,7 @@ class StateKeeper:
     def release(self, key: str) -> None:
         """Forget a removed workload that ran here; its saved state stays for `FORGET_AFTER`."""
         self._forget_runner(key)
+        self._own.pop(key, None)
         self._behind.discard(key)
         self._show_unsaved()
         self._saving.release(key)
@@ -275,7 +278,7 @@ class StateKeeper:
         while self._unsaved:
             key = next(iter(self._unsaved))
             runner = self._unsaved.pop(key)
-            if key in self._unread and not await self._read_late(key):
+            if key in self._unread and not (await self._read_late(key) and key in self._behind):
                 continue
             self._being_saved = key
             try:
@@ -317,6 +320,7 @@ class StateKeeper:
             trigger=self.trigger_of(runner.key),
         )
         self._count("state", await self.states.save(state))
+        self._own[runner.key] = state.saved_at
         if isinstance(source, RestorableSource) and runner.key in self._due:
             await self._save_history(runner, source, self._due.pop(runner.key))
         return True
@@ -334,7 +338,7 @@ class StateKeeper:
         self._reading.note_success(key)
         if key in self._unread:  # not released in the meantime
             self._unread.discard(key)
-            if state is not None:
+            if state is not None and state.saved_at != self._own.get(key):
                 self._late[key] = state
         return True
 

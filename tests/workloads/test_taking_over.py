@@ -25,7 +25,7 @@ from kedastral.workloads.keeping import StateKeeper
 from kedastral.workloads.runner import RunnerBuilder, WorkloadRunner
 from tests.exchange import MemoryExchange, MemoryRegistry
 from tests.kept import make_kept_state
-from tests.parts import StubSource, make_history, wall_clock
+from tests.parts import START, StubSource, make_history, wall_clock
 from tests.workloads.test_division import Cable
 from tests.workloads.test_keeping import FailingStates, shop
 
@@ -80,6 +80,56 @@ async def test_what_pods_of_other_settings_kept_last_replaces_no_forecast_of_its
     assert found is not None
     assert found.made_at == own.made_at
     assert_steering_is_kept(found, state)
+
+
+@pytest.mark.parametrize("taken_over", [False, True])
+async def test_what_it_saved_itself_before_an_outage_replaces_no_newer_state_that_it_has(
+    autojump_clock: MockClock, taken_over: bool
+) -> None:
+    """Without a lease it has forgotten that it continued from this state, and reads it once Redis is back."""
+    exchange, metrics, states = MemoryExchange(wall_clock()), Metrics(), FailingStates()
+    store = SharedStore(exchange, metrics, StorageMetrics(metrics.registry), exchange.clock)
+    builder = RunnerBuilder(store, exchange.clock, metrics, open_source=lambda _: StubSource([make_history(1.0)]))
+    runner, keeper = builder.build(shop(model=ModelName("auto"))), StateKeeper(states, store, exchange.clock, metrics)
+    first = make_kept_state().snapshot
+    await store.put(first)
+    keeper.note(runner)
+    await keeper._save_all()
+    states.reading = "away"
+    keeper.hand_over("shop", to_another=False)
+    await keeper.recall(runner)
+    newest = with_factor(first, 1.9, timedelta(seconds=30))
+    await store.put(newest)
+    keeper.note(runner)
+    states.reading = ""
+    if taken_over:
+        theirs = with_factor(first, 1.4, timedelta(seconds=20))
+        kept = attrs.evolve(make_kept_state(), basis=runner.basis, snapshot=theirs)
+        await states.save(attrs.evolve(kept, saved_at=START + timedelta(seconds=20)))
+    await keeper._save_all()
+    await keeper.recall(runner)
+    assert factor_of(store.previous("shop")) == (1.4 if taken_over else 1.9)
+    keeper.note(runner)
+    await keeper._save_all()
+    saved = await states.load("shop")
+    assert saved is not None
+    assert factor_of(saved.snapshot) == (1.4 if taken_over else 1.9)
+
+
+def with_factor(snapshot: Snapshot, factor: float, later: timedelta) -> Snapshot:
+    """``snapshot`` with another safety factor, made ``later``."""
+    level = snapshot.service_level
+    assert level is not None
+    steering = attrs.evolve(level.state.steering, safety_factor=factor)
+    level = attrs.evolve(level, state=attrs.evolve(level.state, steering=steering))
+    forecast = attrs.evolve(snapshot.forecast, made_at=snapshot.made_at + later)
+    return attrs.evolve(snapshot, service_level=level, forecast=forecast)
+
+
+def factor_of(snapshot: Snapshot | None) -> float:
+    assert snapshot is not None
+    assert snapshot.service_level is not None
+    return snapshot.service_level.state.steering.safety_factor
 
 
 @attrs.define
