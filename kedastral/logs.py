@@ -143,7 +143,7 @@ def _sum_up(newest: logging.LogRecord, names: Sequence[str]) -> Iterator[logging
     parts, more = list(_join(names)), "1 more workload" if len(names) == 1 else f"{len(names)} more workloads"
     for number, part in enumerate(parts, 1):
         which = f", part {number} of {len(parts)} of their names" if parts[1:] else ""
-        words = f"the same of {more}{which}; the newest: {newest.getMessage()}"
+        words = f"the same for {more}{which}; the newest: {newest.getMessage()}"
         yield logging.makeLogRecord({**fields, "msg": words, "names": part})
 
 

@@ -108,5 +108,5 @@ async def test_what_many_workloads_say_at_the_same_time_is_told_after_a_minute(a
         assert len(stream.getvalue().splitlines()) == SHOWN_ALONE
         await trio.sleep(GATHER_FOR + 1)
         [*_, told] = stream.getvalue().splitlines()
-        assert f"the same of {SHOWN_ALONE} more workloads" in told
+        assert f"the same for {SHOWN_ALONE} more workloads" in told
         await stop(app, nursery)

@@ -353,7 +353,7 @@ def test_what_a_thousand_workloads_say_is_a_few_lines_that_name_them_all() -> No
     assert [line["workload"] for line in alone] == names[:SHOWN_ALONE]
     assert [line["msg"] for line in alone] == [f"the plan says {number} now" for number in range(SHOWN_ALONE)]
     assert [line["msg"] for line in parts] == [
-        f"the same of {1000 - SHOWN_ALONE} more workloads, part {number} of 3 of their names; "
+        f"the same for {1000 - SHOWN_ALONE} more workloads, part {number} of 3 of their names; "
         "the newest: the plan says 999 now"
         for number in (1, 2, 3)
     ]
@@ -370,7 +370,7 @@ def test_a_workload_that_comes_later_has_a_line_of_its_own_again() -> None:
         log.info("first forecast", extra=of_many(f"early-{number}"))
     *_, told = take_lines(stream)
     assert (told["msg"], told["names"]) == (
-        "the same of 1 more workload; the newest: first forecast",
+        "the same for 1 more workload; the newest: first forecast",
         f"early-{SHOWN_ALONE}",
     )
     log.info("first forecast", extra=of_many("late"))

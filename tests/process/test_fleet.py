@@ -162,7 +162,7 @@ def test_what_all_workloads_have_to_say_at_the_start_is_told_in_few_lines_by_the
     for words in ("first forecast: load", "on-stale is default-min", "takes the counter http_requests_total as it is"):
         lines = [event for event in process.log if words in event["msg"]]
         assert len(lines) == SHOWN_ALONE + 1, words
-        assert f"the same of {2 * SHOWN_ALONE} more workloads" in lines[-1]["msg"]
+        assert f"the same for {2 * SHOWN_ALONE} more workloads" in lines[-1]["msg"]
         assert [name for name in names if name not in str(lines)] == []
     assert process.log[-1]["msg"] == "stopped"
 

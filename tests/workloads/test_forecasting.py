@@ -151,7 +151,7 @@ async def test_a_warning_of_each_of_many_workloads_is_told_in_few_lines(rig: Rig
     tell_gathered()
     lines = stream.getvalue().splitlines()
     assert len(lines) == SHOWN_ALONE + 1
-    assert f"the same of {SHOWN_ALONE} more workloads" in lines[-1]
+    assert f"the same for {SHOWN_ALONE} more workloads" in lines[-1]
     assert [key for key in keys if key not in stream.getvalue()] == []
 
 
