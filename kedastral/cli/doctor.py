@@ -22,6 +22,7 @@ from kedastral.doctor.diagnosis import Diagnosis, DoctorRule, Severity, examine,
 from kedastral.doctor.evidence import Evidence, Place, TriggerKey, Unread, each_of_ours, key_of, settings_of_queries
 from kedastral.doctor.live import ask_kedastral, ask_queries, try_addresses
 from kedastral.doctor.manifests import Manifests
+from kedastral.doctor.ownership import settle_owners
 from kedastral.doctor.report import count_by_severity, write_report, write_sarif
 from kedastral.doctor.triggers import read_address, read_brought_workload
 from kedastral.errors import ConfigError, RemoteError
@@ -150,9 +151,10 @@ def _find_files(path: Path) -> Sequence[Path]:
 
 async def _gather(call: DoctorCall, loaded: Loaded[DoctorSettings], manifests: Manifests) -> Evidence:
     is_complete = call.cluster and await _read_cluster(call, manifests)
+    settled = settle_owners((*manifests.objects, *manifests.jobs), manifests.services)
     evidence = Evidence(
-        objects=tuple(manifests.objects),
-        jobs=tuple(manifests.jobs),
+        objects=settled[: len(manifests.objects)],
+        jobs=settled[len(manifests.objects) :],
         hpas=tuple(manifests.hpas),
         scalables=tuple(manifests.scalables),
         pods=tuple(manifests.pods),
@@ -250,10 +252,12 @@ def _print_table(found: Sequence[Diagnosis], manifests: Manifests, evidence: Evi
         console.print(table)
     counts = [_count(count, name) for name, count in count_by_severity(found).items() if count]
     result = ", ".join(counts) if counts else "nothing found"
-    ours = sum(len(one.ours) for one in evidence.scaled_by_us)
+    ours = sum(len(one.ours) for one in evidence.scaled_by_us if not one.is_unsure)
+    perhaps = sum(len(one.ours) for one in evidence.scaled_by_us if one.is_unsure)
     workloads = len(evidence.workloads or {})
     looked = (
-        f"{_count(manifests.count, 'object')}, {_count(ours, 'trigger')} of Kedastral, {_count(workloads, 'workload')}"
+        f"{_count(manifests.count, 'object')}, {_count(ours, 'trigger')} of Kedastral, "
+        f"{f'{perhaps} that may be, ' if perhaps else ''}{_count(workloads, 'workload')}"
     )
     console.print(Text(f"Looked at {looked}: {result}."), soft_wrap=True)
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 import attrs
 
 from kedastral.doctor.evidence import Evidence, ObjectName, Place
+from kedastral.doctor.words import trigger_words
 
 PAGE = "docs/doctor.md"
 """The page that explains each rule, under a heading with its name."""
@@ -86,20 +87,25 @@ _ORDER = list(Severity)
 
 
 def examine(evidence: Evidence, rules: Iterable[DoctorRule]) -> list[Diagnosis]:
-    """What ``rules`` find in ``evidence``, worst first, without duplicates."""
+    """What ``rules`` find in ``evidence``, worst first, without duplicates.
+
+    What they find in an object that only may be scaled by Kedastral says so, and is one step less severe.
+    """
+    unsure = {one.name: trigger_words(one, one.ours[0]) for one in evidence.perhaps_scaled_by_us}
     found = {
-        Diagnosis(
-            rule,
-            _MILDER[rule.severity] if symptom.milder else rule.severity,
-            symptom.about,
-            symptom.sentence,
-            symptom.remedy or rule.remedy,
-            symptom.place,
-        ): None
-        for rule in rules
-        for symptom in rule.find(evidence)
+        _diagnose(rule, symptom, unsure.get(symptom.about)): None for rule in rules for symptom in rule.find(evidence)
     }
     return sorted(found, key=lambda one: _ORDER.index(one.severity))
+
+
+def _diagnose(rule: DoctorRule, symptom: Symptom, perhaps: str | None) -> Diagnosis:
+    """``perhaps`` names the trigger that may be for Kedastral; None if one surely is."""
+    severity = _MILDER[rule.severity] if symptom.milder else rule.severity
+    sentence = symptom.sentence
+    if perhaps is not None:
+        severity, rest = _MILDER[severity], sentence.removeprefix(f"{perhaps} ")
+        sentence = f"{perhaps} may be for Kedastral" + (f": {rest}" if rest == sentence else f", and {rest}")
+    return Diagnosis(rule, severity, symptom.about, sentence, symptom.remedy or rule.remedy, symptom.place)
 
 
 def worst(found: Sequence[Diagnosis]) -> Severity | None:

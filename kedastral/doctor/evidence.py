@@ -3,12 +3,14 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from enum import Enum, auto
 
 import attrs
 
 from kedastral.core.trigger import FROM_ENV, find_value, is_from_variable, key_in
 from kedastral.settings.fleet import WorkloadSettings
-from kedastral.settings.metadata import KEDA_KEYS, METADATA_KEYS, OWN_KEYS, brings_a_workload, describes_a_workload
+from kedastral.settings.metadata import brings_a_workload, describes_a_workload
 from kedastral.simulation.hpa import HpaBehavior
 
 OUR_TYPES = ("external", "external-push")
@@ -41,6 +43,14 @@ class ObjectName:
         return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
 
 
+class Owner(Enum):
+    """Whose external scaler a trigger is for."""
+
+    US = auto()
+    PERHAPS_US = auto()
+    OTHERS = auto()
+
+
 @attrs.frozen
 class KedaTrigger:
     """One trigger of a ScaledObject; ``not_text`` are the metadata keys whose values are not text, which KEDA refuses.
@@ -54,16 +64,15 @@ class KedaTrigger:
     metric_type: str = ""
     not_text: tuple[str, ...] = ()
     authentication: str = ""
+    owner: Owner = Owner.OTHERS
 
     @property
-    def is_ours(self) -> bool:
-        """Whether it is for Kedastral: other external scalers have different metadata and addresses."""
-        if self.kind not in OUR_TYPES:
-            return False
-        keys = {key.removesuffix(FROM_ENV) for key in self.metadata}
-        others = keys - KEDA_KEYS
-        known = others & {*METADATA_KEYS, *OWN_KEYS}
-        return "kedastral" in self.address.lower() or bool(known) or not others
+    def is_external(self) -> bool:
+        """Whether it is for an external scaler, or is meant to be: the type may be misspelt, or left out."""
+        if self.kind in OUR_TYPES:
+            return True
+        near = not self.kind or get_close_matches(self.kind.lower()[: len(OUR_TYPES[0])], OUR_TYPES, 1, 0.7)
+        return bool(near) and key_in(self.metadata, "scalerAddress") in self.metadata
 
     @property
     def address(self) -> str:
@@ -146,13 +155,20 @@ class ScalingObject:
 
     @property
     def ours(self) -> tuple[KedaTrigger, ...]:
-        """The triggers for Kedastral."""
-        return tuple(trigger for trigger in self.triggers if trigger.is_ours)
+        """The triggers for Kedastral; those that may be for it if none surely is."""
+        sure = tuple(trigger for trigger in self.triggers if trigger.owner is Owner.US)
+        return sure or tuple(trigger for trigger in self.triggers if trigger.owner is Owner.PERHAPS_US)
+
+    @property
+    def is_unsure(self) -> bool:
+        """Whether its triggers may be for Kedastral, and none surely is."""
+        return any(trigger.owner is Owner.PERHAPS_US for trigger in self.ours)
 
     @property
     def others(self) -> tuple[KedaTrigger, ...]:
         """The triggers of KEDA's own that its fallback also covers: neither ours nor cpu and memory."""
-        return tuple(one for one in self.triggers if not one.is_ours and one.kind not in RESOURCE_TYPES)
+        ours = self.ours
+        return tuple(one for one in self.triggers if one not in ours and one.kind not in RESOURCE_TYPES)
 
     @property
     def lowest(self) -> int:
@@ -271,8 +287,15 @@ class Evidence:
 
     @property
     def scaled_by_us(self) -> tuple[ScalingObject, ...]:
-        """The ScaledObjects that have a trigger for Kedastral."""
+        """The ScaledObjects that have a trigger for Kedastral, or one that may be."""
         return tuple(one for one in self.objects if one.ours)
+
+    @property
+    def perhaps_scaled_by_us(self) -> tuple[ScalingObject, ...]:
+        """The ScaledObjects and ScaledJobs whose trigger may be for Kedastral, or for another external scaler."""
+        everyone = (*self.objects, *self.jobs)
+        sure = {one.name for one in everyone if one.ours and not one.is_unsure}
+        return tuple(one for one in everyone if one.is_unsure and one.name not in sure)
 
     def namespace_of(self, name: ObjectName) -> str:
         """The namespace of an object; empty if unknown."""

@@ -25,6 +25,7 @@ from kedastral.doctor.evidence import (
     TargetRef,
     Unread,
 )
+from kedastral.doctor.ownership import PRODUCT
 from kedastral.settings.yaml import Kind, Node, Rows, Scalar, Table, YamlError, read_documents
 from kedastral.simulation.hpa import HpaBehavior, RateKind, RatePolicy, ScalingRules, SelectPolicy
 from kedastral.wire import JsonValue
@@ -81,6 +82,8 @@ class Manifests:
     hpas: list[PlainHpa] = attrs.field(factory=list)
     scalables: list[Scalable] = attrs.field(factory=list)
     pods: list[PodStart] = attrs.field(factory=list)
+    services: list[ObjectName] = attrs.field(factory=list)
+    """The Services of Kedastral."""
     unread: list[Unread] = attrs.field(factory=list)
     count: int = 0
     """How many objects of any kind."""
@@ -117,6 +120,8 @@ class Manifests:
                 self.hpas.append(_read_hpa(node, file))
             case "Deployment" | "StatefulSet":
                 self.scalables.append(_read_scalable(node, file))
+            case "Service" if _is_kedastrals(node):
+                self.services.append(_name(node, kind))
             case "Pod":
                 start = _read_pod(node)
                 self.pods += [] if start is None else [start]
@@ -400,6 +405,12 @@ def _is_kedas(node: Table) -> bool:
     """Whether KEDA created an HPA: it belongs to a ScaledObject, or has a name as KEDA gives it."""
     owners = {text_at(owner, "kind") for owner in rows_at(node, "metadata", "ownerReferences")}
     return "ScaledObject" in owners or text_at(node, "metadata", "name").startswith("keda-hpa-")
+
+
+def _is_kedastrals(service: Table) -> bool:
+    """Whether a Service is Kedastral's, by the label that the chart and the manifests of deploy/ give it."""
+    found = (texts_at(service, "metadata", "labels"), texts_at(service, "spec", "selector"))
+    return any(labels.get("app.kubernetes.io/name") == PRODUCT for labels in found)
 
 
 def _read_hpa(node: Table, file: str) -> PlainHpa:

@@ -10,8 +10,9 @@ from kedastral.core.trigger import ObjectRef, plain_key
 from kedastral.doctor.diagnosis import RuleBook, Severity, Symptom
 from kedastral.doctor.evidence import Evidence, KedaTrigger, ScalingObject, each_of_ours
 from kedastral.doctor.manifests import API_VERSION, SCALED_OBJECT
+from kedastral.doctor.ownership import address_key
 from kedastral.doctor.triggers import is_named_by_variable, problems_of, read_address
-from kedastral.doctor.words import fixed_word, shown_key, without_value
+from kedastral.doctor.words import fixed_word, shown_key, trigger_words, without_value
 from kedastral.errors import BadTriggerError, UnknownWorkloadError
 from kedastral.settings.metadata import KEDA_KEYS, METADATA_KEYS, OWN_KEYS
 from kedastral.settings.spelling import find_near
@@ -21,10 +22,6 @@ BOOK = RuleBook()
 HTTP_PORT = ":8081"
 MAX_NAMES_SHOWN = 3
 _API_VERSION = re.compile(r"[a-z0-9.-]{1,40}/v[0-9][a-z0-9]{0,9}")
-
-
-def _trigger_words(one: ScalingObject, trigger: KedaTrigger) -> str:
-    return f"trigger {one.triggers.index(trigger) + 1} ({trigger.kind})"
 
 
 # The object that it belongs to.
@@ -56,7 +53,7 @@ def _kind_and_version(evidence: Evidence) -> Iterator[Symptom]:
 def _scaled_job(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.jobs:
         for trigger in one.ours:
-            yield Symptom(one.name, f"{_trigger_words(one, trigger)} plans pods, not jobs", trigger.place)
+            yield Symptom(one.name, f"{trigger_words(one, trigger)} plans pods, not jobs", trigger.place)
 
 
 # The trigger.
@@ -74,7 +71,7 @@ def _metric_type(evidence: Evidence) -> Iterator[Symptom]:
         for trigger in one.ours:
             if trigger.metric_type not in ("", "AverageValue"):
                 kind = fixed_word(trigger.metric_type)
-                yield Symptom(one.name, f"{_trigger_words(one, trigger)} has metricType {kind}", trigger.place)
+                yield Symptom(one.name, f"{trigger_words(one, trigger)} has metricType {kind}", trigger.place)
         if one.has_formula and one.formula_type not in ("", "AverageValue"):
             kind = fixed_word(one.formula_type)
             yield Symptom(one.name, f"scalingModifiers has metricType {kind}", one.place)
@@ -92,7 +89,7 @@ def _address_form(evidence: Evidence) -> Iterator[Symptom]:
         if is_named_by_variable(trigger, "scalerAddress"):
             continue
         address = trigger.address
-        words = _trigger_words(one, trigger)
+        words = trigger_words(one, trigger)
         if not address:
             yield Symptom(one.name, f"{words} has no scalerAddress", trigger.place)
         elif "://" in address:
@@ -129,7 +126,7 @@ def _address_answers(evidence: Evidence) -> Iterator[Symptom]:
 def _unsafe_tls(evidence: Evidence) -> Iterator[Symptom]:
     for one, trigger, _ in each_of_ours(evidence):
         if trigger.metadata.get("unsafeSsl", "").strip().lower() == "true":
-            yield Symptom(one.name, f"{_trigger_words(one, trigger)} verifies no certificate", trigger.place)
+            yield Symptom(one.name, f"{trigger_words(one, trigger)} verifies no certificate", trigger.place)
 
 
 @BOOK.rule(
@@ -143,7 +140,8 @@ def _metadata_text(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.scaled_by_us:
         for trigger in one.triggers:  # KEDA's own too: a single such value makes it refuse the whole object
             if trigger.not_text:
-                words = f"{_trigger_words(one, trigger)} has values without quotes: {', '.join(trigger.not_text[:5])}"
+                keys = ", ".join(map(shown_key, trigger.not_text[:5]))
+                words = f"{trigger_words(one, trigger)} has values without quotes: {keys}"
                 yield Symptom(one.name, words, trigger.place)
 
 
@@ -158,7 +156,7 @@ def _bad_metadata(evidence: Evidence) -> Iterator[Symptom]:
     for one, trigger, _ in each_of_ours(evidence):
         for problem in problems_of(evidence, one, trigger):
             words = without_value(problem.removeprefix("trigger metadata: "))
-            yield Symptom(one.name, f"{_trigger_words(one, trigger)}: {words}", trigger.place)
+            yield Symptom(one.name, f"{trigger_words(one, trigger)}: {words}", trigger.place)
 
 
 @BOOK.rule(
@@ -176,7 +174,7 @@ def _ignored_metadata(evidence: Evidence) -> Iterator[Symptom]:
             key = plain_key(given)
             if key in KEDA_KEYS or key in ("workload", "activation"):
                 continue
-            words = f"{_trigger_words(one, trigger)}: {shown_key(given)}"
+            words = f"{trigger_words(one, trigger)}: {shown_key(given)}"
             if key in METADATA_KEYS or key in OWN_KEYS:
                 yield Symptom(one.name, f"{words} is not read with a configured workload", trigger.place)
             else:
@@ -208,7 +206,7 @@ def _unknown_workload(evidence: Evidence) -> Iterator[Symptom]:
             near = _meant(trigger, one, ref.namespace, names)
             hint = f"; did you mean {near}?" if near and "there is" not in str(error).partition(";")[2] else ""
             words = str(error).replace(" here", "")
-            yield Symptom(one.name, f"{_trigger_words(one, trigger)}: {words}{hint}", trigger.place)
+            yield Symptom(one.name, f"{trigger_words(one, trigger)}: {words}{hint}", trigger.place)
 
 
 @BOOK.rule(
@@ -226,15 +224,13 @@ def _no_workload(evidence: Evidence) -> Iterator[Symptom]:
     at = defaultdict[str, list[tuple[ScalingObject, KedaTrigger]]](list)
     for one, trigger, _ in each_of_ours(evidence):
         if _has_workload(trigger):
-            at[trigger.address].append((one, trigger))
+            at[address_key(trigger.address)].append((one, trigger))
     for one, trigger, _ in each_of_ours(evidence):
         if _has_workload(trigger):
             continue
-        others = at[trigger.address]
-        if "kedastral" not in trigger.address.lower() and not (trigger.address and others):
-            continue  # an address alone may be that of another external scaler
+        others = at[address_key(trigger.address)]
         names = _named_by(evidence, others)
-        words, several = f"{_trigger_words(one, trigger)} names no workload", _are_several(others)
+        words, several = f"{trigger_words(one, trigger)} names no workload", _are_several(others)
         if several:
             words += f", and other triggers for the same address name {', '.join(names[:MAX_NAMES_SHOWN])}"
         name = one.target.name or one.name.name or "NAME"

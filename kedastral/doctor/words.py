@@ -3,7 +3,7 @@
 
 import re
 
-from kedastral.doctor.evidence import KedaTrigger
+from kedastral.doctor.evidence import KedaTrigger, ScalingObject
 
 _GOT = re.compile(r""", got (['"]).*(; [^;]*)$""", re.DOTALL)
 """Matches the value that a problem quotes: it may be a misplaced secret."""
@@ -21,7 +21,12 @@ def fixed_word(text: str) -> str:
 
 def kind_of(trigger: KedaTrigger) -> str:
     """The type of a trigger."""
-    return trigger.kind if re.fullmatch(r"[a-z-]{1,40}", trigger.kind) else "other"
+    return trigger.kind if re.fullmatch(r"[A-Za-z-]{1,40}", trigger.kind) else "other"
+
+
+def trigger_words(one: ScalingObject, trigger: KedaTrigger) -> str:
+    """A trigger by its number in its object, and its type."""
+    return f"trigger {one.triggers.index(trigger) + 1} ({kind_of(trigger)})"
 
 
 def shown_path(path: str, root: str = "spec.") -> str:
