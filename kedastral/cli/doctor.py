@@ -158,6 +158,7 @@ async def _gather(call: DoctorCall, loaded: Loaded[DoctorSettings], manifests: M
         hpas=tuple(manifests.hpas),
         scalables=tuple(manifests.scalables),
         pods=tuple(manifests.pods),
+        default_requests=tuple(manifests.default_requests),
         warnings=loaded.warnings,
         namespace=call.namespace,
         is_complete=is_complete,

@@ -15,9 +15,14 @@ from kedastral.simulation.hpa import HpaBehavior
 
 OUR_TYPES = ("external", "external-push")
 RESOURCE_TYPES = ("cpu", "memory")
-"""Triggers that the HPA serves from the metrics server; KEDA's fallback does not cover them."""
+"""Triggers that the HPA serves from the metrics server: KEDA's fallback does not cover them, and to KEDA they are not
+active, so that they keep no pod from being scaled to zero."""
+CLOCK_TYPES = ("cron",)
+"""Triggers that ask nobody, and so never fail."""
 KEDA_DEFAULT_MAX = 100
 """``maxReplicaCount`` if it is left out."""
+DEFAULT_POLLING = 30
+"""``pollingInterval`` if it is left out."""
 
 
 @attrs.frozen
@@ -55,6 +60,8 @@ class Owner(Enum):
 class KedaTrigger:
     """One trigger of a ScaledObject; ``not_text`` are the metadata keys whose values are not text, which KEDA refuses.
 
+    ``is_cached``: with ``useCachedMetrics`` KEDA answers the HPA with what the last poll gave.
+
     ``metadata`` may hold secrets: rules only show the values of `address` and `workload`.
     """
 
@@ -64,6 +71,8 @@ class KedaTrigger:
     metric_type: str = ""
     not_text: tuple[str, ...] = ()
     authentication: str = ""
+    name: str = ""
+    is_cached: bool = False
     owner: Owner = Owner.OTHERS
 
     @property
@@ -99,7 +108,15 @@ class KedaTrigger:
     @property
     def wants_tls(self) -> bool:
         """Whether KEDA uses TLS with the scaler; if an authentication provides certificates, this is only likely."""
-        return self.metadata.get("enableTLS", "").strip().lower() == "true"
+        return read_boolean(self.metadata.get("enableTLS", "")) is True
+
+
+def read_boolean(text: str) -> bool | None:
+    """What KEDA reads, with Go's ``strconv.ParseBool``; None if that refuses it. An empty text is false."""
+    text = text.strip()
+    if text in ("1", "t", "T", "true", "TRUE", "True"):
+        return True
+    return False if text in ("", "0", "f", "F", "false", "FALSE", "False") else None
 
 
 @attrs.frozen
@@ -114,10 +131,22 @@ class KedaFallback:
 
 @attrs.frozen
 class TargetRef:
-    """``scaleTargetRef``: what is scaled."""
+    """``scaleTargetRef``: what is scaled; ``group`` is that of its API, without the version."""
 
     name: str
     kind: str = "Deployment"
+    group: str = "apps"
+
+
+@attrs.frozen
+class Formula:
+    """``scalingModifiers`` as written; ``names`` are the triggers that the formula names."""
+
+    place: Place
+    text: str = attrs.field(default="", repr=False)
+    target: str = ""
+    metric_type: str = ""
+    names: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -125,9 +154,11 @@ class ScalingObject:
     """A ScaledObject. Numbers that its manifest leaves out are None; ``min`` and ``max`` are ``...ReplicaCount``.
 
     ``behavior`` is None if it has none of its own. ``tolerances`` are those that are given, ``scaleUp`` and
-    ``scaleDown``. ``paused`` are the annotations that pause it, ``not_ready`` is KEDA's reason if its status says that
-    it is not Ready. ``kind`` and ``api_version`` are as written. ``unknown_keys``, and ``no_integers`` (values that
-    should be integers), are paths below ``spec``; ``repeated_keys`` are paths in the object. Each has its line.
+    ``scaleDown``. ``paused`` are the annotations that pause it; with ``is_forced`` another one keeps it active.
+    ``not_ready`` is KEDA's reason if its status says that it is not Ready. ``kind`` and ``api_version`` are as written.
+    ``unknown_keys``, ``no_integers`` (values that should be integers) and ``refused`` (values of the HPA's behavior,
+    with what they must be) are paths below ``spec``; ``repeated_keys`` are paths in the object. Each has its line.
+    ``hpa_name`` is that of the HPA that KEDA makes, or takes over if ``takes_over``.
     """
 
     name: ObjectName
@@ -143,14 +174,18 @@ class ScalingObject:
     behavior: HpaBehavior | None = None
     behavior_place: Place | None = None
     tolerances: Mapping[str, float] = attrs.field(factory=dict)
-    has_formula: bool = False
-    formula_type: str = ""
+    formula: Formula | None = None
     paused: tuple[str, ...] = ()
+    is_forced: bool = False
     not_ready: str = ""
+    is_in_fallback: bool = False
+    hpa_name: str = ""
+    takes_over: bool = False
     kind: str = ""
     api_version: str = ""
     unknown_keys: Mapping[str, int] = attrs.field(factory=dict)
     no_integers: Mapping[str, int] = attrs.field(factory=dict)
+    refused: Mapping[str, tuple[str, int]] = attrs.field(factory=dict)
     repeated_keys: Mapping[str, int] = attrs.field(factory=dict)
 
     @property
@@ -166,9 +201,21 @@ class ScalingObject:
 
     @property
     def others(self) -> tuple[KedaTrigger, ...]:
-        """The triggers of KEDA's own that its fallback also covers: neither ours nor cpu and memory."""
+        """The triggers besides ours whose errors KEDA counts, for its fallback or to hold."""
         ours = self.ours
-        return tuple(one for one in self.triggers if one not in ours and one.kind not in RESOURCE_TYPES)
+        return tuple(
+            one for one in self.triggers if one not in ours and one.kind not in (*RESOURCE_TYPES, *CLOCK_TYPES)
+        )
+
+    @property
+    def has_formula(self) -> bool:
+        """Whether a formula makes one metric of all triggers but cpu and memory."""
+        return self.formula is not None and bool(self.formula.text)
+
+    @property
+    def may_sleep(self) -> bool:
+        """Whether KEDA scales to zero while no trigger is active."""
+        return (self.lowest == 0 or self.idle == 0) and not self.is_forced
 
     @property
     def lowest(self) -> int:
@@ -192,12 +239,14 @@ class PlainHpa:
 
 @attrs.frozen
 class Scalable:
-    """A Deployment or StatefulSet; ``without_requests`` are its containers without a ``cpu`` or ``memory`` request."""
+    """A Deployment, StatefulSet or Rollout; ``without_requests`` are its containers without a ``cpu`` or ``memory``
+    request. ``replicas`` is what its manifest sets; None for one that comes from a cluster, where all have a number."""
 
     name: ObjectName
     place: Place
     labels: Mapping[str, str] = attrs.field(factory=dict)
     without_requests: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
+    replicas: int | None = None
 
 
 @attrs.frozen
@@ -266,6 +315,7 @@ class Evidence:
     """All that was found out. ``jobs`` are ScaledJobs. ``workloads`` are by key; None, meaning unknown, if no settings
     were given. ``brought`` are those that triggers describe, as far as their metadata can be read.
 
+    ``default_requests`` are the namespaces and resources for which a LimitRange fills in what a container leaves out.
     ``namespace`` is that of objects whose manifest names none; empty if that is unknown too. ``is_complete``: these are
     all objects of the cluster, so that one that is not among them does not exist.
     """
@@ -275,6 +325,7 @@ class Evidence:
     hpas: tuple[PlainHpa, ...] = ()
     scalables: tuple[Scalable, ...] = ()
     pods: tuple[PodStart, ...] = ()
+    default_requests: tuple[tuple[str, str], ...] = ()
     workloads: Mapping[str, WorkloadSettings] | None = None
     brought: Mapping["TriggerKey", WorkloadSettings] = attrs.field(factory=dict)
     warnings: tuple[str, ...] = ()

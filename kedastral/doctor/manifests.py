@@ -14,6 +14,8 @@ from datetime import datetime
 import attrs
 
 from kedastral.doctor.evidence import (
+    RESOURCE_TYPES,
+    Formula,
     KedaFallback,
     KedaTrigger,
     ObjectName,
@@ -35,6 +37,7 @@ MAX_DEPTH = 60
 MAX_NODES = 20_000_000
 """The most values of one input; a cluster's list of ten thousand pods has a tenth of that."""
 PREFIX = "autoscaling.keda.sh/"
+TRANSFER = "scaledobject.keda.sh/transfer-hpa-ownership"
 PAUSES = ("paused", "paused-replicas", "paused-scale-out", "paused-scale-in")
 FALSE = ("0", "f", "F", "false", "FALSE", "False")
 """What Go's ``strconv.ParseBool`` accepts as false."""
@@ -46,6 +49,7 @@ SPEC_KEYS = frozenset(
 )  # fmt: skip
 """The keys allowed in ``spec`` of a ScaledObject (KEDA 2.21)."""
 _RULES_KEYS = frozenset({"stabilizationWindowSeconds", "selectPolicy", "policies", "tolerance"})
+_POLICY_KEYS = frozenset({"type", "value", "periodSeconds"})
 _HPA, _BEHAVIOR = "advanced.horizontalPodAutoscalerConfig", "advanced.horizontalPodAutoscalerConfig.behavior"
 KEYS_BELOW: Mapping[str, frozenset[str]] = {
     "": SPEC_KEYS,
@@ -57,19 +61,27 @@ KEYS_BELOW: Mapping[str, frozenset[str]] = {
     _BEHAVIOR: frozenset({"scaleUp", "scaleDown"}),
     f"{_BEHAVIOR}.scaleUp": _RULES_KEYS,
     f"{_BEHAVIOR}.scaleDown": _RULES_KEYS,
+    f"{_BEHAVIOR}.scaleUp.policies": _POLICY_KEYS,
+    f"{_BEHAVIOR}.scaleDown.policies": _POLICY_KEYS,
+    "triggers": frozenset({"type", "name", "useCachedMetrics", "metadata", "authenticationRef", "metricType"}),
+    "triggers.authenticationRef": frozenset({"name", "kind"}),
 }
-"""The keys allowed in mappings below ``spec``, by path. Metadata of triggers have their own rules."""
+"""The keys allowed in mappings below ``spec``, by path, which may lead through lists. Metadata of triggers have their
+own rules."""
 INTEGERS = (
     "pollingInterval", "initialCooldownPeriod", "cooldownPeriod", "idleReplicaCount", "minReplicaCount",
     "maxReplicaCount", "fallback.failureThreshold", "fallback.replicas",
     f"{_BEHAVIOR}.scaleUp.stabilizationWindowSeconds", f"{_BEHAVIOR}.scaleDown.stabilizationWindowSeconds",
+    f"{_BEHAVIOR}.scaleUp.policies.value", f"{_BEHAVIOR}.scaleDown.policies.value",
+    f"{_BEHAVIOR}.scaleUp.policies.periodSeconds", f"{_BEHAVIOR}.scaleDown.policies.periodSeconds",
 )  # fmt: skip
-"""The paths below ``spec`` that must be integers."""
+"""The paths below ``spec`` that must be integers; they may lead through lists."""
 API_VERSION, SCALED_OBJECT, SCALED_JOB = "keda.sh/v1alpha1", "ScaledObject", "ScaledJob"
 MAX_MERGED = 1_000_000
 """The most keys that merge keys may add to one document: a few lines could add thousands of times as many."""
 _REASON = re.compile(r"[A-Za-z]{1,60}")
-_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(m?)")
+_QUANTITY = re.compile(r"\+?((?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?)([num]?)")
+_PER_UNIT = {"": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
 
 @attrs.define
@@ -82,6 +94,8 @@ class Manifests:
     hpas: list[PlainHpa] = attrs.field(factory=list)
     scalables: list[Scalable] = attrs.field(factory=list)
     pods: list[PodStart] = attrs.field(factory=list)
+    default_requests: list[tuple[str, str]] = attrs.field(factory=list)
+    """Namespaces and resources for which a LimitRange fills in what a container leaves out."""
     services: list[ObjectName] = attrs.field(factory=list)
     """The Services of Kedastral."""
     unread: list[Unread] = attrs.field(factory=list)
@@ -118,8 +132,16 @@ class Manifests:
                 self.jobs.append(read_scaled_object(node, file, SCALED_JOB))
             case "HorizontalPodAutoscaler" if not _is_kedas(node):
                 self.hpas.append(_read_hpa(node, file))
-            case "Deployment" | "StatefulSet":
+            case "Deployment" | "StatefulSet" | "Rollout":
                 self.scalables.append(_read_scalable(node, file))
+            case "LimitRange" | "Service" | "Pod":
+                self._add_context(kind, node)
+
+    def _add_context(self, kind: str, node: Table) -> None:
+        """Add an object that no rule is about, but some need."""
+        match kind:
+            case "LimitRange":
+                self.default_requests += _read_default_requests(node)
             case "Service" if _is_kedastrals(node):
                 self.services.append(_name(node, kind))
             case "Pod":
@@ -214,8 +236,11 @@ def text_at(node: Node | None, *path: str) -> str:
 
 def integer_at(node: Node | None, *path: str) -> int | None:
     """The integer at ``path``; None if there is none."""
-    text = text_at(node, *path)
-    return int(text) if re.fullmatch(r"-?[0-9]{1,10}", text) else None
+    found = node_at(node, *path)
+    if isinstance(found, Scalar) and found.kind is Kind.NUMBER and _is_whole(found):
+        return int(float(found.text))  # kubectl reads 2.0 as 2
+    text = text_at(found)
+    return int(text) if re.fullmatch(r"[-+]?[0-9]{1,10}", text) else None
 
 
 def rows_at(node: Node | None, *path: str) -> tuple[Node, ...]:
@@ -225,11 +250,12 @@ def rows_at(node: Node | None, *path: str) -> tuple[Node, ...]:
 
 
 def texts_at(node: Node | None, *path: str) -> dict[str, str]:
-    """The mapping at ``path``, without the lists and mappings in it."""
+    """The mapping at ``path``, without what is empty, and without the lists and mappings in it."""
     found = node_at(node, *path)
     if not isinstance(found, Table):
         return {}
-    return {key: one.text for key, one in found.entries.items() if isinstance(one, Scalar)}
+    scalars = ((key, one) for key, one in found.entries.items() if isinstance(one, Scalar))
+    return {key: one.text for key, one in scalars if one.kind is not Kind.NOTHING}
 
 
 def _place(file: str, node: Node | None) -> Place:
@@ -247,7 +273,7 @@ def read_scaled_object(node: Table, file: str, kind: str = SCALED_OBJECT) -> Sca
     """A ScaledObject, as far as the rules need it; for a ScaledJob only the triggers matter."""
     spec = node_at(node, "spec")
     config = node_at(spec, "advanced", "horizontalPodAutoscalerConfig", "behavior")
-    modifiers = node_at(spec, "advanced", "scalingModifiers")
+    annotations = texts_at(node, "metadata", "annotations")
     return ScalingObject(
         name=_name(node, kind),
         kind=text_at(node, "kind"),
@@ -264,23 +290,35 @@ def read_scaled_object(node: Table, file: str, kind: str = SCALED_OBJECT) -> Sca
         behavior=_read_behavior(config),
         behavior_place=None if config is None else _place(file, config),
         tolerances=dict(_read_tolerances(config)),
-        has_formula=bool(text_at(modifiers, "formula")),
-        formula_type=text_at(modifiers, "metricType"),
+        formula=_read_formula(node_at(spec, "advanced", "scalingModifiers"), file),
         paused=tuple(_read_pauses(node)),
+        is_forced=_is_true(annotations.get(PREFIX + "force-activation")),
         not_ready=_read_not_ready(node),
+        is_in_fallback=any(
+            (text_at(one, "type"), text_at(one, "status")) == ("Fallback", "True")
+            for one in rows_at(node, "status", "conditions")
+        ),
+        hpa_name=text_at(spec, *_HPA.split("."), "name"),
+        takes_over=annotations.get(TRANSFER) == "true",
         unknown_keys=dict(_unknown_keys(spec)),
         no_integers=dict(_no_integers(spec)),
+        refused=dict(_find_refused(spec)),
         repeated_keys=dict(_repeated_keys(node)),
     )
 
 
 def _read_pauses(node: Table) -> Iterator[str]:
-    """The annotations that pause it, without their prefix. As in KEDA, an invalid Go boolean counts as true."""
+    """The annotations that pause it, without their prefix."""
     annotations = texts_at(node, "metadata", "annotations")
     for ending in PAUSES:
         text = annotations.get(PREFIX + ending)
-        if text is not None and (ending == "paused-replicas" or text not in FALSE):
+        if _is_true(text) or (text is not None and ending == "paused-replicas"):
             yield ending
+
+
+def _is_true(annotation: str | None) -> bool:
+    """Whether KEDA takes an annotation for true: what is no Go boolean counts as true."""
+    return annotation is not None and annotation not in FALSE
 
 
 def _read_not_ready(node: Table) -> str:
@@ -298,19 +336,31 @@ def _read_not_ready(node: Table) -> str:
 def _unknown_keys(spec: Node | None) -> Iterator[tuple[str, int]]:
     """The paths below ``spec`` that KEDA does not know, each with its line."""
     for path, known in KEYS_BELOW.items():
-        table = node_at(spec, *filter(None, path.split(".")))
-        if isinstance(table, Table):
+        for table in _tables_at(spec, *filter(None, path.split("."))):
             yield from (
                 (f"{path}.{key}".lstrip("."), table.lines.get(key, 0)) for key in table.entries if key not in known
             )
 
 
+def _tables_at(node: Node | None, *path: str) -> Iterator[Table]:
+    """The mapping at ``path``, and each mapping of the lists that it leads through."""
+    if isinstance(node, Rows):
+        for item in node.items:
+            yield from _tables_at(item, *path)
+    elif isinstance(node, Table) and path:
+        yield from _tables_at(node.entries.get(path[0]), *path[1:])
+    elif isinstance(node, Table):
+        yield node
+
+
 def _no_integers(spec: Node | None) -> Iterator[tuple[str, int]]:
     """The paths below ``spec`` whose value is not an integer although KEDA expects one, each with its line."""
     for path in INTEGERS:
-        found = node_at(spec, *path.split("."))
-        if found is not None and not (isinstance(found, Scalar) and _is_whole(found)):
-            yield path, found.line
+        *parents, key = path.split(".")
+        for table in _tables_at(spec, *parents):
+            found = table.entries.get(key)
+            if found is not None and not (isinstance(found, Scalar) and _is_whole(found)):
+                yield path, found.line
 
 
 def _is_whole(value: Scalar) -> bool:
@@ -339,8 +389,73 @@ def _repeated_keys(node: Node) -> Iterator[tuple[str, int]]:
             left += [(path, value) for value in reversed(one.items)]
 
 
+def _find_refused(spec: Node | None) -> Iterator[tuple[str, tuple[str, int]]]:
+    """The paths below ``spec`` of what Kubernetes refuses in the HPA's behavior, each with what it must be."""
+    for way in ("scaleUp", "scaleDown"):
+        path = f"{_BEHAVIOR}.{way}"
+        rules = node_at(spec, *path.split("."))
+        for key, must in _wrong_rules(rules):
+            found = node_at(rules, key)
+            yield f"{path}.{key}", (must, 0 if found is None else found.line)
+        for policy in rows_at(rules, "policies"):
+            yield from ((f"{path}.policies.{key}", (must, policy.line)) for key, must in _wrong_policy(policy))
+
+
+def _wrong_rules(rules: Node | None) -> Iterator[tuple[str, str]]:
+    select, tolerance = text_at(rules, "selectPolicy"), node_at(rules, "tolerance")
+    if select and select not in list(SelectPolicy):
+        yield "selectPolicy", "must be Max, Min or Disabled"
+    if not 0 <= (integer_at(rules, "stabilizationWindowSeconds") or 0) <= LONGEST_WINDOW:
+        yield "stabilizationWindowSeconds", f"must be from 0 to {LONGEST_WINDOW}"
+    if isinstance(tolerance, Scalar) and tolerance.kind is Kind.NUMBER and not _is_whole(tolerance):
+        yield "tolerance", "must be in quotes: a number here must be whole"
+    elif tolerance is not None and text_at(tolerance) and _QUANTITY.fullmatch(text_at(tolerance)) is None:
+        yield "tolerance", "must be a number of at least 0, such as 0 or '0.05'"
+
+
+def _wrong_policy(policy: Node) -> Iterator[tuple[str, str]]:
+    if text_at(policy, "type") not in list(RateKind):
+        yield "type", f"must be {' or '.join(RateKind)}"
+    if (integer_at(policy, "value") or 0) < 1:
+        yield "value", "must be a whole number above 0"
+    if not 1 <= (integer_at(policy, "periodSeconds") or 0) <= LONGEST_PERIOD:
+        yield "periodSeconds", f"must be from 1 to {LONGEST_PERIOD}"
+
+
+LONGEST_WINDOW, LONGEST_PERIOD = 3600, 1800
+"""Seconds that Kubernetes allows in the HPA's behavior."""
+
+
 def _read_target(node: Node | None) -> TargetRef:
-    return TargetRef(text_at(node, "name"), text_at(node, "kind") or "Deployment")
+    group = text_at(node, "apiVersion").rpartition("/")[0]
+    kind = text_at(node, "kind") or "Deployment"
+    return TargetRef(text_at(node, "name"), kind, "apps" if group in ("", "extensions") else group)
+
+
+def _read_formula(node: Node | None, file: str) -> Formula | None:
+    if not isinstance(node, Table) or not any(text_at(one) for one in node.entries.values()):
+        return None
+    text = text_at(node, "formula")
+    return Formula(_place(file, node), text, text_at(node, "target"), text_at(node, "metricType"), _names_of(text))
+
+
+_QUOTED = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`""")
+_VARIABLE = re.compile(r"(?<![\w$.#])[A-Za-z_$][\w$]*(?!\s*\()(?![\w$])")
+_LET = re.compile(r"\blet\s+([A-Za-z_$][\w$]*)")
+_WORDS = frozenset(
+    {
+        "nil", "true", "false", "in", "not", "and", "or", "let", "if", "else", "matches", "contains", "startsWith",
+        "endsWith",
+    }
+)  # fmt: skip
+"""The words of KEDA's formula language, https://expr-lang.org."""
+
+
+def _names_of(formula: str) -> tuple[str, ...]:
+    """The variables of a formula: the triggers that it names."""
+    text = _QUOTED.sub("''", formula)
+    own = {*_LET.findall(text), *_WORDS}
+    return tuple(dict.fromkeys(name for name in _VARIABLE.findall(text) if name not in own))
 
 
 def _read_triggers(spec: Node | None, file: str) -> Iterator[KedaTrigger]:
@@ -354,6 +469,8 @@ def _read_triggers(spec: Node | None, file: str) -> Iterator[KedaTrigger]:
             metric_type=text_at(row, "metricType"),
             not_text=tuple(key for key, one in entries if not isinstance(one, Scalar) or one.kind is not Kind.TEXT),
             authentication=text_at(row, "authenticationRef", "name"),
+            name=text_at(row, "name"),
+            is_cached=text_at(row, "useCachedMetrics").lower() == "true",
         )
 
 
@@ -370,7 +487,7 @@ def _read_tolerances(node: Node | None) -> Iterator[tuple[str, float]]:
     for way in ("scaleUp", "scaleDown"):
         found = _QUANTITY.fullmatch(text_at(node, way, "tolerance"))
         if found is not None:
-            yield way, float(found[1]) / (1000 if found[2] else 1)
+            yield way, float(found[1]) * _PER_UNIT[found[2]]
 
 
 def _read_behavior(node: Node | None) -> HpaBehavior | None:
@@ -402,9 +519,11 @@ def _read_policies(rows: Iterable[Node]) -> Iterator[RatePolicy]:
 
 
 def _is_kedas(node: Table) -> bool:
-    """Whether KEDA created an HPA: it belongs to a ScaledObject, or has a name as KEDA gives it."""
+    """Whether KEDA created an HPA: it belongs to a ScaledObject, or has a label or a name as KEDA gives it."""
     owners = {text_at(owner, "kind") for owner in rows_at(node, "metadata", "ownerReferences")}
-    return "ScaledObject" in owners or text_at(node, "metadata", "name").startswith("keda-hpa-")
+    labels = texts_at(node, "metadata", "labels")
+    is_labelled = "scaledobject.keda.sh/name" in labels or labels.get("app.kubernetes.io/managed-by") == "keda-operator"
+    return "ScaledObject" in owners or is_labelled or text_at(node, "metadata", "name").startswith("keda-hpa-")
 
 
 def _is_kedastrals(service: Table) -> bool:
@@ -419,17 +538,32 @@ def _read_hpa(node: Table, file: str) -> PlainHpa:
 
 
 def _read_scalable(node: Table, file: str) -> Scalable:
-    containers = rows_at(node, "spec", "template", "spec", "containers")
+    pod = node_at(node, "spec", "template", "spec")
+    # the HPA adds up what runs all the time, sidecars among the init containers included
+    sidecars = [one for one in rows_at(pod, "initContainers") if text_at(one, "restartPolicy") == "Always"]
+    containers = [*rows_at(pod, "containers"), *sidecars]
     missing = {
-        resource: tuple(
-            text_at(one, "name")
-            for one in containers
-            if not text_at(one, "resources", "requests", resource) and not text_at(one, "resources", "limits", resource)
-        )
+        resource: tuple(text_at(one, "name") for one in containers if not _requests(one, resource))
         for resource in ("cpu", "memory")
     }
     labels = texts_at(node, "spec", "selector", "matchLabels")
-    return Scalable(_name(node, text_at(node, "kind")), _place(file, node), labels, missing)
+    is_live = bool(text_at(node, "metadata", "uid") or text_at(node, "metadata", "resourceVersion"))
+    replicas = None if is_live else integer_at(node, "spec", "replicas")
+    return Scalable(_name(node, text_at(node, "kind")), _place(file, node), labels, missing, replicas)
+
+
+def _requests(container: Node, resource: str) -> bool:
+    """Whether a container requests some of a resource; a limit alone counts as a request."""
+    texts = [text_at(container, "resources", key, resource) for key in ("requests", "limits")]
+    return any(text.strip("0.") for text in texts)
+
+
+def _read_default_requests(limits: Table) -> Iterator[tuple[str, str]]:
+    """The namespace of a LimitRange, with each resource of which a container requests some by default."""
+    for row in rows_at(limits, "spec", "limits"):
+        given = {**texts_at(row, "default"), **texts_at(row, "defaultRequest")}
+        if text_at(row, "type") == "Container":
+            yield from ((text_at(limits, "metadata", "namespace"), key) for key in given if key in RESOURCE_TYPES)
 
 
 def _read_pod(node: Table) -> PodStart | None:

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from kedastral.doctor.diagnosis import RuleBook, Severity, Symptom
 from kedastral.doctor.evidence import Evidence, ObjectName, Place, PlainHpa, ScalingObject, TargetRef
 from kedastral.doctor.manifests import KEYS_BELOW
-from kedastral.doctor.words import shown_path
+from kedastral.doctor.words import fixed_word, shown_path
 
 BOOK = RuleBook()
-SCALABLE_KINDS = ("Deployment", "StatefulSet")
+APPS_KINDS = ("Deployment", "StatefulSet", "ReplicaSet")
+"""What apps/v1 has, the default of ``apiVersion``, that can be scaled."""
+LISTED = (("apps", "Deployment"), ("apps", "StatefulSet"))
+"""Group and kind of what is listed in a cluster."""
 PARTLY = "PartialTriggerError"
 """KEDA's reason if some triggers fail and others work."""
 
@@ -30,6 +33,8 @@ def _two_on_one(evidence: Evidence) -> Iterator[Symptom]:
     for one in everyone:
         if not one.target.name:
             continue
+        if isinstance(one, PlainHpa) and _is_taken_over(evidence, one):
+            continue
         name = evidence.full_name_of(one.name)
         first, place = seen.setdefault((name.namespace, one.target), (name, one.place))
         if first != name and {first, name} & ours:
@@ -37,11 +42,21 @@ def _two_on_one(evidence: Evidence) -> Iterator[Symptom]:
             yield Symptom(one.name, words, one.place)
 
 
+def _is_taken_over(evidence: Evidence, hpa: PlainHpa) -> bool:
+    """Whether an annotation makes KEDA take over an HPA, instead of a second one."""
+    namespace = evidence.namespace_of(hpa.name)
+    return any(
+        one.takes_over and one.hpa_name == hpa.name.name and evidence.namespace_of(one.name) == namespace
+        for one in evidence.objects
+    )
+
+
 @BOOK.rule(
     "no-target",
     Severity.ERROR,
     title="scaleTargetRef names something that does not exist, or nothing.",
-    why="KEDA then scales nothing. Whether the Deployment exists is checked with --cluster.",
+    why="KEDA then scales nothing. Without apiVersion it looks for the kind in apps/v1. Whether the Deployment exists "
+    "is checked with --cluster.",
     remedy="name a Deployment of the same namespace, or another workload with its kind",
 )
 def _no_target(evidence: Evidence) -> Iterator[Symptom]:
@@ -49,9 +64,46 @@ def _no_target(evidence: Evidence) -> Iterator[Symptom]:
         if not one.target.name:
             yield Symptom(one.name, "scaleTargetRef.name is missing", one.place)
             continue
-        is_listed = evidence.lists_all_of(evidence.namespace_of(one.name)) and one.target.kind in SCALABLE_KINDS
+        kind, group = one.target.kind, one.target.group
+        if group == "apps" and kind not in APPS_KINDS:
+            words = (
+                f"scaleTargetRef: apps/v1, the default of apiVersion, has no kind {fixed_word(kind)} that can be scaled"
+            )
+            remedy = "correct the kind, or write its apiVersion, such as argoproj.io/v1alpha1 for a Rollout"
+            yield Symptom(one.name, words, one.place, remedy)
+            continue
+        is_listed = (group, kind) in LISTED and evidence.lists_all_of(evidence.namespace_of(one.name))
         if is_listed and evidence.find_scalable(one) is None:
             yield Symptom(one.name, f"there is no {one.target.kind} {one.target.name}", one.place)
+
+
+@BOOK.rule(
+    "replicas-in-manifest",
+    Severity.WARNING,
+    title="The manifest of the Deployment sets replicas, too.",
+    why="Each kubectl apply, helm upgrade or sync sets that number again, in the middle of a rush, too.",
+    remedy="remove replicas from the manifest, or let your tool ignore it; before kubectl apply, remove it with "
+    "kubectl apply edit-last-applied, too, or there is one pod for a moment",
+)
+def _replicas_in_manifest(evidence: Evidence) -> Iterator[Symptom]:
+    for one in evidence.scaled_by_us:
+        scalable = evidence.find_scalable(one)
+        if scalable is not None and scalable.replicas is not None:
+            yield Symptom(one.name, f"{scalable.name} sets replicas: {scalable.replicas}", scalable.place)
+
+
+@BOOK.rule(
+    "refused-behavior",
+    Severity.ERROR,
+    title="behavior has a value that Kubernetes refuses.",
+    why="KEDA takes most of them, and then can make no HPA: nothing scales.",
+    remedy="correct the value as the message says",
+)
+def _refused_behavior(evidence: Evidence) -> Iterator[Symptom]:
+    for one in evidence.scaled_by_us:
+        for path, (must, line) in one.refused.items():
+            if path not in one.no_integers:
+                yield Symptom(one.name, f"{shown_path(path)} {must}", Place(one.place.file, line))
 
 
 @BOOK.rule(
@@ -118,7 +170,7 @@ def _paused(evidence: Evidence) -> Iterator[Symptom]:
 @BOOK.rule(
     "keda-reports",
     Severity.ERROR,
-    title="KEDA itself says in the status of a ScaledObject that it is not Ready.",
+    title="KEDA itself says in the status of a ScaledObject that it is not Ready, or that its fallback is active.",
     why="Then there may be no HPA, or one that gets no number. Checked if there is a status, as with --cluster; a "
     "warning if some triggers work.",
     remedy="read KEDA's message and events, with kubectl describe scaledobject",
@@ -128,3 +180,5 @@ def _keda_reports(evidence: Evidence) -> Iterator[Symptom]:
         if one.not_ready:
             words = f"KEDA says that it is not Ready: {one.not_ready}"
             yield Symptom(one.name, words, one.place, milder=one.not_ready == PARTLY)
+        elif one.is_in_fallback:
+            yield Symptom(one.name, "KEDA says that its fallback is active: a trigger fails", one.place)

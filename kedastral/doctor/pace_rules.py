@@ -50,10 +50,10 @@ def _lead_of(workload: WorkloadSettings | None) -> float:
 
 
 def _rush_of(one: ScalingObject, workload: WorkloadSettings | None) -> tuple[int, int]:
-    """From how many to how many pods a rush goes: from a quarter of the maximum to the maximum."""
+    """From how many to how many pods a rush goes: to the maximum from a quarter of it, or from where it wakes up."""
     planned = workload.plan.max_replicas if workload is not None else 0
     last = max(min(one.highest, planned or one.highest), 1)
-    first = max(one.lowest, 1, math.ceil(last / RUSH)) if one.lowest else 1
+    first = max(one.lowest, 1, 0 if one.may_sleep else math.ceil(last / RUSH))
     return min(first, last), last
 
 
@@ -67,6 +67,8 @@ def _rush_of(one: ScalingObject, workload: WorkloadSettings | None) -> tuple[int
 )
 def _slow_ramp(evidence: Evidence) -> Iterator[Symptom]:
     for one, _, workload in each_of_ours(evidence):
+        if one.refused:
+            continue  # there is no HPA that could be slow
         first, last = _rush_of(one, workload)
         lead, seconds = _lead_of(workload), ramp_time(_behavior_of(one), first, last)
         starts = evidence.starts_of(one)
@@ -99,7 +101,7 @@ def _tolerance(evidence: Evidence) -> Iterator[Symptom]:
         behavior = _behavior_of(one)
         ways = [("up", behavior.up.tolerance), ("down", behavior.down.tolerance)]
         swallowed = [(way, t) for way, t in ways if t > 0 and t * (one.highest - 1) >= 1 - 1e-9]
-        if not swallowed or one.highest <= one.lowest:
+        if not swallowed or one.highest <= one.lowest or one.refused:
             continue
         way, tolerance = max(swallowed, key=lambda found: found[1])
         pods = max(math.ceil(1 / tolerance - 1e-9), one.lowest)
@@ -132,14 +134,15 @@ def _scale_down(evidence: Evidence) -> Iterator[Symptom]:
     Severity.WARNING,
     title="pollingInterval or cooldownPeriod is set, with a minReplicaCount above 0.",
     why="Both are for workloads that can scale to zero; otherwise the HPA asks every 15 s. pollingInterval also counts "
-    "under scalingModifiers.",
+    "under scalingModifiers and with useCachedMetrics.",
     remedy="delete the line, or set minReplicaCount: 0 if the workload may scale to zero",
 )
 def _no_effect(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.scaled_by_us:
-        if one.lowest == 0 or one.idle is not None:
+        if one.lowest == 0 or one.idle is not None:  # as KEDA's own warning has it
             continue
-        if one.polling is not None and not one.has_formula:
+        is_cached = any(trigger.is_cached for trigger in one.triggers)
+        if one.polling is not None and not one.has_formula and not is_cached:
             yield Symptom(one.name, f"pollingInterval has no effect at minReplicaCount {one.lowest}", one.place)
         if one.cooldown is not None:
             yield Symptom(one.name, f"cooldownPeriod has no effect at minReplicaCount {one.lowest}", one.place)
@@ -154,7 +157,7 @@ def _no_effect(evidence: Evidence) -> Iterator[Symptom]:
 )
 def _slow_polling(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.scaled_by_us:
-        counts = one.lowest == 0 or one.has_formula
+        counts = one.may_sleep or one.has_formula
         if counts and one.polling is not None and one.polling > SLOW_POLLING:
             yield Symptom(one.name, f"KEDA polls every {one.polling} s", one.place)
 
@@ -168,7 +171,7 @@ def _slow_polling(evidence: Evidence) -> Iterator[Symptom]:
 )
 def _short_cooldown(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.scaled_by_us:
-        if one.lowest == 0 and one.cooldown is not None and one.cooldown < SHORT_COOLDOWN:
+        if one.may_sleep and one.cooldown is not None and one.cooldown < SHORT_COOLDOWN:
             yield Symptom(one.name, f"it is scaled to zero {one.cooldown} s after the last need", one.place)
 
 

@@ -1,14 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rules about what decides the number of pods: the bounds, the fallback, and KEDA's own triggers."""
 
+import difflib
 import math
 import re
 from collections.abc import Iterator
 
 from kedastral.core.serving import OnStale
 from kedastral.doctor.diagnosis import RuleBook, Severity, Symptom
-from kedastral.doctor.evidence import RESOURCE_TYPES, Evidence, KedaTrigger, ScalingObject, each_of_ours
-from kedastral.doctor.words import fixed_word, kind_of
+from kedastral.doctor.evidence import (
+    DEFAULT_POLLING,
+    RESOURCE_TYPES,
+    Evidence,
+    Formula,
+    KedaTrigger,
+    ScalingObject,
+    each_of_ours,
+)
+from kedastral.doctor.words import fixed_word, shown_key, trigger_words
 from kedastral.settings.fleet import WorkloadSettings
 from kedastral.settings.types import write_value
 
@@ -16,6 +25,8 @@ BOOK = RuleBook()
 THRESHOLD_TOO_LOW, THRESHOLD_TOO_HIGH = 0.7, 1.5
 """How far the threshold of a reactive trigger may be from the target per pod, as ratios."""
 TAKES_NO_PODS = ("currentReplicas", "currentReplicasIfHigher", "scalingModifiers")
+MAX_NAMED = 3
+TAKES_PODS = ("static", "currentReplicasIfLower")
 
 
 # Bounds.
@@ -24,17 +35,31 @@ TAKES_NO_PODS = ("currentReplicas", "currentReplicasIfHigher", "scalingModifiers
 @BOOK.rule(
     "bounds",
     Severity.ERROR,
-    title="minReplicaCount is above maxReplicaCount, or idleReplicaCount is not below minReplicaCount.",
+    title="minReplicaCount is above maxReplicaCount, idleReplicaCount is not below minReplicaCount, or a number is "
+    "lower than KEDA allows.",
     why="KEDA refuses the object.",
-    remedy="set minReplicaCount between idleReplicaCount and maxReplicaCount",
+    remedy="set minReplicaCount between idleReplicaCount and maxReplicaCount, which is at least 1",
 )
 def _bounds(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.scaled_by_us:
+        numbers = (
+            ("minReplicaCount", one.min, 0),
+            ("maxReplicaCount", one.max, 1),
+            ("idleReplicaCount", one.idle, 0),
+            ("pollingInterval", one.polling, 1),
+            ("cooldownPeriod", one.cooldown, 0),
+        )
+        low = [(key, given, least) for key, given, least in numbers if given is not None and given < least]
+        for key, given, least in low:
+            words = f"{key} is {given}, and must be at least {least}"
+            yield Symptom(one.name, words, one.place, remedy=f"set {key} to {least} or more")
+        if low:
+            continue
         if one.lowest > one.highest:
             yield Symptom(
                 one.name, f"minReplicaCount {one.lowest} is above maxReplicaCount {_with_default(one)}", one.place
             )
-        if one.idle is not None and one.idle >= one.lowest:
+        if one.idle is not None and one.idle >= (one.lowest if one.min is None else max(one.min, 1)):
             words = f"idleReplicaCount {one.idle} is not below minReplicaCount {one.lowest}"
             yield Symptom(one.name, words, one.place)
 
@@ -86,12 +111,23 @@ def _max_of(workload: WorkloadSettings) -> str:
 )
 def _min_differs(evidence: Evidence) -> Iterator[Symptom]:
     for one, trigger, workload in each_of_ours(evidence):
-        if workload is None or one.min is None or one.min == workload.plan.min_replicas:
+        if workload is None or one.min is None:
+            continue
+        least, sleeps = workload.plan.min_replicas, 0 in (one.min, one.idle)
+        if least <= _activation_of(trigger) or one.is_forced if sleeps else least == one.min:
             continue
         by_default = ", the default of min" if "min_replicas" in workload.by_default else ""
-        planned = f"{workload.plan.min_replicas}{by_default}"
-        words = f"minReplicaCount is {one.min}, and {workload.key} plans at least {planned}"
-        yield Symptom(one.name, words, trigger.place)
+        planned = f"{workload.key} plans at least {least}{by_default}"
+        if one.idle == 0:
+            words = f"idleReplicaCount is 0, and {planned}, so that it is never idle"
+            yield Symptom(one.name, words, trigger.place, remedy="set min: 0, or remove idleReplicaCount")
+        else:
+            yield Symptom(one.name, f"minReplicaCount is {one.min}, and {planned}", trigger.place)
+
+
+def _activation_of(trigger: KedaTrigger) -> float:
+    """Above how many replicas the trigger is active."""
+    return _number(trigger.metadata.get("activation", "")) or 0.0
 
 
 @BOOK.rule(
@@ -111,8 +147,9 @@ def _min_not_set(evidence: Evidence) -> Iterator[Symptom]:
 @BOOK.rule(
     "sleeps-while-stale",
     Severity.ERROR,
-    title="minReplicaCount is 0, and the workload's on-stale is default-min.",
-    why="A stale forecast then counts as inactive: an outage of Prometheus removes every pod.",
+    title="minReplicaCount or idleReplicaCount is 0, and the workload's on-stale is default-min.",
+    why="A stale forecast then counts as inactive: an outage of Prometheus removes every pod. A cpu or memory trigger "
+    "keeps none, nor does cron outside of its hours.",
     remedy="set onStale: ride-forecast (--on-stale ride-forecast), or a minReplicaCount above 0",
 )
 def _sleeps_while_stale(evidence: Evidence) -> Iterator[Symptom]:
@@ -125,33 +162,38 @@ def _sleeps_while_stale(evidence: Evidence) -> Iterator[Symptom]:
 
 
 def _may_sleep_while_stale(one: ScalingObject) -> bool:
-    return one.lowest == 0 and len(one.ours) == len(one.triggers)
+    return one.may_sleep and not one.others
 
 
 @BOOK.rule(
     "sleeps-without-stream",
     Severity.WARNING,
-    title="minReplicaCount is 0, and the trigger is external, not external-push.",
+    title="minReplicaCount or idleReplicaCount is 0, and the trigger is external, not external-push.",
     why="A workload scaled to zero then waits for the next poll of KEDA, which uses up part of the lead time.",
     remedy="write type: external-push",
 )
 def _no_stream(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.scaled_by_us:
-        if one.min == 0 and all(trigger.kind == "external" for trigger in one.ours):
-            words = f"from zero it is woken by a poll, every {one.polling or 30} s"
+        if _sleeps_on_purpose(one) and all(trigger.kind == "external" for trigger in one.ours):
+            words = f"from zero it is woken by a poll, every {one.polling or DEFAULT_POLLING} s"
             yield Symptom(one.name, words, one.ours[0].place)
+
+
+def _sleeps_on_purpose(one: ScalingObject) -> bool:
+    """Whether it may sleep, and says so; another rule is about a minReplicaCount that is left out."""
+    return one.may_sleep and (one.min is not None or one.idle is not None)
 
 
 @BOOK.rule(
     "formula-from-zero",
     Severity.WARNING,
-    title="scalingModifiers with a minReplicaCount of 0.",
+    title="scalingModifiers with a minReplicaCount or an idleReplicaCount of 0.",
     why="To KEDA a formula that fails is inactive: when both triggers fail, there are no pods.",
     remedy="set a minReplicaCount above 0, or remove the formula",
 )
 def _formula_from_zero(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.scaled_by_us:
-        if one.has_formula and one.min == 0:
+        if one.has_formula and _sleeps_on_purpose(one):
             yield Symptom(one.name, "a formula that fails scales it to zero", one.place)
 
 
@@ -198,17 +240,17 @@ def _never_begins(evidence: Evidence) -> Iterator[Symptom]:
 def _fallback_for_all(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.scaled_by_us:
         if one.fallback is not None and one.others and not one.has_formula:
-            kinds = ", ".join(dict.fromkeys(kind_of(trigger) for trigger in one.others))
-            yield Symptom(one.name, f"fallback begins for the {kinds} trigger as well", one.fallback.place)
+            others = " and ".join(trigger_words(one, trigger) for trigger in one.others[:MAX_NAMED])
+            yield Symptom(one.name, f"fallback begins for {others} as well", one.fallback.place)
 
 
 @BOOK.rule(
     "fallback-replicas",
     Severity.ERROR,
-    title="fallback.replicas is 0, below minReplicaCount or above maxReplicaCount, or missing; or failureThreshold is "
-    "missing or negative.",
-    why="With replicas: 0 an error is inactive to KEDA. A number out of bounds has no effect. KEDA refuses a fallback "
-    "that lacks either field.",
+    title="fallback.replicas is 0, below minReplicaCount or above maxReplicaCount, or missing; failureThreshold is "
+    "missing or negative; or behavior is unknown.",
+    why="With replicas: 0 an error is inactive to KEDA, so that a workload that may scale to zero does. A number out "
+    "of bounds has no effect. KEDA refuses a fallback that lacks either field, and an unknown behavior.",
     remedy="set failureThreshold, and replicas between minReplicaCount and maxReplicaCount, above 0",
 )
 def _fallback_replicas(evidence: Evidence) -> Iterator[Symptom]:
@@ -216,20 +258,27 @@ def _fallback_replicas(evidence: Evidence) -> Iterator[Symptom]:
         fallback = one.fallback
         if fallback is None:
             continue
-        if fallback.replicas is None or fallback.threshold is None:
-            missing = "replicas" if fallback.replicas is None else "failureThreshold"
-            yield Symptom(one.name, f"fallback.{missing} is missing", fallback.place)
-        if fallback.replicas is not None and fallback.replicas <= 0:
-            yield Symptom(one.name, f"fallback.replicas is {fallback.replicas}", fallback.place)
+        for key, given in (("replicas", fallback.replicas), ("failureThreshold", fallback.threshold)):
+            if given is None:
+                yield Symptom(one.name, f"fallback.{key} is missing, or not a number", fallback.place)
+            elif given < 0:
+                yield Symptom(one.name, f"fallback.{key} is {given}", fallback.place)
+        if fallback.behavior not in (*TAKES_NO_PODS, *TAKES_PODS):
+            near = difflib.get_close_matches(fallback.behavior, (*TAKES_NO_PODS, *TAKES_PODS), 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            words = f"fallback.behavior is {fixed_word(fallback.behavior)}, which KEDA does not know{hint}"
+            remedy = "write currentReplicasIfHigher, or another behavior that KEDA knows"
+            yield Symptom(one.name, words, fallback.place, remedy)
+        if fallback.replicas == 0 and one.may_sleep:
+            yield Symptom(one.name, "fallback.replicas is 0, so that errors scale to zero", fallback.place)
         elif fallback.replicas is not None and _is_out_of_bounds(fallback.replicas, one):
             words = f"fallback.replicas is {fallback.replicas}, outside of {one.lowest} to {one.highest}"
-            yield Symptom(one.name, words, fallback.place, milder=True)
-        if fallback.threshold is not None and fallback.threshold < 0:
-            yield Symptom(one.name, f"fallback.failureThreshold is {fallback.threshold}", fallback.place)
+            if fallback.behavior != "currentReplicas":  # which does not read it
+                yield Symptom(one.name, words, fallback.place, milder=True)
 
 
 def _is_out_of_bounds(replicas: int, one: ScalingObject) -> bool:
-    return one.lowest <= one.highest and not one.lowest <= replicas <= one.highest
+    return one.lowest <= one.highest and replicas >= 0 and not one.lowest <= replicas <= one.highest
 
 
 @BOOK.rule(
@@ -241,9 +290,64 @@ def _is_out_of_bounds(replicas: int, one: ScalingObject) -> bool:
 )
 def _fallback_takes_pods(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.scaled_by_us:
-        if one.fallback is not None and one.fallback.behavior not in TAKES_NO_PODS:
+        if one.fallback is not None and one.fallback.behavior in TAKES_PODS:
             words = f"fallback with behavior {fixed_word(one.fallback.behavior)} may remove pods that are needed"
             yield Symptom(one.name, words, one.fallback.place)
+
+
+# The formula.
+
+
+@BOOK.rule(
+    "formula",
+    Severity.ERROR,
+    title="scalingModifiers cannot work as written: formula or target is missing or wrong, the formula names no "
+    "trigger or leaves out Kedastral's, or it and fallback do not fit.",
+    why="KEDA refuses the object, or the plan or the fallback has no effect. The plan counts pods, so that a target "
+    "other than 1 divides it; KEDA ignores fallback unless target is a whole number without a point.",
+    remedy='name each trigger, use the names in the formula, and set target: "1" and behavior: scalingModifiers',
+)
+def _formula(evidence: Evidence) -> Iterator[Symptom]:
+    for one in evidence.scaled_by_us:
+        if one.fallback is not None and one.fallback.behavior == "scalingModifiers" and not one.has_formula:
+            words = "fallback.behavior is scalingModifiers, and there is no formula"
+            remedy = "write another behavior, such as currentReplicasIfHigher"
+            yield Symptom(one.name, words, one.fallback.place, remedy)
+        if one.formula is not None:
+            for words, remedy, milder in _wrong_formula(one, one.formula):
+                yield Symptom(one.name, words, one.formula.place, remedy, milder)
+
+
+def _wrong_formula(one: ScalingObject, formula: Formula) -> Iterator[tuple[str, str, bool]]:
+    """What is wrong with ``scalingModifiers``, each with the remedy, and whether it is only a warning."""
+    if not formula.text:
+        yield "scalingModifiers has no formula", "add one, or remove scalingModifiers", False
+        return
+    target = _number(formula.target)
+    if target is None:
+        yield "scalingModifiers.target is missing, or not a number above 0", 'write target: "1"', False
+    elif one.fallback is not None and not re.fullmatch(r"[-+]?[0-9]+", formula.target):
+        words = "fallback never begins: scalingModifiers.target is not a whole number without a point"
+        yield words, f'write target: "{target:.0f}", and divide in the formula if need be', False
+    usable = {trigger.name for trigger in one.triggers if trigger.kind not in RESOURCE_TYPES}
+    resources = {trigger.name for trigger in one.triggers if trigger.kind in RESOURCE_TYPES}
+    for name in formula.names:
+        if name in resources:
+            words = f"the formula names {shown_key(name)}, a cpu or memory trigger"
+            yield words, "leave it out: the HPA compares it with the formula anyway", False
+        elif name not in usable:
+            words = f"the formula names {shown_key(name)}, which no trigger has for its name"
+            yield words, "correct it, or give the trigger that name; only letters, digits and _ can be used", False
+    used = [trigger for trigger in one.ours if trigger.name in formula.names]
+    if not used:
+        words = f"the formula does not name {trigger_words(one, one.ours[0])}, so that the plan has no effect"
+        yield words, "give that trigger a name, and use it in the formula", False
+    elif target is not None and target != 1 and not re.search(r"[*/]" if target < 1 else r"[*]", formula.text):
+        words = f"the formula takes the plan, a number of pods, as it is, and target {formula.target} divides it"
+        yield words, 'write target: "1", and divide the other triggers in the formula', True
+    if "??" in formula.text and (one.fallback is None or one.fallback.behavior != "scalingModifiers"):
+        words = "?? in the formula has no effect without fallback with behavior: scalingModifiers"
+        yield words, "set that behavior, or remove ??", True
 
 
 # Other triggers.
@@ -297,15 +401,19 @@ def _asks_the_same(other: KedaTrigger, workload: WorkloadSettings) -> bool:
 @BOOK.rule(
     "cpu-without-requests",
     Severity.ERROR,
-    title="A cpu or memory trigger uses Utilization, and a container lacks that request.",
-    why="Without a request on every container the HPA has no utilization, and never scales in.",
+    title="There is a cpu or memory trigger, and a container lacks that request.",
+    why="KEDA refuses such an object. Without a request on every container the HPA has no utilization, and never "
+    "scales in. A given LimitRange with a default counts.",
     remedy="set resources.requests for it in every container",
 )
 def _without_requests(evidence: Evidence) -> Iterator[Symptom]:
+    defaults = {(namespace or evidence.namespace, kind) for namespace, kind in evidence.default_requests}
     for one in evidence.scaled_by_us:
         scalable = evidence.find_scalable(one)
         for trigger in one.triggers:
-            if scalable is None or trigger.kind not in RESOURCE_TYPES or trigger.metric_type == "AverageValue":
+            if scalable is None or trigger.kind not in RESOURCE_TYPES:
+                continue
+            if (evidence.namespace_of(one.name), trigger.kind) in defaults:
                 continue
             container = trigger.metadata.get("containerName")
             names = [name for name in scalable.without_requests[trigger.kind] if container in (None, name)]

@@ -6,20 +6,34 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from kedastral.core.serving import Mode
-from kedastral.core.trigger import ObjectRef, plain_key
+from kedastral.core.trigger import FROM_ENV, ObjectRef, plain_key
 from kedastral.doctor.diagnosis import RuleBook, Severity, Symptom
-from kedastral.doctor.evidence import Evidence, KedaTrigger, ScalingObject, each_of_ours
+from kedastral.doctor.evidence import (
+    CLOCK_TYPES,
+    DEFAULT_POLLING,
+    OUR_TYPES,
+    RESOURCE_TYPES,
+    Evidence,
+    KedaTrigger,
+    ScalingObject,
+    each_of_ours,
+    read_boolean,
+)
 from kedastral.doctor.manifests import API_VERSION, SCALED_OBJECT
 from kedastral.doctor.ownership import address_key
-from kedastral.doctor.triggers import is_named_by_variable, problems_of, read_address
-from kedastral.doctor.words import fixed_word, shown_key, trigger_words, without_value
+from kedastral.doctor.triggers import problems_of, read_address
+from kedastral.doctor.words import fixed_word, kind_of, shown_key, trigger_words, without_value
 from kedastral.errors import BadTriggerError, UnknownWorkloadError
-from kedastral.settings.metadata import KEDA_KEYS, METADATA_KEYS, OWN_KEYS
+from kedastral.settings.metadata import BESIDE_METADATA, KEDA_KEYS, METADATA_KEYS, OWN_KEYS
 from kedastral.settings.spelling import find_near
 from kedastral.workloads.resolver import pick_workload
 
 BOOK = RuleBook()
 HTTP_PORT = ":8081"
+SCALER_ADDRESS_FROM_ENV = "scalerAddress" + FROM_ENV
+ONLY_IN_AUTHENTICATION = ("caCert", "tlsClientCert", "tlsClientKey")
+"""What KEDA reads from a TriggerAuthentication only."""
+BOOLEANS = ("enableTLS", "unsafeSsl")
 MAX_NAMES_SHOWN = 3
 _API_VERSION = re.compile(r"[a-z0-9.-]{1,40}/v[0-9][a-z0-9]{0,9}")
 
@@ -69,29 +83,33 @@ def _scaled_job(evidence: Evidence) -> Iterator[Symptom]:
 def _metric_type(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.scaled_by_us:
         for trigger in one.ours:
-            if trigger.metric_type not in ("", "AverageValue"):
-                kind = fixed_word(trigger.metric_type)
-                yield Symptom(one.name, f"{trigger_words(one, trigger)} has metricType {kind}", trigger.place)
-        if one.has_formula and one.formula_type not in ("", "AverageValue"):
-            kind = fixed_word(one.formula_type)
-            yield Symptom(one.name, f"scalingModifiers has metricType {kind}", one.place)
+            # under a formula that of the formula counts, but Utilization is refused there, too
+            if trigger.metric_type in ("", "AverageValue", *(("Value",) if one.has_formula else ())):
+                continue
+            kind = fixed_word(trigger.metric_type)
+            refused = "" if trigger.metric_type == "Value" else ", which KEDA refuses for an external trigger"
+            yield Symptom(one.name, f"{trigger_words(one, trigger)} has metricType {kind}{refused}", trigger.place)
+        if one.formula is not None and one.formula.metric_type not in ("", "AverageValue"):
+            kind = fixed_word(one.formula.metric_type)
+            yield Symptom(one.name, f"scalingModifiers has metricType {kind}", one.formula.place)
 
 
 @BOOK.rule(
     "scaler-address",
     Severity.ERROR,
-    title="scalerAddress is missing, is not a host and port, or has the port of HTTP.",
-    why="KEDA dials it as it is: without a port, with a scheme, or with the wrong port, the whole object fails.",
+    title="scalerAddress is missing, is not a host and port, has the port of HTTP, or leads elsewhere from KEDA's pod.",
+    why="KEDA dials it as it is: without a port, with a scheme, or with the wrong port, the whole object fails. A name "
+    "without a namespace is looked up in KEDA's own, and localhost is KEDA's own pod. KEDA does not read "
+    "scalerAddressFromEnv.",
     remedy="write the Service and the gRPC port, such as kedastral.kedastral.svc.cluster.local:8080",
 )
 def _address_form(evidence: Evidence) -> Iterator[Symptom]:
     for one, trigger, _ in each_of_ours(evidence):
-        if is_named_by_variable(trigger, "scalerAddress"):
-            continue
         address = trigger.address
         words = trigger_words(one, trigger)
         if not address:
-            yield Symptom(one.name, f"{words} has no scalerAddress", trigger.place)
+            hint = ": KEDA does not read scalerAddressFromEnv" if SCALER_ADDRESS_FROM_ENV in trigger.metadata else ""
+            yield Symptom(one.name, f"{words} has no scalerAddress{hint}", trigger.place)
         elif "://" in address:
             yield Symptom(one.name, f"the scalerAddress of {words} has a scheme, such as http://", trigger.place)
         elif read_address(address) is None:
@@ -99,6 +117,13 @@ def _address_form(evidence: Evidence) -> Iterator[Symptom]:
         elif address.endswith(HTTP_PORT):
             sentence = f"the scalerAddress of {words} has port 8081, where Kedastral speaks HTTP by default, not gRPC"
             yield Symptom(one.name, sentence, trigger.place, milder=True)
+        elif address.partition(":")[0].lower() == "localhost":
+            sentence = f"the scalerAddress of {words} is localhost, which is the pod of KEDA itself"
+            yield Symptom(one.name, sentence, trigger.place)
+        elif re.fullmatch(r"(dns:///)?[A-Za-z][A-Za-z0-9-]*:[0-9]+", address):
+            sentence = f"the scalerAddress of {words} names no namespace, so that KEDA looks it up in its own"
+            remedy = "write the namespace as well, as in kedastral.NAMESPACE.svc.cluster.local:8080"
+            yield Symptom(one.name, sentence, trigger.place, remedy, milder=True)
 
 
 @BOOK.rule(
@@ -125,8 +150,79 @@ def _address_answers(evidence: Evidence) -> Iterator[Symptom]:
 )
 def _unsafe_tls(evidence: Evidence) -> Iterator[Symptom]:
     for one, trigger, _ in each_of_ours(evidence):
-        if trigger.metadata.get("unsafeSsl", "").strip().lower() == "true":
+        if read_boolean(trigger.metadata.get("unsafeSsl", "")):
             yield Symptom(one.name, f"{trigger_words(one, trigger)} verifies no certificate", trigger.place)
+
+
+@BOOK.rule(
+    "tls-metadata",
+    Severity.ERROR,
+    title="KEDA does not read a key of the trigger's metadata about TLS, or refuses its value.",
+    why="KEDA then connects without TLS or without a certificate, or refuses the trigger. caCert, tlsClientCert and "
+    "tlsClientKey belong into a TriggerAuthentication; tlsCertFile went with KEDA 2.17, which brought enableTLS.",
+    remedy='write enableTLS: "true", and certificates into a TriggerAuthentication that authenticationRef names',
+)
+def _tls_metadata(evidence: Evidence) -> Iterator[Symptom]:
+    for one, trigger, _ in each_of_ours(evidence):
+        words = trigger_words(one, trigger)
+        for key in BOOLEANS:
+            if read_boolean(trigger.metadata.get(key, "")) is None:
+                yield Symptom(one.name, f"{words}: {key} must be true or false", trigger.place)
+            if key + FROM_ENV in trigger.metadata:
+                yield Symptom(one.name, f"{words}: KEDA does not read {key}{FROM_ENV}", trigger.place)
+        for key in ONLY_IN_AUTHENTICATION:
+            if key in trigger.metadata or key + FROM_ENV in trigger.metadata:
+                sentence = f"{words}: KEDA reads {key} only from a TriggerAuthentication"
+                yield Symptom(one.name, sentence, trigger.place)
+        if "tlsCertFile" in trigger.metadata:
+            yield Symptom(one.name, f"{words}: KEDA 2.17 and later do not read tlsCertFile", trigger.place)
+
+
+@BOOK.rule(
+    "refused-trigger",
+    Severity.ERROR,
+    title="KEDA refuses a trigger: its type is unknown, two have the same name, a cpu or memory trigger has no valid "
+    "metricType, or useCachedMetrics is set for cpu, memory or cron.",
+    why="One such trigger stops the whole object. KEDA 2.18 no longer reads the type of a cpu or memory trigger from "
+    "its metadata.",
+    remedy="correct it: type external or external-push, names that differ, metricType Utilization or AverageValue",
+)
+def _refused_trigger(evidence: Evidence) -> Iterator[Symptom]:
+    for one in evidence.scaled_by_us:
+        for number, trigger in enumerate(one.triggers):
+            words = trigger_words(one, trigger)
+            if trigger.is_external and trigger.kind not in OUR_TYPES:
+                given = f"its type is {fixed_word(trigger.kind)}" if trigger.kind else "it has no type"
+                sentence = f"trigger {number + 1} has a scalerAddress, but {given}"
+                yield Symptom(one.name, sentence, trigger.place, "write type: external-push, or external")
+            if trigger.name and trigger.name in (other.name for other in one.triggers[:number]):
+                yield Symptom(one.name, f"{words} has the name of another trigger", trigger.place)
+            if trigger.is_cached and trigger.kind in (*RESOURCE_TYPES, *CLOCK_TYPES):
+                yield Symptom(one.name, f"{words} has useCachedMetrics", trigger.place)
+            if trigger.kind in RESOURCE_TYPES:
+                if trigger.metric_type not in ("", "Utilization", "AverageValue"):
+                    sentence = f"{words} has metricType {fixed_word(trigger.metric_type)}"
+                    yield Symptom(one.name, sentence, trigger.place)
+                elif "type" in trigger.metadata:
+                    sentence = f"{words} has type in its metadata, which KEDA 2.18 and later refuse"
+                    yield Symptom(one.name, sentence, trigger.place, "write metricType beside metadata instead")
+                elif not trigger.metric_type:
+                    yield Symptom(one.name, f"{words} has no metricType", trigger.place)
+
+
+@BOOK.rule(
+    "cached-metrics",
+    Severity.WARNING,
+    title="The trigger has useCachedMetrics.",
+    why="KEDA then answers the HPA with what the last poll gave, up to pollingInterval ago: that much of the lead time "
+    "is lost. Kedastral answers from memory, and needs no cache.",
+    remedy="remove useCachedMetrics from Kedastral's trigger",
+)
+def _cached_metrics(evidence: Evidence) -> Iterator[Symptom]:
+    for one, trigger, _ in each_of_ours(evidence):
+        if trigger.is_cached:
+            age = one.polling or DEFAULT_POLLING
+            yield Symptom(one.name, f"{trigger_words(one, trigger)}: answers are up to {age} s old", trigger.place)
 
 
 @BOOK.rule(
@@ -141,7 +237,7 @@ def _metadata_text(evidence: Evidence) -> Iterator[Symptom]:
         for trigger in one.triggers:  # KEDA's own too: a single such value makes it refuse the whole object
             if trigger.not_text:
                 keys = ", ".join(map(shown_key, trigger.not_text[:5]))
-                words = f"{trigger_words(one, trigger)} has values without quotes: {keys}"
+                words = f"{trigger_words(one, trigger)} has values that are empty or without quotes: {keys}"
                 yield Symptom(one.name, words, trigger.place)
 
 
@@ -175,7 +271,11 @@ def _ignored_metadata(evidence: Evidence) -> Iterator[Symptom]:
             if key in KEDA_KEYS or key in ("workload", "activation"):
                 continue
             words = f"{trigger_words(one, trigger)}: {shown_key(given)}"
-            if key in METADATA_KEYS or key in OWN_KEYS:
+            if key in BESIDE_METADATA:
+                yield Symptom(
+                    one.name, f"{words} belongs beside metadata, next to type", trigger.place, "move it there"
+                )
+            elif key in METADATA_KEYS or key in OWN_KEYS:
                 yield Symptom(one.name, f"{words} is not read with a configured workload", trigger.place)
             else:
                 near = find_near(key, (*METADATA_KEYS, *OWN_KEYS, *KEDA_KEYS))
@@ -279,10 +379,18 @@ def _meant(trigger: KedaTrigger, one: ScalingObject, namespace: str, names: Sequ
     "observe-alone",
     Severity.ERROR,
     title="A workload in mode observe has no trigger besides Kedastral's.",
-    why="KEDA is told 0 in that mode: without another trigger the Deployment goes to its minimum.",
+    why="KEDA is told 0 in that mode: without another trigger the Deployment goes to its minimum, and with only cpu or "
+    "memory to zero if it may, because to KEDA these are not active.",
     remedy="add a reactive trigger, or set mode: scale",
 )
 def _observe_alone(evidence: Evidence) -> Iterator[Symptom]:
     for one, trigger, workload in each_of_ours(evidence):
-        if workload is not None and workload.serving.mode is Mode.OBSERVE and len(one.ours) == len(one.triggers):
+        if workload is None or workload.serving.mode is not Mode.OBSERVE:
+            continue
+        others = [other for other in one.triggers if other not in one.ours]
+        if not others:
             yield Symptom(one.name, f"{workload.key} is in mode observe, and no other trigger decides", trigger.place)
+        elif one.may_sleep and all(other.kind in RESOURCE_TYPES for other in others):
+            kinds = " or ".join(dict.fromkeys(kind_of(other) for other in others))
+            words = f"{workload.key} is in mode observe, and {kinds} alone keeps no pod from being scaled to zero"
+            yield Symptom(one.name, words, trigger.place, remedy="set a minReplicaCount above 0, or mode: scale")

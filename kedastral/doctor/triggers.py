@@ -17,11 +17,6 @@ from kedastral.settings.types import HttpUrl
 FROM_VARIABLE = "(from a variable)"
 
 
-def is_named_by_variable(trigger: KedaTrigger, key: str) -> bool:
-    """Whether the value of ``key`` comes from a variable of the scale target, which only KEDA knows."""
-    return any(is_from_variable(given) and given.startswith(key) for given in trigger.metadata)
-
-
 def read_address(address: str) -> tuple[str, int] | None:
     """Host and port of a ``scalerAddress``; None if it is invalid."""
     found = re.fullmatch(r"(?:dns:///)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})", address)

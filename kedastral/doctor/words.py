@@ -16,7 +16,7 @@ def without_value(problem: str) -> str:
 
 def fixed_word(text: str) -> str:
     """A word from a manifest where only certain words are valid; anything else is not shown, as it may be secret."""
-    return text if re.fullmatch(r"[A-Za-z]{1,20}", text) else "of another kind"
+    return text if re.fullmatch(r"[A-Za-z]{1,30}", text) else "of another kind"
 
 
 def kind_of(trigger: KedaTrigger) -> str:
@@ -36,4 +36,4 @@ def shown_path(path: str, root: str = "spec.") -> str:
 
 def shown_key(key: str) -> str:
     """The name of a key chosen by the user."""
-    return key if re.fullmatch(r"[A-Za-z]{1,40}", key) else "(a key)"
+    return key if re.fullmatch(r"[A-Za-z_]{1,40}", key) else "(a key)"

@@ -33,7 +33,7 @@ KEDA_KEYS = frozenset(
     {"scalerAddress", "enableTLS", "unsafeSsl", "tlsCertFile", "caCert", "tlsClientCert", "tlsClientKey"}
 )
 """Keys that KEDA's external scaler reads itself; it passes on the whole metadata."""
-_BESIDE = frozenset({"type", "metricType", "authenticationRef", "useCachedMetrics"})
+BESIDE_METADATA = frozenset({"type", "metricType", "authenticationRef", "useCachedMetrics"})
 """Keys of the trigger itself."""
 
 METADATA_KEYS: Mapping[str, Setting] = {
@@ -88,7 +88,7 @@ def _read_metadata(metadata: Mapping[str, str]) -> tuple[Layer, list[str]]:
 def _refuse_key(key: str, given_key: str) -> str:
     if key in ("modelUrl", "url", "serverAddress"):
         return f"{key} is not allowed there; addresses are configured where Kedastral runs"
-    if key in _BESIDE:
+    if key in BESIDE_METADATA:
         return f"{key} is not allowed there; it belongs beside metadata, next to type"
     words = {word.lower(): word for word in (*METADATA_KEYS, *OWN_KEYS, *KEDA_KEYS)}
     near = find_near(key, words.values())

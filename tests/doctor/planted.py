@@ -56,7 +56,7 @@ REACTIVE = {
     "metricType": "AverageValue",
     "metadata": {"serverAddress": "http://prometheus:9090", "query": QUERY, "threshold": "167"},
 }
-DEPLOYMENT = {
+DEPLOYMENT: Yaml = {
     "apiVersion": "apps/v1",
     "kind": "Deployment",
     "metadata": {"name": "web", "namespace": "shop"},
@@ -154,6 +154,16 @@ def behavior(**changes: Any) -> Change:
     return change
 
 
+def policy(**changes: Any) -> Change:
+    """Set the only policy of ``scaleUp``."""
+    return behavior(scaleUp={"policies": [changes]})
+
+
+def changed(document: Yaml, **changes: Any) -> Yaml:
+    """The object with keys of its ``spec`` set."""
+    return {**document, "spec": {**document["spec"], **changes}}
+
+
 def within(key: str, **changes: Any) -> Change:
     """Set keys of a mapping below ``spec``."""
     return lambda document: document["spec"][key].update(copy.deepcopy(changes))
@@ -212,11 +222,36 @@ def brought(**more: str) -> Change:
     return metadata(workload=None, query=QUERY, targetPerPod="50", onStale="ride-forecast", **more)
 
 
+CPU = {"type": "cpu", "metricType": "Utilization", "metadata": {"value": "90"}}
+OLD_CPU = {"type": "cpu", "metadata": {"type": "Utilization", "value": "90"}}
+FORMULA = {"formula": "max(a ?? 0, b ?? 0)", "target": "1", "metricType": "AverageValue"}
+NAMED = {**REACTIVE, "name": "b"}
+CRON = {
+    "type": "cron",
+    "metadata": {"timezone": "UTC", "start": "0 8 * * *", "end": "0 18 * * *", "desiredReplicas": "10"},
+}
+
+
+def planned(**changes: str | None) -> Change:
+    """One formula for Kedastral's trigger, ``a``, and another, ``b``; None removes a key of it."""
+    modifiers = {key: value for key, value in {**FORMULA, **changes}.items() if value is not None}
+    return both(
+        within("advanced", scalingModifiers=modifiers),
+        fallback(behavior="scalingModifiers"),
+        trigger(name="a"),
+    )
+
+
+def falling_back(document: Yaml) -> None:
+    """Set the condition Fallback in its status."""
+    document["status"] = {"conditions": [{"type": "Ready", "status": "True"}, {"type": "Fallback", "status": "True"}]}
+
+
+IDLE = both(spec(idleReplicaCount=0), lambda document: document["spec"]["triggers"][0].update(type="external-push"))
 ASLEEP = both(spec(minReplicaCount=0, cooldownPeriod=300, pollingInterval=30), trigger(type="external-push"))
 SLEEPS = {"min": 0}
 THRESHOLD_40 = {**REACTIVE, "metadata": {**REACTIVE["metadata"], "threshold": "40"}}  # type: ignore[dict-item]
 THRESHOLD_400 = {**REACTIVE, "metadata": {**REACTIVE["metadata"], "threshold": "400"}}  # type: ignore[dict-item]
-CPU = {"type": "cpu", "metricType": "Utilization", "metadata": {"value": "90"}}
 
 
 def naming(workload: str) -> Yaml:
@@ -226,8 +261,6 @@ def naming(workload: str) -> Yaml:
     document["spec"]["triggers"][0]["metadata"]["workload"] = workload
     return document
 
-
-FORMULA = {"formula": "max(a ?? 0, b ?? 0)", "target": "1", "metricType": "AverageValue"}
 
 PLANTED = (
     Planted("not-a-scaled-object", "kind", lambda d: d.update(kind="Scaledobject")),
@@ -243,15 +276,33 @@ PLANTED = (
         both(
             spec(advanced={"scalingModifiers": {**FORMULA, "metricType": "Value"}}),
             fallback(behavior="scalingModifiers"),
-            beside(REACTIVE),
+            trigger(name="a"),
+            beside(NAMED),
         ),
     ),
     Planted("scaler-address", "missing", metadata(scalerAddress=None)),
     Planted("scaler-address", "without a port", metadata(scalerAddress="kedastral.kedastral.svc")),
     Planted("scaler-address", "a URL", metadata(scalerAddress="http://kedastral.kedastral.svc:8080")),
     Planted("scaler-address", "port 80800", metadata(scalerAddress="kedastral:80800")),
+    Planted("scaler-address", "from a variable", metadata(scalerAddress=None, scalerAddressFromEnv="ADDRESS")),
+    Planted("scaler-address", "without a namespace", metadata(scalerAddress="kedastral:8080")),
+    Planted("scaler-address", "localhost", metadata(scalerAddress="localhost:8080")),
     Planted("scaler-address", "the port of HTTP", metadata(scalerAddress="kedastral.kedastral.svc:8081")),
     Planted("unsafe-tls", "unsafeSsl", metadata(unsafeSsl="true")),
+    Planted("tls-metadata", "a certificate in metadata", metadata(enableTLS="true", caCert="x")),
+    Planted("tls-metadata", "a key of KEDA before 2.17", metadata(tlsCertFile="/certs/ca.crt")),
+    Planted("tls-metadata", "no boolean", metadata(enableTLS="yes")),
+    Planted("tls-metadata", "a boolean from a variable", metadata(unsafeSslFromEnv="UNSAFE")),
+    Planted("refused-trigger", "type External", trigger(type="External")),
+    Planted("refused-trigger", "type externalpush", trigger(type="externalpush")),
+    Planted("refused-trigger", "no type", lambda d: d["spec"]["triggers"][0].pop("type")),
+    Planted("refused-trigger", "two of one name", both(trigger(name="web"), beside({**CPU, "name": "web"}))),
+    Planted("refused-trigger", "the metricType of cpu in metadata", beside(OLD_CPU)),
+    Planted("refused-trigger", "cpu without metricType", beside({"type": "cpu", "metadata": {"value": "90"}})),
+    Planted("refused-trigger", "cpu with Value", beside({**CPU, "metricType": "Value"})),
+    Planted("refused-trigger", "a cached cpu", beside({**CPU, "useCachedMetrics": True})),
+    Planted("cached-metrics", "ours", trigger(useCachedMetrics=True)),
+    Planted("metadata-not-text", "nothing", lambda d: d["spec"]["triggers"][0]["metadata"].update(activation=None)),
     Planted("metadata-not-text", "a number", metadata(activation=0)),
     Planted("metadata-not-text", "a number in a trigger of KEDA's own", beside({**CPU, "metadata": {"value": 90}})),
     Planted("bad-metadata", "activation", metadata(activation="-1")),
@@ -275,13 +326,20 @@ PLANTED = (
     ),
     Planted("observe-alone", "observe", policy=lambda p: p.update(mode="observe")),
     Planted("bounds", "min above max", spec(minReplicaCount=6, maxReplicaCount=5), settings=False),
+    Planted("bounds", "no pod at most", spec(maxReplicaCount=0), settings=False),
+    Planted("bounds", "below zero", spec(minReplicaCount=-1), settings=False),
+    Planted("bounds", "polling all the time", both(ASLEEP, spec(pollingInterval=0)), lambda p: p.update(SLEEPS)),
     Planted("bounds", "idle", spec(idleReplicaCount=2)),
     Planted("idle-not-zero", "one", spec(idleReplicaCount=1)),
+    Planted(
+        "observe-alone", "beside cpu, from zero", both(ASLEEP, beside(CPU)), lambda p: p.update(SLEEPS, mode="observe")
+    ),
     Planted("max-below-plan", "max", spec(maxReplicaCount=20)),
     Planted("max-below-plan", "KEDA's default", spec(maxReplicaCount=None), lambda p: p.update(max=200)),
     Planted("max-below-plan", "along with its workload", both(spec(maxReplicaCount=20), brought())),
     Planted("min-differs", "above", spec(minReplicaCount=4)),
     Planted("min-differs", "below", spec(minReplicaCount=1)),
+    Planted("min-differs", "never idle", IDLE),
     Planted("min-not-set", "left out", spec(minReplicaCount=None)),
     Planted(
         "sleeps-while-stale",
@@ -289,6 +347,14 @@ PLANTED = (
         both(ASLEEP, spec(fallback={"failureThreshold": 3, "replicas": 2, "behavior": "currentReplicasIfHigher"})),
         lambda p: p.update(SLEEPS, onStale="default-min"),
     ),
+    Planted("sleeps-while-stale", "idle", IDLE, lambda p: p.update(SLEEPS, onStale="default-min")),
+    Planted(
+        "sleeps-while-stale",
+        "beside cpu and cron",
+        both(ASLEEP, beside(CPU), beside(CRON)),
+        lambda p: p.update(SLEEPS, onStale="default-min"),
+    ),
+    Planted("sleeps-without-stream", "idle", both(IDLE, trigger(type="external")), lambda p: p.update(SLEEPS)),
     Planted("sleeps-without-stream", "external", both(ASLEEP, trigger(type="external")), lambda p: p.update(SLEEPS)),
     Planted(
         "formula-from-zero",
@@ -297,7 +363,8 @@ PLANTED = (
             ASLEEP,
             spec(advanced={"scalingModifiers": FORMULA}),
             fallback(behavior="scalingModifiers"),
-            beside(REACTIVE),
+            trigger(name="a"),
+            beside(NAMED),
         ),
         lambda p: p.update(SLEEPS),
     ),
@@ -308,6 +375,14 @@ PLANTED = (
     Planted("fallback-for-every-trigger", "prometheus", beside(REACTIVE)),
     Planted("fallback-replicas", "0", fallback(replicas=0)),
     Planted("fallback-replicas", "above the maximum", fallback(replicas=60)),
+    Planted("fallback-replicas", "an unknown behavior", fallback(behavior="Static")),
+    Planted("fallback-replicas", "negative", fallback(replicas=-1)),
+    Planted(
+        "fallback-replicas",
+        "0, beside an idleReplicaCount",
+        both(IDLE, fallback(replicas=0)),
+        lambda p: p.update(SLEEPS),
+    ),
     Planted("fallback-replicas", "no threshold", fallback(failureThreshold=None)),
     Planted("fallback-takes-pods", "by default", fallback(behavior=None)),
     Planted("fallback-takes-pods", "currentReplicasIfLower", fallback(behavior="currentReplicasIfLower")),
@@ -319,7 +394,7 @@ PLANTED = (
     Planted("slow-ramp", "a long window", behavior(scaleUp={"stabilizationWindowSeconds": 600})),
     Planted("slow-ramp", "never", behavior(scaleUp={"selectPolicy": "Disabled"})),
     Planted("slow-ramp", "for this lead time", policy=lambda p: p.update(leadTime="30s")),
-    Planted("tolerance", "written", behavior(scaleUp={"tolerance": 0.1})),
+    Planted("tolerance", "written", behavior(scaleUp={"tolerance": "0.1"})),
     Planted(
         "tolerance",
         "left out in a behavior",
@@ -333,6 +408,23 @@ PLANTED = (
     Planted("pace-without-effect", "cooldown", spec(cooldownPeriod=300)),
     Planted("slow-polling", "polling", both(ASLEEP, spec(pollingInterval=300)), lambda p: p.update(SLEEPS)),
     Planted("short-cooldown", "cooldown", both(ASLEEP, spec(cooldownPeriod=5)), lambda p: p.update(SLEEPS)),
+    *(
+        Planted("formula", what, both(planned(**changes), beside(NAMED), *more))
+        for what, changes, more in (
+            ("no formula", {"formula": None}, (spec(fallback=None),)),
+            ("no target", {"target": None}, ()),
+            ("no number for a target", {"target": "one"}, ()),
+            ("a target with a point", {"target": "1.0"}, ()),
+            ("a target that divides the plan", {"target": "100"}, ()),
+            ("a target that multiplies the plan", {"target": "0.5"}, (spec(fallback=None),)),
+            ("an unknown name", {"formula": "max(a, c)"}, ()),
+            ("without the plan", {"formula": "b / 167"}, ()),
+            ("?? without fallback", {}, (spec(fallback=None),)),
+            ("?? with another fallback", {}, (fallback(behavior="currentReplicasIfHigher"),)),
+            ("no name", {}, (trigger(name=""),)),
+        )
+    ),
+    Planted("formula", "fallback without one", fallback(behavior="scalingModifiers")),
     Planted("threshold-against-target", "low", both(spec(fallback=None), beside(THRESHOLD_40))),
     Planted("threshold-against-target", "high", both(spec(fallback=None), beside(THRESHOLD_400))),
     Planted(
@@ -351,6 +443,20 @@ PLANTED = (
             ),
         ),
     ),
+    Planted("no-target", "a Rollout without its API", spec(scaleTargetRef={"name": "web", "kind": "Rollout"})),
+    Planted("no-target", "a DaemonSet", spec(scaleTargetRef={"name": "web", "kind": "DaemonSet"})),
+    Planted("no-target", "in lower case", spec(scaleTargetRef={"name": "web", "kind": "deployment"})),
+    Planted("replicas-in-manifest", "replicas", beside=(changed(DEPLOYMENT, replicas=3),)),
+    Planted("refused-behavior", "a policy in lower case", behavior(scaleUp={"selectPolicy": "max"})),
+    Planted("refused-behavior", "a window of a day", behavior(scaleDown={"stabilizationWindowSeconds": 86400})),
+    Planted("refused-behavior", "a number without quotes", behavior(scaleUp={"tolerance": 0.001})),
+    Planted("refused-behavior", "per cent", behavior(scaleUp={"tolerance": "5%"})),
+    Planted("refused-behavior", "a policy without a period", policy(type="Pods", value=90)),
+    Planted(
+        "refused-behavior",
+        "a policy of no type",
+        policy(type="pods", value=90, periodSeconds=15),
+    ),
     Planted("no-target", "no name", spec(scaleTargetRef={})),
     Planted("unknown-field", "maxReplicas", spec(maxReplicas=50)),
     Planted(
@@ -358,10 +464,22 @@ PLANTED = (
     ),
     Planted("unknown-field", "of fallback", fallback(behaviour="static")),
     Planted("unknown-field", "of scaleUp", behavior(scaleUp={"stabilisationWindowSeconds": 5})),
+    Planted("unknown-field", "of a trigger", trigger(useCachedMetric=True)),
+    Planted("unknown-field", "of authenticationRef", trigger(authenticationRef={"name": "tls", "namespace": "keda"})),
+    Planted(
+        "unknown-field",
+        "of a policy",
+        policy(type="Pods", value=90, periodSeconds=15, seconds=5),
+    ),
     Planted("unknown-field", "of the target", spec(scaleTargetRef={"name": "web", "Kind": "StatefulSet"})),
     Planted("no-whole-number", "max", spec(maxReplicaCount="50")),
     Planted("no-whole-number", "failureThreshold", fallback(failureThreshold="3")),
     Planted("no-whole-number", "a window", behavior(scaleDown={"stabilizationWindowSeconds": "60"})),
+    Planted(
+        "no-whole-number",
+        "of a policy",
+        policy(type="Pods", value="90", periodSeconds=15),
+    ),
     Planted("no-whole-number", "a half", spec(initialCooldownPeriod=1.5)),
     Planted("paused", "an annotation", annotated("paused", "true")),
     Planted("paused", "what is no boolean counts as true", annotated("paused", "")),
@@ -369,6 +487,7 @@ PLANTED = (
     Planted("paused", "out", annotated("paused-scale-out", "1")),
     Planted("paused", "in", annotated("paused-scale-in", "yes")),
     Planted("keda-reports", "no trigger works", says("False", "TriggerError")),
+    Planted("keda-reports", "its fallback is active", falling_back),
     Planted("keda-reports", "some triggers fail", says("Unknown", "PartialTriggerError")),
     Planted("slow-start", "pods", beside=(DEPLOYMENT, pod("a", 320), pod("b", 400), pod("c", 350))),
     Planted("slow-ramp", "with the start of the pods", beside=(DEPLOYMENT, pod("a", 280))),

@@ -346,6 +346,7 @@ def test_a_scaled_job_without_our_trigger_and_whole_numbers_of_any_kind_are_left
     assert diagnose(monkeypatch, manifests)[1] == []
 
 
+UTILIZATION = "Utilization, which KEDA refuses for an external trigger"
 MERGED = """
 x-trigger: &base
   type: external
@@ -373,7 +374,10 @@ def test_merge_keys_bring_what_they_name_as_kubectl_reads_them(monkeypatch: pyte
     manifests, _ = write(tmp_path, MERGED)
     found = {(one["rule"], one["message"]) for one in diagnose(monkeypatch, manifests)[1]}
     assert found == {
-        ("metric-type-value", "trigger 1 (external) has metricType Utilization"),
+        (
+            "metric-type-value",
+            "trigger 1 (external) has metricType Utilization, which KEDA refuses for an external trigger",
+        ),
         ("unsafe-tls", "trigger 1 (external) verifies no certificate"),
         ("metric-type-value", "trigger 3 (external) has metricType Value"),
         ("no-fallback", "there is no fallback for when Kedastral answers with errors"),
