@@ -21,7 +21,7 @@ from kedastral.doctor import object_rules, pace_rules, query_rules, scaling_rule
 from kedastral.doctor.diagnosis import Diagnosis, DoctorRule, Severity, examine, worst
 from kedastral.doctor.evidence import Evidence, Place, TriggerKey, Unread, each_of_ours, key_of, settings_of_queries
 from kedastral.doctor.live import ask_kedastral, ask_queries, try_addresses
-from kedastral.doctor.manifests import Manifests
+from kedastral.doctor.manifests import Manifests, find_patches
 from kedastral.doctor.ownership import settle_owners
 from kedastral.doctor.report import count_by_severity, write_report, write_sarif
 from kedastral.doctor.triggers import read_address, read_brought_workload
@@ -43,6 +43,7 @@ RULES: tuple[DoctorRule, ...] = (
 """Every rule, in the order of docs/doctor.md."""
 STDIN = "-"
 SUFFIXES = (".yaml", ".yml", ".json")
+KUSTOMIZATIONS = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 MAX_FILES = 10_000
 PLAIN_WIDTH = 120
 """The width of the table if the output is not a terminal."""
@@ -127,9 +128,15 @@ def _read_paths(paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
 
 
 def _find_files(path: Path) -> Sequence[Path]:
-    """The file at ``path``, or all files of a folder, recursively, without hidden ones and templates of charts."""
+    """The file at ``path``, or all files below a folder, without hidden ones, templates of charts and patches."""
     if not path.is_dir():
         return [path]
+    patches = {
+        (kustomization.parent / name).resolve()
+        for kustomization in path.rglob("[kK]ustomization*")
+        if kustomization.name in KUSTOMIZATIONS and kustomization.is_file()
+        for name in find_patches(kustomization.read_bytes())
+    }
     charts = [chart.parent / "templates" for chart in path.rglob("Chart.yaml")]
     files = sorted(
         file
@@ -138,6 +145,7 @@ def _find_files(path: Path) -> Sequence[Path]:
         if file.is_file()
         and not any(part.startswith(".") for part in file.relative_to(path).parts)
         and not any(file.is_relative_to(templates) for templates in charts)
+        and file.resolve() not in patches
     )
     if len(files) > MAX_FILES:
         raise ValueError(f"must hold at most {MAX_FILES} files, got {len(files)}")

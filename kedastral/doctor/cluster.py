@@ -2,7 +2,7 @@
 """Reads objects from a cluster with the user's kubeconfig and lightkube (extra ``kubernetes``); writes nothing."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 
 import attrs
@@ -29,8 +29,16 @@ READ = (
     ("", "v1", "Pod", "pods"),
 )
 """Group, version, kind and plural of what is listed. Neither Secrets nor ConfigMaps, which may hold secrets, are."""
+READ_IF_ALLOWED = (
+    ("argoproj.io", "v1alpha1", "Rollout", "rollouts"),
+    ("", "v1", "LimitRange", "limitranges"),
+    ("", "v1", "Service", "services"),
+)
+"""The same for what only makes some rules more exact: nothing is said if it cannot be listed."""
 # lightkube has typed classes of the standard kinds under their own names; here all objects stay untyped
-RESOURCES = {kind[2]: create_namespaced_resource(*kind[:2], f"Listed{kind[2]}", kind[3]) for kind in READ}
+RESOURCES = {
+    kind[2]: create_namespaced_resource(*kind[:2], f"Listed{kind[2]}", kind[3]) for kind in (*READ, *READ_IF_ALLOWED)
+}
 CHUNK = 500
 """The most objects of one response."""
 EVERYWHERE = "*"
@@ -95,14 +103,22 @@ class _ClusterReader:
         complete = [self._list(*kind) for kind in READ]
         if all(complete) and self.namespace and self.manifests.count == before:
             self._require_namespace()
+        for kind in READ_IF_ALLOWED if all(complete) else ():
+            with suppress(httpx2.HTTPStatusError):
+                self._add(*kind)
         return all(complete)
 
-    def _list(self, group: str, version: str, kind: str, plural: str) -> bool:
+    def _add(self, group: str, version: str, kind: str, _: str) -> None:
+        """Add all objects of a kind. Raises httpx2.HTTPStatusError."""
         api_version = f"{group}/{version}" if group else version
+        with self._in_our_words():
+            for item in self.client.list(RESOURCES[kind], namespace=self.namespace or EVERYWHERE, chunk_size=CHUNK):
+                self.manifests.add(THE_CLUSTER, tree_of({**item, "kind": kind, "apiVersion": api_version}))
+
+    def _list(self, group: str, version: str, kind: str, plural: str) -> bool:
+        """Add all objects of a kind, or note that they cannot be listed. Returns whether they were."""
         try:
-            with self._in_our_words():
-                for item in self.client.list(RESOURCES[kind], namespace=self.namespace or EVERYWHERE, chunk_size=CHUNK):
-                    self.manifests.add(THE_CLUSTER, tree_of({**item, "kind": kind, "apiVersion": api_version}))
+            self._add(group, version, kind, plural)
         except httpx2.HTTPStatusError as error:
             reason, remedy = _words_of_refusal(error, kind)
             place = Place(f"{plural} of {THE_CLUSTER}")

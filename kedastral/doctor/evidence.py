@@ -240,12 +240,16 @@ class PlainHpa:
 @attrs.frozen
 class Scalable:
     """A Deployment, StatefulSet or Rollout; ``without_requests`` are its containers without a ``cpu`` or ``memory``
-    request. ``replicas`` is what its manifest sets; None for one that comes from a cluster, where all have a number."""
+    request, ``sidecars`` those of its init containers that keep running.
+
+    ``replicas`` is what its manifest sets; None for one that comes from a cluster, where each has a number.
+    """
 
     name: ObjectName
     place: Place
     labels: Mapping[str, str] = attrs.field(factory=dict)
     without_requests: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
+    sidecars: tuple[str, ...] = ()
     replicas: int | None = None
 
 

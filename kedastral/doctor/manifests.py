@@ -149,6 +149,17 @@ class Manifests:
                 self.pods += [] if start is None else [start]
 
 
+def find_patches(kustomization: bytes) -> Sequence[str]:
+    """The files that a kustomization applies as patches: parts of objects, which alone would look wrong."""
+    try:
+        [root, *_] = read_documents(kustomization) or [None]
+    except YamlError:
+        return []  # it is reported when it is read as a manifest
+    rows = [*rows_at(root, "patches"), *rows_at(root, "patchesJson6902")]
+    names = [text_at(row, "path") for row in rows] + [text_at(row) for row in rows_at(root, "patchesStrategicMerge")]
+    return [name for name in names if name and "\n" not in name]  # a patch may also stand there itself
+
+
 def _in_utf8(content: bytes) -> bytes:
     """``content`` converted to UTF-8 if a byte order mark says that it is UTF-16. Raises YamlError."""
     if not content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -238,9 +249,14 @@ def integer_at(node: Node | None, *path: str) -> int | None:
     """The integer at ``path``; None if there is none."""
     found = node_at(node, *path)
     if isinstance(found, Scalar) and found.kind is Kind.NUMBER and _is_whole(found):
-        return int(float(found.text))  # kubectl reads 2.0 as 2
+        whole = float(found.text)  # kubectl reads 2.0 as 2
+        return int(whole) if abs(whole) < MOST else None
     text = text_at(found)
     return int(text) if re.fullmatch(r"[-+]?[0-9]{1,10}", text) else None
+
+
+MOST = 1e10
+"""More than any number that is read here."""
 
 
 def rows_at(node: Node | None, *path: str) -> tuple[Node, ...]:
@@ -366,7 +382,8 @@ def _no_integers(spec: Node | None) -> Iterator[tuple[str, int]]:
 def _is_whole(value: Scalar) -> bool:
     """Whether it is a whole number, including ``2.0``, or empty, which counts as left out."""
     if value.kind is Kind.NUMBER:
-        return float(value.text).is_integer()
+        # infinity and "not a number" have a dot in YAML
+        return not value.text.lstrip("+-").lower().startswith((".i", ".n")) and float(value.text).is_integer()
     return value.kind in (Kind.INTEGER, Kind.NOTHING)
 
 
@@ -549,7 +566,8 @@ def _read_scalable(node: Table, file: str) -> Scalable:
     labels = texts_at(node, "spec", "selector", "matchLabels")
     is_live = bool(text_at(node, "metadata", "uid") or text_at(node, "metadata", "resourceVersion"))
     replicas = None if is_live else integer_at(node, "spec", "replicas")
-    return Scalable(_name(node, text_at(node, "kind")), _place(file, node), labels, missing, replicas)
+    names = tuple(text_at(one, "name") for one in sidecars)
+    return Scalable(_name(node, text_at(node, "kind")), _place(file, node), labels, missing, names, replicas)
 
 
 def _requests(container: Node, resource: str) -> bool:

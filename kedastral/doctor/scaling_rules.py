@@ -416,7 +416,10 @@ def _without_requests(evidence: Evidence) -> Iterator[Symptom]:
             if (evidence.namespace_of(one.name), trigger.kind) in defaults:
                 continue
             container = trigger.metadata.get("containerName")
-            names = [name for name in scalable.without_requests[trigger.kind] if container in (None, name)]
+            # KEDA wants a request of every container; only for Utilization does the HPA want one of sidecars, too
+            spared = scalable.sidecars if trigger.metric_type == "AverageValue" else ()
+            missing = scalable.without_requests[trigger.kind]
+            names = [name for name in missing if container in (None, name) and name not in spared]
             if names:
                 words = f"{scalable.name} has no {trigger.kind} request on {', '.join(names[:5])}"
                 yield Symptom(one.name, words, trigger.place)

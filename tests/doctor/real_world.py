@@ -353,6 +353,27 @@ spec: {template: {spec: {containers: [{name: web}]}}}
         + scaled_object(OURS + CPU, TOLERANT + FALLBACK),
     ),
     RealWorld(
+        "cpu by AverageValue, with a sidecar that requests nothing",
+        """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: shop}
+spec:
+  template:
+    spec:
+      initContainers: [{name: proxy, restartPolicy: Always}]
+      containers: [{name: web, resources: {requests: {cpu: 1}}}]
+---"""
+        + scaled_object(
+            OURS
+            + """
+    - type: cpu
+      metricType: AverageValue
+      metadata: {value: 700m}""",
+            TOLERANT + FALLBACK,
+        ),
+    ),
+    RealWorld(
         "cpu by AverageValue, and a request of nothing",
         """
 apiVersion: apps/v1

@@ -379,6 +379,24 @@ def test_a_cluster_is_read_by_the_kubeconfig(
     assert all("/namespaces/shop/" in path for path in cluster.asked)
 
 
+def test_a_cluster_tells_which_scaler_is_ours_and_what_a_limit_range_fills_in(
+    cluster: MadeUpCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpu = {"type": "cpu", "metricType": "Utilization", "metadata": {"value": "80"}}
+    ours = {"type": "external", "metadata": {"scalerAddress": "predictor.scaling.svc:8080"}}
+    bare = {"metadata": {"name": "web", "namespace": "shop"}, "spec": {"template": {"spec": {"containers": [{}]}}}}
+    cluster.lists["/apis/keda.sh/v1alpha1/scaledobjects"] = [{**WEB, "spec": {**WEB["spec"], "triggers": [ours, cpu]}}]
+    cluster.lists["/apis/apps/v1/deployments"] = [bare]
+    cluster.lists["/apis/autoscaling/v2/horizontalpodautoscalers"] = []
+    assert "cpu-without-requests web" in diagnose(monkeypatch, "--cluster"), "although nothing more may be listed"
+    labels = {"app.kubernetes.io/name": "kedastral"}
+    service = {"metadata": {"name": "predictor", "namespace": "scaling", "labels": labels}}
+    limits = {"limits": [{"type": "Container", "default": {"cpu": "1"}}]}
+    cluster.lists["/api/v1/services"] = [service]
+    cluster.lists["/api/v1/limitranges"] = [{"metadata": {"name": "x", "namespace": "shop"}, "spec": limits}]
+    assert diagnose(monkeypatch, "--cluster") == {"no-workload web"}
+
+
 def test_in_a_cluster_a_target_that_is_missing_is_missing(
     cluster: MadeUpCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

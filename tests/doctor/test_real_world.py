@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_commands import call
-from tests.doctor.real_world import REAL_WORLD, RealWorld, scaled_object
+from tests.doctor.real_world import FALLBACK, OURS, REAL_WORLD, TOLERANT, RealWorld, scaled_object
 from tests.doctor.test_doctor import diagnose, write
 
 
@@ -18,6 +18,32 @@ def test_all_that_is_wrong_is_said_and_nothing_else(
     settings = ("--config", config) if one.settings else ()
     _, found = diagnose(monkeypatch, manifests, *settings, "--level", "info")
     assert sorted((each["rule"], each["severity"]) for each in found) == sorted(one.found), found
+
+
+@pytest.mark.parametrize("number", [".inf", "-.INF", ".nan", "0.5", "1e", "0x1F"])
+def test_a_number_that_is_none_is_said(number: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    manifests, _ = write(tmp_path, scaled_object(OURS, bounds=f"\n  minReplicaCount: 2\n  maxReplicaCount: {number}"))
+    _, found = diagnose(monkeypatch, manifests, "--level", "error")
+    assert [one["rule"] for one in found] == ["no-whole-number"]
+
+
+def test_patches_of_a_kustomization_are_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    base, overlay = tmp_path / "base", tmp_path / "overlays" / "production"
+    base.mkdir()
+    overlay.mkdir(parents=True)
+    write(base, scaled_object(OURS, TOLERANT + FALLBACK), "kind: Kustomization\nresources: [web.yaml]\n")
+    part = "apiVersion: keda.sh/v1alpha1\nkind: ScaledObject\nmetadata: {name: web}\nspec:\n"
+    (overlay / "triggers.yaml").write_text(f"{part}  triggers:{OURS}\n")
+    (overlay / "bounds.yaml").write_text(f"{part}  maxReplicaCount: 90\n  triggers:{OURS}\n")
+    (overlay / "ops.json").write_text('[{"op": "replace", "path": "/spec/maxReplicaCount", "value": 9}]')
+    kustomization = overlay / "kustomization.yaml"
+    kustomization.write_text(
+        "resources: [../../base]\npatches: [{path: triggers.yaml}, {patch: '- op: remove'}, {path: ops.json}]\n"
+        "patchesStrategicMerge: [bounds.yaml]\n"
+    )
+    assert diagnose(monkeypatch, str(tmp_path))[1] == []
+    kustomization.write_text("patches: {{ .Values.patches }}\n")
+    assert "unreadable" in {one["rule"] for one in diagnose(monkeypatch, str(tmp_path))[1]}
 
 
 BARE = """
