@@ -24,7 +24,7 @@ from kedastral.doctor.live import ask_kedastral, ask_queries, try_addresses
 from kedastral.doctor.manifests import Manifests, find_patches
 from kedastral.doctor.ownership import settle_owners
 from kedastral.doctor.report import count_by_severity, write_report, write_sarif
-from kedastral.doctor.triggers import read_address, read_brought_workload
+from kedastral.doctor.triggers import read_address, read_brought_workload, ways_to_connect
 from kedastral.errors import ConfigError, RemoteError
 from kedastral.settings.commands import DoctorSettings
 from kedastral.settings.files import printable
@@ -167,6 +167,7 @@ async def _gather(call: DoctorCall, loaded: Loaded[DoctorSettings], manifests: M
         scalables=tuple(manifests.scalables),
         pods=tuple(manifests.pods),
         default_requests=tuple(manifests.default_requests),
+        authentications=manifests.authentications,
         warnings=loaded.warnings,
         namespace=call.namespace,
         is_complete=is_complete,
@@ -177,9 +178,10 @@ async def _gather(call: DoctorCall, loaded: Loaded[DoctorSettings], manifests: M
     evidence = await _ask_running(evidence, loaded, manifests)
     if call.check_addresses:
         asked = [
-            (trigger.address, trigger.wants_tls)
-            for _, trigger, _ in each_of_ours(evidence)
+            (trigger.address, tls)
+            for one, trigger, _ in each_of_ours(evidence)
             if read_address(trigger.address) is not None
+            for tls in ways_to_connect(evidence, one, trigger)
         ]
         evidence = attrs.evolve(evidence, addresses=await try_addresses(asked))
     if call.check_queries:

@@ -48,6 +48,11 @@ class ObjectName:
         return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
 
 
+TLS_PAIR = ("tlsClientCert", "tlsClientKey")
+TLS_PARAMETERS = ("caCert", *TLS_PAIR)
+"""What KEDA's external scaler reads from a TriggerAuthentication, and from nowhere else."""
+
+
 class Owner(Enum):
     """Whose external scaler a trigger is for."""
 
@@ -71,6 +76,7 @@ class KedaTrigger:
     metric_type: str = ""
     not_text: tuple[str, ...] = ()
     authentication: str = ""
+    authentication_kind: str = "TriggerAuthentication"
     name: str = ""
     is_cached: bool = False
     owner: Owner = Owner.OTHERS
@@ -104,11 +110,6 @@ class KedaTrigger:
         """Whether its metadata describe their own workload, validly or not; next to a name, only a query does so."""
         is_named = "workload" in self.metadata or self.workload_is_hidden
         return brings_a_workload(self.metadata) or (not is_named and describes_a_workload(self.metadata))
-
-    @property
-    def wants_tls(self) -> bool:
-        """Whether KEDA uses TLS with the scaler; if an authentication provides certificates, this is only likely."""
-        return read_boolean(self.metadata.get("enableTLS", "")) is True
 
 
 def read_boolean(text: str) -> bool | None:
@@ -156,8 +157,9 @@ class ScalingObject:
     ``behavior`` is None if it has none of its own. ``tolerances`` are those that are given, ``scaleUp`` and
     ``scaleDown``. ``paused`` are the annotations that pause it; with ``is_forced`` another one keeps it active.
     ``not_ready`` is KEDA's reason if its status says that it is not Ready. ``kind`` and ``api_version`` are as written.
-    ``unknown_keys``, ``no_integers`` (values that should be integers) and ``refused`` (values of the HPA's behavior,
-    with what they must be) are paths below ``spec``; ``repeated_keys`` are paths in the object. Each has its line.
+    ``unknown_keys``, ``no_integers`` and ``no_texts`` (values that should be that) and ``refused`` (values of the HPA's
+    behavior, with what they must be) are paths below ``spec``; ``repeated_keys`` are paths in the object. Each has its
+    line.
     ``hpa_name`` is that of the HPA that KEDA makes, or takes over if ``takes_over``.
     """
 
@@ -185,6 +187,7 @@ class ScalingObject:
     api_version: str = ""
     unknown_keys: Mapping[str, int] = attrs.field(factory=dict)
     no_integers: Mapping[str, int] = attrs.field(factory=dict)
+    no_texts: Mapping[str, int] = attrs.field(factory=dict)
     refused: Mapping[str, tuple[str, int]] = attrs.field(factory=dict)
     repeated_keys: Mapping[str, int] = attrs.field(factory=dict)
 
@@ -242,7 +245,8 @@ class Scalable:
     """A Deployment, StatefulSet or Rollout; ``without_requests`` are its containers without a ``cpu`` or ``memory``
     request, ``sidecars`` those of its init containers that keep running.
 
-    ``replicas`` is what its manifest sets; None for one that comes from a cluster, where each has a number.
+    ``replicas`` is what its manifest sets; None for one that comes from a cluster, where each has a number. If it
+    ``is_ordered``, its pods start one after the other.
     """
 
     name: ObjectName
@@ -251,6 +255,7 @@ class Scalable:
     without_requests: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
     sidecars: tuple[str, ...] = ()
     replicas: int | None = None
+    is_ordered: bool = False
 
 
 @attrs.frozen
@@ -319,6 +324,7 @@ class Evidence:
     """All that was found out. ``jobs`` are ScaledJobs. ``workloads`` are by key; None, meaning unknown, if no settings
     were given. ``brought`` are those that triggers describe, as far as their metadata can be read.
 
+    ``authentications`` are the parameters that each TriggerAuthentication and ClusterTriggerAuthentication gives.
     ``default_requests`` are the namespaces and resources for which a LimitRange fills in what a container leaves out.
     ``namespace`` is that of objects whose manifest names none; empty if that is unknown too. ``is_complete``: these are
     all objects of the cluster, so that one that is not among them does not exist.
@@ -330,6 +336,7 @@ class Evidence:
     scalables: tuple[Scalable, ...] = ()
     pods: tuple[PodStart, ...] = ()
     default_requests: tuple[tuple[str, str], ...] = ()
+    authentications: Mapping[ObjectName, tuple[str, ...]] = attrs.field(factory=dict)
     workloads: Mapping[str, WorkloadSettings] | None = None
     brought: Mapping["TriggerKey", WorkloadSettings] = attrs.field(factory=dict)
     warnings: tuple[str, ...] = ()
@@ -371,6 +378,25 @@ class Evidence:
             if same and self.namespace_of(scalable.name) == self.namespace_of(one.name):
                 return scalable
         return None
+
+    def parameters_of(self, trigger: KedaTrigger, one: ScalingObject) -> tuple[str, ...] | None:
+        """The parameters that a trigger gets from its authentication; None if that is unknown."""
+        if not trigger.authentication:
+            return ()
+        is_clusters = trigger.authentication_kind.startswith("Cluster")
+        namespace = "" if is_clusters else self.namespace_of(one.name)
+        for name, parameters in self.authentications.items():
+            known = "" if is_clusters else self.namespace_of(name)
+            if (name.kind, name.name, known) == (trigger.authentication_kind, trigger.authentication, namespace):
+                return parameters
+        return None
+
+    def wants_tls(self, trigger: KedaTrigger, one: ScalingObject) -> bool | None:
+        """Whether KEDA uses TLS with the scaler; None if only its authentication, which is unknown, could say so."""
+        if read_boolean(trigger.metadata.get("enableTLS", "")):
+            return True
+        parameters = self.parameters_of(trigger, one)
+        return None if parameters is None else "caCert" in parameters or {*TLS_PAIR} <= {*parameters}
 
     def starts_of(self, one: ScalingObject) -> list[float]:
         """How long the pods of what a ScaledObject scales took to become Ready, fastest first."""

@@ -76,6 +76,11 @@ INTEGERS = (
     f"{_BEHAVIOR}.scaleUp.policies.periodSeconds", f"{_BEHAVIOR}.scaleDown.policies.periodSeconds",
 )  # fmt: skip
 """The paths below ``spec`` that must be integers; they may lead through lists."""
+PARAMETERS = (
+    "secretTargetRef", "configMapTargetRef", "env", "boundServiceAccountToken", "hashiCorpVault.secrets",
+    "azureKeyVault.secrets", "gcpSecretManager.secrets", "awsSecretManager.secrets",
+)  # fmt: skip
+"""The lists below ``spec`` of a TriggerAuthentication whose items name a parameter."""
 API_VERSION, SCALED_OBJECT, SCALED_JOB = "keda.sh/v1alpha1", "ScaledObject", "ScaledJob"
 MAX_MERGED = 1_000_000
 """The most keys that merge keys may add to one document: a few lines could add thousands of times as many."""
@@ -94,6 +99,8 @@ class Manifests:
     hpas: list[PlainHpa] = attrs.field(factory=list)
     scalables: list[Scalable] = attrs.field(factory=list)
     pods: list[PodStart] = attrs.field(factory=list)
+    authentications: dict[ObjectName, tuple[str, ...]] = attrs.field(factory=dict)
+    """The parameters that each TriggerAuthentication and ClusterTriggerAuthentication gives; never their values."""
     default_requests: list[tuple[str, str]] = attrs.field(factory=list)
     """Namespaces and resources for which a LimitRange fills in what a container leaves out."""
     services: list[ObjectName] = attrs.field(factory=list)
@@ -134,7 +141,7 @@ class Manifests:
                 self.hpas.append(_read_hpa(node, file))
             case "Deployment" | "StatefulSet" | "Rollout":
                 self.scalables.append(_read_scalable(node, file))
-            case "LimitRange" | "Service" | "Pod":
+            case _:
                 self._add_context(kind, node)
 
     def _add_context(self, kind: str, node: Table) -> None:
@@ -144,6 +151,8 @@ class Manifests:
                 self.default_requests += _read_default_requests(node)
             case "Service" if _is_kedastrals(node):
                 self.services.append(_name(node, kind))
+            case "TriggerAuthentication" | "ClusterTriggerAuthentication" if node_at(node, "spec", "filePath") is None:
+                self.authentications[_name(node, kind)] = tuple(_read_parameters(node))
             case "Pod":
                 start = _read_pod(node)
                 self.pods += [] if start is None else [start]
@@ -318,6 +327,7 @@ def read_scaled_object(node: Table, file: str, kind: str = SCALED_OBJECT) -> Sca
         takes_over=annotations.get(TRANSFER) == "true",
         unknown_keys=dict(_unknown_keys(spec)),
         no_integers=dict(_no_integers(spec)),
+        no_texts=dict(_no_texts(spec)),
         refused=dict(_find_refused(spec)),
         repeated_keys=dict(_repeated_keys(node)),
     )
@@ -376,6 +386,23 @@ def _no_integers(spec: Node | None) -> Iterator[tuple[str, int]]:
         for table in _tables_at(spec, *parents):
             found = table.entries.get(key)
             if found is not None and not (isinstance(found, Scalar) and _is_whole(found)):
+                yield path, found.line
+
+
+TEXTS = (
+    "scaleTargetRef.name", "scaleTargetRef.kind", "scaleTargetRef.apiVersion", "advanced.scalingModifiers.formula",
+    "advanced.scalingModifiers.target", "advanced.scalingModifiers.activationTarget", f"{_HPA}.name", "triggers.name",
+)  # fmt: skip
+"""The paths below ``spec`` that must be text, of those that people write as numbers."""
+
+
+def _no_texts(spec: Node | None) -> Iterator[tuple[str, int]]:
+    """The paths below ``spec`` whose value is not text although KEDA expects it, each with its line."""
+    for path in TEXTS:
+        *parents, key = path.split(".")
+        for table in _tables_at(spec, *parents):
+            found = table.entries.get(key)
+            if found is not None and not (isinstance(found, Scalar) and found.kind in (Kind.TEXT, Kind.NOTHING)):
                 yield path, found.line
 
 
@@ -444,9 +471,8 @@ LONGEST_WINDOW, LONGEST_PERIOD = 3600, 1800
 
 
 def _read_target(node: Node | None) -> TargetRef:
-    group = text_at(node, "apiVersion").rpartition("/")[0]
-    kind = text_at(node, "kind") or "Deployment"
-    return TargetRef(text_at(node, "name"), kind, "apps" if group in ("", "extensions") else group)
+    version = text_at(node, "apiVersion") or "apps/v1"
+    return TargetRef(text_at(node, "name"), text_at(node, "kind") or "Deployment", version.rpartition("/")[0])
 
 
 def _read_formula(node: Node | None, file: str) -> Formula | None:
@@ -486,6 +512,7 @@ def _read_triggers(spec: Node | None, file: str) -> Iterator[KedaTrigger]:
             metric_type=text_at(row, "metricType"),
             not_text=tuple(key for key, one in entries if not isinstance(one, Scalar) or one.kind is not Kind.TEXT),
             authentication=text_at(row, "authenticationRef", "name"),
+            authentication_kind=text_at(row, "authenticationRef", "kind") or "TriggerAuthentication",
             name=text_at(row, "name"),
             is_cached=text_at(row, "useCachedMetrics").lower() == "true",
         )
@@ -543,6 +570,13 @@ def _is_kedas(node: Table) -> bool:
     return "ScaledObject" in owners or is_labelled or text_at(node, "metadata", "name").startswith("keda-hpa-")
 
 
+def _read_parameters(authentication: Table) -> Iterator[str]:
+    """The names of the parameters that a TriggerAuthentication gives, from whatever store."""
+    for path in PARAMETERS:
+        for row in rows_at(authentication, "spec", *path.split(".")):
+            yield text_at(row, "parameter")
+
+
 def _is_kedastrals(service: Table) -> bool:
     """Whether a Service is Kedastral's, by the label that the chart and the manifests of deploy/ give it."""
     found = (texts_at(service, "metadata", "labels"), texts_at(service, "spec", "selector"))
@@ -567,7 +601,9 @@ def _read_scalable(node: Table, file: str) -> Scalable:
     is_live = bool(text_at(node, "metadata", "uid") or text_at(node, "metadata", "resourceVersion"))
     replicas = None if is_live else integer_at(node, "spec", "replicas")
     names = tuple(text_at(one, "name") for one in sidecars)
-    return Scalable(_name(node, text_at(node, "kind")), _place(file, node), labels, missing, names, replicas)
+    kind = text_at(node, "kind")
+    is_ordered = kind == "StatefulSet" and text_at(node, "spec", "podManagementPolicy") != "Parallel"
+    return Scalable(_name(node, kind), _place(file, node), labels, missing, names, replicas, is_ordered)
 
 
 def _requests(container: Node, resource: str) -> bool:

@@ -12,6 +12,7 @@ from kedastral.doctor.words import fixed_word, shown_path
 BOOK = RuleBook()
 APPS_KINDS = ("Deployment", "StatefulSet", "ReplicaSet")
 """What apps/v1 has, the default of ``apiVersion``, that can be scaled."""
+OLD_GROUPS = ("", "extensions")
 LISTED = (("apps", "Deployment"), ("apps", "StatefulSet"))
 """Group and kind of what is listed in a cluster."""
 PARTLY = "PartialTriggerError"
@@ -65,6 +66,10 @@ def _no_target(evidence: Evidence) -> Iterator[Symptom]:
             yield Symptom(one.name, "scaleTargetRef.name is missing", one.place)
             continue
         kind, group = one.target.kind, one.target.group
+        if group in OLD_GROUPS and kind in APPS_KINDS:
+            words = f"scaleTargetRef: a {kind} has apiVersion apps/v1, and no longer another one"
+            yield Symptom(one.name, words, one.place, "write apiVersion: apps/v1, or leave it out")
+            continue
         if group == "apps" and kind not in APPS_KINDS:
             words = (
                 f"scaleTargetRef: apps/v1, the default of apiVersion, has no kind {fixed_word(kind)} that can be scaled"
@@ -90,6 +95,21 @@ def _replicas_in_manifest(evidence: Evidence) -> Iterator[Symptom]:
         scalable = evidence.find_scalable(one)
         if scalable is not None and scalable.replicas is not None:
             yield Symptom(one.name, f"{scalable.name} sets replicas: {scalable.replicas}", scalable.place)
+
+
+@BOOK.rule(
+    "one-by-one",
+    Severity.WARNING,
+    title="A StatefulSet starts its pods one after the other.",
+    why="Each pod waits until the one before it is Ready: ten pods that are ordered at once take ten times as long. "
+    "The lead time is about one.",
+    remedy="set podManagementPolicy: Parallel, for which the StatefulSet has to be created anew, or a longer lead time",
+)
+def _one_by_one(evidence: Evidence) -> Iterator[Symptom]:
+    for one in evidence.scaled_by_us:
+        scalable = evidence.find_scalable(one)
+        if scalable is not None and scalable.is_ordered and one.highest > one.lowest + 1:
+            yield Symptom(one.name, f"{scalable.name} starts its pods one after the other", scalable.place)
 
 
 @BOOK.rule(

@@ -14,14 +14,14 @@ from kedastral.settings.metadata import KEDA_KEYS, METADATA_KEYS, OWN_KEYS
 PRODUCT = "kedastral"
 SHARED_KEYS = frozenset(
     {
-        "activation", "horizon", "interval", "max", "metric", "min", "mode", "model", "query", "step", "timezone",
-        "window",
+        "activation", "dataSource", "horizon", "interval", "max", "metric", "min", "mode", "model", "query", "step",
+        "timezone", "window",
     }
 )  # fmt: skip
 """Keys of ours whose names other scalers may well have, too: they prove nothing."""
 _KEYS = {*METADATA_KEYS, *OWN_KEYS}
 _TELLING = _KEYS - SHARED_KEYS
-_NEARLY = 0.8
+_NEARLY = 0.85
 """How similar, from 0 to 1, a key must be to one of ours to count as a misspelling of it."""
 
 

@@ -82,8 +82,8 @@ def _slow_ramp(evidence: Evidence) -> Iterator[Symptom]:
         elif seconds + start > lead:
             more = f", and a pod {start:.0f} s more to be Ready," if start else ""
             words = f"scaling from {first} to {last} pods takes {seconds:.0f} s{more} of {of_lead}"
-            yield Symptom(one.name, words, place)
-        elif seconds > lead / 2:
+            yield Symptom(one.name, words, place, milder=workload is None)
+        elif seconds > lead / 2 and workload is not None:
             words = f"scaling from {first} to {last} pods takes {seconds:.0f} s of {of_lead}"
             yield Symptom(one.name, words, place, milder=True)
 

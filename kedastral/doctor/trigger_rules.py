@@ -13,16 +13,19 @@ from kedastral.doctor.evidence import (
     DEFAULT_POLLING,
     OUR_TYPES,
     RESOURCE_TYPES,
+    TLS_PAIR,
+    TLS_PARAMETERS,
     Evidence,
     KedaTrigger,
+    Place,
     ScalingObject,
     each_of_ours,
     read_boolean,
 )
 from kedastral.doctor.manifests import API_VERSION, SCALED_OBJECT
 from kedastral.doctor.ownership import address_key
-from kedastral.doctor.triggers import problems_of, read_address
-from kedastral.doctor.words import fixed_word, kind_of, shown_key, trigger_words, without_value
+from kedastral.doctor.triggers import problems_of, read_address, ways_to_connect
+from kedastral.doctor.words import fixed_word, kind_of, shown_key, shown_path, trigger_words, without_value
 from kedastral.errors import BadTriggerError, UnknownWorkloadError
 from kedastral.settings.metadata import BESIDE_METADATA, KEDA_KEYS, METADATA_KEYS, OWN_KEYS
 from kedastral.settings.spelling import find_near
@@ -31,8 +34,6 @@ from kedastral.workloads.resolver import pick_workload
 BOOK = RuleBook()
 HTTP_PORT = ":8081"
 SCALER_ADDRESS_FROM_ENV = "scalerAddress" + FROM_ENV
-ONLY_IN_AUTHENTICATION = ("caCert", "tlsClientCert", "tlsClientKey")
-"""What KEDA reads from a TriggerAuthentication only."""
 BOOLEANS = ("enableTLS", "unsafeSsl")
 MAX_NAMES_SHOWN = 3
 _API_VERSION = re.compile(r"[a-z0-9.-]{1,40}/v[0-9][a-z0-9]{0,9}")
@@ -110,7 +111,7 @@ def _address_form(evidence: Evidence) -> Iterator[Symptom]:
         if not address:
             hint = ": KEDA does not read scalerAddressFromEnv" if SCALER_ADDRESS_FROM_ENV in trigger.metadata else ""
             yield Symptom(one.name, f"{words} has no scalerAddress{hint}", trigger.place)
-        elif "://" in address:
+        elif "://" in address and read_address(address) is None:
             yield Symptom(one.name, f"the scalerAddress of {words} has a scheme, such as http://", trigger.place)
         elif read_address(address) is None:
             yield Symptom(one.name, f"the scalerAddress of {words} is not host:port", trigger.place)
@@ -136,9 +137,10 @@ def _address_form(evidence: Evidence) -> Iterator[Symptom]:
 )
 def _address_answers(evidence: Evidence) -> Iterator[Symptom]:
     for one, trigger, _ in each_of_ours(evidence):
-        answer = evidence.addresses.get((trigger.address, trigger.wants_tls))
-        if answer is not None and answer.problem:
-            yield Symptom(one.name, f"{trigger.address}: {answer.problem}", trigger.place)
+        tried = [(trigger.address, tls) for tls in ways_to_connect(evidence, one, trigger)]
+        problems = [evidence.addresses[way].problem for way in tried if way in evidence.addresses]
+        if problems and all(problems):
+            yield Symptom(one.name, f"{trigger.address}: {problems[0]}", trigger.place)
 
 
 @BOOK.rule(
@@ -157,7 +159,7 @@ def _unsafe_tls(evidence: Evidence) -> Iterator[Symptom]:
 @BOOK.rule(
     "tls-metadata",
     Severity.ERROR,
-    title="KEDA does not read a key of the trigger's metadata about TLS, or refuses its value.",
+    title="KEDA does not read a key about TLS in the trigger's metadata or authentication, or refuses its value.",
     why="KEDA then connects without TLS or without a certificate, or refuses the trigger. caCert, tlsClientCert and "
     "tlsClientKey belong into a TriggerAuthentication; tlsCertFile went with KEDA 2.17, which brought enableTLS.",
     remedy='write enableTLS: "true", and certificates into a TriggerAuthentication that authenticationRef names',
@@ -170,12 +172,28 @@ def _tls_metadata(evidence: Evidence) -> Iterator[Symptom]:
                 yield Symptom(one.name, f"{words}: {key} must be true or false", trigger.place)
             if key + FROM_ENV in trigger.metadata:
                 yield Symptom(one.name, f"{words}: KEDA does not read {key}{FROM_ENV}", trigger.place)
-        for key in ONLY_IN_AUTHENTICATION:
+        for key in TLS_PARAMETERS:
             if key in trigger.metadata or key + FROM_ENV in trigger.metadata:
                 sentence = f"{words}: KEDA reads {key} only from a TriggerAuthentication"
                 yield Symptom(one.name, sentence, trigger.place)
         if "tlsCertFile" in trigger.metadata:
             yield Symptom(one.name, f"{words}: KEDA 2.17 and later do not read tlsCertFile", trigger.place)
+        given = evidence.parameters_of(trigger, one)
+        if given is not None and trigger.authentication:
+            yield from (
+                Symptom(one.name, f"{words}: {problem}", trigger.place, "correct the parameters of the authentication")
+                for problem in _wrong_parameters(given)
+            )
+
+
+def _wrong_parameters(given: Sequence[str]) -> Iterator[str]:
+    """What is wrong with the parameters that an authentication gives an external trigger."""
+    if not {*given} & {*TLS_PARAMETERS}:
+        yield f"its authentication gives none of what KEDA reads for it, which is {', '.join(TLS_PARAMETERS)}"
+    first, second = TLS_PAIR
+    for one, other in ((first, second), (second, first)):
+        if one in given and other not in given:
+            yield f"its authentication gives {one} without {other}, so that KEDA shows no certificate"
 
 
 @BOOK.rule(
@@ -228,9 +246,9 @@ def _cached_metrics(evidence: Evidence) -> Iterator[Symptom]:
 @BOOK.rule(
     "metadata-not-text",
     Severity.ERROR,
-    title="A value of trigger metadata is not text.",
+    title="A value of trigger metadata, or another one that must be text, is not text.",
     why="The API server refuses the object.",
-    remedy='quote it, as in targetPerPod: "50"',
+    remedy='quote it, as in targetPerPod: "50" or target: "1"',
 )
 def _metadata_text(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.scaled_by_us:
@@ -239,6 +257,8 @@ def _metadata_text(evidence: Evidence) -> Iterator[Symptom]:
                 keys = ", ".join(map(shown_key, trigger.not_text[:5]))
                 words = f"{trigger_words(one, trigger)} has values that are empty or without quotes: {keys}"
                 yield Symptom(one.name, words, trigger.place)
+        for path, line in one.no_texts.items():
+            yield Symptom(one.name, f"{shown_path(path)} is not text", Place(one.place.file, line))
 
 
 @BOOK.rule(

@@ -19,10 +19,16 @@ FROM_VARIABLE = "(from a variable)"
 
 def read_address(address: str) -> tuple[str, int] | None:
     """Host and port of a ``scalerAddress``; None if it is invalid."""
-    found = re.fullmatch(r"(?:dns:///)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})", address)
+    found = re.fullmatch(r"(?:(?:dns|passthrough):///)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})", address)
     if found is None or not 0 < int(found[2]) < 65536:
         return None
     return found[1].strip("[]"), int(found[2])
+
+
+def ways_to_connect(evidence: Evidence, one: ScalingObject, trigger: KedaTrigger) -> tuple[bool, ...]:
+    """Whether KEDA connects with TLS; both if nobody knows."""
+    wants_tls = evidence.wants_tls(trigger, one)
+    return (False, True) if wants_tls is None else (wants_tls,)
 
 
 def problems_of(evidence: Evidence, one: ScalingObject, trigger: KedaTrigger) -> list[str]:

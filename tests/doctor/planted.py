@@ -232,7 +232,7 @@ CRON = {
 }
 
 
-def planned(**changes: str | None) -> Change:
+def planned(**changes: Any) -> Change:
     """One formula for Kedastral's trigger, ``a``, and another, ``b``; None removes a key of it."""
     modifiers = {key: value for key, value in {**FORMULA, **changes}.items() if value is not None}
     return both(
@@ -305,6 +305,8 @@ PLANTED = (
     Planted("metadata-not-text", "nothing", lambda d: d["spec"]["triggers"][0]["metadata"].update(activation=None)),
     Planted("metadata-not-text", "a number", metadata(activation=0)),
     Planted("metadata-not-text", "a number in a trigger of KEDA's own", beside({**CPU, "metadata": {"value": 90}})),
+    Planted("metadata-not-text", "the target of a formula", both(planned(target=1), beside(NAMED))),
+    Planted("metadata-not-text", "a name", spec(scaleTargetRef={"name": 12})),
     Planted("bad-metadata", "activation", metadata(activation="-1")),
     Planted("bad-metadata", "a misspelt key", brought(leadTim="8m")),
     Planted("bad-metadata", "a value", brought(leadTime="soon")),
@@ -447,6 +449,15 @@ PLANTED = (
     Planted("no-target", "a DaemonSet", spec(scaleTargetRef={"name": "web", "kind": "DaemonSet"})),
     Planted("no-target", "in lower case", spec(scaleTargetRef={"name": "web", "kind": "deployment"})),
     Planted("replicas-in-manifest", "replicas", beside=(changed(DEPLOYMENT, replicas=3),)),
+    Planted(
+        "one-by-one",
+        "a StatefulSet",
+        spec(scaleTargetRef={"name": "web", "kind": "StatefulSet"}),
+        beside=({**DEPLOYMENT, "kind": "StatefulSet"},),
+    ),
+    Planted(
+        "no-target", "an API that is gone", spec(scaleTargetRef={"name": "web", "apiVersion": "extensions/v1beta1"})
+    ),
     Planted("refused-behavior", "a policy in lower case", behavior(scaleUp={"selectPolicy": "max"})),
     Planted("refused-behavior", "a window of a day", behavior(scaleDown={"stabilizationWindowSeconds": 86400})),
     Planted("refused-behavior", "a number without quotes", behavior(scaleUp={"tolerance": 0.001})),

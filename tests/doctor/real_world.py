@@ -211,6 +211,27 @@ spec:
         (("cpu-without-requests", "error"),),
     ),
     RealWorld(
+        "a StatefulSet that starts its pods in parallel, and one that does not",
+        """
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: web, namespace: shop}
+spec:
+  podManagementPolicy: Parallel
+  template: {spec: {containers: [{name: web}]}}
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: cart, namespace: shop}
+spec:
+  template: {spec: {containers: [{name: cart}]}}
+---"""
+        + (
+            scaled_object(OURS, TOLERANT + FALLBACK) + "---" + scaled_object(OURS, TOLERANT + FALLBACK, name="cart")
+        ).replace("scaleTargetRef: {", "scaleTargetRef: {kind: StatefulSet, "),
+        (("one-by-one", "warning"),),
+    ),
+    RealWorld(
         "an Argo Rollout that refers to a Deployment",
         """
 apiVersion: argoproj.io/v1alpha1
@@ -570,6 +591,20 @@ COMBINED = (
         SETTINGS,
     ),
 )
+
+
+def authentication(name: str, *parameters: str) -> str:
+    """A TriggerAuthentication with ``parameters`` from a Secret."""
+    rows = "".join(f"\n    - {{parameter: {one}, name: {name}, key: {one}}}" for one in parameters)
+    return f"""
+apiVersion: keda.sh/v1alpha1
+kind: TriggerAuthentication
+metadata: {{name: {name}, namespace: shop}}
+spec:
+  secretTargetRef:{rows}
+---"""
+
+
 TLS = (
     RealWorld(
         "mutual TLS by a ClusterTriggerAuthentication",
@@ -579,6 +614,36 @@ TLS = (
             TOLERANT + FALLBACK,
         ),
         settings=SETTINGS,
+    ),
+    RealWorld(
+        "an authentication with the names of Kafka's parameters, and one with half a pair",
+        authentication("kedastral", "ca", "cert", "key")
+        + authentication("half", "caCert", "tlsClientCert")
+        + scaled_object(OURS + "\n      authenticationRef: {name: kedastral}", TOLERANT + FALLBACK)
+        + "---"
+        + scaled_object(OURS + "\n      authenticationRef: {name: half}", TOLERANT + FALLBACK, name="cart"),
+        (("tls-metadata", "error"), ("tls-metadata", "error")),
+    ),
+    RealWorld(
+        "an authentication from Vault that is shared with Prometheus, and one of another namespace",
+        """
+apiVersion: keda.sh/v1alpha1
+kind: ClusterTriggerAuthentication
+metadata: {name: kedastral}
+spec:
+  hashiCorpVault:
+    address: https://vault
+    secrets:
+      - {parameter: caCert, key: ca, path: secret/kedastral}
+      - {parameter: bearerToken, key: token, path: secret/prometheus}
+---"""
+        + authentication("tls", "username").replace("namespace: shop", "namespace: other")
+        + scaled_object(
+            OURS + "\n      authenticationRef: {name: kedastral, kind: ClusterTriggerAuthentication}",
+            TOLERANT + FALLBACK,
+        )
+        + "---"
+        + scaled_object(OURS + "\n      authenticationRef: {name: tls}", TOLERANT + FALLBACK, name="cart"),
     ),
     RealWorld(
         "certificates in the metadata, and no check of the server's",

@@ -33,6 +33,7 @@ from kedastral.workloads.runner import DataSourceConnection
 from tests.certificates import Authority
 from tests.cli.test_commands import call
 from tests.doctor.planted import DEPLOYMENT, SETTINGS, SOUND, pod
+from tests.doctor.real_world import FALLBACK, OURS, TOLERANT, authentication, scaled_object
 
 NOW = datetime(2026, 3, 2, 10, tzinfo=UTC)
 QUERY = 'sum(rate(http_requests_total{app="web"}[1m]))'
@@ -211,6 +212,29 @@ def test_the_command_looks_at_addresses_only_when_asked(monkeypatch: pytest.Monk
     outcome = call(monkeypatch, "doctor", str(manifest), "--check-addresses")
     assert outcome.code == 1
     assert "127.0.0.1:1: cannot be reached" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("beside", "speaks_tls", "said"),
+    [
+        ("", True, True),
+        ("\n      authenticationRef: {name: elsewhere}", True, False),
+        ("\n      authenticationRef: {name: elsewhere}", False, False),
+        ("\n      authenticationRef: {name: given}", True, False),
+        ("\n      authenticationRef: {name: given}", False, True),
+    ],
+)
+def test_an_authentication_with_a_ca_makes_keda_speak_tls(
+    beside: str, speaks_tls: bool, said: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def find(_: str, *, tls: bool) -> str:
+        return "" if tls is speaks_tls else "the other speaks otherwise"
+
+    monkeypatch.setattr("kedastral.doctor.live.find_problem", find)
+    manifest = tmp_path / "web.yaml"
+    manifest.write_text(authentication("given", "caCert") + scaled_object(OURS + beside, TOLERANT + FALLBACK))
+    found = diagnose(monkeypatch, str(manifest), "--check-addresses")
+    assert found == ({"scaler-unreachable web"} if said else set())
 
 
 # a running Kedastral
