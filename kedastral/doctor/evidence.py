@@ -159,7 +159,7 @@ class ScalingObject:
     ``not_ready`` is KEDA's reason if its status says that it is not Ready. ``kind`` and ``api_version`` are as written.
     ``unknown_keys``, ``no_integers`` and ``no_texts`` (values that should be that) and ``refused`` (values of the HPA's
     behavior, with what they must be) are paths below ``spec``; ``repeated_keys`` are paths in the object. Each has its
-    line.
+    line. ``misplaced`` is the path in the object, and the line, where its triggers stand if not in ``spec.triggers``.
     ``hpa_name`` is that of the HPA that KEDA makes, or takes over if ``takes_over``.
     """
 
@@ -186,6 +186,7 @@ class ScalingObject:
     kind: str = ""
     api_version: str = ""
     unknown_keys: Mapping[str, int] = attrs.field(factory=dict)
+    misplaced: tuple[str, int] | None = None
     no_integers: Mapping[str, int] = attrs.field(factory=dict)
     no_texts: Mapping[str, int] = attrs.field(factory=dict)
     refused: Mapping[str, tuple[str, int]] = attrs.field(factory=dict)

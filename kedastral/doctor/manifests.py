@@ -299,13 +299,17 @@ def read_scaled_object(node: Table, file: str, kind: str = SCALED_OBJECT) -> Sca
     spec = node_at(node, "spec")
     config = node_at(spec, "advanced", "horizontalPodAutoscalerConfig", "behavior")
     annotations = texts_at(node, "metadata", "annotations")
+    rows, misplaced = rows_at(spec, "triggers"), None
+    if node_at(spec, "triggers") is None:
+        rows, misplaced = next(_find_triggers(node), (rows, None))
     return ScalingObject(
         name=_name(node, kind),
         kind=text_at(node, "kind"),
         api_version=text_at(node, "apiVersion"),
         place=_place(file, node),
         target=_read_target(node_at(spec, "scaleTargetRef")),
-        triggers=tuple(_read_triggers(spec, file)),
+        triggers=tuple(_read_triggers(rows, file)),
+        misplaced=misplaced,
         min=integer_at(spec, "minReplicaCount"),
         max=integer_at(spec, "maxReplicaCount"),
         idle=integer_at(spec, "idleReplicaCount"),
@@ -501,8 +505,24 @@ def _names_of(formula: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in _VARIABLE.findall(text) if name not in own))
 
 
-def _read_triggers(spec: Node | None, file: str) -> Iterator[KedaTrigger]:
-    for row in rows_at(spec, "triggers"):
+def _find_triggers(node: Table) -> Iterator[tuple[tuple[Node, ...], tuple[str, int]]]:
+    """The lists that are meant as triggers but stand elsewhere, each with its path and its line."""
+    seen: set[Node] = set()
+    left: list[tuple[str, Table]] = [("", node)]
+    while left:
+        path, table = left.pop()
+        if table in seen:
+            continue
+        seen.add(table)
+        for key, one in table.entries.items():
+            if isinstance(one, Rows) and key.lower() in ("trigger", "triggers"):
+                yield one.items, (f"{path}.{key}".lstrip("."), table.lines.get(key, 0))
+            elif isinstance(one, Table):
+                left.append((f"{path}.{key}", one))
+
+
+def _read_triggers(rows: Iterable[Node], file: str) -> Iterator[KedaTrigger]:
+    for row in rows:
         metadata = node_at(row, "metadata")
         entries = metadata.entries.items() if isinstance(metadata, Table) else ()
         yield KedaTrigger(

@@ -135,7 +135,13 @@ def _refused_behavior(evidence: Evidence) -> Iterator[Symptom]:
 )
 def _unknown_field(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.scaled_by_us:
+        if one.misplaced is not None:
+            path, line = one.misplaced
+            words = f"{shown_path(path, '')} is not where KEDA reads triggers"
+            yield Symptom(one.name, words, Place(one.place.file, line), "move them to spec.triggers")
         for path, line in one.unknown_keys.items():
+            if one.misplaced is not None and f"spec.{path}" == one.misplaced[0]:
+                continue
             parent, _, key = path.rpartition(".")
             near = difflib.get_close_matches(key, KEYS_BELOW[parent], 1, 0.6) if parent in KEYS_BELOW else []
             words = f"{shown_path(path)} is unknown" + (f"; did you mean {near[0]}?" if near else "")

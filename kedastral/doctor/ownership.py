@@ -21,6 +21,7 @@ SHARED_KEYS = frozenset(
 """Keys of ours whose names other scalers may well have, too: they prove nothing."""
 _KEYS = {*METADATA_KEYS, *OWN_KEYS}
 _TELLING = _KEYS - SHARED_KEYS
+_LONG_KEYS = {key.lower(): key for key in (*_TELLING, *KEDA_KEYS)}
 _NEARLY = 0.85
 """How similar, from 0 to 1, a key must be to one of ours to count as a misspelling of it."""
 
@@ -66,22 +67,23 @@ def _judge(trigger: KedaTrigger, services: Sequence[ObjectName]) -> Owner:
         return Owner.OTHERS
     if PRODUCT in trigger.address.lower() or _is_of(trigger.address, services):
         return Owner.US
-    keys = {plain_key(key) for key in trigger.metadata} - KEDA_KEYS
-    ours = {near for key in keys if (near := _near(key)) is not None}
+    known = [_known_key(key) for key in trigger.metadata]
+    ours = {*known} & _KEYS
     if ours & (_TELLING - {"workload"}):
         return Owner.US
-    has_others = any(_near(key) is None for key in keys)
+    has_others = None in known
     if "workload" in ours:
         return Owner.PERHAPS_US if has_others else Owner.US
     return Owner.OTHERS if has_others else Owner.PERHAPS_US
 
 
-def _near(key: str) -> str | None:
-    """The key of ours that ``key`` is, or is a misspelling of."""
-    if key in _KEYS:
+def _known_key(given: str) -> str | None:
+    """The key of ours, or of KEDA for every external scaler, that is given or misspelt; None for another scaler's."""
+    key = plain_key(given)
+    if key in _KEYS or key in KEDA_KEYS:
         return key
-    found = difflib.get_close_matches(key, _TELLING, n=1, cutoff=_NEARLY)
-    return found[0] if found else None
+    found = difflib.get_close_matches(key.lower(), _LONG_KEYS, n=1, cutoff=_NEARLY)
+    return _LONG_KEYS[found[0]] if found else None
 
 
 def _is_of(address: str, services: Sequence[ObjectName]) -> bool:

@@ -37,7 +37,7 @@ TAKES_PODS = ("static", "currentReplicasIfLower")
     Severity.ERROR,
     title="minReplicaCount is above maxReplicaCount, idleReplicaCount is not below minReplicaCount, or a number is "
     "lower than KEDA allows.",
-    why="KEDA refuses the object.",
+    why="KEDA refuses the object. A warning if minReplicaCount is maxReplicaCount: then nothing scales.",
     remedy="set minReplicaCount between idleReplicaCount and maxReplicaCount, which is at least 1",
 )
 def _bounds(evidence: Evidence) -> Iterator[Symptom]:
@@ -59,6 +59,9 @@ def _bounds(evidence: Evidence) -> Iterator[Symptom]:
             yield Symptom(
                 one.name, f"minReplicaCount {one.lowest} is above maxReplicaCount {_with_default(one)}", one.place
             )
+        elif one.lowest == one.highest:
+            words = f"minReplicaCount and maxReplicaCount are both {one.highest}, so that nothing scales"
+            yield Symptom(one.name, words, one.place, milder=True)
         if one.idle is not None and one.idle >= (one.lowest if one.min is None else max(one.min, 1)):
             words = f"idleReplicaCount {one.idle} is not below minReplicaCount {one.lowest}"
             yield Symptom(one.name, words, one.place)

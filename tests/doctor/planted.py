@@ -331,6 +331,7 @@ PLANTED = (
     Planted("bounds", "no pod at most", spec(maxReplicaCount=0), settings=False),
     Planted("bounds", "below zero", spec(minReplicaCount=-1), settings=False),
     Planted("bounds", "polling all the time", both(ASLEEP, spec(pollingInterval=0)), lambda p: p.update(SLEEPS)),
+    Planted("bounds", "no room", both(spec(maxReplicaCount=2), fallback(replicas=2)), lambda p: p.update(max=2)),
     Planted("bounds", "idle", spec(idleReplicaCount=2)),
     Planted("idle-not-zero", "one", spec(idleReplicaCount=1)),
     Planted(
@@ -469,6 +470,11 @@ PLANTED = (
         policy(type="pods", value=90, periodSeconds=15),
     ),
     Planted("no-target", "no name", spec(scaleTargetRef={})),
+    Planted("unknown-field", "triggers beside spec", lambda d: d.update(triggers=d["spec"].pop("triggers"))),
+    Planted("unknown-field", "trigger", lambda d: d["spec"].update(trigger=d["spec"].pop("triggers"))),
+    Planted(
+        "unknown-field", "indented too far", lambda d: d["spec"]["advanced"].update(triggers=d["spec"].pop("triggers"))
+    ),
     Planted("unknown-field", "maxReplicas", spec(maxReplicas=50)),
     Planted(
         "unknown-field", "behaviour of the HPA", within("advanced", horizontalPodAutoscalerConfig={"behaviour": {}})

@@ -112,6 +112,25 @@ spec:
          ("tolerance", "info")),
     ),
     RealWorld(
+        "misspelt keys at an address that says nothing",
+        scaled_object(
+            """
+    - type: external
+      metadata: {scaleraddress: "predictor.scaling.svc:8080", worload: web, onstale: error}""",
+            TOLERANT + FALLBACK,
+        ),
+        (("scaler-address", "error"), ("bad-metadata", "error"), ("bad-metadata", "error"), ("bad-metadata", "error"),
+         ("bad-metadata", "error")),
+    ),
+    RealWorld(
+        "another vendor's keys that only look a little like ours",
+        scaled_object(
+            """
+    - type: external
+      metadata: {scalerAddress: "jobs.tools.svc:8080", workloadName: web, targetPods: "5", maxReplicas: "9"}"""
+        ),
+    ),
+    RealWorld(
         "our trigger beside another vendor's without metadata",
         scaled_object(
             OURS
