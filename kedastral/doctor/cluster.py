@@ -31,6 +31,8 @@ READ = (
 """Group, version, kind and plural of what is listed. Neither Secrets nor ConfigMaps, which may hold secrets, are."""
 READ_IF_ALLOWED = (
     ("argoproj.io", "v1alpha1", "Rollout", "rollouts"),
+    ("keda.sh", "v1alpha1", "TriggerAuthentication", "triggerauthentications"),
+    ("keda.sh", "v1alpha1", "ClusterTriggerAuthentication", "clustertriggerauthentications"),
     ("", "v1", "LimitRange", "limitranges"),
     ("", "v1", "Service", "services"),
 )
