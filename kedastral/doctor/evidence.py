@@ -172,6 +172,7 @@ class ScalingObject:
     idle: int | None = None
     polling: int | None = None
     cooldown: int | None = None
+    initial_cooldown: int | None = None
     fallback: KedaFallback | None = None
     behavior: HpaBehavior | None = None
     behavior_place: Place | None = None

@@ -315,6 +315,7 @@ def read_scaled_object(node: Table, file: str, kind: str = SCALED_OBJECT) -> Sca
         idle=integer_at(spec, "idleReplicaCount"),
         polling=integer_at(spec, "pollingInterval"),
         cooldown=integer_at(spec, "cooldownPeriod"),
+        initial_cooldown=integer_at(spec, "initialCooldownPeriod"),
         fallback=_read_fallback(spec, file),
         behavior=_read_behavior(config),
         behavior_place=None if config is None else _place(file, config),

@@ -71,9 +71,7 @@ def _no_target(evidence: Evidence) -> Iterator[Symptom]:
             yield Symptom(one.name, words, one.place, "write apiVersion: apps/v1, or leave it out")
             continue
         if group == "apps" and kind not in APPS_KINDS:
-            words = (
-                f"scaleTargetRef: apps/v1, the default of apiVersion, has no kind {fixed_word(kind)} that can be scaled"
-            )
+            words = f"scaleTargetRef.kind is {fixed_word(kind)}: apps/v1, the default of apiVersion, cannot scale such"
             remedy = "correct the kind, or write its apiVersion, such as argoproj.io/v1alpha1 for a Rollout"
             yield Symptom(one.name, words, one.place, remedy)
             continue

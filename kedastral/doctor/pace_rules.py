@@ -132,8 +132,8 @@ def _scale_down(evidence: Evidence) -> Iterator[Symptom]:
 @BOOK.rule(
     "pace-without-effect",
     Severity.WARNING,
-    title="pollingInterval or cooldownPeriod is set, with a minReplicaCount above 0.",
-    why="Both are for workloads that can scale to zero; otherwise the HPA asks every 15 s. pollingInterval also counts "
+    title="pollingInterval, cooldownPeriod or initialCooldownPeriod is set, with a minReplicaCount above 0.",
+    why="They are for workloads that can scale to zero; otherwise the HPA asks every 15 s. pollingInterval also counts "
     "under scalingModifiers and with useCachedMetrics.",
     remedy="delete the line, or set minReplicaCount: 0 if the workload may scale to zero",
 )
@@ -144,8 +144,9 @@ def _no_effect(evidence: Evidence) -> Iterator[Symptom]:
         is_cached = any(trigger.is_cached for trigger in one.triggers)
         if one.polling is not None and not one.has_formula and not is_cached:
             yield Symptom(one.name, f"pollingInterval has no effect at minReplicaCount {one.lowest}", one.place)
-        if one.cooldown is not None:
-            yield Symptom(one.name, f"cooldownPeriod has no effect at minReplicaCount {one.lowest}", one.place)
+        for key, given in (("cooldownPeriod", one.cooldown), ("initialCooldownPeriod", one.initial_cooldown)):
+            if given is not None:
+                yield Symptom(one.name, f"{key} has no effect at minReplicaCount {one.lowest}", one.place)
 
 
 @BOOK.rule(

@@ -48,6 +48,7 @@ def _bounds(evidence: Evidence) -> Iterator[Symptom]:
             ("idleReplicaCount", one.idle, 0),
             ("pollingInterval", one.polling, 1),
             ("cooldownPeriod", one.cooldown, 0),
+            ("initialCooldownPeriod", one.initial_cooldown, 0),
         )
         low = [(key, given, least) for key, given, least in numbers if given is not None and given < least]
         for key, given, least in low:
@@ -288,14 +289,18 @@ def _is_out_of_bounds(replicas: int, one: ScalingObject) -> bool:
     "fallback-takes-pods",
     Severity.WARNING,
     title="fallback.behavior is static, which is the default, or currentReplicasIfLower.",
-    why="An error then scales to fallback.replicas, even if more pods run and are needed.",
+    why="An error then scales to fallback.replicas, even if more pods run and are needed. At maxReplicaCount it takes "
+    "none.",
     remedy="write behavior: currentReplicasIfHigher (KEDA 2.17)",
 )
 def _fallback_takes_pods(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.scaled_by_us:
-        if one.fallback is not None and one.fallback.behavior in TAKES_PODS:
-            words = f"fallback with behavior {fixed_word(one.fallback.behavior)} may remove pods that are needed"
-            yield Symptom(one.name, words, one.fallback.place)
+        fallback = one.fallback
+        if fallback is None or (fallback.replicas is not None and fallback.replicas >= one.highest):
+            continue
+        if fallback.behavior in TAKES_PODS:
+            words = f"fallback with behavior {fallback.behavior} may remove pods that are needed"
+            yield Symptom(one.name, words, fallback.place)
 
 
 # The formula.

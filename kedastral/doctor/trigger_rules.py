@@ -34,6 +34,7 @@ from kedastral.workloads.resolver import pick_workload
 BOOK = RuleBook()
 HTTP_PORT = ":8081"
 SCALER_ADDRESS_FROM_ENV = "scalerAddress" + FROM_ENV
+OF_RESOURCES = "write metricType: Utilization, or AverageValue"
 BOOLEANS = ("enableTLS", "unsafeSsl")
 MAX_NAMES_SHOWN = 3
 _API_VERSION = re.compile(r"[a-z0-9.-]{1,40}/v[0-9][a-z0-9]{0,9}")
@@ -161,7 +162,7 @@ def _unsafe_tls(evidence: Evidence) -> Iterator[Symptom]:
     Severity.ERROR,
     title="KEDA does not read a key about TLS in the trigger's metadata or authentication, or refuses its value.",
     why="KEDA then connects without TLS or without a certificate, or refuses the trigger. caCert, tlsClientCert and "
-    "tlsClientKey belong into a TriggerAuthentication; tlsCertFile went with KEDA 2.17, which brought enableTLS.",
+    "tlsClientKey belong in a TriggerAuthentication; tlsCertFile went with KEDA 2.17, which brought enableTLS.",
     remedy='write enableTLS: "true", and certificates into a TriggerAuthentication that authenticationRef names',
 )
 def _tls_metadata(evidence: Evidence) -> Iterator[Symptom]:
@@ -214,18 +215,19 @@ def _refused_trigger(evidence: Evidence) -> Iterator[Symptom]:
                 sentence = f"trigger {number + 1} has a scalerAddress, but {given}"
                 yield Symptom(one.name, sentence, trigger.place, "write type: external-push, or external")
             if trigger.name and trigger.name in (other.name for other in one.triggers[:number]):
-                yield Symptom(one.name, f"{words} has the name of another trigger", trigger.place)
+                sentence = f"{words} has the name of another trigger"
+                yield Symptom(one.name, sentence, trigger.place, "give each trigger its own name")
             if trigger.is_cached and trigger.kind in (*RESOURCE_TYPES, *CLOCK_TYPES):
-                yield Symptom(one.name, f"{words} has useCachedMetrics", trigger.place)
+                yield Symptom(one.name, f"{words} has useCachedMetrics", trigger.place, "remove it there")
             if trigger.kind in RESOURCE_TYPES:
                 if trigger.metric_type not in ("", "Utilization", "AverageValue"):
                     sentence = f"{words} has metricType {fixed_word(trigger.metric_type)}"
-                    yield Symptom(one.name, sentence, trigger.place)
+                    yield Symptom(one.name, sentence, trigger.place, OF_RESOURCES)
                 elif "type" in trigger.metadata:
                     sentence = f"{words} has type in its metadata, which KEDA 2.18 and later refuse"
                     yield Symptom(one.name, sentence, trigger.place, "write metricType beside metadata instead")
                 elif not trigger.metric_type:
-                    yield Symptom(one.name, f"{words} has no metricType", trigger.place)
+                    yield Symptom(one.name, f"{words} has no metricType", trigger.place, OF_RESOURCES)
 
 
 @BOOK.rule(

@@ -409,6 +409,7 @@ PLANTED = (
     Planted("scale-down", "disabled", behavior(scaleDown={"selectPolicy": "Disabled"})),
     Planted("pace-without-effect", "polling", spec(pollingInterval=10)),
     Planted("pace-without-effect", "cooldown", spec(cooldownPeriod=300)),
+    Planted("pace-without-effect", "the first cooldown", spec(initialCooldownPeriod=60)),
     Planted("slow-polling", "polling", both(ASLEEP, spec(pollingInterval=300)), lambda p: p.update(SLEEPS)),
     Planted("short-cooldown", "cooldown", both(ASLEEP, spec(cooldownPeriod=5)), lambda p: p.update(SLEEPS)),
     *(

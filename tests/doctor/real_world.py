@@ -547,6 +547,11 @@ COMBINED = (
         settings=SETTINGS,
     ),
     RealWorld(
+        "a fallback to all that there can be",
+        scaled_object(OURS, TOLERANT + "\n  fallback: {failureThreshold: 3, replicas: 50}"),
+        settings=SETTINGS,
+    ),
+    RealWorld(
         "a misspelt behavior of fallback",
         scaled_object(OURS, TOLERANT + FALLBACK.replace("IfHigher", "ifHigher")),
         (("fallback-replicas", "error"),),

@@ -230,6 +230,45 @@ spec:
       metadata: {{bearerToken: {SECRET}}}
     - type: cpu
       metadata: {{value: "90"}}
+---
+apiVersion: {SECRET}
+kind: ScaledObject
+metadata: {{name: cart, namespace: shop, annotations: {{autoscaling.keda.sh/paused: {SECRET}}}}}
+spec:
+  scaleTargetRef: {{name: cart, kind: {SECRET}}}
+  fallback: {{failureThreshold: {SECRET}, replicas: {SECRET}, behavior: static {SECRET}}}
+  advanced:
+    {SECRET}: 1
+    scalingModifiers: {{formula: "{SECRET} + '{SECRET}'", target: "{SECRET}", metricType: {SECRET}}}
+    horizontalPodAutoscalerConfig:
+      behavior:
+        scaleUp: {{selectPolicy: {SECRET}, tolerance: {SECRET}, policies: [{{type: {SECRET}, {SECRET}: 1}}]}}
+  triggers:
+    - type: external {SECRET}
+      name: {SECRET}
+      metricType: {SECRET}
+      {SECRET}: 1
+      authenticationRef: {{name: {SECRET}, kind: {SECRET}}}
+      metadata:
+        scalerAddress: kedastral:8080
+        enableTLS: {SECRET}
+        caCert: {SECRET}
+        metricType: {SECRET}
+        {SECRET}: 5
+    - type: cpu
+      name: {SECRET}
+      metricType: {SECRET}
+      metadata: {{type: {SECRET}}}
+---
+apiVersion: keda.sh/v1alpha1
+kind: ScaledObject
+metadata: {{name: mail, namespace: shop}}
+spec:
+  scaleTargetRef: {{name: mail}}
+  {SECRET}:
+    trigger:
+      - type: external
+        metadata: {{scalerAddress: "kedastral.kedastral:8080", workload: mail}}
 """
 
 
