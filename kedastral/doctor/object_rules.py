@@ -71,7 +71,7 @@ def _no_target(evidence: Evidence) -> Iterator[Symptom]:
             yield Symptom(one.name, words, one.place, "write apiVersion: apps/v1, or leave it out")
             continue
         if group == "apps" and kind not in APPS_KINDS:
-            words = f"scaleTargetRef.kind is {fixed_word(kind)}: apps/v1, the default of apiVersion, cannot scale such"
+            words = f"scaleTargetRef.kind is {fixed_word(kind)}, and apps/v1, the default, has none that can be scaled"
             remedy = "correct the kind, or write its apiVersion, such as argoproj.io/v1alpha1 for a Rollout"
             yield Symptom(one.name, words, one.place, remedy)
             continue
