@@ -326,17 +326,37 @@ def _formula(evidence: Evidence) -> Iterator[Symptom]:
                 yield Symptom(one.name, words, one.formula.place, remedy, milder)
 
 
-def _wrong_formula(one: ScalingObject, formula: Formula) -> Iterator[tuple[str, str, bool]]:
-    """What is wrong with ``scalingModifiers``, each with the remedy, and whether it is only a warning."""
+Wrong = tuple[str, str, bool]
+"""What is wrong, the remedy, and whether it is only a warning."""
+
+
+def _wrong_formula(one: ScalingObject, formula: Formula) -> Iterator[Wrong]:
     if not formula.text:
         yield "scalingModifiers has no formula", "add one, or remove scalingModifiers", False
         return
+    yield from _wrong_target(one, formula)
+    yield from _wrong_names(one, formula)
+    if "??" in formula.text and (one.fallback is None or one.fallback.behavior != "scalingModifiers"):
+        words = "?? in the formula has no effect without fallback with behavior: scalingModifiers"
+        yield words, "set that behavior, or remove ??", True
+
+
+def _wrong_target(one: ScalingObject, formula: Formula) -> Iterator[Wrong]:
     target = _number(formula.target)
     if target is None:
         yield "scalingModifiers.target is missing, or not a number above 0", 'write target: "1"', False
-    elif one.fallback is not None and not re.fullmatch(r"[-+]?[0-9]+", formula.target):
+        return
+    if one.fallback is not None and not re.fullmatch(r"[-+]?[0-9]+", formula.target):
         words = "fallback never begins: scalingModifiers.target is not a whole number without a point"
-        yield words, f'write target: "{target:.0f}", and divide in the formula if need be', False
+        yield words, 'write target: "1", and multiply or divide in the formula if need be', False
+    takes_the_plan = any(trigger.name in formula.names for trigger in one.ours)
+    changes_it = re.search(r"[*/]" if target < 1 else r"[*]", formula.text)
+    if takes_the_plan and target != 1 and not changes_it:
+        words = f"the formula takes the plan, a number of pods, as it is, and target {formula.target} divides it"
+        yield words, 'write target: "1", and divide the other triggers in the formula', True
+
+
+def _wrong_names(one: ScalingObject, formula: Formula) -> Iterator[Wrong]:
     usable = {trigger.name for trigger in one.triggers if trigger.kind not in RESOURCE_TYPES}
     resources = {trigger.name for trigger in one.triggers if trigger.kind in RESOURCE_TYPES}
     for name in formula.names:
@@ -346,16 +366,9 @@ def _wrong_formula(one: ScalingObject, formula: Formula) -> Iterator[tuple[str, 
         elif name not in usable:
             words = f"the formula names {shown_key(name)}, which no trigger has for its name"
             yield words, "correct it, or give the trigger that name; only letters, digits and _ can be used", False
-    used = [trigger for trigger in one.ours if trigger.name in formula.names]
-    if not used:
+    if not any(trigger.name in formula.names for trigger in one.ours):
         words = f"the formula does not name {trigger_words(one, one.ours[0])}, so that the plan has no effect"
         yield words, "give that trigger a name, and use it in the formula", False
-    elif target is not None and target != 1 and not re.search(r"[*/]" if target < 1 else r"[*]", formula.text):
-        words = f"the formula takes the plan, a number of pods, as it is, and target {formula.target} divides it"
-        yield words, 'write target: "1", and divide the other triggers in the formula', True
-    if "??" in formula.text and (one.fallback is None or one.fallback.behavior != "scalingModifiers"):
-        words = "?? in the formula has no effect without fallback with behavior: scalingModifiers"
-        yield words, "set that behavior, or remove ??", True
 
 
 # Other triggers.

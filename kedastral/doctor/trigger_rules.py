@@ -34,7 +34,7 @@ from kedastral.workloads.resolver import pick_workload
 BOOK = RuleBook()
 HTTP_PORT = ":8081"
 SCALER_ADDRESS_FROM_ENV = "scalerAddress" + FROM_ENV
-OF_RESOURCES = "write metricType: Utilization, or AverageValue"
+OF_RESOURCES = "write metricType: Utilization, or AverageValue, beside metadata"
 BOOLEANS = ("enableTLS", "unsafeSsl")
 MAX_NAMES_SHOWN = 3
 _API_VERSION = re.compile(r"[a-z0-9.-]{1,40}/v[0-9][a-z0-9]{0,9}")
@@ -219,15 +219,18 @@ def _refused_trigger(evidence: Evidence) -> Iterator[Symptom]:
                 yield Symptom(one.name, sentence, trigger.place, "give each trigger its own name")
             if trigger.is_cached and trigger.kind in (*RESOURCE_TYPES, *CLOCK_TYPES):
                 yield Symptom(one.name, f"{words} has useCachedMetrics", trigger.place, "remove it there")
-            if trigger.kind in RESOURCE_TYPES:
-                if trigger.metric_type not in ("", "Utilization", "AverageValue"):
-                    sentence = f"{words} has metricType {fixed_word(trigger.metric_type)}"
-                    yield Symptom(one.name, sentence, trigger.place, OF_RESOURCES)
-                elif "type" in trigger.metadata:
-                    sentence = f"{words} has type in its metadata, which KEDA 2.18 and later refuse"
-                    yield Symptom(one.name, sentence, trigger.place, "write metricType beside metadata instead")
-                elif not trigger.metric_type:
-                    yield Symptom(one.name, f"{words} has no metricType", trigger.place, OF_RESOURCES)
+            wrong = _wrong_metric_type(trigger) if trigger.kind in RESOURCE_TYPES else ""
+            if wrong:
+                yield Symptom(one.name, f"{words} has {wrong}", trigger.place, OF_RESOURCES)
+
+
+def _wrong_metric_type(trigger: KedaTrigger) -> str:
+    """What is wrong with the metricType of a cpu or memory trigger; empty if nothing is."""
+    if trigger.metric_type not in ("", "Utilization", "AverageValue"):
+        return f"metricType {fixed_word(trigger.metric_type)}"
+    if "type" in trigger.metadata:
+        return "type in its metadata, which KEDA 2.18 and later refuse"
+    return "" if trigger.metric_type else "no metricType"
 
 
 @BOOK.rule(
