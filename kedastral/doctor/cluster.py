@@ -17,7 +17,8 @@ from lightkube.resources.core_v1 import Namespace
 from kedastral.adapters.http import one_line, shown_url, words_of
 from kedastral.doctor.evidence import Place, Unread
 from kedastral.doctor.kubeconfig import KubeconfigError, read_login
-from kedastral.doctor.manifests import Manifests, tree_of
+from kedastral.doctor.manifests import Manifests
+from kedastral.doctor.nodes import tree_of
 from kedastral.errors import KedastralError
 from kedastral.settings.files import printable
 

@@ -15,7 +15,8 @@ import attrs
 from lightkube.config.kubeconfig import SERVICE_ACCOUNT, KubeConfig, SingleConfig
 from lightkube.config.models import Cluster, Context, NameValue, User, UserExec
 
-from kedastral.doctor.manifests import MAX_DEPTH, node_at, rows_at, text_at
+from kedastral.doctor.manifests import MAX_DEPTH
+from kedastral.doctor.nodes import node_at, rows_at, text_at
 from kedastral.errors import KedastralError
 from kedastral.settings.files import printable
 from kedastral.settings.yaml import Node, Table, YamlError, read_documents

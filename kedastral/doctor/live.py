@@ -22,7 +22,7 @@ from kedastral.core.data_quality.raw_counter import falls_often, find_counter
 from kedastral.core.promql_text import read_duration, without_strings
 from kedastral.core.series import Series, align_down
 from kedastral.doctor.evidence import AddressAnswer, QueryAnswer, WorkloadState
-from kedastral.doctor.manifests import integer_at, rows_at, text_at, tree_of
+from kedastral.doctor.nodes import integer_at, rows_at, text_at, tree_of
 from kedastral.doctor.query_rules import RATED
 from kedastral.doctor.triggers import read_address
 from kedastral.errors import RemoteError, SourceError

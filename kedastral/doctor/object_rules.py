@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from kedastral.doctor.diagnosis import RuleBook, Severity, Symptom
 from kedastral.doctor.evidence import Evidence, ObjectName, Place, PlainHpa, ScalingObject, TargetRef
-from kedastral.doctor.manifests import KEYS_BELOW
+from kedastral.doctor.scaled_objects import KEYS_BELOW
 from kedastral.doctor.words import fixed_word, shown_path
 
 BOOK = RuleBook()

@@ -22,8 +22,8 @@ from kedastral.doctor.evidence import (
     each_of_ours,
     read_boolean,
 )
-from kedastral.doctor.manifests import API_VERSION, SCALED_OBJECT
 from kedastral.doctor.ownership import address_key
+from kedastral.doctor.scaled_objects import API_VERSION, SCALED_OBJECT
 from kedastral.doctor.triggers import problems_of, read_address, ways_to_connect
 from kedastral.doctor.words import fixed_word, kind_of, shown_key, shown_path, trigger_words, without_value
 from kedastral.errors import BadTriggerError, UnknownWorkloadError
