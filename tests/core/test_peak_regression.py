@@ -199,6 +199,18 @@ def test_gaps_make_no_peak_and_no_failure(gaps: list[tuple[int, int]]) -> None:
     assert predicted.max() < 1000
 
 
+@pytest.mark.parametrize("hours", [2, 9, 11])
+def test_the_daily_start_of_a_load_that_rests_for_most_of_the_day_is_expected_before_it_comes(hours: int) -> None:
+    """Such as a batch at night: at the median nothing changes, and the start is in less than one row of a hundred."""
+    size, start = 11 * DAY, 195
+    minute = np.arange(size) % DAY
+    values = np.where((minute >= start) & (minute < start + 60 * hours), 4 * noise(size), 0.0)
+    regression = fitted(values[: 10 * DAY])
+    before, after = (predict_peaks(regression, series(values[: 10 * DAY + start + at]), 1)[0] for at in (-30, -5))
+    assert before < 40
+    assert 350 < after < 900
+
+
 def test_the_first_load_after_a_quiet_day_is_not_extrapolated() -> None:
     values = noise(3 * DAY)
     regression = fitted(values)

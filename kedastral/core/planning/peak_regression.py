@@ -60,7 +60,10 @@ PENALTY = 10.0
 ROUNDS = 8
 """Iterations of the weighted least squares: with six to ten the plans are alike."""
 LEAST_RESIDUAL = 0.02
-"""As a share of the median deviation: smaller residuals are raised to this, so that no weight is infinite."""
+"""As a share of the typical deviation: smaller residuals are raised to this, so that no weight is infinite."""
+LEAST_DEVIATION = 1e-6
+"""Targets closer to the median than this do not count for the typical deviation. A load that rests for more than half
+of the day would else have none, and its rows at rest would outweigh all that tell when it starts."""
 MAX_FEATURE = 3.0
 """Differences of logarithms are clipped here, at a factor of twenty, so that nothing is extrapolated further."""
 LEAST_KNOWN = 0.25
@@ -173,7 +176,9 @@ def fit_quantile(features: Floats, target: Floats, weights: Floats) -> Floats:
     scale = np.maximum(features.std(axis=0), LEAST_SPREAD)
     centre = features.mean(axis=0)
     design = np.column_stack([(features - centre) / scale, np.ones(len(features))])
-    typical = float(np.median(np.abs(target - np.median(target)))) + 1e-6
+    deviations = np.abs(target - np.median(target))
+    known = deviations[deviations > LEAST_DEVIATION]
+    typical = (float(np.median(known)) if len(known) else 0.0) + LEAST_DEVIATION
     coefficients = _solve(design, target, weights)
     above = (target - design @ coefficients)[weights > 0]
     coefficients[-1] += np.quantile(above, QUANTILE)  # start near the quantile: it is far from the mean
