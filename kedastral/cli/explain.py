@@ -100,8 +100,9 @@ NUMBERS = ("load", "desired", "planned", "load ahead")
 
 def _status_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     ahead = max((value for value in row.get("forecast", ()) if value is not None), default=None)
-    numbers = (_number(value) for value in (row.get("load"), row.get("told"), row.get("planned"), ahead))
-    return (row["workload"], row["state"], *numbers, row["reason"])
+    told = "holds" if row.get("told", 0) is None else _number(row.get("told"))
+    load, planned = _number(row.get("load")), _number(row.get("planned"))
+    return (row["workload"], row["state"], load, told, planned, _number(ahead), row["reason"])
 
 
 async def _ask(settings: ExplainSettings, path: str, asked: Mapping[str, str]) -> bytes:
@@ -154,9 +155,17 @@ async def _list_workloads(client: httpx.AsyncClient) -> dict[str, str] | None:
     """Each workload with its state and reason; None if there is no such list."""
     try:
         _, body = await _read(client, "api/workloads", {})
-        return {row["workload"]: f"{row['state']}, {row['reason']}" for row in json.loads(body)["workloads"]}
+        return {row["workload"]: _state_words(row) for row in json.loads(body)["workloads"]}
     except (RemoteError, ValueError, KeyError, TypeError):
         return None
+
+
+def _state_words(row: Mapping[str, Any]) -> str:
+    words = f"{row['state']}, {row['reason']}"
+    if "told" not in row:
+        return words
+    told = row["told"]
+    return f"{words}; KEDA {'gets an error and holds' if told is None else f'is told {_number(told)}'}"
 
 
 def _named_briefly(workload: str, rows: Mapping[str, str] | None) -> list[str]:

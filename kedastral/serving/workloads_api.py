@@ -122,11 +122,12 @@ class _Rows:
         return f'{{"at":{now},"workloads":[{",".join(text for _, _, text in sorted(rows))}]}}\n'
 
     def _row(self, key: str, snapshot: Snapshot | None, failure: Failure | None) -> tuple[Condition, str]:
+        now, policy = self.view.snapshots.clock.now(), self.view.snapshots.policy_of(key)
+        told = decide(snapshot, now, policy).replicas
         if snapshot is None:
             condition = judge(None, failure, stale=False)
-            return condition, dump_json(_describe(key, None, condition))
-        now, policy = self.view.snapshots.clock.now(), self.view.snapshots.policy_of(key)
-        told, planned = decide(snapshot, now, policy).replicas, replicas_at(snapshot, now)
+            return condition, dump_json({**_describe(key, None, condition), "told": told})
+        planned = replicas_at(snapshot, now)
         condition = judge(snapshot, failure, stale=policy.is_stale(snapshot, now), holds=told is None)
         kept = self._kept.get(key)
         if kept is not None and kept[0] is snapshot and kept[1:4] == (condition, told, planned):

@@ -212,7 +212,9 @@ def test_what_goes_wrong_is_said_in_a_line(
 @pytest.mark.parametrize(
     ("workload", "words"),
     [
-        ("new", "has no forecast of 'new' yet: waiting, no forecast"),
+        ("new", "has no forecast of 'new' yet: waiting, no forecast\n"),
+        ("lost", "has no forecast of 'lost' yet: failing, no data; KEDA is told 2\n"),
+        ("held", "has no forecast of 'held' yet: failing, no data; KEDA gets an error and holds\n"),
         ("web", "has no forecast of 'shop/web' yet: ok"),
         ("shop/wbe", "has no workload 'shop/wbe'; did you mean shop/web?"),
         ("entirely-other", "has no workload 'entirely-other'\n"),
@@ -289,7 +291,9 @@ def test_a_server_that_is_away_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch
 WORKLOADS = (
     '{"at":"x","workloads":[{"workload":"shop/web","state":"ok","urgency":3,"reason":"","load":1200.0,"told":12,'
     '"planned":12,"forecast":[900.0,3300.0,null]},'
-    '{"workload":"new","state":"waiting","urgency":2,"reason":"no forecast"}]}'
+    '{"workload":"new","state":"waiting","urgency":2,"reason":"no forecast"},'
+    '{"workload":"lost","state":"failing","urgency":0,"reason":"no data","told":2},'
+    '{"workload":"held","state":"failing","urgency":0,"reason":"no data","told":null}]}'
 )
 
 
@@ -306,6 +310,8 @@ def test_status_is_a_table_of_the_workloads(monkeypatch: pytest.MonkeyPatch) -> 
     assert (outcome.code, outcome.err) == (0, "")
     assert ["shop/web", "ok", "1,200", "12", "12", "3,300"] in rows
     assert ["new", "waiting", "no", "forecast"] in rows
+    assert ["lost", "failing", "2", "no", "data"] in rows
+    assert ["held", "failing", "holds", "no", "data"] in rows
 
 
 def test_status_without_workloads_or_a_list_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,7 +179,9 @@ def test_a_workload_without_a_forecast_says_what_it_waits_for_and_shows_no_empty
 ) -> None:
     site.keys.append("shop/web")
     window = Window(browser, site)
-    page = window.open("/workloads/shop/web")
+    page = window.open("/")
+    expect(page.locator(f"{SHOWN} td:nth-child(4)")).to_have_text("holds")
+    page.get_by_role("link", name="shop/web").click()
     expect(page.locator("#state")).to_have_text("waiting")
     expect(page.locator("#sentence")).to_have_text(
         "There is no forecast yet: KEDA gets an error and holds its replicas."

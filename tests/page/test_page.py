@@ -76,6 +76,7 @@ async def test_what_needs_attention_comes_first(autojump_clock: MockClock) -> No
         ("fine", "ok", 3),
     ]  # fmt: skip
     assert rows[0]["reason"] == AWAY.words
+    assert (rows[0]["told"], rows[2]["told"]) == (2, 2), "what KEDA is told without a forecast"
     assert (rows[4]["told"], rows[4]["planned"], rows[4]["load"]) == (8, 8, 375.5)
     assert rows[4]["forecast"] == [300, 500, 800, 600, 900, 900]
 
@@ -178,7 +179,9 @@ async def test_a_workload_without_a_forecast_is_shown_and_an_unknown_one_is_not(
     page = Page(keys=["new"])
     document = await page.read("/api/workloads/new")
     assert (document["state"], document["told"]) == ("waiting", 2)
-    assert (await Page(keys=["new"], on_stale=OnStale.ERROR).read("/api/workloads/new"))["told"] is None
+    holding = Page(keys=["new"], on_stale=OnStale.ERROR)
+    assert (await holding.read("/api/workloads/new"))["told"] is None
+    assert (await holding.read("/api/workloads"))["workloads"][0]["told"] is None
     assert (await page.ask("/api/workloads/other")).status_code == 404
 
 

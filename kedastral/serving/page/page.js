@@ -92,7 +92,6 @@ function spark(row) {
 }
 
 function told(row) {
-  if (row.planned === undefined) return "–";
   if (row.told === null) return "holds";
   return row.mode === "observe" ? `0 (plan ${number(row.planned)})` : number(row.told);
 }
