@@ -335,6 +335,24 @@ def test_on_a_phone_both_pages_fit(browser: Browser, site: LiveSite) -> None:
     window.close()
 
 
+@pytest.mark.parametrize("width", [720, 960, 1110])
+def test_in_half_a_screen_the_list_fits_and_its_reasons_can_be_read(
+    browser: Browser, site: LiveSite, width: int
+) -> None:
+    site.publish("shop/web", NOW, 300.0)
+    refusal = "HTTP 400: bad_data: 1:45: parse error: unclosed left parenthesis"
+    site.failures["shop/query"] = Failure(NOW, "source", "refused", refusal)
+    site.keys.append("shop/query")
+    window = Window(browser, site, width=width)
+    page = window.open("/")
+    expect(page.locator(SHOWN)).to_have_count(2)
+    window.check_access()
+    reason = page.locator(f"{SHOWN} td:last-child").first
+    expect(reason).to_contain_text(refusal)
+    assert reason.evaluate("(cell) => cell.clientWidth") >= 150
+    window.close()
+
+
 def test_a_page_that_is_cut_off_says_so_and_goes_on_when_kedastral_is_back(browser: Browser, site: LiveSite) -> None:
     site.publish("shop/web", NOW, 300.0)
     window = Window(browser, site)
