@@ -12,6 +12,7 @@ from quart_trio import QuartTrio
 
 from kedastral.cooperative import TimeSlice
 from kedastral.core.explain import explain
+from kedastral.core.planning.basis import policy_of
 from kedastral.core.planning.status import Failure, StatusCode
 from kedastral.core.planning.steering import DAY_MINUTES, SteeringState
 from kedastral.core.planning.uncertainty import QUANTILES
@@ -83,13 +84,22 @@ def _conditions_of(snapshot: Snapshot, *, holds: bool) -> Iterator[Condition]:
     if report is not None and report.at_cap:
         yield Condition("at cap", 1, "the steering is at its maximum: look at the lead time and the target per pod")
     if report is not None and report.level is not None and report.budget_spent >= 1:
-        yield Condition("over error budget", 1, "more minutes were under-provisioned than the service level allows")
+        words = "more minutes were under-provisioned than the service level allows"
+        yield Condition("over error budget", 1, words + _maximum_words(snapshot))
     if lost is not None:
         yield Condition("lost series", 1, f"{lost.lost} series disappeared with their load, while the pods stayed")
     if snapshot.quality.at_least is not None:
         yield Condition("partial", 1, "the data source gives partial answers; the load is a lower bound")
     if not status.is_ok:
         yield Condition(str(status.code), 1 if status.code in NEEDS_ATTENTION else 2, status.reason)
+
+
+def _maximum_words(snapshot: Snapshot) -> str:
+    """Says that the plan is at its maximum, where more pods than that may be needed; empty otherwise."""
+    bounds = None if snapshot.basis is None else policy_of(snapshot.basis).bounds
+    if bounds is None or not bounds.max or int(snapshot.replicas.max()) < bounds.max:
+        return ""
+    return f"; the plan is at its maximum of {bounds.max}"
 
 
 @attrs.define(eq=False)
