@@ -304,8 +304,9 @@ class Fixed:
 class Oracle:
     """Orders for the largest demand of the next ``lead_steps`` steps: the cheapest policy that leaves no load unserved.
 
-    A pod ordered later would not serve in time, and one removed earlier could not be replaced in time. ``demand`` is
-    the whole demand of the trial, of shape (n,).
+    A pod ordered later would not serve in time, and one removed earlier could not be replaced in time. Before the first
+    load after a rest it has one pod for a step: KEDA orders the first one, and only then the HPA the others. ``demand``
+    is the whole demand of the trial, of shape (n,).
     """
 
     demand: Floats = attrs.field(converter=frozen_floats, eq=False, repr=False)
@@ -317,4 +318,6 @@ class Oracle:
     def ask(self, view: View) -> Sequence[HpaMetric]:
         """See `kedastral.simulation.trial.Policy.ask`."""
         first = min(view.ended, len(self.demand) - 1)
-        return (HpaMetric(float(self.demand[first : first + self.lead_steps].max()), self.target_per_pod),)
+        lead, after = self.demand[first : first + self.lead_steps], self.demand[first + self.lead_steps :][:1]
+        load = float(lead.max()) or min(float(after.max(initial=0.0)), self.target_per_pod)
+        return (HpaMetric(load, self.target_per_pod),)

@@ -5,6 +5,7 @@ Unless stated otherwise, one pod sustains 10, and the lead time is 3 minutes, 2 
 minute m is made at its end: more pods then serve from minute m + 3, fewer from m + 1.
 """
 
+import attrs
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -234,6 +235,22 @@ def test_the_oracle_serves_everything_at_no_more_than_any_constant_that_does(val
     oracle = replay_oracle(trial_of([200.0, *values]), cluster)
     assert oracle.violation_share == 0
     assert oracle.pod_minutes <= 20 * (len(values) + 1)
+
+
+def test_the_oracle_serves_the_first_load_after_a_rest() -> None:
+    # KEDA orders the first pod at the end of minute 7, the HPA the others at the end of minute 8: they serve from 11
+    trial = trial_of([0] * 11 + [50] * 4)
+    oracle = replay_oracle(trial, attrs.evolve(LEAD_3, bounds=ReplicaBounds(0, 10), first=0))
+    assert ordered(oracle) == [0] * 8 + [1] + [5] * 6
+    assert oracle.violation_share == 0
+
+
+@settings(deadline=None)
+@given(demands, st.integers(1, 8), st.integers(1, 12))
+def test_the_oracle_serves_everything_whatever_the_rests(values: list[float], lead: int, rest: int) -> None:
+    rested = [200.0, *(value for load in values for value in [load] * 2 + [0.0] * rest)]
+    cluster = Cluster(lead_time=60.0 * lead, first=20, bounds=ReplicaBounds(0, 400))
+    assert replay_oracle(trial_of(rested), cluster).violation_share == 0
 
 
 @settings(deadline=None)
