@@ -11,7 +11,7 @@ from rich.live import Live
 from kedastral.app import run_until_signal
 from kedastral.cli.demo_screen import AHEAD, COLUMN_SECONDS, Column, DemoState, draw, draw_summary
 from kedastral.core.serving import Snapshot
-from kedastral.demo import BEGIN, SYNC_PERIOD, Demo, open_demo
+from kedastral.demo import BEGIN, SYNC_PERIOD, Demo, Deployment, open_demo
 from kedastral.settings.commands import DemoSettings
 from kedastral.settings.types import write_duration
 
@@ -82,12 +82,15 @@ async def _write_lines(console: Console, demo: Demo, settings: DemoSettings) -> 
 
 def _line(demo: Demo) -> str:
     now, ahead = demo.comparison, demo.forecast_at_lead()
-    predictive, reactive = now.predictive, now.reactive
     return (
         f"{now.moment:%a %H:%M}  load {now.load_now:6.0f}  forecast {'-' if ahead is None else f'{ahead:.0f}':>6}  "
-        f"kedastral {predictive.asked} asked {predictive.ready} ready {predictive.missing:.0f} not served  "
-        f"reactive {reactive.asked} asked {reactive.ready} ready {reactive.missing:.0f} not served"
+        f"kedastral {_state_of(now.predictive)}  reactive {_state_of(now.reactive)}"
     )
+
+
+def _state_of(one: Deployment) -> str:
+    """The pods now, and the minutes short since the start: a shortage seldom falls on the moment of a line."""
+    return f"{one.asked} asked {one.ready} ready {one.short_seconds / 60:.0f} min short so far"
 
 
 class _Screen:

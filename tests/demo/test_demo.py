@@ -3,6 +3,7 @@
 
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -98,6 +99,9 @@ def test_a_short_demo_prints_lines_and_a_verdict_where_there_is_no_terminal() ->
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("Mon ")]
     assert len([line for line in lines if "  load " in line]) == 4  # one every half hour of demo time
+    shown = re.search(r"ready (\d+) min short so far  reactive .* ready (\d+) min short so far$", lines[-1])
+    assert shown is not None
+    assert int(shown[1]) == 0 < int(shown[2])
     [event] = [line for line in lines if "  load " not in line]
     assert "begins: the daily campaign" in event
     assert "load not served so far" in done.stdout
