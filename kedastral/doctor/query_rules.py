@@ -57,7 +57,7 @@ def _raw_counter(evidence: Evidence) -> Iterator[Symptom]:
     for workload in settings_of_queries(evidence):
         answer = evidence.answers.get(workload.key)
         if answer is not None and answer.counter:
-            yield Symptom(_name(workload), f"the query's {answer.counter.partition(':')[0]}")
+            yield Symptom(_name(workload), answer.counter.partition(":")[0])
         elif (answer is None or not answer.is_gauge) and (counter := find_raw_counter(workload.query)):
             words = f"the query takes the counter {counter} as it is"
             yield Symptom(_name(workload), words, remedy=remedy_for(counter))

@@ -136,6 +136,14 @@ async def test_what_prometheus_says_is_judged(
     assert found == expected
 
 
+async def test_a_raw_counter_is_told_in_a_sentence() -> None:
+    one = workload("sum(load)")
+    answer, _ = await ask(MadeUpPrometheus(counting).answer, one)
+    evidence = Evidence(workloads={one.key: one}, answers={one.key: answer})
+    [found] = examine(evidence, query_rules.BOOK.rules)
+    assert found.sentence.startswith("the values only ever rise, from ")
+
+
 async def test_figures_are_those_of_prometheus() -> None:
     answer, _ = await ask(MadeUpPrometheus(retention="1w2d").answer, workload())
     assert (answer.scrape, answer.age, answer.retention) == (15.0, 10.0, 9 * DAY)
