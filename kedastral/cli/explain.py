@@ -87,15 +87,15 @@ def run_status(settings: ExplainSettings, *, as_json: bool) -> None:
     if not console.is_terminal:
         console = Console(width=PLAIN_WIDTH, highlight=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("workload", "state", "load", "desired", "planned", "load ahead", "reason"):
+    for name in ("workload", "state", "load", "desired", "planned", "peak ahead", "reason"):
         table.add_column(name, justify="right" if name in NUMBERS else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(one_line(cell)) for cell in row))
     console.print(table)
 
 
-NUMBERS = ("load", "desired", "planned", "load ahead")
-"""Columns of `run_status`; the load ahead is the maximum of the forecast."""
+NUMBERS = ("load", "desired", "planned", "peak ahead")
+"""Columns of `run_status`; the peak ahead is the maximum of the whole forecast."""
 
 
 def _status_cells(row: Mapping[str, Any]) -> tuple[str, ...]:

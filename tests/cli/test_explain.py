@@ -308,6 +308,7 @@ def test_status_is_a_table_of_the_workloads(monkeypatch: pytest.MonkeyPatch) -> 
     rows = [line.split() for line in outcome.out.splitlines()]
     assert asked == ["/base/api/workloads"]
     assert (outcome.code, outcome.err) == (0, "")
+    assert ["workload", "state", "load", "desired", "planned", "peak", "ahead", "reason"] in rows
     assert ["shop/web", "ok", "1,200", "12", "12", "3,300"] in rows
     assert ["new", "waiting", "no", "forecast"] in rows
     assert ["lost", "failing", "2", "no", "data"] in rows
