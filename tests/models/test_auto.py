@@ -140,6 +140,19 @@ def test_gaps_cost_little(gap: slice) -> None:
     assert forecast(load) == pytest.approx(usual, rel=0.3)
 
 
+@pytest.mark.parametrize("minutes", [3, 6])
+def test_an_outage_in_which_a_foreseen_rush_began_does_not_hide_its_end(minutes: int) -> None:
+    """The value before the outage fills it, and must not prove the last value right and the others wrong."""
+    began = 4 * DAY + 60
+    noise = np.exp(0.02 * np.random.default_rng(1).standard_normal(began + 60))
+    load = np.where(np.arange(began + 60) % 60 < 20, 200.0, 100.0) * noise
+    model = AutoModel()
+    ticks(model, load, began - 120, 121)  # the last one sees the minute before the rush
+    load[began : began + minutes] = NAN
+    [made] = ticks(model, load, began + minutes + 1, 1)
+    assert made[20:].mean() < 150
+
+
 def test_hours_without_load_are_no_trouble() -> None:
     load = busy(14 * DAY)
     load[np.mod(np.arange(len(load)), DAY) < 360] = 0  # every night until six

@@ -219,7 +219,7 @@ def test_whenever_it_is_asked_a_forecast_is_held_against_the_load_of_its_own_ste
         signal = signal_of(load[: at + 1 + beyond], at + beyond)  # what lies after now is not looked at
         for minute in unknown:
             if minute <= at:
-                signal.known[minute] = False
+                signal.scorable[minute] = False
         if i:
             ensemble._now = ZERO + 60 * times[i - 1]
             errors = ensemble._errors(signal, ZERO + 60 * at, float(at - times[i - 1]))[LAST_VALUE]
@@ -229,6 +229,15 @@ def test_whenever_it_is_asked_a_forecast_is_held_against_the_load_of_its_own_ste
                 assert errors[k] == pytest.approx(expected, nan_ok=True)
             ensemble.score(signal, ZERO + 60 * at)
         ensemble.predict(loads(*(1000.0 * at + k for k in range(3))), ZERO + 60 * at)
+
+
+def test_what_fills_an_outage_that_has_ended_scores_nothing() -> None:
+    ensemble = Ensemble((1, 3), ZERO)
+    ensemble.predict(loads(90.0, 90.0), ZERO)
+    late = ensemble._errors(signal_of([50.0, NAN], 1), ZERO + 60, 1.0)
+    assert late[LAST_VALUE] == pytest.approx([-40.0, NAN], nan_ok=True), "samples that come late score as they did"
+    ended = ensemble._errors(signal_of([50.0, NAN, NAN, 91.0], 3), ZERO + 180, 3.0)
+    assert ended[LAST_VALUE] == pytest.approx([NAN, 1.0], nan_ok=True)
 
 
 def test_forecasts_are_kept_until_their_last_step_has_been_scored() -> None:

@@ -32,6 +32,11 @@ def test_a_value_fills_the_gap_after_it_and_counts_for_five_minutes() -> None:
     signal = signal_of([5.0, *[NAN] * 7, 3.0])
     assert signal.values.tolist() == [5.0] * 8 + [3.0]
     assert signal.known.tolist() == [True] * 6 + [False] * 2 + [True]
+    assert signal.scorable.tolist() == [True] + [False] * 7 + [True]
+
+
+def test_at_the_end_a_value_counts_for_five_minutes_in_scores_too() -> None:
+    assert signal_of([5.0, NAN, 3.0, *[NAN] * 7]).scorable.tolist() == [True, False, *[True] * 6, False, False]
 
 
 def test_with_long_steps_a_gap_is_unknown_at_once() -> None:

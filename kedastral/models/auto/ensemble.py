@@ -263,7 +263,12 @@ class Ensemble:
             self._issued.popleft()
 
     def _errors(self, signal: Signal, now: float, passed: float) -> Floats:
-        """Load minus forecast (members + 1, knots), ``passed`` steps on; NaN if none was due or load is unknown."""
+        """Load minus forecast (members + 1, knots), ``passed`` steps on; NaN if none was due or load is unknown.
+
+        An outage that has ended is filled with the value before it: judged by that, the last value would be right, and
+        all that foresaw a change wrong. At the end of the history, samples that come late are filled all the time, and
+        there is nothing else to score by.
+        """
         newest = len(signal) - 1 - round((signal.end - now) / signal.step)
         errors = np.zeros(self.scores.errors.shape)
         counts = np.zeros(len(self._ahead))
@@ -274,7 +279,7 @@ class Ensemble:
                 continue
             due = np.arange(first, last)
             rows = newest - age + self._ahead[due]
-            due, rows = due[signal.known[rows]], rows[signal.known[rows]]
+            due, rows = due[signal.scorable[rows]], rows[signal.scorable[rows]]
             errors[:, due] += signal.values[rows] - issued.loads[:, due]
             counts[due] += 1
         errors[:, counts == 0] = np.nan

@@ -125,7 +125,8 @@ def compute_horizon_features(seasons: Seasons, rows: Ints, ahead: Ints) -> Float
 def count_features(step: float) -> int:
     """How many features of both kinds an origin has, for a signal with steps of ``step`` seconds."""
     rows, load = np.zeros(1, dtype=np.int64), np.zeros(1)
-    signal = Signal(0.0, step, 1.0, load, load, np.ones(1, dtype=np.bool_), np.zeros(2), np.zeros(2))
+    known = np.ones(1, dtype=np.bool_)
+    signal = Signal(0.0, step, 1.0, load, load, known, known, np.zeros(2), np.zeros(2))
     seasons = Seasons(signal, rows, -step)
     common, own = compute_common_features(seasons, rows), compute_horizon_features(seasons, rows, rows + 1)
     return int(common.shape[1] + own.shape[1])

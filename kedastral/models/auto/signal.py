@@ -29,7 +29,8 @@ class Signal:
     """The last 14 days before ``end`` (epoch seconds, the end of the newest step) in steps of ``step`` seconds.
 
     ``values`` (n,) are the load, gaps filled; ``logs`` (n,) are ``log(1 + values / unit)``;
-    ``known`` (n,) is False once a gap has lasted longer than `MAX_CARRIED`. The last element is the newest step.
+    ``known`` (n,) is False once a gap has lasted longer than `MAX_CARRIED`; ``scorable`` (n,) also in all of a gap that
+    has ended. The last element is the newest step.
     """
 
     end: float
@@ -38,6 +39,7 @@ class Signal:
     values: Floats
     logs: Floats
     known: Bools
+    scorable: Bools
     _sums: Floats = attrs.field(repr=False)
     _squares: Floats = attrs.field(repr=False)
 
@@ -91,7 +93,9 @@ def make_signal(history: Series, made_at: datetime) -> Signal | None:
     unit = max(UNIT_OF_MEAN * float((carried / peak).mean()), UNIT_OF_PEAK) * peak if peak > 0 else 1.0
     logs = np.log1p(carried / unit) if unit > 0 else np.zeros(len(carried))
     known = ages * step <= MAX_CARRIED
-    return Signal(made_at.timestamp(), step, unit, carried, logs, known, _cumulate(logs), _cumulate(logs**2))
+    scorable = known & ((ages == 0) | (np.arange(len(ages)) >= len(ages) - ages[-1]))
+    sums, squares = _cumulate(logs), _cumulate(logs**2)
+    return Signal(made_at.timestamp(), step, unit, carried, logs, known, scorable, sums, squares)
 
 
 def _on_grid(history: Series) -> tuple[Floats, float]:
