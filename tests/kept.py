@@ -50,7 +50,7 @@ STATE = ServiceLevelState(
         peak_hold=3600.0,
         judged_until=NOON - 60,
         recommended=(Recommendation(NOON - 60, 7), Recommendation(NOON - 30, 8)),
-        spent=(DaySpent(20512, 720.0, 1.5),),
+        spent=(DaySpent(20512, 720.0, 1.5, 300.0),),
         account=Account(100.5, 0.25, 20.0),
     ),
     last_recommendation=8,

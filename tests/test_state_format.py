@@ -84,7 +84,7 @@ states = st.builds(
         st.none() | st.floats(MIN_SAFETY_FACTOR, MAX_SAFETY_FACTOR),
         st.none() | finite,
         recommendations,
-        st.lists(st.builds(DaySpent, counts, finite, finite), max_size=3).map(tuple),
+        st.lists(st.builds(DaySpent, counts, finite, finite, finite), max_size=3).map(tuple),
         st.builds(Account, finite, finite, finite),
         peak_hold=st.floats(MIN_PEAK_HOLD, MAX_PEAK_HOLD),
         cap_relaxation=st.floats(1, MAX_CAP_RELAXATION),
@@ -242,7 +242,7 @@ GOLDEN = {
                     {"at": 1772366340.0, "replicas": 7, "uncapped": None},
                     {"at": 1772366370.0, "replicas": 8, "uncapped": None},
                 ],
-                "spent": [{"day": 20512, "minutes": 720.0, "short": 1.5}],
+                "spent": [{"day": 20512, "minutes": 720.0, "short": 1.5, "resting": 300.0}],
                 "account": {"needed": 100.5, "unserved": 0.25, "spare": 20.0},
             },
             "last_recommendation": 8,
@@ -312,6 +312,7 @@ def test_fields_that_an_earlier_version_did_not_have_are_as_at_a_start() -> None
     del older["service_level"]["state"]["uncertainty"]["regressed"]
     del older["service_level"]["state"]["uncertainty"]["pending"][0]["regressed"]
     del older["service_level"]["state"]["steering"]["cap_relaxation"]
+    del older["service_level"]["state"]["steering"]["spent"][0]["resting"]
     del older["service_level"]["state"]["steering"]["recommended"][0]["uncapped"]
     del older["told_lately"], older["quality"]
     found = read_state(pack(older))

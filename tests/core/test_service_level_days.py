@@ -129,3 +129,18 @@ def test_jumps_that_nothing_announces_bring_the_factor_to_its_cap() -> None:
     # cap on load holds it. The margin itself, a logarithm, is 0.27 at the most here.
     widest = np.exp(0.3 * MAX_SAFETY_FACTOR**MARGIN_EXPONENT)
     assert run.served.max() <= loads.max() * widest * MAX_SAFETY_FACTOR / TARGET
+
+
+def test_a_batch_that_begins_unforeseen_each_night_keeps_no_pods_for_the_rest_of_the_day() -> None:
+    """Its first minutes are short whatever the factor, and within the budget of the whole day."""
+    rng, load = np.random.default_rng(3), np.zeros(10 * DAY)
+    for night in range(10):
+        begins = night * DAY + 3 * HOUR + int(rng.integers(-30, 30))
+        load[begins : begins + 2 * HOUR] = noisy(300, 2 * HOUR, night)
+    run = drive(load)
+
+    resting = np.convolve(load, np.ones(HOUR), "full")[: len(load)] == 0
+    assert 0.002 * len(load) < run.minutes_short() < 0.01 * len(load)
+    assert run.served[resting].mean() < 1.05
+    assert run.factors[-1] < 1.2
+    assert run.state.steering.minutes_resting > 8 * DAY

@@ -16,6 +16,7 @@ from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.planning.stabilization import Recommendation
 from kedastral.core.planning.steering import (
     BUDGET_DAYS,
+    MAX_ALLOWED,
     MAX_SAFETY_FACTOR,
     MIN_SAFETY_FACTOR,
     Account,
@@ -24,6 +25,7 @@ from kedastral.core.planning.steering import (
     SteeringState,
     StepOutcome,
     add_recommendation,
+    allowed_share,
     apply_outcome,
     judge_steps,
     rate_of,
@@ -161,6 +163,39 @@ def test_a_good_minute_shortens_the_hold_unless_a_guard_keeps_it() -> None:
     assert apply_outcome(state, attrs.evolve(ENOUGH, ready=1, load=9.0), SETTINGS).peak_hold == 600.0
     assert apply_outcome(state, attrs.evolve(SHORT, ready=40, load=4e3), SETTINGS).peak_hold == 600.0
     assert apply_outcome(state, ENOUGH, attrs.evolve(SETTINGS, observing=True)).peak_hold == 600.0
+
+
+def test_rests_leave_more_of_the_budget_to_the_minutes_under_load() -> None:
+    def allowed(resting: float, short: float, level: float = 0.99) -> float:
+        spent = (DaySpent(1, 1440.0, short, resting), DaySpent(2, 1440.0, 0.0, resting))
+        return allowed_share(SteeringState(1.0, spent=spent), attrs.evolve(SETTINGS, service_level=level))
+
+    assert allowed(0, 0) == pytest.approx(0.01)
+    assert allowed(720, 0) == pytest.approx(0.02)
+    assert allowed(720, 14.4) == pytest.approx(0.015)  # half of the budget is left
+    assert allowed(720, 100) == pytest.approx(0.01)  # none is left
+    assert allowed(1400, 0) == MAX_ALLOWED
+    assert allowed(1440, 0, 0.8) == pytest.approx(0.2)  # never less than the budget
+
+
+def test_rests_take_back_a_raised_factor_sooner_but_leave_the_bare_quantile_alone() -> None:
+    rested = (DaySpent(20514, 1440.0, 0.0, 720.0),)
+
+    def change(factor: float, spent: tuple[DaySpent, ...]) -> float:
+        after = apply_outcome(SteeringState(factor, spent=spent), ENOUGH, SETTINGS).safety_factor
+        assert after is not None
+        return math.log(after / factor)
+
+    assert change(1.2, rested) == pytest.approx(2 * change(1.2, ()), rel=0.01)
+    assert change(0.9, rested) == pytest.approx(change(0.9, ()))
+
+
+def test_a_minute_at_rest_is_one_with_enough_pods_at_the_minimum() -> None:
+    def resting(outcome: StepOutcome) -> float:
+        return apply_outcome(SteeringState(1.0), outcome, SETTINGS).minutes_resting
+
+    assert resting(StepOutcome(ZERO, 5.0, 9.0, 1)) == 5
+    assert resting(StepOutcome(ZERO, 5.0, 11.0, 1)) == resting(StepOutcome(ZERO, 5.0, 9.0, 2)) == 0
 
 
 def test_without_a_maximum_there_is_none_to_be_at() -> None:

@@ -49,6 +49,8 @@ INITIAL_SAFETY_FACTOR, INITIAL_STRICT_SAFETY_FACTOR, STRICT_SERVICE_LEVEL = 1.1,
 BUDGET_DAYS = 28
 """The budget covers the last four weeks: whole weeks, and enough of them for 0.999 to be meaningful."""
 DAY_MINUTES = 1440.0
+MAX_ALLOWED = 0.1
+"""The largest share of the minutes under load that may be short because the load rests the rest of the time."""
 RECOMMENDATION_MEMORY = 900.0
 """Seconds for which recommendations are kept beyond the lead time, so that late measurements can still be judged."""
 
@@ -96,11 +98,15 @@ class SteeringSettings:
 
 @attrs.frozen
 class DaySpent:
-    """The ``minutes`` judged in one day (counted from the epoch), ``short`` of them without enough pods."""
+    """The ``minutes`` judged in one day (counted from the epoch), ``short`` of them without enough pods.
+
+    ``resting`` of them had enough pods at the replica minimum: nothing is learnt from these.
+    """
 
     day: int
     minutes: float
     short: float
+    resting: float = 0.0
 
 
 @attrs.frozen
@@ -174,6 +180,11 @@ class SteeringState:
         """How many of `minutes` lacked pods."""
         return sum(day.short for day in self.spent)
 
+    @property
+    def minutes_resting(self) -> float:
+        """How many of `minutes` had enough pods at the replica minimum."""
+        return sum(day.resting for day in self.spent)
+
     def budget_spent(self, settings: SteeringSettings) -> float:
         """The share of the budget that is spent: 1 is all of it, 2 is twice the minutes that may be short.
 
@@ -222,27 +233,40 @@ def apply_outcome(state: SteeringState, outcome: StepOutcome, settings: Steering
     would wear them down, and the returning load would suffer), at the replica maximum, and if nothing acts on the
     recommendations. The minutes are counted all the same.
     """
-    short = is_short(outcome, settings.policy)
+    short, bounds = is_short(outcome, settings.policy), settings.policy.bounds
+    resting = outcome.ready <= bounds.min and not short
     account = state.account.add(outcome, settings.policy.target_per_pod)
-    state = attrs.evolve(state, spent=_spend(state.spent, outcome, short=short), account=account)
-    bounds = settings.policy.bounds
-    without_effect = (outcome.ready <= bounds.min and not short) or (bounds.max and outcome.ready >= bounds.max)
-    if settings.observing or without_effect:
+    state = attrs.evolve(state, spent=_spend(state.spent, outcome, short=short, resting=resting), account=account)
+    if settings.observing or resting or (bounds.max and outcome.ready >= bounds.max):
         return state
-    factor = safety_factor_of(state, settings)
-    change = rate_of(state, settings) * outcome.minutes * (short - settings.budget)
+    factor, allowed = safety_factor_of(state, settings), allowed_share(state, settings)
+    # rests lower a raised factor, but never make load short that the bare quantile would cover
+    change = rate_of(state, settings) * outcome.minutes * (short - (allowed if factor > 1 else settings.budget))
     hold_helps = would_longer_hold_help(outcome, factor, settings.policy)
     cap_hurt = short and not is_short(attrs.evolve(outcome, ready=outcome.uncapped), settings.policy)
     return attrs.evolve(
         state,
         safety_factor=min(max(factor * math.exp(change), MIN_SAFETY_FACTOR), MAX_SAFETY_FACTOR),
         peak_hold=next_peak_hold(
-            state.peak_hold, outcome.minutes, settings.budget, settings.lead_time, longer_helps=hold_helps
+            state.peak_hold, outcome.minutes, allowed, settings.lead_time, longer_helps=hold_helps
         ),
         cap_relaxation=next_relaxation(
-            state.cap_relaxation, outcome.minutes, settings.budget, settings.lead_time, higher_helps=cap_hurt
+            state.cap_relaxation, outcome.minutes, allowed, settings.lead_time, higher_helps=cap_hurt
         ),
     )
+
+
+def allowed_share(state: SteeringState, settings: SteeringSettings) -> float:
+    """The share of the minutes under load that may be short: the budget, and more if the load rests in between.
+
+    The budget is a share of all minutes. A batch that runs for two hours a day may be short for a larger share of
+    these, and steering it to the bare budget would keep pods all day for its first minutes. What is spent already is
+    not allowed again: a load that misses its service level is steered to the bare budget.
+    """
+    resting = state.minutes_resting
+    per_minute = resting / max(state.minutes - resting, 1.0)
+    unspent = max(1 - state.budget_spent(settings), 0.0)
+    return min(settings.budget * (1 + unspent * per_minute), max(settings.budget, MAX_ALLOWED))
 
 
 def rate_of(state: SteeringState, settings: SteeringSettings) -> float:
@@ -356,13 +380,13 @@ def _peak_before(history: Series, i: int, settings: SteeringSettings) -> float:
     return peak_load(attrs.evolve(history, values=history.values[:seen]), MAX_PEAK_HOLD)
 
 
-def _spend(spent: tuple[DaySpent, ...], outcome: StepOutcome, *, short: bool) -> tuple[DaySpent, ...]:
+def _spend(spent: tuple[DaySpent, ...], outcome: StepOutcome, *, short: bool, resting: bool) -> tuple[DaySpent, ...]:
     day, minutes = int(outcome.at // 86400), outcome.minutes
-    kept = tuple(entry for entry in spent if day - BUDGET_DAYS < entry.day)
+    kept, last = [entry for entry in spent if day - BUDGET_DAYS < entry.day], DaySpent(day, 0.0, 0.0)
     if kept and kept[-1].day >= day:
-        last = kept[-1]
-        return (*kept[:-1], DaySpent(last.day, last.minutes + minutes, last.short + minutes * short))
-    return (*kept, DaySpent(day, minutes, minutes * short))
+        last = kept.pop()
+    new = DaySpent(last.day, last.minutes + minutes, last.short + minutes * short, last.resting + minutes * resting)
+    return (*kept, new)
 
 
 def _epoch(moment: datetime) -> float:
