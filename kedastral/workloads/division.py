@@ -333,6 +333,6 @@ class Division:
         self._owners = owners
         held = sum(owner == self.member for owner in owners.values())
         self.storage.held.set(held)
-        log.info("%d pods share %d workloads, this one has %d", len(members), len(owners), held)
+        log.info("forecasts %d of the %d workloads; pods that share them: %d", held, len(owners), len(members))
         changed, self._changed = self._changed, trio.Event()
         changed.set()
