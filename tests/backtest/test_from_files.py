@@ -22,7 +22,9 @@ from tests.settings.fleets import policy, source, write
 
 pytestmark = pytest.mark.slow
 
-SHORT = {"step": "10m", "leadTime": "20m", "horizon": "1h", "window": "2h", "model": "baseline"}
+SHORT = {
+    "step": "10m", "leadTime": "20m", "horizon": "1h", "window": "2h", "model": "baseline", "staleAfter": "10m",
+}  # fmt: skip
 """A policy's settings that fit a history of few steps, and are computed quickly."""
 RULES = ("--warm-up", "2h", "--sync-period", "10m", "--days", "3")
 LOGIN = "  auth: {username: joe, passwordEnv: PW}\n  headers: [{name: X-Scope-OrgID, value: shop}]\n"
