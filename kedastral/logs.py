@@ -143,8 +143,15 @@ def _sum_up(newest: logging.LogRecord, names: Sequence[str]) -> Iterator[logging
     parts, more = list(_join(names)), "1 more workload" if len(names) == 1 else f"{len(names)} more workloads"
     for number, part in enumerate(parts, 1):
         which = f", part {number} of {len(parts)} of their names" if parts[1:] else ""
-        words = f"the same for {more}{which}; the newest: {newest.getMessage()}"
+        words = f"the same for {more}{which}; the newest: {_words_of(newest)}"
         yield logging.makeLogRecord({**fields, "msg": words, "names": part})
+
+
+def _words_of(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception as error:  # noqa: BLE001  # a mistake in a logging call must stop neither this line nor those after
+        return f"{record.msg!r}, which cannot be formatted: {error!r}"
 
 
 def _join(names: Iterable[str]) -> Iterator[str]:

@@ -433,3 +433,13 @@ def test_what_is_held_back_is_bounded_and_nothing_is_lost(monkeypatch: pytest.Mo
     *alone, told = take_lines(stream)
     assert [line["workload"] for line in alone] == [f"w{number}" for number in (0, 1, 2, 3, 4, 8, 9)]
     assert told["names"] == "w5, w6, w7"
+
+
+def test_a_line_that_cannot_be_formatted_stops_none_of_those_that_were_held_back() -> None:
+    stream = start("json")
+    for number in range(SHOWN_ALONE + 1):
+        log.info("round %d", number if number < SHOWN_ALONE else "x", extra=of_many(f"w{number}"))
+        log.info("first forecast", extra=of_many(f"w{number}"))
+    broken, told = take_lines(stream)[2 * SHOWN_ALONE :]
+    assert broken["msg"].startswith("the same for 1 more workload; the newest: 'round %d', which cannot be formatted")
+    assert (broken["names"], told["names"]) == (f"w{SHOWN_ALONE}", f"w{SHOWN_ALONE}")
