@@ -405,6 +405,16 @@ def test_whatever_happens_the_factor_is_bounded(minutes: list[tuple[float, int]]
         assert MIN_SAFETY_FACTOR <= safety_factor_of(state, settings) <= MAX_SAFETY_FACTOR
 
 
+@pytest.mark.parametrize("level", [0.99, 0.999])
+def test_rests_take_a_raised_factor_to_one_and_no_further_even_with_long_steps(level: float) -> None:
+    settings = attrs.evolve(SETTINGS, service_level=level)
+    rested = (DaySpent(int(ZERO // 86400), 20000.0, 0.0, 20000.0),)
+    hour = attrs.evolve(ENOUGH, minutes=60.0)
+    assert allowed_share(SteeringState(spent=rested), settings) == MAX_ALLOWED
+    after = apply_outcome(SteeringState(1.05, spent=rested), hour, settings).safety_factor
+    assert after == pytest.approx(1.0)
+
+
 def test_pods_that_were_needed_missing_and_spare_are_counted() -> None:
     account = Account().add(StepOutcome(0.0, 1.0, 50.0, 3), 10.0).add(StepOutcome(60.0, 0.5, 20.0, 6), 10.0)
 

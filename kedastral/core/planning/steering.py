@@ -240,8 +240,10 @@ def apply_outcome(state: SteeringState, outcome: StepOutcome, settings: Steering
     if settings.observing or resting or (bounds.max and outcome.ready >= bounds.max):
         return state
     factor, allowed = safety_factor_of(state, settings), allowed_share(state, settings)
-    # rests lower a raised factor, but never make load short that the bare quantile would cover
-    change = rate_of(state, settings) * outcome.minutes * (short - (allowed if factor > 1 else settings.budget))
+    rate = rate_of(state, settings) * outcome.minutes
+    change = rate * (short - settings.budget)
+    if factor > 1:  # rests lower a raised factor, but never make load short that the bare quantile would cover
+        change = max(rate * (short - allowed), min(change, -math.log(factor)))
     hold_helps = would_longer_hold_help(outcome, factor, settings.policy)
     cap_hurt = short and not is_short(attrs.evolve(outcome, ready=outcome.uncapped), settings.policy)
     return attrs.evolve(
