@@ -278,7 +278,7 @@ class StateKeeper:
         while self._unsaved:
             key = next(iter(self._unsaved))
             runner = self._unsaved.pop(key)
-            if key in self._unread and not (await self._read_late(key) and key in self._behind):
+            if key in self._unread and not await self._read_late(key):
                 continue
             self._being_saved = key
             try:
@@ -328,7 +328,8 @@ class StateKeeper:
     async def _read_late(self, key: str) -> bool:
         """Read what could not be read before the first tick; the next tick continues from it, and saving resumes.
 
-        Returns whether it could be read now.
+        Returns whether its state may be saved now. It may not if the workload was released or handed over meanwhile:
+        then nothing has been continued from what was read, which must not be overwritten.
         """
         try:
             state = await self.states.load(key)
@@ -336,10 +337,11 @@ class StateKeeper:
             self._reading.note_failure(error, self._unless_released(key))
             return False
         self._reading.note_success(key)
-        if key in self._unread:  # not released in the meantime
-            self._unread.discard(key)
-            if state is not None and state.saved_at != self._own.get(key):
-                self._late[key] = state
+        if key not in self._unread:
+            return False
+        self._unread.discard(key)
+        if state is not None and state.saved_at != self._own.get(key):
+            self._late[key] = state
         return True
 
     def _is_due(self, key: str, *, is_complete: bool) -> bool:

@@ -116,6 +116,42 @@ async def test_what_it_saved_itself_before_an_outage_replaces_no_newer_state_tha
     assert factor_of(saved.snapshot) == (1.4 if taken_over else 1.9)
 
 
+@attrs.define
+class SlowStates(FailingStates):
+    """Tells when reading began, and waits until it may end."""
+
+    begun: trio.Event = attrs.field(factory=trio.Event)
+    may_end: trio.Event = attrs.field(factory=trio.Event)
+
+    async def load(self, workload: str) -> KeptState | None:
+        found = await super().load(workload)
+        self.begun.set()
+        await self.may_end.wait()
+        return found
+
+
+async def test_what_is_read_late_is_not_overwritten_if_the_lease_ends_meanwhile(autojump_clock: MockClock) -> None:
+    metrics, states, clock = Metrics(), SlowStates(), wall_clock()
+    store = SharedStore(MemoryExchange(clock), metrics, StorageMetrics(metrics.registry), clock)
+    builder = RunnerBuilder(store, clock, metrics, open_source=lambda _: StubSource([make_history(1.0)]))
+    runner, keeper = builder.build(shop(model=ModelName("auto"))), StateKeeper(states, store, clock, metrics)
+    learnt = with_factor(make_kept_state().snapshot, 1.9, timedelta())
+    await states.save(attrs.evolve(make_kept_state(), basis=runner.basis, snapshot=learnt))
+    states.reading = "away"
+    await keeper.recall(runner)
+    await store.put(with_factor(learnt, 1.1, timedelta(seconds=30)))
+    keeper.note(runner)
+    states.reading = ""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keeper._save_all)
+        await states.begun.wait()
+        keeper.hand_over("shop", to_another=False)
+        states.may_end.set()
+    saved = await states.load("shop")
+    assert saved is not None
+    assert factor_of(saved.snapshot) == 1.9
+
+
 def with_factor(snapshot: Snapshot, factor: float, later: timedelta) -> Snapshot:
     """``snapshot`` with another safety factor, made ``later``."""
     level = snapshot.service_level
