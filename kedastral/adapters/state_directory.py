@@ -69,10 +69,9 @@ class StateDirectory:
         """
         with _explain(path):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = _open_lock(path)
+            lock = _take_lock(path)
         try:
             with _explain(path):
-                _lock(lock, path)
                 _write_whole(path / PROBE, b"kedastral can write here\n")
                 (path / PROBE).unlink()
                 for left in path.glob(f"*{HALF_WRITTEN}"):
@@ -140,15 +139,9 @@ class StateDirectory:
         """
         if not self.path.is_dir():  # and is not made again: its disk may not be mounted
             raise FileNotFoundError(errno.ENOENT, "the directory was removed", str(self.path))
-        with suppress(FileNotFoundError):
-            if os.path.samestat((self.path / LOCK).stat(), os.fstat(self._lock)):
-                return
-        lock = _open_lock(self.path)
-        try:
-            _lock(lock, self.path)
-        except BaseException:
-            os.close(lock)
-            raise
+        if _is_lock_of(self.path, self._lock):
+            return
+        lock = _take_lock(self.path)
         os.close(self._lock)
         self._lock = lock
         log.warning("--state-dir %s was replaced while the process ran, and is locked again", self.path)
@@ -255,6 +248,28 @@ def _flush_directory(path: Path) -> None:
 
 def _open_lock(path: Path) -> int:
     return os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _is_lock_of(path: Path, lock: int) -> bool:
+    """Whether ``lock`` is the lock file that is in ``path`` now."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat((path / LOCK).stat(), os.fstat(lock))
+    return False
+
+
+def _take_lock(path: Path) -> int:
+    """Open and lock the lock file of ``path``; once more if it was replaced in between. Raises as `_lock` does."""
+    for is_last in (False, True):
+        lock = _open_lock(path)
+        try:
+            _lock(lock, path)
+            if is_last or _is_lock_of(path, lock):
+                break
+        except BaseException:
+            os.close(lock)
+            raise
+        os.close(lock)
+    return lock
 
 
 def _lock(lock: int, path: Path) -> None:

@@ -17,6 +17,7 @@ import attrs
 import pytest
 import trio
 
+from kedastral.adapters import state_directory
 from kedastral.adapters.state_directory import StateDirectory, stem_of
 from kedastral.errors import ConfigError, StoreError
 from kedastral.state_format import write_state
@@ -235,6 +236,29 @@ async def test_one_that_another_process_has_taken_meanwhile_is_neither_read_nor_
     other.close()
     await directory.save(make_kept_state(told=3))
     assert await directory.load("shop") == make_kept_state(told=3)
+
+
+async def test_one_that_another_process_takes_while_it_is_locked_again_is_not_changed(
+    directory: StateDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others, open_lock = list[StateDirectory](), state_directory._open_lock
+
+    def open_late(path: Path) -> int:
+        lock = open_lock(path)
+        monkeypatch.setattr(state_directory, "_open_lock", open_lock)
+        delete_lock(directory)
+        others.append(StateDirectory.open(path))
+        return lock
+
+    delete_lock(directory)
+    monkeypatch.setattr(state_directory, "_open_lock", open_late)
+    descriptors = count_open_files()
+    with pytest.raises(StoreError, match="another process uses it"):
+        await directory.save(make_kept_state())
+    [other] = others
+    assert not state_file(other).exists()
+    other.close()
+    assert count_open_files() == descriptors
 
 
 async def test_one_that_is_gone_is_not_made_again(directory: StateDirectory) -> None:
