@@ -96,6 +96,11 @@ def test_windows_with_a_gap_say_nothing_about_the_last_value() -> None:
     assert calibrate_last(series([np.nan] * 50), 8) == calibrate_last(series([1.0] * 8), 8) == Calibration()
 
 
+def test_a_day_without_load_says_nothing_about_the_last_value() -> None:
+    load = np.concatenate([noise(100), np.zeros(1440)])
+    assert calibrate_last(series(load), 8) == Calibration()
+
+
 @pytest.mark.parametrize("bias", [0.5, 2.0])
 def test_a_forecast_that_is_always_wrong_by_a_factor_is_set_right(bias: float) -> None:
     # too high by half of it: there the quantile lies below the forecast itself

@@ -226,9 +226,12 @@ def calibrate_last(history: Series, window: int, lead_steps: int | None = None) 
     """The calibration of the last value, as if it had forecast the last `MAX_LAST_WINDOWS` windows of ``history``.
 
     It needs no model. So the first plan has a margin that fits the load even if the model still waits for its turn to
-    learn, or fails. ``window`` and ``lead_steps`` as in `add_forecast`.
+    learn, or fails. After a day without load it is the initial one: that day says nothing about the load that returns.
+    ``window`` and ``lead_steps`` as in `add_forecast`.
     """
     calibration, offset, values = Calibration(), offset_of(history), history.values
+    if offset <= 0:
+        return calibration
     lead = min(lead_steps or window, window) - 1
     for begins in range(max(len(values) - window + 1 - MAX_LAST_WINDOWS, 1), len(values) - window + 1):
         last, actual = float(values[begins - 1]), values[begins : begins + window]
