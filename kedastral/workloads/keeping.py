@@ -52,6 +52,9 @@ REMOVING = (
     "the saved state of workloads that are gone is removed again",
 )
 
+MAX_OWN = 10
+"""How many of the moments at which this process saved a state are kept, besides the newest."""
+
 log = logging.getLogger("kedastral.state")
 
 
@@ -121,8 +124,9 @@ class StateKeeper:
     _behind: set[str] = attrs.field(factory=set, init=False)
     """The workloads whose newest state is not saved: those, where that failed, and of these those without a turn."""
     _being_saved: str | None = attrs.field(default=None, init=False)
-    _own: dict[str, datetime] = attrs.field(factory=dict, init=False)
-    """When this process last saved the state of each workload: if that is what is read late, it has newer state."""
+    _own: dict[str, tuple[datetime, ...]] = attrs.field(factory=dict, init=False)
+    """When this process last saved the state of each workload, and when that failed since, which may still have written
+    it: if that is what is read late, this process has newer state."""
     _saved_history_at: dict[str, float] = attrs.field(factory=dict, init=False)
     _due: dict[str, Mapping[str, Floats] | None] = attrs.field(factory=dict, init=False)
     """The histories to save, with what the model has learnt."""
@@ -319,8 +323,10 @@ class StateKeeper:
             told_lately=runner.series.told,
             trigger=self.trigger_of(runner.key),
         )
+        # the first of many failures are enough: an outage has begun, and later ones write nothing
+        self._own[runner.key] = (*self._own.get(runner.key, ())[:MAX_OWN], state.saved_at)
         self._count("state", await self.states.save(state))
-        self._own[runner.key] = state.saved_at
+        self._own[runner.key] = (state.saved_at,)
         if isinstance(source, RestorableSource) and runner.key in self._due:
             await self._save_history(runner, source, self._due.pop(runner.key))
         return True
@@ -340,7 +346,7 @@ class StateKeeper:
         if key not in self._unread:
             return False
         self._unread.discard(key)
-        if state is not None and state.saved_at != self._own.get(key):
+        if state is not None and state.saved_at not in self._own.get(key, ()):
             self._late[key] = state
         return True
 

@@ -152,6 +152,37 @@ async def test_what_is_read_late_is_not_overwritten_if_the_lease_ends_meanwhile(
     assert factor_of(saved.snapshot) == 1.9
 
 
+@attrs.define
+class HalfFailingStates(FailingStates):
+    """Writes the state even where saving fails, as if only the answer were lost."""
+
+    async def save(self, state: KeptState) -> int:
+        reason, self.saving = self.saving, ""
+        await super().save(state)
+        self.saving = reason
+        return await super().save(state)
+
+
+async def test_what_it_wrote_itself_without_knowing_replaces_no_newer_state_either(autojump_clock: MockClock) -> None:
+    metrics, states, clock = Metrics(), HalfFailingStates(), wall_clock()
+    store = SharedStore(MemoryExchange(clock), metrics, StorageMetrics(metrics.registry), clock)
+    builder = RunnerBuilder(store, clock, metrics, open_source=lambda _: StubSource([make_history(1.0)]))
+    runner, keeper = builder.build(shop(model=ModelName("auto"))), StateKeeper(states, store, clock, metrics)
+    first = make_kept_state().snapshot
+    await store.put(first)
+    states.saving = states.reading = "away"
+    keeper.note(runner)
+    await keeper._save_all()
+    keeper.hand_over("shop", to_another=False)
+    await keeper.recall(runner)
+    await store.put(with_factor(first, 1.9, timedelta(seconds=30)))
+    keeper.note(runner)
+    states.saving = states.reading = ""
+    await keeper._save_all()
+    await keeper.recall(runner)
+    assert factor_of(store.previous("shop")) == 1.9
+
+
 def with_factor(snapshot: Snapshot, factor: float, later: timedelta) -> Snapshot:
     """``snapshot`` with another safety factor, made ``later``."""
     level = snapshot.service_level
