@@ -13,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
+from kedastral.core.planning.load_cap import MAX_CAP_RELAXATION
 from kedastral.core.planning.stabilization import Recommendation
 from kedastral.core.planning.steering import (
     BUDGET_DAYS,
     MAX_ALLOWED,
+    MAX_PEAK_HOLD,
     MAX_SAFETY_FACTOR,
     MIN_SAFETY_FACTOR,
     Account,
@@ -413,6 +415,14 @@ def test_rests_take_a_raised_factor_to_one_and_no_further_even_with_long_steps(l
     assert allowed_share(SteeringState(spent=rested), settings) == MAX_ALLOWED
     after = apply_outcome(SteeringState(1.05, spent=rested), hour, settings).safety_factor
     assert after == pytest.approx(1.0)
+
+
+def test_a_short_step_of_a_week_is_no_number_too_large() -> None:
+    settings = attrs.evolve(SETTINGS, service_level=0.9999, lead_time=60.0)
+    week = StepOutcome(ZERO, 10080.0, 200.0, 5, peak=200.0, uncapped=20)
+    after = apply_outcome(SteeringState(1.0), week, settings)
+    assert (after.safety_factor, after.peak_hold) == (MAX_SAFETY_FACTOR, MAX_PEAK_HOLD)
+    assert after.cap_relaxation == MAX_CAP_RELAXATION
 
 
 def test_pods_that_were_needed_missing_and_spare_are_counted() -> None:

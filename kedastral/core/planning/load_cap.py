@@ -22,6 +22,9 @@ MAX_GROWTH = 2.0
 """The largest week-over-week growth that the cap allows for."""
 MAX_CAP_RELAXATION = 16.0
 """The largest factor by which outcomes relax the cap; at this value the cap has no effect."""
+MAX_CHANGE = 100.0
+"""The most that the logarithm of a feedback value grows in one step, far beyond its bounds: a short step of a day must
+not overflow."""
 RELAXATION_GROWTH = 1.5
 """A jump that is short of pods for one lead time because of the cap raises the cap by this factor."""
 KNOWN_SHARE = 0.5
@@ -69,7 +72,7 @@ def next_relaxation(relaxation: float, minutes: float, budget: float, lead_time:
     """
     jump = max(lead_time / 60, 1.0)
     change = math.log(RELAXATION_GROWTH) * minutes / jump * (higher_helps - budget)
-    return min(max(relaxation * math.exp(change), 1.0), MAX_CAP_RELAXATION)
+    return min(max(relaxation * math.exp(min(change, MAX_CHANGE)), 1.0), MAX_CAP_RELAXATION)
 
 
 def _days_of(history: Series) -> Floats:
