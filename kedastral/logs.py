@@ -40,7 +40,7 @@ MAX_NAMED = 10_000
 """The most workloads that one event holds back; the lines of others are shown."""
 MAX_NAMES_LENGTH = 8000
 """Characters of names in one line: container runtimes split lines of more than 16 KiB."""
-_GATHERS_BY = "gathers_by"
+_GATHERS_BY, _ABOUT = "gathers_by", "gathers_about"
 _COMPONENTS = {"hypercorn": "http", "kedastral": "app", "quart": "http"}
 _NOISY = dict.fromkeys(("httpx", "httpcore", "hpack", "hypercorn"), logging.WARNING)
 """httpx logs whole URLs, including queries, at info; hpack every header at debug; hypercorn what `app` already logs."""
@@ -84,9 +84,12 @@ def of_many(workload: str, /, **fields: object) -> dict[str, object]:
     return {"workload": workload, **named(workload), **fields}
 
 
-def named(name: str) -> dict[str, object]:
-    """As `of_many`, for a line that knows no workload, but a query or a file instead: ``name`` is not a field of it."""
-    return {_GATHERS_BY: name}
+def named(name: str, about: str = "") -> dict[str, object]:
+    """As `of_many`, for a line that knows no workload, but a query or a file instead: ``name`` is not a field of it.
+
+    Lines of one call that say different things have a different ``about``: they are no single event.
+    """
+    return {_GATHERS_BY: name, _ABOUT: about}
 
 
 @attrs.define
@@ -102,7 +105,7 @@ class Gatherer(logging.Filter):
     """Holds back lines of `of_many`: within a minute only the first `SHOWN_ALONE` workloads get their own for an event.
 
     `take` returns a line with the number and the names of the others. Two lines are about the same event if they come
-    from the same call, at the same level and for the same ``reason`` or ``status``.
+    from the same call, at the same level, for the same ``reason`` or ``status``, and `named` is told the same.
     """
 
     def __init__(self) -> None:
@@ -116,7 +119,7 @@ class Gatherer(logging.Filter):
         if name is None:
             return True
         kinds = (getattr(record, "reason", None), getattr(record, "status", None))
-        event = (record.name, record.levelno, record.msg, *kinds)
+        event = (record.name, record.levelno, record.msg, getattr(record, _ABOUT, ""), *kinds)
         with self._lock:
             found = self._events.setdefault(event, _Gathered())
             if name in found.alone or len(found.alone) < SHOWN_ALONE:
@@ -138,7 +141,7 @@ class Gatherer(logging.Filter):
 
 def _sum_up(newest: logging.LogRecord, names: Sequence[str]) -> Iterator[logging.LogRecord]:
     """Lines that say of all ``names`` what ``newest`` says of one."""
-    left_out = ("workload", _GATHERS_BY, "args", "created", "msecs", "relativeCreated")
+    left_out = ("workload", _GATHERS_BY, _ABOUT, "args", "created", "msecs", "relativeCreated")
     fields = {name: value for name, value in vars(newest).items() if name not in left_out}
     parts, more = list(_join(names)), "1 more workload" if len(names) == 1 else f"{len(names)} more workloads"
     for number, part in enumerate(parts, 1):
@@ -313,7 +316,8 @@ def _name_fields(_logger: object, _method: str, event: Event) -> Event:
     event["level"] = "warn" if record.levelno == logging.WARNING else record.levelname.lower()
     event.setdefault("component", _component(record.name))
     event["msg"] = event.pop("event")
-    event.pop(_GATHERS_BY, None)
+    for name in (_GATHERS_BY, _ABOUT):
+        event.pop(name, None)
     if record.exc_info and record.exc_info[1] is not None:
         event["err"] = "".join(traceback.format_exception(*record.exc_info)).strip()
     event.pop("exc_info", None)

@@ -364,6 +364,18 @@ def test_what_a_thousand_workloads_say_is_a_few_lines_that_name_them_all() -> No
         assert len(line["names"]) <= MAX_NAMES_LENGTH
 
 
+def test_what_different_workloads_say_about_different_things_is_said_of_each() -> None:
+    stream = start("json")
+    for number in range(2 * SHOWN_ALONE):
+        log.warning("%s", f"fault {number}", extra=named(f"workload-{number}", f"fault {number}"))
+    assert [line["msg"] for line in take_lines(stream)] == [f"fault {number}" for number in range(2 * SHOWN_ALONE)]
+    for number in range(2 * SHOWN_ALONE):
+        log.warning("%s", "one fault", extra=named(f"workload-{number}", "one fault"))
+    lines = take_lines(stream)
+    assert len(lines) == SHOWN_ALONE + 1
+    assert list(lines[0]) == ["ts", "level", "component", "msg"]
+
+
 def test_a_workload_that_comes_later_has_a_line_of_its_own_again() -> None:
     stream = start("json")
     for number in range(SHOWN_ALONE + 1):

@@ -206,7 +206,8 @@ def log_warning(to: logging.Logger, line: str, workload: str | None) -> None:
     if workload is None:
         to.warning(line)
     else:
-        to.warning("%s", line, extra=named(workload))
+        what = line.partition(": ")[2] or line  # without where it stands
+        to.warning("%s", line, extra=named(workload, what.replace(workload, "")))
 
 
 def _describe(changes: Changes) -> str:

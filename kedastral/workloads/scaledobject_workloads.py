@@ -95,7 +95,7 @@ class TriggerReader:
             self._warned.clear()
         self._warned[settings.key] = settings.warnings
         for warning in settings.warnings:
-            config_log.warning("%s: %s", settings.origin, warning, extra=named(settings.key))
+            config_log.warning("%s: %s", settings.origin, warning, extra=named(settings.key, warning))
 
 
 @attrs.define
