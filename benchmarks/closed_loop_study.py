@@ -20,9 +20,9 @@ from kedastral.backtest.workloads import ReplaySettings, Scenario
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.data_quality.outliers import screen
 from kedastral.core.forecast import Forecast
-from kedastral.core.planning.calibration import MAX_FORECASTS
 from kedastral.core.planning.service_level import ServiceLevelSettings
 from kedastral.core.planning.steering import SteeringSettings
+from kedastral.core.planning.uncertainty import FIRST_WINDOWS
 from kedastral.core.ports import Model
 from kedastral.core.series import Floats, Series
 from kedastral.core.serving import StalePolicy
@@ -95,7 +95,7 @@ class Study:
 def foretell(model: Model, trial: Trial, window: float, cache: Path | None) -> Foretold:
     """``model``'s forecast for every replayed minute, and for those it warms up on; from ``cache`` if it is there."""
     demand = trial.demand
-    first = max(trial.begin - MAX_FORECASTS - 1, 0)
+    first = max(trial.begin - FIRST_WINDOWS - 1, 0)
     if cache is not None and cache.exists():
         return Foretold(model.name, demand, first, np.load(cache))
     rows = np.empty((len(demand) - first, HORIZON_STEPS))

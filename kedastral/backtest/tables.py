@@ -21,6 +21,7 @@ from kedastral.backtest.verdict import (
     show_unserved,
     totals_of,
 )
+from kedastral.core.data_quality.settling import outlasts_a_missing_value
 from kedastral.settings.types import write_duration
 from kedastral.simulation.curves import Figure, Point
 from kedastral.simulation.trial import Trial
@@ -77,7 +78,7 @@ def describe_gaps(comparison: PolicyComparison) -> str:
 def describe_stale(comparison: PolicyComparison) -> str:
     """Whether a single missing step already stops forecasts; empty if not, or if no judged step is missing."""
     trial, stale_after = comparison.scenario.trial, comparison.scenario.settings.serving.stale.stale_after
-    if not trial.gaps or stale_after >= trial.demand.step:
+    if not trial.gaps or outlasts_a_missing_value(stale_after, trial.demand.step):
         return ""
     step = write_duration(trial.demand.step)
     return (

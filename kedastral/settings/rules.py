@@ -11,6 +11,7 @@ import attrs
 import httpx
 
 from kedastral.core.capacity import WHOLE_WITHIN
+from kedastral.core.data_quality.settling import outlasts_a_missing_value
 from kedastral.core.planning.service_level import MIN_HISTORY
 from kedastral.core.planning.steering import STRICT_SERVICE_LEVEL
 from kedastral.core.serving import OnStale
@@ -408,8 +409,7 @@ def _fresh_between_ticks(v: Values) -> str | None:
 
 
 def _outlasts_a_missing_value(v: Values) -> str | None:
-    """The newest value may be ``stale_after`` and a step old (`stale_age`); with one missing it gets two steps old."""
-    if v["interval"] < v["stale_after"] < v["step"]:
+    if v["interval"] < v["stale_after"] and not outlasts_a_missing_value(v["stale_after"], v["step"]):
         return f"is shorter than the step ({span(v['step'])}), so that one missing value stops forecasts until the next"
     return None
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from kedastral.core.planning.peak_regression import FEATURES, PeakRegression
 from kedastral.core.planning.uncertainty import (
-    MAX_LAST_WINDOWS,
+    FIRST_WINDOWS,
     MAX_LOG_RATIO,
     MIN_WINDOWS,
     QUANTILES,
@@ -76,7 +76,7 @@ def noisy_days(minutes: int, spread: float) -> np.ndarray:
 
 @pytest.mark.parametrize("spread", [0.005, 0.1, 0.6])
 def test_the_last_value_is_calibrated_on_the_history_as_it_would_have_been_tick_by_tick(spread: float) -> None:
-    load, window = noisy_days(1440 + MAX_LAST_WINDOWS + 8, spread), 8
+    load, window = noisy_days(1440 + FIRST_WINDOWS + 8, spread), 8
     state = UncertaintyState()
     for seen in range(1441, len(load) + 1):
         history = series(load[:seen])
@@ -84,7 +84,7 @@ def test_the_last_value_is_calibrated_on_the_history_as_it_would_have_been_tick_
 
     at_once = calibrate_last(series(load), window, 5)
 
-    assert (at_once.windows, state.last.windows) == (MAX_LAST_WINDOWS, MAX_LAST_WINDOWS)
+    assert (at_once.windows, state.last.windows) == (FIRST_WINDOWS, FIRST_WINDOWS)
     assert at_once.margins == pytest.approx(state.last.margins, rel=0.05)
     assert at_once.lead_error == pytest.approx(state.last.lead_error)
 

@@ -5,6 +5,15 @@ import attrs
 
 from tests.doctor.planted import SETTINGS
 
+HPA = """
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: web, namespace: shop}
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}
+  maxReplicas: 5
+---"""
+
 
 @attrs.frozen
 class RealWorld:
@@ -271,41 +280,20 @@ spec:
     ),
     RealWorld(
         "a StatefulSet, and a Deployment of the same name with an HPA of its own",
-        """
-apiVersion: autoscaling/v2
-kind: HorizontalPodAutoscaler
-metadata: {name: web, namespace: shop}
-spec:
-  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}
-  maxReplicas: 5
----"""
+        HPA
         + scaled_object(OURS, TOLERANT + FALLBACK).replace(
             "{name: web}\n  min", "{apiVersion: apps/v1, kind: StatefulSet, name: web}\n  min"
         ),
     ),
     RealWorld(
         "an HPA of the same Deployment, which still runs",
-        """
-apiVersion: autoscaling/v2
-kind: HorizontalPodAutoscaler
-metadata: {name: web, namespace: shop}
-spec:
-  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}
-  maxReplicas: 5
----"""
-        + scaled_object(OURS, TOLERANT + FALLBACK),
+        HPA + scaled_object(OURS, TOLERANT + FALLBACK),
         (("two-on-one", "error"),),
     ),
     RealWorld(
         "an HPA that KEDA takes over",
-        """
-apiVersion: autoscaling/v2
-kind: HorizontalPodAutoscaler
-metadata: {name: web, namespace: shop}
-spec:
-  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}
-  maxReplicas: 5
----
+        HPA
+        + """
 apiVersion: keda.sh/v1alpha1
 kind: ScaledObject
 metadata:

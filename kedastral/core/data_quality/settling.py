@@ -184,6 +184,11 @@ def stale_age(stale_after: float, step: float, settling: float = 0.0) -> float:
     return stale_after + step + settling
 
 
+def outlasts_a_missing_value(stale_after: float, step: float) -> bool:
+    """Whether forecasts go on if one value is missing: the newest then gets two steps old (`stale_age`)."""
+    return 2 * step <= stale_age(stale_after, step)
+
+
 def find_partial_windows(values: Floats, width: int) -> Bools:
     """Which ``values`` were computed over a range of ``width`` steps that reaches into a gap, so that they are too low.
 

@@ -10,13 +10,17 @@ import numpy as np
 
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.peak_regression import predict_peaks
-from kedastral.core.planning.uncertainty import UncertaintyState, add_forecast, judge_windows, keep_regression
+from kedastral.core.planning.uncertainty import (
+    FIRST_WINDOWS,
+    UncertaintyState,
+    add_forecast,
+    judge_windows,
+    keep_regression,
+)
 from kedastral.core.ports import Model, TrainableModel
 from kedastral.core.series import Series
 from kedastral.errors import ModelError
 
-MAX_FORECASTS = 360
-"""The maximum number of forecasts to make, one per step: six hours with one-minute steps."""
 PAST_SECONDS = 86400.0
 """Seconds of history before a forecast that are needed to judge it: the offset of the logarithm needs a day."""
 
@@ -29,7 +33,7 @@ def warm_up(
     *,
     lead_steps: int | None = None,
     made_at: datetime | None = None,
-    max_forecasts: int = MAX_FORECASTS,
+    max_forecasts: int = FIRST_WINDOWS,
 ) -> UncertaintyState:
     """The uncertainty of ``model`` as if it had forecast over the last hours of ``history``.
 

@@ -22,11 +22,10 @@ MAX_GROWTH = 2.0
 """The largest week-over-week growth that the cap allows for."""
 MAX_CAP_RELAXATION = 16.0
 """The largest factor by which outcomes relax the cap; at this value the cap has no effect."""
-MAX_CHANGE = 100.0
-"""The most that the logarithm of a feedback value grows in one step, far beyond its bounds: a short step of a day must
-not overflow."""
 RELAXATION_GROWTH = 1.5
 """A jump that is short of pods for one lead time because of the cap raises the cap by this factor."""
+MAX_LOG_CHANGE = 100.0
+"""Far beyond the bounds of any feedback: a step of a day that was short of pods must not overflow."""
 KNOWN_SHARE = 0.5
 """The share of each day's values that must be known, for every day of the week; with less there is no cap."""
 DAY_SECONDS = 86400.0
@@ -72,7 +71,12 @@ def next_relaxation(relaxation: float, minutes: float, budget: float, lead_time:
     """
     jump = max(lead_time / 60, 1.0)
     change = math.log(RELAXATION_GROWTH) * minutes / jump * (higher_helps - budget)
-    return min(max(relaxation * math.exp(min(change, MAX_CHANGE)), 1.0), MAX_CAP_RELAXATION)
+    return scale_within(relaxation, change, 1.0, MAX_CAP_RELAXATION)
+
+
+def scale_within(value: float, log_change: float, lowest: float, highest: float) -> float:
+    """``value`` times ``exp(log_change)``, within bounds: how all feedback moves."""
+    return min(max(value * math.exp(min(log_change, MAX_LOG_CHANGE)), lowest), highest)
 
 
 def _days_of(history: Series) -> Floats:

@@ -24,7 +24,7 @@ import numpy as np
 from attrs.validators import ge, gt, le, lt, optional
 
 from kedastral.core.capacity import WHOLE_WITHIN, PlanPolicy
-from kedastral.core.planning.load_cap import MAX_CAP_RELAXATION, MAX_CHANGE, next_relaxation
+from kedastral.core.planning.load_cap import MAX_CAP_RELAXATION, next_relaxation, scale_within
 from kedastral.core.planning.stabilization import Recommendation
 from kedastral.core.series import EPOCH, Series
 
@@ -231,7 +231,7 @@ def apply_outcome(state: SteeringState, outcome: StepOutcome, settings: Steering
 
     These three do not change when they could not have mattered: at the replica minimum with enough pods (a quiet week
     would wear them down, and the returning load would suffer), at the replica maximum, and if nothing acts on the
-    recommendations. The minutes are counted all the same.
+    recommendations. The minutes are counted all the same, and those at rest change what `allowed_share` is.
     """
     short, bounds = is_short(outcome, settings.policy), settings.policy.bounds
     resting = outcome.ready <= bounds.min and not short
@@ -248,7 +248,7 @@ def apply_outcome(state: SteeringState, outcome: StepOutcome, settings: Steering
     cap_hurt = short and not is_short(attrs.evolve(outcome, ready=outcome.uncapped), settings.policy)
     return attrs.evolve(
         state,
-        safety_factor=min(max(factor * math.exp(min(change, MAX_CHANGE)), MIN_SAFETY_FACTOR), MAX_SAFETY_FACTOR),
+        safety_factor=scale_within(factor, change, MIN_SAFETY_FACTOR, MAX_SAFETY_FACTOR),
         peak_hold=next_peak_hold(
             state.peak_hold, outcome.minutes, allowed, settings.lead_time, longer_helps=hold_helps
         ),
@@ -361,7 +361,7 @@ def next_peak_hold(peak_hold: float, minutes: float, budget: float, lead_time: f
     """
     jump = max(lead_time / 60, 1.0)
     change = math.log(PEAK_HOLD_GROWTH) * minutes / jump * (longer_helps - budget)
-    return min(max(peak_hold * math.exp(min(change, MAX_CHANGE)), MIN_PEAK_HOLD), MAX_PEAK_HOLD)
+    return scale_within(peak_hold, change, MIN_PEAK_HOLD, MAX_PEAK_HOLD)
 
 
 def peak_load(history: Series, peak_hold: float) -> float:

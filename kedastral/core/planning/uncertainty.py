@@ -56,8 +56,9 @@ STAND_DOWN_RATIO, RETURN_RATIO = 1.1, 1.0
 """The model stands down once its loss exceeds the first ratio times that of the last value, and returns below the
 second."""
 
-MAX_LAST_WINDOWS = 360
-"""The windows on which the last value is calibrated before the first plan: six hours with one-minute steps."""
+FIRST_WINDOWS = 360
+"""The most windows, one per step, on which forecasts are calibrated before the first plan: six hours with one-minute
+steps."""
 NEGLIGIBLE_LOSS = 0.002
 """A model with a loss below this never stands down: that of a forecast always 2 % too high. After a night without load
 both losses are tiny, and their ratio says nothing about the morning."""
@@ -223,7 +224,7 @@ def add_forecast(
 
 
 def calibrate_last(history: Series, window: int, lead_steps: int | None = None) -> Calibration:
-    """The calibration of the last value, as if it had forecast the last `MAX_LAST_WINDOWS` windows of ``history``.
+    """The calibration of the last value, as if it had forecast the last `FIRST_WINDOWS` windows of ``history``.
 
     It needs no model. So the first plan has a margin that fits the load even if the model still waits for its turn to
     learn, or fails. After a day without load it is the initial one: that day says nothing about the load that returns.
@@ -233,7 +234,7 @@ def calibrate_last(history: Series, window: int, lead_steps: int | None = None) 
     if offset <= 0:
         return calibration
     lead = min(lead_steps or window, window) - 1
-    for begins in range(max(len(values) - window + 1 - MAX_LAST_WINDOWS, 1), len(values) - window + 1):
+    for begins in range(max(len(values) - window + 1 - FIRST_WINDOWS, 1), len(values) - window + 1):
         last, actual = float(values[begins - 1]), values[begins : begins + window]
         if math.isfinite(last) and np.isfinite(actual).all():
             forecast = _interval_forecast(calibration, last, last, offset)
