@@ -144,3 +144,17 @@ def test_a_batch_that_begins_unforeseen_each_night_keeps_no_pods_for_the_rest_of
     assert run.served[resting].mean() < 1.05
     assert run.factors[-1] < 1.2
     assert run.state.steering.minutes_resting > 8 * DAY
+
+
+def test_batches_that_no_hold_can_bridge_keep_no_pods_for_the_rest_of_the_day() -> None:
+    """Two starts a day spend more than the budget of 0.995, but each is too far away from the next for a hold."""
+    rng, load = np.random.default_rng(3), np.zeros(10 * DAY)
+    for night in range(10):
+        for hour, jitter in ((4, 90), (16, 90)):
+            begins = night * DAY + hour * HOUR + int(rng.integers(-jitter, jitter))
+            load[begins : begins + HOUR] += noisy(300, HOUR, night)
+    run = drive(load, 0.995)
+
+    resting = np.convolve(load, np.ones(4 * HOUR), "full")[: len(load)] == 0
+    assert run.minutes_short() > 0.005 * len(load)
+    assert run.served[resting].mean() < 1.05

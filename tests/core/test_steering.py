@@ -30,6 +30,8 @@ from kedastral.core.planning.steering import (
     allowed_share,
     apply_outcome,
     judge_steps,
+    longest_gap,
+    next_peak_hold,
     rate_of,
     ready_during,
     safety_factor_of,
@@ -157,6 +159,30 @@ def test_pods_for_a_peak_must_have_been_known_a_lead_time_before(first: tuple[fl
     state = SteeringState(1.0, ZERO + 60 * 7, recommendations(*[2] * 8), peak_hold=600.0)
     history = Series(FIRST_DATED, 60.0, np.array([*first, *[90.0] * 4]))
     assert (judge_steps(state, history, SETTINGS).peak_hold > 600.0) == longer
+
+
+@pytest.mark.parametrize(
+    ("hours", "peak_hold", "longer"),
+    [(5, 600.0, True), (6, 600.0, False), (20, 600.0, False), (6, 2700.0, True), (20, 2700.0, True)],
+)
+def test_a_peak_that_no_hold_would_last_for_lengthens_it_only_if_others_keep_it_up(
+    hours: int, peak_hold: float, longer: bool
+) -> None:
+    quiet = [1.0] * (60 * hours)
+    end = len(quiet) + 6
+    state = SteeringState(1.0, ZERO + 60 * (end - 3), recommendations(*[2] * end), peak_hold=peak_hold)
+    history = Series(FIRST_DATED, 60.0, np.array([90.0, 90.0, *quiet, 90.0, 90.0, 90.0, 90.0]))
+    assert (judge_steps(state, history, SETTINGS).peak_hold > peak_hold) == longer
+
+
+@pytest.mark.parametrize("lead", [60.0, 300.0, 900.0])
+@pytest.mark.parametrize("level", [0.9, 0.99, 0.995, 0.999])
+def test_the_longest_gap_is_what_is_left_of_the_longest_hold_by_its_end(level: float, lead: float) -> None:
+    gap = longest_gap(SteeringState(1.0), attrs.evolve(SETTINGS, service_level=level, lead_time=lead))
+    hold, waited = MAX_PEAK_HOLD, 0.0
+    while hold > waited:
+        hold, waited = next_peak_hold(hold, 1.0, 1 - level, lead, longer_helps=False), waited + 60.0
+    assert gap == pytest.approx(waited, abs=61.0)
 
 
 def test_a_good_minute_shortens_the_hold_unless_a_guard_keeps_it() -> None:

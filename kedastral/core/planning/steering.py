@@ -64,6 +64,9 @@ PEAK_HOLD_GROWTH = 10.0
 """A jump that is short of pods for one lead time makes the hold this many times longer, so that two jumps take it from
 minutes to hours: at 0.995 a day's budget is seven minutes, hardly enough for more jumps. 10 to 60 work equally well; 2
 reacts too late."""
+SUSTAINED_PEAK_HOLD = 2700.0
+"""From this hold in seconds on, a little less than one jump makes it, any jump of the last day lengthens it: see
+`longest_gap`."""
 
 
 @attrs.frozen
@@ -113,8 +116,8 @@ class DaySpent:
 class StepOutcome:
     """A past step that began at ``at`` (epoch seconds): its ``load``, and the pods ``ready`` for it.
 
-    ``peak`` is the load for which the longest peak hold would have kept pods, ``uncapped`` the pods that would have
-    been Ready without the cap on load. Both are 0 if the pods were enough.
+    ``peak`` is the largest load for which a peak hold could have kept pods, ``uncapped`` the pods that would have been
+    Ready without the cap on load. Both are 0 if the pods were enough.
     """
 
     at: float
@@ -221,7 +224,8 @@ def judge_steps(state: SteeringState, history: Series, settings: SteeringSetting
             outcome = StepOutcome(at, history.step / 60, load, min(entry.replicas for entry in serving))
             if load > outcome.ready * settings.policy.target_per_pod:
                 uncapped = min(max(entry.replicas, entry.uncapped or 0) for entry in serving)
-                outcome = attrs.evolve(outcome, peak=_peak_before(history, i, settings), uncapped=uncapped)
+                peak = _peak_before(history, i, longest_gap(state, settings), settings)
+                outcome = attrs.evolve(outcome, peak=peak, uncapped=uncapped)
             state = apply_outcome(state, outcome, settings)
     return attrs.evolve(state, judged_until=end if until is None else max(end, until))
 
@@ -359,9 +363,27 @@ def next_peak_hold(peak_hold: float, minutes: float, budget: float, lead_time: f
     ``longer_helps`` is set if those minutes were short of pods that a longer hold would have kept. ``budget`` is the
     share of minutes that may be short. By the time the budget has recovered from a jump, so has the hold.
     """
-    jump = max(lead_time / 60, 1.0)
-    change = math.log(PEAK_HOLD_GROWTH) * minutes / jump * (longer_helps - budget)
+    change = _hold_rate(lead_time) * minutes * (longer_helps - budget)
     return scale_within(peak_hold, change, MIN_PEAK_HOLD, MAX_PEAK_HOLD)
+
+
+def longest_gap(state: SteeringState, settings: SteeringSettings) -> float:
+    """The longest time in seconds between two peaks that may lengthen the hold, to within a minute.
+
+    The hold falls while it waits. If the load returns after even the longest hold has fallen to less than the wait,
+    once a night for example, a longer hold would keep pods for hours and give up too early. Such a jump lengthens the
+    hold only if others keep it up anyway, since load that goes on and off at random waits that long now and then.
+    """
+    if state.peak_hold >= SUSTAINED_PEAK_HOLD:
+        return MAX_PEAK_HOLD
+    gaps = np.arange(0.0, MAX_PEAK_HOLD, 60.0)
+    fall = _hold_rate(settings.lead_time) * allowed_share(state, settings)
+    return float(gaps[np.exp(-fall * gaps / 60) * MAX_PEAK_HOLD >= gaps][-1])
+
+
+def _hold_rate(lead_time: float) -> float:
+    """How far the logarithm of the hold moves for each minute that a longer one would have helped."""
+    return math.log(PEAK_HOLD_GROWTH) / max(lead_time / 60, 1.0)
 
 
 def peak_load(history: Series, peak_hold: float) -> float:
@@ -376,10 +398,10 @@ def peak_load(history: Series, peak_hold: float) -> float:
     return float(np.nanmax(lasting, initial=0.0)) if np.isfinite(lasting).any() else 0.0
 
 
-def _peak_before(history: Series, i: int, settings: SteeringSettings) -> float:
-    """The load for which the longest hold would have kept pods in step ``i``, as known when they had to be ordered."""
+def _peak_before(history: Series, i: int, gap: float, settings: SteeringSettings) -> float:
+    """The largest load of the ``gap`` seconds before the pods of step ``i`` had to be ordered."""
     seen = max(i + 1 - max(math.ceil(settings.lead_time / history.step - WHOLE_WITHIN), 1), 0)
-    return peak_load(attrs.evolve(history, values=history.values[:seen]), MAX_PEAK_HOLD)
+    return peak_load(attrs.evolve(history, values=history.values[:seen]), gap)
 
 
 def _spend(spent: tuple[DaySpent, ...], outcome: StepOutcome, *, short: bool, resting: bool) -> tuple[DaySpent, ...]:
