@@ -90,16 +90,15 @@ def describe(
 
     If ``raw`` is None, nothing was given, though ``place`` could have.
     """
+    got = f", but is {shown_text(setting, setting.default)} by default" if setting.default else ""
     if raw is not None and raw.path:
         where = f"{raw.origin} (line {raw.line})" if raw.line else raw.origin
         shown, got, usual = f"{where}: {raw.path}", f", got {shown_text(setting, raw.text)}", "change it there"
     elif raw is None and place is not None and setting.name in place.paths:
         shown, usual = f"{place}: {place.paths[setting.name]}", "set it there"
-        got = f", got {shown_text(setting, setting.default)} by default" if setting.default else ""
     else:
         shown, usual = setting.shown, f"set it with {setting.remedy}"
-        text, origin = (setting.default, "by default") if raw is None else (raw.text, f"from {raw.origin}")
-        got = "" if text is None else f", got {shown_text(setting, text)} {origin}"
+        got = got if raw is None else f", got {shown_text(setting, raw.text)} from {raw.origin}"
     if remedy or setting.kind in ("secret", "header", "parameter") or (raw is not None and raw.hidden):
         got = ""
     return f"{shown} {wrong}{got}; {remedy or usual}"

@@ -249,7 +249,7 @@ STALE_WORDS = (
 )
 MIN_WORDS = (
     "--default-min is below --min (3), so that a stale forecast asks for fewer replicas than any plan, "
-    "got '2' by default; set it with --default-min or DEFAULT_MIN"
+    "but is '2' by default; set it with --default-min or DEFAULT_MIN"
 )
 ODD_WORDS = [STALE_WORDS, MIN_WORDS]
 

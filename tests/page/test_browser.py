@@ -152,8 +152,9 @@ def test_what_if_says_where_nothing_changes_and_when_it_next_would(browser: Brow
     ("minutes", "short", "cell", "figure"),
     [
         (12, 0, "–not judged yet", "–judged after one hour; so far it is 12 min, at a service level of 99 %"),
-        (12, 3, "20.83 %after 12 min", "20.83 %of the 12 min judged so far: 3 of 14.4 min without enough pods"),
+        (12, 3, "21 %after 12 min", "21 %of the 12 min judged so far: 3 of 14.4 min without enough pods"),
         (180, 0, "0 %after 3 h", "0 %of the 3 h judged so far: 0 of 14.4 min without enough pods, 14.4 min left"),
+        (40320, 10, "2.5 %", "2.5 %of the last 28 days: 10 of 403.2 min without enough pods, 393.2 min left"),
         (14400, 36, "25 %", "25 %of the 10 days judged so far: 36 of 144 min without enough pods, 108 min left"),
         (40320, 504, "125 %", "125 %of the last 28 days: 504 of 403.2 min without enough pods, 100.8 min too many"),
     ],

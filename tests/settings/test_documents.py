@@ -47,7 +47,7 @@ POLICY_WRONG = {
     "dataSource: porm": "spec.dataSource must name a DataSource, got 'porm'; did you mean prom?",
     # together
     "leadTime: 1h": "spec.leadTime must be shorter than the horizon (30m), got '1h'; change it there",
-    "max: 1": "spec.min must not be above spec.max (1), got '2' by default; set it there",
+    "max: 1": "spec.min must not be above spec.max (1), but is '2' by default; set it there",
     "model: http": "spec.modelUrl is required by the http model; set it there",
     # keys
     "leadTme: 5m": "spec.leadTme is unknown; did you mean leadTime?",
@@ -250,7 +250,7 @@ def test_what_is_odd_in_a_document_is_warned_of(tmp_path: Path) -> None:
     assert [line.partition(": ")[2] for line in load_fleet(path).warnings] == [
         (
             "spec.defaultMin is below spec.min (3), so that a stale forecast asks for fewer replicas than any plan, "
-            "got '2' by default; set it there"
+            "but is '2' by default; set it there"
         ),
         (
             "spec.staleAfter is not longer than the interval (30s), so that forecasts go stale between two cycles, "

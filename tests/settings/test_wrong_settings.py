@@ -173,13 +173,10 @@ def test_the_http_model_requires_its_url() -> None:
     )
 
 
-@pytest.mark.parametrize("default", ["2", "9"])
-def test_a_default_that_does_not_fit_says_that_it_is_one(default: str) -> None:
-    flags = {"--max": "1"} if default == "2" else {"--min": default, "--max": "1"}
-    origin = "by default" if default == "2" else "from --min"
-
-    assert problems_of(RunSettings, flags, NEEDED) == (
-        f"--min must not be above --max (1), got '{default}' {origin}; set it with --min or MIN_REPLICAS",
+@pytest.mark.parametrize(("flags", "given"), [({}, "but is '2' by default"), ({"--min": "9"}, "got '9' from --min")])
+def test_a_default_that_does_not_fit_says_that_it_is_one(flags: dict[str, str], given: str) -> None:
+    assert problems_of(RunSettings, {**flags, "--max": "1"}, NEEDED) == (
+        f"--min must not be above --max (1), {given}; set it with --min or MIN_REPLICAS",
     )
 
 
@@ -289,7 +286,7 @@ def test_a_stale_after_that_no_missing_value_fits_into_is_explained() -> None:
     [warning] = load(RunSettings, {"--step": "10m"}, NEEDED).warnings
     assert warning == (
         "--stale-after is shorter than the step (10m), so that one missing value stops forecasts until the next, "
-        "got '2m' by default; set it with --stale-after or STALE_AFTER"
+        "but is '2m' by default; set it with --stale-after or STALE_AFTER"
     )
 
 

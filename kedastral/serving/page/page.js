@@ -100,10 +100,12 @@ function told(row) {
 const HOUR = 60, DAY = 1440, MONTH = 28 * DAY;
 const isEarly = (budget) => budget.minutesJudged < HOUR && !budget.minutesShort;
 
+const spentShare = (spent) => percent(Number(spent.toFixed(spent < 0.1 ? 3 : 2)));
+
 function budgetCell(row) {
   if (!row.budget) return make("td", "", "number");
   const {spent, minutesJudged} = row.budget, early = isEarly(row.budget);
-  const cell = make("td", early ? "–" : percent(spent), "number budget");
+  const cell = make("td", early ? "–" : spentShare(spent), "number budget");
   if (minutesJudged < DAY) cell.append(make("small", early ? "not judged yet" : `after ${span(minutesJudged * 60)}`));
   return cell;
 }
@@ -116,7 +118,7 @@ function budgetFigure(page) {
   const state = `${minutes(minutesShort)} of ${minutes(minutesAllowed)} min without enough pods, `
     + (left >= 0 ? `${minutes(left)} min left` : `${minutes(-left)} min too many`);
   const words = early ? `judged after one hour; so far it is ${span(minutesJudged * 60)}` : `${period}: ${state}`;
-  return figure("Error budget spent", early ? "–" : percent(spent), `${words}, at a service level of ${percent(page.serviceLevel)}`);
+  return figure("Error budget spent", early ? "–" : spentShare(spent), `${words}, at a service level of ${percent(page.serviceLevel)}`);
 }
 
 function fillRow(line, row) {
