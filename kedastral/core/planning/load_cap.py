@@ -69,9 +69,16 @@ def next_relaxation(relaxation: float, minutes: float, budget: float, lead_time:
     ``higher_helps`` is set if those minutes were short of pods only because of the cap. ``budget`` is the share of
     minutes that may be short; ``lead_time`` is in seconds.
     """
-    jump = max(lead_time / 60, 1.0)
-    change = math.log(RELAXATION_GROWTH) * minutes / jump * (higher_helps - budget)
+    change = rate_for_a_jump(RELAXATION_GROWTH, lead_time) * minutes * (higher_helps - budget)
     return scale_within(relaxation, change, 1.0, MAX_CAP_RELAXATION)
+
+
+def rate_for_a_jump(growth: float, lead_time: float) -> float:
+    """How far the logarithm of a feedback value moves per minute short, so that one jump multiplies it by ``growth``.
+
+    A jump is short of pods for one lead time (seconds), and for a minute at least.
+    """
+    return math.log(growth) / max(lead_time / 60, 1.0)
 
 
 def scale_within(value: float, log_change: float, lowest: float, highest: float) -> float:

@@ -24,7 +24,7 @@ import numpy as np
 from attrs.validators import ge, gt, le, lt, optional
 
 from kedastral.core.capacity import WHOLE_WITHIN, PlanPolicy
-from kedastral.core.planning.load_cap import MAX_CAP_RELAXATION, next_relaxation, scale_within
+from kedastral.core.planning.load_cap import MAX_CAP_RELAXATION, next_relaxation, rate_for_a_jump, scale_within
 from kedastral.core.planning.stabilization import Recommendation
 from kedastral.core.series import EPOCH, Series
 
@@ -65,8 +65,8 @@ PEAK_HOLD_GROWTH = 10.0
 minutes to hours: at 0.995 a day's budget is seven minutes, hardly enough for more jumps. 10 to 60 work equally well; 2
 reacts too late."""
 SUSTAINED_PEAK_HOLD = 2700.0
-"""From this hold in seconds on, a little less than one jump makes it, any jump of the last day lengthens it: see
-`longest_gap`."""
+"""From this hold in seconds on, any jump of the last day lengthens it: see `longest_gap`. It is a little less than what
+one jump makes of the minimum."""
 
 
 @attrs.frozen
@@ -363,7 +363,7 @@ def next_peak_hold(peak_hold: float, minutes: float, budget: float, lead_time: f
     ``longer_helps`` is set if those minutes were short of pods that a longer hold would have kept. ``budget`` is the
     share of minutes that may be short. By the time the budget has recovered from a jump, so has the hold.
     """
-    change = _hold_rate(lead_time) * minutes * (longer_helps - budget)
+    change = rate_for_a_jump(PEAK_HOLD_GROWTH, lead_time) * minutes * (longer_helps - budget)
     return scale_within(peak_hold, change, MIN_PEAK_HOLD, MAX_PEAK_HOLD)
 
 
@@ -377,13 +377,8 @@ def longest_gap(state: SteeringState, settings: SteeringSettings) -> float:
     if state.peak_hold >= SUSTAINED_PEAK_HOLD:
         return MAX_PEAK_HOLD
     gaps = np.arange(0.0, MAX_PEAK_HOLD, 60.0)
-    fall = _hold_rate(settings.lead_time) * allowed_share(state, settings)
+    fall = rate_for_a_jump(PEAK_HOLD_GROWTH, settings.lead_time) * allowed_share(state, settings)
     return float(gaps[np.exp(-fall * gaps / 60) * MAX_PEAK_HOLD >= gaps][-1])
-
-
-def _hold_rate(lead_time: float) -> float:
-    """How far the logarithm of the hold moves for each minute that a longer one would have helped."""
-    return math.log(PEAK_HOLD_GROWTH) / max(lead_time / 60, 1.0)
 
 
 def peak_load(history: Series, peak_hold: float) -> float:
