@@ -82,6 +82,8 @@ class _SnapshotDocument:
     lost_series: int = 0
     series_left: int = 0
     series_lost_at: datetime | None = None
+    raw_counter: bool = False
+    replicas_without_max: int | None = None
     min_replicas: int | None = None
     resumed_at: datetime | None = None
     served_before: int | None = None
@@ -141,6 +143,8 @@ def _document_of(snapshot: Snapshot) -> _SnapshotDocument:
         settling_seconds=snapshot.quality.settling,
         partial=snapshot.quality.at_least is not None,
         withheld=snapshot.withheld,
+        raw_counter=snapshot.raw_counter,
+        replicas_without_max=snapshot.replicas_without_max,
         min_replicas=snapshot.min_replicas,
         fingerprint=snapshot.fingerprint,
         experts=tuple(
@@ -316,7 +320,8 @@ def _to_snapshot(document: _SnapshotDocument) -> Snapshot:
         document.workload, document.metric, forecast, document.desired_replicas, document.lead_time_seconds,
         observed, document.reactive_replicas, mode=Mode(document.mode or Mode.SCALE), status=_status_of(document),
         outliers=None if newest is None else Outliers(document.outlier_points, newest),
-        lost_series=_lost_series_of(document),
+        lost_series=_lost_series_of(document), raw_counter=document.raw_counter,
+        replicas_without_max=document.replicas_without_max,
         min_replicas=document.min_replicas, resumption=_resumption_of(document), withheld=document.withheld,
         fingerprint=document.fingerprint,
     )  # fmt: skip

@@ -68,6 +68,8 @@ def make_steered_snapshot(workload: str = "shop") -> Snapshot:
         service_level=ServiceLevelReport(made.forecast.values * 1.25, STATE.steering.safety_factor, 0.99, 0.3, STATE),
         outliers=Outliers(3, Observation(START - timedelta(hours=1), 1e9)),
         lost_series=LostSeries(4, 2, START - timedelta(minutes=5)),
+        raw_counter=True,
+        replicas_without_max=14,
         resumption=Resumption(START - timedelta(minutes=2), 9, 120.0),
         quality=DataQuality(settling=120.0),
     )

@@ -112,6 +112,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         DataQuality(draw(loads), draw(st.none() | observations)),
         draw(st.none() | st.builds(Outliers, counts, observations)),
         draw(st.none() | st.builds(LostSeries, counts, counts, moments)),
+        draw(st.booleans()), draw(st.none() | counts),
         draw(st.none() | st.builds(Resumption, moments, st.none() | counts, finite)), draw(st.booleans()),
     )  # fmt: skip
 
@@ -198,6 +199,7 @@ GOLDEN = {
         "status": {"code": "ok", "reason": ""},
         "outliers": {"points": 3, "newest": {"at": "2026-03-01T11:00:00Z", "value": 1000000000.0}},
         "lost_series": {"lost": 4, "left": 2, "since": "2026-03-01T11:55:00Z"},
+        "raw_counter": True, "replicas_without_max": 14,
         "resumption": {"since": "2026-03-01T11:58:00Z", "served": 9, "left": 120.0}, "withheld": False,
         "min_replicas": None, "fingerprint": "",
     },

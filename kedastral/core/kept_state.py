@@ -168,7 +168,7 @@ def adapt_state(state: KeptState, basis: StateBasis, workload: Workload) -> Kept
         kept = _adapt_service_level(report.state, state.basis, basis)
         snapshot = attrs.evolve(snapshot, service_level=attrs.evolve(report, state=kept))
     if basis.history != state.basis.history:
-        snapshot = attrs.evolve(snapshot, outliers=None, lost_series=None)
+        snapshot = attrs.evolve(snapshot, outliers=None, lost_series=None, raw_counter=False)
     told = None if state.told is None else workload.policy.bounds.clamp(state.told)
     source = state.source if basis.same_settling(state.basis) else None
     lately = state.told_lately if basis.history == state.basis.history else ()

@@ -15,7 +15,7 @@ from kedastral.core.capacity import MAX_REPLICAS
 from kedastral.core.data_quality.lost_series import LostSeries
 from kedastral.core.data_quality.outliers import Outliers
 from kedastral.core.forecast import Forecast
-from kedastral.core.planning.basis import PlanBasis
+from kedastral.core.planning.basis import PlanBasis, make_stages, policy_of, without_maximum
 from kedastral.core.planning.service_level import ServiceLevelReport
 from kedastral.core.planning.stabilization import Resumption
 from kedastral.core.planning.status import OK, ForecastStatus
@@ -40,7 +40,9 @@ class Snapshot:
     workload, so that a scaler in another process knows it. ``status`` says whether the plan follows the model.
     ``quality`` says how far the newest measurements can be trusted. ``outliers`` are the points of the history that
     look like measurement faults, ``lost_series`` the series that disappeared with their load while the pods stayed;
-    None if there are none.
+    None if there are none. ``raw_counter`` is set if the history looks like a raw counter, which is no load.
+    ``replicas_without_max`` is what the plan would ask for when it was made if there were no maximum; None if the
+    maximum does not limit it.
     ``min_replicas`` is the least that any plan of the workload wants; None if unknown. ``fingerprint`` identifies the
     settings that the numbers depend on; empty if unknown.
     ``resumption`` is set after a start or an outage: KEDA is told no less than was served before. ``withheld`` is set
@@ -61,6 +63,8 @@ class Snapshot:
     quality: DataQuality = COMPLETE
     outliers: Outliers | None = None
     lost_series: LostSeries | None = None
+    raw_counter: bool = False
+    replicas_without_max: int | None = None
     resumption: Resumption | None = None
     withheld: bool = False
     min_replicas: int | None = None
@@ -78,6 +82,8 @@ class Snapshot:
             raise ValueError("what was served before must be >= 0")
         if self.min_replicas is not None and self.min_replicas < 0:
             raise ValueError("the least replicas of any plan must be >= 0")
+        if self.replicas_without_max is not None and self.replicas_without_max < 0:
+            raise ValueError("the replicas without a maximum must be >= 0")
         if max(self.replicas.max(initial=0), self.floor or 0, self.served_before) > MAX_REPLICAS:
             raise ValueError(f"replicas and the floor must be <= {MAX_REPLICAS}")
         try:
@@ -186,6 +192,20 @@ def replicas_at(snapshot: Snapshot, now: datetime) -> int:
     first, last = lead_window(snapshot, now)
     planned = int(snapshot.replicas[first : last + 1].max())
     return max(planned, snapshot.floor or 0, snapshot.served_before)
+
+
+def replicas_without_max(snapshot: Snapshot) -> int | None:
+    """What `replicas_at` the time of ``snapshot`` would be without the maximum; None if the maximum does not limit it.
+
+    An HPA says so by its condition ScalingLimited, once the load has arrived.
+    """
+    basis, at = snapshot.basis, snapshot.made_at
+    most = 0 if basis is None else policy_of(basis).bounds.max
+    if basis is None or not most or replicas_at(snapshot, at) < most:
+        return None
+    stages = make_stages(without_maximum(basis), snapshot.forecast)
+    wanted = replicas_at(attrs.evolve(snapshot, replicas=stages.replicas, floor=stages.floor), at)
+    return wanted if wanted > most else None
 
 
 def lead_window(snapshot: Snapshot, now: datetime) -> tuple[int, int]:

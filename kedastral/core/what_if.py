@@ -9,11 +9,18 @@ from datetime import datetime
 
 import attrs
 
-from kedastral.core.capacity import PlanPolicy, ReplicaBounds
+from kedastral.core.capacity import ReplicaBounds
 from kedastral.core.explanation import StageName
-from kedastral.core.planning.basis import HeadroomBasis, PlanBasis, make_stages, policy_of
+from kedastral.core.planning.basis import (
+    HeadroomBasis,
+    PlanBasis,
+    make_stages,
+    policy_of,
+    with_policy,
+    without_maximum,
+)
 from kedastral.core.planning.service_level import PlanStages, SteeredBasis
-from kedastral.core.serving import Mode, Snapshot, StalePolicy, decide, lead_window
+from kedastral.core.serving import Mode, Snapshot, StalePolicy, decide, lead_window, replicas_without_max
 
 NO_LIMIT = 1e12
 """A growth factor that limits nothing."""
@@ -52,18 +59,10 @@ def _variants(basis: PlanBasis) -> Iterator[tuple[StageName, PlanBasis]]:
     yield StageName.PEAK_REGRESSION, attrs.evolve(basis, facts=attrs.evolve(basis.facts, predicted_peak=None))
     yield StageName.LOAD_CAP, attrs.evolve(basis, facts=attrs.evolve(basis.facts, cap=None))
     yield StageName.MINIMUM, with_policy(basis, attrs.evolve(policy, bounds=ReplicaBounds(0, bounds.max)))
-    yield StageName.MAXIMUM, with_policy(basis, attrs.evolve(policy, bounds=ReplicaBounds(bounds.min, 0)))
+    yield StageName.MAXIMUM, without_maximum(basis)
     free = attrs.evolve(policy, up_max_factor=NO_LIMIT, down_max_pct=100.0)
     yield StageName.CHANGE_LIMITS, with_policy(basis, free)
     yield StageName.PREWARM, with_policy(basis, attrs.evolve(policy, prewarm_steps=0))
-
-
-def with_policy(basis: PlanBasis, policy: PlanPolicy) -> PlanBasis:
-    """``basis`` with another policy."""
-    if isinstance(basis, HeadroomBasis):
-        return attrs.evolve(basis, policy=policy)
-    steering = attrs.evolve(basis.settings.steering, policy=policy)
-    return attrs.evolve(basis, settings=attrs.evolve(basis.settings, steering=steering))
 
 
 # What another setting would change.
@@ -127,7 +126,7 @@ def what_if(snapshot: Snapshot, other: OtherSettings) -> Snapshot:
     resumption = snapshot.resumption
     if resumption is not None and resumption.served is not None:
         resumption = attrs.evolve(resumption, served=bounds.clamp(resumption.served))
-    return attrs.evolve(
+    planned = attrs.evolve(
         snapshot,
         replicas=stages.replicas,
         floor=floor,
@@ -136,6 +135,7 @@ def what_if(snapshot: Snapshot, other: OtherSettings) -> Snapshot:
         resumption=resumption,
         basis=changed,
     )
+    return attrs.evolve(planned, replicas_without_max=replicas_without_max(planned))
 
 
 def _bounds_under(bounds: ReplicaBounds, other: OtherSettings) -> ReplicaBounds:

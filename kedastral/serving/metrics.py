@@ -269,6 +269,8 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "kedastral_settling_seconds": ("Age after which points of the query no longer change", ()),
     "kedastral_partial_answer": ("1 while the newest answer of the data source is partial, else 0", ()),
     "kedastral_outlier_points": ("Points of the history that the newest forecast left out as measurement faults", ()),
+    "kedastral_raw_counter": ("1 while the query seems to return a raw counter and no load, else 0", ()),
+    "kedastral_replicas_without_max": ("Replicas that the plan would ask for without --max; absent if no more", ()),
     "kedastral_lost_series": ("Series that disappeared from the sum with their load while the pods stayed", ()),
     "kedastral_forecast_load": ("Load that is forecast for now + lead time", ()),
     "kedastral_upper_load": ("Load that pods are planned for at now + lead time", ()),
@@ -355,6 +357,9 @@ def _values(snapshot: Snapshot, now: datetime) -> Iterator[Value]:
     yield "kedastral_settling_seconds", (), snapshot.quality.settling
     yield "kedastral_partial_answer", (), float(snapshot.quality.at_least is not None)
     yield "kedastral_outlier_points", (), float(snapshot.outliers.points if snapshot.outliers else 0)
+    yield "kedastral_raw_counter", (), float(snapshot.raw_counter)
+    if snapshot.replicas_without_max is not None:
+        yield "kedastral_replicas_without_max", (), snapshot.replicas_without_max
     yield "kedastral_lost_series", (), float(snapshot.lost_series.lost if snapshot.lost_series else 0)
     ahead = snapshot.forecast.index_at((now - snapshot.made_at).total_seconds() + snapshot.lead_time)
     if ahead is not None:

@@ -12,7 +12,6 @@ from quart_trio import QuartTrio
 
 from kedastral.cooperative import TimeSlice
 from kedastral.core.explain import explain
-from kedastral.core.planning.basis import policy_of
 from kedastral.core.planning.status import Failure, StatusCode
 from kedastral.core.planning.steering import DAY_MINUTES, SteeringState
 from kedastral.core.planning.uncertainty import QUANTILES
@@ -76,30 +75,28 @@ def judge(snapshot: Snapshot | None, failure: Failure | None, *, stale: bool, ho
 
 
 def _conditions_of(snapshot: Snapshot, *, holds: bool) -> Iterator[Condition]:
-    """The conditions that a fresh snapshot shows, the most urgent first."""
+    """The conditions that a fresh snapshot shows, the most urgent first; a cause comes before its effects."""
     report, status, lost = snapshot.service_level, snapshot.status, snapshot.lost_series
+    is_overspent = report is not None and report.level is not None and report.budget_spent >= 1
+    if snapshot.raw_counter:
+        yield Condition("raw counter", 1, "the values only ever rise: the query needs a rate() to return a load")
     if snapshot.withheld and holds:  # under default-min KEDA is told the plan anyway
         words = "KEDA holds: the desired replicas before the start are not known, and no forecast can be trusted yet"
         yield Condition("withheld", 1, words)
+    if snapshot.replicas_without_max is not None:
+        most = replicas_at(snapshot, snapshot.made_at)
+        words = f"the load needs {snapshot.replicas_without_max} replicas, but the maximum is {most}"
+        yield Condition("limited by max", 1, words + ("; the error budget is overspent" if is_overspent else ""))
     if report is not None and report.at_cap:
         yield Condition("at cap", 1, "the steering is at its maximum: look at the lead time and the target per pod")
-    if report is not None and report.level is not None and report.budget_spent >= 1:
-        words = "more minutes were under-provisioned than the service level allows"
-        yield Condition("over error budget", 1, words + _maximum_words(snapshot))
+    if is_overspent:
+        yield Condition("over error budget", 1, "more minutes were under-provisioned than the service level allows")
     if lost is not None:
         yield Condition("lost series", 1, f"{lost.lost} series disappeared with their load, while the pods stayed")
     if snapshot.quality.at_least is not None:
         yield Condition("partial", 1, "the data source gives partial answers; the load is a lower bound")
     if not status.is_ok:
         yield Condition(str(status.code), 1 if status.code in NEEDS_ATTENTION else 2, status.reason)
-
-
-def _maximum_words(snapshot: Snapshot) -> str:
-    """Says that the plan is at its maximum, where more pods than that may be needed; empty otherwise."""
-    bounds = None if snapshot.basis is None else policy_of(snapshot.basis).bounds
-    if bounds is None or not bounds.max or int(snapshot.replicas.max()) < bounds.max:
-        return ""
-    return f"; the plan is at its maximum of {bounds.max}"
 
 
 @attrs.define(eq=False)

@@ -10,7 +10,7 @@ import attrs
 from kedastral.clock import WallClock
 from kedastral.core.data_quality.lost_series import LostSeries, SeriesWatch
 from kedastral.core.data_quality.outliers import Outliers, screen
-from kedastral.core.data_quality.raw_counter import CounterWatch
+from kedastral.core.data_quality.raw_counter import CounterWatch, RawCounter
 from kedastral.core.explain import find_reason
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.planner import Workload, plan_step, plan_step_without_model
@@ -104,11 +104,20 @@ class Planner:
 
 
 @attrs.frozen
+class _Findings:
+    """What is odd about a workload's history; each is explained at `Snapshot`."""
+
+    outliers: Outliers | None
+    lost_series: LostSeries | None
+    raw_counter: bool
+
+
+@attrs.frozen
 class ForecastLoop:
     """One workload's tick and its parts.
 
     ``remember`` gets the inputs of each published plan, for charts; ``tracing`` gets a span for each publication.
-    ``fingerprint`` is that of the settings. ``counter`` reports a raw counter by its values.
+    ``fingerprint`` is that of the settings. ``counter`` recognises a raw counter by its values.
     """
 
     workload: Workload
@@ -135,38 +144,41 @@ class ForecastLoop:
         """
         now = self.clock.now()
         read = await self.source.history(now)
-        self._warn_of_counter(read, now)
-        screened = screen(read)
-        history, outliers = screened.history, screened.outliers
         previous = self.store.previous(self.workload.name)
-        self._log_outliers(outliers, None if previous is None else previous.outliers)
-        lost = self._watch_series(history, previous, now)
+        history, found = self._examine(read, previous, now)
         try:
             forecast = await self.forecaster.forecast(history, now, self.workload.steps)
         except ModelError as error:  # the floor needs no forecast
             fallback = self.planner.plan_without_model(history, now, error, previous)
-            error.followed_by = await self._try_to_publish(fallback, outliers, lost)
+            error.followed_by = await self._try_to_publish(fallback, found)
             raise
         snapshot = self.planner.plan(history, forecast, previous)
-        await self._publish(snapshot, outliers, lost)
+        await self._publish(snapshot, found)
         self.remember(history, snapshot)
 
-    async def _publish(self, snapshot: Snapshot | None, outliers: Outliers | None, lost: LostSeries | None) -> None:
+    def _examine(self, read: Series, previous: Snapshot | None, now: datetime) -> tuple[Series, _Findings]:
+        """The history without outliers, and what is odd about it; logs what is new."""
+        counter = self.counter.observe(read, now)
+        self._log_counter(counter)
+        screened = screen(read)
+        self._log_outliers(screened.outliers, None if previous is None else previous.outliers)
+        lost = self._watch_series(screened.history, previous, now)
+        return screened.history, _Findings(screened.outliers, lost, counter is not None)
+
+    async def _publish(self, snapshot: Snapshot | None, found: _Findings) -> None:
         if snapshot is None:
             return
         with self.tracing.span("publish", {"kedastral.status": snapshot.status.code}):
-            found = attrs.evolve(snapshot, outliers=outliers, lost_series=lost, fingerprint=self.fingerprint)
-            is_newest = await self.store.put(found)
+            whole = attrs.evolve(snapshot, fingerprint=self.fingerprint, **attrs.asdict(found, recurse=False))
+            is_newest = await self.store.put(whole)
         if not is_newest:
             words = "the store has a newer forecast already: another pod made it, or a clock was set back a little"
             raise StoreError(words, reason="older")
 
-    async def _try_to_publish(
-        self, snapshot: Snapshot | None, outliers: Outliers | None, lost: LostSeries | None
-    ) -> StoreError | None:
+    async def _try_to_publish(self, snapshot: Snapshot | None, found: _Findings) -> StoreError | None:
         """`_publish`, but an error is returned: raised, it would take the place of the one that is being dealt with."""
         try:
-            await self._publish(snapshot, outliers, lost)
+            await self._publish(snapshot, found)
         except StoreError as error:
             return error
         return None
@@ -185,10 +197,10 @@ class ForecastLoop:
             log.warning(words, lost.lost + lost.left, lost.left, since, extra=of_many(self.workload.name))
         return lost
 
-    def _warn_of_counter(self, history: Series, now: datetime) -> None:
+    def _log_counter(self, counter: RawCounter | None) -> None:
         """Log one line if the query returns a raw counter."""
-        counter = self.counter.observe(history, now)
-        if counter is not None:
+        if counter is not None and not self.counter.is_told:
+            self.counter.is_told = True
             log.warning("%s", counter.words, extra=of_many(self.workload.name))
 
     def _log_outliers(self, now: Outliers | None, before: Outliers | None) -> None:

@@ -6,8 +6,12 @@ from datetime import UTC, datetime, timedelta
 import attrs
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
+from kedastral.core.explain import explain
+from kedastral.core.explanation import StageName
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.planner import Workload, adopt_plan, keep_plan, plan_step, plan_step_without_model
 from kedastral.core.planning.service_level import ServiceLevelSettings, SteeredBasis
@@ -15,7 +19,7 @@ from kedastral.core.planning.stabilization import UnstabilizedPlan
 from kedastral.core.planning.status import model_failed
 from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.series import DataQuality, Observation, Series
-from kedastral.core.serving import Mode, Snapshot, replicas_at
+from kedastral.core.serving import Mode, Snapshot, StalePolicy, replicas_at
 from kedastral.errors import ModelError
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
@@ -148,3 +152,48 @@ def test_a_plan_without_a_floor_is_adopted_without_one() -> None:
 def test_a_kept_plan_is_read_as_far_ahead_as_the_lead_time_of_today() -> None:
     kept = keep_plan(attrs.evolve(WORKLOAD, lead_time=900.0), history_of(1000), plan(), FAILED)
     assert [replicas_at(one, NOW) for one in (plan(), kept)] == [12, 36]
+
+
+@pytest.mark.parametrize(
+    ("load", "later", "max_replicas", "wanted"),
+    [(1000.0, 1000.0, 12, None), (1000.0, 1000.0, 11, 12), (1000.0, 1000.0, 0, None), (1000.0, 3000.0, 13, None)],
+    ids=["just enough", "one too few", "no maximum", "not within the lead time"],
+)
+def test_a_plan_that_its_maximum_limits_says_what_it_would_ask_for(
+    load: float, later: float, max_replicas: int, wanted: int | None
+) -> None:
+    forecast = Forecast(NOW, 60.0, np.where(np.arange(30) < 10, load, later))
+    made = plan_step(with_bounds(2, max_replicas), history_of(load), forecast, None)
+    assert made.replicas_without_max == wanted
+
+
+def test_the_floor_alone_can_be_what_the_maximum_limits() -> None:
+    """The forecast of 500 needs 6 replicas, the measured load of 2000 needs 22."""
+    made = plan_step(with_bounds(2, 8), history_of(2000.0), Forecast(NOW, 60.0, np.full(30, 500.0)), None)
+    assert (replicas_at(made, NOW), made.replicas_without_max) == (8, 22)
+
+
+@pytest.mark.parametrize(("max_replicas", "wanted"), [(11, 12), (12, None), (0, None)])
+def test_a_plan_adopted_under_a_larger_maximum_is_not_limited_by_it(max_replicas: int, wanted: int | None) -> None:
+    flat = Forecast(NOW, 60.0, np.full(30, 1000.0))
+    made = plan_step(with_bounds(2, 10), history_of(1000.0), flat, None)
+    assert adopt_plan(with_bounds(2, max_replicas), made).replicas_without_max == wanted
+
+
+@given(
+    st.lists(st.floats(0, 5000), min_size=30, max_size=30), st.integers(2, 40), st.booleans(), st.floats(0, 5000)
+)  # fmt: skip
+def test_a_limited_plan_and_its_explanation_agree(
+    values: list[float], max_replicas: int, steered: bool, load: float
+) -> None:
+    workload = with_bounds(2, max_replicas)
+    if steered:
+        steering = SteeringSettings(attrs.evolve(workload.policy, headroom=1.0), 0.99, 300.0)
+        workload = attrs.evolve(workload, service_level=ServiceLevelSettings(steering))
+    made = plan_step(workload, history_of(load), Forecast(NOW, 60.0, np.array(values)), None)
+    explained = explain(made, NOW, StalePolicy())
+    without = next(stage.without for stage in explained.stages if stage.name is StageName.MAXIMUM)
+    assert without is not None
+    assert made.replicas_without_max == (without if without > max_replicas else None)
+    if made.replicas_without_max is not None:
+        assert explained.planned == max_replicas

@@ -116,11 +116,11 @@ def test_what_seldom_falls_may_be_a_counter(values: Floats) -> None:
     assert not falls_often(history(values))
 
 
-def test_a_counter_is_told_once_and_looked_for_again_until_then() -> None:
-    watch, values = CounterWatch(), counter(200)
-    told = [
+def test_a_counter_is_known_from_the_first_search_that_finds_it_to_the_first_that_does_not() -> None:
+    watch, values = CounterWatch(), np.concatenate([counter(100), np.tile([50.0, 40.0], 50)])
+    known = [
         minutes
         for minutes in range(1, 200)
         if watch.observe(history(values[:minutes]), START + timedelta(minutes=minutes)) is not None
     ]
-    assert told == [61]
+    assert known == list(range(61, 111))

@@ -46,6 +46,7 @@ CASES: dict[str, tuple[dict[str, str], str, dict[str, dict[str, str]]]] = {
             f"kedastral_budget_spent_ratio{WEB}": "0.4x100",
             f"kedastral_standing_down{WEB}": "0x100",
             f"kedastral_lost_series{WEB}": "0x100",
+            f"kedastral_raw_counter{WEB}": "0x100",
             UP % "read": "1x100",
             UP % "write": "1x100",
             **{ANSWERED % le: "0+60x100" for le in ("0.001", "1.0", "+Inf")},
@@ -70,6 +71,14 @@ CASES: dict[str, tuple[dict[str, str], str, dict[str, dict[str, str]]]] = {
         "61m",
         {"KedastralSteeringAtCap": OF_WEB},
     ),
+    "limited by --max for fourteen minutes": ({f"kedastral_replicas_without_max{WEB}": "12x60"}, "14m", {}),
+    "limited by --max for 16 minutes": (
+        {f"kedastral_replicas_without_max{WEB}": "12x8 14x60"},
+        "16m",
+        {"KedastralLimitedByMax": OF_WEB},
+    ),
+    "limited by --max until it was raised": ({f"kedastral_replicas_without_max{WEB}": "12x8 stale _x60"}, "16m", {}),
+    "a raw counter": ({f"kedastral_raw_counter{WEB}": "1x60"}, "16m", {"KedastralRawCounter": OF_WEB}),
     "all of the budget spent": ({f"kedastral_budget_spent_ratio{WEB}": "1x30"}, "20m", {}),
     "more than the budget": (
         {f"kedastral_budget_spent_ratio{WEB}": "1.01x30"},

@@ -16,10 +16,7 @@ from quart_trio import QuartTrio
 from trio.testing import MockClock
 
 from kedastral.compose import settings_in_force
-from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.data_quality.lost_series import LostSeries
-from kedastral.core.planning.basis import HeadroomBasis
-from kedastral.core.planning.facts import read_facts
 from kedastral.core.planning.service_level import ServiceLevelReport, ServiceLevelState
 from kedastral.core.planning.status import STANDING_DOWN, Failure, ForecastStatus, StatusCode
 from kedastral.core.planning.steering import DaySpent, SteeringState
@@ -138,16 +135,21 @@ def test_each_condition_of_a_snapshot_has_its_reason() -> None:
     assert judge(snapshot, None, stale=False).state == "ok"
 
 
-@pytest.mark.parametrize(("max_", "words"), [(9, "; the plan is at its maximum of 9"), (10, ""), (0, "")])
-def test_a_spent_error_budget_names_the_maximum_where_the_plan_is_at_it(max_: int, words: str) -> None:
-    policy = PlanPolicy(100.0, bounds=ReplicaBounds(1, max_))
-    facts = read_facts(make_history(*[900.0] * 30), policy.bounds)
+def test_a_cause_is_named_before_its_effects() -> None:
     spent = attrs.evolve(make_report(), budget_spent=1.2)
-    snapshot = attrs.evolve(make_snapshot(), service_level=spent, basis=HeadroomBasis(facts, policy, None))
-    condition = judge(snapshot, None, stale=False)
-    reason = "more minutes were under-provisioned than the service level allows"
-    assert (condition.state, condition.reason) == ("over error budget", reason + words)
-    assert judge(attrs.evolve(snapshot, basis=None), None, stale=False).reason == reason
+    snapshot = attrs.evolve(make_snapshot(), service_level=spent, lost_series=LostSeries(3, 2, START))
+    limited = attrs.evolve(snapshot, replicas_without_max=14)
+    counter = attrs.evolve(limited, raw_counter=True)
+    states = [judge(one, None, stale=False).state for one in (snapshot, limited, counter)]
+    assert states == ["over error budget", "limited by max", "raw counter"]
+
+
+@pytest.mark.parametrize(("spent", "words"), [(0.9, ""), (1.0, "; the error budget is overspent")])
+def test_a_plan_at_its_maximum_names_what_the_load_needs(spent: float, words: str) -> None:
+    report = attrs.evolve(make_report(), budget_spent=spent)
+    limited = attrs.evolve(make_snapshot(), service_level=report, replicas_without_max=14)
+    condition = judge(limited, None, stale=False)
+    assert (condition.urgency, condition.reason) == (1, "the load needs 14 replicas, but the maximum is 8" + words)
 
 
 async def test_one_workload_has_its_history_settings_snapshot_and_explanation(autojump_clock: MockClock) -> None:

@@ -40,6 +40,8 @@ MORE = {
     "kedastral_partial_answer": ("gauge", {"workload"}),
     "kedastral_outlier_points": ("gauge", {"workload"}),
     "kedastral_lost_series": ("gauge", {"workload"}),
+    "kedastral_raw_counter": ("gauge", {"workload"}),
+    "kedastral_replicas_without_max": ("gauge", {"workload"}),
     "kedastral_forecast_load": ("gauge", {"workload"}),
     "kedastral_scaler_request_seconds": ("histogram", {"method"}),
     "kedastral_forecast_status": ("gauge", {"workload", "status"}),
@@ -71,7 +73,7 @@ MORE = {
 async def use_all() -> Metrics:
     """Metrics each of which has been used once."""
     metrics, store = Metrics(), MemoryStore()
-    await store.put(make_snapshot())
+    await store.put(attrs.evolve(make_snapshot(), replicas_without_max=14))
     metrics.show_snapshots(store, wall_clock())
     metrics.show_failures(lambda: {"shop": Failure(wall_clock().now(), "source", "refused")})
     metrics.collect_seconds.labels("prometheus").observe(0.2)

@@ -153,6 +153,8 @@ def test_all_of_a_snapshot_is_described_by_its_schema() -> None:
         resumption=Resumption(START, 3, 120.0),
         outliers=Outliers(2, newest),
         lost_series=LostSeries(1, 2, START),
+        raw_counter=True,
+        replicas_without_max=14,
         status=ForecastStatus(StatusCode.LEARNING, "it learns"),
         withheld=True,
         fingerprint="0f3a",

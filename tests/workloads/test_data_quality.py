@@ -275,7 +275,9 @@ async def test_a_sum_that_falls_with_its_series_is_said_once(
 
 async def test_a_raw_counter_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     server = LateServer(lambda at, _now: 5.0 * at)
-    await Site(server, "baseline").run(90)
+    site = Site(server, "baseline")
+    await site.run(90)
+    assert site.snapshot.raw_counter
     said = [record.getMessage() for record in caplog.records if "raw counter" in record.getMessage()]
     assert len(said) == 1
     assert "take rate() of it" in said[0]

@@ -235,8 +235,12 @@ async def test_a_counter_that_its_name_gave_away_is_not_named_again_for_its_valu
     def read(_: WorkloadSettings) -> StubSource:
         return StubSource([Series(START - timedelta(minutes=90), 60.0, 1000.0 + 60 * np.arange(90))])
 
-    await attrs.evolve(builder, open_source=read).build(light(1, query=query)).tick()
+    runner = attrs.evolve(builder, open_source=read).build(light(1, query=query))
+    await runner.tick()
     assert len([line for line in caplog.messages if "raw counter" in line]) == lines
+    published = builder.store.get(runner.key)
+    assert published is not None
+    assert published.raw_counter
 
 
 async def test_a_runner_that_cannot_be_made_uses_no_source(builder: RunnerBuilder) -> None:

@@ -78,17 +78,14 @@ def falls_often(history: Series) -> bool:
 
 @attrs.define(eq=False)
 class CounterWatch:
-    """Reports a raw counter once; until then it checks every `LOOK_AGAIN` seconds. One ``is_told`` is known already."""
+    """Looks for a raw counter in a workload's history, every `LOOK_AGAIN` seconds; ``is_told`` once it was logged."""
 
     is_told: bool = False
+    _found: RawCounter | None = attrs.field(default=None, init=False)
     _looked_at: datetime | None = attrs.field(default=None, init=False)
 
     def observe(self, history: Series, now: datetime) -> RawCounter | None:
-        """The raw counter in ``history``, if it has just been found."""
-        long_ago = self._looked_at is None or abs((now - self._looked_at).total_seconds()) >= LOOK_AGAIN
-        if self.is_told or not long_ago:
-            return None
-        self._looked_at = now
-        counter = find_counter(history)
-        self.is_told = counter is not None
-        return counter
+        """The raw counter that was in ``history`` when it was last searched."""
+        if self._looked_at is None or abs((now - self._looked_at).total_seconds()) >= LOOK_AGAIN:
+            self._looked_at, self._found = now, find_counter(history)
+        return self._found

@@ -4,7 +4,7 @@
 import attrs
 import numpy as np
 
-from kedastral.core.capacity import PlanPolicy, plan_around_rests, reactive_replicas
+from kedastral.core.capacity import PlanPolicy, ReplicaBounds, plan_around_rests, reactive_replicas
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.facts import LoadFacts
 from kedastral.core.planning.service_level import PlanStages, SteeredBasis, plan_from
@@ -32,6 +32,20 @@ PlanBasis = SteeredBasis | HeadroomBasis
 def policy_of(basis: PlanBasis) -> PlanPolicy:
     """The policy that ``basis`` was planned with."""
     return basis.policy if isinstance(basis, HeadroomBasis) else basis.settings.policy
+
+
+def with_policy(basis: PlanBasis, policy: PlanPolicy) -> PlanBasis:
+    """``basis`` with another policy."""
+    if isinstance(basis, HeadroomBasis):
+        return attrs.evolve(basis, policy=policy)
+    steering = attrs.evolve(basis.settings.steering, policy=policy)
+    return attrs.evolve(basis, settings=attrs.evolve(basis.settings, steering=steering))
+
+
+def without_maximum(basis: PlanBasis) -> PlanBasis:
+    """``basis`` without a maximum number of replicas."""
+    policy = policy_of(basis)
+    return with_policy(basis, attrs.evolve(policy, bounds=ReplicaBounds(policy.bounds.min, 0)))
 
 
 def make_stages(basis: PlanBasis, forecast: Forecast) -> PlanStages:

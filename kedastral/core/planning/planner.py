@@ -25,7 +25,15 @@ from kedastral.core.planning.stabilization import (
 from kedastral.core.planning.status import ForecastStatus
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.series import Series
-from kedastral.core.serving import Mode, Snapshot, StalePolicy, desired_at, last_recommendation, last_served
+from kedastral.core.serving import (
+    Mode,
+    Snapshot,
+    StalePolicy,
+    desired_at,
+    last_recommendation,
+    last_served,
+    replicas_without_max,
+)
 
 
 @attrs.frozen
@@ -75,7 +83,8 @@ def plan_step(
     withheld = (snapshot.status.awaits_model or is_partial) and (previous is None or previous.withheld)
     unknown = resumption is not None and resumption.served is None
     snapshot = attrs.evolve(snapshot, resumption=resumption, withheld=withheld and unknown)
-    return _keep_floor(snapshot, previous) if is_partial else snapshot
+    snapshot = _keep_floor(snapshot, previous) if is_partial else snapshot
+    return attrs.evolve(snapshot, replicas_without_max=replicas_without_max(snapshot))
 
 
 def plan_step_without_model(
@@ -120,6 +129,7 @@ def keep_plan(workload: Workload, history: Series, previous: Snapshot, status: F
 def adopt_plan(workload: Workload, snapshot: Snapshot) -> Snapshot:
     """``snapshot``, made under former settings, with the metric, bounds, lead time and mode of ``workload``."""
     bounds, resumption, floor = workload.policy.bounds, snapshot.resumption, snapshot.floor
+    wanted = snapshot.replicas_without_max
     if resumption is not None and resumption.served is not None:
         resumption = attrs.evolve(resumption, served=bounds.clamp(resumption.served))
     return attrs.evolve(
@@ -130,6 +140,7 @@ def adopt_plan(workload: Workload, snapshot: Snapshot) -> Snapshot:
         floor=None if floor is None or workload.reactive_headroom is None else bounds.clamp(floor),
         mode=workload.mode,
         resumption=resumption,
+        replicas_without_max=None if wanted is None or bounds.clamp(wanted) == wanted else wanted,
     )
 
 
