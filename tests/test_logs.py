@@ -32,6 +32,9 @@ from kedastral.logs import (
     of_many,
     tell_gathered,
 )
+from kedastral.settings.promql import warn_of_raw_counter
+from kedastral.settings.rules import Finding
+from kedastral.workloads.reload import log_warning
 
 pytestmark = pytest.mark.usefixtures("restore_logging")
 
@@ -374,6 +377,20 @@ def test_what_different_workloads_say_about_different_things_is_said_of_each() -
     lines = take_lines(stream)
     assert len(lines) == SHOWN_ALONE + 1
     assert list(lines[0]) == ["ts", "level", "component", "msg"]
+
+
+def test_odd_settings_are_one_event_if_the_same_setting_is_to_blame() -> None:
+    stream = start("json")
+    for number in range(SHOWN_ALONE + 1):
+        [counter] = warn_of_raw_counter(f"w{number}", f"requests_of_{number}_total")
+        log_warning(log, counter.line, (f"w{number}", counter))
+        step = Finding("step", f"the step of w{number} is odd")
+        log_warning(log, step.line, (f"w{number}", step))
+        log_warning(log, f"variable {number} is not read", None)
+    *_, of_queries, of_steps = lines = take_lines(stream)
+    assert len(lines) == 2 * SHOWN_ALONE + SHOWN_ALONE + 1 + 2
+    assert "newest: the query of workload w5" in of_queries["msg"]
+    assert "newest: the step of w5" in of_steps["msg"]
 
 
 def test_a_workload_that_comes_later_has_a_line_of_its_own_again() -> None:

@@ -237,7 +237,9 @@ def _reported(evidence: Evidence) -> Iterator[Symptom]:
     remedy="change it as the message says",
 )
 def _odd_settings(evidence: Evidence) -> Iterator[Symptom]:
-    reported = {line for one in settings_of_queries(evidence) for line in warn_of_raw_counter(one.key, one.query)}
+    reported = {
+        found.line for one in settings_of_queries(evidence) for found in warn_of_raw_counter(one.key, one.query)
+    }
     for warning in evidence.warnings:
         if warning not in reported:  # by a rule of its own
             yield Symptom(ObjectName("settings", "of Kedastral"), warning)

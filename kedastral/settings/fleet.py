@@ -17,6 +17,7 @@ from kedastral.settings.declarations import (
     SourceLimits,
     StaleSettings,
 )
+from kedastral.settings.rules import Finding
 from kedastral.settings.schema import group
 from kedastral.settings.types import HttpUrl, Name
 
@@ -36,7 +37,7 @@ class WorkloadSettings:
 
     ``data_source`` is the name of one of the fleet's sources; ``origin`` says where it was configured. Every setting in
     one of the groups is a key of ForecastPolicy documents and of trigger metadata. ``by_default`` are the names of the
-    settings that were not given; ``warnings`` are lines about odd settings of this workload alone.
+    settings that were not given; ``warnings`` are about odd settings of this workload alone.
     """
 
     workload: Name
@@ -45,7 +46,7 @@ class WorkloadSettings:
     query: str
     origin: str = attrs.field(default=BY_FLAGS, eq=False)
     by_default: frozenset[str] = attrs.field(default=frozenset(), eq=False, repr=False)
-    warnings: tuple[str, ...] = attrs.field(default=(), eq=False, repr=False)
+    warnings: tuple[Finding, ...] = attrs.field(default=(), eq=False, repr=False)
     forecast: ForecastSettings = group(ForecastSettings)
     plan: PlanSettings = group(PlanSettings)
     level: ServiceLevel = group(ServiceLevel)
@@ -114,10 +115,10 @@ class ConfiguredFleet:
     @property
     def warnings(self) -> tuple[str, ...]:
         """All lines about odd settings."""
-        of_workloads = (line for one in self.settings.workloads.values() for line in one.warnings)
+        of_workloads = (found.line for one in self.settings.workloads.values() for found in one.warnings)
         return (*self.shared_warnings, *of_workloads)
 
     @property
-    def warned(self) -> Mapping[str, str]:
-        """The workload of each line that is about a single one, by line."""
-        return {line: key for key, one in self.settings.workloads.items() for line in one.warnings}
+    def warned(self) -> Mapping[str, tuple[str, Finding]]:
+        """The workload and the finding of each line that is about a single one, by line."""
+        return {found.line: (key, found) for key, one in self.settings.workloads.items() for found in one.warnings}

@@ -23,8 +23,15 @@ from kedastral.settings.kinds import ADDRESS, POLICY, POLICY_SETTINGS, QUERY, SO
 from kedastral.settings.layers import Layer, SourceLocation, describe
 from kedastral.settings.metadata import read_workload
 from kedastral.settings.promql import warn_of_raw_counter
-from kedastral.settings.resolve import Finding, ProcessInput, Resolved, build, build_source, check, merge, resolve
-from kedastral.settings.rules import RULES, WARNINGS, Destination, find_destinations, find_faults_of_environment
+from kedastral.settings.resolve import ProcessInput, Resolved, build, build_source, check, merge, resolve
+from kedastral.settings.rules import (
+    RULES,
+    WARNINGS,
+    Destination,
+    Finding,
+    find_destinations,
+    find_faults_of_environment,
+)
 from kedastral.settings.schema import Setting
 from kedastral.settings.spelling import suggest
 

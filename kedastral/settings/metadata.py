@@ -142,7 +142,7 @@ def read_workload(
     problems += merge(check(resolved, RULES, _METADATA, whose))
     if problems or workload is None or source is None:
         raise ConfigError(problems)
-    odd = [one.line for one in check(resolved, WARNINGS, _METADATA, whose) if _is_of_metadata(resolved, one.name)]
+    odd = [one for one in check(resolved, WARNINGS, _METADATA, whose) if _is_of_metadata(resolved, one.name)]
     query, hidden = resolved.values["query"], resolved.given["query"].hidden
     built = build(
         WorkloadSettings,

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 
 from kedastral.core.promql_text import number_strings
+from kedastral.settings.rules import Finding
 
 MAX_NAME_SHOWN = 100
 """Characters of a metric's name that a message shows."""
@@ -78,8 +79,8 @@ def describe_raw_counter(counter: str) -> str:
     return f"takes the counter {counter[:MAX_NAME_SHOWN]} as it is; {remedy_for(counter)}"
 
 
-def warn_of_raw_counter(workload: str, query: str, *, hidden: bool = False) -> tuple[str, ...]:
-    """A line about the ``query`` of a ``workload`` if it is a raw counter, else none.
+def warn_of_raw_counter(workload: str, query: str, *, hidden: bool = False) -> tuple[Finding, ...]:
+    """What to say about the ``query`` of a ``workload`` if it is a raw counter, else none.
 
     A ``hidden`` query may be secret, so that nothing of it is shown.
     """
@@ -89,4 +90,4 @@ def warn_of_raw_counter(workload: str, query: str, *, hidden: bool = False) -> t
     words = (
         f"takes a counter as it is; {remedy_for('http_requests_total')}" if hidden else describe_raw_counter(counter)
     )
-    return (f"the query of workload {workload} {words}",)
+    return (Finding("query", f"the query of workload {workload} {words}"),)

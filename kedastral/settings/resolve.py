@@ -13,7 +13,7 @@ import attrs
 from kedastral.settings.declarations import PrometheusLogin
 from kedastral.settings.fleet import DataSourceSettings
 from kedastral.settings.layers import Invalid, Layer, RawValue, SourceLocation, Value, describe
-from kedastral.settings.rules import Origin, Rule, find_conflicts
+from kedastral.settings.rules import Finding, Origin, Rule, find_conflicts
 from kedastral.settings.schema import Setting, groups_of, own_settings_of
 
 T = TypeVar("T")
@@ -65,15 +65,6 @@ def _find_first(setting: Setting, layers: Sequence[Layer]) -> Value | Invalid | 
         if found is not None:
             return found
     return None
-
-
-@attrs.frozen
-class Finding:
-    """A line about a broken rule, and the setting to blame; ``owner`` says whose setting, if a flag broke the rule."""
-
-    name: str
-    line: str
-    owner: str = ""
 
 
 def check(

@@ -61,6 +61,15 @@ class Rule:
 
 
 @attrs.frozen
+class Finding:
+    """A line about a broken rule, and the setting to blame; ``owner`` says whose setting, if a flag broke the rule."""
+
+    name: str
+    line: str
+    owner: str = ""
+
+
+@attrs.frozen
 class Conflict:
     """A broken rule, and what is wrong with the setting that it blames."""
 

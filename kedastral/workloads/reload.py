@@ -14,6 +14,7 @@ from kedastral.logs import named
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.snapshot_api import Readiness
 from kedastral.settings.fleet import ConfiguredFleet, FleetSettings
+from kedastral.settings.rules import Finding
 from kedastral.workloads.fleet import Changes, Fleet, reconcile
 from kedastral.workloads.runner import RunnerBuilder
 from kedastral.workloads.scaledobject_workloads import REMOVE_AFTER, FleetResolver
@@ -201,13 +202,9 @@ class Reloader(Generic[T]):
         self._logged = words
 
 
-def log_warning(to: logging.Logger, line: str, workload: str | None) -> None:
-    """Log a line about odd settings, those of ``workload`` or of several; a thousand workloads may have one each."""
-    if workload is None:
-        to.warning(line)
-    else:
-        what = line.partition(": ")[2] or line  # without where it stands
-        to.warning("%s", line, extra=named(workload, what.replace(workload, "")))
+def log_warning(to: logging.Logger, line: str, about: tuple[str, Finding] | None) -> None:
+    """Log a line about odd settings, ``about`` one workload or several; a thousand workloads may have one each."""
+    to.warning("%s", line, extra=None if about is None else named(about[0], about[1].name))
 
 
 def _describe(changes: Changes) -> str:

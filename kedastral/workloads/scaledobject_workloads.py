@@ -19,6 +19,7 @@ from kedastral.logs import named, of_many
 from kedastral.settings.declarations import ScaledObjectSettings
 from kedastral.settings.fleet import ConfiguredFleet, WorkloadSettings
 from kedastral.settings.metadata import brings_a_workload, describes_a_workload
+from kedastral.settings.rules import Finding
 from kedastral.workloads.division import KnownWorkloads
 from kedastral.workloads.fleet import Fleet
 from kedastral.workloads.resolver import pick_workload
@@ -66,7 +67,7 @@ class TriggerReader:
 
     configured: ConfiguredFleet
     rules: ScaledObjectSettings
-    _warned: dict[str, tuple[str, ...]] = attrs.field(factory=dict, init=False)
+    _warned: dict[str, tuple[Finding, ...]] = attrs.field(factory=dict, init=False)
 
     @property
     def max_workloads(self) -> int:
@@ -95,7 +96,7 @@ class TriggerReader:
             self._warned.clear()
         self._warned[settings.key] = settings.warnings
         for warning in settings.warnings:
-            config_log.warning("%s: %s", settings.origin, warning, extra=named(settings.key, warning))
+            config_log.warning("%s: %s", settings.origin, warning.line, extra=named(settings.key, warning.name))
 
 
 @attrs.define

@@ -87,8 +87,8 @@ def test_a_hostile_query_is_judged_at_once(piece: str) -> None:
 
 
 def test_a_counter_whose_name_needs_quotes_keeps_them_in_the_remedy() -> None:
-    [line] = warn_of_raw_counter("web", 'sum({"http.requests_total"})')
-    assert line.endswith(
+    [found] = warn_of_raw_counter("web", 'sum({"http.requests_total"})')
+    assert found.line.endswith(
         "takes the counter http.requests_total as it is; take rate() of it, such as "
         'sum(rate({"http.requests_total"}[1m]))'
     )
@@ -116,8 +116,8 @@ def test_the_counter_of_a_scaled_object_is_warned_of_unless_a_variable_hides_it(
     fleet = load(RunSettings, {}, {**GIVEN, "PROM_QUERY": "up"}).settings.fleet
     described = {"query": "http_requests_total", "targetPerPod": "5", "workload": "cart"}
     shown = fleet.workload_from_metadata("shop", "web", described)
-    assert shown.warnings == (f"the query of workload shop/cart {WORDS}",)
+    assert [one.line for one in shown.warnings] == [f"the query of workload shop/cart {WORDS}"]
     hidden = fleet.workload_from_metadata("shop", "web", {"queryFromEnv": "hush_total\n", "targetPerPod": "5"})
-    [line] = hidden.warnings
-    assert line.startswith("the query of workload shop/web takes a counter as it is; take rate() of it")
-    assert "hush" not in line
+    [found] = hidden.warnings
+    assert found.line.startswith("the query of workload shop/web takes a counter as it is; take rate() of it")
+    assert "hush" not in found.line

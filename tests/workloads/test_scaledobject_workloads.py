@@ -25,6 +25,7 @@ from kedastral.settings.commands import RunSettings
 from kedastral.settings.declarations import ScaledObjectSettings
 from kedastral.settings.fleet import WorkloadSettings
 from kedastral.settings.load import load
+from kedastral.settings.rules import Finding
 from kedastral.workloads.fleet import Fleet
 from kedastral.workloads.runner import WorkloadRunner
 from kedastral.workloads.scaledobject_workloads import (
@@ -266,7 +267,9 @@ async def test_a_warning_is_logged_of_what_is_in_force_and_not_of_what_is_held_o
     autojump_clock: MockClock, rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
     def read(ref: ObjectRef) -> WorkloadSettings:
-        return attrs.evolve(rig.read_metadata(ref), warnings=(f"the query is {ref.metadata['query']}",))
+        return attrs.evolve(
+            rig.read_metadata(ref), warnings=(Finding("query", f"the query is {ref.metadata['query']}"),)
+        )
 
     resolver = FleetResolver(rig.fleet, rig.builder, rig.reader(read))
     for query in ("up", "down", "down"):

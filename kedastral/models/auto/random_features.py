@@ -19,7 +19,7 @@ Singles = NDArray[np.float32]
 """Single precision halves the time of a fit, and the penalty of a ridge is far larger than what it rounds."""
 
 COUNT = 500
-"""How many: fewer are less accurate; 500 would be more so, but take twice the time of a fit."""
+"""How many: with 300 the forecast is 1 % less accurate. The time of a fit grows faster than their number."""
 FEWEST, MOST = 2, 5
 """How many features a combination has. Combinations of all features are less accurate."""
 WIDEST_OFFSET = 1.5
