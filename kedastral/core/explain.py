@@ -26,9 +26,9 @@ from kedastral.core.planning.service_level import PlanStages, SteeredBasis
 from kedastral.core.planning.stabilization import (
     DOWN_TOLERANCE,
     SMALL_FALL,
-    STABILIZATION_WINDOW,
     Recommendation,
     highest_within,
+    stabilization_window,
 )
 from kedastral.core.planning.status import format_span
 from kedastral.core.planning.uncertainty import upper_path
@@ -279,21 +279,25 @@ def _why_held(snapshot: Snapshot, step: int) -> str:
         return "a plan that grows gets a little more at once"
     report = snapshot.service_level
     recommendations = () if report is None else report.state.recommendations
+    window = stabilization_window(basis.settings.interval_for(snapshot.forecast.step))
     if last is None or not recommendations:
-        return "more was recommended within the last 5 minutes"
-    return _why_fallen_no_further(recommendations, last, published)
+        return f"more was recommended within the last {window / 60:g} minutes"
+    return _why_fallen_no_further(recommendations, last, published, window)
 
 
-def _why_fallen_no_further(recommendations: Sequence[Recommendation], last: int, published: int) -> str:
-    """Why a plan that asks for fewer than the ``last`` replicas keeps ``published``."""
-    recent, asked = highest_within(recommendations, STABILIZATION_WINDOW), recommendations[-1].replicas
+def _why_fallen_no_further(recommendations: Sequence[Recommendation], last: int, published: int, window: float) -> str:
+    """Why a plan that asks for fewer than the ``last`` replicas keeps ``published``.
+
+    ``window`` is `stabilization_window`.
+    """
+    recent, asked = highest_within(recommendations, window), recommendations[-1].replicas
     if asked >= last * (1 - DOWN_TOLERANCE):
         return f"a fall of less than {DOWN_TOLERANCE:.0%} changes nothing"
     if last * (1 - SMALL_FALL) <= recent < last * (1 - DOWN_TOLERANCE):
         return f"a fall of less than {SMALL_FALL:.0%} is followed once it has lasted for an hour"
     if recent < published < last:
         return "a plan that falls keeps a little more"
-    return "more was recommended within the last 5 minutes"
+    return f"more was recommended within the last {window / 60:g} minutes"
 
 
 def _add_floor(chain: _Chain, snapshot: Snapshot) -> None:

@@ -18,6 +18,7 @@ from kedastral.core.planning.stabilization import (
     UnstabilizedPlan,
     add_recommendations,
     highest_within,
+    lowest_kept,
     raise_plan,
     stabilization_steps,
     stabilize,
@@ -31,7 +32,7 @@ PLAN = UnstabilizedPlan.of(START, 60.0, np.array([3, 5, 8, 6, 9, 2]))
 def stabilized(last: int | None, *plan: int, recent: tuple[int, ...] = (), floor: int | None = None) -> StabilizedPlan:
     now = max(*plan[:2], floor or 0)
     recommendations = tuple(Recommendation(0.0, count) for count in (*recent, now))
-    return stabilize(np.array(plan), floor, last, recommendations, BOUNDS)
+    return stabilize(np.array(plan), floor, last, recommendations, BOUNDS, 60.0)
 
 
 def planned(last: int | None, *plan: int) -> list[int]:
@@ -46,7 +47,7 @@ def test_the_first_plan_is_taken_as_it_is() -> None:
 def fallen(last: int, *recommended: tuple[float, int]) -> int:
     """How far ``last`` falls after these replicas were recommended, each so many minutes ago."""
     recommendations = [Recommendation(-60.0 * minutes, count) for minutes, count in recommended]
-    return stabilize(np.array([1, 1]), None, last, recommendations, BOUNDS).minimum
+    return stabilize(np.array([1, 1]), None, last, recommendations, BOUNDS, 60.0).minimum
 
 
 def test_a_fall_within_the_tolerance_changes_nothing_however_long_it_lasts() -> None:
@@ -69,12 +70,29 @@ def test_a_large_fall_goes_as_far_as_the_maximum_of_the_last_minutes_and_a_littl
     assert fallen(10, (5, 10), (0, 7)) == 7
 
 
+@pytest.mark.parametrize(
+    ("interval", "seconds"),
+    [(30.0, 300.0), (60.0, 300.0), (150.0, 300.0), (200.0, 400.0), (300.0, 600.0), (900.0, 1800.0)],
+)
+def test_a_fall_is_followed_after_five_minutes_and_two_intervals(interval: int, seconds: int) -> None:
+    """The HPA's stabilization window of 300 s is the five minutes; a single plan that asks for less changes nothing."""
+    recommendations: tuple[Recommendation, ...] = ()
+    for tick in range(40):
+        recommendations = add_recommendations(recommendations, tick * interval, interval, 100)
+    kept = []
+    for tick in range(40, 80):
+        recommendations = add_recommendations(recommendations, tick * interval, interval, 50)
+        kept.append(lowest_kept(100, recommendations, interval))
+    fallen = next(at for at, count in enumerate(kept) if count < 100)
+    assert (fallen + 1) * interval == seconds
+
+
 def test_a_constant_load_ends_at_its_need_within_an_hour() -> None:
     last, recommendations = 110, add_recommendations((), 0.0, 30.0, 110)
     told = []
     for minute in range(1, 90):
         recommendations = add_recommendations(recommendations, 60.0 * minute, 60.0, 100)
-        last = stabilize(np.array([100, 100]), None, last, recommendations, BOUNDS).minimum or last
+        last = stabilize(np.array([100, 100]), None, last, recommendations, BOUNDS, 60.0).minimum or last
         told.append(last)
 
     assert told == [110] * 59 + [100] * 30

@@ -106,6 +106,10 @@ class ServiceLevelSettings:
         """The steps that ``[now, now + lead_time]`` overlaps: what `kedastral.core.serving.replicas_at` reads."""
         return lead_steps_of(self.steering.lead_time, step)
 
+    def interval_for(self, step: float) -> float:
+        """Seconds between two ticks, for a forecast with steps of ``step`` seconds."""
+        return self.interval or step
+
     def window(self, step: float) -> int:
         """The steps whose largest load a plan made now must cover."""
         return self.lead_steps(step) + self.policy.prewarm_steps
@@ -384,13 +388,13 @@ def _stabilize(
     ``uncapped`` is the number of replicas without the cap on load, None if the cap changes nothing.
     """
     step, at = forecast.step, (forecast.made_at - EPOCH).total_seconds()
-    lead_steps, interval = settings.lead_steps(step), settings.interval or step
+    lead_steps, interval = settings.lead_steps(step), settings.interval_for(step)
     last = _last_recommendation(state, previous)
     new = [recommendation_of(replicas, floor, lead_steps)]
     if last is not None and (state.last_recommendation is None or last > state.last_recommendation):
         new.insert(0, last)  # the previous plan now reads higher than when it was made, which counts as well
     recommendations = add_recommendations(state.recommendations, at, interval, *new)
-    stabilized = stabilize(replicas, floor, last, recommendations, settings.policy.bounds)
+    stabilized = stabilize(replicas, floor, last, recommendations, settings.policy.bounds, interval)
     plan = stabilized.replicas if previous.model_plan is None else np.maximum(stabilized.replicas, previous.model_plan)
     recommendation = max(recommendation_of(plan, stabilized.floor, lead_steps), stabilized.minimum)
     published = plan

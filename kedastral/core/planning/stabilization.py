@@ -38,8 +38,9 @@ DOWN_EXTRA = 0.04
 """A larger fall keeps this share more, in whole pods, up to the maximum of the longer window. Otherwise a step up
 follows most falls within minutes."""
 STABILIZATION_WINDOW = 300.0
-"""Seconds for which plans must have recommended less before a scale down; the HPA's default. It saves 40 % of the scale
-events and costs nothing at the same service level: load that returns within minutes still finds its pods."""
+"""Seconds for which plans must have recommended less before a scale down, and two intervals at least
+(`stabilization_window`); the HPA's default. It saves 40 % of the scale events and costs nothing at the same service
+level: load that returns within minutes still finds its pods."""
 UP_EXTRA = 0.05
 """A plan that goes up gets this share more, in whole pods. It saves the next few small steps up, and adds nothing below
 20 pods."""
@@ -225,34 +226,42 @@ def stabilize(
     last_recommendation: int | None,
     recommendations: Sequence[Recommendation],
     bounds: ReplicaBounds,
+    interval: float,
 ) -> StabilizedPlan:
     """A plan and its floor with fewer scale events.
 
     ``recommendations`` are those of the last hour, before stabilization (`add_recommendations`); the last is that of
-    this plan. Down: see `lowest_kept`. Up: at once, plus `UP_EXTRA`.
+    this plan. ``interval`` is the time between two plans in seconds. Down: see `lowest_kept`. Up: at once, plus
+    `UP_EXTRA`.
     """
     recommended = recommendations[-1].replicas
     if last_recommendation is None or recommended == last_recommendation:
         return StabilizedPlan(replicas, floor)
     if recommended < last_recommendation:
-        return StabilizedPlan(replicas, floor, bounds.clamp(lowest_kept(last_recommendation, recommendations)))
+        lowest = lowest_kept(last_recommendation, recommendations, interval)
+        return StabilizedPlan(replicas, floor, bounds.clamp(lowest))
     more = np.minimum(replicas + (replicas * UP_EXTRA).astype(np.int64), bounds.clamp(math.inf))
     if floor is not None and floor > last_recommendation:
         floor = bounds.clamp(floor + math.floor(floor * UP_EXTRA))
     return StabilizedPlan(frozen_ints(np.where(replicas > last_recommendation, more, replicas)), floor)
 
 
-def lowest_kept(last_recommendation: int, recommendations: Sequence[Recommendation]) -> int:
-    """The fewest replicas that ``last_recommendation`` may fall to now; ``recommendations`` as in `stabilize`.
+def lowest_kept(last_recommendation: int, recommendations: Sequence[Recommendation], interval: float) -> int:
+    """The fewest replicas that ``last_recommendation`` may fall to now; the other arguments as in `stabilize`.
 
     A fall by more than `SMALL_FALL` goes to the maximum of the last minutes plus `DOWN_EXTRA`, any other to the maximum
     of the last hour. Falls within `DOWN_TOLERANCE` are not followed.
     """
-    minutes = highest_within(recommendations, STABILIZATION_WINDOW)
+    minutes = highest_within(recommendations, stabilization_window(interval))
     hour = highest_within(recommendations, SMALL_FALL_WINDOW)
     if minutes < last_recommendation * (1 - SMALL_FALL):
         return min(minutes + math.floor(minutes * DOWN_EXTRA), hour)
     return hour if hour < last_recommendation * (1 - DOWN_TOLERANCE) else last_recommendation
+
+
+def stabilization_window(interval: float) -> float:
+    """Seconds for which plans must have recommended less before a scale down: a single plan never suffices."""
+    return max(STABILIZATION_WINDOW, MISSED_TICKS * interval)
 
 
 def highest_within(recommendations: Sequence[Recommendation], seconds: float) -> int:
@@ -263,7 +272,7 @@ def highest_within(recommendations: Sequence[Recommendation], seconds: float) ->
 
 def stabilization_steps(step: float, interval: float) -> int:
     """How many steps a plan keeps its recommendation for: the window, and in any case until after the next tick."""
-    return max(math.ceil(max(STABILIZATION_WINDOW, MISSED_TICKS * interval) / step - WHOLE_WITHIN), 1)
+    return max(math.ceil(stabilization_window(interval) / step - WHOLE_WITHIN), 1)
 
 
 def raise_plan(replicas: Ints, recommendation: int, lead_steps: int, steps: int) -> Ints:
