@@ -379,18 +379,20 @@ def test_what_different_workloads_say_about_different_things_is_said_of_each() -
     assert list(lines[0]) == ["ts", "level", "component", "msg"]
 
 
-def test_odd_settings_are_one_event_if_the_same_setting_is_to_blame() -> None:
+def test_odd_settings_are_one_event_if_they_break_the_same_rule() -> None:
     stream = start("json")
     for number in range(SHOWN_ALONE + 1):
         [counter] = warn_of_raw_counter(f"w{number}", f"requests_of_{number}_total")
         log_warning(log, counter.line, (f"w{number}", counter))
-        step = Finding("step", f"the step of w{number} is odd")
-        log_warning(log, step.line, (f"w{number}", step))
+        age = Finding("stale_after", f"stale after {number}", compared=("interval",))
+        log_warning(log, age.line, (f"w{number}", age))
+        other = Finding("stale_after", f"stale within {number}", compared=("interval", "step"))
+        log_warning(log, other.line, (f"w{number}", other))
         log_warning(log, f"variable {number} is not read", None)
-    *_, of_queries, of_steps = lines = take_lines(stream)
-    assert len(lines) == 2 * SHOWN_ALONE + SHOWN_ALONE + 1 + 2
-    assert "newest: the query of workload w5" in of_queries["msg"]
-    assert "newest: the step of w5" in of_steps["msg"]
+    *alone, of_queries, of_ages, of_others = take_lines(stream)
+    assert len(alone) == 3 * SHOWN_ALONE + SHOWN_ALONE + 1
+    words = ("newest: the query of workload w5", "newest: stale after 5", "newest: stale within 5")
+    assert all(said in line["msg"] for said, line in zip(words, (of_queries, of_ages, of_others), strict=True))
 
 
 def test_a_workload_that_comes_later_has_a_line_of_its_own_again() -> None:

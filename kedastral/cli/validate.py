@@ -17,6 +17,9 @@ from kedastral.adapters.http import shown_url
 from kedastral.adapters.prometheus.range_queries import PrometheusHistory, RangeQuery
 from kedastral.clock import SystemClock
 from kedastral.core.data_quality.raw_counter import falls_often, find_counter
+from kedastral.core.data_quality.settling import MAX_SETTLING, stale_age
+from kedastral.core.planning.status import format_span
+from kedastral.core.series import Series
 from kedastral.errors import SourceError
 from kedastral.proxies import read_proxies
 from kedastral.settings.declarations import HTTP_MODEL
@@ -126,8 +129,22 @@ async def _ask(workload: WorkloadSettings, connection: DataSourceConnection, now
     # too little history, or a counter that rests, shows nothing in its values
     if name is not None and not falls_often(series):
         return False, f"error: the query {describe_raw_counter(name)}"
+    return _judge_age(workload, series, now)
+
+
+def _judge_age(workload: WorkloadSettings, series: Series, now: datetime) -> tuple[bool, str]:
+    """Whether the newest value is new enough to forecast from, and the range of all values."""
+    newest, step = series.newest, workload.forecast.step
+    if newest is None:
+        return False, "error: there is no value"
+    age, fresh = (now - newest.at).total_seconds(), stale_age(workload.stale.stale_after, step)
+    if age > fresh + MAX_SETTLING:  # `run` learns how late values come, up to that
+        words = f"the newest value, {newest.value:,.6g}, is {format_span(age)} old ({newest.at:%Y-%m-%dT%H:%M:%SZ})"
+        return False, f"error: {words}, older than --stale-after and a step ({write_duration(fresh)})"
     known = series.values[np.isfinite(series.values)]
-    return True, f"ok, {known[-1]:,.6g} now, {known.min():,.6g} to {known.max():,.6g} in {write_duration(CHECKED)}"
+    when = "now" if age <= fresh else f"{format_span(age)} ago"
+    asked = write_duration(len(series.values) * step)
+    return True, f"ok, {newest.value:,.6g} {when}, {known.min():,.6g} to {known.max():,.6g} in {asked}"
 
 
 def _describe_proxies(loaded: Loaded[Any], environ: Mapping[str, str]) -> Iterator[str]:

@@ -84,11 +84,11 @@ def check(
             by_flags = {one for one, given in resolved.given.items() if not given.path}
             wrong, remedy = place.translate(wrong, by_flags), place.translate(remedy, by_flags)
             if conflict.rule.only is Origin.LEFT_OUT:  # one line, however many leave it out
-                yield Finding(name, f"{place.paths[name]} {wrong}; {remedy}", owner)
+                yield Finding(name, f"{place.paths[name]} {wrong}; {remedy}", owner, conflict.rule.needs)
                 continue
         is_own = raw.path != "" if raw is not None else place is not None and name in place.paths
         line = describe(resolved.settings[name], wrong, raw, place, remedy)
-        yield Finding(name, line, "" if is_own or place is None else owner)
+        yield Finding(name, line, "" if is_own or place is None else owner, conflict.rule.needs)
 
 
 def merge(findings: Iterable[Finding]) -> list[str]:

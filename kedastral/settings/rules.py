@@ -19,7 +19,7 @@ from kedastral.errors import ConfigError
 from kedastral.models import MODELS
 from kedastral.proxies import read_proxies
 from kedastral.secrets import Secret, find_fault_of_secret, fits_header
-from kedastral.settings.declarations import HTTP_MODEL, StorageKind, StorageSettings
+from kedastral.settings.declarations import HTTP_MODEL, StorageKind, StorageSettings, default_window
 from kedastral.settings.schema import Setting, settings_of
 from kedastral.settings.types import ListenAddress
 from kedastral.settings.types import write_duration as span
@@ -62,11 +62,20 @@ class Rule:
 
 @attrs.frozen
 class Finding:
-    """A line about a broken rule, and the setting to blame; ``owner`` says whose setting, if a flag broke the rule."""
+    """A line about a broken rule, and the setting to blame; ``owner`` says whose setting, if a flag broke the rule.
+
+    ``compared`` are the settings that the rule looks at: no two rules blame the same setting and look at the same ones.
+    """
 
     name: str
     line: str
     owner: str = ""
+    compared: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """The same for all findings of one rule, and for no other's."""
+        return " ".join((self.name, *self.compared))
 
 
 @attrs.frozen
@@ -276,6 +285,13 @@ def _window_fits(v: Values) -> str | None:
     return None
 
 
+def _few_points_by_default(v: Values) -> str | None:
+    window = default_window(v["model"], v["step"])
+    if v["window"] is None and window / v["step"] > MAX_POINTS:
+        return f"is too short for the {span(window)} of history that {v['model']} wants: at most {MAX_POINTS} steps"
+    return None
+
+
 def _bounds_in_order(v: Values) -> str | None:
     if v["max_replicas"] and v["min_replicas"] > v["max_replicas"]:
         return f"must not be above --max ({v['max_replicas']})"
@@ -331,6 +347,7 @@ RULES: tuple[Rule, ...] = (
     Rule("horizon", ("step", "horizon"), _few_steps),
     Rule("lead_time", ("lead_time", "horizon"), _lead_in_horizon),
     Rule("window", ("window", "step"), _window_fits),
+    Rule("step", ("window", "step", "model"), _few_points_by_default, "set a longer one, or a shorter --window"),
     Rule("min_replicas", ("min_replicas", "max_replicas"), _bounds_in_order),
     Rule("model_url", ("model", "model_url"), _model_has_url),
     Rule(

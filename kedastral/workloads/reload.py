@@ -204,7 +204,7 @@ class Reloader(Generic[T]):
 
 def log_warning(to: logging.Logger, line: str, about: tuple[str, Finding] | None) -> None:
     """Log a line about odd settings, ``about`` one workload or several; a thousand workloads may have one each."""
-    to.warning("%s", line, extra=None if about is None else named(about[0], about[1].name))
+    to.warning("%s", line, extra=None if about is None else named(about[0], about[1].kind))
 
 
 def _describe(changes: Changes) -> str:

@@ -96,7 +96,7 @@ class TriggerReader:
             self._warned.clear()
         self._warned[settings.key] = settings.warnings
         for warning in settings.warnings:
-            config_log.warning("%s: %s", settings.origin, warning.line, extra=named(settings.key, warning.name))
+            config_log.warning("%s: %s", settings.origin, warning.line, extra=named(settings.key, warning.kind))
 
 
 @attrs.define

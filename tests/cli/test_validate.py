@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`kedastral validate --config`: lists what the files hold, or every problem in them."""
 
+import re
 from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -95,6 +96,9 @@ def answer_by_query(request: httpx.Request) -> httpx.Response:
     values = 1000 + 60 * np.arange(len(times)) if asked["query"] == "requests_total" else 100 + 5 * np.sin(times)
     if asked["query"] == "http_requests_total":
         values = np.full(len(times), 1000.0)
+    if asked["query"].startswith("ended"):
+        lasts = times < times[-1] - float(asked["query"].split("_")[1])
+        times, values = times[lasts], values[lasts]
     points = [[at, str(value)] for at, value in zip(times.tolist(), values.tolist(), strict=True)]
     result = [] if asked["query"] == "absent" else [{"metric": {}, "values": points}]
     return httpx.Response(200, json={"status": "success", "data": {"resultType": "matrix", "result": result}})
@@ -121,6 +125,15 @@ def test_each_query_is_asked_once_and_what_is_no_load_ends_it_with_1(
     assert said["none"].startswith("error: ")
     assert (outcome.code, outcome.err) == (1, "")
     assert outcome.out.splitlines()[-5] == "The settings are sound."
+
+
+def test_a_load_that_has_ended_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    outcome = check(monkeypatch, tmp_path, policy("late", query="ended_600"), policy("gone", query="ended_18000"))
+    said = dict(line.removeprefix("query of ").split(": ", 1) for line in outcome.out.splitlines()[-2:])
+    assert re.fullmatch(r"ok, [\d.]+ 1[12] min ago, 9[\d.]+ to 10[\d.]+ in 6h", said["late"])
+    gone = r"error: the newest value, [\d.]+, is 5 h old \(.*Z\), older than --stale-after and a step \(3m\)"
+    assert re.fullmatch(gone, said["gone"])
+    assert outcome.code == 1
 
 
 def test_a_counter_that_rests_is_known_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

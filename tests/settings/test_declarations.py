@@ -236,7 +236,7 @@ def test_the_window_is_what_the_model_wants_unless_told(flags: dict[str, str], w
 
 @pytest.mark.parametrize(("horizon", "step", "steps"), [("30m", "1m", 30), ("3s", "100ms", 30), ("1h", "7s500ms", 480)])
 def test_a_forecast_has_as_many_values_as_steps_fit_the_horizon(horizon: str, step: str, steps: int) -> None:
-    flags = {"--horizon": horizon, "--step": step, "--lead-time": "1s"}
+    flags = {"--horizon": horizon, "--step": step, "--lead-time": "1s", "--window": "1d"}
 
     assert workload_of(flags, NEEDED).forecast.steps == steps
 

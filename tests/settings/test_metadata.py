@@ -121,7 +121,7 @@ def test_flags_beside_a_named_workload_are_about_that_one_alone() -> None:
         ({"x\ny": "5"}, "x?y is unknown; there are workload, dataSource, query"),
         ({"interval": "1s"}, "interval must be at least 5s; change it there"),
         ({"window": "60d"}, "window must be at most 50000 steps of 1m, got '60d'; change it there"),
-        ({"step": "1s", "model": "auto"}, "window must be at most 50000 steps of 1s, got '14d'; change it there"),
+        ({"step": "5s", "model": "auto"}, "window must be at most 50000 steps of 5s, got '14d'; change it there"),
         ({"metricType": "Value"}, "metricType is not allowed there; it belongs beside metadata, next to type"),
         ({"modelUrl": "http://evil"}, "modelUrl is not allowed there; addresses are configured where Kedastral runs"),
         ({"serverAddress": "http://evil"}, "serverAddress is not allowed there; addresses are configured"),

@@ -173,6 +173,15 @@ def test_the_http_model_requires_its_url() -> None:
     )
 
 
+@pytest.mark.parametrize("step", ["1s", "1s200ms"])
+def test_a_step_that_is_too_short_for_the_history_of_its_model_is_refused_with_what_would_do(step: str) -> None:
+    words = "--step is too short for the 14d of history that auto wants: at most 1000000 steps"
+    problems = problems_of(RunSettings, {"--step": step}, NEEDED)
+    assert problems == (f"{words}; set a longer one, or a shorter --window",)
+    load(RunSettings, {"--step": step, "--window": "11d"}, NEEDED)
+    load(RunSettings, {"--step": step, "--model": "baseline"}, NEEDED)
+
+
 @pytest.mark.parametrize(("flags", "given"), [({}, "but is '2' by default"), ({"--min": "9"}, "got '9' from --min")])
 def test_a_default_that_does_not_fit_says_that_it_is_one(flags: dict[str, str], given: str) -> None:
     assert problems_of(RunSettings, {**flags, "--max": "1"}, NEEDED) == (
@@ -206,7 +215,7 @@ def test_a_default_that_does_not_fit_says_that_it_is_one(flags: dict[str, str], 
 )
 def test_what_lies_just_inside_is_accepted(flags: dict[str, str]) -> None:
     step = flags.get("--step")
-    more = {"--horizon": "15m", "--lead-time": "1m"} if step == "100ms" else {}
+    more = {"--horizon": "15m", "--lead-time": "1m", "--window": "27h46m"} if step == "100ms" else {}
 
     assert isinstance(load(RunSettings, more | flags, NEEDED).settings, RunSettings)
 
