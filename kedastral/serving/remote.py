@@ -356,6 +356,7 @@ class RemoteSnapshots:
         for name in self._asked.forget_unasked():
             self._tracked.pop(name, None)
             self._minimum.forget(name)
+            self.metrics.forget_workload(name)
             self._changes.notify(name)
 
 

@@ -461,6 +461,7 @@ class SharedSnapshots:
                 for name in self._asked.forget_unasked():
                     self.store.forget(name)
                     self._minimum.forget(name)
+                    self.store.metrics.forget_workload(name)
 
     async def _begin(self, workload: str) -> None:
         self.store.follow(workload)

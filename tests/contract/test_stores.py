@@ -548,13 +548,40 @@ async def test_what_nobody_asks_for_is_forgotten_and_what_is_asked_for_is_not(
     for name in ("asked", "unasked"):
         await remote.forecaster.store.put(make_snapshot(workload=name))
         await remote.reader.track(name)
+        remote.metrics.returned_replicas.labels(name).set(8)
     for _ in range(3):
         await trio.sleep(30)
         remote.reader.get("asked")
     assert set(remote.reader.newest()) == {"asked"}
+    assert answered(remote.metrics) == {"asked"}
     remote.forecaster.asked.clear()
     await trio.sleep(REFRESH_EVERY)
     assert remote.forecaster.asked == ["asked"]
+
+
+async def test_what_nobody_asks_for_is_forgotten_of_what_is_shared(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asked, "FORGET_AFTER", 60.0)
+    exchange, metrics = MemoryExchange(wall_clock()), Metrics()
+    reader = SharedSnapshots(SharedStore(exchange, metrics, StorageMetrics(metrics.registry), wall_clock()))
+    async with share(exchange) as writer, trio.open_nursery() as nursery:
+        await nursery.start(reader.run)
+        for name in ("asked", "unasked"):
+            await writer.put(make_snapshot(workload=name))
+            await reader.track(name)
+            metrics.returned_replicas.labels(name).set(8)
+        for _ in range(3):
+            await trio.sleep(30)
+            reader.get("asked")
+        assert set(reader.newest()) == answered(metrics) == {"asked"}
+        nursery.cancel_scope.cancel()
+
+
+def answered(metrics: Metrics) -> set[str]:
+    """The workloads whose last answer to KEDA is shown."""
+    [family] = metrics.returned_replicas.collect()
+    return {sample.labels["workload"] for sample in family.samples}
 
 
 async def test_the_default_workload_is_read_unasked_and_never_forgotten(
