@@ -87,7 +87,7 @@ bench: $(STAMP)  ## latencies as JSON, beside their budgets
 bench-scale: $(STAMP)  ## up to a thousand workloads in one process, beside the budgets; half an hour
 	$(BIN)/python -m benchmarks.scale
 
-bench-restart: $(STAMP)  ## a thousand workloads after kill -9, with and without what --state-dir kept; half an hour
+bench-restart: $(STAMP)  ## a thousand workloads after kill -9, with and without what --state-dir kept; a quarter of an hour
 	$(BIN)/python -m benchmarks.restart
 
 bench-cluster: $(STAMP)  ## one to three processes that share a Redis and up to 3,000 workloads; half an hour

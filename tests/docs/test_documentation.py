@@ -103,14 +103,23 @@ OF_EVERY_PROGRAM = {
     "OTEL_EXPORTER_OTLP_CERTIFICATE",
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_EXPORTER_OTLP_PROTOCOL",
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
     "OTEL_RESOURCE_ATTRIBUTES",
     "OTEL_SDK_DISABLED",
     "OTEL_SERVICE_NAME",
+    "OTEL_TRACES_EXPORTER",
     "OTEL_TRACES_SAMPLER",
     "OTEL_TRACES_SAMPLER_ARG",
 }
 """Standard variables that Kedastral reads like other programs."""
+
+
+def test_every_variable_of_opentelemetry_that_the_code_reads_is_documented() -> None:
+    sources = "".join(path.read_text() for path in (ROOT / "kedastral").rglob("*.py"))
+    documented = read(DOCS / "operations.md")
+    assert [name for name in sorted(set(re.findall(r'"(OTEL_[A-Z_]+)"', sources))) if name not in documented] == []
 
 
 @every_page

@@ -176,8 +176,8 @@ def _huber_weights(residuals: Floats, sample_weight: Floats) -> Floats:
 
 MAX_HALF_LIVES = 3
 """How many half-lives of the past are fitted on; earlier data weigh too little to be worth the time."""
-MIN_HISTORY = 6 * HOUR
-"""Seconds; shorter histories are not fitted at all."""
+MIN_HISTORY = 5 * HOUR
+"""Seconds of history with a known future; shorter histories are not fitted at all."""
 MAX_ROWS = 2500
 """Rows of a fit: twice as many take twice the time and are hardly more accurate, even with random features."""
 MIN_ROWS = 60
@@ -259,7 +259,7 @@ def _choose_origins(signal: Signal, settings: FitSettings) -> Ints | None:
     Longer histories skip the first half day: there is too little history before it.
     """
     last = len(signal) - 1 - settings.held_out - settings.ahead
-    if last * signal.step < MIN_HISTORY - HOUR:
+    if last * signal.step < MIN_HISTORY:
         return None
     first = signal.steps_in(DAY / 2) if last * signal.step > 2 * DAY else 1
     first = max(first, last - signal.steps_in(MAX_HALF_LIVES * settings.kind.half_life))
