@@ -13,7 +13,7 @@ Each layer imports only from those below it (``tests/test_layers.py``)::
     settings simulation wire          flags, variables, files; KEDA, HPA and pods; JSON
     models                            forecast models, pure
     core                              series, forecast, plan, serving rule, ports; pure
-    errors clock logs secrets tls proxies cooperative tracing     shared by all layers
+    errors clock logs secrets tls proxies cooperative tracing text     shared by all layers
     grpclib_trio trio_connections _proto          gRPC on Trio, KEDA's contract; independent of the rest
 
 The nursery: app.py. The tick: workloads/tick.py. The settings: settings/declarations.py. The plan:

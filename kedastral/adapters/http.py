@@ -21,12 +21,11 @@ from kedastral import __version__
 from kedastral.errors import ConfigError, SourceError
 from kedastral.proxies import Proxy, read_proxies
 from kedastral.secrets import Secret, fits_header, read_secret_file
+from kedastral.text import one_line
 from kedastral.tls import make_public_context
 
 PLAIN = {"Accept": "application/json", "Accept-Encoding": "identity"}
 """Headers of every request. A response that is never decompressed cannot be a decompression bomb."""
-SHOWN_TEXT = 500
-"""The most characters of another program's message that one log line shows."""
 
 PAGE_READ = 2**14
 """Bytes of a response in which its message is searched."""
@@ -218,13 +217,6 @@ async def read_bounded(response: httpx.Response, limit: int) -> bytes:
 def shown_url(url: httpx.URL) -> str:
     """``url`` for a message: no user, no password, no query."""
     return one_line(str(url.copy_with(userinfo=b"", query=None, fragment=None)).rstrip("/"), 200)
-
-
-def one_line(text: str, limit: int = SHOWN_TEXT) -> str:
-    """``text`` on one line without control characters, truncated to ``limit`` characters."""
-    line = "".join(char if char.isprintable() else " " for char in text[: 4 * limit])
-    line = " ".join(line.split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def refuse_page(body: bytes) -> None:

@@ -11,7 +11,6 @@ from kedastral.adapters.http import (
     PLAIN,
     AnswerEncodedError,
     AnswerTooLargeError,
-    one_line,
     open_client,
     quote_error,
     read_bounded,
@@ -22,6 +21,7 @@ from kedastral.adapters.http import (
 from kedastral.core.forecast import Forecast
 from kedastral.core.series import Series, require_positive
 from kedastral.errors import ModelError
+from kedastral.text import one_line
 from kedastral.wire import read_predict_response, write_predict_request
 
 ANSWER_LIMIT = 1024 * 1024

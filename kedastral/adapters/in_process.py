@@ -6,11 +6,11 @@ from datetime import datetime
 import attrs
 import trio
 
-from kedastral.adapters.http import one_line
 from kedastral.core.forecast import Forecast
 from kedastral.core.ports import Model, TrainableModel
 from kedastral.core.series import Series
 from kedastral.errors import ModelError
+from kedastral.text import one_line
 
 
 @attrs.frozen

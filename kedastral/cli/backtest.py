@@ -35,11 +35,11 @@ from kedastral.backtest.tables import (
     rows_of_one,
 )
 from kedastral.backtest.workloads import Scenario, prepare_scenarios
-from kedastral.cli.validate import one_line
 from kedastral.errors import ConfigError
 from kedastral.settings.commands import BacktestSettings
 from kedastral.settings.declarations import BacktestOutput
 from kedastral.settings.types import write_duration
+from kedastral.text import one_line
 
 PLAIN_WIDTH = 120
 """The width of the tables if the output is not a terminal."""
@@ -70,7 +70,7 @@ def run_backtest(settings: BacktestSettings) -> list[str]:
         return lines
     for scenario in scenarios:
         for remark in scenario.remarks:
-            click.echo(f"kedastral: {one_line(f'{scenario.name}: {remark}')}", err=True)
+            click.echo(f"kedastral: {one_line(f'{scenario.name}: {remark}', None)}", err=True)
     comparisons = _replay_all(scenarios, settings.processes.jobs)
     with _waiting("measuring the forecasts …"):
         results = evaluate(comparisons, failed)

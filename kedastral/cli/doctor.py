@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kedastral.adapters.http import one_line
 from kedastral.clock import SystemClock
 from kedastral.compose import open_remote
 from kedastral.doctor import object_rules, pace_rules, query_rules, scaling_rules, trigger_rules
@@ -27,9 +26,9 @@ from kedastral.doctor.report import count_by_severity, write_report, write_sarif
 from kedastral.doctor.triggers import read_address, read_brought_workload, ways_to_connect
 from kedastral.errors import ConfigError, RemoteError
 from kedastral.settings.commands import DoctorSettings
-from kedastral.settings.files import printable
 from kedastral.settings.fleet import DEFAULT_SOURCE, WorkloadSettings
 from kedastral.settings.load import Loaded
+from kedastral.text import one_line, printable
 from kedastral.wire import dump_json
 from kedastral.workloads.runner import DataSourceConnection, DataSources
 

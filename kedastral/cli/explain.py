@@ -21,7 +21,6 @@ from kedastral.adapters.http import (
     AnswerEncodedError,
     AnswerTooLargeError,
     WebPageError,
-    one_line,
     read_bounded,
     refuse_page,
     shown_url,
@@ -31,6 +30,7 @@ from kedastral.compose import open_remote
 from kedastral.errors import RemoteError, SourceError
 from kedastral.settings.commands import ExplainSettings
 from kedastral.settings.spelling import find_near
+from kedastral.text import one_line
 
 TRIED = {
     "lead_time": "leadTime",

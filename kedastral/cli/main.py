@@ -15,7 +15,7 @@ import trio
 
 from kedastral import __version__
 from kedastral.app import App, run_until_signal
-from kedastral.cli.validate import check_all_queries, one_line, print_settings
+from kedastral.cli.validate import check_all_queries, print_settings
 from kedastral.compose import open_forecaster, open_run, open_scaler
 from kedastral.errors import BindError, ConfigError, RemoteError
 from kedastral.logs import configure_logging, log_stray_errors, tell_gathered
@@ -33,6 +33,7 @@ from kedastral.settings.commands import (
 from kedastral.settings.effect import show
 from kedastral.settings.load import Loaded, load
 from kedastral.settings.schema import Setting, settings_of
+from kedastral.text import one_line
 from kedastral.workloads.reload import log_warning
 
 HELP = {"help_option_names": ["-h", "--help"], "ignore_unknown_options": True, "allow_extra_args": True}
@@ -430,7 +431,7 @@ def _complain(*problems: str) -> None:
 
 def _tell_warnings(warnings: Sequence[str]) -> None:
     for warning in warnings:
-        _tell(f"kedastral: warning: {one_line(warning)}")
+        _tell(f"kedastral: warning: {one_line(warning, None)}")
 
 
 def _tell(words: str) -> None:

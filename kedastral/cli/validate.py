@@ -30,6 +30,7 @@ from kedastral.settings.promql import describe_raw_counter, find_raw_counter
 from kedastral.settings.rules import find_destinations
 from kedastral.settings.schema import settings_of
 from kedastral.settings.types import write_duration, write_value
+from kedastral.text import one_line
 from kedastral.workloads.runner import DataSourceConnection, DataSources
 
 SOURCE_COLUMNS = ("data source", "url", "login", "requests at a time", "a second", "from")
@@ -63,7 +64,7 @@ def print_settings(
     known = settings_of(type(loaded.settings))
     shown = [setting for setting in known if defaults or setting.name in loaded.given]
     rows = [
-        (setting.shown, one_line(show_in_effect(setting, loaded.values)), loaded.origin_of(setting.name))
+        (setting.shown, one_line(show_in_effect(setting, loaded.values), None), loaded.origin_of(setting.name))
         for setting in shown
     ]
     if not console.is_terminal:
@@ -76,10 +77,10 @@ def print_settings(
     if loaded.fleet is not None and loaded.fleet.path is not None:
         _print_fleet(console, loaded.fleet.settings)
     for warning in loaded.warnings:
-        click.echo(f"warning: {one_line(warning)}")
+        click.echo(f"warning: {one_line(warning, None)}")
     has_sources = loaded.fleet is not None and loaded.fleet.settings.sources
     for line in dict.fromkeys(_describe_proxies(loaded, environ)):
-        click.echo(one_line(line))
+        click.echo(one_line(line, None))
     not_asked = [
         who
         for name, who in ASKED.items()
@@ -106,7 +107,7 @@ async def _ask_all(fleet: FleetSettings) -> bool:
         for workload in fleet.workloads.values():
             connection = sources.use(workload.data_source)
             is_load, words = await _ask(workload, connection, now)
-            click.echo(f"query of {one_line(workload.key)}: {one_line(words)}")
+            click.echo(f"query of {one_line(workload.key)}: {one_line(words, None)}")
             sound = sound and is_load
     finally:
         await sources.close()
@@ -172,11 +173,6 @@ def _print_fleet(console: Console, fleet: FleetSettings) -> None:
     click.echo(f"{_count(len(workloads), 'workload')}, {_count(len(sources), 'data source')}.")
 
 
-def one_line(text: str) -> str:
-    """``text`` without characters that would break the line or move the cursor."""
-    return "".join(c if c.isprintable() else " " for c in text)
-
-
 def _source_cells(source: DataSourceSettings) -> tuple[str, ...]:
     login = source.login
     kind = "basic" if login.username else "token" if login.token or login.token_file else "none"
@@ -204,7 +200,7 @@ def _remark(workload: WorkloadSettings, name: str) -> str:
 def _print_lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for first, *middle, origin in rows:
         words = ", ".join(f"{column} {cell}" for column, cell in zip(columns[1:-1], middle, strict=True))
-        click.echo(one_line(f"{columns[0]} {first}: {words} (from {origin})"))
+        click.echo(one_line(f"{columns[0]} {first}: {words} (from {origin})", None))
 
 
 def _print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
@@ -212,7 +208,7 @@ def _print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequen
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(one_line(cell)) for cell in row))
+        table.add_row(*(Text(one_line(cell, None)) for cell in row))
     console.print(table)
 
 

@@ -14,13 +14,13 @@ from lightkube.core.exceptions import ConfigError as LoginError
 from lightkube.generic_resource import create_namespaced_resource
 from lightkube.resources.core_v1 import Namespace
 
-from kedastral.adapters.http import one_line, shown_url, words_of
+from kedastral.adapters.http import shown_url, words_of
 from kedastral.doctor.evidence import Place, Unread
 from kedastral.doctor.kubeconfig import KubeconfigError, read_login
 from kedastral.doctor.manifests import Manifests
 from kedastral.doctor.nodes import tree_of
 from kedastral.errors import KedastralError
-from kedastral.settings.files import printable
+from kedastral.text import one_line, printable
 
 READ = (
     ("keda.sh", "v1alpha1", "ScaledObject", "scaledobjects"),

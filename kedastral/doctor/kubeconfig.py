@@ -18,8 +18,8 @@ from lightkube.config.models import Cluster, Context, NameValue, User, UserExec
 from kedastral.doctor.manifests import MAX_DEPTH
 from kedastral.doctor.nodes import node_at, rows_at, text_at
 from kedastral.errors import KedastralError
-from kedastral.settings.files import printable
 from kedastral.settings.yaml import Node, Table, YamlError, read_documents
+from kedastral.text import printable
 
 DEFAULT_FILE = "~/.kube/config"
 EXEC_VERSIONS = "client.authentication.k8s.io/"

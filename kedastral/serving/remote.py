@@ -16,7 +16,6 @@ from kedastral.adapters.http import (
     AnswerEncodedError,
     AnswerTooLargeError,
     WebPageError,
-    one_line,
     quote_error,
     read_bounded,
     refuse_page,
@@ -30,6 +29,7 @@ from kedastral.logs import of_many
 from kedastral.serving.asked import AskedWorkloads, MinimumLog
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.store import MAX_SKEW, ChangeEvents, SeldomWarning
+from kedastral.text import one_line
 from kedastral.wire import WireError, read_snapshot
 
 REFRESH_EVERY = 5.0

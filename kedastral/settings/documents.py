@@ -10,7 +10,7 @@ from types import MappingProxyType
 import attrs
 
 from kedastral.cooperative import Rest, no_rest
-from kedastral.settings.files import ConfigFile, printable
+from kedastral.settings.files import ConfigFile
 from kedastral.settings.kinds import (
     API_VERSION,
     HEADERS,
@@ -30,6 +30,7 @@ from kedastral.settings.schema import Setting
 from kedastral.settings.spelling import NEAR, suggest
 from kedastral.settings.types import Header, Name, QueryParam, make_query_param, read_headers, read_key_part
 from kedastral.settings.yaml import Kind, Node, Rows, Scalar, Table, YamlError, name_of, read_documents
+from kedastral.text import printable
 
 _METADATA = ("name", "namespace", "labels", "annotations")
 _FROM_CLUSTER = {
@@ -166,7 +167,7 @@ def _is_foreign(version: str, node: Table) -> bool:
 
 
 def _word(node: Node | None) -> str:
-    return printable(node.text)[:100] if isinstance(node, Scalar) else ""
+    return printable(node.text, 100) if isinstance(node, Scalar) else ""
 
 
 def _got(word: str) -> str:

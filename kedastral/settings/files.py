@@ -8,6 +8,7 @@ from pathlib import Path
 import attrs
 
 from kedastral.errors import ConfigError
+from kedastral.text import printable
 
 MAX_FILE_SIZE = 1024 * 1024
 """Bytes. Kubernetes allows no larger ConfigMap."""
@@ -74,11 +75,6 @@ def _read_bounded(file: Path) -> bytes:
     if len(content) > MAX_FILE_SIZE:
         raise ValueError(f"must be at most {MAX_FILE_SIZE >> 20} MiB; split it")
     return content
-
-
-def printable(text: str) -> str:
-    """``text`` as one line, truncated if it is long."""
-    return "".join(c if c.isprintable() else "?" for c in text)[:300]
 
 
 def look_at(path: Path) -> Hashable:

@@ -24,6 +24,7 @@ from kedastral.settings.rules import RULES, WARNINGS
 from kedastral.settings.schema import Setting
 from kedastral.settings.spelling import find_near
 from kedastral.settings.types import Name, read_key_part, write_duration
+from kedastral.text import printable
 
 _IN_METADATA = "trigger metadata"
 _ADDRESSES = frozenset({"model_url"})
@@ -73,7 +74,7 @@ def _read_metadata(metadata: Mapping[str, str]) -> tuple[Layer, list[str]]:
             continue
         conflict = find_conflict(metadata, key)
         if conflict is not None and key != given_key:
-            problems.append(f"{_IN_METADATA}: {_one_line(conflict)}")
+            problems.append(f"{_IN_METADATA}: {printable(conflict, 100)}")
         elif key in METADATA_KEYS:
             setting, text = METADATA_KEYS[key], read_value(metadata, given_key)
             raw = RawValue(text, _IN_METADATA, given_key, hidden=is_from_variable(given_key))
@@ -94,7 +95,7 @@ def _refuse_key(key: str, given_key: str) -> str:
     near = find_near(key, words.values())
     all_keys = ", ".join(("workload", "dataSource", *METADATA_KEYS))
     hint = f"did you mean {near}?" if near else f"there are {all_keys}"
-    return f"{_one_line(given_key)} is unknown; {hint}"
+    return f"{printable(given_key, 100)} is unknown; {hint}"
 
 
 def _read_workload_name(metadata: Mapping[str, str], default: str, problems: list[str]) -> Name | None:
@@ -107,11 +108,6 @@ def _read_workload_name(metadata: Mapping[str, str], default: str, problems: lis
         key = key_in(metadata, "workload")
         problems.append(f"{_IN_METADATA}: {key} must be {error}{describe_value(key, text)}; change it there")
         return None
-
-
-def _one_line(text: str) -> str:
-    """Untrusted ``text``, shortened to one line."""
-    return "".join(c if c.isprintable() else "?" for c in text[:100])
 
 
 # The workload that the metadata describe.
@@ -138,7 +134,7 @@ def read_workload(
     source = _find_allowed_source(sources, namespace, metadata, problems)
     resolved = resolve(POLICY_SETTINGS, (layer, *(() if process.gives("workload") else process.layers)))
     problems += [describe(setting, "is required", None, _METADATA) for setting in resolved.missing]
-    whose = f"of {_one_line(key_of(name, namespace))}"
+    whose = f"of {printable(key_of(name, namespace), 100)}"
     problems += merge(check(resolved, RULES, _METADATA, whose))
     if problems or workload is None or source is None:
         raise ConfigError(problems)
@@ -178,12 +174,13 @@ def _find_allowed_source(
             return wanted
         # one that exists but is not allowed gets the same answer as a missing one, so that names are not revealed
         key = key_in(metadata, "dataSource")
-        wrong = f"must be one that namespace {_one_line(namespace)} may use{describe_value(key, _one_line(wanted))}"
+        whose, value = printable(namespace, 100), describe_value(key, printable(wanted, 100))
+        wrong = f"must be one that namespace {whose} may use{value}"
         problems.append(f"{_IN_METADATA}: {key} {wrong}; {shown}")
         return None
     if DEFAULT_SOURCE in allowed or len(allowed) == 1:
         return DEFAULT_SOURCE if DEFAULT_SOURCE in allowed else allowed[0]
-    problems.append(f"{_IN_METADATA}: dataSource is required; {shown} for namespace {_one_line(namespace)}")
+    problems.append(f"{_IN_METADATA}: dataSource is required; {shown} for namespace {printable(namespace, 100)}")
     return None
 
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 
-from kedastral.settings.files import printable
 from kedastral.settings.schema import Setting
+from kedastral.text import printable
 
 NEAR = 0.65
 """How similar two words must be for one to count as a misspelling of the other; 1 is equal."""

@@ -13,6 +13,7 @@ import attrs
 import yaml
 
 from kedastral.cooperative import Rest, no_rest
+from kedastral.text import one_line
 
 MAX_DEPTH = 20
 """How deep lists and mappings may be nested; a real configuration is not half as deep."""
@@ -143,7 +144,7 @@ def read_documents(
             raise YamlError(_TOO_DEEP) from error
         raise YamlError(_describe(error, text)) from error
     except (yaml.YAMLError, ValueError, OverflowError, IndexError) as error:  # the parser's own bugs are among them
-        raise YamlError(f"is not YAML ({_one_line(str(error))})") from error
+        raise YamlError(f"is not YAML ({one_line(str(error), MAX_MESSAGE)})") from error
     return documents
 
 
@@ -177,11 +178,7 @@ def _describe(error: yaml.MarkedYAMLError, text: str) -> str:
         line = next(iter(text.splitlines()[number : number + 1]), "")
         where = f"line {number + 1}: "
         tab = "; indent with spaces, not tabs" if "\t" in line[: len(line) - len(line.lstrip())] else ""
-    return f"is not YAML ({where}{_one_line(error.problem or str(error))}{tab})"
-
-
-def _one_line(words: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in " ".join(words.split()))[:MAX_MESSAGE]
+    return f"is not YAML ({where}{one_line(error.problem or str(error), MAX_MESSAGE)}{tab})"
 
 
 @attrs.define

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages for logs, and a client that cannot be created."""
+"""Messages of servers, and a client that cannot be created."""
 
 import socket
 import ssl
 
 import httpx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from kedastral.adapters.http import (
     BasicAuth,
@@ -15,7 +13,6 @@ from kedastral.adapters.http import (
     SecretText,
     WebPageError,
     hide_secrets,
-    one_line,
     open_client,
     refuse_page,
     shown_url,
@@ -24,18 +21,6 @@ from kedastral.adapters.http import (
 )
 from kedastral.errors import ConfigError
 from kedastral.secrets import Secret
-
-
-@given(st.text(max_size=400), st.integers(1, 50))
-def test_a_line_is_one_line_of_at_most_the_limit(text: str, limit: int) -> None:
-    line = one_line(text, limit)
-    assert len(line) <= limit
-    assert line.isprintable()
-    assert len(line.splitlines()) <= 1
-
-
-def test_a_short_line_is_left_as_it_is() -> None:
-    assert one_line("rate(x[1m]) > 0", 15) == "rate(x[1m]) > 0"
 
 
 @pytest.mark.parametrize(

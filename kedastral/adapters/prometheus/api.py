@@ -22,7 +22,6 @@ from kedastral.adapters.http import (
     BearerAuth,
     SecretText,
     hide_secrets,
-    one_line,
     open_client,
     read_bounded,
     refuse_page,
@@ -43,6 +42,7 @@ from kedastral.cooperative import without_garbage_collection
 from kedastral.errors import ConfigError, NotServedError, QueryError, SourceError
 from kedastral.logs import named
 from kedastral.settings.declarations import PrometheusLogin
+from kedastral.text import one_line
 from kedastral.tls import RotatingContext, TlsFiles, make_client_context
 
 RETRY_PAUSES = (0.1, 0.3)

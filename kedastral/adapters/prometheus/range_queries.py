@@ -12,7 +12,6 @@ import attrs
 import httpx
 import numpy as np
 
-from kedastral.adapters.http import one_line
 from kedastral.adapters.prometheus.answer import Load, QueryResponse, find_twins, range_series, sum_load
 from kedastral.adapters.prometheus.api import QUERY_SHOWN, PrometheusApi, QueryRequest, read_apart
 from kedastral.adapters.prometheus.limits import NoSlotError, RequestLimits, TimeBudget
@@ -24,6 +23,7 @@ from kedastral.core.promql_text import read_duration, without_strings
 from kedastral.core.series import EPOCH, DataQuality, Floats, Ints, Series, align_down, require_positive
 from kedastral.errors import NotServedError, SourceError
 from kedastral.logs import named
+from kedastral.text import one_line
 
 POINTS_PER_REQUEST = 11_000
 """The most points that Prometheus returns for a series."""

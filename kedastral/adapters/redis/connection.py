@@ -16,11 +16,11 @@ from coredis.exceptions import (
 )
 from coredis.typing import ResponseType
 
-from kedastral.adapters.http import one_line
 from kedastral.adapters.redis.client import ANSWER_WITHIN, Client, RedisLogin, open_redis
 from kedastral.adapters.redis.scripts import ScriptCall
 from kedastral.errors import ConfigError, SourceError, StoreError
 from kedastral.settings.types import RedisAddress
+from kedastral.text import one_line
 
 REOPEN_AFTER = 0.5
 """Seconds before a failed client is replaced."""

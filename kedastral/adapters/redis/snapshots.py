@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import attrs
 from coredis.typing import ResponseType
 
-from kedastral.adapters.http import one_line
 from kedastral.adapters.redis.connection import RedisConnection
 from kedastral.adapters.redis.scripts import (
     CHANGES,
@@ -21,6 +20,7 @@ from kedastral.adapters.redis.scripts import (
 from kedastral.core.ports import Found, SharedWrite, WriteOutcome, Written
 from kedastral.errors import StoreError
 from kedastral.logs import of_many
+from kedastral.text import one_line
 from kedastral.wire import SNAPSHOT_FORMAT, WireError, dump_json, read_snapshot, write_snapshot
 
 MAX_STALE_AFTER = 1e9

@@ -9,7 +9,6 @@ from typing import TypeVar
 import attrs
 import trio
 
-from kedastral.adapters.http import one_line
 from kedastral.adapters.redis.connection import RedisConnection
 from kedastral.adapters.redis.scripts import CHANGES, NOTE, LuaScript, ScriptCall, microseconds
 from kedastral.clock import WallClock
@@ -17,6 +16,7 @@ from kedastral.core.kept_state import KeptHistory, KeptState
 from kedastral.errors import StoreError
 from kedastral.logs import of_many
 from kedastral.state_format import StateFormatError, read_history, read_state, write_history, write_state
+from kedastral.text import one_line
 
 STATE_TTL = 7 * 86400.0
 """Seconds for which the state of a workload that nobody forecasts is kept, as in a state directory."""
