@@ -27,8 +27,9 @@ from kedastral.serving.listening import (
     share_of_memory,
     share_open_files,
 )
+from kedastral.serving.readiness import Readiness
 from kedastral.serving.scaler import SERVICE, ExternalScaler
-from kedastral.serving.snapshot_api import PROBES, Readiness
+from kedastral.serving.snapshot_api import PROBES
 from kedastral.trio_connections import QUIET_PERIOD
 
 GRPC_GRACE = 5.0

@@ -20,11 +20,13 @@ from kedastral.clock import SystemClock, WallClock
 from kedastral.core.ports import SnapshotStore, StateStore
 from kedastral.serving.listening import open_listener
 from kedastral.serving.metrics import Metrics, StorageMetrics
+from kedastral.serving.readiness import Readiness
 from kedastral.serving.remote import KEEP_ALIVE, RemoteSnapshots, SnapshotServer
 from kedastral.serving.scaler import ExternalScaler, Scaler
 from kedastral.serving.shared_store import SharedSnapshots, SharedStore, Terms
-from kedastral.serving.snapshot_api import Readiness, TokenGate, create_app
+from kedastral.serving.snapshot_api import create_app
 from kedastral.serving.store import MemoryStore
+from kedastral.serving.token_gate import TokenGate
 from kedastral.serving.traced_scaler import TracedScaler
 from kedastral.serving.view import SnapshotView
 from kedastral.serving.workloads_api import SettingInForce, WorkloadsView

@@ -16,7 +16,7 @@ from kedastral.app import MAX_STOP_SECONDS, App, HttpPart, Service, run_until_si
 from kedastral.clock import SystemClock
 from kedastral.logs import GATHER_FOR, SHOWN_ALONE, configure_logging, of_many
 from kedastral.serving.metrics import Metrics
-from kedastral.serving.snapshot_api import Readiness
+from kedastral.serving.readiness import Readiness
 from kedastral.workloads.fleet import Changes
 from kedastral.workloads.reload import Reloader
 

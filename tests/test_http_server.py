@@ -21,7 +21,8 @@ from kedastral.core.serving import StalePolicy
 from kedastral.serving.http_server import HTTP_GRACE, HttpLimits, serve_http
 from kedastral.serving.listening import open_listener
 from kedastral.serving.metrics import Metrics
-from kedastral.serving.snapshot_api import Readiness, SnapshotView, create_app
+from kedastral.serving.readiness import Readiness
+from kedastral.serving.snapshot_api import SnapshotView, create_app
 from kedastral.serving.store import MemoryStore
 from kedastral.settings.types import ListenAddress
 from tests.parts import wall_clock

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The HTTP API: /forecast/current, the probes, /metrics and /openapi.json; readiness, and who may read.
+"""The HTTP API: /forecast/current, the probes, /metrics and /openapi.json.
 
 Every error is ``{"error": "..."}``, including the framework's own.
 """
 
 import hashlib
-import hmac
 import itertools
 import logging
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from time import perf_counter
 
 import attrs
@@ -24,11 +23,12 @@ from werkzeug.routing import MapAdapter
 
 from kedastral.core.ports import SnapshotReader
 from kedastral.core.serving import Snapshot
-from kedastral.errors import SourceError
 from kedastral.serving.answers import answer_error, answer_json, answer_json_text, answer_unchanged, mark_stale
 from kedastral.serving.explain_api import add_explain
 from kedastral.serving.openapi import describe_api
 from kedastral.serving.page_routes import add_page, is_page
+from kedastral.serving.readiness import Readiness
+from kedastral.serving.token_gate import TokenGate
 from kedastral.serving.view import SnapshotView
 from kedastral.serving.workloads_api import WorkloadsView, add_workloads
 from kedastral.wire import dump_json, write_snapshot
@@ -43,88 +43,6 @@ MAX_WAITING_SCRAPES = 32
 """The most requests for /metrics that may wait while one is answered; no honest client sends that many."""
 PROBES = frozenset({"/healthz", "/readyz"})
 """Paths that need no token: the kubelet requests them."""
-
-
-@attrs.define
-class Readiness:
-    """Ready when every one of ``services`` is up and draining has not begun."""
-
-    _waiting: set[str]
-    _draining: bool = attrs.field(default=False, init=False)
-    _warnings: dict[str, str] = attrs.field(factory=dict, init=False)
-
-    @classmethod
-    def of(cls, services: Iterable[str]) -> "Readiness":
-        """Not ready until each of ``services`` has been marked up."""
-        return cls(set(services))
-
-    def mark_up(self, service: str) -> None:
-        """Note that ``service`` now takes requests."""
-        self._waiting.discard(service)
-
-    def begin_drain(self) -> None:
-        """Note that the process is stopping: it is never ready again."""
-        self._draining = True
-
-    def warn(self, about: str, words: str | None) -> None:
-        """Show the warning ``words`` ``about`` something that does not affect readiness; None removes it."""
-        if words is None:
-            self._warnings.pop(about, None)
-        else:
-            self._warnings[about] = words
-
-    @property
-    def warnings(self) -> list[str]:
-        """All current warnings."""
-        return [f"{about}: {words}" for about, words in self._warnings.items()]
-
-    @property
-    def obstacle(self) -> str | None:
-        """Why it is not ready, in words; None if ready."""
-        if self._draining:
-            return "shutting down"
-        if self._waiting:
-            return "starting: waiting for " + ", ".join(sorted(self._waiting))
-        return None
-
-
-@attrs.frozen
-class TokenRefusal:
-    """The answer to a request without the token; ``challenge`` is the header WWW-Authenticate."""
-
-    status: int
-    words: str
-    challenge: str | None = None
-
-
-@attrs.define
-class TokenGate:
-    """Lets only requests with the bearer token read (RFC 6750).
-
-    ``read`` returns the current token. It may raise SourceError, and then nobody may read.
-    """
-
-    read: Callable[[], str]
-    _broken: bool = attrs.field(default=False, init=False)
-
-    def refuse(self, authorization: str | None) -> TokenRefusal | None:
-        """None if the header ``authorization`` has the token; compared in constant time."""
-        try:
-            token = self.read()
-        except SourceError as error:
-            if not self._broken:
-                log.warning("nobody can read over HTTP: %s", error)
-            self._broken = True
-            return TokenRefusal(503, "the token cannot be read")
-        if self._broken:
-            log.info("the token can be read again")
-        self._broken = False
-        scheme, _, shown = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer":
-            return TokenRefusal(401, "a bearer token is required", "Bearer")
-        if not hmac.compare_digest(shown.strip().encode(errors="surrogateescape"), token.encode()):
-            return TokenRefusal(401, "the bearer token is wrong", 'Bearer error="invalid_token"')
-        return None
 
 
 class _Application(QuartTrio):

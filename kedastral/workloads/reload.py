@@ -12,7 +12,7 @@ from kedastral.cooperative import TimeSlice
 from kedastral.errors import ConfigError
 from kedastral.logs import named
 from kedastral.serving.metrics import Metrics
-from kedastral.serving.snapshot_api import Readiness
+from kedastral.serving.readiness import Readiness
 from kedastral.settings.fleet import ConfiguredFleet, FleetSettings
 from kedastral.settings.rules import Finding
 from kedastral.workloads.fleet import Changes, Fleet, reconcile

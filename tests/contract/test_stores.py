@@ -25,9 +25,10 @@ from kedastral.serving import asked
 from kedastral.serving import remote as client_module
 from kedastral.serving.asked import FIRST_WAIT
 from kedastral.serving.metrics import Metrics, StorageMetrics
+from kedastral.serving.readiness import Readiness
 from kedastral.serving.remote import ANSWER_WITHIN, REFRESH_EVERY, RemoteSnapshots, SnapshotServer
 from kedastral.serving.shared_store import POLL_EVERY, SharedSnapshots, SharedStore
-from kedastral.serving.snapshot_api import Readiness, SnapshotView, create_app
+from kedastral.serving.snapshot_api import SnapshotView, create_app
 from kedastral.serving.store import MemoryStore
 from tests import redis_servers
 from tests.exchange import MemoryExchange

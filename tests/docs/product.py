@@ -15,7 +15,8 @@ from kedastral.clock import SystemClock
 from kedastral.core.serving import Snapshot, StalePolicy
 from kedastral.serving.metrics import Metrics, StorageMetrics
 from kedastral.serving.openapi import template_of
-from kedastral.serving.snapshot_api import Readiness, SnapshotView, create_app
+from kedastral.serving.readiness import Readiness
+from kedastral.serving.snapshot_api import SnapshotView, create_app
 from kedastral.settings.commands import BY_COMMAND
 from kedastral.settings.schema import settings_of
 from tests.docs.pages import ROOT

@@ -22,9 +22,11 @@ from kedastral.core.series import Series, align_down
 from kedastral.core.serving import OnStale, Snapshot, StalePolicy
 from kedastral.serving.http_server import HttpLimits, serve_http
 from kedastral.serving.metrics import Metrics
+from kedastral.serving.readiness import Readiness
 from kedastral.serving.recent import RecentLoads
-from kedastral.serving.snapshot_api import PROBES, Readiness, TokenGate, create_app
+from kedastral.serving.snapshot_api import PROBES, create_app
 from kedastral.serving.store import MemoryStore
+from kedastral.serving.token_gate import TokenGate
 from kedastral.serving.view import SnapshotView
 from kedastral.serving.workloads_api import SettingInForce, WorkloadsView
 from tests.integration.conftest import free_port

@@ -24,9 +24,11 @@ from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.serving import Mode, OnStale, StalePolicy
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.page_routes import ASSETS
+from kedastral.serving.readiness import Readiness
 from kedastral.serving.recent import RecentLoads
-from kedastral.serving.snapshot_api import Readiness, TokenGate, create_app
+from kedastral.serving.snapshot_api import create_app
 from kedastral.serving.store import MemoryStore
+from kedastral.serving.token_gate import TokenGate
 from kedastral.serving.view import SnapshotView
 from kedastral.serving.workloads_api import SettingInForce, WorkloadsView, judge
 from kedastral.settings.fleet import WorkloadSettings

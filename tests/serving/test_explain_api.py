@@ -18,7 +18,8 @@ from kedastral.core.explanation import Explanation
 from kedastral.core.serving import Snapshot, StalePolicy
 from kedastral.serving import explain_api, workloads_api
 from kedastral.serving.metrics import Metrics
-from kedastral.serving.snapshot_api import Readiness, create_app
+from kedastral.serving.readiness import Readiness
+from kedastral.serving.snapshot_api import create_app
 from kedastral.serving.store import MemoryStore
 from kedastral.serving.view import SnapshotView
 from kedastral.wire import dump_json, explanation_schema

@@ -21,8 +21,10 @@ from kedastral.core.serving import StalePolicy
 from kedastral.errors import SourceError
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.openapi import describe_api, template_of
-from kedastral.serving.snapshot_api import Readiness, SnapshotView, TokenGate, create_app
+from kedastral.serving.readiness import Readiness
+from kedastral.serving.snapshot_api import SnapshotView, create_app
 from kedastral.serving.store import MemoryStore
+from kedastral.serving.token_gate import TokenGate
 from kedastral.wire import snapshot_schema, write_snapshot
 from tests.parts import START, make_snapshot, wall_clock
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Readiness: every service up, and draining not begun."""
 
-from kedastral.serving.snapshot_api import Readiness
+from kedastral.serving.readiness import Readiness
 
 
 def test_it_waits_for_every_service_and_names_those_missing() -> None:

@@ -15,8 +15,9 @@ from kedastral.clock import AcceleratedClock
 from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, decide
 from kedastral.serving.asked import MinimumLog
 from kedastral.serving.metrics import Metrics
+from kedastral.serving.readiness import Readiness
 from kedastral.serving.remote import ANSWER_WITHIN, AVOID_FOR, OLD, REFRESH_EVERY, RemoteSnapshots, SnapshotServer
-from kedastral.serving.snapshot_api import Readiness, SnapshotView, create_app
+from kedastral.serving.snapshot_api import SnapshotView, create_app
 from kedastral.serving.store import MemoryStore
 from tests.parts import START, make_snapshot
 

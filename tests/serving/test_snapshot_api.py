@@ -22,7 +22,8 @@ from kedastral.core.planning.status import Failure
 from kedastral.core.serving import StalePolicy
 from kedastral.serving import snapshot_api
 from kedastral.serving.metrics import Metrics
-from kedastral.serving.snapshot_api import Readiness, SnapshotView, create_app
+from kedastral.serving.readiness import Readiness
+from kedastral.serving.snapshot_api import SnapshotView, create_app
 from kedastral.serving.store import MemoryStore
 from kedastral.workloads.tick import ForecastLoop, Workload
 from tests.parts import START, StubForecaster, StubSource, make_history, make_snapshot, wall_clock

@@ -14,8 +14,10 @@ from kedastral.core.serving import StalePolicy
 from kedastral.errors import ConfigError
 from kedastral.secrets import Secret
 from kedastral.serving.metrics import Metrics
-from kedastral.serving.snapshot_api import Readiness, SnapshotView, TokenGate, create_app
+from kedastral.serving.readiness import Readiness
+from kedastral.serving.snapshot_api import SnapshotView, create_app
 from kedastral.serving.store import MemoryStore
+from kedastral.serving.token_gate import TokenGate
 from tests.parts import make_snapshot, wall_clock
 
 SHOWN = (

@@ -10,7 +10,7 @@ import trio
 
 from kedastral.errors import ConfigError
 from kedastral.serving.metrics import Metrics
-from kedastral.serving.snapshot_api import Readiness
+from kedastral.serving.readiness import Readiness
 from kedastral.workloads import reload
 from kedastral.workloads.fleet import Changes
 from kedastral.workloads.reload import Reloader
