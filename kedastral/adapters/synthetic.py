@@ -9,10 +9,8 @@ from typing import ClassVar
 import attrs
 import numpy as np
 
-from kedastral.core.series import Series, align_down, require_positive
+from kedastral.core.series import DAY, MINUTE, Series, align_down, require_positive
 
-DAY = 86400.0
-MINUTE = 60.0
 CAMPAIGN_AT = 9.5
 """The hour at which the campaign begins, every day."""
 FLASH = 12 * MINUTE

@@ -15,7 +15,7 @@ from kedastral.clock import SystemClock
 from kedastral.core.capacity import WHOLE_WITHIN, PlanPolicy, ReplicaBounds
 from kedastral.core.data_quality.raw_counter import find_counter
 from kedastral.core.ports import Model
-from kedastral.core.series import Bools, Series, align_down
+from kedastral.core.series import DAY, Bools, Series, align_down
 from kedastral.errors import ConfigError, SourceError, UnfitHistoryError
 from kedastral.models import MODELS
 from kedastral.settings.commands import BacktestSettings
@@ -38,7 +38,6 @@ from kedastral.simulation.replay import Cluster
 from kedastral.simulation.trial import MetricsPipeline, Scaling, Trial, scale_trace
 from kedastral.workloads.runner import DataSourceConnection, DataSources
 
-DAY = 86400.0
 MAX_GAP_SHARE = 0.5
 """The largest share of judged steps that may be gaps. A history with more gaps is refused."""
 LITTLE_JUDGED = 60_000.0

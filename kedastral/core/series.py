@@ -15,6 +15,10 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
+"""In seconds."""
+NORMAL_MAD = 1.4826
+"""The standard deviation of a normal distribution over its median absolute deviation."""
 EDGE = 0.001
 """Seconds by which a point may lie outside the requested range: Prometheus rounds to milliseconds."""
 
@@ -55,6 +59,11 @@ def require_positive(_instance: object, attribute: "attrs.Attribute[float]", val
     """attrs validator: a duration is finite and at least a microsecond; raises ValueError."""
     if not 1e-6 <= value < math.inf:
         raise ValueError(f"{attribute.name} must be a finite number above 0 (a microsecond at least), got {value!r}")
+
+
+def epoch_seconds(moment: datetime) -> float:
+    """Seconds from the epoch to ``moment``."""
+    return (moment - EPOCH).total_seconds()
 
 
 def align_down(moment: datetime, step: float) -> datetime:

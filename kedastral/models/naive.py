@@ -12,10 +12,9 @@ import attrs
 import numpy as np
 
 from kedastral.core.forecast import Forecast
-from kedastral.core.series import Series, fill_gaps
+from kedastral.core.series import DAY, Series, fill_gaps
 from kedastral.errors import ModelError
 
-DAY = 86400.0
 SEASONS = (7 * DAY, DAY)
 """Seconds; the first season that the history covers is used. In UTC: daylight saving time is ignored."""
 

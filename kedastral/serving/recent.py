@@ -3,13 +3,13 @@
 
 from array import array
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from kedastral.core.series import EPOCH, Series
+from kedastral.core.series import EPOCH, Series, epoch_seconds
 from kedastral.core.serving import Snapshot, replicas_at
 
 SPAN = 6 * 3600.0
@@ -44,7 +44,7 @@ class RecentLoad:
         kept = kept[known[0] if len(known) else len(kept) :]  # the hours before a new workload are no gap to show
         self.loads = np.minimum(kept, np.finfo(np.float32).max).astype(np.float32)
         self.start, self.step = history.time_at(len(history) - len(kept)), history.step
-        now, says = _epoch(snapshot.made_at), replicas_at(snapshot, snapshot.made_at)
+        now, says = epoch_seconds(snapshot.made_at), replicas_at(snapshot, snapshot.made_at)
         _cut_after(now, self.planned_at, self.planned)
         if not self.planned or self.planned[-1] != says:
             _append(self.planned_at, now, self.planned, says)
@@ -94,7 +94,3 @@ def _cut_after(moment: float, times: "array[float]", values: "array[float]") -> 
     while times and times[-1] > moment:
         times.pop()
         values.pop()
-
-
-def _epoch(moment: datetime) -> float:
-    return (moment - EPOCH) / timedelta(seconds=1)

@@ -15,7 +15,7 @@ from kedastral.core.explain import explain
 from kedastral.core.planning.status import Failure, StatusCode
 from kedastral.core.planning.steering import DAY_MINUTES, SteeringState
 from kedastral.core.planning.uncertainty import QUANTILES
-from kedastral.core.series import EPOCH
+from kedastral.core.series import epoch_seconds
 from kedastral.core.serving import Mode, Snapshot, StalePolicy, decide, replicas_at
 from kedastral.serving.answers import LongAnswers, answer_error, answer_json, mark_stale
 from kedastral.serving.recent import RecentLoad, RecentLoads
@@ -202,7 +202,7 @@ def _short(value: float) -> float:
 def _history(recent: RecentLoad | None) -> dict[str, JsonValue]:
     if recent is None:
         return {}
-    start = (recent.start - EPOCH).total_seconds()
+    start = epoch_seconds(recent.start)
     loads: list[JsonValue] = [float(value) if np.isfinite(value) else None for value in recent.loads]
     return {
         "load": {"start": start, "step": recent.step, "values": loads},

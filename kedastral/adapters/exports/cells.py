@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import attrs
 
 from kedastral.adapters.exports.problems import FileProblems, quoted
-from kedastral.core.series import EPOCH
+from kedastral.core.series import EPOCH, epoch_seconds
 
 GAPS = frozenset(
     {"", "-", "nan", "null", "none", "nil", "na", "n/a", "#n/a", "undefined", "inf", "+inf", "-inf", "infinity"}
@@ -212,10 +212,10 @@ def _seconds_of(moments: Sequence[datetime | None], zone: ZoneInfo) -> list[floa
 
 def _in_zone(moment: datetime, zone: ZoneInfo, before: float) -> float:
     if moment.tzinfo is not None:
-        return (moment - EPOCH).total_seconds()
+        return epoch_seconds(moment)
     local = moment.replace(tzinfo=zone)
-    at = (local - EPOCH).total_seconds()
-    return at if at >= before else (local.replace(fold=1) - EPOCH).total_seconds()
+    at = epoch_seconds(local)
+    return at if at >= before else epoch_seconds(local.replace(fold=1))
 
 
 # Numbers.

@@ -20,7 +20,7 @@ from kedastral.core.data_quality.settling import MAX_SETTLING, SettlingTime, fin
 from kedastral.core.history_cache import HistoryCache, Span
 from kedastral.core.kept_state import SourceState
 from kedastral.core.promql_text import read_duration, without_strings
-from kedastral.core.series import EPOCH, DataQuality, Floats, Ints, Series, align_down, require_positive
+from kedastral.core.series import EPOCH, DataQuality, Floats, Ints, Series, align_down, epoch_seconds, require_positive
 from kedastral.errors import NotServedError, SourceError
 from kedastral.logs import named
 from kedastral.text import one_line
@@ -227,7 +227,7 @@ class CachedRange:
         await self._read_older(api, end, time)
         read = self._cache.newest_part().astype(np.float64)
         first = self.query.number_of(end) - len(read) + 1
-        values = self._settling.mask(first, read, (now - EPOCH).total_seconds())
+        values = self._settling.mask(first, read, epoch_seconds(now))
         values = self.query.without_partial_windows(values)
         start = end - timedelta(seconds=(len(values) - 1) * self.query.step)
         self._watched_since = self._watched_since or now
@@ -261,7 +261,7 @@ class CachedRange:
         self._counts.move_to(span.last)
         self._counts.put(span, np.where(reading.is_partial, np.nan, reading.counts))
         if not reading.is_partial:
-            self._settling.observe(span.first, reading.values, (now - EPOCH).total_seconds())
+            self._settling.observe(span.first, reading.values, epoch_seconds(now))
             self._cache.put(span, reading.values)
         elif kept is None:
             self._cache.put(span, reading.values)

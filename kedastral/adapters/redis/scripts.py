@@ -4,15 +4,15 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import attrs
 from coredis.typing import ResponseType
 
+from kedastral.core.series import EPOCH
 from kedastral.errors import StoreError
 
 MICROSECOND = timedelta(microseconds=1)
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @attrs.frozen

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import attrs
 import numpy as np
 
-from kedastral.core.series import EPOCH, Floats, Series
+from kedastral.core.series import EPOCH, Floats, Series, epoch_seconds
 
 SHARE_LEFT = 2 / 3
 """Of the series, and of their load: at least a third must be gone."""
@@ -121,6 +121,6 @@ class _CountedLoad:
         places = np.arange(len(counts)) + apart
         inside = (places >= 0) & (places < len(history))
         loads = np.where(inside, history.values[np.clip(places, 0, len(history) - 1)], np.nan)
-        times = (history.start - EPOCH).total_seconds() + places.astype(np.float64) * history.step
+        times = epoch_seconds(history.start) + places.astype(np.float64) * history.step
         known = np.isfinite(loads) & np.isfinite(counts.values)
         return cls(times[known], loads[known], counts.values[known], counts.step)

@@ -15,6 +15,8 @@ import attrs
 import numpy as np
 
 from kedastral.core.series import (
+    DAY,
+    HOUR,
     Bools,
     DataQuality,
     Floats,
@@ -53,7 +55,6 @@ QUIET = 0.05
 """Share of the plausible level added to both sides of a jump: from almost nothing, any load is a jump."""
 USUAL = 0.98
 """The quantile of all points that is plausible: bursts in more than the remaining share are normal for the workload."""
-DAY, HOUR = 86400.0, 3600.0
 SEASONS = ((HOUR, 3, 2), (DAY, 3, 2), (7 * DAY, 1, 1))
 """Period in seconds; how many periods before and after are searched; in how many of them a spike must be found."""
 ALIKE = 2.0

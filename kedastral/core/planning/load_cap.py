@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from kedastral.core.series import Floats, Series
+from kedastral.core.series import DAY, Floats, Series
 
 WEEK = 7
 """Days over which the largest load is taken. Fewer are unsafe: Monday is larger than the weekend."""
@@ -28,7 +28,6 @@ MAX_LOG_CHANGE = 100.0
 """Far beyond the bounds of any feedback: a step of a day that was short of pods must not overflow."""
 KNOWN_SHARE = 0.5
 """The share of each day's values that must be known, for every day of the week; with less there is no cap."""
-DAY_SECONDS = 86400.0
 
 
 def cap_on_load(history: Series, relaxation: float = 1.0) -> float | None:
@@ -88,6 +87,6 @@ def scale_within(value: float, log_change: float, lowest: float, highest: float)
 
 def _days_of(history: Series) -> Floats:
     """The values of up to two weeks, one row per whole day, newest first."""
-    steps = max(1, round(DAY_SECONDS / history.step))
+    steps = max(1, round(DAY / history.step))
     count = min(len(history) // steps, 2 * WEEK)
     return history.values[len(history) - count * steps :].reshape(count, steps)[::-1]

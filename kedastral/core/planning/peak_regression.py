@@ -16,10 +16,14 @@ from attrs.validators import ge, gt
 
 from kedastral.core.planning.period import find_period
 from kedastral.core.series import (
+    DAY,
     EPOCH,
+    HOUR,
+    MINUTE,
     Floats,
     Ints,
     Series,
+    epoch_seconds,
     fill_gaps,
     largest_neighbours,
     median_without_gaps,
@@ -28,7 +32,6 @@ from kedastral.core.series import (
 
 QUANTILE = 0.95
 """The share of windows that stay below. From 0.90 to 0.97 plans cost the same: calibration corrects the rest."""
-MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 LEVEL = 5 * MINUTE
 """Seconds of load whose mean is the level, against which all other features are measured."""
 MEANS = tuple(minutes * MINUTE for minutes in (2, 10, 15, 30, 60, 120, 360))
@@ -360,4 +363,4 @@ def _solve(design: Floats, target: Floats, weights: Floats) -> Floats:
 
 
 def _end_of(history: Series) -> float:
-    return (history.time_at(len(history) - 1) - EPOCH).total_seconds()
+    return epoch_seconds(history.time_at(len(history) - 1))

@@ -6,9 +6,8 @@ Cron jobs, expiring caches and batches may come every 17 or 115 minutes, which t
 
 import numpy as np
 
-from kedastral.core.series import Floats, Series, fill_gaps
+from kedastral.core.series import DAY, Floats, Series, fill_gaps
 
-DAY_SECONDS = 86400.0
 EDGE = 300.0
 """Seconds over which a rise is measured to find a period, at least two steps."""
 MIN_PERIOD_STEPS = 4
@@ -27,7 +26,7 @@ def find_period(history: Series) -> float | None:
     matters. The autocorrelation is that of Box and Jenkins, unbiased.
     """
     edge = max(round(EDGE / history.step), 2)
-    values = history.values[-round(DAY_SECONDS / history.step) - 2 * edge :]
+    values = history.values[-round(DAY / history.step) - 2 * edge :]
     known = np.isfinite(values)
     if known.sum() < len(values) / 2 or len(values) < MIN_PERIODS * (MIN_PERIOD_STEPS + 2) + 2 * edge:
         return None

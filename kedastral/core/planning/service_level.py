@@ -63,7 +63,7 @@ from kedastral.core.planning.uncertainty import (
     predict_window,
     upper_path,
 )
-from kedastral.core.series import EPOCH, Floats, Ints, Series, frozen_floats, frozen_ints, same_array
+from kedastral.core.series import Floats, Ints, Series, epoch_seconds, frozen_floats, frozen_ints, same_array
 
 MARGIN_EXPONENT = 2.0
 """From a service level of 0.999 on, this power of the factor multiplies the margin too: only jumps are left to avoid
@@ -387,7 +387,7 @@ def _stabilize(
 
     ``uncapped`` is the number of replicas without the cap on load, None if the cap changes nothing.
     """
-    step, at = forecast.step, (forecast.made_at - EPOCH).total_seconds()
+    step, at = forecast.step, epoch_seconds(forecast.made_at)
     lead_steps, interval = settings.lead_steps(step), settings.interval_for(step)
     last = _last_recommendation(state, previous)
     new = [recommendation_of(replicas, floor, lead_steps)]

@@ -25,7 +25,7 @@ import numpy as np
 
 from kedastral.core.capacity import WHOLE_WITHIN, DeadBand, PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
-from kedastral.core.series import EPOCH, Ints, Series, frozen_ints
+from kedastral.core.series import NORMAL_MAD, Ints, Series, epoch_seconds, frozen_ints
 
 DOWN_TOLERANCE = 0.08
 """A plan lower than the last recommendation by no more than this share changes nothing: a third fewer scale events for
@@ -46,8 +46,6 @@ UP_EXTRA = 0.05
 20 pods."""
 NOISE_SPAN, NOISE_VALUES = 1800.0, 12
 """Seconds of load that its noise is measured over, and the fewest values needed."""
-NORMAL_DEVIATION = 1.4826
-"""The standard deviation of a normal distribution, as a multiple of the median absolute deviation."""
 RATE_SMOOTHING = 3.0
 """A ``rate(x[5m])`` read each minute deviates from its trend by this many times what its second differences suggest."""
 MAX_NOISE = 0.03
@@ -121,7 +119,7 @@ class UnstabilizedPlan:
     @classmethod
     def of(cls, made_at: datetime, step: float, replicas: Ints) -> "UnstabilizedPlan":
         """A plan made at ``made_at``."""
-        return cls((made_at - EPOCH).total_seconds(), step, tuple(replicas.tolist()))
+        return cls(epoch_seconds(made_at), step, tuple(replicas.tolist()))
 
     def desired_at(self, moment: datetime) -> int | None:
         """The replicas that must be Ready at ``moment``; None outside the plan."""
@@ -140,7 +138,7 @@ class UnstabilizedPlan:
         return frozen_ints(np.array([bounds.clamp(max(overlap)) if overlap else 0 for overlap in overlaps]))
 
     def _steps_to(self, moment: datetime) -> float:
-        return ((moment - EPOCH).total_seconds() - self.at) / self.step
+        return (epoch_seconds(moment) - self.at) / self.step
 
 
 @attrs.frozen
@@ -190,7 +188,7 @@ def noise_of(history: Series) -> float:
     second_differences = np.abs(np.diff(values, 2)) * (
         RATE_SMOOTHING / math.sqrt(6)
     )  # white noise has second differences sqrt(6) times as large
-    noise = NORMAL_DEVIATION * min(np.median(from_line), np.median(second_differences))
+    noise = NORMAL_MAD * min(np.median(from_line), np.median(second_differences))
     return float(noise / mean) if 0 < mean < math.inf and math.isfinite(noise) else 0.0
 
 

@@ -17,7 +17,6 @@ The error budget and the pod-minutes account use the same minutes.
 """
 
 import math
-from datetime import datetime
 
 import attrs
 import numpy as np
@@ -26,7 +25,7 @@ from attrs.validators import ge, gt, le, lt, optional
 from kedastral.core.capacity import WHOLE_WITHIN, PlanPolicy
 from kedastral.core.planning.load_cap import MAX_CAP_RELAXATION, next_relaxation, rate_for_a_jump, scale_within
 from kedastral.core.planning.stabilization import Recommendation
-from kedastral.core.series import EPOCH, Series
+from kedastral.core.series import Series, epoch_seconds
 
 # The safety factor
 
@@ -215,7 +214,7 @@ def judge_steps(state: SteeringState, history: Series, settings: SteeringSetting
     newest = history.newest
     if newest is None:
         return state
-    start, end, until = _epoch(history.start), _epoch(newest.at), state.judged_until
+    start, end, until = epoch_seconds(history.start), epoch_seconds(newest.at), state.judged_until
     first = len(history) if until is None else max(round((until - start) / history.step) + 1, 0)
     for i in range(first, len(history)):
         at, load = start + (i - 1) * history.step, float(history.values[i])  # a value is dated by the end of its step
@@ -406,7 +405,3 @@ def _spend(spent: tuple[DaySpent, ...], outcome: StepOutcome, *, short: bool, re
         last = kept.pop()
     new = DaySpent(last.day, last.minutes + minutes, last.short + minutes * short, last.resting + minutes * resting)
     return (*kept, new)
-
-
-def _epoch(moment: datetime) -> float:
-    return (moment - EPOCH).total_seconds()

@@ -14,13 +14,12 @@ weighted by their losses of the last day, as in forecast combination (Bates and 
 """
 
 import math
-from datetime import datetime
 
 import attrs
 import numpy as np
 
 from kedastral.core.planning.peak_regression import PeakRegression, fit_peak_regression, predict_peaks
-from kedastral.core.series import EPOCH, Floats, Series
+from kedastral.core.series import Floats, Series, epoch_seconds
 
 QUANTILES = (0.90, 0.95)
 """The calibrated levels. The planner reads the first: a moderate quantile times an adaptive safety factor is cheaper
@@ -176,7 +175,8 @@ def judge_windows(state: UncertaintyState, history: Series, window: int) -> Unce
     history, is dropped: nothing can be learnt from missing data.
     """
     newest = history.newest
-    known_until = -math.inf if newest is None else _epoch(newest.at) + history.step / 2  # later values may still come
+    # later values may still come
+    known_until = -math.inf if newest is None else epoch_seconds(newest.at) + history.step / 2
     ended: list[PendingWindow] = []
     pending: list[PendingWindow] = []
     for each in state.pending:
@@ -209,7 +209,7 @@ def add_forecast(
     the window. The lead time overlaps the first ``lead_steps`` steps of the window, by default all of them. One window
     begins at each step: a second forecast from the same history changes nothing.
     """
-    begins = _epoch(history.time_at(len(history)))
+    begins = epoch_seconds(history.time_at(len(history)))
     newest = history.newest
     if newest is None or (state.pending and state.pending[-1].begins >= begins - history.step / 2):
         return state
@@ -365,10 +365,6 @@ def _log_ratio(actual: float, forecast: float, offset: float) -> float:
 
 def _values_in_window(history: Series, begins: float, window: int) -> Floats | None:
     """The values of a window; None if one of them is missing."""
-    first = round((begins - _epoch(history.start)) / history.step)
+    first = round((begins - epoch_seconds(history.start)) / history.step)
     values = history.values[first : first + window] if first >= 0 else history.values[:0]
     return values if len(values) == window and np.isfinite(values).all() else None
-
-
-def _epoch(moment: datetime) -> float:
-    return (moment - EPOCH).total_seconds()

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 import attrs
 import numpy as np
 
-from kedastral.core.series import Floats
+from kedastral.core.series import DAY, MINUTE, Floats
 from kedastral.models.auto.experts import EXPERTS
-from kedastral.models.auto.signal import DAY, MINUTE, Signal
+from kedastral.models.auto.signal import Signal
 
 DRIFT_CORRECTED = ("day-5m", "ridge-1.5d", "random-features")
 """Experts that also take part with their recent drift corrected: this pays if load leaves its usual path for hours."""

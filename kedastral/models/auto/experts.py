@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kedastral.core.series import Floats, Ints
+from kedastral.core.series import DAY, MINUTE, Floats, Ints
 from kedastral.models.auto.features import (
     DAYS_BACK,
     Seasons,
@@ -15,7 +15,7 @@ from kedastral.models.auto.features import (
     median_known,
 )
 from kedastral.models.auto.ridge import KINDS, Ridge, compute_level
-from kedastral.models.auto.signal import DAY, MINUTE, Signal
+from kedastral.models.auto.signal import Signal
 
 PROFILES = (5 * MINUTE, 20 * MINUTE, 60 * MINUTE)
 """Seconds over which the level and the daily profiles are averaged: from quick to steady."""

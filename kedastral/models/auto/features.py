@@ -11,8 +11,8 @@ from datetime import UTC, datetime, tzinfo
 import attrs
 import numpy as np
 
-from kedastral.core.series import Floats, Ints, median_without_gaps
-from kedastral.models.auto.signal import DAY, HOUR, MINUTE, Signal
+from kedastral.core.series import DAY, HOUR, MINUTE, Floats, Ints, median_without_gaps
+from kedastral.models.auto.signal import Signal
 
 MIN_SEASON_STEPS = 4
 """A period of fewer steps is too coarse to be a season."""

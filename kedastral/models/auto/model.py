@@ -14,13 +14,13 @@ import attrs
 import numpy as np
 
 from kedastral.core.forecast import Experts, Forecast
-from kedastral.core.series import Floats, Ints, Series
+from kedastral.core.series import DAY, HOUR, MINUTE, Floats, Ints, Series
 from kedastral.errors import ModelError, NotFittedError
 from kedastral.models.auto.ensemble import LAST_VALUE, MEMBERS, Ensemble, EnsembleForecast
 from kedastral.models.auto.experts import predict_all
 from kedastral.models.auto.features import Seasons, count_features, find_seasons
 from kedastral.models.auto.ridge import KINDS, FitSettings, Ridge, fit_horizon
-from kedastral.models.auto.signal import DAY, HOUR, MINUTE, Signal, make_signal
+from kedastral.models.auto.signal import Signal, make_signal
 
 KNOTS = (1, 2, 3, 5, 7, 10, 14, 20, 30, 45, 70, 110, 170, 260, 400, 620, 1000)
 """Steps ahead at which the load is forecast, with linear interpolation in between. Dense at typical lead times."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import attrs
 import numpy as np
 
-from kedastral.core.series import Floats, Ints
+from kedastral.core.series import DAY, HOUR, MINUTE, NORMAL_MAD, Floats, Ints
 from kedastral.models.auto.features import (
     LEAST_SCALE,
     LEVEL,
@@ -21,7 +21,7 @@ from kedastral.models.auto.features import (
     count_features,
 )
 from kedastral.models.auto.random_features import COUNT, RandomFeatures, Singles
-from kedastral.models.auto.signal import DAY, HOUR, MINUTE, Signal
+from kedastral.models.auto.signal import Signal
 
 # ---- the regression
 
@@ -39,8 +39,6 @@ It is low, since forecasts are judged by absolute errors, and load jumps more of
 COLD_START_ROUNDS = 4
 WARM_START_ROUNDS = 1
 """Iterations of a fit: a refit starts from the earlier ridge and so needs fewer."""
-NORMAL_MAD = 1.4826
-"""The standard deviation of a normal distribution over its median absolute deviation."""
 
 
 BLOCK = 250

@@ -9,11 +9,8 @@ from datetime import datetime
 import attrs
 import numpy as np
 
-from kedastral.core.series import Bools, Floats, Ints, Series
+from kedastral.core.series import DAY, MINUTE, Bools, Floats, Ints, Series
 
-MINUTE = 60.0
-HOUR = 3600.0
-DAY = 86400.0
 WINDOW = 14 * DAY
 """Seconds of history that are used. Two weeks hold each weekday twice; no gain from more has been measured."""
 UNIT_OF_MEAN = 0.05
