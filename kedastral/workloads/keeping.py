@@ -282,8 +282,10 @@ class StateKeeper:
         while self._unsaved:
             key = next(iter(self._unsaved))
             runner = self._unsaved.pop(key)
-            if key in self._unread and not await self._read_late(key):
-                continue
+            if key in self._unread:
+                if not await self._may_be_saved(key, runner):
+                    continue
+                runner = self._unsaved.pop(key, runner)  # its next tick, or a successor's, may have ended meanwhile
             self._being_saved = key
             try:
                 saved = await self._save(runner)
@@ -300,6 +302,18 @@ class StateKeeper:
                     self._show_unsaved()
             finally:
                 self._being_saved = None
+
+    async def _may_be_saved(self, key: str, runner: WorkloadRunner) -> bool:
+        """`_read_late`. If the process ends meanwhile, ``runner`` is saved after all if what it overwrites can be read.
+
+        But not if it was released or handed over: then nothing is known of what it would overwrite.
+        """
+        try:
+            return await self._read_late(key)
+        except trio.Cancelled:
+            if key in self._unread:
+                self._unsaved.setdefault(key, runner)
+            raise
 
     def _unless_released(self, key: str) -> str | None:
         """``key``, or None if its workload was released while the store was waited for: it has no later success."""
