@@ -172,7 +172,7 @@ class WorkloadRunner:
     ``close(successor)`` releases what the successor (None: there is none) does not take over.
     ``reads_in_vain(successor)`` says whether a running tick is still reading a history that the successor does not use:
     then it may be cancelled. ``series`` watches how many series are summed. ``failed`` is why the newest tick gave no
-    forecast; ``ticked`` is set when the first tick has ended. ``fingerprint`` goes with its snapshots.
+    forecast; ``ticked`` is set when the first tick has ended. ``fingerprint`` goes with its plans.
     """
 
     settings: WorkloadSettings
@@ -246,7 +246,8 @@ class RunnerBuilder:
         """
         parts = self._make_parts(settings, None if before is None else before.parts)
         fingerprint = fingerprint_of(settings, basis_of(settings, parts.source_identity.connection))
-        workload, source = workload_of(settings), MeasuredSource(parts.source, self.metrics, self.tracing)
+        workload = attrs.evolve(workload_of(settings), fingerprint=fingerprint)
+        source = MeasuredSource(parts.source, self.metrics, self.tracing)
         loop = ForecastLoop(
             workload=workload,
             source=source,
@@ -256,7 +257,6 @@ class RunnerBuilder:
             planner=self._make_planner(workload, parts.forecaster),
             remember=self.recent.record,
             tracing=self.tracing,
-            fingerprint=fingerprint,
             counter=CounterWatch(is_told=find_raw_counter(settings.query) is not None),  # by a warning at the start
         )
         answered = before is not None and before.parts.source is parts.source and before.failed.answered

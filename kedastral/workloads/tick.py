@@ -117,7 +117,7 @@ class ForecastLoop:
     """One workload's tick and its parts.
 
     ``remember`` gets the inputs of each published plan, for charts; ``tracing`` gets a span for each publication.
-    ``fingerprint`` is that of the settings. ``counter`` recognises a raw counter by its values.
+    ``counter`` recognises a raw counter by its values.
     """
 
     workload: Workload
@@ -128,7 +128,6 @@ class ForecastLoop:
     planner: Planner = attrs.field()
     remember: Callable[[Series, Snapshot], None] = _forget
     tracing: Tracing = NO_TRACING
-    fingerprint: str = ""
     series: SeriesWatch = attrs.field(factory=SeriesWatch, init=False)
     counter: CounterWatch = attrs.field(factory=CounterWatch)
 
@@ -169,8 +168,7 @@ class ForecastLoop:
         if snapshot is None:
             return
         with self.tracing.span("publish", {"kedastral.status": snapshot.status.code}):
-            whole = attrs.evolve(snapshot, fingerprint=self.fingerprint, **attrs.asdict(found, recurse=False))
-            is_newest = await self.store.put(whole)
+            is_newest = await self.store.put(attrs.evolve(snapshot, **attrs.asdict(found, recurse=False)))
         if not is_newest:
             words = "the store has a newer forecast already: another pod made it, or a clock was set back a little"
             raise StoreError(words, reason="older")

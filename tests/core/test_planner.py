@@ -145,6 +145,22 @@ def test_without_a_forecast_a_plan_by_headroom_is_kept_and_one_by_service_level_
     assert naive.forecast.values.tolist() == [1000.0] * 30
 
 
+def test_a_plan_has_the_fingerprint_of_the_settings_that_it_was_made_under() -> None:
+    """A kept plan keeps it: its numbers mean what they meant under these."""
+    history, at = history_of(1000), NOW + timedelta(minutes=1)
+    forecast = Forecast(NOW, 60.0, np.full(30, 1000.0))
+    by_headroom, steered = (attrs.evolve(each, fingerprint="old") for each in (WORKLOAD, STEERED))
+    before = plan_step(by_headroom, history, forecast, None)
+    assert before.fingerprint == plan_step(steered, history, forecast, before).fingerprint == "old"
+    kept, made = (
+        plan_step_without_model(attrs.evolve(each, fingerprint="new"), history, at, FAILED, before)
+        for each in (by_headroom, steered)
+    )
+    assert kept is not None
+    assert made is not None
+    assert (kept.fingerprint, made.fingerprint) == ("old", "new")
+
+
 def test_a_plan_without_a_floor_is_adopted_without_one() -> None:
     assert adopt_plan(WORKLOAD, attrs.evolve(plan(), floor=None)).floor is None
 

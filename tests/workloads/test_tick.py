@@ -3,6 +3,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 import attrs
@@ -108,6 +109,22 @@ async def test_the_plan_before_limits_the_first_step(autojump_clock: MockClock) 
     published = loop.store.get("shop")
     assert published is not None
     assert published.replicas.tolist() == [4, 8, 16]
+
+
+async def test_a_plan_that_is_kept_under_other_settings_is_published_with_its_own_fingerprint(
+    autojump_clock: MockClock,
+) -> None:
+    """Otherwise pods with the same settings would serve its numbers, which mean something else."""
+    first = make_loop()
+    store, failing = first.store, make_loop(values=ModelError("no idea", reason="bad_answer"), store=first.store)
+    for loop, fingerprint in ((first, "old"), (failing, "new")):
+        workload = attrs.evolve(loop.workload, fingerprint=fingerprint)
+        with suppress(ModelError):
+            await attrs.evolve(loop, workload=workload, planner=Planner(workload)).tick()
+    published = store.get("shop")
+    assert published is not None
+    assert published.status.code is StatusCode.MODEL_FAILED
+    assert published.fingerprint == "old"
 
 
 async def test_a_plan_that_is_over_limits_nothing(autojump_clock: MockClock) -> None:

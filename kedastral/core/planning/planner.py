@@ -43,7 +43,7 @@ class Workload:
     ``steps`` is the length of the forecast; ``lead_time`` is in seconds. With ``reactive_headroom`` None there is no
     floor; with ``service_level`` None the plan uses the policy's fixed headroom. In ``mode`` observe the plan is only
     shown, and KEDA is told 0. ``stale`` says how long a plan is served if no newer one comes. ``interval`` is the time
-    between two ticks in seconds; None means one step.
+    between two ticks in seconds; None means one step. ``fingerprint`` identifies the settings that a plan depends on.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Workload:
     mode: Mode = Mode.SCALE
     stale: StalePolicy = attrs.field(factory=StalePolicy)
     interval: float | None = None
+    fingerprint: str = ""
 
 
 def plan_step(
@@ -82,7 +83,9 @@ def plan_step(
     is_partial = history.quality.at_least is not None
     withheld = (snapshot.status.awaits_model or is_partial) and (previous is None or previous.withheld)
     unknown = resumption is not None and resumption.served is None
-    snapshot = attrs.evolve(snapshot, resumption=resumption, withheld=withheld and unknown)
+    snapshot = attrs.evolve(
+        snapshot, resumption=resumption, withheld=withheld and unknown, fingerprint=workload.fingerprint
+    )
     snapshot = _keep_floor(snapshot, previous) if is_partial else snapshot
     return attrs.evolve(snapshot, replicas_without_max=replicas_without_max(snapshot))
 
@@ -112,7 +115,8 @@ def keep_plan(workload: Workload, history: Series, previous: Snapshot, status: F
 
     The forecast and its plan keep their values and their time, so that they become stale as usual. The floor needs no
     forecast. It does not fall: while an old plan is served, its last floor stays. The bounds and the lead time are
-    those of ``workload``, whose settings may have changed since. ``status`` says why there is no forecast.
+    those of ``workload``, whose settings may have changed since; the fingerprint stays that of the settings that the
+    plan was made under. ``status`` says why there is no forecast.
     """
     bounds, floor = workload.policy.bounds, _floor_of(workload, history)
     if floor is not None and previous.floor is not None:
