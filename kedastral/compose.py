@@ -291,8 +291,8 @@ def show_workloads(view: SnapshotView, forecasting: Forecasting) -> WorkloadsVie
     fleet = forecasting.fleet
 
     def find_settings(key: str) -> Sequence[SettingInForce]:
-        runner = fleet.runners.get(key)
-        return () if runner is None else settings_in_force(runner.settings)
+        settings = fleet.settings.get(key)
+        return () if settings is None else settings_in_force(settings)
 
     return WorkloadsView(view, forecasting.builder.recent, fleet.runners.keys, fleet.failing, find_settings)
 

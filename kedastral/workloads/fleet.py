@@ -67,6 +67,7 @@ class Fleet:
     keeper: StateKeeper | None = None
     division: Division | None = None
     _runners: dict[str, WorkloadRunner] = attrs.field(factory=dict, init=False)
+    _settings: dict[str, WorkloadSettings] = attrs.field(factory=dict, init=False)
     _slots: dict[str, Slot] = attrs.field(factory=dict, init=False)
     _nursery: trio.Nursery | None = attrs.field(default=None, init=False)
 
@@ -74,6 +75,14 @@ class Fleet:
     def runners(self) -> Mapping[str, WorkloadRunner]:
         """The current runner of each workload, by key."""
         return MappingProxyType(self._runners)
+
+    @property
+    def settings(self) -> Mapping[str, WorkloadSettings]:
+        """The settings of each workload as they are configured now, by key.
+
+        Where they were given, and which of them are defaults, may have changed since the runner was made from them.
+        """
+        return MappingProxyType(self._settings)
 
     def failing(self) -> Mapping[str, Failure]:
         """The failures of the workloads whose latest tick gave no forecast, by key."""
@@ -97,7 +106,7 @@ class Fleet:
     def put(self, runner: WorkloadRunner) -> None:
         """Add ``runner``, or replace the one with its key."""
         key = runner.key
-        self._runners[key] = runner
+        self._runners[key], self._settings[key] = runner, runner.settings
         self.store.follow(key)
         self._reconsider()
         slot = self._slots.get(key)
@@ -108,9 +117,13 @@ class Fleet:
         if self._nursery is not None:
             self._nursery.start_soon(self._run_slot, key)
 
+    def keep(self, settings: WorkloadSettings) -> None:
+        """Keep the runner, which is current for ``settings``; from now on these say where each was given."""
+        self._settings[settings.key] = settings
+
     def remove(self, key: str) -> None:
         """Remove the runner with ``key``; its snapshot is forgotten at once."""
-        del self._runners[key]
+        del self._runners[key], self._settings[key]
         self.store.forget(key)
         self._slots[key].replace(None)
         self._reconsider()
@@ -211,6 +224,8 @@ async def reconcile(
         if new is not None:
             (added if now is None else changed).append(key)
             fleet.put(new.runner)
+        else:
+            fleet.keep(settings)
         on_configured(key)
         await trio.lowlevel.checkpoint()  # spread the first ticks of new runners over turns of the event loop
     removed = sorted(key for key in obsolete if key in fleet.runners)

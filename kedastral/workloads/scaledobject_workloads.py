@@ -333,6 +333,8 @@ class FleetResolver:
         if before.owner == (ref.namespace, ref.name):  # one object has few spellings; others may have any number
             before.describe(ref, now)
             self._keys[ref.namespace, ref.name, ref.workload] = key
+            if before.ref is ref:
+                self.fleet.keep(settings)
         self.keep_alive(key)
         return key
 

@@ -15,12 +15,13 @@ import pytest
 
 from kedastral.adapters.prometheus.api import open_prometheus_client
 from kedastral.clock import SystemClock
-from kedastral.compose import Common, make_forecasting
+from kedastral.compose import Common, make_forecasting, show_workloads
 from kedastral.core.series import Series
 from kedastral.core.trigger import ObjectRef
 from kedastral.errors import ConfigError
 from kedastral.logs import SHOWN_ALONE, configure_logging, tell_gathered
 from kedastral.serving.scaler import Scaler
+from kedastral.serving.view import SnapshotView
 from kedastral.settings.declarations import PrometheusLogin, ScaledObjectSettings
 from kedastral.settings.fleet import ConfiguredFleet, WorkloadSettings
 from kedastral.workloads import runner, scaledobject_workloads
@@ -92,6 +93,41 @@ async def test_one_that_files_describe_from_now_on_is_theirs(rig: Rig) -> None:
     await rig.forecasting.apply(rig.read(source(), policy("own", "shop", min="7")))
     assert rig.settings[key].plan.min_replicas == 7
     assert rig.forecasting.resolver.configured == {key}
+
+
+def origins(rig: Rig, key: str) -> dict[str, str]:
+    """Where each setting of a workload that somebody set was given, as the page shows it."""
+    view = SnapshotView(rig.forecasting.fleet.store, rig.forecasting.resolver.policy_of, SystemClock())
+    shown = show_workloads(view, rig.forecasting).settings_of(key)
+    return {one.name: one.origin.rpartition("/")[2] for one in shown if one.origin != "default"}
+
+
+async def test_where_a_setting_was_given_follows_each_reload_though_the_runner_stays(rig: Rig) -> None:
+    """The policy moves to another file, and then makes a default explicit: nothing that is forecast changes."""
+    await rig.forecasting.apply(rig.read(source(), policy("a", min="5")))
+    runner = rig.forecasting.fleet.runners["a"]
+    was = origins(rig, "a")
+    assert "--min" in was
+    (rig.folder / "config.yaml").unlink()
+    for text, given in ((policy("a", min="5"), {"--min"}), (policy("a", min="5", max="50"), {"--min", "--max"})):
+        write(rig.folder, source(), name="first.yaml")
+        write(rig.folder, text, name="second.yaml")
+        assert not await rig.forecasting.apply(load_fleet(rig.folder))
+        shown = origins(rig, "a")
+        assert shown.keys() - was.keys() == given - {"--min"}
+        assert set(shown.values()) == {"second.yaml, document 1"}
+    assert rig.forecasting.fleet.runners["a"] is runner
+    await rig.forecasting.apply(rig.read(source(), policy("b")))
+    assert origins(rig, "a") == {}
+
+
+async def test_where_a_setting_was_given_follows_the_metadata_though_the_runner_stays(rig: Rig) -> None:
+    key = await bring(rig, query="up")
+    runner = rig.forecasting.fleet.runners[key]
+    assert "--max" not in origins(rig, key)
+    assert await bring(rig, query="up", max="50") == key
+    assert rig.forecasting.fleet.runners[key] is runner
+    assert "--max" in origins(rig, key)
 
 
 async def test_what_cannot_be_put_into_effect_leaves_all_as_it_was(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
