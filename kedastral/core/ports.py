@@ -2,7 +2,7 @@
 """The ports: small interfaces between the services and the outside world, most with several implementations."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
@@ -152,6 +152,13 @@ class SnapshotStore(SnapshotReader, Protocol):
         A snapshot that is newer by more than a small skew was made before the clock was set back, and is replaced.
 
         Raises `kedastral.errors.StoreError` for a snapshot without a workload name, or if it cannot be kept.
+        """
+        ...
+
+    def revise(self, workload: str, change: Callable[[Snapshot], Snapshot]) -> None:
+        """``change`` the snapshot that this process put for ``workload``, if there is one; other processes keep theirs.
+
+        It is as old and as good as before, so this never competes with what others publish.
         """
         ...
 

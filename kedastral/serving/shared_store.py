@@ -201,6 +201,15 @@ class SharedStore:
         self._serve(snapshot)
         return True
 
+    def revise(self, workload: str, change: Callable[[Snapshot], Snapshot]) -> None:
+        """See `kedastral.core.ports.SnapshotStore.revise`."""
+        own = self._own.get(workload)
+        if own is None:
+            return
+        self._own[workload] = revised = change(own)
+        if self._served.get(workload) is own:
+            self._serve(revised)
+
     def forget(self, workload: str) -> None:
         """See `kedastral.core.ports.SnapshotStore.forget`."""
         for kept in (self._own, self._pending, self._stamps, self._written_at, self._wanted):

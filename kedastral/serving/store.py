@@ -6,7 +6,7 @@
 
 import logging
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 
 import attrs
@@ -86,6 +86,13 @@ class MemoryStore:
         self._snapshots[workload] = snapshot
         self._changes.notify(workload)
         return True
+
+    def revise(self, workload: str, change: Callable[[Snapshot], Snapshot]) -> None:
+        """See `kedastral.core.ports.SnapshotStore.revise`."""
+        before = self._snapshots.get(workload)
+        if before is not None:
+            self._snapshots[workload] = change(before)
+            self._changes.notify(workload)
 
     def forget(self, workload: str) -> None:
         """See `kedastral.core.ports.SnapshotStore.forget`."""

@@ -13,7 +13,7 @@ import attrs
 import httpx
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from kedastral.adapters.http import BearerAuth, SecretText
 from kedastral.adapters.redis.snapshots import RedisSnapshots
@@ -93,6 +93,22 @@ async def test_what_was_put_is_found(store: SnapshotStore) -> None:
     assert store.get("shop") == snapshot
     assert dict(store.newest()) == {"shop": snapshot}
     assert store.get("SHOP") is None
+
+
+async def test_what_is_revised_is_as_old_as_before_and_is_continued_from(store: SnapshotStore) -> None:
+    def revise(snapshot: Snapshot) -> Snapshot:
+        return attrs.evolve(snapshot, lead_time=snapshot.lead_time * 2)
+
+    store.revise("shop", revise)
+    assert store.get("shop") is None
+    made = make_snapshot()
+    await store.put(made)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(store.wait_for_change, "shop")
+        await wait_all_tasks_blocked()
+        store.revise("shop", revise)
+    assert store.get("shop") == store.previous("shop") == revise(made)
+    assert await store.put(made) is True
 
 
 async def test_what_is_forgotten_is_gone_and_may_come_again(store: SnapshotStore) -> None:

@@ -298,6 +298,28 @@ async def test_a_tick_goes_on_from_its_own_snapshot_unless_another_pod_was_in_ch
         assert pod.store.previous("shop") == make_snapshot([7], made_at=at(400))
 
 
+async def test_the_own_one_is_revised_even_while_a_better_one_of_others_is_served(autojump_clock: MockClock) -> None:
+    """After new settings the own one is foreign, so as a new one it would be refused. What others made stays theirs."""
+    exchange = MemoryExchange(wall_clock())
+    async with open_pod(exchange, terms=Terms("old")) as pod:
+        pod.store.follow("shop")
+        await pod.store.put(ours(0, by="old"))
+        await poll()
+        pod.store.terms = lambda _: Terms("new")
+        await exchange.write([SharedWrite(ours(5, 6, by="new"))])
+        await poll()
+        pod.store.revise("shop", lambda own: attrs.evolve(own, lead_time=77.0))
+        assert pod.store.previous("shop") == attrs.evolve(ours(0, by="old"), lead_time=77.0)
+        assert pod.store.get("shop") == ours(5, 6, by="new")
+        await poll()
+        assert exchange.entries["shop"].snapshot == ours(5, 6, by="new")
+    async with open_pod(exchange) as other:
+        other.store.follow("shop")
+        await poll()
+        other.store.revise("shop", lambda own: attrs.evolve(own, lead_time=77.0))
+        assert other.store.previous("shop") == ours(5, 6, by="new")
+
+
 async def test_after_a_clock_was_set_back_a_snapshot_from_the_future_gives_way(autojump_clock: MockClock) -> None:
     exchange = MemoryExchange(wall_clock())
     async with open_pod(exchange) as one, open_pod(exchange) as two:
