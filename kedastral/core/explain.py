@@ -317,7 +317,8 @@ def _add_floor(chain: _Chain, snapshot: Snapshot) -> None:
     resumption = snapshot.resumption
     if resumption is not None and resumption.served is not None:
         since = show_time(resumption.since)
-        words = f"desired before the start or the outage of {since}; kept until a forecast has stood for a while"
+        event = f"the start, the outage or the change of settings of {since}"
+        words = f"desired before {event}; kept until a forecast has stood for a while"
         chain.add(StageName.RESUMPTION, Effect.AT_LEAST, float(resumption.served), Unit.PODS, words)
 
 

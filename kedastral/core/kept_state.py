@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a restart must not lose of a workload, and how much of it still holds under other settings; pure.
 
+`SettingsChange` applies to a restart and a reload alike.
+
 `KeptState` is small and saved at each tick. `KeptHistory` is large, changes little, and is saved rarely.
 docs/operations.md has a table of what `adapt_state` keeps and drops.
 """
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from kedastral.core.data_quality.settling import SettlingState
 from kedastral.core.planning.planner import Workload, adopt_plan
 from kedastral.core.planning.service_level import ServiceLevelState
+from kedastral.core.planning.stabilization import Resumption
 from kedastral.core.planning.steering import SteeringState, keep_steering
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.series import Floats, Series, require_positive, require_utc, same_array
@@ -156,19 +159,46 @@ class KeptHistory:
         return (self.source, self.query, self.step) == basis.history
 
 
+@attrs.frozen
+class SettingsChange:
+    """A change of settings ``at`` a moment, by a restart or while the process runs.
+
+    They were as in ``before``, and are now as in ``now`` and ``workload``. ``told`` is what KEDA was last told from a
+    plan, None if nothing.
+    """
+
+    before: StateBasis
+    now: StateBasis
+    workload: Workload
+    told: int | None
+    at: datetime
+
+    def adapt(self, snapshot: Snapshot) -> Snapshot:
+        """``snapshot`` as the next plan continues from it: without what would mean something else now.
+
+        Its plan stays. Where the plans held so far are dropped, KEDA is told no less than before until a forecast has
+        stood, as after an outage: otherwise a plan by the last value could take pods while the model still learns.
+        """
+        snapshot, report, told = adopt_plan(self.workload, snapshot), snapshot.service_level, self.told
+        if report is not None:
+            kept = _adapt_service_level(report.state, self.before, self.now)
+            snapshot = attrs.evolve(snapshot, service_level=attrs.evolve(report, state=kept))
+            if told is not None and not self.now.same_plans(self.before):
+                told = self.workload.policy.bounds.clamp(told)
+                snapshot = attrs.evolve(snapshot, resumption=Resumption(self.at, told))
+        if self.now.history != self.before.history:
+            snapshot = attrs.evolve(snapshot, outliers=None, lost_series=None, raw_counter=False)
+        return snapshot
+
+
 def adapt_state(state: KeptState, basis: StateBasis, workload: Workload) -> KeptState:
     """``state`` adapted to the current settings, ``basis`` and ``workload``.
 
     Anything that would mean something else now is dropped. What KEDA is told stays, because replicas mean the same
     under any settings: it is limited to the new bounds, and read with the new lead time and mode.
     """
-    snapshot = adopt_plan(workload, state.snapshot)
-    report = snapshot.service_level
-    if report is not None:
-        kept = _adapt_service_level(report.state, state.basis, basis)
-        snapshot = attrs.evolve(snapshot, service_level=attrs.evolve(report, state=kept))
-    if basis.history != state.basis.history:
-        snapshot = attrs.evolve(snapshot, outliers=None, lost_series=None, raw_counter=False)
+    change = SettingsChange(state.basis, basis, workload, state.told, state.saved_at)
+    snapshot = change.adapt(state.snapshot)
     told = None if state.told is None else workload.policy.bounds.clamp(state.told)
     source = state.source if basis.same_settling(state.basis) else None
     lately = state.told_lately if basis.history == state.basis.history else ()

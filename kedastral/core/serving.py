@@ -45,8 +45,9 @@ class Snapshot:
     maximum does not limit it.
     ``min_replicas`` is the least that any plan of the workload wants; None if unknown. ``fingerprint`` identifies the
     settings that the numbers depend on; empty if unknown.
-    ``resumption`` is set after a start or an outage: KEDA is told no less than was served before. ``withheld`` is set
-    if that is unknown and there is no model's forecast yet: then KEDA is told nothing that could cost it pods.
+    ``resumption`` is set after a start, an outage or a change of settings: KEDA is told no less than was served before.
+    ``withheld`` is set if that is unknown and there is no model's forecast yet: then KEDA is told nothing that could
+    cost it pods.
     ``basis`` holds the inputs of the plan, so that it can be explained; None if another process made it.
     """
 
@@ -103,7 +104,7 @@ class Snapshot:
 
     @property
     def served_before(self) -> int:
-        """What was served before a start or outage that the plan still resumes from; 0 if there is none, or unknown."""
+        """What was served before the start, outage or change that the plan resumes from; 0 if none, or unknown."""
         return 0 if self.resumption is None else self.resumption.served or 0
 
     def age(self, now: datetime) -> float:
@@ -186,8 +187,9 @@ class Decision:
 def replicas_at(snapshot: Snapshot, now: datetime) -> int:
     """The maximum of the plan over every step that ``[now, now + lead_time]`` overlaps, and at least the floor.
 
-    After a start or an outage it is also at least what was served before. So it scales up one lead time early, and
-    never down before the need has passed. Both ends of the window count. Past its end, the plan's last element counts.
+    After a start, an outage or a change of settings it is also at least what was served before. So it scales up one
+    lead time early, and never down before the need has passed. Both ends of the window count. Past its end, the plan's
+    last element counts.
     """
     first, last = lead_window(snapshot, now)
     planned = int(snapshot.replicas[first : last + 1].max())
@@ -278,6 +280,12 @@ def decide(snapshot: Snapshot | None, now: datetime, policy: StalePolicy) -> Dec
     if policy.on_stale is OnStale.RIDE_FORECAST and snapshot is not None and _covers_lead(snapshot, now):
         return Decision(replicas_at(snapshot, now), stale=True, reason=_staleness(snapshot, now))
     return Decision(None, stale=True, reason=_staleness(snapshot, now))
+
+
+def told_by_plan(snapshot: Snapshot | None, now: datetime, policy: StalePolicy) -> int | None:
+    """What `decide` reads from a plan at ``now``; None if KEDA is told nothing, or what no plan says."""
+    decision = decide(snapshot, now, policy)
+    return decision.replicas if decision.trusted and decision.mode is Mode.SCALE else None
 
 
 def seconds_unchanged(snapshot: Snapshot | None, now: datetime, policy: StalePolicy) -> float:

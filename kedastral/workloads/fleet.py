@@ -26,10 +26,12 @@ from kedastral.workloads.ticker import Beats, run_ticker, spread
 class Slot:
     """The slot of one key: its runner (None: removed), and the replaced runners that are not closed yet, oldest first.
 
-    At most one ticker runs for a key: if a replaced runner still ticks, it is the oldest of them.
+    At most one ticker runs for a key: if a replaced runner still ticks, it is the oldest of them. The state of the
+    newest snapshot means what the settings of ``newest`` say: those of the runner that ticks now or ticked last.
     """
 
     runner: WorkloadRunner | None
+    newest: WorkloadRunner
     replaced: deque[WorkloadRunner] = attrs.field(factory=deque)
     changed: trio.Event = attrs.field(factory=trio.Event)
     ticking: trio.CancelScope = attrs.field(factory=trio.CancelScope)
@@ -43,6 +45,12 @@ class Slot:
         if self.replaced and self.replaced[0].reads_in_vain(successor):
             self.ticking.cancel()
 
+    def take_over(self, runner: WorkloadRunner) -> None:
+        """Let ``runner`` continue from what the runner before it has published."""
+        if runner is not self.newest:
+            runner.take_over(self.newest)
+            self.newest = runner
+
     async def close_replaced(self) -> None:
         """Close all replaced runners, even those that never ticked, each with its successor."""
         while self.replaced:
@@ -54,11 +62,11 @@ class Slot:
 class Fleet:
     """Runs a ticker for each workload, spread over the interval so that they do not all tick at once.
 
-    A replaced runner finishes its tick, and its successor ticks right afterwards: two runners of one workload never
-    tick at the same time, so the parts they share need no lock. A tick is only cancelled while it reads a history that
-    the successor does not use, since it may hang there. The same holds for a removed workload, whose snapshot is
-    forgotten. A ``keeper`` saves what a restart must not lose. With a ``division``, a workload only ticks here if it is
-    this pod's turn among the pods that share the work.
+    A replaced runner finishes its tick, and its successor ticks right afterwards, from a state adapted to its settings
+    as after a restart: two runners of one workload never tick at the same time, so the parts they share need no lock.
+    A tick is only cancelled while it reads a history that the successor does not use, since it may hang there. The same
+    holds for a removed workload, whose snapshot is forgotten. A ``keeper`` saves what a restart must not lose. With a
+    ``division``, a workload only ticks here if it is this pod's turn among the pods that share the work.
     """
 
     store: SnapshotStore
@@ -113,7 +121,7 @@ class Fleet:
         if slot is not None:
             slot.replace(runner)
             return
-        self._slots[key] = Slot(runner)
+        self._slots[key] = Slot(runner, runner)
         if self._nursery is not None:
             self._nursery.start_soon(self._run_slot, key)
 
@@ -136,6 +144,7 @@ class Fleet:
         slot = self._slots[key]
         await slot.close_replaced()
         while (runner := slot.runner) is not None:
+            slot.take_over(runner)
             slot.changed = trio.Event()
             interval = runner.interval / self.speed
             offset = spread(key) * interval if len(self._slots) > 1 else 0.0

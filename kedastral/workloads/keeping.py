@@ -22,7 +22,7 @@ from kedastral.clock import WallClock
 from kedastral.core.kept_state import KeptHistory, KeptModel, KeptState, adapt_state
 from kedastral.core.ports import RestorableSource, SnapshotStore, StateStore
 from kedastral.core.series import Floats
-from kedastral.core.serving import Mode, Snapshot, decide
+from kedastral.core.serving import Snapshot, told_by_plan
 from kedastral.core.trigger import ObjectRef
 from kedastral.errors import StoreError
 from kedastral.logs import of_many
@@ -218,7 +218,9 @@ class StateKeeper:
             self._saved_history_at[runner.key] = trio.current_time() - spread(runner.key) * HISTORY_EVERY
         else:
             history = None
-        source.restore(None if state is None else state.source, history)
+        # the state was adapted to a runner that may have been replaced before its first tick
+        is_settled = state is not None and state.basis.same_settling(runner.basis)
+        source.restore(state.source if state is not None and is_settled else None, history)
         if history is not None and history.model is not None:
             _restore_model(runner, history.model)
 
@@ -332,7 +334,7 @@ class StateKeeper:
             saved_at=self.clock.now(),
             basis=runner.basis,
             snapshot=snapshot,
-            told=_answer_of(snapshot, self.clock.now(), runner),
+            told=told_by_plan(snapshot, self.clock.now(), runner.policy),
             source=source.kept_state() if isinstance(source, RestorableSource) else None,
             told_lately=runner.series.told,
             trigger=self.trigger_of(runner.key),
@@ -425,9 +427,3 @@ def _restore_model(runner: WorkloadRunner, kept: KeptModel) -> None:
         forecaster.restore(kept.memory)
     except ValueError as error:
         log.warning("the model is trained again: %s", error, extra=of_many(runner.key))
-
-
-def _answer_of(snapshot: Snapshot, now: datetime, runner: WorkloadRunner) -> int | None:
-    """What KEDA is told from ``snapshot``; None if that is not from a plan."""
-    decision = decide(snapshot, now, runner.policy)
-    return decision.replicas if decision.trusted and decision.mode is Mode.SCALE else None

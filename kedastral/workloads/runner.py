@@ -19,7 +19,7 @@ from kedastral.adapters.prometheus.source import PrometheusSource
 from kedastral.clock import WallClock
 from kedastral.core.data_quality.lost_series import SeriesWatch
 from kedastral.core.data_quality.raw_counter import CounterWatch
-from kedastral.core.kept_state import StateBasis
+from kedastral.core.kept_state import SettingsChange, StateBasis
 from kedastral.core.planning.calibration import warm_up
 from kedastral.core.planning.planner import Workload
 from kedastral.core.planning.service_level import ServiceLevelSettings
@@ -28,7 +28,7 @@ from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.ports import Forecaster, MetricSource, SnapshotStore, TrainableModel
 from kedastral.core.series import Series
-from kedastral.core.serving import Mode, StalePolicy
+from kedastral.core.serving import Mode, StalePolicy, told_by_plan
 from kedastral.errors import WorkloadError
 from kedastral.models import MODELS
 from kedastral.serving.metrics import Metrics, observe_seconds
@@ -51,6 +51,10 @@ OpenSource = Callable[[WorkloadSettings], MetricSource]
 
 
 def _nobody_knows(_key: str) -> None:
+    pass
+
+
+def _take_nothing(_before: "WorkloadRunner") -> None:
     pass
 
 
@@ -171,8 +175,10 @@ class WorkloadRunner:
 
     ``close(successor)`` releases what the successor (None: there is none) does not take over.
     ``reads_in_vain(successor)`` says whether a running tick is still reading a history that the successor does not use:
-    then it may be cancelled. ``series`` watches how many series are summed. ``failed`` is why the newest tick gave no
-    forecast; ``ticked`` is set when the first tick has ended. ``fingerprint`` goes with its plans.
+    then it may be cancelled. ``take_over(before)`` adapts what ``before`` has published to this runner's settings: it
+    is called after the last tick of ``before`` and before the first one of this runner. ``series`` watches how many
+    series are summed. ``failed`` is why the newest tick gave no forecast; ``ticked`` is set when the first tick has
+    ended. ``fingerprint`` goes with its plans.
     """
 
     settings: WorkloadSettings
@@ -180,6 +186,7 @@ class WorkloadRunner:
     tick: Callable[[], Awaitable[None]]
     close: Callable[["WorkloadRunner | None"], Awaitable[None]]
     reads_in_vain: Callable[["WorkloadRunner | None"], bool]
+    take_over: Callable[["WorkloadRunner"], None] = _take_nothing
     series: SeriesWatch = attrs.field(factory=SeriesWatch)
     failed: LastFailure = attrs.field(factory=LastFailure)
     ticked: trio.Event = attrs.field(factory=trio.Event)
@@ -245,9 +252,11 @@ class RunnerBuilder:
         the model does as well.
         """
         parts = self._make_parts(settings, None if before is None else before.parts)
-        fingerprint = fingerprint_of(settings, basis_of(settings, parts.source_identity.connection))
+        basis = basis_of(settings, parts.source_identity.connection)
+        fingerprint = fingerprint_of(settings, basis)
         workload = attrs.evolve(workload_of(settings), fingerprint=fingerprint)
         source = MeasuredSource(parts.source, self.metrics, self.tracing)
+        same_load = before is not None and before.basis.history == basis.history
         loop = ForecastLoop(
             workload=workload,
             source=source,
@@ -257,6 +266,7 @@ class RunnerBuilder:
             planner=self._make_planner(workload, parts.forecaster),
             remember=self.recent.record,
             tracing=self.tracing,
+            series=before.series if before is not None and same_load else SeriesWatch(),
             counter=CounterWatch(is_told=find_raw_counter(settings.query) is not None),  # by a warning at the start
         )
         answered = before is not None and before.parts.source is parts.source and before.failed.answered
@@ -271,12 +281,18 @@ class RunnerBuilder:
         def reads_in_vain(successor: WorkloadRunner | None) -> bool:
             return source.is_reading and (successor is None or successor.parts.source is not parts.source)
 
+        def take_over(predecessor: WorkloadRunner) -> None:
+            key, now = settings.key, self.clock.now()
+            told = told_by_plan(self.store.get(key), now, predecessor.policy)
+            self.store.revise(key, SettingsChange(predecessor.basis, basis, workload, told, now).adapt)
+
         return WorkloadRunner(
             settings=settings,
             parts=parts,
             tick=self._traced(workload.name, GuardedTick(loop, note_failure, failed.note_success, self.answers_keda)),
             close=partial(self._close, parts),
             reads_in_vain=reads_in_vain,
+            take_over=take_over,
             series=loop.series,
             failed=failed,
             fingerprint=fingerprint,

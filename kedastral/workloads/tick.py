@@ -117,7 +117,7 @@ class ForecastLoop:
     """One workload's tick and its parts.
 
     ``remember`` gets the inputs of each published plan, for charts; ``tracing`` gets a span for each publication.
-    ``counter`` recognises a raw counter by its values.
+    ``series`` watches how many series are summed; ``counter`` recognises a raw counter by its values.
     """
 
     workload: Workload
@@ -128,7 +128,7 @@ class ForecastLoop:
     planner: Planner = attrs.field()
     remember: Callable[[Series, Snapshot], None] = _forget
     tracing: Tracing = NO_TRACING
-    series: SeriesWatch = attrs.field(factory=SeriesWatch, init=False)
+    series: SeriesWatch = attrs.field(factory=SeriesWatch)
     counter: CounterWatch = attrs.field(factory=CounterWatch)
 
     @planner.default

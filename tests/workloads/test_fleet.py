@@ -174,6 +174,34 @@ async def test_whoever_is_replaced_before_it_ticked_is_closed_too(autojump_clock
     assert [query for _, query, _ in rig.diary.ticked] == ["first", "fourth"]
 
 
+async def test_a_successor_takes_over_from_the_runner_that_ticked_last_before_its_own_first_tick(
+    autojump_clock: MockClock, rig: Rig
+) -> None:
+    def put(query: str, lasts: float = 0.0) -> None:
+        def take_over(before: WorkloadRunner) -> None:
+            assert not rig.diary.running, "it may still publish"
+            taken.append((query, query_of(before), [ticked for _, ticked, _ in rig.diary.ticked]))
+
+        rig.fleet.put(attrs.evolve(rig.runner("shop", query, lasts=lasts), take_over=take_over))
+
+    taken: list[tuple[str, str | None, list[str]]] = []
+    put("first", lasts=10.0)
+    await trio.sleep(1)
+    put("second")
+    put("third")
+    await trio.sleep(100)
+    assert taken == [("third", "first", ["first"])]
+    rig.fleet.remove("shop")
+    put("fourth")
+    await trio.sleep(1)
+    assert [(query, before) for query, before, _ in taken[1:]] == [("fourth", "third")]
+    rig.fleet.remove("shop")
+    await trio.sleep(1)
+    put("fifth")
+    await trio.sleep(1)
+    assert len(taken) == 2, "nothing is left to take over"
+
+
 @given(
     steps=st.lists(
         st.tuples(

@@ -22,12 +22,13 @@ from kedastral.adapters.prometheus.range_queries import RangeQuery
 from kedastral.adapters.prometheus.source import PrometheusSource
 from kedastral.clock import AcceleratedClock
 from kedastral.compose import Common, Storage, make_forecasting, services_of
-from kedastral.core.kept_state import KeptModel, KeptState, adapt_state
+from kedastral.core.kept_state import KeptHistory, KeptModel, KeptState, SourceState, adapt_state
 from kedastral.core.planning.steering import SteeringState
 from kedastral.core.ports import StateStore
-from kedastral.core.serving import Mode, OnStale, decide, replicas_at
+from kedastral.core.serving import Mode, OnStale, Snapshot, decide, replicas_at
 from kedastral.core.trigger import ObjectRef
 from kedastral.errors import StoreError
+from kedastral.models import MODELS
 from kedastral.models.auto import AutoModel
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.store import MemoryStates, MemoryStore
@@ -46,6 +47,8 @@ from kedastral.settings.fleet import ConfiguredFleet, DataSourceSettings, FleetS
 from kedastral.settings.load import load
 from kedastral.settings.types import Header, HttpUrl, Name, QueryParam
 from kedastral.workloads import keeping
+from kedastral.workloads import runner as runners
+from kedastral.workloads.fleet import Fleet
 from kedastral.workloads.keeping import FORGET_AFTER, HISTORY_EVERY, SWEEP_EVERY, StateKeeper
 from kedastral.workloads.reload import Forecasting
 from kedastral.workloads.runner import DataSources, RunnerBuilder, WorkloadRunner, workload_of
@@ -723,10 +726,14 @@ def read_table() -> dict[str, str]:
     return {changed.strip(): afresh.strip() for changed, afresh in pairs}
 
 
+def make_builder(store: MemoryStore | None = None) -> RunnerBuilder:
+    return RunnerBuilder(store or MemoryStore(), AcceleratedClock(START, origin=None), Metrics(), DataSources())
+
+
 def build(source: DataSourceSettings, settings: WorkloadSettings) -> WorkloadRunner:
-    sources = DataSources()
-    sources.replace({"default": source})
-    return RunnerBuilder(MemoryStore(), AcceleratedClock(START, origin=None), Metrics(), sources).build(settings)
+    builder = make_builder()
+    builder.sources.replace({"default": source})
+    return builder.build(settings)
 
 
 def test_the_table_has_a_row_for_each_change_that_is_tested_and_no_other() -> None:
@@ -734,9 +741,12 @@ def test_the_table_has_a_row_for_each_change_that_is_tested_and_no_other() -> No
     assert set(table) == set(CHANGES)
 
 
-@pytest.mark.parametrize(
+each_change = pytest.mark.parametrize(
     ("changed", "number"), [(changed, number) for changed, all_of in CHANGES.items() for number in range(len(all_of))]
 )
+
+
+@each_change
 async def test_other_settings_leave_of_the_state_what_the_table_says(changed: str, number: int) -> None:
     before, now = build(MAIN, shop(**AUTO)), build(*CHANGES[changed][number]())
     state = attrs.evolve(make_kept_state(), basis=before.basis)
@@ -770,6 +780,115 @@ async def test_other_settings_leave_of_the_state_what_the_table_says(changed: st
     )  # fmt: skip
     if not row.endswith(BOUNDED):
         assert clamped == state.snapshot.replicas.tolist()
+
+
+@each_change
+async def test_a_reload_leaves_of_the_state_what_a_restart_leaves(
+    changed: str, number: int, autojump_clock: MockClock
+) -> None:
+    """The successor of a running workload and the next process begin with the same plan and the same state."""
+    store, taken = MemoryStore(), list[Snapshot | None]()
+    builder, fleet = make_builder(store), Fleet(store, Metrics())
+    source, settings = CHANGES[changed][number]()
+    builder.sources.replace({"default": MAIN})
+    before = builder.build(shop(**AUTO))
+    builder.sources.replace({"default": source})
+    now = builder.build(settings, before)
+
+    async def publish() -> None:
+        await store.put(make_kept_state().snapshot)
+
+    async def look() -> None:
+        await trio.lowlevel.checkpoint()
+        taken.append(store.previous("shop"))
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(fleet.run)
+        fleet.put(attrs.evolve(before, tick=publish))
+        await trio.sleep(1)
+        told = decide(store.get("shop"), START, before.policy).replicas
+        fleet.put(attrs.evolve(now, tick=look))
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    state = attrs.evolve(make_kept_state(told=told), basis=before.basis)
+    restarted = adapt_state(state, now.basis, workload_of(now.settings)).snapshot
+    assert taken == [restarted]
+    assert (now.series is before.series) == (now.basis.history == before.basis.history)
+    assert replicas_at(restarted, START) >= min(told or 0, settings.plan.max_replicas), "KEDA is told no less meanwhile"
+
+
+def by_query(request: httpx.Request) -> httpx.Response:
+    """A load of 5000 for the query `up`, and of 200 for any other."""
+    return constant(5000 if request.url.params["query"] == "up" else 200)(request)
+
+
+@pytest.mark.parametrize("how", ["reload", "restart"])
+async def test_under_another_query_nothing_goes_on_but_what_keda_is_told(
+    how: str,
+    autojump_clock: MockClock,
+    clock: AcceleratedClock,
+    states: MemoryStates,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the model baseline, by service level: it needs no thread, for which the clock would not wait."""
+    steered = {**MODELS, "baseline": attrs.evolve(MODELS["baseline"], plans_by_service_level=True)}
+    monkeypatch.setattr(runners, "MODELS", steered)
+    settings = shop(window=14400.0, target_per_pod=100.0, max_replicas=100)
+    other = attrs.evolve(settings, query="down")
+
+    async def follow(process: Process, told: int) -> None:
+        """From the first tick under the other query on."""
+        for seconds in range(0, 271, 30):
+            await trio.sleep(30)
+            snapshot = process.forecasting.fleet.store.get("shop")
+            assert snapshot is not None
+            assert snapshot.service_level is not None
+            assert snapshot.service_level.state.steering.minutes <= seconds / 60 + 1
+            assert snapshot.service_level.upper[0] < 400
+            assert process.told() == told
+        await trio.sleep(2700)
+        assert (process.told() or 0) < 10
+
+    async with process(states, clock, settings, server=Server(by_query)) as first:
+        await trio.sleep(1815)
+        told, fleet = first.told(), first.forecasting.fleet
+        assert told is not None
+        assert told >= 50
+        if how == "reload":
+            fleet.put(first.forecasting.builder.build(other, fleet.runners["shop"]))
+            await follow(first, told)
+    if how == "restart":
+        async with process(states, clock, other, server=Server(by_query)) as second:
+            await follow(second, told)
+    kept = await states.load("shop")
+    assert kept is not None
+    assert kept.basis.query == "down"
+    assert kept.snapshot.service_level is not None
+    assert 40 < kept.snapshot.service_level.state.steering.minutes <= 51
+
+
+async def test_a_runner_replaced_before_its_first_tick_leaves_its_successor_what_still_holds(
+    autojump_clock: MockClock, clock: AcceleratedClock, states: MemoryStates
+) -> None:
+    """A reload right after the start: the state was restored for the settings before it."""
+    store = MemoryStore()
+    builder, keeper = make_builder(store), StateKeeper(states, store, clock, Metrics())
+    builder.sources.replace({"default": MAIN})
+    first = builder.build(shop(**AUTO))
+    kept = attrs.evolve(make_kept_state(), basis=first.basis)
+    for changes, left in (({}, kept.source), ({"settle_after": 60.0}, None)):
+        now = builder.build(shop(**{**AUTO, **changes}), first)
+        given: list[SourceState | None] = []
+
+        class Source(PrometheusSource):
+            def restore(self, state: SourceState | None, history: KeptHistory | None) -> None:
+                given.append(state)  # noqa: B023 - called below
+
+        await keeper.restore(first, kept)
+        source = Source(client_of(Server(counting)), now.parts.source_identity.query)
+        await keeper.recall(attrs.evolve(now, parts=attrs.evolve(now.parts, source=source)))
+        keeper.release("shop")
+        assert given == [left]
 
 
 LEARNT = AutoModel()

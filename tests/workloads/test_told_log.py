@@ -77,8 +77,8 @@ REASONS: dict[StageName, tuple[Callable[[], Snapshot], str]] = {
     StageName.RESUMPTION: (
         started_again,
         (
-            "20: the start decided: desired before the start or the outage of 14:29:00 UTC; kept until a forecast has "
-            "stood for a while"
+            "20: the start decided: desired before the start, the outage or the change of settings of 14:29:00 UTC; "
+            "kept until a forecast has stood for a while"
         ),
     ),
     StageName.STALE: (
