@@ -181,7 +181,7 @@ class StateKeeper:
         if key in self._recalled:
             late = self._late.pop(key, None)
             if late is not None:
-                await self._restore_late(runner, late)
+                self._restore_late(runner, late)
             return
         self._recalled[key] = trio.current_time()
         try:
@@ -195,7 +195,7 @@ class StateKeeper:
         else:
             self._reading.note_success(key)
 
-    async def _restore_late(self, runner: WorkloadRunner, state: KeptState) -> None:
+    def _restore_late(self, runner: WorkloadRunner, state: KeptState) -> None:
         """Let a workload that started without its state continue with the steering, budget and errors of ``state``.
 
         What it has learnt about these since its start is dropped, as if it had restarted just now; its plan stays.
@@ -206,7 +206,8 @@ class StateKeeper:
             return
         now = published.service_level
         level = attrs.evolve(now.state, uncertainty=kept.state.uncertainty, steering=kept.state.steering)
-        await self.snapshots.put(attrs.evolve(published, service_level=attrs.evolve(now, state=level)))
+        report = attrs.evolve(now, state=level)
+        self.snapshots.revise(runner.key, lambda own: attrs.evolve(own, service_level=report))
 
     async def _restore_source(self, runner: WorkloadRunner) -> None:
         source, state = runner.parts.source, self._adapted.pop(runner.key, None)

@@ -16,7 +16,7 @@ from kedastral.core.kept_state import KeptState
 from kedastral.core.ports import SharedWrite
 from kedastral.core.serving import Snapshot
 from kedastral.serving.metrics import Metrics, StorageMetrics
-from kedastral.serving.shared_store import SharedStore
+from kedastral.serving.shared_store import SharedStore, Terms
 from kedastral.serving.store import MemoryStates
 from kedastral.settings.declarations import ModelName
 from kedastral.settings.fleet import FleetSettings
@@ -114,6 +114,35 @@ async def test_what_it_saved_itself_before_an_outage_replaces_no_newer_state_tha
     saved = await states.load("shop")
     assert saved is not None
     assert factor_of(saved.snapshot) == (1.4 if taken_over else 1.9)
+
+
+async def test_what_is_read_late_is_continued_from_while_a_better_forecast_of_another_pod_is_served(
+    autojump_clock: MockClock,
+) -> None:
+    """After a change of settings, one that follows from the own plan would be refused as a new one."""
+    exchange, metrics, states = MemoryExchange(wall_clock()), Metrics(), FailingStates()
+    store = SharedStore(exchange, metrics, StorageMetrics(metrics.registry), exchange.clock)
+    builder = RunnerBuilder(store, exchange.clock, metrics, open_source=lambda _: StubSource([make_history(1.0)]))
+    runner, keeper = builder.build(shop(model=ModelName("auto"))), StateKeeper(states, store, exchange.clock, metrics)
+    store.terms = lambda _: Terms(runner.fingerprint)
+    kept = with_factor(make_kept_state().snapshot, 1.9, timedelta())
+    await states.save(attrs.evolve(make_kept_state(), basis=runner.basis, snapshot=kept))
+    states.reading = "away"
+    await keeper.recall(runner)
+    own = with_factor(make_kept_state().snapshot, 1.1, timedelta(seconds=30))
+    await store.put(attrs.evolve(own, fingerprint="older settings"))
+    theirs = attrs.evolve(own, service_level=None, fingerprint=runner.fingerprint)
+    store.follow("shop")
+    await exchange.write([SharedWrite(theirs, 1)])
+    await store._read_changes(0)
+    served = store.get("shop")
+    assert served is not None
+    assert served.fingerprint == runner.fingerprint
+    keeper.note(runner)
+    states.reading = ""
+    await keeper._save_all()
+    await keeper.recall(runner)
+    assert factor_of(store.previous("shop")) == 1.9
 
 
 @attrs.define
