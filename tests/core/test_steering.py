@@ -343,6 +343,18 @@ def test_what_was_judged_is_not_judged_again_after_a_history_that_ends_before_it
     assert judge_steps(shorter, Series(FIRST_DATED, 60.0, np.full(7, 51.0)), SETTINGS).minutes == 0.0
 
 
+@pytest.mark.parametrize("hours", [1, 24, 24 * 365])
+def test_once_the_clock_has_been_set_back_minutes_are_judged_again_at_once(hours: int) -> None:
+    """And not only from the time on that the clock had reached."""
+    state = SteeringState(1.0, ZERO + 3600 * hours, recommendations(5))
+    for minute in range(10):
+        state = judge_steps(state, Series(FIRST_DATED, 60.0, np.full(minute + 1, 51.0)), SETTINGS)
+        state = add_recommendation(state, ZERO + 60.0 * (minute + 1), 5, 60.0, SETTINGS)
+
+    assert state.judged_until == ZERO + 600
+    assert state.minutes_short == 10 - 4  # those of the first lead time were ordered before the first recommendation
+
+
 def test_of_a_history_that_begins_later_what_it_holds_is_judged() -> None:
     state = SteeringState(1.0, ZERO + 300, recommendations(*[5] * 20))
     later = Series(FIRST_DATED + timedelta(minutes=10), 60.0, np.full(5, 51.0))

@@ -171,6 +171,16 @@ def test_a_window_before_the_history_teaches_nothing() -> None:
     assert judge_windows(state, later, 3) == UncertaintyState()
 
 
+def test_once_the_clock_has_been_set_back_forecasts_are_judged_again_at_once() -> None:
+    """And not only from the time on that the clock had reached."""
+    values = noise(600)
+    ahead = run(values, window=4)
+    back = run(values[:120], window=4, state=ahead)
+
+    assert back.model.windows == ahead.model.windows + 60 - 3
+    assert [each.begins for each in back.pending] == [START.timestamp() + 60.0 * i for i in (117, 118, 119, 120)]
+
+
 def test_a_second_forecast_from_the_same_history_changes_nothing() -> None:
     history = series([10.0, 12.0])
     state = add_forecast(UncertaintyState(), history, np.full(STEPS, 10.0), 3)

@@ -209,12 +209,15 @@ def judge_steps(state: SteeringState, history: Series, settings: SteeringSetting
     """``state`` after every value of ``history`` that was not judged before, oldest first.
 
     Gaps are skipped, except at the end, where they may still be filled. Steps for which it is unknown what was served
-    are skipped too.
+    are skipped too. Once the clock has been set back, judging begins anew, as at a start.
     """
     newest = history.newest
     if newest is None:
         return state
     start, end, until = epoch_seconds(history.start), epoch_seconds(newest.at), state.judged_until
+    now = start + len(history) * history.step  # or up to one step later
+    if until is not None and until > now + RECOMMENDATION_MEMORY:
+        until = None  # otherwise nothing would be judged until the clock is as far again
     first = len(history) if until is None else max(round((until - start) / history.step) + 1, 0)
     for i in range(first, len(history)):
         at, load = start + (i - 1) * history.step, float(history.values[i])  # a value is dated by the end of its step

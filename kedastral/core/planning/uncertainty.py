@@ -207,10 +207,14 @@ def add_forecast(
 
     ``values[0]`` forecasts the value that follows ``history``; ``predicted_peak`` is the regression's prediction for
     the window. The lead time overlaps the first ``lead_steps`` steps of the window, by default all of them. One window
-    begins at each step: a second forecast from the same history changes nothing.
+    begins at each step: a second forecast from the same history changes nothing. Pending windows that begin later than
+    this one are dropped: the clock has been set back since.
     """
     begins = epoch_seconds(history.time_at(len(history)))
     newest = history.newest
+    if state.pending and state.pending[-1].begins > begins + history.step / 2:
+        earlier = tuple(each for each in state.pending if each.begins <= begins + history.step / 2)
+        state = attrs.evolve(state, pending=earlier)  # otherwise they would keep out all others until they have ended
     if newest is None or (state.pending and state.pending[-1].begins >= begins - history.step / 2):
         return state
     offset, lead = offset_of(history), min(lead_steps or window, len(values)) - 1
