@@ -87,6 +87,7 @@ states = st.builds(
         st.lists(st.builds(DaySpent, counts, finite, finite, finite), max_size=3).map(tuple),
         st.builds(Account, finite, finite, finite),
         peak_hold=st.floats(MIN_PEAK_HOLD, MAX_PEAK_HOLD),
+        bridged_at=st.none() | finite,
         cap_relaxation=st.floats(1, MAX_CAP_RELAXATION),
     ),
     st.none() | counts, recommendations, plans, plans,
@@ -238,7 +239,8 @@ GOLDEN = {
                 },
             },
             "steering": {
-                "safety_factor": 1.2345678901234567, "peak_hold": 3600.0, "cap_relaxation": 1.0,
+                "safety_factor": 1.2345678901234567, "peak_hold": 3600.0, "bridged_at": 1772359200.0,
+                "cap_relaxation": 1.0,
                 "judged_until": 1772366340.0,
                 "recommended": [
                     {"at": 1772366340.0, "replicas": 7, "uncapped": None},

@@ -162,17 +162,43 @@ def test_pods_for_a_peak_must_have_been_known_a_lead_time_before(first: tuple[fl
 
 
 @pytest.mark.parametrize(
-    ("hours", "peak_hold", "longer"),
-    [(5, 600.0, True), (6, 600.0, False), (20, 600.0, False), (6, 2700.0, True), (20, 2700.0, True)],
+    ("hours", "peak_hold", "days", "longer"),
+    [
+        (5, 600.0, None, True),
+        (6, 600.0, 1, False),
+        (20, 600.0, 1, False),
+        (6, 2700.0, 1, True),
+        (20, 2700.0, 2.9, True),
+        (20, 2700.0, 3.1, False),
+        (20, 80000.0, None, False),
+    ],
 )
 def test_a_peak_that_no_hold_would_last_for_lengthens_it_only_if_others_keep_it_up(
-    hours: int, peak_hold: float, longer: bool
+    hours: int, peak_hold: float, days: float | None, longer: bool
 ) -> None:
+    """``days`` ago there was the last jump that a hold could bridge."""
     quiet = [1.0] * (60 * hours)
     end = len(quiet) + 6
-    state = SteeringState(1.0, ZERO + 60 * (end - 3), recommendations(*[2] * end), peak_hold=peak_hold)
+    bridged_at = None if days is None else ZERO + 60 * end - 86400 * days
+    state = SteeringState(
+        1.0,
+        ZERO + 60 * (end - 3),
+        recommendations(*[2] * end),
+        peak_hold=min(peak_hold, 86000.0),
+        bridged_at=bridged_at,
+    )
+    peak_hold = state.peak_hold
     history = Series(FIRST_DATED, 60.0, np.array([90.0, 90.0, *quiet, 90.0, 90.0, 90.0, 90.0]))
     assert (judge_steps(state, history, SETTINGS).peak_hold > peak_hold) == longer
+
+
+def test_a_jump_that_a_hold_can_bridge_is_remembered_and_no_other() -> None:
+    jump = attrs.evolve(SHORT, load=200.0)
+    state = SteeringState(1.0, peak_hold=3600.0)
+    assert apply_outcome(state, attrs.evolve(jump, peak=200.0), SETTINGS).bridged_at == ZERO
+    older = attrs.evolve(jump, older_peak=200.0, at=ZERO + 60)
+    assert apply_outcome(state, older, SETTINGS).bridged_at is None
+    assert apply_outcome(attrs.evolve(state, bridged_at=ZERO), older, SETTINGS).bridged_at == ZERO
 
 
 @pytest.mark.parametrize("lead", [60.0, 300.0, 900.0])

@@ -25,7 +25,7 @@ from attrs.validators import ge, gt, le, lt, optional
 from kedastral.core.capacity import WHOLE_WITHIN, PlanPolicy
 from kedastral.core.planning.load_cap import MAX_CAP_RELAXATION, next_relaxation, rate_for_a_jump, scale_within
 from kedastral.core.planning.stabilization import Recommendation
-from kedastral.core.series import Series, epoch_seconds
+from kedastral.core.series import DAY, Series, epoch_seconds
 
 # The safety factor
 
@@ -55,7 +55,7 @@ RECOMMENDATION_MEMORY = 900.0
 
 # The peak hold
 
-MIN_PEAK_HOLD, MAX_PEAK_HOLD = 300.0, 86400.0
+MIN_PEAK_HOLD, MAX_PEAK_HOLD = 300.0, DAY
 """Bounds of the hold in seconds. The minimum has no effect: plans go down no sooner than that anyway
 (`kedastral.core.planning.stabilization`). The maximum is a day, since load that goes on and off mostly returns once a
 day."""
@@ -63,9 +63,9 @@ PEAK_HOLD_GROWTH = 10.0
 """A jump that is short of pods for one lead time makes the hold this many times longer, so that two jumps take it from
 minutes to hours: at 0.995 a day's budget is seven minutes, hardly enough for more jumps. 10 to 60 work equally well; 2
 reacts too late."""
-SUSTAINED_PEAK_HOLD = 2700.0
-"""From this hold in seconds on, any jump of the last day lengthens it: see `longest_gap`. It is a little less than what
-one jump makes of the minimum."""
+SUSTAINED_PEAK_HOLD, SUSTAINED_FOR = 2700.0, 3 * DAY
+"""A hold of at least so many seconds counts as sustained for so many seconds after a jump within `longest_gap`: then any
+jump of the last day lengthens it. The first is a little less than what one jump makes of the minimum."""
 
 
 @attrs.frozen
@@ -115,8 +115,9 @@ class DaySpent:
 class StepOutcome:
     """A past step that began at ``at`` (epoch seconds): its ``load``, and the pods ``ready`` for it.
 
-    ``peak`` is the largest load for which a peak hold could have kept pods, ``uncapped`` the pods that would have been
-    Ready without the cap on load. Both are 0 if the pods were enough.
+    ``peak`` is the largest load for which a peak hold could have kept pods (within `longest_gap`), ``older_peak`` that
+    of the whole day before, ``uncapped`` the pods that would have been Ready without the cap on load. All are 0 if the
+    pods were enough.
     """
 
     at: float
@@ -124,6 +125,7 @@ class StepOutcome:
     load: float
     ready: int
     peak: float = 0.0
+    older_peak: float = 0.0
     uncapped: int = 0
 
 
@@ -150,7 +152,8 @@ class SteeringState:
     """The feedback, kept from tick to tick; part of the snapshot, so that it survives a restart.
 
     ``safety_factor`` multiplies the upper quantile; None until the first tick. ``peak_hold`` is in seconds.
-    ``cap_relaxation`` multiplies the cap on load.
+    ``bridged_at`` is when pods were last short that a longer hold would have kept within `longest_gap`, in epoch
+    seconds. ``cap_relaxation`` multiplies the cap on load.
     ``judged_until`` is the time of the newest value judged, in epoch seconds. ``recommended`` are the recommendations
     as they were published.
     """
@@ -161,6 +164,7 @@ class SteeringState:
     peak_hold: float = attrs.field(
         default=MIN_PEAK_HOLD, validator=[ge(MIN_PEAK_HOLD), le(MAX_PEAK_HOLD)], kw_only=True
     )
+    bridged_at: float | None = attrs.field(default=None, kw_only=True)
     cap_relaxation: float = attrs.field(default=1.0, validator=[ge(1), le(MAX_CAP_RELAXATION)], kw_only=True)
     judged_until: float | None = None
     recommended: tuple[Recommendation, ...] = ()
@@ -227,7 +231,8 @@ def judge_steps(state: SteeringState, history: Series, settings: SteeringSetting
             if load > outcome.ready * settings.policy.target_per_pod:
                 uncapped = min(max(entry.replicas, entry.uncapped or 0) for entry in serving)
                 peak = _peak_before(history, i, longest_gap(state, settings), settings)
-                outcome = attrs.evolve(outcome, peak=peak, uncapped=uncapped)
+                older = _peak_before(history, i, MAX_PEAK_HOLD, settings)
+                outcome = attrs.evolve(outcome, peak=peak, older_peak=older, uncapped=uncapped)
             state = apply_outcome(state, outcome, settings)
     return attrs.evolve(state, judged_until=end if until is None else max(end, until))
 
@@ -250,7 +255,13 @@ def apply_outcome(state: SteeringState, outcome: StepOutcome, settings: Steering
     change = rate * (short - settings.budget)
     if factor > 1:  # rests lower a raised factor, but never make load short that the bare quantile would cover
         change = max(rate * (short - allowed), min(change, -math.log(factor)))
-    hold_helps = would_longer_hold_help(outcome, factor, settings.policy)
+    bridged = would_longer_hold_help(outcome, outcome.peak, factor, settings.policy)
+    if bridged:
+        state = attrs.evolve(state, bridged_at=outcome.at)
+    hold_helps = bridged or (
+        is_hold_sustained(state, outcome.at)
+        and would_longer_hold_help(outcome, outcome.older_peak, factor, settings.policy)
+    )
     cap_hurt = short and not is_short(attrs.evolve(outcome, ready=outcome.uncapped), settings.policy)
     return attrs.evolve(
         state,
@@ -302,9 +313,9 @@ def is_short(outcome: StepOutcome, policy: PlanPolicy) -> bool:
     return outcome.load > outcome.ready * policy.target_per_pod * (1 + WHOLE_WITHIN)
 
 
-def would_longer_hold_help(outcome: StepOutcome, factor: float, policy: PlanPolicy) -> bool:
-    """Whether the step was short by more than the highest factor would have added, but a longer hold would have."""
-    beyond_factor = min(outcome.load, outcome.peak) * factor / MAX_SAFETY_FACTOR
+def would_longer_hold_help(outcome: StepOutcome, peak: float, factor: float, policy: PlanPolicy) -> bool:
+    """Whether the step was short by more than the highest factor would have added, but not with pods for ``peak``."""
+    beyond_factor = min(outcome.load, peak) * factor / MAX_SAFETY_FACTOR
     return is_short(attrs.evolve(outcome, load=beyond_factor), policy)
 
 
@@ -373,14 +384,21 @@ def longest_gap(state: SteeringState, settings: SteeringSettings) -> float:
     """The longest time in seconds between two peaks that may lengthen the hold, to within a minute.
 
     The hold falls while it waits. If the load returns after even the longest hold has fallen to less than the wait,
-    once a night for example, a longer hold would keep pods for hours and give up too early. Such a jump lengthens the
-    hold only if others keep it up anyway, since load that goes on and off at random waits that long now and then.
+    once a night for example, a longer hold would keep pods for hours and give up too early.
     """
-    if state.peak_hold >= SUSTAINED_PEAK_HOLD:
-        return MAX_PEAK_HOLD
     gaps = np.arange(0.0, MAX_PEAK_HOLD, 60.0)
     fall = rate_for_a_jump(PEAK_HOLD_GROWTH, settings.lead_time) * allowed_share(state, settings)
     return float(gaps[np.exp(-fall * gaps / 60) * MAX_PEAK_HOLD >= gaps][-1])
+
+
+def is_hold_sustained(state: SteeringState, at: float) -> bool:
+    """Whether jumps within `longest_gap` keep the hold up at ``at`` (epoch seconds), so that others lengthen it, too.
+
+    Load that goes on and off at random waits longer now and then. A hold that only longer gaps keep up would never
+    fall: it does not while the load rests.
+    """
+    lasts = state.bridged_at is not None and at - state.bridged_at <= SUSTAINED_FOR
+    return lasts and state.peak_hold >= SUSTAINED_PEAK_HOLD
 
 
 def peak_load(history: Series, peak_hold: float) -> float:
