@@ -174,3 +174,15 @@ def test_a_ridge_reads_the_features_of_its_own_horizon() -> None:
         alone = predict_all(seasons, rows, (ahead,), ridges[:1])[-3][0]
         assert together[k] == pytest.approx(alone)
     assert together[0] != pytest.approx(together[1])
+
+
+def test_a_batch_that_begins_early_is_not_forecast_to_rise_as_it_did_from_nothing() -> None:
+    """Yesterday the load rose from 1 to 600 at 03:20; today it is there at 03:10 already."""
+    values = np.full(5 * DAY, 1.0)
+    for day in range(5):
+        begins = day * DAY + (200 if day < 4 else 190)
+        values[begins : begins + 60] = 600.0
+    forecast = said(values[: 4 * DAY + 196], 4 * DAY + 195, 20)
+    known = {name: load for name, load in forecast.items() if math.isfinite(load)}
+    assert known["day-5m"] == pytest.approx(1.5 * 600, rel=0.01)
+    assert max(known.values()) <= 1.5 * 600 + 1

@@ -64,8 +64,9 @@ PEAK_HOLD_GROWTH = 10.0
 minutes to hours: at 0.995 a day's budget is seven minutes, hardly enough for more jumps. 10 to 60 work equally well; 2
 reacts too late."""
 SUSTAINED_PEAK_HOLD, SUSTAINED_FOR = 2700.0, 3 * DAY
-"""A hold of at least so many seconds counts as sustained for so many seconds after a jump within `longest_gap`: then any
-jump of the last day lengthens it. The first is a little less than what one jump makes of the minimum."""
+"""A hold of at least the first number of seconds counts as sustained for the second number of seconds after a jump
+within `longest_gap`: then any jump of the last day lengthens it. The first is a little less than what one jump makes of
+the minimum."""
 
 
 @attrs.frozen

@@ -27,7 +27,8 @@ EXPERTS = (*SIMPLE, *(kind.name for kind in KINDS))
 SHORT, LONG, SHORT_SHARE = 5 * MINUTE, 30 * MINUTE, 0.7
 """The exponential means of the baseline model without its hourly means, which are worse than the last value."""
 MAX_GROWTH = 1.5
-"""A ridge never forecasts more than this many times the largest load of the window."""
+"""No expert forecasts more than this many times the largest load of the window. Gains are in logarithms: what a load of
+nearly nothing rose to yesterday would make thousands of a load that began ten minutes early today."""
 
 Ridges = Sequence[Ridge | None]
 """The ridges of one horizon, one for each of `KINDS`; None if not fitted."""
@@ -49,18 +50,22 @@ def predict_all(seasons: Seasons, rows: Ints, knots: Sequence[int], ridges: Sequ
     return np.concatenate([simple, by_ridges])
 
 
+def _to_limited_load(signal: Signal, logs: Floats) -> Floats:
+    """The load of ``logs``, at most `MAX_GROWTH` times the largest of the window."""
+    return signal.to_load(np.minimum(logs, float(signal.logs.max()) + np.log(MAX_GROWTH)))
+
+
 def _predict_ridges(signal: Signal, rows: Ints, features: Floats, ridges: Ridges) -> Floats:
-    limit = float(signal.logs.max()) + np.log(MAX_GROWTH)
     unknown = np.full(len(rows), np.nan)
     gains = np.stack([unknown if ridge is None else ridge.predict(features) for ridge in ridges])
-    return signal.to_load(np.minimum(compute_level(signal, rows) + gains, limit))
+    return _to_limited_load(signal, compute_level(signal, rows) + gains)
 
 
 def _predict_simple(seasons: Seasons, rows: Ints, ahead: Ints) -> Floats:
     signal = seasons.signal
     loads = [signal.values[rows], _means(signal, rows)]
-    loads += [signal.to_load(_by_days(seasons, rows, ahead, span, DAYS_BACK)) for span in PROFILES]
-    loads.append(signal.to_load(_by_days(seasons, rows, ahead, PROFILES[1], WEEK_BACK)))
+    loads += [_to_limited_load(signal, _by_days(seasons, rows, ahead, span, DAYS_BACK)) for span in PROFILES]
+    loads.append(_to_limited_load(signal, _by_days(seasons, rows, ahead, PROFILES[1], WEEK_BACK)))
     return np.stack(loads)
 
 
