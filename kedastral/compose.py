@@ -47,8 +47,9 @@ from kedastral.tls import RotatingContext, TlsFiles, make_client_context, make_s
 from kedastral.tracing import NO_TRACING, Tracing
 from kedastral.workloads.division import Division
 from kedastral.workloads.fleet import Fleet
+from kedastral.workloads.forecasting import Forecasting
 from kedastral.workloads.keeping import StateKeeper
-from kedastral.workloads.reload import Forecasting, Reloader
+from kedastral.workloads.reload import Reloader
 from kedastral.workloads.resolver import RemoteResolver
 from kedastral.workloads.runner import DataSources, OpenSource, RunnerBuilder
 from kedastral.workloads.scaledobject_workloads import FleetResolver, TriggerReader

@@ -34,7 +34,7 @@ from kedastral.logs import (
 )
 from kedastral.settings.promql import warn_of_raw_counter
 from kedastral.settings.rules import Finding
-from kedastral.workloads.reload import log_warning
+from kedastral.workloads.forecasting import log_warning
 
 pytestmark = pytest.mark.usefixtures("restore_logging")
 

@@ -34,7 +34,7 @@ from kedastral.settings.effect import show
 from kedastral.settings.load import Loaded, load
 from kedastral.settings.schema import Setting, settings_of
 from kedastral.text import one_line
-from kedastral.workloads.reload import log_warning
+from kedastral.workloads.forecasting import log_warning
 
 HELP = {"help_option_names": ["-h", "--help"], "ignore_unknown_options": True, "allow_extra_args": True}
 """Unknown flags are let through, so that they are reported along with all other problems, not instead of them."""

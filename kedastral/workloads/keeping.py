@@ -27,8 +27,8 @@ from kedastral.core.trigger import ObjectRef
 from kedastral.errors import StoreError
 from kedastral.logs import of_many
 from kedastral.serving.metrics import Metrics
+from kedastral.workloads.guarded_tick import TELL_AGAIN
 from kedastral.workloads.runner import WorkloadRunner, workload_of
-from kedastral.workloads.tick import TELL_AGAIN
 from kedastral.workloads.ticker import spread
 from kedastral.workloads.training import TrainedForecaster
 

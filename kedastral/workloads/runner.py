@@ -37,7 +37,9 @@ from kedastral.settings.declarations import HTTP_MODEL
 from kedastral.settings.fleet import DataSourceSettings, WorkloadSettings
 from kedastral.settings.promql import find_raw_counter
 from kedastral.tracing import NO_TRACING, Tracing
-from kedastral.workloads.tick import ForecastLoop, GuardedTick, MeasuredForecaster, MeasuredSource, Planner
+from kedastral.workloads.guarded_tick import GuardedTick
+from kedastral.workloads.measured import MeasuredForecaster, MeasuredSource
+from kedastral.workloads.tick import ForecastLoop, Planner
 from kedastral.workloads.training import TrainedForecaster, TrainingQueue
 
 MAX_COMPUTING_THREADS = 1

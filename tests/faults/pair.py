@@ -26,7 +26,8 @@ from kedastral.errors import StoreError, WorkloadError
 from kedastral.grpclib_trio import Server
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.scaler import ExternalScaler, Scaler
-from kedastral.workloads.tick import ForecastLoop, GuardedTick
+from kedastral.workloads.guarded_tick import GuardedTick
+from kedastral.workloads.tick import ForecastLoop
 from kedastral.workloads.ticker import run_ticker
 from tests.adapters.answers import client_of, matrix
 from tests.grpclib_trio.peers import MemoryListener

@@ -21,7 +21,8 @@ from kedastral.grpclib_trio import Server
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.scaler import ExternalScaler, Scaler
 from kedastral.serving.store import MemoryStore
-from kedastral.workloads.tick import ForecastLoop, GuardedTick
+from kedastral.workloads.guarded_tick import GuardedTick
+from kedastral.workloads.tick import ForecastLoop
 from kedastral.workloads.ticker import run_ticker
 from tests.grpclib_trio.peers import MemoryListener
 from tests.parts import START, FixedResolver, wall_clock

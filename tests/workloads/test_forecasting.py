@@ -26,7 +26,7 @@ from kedastral.settings.declarations import PrometheusLogin, ScaledObjectSetting
 from kedastral.settings.fleet import ConfiguredFleet, WorkloadSettings
 from kedastral.workloads import runner, scaledobject_workloads
 from kedastral.workloads.fleet import Changes
-from kedastral.workloads.reload import Forecasting
+from kedastral.workloads.forecasting import Forecasting
 from kedastral.workloads.runner import RunnerBuilder, WorkloadRunner
 from kedastral.workloads.scaledobject_workloads import TriggerReader
 from tests.settings.fleets import load_fleet, policy, source, write

@@ -49,11 +49,11 @@ from kedastral.settings.types import Header, HttpUrl, Name, QueryParam
 from kedastral.workloads import keeping
 from kedastral.workloads import runner as runners
 from kedastral.workloads.fleet import Fleet
+from kedastral.workloads.forecasting import Forecasting
+from kedastral.workloads.guarded_tick import TELL_AGAIN
 from kedastral.workloads.keeping import FORGET_AFTER, HISTORY_EVERY, SWEEP_EVERY, StateKeeper
-from kedastral.workloads.reload import Forecasting
 from kedastral.workloads.runner import DataSources, RunnerBuilder, WorkloadRunner, workload_of
 from kedastral.workloads.scaledobject_workloads import REMOVE_AFTER, TriggerReader
-from kedastral.workloads.tick import TELL_AGAIN
 from kedastral.workloads.training import TrainedForecaster
 from tests.adapters.answers import Reply, Server, client_of, counting, reply
 from tests.docs.pages import ROOT

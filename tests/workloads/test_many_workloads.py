@@ -18,7 +18,8 @@ from kedastral.logs import GATHER_FOR, SHOWN_ALONE, configure_logging
 from kedastral.serving.asked import MinimumLog
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.scaler import StaleLog
-from kedastral.workloads.tick import ForecastLoop, GuardedTick, Planner
+from kedastral.workloads.guarded_tick import GuardedTick
+from kedastral.workloads.tick import ForecastLoop, Planner
 from tests.parts import START, make_snapshot
 from tests.workloads.test_tick import make_loop
 

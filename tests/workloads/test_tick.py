@@ -23,7 +23,8 @@ from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, replica
 from kedastral.errors import ModelError, SourceError, StoreError, WorkloadError
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.store import MemoryStore
-from kedastral.workloads.tick import ForecastLoop, GuardedTick, Planner, ToldLog, Workload
+from kedastral.workloads.guarded_tick import GuardedTick, ToldLog
+from kedastral.workloads.tick import ForecastLoop, Planner, Workload
 from kedastral.workloads.ticker import run_ticker
 from tests.parts import START, StubForecaster, StubSource, make_history, wall_clock
 

@@ -14,7 +14,7 @@ from kedastral.core.explanation import LIMITS, StageName
 from kedastral.core.planning.planner import Workload
 from kedastral.core.planning.stabilization import Resumption
 from kedastral.core.serving import OnStale, Snapshot, StalePolicy
-from kedastral.workloads.tick import ToldLog
+from kedastral.workloads.guarded_tick import ToldLog
 from tests.core.test_explain import POLICY, flat, plans, workload_of
 
 STALE = timedelta(seconds=200)

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`GuardedTick`: a tick whose expected failures are logged and counted; `ToldLog`: what KEDA is told, in the log."""
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+import attrs
+
+from kedastral.core.explain import find_reason
+from kedastral.core.planning.planner import Workload
+from kedastral.core.planning.status import StatusCode
+from kedastral.core.serving import Mode, OnStale, Snapshot, decide, replicas_at
+from kedastral.errors import WorkloadError
+from kedastral.logs import of_many
+from kedastral.workloads.tick import ForecastLoop
+
+log = logging.getLogger("kedastral.forecaster")
+
+QUIET_CHANGES = timedelta(seconds=30)
+"""Changes of what KEDA is told that are no further apart are logged together."""
+
+
+@attrs.define
+class ToldLog:
+    """Logs each change of what KEDA is told about a workload, with the reason; at most once in `QUIET_CHANGES`."""
+
+    workload: Workload
+    _told: int | None = attrs.field(default=None, init=False)
+    _newest: int | None = attrs.field(default=None, init=False)
+    _changes: int = attrs.field(default=0, init=False)
+    _told_at: datetime | None = attrs.field(default=None, init=False)
+
+    def note(self, snapshot: Snapshot, now: datetime) -> None:
+        """Log a change in the answer that ``snapshot`` gives at ``now``; the first answer is not logged.
+
+        The reason is worded as in `kedastral explain`. If KEDA is told no number, nothing has changed for it.
+        """
+        replicas = decide(snapshot, now, self.workload.stale).replicas
+        if replicas is None:
+            return
+        if self._told is None:
+            self._told = self._newest = replicas
+        if replicas != self._newest:
+            self._newest = replicas
+            self._changes += 1
+        if self._told_at is not None and abs(now - self._told_at) < QUIET_CHANGES:
+            return
+        if replicas != self._told:
+            others = f" ({self._changes} changes)" if self._changes > 1 else ""
+            why = find_reason(snapshot, now, self.workload.stale)
+            fields = {"workload": self.workload.name}
+            log.info("replicas for KEDA %d -> %d%s: %s", self._told, replicas, others, why, extra=fields)
+            self._told, self._told_at = replicas, now
+        self._changes = 0
+
+
+TELL_AGAIN = 600.0
+"""Seconds after which a lasting failure is logged again; at each tick, a thousand workloads would flood the log."""
+
+
+def _nothing() -> None:
+    pass
+
+
+@attrs.define
+class GuardedTick:
+    """The only place where a tick's expected failures end: logged, counted, and left to the next tick.
+
+    ``answers_keda`` says whether this process applies the workload's stale policy, so that it warns about it.
+    """
+
+    loop: ForecastLoop
+    count_error: Callable[[WorkloadError], None]
+    note_success: Callable[[], None] = _nothing
+    answers_keda: bool = False
+    _failing_since: datetime | None = attrs.field(default=None, init=False)
+    _told: dict[tuple[str, str], datetime] = attrs.field(factory=dict, init=False)
+    """When each failure of the components that fail now, by component and reason, was last logged as a warning. An
+    overloaded source fails for two reasons in turn."""
+    _published: bool = attrs.field(default=False, init=False)
+    _began: bool = attrs.field(default=False, init=False)
+    _warned: bool = attrs.field(default=False, init=False)
+    _changes: ToldLog = attrs.field(init=False)
+
+    @_changes.default
+    def _make_changes(self) -> ToldLog:
+        return ToldLog(self.loop.workload)
+
+    async def tick(self) -> None:
+        """`ForecastLoop.tick`, with WorkloadError turned into a log line."""
+        name = self.loop.workload.name
+        self._begin()
+        try:
+            await self.loop.tick()
+        except WorkloadError as error:
+            self.count_error(error)
+            self._failing_since = self._failing_since or self.loop.clock.now()
+            self._tell_failures(error.chain)
+        else:
+            self.note_success()
+            log.debug("published a forecast", extra={"workload": name})
+            if self._failing_since is not None:
+                since = f"{self._failing_since:%Y-%m-%dT%H:%M:%SZ}"
+                log.info("forecasts again, after failing since %s", since, extra=of_many(name))
+                self._failing_since, self._told = None, {}
+            self._note_first()
+            self._warn_of_default_min()
+            self._note_change()
+
+    def _tell_failures(self, errors: Sequence[WorkloadError]) -> None:
+        """Log one line for each of ``errors`` when it begins or its reason is new, and every `TELL_AGAIN` seconds."""
+        now, failing = self.loop.clock.now(), {error.component for error in errors}
+        self._told = {what: at for what, at in self._told.items() if what[0] in failing}
+        for error in errors:
+            what = (error.component, error.reason)
+            told_at = self._told.get(what)
+            news = told_at is None or (now - told_at).total_seconds() >= TELL_AGAIN
+            if news:
+                self._told[what] = now
+            self._tell_failure(error, news=news)
+
+    def _tell_failure(self, error: WorkloadError, *, news: bool) -> None:
+        name = self.loop.workload.name
+        fields = of_many(name, component=error.component, reason=error.reason, err=str(error))
+        level = logging.WARNING if news else logging.DEBUG
+        log.log(level, "no new forecast", extra=fields, exc_info=_shown(error) if news else None)
+
+    def _begin(self) -> None:
+        if self._began:
+            return
+        self._began = True
+        self._published = self._has_published()  # by a predecessor, replaced when the settings changed
+        if self.loop.workload.mode is Mode.OBSERVE:
+            words = (
+                "mode observe: KEDA is told 0, whatever is planned. Alone this trigger would scale to the minimum: "
+                "the ScaledObject needs a second one, which then decides alone"
+            )
+            log.warning(words, extra=of_many(self.loop.workload.name))
+
+    def _has_published(self) -> bool:
+        snapshot = self.loop.store.get(self.loop.workload.name)
+        return snapshot is not None and snapshot.status.code is not StatusCode.LEARNING
+
+    def _note_first(self) -> None:
+        snapshot = self.loop.store.get(self.loop.workload.name)
+        if self._published or snapshot is None or not self._has_published():
+            return
+        self._published = True
+        load, replicas = snapshot.forecast.values[0], replicas_at(snapshot, self.loop.clock.now())
+        words = "first forecast: load %.6g, replicas for KEDA %d"
+        if snapshot.mode is Mode.OBSERVE:
+            words += ", which is only shown (observe)"
+        log.info(words, load, replicas, extra=of_many(snapshot.workload))
+
+    def _note_change(self) -> None:
+        """Log a change of what KEDA is told, if this process answers KEDA."""
+        snapshot = self.loop.store.get(self.loop.workload.name)
+        if self.answers_keda and snapshot is not None and self._published and snapshot.mode is Mode.SCALE:
+            self._changes.note(snapshot, self.loop.clock.now())
+
+    def _warn_of_default_min(self) -> None:
+        """Log one line as soon as a plan asks for more than KEDA would be told during a Prometheus outage."""
+        workload, snapshot = self.loop.workload, self.loop.store.get(self.loop.workload.name)
+        stale, is_observed = workload.stale, workload.mode is Mode.OBSERVE
+        if self._warned or snapshot is None or not self.answers_keda or is_observed:
+            return
+        replicas = replicas_at(snapshot, self.loop.clock.now())
+        if stale.on_stale is OnStale.DEFAULT_MIN and replicas > stale.default_min:
+            self._warned = True
+            words = (
+                "on-stale is default-min: without a new forecast for %g s KEDA is told %d replicas, and the plan says "
+                "%d now; ride-forecast would keep to the plan (--on-stale, or onStale where the workload is described)"
+            )
+            log.warning(words, stale.stale_after, stale.default_min, replicas, extra=of_many(workload.name))
+
+
+def _shown(error: WorkloadError) -> WorkloadError | None:
+    """``error`` if its traceback should be shown: for a bug in a model. An expected failure's message says it all."""
+    return error if error.reason == "exception" else None
