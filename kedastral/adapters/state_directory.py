@@ -4,6 +4,10 @@
 A file is written next to the one that it replaces, flushed to disk, and renamed: a reader finds either the old or the
 new file, complete, even after a crash of the process or the machine. All I/O happens in one worker thread at a time.
 
+If the disk hangs, the thread cannot be cancelled, only abandoned: it may still write its file once the disk answers.
+Later accesses therefore wait until it has ended, and `close` leaves the directory locked: the system releases the lock
+with the last thread of the process, after which nothing of it can write.
+
 The lock is that of a file in the directory. If somebody deletes that file or the directory, the lock protects nothing
 that another process would see; so before each access it is compared with the file that is there, and taken again.
 """
@@ -49,6 +53,9 @@ REASONS = {
 OF_ONE_FILE = frozenset({errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP})
 """Read errors that only concern that file, not the disk or the process: other files may still be readable."""
 
+HANGS_AFTER = 30.0
+"""Seconds after which an access counts as failed. A disk that is only slow takes less, even if many accesses wait."""
+
 T = TypeVar("T")
 log = logging.getLogger("kedastral.state")
 
@@ -82,7 +89,10 @@ class StateDirectory:
         return cls(path, lock)
 
     def close(self) -> None:
-        """Let another process use the directory."""
+        """Let another process use the directory; if a thread may still write to it, not before this process ends."""
+        if self._threads.borrowed_tokens:
+            log.warning("--state-dir %s hangs, and may not have what is newest", self.path)
+            return
         os.close(self._lock)
 
     async def load_all(self) -> Mapping[str, KeptState]:
@@ -123,7 +133,11 @@ class StateDirectory:
             return call(*args)
 
         try:
-            return await trio.to_thread.run_sync(call_locked, limiter=self._threads)
+            with trio.fail_after(HANGS_AFTER):
+                return await trio.to_thread.run_sync(call_locked, limiter=self._threads, abandon_on_cancel=True)
+        except trio.TooSlowError as error:
+            words = f"--state-dir {self.path}: the disk did not answer within {HANGS_AFTER:g} s"
+            raise StoreError(words, reason="timeout") from error
         except ConfigError as error:
             raise StoreError(str(error), reason="in_use") from error
         except OSError as error:

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from pathlib import Path
 import attrs
 import pytest
 import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from kedastral.adapters import state_directory
 from kedastral.adapters.state_directory import StateDirectory, stem_of
@@ -175,6 +176,107 @@ async def test_wherever_writing_fails_the_file_before_is_still_there_and_nothing
     assert await directory.load("shop") == make_kept_state(told=1)
     await directory.save(make_kept_state(told=3))
     assert await directory.load("shop") == make_kept_state(told=3)
+
+
+# --- a disk that hangs ---
+
+
+@attrs.define
+class HangingDisk:
+    """A disk that has taken one write and does not flush it until `answer`; at the latest when the test gives up."""
+
+    directory: StateDirectory
+    reached: threading.Event = attrs.field(factory=threading.Event)
+    answers: threading.Event = attrs.field(factory=threading.Event)
+
+    def flush(self, _file: int) -> None:
+        self.reached.set()
+        self.answers.wait(10)
+        self.answers.set()
+
+    async def hold(self, save: Callable[[], Awaitable[object]], nursery: trio.Nursery) -> None:
+        """Begin to ``save``; returns once its thread hangs."""
+        nursery.start_soon(save)
+        await trio.to_thread.run_sync(self.reached.wait)
+
+    async def answer(self) -> None:
+        """Answer; returns once the thread that hung has ended."""
+        self.answers.set()
+        await self.directory.load("nobody")
+
+
+@pytest.fixture
+def disk(directory: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> HangingDisk:
+    hanging = HangingDisk(directory)
+    monkeypatch.setattr(os, "fsync", hanging.flush)
+    return hanging
+
+
+@pytest.mark.parametrize("waiting", [0, 3], ids=["alone", "with others behind it"])
+async def test_whoever_waits_for_a_disk_that_hangs_can_be_cancelled(
+    directory: StateDirectory, disk: HangingDisk, mock_clock: MockClock, waiting: int
+) -> None:
+    async with trio.open_nursery() as nursery:
+        await disk.hold(partial(directory.save, make_kept_state()), nursery)
+        for _ in range(waiting):
+            nursery.start_soon(directory.load, "shop")
+        nursery.cancel_scope.cancel()
+    assert not disk.answers.is_set()
+    assert trio.current_time() == mock_clock.current_time() == 0.0
+    await disk.answer()
+
+
+async def test_an_access_that_hangs_fails_and_those_after_it_work_once_the_disk_answers(
+    directory: StateDirectory, disk: HangingDisk, mock_clock: MockClock
+) -> None:
+    failed = list[StoreError]()
+
+    async def fail(access: Callable[[], Awaitable[object]]) -> None:
+        with pytest.raises(StoreError) as caught:
+            await access()
+        failed.append(caught.value)
+
+    async with trio.open_nursery() as nursery:
+        await disk.hold(partial(fail, partial(directory.save, make_kept_state(told=1))), nursery)
+        nursery.start_soon(fail, partial(directory.load, "shop"))
+        await wait_all_tasks_blocked()
+        mock_clock.jump(state_directory.HANGS_AFTER - 0.1)
+        await wait_all_tasks_blocked()
+        assert failed == []
+        mock_clock.jump(0.1)
+    assert not disk.answers.is_set()
+    assert [error.reason for error in failed] == ["timeout"] * 2
+    assert str(failed[0]) == f"--state-dir {directory.path}: the disk did not answer within 30 s"
+    await disk.answer()
+    assert await directory.load("shop") == make_kept_state(told=1), "the disk had taken it, and answers late"
+    await directory.save(make_kept_state(told=2))
+    assert await directory.load("shop") == make_kept_state(told=2)
+
+
+async def test_what_is_saved_after_a_save_that_hangs_is_not_overwritten_by_it(
+    directory: StateDirectory, disk: HangingDisk
+) -> None:
+    async with trio.open_nursery() as nursery:
+        await disk.hold(partial(directory.save, make_kept_state(told=1)), nursery)
+        nursery.cancel_scope.cancel()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(directory.save, make_kept_state(told=2))
+        await wait_all_tasks_blocked()
+        await disk.answer()
+    assert await directory.load("shop") == make_kept_state(told=2)
+
+
+async def test_no_other_process_has_it_while_a_thread_may_still_write(
+    directory: StateDirectory, disk: HangingDisk, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with trio.open_nursery() as nursery:
+        await disk.hold(partial(directory.save, make_kept_state()), nursery)
+        nursery.cancel_scope.cancel()
+    directory.close()
+    assert caplog.messages == [f"--state-dir {directory.path} hangs, and may not have what is newest"]
+    with pytest.raises(ConfigError, match="another process uses it"):
+        StateDirectory.open(directory.path)
+    await disk.answer()
 
 
 # --- a directory that is replaced while the process runs ---

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole process without file descriptors, without CPU time, with full outputs, and stopped at any moment."""
+"""A whole process without file descriptors or CPU time, with full or hanging disks, and stopped at any moment."""
 
 import os
 import resource
@@ -8,10 +8,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import grpc
 import pytest
 
+from kedastral.adapters.state_directory import stem_of
 from tests.integration.conftest import free_port
 from tests.process.running import ANY_PORT, QUICK, ProcessInput, fetch
 from tests.process.stand_in import StandIn, open_stand_in
@@ -36,11 +38,11 @@ def prometheus() -> Iterator[StandIn]:
         yield server
 
 
-def run(prometheus: StandIn, policy: str = "ride-forecast", stderr: int = -1) -> ProcessInput:
+def run(prometheus: StandIn, policy: str = "ride-forecast", stderr: int = -1, **more: str) -> ProcessInput:
     flags = {"--http-listen": ANY_PORT, "--grpc-listen": ANY_PORT, "--workload": "shop", "--prom-url": prometheus.url}
     flags |= {"--prom-query": "up", "--target-per-pod": "100", "--on-stale": policy, "--stale-after": STALE_AFTER}
     env = {"DEFAULT_MIN": str(DEFAULT_MIN)}
-    return ProcessInput("run", {**flags, **QUICK}, env, stderr=stderr)
+    return ProcessInput("run", {**flags, **QUICK}, {**env, **more}, stderr=stderr)
 
 
 def is_fresh(port: int) -> bool:
@@ -124,6 +126,35 @@ def test_a_full_disk_under_its_log_costs_the_log_alone(prometheus: StandIn) -> N
         assert told == {WANTED}
         process.signal(signal.SIGTERM)
         assert process.wait() == 0
+
+
+def test_a_disk_that_hangs_under_its_state_costs_neither_answers_nor_the_end(
+    prometheus: StandIn, tmp_path: Path
+) -> None:
+    state = tmp_path / f"{stem_of('shop')}.state"
+    with run(prometheus, STATE_DIR=str(tmp_path)) as process:
+        grpc_port, http_port = process.ports("gRPC", "HTTP")
+        wait_for(lambda: is_fresh(http_port) and state.exists(), "a forecast that is kept")
+        with asking(grpc_port) as told:
+            wait_for(lambda: hang(state), "a moment between two saves")
+            ticks = len(prometheus.readings) + 3
+            wait_for(lambda: len(prometheus.readings) >= ticks, "three more ticks, the first of which is saved in vain")
+        assert told == {WANTED}
+        began = time.monotonic()
+        process.signal(signal.SIGTERM)
+        assert process.wait() == 0
+        assert time.monotonic() - began < STOPS_WITHIN
+        log = "".join(process.lines)
+        assert f"--state-dir {tmp_path} hangs" in log
+        assert "Traceback" not in log
+
+
+def hang(file: Path) -> bool:
+    """Make the next write of ``file`` hang; returns whether that is possible now."""
+    with suppress(FileExistsError):  # it is being written
+        os.mkfifo(f"{file}.tmp")
+        return True
+    return False
 
 
 @contextmanager
