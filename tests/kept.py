@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Saved states and histories for tests."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import attrs
 import numpy as np
@@ -76,7 +76,7 @@ def make_steered_snapshot(workload: str = "shop") -> Snapshot:
     )
 
 
-def make_kept_state(workload: str = "shop", told: int | None = 8) -> KeptState:
+def make_kept_state(workload: str = "shop", told: int | None = 8, saved_at: datetime = START) -> KeptState:
     """A state with every optional part."""
     settling = SettlingState(
         (SettlingPoint(29_537_880, 5.5, 0.0, 90.0), SettlingPoint(29_537_881, None, 30, 0)), 90.0, NOON
@@ -84,7 +84,7 @@ def make_kept_state(workload: str = "shop", told: int | None = 8) -> KeptState:
     counts = Series(START - timedelta(minutes=2), 60.0, [np.nan, 4.0, 6.0])
     return KeptState(
         workload=workload,
-        saved_at=START,
+        saved_at=saved_at,
         basis=BASIS,
         snapshot=make_steered_snapshot(workload),
         told=told,

@@ -265,6 +265,9 @@ class StateStore(Protocol):
 
     A state or a history is saved whole or not at all, and read as it was saved. Unreadable entries count as missing and
     are logged once. Each method raises `kedastral.errors.StoreError` if the store cannot be reached or written.
+
+    In a store of several processes, saving also raises it, with reason ``older``, if another process has saved later. A
+    save dated in the future does not count: its process has a wrong clock.
     """
 
     async def load_all(self) -> Mapping[str, KeptState]:

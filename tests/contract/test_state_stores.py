@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The contract of every store that keeps states and histories for the next process."""
 
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import attrs
@@ -13,7 +14,7 @@ import trio
 
 from kedastral.adapters.redis.states import RedisStates
 from kedastral.adapters.state_directory import StateDirectory
-from kedastral.clock import SystemClock
+from kedastral.clock import AcceleratedClock, SystemClock
 from kedastral.core.kept_state import KeptHistory, KeptState
 from kedastral.core.ports import StateStore
 from kedastral.core.series import Observation
@@ -23,6 +24,7 @@ from tests import redis_servers
 from tests.kept import make_kept_history, make_kept_state
 from tests.parts import START
 
+NOW = datetime.now(UTC)
 AWKWARD_NAMES = [
     "a",
     "A",
@@ -98,6 +100,42 @@ async def test_a_later_one_takes_the_place_of_the_one_before(states: StateStore)
     assert history.values.tolist() == [2, 2]
 
 
+async def test_a_state_that_is_older_is_saved_or_refused_with_an_error(states: StateStore) -> None:
+    newer, older = make_kept_state(told=2), make_kept_state(told=1, saved_at=START - timedelta(seconds=1))
+    await states.save(newer)
+    if isinstance(states, RedisStates):  # another pod may have saved the newer one
+        with pytest.raises(StoreError, match="the state of shop was saved later already: another pod") as caught:
+            await states.save(older)
+        assert caught.value.reason == "older"
+        assert await states.load("shop") == newer
+    else:  # the clock was set back
+        await states.save(older)
+        assert await states.load("shop") == older
+
+
+async def test_what_was_saved_by_a_clock_that_is_far_ahead_is_replaced(states: StateStore) -> None:
+    for told, at in enumerate((NOW + timedelta(hours=6), NOW)):
+        state = make_kept_state(told=told, saved_at=at)
+        await states.save(state)
+        assert await states.load("shop") == state
+
+
+@pytest.mark.parametrize("states", [pytest.param("redis", marks=pytest.mark.integration)], indirect=True)
+async def test_a_history_of_another_pod_is_replaced_unless_it_is_newer(states: RedisStates) -> None:
+    for pod, (ahead, kept) in enumerate([(6 * 3600, True), (0, True), (-1, False), (1, True)]):
+        clock = AcceleratedClock(NOW + timedelta(seconds=ahead), origin=None)
+        history = make_kept_history(values=np.array([pod]))
+        if kept:
+            await attrs.evolve(states, clock=clock).save_history(history)
+        else:
+            with pytest.raises(StoreError, match="the history of shop was saved later already") as caught:
+                await attrs.evolve(states, clock=clock).save_history(history)
+            assert caught.value.reason == "older"
+        found = await states.load_history("shop")
+        assert found is not None
+        assert (found == history) == kept
+
+
 async def test_workloads_are_kept_apart_whatever_they_are_called(states: StateStore) -> None:
     for number, name in enumerate(AWKWARD_NAMES):
         await states.save(make_kept_state(name, told=number))
@@ -125,13 +163,24 @@ async def test_what_is_removed_is_gone_and_may_come_again(states: StateStore) ->
     assert set(await states.load_all()) == {"pay", "shop"}
 
 
-async def test_only_workloads_that_are_gone_for_long_are_removed(states: StateStore) -> None:
-    for name, age in {"gone": 8, "quiet": 8, "newly gone": 6}.items():
-        await states.save(attrs.evolve(make_kept_state(name), saved_at=START - timedelta(days=age)))
+def set_back(folder: Path, moment: datetime) -> None:
+    """Make the history of ``gone`` one of ``moment``, if ``folder`` has it: a directory goes by the times of files."""
+    for file in folder.glob("gone-*.history"):
+        os.utime(file, (moment.timestamp(), moment.timestamp()))
+
+
+async def test_only_workloads_that_are_gone_for_long_are_removed(states: StateStore, tmp_path: Path) -> None:
+    saved = {"gone": START - timedelta(days=8), "quiet": START - timedelta(days=8), "newly gone": START}
+    for name, at in saved.items():
+        await states.save(make_kept_state(name, saved_at=at))
         await states.save_history(make_kept_history(name))
-    assert await states.remove_unsaved(START - timedelta(days=7), {"quiet"}) in (0, 1), "0 where entries expire"
-    assert {"quiet", "newly gone"} <= set(await states.load_all())
-    assert await states.load_history("quiet") is not None
+    set_back(tmp_path, saved["gone"])
+    gone = set() if isinstance(states, RedisStates) else {"gone"}  # in Redis they expire
+    assert await states.remove_unsaved(START - timedelta(days=7), {"quiet"}) == len(gone)
+    assert set(await states.load_all()) == saved.keys() - gone
+    for name in saved:
+        assert (await states.load(name) is None) == (name in gone)
+        assert (await states.load_history(name) is None) == (name in gone)
 
 
 async def test_a_state_that_cannot_be_written_down_is_an_error_and_leaves_the_one_before(states: StateStore) -> None:

@@ -10,7 +10,7 @@ import attrs
 import trio
 
 from kedastral.adapters.redis.connection import RedisConnection
-from kedastral.adapters.redis.scripts import CHANGES, NOTE, LuaScript, ScriptCall, microseconds
+from kedastral.adapters.redis.scripts import CHANGES, NOTE, LuaScript, ScriptCall, microseconds, text_of
 from kedastral.clock import WallClock
 from kedastral.core.kept_state import KeptHistory, KeptState
 from kedastral.errors import StoreError
@@ -26,14 +26,18 @@ log = logging.getLogger("kedastral.storage")
 
 SAVE = LuaScript("""\
 local last = tonumber(redis.call('HGET', KEYS[1], 'at') or '')
-if last and tonumber(ARGV[1]) < last then
-  return 0
+local time = redis.call('TIME')
+if last and tonumber(ARGV[1]) < last and last <= time[1] * 1000000 + time[2] + 60000000 then
+  return 'older'
 end
 redis.call('HSET', KEYS[1], 'at', ARGV[1], 'data', ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
-return 1
+return 'kept'
 """)
-"""when it was made, TTL in ms, bytes -> kept unless a newer one is stored."""
+"""when it was made, TTL in ms, bytes -> whether it is kept, or older than what is stored.
+
+What is stored counts unless it is more than a minute in the future: then it comes from a pod whose clock is wrong.
+"""
 
 LOAD = LuaScript("return redis.call('HGET', KEYS[1], 'data')")
 """-> the bytes."""
@@ -47,7 +51,7 @@ class RedisStates:
     """A `kedastral.core.ports.StateStore` in Redis, for pods that take over each other's workloads.
 
     ``{prefix}:state:{workload}`` and ``{prefix}:history:{workload}`` are hashes: ``data``, the bytes of
-    `kedastral.state_format`, and ``at``, when they were saved, in microseconds: an older state replaces nothing.
+    `kedastral.state_format`, and ``at``, when they were saved, in microseconds: an older state is refused.
     ``{prefix}:states`` is a sorted set of the workloads. All of them expire.
     """
 
@@ -111,7 +115,10 @@ class RedisStates:
 
     async def _save(self, kind: str, workload: str, at: datetime, data: bytes) -> None:
         arguments = (microseconds(at), round(STATE_TTL * 1000), data)
-        await self.connection.run_scripts([ScriptCall(SAVE, self._key(kind, workload), arguments)])
+        [answer] = await self.connection.run_scripts([ScriptCall(SAVE, self._key(kind, workload), arguments)])
+        if text_of(answer) == "older":
+            words = f"{self.connection.login.address}: the {kind} of {one_line(workload)} was saved later already"
+            raise StoreError(f"{words}: another pod saved it, or clocks differ", reason="older")
 
     def _key(self, kind: str, workload: str) -> bytes:
         return f"{self.prefix}:{kind}:{workload}".encode(errors="surrogatepass")
