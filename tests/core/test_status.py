@@ -69,6 +69,10 @@ def test_a_failure_without_words_of_its_own_shows_its_reason() -> None:
     assert Failure(START, "source", "new").words == "the newest attempt failed (source: new)"
 
 
+def test_a_later_forecast_may_be_another_pods() -> None:
+    assert "another pod made it, or a clock was set back" in Failure(START, "store", "older").words
+
+
 def test_only_a_rejected_query_is_shown_in_the_words_of_prometheus() -> None:
     failed = LastFailure()
     failed.note(SourceError("no answer from http://secret.example", reason="timeout"), START)

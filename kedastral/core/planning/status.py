@@ -111,7 +111,7 @@ FAILURES: Mapping[tuple[str, str], str] = MappingProxyType(
         ("model", "bad_answer"): "the answer of its model is not a forecast",
         ("model", "exception"): "its model failed",
         ("model", "no_history"): "there is no history to forecast from",
-        ("store", "older"): "a later forecast already exists: the clock was set back",
+        ("store", "older"): "a later forecast already exists: another pod made it, or a clock was set back",
     }
 )
 """What the components and reasons of the metrics mean, in words for the owner of the workload."""
