@@ -68,10 +68,11 @@ class RedisConnection:
         self._changed.set()
         self._changed = trio.Event()
 
-    def _give_up(self) -> None:
-        """Let nobody else use the failed client."""
-        self._client = None
-        self._failed.set()
+    def _give_up(self, client: Client | None) -> None:
+        """Let nobody else use ``client``, which failed. None, or a former one, says nothing about the current one."""
+        if client is not None and client is self._client:
+            self._client = None
+            self._failed.set()
 
     async def _wait_for_users(self) -> None:
         """Wait for those who still use the client; none takes longer than `ANSWER_WITHIN`."""
@@ -89,15 +90,17 @@ class RedisConnection:
 
     async def run_each(self, calls: Sequence[ScriptCall]) -> Sequence[ResponseType | StoreError]:
         """Like `run_scripts`, but if only the key of a call is to blame, that call's answer is a StoreError."""
+        client = None
         try:
             with trio.fail_after(ANSWER_WITHIN):
-                answers = await self._use_client(calls)
+                client = await self._wait_for_client()
+                answers = await self._use(client, calls)
         except trio.TooSlowError as error:
-            self._give_up()
+            self._give_up(client)
             words = f"no answer within {ANSWER_WITHIN:g} s"
             raise self._why or StoreError(f"{self.login.address}: {words}", reason="timeout") from error
         except CLIENT_ERRORS as error:
-            self._give_up()
+            self._give_up(client)
             raise explain_error(error, self.login.address) from error
         self._why = None
         return [
@@ -107,12 +110,16 @@ class RedisConnection:
             for call, answer in zip(calls, answers, strict=True)
         ]
 
-    async def _use_client(self, calls: Sequence[ScriptCall]) -> Sequence[ResponseType]:
+    async def _wait_for_client(self) -> Client:
+        """The open client; the caller uses it at once, before `run` can close it."""
         while self._client is None:
             await self._changed.wait()
+        return self._client
+
+    async def _use(self, client: Client, calls: Sequence[ScriptCall]) -> Sequence[ResponseType]:
         self._users += 1
         try:
-            return await self._send(self._client, calls)
+            return await self._send(client, calls)
         finally:
             self._users -= 1
             self._unused.set()
