@@ -293,10 +293,10 @@ class Division:
     def _note_success(self, membership: Membership, until: float) -> None:
         had_lease, self._until = self.is_member, until
         self._alone.clear()
+        before, self._membership = self._membership, membership
         if self._failing:
             self._failing = False
-            log.info("shares the workloads with the other pods again")
-        before, self._membership = self._membership, membership
+            log.info("shares the workloads with the other pods%s", "" if before is None else " again")
         self.storage.pods.set(len(membership.members))
         if not had_lease or before is None or before.members != membership.members:
             self._unassigned.set()
@@ -307,10 +307,16 @@ class Division:
             return
         self._failing = True
         self.storage.pods.set(0)
-        words = (
-            "the lease has ended and cannot be renewed: this pod serves the last plans, and forecasts all workloads "
-            "before those are stale"
-        )
+        if self._membership is None:
+            words = (
+                "no lease could be taken since the start: this pod forecasts all workloads itself, except those with a "
+                "recent forecast of another pod"
+            )
+        else:
+            words = (
+                "the lease has ended and cannot be renewed: this pod serves the last plans, and forecasts all "
+                "workloads before those are stale"
+            )
         log.warning(words, extra={"reason": error.reason, "err": str(error)})
 
     async def _keep_assigning(self) -> None:

@@ -2,6 +2,7 @@
 """Pods that share workloads: one pod at a time forecasts each, even if pods join, leave, die, sleep or are cut off."""
 
 import itertools
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import timedelta
@@ -345,12 +346,40 @@ async def test_where_the_registry_is_gone_for_all_each_goes_on_with_everything(
     assert all(len(pods) == 1 for pods in owners(site, settled).values())
 
 
-async def test_a_pod_that_starts_without_a_registry_forecasts_everything(autojump_clock: MockClock, site: Site) -> None:
+def of_the_division(caplog: pytest.LogCaptureFixture) -> Sequence[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "kedastral.division"]
+
+
+async def test_a_pod_that_starts_without_a_registry_forecasts_everything(
+    autojump_clock: MockClock, site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "kedastral.division")
     site.registry.fault = site.exchange.fault = AWAY
     await site.start("a")
     await trio.sleep(5 * INTERVAL)
     assert site.since(0).keys() == set(NAMES)
     assert site.longest_gap(INTERVAL) <= INTERVAL + 0.1
+    [said] = of_the_division(caplog)
+    assert said.startswith("no lease could be taken since the start: ")
+    site.registry.fault = site.exchange.fault = None
+    await trio.sleep(INTERVAL)
+    assert of_the_division(caplog)[1] == "shares the workloads with the other pods"
+
+
+async def test_what_a_lost_lease_means_is_said_once_and_when_it_is_over(
+    autojump_clock: MockClock, site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    await site.start("a")
+    await trio.sleep(INTERVAL)
+    caplog.set_level(logging.INFO, "kedastral.division")
+    caplog.clear()
+    site.registry.fault = AWAY
+    await trio.sleep(INTERVAL)
+    [said] = of_the_division(caplog)
+    assert said.startswith("the lease has ended and cannot be renewed: this pod serves the last plans")
+    site.registry.fault = None
+    await trio.sleep(INTERVAL)
+    assert of_the_division(caplog)[1] == "shares the workloads with the other pods again"
 
 
 async def test_a_pod_that_slept_cannot_write_what_it_was_about_to(autojump_clock: MockClock, site: Site) -> None:
