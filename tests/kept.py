@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Saved states and histories for tests."""
+"""Saved states and histories for tests, and `MemoryStates`, which keeps them in memory."""
 
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
 import attrs
 import numpy as np
+import trio
 
 from kedastral.core.data_quality.lost_series import LostSeries
 from kedastral.core.data_quality.outliers import Outliers
@@ -24,6 +26,8 @@ from kedastral.core.planning.uncertainty import (
 from kedastral.core.series import DataQuality, Floats, Observation, Series
 from kedastral.core.serving import Snapshot
 from kedastral.core.trigger import ObjectRef
+from kedastral.errors import StoreError
+from kedastral.state_format import StateFormatError, read_history, read_state, write_history, write_state
 from tests.parts import START, make_snapshot
 
 BASIS = StateBasis(
@@ -99,3 +103,50 @@ def make_kept_history(workload: str = "shop", values: Floats | None = None) -> K
     loads = np.array([1.5, np.nan, 3.25, 0.0]) if values is None else values
     start = START - timedelta(minutes=len(loads))
     return KeptHistory(workload=workload, source=BASIS.source, query=BASIS.query, start=start, step=60.0, values=loads)
+
+
+@attrs.define(eq=False)
+class MemoryStates:
+    """A `kedastral.core.ports.StateStore` of one process, of the bytes that a file or a database would hold."""
+
+    _states: dict[str, tuple[datetime, bytes]] = attrs.field(factory=dict, init=False)
+    _histories: dict[str, bytes] = attrs.field(factory=dict, init=False)
+
+    async def load_all(self) -> Mapping[str, KeptState]:
+        await trio.lowlevel.checkpoint()
+        return {workload: read_state(data) for workload, (_, data) in self._states.items()}
+
+    async def load(self, workload: str) -> KeptState | None:
+        await trio.lowlevel.checkpoint()
+        found = self._states.get(workload)
+        return None if found is None else read_state(found[1])
+
+    async def save(self, state: KeptState) -> int:
+        await trio.lowlevel.checkpoint()
+        try:
+            data = write_state(state)
+        except StateFormatError as error:
+            raise StoreError(f"the state cannot be saved: {error}", reason="bad_state") from error
+        self._states[state.workload] = (state.saved_at, data)
+        return len(data)
+
+    async def load_history(self, workload: str) -> KeptHistory | None:
+        await trio.lowlevel.checkpoint()
+        found = self._histories.get(workload)
+        return None if found is None else read_history(found)
+
+    async def save_history(self, history: KeptHistory) -> int:
+        await trio.lowlevel.checkpoint()
+        self._histories[history.workload] = data = write_history(history)
+        return len(data)
+
+    async def remove(self, workload: str) -> None:
+        await trio.lowlevel.checkpoint()
+        self._states.pop(workload, None)
+        self._histories.pop(workload, None)
+
+    async def remove_unsaved(self, since: datetime, current: Collection[str]) -> int:
+        gone = [name for name, (at, _) in self._states.items() if at < since and name not in current]
+        for workload in gone:
+            await self.remove(workload)
+        return len(gone)

@@ -1,21 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`MemoryStore` and `MemoryStates`: snapshots, and the state that restarts need, in the memory of the process.
+"""`MemoryStore`: snapshots in the memory of the process.
 
-`kedastral.core.ports.SnapshotStore` and `StateStore` define what any store must do; tests/contract checks it.
+`kedastral.core.ports.SnapshotStore` defines what any store must do; tests/contract checks it.
 """
 
 import logging
 import math
-from collections.abc import Callable, Collection, Mapping
-from datetime import datetime
+from collections.abc import Callable, Mapping
 
 import attrs
 import trio
 
-from kedastral.core.kept_state import KeptHistory, KeptState
 from kedastral.core.serving import Snapshot
 from kedastral.errors import StoreError
-from kedastral.state_format import StateFormatError, read_history, read_state, write_history, write_state
 
 MAX_SKEW = 60.0
 """A snapshot older than the stored one by at most this many seconds is refused. A workload ticks in order, so only a
@@ -120,60 +117,3 @@ class MemoryStore:
     async def wait_for_change(self, *workloads: str) -> None:
         """See `kedastral.core.ports.SnapshotReader.wait_for_change`."""
         await self._changes.wait(*workloads)
-
-
-@attrs.define(eq=False)
-class MemoryStates:
-    """States and histories as the bytes that a file or a database would hold; lost with the process.
-
-    It replaces those when nothing needs to be kept, as in a benchmark, and serves as the reference implementation.
-    """
-
-    _states: dict[str, tuple[datetime, bytes]] = attrs.field(factory=dict, init=False)
-    _histories: dict[str, bytes] = attrs.field(factory=dict, init=False)
-
-    async def load_all(self) -> Mapping[str, KeptState]:
-        """See `kedastral.core.ports.StateStore.load_all`."""
-        await trio.lowlevel.checkpoint()
-        return {workload: read_state(data) for workload, (_, data) in self._states.items()}
-
-    async def load(self, workload: str) -> KeptState | None:
-        """See `kedastral.core.ports.StateStore.load`."""
-        await trio.lowlevel.checkpoint()
-        found = self._states.get(workload)
-        return None if found is None else read_state(found[1])
-
-    async def save(self, state: KeptState) -> int:
-        """See `kedastral.core.ports.StateStore.save`."""
-        await trio.lowlevel.checkpoint()
-        try:
-            data = write_state(state)
-        except StateFormatError as error:
-            raise StoreError(f"the state cannot be saved: {error}", reason="bad_state") from error
-        self._states[state.workload] = (state.saved_at, data)
-        return len(data)
-
-    async def load_history(self, workload: str) -> KeptHistory | None:
-        """See `kedastral.core.ports.StateStore.load_history`."""
-        await trio.lowlevel.checkpoint()
-        found = self._histories.get(workload)
-        return None if found is None else read_history(found)
-
-    async def save_history(self, history: KeptHistory) -> int:
-        """See `kedastral.core.ports.StateStore.save_history`."""
-        await trio.lowlevel.checkpoint()
-        self._histories[history.workload] = data = write_history(history)
-        return len(data)
-
-    async def remove(self, workload: str) -> None:
-        """See `kedastral.core.ports.StateStore.remove`."""
-        await trio.lowlevel.checkpoint()
-        self._states.pop(workload, None)
-        self._histories.pop(workload, None)
-
-    async def remove_unsaved(self, since: datetime, current: Collection[str]) -> int:
-        """See `kedastral.core.ports.StateStore.remove_unsaved`."""
-        gone = [name for name, (at, _) in self._states.items() if at < since and name not in current]
-        for workload in gone:
-            await self.remove(workload)
-        return len(gone)

@@ -19,9 +19,8 @@ from kedastral.core.kept_state import KeptHistory, KeptState
 from kedastral.core.ports import StateStore
 from kedastral.core.series import Observation
 from kedastral.errors import StoreError
-from kedastral.serving.store import MemoryStates
 from tests import redis_servers
-from tests.kept import make_kept_history, make_kept_state
+from tests.kept import MemoryStates, make_kept_history, make_kept_state
 from tests.parts import START
 
 NOW = datetime.now(UTC)

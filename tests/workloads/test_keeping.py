@@ -31,7 +31,7 @@ from kedastral.errors import StoreError
 from kedastral.models import MODELS
 from kedastral.models.auto import AutoModel
 from kedastral.serving.metrics import Metrics
-from kedastral.serving.store import MemoryStates, MemoryStore
+from kedastral.serving.store import MemoryStore
 from kedastral.settings.commands import RunSettings
 from kedastral.settings.declarations import (
     ForecastSettings,
@@ -57,7 +57,7 @@ from kedastral.workloads.scaledobject_workloads import REMOVE_AFTER, TriggerRead
 from kedastral.workloads.training import TrainedForecaster
 from tests.adapters.answers import Reply, Server, client_of, counting, reply
 from tests.docs.pages import ROOT
-from tests.kept import make_kept_history, make_kept_state
+from tests.kept import MemoryStates, make_kept_history, make_kept_state
 from tests.parts import START, make_history, make_snapshot
 
 GONE = reply(503)

@@ -17,14 +17,13 @@ from kedastral.core.ports import SharedWrite
 from kedastral.core.serving import Snapshot
 from kedastral.serving.metrics import Metrics, StorageMetrics
 from kedastral.serving.shared_store import SharedStore, Terms
-from kedastral.serving.store import MemoryStates
 from kedastral.settings.declarations import ModelName
 from kedastral.settings.fleet import FleetSettings
 from kedastral.workloads.division import Division
 from kedastral.workloads.keeping import StateKeeper
 from kedastral.workloads.runner import RunnerBuilder, WorkloadRunner
 from tests.exchange import MemoryExchange, MemoryRegistry
-from tests.kept import make_kept_state
+from tests.kept import MemoryStates, make_kept_state
 from tests.parts import START, StubSource, make_history, wall_clock
 from tests.workloads.test_division import Cable
 from tests.workloads.test_keeping import FailingStates, shop
