@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import attrs
 import pytest
 import trio
+from trio.testing import MockClock
 
 from kedastral.adapters.redis import connection
 from kedastral.adapters.redis.client import ANSWER_WITHIN, RedisLogin
@@ -16,7 +17,6 @@ from kedastral.adapters.redis.scripts import LuaScript, ScriptCall
 from kedastral.errors import StoreError
 from kedastral.settings.types import read_redis_address
 
-pytestmark = pytest.mark.usefixtures("autojump_clock")
 CALLS = [ScriptCall(LuaScript("return 1"), "key")]
 ANSWERS_AFTER = 0.01
 
@@ -82,7 +82,7 @@ class Caller:
 
 @pytest.mark.parametrize("opens_in", [0.2, 1.0, 1.8])
 async def test_once_redis_is_back_a_client_that_opens_slowly_is_opened_once(
-    monkeypatch: pytest.MonkeyPatch, opens_in: float
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, opens_in: float
 ) -> None:
     redis, callers = Redis(opens_in, down=True), [Caller(pause) for pause in (0.25, 0.8, 1.0)]
     async with connected(redis, monkeypatch) as made, trio.open_nursery() as nursery:
@@ -102,7 +102,7 @@ async def test_once_redis_is_back_a_client_that_opens_slowly_is_opened_once(
 
 
 async def test_a_client_that_does_not_answer_is_replaced_once_whoever_has_waited_for_it(
-    monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     redis, callers = Redis(0.2), [Caller(0.25), Caller(0.25)]
     async with connected(redis, monkeypatch) as made, trio.open_nursery() as nursery:

@@ -197,7 +197,11 @@ async def test_saves_and_loads_at_once_see_whole_states(states: StateStore) -> N
 
     async def save(name: str, number: int) -> None:
         await states.save(make_kept_state(name, told=number))
-        await states.save_history(make_kept_history(name, values=np.full(100, number)))
+        try:
+            await states.save_history(make_kept_history(name, values=np.full(100, number)))
+        except StoreError as error:
+            if error.reason != "older" or not isinstance(states, RedisStates):  # a later one has overtaken it
+                raise
 
     async def load(name: str) -> None:
         found: KeptState | None = await states.load(name)
