@@ -6,7 +6,8 @@ new file, complete, even after a crash of the process or the machine. All I/O ha
 
 If the disk hangs, the thread cannot be cancelled, only abandoned: it may still write its file once the disk answers.
 Later accesses therefore wait until it has ended, and `close` leaves the directory locked: the system releases the lock
-with the last thread of the process, after which nothing of it can write.
+with the last thread of the process, after which nothing of it can write. The process need not wait for it to exit,
+since Trio's threads are daemons.
 
 The lock is that of a file in the directory. If somebody deletes that file or the directory, the lock protects nothing
 that another process would see; so before each access it is compared with the file that is there, and taken again.
