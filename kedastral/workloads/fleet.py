@@ -148,13 +148,12 @@ class Fleet:
             slot.changed = trio.Event()
             interval = runner.interval / self.speed
             offset = spread(key) * interval if len(self._slots) > 1 else 0.0
-            beats = Beats(trio.current_time() + offset, interval)
+            beats = Beats.from_now(interval, offset)
             with trio.CancelScope() as slot.ticking:
                 await run_ticker(
                     partial(self._tick, runner, beats, slot.changed),
-                    interval,
+                    beats,
                     self.metrics.ticks_missed.labels(key).inc,
-                    offset=offset,
                     until=slot.changed,
                     on_lag=self.metrics.tick_lag_seconds.observe,
                 )

@@ -11,16 +11,27 @@ import trio
 
 @attrs.frozen
 class Beats:
-    """The beats of a ticker: every ``interval`` seconds from ``origin`` on, on Trio's clock."""
+    """The beats of a ticker: every ``interval`` seconds from ``origin`` on, on Trio's clock. The first has number 0."""
 
     origin: float
     interval: float
 
+    @classmethod
+    def from_now(cls, interval: float, offset: float = 0.0) -> "Beats":
+        """The first beat is ``offset`` seconds from now, so that many tickers need not beat together."""
+        return cls(trio.current_time() + offset, interval)
+
+    def time_of(self, number: int) -> float:
+        """When the beat with ``number`` is."""
+        return self.origin + number * self.interval
+
+    def next_number(self) -> int:
+        """The number of the next beat; at a beat, that of the one after it."""
+        return math.floor((trio.current_time() - self.origin) / self.interval + 1e-9) + 1
+
     def next_after_now(self) -> float:
         """The time of the next beat; at a beat, that of the one after it."""
-        return self.origin + self.interval * (
-            math.floor((trio.current_time() - self.origin) / self.interval + 1e-9) + 1
-        )
+        return self.time_of(self.next_number())
 
 
 def _ignore(_count: float) -> None:
@@ -29,37 +40,35 @@ def _ignore(_count: float) -> None:
 
 async def run_ticker(
     tick: Callable[[], Awaitable[object]],
-    interval: float,
+    beats: Beats,
     on_missed: Callable[[int], None] = _ignore,
     *,
-    offset: float = 0.0,
     until: trio.Event | None = None,
     on_lag: Callable[[float], None] = _ignore,
 ) -> None:
-    """Await ``tick()`` at once and then at every beat of ``interval`` seconds, until cancelled.
+    """Await ``tick()`` at once and then at each of ``beats``, until cancelled.
 
-    Beats lie on a fixed grid, so a slow tick does not move later ones. The grid begins ``offset`` seconds after the
-    start, so that many tickers need not beat together. While a tick runs no other begins; the beats it covers are
-    skipped, and ``on_missed`` is told how many, even if it is cancelled. ``on_lag`` is told how many seconds after its
-    beat each tick begins. Returns between two ticks once ``until`` is set. Whatever ``tick`` raises propagates.
+    Beats lie on a fixed grid, so a slow tick does not move later ones. While a tick runs no other begins; the beats it
+    covers are skipped, and ``on_missed`` is told how many, even if it is cancelled. ``on_lag`` is told how many seconds
+    after its beat each tick begins. Returns between two ticks once ``until`` is set. Whatever ``tick`` raises
+    propagates.
     """
-    origin = trio.current_time() + offset
 
     async def tick_and_count(beat: int) -> int:
         """Run the tick of a beat; returns the next beat that is not over yet."""
         try:
             await tick()
         finally:
-            due = math.floor((trio.current_time() - origin) / interval) + 1
+            due = beats.next_number()
             if due > beat + 1:
                 on_missed(due - beat - 1)
         return max(due, beat + 1)
 
     beat = 0
-    if offset:
+    if trio.current_time() < beats.origin:
         beat = await tick_and_count(-1)
-    while await _sleep_until(origin + beat * interval, until):
-        on_lag(max(trio.current_time() - (origin + beat * interval), 0.0))
+    while await _sleep_until(beats.time_of(beat), until):
+        on_lag(max(trio.current_time() - beats.time_of(beat), 0.0))
         beat = await tick_and_count(beat)
 
 

@@ -15,7 +15,7 @@ from trio.testing import MockClock
 from kedastral.adapters.prometheus.limits import MIN_SLOW_SECONDS, RequestLimits, RequestSlot
 from kedastral.adapters.prometheus.source import TIMEOUT
 from kedastral.errors import SourceError
-from kedastral.workloads.ticker import run_ticker, spread
+from kedastral.workloads.ticker import Beats, run_ticker, spread
 from tests.adapters.answers import END, ask_within, counting, source_of
 
 INTERVAL = 30.0
@@ -40,7 +40,7 @@ class Site:
                 for number in range(total):
                     self.answered[number] = []
                     tick = partial(self._tick, number)
-                    nursery.start_soon(partial(run_ticker, tick, INTERVAL, offset=spread(str(number)) * INTERVAL))
+                    nursery.start_soon(run_ticker, tick, Beats.from_now(INTERVAL, spread(str(number)) * INTERVAL))
 
     def longest_gap(self, numbers: range, begin: float, end: float) -> float:
         """The longest time between ``begin`` and ``end`` that one of these had to wait for its next answer."""

@@ -28,7 +28,7 @@ from kedastral.serving.metrics import Metrics
 from kedastral.serving.scaler import ExternalScaler, Scaler
 from kedastral.workloads.guarded_tick import GuardedTick
 from kedastral.workloads.tick import ForecastLoop
-from kedastral.workloads.ticker import run_ticker
+from kedastral.workloads.ticker import Beats, run_ticker
 from tests.adapters.answers import client_of, matrix
 from tests.grpclib_trio.peers import MemoryListener
 from tests.keda_client import open_client
@@ -183,7 +183,7 @@ class Pair:
                 query = RangeQuery(name, HORIZON, STEP, STALE_AFTER, settle_after=0.0)
                 loop = self._make_loop(name, PrometheusSource(client, query, limits=limits), store)
                 tick = GuardedTick(loop, _noting(errors) if name == "shop" or self.clock_is_faulty else _refuse)
-                nursery.start_soon(run_ticker, tick.tick, INTERVAL)
+                nursery.start_soon(run_ticker, tick.tick, Beats.from_now(INTERVAL))
             for policy, listener in listeners.items():
                 service = ExternalScaler(scalers[policy], Metrics())
                 nursery.start_soon(serve_scaler, service, listener)

@@ -23,7 +23,7 @@ from kedastral.serving.scaler import ExternalScaler, Scaler
 from kedastral.serving.store import MemoryStore
 from kedastral.workloads.guarded_tick import GuardedTick
 from kedastral.workloads.tick import ForecastLoop
-from kedastral.workloads.ticker import run_ticker
+from kedastral.workloads.ticker import Beats, run_ticker
 from tests.grpclib_trio.peers import MemoryListener
 from tests.parts import START, FixedResolver, wall_clock
 
@@ -139,7 +139,7 @@ class Site:
         self.store.lose()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._serve)
-            nursery.start_soon(run_ticker, self.make_tick().tick, INTERVAL)
+            nursery.start_soon(run_ticker, self.make_tick().tick, Beats.from_now(INTERVAL))
 
     async def _serve(self) -> None:
         listener = self.listener = MemoryListener()

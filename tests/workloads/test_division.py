@@ -170,9 +170,8 @@ class Site:
             await pod.nursery.start(pod.store.run)
             await pod.nursery.start(pod.division.run)
             for workload in workloads:
-                offset = spread(workload) * INTERVAL
-                tick = partial(self._tick, pod, workload, Beats(trio.current_time() + offset, INTERVAL))
-                pod.nursery.start_soon(partial(run_ticker, tick, INTERVAL, offset=offset))
+                beats = Beats.from_now(INTERVAL, spread(workload) * INTERVAL)
+                pod.nursery.start_soon(run_ticker, partial(self._tick, pod, workload, beats), beats)
             task_status.started()
 
     async def _tick(self, pod: Pod, workload: str, beats: Beats) -> None:

@@ -25,7 +25,7 @@ from kedastral.serving.metrics import Metrics
 from kedastral.serving.store import MemoryStore
 from kedastral.workloads.guarded_tick import GuardedTick, ToldLog
 from kedastral.workloads.tick import ForecastLoop, Planner, Workload
-from kedastral.workloads.ticker import run_ticker
+from kedastral.workloads.ticker import Beats, run_ticker
 from tests.parts import START, StubForecaster, StubSource, make_history, wall_clock
 
 POLICY = PlanPolicy(target_per_pod=100, headroom=1.2, bounds=ReplicaBounds(1, 50), prewarm_steps=0)
@@ -443,7 +443,7 @@ async def test_one_workloads_failure_leaves_the_others_alone(autojump_clock: Moc
     ]
     async with trio.open_nursery() as nursery:
         for loop in loops:
-            nursery.start_soon(run_ticker, GuardedTick(loop, metrics.count_error).tick, 30.0)
+            nursery.start_soon(run_ticker, GuardedTick(loop, metrics.count_error).tick, Beats.from_now(30.0))
         await trio.sleep(15)
         assert set(store.newest()) == {"healthy"}
         await trio.sleep(30)
@@ -468,7 +468,7 @@ async def test_what_nobody_expected_leaves_the_tick(autojump_clock: MockClock, w
     counted: list[WorkloadError] = []
     loop = loops[where]()
     with pytest.raises(ZeroDivisionError, match="a bug"):
-        await run_ticker(GuardedTick(loop, counted.append).tick, 30.0)
+        await run_ticker(GuardedTick(loop, counted.append).tick, Beats.from_now(30.0))
     assert counted == []
     assert loop.store.get("shop") is None
 

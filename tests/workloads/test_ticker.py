@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from kedastral.workloads.ticker import run_ticker
+from kedastral.workloads.ticker import Beats, run_ticker
 
 
 class Recorder:
@@ -38,7 +38,7 @@ async def run_for(recorder: Recorder, interval: float) -> float:
     """Run until the recorder has all its beats; returns the start time."""
     async with trio.open_nursery() as nursery:
         origin = trio.current_time()
-        nursery.start_soon(run_ticker, recorder.tick, interval, recorder.missed.append)
+        nursery.start_soon(run_ticker, recorder.tick, Beats.from_now(interval), recorder.missed.append)
         await recorder.done.wait()
         nursery.cancel_scope.cancel()
     return origin
@@ -88,7 +88,7 @@ async def test_beats_missed_before_the_grid_began_or_by_a_tick_that_was_cancelle
         await trio.sleep(next(lengths))
 
     with trio.move_on_after(62):
-        await run_ticker(tick, 10, missed.append, offset=5)
+        await run_ticker(tick, Beats.from_now(10, 5), missed.append)
     # the first tick covers the beats at 5, 15 and 25 s; that of 35 s, cancelled at 62 s, those at 45 and 55 s
     assert missed == [3, 2]
 
@@ -96,7 +96,7 @@ async def test_beats_missed_before_the_grid_began_or_by_a_tick_that_was_cancelle
 async def test_missed_beats_need_not_be_counted(autojump_clock: MockClock) -> None:
     recorder = Recorder([25, 0], beats=2)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(run_ticker, recorder.tick, 10)
+        nursery.start_soon(run_ticker, recorder.tick, Beats.from_now(10))
         await recorder.done.wait()
         nursery.cancel_scope.cancel()
     assert [at - recorder.began[0] for at in recorder.began] == [0, 30]
@@ -128,7 +128,7 @@ async def test_an_exception_leaves(autojump_clock: MockClock, raises_at: int) ->
             raise ZeroDivisionError("a bug")
 
     with pytest.raises(ZeroDivisionError, match="a bug"):
-        await run_ticker(tick, 10)
+        await run_ticker(tick, Beats.from_now(10))
     assert next(ticks) == raises_at + 1
 
 
@@ -136,7 +136,15 @@ async def test_an_exception_leaves(autojump_clock: MockClock, raises_at: int) ->
 async def test_it_ends_when_cancelled(autojump_clock: MockClock, moment: float) -> None:
     recorder = Recorder(itertools.repeat(4.0), beats=100)
     with trio.move_on_after(moment) as scope:
-        await run_ticker(recorder.tick, 10)
+        await run_ticker(recorder.tick, Beats.from_now(10))
     assert scope.cancelled_caught
     assert len(recorder.began) == 1 + (moment > 10)
     assert len(recorder.ended) == 1
+
+
+@pytest.mark.parametrize(("now", "number"), [(0.0, 0), (5.0, 1), (14.9, 1), (15.0, 2), (1e6, 99_999 + 1)])
+async def test_the_next_beat_is_never_the_one_that_is_now(mock_clock: MockClock, now: float, number: int) -> None:
+    beats = Beats.from_now(10, 5)
+    mock_clock.jump(now)
+    assert beats.next_number() == number
+    assert beats.next_after_now() == beats.time_of(number) > trio.current_time()
