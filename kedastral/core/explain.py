@@ -26,6 +26,7 @@ from kedastral.core.planning.service_level import PlanStages, SteeredBasis
 from kedastral.core.planning.stabilization import (
     DOWN_TOLERANCE,
     SMALL_FALL,
+    UP_EXTRA,
     Recommendation,
     highest_within,
     stabilization_window,
@@ -86,6 +87,8 @@ class _Chain:
 
     stages: list[Stage] = attrs.field(factory=list)
     number: float | None = None
+    held_by: str = "the plan decided"
+    """What the stage `StageName.HOLD` stands for, with its verb: it has several causes."""
 
     def add(self, name: StageName, effect: Effect, value: float | None, unit: Unit, words: str) -> None:
         self.number = apply(effect, self.number, value)
@@ -251,53 +254,64 @@ def _add_bounds(chain: _Chain, policy: PlanPolicy) -> None:
 
 
 def _add_hold(chain: _Chain, snapshot: Snapshot, stages: PlanStages | None, step: int) -> None:
-    """What stabilization, an earlier forecast, or a change of settings since then did to the step."""
+    """What scaling in or out, an earlier forecast, or a change of settings since then did to the step."""
     published = float(snapshot.replicas[step])
     if stages is None:
         chain.add(StageName.HOLD, Effect.SETS, published, Unit.PODS, "the plan as it was received")
         return
     limited = float(stages.limited[step])
-    if published < limited:
-        chain.add(StageName.HOLD, Effect.SETS, published, Unit.PODS, "the settings changed after the plan was made")
+    if published < limited or (published > limited and not isinstance(snapshot.basis, SteeredBasis)):
+        chain.held_by, words = "a change of settings decided", "the settings changed after the plan was made"
+        chain.add(StageName.HOLD, Effect.SETS, published, Unit.PODS, words)
         return
-    if published == limited:
-        words = "nothing is kept from the last minutes"
-    else:
-        words = f"{_pods(limited)} would do, but {_why_held(snapshot, step)}"
+    words = "nothing is kept from the last minutes"
+    if published > limited:
+        chain.held_by, words = _why_held(snapshot, int(limited), step)
     chain.add(StageName.HOLD, Effect.AT_LEAST, published, Unit.PODS, words)
 
 
-def _why_held(snapshot: Snapshot, step: int) -> str:
+def _why_held(snapshot: Snapshot, limited: int, step: int) -> tuple[str, str]:
+    """What gives the step more than the ``limited`` replicas, with its verb, and why."""
     basis, published = snapshot.basis, int(snapshot.replicas[step])
-    if not isinstance(basis, SteeredBasis):
-        return "more was planned before"
+    assert isinstance(basis, SteeredBasis)  # noqa: S101 - the caller ensures it
+    do = f"{_pods(limited)} would do, but"
     earlier = basis.previous.model_plan
     if earlier is not None and step < len(earlier) and earlier[step] >= published:
-        return "the last forecast of the model asked for more"
+        return "the last plan of the model decided", f"{do} the last forecast of the model asked for more"
     last = basis.previous.last_recommendation or basis.state.last_recommendation
     if last is not None and published > last:
-        return "a plan that grows gets a little more at once"
+        are = "is" if limited == 1 else "are"
+        words = f"{_pods(limited)} {are} needed, and a plan that grows gets up to {UP_EXTRA:.0%} more at once"
+        return "scaling out adds a little", words
     report = snapshot.service_level
     recommendations = () if report is None else report.state.recommendations
     window = stabilization_window(basis.settings.interval_for(snapshot.forecast.step))
     if last is None or not recommendations:
-        return f"more was recommended within the last {window / 60:g} minutes"
-    return _why_fallen_no_further(recommendations, last, published, window)
+        return "scaling in keeps more", f"{do} more was recommended within the last {window / 60:g} minutes"
+    return "scaling in keeps more", f"{do} {_why_fallen_no_further(recommendations, last, limited, published, window)}"
 
 
-def _why_fallen_no_further(recommendations: Sequence[Recommendation], last: int, published: int, window: float) -> str:
-    """Why a plan that asks for fewer than the ``last`` replicas keeps ``published``.
+def _why_fallen_no_further(
+    recommendations: Sequence[Recommendation], last: int, limited: int, published: int, window: float
+) -> str:
+    """Why a plan that asks for ``limited``, fewer than the ``last`` replicas, keeps ``published``.
 
-    ``window`` is `stabilization_window`.
+    ``window`` is `stabilization_window`. The rule, `lowest_kept`, looks at the most that was recommended within it.
     """
-    recent, asked = highest_within(recommendations, window), recommendations[-1].replicas
-    if asked >= last * (1 - DOWN_TOLERANCE):
+    recent, unnoticed = highest_within(recommendations, window), last * (1 - DOWN_TOLERANCE)
+    lately = f"{recent:,} {'was' if recent == 1 else 'were'} recommended within the last {window / 60:g} minutes"
+    first = f"{lately}, and " if recent > limited else ""
+    if limited >= unnoticed:
         return f"a fall of less than {DOWN_TOLERANCE:.0%} changes nothing"
-    if last * (1 - SMALL_FALL) <= recent < last * (1 - DOWN_TOLERANCE):
-        return f"a fall of less than {SMALL_FALL:.0%} is followed once it has lasted for an hour"
-    if recent < published < last:
-        return "a plan that falls keeps a little more"
-    return f"more was recommended within the last {window / 60:g} minutes"
+    if recent >= published:
+        return lately
+    if recent >= unnoticed:
+        return f"{first}a fall of less than {DOWN_TOLERANCE:.0%} changes nothing"
+    if recent >= last * (1 - SMALL_FALL) and published < last:
+        return f"{published:,} were recommended within the last hour"
+    if recent >= last * (1 - SMALL_FALL):
+        return f"{first}a fall of less than {SMALL_FALL:.0%} is followed once it has lasted for an hour"
+    return f"{first}a plan that falls keeps a little more"
 
 
 def _add_floor(chain: _Chain, snapshot: Snapshot) -> None:
@@ -361,7 +375,8 @@ def _reason(chain: _Chain) -> str:
     decided_by = chain.decided_by
     if decided_by is StageName.FORECAST:
         return f"the forecast decided: {_forecast_words(chain)}"
-    return f"{_NAMES[decided_by]} decided: {chain.words_of(decided_by)}"
+    subject = chain.held_by if decided_by is StageName.HOLD else f"{_NAMES[decided_by]} decided"
+    return f"{subject}: {chain.words_of(decided_by)}"
 
 
 _NAMES = {
@@ -371,7 +386,6 @@ _NAMES = {
     StageName.MAXIMUM: "the maximum",
     StageName.CHANGE_LIMITS: "the change limits",
     StageName.LOAD_CAP: "the cap on load",
-    StageName.HOLD: "the hold",
     StageName.FLOOR: "the floor",
     StageName.RESUMPTION: "the start",
     StageName.STALE: "the stale policy",

@@ -15,7 +15,7 @@ from kedastral.core.explain import explain, find_next_change, find_reason
 from kedastral.core.explanation import Effect, Explanation, StageName, apply
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.basis import make_stages
-from kedastral.core.planning.planner import Workload, plan_step, plan_step_without_model
+from kedastral.core.planning.planner import Workload, adopt_plan, plan_step, plan_step_without_model
 from kedastral.core.planning.service_level import ServiceLevelSettings, SteeredBasis
 from kedastral.core.planning.stabilization import Resumption
 from kedastral.core.planning.status import model_failed
@@ -199,7 +199,9 @@ def test_a_plan_that_falls_is_held_and_the_hold_is_named() -> None:
     falling = plans(workload_of(), [2000.0] * 150 + [200.0] * 3, [[2000.0]] * 9 + [[200.0]])
     explanation = explain(attrs.evolve(falling, resumption=None), falling.made_at, StalePolicy())
     assert explanation.decided_by is StageName.HOLD
-    assert "more was recommended within the last 5 minutes" in explanation.sentence
+    assert ": scaling in keeps more: 12 pods would do, but 29 were recommended within the last 5 minutes." in (
+        explanation.sentence
+    )
     assert (without(explanation, StageName.HOLD) or 0) < (explanation.told or 0)
 
 
@@ -214,6 +216,46 @@ def test_it_is_said_which_rule_keeps_a_plan_that_falls() -> None:
     assert "a fall of less than 8% changes nothing" in falling_by(0.06, 12)
     assert "a fall of less than 11% is followed once it has lasted for an hour" in falling_by(0.04, 12)
     assert "a plan that falls keeps a little more" in falling_by(0.4, 5)
+
+
+def told_of(loads: list[float], forecasts: list[list[float]]) -> str:
+    """The explanation of a steered plan, long after the start."""
+    snapshot = attrs.evolve(plans(workload_of(), loads, forecasts), resumption=None)
+    explanation = explain(snapshot, snapshot.made_at, StalePolicy())
+    assert explanation.decided_by is StageName.HOLD
+    return explanation.sentence
+
+
+@pytest.mark.parametrize(
+    ("earlier", "recommended", "rule"),
+    [
+        (3840.0, 45, "a fall of less than 11% is followed once it has lasted for an hour"),
+        (3900.0, 46, "a fall of less than 8% changes nothing"),
+    ],
+)
+def test_a_small_fall_of_the_last_minutes_is_not_compared_with_the_need_of_now(
+    earlier: float, recommended: int, rule: str
+) -> None:
+    """The load falls by a little, and much further 18 minutes later: of that the rule knows nothing yet."""
+    loads = [4000.0] * 150 + [earlier] * 18 + [1000.0] * 2
+    said = told_of(loads, [[4000.0]] * 9 + [[earlier]] * 18 + [[1000.0]] * 2)
+    words = f"12 pods would do, but {recommended} were recommended within the last 5 minutes, and {rule}."
+    assert said == f"KEDA is told 50 replicas: scaling in keeps more: {words}"
+
+
+def test_of_a_plan_that_grows_nothing_is_said_to_be_held() -> None:
+    said = told_of([2000.0] * 150, [[2000.0]] * 9 + [[2500.0]])
+    words = "30 pods are needed, and a plan that grows gets up to 5% more at once."
+    assert said == f"KEDA is told 31 replicas: scaling out adds a little: {words}"
+
+
+def test_a_plan_under_changed_settings_says_so() -> None:
+    made = attrs.evolve(flat(1000.0), resumption=None)
+    for least, most in ((15, 50), (2, 8)):
+        workload = workload_of(attrs.evolve(POLICY, bounds=ReplicaBounds(least, most)), steered=False)
+        adopted = attrs.evolve(adopt_plan(workload, made), floor=None)
+        words = "a change of settings decided: the settings changed after the plan was made."
+        assert explain(adopted, made.made_at, StalePolicy()).sentence.endswith(words)
 
 
 def test_stale_plans_observers_and_the_unknown_past_are_told_apart() -> None:
@@ -388,7 +430,9 @@ def test_a_plan_that_the_last_forecast_of_the_model_holds_says_so() -> None:
     status = model_failed(ValueError("it broke"))
     snapshot = plan_step_without_model(workload_of(), history, at, status, before)
     assert snapshot is not None
-    hold = told_by(explain(snapshot, at, StalePolicy()))[StageName.HOLD]
+    explained = explain(attrs.evolve(snapshot, resumption=None), at, StalePolicy())
+    assert ": the last plan of the model decided: " in explained.sentence
+    hold = told_by(explained)[StageName.HOLD]
     assert hold[1].endswith("would do, but the last forecast of the model asked for more")
     assert told_by(explain(snapshot, at, StalePolicy()))[StageName.FORECAST][1] == (
         f"a naive forecast (the last value), since {status.reason}"

@@ -68,7 +68,7 @@ REASONS: dict[StageName, tuple[Callable[[], Snapshot], str]] = {
     ),
     StageName.HOLD: (
         lambda: running([2000.0] * 150 + [200.0] * 3, [[2000.0]] * 9 + [[200.0]]),
-        "29: the hold decided: 12 pods would do, but more was recommended within the last 5 minutes",
+        "29: scaling in keeps more: 12 pods would do, but 29 were recommended within the last 5 minutes",
     ),
     StageName.FLOOR: (
         lambda: flat(1000.0, expected=0.0),
