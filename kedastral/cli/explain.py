@@ -77,9 +77,13 @@ def run_status(settings: ExplainSettings, *, as_json: bool) -> None:
         click.echo(body.decode().rstrip())
         return
     try:
-        rows = [_status_cells(one) for one in json.loads(body)["workloads"]]
+        answer = json.loads(body)
+        rows = [_status_cells(one) for one in answer["workloads"]]
+        warnings = [str(one) for one in answer.get("warnings", ())]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RemoteError("the answer is not a list of workloads: another version?", reason="bad_answer") from error
+    for warning in warnings:
+        click.echo(f"warning: {one_line(warning, MAX_LINE)}")
     if not rows:
         click.echo("There is no workload yet.")
         return

@@ -94,6 +94,11 @@ TRIED: Mapping[str, str] = {
     "min": "the fewest replicas to try",
     "max": "the most replicas to try; 0 means no maximum",
 }
+WORKLOADS: JsonValue = {
+    "type": "object",
+    "required": ["at", "workloads"],
+    "properties": {"warnings": {"type": "array", "items": TEXT, "minItems": 1}},
+}
 ENDPOINTS: Mapping[str, Endpoint] = {
     "/forecast/current": Endpoint(
         "The newest forecast of a workload, and the plan made from it",
@@ -133,7 +138,7 @@ ENDPOINTS: Mapping[str, Endpoint] = {
     ),
     "/api/workloads": Endpoint(
         "All workloads, those that need attention first",
-        {HTTPStatus.OK: Answer("the list", {JSON: {"type": "object", "required": ["at", "workloads"]}})},
+        {HTTPStatus.OK: Answer("the list", {JSON: WORKLOADS})},
     ),
     "/api/workloads/{workload}": Endpoint(
         "Everything that the page of one workload shows",

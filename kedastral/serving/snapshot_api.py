@@ -80,7 +80,7 @@ def create_app(
     if serves_forecasts:
         _add_forecast(app, view)
         add_explain(app, view)
-        add_workloads(app, workloads or WorkloadsView(view))
+        add_workloads(app, workloads or WorkloadsView(view), lambda: readiness.warnings)
         add_page(app)
     _add_probes(app, view, readiness)
     _add_metrics(app, view, registry)

@@ -104,6 +104,7 @@ class _Rows:
     """Writes the list one row at a time, so that KEDA is answered in between; unchanged rows are reused."""
 
     view: WorkloadsView
+    warnings: Callable[[], Sequence[str]]
     _kept: dict[str, tuple[Snapshot, Condition, int | None, int, str]] = attrs.field(factory=dict, init=False)
     _lock: trio.Lock = attrs.field(factory=trio.Lock, init=False)
     _written: tuple[float, str] = attrs.field(default=(-1e9, ""), init=False)
@@ -126,7 +127,9 @@ class _Rows:
             rows.append((condition.urgency, key, text))
         self._kept = {key: kept for key, kept in self._kept.items() if key in newest}
         now = dump_json(write_time(self.view.snapshots.clock.now()))
-        return f'{{"at":{now},"workloads":[{",".join(text for _, _, text in sorted(rows))}]}}\n'
+        warnings = list(self.warnings())
+        warned = f'"warnings":{dump_json(warnings)},' if warnings else ""
+        return f'{{"at":{now},{warned}"workloads":[{",".join(text for _, _, text in sorted(rows))}]}}\n'
 
     def _row(self, key: str, snapshot: Snapshot | None, failure: Failure | None) -> tuple[Condition, str]:
         now, policy = self.view.snapshots.clock.now(), self.view.snapshots.policy_of(key)
@@ -254,9 +257,9 @@ def _accuracy(snapshot: Snapshot) -> dict[str, JsonValue] | None:
     }
 
 
-def add_workloads(app: QuartTrio, view: WorkloadsView) -> None:
-    """Add the routes to ``app``."""
-    rows, answers = _Rows(view), LongAnswers()
+def add_workloads(app: QuartTrio, view: WorkloadsView, warnings: Callable[[], Sequence[str]]) -> None:
+    """Add the routes to ``app``; ``warnings`` are about the whole process."""
+    rows, answers = _Rows(view, warnings), LongAnswers()
 
     @app.get("/api/workloads", provide_automatic_options=False)
     async def show_workloads() -> Response:

@@ -315,6 +315,15 @@ def test_status_is_a_table_of_the_workloads(monkeypatch: pytest.MonkeyPatch) -> 
     assert ["held", "failing", "holds", "no", "data"] in rows
 
 
+def test_status_begins_with_the_warnings_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    warned = {**json.loads(WORKLOADS), "warnings": ["configuration: web.yaml is\nbroken"]}
+    for rows in (warned["workloads"], []):
+        text = json.dumps({**warned, "workloads": rows})
+        outcome = run(monkeypatch, lambda _, text=text: httpx.Response(200, text=text), command="status")
+        assert outcome.out.splitlines()[0] == "warning: configuration: web.yaml is broken"
+        assert outcome.code == 0
+
+
 def test_status_without_workloads_or_a_list_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = run(monkeypatch, lambda _: httpx.Response(200, text='{"workloads":[]}'), command="status")
     assert (outcome.code, outcome.out) == (0, "There is no workload yet.\n")

@@ -91,6 +91,7 @@ class LiveSite:
     recent: RecentLoads = attrs.field(init=False)
     failures: dict[str, Failure] = attrs.field(factory=dict, init=False)
     keys: list[str] = attrs.field(factory=list, init=False)
+    readiness: Readiness = attrs.field(factory=lambda: Readiness.of(()), init=False)
     _thread: threading.Thread | None = attrs.field(default=None, init=False)
     _stop: trio.Event | None = attrs.field(default=None, init=False)
     _trio: trio.lowlevel.TrioToken | None = attrs.field(default=None, init=False)
@@ -177,7 +178,7 @@ class LiveSite:
         shown = WorkloadsView(view, self.recent, lambda: self.keys, lambda: self.failures, self._settings)
         token = self.token
         gate = None if token is None else TokenGate(lambda: token)
-        app = create_app(view, Readiness.of(()), Metrics().registry, gate=gate, workloads=shown)
+        app = create_app(view, self.readiness, Metrics().registry, gate=gate, workloads=shown)
         with listener:
             async with trio.open_nursery() as nursery:
                 serve = partial(serve_http, limits=HttpLimits(), probes=PROBES)

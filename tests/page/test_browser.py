@@ -91,6 +91,20 @@ def test_a_thousand_workloads_are_listed_filtered_and_opened_by_keyboard_alone(
     window.close()
 
 
+def test_a_configuration_that_cannot_be_read_is_said_above_the_list(browser: Browser, site: LiveSite) -> None:
+    site.publish("shop/web", NOW, 300.0)
+    site.readiness.warn("configuration", f"the one in force is older than its files: {HOSTILE}")
+    window = Window(browser, site, width=390)
+    page = window.open("/")
+    expect(page.locator("#warnings")).to_have_text(
+        f"configuration: the one in force is older than its files: {HOSTILE}"
+    )
+    window.check_access()
+    site.readiness.warn("configuration", None)
+    expect(page.locator("#warnings")).to_be_hidden()
+    window.close()
+
+
 def test_a_workload_is_shown_as_its_load_changes_and_what_other_settings_would_change(
     browser: Browser, site: LiveSite
 ) -> None:

@@ -50,6 +50,7 @@ class Page:
     token: str | None = None
     on_stale: OnStale = OnStale.DEFAULT_MIN
     recent: RecentLoads = attrs.field(factory=lambda: RecentLoads(lambda _: True))
+    readiness: Readiness = attrs.field(factory=lambda: Readiness.of(()))
     app: QuartTrio = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -58,7 +59,7 @@ class Page:
         shown = WorkloadsView(view, self.recent, lambda: self.keys, lambda: self.failures, lambda _: (lead,))
         token = self.token
         gate = None if token is None else TokenGate(lambda: token)
-        self.app = create_app(view, Readiness.of(()), Metrics().registry, gate=gate, workloads=shown)
+        self.app = create_app(view, self.readiness, Metrics().registry, gate=gate, workloads=shown)
 
     async def ask(self, path: str, authorization: str = "") -> Any:
         return await self.app.test_client().get(path, headers={"Authorization": authorization})
@@ -99,6 +100,17 @@ async def test_a_list_changes_with_the_snapshot_the_failure_and_the_time(autojum
     assert await shown() == ("failing", 20)
     await trio.sleep(121)
     assert await shown() == ("stale", 2)
+
+
+async def test_a_warning_of_the_readiness_is_in_the_list_for_as_long_as_it_holds(autojump_clock: MockClock) -> None:
+    page = Page()
+    assert "warnings" not in await page.read("/api/workloads")
+    page.readiness.warn("configuration", "web.yaml is broken")
+    await trio.sleep(1.1)
+    assert (await page.read("/api/workloads"))["warnings"] == ["configuration: web.yaml is broken"]
+    page.readiness.warn("configuration", None)
+    await trio.sleep(1.1)
+    assert "warnings" not in await page.read("/api/workloads")
 
 
 async def test_the_list_reads_the_plan_by_the_clock_where_keda_gets_another_number(autojump_clock: MockClock) -> None:

@@ -162,6 +162,13 @@ function showList(answer) {
   filterList();
 }
 
+// of the process, such as a configuration that cannot be read
+function showWarnings(warnings) {
+  const place = find("warnings"), shown = [...place.children].map((one) => one.textContent);
+  place.hidden = !warnings.length;
+  if (shown.join("\n") !== warnings.join("\n")) place.replaceChildren(...warnings.map((one) => make("p", one)));
+}
+
 function filterList() {
   const words = find("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
   let shown = 0;
@@ -183,6 +190,7 @@ function beginList() {
   });
   return async () => {
     const answer = await ask("/api/workloads");
+    showWarnings(answer.warnings || []);
     showList(answer);
     return answer.at;
   };
