@@ -31,6 +31,7 @@ from kedastral.settings.commands import (
     ScalerSettings,
 )
 from kedastral.settings.effect import show
+from kedastral.settings.fleet import WorkloadSettings
 from kedastral.settings.load import Loaded, load
 from kedastral.settings.schema import Setting, settings_of
 from kedastral.text import one_line
@@ -43,6 +44,8 @@ KEY_SETTINGS = (
     "config", "workload", "url", "forecaster_url", "model", "lead_time", "interval", "stale_after", "on_stale",
 )  # fmt: skip
 """What the first line of a process's log shows."""
+OF_WORKLOADS = frozenset(setting.name for setting in settings_of(WorkloadSettings))
+"""Settings that each workload has its own value of."""
 
 Command = Callable[..., None]
 T = TypeVar("T")
@@ -397,7 +400,9 @@ def _key_settings(loaded: Loaded[Any]) -> dict[str, str]:
     """The most informative settings of a process, as fields of its first log line."""
     known = {setting.name: setting for setting in settings_of(type(loaded.settings))}
     values = loaded.values
-    shown = {name: show(known[name], values[name]) for name in KEY_SETTINGS if values.get(name) is not None}
+    in_files = loaded.fleet is not None and loaded.fleet.path is not None  # which may say otherwise than the flags
+    names = [name for name in KEY_SETTINGS if not (in_files and name in OF_WORKLOADS)]
+    shown = {name: show(known[name], values[name]) for name in names if values.get(name) is not None}
     return shown if loaded.fleet is None else {**shown, "workloads": str(len(loaded.fleet.settings.workloads))}
 
 

@@ -20,6 +20,7 @@ from kedastral.cli import main
 from kedastral.cli import main as main_function
 from kedastral.settings.commands import DemoSettings, ForecasterSettings, RunSettings, ScalerSettings
 from kedastral.settings.schema import settings_of
+from tests.settings.fleets import policy, source, write
 
 KINDS = {"run": RunSettings, "forecaster": ForecasterSettings, "scaler": ScalerSettings, "demo": DemoSettings}
 COMMANDS = [*KINDS, "validate"]
@@ -260,7 +261,9 @@ def test_validate_warns_of_settings_that_are_sound_but_odd(monkeypatch: pytest.M
     assert outcome.out.splitlines()[-3:-1] == [f"warning: {words}" for words in ODD_WORDS]
 
 
-def test_a_process_begins_with_its_key_settings_and_its_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_begins_with_its_key_settings_and_its_warnings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     async def end_at_once(_app: object) -> None:
         await trio.lowlevel.checkpoint()
 
@@ -277,6 +280,11 @@ def test_a_process_begins_with_its_key_settings_and_its_warnings(monkeypatch: py
     assert first.items() >= (told | {"stale_after": "30s", "on_stale": "default-min"}).items()
     assert first["model"]
     assert [(one["level"], one["msg"]) for one in warnings] == [("warn", words) for words in ODD_WORDS]
+    path = str(write(tmp_path, source(), policy("web", leadTime="2m"), policy("api", onStale="ride-forecast")))
+    outcome = call(monkeypatch, "run", "--config", path, "--log-format", "json")
+    first = json.loads(outcome.err.splitlines()[0])
+    assert (first["config"], first["workloads"]) == (path, "2")
+    assert not first.keys() & {"model", "lead_time", "interval", "stale_after", "on_stale"}, "each has its own"
     outcome = call(monkeypatch, "scaler", "--forecaster-url", "http://f:8081", "--log-format", "json")
     first = json.loads(outcome.err.splitlines()[0])
     assert first["forecaster_url"] == "http://f:8081"
