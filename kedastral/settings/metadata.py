@@ -22,7 +22,7 @@ from kedastral.settings.promql import warn_of_raw_counter
 from kedastral.settings.resolve import ProcessInput, Resolved, build, check, merge, resolve
 from kedastral.settings.rules import RULES, WARNINGS
 from kedastral.settings.schema import Setting
-from kedastral.settings.spelling import find_near
+from kedastral.settings.spelling import find_near, suggest
 from kedastral.settings.types import Name, read_key_part, write_duration
 from kedastral.text import printable
 
@@ -93,8 +93,7 @@ def _refuse_key(key: str, given_key: str) -> str:
         return f"{key} is not allowed there; it belongs beside metadata, next to type"
     words = {word.lower(): word for word in (*METADATA_KEYS, *OWN_KEYS, *KEDA_KEYS)}
     near = find_near(key, words.values())
-    all_keys = ", ".join(("workload", "dataSource", *METADATA_KEYS))
-    hint = f"did you mean {near}?" if near else f"there are {all_keys}"
+    hint = f"did you mean {near}?" if near else suggest(key, ("workload", "dataSource", *METADATA_KEYS))
     return f"{printable(given_key, 100)} is unknown; {hint}"
 
 

@@ -11,6 +11,8 @@ from kedastral.text import printable
 
 NEAR = 0.65
 """How similar two words must be for one to count as a misspelling of the other; 1 is equal."""
+LEAST_IN_COMMON = 3
+"""The fewest letters with which one word must begin for it to count as the short form of another."""
 OTHERS_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "minreplicas": ("min",),
@@ -40,7 +42,20 @@ def suggest(key: str, known: Iterable[str]) -> str:
     """A hint about an unknown key: the one that was meant, or all known keys."""
     everything: Collection[str] = list(known)
     near = find_near(key, everything)
+    near = near or _find_by_beginning(key, everything)
     return f"did you mean {near}?" if near else f"there are {', '.join(everything)}"
+
+
+def _find_by_beginning(key: str, known: Iterable[str]) -> str | None:
+    """The only one of ``known`` that begins as ``key`` does, one of both being shorter: ``maximum`` for ``max``."""
+    letters = _letters(key)
+    near = [
+        name
+        for name in known
+        if min(len(letters), len(_letters(name))) >= LEAST_IN_COMMON
+        and (letters.startswith(_letters(name)) or _letters(name).startswith(letters))
+    ]
+    return near[0] if len(near) == 1 else None
 
 
 def find_near(key: str, known: Iterable[str], cutoff: float = NEAR) -> str | None:

@@ -56,6 +56,8 @@ POLICY_WRONG = {
     "LEAD_TIME: 5m": "spec.LEAD_TIME is unknown; did you mean leadTime?",
     "minReplicas: 5": "spec.minReplicas is unknown; did you mean min?",
     "maxReplicaCount: 5": "spec.maxReplicaCount is unknown; did you mean max?",
+    "maximum: 5": "spec.maximum is unknown; did you mean max?",
+    "service: 0.99": "spec.service is unknown; did you mean serviceLevel?",
     "threshold: 5": "spec.threshold is unknown; did you mean targetPerPod?",
     "serverAddress: http://p": "spec.serverAddress is unknown; did you mean dataSource?",
     "pollingInterval: 30": "spec.pollingInterval is unknown; did you mean interval?",

@@ -116,6 +116,7 @@ def test_flags_beside_a_named_workload_are_about_that_one_alone() -> None:
         ({"targetPerPodd": "5"}, "targetPerPodd is unknown; did you mean targetPerPod?"),
         ({"scalerAdress": "5"}, "scalerAdress is unknown; did you mean scalerAddress?"),
         ({"lead_time": "5m"}, "lead_time is unknown; did you mean leadTime?"),
+        ({"minimum": "5"}, "minimum is unknown; did you mean min?"),
         ({"minReplicaCount": "5"}, "minReplicaCount is unknown; did you mean min?"),
         ({"threshold": "5"}, "threshold is unknown; did you mean targetPerPod?"),
         ({"x\ny": "5"}, "x?y is unknown; there are workload, dataSource, query"),
