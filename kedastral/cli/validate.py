@@ -23,7 +23,7 @@ from kedastral.core.series import Series
 from kedastral.errors import SourceError
 from kedastral.proxies import read_proxies
 from kedastral.settings.declarations import HTTP_MODEL
-from kedastral.settings.effect import show_in_effect
+from kedastral.settings.effect import describe_lack, show_in_effect
 from kedastral.settings.fleet import DataSourceSettings, FleetSettings, WorkloadSettings
 from kedastral.settings.load import Loaded
 from kedastral.settings.promql import describe_raw_counter, find_raw_counter
@@ -88,7 +88,7 @@ def print_settings(
     ]
     hint = "; --check-queries asks it"
     words = (f"{who} was not asked{hint if who == ASKED['url'] else ''}." for who in not_asked)
-    click.echo(" ".join(["The settings are sound.", *words]))
+    click.echo(" ".join(["The settings are sound.", *words, *(["Asking the queries:"] if asked else [])]))
 
 
 CHECKED = 6 * 3600.0
@@ -145,7 +145,9 @@ def _judge_age(workload: WorkloadSettings, series: Series, now: datetime) -> tup
     known = series.values[np.isfinite(series.values)]
     when = "now" if age <= fresh else f"{format_span(age)} ago"
     asked = write_duration(len(series.values) * step)
-    return True, f"ok, {newest.value:,.6g} {when}, {known.min():,.6g} to {known.max():,.6g} in {asked}"
+    words = f"ok, {newest.value:,.6g} {when}, {known.min():,.6g} to {known.max():,.6g} in {asked}"
+    lack = describe_lack(float(known.max()), workload.plan)
+    return True, f"{words}; warning: {lack}" if lack else words
 
 
 def _describe_proxies(loaded: Loaded[Any], environ: Mapping[str, str]) -> Iterator[str]:

@@ -277,7 +277,8 @@ class QueryAnswer:
     ``failure`` is why it returns no load, ``reason`` that of `kedastral.errors.SourceError`. ``twins`` says that a
     series is counted twice, ``is_gauge`` that the values fall too often for a counter. ``age`` is that of the newest
     sample, ``scrape`` the interval between samples of what the query reads, ``history`` how far back it has values,
-    ``retention`` that of Prometheus, ``rule`` how often the recording rule that it reads is evaluated.
+    ``retention`` that of Prometheus, ``rule`` how often the recording rule that it reads is evaluated. ``largest`` is
+    the largest load of the last hours.
     """
 
     workload: str
@@ -287,6 +288,7 @@ class QueryAnswer:
     counter: str = ""
     is_gauge: bool = False
     age: float | None = None
+    largest: float | None = None
     scrape: float | None = None
     history: float | None = None
     retention: float | None = None

@@ -115,6 +115,7 @@ class QueryProbe:
             counter="" if counter is None else counter.words,
             is_gauge=falls_often(series),
             age=age,
+            largest=None if newest is None else float(np.nanmax(series.values)),
         )
 
     async def measure_history(self) -> float | None:

@@ -8,6 +8,7 @@ from kedastral.core.data_quality.settling import stale_age
 from kedastral.core.promql_text import read_duration, without_strings
 from kedastral.doctor.diagnosis import RuleBook, Severity, Symptom
 from kedastral.doctor.evidence import Evidence, ObjectName, QueryAnswer, settings_of_queries
+from kedastral.settings.effect import describe_lack
 from kedastral.settings.fleet import WorkloadSettings
 from kedastral.settings.promql import find_raw_counter, remedy_for, warn_of_raw_counter
 from kedastral.settings.types import write_duration
@@ -149,6 +150,21 @@ def _short_range(evidence: Evidence) -> Iterator[Symptom]:
                 f"rate() looks at {min(ranges):g} s, and samples are {answer.scrape:.0f} s apart",
                 remedy=f"use a range of {write_duration(4 * max(round(answer.scrape), 1))}, so that one may be missed",
             )
+
+
+@BOOK.rule(
+    "max-below-load",
+    Severity.WARNING,
+    title="The largest load of the last hours needs more replicas than max.",
+    why="The plan ends at max, whatever the forecast says, and minutes are short of pods. Checked with "
+    "--check-queries.",
+    remedy="raise max, and maxReplicaCount with it, or correct the target per pod",
+)
+def _max_below_load(evidence: Evidence) -> Iterator[Symptom]:
+    for workload, answer in _answers(evidence):
+        is_counter = answer.counter or (not answer.is_gauge and find_raw_counter(workload.query) is not None)
+        if answer.largest is not None and not is_counter and (lack := describe_lack(answer.largest, workload.plan)):
+            yield Symptom(_name(workload), f"a load of {lack}")
 
 
 @BOOK.rule(

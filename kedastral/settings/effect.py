@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the value of a setting is shown, and what a setting without a value amounts to: the same everywhere."""
+"""How the value of a setting is shown, what one without a value amounts to, and where one is too small for the load."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from kedastral.core.capacity import round_replicas
 from kedastral.models import MODELS
-from kedastral.settings.declarations import DEFAULT_HEADROOM, default_window
+from kedastral.settings.declarations import DEFAULT_HEADROOM, PlanSettings, default_window
 from kedastral.settings.schema import Setting
 from kedastral.settings.types import write_duration, write_value
 
@@ -39,3 +40,11 @@ def _describe_headroom(model: str) -> str:
     """The headroom that a model's forecasts are planned with by default."""
     steered = model in MODELS and MODELS[model].plans_by_service_level
     return "none (steered to the service level)" if steered else write_value(DEFAULT_HEADROOM)
+
+
+def describe_lack(largest: float, plan: PlanSettings) -> str:
+    """In words that the ``largest`` load needs more replicas than ``max``, even without headroom; empty if not."""
+    needed, most = round_replicas(largest / plan.target_per_pod, plan.rounding), plan.max_replicas
+    if not most or needed <= most:
+        return ""
+    return f"{largest:,.6g} needs {needed:,.0f} replicas at {plan.target_per_pod:,.6g} a pod, and max is {most}"

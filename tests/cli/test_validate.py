@@ -124,7 +124,22 @@ def test_each_query_is_asked_once_and_what_is_no_load_ends_it_with_1(
     assert "unclosed left parenthesis" in said["typo"]
     assert said["none"].startswith("error: ")
     assert (outcome.code, outcome.err) == (1, "")
-    assert outcome.out.splitlines()[-5] == "The settings are sound."
+    assert outcome.out.splitlines()[-5] == "The settings are sound. Asking the queries:"
+
+
+def test_a_load_that_needs_more_than_max_is_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The load is 95 to 105."""
+    outcome = check(
+        monkeypatch, tmp_path, policy("low", query="rate(x[1m])", targetPerPod="15", max="6"),
+        policy("enough", query="rate(x[1m])", targetPerPod="15", max="7"),
+        policy("any", query="rate(x[1m])", targetPerPod="15", max="0"),
+    )  # fmt: skip
+    low, enough, unlimited = outcome.out.splitlines()[-3:]
+    assert re.search(
+        r"^query of low: ok, .* in 6h; warning: 10[45][.\d]* needs 7 replicas at 15 a pod, and max is 6$", low
+    )
+    assert "warning" not in enough + unlimited
+    assert outcome.code == 0
 
 
 def test_a_load_that_has_ended_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

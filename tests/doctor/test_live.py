@@ -25,7 +25,7 @@ from kedastral.doctor.diagnosis import Severity, examine
 from kedastral.doctor.evidence import Evidence, QueryAnswer
 from kedastral.doctor.live import PREFACE, ask_kedastral, ask_query, find_problem
 from kedastral.errors import RemoteError
-from kedastral.settings.declarations import ForecastSettings, RemoteAccess
+from kedastral.settings.declarations import ForecastSettings, PlanSettings, RemoteAccess
 from kedastral.settings.fleet import DataSourceSettings, WorkloadSettings
 from kedastral.settings.types import HttpUrl, Name
 from kedastral.tls import TlsFiles
@@ -123,6 +123,8 @@ CASES: tuple[tuple[str, MadeUpPrometheus, WorkloadSettings, dict[str, Severity]]
     ("retention", MadeUpPrometheus(retention="2d or 10GiB"), workload(), {"short-history": Severity.WARNING}),
     ("young", MadeUpPrometheus(between(NOW - timedelta(days=3), NOW), retention=None), workload(),
      {"short-history": Severity.INFO}),
+    ("too much for max", MadeUpPrometheus(lambda at: 9000.0 + at % 2000), workload("sum(load)"),
+     {"max-below-load": Severity.WARNING}),
     ("a rule", MadeUpPrometheus(rules=RULE), workload("sum(web:rps)"), {"slow-rule": Severity.WARNING}),
     ("no rule of ours", MadeUpPrometheus(rules=RULE), workload('sum(load{a="web:rps"})'), {}),
 )  # fmt: skip
@@ -142,6 +144,13 @@ async def test_a_raw_counter_is_told_in_a_sentence() -> None:
     evidence = Evidence(workloads={one.key: one}, answers={one.key: answer})
     [found] = examine(evidence, query_rules.BOOK.rules)
     assert found.sentence.startswith("the values only ever rise, from ")
+
+
+async def test_what_max_lacks_is_told_in_a_sentence() -> None:
+    one = attrs.evolve(workload("sum(load)"), plan=PlanSettings(target_per_pod=15.0, max_replicas=12))
+    answer, _ = await ask(MadeUpPrometheus(lambda at: 402.0 - at % 7).answer, one)
+    [found] = examine(Evidence(workloads={one.key: one}, answers={one.key: answer}), query_rules.BOOK.rules)
+    assert found.sentence == "a load of 402 needs 27 replicas at 15 a pod, and max is 12"
 
 
 async def test_figures_are_those_of_prometheus() -> None:
