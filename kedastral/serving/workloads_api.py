@@ -2,7 +2,7 @@
 """``GET /api/workloads`` and ``GET /api/workloads/KEY``: the data of the web page, for anyone who may read."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import attrs
 import numpy as np
@@ -15,7 +15,7 @@ from kedastral.core.explain import explain
 from kedastral.core.planning.status import Failure, StatusCode
 from kedastral.core.planning.steering import DAY_MINUTES, SteeringState
 from kedastral.core.planning.uncertainty import QUANTILES
-from kedastral.core.series import epoch_seconds
+from kedastral.core.series import EPOCH, epoch_seconds
 from kedastral.core.serving import Mode, Snapshot, StalePolicy, decide, replicas_at
 from kedastral.serving.answers import LongAnswers, answer_error, answer_json, mark_stale
 from kedastral.serving.recent import RecentLoad, RecentLoads
@@ -90,13 +90,24 @@ def _conditions_of(snapshot: Snapshot, *, holds: bool) -> Iterator[Condition]:
     if report is not None and report.at_cap:
         yield Condition("at cap", 1, "the steering is at its maximum: look at the lead time and the target per pod")
     if is_overspent:
-        yield Condition("over error budget", 1, "more minutes were under-provisioned than the service level allows")
+        words = "more minutes were under-provisioned than the service level allows"
+        yield Condition("over error budget", 1, words + _last_short(snapshot))
     if lost is not None:
         yield Condition("lost series", 1, f"{lost.lost} series disappeared with their load, while the pods stayed")
     if snapshot.quality.at_least is not None:
         yield Condition("partial", 1, "the data source gives partial answers; the load is a lower bound")
     if not status.is_ok:
         yield Condition(str(status.code), 1 if status.code in NEEDS_ATTENTION else 2, status.reason)
+
+
+def _last_short(snapshot: Snapshot) -> str:
+    """When the last of the minutes was that spent the error budget, to the day (UTC); empty if unknown."""
+    spent = () if snapshot.service_level is None else snapshot.service_level.state.steering.spent
+    last = max((day.day for day in spent if day.short), default=None)
+    if last is None:
+        return ""
+    at = EPOCH + timedelta(days=last)
+    return f"; the last was {'today' if at.date() == snapshot.made_at.date() else f'on {at.day} {at:%B}'}"
 
 
 @attrs.define(eq=False)

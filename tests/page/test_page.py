@@ -21,6 +21,7 @@ from kedastral.core.planning.service_level import ServiceLevelReport, ServiceLev
 from kedastral.core.planning.status import STANDING_DOWN, Failure, ForecastStatus, StatusCode
 from kedastral.core.planning.steering import DaySpent, SteeringState
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
+from kedastral.core.series import EPOCH
 from kedastral.core.serving import Mode, OnStale, StalePolicy
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.page_routes import ASSETS
@@ -156,6 +157,16 @@ def test_a_cause_is_named_before_its_effects() -> None:
     counter = attrs.evolve(limited, raw_counter=True)
     states = [judge(one, None, stale=False).state for one in (snapshot, limited, counter)]
     assert states == ["over error budget", "limited by max", "raw counter"]
+
+
+@pytest.mark.parametrize(("ago", "words"), [(0, "today"), (1, "on 28 February"), (27, "on 2 February")])
+def test_a_spent_error_budget_says_when_the_last_short_minute_was(ago: int, words: str) -> None:
+    report, today = make_report(), (START - EPOCH).days
+    spent = (DaySpent(today - 27, 1440.0, 3.0), DaySpent(today - ago, 1440.0, 20.0), DaySpent(today, 700.0, 0.0))
+    state = attrs.evolve(report.state, steering=SteeringState(spent=spent))
+    snapshot = attrs.evolve(make_snapshot(), service_level=attrs.evolve(report, state=state, budget_spent=1.2))
+    why = "more minutes were under-provisioned than the service level allows"
+    assert judge(snapshot, None, stale=False).reason == f"{why}; the last was {words}"
 
 
 @pytest.mark.parametrize(("spent", "words"), [(0.9, ""), (1.0, "; the error budget is overspent")])
