@@ -241,6 +241,15 @@ def test_errors_are_told_beside_those_of_the_last_value_for_each_horizon_in_seco
     assert experts.weights.sum(axis=0) == pytest.approx(np.ones(4))
 
 
+def test_no_error_is_told_of_an_expert_that_has_made_no_forecast_yet() -> None:
+    """Those with random features are fitted one after another, in later calls."""
+    history = history_of(load(600))
+    experts = AutoModel().forecast(history, end_of(history), 5).experts
+    assert experts is not None
+    silent = {name for name, errors in zip(MEMBERS, experts.errors, strict=True) if np.isnan(errors).all()}
+    assert silent == {"random-features", "random-features-drift"}
+
+
 def test_an_error_of_nothing_is_told_of_nobody() -> None:
     history = history_of(np.full(600, 7.0))
     experts = AutoModel().forecast(history, end_of(history), 5).experts

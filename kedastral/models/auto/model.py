@@ -332,8 +332,14 @@ def _tail_of(history: Series) -> Series:
 
 
 def _explain(learner: Learner, forecast: EnsembleForecast, step: float) -> Experts:
-    """The weight of each member in ``forecast`` and its error, relative to that of the last value, at every knot."""
+    """The weight of each member in ``forecast`` and its error, relative to that of the last value, at every knot.
+
+    A member that makes no forecast, and never did, has the error of the last value (`Scores.add`): it is told as NaN.
+    """
     errors = learner.ensemble.scores.errors[: len(MEMBERS)]
     relative = np.full_like(errors, np.nan)
     np.divide(errors, errors[LAST_VALUE], out=relative, where=errors[LAST_VALUE] > 0)
+    silent = (forecast.weights == 0) & (errors == errors[LAST_VALUE])
+    silent[LAST_VALUE] = False
+    relative[silent] = np.nan
     return Experts(tuple(MEMBERS), np.multiply(learner.knots, step), forecast.weights, relative)
