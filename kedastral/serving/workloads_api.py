@@ -172,7 +172,7 @@ def _describe(key: str, snapshot: Snapshot | None, condition: Condition) -> dict
     described["mode"] = str(snapshot.mode)
     described["madeAt"] = write_time(snapshot.made_at)
     if observed is not None:
-        described |= {"load": _short(observed.value), "loadAt": write_time(observed.at)}
+        described |= {"load": _load(observed.value), "loadAt": write_time(observed.at)}
     if report is not None and report.level is not None:
         described |= {"serviceLevel": report.level, "budgetSpent": _short(report.budget_spent)}
         described["budget"] = _budget(report.state.steering, report.level, report.budget_spent)
@@ -205,12 +205,17 @@ def _thin(values: "np.ndarray[tuple[int], np.dtype[np.floating]]") -> list[JsonV
     parts = padded.reshape(-1, width)
     known = np.isfinite(parts)
     largest = np.where(known, parts, -1.0).max(axis=1)
-    return [_short(float(value)) if value >= 0 else None for value in largest]
+    return [_load(float(value)) if value >= 0 else None for value in largest]
 
 
 def _short(value: float) -> float:
-    """``value`` to four digits: enough for drawing, and half the bytes."""
+    """``value`` to four digits."""
     return float(f"{value:.4g}")
+
+
+def _load(value: float) -> float:
+    """A load as a reader sees it everywhere, to save bytes: to four digits, and a large one to a whole number."""
+    return float(round(value)) if abs(value) >= 1000 else _short(value)
 
 
 def _history(recent: RecentLoad | None) -> dict[str, JsonValue]:
@@ -261,8 +266,8 @@ def _accuracy(snapshot: Snapshot) -> dict[str, JsonValue] | None:
         return None
     model, last = report.state.uncertainty.model, report.state.uncertainty.last
     return {
-        "error": _short(model.lead_error),
-        "naiveError": _short(last.lead_error),
+        "error": _load(model.lead_error),
+        "naiveError": _load(last.lead_error),
         "quantile": QUANTILES[0],
         "coverage": _short(model.coverage[0]),
     }

@@ -17,11 +17,12 @@ from trio.testing import MockClock
 
 from kedastral.compose import settings_in_force
 from kedastral.core.data_quality.lost_series import LostSeries
+from kedastral.core.forecast import Forecast
 from kedastral.core.planning.service_level import ServiceLevelReport, ServiceLevelState
 from kedastral.core.planning.status import STANDING_DOWN, Failure, ForecastStatus, StatusCode
 from kedastral.core.planning.steering import DaySpent, SteeringState
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
-from kedastral.core.series import EPOCH
+from kedastral.core.series import EPOCH, Observation
 from kedastral.core.serving import Mode, OnStale, StalePolicy
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.page_routes import ASSETS
@@ -101,6 +102,17 @@ async def test_a_list_changes_with_the_snapshot_the_failure_and_the_time(autojum
     assert await shown() == ("failing", 20)
     await trio.sleep(121)
     assert await shown() == ("stale", 2)
+
+
+async def test_a_large_load_is_the_same_in_the_list_as_in_the_explanation(autojump_clock: MockClock) -> None:
+    page, large = Page(), make_snapshot()
+    observed = Observation(START, 12_345_678.4)
+    forecast = Forecast(START, 60.0, np.full(6, 12_345_679.4))
+    await page.store.put(attrs.evolve(large, observed=observed, forecast=forecast))
+    [row] = (await page.read("/api/workloads"))["workloads"]
+    assert (row["load"], row["forecast"]) == (12_345_678, [12_345_679] * 6)
+    stages = (await page.read("/explain?workload=shop"))["stages"]
+    assert f"{stages[0]['value']:,.0f}" == f"{row['load']:,.0f}"
 
 
 async def test_a_warning_of_the_readiness_is_in_the_list_for_as_long_as_it_holds(autojump_clock: MockClock) -> None:

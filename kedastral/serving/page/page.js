@@ -20,8 +20,11 @@ function make(tag, words, kind) {
   return element;
 }
 
+const HUGE = 1e12;
+
 function number(value) {
   if (value === undefined || value === null) return "";
+  if (Math.abs(value) >= HUGE) return value.toExponential(3);
   const digits = Math.abs(value) >= 1000 || Number.isInteger(value) ? 0 : 3;
   return value.toLocaleString("en", digits ? {maximumSignificantDigits: 4} : {maximumFractionDigits: 0});
 }
@@ -319,8 +322,11 @@ function drawCharts(page) {
   ], time, `Load: now ${number(page.load)}, forecast up to ${number(Math.max(...plan.map((one) => one.load)))}`);
 }
 
+const LONG = 10;  // characters that fit in a line of a figure
+
 function figure(name, value, more) {
-  const place = make("div"), said = make("dd", value);
+  const place = make("div"), said = make("dd");
+  said.append(make("span", value, value.length > LONG ? "long" : ""));
   if (more) said.append(make("small", more));
   place.append(make("dt", name), said);
   return place;
@@ -336,7 +342,10 @@ function showFigures(page) {
     figure("Forecast", `${span(secondsOf(page.at) - secondsOf(page.madeAt))} old`, `stale after ${span(page.staleAfter)}`),
   ];
   if (page.budget) figures.push(budgetFigure(page));
-  if (page.snapshot.steeringFactor) figures.push(figure("Steering factor", number(page.snapshot.steeringFactor), page.snapshot.atCap ? "at its maximum" : "times the upper band; it grows while minutes are short of pods, and shrinks while none are"));
+  if (page.snapshot.steeringFactor) {
+    const moves = page.snapshot.replicasWithoutMax ? "stands still while --max limits the plan" : "grows while minutes are short of pods, and shrinks while none are";
+    figures.push(figure("Steering factor", number(page.snapshot.steeringFactor), page.snapshot.atCap ? "at its maximum" : `times the upper band; it ${moves}`));
+  }
   if (page.accuracy) {
     const {error, naiveError, quantile, coverage} = page.accuracy;
     const ahead = `how far the load was from its forecast of ${span(page.snapshot.leadTimeSeconds)} before, on average; `;
