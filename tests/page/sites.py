@@ -74,7 +74,8 @@ def plan_at(
     loads[[-1 - gap for gap in gaps]] = np.nan
     history = Series(start, STEP, loads)
     ahead = now.timestamp() + STEP * np.arange(30)
-    experts = Experts(("day-ahead", "trend", "last"), [300.0], [[0.6], [0.3], [0.1]], [[0.4], [0.7], [1.0]])
+    names = ("day-ahead", "trend", "last", "random-features")
+    experts = Experts(names, [300.0], [[0.6], [0.3], [0.1], [0.0]], [[0.4], [0.7], [1.0], [math.nan]])
     forecast = Forecast(now, STEP, np.array([day(at, scale) for at in ahead]), experts)
     level = ServiceLevelSettings(SteeringSettings(POLICY))
     workload = Workload(key, "rps", 30, 300.0, POLICY, service_level=level)
@@ -147,7 +148,7 @@ class LiveSite:
 
         trio.from_thread.run(put_all, trio_token=self._trio)
 
-    def replace(self, key: str, **changes: ForecastStatus | ServiceLevelReport) -> None:
+    def replace(self, key: str, **changes: ForecastStatus | ServiceLevelReport | int) -> None:
         """Change something of the newest snapshot of ``key``."""
         snapshot = self.store.get(key)
         assert snapshot is not None

@@ -105,6 +105,32 @@ def test_a_configuration_that_cannot_be_read_is_said_above_the_list(browser: Bro
     window.close()
 
 
+def test_no_number_is_broken_in_two_lines(browser: Browser, site: LiveSite) -> None:
+    site.publish("shop/web", NOW, 41_500_000.0)
+    for width in (1200, 760, 390):
+        window = Window(browser, site, width=width)
+        page = window.open("/workloads/shop/web")
+        load = page.locator("#figures div", has_text="Load now").locator("dd span")
+        expect(load).to_have_text(re.compile(r"^\d{2,3},\d{3},\d{3}$"))
+        lines, inside = load.evaluate(
+            "one => [one.getClientRects().length, one.getBoundingClientRect().right"
+            " <= one.closest('div').getBoundingClientRect().right]"
+        )
+        assert (lines, inside) == (1, True), width
+        window.close()
+
+
+def test_a_factor_stands_still_where_max_limits_the_plan(browser: Browser, site: LiveSite) -> None:
+    site.publish("shop/web", NOW, 300.0)
+    window = Window(browser, site)
+    page = window.open("/workloads/shop/web")
+    factor = page.locator("#figures div", has_text="Steering factor")
+    expect(factor).to_contain_text("it grows while minutes are short of pods, and shrinks while none are")
+    site.replace("shop/web", replicas_without_max=99)
+    expect(factor).to_contain_text("it stands still while --max limits the plan")
+    window.close()
+
+
 def test_a_workload_is_shown_as_its_load_changes_and_what_other_settings_would_change(
     browser: Browser, site: LiveSite
 ) -> None:
@@ -115,7 +141,8 @@ def test_a_workload_is_shown_as_its_load_changes_and_what_other_settings_would_c
     expect(page.locator("#load-chart canvas")).to_be_visible()
     expect(page.locator("#stages tbody tr.decided")).to_have_count(1)
     expect(page.locator("#settings tbody")).to_contain_text("policies.yaml, document 3")
-    expect(page.locator("#experts tbody tr")).to_have_count(3)
+    expect(page.locator("#experts tbody tr")).to_have_count(4)
+    expect(page.locator("#experts tbody tr").last).to_have_text("random-features0\u00a0%–")
     expect(page.get_by_label("Target per pod")).to_have_attribute("placeholder", "200")
     before = page.locator("#figures dd").first.inner_text()
     site.publish("shop/web", NOW, 2500.0)

@@ -383,7 +383,7 @@ function showTables(page) {
   find("experts-section").hidden = !experts.length;
   find("experts").tBodies[0].replaceChildren(...[...experts].sort((a, b) => b.weight - a.weight).map((one) => {
     const line = make("tr");
-    line.append(make("td", one.name), make("td", percent(one.weight), "number"), make("td", one.error === undefined ? "" : number(one.error), "number"));
+    line.append(make("td", one.name), make("td", percent(one.weight), "number"), make("td", one.error === undefined ? "–" : number(one.error), "number"));
     return line;
   }));
   find("settings-section").hidden = !page.settings.length;
