@@ -261,13 +261,16 @@ def _add_hold(chain: _Chain, snapshot: Snapshot, stages: PlanStages | None, step
         return
     limited = float(stages.limited[step])
     if published < limited or (published > limited and not isinstance(snapshot.basis, SteeredBasis)):
-        chain.held_by, words = "a change of settings decided", "the settings changed after the plan was made"
+        chain.held_by, words = _BY_SETTINGS
         chain.add(StageName.HOLD, Effect.SETS, published, Unit.PODS, words)
         return
     words = "nothing is kept from the last minutes"
     if published > limited:
         chain.held_by, words = _why_held(snapshot, int(limited), step)
     chain.add(StageName.HOLD, Effect.AT_LEAST, published, Unit.PODS, words)
+
+
+_BY_SETTINGS = "a change of settings decided", "the settings changed after the plan was made"
 
 
 def _why_held(snapshot: Snapshot, limited: int, step: int) -> tuple[str, str]:
@@ -279,14 +282,17 @@ def _why_held(snapshot: Snapshot, limited: int, step: int) -> tuple[str, str]:
     if earlier is not None and step < len(earlier) and earlier[step] >= published:
         return "the last plan of the model decided", f"{do} the last forecast of the model asked for more"
     last = basis.previous.last_recommendation or basis.state.last_recommendation
-    if last is not None and published > last:
+    if last is not None and last < published <= limited + math.floor(limited * UP_EXTRA):
         are = "is" if limited == 1 else "are"
         words = f"{_pods(limited)} {are} needed, and a plan that grows gets up to {UP_EXTRA:.0%} more at once"
         return "scaling out adds a little", words
-    report = snapshot.service_level
-    recommendations = () if report is None else report.state.recommendations
+    state = None if snapshot.service_level is None else snapshot.service_level.state
+    made = 0 if state is None else state.last_recommendation or 0
+    if published > max(made, last or 0):
+        return _BY_SETTINGS
+    recommendations = () if state is None else state.recommendations
     window = stabilization_window(basis.settings.interval_for(snapshot.forecast.step))
-    if last is None or not recommendations:
+    if last is None or published > last or not recommendations:
         return "scaling in keeps more", f"{do} more was recommended within the last {window / 60:g} minutes"
     return "scaling in keeps more", f"{do} {_why_fallen_no_further(recommendations, last, limited, published, window)}"
 

@@ -249,10 +249,23 @@ def test_of_a_plan_that_grows_nothing_is_said_to_be_held() -> None:
     assert said == f"KEDA is told 31 replicas: scaling out adds a little: {words}"
 
 
-def test_a_plan_under_changed_settings_says_so() -> None:
-    made = attrs.evolve(flat(1000.0), resumption=None)
-    for least, most in ((15, 50), (2, 8)):
-        workload = workload_of(attrs.evolve(POLICY, bounds=ReplicaBounds(least, most)), steered=False)
+def test_a_peak_that_has_passed_is_no_growth_anymore() -> None:
+    """The plan grew for the next minutes, and falls afterwards; it is read when they are over."""
+    policy = attrs.evolve(POLICY, down_max_pct=100.0, prewarm_steps=0)
+    peak = [2500.0] + [1000.0] * 29
+    snapshot = plans(workload_of(policy, lead=60.0), [1000.0] * 150, [[1000.0]] * 9 + [peak])
+    snapshot = attrs.evolve(snapshot, resumption=None)
+    assert ": scaling out adds a little: " in explain(snapshot, snapshot.made_at, StalePolicy()).sentence
+    later = explain(snapshot, snapshot.made_at + timedelta(seconds=61), StalePolicy())
+    words = ": scaling in keeps more: 12 pods would do, but more was recommended within the last 5 minutes."
+    assert later.sentence.endswith(words)
+
+
+@pytest.mark.parametrize("steered", [True, False])
+def test_a_plan_under_changed_settings_says_so(steered: bool) -> None:
+    made = attrs.evolve(flat(1000.0, steered=steered), resumption=None)
+    for least, most in ((20, 50), (2, 8)):
+        workload = workload_of(attrs.evolve(POLICY, bounds=ReplicaBounds(least, most)), steered=steered)
         adopted = attrs.evolve(adopt_plan(workload, made), floor=None)
         words = "a change of settings decided: the settings changed after the plan was made."
         assert explain(adopted, made.made_at, StalePolicy()).sentence.endswith(words)
