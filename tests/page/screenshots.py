@@ -25,6 +25,7 @@ def fill(site: LiveSite) -> None:
         site.publish(f"shop/{name}", NOW - timedelta(seconds=4 + i), 300.0 * (i + 1))
         site.judge(f"shop/{name}", 40320.0, 45.0 * i)
     site.replace("shop/mail", status=STANDING_DOWN)
+    site.replace("shop/reports", replicas_without_max=34)
     site.publish("shop/prices", NOW - timedelta(seconds=500), 700.0)
     site.failures["shop/prices"] = Failure(NOW, "source", "unreachable")
 
