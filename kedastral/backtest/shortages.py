@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds the worst shortages of a replay, and says why pods were missing."""
 
+import math
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -18,6 +19,10 @@ LOOK_BACK = 900.0
 """How many seconds before a shortage to look for a rise."""
 RISE = 1.15
 """The smallest ratio of two loads that counts as a rise."""
+MOST = 0.8
+"""The share of the way from the least load before a shortage to that in it which counts as the rise."""
+NEAR_NOTHING = 10.0
+"""From this ratio on a load rose from next to nothing: the ratio is then one to the noise of a load at rest."""
 
 
 @attrs.frozen
@@ -69,27 +74,32 @@ def explain(scenario: Scenario, outcome: Outcome, worst: int) -> str:
 def _explain_load(scenario: Scenario, load: float, worst: int) -> str:
     trial, demand, place = scenario.trial, scenario.trial.demand, scenario.trial.judged_from + worst
     back = min(place, round(LOOK_BACK / demand.step))
-    before = np.where(trial.has_value, demand.values, np.nan)[place - back : place]
-    known = before[np.isfinite(before)]
+    values = np.where(trial.has_value, demand.values, np.nan)[place - back : place + 1]
+    known = values[:-1][np.isfinite(values[:-1])]
     if not len(known) or load <= 0:
         return ""
-    for steps in range(1, back + 1):  # the shortest time in which it rose most of the way; no gap is an answer
-        if load >= RISE * before[-steps] and before[-steps] <= 1.1 * known.min():
-            return f"{_growth(before[-steps], load)} within {show_span(steps * demand.step)}"
+    most = MOST * (load - known.min())
+    for steps in range(1, back + 1):
+        before, after = values[:-steps], values[steps:]
+        rises = (after - before >= most) & (after >= RISE * before)  # none at a gap, which is NaN
+        if rises.any():
+            i = int(np.argmax(np.where(rises, after - before, -np.inf)))
+            return f"{_growth(before[i], after[i])} within {show_span(steps * demand.step)}"
     if load >= RISE * known.mean():
         return f"a peak of {show_load(load)} over a mean of {show_load(known.mean())}"
     return ""
 
 
-def _growth(before: float, load: float) -> str:
-    if before <= 0:
-        return f"the load rose from nothing to {show_load(load)}"
-    ratio = load / before
+def _growth(before: float, after: float) -> str:
+    ratio = after / before if before > 0 else math.inf
+    if ratio > NEAR_NOTHING:
+        start = f"{before:.0f}" if after >= 100 else show_load(before)
+        return f"the load rose from {'nothing' if float(start) == 0 else start} to {show_load(after)}"
     if 1.9 <= ratio < 2.2:
         return "the load doubled"
     if ratio >= 2.2:
         return f"the load grew {ratio:.1f} times"
-    return f"the load rose by {ratio - 1:.0%}"
+    return f"the load rose by {(ratio - 1) * 100:.0f} %"
 
 
 def _explain_forecast(scenario: Scenario, outcome: Outcome, worst: int) -> str:
