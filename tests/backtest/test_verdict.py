@@ -278,22 +278,74 @@ def test_a_service_level_is_reported_with_its_budget() -> None:
 SETUP = "; with steps of 1m and a lead time of 5m "
 
 
-@pytest.mark.parametrize(
-    ("short", "levels", "said"),
-    [
-        (33, {0.98: 0.015, 0.99: 0.02, 0.995: 0.02}, f"{SETUP}0.995 cannot be met here, 0.98 can"),
-        (33, {0.995: 0.02, 0.999: 0.001}, "; a service level of 0.999 is kept here, and with it 0.995"),
-        (33, {0.98: 0.03, 0.995: 0.02}, f"{SETUP}no level that was tried can be met here"),
-        (33, {0.995: 0.02}, ""),
-        (5, {0.98: 0.01, 0.995: 0.002}, ""),
-    ],
-)
-def test_a_level_that_cannot_be_kept_names_the_one_that_can(short: int, levels: dict[float, float], said: str) -> None:
-    _, comparison = judged_steered(2000, [Point(knob, 1.0, share, share) for knob, share in levels.items()])
+def slo_after(ours: Sequence[Point], **marks: bool) -> SloResult:
+    """The result at the service level 0.995 in 2,880 minutes, with these points of Kedastral."""
+    _, comparison = judged_steered(2000, ours, **marks)
     slo = slo_result_of(comparison)
     assert slo is not None
-    slo = attrs.evolve(slo, judged=2880.0, short=float(short))
+    return attrs.evolve(slo, judged=2880.0, short=2880 * next(one.violation for one in ours if one.knob == 0.995))
+
+
+@pytest.mark.parametrize(
+    ("shares", "said"),
+    [
+        ({0.98: 0.015, 0.99: 0.02, 0.995: 0.02}, f"{SETUP}0.995 cannot be met here, 0.98 can"),
+        ({0.98: 0.03, 0.995: 0.02, 0.999: 0.009}, f"{SETUP}0.995 cannot be met here, 0.98 can"),
+        ({0.98: 0.03, 0.995: 0.02, 1.2: 0.009}, f"{SETUP}0.995 cannot be met here, 0.98 can"),
+        ({0.98: 0.03, 0.995: 0.021}, f"{SETUP}no level that was tried can be met here"),
+        ({0.995: 0.02}, ""),
+        ({0.98: 0.01, 0.995: 0.002}, ""),
+    ],
+)
+def test_a_level_that_cannot_be_kept_names_the_one_that_can(shares: dict[float, float], said: str) -> None:
+    slo = slo_after([Point(knob, 1.0, share, share) for knob, share in shares.items()])
     assert slo.words.partition(", error budget 14")[2] == said
+
+
+def test_a_level_that_another_setting_reaches_is_not_called_impossible() -> None:
+    missed = Point(0.995, 1.0, 0.1, 15.1 / 2880)
+    slo = slo_after([missed, Point(0.999, 1.01, 0.1, 0.004), Point(1.0, 1.005, 0.1, 0.0)])
+    assert slo.words.endswith(
+        "; 0.995 was missed by 1 minute; --service-level 0.999 would have reached it (99.6 %), for 1 % more pod-hours"
+    )
+    assert slo.highest_kept == 0.999
+    missed = Point(0.995, 1.0, 0.1, 0.02)
+    ours = [missed, Point(0.999, 1.1, 0.1, 0.01), Point(1.1, 2.5, 0.1, 0.002)]
+    reached = "would have reached it (99.8 %), for 2.5 times the pod-hours"
+    assert slo_after(ours).words.endswith(f"; 0.995 was missed by 44 minutes; --headroom 1.1 {reached}")
+    assert slo_after(ours, in_files=True).words.endswith(f"; headroom: 1.1 {reached}")
+
+
+def test_levels_that_give_the_same_result_as_the_one_that_is_kept_are_told() -> None:
+    same = [Point(level, 1.0, 0.1, 0.002) for level in (0.98, 0.99, 0.995)]
+    other = Point(0.999, 1.0, 0.1, 0.001)
+    assert slo_after([*same, other]).words.endswith("; levels from 0.98 to 0.995 give the same result here")
+    assert slo_after([attrs.evolve(one, violation=0.02) for one in same]).words.endswith(" met here, 0.98 can")
+
+
+@pytest.mark.parametrize(
+    ("ours", "stricter", "said"),
+    [
+        (
+            Point(0.995, 1.6, 0.05, 0.004),
+            Point(0.999, 4.1, 0.05, 0.004),
+            "2.6 times the pod-hours for no fewer minutes short",
+        ),
+        (
+            Point(0.995, 1.0, 0.05, 0.004),
+            Point(0.999, 1.6, 0.04, 0.0038),
+            "60 % more pod-hours for hardly fewer minutes short and 20 % less unserved load",
+        ),
+        (Point(0.995, 1.0, 0.05, 0.004), Point(0.999, 1.3, 0.05, 0.004), ""),
+        (Point(0.995, 1.0, 0.05, 0.004), Point(0.999, 1.6, 0.05, 0.002), ""),
+        (Point(0.995, 1.0, 0.05, 0.004), Point(0.999, 1.6, 0.02, 0.004), ""),
+    ],
+)
+def test_a_stricter_level_that_takes_far_more_for_no_better_service_is_told(
+    ours: Point, stricter: Point, said: str
+) -> None:
+    words = slo_after([ours, stricter]).words.partition(", error budget 14")[2]
+    assert words == (f"; 0.999 would take {said}" if said else "")
 
 
 def test_the_reason_names_a_doubled_load_and_the_forecast() -> None:
