@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 import attrs
 
 from kedastral.backtest.workloads import Scenario
+from kedastral.core.capacity import WHOLE_WITHIN, round_replicas
 from kedastral.core.planning.service_level import ServiceLevelSettings
 from kedastral.core.planning.steering import SteeringSettings
 from kedastral.settings.types import write_duration
@@ -120,6 +121,22 @@ class PolicyComparison:
     def minutes_not_judged(self) -> float:
         """The minutes of the judged part that gaps leave out of every figure."""
         return len(self.oracle.demand) * self.oracle.demand.step / 60 - self.oracle.counted_minutes
+
+    @property
+    def pods_needed(self) -> int:
+        """The most pods that the load needs at a step that counts, whatever the maximum."""
+        peak = float(self.oracle.demand.values[self.oracle.counted].max())
+        return int(round_replicas(peak / self.oracle.target_per_pod))
+
+    @property
+    def minutes_above_max(self) -> float:
+        """The minutes in which the load needs more pods than the maximum allows, so that every policy is short."""
+        most = self.scenario.settings.cluster.bounds.max
+        if not most:
+            return 0.0
+        loads = self.oracle.demand.values[self.oracle.counted]
+        above = loads > most * self.oracle.target_per_pod * (1 + WHOLE_WITHIN)
+        return int(above.sum()) * self.oracle.demand.step / 60
 
     @property
     def left_out(self) -> str:

@@ -47,6 +47,8 @@ class Outlook(StrEnum):
     WORSE = "worse"
     TOO_LITTLE = "too-little"
     """Too little history was judged to tell."""
+    MAX_TOO_LOW = "max-too-low"
+    """The maximum leaves every policy short of pods for longer than the error budget allows."""
 
 
 @attrs.frozen

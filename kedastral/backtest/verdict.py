@@ -38,6 +38,8 @@ FAR_DEARER = 1.5
 """From this ratio of pod-hours on, a stricter service level needs a warning if it serves hardly better."""
 HARDLY_FEWER = 0.9
 """Down to this ratio, minutes short are hardly fewer."""
+MAX_NAMED = 10
+"""The most workloads to name in a sentence."""
 
 
 @attrs.frozen
@@ -152,6 +154,8 @@ def slo_result_of(comparison: PolicyComparison) -> SloResult | None:
     ours, scenario = comparison.kedastral, comparison.scenario
     step, lead = scenario.trial.demand.step, scenario.settings.cluster.lead_time
     setup = f"with steps of {write_duration(step)} and a lead time of {write_duration(lead)}"
+    if is_max_too_low(comparison):
+        setup = f"with {_name_max(comparison)} {scenario.settings.cluster.bounds.max}"
     judged = judged_minutes([comparison])
     return SloResult(level, judged, ours.shown.violation_minutes, ours.points, setup, scenario.in_files)
 
@@ -300,6 +304,8 @@ class Verdict:
 
 def judge(results: Sequence[PolicyResult], comparisons: Sequence[PolicyComparison]) -> Verdict:
     """The verdict on Kedastral over the workloads of ``comparisons``, from their ``results``."""
+    if any(map(is_max_too_low, comparisons)):
+        return _ask_for_higher_max(results, comparisons)
     too_little = explain_too_little(comparisons)
     findings = decide(results, enough=not too_little)
     settings = settings_to_run(findings.advised.knob, comparisons)
@@ -307,6 +313,46 @@ def judge(results: Sequence[PolicyResult], comparisons: Sequence[PolicyCompariso
     words = VerdictWords(findings, [judged_points(one) for one in comparisons], is_steered(results))
     provisional = "" if too_little else explain_provisional(findings.advised.knob, comparisons)
     return words.write(as_flags(settings), spec, caution_on(comparisons), too_little, provisional)
+
+
+def is_max_too_low(comparison: PolicyComparison) -> bool:
+    """Whether the maximum alone leaves every policy short for longer than the error budget allows.
+
+    All policies are then alike where it matters, and to compare them says nothing.
+    """
+    level = comparison.scenario.settings.service_level or DEFAULT_LEVEL
+    return comparison.minutes_above_max > (1 - level) * judged_minutes([comparison]) + 1e-9
+
+
+def _ask_for_higher_max(results: Sequence[PolicyResult], comparisons: Sequence[PolicyComparison]) -> Verdict:
+    """No verdict, since the maximum of a workload is too low, and the maximum to repeat the backtest with."""
+    words, advice = _say_too_low(comparisons[0]) if len(comparisons) == 1 else _say_some_too_low(comparisons)
+    words = f"{words} {explain_too_little(comparisons)}".strip()
+    usual = next(result for result in results if result.policy.name == HPA)
+    return Verdict(Outlook.MAX_TOO_LOW, words, advice, named=(NamedSetting(HPA, usual.point.knob, Role.COMPARED),))
+
+
+def _say_too_low(one: PolicyComparison) -> tuple[str, str]:
+    most, needed, key = one.scenario.settings.cluster.bounds.max, one.pods_needed, _name_max(one)
+    above, judged, higher = one.minutes_above_max, judged_minutes([one]), with_spare(needed)
+    return (
+        f"{key} {most} is too low: the peak needs {needed:,} pods. No verdict; repeat with {key} {higher}.",
+        f"In {above:,.0f} of {judged:,.0f} minutes the load needs more than {most} pods, so every policy was short.",
+    )
+
+
+def _say_some_too_low(comparisons: Sequence[PolicyComparison]) -> tuple[str, str]:
+    limited, key = [one for one in comparisons if is_max_too_low(one)], _name_max(comparisons[0])
+    each = ", ".join(f"{with_spare(one.pods_needed)} for {one.scenario.name}" for one in limited[:MAX_NAMED])
+    more = f" and a higher one for {len(limited) - MAX_NAMED} more" if len(limited) > MAX_NAMED else ""
+    return (
+        f"{key} is too low for {len(limited)} of {len(comparisons)} workloads. No joint verdict.",
+        f"Repeat with {key} {each}{more}, a quarter above what each peak needs.",
+    )
+
+
+def _name_max(comparison: PolicyComparison) -> str:
+    return "max" if comparison.scenario.in_files else "--max"
 
 
 def is_steered(results: Sequence[PolicyResult]) -> bool:
@@ -594,6 +640,12 @@ def _capital(text: str) -> str:
 SPARE = 1.25
 """The advised --max, as a multiple of the most pods ordered at a step that counts."""
 
+
+def with_spare(pods: float) -> int:
+    """The maximum to set where ``pods`` were needed."""
+    return math.ceil(pods * SPARE)
+
+
 Setting = tuple[str, str, str]
 """A flag, the same setting's key in a ForecastPolicy's spec, and its value."""
 
@@ -611,10 +663,12 @@ def settings_to_run(knob: float, comparisons: Sequence[PolicyComparison]) -> lis
         return settings
     outcome = comparisons[0].replay_kedastral(knob)
     peak = float(outcome.supply.ordered[outcome.counted].max())
+    if comparisons[0].minutes_above_max:  # no more than the maximum could be ordered
+        peak = max(peak, comparisons[0].pods_needed)
     return [
         *settings,
         ("--min", "min", f"{scenario.settings.plan.bounds.min}"),
-        ("--max", "max", f"{math.ceil(peak * SPARE)}"),
+        ("--max", "max", f"{with_spare(peak)}"),
         ("--target-per-pod", "targetPerPod", f"{scenario.trial.target_per_pod:.6g}"),
     ]
 
