@@ -5,6 +5,7 @@ Every figure in the findings is that of one replayed setting, and is in the tabl
 tell worse from even.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 
@@ -38,6 +39,15 @@ FLAT = 1.15
 FAR_BETTER = 0.5
 """A simpler policy is worth a remark if its shortages are at most this share of Kedastral's at the same cost."""
 
+MATTERS = 0.005
+"""From this share of the minutes or of the load on, a shortage is worth many more pods to some."""
+MANY_MINUTES = 5.0
+"""The fewest minutes that a dearer policy must avoid to be named."""
+AFFORDABLE = 2.0
+"""The most pod-hours that a dearer policy may take to be named, as a ratio to the status quo's."""
+AS_FEW = 0.05
+"""Minutes short that differ by no more than this share of those to avoid are as few: the cheaper setting is named."""
+
 
 class Outlook(StrEnum):
     """How Kedastral compares with the plain HPA and the other alternatives."""
@@ -53,7 +63,7 @@ class Outlook(StrEnum):
 
 @attrs.frozen
 class Rival:
-    """One setting of a policy without Kedastral; ``policy`` is its name."""
+    """One setting of a policy, usually one without Kedastral; ``policy`` is its name."""
 
     policy: str
     point: Point
@@ -67,7 +77,8 @@ class Findings:
     of Kedastral closest to it in cost, ``advised`` the one to run, ``in_force`` the given one. ``rival`` is the
     cheapest setting without Kedastral that serves as well as ``hpa``, or ``hpa`` itself. If ``advised`` is a headroom
     instead of a service level, ``level`` is the cheapest service level that serves as well. ``remarkable`` is a simpler
-    setting that serves far better than Kedastral for its cost.
+    setting that serves far better than Kedastral for its cost. ``only`` is that of the only policy that avoids most of
+    the shortages of the setting to `take`.
     """
 
     outlook: Outlook
@@ -80,6 +91,14 @@ class Findings:
     is_flat: bool = False
     level: Point | None = None
     remarkable: Rival | None = None
+    only: Rival | None = None
+
+    @property
+    def take(self) -> Rival:
+        """The setting to run, with Kedastral or without."""
+        if self.outlook is Outlook.BETTER:
+            return Rival(KEDASTRAL, self.advised)
+        return self.rival if self.has_cheaper_rival else Rival(HPA, self.hpa)
 
     @property
     def serves_as_well(self) -> bool:
@@ -92,8 +111,11 @@ class Findings:
         return self.rival.point.cost < self.hpa.cost * (1 - ROUNDED)
 
 
-def decide(results: Sequence[PolicyResult], *, enough: bool = True) -> Findings:
-    """The findings from the ``results`` of every policy; ``enough`` says whether enough history was judged."""
+def decide(results: Sequence[PolicyResult], *, enough: bool = True, minutes: float = math.inf) -> Findings:
+    """The findings from the ``results`` of every policy.
+
+    ``minutes`` were judged, and ``enough`` says whether they are enough for a verdict.
+    """
     ours = next(result for result in results if result.policy.name == KEDASTRAL)
     usual = next(result for result in results if result.policy.name == HPA)
     hpa = choose_hpa(usual.points, usual.point)
@@ -103,7 +125,7 @@ def decide(results: Sequence[PolicyResult], *, enough: bool = True) -> Findings:
         outlook = outlook_of(ours.points, advised, near, rival, hpa, _points_of_rivals(results))
     is_better = outlook is Outlook.BETTER
     flat = None if is_better else find_flat(results, rival, hpa)
-    return Findings(
+    findings = Findings(
         outlook,
         usual.point,
         hpa,
@@ -115,6 +137,7 @@ def decide(results: Sequence[PolicyResult], *, enough: bool = True) -> Findings:
         level=_cheapest_level(ours, advised, hpa),
         remarkable=find_remarkable(results, ours) if is_better else None,
     )
+    return attrs.evolve(findings, only=find_only(results, findings.take.point, hpa, minutes)) if enough else findings
 
 
 def choose_hpa(points: Sequence[Point], usual: Point) -> Point:
@@ -209,6 +232,28 @@ def find_remarkable(results: Sequence[PolicyResult], ours: PolicyResult) -> Riva
         and all(floored(point, figure) <= FAR_BETTER * floored(beside, figure) for figure in Figure)
     ]
     return min(found, key=lambda one: one.point.cost, default=None)
+
+
+def find_only(results: Sequence[PolicyResult], take: Point, hpa: Point, minutes: float) -> Rival | None:
+    """The only policy with at most half of the minutes short of ``take``, if those matter, and if it is no Kedastral.
+
+    It may cost up to twice as much as ``hpa``, and so may the others, none of which avoids half of these minutes.
+    """
+    if max(take.violation, take.unserved) < MATTERS:
+        return None
+    most = min(FAR_BETTER * take.violation, take.violation - MANY_MINUTES / minutes)
+    found = [
+        Rival(result.policy.name, min(fit, key=lambda point: point.violation))
+        for result in results
+        if result.policy.name in {KEDASTRAL, *RIVALS}
+        and (fit := [one for one in result.points if one.violation <= most and one.cost <= AFFORDABLE * hpa.cost])
+    ]
+    if len(found) != 1 or found[0].policy == KEDASTRAL or found[0].point.unserved > take.unserved:
+        return None
+    best = found[0]
+    points = next(result.points for result in results if result.policy.name == best.policy)
+    as_few = [one for one in points if one.violation <= best.point.violation + AS_FEW * take.violation]
+    return Rival(best.policy, min(as_few, key=lambda point: point.cost))
 
 
 def next_dearer(points: Sequence[Point], other: Point) -> Point | None:

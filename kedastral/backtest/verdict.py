@@ -237,6 +237,7 @@ class Role(StrEnum):
     BEST_WITHOUT = "best without Kedastral"
     LEVEL = "cheapest service level as good"
     LOOK = "worth a look"
+    ONLY = "avoids shortages"
 
 
 @attrs.frozen
@@ -307,7 +308,7 @@ def judge(results: Sequence[PolicyResult], comparisons: Sequence[PolicyCompariso
     if any(map(is_max_too_low, comparisons)):
         return _ask_for_higher_max(results, comparisons)
     too_little = explain_too_little(comparisons)
-    findings = decide(results, enough=not too_little)
+    findings = decide(results, enough=not too_little, minutes=judged_minutes(comparisons))
     settings = settings_to_run(findings.advised.knob, comparisons)
     spec = as_spec(settings) if comparisons[0].scenario.in_files else []
     words = VerdictWords(findings, [judged_points(one) for one in comparisons], is_steered(results))
@@ -387,6 +388,7 @@ class VerdictWords:
             self._same_cost(),
             self._as_good(),
             self._without(),
+            self._only(),
         )
         advice = (self._what_to_do(line, provisional), self._effect(), self._why_headroom(), self._in_force())
         return Verdict(
@@ -455,6 +457,17 @@ class VerdictWords:
             )
         return f"Without Kedastral, {name_rival(found.rival)} serves as well for {self._cost(found.rival.point)}."
 
+    def _only(self) -> str:
+        """The only policy that avoids most of the shortages that the others leave."""
+        only, take = self.findings.only, self.findings.take
+        if only is None:
+            return ""
+        most = "the" if only.point.violation <= Figure.VIOLATION.value else "most"
+        return (
+            f"Only {name_rival(only)} avoids {most} shortages: {self._short(only.policy, only.point)} instead of "
+            f"{self._minutes(take.policy, take.point)}, for {self._cost(only.point)}."
+        )
+
     def _what_to_do(self, line: str, provisional: str) -> str:
         found = self.findings
         if found.outlook is Outlook.BETTER and provisional:
@@ -519,6 +532,8 @@ class VerdictWords:
             yield NamedSetting(found.rival.policy, found.rival.point.knob, Role.BEST_WITHOUT)
         if found.remarkable is not None:
             yield NamedSetting(found.remarkable.policy, found.remarkable.point.knob, Role.LOOK)
+        if found.only is not None:
+            yield NamedSetting(found.only.policy, found.only.point.knob, Role.ONLY)
 
     def _cost(self, point: Point, other: str = "") -> str:
         return say_cost(point.cost / self.findings.hpa.cost, other)

@@ -50,7 +50,9 @@ class StoredResults:
     def write_verdict(self, *flags: str) -> Verdict:
         """The verdict, with ``flags`` as the settings to run."""
         policies = self.policies
-        return VerdictWords(decide(policies), self.judged, is_steered(policies)).write(flags or ("FLAGS",))
+        return VerdictWords(decide(policies, minutes=self.minutes), self.judged, is_steered(policies)).write(
+            flags or ("FLAGS",)
+        )
 
     def write_rows(self) -> list[Row]:
         """The table, without the oracle."""

@@ -47,7 +47,7 @@ def test_the_cheapest_setting_that_serves_as_well_is_advised() -> None:
 
 
 def test_the_verdict_says_when_an_hpa_does_as_well() -> None:
-    results, comparison = comparison_with([attrs.evolve(POINT, knob=1.2)], {})
+    results, comparison = comparison_with([attrs.evolve(POINT, knob=1.2)], {"fixed": DEAR})
     verdict = judge(results, [comparison])
     assert verdict.outlook is Outlook.EVEN
     assert verdict.words == (
@@ -240,6 +240,56 @@ def test_a_rival_that_is_dearer_changes_nothing() -> None:
     verdict = judge(results, [comparison])
     assert verdict.outlook is Outlook.BETTER
     assert "Without Kedastral" not in verdict.words
+
+
+DEAR = [Point(1.0, 9.0, 0.0, 0.0)]
+"""A fixed number of pods that nobody would pay for."""
+STARTS = Point(0.8, 1.2, 0.06, 0.02)
+"""An HPA that serves the starts of a batch too late."""
+ALIKE = attrs.evolve(STARTS, knob=1.2)
+WEEK_BEFORE = (Point(0.8, 1.8, 0.0, 0.0), Point(0.85, 1.6, 0.0, 0.0), Point(0.9, 1.5, 0.001, 0.003))
+
+
+def test_the_only_policy_that_avoids_the_shortages_is_named_with_its_cost() -> None:
+    hpa = [STARTS, attrs.evolve(STARTS, knob=0.85, cost=1.14), attrs.evolve(STARTS, knob=0.5, cost=1.9)]
+    results, comparison = comparison_with(
+        [Point(1.2, 1.3, 0.05, 0.02)], {"hpa": hpa, "last-week": WEEK_BEFORE, "fixed": DEAR}
+    )
+    verdict = judge(results, [comparison])
+    assert verdict.advice.startswith("Take an HPA at 85 %, which needs no forecast; ")
+    assert verdict.words.endswith(
+        " Without Kedastral, an HPA at 85 % serves as well for 5 % fewer pod-hours. Only a trigger on last week's load "
+        "beside an HPA at 85 % avoids the shortages: 0 minutes short instead of 20, for 33 % more pod-hours."
+    )
+    assert NamedSetting("last-week", 0.85, Role.ONLY) in verdict.named
+    week = [attrs.evolve(WEEK_BEFORE[0], violation=0.03), WEEK_BEFORE[2]]
+    results, comparison = comparison_with([ALIKE], {"hpa": [STARTS], "last-week": week, "fixed": DEAR})
+    assert judge(results, [comparison]).words.endswith(
+        "beside an HPA at 90 % avoids most shortages: 3 minutes short instead of 20, for 25 % more pod-hours."
+    )
+
+
+@pytest.mark.parametrize(
+    ("ours", "hpa", "week"),
+    [
+        (Point(1.2, 1.3, 0.05, 0.01), STARTS, WEEK_BEFORE[0]),  # Kedastral avoids half of them, too
+        (ALIKE, STARTS, attrs.evolve(WEEK_BEFORE[0], cost=2.5)),  # more than twice the pod-hours
+        (ALIKE, STARTS, attrs.evolve(WEEK_BEFORE[0], violation=0.011)),  # more than half of the minutes
+        (ALIKE, attrs.evolve(STARTS, violation=0.004), WEEK_BEFORE[0]),  # 4 of 1,000 minutes
+        (ALIKE, STARTS, attrs.evolve(WEEK_BEFORE[0], unserved=0.07)),  # more of the load
+    ],
+)
+def test_no_policy_is_named_as_the_only_one_for_too_little_or_too_dear(ours: Point, hpa: Point, week: Point) -> None:
+    results, comparison = comparison_with([ours], {"hpa": [hpa], "last-week": [week], "fixed": DEAR})
+    assert decide(results, minutes=1000).only is None
+    assert " Only " not in judge(results, [comparison]).words
+
+
+@pytest.mark.parametrize(("unserved", "matters"), [(0.004, False), (0.006, True)])
+def test_no_policy_is_named_for_shortages_that_hardly_matter(unserved: float, matters: bool) -> None:
+    hpa = attrs.evolve(STARTS, violation=0.004, unserved=unserved)
+    results, _ = comparison_with([ALIKE], {"hpa": [hpa], "last-week": WEEK_BEFORE, "fixed": DEAR})
+    assert (decide(results, minutes=10_000).only is not None) is matters
 
 
 def test_advice_for_a_forecastpolicy_has_its_keys_and_a_caution_on_a_derived_target() -> None:
