@@ -102,7 +102,7 @@ ATTENTION = " or ".join(
         because(each("kedastral_workload_failing"), "failing: no new forecast can be made"),
         because(each("kedastral_forecast_age_seconds") + " > $stale", "stale: the forecast is too old"),
         because(each("kedastral_raw_counter") + " == 1", "raw counter: the query needs a rate()"),
-        because(each("kedastral_replicas_without_max") + " > 0", "limited by max: the load needs more replicas"),
+        because(each("kedastral_replicas_without_max") + " > 0", "limited by max: the plan asks for more replicas"),
         because(each("kedastral_steering_at_cap") + " == 1", "at cap: more headroom does not help"),
         because(each("kedastral_budget_spent_ratio") + " > 1", "over error budget: under-provisioned for too long"),
         because(each("kedastral_lost_series") + " > 0", "lost series: the load may be more than is measured"),

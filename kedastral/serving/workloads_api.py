@@ -85,7 +85,7 @@ def _conditions_of(snapshot: Snapshot, *, holds: bool) -> Iterator[Condition]:
         yield Condition("withheld", 1, words)
     if snapshot.replicas_without_max is not None:
         most = replicas_at(snapshot, snapshot.made_at)
-        words = f"the load needs {snapshot.replicas_without_max} replicas, but the maximum is {most}"
+        words = f"the plan asks for {snapshot.replicas_without_max} replicas, but the maximum is {most}"
         yield Condition("limited by max", 1, words + ("; the error budget is overspent" if is_overspent else ""))
     if report is not None and report.at_cap:
         yield Condition("at cap", 1, "the steering is at its maximum: look at the lead time and the target per pod")

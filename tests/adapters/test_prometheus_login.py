@@ -10,6 +10,7 @@ import httpx
 import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
+from trio.testing import MockClock
 
 from kedastral.adapters.prometheus.api import PrometheusApi, QueryRequest, open_prometheus_client
 from kedastral.adapters.prometheus.api import _tls_of as tls_of
@@ -137,8 +138,9 @@ async def test_a_token_that_no_header_can_carry_is_an_error_that_does_not_show_i
 
 
 @pytest.mark.parametrize("answer", [reply(401), reply(500), failure(httpx.ConnectError), reply(200, text="x")])
-@pytest.mark.usefixtures("autojump_clock")
-async def test_no_error_shows_a_secret(answer: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_error_shows_a_secret(
+    autojump_clock: MockClock, answer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     login = PrometheusLogin(token=Secret("hush3"), headers=(("X-Api-Key", "hush4"),))
     server = Server(answer)
     async with client_of(server, "http://urluser:hush1@h/p?key=hush2", login) as client:

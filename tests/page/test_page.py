@@ -186,7 +186,7 @@ def test_a_plan_at_its_maximum_names_what_the_load_needs(spent: float, words: st
     report = attrs.evolve(make_report(), budget_spent=spent)
     limited = attrs.evolve(make_snapshot(), service_level=report, replicas_without_max=14)
     condition = judge(limited, None, stale=False)
-    assert (condition.urgency, condition.reason) == (1, "the load needs 14 replicas, but the maximum is 8" + words)
+    assert (condition.urgency, condition.reason) == (1, "the plan asks for 14 replicas, but the maximum is 8" + words)
 
 
 async def test_one_workload_has_its_history_settings_snapshot_and_explanation(autojump_clock: MockClock) -> None:
