@@ -201,11 +201,12 @@ class SteeringState:
 
 
 def keep_steering(state: SteeringState, answers: SteeringState) -> SteeringState:
-    """``state`` with the feedback values of ``answers``: safety factor, peak hold and relaxation of the cap."""
+    """``state`` with the feedback values of ``answers``: of the safety factor, the peak hold and the cap."""
     return attrs.evolve(
         state,
         safety_factor=answers.safety_factor,
         peak_hold=answers.peak_hold,
+        bridged_at=answers.bridged_at,
         cap_relaxation=answers.cap_relaxation,
     )
 
