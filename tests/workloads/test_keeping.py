@@ -614,21 +614,25 @@ async def test_what_is_being_saved_at_the_end_is_saved(autojump_clock: MockClock
     assert kept.snapshot.made_at == newest
 
 
+@attrs.define(eq=False)
+class SlowStates(FailingStates):
+    """Once it can be read, reading a state takes a second; ``began`` is set when that begins."""
+
+    began: trio.Event = attrs.field(factory=trio.Event)
+
+    async def load(self, workload: str) -> KeptState | None:
+        if not self.reading:
+            self.began.set()
+            await trio.sleep(1)
+        return await super().load(workload)
+
+
 async def test_what_is_read_late_at_the_end_is_saved(autojump_clock: MockClock, clock: AcceleratedClock) -> None:
-    reading = trio.Event()
-
-    class Slow(FailingStates):
-        async def load(self, workload: str) -> KeptState | None:
-            if not self.reading:
-                reading.set()
-                await trio.sleep(1)
-            return await super().load(workload)
-
-    states = Slow(reading="away")
+    states = SlowStates(reading="away")
     async with process(states, clock) as first:
         await trio.sleep(31)
         states.reading = ""
-        await reading.wait()
+        await states.began.wait()
         newest = first.made_at()
     kept = await MemoryStates.load(states, "shop")
     assert kept is not None
@@ -640,21 +644,13 @@ async def test_what_was_handed_over_while_it_is_read_late_is_not_saved_at_the_en
 ) -> None:
     """The next process has nothing of what was read, so this one's must not take its place."""
     await run_for(31, states, clock)
-    kept, reading = await states.load("shop"), trio.Event()
-
-    class Slow(FailingStates):
-        async def load(self, workload: str) -> KeptState | None:
-            if not self.reading:
-                reading.set()
-                await trio.sleep(1)
-            return await super().load(workload)
-
-    slow = Slow(reading="away")
+    kept = await states.load("shop")
+    slow = SlowStates(reading="away")
     slow._states = states._states
     async with process(slow, clock) as second:
         await trio.sleep(31)
         slow.reading = ""
-        await reading.wait()
+        await slow.began.wait()
         keeper = second.forecasting.fleet.keeper
         assert keeper is not None
         keeper.hand_over("shop", to_another=False)
