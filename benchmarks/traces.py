@@ -69,9 +69,19 @@ def read_trace(file: Path, step: float = 0.0) -> Trace:
     load = read_csv_history(file)
     if load.step < step:
         load = averaged(load, step)
-    name = file.name.removesuffix(".csv.gz")
+    return split_trace(file.name.removesuffix(".csv.gz"), load)
+
+
+def split_trace(name: str, load: Series) -> Trace:
+    """``load`` with its last part to evaluate."""
     share = WORLD_CUP_EVALUATED if name.startswith(WORLD_CUP) else EVALUATED
     return Trace(name, load, len(load) - round(len(load) * share))
+
+
+def history_of(trace: Trace) -> Trace:
+    """The history before the evaluated part, as a trace of its own: its last part is evaluated in turn."""
+    earlier = Series(trace.load.start, trace.load.step, trace.load.values[: trace.begin])
+    return split_trace(f"{trace.name}-history", earlier)
 
 
 def averaged(load: Series, step: float) -> Series:
