@@ -85,6 +85,10 @@ class SweptPolicy:
         """The label without a headroom or service level."""
         return self.label.partition(",")[0]
 
+    def is_level(self, setting: float) -> bool:
+        """Whether a setting is a service level instead of a headroom."""
+        return self.knob == LEVEL_KNOB and setting < 1
+
 
 @attrs.frozen
 class ReplayedPolicy:

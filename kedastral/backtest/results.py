@@ -24,7 +24,8 @@ from kedastral.backtest.comparison import (
     results_of,
 )
 from kedastral.backtest.shortages import Shortage, find_worst
-from kedastral.backtest.verdict import SloResult, Verdict, judge, slo_result_of
+from kedastral.backtest.slo import SloResult, slo_result_of
+from kedastral.backtest.verdict import Verdict, judge
 from kedastral.backtest.workloads import FailedWorkload
 from kedastral.simulation.curves import Point
 from kedastral.simulation.replay import Outcome

@@ -5,21 +5,15 @@ from collections.abc import Iterable, Sequence
 
 from kedastral.backtest.comparison import FIXED, HPA, KEDASTRAL, PolicyComparison, PolicyResult
 from kedastral.backtest.results import BacktestResults, WorkloadResults
-from kedastral.backtest.verdict import (
-    JudgedPoints,
-    NamedSetting,
-    Role,
-    Totals,
+from kedastral.backtest.verdict import JudgedPoints, NamedSetting, Role, Totals, is_steered, judged_points, totals_of
+from kedastral.backtest.wording import (
     change_of,
-    is_steered,
-    judged_points,
     name_knob,
     name_share,
     show_change,
     show_minutes,
     show_percent,
     show_unserved,
-    totals_of,
 )
 from kedastral.core.data_quality.settling import outlasts_a_missing_value
 from kedastral.settings.types import write_duration

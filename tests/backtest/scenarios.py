@@ -28,6 +28,8 @@ from kedastral.simulation.trial import Trial
 START = datetime(2026, 3, 2, tzinfo=UTC)
 SETTINGS = ReplaySettings(PlanPolicy(headroom=1.2, bounds=ReplicaBounds(1, 400)))
 POINT = Point(1.0, 1.2, 0.01, 0.02)
+LEVELS = [Point(0.995, 0.9, 0.02, 0.03), Point(0.999, 1.3, 0.001, 0.001)]
+"""Kedastral at two service levels: the lower one serves worse than `POINT`, the higher one better."""
 
 
 @attrs.frozen
@@ -77,4 +79,23 @@ def comparison_with(
         attrs.evolve(one, points=tuple(given.get(one.policy.name, one.points))) for one in comparison.replayed
     )
     comparison = attrs.evolve(comparison, replayed=replayed)
+    return results_of(comparison), comparison
+
+
+@functools.cache
+def replayed_steered(minutes: int, before: int) -> PolicyComparison:
+    """Every policy at its own setting, Kedastral steered to 0.995, over some minutes after those ``before``."""
+    settings = attrs.evolve(SETTINGS, calibrated=True, service_level=0.995)
+    scenario = scenario_of(noisy(1, before + minutes), before, model=LastValue(), settings=settings)
+    return compare_policies(scenario, policies_to_compare(1.2, 0.995, swept=False))
+
+
+def judged_steered(
+    minutes: int, ours: Sequence[Point], before: int = 0, **marks: bool
+) -> tuple[list[PolicyResult], PolicyComparison]:
+    """The same, with the given points for Kedastral's levels."""
+    held = replayed_steered(minutes, before)
+    given = {"kedastral": ours, "hpa": [attrs.evolve(POINT, knob=0.8)]}
+    replayed = tuple(attrs.evolve(one, points=tuple(given.get(one.policy.name, one.points))) for one in held.replayed)
+    comparison = attrs.evolve(held, replayed=replayed, scenario=attrs.evolve(held.scenario, **marks))
     return results_of(comparison), comparison

@@ -9,10 +9,11 @@ import attrs
 import pytest
 
 from kedastral.backtest.comparison import LAST_WEEK, RIVALS, PolicyComparison, compare_policies, policies_for
+from kedastral.backtest.error_budget import explain_provisional
 from kedastral.backtest.report import write_page
 from kedastral.backtest.results import BacktestResults, evaluate
 from kedastral.backtest.tables import describe_left_out
-from kedastral.backtest.verdict import explain_provisional, judge
+from kedastral.backtest.verdict import judge
 from kedastral.simulation.curves import Point
 from kedastral.simulation.hpa import HpaMetric
 from kedastral.simulation.policies import LastWeek

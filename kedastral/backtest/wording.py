@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Puts settings, costs and changes of service into words and figures, the same in every sentence and table."""
+
+import math
+
+from kedastral.backtest.comparison import FIXED, LAST_WEEK, LEVEL_KNOB
+from kedastral.backtest.decision import ROUNDED, Rival
+from kedastral.simulation.curves import Figure, Point
+
+
+def name_knob(setting: float, *, steered: bool) -> str:
+    """The kind of a setting of Kedastral: from 1 on it is a headroom instead of a service level."""
+    return LEVEL_KNOB if steered and setting < 1 else "headroom"
+
+
+def knob_names(*, is_level: bool) -> tuple[str, str]:
+    """The flag of a setting of Kedastral, and its key in a ForecastPolicy's spec."""
+    return ("--service-level", "serviceLevel") if is_level else ("--headroom", "headroom")
+
+
+def name_hpa(point: Point) -> str:
+    """The HPA at one target, as in ``an HPA at 80 %``."""
+    return f"an HPA at {point.knob * 100:g} %"
+
+
+def name_rival(rival: Rival) -> str:
+    """A setting without Kedastral, in words."""
+    if rival.policy == FIXED:
+        return f"a fixed number of pods ({name_share(rival.point.knob)})"
+    return (
+        f"a trigger on last week's load beside {name_hpa(rival.point)}"
+        if rival.policy == LAST_WEEK
+        else name_hpa(rival.point)
+    )
+
+
+def name_share(share: float) -> str:
+    """A fixed number of pods, relative to the load before the replay."""
+    return "the past peak" if share == 1 else f"{share:g} times the past peak"
+
+
+def say_cost(ratio: float, other: str = "") -> str:
+    """A ratio of pod-hours, as in ``10 % fewer pod-hours``, with the ``other`` that it is relative to, if given."""
+    if abs(ratio - 1) < ROUNDED:
+        words, link = "the same pod-hours", "as"
+    elif ratio >= 2:
+        words, link = f"{ratio:.1f} times the pod-hours", "of"
+    else:
+        words, link = f"{show_percents(ratio)} % {'fewer' if ratio < 1 else 'more'} pod-hours", "than"
+    return f"{words} {link} {other}" if other else words
+
+
+NOUNS = {Figure.VIOLATION: "the minutes short of pods", Figure.UNSERVED: "the unserved load"}
+
+
+def say_service(point: Point, other: Point) -> str:
+    """What a policy would have done to both figures of service, as in ``cut A by 92 % and B by more than 99 %``."""
+    said = [_say_change(change_of(point, other, figure), noun) for figure, noun in NOUNS.items()]
+    (verb, minutes), (second, load) = said
+    if verb == second == "left":
+        return "served as well"
+    if verb == second:
+        return f"{verb} {minutes} and {load}"
+    opposed = len({verb, second} & {"cut", "avoided"}) == len({verb, second} & {"raised", "multiplied"}) == 1
+    return f"{verb} {minutes} {'but' if opposed else 'and'} {second} {load}"
+
+
+def _say_change(ratio: float, noun: str) -> tuple[str, str]:
+    """The verb, and the rest of the phrase."""
+    if abs(ratio - 1) < ROUNDED:
+        return "left", f"{noun} as they are" if noun.endswith("pods") else f"{noun} as it is"
+    if ratio >= 2:
+        return "multiplied", f"{noun} by {ratio:.1f}"
+    if ratio == 0:
+        return "avoided", noun.replace("the ", "all ", 1)
+    if ratio < 0.01:
+        return "cut", f"{noun} by more than 99 %"
+    return ("cut" if ratio < 1 else "raised"), f"{noun} by {show_percents(ratio)} %"
+
+
+def change_of(point: Point, other: Point, figure: Figure) -> float:
+    """A figure of service as a ratio to the other's: 1 if neither exceeds its floor, infinite if only ours does."""
+    if figure.of(other) > figure.value:
+        return figure.of(point) / figure.of(other)
+    return 1.0 if figure.of(point) <= figure.value else math.inf
+
+
+def show_percents(ratio: float) -> str:
+    """The distance of a ratio from 1 in whole percents, without a sign; 99 at most below 1."""
+    percents = abs(ratio - 1) * 100
+    return f"{min(percents, 99) if ratio < 1 else percents:.0f}"
+
+
+def show_change(ratio: float) -> str:
+    """A ratio as the tables show it: ``-92 %``, ``+3 %``, ``same``, ``5.3 times``; ``more`` if infinite."""
+    if abs(ratio - 1) < ROUNDED:
+        return "same"
+    if ratio >= 2:
+        return f"{ratio:.1f} times" if math.isfinite(ratio) else "more"
+    if ratio < 0.01:
+        return "over -99 %" if ratio else "-100 %"
+    return f"{'-' if ratio < 1 else '+'}{show_percents(ratio)} %"
+
+
+def show_unserved(point: Point) -> str:
+    """The share of unserved load, in percent with three decimals."""
+    return f"{point.unserved * 100:.3f}"
+
+
+def show_percent(share: float) -> str:
+    """A share in percent with two decimals, rounded down, so that only a full share is 100."""
+    return f"{math.floor(round(share * 1e4, 6)) / 100:.6g}"
+
+
+def show_minutes(minutes: float) -> str:
+    """Whole minutes; tenths below ten."""
+    return f"{minutes:,.0f}" if minutes >= 10 else f"{minutes:.1f}"
