@@ -259,43 +259,19 @@ class RunnerBuilder:
         workload = attrs.evolve(workload_of(settings), fingerprint=fingerprint)
         source = MeasuredSource(parts.source, self.metrics, self.tracing)
         same_load = before is not None and before.basis.history == basis.history
-        loop = ForecastLoop(
-            workload=workload,
-            source=source,
-            forecaster=MeasuredForecaster(parts.forecaster, self.metrics, self.tracing),
-            store=self.store,
-            clock=self.clock,
-            planner=self._make_planner(workload, parts.forecaster),
-            remember=self.recent.record,
-            tracing=self.tracing,
-            series=before.series if before is not None and same_load else SeriesWatch(),
-            counter=CounterWatch(is_told=find_raw_counter(settings.query) is not None),  # by a warning at the start
-        )
+        series = before.series if before is not None and same_load else SeriesWatch()
         answered = before is not None and before.parts.source is parts.source and before.failed.answered
         failed = LastFailure(answered)
-
-        def note_failure(error: WorkloadError) -> None:
-            self.metrics.count_error(error)
-            failed.note(error, self.clock.now())
-            for one in error.chain:
-                self.tracing.note_failure(one)
-
-        def reads_in_vain(successor: WorkloadRunner | None) -> bool:
-            return source.is_reading and (successor is None or successor.parts.source is not parts.source)
-
-        def take_over(predecessor: WorkloadRunner) -> None:
-            key, now = settings.key, self.clock.now()
-            told = told_by_plan(self.store.get(key), now, predecessor.policy)
-            self.store.revise(key, SettingsChange(predecessor.basis, basis, workload, told, now).adapt)
-
+        loop = self._make_loop(settings, workload, source, parts.forecaster, series)
+        guarded = GuardedTick(loop, partial(self._note_failure, failed), failed.note_success, self.answers_keda)
         return WorkloadRunner(
             settings=settings,
             parts=parts,
-            tick=self._traced(workload.name, GuardedTick(loop, note_failure, failed.note_success, self.answers_keda)),
+            tick=self._traced(workload.name, guarded),
             close=partial(self._close, parts),
-            reads_in_vain=reads_in_vain,
-            take_over=take_over,
-            series=loop.series,
+            reads_in_vain=partial(_reads_in_vain, source, parts),
+            take_over=partial(self._take_over, workload, basis),
+            series=series,
             failed=failed,
             fingerprint=fingerprint,
         )
@@ -317,6 +293,19 @@ class RunnerBuilder:
         same_source = connection is None or self.sources.is_current(settings.data_source, connection)
         return same_source and runner.settings == settings
 
+    def _note_failure(self, failed: LastFailure, error: WorkloadError) -> None:
+        """Count ``error``, and keep it as the reason why the newest tick gave no forecast."""
+        self.metrics.count_error(error)
+        failed.note(error, self.clock.now())
+        for one in error.chain:
+            self.tracing.note_failure(one)
+
+    def _take_over(self, workload: Workload, basis: StateBasis, before: WorkloadRunner) -> None:
+        """Adapt what ``before`` has published to the settings in ``workload`` and ``basis``."""
+        now = self.clock.now()
+        told = told_by_plan(self.store.get(workload.name), now, before.policy)
+        self.store.revise(workload.name, SettingsChange(before.basis, basis, workload, told, now).adapt)
+
     async def _close(self, parts: RunnerParts, successor: WorkloadRunner | None) -> None:
         kept = None if successor is None else successor.parts
         if isinstance(parts.forecaster, TrainedForecaster) and (
@@ -328,6 +317,27 @@ class RunnerBuilder:
         client = parts.model_client
         if client is not None and (kept is None or kept.model_client is not client):
             await client.aclose()
+
+    def _make_loop(
+        self,
+        settings: WorkloadSettings,
+        workload: Workload,
+        source: MetricSource,
+        forecaster: Forecaster,
+        series: SeriesWatch,
+    ) -> ForecastLoop:
+        return ForecastLoop(
+            workload=workload,
+            source=source,
+            forecaster=MeasuredForecaster(forecaster, self.metrics, self.tracing),
+            store=self.store,
+            clock=self.clock,
+            planner=self._make_planner(workload, forecaster),
+            remember=self.recent.record,
+            tracing=self.tracing,
+            series=series,
+            counter=CounterWatch(is_told=find_raw_counter(settings.query) is not None),  # by a warning at the start
+        )
 
     def _make_planner(self, workload: Workload, forecaster: Forecaster) -> Planner:
         observe, served = self.metrics.plan_seconds.observe, partial(self.last_served, workload.name)
@@ -383,6 +393,11 @@ class RunnerBuilder:
                 return warm_up(model, history, steps, window, lead_steps=lead_steps, made_at=made_at)
 
         return TrainedForecaster(InProcessForecaster(InferenceOnly(model), self.computing), learn, self.training, model)
+
+
+def _reads_in_vain(source: MeasuredSource, parts: RunnerParts, successor: WorkloadRunner | None) -> bool:
+    """Whether a history is being read from ``source`` that the successor does not use."""
+    return source.is_reading and (successor is None or successor.parts.source is not parts.source)
 
 
 def _unchanged(connection: DataSourceConnection | None, settings: DataSourceSettings) -> DataSourceConnection | None:
