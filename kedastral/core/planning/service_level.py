@@ -173,6 +173,12 @@ class SteeredBasis:
     previous: PreviousPlan
     status: ForecastStatus = OK
 
+    @property
+    def last_recommendation(self) -> int | None:
+        """What KEDA was last told or, if that is unknown, the newest recommendation."""
+        last = self.previous.last_recommendation
+        return self.state.last_recommendation if last is None else last
+
 
 @attrs.frozen
 class PlanStages:
@@ -262,40 +268,7 @@ def plan_for_service_level(
 
 def plan_from(basis: SteeredBasis, forecast: Forecast) -> tuple[ServiceLevelState, PlanStages]:
     """The plan computed from ``basis`` and ``forecast``, stage by stage, and the state that remembers it."""
-    facts, settings, state, previous = basis.facts, basis.settings, basis.state, basis.previous
-    factor = safety_factor_of(state.steering, settings.steering) if settings.headroom is None else settings.headroom
-    expected = forecast.values if basis.status.is_ok else np.full(len(forecast.values), facts.newest or 0.0)
-    upper, by_forecast = _upper_of(basis, expected, factor), None
-    if basis.status.is_ok and facts.predicted_peak is not None:
-        without = attrs.evolve(basis, facts=attrs.evolve(facts, predicted_peak=None))
-        by_forecast = _upper_of(without, expected, factor)
-    last = _last_recommendation(state, previous)
-    dead_band = dead_band_of(last, settings.policy, factor / FLOOR_UTILISATION, noise=facts.noise, recent=facts.recent)
-    cap = _cap_of(facts, settings)
-    floor = _floor_of(facts, factor, cap, settings, dead_band)
-    policy = attrs.evolve(settings.policy, headroom=1.0)
-    needed = capped(upper * factor, cap)
-    limited = plan_around_rests(
-        needed, expected, facts.idleness, policy, previous=previous.desired, dead_band=dead_band
-    )
-    ahead = (upper * factor)[: settings.window(forecast.step)]
-    uncapped = _uncapped_of(max(float(ahead.max()), facts.for_floor * factor / FLOOR_UTILISATION), cap, policy)
-    state, replicas, published_floor = _stabilize(state, forecast, limited, floor, settings, previous, uncapped)
-    stages = PlanStages(
-        expected,
-        upper,
-        factor,
-        policy,
-        dead_band,
-        limited,
-        floor,
-        replicas,
-        published_floor,
-        cap,
-        uncapped,
-        by_forecast,
-    )
-    return state, stages
+    return _stabilize(basis, forecast, _stages_before_stabilization(basis, forecast))
 
 
 def _learn_from(
@@ -329,6 +302,35 @@ def _status_of(
     return STANDING_DOWN if uncertainty.standing_down else OK
 
 
+def _stages_before_stabilization(basis: SteeredBasis, forecast: Forecast) -> PlanStages:
+    """The stages up to the replicas that the load needs; ``replicas`` and ``floor`` are not stabilized yet."""
+    facts, settings, state, last = basis.facts, basis.settings, basis.state, basis.last_recommendation
+    factor = safety_factor_of(state.steering, settings.steering) if settings.headroom is None else settings.headroom
+    expected = forecast.values if basis.status.is_ok else np.full(len(forecast.values), facts.newest or 0.0)
+    upper = _upper_of(basis, expected, factor)
+    dead_band = dead_band_of(last, settings.policy, factor / FLOOR_UTILISATION, noise=facts.noise, recent=facts.recent)
+    cap = _cap_of(facts, settings)
+    floor = _floor_of(facts, factor, cap, settings, dead_band)
+    policy = attrs.evolve(settings.policy, headroom=1.0)
+    needed, desired = capped(upper * factor, cap), basis.previous.desired
+    limited = plan_around_rests(needed, expected, facts.idleness, policy, previous=desired, dead_band=dead_band)
+    ahead = (upper * factor)[: settings.window(forecast.step)]
+    return PlanStages(
+        expected=expected,
+        upper=upper,
+        factor=factor,
+        policy=policy,
+        dead_band=dead_band,
+        limited=limited,
+        needed_floor=floor,
+        replicas=limited,
+        floor=floor,
+        cap=cap,
+        uncapped=_uncapped_of(max(float(ahead.max()), facts.for_floor * factor / FLOOR_UTILISATION), cap, policy),
+        upper_by_forecast=_upper_by_forecast(basis, expected, factor),
+    )
+
+
 def _upper_of(basis: SteeredBasis, expected: Floats, factor: float) -> Floats:
     """The upper quantile of the ``expected`` load at each step."""
     facts, uncertainty = basis.facts, basis.state.uncertainty
@@ -339,6 +341,13 @@ def _upper_of(basis: SteeredBasis, expected: Floats, factor: float) -> Floats:
     # Only the forecast's own margin is widened: a peak that the regression foresees is not a forecast error.
     margin += (basis.settings.margin_factor(factor) - 1) * by_forecast
     return upper_path(expected, min(margin, MAX_LOG_RATIO), facts.offset)
+
+
+def _upper_by_forecast(basis: SteeredBasis, expected: Floats, factor: float) -> Floats | None:
+    """The upper quantile without the regression; None if the regression is not used."""
+    if not basis.status.is_ok or basis.facts.predicted_peak is None:
+        return None
+    return _upper_of(attrs.evolve(basis, facts=attrs.evolve(basis.facts, predicted_peak=None)), expected, factor)
 
 
 def _cap_of(facts: LoadFacts, settings: ServiceLevelSettings) -> float | None:
@@ -370,31 +379,15 @@ def _floor_of(
     return max(needed, reactive_replicas(facts.peak, 1 / FLOOR_UTILISATION, settings.policy))
 
 
-def _last_recommendation(state: ServiceLevelState, previous: PreviousPlan) -> int | None:
-    return state.last_recommendation if previous.last_recommendation is None else previous.last_recommendation
-
-
-def _stabilize(
-    state: ServiceLevelState,
-    forecast: Forecast,
-    replicas: Ints,
-    floor: int | None,
-    settings: ServiceLevelSettings,
-    previous: PreviousPlan,
-    uncapped: int | None = None,
-) -> tuple[ServiceLevelState, Ints, int | None]:
-    """The published plan, its floor, and the state that remembers the recommendation.
-
-    ``uncapped`` is the number of replicas without the cap on load, None if the cap changes nothing.
-    """
+def _stabilize(basis: SteeredBasis, forecast: Forecast, stages: PlanStages) -> tuple[ServiceLevelState, PlanStages]:
+    """``stages`` with the published plan and its floor, and the state that remembers the recommendation."""
+    settings, state, previous = basis.settings, basis.state, basis.previous
     step, at = forecast.step, epoch_seconds(forecast.made_at)
     lead_steps, interval = settings.lead_steps(step), settings.interval_for(step)
-    last = _last_recommendation(state, previous)
-    new = [recommendation_of(replicas, floor, lead_steps)]
-    if last is not None and (state.last_recommendation is None or last > state.last_recommendation):
-        new.insert(0, last)  # the previous plan now reads higher than when it was made, which counts as well
-    recommendations = add_recommendations(state.recommendations, at, interval, *new)
-    stabilized = stabilize(replicas, floor, last, recommendations, settings.policy.bounds, interval)
+    replicas, floor = stages.limited, stages.needed_floor
+    recommendations = _recommendations_with(basis, forecast, recommendation_of(replicas, floor, lead_steps))
+    bounds = settings.policy.bounds
+    stabilized = stabilize(replicas, floor, basis.last_recommendation, recommendations, bounds, interval)
     plan = stabilized.replicas if previous.model_plan is None else np.maximum(stabilized.replicas, previous.model_plan)
     recommendation = max(recommendation_of(plan, stabilized.floor, lead_steps), stabilized.minimum)
     published = plan
@@ -403,12 +396,21 @@ def _stabilize(
     recommendation = max(recommendation, previous.served)
     state = attrs.evolve(
         state,
-        steering=add_recommendation(state.steering, at, recommendation, step, settings.steering, uncapped),
+        steering=add_recommendation(state.steering, at, recommendation, step, settings.steering, stages.uncapped),
         last_recommendation=recommendation,
         recommendations=recommendations,
         unstabilized=UnstabilizedPlan.of(forecast.made_at, step, plan),
     )
-    return state, published, stabilized.floor
+    return state, attrs.evolve(stages, replicas=published, floor=stabilized.floor)
+
+
+def _recommendations_with(basis: SteeredBasis, forecast: Forecast, recommended: int) -> tuple[Recommendation, ...]:
+    """The recommendations of the last hour, before stabilization, with ``recommended``, that of this plan."""
+    state, last, new = basis.state, basis.last_recommendation, [recommended]
+    if last is not None and (state.last_recommendation is None or last > state.last_recommendation):
+        new.insert(0, last)  # the previous plan now reads higher than when it was made, which counts as well
+    interval = basis.settings.interval_for(forecast.step)
+    return add_recommendations(state.recommendations, epoch_seconds(forecast.made_at), interval, *new)
 
 
 def _remember_forecast(
