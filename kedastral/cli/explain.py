@@ -293,7 +293,7 @@ def _print_plan(console: Console, document: Mapping[str, Any], other: Mapping[st
     explained = [document] if other is None else [document, other]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("step at (UTC)", no_wrap=True)
-    numbers = ["load", "upper", "needed", "planned", *(["what if: needed", "what if: planned"] if other else [])]
+    numbers = ["load", "planned for", "needed", "planned", *(["what if: needed", "what if: planned"] if other else [])]
     for column in numbers:
         table.add_column(column, justify="right", overflow="fold", min_width=MIN_COLUMN)
     plans = zip(*(_mark_largest(one) for one in explained), strict=True)
@@ -303,7 +303,8 @@ def _print_plan(console: Console, document: Mapping[str, Any], other: Mapping[st
         by_plan = list(zip(*steps, strict=True))
         shown = by_plan[0]
         cells = [_between(*(_clock(step["at"], dated=dated) for step in (shown[0], shown[-1])))]
-        cells += [_range([step[name] for step in shown]) for name in ("load", "upper")]
+        cells.append(_range([step["load"] for step in shown]))
+        cells.append(_range([step["plannedFor"] for step in shown if "plannedFor" in step]))
         for run, number in zip(by_plan, planned, strict=True):
             cells += [_range([step["needed"] for step in run]), number]
         longest = max(longest, len(cells[0]))
@@ -322,7 +323,7 @@ def _mark_largest(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _range(values: Sequence[float]) -> str:
-    return _between(_number(min(values)), _number(max(values)))
+    return _between(_number(min(values)), _number(max(values))) if values else ""
 
 
 def _between(first: str, last: str) -> str:

@@ -5,6 +5,7 @@ The last stage equals the answer of `kedastral.core.serving.decide`.
 """
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
@@ -33,6 +34,7 @@ from kedastral.core.planning.stabilization import (
 )
 from kedastral.core.planning.status import format_span
 from kedastral.core.planning.uncertainty import upper_path
+from kedastral.core.series import Floats
 from kedastral.core.serving import (
     Decision,
     Mode,
@@ -108,6 +110,9 @@ class _Chain:
             before = stage.result
         return decided
 
+    def value_of(self, name: StageName) -> float | None:
+        return next((stage.value for stage in self.stages if stage.name is name), None)
+
     def words_of(self, name: StageName) -> str:
         return next((stage.words for stage in reversed(self.stages) if stage.name is name), "")
 
@@ -162,8 +167,7 @@ def _add_lead_time(chain: _Chain, snapshot: Snapshot, now: datetime, step: int) 
 def _add_plan(chain: _Chain, snapshot: Snapshot, basis: PlanBasis, stages: PlanStages, step: int) -> None:
     """From the load of ``step`` to its replicas within the bounds and the change limits."""
     policy, facts = stages.policy, basis.facts
-    needed = stages.needed
-    awake = without_idle_steps(needed, stages.expected, facts.idleness, policy)
+    needed, awake = stages.needed, _awake(stages, basis)
     ahead = awake[step : step + policy.prewarm_steps + 1]
     largest = step + int(ahead.argmax())
     _add_need(chain, snapshot, stages, step, largest)
@@ -216,6 +220,8 @@ def _add_need(chain: _Chain, snapshot: Snapshot, stages: PlanStages, step: int, 
     if isinstance(snapshot.basis, SteeredBasis):
         by_forecast = stages.upper if stages.upper_by_forecast is None else stages.upper_by_forecast
         words = "the load that is exceeded in one window in ten, judging by recent errors"
+        if by_forecast[largest] < stages.expected[largest]:
+            words += ": most forecasts were too high"
         chain.add(StageName.QUANTILE, Effect.SETS, float(by_forecast[largest]), Unit.LOAD, words)
         if stages.upper_by_forecast is not None:
             words = _regression_words(snapshot.basis)
@@ -411,15 +417,29 @@ def _forecast_words(chain: _Chain) -> str:
     words = f"{show_load(load.value)} is {load.words}"
     if margin is not None and safe > load.value:
         words += f", {show_load(safe)} to be safe{_raised_words(chain)}"
+    elif margin is not None and show_load(safe) != show_load(load.value):
+        words += f", but {show_load(safe)} is planned for, {_lowered_words(chain, load.value)}"
     return f"{words}, at {show_load(target.value)} a pod"
 
 
 def _raised_words(chain: _Chain) -> str:
     """Why the load planned for is so far above the forecast, if past peaks are the reason."""
-    before = next((s.value for s in chain.stages if s.name is StageName.QUANTILE), None)
-    after = next((s.value for s in chain.stages if s.name is StageName.PEAK_REGRESSION), None)
+    before, after = chain.value_of(StageName.QUANTILE), chain.value_of(StageName.PEAK_REGRESSION)
     raised = before is not None and after is not None and after > CLEARLY_MORE * before
     return " by the peaks of earlier hours and days" if raised else ""
+
+
+def _lowered_words(chain: _Chain, forecast: float) -> str:
+    """What most took the load planned for below the ``forecast``: past peaks, past forecasts, or the factor."""
+    quantile = chain.value_of(StageName.QUANTILE) or 0.0
+    peaks = chain.value_of(StageName.PEAK_REGRESSION)
+    factor = chain.value_of(StageName.STEERING) or 1.0
+    shares = {
+        "as peaks of earlier hours and days were lower": 1.0 if peaks is None or not quantile else peaks / quantile,
+        "as most forecasts were too high": quantile / forecast if forecast else 1.0,
+        "as fewer pods have been enough": factor,
+    }
+    return min(shares, key=lambda words: shares[words])
 
 
 def find_next_change(snapshot: Snapshot, now: datetime) -> Change | None:
@@ -440,17 +460,22 @@ def find_next_change(snapshot: Snapshot, now: datetime) -> Change | None:
 def _steps(snapshot: Snapshot, stages: PlanStages | None) -> Iterator[PlannedStep]:
     values = snapshot.forecast.values if stages is None else stages.expected
     upper = values if stages is None else stages.upper
-    needed = snapshot.replicas.tolist() if stages is None else _needed(stages, snapshot.basis)
+    needed: list[int] = snapshot.replicas.tolist()
+    planned_for: list[float] | list[None] = [None] * len(needed)
+    if stages is not None:
+        loads, policy = _awake(stages, snapshot.basis), stages.policy
+        # what each step needs for its own load, within the bounds, whatever comes before and after it
+        needed = desired_replicas(loads, attrs.evolve(policy, prewarm_steps=0), None)
+        planned_for = [min(load * policy.headroom, sys.float_info.max) for load in loads.tolist()]
     for i, replicas in enumerate(snapshot.replicas.tolist()):
-        yield PlannedStep(_time_of(snapshot, i), float(values[i]), float(upper[i]), needed[i], replicas)
+        yield PlannedStep(_time_of(snapshot, i), float(values[i]), float(upper[i]), needed[i], replicas, planned_for[i])
 
 
-def _needed(stages: PlanStages, basis: PlanBasis | None) -> list[int]:
-    """The pods that each step needs for its own load, within the bounds, whatever comes before and after it."""
-    needed = stages.needed
-    if basis is not None:
-        needed = without_idle_steps(needed, stages.expected, basis.facts.idleness, stages.policy)
-    return desired_replicas(needed, attrs.evolve(stages.policy, prewarm_steps=0), None)
+def _awake(stages: PlanStages, basis: PlanBasis | None) -> Floats:
+    """The load that each step needs pods for, before a fixed headroom; 0 while the workload rests."""
+    if basis is None:
+        return stages.needed
+    return without_idle_steps(stages.needed, stages.expected, basis.facts.idleness, stages.policy)
 
 
 def show_time(moment: datetime) -> str:

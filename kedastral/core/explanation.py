@@ -89,13 +89,19 @@ class Change:
 
 @attrs.frozen
 class PlannedStep:
-    """One step of the plan: its load with the upper quantile, the pods needed for that alone, and the pods planned."""
+    """One step of the plan: its ``load``, the pods that it alone needs, and the pods planned.
+
+    ``upper`` is the upper quantile of the load. ``planned_for`` is the load that the step needs pods for: the quantile
+    times the steering factor, up to the cap, or the load times a fixed headroom; None if the plan cannot be made again.
+    Both may be below ``load``: the forecast may be too high most of the time, or past peaks may say less.
+    """
 
     at: datetime
     load: float
     upper: float
     needed: int
     replicas: int
+    planned_for: float | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds, round_replicas
-from kedastral.core.explain import explain, find_next_change, find_reason
+from kedastral.core.explain import explain, find_next_change, find_reason, show_time
 from kedastral.core.explanation import Effect, Explanation, StageName, apply
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.basis import make_stages
 from kedastral.core.planning.planner import Workload, adopt_plan, plan_step, plan_step_without_model
 from kedastral.core.planning.service_level import ServiceLevelSettings, SteeredBasis
-from kedastral.core.planning.stabilization import Resumption
+from kedastral.core.planning.stabilization import PreviousPlan, Resumption
 from kedastral.core.planning.status import model_failed
 from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
@@ -464,12 +464,59 @@ def test_each_step_is_shown_with_its_load_its_quantile_and_what_it_needs_by_itse
     assert [step.upper for step in shown] == pytest.approx(snapshot.service_level.upper.tolist())
     assert shown[1].upper > 1.05 * shown[1].load
     factor = snapshot.service_level.factor
-    assert [step.needed for step in shown] == [math.ceil(step.upper * factor / 100) for step in shown]
+    assert [step.planned_for for step in shown] == pytest.approx([step.upper * factor for step in shown])
+    assert [step.needed for step in shown] == [math.ceil((step.planned_for or 0) / 100) for step in shown]
     assert [step.replicas for step in shown] == snapshot.replicas.tolist()
 
 
+def test_a_plan_with_a_fixed_headroom_is_for_the_forecast_times_that() -> None:
+    snapshot = flat(1000.0)
+    assert {step.planned_for for step in explain(snapshot, snapshot.made_at, StalePolicy()).plan} == {1200.0}
+
+
+def test_no_load_is_planned_for_while_a_workload_rests() -> None:
+    policy = attrs.evolve(POLICY, bounds=ReplicaBounds(0, 50))
+    snapshot = plans(workload_of(policy, steered=False), [0.0] * 150, [[0.5]] * 2)
+    assert {(step.planned_for, step.needed) for step in explain(snapshot, snapshot.made_at, StalePolicy()).plan} == {
+        (0.0, 0)
+    }
+
+
+@pytest.mark.parametrize(
+    ("model", "factor", "why"),
+    [
+        (Calibration(0.5, 0.5, (-0.9, 0.5)), 1.1, "as most forecasts were too high"),
+        (Calibration(0.01, 0.01, (0.1, 0.5)), 0.8, "as fewer pods have been enough"),
+    ],
+)
+def test_it_is_said_why_less_is_planned_for_than_forecast(model: Calibration, factor: float, why: str) -> None:
+    snapshot = attrs.evolve(flat(1000.0, steered=True, expected=2000.0), resumption=None)
+    basis = snapshot.basis
+    assert isinstance(basis, SteeredBasis)
+    state = attrs.evolve(
+        basis.state,
+        uncertainty=attrs.evolve(basis.state.uncertainty, model=model),
+        steering=attrs.evolve(basis.state.steering, safety_factor=factor),
+        recommendations=(),
+        last_recommendation=None,
+    )
+    basis = attrs.evolve(basis, state=state, previous=PreviousPlan())
+    stages = make_stages(basis, snapshot.forecast)
+    lower = attrs.evolve(snapshot, basis=basis, replicas=stages.replicas, floor=None)
+    explained = explain(lower, lower.made_at, StalePolicy())
+    words = f" is the load expected at {show_time(lower.made_at)}, but "
+    assert words in explained.sentence
+    assert explained.sentence.endswith(f" is planned for, {why}, at 100 a pod.")
+    quantile = told_by(explained)[StageName.QUANTILE][1]
+    assert quantile.endswith(": most forecasts were too high") is (model.thresholds[0] < 0)
+    assert all((step.planned_for or 0) < step.load for step in explained.plan)
+
+
 def test_a_snapshot_without_what_it_was_made_from_shows_its_forecast() -> None:
-    said = told_by(explain(attrs.evolve(flat(1000.0), basis=None), flat(1000.0).made_at, StalePolicy()))
+    received = attrs.evolve(flat(1000.0), basis=None)
+    explained = explain(received, received.made_at, StalePolicy())
+    assert {step.planned_for for step in explained.plan} == {None}
+    said = told_by(explained)
     assert said[StageName.FORECAST] == (1000.0, "the forecast")
     assert said[StageName.HOLD] == (12.0, "the plan as it was received")
 

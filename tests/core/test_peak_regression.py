@@ -620,6 +620,15 @@ def test_the_explanation_says_how_much_the_regression_counts() -> None:
     assert explanation.sentence.endswith(" to be safe by the peaks of earlier hours and days, at 100 a pod.")
 
 
+def test_the_explanation_says_where_lower_peaks_take_the_plan_below_the_forecast() -> None:
+    values = hourly_bursts(3 * DAY)
+    plans = snapshots(values[: 3 * DAY - 31], 300, np.full(30, 400.0))
+    explanation = explain(plans[-20], plans[-20].made_at, StalePolicy())
+    assert explanation.sentence.endswith(
+        " is planned for, as peaks of earlier hours and days were lower, at 100 a pod."
+    )
+
+
 def test_a_first_plan_has_tried_the_regression_on_hours_that_it_was_not_fitted_on() -> None:
     values = hourly_bursts(3 * DAY)
     history = series(values)

@@ -234,7 +234,7 @@ def test_a_workload_without_a_forecast_says_what_it_waits_for_and_shows_no_empty
         "Why",
         "What if?",
         "Replicas: planned so far, and ahead",
-        "Load: measured, forecast, and its upper band",
+        "Load: measured, forecast, and planned for",
     ):
         expect(page.get_by_role("heading", name=name)).to_be_hidden()
     window.check_access()
@@ -289,7 +289,7 @@ def test_a_chart_says_no_value_of_a_line_where_it_does_not_run(browser: Browser,
     for share, load, forecast in ((0.02, "[0-9]", "–"), (0.98, "–", "[0-9]")):
         width = chart.evaluate("(one) => one.getBoundingClientRect().width")
         chart.hover(position={"x": width * share, "y": 60})
-        expect(legend).to_have_text(re.compile(f"Time.*load{load}.*forecast{forecast}.*upper{forecast}"))
+        expect(legend).to_have_text(re.compile(f"Time.*load{load}.*forecast{forecast}.*planned for{forecast}"))
     window.close()
 
 
@@ -336,6 +336,29 @@ def test_a_value_between_two_gaps_is_drawn_too(browser: Browser, site: LiveSite)
         times = [newest - 60 * minute for minute in minutes]
         assert page.evaluate(DRAWN, times) == times, key
     window.close()
+
+
+def test_what_is_planned_for_is_filled_only_where_it_is_above_the_forecast(browser: Browser, site: LiveSite) -> None:
+    site.publish("shop/web", NOW, 300.0)
+    window = Window(browser, site)
+    for share, filled in ((1.5, True), (0.5, False)):
+        page = window.open("/workloads/shop/web")
+        expect(page.locator("#load-chart canvas")).to_be_visible()
+        assert page.evaluate(FILLED, share) == [filled, False], share
+    window.close()
+
+
+FILLED = """async (share) => {
+    newest.explanation.plan.forEach((step) => { step.load = 100; step.plannedFor = 100 * share; });
+    drawCharts(newest);
+    await null;  // uPlot draws at the end of the current task
+    const plot = charts["load-chart"].plot, {height} = plot.ctx.canvas;
+    const x = Math.round(plot.valToPos(secondsOf(newest.explanation.plan[20].at), "x", true)) + 3;
+    const column = plot.ctx.getImageData(x, 0, 1, height).data;
+    const pixel = (load) => column[4 * Math.round(plot.valToPos(load, "y", true)) + 3];
+    return [50 + 50 * share, 100 + 50 * share].map((load) => pixel(load) > 0);
+}"""
+"""Whether there is colour between the forecast and what is planned for, and whether there is above both."""
 
 
 DRAWN = """(times) => {

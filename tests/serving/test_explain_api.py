@@ -53,7 +53,7 @@ async def test_the_answer_is_explained(autojump_clock: MockClock) -> None:
     assert document["sentence"].startswith("KEDA is told 6 replicas: the forecast decided: 900 is the load expected")
     assert [stage["name"] for stage in document["stages"]][:4] == ["newest-load", "age", "lead-time", "forecast"]
     assert document["plan"][0] == {
-        "at": "2026-03-01T12:00:00Z", "load": 900, "upper": 900, "needed": 6, "replicas": 6,
+        "at": "2026-03-01T12:00:00Z", "load": 900, "upper": 900, "plannedFor": 1080, "needed": 6, "replicas": 6,
     }  # fmt: skip
     assert "whatIf" not in document
 

@@ -285,7 +285,8 @@ function draw(id, data, lines, time, words) {
     scales: {x: {range: (plot, low, high) => shownTimes(low, kept.time)}, y: {range: (plot, low, high) => [0, Math.max(high || 0, 1e-9) * 1.08]}},
     series: [{value: (plot, time) => (time ? clock(time) : "")}, ...lines.map((line) => ({
       spanGaps: true, points: {show: false}, value: (plot, value) => number(value) || "–", ...line}))],
-    bands: lines.flatMap((line, i) => (line.bandTo ? [{series: [i + 1, line.bandTo], fill: colour("--band")}] : [])),
+    // dir -1: only where the line is above the other one; a line that is below it has no margin to show
+    bands: lines.flatMap((line, i) => (line.marginTo ? [{series: [i + 1, line.marginTo], fill: colour("--band"), dir: -1}] : [])),
     hooks: {draw: [markNow]},
   }, data, place);
 }
@@ -313,12 +314,12 @@ function drawCharts(page) {
   }
   draw("replicas-chart", join(...replicas), kinds, time, `Replicas: ${page.explanation.sentence}`);
   const expected = history.expected ? [history.expected.times, history.expected.values] : [[], []];
-  const data = join(load, expected, [begins, plan.map((one) => one.load)], [begins, plan.map((one) => one.upper)]);
+  const data = join(load, expected, [begins, plan.map((one) => one.load)], [begins, plan.map((one) => one.plannedFor)]);
   draw("load-chart", data, [
     {label: "load", stroke: colour("--load"), width: 2, spanGaps: false, points: {show: false, filter: loneValues, size: 4, fill: colour("--load")}},
     {label: "forecast a lead time before", stroke: colour("--forecast"), width: 1, dash: [2, 3]},
     {label: "forecast", stroke: colour("--forecast"), width: 2},
-    {label: "upper", stroke: colour("--forecast"), width: 1, dash: [5, 4], bandTo: 3},
+    {label: "planned for", stroke: colour("--forecast"), width: 1, dash: [5, 4], marginTo: 3},
   ], time, `Load: now ${number(page.load)}, forecast up to ${number(Math.max(...plan.map((one) => one.load)))}`);
 }
 
@@ -344,13 +345,13 @@ function showFigures(page) {
   if (page.budget) figures.push(budgetFigure(page));
   if (page.snapshot.steeringFactor) {
     const moves = page.snapshot.replicasWithoutMax ? "stands still while --max limits the plan" : "grows while minutes are short of pods, and shrinks while none are";
-    figures.push(figure("Steering factor", number(page.snapshot.steeringFactor), page.snapshot.atCap ? "at its maximum" : `times the upper band; it ${moves}`));
+    figures.push(figure("Steering factor", number(page.snapshot.steeringFactor), page.snapshot.atCap ? "at its maximum" : `times the upper quantile; it ${moves}`));
   }
   if (page.accuracy) {
     const {error, naiveError, quantile, coverage} = page.accuracy;
     const ahead = `how far the load was from its forecast of ${span(page.snapshot.leadTimeSeconds)} before, on average; `;
     const beside = naiveError > 0 ? `${percent(Math.round(100 * error / naiveError) / 100)} of a naive forecast's; ` : "";
-    figures.push(figure("Recent forecast error", number(error), `${ahead}${beside}${percent(coverage)} of loads below the upper band of ${percent(quantile)}`));
+    figures.push(figure("Recent forecast error", number(error), `${ahead}${beside}${percent(coverage)} of windows below the upper quantile of ${percent(quantile)}`));
   }
   find("figures").replaceChildren(...figures);
 }
