@@ -98,6 +98,8 @@ def run_status(settings: ExplainSettings, *, as_json: bool) -> None:
     console.print(table)
 
 
+DECIDES_WHAT_IS_TOLD = {"stale-policy", "mode"}
+"""The stages after the plan: without them it is what KEDA is told that would change."""
 NUMBERS = ("load", "desired", "planned", "peak ahead")
 """Columns of `run_status`; the peak ahead is the maximum of the whole forecast."""
 
@@ -244,6 +246,13 @@ def _tried_cell(stage: Mapping[str, Any], tried: Mapping[str, Any]) -> str:
     return own if result is None else f"{own} → {_number(result)}"
 
 
+def _without_cell(stage: Mapping[str, Any], document: Mapping[str, Any]) -> str:
+    """The answer without a stage, in a word if it is the answer as it is: so the numbers are what would change it."""
+    without = stage.get("without")
+    answer = document.get("told" if stage["name"] in DECIDES_WHAT_IS_TOLD else "planned")
+    return "same" if without is not None and without == answer else _number(without)
+
+
 def _quantity(value: float, unit: str) -> str:
     """A number with its unit; whole minutes if there is more than one."""
     return f"{value / 60:g} min" if unit == "s" and value >= 120 and value % 60 == 0 else f"{_number(value)} {unit}"
@@ -272,7 +281,7 @@ def _stage_rows(document: Mapping[str, Any], other: Mapping[str, Any] | None) ->
         name, value = stage["name"], stage.get("value")
         number = "" if value is None else _quantity(value, stage["unit"])
         cells = [name + (" *" if name == document["decidedBy"] else ""), number, _number(stage.get("result"))]
-        cells.append(_number(stage.get("without")))
+        cells.append(_without_cell(stage, document))
         if other is not None:
             cells.append(_tried_cell(stage, tried.get(name, {})))
         yield cells

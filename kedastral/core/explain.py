@@ -6,7 +6,7 @@ The last stage equals the answer of `kedastral.core.serving.decide`.
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import attrs
@@ -46,7 +46,7 @@ from kedastral.core.serving import (
     replicas_at,
     seconds_unchanged,
 )
-from kedastral.core.what_if import LONG, without_each_limit
+from kedastral.core.what_if import LONG, leave_out_each, without_each_limit
 
 CLEARLY_MORE = 1.1
 """From this ratio on, say that peaks of earlier hours and days raised the load that is planned for."""
@@ -57,19 +57,25 @@ def explain(snapshot: Snapshot, now: datetime, policy: StalePolicy) -> Explanati
     decision, planned = decide(snapshot, now, policy), replicas_at(snapshot, now)
     stages = None if snapshot.basis is None else make_stages(snapshot.basis, snapshot.forecast)
     chain = _make_chain(snapshot, now, decision, policy, stages)
-    decided_by = chain.decided_by
-    without = without_each_limit(snapshot, now, stages, policy)
+    sentence, variants = f"{_head(decision, planned)}: {_reason(chain)}.", leave_out_each(snapshot, stages)
+    chain.add_what_is_left_out(without_each_limit(snapshot, now, variants, policy))
+    variant = variants.get(chain.decided_by)
+    if variant is not None and replicas_at(variant.snapshot, now) == planned:
+        other = _make_chain(variant.snapshot, now, decide(variant.snapshot, now, policy), policy, variant.stages)
+        step = _largest_step(variant.snapshot, now)
+        at = f" at {show_time(_time_of(snapshot, step))}" if step != _largest_step(snapshot, now) else ""
+        chain.add_words(f"; without it, {other.decided_by} leads to as many{at}")
     return Explanation(
         workload=snapshot.workload,
         at=now,
         told=decision.replicas,
         planned=planned,
         stale=decision.stale,
-        sentence=f"{_head(decision, planned)}: {_reason(chain)}.",
-        decided_by=decided_by,
+        sentence=sentence,
+        decided_by=chain.decided_by,
         next_change=find_next_change(snapshot, now),
         largest_at=_time_of(snapshot, _largest_step(snapshot, now)),
-        stages=tuple(attrs.evolve(stage, without=without.get(stage.name)) for stage in chain.stages),
+        stages=tuple(chain.stages),
         plan=tuple(_steps(snapshot, stages)),
     )
 
@@ -109,6 +115,15 @@ class _Chain:
                 decided = stage.name
             before = stage.result
         return decided
+
+    def add_what_is_left_out(self, without: Mapping[StageName, int | None]) -> None:
+        """Note the answer without each stage."""
+        self.stages = [attrs.evolve(stage, without=without.get(stage.name)) for stage in self.stages]
+
+    def add_words(self, more: str) -> None:
+        """Add to the words of the stage that decided."""
+        index = max(i for i, stage in enumerate(self.stages) if stage.name is self.decided_by)
+        self.stages[index] = attrs.evolve(self.stages[index], words=self.stages[index].words + more)
 
     def value_of(self, name: StageName) -> float | None:
         return next((stage.value for stage in self.stages if stage.name is name), None)

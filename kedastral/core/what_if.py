@@ -4,7 +4,7 @@
 The plan is recomputed from the inputs that the snapshot keeps.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 import attrs
@@ -20,7 +20,7 @@ from kedastral.core.planning.basis import (
     without_maximum,
 )
 from kedastral.core.planning.service_level import PlanStages, SteeredBasis
-from kedastral.core.serving import Mode, Snapshot, StalePolicy, decide, lead_window, replicas_without_max
+from kedastral.core.serving import Mode, Snapshot, StalePolicy, decide, lead_window, replicas_at, replicas_without_max
 
 NO_LIMIT = 1e12
 """A growth factor that limits nothing."""
@@ -28,27 +28,43 @@ LONG = 1e12
 """Seconds after which nothing is stale."""
 
 
-def without_each_limit(
-    snapshot: Snapshot, now: datetime, stages: PlanStages | None, policy: StalePolicy
-) -> dict[StageName, int | None]:
-    """The answer without each limit, if it can be computed; without ``stages`` the plan cannot be recomputed."""
-    first, last = lead_window(snapshot, now)
-    planned, floor, served = int(snapshot.replicas[first : last + 1].max()), snapshot.floor or 0, snapshot.served_before
-    found: dict[StageName, int | None] = {
-        StageName.LEAD_TIME: max(int(snapshot.replicas[first]), floor, served),
-        StageName.FLOOR: max(planned, served),
-        StageName.RESUMPTION: max(planned, floor),
-        StageName.STALE: decide(snapshot, now, attrs.evolve(policy, stale_after=LONG)).replicas,
-        StageName.MODE: decide(snapshot, now, attrs.evolve(policy, mode=Mode.SCALE)).replicas,
+@attrs.frozen
+class Variant:
+    """A ``snapshot`` without one of its limits, with the ``stages`` of its plan, None if that cannot be made again."""
+
+    snapshot: Snapshot
+    stages: PlanStages | None
+
+
+def leave_out_each(snapshot: Snapshot, stages: PlanStages | None) -> dict[StageName, Variant]:
+    """The snapshot without each limit of its plan; without ``stages`` only what needs no new plan is left out."""
+    found = {
+        StageName.FLOOR: Variant(attrs.evolve(snapshot, floor=None), stages),
+        StageName.RESUMPTION: Variant(attrs.evolve(snapshot, resumption=None), stages),
     }
     if stages is None or snapshot.basis is None:
         return found
-    limited = int(stages.limited[first : last + 1].max())
-    found[StageName.HOLD] = max(limited, stages.needed_floor or 0, served)
+    unheld = attrs.evolve(snapshot, replicas=stages.limited, floor=stages.needed_floor)
+    found[StageName.HOLD] = Variant(unheld, stages)
     for name, basis in _variants(snapshot.basis):
         other = make_stages(basis, snapshot.forecast)
-        found[name] = max(int(other.replicas[first : last + 1].max()), other.floor or 0, served)
+        planned = attrs.evolve(snapshot, replicas=other.replicas, floor=other.floor, basis=basis)
+        found[name] = Variant(planned, other)
     return found
+
+
+def without_each_limit(
+    snapshot: Snapshot, now: datetime, variants: Mapping[StageName, Variant], policy: StalePolicy
+) -> dict[StageName, int | None]:
+    """The answer without each limit, if it can be computed; ``variants`` are those of `leave_out_each`."""
+    first, _ = lead_window(snapshot, now)
+    at_once = max(int(snapshot.replicas[first]), snapshot.floor or 0, snapshot.served_before)
+    return {
+        **{name: replicas_at(variant.snapshot, now) for name, variant in variants.items()},
+        StageName.LEAD_TIME: at_once,
+        StageName.STALE: decide(snapshot, now, attrs.evolve(policy, stale_after=LONG)).replicas,
+        StageName.MODE: decide(snapshot, now, attrs.evolve(policy, mode=Mode.SCALE)).replicas,
+    }
 
 
 def _variants(basis: PlanBasis) -> Iterator[tuple[StageName, PlanBasis]]:

@@ -61,8 +61,21 @@ def test_flags_of_what_is_tried_are_asked_as_parameters_and_shown_side_by_side(m
     assert "What if: KEDA is told 20 replicas: the minimum decided" in outcome.out
     assert "what if: planned" in outcome.out
     [lead] = [line for line in outcome.out.splitlines() if line.split()[:1] == ["lead-time"]]
-    assert lead.split()[1:6] == ["5", "min", "12", "2", "min"]
+    assert lead.split()[1:6] == ["5", "min", "same", "2", "min"]
     assert "What if: by that plan it stays so.\n" in outcome.out
+
+
+def test_what_the_answer_would_be_without_a_stage_is_a_number_only_where_it_would_be_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = json.loads(document()) | {"told": 0, "planned": 12}
+    answers = {"min": 11, "max": 12, "stale-policy": 12, "mode": 0}
+    for stage in whole["stages"]:
+        stage["without"] = answers.get(stage["name"])
+    out = run(monkeypatch, lambda _: httpx.Response(200, text=dump_json(whole)), "shop").out
+    rows = {line.split()[0]: line.split() for line in out.splitlines() if line.split()}
+    assert [rows[name][index] for name, index in (("min", 4), ("max", 4), ("mode", 2))] == ["11", "same", "same"]
+    assert rows["stale-policy"][1:5] == ["2", "min", "12", "12"]
 
 
 def test_steps_with_equal_replicas_are_one_row_but_the_one_that_the_answer_is_read_from(
@@ -131,7 +144,7 @@ def test_no_terminal_is_too_narrow_for_the_numbers(monkeypatch: pytest.MonkeyPat
     out = run(monkeypatch, lambda _: httpx.Response(200, text=document(tried=tried)), "shop", *flags).out
     stages, _, plan = out.partition("step at")
     [limits] = [line.split() for line in stages.splitlines() if line.split()[:1] == ["change-limits"]]
-    assert limits[:5] == ["change-limits", "12", "pods", "12", "12"]
+    assert limits[:5] == ["change-limits", "12", "pods", "12", "same"]
     rows = [line.split() for line in plan.splitlines()[-3:] if line.strip()]
     assert rows[0] == ["14:30:00", "1,000", "1,200", "12", "*", "12", *(["20", "*", "20"] if tried else [])]
     words = " ".join(stages.split())  # beside the numbers they may be wrapped, but never to a few letters

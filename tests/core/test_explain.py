@@ -23,7 +23,7 @@ from kedastral.core.planning.steering import SteeringSettings
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.series import DataQuality, Series
 from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, decide, replicas_at
-from kedastral.core.what_if import OtherSettings, what_if, with_policy, without_each_limit
+from kedastral.core.what_if import OtherSettings, leave_out_each, what_if, with_policy, without_each_limit
 from tests.parts import make_snapshot
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -538,7 +538,7 @@ def test_without_lead_time_floor_or_start_what_is_left_of_them_counts(
     floor: int | None, served: int | None, lead: int, no_floor: int, no_resumption: int
 ) -> None:
     snapshot = received(floor, served)
-    found = without_each_limit(snapshot, snapshot.made_at, None, StalePolicy())
+    found = without_each_limit(snapshot, snapshot.made_at, leave_out_each(snapshot, None), StalePolicy())
     assert found[StageName.LEAD_TIME] == lead
     assert found[StageName.FLOOR] == no_floor
     assert found[StageName.RESUMPTION] == no_resumption
@@ -562,7 +562,7 @@ def test_without_the_hold_what_is_needed_counts(reactive: float | None, needed: 
     snapshot = attrs.evolve(snapshot, resumption=None)
     stages = make_stages(snapshot.basis, snapshot.forecast) if snapshot.basis is not None else None
     assert stages is not None
-    found = without_each_limit(snapshot, snapshot.made_at, stages, StalePolicy())
+    found = without_each_limit(snapshot, snapshot.made_at, leave_out_each(snapshot, stages), StalePolicy())
     assert found[StageName.HOLD] == max(int(stages.limited[:6].max()), needed)
     assert replicas_at(snapshot, snapshot.made_at) >= 30
 
@@ -610,7 +610,9 @@ def test_without_prewarming_and_limits_of_change_only_what_is_needed_within_the_
     rising = plans(workload, [1000.0] * 150, [[1000.0], [1000.0] * 8 + [5000.0] * 22])
     made_at = rising.made_at
     assert rising.basis is not None
-    found = without_each_limit(rising, made_at, make_stages(rising.basis, rising.forecast), StalePolicy())
+    found = without_each_limit(
+        rising, made_at, leave_out_each(rising, make_stages(rising.basis, rising.forecast)), StalePolicy()
+    )
     later = attrs.evolve(policy, up_max_factor=1e12)
     other = make_stages(with_policy(rising.basis, later), rising.forecast).replicas
     assert found[StageName.CHANGE_LIMITS] == max(int(other[:6].max()), rising.served_before)
@@ -636,9 +638,37 @@ def test_without_the_dead_band_what_is_needed_counts() -> None:
     made = Forecast(snapshot.made_at, STEP, np.full(30, 910.0))
     stages = make_stages(noisy, made)
     kept = attrs.evolve(snapshot, forecast=made, replicas=stages.replicas, floor=None, resumption=None, basis=noisy)
-    found = without_each_limit(kept, kept.made_at, stages, StalePolicy())
+    found = without_each_limit(kept, kept.made_at, leave_out_each(kept, stages), StalePolicy())
     assert (replicas_at(kept, kept.made_at), found[StageName.HOLD]) == (12, max(12, stages.needed_floor or 0))
     assert found[StageName.DEAD_BAND] == 11
+
+
+@pytest.mark.parametrize(
+    ("steered", "recent", "ahead", "more"),
+    [
+        (False, 1000.0, [910.0], None),
+        (False, 1000.0, [910.0, 910.0, 910.0, 1000.0], "; without it, forecast leads to as many at 14:33:00 UTC"),
+        (True, 1250.0, [1100.0], "; without it, hold leads to as many"),
+    ],
+)
+def test_of_a_stage_that_decided_in_vain_it_is_said_what_else_leads_to_as_many(
+    steered: bool, recent: float, ahead: list[float], more: str | None
+) -> None:
+    policy = attrs.evolve(POLICY, prewarm_steps=0)
+    snapshot = attrs.evolve(flat(1000.0, policy, steered=steered), resumption=None)
+    assert snapshot.basis is not None
+    noisy = attrs.evolve(snapshot.basis, facts=attrs.evolve(snapshot.basis.facts, recent=recent, noise=0.02))
+    made = Forecast(snapshot.made_at, STEP, np.resize(ahead, 30))
+    kept = attrs.evolve(snapshot, forecast=made, replicas=make_stages(noisy, made).replicas, floor=None, basis=noisy)
+    explained = explain(kept, kept.made_at, StalePolicy())
+    words = told_by(explained)[StageName.DEAD_BAND][1]
+    assert explained.decided_by is StageName.DEAD_BAND
+    assert (without(explained, StageName.DEAD_BAND) == explained.planned) is (more is not None)
+    assert words.endswith(more) if more else "without it" not in words
+    assert "without it" not in explained.sentence
+    assert [stage.name for stage in explained.stages if "without it" in stage.words] == (
+        [StageName.DEAD_BAND] if more else []
+    )
 
 
 def test_settings_may_be_tried_one_after_the_other() -> None:

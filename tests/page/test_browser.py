@@ -140,6 +140,7 @@ def test_a_workload_is_shown_as_its_load_changes_and_what_other_settings_would_c
     expect(page.locator("#sentence")).to_contain_text("KEDA is told ")
     expect(page.locator("#load-chart canvas")).to_be_visible()
     expect(page.locator("#stages tbody tr.decided")).to_have_count(1)
+    expect(page.locator("#stages tbody tr", has_text="stale-policy").locator("td").nth(2)).to_have_text("same")
     expect(page.locator("#settings tbody")).to_contain_text("policies.yaml, document 3")
     expect(page.locator("#experts tbody tr")).to_have_count(4)
     expect(page.locator("#experts tbody tr").last).to_have_text("random-features0\u00a0%–")

@@ -364,6 +364,12 @@ function triedCell(stage, other) {
   return other.result === undefined ? own : `${own} → ${number(other.result)}`;
 }
 
+// the answer without a stage, in a word where it stays as it is: the numbers are what would change it
+function withoutCell(stage, {told, planned}) {
+  const answer = ["stale-policy", "mode"].includes(stage.name) ? told : planned;
+  return stage.without !== undefined && stage.without === answer ? "same" : number(stage.without);
+}
+
 function showStages(page) {
   const other = new Map((tried ? tried.stages : []).map((stage) => [stage.name, stage]));
   document.querySelectorAll("th.tried").forEach((one) => { one.hidden = !tried; });
@@ -372,7 +378,7 @@ function showStages(page) {
     const name = make("th", stage.name === page.explanation.decidedBy ? `${stage.name} (decided)` : stage.name);
     name.scope = "row";
     const own = stage.value === undefined ? "" : quantity(stage.value, stage.unit);
-    line.append(name, make("td", own, "number"), make("td", number(stage.result), "number"), make("td", number(stage.without), "number"));
+    line.append(name, make("td", own, "number"), make("td", number(stage.result), "number"), make("td", withoutCell(stage, page.explanation), "number"));
     if (tried) line.append(make("td", triedCell(stage, other.get(stage.name)), "number tried"));
     line.append(make("td", stage.words));
     return line;
