@@ -191,7 +191,7 @@ def _add_plan(chain: _Chain, snapshot: Snapshot, basis: PlanBasis, stages: PlanS
     chain.round(policy, f"whole pods ({policy.rounding})")
     whole, band = chain.number or 0.0, stages.dead_band
     if band is not None:
-        need = np.array([awake[largest] / policy.target_per_pod * policy.headroom])
+        need = np.array([float(awake[largest]) / policy.target_per_pod * policy.headroom])
         keeps = bool(band.keeps(need, policy.rounding)[0])
         words = f"the need differs from the {band.replicas} desired before by more than the noise of the load"
         if keeps and whole < band.replicas:

@@ -36,6 +36,8 @@ from kedastral.tls import TlsFiles
 
 HTTP_MODEL = "http"
 DEFAULT_HEADROOM = 1.2
+MAX_HEADROOM = 100
+"""A larger one is probably a percentage."""
 ModelName = StrEnum("ModelName", {name: name for name in (*MODELS, HTTP_MODEL)})  # type: ignore[misc]
 LogLevel = StrEnum("LogLevel", {name: name for name in ("debug", "info", "warn", "error")})  # type: ignore[misc]
 LogFormat = StrEnum("LogFormat", {name: name for name in ("text", "json")})  # type: ignore[misc]
@@ -128,7 +130,7 @@ class PlanSettings:
     headroom: float | None = setting(
         None,
         "multiplier on the forecast load: 1.2 leaves a sixth of each pod free; with auto it replaces the steering",
-        at_least(1),
+        between(1, MAX_HEADROOM),
         default_note="1.2",
     )
     min_replicas: int = setting(
@@ -200,7 +202,7 @@ class LeadSettings:
     reactive_headroom: float = setting(
         "1.1",
         "multiplier on the newest load for that floor; no effect where auto is steered",
-        at_least(1),
+        between(1, MAX_HEADROOM),
     )
 
 

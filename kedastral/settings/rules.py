@@ -285,6 +285,25 @@ def _window_fits(v: Values) -> str | None:
     return None
 
 
+def _prewarm_in_horizon(v: Values) -> str | None:
+    if v["prewarm"] > v["horizon"]:
+        return f"must not be longer than the horizon ({span(v['horizon'])})"
+    return None
+
+
+def _prewarm_steps_in_horizon(v: Values) -> str | None:
+    if v["prewarm_steps"] is not None and v["prewarm_steps"] * v["step"] > v["horizon"] * (1 + WHOLE_WITHIN):
+        return f"must not reach past the horizon ({span(v['horizon'])}, in steps of {span(v['step'])})"
+    return None
+
+
+def _settles_in_window(v: Values) -> str | None:
+    window = v["window"] or default_window(str(v["model"]), v["step"])
+    if v["settle_after"] is not None and v["settle_after"] >= window:
+        return f"must be shorter than the window ({span(window)})"
+    return None
+
+
 def _few_points_by_default(v: Values) -> str | None:
     window = default_window(v["model"], v["step"])
     if v["window"] is None and window / v["step"] > MAX_POINTS:
@@ -346,7 +365,11 @@ RULES: tuple[Rule, ...] = (
     Rule("horizon", ("step", "horizon"), _whole_steps),
     Rule("horizon", ("step", "horizon"), _few_steps),
     Rule("lead_time", ("lead_time", "horizon"), _lead_in_horizon),
+    # windows that end after the horizon would pile up and never be judged; the default is shorter than most horizons
+    Rule("prewarm", ("prewarm", "horizon"), _prewarm_in_horizon, only=Origin.GIVEN),
+    Rule("prewarm_steps", ("prewarm_steps", "step", "horizon"), _prewarm_steps_in_horizon),
     Rule("window", ("window", "step"), _window_fits),
+    Rule("settle_after", ("settle_after", "window", "step", "model"), _settles_in_window),
     Rule("step", ("window", "step", "model"), _few_points_by_default, "set a longer one, or a shorter --window"),
     Rule("min_replicas", ("min_replicas", "max_replicas"), _bounds_in_order),
     Rule("model_url", ("model", "model_url"), _model_has_url),

@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from kedastral.core.capacity import WHOLE_WITHIN
 from kedastral.settings.types import value_type
 
 _DECLARED, _SETTING, _GROUP, _DEFAULTS, _DESCRIBED = "declared", "setting", "group", "defaults", "described"
@@ -18,7 +19,11 @@ _DECLARED, _SETTING, _GROUP, _DEFAULTS, _DESCRIBED = "declared", "setting", "gro
 
 @attrs.frozen
 class NumberRange:
-    """The numbers between ``low`` and ``high``; ``open_low`` if ``low`` itself is too small."""
+    """The numbers between ``low`` and ``high``; ``open_low`` if ``low`` itself is too small.
+
+    Then a number within `WHOLE_WITHIN` of it is too small, too: what is divided by 1e-300 overflows, and no plan grows
+    by a factor of 1 + 1e-12.
+    """
 
     low: float
     high: float | None = None
@@ -26,8 +31,9 @@ class NumberRange:
 
     def check(self, value: float) -> None:
         """Raise ValueError for a value outside; NaN is always outside."""
-        if self.open_low and not value > self.low:
-            raise ValueError(f"greater than {self.low:g}")
+        if self.open_low and not value > self.low + WHOLE_WITHIN:
+            by = f" by more than {WHOLE_WITHIN:g}" if value > self.low else ""
+            raise ValueError(f"greater than {self.low:g}{by}")
         if self.high is None and not self.open_low and not value >= self.low:
             raise ValueError(f"at least {self.low:g}")
         if self.high is not None and not self.low <= value <= self.high:

@@ -148,7 +148,7 @@ def test_every_problem_is_told_at_once_a_line_each(monkeypatch: pytest.MonkeyPat
         "--horizen is an unknown flag; did you mean --horizon?",
         "--step must be a duration such as 30s, 5m, 1h30m or 14d, got 'fast' from --step; set it with --step or STEP",
         "--min must be a whole number, got '5.9' from --min; set it with --min or MIN_REPLICAS",
-        "--headroom must be at least 1, got '0.5' from --headroom",
+        "--headroom must be between 1 and 100, got '0.5' from --headroom",
         "--target-per-pod must be a finite number, got 'nan' from TARGET_PER_POD",
         "--log-level must be one of debug, info, warn, error, got 'loud' from LOG_LEVEL",
     ):

@@ -682,6 +682,14 @@ def test_settings_may_be_tried_one_after_the_other() -> None:
 
 
 @pytest.mark.parametrize("steered", [True, False])
+def test_a_load_that_needs_more_pods_than_a_number_can_say_is_explained_quietly(steered: bool) -> None:
+    """An overflow of numpy is a warning, which is an error in tests."""
+    few = attrs.evolve(POLICY, target_per_pod=1e-8)
+    snapshot = plans(workload_of(few, steered=steered), [1e304] * 150, [[1e304]] * 9)
+    assert explain(snapshot, snapshot.made_at, StalePolicy()).told == 50
+
+
+@pytest.mark.parametrize("steered", [True, False])
 def test_a_lead_time_that_is_tried_is_that_of_the_plan_and_of_its_reading(steered: bool) -> None:
     snapshot = flat(1000.0, steered=steered)
     tried = what_if(snapshot, OtherSettings(lead_time=120.0))

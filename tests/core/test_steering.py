@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kedastral.core.capacity import PlanPolicy, ReplicaBounds
+from kedastral.core.capacity import MAX_REPLICAS, PlanPolicy, ReplicaBounds
 from kedastral.core.planning.load_cap import MAX_CAP_RELAXATION
 from kedastral.core.planning.stabilization import Recommendation
 from kedastral.core.planning.steering import (
@@ -487,6 +487,13 @@ def test_a_short_step_of_a_week_is_no_number_too_large() -> None:
     after = apply_outcome(SteeringState(1.0), week, settings)
     assert (after.safety_factor, after.peak_hold) == (MAX_SAFETY_FACTOR, MAX_PEAK_HOLD)
     assert after.cap_relaxation == MAX_CAP_RELAXATION
+
+
+def test_the_account_of_a_load_too_large_for_any_pods_stays_finite() -> None:
+    account = Account()
+    for minute in range(3):
+        account = account.add(StepOutcome(60.0 * minute, 1.0, 1.7e308, 3), 1e-9)
+    assert account == Account(needed=3.0 * MAX_REPLICAS, unserved=3.0 * (MAX_REPLICAS - 3))
 
 
 def test_pods_that_were_needed_missing_and_spare_are_counted() -> None:

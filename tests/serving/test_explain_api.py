@@ -80,6 +80,7 @@ async def test_every_wrong_parameter_is_reported_at_once(autojump_clock: MockClo
 @pytest.mark.parametrize(
     ("query", "words"),
     [
+        ("&targetPerPod=1e-300", "targetPerPod must be greater than 0 by more than 1e-09, got '1e-300'"),
         ("&leadTime=1h", "leadTime must be below the horizon"),
         ("&min=9&max=3", r"min \(9\) must not be above max \(3\)"),
         ("&serviceLevel=0.99", "serviceLevel needs the model auto"),

@@ -35,7 +35,11 @@ POLICY_WRONG = {
     ),
     # values
     "min: -1": "spec.min must be between 0 and 2147483647, got '-1'; change it there",
-    "headroom: 0.5": "spec.headroom must be at least 1, got '0.5'; change it there",
+    "headroom: 0.5": "spec.headroom must be between 1 and 100, got '0.5'; change it there",
+    "reactiveHeadroom: 1.0e+308": "spec.reactiveHeadroom must be between 1 and 100, got '1.0e+308'; change it there",
+    "prewarmSteps: 31": (
+        "spec.prewarmSteps must not reach past the horizon (30m, in steps of 1m), got '31'; change it there"
+    ),
     "timezone: Mars": "spec.timezone must be a time zone such as UTC or Europe/Berlin, got 'Mars'; change it there",
     "modelUrl: 'http://joe:hush@m'": (
         "spec.modelUrl must be a URL without user and password in it (they have settings of their own), "

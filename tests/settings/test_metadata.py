@@ -107,7 +107,15 @@ def test_flags_beside_a_named_workload_are_about_that_one_alone() -> None:
     ("metadata", "wrong"),
     [
         ({"targetPerPod": "x"}, "targetPerPod must be a finite number, got 'x'; change it there"),
+        (
+            {"targetPerPod": "1e-300"},
+            "targetPerPod must be greater than 0 by more than 1e-09, got '1e-300'; change it there",
+        ),
         ({"min": "5.9"}, "min must be a whole number, got '5.9'; change it there"),
+        (
+            {"prewarmSteps": "31"},
+            "prewarmSteps must not reach past the horizon (30m, in steps of 1m), got '31'; change it there",
+        ),
         ({"min": "9", "max": "3"}, "min must not be above max (3), got '9'; change it there"),
         ({"leadTime": "1h"}, "leadTime must be shorter than the horizon (30m), got '1h'; change it there"),
         ({"leadTimeFromEnv": ""}, "leadTimeFromEnv must be a duration such as 30s, 5m, 1h30m or 14d; change it there"),

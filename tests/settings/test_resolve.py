@@ -283,10 +283,17 @@ def test_a_header_that_carries_none_may_be_a_flag() -> None:
 
 
 def test_values_made_in_code_are_held_to_the_same() -> None:
-    with pytest.raises(ValueError, match=r"headroom must be at least 1, got 0\.5"):
+    with pytest.raises(ValueError, match=r"headroom must be between 1 and 100, got 0\.5"):
         PlanSettings(headroom=0.5)
     with pytest.raises(ValueError, match=r"up_max_factor must be greater than 1, got nan"):
         attrs.evolve(PlanSettings(), up_max_factor=float("nan"))
+
+
+def test_a_prewarm_that_was_not_given_may_be_longer_than_the_horizon() -> None:
+    short = {"--horizon": "1m", "--step": "10s", "--lead-time": "30s"}
+    assert workload_of(short, NEEDED).plan.prewarm == 120
+    with pytest.raises(ConfigError, match=r"--prewarm must not be longer than the horizon \(1m\)"):
+        load(RunSettings, short | {"--prewarm": "2m"}, NEEDED)
 
 
 @pytest.mark.parametrize("bounds", [above(1), at_least(2), between(2, 3)])

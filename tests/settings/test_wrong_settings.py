@@ -37,6 +37,7 @@ CHOICES = {
 A_DURATION = "must be a duration such as 30s, 5m, 1h30m or 14d"
 AN_ADDRESS = "must be an address such as :8080, 127.0.0.1:8080 or [::1]:8080"
 A_URL = "must be an http:// or https:// URL"
+HEADROOMS = ["--headroom", "--reactive-headroom"]
 NO_NUMBER = ["nan", "NaN", "inf", "-inf", "Infinity", "1e999", "", "five", "1,2"]
 
 WRONG: list[tuple[str, str, str]] = [
@@ -57,10 +58,11 @@ WRONG: list[tuple[str, str, str]] = [
     *((flag, text, "must be a finite number") for flag in NUMBERS for text in NO_NUMBER),
     ("--target-per-pod", "0", "must be greater than 0"),
     ("--target-per-pod", "-1", "must be greater than 0"),
-    ("--headroom", "0.99", "must be at least 1"),
-    ("--reactive-headroom", "0.99", "must be at least 1"),
+    ("--target-per-pod", "1e-300", "must be greater than 0 by more than 1e-09"),
+    *((flag, text, "must be between 1 and 100") for flag in HEADROOMS for text in ["0.99", "120", "1e308"]),
     ("--up-max-factor", "1", "must be greater than 1"),
     ("--up-max-factor", "0.5", "must be greater than 1"),
+    ("--up-max-factor", "1.0000000001", "must be greater than 1 by more than 1e-09"),
     ("--down-max-pct", "-0.1", "must be between 0 and 100"),
     ("--down-max-pct", "100.1", "must be between 0 and 100"),
     # whole numbers
@@ -70,6 +72,9 @@ WRONG: list[tuple[str, str, str]] = [
     ("--max", "2147483648", "must be between 0 and 2147483647"),
     ("--default-min", "-1", "must be between 0 and 2147483647"),
     ("--prewarm-steps", "-1", "must be at least 0"),
+    *(("--prewarm-steps", text, "must not reach past the horizon (30m, in steps of 1m)") for text in ["31", "9" * 18]),
+    *(("--prewarm", text, "must not be longer than the horizon (30m)") for text in ["31m", "3660d"]),
+    *(("--settle-after", text, "must be shorter than the window (14d)") for text in ["14d", "3660d"]),
     ("--min", "51", "must not be above --max (50)"),
     # words
     *(

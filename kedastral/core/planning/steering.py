@@ -22,7 +22,7 @@ import attrs
 import numpy as np
 from attrs.validators import ge, gt, le, lt, optional
 
-from kedastral.core.capacity import WHOLE_WITHIN, PlanPolicy
+from kedastral.core.capacity import MAX_REPLICAS, WHOLE_WITHIN, PlanPolicy
 from kedastral.core.planning.load_cap import MAX_CAP_RELAXATION, next_relaxation, rate_for_a_jump, scale_within
 from kedastral.core.planning.stabilization import Recommendation
 from kedastral.core.series import DAY, Series, epoch_seconds
@@ -140,7 +140,7 @@ class Account:
 
     def add(self, outcome: StepOutcome, target_per_pod: float) -> "Account":
         """The account after one more step."""
-        pods = outcome.load / target_per_pod
+        pods = min(outcome.load / target_per_pod, float(MAX_REPLICAS))  # sums of more would end as infinite
         return Account(
             self.needed + pods * outcome.minutes,
             self.unserved + max(pods - outcome.ready, 0.0) * outcome.minutes,
