@@ -254,14 +254,27 @@ async def test_an_access_that_hangs_fails_and_those_after_it_work_once_the_disk_
 
 
 async def test_what_is_saved_after_a_save_that_hangs_is_not_overwritten_by_it(
-    directory: StateDirectory, disk: HangingDisk
+    directory: StateDirectory, disk: HangingDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It hangs before it opens its file: once the disk answers, it would replace whatever is there."""
+    write, second_wrote = state_directory._write_whole, threading.Event()
+
+    def write_late(path: Path, data: bytes, modified_at: float | None = None) -> None:
+        if disk.reached.is_set():
+            write(path, data, modified_at)
+            second_wrote.set()
+        else:
+            disk.flush(0)
+            write(path, data, modified_at)
+
+    monkeypatch.setattr(os, "fsync", lambda _file: None)
+    monkeypatch.setattr(state_directory, "_write_whole", write_late)
     async with trio.open_nursery() as nursery:
         await disk.hold(partial(directory.save, make_kept_state(told=1)), nursery)
         nursery.cancel_scope.cancel()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(directory.save, make_kept_state(told=2))
-        await wait_all_tasks_blocked()
+        assert not await trio.to_thread.run_sync(second_wrote.wait, 0.2), "it waits for the first to end"
         await disk.answer()
     assert await directory.load("shop") == make_kept_state(told=2)
 

@@ -100,6 +100,8 @@ def test_a_configuration_that_cannot_be_read_is_said_above_the_list(browser: Bro
         f"configuration: the one in force is older than its files: {HOSTILE}"
     )
     window.check_access()
+    site.readiness.warn("configuration", "another file is missing")
+    expect(page.locator("#warnings")).to_have_text("configuration: another file is missing")
     site.readiness.warn("configuration", None)
     expect(page.locator("#warnings")).to_be_hidden()
     window.close()
