@@ -243,6 +243,7 @@ def make_forecasting(
     builder = attrs.evolve(builder, tracing=common.tracing)
     if keeper is not None:
         builder = attrs.evolve(builder, last_served=keeper.told_before)
+        keeper.show = builder.recent.restore
     common.stack.push_async_callback(builder.sources.close)
     fleet = Fleet(store, metrics, common.clock.speed, keeper, storage.division)
     if isinstance(store, SharedStore):

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`RecentLoads`: the last hours of each workload in memory, for charts; fed by the tick, so no queries are needed."""
 
+import math
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 import attrs
@@ -17,6 +18,8 @@ SPAN = 6 * 3600.0
 MAX_POINTS = 720
 """How many points of each kind are kept: six hours with 30-second steps. One workload takes at most about 23 kB, and
 9 kB with one-minute steps and a plan that changes every ten minutes."""
+PAUSE = 300.0
+"""Seconds without a plan, at a restart, that are shown as a gap: what KEDA was told meanwhile is not known here."""
 
 
 @attrs.define(eq=False)
@@ -24,8 +27,8 @@ class RecentLoad:
     """One workload: its newest loads, what was planned when, and what was expected one lead time ahead.
 
     ``loads[i]`` was measured at ``start + i * step`` (seconds); NaN is a gap, but the first is a value. ``planned_at``
-    are the epoch seconds at which the plan changed to ``planned``; ``expected_at`` are those for which ``expected`` was
-    forecast.
+    are the epoch seconds at which the plan changed to ``planned``, NaN where a pause began; ``expected_at`` are those
+    for which ``expected`` was forecast. ``restored_until`` is when the process before this one made its last plan.
     """
 
     start: datetime = EPOCH
@@ -35,6 +38,7 @@ class RecentLoad:
     planned: "array[float]" = attrs.field(factory=lambda: array("d"))
     expected_at: "array[float]" = attrs.field(factory=lambda: array("d"))
     expected: "array[float]" = attrs.field(factory=lambda: array("f"))
+    restored_until: float | None = None
 
     def record(self, history: Series, snapshot: Snapshot) -> None:
         """Record the end of ``history``, and the plan and forecast of ``snapshot``, made from it."""
@@ -46,12 +50,25 @@ class RecentLoad:
         self.start, self.step = history.time_at(len(history) - len(kept)), history.step
         now, says = epoch_seconds(snapshot.made_at), replicas_at(snapshot, snapshot.made_at)
         _cut_after(now, self.planned_at, self.planned)
+        if self.restored_until is not None and now - self.restored_until > PAUSE:
+            _append(self.planned_at, self.restored_until, self.planned, math.nan)
+        self.restored_until = None
         if not self.planned or self.planned[-1] != says:
             _append(self.planned_at, now, self.planned, says)
         ahead, load = now + snapshot.lead_time, snapshot.forecast.value_at(snapshot.lead_time)
         _cut_after(ahead, self.expected_at, self.expected)
         if load is not None and (not self.expected_at or ahead - self.expected_at[-1] >= history.step * 0.99):
             _append(self.expected_at, ahead, self.expected, min(load, float(np.finfo(np.float32).max)))
+
+    def restore(self, planned: Sequence[tuple[datetime, int]]) -> None:
+        """Continue from what another process ``planned``, oldest first; what is known of that time is replaced."""
+        for at, replicas in planned:
+            moment = epoch_seconds(at)
+            if self.restored_until is None:
+                _cut_after(moment, self.planned_at, self.planned)
+            if not self.planned or self.planned[-1] != replicas:
+                _append(self.planned_at, moment, self.planned, replicas)
+            self.restored_until = moment
 
     @property
     def bytes_used(self) -> int:
@@ -73,6 +90,12 @@ class RecentLoads:
             self._drop(key for key in list(self._kept) if not self.is_known(key))
             self._kept[snapshot.workload] = RecentLoad()
         self._kept[snapshot.workload].record(history, snapshot)
+
+    def restore(self, snapshot: Snapshot, told: Sequence[tuple[datetime, int]]) -> None:
+        """Continue from the last plan of another process, ``snapshot``, and what was ``told`` by it lately."""
+        made_at = snapshot.made_at
+        planned = [one for one in told if one[0] < made_at] + [(made_at, replicas_at(snapshot, made_at))]
+        self._kept.setdefault(snapshot.workload, RecentLoad()).restore(planned)
 
     def get(self, workload: str) -> RecentLoad | None:
         """What is recorded for ``workload``."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``GET /api/workloads`` and ``GET /api/workloads/KEY``: the data of the web page, for anyone who may read."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -225,7 +226,10 @@ def _history(recent: RecentLoad | None) -> dict[str, JsonValue]:
     loads: list[JsonValue] = [float(value) if np.isfinite(value) else None for value in recent.loads]
     return {
         "load": {"start": start, "step": recent.step, "values": loads},
-        "planned": {"times": recent.planned_at.tolist(), "values": [int(one) for one in recent.planned]},
+        "planned": {
+            "times": recent.planned_at.tolist(),
+            "values": [None if math.isnan(one) else int(one) for one in recent.planned],
+        },
         "expected": {"times": recent.expected_at.tolist(), "values": recent.expected.tolist()},
         "bytes": recent.bytes_used,
     }

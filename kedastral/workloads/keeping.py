@@ -62,6 +62,10 @@ def _is_configured(_key: str) -> None:
     """The workload comes from no ScaledObject."""
 
 
+def _forget(_snapshot: Snapshot, _told: Sequence[tuple[datetime, int]]) -> None:
+    pass
+
+
 @attrs.define
 class _Told:
     """What KEDA was told before the start, from a plan ``made_at``."""
@@ -107,7 +111,8 @@ class _Access:
 class StateKeeper:
     """Keeps the state of every workload of a process in ``states``, and restores snapshots and sources from there.
 
-    ``trigger_of`` returns the ScaledObject that defined a workload. Call `recall` before each tick of a workload and
+    ``trigger_of`` returns the ScaledObject that defined a workload. ``show`` gets each restored snapshot with what KEDA
+    was told before, for charts. Call `recall` before each tick of a workload and
     `note` after it; `run` saves. If ``states`` fails, workloads go on as they would without it.
     """
 
@@ -116,6 +121,7 @@ class StateKeeper:
     clock: WallClock
     metrics: Metrics
     trigger_of: Callable[[str], ObjectRef | None] = _is_configured
+    show: Callable[[Snapshot, Sequence[tuple[datetime, int]]], None] = _forget
     _recalled: dict[str, float] = attrs.field(factory=dict, init=False)
     _adapted: dict[str, KeptState] = attrs.field(factory=dict, init=False)
     _told: dict[str, _Told] = attrs.field(factory=dict, init=False)
@@ -173,6 +179,7 @@ class StateKeeper:
         if adapted.told is not None:
             self._told[runner.key] = _Told(adapted.told, adapted.snapshot.made_at)
         runner.series.restore(adapted.snapshot.lost_series, adapted.told_lately)
+        self.show(state.snapshot, state.told_lately)  # as it was planned, under whichever settings
         runner.failed.answered = state.basis.load == runner.basis.load
 
     async def recall(self, runner: WorkloadRunner) -> None:

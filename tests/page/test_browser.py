@@ -5,13 +5,14 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 
+import attrs
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Route, expect
 
 from kedastral.core.planning.status import Failure
 from tests.page.conftest import NOTHING_AT_THE_LEFT_EDGE, PATIENCE
-from tests.page.sites import HOSTILE, NOW, LiveSite
+from tests.page.sites import HOSTILE, NOW, LiveSite, plan_at
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -294,6 +295,37 @@ def test_a_chart_says_no_value_of_a_line_where_it_does_not_run(browser: Browser,
         chart.hover(position={"x": width * share, "y": 60})
         expect(legend).to_have_text(re.compile(f"Time.*load{load}.*forecast{forecast}.*planned for{forecast}"))
     window.close()
+
+
+def test_the_page_says_since_when_it_is_known_what_was_planned_and_shows_a_pause_as_a_gap(
+    browser: Browser, site: LiveSite
+) -> None:
+    _, before = plan_at("shop/web", NOW - timedelta(hours=1), 300.0)
+    site.recent.restore(before, [(NOW - timedelta(hours=2), 3)])
+    site.publish("shop/web", NOW, 300.0)
+    site.recent.restore(attrs.evolve(before, workload="old"), [(NOW - timedelta(hours=4), 3)])
+    site.publish("old", NOW, 300.0)
+    window = Window(browser, site)
+    page = window.open("/workloads/shop/web")
+    expect(page.locator("#planned-since")).to_have_text("What was planned before 07:15:04 UTC is not known here.")
+    at = [(NOW - timedelta(minutes=minutes)).timestamp() for minutes in (90, 30)]
+    assert page.evaluate(LINED, at) == [True, False]
+    page = window.open("/workloads/old")
+    expect(page.locator("#replicas-chart canvas")).to_be_visible()
+    expect(page.locator("#planned-since")).to_have_text("")
+    window.close()
+
+
+LINED = """(times) => {
+    const plot = charts["replicas-chart"].plot, {width, height} = plot.ctx.canvas;
+    const pixels = plot.ctx.getImageData(0, 0, width, height).data;
+    const isBlue = (i) => pixels[i + 3] > 200 && pixels[i + 2] > pixels[i] + 50;
+    return times.map((time) => {
+        const x = Math.round(plot.valToPos(time, "x", true)), rows = [...Array(height).keys()];
+        return rows.some((y) => isBlue(4 * (y * width + x)));
+    });
+}"""
+"""Whether the line of what was planned passes each time, in light mode."""
 
 
 def test_the_charts_of_a_new_workload_begin_with_its_first_point(browser: Browser, site: LiveSite) -> None:

@@ -193,11 +193,12 @@ async def test_one_workload_has_its_history_settings_snapshot_and_explanation(au
     page = Page()
     snapshot = make_snapshot(workload="shop/web")
     await page.store.put(snapshot)
+    page.recent.restore(attrs.evolve(snapshot, forecast=attrs.evolve(snapshot.forecast, made_at=EPOCH)), ())
     page.recent.record(make_history(1.0, float("nan"), 3.0), snapshot)
     document = await page.read("/api/workloads/shop/web")
     assert document["history"]["load"]["values"] == [1, None, 3]
-    assert document["history"]["planned"]["values"] == [8]
-    assert document["history"]["bytes"] == 3 * 4 + 16 + 12
+    assert document["history"]["planned"]["values"] == [8, None, 8]
+    assert document["history"]["bytes"] == 3 * 4 + 3 * 16 + 12
     assert document["settings"] == [{"name": "--lead-time", "value": "5m", "origin": "default"}]
     assert document["explanation"]["told"] == document["snapshot"]["desiredReplicas"][2] == 8
     assert document["staleAfter"] == 120

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import attrs
 import numpy as np
+import pytest
 
 from kedastral.core.series import Series
 from kedastral.core.serving import Snapshot
@@ -52,6 +53,35 @@ def test_a_clock_set_back_takes_away_what_has_become_the_future() -> None:
         recent.record(history_until(START, 10), at(minutes, 3 + minutes))
     assert recent.planned.tolist() == [3, 8]
     assert recent.expected_at[-1] == (START + timedelta(minutes=6)).timestamp()
+
+
+def told(*minutes_and_replicas: tuple[float, int]) -> list[tuple[datetime, int]]:
+    return [(START + timedelta(minutes=minutes), replicas) for minutes, replicas in minutes_and_replicas]
+
+
+@pytest.mark.parametrize("minutes", [1.0, 5.0, 5.1, 60.0])
+def test_what_the_process_before_planned_goes_on_and_a_pause_is_a_gap(minutes: float) -> None:
+    recents, last = RecentLoads(lambda _: True), at(0, 5)
+    recents.restore(last, told((-70, 3), (-69, 3), (-30, 4), (0, 4), (1, 9)))
+    recents.record(history_until(START, 10), at(minutes, 5))
+    recents.record(history_until(START, 10), at(minutes + 1, 6))
+    recent, begin = recents.get("shop"), START.timestamp()
+    assert recent is not None
+    again = [] if minutes <= 5 else [(0.0, -1), (minutes, 5)]
+    times, replicas = zip(*[(-70.0, 3), (-30.0, 4), (0.0, 5), *again, (minutes + 1, 6)], strict=True)
+    assert [(moment - begin) / 60 for moment in recent.planned_at] == pytest.approx(times)
+    assert np.nan_to_num(recent.planned, nan=-1).tolist() == list(replicas)
+
+
+def test_what_another_pod_planned_meanwhile_replaces_only_that_time() -> None:
+    recents = RecentLoads(lambda _: True)
+    for minutes, replicas in ((-90, 7), (-20, 8)):
+        recents.record(history_until(START, 10), at(minutes, replicas))
+    recents.restore(at(0, 5), told((-60, 3), (-10, 4)))
+    recent = recents.get("shop")
+    assert recent is not None
+    assert recent.planned.tolist() == [7, 3, 4, 5]
+    assert recent.planned_at.tolist() == sorted(recent.planned_at)
 
 
 def test_gaps_stay_gaps_and_loads_too_large_stay_finite() -> None:

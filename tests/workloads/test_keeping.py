@@ -195,6 +195,25 @@ async def test_the_next_process_answers_by_the_kept_plan_before_it_asks_for_anyt
         assert found == attrs.evolve(before, quality=found.quality)
 
 
+@pytest.mark.parametrize("model", ["auto", "baseline"])
+async def test_the_chart_of_what_was_planned_goes_on(
+    autojump_clock: MockClock, clock: AcceleratedClock, states: MemoryStates, model: str
+) -> None:
+    configured = shop(model=ModelName(model))
+    async with process(states, clock, configured) as first:
+        await trio.sleep(301)
+        before = first.forecasting.builder.recent.get("shop")
+    async with process(states, clock, configured) as second:
+        restored = second.forecasting.builder.recent.get("shop")
+        assert before is not None
+        assert restored is not None
+        assert restored.restored_until == first.made_at().timestamp()
+        assert set(restored.planned) == set(before.planned)
+        await trio.sleep(61)
+        assert restored.restored_until is None
+        assert second.forecasting.builder.recent.get("shop") is restored
+
+
 async def test_it_asks_only_for_what_is_new(
     autojump_clock: MockClock, clock: AcceleratedClock, states: MemoryStates
 ) -> None:

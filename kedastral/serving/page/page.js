@@ -298,11 +298,11 @@ function drawCharts(page) {
   const load = history.load ? [history.load.values.map((_, i) => history.load.start + i * history.load.step), [...history.load.values]] : [[], []];
   const planned = history.planned && history.planned.times.length ? band(history.planned.times.map((at, i) => [at, history.planned.values[i]]), now) : [[], []];
   const ahead = (explanation) => band(explanation.plan.map((one) => [secondsOf(one.at), one.replicas]), end);
-  // both charts begin together, with the first that is known: mostly the load, since a plan is known since the process started
+  // both charts begin together, with the first that is known: mostly the load, since plans are known for a shorter time
   const past = [load, planned].filter(([at]) => at.length), first = Math.min(...past.map(([at]) => at[0]));
   for (const [at, values] of past) if (at[0] > first) { at.unshift(first); values.unshift(null); }
   const replicas = [planned, ahead(page.explanation)];
-  const kinds = [{label: "planned so far", stroke: colour("--told"), width: 2}, {label: "plan ahead", stroke: colour("--forecast"), width: 2, dash: [6, 4]}];
+  const kinds = [{label: "planned so far", stroke: colour("--told"), width: 2, spanGaps: false}, {label: "plan ahead", stroke: colour("--forecast"), width: 2, dash: [6, 4]}];
   const floor = page.snapshot.reactiveReplicas;
   if (floor !== undefined) {
     replicas.push(band([[now, floor]], now + lead));
@@ -321,6 +321,13 @@ function drawCharts(page) {
     {label: "forecast", stroke: colour("--forecast"), width: 2},
     {label: "planned for", stroke: colour("--forecast"), width: 1, dash: [5, 4], marginTo: 3},
   ], time, `Load: now ${number(page.load)}, forecast up to ${number(Math.max(...plan.map((one) => one.load)))}`);
+}
+
+// the load comes from the data source, but what was planned only from this process and, with saved state, the one before
+function sayPlannedSince(page) {
+  const {times} = page.history.planned || {times: []};
+  const isShort = times.length && times[0] > secondsOf(page.at) - SHOWN;
+  setWords("planned-since", isShort ? `What was planned before ${clock(times[0])} UTC is not known here.` : "");
 }
 
 const LONG = 10;  // characters that fit in a line of a figure
@@ -438,6 +445,7 @@ function showWorkload(page) {
   showFigures(page);
   showStages(page);
   sayWhatIf(page);
+  sayPlannedSince(page);
   drawCharts(page);
 }
 
