@@ -272,7 +272,7 @@ def test_the_words_of_the_stages_are_explained_by_keyboard_and_on_a_phone(browse
     expect(page.locator("#load-chart canvas")).to_be_visible()
     page.locator("summary").focus()
     page.keyboard.press("Enter")
-    for word in ("upper quantile", "steering factor", "dead band", "hold"):
+    for word in ("upper quantile", "steering factor", "planned for", "dead band", "hold"):
         expect(page.locator("dl.words dt", has_text=re.compile(f"^{word}$"))).to_be_visible()
     expect(page.get_by_text("in one window in ten.")).to_be_visible()
     expect(page.get_by_text("Experts are simple forecasts")).to_be_visible()
