@@ -243,6 +243,28 @@ def test_a_small_fall_of_the_last_minutes_is_not_compared_with_the_need_of_now(
     assert said == f"KEDA is told 50 replicas: scaling in keeps more: {words}"
 
 
+@pytest.mark.parametrize(("share", "fewer"), [(0.09, 45), (0.4, 31)])
+def test_a_fall_is_announced_for_when_it_comes(share: float, fewer: int) -> None:
+    """The need falls at minute 151, and stays there."""
+    less, announced, told = 4000.0 * (1 - share), [], []
+    for minutes in range(1, 7):
+        plan = plans(workload_of(), [4000.0] * 150 + [less] * minutes, [[4000.0]] * 9 + [[less]] * minutes)
+        change = find_next_change(plan, plan.made_at)
+        at = None if change is None else round((change.at - NOON).total_seconds() / STEP)
+        announced.append((at, None if change is None else change.replicas))
+        told.append(replicas_at(plan, plan.made_at))
+
+    assert told == [50] * 4 + [fewer] * 2
+    assert announced == [(155, fewer)] * 3 + [(156, fewer)] + [(None, None)] * 2  # at least two intervals ahead
+
+
+def test_a_fall_that_will_not_be_followed_is_not_announced() -> None:
+    plan = plans(workload_of(), [4000.0] * 150 + [3840.0], [[4000.0]] * 9 + [[3840.0]])
+    assert plan.service_level is not None
+    assert plan.service_level.state.recommendations[-1].replicas < replicas_at(plan, plan.made_at) == 50
+    assert find_next_change(plan, plan.made_at) is None
+
+
 def test_of_a_plan_that_grows_nothing_is_said_to_be_held() -> None:
     said = told_of([2000.0] * 150, [[2000.0]] * 9 + [[2500.0]])
     words = "30 pods are needed, and a plan that grows gets up to 5% more at once."

@@ -66,7 +66,7 @@ def test_the_last_model_plan_stays_whatever_the_next_plans_follow(first: StatusC
     for minute in range(1, 30):
         plan = ticks.plan(first if minute % 2 else then).replicas
         assert (plan[: 30 - minute] >= model_plan[minute:]).all()
-        assert plan[max(30 - minute, 5) :].max() < model_plan[RISE]  # and no longer than it reached
+        assert (plan[30 - minute + 5 :] < model_plan[RISE]).all()  # and no longer than five minutes after it ends
 
 
 def test_a_forecast_that_is_used_again_replaces_the_last_model_plan() -> None:

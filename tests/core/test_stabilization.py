@@ -19,9 +19,10 @@ from kedastral.core.planning.stabilization import (
     add_recommendations,
     highest_within,
     lowest_kept,
+    project_falls,
     raise_plan,
-    stabilization_steps,
     stabilize,
+    steps_to_keep,
 )
 
 BOUNDS = ReplicaBounds(1, 400)
@@ -141,10 +142,55 @@ def test_no_window_that_begins_while_it_is_kept_is_lower(
 
 @pytest.mark.parametrize(
     ("step", "interval", "steps"),
-    [(1.0, 30.0, 300), (60.0, 30.0, 5), (60.0, 60.0, 5), (60.0, 600.0, 20), (300.0, 30.0, 1), (3600.0, 30.0, 1)],
+    [(1.0, 30.0, 60), (60.0, 30.0, 1), (60.0, 60.0, 2), (60.0, 600.0, 20), (300.0, 30.0, 1), (3600.0, 30.0, 1)],
 )
-def test_it_is_kept_for_five_minutes_and_a_missed_tick(step: float, interval: float, steps: int) -> None:
-    assert stabilization_steps(step, interval) == steps
+def test_it_is_kept_even_if_a_tick_is_missed(step: float, interval: float, steps: int) -> None:
+    assert steps_to_keep(step, interval) == steps
+
+
+# -- what later plans will keep --
+
+
+def projected(*plan: int, kept: int, lead_steps: int = 1, low_for: int = 0, interval: float = 60.0) -> list[int]:
+    """A plan in steps of a minute that keeps ``kept``, which was last needed ``low_for`` minutes before now."""
+    recommendations = (Recommendation(-60.0 * low_for, kept), Recommendation(0.0, max(plan[:lead_steps])))
+    recommendations = recommendations if low_for else recommendations[:1]
+    return project_falls(np.array(plan), np.array(plan), kept, recommendations, lead_steps, 60.0, interval).tolist()
+
+
+def test_a_fall_is_announced_for_when_it_will_be_followed() -> None:
+    assert projected(20, *[10] * 7, kept=20) == [20, 20, 20, 20, 20, 10, 10, 10]
+    assert projected(*[10] * 6, kept=20, low_for=2) == [10, 20, 20, 10, 10, 10]
+    assert projected(*[50] * 6, kept=100, low_for=2) == [50, 100, 100, 52, 52, 52]
+    assert projected(*[10] * 8, kept=20, low_for=2, interval=180.0) == [10, 20, 20, 20, 10, 10, 10, 10]
+
+
+def test_a_fall_that_will_not_be_followed_is_not_announced() -> None:
+    assert projected(100, *[93] * 80, kept=100) == [100] * 81
+    assert projected(100, *[90] * 80, kept=100) == [100] * 60 + [90] * 21  # it is small: after an hour
+
+
+def test_a_rise_ends_what_is_kept_and_a_step_that_is_read_anyway_stays_as_it_is() -> None:
+    assert projected(20, 10, 10, 30, *[10] * 6, kept=20) == [20, 20, 20, 30, 30, 30, 30, 30, 10, 10]
+    assert projected(10, 20, *[10] * 7, kept=20, lead_steps=2) == [10, 20, 20, 20, 20, 20, 10, 10, 10]
+
+
+@given(st.lists(st.integers(1, 120), min_size=1, max_size=80), st.integers(1, 6), st.integers(0, 20))
+def test_what_is_announced_is_what_later_plans_recommend_if_the_load_comes_as_forecast(
+    loads: list[int], lead_steps: int, more: int
+) -> None:
+    plan = np.array(loads)
+    first = int(plan[:lead_steps].max())
+    kept, recommendations = first + more, (Recommendation(0.0, first),)
+    announced = project_falls(plan, plan, kept, recommendations, lead_steps, 60.0, 60.0)
+
+    assert (announced >= plan).all()
+    for i in range(1, len(plan)):
+        asked = int(plan[i : i + lead_steps].max())
+        recommendations = add_recommendations(recommendations, 60.0 * i, 60.0, asked)
+        kept = max(asked, stabilize(plan[i:], None, kept, recommendations, BOUNDS, 60.0).minimum)
+        assert announced[i : i + lead_steps].max() >= kept
+        assert announced[i] in (plan[i], kept)
 
 
 # -- the recommendations of the last minutes --

@@ -36,10 +36,11 @@ from kedastral.core.planning.stabilization import (
     UnstabilizedPlan,
     add_recommendations,
     dead_band_of,
+    project_falls,
     raise_plan,
     recommendation_of,
-    stabilization_steps,
     stabilize,
+    steps_to_keep,
 )
 from kedastral.core.planning.status import OK, STANDING_DOWN, ForecastStatus, span_of, too_little_history
 from kedastral.core.planning.steering import (
@@ -392,7 +393,8 @@ def _stabilize(basis: SteeredBasis, forecast: Forecast, stages: PlanStages) -> t
     recommendation = max(recommendation_of(plan, stabilized.floor, lead_steps), stabilized.minimum)
     published = plan
     if recommendation > (stabilized.floor or 0):
-        published = raise_plan(plan, recommendation, lead_steps, stabilization_steps(step, interval))
+        published = raise_plan(plan, recommendation, lead_steps, steps_to_keep(step, interval))
+        published = project_falls(plan, published, recommendation, recommendations, lead_steps, step, interval)
     recommendation = max(recommendation, previous.served)
     state = attrs.evolve(
         state,

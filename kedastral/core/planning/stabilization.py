@@ -22,6 +22,7 @@ from datetime import datetime
 
 import attrs
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from kedastral.core.capacity import WHOLE_WITHIN, DeadBand, PlanPolicy, ReplicaBounds
 from kedastral.core.forecast import Forecast
@@ -251,7 +252,11 @@ def lowest_kept(last_recommendation: int, recommendations: Sequence[Recommendati
     of the last hour. Falls within `DOWN_TOLERANCE` are not followed.
     """
     minutes = highest_within(recommendations, stabilization_window(interval))
-    hour = highest_within(recommendations, SMALL_FALL_WINDOW)
+    return _fall_to(last_recommendation, minutes, highest_within(recommendations, SMALL_FALL_WINDOW))
+
+
+def _fall_to(last_recommendation: int, minutes: int, hour: int) -> int:
+    """`lowest_kept`, given the most that was recommended in the last minutes and in the last hour."""
     if minutes < last_recommendation * (1 - SMALL_FALL):
         return min(minutes + math.floor(minutes * DOWN_EXTRA), hour)
     return hour if hour < last_recommendation * (1 - DOWN_TOLERANCE) else last_recommendation
@@ -268,9 +273,9 @@ def highest_within(recommendations: Sequence[Recommendation], seconds: float) ->
     return max(entry.replicas for entry in recommendations if entry.at > after)
 
 
-def stabilization_steps(step: float, interval: float) -> int:
-    """How many steps a plan keeps its recommendation for: the window, and in any case until after the next tick."""
-    return max(math.ceil(stabilization_window(interval) / step - WHOLE_WITHIN), 1)
+def steps_to_keep(step: float, interval: float) -> int:
+    """How many steps a plan keeps its recommendation for in any case: until after the next tick, even if one fails."""
+    return max(math.ceil(MISSED_TICKS * interval / step - WHOLE_WITHIN), 1)
 
 
 def raise_plan(replicas: Ints, recommendation: int, lead_steps: int, steps: int) -> Ints:
@@ -283,6 +288,41 @@ def raise_plan(replicas: Ints, recommendation: int, lead_steps: int, steps: int)
     first = int(high_enough[-1]) + 1 if len(high_enough) else 0
     raised = replicas.copy()
     raised[first:steps] = np.maximum(raised[first:steps], recommendation)
+    return frozen_ints(raised)
+
+
+def project_falls(
+    replicas: Ints,
+    published: Ints,
+    recommendation: int,
+    recommendations: Sequence[Recommendation],
+    lead_steps: int,
+    step: float,
+    interval: float,
+) -> Ints:
+    """``published`` raised to what later plans will keep, if all goes on as in ``replicas``, the plan of now.
+
+    At each step the serving rule reads at least what `stabilize` would recommend then. So a fall that will not be
+    followed is not announced, and one that will be is announced for its time. ``recommendation`` and
+    ``recommendations`` are those of now, the last of these before stabilization; ``step`` is in seconds.
+    """
+    asked = sliding_window_view(np.pad(replicas, (0, lead_steps - 1)), lead_steps).max(axis=-1)
+    if asked.min() >= recommendation:
+        return frozen_ints(published)
+    now = recommendations[-1].at + np.arange(len(asked)) * step
+    at = np.concatenate([[entry.at for entry in recommendations], now[1:]])
+    all_asked = np.concatenate([[entry.replicas for entry in recommendations], asked[1:]])
+
+    def highest(seconds: float) -> list[int]:
+        counts = (at > now[:, None] - seconds) & (at <= now[:, None])
+        return [int(most) for most in np.where(counts, all_asked, 0).max(axis=1)]
+
+    minutes, hour = highest(stabilization_window(max(interval, step))), highest(SMALL_FALL_WINDOW)
+    raised, kept = published.copy(), recommendation
+    for i, each in enumerate(asked.tolist()[1:], start=1):
+        kept = each if each >= kept else _fall_to(kept, minutes[i], hour[i])
+        if raised[i : i + lead_steps].max() < kept:
+            raised[i] = kept
     return frozen_ints(raised)
 
 
