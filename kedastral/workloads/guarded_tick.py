@@ -133,8 +133,8 @@ class GuardedTick:
         self._published = self._has_published()  # by a predecessor, replaced when the settings changed
         if self.loop.workload.mode is Mode.OBSERVE:
             words = (
-                "mode observe: KEDA is told 0, whatever is planned. Alone this trigger would scale to the minimum: "
-                "the ScaledObject needs a second one, which then decides alone"
+                "mode observe: KEDA is told 0, whatever is planned. This needs no trigger; in a ScaledObject that has "
+                "one, another trigger must decide, or it would scale to the minimum"
             )
             log.warning(words, extra=of_many(self.loop.workload.name))
 

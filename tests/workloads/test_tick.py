@@ -409,7 +409,7 @@ async def test_where_a_fault_takes_nothing_away_no_word_is_said(
     assert not told_of_default_min(caplog)
 
 
-async def test_what_is_only_observed_says_at_the_start_that_it_needs_a_second_trigger(
+async def test_what_is_only_observed_says_at_the_start_that_a_trigger_needs_another_beside_it(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "kedastral.forecaster")
@@ -420,7 +420,8 @@ async def test_what_is_only_observed_says_at_the_start_that_it_needs_a_second_tr
         await tick.tick()
     said = [record.getMessage() for record in caplog.records]
     assert said[0].startswith("mode observe: KEDA is told 0, whatever is planned.")
-    assert "second" in said[0]
+    assert "needs no trigger" in said[0]
+    assert "another trigger must decide" in said[0]
     assert "scale to the minimum" in said[0]
     assert [words for words in said[1:] if "minimum" in words] == []
     assert said[-1].endswith("which is only shown (observe)")
