@@ -12,7 +12,9 @@ import attrs
 import numpy as np
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from kedastral.cli.main import cli
 from kedastral.core.forecast import Forecast
 from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, decide
 from kedastral.settings.fleet import DataSourceSettings
@@ -166,6 +168,8 @@ def test_a_scaled_object_says_its_bounds_and_asks_at_a_sensible_pace(example: Ex
 
 @every_object
 def test_where_only_kedastral_is_asked_there_is_a_fallback_that_takes_no_pods(example: Example) -> None:
+    if not example.ours:  # what docs/migrate.md begins with
+        return
     if asks_prometheus(example) and "scalingModifiers" not in example.spec.get("advanced", {}):
         assert "fallback" not in example.spec, "Prometheus' death would begin it, whatever the plan knows"
         return
@@ -186,9 +190,9 @@ def test_from_zero_a_stream_wakes_the_workload(example: Example) -> None:
 
 
 @every_object
-def test_tolerances_are_zero_and_say_where_they_need_a_feature_gate(example: Example) -> None:
+def test_tolerances_are_zero_where_kedastral_is_asked(example: Example) -> None:
     behavior = example.spec.get("advanced", {}).get("horizontalPodAutoscalerConfig", {}).get("behavior")
-    if behavior is None:
+    if behavior is None or not example.ours:  # the last: what docs/migrate.md begins with
         return
     assert {behavior[way]["tolerance"] for way in ("scaleUp", "scaleDown")} == {0}
     place = ROOT / re.sub(r"(-\d+)+$", "", example.place)
@@ -312,3 +316,49 @@ def test_every_case_that_the_page_names_is_one() -> None:
     assert len(linked) > 10
     for case, path in linked:
         assert f"def {case}(" in read(ROOT / path), case
+
+
+# the migration
+
+MIGRATION = ROOT / "docs" / "migrate.md"
+
+
+def migration() -> list[Yaml]:
+    """The specs of the ScaledObjects of docs/migrate.md: before, both triggers, Kedastral alone, from a plain HPA."""
+    return [example.spec for example in OBJECTS if example.place.startswith("docs/migrate.md")]
+
+
+def hpa_of(spec: Yaml) -> Yaml:
+    found: Yaml = spec["advanced"]["horizontalPodAutoscalerConfig"]
+    return found
+
+
+def test_each_step_changes_what_the_table_says_and_nothing_else() -> None:
+    before, both, alone, over = migration()
+    steps = (before, both, alone)
+    for key in ("scaleTargetRef", "minReplicaCount", "maxReplicaCount"):
+        assert before[key] == both[key] == alone[key] == over[key]
+    assert {hpa_of(spec)["name"] for spec in steps} == {"web-hpa"}, "the HPA keeps its name"
+    assert both["triggers"] == [*alone["triggers"], *before["triggers"]], "the old threshold stays"
+    exact = {"tolerance": 0}
+    assert hpa_of(both)["behavior"] == {
+        "scaleUp": exact,
+        "scaleDown": {**hpa_of(before)["behavior"]["scaleDown"], **exact},
+    }
+    assert "fallback" not in both
+    assert alone["fallback"] == {**before["fallback"], "behavior": "currentReplicasIfHigher"}
+    assert [trigger["type"] for trigger in over["triggers"]] == ["external", "cpu"]
+
+
+def test_the_files_of_the_migration_are_valid_and_agree_with_its_objects(tmp_path: Path) -> None:
+    [files] = [block.text for block in blocks(read(MIGRATION)) if "kind: ForecastPolicy" in block.text]
+    (tmp_path / "workloads.yaml").write_text(files)
+    shown = CliRunner().invoke(cli, ["validate", "--config", str(tmp_path)])
+    assert (shown.exit_code, "shop/web" in shown.output, "mode observe" in shown.output) == (0, True, True)
+    _, policy = yaml.safe_load_all(files)
+    spec, before = policy["spec"], migration()[0]
+    trigger = before["triggers"][0]["metadata"]
+    assert (spec["min"], spec["max"]) == (before["minReplicaCount"], before["maxReplicaCount"])
+    assert spec["query"] == trigger["query"]
+    assert float(trigger["threshold"]) / spec["targetPerPod"] == pytest.approx(0.83, abs=0.01)
+    assert "167 / 0.83 = 200" in read(MIGRATION)
