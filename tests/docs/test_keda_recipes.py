@@ -21,6 +21,7 @@ from kedastral.settings.fleet import DataSourceSettings
 from kedastral.settings.metadata import METADATA_KEYS, OWN_KEYS, read_workload
 from kedastral.settings.resolve import ProcessInput
 from kedastral.settings.types import HttpUrl
+from kedastral.simulation.policies import LastWeek
 from tests.docs.pages import PAGES, ROOT, bare, blocks, read, tables
 from tests.e2e.pictures import FOLDER, PICTURES
 from tests.loop.formula import Formula
@@ -362,3 +363,22 @@ def test_the_files_of_the_migration_are_valid_and_agree_with_its_objects(tmp_pat
     assert spec["query"] == trigger["query"]
     assert float(trigger["threshold"]) / spec["targetPerPod"] == pytest.approx(0.83, abs=0.01)
     assert "167 / 0.83 = 200" in read(MIGRATION)
+
+
+# last week's load
+
+
+def test_the_recipe_of_last_weeks_load_is_what_the_backtest_replays() -> None:
+    [now, week] = sorted(
+        (
+            trigger["metadata"]
+            for example in SCALING
+            for trigger in example.triggers
+            if trigger.get("name") in ("last-week", "now")
+        ),
+        key=lambda metadata: len(metadata["query"]),
+    )
+    assert week["query"] == f"max_over_time({now['query']}[30m:1m] offset 6d23h30m)"
+    assert (LastWeek.WEEK - LastWeek.RANGE, LastWeek.RANGE) == (6 * 86400 + 23.5 * 3600, 1800)
+    assert float(week["threshold"]) == float(now["threshold"]) == 0.85 * 200
+    assert "170 is 85 % of 200" in read(KEDA_PAGE)
