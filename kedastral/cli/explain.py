@@ -108,7 +108,8 @@ def _status_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     ahead = max((value for value in row.get("forecast", ()) if value is not None), default=None)
     told = "holds" if row.get("told", 0) is None else _number(row.get("told"))
     load, planned = _number(row.get("load")), _number(row.get("planned"))
-    return (row["workload"], row["state"], load, told, planned, _number(ahead), row["reason"])
+    state = row["state"] + (" (observe)" if row.get("mode") == "observe" else "")
+    return (row["workload"], state, load, told, planned, _number(ahead), row["reason"])
 
 
 async def _ask(settings: ExplainSettings, path: str, asked: Mapping[str, str]) -> bytes:
@@ -212,7 +213,8 @@ def print_explanation(document: Mapping[str, Any]) -> None:
     lines = [document["sentence"]]
     if other is not None:
         lines.append("What if: " + other["sentence"])
-    lines.append(f"By the plan {_next_words(document)}.")
+    still = "; KEDA is still told 0" if _is_observed(document) else ""
+    lines.append(f"By the plan {_next_words(document)}{still}.")
     if other is not None:
         lines.append(f"What if: {_beside(document, other)}by that plan {_next_words(other)}.")
     for line in lines:
@@ -229,6 +231,10 @@ def _next_words(document: Mapping[str, Any]) -> str:
     # the floor holds more than the plan, and follows the newest load
     held = document["plan"][-1]["replicas"] < document["planned"]
     return "it stays so while the load stays" if held else "it stays so"
+
+
+def _is_observed(document: Mapping[str, Any]) -> bool:
+    return any(stage["name"] == "mode" and stage["effect"] == "sets" for stage in document["stages"])
 
 
 def _beside(document: Mapping[str, Any], other: Mapping[str, Any]) -> str:

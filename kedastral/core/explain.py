@@ -109,8 +109,17 @@ class _Chain:
     @property
     def decided_by(self) -> StageName:
         """The last limit that changed the number; the forecast if none did."""
+        return self._find_decider(self.stages)
+
+    @property
+    def decided_by_before_mode(self) -> StageName:
+        """`decided_by` as if the mode were scale."""
+        return self._find_decider([stage for stage in self.stages if stage.name is not StageName.MODE])
+
+    @staticmethod
+    def _find_decider(stages: Sequence[Stage]) -> StageName:
         decided, before = StageName.FORECAST, None
-        for stage in self.stages:
+        for stage in stages:
             if stage.name in LIMITS and before is not None and stage.result != before:
                 decided = stage.name
             before = stage.result
@@ -242,11 +251,7 @@ def _add_need(chain: _Chain, snapshot: Snapshot, stages: PlanStages, step: int, 
             words = _regression_words(snapshot.basis)
             chain.add(StageName.PEAK_REGRESSION, Effect.SETS, float(stages.upper[largest]), Unit.LOAD, words)
         level = snapshot.service_level.level if snapshot.service_level is not None else None
-        words = (
-            "the headroom that was set"
-            if level is None
-            else f"steered so that {level * 100:g} % of minutes have enough"
-        )
+        words = "the headroom that was set" if level is None else _steering_words(level, snapshot.mode)
         chain.add(StageName.STEERING, Effect.TIMES, stages.factor, Unit.TIMES, words)
         if stages.cap is not None:
             words = "a little more than the largest load of the week, and at least the newest load"
@@ -254,6 +259,11 @@ def _add_need(chain: _Chain, snapshot: Snapshot, stages: PlanStages, step: int, 
     chain.add(StageName.TARGET, Effect.DIVIDES, policy.target_per_pod, Unit.LOAD_PER_POD, "what one pod sustains")
     if policy.headroom != 1:
         chain.add(StageName.HEADROOM, Effect.TIMES, policy.headroom, Unit.TIMES, "the headroom that was set")
+
+
+def _steering_words(level: float, mode: Mode) -> str:
+    aim = f"so that {level * 100:g} % of minutes have enough"
+    return f"not steered in mode observe; in mode scale it is, {aim}" if mode is Mode.OBSERVE else f"steered {aim}"
 
 
 def _regression_words(basis: SteeredBasis) -> str:
@@ -378,7 +388,7 @@ def _add_serving(chain: _Chain, snapshot: Snapshot, decision: Decision, policy: 
         words = f"the forecast is {age} old, and stale after {format_span(policy.stale_after)} ({policy.on_stale})"
         chain.add(StageName.STALE, Effect.SHOWN, policy.stale_after, Unit.SECONDS, words)
     if mode is Mode.OBSERVE:
-        chain.add(StageName.MODE, Effect.SETS, 0.0, Unit.PODS, "in mode observe KEDA is told 0 and nothing else")
+        chain.add(StageName.MODE, Effect.SETS, 0.0, Unit.PODS, "in mode observe KEDA is told 0, whatever the plan says")
     else:
         chain.add(StageName.MODE, Effect.SHOWN, None, Unit.PODS, "in mode scale KEDA is told the plan")
 
@@ -394,12 +404,18 @@ def _head(decision: Decision, planned: int) -> str:
     told = decision.replicas
     if told is None:
         return f"KEDA is told no number and holds its replicas; the plan says {planned}"
-    head = f"KEDA is told {told} replica{'s' if told != 1 else ''}"
-    return f"{head} (observe); the plan says {planned}" if decision.mode is Mode.OBSERVE else head
+    if decision.mode is Mode.OBSERVE:
+        return f"KEDA is told 0, since the mode is observe; the plan says {_replicas(planned)}"
+    return f"KEDA is told {_replicas(told)}"
+
+
+def _replicas(number: int) -> str:
+    return f"{number} replica{'' if number == 1 else 's'}"
 
 
 def _reason(chain: _Chain) -> str:
-    decided_by = chain.decided_by
+    """What decided the plan, and why; in mode observe too, where the mode decides what KEDA is told."""
+    decided_by = chain.decided_by_before_mode
     if decided_by is StageName.FORECAST:
         return f"the forecast decided: {_forecast_words(chain)}"
     subject = chain.held_by if decided_by is StageName.HOLD else f"{_NAMES[decided_by]} decided"
@@ -416,7 +432,6 @@ _NAMES = {
     StageName.FLOOR: "the floor",
     StageName.RESUMPTION: "the start",
     StageName.STALE: "the stale policy",
-    StageName.MODE: "the mode",
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 from kedastral.cli import explain
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.explain import explain as explain_answer
-from kedastral.core.serving import StalePolicy
+from kedastral.core.serving import Mode, StalePolicy
 from kedastral.core.what_if import OtherSettings, what_if
 from kedastral.settings.declarations import RemoteAccess
 from kedastral.wire import dump_json, write_explanation
@@ -188,6 +188,14 @@ def test_a_floor_above_the_plan_holds_while_the_load_stays(monkeypatch: pytest.M
     assert outcome.out.splitlines()[1] == "By the plan it stays so while the load stays."
 
 
+def test_in_mode_observe_the_next_change_is_the_plans_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = explain_answer(SNAPSHOT, SNAPSHOT.made_at, StalePolicy(mode=Mode.OBSERVE))
+    outcome = run(monkeypatch, lambda _: httpx.Response(200, text=dump_json(write_explanation(said))), "shop")
+    first, second = outcome.out.splitlines()[:2]
+    assert first.startswith("KEDA is told 0, since the mode is observe; the plan says 12 replicas: the forecast ")
+    assert second == "By the plan it stays so; KEDA is still told 0."
+
+
 def test_a_refusal_names_the_flags_and_leaves_what_it_quotes(monkeypatch: pytest.MonkeyPatch) -> None:
     said = (
         "leadTime must be a duration, got 'leadTime must'; min (9) must not be above max (3); "
@@ -308,6 +316,7 @@ def test_a_server_that_is_away_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch
 WORKLOADS = (
     '{"at":"x","workloads":[{"workload":"shop/web","state":"ok","urgency":3,"reason":"","load":1200.0,"told":12,'
     '"planned":12,"forecast":[900.0,3300.0,null]},'
+    '{"workload":"seen","state":"ok","urgency":3,"reason":"","mode":"observe","load":1200.0,"told":0,"planned":30},'
     '{"workload":"new","state":"waiting","urgency":2,"reason":"no forecast"},'
     '{"workload":"lost","state":"failing","urgency":0,"reason":"no data","told":2},'
     '{"workload":"held","state":"failing","urgency":0,"reason":"no data","told":null}]}'
@@ -327,6 +336,7 @@ def test_status_is_a_table_of_the_workloads(monkeypatch: pytest.MonkeyPatch) -> 
     assert (outcome.code, outcome.err) == (0, "")
     assert ["workload", "state", "load", "desired", "planned", "peak", "ahead", "reason"] in rows
     assert ["shop/web", "ok", "1,200", "12", "12", "3,300"] in rows
+    assert ["seen", "ok", "(observe)", "1,200", "0", "30"] in rows
     assert ["new", "waiting", "no", "forecast"] in rows
     assert ["lost", "failing", "2", "no", "data"] in rows
     assert ["held", "failing", "holds", "no", "data"] in rows

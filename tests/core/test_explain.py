@@ -305,10 +305,36 @@ def test_stale_plans_observers_and_the_unknown_past_are_told_apart() -> None:
     assert held.told is None
     assert "holds its replicas; the plan says 12" in held.sentence
     observed = explain(fresh, fresh.made_at, StalePolicy(mode=Mode.OBSERVE))
-    assert observed.sentence.startswith("KEDA is told 0 replicas (observe); the plan says 12: the mode decided")
+    assert observed.sentence.startswith(
+        "KEDA is told 0, since the mode is observe; the plan says 12 replicas: the forecast decided: 1,000 is the load"
+    )
+    assert observed.decided_by is StageName.MODE
     assert without(observed, StageName.MODE) == 12
     withheld = attrs.evolve(fresh, withheld=True)
     assert explain(withheld, fresh.made_at, StalePolicy(on_stale=OnStale.ERROR)).decided_by is StageName.RESUMPTION
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        (Mode.SCALE, "steered so that 99 % of minutes have enough"),
+        (Mode.OBSERVE, "not steered in mode observe; in mode scale it is, so that 99 % of minutes have enough"),
+    ],
+)
+def test_the_stage_of_steering_says_whether_the_factor_moves(mode: Mode, words: str) -> None:
+    snapshot = attrs.evolve(flat(1000.0, steered=True), mode=mode)
+    stages = explain(snapshot, snapshot.made_at, StalePolicy()).stages
+    assert [stage.words for stage in stages if stage.name is StageName.STEERING] == [words]
+
+
+@pytest.mark.parametrize(("load", "words"), [(10.0, "the minimum decided: 1 pod"), (1000.0, "the forecast decided: ")])
+def test_in_mode_observe_the_sentence_gives_the_reason_of_the_plan(load: float, words: str) -> None:
+    snapshot = flat(load)
+    for policy in (StalePolicy(mode=Mode.OBSERVE), StalePolicy(stale_after=1.0, mode=Mode.OBSERVE)):
+        later = snapshot.made_at + timedelta(seconds=2)
+        said = explain(snapshot, later, policy)
+        assert (said.told, said.decided_by) == (0, StageName.MODE)
+        assert f"; the plan says {said.planned} replicas: {words}" in said.sentence
 
 
 def test_a_snapshot_of_another_process_is_explained_as_far_as_it_goes() -> None:

@@ -19,7 +19,7 @@ from kedastral.core.planning.service_level import ServiceLevelReport, ServiceLev
 from kedastral.core.planning.status import Failure, ForecastStatus
 from kedastral.core.planning.steering import DaySpent, SteeringSettings
 from kedastral.core.series import Series, align_down
-from kedastral.core.serving import OnStale, Snapshot, StalePolicy
+from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy
 from kedastral.serving.http_server import HttpLimits, serve_http
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.readiness import Readiness
@@ -148,7 +148,7 @@ class LiveSite:
 
         trio.from_thread.run(put_all, trio_token=self._trio)
 
-    def replace(self, key: str, **changes: ForecastStatus | ServiceLevelReport | int) -> None:
+    def replace(self, key: str, **changes: ForecastStatus | ServiceLevelReport | Mode | int) -> None:
         """Change something of the newest snapshot of ``key``."""
         snapshot = self.store.get(key)
         assert snapshot is not None

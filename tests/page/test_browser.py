@@ -11,6 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Route, expect
 
 from kedastral.core.planning.status import Failure
+from kedastral.core.serving import Mode
 from tests.page.conftest import NOTHING_AT_THE_LEFT_EDGE, PATIENCE
 from tests.page.sites import HOSTILE, NOW, LiveSite, plan_at
 
@@ -131,6 +132,34 @@ def test_a_factor_stands_still_where_max_limits_the_plan(browser: Browser, site:
     expect(factor).to_contain_text("it grows while minutes are short of pods, and shrinks while none are")
     site.replace("shop/web", replicas_without_max=99)
     expect(factor).to_contain_text("it stands still while --max limits the plan")
+    window.close()
+
+
+def test_what_is_only_observed_is_marked_and_nothing_says_that_keda_is_told_the_plan(
+    browser: Browser, site: LiveSite
+) -> None:
+    site.publish("shop/web", NOW, 300.0)
+    site.publish("shop/seen", NOW, 300.0)
+    site.replace("shop/seen", mode=Mode.OBSERVE)
+    window = Window(browser, site)
+    page = window.open("/")
+    expect(page.locator(SHOWN, has_text="observe")).to_have_count(1)
+    page.locator("#filter").fill("observe")
+    expect(page.locator(SHOWN)).to_have_count(1)
+    expect(page.locator(SHOWN)).to_contain_text("shop/seen")
+    window.check_access()
+    page = window.open("/workloads/shop/seen")
+    expect(page.locator("#mode")).to_have_text("mode observe")
+    expect(page.locator("#sentence")).to_contain_text("KEDA is told 0, since the mode is observe; the plan says ")
+    expect(page.locator("#read")).to_contain_text("In mode observe KEDA is told 0.")
+    figures = page.locator("#figures div")
+    expect(figures.filter(has_text="Desired replicas")).to_contain_text("0mode observe; the plan says ")
+    expect(figures.filter(has_text="Next, by the plan")).to_contain_text("; KEDA is still told 0")
+    expect(figures.filter(has_text="Steering factor")).to_contain_text("it stands still in mode observe")
+    window.check_access()
+    site.replace("shop/seen", mode=Mode.SCALE)
+    expect(page.locator("#mode")).to_be_hidden()
+    expect(page.locator("#read")).to_have_text("KEDA is told the largest number of the shaded lead time, or the floor.")
     window.close()
 
 

@@ -129,11 +129,13 @@ function fillRow(line, row) {
   link.href = "/workloads/" + row.workload.split("/").map(encodeURIComponent).join("/");
   const cells = [make("td"), make("td"), make("td", number(row.load), "number"), make("td", told(row), typeof row.told === "number" ? "number pods" : "number"),
     make("td"), budgetCell(row), make("td", row.reason)];
+  const observed = row.mode === "observe";
   cells[0].append(make("span", row.state, `state urgency-${row.urgency}`));
+  if (observed) cells[0].append(" ", make("small", "observe", "quiet"));
   cells[1].append(link);
   if (row.forecast) cells[4].append(spark(row));
   line.replaceChildren(...cells);
-  line.dataset.words = `${row.workload} ${row.state} ${row.reason}`.toLowerCase();
+  line.dataset.words = `${row.workload} ${row.state} ${observed ? "observe " : ""}${row.reason}`.toLowerCase();
 }
 
 const lines = new Map();
@@ -343,15 +345,18 @@ function figure(name, value, more) {
 function showFigures(page) {
   const why = page.explanation, change = why.nextChange;
   const toldNow = why.told === undefined ? "nothing" : number(why.told);
+  const planned = `${page.observed ? "mode observe; " : ""}the plan says ${number(why.planned)}`;
+  const next = change ? `from ${clock(secondsOf(change.at))}` : why.plan.at(-1).replicas < why.planned ? "while the load stays" : "to its end";
   const figures = [
-    figure("Desired replicas", toldNow, why.told === undefined ? "it holds its replicas" : why.told === why.planned ? "replicas" : `the plan says ${number(why.planned)}`),
-    figure("Next, by the plan", change ? number(change.replicas) : "the same", change ? `from ${clock(secondsOf(change.at))}` : why.plan.at(-1).replicas < why.planned ? "while the load stays" : "to its end"),
+    figure("Desired replicas", toldNow, why.told === undefined ? "it holds its replicas" : why.told === why.planned && !page.observed ? "replicas" : planned),
+    figure("Next, by the plan", change ? number(change.replicas) : "the same", page.observed ? `${next}; KEDA is still told 0` : next),
     figure("Load now", number(page.load), page.loadAt ? `in the unit of the query, measured at ${clock(secondsOf(page.loadAt))}` : ""),
     figure("Forecast", `${span(secondsOf(page.at) - secondsOf(page.madeAt))} old`, `stale after ${span(page.staleAfter)}`),
   ];
   if (page.budget) figures.push(budgetFigure(page));
   if (page.snapshot.steeringFactor) {
-    const moves = page.snapshot.replicasWithoutMax ? "stands still while --max limits the plan" : "grows while minutes are short of pods, and shrinks while none are";
+    const moves = page.observed ? "stands still in mode observe" : page.snapshot.replicasWithoutMax ? "stands still while --max limits the plan"
+      : "grows while minutes are short of pods, and shrinks while none are";
     figures.push(figure("Steering factor", number(page.snapshot.steeringFactor), page.snapshot.atCap ? "at its maximum" : `times the upper quantile; it ${moves}`));
   }
   if (page.accuracy) {
@@ -434,6 +439,7 @@ function showWorkload(page) {
   newest = page;
   setWords("state", page.state);
   find("state").className = `state urgency-${page.urgency}`;
+  find("mode").hidden = !page.observed;
   setWords("reason", page.state === "waiting" ? "" : page.reason);
   find("reason").className = ["wrong", ""][page.urgency] ?? "quiet";
   showTables(page);
@@ -442,6 +448,8 @@ function showWorkload(page) {
   find("waits").hidden = Boolean(page.explanation);
   if (!page.explanation) return showWait(page);
   setWords("sentence", page.explanation.sentence);
+  setWords("read", page.observed ? "The plan is the largest number of the shaded lead time, or the floor. In mode observe KEDA is told 0."
+    : "KEDA is told the largest number of the shaded lead time, or the floor.");
   showFigures(page);
   showStages(page);
   sayWhatIf(page);
