@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`GuardedTick`: a tick whose expected failures are logged and counted; `ToldLog`: what KEDA is told, in the log."""
+"""`GuardedTick`: a tick whose expected failures are logged and counted; `ToldLog`: what KEDA is told, in the log.
+
+`log_mode` logs a change of the mode.
+"""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -23,7 +26,10 @@ QUIET_CHANGES = timedelta(seconds=30)
 
 @attrs.define
 class ToldLog:
-    """Logs each change of what KEDA is told about a workload, with the reason; at most once in `QUIET_CHANGES`."""
+    """Logs each change of what KEDA is told about a workload, with the reason; at most once in `QUIET_CHANGES`.
+
+    In mode observe it logs the changes of the plan.
+    """
 
     workload: Workload
     _told: int | None = attrs.field(default=None, init=False)
@@ -36,7 +42,8 @@ class ToldLog:
 
         The reason is worded as in `kedastral explain`. If KEDA is told no number, nothing has changed for it.
         """
-        replicas = decide(snapshot, now, self.workload.stale).replicas
+        observed = snapshot.mode is Mode.OBSERVE
+        replicas = replicas_at(snapshot, now) if observed else decide(snapshot, now, self.workload.stale).replicas
         if replicas is None:
             return
         if self._told is None:
@@ -50,9 +57,23 @@ class ToldLog:
             others = f" ({self._changes} changes)" if self._changes > 1 else ""
             why = find_reason(snapshot, now, self.workload.stale)
             fields = {"workload": self.workload.name}
-            log.info("replicas for KEDA %d -> %d%s: %s", self._told, replicas, others, why, extra=fields)
+            words = f"replicas for KEDA %d -> %d{others}: %s"
+            if observed:
+                words = f"planned replicas %d -> %d{others}, while KEDA is told 0 (observe): %s"
+            log.info(words, self._told, replicas, why, extra=fields)
             self._told, self._told_at = replicas, now
         self._changes = 0
+
+
+def log_mode(before: Mode, workload: Workload, snapshot: Snapshot | None, now: datetime) -> None:
+    """Log that the mode of ``workload`` was ``before``, if that has changed, and what KEDA is told from ``now`` on."""
+    if workload.mode is before:
+        return
+    told = decide(snapshot, now, workload.stale).replicas
+    words = "gets an error, and holds its replicas" if told is None else f"is told {told} from now on"
+    if workload.mode is Mode.OBSERVE and snapshot is not None:
+        words += f"; the plan says {replicas_at(snapshot, now)}"
+    log.info("mode %s -> %s: KEDA %s", before, workload.mode, words, extra={"workload": workload.name})
 
 
 TELL_AGAIN = 600.0
@@ -150,13 +171,13 @@ class GuardedTick:
         load, replicas = snapshot.forecast.values[0], replicas_at(snapshot, self.loop.clock.now())
         words = "first forecast: load %.6g, replicas for KEDA %d"
         if snapshot.mode is Mode.OBSERVE:
-            words += ", which is only shown (observe)"
+            words = "first forecast: load %.6g, planned replicas %d, while KEDA is told 0 (observe)"
         log.info(words, load, replicas, extra=of_many(snapshot.workload))
 
     def _note_change(self) -> None:
-        """Log a change of what KEDA is told, if this process answers KEDA."""
+        """Log a change of what KEDA is told, or of the plan in mode observe, if this process answers KEDA."""
         snapshot = self.loop.store.get(self.loop.workload.name)
-        if self.answers_keda and snapshot is not None and self._published and snapshot.mode is Mode.SCALE:
+        if self.answers_keda and snapshot is not None and self._published:
             self._changes.note(snapshot, self.loop.clock.now())
 
     def _warn_of_default_min(self) -> None:

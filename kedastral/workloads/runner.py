@@ -37,7 +37,7 @@ from kedastral.settings.declarations import HTTP_MODEL
 from kedastral.settings.fleet import DataSourceSettings, WorkloadSettings
 from kedastral.settings.promql import find_raw_counter
 from kedastral.tracing import NO_TRACING, Tracing
-from kedastral.workloads.guarded_tick import GuardedTick
+from kedastral.workloads.guarded_tick import GuardedTick, log_mode
 from kedastral.workloads.measured import MeasuredForecaster, MeasuredSource
 from kedastral.workloads.tick import ForecastLoop, Planner
 from kedastral.workloads.training import TrainedForecaster, TrainingQueue
@@ -305,6 +305,7 @@ class RunnerBuilder:
         now = self.clock.now()
         told = told_by_plan(self.store.get(workload.name), now, before.policy)
         self.store.revise(workload.name, SettingsChange(before.basis, basis, workload, told, now).adapt)
+        log_mode(before.settings.serving.mode, workload, self.store.get(workload.name), now)
 
     async def _close(self, parts: RunnerParts, successor: WorkloadRunner | None) -> None:
         kept = None if successor is None else successor.parts

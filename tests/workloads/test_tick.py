@@ -424,7 +424,8 @@ async def test_what_is_only_observed_says_at_the_start_that_a_trigger_needs_anot
     assert "another trigger must decide" in said[0]
     assert "scale to the minimum" in said[0]
     assert [words for words in said[1:] if "minimum" in words] == []
-    assert said[-1].endswith("which is only shown (observe)")
+    assert said[-1].startswith("first forecast: load ")
+    assert said[-1].endswith(", planned replicas 12, while KEDA is told 0 (observe)")
     snapshot = loop.store.get("shop")
     assert snapshot is not None
     assert snapshot.mode is Mode.OBSERVE

@@ -7,15 +7,21 @@ from datetime import timedelta
 import attrs
 import numpy as np
 import pytest
+from trio.testing import MockClock
 
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.explain import explain
 from kedastral.core.explanation import LIMITS, StageName
 from kedastral.core.planning.planner import Workload
 from kedastral.core.planning.stabilization import Resumption
-from kedastral.core.serving import OnStale, Snapshot, StalePolicy
-from kedastral.workloads.guarded_tick import ToldLog
+from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, decide
+from kedastral.serving.metrics import Metrics
+from kedastral.serving.store import MemoryStore
+from kedastral.workloads.guarded_tick import ToldLog, log_mode
+from kedastral.workloads.runner import RunnerBuilder
 from tests.core.test_explain import POLICY, flat, plans, workload_of
+from tests.parts import StubSource, make_history, make_snapshot, wall_clock
+from tests.workloads.test_keeping import shop
 
 STALE = timedelta(seconds=200)
 WORKLOAD = Workload("shop", "rps", 30, 300.0, POLICY)
@@ -108,7 +114,7 @@ def saying_four(snapshot: Snapshot) -> Snapshot:
 
 
 def test_every_reason_is_tried() -> None:
-    assert set(REASONS) == LIMITS - {StageName.MODE} | {StageName.FORECAST}  # an observed workload has no such line
+    assert set(REASONS) == LIMITS - {StageName.MODE} | {StageName.FORECAST}  # in mode observe the plan has its reason
 
 
 def test_no_number_is_no_change(caplog: pytest.LogCaptureFixture) -> None:
@@ -121,3 +127,52 @@ def test_no_number_is_no_change(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.messages == []
     told.note(snapshot, snapshot.made_at)
     assert [words.partition(": ")[0] for words in caplog.messages] == ["replicas for KEDA 4 -> 12"]
+
+
+def test_in_mode_observe_a_change_of_the_plan_is_a_line_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "kedastral.forecaster")
+    snapshot = attrs.evolve(flat(1000.0), mode=Mode.OBSERVE)
+    told = ToldLog(attrs.evolve(WORKLOAD, mode=Mode.OBSERVE))
+    told.note(saying_four(snapshot), snapshot.made_at)
+    told.note(snapshot, snapshot.made_at)
+    why = "the forecast decided: 1,000 is the load expected at 14:30:00 UTC, at 100 a pod"
+    assert caplog.messages == [f"planned replicas 4 -> 12, while KEDA is told 0 (observe): {why}"]
+
+
+SCALE, OBSERVE = Mode.SCALE, Mode.OBSERVE
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "on_stale", "planned", "words"),
+    [
+        (OBSERVE, SCALE, OnStale.ERROR, True, ["mode observe -> scale: KEDA is told 12 from now on"]),
+        (OBSERVE, SCALE, OnStale.ERROR, False, ["mode observe -> scale: KEDA gets an error, and holds its replicas"]),
+        (SCALE, OBSERVE, OnStale.ERROR, True, ["mode scale -> observe: KEDA is told 0 from now on; the plan says 12"]),
+        (SCALE, OBSERVE, OnStale.ERROR, False, ["mode scale -> observe: KEDA is told 0 from now on"]),
+        (SCALE, SCALE, OnStale.ERROR, True, []),
+    ],
+)
+def test_a_change_of_the_mode_is_a_line_with_what_keda_is_told(
+    before: Mode, after: Mode, on_stale: OnStale, planned: bool, words: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "kedastral.forecaster")
+    snapshot = flat(1000.0)
+    workload = attrs.evolve(WORKLOAD, mode=after, stale=StalePolicy(on_stale=on_stale, mode=after))
+    log_mode(before, workload, snapshot if planned else None, snapshot.made_at)
+    assert caplog.messages == words
+
+
+async def test_a_runner_that_takes_over_logs_the_new_mode(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "kedastral.forecaster")
+    clock, store = wall_clock(), MemoryStore()
+    builder = RunnerBuilder(store, clock, Metrics(), open_source=lambda _: StubSource([make_history(1.0)]))
+    observing = builder.build(shop(mode=Mode.OBSERVE))
+    await store.put(attrs.evolve(make_snapshot(), mode=Mode.OBSERVE))
+    scaling = builder.build(shop(), observing)
+    scaling.take_over(observing)
+    told = decide(store.get("shop"), clock.now(), scaling.policy).replicas
+    assert told
+    builder.build(shop(lead_time=60.0), scaling).take_over(scaling)
+    assert caplog.messages == [f"mode observe -> scale: KEDA is told {told} from now on"]
