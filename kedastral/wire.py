@@ -71,6 +71,7 @@ class _SnapshotDocument:
     budget_spent: float | None = None
     at_cap: bool = False
     hold_seconds: float | None = None
+    seasonal_quantile: float | None = None
     load_cap: float | None = None
     mode: str = ""
     experts: tuple[_ExpertDocument, ...] = ()
@@ -173,6 +174,7 @@ def _add_service_level(document: _SnapshotDocument, snapshot: Snapshot) -> _Snap
         budget_spent=steered.budget_spent,
         at_cap=steered.at_cap,
         hold_seconds=steered.peak_hold,
+        seasonal_quantile=steered.seasonal_quantile,
         load_cap=steered.load_cap,
     )
 

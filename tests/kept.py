@@ -53,6 +53,7 @@ STATE = ServiceLevelState(
         safety_factor=1.2345678901234567,
         peak_hold=3600.0,
         bridged_at=NOON - 7200,
+        seasonal_quantile=0.25,
         judged_until=NOON - 60,
         recommended=(Recommendation(NOON - 60, 7), Recommendation(NOON - 30, 8)),
         spent=(DaySpent(20512, 720.0, 1.5, 300.0),),

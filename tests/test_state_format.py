@@ -89,6 +89,7 @@ states = st.builds(
         peak_hold=st.floats(MIN_PEAK_HOLD, MAX_PEAK_HOLD),
         bridged_at=st.none() | finite,
         cap_relaxation=st.floats(1, MAX_CAP_RELAXATION),
+        seasonal_quantile=st.floats(0, 1),
     ),
     st.none() | counts, recommendations, plans, plans,
 )  # fmt: skip
@@ -240,7 +241,7 @@ GOLDEN = {
             },
             "steering": {
                 "safety_factor": 1.2345678901234567, "peak_hold": 3600.0, "bridged_at": 1772359200.0,
-                "cap_relaxation": 1.0,
+                "cap_relaxation": 1.0, "seasonal_quantile": 0.25,
                 "judged_until": 1772366340.0,
                 "recommended": [
                     {"at": 1772366340.0, "replicas": 7, "uncapped": None},

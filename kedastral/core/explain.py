@@ -357,7 +357,9 @@ def _add_floor(chain: _Chain, snapshot: Snapshot) -> None:
         chain.add(StageName.FLOOR, Effect.SHOWN, None, Unit.PODS, "the reactive floor is off")
     else:
         words = "what the newest load needs at once"
-        if basis is not None and basis.facts.peak > basis.facts.for_floor:
+        if basis is not None and basis.facts.seasonal > max(basis.facts.peak, basis.facts.for_floor):
+            words = f"what a load of {show_load(basis.facts.seasonal)} needs, which other days had at about this time"
+        elif basis is not None and basis.facts.peak > basis.facts.for_floor:
             words = f"what a recent peak of {show_load(basis.facts.peak)} needs, or the newest load"
         elif basis is not None and basis.facts.for_floor > (basis.facts.newest or 0.0):
             largest = show_load(basis.facts.for_floor)

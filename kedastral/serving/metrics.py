@@ -284,6 +284,10 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "kedastral_short_minutes": ("Under-provisioned minutes, judged in hindsight, over four weeks", ()),
     "kedastral_steering_at_cap": ("1 while the factor is at its maximum, else 0", ()),
     "kedastral_steering_hold_seconds": ("How long the pods of a past peak are kept", ()),
+    "kedastral_steering_seasonal_quantile": (
+        "The share of the last days whose load at this time gets its pods ahead",
+        (),
+    ),
     "kedastral_standing_down": ("1 while the plan falls back from the model's forecast to a naive one, else 0", ()),
     "kedastral_quantile_coverage_ratio": (
         "Share of windows whose maximum stayed below the upper quantile, recently",
@@ -393,6 +397,7 @@ def _service_level_values(report: ServiceLevelReport) -> Iterator[Value]:
     yield "kedastral_short_minutes", (), steering.minutes_short
     yield "kedastral_steering_at_cap", (), float(report.at_cap)
     yield "kedastral_steering_hold_seconds", (), report.peak_hold or 0.0
+    yield "kedastral_steering_seasonal_quantile", (), report.seasonal_quantile or 0.0
     yield "kedastral_quantile_coverage_ratio", (), model.coverage[0]
     if last.pinball_loss > 0:
         yield "kedastral_forecast_loss_ratio", (), model.pinball_loss / last.pinball_loss

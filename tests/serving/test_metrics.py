@@ -58,6 +58,7 @@ MORE = {
     "kedastral_short_minutes": ("gauge", set()),
     "kedastral_steering_at_cap": ("gauge", set()),
     "kedastral_steering_hold_seconds": ("gauge", set()),
+    "kedastral_steering_seasonal_quantile": ("gauge", set()),
     "kedastral_standing_down": ("gauge", set()),
     "kedastral_quantile_coverage_ratio": ("gauge", set()),
     "kedastral_forecast_loss_ratio": ("gauge", set()),

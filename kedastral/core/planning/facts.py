@@ -16,7 +16,8 @@ class LoadFacts:
     ``newest`` is the newest value, None if there is none; ``for_floor`` the load that needs pods at once; ``recent``
     the largest load of the last minutes; ``noise`` a share of the load; ``offset`` is added before taking a logarithm
     (`kedastral.core.planning.uncertainty`). ``idleness`` only matters if the workload may have no pods at all. ``peak``
-    is the load whose pods the peak hold keeps, 0 if it keeps none; ``cap`` the largest load to plan for
+    is the load whose pods the peak hold keeps, 0 if it keeps none; ``seasonal`` that of the same time on other days, 0
+    if it does not count (`kedastral.core.planning.seasonal_peak`); ``cap`` the largest load to plan for
     (`kedastral.core.planning.load_cap`), None if uncapped. ``predicted_peak`` is the regression's quantile of the
     largest load ahead (`kedastral.core.planning.peak_regression`), None without a regression.
     """
@@ -30,6 +31,7 @@ class LoadFacts:
     peak: float = 0.0
     cap: float | None = None
     predicted_peak: float | None = None
+    seasonal: float = 0.0
 
 
 def read_facts(
@@ -38,6 +40,7 @@ def read_facts(
     peak: float = 0.0,
     cap: float | None = None,
     predicted_peak: float | None = None,
+    seasonal: float = 0.0,
 ) -> LoadFacts:
     """The facts of ``history``; the caller supplies those with a default, since it knows what steers them.
 
@@ -54,4 +57,5 @@ def read_facts(
         peak=peak,
         cap=cap,
         predicted_peak=predicted_peak,
+        seasonal=seasonal,
     )

@@ -30,6 +30,7 @@ from kedastral.core.capacity import (
 from kedastral.core.forecast import Forecast
 from kedastral.core.planning.facts import LoadFacts, read_facts
 from kedastral.core.planning.load_cap import cap_on_load, capped
+from kedastral.core.planning.seasonal_peak import seasonal_peak
 from kedastral.core.planning.stabilization import (
     PreviousPlan,
     Recommendation,
@@ -156,6 +157,11 @@ class ServiceLevelReport:
         return peak_hold if self.level is not None and peak_hold > MIN_PEAK_HOLD else None
 
     @property
+    def seasonal_quantile(self) -> float | None:
+        """The share of the last days whose load at this time of day gets its pods ahead; None if there is none."""
+        return self.state.steering.seasonal_quantile or None if self.level is not None else None
+
+    @property
     def at_cap(self) -> bool:
         """Whether the safety factor is at its maximum."""
         return self.level is not None and self.state.steering.at_cap
@@ -259,7 +265,10 @@ def plan_for_service_level(
     steering = state.steering
     cap = None if settings.headroom is not None else cap_on_load(history, steering.cap_relaxation)
     predicted = predict_window(state.uncertainty, history)
-    facts = read_facts(history, settings.policy.bounds, peak_load(history, steering.peak_hold), cap, predicted)
+    seasonal = seasonal_peak(history, len(history), settings.window(history.step), steering.seasonal_quantile)
+    facts = read_facts(
+        history, settings.policy.bounds, peak_load(history, steering.peak_hold), cap, predicted, seasonal
+    )
     basis = SteeredBasis(facts, settings, state, previous, status)
     state, stages = plan_from(basis, forecast)
     state = _remember_forecast(state, history, forecast, status, settings, predicted)
@@ -368,7 +377,7 @@ def _uncapped_of(load: float, cap: float | None, policy: PlanPolicy) -> int | No
 def _floor_of(
     facts: LoadFacts, factor: float, cap: float | None, settings: ServiceLevelSettings, dead_band: DeadBand | None
 ) -> int | None:
-    """The replicas that the load needs at once or, without a fixed headroom, that the peak hold keeps."""
+    """The replicas that the load needs at once or, without a fixed headroom, that a past peak keeps."""
     if settings.reactive_headroom is None or facts.newest is None:
         return None
     if settings.headroom is not None:
@@ -377,7 +386,8 @@ def _floor_of(
     if cap is not None and load > 0:
         headroom = min(headroom, cap / load)
     needed = reactive_replicas(load, headroom, settings.policy, dead_band)
-    return max(needed, reactive_replicas(facts.peak, 1 / FLOOR_UTILISATION, settings.policy))
+    kept = max(facts.peak, facts.seasonal)
+    return max(needed, reactive_replicas(kept, 1 / FLOOR_UTILISATION, settings.policy))
 
 
 def _stabilize(basis: SteeredBasis, forecast: Forecast, stages: PlanStages) -> tuple[ServiceLevelState, PlanStages]:

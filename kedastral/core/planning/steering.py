@@ -12,6 +12,8 @@ stated share of minutes has enough (Gibbs and Candes, "Adaptive Conformal Infere
   have helped. All others shorten it, in the ratio at which such minutes alone spend the whole budget. If the factor
   suffices, or the load has no precedent, the hold is at its minimum and has no effect.
 - The relaxation of the cap on load (`kedastral.core.planning.load_cap`).
+- The seasonal quantile: how many of the last days' loads at this time of day get their pods ahead
+  (`kedastral.core.planning.seasonal_peak`).
 
 The error budget and the pod-minutes account use the same minutes.
 """
@@ -24,6 +26,7 @@ from attrs.validators import ge, gt, le, lt, optional
 
 from kedastral.core.capacity import MAX_REPLICAS, WHOLE_WITHIN, PlanPolicy
 from kedastral.core.planning.load_cap import MAX_CAP_RELAXATION, next_relaxation, rate_for_a_jump, scale_within
+from kedastral.core.planning.seasonal_peak import next_seasonal_quantile, seasonal_peak
 from kedastral.core.planning.stabilization import Recommendation
 from kedastral.core.series import DAY, Series, epoch_seconds
 
@@ -117,8 +120,8 @@ class StepOutcome:
     """A past step that began at ``at`` (epoch seconds): its ``load``, and the pods ``ready`` for it.
 
     ``peak`` is the largest load for which a peak hold could have kept pods (within `longest_gap`), ``older_peak`` that
-    of the whole day before, ``uncapped`` the pods that would have been Ready without the cap on load. All are 0 if the
-    pods were enough.
+    of the whole day before, ``uncapped`` the pods that would have been Ready without the cap on load. ``seasonal`` is
+    the largest load of the last days at this time of day. All are 0 if the pods were enough.
     """
 
     at: float
@@ -128,6 +131,7 @@ class StepOutcome:
     peak: float = 0.0
     older_peak: float = 0.0
     uncapped: int = 0
+    seasonal: float = 0.0
 
 
 @attrs.frozen
@@ -154,7 +158,7 @@ class SteeringState:
 
     ``safety_factor`` multiplies the upper quantile; None until the first tick. ``peak_hold`` is in seconds.
     ``bridged_at`` is when pods were last short that a longer hold would have kept within `longest_gap`, in epoch
-    seconds. ``cap_relaxation`` multiplies the cap on load.
+    seconds. ``cap_relaxation`` multiplies the cap on load. ``seasonal_quantile`` is 0..1.
     ``judged_until`` is the time of the newest value judged, in epoch seconds. ``recommended`` are the recommendations
     as they were published.
     """
@@ -167,6 +171,7 @@ class SteeringState:
     )
     bridged_at: float | None = attrs.field(default=None, kw_only=True)
     cap_relaxation: float = attrs.field(default=1.0, validator=[ge(1), le(MAX_CAP_RELAXATION)], kw_only=True)
+    seasonal_quantile: float = attrs.field(default=0.0, validator=[ge(0), le(1)], kw_only=True)
     judged_until: float | None = None
     recommended: tuple[Recommendation, ...] = ()
     spent: tuple[DaySpent, ...] = ()
@@ -201,13 +206,14 @@ class SteeringState:
 
 
 def keep_steering(state: SteeringState, answers: SteeringState) -> SteeringState:
-    """``state`` with the feedback values of ``answers``: of the safety factor, the peak hold and the cap."""
+    """``state`` with the feedback values of ``answers``: factor, hold, cap and seasonal quantile."""
     return attrs.evolve(
         state,
         safety_factor=answers.safety_factor,
         peak_hold=answers.peak_hold,
         bridged_at=answers.bridged_at,
         cap_relaxation=answers.cap_relaxation,
+        seasonal_quantile=answers.seasonal_quantile,
     )
 
 
@@ -232,17 +238,23 @@ def judge_steps(state: SteeringState, history: Series, settings: SteeringSetting
             outcome = StepOutcome(at, history.step / 60, load, min(entry.replicas for entry in serving))
             if load > outcome.ready * settings.policy.target_per_pod:
                 uncapped = min(max(entry.replicas, entry.uncapped or 0) for entry in serving)
-                peak = _peak_before(history, i, longest_gap(state, settings), settings)
-                older = _peak_before(history, i, MAX_PEAK_HOLD, settings)
-                outcome = attrs.evolve(outcome, peak=peak, older_peak=older, uncapped=uncapped)
+                seen = max(i + 1 - max(math.ceil(settings.lead_time / history.step - WHOLE_WITHIN), 1), 0)
+                before = attrs.evolve(history, values=history.values[:seen])
+                outcome = attrs.evolve(
+                    outcome,
+                    peak=peak_load(before, longest_gap(state, settings)),
+                    older_peak=peak_load(before, MAX_PEAK_HOLD),
+                    uncapped=uncapped,
+                    seasonal=seasonal_peak(before, seen, i + 1 - seen, 1.0),
+                )
             state = apply_outcome(state, outcome, settings)
     return attrs.evolve(state, judged_until=end if until is None else max(end, until))
 
 
 def apply_outcome(state: SteeringState, outcome: StepOutcome, settings: SteeringSettings) -> SteeringState:
-    """``state`` after one step: the budget, the account and, if they mattered, the factor, the hold and the cap.
+    """``state`` after one step: the budget, the account and, if they mattered, the values that feedback steers.
 
-    These three do not change when they could not have mattered: at the replica minimum with enough pods (a quiet week
+    These do not change when they could not have mattered: at the replica minimum with enough pods (a quiet week
     would wear them down, and the returning load would suffer), at the replica maximum, and if nothing acts on the
     recommendations. The minutes are counted all the same, and those at rest change what `allowed_share` is.
     """
@@ -273,6 +285,12 @@ def apply_outcome(state: SteeringState, outcome: StepOutcome, settings: Steering
         ),
         cap_relaxation=next_relaxation(
             state.cap_relaxation, outcome.minutes, allowed, settings.lead_time, higher_helps=cap_hurt
+        ),
+        seasonal_quantile=next_seasonal_quantile(
+            state.seasonal_quantile,
+            outcome.minutes,
+            allowed,
+            higher_helps=would_other_days_help(outcome, factor, settings),
         ),
     )
 
@@ -319,6 +337,18 @@ def would_longer_hold_help(outcome: StepOutcome, peak: float, factor: float, pol
     """Whether the step was short by more than the highest factor would have added, but not with pods for ``peak``."""
     beyond_factor = min(outcome.load, peak) * factor / MAX_SAFETY_FACTOR
     return is_short(attrs.evolve(outcome, load=beyond_factor), policy)
+
+
+def would_other_days_help(outcome: StepOutcome, factor: float, settings: SteeringSettings) -> bool:
+    """Whether the step was short, but not with the pods that the last days needed at this time of day.
+
+    Below `STRICT_SERVICE_LEVEL`, it must be short by more than the highest factor would have added: the factor is the
+    cheaper one. At a strict level it is not, since there it is raised by rare events, and then multiplies every minute.
+    """
+    factor = MAX_SAFETY_FACTOR if settings.is_strict else factor
+    return outcome.seasonal >= outcome.load and would_longer_hold_help(
+        outcome, outcome.seasonal, factor, settings.policy
+    )
 
 
 def ready_during(
@@ -413,12 +443,6 @@ def peak_load(history: Series, peak_hold: float) -> float:
     recent = history.values[-math.floor(peak_hold / history.step + 1e-9) - 1 :]
     lasting = np.minimum(recent[1:], recent[:-1])
     return float(np.nanmax(lasting, initial=0.0)) if np.isfinite(lasting).any() else 0.0
-
-
-def _peak_before(history: Series, i: int, gap: float, settings: SteeringSettings) -> float:
-    """The largest load of the ``gap`` seconds before the pods of step ``i`` had to be ordered."""
-    seen = max(i + 1 - max(math.ceil(settings.lead_time / history.step - WHOLE_WITHIN), 1), 0)
-    return peak_load(attrs.evolve(history, values=history.values[:seen]), gap)
 
 
 def _spend(spent: tuple[DaySpent, ...], outcome: StepOutcome, *, short: bool, resting: bool) -> tuple[DaySpent, ...]:
