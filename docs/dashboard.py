@@ -330,6 +330,12 @@ WORKLOAD = Row(
             "s",
         ),
         Panel(
+            "Pods for the load of other days",
+            "The share of the last days whose load at this time gets its pods ahead, since the forecast does not know when it comes.",
+            [Query(one("kedastral_steering_seasonal_quantile"), "now")],
+            "percentunit",
+        ),
+        Panel(
             "Quality of the measurements",
             "Points left out as measurement faults, series that disappeared with their load, and partial answers.",
             [
