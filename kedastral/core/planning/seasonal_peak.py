@@ -20,6 +20,8 @@ LEAST_DAYS = 4
 """With fewer days, what happened at this time of day may have been a single event."""
 SEASONAL_TOLERANCE = 30 * MINUTE
 """How much earlier or later than on other days a load may come."""
+LEAST_QUANTILE = 0.03
+"""Below this the quantile has no effect. A single late start whose minutes the error budget allows stays below it."""
 SEASONAL_RATE = 0.15
 """How far the error budget of one day, spent on loads that other days had at this time, raises the quantile. A day
 without such minutes lowers it as far: then a week turns it from the largest of the days to nothing."""
@@ -29,9 +31,9 @@ def seasonal_peak(history: Series, end: int, ahead: int, quantile: float) -> flo
     """A quantile (0..1), over the last days, of the largest load around this time of day; 0 if unknown.
 
     It is that of the ``ahead`` steps that follow the first ``end`` steps of ``history``, `SEASONAL_TOLERANCE` earlier
-    or later: the smallest load that at least this share of the days did not exceed.
+    or later: the smallest load that at least this share of the days did not exceed; 0 below `LEAST_QUANTILE`.
     """
-    if quantile <= 0:
+    if quantile < LEAST_QUANTILE:
         return 0.0
     day, around = round(DAY / history.step), round(SEASONAL_TOLERANCE / history.step)
     peaks = []
@@ -41,7 +43,7 @@ def seasonal_peak(history: Series, end: int, ahead: int, quantile: float) -> flo
             peaks.append(float(np.nanmax(values)))
     if len(peaks) < LEAST_DAYS:
         return 0.0
-    return sorted(peaks)[max(math.ceil(quantile * len(peaks) - WHOLE_WITHIN), 1) - 1]
+    return sorted(peaks)[math.ceil(quantile * len(peaks) - WHOLE_WITHIN) - 1]
 
 
 def next_seasonal_quantile(quantile: float, minutes: float, budget: float, *, higher_helps: bool) -> float:
