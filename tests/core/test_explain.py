@@ -271,6 +271,23 @@ def test_of_a_plan_that_grows_nothing_is_said_to_be_held() -> None:
     assert said == f"KEDA is told 31 replicas: scaling out adds a little: {words}"
 
 
+@pytest.mark.parametrize(
+    ("peak", "seasonal", "words"),
+    [
+        (3000.0, 0.0, "what a recent peak of 3,000 needs, or the newest load"),
+        (3000.0, 4000.0, "what a load of 4,000 needs, which other days had at about this time"),
+        (0.0, 500.0, "what the newest load, 1,000, needs at once"),
+    ],
+)
+def test_it_is_said_which_load_the_floor_is_for(peak: float, seasonal: float, words: str) -> None:
+    snapshot = attrs.evolve(flat(1000.0, steered=True), resumption=None)
+    assert snapshot.basis is not None
+    facts = attrs.evolve(snapshot.basis.facts, peak=peak, seasonal=seasonal)
+    snapshot = attrs.evolve(snapshot, basis=attrs.evolve(snapshot.basis, facts=facts))
+    stages = explain(snapshot, snapshot.made_at, StalePolicy()).stages
+    assert [stage.words for stage in stages if stage.name is StageName.FLOOR] == [words]
+
+
 def test_a_peak_that_has_passed_is_no_growth_anymore() -> None:
     """The plan grew for the next minutes, and falls afterwards; it is read when they are over."""
     policy = attrs.evolve(POLICY, down_max_pct=100.0, prewarm_steps=0)

@@ -223,20 +223,25 @@ async def test_the_account_of_the_service_level_is_in_the_snapshot_and_the_metri
     assert shown_by(loop, "steering_factor") == pytest.approx(1.1)
     assert "holdSeconds" not in document
     assert shown_by(loop, "steering_hold_seconds") == 0
+    assert "seasonalQuantile" not in document
+    assert shown_by(loop, "steering_seasonal_quantile") == 0
 
 
-async def test_pods_that_are_held_say_for_how_long() -> None:
+async def test_pods_that_are_held_say_for_how_long_and_for_how_many_days() -> None:
     loop = loop_with()
     await loop.tick()
     snapshot = loop.store.get("shop")
     assert snapshot is not None
     assert snapshot.service_level is not None
-    state = attrs.evolve(snapshot.service_level.state, steering=SteeringState(1.5, peak_hold=7200.0))
+    steering = SteeringState(1.5, peak_hold=7200.0, seasonal_quantile=0.25)
+    state = attrs.evolve(snapshot.service_level.state, steering=steering)
     await loop.store.put(attrs.evolve(snapshot, service_level=attrs.evolve(snapshot.service_level, state=state)))
     kept = loop.store.get("shop")
     assert kept is not None
     assert write_snapshot(kept)["holdSeconds"] == 7200
     assert shown_by(loop, "steering_hold_seconds") == 7200
+    assert write_snapshot(kept)["seasonalQuantile"] == 0.25
+    assert shown_by(loop, "steering_seasonal_quantile") == 0.25
 
 
 async def test_a_plan_that_is_held_to_a_load_says_to_which() -> None:
