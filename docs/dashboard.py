@@ -331,7 +331,7 @@ WORKLOAD = Row(
         ),
         Panel(
             "Pods for the load of other days",
-            "The share of the last days whose load at this time gets its pods ahead, since the forecast does not know when it comes.",
+            "The share of the last days whose load at this time gets its pods ahead.",
             [Query(one("kedastral_steering_seasonal_quantile"), "now")],
             "percentunit",
         ),
