@@ -8,6 +8,7 @@ from enum import Enum, auto
 
 import attrs
 
+from kedastral.core.serving import Mode
 from kedastral.core.trigger import FROM_ENV, find_value, is_from_variable, key_in
 from kedastral.settings.fleet import WorkloadSettings
 from kedastral.settings.metadata import brings_a_workload, describes_a_workload
@@ -453,6 +454,11 @@ def each_of_ours(
     for one in evidence.scaled_by_us:
         for trigger in one.ours:
             yield one, trigger, evidence.workload_of(trigger, one)
+
+
+def is_observed(workload: WorkloadSettings) -> bool:
+    """Whether KEDA is told 0 about a workload, so that the plan decides nothing."""
+    return workload.serving.mode is Mode.OBSERVE
 
 
 def settings_of_queries(evidence: Evidence) -> Sequence[WorkloadSettings]:

@@ -5,7 +5,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from kedastral.core.serving import Mode
 from kedastral.core.trigger import FROM_ENV, ObjectRef, plain_key
 from kedastral.doctor.diagnosis import RuleBook, Severity, Symptom
 from kedastral.doctor.evidence import (
@@ -20,6 +19,7 @@ from kedastral.doctor.evidence import (
     Place,
     ScalingObject,
     each_of_ours,
+    is_observed,
     read_boolean,
 )
 from kedastral.doctor.ownership import address_key
@@ -37,6 +37,10 @@ SCALER_ADDRESS_FROM_ENV = "scalerAddress" + FROM_ENV
 OF_RESOURCES = "write metricType: Utilization, or AverageValue, beside metadata"
 BOOLEANS = ("enableTLS", "unsafeSsl")
 MAX_NAMES_SHOWN = 3
+IN_A_POLICY = (
+    "observe without a trigger first: describe the workload in a ForecastPolicy with mode: observe, and remove the "
+    "trigger; add it once two pods of Kedastral run"
+)
 _API_VERSION = re.compile(r"[a-z0-9.-]{1,40}/v[0-9][a-z0-9]{0,9}")
 
 
@@ -410,12 +414,47 @@ def _meant(trigger: KedaTrigger, one: ScalingObject, namespace: str, names: Sequ
 )
 def _observe_alone(evidence: Evidence) -> Iterator[Symptom]:
     for one, trigger, workload in each_of_ours(evidence):
-        if workload is None or workload.serving.mode is not Mode.OBSERVE:
+        if workload is None or not is_observed(workload):
             continue
-        others = [other for other in one.triggers if other not in one.ours]
+        others, kinds = _beside_ours(one)
         if not others:
             yield Symptom(one.name, f"{workload.key} is in mode observe, and no other trigger decides", trigger.place)
-        elif one.may_sleep and all(other.kind in RESOURCE_TYPES for other in others):
-            kinds = " or ".join(dict.fromkeys(kind_of(other) for other in others))
+        elif _keep_no_pod(one, others):
             words = f"{workload.key} is in mode observe, and {kinds} alone keeps no pod from being scaled to zero"
             yield Symptom(one.name, words, trigger.place, remedy="set a minReplicaCount above 0, or mode: scale")
+
+
+def _beside_ours(one: ScalingObject) -> tuple[Sequence[KedaTrigger], str]:
+    """The triggers that are not for Kedastral, and their types in words."""
+    others = [other for other in one.triggers if other not in one.ours]
+    return others, " or ".join(dict.fromkeys(kind_of(other) for other in others))
+
+
+def _keep_no_pod(one: ScalingObject, others: Sequence[KedaTrigger]) -> bool:
+    return one.may_sleep and all(other.kind in RESOURCE_TYPES for other in others)
+
+
+@BOOK.rule(
+    "observe-with-trigger",
+    Severity.WARNING,
+    title="A workload in mode observe has a trigger on an object that other triggers scale.",
+    why="While Kedastral cannot be reached, the object's other triggers stop, and fallback does not begin: KEDA holds "
+    "the replicas, even in a rush. Observing needs no trigger. An info if only cpu or memory is beside it: these still "
+    "scale out, but not in.",
+    remedy="observe without a trigger first: remove it, and leave mode: observe in the ForecastPolicy; add it once two "
+    "pods of Kedastral run",
+)
+def _observe_with_trigger(evidence: Evidence) -> Iterator[Symptom]:
+    for one, trigger, workload in each_of_ours(evidence):
+        others, _ = _beside_ours(one)
+        if workload is None or not is_observed(workload) or not others or _keep_no_pod(one, others):
+            continue  # alone it is an error, by the rule before
+        stopped = [other for other in others if other.kind not in RESOURCE_TYPES]
+        named = [trigger_words(one, other) for other in stopped or others]
+        verb = "scales" if len(named) == 1 else "scale"
+        words = (
+            f"{workload.key} is in mode observe, and while Kedastral cannot be reached "
+            f"{' and '.join(named[:MAX_NAMES_SHOWN])} no longer {verb}{'' if stopped else ' in'}"
+        )
+        remedy = IN_A_POLICY if trigger.describes_workload else ""
+        yield Symptom(one.name, words, trigger.place, remedy, milder=not stopped)

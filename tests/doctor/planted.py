@@ -327,6 +327,12 @@ PLANTED = (
         settings=False,
     ),
     Planted("observe-alone", "observe", policy=lambda p: p.update(mode="observe")),
+    Planted(
+        "observe-with-trigger",
+        "beside prometheus",
+        both(spec(fallback=None), beside(REACTIVE)),
+        policy=lambda p: p.update(mode="observe"),
+    ),
     Planted("bounds", "min above max", spec(minReplicaCount=6, maxReplicaCount=5), settings=False),
     Planted("bounds", "no pod at most", spec(maxReplicaCount=0), settings=False),
     Planted("bounds", "below zero", spec(minReplicaCount=-1), settings=False),

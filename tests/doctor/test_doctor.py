@@ -16,7 +16,19 @@ from kedastral.doctor.pace_rules import ramp_time
 from kedastral.simulation.hpa import HpaBehavior, RateKind, RatePolicy, ScalingRules
 from tests.cli.test_commands import Outcome, call
 from tests.docs.pages import PAGES, ROOT, anchors, blocks, read
-from tests.doctor.planted import DEPLOYMENT, PLANTED, SETTINGS, SOUND, Planted, naming, pod
+from tests.doctor.planted import (
+    CPU,
+    CRON,
+    DEPLOYMENT,
+    PLANTED,
+    REACTIVE,
+    SETTINGS,
+    SOUND,
+    Planted,
+    brought,
+    naming,
+    pod,
+)
 
 EVERY_RULE = {rule.name: rule for rule in RULES}
 ASKED_ONLY = {
@@ -565,6 +577,44 @@ def test_a_slow_ramp_is_said_in_pods_and_seconds(monkeypatch: pytest.MonkeyPatch
     _, [found] = diagnose(monkeypatch, manifests, "--config", config)
     assert (found["rule"], found["severity"]) == ("slow-ramp", "warning")
     assert found["message"] == "scaling from 10 to 40 pods takes 195 s of your 300 s"
+
+
+# mode observe
+
+
+def observed(policy: str = SETTINGS) -> str:
+    return policy + "  mode: observe\n"
+
+
+def test_what_stops_while_kedastral_is_away_is_said_before_a_trigger_is_observed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for triggers, severity, what in (
+        ((REACTIVE,), "warning", "trigger 2 (prometheus) no longer scales"),
+        ((REACTIVE, CRON, CPU), "warning", "trigger 2 (prometheus) and trigger 3 (cron) no longer scale"),
+        ((CPU,), "info", "trigger 2 (cpu) no longer scales in"),
+    ):
+        object_ = yaml.safe_load(SOUND)
+        object_["spec"]["triggers"] += triggers
+        manifests, config = write(tmp_path, yaml.safe_dump(object_), observed())
+        outcome, found = diagnose(monkeypatch, manifests, "--config", config, "--level", "info")
+        [said] = [one for one in found if one["rule"] == "observe-with-trigger"]
+        words = f"shop/web is in mode observe, and while Kedastral cannot be reached {what}"
+        assert (outcome.code, said["severity"], said["message"]) == (0, severity, words)
+        assert said["remedy"].startswith("observe without a trigger first: remove it, and leave mode: observe in the ")
+        _, found = diagnose(monkeypatch, manifests, "--config", write(tmp_path, yaml.safe_dump(object_))[1])
+        assert "observe-with-trigger" not in {one["rule"] for one in found}, "in mode scale the plan is worth that"
+
+
+def test_a_workload_that_its_trigger_describes_needs_a_policy_to_be_observed_without_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    object_ = yaml.safe_load(SOUND)
+    object_["spec"]["triggers"].append(REACTIVE)
+    brought(mode="observe")(object_)
+    _, found = diagnose(monkeypatch, write(tmp_path, yaml.safe_dump(object_))[0])
+    [said] = [one for one in found if one["rule"] == "observe-with-trigger"]
+    assert "describe the workload in a ForecastPolicy" in said["remedy"]
 
 
 # the manual
