@@ -413,6 +413,11 @@ class Evidence:
         """The settings of the workload that a trigger names or describes; None if unknown."""
         return self.brought.get(key_of(trigger, one)) or find_workload(self, trigger, one)
 
+    def only_observes(self, one: ScalingObject) -> bool:
+        """Whether all workloads of its triggers for Kedastral are known, and in mode observe."""
+        known = [self.workload_of(trigger, one) for trigger in one.ours]
+        return bool(known) and all(workload is not None and is_observed(workload) for workload in known)
+
 
 TriggerKey = tuple[ObjectName, Place, int]
 """A trigger: its object, the object's place, and its number there. All objects of a cluster have the same place."""

@@ -16,6 +16,7 @@ from kedastral.doctor.evidence import (
     KedaTrigger,
     ScalingObject,
     each_of_ours,
+    is_observed,
 )
 from kedastral.doctor.words import fixed_word, shown_key, trigger_words
 from kedastral.settings.fleet import WorkloadSettings
@@ -158,8 +159,8 @@ def _min_not_set(evidence: Evidence) -> Iterator[Symptom]:
 )
 def _sleeps_while_stale(evidence: Evidence) -> Iterator[Symptom]:
     for one, trigger, workload in each_of_ours(evidence):
-        if workload is None or not _may_sleep_while_stale(one):
-            continue
+        if workload is None or is_observed(workload) or not _may_sleep_while_stale(one):
+            continue  # what is observed is inactive, stale or not, which another rule judges
         if workload.stale.on_stale is OnStale.DEFAULT_MIN:
             words = f"with {workload.key} under on-stale default-min an outage scales to zero"
             yield Symptom(one.name, words, trigger.place)
@@ -213,7 +214,7 @@ def _formula_from_zero(evidence: Evidence) -> Iterator[Symptom]:
 )
 def _no_fallback(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.scaled_by_us:
-        if one.fallback is None and not one.others:
+        if one.fallback is None and not one.others and not evidence.only_observes(one):
             yield Symptom(one.name, "there is no fallback for when Kedastral answers with errors", one.place)
 
 
@@ -226,7 +227,7 @@ def _no_fallback(evidence: Evidence) -> Iterator[Symptom]:
 )
 def _never_begins(evidence: Evidence) -> Iterator[Symptom]:
     for one, _, workload in each_of_ours(evidence):
-        if one.fallback is None or workload is None or _may_sleep_while_stale(one):
+        if one.fallback is None or workload is None or is_observed(workload) or _may_sleep_while_stale(one):
             continue
         if workload.stale.on_stale is OnStale.DEFAULT_MIN:
             words = f"{workload.key} is under on-stale default-min, which never answers with an error"
@@ -243,6 +244,8 @@ def _never_begins(evidence: Evidence) -> Iterator[Symptom]:
 )
 def _fallback_for_all(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.scaled_by_us:
+        if evidence.only_observes(one):
+            continue  # the other trigger decides alone, and the fallback is for it
         if one.fallback is not None and one.others and not one.has_formula:
             others = " and ".join(trigger_words(one, trigger) for trigger in one.others[:MAX_NAMED])
             yield Symptom(one.name, f"fallback begins for {others} as well", one.fallback.place)

@@ -407,31 +407,43 @@ def _meant(trigger: KedaTrigger, one: ScalingObject, namespace: str, names: Sequ
 @BOOK.rule(
     "observe-alone",
     Severity.ERROR,
-    title="A workload in mode observe has no trigger besides Kedastral's.",
+    title="A workload in mode observe has no trigger besides Kedastral's, or only cron.",
     why="KEDA is told 0 in that mode: without another trigger the Deployment goes to its minimum, and with only cpu or "
-    "memory to zero if it may, because to KEDA these are not active.",
-    remedy="add a reactive trigger, or set mode: scale",
+    "memory to zero if it may, because to KEDA these are not active. A warning with cron alone: it reads no load, and "
+    "outside of its hours there is only the minimum.",
+    remedy="add a trigger that reads the load, or set mode: scale; to observe, no ScaledObject is needed",
 )
 def _observe_alone(evidence: Evidence) -> Iterator[Symptom]:
     for one, trigger, workload in each_of_ours(evidence):
         if workload is None or not is_observed(workload):
             continue
-        others, kinds = _beside_ours(one)
+        others = _beside_ours(one)
         if not others:
             yield Symptom(one.name, f"{workload.key} is in mode observe, and no other trigger decides", trigger.place)
+        elif _read_no_load(others):
+            least = "zero" if one.may_sleep else f"its minimum of {max(one.lowest, 1)}"
+            words = f"{workload.key} is in mode observe, and outside of the hours of cron it goes to {least}"
+            yield Symptom(one.name, words, trigger.place, milder=True)
         elif _keep_no_pod(one, others):
-            words = f"{workload.key} is in mode observe, and {kinds} alone keeps no pod from being scaled to zero"
-            yield Symptom(one.name, words, trigger.place, remedy="set a minReplicaCount above 0, or mode: scale")
+            kinds = " or ".join(dict.fromkeys(kind_of(other) for other in others if other.kind in RESOURCE_TYPES))
+            is_scheduled = any(other.kind in CLOCK_TYPES for other in others)
+            when = "outside of the hours of cron " if is_scheduled else ""
+            words = f"{workload.key} is in mode observe, and {when}{kinds} alone keeps no pod from being scaled to zero"
+            remedy = "set a minReplicaCount above 0, or mode: scale"
+            yield Symptom(one.name, words, trigger.place, remedy, milder=is_scheduled)
 
 
-def _beside_ours(one: ScalingObject) -> tuple[Sequence[KedaTrigger], str]:
-    """The triggers that are not for Kedastral, and their types in words."""
-    others = [other for other in one.triggers if other not in one.ours]
-    return others, " or ".join(dict.fromkeys(kind_of(other) for other in others))
+def _read_no_load(triggers: Sequence[KedaTrigger]) -> bool:
+    return all(trigger.kind in CLOCK_TYPES for trigger in triggers)
+
+
+def _beside_ours(one: ScalingObject) -> Sequence[KedaTrigger]:
+    """The triggers that are not for Kedastral."""
+    return [other for other in one.triggers if other not in one.ours]
 
 
 def _keep_no_pod(one: ScalingObject, others: Sequence[KedaTrigger]) -> bool:
-    return one.may_sleep and all(other.kind in RESOURCE_TYPES for other in others)
+    return one.may_sleep and all(other.kind in (*RESOURCE_TYPES, *CLOCK_TYPES) for other in others)
 
 
 @BOOK.rule(
@@ -446,9 +458,10 @@ def _keep_no_pod(one: ScalingObject, others: Sequence[KedaTrigger]) -> bool:
 )
 def _observe_with_trigger(evidence: Evidence) -> Iterator[Symptom]:
     for one, trigger, workload in each_of_ours(evidence):
-        others, _ = _beside_ours(one)
-        if workload is None or not is_observed(workload) or not others or _keep_no_pod(one, others):
-            continue  # alone it is an error, by the rule before
+        others = _beside_ours(one)
+        is_alone = _read_no_load(others) or _keep_no_pod(one, others)
+        if workload is None or not is_observed(workload) or is_alone:
+            continue  # which is worse, by the rule before
         stopped = [other for other in others if other.kind not in RESOURCE_TYPES]
         named = [trigger_words(one, other) for other in stopped or others]
         verb = "scales" if len(named) == 1 else "scale"

@@ -327,10 +327,11 @@ PLANTED = (
         settings=False,
     ),
     Planted("observe-alone", "observe", policy=lambda p: p.update(mode="observe")),
+    Planted("observe-alone", "beside cron", beside(CRON), lambda p: p.update(mode="observe")),
     Planted(
         "observe-with-trigger",
-        "beside prometheus",
-        both(spec(fallback=None), beside(REACTIVE)),
+        "beside prometheus, which has a fallback of its own",
+        beside(REACTIVE),
         policy=lambda p: p.update(mode="observe"),
     ),
     Planted("bounds", "min above max", spec(minReplicaCount=6, maxReplicaCount=5), settings=False),

@@ -502,6 +502,18 @@ ZEROS = (
         PLANS_ZERO + "  mode: observe\n",
     ),
     RealWorld(
+        "observed from zero beside a schedule, under default-min",
+        scaled_object(PUSH + CRON, TOLERANT, FROM_ZERO),
+        (("observe-alone", "warning"),),
+        DEFAULT_MIN + "  mode: observe\n",
+    ),
+    RealWorld(
+        "observed beside cpu, under default-min, with a fallback and without",
+        scaled_object(OURS + CPU, TOLERANT) + "---" + scaled_object(OURS + CPU, TOLERANT + FALLBACK, name="cart"),
+        (("observe-with-trigger", "info"), ("observe-with-trigger", "info")),
+        SETTINGS.replace("ride-forecast", "default-min") + "  mode: observe\n",
+    ),
+    RealWorld(
         "whole numbers with a point",
         scaled_object(OURS, TOLERANT + FALLBACK, "\n  minReplicaCount: 2.0\n  maxReplicaCount: 5e1"),
         settings=SETTINGS,

@@ -606,6 +606,29 @@ def test_what_stops_while_kedastral_is_away_is_said_before_a_trigger_is_observed
         assert "observe-with-trigger" not in {one["rule"] for one in found}, "in mode scale the plan is worth that"
 
 
+@pytest.mark.parametrize(
+    ("triggers", "least", "said"),
+    [
+        ((CRON,), 2, "outside of the hours of cron it goes to its minimum of 2"),
+        ((CRON,), 0, "outside of the hours of cron it goes to zero"),
+        ((CRON, CPU), 2, None),
+        ((CRON, CPU), 0, "outside of the hours of cron cpu alone keeps no pod from being scaled to zero"),
+        ((CRON, REACTIVE), 0, None),
+    ],
+)
+def test_a_schedule_beside_what_is_observed_reads_no_load(
+    triggers: tuple[Any, ...], least: int, said: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    object_ = yaml.safe_load(SOUND)
+    object_["spec"]["triggers"] += triggers
+    object_["spec"]["minReplicaCount"] = least
+    manifests, config = write(tmp_path, yaml.safe_dump(object_), observed())
+    outcome, found = diagnose(monkeypatch, manifests, "--config", config)
+    told = [(one["severity"], one["message"]) for one in found if one["rule"] == "observe-alone"]
+    assert told == ([("warning", f"shop/web is in mode observe, and {said}")] if said else [])
+    assert outcome.code == 0
+
+
 def test_a_workload_that_its_trigger_describes_needs_a_policy_to_be_observed_without_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
