@@ -25,7 +25,8 @@ class Severity(StrEnum):
 class Symptom:
     """What a rule finds: the object, the message, the place, and the remedy if it is not the rule's own.
 
-    ``milder`` makes it one step less severe than its rule.
+    ``milder`` makes it one step less severe than its rule, as does ``later``: it only matters once the workload is no
+    longer in mode observe.
     """
 
     about: ObjectName
@@ -33,6 +34,7 @@ class Symptom:
     place: Place | None = None
     remedy: str = ""
     milder: bool = False
+    later: bool = False
 
 
 @attrs.frozen
@@ -100,8 +102,11 @@ def examine(evidence: Evidence, rules: Iterable[DoctorRule]) -> list[Diagnosis]:
 
 def _diagnose(rule: DoctorRule, symptom: Symptom, perhaps: str | None) -> Diagnosis:
     """``perhaps`` names the trigger that may be for Kedastral; None if one surely is."""
-    severity = _MILDER[rule.severity] if symptom.milder else rule.severity
-    sentence = symptom.sentence
+    severity, sentence = rule.severity, symptom.sentence
+    if symptom.milder:
+        severity = _MILDER[severity]
+    if symptom.later:
+        severity, sentence = _MILDER[severity], f"{sentence}, which matters once the mode is scale"
     if perhaps is not None:
         severity, rest = _MILDER[severity], sentence.removeprefix(f"{perhaps} ")
         sentence = f"{perhaps} may be for Kedastral" + (f": {rest}" if rest == sentence else f", and {rest}")

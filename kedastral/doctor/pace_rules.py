@@ -70,6 +70,7 @@ def _slow_ramp(evidence: Evidence) -> Iterator[Symptom]:
         if one.refused:
             continue  # there is no HPA that could be slow
         first, last = _rush_of(one, workload)
+        later = evidence.only_observes(one)
         lead, seconds = _lead_of(workload), ramp_time(_behavior_of(one), first, last)
         starts = evidence.starts_of(one)
         start = starts[len(starts) // 2] if starts else 0.0
@@ -78,14 +79,14 @@ def _slow_ramp(evidence: Evidence) -> Iterator[Symptom]:
         of_lead = f"your {lead:.0f} s" if workload is not None else f"a lead time of {lead:.0f} s, the default"
         if seconds is None:
             words = f"scaling from {first} to {last} pods takes the HPA more than an hour, or never ends"
-            yield Symptom(one.name, words, place)
+            yield Symptom(one.name, words, place, later=later)
         elif seconds + start > lead:
             more = f", and a pod {start:.0f} s more to be Ready," if start else ""
             words = f"scaling from {first} to {last} pods takes {seconds:.0f} s{more} of {of_lead}"
-            yield Symptom(one.name, words, place, milder=workload is None)
+            yield Symptom(one.name, words, place, milder=workload is None, later=later)
         elif seconds > lead / 2 and workload is not None:
             words = f"scaling from {first} to {last} pods takes {seconds:.0f} s of {of_lead}"
-            yield Symptom(one.name, words, place, milder=True)
+            yield Symptom(one.name, words, place, milder=True, later=later)
 
 
 @BOOK.rule(
@@ -106,7 +107,8 @@ def _tolerance(evidence: Evidence) -> Iterator[Symptom]:
         way, tolerance = max(swallowed, key=lambda found: found[1])
         pods = max(math.ceil(1 / tolerance - 1e-9), one.lowest)
         words = f"with {pods} pods or more one pod {way} is within the tolerance of {tolerance * 100:g} %"
-        yield Symptom(one.name, words, one.behavior_place or one.place, milder=one.behavior is None)
+        later = evidence.only_observes(one)
+        yield Symptom(one.name, words, one.behavior_place or one.place, milder=one.behavior is None, later=later)
 
 
 @BOOK.rule(
@@ -123,7 +125,8 @@ def _scale_down(evidence: Evidence) -> Iterator[Symptom]:
         if down.select is SelectPolicy.DISABLED:
             yield Symptom(one.name, "behavior.scaleDown has selectPolicy Disabled", one.behavior_place)
         elif down.stabilization_window == 0:
-            yield Symptom(one.name, "behavior.scaleDown has a stabilization window of 0 s", one.behavior_place)
+            words = "behavior.scaleDown has a stabilization window of 0 s"
+            yield Symptom(one.name, words, one.behavior_place, later=evidence.only_observes(one))
 
 
 # KEDA's intervals and pod starts.
@@ -194,4 +197,4 @@ def _slow_start(evidence: Evidence) -> Iterator[Symptom]:
             f"of {len(starts)} pods the middle one took {middle:.0f} s to be Ready, and the lead time is {lead:.0f} s"
         )
         if middle > lead:
-            yield Symptom(one.name, words, one.place)
+            yield Symptom(one.name, words, one.place, later=evidence.only_observes(one))

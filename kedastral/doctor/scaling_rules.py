@@ -98,7 +98,7 @@ def _max_below_plan(evidence: Evidence) -> Iterator[Symptom]:
     for one, trigger, workload in each_of_ours(evidence):
         if workload is not None and one.highest < workload.plan.max_replicas:
             words = f"maxReplicaCount is {_with_default(one)}, and {workload.key} plans up to {_max_of(workload)}"
-            yield Symptom(one.name, words, trigger.place)
+            yield Symptom(one.name, words, trigger.place, later=evidence.only_observes(one))
 
 
 def _max_of(workload: WorkloadSettings) -> str:
@@ -121,13 +121,14 @@ def _min_differs(evidence: Evidence) -> Iterator[Symptom]:
         least, sleeps = workload.plan.min_replicas, 0 in (one.min, one.idle)
         if least <= _activation_of(trigger) or one.is_forced if sleeps else least == one.min:
             continue
+        later = evidence.only_observes(one)
         by_default = ", the default of min" if "min_replicas" in workload.by_default else ""
         planned = f"{workload.key} plans at least {least}{by_default}"
         if one.idle == 0:
             words = f"idleReplicaCount is 0, and {planned}, so that it is never idle"
-            yield Symptom(one.name, words, trigger.place, remedy="set min: 0, or remove idleReplicaCount")
+            yield Symptom(one.name, words, trigger.place, "set min: 0, or remove idleReplicaCount", later=later)
         else:
-            yield Symptom(one.name, f"minReplicaCount is {one.min}, and {planned}", trigger.place)
+            yield Symptom(one.name, f"minReplicaCount is {one.min}, and {planned}", trigger.place, later=later)
 
 
 def _activation_of(trigger: KedaTrigger) -> float:
@@ -181,7 +182,7 @@ def _no_stream(evidence: Evidence) -> Iterator[Symptom]:
     for one in evidence.scaled_by_us:
         if _sleeps_on_purpose(one) and all(trigger.kind == "external" for trigger in one.ours):
             words = f"from zero it is woken by a poll, every {one.polling or DEFAULT_POLLING} s"
-            yield Symptom(one.name, words, one.ours[0].place)
+            yield Symptom(one.name, words, one.ours[0].place, later=evidence.only_observes(one))
 
 
 def _sleeps_on_purpose(one: ScalingObject) -> bool:
@@ -327,6 +328,10 @@ def _formula(evidence: Evidence) -> Iterator[Symptom]:
         if one.formula is not None:
             for words, remedy, milder in _wrong_formula(one, one.formula):
                 yield Symptom(one.name, words, one.formula.place, remedy, milder)
+            if one.formula.text and not any(trigger.name in one.formula.names for trigger in one.ours):
+                words = f"the formula does not name {trigger_words(one, one.ours[0])}, so that the plan has no effect"
+                remedy = "give that trigger a name, and use it in the formula"
+                yield Symptom(one.name, words, one.formula.place, remedy, later=evidence.only_observes(one))
 
 
 Wrong = tuple[str, str, bool]
@@ -369,9 +374,6 @@ def _wrong_names(one: ScalingObject, formula: Formula) -> Iterator[Wrong]:
         elif name not in usable:
             words = f"the formula names {shown_key(name)}, which no trigger has for its name"
             yield words, "correct it, or give the trigger that name; only letters, digits and _ can be used", False
-    if not any(trigger.name in formula.names for trigger in one.ours):
-        words = f"the formula does not name {trigger_words(one, one.ours[0])}, so that the plan has no effect"
-        yield words, "give that trigger a name, and use it in the formula", False
 
 
 # Other triggers.
@@ -400,12 +402,13 @@ def _threshold(evidence: Evidence) -> Iterator[Symptom]:
             ):
                 continue
             if not THRESHOLD_TOO_LOW <= threshold / target <= THRESHOLD_TOO_HIGH:
-                yield Symptom(
-                    one.name,
-                    f"the threshold is {write_value(threshold)}, and {workload.key} has {write_value(target)} per pod",
-                    other.place,
-                    remedy=f"set threshold to about {write_value(round(target / 1.2, 1))}",
+                words = (
+                    f"the threshold is {write_value(threshold)}, and {workload.key} has {write_value(target)} per pod"
                 )
+                remedy = f"set threshold to about {write_value(round(target / 1.2, 1))}"
+                later = evidence.only_observes(one)
+                remedy += " then; until then this trigger decides alone" if later else ""
+                yield Symptom(one.name, words, other.place, remedy, later=later)
 
 
 def _number(text: str) -> float | None:

@@ -430,6 +430,16 @@ FROM_ZERO = """
 PUSH = OURS.replace("type: external", "type: external-push")
 PLANS_ZERO = SETTINGS.replace("min: 2", "min: 0")
 DEFAULT_MIN = PLANS_ZERO.replace("ride-forecast", "default-min")
+FORMULA = """
+  advanced:
+    scalingModifiers: {formula: "%s", target: "%s"}
+    horizontalPodAutoscalerConfig:
+      behavior:
+        scaleUp: {tolerance: 0}
+        scaleDown: {tolerance: 0, stabilizationWindowSeconds: 60}
+  fallback: {failureThreshold: 6, replicas: 6, behavior: scalingModifiers}"""
+PREDICTED = OURS.replace("type: external", "type: external\n      name: predicted")
+RPS = PROMETHEUS.replace("type: prometheus", "type: prometheus\n      name: rps")
 ZEROS = (
     RealWorld(
         "idle at 0, and at least 4 pods otherwise",
@@ -514,21 +524,47 @@ ZEROS = (
         SETTINGS.replace("ride-forecast", "default-min") + "  mode: observe\n",
     ),
     RealWorld(
+        "observed beside the trigger that decides, with what matters once the plan does",
+        scaled_object(
+            OURS + PROMETHEUS.replace('"167"', '"100"'),
+            FALLBACK
+            + """
+  advanced:
+    horizontalPodAutoscalerConfig:
+      behavior:
+        scaleUp: {policies: [{type: Percent, value: 50, periodSeconds: 60}]}
+        scaleDown: {stabilizationWindowSeconds: 0}""",
+            "\n  minReplicaCount: 3\n  maxReplicaCount: 40",
+        ),
+        (
+            ("observe-with-trigger", "warning"),
+            ("slow-ramp", "warning"),
+            ("max-below-plan", "warning"),
+            ("min-differs", "info"),
+            ("tolerance", "info"),
+            ("scale-down", "info"),
+            ("threshold-against-target", "info"),
+        ),
+        SETTINGS.replace("leadTime: 5m", "leadTime: 3m") + "  mode: observe\n",
+    ),
+    RealWorld(
+        "observed beside a formula without the plan",
+        scaled_object(PREDICTED + RPS, FORMULA % ("rps / 167", "1")),
+        (("observe-with-trigger", "warning"), ("formula", "warning")),
+        SETTINGS + "  mode: observe\n",
+    ),
+    RealWorld(
+        "observed from zero beside a prometheus trigger",
+        scaled_object(OURS + PROMETHEUS, TOLERANT + FALLBACK, FROM_ZERO),
+        (("observe-with-trigger", "warning"), ("sleeps-without-stream", "info")),
+        DEFAULT_MIN + "  mode: observe\n",
+    ),
+    RealWorld(
         "whole numbers with a point",
         scaled_object(OURS, TOLERANT + FALLBACK, "\n  minReplicaCount: 2.0\n  maxReplicaCount: 5e1"),
         settings=SETTINGS,
     ),
 )
-FORMULA = """
-  advanced:
-    scalingModifiers: {formula: "%s", target: "%s"}
-    horizontalPodAutoscalerConfig:
-      behavior:
-        scaleUp: {tolerance: 0}
-        scaleDown: {tolerance: 0, stabilizationWindowSeconds: 60}
-  fallback: {failureThreshold: 6, replicas: 6, behavior: scalingModifiers}"""
-PREDICTED = OURS.replace("type: external", "type: external\n      name: predicted")
-RPS = PROMETHEUS.replace("type: prometheus", "type: prometheus\n      name: rps")
 COMBINED = (
     RealWorld(
         "beside a schedule, with a fallback for us alone",

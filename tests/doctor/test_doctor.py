@@ -606,6 +606,26 @@ def test_what_stops_while_kedastral_is_away_is_said_before_a_trigger_is_observed
         assert "observe-with-trigger" not in {one["rule"] for one in found}, "in mode scale the plan is worth that"
 
 
+def test_what_the_plan_does_not_do_yet_is_a_step_milder_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    object_ = yaml.safe_load(SOUND)
+    object_["spec"]["triggers"].append({**REACTIVE, "metadata": {**REACTIVE["metadata"], "threshold": "100"}})
+    behavior = object_["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    behavior["scaleUp"]["stabilizationWindowSeconds"] = 600
+    manifests, config = write(tmp_path, yaml.safe_dump(object_), observed())
+    outcome, found = diagnose(monkeypatch, manifests, "--config", config, "--level", "info")
+    said = {one["rule"]: one for one in found}
+    assert outcome.code == 0, "to observe harms nobody, and fails no pipeline"
+    assert said["slow-ramp"]["message"] == (
+        "scaling from 13 to 50 pods takes 615 s of your 300 s, which matters once the mode is scale"
+    )
+    assert said["threshold-against-target"]["remedy"] == (
+        "set threshold to about 166.7 then; until then this trigger decides alone"
+    )
+    assert diagnose(monkeypatch, manifests, "--config", write(tmp_path, yaml.safe_dump(object_))[1])[0].code == 1
+
+
 @pytest.mark.parametrize(
     ("triggers", "least", "said"),
     [
