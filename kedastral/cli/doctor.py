@@ -113,7 +113,7 @@ def _read_paths(paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     problems: list[str] = []
     for text in paths:
         if text == STDIN:
-            yield "stdin", sys.stdin.buffer.read()
+            yield object_rules.STDIN_FILE, sys.stdin.buffer.read()
             continue
         try:
             for file in _find_files(Path(text)):

@@ -15,6 +15,8 @@ APPS_KINDS = ("Deployment", "StatefulSet", "ReplicaSet")
 OLD_GROUPS = ("", "extensions")
 LISTED = (("apps", "Deployment"), ("apps", "StatefulSet"))
 """Group and kind of what is listed in a cluster."""
+STDIN_FILE = "stdin"
+"""The name of what is piped in, which is mostly what ``kubectl get`` prints."""
 PARTLY = "PartialTriggerError"
 """KEDA's reason if some triggers fail and others work."""
 
@@ -50,6 +52,42 @@ def _is_taken_over(evidence: Evidence, hpa: PlainHpa) -> bool:
         one.takes_over and one.hpa_name == hpa.name.name and evidence.namespace_of(one.name) == namespace
         for one in evidence.objects
     )
+
+
+@BOOK.rule(
+    "same-object-twice",
+    Severity.WARNING,
+    title="Two manifests describe the same ScaledObject.",
+    why="kubectl apply on the folder takes both, one after the other, and only the last one stays. An info if they are "
+    "in different folders, which may be for different clusters.",
+    remedy="keep one of them, or give each its own name",
+)
+def _same_object_twice(evidence: Evidence) -> Iterator[Symptom]:
+    seen: dict[ObjectName, list[Place]] = {}
+    ours = {evidence.full_name_of(one.name) for one in evidence.scaled_by_us}
+    for one in evidence.objects:
+        name = evidence.full_name_of(one.name)
+        if name not in ours or not name.name:
+            continue
+        before = seen.setdefault(name, [])
+        other = next((place for place in before if _are_both_applied(place, one.place)), None)
+        if other is not None:
+            words = f"{other} has it, too: of both only the one that is applied last stays"
+            yield Symptom(one.name, words, one.place, milder=_folder_of(other) != _folder_of(one.place))
+        before.append(one.place)
+
+
+def _are_both_applied(one: Place, other: Place) -> bool:
+    """Whether both are manifests of one set, and not one of them what a cluster has by now."""
+    return one.file == other.file or not any(_is_live(place) for place in (one, other))
+
+
+def _is_live(place: Place) -> bool:
+    return not place.line or place.file == STDIN_FILE
+
+
+def _folder_of(place: Place) -> str:
+    return place.file.replace("\\", "/").rpartition("/")[0]
 
 
 @BOOK.rule(

@@ -454,6 +454,7 @@ PLANTED = (
             ),
         ),
     ),
+    Planted("same-object-twice", "with other triggers", beside=(named("web", triggers=[REACTIVE]),)),
     Planted("no-target", "a Rollout without its API", spec(scaleTargetRef={"name": "web", "kind": "Rollout"})),
     Planted("no-target", "a DaemonSet", spec(scaleTargetRef={"name": "web", "kind": "DaemonSet"})),
     Planted("no-target", "in lower case", spec(scaleTargetRef={"name": "web", "kind": "deployment"})),

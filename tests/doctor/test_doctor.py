@@ -579,6 +579,38 @@ def test_a_slow_ramp_is_said_in_pods_and_seconds(monkeypatch: pytest.MonkeyPatch
     assert found["message"] == "scaling from 10 to 40 pods takes 195 s of your 300 s"
 
 
+# several files
+
+
+def test_two_files_with_the_same_object_are_told_unless_one_is_what_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    new, old = tmp_path / "shop" / "new.yaml", tmp_path / "shop" / "old.yaml"
+    elsewhere = tmp_path / "staging" / "new.yaml"
+    for file in (new, old, elsewhere):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(SOUND)
+    before = yaml.safe_load(SOUND)
+    before["spec"]["triggers"] = [REACTIVE]
+    old.write_text(yaml.safe_dump(before))
+    words = f"{new}:2 has it, too: of both only the one that is applied last stays"
+
+    def said(*paths: Path | str) -> list[tuple[str, str, str]]:
+        _, found = diagnose(monkeypatch, *map(str, paths), "--level", "info")
+        return [(one["severity"], one["message"], one["file"]) for one in found if one["rule"] == "same-object-twice"]
+
+    assert said(tmp_path / "shop") == [("warning", words, str(old))]
+    assert said(new, elsewhere) == [("info", words, str(elsewhere))]
+    elsewhere.write_text(SOUND.replace("namespace: shop", "namespace: staging"))
+    assert said(new, elsewhere) == []
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(old.read_bytes())))
+    assert said(new, "-") == [], "kubectl get prints what runs now"
+    elsewhere.write_text(yaml.safe_dump(before))
+    old.unlink()
+    new.write_text(yaml.safe_dump(before))
+    assert said(tmp_path) == [], "neither is scaled by Kedastral"
+
+
 # mode observe
 
 
