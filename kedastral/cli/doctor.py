@@ -270,6 +270,28 @@ def _print_table(found: Sequence[Diagnosis], manifests: Manifests, evidence: Evi
         f"{f'{perhaps} that may be, ' if perhaps else ''}{_count(workloads, 'workload')}"
     )
     console.print(Text(f"Looked at {looked}: {result}."), soft_wrap=True)
+    unchecked = _find_unchecked(evidence)
+    if unchecked:
+        names = ", ".join(unchecked[:MAX_NAMED])
+        more = f" and {_count(len(unchecked) - MAX_NAMED, 'other')}" if len(unchecked) > MAX_NAMED else ""
+        what = "the workload" if len(unchecked) == 1 else "the workloads"
+        words = f"Not checked: whether Kedastral has {what} {names}{more}, and the settings; give --config or --url."
+        console.print(Text(one_line(words, MAX_WORDS)), soft_wrap=True)
+
+
+def _find_unchecked(evidence: Evidence) -> Sequence[str]:
+    """The workloads that triggers name, if nothing tells which ones there are."""
+    if evidence.workloads is not None:
+        return []
+    return list(
+        dict.fromkeys(
+            trigger.workload
+            if "/" in trigger.workload or not (namespace := evidence.namespace_of(one.name))
+            else f"{namespace}/{trigger.workload}"
+            for one, trigger, _ in each_of_ours(evidence)
+            if trigger.workload and not trigger.describes_workload
+        )
+    )
 
 
 def _count(number: int, what: str) -> str:

@@ -8,6 +8,7 @@ from kedastral.doctor.diagnosis import RuleBook, Severity, Symptom
 from kedastral.doctor.evidence import Evidence, ObjectName, Place, PlainHpa, ScalingObject, TargetRef
 from kedastral.doctor.scaled_objects import KEYS_BELOW
 from kedastral.doctor.words import fixed_word, shown_path
+from kedastral.settings.spelling import find_near
 
 BOOK = RuleBook()
 APPS_KINDS = ("Deployment", "StatefulSet", "ReplicaSet")
@@ -95,7 +96,7 @@ def _folder_of(place: Place) -> str:
     Severity.ERROR,
     title="scaleTargetRef names something that does not exist, or nothing.",
     why="KEDA then scales nothing. Without apiVersion it looks for the kind in apps/v1. Whether the Deployment exists "
-    "is checked with --cluster.",
+    "is checked with --cluster; without, it is a warning if the name of one that is given is nearly the same.",
     remedy="name a Deployment of the same namespace, or another workload with its kind",
 )
 def _no_target(evidence: Evidence) -> Iterator[Symptom]:
@@ -113,9 +114,29 @@ def _no_target(evidence: Evidence) -> Iterator[Symptom]:
             remedy = "correct the kind, or write its apiVersion, such as argoproj.io/v1alpha1 for a Rollout"
             yield Symptom(one.name, words, one.place, remedy)
             continue
-        is_listed = (group, kind) in LISTED and evidence.lists_all_of(evidence.namespace_of(one.name))
-        if is_listed and evidence.find_scalable(one) is None:
-            yield Symptom(one.name, f"there is no {one.target.kind} {one.target.name}", one.place)
+        if evidence.find_scalable(one) is not None:
+            continue
+        near = _find_near_target(evidence, one)
+        if (group, kind) in LISTED and evidence.lists_all_of(evidence.namespace_of(one.name)):
+            hint = f"; did you mean {near}?" if near else ""
+            yield Symptom(one.name, f"there is no {kind} {one.target.name}{hint}", one.place)
+        elif near:
+            words = f"what you gave has no {kind} {one.target.name}, but {kind} {near}; did you mean that?"
+            yield Symptom(one.name, words, one.place, milder=True)
+
+
+def _find_near_target(evidence: Evidence, one: ScalingObject) -> str | None:
+    """The known Deployment, or similar, whose name is near that of the target, and which nothing else scales."""
+    namespace = evidence.namespace_of(one.name)
+    everyone: tuple[ScalingObject | PlainHpa, ...] = (*evidence.objects, *evidence.hpas)
+    scaled = {(evidence.namespace_of(other.name), other.target.kind, other.target.name) for other in everyone}
+    free = [
+        scalable.name.name
+        for scalable in evidence.scalables
+        if (scalable.name.kind, evidence.namespace_of(scalable.name)) == (one.target.kind, namespace)
+        and (namespace, scalable.name.kind, scalable.name.name) not in scaled
+    ]
+    return find_near(one.target.name, free)
 
 
 @BOOK.rule(

@@ -458,6 +458,7 @@ PLANTED = (
     Planted("no-target", "a Rollout without its API", spec(scaleTargetRef={"name": "web", "kind": "Rollout"})),
     Planted("no-target", "a DaemonSet", spec(scaleTargetRef={"name": "web", "kind": "DaemonSet"})),
     Planted("no-target", "in lower case", spec(scaleTargetRef={"name": "web", "kind": "deployment"})),
+    Planted("no-target", "misspelt", spec(scaleTargetRef={"name": "wbe"}), beside=(DEPLOYMENT,)),
     Planted("replicas-in-manifest", "replicas", beside=(changed(DEPLOYMENT, replicas=3),)),
     Planted(
         "one-by-one",

@@ -260,6 +260,23 @@ spec:
         (("one-by-one", "warning"),),
     ),
     RealWorld(
+        "a Deployment that other files have, beside one of a near name that has an object of its own",
+        """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: shop}
+spec: {template: {spec: {containers: [{name: web}]}}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web3, namespace: staging}
+spec: {template: {spec: {containers: [{name: web}]}}}
+---"""
+        + scaled_object(OURS, TOLERANT + FALLBACK)
+        + "---"
+        + scaled_object(OURS, TOLERANT + FALLBACK, name="web2"),
+    ),
+    RealWorld(
         "an Argo Rollout that refers to a Deployment",
         """
 apiVersion: argoproj.io/v1alpha1

@@ -503,8 +503,13 @@ def test_the_table_is_for_people(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert "docs/doctor.md#metric-type-value" in outcome.out
     assert outcome.out.splitlines()[-1] == "Looked at 1 object, 1 trigger of Kedastral, 1 workload: 1 error."
     sound, _ = write(tmp_path, SOUND)
-    assert call(monkeypatch, "doctor", sound).out == (
-        "Looked at 1 object, 1 trigger of Kedastral, 0 workloads: nothing found.\n"
+    assert call(monkeypatch, "doctor", sound).out.splitlines() == [
+        "Looked at 1 object, 1 trigger of Kedastral, 0 workloads: nothing found.",
+        "Not checked: whether Kedastral has the workload shop/web, and the settings; give --config or --url.",
+    ]
+    many, _ = write(tmp_path, yaml.safe_dump_all([naming(f"w{i}") for i in range(7)]))
+    assert "the workloads shop/w0, shop/w1, shop/w2, shop/w3, shop/w4 and 2 others, and the settings; give " in (
+        call(monkeypatch, "doctor", many).out
     )
 
 
