@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from kedastral.core.capacity import ReplicaBounds
 from kedastral.doctor.diagnosis import RuleBook, Severity, Symptom
-from kedastral.doctor.evidence import Evidence, ScalingObject, each_of_ours
+from kedastral.doctor.evidence import Evidence, ScalingObject, each_of_ours, is_observed
 from kedastral.settings.fleet import WorkloadSettings
 from kedastral.simulation.hpa import Hpa, HpaBehavior, HpaMetric, SelectPolicy
 
@@ -17,6 +17,10 @@ LONGEST_RAMP = 3600.0
 """Seconds after which a ramp counts as endless."""
 RUSH = 4
 """The factor by which the load of a rush grows within the lead time, for the rule about the ramp."""
+SLOW_SCALE_IN = 120.0
+"""Seconds that scaling in may take, where the plan has waited before."""
+MODEL_WITH_A_WAIT = "auto"
+"""The model whose plan waits before it comes down."""
 SHORT_COOLDOWN = 60
 SLOW_POLLING = 60
 """Seconds. A workload at zero is activated by a poll, unless a stream does it."""
@@ -39,6 +43,17 @@ def ramp_time(behavior: HpaBehavior, first: int, last: int) -> float | None:
         now += SYNC
         replicas = hpa.recommend(now, replicas, [HpaMetric(float(last))])
     return now if replicas >= enough else None
+
+
+def fall_time(behavior: HpaBehavior, first: int, last: int) -> float | None:
+    """Seconds that an HPA takes down from ``first`` to ``last`` replicas; as `ramp_time`."""
+    hpa = Hpa(behavior, ReplicaBounds(1, first))
+    few = math.floor(last / (1 - behavior.down.tolerance) + 1e-9) if behavior.down.tolerance < 1 else first
+    replicas, now = hpa.recommend(0.0, first, [HpaMetric(float(first))]), 0.0
+    while replicas > few and now < LONGEST_RAMP:
+        now += SYNC
+        replicas = hpa.recommend(now, replicas, [HpaMetric(float(last))])
+    return now if replicas <= few else None
 
 
 def _behavior_of(one: ScalingObject) -> HpaBehavior:
@@ -127,6 +142,33 @@ def _scale_down(evidence: Evidence) -> Iterator[Symptom]:
         elif down.stabilization_window == 0:
             words = "behavior.scaleDown has a stabilization window of 0 s"
             yield Symptom(one.name, words, one.behavior_place, later=evidence.only_observes(one))
+
+
+@BOOK.rule(
+    "slow-scale-in",
+    Severity.INFO,
+    title="Kedastral alone decides, and the HPA takes more than two minutes to scale in.",
+    why="With auto the plan itself comes down five minutes after the need, and the HPA's own wait, 300 s by default, "
+    "is added to that: pods cost more for longer. The way down from the maximum to a quarter of it, or to one pod, is "
+    "simulated.",
+    remedy="set stabilizationWindowSeconds: 60 in behavior.scaleDown, and loosen its policies; keep them if pods need "
+    "that long to finish their work",
+)
+def _slow_scale_in(evidence: Evidence) -> Iterator[Symptom]:
+    for one, _, workload in each_of_ours(evidence):
+        behavior = _behavior_of(one)
+        if one.refused or one.others or one.is_unsure or behavior.down.select is SelectPolicy.DISABLED:
+            continue
+        if workload is not None and (workload.forecast.model != MODEL_WITH_A_WAIT or is_observed(workload)):
+            continue
+        last, first = _rush_of(one, workload)
+        seconds = fall_time(behavior, first, last)
+        if seconds is None or seconds > SLOW_SCALE_IN:
+            takes = "more than an hour" if seconds is None else f"{seconds:.0f} s"
+            words = (
+                f"scaling in from {first} to {last} pods takes the HPA {takes}, on top of the plan's own five minutes"
+            )
+            yield Symptom(one.name, words, one.behavior_place or one.place)
 
 
 # KEDA's intervals and pod starts.

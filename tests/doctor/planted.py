@@ -414,6 +414,16 @@ PLANTED = (
     ),
     Planted("scale-down", "no window", behavior(scaleDown={"stabilizationWindowSeconds": 0})),
     Planted("scale-down", "disabled", behavior(scaleDown={"selectPolicy": "Disabled"})),
+    Planted("slow-scale-in", "half an hour", behavior(scaleDown={"stabilizationWindowSeconds": 1800})),
+    Planted(
+        "slow-scale-in",
+        "a pod a minute, beside cpu and cron",
+        both(
+            behavior(scaleDown={"policies": [{"type": "Pods", "value": 1, "periodSeconds": 60}]}),
+            beside(CPU),
+            beside(CRON),
+        ),
+    ),
     Planted("pace-without-effect", "polling", spec(pollingInterval=10)),
     Planted("pace-without-effect", "cooldown", spec(cooldownPeriod=300)),
     Planted("pace-without-effect", "the first cooldown", spec(initialCooldownPeriod=60)),

@@ -325,6 +325,7 @@ spec:
   advanced: {horizontalPodAutoscalerConfig: {name: web}}
   triggers:"""
         + OURS,
+        (("slow-scale-in", "info"),),
     ),
     RealWorld(
         "KEDA's HPA of another name, without an owner, as a backup has it",
@@ -365,7 +366,7 @@ items:
         - type: external
           metadata: {scalerAddress: "kedastral.kedastral.svc:8080", workload: web}
 """,
-        (("replicas-in-manifest", "warning"),),
+        (("replicas-in-manifest", "warning"), ("slow-scale-in", "info")),
     ),
     RealWorld(
         "the same Deployment as kubectl get prints it",
@@ -795,6 +796,7 @@ spec:
             ("unknown-field", "error"),
             ("min-not-set", "warning"),
             ("no-fallback", "warning"),
+            ("slow-scale-in", "info"),
         ),
     ),
     RealWorld(

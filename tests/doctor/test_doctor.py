@@ -12,7 +12,7 @@ import yaml
 
 from kedastral.cli.doctor import RULES
 from kedastral.doctor.diagnosis import DoctorRule, Severity
-from kedastral.doctor.pace_rules import ramp_time
+from kedastral.doctor.pace_rules import fall_time, ramp_time
 from kedastral.simulation.hpa import HpaBehavior, RateKind, RatePolicy, ScalingRules
 from tests.cli.test_commands import Outcome, call
 from tests.docs.pages import PAGES, ROOT, anchors, blocks, read
@@ -55,7 +55,8 @@ def test_a_planted_mistake_is_found_and_nothing_else(
     one: Planted, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     manifests, config = write(tmp_path, one.manifests(), one.config())
-    outcome, found = diagnose(monkeypatch, manifests, *(("--config", config) if one.settings else ()))
+    level = ("--level", "info") if EVERY_RULE[one.rule].severity is Severity.INFO else ()
+    outcome, found = diagnose(monkeypatch, manifests, *(("--config", config) if one.settings else ()), *level)
     assert {each["rule"] for each in found} == {one.rule}, found
     assert outcome.code == (1 if any(each["severity"] == "error" for each in found) else 0)
     assert all(each["message"] and each["remedy"] and each["object"]["name"] for each in found)
@@ -522,7 +523,9 @@ def test_warnings_alone_end_with_0_and_infos_are_shown_on_demand(
     outcome, found = diagnose(monkeypatch, manifests)
     assert (outcome.code, [one["rule"] for one in found]) == (0, ["no-fallback"])
     _, more = diagnose(monkeypatch, manifests, "--level", "info")
-    assert [(one["rule"], one["severity"]) for one in more] == [("no-fallback", "warning"), ("tolerance", "info")]
+    assert [(one["rule"], one["severity"]) for one in more] == [
+        ("no-fallback", "warning"), ("tolerance", "info"), ("slow-scale-in", "info")
+    ]  # fmt: skip
     assert diagnose(monkeypatch, manifests, "--level", "error")[1] == []
 
 
@@ -695,6 +698,42 @@ def test_a_workload_that_its_trigger_describes_needs_a_policy_to_be_observed_wit
     _, found = diagnose(monkeypatch, write(tmp_path, yaml.safe_dump(object_))[0])
     [said] = [one for one in found if one["rule"] == "observe-with-trigger"]
     assert "describe the workload in a ForecastPolicy" in said["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("down", "seconds"),
+    [
+        (ScalingRules(stabilization_window=60.0), 60.0),
+        (HpaBehavior.ABSENT.down, 300.0),
+        (ScalingRules(0.0, 0.0, (RatePolicy(RateKind.PODS, 2, 120.0),)), 2175.0),  # 37 pods: 19 times 120 s
+        (ScalingRules(0.0, 600.0, (RatePolicy(RateKind.PODS, 2, 120.0),)), 2760.0),
+        (ScalingRules(0.0, 600.0, (RatePolicy(RateKind.PODS, 1, 600.0),)), None),
+        (ScalingRules(2.0), 0.0),  # within the tolerance
+    ],
+)
+def test_the_way_down_is_as_the_hpas_rules_make_it(down: ScalingRules, seconds: float | None) -> None:
+    assert fall_time(HpaBehavior(ScalingRules(), down), 50, 13) == seconds
+
+
+def test_a_slow_scale_in_is_an_info_where_the_plan_has_waited_already(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    policies = "policies: [{type: Pods, value: 2, periodSeconds: 120}]"
+    text = SOUND.replace("stabilizationWindowSeconds: 60}", f"stabilizationWindowSeconds: 600, {policies}}}")
+    manifests, config = write(tmp_path, text)
+    asked = (manifests, "--config", config, "--level", "info")
+    outcome, [found] = diagnose(monkeypatch, *asked)
+    assert (outcome.code, found["rule"], found["severity"]) == (0, "slow-scale-in", "info")
+    assert found["message"] == (
+        "scaling in from 50 to 13 pods takes the HPA 2760 s, on top of the plan's own five minutes"
+    )
+    write(tmp_path, text, SETTINGS.replace("serviceLevel: 0.99", "model: baseline"))
+    assert diagnose(monkeypatch, *asked)[1] == [], "its plan does not wait"
+    object_ = yaml.safe_load(text)
+    object_["spec"]["triggers"].append(REACTIVE)
+    del object_["spec"]["fallback"]
+    write(tmp_path, yaml.safe_dump(object_))
+    assert diagnose(monkeypatch, *asked)[1] == [], "the load itself does not wait"
 
 
 # the manual
