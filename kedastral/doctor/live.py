@@ -136,9 +136,10 @@ class QueryProbe:
         selector = self._selector
         if selector is None:
             return None
-        first = f"min_over_time(timestamp({selector})[{SAMPLED}s:5s])"
-        count = f"(count_over_time({selector}[{SAMPLED}s]) > 1)"
-        return await self._ask_number(f"min((timestamp({selector}) - {first}) / ({count} - 1))")
+        newest, count = f"timestamp({selector})", f"count_over_time({selector}[{SAMPLED}s])"
+        whole = f"({newest} - timestamp({selector} offset {SAMPLED}s)) / {count}"
+        young = f"({newest} - min_over_time({newest}[{SAMPLED}s:5s])) / (({count} > 1) - 1)"
+        return await self._ask_number(f"min({whole} or {young})")
 
     async def measure_age(self) -> float | None:
         """The age of the newest sample of what the query takes rate() of, by Prometheus' own clock."""

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `kedastral doctor --check-queries` measures, on the history of a real Prometheus, made with promtool."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from kedastral.adapters.prometheus.api import open_prometheus_client
+from kedastral.adapters.prometheus.limits import RequestLimits
+from kedastral.doctor.evidence import QueryAnswer
+from kedastral.doctor.live import ask_query
+from kedastral.settings.fleet import DataSourceSettings, WorkloadSettings
+from kedastral.settings.types import HttpUrl, Name
+from kedastral.workloads.runner import DataSourceConnection
+from tests.integration.conftest import PrometheusServer, prometheus_holding
+
+pytestmark = pytest.mark.integration
+
+AHEAD = 600
+"""Seconds of samples after now, for as long as a test may take."""
+
+
+def samples(age: float, every: float, value: Callable[[int], float] = float) -> list[tuple[float, float]]:
+    """One sample ``every`` seconds, from ``age`` seconds ago on."""
+    now = time.time()
+    return [(now - age + i * every, value(i)) for i in range(int((age + AHEAD) / every))]
+
+
+HISTORY: Mapping[str, list[tuple[float, float]]] = {
+    'every_30_s_total{pod="a"}': samples(7200, 30),
+    'every_30_s_total{pod="b"}': samples(3000, 30),
+    'every_15_s_total{pod="a"}': samples(7200, 15),
+    'young_total{pod="a"}': samples(130, 15),
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusServer]:
+    """A Prometheus with two hours of `HISTORY`."""
+    with prometheus_holding(Path(tmp_path_factory.mktemp("probe")) / "prometheus", HISTORY) as server:
+        yield server
+
+
+async def ask(server: PrometheusServer, query: str) -> QueryAnswer:
+    async with open_prometheus_client(server.url) as client:
+        settings = DataSourceSettings(url=HttpUrl(server.url))
+        connection = DataSourceConnection(settings, client, RequestLimits(8, 1000.0))
+        return await ask_query(WorkloadSettings(workload=Name("web"), query=query), connection, datetime.now(UTC))
+
+
+@pytest.mark.parametrize(
+    ("metric", "seconds"), [("every_30_s_total", 30), ("every_15_s_total", 15), ("young_total", 15)]
+)
+async def test_the_interval_between_samples_is_that_of_the_scrapes(
+    server: PrometheusServer, metric: str, seconds: float
+) -> None:
+    answer = await ask(server, f"sum(rate({metric}[2m]))")
+    assert answer.scrape == pytest.approx(seconds, abs=0.5)
