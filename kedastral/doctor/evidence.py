@@ -279,7 +279,8 @@ class QueryAnswer:
     series is counted twice, ``is_gauge`` that the values fall too often for a counter. ``age`` is that of the newest
     sample, ``scrape`` the interval between samples of what the query reads, ``history`` how far back it has values,
     ``retention`` that of Prometheus, ``rule`` how often the recording rule that it reads is evaluated. ``largest`` is
-    the largest load of the last hours.
+    the largest load of the last hours. Of what the query takes rate() of, ``rated_kind`` is the type that Prometheus
+    knows, and ``rated_falls`` whether its values fall as those of a gauge do, or never, as those of a counter.
     """
 
     workload: str
@@ -294,6 +295,8 @@ class QueryAnswer:
     history: float | None = None
     retention: float | None = None
     rule: float | None = None
+    rated_kind: str = ""
+    rated_falls: bool | None = None
 
 
 @attrs.frozen

@@ -18,7 +18,7 @@ from kedastral.adapters.prometheus.answer import QueryResponse, find_twins, inst
 from kedastral.adapters.prometheus.api import PrometheusApi, QueryRequest
 from kedastral.adapters.prometheus.limits import TimeBudget
 from kedastral.adapters.prometheus.range_queries import in_seconds
-from kedastral.core.data_quality.raw_counter import falls_often, find_counter
+from kedastral.core.data_quality.raw_counter import FALLING, FEWEST_COUNTED, NEVER_FALLS, falls_often, find_counter
 from kedastral.core.promql_text import read_duration, without_strings
 from kedastral.core.series import Series, align_down
 from kedastral.doctor.evidence import AddressAnswer, QueryAnswer, WorkloadState
@@ -39,6 +39,8 @@ COARSE_POINTS = 300
 """Points in which the whole window is read, to find where it begins."""
 SAMPLED = 600
 """Seconds over which the interval between samples is measured."""
+CHANGES_SEEN = 3600
+"""Seconds over which falls and changes of a counter are counted."""
 STATUS_WITHIN = 5.0
 STATUS_BYTES = 2**22
 ANSWER_WITHIN = 10.0
@@ -83,6 +85,8 @@ async def ask_query(workload: WorkloadSettings, connection: DataSourceConnection
         history=await probe.measure_history(),
         retention=await probe.read_retention(),
         rule=rule,
+        rated_kind=await probe.read_rated_kind(),
+        rated_falls=await probe.find_rated_falls(),
     )
 
 
@@ -145,6 +149,27 @@ class QueryProbe:
         """The age of the newest sample of what the query takes rate() of, by Prometheus' own clock."""
         selector = self._selector
         return None if selector is None else await self._ask_number(f"time() - max(timestamp({selector}))")
+
+    async def read_rated_kind(self) -> str:
+        """The type of what the query takes rate() of, such as counter, if all targets agree and Prometheus knows it."""
+        name = "" if self._selector is None else self._selector.partition("{")[0].strip()
+        document = await self._ask_status(f"metadata?metric={name}") if name else None
+        kinds = {text_at(row, "type") for row in rows_at(document, "data", name)}
+        return kinds.pop() if len(kinds) == 1 else ""
+
+    async def find_rated_falls(self) -> bool | None:
+        """Whether the values of what the query takes rate() of fall often, as a gauge's; None if that is not clear."""
+        selector = self._selector
+        if selector is None:
+            return None
+        falls, changes = [
+            await self._ask_number(f"sum({function}({selector}[{CHANGES_SEEN}s]))")
+            for function in ("resets", "changes")
+        ]
+        if falls is None or changes is None or changes < FEWEST_COUNTED:
+            return None
+        share = falls / changes
+        return True if share >= FALLING else False if share <= 1 - NEVER_FALLS else None
 
     @property
     def _selector(self) -> str | None:

@@ -10,7 +10,7 @@ from kedastral.doctor.diagnosis import RuleBook, Severity, Symptom
 from kedastral.doctor.evidence import Evidence, ObjectName, QueryAnswer, settings_of_queries
 from kedastral.settings.effect import describe_lack
 from kedastral.settings.fleet import WorkloadSettings
-from kedastral.settings.promql import find_raw_counter, remedy_for, warn_of_raw_counter
+from kedastral.settings.promql import MAX_NAME_SHOWN, find_raw_counter, remedy_for, warn_of_raw_counter
 from kedastral.settings.types import write_duration
 
 BOOK = RuleBook()
@@ -89,6 +89,25 @@ def _counter_as_gauge(evidence: Evidence) -> Iterator[Symptom]:
         found = _GAUGE_FUNCTIONS.search(without_strings(workload.query))
         if found is not None:
             yield Symptom(_name(workload), f"the query takes {found[1]}() of a counter")
+
+
+@BOOK.rule(
+    "gauge-as-counter",
+    Severity.ERROR,
+    title="rate(), irate() or increase() of a gauge.",
+    why="They take each fall of the value for a restart from 0, so that the result is no load. Recognised by the "
+    "values of the last hour; a warning if only the type that Prometheus knows says so. Checked with --check-queries.",
+    remedy="take the gauge as it is, such as sum(requests_in_progress)",
+)
+def _gauge_as_counter(evidence: Evidence) -> Iterator[Symptom]:
+    for workload, answer in _answers(evidence):
+        found = RATED.search(workload.query)
+        if found is None or answer.rated_falls is False or not (answer.rated_falls or answer.rated_kind == "gauge"):
+            continue
+        name = found["selector"].partition("{")[0].strip()[:MAX_NAME_SHOWN]
+        seen = "falls again and again" if answer.rated_falls else "is a gauge to Prometheus"
+        words = f"the query takes {found[1]}() of {name}, which {seen}"
+        yield Symptom(_name(workload), words, remedy=f"take it as it is: sum({name})", milder=not answer.rated_falls)
 
 
 # What Prometheus answers.

@@ -33,7 +33,7 @@ from tests.doctor.planted import (
 EVERY_RULE = {rule.name: rule for rule in RULES}
 ASKED_ONLY = {
     "scaler-unreachable", "query-failed", "no-series", "doubled-series", "short-range", "max-below-load",
-    "late-samples", "short-history", "slow-rule", "kedastral-reports", "unreadable", "repeated-key",
+    "gauge-as-counter", "late-samples", "short-history", "slow-rule", "kedastral-reports", "unreadable", "repeated-key",
 }  # fmt: skip
 """Rules that need a live server, or a text that no tool would write."""
 

@@ -50,6 +50,9 @@ class MadeUpPrometheus:
     age: float = 10.0
     retention: str | None = "15d"
     rules: tuple[tuple[str, float], ...] = ()
+    falls: float | None = 0.0
+    changes: float = 240.0
+    kinds: tuple[str, ...] = ()
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         asked = request.url.params
@@ -57,8 +60,13 @@ class MadeUpPrometheus:
             case "query_range":
                 return self._matrix(float(asked["start"]), float(asked["end"]), float(asked["step"]))
             case "query":
-                value = self.age if asked["query"].startswith("time()") else self.scrape
-                return _success({"resultType": "vector", "result": [{"metric": {}, "value": [0, str(value)]}]})
+                beginnings = {"time()": self.age, "sum(resets(": self.falls, "sum(changes(": self.changes}
+                values = [value for words, value in beginnings.items() if asked["query"].startswith(words)]
+                value = values[0] if values else self.scrape
+                found = [] if value is None else [{"metric": {}, "value": [0, str(value)]}]
+                return _success({"resultType": "vector", "result": found})
+            case "metadata":
+                return _success({asked["metric"]: [{"type": kind, "help": ""} for kind in self.kinds]})
             case "status/runtimeinfo" if self.retention is not None:
                 return _success({"storageRetention": self.retention})
             case "rules":
@@ -120,6 +128,15 @@ CASES: tuple[tuple[str, MadeUpPrometheus, WorkloadSettings, dict[str, Severity]]
     ("a gauge that ended", MadeUpPrometheus(between(NOW - timedelta(days=20), NOW - timedelta(minutes=10))),
      workload("sum(load)"), {"late-samples": Severity.WARNING}),
     ("a raw counter", MadeUpPrometheus(counting), workload("sum(load)"), {"raw-counter": Severity.ERROR}),
+    ("a gauge in rate()", MadeUpPrometheus(falls=110.0), workload(), {"gauge-as-counter": Severity.ERROR}),
+    ("a gauge by its values, whatever its type", MadeUpPrometheus(falls=110.0, kinds=("counter",)), workload(),
+     {"gauge-as-counter": Severity.ERROR}),
+    ("a gauge that rests", MadeUpPrometheus(falls=1.0, changes=2.0, kinds=("gauge", "gauge")), workload(),
+     {"gauge-as-counter": Severity.WARNING}),
+    ("a gauge to one target", MadeUpPrometheus(falls=None, kinds=("gauge", "counter")), workload(), {}),
+    ("a counter that rests", MadeUpPrometheus(falls=1.0, changes=2.0, kinds=("counter",)), workload(), {}),
+    ("a counter that is called a gauge", MadeUpPrometheus(kinds=("gauge",)), workload(), {}),
+    ("a gauge as it is", MadeUpPrometheus(falls=110.0, kinds=("gauge",)), workload("sum(load)"), {}),
     ("retention", MadeUpPrometheus(retention="2d or 10GiB"), workload(), {"short-history": Severity.WARNING}),
     ("young", MadeUpPrometheus(between(NOW - timedelta(days=3), NOW), retention=None), workload(),
      {"short-history": Severity.INFO}),
@@ -151,6 +168,14 @@ async def test_what_max_lacks_is_told_in_a_sentence() -> None:
     answer, _ = await ask(MadeUpPrometheus(lambda at: 402.0 - at % 7).answer, one)
     [found] = examine(Evidence(workloads={one.key: one}, answers={one.key: answer}), query_rules.BOOK.rules)
     assert found.sentence == "a load of 402 needs 27 replicas at 15 a pod, and max is 12"
+
+
+async def test_a_gauge_in_rate_is_told_by_its_name() -> None:
+    one = workload('sum(increase(gpu_requests_in_progress{pod=~"a.*"}[5m]))')
+    answer, _ = await ask(MadeUpPrometheus(falls=110.0).answer, one)
+    [found] = examine(Evidence(workloads={one.key: one}, answers={one.key: answer}), query_rules.BOOK.rules)
+    words = "the query takes increase() of gpu_requests_in_progress, which falls again and again"
+    assert (found.sentence, found.remedy) == (words, "take it as it is: sum(gpu_requests_in_progress)")
 
 
 async def test_figures_are_those_of_prometheus() -> None:

@@ -34,6 +34,10 @@ HISTORY: Mapping[str, list[tuple[float, float]]] = {
     'every_30_s_total{pod="b"}': samples(3000, 30),
     'every_15_s_total{pod="a"}': samples(7200, 15),
     'young_total{pod="a"}': samples(130, 15),
+    'requests_in_progress{pod="a"}': samples(7200, 30, lambda i: float(2 * i % 5)),
+    'restarted_total{pod="a"}': samples(7200, 30, lambda i: float(i % 200)),
+    'resting{pod="a"}': samples(7200, 30, lambda _: 4.0),
+    'memory_bytes{pod="a"}': samples(7200, 30, lambda i: float(i % 12)),
 }
 
 
@@ -49,6 +53,22 @@ async def ask(server: PrometheusServer, query: str) -> QueryAnswer:
         settings = DataSourceSettings(url=HttpUrl(server.url))
         connection = DataSourceConnection(settings, client, RequestLimits(8, 1000.0))
         return await ask_query(WorkloadSettings(workload=Name("web"), query=query), connection, datetime.now(UTC))
+
+
+@pytest.mark.parametrize(
+    ("metric", "falls"),
+    [
+        ("requests_in_progress", True),
+        ("every_30_s_total", False),
+        ("restarted_total", None),
+        ("resting", None),
+        ("memory_bytes", None),
+        ("young_total", None),
+    ],
+)
+async def test_a_gauge_in_rate_is_known_by_its_falls(server: PrometheusServer, metric: str, falls: bool | None) -> None:
+    answer = await ask(server, f"sum(rate({metric}[2m]))")
+    assert (answer.rated_falls, answer.rated_kind) == (falls, ""), "what comes from a block has no type"
 
 
 @pytest.mark.parametrize(
