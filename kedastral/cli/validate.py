@@ -2,36 +2,24 @@
 """What `validate` prints: the given settings with their origin, data sources, workloads and warnings."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import click
 import httpx
-import numpy as np
-import trio
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from kedastral.adapters.http import shown_url
-from kedastral.adapters.prometheus.range_queries import PrometheusHistory, RangeQuery
-from kedastral.clock import SystemClock
-from kedastral.core.data_quality.raw_counter import falls_often, find_counter
-from kedastral.core.data_quality.settling import MAX_SETTLING, stale_age
-from kedastral.core.planning.status import format_span
-from kedastral.core.series import Series
-from kedastral.errors import SourceError
 from kedastral.proxies import read_proxies
 from kedastral.settings.declarations import HTTP_MODEL
-from kedastral.settings.effect import describe_lack, show_in_effect
+from kedastral.settings.effect import show_in_effect
 from kedastral.settings.fleet import DataSourceSettings, FleetSettings, WorkloadSettings
 from kedastral.settings.load import Loaded
-from kedastral.settings.promql import describe_raw_counter, find_raw_counter
 from kedastral.settings.rules import find_destinations
 from kedastral.settings.schema import settings_of
 from kedastral.settings.types import write_duration, write_value
 from kedastral.text import one_line
-from kedastral.workloads.runner import DataSourceConnection, DataSources
 
 SOURCE_COLUMNS = ("data source", "url", "login", "requests at a time", "a second", "from")
 WORKLOAD_COLUMNS = (
@@ -89,65 +77,6 @@ def print_settings(
     hint = "; --check-queries asks it"
     words = (f"{who} was not asked{hint if who == ASKED['url'] else ''}." for who in not_asked)
     click.echo(" ".join(["The settings are sound.", *words, *(["Asking the queries:"] if asked else [])]))
-
-
-CHECKED = 6 * 3600.0
-"""Seconds of history to request: enough to recognise a counter, and to span a quiet time."""
-
-
-def check_all_queries(fleet: FleetSettings) -> bool:
-    """Run each workload's query once, and print a line about each. Returns whether all of them return a load."""
-    return trio.run(_ask_all, fleet)
-
-
-async def _ask_all(fleet: FleetSettings) -> bool:
-    sources, now, sound = DataSources(), SystemClock().now(), True
-    sources.replace(fleet.sources)
-    try:
-        for workload in fleet.workloads.values():
-            connection = sources.use(workload.data_source)
-            is_load, words = await _ask(workload, connection, now)
-            click.echo(f"query of {one_line(workload.key)}: {one_line(words, None)}")
-            sound = sound and is_load
-    finally:
-        await sources.close()
-    return sound
-
-
-async def _ask(workload: WorkloadSettings, connection: DataSourceConnection, now: datetime) -> tuple[bool, str]:
-    """Whether the workload's query returns a load, and what to say about it."""
-    step = workload.forecast.step
-    query = RangeQuery(workload.query, max(CHECKED, step), step, step)
-    history = PrometheusHistory(connection.client, query, limits=connection.limits, timeout=connection.settings.timeout)
-    try:
-        series = await history.read(now)
-    except SourceError as error:
-        return False, f"error: {error}"
-    counter = find_counter(series)
-    if counter is not None:
-        return False, f"error: {counter.words}"
-    name = find_raw_counter(workload.query)
-    # too little history, or a counter that rests, shows nothing in its values
-    if name is not None and not falls_often(series):
-        return False, f"error: the query {describe_raw_counter(name)}"
-    return _judge_age(workload, series, now)
-
-
-def _judge_age(workload: WorkloadSettings, series: Series, now: datetime) -> tuple[bool, str]:
-    """Whether the newest value is new enough to forecast from, and the range of all values."""
-    newest, step = series.newest, workload.forecast.step
-    if newest is None:
-        return False, "error: there is no value"
-    age, fresh = (now - newest.at).total_seconds(), stale_age(workload.stale.stale_after, step)
-    if age > fresh + MAX_SETTLING:  # `run` learns how late values come, up to that
-        words = f"the newest value, {newest.value:,.6g}, is {format_span(age)} old ({newest.at:%Y-%m-%dT%H:%M:%SZ})"
-        return False, f"error: {words}, older than --stale-after and a step ({write_duration(fresh)})"
-    known = series.values[np.isfinite(series.values)]
-    when = "now" if age <= fresh else f"{format_span(age)} ago"
-    asked = write_duration(len(series.values) * step)
-    words = f"ok, {newest.value:,.6g} {when}, {known.min():,.6g} to {known.max():,.6g} in {asked}"
-    lack = describe_lack(float(known.max()), workload.plan)
-    return True, f"{words}; warning: {lack}" if lack else words
 
 
 def _describe_proxies(loaded: Loaded[Any], environ: Mapping[str, str]) -> Iterator[str]:

@@ -42,6 +42,11 @@ def _describe_headroom(model: str) -> str:
     return "none (steered to the service level)" if steered else write_value(DEFAULT_HEADROOM)
 
 
+def describe_need(load: float, plan: PlanSettings) -> str:
+    """How many replicas a load needs, without headroom and bounds."""
+    return f"{max(round_replicas(load / plan.target_per_pod, plan.rounding), 0.0):,.0f}"
+
+
 def describe_lack(largest: float, plan: PlanSettings) -> str:
     """In words that the ``largest`` load needs more replicas than ``max``, even without headroom; empty if not."""
     needed, most = round_replicas(largest / plan.target_per_pod, plan.rounding), plan.max_replicas

@@ -86,10 +86,12 @@ def test_commands_without_a_fleet_know_no_files(monkeypatch: pytest.MonkeyPatch,
 
 
 def answer_by_query(request: httpx.Request) -> httpx.Response:
-    """A load, a raw counter, a query that does not parse, and one without a result."""
+    """A load, a raw counter, a query that does not parse, and one without a result. Samples are 30 s apart."""
+    if not request.url.path.endswith("query_range"):
+        return answer_about_metric(request)
     given = parse_qs(request.content.decode() or request.url.query.decode())
     asked = {name: values[0] for name, values in given.items()}
-    if "rate" not in asked["query"] and "(" in asked["query"]:
+    if "rate" not in asked["query"] and "deriv" not in asked["query"] and "(" in asked["query"]:
         refusal = {"status": "error", "errorType": "bad_data", "error": "unclosed left parenthesis"}
         return httpx.Response(400, json=refusal)
     times = np.arange(float(asked["start"]), float(asked["end"]) + 1, float(asked["step"]))
@@ -102,6 +104,17 @@ def answer_by_query(request: httpx.Request) -> httpx.Response:
     points = [[at, str(value)] for at, value in zip(times.tolist(), values.tolist(), strict=True)]
     result = [] if asked["query"] == "absent" else [{"metric": {}, "values": points}]
     return httpx.Response(200, json={"status": "success", "data": {"resultType": "matrix", "result": result}})
+
+
+def answer_about_metric(request: httpx.Request) -> httpx.Response:
+    """Samples of each metric are 30 s apart. 100 changes in an hour are 40 falls of ``in_progress``, else none."""
+    if not request.url.path.endswith("query"):
+        return httpx.Response(404)
+    text = (request.content.decode() or request.url.query.decode()).replace("%28", "(").replace("%29", ")")
+    falls = 40.0 if "in_progress" in text else 0.0
+    value = falls if "resets(" in text else 100.0 if "changes(" in text else 5.0 if "time()" in text else 30.0
+    result = [{"metric": {}, "value": [0, str(value)]}]
+    return httpx.Response(200, json={"status": "success", "data": {"resultType": "vector", "result": result}})
 
 
 def check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *policies: str) -> Outcome:
@@ -130,22 +143,60 @@ def test_each_query_is_asked_once_and_what_is_no_load_ends_it_with_1(
 def test_a_load_that_needs_more_than_max_is_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The load is 95 to 105."""
     outcome = check(
-        monkeypatch, tmp_path, policy("low", query="rate(x[1m])", targetPerPod="15", max="6"),
-        policy("enough", query="rate(x[1m])", targetPerPod="15", max="7"),
-        policy("any", query="rate(x[1m])", targetPerPod="15", max="0"),
+        monkeypatch, tmp_path, policy("low", query="rate(x[2m])", targetPerPod="15", max="6"),
+        policy("enough", query="rate(x[2m])", targetPerPod="15", max="7"),
+        policy("any", query="rate(x[2m])", targetPerPod="15", max="0"),
     )  # fmt: skip
     low, enough, unlimited = outcome.out.splitlines()[-3:]
     assert re.search(
-        r"^query of low: ok, .* in 6h; warning: 10[45][.\d]* needs 7 replicas at 15 a pod, and max is 6$", low
+        r"^query of low: ok, .* in 6h; .* a pod; warning: 10[45][.\d]* needs 7 replicas at 15 a pod, and max is 6$",
+        low,
     )
     assert "warning" not in enough + unlimited
     assert outcome.code == 0
 
 
+def test_the_load_is_told_in_replicas(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The load is 95 to 105: 19 to 21 times 5, 24 to 27 times 4."""
+    outcome = check(monkeypatch, tmp_path, policy("five", targetPerPod="5"), policy("four", targetPerPod="4"))
+    said = dict(line.removeprefix("query of ").split(": ", 1) for line in outcome.out.splitlines()[-2:])
+    for name, words in (
+        ("five", r"(20|21) now, 20 to 21, at 5 a pod"),
+        ("four", r".* now, 24 to 27, at 4 a pod"),
+    ):
+        assert re.fullmatch(r"ok, [\d.]+ now, 95[\d.]* to 10[45][\d.]* in 6h; in replicas " + words, said[name]), said[
+            name
+        ]
+
+
+def test_the_rules_of_the_doctor_speak_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    outcome = check(
+        monkeypatch, tmp_path, policy("gauge", query="sum(rate(in_progress[5m]))"),
+        policy("slope", query="deriv(requests_total[5m])"), policy("short", query="sum(rate(x[30s]))"),
+        policy("none", query="absent"), policy("low", query="rate(x[2m])", targetPerPod="15", max="6"),
+    )  # fmt: skip
+    said = [line.removeprefix("query of ") for line in outcome.out.splitlines()]
+    errors = [line for line in said if line.partition(": ")[2].startswith("error: ")]
+    assert errors.pop().startswith("none: error: the query matched nothing"), "once"
+    assert [line.partition(";")[0] for line in errors] == [
+        "gauge: error: the query takes rate() of in_progress, which falls again and again",
+        "slope: error: the query takes deriv() of a counter",
+        "short: error: rate() looks at 30 s, and samples are 30 s apart",
+    ]
+    assert errors[2].endswith("; use a range of 2m, so that one may be missed (docs/doctor.md#short-range)")
+    assert not [line for line in said if re.match("(gauge|slope|short): ok", line)]
+    assert len([line for line in said if line.startswith("low: ")]) == 1, "what max lacks is told once"
+    assert outcome.code == 1
+
+
 def test_a_load_that_has_ended_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     outcome = check(monkeypatch, tmp_path, policy("late", query="ended_600"), policy("gone", query="ended_18000"))
-    said = dict(line.removeprefix("query of ").split(": ", 1) for line in outcome.out.splitlines()[-2:])
-    assert re.fullmatch(r"ok, [\d.]+ 1[12] min ago, 9[\d.]+ to 10[\d.]+ in 6h", said["late"])
+    late, more, last = (line.removeprefix("query of ") for line in outcome.out.splitlines()[-3:])
+    said = dict(line.split(": ", 1) for line in (late, last))
+    assert re.fullmatch(
+        r"ok, [\d.]+ 1[12] min ago, 9[\d.]+ to 10[\d.]+ in 6h; in replicas \d+ 1[12] min ago, .*", said["late"]
+    )
+    assert re.match(r"late: warning: the newest sample is \d+ s old, and after 180 s it is stale; ", more)
     gone = r"error: the newest value, [\d.]+, is 5 h old \(.*Z\), older than --stale-after and a step \(3m\)"
     assert re.fullmatch(gone, said["gone"])
     assert outcome.code == 1
