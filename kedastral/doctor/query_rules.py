@@ -30,6 +30,7 @@ RATED = re.compile(
 )
 """Matches a counter in ``rate()``, with its selector and its range."""
 _RATE_OF_SUM = re.compile(r"\b(?:rate|irate|increase)\s*\(\s*(?:sum|max|avg|count)\b")
+_ZERO_FOR_NOTHING = re.compile(r"\bor\s+(?:on\s*\(\s*\)\s*)?vector\s*\(\s*0+(?:\.0*)?\s*\)", re.IGNORECASE)
 _GAUGE_FUNCTIONS = re.compile(r"\b(delta|idelta|deriv)\s*\(\s*[a-zA-Z_:][\w:]*_(?:total|count|sum|bucket)\b")
 
 
@@ -108,6 +109,21 @@ def _gauge_as_counter(evidence: Evidence) -> Iterator[Symptom]:
         seen = "falls again and again" if answer.rated_falls else "is a gauge to Prometheus"
         words = f"the query takes {found[1]}() of {name}, which {seen}"
         yield Symptom(_name(workload), words, remedy=f"take it as it is: sum({name})", milder=not answer.rated_falls)
+
+
+@BOOK.rule(
+    "zero-for-nothing",
+    Severity.WARNING,
+    title="The query has or vector(0).",
+    why="It makes a load of 0 of every gap: while the metric is away, as in an outage of its exporter, the plan goes "
+    "down instead of on, and what has happened is learnt as a quiet time.",
+    remedy="leave it out: Kedastral knows a gap from a load of 0",
+)
+def _zero_for_nothing(evidence: Evidence) -> Iterator[Symptom]:
+    for workload in settings_of_queries(evidence):
+        found = _ZERO_FOR_NOTHING.search(without_strings(workload.query))
+        if found is not None:
+            yield Symptom(_name(workload), "the query gives 0 where there is no value")
 
 
 # What Prometheus answers.

@@ -531,6 +531,12 @@ PLANTED = (
     Planted("raw-counter", "no rate", policy=lambda p: p.update(query='sum(http_requests_total{app="web"})')),
     Planted("rate-of-sum", "rate of sum", policy=lambda p: p.update(query="rate(sum(http_requests_total)[1m:10s])")),
     Planted("counter-as-gauge", "deriv", policy=lambda p: p.update(query="sum(deriv(http_requests_total[1m]))")),
+    Planted("zero-for-nothing", "or vector(0)", policy=lambda p: p.update(query=f"{QUERY} or vector(0)")),
+    Planted(
+        "zero-for-nothing",
+        "in a sum",
+        policy=lambda p: p.update(query="sum(rate(x[1m]) OR on () vector( 0.0 ))"),
+    ),
     Planted("odd-setting", "a window", policy=lambda p: p.update(window="1h")),
 )
 """Every mistake; more than one for most rules."""

@@ -142,6 +142,18 @@ def source_and_policies(names: list[str]) -> list[Any]:
     return [first, *({**policy, "metadata": {**policy["metadata"], "name": name}} for name in names)]
 
 
+@pytest.mark.parametrize(
+    "query",
+    ["sum(x) or vector(1)", 'sum(x{path="a or vector(0)"})', "sum(x) or sum(y)", "vector(0) + x"],
+)
+def test_what_else_stands_in_for_a_gap_is_left_alone(
+    query: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _, policy = yaml.safe_load_all(SETTINGS)
+    config = SETTINGS.replace(policy["spec"]["query"], json.dumps(query))
+    assert diagnose(monkeypatch, "--config", write(tmp_path, SOUND, config)[1])[1] == []
+
+
 def test_every_rule_has_a_planted_mistake_or_one_that_is_asked_for() -> None:
     assert len(PLANTED) >= 30
     assert {one.rule for one in PLANTED} | ASKED_ONLY == EVERY_RULE.keys()
