@@ -29,6 +29,8 @@ MAX_STEPS = 10_080
 """A week of one-minute steps. Every step is planned at every tick and sent in every snapshot."""
 MAX_POINTS = 1_000_000
 """Almost two years of one-minute steps; a longer history is probably a mistake in the unit."""
+SHORT_RIDE = 300.0
+"""Seconds that ``ride-forecast`` should last: a restart of Prometheus takes minutes."""
 SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
 
 Values = Mapping[str, Any]
@@ -485,6 +487,27 @@ def _window_lets_auto_lead(v: Values) -> str | None:
     return None
 
 
+def _horizon_holds_prewarm(v: Values) -> str | None:
+    steps = v["prewarm_steps"]
+    prewarm = v["prewarm"] if steps is None else steps * v["step"]
+    if v["lead_time"] < v["horizon"] < v["lead_time"] + prewarm:
+        return (
+            f"is shorter than the lead time ({span(v['lead_time'])}) and --prewarm ({span(prewarm)}) together, so that "
+            "the plan prewarms less"
+        )
+    return None
+
+
+def _horizon_lets_ride(v: Values) -> str | None:
+    spare = v["horizon"] - v["lead_time"]
+    if v["on_stale"] is OnStale.RIDE_FORECAST and 0 < spare < SHORT_RIDE:
+        return (
+            f"is only {span(spare)} longer than the lead time ({span(v['lead_time'])}): without fresh data "
+            "ride-forecast lasts no longer than that"
+        )
+    return None
+
+
 def _namespaces_are_used(v: Values) -> str | None:
     if v["scaledobject_namespaces"] and not v["allow_scaledobject_workloads"]:
         return "is not used, since --allow-scaledobject-workloads is not set"
@@ -537,6 +560,8 @@ WARNINGS: tuple[Rule, ...] = (
     Rule("state_dir", ("state_dir", "storage"), _directory_is_used, TAKE_AWAY),
     Rule("service_level", ("service_level", "model"), _promised_for_less_than_weeks),
     Rule("window", ("window", "model"), _window_lets_auto_lead),
+    Rule("horizon", ("horizon", "lead_time", "prewarm", "prewarm_steps", "step"), _horizon_holds_prewarm),
+    Rule("horizon", ("horizon", "lead_time", "on_stale"), _horizon_lets_ride),
     Rule("stale_after", ("stale_after", "interval"), _fresh_between_ticks),
     Rule("stale_after", ("stale_after", "interval", "step"), _outlasts_a_missing_value),
     Rule("default_min", ("on_stale", "default_min", "min_replicas"), _default_not_below_min),

@@ -315,6 +315,35 @@ def test_what_auto_cannot_keep_is_warned_of(flags: dict[str, str], words: str) -
     assert not any(words in other for other in others)
 
 
+PREWARMS_LESS = "--horizon is shorter than the lead time ({}) and --prewarm ({}) together"
+RIDES_SHORTLY = "--horizon is only {} longer than the lead time ({}): without fresh data ride-forecast lasts no longer"
+RIDE = {"--on-stale": "ride-forecast"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({}, ()),
+        (RIDE, ()),
+        ({**RIDE, "--lead-time": "25m"}, ()),
+        ({"--lead-time": "28m"}, ()),
+        ({**RIDE, "--lead-time": "26m"}, (RIDES_SHORTLY.format("4m", "26m"),)),
+        ({"--lead-time": "29m"}, (PREWARMS_LESS.format("29m", "2m"),)),
+        ({**RIDE, "--lead-time": "29m"}, (PREWARMS_LESS.format("29m", "2m"), RIDES_SHORTLY.format("1m", "29m"))),
+        ({"--lead-time": "25m", "--prewarm-steps": "6"}, (PREWARMS_LESS.format("25m", "6m"),)),
+        ({"--lead-time": "29m", "--prewarm-steps": "1"}, ()),
+        ({**RIDE, "--lead-time": "29m", "--horizon": "45m"}, ()),
+    ],
+    ids=str,
+)
+def test_a_horizon_that_is_hardly_longer_than_the_lead_time_is_warned_of(
+    flags: dict[str, str], words: tuple[str, ...]
+) -> None:
+    warnings = load(RunSettings, flags, NEEDED).warnings
+    assert len(warnings) == len(words)
+    assert all(warning.startswith(said) for warning, said in zip(warnings, words, strict=True)), warnings
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
