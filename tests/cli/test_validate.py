@@ -187,6 +187,9 @@ def test_the_rules_of_the_doctor_speak_too(monkeypatch: pytest.MonkeyPatch, tmp_
     assert not [line for line in said if re.match("(gauge|slope|short): ok", line)]
     assert len([line for line in said if line.startswith("low: ")]) == 1, "what max lacks is told once"
     assert outcome.code == 1
+    assert check(monkeypatch, tmp_path, policy("gauge", query="sum(rate(in_progress[5m]))")).code == 1
+    warned = check(monkeypatch, tmp_path, policy("zero", query="sum(rate(x[2m])) or vector(0)"))
+    assert (warned.code, "query of zero: warning: the query gives 0 where" in warned.out) == (0, True)
 
 
 def test_a_load_that_has_ended_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
