@@ -24,6 +24,7 @@ from tests.doctor.planted import (
     REACTIVE,
     SETTINGS,
     SOUND,
+    THRESHOLD_40,
     Planted,
     brought,
     naming,
@@ -662,7 +663,7 @@ def test_what_the_plan_does_not_do_yet_is_a_step_milder_and_says_so(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     object_ = yaml.safe_load(SOUND)
-    object_["spec"]["triggers"].append({**REACTIVE, "metadata": {**REACTIVE["metadata"], "threshold": "100"}})
+    object_["spec"]["triggers"].append(THRESHOLD_40)
     behavior = object_["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
     behavior["scaleUp"]["stabilizationWindowSeconds"] = 600
     manifests, config = write(tmp_path, yaml.safe_dump(object_), observed())
