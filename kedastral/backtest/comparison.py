@@ -51,6 +51,8 @@ LEVEL_KNOB = "service level"
 LAST_WEEK, FIXED = "last-week", "fixed"
 RIVALS = (HPA, LAST_WEEK, FIXED)
 """The alternatives to Kedastral, each at any setting of its knob."""
+ROUNDED = 0.005
+"""Ratios this close to 1 are shown as the same and count as equal."""
 
 
 @attrs.frozen
@@ -332,6 +334,14 @@ class PolicyResult:
     pod_hours: float
     minutes: float
     against_hpa: HpaComparison
+
+
+@attrs.frozen
+class Rival:
+    """One setting of a policy, usually one without Kedastral; ``policy`` is its name."""
+
+    policy: str
+    point: Point
 
 
 def serves_as(point: Point, reference: Point) -> bool:

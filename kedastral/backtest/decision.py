@@ -6,7 +6,7 @@ tell worse from even.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 
 import attrs
@@ -17,19 +17,20 @@ from kedastral.backtest.comparison import (
     KEDASTRAL,
     LEVEL_KNOB,
     RIVALS,
+    ROUNDED,
     PolicyResult,
+    Rival,
     cheapest_as_good,
     cost_as_good,
     serves_as,
 )
+from kedastral.backtest.keeping import Keeping, find_keeping, keeps
 from kedastral.simulation.curves import Figure, Point
 
 CLEARLY = 0.9
 """At the same cost, a ratio of service up to this is clearly better."""
 CHEAPER = 0.97
 """The same for the cost of equal service, where every percent is money."""
-ROUNDED = 0.005
-"""Ratios this close to 1 are shown as the same and count as equal."""
 SAME_COST = 0.01
 """Costs this close to each other count as the same."""
 USABLE = 0.05
@@ -62,23 +63,17 @@ class Outlook(StrEnum):
 
 
 @attrs.frozen
-class Rival:
-    """One setting of a policy, usually one without Kedastral; ``policy`` is its name."""
-
-    policy: str
-    point: Point
-
-
-@attrs.frozen
 class Findings:
     """The replayed settings that a verdict compares.
 
     ``hpa`` is the status quo: the plain HPA at its usual target, or at the highest usable one. ``near`` is the setting
-    of Kedastral closest to it in cost, ``advised`` the one to run, ``in_force`` the given one. ``rival`` is the
-    cheapest setting without Kedastral that serves as well as ``hpa``, or ``hpa`` itself. If ``advised`` is a headroom
-    instead of a service level, ``level`` is the cheapest service level that serves as well. ``remarkable`` is a simpler
-    setting that serves far better than Kedastral for its cost. ``only`` is that of the only policy that avoids most of
-    the shortages of the setting to `take`.
+    of Kedastral to set beside it at about its cost, ``advised`` the one to run, ``in_force`` the given one. ``rival``
+    is the cheapest setting without Kedastral that keeps the service level in force, or ``hpa`` if none does. Without
+    such a level, or if nothing keeps it, it is the cheapest that serves as well as ``hpa``, or ``hpa`` itself. If
+    ``advised`` is a headroom instead of a service level, ``level`` is the cheapest service level as good.
+    ``remarkable`` is a simpler setting that serves far better than Kedastral for its cost. ``only`` is that of the only
+    policy that avoids most of the shortages of the setting to `take`. ``keeping`` says what keeps the level in force,
+    if there is one.
     """
 
     outlook: Outlook
@@ -92,13 +87,26 @@ class Findings:
     level: Point | None = None
     remarkable: Rival | None = None
     only: Rival | None = None
+    keeping: Keeping | None = None
+
+    @property
+    def is_by_level(self) -> bool:
+        """Whether the service level in force decides: there is one, and a setting that keeps it."""
+        return self.keeping is not None and self.keeping.is_kept
 
     @property
     def take(self) -> Rival:
         """The setting to run, with Kedastral or without."""
         if self.outlook is Outlook.BETTER:
             return Rival(KEDASTRAL, self.advised)
-        return self.rival if self.has_cheaper_rival else Rival(HPA, self.hpa)
+        return self.rival if self.is_by_level or self.has_cheaper_rival else Rival(HPA, self.hpa)
+
+    @property
+    def is_too_dear(self) -> bool:
+        """Whether the service level takes more pod-hours than most would pay, as Kedastral cannot keep it."""
+        if self.keeping is None or self.keeping.ours is not None:
+            return False
+        return self.is_by_level and self.rival.point.cost > AFFORDABLE * self.hpa.cost
 
     @property
     def serves_as_well(self) -> bool:
@@ -111,21 +119,81 @@ class Findings:
         return self.rival.point.cost < self.hpa.cost * (1 - ROUNDED)
 
 
-def decide(results: Sequence[PolicyResult], *, enough: bool = True, minutes: float = math.inf) -> Findings:
+def decide(
+    results: Sequence[PolicyResult],
+    sums: Mapping[str, Sequence[Point]] | None = None,
+    *,
+    enough: bool = True,
+    minutes: float = math.inf,
+) -> Findings:
     """The findings from the ``results`` of every policy.
 
-    ``minutes`` were judged, and ``enough`` says whether they are enough for a verdict.
+    ``sums`` are their points with the sums of several workloads. ``minutes`` were judged, and ``enough`` says whether
+    they are enough for a verdict.
     """
     ours = next(result for result in results if result.policy.name == KEDASTRAL)
     usual = next(result for result in results if result.policy.name == HPA)
     hpa = choose_hpa(usual.points, usual.point)
+    keeping = None
+    sums = sums or {one.policy.name: one.points for one in results}
+    if ours.policy.is_level(ours.policy.shown):
+        keeping = find_keeping(ours.policy.shown, sums)
+    if keeping is not None and keeping.is_kept:
+        findings = _decide_by_level(results, keeping, hpa, enough=enough)
+        remark = findings.remarkable  # it must keep the level, too
+        if remark is not None and not keeps(_at(sums[remark.policy], remark.point.knob), keeping.level):
+            findings = attrs.evolve(findings, remarkable=None)
+    else:
+        findings = attrs.evolve(_decide_by_hpa(results, hpa, enough=enough), keeping=keeping)
+    return attrs.evolve(findings, only=find_only(results, findings.take.point, hpa, minutes)) if enough else findings
+
+
+def _decide_by_level(results: Sequence[PolicyResult], keeping: Keeping, hpa: Point, *, enough: bool) -> Findings:
+    """The findings where the question is what keeps the service level in force for the fewest pod-hours."""
+    ours = next(result for result in results if result.policy.name == KEDASTRAL)
+    usual = next(result for result in results if result.policy.name == HPA)
+    outlook = outlook_by_level(keeping) if enough else Outlook.TOO_LITTLE
+    advised = ours.point if keeping.ours is None else _at(ours.points, keeping.ours.knob)
+    rival, level = Rival(HPA, hpa), None
+    if keeping.rival is not None:
+        points = next(result.points for result in results if result.policy.name == keeping.rival.policy)
+        rival = Rival(keeping.rival.policy, _at(points, keeping.rival.point.knob))
+    if advised.knob >= 1 and keeping.steered is not None:
+        level = _at(ours.points, keeping.steered.knob)
+    return Findings(
+        outlook,
+        usual.point,
+        hpa,
+        nearest_in_cost([one for one in ours.points if one.knob >= keeping.level], hpa),
+        advised,
+        ours.point,
+        rival,
+        is_flat=rival.policy == FIXED and rival.point.cost <= FLAT,
+        level=level,
+        remarkable=find_remarkable(results, ours) if outlook is Outlook.BETTER else None,
+        keeping=keeping,
+    )
+
+
+def outlook_by_level(keeping: Keeping) -> Outlook:
+    """Whether Kedastral keeps the level for clearly fewer pod-hours than anything else, or for clearly more."""
+    ours, rival = keeping.ours, keeping.rival
+    if rival is None or (ours is not None and ours.cost <= CHEAPER * rival.point.cost):
+        return Outlook.BETTER
+    return Outlook.WORSE if ours is None or rival.point.cost <= CHEAPER * ours.cost else Outlook.EVEN
+
+
+def _decide_by_hpa(results: Sequence[PolicyResult], hpa: Point, *, enough: bool) -> Findings:
+    """The findings where the question is what serves as well as the plain HPA of today."""
+    ours = next(result for result in results if result.policy.name == KEDASTRAL)
+    usual = next(result for result in results if result.policy.name == HPA)
     advised, near, rival = advised_point(ours, hpa), nearest_in_cost(ours.points, hpa), find_rival(results, hpa)
     outlook = Outlook.TOO_LITTLE
     if enough:
         outlook = outlook_of(ours.points, advised, near, rival, hpa, _points_of_rivals(results))
     is_better = outlook is Outlook.BETTER
     flat = None if is_better else find_flat(results, rival, hpa)
-    findings = Findings(
+    return Findings(
         outlook,
         usual.point,
         hpa,
@@ -137,7 +205,6 @@ def decide(results: Sequence[PolicyResult], *, enough: bool = True, minutes: flo
         level=_cheapest_level(ours, advised, hpa),
         remarkable=find_remarkable(results, ours) if is_better else None,
     )
-    return attrs.evolve(findings, only=find_only(results, findings.take.point, hpa, minutes)) if enough else findings
 
 
 def choose_hpa(points: Sequence[Point], usual: Point) -> Point:
@@ -169,11 +236,13 @@ def advised_point(ours: PolicyResult, hpa: Point) -> Point:
 
 
 def nearest_in_cost(points: Sequence[Point], hpa: Point) -> Point:
-    """The setting that costs the same as ``hpa`` and of these serves best; if there is none, the nearest in cost."""
+    """The setting that costs the same as ``hpa`` and of these serves best; if there is none, the nearest in cost.
+
+    If a cheaper setting serves as well, it is that one.
+    """
     same = [point for point in points if abs(point.cost / hpa.cost - 1) <= SAME_COST]
-    if same:
-        return min(same, key=_service)
-    return min(points, key=lambda point: abs(point.cost - hpa.cost))
+    near = min(same, key=_service) if same else min(points, key=lambda point: abs(point.cost - hpa.cost))
+    return cheapest_as_good(points, near) or near
 
 
 def find_rival(results: Sequence[PolicyResult], hpa: Point) -> Rival:
@@ -278,6 +347,10 @@ def _service(point: Point) -> tuple[float, float, float]:
 
 def _is_clearly_better(point: Point, other: Point) -> bool:
     return all(floored(point, figure) <= CLEARLY * floored(other, figure) for figure in Figure)
+
+
+def _at(points: Sequence[Point], setting: float) -> Point:
+    return next(point for point in points if point.knob == setting)
 
 
 def _cheapest_level(ours: PolicyResult, advised: Point, hpa: Point) -> Point | None:

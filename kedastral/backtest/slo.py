@@ -8,6 +8,7 @@ import attrs
 from kedastral.backtest.comparison import PolicyComparison
 from kedastral.backtest.decision import FAR_BETTER, floored
 from kedastral.backtest.error_budget import judged_minutes
+from kedastral.backtest.keeping import cheapest_that_keeps
 from kedastral.backtest.max_too_low import is_max_too_low, name_max
 from kedastral.backtest.wording import knob_names, say_cost, show_minutes, show_percent, show_percents
 from kedastral.settings.types import write_duration
@@ -75,11 +76,10 @@ class SloResult:
         return next((point for point in self.points if point.knob == self.level), None)
 
     def _say_reached_by(self) -> str:
-        """The setting that reaches a level that was missed: the cheapest service level, else the cheapest headroom."""
-        found = [point for point in self.points if point.violation <= 1 - self.level + 1e-9]
-        if self.is_kept or not found or self._in_force is None:
+        """The cheapest setting that reaches a level that was missed."""
+        best = cheapest_that_keeps(self.points, self.level)
+        if self.is_kept or best is None or self._in_force is None:
             return ""
-        best = min(found, key=lambda point: (point.knob >= 1, point.cost))
         flag, key = knob_names(is_level=best.knob < 1)
         name = f"{key}: {best.knob:g}" if self.in_files else f"{flag} {best.knob:g}"
         missed = math.ceil(self.short - self.budget - 1e-6)
@@ -93,8 +93,8 @@ class SloResult:
         if self.is_kept or len(self.points) < 2:
             return ""
         if self.highest_kept is None:
-            return f"{self.setup} no level that was tried can be met here"
-        return f"{self.setup} {self.level:g} cannot be met here, {self.highest_kept:g} can"
+            return f"{self.setup} Kedastral can keep no level that was tried"
+        return f"{self.setup} Kedastral cannot keep {self.level:g} here, only {self.highest_kept:g}"
 
     def _say_dearer(self) -> str:
         """The next stricter level that takes far more pods for hardly better service; empty if none does."""

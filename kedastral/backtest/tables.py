@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 
 from kedastral.backtest.comparison import FIXED, HPA, KEDASTRAL, PolicyComparison, PolicyResult
 from kedastral.backtest.results import BacktestResults, WorkloadResults
-from kedastral.backtest.verdict import JudgedPoints, NamedSetting, Role, Totals, is_steered, judged_points, totals_of
+from kedastral.backtest.totals import JudgedPoints, Totals, judged_points, totals_of
+from kedastral.backtest.verdict import NamedSetting, Role, is_steered
 from kedastral.backtest.wording import (
     change_of,
     name_knob,

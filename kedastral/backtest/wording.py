@@ -2,9 +2,9 @@
 """Puts settings, costs and changes of service into words and figures, the same in every sentence and table."""
 
 import math
+from collections.abc import Sequence
 
-from kedastral.backtest.comparison import FIXED, LAST_WEEK, LEVEL_KNOB
-from kedastral.backtest.decision import ROUNDED, Rival
+from kedastral.backtest.comparison import FIXED, LAST_WEEK, LEVEL_KNOB, ROUNDED, Rival
 from kedastral.simulation.curves import Figure, Point
 
 
@@ -115,3 +115,13 @@ def show_percent(share: float) -> str:
 def show_minutes(minutes: float) -> str:
     """Whole minutes; tenths below ten."""
     return f"{minutes:,.0f}" if minutes >= 10 else f"{minutes:.1f}"
+
+
+def capital(text: str) -> str:
+    """The text with a capital at its start."""
+    return text[0].upper() + text[1:]
+
+
+def join_words(words: Sequence[str]) -> str:
+    """The words as a list in a sentence, as in ``a, b and c``."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1] if words else "")))

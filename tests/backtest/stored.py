@@ -10,7 +10,8 @@ import attrs
 from kedastral.backtest.comparison import PolicyResult, compare_with_hpa, policies_to_compare
 from kedastral.backtest.decision import decide
 from kedastral.backtest.tables import Row, policy_rows
-from kedastral.backtest.verdict import JudgedPoints, Verdict, VerdictWords, is_steered
+from kedastral.backtest.totals import JudgedPoints
+from kedastral.backtest.verdict import Verdict, VerdictWords, is_steered
 from kedastral.simulation.curves import Point
 
 FIGURES = ("setting", "costAgainstOracle", "unserved", "violation")

@@ -66,7 +66,8 @@ def test_a_service_level_is_reported_with_its_result(
     assert re.search(said, " ".join(ended.out.split()))
     assert re.search(said, report.read_text())
     assert "One replay a row; every figure of the verdict is that of a row" in report.read_text()
-    assert "The service level 0.95 in force takes " in " ".join(ended.out.split())
+    assert " keeps 95 % of the minutes for the fewest pod-hours, " in " ".join(ended.out.split())
+    assert "--service-level 0.95 " in " ".join(ended.out.split())
     assert "measurement" not in ended.out
 
 

@@ -17,7 +17,7 @@ from kedastral.backtest.comparison import compare_policies, policies_to_compare
 from kedastral.backtest.results import WorkloadResults, evaluate
 from kedastral.backtest.shortages import explain
 from kedastral.backtest.tables import describe_gaps, describe_stale
-from kedastral.backtest.verdict import settings_to_run
+from kedastral.backtest.to_run import settings_to_run
 from kedastral.backtest.workloads import Scenario
 from kedastral.core.forecast import Forecast
 from kedastral.core.series import Series

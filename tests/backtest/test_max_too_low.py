@@ -48,7 +48,7 @@ def test_a_maximum_that_leaves_everyone_short_gives_no_verdict_and_no_advice_but
     steered = attrs.evolve(comparison.scenario, settings=settings)
     slo = slo_result_of(attrs.evolve(judged_steered(2000, LEVELS)[1], scenario=steered, oracle=comparison.oracle))
     assert slo is not None
-    assert slo.words.endswith("; with --max 12 0.9995 cannot be met here, 0.999 can")
+    assert slo.words.endswith("; with --max 12 Kedastral cannot keep 0.9995 here, only 0.999")
     comparison = with_max(12, peaking(30, in_files=True))
     assert judge(results_of(comparison), [comparison]).words.startswith("max 12 is too low: ")
 

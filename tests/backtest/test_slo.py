@@ -41,10 +41,10 @@ def slo_after(ours: Sequence[Point], **marks: bool) -> SloResult:
 @pytest.mark.parametrize(
     ("shares", "said"),
     [
-        ({0.98: 0.015, 0.99: 0.02, 0.995: 0.02}, f"{SETUP}0.995 cannot be met here, 0.98 can"),
-        ({0.98: 0.03, 0.995: 0.02, 0.999: 0.009}, f"{SETUP}0.995 cannot be met here, 0.98 can"),
-        ({0.98: 0.03, 0.995: 0.02, 1.2: 0.009}, f"{SETUP}0.995 cannot be met here, 0.98 can"),
-        ({0.98: 0.03, 0.995: 0.021}, f"{SETUP}no level that was tried can be met here"),
+        ({0.98: 0.015, 0.99: 0.02, 0.995: 0.02}, f"{SETUP}Kedastral cannot keep 0.995 here, only 0.98"),
+        ({0.98: 0.03, 0.995: 0.02, 0.999: 0.009}, f"{SETUP}Kedastral cannot keep 0.995 here, only 0.98"),
+        ({0.98: 0.03, 0.995: 0.02, 1.2: 0.009}, f"{SETUP}Kedastral cannot keep 0.995 here, only 0.98"),
+        ({0.98: 0.03, 0.995: 0.021}, f"{SETUP}Kedastral can keep no level that was tried"),
         ({0.995: 0.02}, ""),
         ({0.98: 0.01, 0.995: 0.002}, ""),
     ],
@@ -72,7 +72,7 @@ def test_levels_that_give_the_same_result_as_the_one_that_is_kept_are_told() -> 
     same = [Point(level, 1.0, 0.1, 0.002) for level in (0.98, 0.99, 0.995)]
     other = Point(0.999, 1.0, 0.1, 0.001)
     assert slo_after([*same, other]).words.endswith("; levels from 0.98 to 0.995 give the same result here")
-    assert slo_after([attrs.evolve(one, violation=0.02) for one in same]).words.endswith(" met here, 0.98 can")
+    assert slo_after([attrs.evolve(one, violation=0.02) for one in same]).words.endswith(" keep 0.995 here, only 0.98")
 
 
 @pytest.mark.parametrize(

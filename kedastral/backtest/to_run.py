@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lists the settings of Kedastral that a verdict names, as flags and as keys of a ForecastPolicy."""
+
+from collections.abc import Sequence
+
+from kedastral.backtest.comparison import PolicyComparison
+from kedastral.backtest.max_too_low import with_spare
+from kedastral.backtest.wording import knob_names
+from kedastral.settings.types import write_duration
+
+Setting = tuple[str, str, str]
+"""A flag, the same setting's key in a ForecastPolicy's spec, and its value."""
+
+
+def settings_to_run(knob: float, comparisons: Sequence[PolicyComparison]) -> list[Setting]:
+    """The settings of Kedastral at one setting of its knob. With several workloads, those about pods are left out."""
+    scenario = comparisons[0].scenario
+    flag, key = knob_names(is_level=comparisons[0].kedastral.policy.is_level(knob))
+    settings = [
+        ("--model", "model", scenario.model.name),
+        (flag, key, f"{knob:g}"),
+        ("--lead-time", "leadTime", write_duration(scenario.settings.serving.lead_time)),
+    ]
+    if len(comparisons) > 1:  # pods differ from workload to workload
+        return settings
+    outcome = comparisons[0].replay_kedastral(knob)
+    peak = float(outcome.supply.ordered[outcome.counted].max())
+    if comparisons[0].minutes_above_max:  # no more than the maximum could be ordered
+        peak = max(peak, comparisons[0].pods_needed)
+    return [
+        *settings,
+        ("--min", "min", f"{scenario.settings.plan.bounds.min}"),
+        ("--max", "max", f"{with_spare(peak)}"),
+        ("--target-per-pod", "targetPerPod", f"{scenario.trial.target_per_pod:.6g}"),
+    ]
+
+
+def as_flags(settings: Sequence[Setting]) -> list[str]:
+    """The settings as flags for `kedastral run` without files."""
+    return [f"{flag} {value}" for flag, _, value in settings]
+
+
+def as_spec(settings: Sequence[Setting]) -> list[str]:
+    """The settings as lines for the ``spec`` of a ForecastPolicy."""
+    return [f"{key}: {value}" for _, key, value in settings]
+
+
+def caution_on(comparisons: Sequence[PolicyComparison]) -> str:
+    """A warning if the target per pod was derived from the load; empty otherwise."""
+    if len(comparisons) > 1 or not comparisons[0].scenario.sized_by_peak:
+        return ""
+    target = "targetPerPod" if comparisons[0].scenario.in_files else "--target-per-pod"
+    return f"{target} comes from the load's peak, not from a measurement on your pods"
