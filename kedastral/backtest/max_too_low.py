@@ -46,6 +46,16 @@ def _say_some_too_low(comparisons: Sequence[PolicyComparison]) -> tuple[str, str
     )
 
 
+def explain_higher_max(comparisons: Sequence[PolicyComparison]) -> str:
+    """Why the advice has a higher maximum; empty if none is in the way. With several workloads it has none."""
+    one = comparisons[0]
+    if len(comparisons) > 1 or not one.minutes_above_max:
+        return ""
+    most, above = f"{name_max(one)} {one.scenario.settings.cluster.bounds.max}", f"{one.minutes_above_max:,.0f}"
+    minutes = "1 minute" if above == "1" else f"{above} minutes"
+    return f"In {minutes} the load needs more pods than {most} allows, up to {one.pods_needed:,}: hence the higher one."
+
+
 def name_max(comparison: PolicyComparison) -> str:
     """The maximum as a flag, or as its key in a ForecastPolicy's spec."""
     return "max" if comparison.scenario.in_files else "--max"

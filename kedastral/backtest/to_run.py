@@ -23,16 +23,22 @@ def settings_to_run(knob: float, comparisons: Sequence[PolicyComparison]) -> lis
     ]
     if len(comparisons) > 1:  # pods differ from workload to workload
         return settings
-    outcome = comparisons[0].replay_kedastral(knob)
-    peak = float(outcome.supply.ordered[outcome.counted].max())
-    if comparisons[0].minutes_above_max:  # no more than the maximum could be ordered
-        peak = max(peak, comparisons[0].pods_needed)
     return [
         *settings,
         ("--min", "min", f"{scenario.settings.plan.bounds.min}"),
-        ("--max", "max", f"{with_spare(peak)}"),
+        ("--max", "max", f"{_max_to_run(knob, comparisons[0])}"),
         ("--target-per-pod", "targetPerPod", f"{scenario.trial.target_per_pod:.6g}"),
     ]
+
+
+def _max_to_run(knob: float, comparison: PolicyComparison) -> int:
+    """A given maximum, unless the load needs more pods; else a quarter more than were ordered or needed."""
+    limited = comparison.minutes_above_max > 0
+    if comparison.scenario.gives_max and not limited:
+        return comparison.scenario.settings.plan.bounds.max
+    outcome = comparison.replay_kedastral(knob)
+    peak = float(outcome.supply.ordered[outcome.counted].max())
+    return with_spare(max(peak, comparison.pods_needed) if limited else peak)
 
 
 def as_flags(settings: Sequence[Setting]) -> list[str]:

@@ -11,7 +11,7 @@ from kedastral.backtest.comparison import HPA, KEDASTRAL, LAST_WEEK, LEVEL_KNOB,
 from kedastral.backtest.decision import SAME_COST, USABLE, Findings, Outlook, decide
 from kedastral.backtest.error_budget import explain_provisional, explain_too_little, judged_minutes
 from kedastral.backtest.level_words import LevelWords
-from kedastral.backtest.max_too_low import explain_max_too_low, is_max_too_low
+from kedastral.backtest.max_too_low import explain_higher_max, explain_max_too_low, is_max_too_low
 from kedastral.backtest.quoted import Quoted
 from kedastral.backtest.to_run import as_flags, as_spec, caution_on, settings_to_run
 from kedastral.backtest.totals import JudgedPoints, judged_points, summed_points
@@ -77,7 +77,8 @@ def judge(results: Sequence[PolicyResult], comparisons: Sequence[PolicyCompariso
     spec = as_spec(settings) if comparisons[0].scenario.in_files else []
     words = VerdictWords(findings, judged, is_steered(results))
     provisional = "" if too_little else explain_provisional(findings.advised.knob, comparisons)
-    return words.write(as_flags(settings), spec, caution_on(comparisons), too_little, provisional)
+    reason = explain_higher_max(comparisons)
+    return words.write(as_flags(settings), spec, caution_on(comparisons), too_little, provisional, reason)
 
 
 def _ask_for_higher_max(results: Sequence[PolicyResult], comparisons: Sequence[PolicyComparison]) -> Verdict:
@@ -119,9 +120,10 @@ class VerdictWords:
         caution: str = "",
         too_little: str = "",
         provisional: str = "",
+        reason: str = "",
     ) -> Verdict:
-        """The verdict. ``flags`` or ``spec`` are the advised settings; ``too_little`` says why there is no verdict, and
-        ``provisional`` why it is not firm."""
+        """The verdict. ``flags`` or ``spec`` are the advised settings; ``too_little`` says why there is no verdict,
+        ``provisional`` why it is not firm, and ``reason`` why a setting differs from the given one."""
         found = self.findings
         line = f"{', '.join(spec)} in the spec of the ForecastPolicy" if spec else " ".join(flags)
         sentences = (
@@ -133,7 +135,7 @@ class VerdictWords:
             *(() if found.is_by_level else self._beside_hpa()),
             self._only(),
         )
-        advice = (self._what_to_do(line, provisional), *self._figures())
+        advice = (self._what_to_do(line, provisional), *self._figures(), reason)
         return Verdict(
             found.outlook,
             " ".join(filter(None, sentences)),

@@ -67,9 +67,9 @@ class ReplaySettings:
 class Scenario:
     """One workload, ready to be replayed. ``model`` should cache its forecasts, since every setting asks for the same.
 
-    ``sized_by_peak``: the target per pod was derived from the load. ``in_files``: the workload is a ForecastPolicy.
-    ``remarks`` say how its history was read and divided, if that is not obvious. ``unit`` is that of the load, empty if
-    the history does not name it.
+    ``sized_by_peak``: the target per pod was derived from the load. ``gives_max``: the maximum was given, and is not
+    the default. ``in_files``: the workload is a ForecastPolicy. ``remarks`` say how its history was read and divided,
+    if that is not obvious. ``unit`` is that of the load, empty if the history does not name it.
     """
 
     name: str
@@ -77,6 +77,7 @@ class Scenario:
     model: Model
     settings: ReplaySettings
     sized_by_peak: bool = False
+    gives_max: bool = False
     in_files: bool = False
     remarks: tuple[str, ...] = ()
     unit: str = ""
@@ -99,6 +100,11 @@ class Scenario:
 
 class ReplayableSettings(Protocol):
     """The part of a workload's settings that a backtest needs, whether they come from flags or from files."""
+
+    @property
+    def by_default(self) -> frozenset[str]:
+        """The names of the settings that were not given."""
+        ...
 
     @property
     def forecast(self) -> ForecastSettings:
@@ -308,6 +314,7 @@ def _prepare(workload: BacktestWorkload, load: ReadLoad, rules: BacktestRules) -
         _model_of(settings.forecast),
         replay_settings_of(settings, rules, series.step),
         sized_by_peak=settings.plan.target_per_pod == AUTO,
+        gives_max="max_replicas" not in settings.by_default,
         in_files=isinstance(settings, WorkloadSettings),
         remarks=tuple(filter(None, remarks)),
         unit=load.unit,

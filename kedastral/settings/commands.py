@@ -142,9 +142,13 @@ class DemoSettings:
 
 @attrs.frozen(kw_only=True)
 class BacktestSettings:
-    """`kedastral backtest`; with ``fleet`` the workloads of files are replayed, with their own settings."""
+    """`kedastral backtest`; with ``fleet`` the workloads of files are replayed, with their own settings.
+
+    ``by_default`` are the names of the settings that were not given.
+    """
 
     fleet: ConfiguredFleet | None = described_by(optional=True)
+    by_default: frozenset[str] = attrs.field(default=frozenset(), eq=False, repr=False)
     config: ConfigFiles = group(ConfigFiles)
     history: HistorySettings = group(HistorySettings)
     login: PrometheusLogin = group(PrometheusLogin)

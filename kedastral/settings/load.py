@@ -75,7 +75,10 @@ def load(kind: type[T], flags: Mapping[str, str], env: Mapping[str, str], unknow
         warnings += fleet.warnings if fleet is not None else ()
     if problems:
         raise ConfigError(limit_problems(problems) if has_fleet else problems)
-    settings = build(kind, resolved.values, **({"fleet": fleet} if has_fleet else {}))
+    others: dict[str, Any] = {"fleet": fleet} if has_fleet else {}
+    if kind is BacktestSettings:
+        others["by_default"] = resolved.by_default
+    settings = build(kind, resolved.values, **others)
     return Loaded(settings, resolved.values, resolved.given, fleet, tuple(dict.fromkeys(warnings)))
 
 

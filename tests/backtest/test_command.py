@@ -47,6 +47,7 @@ def test_a_table_a_verdict_and_flags_are_printed(monkeypatch: pytest.MonkeyPatch
     for name in ("kedastral, headroom 1.2", "HPA at 80 %", "far end only", "fixed", "oracle"):
         assert name in ended.out
     words = " ".join(ended.out.split())
+    assert "--max 400 " not in words
     assert "One replay a row; every figure of the verdict is that of a row." in words
     assert "from the load's peak, not from a measurement on your pods" in words
     assert "reached" not in words
@@ -125,6 +126,15 @@ def test_a_pod_of_a_given_size_is_taken_as_it_is(
     assert call(monkeypatch, "--csv", history, *SHORT, *BASELINE, *flags).code == 0
     one = json.loads(target.read_text())["workloads"][0]
     assert (one["targetPerPod"], one["minReplicas"], one["maxReplicas"]) == (7.5, 3, 9)
+
+
+@pytest.mark.parametrize(("variable", "flags"), [("", ("--max", "300")), ("300", ())])
+def test_a_given_maximum_is_the_one_to_run_with(
+    monkeypatch: pytest.MonkeyPatch, history: Path, variable: str, flags: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("MAX_REPLICAS", variable)
+    ended = call(monkeypatch, "--csv", history, *SHORT, *BASELINE, *flags)
+    assert " --max 300 " in " ".join(ended.out.split())
 
 
 def test_the_hpa_of_kubernetes_is_slower(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -104,13 +104,15 @@ def test_defaults_are_those_of_run(tmp_path: Path, prometheus: Prometheus, repla
     path = write(tmp_path, source(), policy("web", **SHORT))
     one = replay("--config", path)["web"]
     assert (one["targetPerPod"], one["minReplicas"], one["maxReplicas"]) == (200, 2, 50)
+    assert "max: 50" not in one["verdict"]["spec"]
     assert len(prometheus.asked) == 1
 
 
 def test_a_flag_wins_over_the_file(tmp_path: Path, prometheus: Prometheus, replay: Replay) -> None:
-    path = write(tmp_path, source(), policy("web", **SHORT, headroom="1.3", min="3"), policy("api", **SHORT))
+    path = write(tmp_path, source(), policy("web", **SHORT, headroom="1.3", min="3", max="9"), policy("api", **SHORT))
     one = replay("--config", path, "--workload", "web", "--headroom", "1.5", "--prom-query", "other")["web"]
     assert (one["policies"][0]["setting"], one["minReplicas"]) == (1.5, 3)
+    assert "max: 9" in one["verdict"]["spec"]
     assert prometheus.asked[0].url.params["query"] == "other"
 
 

@@ -62,6 +62,26 @@ def test_a_maximum_that_is_too_low_for_less_than_the_error_budget_allows_is_rais
     assert judge(results_of(comparison), [comparison]).outlook is not Outlook.MAX_TOO_LOW
 
 
+def test_a_given_maximum_stays_unless_the_load_needs_more_pods_and_then_the_advice_says_why() -> None:
+    for most in (39, 100, 0):
+        comparison = with_max(most, peaking(10, gives_max=True))
+        verdict = judge(results_of(comparison), [comparison])
+        assert f"--max {most}" in verdict.flags
+        assert "hence" not in verdict.advice
+    comparison = with_max(100, peaking(10))
+    assert "--max 57" in judge(results_of(comparison), [comparison]).flags  # 45 at a headroom of 1.2, and a quarter
+    comparison = with_max(12, peaking(10, gives_max=True))
+    verdict = judge(results_of(comparison), [comparison])
+    assert "--max 48" in verdict.flags
+    assert verdict.advice.endswith(
+        " In 10 minutes the load needs more pods than --max 12 allows, up to 38: hence the higher one."
+    )
+    comparison = with_max(12, peaking(1, gives_max=True, in_files=True))
+    verdict = judge(results_of(comparison), [comparison])
+    assert "max: 48" in verdict.spec
+    assert " In 1 minute the load needs more pods than max 12 allows, up to 38: hence " in verdict.advice
+
+
 def test_one_workload_whose_maximum_is_too_low_leaves_no_joint_verdict() -> None:
     comparisons = [with_max(12, peaking(30)), with_max(12, peaking(5)), with_max(20, peaking(50))]
     results = evaluate(comparisons)
