@@ -3,10 +3,12 @@
 
 import math
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+import attrs
 import click
 from rich import box
 from rich.console import Console
@@ -46,6 +48,8 @@ PLAIN_WIDTH = 120
 MIN_WIDTH = 40
 """The minimum width of the tables in a terminal. A narrower one wraps the lines but still shows every figure."""
 MIN_NAME_WIDTH = 12
+SECONDS_BETWEEN_LINES = 60.0
+"""How often a line says how far the replay is if stderr is not a terminal."""
 COLUMN_GAP = 3
 """Characters between two columns."""
 BLOCKS = (
@@ -115,11 +119,36 @@ def _replay_all(scenarios: Sequence[Scenario], jobs: int | None) -> list[PolicyC
     )
     console = Console(stderr=True)
     name = scenarios[0].name if len(scenarios) == 1 else f"{len(scenarios)} workloads"
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(f"replaying {escape(name)}", total=sum(one.weight for one in planned))
-        return compare_in_processes(
-            planned, jobs or default_jobs(planned), lambda weight: progress.advance(task, weight)
-        )
+    total, count = sum(one.weight for one in planned), jobs or default_jobs(planned)
+    if not console.is_terminal:
+        return compare_in_processes(planned, count, ProgressLines(name, total).advance)
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(f"replaying {escape(name)}", total=total)
+        return compare_in_processes(planned, count, lambda weight: progress.advance(task, weight))
+
+
+@attrs.define
+class ProgressLines:
+    """Says on stderr, a line a minute, how much of ``total`` has been replayed; ``now`` is a clock in seconds."""
+
+    name: str
+    total: float
+    now: Callable[[], float] = time.monotonic
+    _done: float = attrs.field(default=0.0, init=False)
+    _said_at: float = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._said_at = self.now()
+
+    def advance(self, weight: float) -> None:
+        """Add what has been done, and say so if a minute has passed since the last line."""
+        self._done += weight
+        moment = self.now()
+        if moment - self._said_at < SECONDS_BETWEEN_LINES:
+            return
+        self._said_at = moment
+        share = min(99, math.floor(self._done / self.total * 100))
+        click.echo(one_line(f"kedastral: replaying {self.name}: {share} %", None), err=True)
 
 
 def print_results(console: Console, results: BacktestResults) -> None:

@@ -128,6 +128,29 @@ def test_a_pod_of_a_given_size_is_taken_as_it_is(
     assert (one["targetPerPod"], one["minReplicas"], one["maxReplicas"]) == (7.5, 3, 9)
 
 
+def test_without_a_terminal_a_line_a_minute_says_how_far_the_replay_is(capsys: pytest.CaptureFixture[str]) -> None:
+    moments = iter([0.0, 59.0, 60.0, 119.0, 125.0, 500.0])
+    lines = command.ProgressLines("shop\nweb", 50.0, lambda: next(moments))
+    for weight in (10.0, 10.0, 10.0, 5.0, 15.0):
+        lines.advance(weight)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert [line.partition(": replaying ")[2] for line in said.err.splitlines()] == [
+        "shop web: 40 %",
+        "shop web: 70 %",
+        "shop web: 99 %",
+    ]
+
+
+def test_the_lines_follow_the_replay(monkeypatch: pytest.MonkeyPatch, history: Path) -> None:
+    monkeypatch.setattr(command, "SECONDS_BETWEEN_LINES", 0.0)
+    ended = call(monkeypatch, "--csv", history, *SHORT, *BASELINE, "--jobs", "1")
+    shares = [int(share) for share in re.findall(r"^kedastral: replaying shop: (\d+) %$", ended.err, re.MULTILINE)]
+    assert shares == sorted(shares)
+    assert shares[0] < 10
+    assert shares[-1] == 99
+
+
 @pytest.mark.parametrize(("variable", "flags"), [("", ("--max", "300")), ("300", ())])
 def test_a_given_maximum_is_the_one_to_run_with(
     monkeypatch: pytest.MonkeyPatch, history: Path, variable: str, flags: tuple[str, ...]
