@@ -43,6 +43,43 @@ def find_worst(scenario: Scenario, outcome: Outcome, most: int = MAX_SHORTAGES) 
     return [_describe(scenario, outcome, first, end) for first, end in spans[:most]]
 
 
+def describe_left(scenario: Scenario, outcome: Outcome) -> str:
+    """How many shortages an outcome of Kedastral leaves, how long they are, and how many are surprises.
+
+    A surprise is one in whose worst step the load was clearly above the last forecast that was early enough. Empty if
+    nothing is short.
+    """
+    spans, step = list(_spans(outcome)), outcome.demand.step
+    if not spans:
+        return ""
+    surprises = [span for span in spans if _is_surprise(scenario, outcome, *span)]
+    longest = show_span(max(end - first for first, end in spans) * step)
+    above = f"with a load at least {(RISE - 1) * 100:.0f} % above the forecast of a lead time before"
+    if len(spans) == 1:
+        kind = f"a surprise, {above}" if surprises else "no surprise: the load was near the forecast"
+        return f"Kedastral leaves one shortage of {longest}, {kind}."
+    minutes = show_span(sum(end - first for first, end in surprises) * step)
+    which = {0: "none is a surprise", len(spans): f"all are surprises, {above}"}
+    some = f"{len(surprises)} of them, {minutes} in all, {'is a surprise' if len(surprises) == 1 else 'are surprises'}"
+    return (
+        f"Kedastral leaves {len(spans):,} shortages, the longest of {longest}; "
+        f"{which.get(len(surprises), f'{some}, {above}')}."
+    )
+
+
+def _is_surprise(scenario: Scenario, outcome: Outcome, first: int, end: int) -> bool:
+    worst = first + int(np.argmax(outcome.supply.unserved[first:end]))
+    expected = _forecast_in_time(scenario, worst)
+    return expected is not None and float(outcome.demand.values[worst]) >= RISE * expected
+
+
+def _forecast_in_time(scenario: Scenario, step: int) -> float | None:
+    """The load that the last forecast early enough to order pods expected at a judged step; None if there was none."""
+    ahead, place = lead_steps(scenario) - 1, scenario.trial.judged_from + step
+    forecast = forecast_after(scenario, place - ahead) if place > ahead else None
+    return None if forecast is None else float(forecast.values[min(ahead, len(forecast.values) - 1)])
+
+
 def _spans(outcome: Outcome) -> Iterator[tuple[int, int]]:
     """Each run of judged steps in violation: its first step and the one after its last."""
     short = np.concatenate([[False], outcome.shortages > 0, [False]])
@@ -103,13 +140,11 @@ def _growth(before: float, after: float) -> str:
 
 
 def _explain_forecast(scenario: Scenario, outcome: Outcome, worst: int) -> str:
-    ahead, place = lead_steps(scenario) - 1, scenario.trial.judged_from + worst
-    forecast = forecast_after(scenario, place - ahead) if place > ahead else None
-    if forecast is None:
+    expected = _forecast_in_time(scenario, worst)
+    if expected is None:
         return "there was no forecast in time"
-    expected = float(forecast.values[min(ahead, len(forecast.values) - 1)])
     actual = float(outcome.demand.values[worst])
-    earlier = show_span((ahead + 1) * outcome.demand.step)
+    earlier = show_span(lead_steps(scenario) * outcome.demand.step)
     words = f"the forecast {earlier} earlier was {show_load(expected)}, the load was {show_load(actual)}"
     if scenario.settings.calibrated or expected * scenario.settings.plan.headroom < actual:
         return words  # the factor on a calibrated forecast changes from minute to minute

@@ -7,13 +7,19 @@ from kedastral.backtest.comparison import PolicyComparison
 from kedastral.backtest.max_too_low import with_spare
 from kedastral.backtest.wording import knob_names
 from kedastral.settings.types import write_duration
+from kedastral.simulation.replay import Outcome
 
 Setting = tuple[str, str, str]
 """A flag, the same setting's key in a ForecastPolicy's spec, and its value."""
 
 
-def settings_to_run(knob: float, comparisons: Sequence[PolicyComparison]) -> list[Setting]:
-    """The settings of Kedastral at one setting of its knob. With several workloads, those about pods are left out."""
+def settings_to_run(
+    knob: float, comparisons: Sequence[PolicyComparison], outcome: Outcome | None = None
+) -> list[Setting]:
+    """The settings of Kedastral at one setting of its knob, of which ``outcome`` is the replay if there is one yet.
+
+    With several workloads, those about pods are left out.
+    """
     scenario = comparisons[0].scenario
     flag, key = knob_names(is_level=comparisons[0].kedastral.policy.is_level(knob))
     settings = [
@@ -26,17 +32,16 @@ def settings_to_run(knob: float, comparisons: Sequence[PolicyComparison]) -> lis
     return [
         *settings,
         ("--min", "min", f"{scenario.settings.plan.bounds.min}"),
-        ("--max", "max", f"{_max_to_run(knob, comparisons[0])}"),
+        ("--max", "max", f"{_max_to_run(comparisons[0], outcome or comparisons[0].replay_kedastral(knob))}"),
         ("--target-per-pod", "targetPerPod", f"{scenario.trial.target_per_pod:.6g}"),
     ]
 
 
-def _max_to_run(knob: float, comparison: PolicyComparison) -> int:
+def _max_to_run(comparison: PolicyComparison, outcome: Outcome) -> int:
     """A given maximum, unless the load needs more pods; else a quarter more than were ordered or needed."""
     limited = comparison.minutes_above_max > 0
     if comparison.scenario.gives_max and not limited:
         return comparison.scenario.settings.plan.bounds.max
-    outcome = comparison.replay_kedastral(knob)
     peak = float(outcome.supply.ordered[outcome.counted].max())
     return with_spare(max(peak, comparison.pods_needed) if limited else peak)
 

@@ -13,6 +13,7 @@ from kedastral.backtest.error_budget import explain_provisional, explain_too_lit
 from kedastral.backtest.level_words import LevelWords
 from kedastral.backtest.max_too_low import explain_higher_max, explain_max_too_low, is_max_too_low
 from kedastral.backtest.quoted import Quoted
+from kedastral.backtest.shortages import describe_left
 from kedastral.backtest.to_run import as_flags, as_spec, caution_on, settings_to_run
 from kedastral.backtest.totals import JudgedPoints, judged_points, summed_points
 from kedastral.backtest.wording import change_of, name_hpa, name_rival, say_cost, say_service, show_unserved
@@ -73,12 +74,14 @@ def judge(results: Sequence[PolicyResult], comparisons: Sequence[PolicyCompariso
     judged = [judged_points(one) for one in comparisons]
     sums = summed_points(results, judged)
     findings = decide(results, sums, enough=not too_little, minutes=judged_minutes(comparisons))
-    settings = settings_to_run(findings.advised.knob, comparisons)
+    outcome = comparisons[0].replay_kedastral(findings.advised.knob) if len(comparisons) == 1 else None
+    settings = settings_to_run(findings.advised.knob, comparisons, outcome)
     spec = as_spec(settings) if comparisons[0].scenario.in_files else []
     words = VerdictWords(findings, judged, is_steered(results))
     provisional = "" if too_little else explain_provisional(findings.advised.knob, comparisons)
-    reason = explain_higher_max(comparisons)
-    return words.write(as_flags(settings), spec, caution_on(comparisons), too_little, provisional, reason)
+    left = "" if outcome is None else describe_left(comparisons[0].scenario, outcome)
+    remarks = (left, explain_higher_max(comparisons))
+    return words.write(as_flags(settings), spec, caution_on(comparisons), too_little, provisional, remarks)
 
 
 def _ask_for_higher_max(results: Sequence[PolicyResult], comparisons: Sequence[PolicyComparison]) -> Verdict:
@@ -120,10 +123,10 @@ class VerdictWords:
         caution: str = "",
         too_little: str = "",
         provisional: str = "",
-        reason: str = "",
+        remarks: Sequence[str] = (),
     ) -> Verdict:
         """The verdict. ``flags`` or ``spec`` are the advised settings; ``too_little`` says why there is no verdict,
-        ``provisional`` why it is not firm, and ``reason`` why a setting differs from the given one."""
+        ``provisional`` why it is not firm, and ``remarks`` follow the advice."""
         found = self.findings
         line = f"{', '.join(spec)} in the spec of the ForecastPolicy" if spec else " ".join(flags)
         sentences = (
@@ -135,7 +138,7 @@ class VerdictWords:
             *(() if found.is_by_level else self._beside_hpa()),
             self._only(),
         )
-        advice = (self._what_to_do(line, provisional), *self._figures(), reason)
+        advice = (self._what_to_do(line, provisional), *self._figures(), *remarks)
         return Verdict(
             found.outlook,
             " ".join(filter(None, sentences)),

@@ -5,7 +5,7 @@ import attrs
 import pytest
 
 from kedastral.backtest.comparison import compare_policies, policies_to_compare
-from kedastral.backtest.shortages import explain, find_worst, show_load, show_span
+from kedastral.backtest.shortages import describe_left, explain, find_worst, show_load, show_span
 from kedastral.core.capacity import ReplicaBounds
 from tests.backtest.scenarios import SETTINGS, LastValue, scenario_of
 
@@ -65,6 +65,34 @@ def test_the_worst_come_first_and_one_from_each_shortage() -> None:
     worst = find_worst(scenario, outcome, most=2)
     assert [one.demand for one in worst] == [900.0, 600.0]
     assert [one.lasted_seconds for one in worst] == [120.0, 60.0]
+
+
+def jumping(*heights: tuple[int, float]) -> str:
+    """What is said of a load of 100 that jumps to some heights, each for two minutes."""
+    values = [100.0] * 200
+    for at, height in heights:
+        values[at : at + 2] = [height] * 2
+    scenario = scenario_of(values, begin=30, model=LastValue())
+    outcome = compare_policies(scenario, policies_to_compare(1.0, swept=False)).kedastral.shown
+    return describe_left(scenario, outcome)
+
+
+def test_what_is_left_is_told_with_the_surprises_in_it() -> None:
+    above = "with a load at least 15 % above the forecast of a lead time before."
+    assert jumping() == ""
+    assert jumping((40, 300.0)) == f"Kedastral leaves one shortage of 2 minutes, a surprise, {above}"
+    assert jumping((40, 111.0)) == (
+        "Kedastral leaves one shortage of 2 minutes, no surprise: the load was near the forecast."
+    )
+    some = "Kedastral leaves 3 shortages, the longest of 2 minutes; "
+    assert jumping((40, 300.0), (80, 111.0), (120, 116.0)) == (
+        f"{some}2 of them, 4 minutes in all, are surprises, {above}"
+    )
+    assert jumping((40, 111.0), (80, 111.0), (120, 116.0)) == (
+        f"{some}1 of them, 2 minutes in all, is a surprise, {above}"
+    )
+    assert jumping((40, 111.0), (80, 111.0), (120, 111.0)) == f"{some}none is a surprise."
+    assert jumping((40, 300.0), (80, 300.0), (120, 300.0)) == f"{some}all are surprises, {above}"
 
 
 def test_numbers_and_spans_read_well() -> None:
