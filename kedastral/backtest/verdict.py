@@ -16,7 +16,15 @@ from kedastral.backtest.quoted import Quoted
 from kedastral.backtest.shortages import describe_left
 from kedastral.backtest.to_run import as_flags, as_spec, caution_on, settings_to_run
 from kedastral.backtest.totals import JudgedPoints, judged_points, summed_points
-from kedastral.backtest.wording import change_of, name_hpa, name_rival, say_cost, say_service, show_unserved
+from kedastral.backtest.wording import (
+    change_of,
+    explain_trigger,
+    name_hpa,
+    name_rival,
+    say_cost,
+    say_service,
+    show_unserved,
+)
 from kedastral.simulation.curves import Figure, Point
 
 
@@ -138,7 +146,7 @@ class VerdictWords:
             *(() if found.is_by_level else self._beside_hpa()),
             self._only(),
         )
-        advice = (self._what_to_do(line, provisional), *self._figures(), *remarks)
+        advice = (self._what_to_do(line, provisional), *self._figures(), self._trigger(), *remarks)
         return Verdict(
             found.outlook,
             " ".join(filter(None, sentences)),
@@ -237,6 +245,11 @@ class VerdictWords:
         yield self._effect()
         yield self._why_headroom()
         yield self._in_force()
+
+    def _trigger(self) -> str:
+        """How to make the trigger that is advised, if it is one on last week's load."""
+        is_decided = self.findings.outlook is not Outlook.TOO_LITTLE
+        return explain_trigger(self.findings.take) if is_decided else ""
 
     def _effect(self) -> str:
         """The figures of the advised setting."""

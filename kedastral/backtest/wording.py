@@ -34,6 +34,16 @@ def name_rival(rival: Rival) -> str:
     )
 
 
+def explain_trigger(rival: Rival) -> str:
+    """How to make the trigger of a setting; empty unless it is on last week's load."""
+    if rival.policy != LAST_WEEK:
+        return ""
+    return (
+        "The query of last week's load is max_over_time((QUERY)[30m:1m] offset 6d23h30m), and both triggers have a "
+        f'threshold of {rival.point.knob * 100:g} % of what a pod sustains ("Last week\'s load" in docs/keda.md).'
+    )
+
+
 def name_share(share: float) -> str:
     """A fixed number of pods, relative to the load before the replay."""
     return "the past peak" if share == 1 else f"{share:g} times the past peak"

@@ -66,7 +66,9 @@ def test_a_rival_that_keeps_the_level_for_less_is_advised_first() -> None:
     )
     assert verdict.advice == (
         "Take a trigger on last week's load beside an HPA at 90 %, which needs no forecast: 100 minutes short, with an "
-        "error budget of 100. If you run Kedastral all the same, use FLAGS: 80 minutes short."
+        "error budget of 100. If you run Kedastral all the same, use FLAGS: 80 minutes short. The query of last "
+        "week's load is max_over_time((QUERY)[30m:1m] offset 6d23h30m), and both triggers have a threshold of 90 % of "
+        'what a pod sustains ("Last week\'s load" in docs/keda.md).'
     )
     assert NamedSetting("last-week", 0.9, Role.ADVISED) in verdict.named
     assert NamedSetting("kedastral", 0.99, Role.IF_KEDASTRAL) in verdict.named

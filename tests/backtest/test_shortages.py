@@ -92,6 +92,9 @@ def test_what_is_left_is_told_with_the_surprises_in_it() -> None:
         f"{some}1 of them, 2 minutes in all, is a surprise, {above}"
     )
     assert jumping((40, 111.0), (80, 111.0), (120, 111.0)) == f"{some}none is a surprise."
+    assert jumping((40, 300.0), (42, 300.0), (80, 300.0)) == (
+        f"Kedastral leaves 2 shortages, the longest of 4 minutes; all are surprises, {above}"
+    )
     assert jumping((40, 300.0), (80, 300.0), (120, 300.0)) == f"{some}all are surprises, {above}"
 
 

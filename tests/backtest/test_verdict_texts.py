@@ -48,6 +48,7 @@ def figures_that_the_table_lacks(results: StoredResults) -> set[str]:
     text = re.sub(r"(HPA at|target at|headroom|service level|as well,) [\d.]+( %)?", "", text)
     text = re.sub(r"\([\d.]+ times the past peak\)", "", text).replace("more than 99 %", "over -99 %")
     text = text.replace(f"of {results.minutes:,.0f} minutes)", "")
+    text = re.sub(r"The query of last week's load is .*? of what a pod sustains", "", text)
     text = re.sub(r"keeps [\d.]+ % of the minutes|error budget(:| of) [\d.]+", "", text)
     text = re.sub(r"(keeps it,|which misses|only if|than the) 0\.\d+", "", text)
     named = {(one.policy, one.setting) for one in verdict.named}
