@@ -25,7 +25,7 @@ class LevelWords:
         """The first sentence: what keeps the level for the fewest pod-hours, and what the others take."""
         keeping = self.keeping
         count = len(self.quoted.judged)
-        kept = f"{keeping.level * 100:g} % of the minutes{f' of all {count} workloads' if count > 1 else ''}"
+        kept = f"{keeping.level * 100:g} % of the minutes{f' of {count} workloads' if count > 1 else ''}"
         if not keeping.is_kept:
             return f"No setting of any policy keeps {kept}."
         first, *others = self._contenders()

@@ -184,7 +184,7 @@ def test_several_workloads_keep_a_level_by_the_sums_of_their_minutes_and_pod_hou
     assert keeping.hpa.cost == pytest.approx(1.4)
     verdict = VerdictWords(decide(policies, sums), judged, steered=True).write(["FLAGS"])
     assert verdict.words.startswith(
-        "Kedastral at service level 0.99 keeps 99 % of the minutes of all 2 workloads for the fewest pod-hours, 1,111: "
+        "Kedastral at service level 0.99 keeps 99 % of the minutes of 2 workloads for the fewest pod-hours, 1,111: "
         "21 % fewer than an HPA at 70 % (1,414). "
     )
     assert "is short of pods in 160 minutes, with an error budget of 200" in verdict.advice
