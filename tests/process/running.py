@@ -20,7 +20,7 @@ from tests.waiting import PATIENCE, wait_for
 
 ANY_PORT = "127.0.0.1:0"
 LISTENS = re.compile(r"(gRPC|HTTP) listens on 127\.0\.0\.1:(\d+)")
-QUICK = {"--horizon": "60s", "--step": "1s", "--interval": "1s", "--lead-time": "10s"}
+QUICK = {"--horizon": "6m", "--step": "1s", "--interval": "1s", "--lead-time": "10s"}
 QUICK |= {"--model": "baseline", "--window": "30s"}
 
 

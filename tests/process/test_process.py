@@ -67,7 +67,7 @@ def test_run_answers_keda_and_shows_its_forecast(prometheus: StandIn) -> None:
     with run(prometheus, ON_STALE="ride-forecast") as process:
         grpc_port, http_port = process.ports("gRPC", "HTTP")
         document = forecast(http_port)
-        assert len(document["values"]) == len(document["desiredReplicas"]) == 60
+        assert len(document["values"]) == len(document["desiredReplicas"]) == 360
         assert document["values"][0] == pytest.approx(700)
         assert replicas(grpc_port) == 9  # 700 / 100 * 1.2
         assert ask(grpc_port, "IsActive", REF, pb.IsActiveResponse).result is True

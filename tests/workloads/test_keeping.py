@@ -195,15 +195,13 @@ async def test_the_next_process_answers_by_the_kept_plan_before_it_asks_for_anyt
         assert found == attrs.evolve(before, quality=found.quality)
 
 
-@pytest.mark.parametrize("model", ["auto", "baseline"])
 async def test_the_chart_of_what_was_planned_goes_on(
-    autojump_clock: MockClock, clock: AcceleratedClock, states: MemoryStates, model: str
+    autojump_clock: MockClock, clock: AcceleratedClock, states: MemoryStates
 ) -> None:
-    configured = shop(model=ModelName(model))
-    async with process(states, clock, configured) as first:
+    async with process(states, clock) as first:
         await trio.sleep(301)
         before = first.forecasting.builder.recent.get("shop")
-    async with process(states, clock, configured) as second:
+    async with process(states, clock) as second:
         restored = second.forecasting.builder.recent.get("shop")
         assert before is not None
         assert restored is not None
