@@ -14,7 +14,7 @@ import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
@@ -32,7 +32,7 @@ from kedastral.core.ports import Model
 from kedastral.models import MODELS
 from kedastral.settings.types import read_duration
 
-T = TypeVar("T")
+J, T = TypeVar("J"), TypeVar("T")
 WORSE = 0.01
 """A cost increase of more than this share of the oracle's cost is worse; less is noise."""
 KEPT = 1.5
@@ -71,17 +71,17 @@ def model_named(name: str) -> tuple[Model, float]:
     return MODELS[name].make(), MODELS[name].default_window
 
 
-def run_all(jobs: Sequence[Job], processes: int, console: Console) -> Iterator[Study]:
-    """Every study, as it finishes, with a progress bar."""
+def run_all(run: Callable[[J], list[T]], jobs: Sequence[J], processes: int, console: Console) -> Iterator[T]:
+    """What ``run`` gives for each of ``jobs``, one per trace, as it finishes, with a progress bar."""
     with Progress(console=console) as progress, ExitStack() as stack:
         bar = progress.add_task("traces", total=len(jobs))
-        done: Iterator[list[Study]] = map(run_job, jobs)
+        done: Iterator[list[T]] = map(run, jobs)
         if processes > 1:
             pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(processes))
-            done = pool.imap(run_job, jobs)
-        for studies in done:
+            done = pool.imap(run, jobs)
+        for results in done:
             progress.advance(bar)
-            yield from studies
+            yield from results
 
 
 def show(studies: Sequence[Study], goals: Mapping[str, Sequence[Goal]], console: Console) -> None:
@@ -253,7 +253,7 @@ def replay_traces(options: argparse.Namespace, console: Console) -> list[Study]:
     if options.cache is not None:
         options.cache.mkdir(parents=True, exist_ok=True)
     jobs = [Job(path, models, leads, options.step, options.cache) for path in chosen]
-    return list(run_all(jobs, options.jobs, console))
+    return list(run_all(run_job, jobs, options.jobs, console))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

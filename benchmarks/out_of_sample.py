@@ -9,19 +9,16 @@ keeps the figures, and ``--figures FILE`` prints them again.
 
 import argparse
 import json
-import multiprocessing
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
-from benchmarks.closed_loop import KEPT, forecast_all, read_saved
+from benchmarks.closed_loop import KEPT, forecast_all, read_saved, run_all
 from benchmarks.closed_loop_study import LEVELS, cluster_for, replay_level, trial_of
 from benchmarks.traces import Trace, TracesError, find_traces, history_of, read_trace, require_readable
 from kedastral.settings.types import read_duration
@@ -92,21 +89,6 @@ def spend(trace: Trace, leads: Sequence[float], cache: Path | None) -> dict[tupl
     return spent
 
 
-def run_all(jobs: Sequence[Job], processes: int, console: Console) -> list[Comparison]:
-    """Every comparison, with a progress bar."""
-    with Progress(console=console) as progress, ExitStack() as stack:
-        bar = progress.add_task("traces", total=len(jobs))
-        done: Iterator[list[Comparison]] = map(run_job, jobs)
-        if processes > 1:
-            pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(processes))
-            done = pool.imap(run_job, jobs)
-        compared: list[Comparison] = []
-        for those in done:
-            compared += those
-            progress.advance(bar)
-        return compared
-
-
 def show(compared: Sequence[Comparison], console: Console) -> None:
     """Each level of each trace, and how often the backtest was right."""
     table = Table("trace", "lead", "level", "budget", "spent before", "after", "backtest says", "afterwards")
@@ -167,7 +149,8 @@ def compare_traces(options: argparse.Namespace, console: Console) -> list[Compar
     if options.cache is not None:
         options.cache.mkdir(parents=True, exist_ok=True)
     leads = tuple(options.lead or [300.0])
-    return run_all([Job(path, leads, options.step, options.cache) for path in chosen], options.jobs, console)
+    jobs = [Job(path, leads, options.step, options.cache) for path in chosen]
+    return list(run_all(run_job, jobs, options.jobs, console))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
