@@ -40,22 +40,26 @@ class RecentLoad:
     expected: "array[float]" = attrs.field(factory=lambda: array("f"))
     restored_until: float | None = None
 
-    def record(self, history: Series, snapshot: Snapshot) -> None:
-        """Record the end of ``history``, and the plan and forecast of ``snapshot``, made from it."""
+    def record(self, history: Series, snapshot: Snapshot, now: datetime) -> None:
+        """Record the end of ``history``, and the plan and forecast of ``snapshot``, published at ``now``.
+
+        While the model fails, that may be an older plan, kept with another floor.
+        """
         count = min(max(round(SPAN / history.step), 1), MAX_POINTS)
         kept = history.values[-count:]
         known = np.flatnonzero(np.isfinite(kept))
         kept = kept[known[0] if len(known) else len(kept) :]  # the hours before a new workload are no gap to show
         self.loads = np.minimum(kept, np.finfo(np.float32).max).astype(np.float32)
         self.start, self.step = history.time_at(len(history) - len(kept)), history.step
-        now, says = epoch_seconds(snapshot.made_at), replicas_at(snapshot, snapshot.made_at)
-        _cut_after(now, self.planned_at, self.planned)
-        if self.restored_until is not None and now - self.restored_until > PAUSE:
+        moment, says = epoch_seconds(now), replicas_at(snapshot, now)
+        _cut_after(moment, self.planned_at, self.planned)
+        if self.restored_until is not None and moment - self.restored_until > PAUSE:
             _append(self.planned_at, self.restored_until, self.planned, math.nan)
         self.restored_until = None
         if not self.planned or self.planned[-1] != says:
-            _append(self.planned_at, now, self.planned, says)
-        ahead, load = now + snapshot.lead_time, snapshot.forecast.value_at(snapshot.lead_time)
+            _append(self.planned_at, moment, self.planned, says)
+        ahead = epoch_seconds(snapshot.made_at) + snapshot.lead_time
+        load = snapshot.forecast.value_at(snapshot.lead_time)
         _cut_after(ahead, self.expected_at, self.expected)
         if load is not None and (not self.expected_at or ahead - self.expected_at[-1] >= history.step * 0.99):
             _append(self.expected_at, ahead, self.expected, min(load, float(np.finfo(np.float32).max)))
@@ -84,12 +88,12 @@ class RecentLoads:
     is_known: Callable[[str], bool]
     _kept: dict[str, RecentLoad] = attrs.field(factory=dict, init=False)
 
-    def record(self, history: Series, snapshot: Snapshot) -> None:
+    def record(self, history: Series, snapshot: Snapshot, now: datetime) -> None:
         """See `RecentLoad.record`."""
         if snapshot.workload not in self._kept:
             self._drop(key for key in list(self._kept) if not self.is_known(key))
             self._kept[snapshot.workload] = RecentLoad()
-        self._kept[snapshot.workload].record(history, snapshot)
+        self._kept[snapshot.workload].record(history, snapshot, now)
 
     def restore(self, snapshot: Snapshot, told: Sequence[tuple[datetime, int]]) -> None:
         """Continue from the last plan of another process, ``snapshot``, and what was ``told`` by it lately."""

@@ -45,7 +45,7 @@ def _ignore(_seconds: float) -> None:
     pass
 
 
-def _forget(_history: Series, _snapshot: Snapshot) -> None:
+def _forget(_history: Series, _snapshot: Snapshot, _now: datetime) -> None:
     pass
 
 
@@ -115,7 +115,8 @@ class _Findings:
 class ForecastLoop:
     """One workload's tick and its parts.
 
-    ``remember`` gets the inputs of each published plan, for charts; ``tracing`` gets a span for each publication.
+    ``remember`` gets each published plan, the history that it was made from and the time of the tick, for charts;
+    ``tracing`` gets a span for each publication.
     ``series`` watches how many series are summed; ``counter`` recognises a raw counter by its values.
     """
 
@@ -125,7 +126,7 @@ class ForecastLoop:
     store: SnapshotStore
     clock: WallClock
     planner: Planner = attrs.field()
-    remember: Callable[[Series, Snapshot], None] = _forget
+    remember: Callable[[Series, Snapshot, datetime], None] = _forget
     tracing: Tracing = NO_TRACING
     series: SeriesWatch = attrs.field(factory=SeriesWatch)
     counter: CounterWatch = attrs.field(factory=CounterWatch)
@@ -148,11 +149,9 @@ class ForecastLoop:
             forecast = await self.forecaster.forecast(history, now, self.workload.steps)
         except ModelError as error:  # the floor needs no forecast
             fallback = self.planner.plan_without_model(history, now, error, previous)
-            error.followed_by = await self._try_to_publish(fallback, found)
+            error.followed_by = await self._try_to_publish(fallback, history, found, now)
             raise
-        snapshot = self.planner.plan(history, forecast, previous)
-        await self._publish(snapshot, found)
-        self.remember(history, snapshot)
+        await self._publish(self.planner.plan(history, forecast, previous), history, found, now)
 
     def _examine(self, read: Series, previous: Snapshot | None, now: datetime) -> tuple[Series, _Findings]:
         """The history without outliers, and what is odd about it; logs what is new."""
@@ -163,19 +162,25 @@ class ForecastLoop:
         lost = self._watch_series(screened.history, previous, now)
         return screened.history, _Findings(screened.outliers, lost, counter is not None)
 
-    async def _publish(self, snapshot: Snapshot | None, found: _Findings) -> None:
-        if snapshot is None:
-            return
+    async def _publish(self, snapshot: Snapshot, history: Series, found: _Findings, now: datetime) -> None:
         with self.tracing.span("publish", {"kedastral.status": snapshot.status.code}):
             is_newest = await self.store.put(attrs.evolve(snapshot, **attrs.asdict(found, recurse=False)))
         if not is_newest:
             words = "the store has a newer forecast already: another pod made it, or a clock was set back a little"
             raise StoreError(words, reason="older")
+        self.remember(history, snapshot, now)
 
-    async def _try_to_publish(self, snapshot: Snapshot | None, found: _Findings) -> StoreError | None:
-        """`_publish`, but an error is returned: raised, it would take the place of the one that is being dealt with."""
+    async def _try_to_publish(
+        self, snapshot: Snapshot | None, history: Series, found: _Findings, now: datetime
+    ) -> StoreError | None:
+        """`_publish`, if there is a plan without the model.
+
+        An error is returned: raised, it would take the place of the one that is being dealt with.
+        """
+        if snapshot is None:
+            return None
         try:
-            await self._publish(snapshot, found)
+            await self._publish(snapshot, history, found, now)
         except StoreError as error:
             return error
         return None

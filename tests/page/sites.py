@@ -133,7 +133,7 @@ class LiveSite:
         """One tick of ``key``, from the test's thread; see `plan_at`."""
         history, snapshot = plan_at(key, now, scale, self.store.get(key), known, gaps)
         trio.from_thread.run(self.store.put, snapshot, trio_token=self._trio)
-        self.recent.record(history, snapshot)
+        self.recent.record(history, snapshot, now)
         return snapshot
 
     def fill(self, keys: Sequence[str], now: datetime) -> None:
@@ -144,7 +144,7 @@ class LiveSite:
             for key in keys:
                 one = attrs.evolve(snapshot, workload=key)
                 await self.store.put(one)
-                self.recent.record(history, one)
+                self.recent.record(history, one, now)
 
         trio.from_thread.run(put_all, trio_token=self._trio)
 

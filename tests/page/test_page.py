@@ -194,7 +194,7 @@ async def test_one_workload_has_its_history_settings_snapshot_and_explanation(au
     snapshot = make_snapshot(workload="shop/web")
     await page.store.put(snapshot)
     page.recent.restore(attrs.evolve(snapshot, forecast=attrs.evolve(snapshot.forecast, made_at=EPOCH)), ())
-    page.recent.record(make_history(1.0, float("nan"), 3.0), snapshot)
+    page.recent.record(make_history(1.0, float("nan"), 3.0), snapshot, snapshot.made_at)
     document = await page.read("/api/workloads/shop/web")
     assert document["history"]["load"]["values"] == [1, None, 3]
     assert document["history"]["planned"]["values"] == [8, None, 8]

@@ -21,9 +21,14 @@ def at(minutes: float, replicas: int = 3, lead: float = 60.0) -> Snapshot:
     return make_snapshot([replicas] * 30, made_at=START + timedelta(minutes=minutes), lead=lead, floor=None)
 
 
+def record(recent: RecentLoad | RecentLoads, history: Series, snapshot: Snapshot) -> None:
+    """As for a plan that is published as soon as it has been made."""
+    recent.record(history, snapshot, snapshot.made_at)
+
+
 def test_six_hours_of_load_are_kept_whatever_the_history() -> None:
     recent = RecentLoad()
-    recent.record(history_until(START, 20_160), at(0))
+    record(recent, history_until(START, 20_160), at(0))
     assert recent.loads.tolist() == list(range(19_800, 20_160))
     assert recent.start == START - timedelta(hours=6)
 
@@ -31,7 +36,7 @@ def test_six_hours_of_load_are_kept_whatever_the_history() -> None:
 def test_the_plan_is_kept_where_it_changes_and_the_forecast_for_a_lead_time_ahead() -> None:
     recent = RecentLoad()
     for minutes, replicas in ((0, 3), (0.5, 3), (1, 4), (2, 4)):
-        recent.record(history_until(START, 10), at(minutes, replicas))
+        record(recent, history_until(START, 10), at(minutes, replicas))
     begin = START.timestamp()
     assert recent.planned_at.tolist() == [begin, begin + 60]
     assert recent.planned.tolist() == [3, 4]
@@ -39,10 +44,21 @@ def test_the_plan_is_kept_where_it_changes_and_the_forecast_for_a_lead_time_ahea
     assert recent.expected.tolist() == [300.0, 400.0, 400.0]
 
 
+def test_a_plan_that_is_kept_is_recorded_as_it_goes_on() -> None:
+    """Without a model the plan is that of the newest forecast, with another floor, and keeps its date."""
+    recent, history = RecentLoad(), history_until(START, 10)
+    kept = make_snapshot([3, 3, 5, 5], made_at=START, lead=30, floor=None)
+    for minutes, floor in ((0, 3), (1, 4), (2, 4), (3, 7)):
+        recent.record(history, attrs.evolve(kept, floor=floor), START + timedelta(minutes=minutes))
+    assert recent.planned.tolist() == [3, 4, 5, 7]
+    assert [moment - START.timestamp() for moment in recent.planned_at] == [0, 60, 120, 180]
+    assert recent.expected.tolist() == [300.0], "there is no newer forecast"
+
+
 def test_memory_has_a_bound() -> None:
     recent = RecentLoad()
     for minute in range(2 * MAX_POINTS):
-        recent.record(history_until(START, 2000, 1.0), at(minute, 3 + minute % 2))
+        record(recent, history_until(START, 2000, 1.0), at(minute, 3 + minute % 2))
     assert len(recent.loads) == len(recent.planned) == len(recent.expected) == MAX_POINTS
     assert recent.bytes_used <= 24_000
 
@@ -50,7 +66,7 @@ def test_memory_has_a_bound() -> None:
 def test_a_clock_set_back_takes_away_what_has_become_the_future() -> None:
     recent = RecentLoad()
     for minutes in (0, 10, 5):
-        recent.record(history_until(START, 10), at(minutes, 3 + minutes))
+        record(recent, history_until(START, 10), at(minutes, 3 + minutes))
     assert recent.planned.tolist() == [3, 8]
     assert recent.expected_at[-1] == (START + timedelta(minutes=6)).timestamp()
 
@@ -63,8 +79,8 @@ def told(*minutes_and_replicas: tuple[float, int]) -> list[tuple[datetime, int]]
 def test_what_the_process_before_planned_goes_on_and_a_pause_is_a_gap(minutes: float) -> None:
     recents, last = RecentLoads(lambda _: True), at(0, 5)
     recents.restore(last, told((-70, 3), (-69, 3), (-30, 4), (0, 4), (1, 9)))
-    recents.record(history_until(START, 10), at(minutes, 5))
-    recents.record(history_until(START, 10), at(minutes + 1, 6))
+    record(recents, history_until(START, 10), at(minutes, 5))
+    record(recents, history_until(START, 10), at(minutes + 1, 6))
     recent, begin = recents.get("shop"), START.timestamp()
     assert recent is not None
     again = [] if minutes <= 5 else [(0.0, -1), (minutes, 5)]
@@ -76,7 +92,7 @@ def test_what_the_process_before_planned_goes_on_and_a_pause_is_a_gap(minutes: f
 def test_what_another_pod_planned_meanwhile_replaces_only_that_time() -> None:
     recents = RecentLoads(lambda _: True)
     for minutes, replicas in ((-90, 7), (-20, 8)):
-        recents.record(history_until(START, 10), at(minutes, replicas))
+        record(recents, history_until(START, 10), at(minutes, replicas))
     recents.restore(at(0, 5), told((-60, 3), (-10, 4)))
     recent = recents.get("shop")
     assert recent is not None
@@ -86,7 +102,7 @@ def test_what_another_pod_planned_meanwhile_replaces_only_that_time() -> None:
 
 def test_gaps_stay_gaps_and_loads_too_large_stay_finite() -> None:
     recent = RecentLoad()
-    recent.record(Series(datetime(2026, 1, 1, tzinfo=UTC), 60.0, np.array([1.0, np.nan, 1e300])), at(0))
+    record(recent, Series(datetime(2026, 1, 1, tzinfo=UTC), 60.0, np.array([1.0, np.nan, 1e300])), at(0))
     assert np.isnan(recent.loads[1])
     assert np.isfinite(recent.loads[2])
 
@@ -94,19 +110,19 @@ def test_gaps_stay_gaps_and_loads_too_large_stay_finite() -> None:
 def test_the_load_begins_with_the_first_value_of_a_new_workload() -> None:
     recent, window = RecentLoad(), np.full(500, np.nan)
     window[-3:] = [1.0, np.nan, 3.0]
-    recent.record(Series(START - timedelta(minutes=500), 60.0, window), at(0))
+    record(recent, Series(START - timedelta(minutes=500), 60.0, window), at(0))
     assert recent.start == START - timedelta(minutes=3)
     assert [float(value) for value in recent.loads[::2]] == [1.0, 3.0]
-    recent.record(Series(START - timedelta(minutes=500), 60.0, np.full(500, np.nan)), at(1))
+    record(recent, Series(START - timedelta(minutes=500), 60.0, np.full(500, np.nan)), at(1))
     assert len(recent.loads) == 0
 
 
 def test_workloads_that_are_gone_are_dropped_as_another_one_comes() -> None:
     known = {"shop", "web"}
     recent = RecentLoads(known.__contains__)
-    recent.record(history_until(START, 10), at(0))
+    record(recent, history_until(START, 10), at(0))
     known.remove("shop")
     assert recent.get("shop") is not None
-    recent.record(history_until(START, 10), attrs.evolve(at(0), workload="web"))
+    record(recent, history_until(START, 10), attrs.evolve(at(0), workload="web"))
     assert recent.get("shop") is None
     assert recent.get("web") is not None

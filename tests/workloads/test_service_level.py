@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 import attrs
 import numpy as np
 import pytest
+import trio
+from trio.testing import MockClock
 
 from kedastral.adapters.in_process import InProcessForecaster
 from kedastral.core.capacity import PlanPolicy, ReplicaBounds
@@ -18,11 +20,12 @@ from kedastral.core.planning.steering import Account, SteeringSettings, Steering
 from kedastral.core.planning.uncertainty import Calibration, UncertaintyState
 from kedastral.core.ports import Forecaster
 from kedastral.core.series import Series
-from kedastral.core.serving import Snapshot
+from kedastral.core.serving import Snapshot, replicas_at
 from kedastral.errors import ModelError
 from kedastral.models.auto import AutoModel
 from kedastral.models.naive import LastValue
 from kedastral.serving.metrics import Metrics
+from kedastral.serving.recent import RecentLoads
 from kedastral.serving.store import MemoryStore
 from kedastral.wire import write_snapshot
 from kedastral.workloads.tick import ForecastLoop, Planner
@@ -135,6 +138,23 @@ async def test_a_model_that_fails_leaves_the_last_value_to_be_planned_for_and_th
     assert snapshot is not None
     assert snapshot.status == OK
     assert "the forecast is what is planned for now" in caplog.text
+
+
+async def test_the_charts_go_on_while_the_model_fails(autojump_clock: MockClock) -> None:
+    recents = RecentLoads(lambda _: True)
+    loop = attrs.evolve(loop_with(forecaster=Failing(9)), clock=wall_clock(), remember=recents.record)
+    await loop.tick()
+    for _ in range(9):
+        await trio.sleep(60)
+        with pytest.raises(ModelError):
+            await loop.tick()
+    snapshot, recent = loop.store.get("shop"), recents.get("shop")
+    assert snapshot is not None
+    assert recent is not None
+    now = loop.clock.now().timestamp()
+    assert recent.start.timestamp() + (len(recent.loads) - 1) * recent.step == now
+    assert recent.planned[-1] == replicas_at(snapshot, snapshot.made_at)
+    assert recent.expected_at[-1] == now + snapshot.lead_time
 
 
 @attrs.frozen
