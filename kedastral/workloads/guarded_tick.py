@@ -14,7 +14,7 @@ from kedastral.core.explain import find_reason
 from kedastral.core.planning.planner import Workload
 from kedastral.core.planning.status import StatusCode
 from kedastral.core.serving import Mode, OnStale, Snapshot, decide, replicas_at
-from kedastral.errors import WorkloadError
+from kedastral.errors import ModelError, WorkloadError
 from kedastral.logs import of_many
 from kedastral.workloads.tick import ForecastLoop
 
@@ -118,6 +118,8 @@ class GuardedTick:
             self.count_error(error)
             self._failing_since = self._failing_since or self.loop.clock.now()
             self._tell_failures(error.chain)
+            if isinstance(error, ModelError):  # a plan without the model may have been published
+                self._note_change()
         else:
             self.note_success()
             log.debug("published a forecast", extra={"workload": name})
@@ -175,10 +177,14 @@ class GuardedTick:
         log.info(words, load, replicas, extra=of_many(snapshot.workload))
 
     def _note_change(self) -> None:
-        """Log a change of what KEDA is told, or of the plan in mode observe, if this process answers KEDA."""
-        snapshot = self.loop.store.get(self.loop.workload.name)
-        if self.answers_keda and snapshot is not None and self._published:
-            self._changes.note(snapshot, self.loop.clock.now())
+        """Log a change of what KEDA is told, or of the plan in mode observe, if this process answers KEDA.
+
+        What a stale plan changes is logged where KEDA asks.
+        """
+        snapshot, now = self.loop.store.get(self.loop.workload.name), self.loop.clock.now()
+        is_stale = snapshot is None or self.loop.workload.stale.is_stale(snapshot, now)
+        if self.answers_keda and snapshot is not None and self._published and not is_stale:
+            self._changes.note(snapshot, now)
 
     def _warn_of_default_min(self) -> None:
         """Log one line as soon as a plan asks for more than KEDA would be told during a Prometheus outage."""

@@ -28,6 +28,7 @@ from kedastral.serving.metrics import Metrics
 from kedastral.serving.recent import RecentLoads
 from kedastral.serving.store import MemoryStore
 from kedastral.wire import write_snapshot
+from kedastral.workloads.guarded_tick import GuardedTick
 from kedastral.workloads.tick import ForecastLoop, Planner
 from tests.parts import wall_clock
 
@@ -37,13 +38,14 @@ WORKLOAD = Workload("shop", "rps", 30, 300.0, POLICY, service_level=ServiceLevel
 
 @attrs.define
 class Source:
-    """Half a day of noisy minutes up to the requested moment."""
+    """Half a day of noisy minutes up to the requested moment, ``scale`` times a load of 1,000."""
 
     minutes: int = 720
+    scale: float = 1.0
     name: str = "stub"
 
     async def history(self, now: datetime) -> Series:
-        values = 1000 * np.exp(np.random.default_rng(3).normal(0, 0.05, self.minutes))
+        values = 1000 * self.scale * np.exp(np.random.default_rng(3).normal(0, 0.05, self.minutes))
         return Series(now - timedelta(minutes=self.minutes - 1), 60.0, values)
 
 
@@ -138,6 +140,24 @@ async def test_a_model_that_fails_leaves_the_last_value_to_be_planned_for_and_th
     assert snapshot is not None
     assert snapshot.status == OK
     assert "the forecast is what is planned for now" in caplog.text
+
+
+async def test_what_keda_is_told_while_the_model_fails_is_logged(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "kedastral.forecaster")
+    source = Source()
+    loop = attrs.evolve(loop_with(source=source, forecaster=Failing(9)), clock=wall_clock())
+    tick = GuardedTick(loop, Metrics().count_error, answers_keda=True).tick
+    for scale in (2.0, 2.0, 3.0):
+        source.scale = scale
+        await tick()
+        await trio.sleep(60)
+    snapshot = loop.store.get("shop")
+    assert snapshot is not None
+    said = [words.partition(":")[0] for words in caplog.messages if words.startswith("replicas for KEDA")]
+    assert said[-1].endswith(f" -> {replicas_at(snapshot, snapshot.made_at)}")
+    assert snapshot.status.code is StatusCode.MODEL_FAILED
 
 
 async def test_the_charts_go_on_while_the_model_fails(autojump_clock: MockClock) -> None:
