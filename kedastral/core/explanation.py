@@ -89,7 +89,7 @@ class Change:
 
 @attrs.frozen
 class PlannedStep:
-    """One step of the plan: its ``load``, the pods that it alone needs, and the pods planned.
+    """One step of the plan, which begins ``at``: its ``load``, the pods that it alone needs, and the pods planned.
 
     ``upper`` is the upper quantile of the load. ``planned_for`` is the load that the step needs pods for: the quantile
     times the steering factor, up to the cap, or the load times a fixed headroom; None if the plan cannot be made again.

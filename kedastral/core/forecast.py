@@ -90,14 +90,9 @@ class Forecast:
         return self.step * len(self.values)
 
     def index_at(self, ahead: float) -> int | None:
-        """The step ``ahead`` seconds after the forecast was made; None outside the forecast."""
+        """The step that is in progress ``ahead`` seconds after the forecast was made; None outside the forecast."""
         index = math.floor(ahead / self.step)
         return index if 0 <= index < len(self.values) else None
-
-    def value_at(self, ahead: float) -> float | None:
-        """The load expected ``ahead`` seconds after the forecast was made; None outside the forecast."""
-        index = self.index_at(ahead)
-        return None if index is None else float(self.values[index])
 
     def experts_at(self, ahead: float) -> tuple[ExpertView, ...]:
         """The experts at the horizon nearest to ``ahead`` seconds; empty if the model is not an ensemble."""

@@ -10,6 +10,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from kedastral.core.forecast import Forecast
 from kedastral.core.series import EPOCH, Series, epoch_seconds
 from kedastral.core.serving import Snapshot, replicas_at
 
@@ -27,8 +28,9 @@ class RecentLoad:
     """One workload: its newest loads, what was planned when, and what was expected one lead time ahead.
 
     ``loads[i]`` was measured at ``start + i * step`` (seconds); NaN is a gap, but the first is a value. ``planned_at``
-    are the epoch seconds at which the plan changed to ``planned``, NaN where a pause began; ``expected_at`` are those
-    for which ``expected`` was forecast. ``restored_until`` is when the process before this one made its last plan.
+    are the epoch seconds at which the plan changed to ``planned``, NaN where a pause began. ``expected_at`` are those
+    for which ``expected`` was forecast: the ends of its steps, by which measured loads are dated, too.
+    ``restored_until`` is when the process before this one made its last plan.
     """
 
     start: datetime = EPOCH
@@ -58,11 +60,17 @@ class RecentLoad:
         self.restored_until = None
         if not self.planned or self.planned[-1] != says:
             _append(self.planned_at, moment, self.planned, says)
-        ahead = epoch_seconds(snapshot.made_at) + snapshot.lead_time
-        load = snapshot.forecast.value_at(snapshot.lead_time)
-        _cut_after(ahead, self.expected_at, self.expected)
-        if load is not None and (not self.expected_at or ahead - self.expected_at[-1] >= history.step * 0.99):
-            _append(self.expected_at, ahead, self.expected, min(load, float(np.finfo(np.float32).max)))
+        self._record_expected(snapshot.forecast, snapshot.lead_time)
+
+    def _record_expected(self, forecast: Forecast, lead_time: float) -> None:
+        index = forecast.index_at(lead_time)
+        if index is None:
+            return
+        at = epoch_seconds(forecast.made_at) + (index + 1) * forecast.step
+        _cut_after(at, self.expected_at, self.expected)
+        if not self.expected_at or at - self.expected_at[-1] >= forecast.step * 0.99:
+            load = float(forecast.values[index])
+            _append(self.expected_at, at, self.expected, min(load, float(np.finfo(np.float32).max)))
 
     def restore(self, planned: Sequence[tuple[datetime, int]]) -> None:
         """Continue from what another process ``planned``, oldest first; what is known of that time is replaced."""

@@ -20,10 +20,10 @@ def test_the_horizon_is_as_long_as_its_values() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ahead", "value"), [(-1, None), (0, 1.0), (59.9, 1.0), (60, 2.0), (179.9, 3.0), (180, None), (1e9, None)]
+    ("ahead", "index"), [(-1, None), (0, 0), (59.9, 0), (60, 1), (179.9, 2), (180, None), (1e9, None)]
 )
-def test_a_value_is_that_of_the_step_it_lies_in_and_none_outside(ahead: float, value: float | None) -> None:
-    assert Forecast(NOON, 60, [1, 2, 3]).value_at(ahead) == value
+def test_a_moment_is_in_one_step_and_in_none_outside(ahead: float, index: int | None) -> None:
+    assert Forecast(NOON, 60, [1, 2, 3]).index_at(ahead) == index
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -73,7 +73,7 @@ def plan_at(
     loads[: len(loads) - known] = np.nan
     loads[[-1 - gap for gap in gaps]] = np.nan
     history = Series(start, STEP, loads)
-    ahead = now.timestamp() + STEP * np.arange(30)
+    ahead = now.timestamp() + STEP * np.arange(1, 31)  # a load is dated by the end of its step
     names = ("day-ahead", "trend", "last", "random-features")
     experts = Experts(names, [300.0], [[0.6], [0.3], [0.1], [0.0]], [[0.4], [0.7], [1.0], [math.nan]])
     forecast = Forecast(now, STEP, np.array([day(at, scale) for at in ahead]), experts)

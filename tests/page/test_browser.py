@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 from kedastral.core.planning.status import Failure
 from kedastral.core.serving import Mode
 from tests.page.conftest import NOTHING_AT_THE_LEFT_EDGE, PATIENCE
-from tests.page.sites import HOSTILE, NOW, LiveSite, plan_at
+from tests.page.sites import HOSTILE, NOW, LiveSite, day, plan_at
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -399,6 +399,20 @@ def test_a_value_between_two_gaps_is_drawn_too(browser: Browser, site: LiveSite)
         expect(page.locator("#load-chart canvas")).to_be_visible()
         times = [newest - 60 * minute for minute in minutes]
         assert page.evaluate(DRAWN, times) == times, key
+    window.close()
+
+
+def test_forecasts_have_the_dates_of_the_loads_that_they_are_of(browser: Browser, site: LiveSite) -> None:
+    for minutes in (20, 10, 0):
+        site.publish("shop/web", NOW - timedelta(minutes=minutes), 300.0)
+    window = Window(browser, site)
+    page = window.open("/workloads/shop/web")
+    expect(page.locator("#load-chart canvas")).to_be_visible()
+    lines = page.evaluate("charts['load-chart'].plot.data")
+    for line, points in ((1, 360), (2, 3), (3, 30)):
+        drawn = [(at, value) for at, value in zip(lines[0], lines[line], strict=True) if value is not None]
+        assert len(drawn) == points, line
+        assert [value for _, value in drawn] == pytest.approx([day(at, 300.0) for at, _ in drawn], rel=1e-3), line
     window.close()
 
 

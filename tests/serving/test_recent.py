@@ -7,6 +7,7 @@ import attrs
 import numpy as np
 import pytest
 
+from kedastral.core.forecast import Forecast
 from kedastral.core.series import Series
 from kedastral.core.serving import Snapshot
 from kedastral.serving.recent import MAX_POINTS, RecentLoad, RecentLoads
@@ -40,8 +41,24 @@ def test_the_plan_is_kept_where_it_changes_and_the_forecast_for_a_lead_time_ahea
     begin = START.timestamp()
     assert recent.planned_at.tolist() == [begin, begin + 60]
     assert recent.planned.tolist() == [3, 4]
-    assert recent.expected_at.tolist() == [begin + 60, begin + 120, begin + 180]
+    assert recent.expected_at.tolist() == [begin + 120, begin + 180, begin + 240]
     assert recent.expected.tolist() == [300.0, 400.0, 400.0]
+
+
+@pytest.mark.parametrize("lead", [600.0, 700.0])
+def test_a_forecast_has_the_date_that_its_load_has_once_it_is_measured(lead: float) -> None:
+    """A load is dated by the end of its step; that of each step here is its number, and is forecast without error."""
+    recent, step = RecentLoad(), 300.0
+    for number in range(1, 9):
+        now = START + timedelta(seconds=number * step)
+        history = Series(START + timedelta(seconds=step), step, np.arange(number, dtype=float))
+        forecast = Forecast(now, step, np.arange(number, number + 6, dtype=float))
+        record(recent, history, attrs.evolve(at(0, lead=lead), forecast=forecast, replicas=np.ones(6, dtype=int)))
+    measured = {
+        (recent.start + timedelta(seconds=i * step)).timestamp(): x for i, x in enumerate(recent.loads.tolist())
+    }
+    both = [(x, measured[at]) for at, x in zip(recent.expected_at, recent.expected, strict=True) if at in measured]
+    assert both == [(x, x) for x in (3.0, 4.0, 5.0, 6.0, 7.0)]
 
 
 def test_a_plan_that_is_kept_is_recorded_as_it_goes_on() -> None:
@@ -68,7 +85,7 @@ def test_a_clock_set_back_takes_away_what_has_become_the_future() -> None:
     for minutes in (0, 10, 5):
         record(recent, history_until(START, 10), at(minutes, 3 + minutes))
     assert recent.planned.tolist() == [3, 8]
-    assert recent.expected_at[-1] == (START + timedelta(minutes=6)).timestamp()
+    assert recent.expected_at[-1] == (START + timedelta(minutes=7)).timestamp()
 
 
 def told(*minutes_and_replicas: tuple[float, int]) -> list[tuple[datetime, int]]:

@@ -295,7 +295,8 @@ function draw(id, data, lines, time, words) {
 
 function drawCharts(page) {
   const now = secondsOf(page.at), lead = page.snapshot.leadTimeSeconds, plan = page.explanation.plan, history = page.history;
-  const step = page.snapshot.stepSeconds, begins = plan.map((one) => secondsOf(one.at)), end = begins.at(-1) + step;
+  // a measured load is dated by the end of its step, so the forecast of a step is too
+  const step = page.snapshot.stepSeconds, ends = plan.map((one) => secondsOf(one.at) + step), end = ends.at(-1);
   const time = {now, lead, planEnd: end};
   const load = history.load ? [history.load.values.map((_, i) => history.load.start + i * history.load.step), [...history.load.values]] : [[], []];
   const planned = history.planned && history.planned.times.length ? band(history.planned.times.map((at, i) => [at, history.planned.values[i]]), now) : [[], []];
@@ -316,7 +317,7 @@ function drawCharts(page) {
   }
   draw("replicas-chart", join(...replicas), kinds, time, `Replicas: ${page.explanation.sentence}`);
   const expected = history.expected ? [history.expected.times, history.expected.values] : [[], []];
-  const data = join(load, expected, [begins, plan.map((one) => one.load)], [begins, plan.map((one) => one.plannedFor)]);
+  const data = join(load, expected, [ends, plan.map((one) => one.load)], [ends, plan.map((one) => one.plannedFor)]);
   draw("load-chart", data, [
     {label: "load", stroke: colour("--load"), width: 2, spanGaps: false, points: {show: false, filter: loneValues, size: 4, fill: colour("--load")}},
     {label: "forecast a lead time before", stroke: colour("--forecast"), width: 1, dash: [2, 3]},
