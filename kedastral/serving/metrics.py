@@ -6,7 +6,7 @@ docs/metrics.md lists them all, and a test compares the two.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from time import perf_counter
 
 import attrs
@@ -272,8 +272,8 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "kedastral_raw_counter": ("1 while the query seems to return a raw counter and no load, else 0", ()),
     "kedastral_replicas_without_max": ("Replicas that the plan would ask for without --max; absent if no more", ()),
     "kedastral_lost_series": ("Series that disappeared from the sum with their load while the pods stayed", ()),
-    "kedastral_forecast_load": ("Load that is forecast for now + lead time", ()),
-    "kedastral_upper_load": ("Load that pods are planned for at now + lead time", ()),
+    "kedastral_forecast_load": ("Load that is forecast for now + lead time, as it will be measured then", ()),
+    "kedastral_upper_load": ("Load that pods are planned for where kedastral_forecast_load is forecast", ()),
     "kedastral_forecast_status": ("1 for the status of the forecast, 0 for the others", ("status",)),
     "kedastral_steering_factor": ("Factor on the upper quantile, steered to meet the service level", ()),
     "kedastral_service_level_target": ("Share of minutes that must have enough pods", ()),
@@ -365,7 +365,7 @@ def _values(snapshot: Snapshot, now: datetime) -> Iterator[Value]:
     if snapshot.replicas_without_max is not None:
         yield "kedastral_replicas_without_max", (), snapshot.replicas_without_max
     yield "kedastral_lost_series", (), float(snapshot.lost_series.lost if snapshot.lost_series else 0)
-    ahead = snapshot.forecast.index_at((now - snapshot.made_at).total_seconds() + snapshot.lead_time)
+    ahead = _step_measured_at(snapshot, now + timedelta(seconds=snapshot.lead_time))
     if ahead is not None:
         yield "kedastral_forecast_load", (), float(snapshot.forecast.values[ahead])
         if snapshot.service_level is not None:
@@ -379,6 +379,12 @@ def _values(snapshot: Snapshot, now: datetime) -> Iterator[Value]:
         yield "kedastral_expert_weight_ratio", (expert.name,), expert.weight
         if expert.error is not None:
             yield "kedastral_expert_error_ratio", (expert.name,), expert.error
+
+
+def _step_measured_at(snapshot: Snapshot, moment: datetime) -> int | None:
+    """The step whose load will be the newest measured one at ``moment``: the last that has ended, or the first step."""
+    forecast, ahead = snapshot.forecast, (moment - snapshot.made_at).total_seconds()
+    return forecast.index_at(ahead if ahead < forecast.step else ahead - forecast.step)
 
 
 def _load_planned_for(report: ServiceLevelReport, step: int) -> float:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The metrics: names, types and labels exactly as in the contract, and values that are current at the scrape."""
 
+from datetime import timedelta
+
 import attrs
 import pytest
 import trio
@@ -136,9 +138,10 @@ async def test_age_and_replicas_are_those_of_the_scrape(autojump_clock: MockCloc
     assert read("kedastral_desired_replicas") == [(shop, 9)]
 
 
-async def test_the_load_is_the_newest_measured_and_what_is_forecast_for_a_lead_time_from_now(
+async def test_the_load_is_the_newest_measured_and_what_is_forecast_to_be_that_in_a_lead_time(
     autojump_clock: MockClock,
 ) -> None:
+    """A measured load is that of the step before it: in two minutes, that of the forecast's second minute."""
     metrics, store, clock = Metrics(), MemoryStore(), wall_clock()
     await store.put(make_snapshot([1] * 4, made_at=clock.now(), lead=120, values=[1, 2, 3, 4]))
     metrics.show_snapshots(store, clock)
@@ -146,14 +149,27 @@ async def test_the_load_is_the_newest_measured_and_what_is_forecast_for_a_lead_t
     def read(name: str) -> list[float]:
         return [sample.value for sample in expose(metrics)[name].samples]
 
-    assert (read("kedastral_observed_load"), read("kedastral_forecast_load")) == ([375.5], [3.0])
-    await trio.sleep(60)
-    assert (read("kedastral_observed_load"), read("kedastral_forecast_load")) == ([375.5], [4.0])
+    for seconds, load in ((0, 2.0), (59, 2.0), (1, 3.0), (60, 4.0)):
+        await trio.sleep(seconds)
+        assert (read("kedastral_observed_load"), read("kedastral_forecast_load")) == ([375.5], [load])
     await trio.sleep(60)
     assert read("kedastral_forecast_load") == [], "the forecast does not reach so far"
 
 
-@pytest.mark.parametrize(("load_cap", "planned_for"), [(None, [[45.0], [60.0], []]), (50.0, [[45.0], [50.0], []])])
+async def test_a_lead_time_within_the_first_step_has_its_forecast_and_a_plan_from_the_future_has_none(
+    autojump_clock: MockClock,
+) -> None:
+    metrics, store, clock = Metrics(), MemoryStore(), wall_clock()
+    metrics.show_snapshots(store, clock)
+    for minutes, loads in ((0, [1.0]), (2, [])):
+        made_at = clock.now() + timedelta(minutes=minutes)
+        await store.put(make_snapshot([1] * 4, made_at=made_at, lead=30, values=[1, 2, 3, 4]))
+        assert [sample.value for sample in expose(metrics)["kedastral_forecast_load"].samples] == loads
+
+
+@pytest.mark.parametrize(
+    ("load_cap", "planned_for"), [(None, [[30.0], [45.0], [60.0], []]), (50.0, [[30.0], [45.0], [50.0], []])]
+)
 async def test_what_pods_are_planned_for_is_the_upper_quantile_times_the_factor_a_lead_time_from_now_up_to_the_cap(
     autojump_clock: MockClock, load_cap: float | None, planned_for: list[list[float]]
 ) -> None:
