@@ -29,7 +29,7 @@ from kedastral.core.planning.stabilization import UnstabilizedPlan
 from kedastral.core.planning.status import OK, ForecastStatus, StatusCode
 from kedastral.core.planning.uncertainty import QUANTILES, Calibration, IntervalForecast
 from kedastral.core.series import DataQuality, Observation, Series
-from kedastral.core.serving import Snapshot
+from kedastral.core.serving import Mode, Snapshot
 from kedastral.core.trigger import ObjectRef
 from kedastral.logs import of_many
 from kedastral.wire import add_strict_types
@@ -277,6 +277,7 @@ def _add_checks(converter: Converter) -> None:
 def _make_converter() -> Converter:
     converter = Converter(detailed_validation=False)
     add_strict_types(converter)
+    converter.register_structure_hook(Mode, lambda value, _: Mode(value))  # a plain str is no member of Mode
     converter.register_structure_hook(ForecastStatus, _read_status)
     converter.register_structure_hook_func(_is_array, _read_array)
     converter.register_unstructure_hook_func(_is_array, _write_array)

@@ -160,6 +160,13 @@ def test_every_history_is_read_as_it_was_written_to_the_bit(values: np.ndarray, 
     assert read_history(write_history(history)) == history
 
 
+@pytest.mark.parametrize("mode", Mode)
+def test_the_mode_is_read_as_the_member_that_code_compares_with(mode: Mode) -> None:
+    state = make_kept_state()
+    found = read_state(write_state(attrs.evolve(state, snapshot=attrs.evolve(state.snapshot, mode=mode))))
+    assert found.snapshot.mode is mode
+
+
 def test_what_is_read_cannot_be_written_to() -> None:
     history, state = read_history(write_history(make_kept_history())), read_state(write_state(make_kept_state()))
     assert not history.values.flags.writeable
