@@ -109,9 +109,9 @@ class KeptState:
     """Everything about a workload except its history, as of ``saved_at``.
 
     ``snapshot`` carries the steering, the budget, the plans that are held, and what was served before. ``told`` is what
-    KEDA was last told, None if nothing. ``told_lately`` is what KEDA was told recently, oldest first, for
-    `kedastral.core.data_quality.lost_series.SeriesWatch`. ``trigger`` is the ScaledObject that defined the workload,
-    None for one from the configuration.
+    KEDA was last told, None if nothing. ``told_lately`` is what KEDA was told recently, in mode observe what was
+    planned, oldest first, for `kedastral.core.data_quality.lost_series.SeriesWatch`. ``trigger`` is the ScaledObject
+    that defined the workload, None for one from the configuration.
     """
 
     workload: str

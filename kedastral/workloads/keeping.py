@@ -22,7 +22,7 @@ from kedastral.clock import WallClock
 from kedastral.core.kept_state import KeptHistory, KeptModel, KeptState, adapt_state
 from kedastral.core.ports import RestorableSource, SnapshotStore, StateStore
 from kedastral.core.series import Floats
-from kedastral.core.serving import Snapshot, told_by_plan
+from kedastral.core.serving import Mode, Snapshot, told_by_plan
 from kedastral.core.trigger import ObjectRef
 from kedastral.errors import StoreError
 from kedastral.logs import of_many
@@ -178,7 +178,8 @@ class StateKeeper:
         self._adapted[runner.key] = adapted
         if adapted.told is not None:
             self._told[runner.key] = _Told(adapted.told, adapted.snapshot.made_at)
-        runner.series.restore(adapted.snapshot.lost_series, adapted.told_lately)
+        observes = state.snapshot.mode is Mode.OBSERVE
+        runner.series.restore(adapted.snapshot.lost_series, adapted.told_lately, observes=observes)
         self.show(state.snapshot, state.told_lately)  # as it was planned, under whichever settings
         runner.failed.answered = state.basis.load == runner.basis.load
 

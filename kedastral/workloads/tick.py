@@ -17,7 +17,7 @@ from kedastral.core.planning.status import OK, StatusCode, model_failed
 from kedastral.core.planning.uncertainty import UncertaintyState
 from kedastral.core.ports import Forecaster, MetricSource, SnapshotStore
 from kedastral.core.series import Series
-from kedastral.core.serving import Snapshot, replicas_at
+from kedastral.core.serving import Mode, Snapshot, replicas_at, told_by_plan
 from kedastral.errors import ModelError, StoreError
 from kedastral.logs import of_many
 from kedastral.serving.metrics import observe_seconds
@@ -187,9 +187,11 @@ class ForecastLoop:
 
     def _watch_series(self, history: Series, previous: Snapshot | None, now: datetime) -> LostSeries | None:
         """The series that have disappeared with their load; logs one line each time some disappear."""
-        before = self.series.lost
-        told = None if previous is None else replicas_at(previous, now)
-        lost = self.series.observe(history, told, now)
+        before, observes = self.series.lost, self.workload.mode is Mode.OBSERVE
+        told = told_by_plan(previous, now, self.workload.stale)
+        if observes and previous is not None:
+            told = replicas_at(previous, now)
+        lost = self.series.observe(history, told, now, observes=observes)
         if lost is not None and before is None:
             words = (
                 "the load fell together with its series, %d -> %d since %s, while the pods stayed: the data source may "

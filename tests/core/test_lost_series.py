@@ -163,6 +163,26 @@ def test_without_a_number_for_keda_all_that_was_told_is_forgotten() -> None:
     assert watch.told == ()
 
 
+def test_in_mode_observe_nothing_is_lost_and_what_is_planned_stays_known() -> None:
+    """Another autoscaler takes the pods away, and nobody knows why. Charts show the plan after a restart, too."""
+    gone, watch = history_of([*STEADY, *[8.0] * 3]), SeriesWatch()
+    watch.restore(None, told(*[20] * BEFORE))
+    assert watch.observe(gone, 20, minute(BEFORE), observes=True) is None
+    assert len(watch.told) == BEFORE + 1
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_what_was_planned_in_mode_observe_explains_nothing_later(restarts: bool) -> None:
+    watch = SeriesWatch()
+    for at in range(BEFORE):
+        watch.observe(history_of(STEADY), 20, minute(at), observes=True)
+    if restarts:
+        kept, watch = watch.told, SeriesWatch()
+        watch.restore(None, kept, observes=True)
+    watch.observe(history_of(STEADY), 20, minute(BEFORE))
+    assert watch.told == ((minute(BEFORE), 20),)
+
+
 def test_what_was_told_is_kept_for_as_long_as_it_is_read() -> None:
     watch = SeriesWatch()
     for at in range(200):

@@ -19,12 +19,12 @@ from kedastral.core.capacity import PlanPolicy, ReplicaBounds
 from kedastral.core.planning.planner import Workload
 from kedastral.core.planning.service_level import ServiceLevelSettings
 from kedastral.core.planning.steering import SteeringSettings
-from kedastral.core.serving import Snapshot, replicas_at
+from kedastral.core.serving import Mode, OnStale, Snapshot, StalePolicy, replicas_at
 from kedastral.errors import SourceError
 from kedastral.models import MODELS
 from kedastral.serving.store import MemoryStore
 from kedastral.wire import dump_json, read_snapshot, write_snapshot
-from kedastral.workloads.tick import ForecastLoop
+from kedastral.workloads.tick import ForecastLoop, Planner
 from tests.adapters.answers import client_of, matrix
 from tests.adapters.test_data_quality import START, LateServer
 from tests.core.test_settling import rate_seen
@@ -329,6 +329,33 @@ async def test_pods_that_kedastral_takes_away_are_no_suspicion(model: str, caplo
         told[server.now.timestamp()] = replicas_at(site.snapshot, server.now)
     assert told[server.now.timestamp()] <= 8, "it has scaled down"
     assert not suspicions(caplog)
+
+
+async def test_pods_that_another_autoscaler_takes_away_in_mode_observe_are_no_suspicion(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = CountedServer(lambda _at: 20)
+    server.after(40, 0.4)
+    site = Site(server, "baseline")
+    workload = attrs.evolve(site.loop.workload, mode=Mode.OBSERVE)
+    site.loop = attrs.evolve(site.loop, workload=workload, planner=Planner(workload))
+    await site.run(60)
+    assert site.snapshot.lost_series is None
+    assert not suspicions(caplog)
+    assert len(site.loop.series.told) == 119, "what was planned is known to charts after a restart"
+
+
+@pytest.mark.parametrize(("on_stale", "known"), [(OnStale.DEFAULT_MIN, 0), (OnStale.RIDE_FORECAST, 41)])
+async def test_what_keda_was_told_is_unknown_once_it_was_told_the_default_minimum(
+    on_stale: OnStale, known: int
+) -> None:
+    site = Site(CountedServer(lambda _at: 20), "baseline")
+    workload = attrs.evolve(site.loop.workload, stale=StalePolicy(on_stale=on_stale))
+    site.loop = attrs.evolve(site.loop, workload=workload, planner=Planner(workload))
+    await site.run(20.5)
+    site.server.now += timedelta(seconds=150)
+    await site.run(0.5)
+    assert len(site.loop.series.told) == known
 
 
 async def test_a_rolling_update_is_no_suspicion(caplog: pytest.LogCaptureFixture) -> None:

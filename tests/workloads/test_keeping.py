@@ -287,6 +287,16 @@ async def test_after_a_pause_nothing_below_what_was_told_before_is_recommended(
         assert (second.told() or 0) < told
 
 
+@pytest.mark.parametrize(("mode", "known"), [(Mode.OBSERVE, 11), (Mode.SCALE, 1)])
+async def test_what_was_planned_in_mode_observe_was_not_told_to_keda(
+    autojump_clock: MockClock, clock: AcceleratedClock, states: MemoryStates, mode: Mode, known: int
+) -> None:
+    await run_for(301, states, clock, shop(mode=Mode.OBSERVE))
+    async with process(states, clock, shop(mode=mode)) as second:
+        await trio.sleep(1)
+        assert len(second.forecasting.fleet.runners["shop"].series.told) == known
+
+
 async def test_a_quick_restart_is_no_pause(
     autojump_clock: MockClock, clock: AcceleratedClock, states: MemoryStates
 ) -> None:

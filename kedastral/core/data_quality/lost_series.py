@@ -42,25 +42,33 @@ class LostSeries:
 class SeriesWatch:
     """Finds series that disappear with their load while the pods stay: the data source may miss part of the load.
 
-    It knows what KEDA was told. A scale down by Kedastral removes as many series, and does not count as a loss.
+    It knows what KEDA was told. A scale down by Kedastral removes as many series, and does not count as a loss. In mode
+    observe others scale, so that nothing is known to be lost.
     """
 
     lost: LostSeries | None = attrs.field(default=None, init=False)
     _told: list[tuple[datetime, int]] = attrs.field(factory=list, init=False)
+    _observes: bool = attrs.field(default=False, init=False)
+    """Whether ``_told`` is what was planned, while KEDA was told 0."""
 
     @property
     def told(self) -> tuple[tuple[datetime, int], ...]:
-        """What KEDA was told recently, oldest first, to be stored."""
+        """What KEDA was told recently, in mode observe what was planned; oldest first, to be stored."""
         return tuple(self._told)
 
-    def restore(self, lost: LostSeries | None, told: Sequence[tuple[datetime, int]]) -> None:
-        """Continue from earlier values of `lost` and `told`."""
-        self.lost, self._told = lost, list(told)
+    def restore(self, lost: LostSeries | None, told: Sequence[tuple[datetime, int]], *, observes: bool = False) -> None:
+        """Continue from earlier values of `lost` and `told`; ``observes`` says that the mode was observe."""
+        self.lost, self._told, self._observes = lost, list(told), observes
 
-    def observe(self, history: Series, told: int | None, now: datetime) -> LostSeries | None:
-        """What is lost as of ``history``; ``told`` is what KEDA is told at ``now``, None if unknown."""
-        if told is None or (self._told and not 0 <= (now - self._told[-1][0]).total_seconds() <= PAUSE):
+    def observe(self, history: Series, told: int | None, now: datetime, *, observes: bool = False) -> LostSeries | None:
+        """What is lost as of ``history``.
+
+        ``told`` is what KEDA is told at ``now``, None if unknown; if ``observes``, for mode observe, what is planned.
+        """
+        paused = self._told and not 0 <= (now - self._told[-1][0]).total_seconds() <= PAUSE
+        if told is None or paused or (self._observes and not observes):
             self._told.clear()
+        self._observes = observes
         if told is not None:
             self._told.append((now, told))
         oldest = now - timedelta(seconds=TOLD_FOR + COUNTED)
@@ -96,8 +104,10 @@ class SeriesWatch:
     def _share_told(self, until: datetime) -> float:
         """The share that the largest fall of what KEDA was told left, within `TOLD_FOR` before ``until``.
 
-        0 if less than `REFERENCE` of it is known.
+        0 if less than `REFERENCE` of it is known, or others scale.
         """
+        if self._observes:
+            return 0.0
         told = [one for one in self._told if timedelta(0) <= until - one[0] <= timedelta(seconds=TOLD_FOR)]
         if not told or (until - told[0][0]).total_seconds() < REFERENCE:
             return 0.0
