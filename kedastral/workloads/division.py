@@ -112,6 +112,11 @@ class Turn:
     replaced: trio.Event = attrs.field(factory=trio.Event)
 
 
+async def _cancel_once(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
+
+
 @attrs.define(eq=False)
 class Division:
     """The share of one pod, ``member``. ``known`` returns the workloads that it currently knows."""
@@ -173,15 +178,25 @@ class Division:
     async def wait_for_turn(self, turn: Turn) -> bool:
         """Wait, at most until its next beat, for a workload that is not this pod's to become so.
 
-        Returns True as soon as it does and is due: an interval after the newest forecast, whoever made that.
+        Returns True as soon as it does and is due: an interval after the newest forecast, whoever made that. Returns
+        False as soon as the turn is replaced.
         """
+        comes = False
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_once, turn.replaced, nursery.cancel_scope)
+            comes = await self._wait_to_be_due(turn)
+            nursery.cancel_scope.cancel()
+        return comes and not turn.replaced.is_set()
+
+    async def _wait_to_be_due(self, turn: Turn) -> bool:
+        """`wait_for_turn`, whether it is replaced or not."""
         end = turn.next_beat - BEFORE_BEAT * turn.interval
         if turn.workload in self._giving_way:
             self._giving_way.discard(turn.workload)
             await trio.sleep(GIVE_WAY_FOR * turn.interval)
-            if not turn.replaced.is_set() and trio.current_time() < end and self.is_mine(turn):
+            if trio.current_time() < end and self.is_mine(turn):
                 return True
-        while trio.current_time() < end and not turn.replaced.is_set():
+        while trio.current_time() < end:
             with trio.move_on_at(end):
                 await self._changed.wait()
             if self.is_member and self._owners.get(turn.workload) == self.member:

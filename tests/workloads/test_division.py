@@ -449,6 +449,41 @@ async def test_an_owner_that_forecasts_again_in_the_same_moment_is_given_way_to(
         assert [one for one, pods in owners(site, moment).items() if len(pods) > 1] == []
 
 
+@pytest.mark.parametrize("waits_for", ["another pod to go", "the next forecast to be due", "the owner to go first"])
+async def test_a_runner_that_is_replaced_while_it_waits_for_its_turn_gets_none(
+    autojump_clock: MockClock, site: Site, waits_for: str
+) -> None:
+    first = await site.start("a", [])
+    other = next(
+        name for name in (f"b{number}" for number in itertools.count()) if rank_members("w", {name, "a"})[0] == name
+    )
+    second, interval = await site.start(other, []), 10 * INTERVAL
+    for pod in (first, second):
+        pod.known.append("w")
+        pod.division.reconsider()
+    first.store.follow("w")
+    await first.store.put(make_snapshot(workload="w", made_at=first.store.clock.now()))
+    await trio.sleep(LEASE)
+    turn = Turn("w", interval, 2 * interval, trio.current_time() + interval)
+    assert not first.division.is_mine(turn)
+    if waits_for == "the owner to go first":
+        first.division._giving_way.add("w")
+    came = []
+
+    async def wait() -> None:
+        came.append(await first.division.wait_for_turn(turn))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        if waits_for == "the next forecast to be due":
+            second.kill()
+        await trio.sleep(2 * LEASE)
+        assert came == []
+        turn.replaced.set()
+        await trio.sleep(0.01)
+        assert came == [False]
+
+
 async def test_where_no_pod_can_forecast_the_others_try_seldom(autojump_clock: MockClock, site: Site) -> None:
     for name in "abc":
         await site.start(name)
