@@ -2,7 +2,6 @@
 """`App`: the nursery in which all services of one process run, and how they drain; compose.py makes the parts."""
 
 import logging
-import math
 import os
 import signal
 import socket
@@ -18,7 +17,7 @@ from quart_trio import QuartTrio
 
 from kedastral.clock import WallClock
 from kedastral.grpclib_trio import Health, Limits, Servable, Server
-from kedastral.logs import GATHER_FOR, tell_gathered
+from kedastral.logs import GATHER_FOR, RepeatLimit, tell_gathered
 from kedastral.serving.http_server import HttpLimits, serve_http
 from kedastral.serving.listening import (
     describe_listener,
@@ -169,15 +168,14 @@ async def reload_on_hangup(
     request_reload: Callable[[], None] | None, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
     """Request a reload at each SIGHUP; without files, log a warning, at most one a minute."""
-    warned_at = -math.inf
+    limit = RepeatLimit(QUIET_PERIOD)
     with trio.open_signal_receiver(signal.SIGHUP) as hangups:
         task_status.started()
         async for _ in hangups:
             if request_reload is not None:
                 request_reload()
-            elif trio.current_time() - warned_at >= QUIET_PERIOD:
+            elif limit.is_due():
                 log.warning("got SIGHUP, but there is no configuration file to reload")
-                warned_at = trio.current_time()
 
 
 def grpc_limits(max_connections: int, memory: int | None) -> Limits:

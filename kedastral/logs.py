@@ -17,12 +17,13 @@ import select
 import sys
 import threading
 import traceback
-from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, MutableMapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import attrs
 import structlog
+import trio
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 FIRST_KEYS = ("ts", "level", "component", "workload", "msg", "err")
@@ -40,6 +41,8 @@ MAX_NAMED = 10_000
 """The most workloads that one event holds back; the lines of others are shown."""
 MAX_NAMES_LENGTH = 8000
 """Characters of names in one line: container runtimes split lines of more than 16 KiB."""
+REPEAT_AFTER = 600.0
+"""Seconds after which a lasting failure is logged again; at each tick, a thousand workloads would flood the log."""
 _GATHERS_BY, _ABOUT = "gathers_by", "gathers_about"
 _COMPONENTS = {"hypercorn": "http", "kedastral": "app", "quart": "http"}
 _NOISY = dict.fromkeys(("httpx", "httpcore", "hpack", "hypercorn"), logging.WARNING)
@@ -90,6 +93,43 @@ def named(name: str, about: str = "") -> dict[str, object]:
     Lines of one call that say different things have a different ``about``: they are no single event.
     """
     return {_GATHERS_BY: name, _ABOUT: about}
+
+
+@attrs.define(eq=False)
+class RepeatLimit:
+    """Says when to log what lasts: at once, and then every ``seconds``, on Trio's clock, which is never set back.
+
+    A ``key`` is anything that is logged on its own. Of more than ``most`` keys the first one is forgotten.
+    """
+
+    seconds: float = REPEAT_AFTER
+    most: int | None = None
+    _logged_at: dict[Hashable, float] = attrs.field(factory=dict, init=False)
+
+    def is_due(self, key: Hashable = None) -> bool:
+        """Whether to log ``key`` now, which then counts as logged."""
+        now, logged_at = trio.current_time(), self._logged_at.get(key)
+        if logged_at is not None and now - logged_at < self.seconds:
+            return False
+        self._logged_at[key] = now
+        if self.most is not None and len(self._logged_at) > self.most:
+            del self._logged_at[next(iter(self._logged_at))]
+        return True
+
+    @property
+    def logged(self) -> tuple[Any, ...]:
+        """The keys that were logged and are not forgotten."""
+        return tuple(self._logged_at)
+
+    def forget(self, key: Hashable) -> bool:
+        """Let ``key`` be due at once; returns whether it was logged."""
+        return self._logged_at.pop(key, None) is not None
+
+    def clear(self) -> bool:
+        """`forget` all keys; returns whether any was logged."""
+        had_any = bool(self._logged_at)
+        self._logged_at.clear()
+        return had_any
 
 
 @attrs.define

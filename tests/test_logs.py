@@ -16,6 +16,8 @@ from typing import Any, TextIO
 
 import attrs
 import pytest
+import trio
+from trio.testing import MockClock
 
 import kedastral
 from kedastral import logs
@@ -25,6 +27,7 @@ from kedastral.logs import (
     MAX_WRITTEN_AT_ONCE,
     SHOWN_ALONE,
     QueuedHandler,
+    RepeatLimit,
     configure_logging,
     count_dropped_lines,
     log_stray_errors,
@@ -474,3 +477,33 @@ def test_a_line_that_cannot_be_formatted_stops_none_of_those_that_were_held_back
     broken, told = take_lines(stream)[2 * SHOWN_ALONE :]
     assert broken["msg"].startswith("the same for 1 more workload; the newest: 'round %d', which cannot be formatted")
     assert (broken["names"], told["names"]) == (f"w{SHOWN_ALONE}", f"w{SHOWN_ALONE}")
+
+
+# --- what lasts ---
+
+
+async def test_what_lasts_is_logged_at_once_and_then_every_so_many_seconds(autojump_clock: MockClock) -> None:
+    limit, logged = RepeatLimit(60.0), []
+    for second in range(0, 200, 10):
+        logged += [(second, key) for key in ("a", "b") if (key == "a" or second >= 30) and limit.is_due(key)]
+        await trio.sleep(10)
+    assert logged == [(0, "a"), (30, "b"), (60, "a"), (90, "b"), (120, "a"), (150, "b"), (180, "a")]
+
+
+async def test_what_is_over_is_logged_at_once_when_it_comes_back() -> None:
+    limit = RepeatLimit()
+    assert limit.is_due("a")
+    assert limit.is_due("b")
+    assert limit.forget("a")
+    assert not limit.forget("a")
+    assert limit.logged == ("b",)
+    assert limit.is_due("a")
+    assert limit.clear()
+    assert not limit.clear()
+    assert limit.is_due("b")
+
+
+async def test_of_too_many_things_the_first_is_forgotten() -> None:
+    limit = RepeatLimit(most=2)
+    assert [limit.is_due(key) for key in "abacb"] == [True, True, False, True, False]
+    assert limit.logged == ("b", "c")

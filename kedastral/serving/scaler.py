@@ -29,7 +29,7 @@ from kedastral.core.serving import Activity, Decision, Mode, StalePolicy, decide
 from kedastral.core.trigger import ObjectRef, describe_value, find_value, key_in, require_no_conflict
 from kedastral.errors import BadTriggerError, RemoteError, TooManyWorkloadsError, UnknownWorkloadError
 from kedastral.grpclib_trio import FinishedCall
-from kedastral.logs import of_many
+from kedastral.logs import RepeatLimit, of_many
 from kedastral.serving.metrics import Metrics
 
 METRIC_NAME = "desired_replicas"
@@ -47,7 +47,7 @@ MAX_NAMESPACE = 63
 """The most characters of a namespace's name in Kubernetes."""
 MAX_STALE_REMEMBERED = 10_000
 """How many workloads; beyond that, the one stale for longest is forgotten, and may be logged again."""
-SAY_AGAIN = 1800.0
+REPEAT_STALE_AFTER = 1800.0
 """Seconds after which a workload that is still stale is logged again: somebody who looks for the cause reads the last
 hour of the log, and a split scaler has no other line about a workload whose name is misspelt."""
 
@@ -198,35 +198,27 @@ class ActivityUpdates:
 
 
 @attrs.frozen
-class _Said:
-    """What was last logged about a stale workload: whether KEDA gets a number or UNAVAILABLE, and when."""
-
-    has_number: bool
-    at: float
-
-
-@attrs.frozen
 class StaleLog:
-    """Logs when KEDA's answers about a workload become stale and when they are fresh again; every `SAY_AGAIN` seconds
-    in between."""
+    """Logs when KEDA's answers about a workload become stale and when they are fresh again; every `REPEAT_STALE_AFTER`
+    seconds in between."""
 
-    _said: dict[str, _Said] = attrs.field(factory=dict, init=False)
-    """By stale workload."""
+    _warnings: RepeatLimit = attrs.field(
+        factory=lambda: RepeatLimit(REPEAT_STALE_AFTER, MAX_STALE_REMEMBERED), init=False
+    )
+    """By stale workload, and whether KEDA gets a number or UNAVAILABLE."""
 
     def note(self, workload: str, decision: Decision, policy: StalePolicy) -> None:
         """Log what has changed with ``decision``, an answer for ``workload`` by ``policy``."""
         if decision.stale or decision.replicas is None:
             self._note_stale(workload, decision, policy)
-        elif self._said.pop(workload, None) is not None:
+        elif self._warnings.forget((workload, True)) or self._warnings.forget((workload, False)):
             log.info("a fresh forecast again: KEDA is told %d", decision.replicas, extra=of_many(workload))
 
     def _note_stale(self, workload: str, decision: Decision, policy: StalePolicy) -> None:
-        has_number, now, said = decision.replicas is not None, trio.current_time(), self._said.get(workload)
-        if said is not None and said.has_number is has_number and now - said.at < SAY_AGAIN:
+        has_number = decision.replicas is not None
+        self._warnings.forget((workload, not has_number))
+        if not self._warnings.is_due((workload, has_number)):
             return
-        self._said[workload] = _Said(has_number, now)
-        if len(self._said) > MAX_STALE_REMEMBERED:
-            del self._said[next(iter(self._said))]
         told = str(decision.replicas) if has_number else "UNAVAILABLE, so that it holds"
         rule = Mode.OBSERVE if decision.mode is Mode.OBSERVE else policy.on_stale
         words = "no fresh forecast: KEDA is told %s (%s); %s"

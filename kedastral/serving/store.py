@@ -5,7 +5,6 @@
 """
 
 import logging
-import math
 from collections.abc import Callable, Mapping
 
 import attrs
@@ -13,28 +12,24 @@ import trio
 
 from kedastral.core.serving import Snapshot
 from kedastral.errors import StoreError
+from kedastral.logs import RepeatLimit
 
 MAX_SKEW = 60.0
 """A snapshot older than the stored one by at most this many seconds is refused. A workload ticks in order, so only a
 clock set back makes an older one; if it was set back further, the stored one is now in the future and is replaced."""
 
-WARN_AGAIN = 600.0
-"""Seconds after which a `SeldomWarning` is repeated."""
-
 
 @attrs.define(eq=False)
 class SeldomWarning:
-    """A warning that applies to many workloads; names one of them, at most every `WARN_AGAIN` seconds."""
+    """A warning that applies to many workloads; names one of them, at most every `REPEAT_AFTER` seconds."""
 
     log: logging.Logger
     words: str
-    _given_at: float = attrs.field(default=-math.inf, init=False)
+    _limit: RepeatLimit = attrs.field(factory=RepeatLimit, init=False)
 
     def give(self, workload: str, *arguments: object) -> None:
         """Warn about ``workload``, unless the last warning was too recent."""
-        now = trio.current_time()
-        if now - self._given_at >= WARN_AGAIN:
-            self._given_at = now
+        if self._limit.is_due():
             self.log.warning(self.words, *arguments, extra={"workload": workload})
 
 

@@ -15,7 +15,7 @@ from kedastral.core.planning.planner import Workload
 from kedastral.core.planning.status import StatusCode
 from kedastral.core.serving import Mode, OnStale, Snapshot, decide, replicas_at
 from kedastral.errors import ModelError, WorkloadError
-from kedastral.logs import of_many
+from kedastral.logs import RepeatLimit, of_many
 from kedastral.workloads.tick import ForecastLoop
 
 log = logging.getLogger("kedastral.forecaster")
@@ -76,10 +76,6 @@ def log_mode(before: Mode, workload: Workload, snapshot: Snapshot | None, now: d
     log.info("mode %s -> %s: KEDA %s", before, workload.mode, words, extra={"workload": workload.name})
 
 
-TELL_AGAIN = 600.0
-"""Seconds after which a lasting failure is logged again; at each tick, a thousand workloads would flood the log."""
-
-
 def _nothing() -> None:
     pass
 
@@ -96,9 +92,9 @@ class GuardedTick:
     note_success: Callable[[], None] = _nothing
     answers_keda: bool = False
     _failing_since: datetime | None = attrs.field(default=None, init=False)
-    _told: dict[tuple[str, str], datetime] = attrs.field(factory=dict, init=False)
-    """When each failure of the components that fail now, by component and reason, was last logged as a warning. An
-    overloaded source fails for two reasons in turn."""
+    _warnings: RepeatLimit = attrs.field(factory=RepeatLimit, init=False)
+    """Of the failures of the components that fail now, by component and reason: an overloaded source fails for two
+    reasons in turn."""
     _published: bool = attrs.field(default=False, init=False)
     _began: bool = attrs.field(default=False, init=False)
     _warned: bool = attrs.field(default=False, init=False)
@@ -117,7 +113,7 @@ class GuardedTick:
         except WorkloadError as error:
             self.count_error(error)
             self._failing_since = self._failing_since or self.loop.clock.now()
-            self._tell_failures(error.chain)
+            self._log_failures(error.chain)
             if isinstance(error, ModelError):  # a plan without the model may have been published
                 self._note_change()
         else:
@@ -126,24 +122,22 @@ class GuardedTick:
             if self._failing_since is not None:
                 since = f"{self._failing_since:%Y-%m-%dT%H:%M:%SZ}"
                 log.info("forecasts again, after failing since %s", since, extra=of_many(name))
-                self._failing_since, self._told = None, {}
+                self._failing_since = None
+                self._warnings.clear()
             self._note_first()
             self._warn_of_default_min()
             self._note_change()
 
-    def _tell_failures(self, errors: Sequence[WorkloadError]) -> None:
-        """Log one line for each of ``errors`` when it begins or its reason is new, and every `TELL_AGAIN` seconds."""
-        now, failing = self.loop.clock.now(), {error.component for error in errors}
-        self._told = {what: at for what, at in self._told.items() if what[0] in failing}
+    def _log_failures(self, errors: Sequence[WorkloadError]) -> None:
+        """Log one line for each of ``errors`` when it begins or its reason is new, and again every `REPEAT_AFTER` s."""
+        failing = {error.component for error in errors}
+        for component, reason in self._warnings.logged:
+            if component not in failing:
+                self._warnings.forget((component, reason))
         for error in errors:
-            what = (error.component, error.reason)
-            told_at = self._told.get(what)
-            news = told_at is None or (now - told_at).total_seconds() >= TELL_AGAIN
-            if news:
-                self._told[what] = now
-            self._tell_failure(error, news=news)
+            self._log_failure(error, news=self._warnings.is_due((error.component, error.reason)))
 
-    def _tell_failure(self, error: WorkloadError, *, news: bool) -> None:
+    def _log_failure(self, error: WorkloadError, *, news: bool) -> None:
         name = self.loop.workload.name
         fields = of_many(name, component=error.component, reason=error.reason, err=str(error))
         level = logging.WARNING if news else logging.DEBUG

@@ -8,7 +8,6 @@ points since then from the data source.
 """
 
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NoReturn
@@ -25,9 +24,8 @@ from kedastral.core.series import Floats
 from kedastral.core.serving import Mode, Snapshot, told_by_plan
 from kedastral.core.trigger import ObjectRef
 from kedastral.errors import StoreError
-from kedastral.logs import of_many
+from kedastral.logs import RepeatLimit, of_many
 from kedastral.serving.metrics import Metrics
-from kedastral.workloads.guarded_tick import TELL_AGAIN
 from kedastral.workloads.runner import WorkloadRunner, workload_of
 from kedastral.workloads.ticker import spread
 from kedastral.workloads.training import TrainedForecaster
@@ -81,26 +79,23 @@ class _Access:
     metrics: Metrics
     fails: str
     works: str
-    _told: dict[str, float] = attrs.field(factory=dict, init=False)
-    """When each reason was last logged since it began to fail: a Redis that hangs gives two in turn."""
+    _warnings: RepeatLimit = attrs.field(factory=RepeatLimit, init=False)
+    """Of each reason since it began to fail: a Redis that hangs gives two in turn."""
     _failing_of: set[str | None] = attrs.field(factory=set, init=False)
     """The workloads for which it failed last time; None stands for all of them."""
 
     def note_failure(self, error: StoreError, key: str | None = None) -> None:
-        """Count ``error``, of one workload or of all. Log each reason when it starts, and every `TELL_AGAIN` s."""
+        """Count ``error``, of one workload or of all. Log each reason when it starts, and every `REPEAT_AFTER` s."""
         self.metrics.count_error(error)
         self._failing_of.add(key)
-        now = trio.current_time()
-        if now - self._told.get(error.reason, -math.inf) >= TELL_AGAIN:
-            self._told[error.reason] = now
+        if self._warnings.is_due(error.reason):
             log.warning("%s: %s", self.fails, error)
 
     def note_success(self, key: str | None = None) -> None:
         """Note that it worked for a workload."""
         self._failing_of -= {key, None}
-        if self._told and not self._failing_of:
+        if not self._failing_of and self._warnings.clear():
             log.info("%s", self.works)
-            self._told.clear()
 
     def release(self, key: str) -> None:
         """Forget a workload."""

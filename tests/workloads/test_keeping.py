@@ -28,6 +28,7 @@ from kedastral.core.ports import StateStore
 from kedastral.core.serving import Mode, OnStale, Snapshot, decide, replicas_at
 from kedastral.core.trigger import ObjectRef
 from kedastral.errors import StoreError
+from kedastral.logs import REPEAT_AFTER
 from kedastral.models import MODELS
 from kedastral.models.auto import AutoModel
 from kedastral.serving.metrics import Metrics
@@ -50,7 +51,6 @@ from kedastral.workloads import keeping
 from kedastral.workloads import runner as runners
 from kedastral.workloads.fleet import Fleet
 from kedastral.workloads.forecasting import Forecasting
-from kedastral.workloads.guarded_tick import TELL_AGAIN
 from kedastral.workloads.keeping import FORGET_AFTER, HISTORY_EVERY, SWEEP_EVERY, StateKeeper
 from kedastral.workloads.runner import DataSources, RunnerBuilder, WorkloadRunner, workload_of
 from kedastral.workloads.scaledobject_workloads import REMOVE_AFTER, TriggerReader
@@ -467,14 +467,14 @@ async def test_where_saving_fails_forecasts_go_on_and_it_is_said_once_and_when_i
     caplog.set_level(logging.INFO, "kedastral.state")
     states = FailingStates(**{access: "disk_full"})
     async with process(states, clock, shop("a"), shop("b")) as first:
-        await trio.sleep(TELL_AGAIN - 60)
-        assert first.made_at("a") > START + timedelta(seconds=TELL_AGAIN - 100)
+        await trio.sleep(REPEAT_AFTER - 60)
+        assert first.made_at("a") > START + timedelta(seconds=REPEAT_AFTER - 100)
         assert said(caplog) == [f"{fails}disk_full"]
         assert first.metrics.errors.labels("store", "disk_full")._value.get() > 30
         setattr(states, access, "read_only")
         await trio.sleep(31)
         assert said(caplog)[1:] == [f"{fails}read_only"]
-        await trio.sleep(TELL_AGAIN + 60)
+        await trio.sleep(REPEAT_AFTER + 60)
         assert len(said(caplog)) == 3, "every ten minutes"
         setattr(states, access, "")
         await trio.sleep(61)
@@ -1008,7 +1008,7 @@ def test_what_the_page_says_of_times_is_what_the_code_does() -> None:
     page = " ".join((ROOT / "docs" / "operations.md").read_text().split())
     assert HISTORY_EVERY == 3600
     assert timedelta(days=7) == FORGET_AFTER
-    assert TELL_AGAIN == keeping.INCOMPLETE_AFTER == 600
+    assert REPEAT_AFTER == keeping.INCOMPLETE_AFTER == 600
     for words in (
         "then once an hour",
         "removed seven days after",

@@ -486,6 +486,23 @@ class SetClock:
         return self.shown
 
 
+async def test_a_failure_that_lasts_is_told_every_ten_minutes_though_the_clock_is_set(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, begin = SetClock(), trio.current_time()
+    loop = make_loop([SourceError("away", reason="unreachable")], clock=clock)
+    tick = GuardedTick(loop, Metrics().count_error).tick
+    told = []
+    for minute in range(31):
+        clock.shown += timedelta(hours={5: -3, 15: 3}.get(minute, 0), minutes=1)
+        await tick()
+        if caplog.records:
+            told.append(trio.current_time() - begin)
+            caplog.clear()
+        await trio.sleep(60)
+    assert told == [0, 600, 1200, 1800]
+
+
 async def test_a_clock_set_back_a_little_is_told_and_set_back_far_it_publishes_again(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
