@@ -33,6 +33,8 @@ class Slot:
     runner: WorkloadRunner | None
     newest: WorkloadRunner
     replaced: deque[WorkloadRunner] = attrs.field(factory=deque)
+    was_removed: bool = False
+    """Whether the workload was removed since ``newest`` began to tick."""
     changed: trio.Event = attrs.field(factory=trio.Event)
     ticking: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
@@ -41,6 +43,7 @@ class Slot:
         if self.runner is not None:
             self.replaced.append(self.runner)
         self.runner = successor
+        self.was_removed |= successor is None
         self.changed.set()
         if self.replaced and self.replaced[0].reads_in_vain(successor):
             self.ticking.cancel()
@@ -144,6 +147,9 @@ class Fleet:
         slot = self._slots[key]
         await slot.close_replaced()
         while (runner := slot.runner) is not None:
+            if slot.was_removed and self.keeper is not None:
+                self.keeper.release(key)  # its snapshot is forgotten: it continues from the saved state
+            slot.was_removed = False
             slot.take_over(runner)
             slot.changed = trio.Event()
             interval = runner.interval / self.speed

@@ -8,12 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
+from kedastral.core.serving import Snapshot
 from kedastral.serving.metrics import Metrics
 from kedastral.serving.store import MemoryStore
 from kedastral.workloads.fleet import Fleet
+from kedastral.workloads.keeping import StateKeeper
 from kedastral.workloads.runner import WorkloadRunner
 from kedastral.workloads.ticker import spread
-from tests.parts import make_snapshot
+from tests.kept import MemoryStates, make_kept_state
+from tests.parts import START, make_snapshot, wall_clock
 
 from .runners import make_runner, make_settings, query_of
 
@@ -267,6 +270,29 @@ async def test_one_that_comes_back_before_its_tick_has_ended_lives_on(autojump_c
     assert rig.diary.ticked[:2] == [("shop", "old", began), ("shop", "new", began + 10)]
     assert len(rig.diary.ticked) == 3
     assert rig.store.get("shop") is not None
+
+
+@pytest.mark.parametrize("away_for", [1.0, 5.0])
+async def test_one_that_comes_back_continues_from_its_saved_state_though_its_tick_still_runs(
+    autojump_clock: MockClock, nursery: trio.Nursery, away_for: float
+) -> None:
+    store, metrics, states = MemoryStore(), Metrics(), MemoryStates()
+    fleet = Fleet(store, metrics, keeper=StateKeeper(states, store, wall_clock(), metrics))
+    await states.save(make_kept_state())
+    found: list[Snapshot | None] = []
+
+    async def tick() -> None:
+        found.append(store.previous("shop"))
+        await trio.sleep(3)
+
+    await nursery.start(fleet.run)
+    fleet.put(make_runner(make_settings("shop", "old"), tick))
+    await trio.sleep(1)
+    fleet.remove("shop")
+    await trio.sleep(away_for)
+    fleet.put(make_runner(make_settings("shop", "new"), tick))
+    await trio.sleep(5)
+    assert [None if snapshot is None else snapshot.made_at for snapshot in found] == [START, START]
 
 
 async def test_the_lag_of_every_beat_is_observed(autojump_clock: MockClock, rig: Rig) -> None:
