@@ -17,7 +17,7 @@ from quart_trio import QuartTrio
 
 from kedastral.clock import WallClock
 from kedastral.grpclib_trio import Health, Limits, Servable, Server
-from kedastral.logs import GATHER_FOR, RepeatLimit, tell_gathered
+from kedastral.logs import GATHER_FOR, RepeatLimit, log_gathered
 from kedastral.serving.http_server import HttpLimits, serve_http
 from kedastral.serving.listening import (
     describe_listener,
@@ -148,7 +148,7 @@ async def keep_telling_gathered() -> NoReturn:
     """Every minute, log what many workloads had to say at the same time; see `kedastral.logs.Gatherer`."""
     while True:
         await trio.sleep(GATHER_FOR)
-        tell_gathered()
+        log_gathered()
 
 
 async def stop_on_signal(

@@ -34,7 +34,7 @@ MAX_WRITTEN_AT_ONCE = 2**16
 FLUSH_WITHIN = 0.5
 """Seconds that the end of the process waits for the last lines to be written."""
 GATHER_FOR = 60.0
-"""Seconds between two calls of `tell_gathered`."""
+"""Seconds between two calls of `log_gathered`."""
 SHOWN_ALONE = 5
 """How many workloads get a line of their own for the same event within `GATHER_FOR` seconds."""
 MAX_NAMED = 10_000
@@ -208,7 +208,7 @@ def _join(names: Iterable[str]) -> Iterator[str]:
     yield part
 
 
-def tell_gathered() -> None:
+def log_gathered() -> None:
     """Log what was held back since the last call; see `Gatherer`."""
     for handler in logging.getLogger().handlers:
         for one in handler.filters:
@@ -261,7 +261,7 @@ class QueuedHandler(logging.Handler):
         self._bytes_queued = 0
         self._failed = 0
         self._bytes_taken = 0
-        self._told = 0
+        self._logged = 0
         threading.Thread(target=self._keep_writing, name="kedastral-log", daemon=True).start()
 
     @property
@@ -295,8 +295,8 @@ class QueuedHandler(logging.Handler):
             lines, reached = self._take()
             if lines:
                 self._write_lines(lines)
-            if self.dropped > self._told and self._queue.empty():  # after the lines that were logged before it
-                self._tell_of_dropped()
+            if self.dropped > self._logged and self._queue.empty():  # after the lines that were logged before it
+                self._log_dropped()
             if reached is not None:
                 reached.set()
 
@@ -330,15 +330,15 @@ class QueuedHandler(logging.Handler):
                 room.register(self._descriptor, select.POLLOUT)
                 room.poll()
 
-    def _tell_of_dropped(self) -> None:
-        number = self.dropped - self._told
+    def _log_dropped(self) -> None:
+        number = self.dropped - self._logged
         words = "%d log lines were dropped: earlier lines were not read in time or could not be written"
         record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, words, (number,), None)
         try:
             self._write(self._encode(record))
         except OSError:
             return
-        self._told += number
+        self._logged += number
 
 
 def _report(record: logging.LogRecord, error: Exception) -> logging.LogRecord:

@@ -141,10 +141,10 @@ class _Parts:
                 raise ValueError("must be an object")
             return _converter.structure(self.document[name], kind)
         except _UNREADABLE as error:
-            self._tell_dropped(name, _reason(error))
+            self._log_dropped(name, _reason(error))
             return default
 
-    def _tell_dropped(self, name: str, why: str) -> None:
+    def _log_dropped(self, name: str, why: str) -> None:
         words = "%s of the kept state means something else in this version and is dropped: %s"
         log.warning(words, name, why, extra=of_many(self.workload))
 
@@ -156,7 +156,7 @@ class _Parts:
         """How a plan of ``steps`` came about; None if there is no report, or it is that of another plan."""
         report = self.read_optional("service_level", ServiceLevelReport)
         if report is not None and len(report.upper) != steps:
-            self._tell_dropped("service_level", f"{len(report.upper)} upper values for {steps} steps")
+            self._log_dropped("service_level", f"{len(report.upper)} upper values for {steps} steps")
             return None
         return report
 

@@ -30,10 +30,10 @@ from kedastral.logs import (
     RepeatLimit,
     configure_logging,
     count_dropped_lines,
+    log_gathered,
     log_stray_errors,
     named,
     of_many,
-    tell_gathered,
 )
 from kedastral.settings.promql import warn_of_raw_counter
 from kedastral.settings.rules import Finding
@@ -164,7 +164,7 @@ def test_hostile_text_forges_no_line_and_no_field(form: str, text: str) -> None:
     ],
 )
 @pytest.mark.parametrize("form", FORMATS)
-def test_only_the_level_asked_for_and_above_is_told(form: str, level: str, told: list[str]) -> None:
+def test_only_the_level_asked_for_and_above_is_logged(form: str, level: str, told: list[str]) -> None:
     stream = start(form, level)
     for number in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL):
         log.log(number, "x")
@@ -250,7 +250,7 @@ def pipe() -> Iterator[Pipe]:
         logging.getLogger().handlers.clear()
 
 
-def test_a_pipe_that_nobody_reads_stops_nobody_and_what_is_dropped_is_counted_and_told(pipe: Pipe) -> None:
+def test_a_pipe_that_nobody_reads_stops_nobody_and_what_is_dropped_is_counted_and_logged(pipe: Pipe) -> None:
     configure_logging("info", "json", pipe.writing)
     before = count_dropped_lines()
     line = "x" * 1000
@@ -343,7 +343,7 @@ def test_no_message_loses_its_second_line(path: Path) -> None:
 
 def take_lines(stream: io.StringIO) -> list[dict[str, Any]]:
     """The lines since the last call, after those that were held back."""
-    tell_gathered()
+    log_gathered()
     lines = read_json(stream)
     stream.seek(0)
     stream.truncate()

@@ -104,13 +104,13 @@ def compare_in_processes(
         with TemporaryDirectory(prefix="kedastral-backtest-") as folder:
             return trio.run(_compare_all, Path(folder), planned, jobs, advance)
     except BaseExceptionGroup as group:
-        raise _told_of(group) from None
+        raise _reported_of(group) from None
     except OSError as error:
         raise ConfigError([_describe(error)]) from error
 
 
-def _told_of(group: BaseException) -> BaseException:
-    """The error in ``group`` that is told: the end that somebody asked for, else the first."""
+def _reported_of(group: BaseException) -> BaseException:
+    """The error in ``group`` that is reported: the end that somebody asked for, else the first."""
     leaves = _leaves_of(group)
     error = next((each for each in leaves if not isinstance(each, Exception)), leaves[0])
     return ConfigError([_describe(error)]) if isinstance(error, OSError) else error

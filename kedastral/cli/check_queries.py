@@ -31,9 +31,9 @@ CHECKED = 6 * 3600.0
 
 
 OK = "ok, "
-TOLD = frozenset({"raw-counter", "max-below-load"})
+IN_ITS_LINE = frozenset({"raw-counter", "max-below-load"})
 """Rules of the doctor whose findings stand in the line about the query itself."""
-TOLD_OF_NO_LOAD = TOLD | {"query-failed", "no-series", "late-samples"}
+IN_ITS_LINE_WITHOUT_LOAD = IN_ITS_LINE | {"query-failed", "no-series", "late-samples"}
 
 
 def check_all_queries(fleet: FleetSettings) -> bool:
@@ -56,7 +56,7 @@ async def _ask_all(fleet: FleetSettings) -> bool:
             except SourceError as error:
                 is_load, words, answers = False, f"error: {error}", error.reason in ("empty", "no_load")
             answer = await ask_query(workload, connection, now) if answers else None
-            found = _examine(workload, answer, TOLD if is_load else TOLD_OF_NO_LOAD)
+            found = _examine(workload, answer, IN_ITS_LINE if is_load else IN_ITS_LINE_WITHOUT_LOAD)
             is_sound = worst(found) is not Severity.ERROR
             said = [words if is_sound else words.removeprefix(OK)]
             said += [f"{one.severity}: {one.sentence}; {one.remedy} ({one.rule.link})" for one in found]
@@ -84,11 +84,11 @@ async def _ask(workload: WorkloadSettings, connection: DataSourceConnection, now
     return _judge_age(workload, series, now)
 
 
-def _examine(workload: WorkloadSettings, answer: QueryAnswer | None, told: Collection[str]) -> Sequence[Diagnosis]:
-    """What the doctor's rules about queries find, but for infos and what is ``told`` already."""
+def _examine(workload: WorkloadSettings, answer: QueryAnswer | None, known: Collection[str]) -> Sequence[Diagnosis]:
+    """What the doctor's rules about queries find, but for infos and what is ``known`` already."""
     answers = {} if answer is None else {workload.key: answer}
     found = examine(Evidence(workloads={workload.key: workload}, answers=answers), query_rules.BOOK.rules)
-    return [one for one in found if one.severity is not Severity.INFO and one.rule.name not in told]
+    return [one for one in found if one.severity is not Severity.INFO and one.rule.name not in known]
 
 
 def _judge_age(workload: WorkloadSettings, series: Series, now: datetime) -> tuple[bool, str]:

@@ -65,14 +65,14 @@ async def _write_lines(console: Console, demo: Demo, settings: DemoSettings) -> 
     console.print(f"{settings.forecast.model} is learning from the history of the demo's load …", highlight=False)
     await demo.wait_for_forecast()
     written: datetime | None = None
-    told: str | None = None
+    shown: str | None = None
 
     def write() -> None:
-        nonlocal written, told
+        nonlocal written, shown
         moment, event = demo.comparison.moment, demo.comparison.event
-        if event is not None and event != told:
+        if event is not None and event != shown:
             console.print(f"{moment:%a %H:%M}  begins: {event}", soft_wrap=True, highlight=False)
-        told = event
+        shown = event
         if written is None or moment - written >= LINE_EVERY:
             written = moment
             console.print(_line(demo), soft_wrap=True, highlight=False)

@@ -18,7 +18,7 @@ from kedastral.app import App, run_until_signal
 from kedastral.cli.validate import print_settings
 from kedastral.compose import open_forecaster, open_run, open_scaler
 from kedastral.errors import BindError, ConfigError, RemoteError
-from kedastral.logs import configure_logging, log_stray_errors, tell_gathered
+from kedastral.logs import configure_logging, log_gathered, log_stray_errors
 from kedastral.serving.listening import raise_limit_of_open_files
 from kedastral.settings.commands import (
     BY_COMMAND,
@@ -396,7 +396,7 @@ def _serve(loaded: Loaded[Served], open_app: Callable[[Served], AbstractAsyncCon
                 gc.freeze()  # loaded objects stay: garbage collection can skip them
                 await run_until_signal(app)
         finally:
-            tell_gathered()
+            log_gathered()
         log.info("stopped")
 
     _exit_cleanly(serve)

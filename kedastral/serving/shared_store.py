@@ -359,7 +359,7 @@ class SharedStore:
                 since = await self._read_changes(since)
             except StoreError as error:
                 self.is_current = False
-                self._tell_looked()
+                self._wake_looking()
                 await trio.sleep(availability.note_failure(error))
                 continue
             availability.note_success()
@@ -367,11 +367,11 @@ class SharedStore:
                 self._writing.note_idle()
             self.is_current = True
             self._was_read.set()
-            self._tell_looked()
+            self._wake_looking()
             with trio.move_on_after(POLL_EVERY):
                 await self._to_read.wait()
 
-    def _tell_looked(self) -> None:
+    def _wake_looking(self) -> None:
         looked, self._looked = self._looked, trio.Event()
         looked.set()
 

@@ -32,10 +32,10 @@ class ToldLog:
     """
 
     workload: Workload
-    _told: int | None = attrs.field(default=None, init=False)
+    _logged: int | None = attrs.field(default=None, init=False)
     _newest: int | None = attrs.field(default=None, init=False)
     _changes: int = attrs.field(default=0, init=False)
-    _told_at: datetime | None = attrs.field(default=None, init=False)
+    _logged_at: datetime | None = attrs.field(default=None, init=False)
 
     def note(self, snapshot: Snapshot, now: datetime) -> None:
         """Log a change in the answer that ``snapshot`` gives at ``now``; the first answer is not logged.
@@ -46,22 +46,22 @@ class ToldLog:
         replicas = replicas_at(snapshot, now) if observed else decide(snapshot, now, self.workload.stale).replicas
         if replicas is None:
             return
-        if self._told is None:
-            self._told = self._newest = replicas
+        if self._logged is None:
+            self._logged = self._newest = replicas
         if replicas != self._newest:
             self._newest = replicas
             self._changes += 1
-        if self._told_at is not None and abs(now - self._told_at) < QUIET_CHANGES:
+        if self._logged_at is not None and abs(now - self._logged_at) < QUIET_CHANGES:
             return
-        if replicas != self._told:
+        if replicas != self._logged:
             others = f" ({self._changes} changes)" if self._changes > 1 else ""
             why = find_reason(snapshot, now, self.workload.stale)
             fields = {"workload": self.workload.name}
             words = f"replicas for KEDA %d -> %d{others}: %s"
             if observed:
                 words = f"planned replicas %d -> %d{others}, while KEDA is told 0 (observe): %s"
-            log.info(words, self._told, replicas, why, extra=fields)
-            self._told, self._told_at = replicas, now
+            log.info(words, self._logged, replicas, why, extra=fields)
+            self._logged, self._logged_at = replicas, now
         self._changes = 0
 
 

@@ -337,7 +337,7 @@ class RunnerBuilder:
             remember=self.recent.record,
             tracing=self.tracing,
             series=series,
-            counter=CounterWatch(is_told=find_raw_counter(settings.query) is not None),  # by a warning at the start
+            counter=CounterWatch(is_logged=find_raw_counter(settings.query) is not None),  # by a warning at the start
         )
 
     def _make_planner(self, workload: Workload, forecaster: Forecaster) -> Planner:
@@ -433,8 +433,8 @@ def basis_of(settings: WorkloadSettings, connection: DataSourceConnection | None
 def fingerprint_of(settings: WorkloadSettings, basis: StateBasis) -> str:
     """A hash of the settings that determine the replicas for a given load; it does not reveal them."""
     workload = workload_of(settings)
-    told = repr((attrs.astuple(basis), workload.policy, workload.reactive_headroom)).encode()
-    return hashlib.blake2b(told, digest_size=8).hexdigest()
+    described = repr((attrs.astuple(basis), workload.policy, workload.reactive_headroom)).encode()
+    return hashlib.blake2b(described, digest_size=8).hexdigest()
 
 
 def workload_of(settings: WorkloadSettings) -> Workload:

@@ -203,8 +203,8 @@ class ForecastLoop:
 
     def _log_counter(self, counter: RawCounter | None) -> None:
         """Log one line if the query returns a raw counter."""
-        if counter is not None and not self.counter.is_told:
-            self.counter.is_told = True
+        if counter is not None and not self.counter.is_logged:
+            self.counter.is_logged = True
             log.warning("%s", counter.words, extra=of_many(self.workload.name))
 
     def _log_outliers(self, now: Outliers | None, before: Outliers | None) -> None:

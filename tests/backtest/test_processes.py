@@ -21,7 +21,7 @@ from kedastral.backtest.processes import (
     MOST_BY_DEFAULT,
     ReplayProcessError,
     _pass_on,
-    _told_of,
+    _reported_of,
     compare_in_processes,
     default_jobs,
     parts_of,
@@ -149,7 +149,7 @@ async def test_what_else_a_process_prints_is_no_progress() -> None:
 
 def test_an_end_that_was_asked_for_is_told_before_what_it_made_fail() -> None:
     failed = ExceptionGroup("", [ReplayProcessError("killed")])
-    assert isinstance(_told_of(BaseExceptionGroup("", [failed, SystemExit(143)])), SystemExit)
-    assert isinstance(_told_of(failed), ReplayProcessError)
-    told = _told_of(ExceptionGroup("", [OSError(errno.EMFILE, "Too many open files")]))
+    assert isinstance(_reported_of(BaseExceptionGroup("", [failed, SystemExit(143)])), SystemExit)
+    assert isinstance(_reported_of(failed), ReplayProcessError)
+    told = _reported_of(ExceptionGroup("", [OSError(errno.EMFILE, "Too many open files")]))
     assert str(told) == "--jobs must be smaller here, or 1, which needs no other process; got: Too many open files"

@@ -19,7 +19,7 @@ from kedastral.compose import Common, make_forecasting, show_workloads
 from kedastral.core.series import Series
 from kedastral.core.trigger import ObjectRef
 from kedastral.errors import ConfigError
-from kedastral.logs import SHOWN_ALONE, configure_logging, tell_gathered
+from kedastral.logs import SHOWN_ALONE, configure_logging, log_gathered
 from kedastral.serving.scaler import Scaler
 from kedastral.serving.view import SnapshotView
 from kedastral.settings.declarations import PrometheusLogin, ScaledObjectSettings
@@ -184,7 +184,7 @@ async def test_a_warning_of_each_of_many_workloads_is_told_in_few_lines(rig: Rig
     stream, keys = io.StringIO(), [f"web-{number:02}" for number in range(2 * SHOWN_ALONE)]
     configure_logging("warn", "text", stream)
     await rig.forecasting.apply(rig.read(source(), *(policy(key, query="http_requests_total") for key in keys)))
-    tell_gathered()
+    log_gathered()
     lines = stream.getvalue().splitlines()
     assert len(lines) == SHOWN_ALONE + 1
     assert f"the same for {SHOWN_ALONE} more workloads" in lines[-1]

@@ -205,7 +205,7 @@ async def test_neither_a_model_that_fails_nor_a_store_that_fails_then_hides_the_
     assert [(fields["component"], fields["err"]) for fields in warnings] == [
         ("model", "it divided by zero"),
         ("store", "no room for shop"),
-    ], "each is told once while both last"
+    ], "each is logged once while both last"
     assert warnings[0]["exc_info"] is not None
     assert failed.value is not None
     words = "its model failed (model: exception); the newest attempt failed (store: full)"
@@ -219,7 +219,7 @@ async def test_neither_a_model_that_fails_nor_a_store_that_fails_then_hides_the_
     assert failed.value.words == "its model failed (model: exception)"
 
 
-async def test_a_failure_that_goes_while_another_stays_is_told_when_it_comes_back(
+async def test_a_failure_that_goes_while_another_stays_is_logged_when_it_comes_back(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = BrokenStore()
@@ -229,8 +229,8 @@ async def test_a_failure_that_goes_while_another_stays_is_told_when_it_comes_bac
         store.is_broken = is_broken
         await tick()
         await trio.sleep(30)
-    told = [vars(record)["component"] for record in caplog.records if record.levelno == logging.WARNING]
-    assert told == ["model", "store", "store"]
+    logged = [vars(record)["component"] for record in caplog.records if record.levelno == logging.WARNING]
+    assert logged == ["model", "store", "store"]
 
 
 async def test_the_words_of_a_failure_are_in_the_log(
@@ -286,7 +286,7 @@ async def test_an_old_snapshot_stays_while_ticks_fail_and_the_next_that_works_re
     assert caplog.records[-1].getMessage() == "forecasts again, after failing since 2026-03-01T12:00:30Z"
 
 
-async def test_a_failure_that_lasts_is_told_when_it_begins_when_it_changes_and_every_ten_minutes(
+async def test_a_failure_that_lasts_is_logged_when_it_begins_when_it_changes_and_every_ten_minutes(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     away, empty = SourceError("away", reason="unreachable"), SourceError("no series", reason="empty")
@@ -295,11 +295,11 @@ async def test_a_failure_that_lasts_is_told_when_it_begins_when_it_changes_and_e
     for _ in range(24):
         await tick()
         await trio.sleep(30)
-    told = [vars(record)["reason"] for record in caplog.records]
-    assert told == ["unreachable", "unreachable", "empty"]  # at 0, 600 and 660 s
+    logged = [vars(record)["reason"] for record in caplog.records]
+    assert logged == ["unreachable", "unreachable", "empty"]  # at 0, 600 and 660 s
 
 
-async def test_two_failures_in_turn_are_told_no_more_often_than_one(
+async def test_two_failures_in_turn_are_logged_no_more_often_than_one(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     slow, away = SourceError("slow", reason="timeout"), SourceError("away", reason="unreachable")
@@ -308,11 +308,11 @@ async def test_two_failures_in_turn_are_told_no_more_often_than_one(
     for _ in range(24):
         await tick()
         await trio.sleep(30)
-    told = [vars(record)["reason"] for record in caplog.records]
-    assert told == ["timeout", "unreachable"] * 2  # at 0, 30, 600 and 630 s
+    logged = [vars(record)["reason"] for record in caplog.records]
+    assert logged == ["timeout", "unreachable"] * 2  # at 0, 30, 600 and 630 s
 
 
-async def test_recovery_is_told_once(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+async def test_recovery_is_logged_once(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     loop = make_loop([SourceError("away", reason="x"), make_history(1.0)])
     tick = GuardedTick(loop, Metrics().count_error).tick
@@ -322,7 +322,7 @@ async def test_recovery_is_told_once(autojump_clock: MockClock, caplog: pytest.L
     assert [words.split(",")[0] for words in said] == ["no new forecast", "forecasts again", "first forecast: load 400"]
 
 
-async def test_the_first_forecast_is_told_once_with_what_it_means(
+async def test_the_first_forecast_is_logged_once_with_what_it_means(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -366,11 +366,11 @@ async def test_a_change_of_what_keda_is_told_is_a_line_with_its_reason(
     assert said[1].endswith(": the maximum decided: 108 pods are needed, and max is 50")
 
 
-def told_of_default_min(caplog: pytest.LogCaptureFixture) -> list[str]:
+def logged_of_default_min(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [words for words in caplog.messages if words.startswith("on-stale is default-min")]
 
 
-async def test_the_first_plan_above_default_min_is_told_once_with_what_a_fault_would_take_it_to(
+async def test_the_first_plan_above_default_min_is_logged_once_with_what_a_fault_would_take_it_to(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     loop = make_loop(values=[100.0, 100.0, 100.0], readings=[*[make_history(50.0)] * 2, *[make_history(375.0)] * 3])
@@ -378,9 +378,9 @@ async def test_the_first_plan_above_default_min_is_told_once_with_what_a_fault_w
     counts = []
     for _ in range(5):
         await tick()
-        counts.append(len(told_of_default_min(caplog)))
+        counts.append(len(logged_of_default_min(caplog)))
     assert counts == [0, 0, 1, 1, 1]
-    [words] = told_of_default_min(caplog)
+    [words] = logged_of_default_min(caplog)
     assert words == (
         "on-stale is default-min: without a new forecast for 120 s KEDA is told 2 replicas, and the plan says 5 now; "
         "ride-forecast would keep to the plan (--on-stale, or onStale where the workload is described)"
@@ -406,7 +406,7 @@ async def test_where_a_fault_takes_nothing_away_no_word_is_said(
     loop = attrs.evolve(loop, workload=workload, planner=Planner(workload))
     tick = GuardedTick(loop, Metrics().count_error, answers_keda=answers_keda)
     await tick.tick()
-    assert not told_of_default_min(caplog)
+    assert not logged_of_default_min(caplog)
 
 
 async def test_what_is_only_observed_says_at_the_start_that_a_trigger_needs_another_beside_it(
@@ -486,24 +486,24 @@ class SetClock:
         return self.shown
 
 
-async def test_a_failure_that_lasts_is_told_every_ten_minutes_though_the_clock_is_set(
+async def test_a_failure_that_lasts_is_logged_every_ten_minutes_though_the_clock_is_set(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock, begin = SetClock(), trio.current_time()
     loop = make_loop([SourceError("away", reason="unreachable")], clock=clock)
     tick = GuardedTick(loop, Metrics().count_error).tick
-    told = []
+    logged = []
     for minute in range(31):
         clock.shown += timedelta(hours={5: -3, 15: 3}.get(minute, 0), minutes=1)
         await tick()
         if caplog.records:
-            told.append(trio.current_time() - begin)
+            logged.append(trio.current_time() - begin)
             caplog.clear()
         await trio.sleep(60)
-    assert told == [0, 600, 1200, 1800]
+    assert logged == [0, 600, 1200, 1800]
 
 
-async def test_a_clock_set_back_a_little_is_told_and_set_back_far_it_publishes_again(
+async def test_a_clock_set_back_a_little_is_logged_and_set_back_far_it_publishes_again(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock, metrics = SetClock(), Metrics()

@@ -111,10 +111,10 @@ def read_table(
 
 def _find_table(text: str, problems: FileProblems) -> CellTable:
     lines = text.splitlines()
-    told = _SEPARATOR_LINE.fullmatch(lines[0].strip()) if lines else None
-    skipped = 1 if told else 0
+    declared = _SEPARATOR_LINE.fullmatch(lines[0].strip()) if lines else None
+    skipped = 1 if declared else 0
     sample = lines[skipped : skipped + SAMPLE]
-    delimiter = told[1] if told else max(DELIMITERS, key=lambda one: _count_data(sample, one))
+    delimiter = declared[1] if declared else max(DELIMITERS, key=lambda one: _count_data(sample, one))
     read = _split(lines[skipped:], delimiter, skipped, problems)
     first = next((i for i, line in enumerate(read) if _is_data(line.cells)), None)
     if first is None:

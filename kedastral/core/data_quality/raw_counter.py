@@ -78,9 +78,9 @@ def falls_often(history: Series) -> bool:
 
 @attrs.define(eq=False)
 class CounterWatch:
-    """Looks for a raw counter in a workload's history, every `LOOK_AGAIN` seconds; ``is_told`` once it was logged."""
+    """Looks for a raw counter in a workload's history, every `LOOK_AGAIN` seconds; ``is_logged`` once it was logged."""
 
-    is_told: bool = False
+    is_logged: bool = False
     _found: RawCounter | None = attrs.field(default=None, init=False)
     _looked_at: datetime | None = attrs.field(default=None, init=False)
 
