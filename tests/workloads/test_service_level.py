@@ -174,7 +174,7 @@ async def test_the_charts_go_on_while_the_model_fails(autojump_clock: MockClock)
     now = loop.clock.now().timestamp()
     assert recent.start.timestamp() + (len(recent.loads) - 1) * recent.step == now
     assert recent.planned[-1] == replicas_at(snapshot, snapshot.made_at)
-    assert recent.expected_at[-1] == now + snapshot.lead_time
+    assert recent.expected_at[-1] == now + snapshot.lead_time + recent.step, "dated by the end of its step"
 
 
 @attrs.frozen
