@@ -5,6 +5,7 @@ import attrs
 import numpy as np
 
 from kedastral.backtest.workloads import Scenario
+from kedastral.core.capacity import steps_to_serve
 from kedastral.core.forecast import Forecast
 from kedastral.core.series import Floats, frozen_floats
 from kedastral.errors import ModelError
@@ -29,7 +30,7 @@ def forecast_after(scenario: Scenario, ended: int) -> Forecast | None:
 
 def lead_steps(scenario: Scenario) -> int:
     """Steps from the newest load that a forecast saw to the first step that pods ordered by it can serve."""
-    return max(1, round(scenario.settings.cluster.lead_time / scenario.trial.demand.step))
+    return steps_to_serve(scenario.settings.cluster.lead_time, scenario.trial.demand.step)
 
 
 def forecasts_in_time(scenario: Scenario) -> Floats:

@@ -215,6 +215,14 @@ def lead_steps_of(lead_time: float, step: float) -> int:
     return steps_within(lead_time, step) + 1
 
 
+def steps_to_serve(lead_time: float, step: float) -> int:
+    """The number of steps from the one whose load orders pods to the first that these pods serve from its begin.
+
+    The pods are ordered at the end of a step, and ``lead_time`` counts from its begin, so it is at least one step.
+    """
+    return max(1, math.ceil(lead_time / step - WHOLE_WITHIN))
+
+
 IDLE_SHARE = 0.1
 """As a share of one pod's load. An idle workload needs no pod in a step whose forecast is below this."""
 IDLE_AFTER = 300.0

@@ -4,14 +4,13 @@
 The result is an `Outcome`: what happened in each step, and the figures of cost and service.
 """
 
-import math
 from collections.abc import Callable
 
 import attrs
 import numpy as np
 from attrs.validators import gt
 
-from kedastral.core.capacity import WHOLE_WITHIN, ReplicaBounds, round_replicas
+from kedastral.core.capacity import WHOLE_WITHIN, ReplicaBounds, round_replicas, steps_to_serve
 from kedastral.core.series import Bools, Floats, Series, frozen_floats, same_array
 from kedastral.simulation.cluster import Autoscaler, KedaTiming, PodFleet
 from kedastral.simulation.hpa import HpaBehavior
@@ -153,7 +152,7 @@ def replay(
 
 def replay_oracle(trial: Trial, cluster: Cluster = Cluster()) -> Outcome:
     """The outcome of the oracle, which orders directly whatever HPA the others have."""
-    lead_steps = math.ceil(cluster.lead_time / trial.demand.step - WHOLE_WITHIN)
+    lead_steps = steps_to_serve(cluster.lead_time, trial.demand.step)
     oracle = Oracle(trial.demand.values, trial.target_per_pod, lead_steps)
     return replay(oracle, trial, attrs.evolve(cluster, behavior=HpaBehavior.DIRECT))
 

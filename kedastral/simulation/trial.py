@@ -15,7 +15,7 @@ import attrs
 import numpy as np
 from attrs.validators import ge, gt
 
-from kedastral.core.capacity import WHOLE_WITHIN
+from kedastral.core.capacity import WHOLE_WITHIN, steps_to_serve
 from kedastral.core.series import COMPLETE, Bools, DataQuality, Floats, Series, fill_gaps, frozen_floats
 from kedastral.simulation.hpa import HpaBehavior, HpaMetric
 
@@ -110,7 +110,7 @@ class Trial:
         take, unless the gap was shorter: then the steps just after it were planned for before it began.
         """
         known, step = self.has_value, self.demand.step
-        before = sum(math.ceil(seconds / step - WHOLE_WITHIN) for seconds in (lead_time, self.pipeline.late))
+        before = steps_to_serve(lead_time, step) + math.ceil(self.pipeline.late / step - WHOLE_WITHIN)
         informed = np.ones(len(known), dtype=bool)
         informed[before:] = known[: max(0, len(known) - before)]
         return (known & informed)[self.judged_from :]

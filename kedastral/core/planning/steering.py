@@ -24,7 +24,7 @@ import attrs
 import numpy as np
 from attrs.validators import ge, gt, le, lt, optional
 
-from kedastral.core.capacity import MAX_REPLICAS, WHOLE_WITHIN, PlanPolicy
+from kedastral.core.capacity import MAX_REPLICAS, WHOLE_WITHIN, PlanPolicy, steps_to_serve
 from kedastral.core.planning.load_cap import MAX_CAP_RELAXATION, next_relaxation, rate_for_a_jump, scale_within
 from kedastral.core.planning.seasonal_peak import next_seasonal_quantile, seasonal_peak
 from kedastral.core.planning.stabilization import Recommendation
@@ -238,7 +238,7 @@ def judge_steps(state: SteeringState, history: Series, settings: SteeringSetting
             outcome = StepOutcome(at, history.step / 60, load, min(entry.replicas for entry in serving))
             if load > outcome.ready * settings.policy.target_per_pod:
                 uncapped = min(max(entry.replicas, entry.uncapped or 0) for entry in serving)
-                seen = max(i + 1 - max(math.ceil(settings.lead_time / history.step - WHOLE_WITHIN), 1), 0)
+                seen = max(i + 1 - steps_to_serve(settings.lead_time, history.step), 0)
                 before = attrs.evolve(history, values=history.values[:seen])
                 outcome = attrs.evolve(
                     outcome,
