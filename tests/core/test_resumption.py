@@ -241,14 +241,35 @@ def test_an_outage_while_nothing_is_told_does_not_lengthen_that() -> None:
     assert ticks.tick(LOW, StatusCode.LEARNING) is not None
 
 
-@pytest.mark.parametrize(("seconds", "outage"), [(600, False), (601, True), (-600, False), (-601, True)])
-def test_with_a_long_interval_two_of_them_without_a_plan_are_no_outage(seconds: float, outage: bool) -> None:
+@pytest.mark.parametrize(("seconds", "outage"), [(600, False), (750, False), (751, True), (-750, False), (-751, True)])
+def test_with_a_long_interval_two_of_them_without_a_plan_are_no_outage_and_three_are(
+    seconds: float, outage: bool
+) -> None:
     workload = attrs.evolve(Ticks(by_level=False).workload, interval=300.0)
     history = Series(START, 60.0, np.full(100, LOW))
     before = plan_step(workload, history, Forecast(START, 60.0, np.full(30, LOW)), None, served=5)
     before = attrs.evolve(before, resumption=None)
     later = Forecast(START + timedelta(seconds=seconds), 60.0, np.full(30, LOW))
     assert (plan_step(workload, history, later, before).resumption is not None) == outage
+
+
+@both
+@pytest.mark.parametrize("policy", [StalePolicy(), RIDES, ERROR], ids=["default-min", "ride-forecast", "error"])
+@pytest.mark.parametrize(("missed", "outage"), [(0, False), (1, False), (2, True)])
+@pytest.mark.parametrize("late", [0.0, 0.004, 5.0])
+def test_one_missed_tick_is_no_outage_where_two_intervals_are_as_long_as_a_plan_is_fresh(
+    by_level: bool, policy: StalePolicy, missed: int, outage: bool, late: float
+) -> None:
+    level = attrs.evolve(BY_LEVEL, interval=60.0) if by_level else None
+    workload = attrs.evolve(Ticks(by_level, policy).workload, service_level=level, interval=60.0)
+    assert policy.stale_after == 120.0
+    snapshot = None
+    for seconds in (*range(0, 660, 60), 660 + 60 * missed + late):
+        now = START + timedelta(seconds=seconds)
+        history = Series(START - timedelta(minutes=199), 60.0, np.full(200 + int(seconds // 60), HIGH))
+        snapshot = plan_step(workload, history, Forecast(now, 60.0, np.full(30, HIGH)), snapshot, served=30)
+    assert snapshot is not None
+    assert (snapshot.resumption is not None) == outage
 
 
 def test_a_resumption_in_which_a_forecast_stands_is_as_long_as_its_window_however_long_ago_it_began() -> None:

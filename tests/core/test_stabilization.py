@@ -234,6 +234,15 @@ def test_a_missed_tick_is_time_like_any_other() -> None:
     assert kept_after(0, *range(60, 3600, 60), 3600) == list(range(1, 61))
 
 
+@pytest.mark.parametrize("late", [0.0, 0.004, 10.0])
+def test_a_tick_that_comes_late_after_a_missed_one_is_no_pause(late: float) -> None:
+    [first, _] = add_recommendations([Recommendation(0.0, 10)], 60.0 + late, 30.0, 5)
+    assert first.at == 0.0
+
+    [first, _] = add_recommendations([Recommendation(0.0, 10)], 90.0 + late, 30.0, 5)
+    assert first.at == pytest.approx(60.0 + late), "with two missed, nothing was known: it counts as one interval"
+
+
 def test_a_pause_counts_as_one_interval() -> None:
     before = [300.0 * n for n in range(12)]
 

@@ -15,12 +15,12 @@ from kedastral.core.planning.basis import HeadroomBasis, make_stages
 from kedastral.core.planning.facts import read_facts
 from kedastral.core.planning.service_level import ServiceLevelSettings, ServiceLevelState, plan_for_service_level
 from kedastral.core.planning.stabilization import (
-    MISSED_TICKS,
     STABILIZATION_WINDOW,
     PreviousPlan,
     Resumption,
     UnstabilizedPlan,
     continue_resumption,
+    longest_pause,
 )
 from kedastral.core.planning.status import ForecastStatus
 from kedastral.core.planning.uncertainty import UncertaintyState
@@ -154,7 +154,7 @@ def _resume(workload: Workload, forecast: Forecast, previous: Snapshot | None, s
     if previous is None:
         return Resumption(now, None if served is None else bounds.clamp(served))
     before, passed = previous.resumption, (now - previous.made_at).total_seconds()
-    if abs(passed) > max(workload.stale.stale_after, MISSED_TICKS * (workload.interval or forecast.step)):
+    if abs(passed) > max(workload.stale.stale_after, longest_pause(workload.interval or forecast.step)):
         told = last_served(previous, now, workload.stale)
         served = served if told is None else told
         if not previous.withheld:  # an outage; one within a resumption does not lengthen it

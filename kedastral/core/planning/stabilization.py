@@ -61,7 +61,9 @@ once."""
 CONFIRMED_AFTER = 900.0
 """Seconds whose largest load counts as the need of the last minutes. With less, chance scales down too often."""
 MISSED_TICKS = 2.0
-"""A pause of up to this many intervals counts as one missed tick. In a longer one, nothing was known."""
+"""With one tick missed, two plans are this many intervals apart."""
+LATE_TICK = 0.5
+"""How much later the next tick may be, in intervals: a real one never comes exactly at its time."""
 STEP_TOLERANCE = 1e-5
 """As a share of a step: epoch seconds in floating point are exact to about a microsecond."""
 
@@ -273,6 +275,11 @@ def highest_within(recommendations: Sequence[Recommendation], seconds: float) ->
     return max(entry.replicas for entry in recommendations if entry.at > after)
 
 
+def longest_pause(interval: float) -> float:
+    """Seconds between two plans up to which one missed tick explains the pause. In a longer one, nothing was known."""
+    return (MISSED_TICKS + LATE_TICK) * interval
+
+
 def steps_to_keep(step: float, interval: float) -> int:
     """How many steps a plan keeps its recommendation for in any case: until after the next tick, even if one fails."""
     return max(math.ceil(MISSED_TICKS * interval / step - WHOLE_WITHIN), 1)
@@ -336,7 +343,7 @@ def add_recommendations(
     """
     if recommendations:
         passed = at - recommendations[-1].at
-        counted = passed if 0 < passed <= MISSED_TICKS * interval + WHOLE_WITHIN else interval
+        counted = passed if 0 < passed <= longest_pause(interval) else interval
         pause = at - recommendations[-1].at - counted
         recommendations = [Recommendation(entry.at + pause, entry.replicas) for entry in recommendations]
     known = [entry for entry in recommendations if at - SMALL_FALL_WINDOW < entry.at < at]
