@@ -86,7 +86,8 @@ class _HourMeans:
 
     def __init__(self, history: Series) -> None:
         known = np.isfinite(history.values)
-        seconds = history.start.timestamp() + np.flatnonzero(known) * history.step
+        begins = np.flatnonzero(known) - 1  # a value is dated by the end of its step
+        seconds = history.start.timestamp() + begins * history.step
         self._values = history.values[known]
         self._hours = np.floor(seconds / 3600).astype(np.int64) % 24
         self._days = np.floor(seconds / 86400).astype(np.int64)

@@ -17,7 +17,7 @@ from kedastral.errors import ModelError
 from kedastral.models.baseline import Baseline, _ema
 
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 NAN = math.nan
 
 HILLS = [
@@ -29,22 +29,25 @@ HILLS = [
 
 
 def forecast(values: Any, *, step: float = 60, steps: int = 30, at: datetime = MONDAY + 12 * HOUR) -> list[float]:
-    """The forecast from ``at`` of a history whose newest value is one step old."""
-    history = Series(at - timedelta(seconds=len(values) * step), step, values)
+    """The forecast from ``at`` of a history that ends there."""
+    history = Series(at - timedelta(seconds=(len(values) - 1) * step), step, values)
     made = Baseline().forecast(history, at, steps)
     assert (made.made_at, made.step, len(made.values)) == (at, step, steps)
     return [float(value) for value in made.values]
 
 
 def minutes_of(hours: Mapping[datetime, float], until: datetime, recent: float = 100.0) -> Series:
-    """Minutes up to ``until``: ``recent`` in the last half hour, a constant in each of ``hours``, otherwise gaps."""
+    """Minutes up to ``until``: ``recent`` in the last half hour, a constant in each of ``hours``, otherwise gaps.
+
+    Each value is dated by the end of its minute, as everywhere.
+    """
     start = min(hours)
     values = np.full(round((until - start) / timedelta(minutes=1)), NAN)
     for begins, value in hours.items():
         first = round((begins - start) / timedelta(minutes=1))
         values[first : first + 60] = value
     values[-30:] = recent
-    return Series(start, 60, values)
+    return Series(start + MINUTE, 60, values)
 
 
 # ---- exponential means, checked against pandas 3.1.1: Series.ewm(span=n, adjust=False).mean().iloc[-1] ----
@@ -158,7 +161,7 @@ def test_a_rising_forecast_ends_at_half_as_much_again() -> None:
     values = minutes_of(hours, at).values.copy()
     values[-5:] = [110, 120, 130, 140, 150]
 
-    made = Baseline().forecast(Series(at - 14 * DAY, 60, values), at, 30).values
+    made = Baseline().forecast(Series(at - 14 * DAY + MINUTE, 60, values), at, 30).values
 
     assert made.tolist() == [225.0] * 30
 
@@ -212,7 +215,7 @@ def test_a_mean_is_of_points_not_of_days() -> None:
     values = minutes_of({AT - DAY: 200, AT - 2 * DAY: 400}, AT).values.copy()
     values[:30] = NAN  # half of the hour two days ago
 
-    made = Baseline().forecast(Series(AT - 2 * DAY, 60, values), AT, 1).values
+    made = Baseline().forecast(Series(AT - 2 * DAY + MINUTE, 60, values), AT, 1).values
 
     assert made.tolist() == pytest.approx([80 + 0.2 * (60 * 200 + 30 * 400) / 90])
 
@@ -220,12 +223,12 @@ def test_a_mean_is_of_points_not_of_days() -> None:
 def test_an_hour_without_a_single_point_on_a_second_day_is_not_blended_in() -> None:
     values = minutes_of({AT - DAY: 200, AT - 2 * DAY: 400}, AT).values.copy()
     values[:60] = NAN
-    history = Series(AT - 2 * DAY, 60, values)
+    history = Series(AT - 2 * DAY + MINUTE, 60, values)
 
     assert Baseline().forecast(history, AT, 1).values.tolist() == pytest.approx([100])
 
     values[59] = 400
-    assert Baseline().forecast(Series(AT - 2 * DAY, 60, values), AT, 1).values[0] > 100
+    assert Baseline().forecast(Series(AT - 2 * DAY + MINUTE, 60, values), AT, 1).values[0] > 100
 
 
 def test_each_step_takes_its_own_hour() -> None:
@@ -248,7 +251,7 @@ def test_across_midnight_the_weekday_changes_too() -> None:
     }  # fmt: skip
     values = minutes_of(loads, sunday_late).values
 
-    made = Baseline().forecast(Series(MONDAY - HOUR, 60, values), sunday_late, 30).values
+    made = Baseline().forecast(Series(MONDAY - HOUR + MINUTE, 60, values), sunday_late, 30).values
 
     late = (60 * 200 + 60 * 400 + 30 * 100) / 150  # the last half hour lies in that hour, too
     assert made.tolist() == pytest.approx([80 + 0.2 * late] * 15 + [80 + 0.2 * 700] * 15)
@@ -258,10 +261,36 @@ def test_two_days_of_minutes_blend_their_hours() -> None:
     at = MONDAY + 2 * DAY
     values = np.repeat([100.0 + 10 * hour for hour in range(24)] * 2, 60)
 
-    made = Baseline().forecast(Series(MONDAY, 60, values), at, 120).values
+    made = Baseline().forecast(Series(MONDAY + MINUTE, 60, values), at, 120).values
 
     # the load of 23 h, 330, is flat over the last half hour; 0 h has 100, 1 h has 110
     assert made.tolist() == pytest.approx([0.8 * 330 + 0.2 * 100] * 60 + [0.8 * 330 + 0.2 * 110] * 60)
+
+
+@pytest.mark.parametrize("minutes", [1, 5, 15, 60])
+def test_a_load_from_ten_to_eleven_is_forecast_from_ten_to_eleven(minutes: int) -> None:
+    per_hour = 60 // minutes
+    day = np.full(24 * per_hour, 100.0)
+    day[10 * per_hour : 11 * per_hour] = 1000.0
+    step, at = timedelta(minutes=minutes), MONDAY + 20 * DAY + 8 * HOUR
+    values = np.tile(day, 21)[: round((at - MONDAY) / step)]
+
+    made = Baseline().forecast(Series(MONDAY + step, step.total_seconds(), values), at, 5 * per_hour).values
+
+    high = 0.8 * 100 + 0.2 * 1000
+    assert made.tolist() == pytest.approx([100.0] * 2 * per_hour + [high] * per_hour + [100.0] * 2 * per_hour)
+
+
+def test_the_step_that_ends_at_midnight_belongs_to_the_day_before() -> None:
+    sunday_late = MONDAY + 14 * DAY - HOUR
+    seen = {7: 200.0, 14: 400.0, 10: 9000.0}  # two Sundays, and the Thursday between them, from 23 to 24 h
+    values = np.full(15 * 24, 100.0)
+    for days, load in seen.items():
+        values[(15 - days) * 24 - 1] = load
+    history = Series(sunday_late - (len(values) - 2) * HOUR, 3600, values[:-1])
+    assert history.start == MONDAY - DAY + HOUR
+
+    assert Baseline().forecast(history, sunday_late, 1).values.tolist() == pytest.approx([80 + 0.2 * 300])
 
 
 # ---- the rest ----
