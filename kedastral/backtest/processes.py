@@ -142,9 +142,11 @@ async def _compare_all(
 
 
 async def _end_on_signals() -> None:
-    """Exit on SIGTERM, and when the terminal is closed, unless that is ignored, as under nohup."""
-    ending = [signal.SIGTERM, signal.SIGHUP]
-    with trio.open_signal_receiver(*(each for each in ending if signal.getsignal(each) is not signal.SIG_IGN)) as got:
+    """Exit on SIGTERM, and when the terminal is closed, but not on a signal that is ignored, as under nohup."""
+    ending = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is not signal.SIG_IGN]
+    if not ending:
+        return
+    with trio.open_signal_receiver(*ending) as got:
         async for number in got:
             raise SystemExit(128 + number)
 
