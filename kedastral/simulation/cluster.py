@@ -15,7 +15,7 @@ from attrs.validators import ge, gt
 
 from kedastral.core.capacity import ReplicaBounds, round_replicas
 from kedastral.simulation.hpa import Hpa, HpaBehavior, HpaMetric
-from kedastral.simulation.trial import Policy, View
+from kedastral.simulation.trial import Beats, Policy, View
 
 
 class PodFleet:
@@ -95,7 +95,7 @@ class Autoscaler:
         self._hpa = Hpa(behavior, bounds)
         self._may_sleep = bounds.min == 0
         self._timing = timing
-        self._next_poll = -math.inf
+        self._polls = Beats(timing.polling_interval)
         self._last_active = -math.inf
         self._metrics: Sequence[HpaMetric] = ()
 
@@ -109,9 +109,7 @@ class Autoscaler:
 
     def decide(self, view: View) -> int:
         """The replicas to order at ``view.now``; call it every ``sync_period``."""
-        polled = view.now >= self._next_poll
-        if polled:
-            self._next_poll = view.now + self._timing.polling_interval
+        polled = self._polls.is_due(view.now)
         if polled or not self._timing.cached_metrics:
             self._metrics = self._policy.ask(view)
         if polled and self._may_sleep:

@@ -33,7 +33,7 @@ from kedastral.core.series import Floats, Series, frozen_floats
 from kedastral.core.serving import Snapshot, StalePolicy, decide, desired_at
 from kedastral.errors import ModelError
 from kedastral.simulation.hpa import HpaBehavior, HpaMetric
-from kedastral.simulation.trial import View
+from kedastral.simulation.trial import Beats, View
 
 
 @attrs.frozen
@@ -97,14 +97,13 @@ class Ticks:
             "replay", "demand", 1, serving.lead_time, policy, serving.reactive_headroom, service_level,
             stale=serving.stale, interval=schedule.interval,
         )  # fmt: skip
-        self._next_tick = 0.0
+        self._beats = Beats(schedule.interval)
         self._learnt: UncertaintyState | None = None
         self.snapshot: Snapshot | None = None
 
     def newest(self, view: View) -> Snapshot | None:
         """The newest snapshot at ``view.now``; runs the tick first if it is due."""
-        if view.now >= self._next_tick:
-            self._next_tick = view.now + self._schedule.interval
+        if self._beats.is_due(view.now):
             self.snapshot = self._make_snapshot(view)
         return self.snapshot
 

@@ -213,6 +213,26 @@ class View:
         return Series(self.start + timedelta(seconds=(first + 1) * self.step), self.step, values, quality)
 
 
+@attrs.define
+class Beats:
+    """The beats of a loop: every ``interval`` seconds from the first time it is asked, as those of the service.
+
+    Beats lie on a fixed grid: one that is noticed late, at the next sync, does not move those after it.
+    """
+
+    interval: float
+    _first: float | None = attrs.field(default=None, init=False)
+    _over: int = attrs.field(default=-1, init=False)
+
+    def is_due(self, now: float) -> bool:
+        """Whether there was a beat since the last call; ``now`` is in seconds and must not go back."""
+        if self._first is None:
+            self._first = now
+        newest = math.floor((now - self._first) / self.interval + WHOLE_WITHIN)
+        before, self._over = self._over, max(newest, self._over)
+        return newest > before
+
+
 class Policy(Protocol):
     """Answers with the metrics that the HPA reads, like a KEDA trigger. It may keep state: make one for each replay."""
 

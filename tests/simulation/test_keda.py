@@ -46,6 +46,12 @@ def test_cached_metrics_are_refreshed_at_polls_only() -> None:
     assert run([3, 4, 5], 1, ReplicaBounds(1, 9), timing, 6) == [3, 3, 4, 4, 5, 5]
 
 
+def test_polls_keep_to_their_interval_however_late_the_hpa_syncs() -> None:
+    # polls due at 0, 30, 60, 90 and 120 s: at the syncs of 0, 40, 60, 100 and 120 s
+    timing = KedaTiming(sync_period=20.0, polling_interval=30.0, cached_metrics=True)
+    assert run([3, 4, 5, 6, 7], 1, ReplicaBounds(1, 9), timing, 7) == [3, 3, 4, 5, 5, 6, 7]
+
+
 def test_a_poll_wakes_a_workload_from_zero_to_one() -> None:
     # polls at 0, 30, 60 s. Nothing at 0 s; active at 15 s, but the next poll is at 30 s; the HPA takes over from 1
     assert run([0, 5, 5, 5, 5], 0, ReplicaBounds(0, 9), POLL_30_SYNC_15, 5) == [0, 0, 1, 5, 5]

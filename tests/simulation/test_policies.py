@@ -23,7 +23,7 @@ from kedastral.simulation.policies import (
     Reactive,
     Serving,
 )
-from kedastral.simulation.trial import CombinedTriggers, Policy, View
+from kedastral.simulation.trial import Beats, CombinedTriggers, Policy, View
 from tests.simulation.demands import START, LastValue
 
 MINUTE = 60.0
@@ -144,6 +144,31 @@ def test_between_two_ticks_the_old_plan_is_read_on() -> None:
     # a tick every 2 minutes; plan 1, 2, 3, ... of minute 1, read a minute later: steps 1 .. 4 of it, so 5
     policy = Kedastral(Ramp(), PLAN, ForecastSchedule(interval=120.0), Serving(180.0, None))
     assert [asked(policy, view_of([1.0] * ended)) for ended in (1, 2, 3)] == [4, 5, 4]
+
+
+@pytest.mark.parametrize(
+    ("interval", "minutes"),
+    [
+        (60.0, [1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        (90.0, [1, 3, 4, 6, 7, 9]),  # due at 1, 2.5, 4, 5.5, 7, 8.5
+        (30.0, [1, 2, 3, 4, 5, 6, 7, 8, 9]),  # two are due at a time: one tick
+        (200.0, [1, 5, 8]),  # due at 1, 4.33, 7.67
+    ],
+)
+def test_ticks_keep_to_their_interval_however_late_the_hpa_asks(interval: float, minutes: list[int]) -> None:
+    policy = Kedastral(Ramp(), PLAN, ForecastSchedule(interval=interval), Serving(60.0, None))
+    made = []
+    for minute in range(1, 10):
+        before = policy._ticks.snapshot
+        asked(policy, view_of([1.0] * minute))
+        made += [minute] if policy._ticks.snapshot is not before else []
+    assert made == minutes
+
+
+def test_a_step_that_no_float_holds_exactly_has_a_tick_each_time() -> None:
+    beats = Beats(0.1)
+    assert all(beats.is_due((n + 1) * 0.1) for n in range(1000))
+    assert not beats.is_due(100.05)
 
 
 def test_change_limits_compare_with_what_the_last_plan_wanted_for_now() -> None:
