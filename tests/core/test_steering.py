@@ -36,7 +36,7 @@ from kedastral.core.planning.steering import (
     ready_during,
     safety_factor_of,
 )
-from kedastral.core.series import Series
+from kedastral.core.series import Series, epoch_seconds
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 ZERO = START.timestamp()
@@ -327,6 +327,30 @@ def test_with_long_steps_recommendations_lie_a_step_apart_and_none_is_stale_for_
 
     assert ready_during(recommendations(4, 5, 6, apart=300.0), ZERO + 600, 300.0, settings) == 5
     assert ready_during(recommendations(4, 5, 6, apart=451.0), ZERO + 902, 300.0, settings) is None
+
+
+@pytest.mark.parametrize("step", [0.1, 0.7, 60.0])
+@pytest.mark.parametrize("towards", [-math.inf, 0.0, math.inf])
+def test_the_rounding_of_epoch_seconds_decides_nothing(step: float, towards: float) -> None:
+    settings = attrs.evolve(SETTINGS, lead_time=3 * step, stale_after=step)
+    times = [epoch_seconds(START + timedelta(seconds=i * step)) for i in range(200)]
+    begins = [math.nextafter(at, towards) if towards else ZERO + i * step for i, at in enumerate(times)]
+
+    rising = tuple(Recommendation(at, 1000 + i) for i, at in enumerate(times))
+    ready = [ready_during(rising, begins[i], step, settings) for i in range(2, 200)]
+    assert ready == [1000 + i - 2 for i in range(2, 200)], "that of two steps before, and no earlier one"
+
+    falling = tuple(Recommendation(at, 1000 - i) for i, at in enumerate(times))
+    ready = [ready_during(falling, begins[i], step, settings) for i in range(2, 200)]
+    assert ready == [1000 - i for i in range(2, 200)], "that of the moment at which the step begins"
+
+
+def test_recommendations_as_far_apart_as_stale_after_were_all_served() -> None:
+    step = 0.3
+    settings = attrs.evolve(SETTINGS, lead_time=6 * step, stale_after=2 * step)
+    recommended = tuple(Recommendation(epoch_seconds(START + timedelta(seconds=2 * i * step)), 7) for i in range(100))
+
+    assert {ready_during(recommended, ZERO + i * step, step, settings) for i in range(10, 200)} == {7}
 
 
 def test_a_lead_of_one_step_looks_at_the_newest_alone() -> None:

@@ -27,7 +27,7 @@ from attrs.validators import ge, gt, le, lt, optional
 from kedastral.core.capacity import MAX_REPLICAS, WHOLE_WITHIN, PlanPolicy, steps_to_serve
 from kedastral.core.planning.load_cap import MAX_CAP_RELAXATION, next_relaxation, rate_for_a_jump, scale_within
 from kedastral.core.planning.seasonal_peak import next_seasonal_quantile, seasonal_peak
-from kedastral.core.planning.stabilization import Recommendation
+from kedastral.core.planning.stabilization import STEP_TOLERANCE, Recommendation
 from kedastral.core.series import DAY, Series, epoch_seconds
 
 # The safety factor
@@ -366,16 +366,17 @@ def recommended_for(
     Empty if unknown: before the first recommendation, or if recommendations are further apart than ``stale_after``, so
     that something else was served in between.
     """
+    exact = STEP_TOLERANCE * step
     ordered_by = at - max(settings.lead_time - step, 0.0)
     serving: list[Recommendation] = []
     later = at
     for entry in reversed(recommended):
-        if entry.at > at + WHOLE_WITHIN:
+        if entry.at > at + exact:
             continue
-        if later - entry.at > max(settings.stale_after, 1.5 * step):
+        if later - entry.at > max(settings.stale_after, 1.5 * step) + exact:
             break
         serving.append(entry)
-        if entry.at <= ordered_by + WHOLE_WITHIN:
+        if entry.at <= ordered_by + exact:
             return serving
         later = entry.at
     return []
