@@ -172,7 +172,7 @@ def _add_service_level(document: _SnapshotDocument, snapshot: Snapshot) -> _Snap
         service_level=steered.level,
         steering_factor=steered.factor,
         budget_spent=steered.budget_spent,
-        at_cap=steered.at_cap,
+        at_cap=steered.is_factor_at_max,
         hold_seconds=steered.peak_hold,
         seasonal_quantile=steered.seasonal_quantile,
         load_cap=steered.load_cap,

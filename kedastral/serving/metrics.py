@@ -401,7 +401,7 @@ def _service_level_values(report: ServiceLevelReport) -> Iterator[Value]:
         yield "kedastral_service_level_target", (), report.level
     yield "kedastral_budget_spent_ratio", (), report.budget_spent
     yield "kedastral_short_minutes", (), steering.minutes_short
-    yield "kedastral_steering_at_cap", (), float(report.at_cap)
+    yield "kedastral_steering_at_cap", (), float(report.is_factor_at_max)
     yield "kedastral_steering_hold_seconds", (), report.peak_hold or 0.0
     yield "kedastral_steering_seasonal_quantile", (), report.seasonal_quantile or 0.0
     yield "kedastral_quantile_coverage_ratio", (), model.coverage[0]

@@ -88,7 +88,7 @@ def _conditions_of(snapshot: Snapshot, *, holds: bool) -> Iterator[Condition]:
         most = replicas_at(snapshot, snapshot.made_at)
         words = f"the plan asks for {snapshot.replicas_without_max} replicas, but the maximum is {most}"
         yield Condition("limited by max", 1, words + ("; the error budget is overspent" if is_overspent else ""))
-    if report is not None and report.at_cap:
+    if report is not None and report.is_factor_at_max:
         yield Condition("at cap", 1, "the steering is at its maximum: look at the lead time and the target per pod")
     if is_overspent:
         words = "more minutes were under-provisioned than the service level allows"

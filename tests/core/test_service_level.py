@@ -105,13 +105,13 @@ def test_a_fixed_headroom_multiplies_the_upper_quantile_and_keeps_its_floor() ->
     assert (plan.factor, plan.replicas[0], plan.floor) == (1.5, 14, 13)
 
 
-@pytest.mark.parametrize(("factor", "headroom", "at_cap"), [(2.0, None, True), (1.5, None, False), (2.0, 1.5, False)])
+@pytest.mark.parametrize(("factor", "headroom", "at_max"), [(2.0, None, True), (1.5, None, False), (2.0, 1.5, False)])
 def test_a_factor_at_its_maximum_is_reported_unless_the_headroom_is_fixed(
-    factor: float, headroom: float | None, at_cap: bool
+    factor: float, headroom: float | None, at_max: bool
 ) -> None:
     settings = attrs.evolve(SETTINGS, headroom=headroom)
     state, plan = tick([100.0] * 3, 90.0, ServiceLevelState(CERTAIN, SteeringState(factor)), settings)
-    assert plan.report(state, settings).at_cap is at_cap
+    assert plan.report(state, settings).is_factor_at_max is at_max
 
 
 def test_a_fixed_headroom_gets_no_feedback_but_its_budget_is_counted() -> None:

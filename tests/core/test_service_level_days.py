@@ -124,7 +124,7 @@ def test_jumps_that_nothing_announces_bring_the_factor_to_its_cap() -> None:
     loads[np.random.default_rng(7).choice(3 * DAY, 36, replace=False)] *= 20.0
     run = drive(loads, 0.999)
 
-    assert run.state.steering.at_cap
+    assert run.state.steering.is_factor_at_max
     # A strict level multiplies the margin too, to the power that MARGIN_EXPONENT says, and without a week of history no
     # cap on load holds it. The margin itself, a logarithm, is 0.27 at the most here.
     widest = np.exp(0.3 * MAX_SAFETY_FACTOR**MARGIN_EXPONENT)

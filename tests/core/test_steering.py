@@ -291,10 +291,10 @@ def test_a_minute_served_from_a_stale_plan_is_not_judged() -> None:
 def test_the_factor_stays_in_its_bounds_and_says_so() -> None:
     assert factor_after(SHORT, safety_factor=MAX_SAFETY_FACTOR) == MAX_SAFETY_FACTOR
     assert factor_after(ENOUGH, safety_factor=MIN_SAFETY_FACTOR) == MIN_SAFETY_FACTOR
-    assert SteeringState(MAX_SAFETY_FACTOR).at_cap
-    assert SteeringState(1.97).at_cap  # it comes down a little between two violations
-    assert not SteeringState(1.9).at_cap
-    assert not SteeringState().at_cap
+    assert SteeringState(MAX_SAFETY_FACTOR).is_factor_at_max
+    assert SteeringState(1.97).is_factor_at_max  # it comes down a little between two violations
+    assert not SteeringState(1.9).is_factor_at_max
+    assert not SteeringState().is_factor_at_max
 
 
 # -- hindsight --

@@ -162,9 +162,9 @@ class ServiceLevelReport:
         return self.state.steering.seasonal_quantile or None if self.level is not None else None
 
     @property
-    def at_cap(self) -> bool:
+    def is_factor_at_max(self) -> bool:
         """Whether the safety factor is at its maximum."""
-        return self.level is not None and self.state.steering.at_cap
+        return self.level is not None and self.state.steering.is_factor_at_max
 
 
 @attrs.frozen

@@ -41,8 +41,8 @@ pods for the same minutes short. Half the seconds save 1 % more pods, but miss t
 MIN_SAFETY_FACTOR, MAX_SAFETY_FACTOR = 0.7, 2.0
 """Below the minimum, the reactive floor alone decides. Above the maximum, more pods do not help: the lead time is
 wrong, or the load jumps without warning."""
-CAP_SHARE = 0.98
-"""From this share of `MAX_SAFETY_FACTOR` on the factor counts as capped: it falls a little between violations."""
+NEAR_MAX_SHARE = 0.98
+"""From this share of `MAX_SAFETY_FACTOR` on the factor counts as at it: it falls a little between violations."""
 INITIAL_SAFETY_FACTOR, INITIAL_STRICT_SAFETY_FACTOR, STRICT_SERVICE_LEVEL = 1.1, 1.2, 0.999
 """The initial factor, and the one for a service level of at least 0.999, where violations are too rare to wait for."""
 
@@ -178,9 +178,9 @@ class SteeringState:
     account: Account = attrs.field(factory=Account)
 
     @property
-    def at_cap(self) -> bool:
+    def is_factor_at_max(self) -> bool:
         """Whether the factor is at its maximum: the service level will be missed, and more pods are not the answer."""
-        return self.safety_factor is not None and self.safety_factor >= CAP_SHARE * MAX_SAFETY_FACTOR
+        return self.safety_factor is not None and self.safety_factor >= NEAR_MAX_SHARE * MAX_SAFETY_FACTOR
 
     @property
     def minutes(self) -> float:

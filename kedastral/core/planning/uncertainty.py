@@ -8,9 +8,9 @@ below it (online quantile tracking: Gibbs and Candes, "Adaptive Conformal Infere
 The last value, used as a forecast, is calibrated in the same way. While the model's pinball loss is higher than that of
 the last value, the model stands down.
 
-So is a quantile that needs no forecast (`kedastral.core.planning.peak_regression`). It and the forecast's quantile are
-weighted by their losses of the last day, as in forecast combination (Bates and Granger, "The Combination of Forecasts",
-1969).
+A quantile that needs no forecast (`kedastral.core.planning.peak_regression`) is calibrated in the same way. It and the
+forecast's quantile are weighted by their losses of the last day, as in forecast combination (Bates and Granger, "The
+Combination of Forecasts", 1969).
 """
 
 import math
